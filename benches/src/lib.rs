@@ -1,0 +1,1 @@
+//! Micro-benchmarks of the parts that decide how long a conversion takes.

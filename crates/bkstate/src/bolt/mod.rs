@@ -1,0 +1,1 @@
+//! The BoltDB file format.

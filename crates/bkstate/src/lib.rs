@@ -1,0 +1,15 @@
+//! The on-disk state of a BuildKit daemon (`buildkitd` with its OCI worker), as data.
+//!
+//! The crate reads, models, writes and verifies the files of a state directory such as
+//! `/var/lib/buildkit`. It knows nothing of cache exports; the `oci2bk` crate builds on it.
+//!
+//! Facts about the formats are documented in the project's `docs/format/`, one page per module of
+//! the same name.
+
+pub mod bolt;
+pub mod digest;
+pub mod gojson;
+pub mod time;
+
+pub use digest::Digest;
+pub use time::Time;

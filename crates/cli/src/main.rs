@@ -1,0 +1,3 @@
+//! The `oci2bk` command.
+
+fn main() {}

@@ -1,0 +1,5 @@
+//! Turns a BuildKit cache export into the state directory of a buildkitd that has already run
+//! those builds.
+
+pub mod llb;
+pub mod unpack;

@@ -1,0 +1,1 @@
+//! LLB ops and their digests.

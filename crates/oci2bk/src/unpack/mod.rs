@@ -1,0 +1,1 @@
+//! Unpacks layers into overlay snapshots.
