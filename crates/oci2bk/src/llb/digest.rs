@@ -66,8 +66,11 @@ pub enum NotComputable {
     /// The key of a source depends on what was fetched.
     #[error("it is a source, whose key depends on what was fetched")]
     Source,
-    /// There is no op, or one of a release newer than this program knows.
-    #[error("it is no op, or one of a BuildKit release that is not known here")]
+    /// The last vertex of a definition has no key.
+    #[error("it only names the result")]
+    Return,
+    /// An op of a release newer than this program knows.
+    #[error("it is an operation that no BuildKit release up to v0.32 has")]
     Unknown,
     /// The document left out what an action of a file op does.
     #[error(
@@ -112,6 +115,7 @@ pub fn digest(
         Kind::Build(build) => hashed(preimage::build(build, encoding)?),
         Kind::Passthrough(op) => hashed(preimage::passthrough(op, encoding)?),
         Kind::Source => return Err(NotComputable::Source),
+        Kind::Return => return Err(NotComputable::Return),
         Kind::Unknown => return Err(NotComputable::Unknown),
     })
 }

@@ -6,6 +6,8 @@
 //! values are printed, so each key is accepted in every spelling and a missing field is its zero
 //! value. Fields that no digest depends on are ignored.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use serde::{Deserialize, Deserializer, de};
 
@@ -25,6 +27,7 @@ struct JsonOp {
     platform: Option<Platform>,
 }
 
+/// `{}` since v0.18, and `null` before, is the last vertex of a definition.
 #[derive(Deserialize)]
 struct JsonKind {
     #[serde(default, alias = "Exec")]
@@ -41,6 +44,8 @@ struct JsonKind {
     diff: Option<DiffOp>,
     #[serde(default, alias = "Passthrough")]
     passthrough: Option<PassthroughOp>,
+    #[serde(flatten)]
+    other: BTreeMap<String, de::IgnoredAny>,
 }
 
 impl From<JsonKind> for Kind {
@@ -52,7 +57,7 @@ impl From<JsonKind> for Kind {
             .or(json.build.map(Self::Build))
             .or(json.passthrough.map(Self::Passthrough))
             .or(json.source.map(|_| Self::Source))
-            .unwrap_or(Self::Unknown)
+            .unwrap_or(if json.other.is_empty() { Self::Return } else { Self::Unknown })
     }
 }
 
@@ -61,7 +66,7 @@ impl<'de> Deserialize<'de> for Op {
         let json = JsonOp::deserialize(deserializer)?;
         Ok(Self {
             inputs: json.inputs.len(),
-            kind: json.op.map_or(Kind::Unknown, Kind::from),
+            kind: json.op.map_or(Kind::Return, Kind::from),
             platform: json.platform,
         })
     }

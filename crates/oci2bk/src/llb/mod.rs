@@ -3,7 +3,7 @@
 //! BuildKit finds a cached step by its *op digest*: the SHA-256 of a JSON document that the daemon
 //! makes of the op. An exported cache holds only a hash over op digest and output number, so the op
 //! digest itself has to be computed again from the op. This module has the ops ([`op`]), reads
-//! them from the provenance BuildKit records ([`provenance`]), and computes their digests as each
+//! them from the provenance BuildKit records ([`Provenance`]), and computes their digests as each
 //! release does ([`digest()`], [`Encoding`]).
 //!
 //! The formats are described in `docs/format/llb.md`.
@@ -15,14 +15,14 @@ mod name;
 pub mod op;
 mod platform;
 mod preimage;
-pub mod provenance;
+mod provenance;
 
 pub use digest::{InvalidOpDigest, NotComputable, OpDigest, digest};
 pub use encoding::{Encoding, Release};
 pub use name::step_name;
 pub use op::Op;
 pub use platform::{ParsePlatformError, Platform};
-pub use provenance::Provenance;
+pub use provenance::{Provenance, ProvenanceError};
 
 #[cfg(test)]
 mod tests;

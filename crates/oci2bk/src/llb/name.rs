@@ -20,7 +20,8 @@ pub fn step_name(op: &Op) -> String {
         Kind::Build(_) => "BUILD".into(),
         Kind::Passthrough(op) => format!("PASSTHROUGH {}", op.id),
         Kind::Source => "FROM".into(),
-        Kind::Unknown => "unknown".into(),
+        Kind::Return => "RETURN".into(),
+        Kind::Unknown => "an operation of an unknown kind".into(),
     };
     shortened(&name)
 }

@@ -39,7 +39,9 @@ pub enum Kind {
     Passthrough(PassthroughOp),
     /// Fetches something. Its key depends on what was found, so the op does not say it.
     Source,
-    /// The last vertex of a definition, which does nothing, or an op no known release has.
+    /// The last vertex of a definition, which only names the result.
+    Return,
+    /// An op that no release known here has.
     Unknown,
 }
 
@@ -53,7 +55,12 @@ impl Op {
             Kind::Exec(exec) => bounded(exec.mounts.iter().map(|mount| mount.output)),
             Kind::File(file) => bounded(file.actions.iter().map(|action| action.output)),
             Kind::Passthrough(passthrough) => passthrough.outputs.len(),
-            Kind::Merge(_) | Kind::Diff(_) | Kind::Build(_) | Kind::Source | Kind::Unknown => 1,
+            Kind::Merge(_)
+            | Kind::Diff(_)
+            | Kind::Build(_)
+            | Kind::Source
+            | Kind::Return
+            | Kind::Unknown => 1,
         };
         u32::try_from(outputs.max(1)).unwrap_or(u32::MAX)
     }

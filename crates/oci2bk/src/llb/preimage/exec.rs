@@ -4,9 +4,7 @@ use serde::Serialize;
 
 use super::{Json, go, index};
 use crate::llb::encoding::{Encoding, Release};
-use crate::llb::op::{
-    CacheOpt, CdiDevice, ExecOp, Meta, Mount, SecretEnv, SecretOpt, TmpfsOpt,
-};
+use crate::llb::op::{CacheOpt, CdiDevice, ExecOp, Meta, Mount, SecretEnv, SecretOpt, TmpfsOpt};
 use crate::llb::platform::Platform;
 
 #[derive(Serialize)]
