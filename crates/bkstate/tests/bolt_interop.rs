@@ -112,7 +112,7 @@ fn hex(key: impl AsRef<[u8]>) -> String {
 fn hash(tree: &Tree) -> String {
     fn add(tree: &Tree, hasher: &mut Hasher) {
         hasher.update(&tree.sequence.to_le_bytes());
-        let mut sized = |tag: &[u8], bytes: &[u8], hasher: &mut Hasher| {
+        let sized = |tag: &[u8], bytes: &[u8], hasher: &mut Hasher| {
             hasher.update(tag);
             hasher.update(&u32::try_from(bytes.len()).unwrap().to_le_bytes());
             hasher.update(bytes);
