@@ -33,7 +33,7 @@ pub struct FoundCache {
 #[derive(Debug, thiserror::Error)]
 pub enum SelectError {
     /// A manifest could not be read, or is not a usable cache.
-    #[error("cannot use what {} holds", path.display())]
+    #[error("cannot use a manifest in {}", path.display())]
     Manifest {
         /// The layout.
         path: PathBuf,
