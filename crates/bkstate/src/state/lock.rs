@@ -44,6 +44,17 @@ pub enum LockError {
 }
 
 impl RootLock {
+    /// Whether the lock could be taken, without making the lock file where there is none.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    pub fn check(root: &Dir) -> Result<(), LockError> {
+        if root.size(LOCK)?.is_some() {
+            Self::acquire(root)?;
+        }
+        Ok(())
+    }
+
     /// Takes the lock without waiting for it.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     BLOBS, CACHE_DB, CONTENT, FS, METADATA_DB, RECORDS_DB, RootLock, SHA256, SNAPSHOTS,
@@ -101,6 +101,11 @@ impl<'r> Staging<'r> {
         let snapshots = worker.create_dir(SNAPSHOTS, 0o700)?;
         let trees = snapshots.create_dir(SNAPSHOTS, 0o700)?;
         Ok(Self { root, top, worker, blobs, snapshots, trees, published: false })
+    }
+
+    /// The path of the root; for messages only.
+    pub fn root(&self) -> &Path {
+        self.root.path()
     }
 
     /// Makes the empty file for a blob of the content store, open for reading and writing.

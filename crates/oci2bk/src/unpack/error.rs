@@ -118,6 +118,19 @@ pub enum UnpackError {
     },
 }
 
+impl UnpackError {
+    /// Whether the layer is to blame, rather than the machine it is unpacked on.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::ReadBlob { .. } | Self::Usage { .. } => false,
+            Self::Entry { reason, .. } | Self::Settle { reason, .. } => {
+                !matches!(reason, Refusal::Io { .. } | Refusal::Xattr { .. } | Refusal::NoOpenat2)
+            }
+            _ => true,
+        }
+    }
+}
+
 /// Why one entry of a layer was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
