@@ -26,7 +26,7 @@ pub struct Op {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// Runs a command.
-    Exec(ExecOp),
+    Exec(Box<ExecOp>),
     /// Copies, makes and removes files.
     File(FileOp),
     /// Lays inputs over each other.
