@@ -37,8 +37,7 @@ fn context(context: &Context) {
     context.file("tree/sub/inner", "inner\n");
     context.file("tree/capable", "capable\n");
     // cap_net_bind_service+ep, revision 2 (linux/capability.h: vfs_cap_data).
-    let capability: [u8; 20] =
-        [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let capability: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     context.xattr("tree/capable", "security.capability", &capability);
     context.xattr("tree/plain", "user.note", b"kept\0as it is");
     context.xattr("tree/sub", "user.directory", b"");
