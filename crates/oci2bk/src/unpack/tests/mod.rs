@@ -1,6 +1,6 @@
 //! Tests with archives built byte by byte.
 
-mod archive;
+pub(super) mod archive;
 mod entries;
 mod hostile;
 mod parents;
