@@ -340,7 +340,7 @@ proptest::proptest! {
     ) {
         let mut bytes = Vec::new();
         for (typeflag, places) in members {
-            let mut member = member(typeflag, "name").data(&noise);
+            let mut member = member(typeflag, "name").data(noise);
             for (index, place) in places.into_iter().enumerate() {
                 member = member.raw(place, &noise[index..=index]);
             }
