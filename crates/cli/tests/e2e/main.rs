@@ -18,6 +18,7 @@ mod build;
 mod case;
 mod cases;
 mod daemon;
+mod export;
 mod process;
 mod proof;
 mod registry;
@@ -80,9 +81,9 @@ fn trial(
             let (tools, shared) = (tools.clone(), Arc::clone(shared));
             Trial::test(name, move || {
                 let world = shared
-                    .get_or_init(|| World::create(&tools).map_err(|error| format!("{error:?}")));
+                    .get_or_init(|| World::create(&tools).map_err(|error| format!("{error:#}")));
                 let world = world.as_ref().map_err(Failed::from)?;
-                prove(world, &case, subject).map_err(|error| Failed::from(format!("{error:?}")))
+                prove(world, &case, subject).map_err(|error| Failed::from(format!("{error:#}")))
             })
         }
     }

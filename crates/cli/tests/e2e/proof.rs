@@ -10,8 +10,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
-use crate::build::{Options, Report, Source, manifest_digest};
+use crate::build::{Options, Report, Source};
 use crate::case::{Case, Context, Keys, Mode};
+use crate::daemon::Daemon;
+use crate::export::CacheExport;
 use crate::process::{run, wait_until};
 use crate::state::{self, State};
 use crate::tree;
@@ -32,11 +34,10 @@ pub(crate) enum Subject {
 
 /// What the first daemon left and reported.
 struct Made {
-    root: PathBuf,
     cache: PathBuf,
     tag: &'static str,
     keys: Option<PathBuf>,
-    manifest: String,
+    export: CacheExport,
     warm: Report,
     edited: Report,
     complaints: BTreeSet<String>,
@@ -46,17 +47,16 @@ struct Made {
 pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> {
     let dir = tempfile::Builder::new().prefix(case.name).tempdir_in(world.scratch())?;
     let bench = Bench { world, case, dir: dir.path(), context: dir.path().join("context") };
-    let made = bench.make().context("the first daemon")?;
-    let root = match subject {
-        Subject::Natural => made.root.clone(),
+    let made = bench.make(subject).context("the first daemon")?;
+    let root = dir.path().join("second");
+    match subject {
+        Subject::Natural => {}
         Subject::Converted => {
-            let root = dir.path().join("converted");
             bench.convert(&made, &root).context("the conversion")?;
             bench.ensure_same_trees(&made, &root).context("the snapshots")?;
             bench.ensure_restart_changes_nothing(&made, &root).context("the first start")?;
-            root
         }
-    };
+    }
     bench.ensure_warm(&made, &root).context("the second daemon")?;
     bench.ensure_prunable(&made, &root).context("the second daemon, started again")
 }
@@ -73,30 +73,34 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Builds cold with the first daemon and exports; then notes what it reports when it builds
     /// again, unchanged and after an edit.
-    fn make(&self) -> Result<Made> {
+    fn make(&self, subject: Subject) -> Result<Made> {
         let root = self.dir.join("first");
         let cache = self.dir.join("cache");
-        let daemon = self.world.start(&root)?;
+        let mut daemon = self.world.start(&root)?;
         self.write_source(false);
         let keys =
             self.source().make(&self.world.tools, &daemon, &cache, &self.dir.join("keys"))?;
         let tag = if self.case.keys == Keys::Inside { "cache" } else { "latest" };
-        let manifest = manifest_digest(&cache, tag)?;
+        let export = CacheExport::open(&cache, tag)?;
 
         let again = self.dir.join("again");
-        let export = Some((again.as_path(), ""));
-        let warm = self.source().build(&daemon, &Options { export, ..Options::default() })?;
-        let exported = manifest_digest(&again, "latest")?;
-        ensure!(exported == manifest, "exports {exported} when it builds again, not {manifest}");
+        let warm = self.build_and_export(&daemon, &again)?;
+        export.ensure_same(&CacheExport::open(&again, "latest")?).context("building again")?;
 
+        let mut complaints = BTreeSet::new();
+        if subject == Subject::Natural {
+            complaints = daemon.stop()?;
+            run(Command::new("cp").arg("-a").arg(&root).arg(self.dir.join("second")))?;
+            daemon = self.world.start(&root)?;
+        }
         self.write_source(true);
         let edited = self.source().build(&daemon, &Options::default())?;
-        let complaints = daemon.stop()?;
+        complaints.append(&mut daemon.stop()?);
         let edited = match self.case.export.mode {
             Mode::Max => edited,
             Mode::Min => self.import_and_edit(&cache)?,
         };
-        Ok(Made { root, cache, tag, keys, manifest, warm, edited, complaints })
+        Ok(Made { cache, tag, keys, export, warm, edited, complaints })
     }
 
     /// What is cached after an edit if all there is are the results of a `mode=min` export: what a
@@ -173,12 +177,10 @@ impl Bench<'_> {
         let daemon = self.world.start(root)?;
         self.write_source(false);
         let exported = self.dir.join("exported");
-        let export = Some((exported.as_path(), ""));
-        let warm = self.source().build(&daemon, &Options { export, ..Options::default() })?;
+        let warm = self.build_and_export(&daemon, &exported)?;
         ensure_same_steps(&made.warm, &warm)?;
         warm.ensure_nothing_imported()?;
-        let manifest = manifest_digest(&exported, "latest")?;
-        ensure!(manifest == made.manifest, "exports {manifest} again, not {}", made.manifest);
+        made.export.ensure_same(&CacheExport::open(&exported, "latest")?)?;
 
         self.write_source(true);
         let edited = self.source().build(&daemon, &Options::default())?;
@@ -209,6 +211,11 @@ impl Bench<'_> {
         ensure!(left.is_empty(), "prune --all leaves the layers {left:?}");
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
         state::ensure_sound(&self.world.tools, root)
+    }
+
+    fn build_and_export(&self, daemon: &Daemon, dir: &Path) -> Result<Report> {
+        let export = Some((dir, ""));
+        self.source().build(daemon, &Options { export, ..Options::default() })
     }
 
     fn source(&self) -> Source<'_> {

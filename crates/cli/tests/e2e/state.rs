@@ -64,8 +64,8 @@ impl State {
         let mut found: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         let rows = &self.databases["runc-overlayfs/containerdmeta.db"]["buckets"]["v1"]["buckets"]
             ["buildkit"]["buckets"]["snapshots"]["buckets"]["overlayfs"]["buckets"];
-        let names = &self.databases["runc-overlayfs/snapshots/metadata.db"]["buckets"]["v1"]
-            ["buckets"]["snapshots"]["buckets"];
+        let names = &self.databases["runc-overlayfs/snapshots/metadata.db"]["buckets"]["v1"]["buckets"]
+            ["snapshots"]["buckets"];
         for (id, record) in self.record_map() {
             let Some(chain) = record_value(record, "cache.chainID") else { continue };
             let key = record_value(record, "cache.snapshot")
