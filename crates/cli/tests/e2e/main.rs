@@ -37,7 +37,7 @@ use crate::proof::{Subject, prove};
 use crate::tools::Tools;
 use crate::world::World;
 
-/// Cases that are also run with the first daemon's own state in place of a converted one.
+/// Cases that are also run on states that daemons made themselves.
 const CONTROLS: [&str; 2] = ["stages", "files"];
 
 /// The world is made by the first test that runs, so that `--list` starts nothing.
@@ -58,8 +58,10 @@ fn main() {
     for case in cases::all() {
         trials.push(trial(case.name.to_owned(), case, Subject::Converted, &tools, &shared));
         if CONTROLS.contains(&case.name) {
-            let name = format!("control::{}", case.name);
-            trials.push(trial(name, case, Subject::Natural, &tools, &shared));
+            for subject in [Subject::Natural, Subject::Imported] {
+                let name = format!("control::{subject:?}::{}", case.name).to_lowercase();
+                trials.push(trial(name, case, subject, &tools, &shared));
+            }
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
