@@ -1,1 +1,28 @@
-//! LLB ops and their digests.
+//! LLB: the operations BuildKit runs, and the digest it knows each one by.
+//!
+//! BuildKit finds a cached step by its *op digest*: the SHA-256 of a JSON document that the daemon
+//! makes of the op. An exported cache holds only a hash over op digest and output number, so the op
+//! digest itself has to be computed again from the op. This module has the ops ([`op`]), reads
+//! them from the provenance BuildKit records ([`Provenance`]), and computes their digests as each
+//! release does ([`digest()`], [`Encoding`]).
+//!
+//! The formats are described in `docs/format/llb.md`.
+
+mod digest;
+mod encoding;
+mod json;
+mod name;
+pub mod op;
+mod platform;
+mod preimage;
+mod provenance;
+
+pub use digest::{InvalidOpDigest, NotComputable, OpDigest, digest};
+pub use encoding::{Encoding, Release};
+pub use name::step_name;
+pub use op::Op;
+pub use platform::{ParsePlatformError, Platform};
+pub use provenance::{Provenance, ProvenanceError};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+//! Finding damage in a whole database, as `bbolt check` does (bbolt 1.5.0, tx_check.go).
+
+use std::sync::Arc;
+
+use super::MAX_TREE_HEIGHT;
+use super::bucket::{Bucket, child};
+use super::format::{FREELIST, LONG_FREELIST, META_PAGE, MetaFault, NO_FREELIST, PAGE_HEADER};
+use super::format::{PageHeader, shown, u64_at};
+use super::node::{Content, Node, Place};
+use super::owners::Owner;
+use super::reader::{Db, ReadError};
+
+/// [`check()`] stops when it has found about so many problems; a damaged freelist alone could give
+/// millions.
+const ENOUGH: usize = 1000;
+
+/// Damage that [`check()`] found.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// One of the meta pages does not count; the other does. After a crash this may be so until
+    /// the next transaction.
+    #[error("meta page {page} is damaged: {fault}")]
+    Meta {
+        /// 0 or 1.
+        page: u64,
+        /// What is wrong with it.
+        fault: MetaFault,
+    },
+    /// A meta page is valid but does not carry the header of one.
+    #[error("meta page {page} does not have the header of a meta page")]
+    MetaHeader {
+        /// 0 or 1.
+        page: u64,
+    },
+    /// A part of the database cannot be read; what is below it was not checked.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A key lies outside of the range that the branch pages above it give.
+    #[error("the key \"{}\" on page {page} belongs on another page", shown(key))]
+    KeyOutOfRange {
+        /// The page.
+        page: u64,
+        /// The key.
+        key: Vec<u8>,
+    },
+    /// The freelist names a page that does not exist, or a meta page.
+    #[error("page {page} is listed as free, but pages run from 2 to below {pages}")]
+    FreeOutside {
+        /// The page.
+        page: u64,
+        /// Number of pages of the database.
+        pages: u64,
+    },
+    /// The freelist names a page more than once.
+    #[error("page {page} is listed as free more than once")]
+    FreedTwice {
+        /// The page.
+        page: u64,
+    },
+    /// A page is in use but listed as free: the next transaction would overwrite it.
+    #[error("page {page} is in use but listed as free")]
+    FreeInUse {
+        /// The page.
+        page: u64,
+    },
+    /// Pages are neither in use nor listed as free.
+    #[error("pages {first} to {last} are neither in use nor listed as free")]
+    Unreachable {
+        /// The first of them.
+        first: u64,
+        /// The last of them.
+        last: u64,
+    },
+}
+
+/// Looks for damage in the whole database; an empty list means that it is sound.
+///
+/// Checked are both meta pages; type, number and bounds of every page; the order of the keys
+/// within and across pages; that every page is in use exactly once or listed as free exactly once;
+/// and inline buckets. The list ends early when it has about a thousand entries.
+pub fn check(db: &Db) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    check_metas(db, &mut problems);
+    check_buckets(db, &mut problems);
+    check_pages(db, &mut problems);
+    problems
+}
+
+fn check_metas(db: &Db, problems: &mut Vec<Problem>) {
+    for (page, meta) in (0..).zip(&db.metas) {
+        if let Err(fault) = meta {
+            problems.push(Problem::Meta { page, fault: fault.clone() });
+        } else if !matches!(
+            db.meta_header(page),
+            Some(PageHeader { id, flags: META_PAGE, .. }) if id == page
+        ) {
+            problems.push(Problem::MetaHeader { page });
+        }
+    }
+}
+
+/// A page on the way from the root bucket's root page to the page that is being checked.
+struct Frame {
+    node: Arc<Node>,
+    /// The element to check next.
+    next: usize,
+    /// How many buckets the page's bucket lies in.
+    depth: usize,
+    /// How many pages are above it in the tree of its bucket.
+    height: usize,
+    /// No key below may be smaller.
+    from: Option<Vec<u8>>,
+    /// All keys below must be smaller.
+    to: Option<Vec<u8>>,
+}
+
+/// Walks through all buckets. The way is kept on the heap, as a bucket's tree may be as high as
+/// buckets are deep.
+fn check_buckets(db: &Db, problems: &mut Vec<Problem>) {
+    let mut path = Vec::new();
+    enter_bucket(&db.root(), &mut path, problems);
+    while let Some(frame) = path.last_mut().filter(|_| problems.len() < ENOUGH) {
+        let (node, index) = (Arc::clone(&frame.node), frame.next);
+        if index == node.len() {
+            path.pop();
+            continue;
+        }
+        frame.next += 1;
+        match node.content(index) {
+            Content::Value(_) => {}
+            Content::Bucket(value) => match Bucket::open(db, &node, index, value, frame.depth) {
+                Ok(bucket) => enter_bucket(&bucket, &mut path, problems),
+                Err(error) => problems.push(error.into()),
+            },
+            Content::Child(page) => {
+                let height = frame.height + 1;
+                let from = Some(node.key(index).to_vec());
+                let to = if index + 1 < node.len() {
+                    Some(node.key(index + 1).to_vec())
+                } else {
+                    frame.to.clone()
+                };
+                let depth = frame.depth;
+                match child(db, &node, index, page) {
+                    Ok(node) if height >= MAX_TREE_HEIGHT => {
+                        problems.push(ReadError::TreeTooHigh { place: node.place() }.into());
+                    }
+                    Ok(node) => {
+                        let node = Arc::new(node);
+                        enter(
+                            Frame { node, next: 0, depth, height, from, to },
+                            &mut path,
+                            problems,
+                        );
+                    }
+                    Err(error) => problems.push(error.into()),
+                }
+            }
+        }
+    }
+}
+
+fn enter_bucket(bucket: &Bucket<'_>, path: &mut Vec<Frame>, problems: &mut Vec<Problem>) {
+    match bucket.top() {
+        Ok(node) => {
+            let depth = bucket.depth();
+            path.push(Frame { node, next: 0, depth, height: 0, from: None, to: None });
+        }
+        Err(error) => problems.push(error.into()),
+    }
+}
+
+fn enter(frame: Frame, path: &mut Vec<Frame>, problems: &mut Vec<Problem>) {
+    // Keys ascend within the page, so the first and the last stand for all.
+    let Place::Page(page) = frame.node.place() else { return };
+    let below = frame.node.first_key().filter(|key| frame.from.as_deref() > Some(key));
+    let above =
+        frame.node.last_key().filter(|key| frame.to.as_deref().is_some_and(|to| *key >= to));
+    for key in below.into_iter().chain(above) {
+        problems.push(Problem::KeyOutOfRange { page, key: key.to_vec() });
+    }
+    path.push(frame);
+}
+
+/// Compares the pages that were reached with the freelist.
+fn check_pages(db: &Db, problems: &mut Vec<Problem>) {
+    let free = match read_freelist(db) {
+        Ok(free) => free,
+        Err(error) => return problems.push(error.into()),
+    };
+    if problems.len() >= ENOUGH {
+        return; // Not all pages in use are known.
+    }
+    let pages = db.page_count();
+    // Ascending runs, whose gaps are the pages that nothing accounts for. A database without a
+    // freelist has free pages there.
+    let mut expected = 2;
+    let mut account = |first: u64, last: u64, problems: &mut Vec<Problem>| {
+        if first > expected && free.is_some() {
+            problems.push(Problem::Unreachable { first: expected, last: first - 1 });
+        }
+        expected = expected.max(last.saturating_add(1));
+    };
+    let owners = db.owners();
+    let mut used = owners.runs().peekable();
+    let mut previous = None;
+    for &page in free.as_deref().unwrap_or_default() {
+        if problems.len() >= ENOUGH {
+            return;
+        }
+        if page < 2 || page >= pages {
+            problems.push(Problem::FreeOutside { page, pages });
+            continue;
+        }
+        if previous.replace(page) == Some(page) {
+            problems.push(Problem::FreedTwice { page });
+            continue;
+        }
+        while let Some((first, last)) = used.next_if(|(_, last)| *last < page) {
+            account(first, last, problems);
+        }
+        if used.peek().is_some_and(|(first, _)| *first <= page) {
+            problems.push(Problem::FreeInUse { page });
+        } else {
+            account(page, page, problems);
+        }
+    }
+    for (first, last) in used {
+        if problems.len() >= ENOUGH {
+            return;
+        }
+        account(first, last, problems);
+    }
+    account(pages, pages, problems);
+}
+
+/// The free pages, sorted; `None` if the database was written without a freelist.
+fn read_freelist(db: &Db) -> Result<Option<Vec<u64>>, ReadError> {
+    let page = db.meta.freelist;
+    if page == NO_FREELIST {
+        return Ok(None);
+    }
+    let bytes = db.page(page, Owner::Freelist)?;
+    let header = PageHeader::decode(&bytes).map(|header| (header.flags, header.count));
+    let (list, count) = match header {
+        Some((FREELIST, LONG_FREELIST)) => {
+            (&bytes[PAGE_HEADER + 8..], u64_at(&bytes, PAGE_HEADER).unwrap_or_default())
+        }
+        Some((FREELIST, count)) => (&bytes[PAGE_HEADER..], u64::from(count)),
+        other => {
+            let flags = other.map_or(0, |(flags, _)| flags);
+            return Err(ReadError::PageType { place: Place::Page(page), flags });
+        }
+    };
+    let ids = list.chunks_exact(8).filter_map(|id| u64_at(id, 0));
+    if count > (list.len() / 8) as u64 {
+        return Err(ReadError::FreelistTooLong { page, count });
+    }
+    let mut free: Vec<u64> = ids.take(usize::try_from(count).unwrap_or(usize::MAX)).collect();
+    free.sort_unstable();
+    Ok(Some(free))
+}

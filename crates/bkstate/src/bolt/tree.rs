@@ -1,0 +1,61 @@
+//! A bucket as a value in memory.
+
+use std::collections::BTreeMap;
+
+use super::bucket::Bucket;
+use super::entries::Entry;
+use super::reader::ReadError;
+use super::writer::{BucketWriter, WriteError};
+
+/// A bucket with everything in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tree {
+    /// The number that bbolt's `NextSequence` gave out last.
+    pub sequence: u64,
+    /// What the bucket holds.
+    pub entries: BTreeMap<Vec<u8>, Node>,
+}
+
+/// What a key of a [`Tree`] leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    /// A value.
+    Value(Vec<u8>),
+    /// A bucket within the bucket.
+    Bucket(Tree),
+}
+
+impl Tree {
+    /// Reads `bucket` and all buckets in it.
+    ///
+    /// # Errors
+    /// When any page of them is damaged.
+    pub fn read(bucket: &Bucket<'_>) -> Result<Self, ReadError> {
+        // Recursion ends at MAX_BUCKET_DEPTH, beyond which the entries give an error.
+        let entries = bucket.entries().map(|entry| {
+            let (key, entry) = entry?;
+            let node = match entry {
+                Entry::Value(value) => Node::Value(value),
+                Entry::Bucket(bucket) => Node::Bucket(Self::read(&bucket)?),
+            };
+            Ok((key, node))
+        });
+        Ok(Self { sequence: bucket.sequence(), entries: entries.collect::<Result<_, _>>()? })
+    }
+
+    /// Writes everything into the bucket of `writer`, which must be empty.
+    ///
+    /// # Errors
+    /// When a key has a length that bbolt does not allow, when buckets are nested too deep, or
+    /// when writing fails.
+    pub fn write(&self, writer: &mut BucketWriter<'_>) -> Result<(), WriteError> {
+        writer.set_sequence(self.sequence);
+        for (key, node) in &self.entries {
+            match node {
+                Node::Value(value) => writer.put(key, value)?,
+                Node::Bucket(tree) => writer.bucket(key, |bucket| tree.write(bucket))?,
+            }
+        }
+        Ok(())
+    }
+}

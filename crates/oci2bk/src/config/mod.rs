@@ -1,0 +1,308 @@
+//! The cache config, version 0: which steps a cache knows and which layers their results have.
+//!
+//! Source: BuildKit v0.32 `cache/remotecache/v1/types/spec.go` (the JSON), `v1/parse.go` (what an
+//! importer makes of it) and `v1/chains.go` (what an exporter writes).
+
+mod document;
+mod order;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use bkstate::{Digest, Time};
+
+use crate::manifest::LayerBlob;
+
+/// A cache config whose references all exist and do not loop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// The layers on top of their parents. One blob under two parents is two nodes.
+    pub nodes: Vec<Node>,
+    /// The steps.
+    ///
+    /// Several records may have one digest: it names the operation, and the same operation on
+    /// other inputs is another record. BuildKit's importer unites records of equal digest and
+    /// inputs; they are kept as they are here, since both have the same key and unite in the
+    /// state.
+    pub records: Vec<Record>,
+    /// The results that were left out because the cache lacks one of their layers.
+    pub dropped: Vec<DroppedResult>,
+    nodes_parents_first: Vec<usize>,
+    records_inputs_first: Vec<usize>,
+}
+
+/// A layer on top of its parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The layer blob. Nodes that no result uses may lack a descriptor in the manifest.
+    pub blob: Digest,
+    /// The index of the node below.
+    pub parent: Option<usize>,
+}
+
+/// A step, and what is known of its results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The key itself for a record without inputs; otherwise the digest of the op digest and
+    /// output index, which cannot be inverted.
+    pub digest: Digest,
+    /// The results, all of whose layers the manifest has.
+    pub results: Vec<ResultChain>,
+    /// For each input of the op, the alternatives of which one must match; never empty.
+    pub inputs: Vec<Vec<Input>>,
+}
+
+/// A result: a stack of layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResultChain {
+    /// The layers.
+    pub chain: Chain,
+    /// When the step ran, if known.
+    pub created_at: Option<Time>,
+}
+
+/// A stack of layers; [`CacheConfig::layers`] lists them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chain {
+    /// The node with this index on top of all its parents.
+    Top(usize),
+    /// Nodes, lowest first, whose own parents do not count. Never empty.
+    Explicit(Vec<usize>),
+}
+
+/// One way in which an input of a record can match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// The part of the input that the op uses, verbatim; empty for all of it.
+    pub selector: String,
+    /// The index of the record whose result is the input.
+    pub record: usize,
+}
+
+/// A result that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DroppedResult {
+    /// The index of the record.
+    pub record: usize,
+    /// The digest of the record.
+    pub digest: Digest,
+    /// The lowest layer of the result that the manifest has no descriptor for.
+    pub missing: Digest,
+}
+
+/// Why bytes are not a valid cache config. Indexes are positions in the config's `layers` and
+/// `records`, from 0.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not JSON, or a member is missing or has the wrong form.
+    #[error("the JSON of the cache config is malformed")]
+    Json(#[from] serde_json::Error),
+    /// A layer's parent does not exist.
+    #[error("layer {layer} of the cache config has the parent {parent}, which does not exist")]
+    NoParent {
+        /// The layer.
+        layer: usize,
+        /// Its parent.
+        parent: i64,
+    },
+    /// A layer is its own ancestor. (An absent `parent` means layer 0.)
+    #[error("layer {layer} of the cache config is its own ancestor")]
+    ParentLoop {
+        /// The layer.
+        layer: usize,
+    },
+    /// A result's layer does not exist.
+    #[error("record {record} ({digest}) has a result with layer {layer}, which does not exist")]
+    NoLayer {
+        /// The record.
+        record: usize,
+        /// Its digest.
+        digest: Digest,
+        /// The layer.
+        layer: i64,
+    },
+    /// A result lists no layers.
+    #[error("record {record} ({digest}) has a result without layers")]
+    EmptyChain {
+        /// The record.
+        record: usize,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// An input has no alternatives, so the record could never match.
+    #[error("record {record} ({digest}) has nothing to match its input {input}")]
+    EmptyInput {
+        /// The record.
+        record: usize,
+        /// Its digest.
+        digest: Digest,
+        /// The input.
+        input: usize,
+    },
+    /// An input's record does not exist.
+    #[error("record {record} ({digest}) links to record {link}, which does not exist")]
+    NoRecord {
+        /// The record.
+        record: usize,
+        /// Its digest.
+        digest: Digest,
+        /// What it links to.
+        link: i64,
+    },
+    /// A record is, over several links, an input of itself.
+    #[error("record {record} ({digest}) is an input of itself")]
+    RecordLoop {
+        /// The record.
+        record: usize,
+        /// Its digest.
+        digest: Digest,
+    },
+}
+
+impl CacheConfig {
+    /// Reads and validates a cache config. `layers` are the blobs that the manifest describes; as
+    /// BuildKit's importer does, results that need another blob are left out.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn parse(
+        content: &[u8],
+        layers: &BTreeMap<Digest, LayerBlob>,
+    ) -> Result<Self, ConfigError> {
+        let config: document::Config = serde_json::from_slice(content)?;
+        let nodes = nodes(config.layers)?;
+        let nodes_parents_first = order::parents_first(&nodes)?;
+        let missing = missing_blobs(&nodes, &nodes_parents_first, layers);
+        let mut dropped = Vec::new();
+        let count = config.records.len();
+        let mut records = Vec::with_capacity(count);
+        for (index, record) in config.records.into_iter().enumerate() {
+            let digest = record.digest;
+            let results = results(index, &record, nodes.len())?;
+            let inputs = inputs(index, digest, record.inputs, count)?;
+            let is_complete = |result: &ResultChain| {
+                let missing = match &result.chain {
+                    Chain::Top(top) => missing[*top],
+                    Chain::Explicit(chain) => {
+                        chain.iter().map(|&node| nodes[node].blob).find(|b| !layers.contains_key(b))
+                    }
+                };
+                dropped.extend(missing.map(|missing| DroppedResult {
+                    record: index,
+                    digest,
+                    missing,
+                }));
+                missing.is_none()
+            };
+            let results = results.into_iter().filter(is_complete).collect();
+            records.push(Record { digest, results, inputs });
+        }
+        let records_inputs_first = order::inputs_first(&records)?;
+        Ok(Self { nodes, records, dropped, nodes_parents_first, records_inputs_first })
+    }
+
+    /// The indexes of the nodes of `chain`, lowest first.
+    ///
+    /// This walks the whole chain; where all chains are needed, going through
+    /// [`CacheConfig::nodes_parents_first`] once takes linear time.
+    pub fn layers(&self, chain: &Chain) -> Vec<usize> {
+        match chain {
+            Chain::Explicit(layers) => layers.clone(),
+            Chain::Top(top) => {
+                let parent = |&node: &usize| self.nodes[node].parent;
+                let mut layers: Vec<_> = std::iter::successors(Some(*top), parent).collect();
+                layers.reverse();
+                layers
+            }
+        }
+    }
+
+    /// The indexes of all nodes, each after its parent.
+    pub fn nodes_parents_first(&self) -> &[usize] {
+        &self.nodes_parents_first
+    }
+
+    /// The indexes of all records, each after the records that its inputs link to.
+    pub fn records_inputs_first(&self) -> &[usize] {
+        &self.records_inputs_first
+    }
+}
+
+/// `number` as an index into something of `length` items.
+fn index(number: i64, length: usize) -> Option<usize> {
+    usize::try_from(number).ok().filter(|&index| index < length)
+}
+
+fn nodes(layers: Vec<document::Layer>) -> Result<Vec<Node>, ConfigError> {
+    let length = layers.len();
+    let node = |(layer, document::Layer { blob, parent })| {
+        let parent = match parent {
+            -1 => None,
+            parent => Some(index(parent, length).ok_or(ConfigError::NoParent { layer, parent })?),
+        };
+        Ok(Node { blob, parent })
+    };
+    layers.into_iter().enumerate().map(node).collect()
+}
+
+/// For each node, the lowest blob of its chain that has no descriptor.
+fn missing_blobs(
+    nodes: &[Node],
+    parents_first: &[usize],
+    layers: &BTreeMap<Digest, LayerBlob>,
+) -> Vec<Option<Digest>> {
+    let mut missing = vec![None; nodes.len()];
+    for &index in parents_first {
+        let Node { blob, parent } = nodes[index];
+        let below = parent.and_then(|parent| missing[parent]);
+        missing[index] = below.or((!layers.contains_key(&blob)).then_some(blob));
+    }
+    missing
+}
+
+fn results(
+    index_of_record: usize,
+    record: &document::Record,
+    nodes: usize,
+) -> Result<Vec<ResultChain>, ConfigError> {
+    let (record_index, digest) = (index_of_record, record.digest);
+    let node = |layer| {
+        let record = record_index;
+        index(layer, nodes).ok_or(ConfigError::NoLayer { record, digest, layer })
+    };
+    let known = |time: Option<Time>| time.filter(|time| !time.is_zero());
+    let mut results = Vec::with_capacity(record.results.len() + record.chains.len());
+    for result in &record.results {
+        let chain = Chain::Top(node(result.layer)?);
+        results.push(ResultChain { chain, created_at: known(result.created_at) });
+    }
+    for chain in &record.chains {
+        if chain.layers.is_empty() {
+            return Err(ConfigError::EmptyChain { record: record_index, digest });
+        }
+        let layers = chain.layers.iter().map(|&layer| node(layer)).collect::<Result<_, _>>()?;
+        let created_at = known(chain.created_at);
+        results.push(ResultChain { chain: Chain::Explicit(layers), created_at });
+    }
+    Ok(results)
+}
+
+fn inputs(
+    record: usize,
+    digest: Digest,
+    inputs: Vec<Vec<document::Input>>,
+    records: usize,
+) -> Result<Vec<Vec<Input>>, ConfigError> {
+    let alternative = |document::Input { selector, link }| match index(link, records) {
+        Some(record) => Ok(Input { selector, record }),
+        None => Err(ConfigError::NoRecord { record, digest, link }),
+    };
+    let alternatives = |(input, alternatives): (_, Vec<_>)| {
+        if alternatives.is_empty() {
+            return Err(ConfigError::EmptyInput { record, digest, input });
+        }
+        alternatives.into_iter().map(alternative).collect()
+    };
+    inputs.into_iter().enumerate().map(alternatives).collect()
+}

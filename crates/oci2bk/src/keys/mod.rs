@@ -1,0 +1,34 @@
+//! Key sources and the keyring they make.
+//!
+//! An exported cache names the record of a step by a hash over the step's op digest, which cannot
+//! be turned back (see `docs/format/keys.md`). The op digests come from a *key source*:
+//! provenance of the build, in any of its wrappings, or the `cache.db` of a builder. What a source
+//! offers are [`Candidate`]s; only those whose hash is that of a record get into the [`Keyring`],
+//! so a wrong or hostile source can leave records unresolved but never resolve one wrongly.
+//!
+//! ```no_run
+//! use std::collections::BTreeSet;
+//! use oci2bk::keys::{Keyring, read_source};
+//!
+//! let wanted = BTreeSet::new(); // the records of the export that have inputs
+//! let mut keyring = Keyring::new();
+//! for source in read_source("provenance.json".as_ref())? {
+//!     keyring.add(source.description, source.candidates, &wanted);
+//! }
+//! # Ok::<(), oci2bk::keys::SourceError>(())
+//! ```
+
+mod detect;
+mod keyring;
+mod metadata_file;
+mod source;
+
+pub use keyring::{Keyring, Resolved, SourceSummary};
+pub use metadata_file::MetadataFileError;
+pub use source::{
+    Candidate, KeySource, MAX_DOCUMENT_BYTES, SourceDescription, SourceError, SourceKind,
+    Uncomputable, from_provenance, read_source,
+};
+
+#[cfg(test)]
+mod tests;

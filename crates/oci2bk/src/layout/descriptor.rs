@@ -1,0 +1,56 @@
+//! Descriptors: the references by which indexes and manifests name other blobs.
+//!
+//! The types here and in [`crate::manifest`] are our own instead of the `oci-spec` crate's: four
+//! small structs, against a crate that adds a regex engine and two derive frameworks, accepts
+//! digests that are not SHA-256, and does not tell an absent member from an empty one, which
+//! finding ambiguous documents needs.
+
+use std::collections::BTreeMap;
+
+use bkstate::Digest;
+use serde::{Deserialize, Deserializer};
+
+/// A reference to a blob (OCI image-spec 1.1, `descriptor.md`).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Descriptor {
+    /// What the referring document says the blob is; empty if it says nothing.
+    #[serde(default)]
+    pub media_type: String,
+    /// The digest of the blob.
+    pub digest: Digest,
+    /// The size of the blob in bytes.
+    pub size: u64,
+    /// Annotations, which carry most of what BuildKit says about a layer.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub annotations: BTreeMap<String, String>,
+    /// The platform of an image, in an index of images.
+    #[serde(default)]
+    pub platform: Option<Platform>,
+    /// The type of artifact that the blob is a manifest of, for referrers.
+    #[serde(default)]
+    pub artifact_type: Option<String>,
+}
+
+/// The platform that an image is for (OCI image-spec 1.1, `image-index.md`).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Platform {
+    /// The processor architecture, as Go's `GOARCH`; `unknown` for attestation manifests.
+    #[serde(default)]
+    pub architecture: String,
+    /// The operating system, as Go's `GOOS`; `unknown` for attestation manifests.
+    #[serde(default)]
+    pub os: String,
+    /// The variant of the architecture, such as `v7`.
+    #[serde(default)]
+    pub variant: Option<String>,
+}
+
+/// Reads a member that Go's encoder writes as `null` when it is empty.
+pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}

@@ -1,0 +1,25 @@
+//! How large and how many documents a cache export may have.
+//!
+//! The documents are read into memory, so a limit is checked against the file's real size before
+//! anything is allocated. The values are far above what BuildKit can export (its own importer
+//! refuses manifests and configs over 1 MiB) and low enough that no layout exhausts a machine.
+
+/// The most bytes read of `oci-layout`.
+pub const OCI_LAYOUT_FILE: u64 = 64 << 10;
+
+/// The most bytes read of `index.json`.
+pub const INDEX_FILE: u64 = 64 << 20;
+
+/// The most bytes read of one manifest or index blob. A layer descriptor takes about 500 bytes, so
+/// this is a cache of some 130,000 layers.
+pub const MANIFEST: u64 = 64 << 20;
+
+/// The most bytes read of a cache config. A record takes about 250 bytes, so this is a cache of
+/// some 1,000,000 records.
+pub const CONFIG: u64 = 256 << 20;
+
+/// How deep indexes may be nested below `index.json`. Tools make one or two levels.
+pub const INDEX_DEPTH: usize = 8;
+
+/// How many manifests and indexes are read while looking for a cache in one layout.
+pub const DOCUMENTS: usize = 10_000;

@@ -1,0 +1,85 @@
+//! Opens regular files below a directory handle, and nothing else.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::Errno;
+
+/// What stands where a regular file is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A symbolic link, as the last or an earlier part of the path.
+    Symlink,
+    /// A directory.
+    Directory,
+    /// A FIFO (named pipe).
+    Fifo,
+    /// A Unix domain socket.
+    Socket,
+    /// A character or block device.
+    Device,
+    /// Something else, such as a file where a directory of the path should be.
+    Other,
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Symlink => "a symbolic link",
+            Self::Directory => "a directory",
+            Self::Fifo => "a FIFO",
+            Self::Socket => "a socket",
+            Self::Device => "a device",
+            Self::Other => "not a file",
+        })
+    }
+}
+
+/// Why a regular file could not be opened; the callers add which file.
+#[derive(Debug)]
+pub(super) enum OpenError {
+    Missing,
+    NotRegular(FileKind),
+    Io(io::Error),
+}
+
+/// Opens the regular file `path` below `dir` for reading, and gives its size in bytes.
+///
+/// No symbolic link is followed anywhere in `path`. A device or FIFO is recognised through an
+/// `O_PATH` handle, without opening it: opening a device can have effects of its own.
+pub(super) fn regular_file(dir: &OwnedFd, path: &str) -> Result<(File, u64), OpenError> {
+    open(dir, path, OFlags::PATH).and_then(|handle| regular_size(&handle))?;
+    // The name could have been given to something else meanwhile, hence O_NONBLOCK and a second
+    // look at what was opened.
+    let file = open(dir, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    let size = regular_size(&file)?;
+    Ok((File::from(file), size))
+}
+
+fn open(dir: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, OpenError> {
+    let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    openat2(dir, path, flags, Mode::empty(), resolve).map_err(|error| match error {
+        Errno::NOENT => OpenError::Missing,
+        Errno::LOOP => OpenError::NotRegular(FileKind::Symlink),
+        Errno::NOTDIR => OpenError::NotRegular(FileKind::Other),
+        error => OpenError::Io(error.into()),
+    })
+}
+
+fn regular_size(file: &OwnedFd) -> Result<u64, OpenError> {
+    let stat = fstat(file).map_err(|error| OpenError::Io(error.into()))?;
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => return Ok(u64::try_from(stat.st_size).unwrap_or_default()),
+        FileType::Directory => FileKind::Directory,
+        FileType::Symlink => FileKind::Symlink,
+        FileType::Fifo => FileKind::Fifo,
+        FileType::Socket => FileKind::Socket,
+        FileType::CharacterDevice | FileType::BlockDevice => FileKind::Device,
+        FileType::Unknown => FileKind::Other,
+    };
+    Err(OpenError::NotRegular(kind))
+}

@@ -1,0 +1,121 @@
+//! Op digests.
+
+use std::fmt;
+
+use bkstate::Digest;
+
+use super::encoding::Encoding;
+use super::op::{Kind, Op};
+use super::platform::Platform;
+use super::preimage;
+
+/// What the solver calls an op (`CacheMap.Digest`), and what `cache.db` has on its links.
+///
+/// A digest in all releases but v0.11 and v0.12, which name merge and diff ops by the JSON that
+/// was meant to be hashed (`solver/llbsolver/ops/{merge,diff}.go`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpDigest(String);
+
+/// Why a text cannot be an op digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an op digest is not empty and has no '@', which ends it in cache.db: {text:?}")]
+pub struct InvalidOpDigest {
+    /// The text, shortened to 100 characters.
+    pub text: String,
+}
+
+impl OpDigest {
+    /// The digest as `cache.db` has it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What an export names the record of the op's output `output` by, if the op has inputs; and
+    /// the key of a root, if it has none (`rootKey` in `solver/cachemanager.go`).
+    pub fn record(&self, output: u32) -> Digest {
+        Digest::of(format!("{}@{output}", self.0))
+    }
+}
+
+impl From<Digest> for OpDigest {
+    fn from(digest: Digest) -> Self {
+        Self(digest.to_string())
+    }
+}
+
+impl TryFrom<String> for OpDigest {
+    type Error = InvalidOpDigest;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.is_empty() || text.contains('@') {
+            return Err(InvalidOpDigest { text: text.chars().take(100).collect() });
+        }
+        Ok(Self(text))
+    }
+}
+
+impl fmt::Display for OpDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why the digest of an op cannot be computed.
+#[derive(Debug, thiserror::Error)]
+pub enum NotComputable {
+    /// The key of a source depends on what was fetched.
+    #[error("it is a source, whose key depends on what was fetched")]
+    Source,
+    /// The last vertex of a definition has no key.
+    #[error("it only names the result")]
+    Return,
+    /// An op of a release newer than this program knows.
+    #[error("it is an operation that no BuildKit release up to v0.32 has")]
+    Unknown,
+    /// The document left out what an action of a file op does.
+    #[error(
+        "the provenance does not say what action {index} does: BuildKit leaves symbolic links out \
+         of it; take the key from the cache.db of the builder that made the cache"
+    )]
+    LostAction {
+        /// The action, counted from 0.
+        index: usize,
+    },
+    /// A nested build with a definition of its own.
+    #[error("it is a nested build that carries its own definition")]
+    NestedDefinition,
+    /// The op cannot be written as JSON.
+    #[error("the op cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// What a daemon of `encoding`, on a machine of `default_platform`, calls `op`
+/// (BuildKit `CacheMap` in `solver/llbsolver/ops/*.go`).
+///
+/// # Errors
+/// When the op does not determine its digest.
+pub fn digest(
+    op: &Op,
+    encoding: Encoding,
+    default_platform: &Platform,
+) -> Result<OpDigest, NotComputable> {
+    let hashed = |document: String| OpDigest::from(Digest::of(document));
+    let merge_or_diff = |document: String| {
+        if encoding.release.hashes_merge_and_diff() { hashed(document) } else { OpDigest(document) }
+    };
+    Ok(match &op.kind {
+        Kind::Exec(exec) => {
+            let platform = op.platform.as_ref().unwrap_or(default_platform).normalized();
+            hashed(preimage::exec(exec, &platform, encoding)?)
+        }
+        Kind::File(file) => hashed(preimage::file(file, op.inputs, encoding)?),
+        Kind::Merge(merge) => merge_or_diff(preimage::merge(merge, encoding)?),
+        Kind::Diff(diff) => merge_or_diff(preimage::diff(diff, encoding)?),
+        Kind::Build(build) if build.has_definition => return Err(NotComputable::NestedDefinition),
+        Kind::Build(build) => hashed(preimage::build(build, encoding)?),
+        Kind::Passthrough(op) => hashed(preimage::passthrough(op, encoding)?),
+        Kind::Source => return Err(NotComputable::Source),
+        Kind::Return => return Err(NotComputable::Return),
+        Kind::Unknown => return Err(NotComputable::Unknown),
+    })
+}

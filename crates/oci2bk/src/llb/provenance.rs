@@ -1,0 +1,145 @@
+//! Ops in SLSA provenance.
+//!
+//! With `mode=max`, BuildKit records the whole LLB of a build in its provenance
+//! (`solver/llbsolver/provenance`). The same document comes in four shapes: SLSA v0.2 (the default
+//! up to BuildKit v0.27) or v1 (since v0.28), each as an in-toto statement around the predicate or
+//! as the bare predicate.
+
+use serde::Deserialize;
+
+use super::op::Op;
+use super::platform::{ParsePlatformError, Platform};
+
+/// What a provenance document says about how the build was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provenance {
+    /// Platform of the daemon, on which ops run that name none.
+    pub default_platform: Platform,
+    /// All ops that the result depends on, inputs first.
+    pub ops: Vec<Op>,
+}
+
+/// Why a document gives no ops.
+#[derive(Debug, thiserror::Error)]
+pub enum ProvenanceError {
+    /// Not JSON, or not of the right shape.
+    #[error("the provenance is not valid JSON of the SLSA form")]
+    Json(#[source] serde_json::Error),
+    /// JSON of another kind.
+    #[error("the document is not SLSA provenance: it has neither buildDefinition nor invocation")]
+    NotProvenance,
+    /// Provenance without LLB.
+    #[error(
+        "the provenance does not list the build's operations; record it with mode=max \
+         (--provenance=mode=max, or BUILDX_METADATA_PROVENANCE=max for a metadata file)"
+    )]
+    NoOps,
+    /// A platform that cannot be read.
+    #[error("the provenance names an unknown platform for the builder")]
+    Platform(#[source] ParsePlatformError),
+}
+
+/// The predicate of v1, or of v0.2, or a statement around either.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    predicate: Option<Predicate>,
+    #[serde(default)]
+    build_definition: Option<BuildDefinition>,
+    #[serde(default)]
+    invocation: Option<Invocation>,
+    #[serde(default)]
+    build_config: Option<BuildConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Predicate {
+    /// v1: `ProvenancePredicateSLSA1` in `provenance/types/types.go`.
+    #[serde(default)]
+    build_definition: Option<BuildDefinition>,
+    /// v0.2: `ProvenancePredicateSLSA02`.
+    #[serde(default)]
+    invocation: Option<Invocation>,
+    #[serde(default)]
+    build_config: Option<BuildConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BuildDefinition {
+    #[serde(default)]
+    internal_parameters: InternalParameters,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct InternalParameters {
+    build_config: Option<BuildConfig>,
+    builder_platform: String,
+}
+
+#[derive(Deserialize)]
+struct Invocation {
+    #[serde(default)]
+    environment: Environment,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Environment {
+    platform: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BuildConfig {
+    #[serde(default)]
+    llb_definition: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    op: Option<Op>,
+    /// `step3:0`: which output of which step. The op's own list is emptied.
+    #[serde(default)]
+    inputs: Vec<String>,
+}
+
+impl Provenance {
+    /// Reads a provenance document of any of the four shapes.
+    ///
+    /// # Errors
+    /// When it is something else, or does not list the ops.
+    pub fn from_json(json: &[u8]) -> Result<Self, ProvenanceError> {
+        let document: Document = serde_json::from_slice(json).map_err(ProvenanceError::Json)?;
+        let predicate = document.predicate.unwrap_or(Predicate {
+            build_definition: document.build_definition,
+            invocation: document.invocation,
+            build_config: document.build_config,
+        });
+        let (platform, config) = match predicate {
+            Predicate { build_definition: Some(definition), .. } => {
+                let internal = definition.internal_parameters;
+                (internal.builder_platform, internal.build_config)
+            }
+            Predicate { invocation: Some(invocation), build_config, .. } => {
+                (invocation.environment.platform, build_config)
+            }
+            _ => return Err(ProvenanceError::NotProvenance),
+        };
+        let steps = config.map(|config| config.llb_definition).unwrap_or_default();
+        if steps.is_empty() {
+            return Err(ProvenanceError::NoOps);
+        }
+        let ops = steps.into_iter().filter_map(|step| {
+            let mut op = step.op?;
+            op.inputs = op.inputs.max(step.inputs.len());
+            Some(op)
+        });
+        Ok(Self {
+            default_platform: platform.parse().map_err(ProvenanceError::Platform)?,
+            ops: ops.collect(),
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! Layers of a cache, with what BuildKit's annotations say about them.
+
+use bkstate::digest::ParseDigestError;
+use bkstate::time::ParseTimeError;
+use bkstate::{Digest, Time};
+
+use crate::layout::Descriptor;
+
+/// The diffID, on every layer (containerd `pkg/labels`, `LabelUncompressed`).
+const DIFF_ID: &str = "containerd.io/uncompressed";
+/// When the layer was made (BuildKit v0.32 `cache/refs.go`, `ociDesc`; absent from blobs that were
+/// converted to another compression for the export).
+const CREATED_AT: &str = "buildkit/createdat";
+/// What to show users for the layer (read in BuildKit v0.32 `worker/base/worker.go`, `FromRemote`;
+/// the local exporter does not write it, other tools may).
+const DESCRIPTION: &str = "buildkit/description";
+
+/// How a layer blob is compressed, by its media type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Compression {
+    /// A plain tar.
+    None,
+    /// Gzip, which includes estargz.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
+
+impl Compression {
+    /// The compression of a layer of this media type; `None` if it is not a tar layer.
+    ///
+    /// The types are those of OCI image-spec 1.1 and Docker's manifest v2 schema 2, with the
+    /// "nondistributable" and "foreign" ones, which differ only in who may pass them on.
+    pub fn of_media_type(media_type: &str) -> Option<Self> {
+        match media_type {
+            "application/vnd.oci.image.layer.v1.tar"
+            | "application/vnd.oci.image.layer.nondistributable.v1.tar"
+            | "application/vnd.docker.image.rootfs.diff.tar"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar" => Some(Self::None),
+            "application/vnd.oci.image.layer.v1.tar+gzip"
+            | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+            | "application/vnd.docker.image.rootfs.diff.tar.gzip"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => Some(Self::Gzip),
+            "application/vnd.oci.image.layer.v1.tar+zstd"
+            | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
+            | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// A layer blob that a cache has a descriptor for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerBlob {
+    /// The descriptor, with all its annotations.
+    pub descriptor: Descriptor,
+    /// How the blob is compressed.
+    pub compression: Compression,
+    /// The digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// When the layer was made, if known.
+    pub created_at: Option<Time>,
+    /// What to show users for the layer, if the export says it.
+    pub description: Option<String>,
+}
+
+/// Why a descriptor is not that of a cache layer.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The media type is not that of a tar layer.
+    #[error("layer {layer} has the media type {media_type:?}, which is not a known layer type")]
+    MediaType {
+        /// The layer.
+        layer: Digest,
+        /// Its media type, shortened to 100 characters.
+        media_type: String,
+    },
+    /// The diffID is not stated.
+    #[error(
+        "layer {layer} has no annotation {DIFF_ID}; a tool that copied the cache may have \
+         dropped it, so export or copy the cache again"
+    )]
+    NoDiffId {
+        /// The layer.
+        layer: Digest,
+    },
+    /// The diffID is not a digest.
+    #[error("layer {layer} has a malformed annotation {DIFF_ID}")]
+    DiffId {
+        /// The layer.
+        layer: Digest,
+        /// What is wrong with it.
+        #[source]
+        source: ParseDigestError,
+    },
+    /// The time is not one.
+    #[error("layer {layer} has a malformed annotation {CREATED_AT}")]
+    CreatedAt {
+        /// The layer.
+        layer: Digest,
+        /// What is wrong with it.
+        #[source]
+        source: ParseTimeError,
+    },
+    /// Two descriptors of one blob disagree on its size, compression or diffID.
+    #[error("the descriptors of layer {layer} contradict each other")]
+    Conflict {
+        /// The layer.
+        layer: Digest,
+    },
+}
+
+impl LayerBlob {
+    /// Reads the descriptor of a cache layer.
+    ///
+    /// # Errors
+    /// See [`LayerError`].
+    pub fn from_descriptor(descriptor: Descriptor) -> Result<Self, LayerError> {
+        let layer = descriptor.digest;
+        let annotation = |name| descriptor.annotations.get(name);
+        let compression = Compression::of_media_type(&descriptor.media_type).ok_or_else(|| {
+            let media_type = descriptor.media_type.chars().take(100).collect();
+            LayerError::MediaType { layer, media_type }
+        })?;
+        let diff_id = annotation(DIFF_ID)
+            .ok_or(LayerError::NoDiffId { layer })?
+            .parse()
+            .map_err(|source| LayerError::DiffId { layer, source })?;
+        let created_at = annotation(CREATED_AT)
+            .map(|text| text.parse::<Time>())
+            .transpose()
+            .map_err(|source| LayerError::CreatedAt { layer, source })?
+            .filter(|time| !time.is_zero());
+        let description = annotation(DESCRIPTION).cloned();
+        Ok(Self { descriptor, compression, diff_id, created_at, description })
+    }
+
+    /// Whether the blob that `self` describes can be the one that `other` describes.
+    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+        self.descriptor.size == other.descriptor.size
+            && self.compression == other.compression
+            && self.diff_id == other.diff_id
+    }
+}

@@ -1,0 +1,172 @@
+//! The top object of a cache: an index or a manifest that lists the cache config and the layers.
+//!
+//! | style | top object | config | layers |
+//! |---|---|---|---|
+//! | [`Style::ImageManifest`] | manifest | `config` | `layers` |
+//! | [`Style::Index`] | index | the entry of `manifests` with media type [`CACHE_CONFIG`] | all other entries of `manifests` |
+//!
+//! Source: BuildKit v0.32 `cache/remotecache/export.go` and `import.go`.
+
+mod document;
+mod layer;
+mod select;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use bkstate::Digest;
+
+pub use document::{
+    DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, Document, DocumentError, ImageManifest, Index,
+    OCI_INDEX, OCI_MANIFEST,
+};
+pub use layer::{Compression, LayerBlob, LayerError};
+pub use select::{FoundCache, SelectError, other_manifests, select};
+
+use crate::layout::{BlobError, Descriptor, Layout, limits};
+
+/// The media type of a cache config (BuildKit v0.32 `cache/remotecache/v1/types/spec.go`).
+pub const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
+
+/// Which of the two forms a cache has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Style {
+    /// An index (or Docker manifest list) of blobs, the default before BuildKit v0.21.
+    Index,
+    /// An OCI image manifest, the default since BuildKit v0.21.
+    ImageManifest,
+}
+
+/// The top object of a cache, validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheManifest {
+    /// The digest of the top object itself.
+    pub digest: Digest,
+    /// Its form.
+    pub style: Style,
+    /// The cache config.
+    pub config: Descriptor,
+    /// The layer blobs.
+    pub layers: BTreeMap<Digest, LayerBlob>,
+}
+
+/// Why a blob could not be read as a manifest, an index or a cache.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The blob cannot be read or is corrupt.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The blob is not a manifest or an index.
+    #[error("blob {digest} is not a usable manifest or index")]
+    Document {
+        /// The blob.
+        digest: Digest,
+        /// What is wrong with it.
+        #[source]
+        source: DocumentError,
+    },
+    /// The document has no cache config.
+    #[error(
+        "{digest} is not a cache: it has no config of type {CACHE_CONFIG}; give the digest of \
+         what --cache-to type=local exported"
+    )]
+    NotACache {
+        /// The manifest or index.
+        digest: Digest,
+    },
+    /// An index lists more than one cache config.
+    #[error("index {digest} lists two cache configs, {first} and {second}")]
+    TwoConfigs {
+        /// The index.
+        digest: Digest,
+        /// The first config.
+        first: Digest,
+        /// The second config.
+        second: Digest,
+    },
+    /// A layer's descriptor is wrong.
+    #[error("cache {digest} has an unusable layer")]
+    Layer {
+        /// The manifest or index.
+        digest: Digest,
+        /// Which layer, and what is wrong with it.
+        #[source]
+        source: LayerError,
+    },
+}
+
+impl Document {
+    /// Reads the manifest or index that `descriptor` names from a layout.
+    ///
+    /// # Errors
+    /// The blob cannot be read, is larger than [`limits::MANIFEST`], corrupt, or something else.
+    pub fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Self, ManifestError> {
+        let content = layout.read_blob(descriptor, limits::MANIFEST)?;
+        Self::parse(&content)
+            .map_err(|source| ManifestError::Document { digest: descriptor.digest, source })
+    }
+
+    /// Whether the document is the top object of a cache.
+    pub fn is_cache(&self) -> bool {
+        match self {
+            Self::Index(index) => index.manifests.iter().any(is_cache_config),
+            Self::Manifest(manifest) => manifest.config.as_ref().is_some_and(is_cache_config),
+        }
+    }
+}
+
+impl CacheManifest {
+    /// Reads the cache whose top object `descriptor` names.
+    ///
+    /// # Errors
+    /// The blob cannot be read, is not a cache, or has an unusable layer.
+    pub fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Self, ManifestError> {
+        Self::from_document(descriptor.digest, Document::read(layout, descriptor)?)
+    }
+
+    /// Validates `document`, whose digest is `digest`, as the top object of a cache.
+    ///
+    /// # Errors
+    /// The document is not a cache, or has an unusable layer.
+    pub fn from_document(digest: Digest, document: Document) -> Result<Self, ManifestError> {
+        let (style, configs, layers) = match document {
+            Document::Index(index) => {
+                let (configs, layers) = index.manifests.into_iter().partition(is_cache_config);
+                (Style::Index, configs, layers)
+            }
+            Document::Manifest(manifest) => {
+                let configs: Vec<_> = manifest.config.into_iter().filter(is_cache_config).collect();
+                (Style::ImageManifest, configs, manifest.layers)
+            }
+        };
+        let mut configs = configs.into_iter();
+        let config = configs.next().ok_or(ManifestError::NotACache { digest })?;
+        if let Some(second) = configs.find(|second| second.digest != config.digest) {
+            let (first, second) = (config.digest, second.digest);
+            return Err(ManifestError::TwoConfigs { digest, first, second });
+        }
+        let layers = by_digest(layers).map_err(|source| ManifestError::Layer { digest, source })?;
+        Ok(Self { digest, style, config, layers })
+    }
+}
+
+fn is_cache_config(descriptor: &Descriptor) -> bool {
+    descriptor.media_type == CACHE_CONFIG
+}
+
+/// A blob that several chains use may be listed several times; like BuildKit's importer, take the
+/// last.
+fn by_digest(descriptors: Vec<Descriptor>) -> Result<BTreeMap<Digest, LayerBlob>, LayerError> {
+    let mut layers = BTreeMap::<Digest, LayerBlob>::new();
+    for descriptor in descriptors {
+        let layer = LayerBlob::from_descriptor(descriptor)?;
+        let digest = layer.descriptor.digest;
+        if layers.get(&digest).is_some_and(|other| !layer.agrees_with(other)) {
+            return Err(LayerError::Conflict { layer: digest });
+        }
+        layers.insert(digest, layer);
+    }
+    Ok(layers)
+}

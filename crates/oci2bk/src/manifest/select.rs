@@ -1,0 +1,294 @@
+//! Finds the cache that a source means among everything in a layout.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use bkstate::Digest;
+
+use super::document::{DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST};
+use super::{CacheManifest, Document, ManifestError};
+use crate::layout::{BlobError, Descriptor, Layout, limits};
+use crate::source::Reference;
+
+/// The tag of an entry of `index.json` (OCI image-spec 1.1, `annotations.md`).
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// The full image name that containerd and BuildKit add to entries for images.
+const IMAGE_NAME: &str = "io.containerd.image.name";
+/// The tag that BuildKit gives to a local cache by default (`client/solve.go`).
+const DEFAULT_TAG: &str = "latest";
+/// How many caches or tags an error message lists.
+const LISTED: usize = 20;
+
+/// A cache that lies in a layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundCache {
+    /// The digest of its top object.
+    pub digest: Digest,
+    /// The tags in `index.json` that lead to it.
+    pub tags: BTreeSet<String>,
+}
+
+/// Why no cache was chosen in a layout.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectError {
+    /// A manifest could not be read, or is not a usable cache.
+    #[error("cannot use a manifest in {}", path.display())]
+    Manifest {
+        /// The layout.
+        path: PathBuf,
+        /// Which manifest, and what is wrong with it.
+        #[source]
+        source: Box<ManifestError>,
+    },
+    /// No entry has the tag.
+    #[error("{} has no entry with the tag {tag:?}; it has {}", path.display(), list(known))]
+    NoTag {
+        /// The layout.
+        path: PathBuf,
+        /// The tag that was asked for.
+        tag: String,
+        /// The tags that there are.
+        known: BTreeSet<String>,
+    },
+    /// There is no cache among the manifests that were looked at.
+    #[error(
+        "{} has no cache among the {manifests} manifests looked at; export one with \
+         --cache-to type=local,dest=DIR,mode=max",
+        path.display()
+    )]
+    NoCache {
+        /// The layout.
+        path: PathBuf,
+        /// How many manifests and indexes were looked at.
+        manifests: usize,
+    },
+    /// Several caches fit.
+    #[error(
+        "{} has several caches, so add :TAG or @DIGEST to choose one: {}",
+        path.display(),
+        list_caches(caches)
+    )]
+    SeveralCaches {
+        /// The layout.
+        path: PathBuf,
+        /// The caches that fit.
+        caches: Vec<FoundCache>,
+    },
+    /// Indexes are nested too deeply.
+    #[error("index {digest} lies more than {} indexes deep", limits::INDEX_DEPTH)]
+    TooDeep {
+        /// The index at the limit.
+        digest: Digest,
+    },
+    /// There are too many manifests to look at.
+    #[error(
+        "{} has more than {} manifests; choose the cache with @DIGEST",
+        path.display(),
+        limits::DOCUMENTS
+    )]
+    TooMany {
+        /// The layout.
+        path: PathBuf,
+    },
+}
+
+/// Reads the cache that `reference` means.
+///
+/// - A tag is compared with the ref name of each entry of `index.json`; if none fits, with the
+///   containerd image name. It is enough that one entry that fits is a cache: images may have the
+///   same tag.
+/// - A digest may be that of any blob of the layout, as for BuildKit, so that an older export that
+///   has lost its tag can be chosen as well.
+/// - Nothing means the only cache there is, or the one tagged `latest` if there are several.
+///
+/// Where an index of manifests is chosen, the cache is looked for in it and the indexes below.
+///
+/// # Errors
+/// See [`SelectError`].
+pub fn select(layout: &Layout, reference: &Reference) -> Result<CacheManifest, SelectError> {
+    let found = match reference {
+        Reference::Default => match only(layout, layout.entries(), Trust::MediaType) {
+            Err(SelectError::SeveralCaches { path, caches }) => {
+                let latest = tagged(layout, DEFAULT_TAG);
+                if latest.is_empty() {
+                    return Err(SelectError::SeveralCaches { path, caches });
+                }
+                only(layout, &latest, Trust::MediaType)
+            }
+            result => result,
+        },
+        Reference::Tag(tag) => {
+            let entries = tagged(layout, tag);
+            if entries.is_empty() {
+                return Err(SelectError::NoTag {
+                    path: layout.path().to_owned(),
+                    tag: tag.clone(),
+                    known: layout.entries().iter().flat_map(names).map(str::to_owned).collect(),
+                });
+            }
+            only(layout, &entries, Trust::Nothing)
+        }
+        Reference::Digest(digest) => {
+            let entry = layout.describe_blob(*digest).map_err(|error| unusable(layout, error))?;
+            only(layout, &[entry], Trust::Nothing)
+        }
+    }?;
+    CacheManifest::read(layout, &found).map_err(|error| unusable(layout, error))
+}
+
+fn unusable(layout: &Layout, error: impl Into<ManifestError>) -> SelectError {
+    SelectError::Manifest { path: layout.path().to_owned(), source: Box::new(error.into()) }
+}
+
+/// Descriptors of all manifests in the layout that are not caches: images, their attestations,
+/// artifacts. Key recovery looks at them.
+///
+/// Each manifest is listed once, in the order in which `index.json` leads to them. Manifests that
+/// are mentioned but not there, as in the copy of one platform of an image, are left out.
+///
+/// # Errors
+/// A manifest or index is corrupt, or [`limits`] are exceeded.
+pub fn other_manifests(layout: &Layout) -> Result<Vec<Descriptor>, SelectError> {
+    Ok(survey(layout, layout.entries(), Trust::MediaType)?.others)
+}
+
+/// What is believed of the descriptors that a survey starts with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// Those with a media type that is not a manifest's or index's are passed over.
+    MediaType,
+    /// Each was asked for, so it must be a manifest or index, whatever its media type.
+    Nothing,
+}
+
+#[derive(Default)]
+struct Survey {
+    caches: Vec<(Descriptor, BTreeSet<String>)>,
+    others: Vec<Descriptor>,
+    missing: Option<Digest>,
+}
+
+/// The only cache that `entries` lead to.
+fn only(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Descriptor, SelectError> {
+    let Survey { mut caches, others, missing } = survey(layout, entries, trust)?;
+    if caches.len() > 1 {
+        let found = |(cache, tags): (Descriptor, _)| FoundCache { digest: cache.digest, tags };
+        return Err(SelectError::SeveralCaches {
+            path: layout.path().to_owned(),
+            caches: caches.into_iter().map(found).collect(),
+        });
+    }
+    match (caches.pop(), missing) {
+        (Some((cache, _)), _) => Ok(cache),
+        (None, Some(digest)) => Err(unusable(layout, BlobError::Missing { digest })),
+        (None, None) => {
+            Err(SelectError::NoCache { path: layout.path().to_owned(), manifests: others.len() })
+        }
+    }
+}
+
+/// The entries of `index.json` with this tag.
+fn tagged(layout: &Layout, tag: &str) -> Vec<Descriptor> {
+    let with = |name: &str| -> Vec<Descriptor> {
+        let fits = |entry: &&Descriptor| entry.annotations.get(name).is_some_and(|n| n == tag);
+        layout.entries().iter().filter(fits).cloned().collect()
+    };
+    let by_ref_name = with(REF_NAME);
+    if by_ref_name.is_empty() { with(IMAGE_NAME) } else { by_ref_name }
+}
+
+fn names(entry: &Descriptor) -> impl Iterator<Item = &str> {
+    [REF_NAME, IMAGE_NAME].into_iter().filter_map(|name| entry.annotations.get(name)).map(|n| &**n)
+}
+
+/// Reads every manifest and index that `entries` lead to, breadth first, each digest once.
+fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Survey, SelectError> {
+    let wanted = |entry: &&Descriptor| trust == Trust::Nothing || may_be_manifest(entry);
+    let entries: Vec<_> = entries.iter().filter(wanted).cloned().collect();
+    // The same manifest may have several tags, each an entry of its own.
+    let mut tags = BTreeMap::<Digest, BTreeSet<String>>::new();
+    for entry in &entries {
+        tags.entry(entry.digest).or_default().extend(names(entry).map(str::to_owned));
+    }
+    let mut survey = Survey::default();
+    let mut queue = Queue::default();
+    queue.extend(layout, entries, 0)?;
+    while let Some((descriptor, depth)) = queue.waiting.pop_front() {
+        let digest = descriptor.digest;
+        let document = match Document::read(layout, &descriptor) {
+            Err(ManifestError::Blob(BlobError::Missing { digest })) => {
+                survey.missing.get_or_insert(digest);
+                continue;
+            }
+            document => document.map_err(|error| unusable(layout, error))?,
+        };
+        match document {
+            document if document.is_cache() => {
+                survey.caches.push((descriptor, tags.remove(&digest).unwrap_or_default()));
+            }
+            Document::Manifest(_) => survey.others.push(descriptor),
+            Document::Index(_) if depth == limits::INDEX_DEPTH => {
+                return Err(SelectError::TooDeep { digest });
+            }
+            Document::Index(index) => {
+                let nested = index.manifests.into_iter().filter(may_be_manifest);
+                queue.extend(layout, nested, depth + 1)?;
+            }
+        }
+    }
+    Ok(survey)
+}
+
+/// Manifests and indexes that are still to be read, with how deep they are nested.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<(Descriptor, usize)>,
+    seen: BTreeSet<Digest>,
+}
+
+impl Queue {
+    fn extend(
+        &mut self,
+        layout: &Layout,
+        descriptors: impl IntoIterator<Item = Descriptor>,
+        depth: usize,
+    ) -> Result<(), SelectError> {
+        for descriptor in descriptors {
+            if self.seen.insert(descriptor.digest) {
+                self.waiting.push_back((descriptor, depth));
+            }
+            if self.seen.len() > limits::DOCUMENTS {
+                return Err(SelectError::TooMany { path: layout.path().to_owned() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a descriptor may name a manifest or an index. Which of them is found out by reading it;
+/// this only passes over blobs that are obviously something else, such as layers.
+fn may_be_manifest(descriptor: &Descriptor) -> bool {
+    matches!(
+        &*descriptor.media_type,
+        "" | OCI_INDEX | OCI_MANIFEST | DOCKER_MANIFEST_LIST | DOCKER_MANIFEST
+    )
+}
+
+fn list(tags: &BTreeSet<String>) -> String {
+    if tags.is_empty() {
+        return "no tags".to_owned();
+    }
+    let shown: Vec<_> = tags.iter().take(LISTED).map(|tag| format!("{tag:?}")).collect();
+    shown.join(", ") + if tags.len() > LISTED { ", …" } else { "" }
+}
+
+fn list_caches(caches: &[FoundCache]) -> String {
+    let mut text = String::new();
+    for (position, cache) in caches.iter().take(LISTED).enumerate() {
+        let separator = if position == 0 { "" } else { ", " };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{separator}{} ({})", cache.digest, list(&cache.tags));
+    }
+    text + if caches.len() > LISTED { ", …" } else { "" }
+}
