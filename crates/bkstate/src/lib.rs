@@ -7,9 +7,19 @@
 //! the same name.
 
 pub mod bolt;
+pub mod decode;
 pub mod digest;
+pub mod dir;
+pub mod encode;
 pub mod gojson;
+pub mod ids;
+pub mod metadata;
+pub mod records;
+pub mod snapshots;
+pub mod solver;
+pub mod state;
 pub mod time;
+pub mod varint;
 
 pub use digest::Digest;
 pub use time::Time;

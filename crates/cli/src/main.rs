@@ -1,3 +1,32 @@
-//! The `oci2bk` command.
+//! The `oci2bk` command: turns a BuildKit cache export into the state directory of a buildkitd.
+//!
+//! stdout carries the result, stderr progress and errors. This crate is the only one that prints
+//! or exits.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is the command")]
 
-fn main() {}
+mod args;
+mod convert;
+mod failure;
+mod progress;
+mod report;
+mod summary;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.command {
+        Command::Convert(arguments) => convert::run(arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            failure.code().into()
+        }
+    }
+}

@@ -3,11 +3,16 @@
 use std::sync::Arc;
 
 use super::MAX_TREE_HEIGHT;
+use super::bucket::{Bucket, child};
 use super::format::{FREELIST, LONG_FREELIST, META_PAGE, MetaFault, NO_FREELIST, PAGE_HEADER};
 use super::format::{PageHeader, shown, u64_at};
 use super::node::{Content, Node, Place};
 use super::owners::Owner;
-use super::reader::{Bucket, Db, ReadError, child};
+use super::reader::{Db, ReadError};
+
+/// [`check()`] stops when it has found about so many problems; a damaged freelist alone could give
+/// millions.
+const ENOUGH: usize = 1000;
 
 /// Damage that [`check()`] found.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +77,7 @@ pub enum Problem {
 ///
 /// Checked are both meta pages; type, number and bounds of every page; the order of the keys
 /// within and across pages; that every page is in use exactly once or listed as free exactly once;
-/// and inline buckets.
+/// and inline buckets. The list ends early when it has about a thousand entries.
 pub fn check(db: &Db) -> Vec<Problem> {
     let mut problems = Vec::new();
     check_metas(db, &mut problems);
@@ -114,7 +119,7 @@ struct Frame {
 fn check_buckets(db: &Db, problems: &mut Vec<Problem>) {
     let mut path = Vec::new();
     enter_bucket(&db.root(), &mut path, problems);
-    while let Some(frame) = path.last_mut() {
+    while let Some(frame) = path.last_mut().filter(|_| problems.len() < ENOUGH) {
         let (node, index) = (Arc::clone(&frame.node), frame.next);
         if index == node.len() {
             path.pop();
@@ -183,6 +188,9 @@ fn check_pages(db: &Db, problems: &mut Vec<Problem>) {
         Ok(free) => free,
         Err(error) => return problems.push(error.into()),
     };
+    if problems.len() >= ENOUGH {
+        return; // Not all pages in use are known.
+    }
     let pages = db.page_count();
     // Ascending runs, whose gaps are the pages that nothing accounts for. A database without a
     // freelist has free pages there.
@@ -197,6 +205,9 @@ fn check_pages(db: &Db, problems: &mut Vec<Problem>) {
     let mut used = owners.runs().peekable();
     let mut previous = None;
     for &page in free.as_deref().unwrap_or_default() {
+        if problems.len() >= ENOUGH {
+            return;
+        }
         if page < 2 || page >= pages {
             problems.push(Problem::FreeOutside { page, pages });
             continue;
@@ -215,6 +226,9 @@ fn check_pages(db: &Db, problems: &mut Vec<Problem>) {
         }
     }
     for (first, last) in used {
+        if problems.len() >= ENOUGH {
+            return;
+        }
         account(first, last, problems);
     }
     account(pages, pages, problems);

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::MAX_TREE_HEIGHT;
+use super::bucket::{Bucket, child};
 use super::node::{Content, Node};
-use super::reader::{Bucket, ReadError, child};
+use super::reader::ReadError;
 
 /// What a key leads to.
 #[derive(Debug, Clone)]

@@ -21,6 +21,7 @@
 //! height of a tree ([`MAX_TREE_HEIGHT`]) and the nesting of buckets ([`MAX_BUCKET_DEPTH`]) are
 //! bounded, so recursion over buckets is safe.
 
+mod bucket;
 mod check;
 mod entries;
 mod format;
@@ -33,16 +34,18 @@ mod tests;
 mod tree;
 mod writer;
 
+pub use bucket::Bucket;
 pub use check::{Problem, check};
 pub use entries::{Entries, Entry};
 pub use format::MetaFault;
 pub use node::Place;
 pub use owners::Owner;
-pub use reader::{Bucket, Db, ReadError};
+pub use reader::{Db, ReadError};
 pub use tree::{Node, Tree};
 pub use writer::{BucketWriter, WriteError, write};
 
-/// How many buckets may lie inside one another. BuildKit's deepest is 7, containerd's labels.
+/// How many buckets may lie inside one another. BuildKit's deepest are the labels that
+/// containerd stores, 6 deep.
 pub const MAX_BUCKET_DEPTH: usize = 64;
 
 /// How many pages a lookup within one bucket may pass. A branch page has at least two children,

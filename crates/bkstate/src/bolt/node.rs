@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::MAX_KEY_BYTES;
 use super::format::{
     BRANCH, BUCKET_ELEMENT, BUCKET_HEADER, ELEMENT, LEAF, PAGE_HEADER, PageHeader, u32_at, u64_at,
 };
@@ -72,8 +73,8 @@ impl Node {
     ///
     /// # Errors
     /// Anything that bbolt would not write: another page type, an element that lies outside of the
-    /// page, elements that together are larger than it (they would overlap), an empty key, keys
-    /// out of order, a branch page without children.
+    /// page, elements that together are larger than it (they would overlap), a key without
+    /// a possible length, keys out of order, a branch page without children.
     pub(super) fn parse(place: Place, bytes: Vec<u8>) -> Result<Self, ReadError> {
         let header = PageHeader::decode(&bytes).ok_or(ReadError::ShortInline { place })?;
         let is_branch = match (header.flags, place) {
@@ -101,8 +102,9 @@ impl Node {
                 .checked_sub(element.end() - element.key.start)
                 .ok_or(ReadError::ElementOutside { place, index })?;
             let key = &bytes[element.key.clone()];
-            if key.is_empty() {
-                return Err(ReadError::EmptyKey { place, index });
+            let length = key.len();
+            if length == 0 || length > MAX_KEY_BYTES {
+                return Err(ReadError::KeyLength { place, index, length });
             }
             if elements.last().is_some_and(|last| bytes[last.key.clone()] >= *key) {
                 return Err(ReadError::KeyOrder { place, index });

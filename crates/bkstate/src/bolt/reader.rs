@@ -1,15 +1,15 @@
-//! Opening a database and looking things up.
+//! Opening a database and reading its pages.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::entries::Entries;
+use super::bucket::Bucket;
 use super::format::{META, Meta, MetaFault, PAGE_HEADER, PAGE_SIZES, PageHeader};
-use super::node::{BucketValue, Content, Node, Place};
+use super::node::{Node, Place};
 use super::owners::{Owner, Owners};
-use super::{MAX_BUCKET_DEPTH, MAX_NODE_BYTES, MAX_TREE_HEIGHT};
+use super::{MAX_BUCKET_DEPTH, MAX_KEY_BYTES, MAX_NODE_BYTES, MAX_TREE_HEIGHT};
 
 /// Why a database cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -96,13 +96,17 @@ pub enum ReadError {
         /// The element's position on it, from 0.
         index: usize,
     },
-    /// A key is empty.
-    #[error("element {index} of {place} has an empty key")]
-    EmptyKey {
+    /// A key is empty or longer than [`MAX_KEY_BYTES`].
+    #[error(
+        "element {index} of {place} has a key of {length} bytes; keys have 1 to {MAX_KEY_BYTES}"
+    )]
+    KeyLength {
         /// The page.
         place: Place,
         /// The element's position on it, from 0.
         index: usize,
+        /// Length of the key in bytes.
+        length: usize,
     },
     /// A key is not above the one before it.
     #[error("the key of element {index} of {place} is not above the key before it")]
@@ -206,8 +210,7 @@ impl Db {
 
     /// The root bucket, which holds the top-level buckets (and, in bbolt, nothing else).
     pub fn root(&self) -> Bucket<'_> {
-        let store = Store::Page { root: self.meta.root, owner: Owner::Root };
-        Bucket { db: self, sequence: self.meta.sequence, store, depth: 0 }
+        Bucket::root(self)
     }
 
     /// The size of a page in bytes.
@@ -328,123 +331,5 @@ fn read_meta(file: &File, offset: u64) -> Result<Result<Meta, MetaFault>, ReadEr
         Ok(()) => Ok(Meta::decode(&bytes[PAGE_HEADER..])),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Err(MetaFault::Missing)),
         Err(source) => Err(ReadError::Io { offset, source }),
-    }
-}
-
-/// A bucket of an open database: a sorted map from keys to values and buckets.
-#[derive(Debug, Clone)]
-pub struct Bucket<'db> {
-    pub(super) db: &'db Db,
-    sequence: u64,
-    store: Store,
-    /// How many buckets this one lies in.
-    depth: usize,
-}
-
-#[derive(Debug, Clone)]
-enum Store {
-    Page { root: u64, owner: Owner },
-    Inline(Arc<Node>),
-}
-
-impl<'db> Bucket<'db> {
-    /// The bucket in element `index` of `node`, which belongs to a bucket of depth `depth`, and
-    /// whose value is `value`.
-    pub(super) fn open(
-        db: &'db Db,
-        node: &Node,
-        index: usize,
-        value: &[u8],
-        depth: usize,
-    ) -> Result<Self, ReadError> {
-        let place = node.place();
-        let Place::Page(page) = place else {
-            return Err(ReadError::BucketInInline { place, index });
-        };
-        if depth >= MAX_BUCKET_DEPTH {
-            return Err(ReadError::BucketsTooDeep { place, index });
-        }
-        let value = BucketValue::parse(value).ok_or(ReadError::ShortBucket { place, index })?;
-        let store = if value.root == 0 {
-            let place = Place::Inline { page, index };
-            Store::Inline(Arc::new(Node::parse(place, value.inline.to_vec())?))
-        } else {
-            Store::Page { root: value.root, owner: Owner::Element { page, index } }
-        };
-        Ok(Self { db, sequence: value.sequence, store, depth: depth + 1 })
-    }
-
-    /// The number that bbolt's `NextSequence` gave out last.
-    pub fn sequence(&self) -> u64 {
-        self.sequence
-    }
-
-    /// The value of `key`; `None` if there is no such key or it leads to a bucket.
-    ///
-    /// # Errors
-    /// When a page on the way to the key is damaged.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
-        Ok(self.find(key)?.and_then(|(node, index)| match node.content(index) {
-            Content::Value(value) => Some(value.to_vec()),
-            Content::Bucket(_) | Content::Child(_) => None,
-        }))
-    }
-
-    /// The bucket `key`; `None` if there is no such key or it leads to a value.
-    ///
-    /// # Errors
-    /// When a page on the way to the key is damaged, or the bucket's value is.
-    pub fn bucket(&self, key: &[u8]) -> Result<Option<Bucket<'db>>, ReadError> {
-        let Some((node, index)) = self.find(key)? else { return Ok(None) };
-        match node.content(index) {
-            Content::Bucket(value) => {
-                Bucket::open(self.db, &node, index, value, self.depth).map(Some)
-            }
-            Content::Value(_) | Content::Child(_) => Ok(None),
-        }
-    }
-
-    /// Everything in the bucket, in the order of the keys. Holds one page per level of the tree.
-    pub fn entries(&self) -> Entries<'db> {
-        Entries::new(self.clone())
-    }
-
-    /// How many buckets this one lies in.
-    pub(super) fn depth(&self) -> usize {
-        self.depth
-    }
-
-    /// The page at the top of the bucket's tree.
-    pub(super) fn top(&self) -> Result<Arc<Node>, ReadError> {
-        match &self.store {
-            Store::Page { root, owner } => Ok(Arc::new(self.db.node(*root, *owner)?)),
-            Store::Inline(node) => Ok(Arc::clone(node)),
-        }
-    }
-
-    /// The leaf page and position of `key`.
-    fn find(&self, key: &[u8]) -> Result<Option<(Arc<Node>, usize)>, ReadError> {
-        let mut node = self.top()?;
-        for _ in 0..MAX_TREE_HEIGHT {
-            let found = node.search(key);
-            // A branch element's key is the first key below it.
-            let index = found.unwrap_or_else(|after| after.saturating_sub(1));
-            match (node.len() > 0).then(|| node.content(index)) {
-                Some(Content::Child(page)) => {
-                    node = Arc::new(child(self.db, &node, index, page)?);
-                }
-                _ => return Ok(found.ok().map(|index| (node, index))),
-            }
-        }
-        Err(ReadError::TreeTooHigh { place: node.place() })
-    }
-}
-
-/// The child page `page` that element `index` of `node` leads to.
-pub(super) fn child(db: &Db, node: &Node, index: usize, page: u64) -> Result<Node, ReadError> {
-    match node.place() {
-        Place::Page(parent) => db.node(page, Owner::Element { page: parent, index }),
-        // Not reachable: an inline page is parsed as a leaf, which has no children.
-        place @ Place::Inline { .. } => Err(ReadError::ElementOutside { place, index }),
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::bucket::Bucket;
 use super::entries::Entry;
-use super::reader::{Bucket, ReadError};
+use super::reader::ReadError;
 use super::writer::{BucketWriter, WriteError};
 
 /// A bucket with everything in it.

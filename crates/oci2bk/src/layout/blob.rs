@@ -131,6 +131,19 @@ impl Layout {
     /// # Errors
     /// As for [`Layout::open_blob`]; also if the blob is corrupt.
     pub fn verify_blob(&self, descriptor: &Descriptor) -> Result<(), BlobError> {
+        self.stream_blob(descriptor, |_| Ok(()))
+    }
+
+    /// Like [`Layout::verify_blob`], and hands each piece to `sink` before it is known whether the
+    /// whole is right.
+    ///
+    /// # Errors
+    /// As for [`Layout::verify_blob`]; also those of `sink`.
+    pub fn stream_blob<E: From<BlobError>>(
+        &self,
+        descriptor: &Descriptor,
+        mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let digest = descriptor.digest;
         let BlobFile { file, size } = self.open_blob(descriptor)?;
         let mut file = file.take(size.saturating_add(1));
@@ -142,14 +155,15 @@ impl Layout {
                 Ok(0) => break,
                 Ok(length) => {
                     hasher.update(&chunk[..length]);
+                    sink(&chunk[..length])?;
                     read += length as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(BlobError::Io { digest, source }),
+                Err(source) => return Err(BlobError::Io { digest, source }.into()),
             }
         }
         check_size(descriptor, read)?;
-        check_digest(digest, hasher.finish())
+        Ok(check_digest(digest, hasher.finish())?)
     }
 
     fn open_any_size(&self, digest: Digest) -> Result<BlobFile, BlobError> {

@@ -181,6 +181,9 @@ fn read_file(
 ) -> Result<Option<Vec<u8>>, LayoutError> {
     let path = || layout.join(name);
     let file = match regular_file(dir, name) {
+        Ok((_, size)) if size > limit => {
+            return Err(LayoutError::TooLarge { path: path(), limit });
+        }
         Ok((file, _)) => file,
         Err(OpenError::Missing) => return Ok(None),
         Err(OpenError::NotRegular(kind)) => {
@@ -192,6 +195,7 @@ fn read_file(
     file.take(limit + 1)
         .read_to_end(&mut content)
         .map_err(|source| LayoutError::Io { path: path(), source })?;
+    // The file may have grown since its size was read.
     if content.len() as u64 > limit {
         return Err(LayoutError::TooLarge { path: path(), limit });
     }

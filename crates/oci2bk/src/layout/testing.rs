@@ -1,1 +1,73 @@
+//! Layouts made by hand, for tests.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bkstate::Digest;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::Layout;
+
+/// A layout in a temporary directory.
+pub(crate) struct TestLayout {
+    dir: TempDir,
+}
+
+impl TestLayout {
+    /// A layout without any blob and with an empty index.
+    pub(crate) fn new() -> Self {
+        let layout = Self { dir: tempfile::tempdir().unwrap() };
+        fs::create_dir_all(layout.path().join("blobs/sha256")).unwrap();
+        layout.write("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
+        layout.index(&[]);
+        layout
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn blob_path(&self, digest: Digest) -> PathBuf {
+        self.path().join("blobs/sha256").join(digest.hex())
+    }
+
+    /// Writes a file at the top.
+    pub(crate) fn write(&self, name: &str, content: &str) {
+        fs::write(self.path().join(name), content).unwrap();
+    }
+
+    /// Adds a blob and gives its descriptor.
+    pub(crate) fn blob(&self, media_type: &str, content: impl AsRef<[u8]>) -> Value {
+        let content = content.as_ref();
+        let digest = Digest::of(content);
+        fs::write(self.blob_path(digest), content).unwrap();
+        json!({"mediaType": media_type, "digest": digest, "size": content.len()})
+    }
+
+    /// Adds a blob of JSON and gives its descriptor.
+    pub(crate) fn json(&self, media_type: &str, content: &Value) -> Value {
+        self.blob(media_type, content.to_string())
+    }
+
+    /// Writes `index.json`.
+    pub(crate) fn index(&self, entries: &[Value]) {
+        let index = json!({"schemaVersion": 2, "manifests": entries});
+        self.write("index.json", &index.to_string());
+    }
+
+    pub(crate) fn open(&self) -> Layout {
+        Layout::open(self.path()).unwrap()
+    }
+}
+
+/// `descriptor` with one more annotation.
+pub(crate) fn annotated(mut descriptor: Value, name: &str, value: &str) -> Value {
+    descriptor["annotations"][name] = value.into();
+    descriptor
+}
+
+/// The digest in `descriptor`.
+pub(crate) fn digest_of(descriptor: &Value) -> Digest {
+    descriptor["digest"].as_str().unwrap().parse().unwrap()
+}

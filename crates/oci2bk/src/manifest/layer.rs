@@ -8,9 +8,11 @@ use crate::layout::Descriptor;
 
 /// The diffID, on every layer (containerd `pkg/labels`, `LabelUncompressed`).
 const DIFF_ID: &str = "containerd.io/uncompressed";
-/// When the layer was made (BuildKit v0.32 `cache/refs.go`, `ociDesc`).
+/// When the layer was made (BuildKit v0.32 `cache/refs.go`, `ociDesc`; absent from blobs that were
+/// converted to another compression for the export).
 const CREATED_AT: &str = "buildkit/createdat";
-/// The step that made the layer (BuildKit v0.32 `cache/refs.go`, `ociDesc`).
+/// What to show users for the layer (read in BuildKit v0.32 `worker/base/worker.go`, `FromRemote`;
+/// the local exporter does not write it, other tools may).
 const DESCRIPTION: &str = "buildkit/description";
 
 /// How a layer blob is compressed, by its media type.
@@ -58,7 +60,7 @@ pub struct LayerBlob {
     pub diff_id: Digest,
     /// When the layer was made, if known.
     pub created_at: Option<Time>,
-    /// The step that made the layer, as shown to users.
+    /// What to show users for the layer, if the export says it.
     pub description: Option<String>,
 }
 

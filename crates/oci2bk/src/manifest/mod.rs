@@ -30,7 +30,8 @@ use crate::layout::{BlobError, Descriptor, Layout, limits};
 pub const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 
 /// Which of the two forms a cache has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Style {
     /// An index (or Docker manifest list) of blobs, the default before BuildKit v0.21.
     Index,

@@ -33,8 +33,14 @@ pub struct FoundCache {
 #[derive(Debug, thiserror::Error)]
 pub enum SelectError {
     /// A manifest could not be read, or is not a usable cache.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
+    #[error("cannot use a manifest in {}", path.display())]
+    Manifest {
+        /// The layout.
+        path: PathBuf,
+        /// Which manifest, and what is wrong with it.
+        #[source]
+        source: Box<ManifestError>,
+    },
     /// No entry has the tag.
     #[error("{} has no entry with the tag {tag:?}; it has {}", path.display(), list(known))]
     NoTag {
@@ -124,11 +130,15 @@ pub fn select(layout: &Layout, reference: &Reference) -> Result<CacheManifest, S
             only(layout, &entries, Trust::Nothing)
         }
         Reference::Digest(digest) => {
-            let entry = layout.describe_blob(*digest).map_err(ManifestError::from)?;
+            let entry = layout.describe_blob(*digest).map_err(|error| unusable(layout, error))?;
             only(layout, &[entry], Trust::Nothing)
         }
     }?;
-    Ok(CacheManifest::read(layout, &found)?)
+    CacheManifest::read(layout, &found).map_err(|error| unusable(layout, error))
+}
+
+fn unusable(layout: &Layout, error: impl Into<ManifestError>) -> SelectError {
+    SelectError::Manifest { path: layout.path().to_owned(), source: Box::new(error.into()) }
 }
 
 /// Descriptors of all manifests in the layout that are not caches: images, their attestations,
@@ -171,7 +181,7 @@ fn only(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Descrip
     }
     match (caches.pop(), missing) {
         (Some((cache, _)), _) => Ok(cache),
-        (None, Some(digest)) => Err(ManifestError::Blob(BlobError::Missing { digest }).into()),
+        (None, Some(digest)) => Err(unusable(layout, BlobError::Missing { digest })),
         (None, None) => {
             Err(SelectError::NoCache { path: layout.path().to_owned(), manifests: others.len() })
         }
@@ -211,7 +221,7 @@ fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Surve
                 survey.missing.get_or_insert(digest);
                 continue;
             }
-            document => document?,
+            document => document.map_err(|error| unusable(layout, error))?,
         };
         match document {
             document if document.is_cache() => {

@@ -1,1 +1,135 @@
-//! Unpacks layers into overlay snapshots.
+//! Unpacks layers into overlay snapshots, so that each tree equals what containerd's own applier
+//! makes of the layer.
+//!
+//! The archive is hostile until its diffID has been verified, and an honest diffID does not make
+//! it friendly: every path is resolved inside the snapshot (see `paths`), nothing that the
+//! archive says is believed before it is checked, and memory does not grow with the layer.
+//!
+//! Layers are unpacked independently of each other and in any order. What a layer takes over from
+//! those below it, the attributes of directories that it does not name, is remembered in
+//! [`ImpliedParents`] and settled once all of them are there.
+//!
+//! `docs/format/unpack.md` has the rules.
+
+mod apply;
+mod create;
+mod decompress;
+mod error;
+mod implied;
+mod paths;
+mod pipeline;
+mod remove;
+mod tar;
+mod times;
+mod usage;
+mod whiteout;
+
+use std::fs::File;
+use std::os::fd::BorrowedFd;
+
+use bkstate::Digest;
+
+use apply::Applier;
+use decompress::Encoding;
+pub use error::{EntryName, Refusal, UnpackError};
+pub use implied::ImpliedParents;
+use pipeline::TarStream;
+use tar::Reader;
+pub use tar::TarError;
+pub use usage::{Usage, usage};
+
+/// A layer as its descriptor gives it, with its open blob.
+#[derive(Debug, Clone, Copy)]
+pub struct Layer<'a> {
+    /// The blob. Its file position is neither used nor changed.
+    pub blob: &'a File,
+    /// The digest of the blob.
+    pub digest: Digest,
+    /// The size of the blob in bytes.
+    pub size: u64,
+    /// The media type, which says whether the blob may be compressed.
+    pub media_type: &'a str,
+    /// The digest of the uncompressed tar stream.
+    pub diff_id: Digest,
+}
+
+/// Where a layer lies, which decides what its whiteouts become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// It has no layer below, so whiteouts can only remove what the layer itself unpacked.
+    Base,
+    /// It lies on others in an overlay: whiteouts become character devices 0:0, opaque
+    /// directories get the extended attribute `trusted.overlay.opaque=y`.
+    Overlay,
+}
+
+/// What was unpacked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Entries in the archive, global headers included.
+    pub entries: u64,
+    /// Bytes of the uncompressed tar stream.
+    pub bytes: u64,
+    /// Directories whose attributes have to be settled.
+    pub implied: ImpliedParents,
+}
+
+/// Unpacks `layer` into the empty directory `fs`.
+///
+/// The blob's size and digest and the layer's diffID are verified; bytes after the archive's end
+/// count. `progress` is called from another thread with the number of bytes of the blob that were
+/// read so far.
+///
+/// Owner and mode of `fs` itself are the caller's, whatever the archive says. Its times become
+/// the Unix epoch, and so do those of all else whose times the archive does not say: implied
+/// directories and whiteout devices.
+///
+/// # Errors
+/// On any error `fs` holds an unknown part of the layer and must be discarded.
+pub fn unpack(
+    layer: &Layer<'_>,
+    fs: BorrowedFd<'_>,
+    placement: Placement,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Unpacked, UnpackError> {
+    let encoding = Encoding::of(layer.media_type).ok_or_else(|| UnpackError::UnknownMediaType {
+        layer: layer.digest,
+        media_type: layer.media_type.chars().take(100).collect(),
+    })?;
+    pipeline::run(layer, encoding, progress, |stream| unpack_stream(layer, stream, fs, placement))
+}
+
+fn unpack_stream(
+    layer: &Layer<'_>,
+    stream: TarStream,
+    fs: BorrowedFd<'_>,
+    placement: Placement,
+) -> Result<Unpacked, UnpackError> {
+    let digest = layer.digest;
+    let refused = |name: &[u8], reason| {
+        let entry = EntryName::new(name);
+        UnpackError::Entry { layer: digest, entry, reason }
+    };
+    let mut archive = Reader::new(stream);
+    let mut applier = Applier::new(fs, placement, digest).map_err(|r| refused(b"/", r))?;
+    let mut entries = 0;
+    let mut last = Vec::new();
+    while let Some(entry) = archive.next().map_err(|source| {
+        let after = EntryName::new(&last);
+        UnpackError::Archive { layer: digest, after, source }
+    })? {
+        applier.apply(&mut archive, &entry).map_err(|reason| refused(&entry.name, reason))?;
+        entries += 1;
+        last = entry.name;
+    }
+    let implied = applier.finish().map_err(|(name, reason)| refused(&name, reason))?;
+    let (found, bytes) = archive.into_inner().finish();
+    if found != layer.diff_id {
+        let expected = layer.diff_id;
+        return Err(UnpackError::WrongDiffId { layer: digest, expected, found });
+    }
+    Ok(Unpacked { entries, bytes, implied })
+}
+
+#[cfg(test)]
+mod tests;

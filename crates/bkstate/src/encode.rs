@@ -1,0 +1,42 @@
+//! Writing models into the daemon's databases.
+
+use std::collections::BTreeMap;
+
+use crate::bolt::{BucketWriter, WriteError};
+use crate::time::Time;
+
+/// Why a database could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    /// The file could not be written, or an entry cannot be stored.
+    #[error("the database could not be written")]
+    Bolt(#[from] WriteError),
+    /// A value has no JSON form.
+    #[error("a value has no JSON form")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Writes the bucket `labels` unless there are none.
+pub(crate) fn write_labels(
+    bucket: &mut BucketWriter<'_>,
+    labels: &BTreeMap<String, String>,
+) -> Result<(), EncodeError> {
+    if labels.is_empty() {
+        return Ok(());
+    }
+    bucket.bucket(b"labels", |bucket| {
+        for (key, value) in labels {
+            bucket.put(key.as_bytes(), value.as_bytes())?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes a Go binary time unless it is unknown.
+pub(crate) fn put_time(
+    bucket: &mut BucketWriter<'_>,
+    key: &[u8],
+    time: Option<Time>,
+) -> Result<(), EncodeError> {
+    time.map_or(Ok(()), |time| Ok(bucket.put(key, &time.to_go_binary())?))
+}

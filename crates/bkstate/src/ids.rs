@@ -1,0 +1,179 @@
+//! The identifiers that tie the databases together.
+//!
+//! ```text
+//! cache.db            _result[<key id>][<worker id>::<record id>]
+//! workerid            <worker id>
+//! metadata_v2.db      _main[<record id>]
+//! containerdmeta.db   v1/buildkit/leases/<record id>
+//! ```
+//!
+//! The daemon draws them at random (BuildKit `identity.NewID`: 25 base-36 digits). Ours are
+//! derived from what they name, in the same shape, so the same input gives the same state.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+const LENGTH: usize = 25;
+
+/// 25 base-36 digits derived from `kind` and `content`.
+fn derive(kind: &str, content: &str) -> String {
+    let digest = Digest::of(format!("oci2bk {kind} {content}"));
+    // 25 base-36 digits hold 129 bits, so 16 bytes lose nothing and leave the first digit small,
+    // as in the daemon's own ids.
+    let (head, _) = digest.as_bytes().split_at(16);
+    let mut value = head.iter().fold(0_u128, |value, byte| value << 8 | u128::from(*byte));
+    let mut digits = [b'0'; LENGTH];
+    for digit in digits.iter_mut().rev() {
+        let rest = (value % 36) as u8;
+        *digit = if rest < 10 { b'0' + rest } else { b'a' + rest - 10 };
+        value /= 36;
+    }
+    digits.iter().map(|digit| char::from(*digit)).collect()
+}
+
+/// Why a text cannot be an identifier.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} cannot be a {kind}: it is empty or contains a separator of BuildKit's keys")]
+pub struct InvalidId {
+    /// What it should have been.
+    pub kind: &'static str,
+    /// The text that was refused, shortened to 100 characters.
+    pub text: String,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $separators:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes an existing id.
+            ///
+            /// # Errors
+            /// If it is empty or would be cut apart where BuildKit splits its keys.
+            pub fn new(text: impl Into<String>) -> Result<Self, InvalidId> {
+                let text = text.into();
+                let separators: &[&str] = &$separators;
+                if text.is_empty() || separators.iter().any(|part| text.contains(part)) {
+                    let text = text.chars().take(100).collect();
+                    return Err(InvalidId { kind: $kind, text });
+                }
+                Ok(Self(text))
+            }
+
+            /// The id derived from a text that identifies what it names.
+            pub fn derive(content: &str) -> Self {
+                Self(derive($kind, content))
+            }
+
+            /// The id as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                Self::new(text)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id! {
+    /// Names a cache record, its lease and (unless it says otherwise) its snapshot.
+    RecordId, "record id", ["::", "@"]
+}
+
+id! {
+    /// Names the worker whose records the results in `cache.db` refer to; the whole content of the
+    /// file `workerid`.
+    WorkerId, "worker id", ["::", "@", "\n"]
+}
+
+id! {
+    /// Names a solver key; for root keys `sha256:…`, else anything unique
+    /// (BuildKit `solver/cachemanager.go` `rootKey`, `getIDFromDeps`).
+    KeyId, "key id", ["@"]
+}
+
+impl From<Digest> for KeyId {
+    /// The id of a root key: the digest itself.
+    fn from(digest: Digest) -> Self {
+        Self(digest.to_string())
+    }
+}
+
+/// Names what a solver key results in: a record of a worker, or nothing for a scratch result.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ResultId {
+    /// The worker that holds the record.
+    pub worker: WorkerId,
+    /// The record; `None` for an empty file system.
+    pub record: Option<RecordId>,
+}
+
+impl ResultId {
+    /// Reads `<worker id>::<record id>` (BuildKit `worker/cacheresult.go` `parseWorkerRef`).
+    ///
+    /// # Errors
+    /// If it is not two ids.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        let (worker, record) = text.split_once("::").unwrap_or((text, "::"));
+        let record = match record {
+            "" => None,
+            id => Some(RecordId::new(id)?),
+        };
+        Ok(Self { worker: WorkerId::new(worker)?, record })
+    }
+}
+
+impl fmt::Display for ResultId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let record = self.record.as_ref().map_or("", RecordId::as_str);
+        write!(f, "{}::{record}", self.worker)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derived_ids_have_the_daemons_shape_and_differ_by_kind() {
+        let record = RecordId::derive("x");
+        assert_eq!(record.as_str().len(), 25);
+        assert!(record.as_str().bytes().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase()));
+        assert_ne!(record.as_str(), KeyId::derive("x").as_str());
+        assert_eq!(record, RecordId::derive("x"));
+    }
+
+    #[test]
+    fn result_ids_are_exactly_two_parts() {
+        for text in ["w::r", "w::"] {
+            assert_eq!(ResultId::parse(text).unwrap().to_string(), text);
+        }
+        for text in ["", "w", "::r", "w::r::s", "w\n::r", "w::r@s"] {
+            assert!(ResultId::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! `metadata_v2.db`: the cache records, one per layer, image, local source or cache mount.
+//!
+//! | bucket | sub-bucket | key | value |
+//! |---|---|---|---|
+//! | `_main` | record id | see [`Record`] | `{"value":<JSON>[,"index":"<index>"]}`, empty = unset |
+//! | `_index` | | `<index>::<record id>` | empty |
+//! | `_external` | record id | e.g. `buildkit.contenthash.v0` | bytes |
+//!
+//! Source: BuildKit v0.32.2 `cache/metadata/metadata.go` and `cache/metadata.go`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::bolt::{self, Bucket, Db};
+use crate::decode::{At, DecodeError, each_bucket, each_value, values};
+use crate::digest::Digest;
+use crate::encode::EncodeError;
+use crate::gojson;
+use crate::ids::RecordId;
+
+const MAIN: &[u8] = b"_main";
+const INDEX: &[u8] = b"_index";
+const EXTERNAL: &[u8] = b"_external";
+
+/// `cache.cachePolicy` of everything that is to outlive its first use.
+pub const POLICY_RETAIN: i64 = 1;
+
+macro_rules! fields {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $key:literal $(index $index:literal)?,)*) => {
+        /// One cache record. A field that is `None` is absent in the file.
+        ///
+        /// All times are nanoseconds since the Unix epoch, all sizes bytes.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct Record {
+            $($(#[$doc])* pub $field: Option<$type>,)*
+            /// Entries this model has no field for, and cleared ones (empty), as they stand in
+            /// the file.
+            pub other: BTreeMap<String, Vec<u8>>,
+        }
+
+        impl Record {
+            /// The entries of the record's bucket in `_main`.
+            fn entries(&self) -> Result<BTreeMap<String, Vec<u8>>, EncodeError> {
+                let mut entries = self.other.clone();
+                $(if let Some(value) = &self.$field {
+                    let index = None$(.or(Some(format!(concat!($index, ":{}"), value))))?;
+                    entries.insert($key.to_owned(), encode(value, index)?);
+                })*
+                Ok(entries)
+            }
+
+            /// The indexes under which the record is found.
+            fn indexes(&self) -> BTreeSet<String> {
+                let mut indexes: BTreeSet<String> =
+                    self.other.values().filter_map(|entry| index_of(entry)).collect();
+                $($(if let Some(value) = &self.$field {
+                    indexes.insert(format!(concat!($index, ":{}"), value));
+                })?)*
+                indexes
+            }
+
+            fn set(&mut self, at: &At<'_>, key: &str, entry: Vec<u8>) -> Result<(), DecodeError> {
+                match key {
+                    $($key if !entry.is_empty() => self.$field = decode(at, &entry)?,)*
+                    _ => {
+                        self.other.insert(key.to_owned(), entry);
+                    }
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+fields! {
+    /// Whether the record is immutable. Absent means mutable.
+    committed: bool = "snapshot.committed",
+    /// The layer below.
+    parent: RecordId = "cache.parent",
+    /// What a merge record merges, bottom first.
+    merge_parents: Vec<RecordId> = "cache.mergeParents",
+    /// The lower side of a diff record.
+    lower_diff_parent: RecordId = "cache.lowerDiffParent",
+    /// The upper side of a diff record.
+    upper_diff_parent: RecordId = "cache.upperDiffParent",
+    /// The key of its snapshot; absent means the record's id.
+    snapshot: String = "cache.snapshot",
+    /// The compressed layer blob.
+    blob: Digest = "cache.blob",
+    /// The digest of the uncompressed layer.
+    diff_id: Digest = "cache.diffID",
+    /// The OCI chain id of the layer and all below it.
+    chain_id: Digest = "cache.chainID" index "chainid",
+    /// The chain id over pairs of blob and diffID, by which an image pull or a cache import finds
+    /// the record.
+    blob_chain_id: Digest = "cache.blobChainID" index "blobchainid",
+    /// Media type of the blob.
+    media_type: String = "cache.mediatype",
+    /// Size of the blob.
+    blob_size: i64 = "cache.blobsize",
+    /// Whether the blob is there and the snapshot is not yet.
+    blob_only: bool = "cache.blobonly",
+    /// Where a foreign layer is to be had.
+    urls: Vec<String> = "cache.layer.urls",
+    /// The images the layer came with.
+    image_refs: Vec<String> = "cache.imageRefs",
+    /// `windows` for Windows layers.
+    layer_type: String = "cache.layerType",
+    /// `regular` if absent; `internal`, `frontend`, `source.local`, `source.git.checkout` or
+    /// `exec.cachemount`.
+    record_type: String = "cache.recordType",
+    /// When it was made.
+    created_at: i64 = "cache.createdAt",
+    /// When it was last used. Without [`usage_count`](Self::usage_count) it is ignored.
+    last_used_at: i64 = "cache.lastUsedAt",
+    /// How often it was used.
+    usage_count: i64 = "cache.usageCount",
+    /// 0 default, 1 retain. A mutable record that is not retained is deleted when first released.
+    cache_policy: i64 = "cache.cachePolicy",
+    /// What `buildctl du --verbose` shows.
+    description: String = "cache.description",
+    /// Size of its own snapshot on disk, -1 if not computed yet.
+    size: i64 = "snapshot.size",
+    /// The mutable record that still owns the snapshot of this immutable one.
+    equal_mutable: RecordId = "cache.equalMutable",
+    /// Whether the daemon is to remove it when it starts.
+    deleted: bool = "cache.deleted",
+    /// The key of a cache mount.
+    cache_dir: String = "cache-dir" index "cache-dir",
+    /// The key under which a local source is found again.
+    shared_key: String = "local.sharedKey" index "local.sharedKey",
+}
+
+#[derive(Serialize)]
+struct Encoded<'a, T> {
+    value: &'a T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<String>,
+}
+
+fn encode<T: Serialize>(value: &T, index: Option<String>) -> Result<Vec<u8>, EncodeError> {
+    Ok(gojson::to_string(&Encoded { value, index })?.into_bytes())
+}
+
+#[derive(Deserialize)]
+struct Decoded<'a> {
+    #[serde(borrow)]
+    value: Option<&'a RawValue>,
+    index: Option<String>,
+}
+
+fn decode<T: DeserializeOwned>(at: &At<'_>, entry: &[u8]) -> Result<Option<T>, DecodeError> {
+    let decoded: Option<Decoded<'_>> = serde_json::from_slice(entry).ok();
+    decoded
+        .and_then(|decoded| {
+            decoded.value.map_or(Some(None), |raw| serde_json::from_str(raw.get()).ok())
+        })
+        .ok_or_else(|| at.value_error(entry, "the JSON that BuildKit writes there"))
+}
+
+/// The content of `metadata_v2.db`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Records {
+    /// The records by id.
+    pub by_id: BTreeMap<RecordId, Record>,
+    /// Larger values that belong to records, such as content hashes.
+    pub external: BTreeMap<RecordId, BTreeMap<String, Vec<u8>>>,
+}
+
+impl Records {
+    /// Reads `metadata_v2.db`.
+    ///
+    /// The bucket `_index` is not read: it follows from the records, see [`index`](Self::index).
+    ///
+    /// # Errors
+    /// If the file is damaged or holds something that no known release writes.
+    pub fn read(db: &Db) -> Result<Self, DecodeError> {
+        let mut records = Self::default();
+        let root = db.root();
+        let at = At::root(b"metadata_v2.db");
+        each_bucket(&root, &at, MAIN, |at, id, bucket| {
+            records.by_id.insert(record_id(at, id)?, read_record(&bucket, at)?);
+            Ok::<_, DecodeError>(())
+        })?;
+        each_bucket(&root, &at, EXTERNAL, |at, id, bucket| {
+            let external = records.external.entry(record_id(at, id)?).or_default();
+            values(&bucket, at, |at, key, value| {
+                external.insert(at.text(key)?, value);
+                Ok::<_, DecodeError>(())
+            })
+        })?;
+        Ok(records)
+    }
+
+    /// Writes `metadata_v2.db` into the empty file `file`; the caller syncs it.
+    ///
+    /// # Errors
+    /// If the file cannot be written or a key is too long.
+    pub fn write(&self, file: &File) -> Result<(), EncodeError> {
+        bolt::write(file, |root| {
+            root.bucket(EXTERNAL, |bucket| {
+                self.external.iter().try_for_each(|(id, entries)| {
+                    bucket.bucket(id.as_str().as_bytes(), |bucket| {
+                        entries.iter().try_for_each(|(key, value)| {
+                            Ok::<_, EncodeError>(bucket.put(key.as_bytes(), value)?)
+                        })
+                    })
+                })
+            })?;
+            root.bucket(INDEX, |bucket| {
+                self.index()
+                    .iter()
+                    .try_for_each(|key| Ok::<_, EncodeError>(bucket.put(key.as_bytes(), b"")?))
+            })?;
+            root.bucket(MAIN, |bucket| {
+                self.by_id.iter().try_for_each(|(id, record)| {
+                    bucket.bucket(id.as_str().as_bytes(), |bucket| {
+                        for (key, entry) in record.entries()? {
+                            bucket.put(key.as_bytes(), &entry)?;
+                        }
+                        Ok::<_, EncodeError>(())
+                    })
+                })
+            })
+        })
+    }
+
+    /// The keys that `_index` has to hold: one for each entry of a record that names an index.
+    pub fn index(&self) -> BTreeSet<String> {
+        let keys = self.by_id.iter().flat_map(|(id, record)| {
+            record.indexes().into_iter().map(move |index| format!("{index}::{id}"))
+        });
+        keys.collect()
+    }
+
+    /// The keys that `_index` does hold.
+    ///
+    /// # Errors
+    /// If the file is damaged or the keys are not text.
+    pub fn read_index(db: &Db) -> Result<BTreeSet<String>, DecodeError> {
+        let mut keys = BTreeSet::new();
+        each_value(&db.root(), &At::root(b"metadata_v2.db"), INDEX, |at, key, _| {
+            keys.insert(at.text(key)?);
+            Ok::<_, DecodeError>(())
+        })?;
+        Ok(keys)
+    }
+}
+
+/// The index that an entry names, if it is an entry at all.
+fn index_of(entry: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Decoded<'_>>(entry).ok()?.index
+}
+
+fn read_record(bucket: &Bucket<'_>, at: &At<'_>) -> Result<Record, DecodeError> {
+    let mut record = Record::default();
+    values(bucket, at, |at, key, entry| {
+        let key = at.text(key)?;
+        record.set(at, &key, entry)
+    })?;
+    Ok(record)
+}
+
+fn record_id(at: &At<'_>, bytes: Vec<u8>) -> Result<RecordId, DecodeError> {
+    RecordId::new(at.text(bytes)?)
+        .map_err(|error| at.value_error(error.text.as_bytes(), "a record id"))
+}

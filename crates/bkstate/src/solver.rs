@@ -1,0 +1,227 @@
+//! `cache.db`: the solver's keys, links and results.
+//!
+//! | bucket | sub-bucket | key | value |
+//! |---|---|---|---|
+//! | `_links` | key id | `<link JSON>@<target key id>` | empty |
+//! | `_backlinks` | target key id | source key id | empty |
+//! | `_result` | key id | result id | `{"CreatedAt":…,"ID":…}` |
+//! | `_byresult` | result id | key id | empty |
+//!
+//! A key exists if it has a sub-bucket in `_links`, even an empty one.
+//! Source: BuildKit v0.32.2 `solver/bboltcachestorage/storage.go`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bolt::{self, BucketWriter, Db};
+use crate::decode::{At, DecodeError, each_bucket, values};
+use crate::encode::EncodeError;
+use crate::gojson;
+use crate::ids::{KeyId, ResultId};
+use crate::time::Time;
+
+const LINKS: &[u8] = b"_links";
+const BACKLINKS: &[u8] = b"_backlinks";
+const RESULT: &[u8] = b"_result";
+const BY_RESULT: &[u8] = b"_byresult";
+
+/// An edge from a key to a key that depends on it (BuildKit `solver/cachestorage.go`
+/// `CacheInfoLink`). The daemon looks links up by the bytes of their JSON.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Link {
+    /// Which input of the target op this edge feeds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub input: i64,
+    /// Which output of the target op the target key stands for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub output: i64,
+    /// The op digest of the target op; raw, not combined with the output.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// The digest of the part of the input that the op looks at; empty for all of it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selector: String,
+}
+
+fn is_zero(value: &i64) -> bool {
+    *value == 0
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredResult {
+    #[serde(rename = "CreatedAt")]
+    created_at: Time,
+    #[serde(rename = "ID")]
+    id: String,
+}
+
+/// The content of `cache.db`.
+///
+/// The four maps are the four buckets. [`add_key`](Self::add_key), [`add_link`](Self::add_link)
+/// and [`add_result`](Self::add_result) keep each pair in step; a state read from disk may hold
+/// leftovers of a daemon on one side only, and is kept as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SolverCache {
+    /// For each key the links that start at it, with their targets.
+    pub links: BTreeMap<KeyId, BTreeSet<(Link, KeyId)>>,
+    /// For each key the keys that link to it.
+    pub backlinks: BTreeMap<KeyId, BTreeSet<KeyId>>,
+    /// For each key its results and when each was made.
+    pub results: BTreeMap<KeyId, BTreeMap<ResultId, Time>>,
+    /// For each result the keys that have it.
+    pub by_result: BTreeMap<ResultId, BTreeSet<KeyId>>,
+}
+
+impl SolverCache {
+    /// Makes `key` exist.
+    pub fn add_key(&mut self, key: &KeyId) {
+        if !self.links.contains_key(key) {
+            self.links.insert(key.clone(), BTreeSet::new());
+        }
+    }
+
+    /// Links `source` to `target`.
+    pub fn add_link(&mut self, source: &KeyId, link: Link, target: &KeyId) {
+        self.links.entry(source.clone()).or_default().insert((link, target.clone()));
+        self.backlinks.entry(target.clone()).or_default().insert(source.clone());
+    }
+
+    /// Gives `key` a result. A second time for the same result keeps the newer one.
+    pub fn add_result(&mut self, key: &KeyId, result: ResultId, created_at: Time) {
+        let slot = self.results.entry(key.clone()).or_default();
+        let time = slot.entry(result.clone()).or_insert(created_at);
+        *time = created_at.max(*time);
+        self.by_result.entry(result).or_default().insert(key.clone());
+    }
+
+    /// Reads `cache.db`.
+    ///
+    /// # Errors
+    /// If the file is damaged or holds something that no known release writes.
+    pub fn read(db: &Db) -> Result<Self, DecodeError> {
+        let mut cache = Self::default();
+        let root = db.root();
+        let at = At::root(b"cache.db");
+        each_bucket(&root, &at, LINKS, |at, key, bucket| {
+            let links = cache.links.entry(key_id(at, &key)?).or_default();
+            values(&bucket, at, |at, key, _| {
+                links.insert(decode_link(at, &key)?);
+                Ok::<_, DecodeError>(())
+            })
+        })?;
+        each_bucket(&root, &at, BACKLINKS, |at, key, bucket| {
+            let sources = cache.backlinks.entry(key_id(at, &key)?).or_default();
+            values(&bucket, at, |at, key, _| {
+                sources.insert(key_id(at, &key)?);
+                Ok::<_, DecodeError>(())
+            })
+        })?;
+        each_bucket(&root, &at, RESULT, |at, key, bucket| {
+            let results = cache.results.entry(key_id(at, &key)?).or_default();
+            values(&bucket, at, |at, key, value| {
+                let stored: StoredResult = serde_json::from_slice(&value)
+                    .map_err(|_| at.value_error(&value, "a result in JSON"))?;
+                results.insert(result_id(at, &key)?, stored.created_at);
+                Ok::<_, DecodeError>(())
+            })
+        })?;
+        each_bucket(&root, &at, BY_RESULT, |at, key, bucket| {
+            let keys = cache.by_result.entry(result_id(at, &key)?).or_default();
+            values(&bucket, at, |at, key, _| {
+                keys.insert(key_id(at, &key)?);
+                Ok::<_, DecodeError>(())
+            })
+        })?;
+        Ok(cache)
+    }
+
+    /// Writes `cache.db` into the empty file `file`; the caller syncs it.
+    ///
+    /// # Errors
+    /// If the file cannot be written or an id is too long for a key.
+    pub fn write(&self, file: &File) -> Result<(), EncodeError> {
+        bolt::write(file, |root| {
+            root.bucket(BACKLINKS, |bucket| {
+                each(bucket, &self.backlinks, KeyId::as_str, |bucket, sources| {
+                    put_all(bucket, sources.iter().map(|key| (key.to_string(), String::new())))
+                })
+            })?;
+            root.bucket(BY_RESULT, |bucket| {
+                each(bucket, &self.by_result, ToString::to_string, |bucket, keys| {
+                    put_all(bucket, keys.iter().map(|key| (key.to_string(), String::new())))
+                })
+            })?;
+            root.bucket(LINKS, |bucket| {
+                each(bucket, &self.links, KeyId::as_str, |bucket, links| {
+                    let keys: Result<Vec<_>, _> = links.iter().map(encode_link).collect();
+                    put_all(bucket, keys?.into_iter().map(|key| (key, String::new())))
+                })
+            })?;
+            root.bucket(RESULT, |bucket| {
+                each(bucket, &self.results, KeyId::as_str, |bucket, results| {
+                    let results: Result<Vec<_>, _> = results.iter().map(encode_result).collect();
+                    put_all(bucket, results?.into_iter())
+                })
+            })
+        })
+    }
+}
+
+/// Writes one sub-bucket per entry of `map`, in the order of their texts.
+fn each<'m, K, V, T: AsRef<str> + Ord>(
+    bucket: &mut BucketWriter<'_>,
+    map: &'m BTreeMap<K, V>,
+    text: impl Fn(&'m K) -> T,
+    fill: impl Fn(&mut BucketWriter<'_>, &V) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    let mut entries: Vec<_> = map.iter().map(|(key, value)| (text(key), value)).collect();
+    entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    entries.into_iter().try_for_each(|(key, value)| {
+        bucket.bucket(key.as_ref().as_bytes(), |bucket| fill(bucket, value))
+    })
+}
+
+/// Writes the entries in the order of their encoded keys, which is not that of the typed ones.
+fn put_all(
+    bucket: &mut BucketWriter<'_>,
+    entries: impl Iterator<Item = (String, String)>,
+) -> Result<(), EncodeError> {
+    let sorted: BTreeMap<_, _> = entries.collect();
+    for (key, value) in sorted {
+        bucket.put(key.as_bytes(), value.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn encode_link((link, target): &(Link, KeyId)) -> Result<String, serde_json::Error> {
+    Ok(format!("{}@{target}", gojson::to_string(link)?))
+}
+
+fn encode_result(
+    (id, created_at): (&ResultId, &Time),
+) -> Result<(String, String), serde_json::Error> {
+    let id = id.to_string();
+    let json = gojson::to_string(&StoredResult { created_at: *created_at, id: id.clone() })?;
+    Ok((id, json))
+}
+
+fn decode_link(at: &At<'_>, key: &[u8]) -> Result<(Link, KeyId), DecodeError> {
+    let parts = std::str::from_utf8(key).ok().and_then(|key| key.split_once('@'));
+    let link = parts.and_then(|(json, target)| {
+        Some((serde_json::from_str(json).ok()?, KeyId::new(target).ok()?))
+    });
+    link.ok_or_else(|| at.value_error(key, "a link: JSON, @ and a key id"))
+}
+
+fn key_id(at: &At<'_>, bytes: &[u8]) -> Result<KeyId, DecodeError> {
+    let text = std::str::from_utf8(bytes).ok().and_then(|text| KeyId::new(text).ok());
+    text.ok_or_else(|| at.value_error(bytes, "a key id"))
+}
+
+fn result_id(at: &At<'_>, bytes: &[u8]) -> Result<ResultId, DecodeError> {
+    let text = std::str::from_utf8(bytes).ok().and_then(|text| ResultId::parse(text).ok());
+    text.ok_or_else(|| at.value_error(bytes, "a result id: worker id, :: and record id"))
+}

@@ -1,0 +1,99 @@
+//! The lock that a running buildkitd holds on its root.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::fs::{FlockOperation, flock, fstat};
+
+use super::LOCK;
+use crate::dir::{Dir, DirError};
+
+/// Holds `buildkitd.lock`; no daemon can start on the root while it lives.
+///
+/// buildkitd takes the same lock with `flock(2)` (BuildKit v0.32.2 `cmd/buildkitd/main.go`). The
+/// file stays behind; a daemon does not mind it.
+#[derive(Debug)]
+pub struct RootLock {
+    _file: OwnedFd,
+}
+
+/// Why the lock could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// A daemon, or another run of ours, works on the root.
+    #[error(
+        "{} is in use by a running buildkitd or another conversion; stop it and run again",
+        root.display()
+    )]
+    InUse {
+        /// The root.
+        root: PathBuf,
+    },
+    /// The lock file cannot be opened.
+    #[error("the lock file of the root cannot be used")]
+    File(#[from] DirError),
+    /// The file system does not lock.
+    #[error("{} cannot be locked; use a file system that supports flock", root.display())]
+    Unsupported {
+        /// The root.
+        root: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl RootLock {
+    /// Whether the lock could be taken, without making the lock file where there is none.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    pub fn check(root: &Dir) -> Result<(), LockError> {
+        if root.size(LOCK)?.is_some() {
+            Self::acquire(root)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the lock without waiting for it.
+    ///
+    /// # Errors
+    /// If somebody else holds it, or it cannot be taken at all.
+    pub fn acquire(root: &Dir) -> Result<Self, LockError> {
+        let unsupported = |error: rustix::io::Errno| LockError::Unsupported {
+            root: root.path().to_owned(),
+            source: error.into(),
+        };
+        loop {
+            let file = root.lock_file(LOCK)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(LockError::InUse { root: root.path().to_owned() });
+                }
+                Err(error) => return Err(unsupported(error)),
+            }
+            // A daemon that stops removes its file, perhaps after we opened it. A lock on a file
+            // that has no name any more keeps nobody out.
+            if fstat(&file).map_err(unsupported)?.st_nlink > 0 {
+                return Ok(Self { _file: file });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_of_two_is_refused_until_the_first_lets_go() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Dir::open(temp.path()).unwrap();
+        let first = RootLock::acquire(&root).unwrap();
+        let refused = RootLock::acquire(&root).unwrap_err();
+        assert!(matches!(refused, LockError::InUse { .. }), "{refused}");
+        drop(first);
+        RootLock::acquire(&root).unwrap();
+    }
+}

@@ -1,0 +1,182 @@
+//! Building a state beside the place it belongs, and moving it there when it is whole.
+//!
+//! Everything is written below `ROOT/.oci2bk-staging`, on the root's own file system. Publishing
+//! is two renames, the worker's directory first: with records and no `cache.db` a daemon starts
+//! cold, but soundly; with a `cache.db` and no records it would throw the results away.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::{
+    BLOBS, CACHE_DB, CONTENT, FS, METADATA_DB, RECORDS_DB, RootLock, SHA256, SNAPSHOTS,
+    SNAPSHOTS_DB, State, WORK, WORKER, WORKER_ID,
+};
+use crate::digest::Digest;
+use crate::dir::{Dir, DirError};
+use crate::encode::EncodeError;
+
+const STAGING: &str = ".oci2bk-staging";
+
+/// A state being built. Dropped before [`publish`](Self::publish), it leaves nothing behind.
+#[derive(Debug)]
+pub struct Staging<'r> {
+    root: &'r Dir,
+    top: Dir,
+    worker: Dir,
+    blobs: Dir,
+    snapshots: Dir,
+    trees: Dir,
+    published: bool,
+}
+
+/// Why a state could not be built or published.
+#[derive(Debug, thiserror::Error)]
+pub enum StagingError {
+    /// The root has a state already.
+    #[error(
+        "{} already holds a state ({found}); convert into an empty directory, or remove the old \
+         state first",
+        root.display()
+    )]
+    Occupied {
+        /// The root.
+        root: PathBuf,
+        /// The file or directory of the state that was found.
+        found: String,
+    },
+    /// A file or directory could not be made or moved.
+    #[error("the state could not be written")]
+    Dir(#[from] DirError),
+    /// A database could not be written.
+    #[error("{} could not be written", path.display())]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: EncodeError,
+    },
+    /// A file could not be written.
+    #[error("{} could not be written", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl<'r> Staging<'r> {
+    /// Refuses a root that holds a state.
+    ///
+    /// # Errors
+    /// [`StagingError::Occupied`], or if the root cannot be listed.
+    pub fn check_vacant(root: &Dir) -> Result<(), StagingError> {
+        let state = root.entries()?.into_iter().find_map(|entry| {
+            let name = entry.to_str()?.to_owned();
+            let worker = name.starts_with("runc-") || name.starts_with("containerd-");
+            (worker || matches!(name.as_str(), CACHE_DB | "history.db" | "cache-debug.db"))
+                .then_some(name)
+        });
+        match state {
+            Some(found) => Err(StagingError::Occupied { root: root.path().to_owned(), found }),
+            None => Ok(()),
+        }
+    }
+
+    /// Prepares an empty state in `root`, whose lock the caller holds, and removes what a dead run
+    /// left there.
+    ///
+    /// # Errors
+    /// If the root holds a state or cannot be written.
+    pub fn begin(root: &'r Dir, _lock: &RootLock) -> Result<Self, StagingError> {
+        Self::check_vacant(root)?;
+        root.remove_tree(STAGING)?;
+        let top = root.create_dir(STAGING, 0o700)?;
+        let worker = top.create_dir(WORKER, 0o700)?;
+        let content = worker.create_dir(CONTENT, 0o755)?;
+        let blobs = content.create_dir(BLOBS, 0o755)?.create_dir(SHA256, 0o755)?;
+        let snapshots = worker.create_dir(SNAPSHOTS, 0o700)?;
+        let trees = snapshots.create_dir(SNAPSHOTS, 0o700)?;
+        Ok(Self { root, top, worker, blobs, snapshots, trees, published: false })
+    }
+
+    /// The path of the root; for messages only.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Makes the empty file for a blob of the content store, open for reading and writing.
+    ///
+    /// # Errors
+    /// If it exists or cannot be made.
+    pub fn create_blob(&self, digest: &Digest) -> Result<File, DirError> {
+        self.blobs.create_file(digest.hex().as_str(), 0o444)
+    }
+
+    /// Makes the directories of the snapshot `id` and returns `fs`, where its files belong.
+    ///
+    /// # Errors
+    /// If they exist or cannot be made.
+    pub fn create_snapshot(&self, id: u64) -> Result<Dir, DirError> {
+        let snapshot = self.trees.create_dir(id.to_string().as_str(), 0o700)?;
+        snapshot.create_dir(WORK, 0o711)?;
+        snapshot.create_dir(FS, 0o755)
+    }
+
+    /// Opens `fs` of the snapshot `id`.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn snapshot(&self, id: u64) -> Result<Dir, DirError> {
+        self.trees.dir(id.to_string().as_str())?.dir(FS)
+    }
+
+    /// Writes the databases, waits until all is on disk and moves the state into place.
+    ///
+    /// # Errors
+    /// If anything could not be written; the root then holds no state.
+    pub fn publish(mut self, state: &State) -> Result<(), StagingError> {
+        write_database(&self.snapshots, SNAPSHOTS_DB, 0o600, |file| state.snapshots.write(file))?;
+        write_database(&self.worker, METADATA_DB, 0o644, |file| state.metadata.write(file))?;
+        write_database(&self.worker, RECORDS_DB, 0o600, |file| state.records.write(file))?;
+        write_database(&self.top, CACHE_DB, 0o600, |file| state.solver.write(file))?;
+        self.write_worker_id(state)?;
+        self.root.sync_file_system()?;
+        self.top.rename(WORKER, self.root, WORKER)?;
+        self.top.rename(CACHE_DB, self.root, CACHE_DB)?;
+        self.published = true;
+        self.root.remove_dir(STAGING)?;
+        self.root.sync_file_system()?;
+        Ok(())
+    }
+
+    fn write_worker_id(&self, state: &State) -> Result<(), StagingError> {
+        let mut file = self.worker.create_file(WORKER_ID, 0o400)?;
+        file.write_all(state.worker_id.as_str().as_bytes()).map_err(|source| StagingError::File {
+            path: self.worker.path().join(WORKER_ID),
+            source,
+        })
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        if !self.published {
+            // The error that brought us here is the one to report; the next run cleans up too.
+            let _ = self.root.remove_tree(STAGING);
+        }
+    }
+}
+
+fn write_database(
+    dir: &Dir,
+    name: &str,
+    mode: u32,
+    write: impl FnOnce(&File) -> Result<(), EncodeError>,
+) -> Result<(), StagingError> {
+    let file = dir.create_file(name, mode)?;
+    write(&file).map_err(|source| StagingError::Database { path: dir.path().join(name), source })
+}

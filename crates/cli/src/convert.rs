@@ -1,0 +1,85 @@
+//! `oci2bk convert`.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use bkstate::Digest;
+use oci2bk::convert::{Options, check_root, convert};
+use oci2bk::export::CacheExport;
+use oci2bk::keys::{self, Keyring};
+use oci2bk::plan::Plan;
+
+use crate::args::{Convert, Format};
+use crate::failure::Failure;
+use crate::progress::Display;
+use crate::report::{Report, Timings};
+use crate::summary;
+
+pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
+    let display = Display::new(arguments.progress);
+    let mut timings = Timings::new();
+
+    let started = Instant::now();
+    let exports = arguments.sources.iter().map(CacheExport::read).collect::<Result<Vec<_>, _>>()?;
+    timings.add("read", started.elapsed());
+
+    let started = Instant::now();
+    let keyring = keyring(&exports, arguments)?;
+    timings.add("keys", started.elapsed());
+
+    let started = Instant::now();
+    let plan = Plan::new(&exports, &keyring);
+    timings.add("plan", started.elapsed());
+
+    check_root(&arguments.root)?;
+    if arguments.dry_run {
+        summary::print_plan(&plan, &keyring, arguments.format)?;
+    }
+    let unkeyed: Vec<_> = plan.unkeyed().cloned().collect();
+    if !unkeyed.is_empty() && !arguments.allow_unkeyed {
+        return Err(Failure::Unkeyed(unkeyed));
+    }
+    summary::warn_of_losses(&plan);
+    if arguments.dry_run {
+        return Ok(());
+    }
+
+    let options = Options {
+        extract: !arguments.no_extract,
+        jobs: arguments.jobs.unwrap_or_else(processors),
+        last_used: arguments.source_date_epoch,
+    };
+    let done = convert(&plan, &exports, &arguments.root, &options, &display)?;
+    timings.extend(display.finish());
+
+    let report = Report::new(&arguments.root, &plan, &keyring, &done, timings);
+    if let Some(path) = &arguments.metadata_file {
+        let json = serde_json::to_string_pretty(&report)? + "\n";
+        std::fs::write(path, json)
+            .map_err(|source| Failure::Output { path: path.clone(), source })?;
+    }
+    match arguments.format {
+        Format::Table => summary::print_report(&report),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    }
+    Ok(())
+}
+
+/// What the key sources know: what lies inside the layouts, then what the user names.
+fn keyring(exports: &[CacheExport], arguments: &Convert) -> Result<Keyring, Failure> {
+    let records = exports.iter().flat_map(|export| &export.config.records);
+    let wanted: BTreeSet<Digest> =
+        records.filter(|record| !record.inputs.is_empty()).map(|record| record.digest).collect();
+    let mut keyring = Keyring::new();
+    for path in &arguments.keys {
+        for source in keys::read_source(path)? {
+            keyring.add(source.description, source.candidates, &wanted);
+        }
+    }
+    Ok(keyring)
+}
+
+fn processors() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}

@@ -1,0 +1,110 @@
+//! How the command fails: what it prints and which code it returns.
+
+use std::error::Error;
+use std::fmt;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bkstate::state::LockError;
+use oci2bk::convert::ConvertError;
+use oci2bk::export::ExportError;
+use oci2bk::keys::SourceError;
+use oci2bk::plan::Lost;
+
+/// Why the command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error(transparent)]
+    Keys(#[from] SourceError),
+    #[error("{}", missing_keys(.0))]
+    Unkeyed(Vec<Lost>),
+    #[error(transparent)]
+    Convert(#[from] ConvertError),
+    #[error("cannot write {}", path.display())]
+    Output {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the result has no JSON form")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The exit codes, see the help of the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    Failed = 1,
+    Input = 3,
+    Unkeyed = 4,
+    Damaged = 5,
+    InUse = 6,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// More unresolved records than this are counted, not named.
+const NAMED: usize = 20;
+
+fn missing_keys(lost: &[Lost]) -> String {
+    use fmt::Write as _;
+    let mut text = format!("no key source has the op digests of {} steps:", lost.len());
+    for record in lost.iter().take(NAMED) {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n  {}", record.digest);
+        if let Some(hint) = &record.hint {
+            let _ = write!(text, "  {hint}");
+        }
+    }
+    if lost.len() > NAMED {
+        let _ = write!(text, "\n  and {} more", lost.len() - NAMED);
+    }
+    text.push_str(
+        "\nGive the provenance of the build (mode=max), its metadata file, the exported image or \
+         the cache.db of the builder with --keys, or go on without these steps with \
+         --allow-unkeyed. Nothing was written.",
+    );
+    text
+}
+
+impl Failure {
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Export(_) | Self::Keys(_) => Code::Input,
+            Self::Unkeyed(_) => Code::Unkeyed,
+            Self::Convert(ConvertError::Lock(LockError::InUse { .. })) => Code::InUse,
+            Self::Convert(ConvertError::Damaged { .. }) => Code::Damaged,
+            Self::Convert(error) if error.is_input() => Code::Input,
+            Self::Convert(_) | Self::Output { .. } | Self::Json(_) => Code::Failed,
+        }
+    }
+
+    /// Prints the failure and what led to it on stderr.
+    pub(crate) fn print(&self) {
+        let colored = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let label = if colored { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
+        eprintln!("{label} {self}");
+        let mut said = self.to_string();
+        let mut source = self.source();
+        while let Some(error) = source {
+            let text = error.to_string();
+            // A transparent error says the same as its source.
+            if text != said {
+                eprintln!("  because: {text}");
+            }
+            said = text;
+            source = error.source();
+        }
+        if let Self::Convert(ConvertError::Damaged { damage }) = self {
+            for item in damage {
+                eprintln!("  {item}");
+            }
+        }
+    }
+}

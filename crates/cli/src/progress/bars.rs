@@ -1,0 +1,70 @@
+//! Progress as bars on a terminal: one for each layer being worked on.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use bkstate::Digest;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use oci2bk::progress::{Event, LayerWork};
+
+use super::Renderer;
+
+const LAYER: &str = "  {prefix} [{bar:24}] {bytes:>10}/{total_bytes:<10} {wide_msg}";
+const STAGE: &str = "{spinner} {msg}";
+
+pub(super) struct Bars {
+    all: MultiProgress,
+    stage: ProgressBar,
+    layers: Mutex<BTreeMap<Digest, ProgressBar>>,
+}
+
+/// The bar's style; a template that indicatif does not know falls back to its own.
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+impl Bars {
+    pub(super) fn new() -> Self {
+        let all = MultiProgress::new();
+        let stage = all.add(ProgressBar::new_spinner().with_style(style(STAGE)));
+        Self { all, stage, layers: Mutex::default() }
+    }
+
+    fn with_layer(&self, work: &LayerWork, change: impl FnOnce(&ProgressBar)) {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        change(layers.entry(work.digest).or_insert_with(|| {
+            let bar = ProgressBar::new(work.to_read)
+                .with_style(style(LAYER))
+                .with_prefix(work.digest.hex().chars().take(12).collect::<String>())
+                .with_message(work.description.clone().unwrap_or_default());
+            self.all.add(bar)
+        }));
+    }
+}
+
+impl Renderer for Bars {
+    fn render(&self, event: Event<'_>) {
+        match event {
+            Event::StageStarted(stage) => {
+                self.stage.set_message(stage.name());
+                self.stage.tick();
+            }
+            Event::LayerStarted(work) => self.with_layer(work, ProgressBar::tick),
+            Event::LayerAdvanced(work, done) => self.with_layer(work, |bar| bar.set_position(done)),
+            Event::LayerFinished(work) => {
+                self.with_layer(work, ProgressBar::finish_and_clear);
+                let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+                layers.remove(&work.digest);
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(&self) {
+        self.stage.finish_and_clear();
+        // The terminal may be gone; there is nobody to tell.
+        let _ = self.all.clear();
+    }
+}

@@ -1,0 +1,82 @@
+//! Progress as lines: for logs, and for programs.
+
+use oci2bk::progress::{Event, LayerWork};
+use serde::Serialize;
+
+use super::Renderer;
+use crate::summary::size;
+
+/// A line for each layer and stage that is done.
+pub(super) struct Plain;
+
+impl Renderer for Plain {
+    fn render(&self, event: Event<'_>) {
+        match event {
+            Event::StageStarted(stage) => eprintln!("{}", stage.name()),
+            Event::LayerFinished(work) => {
+                let description = work.description.as_deref().unwrap_or_default();
+                eprintln!("  {} {} {description}", work.digest, size(work.size));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A JSON object for each event.
+pub(super) struct Json;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    event: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stage: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layer: Option<Layer<'a>>,
+    /// Compressed bytes done, of `toRead`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Layer<'a> {
+    digest: String,
+    size: u64,
+    #[serde(rename = "toRead")]
+    to_read: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+}
+
+impl<'a> Layer<'a> {
+    fn of(work: &'a LayerWork) -> Option<Self> {
+        Some(Self {
+            digest: work.digest.to_string(),
+            size: work.size,
+            to_read: work.to_read,
+            description: work.description.as_deref(),
+        })
+    }
+}
+
+impl Renderer for Json {
+    fn render(&self, event: Event<'_>) {
+        let line = |event| Line { event, stage: None, layer: None, done: None };
+        let line = match event {
+            Event::StageStarted(stage) => {
+                Line { stage: Some(stage.name()), ..line("stage-started") }
+            }
+            Event::StageFinished(stage) => {
+                Line { stage: Some(stage.name()), ..line("stage-finished") }
+            }
+            Event::LayerStarted(work) => Line { layer: Layer::of(work), ..line("layer-started") },
+            Event::LayerAdvanced(work, done) => {
+                Line { layer: Layer::of(work), done: Some(done), ..line("layer-advanced") }
+            }
+            Event::LayerFinished(work) => Line { layer: Layer::of(work), ..line("layer-finished") },
+            _ => return,
+        };
+        if let Ok(json) = serde_json::to_string(&line) {
+            eprintln!("{json}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Progress on stderr, in the form the user asked for.
+
+mod bars;
+mod lines;
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use oci2bk::progress::{Event, Progress, Stage};
+
+use crate::args::ProgressMode;
+use bars::Bars;
+use lines::{Json, Plain};
+
+/// Shows events and times the stages.
+pub(crate) struct Display {
+    renderer: Box<dyn Renderer>,
+    stages: Mutex<BTreeMap<Stage, Stopwatch>>,
+}
+
+/// One form of progress.
+trait Renderer: Sync {
+    fn render(&self, event: Event<'_>);
+
+    /// Leaves the terminal as it was.
+    fn finish(&self) {}
+}
+
+struct Quiet;
+
+impl Renderer for Quiet {
+    fn render(&self, _event: Event<'_>) {}
+}
+
+enum Stopwatch {
+    Running(Instant),
+    Stopped(Duration),
+}
+
+impl Display {
+    pub(crate) fn new(mode: ProgressMode) -> Self {
+        let renderer: Box<dyn Renderer> = match mode {
+            ProgressMode::Auto if std::io::stderr().is_terminal() => Box::new(Bars::new()),
+            ProgressMode::Auto | ProgressMode::Plain => Box::new(Plain),
+            ProgressMode::Tty => Box::new(Bars::new()),
+            ProgressMode::Rawjson => Box::new(Json),
+            ProgressMode::Quiet => Box::new(Quiet),
+        };
+        Self { renderer, stages: Mutex::default() }
+    }
+
+    /// Ends the display and tells how long each stage took.
+    pub(crate) fn finish(&self) -> Vec<(&'static str, Duration)> {
+        self.renderer.finish();
+        let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        let stopped = stages.iter().filter_map(|(stage, watch)| match watch {
+            Stopwatch::Stopped(elapsed) => Some((stage.name(), *elapsed)),
+            Stopwatch::Running(_) => None,
+        });
+        stopped.collect()
+    }
+
+    fn time(&self, event: Event<'_>) {
+        let mut stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::StageStarted(stage) => {
+                stages.insert(stage, Stopwatch::Running(Instant::now()));
+            }
+            Event::StageFinished(stage) => {
+                if let Some(Stopwatch::Running(since)) = stages.get(&stage) {
+                    let elapsed = since.elapsed();
+                    stages.insert(stage, Stopwatch::Stopped(elapsed));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Progress for Display {
+    fn event(&self, event: Event<'_>) {
+        self.time(event);
+        self.renderer.render(event);
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        self.renderer.finish();
+    }
+}

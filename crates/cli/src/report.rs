@@ -1,0 +1,138 @@
+//! What was done, as data: the content of `--metadata-file` and of `--format json`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bkstate::ids::WorkerId;
+use oci2bk::convert;
+use oci2bk::keys::Keyring;
+use oci2bk::plan::{Dropped, Lost, LostReason, Plan, Source};
+use serde::Serialize;
+
+/// How long each stage took, in seconds.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Timings {
+    seconds: BTreeMap<&'static str, f64>,
+}
+
+impl Timings {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn add(&mut self, stage: &'static str, elapsed: Duration) {
+        self.seconds.insert(stage, (elapsed.as_secs_f64() * 1000.0).round() / 1000.0);
+    }
+
+    pub(crate) fn extend(&mut self, stages: impl IntoIterator<Item = (&'static str, Duration)>) {
+        for (stage, elapsed) in stages {
+            self.add(stage, elapsed);
+        }
+    }
+
+    pub(crate) fn total(&self) -> f64 {
+        self.seconds.values().sum()
+    }
+}
+
+/// What a conversion did.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) root: PathBuf,
+    pub(crate) worker_id: WorkerId,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) keys: Vec<KeySource>,
+    pub(crate) records: Records,
+    pub(crate) lost: Vec<Lost>,
+    pub(crate) dropped: Vec<Dropped>,
+    pub(crate) layers: Layers,
+    pub(crate) timings: Timings,
+}
+
+/// A key source and what came of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct KeySource {
+    pub(crate) source: String,
+    /// Op digests it offered.
+    pub(crate) candidates: usize,
+    /// Records that it resolved and none before it.
+    pub(crate) resolved: usize,
+}
+
+/// Counts of records.
+#[derive(Debug, Serialize)]
+pub(crate) struct Records {
+    /// In all exports.
+    pub(crate) total: usize,
+    /// That became keys of the solver.
+    pub(crate) converted: usize,
+    /// Without an op digest.
+    pub(crate) unresolved: usize,
+    /// With results.
+    pub(crate) results: usize,
+}
+
+/// Counts and bytes of layers.
+#[derive(Debug, Serialize)]
+pub(crate) struct Layers {
+    pub(crate) records: usize,
+    pub(crate) snapshots: usize,
+    pub(crate) blobs: usize,
+    pub(crate) blob_bytes: u64,
+    pub(crate) unpacked_bytes: u64,
+    pub(crate) disk_bytes: u64,
+    pub(crate) files: u64,
+}
+
+impl Report {
+    pub(crate) fn new(
+        root: &Path,
+        plan: &Plan,
+        keyring: &Keyring,
+        done: &convert::Report,
+        timings: Timings,
+    ) -> Self {
+        Self {
+            root: root.to_owned(),
+            worker_id: plan.worker_id.clone(),
+            sources: plan.sources.clone(),
+            keys: key_sources(keyring),
+            records: Records {
+                total: plan.sources.iter().map(|source| source.records).sum(),
+                converted: plan.steps.len(),
+                unresolved: plan.unkeyed().count(),
+                results: plan.steps.iter().filter(|step| !step.results.is_empty()).count(),
+            },
+            lost: plan.lost.clone(),
+            dropped: plan.dropped.clone(),
+            layers: Layers {
+                records: plan.layers.len(),
+                snapshots: done.snapshots,
+                blobs: done.blobs,
+                blob_bytes: done.blob_bytes,
+                unpacked_bytes: done.unpacked_bytes,
+                disk_bytes: done.disk_bytes,
+                files: done.entries,
+            },
+            timings,
+        }
+    }
+}
+
+pub(crate) fn key_sources(keyring: &Keyring) -> Vec<KeySource> {
+    let sources = keyring.sources().iter();
+    sources
+        .map(|summary| KeySource {
+            source: summary.description.to_string(),
+            candidates: summary.candidates,
+            resolved: summary.resolved,
+        })
+        .collect()
+}
+
+/// How many records of `plan` are lost for `reason`.
+pub(crate) fn lost_for(plan: &Plan, reason: LostReason) -> usize {
+    plan.lost.iter().filter(|lost| lost.reason == reason).count()
+}

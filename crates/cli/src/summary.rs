@@ -1,0 +1,153 @@
+//! Results for people.
+
+use comfy_table::{Table, presets};
+use oci2bk::keys::Keyring;
+use oci2bk::plan::{Layer, LostReason, Plan, Step};
+use serde::Serialize;
+
+use crate::args::Format;
+use crate::failure::Failure;
+use crate::report::{KeySource, Report, key_sources, lost_for};
+
+/// Digests are shortened to as many hex digits as docker shows.
+const SHORT: usize = 12;
+
+#[derive(Serialize)]
+struct PrintedPlan<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    keys: Vec<KeySource>,
+}
+
+/// Prints a plan, for `--dry-run`.
+pub(crate) fn print_plan(plan: &Plan, keyring: &Keyring, format: Format) -> Result<(), Failure> {
+    if format == Format::Json {
+        let printed = PrintedPlan { plan, keys: key_sources(keyring) };
+        println!("{}", serde_json::to_string_pretty(&printed)?);
+        return Ok(());
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["STEP", "LAYER", "SIZE", "CREATED"]);
+    for step in &plan.steps {
+        table.add_row(step_row(plan, step));
+    }
+    for lost in &plan.lost {
+        let name = lost.hint.clone().unwrap_or_else(|| lost.digest.to_string());
+        let why = match lost.reason {
+            LostReason::NoKey => "no key",
+            LostReason::LostInput => "no key below",
+        };
+        table.add_row([name, format!("({why})"), String::new(), String::new()]);
+    }
+    for line in table.lines() {
+        println!("{}", line.trim_end());
+    }
+    println!();
+    for key in key_sources(keyring) {
+        println!("{}: {} of {} op digests used", key.source, key.resolved, key.candidates);
+    }
+    let bytes: u64 = plan.blobs.values().map(|blob| blob.size).sum();
+    println!(
+        "{} steps, {} layers in {} blobs, {}",
+        plan.steps.len(),
+        plan.layers.len(),
+        plan.blobs.len(),
+        size(bytes)
+    );
+    Ok(())
+}
+
+fn step_row(plan: &Plan, step: &Step) -> [String; 4] {
+    let name = match &step.name {
+        Some(name) => name.clone(),
+        None => format!("(source) {}", short(step.key.as_str())),
+    };
+    let layer = step.results.first().and_then(|result| plan.layers.get(result.layer));
+    let blob = |layer: &Layer| plan.blobs.get(&layer.blob).map(|blob| size(blob.size));
+    let created = step.results.first().and_then(|result| result.created_at);
+    [
+        name,
+        layer.map(|layer| short(&layer.blob.to_string())).unwrap_or_default(),
+        layer.and_then(blob).unwrap_or_default(),
+        created.map(|time| time.to_string()).unwrap_or_default(),
+    ]
+}
+
+/// Says on stderr what will not be carried over, before anything is written.
+pub(crate) fn warn_of_losses(plan: &Plan) {
+    let unkeyed = lost_for(plan, LostReason::NoKey);
+    let above = lost_for(plan, LostReason::LostInput);
+    if unkeyed + above > 0 {
+        eprintln!("warning: {unkeyed} steps have no key and {above} build on them; they will run");
+    }
+    for lost in plan.lost.iter().filter_map(|lost| lost.hint.as_ref()) {
+        eprintln!("warning:   {lost}");
+    }
+    for dropped in &plan.dropped {
+        let name = dropped.name.clone().unwrap_or_else(|| dropped.record.to_string());
+        eprintln!(
+            "warning: the cache lacks layer {} of the step {name}; it will run",
+            dropped.missing
+        );
+    }
+}
+
+/// Prints what a conversion did.
+pub(crate) fn print_report(report: &Report) {
+    let layers = &report.layers;
+    let seconds = report.timings.total();
+    println!("{} is warm after {seconds:.1} s", report.root.display());
+    println!(
+        "  {} of {} steps, {} with a result",
+        report.records.converted, report.records.total, report.records.results
+    );
+    println!("  {} layers, {} in {} blobs", layers.records, size(layers.blob_bytes), layers.blobs);
+    if layers.snapshots > 0 {
+        println!(
+            "  {} snapshots with {} entries, {} on disk",
+            layers.snapshots,
+            layers.files,
+            size(layers.disk_bytes)
+        );
+    } else {
+        println!("  not unpacked; the daemon does so when a build needs it");
+    }
+    for key in report.keys.iter().filter(|key| key.resolved > 0) {
+        println!("  {} keys from {}", key.resolved, key.source);
+    }
+}
+
+fn short(digest: &str) -> String {
+    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+    hex.chars().take(SHORT).collect()
+}
+
+/// Bytes as buildctl shows them: decimal units, three digits.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = if unit == 0 || value >= 99.95 { 0 } else { 1 + usize::from(value < 9.995) };
+    format!("{value:.digits$} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes_have_three_digits() {
+        let cases = [(0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (9_996, "10.0 kB")];
+        for (bytes, text) in cases {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!(size(999_600), "1.00 MB");
+        assert_eq!(size(25_300_000_000), "25.3 GB");
+        assert_eq!(size(u64::MAX), "18446744 TB");
+    }
+}

@@ -1,0 +1,236 @@
+//! Builds through buildctl and buildx, and what they report of their steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::case::{Case, Keys};
+use crate::daemon::Daemon;
+use crate::process::run;
+use crate::tools::Tools;
+
+/// A context with its Dockerfile, ready to build.
+#[derive(Debug)]
+pub(crate) struct Source<'a> {
+    pub(crate) case: &'a Case,
+    /// The directory of the Dockerfile and everything it copies.
+    pub(crate) context: &'a Path,
+}
+
+/// What a build does besides building.
+#[derive(Debug, Default)]
+pub(crate) struct Options<'a> {
+    pub(crate) export: Option<(&'a Path, &'a str)>,
+    pub(crate) import: Option<&'a Path>,
+    /// The value of `--output`.
+    pub(crate) output: Option<String>,
+    /// `--opt` for the provenance attestation.
+    pub(crate) provenance: &'a str,
+}
+
+/// What a build reported.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    vertices: BTreeMap<String, Vertex>,
+    statuses: BTreeSet<String>,
+}
+
+#[derive(Debug, Default)]
+struct Vertex {
+    name: String,
+    root: bool,
+    cached: bool,
+}
+
+impl Report {
+    /// The names of the steps that were taken from the cache, a name once for each step that has it.
+    ///
+    /// Steps without inputs are left out: base images, ADD of a URL, the local context, the first
+    /// WORKDIR on scratch. A cache export names their keys but carries no results for them
+    /// (`ExportRoots` is false in buildkit's `solver/llbsolver`), so only the daemon that ran them
+    /// can report them as cached.
+    pub(crate) fn cached(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self
+            .vertices
+            .values()
+            .filter(|vertex| vertex.cached && !vertex.root)
+            .map(|vertex| vertex.name.as_str())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Fails if a step fetched or unpacked anything of a cache.
+    pub(crate) fn ensure_nothing_imported(&self) -> Result<()> {
+        let names = self.vertices.values().map(|vertex| &vertex.name);
+        let telling: Vec<_> = names
+            .chain(&self.statuses)
+            .filter(|text| text.contains("importing") || text.contains("extracting"))
+            .collect();
+        ensure!(telling.is_empty(), "the build reports {telling:?}");
+        Ok(())
+    }
+
+    fn parse(progress: &str) -> Result<Self> {
+        let mut report = Self::default();
+        // buildctl logs its own warnings between the lines of JSON.
+        for line in progress.lines().filter(|line| line.starts_with('{')) {
+            let update: Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+            for vertex in update["vertexes"].as_array().into_iter().flatten() {
+                report.vertex(vertex)?;
+            }
+            for status in update["statuses"].as_array().into_iter().flatten() {
+                report.statuses.insert(status["id"].as_str().unwrap_or_default().to_owned());
+            }
+        }
+        Ok(report)
+    }
+
+    fn vertex(&mut self, update: &Value) -> Result<()> {
+        let digest = update["digest"].as_str().context("a vertex has no digest")?;
+        let name = update["name"].as_str().unwrap_or_default();
+        if let Some(error) = update["error"].as_str() {
+            bail!("step {name:?} failed: {error}");
+        }
+        let vertex = self.vertices.entry(digest.to_owned()).or_default();
+        vertex.name = without_target_platform(name);
+        vertex.root = update["inputs"].as_array().is_none_or(Vec::is_empty);
+        vertex.cached |= update["cached"].as_bool().unwrap_or_default();
+        Ok(())
+    }
+}
+
+/// A step that the builds for two platforms share bears the name that one of them gave it, whichever
+/// came first: `[linux/amd64->arm64 native 2/3] …` is also `[linux/amd64 native 2/3] …`.
+fn without_target_platform(name: &str) -> String {
+    match name.split_once("->") {
+        Some((native, rest)) if native.starts_with('[') && !native.contains(']') => {
+            format!("{native}{}", rest.trim_start_matches(|c: char| c != ' ' && c != ']'))
+        }
+        _ => name.to_owned(),
+    }
+}
+
+impl Source<'_> {
+    /// Builds with buildctl.
+    pub(crate) fn build(&self, daemon: &Daemon, options: &Options<'_>) -> Result<Report> {
+        let mut command = daemon.buildctl();
+        command
+            .args(["build", "--progress=rawjson", "--frontend", "dockerfile.v0"])
+            .arg(format!("--local=context={}", self.context.display()))
+            .arg(format!("--local=dockerfile={}", self.context.display()))
+            .args(self.arguments());
+        if !options.provenance.is_empty() {
+            command.args(["--opt", &format!("attest:provenance={}", options.provenance)]);
+        }
+        if let Some((dir, attributes)) = options.export {
+            command.args([
+                "--export-cache",
+                &format!(
+                    "type=local,dest={},mode={}{}{attributes}",
+                    dir.display(),
+                    self.case.export.mode.name(),
+                    self.case.export.attributes
+                ),
+            ]);
+        }
+        if let Some(dir) = options.import {
+            command.args(["--import-cache", &format!("type=local,src={}", dir.display())]);
+        }
+        if let Some(output) = &options.output {
+            command.args(["--output", output]);
+        }
+        let output = command.output().context("cannot start buildctl")?;
+        let progress = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() {
+            let text: Vec<_> = progress.lines().filter(|line| !line.starts_with('{')).collect();
+            bail!("{command:?} failed:\n{}", text.join("\n"));
+        }
+        Report::parse(&progress)
+    }
+
+    /// Builds and exports with buildx, which writes its metadata file to `metadata`.
+    fn build_with_buildx(
+        &self,
+        tools: &Tools,
+        daemon: &Daemon,
+        cache: &Path,
+        metadata: &Path,
+    ) -> Result<()> {
+        let config = metadata.with_extension("buildx");
+        let buildx = |command: &mut Command| -> Result<()> {
+            run(command.env("BUILDX_CONFIG", &config).env("DOCKER_CONFIG", &config)).map(drop)
+        };
+        buildx(
+            Command::new(&tools.buildx)
+                .args(["create", "--name", "e2e", "--driver", "remote"])
+                .arg(daemon.address()),
+        )?;
+        buildx(
+            Command::new(&tools.buildx)
+                .env("BUILDX_METADATA_PROVENANCE", "max")
+                .args(["--builder", "e2e", "build", "--progress=plain"])
+                .args(["--provenance=mode=max", "--output=type=cacheonly", "--metadata-file"])
+                .arg(metadata)
+                .arg(format!(
+                    "--cache-to=type=local,dest={},mode={}{}",
+                    cache.display(),
+                    self.case.export.mode.name(),
+                    self.case.export.attributes
+                ))
+                .arg(self.context),
+        )
+    }
+
+    /// The first build: exports the cache to `cache` and returns the file or directory that holds
+    /// the keys, if they are not in the layout of the cache itself.
+    pub(crate) fn make(
+        &self,
+        tools: &Tools,
+        daemon: &Daemon,
+        cache: &Path,
+        keys: &Path,
+    ) -> Result<Option<PathBuf>> {
+        let export = Some((cache, ""));
+        let max = "mode=max";
+        match self.case.keys {
+            Keys::Provenance | Keys::ProvenanceV02 => {
+                let v02 = self.case.keys == Keys::ProvenanceV02;
+                let provenance = if v02 { "mode=max,version=v0.2" } else { max };
+                let output = Some(format!("type=local,dest={}", keys.display()));
+                self.build(daemon, &Options { export, output, provenance, ..Options::default() })?;
+                Ok(Some(keys.join("provenance.json")))
+            }
+            Keys::Attestation => {
+                let output = Some(format!("type=oci,tar=false,dest={}", keys.display()));
+                let provenance = max;
+                self.build(daemon, &Options { export, output, provenance, ..Options::default() })?;
+                Ok(Some(keys.to_owned()))
+            }
+            Keys::Inside => {
+                let output = Some(format!("type=oci,tar=false,dest={}", cache.display()));
+                let provenance = max;
+                self.build(daemon, &Options { output, provenance, ..Options::default() })?;
+                let export = Some((cache, ",tag=cache"));
+                self.build(daemon, &Options { export, ..Options::default() })?;
+                Ok(None)
+            }
+            Keys::Metadata => {
+                self.build_with_buildx(tools, daemon, cache, keys)?;
+                Ok(Some(keys.to_owned()))
+            }
+            Keys::Donor => {
+                self.build(daemon, &Options { export, ..Options::default() })?;
+                Ok(Some(daemon.root().join("cache.db")))
+            }
+        }
+    }
+
+    fn arguments(&self) -> impl Iterator<Item = String> {
+        let context = self.context.display().to_string();
+        self.case.arguments.iter().map(move |argument| argument.replace("{context}", &context))
+    }
+}

@@ -1,0 +1,129 @@
+//! One build of the table: what is built, how its cache is exported, and where the keys come from.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::XattrFlags;
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// Makes the Dockerfile; `World` fills in `{registry}` and `{web}`.
+    pub(crate) dockerfile: fn() -> String,
+    /// Makes the build context.
+    pub(crate) context: fn(&Context),
+    /// Changes a file of the context that a step in the middle of the build reads.
+    pub(crate) edit: fn(&Context),
+    /// What the build needs besides, as arguments of buildctl; `{context}` is the context directory.
+    pub(crate) arguments: &'static [&'static str],
+    pub(crate) export: Export,
+    pub(crate) keys: Keys,
+}
+
+/// The shape of the cache export.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Export {
+    pub(crate) mode: Mode,
+    /// Attributes of `--export-cache` after `type`, `dest` and `mode`, with a leading comma.
+    pub(crate) attributes: &'static str,
+}
+
+/// Which results an export carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Those of every step.
+    Max,
+    /// Those that are part of the final result.
+    Min,
+}
+
+impl Mode {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Max => "max",
+            Self::Min => "min",
+        }
+    }
+}
+
+impl Export {
+    /// What a daemon of the pinned release does unasked, with every step's result.
+    pub(crate) const MAX: Self = Self { mode: Mode::Max, attributes: "" };
+
+    /// The index style, the default up to v0.20.
+    pub(crate) const INDEX: Self = Self { mode: Mode::Max, attributes: ",image-manifest=false" };
+}
+
+/// Where oci2bk gets the op digests from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// SLSA provenance v1 as the local exporter writes it: an in-toto statement.
+    Provenance,
+    /// The same in SLSA v0.2.
+    ProvenanceV02,
+    /// The attestation manifests of an image exported to an OCI layout.
+    Attestation,
+    /// The same in the layout of the cache itself, which then needs no `--keys`.
+    Inside,
+    /// `docker buildx build --metadata-file`.
+    Metadata,
+    /// The `cache.db` of the daemon that made the export.
+    Donor,
+}
+
+/// A build context while it is made.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    dir: PathBuf,
+}
+
+impl Context {
+    /// An empty context in `dir`, in place of what was there.
+    pub(crate) fn create(dir: &Path) -> Self {
+        let _ = fs::remove_dir_all(dir);
+        fs::create_dir_all(dir).expect("the scratch directory is writable");
+        Self { dir: dir.to_owned() }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Writes a file, and the directories above it.
+    pub(crate) fn file(&self, path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.dir.join(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).expect("context directory");
+        }
+        fs::write(&path, contents).expect("context file");
+        path
+    }
+
+    /// Writes a file with these permission bits.
+    pub(crate) fn file_mode(&self, path: &str, contents: &str, mode: u32) {
+        let path = self.file(path, contents);
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("context mode");
+    }
+
+    /// Writes a file whose name is these bytes.
+    pub(crate) fn file_bytes(&self, name: &[u8], contents: &str) {
+        self.file(OsStr::from_bytes(name), contents);
+    }
+
+    pub(crate) fn symlink(&self, path: &str, target: &str) {
+        std::os::unix::fs::symlink(target, self.dir.join(path)).expect("context symlink");
+    }
+
+    pub(crate) fn hard_link(&self, path: &str, existing: &str) {
+        fs::hard_link(self.dir.join(existing), self.dir.join(path)).expect("context hard link");
+    }
+
+    pub(crate) fn xattr(&self, path: &str, name: &str, value: &[u8]) {
+        rustix::fs::lsetxattr(self.dir.join(path), name, value, XattrFlags::empty())
+            .expect("context xattr");
+    }
+}

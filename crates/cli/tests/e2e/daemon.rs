@@ -1,0 +1,119 @@
+//! A buildkitd on a root of its own.
+
+use std::collections::BTreeSet;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::process::{Background, run};
+use crate::tools::Tools;
+
+/// A running buildkitd.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    process: Background,
+    address: String,
+    buildctl: PathBuf,
+    root: PathBuf,
+    _socket: TempDir,
+}
+
+impl Daemon {
+    /// Starts buildkitd on `root` with its default garbage collection, which runs a second later.
+    ///
+    /// The configuration and the log lie beside the root. The socket does not: its path must be
+    /// shorter than a build directory's may be.
+    pub(crate) fn start(tools: &Tools, root: &Path, registry: &str) -> Result<Self> {
+        let config = root.with_extension("toml");
+        let text = format!(
+            "[registry.\"{registry}\"]\n  http = true\n[worker.containerd]\n  enabled = false\n"
+        );
+        std::fs::write(&config, text).with_context(|| config.display().to_string())?;
+        let socket_dir = tempfile::Builder::new().prefix("e2e-").tempdir()?;
+        let socket = socket_dir.path().join("buildkitd.sock");
+        let address = format!("unix://{}", socket.display());
+        let mut command = Command::new(&tools.buildkitd);
+        command
+            .arg("--config")
+            .arg(&config)
+            .arg("--root")
+            .arg(root)
+            .args(["--addr", &address])
+            .args(["--oci-worker-snapshotter=overlayfs", "--oci-worker-net=host"]);
+        let mut process = Background::start(&mut command, &root.with_extension("log"))?;
+        process.wait_ready(|| UnixStream::connect(&socket).is_ok()).context("buildkitd")?;
+        Ok(Self {
+            process,
+            address,
+            buildctl: tools.buildctl.clone(),
+            root: root.to_owned(),
+            _socket: socket_dir,
+        })
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A buildctl command that talks to this daemon.
+    pub(crate) fn buildctl(&self) -> Command {
+        let mut command = Command::new(&self.buildctl);
+        command.args(["--addr", &self.address]);
+        command
+    }
+
+    /// The ids of all cache records, as `buildctl du` lists them.
+    pub(crate) fn du(&self) -> Result<BTreeSet<String>> {
+        let json = run(self.buildctl().args(["du", "--format", "{{json .}}"]))?;
+        let records: Vec<serde_json::Value> =
+            serde_json::from_str::<Option<_>>(&json).context("du")?.unwrap_or_default();
+        records
+            .iter()
+            .map(|record| {
+                let id = record["id"].as_str().context("a record of du has no id")?;
+                Ok(id.to_owned())
+            })
+            .collect()
+    }
+
+    /// Removes everything that nothing uses.
+    pub(crate) fn prune_all(&self) -> Result<()> {
+        run(self.buildctl().args(["prune", "--all"])).map(drop)
+    }
+
+    /// Stops the daemon and returns the warnings and errors it logged.
+    pub(crate) fn stop(self) -> Result<BTreeSet<String>> {
+        let root = self.root.display().to_string();
+        let log = self.process.stop().context("buildkitd")?;
+        Ok(log.lines().filter_map(|line| complaint(line, &root)).collect())
+    }
+}
+
+/// The kind of warning or error that a line of the log is: its message and its error text, without
+/// what differs from run to run (paths below the root, ids, digests, numbers).
+fn complaint(line: &str, root: &str) -> Option<String> {
+    let level = ["level=warning", "level=error", "level=fatal"];
+    // Panics and data races are not logged as such.
+    let loud = ["panic:", "DATA RACE", "fatal error:"];
+    if !level.iter().chain(&loud).any(|marker| line.contains(marker)) {
+        return None;
+    }
+    let text = line.split_once(" level=").map_or(line, |(_, rest)| rest).replace(root, "ROOT");
+    Some(text.split(' ').map(generalise).collect::<Vec<_>>().join(" "))
+}
+
+/// A word of the log with its variable part replaced: words with a digit in them, other than keys.
+fn generalise(word: &str) -> &str {
+    match word.split_once('=') {
+        Some((key, value)) if value.contains(|c: char| c.is_ascii_digit()) => key,
+        None if word.contains(|c: char| c.is_ascii_digit()) => "#",
+        _ => word,
+    }
+}

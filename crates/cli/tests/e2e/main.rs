@@ -1,0 +1,92 @@
+//! End-to-end proof with real daemons: a cache that one buildkitd exports is converted, and a
+//! second buildkitd on the result is as warm as the first.
+//!
+//! Each build of the table ([`cases`]) is one test; [`proof`] says what must hold. The tools come
+//! from `scripts/oracle`; without them, or without root, the tests are shown as ignored, unless
+//! `OCI2BK_REQUIRE_ORACLE` is set. Arguments are those of any Rust test: names filter, `--list`
+//! lists.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::exit,
+    reason = "a test program: a broken set-up ends it, and what it prints is for the developer"
+)]
+
+mod build;
+mod case;
+mod cases;
+mod daemon;
+mod export;
+mod process;
+mod proof;
+mod registry;
+mod state;
+mod tools;
+mod tree;
+mod web;
+mod world;
+
+use std::sync::{Arc, OnceLock};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::case::Case;
+use crate::proof::{Subject, prove};
+use crate::tools::Tools;
+use crate::world::World;
+
+/// Cases that are also run on states that daemons made themselves.
+const CONTROLS: [&str; 2] = ["stages", "files"];
+
+/// The world is made by the first test that runs, so that `--list` starts nothing.
+type Shared = Arc<OnceLock<Result<World, String>>>;
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // More daemons at once only get into each other's way.
+    arguments.test_threads.get_or_insert(2);
+
+    let tools = Tools::locate();
+    if let (Err(reason), true) = (&tools, Tools::required()) {
+        eprintln!("the end-to-end suite cannot run: {reason}");
+        std::process::exit(1);
+    }
+    let shared = Shared::default();
+    let mut trials = Vec::new();
+    for case in cases::all() {
+        trials.push(trial(case.name.to_owned(), case, Subject::Converted, &tools, &shared));
+        if CONTROLS.contains(&case.name) {
+            for subject in [Subject::Natural, Subject::Imported] {
+                let name = format!("control::{subject:?}::{}", case.name).to_lowercase();
+                trials.push(trial(name, case, subject, &tools, &shared));
+            }
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // Stops the registry and removes the scratch directory before the process exits.
+    drop(shared);
+    conclusion.exit();
+}
+
+fn trial(
+    name: String,
+    case: Case,
+    subject: Subject,
+    tools: &Result<Tools, String>,
+    shared: &Shared,
+) -> Trial {
+    match tools {
+        Err(reason) => Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true),
+        Ok(tools) => {
+            let (tools, shared) = (tools.clone(), Arc::clone(shared));
+            Trial::test(name, move || {
+                let world = shared
+                    .get_or_init(|| World::create(&tools).map_err(|error| format!("{error:#}")));
+                let world = world.as_ref().map_err(Failed::from)?;
+                prove(world, &case, subject).map_err(|error| Failed::from(format!("{error:#}")))
+            })
+        }
+    }
+}

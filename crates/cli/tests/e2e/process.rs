@@ -1,0 +1,104 @@
+//! Running programs: to the end with their output, or in the background until dropped.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Runs a command to its end and returns its stdout; its stderr is part of the error if it fails.
+pub(crate) fn run(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed with {}:\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).with_context(|| format!("stdout of {command:?}"))
+}
+
+/// Polls until `ready` holds, at most for `limit`.
+pub(crate) fn wait_until(limit: Duration, mut ready: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    while Instant::now() < end {
+        if ready() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ready()
+}
+
+/// A program that runs until it is stopped or dropped, with its output in a file.
+#[derive(Debug)]
+pub(crate) struct Background {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Background {
+    pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Self> {
+        let file = File::create(log).with_context(|| log.display().to_string())?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+        Ok(Self { child, log: log.to_owned() })
+    }
+
+    /// Waits until `ready` holds; an early end of the program is an error that carries its log.
+    pub(crate) fn wait_ready(&mut self, mut ready: impl FnMut() -> bool) -> Result<()> {
+        let mut ended = None;
+        let up = wait_until(Duration::from_secs(60), || {
+            ended = self.child.try_wait().ok().flatten();
+            ended.is_some() || ready()
+        });
+        match ended {
+            Some(status) => bail!("ended with {status} before it was ready:\n{}", self.log()?),
+            None if !up => bail!("was not ready within a minute:\n{}", self.log()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Everything the program printed so far.
+    pub(crate) fn log(&self) -> Result<String> {
+        std::fs::read_to_string(&self.log).with_context(|| self.log.display().to_string())
+    }
+
+    /// Asks the program to end, waits for it, and returns its log.
+    pub(crate) fn stop(mut self) -> Result<String> {
+        ensure!(self.terminate(), "did not end within 30 seconds of SIGTERM:\n{}", self.log()?);
+        self.log()
+    }
+
+    fn terminate(&mut self) -> bool {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return true;
+        }
+        let asked = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
+        asked
+            && wait_until(Duration::from_secs(30), || matches!(self.child.try_wait(), Ok(Some(_))))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if !self.terminate() {
+            // Nothing can be reported from here, and the process must not outlive the test.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

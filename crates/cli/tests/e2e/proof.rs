@@ -1,0 +1,261 @@
+//! What must hold for every build of the table.
+//!
+//! One daemon builds and exports; the export is converted; a second daemon starts on the result.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use crate::build::{Options, Report, Source};
+use crate::case::{Case, Context, Keys, Mode};
+use crate::daemon::Daemon;
+use crate::export::CacheExport;
+use crate::process::{run, wait_until};
+use crate::state::{self, State};
+use crate::tree;
+use crate::world::World;
+
+/// Longer than the second after which a daemon that just started collects garbage
+/// (`control/control.go`, `Controller.gc`).
+const GARBAGE_COLLECTED: Duration = Duration::from_millis(2500);
+
+/// Which state the second daemon gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// The converted cache: the proof.
+    Converted,
+    /// The first daemon's own: shows that the proof asks for nothing that a natural state lacks.
+    Natural,
+    /// That of a daemon which imported the cache and had to extract what it needed for the build
+    /// after the edit: shows that the trees we compare with are those that a daemon makes.
+    Imported,
+}
+
+/// What the first daemon left and reported.
+struct Made {
+    cache: PathBuf,
+    tag: &'static str,
+    keys: Option<PathBuf>,
+    export: CacheExport,
+    warm: Report,
+    edited: Report,
+    complaints: BTreeSet<String>,
+}
+
+/// Runs the whole proof of one case.
+pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix(case.name).tempdir_in(world.scratch())?;
+    let bench = Bench { world, case, dir: dir.path(), context: dir.path().join("context") };
+    let made = bench.make(subject).context("the first daemon")?;
+    let root = dir.path().join("second");
+    match subject {
+        Subject::Natural => {}
+        Subject::Imported => {
+            bench.import_and_edit(&made.cache, &root).context("the importing daemon")?;
+            return bench.ensure_same_trees(&made, &root, subject);
+        }
+        Subject::Converted => {
+            bench.convert(&made, &root).context("the conversion")?;
+            bench.ensure_same_trees(&made, &root, subject).context("the snapshots")?;
+            bench.ensure_restart_changes_nothing(&made, &root).context("the first start")?;
+        }
+    }
+    bench.ensure_warm(&made, &root).context("the second daemon")?;
+    bench.ensure_prunable(&made, &root).context("the second daemon, started again")
+}
+
+/// A case in its directory.
+struct Bench<'a> {
+    world: &'a World,
+    case: &'a Case,
+    dir: &'a Path,
+    /// The build context, which holds the Dockerfile too.
+    context: PathBuf,
+}
+
+impl Bench<'_> {
+    /// Builds cold with the first daemon and exports; then notes what it reports when it builds
+    /// again, unchanged and after an edit.
+    fn make(&self, subject: Subject) -> Result<Made> {
+        let root = self.dir.join("first");
+        let cache = self.dir.join("cache");
+        let mut daemon = self.world.start(&root)?;
+        self.write_source(false);
+        let keys =
+            self.source().make(&self.world.tools, &daemon, &cache, &self.dir.join("keys"))?;
+        let tag = if self.case.keys == Keys::Inside { "cache" } else { "latest" };
+        let export = CacheExport::open(&cache, tag)?;
+
+        let again = self.dir.join("again");
+        let warm = self.build_and_export(&daemon, &again)?;
+        export.ensure_same(&CacheExport::open(&again, "latest")?).context("building again")?;
+
+        let mut complaints = BTreeSet::new();
+        if subject == Subject::Natural {
+            complaints = daemon.stop()?;
+            run(Command::new("cp").arg("-a").arg(&root).arg(self.dir.join("second")))?;
+            daemon = self.world.start(&root)?;
+        }
+        self.write_source(true);
+        let edited = self.source().build(&daemon, &Options::default())?;
+        complaints.append(&mut daemon.stop()?);
+        let edited = match self.case.export.mode {
+            Mode::Max => edited,
+            Mode::Min => self.import_and_edit(&cache, &self.dir.join("importer"))?,
+        };
+        Ok(Made { cache, tag, keys, export, warm, edited, complaints })
+    }
+
+    /// What is cached after an edit if all there is are the results of a `mode=min` export: what a
+    /// daemon reports that imports it.
+    fn import_and_edit(&self, cache: &Path, root: &Path) -> Result<Report> {
+        let daemon = self.world.start(root)?;
+        let import = Some(cache);
+        self.write_source(false);
+        self.source().build(&daemon, &Options { import, ..Options::default() })?;
+        self.write_source(true);
+        let report = self.source().build(&daemon, &Options::default())?;
+        daemon.stop()?;
+        Ok(report)
+    }
+
+    /// Runs the command under test.
+    fn convert(&self, made: &Made, root: &Path) -> Result<()> {
+        let mut command = Command::new(&self.world.tools.oci2bk);
+        command.args(["convert", "--progress=plain"]);
+        if let Some(keys) = &made.keys {
+            command.arg("--keys").arg(keys);
+        }
+        let source = format!("type=local,src={},tag={}", made.cache.display(), made.tag);
+        run(command.arg(source).arg(root))?;
+        state::ensure_sound(&self.world.tools, root)
+    }
+
+    /// The chains of layers of the export are extracted as containerd extracts them: every one of
+    /// them, unless the state is one in which a daemon extracted only what it needed.
+    fn ensure_same_trees(&self, made: &Made, root: &Path, subject: Subject) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Tree {
+            fs: PathBuf,
+        }
+        let tools = &self.world.tools;
+        let reference = self.dir.join("reference");
+        let extracted = SystemTime::now();
+        let json = run(Command::new(&tools.refstate).arg("apply").arg(&made.cache).arg(reference))?;
+        let theirs: BTreeMap<String, Tree> = serde_json::from_str(&json)?;
+        let ours = State::read(tools, root)?.snapshots_by_chain(root)?;
+        let mut compared = 0;
+        for (chain, theirs) in &theirs {
+            if let Some(ours) = ours.get(chain).cloned().flatten() {
+                tree::ensure_equal(&ours, &theirs.fs, extracted)
+                    .with_context(|| format!("chain {chain}"))?;
+                compared += 1;
+            }
+        }
+        let least = if subject == Subject::Imported { 1 } else { theirs.len() };
+        ensure!(compared >= least, "only {compared} of {} chains are extracted", theirs.len());
+        Ok(())
+    }
+
+    /// A start with the default garbage collection and a stop leave everything as it was. (They do
+    /// not on a natural state, which has records and keys of the local context, good for one run.)
+    fn ensure_restart_changes_nothing(&self, made: &Made, root: &Path) -> Result<()> {
+        let tools = &self.world.tools;
+        let before = State::read(tools, root)?;
+        let daemon = self.world.start(root)?;
+        std::thread::sleep(GARBAGE_COLLECTED);
+        let listed = daemon.du()?;
+        ensure!(
+            listed == before.records(),
+            "du lists {listed:?}, the records are {:?}",
+            before.records()
+        );
+        ensure_only_known(&made.complaints, &daemon.stop()?)?;
+        before.ensure_unchanged(&State::read(tools, root)?)
+    }
+
+    /// The build is as warm as on the first daemon, unchanged and after the edit, and exports the
+    /// same cache.
+    fn ensure_warm(&self, made: &Made, root: &Path) -> Result<()> {
+        let daemon = self.world.start(root)?;
+        self.write_source(false);
+        let exported = self.dir.join("exported");
+        let warm = self.build_and_export(&daemon, &exported)?;
+        ensure_same_steps(&made.warm, &warm)?;
+        warm.ensure_nothing_imported()?;
+        made.export.ensure_same(&CacheExport::open(&exported, "latest")?)?;
+
+        self.write_source(true);
+        let edited = self.source().build(&daemon, &Options::default())?;
+        ensure_same_steps(&made.edited, &edited).context("after the edit")?;
+        edited.ensure_nothing_imported().context("after the edit")?;
+        ensure_only_known(&made.complaints, &daemon.stop()?)?;
+        state::ensure_sound(&self.world.tools, root)
+    }
+
+    /// After another start the build is still warm, and pruning leaves nothing of what was there.
+    fn ensure_prunable(&self, made: &Made, root: &Path) -> Result<()> {
+        let layers = State::read(&self.world.tools, root)?.layer_blobs();
+        let daemon = self.world.start(root)?;
+        self.write_source(false);
+        let warm = self.source().build(&daemon, &Options::default())?;
+        ensure_same_steps(&made.warm, &warm)?;
+
+        daemon.prune_all()?;
+        let records = daemon.du()?;
+        ensure!(records.is_empty(), "prune --all leaves the records {records:?}");
+        // containerd removes directories in the background.
+        let empty = || state::snapshot_directories(root).is_ok_and(|left| left.is_empty());
+        wait_until(Duration::from_secs(5), empty);
+        let left = state::snapshot_directories(root)?;
+        ensure!(left.is_empty(), "prune --all leaves the snapshots {left:?}");
+        let blobs = state::blob_files(root)?;
+        let left: Vec<_> = blobs.intersection(&layers).collect();
+        ensure!(left.is_empty(), "prune --all leaves the layers {left:?}");
+        ensure_only_known(&made.complaints, &daemon.stop()?)?;
+        state::ensure_sound(&self.world.tools, root)
+    }
+
+    fn build_and_export(&self, daemon: &Daemon, dir: &Path) -> Result<Report> {
+        let export = Some((dir, ""));
+        self.source().build(daemon, &Options { export, ..Options::default() })
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source { case: self.case, context: &self.context }
+    }
+
+    /// Writes the Dockerfile and the context, as they are at first or after the edit.
+    fn write_source(&self, edited: bool) {
+        let context = Context::create(&self.context);
+        context.file("Dockerfile", self.world.fill_in(&(self.case.dockerfile)()));
+        (self.case.context)(&context);
+        if edited {
+            (self.case.edit)(&context);
+        }
+    }
+}
+
+/// Both builds took the same steps from the cache.
+fn ensure_same_steps(first: &Report, second: &Report) -> Result<()> {
+    let (expected, cached) = (first.cached(), second.cached());
+    ensure!(!expected.is_empty(), "the first daemon reports no step as cached");
+    ensure!(
+        cached == expected,
+        "cached are\n  {}\nbut on the first daemon\n  {}",
+        cached.join("\n  "),
+        expected.join("\n  ")
+    );
+    Ok(())
+}
+
+/// The daemon complains of nothing that a daemon with an empty root did not complain of.
+fn ensure_only_known(known: &BTreeSet<String>, complaints: &BTreeSet<String>) -> Result<()> {
+    let new: Vec<_> = complaints.difference(known).collect();
+    ensure!(new.is_empty(), "the log has {new:#?}\nwhich an empty root does not cause: {known:#?}");
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Where the reference tools are, and what happens when they are not there.
+
+use std::path::{Path, PathBuf};
+
+/// Set (to anything) where a missing tool is an error instead of a reason to skip: in CI.
+const REQUIRE: &str = "OCI2BK_REQUIRE_ORACLE";
+
+/// Names the directory that `scripts/oracle` prints, if it is not `target/oracle`.
+const DIRECTORY: &str = "OCI2BK_ORACLE";
+
+/// The programs that the suite runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Tools {
+    pub(crate) buildkitd: PathBuf,
+    pub(crate) buildctl: PathBuf,
+    pub(crate) buildx: PathBuf,
+    pub(crate) bbolt: PathBuf,
+    /// `oracle/buildkit/refstate`: containerd's applier and a bbolt dumper.
+    pub(crate) refstate: PathBuf,
+    pub(crate) registry: PathBuf,
+    pub(crate) busybox: PathBuf,
+    /// A tarball of a minimal Debian, for the case that builds on thousands of files.
+    pub(crate) debian: PathBuf,
+    /// The command under test.
+    pub(crate) oci2bk: PathBuf,
+}
+
+impl Tools {
+    /// Finds every tool, or says which one is missing.
+    pub(crate) fn locate() -> Result<Self, String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("needs root: buildkitd mounts, and layers have owners".into());
+        }
+        let oracle = std::env::var_os(DIRECTORY).map_or_else(
+            || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("oracle"),
+            PathBuf::from,
+        );
+        let pinned = |name: &str| {
+            let path = oracle.join(name);
+            path.exists()
+                .then_some(path)
+                .ok_or_else(|| format!("{name} is not in {}: run scripts/oracle", oracle.display()))
+        };
+        on_path("runc", "runc")?;
+        Ok(Self {
+            buildkitd: pinned("buildkit/buildkitd")?,
+            buildctl: pinned("buildkit/buildctl")?,
+            bbolt: pinned("buildkit/bbolt")?,
+            refstate: pinned("buildkit/refstate")?,
+            buildx: pinned("buildx/buildx")?,
+            debian: pinned("debian.tar")?,
+            registry: on_path("docker-registry", "docker-registry")?,
+            busybox: on_path("busybox", "busybox-static")?,
+            oci2bk: PathBuf::from(env!("CARGO_BIN_EXE_oci2bk")),
+        })
+    }
+
+    /// Whether a missing tool must fail the run.
+    pub(crate) fn required() -> bool {
+        std::env::var_os(REQUIRE).is_some_and(|value| !value.is_empty())
+    }
+}
+
+fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|dir| dir.join(program))
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| format!("{program} is not installed (Debian package {package})"))
+}

@@ -1,0 +1,57 @@
+//! Finishing snapshots once all layers are unpacked.
+
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd as _;
+use std::sync::Mutex;
+
+use bkstate::dir::Dir;
+use bkstate::state::Staging;
+
+use super::ConvertError;
+use super::parallel::in_parallel;
+use crate::assemble::snapshot_id;
+use crate::plan::Plan;
+use crate::unpack::{Unpacked, Usage, usage};
+
+/// Gives the directories that layers imply their owners and modes from the layers below, and
+/// measures every snapshot. The result is in the order of the plan.
+pub(super) fn settle(
+    plan: &Plan,
+    unpacked: &[Unpacked],
+    staging: &Staging<'_>,
+    jobs: NonZeroUsize,
+) -> Result<Vec<Usage>, ConvertError> {
+    let failed = |index: usize| {
+        let digest = plan.snapshots[index].blob;
+        move |source| ConvertError::Unpack { digest, source: Box::new(source) }
+    };
+    // From the bottom up: what a layer takes from below has to be settled there.
+    for (index, layer) in unpacked.iter().enumerate() {
+        if layer.implied.is_empty() {
+            continue;
+        }
+        let fs = staging.snapshot(snapshot_id(index))?;
+        let below = lowers(plan, index, staging)?;
+        let lowers = below.iter().map(Dir::as_fd);
+        layer.implied.settle(fs.as_fd(), lowers).map_err(failed(index))?;
+    }
+    let sizes: Vec<_> = unpacked.iter().map(|_| Mutex::new(Usage::default())).collect();
+    let indexes: Vec<_> = (0..sizes.len()).collect();
+    in_parallel(&indexes, jobs, |&index| {
+        let fs = staging.snapshot(snapshot_id(index))?;
+        let measured = usage(fs.as_fd()).map_err(failed(index))?;
+        if let Ok(mut size) = sizes[index].lock() {
+            *size = measured;
+        }
+        Ok::<_, ConvertError>(())
+    })?;
+    Ok(sizes.into_iter().map(|size| size.into_inner().unwrap_or_default()).collect())
+}
+
+/// The directories of all snapshots below the one at `index`, topmost first.
+fn lowers(plan: &Plan, index: usize, staging: &Staging<'_>) -> Result<Vec<Dir>, ConvertError> {
+    let parent = |index: &usize| plan.snapshots.get(*index).and_then(|snapshot| snapshot.parent);
+    std::iter::successors(parent(&index), parent)
+        .map(|index| Ok(staging.snapshot(snapshot_id(index))?))
+        .collect()
+}

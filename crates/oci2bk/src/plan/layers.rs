@@ -1,0 +1,156 @@
+//! From the nodes of cache configs to layer records and snapshots.
+
+use std::collections::BTreeMap;
+
+use bkstate::ids::RecordId;
+use bkstate::{Digest, Time};
+
+use super::{Blob, Layer, Snapshot};
+use crate::config::Chain;
+use crate::export::CacheExport;
+use crate::manifest::LayerBlob;
+
+/// The annotations that the daemon writes into every descriptor itself, so they are not kept.
+const DERIVED_ANNOTATIONS: [&str; 3] =
+    ["containerd.io/uncompressed", "buildkit/createdat", "buildkit/description"];
+
+/// The layers of all exports so far.
+#[derive(Default)]
+pub(super) struct Layers {
+    pub(super) blobs: BTreeMap<Digest, Blob>,
+    pub(super) snapshots: Vec<Snapshot>,
+    pub(super) layers: Vec<Layer>,
+    snapshot_of: BTreeMap<Digest, usize>,
+    layer_of: BTreeMap<Digest, usize>,
+}
+
+/// For each record of an export the layer on top of each of its results.
+pub(super) type Tops = Vec<Vec<usize>>;
+
+impl Layers {
+    /// Adds what the results of `export` consist of.
+    pub(super) fn add(&mut self, source: usize, export: &CacheExport) -> Tops {
+        let config = &export.config;
+        let blob_of = |node: usize| {
+            let blob = config.nodes.get(node)?.blob;
+            export.manifest.layers.get(&blob)
+        };
+        let mut used = vec![false; config.nodes.len()];
+        for record in &config.records {
+            for result in &record.results {
+                if let Chain::Top(top) = result.chain {
+                    mark(&mut used, top, |node| config.nodes.get(node).and_then(|n| n.parent));
+                }
+            }
+        }
+        let mut layer_of_node = vec![None; config.nodes.len()];
+        for &node in config.nodes_parents_first() {
+            if !used.get(node).copied().unwrap_or_default() {
+                continue;
+            }
+            let parent = config.nodes.get(node).and_then(|node| node.parent);
+            let below = parent.and_then(|parent| layer_of_node.get(parent).copied().flatten());
+            let layer = blob_of(node).map(|blob| self.layer(source, blob, below));
+            if let Some(slot) = layer_of_node.get_mut(node) {
+                *slot = layer;
+            }
+        }
+        let mut top_of = |chain: &Chain| match chain {
+            Chain::Top(top) => layer_of_node.get(*top).copied().flatten(),
+            Chain::Explicit(nodes) => nodes.iter().try_fold(None, |below, node| {
+                Some(Some(self.layer(source, blob_of(*node)?, below)))
+            })?,
+        };
+        config
+            .records
+            .iter()
+            .map(|record| {
+                record.results.iter().filter_map(|result| top_of(&result.chain)).collect()
+            })
+            .collect()
+    }
+
+    /// Takes over what a step tells about its topmost layer where the export itself does not:
+    /// what the layer is, and when it was made.
+    pub(super) fn learn(&mut self, layer: usize, step: Option<&str>, created_at: Option<Time>) {
+        if let Some(layer) = self.layers.get_mut(layer) {
+            layer.description = layer.description.take().or_else(|| step.map(str::to_owned));
+            layer.created_at = layer.created_at.or(created_at);
+        }
+    }
+
+    /// The description of a layer.
+    pub(super) fn description(&self, layer: usize) -> Option<&str> {
+        self.layers.get(layer)?.description.as_deref()
+    }
+
+    /// The layer of `blob` on top of `below`, made if it is new.
+    fn layer(&mut self, source: usize, blob: &LayerBlob, below: Option<usize>) -> usize {
+        let digest = blob.descriptor.digest;
+        let pair = chain(Some(digest), blob.diff_id);
+        let below = below.and_then(|index| Some((index, self.layers.get(index)?)));
+        let blob_chain_id = chain(below.map(|(_, layer)| layer.blob_chain_id), pair);
+        if let Some(&known) = self.layer_of.get(&blob_chain_id) {
+            return known;
+        }
+        let parent = below.map(|(index, _)| index);
+        let snapshot_below = below.map(|(_, layer)| layer.snapshot);
+        let snapshot = self.snapshot(blob, snapshot_below);
+        self.blobs.entry(digest).or_insert_with(|| Blob {
+            source,
+            size: blob.descriptor.size,
+            media_type: blob.descriptor.media_type.clone(),
+            diff_id: blob.diff_id,
+            created_at: blob.created_at,
+            annotations: kept_annotations(blob),
+        });
+        self.layers.push(Layer {
+            record: RecordId::derive(&blob_chain_id.to_string()),
+            blob_chain_id,
+            blob: digest,
+            snapshot,
+            parent,
+            created_at: blob.created_at.filter(|time| !time.is_zero()),
+            description: blob.description.clone(),
+        });
+        let index = self.layers.len() - 1;
+        self.layer_of.insert(blob_chain_id, index);
+        index
+    }
+
+    fn snapshot(&mut self, blob: &LayerBlob, parent: Option<usize>) -> usize {
+        let below = parent.and_then(|index| self.snapshots.get(index));
+        let chain_id = chain(below.map(|snapshot| snapshot.chain_id), blob.diff_id);
+        *self.snapshot_of.entry(chain_id).or_insert_with(|| {
+            self.snapshots.push(Snapshot { chain_id, blob: blob.descriptor.digest, parent });
+            self.snapshots.len() - 1
+        })
+    }
+}
+
+/// The OCI chain id of `next` on top of the chain `below`
+/// (opencontainers/image-spec v1.1 `identity.ChainID`).
+fn chain(below: Option<Digest>, next: Digest) -> Digest {
+    below.map_or(next, |below| Digest::of(format!("{below} {next}")))
+}
+
+/// Marks `node` and everything below it; stops where it was before, so all marking is linear.
+fn mark(used: &mut [bool], node: usize, parent: impl Fn(usize) -> Option<usize>) {
+    let mut next = Some(node);
+    while let Some(node) = next {
+        match used.get_mut(node) {
+            Some(mark) if !*mark => *mark = true,
+            _ => return,
+        }
+        next = parent(node);
+    }
+}
+
+fn kept_annotations(blob: &LayerBlob) -> BTreeMap<String, String> {
+    let derived = |key: &str| DERIVED_ANNOTATIONS.contains(&key);
+    let annotations = blob.descriptor.annotations.iter();
+    annotations
+        .filter(|(key, _)| !derived(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}

@@ -1,0 +1,226 @@
+//! What a conversion will write, as data.
+//!
+//! A plan is made from exports and a keyring without touching the target. It can be printed,
+//! serialised, and carried out by [`convert`](crate::convert).
+
+mod layers;
+mod steps;
+
+use std::collections::BTreeMap;
+
+use bkstate::ids::{KeyId, RecordId, WorkerId};
+use bkstate::solver::Link;
+use bkstate::{Digest, Time};
+use serde::Serialize;
+
+use crate::export::CacheExport;
+use crate::keys::Keyring;
+use crate::manifest::Style;
+
+use layers::Layers;
+use steps::Steps;
+
+/// What a conversion will write.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// The worker id of the new state.
+    pub worker_id: WorkerId,
+    /// The exports, in the order given.
+    pub sources: Vec<Source>,
+    /// The blobs for the content store.
+    pub blobs: BTreeMap<Digest, Blob>,
+    /// The snapshots, each after the one below it. The id of a snapshot is its index plus one.
+    pub snapshots: Vec<Snapshot>,
+    /// The layer records, each after the one below it.
+    pub layers: Vec<Layer>,
+    /// The solver's keys, each after the keys that link to it.
+    pub steps: Vec<Step>,
+    /// The records of the exports that cannot become steps.
+    pub lost: Vec<Lost>,
+    /// The results that a partial copy of a cache lacks layers for.
+    pub dropped: Vec<Dropped>,
+}
+
+/// An export that the plan is made from.
+#[derive(Debug, Clone, Serialize)]
+pub struct Source {
+    /// How the user named it.
+    pub reference: String,
+    /// The digest of its cache manifest.
+    pub manifest: Digest,
+    /// The form of the manifest.
+    pub style: Style,
+    /// How many records it has.
+    pub records: usize,
+}
+
+/// A layer blob.
+#[derive(Debug, Clone, Serialize)]
+pub struct Blob {
+    /// Index of the source whose layout has it.
+    pub source: usize,
+    /// Size in bytes.
+    pub size: u64,
+    /// Media type, which tells the compression.
+    pub media_type: String,
+    /// Digest of the uncompressed layer.
+    pub diff_id: Digest,
+    /// When the layer was made.
+    pub created_at: Option<Time>,
+    /// Annotations that the daemon keeps with the blob, such as the table of contents of eStargz.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A layer on disk, one per chainID.
+#[derive(Debug, Clone, Serialize)]
+pub struct Snapshot {
+    /// The chainID, which is also the key of the snapshot.
+    pub chain_id: Digest,
+    /// The blob that holds its files.
+    pub blob: Digest,
+    /// Index of the snapshot below.
+    pub parent: Option<usize>,
+}
+
+/// A cache record of a layer, one per chain of blobs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Layer {
+    /// The id of the record.
+    pub record: RecordId,
+    /// The chain of pairs of blob and diffID up to this layer, by which image pulls find it.
+    pub blob_chain_id: Digest,
+    /// Its blob.
+    pub blob: Digest,
+    /// Index of its snapshot.
+    pub snapshot: usize,
+    /// Index of the layer below.
+    pub parent: Option<usize>,
+    /// When it was made.
+    pub created_at: Option<Time>,
+    /// What `buildctl du --verbose` will show: a description from the export, or the step.
+    pub description: Option<String>,
+}
+
+/// A key of the solver.
+#[derive(Debug, Clone, Serialize)]
+pub struct Step {
+    /// The id of the key.
+    pub key: KeyId,
+    /// The step as the user wrote it, where a key source tells.
+    pub name: Option<String>,
+    /// The layers of its results.
+    pub results: Vec<StepResult>,
+    /// The edges that lead to it.
+    pub links: Vec<StepLink>,
+}
+
+/// A result of a step.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepResult {
+    /// Index of its topmost layer.
+    pub layer: usize,
+    /// When the step ran.
+    pub created_at: Option<Time>,
+}
+
+/// An edge to a step.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepLink {
+    /// Index of the step where it starts.
+    pub from: usize,
+    /// The edge itself.
+    #[serde(flatten)]
+    pub link: Link,
+}
+
+/// A record that cannot become a step.
+#[derive(Debug, Clone, Serialize)]
+pub struct Lost {
+    /// Index of the source.
+    pub source: usize,
+    /// The digest of the record in the export.
+    pub digest: Digest,
+    /// Why.
+    pub reason: LostReason,
+    /// What is known of it: a description of its layer, or the steps it builds on.
+    pub hint: Option<String>,
+}
+
+/// Why a record cannot become a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LostReason {
+    /// No key source has its op digest.
+    NoKey,
+    /// Its op digest is known, but one of its inputs is lost in every alternative.
+    LostInput,
+}
+
+/// A result that a partial copy of a cache lacks a layer for.
+#[derive(Debug, Clone, Serialize)]
+pub struct Dropped {
+    /// Index of the source.
+    pub source: usize,
+    /// The digest of the record in the export.
+    pub record: Digest,
+    /// The step, where known.
+    pub name: Option<String>,
+    /// The lowest layer that is missing.
+    pub missing: Digest,
+}
+
+impl Plan {
+    /// Plans the conversion of `exports` with what `keyring` knows.
+    ///
+    /// What several exports have in common is planned once.
+    pub fn new(exports: &[CacheExport], keyring: &Keyring) -> Self {
+        let mut layers = Layers::default();
+        let mut steps = Steps::default();
+        let mut dropped = Vec::new();
+        for (source, export) in exports.iter().enumerate() {
+            let tops = layers.add(source, export);
+            steps.add(source, export, keyring, &tops, &mut layers);
+            dropped.extend(export.config.dropped.iter().map(|result| Dropped {
+                source,
+                record: result.digest,
+                name: keyring.get(&result.digest).and_then(|key| key.name.clone()),
+                missing: result.missing,
+            }));
+        }
+        let manifests: Vec<_> =
+            exports.iter().map(|export| export.manifest.digest.to_string()).collect();
+        Self {
+            worker_id: WorkerId::derive(&manifests.join(" ")),
+            sources: exports.iter().map(Source::of).collect(),
+            blobs: layers.blobs,
+            snapshots: layers.snapshots,
+            layers: layers.layers,
+            steps: steps.steps,
+            lost: steps.lost,
+            dropped,
+        }
+    }
+
+    /// The records for which no key source has the op digest.
+    pub fn unkeyed(&self) -> impl Iterator<Item = &Lost> {
+        self.lost.iter().filter(|lost| lost.reason == LostReason::NoKey)
+    }
+
+    /// The time of the newest thing in the plan.
+    pub fn newest(&self) -> Option<Time> {
+        let layers = self.layers.iter().map(|layer| layer.created_at);
+        let results = self.steps.iter().flat_map(|step| &step.results);
+        layers.chain(results.map(|result| result.created_at)).flatten().max()
+    }
+}
+
+impl Source {
+    fn of(export: &CacheExport) -> Self {
+        Self {
+            reference: export.source.to_string(),
+            manifest: export.manifest.digest,
+            style: export.manifest.style,
+            records: export.config.records.len(),
+        }
+    }
+}

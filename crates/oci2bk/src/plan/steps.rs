@@ -1,0 +1,137 @@
+//! From the records of cache configs to the solver's keys.
+
+use std::collections::BTreeMap;
+
+use bkstate::ids::KeyId;
+use bkstate::solver::Link;
+
+use super::layers::{Layers, Tops};
+use super::{Lost, LostReason, Step, StepLink, StepResult};
+use crate::config::{Input, Record};
+use crate::export::CacheExport;
+use crate::keys::{Keyring, Resolved};
+
+/// The steps of all exports so far.
+#[derive(Default)]
+pub(super) struct Steps {
+    pub(super) steps: Vec<Step>,
+    pub(super) lost: Vec<Lost>,
+    step_of: BTreeMap<KeyId, usize>,
+}
+
+impl Steps {
+    /// Adds the records of `export`, whose results have the layers `tops`.
+    pub(super) fn add(
+        &mut self,
+        source: usize,
+        export: &CacheExport,
+        keyring: &Keyring,
+        tops: &Tops,
+        layers: &mut Layers,
+    ) {
+        let records = &export.config.records;
+        let mut step_of_record: Vec<Option<usize>> = vec![None; records.len()];
+        for &index in export.config.records_inputs_first() {
+            let (Some(record), Some(tops)) = (records.get(index), tops.get(index)) else {
+                continue;
+            };
+            let key = keyring.get(&record.digest);
+            let step = match self.links(record, key, &step_of_record) {
+                Ok(links) => self.step(record, key, links),
+                Err(reason) => {
+                    let hint = key.and_then(|key| key.name.clone());
+                    let described =
+                        || tops.iter().find_map(|&top| layers.description(top)).map(str::to_owned);
+                    let above = || self.hint(record, &step_of_record);
+                    let hint = hint.or_else(described).or_else(above);
+                    self.lost.push(Lost { source, digest: record.digest, reason, hint });
+                    continue;
+                }
+            };
+            self.add_results(step, record, tops, layers);
+            if let Some(slot) = step_of_record.get_mut(index) {
+                *slot = Some(step);
+            }
+        }
+    }
+
+    /// The edges to `record`, or why there can be none.
+    fn links(
+        &self,
+        record: &Record,
+        key: Option<&Resolved>,
+        step_of_record: &[Option<usize>],
+    ) -> Result<Vec<StepLink>, LostReason> {
+        if record.inputs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let key = key.ok_or(LostReason::NoKey)?;
+        let mut links = Vec::new();
+        for (number, alternatives) in record.inputs.iter().enumerate() {
+            let before = links.len();
+            links.extend(alternatives.iter().filter_map(|Input { selector, record }| {
+                let from = step_of_record.get(*record).copied().flatten()?;
+                let link = Link {
+                    input: i64::try_from(number).ok()?,
+                    output: i64::from(key.output),
+                    digest: key.op_digest.as_str().to_owned(),
+                    selector: selector.clone(),
+                };
+                Some(StepLink { from, link })
+            }));
+            if links.len() == before {
+                return Err(LostReason::LostInput);
+            }
+        }
+        Ok(links)
+    }
+
+    /// The step with these edges, made if it is new.
+    fn step(&mut self, record: &Record, key: Option<&Resolved>, links: Vec<StepLink>) -> usize {
+        let id = self.key_id(record, &links);
+        *self.step_of.entry(id.clone()).or_insert_with(|| {
+            let name = key.and_then(|key| key.name.clone());
+            self.steps.push(Step { key: id, name, results: Vec::new(), links });
+            self.steps.len() - 1
+        })
+    }
+
+    /// The id of a root key is its digest; any other follows from the op and the keys it is
+    /// reached from, so the same step on the same inputs is the same key in every export.
+    fn key_id(&self, record: &Record, links: &[StepLink]) -> KeyId {
+        if links.is_empty() {
+            return KeyId::from(record.digest);
+        }
+        let mut edges: Vec<_> = links
+            .iter()
+            .filter_map(|StepLink { from, link }| {
+                let from = &self.steps.get(*from)?.key;
+                Some(format!("{} {} {from}", link.input, link.selector))
+            })
+            .collect();
+        edges.sort_unstable();
+        edges.dedup();
+        KeyId::derive(&format!("{}\n{}", record.digest, edges.join("\n")))
+    }
+
+    fn add_results(&mut self, step: usize, record: &Record, tops: &[usize], layers: &mut Layers) {
+        let Some(step) = self.steps.get_mut(step) else {
+            return;
+        };
+        for (&layer, result) in tops.iter().zip(&record.results) {
+            layers.learn(layer, step.name.as_deref(), result.created_at);
+            if !step.results.iter().any(|known| known.layer == layer) {
+                step.results.push(StepResult { layer, created_at: result.created_at });
+            }
+        }
+    }
+
+    /// What is known of a record without a name of its own.
+    fn hint(&self, record: &Record, step_of_record: &[Option<usize>]) -> Option<String> {
+        let below = record.inputs.iter().flatten().find_map(|input| {
+            let step = step_of_record.get(input.record).copied().flatten()?;
+            self.steps.get(step)?.name.as_deref()
+        })?;
+        Some(format!("a step after {below}"))
+    }
+}

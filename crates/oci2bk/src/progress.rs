@@ -1,0 +1,72 @@
+//! What a conversion tells while it runs.
+
+use bkstate::Digest;
+
+/// Receives the progress of a conversion. Called from several threads at once.
+pub trait Progress: Sync {
+    /// Something happened.
+    fn event(&self, event: Event<'_>);
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A stage begins.
+    StageStarted(Stage),
+    /// A stage has ended well.
+    StageFinished(Stage),
+    /// Work on a layer begins.
+    LayerStarted(&'a LayerWork),
+    /// So many of a layer's [`to_read`](LayerWork::to_read) bytes are done.
+    LayerAdvanced(&'a LayerWork, u64),
+    /// A layer is done.
+    LayerFinished(&'a LayerWork),
+}
+
+/// The stages of a conversion, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Blobs are stored and checked, and layers unpacked.
+    Layers,
+    /// What layers leave to the ones below them is filled in, and sizes are taken.
+    Settle,
+    /// Databases are written, everything is synced and moved into place.
+    Publish,
+    /// The finished root is checked.
+    Verify,
+}
+
+impl Stage {
+    /// Its name, as reports show it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Layers => "layers",
+            Self::Settle => "settle",
+            Self::Publish => "publish",
+            Self::Verify => "verify",
+        }
+    }
+}
+
+/// The work on one blob: storing it and unpacking it into its snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerWork {
+    /// The blob.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Compressed bytes to read: the size of the blob for storing it, and once more for each
+    /// snapshot it is unpacked into.
+    pub to_read: u64,
+    /// What the layer is, for people.
+    pub description: Option<String>,
+}
+
+/// Listens to nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn event(&self, _event: Event<'_>) {}
+}

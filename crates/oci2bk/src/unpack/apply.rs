@@ -1,0 +1,313 @@
+//! Applies the entries of a layer, one after the other, as containerd's applier does (containerd
+//! v2.3.3 `pkg/archive/tar.go` `applyNaive`).
+
+use std::fs::File;
+use std::io::BufRead;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::rc::Rc;
+
+use bkstate::Digest;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps};
+use rustix::io::Errno;
+
+use super::Placement;
+use super::create::{mode, set_attributes, set_attributes_at, set_symlink_attributes};
+use super::error::{EntryName, Refusal};
+use super::implied::ImpliedParents;
+use super::paths::{Directories, Directory, OPEN_DIRECTORY, clean, open_plain, split};
+use super::remove::{Removed, remove_all};
+use super::tar::{Entry, Kind, Reader};
+use super::times::{self, Deferred};
+use super::whiteout::{self, Whiteout};
+
+const CREATE_FILE: OFlags = OFlags::WRONLY
+    .union(OFlags::CREATE)
+    .union(OFlags::EXCL)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+/// What new files and directories have until their attributes are set.
+const PRIVATE: Mode = Mode::RWXU;
+
+/// A layer being applied.
+pub(super) struct Applier {
+    directories: Directories,
+    placement: Placement,
+    implied: ImpliedParents,
+    deferred: Deferred,
+}
+
+impl Applier {
+    pub(super) fn new(
+        fs: BorrowedFd<'_>,
+        placement: Placement,
+        layer: Digest,
+    ) -> Result<Self, Refusal> {
+        Ok(Self {
+            directories: Directories::new(fs)?,
+            placement,
+            implied: ImpliedParents::new(layer),
+            deferred: Deferred::default(),
+        })
+    }
+
+    /// Applies `entry`, the current one of `archive`.
+    pub(super) fn apply<R: BufRead>(
+        &mut self,
+        archive: &mut Reader<R>,
+        entry: &Entry,
+    ) -> Result<(), Refusal> {
+        let name = clean(&entry.name);
+        let (parent, base) = split(&name);
+        // The snapshot's root directory is not the layer's to change.
+        if base.is_empty() {
+            return Ok(());
+        }
+        let implied = &mut self.implied;
+        let parent = self.directories.open_or_create(parent, |path| implied.created(path))?;
+        if let Some(whiteout) = Whiteout::of(base)? {
+            return self.hide(&parent, whiteout, entry);
+        }
+        match entry.kind {
+            Kind::Regular => self.file(archive, &parent, base, entry),
+            Kind::Directory => {
+                self.directory(&parent, base, entry)?;
+                self.deferred.add(&name, times::of(entry));
+                Ok(())
+            }
+            Kind::Symlink => self.symlink(&parent, base, entry),
+            Kind::HardLink => self.hard_link(&parent, base, entry),
+            Kind::CharDevice => self.node(FileType::CharacterDevice, &parent, base, entry),
+            Kind::BlockDevice => self.node(FileType::BlockDevice, &parent, base, entry),
+            Kind::Fifo => self.node(FileType::Fifo, &parent, base, entry),
+            // Nothing is created, yet containerd makes room for it first.
+            Kind::GlobalHeader => self.remove(&parent, base),
+            Kind::Other(typeflag) => Err(Refusal::UnsupportedType { typeflag }),
+        }
+    }
+
+    /// Sets the times of directories, after the last entry. Those that the layer does not name,
+    /// and the root, get the epoch.
+    pub(super) fn finish(self) -> Result<ImpliedParents, (Vec<u8>, Refusal)> {
+        for path in self.implied.unnamed() {
+            set_untold_times(&self.directories, path)?;
+        }
+        for (name, times) in self.deferred.into_ordered() {
+            set_directory_times(&self.directories, &name, &times).map_err(|error| (name, error))?;
+        }
+        set_untold_times(&self.directories, &[])?;
+        Ok(self.implied)
+    }
+
+    fn hide(
+        &mut self,
+        parent: &Rc<Directory>,
+        whiteout: Whiteout<'_>,
+        entry: &Entry,
+    ) -> Result<(), Refusal> {
+        match (self.placement, whiteout) {
+            (Placement::Overlay, Whiteout::Opaque) => whiteout::make_opaque(parent),
+            (Placement::Overlay, Whiteout::Of(name)) => whiteout::make_device(parent, name, entry),
+            (Placement::Base, Whiteout::Of(name)) => self.remove(parent, name),
+            (Placement::Base, Whiteout::Opaque) => {
+                // The directory was empty before this layer, so all that can be there without an
+                // entry of its own is what entries implied.
+                for path in self.implied.unnamed_below(&parent.path) {
+                    // It may have gone with one that contained it.
+                    if !self.implied.is_unnamed(&path) {
+                        continue;
+                    }
+                    let (above, base) = split(&path);
+                    let above = open_plain(self.directories.root(), above, OPEN_DIRECTORY)
+                        .map_err(Refusal::io("open a directory"))?;
+                    remove_all(&above, base)?;
+                    self.directories.directory_removed();
+                    self.implied.removed(&path);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn file<R: BufRead>(
+        &mut self,
+        archive: &mut Reader<R>,
+        parent: &Rc<Directory>,
+        base: &[u8],
+        entry: &Entry,
+    ) -> Result<(), Refusal> {
+        let fd = self.create(parent, base, "create the file", || {
+            rustix::fs::openat(parent, base, CREATE_FILE, PRIVATE)
+        })?;
+        let file = File::from(fd);
+        archive.copy_body(entry, |offset, bytes| {
+            file.write_all_at(bytes, offset)
+                .map_err(|source| Refusal::Io { operation: "write the file", source })
+        })?;
+        if entry.fragments.is_some() {
+            // What follows the last fragment is a hole.
+            rustix::fs::ftruncate(&file, entry.size)
+                .map_err(Refusal::io("set the length of the file"))?;
+        }
+        set_attributes(&OwnedFd::from(file), entry)
+    }
+
+    fn directory(
+        &mut self,
+        parent: &Rc<Directory>,
+        base: &[u8],
+        entry: &Entry,
+    ) -> Result<(), Refusal> {
+        let open = || rustix::fs::openat(parent, base, OPEN_DIRECTORY, Mode::empty());
+        let make = || rustix::fs::mkdirat(parent, base, PRIVATE);
+        let fd = match make() {
+            Ok(()) => open(),
+            // Directories are merged, anything else is replaced.
+            Err(Errno::EXIST) => match open() {
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    self.remove(parent, base)?;
+                    make().and_then(|()| open())
+                }
+                opened => {
+                    self.implied.named(&parent.join(base));
+                    opened
+                }
+            },
+            Err(errno) => Err(errno),
+        };
+        set_attributes(&fd.map_err(Refusal::io("create the directory"))?, entry)
+    }
+
+    fn symlink(
+        &mut self,
+        parent: &Rc<Directory>,
+        base: &[u8],
+        entry: &Entry,
+    ) -> Result<(), Refusal> {
+        self.create(parent, base, "create the symbolic link", || {
+            rustix::fs::symlinkat(entry.link.as_slice(), parent, base)
+        })?;
+        self.directories.links_changed();
+        set_symlink_attributes(parent, base, entry)
+    }
+
+    fn node(
+        &mut self,
+        kind: FileType,
+        parent: &Rc<Directory>,
+        base: &[u8],
+        entry: &Entry,
+    ) -> Result<(), Refusal> {
+        // The kernel keeps 12 bits of the major and 20 of the minor number; containerd passes
+        // larger ones on without a check.
+        let major = (entry.major & 0xFFF) as u32;
+        let minor = (entry.minor & 0xF_FFFF) as u32;
+        let device = rustix::fs::makedev(major, minor);
+        self.create(parent, base, "create the device or FIFO", || {
+            rustix::fs::mknodat(parent, base, kind, mode(entry), device)
+        })?;
+        set_attributes_at(parent, base, entry)
+    }
+
+    fn hard_link(
+        &mut self,
+        parent: &Rc<Directory>,
+        base: &[u8],
+        entry: &Entry,
+    ) -> Result<(), Refusal> {
+        // Before the target is looked up: it may be what is replaced.
+        self.remove(parent, base)?;
+        let target = || EntryName::new(&entry.link);
+        let missing = || Refusal::HardLinkTargetMissing { target: target() };
+        let to_directory = || Refusal::HardLinkToDirectory { target: target() };
+
+        // Links in the target's directory are followed, a link as the target itself is not.
+        let (target_parent, target_base) = split(&entry.link);
+        let resolved;
+        let (target_parent, target_base) = match target_base {
+            // A trailing slash or dot: the directory is the target. It may prove to be a file.
+            b"" | b"." | b".." => {
+                resolved = self.directories.resolve(&entry.link)?;
+                split(&resolved)
+            }
+            base => (target_parent, base),
+        };
+        if target_base.is_empty() {
+            return Err(to_directory());
+        }
+        let target_parent = self.directories.open_existing(target_parent)?.ok_or_else(missing)?;
+        rustix::fs::linkat(&*target_parent, target_base, parent, base, AtFlags::empty()).map_err(
+            |errno| match errno {
+                Errno::NOENT => missing(),
+                Errno::PERM if is_directory(&target_parent, target_base) => to_directory(),
+                errno => Refusal::io("create the hard link")(errno),
+            },
+        )?;
+        // The target may be a symbolic link.
+        self.directories.links_changed();
+        set_attributes_at(parent, base, entry)
+    }
+
+    /// Creates something that must not exist; if it does, it is removed first.
+    fn create<T>(
+        &mut self,
+        parent: &Rc<Directory>,
+        base: &[u8],
+        operation: &'static str,
+        make: impl Fn() -> rustix::io::Result<T>,
+    ) -> Result<T, Refusal> {
+        let made = match make() {
+            Err(Errno::EXIST) => {
+                self.remove(parent, base)?;
+                make()
+            }
+            made => made,
+        };
+        made.map_err(Refusal::io(operation))
+    }
+
+    fn remove(&mut self, parent: &Rc<Directory>, base: &[u8]) -> Result<(), Refusal> {
+        match remove_all(parent, base)? {
+            Removed::Nothing => {}
+            Removed::Other => self.directories.links_changed(),
+            Removed::Directory => {
+                self.directories.directory_removed();
+                self.implied.removed(&parent.join(base));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_directory(parent: &impl AsFd, base: &[u8]) -> bool {
+    let stat = rustix::fs::statat(parent, base, AtFlags::SYMLINK_NOFOLLOW);
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+fn set_untold_times(directories: &Directories, path: &[u8]) -> Result<(), (Vec<u8>, Refusal)> {
+    open_plain(directories.root(), path, OPEN_DIRECTORY)
+        .and_then(|fd| rustix::fs::futimens(fd, &times::UNTOLD))
+        .map_err(|errno| (path.to_vec(), Refusal::io("set the times of the directory")(errno)))
+}
+
+/// Sets the times of what the directory entry `name` leads to at the end. Usually that is still
+/// the directory; containerd looks it up by name again, so we do.
+fn set_directory_times(
+    directories: &Directories,
+    name: &[u8],
+    times: &Timestamps,
+) -> Result<(), Refusal> {
+    let failed = Refusal::io("set the times of the directory");
+    if let Ok(fd) = open_plain(directories.root(), name, OPEN_DIRECTORY) {
+        return rustix::fs::futimens(fd, times).map_err(failed);
+    }
+    let path = directories.resolve(name)?;
+    let (parent, base) = split(&path);
+    if base.is_empty() {
+        // It has become a link to the root, whose times are set last.
+        return Ok(());
+    }
+    open_plain(directories.root(), parent, OPEN_DIRECTORY)
+        .and_then(|fd| rustix::fs::utimensat(fd, base, times, AtFlags::SYMLINK_NOFOLLOW))
+        .map_err(failed)
+}

@@ -1,0 +1,78 @@
+//! From a layer's blob to its tar stream.
+//!
+//! | media type | stream |
+//! |---|---|
+//! | `application/vnd.oci.image.layer.v1.tar`, `...layer.nondistributable.v1.tar` | as it is |
+//! | the same with `+gzip` or `+zstd` | told by its first bytes |
+//! | `application/vnd.docker.image.rootfs.diff.tar`, `...rootfs.foreign.diff.tar` | told by its first bytes |
+//! | the same with `.gzip`, the first also with `.zstd` | told by its first bytes |
+//!
+//! A type that names a compression only says that there is some: containerd looks at the magic
+//! bytes, so blobs with the wrong one unpack. Facts: containerd v2.3.3
+//! `core/images/mediatypes.go` `DiffCompression`, `pkg/archive/compression/compression.go`.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use flate2::bufread::MultiGzDecoder;
+
+const GZIP_MAGIC: &[u8] = &[0x1F, 0x8B, 0x08];
+const ZSTD_MAGIC: &[u8] = &[0x28, 0xB5, 0x2F, 0xFD];
+/// The last three bytes of the magic of zstd's skippable frames; the first is 0x50 to 0x5F.
+const ZSTD_SKIPPABLE_MAGIC: &[u8] = &[0x2A, 0x4D, 0x18];
+
+/// How much of a blob is read at a time.
+const READ_BYTES: usize = 128 * 1024;
+
+/// What the media type says about the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// The blob is the tar stream.
+    Plain,
+    /// The blob may be compressed, which its first bytes tell.
+    Detect,
+}
+
+impl Encoding {
+    /// The encoding of a layer of this media type; `None` if it is no layer that can be unpacked.
+    pub(super) fn of(media_type: &str) -> Option<Self> {
+        match media_type {
+            "application/vnd.oci.image.layer.v1.tar"
+            | "application/vnd.oci.image.layer.nondistributable.v1.tar" => Some(Self::Plain),
+            "application/vnd.oci.image.layer.v1.tar+gzip"
+            | "application/vnd.oci.image.layer.v1.tar+zstd"
+            | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+            | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
+            | "application/vnd.docker.image.rootfs.diff.tar"
+            | "application/vnd.docker.image.rootfs.diff.tar.gzip"
+            | "application/vnd.docker.image.rootfs.diff.tar.zstd"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar"
+            | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => Some(Self::Detect),
+            _ => None,
+        }
+    }
+}
+
+/// The tar stream of `blob`.
+///
+/// Gzip streams may have several members and zstd streams several frames (both are how seekable
+/// formats such as eStargz are made); anything else after them is an error.
+pub(super) fn decoder<'a>(
+    blob: impl Read + 'a,
+    encoding: Encoding,
+) -> io::Result<Box<dyn Read + 'a>> {
+    let mut blob = BufReader::with_capacity(READ_BYTES, blob);
+    if encoding == Encoding::Plain {
+        return Ok(Box::new(blob));
+    }
+    // The buffer is far larger than any magic; only an end of file makes it shorter.
+    let start = blob.fill_buf()?;
+    let is_zstd = start.starts_with(ZSTD_MAGIC)
+        || matches!(start, [0x50..=0x5F, rest @ ..] if rest.starts_with(ZSTD_SKIPPABLE_MAGIC));
+    if start.starts_with(GZIP_MAGIC) {
+        Ok(Box::new(MultiGzDecoder::new(blob)))
+    } else if is_zstd {
+        Ok(Box::new(zstd::stream::read::Decoder::with_buffer(blob)?))
+    } else {
+        Ok(Box::new(blob))
+    }
+}

@@ -1,0 +1,237 @@
+//! Why a layer was not unpacked.
+
+use std::fmt;
+use std::io;
+
+use bkstate::Digest;
+
+use super::tar::TarError;
+
+/// Names in messages are cut after this many bytes; an archive may hold names of a megabyte.
+const SHOWN_NAME_BYTES: usize = 200;
+
+/// Why a layer could not be unpacked, settled or measured.
+///
+/// After any error the directory that was unpacked into holds an unknown part of the layer and
+/// must be discarded.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// The layer's media type is not one that a layer can have.
+    #[error(
+        "layer {layer} has the media type {media_type:?}, which is no known layer type; \
+         expected an OCI or Docker layer as plain tar, gzip or zstd"
+    )]
+    UnknownMediaType {
+        /// The layer's blob.
+        layer: Digest,
+        /// The media type, shortened.
+        media_type: String,
+    },
+    /// The blob file could not be read.
+    #[error("cannot read the blob of layer {layer}")]
+    ReadBlob {
+        /// The layer's blob.
+        layer: Digest,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The blob is longer or shorter than its descriptor says.
+    #[error("the blob of layer {layer} has {found} bytes, but its descriptor says {expected}")]
+    WrongBlobSize {
+        /// The layer's blob.
+        layer: Digest,
+        /// The descriptor's size in bytes.
+        expected: u64,
+        /// The size of the file in bytes.
+        found: u64,
+    },
+    /// The blob's content is not what its name says.
+    #[error("the blob of layer {layer} is damaged: its content has the digest {found}")]
+    WrongBlobDigest {
+        /// The layer's blob.
+        layer: Digest,
+        /// The digest of the content.
+        found: Digest,
+    },
+    /// The compressed stream is invalid or cut off.
+    #[error("cannot decompress layer {layer}")]
+    Decompress {
+        /// The layer's blob.
+        layer: Digest,
+        /// What the decompressor said.
+        #[source]
+        source: io::Error,
+    },
+    /// The uncompressed content is not the one that the layer is known by.
+    #[error("layer {layer} unpacks to the diffID {found}, but its descriptor says {expected}")]
+    WrongDiffId {
+        /// The layer's blob.
+        layer: Digest,
+        /// The diffID in the descriptor.
+        expected: Digest,
+        /// The digest of the uncompressed content.
+        found: Digest,
+    },
+    /// The archive is not valid.
+    #[error("the archive in layer {layer} is invalid after entry {after}")]
+    Archive {
+        /// The layer's blob.
+        layer: Digest,
+        /// The last entry that was unpacked; empty at the start of the archive.
+        after: EntryName,
+        /// What is wrong.
+        #[source]
+        source: TarError,
+    },
+    /// An entry of the archive was refused or could not be created.
+    #[error("cannot unpack entry {entry} of layer {layer}")]
+    Entry {
+        /// The layer's blob.
+        layer: Digest,
+        /// Which entry.
+        entry: EntryName,
+        /// Why.
+        #[source]
+        reason: Refusal,
+    },
+    /// A directory that the layer implies could not take over the attributes of the same
+    /// directory in a layer below.
+    #[error("cannot give directory {path} of layer {layer} the attributes it has in a lower layer")]
+    Settle {
+        /// The layer's blob.
+        layer: Digest,
+        /// The directory.
+        path: EntryName,
+        /// Why.
+        #[source]
+        reason: Refusal,
+    },
+    /// A snapshot directory could not be measured.
+    #[error("cannot measure the snapshot at {path}")]
+    Usage {
+        /// The directory inside the snapshot.
+        path: EntryName,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl UnpackError {
+    /// Whether the layer is to blame, rather than the machine it is unpacked on.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::ReadBlob { .. } | Self::Usage { .. } => false,
+            Self::Entry { reason, .. } | Self::Settle { reason, .. } => {
+                !matches!(reason, Refusal::Io { .. } | Refusal::Xattr { .. } | Refusal::NoOpenat2)
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Why one entry of a layer was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The archive is not valid within this entry.
+    #[error(transparent)]
+    Archive(#[from] TarError),
+    /// The entry's type is one that containerd's applier does not know either ("unhandled tar
+    /// header type", containerd v2.3.3 `pkg/archive/tar.go`).
+    #[error("an entry of tar type {} cannot be unpacked", typeflag.escape_ascii())]
+    UnsupportedType {
+        /// The type flag in the header.
+        typeflag: u8,
+    },
+    /// A whiteout that would remove its own directory or the one above.
+    #[error("the whiteout names a directory instead of an entry in it")]
+    WhiteoutEscapes,
+    /// An overlay layer both contains and deletes a path, which the OCI specification forbids.
+    #[error("the whiteout deletes a file of the same layer")]
+    WhiteoutOfSameLayer,
+    /// A component of the entry's path exists and is not a directory.
+    #[error("a parent of the path is not a directory")]
+    ParentNotDirectory,
+    /// Symbolic links lead round in a circle or through too many steps.
+    #[error("the path leads through too many symbolic links")]
+    TooManySymlinks,
+    /// The path is longer than the system allows.
+    #[error("the path is longer than 4095 bytes")]
+    PathTooLong,
+    /// The hard link's target is not in this layer. Targets in lower layers cannot be linked:
+    /// the layers are separate directories.
+    #[error("the hard link's target {target} is not in the same layer")]
+    HardLinkTargetMissing {
+        /// The target as the header names it.
+        target: EntryName,
+    },
+    /// The hard link's target is a directory.
+    #[error("the hard link's target {target} is a directory")]
+    HardLinkToDirectory {
+        /// The target as the header names it.
+        target: EntryName,
+    },
+    /// An extended attribute could not be set.
+    #[error("cannot set the extended attribute {name}")]
+    Xattr {
+        /// The attribute.
+        name: EntryName,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel has no `openat2`, without which paths cannot be resolved safely.
+    #[error("the kernel has no openat2 system call; Linux 5.6 or newer is needed")]
+    NoOpenat2,
+    /// The system refused an operation.
+    #[error("cannot {operation}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Refusal {
+    /// For `map_err`: the system refused `operation`.
+    pub(super) fn io(operation: &'static str) -> impl Fn(rustix::io::Errno) -> Self {
+        move |errno| Self::Io { operation, source: errno.into() }
+    }
+}
+
+/// A name from an archive, for messages.
+///
+/// Names are bytes; they are printed with escapes and shortened.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EntryName(Vec<u8>);
+
+impl EntryName {
+    pub(super) fn new(name: &[u8]) -> Self {
+        Self(name.to_vec())
+    }
+
+    /// The whole name.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for EntryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.len() <= SHOWN_NAME_BYTES {
+            write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+        } else {
+            let shown = String::from_utf8_lossy(&self.0[..SHOWN_NAME_BYTES]);
+            write!(f, "{shown:?}... ({} bytes)", self.0.len())
+        }
+    }
+}
+
+impl fmt::Debug for EntryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

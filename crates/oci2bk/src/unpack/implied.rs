@@ -1,0 +1,268 @@
+//! Directories that a layer implies: they contain its entries, but it has no entry for them.
+//!
+//! containerd creates them with mode 0755 and then copies owner, mode, times and extended
+//! attributes from the same directory in the nearest layer below (containerd v2.3.3
+//! `pkg/archive/tar.go` `mkparent`). We unpack layers before those below them, so the copying is a
+//! second step.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use bkstate::Digest;
+use rustix::fs::{FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::error::{EntryName, Refusal, UnpackError};
+use super::paths::{OPEN_DIRECTORY, open_plain, resolve, split};
+
+/// The directories that a layer implies, by their path in the snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImpliedParents {
+    layer: Digest,
+    unnamed: Paths,
+    /// Directories that the layer named after it had implied them.
+    named: Paths,
+}
+
+/// Paths below others are found as a range. Not by their parent's name alone: names with bytes
+/// smaller than the slash sort between a directory and what it contains.
+type Paths = BTreeSet<Vec<u8>>;
+
+/// What an implied directory takes over from the layer below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Inherits {
+    /// Owner, mode, times and extended attributes.
+    Everything,
+    /// Only the extended attributes that it does not have: the layer's own entry for the
+    /// directory gave it all else.
+    Xattrs,
+}
+
+impl ImpliedParents {
+    pub(super) fn new(layer: Digest) -> Self {
+        Self { layer, unnamed: Paths::new(), named: Paths::new() }
+    }
+
+    /// Whether the layer implies no directory, so that there is nothing to settle.
+    pub fn is_empty(&self) -> bool {
+        self.unnamed.is_empty() && self.named.is_empty()
+    }
+
+    /// The implied directory `path` was created.
+    pub(super) fn created(&mut self, path: &[u8]) {
+        self.unnamed.insert(path.to_vec());
+    }
+
+    /// The layer has an entry for the directory `path` after all.
+    pub(super) fn named(&mut self, path: &[u8]) {
+        if let Some(path) = self.unnamed.take(path) {
+            self.named.insert(path);
+        }
+    }
+
+    /// `path` was removed with all below it.
+    pub(super) fn removed(&mut self, path: &[u8]) {
+        for paths in [&mut self.unnamed, &mut self.named] {
+            paths.remove(path);
+            for below in below(paths, path) {
+                paths.remove(&below);
+            }
+        }
+    }
+
+    /// The directories below `path` that the layer never named, each before those it contains.
+    pub(super) fn unnamed_below(&self, path: &[u8]) -> Vec<Vec<u8>> {
+        below(&self.unnamed, path)
+    }
+
+    /// Whether `path` is such a directory (still).
+    pub(super) fn is_unnamed(&self, path: &[u8]) -> bool {
+        self.unnamed.contains(path)
+    }
+
+    /// Those that the layer never named.
+    pub(super) fn unnamed(&self) -> impl Iterator<Item = &[u8]> {
+        self.unnamed.iter().map(Vec::as_slice)
+    }
+
+    /// Copies owner, mode, times and extended attributes (except `trusted.*`) to each implied
+    /// directory in `fs` from the first of `lowers` that has its path.
+    ///
+    /// `lowers` are the root directories of the layers below, the nearest first; each must be
+    /// settled itself. No more of them are taken than are needed. A directory that no layer below
+    /// has keeps mode 0755, owner root (the group of a parent with setgid) and the Unix epoch as
+    /// its times, and so does one whose path is something else in the first layer that has it.
+    /// Times of `fs` itself do not change.
+    ///
+    /// # Errors
+    /// A layer below has something that is no directory where the path needs one, or the system
+    /// refuses an operation.
+    pub fn settle<L: AsFd>(
+        &self,
+        fs: BorrowedFd<'_>,
+        lowers: impl IntoIterator<Item = L>,
+    ) -> Result<(), UnpackError> {
+        let failed = |path: &[u8], reason| {
+            let path = EntryName::new(path);
+            UnpackError::Settle { layer: self.layer, path, reason }
+        };
+        let unnamed = self.unnamed.iter().map(|path| (path.as_slice(), Inherits::Everything));
+        let named = self.named.iter().map(|path| (path.as_slice(), Inherits::Xattrs));
+        let mut open: Vec<_> = unnamed.chain(named).collect();
+        let mut new = BTreeSet::new();
+        let mut lowers = lowers.into_iter();
+        while !open.is_empty()
+            && let Some(lower) = lowers.next()
+        {
+            let mut undecided = Vec::with_capacity(open.len());
+            for (path, inherits) in open {
+                let origin = Origin::find(lower.as_fd(), path).map_err(|r| failed(path, r))?;
+                match origin {
+                    Origin::Missing => undecided.push((path, inherits)),
+                    Origin::Replaced => drop(new.insert(path)),
+                    Origin::Directory(source) => open_plain(&fs, path, OPEN_DIRECTORY)
+                        .map_err(Refusal::io("open the directory"))
+                        .and_then(|target| copy_attributes(&source, &target, inherits))
+                        .map_err(|reason| failed(path, reason))?,
+                }
+            }
+            open = undecided;
+        }
+        new.extend(open.into_iter().map(|(path, _)| path));
+        // Parents come before what they contain.
+        for path in new.into_iter().filter(|path| self.unnamed.contains(*path)) {
+            let (parent, _) = split(path);
+            if self.unnamed.contains(parent) {
+                take_group(fs, parent, path).map_err(|reason| failed(path, reason))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The paths below `path`; the root's is empty.
+fn below(paths: &Paths, path: &[u8]) -> Vec<Vec<u8>> {
+    let start = if path.is_empty() { Vec::new() } else { [path, b"/"].concat() };
+    let range = paths.range(start.clone()..);
+    range.take_while(|path| path.starts_with(&start)).cloned().collect()
+}
+
+/// What a layer below has at the path of an implied directory.
+enum Origin {
+    Missing,
+    /// Something that is no directory, such as a whiteout.
+    Replaced,
+    Directory(OwnedFd),
+}
+
+impl Origin {
+    fn find(lower: BorrowedFd<'_>, path: &[u8]) -> Result<Self, Refusal> {
+        match open_plain(&lower, path, OPEN_DIRECTORY) {
+            Ok(fd) => return Ok(Self::Directory(fd)),
+            Err(Errno::NOENT) => return Ok(Self::Missing),
+            Err(Errno::NOSYS) => return Err(Refusal::NoOpenat2),
+            // A link or something else is on the way.
+            Err(_) => {}
+        }
+        let resolved = resolve(lower, path)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match open_plain(&lower, &resolved, flags) {
+            Ok(found) if kind(&found)? != FileType::Directory => Ok(Self::Replaced),
+            Ok(_) => open_plain(&lower, &resolved, OPEN_DIRECTORY)
+                .map(Self::Directory)
+                .map_err(Refusal::io("open the directory in a lower layer")),
+            Err(Errno::NOENT) => Ok(Self::Missing),
+            Err(Errno::NOTDIR) => Err(Refusal::ParentNotDirectory),
+            Err(errno) => Err(Refusal::io("open the path in a lower layer")(errno)),
+        }
+    }
+}
+
+/// The kernel gives a new directory the group of its parent if that has setgid; here the parent
+/// got it only after the directory was made.
+fn take_group(fs: BorrowedFd<'_>, parent: &[u8], path: &[u8]) -> Result<(), Refusal> {
+    let above = open_plain(&fs, parent, OPEN_DIRECTORY)
+        .and_then(rustix::fs::fstat)
+        .map_err(Refusal::io("read the attributes of the parent"))?;
+    if Mode::from_raw_mode(above.st_mode).contains(Mode::SGID) {
+        open_plain(&fs, path, OPEN_DIRECTORY)
+            .and_then(|fd| rustix::fs::fchown(fd, None, Some(Gid::from_raw(above.st_gid))))
+            .map_err(Refusal::io("set the group"))?;
+    }
+    Ok(())
+}
+
+fn kind(fd: &OwnedFd) -> Result<FileType, Refusal> {
+    let stat = rustix::fs::fstat(fd).map_err(Refusal::io("read the attributes"))?;
+    Ok(FileType::from_raw_mode(stat.st_mode))
+}
+
+fn copy_attributes(source: &OwnedFd, target: &OwnedFd, inherits: Inherits) -> Result<(), Refusal> {
+    let stat = rustix::fs::fstat(source).map_err(Refusal::io("read the attributes"))?;
+    let everything = inherits == Inherits::Everything;
+    if everything {
+        let owner = Some(Uid::from_raw(stat.st_uid));
+        let group = Some(Gid::from_raw(stat.st_gid));
+        rustix::fs::fchown(target, owner, group).map_err(Refusal::io("set the owner"))?;
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        rustix::fs::fchmod(target, mode).map_err(Refusal::io("set the mode"))?;
+    }
+    copy_xattrs(source, target)?;
+    if everything {
+        let times = Timestamps {
+            last_access: time(stat.st_atime, stat.st_atime_nsec as u64),
+            last_modification: time(stat.st_mtime, stat.st_mtime_nsec as u64),
+        };
+        rustix::fs::futimens(target, &times).map_err(Refusal::io("set the times"))?;
+    }
+    Ok(())
+}
+
+fn copy_xattrs(source: &OwnedFd, target: &OwnedFd) -> Result<(), Refusal> {
+    for name in xattr_names(source)?.split(|byte| *byte == 0) {
+        if name.is_empty() || name.starts_with(b"trusted.") {
+            continue;
+        }
+        let Some(value) = xattr_value(source, name)? else { continue };
+        match rustix::fs::fsetxattr(target, name, &value, XattrFlags::CREATE) {
+            Ok(()) | Err(Errno::NOTSUP | Errno::NODATA | Errno::EXIST) => {}
+            Err(errno) => return Err(xattr_error(name, errno)),
+        }
+    }
+    Ok(())
+}
+
+/// The names, each followed by a NUL.
+fn xattr_names(source: &OwnedFd) -> Result<Vec<u8>, Refusal> {
+    // The kernel's limits for the list and for one value, XATTR_LIST_MAX and XATTR_SIZE_MAX.
+    let mut names = vec![0; 1 << 16];
+    match rustix::fs::flistxattr(source, &mut names[..]) {
+        Ok(length) => {
+            names.truncate(length);
+            Ok(names)
+        }
+        Err(Errno::NOTSUP) => Ok(Vec::new()),
+        Err(errno) => Err(Refusal::io("list the extended attributes")(errno)),
+    }
+}
+
+fn xattr_value(source: &OwnedFd, name: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+    let mut value = vec![0; 1 << 16];
+    match rustix::fs::fgetxattr(source, name, &mut value[..]) {
+        Ok(length) => {
+            value.truncate(length);
+            Ok(Some(value))
+        }
+        Err(Errno::NOTSUP | Errno::NODATA) => Ok(None),
+        Err(errno) => Err(xattr_error(name, errno)),
+    }
+}
+
+fn xattr_error(name: &[u8], errno: Errno) -> Refusal {
+    Refusal::Xattr { name: EntryName::new(name), source: errno.into() }
+}
+
+fn time(seconds: i64, nanoseconds: u64) -> Timespec {
+    // The kernel gives less than a second.
+    Timespec { tv_sec: seconds, tv_nsec: nanoseconds.cast_signed() }
+}

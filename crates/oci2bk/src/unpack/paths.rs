@@ -1,0 +1,340 @@
+//! Finds directories inside the snapshot, and nowhere else.
+//!
+//! The names of a layer are resolved as containerd does (continuity v0.5 `fs/path.go` `RootPath`):
+//! symbolic links in the path are followed with the snapshot as root directory, `..` above the
+//! root stays there, and a component that does not exist counts as itself. The outcome is a path
+//! without any symbolic link, and only such paths are ever opened, by the kernel's `openat2` with
+//! `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`; so even a wrong resolution could not leave the root.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::error::Refusal;
+
+/// Linux' `PATH_MAX` without the NUL.
+const MAX_PATH_BYTES: usize = 4095;
+/// How many symbolic links containerd follows in one path.
+const MAX_LINKS: usize = 255;
+/// How many components are looked up for one path, over all rounds. Without this limit a few
+/// links in a very deep directory would cost minutes for each entry.
+const MAX_LOOKUPS: usize = 8192;
+/// The kernel answers EAGAIN if it cannot rule out a race with a rename elsewhere.
+const MAX_ATTEMPTS: usize = 64;
+
+/// How directories are opened.
+pub(super) const OPEN_DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const PLAIN: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+/// An open directory inside the snapshot.
+#[derive(Debug)]
+pub(super) struct Directory {
+    /// The path from the root, without symbolic links, dots and outer slashes; empty for the root.
+    pub(super) path: Vec<u8>,
+    fd: OwnedFd,
+}
+
+impl Directory {
+    /// The path of the entry `name` in this directory.
+    pub(super) fn join(&self, name: &[u8]) -> Vec<u8> {
+        join(&self.path, name)
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Resolves names to directories, and remembers the last ones.
+#[derive(Debug)]
+pub(super) struct Directories {
+    root: Rc<Directory>,
+    /// The directory of the last entry, and that of the last hard link's target.
+    remembered: [Option<Remembered>; 2],
+}
+
+#[derive(Debug)]
+struct Remembered {
+    /// What was resolved.
+    name: Vec<u8>,
+    directory: Rc<Directory>,
+    /// Whether no symbolic link was involved, so that only the removal of a directory can make
+    /// this wrong.
+    plain: bool,
+}
+
+/// What a directory is looked up for; each use has its own memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Use {
+    Parent,
+    LinkTarget,
+}
+
+impl Directories {
+    /// Everything happens inside `root`.
+    pub(super) fn new(root: BorrowedFd<'_>) -> Result<Self, Refusal> {
+        let fd = rustix::fs::openat(root, ".", OPEN_DIRECTORY, Mode::empty())
+            .map_err(Refusal::io("open the snapshot's root directory"))?;
+        let root = Rc::new(Directory { path: Vec::new(), fd });
+        Ok(Self { root, remembered: [None, None] })
+    }
+
+    /// The snapshot's root directory.
+    pub(super) fn root(&self) -> &Rc<Directory> {
+        &self.root
+    }
+
+    /// The directory that `name` leads to, creating what is missing with mode 0755; `created`
+    /// gets the path of each directory made.
+    pub(super) fn open_or_create(
+        &mut self,
+        name: &[u8],
+        created: impl FnMut(&[u8]),
+    ) -> Result<Rc<Directory>, Refusal> {
+        self.lookup(name, Use::Parent, |directories, path| directories.create(path, created))
+    }
+
+    /// The directory that `name` leads to, if there is one.
+    pub(super) fn open_existing(&mut self, name: &[u8]) -> Result<Option<Rc<Directory>>, Refusal> {
+        let mut missing = false;
+        let found = self.lookup(name, Use::LinkTarget, |directories, path| {
+            match open_plain(&directories.root, path, OPEN_DIRECTORY) {
+                Ok(fd) => Ok(Rc::new(Directory { path: path.to_vec(), fd })),
+                Err(errno) => {
+                    missing = matches!(errno, Errno::NOENT | Errno::NOTDIR);
+                    Err(Refusal::io("open a directory")(errno))
+                }
+            }
+        });
+        match found {
+            Err(_) if missing => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    fn lookup(
+        &mut self,
+        name: &[u8],
+        purpose: Use,
+        open: impl FnOnce(&Self, &[u8]) -> Result<Rc<Directory>, Refusal>,
+    ) -> Result<Rc<Directory>, Refusal> {
+        let slot = purpose as usize;
+        if let Some(known) = &self.remembered[slot]
+            && known.name == name
+        {
+            return Ok(Rc::clone(&known.directory));
+        }
+        let path = clean(name);
+        if path.is_empty() && !name.contains(&b'.') {
+            return Ok(Rc::clone(&self.root));
+        }
+        let (directory, plain) = match self.open_directly(name)? {
+            Some(fd) => (Rc::new(Directory { path, fd }), true),
+            None => {
+                let path = self.resolve(name)?;
+                // With `..` a link may have mattered that is not part of the outcome.
+                let plain = path == name;
+                (open(self, &path)?, plain)
+            }
+        };
+        let remembered =
+            Remembered { name: name.to_vec(), directory: Rc::clone(&directory), plain };
+        self.remembered[slot] = Some(remembered);
+        Ok(directory)
+    }
+
+    /// A symbolic link was created or something that is no directory was removed.
+    pub(super) fn links_changed(&mut self) {
+        for slot in &mut self.remembered {
+            slot.take_if(|known| !known.plain);
+        }
+    }
+
+    /// A directory was removed.
+    pub(super) fn directory_removed(&mut self) {
+        self.remembered = [None, None];
+    }
+
+    /// The usual case, at the price of one system call: every component exists and is a
+    /// directory.
+    fn open_directly(&self, name: &[u8]) -> Result<Option<OwnedFd>, Refusal> {
+        let start = name.iter().position(|byte| *byte != b'/').unwrap_or(name.len());
+        match open_plain(&self.root, &name[start..], OPEN_DIRECTORY) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOSYS) => Err(Refusal::NoOpenat2),
+            // A link, something missing, `..` at the root, or an error that resolving will meet.
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Follows the symbolic links of `name`, the last component's too.
+    pub(super) fn resolve(&self, name: &[u8]) -> Result<Vec<u8>, Refusal> {
+        resolve(self.root.as_fd(), name)
+    }
+
+    /// Opens a path without symbolic links component by component, creating what is missing.
+    fn create(
+        &self,
+        path: &[u8],
+        mut created: impl FnMut(&[u8]),
+    ) -> Result<Rc<Directory>, Refusal> {
+        let mut fd = self.root.fd.try_clone().map_err(|source| Refusal::Io {
+            operation: "duplicate the handle of the snapshot's root directory",
+            source,
+        })?;
+        let mut end = 0;
+        for component in components(path) {
+            end += component.len();
+            fd = match rustix::fs::openat(&fd, component, OPEN_DIRECTORY, Mode::empty()) {
+                Err(Errno::NOENT) => {
+                    let child = make_directory(&fd, component)?;
+                    created(&path[..end]);
+                    child
+                }
+                opened => opened.map_err(parent_error)?,
+            };
+            end += 1;
+        }
+        Ok(Rc::new(Directory { path: path.to_vec(), fd }))
+    }
+}
+
+/// Follows the symbolic links of `name` inside `root`, the last component's too. The outcome is a
+/// clean path; it need not exist.
+pub(super) fn resolve(root: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let (mut links, mut lookups) = (0, 0);
+    let mut path = name.to_vec();
+    // Each round follows every link it meets by one step, until a round meets none.
+    loop {
+        let before = links;
+        if path.len() > 2 * MAX_PATH_BYTES {
+            return Err(Refusal::PathTooLong);
+        }
+        let mut current = Vec::new();
+        for component in components(&path) {
+            lookups += 1;
+            if lookups > MAX_LOOKUPS {
+                return Err(Refusal::TooManySymlinks);
+            }
+            let candidate = clean(&[&current, &b"/"[..], component].concat());
+            current = match read_link(root, &candidate)? {
+                None => candidate,
+                Some(target) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Refusal::TooManySymlinks);
+                    }
+                    if target.starts_with(b"/") {
+                        target
+                    } else {
+                        clean(&[&current, &b"/"[..], &target].concat())
+                    }
+                }
+            };
+        }
+        if links == before {
+            return Ok(current);
+        }
+        path = current;
+    }
+}
+
+/// The target if `path` is a symbolic link; `None` if it is anything else or missing.
+fn read_link(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    if path.len() > MAX_PATH_BYTES {
+        return Err(Refusal::PathTooLong);
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = again(|| rustix::fs::openat2(root, path, flags, Mode::empty(), IN_ROOT));
+    let fd = match opened {
+        Ok(fd) => fd,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(parent_error(errno)),
+    };
+    match rustix::fs::readlinkat(&fd, "", Vec::new()) {
+        Ok(target) => Ok(Some(target.into_bytes())),
+        Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+        Err(errno) => Err(Refusal::io("read a symbolic link")(errno)),
+    }
+}
+
+/// Opens a path that has no symbolic link.
+pub(super) fn open_plain(
+    root: &impl AsFd,
+    path: &[u8],
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let path = if path.is_empty() { b"." } else { path };
+    again(|| rustix::fs::openat2(root, path, flags, Mode::empty(), PLAIN))
+}
+
+fn again<T>(mut attempt: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    for _ in 1..MAX_ATTEMPTS {
+        match attempt() {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            outcome => return outcome,
+        }
+    }
+    attempt()
+}
+
+fn make_directory(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Refusal> {
+    let mode = Mode::from_raw_mode(0o755);
+    rustix::fs::mkdirat(parent, name, mode).map_err(Refusal::io("create a parent directory"))?;
+    let fd =
+        rustix::fs::openat(parent, name, OPEN_DIRECTORY, Mode::empty()).map_err(parent_error)?;
+    // The process's umask may have taken bits away.
+    rustix::fs::fchmod(&fd, mode).map_err(Refusal::io("set the mode of a parent directory"))?;
+    Ok(fd)
+}
+
+fn parent_error(errno: Errno) -> Refusal {
+    match errno {
+        Errno::NOTDIR => Refusal::ParentNotDirectory,
+        Errno::LOOP => Refusal::TooManySymlinks,
+        Errno::NAMETOOLONG => Refusal::PathTooLong,
+        Errno::NOSYS => Refusal::NoOpenat2,
+        errno => Refusal::io("open a parent directory")(errno),
+    }
+}
+
+/// The components of a path; empty ones and `.` do not count.
+fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.split(|byte| *byte == b'/').filter(|component| !matches!(*component, b"" | b"."))
+}
+
+/// The path with `..` taken literally, that of the root being the root, without outer slashes.
+pub(super) fn clean(path: &[u8]) -> Vec<u8> {
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for component in components(path) {
+        if component == b".." {
+            kept.pop();
+        } else {
+            kept.push(component);
+        }
+    }
+    kept.join(&b'/')
+}
+
+/// The path of `name` in the directory `above`, whose path is empty for the root.
+pub(super) fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
+    if above.is_empty() { name.to_vec() } else { [above, b"/", name].concat() }
+}
+
+/// Splits a clean path into the directory and the last component.
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (&[], path),
+    }
+}

@@ -1,0 +1,339 @@
+//! Reads tar archives exactly as Go's `archive/tar` does, because layers are made and applied by
+//! Go programs: what two readers take apart differently is how archives smuggle entries.
+//!
+//! Facts: Go 1.26 `src/archive/tar/{reader,common,format,strconv}.go`. The one difference: old GNU
+//! sparse files (type `S`) are refused here already, since containerd cannot unpack them.
+
+mod header;
+mod number;
+mod pax;
+mod sparse;
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead};
+
+use header::{BLOCK, Header};
+pub(super) use number::Timestamp;
+use pax::Records;
+pub(super) use sparse::Fragment;
+
+/// Go's limit for the body of extended headers and long names.
+const SPECIAL_LIMIT: usize = 1 << 20;
+
+/// What is wrong with an archive.
+#[derive(Debug, thiserror::Error)]
+pub enum TarError {
+    /// The stream ends within an entry.
+    #[error("the archive ends in the middle of an entry")]
+    Truncated,
+    /// A header block has a wrong checksum, or a number in it is none.
+    #[error("the archive has a damaged header block")]
+    Header,
+    /// One block of zeros followed by something else.
+    #[error("the archive has data after a block of zeros")]
+    DataAfterZeroBlock,
+    /// The size of the entry is negative.
+    #[error("the entry has a negative size")]
+    NegativeSize,
+    /// An extended header or a long name has more than 1 MiB.
+    #[error("the extended header has {size} bytes, more than the 1048576 that are allowed")]
+    SpecialTooLong {
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// A record of a PAX extended header is malformed.
+    #[error("the PAX extended header has a malformed record")]
+    PaxRecord,
+    /// The value of a PAX record is not a number or time.
+    #[error("the PAX extended header has an invalid value for {key:?}")]
+    PaxValue {
+        /// The key of the record.
+        key: String,
+    },
+    /// The map of a sparse file is malformed, unordered, too long or leaves the file.
+    #[error("the map of the sparse file is impossible")]
+    SparseMap,
+    /// The entry's data does not have the length that the map of the sparse file gives.
+    #[error("the data of the sparse file does not match its map")]
+    SparseData,
+    /// The old GNU sparse format, which containerd does not unpack.
+    #[error("the entry is a sparse file in the old GNU format, which cannot be unpacked")]
+    OldGnuSparse,
+    /// The stream could not be read.
+    #[error("cannot read the archive")]
+    Read(#[source] io::Error),
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Regular,
+    HardLink,
+    Symlink,
+    CharDevice,
+    BlockDevice,
+    Directory,
+    Fifo,
+    /// PAX records for all entries that follow, which containerd ignores.
+    GlobalHeader,
+    /// Anything else, by its type flag.
+    Other(u8),
+}
+
+/// One entry, with extended headers applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) kind: Kind,
+    pub(super) name: Vec<u8>,
+    pub(super) link: Vec<u8>,
+    /// The length of the file, holes included.
+    pub(super) size: u64,
+    pub(super) mode: i64,
+    pub(super) uid: i64,
+    pub(super) gid: i64,
+    pub(super) mtime: Timestamp,
+    pub(super) atime: Timestamp,
+    pub(super) major: i64,
+    pub(super) minor: i64,
+    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The parts with data of a sparse file, in order and without overlap.
+    pub(super) fragments: Option<Vec<Fragment>>,
+}
+
+/// Reads the entries of an archive one after the other.
+pub(super) struct Reader<R> {
+    input: R,
+    /// Bytes of the current entry's data not yet read.
+    remaining: u64,
+    /// Bytes that fill the current entry's last block.
+    padding: usize,
+}
+
+impl<R: BufRead> Reader<R> {
+    pub(super) fn new(input: R) -> Self {
+        Self { input, remaining: 0, padding: 0 }
+    }
+
+    /// The stream, after the last entry.
+    pub(super) fn into_inner(self) -> R {
+        self.input
+    }
+
+    /// The next entry; `None` at the end of the archive. Unread data is skipped.
+    pub(super) fn next(&mut self) -> Result<Option<Entry>, TarError> {
+        let mut records = Records::new();
+        let (mut long_name, mut long_link) = (Vec::new(), Vec::new());
+        loop {
+            self.skip_body()?;
+            if !self.skip_padding()? {
+                return Ok(None);
+            }
+            let Some(mut header) = self.header()? else { return Ok(None) };
+            self.start_body(&header)?;
+            match header.typeflag {
+                b'x' => records = pax::parse(&self.special()?)?,
+                b'g' => {
+                    let globals = pax::parse(&self.special()?)?;
+                    return Ok(Some(global(header, &globals)));
+                }
+                b'L' => long_name = header::text(&self.special()?),
+                b'K' => long_link = header::text(&self.special()?),
+                b'S' => return Err(TarError::OldGnuSparse),
+                _ => {
+                    pax::merge(&mut header, &records)?;
+                    if !long_name.is_empty() {
+                        header.name = long_name;
+                    }
+                    if !long_link.is_empty() {
+                        header.link = long_link;
+                    }
+                    if header.typeflag == 0 {
+                        // Archives older than POSIX mark directories by the slash.
+                        header.typeflag = if header.name.ends_with(b"/") { b'5' } else { b'0' };
+                    }
+                    // The records may have changed the size.
+                    self.start_body(&header)?;
+                    let fragments = sparse::fragments(self, &mut header, &records)?;
+                    return Ok(Some(entry(header, records, fragments)));
+                }
+            }
+        }
+    }
+
+    /// Hands the data of `entry`, which must be the current one, to `write` piece by piece with
+    /// the offset of each.
+    pub(super) fn copy_body<E: From<TarError>>(
+        &mut self,
+        entry: &Entry,
+        mut write: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let whole = [Fragment { offset: 0, length: self.remaining }];
+        for fragment in entry.fragments.as_deref().unwrap_or(&whole) {
+            if fragment.length > self.remaining {
+                return Err(TarError::SparseData.into());
+            }
+            let (mut offset, mut left) = (fragment.offset, fragment.length);
+            while left > 0 {
+                let available = self.input.fill_buf().map_err(TarError::Read)?;
+                let length = clamp(left, available.len());
+                if length == 0 {
+                    return Err(TarError::Truncated.into());
+                }
+                write(offset, &available[..length])?;
+                self.input.consume(length);
+                let length = length as u64;
+                self.remaining -= length;
+                left -= length;
+                offset += length;
+            }
+        }
+        if self.remaining > 0 {
+            return Err(TarError::SparseData.into());
+        }
+        Ok(())
+    }
+
+    fn start_body(&mut self, header: &Header) -> Result<(), TarError> {
+        let size = if is_header_only(header.typeflag) { 0 } else { header.size };
+        self.remaining = u64::try_from(size).map_err(|_| TarError::NegativeSize)?;
+        // Both are below the size of a block.
+        self.padding = (BLOCK - (self.remaining % BLOCK as u64) as usize) % BLOCK;
+        Ok(())
+    }
+
+    /// The whole body of an extended header or long name.
+    fn special(&mut self) -> Result<Vec<u8>, TarError> {
+        let size = self.remaining;
+        match usize::try_from(size) {
+            Ok(length) if length <= SPECIAL_LIMIT => {
+                let mut body = vec![0; length];
+                self.read_body(&mut body)?;
+                Ok(body)
+            }
+            _ => Err(TarError::SpecialTooLong { size }),
+        }
+    }
+
+    /// Fills `buffer` from the current entry's data.
+    fn read_body(&mut self, buffer: &mut [u8]) -> Result<(), TarError> {
+        let length = buffer.len() as u64;
+        if length > self.remaining || self.read(buffer)? < buffer.len() {
+            return Err(TarError::Truncated);
+        }
+        self.remaining -= length;
+        Ok(())
+    }
+
+    fn skip_body(&mut self) -> Result<(), TarError> {
+        while self.remaining > 0 {
+            let available = self.input.fill_buf().map_err(TarError::Read)?.len();
+            let length = clamp(self.remaining, available);
+            if length == 0 {
+                return Err(TarError::Truncated);
+            }
+            self.input.consume(length);
+            self.remaining -= length as u64;
+        }
+        Ok(())
+    }
+
+    /// Whether the padding was there; Go takes an archive that ends within it as complete.
+    fn skip_padding(&mut self) -> Result<bool, TarError> {
+        let padding = std::mem::take(&mut self.padding);
+        Ok(self.read(&mut [0; BLOCK][..padding])? == padding)
+    }
+
+    /// The next header block; `None` at the end: no block, one block of zeros, or two.
+    fn header(&mut self) -> Result<Option<Header>, TarError> {
+        let mut block = [0; BLOCK];
+        if !self.block(&mut block)? {
+            return Ok(None);
+        }
+        if block != [0; BLOCK] {
+            return Header::parse(&block).map(Some);
+        }
+        if self.block(&mut block)? && block != [0; BLOCK] {
+            return Err(TarError::DataAfterZeroBlock);
+        }
+        Ok(None)
+    }
+
+    /// Whether there was a block; a part of one is an error.
+    fn block(&mut self, block: &mut [u8; BLOCK]) -> Result<bool, TarError> {
+        match self.read(block)? {
+            0 => Ok(false),
+            BLOCK => Ok(true),
+            _ => Err(TarError::Truncated),
+        }
+    }
+
+    /// Reads until `buffer` is full or the stream ends; the number of bytes read.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let available = self.input.fill_buf().map_err(TarError::Read)?;
+            let length = available.len().min(buffer.len() - filled);
+            if length == 0 {
+                break;
+            }
+            buffer[filled..filled + length].copy_from_slice(&available[..length]);
+            self.input.consume(length);
+            filled += length;
+        }
+        Ok(filled)
+    }
+}
+
+/// Types whose size field does not announce data: links, devices, directories and FIFOs.
+const fn is_header_only(typeflag: u8) -> bool {
+    matches!(typeflag, b'1'..=b'6')
+}
+
+/// The smaller of the two.
+fn clamp(wanted: u64, available: usize) -> usize {
+    usize::try_from(wanted).map_or(available, |wanted| wanted.min(available))
+}
+
+/// A global header: Go passes on its name and nothing else.
+fn global(header: Header, records: &Records) -> Entry {
+    let path = records.get(b"path".as_slice()).filter(|path| !path.is_empty());
+    let name = path.cloned().unwrap_or_else(|| header.name.clone());
+    let header = Header { name, link: Vec::new(), size: 0, uid: 0, gid: 0, ..header };
+    entry(header, Records::new(), None)
+}
+
+fn entry(header: Header, records: Records, fragments: Option<Vec<Fragment>>) -> Entry {
+    let kind = match header.typeflag {
+        b'0' => Kind::Regular,
+        b'1' => Kind::HardLink,
+        b'2' => Kind::Symlink,
+        b'3' => Kind::CharDevice,
+        b'4' => Kind::BlockDevice,
+        b'5' => Kind::Directory,
+        b'6' => Kind::Fifo,
+        b'g' => Kind::GlobalHeader,
+        other => Kind::Other(other),
+    };
+    let xattrs = records
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.strip_prefix(pax::XATTR)?.to_vec(), value)))
+        .collect();
+    Entry {
+        kind,
+        name: header.name,
+        link: header.link,
+        size: header.size.max(0).cast_unsigned(),
+        mode: header.mode,
+        uid: header.uid,
+        gid: header.gid,
+        mtime: header.mtime,
+        atime: header.atime,
+        major: header.major,
+        minor: header.minor,
+        xattrs,
+        fragments,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! Whiteouts: entries that stand for the removal of something in the layers below.
+//!
+//! | base name | meaning | overlay snapshot | base layer |
+//! |---|---|---|---|
+//! | `.wh..wh..opq` | hides all the directory has below | xattr `trusted.overlay.opaque=y` on it | removes what this layer did not unpack |
+//! | `.wh.NAME` | hides NAME | character device 0:0 NAME | removes NAME |
+//!
+//! Facts: OCI image specification `layer.md`; containerd v2.3.3 `pkg/archive/tar.go`
+//! `validateWhiteout`, `tar_opts_linux.go` `OverlayConvertWhiteout`. containerd has no rule for
+//! other names with AUFS' prefix `.wh..wh.`; they hide `.wh.NAME`.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, FileType, Mode, XattrFlags};
+use rustix::io::Errno;
+
+use super::create::chown;
+use super::error::{EntryName, Refusal};
+use super::paths::Directory;
+use super::tar::Entry;
+use super::times;
+
+const PREFIX: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+const OVERLAY_OPAQUE: &[u8] = b"trusted.overlay.opaque";
+
+/// What a whiteout hides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whiteout<'a> {
+    /// Everything that the directory has below.
+    Opaque,
+    /// One name in the directory.
+    Of(&'a [u8]),
+}
+
+impl<'a> Whiteout<'a> {
+    /// The whiteout that the last component of a name stands for; `None` if it is none.
+    pub(super) fn of(base: &'a [u8]) -> Result<Option<Self>, Refusal> {
+        if base == OPAQUE {
+            return Ok(Some(Self::Opaque));
+        }
+        match base.strip_prefix(PREFIX) {
+            None => Ok(None),
+            Some(b"" | b"." | b"..") => Err(Refusal::WhiteoutEscapes),
+            Some(name) => Ok(Some(Self::Of(name))),
+        }
+    }
+}
+
+/// Marks `directory` as opaque for overlayfs.
+pub(super) fn make_opaque(directory: &Directory) -> Result<(), Refusal> {
+    rustix::fs::fsetxattr(directory, OVERLAY_OPAQUE, b"y", XattrFlags::empty()).map_err(|errno| {
+        Refusal::Xattr { name: EntryName::new(OVERLAY_OPAQUE), source: errno.into() }
+    })
+}
+
+/// Makes the device that hides `name` in `directory` for overlayfs.
+///
+/// containerd leaves the device's times at the present; ours are the epoch, so that the same
+/// layer gives the same tree.
+pub(super) fn make_device(
+    directory: &Directory,
+    name: &[u8],
+    entry: &Entry,
+) -> Result<(), Refusal> {
+    let made = rustix::fs::mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), 0);
+    made.map_err(|errno| match errno {
+        Errno::EXIST => Refusal::WhiteoutOfSameLayer,
+        errno => Refusal::io("create a whiteout device")(errno),
+    })?;
+    chown(directory, name, entry)?;
+    rustix::fs::utimensat(directory.as_fd(), name, &times::UNTOLD, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(Refusal::io("set the times of a whiteout device"))
+}
