@@ -31,7 +31,7 @@ struct JsonOp {
 #[derive(Deserialize)]
 struct JsonKind {
     #[serde(default, alias = "Exec")]
-    exec: Option<ExecOp>,
+    exec: Option<Box<ExecOp>>,
     #[serde(default, alias = "Source")]
     source: Option<de::IgnoredAny>,
     #[serde(default, alias = "File")]
