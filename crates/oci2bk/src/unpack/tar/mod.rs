@@ -294,11 +294,11 @@ fn clamp(wanted: u64, available: usize) -> usize {
     usize::try_from(wanted).map_or(available, |wanted| wanted.min(available))
 }
 
-/// A global header: of its records only the name is kept, as Go does.
+/// A global header: Go passes on its name and nothing else.
 fn global(header: Header, records: &Records) -> Entry {
     let path = records.get(b"path".as_slice()).filter(|path| !path.is_empty());
     let name = path.cloned().unwrap_or_else(|| header.name.clone());
-    let header = Header { name, link: Vec::new(), size: 0, ..header };
+    let header = Header { name, link: Vec::new(), size: 0, uid: 0, gid: 0, ..header };
     entry(header, Records::new(), None)
 }
 
