@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let options = Options {
         extract: !arguments.no_extract,
         jobs: arguments.jobs.unwrap_or_else(processors),
-        last_used: arguments.source_date_epoch,
+        last_used: arguments.source_date_epoch.and_then(|epoch| epoch.0),
     };
     let done = convert(&plan, &exports, &arguments.root, &options, &display)?;
     timings.extend(display.finish());
