@@ -10,12 +10,24 @@ use serde_json::Value;
 
 const CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 
+/// The annotation of a layer with the time of its record.
+const CREATED_AT: &str = "buildkit/createdat";
+
 /// A cache export in a layout.
 #[derive(Debug)]
 pub(crate) struct CacheExport {
     dir: PathBuf,
     /// The digest of its manifest, or of its index.
     pub(crate) digest: String,
+}
+
+/// What an export consists of.
+#[derive(Debug)]
+struct Parts {
+    config_digest: String,
+    config: Config,
+    /// The descriptors of the layers by digest.
+    layers: BTreeMap<String, Value>,
 }
 
 /// The cache config (buildkit's `cache/remotecache/v1/types`).
@@ -74,37 +86,69 @@ impl CacheExport {
         Ok(Self { dir: dir.to_owned(), digest: digest.to_owned() })
     }
 
-    /// Fails unless `other` is the same export: the same digest.
+    /// Fails unless `other`, made by a daemon that was given this export, is the same: has the same
+    /// digest. There are two exceptions, which buildkit v0.32.2 makes itself:
     ///
-    /// One exception: where one blob lies on two parents, or two records have one digest (one op
-    /// over different inputs), one and the same daemon numbers them in either order: buildkit
-    /// v0.32.2 sorts layers by blob and unsorted parent, and records by digest and the digests of
-    /// their inputs (`cache/remotecache/v1/utils.go`, `sortConfig`). Such exports are the same if
-    /// they differ in nothing but the numbering.
+    /// Where one blob lies on two parents, or two records have one digest (one op over different
+    /// inputs), one and the same daemon numbers them in either order: it sorts layers by blob and
+    /// unsorted parent, and records by digest and the digests of their inputs
+    /// (`cache/remotecache/v1/utils.go`, `sortConfig`). Such exports are the same if they differ in
+    /// nothing but the numbering.
+    ///
+    /// A layer that was compressed anew for the export (`force-compression`) loses the annotation
+    /// with its time (`cache/remote.go`, `getRemote`), but a record must have one
+    /// (`cache/manager.go`, `initializeMetadata`), so whoever exports it again has one to annotate.
     pub(crate) fn ensure_same(&self, other: &Self) -> Result<()> {
         if self.digest == other.digest {
             return Ok(());
         }
-        let (ours, theirs) = (self.config()?, other.config()?);
+        let (ours, theirs) = (self.parts()?, other.parts()?);
         let mut known = Known::default();
+        let same_config = ours.config_digest == theirs.config_digest
+            || (ours.config.has_twins()
+                && known.records(&ours.config)? == known.records(&theirs.config)?);
         ensure!(
-            ours.has_twins() && known.records(&ours)? == known.records(&theirs)?,
-            "the export {} is not {}",
+            same_config,
+            "{} has the config {}, {} has {}",
+            self.digest,
+            ours.config_digest,
             other.digest,
-            self.digest
+            theirs.config_digest
         );
+        for (digest, ours) in &ours.layers {
+            let mut theirs = theirs.layers.get(digest).context(digest.clone())?.clone();
+            if let (Value::Null, Some(annotations)) =
+                (&ours["annotations"][CREATED_AT], theirs["annotations"].as_object_mut())
+            {
+                annotations.remove(CREATED_AT);
+            }
+            ensure!(*ours == theirs, "a layer was {ours}, is {theirs}");
+        }
+        ensure!(ours.layers.len() == theirs.layers.len(), "{} has more layers", other.digest);
         Ok(())
     }
 
-    fn config(&self) -> Result<Config> {
+    /// The digests of its layers.
+    pub(crate) fn layers(&self) -> Result<BTreeSet<String>> {
+        Ok(self.parts()?.layers.into_keys().collect())
+    }
+
+    fn parts(&self) -> Result<Parts> {
         let manifest: Value = self.read(&self.digest)?;
-        let in_index = manifest["manifests"].as_array().into_iter().flatten();
-        let config = in_index
-            .chain([&manifest["config"]])
-            .find(|descriptor| descriptor["mediaType"] == CONFIG)
-            .and_then(|descriptor| descriptor["digest"].as_str())
-            .context("the export has no cache config")?;
-        self.read(config)
+        let mut config_digest = None;
+        let mut layers = BTreeMap::new();
+        let lists = [&manifest["manifests"], &manifest["layers"]];
+        let listed = lists.into_iter().filter_map(Value::as_array).flatten();
+        for descriptor in listed.chain([&manifest["config"]]).filter(|value| value.is_object()) {
+            let digest = descriptor["digest"].as_str().context("no digest")?.to_owned();
+            if descriptor["mediaType"] == CONFIG {
+                config_digest = Some(digest);
+            } else {
+                layers.insert(digest, descriptor.clone());
+            }
+        }
+        let config_digest = config_digest.context("the export has no cache config")?;
+        Ok(Parts { config: self.read(&config_digest)?, config_digest, layers })
     }
 
     fn read<T: serde::de::DeserializeOwned>(&self, digest: &str) -> Result<T> {
