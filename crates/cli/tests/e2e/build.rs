@@ -63,12 +63,14 @@ impl Report {
         names
     }
 
-    /// Fails if a step fetched or unpacked anything of a cache.
-    pub(crate) fn ensure_nothing_imported(&self) -> Result<()> {
+    /// Fails if a step fetched or unpacked anything of a cache, other than the layers `of_base`
+    /// holds for.
+    pub(crate) fn ensure_nothing_imported(&self, of_base: impl Fn(&str) -> bool) -> Result<()> {
         let names = self.vertices.values().map(|vertex| &vertex.name);
         let telling: Vec<_> = names
             .chain(&self.statuses)
             .filter(|text| text.contains("importing") || text.contains("extracting"))
+            .filter(|text| !text.strip_prefix("extracting ").is_some_and(&of_base))
             .collect();
         ensure!(telling.is_empty(), "the build reports {telling:?}");
         Ok(())
@@ -96,10 +98,21 @@ impl Report {
             bail!("step {name:?} failed: {error}");
         }
         let vertex = self.vertices.entry(digest.to_owned()).or_default();
-        name.clone_into(&mut vertex.name);
+        vertex.name = without_target_platform(name);
         vertex.root = update["inputs"].as_array().is_none_or(Vec::is_empty);
         vertex.cached |= update["cached"].as_bool().unwrap_or_default();
         Ok(())
+    }
+}
+
+/// A step that the builds for two platforms share bears the name that one of them gave it, whichever
+/// came first: `[linux/amd64->arm64 native 2/3] …` is also `[linux/amd64 native 2/3] …`.
+fn without_target_platform(name: &str) -> String {
+    match name.split_once("->") {
+        Some((native, rest)) if native.starts_with('[') && !native.contains(']') => {
+            format!("{native}{}", rest.trim_start_matches(|c: char| c != ' ' && c != ']'))
+        }
+        _ => name.to_owned(),
     }
 }
 
@@ -134,9 +147,11 @@ impl Source<'_> {
         }
         let output = command.output().context("cannot start buildctl")?;
         let progress = String::from_utf8_lossy(&output.stderr);
-        let report = Report::parse(&progress);
-        ensure!(output.status.success(), "{command:?} failed: {report:?}\n{progress}");
-        report
+        if !output.status.success() {
+            let text: Vec<_> = progress.lines().filter(|line| !line.starts_with('{')).collect();
+            bail!("{command:?} failed:\n{}", text.join("\n"));
+        }
+        Report::parse(&progress)
     }
 
     /// Builds and exports with buildx, which writes its metadata file to `metadata`.
@@ -220,17 +235,4 @@ impl Source<'_> {
         let context = self.context.display().to_string();
         self.case.arguments.iter().map(move |argument| argument.replace("{context}", &context))
     }
-}
-
-/// The digest of the manifest or index that `dir`'s `index.json` lists last under `tag`.
-pub(crate) fn manifest_digest(dir: &Path, tag: &str) -> Result<String> {
-    let path = dir.join("index.json");
-    let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
-    let index: Value = serde_json::from_slice(&text)?;
-    let entries = index["manifests"].as_array().context("index.json has no manifests")?;
-    let named = |entry: &&Value| {
-        entry["annotations"]["org.opencontainers.image.ref.name"].as_str() == Some(tag)
-    };
-    let entry = entries.iter().rfind(named).with_context(|| format!("{tag} is not in {index}"))?;
-    Ok(entry["digest"].as_str().context("an entry without a digest")?.to_owned())
 }

@@ -54,6 +54,12 @@ impl Export {
     /// What a daemon of the pinned release does unasked, with every step's result.
     pub(crate) const MAX: Self = Self { mode: Mode::Max, attributes: "" };
 
+    /// Whether the layers of the export contain the same archives as those of the base image, however
+    /// compressed: estargz adds entries to the archive.
+    pub(crate) fn keeps_diff_ids(&self) -> bool {
+        !self.attributes.contains("estargz")
+    }
+
     /// The index style, the default up to v0.20.
     pub(crate) const INDEX: Self = Self { mode: Mode::Max, attributes: ",image-manifest=false" };
 }

@@ -28,8 +28,9 @@ impl Daemon {
     /// shorter than a build directory's may be.
     pub(crate) fn start(tools: &Tools, root: &Path, registry: &str) -> Result<Self> {
         let config = root.with_extension("toml");
-        let text =
-            format!("[registry.\"{registry}\"]\n  http = true\n[worker.containerd]\n  enabled = false\n");
+        let text = format!(
+            "[registry.\"{registry}\"]\n  http = true\n[worker.containerd]\n  enabled = false\n"
+        );
         std::fs::write(&config, text).with_context(|| config.display().to_string())?;
         let socket_dir = tempfile::Builder::new().prefix("e2e-").tempdir()?;
         let socket = socket_dir.path().join("buildkitd.sock");

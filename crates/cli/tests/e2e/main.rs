@@ -18,6 +18,7 @@ mod build;
 mod case;
 mod cases;
 mod daemon;
+mod export;
 mod process;
 mod proof;
 mod registry;
@@ -36,7 +37,7 @@ use crate::proof::{Subject, prove};
 use crate::tools::Tools;
 use crate::world::World;
 
-/// Cases that are also run with the first daemon's own state in place of a converted one.
+/// Cases that are also run on states that daemons made themselves.
 const CONTROLS: [&str; 2] = ["stages", "files"];
 
 /// The world is made by the first test that runs, so that `--list` starts nothing.
@@ -57,8 +58,10 @@ fn main() {
     for case in cases::all() {
         trials.push(trial(case.name.to_owned(), case, Subject::Converted, &tools, &shared));
         if CONTROLS.contains(&case.name) {
-            let name = format!("control::{}", case.name);
-            trials.push(trial(name, case, Subject::Natural, &tools, &shared));
+            for subject in [Subject::Natural, Subject::Imported] {
+                let name = format!("control::{subject:?}::{}", case.name).to_lowercase();
+                trials.push(trial(name, case, subject, &tools, &shared));
+            }
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -80,9 +83,9 @@ fn trial(
             let (tools, shared) = (tools.clone(), Arc::clone(shared));
             Trial::test(name, move || {
                 let world = shared
-                    .get_or_init(|| World::create(&tools).map_err(|error| format!("{error:?}")));
+                    .get_or_init(|| World::create(&tools).map_err(|error| format!("{error:#}")));
                 let world = world.as_ref().map_err(Failed::from)?;
-                prove(world, &case, subject).map_err(|error| Failed::from(format!("{error:?}")))
+                prove(world, &case, subject).map_err(|error| Failed::from(format!("{error:#}")))
             })
         }
     }

@@ -10,8 +10,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
-use crate::build::{Options, Report, Source, manifest_digest};
+use crate::build::{Options, Report, Source};
 use crate::case::{Case, Context, Keys, Mode};
+use crate::daemon::Daemon;
+use crate::export::CacheExport;
 use crate::process::{run, wait_until};
 use crate::state::{self, State};
 use crate::tree;
@@ -28,15 +30,17 @@ pub(crate) enum Subject {
     Converted,
     /// The first daemon's own: shows that the proof asks for nothing that a natural state lacks.
     Natural,
+    /// That of a daemon which imported the cache and had to extract what it needed for the build
+    /// after the edit: shows that the trees we compare with are those that a daemon makes.
+    Imported,
 }
 
 /// What the first daemon left and reported.
 struct Made {
-    root: PathBuf,
     cache: PathBuf,
     tag: &'static str,
     keys: Option<PathBuf>,
-    manifest: String,
+    export: CacheExport,
     warm: Report,
     edited: Report,
     complaints: BTreeSet<String>,
@@ -46,17 +50,20 @@ struct Made {
 pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> {
     let dir = tempfile::Builder::new().prefix(case.name).tempdir_in(world.scratch())?;
     let bench = Bench { world, case, dir: dir.path(), context: dir.path().join("context") };
-    let made = bench.make().context("the first daemon")?;
-    let root = match subject {
-        Subject::Natural => made.root.clone(),
-        Subject::Converted => {
-            let root = dir.path().join("converted");
-            bench.convert(&made, &root).context("the conversion")?;
-            bench.ensure_same_trees(&made, &root).context("the snapshots")?;
-            bench.ensure_restart_changes_nothing(&made, &root).context("the first start")?;
-            root
+    let made = bench.make(subject).context("the first daemon")?;
+    let root = dir.path().join("second");
+    match subject {
+        Subject::Natural => {}
+        Subject::Imported => {
+            bench.import_and_edit(&made.cache, &root).context("the importing daemon")?;
+            return bench.ensure_same_trees(&made, &root, subject);
         }
-    };
+        Subject::Converted => {
+            bench.convert(&made, &root).context("the conversion")?;
+            bench.ensure_same_trees(&made, &root, subject).context("the snapshots")?;
+            bench.ensure_restart_changes_nothing(&made, &root).context("the first start")?;
+        }
+    }
     bench.ensure_warm(&made, &root).context("the second daemon")?;
     bench.ensure_prunable(&made, &root).context("the second daemon, started again")
 }
@@ -73,36 +80,40 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Builds cold with the first daemon and exports; then notes what it reports when it builds
     /// again, unchanged and after an edit.
-    fn make(&self) -> Result<Made> {
+    fn make(&self, subject: Subject) -> Result<Made> {
         let root = self.dir.join("first");
         let cache = self.dir.join("cache");
-        let daemon = self.world.start(&root)?;
+        let mut daemon = self.world.start(&root)?;
         self.write_source(false);
         let keys =
             self.source().make(&self.world.tools, &daemon, &cache, &self.dir.join("keys"))?;
         let tag = if self.case.keys == Keys::Inside { "cache" } else { "latest" };
-        let manifest = manifest_digest(&cache, tag)?;
+        let export = CacheExport::open(&cache, tag)?;
 
         let again = self.dir.join("again");
-        let export = Some((again.as_path(), ""));
-        let warm = self.source().build(&daemon, &Options { export, ..Options::default() })?;
-        let exported = manifest_digest(&again, "latest")?;
-        ensure!(exported == manifest, "exports {exported} when it builds again, not {manifest}");
+        let warm = self.build_and_export(&daemon, &again)?;
+        export.ensure_same(&CacheExport::open(&again, "latest")?).context("building again")?;
 
+        let mut complaints = BTreeSet::new();
+        if subject == Subject::Natural {
+            complaints = daemon.stop()?;
+            run(Command::new("cp").arg("-a").arg(&root).arg(self.dir.join("second")))?;
+            daemon = self.world.start(&root)?;
+        }
         self.write_source(true);
         let edited = self.source().build(&daemon, &Options::default())?;
-        let complaints = daemon.stop()?;
+        complaints.append(&mut daemon.stop()?);
         let edited = match self.case.export.mode {
             Mode::Max => edited,
-            Mode::Min => self.import_and_edit(&cache)?,
+            Mode::Min => self.import_and_edit(&cache, &self.dir.join("importer"))?,
         };
-        Ok(Made { root, cache, tag, keys, manifest, warm, edited, complaints })
+        Ok(Made { cache, tag, keys, export, warm, edited, complaints })
     }
 
     /// What is cached after an edit if all there is are the results of a `mode=min` export: what a
     /// daemon reports that imports it.
-    fn import_and_edit(&self, cache: &Path) -> Result<Report> {
-        let daemon = self.world.start(&self.dir.join("importer"))?;
+    fn import_and_edit(&self, cache: &Path, root: &Path) -> Result<Report> {
+        let daemon = self.world.start(root)?;
         let import = Some(cache);
         self.write_source(false);
         self.source().build(&daemon, &Options { import, ..Options::default() })?;
@@ -124,8 +135,9 @@ impl Bench<'_> {
         state::ensure_sound(&self.world.tools, root)
     }
 
-    /// Every chain of layers of the export is extracted as containerd extracts it.
-    fn ensure_same_trees(&self, made: &Made, root: &Path) -> Result<()> {
+    /// The chains of layers of the export are extracted as containerd extracts them: every one of
+    /// them, unless the state is one in which a daemon extracted only what it needed.
+    fn ensure_same_trees(&self, made: &Made, root: &Path, subject: Subject) -> Result<()> {
         #[derive(Deserialize)]
         struct Tree {
             fs: PathBuf,
@@ -136,22 +148,21 @@ impl Bench<'_> {
         let json = run(Command::new(&tools.refstate).arg("apply").arg(&made.cache).arg(reference))?;
         let theirs: BTreeMap<String, Tree> = serde_json::from_str(&json)?;
         let ours = State::read(tools, root)?.snapshots_by_chain(root)?;
-        ensure!(
-            ours.keys().eq(theirs.keys()),
-            "records have the chain ids {:?}, the export {:?}",
-            ours.keys(),
-            theirs.keys()
-        );
+        let mut compared = 0;
         for (chain, theirs) in &theirs {
-            for ours in &ours[chain] {
-                tree::ensure_equal(&ours.join("fs"), &theirs.fs, extracted)
+            if let Some(ours) = ours.get(chain).cloned().flatten() {
+                tree::ensure_equal(&ours, &theirs.fs, extracted)
                     .with_context(|| format!("chain {chain}"))?;
+                compared += 1;
             }
         }
+        let least = if subject == Subject::Imported { 1 } else { theirs.len() };
+        ensure!(compared >= least, "only {compared} of {} chains are extracted", theirs.len());
         Ok(())
     }
 
-    /// A start with the default garbage collection and a stop leave everything as it was.
+    /// A start with the default garbage collection and a stop leave everything as it was. (They do
+    /// not on a natural state, which has records and keys of the local context, good for one run.)
     fn ensure_restart_changes_nothing(&self, made: &Made, root: &Path) -> Result<()> {
         let tools = &self.world.tools;
         let before = State::read(tools, root)?;
@@ -173,17 +184,21 @@ impl Bench<'_> {
         let daemon = self.world.start(root)?;
         self.write_source(false);
         let exported = self.dir.join("exported");
-        let export = Some((exported.as_path(), ""));
-        let warm = self.source().build(&daemon, &Options { export, ..Options::default() })?;
+        let warm = self.build_and_export(&daemon, &exported)?;
         ensure_same_steps(&made.warm, &warm)?;
-        warm.ensure_nothing_imported()?;
-        let manifest = manifest_digest(&exported, "latest")?;
-        ensure!(manifest == made.manifest, "exports {manifest} again, not {}", made.manifest);
+        warm.ensure_nothing_imported(|_| false)?;
+        made.export.ensure_same(&CacheExport::open(&exported, "latest")?)?;
 
         self.write_source(true);
         let edited = self.source().build(&daemon, &Options::default())?;
         ensure_same_steps(&made.edited, &edited).context("after the edit")?;
-        edited.ensure_nothing_imported().context("after the edit")?;
+        // The step after the edit needs its base image. Its layers are found among those of the cache
+        // unless the export made other archives of them: then they are pulled and extracted.
+        let layers = made.export.layers()?;
+        let keeps_diff_ids = self.case.export.keeps_diff_ids();
+        edited
+            .ensure_nothing_imported(|layer| !keeps_diff_ids && !layers.contains(layer))
+            .context("after the edit")?;
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
         state::ensure_sound(&self.world.tools, root)
     }
@@ -209,6 +224,11 @@ impl Bench<'_> {
         ensure!(left.is_empty(), "prune --all leaves the layers {left:?}");
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
         state::ensure_sound(&self.world.tools, root)
+    }
+
+    fn build_and_export(&self, daemon: &Daemon, dir: &Path) -> Result<Report> {
+        let export = Some((dir, ""));
+        self.source().build(daemon, &Options { export, ..Options::default() })
     }
 
     fn source(&self) -> Source<'_> {

@@ -19,6 +19,12 @@ const DATABASES: [&str; 4] = [
     "runc-overlayfs/snapshots/metadata.db",
 ];
 
+/// The `snapshot.size` of a record that nobody has asked for its size yet.
+const SIZE_UNKNOWN: &str = r#"{"value":-1}"#;
+
+/// How many changes a failure lists.
+const SHOWN: usize = 25;
+
 const BLOBS: &str = "runc-overlayfs/content/blobs/sha256";
 const SNAPSHOTS: &str = "runc-overlayfs/snapshots/snapshots";
 
@@ -54,30 +60,42 @@ impl State {
     pub(crate) fn layer_blobs(&self) -> BTreeSet<String> {
         self.record_map()
             .filter_map(|(_, record)| record_value(record, "cache.blob"))
-            .map(|digest| digest.trim_start_matches("sha256:").to_owned())
+            .filter_map(|digest| Some(digest.as_str()?.strip_prefix("sha256:")?.to_owned()))
             .collect()
     }
 
-    /// Every chain id that a record names, with the snapshot directory that the record leads to:
-    /// record, snapshot key, the containerd name of the key, the id of the name.
-    pub(crate) fn snapshots_by_chain(&self, root: &Path) -> Result<BTreeMap<String, Vec<PathBuf>>> {
-        let mut found: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    /// Every chain id that a record names, with the snapshot directory that the record leads to
+    /// (record, snapshot key, the containerd name of the key, the id of the name), or none if the
+    /// record says that the layer is not extracted.
+    pub(crate) fn snapshots_by_chain(
+        &self,
+        root: &Path,
+    ) -> Result<BTreeMap<String, Option<PathBuf>>> {
+        let mut found = BTreeMap::new();
         let rows = &self.databases["runc-overlayfs/containerdmeta.db"]["buckets"]["v1"]["buckets"]
             ["buildkit"]["buckets"]["snapshots"]["buckets"]["overlayfs"]["buckets"];
-        let names = &self.databases["runc-overlayfs/snapshots/metadata.db"]["buckets"]["v1"]
-            ["buckets"]["snapshots"]["buckets"];
+        let names = &self.databases["runc-overlayfs/snapshots/metadata.db"]["buckets"]["v1"]["buckets"]
+            ["snapshots"]["buckets"];
         for (id, record) in self.record_map() {
             let Some(chain) = record_value(record, "cache.chainID") else { continue };
-            let key = record_value(record, "cache.snapshot")
-                .with_context(|| format!("record {id} has no snapshot key"))?;
-            let name = rows[&key]["keys"]["name"]
+            let chain = chain.as_str().context("a chain id that is no string")?.to_owned();
+            if record_value(record, "cache.blobonly") == Some(Value::Bool(true)) {
+                found.entry(chain).or_insert(None);
+                continue;
+            }
+            let key = record_value(record, "cache.snapshot").context("no snapshot key")?;
+            let key = key.as_str().with_context(|| format!("record {id} has no snapshot key"))?;
+            let name = rows[key]["keys"]["name"]
                 .as_str()
                 .with_context(|| format!("containerd has no snapshot {key} of record {id}"))?;
             let number = names[name]["keys"]["id"]
                 .as_str()
                 .and_then(decode_uvarint)
                 .with_context(|| format!("the snapshotter has no snapshot {name}"))?;
-            found.entry(chain).or_default().push(root.join(SNAPSHOTS).join(number.to_string()));
+            let fs = root.join(SNAPSHOTS).join(number.to_string()).join("fs");
+            if let Some(Some(other)) = found.insert(chain, Some(fs.clone())) {
+                ensure!(other == fs, "records of one chain lead to {other:?} and {fs:?}");
+            }
         }
         Ok(found)
     }
@@ -88,12 +106,16 @@ impl State {
         records.as_object().into_iter().flatten()
     }
 
-    /// Fails with what changed unless `self` and `later` are the same state.
+    /// Fails with what changed unless `self` and `later` are the same state. Sizes of records may
+    /// become known, as they do when the records are first listed.
     pub(crate) fn ensure_unchanged(&self, later: &Self) -> Result<()> {
         for (name, before) in &self.databases {
             let mut changes = Vec::new();
             difference(name, before, &later.databases[name], &mut changes);
-            ensure!(changes.is_empty(), "the daemon changed:\n  {}", changes.join("\n  "));
+            let more = changes.len().saturating_sub(SHOWN);
+            changes.truncate(SHOWN);
+            let list = changes.join("\n  ");
+            ensure!(changes.is_empty(), "the daemon changed:\n  {list}\n  ({more} more)");
         }
         ensure!(
             self.blobs == later.blobs,
@@ -138,11 +160,11 @@ fn names_in(dir: &Path) -> Result<BTreeSet<String>> {
         .collect()
 }
 
-/// A string value of a record: `{"value": <JSON>, "index": …}` (buildkit's `cache/metadata`).
-fn record_value(record: &Value, key: &str) -> Option<String> {
+/// A value of a record: `{"value": <JSON>, "index": …}` (buildkit's `cache/metadata`).
+fn record_value(record: &Value, key: &str) -> Option<Value> {
     let text = record["keys"][key].as_str()?;
-    let value: Value = serde_json::from_str(text).ok()?;
-    value["value"].as_str().map(str::to_owned)
+    let mut value: Value = serde_json::from_str(text).ok()?;
+    Some(value["value"].take())
 }
 
 /// An unsigned varint that `refstate dump` shows as text, or as 0x and hex if it is not UTF-8.
@@ -172,6 +194,7 @@ fn difference(path: &str, before: &Value, after: &Value, changes: &mut Vec<Strin
             }
         }
         _ if before == after => {}
+        _ if path.ends_with("/ snapshot.size") && before == SIZE_UNKNOWN => {}
         _ => changes.push(format!("{path}: {before} -> {after}")),
     }
 }

@@ -158,7 +158,8 @@ fn same_contents(a: &Path, b: &Path) -> Result<bool> {
     let (mut a, mut b) = (open(a)?, open(b)?);
     let (mut block_a, mut block_b) = (vec![0; 128 * 1024], vec![0; 128 * 1024]);
     loop {
-        let (length_a, length_b) = (read_block(&mut a, &mut block_a)?, read_block(&mut b, &mut block_b)?);
+        let (length_a, length_b) =
+            (read_block(&mut a, &mut block_a)?, read_block(&mut b, &mut block_b)?);
         if block_a[..length_a] != block_b[..length_b] {
             return Ok(false);
         }

@@ -68,7 +68,7 @@ fn parts_of_target<'a>(
                 (None, Some(platform)) => Some(platform.to_owned()),
                 (Some(target), Some(platform)) => Some(format!("{target} {platform}")),
             };
-            Some(Part { name, provenance: *value })
+            Some(Part { name, provenance: value })
         })
         .collect()
 }

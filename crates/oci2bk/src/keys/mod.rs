@@ -18,17 +18,20 @@
 //! # Ok::<(), oci2bk::keys::SourceError>(())
 //! ```
 
+mod attestation;
 mod detect;
+mod donor;
 mod keyring;
 mod metadata_file;
+mod read;
 mod source;
 
+pub use attestation::AttestationError;
+pub use donor::DonorError;
 pub use keyring::{Keyring, Resolved, SourceSummary};
 pub use metadata_file::MetadataFileError;
-pub use source::{
-    Candidate, KeySource, MAX_DOCUMENT_BYTES, SourceDescription, SourceError, SourceKind,
-    Uncomputable, from_provenance, read_source,
-};
+pub use read::{MAX_DOCUMENT_BYTES, SourceError, read_layout, read_source};
+pub use source::{Candidate, KeySource, SourceDescription, SourceKind, Uncomputable};
 
 #[cfg(test)]
 mod tests;

@@ -1,17 +1,9 @@
-//! Reads key sources.
+//! What a key source offers.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::detect::{self, Document};
-use super::metadata_file::MetadataFileError;
-use crate::llb::{self, Encoding, NotComputable, Op, OpDigest, Provenance, ProvenanceError};
-
-/// The largest JSON document that is read, in bytes. The provenance of a build of a thousand steps
-/// has about two million.
-pub const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
+use crate::llb::{self, Encoding, NotComputable, Op, OpDigest, Provenance};
 
 /// An op digest that a source offers, not proved yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +66,10 @@ pub enum SourceKind {
     Provenance,
     /// A metadata file of buildx.
     MetadataFile,
+    /// Provenance attached to an image in an OCI layout.
+    Attestation,
+    /// The `cache.db` of a builder.
+    CacheDb,
 }
 
 impl fmt::Display for SourceKind {
@@ -81,137 +77,27 @@ impl fmt::Display for SourceKind {
         f.write_str(match self {
             Self::Provenance => "provenance",
             Self::MetadataFile => "metadata file",
+            Self::Attestation => "attestation",
+            Self::CacheDb => "cache.db",
         })
     }
 }
 
-/// Why a key source cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// The file cannot be read.
-    #[error("the key source {path} cannot be read")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// A device, a pipe or the like.
-    #[error("the key source {path} is neither a file nor a directory")]
-    NotAFile {
-        /// The path.
-        path: PathBuf,
-    },
-    /// Too large to be what it should be.
-    #[error("the key source {path} is larger than {MAX_DOCUMENT_BYTES} bytes")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Nothing that is known.
-    #[error(
-        "{path} is no known key source; give SLSA provenance (mode=max), a metadata file of \
-         docker buildx, an image in an OCI layout with attestations, or the cache.db of a builder"
-    )]
-    Unrecognised {
-        /// The file.
-        path: PathBuf,
-        /// Why it is no JSON, if it is not.
-        #[source]
-        source: Option<serde_json::Error>,
-    },
-    /// Provenance without what is needed.
-    #[error("{source_description} gives no keys")]
-    Provenance {
-        /// The document.
-        source_description: SourceDescription,
-        /// What is wrong with it.
-        #[source]
-        source: ProvenanceError,
-    },
-    /// A metadata file without what is needed.
-    #[error("the metadata file {path} gives no keys")]
-    MetadataFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: MetadataFileError,
-    },
-}
-
-/// Reads the key source at `path`, whose kind shows from what is in it. Gives one source for each
-/// provenance in it.
-///
-/// # Errors
-/// When it cannot be read, is too large, is nothing known or holds no keys.
-pub fn read_source(path: &Path) -> Result<Vec<KeySource>, SourceError> {
-    let read_error = |source| SourceError::Read { path: path.to_owned(), source };
-    let metadata = std::fs::metadata(path).map_err(read_error)?;
-    if !metadata.is_file() {
-        return Err(SourceError::NotAFile { path: path.to_owned() });
-    }
-    let json = read_document(path)?;
-    let unrecognised = |source| SourceError::Unrecognised { path: path.to_owned(), source };
-    let describe = |kind, part| SourceDescription { path: path.to_owned(), kind, part };
-    match detect::document(&json).map_err(|error| unrecognised(Some(error)))? {
-        Some(Document::Provenance) => {
-            Ok(vec![from_provenance(&json, describe(SourceKind::Provenance, None))?])
+impl KeySource {
+    /// What the ops of `provenance` offer.
+    pub fn from_provenance(provenance: &Provenance, description: SourceDescription) -> Self {
+        let mut candidates = Vec::new();
+        let mut uncomputable = Vec::new();
+        for op in &provenance.ops {
+            match candidates_of(op, provenance) {
+                Ok(of_op) => candidates.extend(of_op),
+                // Neither has a record that a key could be missing for.
+                Err(NotComputable::Source | NotComputable::Return) => {}
+                Err(reason) => uncomputable.push(Uncomputable { name: llb::step_name(op), reason }),
+            }
         }
-        Some(Document::MetadataFile(parts)) if parts.is_empty() => {
-            let source = MetadataFileError::NoProvenance;
-            Err(SourceError::MetadataFile { path: path.to_owned(), source })
-        }
-        Some(Document::MetadataFile(parts)) => parts
-            .into_iter()
-            .map(|part| {
-                let description = describe(SourceKind::MetadataFile, part.name);
-                from_provenance(part.provenance.get().as_bytes(), description)
-            })
-            .collect(),
-        None => Err(unrecognised(None)),
+        KeySource { description, candidates, uncomputable }
     }
-}
-
-fn read_document(path: &Path) -> Result<Vec<u8>, SourceError> {
-    let read_error = |source| SourceError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(read_error)?;
-    let mut content = Vec::new();
-    // One byte more than allowed shows that there is more.
-    file.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut content).map_err(read_error)?;
-    if content.len() as u64 > MAX_DOCUMENT_BYTES {
-        return Err(SourceError::TooLarge { path: path.to_owned() });
-    }
-    Ok(content)
-}
-
-/// The key source that the provenance document `json` is.
-///
-/// # Errors
-/// When it is no provenance, or does not list the ops.
-pub fn from_provenance(
-    json: &[u8],
-    description: SourceDescription,
-) -> Result<KeySource, SourceError> {
-    match Provenance::from_json(json) {
-        Ok(provenance) => Ok(from_ops(&provenance, description)),
-        Err(source) => Err(SourceError::Provenance { source_description: description, source }),
-    }
-}
-
-fn from_ops(provenance: &Provenance, description: SourceDescription) -> KeySource {
-    let mut candidates = Vec::new();
-    let mut uncomputable = Vec::new();
-    for op in &provenance.ops {
-        match candidates_of(op, provenance) {
-            Ok(of_op) => candidates.extend(of_op),
-            // Neither has a record that a key could be missing for.
-            Err(NotComputable::Source | NotComputable::Return) => {}
-            Err(reason) => uncomputable.push(Uncomputable { name: llb::step_name(op), reason }),
-        }
-    }
-    KeySource { description, candidates, uncomputable }
 }
 
 /// The digests of `op` in all encodings, newest first, each once.

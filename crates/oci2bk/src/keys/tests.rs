@@ -1,1 +1,282 @@
 //! Reading and verifying key sources.
+
+use std::collections::BTreeSet;
+use std::error::Error as _;
+use std::fs;
+use std::path::Path;
+
+use bkstate::Digest;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::llb::{OpDigest, ProvenanceError};
+
+const MERGE: &str = "sha256:436287a2dc2ce494f564331be9ea3a9f27ebec398567877043da2f618f33d6c8";
+
+fn merge_provenance() -> Value {
+    let steps = json!([
+        {"id": "step0", "op": {"Op": {"merge": {"inputs": [{}, {"input": 1}]}}}},
+        {"id": "step1", "op": {"Op": {}}, "inputs": ["step0:0"]},
+    ]);
+    json!({"buildDefinition": {"internalParameters": {
+        "builderPlatform": "linux/amd64",
+        "buildConfig": {"llbDefinition": steps},
+    }}})
+}
+
+fn file_with(content: impl AsRef<[u8]>) -> (TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("source");
+    fs::write(&path, content).unwrap();
+    (dir, path)
+}
+
+fn read(content: impl AsRef<[u8]>) -> Result<Vec<KeySource>, SourceError> {
+    let (_dir, path) = file_with(content);
+    read_source(&path)
+}
+
+fn offers_the_merge(sources: &[KeySource]) -> bool {
+    let offered: BTreeSet<_> = sources
+        .iter()
+        .flat_map(|source| &source.candidates)
+        .map(|candidate| candidate.op_digest.as_str())
+        .collect();
+    offered.contains(MERGE)
+}
+
+#[test]
+fn provenance_is_known_in_all_four_shapes() {
+    let v1 = merge_provenance();
+    let internal = &v1["buildDefinition"]["internalParameters"];
+    let v0_2 = json!({
+        "invocation": {"environment": {"platform": "linux/amd64"}},
+        "buildConfig": internal["buildConfig"],
+    });
+    for predicate in [&v1, &v0_2] {
+        let statement = json!({"_type": "https://in-toto.io/Statement/v0.1",
+            "predicateType": "https://slsa.dev/provenance/v1", "predicate": predicate});
+        for document in [predicate, &statement] {
+            let sources = read(document.to_string()).unwrap();
+            assert!(offers_the_merge(&sources), "{document}");
+            assert_eq!(sources[0].description.kind, SourceKind::Provenance);
+        }
+    }
+}
+
+#[test]
+fn provenance_without_ops_says_how_to_get_them() {
+    let min =
+        json!({"buildDefinition": {"internalParameters": {"builderPlatform": "linux/amd64"}}});
+    let error = read(min.to_string()).unwrap_err();
+    assert!(matches!(error, SourceError::Provenance { source: ProvenanceError::NoOps, .. }));
+    assert!(error.source().unwrap().to_string().contains("mode=max"));
+    let sbom = json!({"predicateType": "https://spdx.dev/Document", "predicate": {"SPDXID": "x"}});
+    let error = read(sbom.to_string()).unwrap_err();
+    assert!(matches!(
+        error,
+        SourceError::Provenance { source: ProvenanceError::NotProvenance, .. }
+    ));
+}
+
+#[test]
+fn a_metadata_file_without_provenance_says_how_to_get_it() {
+    for metadata in [
+        json!({"buildx.build.ref": "a/b/c", "containerimage.digest": "sha256:x"}),
+        json!({"target": {"buildx.build.ref": "a/b/c"}, "buildx.build.warnings": []}),
+        json!({"containerimage.digest": "sha256:x"}),
+    ] {
+        let error = read(metadata.to_string()).unwrap_err();
+        assert!(matches!(error, SourceError::MetadataFile { .. }), "{metadata}: {error:?}");
+        assert!(error.source().unwrap().to_string().contains("BUILDX_METADATA_PROVENANCE"));
+    }
+}
+
+#[test]
+fn what_is_no_key_source_is_refused() {
+    let contents: [&[u8]; 6] =
+        [b"", b"no json", b"[]", b"{}", br#"{"layers":[],"records":[]}"#, &[0xff; 64]];
+    for content in contents {
+        let error = read(content).unwrap_err();
+        assert!(matches!(error, SourceError::Unrecognised { .. }), "{error:?}");
+    }
+    let missing = read_source(Path::new("/nonexistent/provenance.json"));
+    assert!(matches!(missing, Err(SourceError::Read { .. })));
+    assert!(matches!(read_source(Path::new("/dev/null")), Err(SourceError::NotAFile { .. })));
+}
+
+#[test]
+fn json_nested_without_end_is_refused() {
+    let deep = format!(r#"{{"predicate":{{"buildConfig":{}"#, r#"{"a":"#.repeat(1_000_000));
+    assert!(matches!(read(deep), Err(SourceError::Unrecognised { .. })));
+    let arrays = format!(r#"{{"predicate":{}"#, "[".repeat(1_000_000));
+    assert!(matches!(read(arrays), Err(SourceError::Unrecognised { .. })));
+}
+
+#[test]
+fn a_document_over_the_limit_is_refused() {
+    let (_dir, path) = file_with("");
+    fs::File::options().write(true).open(&path).unwrap().set_len(MAX_DOCUMENT_BYTES + 1).unwrap();
+    assert!(matches!(read_source(&path), Err(SourceError::TooLarge { .. })));
+}
+
+#[test]
+fn a_damaged_or_foreign_database_is_refused() {
+    let real =
+        fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/provenance/cache.db")).unwrap();
+    let cut = read(&real[..real.len() / 2]).unwrap_err();
+    assert!(matches!(cut, SourceError::CacheDb { .. }), "{cut:?}");
+    let head = read(&real[..64]).unwrap_err();
+    assert!(matches!(head, SourceError::CacheDb { .. }), "{head:?}");
+    let mut foreign = real.clone();
+    for at in 0..foreign.len() - 6 {
+        if &foreign[at..at + 6] == b"_links" {
+            foreign[at..at + 6].copy_from_slice(b"_linkz");
+        }
+    }
+    let error = read(&foreign).unwrap_err();
+    assert!(matches!(&error, SourceError::CacheDb { source, .. }
+        if matches!(**source, DonorError::NoLinks)));
+}
+
+/// An OCI layout with the image index `manifests` at the top.
+struct LayoutDir(TempDir);
+
+impl LayoutDir {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("blobs/sha256")).unwrap();
+        fs::write(dir.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        Self(dir)
+    }
+
+    fn blob(&self, media_type: &str, content: &Value) -> Value {
+        let content = content.to_string();
+        let digest = Digest::of(&content);
+        fs::write(self.0.path().join("blobs/sha256").join(digest.hex()), &content).unwrap();
+        json!({"mediaType": media_type, "digest": digest, "size": content.len()})
+    }
+
+    /// An attestation manifest with `statement`, as BuildKit v0.32 makes it.
+    fn attestation(&self, statement: &Value) -> Value {
+        let mut layer = self.blob("application/vnd.in-toto+json", statement);
+        layer["annotations"] = json!({"in-toto.io/predicate-type": statement["predicateType"]});
+        let config = self.blob("application/vnd.oci.empty.v1+json", &json!({}));
+        let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer],
+            "artifactType": "application/vnd.docker.attestation.manifest.v1+json"});
+        let mut entry = self.blob("application/vnd.oci.image.manifest.v1+json", &manifest);
+        entry["annotations"] = json!({"vnd.docker.reference.type": "attestation-manifest"});
+        entry["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+        entry
+    }
+
+    fn index(&self, manifests: &[Value]) -> Value {
+        let index = json!({"schemaVersion": 2, "manifests": manifests});
+        self.blob("application/vnd.oci.image.index.v1+json", &index)
+    }
+
+    fn finish(&self, manifests: &[Value]) {
+        let index = json!({"schemaVersion": 2, "manifests": manifests});
+        fs::write(self.0.path().join("index.json"), index.to_string()).unwrap();
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+fn statement(predicate: &Value) -> Value {
+    json!({"_type": "https://in-toto.io/Statement/v0.1",
+        "predicateType": "https://slsa.dev/provenance/v1", "predicate": predicate})
+}
+
+#[test]
+fn attestations_are_found_however_deep_the_image_is() {
+    let layout = LayoutDir::new();
+    let sbom = json!({"predicateType": "https://spdx.dev/Document", "predicate": {}});
+    let image = layout
+        .index(&[layout.attestation(&sbom), layout.attestation(&statement(&merge_provenance()))]);
+    layout.finish(&[layout.index(&[image])]);
+    let sources = read_source(layout.path()).unwrap();
+    assert_eq!(sources.len(), 1);
+    assert!(offers_the_merge(&sources));
+    assert_eq!(sources[0].description.kind, SourceKind::Attestation);
+    assert!(sources[0].description.part.as_ref().unwrap().starts_with("sha256:"));
+}
+
+#[test]
+fn a_layout_without_provenance_that_helps_is_refused_as_a_source_but_not_in_passing() {
+    let min =
+        json!({"buildDefinition": {"internalParameters": {"builderPlatform": "linux/amd64"}}});
+    let layout = LayoutDir::new();
+    layout.finish(&[layout.index(&[layout.attestation(&statement(&min))])]);
+    let refused = read_source(layout.path());
+    assert!(matches!(refused, Err(SourceError::NoAttestations { .. })));
+    let opened = crate::layout::Layout::open(layout.path()).unwrap();
+    assert!(read_layout(&opened).unwrap().is_empty());
+}
+
+#[test]
+fn attestations_left_behind_by_a_partial_copy_are_passed_over() {
+    let layout = LayoutDir::new();
+    let (kept, left) = (statement(&merge_provenance()), statement(&json!({"invocation": {}})));
+    layout.finish(&[layout.index(&[layout.attestation(&kept), layout.attestation(&left)])]);
+    let blob = Digest::of(left.to_string()).hex();
+    fs::remove_file(layout.path().join("blobs/sha256").join(blob)).unwrap();
+    assert!(offers_the_merge(&read_source(layout.path()).unwrap()));
+}
+
+#[test]
+fn a_corrupt_attestation_is_refused() {
+    let layout = LayoutDir::new();
+    let original = statement(&merge_provenance());
+    layout.finish(&[layout.index(&[layout.attestation(&original)])]);
+    let blob = layout.path().join("blobs/sha256").join(Digest::of(original.to_string()).hex());
+    let forged = original.to_string().replace("amd64", "amd46");
+    fs::write(blob, forged).unwrap();
+    assert!(matches!(read_source(layout.path()), Err(SourceError::Attestations { .. })));
+}
+
+#[test]
+fn a_directory_that_is_no_layout_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(read_source(dir.path()), Err(SourceError::Layout { .. })));
+}
+
+fn candidate(op_digest: &str, outputs: u32, name: &str) -> Candidate {
+    Candidate {
+        op_digest: OpDigest::try_from(op_digest.to_owned()).unwrap(),
+        outputs,
+        name: Some(name.to_owned()),
+        encoding: None,
+    }
+}
+
+#[test]
+fn only_candidates_that_name_a_record_get_into_the_keyring() {
+    let description =
+        SourceDescription { path: "keys".into(), kind: SourceKind::CacheDb, part: None };
+    let wanted: BTreeSet<_> =
+        ["a@0", "a@2", "b@1", "never@0"].into_iter().map(Digest::of).collect();
+    let mut keyring = Keyring::new();
+    // Output 1 of b is one more than the source says there are.
+    let candidates = [candidate("a", 3, "A"), candidate("b", 1, "B"), candidate("c", 9, "C")];
+    keyring.add(description.clone(), candidates, &wanted);
+    keyring.add(description, [candidate("a", 1, "again"), candidate("b", 2, "B")], &wanted);
+    let resolved: Vec<_> = ["a@0", "a@2", "b@1", "never@0"]
+        .map(|record| keyring.get(&Digest::of(record)))
+        .map(|key| key.map(|key| (key.output, key.name.clone().unwrap(), key.source)))
+        .into();
+    assert_eq!(
+        resolved,
+        [
+            Some((0, "A".to_owned(), 0)),
+            Some((2, "A".to_owned(), 0)),
+            Some((1, "B".to_owned(), 1)),
+            None
+        ]
+    );
+    let counts: Vec<_> = keyring.sources().iter().map(|s| (s.candidates, s.resolved)).collect();
+    assert_eq!(counts, [(3, 2), (2, 1)]);
+}

@@ -38,7 +38,7 @@ fn file_name(file: &FileOp) -> String {
             Action::Mkdir(mkdir) => ("MKDIR", mkdir.path.as_str(), None),
             Action::Rm(rm) => ("RM", rm.path.as_str(), None),
             Action::Symlink(link) => ("SYMLINK", link.old_path.as_str(), Some(&*link.new_path)),
-            Action::Lost => ("SYMLINK?", "", None),
+            Action::Lost => ("SYMLINK", "?", None),
         };
         match copying_to {
             Some(dest) if verb == "COPY" && to == Some(dest) => {}

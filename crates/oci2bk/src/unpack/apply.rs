@@ -15,14 +15,12 @@ use super::Placement;
 use super::create::{mode, set_attributes, set_attributes_at, set_symlink_attributes};
 use super::error::{EntryName, Refusal};
 use super::implied::ImpliedParents;
-use super::paths::{Directories, Directory, clean, open_plain, split};
+use super::paths::{Directories, Directory, OPEN_DIRECTORY, clean, open_plain, split};
 use super::remove::{Removed, remove_all};
-use super::tar::{Entry, Kind, Reader};
+use super::tar::{Entry, Kind, OLD_SPARSE, Reader};
 use super::times::{self, Deferred};
 use super::whiteout::{self, Whiteout};
 
-const OPEN_DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const CREATE_FILE: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
     .union(OFlags::EXCL)
@@ -59,6 +57,10 @@ impl Applier {
         archive: &mut Reader<R>,
         entry: &Entry,
     ) -> Result<(), Refusal> {
+        // First of all, because the entries after it cannot be found.
+        if entry.kind == Kind::OldSparse {
+            return Err(unsupported(OLD_SPARSE));
+        }
         let name = clean(&entry.name);
         let (parent, base) = split(&name);
         // The snapshot's root directory is not the layer's to change.
@@ -84,23 +86,21 @@ impl Applier {
             Kind::Fifo => self.node(FileType::Fifo, &parent, base, entry),
             // Nothing is created, yet containerd makes room for it first.
             Kind::GlobalHeader => self.remove(&parent, base),
-            Kind::Other(typeflag) => Err(Refusal::UnsupportedType { typeflag }),
+            Kind::OldSparse => Err(unsupported(OLD_SPARSE)),
+            Kind::Other(typeflag) => Err(unsupported(typeflag)),
         }
     }
 
-    /// Sets the times of directories, after the last entry.
-    ///
-    /// Directories that the layer does not name, and the root, get the epoch.
+    /// Sets the times of directories, after the last entry. Those that the layer does not name,
+    /// and the root, get the epoch.
     pub(super) fn finish(self) -> Result<ImpliedParents, (Vec<u8>, Refusal)> {
+        for path in self.implied.unnamed() {
+            set_untold_times(&self.directories, path)?;
+        }
         for (name, times) in self.deferred.into_ordered() {
             set_directory_times(&self.directories, &name, &times).map_err(|error| (name, error))?;
         }
-        let root = self.directories.root();
-        for path in self.implied.unnamed().chain([&[][..]]) {
-            open_plain(root, path, OPEN_DIRECTORY)
-                .and_then(|fd| rustix::fs::futimens(fd, &times::UNTOLD))
-                .map_err(|errno| (path.to_vec(), Refusal::io("set the times")(errno)))?;
-        }
+        set_untold_times(&self.directories, &[])?;
         Ok(self.implied)
     }
 
@@ -118,6 +118,10 @@ impl Applier {
                 // The directory was empty before this layer, so all that can be there without an
                 // entry of its own is what entries implied.
                 for path in self.implied.unnamed_below(&parent.path) {
+                    // It may have gone with one that contained it.
+                    if !self.implied.is_unnamed(&path) {
+                        continue;
+                    }
                     let (above, base) = split(&path);
                     let above = open_plain(self.directories.root(), above, OPEN_DIRECTORY)
                         .map_err(Refusal::io("open a directory"))?;
@@ -280,9 +284,19 @@ impl Applier {
     }
 }
 
+fn unsupported(typeflag: u8) -> Refusal {
+    Refusal::UnsupportedType { typeflag }
+}
+
 fn is_directory(parent: &impl AsFd, base: &[u8]) -> bool {
     let stat = rustix::fs::statat(parent, base, AtFlags::SYMLINK_NOFOLLOW);
     stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+fn set_untold_times(directories: &Directories, path: &[u8]) -> Result<(), (Vec<u8>, Refusal)> {
+    open_plain(directories.root(), path, OPEN_DIRECTORY)
+        .and_then(|fd| rustix::fs::futimens(fd, &times::UNTOLD))
+        .map_err(|errno| (path.to_vec(), Refusal::io("set the times of the directory")(errno)))
 }
 
 /// Sets the times of what the directory entry `name` leads to at the end. Usually that is still
@@ -299,7 +313,7 @@ fn set_directory_times(
     let path = directories.resolve(name)?;
     let (parent, base) = split(&path);
     if base.is_empty() {
-        // A link to the root, whose times are set last.
+        // It has become a link to the root, whose times are set last.
         return Ok(());
     }
     open_plain(directories.root(), parent, OPEN_DIRECTORY)

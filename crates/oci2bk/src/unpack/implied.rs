@@ -5,7 +5,7 @@
 //! `pkg/archive/tar.go` `mkparent`). We unpack layers before those below them, so the copying is a
 //! second step.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bkstate::Digest;
@@ -13,94 +13,86 @@ use rustix::fs::{FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFl
 use rustix::io::Errno;
 
 use super::error::{EntryName, Refusal, UnpackError};
-use super::paths::{open_plain, resolve};
-
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+use super::paths::{OPEN_DIRECTORY, open_plain, resolve, split};
 
 /// The directories that a layer implies, by their path in the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImpliedParents {
     layer: Digest,
-    paths: BTreeMap<Vec<u8>, Inherits>,
+    unnamed: Paths,
+    /// Directories that the layer named after it had implied them.
+    named: Paths,
 }
+
+/// Clean paths, sorted by bytes: a directory comes before what it contains, but not directly
+/// before it (`a`, `a-b`, `a/c`).
+type Paths = BTreeSet<Vec<u8>>;
 
 /// What an implied directory takes over from the layer below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Inherits {
     /// Owner, mode, times and extended attributes.
     Everything,
-    /// Only extended attributes it does not have: the layer named the directory after it had
-    /// implied it, which gave it all else.
+    /// Only the extended attributes that it does not have: the layer's own entry for the
+    /// directory gave it all else.
     Xattrs,
 }
 
 impl ImpliedParents {
     pub(super) fn new(layer: Digest) -> Self {
-        Self { layer, paths: BTreeMap::new() }
+        Self { layer, unnamed: Paths::new(), named: Paths::new() }
     }
 
-    /// Whether the layer names all its directories, so that there is nothing to settle.
+    /// Whether the layer implies no directory, so that there is nothing to settle.
     pub fn is_empty(&self) -> bool {
-        self.paths.is_empty()
+        self.unnamed.is_empty() && self.named.is_empty()
     }
 
     /// The implied directory `path` was created.
     pub(super) fn created(&mut self, path: &[u8]) {
-        self.paths.insert(path.to_vec(), Inherits::Everything);
+        self.unnamed.insert(path.to_vec());
     }
 
     /// The layer has an entry for the directory `path` after all.
     pub(super) fn named(&mut self, path: &[u8]) {
-        if let Some(inherits) = self.paths.get_mut(path) {
-            *inherits = Inherits::Xattrs;
+        if let Some(path) = self.unnamed.take(path) {
+            self.named.insert(path);
         }
     }
 
     /// `path` was removed with all below it.
     pub(super) fn removed(&mut self, path: &[u8]) {
-        if self.paths.is_empty() {
-            return;
-        }
-        self.paths.remove(path);
-        for below in self.below(path) {
-            self.paths.remove(&below);
-        }
-    }
-
-    /// The topmost directories below `path` that the layer never named.
-    pub(super) fn unnamed_below(&self, path: &[u8]) -> Vec<Vec<u8>> {
-        let mut topmost: Vec<Vec<u8>> = Vec::new();
-        for below in self.below(path) {
-            let covered = topmost.last().is_some_and(|top| is_below(&below, top));
-            if !covered && self.paths.get(&below) == Some(&Inherits::Everything) {
-                topmost.push(below);
+        for paths in [&mut self.unnamed, &mut self.named] {
+            paths.remove(path);
+            for below in below(paths, path) {
+                paths.remove(&below);
             }
         }
-        topmost
     }
 
-    fn below(&self, path: &[u8]) -> Vec<Vec<u8>> {
-        // Names with bytes below the slash sort between a directory and what it contains, so the
-        // range starts at the first possible content.
-        let first = if path.is_empty() { Vec::new() } else { [path, b"/"].concat() };
-        let range = self.paths.range(first.clone()..);
-        range.map(|(below, _)| below).take_while(|p| p.starts_with(&first)).cloned().collect()
+    /// The directories below `path` that the layer never named, each before those it contains.
+    pub(super) fn unnamed_below(&self, path: &[u8]) -> Vec<Vec<u8>> {
+        below(&self.unnamed, path)
+    }
+
+    /// Whether `path` is such a directory (still).
+    pub(super) fn is_unnamed(&self, path: &[u8]) -> bool {
+        self.unnamed.contains(path)
     }
 
     /// Those that the layer never named.
     pub(super) fn unnamed(&self) -> impl Iterator<Item = &[u8]> {
-        let unnamed = self.paths.iter().filter(|(_, inherits)| **inherits == Inherits::Everything);
-        unnamed.map(|(path, _)| path.as_slice())
+        self.unnamed.iter().map(Vec::as_slice)
     }
 
     /// Copies owner, mode, times and extended attributes (except `trusted.*`) to each implied
     /// directory in `fs` from the first of `lowers` that has its path.
     ///
     /// `lowers` are the root directories of the layers below, the nearest first; each must be
-    /// settled itself. A directory that no layer below has keeps mode 0755, owner root and the
-    /// Unix epoch as its times, and so does one whose path is something else in the first layer
-    /// that has it. Times of `fs` itself do not change.
+    /// settled itself. No more of them are taken than are needed. A directory that no layer below
+    /// has keeps mode 0755, owner root (the group of a parent with setgid) and the Unix epoch as
+    /// its times, and so does one whose path is something else in the first layer that has it.
+    /// Times of `fs` itself do not change.
     ///
     /// # Errors
     /// A layer below has something that is no directory where the path needs one, or the system
@@ -110,59 +102,94 @@ impl ImpliedParents {
         fs: BorrowedFd<'_>,
         lowers: impl IntoIterator<Item = L>,
     ) -> Result<(), UnpackError> {
-        let mut open: Vec<(&[u8], Inherits)> =
-            self.paths.iter().map(|(path, inherits)| (path.as_slice(), *inherits)).collect();
+        let failed = |path: &[u8], reason| {
+            let path = EntryName::new(path);
+            UnpackError::Settle { layer: self.layer, path, reason }
+        };
+        let unnamed = self.unnamed.iter().map(|path| (path.as_slice(), Inherits::Everything));
+        let named = self.named.iter().map(|path| (path.as_slice(), Inherits::Xattrs));
+        let mut open: Vec<_> = unnamed.chain(named).collect();
+        let mut new = BTreeSet::new();
         let mut lowers = lowers.into_iter();
         while !open.is_empty()
             && let Some(lower) = lowers.next()
         {
             let mut undecided = Vec::with_capacity(open.len());
             for (path, inherits) in open {
-                let settled = settle_from(fs, lower.as_fd(), path, inherits).map_err(|reason| {
-                    let path = EntryName::new(path);
-                    UnpackError::Settle { layer: self.layer, path, reason }
-                })?;
-                if !settled {
-                    undecided.push((path, inherits));
+                let origin = Origin::find(lower.as_fd(), path).map_err(|r| failed(path, r))?;
+                match origin {
+                    Origin::Missing => undecided.push((path, inherits)),
+                    Origin::Replaced => drop(new.insert(path)),
+                    Origin::Directory(source) => open_plain(&fs, path, OPEN_DIRECTORY)
+                        .map_err(Refusal::io("open the directory"))
+                        .and_then(|target| copy_attributes(&source, &target, inherits))
+                        .map_err(|reason| failed(path, reason))?,
                 }
             }
             open = undecided;
+        }
+        new.extend(open.into_iter().map(|(path, _)| path));
+        // Parents come before what they contain.
+        for path in new.into_iter().filter(|path| self.unnamed.contains(*path)) {
+            let (parent, _) = split(path);
+            if self.unnamed.contains(parent) {
+                take_group(fs, parent, path).map_err(|reason| failed(path, reason))?;
+            }
         }
         Ok(())
     }
 }
 
-fn is_below(path: &[u8], top: &[u8]) -> bool {
-    path.strip_prefix(top).is_some_and(|rest| rest.starts_with(b"/"))
+/// The paths below `path`; the root's is empty.
+fn below(paths: &Paths, path: &[u8]) -> Vec<Vec<u8>> {
+    let start = if path.is_empty() { Vec::new() } else { [path, b"/"].concat() };
+    let range = paths.range(start.clone()..);
+    range.take_while(|path| path.starts_with(&start)).cloned().collect()
 }
 
-/// Whether `lower` has the path, so that those below it do not matter.
-fn settle_from(
-    fs: BorrowedFd<'_>,
-    lower: BorrowedFd<'_>,
-    path: &[u8],
-    inherits: Inherits,
-) -> Result<bool, Refusal> {
-    let source = match open_plain(&lower, path, DIRECTORY) {
-        Ok(fd) => fd,
-        Err(Errno::NOSYS) => return Err(Refusal::NoOpenat2),
-        // A link or something else is on the way.
-        Err(_) => {
-            let resolved = resolve(lower, path)?;
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            match open_plain(&lower, &resolved, flags) {
-                Err(Errno::NOENT) => return Ok(false),
-                Err(Errno::NOTDIR) => return Err(Refusal::ParentNotDirectory),
-                Err(errno) => return Err(Refusal::io("open the path in a lower layer")(errno)),
-                Ok(found) if kind(&found)? != FileType::Directory => return Ok(true),
-                Ok(_) => open_plain(&lower, &resolved, DIRECTORY)
-                    .map_err(Refusal::io("open the directory in a lower layer"))?,
-            }
+/// What a layer below has at the path of an implied directory.
+enum Origin {
+    Missing,
+    /// Something that is no directory, such as a whiteout.
+    Replaced,
+    Directory(OwnedFd),
+}
+
+impl Origin {
+    fn find(lower: BorrowedFd<'_>, path: &[u8]) -> Result<Self, Refusal> {
+        match open_plain(&lower, path, OPEN_DIRECTORY) {
+            Ok(fd) => return Ok(Self::Directory(fd)),
+            Err(Errno::NOENT) => return Ok(Self::Missing),
+            Err(Errno::NOSYS) => return Err(Refusal::NoOpenat2),
+            // A link or something else is on the way.
+            Err(_) => {}
         }
-    };
-    let target = open_plain(&fs, path, DIRECTORY).map_err(Refusal::io("open the directory"))?;
-    copy_attributes(&source, &target, inherits)?;
-    Ok(true)
+        let resolved = resolve(lower, path)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match open_plain(&lower, &resolved, flags) {
+            Ok(found) if kind(&found)? != FileType::Directory => Ok(Self::Replaced),
+            Ok(_) => open_plain(&lower, &resolved, OPEN_DIRECTORY)
+                .map(Self::Directory)
+                .map_err(Refusal::io("open the directory in a lower layer")),
+            Err(Errno::NOENT) => Ok(Self::Missing),
+            Err(Errno::NOTDIR) => Err(Refusal::ParentNotDirectory),
+            Err(errno) => Err(Refusal::io("open the path in a lower layer")(errno)),
+        }
+    }
+}
+
+/// The kernel gives a new directory the group of its parent if that has setgid; here the parent
+/// got it only after the directory was made.
+fn take_group(fs: BorrowedFd<'_>, parent: &[u8], path: &[u8]) -> Result<(), Refusal> {
+    let above = open_plain(&fs, parent, OPEN_DIRECTORY)
+        .and_then(rustix::fs::fstat)
+        .map_err(Refusal::io("read the attributes of the parent"))?;
+    if Mode::from_raw_mode(above.st_mode).contains(Mode::SGID) {
+        open_plain(&fs, path, OPEN_DIRECTORY)
+            .and_then(|fd| rustix::fs::fchown(fd, None, Some(Gid::from_raw(above.st_gid))))
+            .map_err(Refusal::io("set the group"))?;
+    }
+    Ok(())
 }
 
 fn kind(fd: &OwnedFd) -> Result<FileType, Refusal> {

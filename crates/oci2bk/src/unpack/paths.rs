@@ -24,7 +24,8 @@ const MAX_LOOKUPS: usize = 8192;
 /// The kernel answers EAGAIN if it cannot rule out a race with a rename elsewhere.
 const MAX_ATTEMPTS: usize = 64;
 
-const DIRECTORY: OFlags =
+/// How directories are opened.
+pub(super) const OPEN_DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const PLAIN: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
@@ -41,7 +42,7 @@ pub(super) struct Directory {
 impl Directory {
     /// The path of the entry `name` in this directory.
     pub(super) fn join(&self, name: &[u8]) -> Vec<u8> {
-        if self.path.is_empty() { name.to_vec() } else { [&self.path, &b"/"[..], name].concat() }
+        join(&self.path, name)
     }
 }
 
@@ -71,7 +72,7 @@ struct Remembered {
 
 /// What a directory is looked up for; each use has its own memory.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Use {
+enum Use {
     Parent,
     LinkTarget,
 }
@@ -79,7 +80,7 @@ pub(super) enum Use {
 impl Directories {
     /// Everything happens inside `root`.
     pub(super) fn new(root: BorrowedFd<'_>) -> Result<Self, Refusal> {
-        let fd = rustix::fs::openat(root, ".", DIRECTORY, Mode::empty())
+        let fd = rustix::fs::openat(root, ".", OPEN_DIRECTORY, Mode::empty())
             .map_err(Refusal::io("open the snapshot's root directory"))?;
         let root = Rc::new(Directory { path: Vec::new(), fd });
         Ok(Self { root, remembered: [None, None] })
@@ -104,7 +105,7 @@ impl Directories {
     pub(super) fn open_existing(&mut self, name: &[u8]) -> Result<Option<Rc<Directory>>, Refusal> {
         let mut missing = false;
         let found = self.lookup(name, Use::LinkTarget, |directories, path| {
-            match open_plain(&directories.root, path, DIRECTORY) {
+            match open_plain(&directories.root, path, OPEN_DIRECTORY) {
                 Ok(fd) => Ok(Rc::new(Directory { path: path.to_vec(), fd })),
                 Err(errno) => {
                     missing = matches!(errno, Errno::NOENT | Errno::NOTDIR);
@@ -149,14 +150,15 @@ impl Directories {
         Ok(directory)
     }
 
-    /// A symbolic link was created or something that is no directory was removed.
+    /// Must be called when a symbolic link was created or something was removed that is no
+    /// directory.
     pub(super) fn links_changed(&mut self) {
         for slot in &mut self.remembered {
             slot.take_if(|known| !known.plain);
         }
     }
 
-    /// A directory was removed.
+    /// Must be called when a directory was removed.
     pub(super) fn directory_removed(&mut self) {
         self.remembered = [None, None];
     }
@@ -165,7 +167,7 @@ impl Directories {
     /// directory.
     fn open_directly(&self, name: &[u8]) -> Result<Option<OwnedFd>, Refusal> {
         let start = name.iter().position(|byte| *byte != b'/').unwrap_or(name.len());
-        match open_plain(&self.root, &name[start..], DIRECTORY) {
+        match open_plain(&self.root, &name[start..], OPEN_DIRECTORY) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::NOSYS) => Err(Refusal::NoOpenat2),
             // A link, something missing, `..` at the root, or an error that resolving will meet.
@@ -191,7 +193,7 @@ impl Directories {
         let mut end = 0;
         for component in components(path) {
             end += component.len();
-            fd = match rustix::fs::openat(&fd, component, DIRECTORY, Mode::empty()) {
+            fd = match rustix::fs::openat(&fd, component, OPEN_DIRECTORY, Mode::empty()) {
                 Err(Errno::NOENT) => {
                     let child = make_directory(&fd, component)?;
                     created(&path[..end]);
@@ -290,7 +292,8 @@ fn again<T>(mut attempt: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::R
 fn make_directory(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Refusal> {
     let mode = Mode::from_raw_mode(0o755);
     rustix::fs::mkdirat(parent, name, mode).map_err(Refusal::io("create a parent directory"))?;
-    let fd = rustix::fs::openat(parent, name, DIRECTORY, Mode::empty()).map_err(parent_error)?;
+    let fd =
+        rustix::fs::openat(parent, name, OPEN_DIRECTORY, Mode::empty()).map_err(parent_error)?;
     // The process's umask may have taken bits away.
     rustix::fs::fchmod(&fd, mode).map_err(Refusal::io("set the mode of a parent directory"))?;
     Ok(fd)
@@ -322,6 +325,11 @@ pub(super) fn clean(path: &[u8]) -> Vec<u8> {
         }
     }
     kept.join(&b'/')
+}
+
+/// The path of `name` in the directory `above`, whose path is empty for the root.
+pub(super) fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
+    if above.is_empty() { name.to_vec() } else { [above, b"/", name].concat() }
 }
 
 /// Splits a clean path into the directory and the last component.

@@ -1,15 +1,13 @@
 //! Removes an entry with everything below it.
 
 use std::os::fd::AsFd;
+use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Dir, FileType, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType};
 use rustix::io::Errno;
 
 use super::error::Refusal;
-use super::paths::open_plain;
-
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+use super::paths::{OPEN_DIRECTORY, join, open_plain};
 
 /// What was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,63 +18,74 @@ pub(super) enum Removed {
 }
 
 /// Removes `name` from `parent`, with all it contains; no symbolic link is followed.
-///
-/// Trees may be thousands of levels deep, so there is neither recursion nor a handle per level:
-/// the current directory is opened again from `parent` after each level.
 pub(super) fn remove_all(parent: &impl AsFd, name: &[u8]) -> Result<Removed, Refusal> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) => return Ok(Removed::Other),
-        Err(Errno::NOENT) => return Ok(Removed::Nothing),
-        Err(Errno::ISDIR) => {}
-        Err(errno) => return Err(failed(errno)),
-    }
-    let mut path = name.to_vec();
-    loop {
-        let directory = open_plain(parent, &path, DIRECTORY).map_err(failed)?;
-        if let Some(child) = clear_until_directory(directory)? {
-            path.push(b'/');
-            path.extend_from_slice(&child);
-            continue;
+        Ok(()) => Ok(Removed::Other),
+        Err(Errno::NOENT) => Ok(Removed::Nothing),
+        Err(Errno::ISDIR) => {
+            remove_tree(parent, name).map_err(failed)?;
+            Ok(Removed::Directory)
         }
-        let cut = path.iter().rposition(|byte| *byte == b'/');
-        let (above, last) = match cut {
-            Some(cut) if cut >= name.len() => (&path[..cut], &path[cut + 1..]),
-            _ => {
-                rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR).map_err(failed)?;
-                return Ok(Removed::Directory);
-            }
-        };
-        let above_fd = open_plain(parent, above, DIRECTORY).map_err(failed)?;
-        rustix::fs::unlinkat(&above_fd, last, AtFlags::REMOVEDIR).map_err(failed)?;
-        path.truncate(above.len());
+        Err(errno) => Err(failed(errno)),
     }
-}
-
-/// Removes what is no directory; the name of the first subdirectory that is not empty, if any.
-fn clear_until_directory(fd: std::os::fd::OwnedFd) -> Result<Option<Vec<u8>>, Refusal> {
-    let mut entries = Dir::read_from(&fd).map_err(failed)?;
-    while let Some(entry) = entries.read() {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let flags = if entry.file_type() == FileType::Directory {
-            AtFlags::REMOVEDIR
-        } else {
-            AtFlags::empty()
-        };
-        match rustix::fs::unlinkat(&fd, name, flags) {
-            Ok(()) => {}
-            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR) => {
-                return Ok(Some(name.to_bytes().to_vec()));
-            }
-            Err(errno) => return Err(failed(errno)),
-        }
-    }
-    Ok(None)
 }
 
 fn failed(errno: Errno) -> Refusal {
     Refusal::io("remove what the entry replaces")(errno)
+}
+
+/// A directory to be removed, by the path of the one it is in.
+struct Step {
+    above: Rc<[u8]>,
+    name: Vec<u8>,
+    /// Whether all it contained is gone.
+    emptied: bool,
+}
+
+/// Trees may be thousands of levels deep and directories millions of entries wide, so there is
+/// neither recursion nor a handle per level, and each directory is read once.
+fn remove_tree(parent: &impl AsFd, name: &[u8]) -> Result<(), Errno> {
+    let above: Rc<[u8]> = Rc::from([]);
+    let mut steps = vec![Step { above, name: name.to_vec(), emptied: false }];
+    while let Some(step) = steps.pop() {
+        if step.emptied {
+            let above = open_plain(parent, &step.above, OPEN_DIRECTORY)?;
+            rustix::fs::unlinkat(above, &step.name, AtFlags::REMOVEDIR)?;
+            continue;
+        }
+        let path: Rc<[u8]> = join(&step.above, &step.name).into();
+        let children = clear(parent, &path)?;
+        steps.push(Step { emptied: true, ..step });
+        steps.extend(children.into_iter().map(|name| Step {
+            above: Rc::clone(&path),
+            name,
+            emptied: false,
+        }));
+    }
+    Ok(())
+}
+
+/// Removes what can be removed at once; the names of the directories that are not empty.
+fn clear(parent: &impl AsFd, path: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
+    let fd = open_plain(parent, path, OPEN_DIRECTORY)?;
+    let mut children = Vec::new();
+    let mut entries = Dir::read_from(&fd)?;
+    while let Some(entry) = entries.read() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        // Some file systems do not tell the type; then the kernel says that it is a directory.
+        let known = entry.file_type() == FileType::Directory;
+        let flags = if known { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        match rustix::fs::unlinkat(&fd, name, flags) {
+            Ok(()) => {}
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR) => {
+                children.push(name.to_bytes().to_vec());
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(children)
 }

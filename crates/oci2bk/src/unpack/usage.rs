@@ -3,18 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
+use std::rc::Rc;
 
-use rustix::fs::{AtFlags, Dir, FileType, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType};
 use rustix::io::Errno;
 
 use super::error::{EntryName, UnpackError};
-use super::paths::open_plain;
+use super::paths::{OPEN_DIRECTORY, join, open_plain};
 
 /// The unit of `st_blocks`, whatever the file system's block size.
 const BLOCK_BYTES: i64 = 512;
-
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// What a snapshot takes on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,9 +28,11 @@ pub struct Usage {
 /// # Errors
 /// The system refuses to list or read a directory.
 pub fn usage(fs: BorrowedFd<'_>) -> Result<Usage, UnpackError> {
-    let mut walk = Walk { fs, usage: Usage::default(), linked: BTreeSet::new(), to_do: Vec::new() };
-    walk.to_do.push(Vec::new());
-    while let Some(path) = walk.to_do.pop() {
+    let root = (Rc::from([]), Vec::new());
+    let (usage, linked) = (Usage::default(), BTreeSet::new());
+    let mut walk = Walk { fs, usage, linked, to_do: vec![root] };
+    while let Some((above, name)) = walk.to_do.pop() {
+        let path = join(&above, &name).into();
         walk.directory(&path).map_err(|errno| UnpackError::Usage {
             path: EntryName::new(&path),
             source: errno.into(),
@@ -46,13 +46,13 @@ struct Walk<'fs> {
     usage: Usage,
     /// Inodes with several links that were met before.
     linked: BTreeSet<(u64, u64)>,
-    /// Directories not yet read.
-    to_do: Vec<Vec<u8>>,
+    /// Directories not yet read: the path of the directory above, and the name.
+    to_do: Vec<(Rc<[u8]>, Vec<u8>)>,
 }
 
 impl Walk<'_> {
-    fn directory(&mut self, path: &[u8]) -> Result<(), Errno> {
-        let fd = open_plain(&self.fs, path, DIRECTORY)?;
+    fn directory(&mut self, path: &Rc<[u8]>) -> Result<(), Errno> {
+        let fd = open_plain(&self.fs, path, OPEN_DIRECTORY)?;
         self.count(&rustix::fs::fstat(&fd)?);
         let mut entries = Dir::read_from(&fd)?;
         while let Some(entry) = entries.read() {
@@ -62,12 +62,10 @@ impl Walk<'_> {
                 continue;
             }
             let stat = rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-                self.count(&stat);
-            } else if path.is_empty() {
-                self.to_do.push(name.to_bytes().to_vec());
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                self.to_do.push((Rc::clone(path), name.to_bytes().to_vec()));
             } else {
-                self.to_do.push([path, b"/", name.to_bytes()].concat());
+                self.count(&stat);
             }
         }
         Ok(())

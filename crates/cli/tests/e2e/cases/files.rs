@@ -19,8 +19,7 @@ RUN cd /d && touch setuid setgid && chmod 4711 setuid && chmod 2755 setgid && mk
 RUN cd /d && mkfifo -m 600 pipe && mknod null c 1 3 && mknod -m 640 loop b 7 300 && chown 5:6 pipe null
 RUN cd /d && truncate -s 8M hole && dd if=/dev/zero of=tail bs=1 count=1 seek=3000000 && : > empty
 RUN cd /d && touch -d '1999-12-31 23:59:59' old && touch -d '2033-05-18 03:33:20' young && chown 123456:7654321 old && chown -h 8:9 soft
-RUN mkdir -p /d/ünï/çødé && touch "/d/ünï/çødé/日本語 файл" /d/'with space' "/d/new
-line" && n=$(printf '%0200d' 7) && mkdir -p /long/$n/$n && echo deep > /long/$n/$n/$n && ln -s $n/$n /long/to
+RUN mkdir -p /d/ünï/çødé && touch "/d/ünï/çødé/日本語 файл" /d/'with space' "$(printf '/d/new\nline')" && n=$(printf '%0200d' 7) && mkdir -p /long/$n/$n && echo deep > /long/$n/$n/$n && ln -s $n/$n /long/to
 RUN cd /d && mkdir gone swap keep nest && touch gone/x swap/y keep/z keep/stay && mkdir -p nest/a/b/c && touch nest/a/b/c/d
 RUN cd /d && rm two && rm -r gone && mkdir gone && rm -r swap && echo file > swap && rm keep/z
 RUN cd /d && rm swap && mkdir swap && touch swap/again && rm -r gone && chmod 0700 keep && rm -r nest/a/b && touch nest/a/b
@@ -37,8 +36,7 @@ fn context(context: &Context) {
     context.file("tree/sub/inner", "inner\n");
     context.file("tree/capable", "capable\n");
     // cap_net_bind_service+ep, revision 2 (linux/capability.h: vfs_cap_data).
-    let capability: [u8; 20] =
-        [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let capability: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     context.xattr("tree/capable", "security.capability", &capability);
     context.xattr("tree/plain", "user.note", b"kept\0as it is");
     context.xattr("tree/sub", "user.directory", b"");

@@ -16,7 +16,7 @@ pub(super) const CASES: &[Case] = &[
         name: "settings",
         dockerfile: || SETTINGS.into(),
         context,
-        edit: |context| drop(context.file("onbuild.txt", "edited\n")),
+        edit: |context| drop(context.file("src/a", "edited\n")),
         arguments: &["--opt", "build-arg:LEVEL=5"],
         export: Export::MAX,
         keys: Keys::ProvenanceV02,
@@ -38,7 +38,7 @@ RUN --mount=type=tmpfs,target=/scratch,size=1048576 touch /scratch/x && ls /scra
 RUN --mount=type=secret,id=token wc -c < /run/secrets/token > token
 RUN --mount=type=secret,id=token,target=/t,mode=0440,gid=5 --mount=type=cache,target=/cache ls -ln /t > token-mode
 RUN --mount=type=secret,id=token,env=TOKEN echo ${#TOKEN} > token-env
-RUN --mount=type=secret,id=absent,required=false ls /run > run
+RUN --mount=type=secret,id=absent,required=false ls / > root
 RUN --network=none ls /sys/class/net > links
 RUN --network=none --mount=type=bind,source=src,target=/src cp /src/a copied
 "#;
@@ -61,7 +61,7 @@ RUN <<-"QUOTED"
 	echo "$HOME" > third
 	echo tab	separated > fourth
 QUOTED
-RUN <<PROGRAM cat > fifth
+RUN <<"PROGRAM" cat > fifth
 #!/bin/cat
 not a program: é ü 漢字 	 \b " ' ` & < >
 PROGRAM

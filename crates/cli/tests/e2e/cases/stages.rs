@@ -51,7 +51,7 @@ fn deep() -> String {
             0 => format!("RUN echo {layer} > /layers/{layer} && rm /layers/{}", layer - 1),
             1 => format!("COPY a /layers/{layer}"),
             2 => format!("COPY b /layers/sub{layer}/"),
-            _ => format!("COPY <<. /layers/{layer}\n{layer}\n."),
+            _ => format!("COPY <<DOC /layers/{layer}\n{layer}\nDOC"),
         };
         let _ = writeln!(dockerfile, "{step}");
     }

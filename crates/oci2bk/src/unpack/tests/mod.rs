@@ -1,6 +1,6 @@
 //! Tests with archives built byte by byte.
 
-mod archive;
+pub(super) mod archive;
 mod entries;
 mod hostile;
 mod parents;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use bkstate::Digest;
 use tempfile::TempDir;
 
-use super::{Layer, Placement, UnpackError, Unpacked, unpack};
+use super::{Layer, Placement, Refusal, UnpackError, Unpacked, Usage, unpack, usage};
 
 const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -51,10 +51,6 @@ impl Snapshot {
 
     fn stat(&self, name: &str) -> std::fs::Metadata {
         std::fs::symlink_metadata(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
-    }
-
-    fn exists(&self, name: &str) -> bool {
-        std::fs::symlink_metadata(self.path(name)).is_ok()
     }
 
     fn xattr(&self, name: &str, key: &str) -> Option<Vec<u8>> {
@@ -128,6 +124,14 @@ fn blob_file(blob: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(blob).unwrap();
     file
+}
+
+/// Why an entry was refused.
+fn refusal(error: UnpackError) -> Refusal {
+    match error {
+        UnpackError::Entry { reason, .. } => reason,
+        other => panic!("{}", chain(&other)),
+    }
 }
 
 /// An error with its sources.

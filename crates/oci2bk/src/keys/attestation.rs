@@ -1,0 +1,83 @@
+//! Provenance attached to images in an OCI layout.
+//!
+//! BuildKit puts the attestations of an image into a manifest of their own beside it, one layer
+//! each (v0.32.2, `exporter/containerimage/writer.go`). The layers tell what they are by media type
+//! and annotation, which holds for the bundles of `docker buildx history export` too; how the
+//! manifest is annotated changed over the releases and is not looked at.
+
+use bkstate::Digest;
+
+use crate::layout::{BlobError, Descriptor, Layout, limits};
+use crate::manifest::{Document, DocumentError, SelectError, other_manifests};
+
+const IN_TOTO: &str = "application/vnd.in-toto+json";
+const PREDICATE_TYPE: &str = "in-toto.io/predicate-type";
+const SLSA_PROVENANCE: &str = "https://slsa.dev/provenance/";
+
+/// Why the attestations of a layout cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum AttestationError {
+    /// The manifests of the layout cannot be listed.
+    #[error(transparent)]
+    Manifests(#[from] SelectError),
+    /// A blob is corrupt.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// A manifest is malformed.
+    #[error("the manifest {digest} is malformed")]
+    Document {
+        /// The manifest.
+        digest: Digest,
+        /// What is wrong with it.
+        #[source]
+        source: DocumentError,
+    },
+}
+
+/// A provenance document in a layout.
+#[derive(Debug)]
+pub(super) struct Attestation {
+    /// Its blob.
+    pub(super) digest: Digest,
+    /// The statement, or the bare predicate.
+    pub(super) json: Vec<u8>,
+}
+
+/// The provenance attached to the images of `layout`. What is mentioned but not there, as in a
+/// partial copy, is passed over.
+pub(super) fn provenance(
+    layout: &Layout,
+    limit: u64,
+) -> Result<Vec<Attestation>, AttestationError> {
+    let mut found: Vec<Attestation> = Vec::new();
+    for descriptor in other_manifests(layout)? {
+        let Some(manifest) = present(layout.read_blob(&descriptor, limits::MANIFEST))? else {
+            continue;
+        };
+        let document = Document::parse(&manifest)
+            .map_err(|source| AttestationError::Document { digest: descriptor.digest, source })?;
+        let Document::Manifest(manifest) = document else { continue };
+        for layer in manifest.layers.iter().filter(|layer| is_provenance(layer)) {
+            let digest = layer.digest;
+            if found.iter().any(|attestation| attestation.digest == digest) {
+                continue;
+            }
+            if let Some(json) = present(layout.read_blob(layer, limit))? {
+                found.push(Attestation { digest, json });
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn is_provenance(layer: &Descriptor) -> bool {
+    let predicate = layer.annotations.get(PREDICATE_TYPE);
+    layer.media_type == IN_TOTO && predicate.is_some_and(|kind| kind.starts_with(SLSA_PROVENANCE))
+}
+
+fn present<T>(blob: Result<T, BlobError>) -> Result<Option<T>, BlobError> {
+    match blob {
+        Err(BlobError::Missing { .. }) => Ok(None),
+        blob => blob.map(Some),
+    }
+}

@@ -1,0 +1,97 @@
+//! Op digests in the `cache.db` of another builder.
+//!
+//! `_links` has a bucket per key, and in it keys of the form `<link>@<key>`, where the link is
+//! JSON with the op digest in `Digest` and the output of the op in `Output`
+//! (BuildKit `solver/bboltcachestorage/storage.go`, `solver/cachestorage.go`).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use bkstate::bolt::{Db, Entry, ReadError};
+use serde::Deserialize;
+
+use super::source::Candidate;
+use crate::llb::OpDigest;
+
+const LINKS: &[u8] = b"_links";
+
+/// How many outputs of an op are tried at least. The donor may have used others than those that
+/// are looked for; ops with more are rare, and of those the donor's own outputs are tried too.
+const USUAL_OUTPUTS: u32 = 8;
+/// How many outputs of an op are tried at most. No op of a real build comes near.
+const MOST_OUTPUTS: u32 = 1024;
+
+/// Why a database gives no op digests.
+#[derive(Debug, thiserror::Error)]
+pub enum DonorError {
+    /// The file is damaged, or changed while it was read.
+    #[error("the database is damaged, or in use; stop its builder or copy the file first")]
+    Read(#[from] ReadError),
+    /// A database, but not this one.
+    #[error("the database has no _links, so it is not the cache.db of a builder")]
+    NoLinks,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Link {
+    #[serde(default)]
+    output: u32,
+    digest: String,
+}
+
+/// Every op digest on a link of the `cache.db` in `file`, each once.
+pub(super) fn candidates(file: File) -> Result<Vec<Candidate>, DonorError> {
+    let db = Db::open(file)?;
+    let links = db.root().bucket(LINKS)?.ok_or(DonorError::NoLinks)?;
+    let mut outputs = BTreeMap::new();
+    for key in links.entries() {
+        let (_, Entry::Bucket(of_key)) = key? else { continue };
+        for link in of_key.entries() {
+            let (link, _) = link?;
+            if let Some((op_digest, output)) = parse(&link) {
+                let most = outputs.entry(op_digest).or_insert(USUAL_OUTPUTS);
+                *most = output.saturating_add(1).min(MOST_OUTPUTS).max(*most);
+            }
+        }
+    }
+    let candidate =
+        |(op_digest, outputs)| Candidate { op_digest, outputs, name: None, encoding: None };
+    Ok(outputs.into_iter().map(candidate).collect())
+}
+
+/// The op digest and output of a link. Nothing for a link that is not one: the solver passes over
+/// such keys too.
+fn parse(link: &[u8]) -> Option<(OpDigest, u32)> {
+    let end = link.iter().rposition(|byte| *byte == b'@')?;
+    let Link { digest, output } = serde_json::from_slice(&link[..end]).ok()?;
+    Some((OpDigest::try_from(digest).ok()?, output))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_give_op_digest_and_output() {
+        let parsed = |link: &str| {
+            parse(link.as_bytes()).map(|(op_digest, output)| (op_digest.to_string(), output))
+        };
+        let table = [
+            (r#"{"Digest":"sha256:ab"}@sha256:cd"#, Some(("sha256:ab", 0))),
+            (r#"{"Input":1,"Output":2,"Digest":"d","Selector":"s"}@k"#, Some(("d", 2))),
+            // v0.11 and v0.12 have JSON in place of the digests of merge and diff ops.
+            (r#"{"Digest":"{\"Type\":\"x\"}"}@k"#, Some((r#"{"Type":"x"}"#, 0))),
+            (r#"{"Digest":"a@b"}@k"#, None),
+            (r#"{"Digest":""}@k"#, None),
+            (r#"{"Output":-1,"Digest":"d"}@k"#, None),
+            (r#"{"Digest":"d"}"#, None),
+            ("@", None),
+            ("", None),
+        ];
+        for (link, expected) in table {
+            let expected = expected.map(|(digest, output)| (digest.to_owned(), output));
+            assert_eq!(parsed(link), expected, "{link}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+FROM scratch
+COPY --from=bb / /
+ENV PATH=/bin
+RUN ["/bin/sh", "-c", "echo '<x>' > /y"]

@@ -1,0 +1,206 @@
+//! Key sources that a real daemon and a real buildx made (`data/provenance/make.sh`), against the
+//! op digests that the daemon itself used.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failing test should say where"
+)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use bkstate::Digest;
+use oci2bk::keys::{Keyring, SourceKind, read_source};
+use oci2bk::llb::{Encoding, Release};
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/provenance").join(name)
+}
+
+/// What the daemon has on the links of its `cache.db`, as `<op digest>@<output>`; an export names
+/// the records by the hash of that.
+fn links(name: &str) -> BTreeSet<String> {
+    std::fs::read_to_string(data(name)).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn keyring(source: &str, links: &BTreeSet<String>) -> Keyring {
+    let wanted = links.iter().map(Digest::of).collect();
+    let mut keyring = Keyring::new();
+    for source in read_source(&data(source)).unwrap() {
+        keyring.add(source.description, source.candidates, &wanted);
+    }
+    keyring
+}
+
+/// The links whose op digests `source` does not give.
+fn unresolved(source: &str, links: &BTreeSet<String>) -> Vec<String> {
+    let keyring = keyring(source, links);
+    let resolved: BTreeSet<_> =
+        keyring.iter().map(|(_, key)| format!("{}@{}", key.op_digest, key.output)).collect();
+    assert!(resolved.is_subset(links));
+    links.difference(&resolved).cloned().collect()
+}
+
+/// The names of the steps that were resolved.
+fn names(keyring: &Keyring) -> BTreeSet<&str> {
+    keyring.iter().filter_map(|(_, key)| key.name.as_deref()).collect()
+}
+
+const NONE: [&str; 0] = [];
+
+#[test]
+fn a_dockerfile_with_everything_resolves_completely() {
+    let links = links("dockerfile.links");
+    assert!(links.len() > 40);
+    for source in ["dockerfile.v1.json", "dockerfile.v0.2.json"] {
+        assert_eq!(unresolved(source, &links), NONE, "{source}");
+    }
+    let keyring = keyring("dockerfile.v1.json", &links);
+    assert!(keyring.iter().all(|(_, key)| key.encoding == Some(Encoding::NEWEST)));
+    let names = names(&keyring);
+    for name in ["RUN echo json form > /json", "COPY /one.txt /two.txt /several/"] {
+        assert!(names.contains(name), "{names:#?}");
+    }
+}
+
+// v0.2 lacks the symbolic link. v1 also lacks the file whose time is not in whole seconds, because
+// it rounds large numbers.
+#[test]
+fn llb_with_every_op_resolves_as_far_as_provenance_tells() {
+    let links = links("raw.links");
+    let symlink = "sha256:722893ed496319edb6d3b9ff84a58f53dd1b1cd47df68c5a0a713b7dbdd4f713@0";
+    let rounded = "sha256:76783b2513943c2c330f9f29db5820125b755472468a5ae210c732a78907edbf@0";
+    assert_eq!(unresolved("raw.v0.2.json", &links), [symlink]);
+    assert_eq!(unresolved("raw.v1.json", &links), [symlink, rounded]);
+    let keyring = keyring("raw.v0.2.json", &links);
+    let outputs: BTreeSet<_> = keyring.iter().map(|(_, key)| key.output).collect();
+    assert_eq!(outputs, BTreeSet::from([0, 1]));
+    let names = names(&keyring);
+    for name in ["MERGE", "DIFF", "PASSTHROUGH p<a>ss", "MKDIR /none"] {
+        assert!(names.contains(name), "{names:#?}");
+    }
+}
+
+#[test]
+fn a_step_that_provenance_does_not_determine_is_named() {
+    let sources = read_source(&data("raw.v0.2.json")).unwrap();
+    let [source] = sources.as_slice() else { panic!("{sources:?}") };
+    let [step] = source.uncomputable.as_slice() else { panic!("{:?}", source.uncomputable) };
+    assert_eq!(step.name, "SYMLINK ?");
+    assert!(step.reason.to_string().contains("symbolic links"));
+}
+
+#[test]
+fn metadata_files_of_buildx_have_a_source_per_platform_and_target() {
+    let links = links("buildx.links");
+    assert_eq!(unresolved("metadata-platforms.json", &links), NONE);
+    // Built for the platform of the daemon only.
+    assert_eq!(unresolved("metadata.json", &links).len(), 1);
+    let parts = |file: &str| -> Vec<Option<String>> {
+        let sources = read_source(&data(file)).unwrap();
+        assert!(sources.iter().all(|s| s.description.kind == SourceKind::MetadataFile));
+        sources.into_iter().map(|source| source.description.part).collect()
+    };
+    let some = |part: &str| Some(part.to_owned());
+    assert_eq!(parts("metadata.json"), [None]);
+    assert_eq!(parts("metadata-platforms.json"), [some("linux/386"), some("linux/amd64")]);
+    assert_eq!(parts("metadata-bake.json"), [some("one"), some("two")]);
+}
+
+#[test]
+fn the_cache_db_of_a_builder_has_the_op_digests_themselves() {
+    let links = links("buildx.links");
+    assert_eq!(unresolved("cache.db", &links), NONE);
+    let keyring = keyring("cache.db", &links);
+    assert_eq!(keyring.sources()[0].description.kind, SourceKind::CacheDb);
+    assert!(keyring.iter().all(|(_, key)| key.name.is_none() && key.encoding.is_none()));
+}
+
+#[test]
+fn the_first_source_wins_and_each_is_accounted_for() {
+    let links = links("buildx.links");
+    let wanted = links.iter().map(Digest::of).collect();
+    let mut keyring = Keyring::new();
+    for file in ["metadata.json", "cache.db"] {
+        for source in read_source(&data(file)).unwrap() {
+            keyring.add(source.description, source.candidates, &wanted);
+        }
+    }
+    let resolved: Vec<_> = keyring.sources().iter().map(|source| source.resolved).collect();
+    assert_eq!(resolved, [2, 1]);
+    assert_eq!(keyring.len(), 3);
+    let named: Vec<_> =
+        keyring.iter().filter(|(_, key)| key.source == 0).map(|(_, key)| &key.name).collect();
+    assert_eq!(named.len(), 2);
+    assert!(named.iter().all(|name| name.is_some()));
+}
+
+#[test]
+fn a_source_of_another_build_resolves_nothing() {
+    let keyring = keyring("cache.db", &links("raw.links"));
+    assert!(keyring.is_empty());
+    assert!(keyring.sources()[0].candidates > 0);
+}
+
+// `data/releases` has ops as the JSON code of old releases writes them, and their digests.
+#[test]
+fn ops_of_old_releases_resolve_in_the_release_s_encoding() {
+    for (file, release) in [
+        ("v0.17.3.json", Release::V0_17),
+        ("v0.16.0.json", Release::V0_13),
+        ("v0.11.6.json", Release::V0_11),
+    ] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/releases").join(file);
+        let ops: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("provenance.json");
+        let predicate = serde_json::json!({
+            "invocation": {"environment": {"platform": "linux/amd64"}},
+            "buildConfig": {"llbDefinition": ops["llbDefinition"]},
+        });
+        std::fs::write(&source, predicate.to_string()).unwrap();
+
+        let digests = ops["digests"].as_array().unwrap().iter().map(|d| d.as_str().unwrap());
+        let links: BTreeSet<String> =
+            digests.filter(|digest| !digest.is_empty()).map(|d| format!("{d}@0")).collect();
+        assert!(links.len() >= 8);
+        let keyring = keyring(source.to_str().unwrap(), &links);
+        let resolved: BTreeSet<_> =
+            keyring.iter().map(|(_, key)| format!("{}@{}", key.op_digest, key.output)).collect();
+        assert_eq!(resolved, links, "{file}");
+        // Ops that look the same in newer releases count as theirs; no op is older.
+        let oldest = keyring.iter().map(|(_, key)| key.encoding.unwrap().release).max();
+        assert_eq!(oldest, Some(release));
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_damaged_source_never_gives_a_wrong_key(
+        file in proptest::sample::select(&["raw.v1.json", "metadata-platforms.json", "cache.db"]),
+        damage in proptest::collection::vec((0..usize::MAX, 0..=u8::MAX), 1..8),
+    ) {
+        let mut content = std::fs::read(data(file)).unwrap();
+        for (at, byte) in damage {
+            let at = at % content.len();
+            content[at] = byte;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("source");
+        std::fs::write(&path, content).unwrap();
+        let links = &links("raw.links") | &links("buildx.links");
+        let wanted = links.iter().map(Digest::of).collect();
+        let mut keyring = Keyring::new();
+        for source in read_source(&path).into_iter().flatten() {
+            keyring.add(source.description, source.candidates, &wanted);
+        }
+        for (record, key) in keyring.iter() {
+            let link = format!("{}@{}", key.op_digest, key.output);
+            assert_eq!(Digest::of(&link), *record);
+            assert!(links.contains(&link));
+        }
+    }
+}
