@@ -153,3 +153,15 @@ fn a_run_that_was_killed_is_cleaned_up_by_the_next() {
         assert_eq!(place.names(), whole.names(), "killed after {microseconds} µs");
     }
 }
+
+#[test]
+fn a_run_that_was_killed_while_publishing_is_cleaned_up_by_the_next() {
+    let place = Place::new();
+    Printed::of(&mut convert(index(), &place), 0);
+    let whole = place.names();
+    let staging = place.root().join(".oci2bk-staging");
+    fs::create_dir(&staging).unwrap();
+    fs::rename(place.root().join("cache.db"), staging.join("cache.db")).unwrap();
+    Printed::of(&mut convert(index(), &place), 0);
+    assert_eq!(place.names(), whole);
+}

@@ -31,6 +31,45 @@ fn what_a_dead_run_left_is_replaced() {
     assert!(names(&root.snapshot(1).join(FS)).is_empty());
 }
 
+/// A root as a run leaves it that is stopped between the two renames of publishing.
+fn half_published() -> Root {
+    let root = Root::with(&sound());
+    let staging = root.path().join(".oci2bk-staging");
+    fs::create_dir(&staging).unwrap();
+    fs::rename(root.path().join(CACHE_DB), staging.join(CACHE_DB)).unwrap();
+    root
+}
+
+#[test]
+fn what_a_run_left_that_died_while_publishing_is_replaced() {
+    let root = half_published();
+    Staging::check_vacant(&root.dir).unwrap();
+    let lock = RootLock::acquire(&root.dir).unwrap();
+    drop(Staging::begin(&root.dir, &lock).unwrap());
+    assert_eq!(root.names(), ["buildkitd.lock"]);
+}
+
+#[test]
+fn a_root_on_which_a_daemon_started_meanwhile_is_occupied() {
+    let root = half_published();
+    fs::write(root.path().join(CACHE_DB), "the daemon's").unwrap();
+    let lock = RootLock::acquire(&root.dir).unwrap();
+    let error = Staging::begin(&root.dir, &lock).unwrap_err();
+    assert!(matches!(error, StagingError::Occupied { .. }), "{error}");
+    assert!(root.worker(RECORDS_DB).exists());
+}
+
+#[test]
+fn publishing_that_fails_leaves_no_state() {
+    let root = Root::empty();
+    let lock = RootLock::acquire(&root.dir).unwrap();
+    let staging = Staging::begin(&root.dir, &lock).unwrap();
+    // The last of the databases cannot be made.
+    fs::create_dir(root.path().join(".oci2bk-staging/cache.db")).unwrap();
+    assert!(staging.publish(&sound()).is_err());
+    assert_eq!(root.names(), ["buildkitd.lock"]);
+}
+
 #[test]
 fn a_link_in_place_of_the_staging_area_is_removed_and_not_followed() {
     let root = Root::empty();
