@@ -62,7 +62,9 @@ impl TestLayout {
     pub(crate) fn cache(&self, style: Style, layers: &[Value], config: &Value) -> Value {
         let config = self.json(CACHE_CONFIG, config);
         let top = match style {
-            Style::Index => json!({"manifests": ([layers, &[config.clone()]].concat())}),
+            Style::Index => {
+                json!({"manifests": ([layers, std::slice::from_ref(&config)].concat())})
+            }
             Style::ImageManifest => json!({"config": config, "layers": layers}),
         };
         self.index(&[self.json("", &top)]);
