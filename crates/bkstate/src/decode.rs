@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
+
 use crate::bolt::{Bucket, Entry, ReadError};
 use crate::digest::Digest;
 use crate::time::Time;
@@ -155,6 +157,13 @@ pub(crate) fn read_labels(
         Ok::<_, DecodeError>(())
     })?;
     Ok(labels)
+}
+
+/// Reads a struct from a JSON object. Serde alone would take an array for one as well, which Go does
+/// not.
+pub(crate) fn json_object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<T> {
+    let is_object = json.trim_ascii_start().starts_with(b"{");
+    is_object.then(|| serde_json::from_slice(json).ok()).flatten()
 }
 
 /// `bytes` for a message: escaped where not printable, at most 100 of them.

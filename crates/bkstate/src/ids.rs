@@ -116,6 +116,14 @@ id! {
     KeyId, "key id", ["@"]
 }
 
+impl KeyId {
+    /// Whether the key stands for something that only one build session has: a local source
+    /// (BuildKit v0.32.2 `solver/llbsolver/ops/source.go` `CacheMap`).
+    pub fn is_of_one_session(&self) -> bool {
+        self.0.starts_with("random:")
+    }
+}
+
 impl From<Digest> for KeyId {
     /// The id of a root key: the digest itself.
     fn from(digest: Digest) -> Self {

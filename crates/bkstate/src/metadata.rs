@@ -131,6 +131,9 @@ impl Metadata {
         let mut metadata = Self { version: 0, namespaces: BTreeMap::new() };
         for entry in root.entries() {
             match entry? {
+                (key, Entry::Bucket(_)) if key == b"version" => {
+                    return Err(at.child(&key).kind_error("value"));
+                }
                 (key, Entry::Bucket(bucket)) => {
                     let at = at.child(&key);
                     let namespace = read_namespace(&bucket, &at)?;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::bolt::{self, Bucket, Db};
-use crate::decode::{At, DecodeError, each_bucket, each_value, values};
+use crate::decode::{At, DecodeError, each_bucket, each_value, json_object, values};
 use crate::digest::Digest;
 use crate::encode::EncodeError;
 use crate::gojson;
@@ -154,9 +154,8 @@ struct Decoded<'a> {
 }
 
 fn decode<T: DeserializeOwned>(at: &At<'_>, entry: &[u8]) -> Result<Option<T>, DecodeError> {
-    let decoded: Option<Decoded<'_>> = serde_json::from_slice(entry).ok();
-    decoded
-        .and_then(|decoded| {
+    json_object(entry)
+        .and_then(|decoded: Decoded<'_>| {
             decoded.value.map_or(Some(None), |raw| serde_json::from_str(raw.get()).ok())
         })
         .ok_or_else(|| at.value_error(entry, "the JSON that BuildKit writes there"))
@@ -253,7 +252,7 @@ impl Records {
 
 /// The index that an entry names, if it is an entry at all.
 fn index_of(entry: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Decoded<'_>>(entry).ok()?.index
+    json_object::<Decoded<'_>>(entry)?.index
 }
 
 fn read_record(bucket: &Bucket<'_>, at: &At<'_>) -> Result<Record, DecodeError> {

@@ -16,7 +16,7 @@ use std::fs::File;
 use serde::{Deserialize, Serialize};
 
 use crate::bolt::{self, BucketWriter, Db};
-use crate::decode::{At, DecodeError, each_bucket, values};
+use crate::decode::{At, DecodeError, each_bucket, json_object, values};
 use crate::encode::EncodeError;
 use crate::gojson;
 use crate::ids::{KeyId, ResultId};
@@ -122,8 +122,8 @@ impl SolverCache {
         each_bucket(&root, &at, RESULT, |at, key, bucket| {
             let results = cache.results.entry(key_id(at, &key)?).or_default();
             values(&bucket, at, |at, key, value| {
-                let stored: StoredResult = serde_json::from_slice(&value)
-                    .map_err(|_| at.value_error(&value, "a result in JSON"))?;
+                let stored: StoredResult = json_object(&value)
+                    .ok_or_else(|| at.value_error(&value, "a result in JSON"))?;
                 results.insert(result_id(at, &key)?, stored.created_at);
                 Ok::<_, DecodeError>(())
             })
@@ -210,9 +210,8 @@ fn encode_result(
 
 fn decode_link(at: &At<'_>, key: &[u8]) -> Result<(Link, KeyId), DecodeError> {
     let parts = std::str::from_utf8(key).ok().and_then(|key| key.split_once('@'));
-    let link = parts.and_then(|(json, target)| {
-        Some((serde_json::from_str(json).ok()?, KeyId::new(target).ok()?))
-    });
+    let link = parts
+        .and_then(|(json, target)| Some((json_object(json.as_bytes())?, KeyId::new(target).ok()?)));
     link.ok_or_else(|| at.value_error(key, "a link: JSON, @ and a key id"))
 }
 

@@ -1,20 +1,26 @@
-//! The databases of a state that a real buildkitd v0.32.2 left behind (two builds with COPY, RUN,
-//! a cache mount and local sources) are read into the model and written again.
+//! The databases of states that a real buildkitd v0.32.2 left behind are read into the model and
+//! written again.
+//!
+//! | state | |
+//! |---|---|
+//! | `natural` | two builds with COPY, RUN, a cache mount and local sources |
+//! | `mid-build` | copied while a RUN was running, after an import and builds with merges, cache mounts of another owner and content, and local sources that are gone |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use bkstate::bolt::{Db, Node, Tree};
 use bkstate::dir::Dir;
-use bkstate::metadata::Metadata;
+use bkstate::metadata::{Metadata, NAMESPACE};
 use bkstate::records::Records;
-use bkstate::snapshots::Snapshots;
+use bkstate::snapshots::{Kind, Snapshots};
 use bkstate::solver::SolverCache;
-use bkstate::state::State;
+use bkstate::state::{State, verify};
 
-fn natural() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/natural")
+fn states() -> [PathBuf; 2] {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    ["natural", "mid-build"].map(|name| data.join(name))
 }
 
 fn open(path: &Path) -> Db {
@@ -48,50 +54,108 @@ fn rewritten(write: impl FnOnce(&File)) -> Db {
 
 #[test]
 fn cache_db_keeps_its_content() {
-    let db = open(&natural().join("cache.db"));
-    let model = SolverCache::read(&db).unwrap();
-    let again = rewritten(|file| model.write(file).unwrap());
-    assert_eq!(content(&again, true), content(&db, true));
-    assert!(!model.links.is_empty() && !model.results.is_empty());
+    for state in states() {
+        let db = open(&state.join("cache.db"));
+        let model = SolverCache::read(&db).unwrap();
+        let again = rewritten(|file| model.write(file).unwrap());
+        assert_eq!(content(&again, true), content(&db, true));
+        assert!(!model.links.is_empty() && !model.results.is_empty());
+    }
 }
 
 #[test]
 fn metadata_v2_db_keeps_its_content() {
-    let db = open(&natural().join("runc-overlayfs/metadata_v2.db"));
-    let model = Records::read(&db).unwrap();
-    let again = rewritten(|file| model.write(file).unwrap());
-    assert_eq!(content(&again, false), content(&db, false));
-    assert_eq!(Records::read_index(&again).unwrap(), Records::read_index(&db).unwrap());
+    for state in states() {
+        let db = open(&state.join("runc-overlayfs/metadata_v2.db"));
+        let model = Records::read(&db).unwrap();
+        let again = rewritten(|file| model.write(file).unwrap());
+        assert_eq!(content(&again, false), content(&db, false));
+        assert_eq!(Records::read_index(&again).unwrap(), Records::read_index(&db).unwrap());
+    }
 }
 
 #[test]
 fn containerdmeta_db_keeps_its_content() {
-    let db = open(&natural().join("runc-overlayfs/containerdmeta.db"));
-    let model = Metadata::read(&db).unwrap();
-    let again = rewritten(|file| model.write(file).unwrap());
-    assert_eq!(content(&again, false), content(&db, false));
+    for state in states() {
+        let db = open(&state.join("runc-overlayfs/containerdmeta.db"));
+        let model = Metadata::read(&db).unwrap();
+        let again = rewritten(|file| model.write(file).unwrap());
+        assert_eq!(content(&again, false), content(&db, false));
+    }
 }
 
 #[test]
 fn snapshots_metadata_db_keeps_its_content() {
-    let db = open(&natural().join("runc-overlayfs/snapshots/metadata.db"));
-    let model = Snapshots::read(&db).unwrap();
-    let again = rewritten(|file| model.write(file).unwrap());
-    assert_eq!(content(&again, false), content(&db, false));
+    for state in states() {
+        let db = open(&state.join("runc-overlayfs/snapshots/metadata.db"));
+        let model = Snapshots::read(&db).unwrap();
+        let again = rewritten(|file| model.write(file).unwrap());
+        assert_eq!(content(&again, false), content(&db, false));
+    }
+}
+
+/// A state with the files that its databases tell of, in their sizes but without their
+/// content.
+fn with_files(state: &Path) -> tempfile::TempDir {
+    let temp = tempfile::tempdir().unwrap();
+    let worker = temp.path().join("runc-overlayfs");
+    let blobs = worker.join("content/blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    fs::create_dir_all(worker.join("snapshots/snapshots")).unwrap();
+    for name in [
+        "cache.db",
+        "runc-overlayfs/workerid",
+        "runc-overlayfs/metadata_v2.db",
+        "runc-overlayfs/containerdmeta.db",
+        "runc-overlayfs/snapshots/metadata.db",
+    ] {
+        fs::copy(state.join(name), temp.path().join(name)).unwrap();
+    }
+    let state = State::read(&Dir::open(temp.path()).unwrap()).unwrap();
+    for (digest, content) in &state.metadata.namespaces[NAMESPACE].content {
+        let file = File::create_new(blobs.join(digest.hex())).unwrap();
+        file.set_len(content.size.cast_unsigned()).unwrap();
+    }
+    for snapshot in state.snapshots.by_name.values() {
+        let directory = worker.join("snapshots/snapshots").join(snapshot.id.to_string());
+        fs::create_dir_all(directory.join("fs")).unwrap();
+    }
+    temp
 }
 
 #[test]
-fn the_whole_state_is_read_and_tied_together() {
-    let root = Dir::open(&natural()).unwrap();
-    let state = State::read(&root).unwrap();
-    let results = state.solver.results.values().flat_map(|results| results.keys());
-    for result in results {
-        assert_eq!(result.worker, state.worker_id);
-        assert!(state.records.by_id.contains_key(result.record.as_ref().unwrap()));
+fn a_natural_state_is_not_taken_for_damaged() {
+    for state in states() {
+        let root = with_files(&state);
+        let damage = verify(&Dir::open(root.path()).unwrap()).unwrap();
+        assert!(damage.is_empty(), "{state:?}: {damage:#?}");
     }
-    // No field of the natural records is unknown to the model; what is left are cleared entries.
-    for (id, record) in &state.records.by_id {
-        let unknown = record.other.iter().find(|(_, value)| !value.is_empty());
-        assert_eq!(unknown, None, "{id}");
+}
+
+#[test]
+fn every_field_of_a_natural_record_is_known() {
+    for state in states() {
+        let state = State::read(&Dir::open(&state).unwrap()).unwrap();
+        for (id, record) in &state.records.by_id {
+            // What is left are cleared entries.
+            let unknown = record.other.iter().find(|(_, value)| !value.is_empty());
+            assert_eq!(unknown, None, "{id}");
+        }
     }
+}
+
+#[test]
+fn the_state_amid_a_build_has_what_a_check_could_trip_over() {
+    let [_, state] = states();
+    let state = State::read(&Dir::open(&state).unwrap()).unwrap();
+    let known = |id| state.records.by_id.contains_key(id);
+    let results = state.solver.by_result.keys().filter_map(|result| result.record.as_ref());
+    assert!(results.filter(|record| !known(record)).count() > 0, "results of gone local sources");
+    let records = || state.records.by_id.values();
+    assert!(records().any(|record| record.equal_mutable.is_some()));
+    assert!(records().any(|record| record.merge_parents.is_some()));
+    assert!(records().any(|record| record.cache_dir.is_some() && record.parent.is_some()));
+    assert!(state.snapshots.by_name.values().any(|snapshot| snapshot.kind == Kind::View));
+    let leases = &state.metadata.namespaces[NAMESPACE].leases;
+    assert!(leases.keys().any(|id| id.ends_with("-variants")));
 }

@@ -80,11 +80,18 @@ pub(crate) struct Convert {
     /// When the state counts as last used, in seconds since 1970 [default: when the newest part of
     /// the cache was made]
     #[arg(long, hide = true, env = "SOURCE_DATE_EPOCH", value_parser = parse_epoch)]
-    pub(crate) source_date_epoch: Option<Time>,
+    pub(crate) source_date_epoch: Option<Epoch>,
 }
 
-fn parse_epoch(text: &str) -> Result<Time, std::num::ParseIntError> {
-    text.parse().map(Time::from_unix_seconds)
+/// The value of `SOURCE_DATE_EPOCH`; an empty variable counts as none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Epoch(pub(crate) Option<Time>);
+
+fn parse_epoch(text: &str) -> Result<Epoch, std::num::ParseIntError> {
+    if text.is_empty() {
+        return Ok(Epoch(None));
+    }
+    text.parse().map(|seconds| Epoch(Some(Time::from_unix_seconds(seconds))))
 }
 
 /// The form of results.
@@ -100,6 +107,8 @@ pub(crate) enum Format {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgressMode {
     /// tty on a terminal, plain elsewhere
+    // An empty variable counts as none.
+    #[value(alias = "")]
     Auto,
     /// A line per event
     Plain,
@@ -108,6 +117,7 @@ pub(crate) enum ProgressMode {
     /// A JSON object per event
     Rawjson,
     /// Nothing
+    #[value(alias = "none")]
     Quiet,
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let options = Options {
         extract: !arguments.no_extract,
         jobs: arguments.jobs.unwrap_or_else(processors),
-        last_used: arguments.source_date_epoch,
+        last_used: arguments.source_date_epoch.and_then(|epoch| epoch.0),
     };
     let done = convert(&plan, &exports, &arguments.root, &options, &display)?;
     timings.extend(display.finish());
@@ -72,6 +72,11 @@ fn keyring(exports: &[CacheExport], arguments: &Convert) -> Result<Keyring, Fail
     let wanted: BTreeSet<Digest> =
         records.filter(|record| !record.inputs.is_empty()).map(|record| record.digest).collect();
     let mut keyring = Keyring::new();
+    for export in exports {
+        for source in keys::read_layout(&export.layout)? {
+            keyring.add(source.description, source.candidates, &wanted);
+        }
+    }
     for path in &arguments.keys {
         for source in keys::read_source(path)? {
             keyring.add(source.description, source.candidates, &wanted);

@@ -97,7 +97,9 @@ pub(crate) fn warn_of_losses(plan: &Plan) {
 pub(crate) fn print_report(report: &Report) {
     let layers = &report.layers;
     let seconds = report.timings.total();
-    println!("{} is warm after {seconds:.1} s", report.root.display());
+    let whole = report.lost.is_empty() && report.dropped.is_empty();
+    let warmth = if whole { "warm" } else { "partly warm" };
+    println!("{} is {warmth} after {seconds:.1} s", report.root.display());
     println!(
         "  {} of {} steps, {} with a result",
         report.records.converted, report.records.total, report.records.results

@@ -74,7 +74,7 @@ fn records(plan: &Plan, extracted: bool, last_used: Option<Time>) -> Records {
             media_type: Some(blob.media_type.clone()),
             blob_size: Some(blob.size.cast_signed()),
             blob_only: (!extracted).then_some(true),
-            created_at: layer.created_at.and_then(|time| time.unix_nanos()),
+            created_at: known(layer.created_at).unix_nanos(),
             last_used_at: last_used,
             // Without a count the daemon ignores the time.
             usage_count: last_used.map(|_| 1),

@@ -174,3 +174,33 @@ fn ops_of_old_releases_resolve_in_the_release_s_encoding() {
         assert_eq!(oldest, Some(release));
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_damaged_source_never_gives_a_wrong_key(
+        file in proptest::sample::select(&["raw.v1.json", "metadata-platforms.json", "cache.db"]),
+        damage in proptest::collection::vec((0..usize::MAX, 0..=u8::MAX), 1..8),
+    ) {
+        let mut content = std::fs::read(data(file)).unwrap();
+        for (at, byte) in damage {
+            let at = at % content.len();
+            content[at] = byte;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("source");
+        std::fs::write(&path, content).unwrap();
+        let links = &links("raw.links") | &links("buildx.links");
+        let wanted = links.iter().map(Digest::of).collect();
+        let mut keyring = Keyring::new();
+        for source in read_source(&path).into_iter().flatten() {
+            keyring.add(source.description, source.candidates, &wanted);
+        }
+        for (record, key) in keyring.iter() {
+            let link = format!("{}@{}", key.op_digest, key.output);
+            assert_eq!(Digest::of(&link), *record);
+            assert!(links.contains(&link));
+        }
+    }
+}

@@ -19,6 +19,8 @@
 mod lock;
 mod read;
 mod staging;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use lock::{LockError, RootLock};

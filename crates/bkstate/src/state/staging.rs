@@ -92,8 +92,8 @@ impl<'r> Staging<'r> {
     /// # Errors
     /// If the root holds a state or cannot be written.
     pub fn begin(root: &'r Dir, _lock: &RootLock) -> Result<Self, StagingError> {
+        remove_dead_run(root)?;
         Self::check_vacant(root)?;
-        root.remove_tree(STAGING)?;
         let top = root.create_dir(STAGING, 0o700)?;
         let worker = top.create_dir(WORKER, 0o700)?;
         let content = worker.create_dir(CONTENT, 0o755)?;
@@ -146,7 +146,11 @@ impl<'r> Staging<'r> {
         self.write_worker_id(state)?;
         self.root.sync_file_system()?;
         self.top.rename(WORKER, self.root, WORKER)?;
-        self.top.rename(CACHE_DB, self.root, CACHE_DB)?;
+        if let Err(error) = self.top.rename(CACHE_DB, self.root, CACHE_DB) {
+            // Whatever hinders this too, the next run knows what it sees.
+            let _ = self.root.rename(WORKER, &self.top, WORKER);
+            return Err(error.into());
+        }
         self.published = true;
         self.root.remove_dir(STAGING)?;
         self.root.sync_file_system()?;
@@ -160,6 +164,24 @@ impl<'r> Staging<'r> {
             source,
         })
     }
+}
+
+/// Removes what a run left that did not end: its staging and, if it was stopped between the two
+/// renames of publishing, its worker's directory.
+///
+/// That this directory is the dead run's and nobody's since follows from the `cache.db`: it is
+/// still in the staging, and a daemon that had started on the root would have made another.
+fn remove_dead_run(root: &Dir) -> Result<(), DirError> {
+    let staging = match root.dir(STAGING) {
+        Ok(staging) => staging,
+        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let half_published = staging.size(CACHE_DB)?.is_some() && staging.size(WORKER)?.is_none();
+    if half_published && root.size(CACHE_DB)?.is_none() {
+        root.remove_tree(WORKER)?;
+    }
+    root.remove_tree(STAGING)
 }
 
 impl Drop for Staging<'_> {

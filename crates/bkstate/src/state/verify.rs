@@ -77,7 +77,8 @@ pub enum Damage {
         /// `blob` or `snapshot`.
         what: &'static str,
     },
-    /// A record names a blob that the content store does not have as the record says.
+    /// A record names a blob that the content store does not have as the record says. Where only
+    /// the row is missing and a result needs the record, the daemon deletes the result at start.
     #[error("the content store lacks {blob} of record {record}: {lack}")]
     MissingBlob {
         /// The record.
@@ -139,9 +140,14 @@ pub fn verify(root: &Dir) -> Result<Vec<Damage>, ReadStateError> {
     let empty = Namespace::default();
     let namespace = state.metadata.namespaces.get(NAMESPACE).unwrap_or(&empty);
     let blobs = worker.dir(CONTENT)?.dir(BLOBS)?.dir(SHA256)?;
+    let needed = needed_by_results(&state);
     for (id, record) in &state.records.by_id {
+        // The daemon was stopped before it could remove these; it will when it starts.
+        if record.deleted == Some(true) {
+            continue;
+        }
         check_record(id, record, &state.records, namespace, &mut damage);
-        check_blob(id, record, namespace, &blobs, &mut damage)?;
+        check_blob(id, record, namespace, &blobs, needed.contains(id), &mut damage)?;
     }
     check_snapshots(&state, namespace, &mut damage);
     check_directories(&state, &snapshots, &mut damage)?;
@@ -151,8 +157,14 @@ pub fn verify(root: &Dir) -> Result<Vec<Damage>, ReadStateError> {
 fn check_database(dir: &Dir, name: &str, damage: &mut Vec<Damage>) -> Result<(), ReadStateError> {
     let path = dir.path().join(name);
     let problems = read_database(dir, name, |db| Ok(bolt::check(db)))?;
+    // A daemon that was cut off in a commit may leave one meta page torn. The other one counts
+    // then, as if that commit had never begun, and the next commit repairs the torn one.
+    let counts = |problem: &bolt::Problem| !matches!(problem, bolt::Problem::Meta { .. });
     damage.extend(
-        problems.into_iter().map(|problem| Damage::Database { path: path.clone(), problem }),
+        problems
+            .into_iter()
+            .filter(counts)
+            .map(|problem| Damage::Database { path: path.clone(), problem }),
     );
     Ok(())
 }
@@ -161,6 +173,11 @@ fn check_solver(state: &State, damage: &mut Vec<Damage>) {
     for (key, results) in &state.solver.results {
         if !state.solver.links.contains_key(key) {
             damage.push(Damage::InvisibleKey { key: key.clone() });
+        }
+        // No other session asks for the key of a local source, and the daemon forgets its record
+        // as soon as the next session reuses the files.
+        if key.is_of_one_session() {
+            continue;
         }
         for result in results.keys() {
             let known = match &result.record {
@@ -183,6 +200,27 @@ fn check_solver(state: &State, damage: &mut Vec<Damage>) {
     }
 }
 
+/// The records that results name, and all that those build on.
+fn needed_by_results(state: &State) -> BTreeSet<&RecordId> {
+    let results = state.solver.results.values().flat_map(BTreeMap::keys);
+    let mut pending: Vec<_> = results.filter_map(|result| result.record.as_ref()).collect();
+    let mut needed = BTreeSet::new();
+    while let Some(id) = pending.pop() {
+        if needed.insert(id)
+            && let Some(record) = state.records.by_id.get(id)
+        {
+            pending.extend(parents(record));
+        }
+    }
+    needed
+}
+
+/// The records that `record` builds on.
+fn parents(record: &Record) -> impl Iterator<Item = &RecordId> {
+    let below = [&record.parent, &record.lower_diff_parent, &record.upper_diff_parent];
+    below.into_iter().flatten().chain(record.merge_parents.iter().flatten())
+}
+
 fn check_index(
     worker: &Dir,
     records: &Records,
@@ -203,9 +241,7 @@ fn check_record(
     namespace: &Namespace,
     damage: &mut Vec<Damage>,
 ) {
-    let parents = [&record.parent, &record.lower_diff_parent, &record.upper_diff_parent];
-    let merged = record.merge_parents.iter().flatten();
-    for parent in parents.into_iter().flatten().chain(merged) {
+    for parent in parents(record) {
         if !records.by_id.contains_key(parent) {
             damage.push(Damage::MissingParent { record: id.clone(), parent: parent.clone() });
         }
@@ -214,7 +250,11 @@ fn check_record(
     if record.equal_mutable.is_some() {
         return;
     }
-    let snapshot = record.snapshot.as_deref().unwrap_or(id.as_str());
+    // The daemon looks for the snapshot of a mutable record under the record's id, whatever it says.
+    let snapshot = match &record.snapshot {
+        Some(snapshot) if record.committed == Some(true) => snapshot.as_str(),
+        _ => id.as_str(),
+    };
     let lease = namespace.leases.get(id.as_str());
     let leased = lease
         .and_then(|lease| lease.snapshots.get(SNAPSHOTTER))
@@ -243,6 +283,7 @@ fn check_blob(
     record: &Record,
     namespace: &Namespace,
     blobs: &Dir,
+    needed: bool,
     damage: &mut Vec<Damage>,
 ) -> Result<(), DirError> {
     let Some(blob) = record.blob else {
@@ -251,6 +292,8 @@ fn check_blob(
     let row = namespace.content.get(&blob).map(|content| content.size);
     let file = blobs.size(blob.hex().as_str())?.map(u64::cast_signed);
     let lack = match (row, file) {
+        // A layer of an image that no step needed the files of; they are still at the registry.
+        (None, None) if record.blob_only == Some(true) && !needed => return Ok(()),
         (None, _) => "it has no row in containerdmeta.db",
         (_, None) => "its file is missing",
         (Some(row), Some(file)) if row != file => "its file has not the size of its row",

@@ -4,7 +4,6 @@ use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
 use std::sync::Mutex;
 
-use bkstate::dir::Dir;
 use bkstate::state::Staging;
 
 use super::ConvertError;
@@ -31,9 +30,16 @@ pub(super) fn settle(
             continue;
         }
         let fs = staging.snapshot(snapshot_id(index))?;
-        let below = lowers(plan, index, staging)?;
-        let lowers = below.iter().map(Dir::as_fd);
-        layer.implied.settle(fs.as_fd(), lowers).map_err(failed(index))?;
+        // Opened one after the other: a chain may be longer than the files we may have open.
+        let mut unopened = None;
+        let lowers = below(plan, index).map_while(|lower| {
+            staging.snapshot(snapshot_id(lower)).map_err(|error| unopened = Some(error)).ok()
+        });
+        let settled = layer.implied.settle(fs.as_fd(), lowers);
+        if let Some(error) = unopened {
+            return Err(error.into());
+        }
+        settled.map_err(failed(index))?;
     }
     let sizes: Vec<_> = unpacked.iter().map(|_| Mutex::new(Usage::default())).collect();
     let indexes: Vec<_> = (0..sizes.len()).collect();
@@ -48,10 +54,8 @@ pub(super) fn settle(
     Ok(sizes.into_iter().map(|size| size.into_inner().unwrap_or_default()).collect())
 }
 
-/// The directories of all snapshots below the one at `index`, topmost first.
-fn lowers(plan: &Plan, index: usize, staging: &Staging<'_>) -> Result<Vec<Dir>, ConvertError> {
+/// All snapshots below the one at `index`, the nearest first.
+fn below(plan: &Plan, index: usize) -> impl Iterator<Item = usize> {
     let parent = |index: &usize| plan.snapshots.get(*index).and_then(|snapshot| snapshot.parent);
     std::iter::successors(parent(&index), parent)
-        .map(|index| Ok(staging.snapshot(snapshot_id(index))?))
-        .collect()
 }

@@ -149,18 +149,20 @@ impl<'de> Deserialize<'de> for UserOpt {
 }
 
 /// Reads a 64-bit integer that may have passed through a float on its way: SLSA v1 provenance is
-/// converted to a Go `map[string]any` and back (`ProvenanceInternalParametersSLSA1.MarshalJSON`), so
-/// that `math.MaxInt64` comes out as 9223372036854775807 rounded up.
+/// converted to a Go `map[string]any` and back (`ProvenanceInternalParametersSLSA1.MarshalJSON`).
+/// The largest one comes out as 9223372036854776000, which is more than there is; others are
+/// rounded and stay so.
 pub(super) fn int64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Number {
-        Exact(i64),
-        TooLarge(u64),
+        InRange(i64),
+        OutOfRange(f64),
     }
     Ok(match Number::deserialize(deserializer)? {
-        Number::Exact(value) => value,
-        Number::TooLarge(value) => i64::try_from(value).unwrap_or(i64::MAX),
+        Number::InRange(value) => value,
+        // A cast takes the nearest value there is.
+        Number::OutOfRange(value) => value as i64,
     })
 }
 

@@ -216,7 +216,7 @@ fn every_field_of_exec_in_order() {
             "uid":3,"ID":"i"},"secretOpt":{"ID":"j"},"cacheOpt":{"ID":"/d"},"TmpfsOpt":{"size":9},
             "mountType":1,"readonly":true,"output":4,"dest":"/d","selector":"/sel","input":5}],
         "meta":{"validExitCodes":[0,3],"removeMountStubsRecursive":true,"cgroupParent":"g",
-            "ulimit":[{"Hard":-1,"Soft":9223372036854775808,"Name":"u"}],"hostname":"h",
+            "ulimit":[{"Hard":-1,"Soft":9223372036854776000,"Name":"u"}],"hostname":"h",
             "extraHosts":[{"IP":"1.2.3.4","Host":"x"}],"user":"me","cwd":"/","env":["E=1"],
             "args":["a"]}}},
         "platform":{"OS":"Linux","Architecture":"arm","OSVersion":"1","OSFeatures":["b","a"]},

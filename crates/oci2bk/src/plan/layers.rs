@@ -79,6 +79,19 @@ impl Layers {
         }
     }
 
+    /// Gives layers of unknown time that of the first step on top of them. The daemon would
+    /// give them the time of its next start.
+    pub(super) fn date(&mut self) {
+        let mut earliest: Vec<Option<Time>> = vec![None; self.layers.len()];
+        for (index, layer) in self.layers.iter_mut().enumerate().rev() {
+            layer.created_at = layer.created_at.or(earliest[index]);
+            if let (Some(time), Some(parent)) = (layer.created_at, layer.parent) {
+                let slot = &mut earliest[parent];
+                *slot = Some(slot.map_or(time, |known| known.min(time)));
+            }
+        }
+    }
+
     /// The description of a layer.
     pub(super) fn description(&self, layer: usize) -> Option<&str> {
         self.layers.get(layer)?.description.as_deref()

@@ -187,6 +187,7 @@ impl Plan {
                 missing: result.missing,
             }));
         }
+        layers.date();
         let manifests: Vec<_> =
             exports.iter().map(|export| export.manifest.digest.to_string()).collect();
         Self {

@@ -17,7 +17,7 @@ use super::error::{EntryName, Refusal};
 use super::implied::ImpliedParents;
 use super::paths::{Directories, Directory, OPEN_DIRECTORY, clean, open_plain, split};
 use super::remove::{Removed, remove_all};
-use super::tar::{Entry, Kind, Reader};
+use super::tar::{Entry, Kind, OLD_SPARSE, Reader};
 use super::times::{self, Deferred};
 use super::whiteout::{self, Whiteout};
 
@@ -57,6 +57,10 @@ impl Applier {
         archive: &mut Reader<R>,
         entry: &Entry,
     ) -> Result<(), Refusal> {
+        // First of all, because the entries after it cannot be found.
+        if entry.kind == Kind::OldSparse {
+            return Err(unsupported(OLD_SPARSE));
+        }
         let name = clean(&entry.name);
         let (parent, base) = split(&name);
         // The snapshot's root directory is not the layer's to change.
@@ -82,7 +86,8 @@ impl Applier {
             Kind::Fifo => self.node(FileType::Fifo, &parent, base, entry),
             // Nothing is created, yet containerd makes room for it first.
             Kind::GlobalHeader => self.remove(&parent, base),
-            Kind::Other(typeflag) => Err(Refusal::UnsupportedType { typeflag }),
+            Kind::OldSparse => Err(unsupported(OLD_SPARSE)),
+            Kind::Other(typeflag) => Err(unsupported(typeflag)),
         }
     }
 
@@ -277,6 +282,10 @@ impl Applier {
         }
         Ok(())
     }
+}
+
+fn unsupported(typeflag: u8) -> Refusal {
+    Refusal::UnsupportedType { typeflag }
 }
 
 fn is_directory(parent: &impl AsFd, base: &[u8]) -> bool {

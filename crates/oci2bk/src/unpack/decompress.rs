@@ -15,10 +15,15 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
+use crate::manifest::Compression;
+
 const GZIP_MAGIC: &[u8] = &[0x1F, 0x8B, 0x08];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xB5, 0x2F, 0xFD];
 /// The last three bytes of the magic of zstd's skippable frames; the first is 0x50 to 0x5F.
 const ZSTD_SKIPPABLE_MAGIC: &[u8] = &[0x2A, 0x4D, 0x18];
+
+/// What OCI's media types start with, unlike Docker's.
+const OCI_PREFIX: &str = "application/vnd.oci.";
 
 /// How much of a blob is read at a time.
 const READ_BYTES: usize = 128 * 1024;
@@ -35,20 +40,10 @@ pub(super) enum Encoding {
 impl Encoding {
     /// The encoding of a layer of this media type; `None` if it is no layer that can be unpacked.
     pub(super) fn of(media_type: &str) -> Option<Self> {
-        match media_type {
-            "application/vnd.oci.image.layer.v1.tar"
-            | "application/vnd.oci.image.layer.nondistributable.v1.tar" => Some(Self::Plain),
-            "application/vnd.oci.image.layer.v1.tar+gzip"
-            | "application/vnd.oci.image.layer.v1.tar+zstd"
-            | "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-            | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
-            | "application/vnd.docker.image.rootfs.diff.tar"
-            | "application/vnd.docker.image.rootfs.diff.tar.gzip"
-            | "application/vnd.docker.image.rootfs.diff.tar.zstd"
-            | "application/vnd.docker.image.rootfs.foreign.diff.tar"
-            | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => Some(Self::Detect),
-            _ => None,
-        }
+        let compression = Compression::of_media_type(media_type)?;
+        // containerd looks into Docker's plain type as into its compressed ones.
+        let plain = compression == Compression::None && media_type.starts_with(OCI_PREFIX);
+        Some(if plain { Self::Plain } else { Self::Detect })
     }
 }
 

@@ -36,6 +36,15 @@ pub enum UnpackError {
         #[source]
         source: io::Error,
     },
+    /// The system has no more threads.
+    #[error("cannot start the thread that reads the blob of layer {layer}")]
+    Thread {
+        /// The layer's blob.
+        layer: Digest,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// The blob is longer or shorter than its descriptor says.
     #[error("the blob of layer {layer} has {found} bytes, but its descriptor says {expected}")]
     WrongBlobSize {

@@ -24,8 +24,8 @@ pub struct ImpliedParents {
     named: Paths,
 }
 
-/// Paths below others are found as a range. Not by their parent's name alone: names with bytes
-/// smaller than the slash sort between a directory and what it contains.
+/// Clean paths, sorted by bytes: a directory comes before what it contains, but not directly
+/// before it (`a`, `a-b`, `a/c`).
 type Paths = BTreeSet<Vec<u8>>;
 
 /// What an implied directory takes over from the layer below.

@@ -72,7 +72,7 @@ struct Remembered {
 
 /// What a directory is looked up for; each use has its own memory.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Use {
+enum Use {
     Parent,
     LinkTarget,
 }
@@ -150,14 +150,15 @@ impl Directories {
         Ok(directory)
     }
 
-    /// A symbolic link was created or something that is no directory was removed.
+    /// Must be called when a symbolic link was created or something was removed that is no
+    /// directory.
     pub(super) fn links_changed(&mut self) {
         for slot in &mut self.remembered {
             slot.take_if(|known| !known.plain);
         }
     }
 
-    /// A directory was removed.
+    /// Must be called when a directory was removed.
     pub(super) fn directory_removed(&mut self) {
         self.remembered = [None, None];
     }

@@ -36,8 +36,10 @@ pub(super) fn run<T>(
     }
     let (chunks, queue) = bounded(QUEUED_CHUNKS);
     let (used, reusable) = bounded(QUEUED_CHUNKS + 2);
-    let (produced, consumed) = std::thread::scope(|scope| {
-        let producer = scope.spawn(|| produce(layer, encoding, progress, chunks, &reusable));
+    std::thread::scope(|scope| {
+        let producer = std::thread::Builder::new()
+            .spawn_scoped(scope, || produce(layer, encoding, progress, chunks, &reusable))
+            .map_err(|source| UnpackError::Thread { layer: layer.digest, source })?;
         let consumed = consume(TarStream {
             queue,
             used,
@@ -46,11 +48,9 @@ pub(super) fn run<T>(
             hasher: Hasher::new(),
             bytes: 0,
         });
-        let produced = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (produced, consumed)
-    });
-    produced?;
-    consumed
+        producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        consumed
+    })
 }
 
 fn produce(

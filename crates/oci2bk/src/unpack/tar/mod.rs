@@ -1,8 +1,8 @@
 //! Reads tar archives exactly as Go's `archive/tar` does, because layers are made and applied by
 //! Go programs: what two readers take apart differently is how archives smuggle entries.
 //!
-//! Facts: Go 1.26 `src/archive/tar/{reader,common,format,strconv}.go`. The one difference: old GNU
-//! sparse files (type `S`) are refused here already, since containerd cannot unpack them.
+//! Facts: Go 1.26 `src/archive/tar/{reader,common,format,strconv}.go`. The one difference: the map
+//! of an old GNU sparse file is not read, because containerd does not unpack such files.
 
 mod header;
 mod number;
@@ -16,6 +16,9 @@ use header::{BLOCK, Header};
 pub(super) use number::Timestamp;
 use pax::Records;
 pub(super) use sparse::Fragment;
+
+/// The type flag of sparse files in the old GNU format.
+pub(super) const OLD_SPARSE: u8 = b'S';
 
 /// Go's limit for the body of extended headers and long names.
 const SPECIAL_LIMIT: usize = 1 << 20;
@@ -56,9 +59,6 @@ pub enum TarError {
     /// The entry's data does not have the length that the map of the sparse file gives.
     #[error("the data of the sparse file does not match its map")]
     SparseData,
-    /// The old GNU sparse format, which containerd does not unpack.
-    #[error("the entry is a sparse file in the old GNU format, which cannot be unpacked")]
-    OldGnuSparse,
     /// The stream could not be read.
     #[error("cannot read the archive")]
     Read(#[source] io::Error),
@@ -76,6 +76,8 @@ pub(super) enum Kind {
     Fifo,
     /// PAX records for all entries that follow, which containerd ignores.
     GlobalHeader,
+    /// A sparse file in the old GNU format; nothing after it can be read.
+    OldSparse,
     /// Anything else, by its type flag.
     Other(u8),
 }
@@ -138,7 +140,6 @@ impl<R: BufRead> Reader<R> {
                 }
                 b'L' => long_name = header::text(&self.special()?),
                 b'K' => long_link = header::text(&self.special()?),
-                b'S' => return Err(TarError::OldGnuSparse),
                 _ => {
                     pax::merge(&mut header, &records)?;
                     if !long_name.is_empty() {
@@ -312,6 +313,7 @@ fn entry(header: Header, records: Records, fragments: Option<Vec<Fragment>>) -> 
         b'5' => Kind::Directory,
         b'6' => Kind::Fifo,
         b'g' => Kind::GlobalHeader,
+        OLD_SPARSE => Kind::OldSparse,
         other => Kind::Other(other),
     };
     let xattrs = records

@@ -324,9 +324,8 @@ fn unknown_sparse_versions_are_ordinary_files() {
 }
 
 #[test]
-fn old_gnu_sparse_files_are_refused() {
-    let archive = archive(&[member(b'S', "x").gnu()]);
-    assert!(matches!(entries(&archive), Err(TarError::OldGnuSparse)));
+fn old_gnu_sparse_files_are_told_apart() {
+    assert_eq!(one(&[member(b'S', "x").gnu()]).kind, Kind::OldSparse);
 }
 
 proptest::proptest! {

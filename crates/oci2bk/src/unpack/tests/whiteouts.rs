@@ -171,6 +171,6 @@ fn many_opaque_markers_in_one_directory_take_no_longer_than_their_number() {
     let snapshot = Snapshot::new();
     let started = std::time::Instant::now();
     snapshot.base(&archive(&members));
-    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
     assert_eq!(snapshot.path("d").read_dir().unwrap().count(), 2000);
 }
