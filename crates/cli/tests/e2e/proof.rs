@@ -28,6 +28,8 @@ const GARBAGE_COLLECTED: Duration = Duration::from_millis(2500);
 pub(crate) enum Subject {
     /// The converted cache: the proof.
     Converted,
+    /// The same, converted with `--no-extract`: the daemon extracts what it needs, when it does.
+    Unextracted,
     /// The first daemon's own: shows that the proof asks for nothing that a natural state lacks.
     Natural,
     /// That of a daemon which imported the cache and had to extract what it needed for the build
@@ -49,18 +51,23 @@ struct Made {
 /// Runs the whole proof of one case.
 pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> {
     let dir = tempfile::Builder::new().prefix(case.name).tempdir_in(world.scratch())?;
-    let bench = Bench { world, case, dir: dir.path(), context: dir.path().join("context") };
-    let made = bench.make(subject).context("the first daemon")?;
+    let context = dir.path().join("context");
+    let bench = Bench { world, case, subject, dir: dir.path(), context };
+    let made = bench.make().context("the first daemon")?;
     let root = dir.path().join("second");
     match subject {
         Subject::Natural => {}
         Subject::Imported => {
             bench.import_and_edit(&made.cache, &root).context("the importing daemon")?;
-            return bench.ensure_same_trees(&made, &root, subject);
+            return bench.ensure_same_trees(&made, &root);
+        }
+        Subject::Unextracted => {
+            bench.convert(&made, &root).context("the conversion")?;
+            bench.ensure_restart_changes_nothing(&made, &root).context("the first start")?;
         }
         Subject::Converted => {
             bench.convert(&made, &root).context("the conversion")?;
-            bench.ensure_same_trees(&made, &root, subject).context("the snapshots")?;
+            bench.ensure_same_trees(&made, &root).context("the snapshots")?;
             bench.ensure_restart_changes_nothing(&made, &root).context("the first start")?;
         }
     }
@@ -72,6 +79,7 @@ pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> 
 struct Bench<'a> {
     world: &'a World,
     case: &'a Case,
+    subject: Subject,
     dir: &'a Path,
     /// The build context, which holds the Dockerfile too.
     context: PathBuf,
@@ -80,7 +88,7 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Builds cold with the first daemon and exports; then notes what it reports when it builds
     /// again, unchanged and after an edit.
-    fn make(&self, subject: Subject) -> Result<Made> {
+    fn make(&self) -> Result<Made> {
         let root = self.dir.join("first");
         let cache = self.dir.join("cache");
         let mut daemon = self.world.start(&root)?;
@@ -95,7 +103,7 @@ impl Bench<'_> {
         export.ensure_same(&CacheExport::open(&again, "latest")?).context("building again")?;
 
         let mut complaints = BTreeSet::new();
-        if subject == Subject::Natural {
+        if self.subject == Subject::Natural {
             complaints = daemon.stop()?;
             run(Command::new("cp").arg("-a").arg(&root).arg(self.dir.join("second")))?;
             daemon = self.world.start(&root)?;
@@ -127,6 +135,9 @@ impl Bench<'_> {
     fn convert(&self, made: &Made, root: &Path) -> Result<()> {
         let mut command = Command::new(&self.world.tools.oci2bk);
         command.args(["convert", "--progress=plain"]);
+        if self.subject == Subject::Unextracted {
+            command.arg("--no-extract");
+        }
         if let Some(keys) = &made.keys {
             command.arg("--keys").arg(keys);
         }
@@ -137,7 +148,7 @@ impl Bench<'_> {
 
     /// The chains of layers of the export are extracted as containerd extracts them: every one of
     /// them, unless the state is one in which a daemon extracted only what it needed.
-    fn ensure_same_trees(&self, made: &Made, root: &Path, subject: Subject) -> Result<()> {
+    fn ensure_same_trees(&self, made: &Made, root: &Path) -> Result<()> {
         #[derive(Deserialize)]
         struct Tree {
             fs: PathBuf,
@@ -156,7 +167,7 @@ impl Bench<'_> {
                 compared += 1;
             }
         }
-        let least = if subject == Subject::Imported { 1 } else { theirs.len() };
+        let least = if self.subject == Subject::Imported { 1 } else { theirs.len() };
         ensure!(compared >= least, "only {compared} of {} chains are extracted", theirs.len());
         Ok(())
     }
@@ -186,7 +197,8 @@ impl Bench<'_> {
         let exported = self.dir.join("exported");
         let warm = self.build_and_export(&daemon, &exported)?;
         ensure_same_steps(&made.warm, &warm)?;
-        warm.ensure_nothing_imported(|_| false)?;
+        let unextracted = self.subject == Subject::Unextracted;
+        warm.ensure_nothing_imported(|_| unextracted)?;
         made.export.ensure_same(&CacheExport::open(&exported, "latest")?)?;
 
         self.write_source(true);
@@ -197,7 +209,9 @@ impl Bench<'_> {
         let layers = made.export.layers()?;
         let keeps_diff_ids = self.case.export.keeps_diff_ids();
         edited
-            .ensure_nothing_imported(|layer| !keeps_diff_ids && !layers.contains(layer))
+            .ensure_nothing_imported(|layer| {
+                unextracted || (!keeps_diff_ids && !layers.contains(layer))
+            })
             .context("after the edit")?;
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
         state::ensure_sound(&self.world.tools, root)
