@@ -68,9 +68,8 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
 
 /// What the key sources know: what lies inside the layouts, then what the user names.
 fn keyring(exports: &[CacheExport], arguments: &Convert) -> Result<Keyring, Failure> {
-    let records = exports.iter().flat_map(|export| &export.config.records);
     let wanted: BTreeSet<Digest> =
-        records.filter(|record| !record.inputs.is_empty()).map(|record| record.digest).collect();
+        exports.iter().flat_map(|export| export.config.digests_with_inputs()).collect();
     let mut keyring = Keyring::new();
     for export in exports {
         for source in keys::read_layout(&export.layout)? {

@@ -1,5 +1,8 @@
 //! From a plan to the databases of a state.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use bkstate::ids::ResultId;

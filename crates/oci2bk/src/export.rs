@@ -94,12 +94,7 @@ mod tests {
             "layers": [{"blob": digest_of(&layer), "parent": -1}],
             "records": [{"digest": digest, "layers": [{"layer": 0}]}],
         });
-        let config = layout.json(CACHE_CONFIG, &config);
-        let top = match style {
-            Style::Index => json!({"manifests": [layer, config]}),
-            Style::ImageManifest => json!({"config": config, "layers": [layer]}),
-        };
-        layout.index(&[layout.json("", &top)]);
+        let config = layout.cache(style, &[layer], &config);
         (layout, config)
     }
 

@@ -9,12 +9,12 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::{
-    BLOBS, CACHE_DB, CONTENT, FS, METADATA_DB, RECORDS_DB, RootLock, SHA256, SNAPSHOTS,
-    SNAPSHOTS_DB, State, WORK, WORKER, WORKER_ID,
+    CACHE_DB, METADATA_DB, RECORDS_DB, RootLock, SNAPSHOTS, SNAPSHOTS_DB, State, WORKER, WORKER_ID,
 };
-use crate::digest::Digest;
+use crate::content::BlobStore;
 use crate::dir::{Dir, DirError};
 use crate::encode::EncodeError;
+use crate::snapshots::Trees;
 
 const STAGING: &str = ".oci2bk-staging";
 
@@ -24,9 +24,9 @@ pub struct Staging<'r> {
     root: &'r Dir,
     top: Dir,
     worker: Dir,
-    blobs: Dir,
+    blobs: BlobStore,
     snapshots: Dir,
-    trees: Dir,
+    trees: Trees,
     published: bool,
 }
 
@@ -96,10 +96,9 @@ impl<'r> Staging<'r> {
         Self::check_vacant(root)?;
         let top = root.create_dir(STAGING, 0o700)?;
         let worker = top.create_dir(WORKER, 0o700)?;
-        let content = worker.create_dir(CONTENT, 0o755)?;
-        let blobs = content.create_dir(BLOBS, 0o755)?.create_dir(SHA256, 0o755)?;
+        let blobs = BlobStore::create(&worker)?;
         let snapshots = worker.create_dir(SNAPSHOTS, 0o700)?;
-        let trees = snapshots.create_dir(SNAPSHOTS, 0o700)?;
+        let trees = Trees::create(&snapshots)?;
         Ok(Self { root, top, worker, blobs, snapshots, trees, published: false })
     }
 
@@ -108,30 +107,14 @@ impl<'r> Staging<'r> {
         self.root.path()
     }
 
-    /// Makes the empty file for a blob of the content store, open for reading and writing.
-    ///
-    /// # Errors
-    /// If it exists or cannot be made.
-    pub fn create_blob(&self, digest: &Digest) -> Result<File, DirError> {
-        self.blobs.create_file(digest.hex().as_str(), 0o444)
+    /// The content store, for the blobs.
+    pub fn blobs(&self) -> &BlobStore {
+        &self.blobs
     }
 
-    /// Makes the directories of the snapshot `id` and returns `fs`, where its files belong.
-    ///
-    /// # Errors
-    /// If they exist or cannot be made.
-    pub fn create_snapshot(&self, id: u64) -> Result<Dir, DirError> {
-        let snapshot = self.trees.create_dir(id.to_string().as_str(), 0o700)?;
-        snapshot.create_dir(WORK, 0o711)?;
-        snapshot.create_dir(FS, 0o755)
-    }
-
-    /// Opens `fs` of the snapshot `id`.
-    ///
-    /// # Errors
-    /// If it is not there.
-    pub fn snapshot(&self, id: u64) -> Result<Dir, DirError> {
-        self.trees.dir(id.to_string().as_str())?.dir(FS)
+    /// The directories of the snapshots.
+    pub fn trees(&self) -> &Trees {
+        &self.trees
     }
 
     /// Writes the databases, waits until all is on disk and moves the state into place.
@@ -172,14 +155,12 @@ impl<'r> Staging<'r> {
 /// That this directory is the dead run's and nobody's since follows from the `cache.db`: it is
 /// still in the staging, and a daemon that had started on the root would have made another.
 fn remove_dead_run(root: &Dir) -> Result<(), DirError> {
-    let staging = match root.dir(STAGING) {
-        Ok(staging) => staging,
-        Err(error) if error.is_not_found() => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    let half_published = staging.size(CACHE_DB)?.is_some() && staging.size(WORKER)?.is_none();
-    if half_published && root.size(CACHE_DB)?.is_none() {
-        root.remove_tree(WORKER)?;
+    // Anything but a directory of that name is nobody's staging, and is only removed.
+    if let Ok(staging) = root.dir(STAGING) {
+        let half_published = staging.size(CACHE_DB)?.is_some() && staging.size(WORKER)?.is_none();
+        if half_published && root.size(CACHE_DB)?.is_none() {
+            root.remove_tree(WORKER)?;
+        }
     }
     root.remove_tree(STAGING)
 }

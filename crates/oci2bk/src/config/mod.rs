@@ -218,6 +218,12 @@ impl CacheConfig {
         }
     }
 
+    /// The digests of the records whose op digests are needed: all that have inputs.
+    pub fn digests_with_inputs(&self) -> impl Iterator<Item = Digest> {
+        let with_inputs = self.records.iter().filter(|record| !record.inputs.is_empty());
+        with_inputs.map(|record| record.digest)
+    }
+
     /// The indexes of all nodes, each after its parent.
     pub fn nodes_parents_first(&self) -> &[usize] {
         &self.nodes_parents_first

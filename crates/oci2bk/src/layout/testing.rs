@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Layout;
+use crate::manifest::{CACHE_CONFIG, Style};
 
 /// A layout in a temporary directory.
 pub(crate) struct TestLayout {
@@ -56,9 +57,37 @@ impl TestLayout {
         self.write("index.json", &index.to_string());
     }
 
+    /// Makes a cache of `layers`, which are descriptors, and `config` the only one of the layout;
+    /// gives the descriptor of the config.
+    pub(crate) fn cache(&self, style: Style, layers: &[Value], config: &Value) -> Value {
+        let config = self.json(CACHE_CONFIG, config);
+        let top = match style {
+            Style::Index => {
+                json!({"manifests": ([layers, std::slice::from_ref(&config)].concat())})
+            }
+            Style::ImageManifest => json!({"config": config, "layers": layers}),
+        };
+        self.index(&[self.json("", &top)]);
+        config
+    }
+
     pub(crate) fn open(&self) -> Layout {
         Layout::open(self.path()).unwrap()
     }
+}
+
+/// A layer descriptor as BuildKit writes it, whose blob is not there.
+pub(crate) fn layer(name: &str, media_type: &str) -> Value {
+    json!({
+        "mediaType": media_type,
+        "digest": Digest::of(name),
+        "size": name.len(),
+        "annotations": {
+            "containerd.io/uncompressed": Digest::of(format!("tar of {name}")),
+            "buildkit/createdat": "2026-11-21T20:27:19.5Z",
+            "buildkit/description": format!("RUN {name}"),
+        },
+    })
 }
 
 /// `descriptor` with one more annotation.

@@ -2,27 +2,13 @@ use serde_json::{Value, json};
 
 use super::document::*;
 use super::*;
-use crate::layout::testing::{TestLayout, annotated, digest_of};
+use crate::layout::testing::{TestLayout, annotated, digest_of, layer};
 use crate::source::Reference;
 
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const DOCKER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
-
-/// A layer descriptor as BuildKit writes it. Reading a manifest does not touch the blob.
-fn layer(name: &str, media_type: &str) -> Value {
-    json!({
-        "mediaType": media_type,
-        "digest": Digest::of(name),
-        "size": name.len(),
-        "annotations": {
-            "containerd.io/uncompressed": Digest::of(format!("tar of {name}")),
-            "buildkit/createdat": "2026-11-21T20:27:19.5Z",
-            "buildkit/description": format!("RUN {name}"),
-        },
-    })
-}
 
 fn config() -> Value {
     json!({"mediaType": CACHE_CONFIG, "digest": Digest::of("{}"), "size": 2})

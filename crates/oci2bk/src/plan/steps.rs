@@ -1,6 +1,6 @@
 //! From the records of cache configs to the solver's keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::ids::KeyId;
 use bkstate::solver::Link;
@@ -17,6 +17,8 @@ pub(super) struct Steps {
     pub(super) steps: Vec<Step>,
     pub(super) lost: Vec<Lost>,
     step_of: BTreeMap<KeyId, usize>,
+    /// The steps' results, each as step and layer. One step may have very many.
+    results: BTreeSet<(usize, usize)>,
 }
 
 impl Steps {
@@ -114,13 +116,13 @@ impl Steps {
         KeyId::derive(&format!("{}\n{}", record.digest, edges.join("\n")))
     }
 
-    fn add_results(&mut self, step: usize, record: &Record, tops: &[usize], layers: &mut Layers) {
-        let Some(step) = self.steps.get_mut(step) else {
+    fn add_results(&mut self, index: usize, record: &Record, tops: &[usize], layers: &mut Layers) {
+        let Some(step) = self.steps.get_mut(index) else {
             return;
         };
         for (&layer, result) in tops.iter().zip(&record.results) {
             layers.learn(layer, step.name.as_deref(), result.created_at);
-            if !step.results.iter().any(|known| known.layer == layer) {
+            if self.results.insert((index, layer)) {
                 step.results.push(StepResult { layer, created_at: result.created_at });
             }
         }

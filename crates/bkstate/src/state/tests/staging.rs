@@ -17,8 +17,8 @@ fn what_a_dead_run_left_is_replaced() {
     let root = Root::empty();
     let lock = RootLock::acquire(&root.dir).unwrap();
     let staging = Staging::begin(&root.dir, &lock).unwrap();
-    staging.create_blob(&blob("half written")).unwrap();
-    staging.create_snapshot(1).unwrap().create_file("half written", 0o600).unwrap();
+    staging.blobs().create_blob(&blob("half written")).unwrap();
+    staging.trees().create_snapshot(1).unwrap().create_file("half written", 0o600).unwrap();
     std::mem::forget(staging);
 
     let state = sound();
@@ -28,7 +28,35 @@ fn what_a_dead_run_left_is_replaced() {
     assert_eq!(root.names(), ["buildkitd.lock", "cache.db", "runc-overlayfs"]);
     assert_eq!(verify(&root.dir).unwrap().len(), 0);
     assert_eq!(names(&root.worker("content/blobs/sha256")).len(), namespace(&state).content.len());
-    assert!(names(&root.snapshot(1).join(FS)).is_empty());
+    assert!(names(&root.snapshot(1).join("fs")).is_empty());
+}
+
+#[test]
+fn a_run_that_died_between_the_two_renames_is_replaced() {
+    let root = Root::empty();
+    let lock = RootLock::acquire(&root.dir).unwrap();
+    let state = sound();
+    Staging::begin(&root.dir, &lock).unwrap().publish(&state).unwrap();
+    let staging = root.path().join(".oci2bk-staging");
+    fs::create_dir(&staging).unwrap();
+    fs::rename(root.path().join("cache.db"), staging.join("cache.db")).unwrap();
+
+    let again = Staging::begin(&root.dir, &lock).unwrap();
+    fill(&again, &state);
+    again.publish(&state).unwrap();
+    assert_eq!(root.names(), ["buildkitd.lock", "cache.db", "runc-overlayfs"]);
+    assert_eq!(verify(&root.dir).unwrap().len(), 0);
+}
+
+#[test]
+fn a_worker_of_which_no_run_has_the_cache_db_is_somebody_elses() {
+    let root = Root::empty();
+    fs::create_dir(root.path().join("runc-overlayfs")).unwrap();
+    fs::create_dir(root.path().join(".oci2bk-staging")).unwrap();
+    let lock = RootLock::acquire(&root.dir).unwrap();
+    let refused = Staging::begin(&root.dir, &lock).unwrap_err();
+    assert!(matches!(refused, StagingError::Occupied { .. }), "{refused}");
+    assert!(root.path().join("runc-overlayfs").is_dir());
 }
 
 #[test]
@@ -102,11 +130,11 @@ fn a_blob_or_a_snapshot_cannot_be_made_twice() {
     let root = Root::empty();
     let lock = RootLock::acquire(&root.dir).unwrap();
     let staging = Staging::begin(&root.dir, &lock).unwrap();
-    staging.create_blob(&blob("a")).unwrap();
-    assert!(staging.create_blob(&blob("a")).is_err());
-    staging.create_snapshot(1).unwrap();
-    assert!(staging.create_snapshot(1).is_err());
-    assert!(staging.snapshot(2).is_err());
+    staging.blobs().create_blob(&blob("a")).unwrap();
+    assert!(staging.blobs().create_blob(&blob("a")).is_err());
+    staging.trees().create_snapshot(1).unwrap();
+    assert!(staging.trees().create_snapshot(1).is_err());
+    assert!(staging.trees().fs(2).is_err());
 }
 
 #[test]

@@ -1,0 +1,181 @@
+use std::fs::File;
+use std::io::Read as _;
+use std::io::Seek as _;
+
+use bkstate::encode::EncodeError;
+use serde_json::json;
+
+use super::*;
+use crate::plan::testing::*;
+
+const TOC: &str = "containerd.io/snapshot/stargz/toc.digest";
+
+/// `b` and `c` on `a`, of the steps `x` and `y`, both on the root `r`; `c` and the times of `b` and
+/// `c` are unknown.
+fn plan() -> Plan {
+    let a = with_annotation(described("a"), TOC, "sha256:toc");
+    planned(
+        &[a, plain("b"), plain("c")],
+        &[("a", -1), ("b", 0), ("c", 0)],
+        &json!([
+            {"digest": record("r")},
+            {
+                "digest": record("x"),
+                "inputs": [[{"link": 0}]],
+                "layers": [{"layer": 1, "createdAt": "2026-01-02T03:04:05Z"}],
+            },
+            {"digest": record("y"), "inputs": [[{"link": 1}]], "layers": [{"layer": 2}]},
+        ]),
+        &["x", "y"],
+    )
+}
+
+fn usages() -> Vec<Usage> {
+    (1..=3).map(|n| Usage { size: 4096 * n, inodes: n }).collect()
+}
+
+fn namespace(state: &State) -> &Namespace {
+    &state.metadata.namespaces[metadata::NAMESPACE]
+}
+
+fn time(text: &str) -> Time {
+    text.parse().unwrap()
+}
+
+#[test]
+fn steps_become_keys_links_and_results() {
+    let plan = plan();
+    let cache = assemble(&plan, None, None).solver;
+    let [root, x, y] = plan.steps.as_slice() else { panic!("{:?}", plan.steps) };
+    assert_eq!(cache.links.keys().collect::<std::collections::BTreeSet<_>>(), {
+        [&root.key, &x.key, &y.key].into()
+    });
+    let (link, target) = cache.links[&root.key].first().unwrap();
+    assert_eq!((link.digest.as_str(), target), (op("x").as_str(), &x.key));
+    assert_eq!(cache.backlinks[&y.key], [x.key.clone()].into());
+    assert!(!cache.results.contains_key(&root.key));
+    let (result, created_at) = cache.results[&x.key].first_key_value().unwrap();
+    assert_eq!(result.worker, plan.worker_id);
+    assert_eq!(result.record.as_ref(), Some(&plan.layers[1].record));
+    assert_eq!(*created_at, time("2026-01-02T03:04:05Z"));
+    // Go's zero time, which is what an exporter that does not know it writes, too.
+    assert_eq!(*cache.results[&y.key].first_key_value().unwrap().1, Time::ZERO);
+    assert_eq!(cache.by_result.len(), 2);
+}
+
+#[test]
+fn layers_become_records_that_hold_their_blob_and_their_snapshot() {
+    let plan = plan();
+    let state = assemble(&plan, Some(&usages()), None);
+    let [a, b, _] = plan.layers.as_slice() else { panic!("{:?}", plan.layers) };
+    let record = &state.records.by_id[&b.record];
+    assert_eq!(record.committed, Some(true));
+    assert_eq!(record.parent.as_ref(), Some(&a.record));
+    assert_eq!(record.blob, Some(blob("b")));
+    assert_eq!(record.diff_id, Some(diff_id("b")));
+    assert_eq!(record.blob_chain_id, Some(b.blob_chain_id));
+    assert_eq!(record.snapshot, record.chain_id.map(|chain| chain.to_string()));
+    assert_eq!(record.blob_only, None);
+    assert_eq!(record.created_at, time("2026-01-02T03:04:05Z").unix_nanos());
+    assert_eq!(record.description.as_deref(), Some("RUN x"));
+    let lease = &namespace(&state).leases[b.record.as_str()];
+    assert_eq!(lease.content, [blob("b")].into());
+    assert_eq!(lease.snapshots[SNAPSHOTTER], [record.snapshot.clone().unwrap()].into());
+    assert_eq!(lease.labels[LABEL_GC_FLAT], "2026-01-02T03:04:05Z");
+}
+
+#[test]
+fn snapshots_agree_in_both_databases() {
+    let plan = plan();
+    let state = assemble(&plan, Some(&usages()), None);
+    let table = &namespace(&state).snapshots[SNAPSHOTTER];
+    assert_eq!((table.sequence, state.snapshots.sequence), (3, 3));
+    let key = |index: usize| plan.snapshots[index].chain_id.to_string();
+    let base = &table.rows[&key(0)];
+    assert_eq!(base.children, [key(1), key(2)].into());
+    assert_eq!(base.name, format!("buildkit/1/{}", key(0)));
+    let top = &state.snapshots.by_name[&table.rows[&key(2)].name];
+    assert_eq!((top.id, top.kind), (3, Kind::Committed));
+    assert_eq!(top.parent.as_ref(), Some(&base.name));
+    assert_eq!((top.size, top.inodes), (Some(3 * 4096), Some(3)));
+}
+
+#[test]
+fn what_is_not_unpacked_has_no_snapshot_but_a_lease_on_it() {
+    let plan = plan();
+    let state = assemble(&plan, None, None);
+    assert!(state.snapshots.by_name.is_empty() && namespace(&state).snapshots.is_empty());
+    for layer in &plan.layers {
+        let record = &state.records.by_id[&layer.record];
+        assert_eq!(record.blob_only, Some(true));
+        let lease = &namespace(&state).leases[layer.record.as_str()];
+        assert_eq!(lease.snapshots[SNAPSHOTTER], [record.snapshot.clone().unwrap()].into());
+    }
+}
+
+#[test]
+fn content_tells_the_diff_id_and_keeps_annotations() {
+    let state = assemble(&plan(), None, None);
+    let labels = |name: &str| &namespace(&state).content[&blob(name)].labels;
+    assert_eq!(labels("a")[LABEL_UNCOMPRESSED], diff_id("a").to_string());
+    assert_eq!(labels("a")[&format!("buildkit.io/blob/annotation.{TOC}")], "sha256:toc");
+    assert_eq!(
+        labels("a")["buildkit.io/blob/mediatype"],
+        "application/vnd.oci.image.layer.v1.tar+gzip"
+    );
+    assert_eq!(labels("a").len(), 3);
+    assert_eq!(labels("b").len(), 1);
+}
+
+#[test]
+fn times_that_the_export_does_not_tell_are_the_epoch_or_absent() {
+    let plan = plan();
+    let state = assemble(&plan, Some(&usages()), None);
+    let content = &namespace(&state).content;
+    assert_eq!(content[&blob("a")].created_at, Some(time("2026-11-21T20:27:19.5Z")));
+    assert_eq!(content[&blob("c")].created_at, Some(Time::UNIX_EPOCH));
+    let c = &plan.layers[2].record;
+    assert_eq!(namespace(&state).leases[c.as_str()].created_at, Some(Time::UNIX_EPOCH));
+    // The daemon takes the time of its start for one that is absent.
+    assert_eq!(state.records.by_id[c].created_at, None);
+}
+
+#[test]
+fn the_time_of_the_last_use_comes_with_a_count() {
+    let plan = plan();
+    for record in assemble(&plan, None, Some(Time::from_unix_seconds(7))).records.by_id.values() {
+        assert_eq!((record.last_used_at, record.usage_count), (Some(7_000_000_000), Some(1)));
+    }
+    for record in assemble(&plan, None, None).records.by_id.values() {
+        assert_eq!((record.last_used_at, record.usage_count), (None, None));
+    }
+    // Nothing in a record but that depends on it.
+    let mut state = assemble(&plan, None, Some(Time::UNIX_EPOCH));
+    for record in state.records.by_id.values_mut() {
+        record.last_used_at = None;
+        record.usage_count = None;
+    }
+    assert_eq!(state, assemble(&plan, None, None));
+}
+
+#[test]
+fn the_same_plan_is_the_same_bytes() {
+    let bytes = |write: &dyn Fn(&File) -> Result<(), EncodeError>| {
+        let mut file = tempfile::tempfile().unwrap();
+        write(&file).unwrap();
+        let mut bytes = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    let databases = || {
+        let state = assemble(&plan(), Some(&usages()), None);
+        [
+            bytes(&|file| state.solver.write(file)),
+            bytes(&|file| state.records.write(file)),
+            bytes(&|file| state.metadata.write(file)),
+            bytes(&|file| state.snapshots.write(file)),
+        ]
+    };
+    assert!(databases() == databases());
+}

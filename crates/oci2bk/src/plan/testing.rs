@@ -1,0 +1,111 @@
+//! Exports made by hand and plans of them, for tests. Their layer blobs are not there.
+
+use std::collections::BTreeSet;
+
+use bkstate::Digest;
+use serde_json::{Value, json};
+
+use super::Plan;
+use crate::export::CacheExport;
+use crate::keys::{Candidate, Keyring, SourceDescription, SourceKind};
+use crate::layout::testing::{TestLayout, annotated, layer};
+use crate::llb::OpDigest;
+use crate::manifest::Style;
+
+const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+/// The descriptor of a layer that says nothing but what it must.
+pub(crate) fn plain(name: &str) -> Value {
+    let mut layer = layer(name, GZIP);
+    let diff_id = layer["annotations"]["containerd.io/uncompressed"].take();
+    layer["annotations"] = json!({"containerd.io/uncompressed": diff_id});
+    layer
+}
+
+/// The descriptor of the same layer as [`plain`], compressed differently.
+pub(crate) fn recompressed(name: &str) -> Value {
+    let mut layer = plain(name);
+    layer["mediaType"] = ZSTD.into();
+    layer["digest"] = Digest::of(format!("zstd of {name}")).to_string().into();
+    layer
+}
+
+/// The descriptor of a layer with a description and a time.
+pub(crate) fn described(name: &str) -> Value {
+    layer(name, GZIP)
+}
+
+pub(crate) fn with_annotation(layer: Value, name: &str, value: &str) -> Value {
+    annotated(layer, name, value)
+}
+
+pub(crate) fn blob(name: &str) -> Digest {
+    Digest::of(name)
+}
+
+pub(crate) fn diff_id(name: &str) -> Digest {
+    Digest::of(format!("tar of {name}"))
+}
+
+/// The op digest of the step `name`.
+pub(crate) fn op(name: &str) -> OpDigest {
+    OpDigest::from(Digest::of(format!("op {name}")))
+}
+
+/// What an export calls the record of the step `name`.
+pub(crate) fn record(name: &str) -> Digest {
+    op(name).record(0)
+}
+
+/// The member `layers` of a record whose only result has the node `top` on top.
+pub(crate) fn result(top: usize) -> Value {
+    json!([{"layer": top}])
+}
+
+/// An export with these layer descriptors, nodes `(blob, parent)` and records.
+pub(crate) fn export(
+    layers: &[Value],
+    nodes: &[(&str, i64)],
+    records: &Value,
+) -> (TestLayout, CacheExport) {
+    let nodes: Vec<_> = nodes
+        .iter()
+        .map(|(name, parent)| json!({"blob": Digest::of(name), "parent": parent}))
+        .collect();
+    let config = json!({"layers": nodes, "records": records});
+    let layout = TestLayout::new();
+    layout.cache(Style::ImageManifest, layers, &config);
+    let export = CacheExport::read(&layout.path().to_str().unwrap().parse().unwrap()).unwrap();
+    (layout, export)
+}
+
+/// A keyring that has the op digests of the steps of these names.
+pub(crate) fn keyring(names: &[&str]) -> Keyring {
+    let candidates = names.iter().map(|name| Candidate {
+        op_digest: op(name),
+        outputs: 1,
+        name: Some(format!("RUN {name}")),
+        encoding: None,
+    });
+    let wanted: BTreeSet<_> = names.iter().map(|name| record(name)).collect();
+    let description = SourceDescription {
+        path: "provenance.json".into(),
+        kind: SourceKind::Provenance,
+        part: None,
+    };
+    let mut keyring = Keyring::new();
+    keyring.add(description, candidates, &wanted);
+    keyring
+}
+
+/// The plan of one export whose steps of these names have keys.
+pub(crate) fn planned(
+    layers: &[Value],
+    nodes: &[(&str, i64)],
+    records: &Value,
+    keys: &[&str],
+) -> Plan {
+    let (_layout, export) = export(layers, nodes, records);
+    Plan::new(&[export], &keyring(keys))
+}

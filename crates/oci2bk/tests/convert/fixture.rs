@@ -1,0 +1,115 @@
+//! The fixtures, and copies of them to damage.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use bkstate::Digest;
+use oci2bk::export::CacheExport;
+use oci2bk::keys::{self, Keyring};
+use oci2bk::source::{Reference, SourceRef};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A directory of `fixtures/`.
+pub(super) struct Fixture {
+    pub(super) name: &'static str,
+    /// Where its op digests come from; `None` for the steps to be lost.
+    pub(super) keys: Option<&'static str>,
+}
+
+pub(super) const ALL: &[Fixture] = &[
+    Fixture { name: "index", keys: Some("keys/provenance.json") },
+    Fixture { name: "manifest", keys: None },
+    Fixture { name: "zstd", keys: None },
+    Fixture { name: "min", keys: Some("keys/metadata.json") },
+];
+
+impl Fixture {
+    fn path(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(self.name)
+    }
+
+    pub(super) fn export(&self) -> CacheExport {
+        read(&self.path().join("cache"))
+    }
+
+    /// The export in a temporary directory of its own.
+    pub(super) fn copy(&self) -> Copy {
+        let temp = tempfile::tempdir().unwrap();
+        let blobs = temp.path().join("blobs/sha256");
+        fs::create_dir_all(&blobs).unwrap();
+        let cache = self.path().join("cache");
+        fs::copy(cache.join("index.json"), temp.path().join("index.json")).unwrap();
+        for blob in fs::read_dir(cache.join("blobs/sha256")).unwrap() {
+            let blob = blob.unwrap();
+            fs::write(blobs.join(blob.file_name()), fs::read(blob.path()).unwrap()).unwrap();
+        }
+        Copy { temp }
+    }
+}
+
+fn read(layout: &Path) -> CacheExport {
+    let source = SourceRef { directory: layout.to_owned(), reference: Reference::Default };
+    CacheExport::read(&source).unwrap()
+}
+
+/// What the keys of `fixtures` resolve in `exports`.
+pub(super) fn keyring(exports: &[CacheExport], fixtures: &[&Fixture]) -> Keyring {
+    let wanted: BTreeSet<_> =
+        exports.iter().flat_map(|export| export.config.digests_with_inputs()).collect();
+    let mut keyring = Keyring::new();
+    for fixture in fixtures {
+        let Some(keys) = fixture.keys else { continue };
+        for source in keys::read_source(&fixture.path().join(keys)).unwrap() {
+            keyring.add(source.description, source.candidates, &wanted);
+        }
+    }
+    keyring
+}
+
+/// A copy of an export in the image-manifest style.
+pub(super) struct Copy {
+    temp: TempDir,
+}
+
+impl Copy {
+    pub(super) fn export(&self) -> CacheExport {
+        read(self.temp.path())
+    }
+
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.temp.path().join("blobs/sha256").join(digest.hex())
+    }
+
+    /// The layer blob with the most bytes.
+    pub(super) fn largest_layer(&self) -> Digest {
+        let layers = self.export().manifest.layers;
+        layers.into_values().max_by_key(|layer| layer.descriptor.size).unwrap().descriptor.digest
+    }
+
+    /// Changes the manifest and makes the changed one the only cache of the layout.
+    pub(super) fn edit_manifest(&self, change: impl FnOnce(&mut Value)) {
+        let digest = self.export().manifest.digest;
+        let mut manifest = serde_json::from_slice(&fs::read(self.blob(&digest)).unwrap()).unwrap();
+        change(&mut manifest);
+        let content = manifest.to_string();
+        let digest = Digest::of(&content);
+        fs::write(self.blob(&digest), &content).unwrap();
+        let media_type = &manifest["mediaType"];
+        let entry = json!({"mediaType": media_type, "digest": digest, "size": content.len()});
+        let index = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
+        fs::write(self.temp.path().join("index.json"), index).unwrap();
+    }
+}
+
+/// Whether layers can be unpacked, which takes root. A suite that has to be complete sets
+/// `OCI2BK_REQUIRE_ORACLE`.
+pub(super) fn can_extract() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        assert!(std::env::var_os("OCI2BK_REQUIRE_ORACLE").is_none(), "unpacking layers takes root");
+        eprintln!("not unpacked: that takes root");
+    }
+    root
+}

@@ -1,0 +1,123 @@
+//! Conversions of the committed fixtures through the library.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
+
+mod fixture;
+mod pinned;
+mod refused;
+mod repeated;
+mod tree;
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use bkstate::dir::Dir;
+use bkstate::state::{State, verify};
+use oci2bk::convert::{ConvertError, Options, Report, convert};
+use oci2bk::export::CacheExport;
+use oci2bk::plan::{LostReason, Plan};
+use oci2bk::progress::Silent;
+
+use fixture::{ALL, Fixture, can_extract};
+
+const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
+
+fn options(extract: bool) -> Options {
+    Options { extract, jobs: TWO, last_used: None }
+}
+
+/// Converts `exports`, whose steps may lack keys, into `root`.
+fn converted(
+    exports: &[CacheExport],
+    fixtures: &[&Fixture],
+    root: &Path,
+    options: &Options,
+) -> Result<Report, ConvertError> {
+    let plan = Plan::new(exports, &fixture::keyring(exports, fixtures));
+    convert(&plan, exports, root, options, &Silent)
+}
+
+/// The ways to convert that this user can go.
+fn ways() -> Vec<Options> {
+    let ways = [false, true].into_iter().filter(|extract| !extract || can_extract());
+    ways.map(options).collect()
+}
+
+#[test]
+fn every_record_is_resolved_where_there_are_keys() {
+    for fixture in ALL.iter().filter(|fixture| fixture.keys.is_some()) {
+        let exports = [fixture.export()];
+        let keyring = fixture::keyring(&exports, &[fixture]);
+        let plan = Plan::new(&exports, &keyring);
+        assert_eq!(plan.lost.len(), 0, "{}: {:#?}", fixture.name, plan.lost);
+        assert_eq!(plan.dropped.len(), 0, "{}", fixture.name);
+        let with_inputs: std::collections::BTreeSet<_> =
+            exports[0].config.digests_with_inputs().collect();
+        assert_eq!(keyring.len(), with_inputs.len(), "{}", fixture.name);
+        for step in plan.steps.iter().filter(|step| !step.links.is_empty()) {
+            assert!(step.name.is_some(), "{}: {step:?}", fixture.name);
+        }
+    }
+}
+
+#[test]
+fn every_record_with_inputs_is_lost_without_keys() {
+    for fixture in ALL {
+        let exports = [fixture.export()];
+        let plan = Plan::new(&exports, &fixture::keyring(&exports, &[]));
+        assert!(plan.steps.iter().all(|step| step.links.is_empty()));
+        assert!(plan.lost.iter().all(|lost| lost.reason == LostReason::NoKey));
+        assert_eq!(plan.lost.len(), exports[0].config.digests_with_inputs().count());
+    }
+}
+
+#[test]
+fn a_converted_root_is_sound_and_has_what_the_plan_says() {
+    for fixture in ALL {
+        for options in ways() {
+            let temp = tempfile::tempdir().unwrap();
+            // Made with all directories above it.
+            let root = temp.path().join("var/lib/buildkit");
+            let exports = [fixture.export()];
+            let plan = Plan::new(&exports, &fixture::keyring(&exports, &[fixture]));
+            let report = convert(&plan, &exports, &root, &options, &Silent).unwrap();
+            let dir = Dir::open(&root).unwrap();
+            assert!(verify(&dir).unwrap().is_empty());
+            let state = State::read(&dir).unwrap();
+            assert_eq!(state.records.by_id.len(), plan.layers.len());
+            assert_eq!(state.solver.links.len(), plan.steps.len());
+            assert_eq!(report.blobs, plan.blobs.len());
+            let snapshots = if options.extract { plan.snapshots.len() } else { 0 };
+            assert_eq!(report.snapshots, snapshots);
+            assert_eq!(state.snapshots.by_name.len(), snapshots);
+            assert_eq!(report.entries > 0, options.extract);
+            for blob in plan.blobs.keys() {
+                let copy = root.join("runc-overlayfs/content/blobs/sha256").join(blob.hex());
+                let content = std::fs::read(copy).unwrap();
+                assert_eq!(bkstate::Digest::of(content), *blob);
+            }
+        }
+    }
+}
+
+#[test]
+fn several_caches_make_one_root() {
+    let exports: Vec<_> = ALL.iter().map(Fixture::export).collect();
+    let fixtures: Vec<_> = ALL.iter().collect();
+    for options in ways() {
+        let temp = tempfile::tempdir().unwrap();
+        let report = converted(&exports, &fixtures, temp.path(), &options).unwrap();
+        let blobs: std::collections::BTreeSet<_> =
+            exports.iter().flat_map(|export| export.manifest.layers.keys()).collect();
+        assert_eq!(report.blobs, blobs.len());
+    }
+}
+
+#[test]
+fn a_plan_of_other_exports_is_refused() {
+    let [index, manifest] = [ALL[0].export(), ALL[1].export()];
+    let plan = Plan::new(&[index], &fixture::keyring(&[], &[]));
+    let temp = tempfile::tempdir().unwrap();
+    let error = convert(&plan, &[manifest], temp.path(), &options(false), &Silent).unwrap_err();
+    assert!(matches!(error, ConvertError::ForeignPlan { .. }), "{error}");
+}

@@ -1,0 +1,152 @@
+//! What cannot be converted leaves no state behind.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use bkstate::Digest;
+use bkstate::dir::Dir;
+use bkstate::state::{LockError, RootLock, StagingError};
+use oci2bk::convert::{ConvertError, check_root};
+use oci2bk::layout::BlobError;
+use oci2bk::unpack::UnpackError;
+use serde_json::Value;
+
+use super::fixture::{ALL, Copy, can_extract};
+use super::{converted, options, ways};
+
+/// The fixture that is copied to be damaged.
+const MANIFEST: usize = 1;
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// How the conversion of `copy` fails, which leaves nothing but the lock file.
+fn failure(copy: &Copy, extract: bool) -> ConvertError {
+    let temp = tempfile::tempdir().unwrap();
+    let error = converted(&[copy.export()], &[], temp.path(), &options(extract)).unwrap_err();
+    assert_eq!(names(temp.path()), ["buildkitd.lock"], "{error}");
+    error
+}
+
+fn flip_a_bit(copy: &Copy, blob: &Digest) {
+    let file = fs::File::options().read(true).write(true).open(copy.blob(blob)).unwrap();
+    let middle = file.metadata().unwrap().len() / 2;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, middle).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], middle).unwrap();
+}
+
+#[test]
+fn a_corrupt_layer() {
+    for options in ways() {
+        let copy = ALL[MANIFEST].copy();
+        let blob = copy.largest_layer();
+        flip_a_bit(&copy, &blob);
+        let error = failure(&copy, options.extract);
+        assert!(error.is_input(), "{error:?}");
+        match &error {
+            ConvertError::Blob(BlobError::Digest { digest, .. }) => assert_eq!(*digest, blob),
+            ConvertError::Unpack { digest, .. } => assert_eq!(*digest, blob),
+            error => panic!("{error:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_layer_that_is_cut_off() {
+    for options in ways() {
+        let copy = ALL[MANIFEST].copy();
+        let blob = copy.largest_layer();
+        let file = fs::File::options().write(true).open(copy.blob(&blob)).unwrap();
+        file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+        let error = failure(&copy, options.extract);
+        assert!(error.is_input(), "{error:?}");
+        assert!(matches!(error, ConvertError::Blob(BlobError::Size { .. })), "{error:?}");
+    }
+}
+
+#[test]
+fn a_missing_layer() {
+    for options in ways() {
+        let copy = ALL[MANIFEST].copy();
+        let blob = copy.largest_layer();
+        fs::remove_file(copy.blob(&blob)).unwrap();
+        let error = failure(&copy, options.extract);
+        assert!(error.is_input(), "{error:?}");
+        assert!(
+            matches!(error, ConvertError::Blob(BlobError::Missing { digest }) if digest == blob),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn a_layer_that_unpacks_to_something_else_than_its_diff_id() {
+    if !can_extract() {
+        return;
+    }
+    let copy = ALL[MANIFEST].copy();
+    let blob = copy.largest_layer();
+    copy.edit_manifest(|manifest| {
+        let layers = manifest["layers"].as_array_mut().unwrap();
+        let layer = layers.iter_mut().find(|layer| layer["digest"] == blob.to_string()).unwrap();
+        layer["annotations"]["containerd.io/uncompressed"] =
+            Value::from(Digest::of("something else").to_string());
+    });
+    let error = failure(&copy, true);
+    assert!(error.is_input(), "{error:?}");
+    let ConvertError::Unpack { digest, source } = error else { panic!("{error:?}") };
+    assert_eq!(digest, blob);
+    assert!(matches!(*source, UnpackError::WrongDiffId { .. }), "{source:?}");
+}
+
+#[test]
+fn a_root_with_a_state_stays_as_it_was() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::write(temp.path().join("cache.db"), "old").unwrap();
+    for error in [
+        converted(&[ALL[0].export()], &[], temp.path(), &options(false)).unwrap_err(),
+        check_root(temp.path()).unwrap_err(),
+    ] {
+        let occupied = matches!(&error, ConvertError::Staging(StagingError::Occupied { .. }));
+        assert!(occupied && !error.is_input(), "{error:?}");
+    }
+    assert_eq!(names(temp.path()), ["buildkitd.lock", "cache.db"]);
+    assert_eq!(fs::read(temp.path().join("cache.db")).unwrap(), b"old");
+}
+
+#[test]
+fn a_root_in_use_is_not_touched() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = Dir::open(temp.path()).unwrap();
+    let _lock = RootLock::acquire(&dir).unwrap();
+    for error in [
+        converted(&[ALL[0].export()], &[], temp.path(), &options(false)).unwrap_err(),
+        check_root(temp.path()).unwrap_err(),
+    ] {
+        assert!(matches!(error, ConvertError::Lock(LockError::InUse { .. })), "{error:?}");
+    }
+    assert_eq!(names(temp.path()), ["buildkitd.lock"]);
+}
+
+#[test]
+fn looking_at_a_root_changes_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    check_root(temp.path()).unwrap();
+    check_root(&temp.path().join("not/there")).unwrap();
+    assert!(names(temp.path()).is_empty());
+}
+
+#[test]
+fn a_root_that_is_a_file_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert!(matches!(check_root(file.path()), Err(ConvertError::Root(_))));
+    let error = converted(&[ALL[0].export()], &[], file.path(), &options(false)).unwrap_err();
+    assert!(matches!(error, ConvertError::CreateRoot { .. }), "{error:?}");
+}

@@ -1,0 +1,75 @@
+//! The same input gives the same root.
+
+use std::fs;
+use std::num::NonZeroUsize;
+
+use bkstate::Time;
+use oci2bk::convert::Options;
+
+use super::fixture::ALL;
+use super::tree::describe;
+use super::{converted, ways};
+
+#[test]
+fn a_second_conversion_gives_the_same_tree() {
+    for fixture in ALL {
+        for options in ways() {
+            let tree = || {
+                let temp = tempfile::tempdir().unwrap();
+                converted(&[fixture.export()], &[fixture], temp.path(), &options).unwrap();
+                describe(temp.path())
+            };
+            let (first, second) = (tree(), tree());
+            assert!(first == second, "{}:\n{first}\n{second}", fixture.name);
+        }
+    }
+}
+
+#[test]
+fn the_number_of_jobs_does_not_show() {
+    for options in ways() {
+        let tree = |jobs| {
+            let temp = tempfile::tempdir().unwrap();
+            let options = Options { jobs: NonZeroUsize::new(jobs).unwrap(), ..options };
+            converted(&[ALL[0].export()], &[&ALL[0]], temp.path(), &options).unwrap();
+            describe(temp.path())
+        };
+        assert!(tree(1) == tree(7));
+    }
+}
+
+#[test]
+fn the_time_of_the_last_use_shows_in_the_records_only() {
+    for options in ways() {
+        let tree = |last_used| {
+            let temp = tempfile::tempdir().unwrap();
+            let options = Options { last_used, ..options };
+            converted(&[ALL[0].export()], &[&ALL[0]], temp.path(), &options).unwrap();
+            describe(temp.path())
+        };
+        let (default, dated) = (tree(None), tree(Some(Time::from_unix_seconds(1))));
+        let differing: Vec<_> = default
+            .lines()
+            .zip(dated.lines())
+            .filter(|(a, b)| a != b)
+            .map(|(a, _)| a.split(' ').next().unwrap())
+            .collect();
+        assert_eq!(differing, ["runc-overlayfs/metadata_v2.db"]);
+    }
+}
+
+#[test]
+fn what_a_killed_run_left_does_not_show() {
+    for options in ways() {
+        let fresh = tempfile::tempdir().unwrap();
+        let again = tempfile::tempdir().unwrap();
+        let snapshot = again.path().join(".oci2bk-staging/runc-overlayfs/snapshots/snapshots/1");
+        fs::create_dir_all(snapshot.join("fs/half")).unwrap();
+        fs::write(snapshot.join("fs/half/written"), "").unwrap();
+        fs::write(again.path().join("buildkitd.lock"), "").unwrap();
+        for root in [&fresh, &again] {
+            converted(&[ALL[0].export()], &[&ALL[0]], root.path(), &options).unwrap();
+        }
+        assert!(describe(fresh.path()) == describe(again.path()));
+    }
+}
