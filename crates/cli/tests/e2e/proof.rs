@@ -229,7 +229,7 @@ impl Bench<'_> {
         ensure!(records.is_empty(), "prune --all leaves the records {records:?}");
         // containerd removes directories in the background.
         let empty = || state::snapshot_directories(root).is_ok_and(|left| left.is_empty());
-        wait_until(Duration::from_secs(5), empty);
+        wait_until(Duration::from_secs(20), empty);
         let left = state::snapshot_directories(root)?;
         ensure!(left.is_empty(), "prune --all leaves the snapshots {left:?}");
         let blobs = state::blob_files(root)?;
