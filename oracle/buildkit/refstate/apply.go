@@ -70,24 +70,22 @@ type chainApplier struct {
 	done        map[digest.Digest]tree
 }
 
-// export extracts every layer node of one entry of the layout, if it is a cache export.
+// export extracts every layer node of one cache export, and nothing of any other manifest or index.
 func (a *chainApplier) export(ctx context.Context, desc ocispec.Descriptor) error {
 	var export cacheExport
 	if err := a.readJSON(ctx, desc, &export); err != nil {
 		return err
 	}
 	configDesc := export.Config
-	found := configDesc.MediaType == cache.CacheConfigMediaTypeV0
 	layers := map[digest.Digest]ocispec.Descriptor{}
 	for _, d := range append(export.Layers, export.Manifests...) {
 		if d.MediaType == cache.CacheConfigMediaTypeV0 {
-			configDesc, found = d, true
+			configDesc = d
 			continue
 		}
 		layers[d.Digest] = d
 	}
-	if !found {
-		// An image in the same layout.
+	if configDesc.MediaType != cache.CacheConfigMediaTypeV0 {
 		return nil
 	}
 	var config cache.CacheConfig

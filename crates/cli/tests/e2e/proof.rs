@@ -8,14 +8,13 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Deserialize;
 
 use crate::build::{Options, Report, Source};
 use crate::case::{Case, Context, Keys, Mode};
 use crate::daemon::Daemon;
 use crate::export::CacheExport;
 use crate::process::{run, wait_until};
-use crate::state::{self, State};
+use crate::state::{self, Snapshot, State};
 use crate::tree;
 use crate::world::World;
 
@@ -149,21 +148,21 @@ impl Bench<'_> {
     /// The chains of layers of the export are extracted as containerd extracts them: every one of
     /// them, unless the state is one in which a daemon extracted only what it needed.
     fn ensure_same_trees(&self, made: &Made, root: &Path) -> Result<()> {
-        #[derive(Deserialize)]
-        struct Tree {
-            fs: PathBuf,
-        }
         let tools = &self.world.tools;
         let reference = self.dir.join("reference");
         let extracted = SystemTime::now();
         let json = run(Command::new(&tools.refstate).arg("apply").arg(&made.cache).arg(reference))?;
-        let theirs: BTreeMap<String, Tree> = serde_json::from_str(&json)?;
+        let theirs: BTreeMap<String, Snapshot> = serde_json::from_str(&json)?;
         let ours = State::read(tools, root)?.snapshots_by_chain(root)?;
         let mut compared = 0;
         for (chain, theirs) in &theirs {
             if let Some(ours) = ours.get(chain).cloned().flatten() {
-                tree::ensure_equal(&ours, &theirs.fs, extracted)
+                tree::ensure_equal(&ours.fs, &theirs.fs, extracted)
                     .with_context(|| format!("chain {chain}"))?;
+                ensure!(
+                    (ours.inodes, ours.size) == (theirs.inodes, theirs.size),
+                    "chain {chain}: usage is {ours:?}, should be {theirs:?}"
+                );
                 compared += 1;
             }
         }
@@ -230,7 +229,7 @@ impl Bench<'_> {
         ensure!(records.is_empty(), "prune --all leaves the records {records:?}");
         // containerd removes directories in the background.
         let empty = || state::snapshot_directories(root).is_ok_and(|left| left.is_empty());
-        wait_until(Duration::from_secs(5), empty);
+        wait_until(Duration::from_secs(20), empty);
         let left = state::snapshot_directories(root)?;
         ensure!(left.is_empty(), "prune --all leaves the snapshots {left:?}");
         let blobs = state::blob_files(root)?;
