@@ -12,6 +12,7 @@ use oci2bk::plan::Plan;
 
 use crate::args::{Convert, Format};
 use crate::failure::Failure;
+use crate::output;
 use crate::progress::Display;
 use crate::report::{Report, Timings};
 use crate::summary;
@@ -34,7 +35,10 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
 
     check_root(&arguments.root)?;
     if arguments.dry_run {
-        summary::print_plan(&plan, &keyring, arguments.format)?;
+        output::result(&match arguments.format {
+            Format::Table => summary::plan(&plan, &keyring),
+            Format::Json => summary::plan_as_json(&plan, &keyring)?,
+        })?;
     }
     let unkeyed: Vec<_> = plan.unkeyed().cloned().collect();
     if !unkeyed.is_empty() && !arguments.allow_unkeyed {
@@ -57,13 +61,12 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     if let Some(path) = &arguments.metadata_file {
         let json = serde_json::to_string_pretty(&report)? + "\n";
         std::fs::write(path, json)
-            .map_err(|source| Failure::Output { path: path.clone(), source })?;
+            .map_err(|source| Failure::MetadataFile { path: path.clone(), source })?;
     }
-    match arguments.format {
-        Format::Table => summary::print_report(&report),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
-    }
-    Ok(())
+    output::result(&match arguments.format {
+        Format::Table => summary::report(&report),
+        Format::Json => serde_json::to_string_pretty(&report)?,
+    })
 }
 
 /// What the key sources know: what lies inside the layouts, then what the user names.

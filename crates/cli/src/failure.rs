@@ -12,6 +12,8 @@ use oci2bk::export::ExportError;
 use oci2bk::keys::SourceError;
 use oci2bk::plan::Lost;
 
+use crate::output::{Plain, note};
+
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -23,12 +25,14 @@ pub(crate) enum Failure {
     Unkeyed(Vec<Lost>),
     #[error(transparent)]
     Convert(#[from] ConvertError),
-    #[error("cannot write {}", path.display())]
-    Output {
+    #[error("the conversion is done, but {} cannot be written", path.display())]
+    MetadataFile {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
+    #[error("the result cannot be written to stdout")]
+    Stdout(#[source] std::io::Error),
     #[error("the result has no JSON form")]
     Json(#[from] serde_json::Error),
 }
@@ -81,7 +85,9 @@ impl Failure {
             Self::Convert(ConvertError::Lock(LockError::InUse { .. })) => Code::InUse,
             Self::Convert(ConvertError::Damaged { .. }) => Code::Damaged,
             Self::Convert(error) if error.is_input() => Code::Input,
-            Self::Convert(_) | Self::Output { .. } | Self::Json(_) => Code::Failed,
+            Self::Convert(_) | Self::MetadataFile { .. } | Self::Stdout(_) | Self::Json(_) => {
+                Code::Failed
+            }
         }
     }
 
@@ -89,21 +95,21 @@ impl Failure {
     pub(crate) fn print(&self) {
         let colored = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let label = if colored { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
-        eprintln!("{label} {self}");
+        note(format_args!("{label} {}", Plain(self)));
         let mut said = self.to_string();
         let mut source = self.source();
         while let Some(error) = source {
             let text = error.to_string();
             // A transparent error says the same as its source.
             if text != said {
-                eprintln!("  because: {text}");
+                note(format_args!("  because: {}", Plain(&text)));
             }
             said = text;
             source = error.source();
         }
         if let Self::Convert(ConvertError::Damaged { damage }) = self {
             for item in damage {
-                eprintln!("  {item}");
+                note(format_args!("  {}", Plain(item)));
             }
         }
     }

@@ -2,11 +2,10 @@
 //!
 //! stdout carries the result, stderr progress and errors. This crate is the only one that prints
 //! or exits.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is the command")]
-
 mod args;
 mod convert;
 mod failure;
+mod output;
 mod progress;
 mod report;
 mod summary;

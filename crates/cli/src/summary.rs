@@ -5,8 +5,7 @@ use oci2bk::keys::Keyring;
 use oci2bk::plan::{Layer, LostReason, Plan, Step};
 use serde::Serialize;
 
-use crate::args::Format;
-use crate::failure::Failure;
+use crate::output::{Plain, note};
 use crate::report::{KeySource, Report, key_sources, lost_for};
 
 /// Digests are shortened to as many hex digits as docker shows.
@@ -19,13 +18,13 @@ struct PrintedPlan<'a> {
     keys: Vec<KeySource>,
 }
 
-/// Prints a plan, for `--dry-run`.
-pub(crate) fn print_plan(plan: &Plan, keyring: &Keyring, format: Format) -> Result<(), Failure> {
-    if format == Format::Json {
-        let printed = PrintedPlan { plan, keys: key_sources(keyring) };
-        println!("{}", serde_json::to_string_pretty(&printed)?);
-        return Ok(());
-    }
+/// A plan as JSON, for `--dry-run`.
+pub(crate) fn plan_as_json(plan: &Plan, keyring: &Keyring) -> Result<String, serde_json::Error> {
+    serde_json::to_string_pretty(&PrintedPlan { plan, keys: key_sources(keyring) })
+}
+
+/// A plan for people, for `--dry-run`.
+pub(crate) fn plan(plan: &Plan, keyring: &Keyring) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["STEP", "LAYER", "SIZE", "CREATED"]);
@@ -38,29 +37,32 @@ pub(crate) fn print_plan(plan: &Plan, keyring: &Keyring, format: Format) -> Resu
             LostReason::NoKey => "no key",
             LostReason::LostInput => "no key below",
         };
-        table.add_row([name, format!("({why})"), String::new(), String::new()]);
+        table.add_row([one_line(&name), format!("({why})"), String::new(), String::new()]);
     }
-    for line in table.lines() {
-        println!("{}", line.trim_end());
-    }
-    println!();
-    for key in key_sources(keyring) {
-        println!("{}: {} of {} op digests used", key.source, key.resolved, key.candidates);
-    }
+    let mut lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.push(String::new());
+    lines.extend(key_sources(keyring).iter().map(|key| {
+        format!("{}: {} of {} op digests used", key.source, key.resolved, key.candidates)
+    }));
     let bytes: u64 = plan.blobs.values().map(|blob| blob.size).sum();
-    println!(
+    lines.push(format!(
         "{} steps, {} layers in {} blobs, {}",
         plan.steps.len(),
         plan.layers.len(),
         plan.blobs.len(),
         size(bytes)
-    );
-    Ok(())
+    ));
+    lines.join("\n")
+}
+
+/// A name that comes from outside, in one line.
+fn one_line(name: &str) -> String {
+    Plain(name).to_string().replace('\n', "\\n")
 }
 
 fn step_row(plan: &Plan, step: &Step) -> [String; 4] {
     let name = match &step.name {
-        Some(name) => name.clone(),
+        Some(name) => one_line(name),
         None => format!("(source) {}", short(step.key.as_str())),
     };
     let layer = step.results.first().and_then(|result| plan.layers.get(result.layer));
@@ -79,45 +81,55 @@ pub(crate) fn warn_of_losses(plan: &Plan) {
     let unkeyed = lost_for(plan, LostReason::NoKey);
     let above = lost_for(plan, LostReason::LostInput);
     if unkeyed + above > 0 {
-        eprintln!("warning: {unkeyed} steps have no key and {above} build on them; they will run");
+        note(format_args!(
+            "warning: {unkeyed} steps have no key and {above} build on them; they will run"
+        ));
     }
     for lost in plan.lost.iter().filter_map(|lost| lost.hint.as_ref()) {
-        eprintln!("warning:   {lost}");
+        note(format_args!("warning:   {}", one_line(lost)));
     }
     for dropped in &plan.dropped {
         let name = dropped.name.clone().unwrap_or_else(|| dropped.record.to_string());
-        eprintln!(
-            "warning: the cache lacks layer {} of the step {name}; it will run",
-            dropped.missing
-        );
+        note(format_args!(
+            "warning: the cache lacks layer {} of the step {}; it will run",
+            dropped.missing,
+            one_line(&name)
+        ));
     }
 }
 
-/// Prints what a conversion did.
-pub(crate) fn print_report(report: &Report) {
+/// What a conversion did, for people.
+pub(crate) fn report(report: &Report) -> String {
     let layers = &report.layers;
     let seconds = report.timings.total();
     let whole = report.lost.is_empty() && report.dropped.is_empty();
     let warmth = if whole { "warm" } else { "partly warm" };
-    println!("{} is {warmth} after {seconds:.1} s", report.root.display());
-    println!(
-        "  {} of {} steps, {} with a result",
-        report.records.converted, report.records.total, report.records.results
-    );
-    println!("  {} layers, {} in {} blobs", layers.records, size(layers.blob_bytes), layers.blobs);
-    if layers.snapshots > 0 {
-        println!(
+    let mut lines = vec![
+        format!("{} is {warmth} after {seconds:.1} s", report.root.display()),
+        format!(
+            "  {} of {} steps, {} with a result",
+            report.records.converted, report.records.total, report.records.results
+        ),
+        format!(
+            "  {} layers, {} in {} blobs",
+            layers.records,
+            size(layers.blob_bytes),
+            layers.blobs
+        ),
+    ];
+    lines.push(if layers.snapshots > 0 {
+        format!(
             "  {} snapshots with {} entries, {} on disk",
             layers.snapshots,
             layers.files,
             size(layers.disk_bytes)
-        );
+        )
     } else {
-        println!("  not unpacked; the daemon does so when a build needs it");
-    }
-    for key in report.keys.iter().filter(|key| key.resolved > 0) {
-        println!("  {} keys from {}", key.resolved, key.source);
-    }
+        "  not unpacked; the daemon does so when a build needs it".to_owned()
+    });
+    let used = report.keys.iter().filter(|key| key.resolved > 0);
+    lines.extend(used.map(|key| format!("  {} keys from {}", key.resolved, key.source)));
+    lines.join("\n")
 }
 
 fn short(digest: &str) -> String {

@@ -8,6 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use oci2bk::progress::{Event, LayerWork};
 
 use super::Renderer;
+use crate::output::Plain;
 
 const LAYER: &str = "  {prefix} [{bar:24}] {bytes:>10}/{total_bytes:<10} {wide_msg}";
 const STAGE: &str = "{spinner} {msg}";
@@ -38,7 +39,9 @@ impl Bars {
             let bar = ProgressBar::new(work.to_read)
                 .with_style(style(LAYER))
                 .with_prefix(work.digest.hex().chars().take(12).collect::<String>())
-                .with_message(work.description.clone().unwrap_or_default());
+                .with_message(
+                    work.description.iter().map(|text| Plain(text).to_string()).collect::<String>(),
+                );
             self.all.add(bar)
         }));
     }

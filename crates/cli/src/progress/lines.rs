@@ -4,6 +4,7 @@ use oci2bk::progress::{Event, LayerWork};
 use serde::Serialize;
 
 use super::Renderer;
+use crate::output::{self, note};
 use crate::summary::size;
 
 /// A line for each layer and stage that is done.
@@ -12,10 +13,12 @@ pub(super) struct Plain;
 impl Renderer for Plain {
     fn render(&self, event: Event<'_>) {
         match event {
-            Event::StageStarted(stage) => eprintln!("{}", stage.name()),
+            Event::StageStarted(stage) => note(stage.name()),
             Event::LayerFinished(work) => {
-                let description = work.description.as_deref().unwrap_or_default();
-                eprintln!("  {} {} {description}", work.digest, size(work.size));
+                let description =
+                    work.description.iter().map(|text| format!(" {}", output::Plain(text)));
+                let description: String = description.collect();
+                note(format_args!("  {} {}{description}", work.digest, size(work.size)));
             }
             _ => {}
         }
@@ -76,7 +79,7 @@ impl Renderer for Json {
             _ => return,
         };
         if let Ok(json) = serde_json::to_string(&line) {
-            eprintln!("{json}");
+            note(json);
         }
     }
 }

@@ -14,15 +14,15 @@ use tempfile::TempDir;
 /// A directory of `fixtures/`.
 pub(super) struct Fixture {
     pub(super) name: &'static str,
-    /// Where its op digests come from; `None` for the steps to be lost.
-    pub(super) keys: Option<&'static str>,
+    /// Where its op digests come from.
+    pub(super) keys: &'static str,
 }
 
 pub(super) const ALL: &[Fixture] = &[
-    Fixture { name: "index", keys: Some("keys/provenance.json") },
-    Fixture { name: "manifest", keys: None },
-    Fixture { name: "zstd", keys: None },
-    Fixture { name: "min", keys: Some("keys/metadata.json") },
+    Fixture { name: "index", keys: "keys/provenance.json" },
+    Fixture { name: "manifest", keys: "keys/image" },
+    Fixture { name: "zstd", keys: "keys/cache.db" },
+    Fixture { name: "min", keys: "keys/metadata.json" },
 ];
 
 impl Fixture {
@@ -60,8 +60,7 @@ pub(super) fn keyring(exports: &[CacheExport], fixtures: &[&Fixture]) -> Keyring
         exports.iter().flat_map(|export| export.config.digests_with_inputs()).collect();
     let mut keyring = Keyring::new();
     for fixture in fixtures {
-        let Some(keys) = fixture.keys else { continue };
-        for source in keys::read_source(&fixture.path().join(keys)).unwrap() {
+        for source in keys::read_source(&fixture.path().join(fixture.keys)).unwrap() {
             keyring.add(source.description, source.candidates, &wanted);
         }
     }

@@ -23,13 +23,13 @@ const PINNED: &[(&str, &str, &str)] = &[
     ),
     (
         "manifest",
-        "1f164d1080a6208995f2bc3428294c0c30e451206ec8e8f030be6c1c76c27e75",
-        "411229a41ee3df5d963ab41fb0f288bcd4af1eb7f8b25325736497d25f72250b",
+        "0a895a56f58c82a8c7a0d0d1fa34450def152eee1b47b77f1a6ff291ce27662c",
+        "3e8ba97627d502778310610d08fa20e52de14b0c9e5d8f45d4d421b8deb7d042",
     ),
     (
         "zstd",
-        "e39a1b66d7975cc6595f8019efbee2eaaf899dbdcce9983237143b7e96966c74",
-        "e25764db840e28cda02e758215e918903d98e01d40838af5c35dcc3d26b12f4c",
+        "a75a0512db8e0e020c78ca06552c92fa382f4f01498141057e71bacf5512774d",
+        "1aff7291684450d7b3caa20754c4f963f4e5b2b74a59e54682fa769ddb27b8c2",
     ),
     (
         "min",
