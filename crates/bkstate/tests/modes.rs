@@ -69,8 +69,8 @@ fn modes_are_those_of_a_daemon_under_any_umask() {
         let published = (|| -> Result<(), Box<dyn std::error::Error>> {
             let lock = RootLock::acquire(&root)?;
             let staging = Staging::begin(&root, &lock)?;
-            staging.create_blob(&blob)?;
-            staging.create_snapshot(1)?;
+            staging.blobs().create_blob(&blob)?;
+            staging.trees().create_snapshot(1)?;
             Ok(staging.publish(&state)?)
         })();
         rustix::process::umask(before);

@@ -70,7 +70,7 @@ type chainApplier struct {
 	done        map[digest.Digest]tree
 }
 
-// export extracts every layer node of one cache export.
+// export extracts every layer node of one cache export, and nothing of any other manifest or index.
 func (a *chainApplier) export(ctx context.Context, desc ocispec.Descriptor) error {
 	var export cacheExport
 	if err := a.readJSON(ctx, desc, &export); err != nil {
@@ -84,6 +84,9 @@ func (a *chainApplier) export(ctx context.Context, desc ocispec.Descriptor) erro
 			continue
 		}
 		layers[d.Digest] = d
+	}
+	if configDesc.MediaType != cache.CacheConfigMediaTypeV0 {
+		return nil
 	}
 	var config cache.CacheConfig
 	if err := a.readJSON(ctx, configDesc, &config); err != nil {

@@ -45,11 +45,6 @@ const RECORDS_DB: &str = "metadata_v2.db";
 const METADATA_DB: &str = "containerdmeta.db";
 const SNAPSHOTS: &str = "snapshots";
 const SNAPSHOTS_DB: &str = "metadata.db";
-const CONTENT: &str = "content";
-const BLOBS: &str = "blobs";
-const SHA256: &str = "sha256";
-const FS: &str = "fs";
-const WORK: &str = "work";
 
 /// The databases of a root.
 #[derive(Debug, Clone, PartialEq, Eq)]

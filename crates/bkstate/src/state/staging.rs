@@ -9,12 +9,12 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::{
-    BLOBS, CACHE_DB, CONTENT, FS, METADATA_DB, RECORDS_DB, RootLock, SHA256, SNAPSHOTS,
-    SNAPSHOTS_DB, State, WORK, WORKER, WORKER_ID,
+    CACHE_DB, METADATA_DB, RECORDS_DB, RootLock, SNAPSHOTS, SNAPSHOTS_DB, State, WORKER, WORKER_ID,
 };
-use crate::digest::Digest;
+use crate::content::BlobStore;
 use crate::dir::{Dir, DirError};
 use crate::encode::EncodeError;
+use crate::snapshots::Trees;
 
 const STAGING: &str = ".oci2bk-staging";
 
@@ -24,9 +24,9 @@ pub struct Staging<'r> {
     root: &'r Dir,
     top: Dir,
     worker: Dir,
-    blobs: Dir,
+    blobs: BlobStore,
     snapshots: Dir,
-    trees: Dir,
+    trees: Trees,
     published: bool,
 }
 
@@ -100,10 +100,9 @@ impl<'r> Staging<'r> {
         remove_dead_run(root)?;
         let top = root.create_dir(STAGING, 0o700)?;
         let worker = top.create_dir(WORKER, 0o700)?;
-        let content = worker.create_dir(CONTENT, 0o755)?;
-        let blobs = content.create_dir(BLOBS, 0o755)?.create_dir(SHA256, 0o755)?;
+        let blobs = BlobStore::create(&worker)?;
         let snapshots = worker.create_dir(SNAPSHOTS, 0o700)?;
-        let trees = snapshots.create_dir(SNAPSHOTS, 0o700)?;
+        let trees = Trees::create(&snapshots)?;
         Ok(Self { root, top, worker, blobs, snapshots, trees, published: false })
     }
 
@@ -112,30 +111,14 @@ impl<'r> Staging<'r> {
         self.root.path()
     }
 
-    /// Makes the empty file for a blob of the content store, open for reading and writing.
-    ///
-    /// # Errors
-    /// If it exists or cannot be made.
-    pub fn create_blob(&self, digest: &Digest) -> Result<File, DirError> {
-        self.blobs.create_file(digest.hex().as_str(), 0o444)
+    /// The content store, for the blobs.
+    pub fn blobs(&self) -> &BlobStore {
+        &self.blobs
     }
 
-    /// Makes the directories of the snapshot `id` and returns `fs`, where its files belong.
-    ///
-    /// # Errors
-    /// If they exist or cannot be made.
-    pub fn create_snapshot(&self, id: u64) -> Result<Dir, DirError> {
-        let snapshot = self.trees.create_dir(id.to_string().as_str(), 0o700)?;
-        snapshot.create_dir(WORK, 0o711)?;
-        snapshot.create_dir(FS, 0o755)
-    }
-
-    /// Opens `fs` of the snapshot `id`.
-    ///
-    /// # Errors
-    /// If it is not there.
-    pub fn snapshot(&self, id: u64) -> Result<Dir, DirError> {
-        self.trees.dir(id.to_string().as_str())?.dir(FS)
+    /// The directories of the snapshots.
+    pub fn trees(&self) -> &Trees {
+        &self.trees
     }
 
     /// Writes the databases, waits until all is on disk and moves the state into place.
@@ -184,7 +167,7 @@ fn remove_dead_run(root: &Dir) -> Result<(), DirError> {
 /// That the worker's directory is the dead run's and nobody's since follows from the `cache.db`:
 /// it is still in the staging, and a daemon that had started on the root would have made another.
 fn is_half_published(root: &Dir) -> Result<bool, DirError> {
-    // Anything but a directory is no staging.
+    // Anything else of that name is nobody's staging, and is only removed.
     let Ok(staging) = root.dir(STAGING) else { return Ok(false) };
     let moved = staging.size(CACHE_DB)?.is_some() && staging.size(WORKER)?.is_none();
     Ok(moved && root.size(CACHE_DB)?.is_none())

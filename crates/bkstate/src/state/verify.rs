@@ -9,16 +9,17 @@ use std::path::PathBuf;
 
 use super::read::read_database;
 use super::{
-    BLOBS, CACHE_DB, CONTENT, FS, METADATA_DB, RECORDS_DB, ReadStateError, SHA256, SNAPSHOTS,
-    SNAPSHOTS_DB, SNAPSHOTTER, State, WORKER,
+    CACHE_DB, METADATA_DB, RECORDS_DB, ReadStateError, SNAPSHOTS, SNAPSHOTS_DB, SNAPSHOTTER, State,
+    WORKER,
 };
 use crate::bolt;
+use crate::content::BlobStore;
 use crate::digest::Digest;
 use crate::dir::{Dir, DirError};
 use crate::ids::{KeyId, RecordId, ResultId};
 use crate::metadata::{NAMESPACE, Namespace, SnapshotTable};
 use crate::records::{Record, Records};
-use crate::snapshots::Kind;
+use crate::snapshots::{Kind, Trees};
 
 /// Something in a state that a daemon would trip over.
 #[derive(Debug, thiserror::Error)]
@@ -139,7 +140,7 @@ pub fn verify(root: &Dir) -> Result<Vec<Damage>, ReadStateError> {
     check_index(&worker, &state.records, &mut damage)?;
     let empty = Namespace::default();
     let namespace = state.metadata.namespaces.get(NAMESPACE).unwrap_or(&empty);
-    let blobs = worker.dir(CONTENT)?.dir(BLOBS)?.dir(SHA256)?;
+    let blobs = BlobStore::open(&worker)?;
     let needed = needed_by_results(&state);
     for (id, record) in &state.records.by_id {
         // The daemon was stopped before it could remove these; it will when it starts.
@@ -282,7 +283,7 @@ fn check_blob(
     id: &RecordId,
     record: &Record,
     namespace: &Namespace,
-    blobs: &Dir,
+    blobs: &BlobStore,
     needed: bool,
     damage: &mut Vec<Damage>,
 ) -> Result<(), DirError> {
@@ -290,7 +291,7 @@ fn check_blob(
         return Ok(());
     };
     let row = namespace.content.get(&blob).map(|content| content.size);
-    let file = blobs.size(blob.hex().as_str())?.map(u64::cast_signed);
+    let file = blobs.size(&blob)?.map(u64::cast_signed);
     let lack = match (row, file) {
         // A layer of an image that no step needed the files of; they are still at the registry.
         (None, None) if record.blob_only == Some(true) && !needed => return Ok(()),
@@ -357,17 +358,16 @@ fn check_directories(
     snapshots: &Dir,
     damage: &mut Vec<Damage>,
 ) -> Result<(), DirError> {
-    let trees = snapshots.dir(SNAPSHOTS)?;
+    let trees = Trees::open(snapshots)?;
     let mut missing: BTreeMap<String, &str> = state
         .snapshots
         .by_name
         .iter()
         .map(|(name, snapshot)| (snapshot.id.to_string(), name.as_str()))
         .collect();
-    for entry in trees.entries()? {
-        let directory = entry.name.to_string_lossy().into_owned();
+    for directory in trees.names()? {
         match missing.remove(&directory) {
-            Some(name) if trees.dir(&*entry.name)?.size(FS)?.is_none() => {
+            Some(name) if !trees.has_fs(&directory)? => {
                 missing.insert(directory, name);
             }
             Some(_) => {}

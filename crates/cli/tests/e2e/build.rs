@@ -41,7 +41,7 @@ pub(crate) struct Report {
 #[derive(Debug, Default)]
 struct Vertex {
     name: String,
-    root: bool,
+    has_inputs: bool,
     cached: bool,
 }
 
@@ -53,12 +53,8 @@ impl Report {
     /// (`ExportRoots` is false in buildkit's `solver/llbsolver`), so only the daemon that ran them
     /// can report them as cached.
     pub(crate) fn cached(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self
-            .vertices
-            .values()
-            .filter(|vertex| vertex.cached && !vertex.root)
-            .map(|vertex| vertex.name.as_str())
-            .collect();
+        let steps = self.vertices.values().filter(|vertex| vertex.cached && vertex.has_inputs);
+        let mut names: Vec<&str> = steps.map(|vertex| vertex.name.as_str()).collect();
         names.sort_unstable();
         names
     }
@@ -99,7 +95,9 @@ impl Report {
         }
         let vertex = self.vertices.entry(digest.to_owned()).or_default();
         vertex.name = without_target_platform(name);
-        vertex.root = update["inputs"].as_array().is_none_or(Vec::is_empty);
+        // A step whose cached result has to be extracted is told of again later, and then without
+        // its inputs and as not cached.
+        vertex.has_inputs |= update["inputs"].as_array().is_some_and(|inputs| !inputs.is_empty());
         vertex.cached |= update["cached"].as_bool().unwrap_or_default();
         Ok(())
     }

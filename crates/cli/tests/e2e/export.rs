@@ -92,8 +92,8 @@ impl CacheExport {
     /// Where one blob lies on two parents, or two records have one digest (one op over different
     /// inputs), one and the same daemon numbers them in either order: it sorts layers by blob and
     /// unsorted parent, and records by digest and the digests of their inputs
-    /// (`cache/remotecache/v1/utils.go`, `sortConfig`). Such exports are the same if they differ in
-    /// nothing but the numbering.
+    /// (`cache/remotecache/v1/utils.go`, `sortConfig`). The blob bears the time of either record. Such
+    /// exports are the same if they differ in nothing but the numbering and that time.
     ///
     /// A layer that was compressed anew for the export (`force-compression`) loses the annotation
     /// with its time (`cache/remote.go`, `getRemote`), but a record must have one
@@ -115,14 +115,18 @@ impl CacheExport {
             other.digest,
             theirs.config_digest
         );
-        for (digest, ours) in &ours.layers {
-            let mut theirs = theirs.layers.get(digest).context(digest.clone())?.clone();
-            if let (Value::Null, Some(annotations)) =
-                (&ours["annotations"][CREATED_AT], theirs["annotations"].as_object_mut())
-            {
-                annotations.remove(CREATED_AT);
+        let twins = ours.config.twin_blobs();
+        for (digest, our) in &ours.layers {
+            let mut their = theirs.layers.get(digest).context(digest.clone())?.clone();
+            let time = &our["annotations"][CREATED_AT];
+            if time.is_null() {
+                if let Some(annotations) = their["annotations"].as_object_mut() {
+                    annotations.remove(CREATED_AT);
+                }
+            } else if twins.contains(digest.as_str()) {
+                their["annotations"][CREATED_AT] = time.clone();
             }
-            ensure!(*ours == theirs, "a layer was {ours}, is {theirs}");
+            ensure!(*our == their, "a layer was {our}, is {their}");
         }
         ensure!(ours.layers.len() == theirs.layers.len(), "{} has more layers", other.digest);
         Ok(())
@@ -161,8 +165,14 @@ impl CacheExport {
 impl Config {
     fn has_twins(&self) -> bool {
         let records: BTreeSet<_> = self.records.iter().map(|record| &record.digest).collect();
-        let blobs: BTreeSet<_> = self.layers.iter().map(|layer| &layer.blob).collect();
-        records.len() < self.records.len() || blobs.len() < self.layers.len()
+        records.len() < self.records.len() || !self.twin_blobs().is_empty()
+    }
+
+    /// The blobs that lie on more than one parent.
+    fn twin_blobs(&self) -> BTreeSet<&str> {
+        let mut seen = BTreeSet::new();
+        let blobs = self.layers.iter().map(|layer| layer.blob.as_str());
+        blobs.filter(|blob| !seen.insert(*blob)).collect()
     }
 
     /// The blobs of a layer and of all below it.

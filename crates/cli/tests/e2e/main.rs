@@ -37,7 +37,7 @@ use crate::proof::{Subject, prove};
 use crate::tools::Tools;
 use crate::world::World;
 
-/// Cases that are also run on states that daemons made themselves.
+/// Cases that are also run unextracted, and on states that daemons made themselves.
 const CONTROLS: [&str; 2] = ["stages", "files"];
 
 /// The world is made by the first test that runs, so that `--list` starts nothing.
@@ -56,12 +56,16 @@ fn main() {
     let shared = Shared::default();
     let mut trials = Vec::new();
     for case in cases::all() {
-        trials.push(trial(case.name.to_owned(), case, Subject::Converted, &tools, &shared));
+        let mut subjects = vec![(case.name.to_owned(), Subject::Converted)];
         if CONTROLS.contains(&case.name) {
-            for subject in [Subject::Natural, Subject::Imported] {
-                let name = format!("control::{subject:?}::{}", case.name).to_lowercase();
-                trials.push(trial(name, case, subject, &tools, &shared));
-            }
+            subjects.extend([
+                (format!("unextracted::{}", case.name), Subject::Unextracted),
+                (format!("control::natural::{}", case.name), Subject::Natural),
+                (format!("control::imported::{}", case.name), Subject::Imported),
+            ]);
+        }
+        for (name, subject) in subjects {
+            trials.push(trial(name, case, subject, &tools, &shared));
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -8,14 +8,13 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
-use serde::Deserialize;
 
 use crate::build::{Options, Report, Source};
 use crate::case::{Case, Context, Keys, Mode};
 use crate::daemon::Daemon;
 use crate::export::CacheExport;
 use crate::process::{run, wait_until};
-use crate::state::{self, State};
+use crate::state::{self, Snapshot, State};
 use crate::tree;
 use crate::world::World;
 
@@ -28,6 +27,8 @@ const GARBAGE_COLLECTED: Duration = Duration::from_millis(2500);
 pub(crate) enum Subject {
     /// The converted cache: the proof.
     Converted,
+    /// The same, converted with `--no-extract`: the daemon extracts what it needs, when it does.
+    Unextracted,
     /// The first daemon's own: shows that the proof asks for nothing that a natural state lacks.
     Natural,
     /// That of a daemon which imported the cache and had to extract what it needed for the build
@@ -49,18 +50,23 @@ struct Made {
 /// Runs the whole proof of one case.
 pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> {
     let dir = tempfile::Builder::new().prefix(case.name).tempdir_in(world.scratch())?;
-    let bench = Bench { world, case, dir: dir.path(), context: dir.path().join("context") };
-    let made = bench.make(subject).context("the first daemon")?;
+    let context = dir.path().join("context");
+    let bench = Bench { world, case, subject, dir: dir.path(), context };
+    let made = bench.make().context("the first daemon")?;
     let root = dir.path().join("second");
     match subject {
         Subject::Natural => {}
         Subject::Imported => {
             bench.import_and_edit(&made.cache, &root).context("the importing daemon")?;
-            return bench.ensure_same_trees(&made, &root, subject);
+            return bench.ensure_same_trees(&made, &root);
+        }
+        Subject::Unextracted => {
+            bench.convert(&made, &root).context("the conversion")?;
+            bench.ensure_restart_changes_nothing(&made, &root).context("the first start")?;
         }
         Subject::Converted => {
             bench.convert(&made, &root).context("the conversion")?;
-            bench.ensure_same_trees(&made, &root, subject).context("the snapshots")?;
+            bench.ensure_same_trees(&made, &root).context("the snapshots")?;
             bench.ensure_restart_changes_nothing(&made, &root).context("the first start")?;
         }
     }
@@ -72,6 +78,7 @@ pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> 
 struct Bench<'a> {
     world: &'a World,
     case: &'a Case,
+    subject: Subject,
     dir: &'a Path,
     /// The build context, which holds the Dockerfile too.
     context: PathBuf,
@@ -80,7 +87,7 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Builds cold with the first daemon and exports; then notes what it reports when it builds
     /// again, unchanged and after an edit.
-    fn make(&self, subject: Subject) -> Result<Made> {
+    fn make(&self) -> Result<Made> {
         let root = self.dir.join("first");
         let cache = self.dir.join("cache");
         let mut daemon = self.world.start(&root)?;
@@ -95,7 +102,7 @@ impl Bench<'_> {
         export.ensure_same(&CacheExport::open(&again, "latest")?).context("building again")?;
 
         let mut complaints = BTreeSet::new();
-        if subject == Subject::Natural {
+        if self.subject == Subject::Natural {
             complaints = daemon.stop()?;
             run(Command::new("cp").arg("-a").arg(&root).arg(self.dir.join("second")))?;
             daemon = self.world.start(&root)?;
@@ -127,6 +134,9 @@ impl Bench<'_> {
     fn convert(&self, made: &Made, root: &Path) -> Result<()> {
         let mut command = Command::new(&self.world.tools.oci2bk);
         command.args(["convert", "--progress=plain"]);
+        if self.subject == Subject::Unextracted {
+            command.arg("--no-extract");
+        }
         if let Some(keys) = &made.keys {
             command.arg("--keys").arg(keys);
         }
@@ -137,26 +147,26 @@ impl Bench<'_> {
 
     /// The chains of layers of the export are extracted as containerd extracts them: every one of
     /// them, unless the state is one in which a daemon extracted only what it needed.
-    fn ensure_same_trees(&self, made: &Made, root: &Path, subject: Subject) -> Result<()> {
-        #[derive(Deserialize)]
-        struct Tree {
-            fs: PathBuf,
-        }
+    fn ensure_same_trees(&self, made: &Made, root: &Path) -> Result<()> {
         let tools = &self.world.tools;
         let reference = self.dir.join("reference");
         let extracted = SystemTime::now();
         let json = run(Command::new(&tools.refstate).arg("apply").arg(&made.cache).arg(reference))?;
-        let theirs: BTreeMap<String, Tree> = serde_json::from_str(&json)?;
+        let theirs: BTreeMap<String, Snapshot> = serde_json::from_str(&json)?;
         let ours = State::read(tools, root)?.snapshots_by_chain(root)?;
         let mut compared = 0;
         for (chain, theirs) in &theirs {
             if let Some(ours) = ours.get(chain).cloned().flatten() {
-                tree::ensure_equal(&ours, &theirs.fs, extracted)
+                tree::ensure_equal(&ours.fs, &theirs.fs, extracted)
                     .with_context(|| format!("chain {chain}"))?;
+                ensure!(
+                    (ours.inodes, ours.size) == (theirs.inodes, theirs.size),
+                    "chain {chain}: usage is {ours:?}, should be {theirs:?}"
+                );
                 compared += 1;
             }
         }
-        let least = if subject == Subject::Imported { 1 } else { theirs.len() };
+        let least = if self.subject == Subject::Imported { 1 } else { theirs.len() };
         ensure!(compared >= least, "only {compared} of {} chains are extracted", theirs.len());
         Ok(())
     }
@@ -186,7 +196,8 @@ impl Bench<'_> {
         let exported = self.dir.join("exported");
         let warm = self.build_and_export(&daemon, &exported)?;
         ensure_same_steps(&made.warm, &warm)?;
-        warm.ensure_nothing_imported(|_| false)?;
+        let unextracted = self.subject == Subject::Unextracted;
+        warm.ensure_nothing_imported(|_| unextracted)?;
         made.export.ensure_same(&CacheExport::open(&exported, "latest")?)?;
 
         self.write_source(true);
@@ -197,7 +208,9 @@ impl Bench<'_> {
         let layers = made.export.layers()?;
         let keeps_diff_ids = self.case.export.keeps_diff_ids();
         edited
-            .ensure_nothing_imported(|layer| !keeps_diff_ids && !layers.contains(layer))
+            .ensure_nothing_imported(|layer| {
+                unextracted || (!keeps_diff_ids && !layers.contains(layer))
+            })
             .context("after the edit")?;
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
         state::ensure_sound(&self.world.tools, root)
@@ -216,7 +229,7 @@ impl Bench<'_> {
         ensure!(records.is_empty(), "prune --all leaves the records {records:?}");
         // containerd removes directories in the background.
         let empty = || state::snapshot_directories(root).is_ok_and(|left| left.is_empty());
-        wait_until(Duration::from_secs(5), empty);
+        wait_until(Duration::from_secs(20), empty);
         let left = state::snapshot_directories(root)?;
         ensure!(left.is_empty(), "prune --all leaves the snapshots {left:?}");
         let blobs = state::blob_files(root)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::process::run;
@@ -21,6 +22,16 @@ const DATABASES: [&str; 4] = [
 
 /// The `snapshot.size` of a record that nobody has asked for its size yet.
 const SIZE_UNKNOWN: &str = r#"{"value":-1}"#;
+
+/// An extracted layer.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Snapshot {
+    /// The directory of its files.
+    pub(crate) fs: PathBuf,
+    /// What containerd measured (or would have) when it committed the snapshot.
+    pub(crate) inodes: u64,
+    pub(crate) size: u64,
+}
 
 /// How many changes a failure lists.
 const SHOWN: usize = 25;
@@ -64,13 +75,13 @@ impl State {
             .collect()
     }
 
-    /// Every chain id that a record names, with the snapshot directory that the record leads to
+    /// Every chain id that a record names, with the snapshot that the record leads to
     /// (record, snapshot key, the containerd name of the key, the id of the name), or none if the
     /// record says that the layer is not extracted.
     pub(crate) fn snapshots_by_chain(
         &self,
         root: &Path,
-    ) -> Result<BTreeMap<String, Option<PathBuf>>> {
+    ) -> Result<BTreeMap<String, Option<Snapshot>>> {
         let mut found = BTreeMap::new();
         let rows = &self.databases["runc-overlayfs/containerdmeta.db"]["buckets"]["v1"]["buckets"]
             ["buildkit"]["buckets"]["snapshots"]["buckets"]["overlayfs"]["buckets"];
@@ -88,13 +99,19 @@ impl State {
             let name = rows[key]["keys"]["name"]
                 .as_str()
                 .with_context(|| format!("containerd has no snapshot {key} of record {id}"))?;
-            let number = names[name]["keys"]["id"]
-                .as_str()
-                .and_then(decode_uvarint)
-                .with_context(|| format!("the snapshotter has no snapshot {name}"))?;
-            let fs = root.join(SNAPSHOTS).join(number.to_string()).join("fs");
-            if let Some(Some(other)) = found.insert(chain, Some(fs.clone())) {
-                ensure!(other == fs, "records of one chain lead to {other:?} and {fs:?}");
+            let row = &names[name]["keys"];
+            let number = |key: &str| {
+                row[key]
+                    .as_str()
+                    .and_then(decode_uvarint)
+                    .with_context(|| format!("the snapshot {name} has no {key}"))
+            };
+            let fs = root.join(SNAPSHOTS).join(number("id")?.to_string()).join("fs");
+            // Signed varints: twice the value for those that are not negative.
+            let snapshot =
+                Snapshot { fs, inodes: number("inodes")? / 2, size: number("size")? / 2 };
+            if let Some(Some(other)) = found.insert(chain, Some(snapshot.clone())) {
+                ensure!(other == snapshot, "records of one chain lead to {other:?}, {snapshot:?}");
             }
         }
         Ok(found)

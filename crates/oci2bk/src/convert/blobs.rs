@@ -103,7 +103,7 @@ impl Task<'_> {
             let before = self.blob.size * pass;
             let advance = |read| progress.event(Event::LayerAdvanced(&self.work, before + read));
             advance(0);
-            let fs = staging.create_snapshot(snapshot_id(index))?;
+            let fs = staging.trees().create_snapshot(snapshot_id(index))?;
             let layer = unpack::Layer {
                 blob: &stored,
                 digest,
@@ -128,7 +128,7 @@ impl Task<'_> {
         let descriptor =
             export.manifest.layers.get(&digest).ok_or(ConvertError::ForeignPlan { digest })?;
         let descriptor = &descriptor.descriptor;
-        let mut copy = staging.create_blob(&digest)?;
+        let mut copy = staging.blobs().create_blob(&digest)?;
         let copy_error =
             |source| ConvertError::Copy { digest, root: staging.root().to_owned(), source };
         if self.snapshots.is_empty() {

@@ -29,11 +29,11 @@ pub(super) fn settle(
         if layer.implied.is_empty() {
             continue;
         }
-        let fs = staging.snapshot(snapshot_id(index))?;
+        let fs = staging.trees().fs(snapshot_id(index))?;
         // Opened one after the other: a chain may be longer than the files we may have open.
         let mut unopened = None;
         let lowers = below(plan, index).map_while(|lower| {
-            staging.snapshot(snapshot_id(lower)).map_err(|error| unopened = Some(error)).ok()
+            staging.trees().fs(snapshot_id(lower)).map_err(|error| unopened = Some(error)).ok()
         });
         let settled = layer.implied.settle(fs.as_fd(), lowers);
         if let Some(error) = unopened {
@@ -44,7 +44,7 @@ pub(super) fn settle(
     let sizes: Vec<_> = unpacked.iter().map(|_| Mutex::new(Usage::default())).collect();
     let indexes: Vec<_> = (0..sizes.len()).collect();
     in_parallel(&indexes, jobs, |&index| {
-        let fs = staging.snapshot(snapshot_id(index))?;
+        let fs = staging.trees().fs(snapshot_id(index))?;
         let measured = usage(fs.as_fd()).map_err(failed(index))?;
         if let Ok(mut size) = sizes[index].lock() {
             *size = measured;

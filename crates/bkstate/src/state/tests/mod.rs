@@ -78,10 +78,10 @@ fn names(dir: &Path) -> Vec<String> {
 fn fill(staging: &Staging<'_>, state: &State) {
     for (digest, content) in &namespace(state).content {
         let bytes = vec![b'x'; usize::try_from(content.size).unwrap()];
-        staging.create_blob(digest).unwrap().write_all(&bytes).unwrap();
+        staging.blobs().create_blob(digest).unwrap().write_all(&bytes).unwrap();
     }
     for snapshot in state.snapshots.by_name.values() {
-        staging.create_snapshot(snapshot.id).unwrap();
+        staging.trees().create_snapshot(snapshot.id).unwrap();
     }
 }
 

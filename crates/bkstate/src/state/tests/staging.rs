@@ -17,8 +17,8 @@ fn what_a_dead_run_left_is_replaced() {
     let root = Root::empty();
     let lock = RootLock::acquire(&root.dir).unwrap();
     let staging = Staging::begin(&root.dir, &lock).unwrap();
-    staging.create_blob(&blob("half written")).unwrap();
-    staging.create_snapshot(1).unwrap().create_file("half written", 0o600).unwrap();
+    staging.blobs().create_blob(&blob("half written")).unwrap();
+    staging.trees().create_snapshot(1).unwrap().create_file("half written", 0o600).unwrap();
     std::mem::forget(staging);
 
     let state = sound();
@@ -28,7 +28,7 @@ fn what_a_dead_run_left_is_replaced() {
     assert_eq!(root.names(), ["buildkitd.lock", "cache.db", "runc-overlayfs"]);
     assert_eq!(verify(&root.dir).unwrap().len(), 0);
     assert_eq!(names(&root.worker("content/blobs/sha256")).len(), namespace(&state).content.len());
-    assert!(names(&root.snapshot(1).join(FS)).is_empty());
+    assert!(names(&root.snapshot(1).join("fs")).is_empty());
 }
 
 /// A root as a run leaves it that is stopped between the two renames of publishing.
@@ -36,27 +36,42 @@ fn half_published() -> Root {
     let root = Root::with(&sound());
     let staging = root.path().join(".oci2bk-staging");
     fs::create_dir(&staging).unwrap();
-    fs::rename(root.path().join(CACHE_DB), staging.join(CACHE_DB)).unwrap();
+    fs::rename(root.path().join("cache.db"), staging.join("cache.db")).unwrap();
     root
 }
 
 #[test]
-fn what_a_run_left_that_died_while_publishing_is_replaced() {
+fn a_run_that_died_between_the_two_renames_is_replaced() {
     let root = half_published();
+    let state = sound();
     Staging::check_vacant(&root.dir).unwrap();
     let lock = RootLock::acquire(&root.dir).unwrap();
-    drop(Staging::begin(&root.dir, &lock).unwrap());
-    assert_eq!(root.names(), ["buildkitd.lock"]);
+    let again = Staging::begin(&root.dir, &lock).unwrap();
+    fill(&again, &state);
+    again.publish(&state).unwrap();
+    assert_eq!(root.names(), ["buildkitd.lock", "cache.db", "runc-overlayfs"]);
+    assert_eq!(verify(&root.dir).unwrap().len(), 0);
+}
+
+#[test]
+fn a_worker_of_which_no_run_has_the_cache_db_is_somebody_elses() {
+    let root = Root::empty();
+    fs::create_dir(root.path().join("runc-overlayfs")).unwrap();
+    fs::create_dir(root.path().join(".oci2bk-staging")).unwrap();
+    let lock = RootLock::acquire(&root.dir).unwrap();
+    let refused = Staging::begin(&root.dir, &lock).unwrap_err();
+    assert!(matches!(refused, StagingError::Occupied { .. }), "{refused}");
+    assert!(root.path().join("runc-overlayfs").is_dir());
 }
 
 #[test]
 fn a_root_on_which_a_daemon_started_meanwhile_is_occupied() {
     let root = half_published();
-    fs::write(root.path().join(CACHE_DB), "the daemon's").unwrap();
+    fs::write(root.path().join("cache.db"), "the daemon's").unwrap();
     let lock = RootLock::acquire(&root.dir).unwrap();
     let error = Staging::begin(&root.dir, &lock).unwrap_err();
     assert!(matches!(error, StagingError::Occupied { .. }), "{error}");
-    assert!(root.worker(RECORDS_DB).exists());
+    assert!(root.worker("metadata_v2.db").exists());
 }
 
 #[test]
@@ -141,11 +156,11 @@ fn a_blob_or_a_snapshot_cannot_be_made_twice() {
     let root = Root::empty();
     let lock = RootLock::acquire(&root.dir).unwrap();
     let staging = Staging::begin(&root.dir, &lock).unwrap();
-    staging.create_blob(&blob("a")).unwrap();
-    assert!(staging.create_blob(&blob("a")).is_err());
-    staging.create_snapshot(1).unwrap();
-    assert!(staging.create_snapshot(1).is_err());
-    assert!(staging.snapshot(2).is_err());
+    staging.blobs().create_blob(&blob("a")).unwrap();
+    assert!(staging.blobs().create_blob(&blob("a")).is_err());
+    staging.trees().create_snapshot(1).unwrap();
+    assert!(staging.trees().create_snapshot(1).is_err());
+    assert!(staging.trees().fs(2).is_err());
 }
 
 #[test]

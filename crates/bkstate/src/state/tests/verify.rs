@@ -347,7 +347,7 @@ fn a_snapshot_without_its_directory() {
     assert_damage!(damage_of(&root), Damage::Snapshot { name, wrong: "its directory is missing" }
         if name == "buildkit/2/top");
     let root = Root::with(&sound());
-    fs::remove_dir(root.snapshot(1).join(FS)).unwrap();
+    fs::remove_dir(root.snapshot(1).join("fs")).unwrap();
     assert_damage!(damage_of(&root), Damage::Snapshot { name, wrong: "its directory is missing" }
         if name == "buildkit/1/base");
 }

@@ -10,8 +10,12 @@
 //! The name of a snapshot here is the `name` of its row in `containerdmeta.db`; its directory is
 //! `snapshots/<id>`. Source: containerd v2.3.3 `core/snapshots/storage/bolt.go`.
 
+mod trees;
+
 use std::collections::BTreeMap;
 use std::fs::File;
+
+pub use trees::Trees;
 
 use crate::bolt::{self, Bucket, BucketWriter, Db};
 use crate::decode::{At, DecodeError, each_bucket, read_labels};

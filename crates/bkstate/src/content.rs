@@ -1,0 +1,54 @@
+//! The content store: a file for each blob, named by its digest.
+//!
+//! What else containerd knows of a blob is in its row, see [`Content`](crate::metadata::Content).
+//! A blob needs both. Source: containerd v2.3.3 `plugins/content/local/store.go`.
+
+use std::fs::File;
+
+use crate::digest::Digest;
+use crate::dir::{Dir, DirError};
+
+const CONTENT: &str = "content";
+const BLOBS: &str = "blobs";
+const SHA256: &str = "sha256";
+
+/// `content/blobs/sha256` of a worker.
+#[derive(Debug)]
+pub struct BlobStore {
+    blobs: Dir,
+}
+
+impl BlobStore {
+    /// Makes an empty store in the worker's directory.
+    ///
+    /// # Errors
+    /// If it exists or cannot be made.
+    pub fn create(worker: &Dir) -> Result<Self, DirError> {
+        let content = worker.create_dir(CONTENT, 0o755)?;
+        Ok(Self { blobs: content.create_dir(BLOBS, 0o755)?.create_dir(SHA256, 0o755)? })
+    }
+
+    /// Opens the store of a worker.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn open(worker: &Dir) -> Result<Self, DirError> {
+        Ok(Self { blobs: worker.dir(CONTENT)?.dir(BLOBS)?.dir(SHA256)? })
+    }
+
+    /// Makes the empty file of a blob, open for reading and writing.
+    ///
+    /// # Errors
+    /// If it exists or cannot be made.
+    pub fn create_blob(&self, digest: &Digest) -> Result<File, DirError> {
+        self.blobs.create_file(digest.hex().as_str(), 0o444)
+    }
+
+    /// The size of a blob's file in bytes, if it is there.
+    ///
+    /// # Errors
+    /// If the store cannot be searched.
+    pub fn size(&self, digest: &Digest) -> Result<Option<u64>, DirError> {
+        self.blobs.size(digest.hex().as_str())
+    }
+}

@@ -1,0 +1,70 @@
+//! The directories of snapshots: `<id>/fs` for a layer's files, `<id>/work` for overlayfs.
+//!
+//! Source: containerd v2.3.3 `plugins/snapshots/overlay/overlay.go`.
+
+use std::collections::BTreeSet;
+
+use crate::dir::{Dir, DirError};
+
+const SNAPSHOTS: &str = "snapshots";
+const FS: &str = "fs";
+const WORK: &str = "work";
+
+/// The directory `snapshots` beside `metadata.db`.
+#[derive(Debug)]
+pub struct Trees {
+    dir: Dir,
+}
+
+impl Trees {
+    /// Makes the empty directory in the snapshotter's.
+    ///
+    /// # Errors
+    /// If it exists or cannot be made.
+    pub fn create(snapshotter: &Dir) -> Result<Self, DirError> {
+        Ok(Self { dir: snapshotter.create_dir(SNAPSHOTS, 0o700)? })
+    }
+
+    /// Opens the directory in the snapshotter's.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn open(snapshotter: &Dir) -> Result<Self, DirError> {
+        Ok(Self { dir: snapshotter.dir(SNAPSHOTS)? })
+    }
+
+    /// Makes the directories of the snapshot `id` and returns `fs`, where its files belong.
+    ///
+    /// # Errors
+    /// If they exist or cannot be made.
+    pub fn create_snapshot(&self, id: u64) -> Result<Dir, DirError> {
+        let snapshot = self.dir.create_dir(id.to_string().as_str(), 0o700)?;
+        snapshot.create_dir(WORK, 0o711)?;
+        snapshot.create_dir(FS, 0o755)
+    }
+
+    /// Opens `fs` of the snapshot `id`.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn fs(&self, id: u64) -> Result<Dir, DirError> {
+        self.dir.dir(id.to_string().as_str())?.dir(FS)
+    }
+
+    /// The names of all directories, those of no snapshot included.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub fn names(&self) -> Result<BTreeSet<String>, DirError> {
+        let entries = self.dir.entries()?;
+        Ok(entries.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect())
+    }
+
+    /// Whether the directory `name` has an `fs`.
+    ///
+    /// # Errors
+    /// If it cannot be searched.
+    pub fn has_fs(&self, name: &str) -> Result<bool, DirError> {
+        Ok(self.dir.dir(name)?.size(FS)?.is_some())
+    }
+}
