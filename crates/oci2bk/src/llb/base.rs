@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn other_ops_have_no_base() {
-        for kind in [Kind::Merge(Default::default()), Kind::Diff(Default::default()), Kind::Source] {
+        for kind in [Kind::Merge(Default::default()), Kind::Diff(Default::default()), Kind::Source]
+        {
             assert_eq!(bases(&Op { inputs: 2, kind, platform: None }), [None]);
         }
         let mut lost = file(&[(0, -1, 0)], 1);
