@@ -48,12 +48,13 @@ struct Vertex {
 impl Report {
     /// The names of the steps that were taken from the cache, a name once for each step that has it.
     ///
-    /// Steps without inputs are left out: base images, ADD of a URL, the local context, the first
-    /// WORKDIR on scratch. A cache export names their keys but carries no results for them
-    /// (`ExportRoots` is false in buildkit's `solver/llbsolver`), so only the daemon that ran them
-    /// can report them as cached.
-    pub(crate) fn cached(&self) -> Vec<&str> {
-        let steps = self.vertices.values().filter(|vertex| vertex.cached && vertex.has_inputs);
+    /// A cache export carries no results of steps without inputs, such as base images and the first
+    /// WORKDIR on scratch (`ExportRoots` is false in buildkit's `solver/llbsolver`); they follow from
+    /// the steps on top of them if the source of keys has the ops. A `cache.db` has but digests:
+    /// there, steps without inputs are left out.
+    pub(crate) fn cached(&self, keys: Keys) -> Vec<&str> {
+        let counts = |vertex: &&Vertex| vertex.has_inputs || keys != Keys::Donor;
+        let steps = self.vertices.values().filter(|vertex| vertex.cached).filter(counts);
         let mut names: Vec<&str> = steps.map(|vertex| vertex.name.as_str()).collect();
         names.sort_unstable();
         names

@@ -44,6 +44,8 @@ struct Made {
     export: CacheExport,
     warm: Report,
     edited: Report,
+    /// With `mode=min`, the same on a daemon that has nothing but what it imported.
+    imported: Option<Report>,
     complaints: BTreeSet<String>,
 }
 
@@ -110,11 +112,11 @@ impl Bench<'_> {
         self.write_source(true);
         let edited = self.source().build(&daemon, &Options::default())?;
         complaints.append(&mut daemon.stop()?);
-        let edited = match self.case.export.mode {
-            Mode::Max => edited,
-            Mode::Min => self.import_and_edit(&cache, &self.dir.join("importer"))?,
+        let imported = match self.case.export.mode {
+            Mode::Max => None,
+            Mode::Min => Some(self.import_and_edit(&cache, &self.dir.join("importer"))?),
         };
-        Ok(Made { cache, tag, keys, export, warm, edited, complaints })
+        Ok(Made { cache, tag, keys, export, warm, edited, imported, complaints })
     }
 
     /// What is cached after an edit if all there is are the results of a `mode=min` export: what a
@@ -195,14 +197,18 @@ impl Bench<'_> {
         self.write_source(false);
         let exported = self.dir.join("exported");
         let warm = self.build_and_export(&daemon, &exported)?;
-        ensure_same_steps(&made.warm, &warm)?;
+        self.ensure_same_steps(&made.warm, &warm)?;
         let unextracted = self.subject == Subject::Unextracted;
         warm.ensure_nothing_imported(|_| unextracted)?;
         made.export.ensure_same(&CacheExport::open(&exported, "latest")?)?;
 
         self.write_source(true);
         let edited = self.source().build(&daemon, &Options::default())?;
-        ensure_same_steps(&made.edited, &edited).context("after the edit")?;
+        match &made.imported {
+            None => self.ensure_same_steps(&made.edited, &edited),
+            Some(imported) => self.ensure_steps_between(imported, &edited, &made.edited),
+        }
+        .context("after the edit")?;
         // The step after the edit needs its base image. Its layers are found among those of the cache
         // unless the export made other archives of them: then they are pulled and extracted.
         let layers = made.export.layers()?;
@@ -222,7 +228,7 @@ impl Bench<'_> {
         let daemon = self.world.start(root)?;
         self.write_source(false);
         let warm = self.source().build(&daemon, &Options::default())?;
-        ensure_same_steps(&made.warm, &warm)?;
+        self.ensure_same_steps(&made.warm, &warm)?;
 
         daemon.prune_all()?;
         let records = daemon.du()?;
@@ -237,6 +243,30 @@ impl Bench<'_> {
         ensure!(left.is_empty(), "prune --all leaves the layers {left:?}");
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
         state::ensure_sound(&self.world.tools, root)
+    }
+
+    /// Both builds took the same steps from the cache.
+    fn ensure_same_steps(&self, first: &Report, second: &Report) -> Result<()> {
+        let (expected, cached) = (first.cached(self.case.keys), second.cached(self.case.keys));
+        ensure!(!expected.is_empty(), "the first daemon reports no step as cached");
+        ensure!(
+            cached == expected,
+            "cached are\n  {}\nbut on the first daemon\n  {}",
+            cached.join("\n  "),
+            expected.join("\n  ")
+        );
+        Ok(())
+    }
+
+    /// The build took all steps from the cache that `least` took, and none that `most` did not.
+    fn ensure_steps_between(&self, least: &Report, build: &Report, most: &Report) -> Result<()> {
+        let cached = build.cached(self.case.keys);
+        let missing = least.cached(self.case.keys).into_iter().find(|name| !cached.contains(name));
+        ensure!(missing.is_none(), "{missing:?} is not cached, as it is after an import");
+        let most = most.cached(self.case.keys);
+        let wrong = cached.iter().find(|name| !most.contains(name));
+        ensure!(wrong.is_none(), "{wrong:?} is cached, as it is not on the first daemon");
+        Ok(())
     }
 
     fn build_and_export(&self, daemon: &Daemon, dir: &Path) -> Result<Report> {
@@ -257,19 +287,6 @@ impl Bench<'_> {
             (self.case.edit)(&context);
         }
     }
-}
-
-/// Both builds took the same steps from the cache.
-fn ensure_same_steps(first: &Report, second: &Report) -> Result<()> {
-    let (expected, cached) = (first.cached(), second.cached());
-    ensure!(!expected.is_empty(), "the first daemon reports no step as cached");
-    ensure!(
-        cached == expected,
-        "cached are\n  {}\nbut on the first daemon\n  {}",
-        cached.join("\n  "),
-        expected.join("\n  ")
-    );
-    Ok(())
 }
 
 /// The daemon complains of nothing that a daemon with an empty root did not complain of.

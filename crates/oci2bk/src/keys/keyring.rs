@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bkstate::Digest;
 
 use super::source::{Candidate, SourceDescription};
-use crate::llb::{Encoding, OpDigest};
+use crate::llb::{Base, Encoding, OpDigest};
 
 /// The op digest of a record, proved by the record's own digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Resolved {
     pub source: usize,
     /// The releases of BuildKit that call the op so, where the digest was computed.
     pub encoding: Option<Encoding>,
+    /// What the record's result is one layer more than, where a source tells it.
+    pub base: Option<Base>,
 }
 
 /// What came of one key source.
@@ -50,7 +52,7 @@ impl Keyring {
     /// are the digests of all records that have inputs.
     ///
     /// A record that is already resolved stays as it is: the first source wins, and in a source
-    /// the first candidate.
+    /// the first candidate. Only a base that it does not have yet is added.
     pub fn add(
         &mut self,
         description: SourceDescription,
@@ -65,13 +67,15 @@ impl Keyring {
             for output in 0..candidate.outputs {
                 let record = candidate.op_digest.record(output);
                 if wanted.contains(&record) {
-                    self.records.entry(record).or_insert_with(|| Resolved {
+                    let resolved = self.records.entry(record).or_insert_with(|| Resolved {
                         op_digest: candidate.op_digest.clone(),
                         output,
                         name: candidate.name.clone(),
                         source,
                         encoding: candidate.encoding,
+                        base: None,
                     });
+                    resolved.base = resolved.base.or_else(|| candidate.base(output));
                 }
             }
         }

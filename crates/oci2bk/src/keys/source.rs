@@ -3,7 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::llb::{self, Encoding, NotComputable, Op, OpDigest, Provenance};
+use crate::llb::{self, Base, Encoding, NotComputable, Op, OpDigest, Provenance};
+
+/// For how many outputs of an op it is told what they are one layer more than. Frontends make ops
+/// with a handful.
+const MOST_BASES: u32 = 64;
 
 /// An op digest that a source offers, not proved yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +20,15 @@ pub struct Candidate {
     pub name: Option<String>,
     /// The releases that would call the op so, where the digest was computed.
     pub encoding: Option<Encoding>,
+    /// What each output is one layer more than, where the source has the op and tells.
+    pub bases: Vec<Option<Base>>,
+}
+
+impl Candidate {
+    /// What the output `output` is one layer more than.
+    pub(super) fn base(&self, output: u32) -> Option<Base> {
+        self.bases.get(usize::try_from(output).ok()?).copied().flatten()
+    }
 }
 
 /// One document with op digests, or with ops.
@@ -103,14 +116,18 @@ impl KeySource {
 /// The digests of `op` in all encodings, newest first, each once.
 fn candidates_of(op: &Op, provenance: &Provenance) -> Result<Vec<Candidate>, NotComputable> {
     let mut candidates: Vec<Candidate> = Vec::new();
+    let outputs = op.outputs();
+    // Each takes a look at the whole op.
+    let bases: Vec<_> = (0..outputs.min(MOST_BASES)).map(|output| op.base(output)).collect();
     for encoding in Encoding::ALL {
         let op_digest = llb::digest(op, encoding, &provenance.default_platform)?;
         if candidates.iter().all(|candidate| candidate.op_digest != op_digest) {
             candidates.push(Candidate {
                 op_digest,
-                outputs: op.outputs(),
+                outputs,
                 name: Some(llb::step_name(op)),
                 encoding: Some(encoding),
+                bases: bases.clone(),
             });
         }
     }

@@ -8,6 +8,7 @@
 //!
 //! The formats are described in `docs/format/llb.md`.
 
+mod base;
 mod digest;
 mod encoding;
 mod json;
@@ -17,6 +18,7 @@ mod platform;
 mod preimage;
 mod provenance;
 
+pub use base::Base;
 pub use digest::{InvalidOpDigest, NotComputable, OpDigest, digest};
 pub use encoding::{Encoding, Release};
 pub use name::step_name;

@@ -3,6 +3,7 @@
 //! A plan is made from exports and a keyring without touching the target. It can be printed,
 //! serialised, and carried out by [`convert`](crate::convert).
 
+mod bases;
 mod layers;
 mod steps;
 #[cfg(test)]
@@ -112,7 +113,8 @@ pub struct Step {
     pub key: KeyId,
     /// The step as the user wrote it, where a key source tells.
     pub name: Option<String>,
-    /// The layers of its results.
+    /// The layers of its results, of those too that the export leaves out and that follow from
+    /// the steps on top of it.
     pub results: Vec<StepResult>,
     /// The edges that lead to it.
     pub links: Vec<StepLink>,
@@ -123,7 +125,7 @@ pub struct Step {
 pub struct StepResult {
     /// Index of its topmost layer.
     pub layer: usize,
-    /// When the step ran.
+    /// When the step ran. Of a result that the export leaves out, when its layer was made.
     pub created_at: Option<Time>,
 }
 
@@ -192,6 +194,7 @@ impl Plan {
             }));
         }
         layers.date();
+        bases::infer(&mut steps.steps, &steps.bases, &layers.layers);
         let manifests: Vec<_> =
             exports.iter().map(|export| export.manifest.digest.to_string()).collect();
         Self {

@@ -16,6 +16,8 @@ use crate::keys::{Keyring, Resolved};
 pub(super) struct Steps {
     pub(super) steps: Vec<Step>,
     pub(super) lost: Vec<Lost>,
+    /// For each step the input that its result is one layer more than, where that is known.
+    pub(super) bases: Vec<Option<usize>>,
     step_of: BTreeMap<KeyId, usize>,
     /// The steps' results, each as step and layer. One step may have very many.
     results: BTreeSet<(usize, usize)>,
@@ -93,6 +95,9 @@ impl Steps {
         let id = self.key_id(record, &links);
         *self.step_of.entry(id.clone()).or_insert_with(|| {
             let name = key.and_then(|key| key.name.clone());
+            let base = key.and_then(|key| key.base);
+            let base = base.filter(|base| base.inputs == record.inputs.len());
+            self.bases.push(base.map(|base| base.input));
             self.steps.push(Step { key: id, name, results: Vec::new(), links });
             self.steps.len() - 1
         })

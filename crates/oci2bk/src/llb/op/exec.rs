@@ -146,6 +146,8 @@ pub struct Mount {
 impl Mount {
     /// `mount_type` of a bind mount.
     pub const BIND: i32 = 0;
+    /// `content_cache` of a mount that is always looked up by its content too.
+    pub const CONTENT_CACHE_ON: i32 = 1;
 }
 
 /// Options of a tmpfs (`pb.TmpfsOpt`).
