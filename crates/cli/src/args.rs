@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bkstate::Time;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use oci2bk::release::Target;
 use oci2bk::source::SourceRef;
 
 /// Turn a BuildKit cache export into the state directory of a buildkitd that has already run
@@ -48,6 +49,10 @@ pub(crate) struct Convert {
     /// content; what lies inside SRC is looked at anyway
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,
+
+    /// The release of the buildkitd that will use the state, such as v0.16.0. Keys are translated to it
+    #[arg(long, value_name = "VERSION", default_value_t)]
+    pub(crate) buildkit: Target,
 
     /// Leave layers packed; the daemon unpacks each when a build first needs it. Needs no root
     #[arg(long)]
@@ -137,7 +142,21 @@ mod tests {
         let Command::Convert(convert) = Arguments::try_parse_from(words).unwrap().command;
         assert_eq!(convert.sources.len(), 2);
         assert_eq!(convert.root, PathBuf::from("/var/lib/buildkit"));
+        assert_eq!(convert.buildkit, Target::NEWEST);
         assert!(Arguments::try_parse_from(["oci2bk", "convert", "only-one"]).is_err());
         assert!(Arguments::try_parse_from(["oci2bk", "convert", "type=gha", "r"]).is_err());
+    }
+
+    #[test]
+    fn releases_without_this_format_of_state_are_refused() {
+        let parse = |release: &str| {
+            Arguments::try_parse_from(["oci2bk", "convert", "a", "r", "--buildkit", release])
+        };
+        let Command::Convert(convert) = parse("0.16").unwrap().command;
+        assert_eq!(convert.buildkit.to_string(), "v0.16.0");
+        assert!(parse("v0.33.0").is_ok());
+        for refused in ["v0.10.6", "v1.0.0", "latest"] {
+            assert!(parse(refused).is_err(), "{refused}");
+        }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     timings.add("keys", started.elapsed());
 
     let started = Instant::now();
-    let plan = Plan::new(&exports, &keyring);
+    let plan = Plan::for_target(&exports, &keyring, arguments.buildkit);
     timings.add("plan", started.elapsed());
 
     check_root(&arguments.root)?;
@@ -45,6 +45,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         return Err(Failure::Unkeyed(unkeyed));
     }
     summary::warn_of_losses(&plan);
+    summary::warn_of_releases(&plan);
     if arguments.dry_run {
         return Ok(());
     }

@@ -55,8 +55,13 @@ pub(super) fn candidates(file: File) -> Result<Vec<Candidate>, DonorError> {
             }
         }
     }
-    let candidate =
-        |(op_digest, outputs)| Candidate { op_digest, outputs, name: None, encoding: None };
+    let candidate = |(op_digest, outputs)| Candidate {
+        op_digest,
+        outputs,
+        name: None,
+        encoding: None,
+        vertex: None,
+    };
     Ok(outputs.into_iter().map(candidate).collect())
 }
 

@@ -1,11 +1,12 @@
 //! Verified op digests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bkstate::Digest;
 
 use super::source::{Candidate, SourceDescription};
-use crate::llb::{Encoding, OpDigest};
+use crate::llb::{Encoding, OpDigest, Vertex};
 
 /// The op digest of a record, proved by the record's own digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Resolved {
     pub source: usize,
     /// The releases of BuildKit that call the op so, where the digest was computed.
     pub encoding: Option<Encoding>,
+    /// The op, where any source has it.
+    pub vertex: Option<Arc<Vertex>>,
 }
 
 /// What came of one key source.
@@ -50,7 +53,7 @@ impl Keyring {
     /// are the digests of all records that have inputs.
     ///
     /// A record that is already resolved stays as it is: the first source wins, and in a source
-    /// the first candidate.
+    /// the first candidate. Only the op is learnt later, if the first did not have it.
     pub fn add(
         &mut self,
         description: SourceDescription,
@@ -65,13 +68,17 @@ impl Keyring {
             for output in 0..candidate.outputs {
                 let record = candidate.op_digest.record(output);
                 if wanted.contains(&record) {
-                    self.records.entry(record).or_insert_with(|| Resolved {
+                    let resolved = self.records.entry(record).or_insert_with(|| Resolved {
                         op_digest: candidate.op_digest.clone(),
                         output,
                         name: candidate.name.clone(),
                         source,
                         encoding: candidate.encoding,
+                        vertex: None,
                     });
+                    if resolved.vertex.is_none() {
+                        resolved.vertex.clone_from(&candidate.vertex);
+                    }
                 }
             }
         }

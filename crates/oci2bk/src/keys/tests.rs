@@ -250,6 +250,7 @@ fn candidate(op_digest: &str, outputs: u32, name: &str) -> Candidate {
         outputs,
         name: Some(name.to_owned()),
         encoding: None,
+        vertex: None,
     }
 }
 

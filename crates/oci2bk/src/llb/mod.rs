@@ -16,6 +16,8 @@ pub mod op;
 mod platform;
 mod preimage;
 mod provenance;
+mod selector;
+mod vertex;
 
 pub use digest::{InvalidOpDigest, NotComputable, OpDigest, digest};
 pub use encoding::{Encoding, Release};
@@ -23,6 +25,8 @@ pub use name::step_name;
 pub use op::Op;
 pub use platform::{ParsePlatformError, Platform};
 pub use provenance::{Provenance, ProvenanceError};
+pub use selector::Selectors;
+pub use vertex::Vertex;
 
 #[cfg(test)]
 mod tests;

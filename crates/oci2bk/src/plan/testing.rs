@@ -87,6 +87,7 @@ pub(crate) fn keyring(names: &[&str]) -> Keyring {
         outputs: 1,
         name: Some(format!("RUN {name}")),
         encoding: None,
+        vertex: None,
     });
     let wanted: BTreeSet<_> = names.iter().map(|name| record(name)).collect();
     let description = SourceDescription {

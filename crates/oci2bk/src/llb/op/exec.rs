@@ -118,6 +118,8 @@ pub struct CdiDevice {
 pub struct Mount {
     /// Index of the op's input, or -1 for an empty file system.
     pub input: i64,
+    /// The directory of the input that is mounted; empty for all of it. Not part of the digest.
+    pub selector: String,
     /// Where it appears.
     pub dest: String,
     /// The output it becomes, or -1.
@@ -146,6 +148,12 @@ pub struct Mount {
 impl Mount {
     /// `mount_type` of a bind mount.
     pub const BIND: i32 = 0;
+    /// `mount_type` of a secret.
+    pub const SECRET: i32 = 1;
+    /// `mount_type` of an SSH agent.
+    pub const SSH: i32 = 2;
+    /// `mount_type` of a tmpfs.
+    pub const TMPFS: i32 = 4;
 }
 
 /// Options of a tmpfs (`pb.TmpfsOpt`).
