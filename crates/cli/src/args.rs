@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use clap::{
     Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum, value_parser,
 };
+use oci2bk::release::Target;
 use oci2bk::source::{ParseSourceError, SourceRef};
 
 /// Turn a BuildKit cache export into the state directory of a buildkitd that has already run
@@ -50,6 +51,10 @@ pub(crate) struct Convert {
     /// content; what lies inside SRC is looked at anyway
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,
+
+    /// The release of the buildkitd that will use the state, such as v0.16.0. Keys are translated to it
+    #[arg(long, value_name = "VERSION", default_value_t)]
+    pub(crate) buildkit: Target,
 
     /// Leave layers packed; the daemon unpacks each when a build first needs it. Needs no root
     #[arg(long)]
@@ -234,5 +239,18 @@ mod tests {
         assert!(parsed(&[]).is_err());
         let error = parsed(&["oci:dir@sha256:abc", "r"]).unwrap_err().to_string();
         assert!(error.contains("64 lowercase hex digits"), "{error}");
+    }
+
+    #[test]
+    fn releases_without_this_format_of_state_are_refused() {
+        let parse = |release: &str| {
+            Arguments::try_parse_from(["oci2bk", "convert", "a", "r", "--buildkit", release])
+        };
+        let Command::Convert(convert) = parse("0.16").unwrap().command;
+        assert_eq!(convert.buildkit.to_string(), "v0.16.0");
+        assert!(parse("v0.33.0").is_ok());
+        for refused in ["v0.10.6", "v1.0.0", "latest"] {
+            assert!(parse(refused).is_err(), "{refused}");
+        }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     timings.add("keys", started.elapsed());
 
     let started = Instant::now();
-    let plan = Plan::new(&exports, &keyring);
+    let plan = Plan::for_target(&exports, &keyring, arguments.buildkit);
     timings.add("plan", started.elapsed());
 
     check_root(root)?;
@@ -46,6 +46,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         return Err(Failure::Unkeyed(unkeyed));
     }
     summary::warn_of_losses(&plan);
+    summary::warn_of_releases(&plan);
     if arguments.dry_run {
         return Ok(());
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bkstate::ids::WorkerId;
 use oci2bk::convert;
 use oci2bk::keys::Keyring;
-use oci2bk::plan::{Dropped, Lost, LostReason, Plan, Source};
+use oci2bk::plan::{Dropped, Lost, LostReason, Miss, Plan, Source};
+use oci2bk::release::Target;
 use serde::Serialize;
 
 /// How long each stage took, in seconds.
@@ -42,11 +43,13 @@ impl Timings {
 pub(crate) struct Report {
     pub(crate) root: PathBuf,
     pub(crate) worker_id: WorkerId,
+    pub(crate) buildkit: Target,
     pub(crate) sources: Vec<Source>,
     pub(crate) keys: Vec<KeySource>,
     pub(crate) records: Records,
     pub(crate) lost: Vec<Lost>,
     pub(crate) dropped: Vec<Dropped>,
+    pub(crate) misses: Vec<Miss>,
     pub(crate) layers: Layers,
     pub(crate) timings: Timings,
 }
@@ -97,6 +100,7 @@ impl Report {
         Self {
             root: root.to_owned(),
             worker_id: plan.worker_id.clone(),
+            buildkit: plan.target,
             sources: plan.sources.clone(),
             keys: key_sources(keyring),
             records: Records {
@@ -107,6 +111,7 @@ impl Report {
             },
             lost: plan.lost.clone(),
             dropped: plan.dropped.clone(),
+            misses: plan.misses.clone(),
             layers: Layers {
                 records: plan.layers.len(),
                 snapshots: done.snapshots,

@@ -2,7 +2,8 @@
 
 use comfy_table::{Table, presets};
 use oci2bk::keys::Keyring;
-use oci2bk::plan::{Layer, LostReason, Plan, Step};
+use oci2bk::plan::{Layer, LostReason, MissReason, Plan, Step};
+use oci2bk::release::Version;
 use serde::Serialize;
 
 use crate::output::{Plain, note};
@@ -98,11 +99,35 @@ pub(crate) fn warn_of_losses(plan: &Plan) {
     }
 }
 
+/// Says on stderr what the release of the target makes of the cache.
+pub(crate) fn warn_of_releases(plan: &Plan) {
+    if plan.target.is_presumed() {
+        note(format_args!(
+            "warning: BuildKit {} is newer than {}, the newest release known; its keys are presumed \
+             to be the same",
+            plan.target,
+            Version::NEWEST
+        ));
+    }
+    for miss in &plan.misses {
+        let name = miss.name.clone().unwrap_or_else(|| miss.record.to_string());
+        let why = match miss.reason {
+            MissReason::NoOp => "its key comes from a cache.db and cannot be translated",
+            MissReason::Patterns => "what its patterns match is hashed otherwise",
+        };
+        note(format_args!(
+            "warning: BuildKit {} will run the step {} again: {why}",
+            plan.target,
+            one_line(&name)
+        ));
+    }
+}
+
 /// What a conversion did, for people.
 pub(crate) fn report(report: &Report) -> String {
     let layers = &report.layers;
     let seconds = report.timings.total();
-    let whole = report.lost.is_empty() && report.dropped.is_empty();
+    let whole = report.lost.is_empty() && report.dropped.is_empty() && report.misses.is_empty();
     let warmth = if whole { "warm" } else { "partly warm" };
     let mut lines = vec![
         format!("{} is {warmth} after {seconds:.1} s", report.root.display()),
@@ -127,6 +152,11 @@ pub(crate) fn report(report: &Report) -> String {
     } else {
         "  not unpacked; the daemon does so when a build needs it".to_owned()
     });
+    let exporters = report.sources.iter().filter_map(|source| source.exporter);
+    let translated = exporters.filter(|exporter| !exporter.contains(&report.buildkit));
+    lines.extend(translated.map(|exporter| {
+        format!("  keys of BuildKit {exporter} translated to {}", report.buildkit)
+    }));
     let used = report.keys.iter().filter(|key| key.resolved > 0);
     lines.extend(used.map(|key| format!("  {} keys from {}", key.resolved, key.source)));
     lines.join("\n")

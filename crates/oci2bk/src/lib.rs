@@ -45,5 +45,6 @@ pub mod llb;
 pub mod manifest;
 pub mod plan;
 pub mod progress;
+pub mod release;
 pub mod source;
 pub mod unpack;

@@ -60,7 +60,7 @@ pub(super) fn candidates(file: File) -> Result<Vec<Candidate>, DonorError> {
         outputs,
         name: None,
         encoding: None,
-        bases: Vec::new(),
+        vertex: None,
     };
     Ok(outputs.into_iter().map(candidate).collect())
 }

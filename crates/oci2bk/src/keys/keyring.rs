@@ -1,11 +1,12 @@
 //! Verified op digests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bkstate::Digest;
 
 use super::source::{Candidate, SourceDescription};
-use crate::llb::{Base, Encoding, OpDigest};
+use crate::llb::{Encoding, OpDigest, Vertex};
 
 /// The op digest of a record, proved by the record's own digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub struct Resolved {
     pub source: usize,
     /// The releases of BuildKit that call the op so, where the digest was computed.
     pub encoding: Option<Encoding>,
-    /// What the record's result is one layer more than, where a source tells it.
-    pub base: Option<Base>,
+    /// The op, where any source has it.
+    pub vertex: Option<Arc<Vertex>>,
 }
 
 /// What came of one key source.
@@ -52,7 +53,7 @@ impl Keyring {
     /// are the digests of all records that have inputs.
     ///
     /// A record that is already resolved stays as it is: the first source wins, and in a source
-    /// the first candidate. Only a base that it does not have yet is added.
+    /// the first candidate. Only the op is learnt later, if the first did not have it.
     pub fn add(
         &mut self,
         description: SourceDescription,
@@ -73,9 +74,11 @@ impl Keyring {
                         name: candidate.name.clone(),
                         source,
                         encoding: candidate.encoding,
-                        base: None,
+                        vertex: None,
                     });
-                    resolved.base = resolved.base.or_else(|| candidate.base(output));
+                    if resolved.vertex.is_none() {
+                        resolved.vertex.clone_from(&candidate.vertex);
+                    }
                 }
             }
         }

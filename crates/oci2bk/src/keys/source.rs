@@ -2,12 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::llb::{self, Base, Encoding, NotComputable, Op, OpDigest, Provenance};
-
-/// For how many outputs of an op it is told what they are one layer more than. Frontends make ops
-/// with a handful.
-const MOST_BASES: u32 = 64;
+use crate::llb::{self, Encoding, NotComputable, OpDigest, Provenance, Vertex};
 
 /// An op digest that a source offers, not proved yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,15 +17,9 @@ pub struct Candidate {
     pub name: Option<String>,
     /// The releases that would call the op so, where the digest was computed.
     pub encoding: Option<Encoding>,
-    /// What each output is one layer more than, where the source has the op and tells.
-    pub bases: Vec<Option<Base>>,
-}
-
-impl Candidate {
-    /// What the output `output` is one layer more than.
-    pub(super) fn base(&self, output: u32) -> Option<Base> {
-        self.bases.get(usize::try_from(output).ok()?).copied().flatten()
-    }
+    /// The op, where the digest was computed. Without it there is no telling what another release
+    /// calls the op.
+    pub vertex: Option<Arc<Vertex>>,
 }
 
 /// One document with op digests, or with ops.
@@ -102,7 +93,8 @@ impl KeySource {
         let mut candidates = Vec::new();
         let mut uncomputable = Vec::new();
         for op in &provenance.ops {
-            match candidates_of(op, provenance) {
+            let default_platform = provenance.default_platform.clone();
+            match candidates_of(&Arc::new(Vertex { op: op.clone(), default_platform })) {
                 Ok(of_op) => candidates.extend(of_op),
                 // Neither has a record that a key could be missing for.
                 Err(NotComputable::Source | NotComputable::Return) => {}
@@ -113,21 +105,18 @@ impl KeySource {
     }
 }
 
-/// The digests of `op` in all encodings, newest first, each once.
-fn candidates_of(op: &Op, provenance: &Provenance) -> Result<Vec<Candidate>, NotComputable> {
+/// The digests of an op in all encodings, newest first, each once.
+fn candidates_of(vertex: &Arc<Vertex>) -> Result<Vec<Candidate>, NotComputable> {
     let mut candidates: Vec<Candidate> = Vec::new();
-    let outputs = op.outputs();
-    // Each takes a look at the whole op.
-    let bases: Vec<_> = (0..outputs.min(MOST_BASES)).map(|output| op.base(output)).collect();
     for encoding in Encoding::ALL {
-        let op_digest = llb::digest(op, encoding, &provenance.default_platform)?;
+        let op_digest = vertex.digest(encoding)?;
         if candidates.iter().all(|candidate| candidate.op_digest != op_digest) {
             candidates.push(Candidate {
                 op_digest,
-                outputs,
-                name: Some(llb::step_name(op)),
+                outputs: vertex.op.outputs(),
+                name: Some(llb::step_name(&vertex.op)),
                 encoding: Some(encoding),
-                bases: bases.clone(),
+                vertex: Some(Arc::clone(vertex)),
             });
         }
     }

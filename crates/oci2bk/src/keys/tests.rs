@@ -250,7 +250,7 @@ fn candidate(op_digest: &str, outputs: u32, name: &str) -> Candidate {
         outputs,
         name: Some(name.to_owned()),
         encoding: None,
-        bases: Vec::new(),
+        vertex: None,
     }
 }
 

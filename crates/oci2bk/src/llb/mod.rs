@@ -17,6 +17,8 @@ pub mod op;
 mod platform;
 mod preimage;
 mod provenance;
+mod selector;
+mod vertex;
 
 pub use base::Base;
 pub use digest::{InvalidOpDigest, NotComputable, OpDigest, digest};
@@ -25,6 +27,8 @@ pub use name::step_name;
 pub use op::Op;
 pub use platform::{ParsePlatformError, Platform};
 pub use provenance::{Provenance, ProvenanceError};
+pub use selector::Selectors;
+pub use vertex::Vertex;
 
 #[cfg(test)]
 mod tests;

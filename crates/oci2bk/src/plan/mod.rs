@@ -10,6 +10,7 @@ mod steps;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod translate;
 
 use std::collections::BTreeMap;
 
@@ -21,13 +22,17 @@ use serde::Serialize;
 use crate::export::CacheExport;
 use crate::keys::Keyring;
 use crate::manifest::Style;
+use crate::release::{Range, Target};
 
 use layers::Layers;
 use steps::Steps;
+use translate::Translation;
 
 /// What a conversion will write.
 #[derive(Debug, Clone, Serialize)]
 pub struct Plan {
+    /// The daemon that the state is for.
+    pub target: Target,
     /// The worker id of the new state.
     pub worker_id: WorkerId,
     /// The exports, in the order given.
@@ -44,6 +49,8 @@ pub struct Plan {
     pub lost: Vec<Lost>,
     /// The results that a partial copy of a cache lacks layers for.
     pub dropped: Vec<Dropped>,
+    /// The steps that the target will not find.
+    pub misses: Vec<Miss>,
 }
 
 /// An export that the plan is made from.
@@ -57,6 +64,9 @@ pub struct Source {
     pub style: Style,
     /// How many records it has.
     pub records: usize,
+    /// The releases of BuildKit that name its steps so; nothing if no key source has the ops, or if
+    /// they contradict each other, as after an upgrade of the builder.
+    pub exporter: Option<Range>,
 }
 
 /// A layer blob.
@@ -175,17 +185,52 @@ pub struct Dropped {
     pub missing: Digest,
 }
 
+/// A step that the target will not find, because the release that exported it names it otherwise.
+#[derive(Debug, Clone, Serialize)]
+pub struct Miss {
+    /// Index of the source.
+    pub source: usize,
+    /// The digest of the record in the export.
+    pub record: Digest,
+    /// The step, where known.
+    pub name: Option<String>,
+    /// Why.
+    pub reason: MissReason,
+}
+
+/// Why the target will not find a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MissReason {
+    /// The op digest comes from the `cache.db` of a builder, which does not have the op itself.
+    NoOp,
+    /// It is known by a hash of what patterns match in the build context, which the target computes
+    /// otherwise.
+    Patterns,
+}
+
 impl Plan {
-    /// Plans the conversion of `exports` with what `keyring` knows.
+    /// Plans the conversion of `exports` with what `keyring` knows, for a daemon of the newest known
+    /// release.
     ///
     /// What several exports have in common is planned once.
     pub fn new(exports: &[CacheExport], keyring: &Keyring) -> Self {
+        Self::for_target(exports, keyring, Target::NEWEST)
+    }
+
+    /// Plans the conversion for a daemon of the given release.
+    pub fn for_target(exports: &[CacheExport], keyring: &Keyring, target: Target) -> Self {
         let mut layers = Layers::default();
         let mut steps = Steps::default();
         let mut dropped = Vec::new();
+        let mut sources = Vec::with_capacity(exports.len());
+        let mut misses = Vec::new();
         for (source, export) in exports.iter().enumerate() {
+            let translation = Translation::new(export, keyring, target);
+            sources.push(Source::of(export, translation.exporter()));
+            misses.extend(translation.misses(source));
             let tops = layers.add(source, export);
-            steps.add(source, export, keyring, &tops, &mut layers);
+            steps.add(source, export, &translation, &tops, &mut layers);
             dropped.extend(export.config.dropped.iter().map(|result| Dropped {
                 source,
                 record: result.digest,
@@ -198,14 +243,16 @@ impl Plan {
         let manifests: Vec<_> =
             exports.iter().map(|export| export.manifest.digest.to_string()).collect();
         Self {
+            target,
             worker_id: WorkerId::derive(&manifests.join(" ")),
-            sources: exports.iter().map(Source::of).collect(),
+            sources,
             blobs: layers.blobs,
             snapshots: layers.snapshots,
             layers: layers.layers,
             steps: steps.steps,
             lost: steps.lost,
             dropped,
+            misses,
         }
     }
 
@@ -223,12 +270,13 @@ impl Plan {
 }
 
 impl Source {
-    fn of(export: &CacheExport) -> Self {
+    fn of(export: &CacheExport, exporter: Option<Range>) -> Self {
         Self {
             reference: export.source.to_string(),
             manifest: export.manifest.digest,
             style: export.manifest.style,
             records: export.config.records.len(),
+            exporter,
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bkstate::Digest;
 use bkstate::ids::KeyId;
 use bkstate::solver::Link;
 
 use super::layers::{Layers, Tops};
+use super::translate::Translation;
 use super::{Lost, LostReason, Step, StepLink, StepResult};
-use crate::config::{Input, Record};
+use crate::config::Record;
 use crate::export::CacheExport;
-use crate::keys::{Keyring, Resolved};
+use crate::keys::Resolved;
 
 /// The steps of all exports so far.
 #[derive(Default)]
@@ -29,7 +31,7 @@ impl Steps {
         &mut self,
         source: usize,
         export: &CacheExport,
-        keyring: &Keyring,
+        translation: &Translation<'_>,
         tops: &Tops,
         layers: &mut Layers,
     ) {
@@ -39,8 +41,8 @@ impl Steps {
             let (Some(record), Some(tops)) = (records.get(index), tops.get(index)) else {
                 continue;
             };
-            let key = keyring.get(&record.digest);
-            let step = match self.links(record, key, &step_of_record) {
+            let key = translation.key(record);
+            let step = match self.links(record, translation, &step_of_record) {
                 Ok(links) => self.step(record, key, links),
                 Err(reason) => {
                     let hint = key.and_then(|key| key.name.clone());
@@ -63,26 +65,33 @@ impl Steps {
     fn links(
         &self,
         record: &Record,
-        key: Option<&Resolved>,
+        translation: &Translation<'_>,
         step_of_record: &[Option<usize>],
     ) -> Result<Vec<StepLink>, LostReason> {
         if record.inputs.is_empty() {
             return Ok(Vec::new());
         }
-        let key = key.ok_or(LostReason::NoKey)?;
+        let key = translation.key(record).ok_or(LostReason::NoKey)?;
+        let digests = translation.op_digests(key);
         let mut links = Vec::new();
         for (number, alternatives) in record.inputs.iter().enumerate() {
             let before = links.len();
-            links.extend(alternatives.iter().filter_map(|Input { selector, record }| {
-                let from = step_of_record.get(*record).copied().flatten()?;
-                let link = Link {
-                    input: i64::try_from(number).ok()?,
-                    output: i64::from(key.output),
-                    digest: key.op_digest.as_str().to_owned(),
-                    selector: selector.clone(),
-                };
-                Some(StepLink { from, link })
-            }));
+            for alternative in alternatives {
+                let from = step_of_record.get(alternative.record).copied().flatten();
+                let (Some(from), Ok(input)) = (from, i64::try_from(number)) else { continue };
+                let selectors = translation.selectors(key, number, alternative);
+                for (digest, selector) in
+                    digests.iter().flat_map(|digest| selectors.iter().map(move |s| (digest, s)))
+                {
+                    let link = Link {
+                        input,
+                        output: i64::from(key.output),
+                        digest: digest.as_str().to_owned(),
+                        selector: selector.clone(),
+                    };
+                    links.push(StepLink { from, link });
+                }
+            }
             if links.len() == before {
                 return Err(LostReason::LostInput);
             }
@@ -95,7 +104,7 @@ impl Steps {
         let id = self.key_id(record, &links);
         *self.step_of.entry(id.clone()).or_insert_with(|| {
             let name = key.and_then(|key| key.name.clone());
-            let base = key.and_then(|key| key.base);
+            let base = key.and_then(|key| key.vertex.as_ref()?.op.base(key.output));
             let base = base.filter(|base| base.inputs == record.inputs.len());
             self.bases.push(base.map(|base| base.input));
             self.steps.push(Step { key: id, name, results: Vec::new(), links });
@@ -106,9 +115,8 @@ impl Steps {
     /// The id of a root key is its digest; any other follows from the op and the keys it is
     /// reached from, so the same step on the same inputs is the same key in every export.
     fn key_id(&self, record: &Record, links: &[StepLink]) -> KeyId {
-        if links.is_empty() {
-            return KeyId::from(record.digest);
-        }
+        let Some(first) = links.first() else { return KeyId::from(record.digest) };
+        let op = Digest::of(format!("{}@{}", first.link.digest, first.link.output));
         let mut edges: Vec<_> = links
             .iter()
             .filter_map(|StepLink { from, link }| {
@@ -118,7 +126,7 @@ impl Steps {
             .collect();
         edges.sort_unstable();
         edges.dedup();
-        KeyId::derive(&format!("{}\n{}", record.digest, edges.join("\n")))
+        KeyId::derive(&format!("{op}\n{}", edges.join("\n")))
     }
 
     fn add_results(&mut self, index: usize, record: &Record, tops: &[usize], layers: &mut Layers) {

@@ -87,7 +87,7 @@ pub(crate) fn keyring(names: &[&str]) -> Keyring {
         outputs: 1,
         name: Some(format!("RUN {name}")),
         encoding: None,
-        bases: Vec::new(),
+        vertex: None,
     });
     let wanted: BTreeSet<_> = names.iter().map(|name| record(name)).collect();
     let description = SourceDescription {

@@ -118,6 +118,8 @@ pub struct CdiDevice {
 pub struct Mount {
     /// Index of the op's input, or -1 for an empty file system.
     pub input: i64,
+    /// The directory of the input that is mounted; empty for all of it. Not part of the digest.
+    pub selector: String,
     /// Where it appears.
     pub dest: String,
     /// The output it becomes, or -1.
@@ -148,6 +150,12 @@ impl Mount {
     pub const BIND: i32 = 0;
     /// `content_cache` of a mount that is always looked up by its content too.
     pub const CONTENT_CACHE_ON: i32 = 1;
+    /// `mount_type` of a secret.
+    pub const SECRET: i32 = 1;
+    /// `mount_type` of an SSH agent.
+    pub const SSH: i32 = 2;
+    /// `mount_type` of a tmpfs.
+    pub const TMPFS: i32 = 4;
 }
 
 /// Options of a tmpfs (`pb.TmpfsOpt`).

@@ -1,0 +1,172 @@
+//! From the keys of the release that exported a cache to those of the release that will use it.
+//!
+//! Op and result are the same whatever a release calls the step, so where a key source has the op, the
+//! links get the target's op digest and selectors. The exporter's own are not kept beside them: nothing
+//! would look for them, but the target would list them as records of their own when it exports the
+//! cache again (`addBacklinks` in BuildKit `solver/exporter.go`).
+
+use bkstate::gojson::ControlEscapes;
+
+use super::{Miss, MissReason};
+use crate::config::{Input, Record};
+use crate::export::CacheExport;
+use crate::keys::{Keyring, Resolved};
+use crate::llb::{Encoding, OpDigest, Selectors, Vertex};
+use crate::release::{Class, Range, Target};
+
+/// The keys of one export, as a target knows them.
+pub(super) struct Translation<'a> {
+    records: &'a [Record],
+    keyring: &'a Keyring,
+    target: Target,
+    exporter: Option<Range>,
+}
+
+impl<'a> Translation<'a> {
+    pub(super) fn new(export: &'a CacheExport, keyring: &'a Keyring, target: Target) -> Self {
+        let records = &export.config.records;
+        let exporter = exporter(records, keyring);
+        Self { records, keyring, target, exporter }
+    }
+
+    /// The releases that name the records as the export does.
+    pub(super) fn exporter(&self) -> Option<Range> {
+        self.exporter
+    }
+
+    /// What the exporter calls `record`.
+    pub(super) fn key(&self, record: &Record) -> Option<&'a Resolved> {
+        self.keyring.get(&record.digest)
+    }
+
+    /// The exporter names everything as the target does.
+    fn is_identity(&self) -> bool {
+        self.exporter.is_some_and(|exporter| exporter.contains(&self.target))
+    }
+
+    /// What the target calls the op of `key`: several, if that depends on how it was built.
+    pub(super) fn op_digests(&self, key: &Resolved) -> Vec<OpDigest> {
+        let mut digests = Vec::new();
+        if let (Some(vertex), false) = (&key.vertex, self.is_identity()) {
+            for encoding in self.target.encodings() {
+                digests.extend(vertex.digest(encoding).ok());
+            }
+            digests.dedup();
+        }
+        if digests.is_empty() || digests.contains(&key.op_digest) {
+            return vec![key.op_digest.clone()];
+        }
+        digests
+    }
+
+    /// The target's selectors for input `number` of the op of `key`, in place of that of
+    /// `alternative`.
+    pub(super) fn selectors(
+        &self,
+        key: &Resolved,
+        number: usize,
+        alternative: &Input,
+    ) -> Vec<String> {
+        let exported = alternative.selector.clone();
+        let Some(vertex) = key.vertex.as_ref().filter(|_| !self.is_identity()) else {
+            return vec![exported];
+        };
+        let Some(selector) = vertex.selector(number, self.target.class().selectors) else {
+            return vec![exported];
+        };
+        let may_be = |class: Selectors| vertex.selector(number, class).as_ref() == Some(&exported);
+        if !exported.is_empty() {
+            // Another directory than that of the op that is known: one digest may stand for both.
+            let known = Selectors::ALL.into_iter().any(may_be);
+            return vec![if known { selector } else { exported }];
+        }
+        if !may_be_contents(self.records, vertex, number, alternative) {
+            return vec![selector];
+        }
+        // A key of contents has no selector in any release. Up to v0.12 others had none either.
+        let classes = self.exporter.map_or(&[][..], |range| range.classes());
+        let ambiguous = classes.iter().any(|class| may_be(class.selectors));
+        if ambiguous && !selector.is_empty() { vec![exported, selector] } else { vec![exported] }
+    }
+
+    /// The records that the target will not find, although they become steps.
+    pub(super) fn misses(&self, source: usize) -> impl Iterator<Item = Miss> {
+        let exporter = self.exporter.filter(|_| !self.is_identity());
+        self.records.iter().filter_map(move |record| {
+            let (exporter, key) = (exporter?, self.key(record)?);
+            let reason = match &key.vertex {
+                None => MissReason::NoOp,
+                Some(vertex) => self
+                    .hashes_otherwise(exporter, record, vertex)
+                    .then_some(MissReason::Patterns)?,
+            };
+            Some(Miss { source, record: record.digest, name: key.name.clone(), reason })
+        })
+    }
+
+    /// Whether an input of `record` is known only by the hash of what patterns match, and the target
+    /// hashes that otherwise.
+    fn hashes_otherwise(&self, exporter: Range, record: &Record, vertex: &Vertex) -> bool {
+        let same = |class: &Class| class.patterns == self.target.class().patterns;
+        let only_by_contents = |alternatives: &[Input]| {
+            alternatives.iter().all(|alternative| alternative.selector.is_empty())
+        };
+        !exporter.classes().iter().any(same)
+            && record.inputs.iter().enumerate().any(|(number, alternatives)| {
+                vertex.matches_patterns(number) && only_by_contents(alternatives)
+            })
+    }
+}
+
+/// The releases that name all `records` so, as far as their ops are known.
+fn exporter(records: &[Record], keyring: &Keyring) -> Option<Range> {
+    let known: Vec<_> = records
+        .iter()
+        .filter_map(|record| {
+            let key = keyring.get(&record.digest)?;
+            Some((record, &key.op_digest, key.vertex.as_deref()?))
+        })
+        .collect();
+    let evidence = |class: &Class| {
+        known.iter().all(|(record, op_digest, vertex)| {
+            names_so(class, op_digest, vertex)
+                && selects_so(class.selectors, records, record, vertex)
+        })
+    };
+    if known.is_empty() { None } else { Range::of(evidence) }
+}
+
+fn names_so(class: &Class, op_digest: &OpDigest, vertex: &Vertex) -> bool {
+    [ControlEscapes::Short, ControlEscapes::Long].into_iter().any(|escapes| {
+        let encoding = Encoding { release: class.digests, escapes };
+        vertex.digest(encoding).is_ok_and(|digest| digest == *op_digest)
+    })
+}
+
+/// Whether the selectors of `record` are those of `class`. If they are those of none, the op is not
+/// quite the one of the record, and says nothing.
+fn selects_so(class: Selectors, records: &[Record], record: &Record, vertex: &Vertex) -> bool {
+    let fits = |class: Selectors| {
+        record.inputs.iter().enumerate().all(|(number, alternatives)| {
+            let Some(expected) = vertex.selector(number, class) else { return true };
+            alternatives.iter().all(|alternative| {
+                alternative.selector == expected
+                    || (alternative.selector.is_empty()
+                        && may_be_contents(records, vertex, number, alternative))
+            })
+        })
+    };
+    fits(class) || !Selectors::ALL.into_iter().any(fits)
+}
+
+/// Whether `alternative`, which has no selector, may stand for the contents of the input. Keys of
+/// contents have no inputs.
+fn may_be_contents(
+    records: &[Record],
+    vertex: &Vertex,
+    number: usize,
+    alternative: &Input,
+) -> bool {
+    let root = records.get(alternative.record).is_some_and(|record| record.inputs.is_empty());
+    root && vertex.hashes_contents(number)
+}

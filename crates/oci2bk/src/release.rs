@@ -1,0 +1,359 @@
+//! Releases of BuildKit, and what of a cache key depends on them.
+//!
+//! The state on disk is the same from v0.11 to v0.32. But a daemon finds a step only under the keys
+//! that it computes itself, and how it does changed. [`CLASSES`] lists the changes; a [`Target`] is
+//! the daemon that a state is made for.
+
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
+
+use bkstate::gojson::ControlEscapes;
+use serde::{Serialize, Serializer};
+
+use crate::llb::{Encoding, Release, Selectors};
+
+/// A release of BuildKit, such as v0.32.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// The first number.
+    pub major: u32,
+    /// The second.
+    pub minor: u32,
+    /// The third.
+    pub patch: u32,
+}
+
+impl Version {
+    /// The newest release whose keys and state are known.
+    pub const NEWEST: Self = Self::new(0, 32, 2);
+
+    /// The oldest release that has the format of state that is written.
+    pub const OLDEST: Self = Self::new(0, 11, 0);
+
+    const fn new(major: u32, minor: u32, patch: u32) -> Self {
+        Self { major, minor, patch }
+    }
+}
+
+/// Why a text is no version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseVersionError {
+    /// Not of the form.
+    #[error("a version has two or three numbers, as in v0.32.2 or 0.32")]
+    Form,
+    /// A part is no number.
+    #[error("a version consists of numbers, as in v0.32.2 or 0.32")]
+    Number(#[from] ParseIntError),
+}
+
+impl FromStr for Version {
+    type Err = ParseVersionError;
+
+    /// Takes `v0.32.2` and `0.32.2`. Without a third number it is the last release known of the
+    /// series, or its first.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.strip_prefix('v').unwrap_or(text);
+        let number = |part: &str| match part.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => Ok(part.parse()?),
+            false => Err(ParseVersionError::Form),
+        };
+        match text.split('.').collect::<Vec<_>>()[..] {
+            [major, minor, patch] => Ok(Self::new(number(major)?, number(minor)?, number(patch)?)),
+            [major, minor] => {
+                let first = Self::new(number(major)?, number(minor)?, 0);
+                let last = LAST_OF_SERIES.iter().find(|last| same_series(**last, first));
+                Ok(last.copied().unwrap_or(first))
+            }
+            _ => Err(ParseVersionError::Form),
+        }
+    }
+}
+
+fn same_series(a: Version, b: Version) -> bool {
+    (a.major, a.minor) == (b.major, b.minor)
+}
+
+/// The last releases of the series in which something changed between two releases, or that are
+/// the newest.
+const LAST_OF_SERIES: [Version; 2] = [Version::NEWEST, Version::new(0, 15, 2)];
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "v{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// How what wildcards and patterns match is hashed (`cache/contenthash/checksum.go`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Patterns {
+    /// v0.26.0 and later: by paths below the pattern's fixed part.
+    V0_26,
+    /// v0.25: only links that are matched themselves are followed.
+    V0_25,
+    /// Up to v0.24: by base names, and every link is followed.
+    V0_11,
+}
+
+/// A range of releases that compute the same keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Class {
+    /// The first release.
+    pub first: Version,
+    /// The last release; of the newest class, the last that is known.
+    pub last: Version,
+    /// How ops are named.
+    pub digests: Release,
+    /// How the parts of their inputs are.
+    pub selectors: Selectors,
+    /// How what patterns match is hashed.
+    pub patterns: Patterns,
+}
+
+/// Every class, newest first. A release has one difference more that shows neither in an export nor
+/// in an op: up to v0.13 the hash of a directory followed the links in it.
+pub const CLASSES: [Class; 7] = {
+    use Patterns as P;
+    use Release as R;
+    use Selectors as S;
+    const fn class(first: (u32, u32), last: (u32, u32), digests: R, selectors: S, p: P) -> Class {
+        let first = Version::new(0, first.0, first.1);
+        Class { first, last: Version::new(0, last.0, last.1), digests, selectors, patterns: p }
+    }
+    [
+        class((26, 0), (32, 2), R::V0_18, S::V0_15_2, P::V0_26),
+        class((25, 0), (25, 2), R::V0_18, S::V0_15_2, P::V0_25),
+        class((18, 0), (24, 0), R::V0_18, S::V0_15_2, P::V0_11),
+        class((17, 0), (17, 3), R::V0_17, S::V0_15_2, P::V0_11),
+        class((15, 2), (16, 0), R::V0_13, S::V0_15_2, P::V0_11),
+        class((13, 0), (15, 1), R::V0_13, S::V0_13, P::V0_11),
+        class((11, 0), (12, 5), R::V0_11, S::V0_11, P::V0_11),
+    ]
+};
+
+/// Some classes without a gap, such as those that an exporter may be of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    newest: usize,
+    oldest: usize,
+}
+
+impl Range {
+    /// The smallest range with every class that `holds` for; nothing if there is none.
+    pub(crate) fn of(holds: impl Fn(&Class) -> bool) -> Option<Self> {
+        let newest = CLASSES.iter().position(&holds)?;
+        let oldest = CLASSES.iter().rposition(&holds)?;
+        Some(Self { newest, oldest })
+    }
+
+    /// The classes, newest first.
+    pub fn classes(&self) -> &'static [Class] {
+        CLASSES.get(self.newest..=self.oldest).unwrap_or_default()
+    }
+
+    /// Whether the release of `target` may be one of them.
+    pub fn contains(&self, target: &Target) -> bool {
+        self.classes().contains(&target.class)
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.classes() {
+            [newest, .., oldest] if newest.last == Version::NEWEST => {
+                write!(f, "{} or later", oldest.first)
+            }
+            [only] if only.last == Version::NEWEST => write!(f, "{} or later", only.first),
+            [newest, .., oldest] => write!(f, "{} to {}", oldest.first, newest.last),
+            [only] => write!(f, "{} to {}", only.first, only.last),
+            [] => f.write_str("none"),
+        }
+    }
+}
+
+impl Serialize for Range {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The daemon that a state is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    version: Version,
+    class: Class,
+}
+
+/// Why no state can be made for a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnsupportedVersion {
+    /// Its state has another format.
+    #[error("the state of BuildKit {0} has another format; {oldest} is the oldest release that can \
+             use what is written", oldest = Version::OLDEST)]
+    TooOld(Version),
+    /// Nothing is known of it.
+    #[error("the state of BuildKit {0} may have another format than that of {newest}, the newest \
+             release known; use a newer oci2bk", newest = Version::NEWEST)]
+    TooNew(Version),
+}
+
+/// Why a text names no release that a state can be made for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseTargetError {
+    /// It is no version.
+    #[error(transparent)]
+    Version(#[from] ParseVersionError),
+    /// It is one of another format.
+    #[error(transparent)]
+    Unsupported(#[from] UnsupportedVersion),
+}
+
+impl FromStr for Target {
+    type Err = ParseTargetError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self::new(text.parse()?)?)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.version.fmt(f)
+    }
+}
+
+impl Target {
+    /// A daemon of the newest known release.
+    pub const NEWEST: Self = Self { version: Version::NEWEST, class: CLASSES[0] };
+
+    /// A daemon of the release `version`.
+    ///
+    /// One newer than [`Version::NEWEST`] is taken to do as that one, unless its first number tells
+    /// that it does not: the format of the state has been the same for all of v0 since v0.11.
+    ///
+    /// # Errors
+    /// When its state has, or may have, another format.
+    pub fn new(version: Version) -> Result<Self, UnsupportedVersion> {
+        if version.major > Version::NEWEST.major {
+            return Err(UnsupportedVersion::TooNew(version));
+        }
+        // The end of a class is the last release there is; v0.24.1 would be like v0.24.0.
+        let class = CLASSES.into_iter().find(|class| class.first <= version);
+        class.map(|class| Self { version, class }).ok_or(UnsupportedVersion::TooOld(version))
+    }
+
+    /// The release.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// How it computes keys.
+    pub fn class(&self) -> &Class {
+        &self.class
+    }
+
+    /// Whether that is only presumed, because the release is newer than any known.
+    pub fn is_presumed(&self) -> bool {
+        let Version { major, minor, .. } = self.version;
+        (major, minor) > (Version::NEWEST.major, Version::NEWEST.minor)
+    }
+
+    /// The encodings that the daemon may have. Releases up to v0.14 were made with a Go older than
+    /// 1.22 (`GO_VERSION` in the Dockerfile of BuildKit), but can be built with a newer one.
+    pub(crate) fn encodings(&self) -> impl Iterator<Item = Encoding> {
+        let digests = self.class.digests;
+        let escapes: &[_] = if self.version < Version::new(0, 15, 0) {
+            &[ControlEscapes::Long, ControlEscapes::Short]
+        } else {
+            &[ControlEscapes::Short]
+        };
+        escapes.iter().map(move |&escapes| Encoding { release: digests, escapes })
+    }
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self::NEWEST
+    }
+}
+
+impl Serialize for Target {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.version.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(text: &str) -> Result<Target, UnsupportedVersion> {
+        Target::new(text.parse().unwrap())
+    }
+
+    #[test]
+    fn versions_are_read_as_people_write_them() {
+        for (text, version) in [
+            ("v0.16.0", "v0.16.0"),
+            ("0.16.0", "v0.16.0"),
+            ("0.16", "v0.16.0"),
+            ("v0.32", "v0.32.2"),
+            ("0.15", "v0.15.2"),
+        ] {
+            assert_eq!(text.parse::<Version>().unwrap().to_string(), version, "{text}");
+        }
+        for text in
+            ["", "v", "0", "latest", "0.16.0-rc1", "0.+1", "0..1", "0.1.2.3", "0.99999999999"]
+        {
+            assert!(text.parse::<Version>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_release_has_the_class_it_falls_into() {
+        for class in CLASSES {
+            for version in [class.first, class.last] {
+                assert_eq!(*Target::new(version).unwrap().class(), class, "{version}");
+            }
+        }
+        assert!(CLASSES.is_sorted_by(|newer, older| newer.first > older.last));
+        assert_eq!(Target::new(Version::NEWEST).unwrap(), Target::NEWEST);
+        assert_eq!(CLASSES[6].first, Version::OLDEST);
+        assert_eq!(target("0.15").unwrap().class().selectors, Selectors::V0_15_2);
+        assert_eq!(target("0.15.1").unwrap().class().selectors, Selectors::V0_13);
+    }
+
+    #[test]
+    fn what_is_not_known_is_presumed_or_refused() {
+        assert!(!target("0.32.9").unwrap().is_presumed());
+        assert!(target("0.33").unwrap().is_presumed());
+        assert_eq!(target("0.40.1").unwrap().class(), Target::NEWEST.class());
+        assert!(matches!(target("1.0"), Err(UnsupportedVersion::TooNew(_))));
+        assert!(matches!(target("0.10.6"), Err(UnsupportedVersion::TooOld(_))));
+    }
+
+    #[test]
+    fn old_releases_may_be_of_either_go() {
+        let escapes = |text: &str| -> Vec<_> {
+            target(text).unwrap().encodings().map(|encoding| encoding.escapes).collect()
+        };
+        assert_eq!(escapes("0.14.1"), [ControlEscapes::Long, ControlEscapes::Short]);
+        assert_eq!(escapes("0.15.0"), [ControlEscapes::Short]);
+    }
+
+    #[test]
+    fn ranges_are_named_by_their_ends() {
+        let named = |holds: fn(&Class) -> bool| Range::of(holds).map(|range| range.to_string());
+        assert_eq!(named(|_| true).unwrap(), "v0.11.0 or later");
+        assert_eq!(named(|class| class.patterns == Patterns::V0_26).unwrap(), "v0.26.0 or later");
+        assert_eq!(named(|class| class.digests == Release::V0_13).unwrap(), "v0.13.0 to v0.16.0");
+        assert_eq!(named(|class| class.digests == Release::V0_17).unwrap(), "v0.17.0 to v0.17.3");
+        assert_eq!(named(|_| false), None);
+    }
+}
