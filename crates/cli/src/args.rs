@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bkstate::Time;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use oci2bk::image::ImageRef;
 use oci2bk::source::SourceRef;
 
 /// Turn a BuildKit cache export into the state directory of a buildkitd that has already run
@@ -48,6 +49,12 @@ pub(crate) struct Convert {
     /// content; what lies inside SRC is looked at anyway
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,
+
+    /// Seed the manifest and config of a base image, so that FROM with its digest builds without a
+    /// registry: [NAME=]LAYOUT, with the forms of SRC. NAME is what stands behind FROM; images with
+    /// a name inside SRC are looked at anyway
+    #[arg(long = "image", value_name = "[NAME=]LAYOUT")]
+    pub(crate) images: Vec<ImageRef>,
 
     /// Leave layers packed; the daemon unpacks each when a build first needs it. Needs no root
     #[arg(long)]

@@ -4,6 +4,7 @@
 //! serialised, and carried out by [`convert`](crate::convert).
 
 mod bases;
+mod images;
 mod layers;
 mod steps;
 #[cfg(test)]
@@ -11,7 +12,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bkstate::ids::{KeyId, RecordId, WorkerId};
 use bkstate::solver::Link;
@@ -19,6 +21,7 @@ use bkstate::{Digest, Time};
 use serde::Serialize;
 
 use crate::export::CacheExport;
+use crate::image::Repository;
 use crate::keys::Keyring;
 use crate::manifest::Style;
 
@@ -34,6 +37,8 @@ pub struct Plan {
     pub sources: Vec<Source>,
     /// The blobs for the content store.
     pub blobs: BTreeMap<Digest, Blob>,
+    /// The documents of base images for the content store.
+    pub documents: BTreeMap<Digest, Document>,
     /// The snapshots, each after the one below it. The id of a snapshot is its index plus one.
     pub snapshots: Vec<Snapshot>,
     /// The layer records, each after the one below it.
@@ -74,6 +79,20 @@ pub struct Blob {
     pub created_at: Option<Time>,
     /// Annotations that the daemon keeps with the blob, such as the table of contents of eStargz.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// An index, manifest or config of a base image.
+#[derive(Debug, Clone, Serialize)]
+pub struct Document {
+    /// Size in bytes.
+    pub size: u64,
+    /// The repositories that have it.
+    pub repositories: BTreeSet<Repository>,
+    /// Indexes of the layers that keep it.
+    pub layers: BTreeSet<usize>,
+    /// Its bytes.
+    #[serde(skip)]
+    pub content: Arc<[u8]>,
 }
 
 /// A layer on disk, one per chainID.
@@ -201,6 +220,7 @@ impl Plan {
             worker_id: WorkerId::derive(&manifests.join(" ")),
             sources: exports.iter().map(Source::of).collect(),
             blobs: layers.blobs,
+            documents: BTreeMap::new(),
             snapshots: layers.snapshots,
             layers: layers.layers,
             steps: steps.steps,
