@@ -133,4 +133,23 @@ mod tests {
         let steps = json!([root("r"), step("x", &json!([[{"link": 0}]]), Some(0))]);
         assert_eq!(results(&steps, FIRST), [vec![], vec![0]]);
     }
+
+    #[test]
+    fn many_results_of_a_step_with_many_alternatives_do_not_multiply() {
+        const MANY: usize = 2000;
+        let names: Vec<_> = (0..=MANY).map(|name| name.to_string()).collect();
+        let layers: Vec<_> = names.iter().map(|name| described(name)).collect();
+        let nodes: Vec<_> =
+            (-1..).zip(&names).map(|(below, name)| (name.as_str(), below)).collect();
+        let mut records: Vec<_> = names.iter().map(|name| root(name)).collect();
+        let alternatives: Vec<_> = (0..=MANY).map(|link| json!({"link": link})).collect();
+        let mut wide = step("x", &json!([alternatives]), None);
+        wide["layers"] = (1..=MANY).map(|layer| json!({"layer": layer})).collect();
+        records.push(wide);
+        let (_layout, export) = export(&layers, &nodes, &Value::from(records));
+        let plan = Plan::new(&[export], &keyring_with_bases(&["x"], FIRST));
+        let (wide, roots) = plan.steps.split_last().unwrap();
+        assert_eq!((wide.results.len(), roots.len()), (MANY, MANY + 1));
+        assert!(roots.iter().all(|root| root.results.len() == super::MOST_RESULTS));
+    }
 }
