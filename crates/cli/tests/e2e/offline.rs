@@ -31,10 +31,14 @@ const BASE: &str = "FROM {registry}/busybox\nRUN mkdir /base && echo base > /bas
 const DOCKERFILE: &str = "
 FROM {image} AS made
 RUN mkdir /made && cp /base/file /made/file
+FROM scratch AS scratch-dir
+WORKDIR /deep/dir
+COPY a ./
 FROM {image}
 COPY a /a
 RUN cat /a /base/file > /b
 COPY --from=made /made /made
+COPY --from=scratch-dir /deep /deep
 COPY --from={other} /etc/passwd /other
 ";
 
@@ -104,6 +108,10 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     context.file("a", "edited\n");
     let again = source.build(&daemon, &Options::default())?;
     ensure_same_steps(&edited, &again).context("after the edit")?;
+    for step in ["WORKDIR /deep/dir", &base, &other] {
+        let cached = edited.cached(CASE.keys).iter().any(|name| name.contains(step));
+        ensure!(cached, "the first daemon does not report {step} as cached, so nothing is proved");
+    }
     again.ensure_nothing_imported(|_| false)?;
     daemon.prune_all()?;
     daemon.stop()?;
