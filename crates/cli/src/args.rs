@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use clap::{
     Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum, value_parser,
 };
+use oci2bk::image::ImageRef;
 use oci2bk::release::Target;
 use oci2bk::source::{ParseSourceError, SourceRef};
 
@@ -55,6 +56,12 @@ pub(crate) struct Convert {
     /// The release of the buildkitd that will use the state, such as v0.16.0. Keys are translated to it
     #[arg(long, value_name = "VERSION", default_value_t)]
     pub(crate) buildkit: Target,
+
+    /// Seed the manifest and config of a base image, so that FROM with its digest builds without a
+    /// registry: [NAME=]LAYOUT, with the forms of SRC. NAME is what stands behind FROM; images with
+    /// a name inside SRC are looked at anyway
+    #[arg(long = "image", value_name = "[NAME=]LAYOUT")]
+    pub(crate) images: Vec<ImageRef>,
 
     /// Leave layers packed; the daemon unpacks each when a build first needs it. Needs no root
     #[arg(long)]

@@ -7,6 +7,7 @@ use std::time::Instant;
 use bkstate::Digest;
 use oci2bk::convert::{Options, check_root, convert};
 use oci2bk::export::CacheExport;
+use oci2bk::image::BaseImage;
 use oci2bk::keys::{self, Keyring};
 use oci2bk::plan::Plan;
 
@@ -31,7 +32,8 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     timings.add("keys", started.elapsed());
 
     let started = Instant::now();
-    let plan = Plan::for_target(&exports, &keyring, arguments.buildkit);
+    let mut plan = Plan::for_target(&exports, &keyring, arguments.buildkit);
+    add_images(&mut plan, &exports, arguments)?;
     timings.add("plan", started.elapsed());
 
     check_root(root)?;
@@ -87,6 +89,23 @@ fn keyring(exports: &[CacheExport], arguments: &Convert) -> Result<Keyring, Fail
         }
     }
     Ok(keyring)
+}
+
+/// Adds the base images that lie inside the layouts of the caches and those that the user names.
+fn add_images(
+    plan: &mut Plan,
+    exports: &[CacheExport],
+    arguments: &Convert,
+) -> Result<(), Failure> {
+    for export in exports {
+        // Most of what lies beside a cache is no base of it.
+        plan.add_images(&BaseImage::in_layout(&export.layout)?);
+    }
+    for image in &arguments.images {
+        let unused = plan.add_images(&BaseImage::read(image)?);
+        summary::warn_of_unused_images(&unused);
+    }
+    Ok(())
 }
 
 fn processors() -> NonZeroUsize {

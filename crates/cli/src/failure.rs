@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use bkstate::state::LockError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
+use oci2bk::image::ImageError;
 use oci2bk::keys::SourceError;
 use oci2bk::plan::Lost;
 
@@ -21,6 +22,8 @@ pub(crate) enum Failure {
     Export(#[from] ExportError),
     #[error(transparent)]
     Keys(#[from] SourceError),
+    #[error(transparent)]
+    Image(#[from] ImageError),
     #[error("{}", missing_keys(.0))]
     Unkeyed(Vec<Lost>),
     #[error(transparent)]
@@ -80,7 +83,7 @@ fn missing_keys(lost: &[Lost]) -> String {
 impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Export(_) | Self::Keys(_) => Code::Input,
+            Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
             Self::Unkeyed(_) => Code::Unkeyed,
             Self::Convert(ConvertError::Lock(LockError::InUse { .. })) => Code::InUse,
             Self::Convert(ConvertError::Damaged { .. }) => Code::Damaged,

@@ -77,6 +77,16 @@ fn step_row(plan: &Plan, step: &Step) -> [String; 4] {
     ]
 }
 
+/// Says on stderr which images are left out.
+pub(crate) fn warn_of_unused_images(unused: &[String]) {
+    for image in unused {
+        note(format_args!(
+            "warning: no step of the caches uses the image in {}; it is left out",
+            one_line(image)
+        ));
+    }
+}
+
 /// Says on stderr what will not be carried over, before anything is written.
 pub(crate) fn warn_of_losses(plan: &Plan) {
     let unkeyed = lost_for(plan, LostReason::NoKey);

@@ -16,13 +16,16 @@ use bkstate::solver::SolverCache;
 use bkstate::state::{SNAPSHOTTER, State};
 use bkstate::{Digest, Time};
 
-use crate::plan::{Blob, Layer, Plan};
+use crate::plan::{Blob, Document, Layer, Plan};
 use crate::unpack::Usage;
 
 /// Where the daemon keeps the annotations of a blob (BuildKit v0.32.2 `cache/refs.go`
 /// `getBlobDesc`).
 const LABEL_ANNOTATION: &str = "buildkit.io/blob/annotation.";
 const LABEL_MEDIA_TYPE: &str = "buildkit.io/blob/mediatype";
+/// What repositories have a blob, for each registry (containerd v2.3.3 `pkg/labels/labels.go`
+/// `LabelDistributionSource`).
+const LABEL_SOURCE: &str = "containerd.io/distribution.source.";
 
 /// `snapshot.size` of a record whose size the daemon is to compute itself.
 const SIZE_UNKNOWN: i64 = -1;
@@ -101,6 +104,14 @@ fn metadata(plan: &Plan, extracted: bool) -> Metadata {
             .collect(),
         ..Namespace::default()
     };
+    for (digest, document) in &plan.documents {
+        namespace.content.insert(*digest, document_content(plan, document));
+        for layer in document.layers.iter().filter_map(|layer| plan.layers.get(*layer)) {
+            if let Some(lease) = namespace.leases.get_mut(layer.record.as_str()) {
+                lease.content.insert(*digest);
+            }
+        }
+    }
     if extracted {
         namespace.snapshots.insert(SNAPSHOTTER.to_owned(), snapshot_table(plan));
     }
@@ -123,6 +134,26 @@ fn content(blob: &Blob) -> Content {
         created_at: Some(known(blob.created_at)),
         updated_at: Some(known(blob.created_at)),
         size: blob.size.cast_signed(),
+        labels,
+    }
+}
+
+/// A document counts only for the repositories that its labels name.
+fn document_content(plan: &Plan, document: &Document) -> Content {
+    let mut labels: BTreeMap<String, String> = BTreeMap::new();
+    for repository in &document.repositories {
+        let paths = labels.entry(format!("{LABEL_SOURCE}{}", repository.host_name())).or_default();
+        if !paths.split(',').any(|path| path == repository.path) {
+            let separator = if paths.is_empty() { "" } else { "," };
+            *paths = format!("{paths}{separator}{}", repository.path);
+        }
+    }
+    let layers = document.layers.iter().filter_map(|layer| plan.layers.get(*layer));
+    let created_at = known(layers.filter_map(|layer| layer.created_at).min());
+    Content {
+        created_at: Some(created_at),
+        updated_at: Some(created_at),
+        size: document.size.cast_signed(),
         labels,
     }
 }

@@ -39,6 +39,7 @@ mod assemble;
 pub mod config;
 pub mod convert;
 pub mod export;
+pub mod image;
 pub mod keys;
 pub mod layout;
 pub mod llb;

@@ -20,6 +20,9 @@ pub(crate) struct Source<'a> {
     pub(crate) context: &'a Path,
 }
 
+/// The step that makes the file of a heredoc.
+const HEREDOC: &str = "[internal] preparing inline document";
+
 /// What a build does besides building.
 #[derive(Debug, Default)]
 pub(crate) struct Options<'a> {
@@ -50,10 +53,12 @@ impl Report {
     ///
     /// A cache export carries no results of steps without inputs, such as base images and the first
     /// WORKDIR on scratch (`ExportRoots` is false in buildkit's `solver/llbsolver`); they follow from
-    /// the steps on top of them if the source of keys has the ops. A `cache.db` has but digests:
-    /// there, steps without inputs are left out.
+    /// the steps on top of them if the source of keys has the ops. Left out are those that cannot
+    /// follow: all of them if the keys come from a `cache.db`, which has but digests, and always the
+    /// files of heredocs, which are only copied from, so no layer of an export is their result.
     pub(crate) fn cached(&self, keys: Keys) -> Vec<&str> {
-        let counts = |vertex: &&Vertex| vertex.has_inputs || keys != Keys::Donor;
+        let follows = |vertex: &Vertex| keys != Keys::Donor && vertex.name != HEREDOC;
+        let counts = |vertex: &&Vertex| vertex.has_inputs || follows(vertex);
         let steps = self.vertices.values().filter(|vertex| vertex.cached).filter(counts);
         let mut names: Vec<&str> = steps.map(|vertex| vertex.name.as_str()).collect();
         names.sort_unstable();

@@ -20,7 +20,7 @@ use crate::world::World;
 
 /// Longer than the second after which a daemon that just started collects garbage
 /// (`control/control.go`, `Controller.gc`).
-const GARBAGE_COLLECTED: Duration = Duration::from_millis(2500);
+pub(crate) const GARBAGE_COLLECTED: Duration = Duration::from_millis(2500);
 
 /// Which state the second daemon gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -179,3 +179,33 @@ fn the_same_plan_is_the_same_bytes() {
     };
     assert!(databases() == databases());
 }
+
+#[test]
+fn documents_of_images_are_labelled_with_their_repositories_and_leased_by_their_layers() {
+    let mut plan = plan();
+    let names = ["base", "docker.io/team/other", "127.0.0.1:5000/base"];
+    let document = Document {
+        size: 2,
+        repositories: names.iter().map(|name| name.parse().unwrap()).collect(),
+        layers: [0, 2].into(),
+        content: b"{}".as_slice().into(),
+    };
+    let digest = Digest::of("{}");
+    plan.documents.insert(digest, document);
+    let state = assemble(&plan, None, None);
+    let row = &namespace(&state).content[&digest];
+    assert_eq!((row.size, row.created_at), (2, Some(time("2026-11-21T20:27:19.5Z"))));
+    let labels = row.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    assert_eq!(
+        labels.collect::<Vec<_>>(),
+        [
+            ("containerd.io/distribution.source.127.0.0.1", "base"),
+            ("containerd.io/distribution.source.docker.io", "library/base,team/other"),
+        ]
+    );
+    let keeps = plan
+        .layers
+        .iter()
+        .map(|layer| namespace(&state).leases[layer.record.as_str()].content.contains(&digest));
+    assert_eq!(keeps.collect::<Vec<_>>(), [true, false, true]);
+}

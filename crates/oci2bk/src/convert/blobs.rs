@@ -45,6 +45,16 @@ pub(super) fn store_and_unpack(
     Ok(slots.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect())
 }
 
+/// Stores the documents of base images.
+pub(super) fn store_documents(plan: &Plan, staging: &Staging<'_>) -> Result<(), ConvertError> {
+    for (&digest, document) in &plan.documents {
+        let copy_error =
+            |source| ConvertError::Copy { digest, root: staging.root().to_owned(), source };
+        staging.blobs().create_blob(&digest)?.write_all(&document.content).map_err(copy_error)?;
+    }
+    Ok(())
+}
+
 /// One blob, and the snapshots that hold its files.
 struct Task<'p> {
     blob: &'p Blob,

@@ -151,6 +151,7 @@ pub fn convert(
     };
 
     let done = stage(Stage::Layers);
+    blobs::store_documents(plan, &staging)?;
     let unpacked = blobs::store_and_unpack(plan, exports, &staging, options, progress)?;
     done();
 

@@ -23,6 +23,7 @@ pub use document::{
 };
 pub use layer::{Compression, LayerBlob, LayerError};
 pub use select::{FoundCache, SelectError, other_manifests, select};
+pub(crate) use select::{entry_names, tagged};
 
 use crate::layout::{BlobError, Descriptor, Layout, limits};
 

@@ -124,7 +124,12 @@ pub fn select(layout: &Layout, reference: &Reference) -> Result<CacheManifest, S
                 return Err(SelectError::NoTag {
                     path: layout.path().to_owned(),
                     tag: tag.clone(),
-                    known: layout.entries().iter().flat_map(names).map(str::to_owned).collect(),
+                    known: layout
+                        .entries()
+                        .iter()
+                        .flat_map(entry_names)
+                        .map(str::to_owned)
+                        .collect(),
                 });
             }
             only(layout, &entries, Trust::Nothing)
@@ -189,7 +194,7 @@ fn only(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Descrip
 }
 
 /// The entries of `index.json` with this tag.
-fn tagged(layout: &Layout, tag: &str) -> Vec<Descriptor> {
+pub(crate) fn tagged(layout: &Layout, tag: &str) -> Vec<Descriptor> {
     let with = |name: &str| -> Vec<Descriptor> {
         let fits = |entry: &&Descriptor| entry.annotations.get(name).is_some_and(|n| n == tag);
         layout.entries().iter().filter(fits).cloned().collect()
@@ -198,7 +203,8 @@ fn tagged(layout: &Layout, tag: &str) -> Vec<Descriptor> {
     if by_ref_name.is_empty() { with(IMAGE_NAME) } else { by_ref_name }
 }
 
-fn names(entry: &Descriptor) -> impl Iterator<Item = &str> {
+/// The names that an entry of `index.json` has.
+pub(crate) fn entry_names(entry: &Descriptor) -> impl Iterator<Item = &str> {
     [REF_NAME, IMAGE_NAME].into_iter().filter_map(|name| entry.annotations.get(name)).map(|n| &**n)
 }
 
@@ -209,7 +215,7 @@ fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Surve
     // The same manifest may have several tags, each an entry of its own.
     let mut tags = BTreeMap::<Digest, BTreeSet<String>>::new();
     for entry in &entries {
-        tags.entry(entry.digest).or_default().extend(names(entry).map(str::to_owned));
+        tags.entry(entry.digest).or_default().extend(entry_names(entry).map(str::to_owned));
     }
     let mut survey = Survey::default();
     let mut queue = Queue::default();

@@ -38,3 +38,118 @@ pub(super) fn infer(steps: &mut [Step], bases: &[Option<usize>], layers: &[Layer
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::Plan;
+    use super::super::testing::*;
+    use crate::llb::Base;
+
+    const FIRST: Option<Base> = Some(Base { input: 0, inputs: 1 });
+
+    /// A record on top of others, one alternative each, with a result if `top` is a node.
+    fn step(name: &str, inputs: &Value, top: Option<usize>) -> Value {
+        let mut step = json!({"digest": record(name), "inputs": inputs});
+        if let Some(top) = top {
+            step["layers"] = result(top);
+        }
+        step
+    }
+
+    fn root(name: &str) -> Value {
+        json!({"digest": record(name)})
+    }
+
+    /// The layers of each step's results, in the order of the steps.
+    fn results(records: &Value, base: Option<Base>) -> Vec<Vec<usize>> {
+        let nodes = [("a", -1), ("b", 0), ("c", 1), ("d", 1)];
+        let (_layout, export) = export(&["a", "b", "c", "d"].map(described), &nodes, records);
+        let plan = Plan::new(&[export], &keyring_with_bases(&["x", "y", "z"], base));
+        let layers = |step: &super::Step| step.results.iter().map(|r| r.layer).collect();
+        plan.steps.iter().map(layers).collect()
+    }
+
+    #[test]
+    fn what_is_below_a_step_is_the_result_of_its_input_however_it_is_called() {
+        let image = json!([
+            root("manifest"),
+            root("config"),
+            step("x", &json!([[{"link": 0}, {"link": 1}]]), Some(2))
+        ]);
+        assert_eq!(results(&image, FIRST), [vec![1], vec![1], vec![2]]);
+        assert_eq!(results(&image, None), [vec![], vec![], vec![2]]);
+    }
+
+    #[test]
+    fn what_is_inferred_leads_further_down() {
+        let steps = json!([
+            root("r"),
+            step("x", &json!([[{"link": 0}]]), None),
+            step("y", &json!([[{"link": 1}]]), Some(2)),
+        ]);
+        assert_eq!(results(&steps, FIRST), [vec![0], vec![1], vec![2]]);
+    }
+
+    #[test]
+    fn results_of_the_export_are_not_added_to() {
+        let steps = json!([
+            root("r"),
+            step("x", &json!([[{"link": 0}]]), Some(3)),
+            step("y", &json!([[{"link": 1}]]), Some(2)),
+        ]);
+        assert_eq!(results(&steps, FIRST), [vec![1], vec![3], vec![2]]);
+    }
+
+    #[test]
+    fn different_results_of_one_input_are_all_kept_in_order() {
+        let nodes = [("a", -1), ("b", -1), ("c", 1), ("c", 0)];
+        let records = json!([
+            root("r"),
+            step("x", &json!([[{"link": 0}]]), Some(2)),
+            step("y", &json!([[{"link": 0}]]), Some(3)),
+            step("z", &json!([[{"link": 0}]]), Some(3)),
+        ]);
+        let (_layout, export) = export(&["a", "b", "c"].map(described), &nodes, &records);
+        let plan = Plan::new(&[export], &keyring_with_bases(&["x", "y", "z"], FIRST));
+        let root = &plan.steps[0];
+        assert_eq!(root.results.iter().map(|r| r.layer).collect::<Vec<_>>(), [0, 1]);
+        assert!(root.results.iter().all(|r| r.created_at == plan.layers[0].created_at));
+    }
+
+    #[test]
+    fn only_the_input_that_the_step_lies_on_takes_part() {
+        let steps = |inputs: Value| json!([root("r"), root("s"), step("x", &inputs, Some(1))]);
+        let two = json!([[{"link": 0}], [{"link": 1}]]);
+        let second = Some(Base { input: 1, inputs: 2 });
+        assert_eq!(results(&steps(two.clone()), second), [vec![], vec![0], vec![1]]);
+        // The key source has the op with another number of inputs than the export.
+        assert_eq!(results(&steps(two), FIRST), [vec![], vec![], vec![1]]);
+    }
+
+    #[test]
+    fn nothing_is_below_the_lowest_layer() {
+        let steps = json!([root("r"), step("x", &json!([[{"link": 0}]]), Some(0))]);
+        assert_eq!(results(&steps, FIRST), [vec![], vec![0]]);
+    }
+
+    #[test]
+    fn many_results_of_a_step_with_many_alternatives_do_not_multiply() {
+        const MANY: usize = 2000;
+        let names: Vec<_> = (0..=MANY).map(|name| name.to_string()).collect();
+        let layers: Vec<_> = names.iter().map(|name| described(name)).collect();
+        let nodes: Vec<_> =
+            (-1..).zip(&names).map(|(below, name)| (name.as_str(), below)).collect();
+        let mut records: Vec<_> = names.iter().map(|name| root(name)).collect();
+        let alternatives: Vec<_> = (0..=MANY).map(|link| json!({"link": link})).collect();
+        let mut wide = step("x", &json!([alternatives]), None);
+        wide["layers"] = (1..=MANY).map(|layer| json!({"layer": layer})).collect();
+        records.push(wide);
+        let (_layout, export) = export(&layers, &nodes, &Value::from(records));
+        let plan = Plan::new(&[export], &keyring_with_bases(&["x"], FIRST));
+        let (wide, roots) = plan.steps.split_last().unwrap();
+        assert_eq!((wide.results.len(), roots.len()), (MANY, MANY + 1));
+        assert!(roots.iter().all(|root| root.results.len() == super::MOST_RESULTS));
+    }
+}

@@ -4,6 +4,7 @@
 //! serialised, and carried out by [`convert`](crate::convert).
 
 mod bases;
+mod images;
 mod layers;
 mod steps;
 #[cfg(test)]
@@ -12,7 +13,8 @@ pub(crate) mod testing;
 mod tests;
 mod translate;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bkstate::ids::{KeyId, RecordId, WorkerId};
 use bkstate::solver::Link;
@@ -20,6 +22,7 @@ use bkstate::{Digest, Time};
 use serde::Serialize;
 
 use crate::export::CacheExport;
+use crate::image::Repository;
 use crate::keys::Keyring;
 use crate::manifest::Style;
 use crate::release::{Range, Target};
@@ -39,6 +42,8 @@ pub struct Plan {
     pub sources: Vec<Source>,
     /// The blobs for the content store.
     pub blobs: BTreeMap<Digest, Blob>,
+    /// The documents of base images for the content store.
+    pub documents: BTreeMap<Digest, Document>,
     /// The snapshots, each after the one below it. The id of a snapshot is its index plus one.
     pub snapshots: Vec<Snapshot>,
     /// The layer records, each after the one below it.
@@ -84,6 +89,20 @@ pub struct Blob {
     pub created_at: Option<Time>,
     /// Annotations that the daemon keeps with the blob, such as the table of contents of eStargz.
     pub annotations: BTreeMap<String, String>,
+}
+
+/// An index, manifest or config of a base image.
+#[derive(Debug, Clone, Serialize)]
+pub struct Document {
+    /// Size in bytes.
+    pub size: u64,
+    /// The repositories that have it.
+    pub repositories: BTreeSet<Repository>,
+    /// Indexes of the layers that keep it.
+    pub layers: BTreeSet<usize>,
+    /// Its bytes.
+    #[serde(skip)]
+    pub content: Arc<[u8]>,
 }
 
 /// A layer on disk, one per chainID.
@@ -247,6 +266,7 @@ impl Plan {
             worker_id: WorkerId::derive(&manifests.join(" ")),
             sources,
             blobs: layers.blobs,
+            documents: BTreeMap::new(),
             snapshots: layers.snapshots,
             layers: layers.layers,
             steps: steps.steps,

@@ -9,7 +9,7 @@ use super::Plan;
 use crate::export::CacheExport;
 use crate::keys::{Candidate, Keyring, SourceDescription, SourceKind};
 use crate::layout::testing::{TestLayout, annotated, layer};
-use crate::llb::OpDigest;
+use crate::llb::{Base, OpDigest};
 use crate::manifest::Style;
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -82,12 +82,17 @@ pub(crate) fn export(
 
 /// A keyring that has the op digests of the steps of these names.
 pub(crate) fn keyring(names: &[&str]) -> Keyring {
+    keyring_with_bases(names, None)
+}
+
+/// The same from a source that tells what every step is one layer more than.
+pub(crate) fn keyring_with_bases(names: &[&str], base: Option<Base>) -> Keyring {
     let candidates = names.iter().map(|name| Candidate {
         op_digest: op(name),
         outputs: 1,
         name: Some(format!("RUN {name}")),
         encoding: None,
-        vertex: None,
+        vertex: base.map(one_layer_more),
     });
     let wanted: BTreeSet<_> = names.iter().map(|name| record(name)).collect();
     let description = SourceDescription {
@@ -98,6 +103,15 @@ pub(crate) fn keyring(names: &[&str]) -> Keyring {
     let mut keyring = Keyring::new();
     keyring.add(description, candidates, &wanted);
     keyring
+}
+
+/// A command that adds a layer to its input `base`.
+fn one_layer_more(base: Base) -> Arc<Vertex> {
+    let input = i64::try_from(base.input).unwrap();
+    let root = Mount { input, dest: "/".to_owned(), ..Mount::default() };
+    let exec = ExecOp { mounts: vec![root], ..ExecOp::default() };
+    let op = Op { inputs: base.inputs, kind: Kind::Exec(exec.into()), platform: None };
+    Arc::new(Vertex { op, default_platform: "linux/amd64".parse().unwrap() })
 }
 
 /// The plan of one export whose steps of these names have keys.

@@ -1,0 +1,325 @@
+//! Base images: the documents that a `FROM` with a digest needs when it is resolved.
+//!
+//! A daemon resolves such a name from its own content store if that has the index or manifest of
+//! this digest, labelled with the repository, and what it leads to down to the config (BuildKit
+//! v0.32.2 `util/pull/pull.go` `tryLocalResolve`, `util/imageutil/config.go` `Config`). The layers
+//! are not needed for it, and not read here.
+
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bkstate::Digest;
+use serde::{Deserialize, Serialize};
+
+pub use reference::{ImageRef, ParseImageError, ParseRepositoryError, Repository};
+
+use crate::layout::{BlobError, Descriptor, Layout, LayoutError, limits};
+use crate::manifest::{Document, DocumentError, entry_names, tagged};
+use crate::source::Reference;
+
+const CONFIGS: [&str; 2] =
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+
+/// An image that builds may start from.
+#[derive(Debug, Clone)]
+pub struct BaseImage {
+    /// How it was named.
+    pub reference: String,
+    /// The repositories it belongs to.
+    pub repositories: BTreeSet<Repository>,
+    /// What it is on each platform that the layout has.
+    pub platforms: Vec<PlatformImage>,
+}
+
+/// An image for one platform.
+#[derive(Debug, Clone)]
+pub struct PlatformImage {
+    /// The documents from the top down: indexes, manifest, config.
+    pub documents: Vec<ImageDocument>,
+    /// What an export calls the step that the image is: its record's digest, one for each way in
+    /// which the image can be referred to.
+    pub records: BTreeSet<Digest>,
+    /// The chainID of its layers, if it has any.
+    pub chain_id: Option<Digest>,
+}
+
+/// An index, a manifest or a config.
+#[derive(Debug, Clone)]
+pub struct ImageDocument {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its bytes.
+    pub content: Arc<[u8]>,
+}
+
+/// Why images could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The directory is not a usable layout.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A document cannot be read or is corrupt.
+    #[error("cannot read the images in {path}")]
+    Blob {
+        /// The layout.
+        path: PathBuf,
+        /// What is wrong with the document.
+        #[source]
+        source: BlobError,
+    },
+    /// An index or manifest is malformed.
+    #[error("the manifest {digest} in {path} is malformed")]
+    Document {
+        /// The layout.
+        path: PathBuf,
+        /// The index or manifest.
+        digest: Digest,
+        /// What is wrong with it.
+        #[source]
+        source: DocumentError,
+    },
+    /// A config is malformed.
+    #[error("the image config {digest} in {path} is malformed")]
+    Config {
+        /// The layout.
+        path: PathBuf,
+        /// The config.
+        digest: Digest,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The layout has more images than can be meant.
+    #[error("{path} has more than {} manifests", limits::DOCUMENTS)]
+    TooMany {
+        /// The layout.
+        path: PathBuf,
+    },
+    /// The layout has no such image.
+    #[error("{image} has no image whose manifest and config are there")]
+    None {
+        /// How it was named.
+        image: String,
+    },
+    /// Nothing tells the repository.
+    #[error(
+        "nothing in {image} tells the name of the image; give it as NAME={image}, with the name \
+         that is behind FROM"
+    )]
+    Unnamed {
+        /// How it was named.
+        image: String,
+    },
+}
+
+impl BaseImage {
+    /// Reads the images that `image` names.
+    ///
+    /// # Errors
+    /// If there is none, if nothing tells its name, or if a document is corrupt.
+    pub fn read(image: &ImageRef) -> Result<Vec<Self>, ImageError> {
+        let layout = Layout::open(&image.source.directory)?;
+        let entries = match &image.source.reference {
+            Reference::Default => layout.entries().to_vec(),
+            Reference::Tag(tag) => tagged(&layout, tag),
+            Reference::Digest(digest) => match layout.describe_blob(*digest) {
+                Ok(descriptor) => vec![descriptor],
+                Err(source) => {
+                    return Err(ImageError::Blob { path: layout.path().to_owned(), source });
+                }
+            },
+        };
+        let given = image.repository.iter().cloned().collect::<BTreeSet<_>>();
+        let reference = image.to_string();
+        let found = read_entries(&layout, &entries, &given, &reference)?;
+        if found.is_empty() {
+            return Err(ImageError::None { image: reference });
+        }
+        let named: Vec<_> =
+            found.into_iter().filter(|image| !image.repositories.is_empty()).collect();
+        if named.is_empty() {
+            return Err(ImageError::Unnamed { image: reference });
+        }
+        Ok(named)
+    }
+
+    /// Reads the images that lie in a layout beside a cache, as far as their names are there too.
+    ///
+    /// # Errors
+    /// If a document is corrupt.
+    pub fn in_layout(layout: &Layout) -> Result<Vec<Self>, ImageError> {
+        let reference = layout.path().display().to_string();
+        let named = |entry: &&Descriptor| !repositories(entry).is_empty();
+        let entries: Vec<_> = layout.entries().iter().filter(named).cloned().collect();
+        read_entries(layout, &entries, &BTreeSet::new(), &reference)
+    }
+}
+
+fn read_entries(
+    layout: &Layout,
+    entries: &[Descriptor],
+    given: &BTreeSet<Repository>,
+    reference: &str,
+) -> Result<Vec<BaseImage>, ImageError> {
+    let mut reader = Reader { layout, budget: limits::MANIFEST, documents: 0 };
+    let mut images = Vec::new();
+    for entry in entries {
+        let platforms = reader.platforms(entry)?;
+        if !platforms.is_empty() {
+            images.push(BaseImage {
+                reference: reference.to_owned(),
+                repositories: if given.is_empty() { repositories(entry) } else { given.clone() },
+                platforms,
+            });
+        }
+    }
+    Ok(images)
+}
+
+/// The repositories in the names of an entry. A name without a slash is a tag to most tools.
+fn repositories(entry: &Descriptor) -> BTreeSet<Repository> {
+    entry_names(entry).filter(|name| name.contains('/')).filter_map(|n| n.parse().ok()).collect()
+}
+
+/// Reads documents of one layout, all of which are kept in memory.
+struct Reader<'l> {
+    layout: &'l Layout,
+    /// How many more bytes may be read.
+    budget: u64,
+    documents: usize,
+}
+
+impl Reader<'_> {
+    /// The images that `entry` leads to, those left out of which a part is missing.
+    fn platforms(&mut self, entry: &Descriptor) -> Result<Vec<PlatformImage>, ImageError> {
+        let mut images = Vec::new();
+        let mut waiting = VecDeque::from([(entry.clone(), Vec::new())]);
+        let mut seen = BTreeSet::new();
+        while let Some((descriptor, mut above)) = waiting.pop_front() {
+            let Some(document) = self.read(&descriptor)? else { continue };
+            let parsed = Document::parse(&document.content).map_err(|source| {
+                let path = self.layout.path().to_owned();
+                ImageError::Document { path, digest: descriptor.digest, source }
+            })?;
+            if parsed.is_cache() {
+                continue;
+            }
+            above.push(document);
+            match parsed {
+                Document::Index(index) if above.len() <= limits::INDEX_DEPTH => {
+                    let new = index.manifests.into_iter().filter(|m| seen.insert(m.digest));
+                    waiting.extend(new.map(|manifest| (manifest, above.clone())));
+                }
+                Document::Index(_) => {}
+                Document::Manifest(manifest) => {
+                    let config = manifest.config.filter(is_image_config);
+                    if let Some(config) = config
+                        && let Some(config) = self.read(&config)?
+                    {
+                        images.push(self.image(above, config)?);
+                    }
+                }
+            }
+        }
+        Ok(images)
+    }
+
+    fn image(
+        &self,
+        mut documents: Vec<ImageDocument>,
+        config: ImageDocument,
+    ) -> Result<PlatformImage, ImageError> {
+        let parsed: Config = serde_json::from_slice(&config.content).map_err(|source| {
+            let path = self.layout.path().to_owned();
+            ImageError::Config { path, digest: config.digest, source }
+        })?;
+        let chain_id = parsed.rootfs.chain_id();
+        let digests = documents.iter().map(|document| document.digest);
+        let keys = digests.filter_map(|digest| parsed.manifest_key(digest)).chain(chain_id);
+        let records = keys.map(source_record).collect();
+        documents.push(config);
+        Ok(PlatformImage { documents, records, chain_id })
+    }
+
+    /// The document, if it is there.
+    fn read(&mut self, descriptor: &Descriptor) -> Result<Option<ImageDocument>, ImageError> {
+        let path = || self.layout.path().to_owned();
+        self.documents += 1;
+        if self.documents > limits::DOCUMENTS {
+            return Err(ImageError::TooMany { path: path() });
+        }
+        match self.layout.read_blob(descriptor, self.budget) {
+            Ok(content) => {
+                self.budget = self.budget.saturating_sub(content.len() as u64);
+                Ok(Some(ImageDocument { digest: descriptor.digest, content: content.into() }))
+            }
+            Err(BlobError::Missing { .. }) => Ok(None),
+            Err(source) => Err(ImageError::Blob { path: path(), source }),
+        }
+    }
+}
+
+fn is_image_config(descriptor: &Descriptor) -> bool {
+    CONFIGS.contains(&&*descriptor.media_type)
+}
+
+/// What of an image config the keys of the image depend on.
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    variant: String,
+    #[serde(default)]
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RootFs {
+    #[serde(rename = "type")]
+    kind: String,
+    diff_ids: Vec<Digest>,
+}
+
+/// BuildKit v0.32.2 `source/containerimage/pull.go` `mainManifestKey`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ManifestKey<'a> {
+    digest: Digest,
+    #[serde(rename = "OS")]
+    os: &'a str,
+    arch: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    variant: &'a str,
+}
+
+impl Config {
+    /// The key of the image if it is referred to by `digest`.
+    fn manifest_key(&self, digest: Digest) -> Option<Digest> {
+        let Self { os, architecture: arch, variant, .. } = self;
+        let json = serde_json::to_string(&ManifestKey { digest, os, arch, variant }).ok()?;
+        Some(Digest::of(json))
+    }
+}
+
+impl RootFs {
+    /// The chainID, which is also the key of the image by its layers (`cacheKeyFromConfig`).
+    fn chain_id(&self) -> Option<Digest> {
+        let layers = self.diff_ids.iter().copied().filter(|_| self.kind == "layers");
+        layers.reduce(|below, next| Digest::of(format!("{below} {next}")))
+    }
+}
+
+/// The record of a source op with this key (`solver/llbsolver/ops/source.go`).
+fn source_record(key: Digest) -> Digest {
+    let op_digest = Digest::of(format!("buildkit.source.v0:{key}"));
+    Digest::of(format!("{op_digest}@0"))
+}

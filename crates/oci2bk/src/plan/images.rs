@@ -1,0 +1,181 @@
+//! Which base images a state needs, and which layers keep them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bkstate::Digest;
+use bkstate::ids::KeyId;
+
+use super::{Document, Plan, StepResult};
+use crate::image::{BaseImage, PlatformImage};
+
+impl Plan {
+    /// Adds the documents of those `images` that steps of the plan start from or copy from, so that
+    /// a daemon can resolve them by digest without asking their registry. If all layers of an image
+    /// are in the plan, they become the result of its step. Returns how the images were named that
+    /// no step uses.
+    ///
+    /// As in a daemon that pulled the image, the documents are kept for as long as its topmost
+    /// layer, or if that is in no result, the layers that were made with the image.
+    pub fn add_images(&mut self, images: &[BaseImage]) -> Vec<String> {
+        let step_of: BTreeMap<_, _> =
+            self.steps.iter().enumerate().map(|(index, step)| (step.key.clone(), index)).collect();
+        let mut layers_of: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
+        for (index, layer) in self.layers.iter().enumerate() {
+            if let Some(snapshot) = self.snapshots.get(layer.snapshot) {
+                layers_of.entry(snapshot.chain_id).or_default().push(index);
+            }
+        }
+        let mut unused = Vec::new();
+        for image in images {
+            let mut used = false;
+            for platform in &image.platforms {
+                let roots = roots(platform, &step_of);
+                let tops = platform.chain_id.and_then(|chain_id| layers_of.get(&chain_id));
+                self.add_results(&roots, tops.map(Vec::as_slice).unwrap_or_default());
+                let layers = self.layers_made_with(roots);
+                used |= !layers.is_empty();
+                self.add_documents(image, platform, &layers);
+            }
+            if !used {
+                unused.push(image.reference.clone());
+            }
+        }
+        unused
+    }
+
+    /// Makes `tops` the results of those `roots` that have none.
+    fn add_results(&mut self, roots: &BTreeSet<usize>, tops: &[usize]) {
+        for root in roots {
+            if let Some(step) = self.steps.get_mut(*root).filter(|step| step.results.is_empty()) {
+                step.results.extend(tops.iter().map(|&layer| StepResult {
+                    layer,
+                    created_at: self.layers.get(layer).and_then(|layer| layer.created_at),
+                }));
+            }
+        }
+    }
+
+    /// The layers that are to keep an image whose steps are `roots`.
+    fn layers_made_with(&self, roots: BTreeSet<usize>) -> BTreeSet<usize> {
+        if roots.is_empty() {
+            return BTreeSet::new();
+        }
+        let tops = |step: usize| {
+            let results = self.steps.get(step).map(|step| step.results.as_slice());
+            results.unwrap_or_default().iter().map(|result| result.layer)
+        };
+        let own: BTreeSet<usize> = roots.iter().flat_map(|root| tops(*root)).collect();
+        if !own.is_empty() {
+            return own;
+        }
+        // Steps stand after those they build on, so one pass finds the nearest with results.
+        let mut reached = roots;
+        let mut layers = BTreeSet::new();
+        for (index, step) in self.steps.iter().enumerate() {
+            if step.links.iter().any(|link| reached.contains(&link.from)) {
+                if step.results.is_empty() {
+                    reached.insert(index);
+                }
+                layers.extend(tops(index));
+            }
+        }
+        layers
+    }
+
+    fn add_documents(
+        &mut self,
+        image: &BaseImage,
+        platform: &PlatformImage,
+        layers: &BTreeSet<usize>,
+    ) {
+        // A layer blob of the same digest has its row and its lease already.
+        let new = |digest| !layers.is_empty() && !self.blobs.contains_key(digest);
+        for document in platform.documents.iter().filter(|document| new(&document.digest)) {
+            let planned = self.documents.entry(document.digest).or_insert_with(|| Document {
+                size: document.content.len() as u64,
+                repositories: BTreeSet::new(),
+                layers: BTreeSet::new(),
+                content: document.content.clone(),
+            });
+            planned.repositories.extend(image.repositories.iter().cloned());
+            planned.layers.extend(layers);
+        }
+    }
+}
+
+/// The steps that an image is.
+fn roots(image: &PlatformImage, step_of: &BTreeMap<KeyId, usize>) -> BTreeSet<usize> {
+    let keys = image.records.iter().map(|record| KeyId::from(*record));
+    keys.filter_map(|key| step_of.get(&key).copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::testing::*;
+    use super::*;
+    use crate::image::ImageDocument;
+
+    fn image(name: &str, records: &[&str], chain_id: Option<Digest>) -> BaseImage {
+        let document = ImageDocument { digest: Digest::of(name), content: name.as_bytes().into() };
+        let records = records.iter().map(|name| record(name)).collect();
+        BaseImage {
+            reference: name.to_owned(),
+            repositories: ["base".parse().unwrap()].into(),
+            platforms: vec![PlatformImage { documents: vec![document], records, chain_id }],
+        }
+    }
+
+    /// A root, a step on it without a result, and one on that which has one.
+    fn plan() -> Plan {
+        let records = json!([
+            {"digest": record("r")},
+            {"digest": record("x"), "inputs": [[{"link": 0}]]},
+            {"digest": record("y"), "inputs": [[{"link": 1}]], "layers": result(1)},
+        ]);
+        planned(&["a", "b"].map(plain), &[("a", -1), ("b", 0)], &records, &["x", "y"])
+    }
+
+    #[test]
+    fn an_image_is_kept_by_its_topmost_layer_which_becomes_its_result() {
+        let mut plan = plan();
+        let found = image("m", &["absent", "r"], Some(diff_id("a")));
+        assert!(plan.add_images(&[found]).is_empty());
+        assert_eq!(plan.steps[0].results[0].layer, 0);
+        assert_eq!(plan.documents[&Digest::of("m")].layers, BTreeSet::from([0]));
+        assert!(plan.steps[1].results.is_empty());
+    }
+
+    #[test]
+    fn an_image_without_layers_in_the_plan_is_kept_by_what_was_made_with_it() {
+        let mut plan = plan();
+        let found = image("m", &["r"], Some(diff_id("other")));
+        assert!(plan.add_images(&[found]).is_empty());
+        assert!(plan.steps[0].results.is_empty());
+        assert_eq!(plan.documents[&Digest::of("m")].layers, BTreeSet::from([1]));
+    }
+
+    #[test]
+    fn an_image_that_no_step_uses_is_left_out_and_named() {
+        let mut plan = plan();
+        assert_eq!(plan.add_images(&[image("m", &["s"], Some(diff_id("a")))]), ["m"]);
+        assert!(plan.documents.is_empty() && plan.steps[0].results.is_empty());
+    }
+
+    #[test]
+    fn a_document_that_is_also_a_layer_is_stored_once() {
+        let mut plan = plan();
+        plan.add_images(&[image("a", &["r"], None)]);
+        assert!(plan.blobs.contains_key(&Digest::of("a")) && plan.documents.is_empty());
+    }
+
+    #[test]
+    fn an_image_of_two_repositories_is_of_both() {
+        let mut plan = plan();
+        let mut second = image("m", &["r"], None);
+        second.repositories = ["reg.example/base".parse().unwrap()].into();
+        plan.add_images(&[image("m", &["r"], None), second]);
+        assert_eq!(plan.documents[&Digest::of("m")].repositories.len(), 2);
+    }
+}
