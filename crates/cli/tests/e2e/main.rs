@@ -19,6 +19,7 @@ mod case;
 mod cases;
 mod daemon;
 mod export;
+mod matrix;
 mod process;
 mod proof;
 mod registry;
@@ -32,7 +33,6 @@ use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use crate::case::Case;
 use crate::proof::{Subject, prove};
 use crate::tools::Tools;
 use crate::world::World;
@@ -65,9 +65,13 @@ fn main() {
             ]);
         }
         for (name, subject) in subjects {
-            trials.push(trial(name, case, subject, &tools, &shared));
+            trials.push(trial(name, &tools, &shared, move |world| prove(world, &case, subject)));
         }
     }
+    trials.push(trial("old-release".to_owned(), &tools, &shared, matrix::old_release));
+    // Takes long, and tools that are not made unasked: scripts/matrix runs it.
+    let page = trial("compatibility-page".to_owned(), &tools, &shared, matrix::write_page);
+    trials.push(page.with_ignored_flag(true));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Stops the registry and removes the scratch directory before the process exits.
     drop(shared);
@@ -76,10 +80,9 @@ fn main() {
 
 fn trial(
     name: String,
-    case: Case,
-    subject: Subject,
     tools: &Result<Tools, String>,
     shared: &Shared,
+    prove: impl FnOnce(&World) -> anyhow::Result<()> + Send + 'static,
 ) -> Trial {
     match tools {
         Err(reason) => Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true),
@@ -89,7 +92,7 @@ fn trial(
                 let world = shared
                     .get_or_init(|| World::create(&tools).map_err(|error| format!("{error:#}")));
                 let world = world.as_ref().map_err(Failed::from)?;
-                prove(world, &case, subject).map_err(|error| Failed::from(format!("{error:#}")))
+                prove(world).map_err(|error| Failed::from(format!("{error:#}")))
             })
         }
     }

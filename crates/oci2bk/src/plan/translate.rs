@@ -5,6 +5,9 @@
 //! would look for them, but the target would list them as records of their own when it exports the
 //! cache again (`addBacklinks` in BuildKit `solver/exporter.go`).
 
+#[cfg(test)]
+mod tests;
+
 use bkstate::gojson::ControlEscapes;
 
 use super::{Miss, MissReason};
@@ -44,19 +47,25 @@ impl<'a> Translation<'a> {
         self.exporter.is_some_and(|exporter| exporter.contains(&self.target))
     }
 
-    /// What the target calls the op of `key`: several, if that depends on how it was built.
+    /// What the target calls the op of `key`: several, if that depends on how the daemon was built, or
+    /// on the release of the frontend.
     pub(super) fn op_digests(&self, key: &Resolved) -> Vec<OpDigest> {
+        let Some(vertex) = key.vertex.as_deref().filter(|_| !self.is_identity()) else {
+            return vec![key.op_digest.clone()];
+        };
+        let newer = match self.target.class().selectors {
+            Selectors::V0_15_2 => vertex.as_sent_since_v0_15_2(),
+            Selectors::V0_13 | Selectors::V0_11 => None,
+        };
         let mut digests = Vec::new();
-        if let (Some(vertex), false) = (&key.vertex, self.is_identity()) {
+        for vertex in [Some(vertex), newer.as_ref()].into_iter().flatten() {
             for encoding in self.target.encodings() {
+                // An op that has a digest in one encoding has one in all.
                 digests.extend(vertex.digest(encoding).ok());
             }
             digests.dedup();
         }
-        if digests.is_empty() || digests.contains(&key.op_digest) {
-            return vec![key.op_digest.clone()];
-        }
-        digests
+        if digests.is_empty() { vec![key.op_digest.clone()] } else { digests }
     }
 
     /// The target's selectors for input `number` of the op of `key`, in place of that of

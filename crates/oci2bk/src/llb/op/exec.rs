@@ -146,6 +146,8 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// `input` of a mount that is not of an input.
+    pub const NO_INPUT: i64 = -1;
     /// `mount_type` of a bind mount.
     pub const BIND: i32 = 0;
     /// `mount_type` of a secret.
