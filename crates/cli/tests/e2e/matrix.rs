@@ -1,8 +1,8 @@
 //! Caches of one release of BuildKit on a daemon of another.
 //!
 //! For each pair, a daemon of the first release builds and exports, the export is converted for the
-//! second, and a daemon of that builds again. What counts is how many steps it reports as cached, next
-//! to how many the first daemon itself does when it builds again.
+//! second, and a daemon of that builds again. What counts is how many steps it reports as cached,
+//! next to how many the first daemon itself does when it builds again.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -27,8 +27,8 @@ pub(crate) const OLD: &str = "v0.16.0";
 /// Where the table goes.
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/compatibility.md");
 
-/// Why a newer daemon does not find steps of caches made by older ones, by what the names of the steps
-/// contain. A step that is not found for another reason fails the comparison.
+/// Why a newer daemon does not find steps of caches made by older ones, by what the names of the
+/// steps contain. A step that is not found for another reason fails the comparison.
 const REASONS: [(&str, &str); 1] =
     [(PATTERNS, "what wildcards match is hashed otherwise since v0.26")];
 
@@ -66,8 +66,8 @@ impl Release {
     }
 }
 
-/// A cache of [`OLD`] is fully warm on a daemon of that release, and on one of the newest but for the
-/// step that the command tells of.
+/// A cache of [`OLD`] is fully warm on a daemon of that release, and on one of the newest but for
+/// the step that the command tells of.
 pub(crate) fn old_release(world: &World) -> Result<()> {
     let old = Release::old(&world.tools, OLD).map_err(anyhow::Error::msg)?;
     let newest = Release::newest(&world.tools)?;

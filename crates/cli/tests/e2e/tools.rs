@@ -61,8 +61,8 @@ impl Tools {
         })
     }
 
-    /// The same tools with the buildkitd of another release, such as `v0.16.0`. Its buildctl would not
-    /// do: those before v0.13 do not report what they build as JSON.
+    /// The same tools with the buildkitd of another release, such as `v0.16.0`. Its buildctl would
+    /// not do: those before v0.13 do not report what they build as JSON.
     pub(crate) fn of_release(&self, version: &str) -> Result<Self, String> {
         let set = format!("{RELEASE_SET}{version}");
         let buildkitd = self.oracle.join(&set).join("buildkitd");

@@ -208,8 +208,8 @@ pub enum MissReason {
 }
 
 impl Plan {
-    /// Plans the conversion of `exports` with what `keyring` knows, for a daemon of the newest known
-    /// release.
+    /// Plans the conversion of `exports` with what `keyring` knows, for a daemon of the newest
+    /// known release.
     ///
     /// What several exports have in common is planned once.
     pub fn new(exports: &[CacheExport], keyring: &Keyring) -> Self {

@@ -1,9 +1,9 @@
 //! From the keys of the release that exported a cache to those of the release that will use it.
 //!
-//! Op and result are the same whatever a release calls the step, so where a key source has the op, the
-//! links get the target's op digest and selectors. The exporter's own are not kept beside them: nothing
-//! would look for them, but the target would list them as records of their own when it exports the
-//! cache again (`addBacklinks` in BuildKit `solver/exporter.go`).
+//! Op and result are the same whatever a release calls the step, so where a key source has the op,
+//! the links get the target's op digest and selectors. The exporter's own are not kept beside them:
+//! nothing would look for them, but the target would list them as records of their own when it
+//! exports the cache again (`addBacklinks` in BuildKit `solver/exporter.go`).
 
 #[cfg(test)]
 mod tests;
@@ -47,8 +47,8 @@ impl<'a> Translation<'a> {
         self.exporter.is_some_and(|exporter| exporter.contains(&self.target))
     }
 
-    /// What the target calls the op of `key`: several, if that depends on how the daemon was built, or
-    /// on the release of the frontend.
+    /// What the target calls the op of `key`: several, if that depends on how the daemon was built,
+    /// or on the release of the frontend.
     pub(super) fn op_digests(&self, key: &Resolved) -> Vec<OpDigest> {
         let Some(vertex) = key.vertex.as_deref().filter(|_| !self.is_identity()) else {
             return vec![key.op_digest.clone()];
@@ -113,8 +113,8 @@ impl<'a> Translation<'a> {
         })
     }
 
-    /// Whether an input of `record` is known only by the hash of what patterns match, and the target
-    /// hashes that otherwise.
+    /// Whether an input of `record` is known only by the hash of what patterns match, and the
+    /// target hashes that otherwise.
     fn hashes_otherwise(&self, exporter: Range, record: &Record, vertex: &Vertex) -> bool {
         let same = |class: &Class| class.patterns == self.target.class().patterns;
         let only_by_contents = |alternatives: &[Input]| {

@@ -11,8 +11,8 @@ use crate::plan::Plan;
 use crate::plan::testing::export;
 use crate::release::CLASSES;
 
-/// Steps whose keys differ between releases, each as its op and the records of its inputs: those of a
-/// text are steps, by name; `context` is known by its contents, `base` is the image.
+/// Steps whose keys differ between releases, each with its op and what its inputs are: other steps,
+/// the image `base`, or `context`, which is known by its contents.
 const STEPS: [(&str, &str, &[&str]); 5] = [
     (
         "secret",
