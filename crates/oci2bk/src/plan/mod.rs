@@ -21,7 +21,7 @@ use serde::Serialize;
 use crate::export::CacheExport;
 use crate::keys::Keyring;
 use crate::manifest::Style;
-use crate::release::{Range, Target};
+use crate::release::{Releases, Target};
 
 use layers::Layers;
 use steps::Steps;
@@ -65,7 +65,7 @@ pub struct Source {
     pub records: usize,
     /// The releases of BuildKit that name its steps so; nothing if no key source has the ops, or if
     /// they contradict each other, as after an upgrade of the builder.
-    pub exporter: Option<Range>,
+    pub exporter: Option<Releases>,
 }
 
 /// A layer blob.
@@ -267,7 +267,7 @@ impl Plan {
 }
 
 impl Source {
-    fn of(export: &CacheExport, exporter: Option<Range>) -> Self {
+    fn of(export: &CacheExport, exporter: Option<Releases>) -> Self {
         Self {
             reference: export.source.to_string(),
             manifest: export.manifest.digest,

@@ -15,14 +15,14 @@ use crate::config::{Input, Record};
 use crate::export::CacheExport;
 use crate::keys::{Keyring, Resolved};
 use crate::llb::{Encoding, OpDigest, Selectors, Vertex};
-use crate::release::{Class, Range, Target};
+use crate::release::{Class, Releases, Target};
 
 /// The keys of one export, as a target knows them.
 pub(super) struct Translation<'a> {
     records: &'a [Record],
     keyring: &'a Keyring,
     target: Target,
-    exporter: Option<Range>,
+    exporter: Option<Releases>,
 }
 
 impl<'a> Translation<'a> {
@@ -33,7 +33,7 @@ impl<'a> Translation<'a> {
     }
 
     /// The releases that name the records as the export does.
-    pub(super) fn exporter(&self) -> Option<Range> {
+    pub(super) fn exporter(&self) -> Option<Releases> {
         self.exporter
     }
 
@@ -93,8 +93,8 @@ impl<'a> Translation<'a> {
             return vec![selector];
         }
         // A key of contents has no selector in any release. Up to v0.12 others had none either.
-        let classes = self.exporter.map_or(&[][..], |range| range.classes());
-        let ambiguous = classes.iter().any(|class| may_be(class.selectors));
+        let mut classes = self.exporter.iter().flat_map(Releases::classes);
+        let ambiguous = classes.any(|class| may_be(class.selectors));
         if ambiguous && !selector.is_empty() { vec![exported, selector] } else { vec![exported] }
     }
 
@@ -115,12 +115,12 @@ impl<'a> Translation<'a> {
 
     /// Whether an input of `record` is known only by the hash of what patterns match, and the
     /// target hashes that otherwise.
-    fn hashes_otherwise(&self, exporter: Range, record: &Record, vertex: &Vertex) -> bool {
+    fn hashes_otherwise(&self, exporter: Releases, record: &Record, vertex: &Vertex) -> bool {
         let same = |class: &Class| class.patterns == self.target.class().patterns;
         let only_by_contents = |alternatives: &[Input]| {
             alternatives.iter().all(|alternative| alternative.selector.is_empty())
         };
-        !exporter.classes().iter().any(same)
+        !exporter.classes().any(same)
             && record.inputs.iter().enumerate().any(|(number, alternatives)| {
                 vertex.matches_patterns(number) && only_by_contents(alternatives)
             })
@@ -128,7 +128,7 @@ impl<'a> Translation<'a> {
 }
 
 /// The releases that name all `records` so, as far as their ops are known.
-fn exporter(records: &[Record], keyring: &Keyring) -> Option<Range> {
+fn exporter(records: &[Record], keyring: &Keyring) -> Option<Releases> {
     let known: Vec<_> = records
         .iter()
         .filter_map(|record| {
@@ -142,7 +142,7 @@ fn exporter(records: &[Record], keyring: &Keyring) -> Option<Range> {
                 && selects_so(class.selectors, records, record, vertex)
         })
     };
-    if known.is_empty() { None } else { Range::of(evidence) }
+    if known.is_empty() { None } else { Releases::of(evidence) }
 }
 
 fn names_so(class: &Class, op_digest: &OpDigest, vertex: &Vertex) -> bool {

@@ -13,7 +13,7 @@ use crate::release::CLASSES;
 
 /// Steps whose keys differ between releases, each with its op and what its inputs are: other steps,
 /// the image `base`, or `context`, which is known by its contents.
-const STEPS: [(&str, &str, &[&str]); 5] = [
+const STEPS: [(&str, &str, &[&str]); 6] = [
     (
         "secret",
         r#"{"Op":{"exec":{"meta":{"args":["a"]},"mounts":[{"dest":"/"},
@@ -34,10 +34,16 @@ const STEPS: [(&str, &str, &[&str]); 5] = [
         &["bound", "context"],
     ),
     (
+        "root-owned",
+        r#"{"inputs":[{}],"Op":{"file":{"actions":[{"input":0,"secondaryInput":-1,"output":0,
+            "Action":{"mkdir":{"path":"/a","owner":{"user":{"byId":0}}}}}]}}}"#,
+        &["owned"],
+    ),
+    (
         "matched",
         r#"{"inputs":[{},{}],"Op":{"file":{"actions":[{"input":0,"secondaryInput":1,"output":0,
             "Action":{"copy":{"src":"/*","dest":"/","allowWildcard":true}}}]}}}"#,
-        &["owned", "context"],
+        &["root-owned", "context"],
     ),
 ];
 
@@ -121,7 +127,7 @@ fn a_target_finds_its_own_keys_whoever_exported_the_cache() {
         for class in &CLASSES {
             let plan = planned(exporter, target(class), |_| true);
             let found = plan.sources[0].exporter.unwrap();
-            assert!(found.classes().contains(exporter), "{found} for {exporter:?}");
+            assert!(found.contains(&target(exporter)), "{found} for {exporter:?}");
             let links = links(&plan);
             assert_eq!(links.len(), STEPS.len());
             for (name, op, inputs) in STEPS {
@@ -153,6 +159,23 @@ fn the_exporter_s_own_release_gets_the_links_that_it_exported() {
         assert_eq!(keys(&plan), keys(&keyless));
         assert!(plan.misses.is_empty());
     }
+}
+
+// v0.17 alone prints the user 0.
+#[test]
+fn a_release_between_two_that_agree_may_differ() {
+    let (exporter, between) = (&CLASSES[2], &CLASSES[3]);
+    let records = records(exporter);
+    let mut step = records[6].clone();
+    step["inputs"] = json!([[{"link": 0}]]);
+    let records = json!([records[0], step]);
+    let (_layout, export) = export(&[], &[], &records);
+    let keyring = keyring(exporter, |_| true);
+    let plan = Plan::for_target(&[export], &keyring, target(between));
+    let exporter = plan.sources[0].exporter.unwrap();
+    assert_eq!(exporter.to_string(), "v0.11.0 to v0.16.0, v0.18.0 or later");
+    let digest = digest(&vertex(STEPS[4].1), between).to_string();
+    assert_eq!(links(&plan), [("root-owned", vec![(digest.as_str(), "")])]);
 }
 
 #[test]
