@@ -53,7 +53,8 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,
 
-    /// The release of the buildkitd that will use the state, such as v0.16.0. Keys are translated to it
+    /// The release of the buildkitd that will use the state, such as v0.16.0. Keys are translated
+    /// to it
     #[arg(long, value_name = "VERSION", default_value_t)]
     pub(crate) buildkit: Target,
 

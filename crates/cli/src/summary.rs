@@ -113,8 +113,8 @@ pub(crate) fn warn_of_losses(plan: &Plan) {
 pub(crate) fn warn_of_releases(plan: &Plan) {
     if plan.target.is_presumed() {
         note(format_args!(
-            "warning: BuildKit {} is newer than {}, the newest release known; its keys are presumed \
-             to be the same",
+            "warning: BuildKit {} is newer than {}, the newest release known; its keys are \
+             presumed to be the same",
             plan.target,
             Version::NEWEST
         ));

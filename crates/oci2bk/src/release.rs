@@ -137,47 +137,50 @@ pub const CLASSES: [Class; 7] = {
     ]
 };
 
-/// Some classes without a gap, such as those that an exporter may be of.
+/// Some of the classes, such as those that an exporter may be of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
-    newest: usize,
-    oldest: usize,
+pub struct Releases {
+    /// In the order of [`CLASSES`].
+    chosen: [bool; CLASSES.len()],
 }
 
-impl Range {
-    /// The smallest range with every class that `holds` for; nothing if there is none.
+impl Releases {
+    /// The classes that `holds` for; nothing if there is none.
     pub(crate) fn of(holds: impl Fn(&Class) -> bool) -> Option<Self> {
-        let newest = CLASSES.iter().position(&holds)?;
-        let oldest = CLASSES.iter().rposition(&holds)?;
-        Some(Self { newest, oldest })
+        let chosen = CLASSES.each_ref().map(holds);
+        chosen.contains(&true).then_some(Self { chosen })
     }
 
     /// The classes, newest first.
-    pub fn classes(&self) -> &'static [Class] {
-        CLASSES.get(self.newest..=self.oldest).unwrap_or_default()
+    pub fn classes(&self) -> impl Iterator<Item = &'static Class> {
+        CLASSES.iter().zip(self.chosen).filter_map(|(class, chosen)| chosen.then_some(class))
     }
 
     /// Whether the release of `target` may be one of them.
     pub fn contains(&self, target: &Target) -> bool {
-        self.classes().contains(&target.class)
+        self.classes().any(|class| *class == target.class)
     }
 }
 
-impl fmt::Display for Range {
+impl fmt::Display for Releases {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.classes() {
-            [newest, .., oldest] if newest.last == Version::NEWEST => {
-                write!(f, "{} or later", oldest.first)
+        // Oldest first, neighbours joined.
+        let numbered: Vec<_> = CLASSES.iter().zip(self.chosen).rev().collect();
+        let runs = numbered.chunk_by(|(_, a), (_, b)| a == b).filter(|run| run[0].1);
+        for (number, run) in runs.enumerate() {
+            let separator = if number > 0 { ", " } else { "" };
+            let (oldest, newest) = (run[0].0.first, run[run.len() - 1].0.last);
+            if newest == Version::NEWEST {
+                write!(f, "{separator}{oldest} or later")?;
+            } else {
+                write!(f, "{separator}{oldest} to {newest}")?;
             }
-            [only] if only.last == Version::NEWEST => write!(f, "{} or later", only.first),
-            [newest, .., oldest] => write!(f, "{} to {}", oldest.first, newest.last),
-            [only] => write!(f, "{} to {}", only.first, only.last),
-            [] => f.write_str("none"),
         }
+        Ok(())
     }
 }
 
-impl Serialize for Range {
+impl Serialize for Releases {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -348,12 +351,17 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_named_by_their_ends() {
-        let named = |holds: fn(&Class) -> bool| Range::of(holds).map(|range| range.to_string());
+    fn neighbouring_classes_are_named_by_their_ends() {
+        let named =
+            |holds: fn(&Class) -> bool| Releases::of(holds).map(|releases| releases.to_string());
         assert_eq!(named(|_| true).unwrap(), "v0.11.0 or later");
         assert_eq!(named(|class| class.patterns == Patterns::V0_26).unwrap(), "v0.26.0 or later");
         assert_eq!(named(|class| class.digests == Release::V0_13).unwrap(), "v0.13.0 to v0.16.0");
         assert_eq!(named(|class| class.digests == Release::V0_17).unwrap(), "v0.17.0 to v0.17.3");
+        assert_eq!(
+            named(|class| class.digests != Release::V0_17 && class.first.minor > 11).unwrap(),
+            "v0.13.0 to v0.16.0, v0.18.0 or later"
+        );
         assert_eq!(named(|_| false), None);
     }
 }

@@ -19,6 +19,7 @@ mod case;
 mod cases;
 mod daemon;
 mod export;
+mod matrix;
 mod offline;
 mod process;
 mod proof;
@@ -69,6 +70,10 @@ fn main() {
         }
     }
     trials.push(trial("offline".to_owned(), &tools, &shared, offline::prove));
+    trials.push(trial("old-release".to_owned(), &tools, &shared, matrix::old_release));
+    // Takes long, and tools that are not made unasked: scripts/matrix runs it.
+    let page = trial("compatibility-page".to_owned(), &tools, &shared, matrix::write_page);
+    trials.push(page.with_ignored_flag(true));
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Stops the registry and removes the scratch directory before the process exits.
     drop(shared);

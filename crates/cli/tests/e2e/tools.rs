@@ -23,7 +23,12 @@ pub(crate) struct Tools {
     pub(crate) debian: PathBuf,
     /// The command under test.
     pub(crate) oci2bk: PathBuf,
+    /// Where the sets of tools are.
+    oracle: PathBuf,
 }
+
+/// What the names of the sets with other releases of buildkitd begin with.
+const RELEASE_SET: &str = "buildkit-";
 
 impl Tools {
     /// Finds every tool, or says which one is missing.
@@ -52,7 +57,32 @@ impl Tools {
             registry: on_path("docker-registry", "docker-registry")?,
             busybox: on_path("busybox", "busybox-static")?,
             oci2bk: PathBuf::from(env!("CARGO_BIN_EXE_oci2bk")),
+            oracle,
         })
+    }
+
+    /// The same tools with the buildkitd of another release, such as `v0.16.0`. Its buildctl would
+    /// not do: those before v0.13 do not report what they build as JSON.
+    pub(crate) fn of_release(&self, version: &str) -> Result<Self, String> {
+        let set = format!("{RELEASE_SET}{version}");
+        let buildkitd = self.oracle.join(&set).join("buildkitd");
+        if buildkitd.exists() {
+            Ok(Self { buildkitd, ..self.clone() })
+        } else {
+            Err(format!("{} is not there: run scripts/oracle {set}", buildkitd.display()))
+        }
+    }
+
+    /// The other releases that there are, oldest first.
+    pub(crate) fn releases(&self) -> std::io::Result<Vec<String>> {
+        let mut releases = Vec::new();
+        for set in std::fs::read_dir(&self.oracle)? {
+            let name = set?.file_name();
+            let version = name.to_str().and_then(|name| name.strip_prefix(RELEASE_SET));
+            releases.extend(version.map(str::to_owned));
+        }
+        releases.sort_unstable();
+        Ok(releases)
     }
 
     /// Whether a missing tool must fail the run.

@@ -59,7 +59,12 @@ impl World {
     }
 
     pub(crate) fn start(&self, root: &Path) -> Result<Daemon> {
-        Daemon::start(&self.tools, root, self.registry.address())
+        self.start_with(&self.tools, root)
+    }
+
+    /// Starts the daemon of other tools.
+    pub(crate) fn start_with(&self, tools: &Tools, root: &Path) -> Result<Daemon> {
+        Daemon::start(tools, root, self.registry.address())
     }
 
     /// A Dockerfile with the addresses of this run filled in.

@@ -2,8 +2,8 @@
 //!
 //! The op digest of an exec op says nothing of the directories that its mounts select of their
 //! inputs. The link to the step does, as a digest over their paths. How it is made differs between
-//! releases (`ExecOp.getMountDeps` in `solver/llbsolver/ops/exec.go`). Selectors of file ops have been
-//! the same since v0.11 (`ops/file.go`), and other ops have none.
+//! releases (`ExecOp.getMountDeps` in `solver/llbsolver/ops/exec.go`). Selectors of file ops have
+//! been the same since v0.11 (`ops/file.go`), and other ops have none.
 
 use bkstate::Digest;
 
@@ -14,8 +14,8 @@ use super::op::{ExecOp, Mount};
 pub enum Selectors {
     /// v0.15.2 and later: every mount counts but secrets, SSH agents and tmpfs.
     V0_15_2,
-    /// v0.13.0 to v0.15.1: every mount counts, and one without a directory counts as `/`. Clients give
-    /// secrets and the like the input 0, so they add to that.
+    /// v0.13.0 to v0.15.1: every mount counts, and one without a directory counts as `/`. Clients
+    /// give secrets and the like the input 0, so they add to that.
     V0_13,
     /// v0.11.0 to v0.12.5: only mounts of a directory other than the whole input count.
     V0_11,
@@ -43,8 +43,8 @@ pub(super) fn exec(exec: &ExecOp, input: usize, class: Selectors) -> String {
     if paths.is_empty() { String::new() } else { Digest::of(paths.join("\0")).to_string() }
 }
 
-/// Whether a daemon may look for `exec` by what is in its input `input`, too: not if the input is only
-/// mounted as the root, which is never hashed (`getMountDeps`).
+/// Whether a daemon may look for `exec` by what is in its input `input`, too: not if the input is
+/// only mounted as the root, which is never hashed (`getMountDeps`).
 pub(super) fn hashes_contents(exec: &ExecOp, input: usize) -> bool {
     let of_input = |mount: &&Mount| usize::try_from(mount.input) == Ok(input);
     exec.mounts.iter().filter(of_input).any(|mount| mount.dest != "/")

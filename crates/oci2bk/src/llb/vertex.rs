@@ -2,12 +2,12 @@
 
 use super::digest::{self, NotComputable, OpDigest};
 use super::encoding::Encoding;
-use super::op::{Action, CopyAction, Kind, Op};
+use super::op::{Action, CopyAction, Kind, Mount, Op};
 use super::platform::Platform;
 use super::selector::{self, Selectors};
 
-/// An op, and the machine it ran on: all that decides under what key a daemon of any release looks for
-/// its result, apart from its inputs.
+/// An op, and the machine it ran on: all that decides under what key a daemon of any release looks
+/// for its result, apart from its inputs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vertex {
     /// The op.
@@ -25,13 +25,31 @@ impl Vertex {
         digest::digest(&self.op, encoding, &self.default_platform)
     }
 
-    /// The selector on links to input `input` that do not come from keys of contents, empty if there
-    /// is none; or nothing if the op is of a kind whose selectors are the same in all releases.
+    /// The selector on links to input `input` that do not come from keys of contents, empty if
+    /// there is none; or nothing if the op is of a kind whose selectors are the same in all
+    /// releases.
     pub fn selector(&self, input: usize, class: Selectors) -> Option<String> {
         match &self.op.kind {
             Kind::Exec(exec) => Some(selector::exec(exec, input, class)),
             _ => None,
         }
+    }
+
+    /// The same op as clients since v0.15.2 send it, if that is another: until then they gave
+    /// secrets and SSH agents input 0, which means nothing, instead of none (`client/llb/exec.go`).
+    /// What runs is the same, but not the digest.
+    pub fn as_sent_since_v0_15_2(&self) -> Option<Self> {
+        let stray = |mount: &Mount| {
+            matches!(mount.mount_type, Mount::SECRET | Mount::SSH) && mount.input != Mount::NO_INPUT
+        };
+        let mut vertex = self.clone();
+        let Kind::Exec(exec) = &mut vertex.op.kind else { return None };
+        let stray: Vec<_> = exec.mounts.iter_mut().filter(|mount| stray(mount)).collect();
+        if stray.is_empty() {
+            return None;
+        }
+        stray.into_iter().for_each(|mount| mount.input = Mount::NO_INPUT);
+        Some(vertex)
     }
 
     /// Whether a daemon may look for the op by what is in its input `input`, too.

@@ -25,7 +25,7 @@ use crate::export::CacheExport;
 use crate::image::Repository;
 use crate::keys::Keyring;
 use crate::manifest::Style;
-use crate::release::{Range, Target};
+use crate::release::{Releases, Target};
 
 use layers::Layers;
 use steps::Steps;
@@ -71,7 +71,7 @@ pub struct Source {
     pub records: usize,
     /// The releases of BuildKit that name its steps so; nothing if no key source has the ops, or if
     /// they contradict each other, as after an upgrade of the builder.
-    pub exporter: Option<Range>,
+    pub exporter: Option<Releases>,
 }
 
 /// A layer blob.
@@ -229,8 +229,8 @@ pub enum MissReason {
 }
 
 impl Plan {
-    /// Plans the conversion of `exports` with what `keyring` knows, for a daemon of the newest known
-    /// release.
+    /// Plans the conversion of `exports` with what `keyring` knows, for a daemon of the newest
+    /// known release.
     ///
     /// What several exports have in common is planned once.
     pub fn new(exports: &[CacheExport], keyring: &Keyring) -> Self {
@@ -290,7 +290,7 @@ impl Plan {
 }
 
 impl Source {
-    fn of(export: &CacheExport, exporter: Option<Range>) -> Self {
+    fn of(export: &CacheExport, exporter: Option<Releases>) -> Self {
         Self {
             reference: export.source.to_string(),
             manifest: export.manifest.digest,

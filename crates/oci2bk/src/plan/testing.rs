@@ -1,6 +1,7 @@
 //! Exports made by hand and plans of them, for tests. Their layer blobs are not there.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bkstate::Digest;
 use serde_json::{Value, json};
@@ -9,7 +10,8 @@ use super::Plan;
 use crate::export::CacheExport;
 use crate::keys::{Candidate, Keyring, SourceDescription, SourceKind};
 use crate::layout::testing::{TestLayout, annotated, layer};
-use crate::llb::{Base, OpDigest};
+use crate::llb::op::{ExecOp, Kind, Mount, Op};
+use crate::llb::{Base, Encoding, OpDigest, Vertex};
 use crate::manifest::Style;
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -91,7 +93,7 @@ pub(crate) fn keyring_with_bases(names: &[&str], base: Option<Base>) -> Keyring 
         op_digest: op(name),
         outputs: 1,
         name: Some(format!("RUN {name}")),
-        encoding: None,
+        encoding: base.map(|_| Encoding::NEWEST),
         vertex: base.map(one_layer_more),
     });
     let wanted: BTreeSet<_> = names.iter().map(|name| record(name)).collect();

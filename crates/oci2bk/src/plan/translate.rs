@@ -1,9 +1,12 @@
 //! From the keys of the release that exported a cache to those of the release that will use it.
 //!
-//! Op and result are the same whatever a release calls the step, so where a key source has the op, the
-//! links get the target's op digest and selectors. The exporter's own are not kept beside them: nothing
-//! would look for them, but the target would list them as records of their own when it exports the
-//! cache again (`addBacklinks` in BuildKit `solver/exporter.go`).
+//! Op and result are the same whatever a release calls the step, so where a key source has the op,
+//! the links get the target's op digest and selectors. The exporter's own are not kept beside them:
+//! nothing would look for them, but the target would list them as records of their own when it
+//! exports the cache again (`addBacklinks` in BuildKit `solver/exporter.go`).
+
+#[cfg(test)]
+mod tests;
 
 use bkstate::gojson::ControlEscapes;
 
@@ -12,14 +15,14 @@ use crate::config::{Input, Record};
 use crate::export::CacheExport;
 use crate::keys::{Keyring, Resolved};
 use crate::llb::{Encoding, OpDigest, Selectors, Vertex};
-use crate::release::{Class, Range, Target};
+use crate::release::{Class, Releases, Target};
 
 /// The keys of one export, as a target knows them.
 pub(super) struct Translation<'a> {
     records: &'a [Record],
     keyring: &'a Keyring,
     target: Target,
-    exporter: Option<Range>,
+    exporter: Option<Releases>,
 }
 
 impl<'a> Translation<'a> {
@@ -30,7 +33,7 @@ impl<'a> Translation<'a> {
     }
 
     /// The releases that name the records as the export does.
-    pub(super) fn exporter(&self) -> Option<Range> {
+    pub(super) fn exporter(&self) -> Option<Releases> {
         self.exporter
     }
 
@@ -44,19 +47,25 @@ impl<'a> Translation<'a> {
         self.exporter.is_some_and(|exporter| exporter.contains(&self.target))
     }
 
-    /// What the target calls the op of `key`: several, if that depends on how it was built.
+    /// What the target calls the op of `key`: several, if that depends on how the daemon was built,
+    /// or on the release of the frontend.
     pub(super) fn op_digests(&self, key: &Resolved) -> Vec<OpDigest> {
+        let Some(vertex) = key.vertex.as_deref().filter(|_| !self.is_identity()) else {
+            return vec![key.op_digest.clone()];
+        };
+        let newer = match self.target.class().selectors {
+            Selectors::V0_15_2 => vertex.as_sent_since_v0_15_2(),
+            Selectors::V0_13 | Selectors::V0_11 => None,
+        };
         let mut digests = Vec::new();
-        if let (Some(vertex), false) = (&key.vertex, self.is_identity()) {
+        for vertex in [Some(vertex), newer.as_ref()].into_iter().flatten() {
             for encoding in self.target.encodings() {
+                // An op that has a digest in one encoding has one in all.
                 digests.extend(vertex.digest(encoding).ok());
             }
             digests.dedup();
         }
-        if digests.is_empty() || digests.contains(&key.op_digest) {
-            return vec![key.op_digest.clone()];
-        }
-        digests
+        if digests.is_empty() { vec![key.op_digest.clone()] } else { digests }
     }
 
     /// The target's selectors for input `number` of the op of `key`, in place of that of
@@ -84,8 +93,8 @@ impl<'a> Translation<'a> {
             return vec![selector];
         }
         // A key of contents has no selector in any release. Up to v0.12 others had none either.
-        let classes = self.exporter.map_or(&[][..], |range| range.classes());
-        let ambiguous = classes.iter().any(|class| may_be(class.selectors));
+        let mut classes = self.exporter.iter().flat_map(Releases::classes);
+        let ambiguous = classes.any(|class| may_be(class.selectors));
         if ambiguous && !selector.is_empty() { vec![exported, selector] } else { vec![exported] }
     }
 
@@ -104,14 +113,14 @@ impl<'a> Translation<'a> {
         })
     }
 
-    /// Whether an input of `record` is known only by the hash of what patterns match, and the target
-    /// hashes that otherwise.
-    fn hashes_otherwise(&self, exporter: Range, record: &Record, vertex: &Vertex) -> bool {
+    /// Whether an input of `record` is known only by the hash of what patterns match, and the
+    /// target hashes that otherwise.
+    fn hashes_otherwise(&self, exporter: Releases, record: &Record, vertex: &Vertex) -> bool {
         let same = |class: &Class| class.patterns == self.target.class().patterns;
         let only_by_contents = |alternatives: &[Input]| {
             alternatives.iter().all(|alternative| alternative.selector.is_empty())
         };
-        !exporter.classes().iter().any(same)
+        !exporter.classes().any(same)
             && record.inputs.iter().enumerate().any(|(number, alternatives)| {
                 vertex.matches_patterns(number) && only_by_contents(alternatives)
             })
@@ -119,7 +128,7 @@ impl<'a> Translation<'a> {
 }
 
 /// The releases that name all `records` so, as far as their ops are known.
-fn exporter(records: &[Record], keyring: &Keyring) -> Option<Range> {
+fn exporter(records: &[Record], keyring: &Keyring) -> Option<Releases> {
     let known: Vec<_> = records
         .iter()
         .filter_map(|record| {
@@ -133,7 +142,7 @@ fn exporter(records: &[Record], keyring: &Keyring) -> Option<Range> {
                 && selects_so(class.selectors, records, record, vertex)
         })
     };
-    if known.is_empty() { None } else { Range::of(evidence) }
+    if known.is_empty() { None } else { Releases::of(evidence) }
 }
 
 fn names_so(class: &Class, op_digest: &OpDigest, vertex: &Vertex) -> bool {

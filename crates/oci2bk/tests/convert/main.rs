@@ -5,6 +5,7 @@
 mod fixture;
 mod pinned;
 mod refused;
+mod releases;
 mod repeated;
 mod tree;
 

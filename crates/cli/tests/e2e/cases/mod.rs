@@ -6,6 +6,7 @@ mod copy;
 mod debian;
 mod exports;
 mod files;
+pub(crate) mod releases;
 mod run;
 mod stages;
 

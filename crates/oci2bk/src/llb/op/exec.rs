@@ -146,6 +146,8 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// `input` of a mount that is not of an input.
+    pub const NO_INPUT: i64 = -1;
     /// `mount_type` of a bind mount.
     pub const BIND: i32 = 0;
     /// `content_cache` of a mount that is always looked up by its content too.

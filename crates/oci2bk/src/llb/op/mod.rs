@@ -1,8 +1,9 @@
-//! The ops of LLB, as far as their digests depend on them (BuildKit v0.32.2, `solver/pb/ops.proto`).
+//! The ops of LLB, as far as their digests depend on them (BuildKit v0.32.2,
+//! `solver/pb/ops.proto`).
 //!
 //! A message whose JSON is the same in all releases implements `Serialize` here, with Go's field
-//! names and order; the others are written by `preimage`. Of the fields that BuildKit clears before it
-//! hashes, addresses of extra hosts and proxy settings are not kept at all.
+//! names and order; the others are written by `preimage`. Of the fields that BuildKit clears before
+//! it hashes, addresses of extra hosts and proxy settings are not kept at all.
 
 mod exec;
 mod file;

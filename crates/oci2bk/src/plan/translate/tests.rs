@@ -1,0 +1,230 @@
+//! Translating an export made as each class of releases makes it.
+
+use std::sync::Arc;
+
+use bkstate::Digest;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::keys::{Candidate, SourceDescription, SourceKind};
+use crate::plan::Plan;
+use crate::plan::testing::export;
+use crate::release::CLASSES;
+
+/// Steps whose keys differ between releases, each with its op and what its inputs are: other steps,
+/// the image `base`, or `context`, which is known by its contents.
+const STEPS: [(&str, &str, &[&str]); 6] = [
+    (
+        "secret",
+        r#"{"Op":{"exec":{"meta":{"args":["a"]},"mounts":[{"dest":"/"},
+            {"dest":"/run/secrets/s","output":-1,"mountType":1,"secretOpt":{"ID":"s"}}]}}}"#,
+        &["base"],
+    ),
+    ("plain", r#"{"Op":{"exec":{"meta":{"args":["b"]},"mounts":[{"dest":"/"}]}}}"#, &["secret"]),
+    (
+        "bound",
+        r#"{"Op":{"exec":{"meta":{"args":["c"]},"mounts":[{"dest":"/"},
+            {"input":1,"dest":"/c","output":-1,"readonly":true}]}}}"#,
+        &["plain", "context"],
+    ),
+    (
+        "owned",
+        r#"{"inputs":[{},{}],"Op":{"file":{"actions":[{"input":0,"secondaryInput":1,"output":0,
+            "Action":{"copy":{"src":"/a","dest":"/","owner":{"user":{"byId":7}}}}}]}}}"#,
+        &["bound", "context"],
+    ),
+    (
+        "root-owned",
+        r#"{"inputs":[{}],"Op":{"file":{"actions":[{"input":0,"secondaryInput":-1,"output":0,
+            "Action":{"mkdir":{"path":"/a","owner":{"user":{"byId":0}}}}}]}}}"#,
+        &["owned"],
+    ),
+    (
+        "matched",
+        r#"{"inputs":[{},{}],"Op":{"file":{"actions":[{"input":0,"secondaryInput":1,"output":0,
+            "Action":{"copy":{"src":"/*","dest":"/","allowWildcard":true}}}]}}}"#,
+        &["root-owned", "context"],
+    ),
+];
+
+fn target(class: &Class) -> Target {
+    Target::new(class.last).unwrap()
+}
+
+fn vertex(op: &str) -> Arc<Vertex> {
+    let default_platform = "linux/amd64".parse().unwrap();
+    Arc::new(Vertex { op: serde_json::from_str(op).unwrap(), default_platform })
+}
+
+fn digest(vertex: &Vertex, class: &Class) -> OpDigest {
+    vertex.digest(target(class).encodings().next().unwrap()).unwrap()
+}
+
+/// The selector of a release on a link to `vertex`.
+fn selector(vertex: &Vertex, number: usize, from: &str, class: &Class) -> String {
+    match vertex.selector(number, class.selectors) {
+        Some(selector) if from != "context" => selector,
+        _ => String::new(),
+    }
+}
+
+/// What a daemon of `class` exports of the steps.
+fn records(class: &Class) -> Value {
+    let names: Vec<_> = ["base", "context"].into_iter().chain(STEPS.map(|step| step.0)).collect();
+    let roots = ["base", "context"].map(|name| json!({"digest": Digest::of(name)}));
+    let steps = STEPS.map(|(_, op, inputs)| {
+        let vertex = vertex(op);
+        let inputs = inputs.iter().enumerate().map(|(number, from)| {
+            let link = names.iter().position(|name| name == from).unwrap();
+            json!([{"link": link, "selector": selector(&vertex, number, from, class)}])
+        });
+        let record = digest(&vertex, class).record(0);
+        json!({"digest": record, "inputs": inputs.collect::<Vec<_>>()})
+    });
+    roots.into_iter().chain(steps).collect()
+}
+
+/// The keys of the export of `class`, of which those `with_op` have the op.
+fn keyring(class: &Class, with_op: impl Fn(&str) -> bool) -> Keyring {
+    let candidates = STEPS.map(|(name, op, _)| {
+        let vertex = vertex(op);
+        Candidate {
+            op_digest: digest(&vertex, class),
+            outputs: 1,
+            name: Some(name.to_owned()),
+            encoding: None,
+            vertex: with_op(name).then_some(vertex),
+        }
+    });
+    let wanted = candidates.iter().map(|candidate| candidate.op_digest.record(0)).collect();
+    let description =
+        SourceDescription { path: "keys".into(), kind: SourceKind::Provenance, part: None };
+    let mut keyring = Keyring::new();
+    keyring.add(description, candidates, &wanted);
+    keyring
+}
+
+fn planned(exporter: &Class, target: Target, with_op: impl Fn(&str) -> bool) -> Plan {
+    let (_layout, export) = export(&[], &[], &records(exporter));
+    Plan::for_target(&[export], &keyring(exporter, with_op), target)
+}
+
+/// The links to each step, as digest and selectors.
+fn links(plan: &Plan) -> Vec<(&str, Vec<(&str, &str)>)> {
+    let steps = plan.steps.iter().filter(|step| !step.links.is_empty());
+    steps
+        .map(|step| {
+            let links = step.links.iter();
+            let links = links.map(|edge| (edge.link.digest.as_str(), edge.link.selector.as_str()));
+            (step.name.as_deref().unwrap(), links.collect())
+        })
+        .collect()
+}
+
+#[test]
+fn a_target_finds_its_own_keys_whoever_exported_the_cache() {
+    for exporter in &CLASSES {
+        for class in &CLASSES {
+            let plan = planned(exporter, target(class), |_| true);
+            let found = plan.sources[0].exporter.unwrap();
+            assert!(found.contains(&target(exporter)), "{found} for {exporter:?}");
+            let links = links(&plan);
+            assert_eq!(links.len(), STEPS.len());
+            for (name, op, inputs) in STEPS {
+                let vertex = vertex(op);
+                let links = &links.iter().find(|(step, _)| *step == name).unwrap().1;
+                let digest = digest(&vertex, class);
+                assert!(links.iter().any(|link| link.0 == digest.as_str()), "{name}: {links:?}");
+                let own = self::digest(&vertex, exporter);
+                let kept = links.iter().any(|link| link.0 == own.as_str());
+                assert_eq!(kept, own == digest, "{name}: {links:?}");
+                for (number, from) in inputs.iter().enumerate() {
+                    let selector = selector(&vertex, number, from, class);
+                    assert!(links.iter().any(|link| link.1 == selector), "{name}: {links:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_exporter_s_own_release_gets_the_links_that_it_exported() {
+    for class in &CLASSES {
+        let keyless = planned(class, target(class), |_| false);
+        assert_eq!(keyless.sources[0].exporter, None);
+        let plan = planned(class, target(class), |_| true);
+        assert_eq!(links(&plan), links(&keyless));
+        let keys =
+            |plan: &Plan| -> Vec<_> { plan.steps.iter().map(|step| step.key.clone()).collect() };
+        assert_eq!(keys(&plan), keys(&keyless));
+        assert!(plan.misses.is_empty());
+    }
+}
+
+// v0.17 alone prints the user 0.
+#[test]
+fn a_release_between_two_that_agree_may_differ() {
+    let (exporter, between) = (&CLASSES[2], &CLASSES[3]);
+    let records = records(exporter);
+    let mut step = records[6].clone();
+    step["inputs"] = json!([[{"link": 0}]]);
+    let records = json!([records[0], step]);
+    let (_layout, export) = export(&[], &[], &records);
+    let keyring = keyring(exporter, |_| true);
+    let plan = Plan::for_target(&[export], &keyring, target(between));
+    let exporter = plan.sources[0].exporter.unwrap();
+    assert_eq!(exporter.to_string(), "v0.11.0 to v0.16.0, v0.18.0 or later");
+    let digest = digest(&vertex(STEPS[4].1), between).to_string();
+    assert_eq!(links(&plan), [("root-owned", vec![(digest.as_str(), "")])]);
+}
+
+#[test]
+fn caches_of_several_releases_have_their_steps_in_common() {
+    let [newer, older] = [&CLASSES[0], &CLASSES[4]];
+    let exports = [newer, older].map(|class| export(&[], &[], &records(class)));
+    let mut keys = keyring(newer, |_| true);
+    let candidates = STEPS.map(|(_, op, _)| {
+        let vertex = vertex(op);
+        let op_digest = digest(&vertex, older);
+        Candidate { op_digest, outputs: 1, name: None, encoding: None, vertex: Some(vertex) }
+    });
+    let wanted = candidates.iter().map(|candidate| candidate.op_digest.record(0)).collect();
+    keys.add(keys.sources()[0].description.clone(), candidates, &wanted);
+    let plan = Plan::for_target(&exports.map(|export| export.1), &keys, Target::NEWEST);
+    assert_eq!(plan.steps.len(), STEPS.len() + 2);
+}
+
+#[test]
+fn a_step_with_a_secret_is_found_however_the_frontend_sends_it() {
+    let plan = planned(&CLASSES[6], Target::NEWEST, |_| true);
+    let newer = STEPS[0].1.replace(r#""output":-1"#, r#""input":-1,"output":-1"#);
+    let digests = [STEPS[0].1, &newer].map(|op| digest(&vertex(op), &CLASSES[0]).to_string());
+    let links = links(&plan);
+    let mut found: Vec<_> = links[0].1.iter().map(|link| link.0).collect();
+    found.dedup();
+    assert_eq!(found, digests);
+}
+
+#[test]
+fn what_the_target_will_not_find_is_named() {
+    let misses = |exporter: &Class, with_op: fn(&str) -> bool| -> Vec<_> {
+        let plan = planned(exporter, Target::NEWEST, with_op);
+        plan.misses.into_iter().map(|miss| (miss.name.unwrap(), miss.reason)).collect()
+    };
+    let matched = ("matched".to_owned(), MissReason::Patterns);
+    assert_eq!(misses(&CLASSES[0], |_| true), []);
+    let plain = ("plain".to_owned(), MissReason::NoOp);
+    assert_eq!(misses(&CLASSES[4], |name| name != "plain"), [plain, matched.clone()]);
+    assert_eq!(misses(&CLASSES[4], |_| true), vec![matched]);
+}
+
+#[test]
+fn a_selector_of_another_op_with_the_same_digest_stays() {
+    let mut records = records(&CLASSES[0]);
+    let other = Digest::of("/elsewhere").to_string();
+    records[4]["inputs"][0][0]["selector"] = other.clone().into();
+    let (_layout, export) = export(&[], &[], &records);
+    let plan = Plan::for_target(&[export], &keyring(&CLASSES[0], |_| true), target(&CLASSES[6]));
+    let links = links(&plan);
+    assert!(links[2].1.iter().any(|link| link.1 == other), "{links:?}");
+}
