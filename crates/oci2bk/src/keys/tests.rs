@@ -126,9 +126,9 @@ fn a_damaged_or_foreign_database_is_refused() {
     let real =
         fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/provenance/cache.db")).unwrap();
     let cut = read(&real[..real.len() / 2]).unwrap_err();
-    assert!(matches!(cut, SourceError::CacheDb { .. }), "{cut:?}");
+    assert!(matches!(cut, SourceError::Database { .. }), "{cut:?}");
     let head = read(&real[..64]).unwrap_err();
-    assert!(matches!(head, SourceError::CacheDb { .. }), "{head:?}");
+    assert!(matches!(head, SourceError::Database { .. }), "{head:?}");
     let mut foreign = real.clone();
     for at in 0..foreign.len() - 6 {
         if &foreign[at..at + 6] == b"_links" {
@@ -136,8 +136,8 @@ fn a_damaged_or_foreign_database_is_refused() {
         }
     }
     let error = read(&foreign).unwrap_err();
-    assert!(matches!(&error, SourceError::CacheDb { source, .. }
-        if matches!(**source, DonorError::NoLinks)));
+    assert!(matches!(&error, SourceError::Database { source, .. }
+        if matches!(**source, DatabaseError::Unknown)));
 }
 
 /// An OCI layout with the image index `manifests` at the top.

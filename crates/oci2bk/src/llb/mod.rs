@@ -3,11 +3,12 @@
 //! BuildKit finds a cached step by its *op digest*: the SHA-256 of a JSON document that the daemon
 //! makes of the op. An exported cache holds only a hash over op digest and output number, so the op
 //! digest itself has to be computed again from the op. This module has the ops ([`op`]), reads
-//! them from the provenance BuildKit records ([`Provenance`]), and computes their digests as each
-//! release does ([`digest()`], [`Encoding`]).
+//! them from the provenance BuildKit records ([`Provenance`]) and from LLB as clients hand it over
+//! ([`Definition`]), and computes their digests as each release does ([`digest()`], [`Encoding`]).
 //!
 //! The formats are described in `docs/format/llb.md`.
 
+mod definition;
 mod digest;
 mod encoding;
 mod json;
@@ -15,8 +16,10 @@ mod name;
 pub mod op;
 mod platform;
 mod preimage;
+mod proto;
 mod provenance;
 
+pub use definition::{Definition, DefinitionError};
 pub use digest::{InvalidOpDigest, NotComputable, OpDigest, digest};
 pub use encoding::{Encoding, Release};
 pub use name::step_name;
