@@ -161,28 +161,22 @@ impl Source<'_> {
         metadata: &Path,
     ) -> Result<()> {
         let config = metadata.with_extension("buildx");
-        let buildx = |command: &mut Command| -> Result<()> {
-            run(command.env("BUILDX_CONFIG", &config).env("DOCKER_CONFIG", &config)).map(drop)
-        };
-        buildx(
-            Command::new(&tools.buildx)
-                .args(["create", "--name", "e2e", "--driver", "remote"])
-                .arg(daemon.address()),
-        )?;
-        buildx(
-            Command::new(&tools.buildx)
-                .env("BUILDX_METADATA_PROVENANCE", "max")
-                .args(["--builder", "e2e", "build", "--progress=plain"])
-                .args(["--provenance=mode=max", "--output=type=cacheonly", "--metadata-file"])
-                .arg(metadata)
-                .arg(format!(
-                    "--cache-to=type=local,dest={},mode={}{}",
-                    cache.display(),
-                    self.case.export.mode.name(),
-                    self.case.export.attributes
-                ))
-                .arg(self.context),
-        )
+        run(buildx(tools, &config)
+            .args(["create", "--name", "e2e", "--driver", "remote"])
+            .arg(daemon.address()))?;
+        run(buildx(tools, &config)
+            .env("BUILDX_METADATA_PROVENANCE", "max")
+            .args(["--builder", "e2e", "build", "--progress=plain"])
+            .args(["--provenance=mode=max", "--output=type=cacheonly", "--metadata-file"])
+            .arg(metadata)
+            .arg(format!(
+                "--cache-to=type=local,dest={},mode={}{}",
+                cache.display(),
+                self.case.export.mode.name(),
+                self.case.export.attributes
+            ))
+            .arg(self.context))
+        .map(drop)
     }
 
     /// The first build: exports the cache to `cache` and returns the file or directory that holds
@@ -222,9 +216,21 @@ impl Source<'_> {
                 self.build_with_buildx(tools, daemon, cache, keys)?;
                 Ok(Some(keys.to_owned()))
             }
-            Keys::Donor => {
+            Keys::Bundle => {
+                self.build_with_buildx(tools, daemon, cache, &keys.with_extension("json"))?;
+                let config = keys.with_extension("buildx");
+                let export = ["--builder", "e2e", "history", "export", "--all", "--output"];
+                run(buildx(tools, &config).args(export).arg(keys))?;
+                Ok(Some(keys.to_owned()))
+            }
+            Keys::Donor | Keys::CacheDebug | Keys::History | Keys::Root => {
                 self.build(daemon, &Options { export, ..Options::default() })?;
-                Ok(Some(daemon.root().join("cache.db")))
+                Ok(Some(daemon.root().join(match self.case.keys {
+                    Keys::CacheDebug => "cache-debug.db",
+                    Keys::History => "history.db",
+                    Keys::Root => "",
+                    _ => "cache.db",
+                })))
             }
         }
     }
@@ -233,4 +239,11 @@ impl Source<'_> {
         let context = self.context.display().to_string();
         self.case.arguments.iter().map(move |argument| argument.replace("{context}", &context))
     }
+}
+
+/// buildx with what it keeps in the directory `config`.
+fn buildx(tools: &Tools, config: &Path) -> Command {
+    let mut command = Command::new(&tools.buildx);
+    command.env("BUILDX_CONFIG", config).env("DOCKER_CONFIG", config);
+    command
 }

@@ -222,3 +222,6 @@ impl Documents {
         Ok(documents)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,3 +67,27 @@ pub(super) fn recognise(db: &Db) -> Result<(DatabaseKind, Bucket<'_>), DatabaseE
     }
     Err(DatabaseError::Unknown)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_a_daemon_has_open_is_refused_at_once_and_read_once_it_is_free() {
+        let real = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/provenance/cache.db");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cache.db");
+        std::fs::copy(real, &path).unwrap();
+        let daemon = File::open(&path).unwrap();
+        flock(&daemon, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let refused = open(File::open(&path).unwrap()).unwrap_err();
+        assert!(matches!(refused, DatabaseError::InUse), "{refused}");
+        drop(daemon);
+        // Two readers do not mind each other.
+        let first = open(File::open(&path).unwrap()).unwrap();
+        let second = open(File::open(&path).unwrap()).unwrap();
+        for db in [first, second] {
+            assert_eq!(recognise(&db).unwrap().0, DatabaseKind::Cache);
+        }
+    }
+}

@@ -196,3 +196,6 @@ impl Content {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests;

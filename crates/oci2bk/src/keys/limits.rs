@@ -12,7 +12,7 @@ pub const MAX_DEFINITION_BYTES: u64 = 16 << 20;
 pub const MAX_HISTORY_BYTES: u64 = 512 << 20;
 
 /// The most bytes of a bundle, decompressed. It holds logs and traces of the builds besides.
-pub const MAX_BUNDLE_BYTES: u64 = 2 << 30;
+pub const MAX_BUNDLE_BYTES: u64 = 1 << 30;
 
 /// The most members of a bundle. That of one build has about ten.
 pub const MAX_BUNDLE_MEMBERS: usize = 100_000;

@@ -90,3 +90,6 @@ impl Definition {
         if ops.is_empty() { Err(DefinitionError::Empty) } else { Ok(Self { ops }) }
     }
 }
+
+#[cfg(test)]
+mod tests;
