@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use crate::llb::{self, Definition, Encoding, NotComputable, Op, OpDigest, Platform, Provenance};
 
-/// What BuildKit is released for on Linux, as architecture and variant (`docker-bake.hcl` and the
-/// release page of v0.32.2).
+/// What BuildKit is released for on Linux, as architecture and variant (`docker-bake.hcl` of v0.32.2).
 const RELEASED_FOR: [(&str, &str); 6] =
     [("amd64", ""), ("arm64", ""), ("arm", "v7"), ("ppc64le", ""), ("riscv64", ""), ("s390x", "")];
 
