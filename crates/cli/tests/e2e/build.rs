@@ -1,6 +1,7 @@
 //! Builds through buildctl and buildx, and what they report of their steps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +12,10 @@ use crate::case::{Case, Keys};
 use crate::daemon::Daemon;
 use crate::process::run;
 use crate::tools::Tools;
+
+/// What is built of the cases whose keys are LLB.
+const DEFINITION: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../oci2bk/tests/data/history/steps.pb");
 
 /// A context with its Dockerfile, ready to build.
 #[derive(Debug)]
@@ -118,11 +123,15 @@ impl Source<'_> {
     /// Builds with buildctl.
     pub(crate) fn build(&self, daemon: &Daemon, options: &Options<'_>) -> Result<Report> {
         let mut command = daemon.buildctl();
-        command
-            .args(["build", "--progress=rawjson", "--frontend", "dockerfile.v0"])
-            .arg(format!("--local=context={}", self.context.display()))
-            .arg(format!("--local=dockerfile={}", self.context.display()))
-            .args(self.arguments());
+        command.args(["build", "--progress=rawjson"]).args(self.arguments());
+        if self.case.keys == Keys::Definition {
+            command.stdin(File::open(DEFINITION).context(DEFINITION)?);
+        } else {
+            command
+                .args(["--frontend", "dockerfile.v0"])
+                .arg(format!("--local=context={}", self.context.display()))
+                .arg(format!("--local=dockerfile={}", self.context.display()));
+        }
         if !options.provenance.is_empty() {
             command.args(["--opt", &format!("attest:provenance={}", options.provenance)]);
         }
@@ -215,6 +224,10 @@ impl Source<'_> {
             Keys::Metadata => {
                 self.build_with_buildx(tools, daemon, cache, keys)?;
                 Ok(Some(keys.to_owned()))
+            }
+            Keys::Definition => {
+                self.build(daemon, &Options { export, ..Options::default() })?;
+                Ok(Some(DEFINITION.into()))
             }
             Keys::Bundle => {
                 self.build_with_buildx(tools, daemon, cache, &keys.with_extension("json"))?;

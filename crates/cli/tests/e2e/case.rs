@@ -87,6 +87,8 @@ pub(crate) enum Keys {
     Root,
     /// `docker buildx history export`.
     Bundle,
+    /// LLB in protobuf, which is then what is built, in place of the Dockerfile.
+    Definition,
 }
 
 /// A build context while it is made.

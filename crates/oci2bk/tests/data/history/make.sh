@@ -6,6 +6,7 @@
 #
 #   raw.pb             the definition that tool.go makes, whose op digests are ../provenance/raw.links
 #   raw.jsonl          what `buildctl debug dump-llb` prints of it
+#   steps.pb           the other definition that tool.go makes, for the end-to-end suite
 #   history.links      every distinct "<op digest>@<output>" on a link of the daemon's cache.db
 #   root/              of the daemon's root: history.db, cache.db, cache-debug.db and the blobs that
 #                      hold the provenance of the two builds
@@ -18,6 +19,7 @@ daemon=
 trap 'test -z "$daemon" || kill "$daemon"; rm -rf "$work"' EXIT
 
 llbtool llb > "$here/raw.pb"
+llbtool steps > "$here/steps.pb"
 buildctl debug dump-llb "$here/raw.pb" > "$here/raw.jsonl"
 
 mkdir -p "$work/bb/bin" "$work/context"
