@@ -27,6 +27,9 @@ const HISTORY_RECORD: &str = "application/vnd.buildkit.historyrecord.v0";
 const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs/sha256/";
 
+/// How much of the archive is decompressed at a time.
+const READ_BYTES: usize = 128 << 10;
+
 /// Why an archive gives no provenance.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
@@ -178,7 +181,7 @@ impl Documents {
         let mut documents = Self::default();
         let mut left = MAX_HISTORY_BYTES;
         let mut members = 0;
-        let mut reader = Reader::new(BufReader::new(stream));
+        let mut reader = Reader::new(BufReader::with_capacity(READ_BYTES, stream));
         while let Some(entry) = reader.next()? {
             members += 1;
             if members > MAX_BUNDLE_MEMBERS {

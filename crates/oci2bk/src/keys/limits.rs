@@ -15,4 +15,4 @@ pub const MAX_HISTORY_BYTES: u64 = 512 << 20;
 pub const MAX_BUNDLE_BYTES: u64 = 1 << 30;
 
 /// The most members of a bundle. That of one build has about ten.
-pub const MAX_BUNDLE_MEMBERS: usize = 100_000;
+pub const MAX_BUNDLE_MEMBERS: usize = 20_000;

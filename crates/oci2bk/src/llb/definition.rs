@@ -9,6 +9,10 @@ use serde::Deserialize;
 use super::op::{Kind, Op};
 use super::proto;
 
+/// How many ops, mounts and file actions a definition in protobuf may have in all. Builds of a thousand
+/// steps have a few thousand.
+pub const MAX_PARTS: usize = 100_000;
+
 /// The ops of a definition, as far as it says them.
 ///
 /// Unlike provenance it does not name the platform of the daemon, on which ops run that name none.
@@ -28,6 +32,9 @@ pub enum DefinitionError {
     /// It is a message without ops, as an empty file is.
     #[error("it has no operations")]
     Empty,
+    /// There is more to it than any build has.
+    #[error("it has more than {MAX_PARTS} operations, mounts and file actions")]
+    TooLarge,
     /// An op has an input that is none of the ops. Bytes that happen to be a message fail here.
     #[error("operation {index} builds on one that is not there, so it is no whole definition")]
     MissingInput {
@@ -51,9 +58,16 @@ impl Definition {
     /// by the digests of theirs.
     ///
     /// # Errors
-    /// When it is not one, has no ops, or lacks one that another builds on.
+    /// When it is not one, has no ops, is too large, or lacks an op that another builds on.
     pub fn from_protobuf(bytes: &[u8]) -> Result<Self, DefinitionError> {
         let messages = proto::Definition::decode(bytes)?.def;
+        let mut parts = messages.len();
+        for message in &messages {
+            parts = parts.saturating_add(proto::Outline::decode(message.as_slice())?.parts());
+        }
+        if parts > MAX_PARTS {
+            return Err(DefinitionError::TooLarge);
+        }
         let known: BTreeSet<_> = messages.iter().map(|op| Digest::of(op).to_string()).collect();
         let mut ops = Vec::new();
         let last = messages.len().checked_sub(1).ok_or(DefinitionError::Empty)?;

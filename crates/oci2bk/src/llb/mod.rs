@@ -19,7 +19,7 @@ mod preimage;
 mod proto;
 mod provenance;
 
-pub use definition::{Definition, DefinitionError};
+pub use definition::{Definition, DefinitionError, MAX_PARTS};
 pub use digest::{InvalidOpDigest, NotComputable, OpDigest, digest};
 pub use encoding::{Encoding, Release};
 pub use name::step_name;

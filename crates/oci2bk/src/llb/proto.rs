@@ -39,6 +39,30 @@ pub(super) struct Op {
     platform: Option<Platform>,
 }
 
+/// A `pb.Op` with nothing but how many mounts and file actions it has, which takes no memory for them:
+/// a message of two bytes may become one of hundreds.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Outline {
+    #[prost(message, repeated, tag = "2")]
+    exec: Vec<Parts>,
+    #[prost(message, repeated, tag = "4")]
+    file: Vec<Parts>,
+}
+
+/// `pb.ExecOp` or `pb.FileOp`, whose parts happen to have the same number.
+#[derive(Clone, PartialEq, Message)]
+struct Parts {
+    #[prost(message, repeated, tag = "2")]
+    parts: Vec<Present>,
+}
+
+impl Outline {
+    /// How many mounts and file actions there are.
+    pub(super) fn parts(&self) -> usize {
+        self.exec.iter().chain(&self.file).map(|parts| parts.parts.len()).sum()
+    }
+}
+
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Input {
     #[prost(string, tag = "1")]

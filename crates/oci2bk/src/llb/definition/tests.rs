@@ -76,6 +76,22 @@ fn groups_nested_without_end_are_refused() {
 }
 
 #[test]
+fn more_parts_than_any_build_has_are_refused_before_they_take_memory() {
+    let long = |number: u8, bytes: Vec<u8>| {
+        let mut message = vec![number << 3 | 2];
+        prost::encoding::encode_varint(bytes.len() as u64, &mut message);
+        [message, bytes].concat()
+    };
+    let empty = |number: u8| [number << 3 | 2, 0].repeat(MAX_PARTS);
+    let (mounts, actions) = (long(2, empty(2)), long(4, empty(2)));
+    for bytes in [long(1, mounts), long(1, actions), [empty(1), long(1, vec![])].concat()] {
+        let error = Definition::from_protobuf(&bytes).unwrap_err();
+        assert!(matches!(error, DefinitionError::TooLarge), "{error}");
+    }
+    assert_eq!(Definition::from_protobuf(&empty(1)).unwrap().ops.len(), MAX_PARTS);
+}
+
+#[test]
 fn a_dump_is_an_object_per_op_whatever_lies_between() {
     let op = r#"{"Op":{"Op":{"merge":{"inputs":[{}]}}},"Digest":"x","OpMetadata":{"caps":{}}}"#;
     for dump in [format!("{op}\n{op}\n"), format!("{op}{op}"), format!("  {op}\r\n\n{op}")] {
