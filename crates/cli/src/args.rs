@@ -48,8 +48,9 @@ pub(crate) struct Convert {
     pub(crate) places: Places,
 
     /// Take op digests from FILE: provenance (mode=max), a metadata file of buildx, a layout with
-    /// an image and its attestations, or the cache.db of a builder. The type shows from the
-    /// content; what lies inside SRC is looked at anyway
+    /// an image and its attestations, a bundle of buildx history export, LLB, or the root directory
+    /// of a builder or its cache.db. The type shows from the content; what lies inside SRC is looked
+    /// at anyway
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,
 

@@ -73,9 +73,9 @@ fn missing_keys(lost: &[Lost]) -> String {
         let _ = write!(text, "\n  and {} more", lost.len() - NAMED);
     }
     text.push_str(
-        "\nGive the provenance of the build (mode=max), its metadata file, the exported image or \
-         the cache.db of the builder with --keys, or go on without these steps with \
-         --allow-unkeyed. Nothing was written.",
+        "\nGive the provenance of the build (mode=max), its metadata file, the exported image, a \
+         bundle of docker buildx history export, or the root or cache.db of the builder with \
+         --keys, or go on without these steps with --allow-unkeyed. Nothing was written.",
     );
     text
 }

@@ -1,5 +1,5 @@
-//! Key sources that a real daemon and a real buildx made (`data/provenance/make.sh`), against the
-//! op digests that the daemon itself used.
+//! Key sources that a real daemon and a real buildx made (`data/provenance/make.sh` and
+//! `data/history/make.sh`), against the op digests that the daemon itself used.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -175,12 +175,123 @@ fn ops_of_old_releases_resolve_in_the_release_s_encoding() {
     }
 }
 
+/// What each source resolved that no source before it had.
+fn kinds(keyring: &Keyring) -> Vec<(SourceKind, usize)> {
+    let sources = keyring.sources().iter();
+    sources.map(|source| (source.description.kind, source.resolved)).collect()
+}
+
+// Unlike provenance it has the symbolic link, and no rounded time.
+#[test]
+fn llb_in_protobuf_resolves_completely() {
+    let links = links("raw.links");
+    assert_eq!(unresolved("../history/raw.pb", &links), NONE);
+    let keyring = keyring("../history/raw.pb", &links);
+    assert_eq!(kinds(&keyring), [(SourceKind::Definition, links.len())]);
+    assert!(keyring.iter().all(|(_, key)| key.encoding == Some(Encoding::NEWEST)));
+    let names = names(&keyring);
+    for name in ["MERGE", "DIFF", "PASSTHROUGH p<a>ss", "MKDIR /none", "SYMLINK /a /symlink"] {
+        assert!(names.contains(name), "{names:#?}");
+    }
+}
+
+#[test]
+fn the_dump_of_buildctl_resolves_all_but_the_symbolic_link() {
+    let links = links("raw.links");
+    let symlink = "sha256:722893ed496319edb6d3b9ff84a58f53dd1b1cd47df68c5a0a713b7dbdd4f713@0";
+    assert_eq!(unresolved("../history/raw.jsonl", &links), [symlink]);
+    let keyring = keyring("../history/raw.jsonl", &links);
+    assert_eq!(kinds(&keyring), [(SourceKind::Dump, links.len() - 1)]);
+}
+
+#[test]
+fn the_root_of_a_builder_is_read_whole_and_its_history_names_the_steps() {
+    let links = links("../history/history.links");
+    let keyring = keyring("../history/root", &links);
+    assert_eq!(keyring.len(), links.len());
+    // Two builds, one of them for two platforms. Both copy the same.
+    let resolved = kinds(&keyring);
+    assert_eq!(resolved.len(), 5);
+    let of_history = &resolved[..3];
+    assert!(of_history.iter().all(|(kind, _)| *kind == SourceKind::History));
+    assert_eq!(of_history.iter().map(|(_, resolved)| resolved).sum::<usize>(), links.len());
+    assert_eq!(resolved[3..], [(SourceKind::CacheDebug, 0), (SourceKind::CacheDb, 0)]);
+    assert!(keyring.iter().all(|(_, key)| key.name.is_some()));
+    let parts: BTreeSet<_> = keyring.sources()[..3]
+        .iter()
+        .filter_map(|source| source.description.part.as_ref()?.split_once(' '))
+        .map(|(_reference, platform)| platform)
+        .collect();
+    assert_eq!(parts, BTreeSet::from(["linux/386", "linux/amd64"]));
+}
+
+#[test]
+fn each_database_of_a_builder_is_a_source_of_its_own() {
+    let links = links("../history/history.links");
+    for (file, kind) in [
+        ("../history/root/history.db", SourceKind::History),
+        ("../history/root/cache-debug.db", SourceKind::CacheDebug),
+        ("../history/root/cache.db", SourceKind::CacheDb),
+    ] {
+        assert_eq!(unresolved(file, &links), NONE, "{file}");
+        let keyring = keyring(file, &links);
+        assert!(kinds(&keyring).iter().all(|(of_source, _)| *of_source == kind), "{file}");
+    }
+}
+
+#[test]
+fn a_bundle_holds_the_builds_that_were_exported_to_it() {
+    let links = links("../history/history.links");
+    assert_eq!(unresolved("../history/all.dockerbuild", &links), NONE);
+    assert_eq!(kinds(&keyring("../history/all.dockerbuild", &links)).len(), 3);
+    let newest = keyring("../history/one.dockerbuild", &links);
+    assert_eq!(kinds(&newest), [(SourceKind::Bundle, 3)]);
+    assert!(names(&newest).contains("RUN echo second > /z"));
+}
+
+#[test]
+fn a_bundle_need_not_be_compressed() {
+    let links = links("../history/history.links");
+    let gzip = std::fs::File::open(data("../history/all.dockerbuild")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bundle.tar");
+    let mut plain = std::fs::File::create(&path).unwrap();
+    std::io::copy(&mut flate2::read::GzDecoder::new(gzip), &mut plain).unwrap();
+    assert_eq!(unresolved(path.to_str().unwrap(), &links), NONE);
+}
+
+#[test]
+fn a_docker_volume_leads_to_the_root_in_it() {
+    let links = links("../history/history.links");
+    let volume = tempfile::tempdir().unwrap();
+    let root = volume.path().join("_data");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::copy(data("../history/root/cache.db"), root.join("cache.db")).unwrap();
+    for path in [volume.path(), &root] {
+        assert_eq!(unresolved(path.to_str().unwrap(), &links), NONE, "{path:?}");
+    }
+}
+
+/// Puts the content of the builder's root where a `history.db` in `root` leads to.
+fn copy_content(root: &Path) {
+    let blobs = "runc-overlayfs/content/blobs/sha256";
+    std::fs::create_dir_all(root.join(blobs)).unwrap();
+    for blob in std::fs::read_dir(data("../history/root").join(blobs)).unwrap() {
+        let blob = blob.unwrap();
+        std::fs::copy(blob.path(), root.join(blobs).join(blob.file_name())).unwrap();
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 
     #[test]
     fn a_damaged_source_never_gives_a_wrong_key(
-        file in proptest::sample::select(&["raw.v1.json", "metadata-platforms.json", "cache.db"]),
+        file in proptest::sample::select(&[
+            "raw.v1.json", "metadata-platforms.json", "cache.db", "../history/raw.pb",
+            "../history/raw.jsonl", "../history/one.dockerbuild", "../history/root/cache-debug.db",
+            "../history/root/history.db",
+        ]),
         damage in proptest::collection::vec((0..usize::MAX, 0..=u8::MAX), 1..8),
     ) {
         let mut content = std::fs::read(data(file)).unwrap();
@@ -191,7 +302,9 @@ proptest::proptest! {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("source");
         std::fs::write(&path, content).unwrap();
-        let links = &links("raw.links") | &links("buildx.links");
+        copy_content(dir.path());
+        let links =
+            &(&links("raw.links") | &links("buildx.links")) | &links("../history/history.links");
         let wanted = links.iter().map(Digest::of).collect();
         let mut keyring = Keyring::new();
         for source in read_source(&path).into_iter().flatten() {

@@ -1,6 +1,7 @@
 //! Builds through buildctl and buildx, and what they report of their steps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +12,10 @@ use crate::case::{Case, Keys};
 use crate::daemon::Daemon;
 use crate::process::run;
 use crate::tools::Tools;
+
+/// What is built of the cases whose keys are LLB.
+const DEFINITION: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../oci2bk/tests/data/history/steps.pb");
 
 /// A context with its Dockerfile, ready to build.
 #[derive(Debug)]
@@ -124,11 +129,15 @@ impl Source<'_> {
     /// Builds with buildctl.
     pub(crate) fn build(&self, daemon: &Daemon, options: &Options<'_>) -> Result<Report> {
         let mut command = daemon.buildctl();
-        command
-            .args(["build", "--progress=rawjson", "--frontend", "dockerfile.v0"])
-            .arg(format!("--local=context={}", self.context.display()))
-            .arg(format!("--local=dockerfile={}", self.context.display()))
-            .args(self.arguments());
+        command.args(["build", "--progress=rawjson"]).args(self.arguments());
+        if self.case.keys == Keys::Definition {
+            command.stdin(File::open(DEFINITION).context(DEFINITION)?);
+        } else {
+            command
+                .args(["--frontend", "dockerfile.v0"])
+                .arg(format!("--local=context={}", self.context.display()))
+                .arg(format!("--local=dockerfile={}", self.context.display()));
+        }
         if !options.provenance.is_empty() {
             command.args(["--opt", &format!("attest:provenance={}", options.provenance)]);
         }
@@ -167,28 +176,22 @@ impl Source<'_> {
         metadata: &Path,
     ) -> Result<()> {
         let config = metadata.with_extension("buildx");
-        let buildx = |command: &mut Command| -> Result<()> {
-            run(command.env("BUILDX_CONFIG", &config).env("DOCKER_CONFIG", &config)).map(drop)
-        };
-        buildx(
-            Command::new(&tools.buildx)
-                .args(["create", "--name", "e2e", "--driver", "remote"])
-                .arg(daemon.address()),
-        )?;
-        buildx(
-            Command::new(&tools.buildx)
-                .env("BUILDX_METADATA_PROVENANCE", "max")
-                .args(["--builder", "e2e", "build", "--progress=plain"])
-                .args(["--provenance=mode=max", "--output=type=cacheonly", "--metadata-file"])
-                .arg(metadata)
-                .arg(format!(
-                    "--cache-to=type=local,dest={},mode={}{}",
-                    cache.display(),
-                    self.case.export.mode.name(),
-                    self.case.export.attributes
-                ))
-                .arg(self.context),
-        )
+        run(buildx(tools, &config)
+            .args(["create", "--name", "e2e", "--driver", "remote"])
+            .arg(daemon.address()))?;
+        run(buildx(tools, &config)
+            .env("BUILDX_METADATA_PROVENANCE", "max")
+            .args(["--builder", "e2e", "build", "--progress=plain"])
+            .args(["--provenance=mode=max", "--output=type=cacheonly", "--metadata-file"])
+            .arg(metadata)
+            .arg(format!(
+                "--cache-to=type=local,dest={},mode={}{}",
+                cache.display(),
+                self.case.export.mode.name(),
+                self.case.export.attributes
+            ))
+            .arg(self.context))
+        .map(drop)
     }
 
     /// The first build: exports the cache to `cache` and returns the file or directory that holds
@@ -228,9 +231,25 @@ impl Source<'_> {
                 self.build_with_buildx(tools, daemon, cache, keys)?;
                 Ok(Some(keys.to_owned()))
             }
-            Keys::Donor => {
+            Keys::Definition => {
                 self.build(daemon, &Options { export, ..Options::default() })?;
-                Ok(Some(daemon.root().join("cache.db")))
+                Ok(Some(DEFINITION.into()))
+            }
+            Keys::Bundle => {
+                self.build_with_buildx(tools, daemon, cache, &keys.with_extension("json"))?;
+                let config = keys.with_extension("buildx");
+                let export = ["--builder", "e2e", "history", "export", "--all", "--output"];
+                run(buildx(tools, &config).args(export).arg(keys))?;
+                Ok(Some(keys.to_owned()))
+            }
+            Keys::Donor | Keys::CacheDebug | Keys::History | Keys::Root => {
+                self.build(daemon, &Options { export, ..Options::default() })?;
+                Ok(Some(daemon.root().join(match self.case.keys {
+                    Keys::CacheDebug => "cache-debug.db",
+                    Keys::History => "history.db",
+                    Keys::Root => "",
+                    _ => "cache.db",
+                })))
             }
         }
     }
@@ -239,4 +258,11 @@ impl Source<'_> {
         let context = self.context.display().to_string();
         self.case.arguments.iter().map(move |argument| argument.replace("{context}", &context))
     }
+}
+
+/// buildx with what it keeps in the directory `config`.
+fn buildx(tools: &Tools, config: &Path) -> Command {
+    let mut command = Command::new(&tools.buildx);
+    command.env("BUILDX_CONFIG", config).env("DOCKER_CONFIG", config);
+    command
 }

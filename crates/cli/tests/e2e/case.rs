@@ -79,6 +79,16 @@ pub(crate) enum Keys {
     Metadata,
     /// The `cache.db` of the daemon that made the export.
     Donor,
+    /// Its `cache-debug.db`.
+    CacheDebug,
+    /// Its build history, through `history.db`.
+    History,
+    /// Its root directory, as it is.
+    Root,
+    /// `docker buildx history export`.
+    Bundle,
+    /// LLB in protobuf, which is then what is built, in place of the Dockerfile.
+    Definition,
 }
 
 /// A build context while it is made.

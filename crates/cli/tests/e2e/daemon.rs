@@ -42,6 +42,7 @@ impl Daemon {
             .arg("--root")
             .arg(root)
             .args(["--addr", &address])
+            .arg("--save-cache-debug")
             .args(["--oci-worker-snapshotter=overlayfs", "--oci-worker-net=host"]);
         let mut process = Background::start(&mut command, &root.with_extension("log"))?;
         process.wait_ready(|| UnixStream::connect(&socket).is_ok()).context("buildkitd")?;

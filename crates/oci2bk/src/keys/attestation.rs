@@ -5,9 +5,11 @@
 //! and annotation, which holds for the bundles of `docker buildx history export` too; how the
 //! manifest is annotated changed over the releases and is not looked at.
 
+use std::collections::BTreeMap;
+
 use bkstate::Digest;
 
-use crate::layout::{BlobError, Descriptor, Layout, limits};
+use crate::layout::{BlobError, Layout, limits};
 use crate::manifest::{Document, DocumentError, SelectError, other_manifests};
 
 const IN_TOTO: &str = "application/vnd.in-toto+json";
@@ -57,7 +59,8 @@ pub(super) fn provenance(
         let document = Document::parse(&manifest)
             .map_err(|source| AttestationError::Document { digest: descriptor.digest, source })?;
         let Document::Manifest(manifest) = document else { continue };
-        for layer in manifest.layers.iter().filter(|layer| is_provenance(layer)) {
+        let layers = manifest.layers.iter();
+        for layer in layers.filter(|layer| is_provenance(&layer.media_type, &layer.annotations)) {
             let digest = layer.digest;
             if found.iter().any(|attestation| attestation.digest == digest) {
                 continue;
@@ -70,9 +73,10 @@ pub(super) fn provenance(
     Ok(found)
 }
 
-fn is_provenance(layer: &Descriptor) -> bool {
-    let predicate = layer.annotations.get(PREDICATE_TYPE);
-    layer.media_type == IN_TOTO && predicate.is_some_and(|kind| kind.starts_with(SLSA_PROVENANCE))
+/// Whether a blob with this media type and these annotations is provenance.
+pub(super) fn is_provenance(media_type: &str, annotations: &BTreeMap<String, String>) -> bool {
+    let predicate = annotations.get(PREDICATE_TYPE);
+    media_type == IN_TOTO && predicate.is_some_and(|kind| kind.starts_with(SLSA_PROVENANCE))
 }
 
 fn present<T>(blob: Result<T, BlobError>) -> Result<Option<T>, BlobError> {

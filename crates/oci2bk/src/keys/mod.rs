@@ -2,8 +2,8 @@
 //!
 //! An exported cache names the record of a step by a hash over the step's op digest, which cannot
 //! be turned back (see `docs/format/keys.md`). The op digests come from a *key source*:
-//! provenance of the build, in any of its wrappings, or the `cache.db` of a builder. What a source
-//! offers are [`Candidate`]s; only those whose hash is that of a record get into the [`Keyring`],
+//! provenance of the build, in any of its wrappings, the LLB itself, or what a builder keeps in its
+//! root directory. What a source offers are [`Candidate`]s; only those whose hash is that of a record get into the [`Keyring`],
 //! so a wrong or hostile source can leave records unresolved but never resolve one wrongly.
 //!
 //! ```no_run
@@ -19,18 +19,29 @@
 //! ```
 
 mod attestation;
+mod bundle;
+mod cache_db;
+mod cache_debug;
+mod database;
 mod detect;
-mod donor;
+mod error;
+mod history;
 mod keyring;
+pub mod limits;
 mod metadata_file;
 mod read;
+mod root;
 mod source;
 
 pub use attestation::AttestationError;
-pub use donor::DonorError;
+pub use bundle::BundleError;
+pub use database::DatabaseError;
+pub use error::SourceError;
+pub use history::HistoryError;
 pub use keyring::{Keyring, Resolved, SourceSummary};
+pub use limits::MAX_DOCUMENT_BYTES;
 pub use metadata_file::MetadataFileError;
-pub use read::{MAX_DOCUMENT_BYTES, SourceError, read_layout, read_source};
+pub use read::{read_layout, read_source};
 pub use source::{Candidate, KeySource, SourceDescription, SourceKind, Uncomputable};
 
 #[cfg(test)]

@@ -1,115 +1,26 @@
 //! Reads key sources from files and directories.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _};
-use std::path::{Path, PathBuf};
+use std::io::{Read as _, Seek as _};
+use std::path::Path;
 
-use super::attestation::{self, AttestationError};
+use bkstate::bolt::Bucket;
+use bkstate::dir::Dir;
+
+use super::database::{self, DatabaseError, DatabaseKind};
 use super::detect::{self, Document};
-use super::donor::{self, DonorError};
+use super::error::SourceError;
+use super::history::{self, Content};
+use super::limits::{MAX_DEFINITION_BYTES, MAX_DOCUMENT_BYTES};
 use super::metadata_file::MetadataFileError;
 use super::source::{KeySource, SourceDescription, SourceKind};
-use crate::layout::{Layout, LayoutError};
-use crate::llb::{Provenance, ProvenanceError};
+use super::{attestation, bundle, cache_db, cache_debug, root};
+use crate::layout::Layout;
+use crate::llb::{Definition, Provenance, ProvenanceError};
 
-/// The largest JSON document that is read, in bytes; the only limit of this module. The provenance
-/// of a build of a thousand steps has about a million.
-pub const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
-
-/// Why a key source cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// The file cannot be read.
-    #[error("the key source {path} cannot be read")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// A device, a pipe or the like.
-    #[error("the key source {path} is neither a file nor a directory")]
-    NotAFile {
-        /// The path.
-        path: PathBuf,
-    },
-    /// Too large to be what it should be.
-    #[error("the key source {path} is larger than {MAX_DOCUMENT_BYTES} bytes")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Nothing that is known.
-    #[error(
-        "{path} is no known key source; give SLSA provenance (mode=max), a metadata file of \
-         docker buildx, an image in an OCI layout with attestations, or the cache.db of a builder"
-    )]
-    Unrecognised {
-        /// The file.
-        path: PathBuf,
-        /// Why it is no JSON, if it is not.
-        #[source]
-        source: Option<serde_json::Error>,
-    },
-    /// Provenance without what is needed.
-    #[error("the {document} gives no keys")]
-    Provenance {
-        /// The document.
-        document: SourceDescription,
-        /// What is wrong with it.
-        #[source]
-        source: ProvenanceError,
-    },
-    /// A metadata file without what is needed.
-    #[error("the metadata file {path} gives no keys")]
-    MetadataFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: MetadataFileError,
-    },
-    /// A BoltDB file that is damaged or of another kind.
-    #[error("the database {path} gives no keys")]
-    CacheDb {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: Box<DonorError>,
-    },
-    /// A directory that is no OCI layout.
-    #[error("the key source {path} is a directory, but not an OCI layout")]
-    Layout {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: Box<LayoutError>,
-    },
-    /// A layout whose attestations cannot be read.
-    #[error("the attestations in {path} cannot be read")]
-    Attestations {
-        /// The layout.
-        path: PathBuf,
-        /// What is wrong with it.
-        #[source]
-        source: Box<AttestationError>,
-    },
-    /// A layout without attestations that help.
-    #[error(
-        "no image in {path} has provenance that lists the build's operations; export it with \
-         --provenance=mode=max"
-    )]
-    NoAttestations {
-        /// The layout.
-        path: PathBuf,
-    },
-}
-
-/// Reads the key source at `path`, whose kind shows from what is in it. A directory has to be an
-/// OCI layout with an image that carries attestations. Gives one source for each provenance in it.
+/// Reads the key source at `path`, whose kind shows from what is in it. A directory has to be the
+/// root of a builder, of which everything is read that has keys, or an OCI layout with an image that
+/// carries attestations. Gives one source for each document in it.
 ///
 /// # Errors
 /// When it cannot be read, is too large, is nothing known or holds no keys.
@@ -118,38 +29,28 @@ pub fn read_source(path: &Path) -> Result<Vec<KeySource>, SourceError> {
     // Looked at before it is opened, because opening a pipe waits for a writer.
     let kind = std::fs::metadata(path).map_err(read_error)?.file_type();
     if kind.is_dir() {
-        let layout = Layout::open(path).map_err(|source| SourceError::Layout {
-            path: path.to_owned(),
-            source: source.into(),
-        })?;
-        let sources = read_layout(&layout)?;
-        if sources.is_empty() {
-            return Err(SourceError::NoAttestations { path: path.to_owned() });
-        }
-        return Ok(sources);
+        return read_directory(path);
     }
     if !kind.is_file() {
         return Err(SourceError::NotAFile { path: path.to_owned() });
     }
     let mut file = File::open(path).map_err(read_error)?;
-    let mut head = Vec::with_capacity(detect::BOLT_HEAD);
-    (&file).take(detect::BOLT_HEAD as u64).read_to_end(&mut head).map_err(read_error)?;
-    if detect::is_bolt(&head) {
-        let candidates = donor::candidates(file).map_err(|source| SourceError::CacheDb {
-            path: path.to_owned(),
-            source: source.into(),
-        })?;
-        let description = describe(path, SourceKind::CacheDb, None);
-        return Ok(vec![KeySource { description, candidates, uncomputable: Vec::new() }]);
-    }
+    let mut head = Vec::with_capacity(detect::HEAD);
+    (&file).take(detect::HEAD as u64).read_to_end(&mut head).map_err(read_error)?;
     file.rewind().map_err(read_error)?;
+    if detect::is_bolt(&head) {
+        return read_database(path, file);
+    }
+    if detect::is_archive(&head) {
+        return read_archive(path, &file);
+    }
     // One byte more than allowed shows that there is more.
-    let mut json = Vec::new();
-    file.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut json).map_err(read_error)?;
-    if json.len() as u64 > MAX_DOCUMENT_BYTES {
+    let mut bytes = Vec::new();
+    file.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes).map_err(read_error)?;
+    if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
         return Err(SourceError::TooLarge { path: path.to_owned() });
     }
-    read_json(path, &json)
+    read_document(path, &bytes)
 }
 
 /// Reads the provenance attached to the images of a layout, such as the one that holds the cache.
@@ -165,20 +66,116 @@ pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
     let mut sources = Vec::with_capacity(attestations.len());
     for attestation in attestations {
         let part = Some(attestation.digest.to_string());
-        match read_provenance(&attestation.json, describe(path, SourceKind::Attestation, part)) {
-            Err(SourceError::Provenance { source: ProvenanceError::NoOps, .. }) => {}
-            source => sources.push(source?),
-        }
+        let description = describe(path, SourceKind::Attestation, part);
+        sources.extend(read_one_of_many(&attestation.json, description)?);
     }
     Ok(sources)
 }
 
-fn read_json(path: &Path, json: &[u8]) -> Result<Vec<KeySource>, SourceError> {
+fn read_directory(path: &Path) -> Result<Vec<KeySource>, SourceError> {
+    if let Some(root) = root::find(Dir::open(path)?)? {
+        return read_root(&root);
+    }
+    let layout = Layout::open(path)
+        .map_err(|source| SourceError::Layout { path: path.to_owned(), source: source.into() })?;
+    let sources = read_layout(&layout)?;
+    if sources.is_empty() {
+        return Err(SourceError::NoAttestations { path: path.to_owned() });
+    }
+    Ok(sources)
+}
+
+/// Everything in the root directory of a builder that has keys.
+fn read_root(root: &Dir) -> Result<Vec<KeySource>, SourceError> {
+    let mut sources = Vec::new();
+    for name in root::DATABASES {
+        if root.size(name)?.is_none() {
+            continue;
+        }
+        match read_database(&root.path().join(name), root.file(name)?) {
+            Ok(of_database) => sources.extend(of_database),
+            // A daemon that has not built anything yet has databases without buckets.
+            Err(SourceError::EmptyHistory { .. }) => {}
+            Err(SourceError::Database { source, .. })
+                if matches!(*source, DatabaseError::Unknown) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if sources.is_empty() {
+        return Err(SourceError::EmptyRoot { path: root.path().to_owned() });
+    }
+    Ok(sources)
+}
+
+fn read_database(path: &Path, file: File) -> Result<Vec<KeySource>, SourceError> {
+    let error = |source: DatabaseError| SourceError::Database {
+        path: path.to_owned(),
+        source: source.into(),
+    };
+    let db = database::open(file).map_err(error)?;
+    let (kind, bucket) = database::recognise(&db).map_err(error)?;
+    let (candidates, kind) = match kind {
+        DatabaseKind::Cache => (cache_db::candidates(&bucket), SourceKind::CacheDb),
+        DatabaseKind::CacheDebug => (cache_debug::candidates(&bucket), SourceKind::CacheDebug),
+        DatabaseKind::History => return read_history(path, &bucket),
+    };
+    let candidates = candidates.map_err(|source| error(source.into()))?;
+    Ok(vec![KeySource::from_digests(candidates, describe(path, kind, None))])
+}
+
+/// The builds in a `history.db`, whose content lies beside it.
+fn read_history(path: &Path, records: &Bucket<'_>) -> Result<Vec<KeySource>, SourceError> {
+    let error = |source| SourceError::History { path: path.to_owned(), source: Box::new(source) };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let root = Dir::open(parent.unwrap_or(Path::new(".")))?;
+    let mut content = Content::open(&root).map_err(error)?;
+    let mut sources = Vec::new();
+    for build in history::builds(records).map_err(error)? {
+        // Not there if the daemon's garbage collection removed it, or only databases were copied.
+        let Some(json) = content.read(&build.provenance).map_err(error)? else { continue };
+        let description = describe(path, SourceKind::History, Some(build.name));
+        sources.extend(read_one_of_many(&json, description)?);
+    }
+    if sources.is_empty() {
+        return Err(SourceError::EmptyHistory { path: path.to_owned() });
+    }
+    Ok(sources)
+}
+
+fn read_archive(path: &Path, file: &File) -> Result<Vec<KeySource>, SourceError> {
+    let parts = bundle::provenance(file)
+        .map_err(|source| SourceError::Archive { path: path.to_owned(), source: source.into() })?;
+    let mut sources = Vec::with_capacity(parts.len());
+    for part in parts {
+        let kind = if part.of_history { SourceKind::Bundle } else { SourceKind::Attestation };
+        let description = describe(path, kind, Some(part.digest.to_string()));
+        sources.extend(read_one_of_many(&part.json, description)?);
+    }
+    if sources.is_empty() {
+        return Err(SourceError::NoAttestations { path: path.to_owned() });
+    }
+    Ok(sources)
+}
+
+fn read_document(path: &Path, bytes: &[u8]) -> Result<Vec<KeySource>, SourceError> {
     let unrecognised = |source| SourceError::Unrecognised { path: path.to_owned(), source };
-    match detect::document(json).map_err(|error| unrecognised(Some(error)))? {
+    let document = match detect::document(bytes) {
+        Ok(document) => document,
+        Err(error) => {
+            let definition = read_definition(path, bytes);
+            return Ok(vec![definition.ok_or_else(|| unrecognised(Some(error)))?]);
+        }
+    };
+    match document {
         Some(Document::Provenance) => {
             let description = describe(path, SourceKind::Provenance, None);
-            Ok(vec![read_provenance(json, description)?])
+            Ok(vec![read_provenance(bytes, description)?])
+        }
+        Some(Document::Dump) => {
+            let definition = Definition::from_dump(bytes)
+                .map_err(|source| SourceError::Dump { path: path.to_owned(), source })?;
+            let description = describe(path, SourceKind::Dump, None);
+            Ok(vec![KeySource::from_definition(&definition, description)])
         }
         Some(Document::MetadataFile(parts)) if parts.is_empty() => {
             let source = MetadataFileError::NoProvenance;
@@ -192,6 +189,28 @@ fn read_json(path: &Path, json: &[u8]) -> Result<Vec<KeySource>, SourceError> {
             })
             .collect(),
         None => Err(unrecognised(None)),
+    }
+}
+
+/// LLB in protobuf, which has nothing to recognise it by but that it is whole.
+fn read_definition(path: &Path, bytes: &[u8]) -> Option<KeySource> {
+    if bytes.len() as u64 > MAX_DEFINITION_BYTES {
+        return None;
+    }
+    let definition = Definition::from_protobuf(bytes).ok()?;
+    let description = describe(path, SourceKind::Definition, None);
+    Some(KeySource::from_definition(&definition, description))
+}
+
+/// Provenance that may be of no help, because others are there; nothing if it does not list the
+/// build's operations.
+fn read_one_of_many(
+    json: &[u8],
+    description: SourceDescription,
+) -> Result<Option<KeySource>, SourceError> {
+    match read_provenance(json, description) {
+        Err(SourceError::Provenance { source: ProvenanceError::NoOps, .. }) => Ok(None),
+        source => source.map(Some),
     }
 }
 

@@ -4,7 +4,17 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::llb::{self, Encoding, NotComputable, OpDigest, Provenance, Vertex};
+use crate::llb::{
+    self, Definition, Encoding, NotComputable, Op, OpDigest, Platform, Provenance, Vertex,
+};
+
+/// What BuildKit is released for on Linux, as architecture and variant (`docker-bake.hcl` of v0.32.2).
+const RELEASED_FOR: [(&str, &str); 6] =
+    [("amd64", ""), ("arm64", ""), ("arm", "v7"), ("ppc64le", ""), ("riscv64", ""), ("s390x", "")];
+
+/// How many outputs of an op are tried at least, where a source has digests and no ops. Ops with more
+/// are rare.
+pub(super) const USUAL_OUTPUTS: u32 = 8;
 
 /// An op digest that a source offers, not proved yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +84,16 @@ pub enum SourceKind {
     Attestation,
     /// The `cache.db` of a builder.
     CacheDb,
+    /// The `cache-debug.db` of a builder.
+    CacheDebug,
+    /// The build history of a builder.
+    History,
+    /// A bundle of `docker buildx history export`.
+    Bundle,
+    /// LLB in protobuf.
+    Definition,
+    /// What `buildctl debug dump-llb` prints.
+    Dump,
 }
 
 impl fmt::Display for SourceKind {
@@ -83,6 +103,11 @@ impl fmt::Display for SourceKind {
             Self::MetadataFile => "metadata file",
             Self::Attestation => "attestation",
             Self::CacheDb => "cache.db",
+            Self::CacheDebug => "cache-debug.db",
+            Self::History => "build history",
+            Self::Bundle => "history bundle",
+            Self::Definition => "LLB",
+            Self::Dump => "LLB dump",
         })
     }
 }
@@ -90,11 +115,33 @@ impl fmt::Display for SourceKind {
 impl KeySource {
     /// What the ops of `provenance` offer.
     pub fn from_provenance(provenance: &Provenance, description: SourceDescription) -> Self {
+        let platforms = std::slice::from_ref(&provenance.default_platform);
+        Self::from_ops(&provenance.ops, platforms, description)
+    }
+
+    /// What the ops of `definition` offer, on whatever platform the daemon was that ran those that
+    /// name none.
+    pub fn from_definition(definition: &Definition, description: SourceDescription) -> Self {
+        let platform = |architecture: &str, variant: &str| Platform {
+            os: "linux".into(),
+            architecture: architecture.into(),
+            variant: variant.into(),
+            ..Platform::default()
+        };
+        let platforms = RELEASED_FOR.map(|(architecture, variant)| platform(architecture, variant));
+        Self::from_ops(&definition.ops, &platforms, description)
+    }
+
+    /// What op digests themselves are offered.
+    pub(super) fn from_digests(candidates: Vec<Candidate>, description: SourceDescription) -> Self {
+        Self { description, candidates, uncomputable: Vec::new() }
+    }
+
+    fn from_ops(ops: &[Op], platforms: &[Platform], description: SourceDescription) -> Self {
         let mut candidates = Vec::new();
         let mut uncomputable = Vec::new();
-        for op in &provenance.ops {
-            let default_platform = provenance.default_platform.clone();
-            match candidates_of(&Arc::new(Vertex { op: op.clone(), default_platform })) {
+        for op in ops {
+            match candidates_of(op, platforms) {
                 Ok(of_op) => candidates.extend(of_op),
                 // Neither has a record that a key could be missing for.
                 Err(NotComputable::Source | NotComputable::Return) => {}
@@ -105,19 +152,28 @@ impl KeySource {
     }
 }
 
-/// The digests of an op in all encodings, newest first, each once.
-fn candidates_of(vertex: &Arc<Vertex>) -> Result<Vec<Candidate>, NotComputable> {
+/// The digests of `op` in all encodings, newest first, each once. An op that names no platform runs
+/// on one of `platforms`.
+fn candidates_of(op: &Op, platforms: &[Platform]) -> Result<Vec<Candidate>, NotComputable> {
+    let platforms =
+        if op.platform.is_some() { platforms.get(..1).unwrap_or(platforms) } else { platforms };
+    let vertex = |platform: &Platform| {
+        Arc::new(Vertex { op: op.clone(), default_platform: platform.clone() })
+    };
+    let vertices: Vec<_> = platforms.iter().map(vertex).collect();
     let mut candidates: Vec<Candidate> = Vec::new();
     for encoding in Encoding::ALL {
-        let op_digest = vertex.digest(encoding)?;
-        if candidates.iter().all(|candidate| candidate.op_digest != op_digest) {
-            candidates.push(Candidate {
-                op_digest,
-                outputs: vertex.op.outputs(),
-                name: Some(llb::step_name(&vertex.op)),
-                encoding: Some(encoding),
-                vertex: Some(Arc::clone(vertex)),
-            });
+        for vertex in &vertices {
+            let op_digest = vertex.digest(encoding)?;
+            if candidates.iter().all(|candidate| candidate.op_digest != op_digest) {
+                candidates.push(Candidate {
+                    op_digest,
+                    outputs: op.outputs(),
+                    name: Some(llb::step_name(op)),
+                    encoding: Some(encoding),
+                    vertex: Some(Arc::clone(vertex)),
+                });
+            }
         }
     }
     Ok(candidates)

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::llb::{OpDigest, ProvenanceError};
+use crate::llb::{Encoding, OpDigest, ProvenanceError};
 
 const MERGE: &str = "sha256:436287a2dc2ce494f564331be9ea3a9f27ebec398567877043da2f618f33d6c8";
 
@@ -126,9 +126,9 @@ fn a_damaged_or_foreign_database_is_refused() {
     let real =
         fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/provenance/cache.db")).unwrap();
     let cut = read(&real[..real.len() / 2]).unwrap_err();
-    assert!(matches!(cut, SourceError::CacheDb { .. }), "{cut:?}");
+    assert!(matches!(cut, SourceError::Database { .. }), "{cut:?}");
     let head = read(&real[..64]).unwrap_err();
-    assert!(matches!(head, SourceError::CacheDb { .. }), "{head:?}");
+    assert!(matches!(head, SourceError::Database { .. }), "{head:?}");
     let mut foreign = real.clone();
     for at in 0..foreign.len() - 6 {
         if &foreign[at..at + 6] == b"_links" {
@@ -136,8 +136,8 @@ fn a_damaged_or_foreign_database_is_refused() {
         }
     }
     let error = read(&foreign).unwrap_err();
-    assert!(matches!(&error, SourceError::CacheDb { source, .. }
-        if matches!(**source, DonorError::NoLinks)));
+    assert!(matches!(&error, SourceError::Database { source, .. }
+        if matches!(**source, DatabaseError::Unknown)));
 }
 
 /// An OCI layout with the image index `manifests` at the top.
@@ -280,4 +280,38 @@ fn only_candidates_that_name_a_record_get_into_the_keyring() {
     );
     let counts: Vec<_> = keyring.sources().iter().map(|s| (s.candidates, s.resolved)).collect();
     assert_eq!(counts, [(3, 2), (2, 1)]);
+}
+
+#[test]
+fn an_op_without_a_platform_is_tried_on_every_one_that_buildkit_is_released_for() {
+    let exec = r#"{"Op":{"exec":{"meta":{"args":["true"]}}}}"#;
+    let fixed = exec.replace(r#"}}}}"#, r#"}}},"platform":{"OS":"linux","Architecture":"mips"}}"#);
+    let newest = |op: &str| {
+        let sources = read(format!(r#"{{"Op":{op},"Digest":"sha256:x"}}"#)).unwrap();
+        assert_eq!(sources[0].description.kind, SourceKind::Dump);
+        let newest = |candidate: &&Candidate| candidate.encoding == Some(Encoding::NEWEST);
+        sources[0].candidates.iter().filter(newest).count()
+    };
+    assert_eq!(newest(exec), 6);
+    assert_eq!(newest(&fixed), 1);
+}
+
+#[test]
+fn a_malformed_dump_is_called_one() {
+    let error = read(r#"{"Op":{"Op":{}},"Digest":"x"}{"Op":"#).unwrap_err();
+    assert!(matches!(error, SourceError::Dump { .. }), "{error:?}");
+}
+
+#[test]
+fn an_archive_of_something_else_is_refused() {
+    let mut tar = tar::Builder::new(Vec::new());
+    tar.append_data(&mut tar::Header::new_ustar(), "a", &b""[..]).unwrap();
+    let error = read(tar.into_inner().unwrap()).unwrap_err();
+    assert!(
+        matches!(&error, SourceError::Archive { source, .. }
+        if matches!(**source, BundleError::NoIndex)),
+        "{error:?}"
+    );
+    let error = read([0x1F, 0x8B, 8, 0]).unwrap_err();
+    assert!(matches!(error, SourceError::Archive { .. }), "{error:?}");
 }

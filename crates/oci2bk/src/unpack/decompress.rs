@@ -30,7 +30,7 @@ const READ_BYTES: usize = 128 * 1024;
 
 /// What the media type says about the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     /// The blob is the tar stream.
     Plain,
     /// The blob may be compressed, which its first bytes tell.
@@ -39,7 +39,7 @@ pub(super) enum Encoding {
 
 impl Encoding {
     /// The encoding of a layer of this media type; `None` if it is no layer that can be unpacked.
-    pub(super) fn of(media_type: &str) -> Option<Self> {
+    pub(crate) fn of(media_type: &str) -> Option<Self> {
         let compression = Compression::of_media_type(media_type)?;
         // containerd looks into Docker's plain type as into its compressed ones.
         let plain = compression == Compression::None && media_type.starts_with(OCI_PREFIX);
@@ -51,7 +51,7 @@ impl Encoding {
 ///
 /// Gzip streams may have several members and zstd streams several frames (both are how seekable
 /// formats such as eStargz are made); anything else after them is an error.
-pub(super) fn decoder<'a>(
+pub(crate) fn decoder<'a>(
     blob: impl Read + 'a,
     encoding: Encoding,
 ) -> io::Result<Box<dyn Read + 'a>> {

@@ -13,13 +13,13 @@
 
 mod apply;
 mod create;
-mod decompress;
+pub(crate) mod decompress;
 mod error;
 mod implied;
 mod paths;
 mod pipeline;
 mod remove;
-mod tar;
+pub(crate) mod tar;
 mod times;
 mod usage;
 mod whiteout;

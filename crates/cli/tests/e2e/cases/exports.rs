@@ -21,24 +21,28 @@ const fn max(attributes: &'static str) -> Export {
 
 pub(super) const CASES: &[Case] = &[
     exported("gzip-index", Export::INDEX, Keys::Provenance),
-    exported("docker-media-types", max(",oci-mediatypes=false,image-manifest=false"), Keys::Donor),
+    exported(
+        "docker-media-types",
+        max(",oci-mediatypes=false,image-manifest=false"),
+        Keys::History,
+    ),
     exported(
         "uncompressed",
         max(",compression=uncompressed,force-compression=true"),
         Keys::Attestation,
     ),
-    exported("estargz", max(",compression=estargz,force-compression=true"), Keys::Provenance),
+    exported("estargz", max(",compression=estargz,force-compression=true"), Keys::CacheDebug),
     exported("zstd", max(",compression=zstd,force-compression=true"), Keys::Metadata),
     exported(
         "zstd-index",
         max(",compression=zstd,compression-level=19,force-compression=true,image-manifest=false"),
         Keys::Inside,
     ),
-    exported("min", Export { mode: Mode::Min, attributes: "" }, Keys::Metadata),
+    exported("min", Export { mode: Mode::Min, attributes: "" }, Keys::Bundle),
     exported(
         "min-index",
         Export { mode: Mode::Min, attributes: ",image-manifest=false" },
-        Keys::Attestation,
+        Keys::Root,
     ),
 ];
 

@@ -6,6 +6,7 @@ mod copy;
 mod debian;
 mod exports;
 mod files;
+mod llb;
 pub(crate) mod releases;
 mod run;
 mod stages;
@@ -13,5 +14,14 @@ mod stages;
 /// Every build of the table.
 pub(crate) fn all() -> Vec<Case> {
     // The slowest first: the suite runs two at a time.
-    [debian::CASES, stages::CASES, copy::CASES, run::CASES, files::CASES, exports::CASES].concat()
+    [
+        debian::CASES,
+        stages::CASES,
+        copy::CASES,
+        run::CASES,
+        files::CASES,
+        exports::CASES,
+        llb::CASES,
+    ]
+    .concat()
 }

@@ -13,12 +13,12 @@ use std::collections::BTreeMap;
 use std::io::{self, BufRead};
 
 use header::{BLOCK, Header};
-pub(super) use number::Timestamp;
+pub(crate) use number::Timestamp;
 use pax::Records;
-pub(super) use sparse::Fragment;
+pub(crate) use sparse::Fragment;
 
 /// The type flag of sparse files in the old GNU format.
-pub(super) const OLD_SPARSE: u8 = b'S';
+pub(crate) const OLD_SPARSE: u8 = b'S';
 
 /// Go's limit for the body of extended headers and long names.
 const SPECIAL_LIMIT: usize = 1 << 20;
@@ -66,7 +66,7 @@ pub enum TarError {
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Regular,
     HardLink,
     Symlink,
@@ -84,26 +84,26 @@ pub(super) enum Kind {
 
 /// One entry, with extended headers applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) kind: Kind,
-    pub(super) name: Vec<u8>,
-    pub(super) link: Vec<u8>,
+pub(crate) struct Entry {
+    pub(crate) kind: Kind,
+    pub(crate) name: Vec<u8>,
+    pub(crate) link: Vec<u8>,
     /// The length of the file, holes included.
-    pub(super) size: u64,
-    pub(super) mode: i64,
-    pub(super) uid: i64,
-    pub(super) gid: i64,
-    pub(super) mtime: Timestamp,
-    pub(super) atime: Timestamp,
-    pub(super) major: i64,
-    pub(super) minor: i64,
-    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) size: u64,
+    pub(crate) mode: i64,
+    pub(crate) uid: i64,
+    pub(crate) gid: i64,
+    pub(crate) mtime: Timestamp,
+    pub(crate) atime: Timestamp,
+    pub(crate) major: i64,
+    pub(crate) minor: i64,
+    pub(crate) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The parts with data of a sparse file, in order and without overlap.
-    pub(super) fragments: Option<Vec<Fragment>>,
+    pub(crate) fragments: Option<Vec<Fragment>>,
 }
 
 /// Reads the entries of an archive one after the other.
-pub(super) struct Reader<R> {
+pub(crate) struct Reader<R> {
     input: R,
     /// Bytes of the current entry's data not yet read.
     remaining: u64,
@@ -112,17 +112,17 @@ pub(super) struct Reader<R> {
 }
 
 impl<R: BufRead> Reader<R> {
-    pub(super) fn new(input: R) -> Self {
+    pub(crate) fn new(input: R) -> Self {
         Self { input, remaining: 0, padding: 0 }
     }
 
     /// The stream, after the last entry.
-    pub(super) fn into_inner(self) -> R {
+    pub(crate) fn into_inner(self) -> R {
         self.input
     }
 
     /// The next entry; `None` at the end of the archive. Unread data is skipped.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, TarError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, TarError> {
         let mut records = Records::new();
         let (mut long_name, mut long_link) = (Vec::new(), Vec::new());
         loop {
@@ -163,7 +163,7 @@ impl<R: BufRead> Reader<R> {
 
     /// Hands the data of `entry`, which must be the current one, to `write` piece by piece with
     /// the offset of each.
-    pub(super) fn copy_body<E: From<TarError>>(
+    pub(crate) fn copy_body<E: From<TarError>>(
         &mut self,
         entry: &Entry,
         mut write: impl FnMut(u64, &[u8]) -> Result<(), E>,

@@ -54,7 +54,7 @@ pub(super) fn decimal(text: &[u8]) -> Option<i64> {
 /// A point in time as Go's `time.Time` counts it: seconds since the year one, wrapping, and
 /// nanoseconds. The default is Go's zero time, which stands for "not set".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::unpack) struct Timestamp {
+pub(crate) struct Timestamp {
     seconds: i64,
     nanoseconds: u32,
 }

@@ -19,7 +19,7 @@ const MAX_FRAGMENTS: i64 = 1 << 20;
 
 /// A part of a sparse file that has data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::unpack) struct Fragment {
+pub(crate) struct Fragment {
     pub(in crate::unpack) offset: u64,
     pub(in crate::unpack) length: u64,
 }

@@ -16,13 +16,16 @@ import (
 )
 
 // links DB prints every distinct op digest on the links of a cache.db.
-// llb prints a definition for buildctl build on stdout.
+// llb prints a definition for buildctl build on stdout, with every op there is.
+// steps prints one that needs nothing but the local directories first and second.
 func main() {
 	switch os.Args[1] {
 	case "links":
 		links(os.Args[2])
 	case "llb":
 		definition()
+	case "steps":
+		steps()
 	}
 }
 
@@ -93,6 +96,18 @@ func definition() {
 	passed := llb.NewState(pass.OutputAt(1))
 	all := llb.Merge([]llb.State{merged, diffScratch, passed, llb.Diff(merged, llb.Scratch())})
 	def, err := all.Marshal(context.TODO(), llb.LinuxAmd64)
+	check(err)
+	check(llb.WriteTo(def, os.Stdout))
+}
+
+// What provenance does not tell of steps is in here: a symbolic link, a time that is not in whole seconds.
+func steps() {
+	at := time.Unix(1700000000, 123456789)
+	base := llb.Scratch().File(llb.Copy(llb.Local("first"), "/", "/", &llb.CopyInfo{CopyDirContentsOnly: true}))
+	linked := base.File(llb.Symlink("/a", "/link"))
+	timed := linked.File(llb.Mkdir("/made", 0o750).Mkfile("/made/timed", 0o600, []byte("timed\n"), llb.WithCreatedTime(at)))
+	copied := timed.File(llb.Copy(llb.Local("second"), "/b", "/b")).File(llb.Rm("/a"))
+	def, err := copied.Marshal(context.TODO(), llb.LinuxAmd64)
 	check(err)
 	check(llb.WriteTo(def, os.Stdout))
 }

@@ -5,32 +5,15 @@
 //! (BuildKit `solver/bboltcachestorage/storage.go`, `solver/cachestorage.go`).
 
 use std::collections::BTreeMap;
-use std::fs::File;
 
-use bkstate::bolt::{Db, Entry, ReadError};
+use bkstate::bolt::{Bucket, Entry, ReadError};
 use serde::Deserialize;
 
-use super::source::Candidate;
+use super::source::{Candidate, USUAL_OUTPUTS};
 use crate::llb::OpDigest;
 
-const LINKS: &[u8] = b"_links";
-
-/// How many outputs of an op are tried at least. The donor may have used others than those that
-/// are looked for; ops with more are rare, and of those the donor's own outputs are tried too.
-const USUAL_OUTPUTS: u32 = 8;
 /// How many outputs of an op are tried at most. No op of a real build comes near.
 const MOST_OUTPUTS: u32 = 1024;
-
-/// Why a database gives no op digests.
-#[derive(Debug, thiserror::Error)]
-pub enum DonorError {
-    /// The file is damaged, or changed while it was read.
-    #[error("the database is damaged, or in use; stop its builder or copy the file first")]
-    Read(#[from] ReadError),
-    /// A database, but not this one.
-    #[error("the database has no _links, so it is not the cache.db of a builder")]
-    NoLinks,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -40,10 +23,8 @@ struct Link {
     digest: String,
 }
 
-/// Every op digest on a link of the `cache.db` in `file`, each once.
-pub(super) fn candidates(file: File) -> Result<Vec<Candidate>, DonorError> {
-    let db = Db::open(file)?;
-    let links = db.root().bucket(LINKS)?.ok_or(DonorError::NoLinks)?;
+/// Every op digest on a link in `links`, each once.
+pub(super) fn candidates(links: &Bucket<'_>) -> Result<Vec<Candidate>, ReadError> {
     let mut outputs = BTreeMap::new();
     for key in links.entries() {
         let (_, Entry::Bucket(of_key)) = key? else { continue };

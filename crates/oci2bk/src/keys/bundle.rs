@@ -1,0 +1,230 @@
+//! Provenance in archives of OCI layouts, such as the `.dockerbuild` bundles of `docker buildx
+//! history export`.
+//!
+//! buildx v0.35.0 (`util/desktop/bundle/export.go`) writes a tar archive, gzipped, of a layout. A
+//! build is a manifest whose config has the media type [`HISTORY_RECORD`] and whose layers are logs,
+//! traces and attestations, these as bare predicates; several builds lie in an index below
+//! `index.json`. Images that buildctl or buildx exports with `type=oci` have the same form, with the
+//! attestation manifests of [`super::attestation`].
+//!
+//! The archive is read once for `index.json`, once per level of manifests and once for the
+//! attestations. Nothing of it is written to disk, and only what was asked for is held in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek as _};
+
+use bkstate::Digest;
+
+use super::attestation::is_provenance;
+use super::limits::{MAX_BUNDLE_BYTES, MAX_BUNDLE_MEMBERS, MAX_DOCUMENT_BYTES, MAX_HISTORY_BYTES};
+use crate::layout::{Descriptor, limits};
+use crate::manifest::{Document, DocumentError};
+use crate::unpack::decompress::{Encoding, decoder};
+use crate::unpack::tar::{Kind, Reader, TarError};
+
+const HISTORY_RECORD: &str = "application/vnd.buildkit.historyrecord.v0";
+const INDEX: &str = "index.json";
+const BLOBS: &str = "blobs/sha256/";
+
+/// How much of the archive is decompressed at a time.
+const READ_BYTES: usize = 128 << 10;
+
+/// Why an archive gives no provenance.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// It cannot be read or decompressed.
+    #[error("the archive cannot be read")]
+    Read(#[from] io::Error),
+    /// It is not a sound archive.
+    #[error("the archive is damaged")]
+    Tar(#[from] TarError),
+    /// It does not end where it may.
+    #[error("the archive has more than {MAX_BUNDLE_BYTES} bytes")]
+    TooLong,
+    /// It has too many members.
+    #[error("the archive has more than {MAX_BUNDLE_MEMBERS} members")]
+    TooManyMembers,
+    /// A document in it is larger than it may be.
+    #[error("{member} in the archive is larger than {limit} bytes, or all documents are")]
+    TooLarge {
+        /// The member.
+        member: String,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// A member is not what its name says.
+    #[error("the blob {digest} in the archive is corrupt: its content has the digest {actual}")]
+    Corrupt {
+        /// What it should be.
+        digest: Digest,
+        /// What it is.
+        actual: Digest,
+    },
+    /// An archive of something else.
+    #[error("the archive has no index.json, so it is neither a history bundle nor an OCI layout")]
+    NoIndex,
+    /// A manifest is malformed.
+    #[error("{member} in the archive is malformed")]
+    Document {
+        /// The member.
+        member: String,
+        /// What is wrong with it.
+        #[source]
+        source: DocumentError,
+    },
+    /// Indexes lie in indexes without end.
+    #[error("the archive has indexes more than {} deep", limits::INDEX_DEPTH)]
+    TooDeep,
+    /// There are too many manifests.
+    #[error("the archive has more than {} manifests", limits::DOCUMENTS)]
+    TooManyManifests,
+}
+
+/// A provenance document in an archive.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Its blob.
+    pub(super) digest: Digest,
+    /// Whether it is of a build history, rather than of an image.
+    pub(super) of_history: bool,
+    /// The statement, or the bare predicate.
+    pub(super) json: Vec<u8>,
+}
+
+/// The provenance in the archive `file`. What is mentioned but not there is passed over.
+pub(super) fn provenance(file: &File) -> Result<Vec<Part>, BundleError> {
+    let found = attestations(file)?;
+    let wanted = found.keys().map(|digest| (blob_name(digest), *digest)).collect();
+    let documents = Documents::read(file, &wanted, MAX_DOCUMENT_BYTES)?;
+    let part = |(digest, json)| {
+        let of_history = found.get(&digest).copied().unwrap_or_default();
+        Part { digest, of_history, json }
+    };
+    Ok(documents.blobs.into_iter().map(part).collect())
+}
+
+/// The blobs that hold provenance, and whether of a build history.
+fn attestations(file: &File) -> Result<BTreeMap<Digest, bool>, BundleError> {
+    let index = Documents::read(file, &BTreeMap::new(), limits::INDEX_FILE)?;
+    let mut level = vec![(INDEX.to_owned(), index.index.ok_or(BundleError::NoIndex)?)];
+    let mut seen = BTreeSet::new();
+    let mut found = BTreeMap::new();
+    for _ in 0..=limits::INDEX_DEPTH {
+        let mut next = BTreeMap::new();
+        for (member, json) in level {
+            let document = Document::parse(&json)
+                .map_err(|source| BundleError::Document { member, source })?;
+            match document {
+                Document::Index(index) => {
+                    let digests = index.manifests.into_iter().map(|entry| entry.digest);
+                    let new = digests.filter(|digest| seen.insert(*digest));
+                    next.extend(new.map(|digest| (blob_name(&digest), digest)));
+                }
+                Document::Manifest(manifest) => {
+                    let of_record = |config: Descriptor| config.media_type == HISTORY_RECORD;
+                    let of_history = manifest.config.is_some_and(of_record);
+                    let layers = manifest.layers.iter();
+                    let layers =
+                        layers.filter(|layer| is_provenance(&layer.media_type, &layer.annotations));
+                    found.extend(layers.map(|layer| (layer.digest, of_history)));
+                }
+            }
+        }
+        if seen.len() > limits::DOCUMENTS {
+            return Err(BundleError::TooManyManifests);
+        }
+        if next.is_empty() {
+            return Ok(found);
+        }
+        let documents = Documents::read(file, &next, limits::MANIFEST)?;
+        level = documents.blobs.into_iter().map(|(key, json)| (blob_name(&key), json)).collect();
+    }
+    Err(BundleError::TooDeep)
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("{BLOBS}{}", digest.hex())
+}
+
+/// Members of an archive.
+#[derive(Default)]
+struct Documents {
+    /// `index.json`.
+    index: Option<Vec<u8>>,
+    /// Verified blobs.
+    blobs: BTreeMap<Digest, Vec<u8>>,
+}
+
+impl Documents {
+    /// Reads the blobs in `wanted`, which are found by their names in the archive, or, if that is
+    /// empty, `index.json`; of each at most `limit` bytes.
+    fn read(
+        file: &File,
+        wanted: &BTreeMap<String, Digest>,
+        limit: u64,
+    ) -> Result<Self, BundleError> {
+        let mut rewound = file;
+        rewound.rewind()?;
+        // One byte more than allowed shows that there is more.
+        let mut stream = decoder(file, Encoding::Detect)?.take(MAX_BUNDLE_BYTES + 1);
+        let result = Self::read_members(&mut stream, wanted, limit);
+        // An archive that was cut off by the limit looks damaged.
+        if stream.limit() == 0 { Err(BundleError::TooLong) } else { result }
+    }
+
+    fn read_members(
+        stream: &mut impl Read,
+        wanted: &BTreeMap<String, Digest>,
+        limit: u64,
+    ) -> Result<Self, BundleError> {
+        let mut documents = Self::default();
+        let mut left = MAX_HISTORY_BYTES;
+        let mut members = 0;
+        let mut reader = Reader::new(BufReader::with_capacity(READ_BYTES, stream));
+        while let Some(entry) = reader.next()? {
+            members += 1;
+            if members > MAX_BUNDLE_MEMBERS {
+                return Err(BundleError::TooManyMembers);
+            }
+            let name = String::from_utf8_lossy(&entry.name);
+            let name = name.strip_prefix("./").unwrap_or(&name);
+            let digest = wanted.get(name);
+            let is_wanted = if wanted.is_empty() { name == INDEX } else { digest.is_some() };
+            if entry.kind != Kind::Regular || !is_wanted {
+                continue;
+            }
+            let limit = limit.min(left);
+            if entry.size > limit {
+                return Err(BundleError::TooLarge { member: name.to_owned(), limit });
+            }
+            let mut content = Vec::new();
+            if entry.fragments.is_none() {
+                reader.copy_body(&entry, |_, piece| {
+                    content.extend_from_slice(piece);
+                    Ok::<_, TarError>(())
+                })?;
+            }
+            left -= entry.size;
+            let Some(digest) = digest else {
+                documents.index = Some(content);
+                return Ok(documents);
+            };
+            let actual = Digest::of(&content);
+            if actual != *digest {
+                return Err(BundleError::Corrupt { digest: *digest, actual });
+            }
+            if documents.blobs.insert(*digest, content).is_some() {
+                // The same again. It has been counted twice, which only lets less in.
+                continue;
+            }
+            if documents.blobs.len() == wanted.len() {
+                return Ok(documents);
+            }
+        }
+        Ok(documents)
+    }
+}
+
+#[cfg(test)]
+mod tests;

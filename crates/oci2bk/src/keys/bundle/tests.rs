@@ -1,0 +1,212 @@
+//! Archives as they should not be.
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A tar archive in the making.
+#[derive(Default)]
+struct Archive(Vec<(String, Vec<u8>)>);
+
+impl Archive {
+    fn blob(&mut self, content: &Value) -> Value {
+        let content = content.to_string().into_bytes();
+        let digest = Digest::of(&content);
+        let size = content.len();
+        self.0.push((blob_name(&digest), content));
+        json!({"mediaType": "application/octet-stream", "digest": digest, "size": size})
+    }
+
+    /// The manifest of a build with one provenance document, and that document's digest.
+    fn build(&mut self, provenance: &Value) -> (Value, Digest) {
+        let mut config = self.blob(&json!({"Ref": "x"}));
+        config["mediaType"] = HISTORY_RECORD.into();
+        let mut layer = self.blob(provenance);
+        layer["mediaType"] = "application/vnd.in-toto+json".into();
+        layer["annotations"] =
+            json!({"in-toto.io/predicate-type": "https://slsa.dev/provenance/v1"});
+        let log = self.blob(&json!({"log": provenance}));
+        let manifest = json!({"schemaVersion": 2, "config": config, "layers": [log, layer]});
+        (self.blob(&manifest), Digest::of(provenance.to_string()))
+    }
+
+    fn index(&mut self, manifests: &[Value]) -> Value {
+        self.blob(&json!({"schemaVersion": 2, "manifests": manifests}))
+    }
+
+    fn bytes(mut self, manifests: &[Value]) -> Vec<u8> {
+        let index = json!({"schemaVersion": 2, "manifests": manifests});
+        self.0.push((INDEX.into(), index.to_string().into_bytes()));
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, content) in &self.0 {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            tar.append_data(&mut header, name, content.as_slice()).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+}
+
+fn file(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+fn read(bytes: &[u8]) -> Result<Vec<Digest>, BundleError> {
+    let parts = provenance(&file(bytes))?;
+    assert!(parts.iter().all(|part| part.of_history && Digest::of(&part.json) == part.digest));
+    Ok(parts.into_iter().map(|part| part.digest).collect())
+}
+
+/// A member that claims to have `size` bytes, and has none.
+fn claim(name: &str, kind: tar::EntryType, size: u64) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_path(name).unwrap();
+    header.set_entry_type(kind);
+    header.set_size(size);
+    header.set_cksum();
+    header.as_bytes().to_vec()
+}
+
+#[test]
+fn builds_are_found_whether_alone_or_in_nested_indexes_and_each_document_once() {
+    let mut archive = Archive::default();
+    let (manifest, provenance) = archive.build(&json!({"a": 1}));
+    let bytes = archive.bytes(&[manifest]);
+    assert_eq!(read(&bytes).unwrap(), [provenance]);
+
+    let mut archive = Archive::default();
+    let (one, first) = archive.build(&json!({"a": 1}));
+    let (two, second) = archive.build(&json!({"a": 2}));
+    let inner = archive.index(&[one.clone(), two]);
+    let outer = archive.index(&[inner, one]);
+    let mut found = read(&archive.bytes(&[outer])).unwrap();
+    let mut expected = vec![first, second];
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn what_is_mentioned_but_not_there_is_passed_over() {
+    let mut archive = Archive::default();
+    let (kept, provenance) = archive.build(&json!({"a": 1}));
+    let (lost, _) = archive.build(&json!({"a": 2}));
+    let manifest = archive.0.pop().unwrap();
+    assert_eq!(read(&archive.bytes(&[lost, kept.clone()])).unwrap(), [provenance]);
+
+    let mut archive = Archive(vec![manifest]);
+    let missing = json!({"digest": kept["digest"], "size": 1});
+    let index = archive.index(&[missing]);
+    assert!(read(&archive.bytes(&[index])).unwrap().is_empty());
+}
+
+#[test]
+fn a_blob_that_is_not_what_its_name_says_is_refused() {
+    let mut archive = Archive::default();
+    let (manifest, digest) = archive.build(&json!({"a": 1}));
+    for (name, content) in &mut archive.0 {
+        if *name == blob_name(&digest) {
+            *content = b"{\"a\":9}".to_vec();
+        }
+    }
+    let error = read(&archive.bytes(&[manifest])).unwrap_err();
+    assert!(matches!(error, BundleError::Corrupt { digest: of, .. } if of == digest), "{error}");
+}
+
+#[test]
+fn indexes_in_indexes_end_at_the_limit() {
+    let nested = |depth: usize| {
+        let mut archive = Archive::default();
+        let mut entry = archive.build(&json!({"a": 1})).0;
+        for _ in 0..depth {
+            entry = archive.index(&[entry]);
+        }
+        read(&archive.bytes(&[entry]))
+    };
+    assert_eq!(nested(limits::INDEX_DEPTH - 1).unwrap().len(), 1);
+    assert!(matches!(nested(limits::INDEX_DEPTH + 1), Err(BundleError::TooDeep)));
+}
+
+#[test]
+fn manifests_without_end_are_refused() {
+    let mut archive = Archive::default();
+    let entry = |at: usize| json!({"digest": Digest::of(at.to_string()), "size": 1});
+    let entries: Vec<_> = (0..=limits::DOCUMENTS).map(entry).collect();
+    let index = archive.index(&entries);
+    let error = read(&archive.bytes(&[index])).unwrap_err();
+    assert!(matches!(error, BundleError::TooManyManifests), "{error}");
+}
+
+#[test]
+fn a_document_that_claims_to_be_huge_is_refused_before_it_is_read() {
+    let error = read(&claim(INDEX, tar::EntryType::Regular, 1 << 32)).unwrap_err();
+    assert!(matches!(error, BundleError::TooLarge { .. }), "{error}");
+}
+
+#[test]
+fn an_index_that_is_no_file_is_none() {
+    use tar::EntryType;
+    for kind in [EntryType::Symlink, EntryType::Link, EntryType::Directory, EntryType::Fifo] {
+        let mut bytes = claim(INDEX, kind, 0);
+        bytes.resize(2048, 0);
+        assert!(matches!(read(&bytes), Err(BundleError::NoIndex)), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_sparse_member_makes_no_memory_of_its_holes() {
+    // One byte of map that says nothing is there, of a file of 60 MB.
+    let mut bytes = Vec::new();
+    let pax = "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n33 GNU.sparse.realsize=60000000\n\
+               29 GNU.sparse.name=index.json\n";
+    bytes.extend(claim("pax", tar::EntryType::XHeader, pax.len() as u64));
+    bytes.extend(pax.as_bytes());
+    bytes.resize(1024, 0);
+    bytes.extend(claim("x", tar::EntryType::Regular, 512));
+    bytes.extend(b"0\n");
+    bytes.resize(4096, 0);
+    let error = read(&bytes).unwrap_err();
+    assert!(matches!(error, BundleError::Document { .. } | BundleError::Tar(_)), "{error}");
+}
+
+#[test]
+fn an_archive_that_is_cut_short_is_refused() {
+    let mut archive = Archive::default();
+    let (manifest, _) = archive.build(&json!({"a": 1}));
+    let bytes = archive.bytes(&[manifest]);
+    let error = read(&bytes[..515]).unwrap_err();
+    assert!(matches!(error, BundleError::Tar(TarError::Truncated)), "{error}");
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(&bytes).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let error = read(&gzip[..gzip.len() / 2]).unwrap_err();
+    assert!(matches!(error, BundleError::Tar(TarError::Read(_))), "{error}");
+}
+
+#[test]
+fn a_gzip_bomb_ends_at_the_limit() {
+    const PIECE: usize = 8 << 20;
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(&vec![0; PIECE]).unwrap();
+    let piece = gzip.finish().unwrap();
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(&claim("bomb", tar::EntryType::Regular, 4 << 30)).unwrap();
+    let mut bytes = gzip.finish().unwrap();
+    for _ in 0..=MAX_BUNDLE_BYTES / PIECE as u64 {
+        bytes.extend(&piece);
+    }
+    assert!(matches!(read(&bytes), Err(BundleError::TooLong)));
+}
+
+#[test]
+fn members_without_end_are_refused() {
+    let member = claim("x", tar::EntryType::Regular, 0);
+    let bytes = member.repeat(MAX_BUNDLE_MEMBERS + 1);
+    assert!(matches!(read(&bytes), Err(BundleError::TooManyMembers)));
+}

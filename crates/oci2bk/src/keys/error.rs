@@ -1,0 +1,156 @@
+//! Why a key source cannot be used.
+
+use std::io;
+use std::path::PathBuf;
+
+use bkstate::dir::DirError;
+
+use super::attestation::AttestationError;
+use super::bundle::BundleError;
+use super::database::DatabaseError;
+use super::history::HistoryError;
+use super::limits::MAX_DOCUMENT_BYTES;
+use super::metadata_file::MetadataFileError;
+use super::source::SourceDescription;
+use crate::layout::LayoutError;
+use crate::llb::{DefinitionError, ProvenanceError};
+
+/// Why a key source cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The file cannot be read.
+    #[error("the key source {path} cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A device, a pipe or the like.
+    #[error("the key source {path} is neither a file nor a directory")]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Too large to be what it should be.
+    #[error("the key source {path} is larger than {MAX_DOCUMENT_BYTES} bytes")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Nothing that is known.
+    #[error(
+        "{path} is no known key source; give SLSA provenance (mode=max), a metadata file of \
+         docker buildx, an image in an OCI layout with attestations, a bundle of docker buildx \
+         history export, LLB, or the root directory of a builder or its cache.db"
+    )]
+    Unrecognised {
+        /// The file.
+        path: PathBuf,
+        /// Why it is no JSON, if it is not.
+        #[source]
+        source: Option<serde_json::Error>,
+    },
+    /// Provenance without what is needed.
+    #[error("the {document} gives no keys")]
+    Provenance {
+        /// The document.
+        document: SourceDescription,
+        /// What is wrong with it.
+        #[source]
+        source: ProvenanceError,
+    },
+    /// A metadata file without what is needed.
+    #[error("the metadata file {path} gives no keys")]
+    MetadataFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: MetadataFileError,
+    },
+    /// A database that is damaged, in use or of another kind.
+    #[error("the database {path} gives no keys")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<DatabaseError>,
+    },
+    /// A build history that cannot be read.
+    #[error("the build history {path} gives no keys")]
+    History {
+        /// The `history.db`.
+        path: PathBuf,
+        /// What is wrong with it, or with a blob of it.
+        #[source]
+        source: Box<HistoryError>,
+    },
+    /// A build history without provenance, or without the content store that has it.
+    #[error(
+        "the build history {path} leads to no provenance; give the whole root directory of the \
+         builder, where the provenance lies beside it"
+    )]
+    EmptyHistory {
+        /// The `history.db`.
+        path: PathBuf,
+    },
+    /// A root directory that cannot be searched.
+    #[error("the directory cannot be searched for keys")]
+    Directory(#[from] DirError),
+    /// A root directory without keys.
+    #[error("the builder of {path} has no keys: it has not built anything")]
+    EmptyRoot {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// An archive that cannot be read.
+    #[error("the archive {path} gives no keys")]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<BundleError>,
+    },
+    /// A dump of LLB that is malformed.
+    #[error("the LLB dump {path} gives no keys")]
+    Dump {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: DefinitionError,
+    },
+    /// A directory that is neither.
+    #[error(
+        "the key source {path} is a directory, but neither an OCI layout nor the root of a builder"
+    )]
+    Layout {
+        /// The directory.
+        path: PathBuf,
+        /// Why it is no layout.
+        #[source]
+        source: Box<LayoutError>,
+    },
+    /// A layout whose attestations cannot be read.
+    #[error("the attestations in {path} cannot be read")]
+    Attestations {
+        /// The layout.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<AttestationError>,
+    },
+    /// A layout or archive without attestations that help.
+    #[error(
+        "nothing in {path} has provenance that lists the build's operations; export it with \
+         --provenance=mode=max"
+    )]
+    NoAttestations {
+        /// The layout.
+        path: PathBuf,
+    },
+}

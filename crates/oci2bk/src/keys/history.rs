@@ -1,0 +1,201 @@
+//! The build history of a builder.
+//!
+//! `history.db` has a `BuildHistoryRecord` in protobuf for each build, which names the provenance of
+//! each result by digest (BuildKit v0.32.2 `solver/llbsolver/history/buildhistory.go`,
+//! `api/services/control/control.proto`). The daemon records it with `mode=max`, whatever was asked
+//! for (`solver/llbsolver/history.go`). The documents are blobs of the content store, in a namespace
+//! of their own; their files lie with all others, so `containerdmeta.db` need not be asked.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+
+use bkstate::Digest;
+use bkstate::bolt::{Bucket, Entry, ReadError};
+use bkstate::dir::{Dir, DirError};
+use prost::Message;
+
+use super::attestation::is_provenance;
+use super::limits::{MAX_DOCUMENT_BYTES, MAX_HISTORY_BYTES};
+
+/// Directories of workers are named `runc-<snapshotter>` (`cmd/buildkitd/main_oci_worker.go`).
+const WORKER: &str = "runc-";
+
+/// Why a build history cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The database is damaged.
+    #[error("the database is damaged")]
+    Database(#[from] ReadError),
+    /// The content store cannot be searched.
+    #[error(transparent)]
+    Dir(#[from] DirError),
+    /// A record is not one.
+    #[error("the record of the build {reference:?} is malformed")]
+    Record {
+        /// The build.
+        reference: String,
+        /// What is wrong with it.
+        #[source]
+        source: prost::DecodeError,
+    },
+    /// A record names a blob in a way that cannot be.
+    #[error("the record of the build {reference:?} names a blob that cannot be: {digest:?}")]
+    Digest {
+        /// The build.
+        reference: String,
+        /// What should be a digest, shortened to 100 characters.
+        digest: String,
+    },
+    /// A blob cannot be read.
+    #[error("the blob {path} cannot be read")]
+    Io {
+        /// Its file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// A blob is not what its name says.
+    #[error("the blob {path} is corrupt: its content has the digest {actual}")]
+    Corrupt {
+        /// Its file.
+        path: PathBuf,
+        /// What it is.
+        actual: Digest,
+    },
+    /// Too much provenance, in one blob or in all.
+    #[error("the blob {path} is larger than {limit} bytes, or all provenance up to it is")]
+    TooLarge {
+        /// Its file.
+        path: PathBuf,
+        /// The limit in bytes.
+        limit: u64,
+    },
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Record {
+    #[prost(message, optional, tag = "10")]
+    result: Option<BuildResult>,
+    /// By platform.
+    #[prost(btree_map = "string, message", tag = "11")]
+    results: BTreeMap<String, BuildResult>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct BuildResult {
+    #[prost(message, repeated, tag = "2")]
+    attestations: Vec<Descriptor>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Descriptor {
+    #[prost(string, tag = "1")]
+    media_type: String,
+    #[prost(string, tag = "2")]
+    digest: String,
+    #[prost(btree_map = "string, string", tag = "5")]
+    annotations: BTreeMap<String, String>,
+}
+
+/// The provenance of one result of a build.
+#[derive(Debug)]
+pub(super) struct Build {
+    /// The build, and the platform if it had several.
+    pub(super) name: String,
+    /// The blob with the bare predicate.
+    pub(super) provenance: Digest,
+}
+
+/// The provenance of all builds in `records`.
+pub(super) fn builds(records: &Bucket<'_>) -> Result<Vec<Build>, HistoryError> {
+    let mut builds = Vec::new();
+    for entry in records.entries() {
+        let (key, Entry::Value(value)) = entry? else { continue };
+        let reference: String = String::from_utf8_lossy(&key).chars().take(100).collect();
+        let record = match Record::decode(value.as_slice()) {
+            Ok(record) => record,
+            Err(source) => return Err(HistoryError::Record { reference, source }),
+        };
+        let single = record.result.iter().map(|result| (None, result));
+        let several = record.results.iter().map(|(platform, result)| (Some(platform), result));
+        for (platform, result) in single.chain(several) {
+            let of_provenance = |descriptor: &&Descriptor| {
+                is_provenance(&descriptor.media_type, &descriptor.annotations)
+            };
+            for descriptor in result.attestations.iter().filter(of_provenance) {
+                let provenance = descriptor.digest.parse().map_err(|_| HistoryError::Digest {
+                    reference: reference.clone(),
+                    digest: descriptor.digest.chars().take(100).collect(),
+                })?;
+                let name = match platform {
+                    Some(platform) => format!("{reference} {platform}"),
+                    None => reference.clone(),
+                };
+                builds.push(Build { name, provenance });
+            }
+        }
+    }
+    Ok(builds)
+}
+
+/// The blobs of all workers of a root.
+pub(super) struct Content {
+    stores: Vec<Dir>,
+    /// How many bytes may still be read.
+    left: u64,
+}
+
+impl Content {
+    pub(super) fn open(root: &Dir) -> Result<Self, HistoryError> {
+        let mut stores = Vec::new();
+        for entry in root.entries()? {
+            let worker = entry.to_str().is_some_and(|name| name.starts_with(WORKER));
+            if !worker || !entry.is_dir {
+                continue;
+            }
+            let worker = root.dir(entry.name.as_c_str())?;
+            let blobs = worker.dir("content").and_then(|dir| dir.dir("blobs"));
+            match blobs.and_then(|dir| dir.dir("sha256")) {
+                Ok(store) => stores.push(store),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Self { stores, left: MAX_HISTORY_BYTES })
+    }
+
+    /// The blob `digest`, verified; nothing if no store has it.
+    pub(super) fn read(&mut self, digest: &Digest) -> Result<Option<Vec<u8>>, HistoryError> {
+        let limit = MAX_DOCUMENT_BYTES.min(self.left);
+        for store in &self.stores {
+            let name = digest.hex();
+            let path = store.path().join(&*name);
+            let file = match store.file(&*name) {
+                Ok(file) => file,
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let mut blob = Vec::new();
+            // One byte more than allowed shows that there is more.
+            if let Err(source) = file.take(limit + 1).read_to_end(&mut blob) {
+                return Err(HistoryError::Io { path, source });
+            }
+            let length = blob.len() as u64;
+            if length > limit {
+                return Err(HistoryError::TooLarge { path, limit });
+            }
+            let actual = Digest::of(&blob);
+            if actual != *digest {
+                return Err(HistoryError::Corrupt { path, actual });
+            }
+            self.left -= length;
+            return Ok(Some(blob));
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests;

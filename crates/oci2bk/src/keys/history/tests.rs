@@ -1,0 +1,118 @@
+//! Histories as they should not be.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use bkstate::bolt::{self, BucketWriter, Db, WriteError};
+use tempfile::TempDir;
+
+use super::*;
+use crate::keys::{SourceError, read_source};
+
+const BLOBS: &str = "runc-overlayfs/content/blobs/sha256";
+
+/// A root with a history and nothing in its content store.
+fn root(records: &[(&str, Vec<u8>)]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join(BLOBS)).unwrap();
+    let fill = |root: &mut BucketWriter<'_>| {
+        root.bucket(b"_records", |bucket| {
+            records.iter().try_for_each(|(key, value)| bucket.put(key.as_bytes(), value))
+        })
+    };
+    let file = File::create_new(dir.path().join("history.db")).unwrap();
+    bolt::write::<WriteError>(&file, fill).unwrap();
+    dir
+}
+
+/// The record of a build with this provenance.
+fn record(digest: &str) -> Vec<u8> {
+    let kind =
+        ("in-toto.io/predicate-type".to_owned(), "https://slsa.dev/provenance/v1".to_owned());
+    let descriptor = Descriptor {
+        media_type: "application/vnd.in-toto+json".into(),
+        digest: digest.into(),
+        annotations: BTreeMap::from([kind]),
+    };
+    let result = BuildResult { attestations: vec![descriptor] };
+    Record { result: Some(result), results: BTreeMap::new() }.encode_to_vec()
+}
+
+fn read(root: &Path) -> HistoryError {
+    match read_source(root).unwrap_err() {
+        SourceError::History { source, .. } => *source,
+        error => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn a_record_that_is_none_is_refused() {
+    let root = root(&[("build", vec![0xff; 9])]);
+    let error = read(root.path());
+    assert!(matches!(error, HistoryError::Record { reference, .. } if reference == "build"));
+}
+
+#[test]
+fn a_digest_that_is_a_path_is_refused() {
+    for digest in ["sha256:../../../history.db", "", "sha256:ab", "md5:00"] {
+        let root = root(&[("build", record(digest))]);
+        assert!(matches!(read(root.path()), HistoryError::Digest { .. }), "{digest}");
+    }
+}
+
+#[test]
+fn a_blob_that_is_not_what_its_name_says_is_refused() {
+    let digest = Digest::of("right");
+    let root = root(&[("build", record(&digest.to_string()))]);
+    fs::write(root.path().join(BLOBS).join(digest.hex()), "wrong").unwrap();
+    assert!(matches!(read(root.path()), HistoryError::Corrupt { .. }));
+}
+
+#[test]
+fn no_link_is_followed_to_a_blob() {
+    let digest = Digest::of("secret");
+    let root = root(&[("build", record(&digest.to_string()))]);
+    let elsewhere = root.path().join("elsewhere");
+    fs::write(&elsewhere, "secret").unwrap();
+    symlink(&elsewhere, root.path().join(BLOBS).join(digest.hex())).unwrap();
+    assert!(matches!(read(root.path()), HistoryError::Dir(_)));
+}
+
+#[test]
+fn a_blob_over_the_limit_is_refused() {
+    let digest = Digest::of("large");
+    let root = root(&[("build", record(&digest.to_string()))]);
+    let blob = File::create(root.path().join(BLOBS).join(digest.hex())).unwrap();
+    blob.set_len(MAX_DOCUMENT_BYTES + 1).unwrap();
+    assert!(matches!(read(root.path()), HistoryError::TooLarge { .. }));
+}
+
+#[test]
+fn a_history_without_its_content_says_what_to_give() {
+    let root = root(&[("build", record(&Digest::of("gone").to_string()))]);
+    let error = read_source(&root.path().join("history.db")).unwrap_err();
+    assert!(matches!(error, SourceError::EmptyHistory { .. }), "{error:?}");
+    assert!(error.to_string().contains("root directory"));
+    let error = read_source(root.path()).unwrap_err();
+    assert!(matches!(error, SourceError::EmptyRoot { .. }), "{error:?}");
+}
+
+#[test]
+fn builds_for_several_platforms_are_told_apart_and_other_attestations_passed_over() {
+    let digest = Digest::of("p");
+    let mut single = Record::decode(record(&digest.to_string()).as_slice()).unwrap();
+    let result = single.result.take().unwrap();
+    let mut sbom = result.clone();
+    sbom.attestations[0]
+        .annotations
+        .insert("in-toto.io/predicate-type".into(), "https://spdx.dev/Document".into());
+    let results = [("linux/386".to_owned(), result), ("linux/amd64".to_owned(), sbom)];
+    let several = Record { result: None, results: BTreeMap::from(results) };
+    let root = root(&[("build", several.encode_to_vec())]);
+    let db = Db::open(File::open(root.path().join("history.db")).unwrap()).unwrap();
+    let records = db.root().bucket(b"_records").unwrap().unwrap();
+    let builds = builds(&records).unwrap();
+    let names: Vec<_> = builds.iter().map(|build| build.name.as_str()).collect();
+    assert_eq!(names, ["build linux/386"]);
+}

@@ -1,0 +1,109 @@
+//! LLB as clients and frontends hand it over: a `pb.Definition`, or what buildctl prints of one.
+
+use std::collections::BTreeSet;
+
+use bkstate::Digest;
+use prost::Message as _;
+use serde::Deserialize;
+
+use super::op::{Kind, Op};
+use super::proto;
+
+/// How many ops, mounts and file actions a definition in protobuf may have in all. Builds of a thousand
+/// steps have a few thousand.
+pub const MAX_PARTS: usize = 100_000;
+
+/// The ops of a definition, as far as it says them.
+///
+/// Unlike provenance it does not name the platform of the daemon, on which ops run that name none.
+/// Clients and frontends of BuildKit name it in every op.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// All ops, inputs first.
+    pub ops: Vec<Op>,
+}
+
+/// Why a document is no definition.
+#[derive(Debug, thiserror::Error)]
+pub enum DefinitionError {
+    /// It cannot be read as this protobuf message.
+    #[error("it is not LLB in protobuf")]
+    Protobuf(#[from] prost::DecodeError),
+    /// It is a message without ops, as an empty file is.
+    #[error("it has no operations")]
+    Empty,
+    /// There is more to it than any build has.
+    #[error("it has more than {MAX_PARTS} operations, mounts and file actions")]
+    TooLarge,
+    /// An op has an input that is none of the ops. Bytes that happen to be a message fail here.
+    #[error("operation {index} builds on one that is not there, so it is no whole definition")]
+    MissingInput {
+        /// The op, counted from 0.
+        index: usize,
+    },
+    /// A line is not what `buildctl debug dump-llb` prints.
+    #[error("operation {index} of the dump is malformed")]
+    Dump {
+        /// The op, counted from 0.
+        index: usize,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Definition {
+    /// Reads a `pb.Definition` in protobuf (BuildKit v0.32.2 `solver/pb/ops.proto`), which is what
+    /// `buildctl build` takes on stdin. Each op is a message of its own inside, and names its inputs
+    /// by the digests of theirs.
+    ///
+    /// # Errors
+    /// When it is not one, has no ops, is too large, or lacks an op that another builds on.
+    pub fn from_protobuf(bytes: &[u8]) -> Result<Self, DefinitionError> {
+        let messages = proto::Definition::decode(bytes)?.def;
+        let mut parts = messages.len();
+        for message in &messages {
+            parts = parts.saturating_add(proto::Outline::decode(message.as_slice())?.parts());
+        }
+        if parts > MAX_PARTS {
+            return Err(DefinitionError::TooLarge);
+        }
+        let known: BTreeSet<_> = messages.iter().map(|op| Digest::of(op).to_string()).collect();
+        let mut ops = Vec::new();
+        let last = messages.len().checked_sub(1).ok_or(DefinitionError::Empty)?;
+        for (index, message) in messages.into_iter().enumerate() {
+            let message = proto::Op::decode(message.as_slice())?;
+            if !message.inputs.iter().all(|input| known.contains(&input.digest)) {
+                return Err(DefinitionError::MissingInput { index });
+            }
+            let (kind, inputs, platform) = message.into_op();
+            let unknown = if index == last { Kind::Return } else { Kind::Unknown };
+            ops.push(Op { inputs, kind: kind.unwrap_or(unknown), platform });
+        }
+        Ok(Self { ops })
+    }
+
+    /// Reads what `buildctl debug dump-llb` prints: for each op a JSON object with `Op`, `Digest` and
+    /// `OpMetadata` (`cmd/buildctl/debug/dumpllb.go`), in the spelling of any release. Like
+    /// provenance it leaves symbolic links out.
+    ///
+    /// # Errors
+    /// When a line is not of that form, or there is none.
+    pub fn from_dump(json: &[u8]) -> Result<Self, DefinitionError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Line {
+            op: Op,
+        }
+        let lines = serde_json::Deserializer::from_slice(json).into_iter();
+        let ops = lines.enumerate().map(|(index, line)| {
+            let line = line.map_err(|source| DefinitionError::Dump { index, source });
+            line.map(|Line { op }| op)
+        });
+        let ops: Vec<_> = ops.collect::<Result<_, _>>()?;
+        if ops.is_empty() { Err(DefinitionError::Empty) } else { Ok(Self { ops }) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
