@@ -21,6 +21,7 @@
 mod attestation;
 mod detect;
 mod donor;
+mod file;
 mod keyring;
 mod metadata_file;
 mod read;
@@ -28,6 +29,7 @@ mod source;
 
 pub use attestation::AttestationError;
 pub use donor::DonorError;
+pub use file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError};
 pub use keyring::{Keyring, Resolved, SourceSummary};
 pub use metadata_file::MetadataFileError;
 pub use read::{MAX_DOCUMENT_BYTES, SourceError, read_layout, read_source};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::attestation::{self, AttestationError};
 use super::detect::{self, Document};
 use super::donor::{self, DonorError};
+use super::file::{KeysFile, KeysFileError};
 use super::metadata_file::MetadataFileError;
 use super::source::{KeySource, SourceDescription, SourceKind};
 use crate::layout::{Layout, LayoutError};
@@ -43,7 +44,8 @@ pub enum SourceError {
     /// Nothing that is known.
     #[error(
         "{path} is no known key source; give SLSA provenance (mode=max), a metadata file of \
-         docker buildx, an image in an OCI layout with attestations, or the cache.db of a builder"
+         docker buildx, an image in an OCI layout with attestations, the cache.db of a builder, or \
+         what oci2bk keys wrote"
     )]
     Unrecognised {
         /// The file.
@@ -78,6 +80,15 @@ pub enum SourceError {
         /// What is wrong with it.
         #[source]
         source: Box<DonorError>,
+    },
+    /// A keys file that is damaged or of another version.
+    #[error("the {document} gives no keys")]
+    KeysFile {
+        /// The document.
+        document: SourceDescription,
+        /// What is wrong with it.
+        #[source]
+        source: KeysFileError,
     },
     /// A directory that is no OCI layout.
     #[error("the key source {path} is a directory, but not an OCI layout")]
@@ -176,6 +187,9 @@ pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
 fn read_json(path: &Path, json: &[u8]) -> Result<Vec<KeySource>, SourceError> {
     let unrecognised = |source| SourceError::Unrecognised { path: path.to_owned(), source };
     match detect::document(json).map_err(|error| unrecognised(Some(error)))? {
+        Some(Document::KeysFile) => {
+            Ok(vec![read_keys_file(json, describe(path, SourceKind::KeysFile, None))?])
+        }
         Some(Document::Provenance) => {
             let description = describe(path, SourceKind::Provenance, None);
             Ok(vec![read_provenance(json, description)?])
@@ -199,6 +213,16 @@ fn read_provenance(json: &[u8], description: SourceDescription) -> Result<KeySou
     match Provenance::from_json(json) {
         Ok(provenance) => Ok(KeySource::from_provenance(&provenance, description)),
         Err(source) => Err(SourceError::Provenance { document: description, source }),
+    }
+}
+
+fn read_keys_file(json: &[u8], description: SourceDescription) -> Result<KeySource, SourceError> {
+    match KeysFile::decode(json) {
+        Ok(file) => {
+            let candidates = file.candidates();
+            Ok(KeySource { description, candidates, uncomputable: Vec::new() })
+        }
+        Err(source) => Err(SourceError::KeysFile { document: description, source }),
     }
 }
 

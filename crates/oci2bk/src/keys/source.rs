@@ -70,6 +70,8 @@ pub enum SourceKind {
     Attestation,
     /// The `cache.db` of a builder.
     CacheDb,
+    /// A keys file of our own, or one that is attached to a cache.
+    KeysFile,
 }
 
 impl fmt::Display for SourceKind {
@@ -79,6 +81,7 @@ impl fmt::Display for SourceKind {
             Self::MetadataFile => "metadata file",
             Self::Attestation => "attestation",
             Self::CacheDb => "cache.db",
+            Self::KeysFile => "keys file",
         })
     }
 }
