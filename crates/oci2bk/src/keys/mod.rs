@@ -18,6 +18,7 @@
 //! # Ok::<(), oci2bk::keys::SourceError>(())
 //! ```
 
+mod artifact;
 mod attestation;
 mod detect;
 mod donor;
@@ -27,6 +28,7 @@ mod metadata_file;
 mod read;
 mod source;
 
+pub use artifact::{ArtifactError, AttachError, Attached, attach};
 pub use attestation::AttestationError;
 pub use donor::DonorError;
 pub use file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError};

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 
+use super::artifact::{self, ArtifactError};
 use super::attestation::{self, AttestationError};
 use super::detect::{self, Document};
 use super::donor::{self, DonorError};
@@ -108,10 +109,19 @@ pub enum SourceError {
         #[source]
         source: Box<AttestationError>,
     },
-    /// A layout without attestations that help.
+    /// A layout whose attached keys cannot be read.
+    #[error("the keys attached in {path} cannot be read")]
+    AttachedKeys {
+        /// The layout.
+        path: PathBuf,
+        /// What is wrong with them.
+        #[source]
+        source: Box<ArtifactError>,
+    },
+    /// A layout without attestations that help, and without keys.
     #[error(
-        "no image in {path} has provenance that lists the build's operations; export it with \
-         --provenance=mode=max"
+        "no keys are attached in {path} and no image in it has provenance that lists the build's \
+         operations; export it with --provenance=mode=max"
     )]
     NoAttestations {
         /// The layout.
@@ -163,11 +173,12 @@ pub fn read_source(path: &Path) -> Result<Vec<KeySource>, SourceError> {
     read_json(path, &json)
 }
 
-/// Reads the provenance attached to the images of a layout, such as the one that holds the cache.
-/// Gives nothing if there is none, or none that lists the build's operations.
+/// Reads the provenance attached to the images of a layout, such as the one that holds the cache,
+/// and the keys attached to its caches. Gives nothing if there is none, or none that lists the
+/// build's operations.
 ///
 /// # Errors
-/// When a manifest or an attestation is corrupt or malformed.
+/// When a manifest, an attestation or a keys file is corrupt or malformed.
 pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
     let path = layout.path();
     let attestations = attestation::provenance(layout, MAX_DOCUMENT_BYTES).map_err(|source| {
@@ -180,6 +191,14 @@ pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
             Err(SourceError::Provenance { source: ProvenanceError::NoOps, .. }) => {}
             source => sources.push(source?),
         }
+    }
+    let attached = artifact::keys_files(layout).map_err(|source| SourceError::AttachedKeys {
+        path: path.to_owned(),
+        source: source.into(),
+    })?;
+    for (digest, json) in attached {
+        let part = Some(digest.to_string());
+        sources.push(read_keys_file(&json, describe(path, SourceKind::KeysFile, part))?);
     }
     Ok(sources)
 }
