@@ -22,9 +22,9 @@ Exit codes:
   1  failed
   2  the command line is wrong
   3  the input is invalid or corrupt
-  4  keys are missing; nothing was written
+  4  keys are missing, or none is of the cache; nothing was written
   5  verification found damage
-  6  the root is in use";
+  6  the root is in use, or another program writes to the layout";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -1,5 +1,6 @@
 //! `oci2bk keys` and `oci2bk keys attach`, on the fixtures.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -344,6 +345,41 @@ fn a_tag_is_given_but_never_taken_away() {
     }
     assert!(contents(layout.path()) == before);
     assert_eq!(entries_of_keys(layout.path()).len(), 1);
+}
+
+/// Whether skopeo is installed. A suite that has to be complete sets `OCI2BK_REQUIRE_ORACLE`.
+fn has_skopeo() -> bool {
+    let found = Command::new("skopeo").arg("--version").output().is_ok();
+    if !found {
+        let required = std::env::var_os("OCI2BK_REQUIRE_ORACLE").is_some_and(|v| !v.is_empty());
+        assert!(!required, "skopeo is not installed");
+        eprintln!("not copied: skopeo is not installed");
+    }
+    found
+}
+
+#[test]
+fn keys_with_a_tag_go_where_skopeo_takes_them() {
+    if !has_skopeo() {
+        return;
+    }
+    let (name, source) = FIXTURES[1];
+    let layout = copy(name);
+    done(|command| {
+        command.args(["keys", "attach"]).arg(layout.path()).arg("--keys");
+        command.arg(fixture(name).join(source)).arg("--tag=keys")
+    });
+    let other = tempfile::tempdir().unwrap();
+    for tag in ["latest", "keys"] {
+        let [from, to] =
+            [&layout, &other].map(|layout| format!("oci:{}:{tag}", layout.path().display()));
+        let output = Command::new("skopeo")
+            .args(["--insecure-policy", "copy", &from, &to])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(converted(other.path(), None) == converted(layout.path(), None), "another root");
 }
 
 #[test]

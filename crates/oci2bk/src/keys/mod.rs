@@ -2,9 +2,10 @@
 //!
 //! An exported cache names the record of a step by a hash over the step's op digest, which cannot
 //! be turned back (see `docs/format/keys.md`). The op digests come from a *key source*:
-//! provenance of the build, in any of its wrappings, or the `cache.db` of a builder. What a source
-//! offers are [`Candidate`]s; only those whose hash is that of a record get into the [`Keyring`],
-//! so a wrong or hostile source can leave records unresolved but never resolve one wrongly.
+//! provenance of the build, in any of its wrappings, the `cache.db` of a builder, or a [`KeysFile`]
+//! of our own, which may be [attached](attach()) to the cache. What a source offers are
+//! [`Candidate`]s; only those whose hash is that of a record get into the [`Keyring`], so a wrong or
+//! hostile source can leave records unresolved but never resolve one wrongly.
 //!
 //! ```no_run
 //! use std::collections::BTreeSet;
