@@ -242,6 +242,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     use serde_json::json;
 
     use super::*;
@@ -318,6 +319,16 @@ mod tests {
         let digest = opened.writer().unwrap().put_blob(b"blob").unwrap();
         assert_eq!(fs::read(layout.blob_path(digest)).unwrap(), b"blob");
         assert!(!layout.path().join(TEMPORARY).exists());
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_the_lock_does_not_make_us_wait() {
+        let layout = TestLayout::new();
+        let fifo = layout.path().join(LOCK);
+        let mode = Mode::from_raw_mode(0o600);
+        mknodat(CWD, &fifo, FileType::Fifo, mode, 0).unwrap();
+        drop(layout.open().writer().unwrap());
+        assert!(!fifo.exists());
     }
 
     #[test]
