@@ -73,6 +73,11 @@ impl Dir {
         Ok(Self { fd, path: path.to_owned() })
     }
 
+    /// A directory that is open already; `path` is what messages call it.
+    pub fn from_handle(fd: OwnedFd, path: &Path) -> Self {
+        Self { fd, path: path.to_owned() }
+    }
+
     /// The path it was reached by; for messages only.
     pub fn path(&self) -> &Path {
         &self.path
@@ -149,9 +154,15 @@ impl Dir {
     ///
     /// # Errors
     /// If it can be neither opened nor made.
-    pub(crate) fn lock_file(&self, name: impl Name) -> Result<OwnedFd, DirError> {
+    pub fn lock_file(&self, name: impl Name) -> Result<OwnedFd, DirError> {
         let name = &*name.c_name(self)?;
-        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // NONBLOCK so that a FIFO does not make us wait for a writer.
+        let flags = OFlags::RDONLY
+            | OFlags::CREATE
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::NOCTTY
+            | OFlags::CLOEXEC;
         fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
             .map_err(self.error("open the lock file", name))
     }
@@ -178,6 +189,16 @@ impl Dir {
         let new = &*new.c_name(target)?;
         fs::renameat_with(&self.fd, name, &target.fd, new, fs::RenameFlags::NOREPLACE)
             .map_err(self.error("move into place", name))
+    }
+
+    /// Moves the file `name` to `new` in `target`, in place of a file that is there.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn replace(&self, name: impl Name, target: &Self, new: impl Name) -> Result<(), DirError> {
+        let name = &*name.c_name(self)?;
+        let new = &*new.c_name(target)?;
+        fs::renameat(&self.fd, name, &target.fd, new).map_err(target.error("put into place", new))
     }
 
     /// What is in the directory, sorted by name.
@@ -224,13 +245,13 @@ impl Dir {
                 Ok(dir) => dir,
                 Err(error) if error.is_not_found() => continue,
                 Err(_) => {
-                    self.remove_file(&name)?;
+                    self.remove_file(&*name)?;
                     continue;
                 }
             };
             for entry in dir.entries()? {
                 if !entry.is_dir {
-                    dir.remove_file(&entry.name)?;
+                    dir.remove_file(&*entry.name)?;
                     continue;
                 }
                 // Full directories move out; that needs write permission on them, as emptying does.
@@ -251,7 +272,12 @@ impl Dir {
         Ok(())
     }
 
-    fn remove_file(&self, name: &CStr) -> Result<(), DirError> {
+    /// Removes the file or link `name`.
+    ///
+    /// # Errors
+    /// If it is a directory, or not there.
+    pub fn remove_file(&self, name: impl Name) -> Result<(), DirError> {
+        let name = &*name.c_name(self)?;
         fs::unlinkat(&self.fd, name, AtFlags::empty()).map_err(self.error("remove", name))
     }
 
@@ -263,6 +289,14 @@ impl Dir {
         let name = &*name.c_name(self)?;
         fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
             .map_err(self.error("remove the directory", name))
+    }
+
+    /// Waits until the names in this directory are on disk. That of the files is their own matter.
+    ///
+    /// # Errors
+    /// If they could not be written.
+    pub fn sync(&self) -> Result<(), DirError> {
+        fs::fsync(&self.fd).map_err(self.error("write out the directory", c"."))
     }
 
     /// Waits until everything written to the file system that holds this directory is on disk.

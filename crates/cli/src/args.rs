@@ -29,14 +29,16 @@ Exit codes:
   1  failed
   2  the command line is wrong
   3  the input is invalid or corrupt
-  4  keys are missing; nothing was written
+  4  keys are missing, or none is of the cache; nothing was written
   5  verification found damage
-  6  the root is in use";
+  6  the root is in use, or another program writes to the layout";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Write the state of caches into the root of a buildkitd that does not run
     Convert(Convert),
+    /// Write the keys that sources have into a file, or attach them to a cache
+    Keys(Keys),
 }
 
 const USAGE: &str = "oci2bk convert [OPTIONS] <SRC>... <ROOT>";
@@ -48,9 +50,9 @@ pub(crate) struct Convert {
     pub(crate) places: Places,
 
     /// Take op digests from FILE: provenance (mode=max), a metadata file of buildx, a layout with
-    /// an image and its attestations, a bundle of buildx history export, LLB, or the root directory
-    /// of a builder or its cache.db. The type shows from the content; what lies inside SRC is looked
-    /// at anyway
+    /// an image and its attestations, a bundle of buildx history export, LLB, the root directory of
+    /// a builder or its cache.db, or what oci2bk keys wrote. The type shows from the content; what
+    /// lies inside SRC is looked at anyway
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,
 
@@ -97,6 +99,51 @@ pub(crate) struct Convert {
     /// the cache was made]
     #[arg(long, hide = true, env = "SOURCE_DATE_EPOCH", value_parser = parse_epoch)]
     pub(crate) source_date_epoch: Option<Epoch>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    override_usage = "oci2bk keys <SOURCE>... --output <FILE>\n       \
+                      oci2bk keys attach <LAYOUT> --keys <SOURCE>... [--tag <TAG>]",
+    after_help = EXIT_CODES
+)]
+pub(crate) struct Keys {
+    #[command(subcommand)]
+    pub(crate) command: Option<KeysCommand>,
+
+    /// Where to take op digests from: whatever convert takes with --keys
+    #[arg(required = true, value_name = "SOURCE")]
+    pub(crate) sources: Vec<PathBuf>,
+
+    /// Write the keys to FILE; - is stdout. The file has digests and the kinds of steps, but no
+    /// arguments, environment or paths
+    #[arg(short, long, value_name = "FILE", required = true)]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Attach the keys of a cache to it, as an OCI artifact in its layout, where convert finds
+    /// them; what was attached before is replaced
+    Attach(Attach),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Attach {
+    /// The cache: DIR, oci:DIR[:TAG|@DIGEST] or type=local,src=DIR[,tag=TAG][,digest=DIGEST]
+    #[arg(value_name = "LAYOUT")]
+    pub(crate) layout: SourceRef,
+
+    /// Where to take op digests from: whatever convert takes with --keys
+    #[arg(long, value_name = "SOURCE", required = true, num_args = 1..)]
+    pub(crate) keys: Vec<PathBuf>,
+
+    /// Give the artifact a tag, for tools that copy nothing but what has one
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Option<String>,
 }
 
 /// The value of `SOURCE_DATE_EPOCH`; an empty variable counts as none.
@@ -221,6 +268,7 @@ mod tests {
         let words = ["oci2bk", "convert"].iter().chain(words);
         Arguments::try_parse_from(words).map(|arguments| match arguments.command {
             Command::Convert(convert) => convert.places,
+            Command::Keys(_) => panic!("not convert"),
         })
     }
 
@@ -260,6 +308,34 @@ mod tests {
         assert!(parse("v0.33.0").is_ok());
         for refused in ["v0.10.6", "v1.0.0", "latest"] {
             assert!(parse(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn keys_are_written_or_attached() {
+        let parse = |words: &str| {
+            let arguments = Arguments::try_parse_from(words.split(' '));
+            arguments.map(|arguments| match arguments.command {
+                Command::Keys(keys) => keys,
+                Command::Convert(_) => panic!("not keys"),
+            })
+        };
+        let keys = parse("oci2bk keys a b -o c").unwrap();
+        assert_eq!(keys.sources, [PathBuf::from("a"), PathBuf::from("b")]);
+        assert_eq!(keys.output, Some(PathBuf::from("c")));
+        assert!(keys.command.is_none());
+
+        let keys = parse("oci2bk keys attach oci:dir:main --keys a b --keys c --tag keys").unwrap();
+        let Some(KeysCommand::Attach(attach)) = keys.command else { panic!("not attach") };
+        assert_eq!(attach.layout, "oci:dir:main".parse().unwrap());
+        assert_eq!(attach.keys, ["a", "b", "c"].map(PathBuf::from));
+        assert_eq!(attach.tag.as_deref(), Some("keys"));
+
+        // A file of that name can be given with its directory.
+        assert_eq!(parse("oci2bk keys ./attach -o -").unwrap().sources.len(), 1);
+        for wrong in ["keys", "keys a", "keys -o a", "keys attach a", "keys attach a -o b --keys c"]
+        {
+            assert!(parse(&format!("oci2bk {wrong}")).is_err(), "{wrong}");
         }
     }
 }

@@ -73,18 +73,19 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     })
 }
 
-/// What the key sources know: what lies inside the layouts, then what the user names.
+/// What the key sources know: what the user names, then what lies inside the layouts. The first
+/// that has a key names the step too, and keys attached to a layout have no more than its kind.
 fn keyring(exports: &[CacheExport], arguments: &Convert) -> Result<Keyring, Failure> {
     let wanted: BTreeSet<Digest> =
         exports.iter().flat_map(|export| export.config.digests_with_inputs()).collect();
     let mut keyring = Keyring::new();
-    for export in exports {
-        for source in keys::read_layout(&export.layout)? {
+    for path in &arguments.keys {
+        for source in keys::read_source(path)? {
             keyring.add(source.description, source.candidates, &wanted);
         }
     }
-    for path in &arguments.keys {
-        for source in keys::read_source(path)? {
+    for export in exports {
+        for source in keys::read_layout(&export.layout)? {
             keyring.add(source.description, source.candidates, &wanted);
         }
     }

@@ -10,7 +10,8 @@ use bkstate::state::LockError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
 use oci2bk::image::ImageError;
-use oci2bk::keys::SourceError;
+use oci2bk::keys::{AttachError, KeysFileError, SourceError};
+use oci2bk::layout::WriteError;
 use oci2bk::plan::Lost;
 
 use crate::output::{Plain, note};
@@ -26,6 +27,18 @@ pub(crate) enum Failure {
     Image(#[from] ImageError),
     #[error("{}", missing_keys(.0))]
     Unkeyed(Vec<Lost>),
+    #[error("the key sources have no key; nothing was written")]
+    NoKeys,
+    #[error(transparent)]
+    KeysFile(#[from] KeysFileError),
+    #[error("the keys cannot be written to {}", path.display())]
+    WriteKeys {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     #[error(transparent)]
     Convert(#[from] ConvertError),
     #[error("the conversion is done, but {} cannot be written", path.display())]
@@ -84,13 +97,20 @@ impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
-            Self::Unkeyed(_) => Code::Unkeyed,
+            Self::Unkeyed(_) | Self::NoKeys => Code::Unkeyed,
+            Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
+            Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
+            Self::Attach(AttachError::Manifest(_) | AttachError::Index { .. }) => Code::Input,
             Self::Convert(ConvertError::Lock(LockError::InUse { .. })) => Code::InUse,
             Self::Convert(ConvertError::Damaged { .. }) => Code::Damaged,
             Self::Convert(error) if error.is_input() => Code::Input,
-            Self::Convert(_) | Self::MetadataFile { .. } | Self::Stdout(_) | Self::Json(_) => {
-                Code::Failed
-            }
+            Self::Convert(_)
+            | Self::KeysFile(_)
+            | Self::WriteKeys { .. }
+            | Self::Attach(_)
+            | Self::MetadataFile { .. }
+            | Self::Stdout(_)
+            | Self::Json(_) => Code::Failed,
         }
     }
 

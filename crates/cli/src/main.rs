@@ -1,10 +1,12 @@
-//! The `oci2bk` command: turns a BuildKit cache export into the state directory of a buildkitd.
+//! The `oci2bk` command: turns a BuildKit cache export into the state directory of a buildkitd, and
+//! keeps the keys that this takes.
 //!
 //! stdout carries the result, stderr progress and errors. This crate is the only one that prints
 //! or exits.
 mod args;
 mod convert;
 mod failure;
+mod keys;
 mod output;
 mod progress;
 mod report;
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         Command::Convert(arguments) => convert::run(arguments),
+        Command::Keys(arguments) => keys::run(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

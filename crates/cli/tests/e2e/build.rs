@@ -227,6 +227,21 @@ impl Source<'_> {
                 self.build(daemon, &Options { export, ..Options::default() })?;
                 Ok(None)
             }
+            Keys::Attached => {
+                let output = Some(format!("type=local,dest={}", keys.display()));
+                let provenance = max;
+                self.build(daemon, &Options { export, output, provenance, ..Options::default() })?;
+                let file = keys.join("keys.json");
+                run(Command::new(&tools.oci2bk)
+                    .args(["keys", "--output"])
+                    .args([&file, &keys.join("provenance.json")]))?;
+                run(Command::new(&tools.oci2bk)
+                    .args(["keys", "attach"])
+                    .arg(cache)
+                    .arg("--keys")
+                    .arg(file))?;
+                Ok(None)
+            }
             Keys::Metadata => {
                 self.build_with_buildx(tools, daemon, cache, keys)?;
                 Ok(Some(keys.to_owned()))

@@ -75,6 +75,8 @@ pub(crate) enum Keys {
     Attestation,
     /// The same in the layout of the cache itself, which then needs no `--keys`.
     Inside,
+    /// The first, taken out with `oci2bk keys` and attached to the cache with `oci2bk keys attach`.
+    Attached,
     /// `docker buildx build --metadata-file`.
     Metadata,
     /// The `cache.db` of the daemon that made the export.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
+use super::file;
 use super::metadata_file::{self, Part};
 
 /// Where the magic number of a BoltDB file is: behind the 16-byte header of page 0
@@ -34,6 +35,8 @@ pub(super) fn is_archive(head: &[u8]) -> bool {
 /// A JSON document that op digests can come from.
 #[derive(Debug)]
 pub(super) enum Document<'a> {
+    /// A keys file of our own, of whatever version.
+    KeysFile,
     /// SLSA provenance, as statement or bare predicate.
     Provenance,
     /// The `--metadata-file` of `docker buildx build` or `bake`, with the provenance in it.
@@ -56,6 +59,11 @@ pub(super) fn document(json: &[u8]) -> Result<Option<Document<'_>>, serde_json::
         return Ok(Some(Document::Dump));
     }
     let fields: Fields<'_> = serde_json::from_slice(json)?;
+    let media_type =
+        fields.get("mediaType").map(|value| serde_json::from_str::<String>(value.get()));
+    if media_type.is_some_and(|kind| kind.is_ok_and(|kind| file::is_keys_file(&kind))) {
+        return Ok(Some(Document::KeysFile));
+    }
     if PROVENANCE.iter().any(|key| fields.contains_key(*key)) {
         return Ok(Some(Document::Provenance));
     }

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use bkstate::dir::DirError;
 
+use super::artifact::ArtifactError;
 use super::attestation::AttestationError;
 use super::bundle::BundleError;
 use super::database::DatabaseError;
+use super::file::KeysFileError;
 use super::history::HistoryError;
 use super::limits::MAX_DOCUMENT_BYTES;
 use super::metadata_file::MetadataFileError;
@@ -43,7 +45,8 @@ pub enum SourceError {
     #[error(
         "{path} is no known key source; give SLSA provenance (mode=max), a metadata file of \
          docker buildx, an image in an OCI layout with attestations, a bundle of docker buildx \
-         history export, LLB, or the root directory of a builder or its cache.db"
+         history export, LLB, the root directory of a builder or its cache.db, or what oci2bk keys \
+         wrote"
     )]
     Unrecognised {
         /// The file.
@@ -115,6 +118,15 @@ pub enum SourceError {
         #[source]
         source: Box<BundleError>,
     },
+    /// A keys file that is damaged or of another version.
+    #[error("the {document} gives no keys")]
+    KeysFile {
+        /// The document.
+        document: SourceDescription,
+        /// What is wrong with it.
+        #[source]
+        source: KeysFileError,
+    },
     /// A dump of LLB that is malformed.
     #[error("the LLB dump {path} gives no keys")]
     Dump {
@@ -144,10 +156,19 @@ pub enum SourceError {
         #[source]
         source: Box<AttestationError>,
     },
-    /// A layout or archive without attestations that help.
+    /// A layout whose attached keys cannot be read.
+    #[error("the keys attached in {path} cannot be read")]
+    AttachedKeys {
+        /// The layout.
+        path: PathBuf,
+        /// What is wrong with them.
+        #[source]
+        source: Box<ArtifactError>,
+    },
+    /// A layout or archive without attestations that help, and without keys.
     #[error(
-        "nothing in {path} has provenance that lists the build's operations; export it with \
-         --provenance=mode=max"
+        "no keys are attached in {path} and nothing in it has provenance that lists the build's \
+         operations; export it with --provenance=mode=max"
     )]
     NoAttestations {
         /// The layout.

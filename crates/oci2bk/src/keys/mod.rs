@@ -2,9 +2,11 @@
 //!
 //! An exported cache names the record of a step by a hash over the step's op digest, which cannot
 //! be turned back (see `docs/format/keys.md`). The op digests come from a *key source*:
-//! provenance of the build, in any of its wrappings, the LLB itself, or what a builder keeps in its
-//! root directory. What a source offers are [`Candidate`]s; only those whose hash is that of a record get into the [`Keyring`],
-//! so a wrong or hostile source can leave records unresolved but never resolve one wrongly.
+//! provenance of the build, in any of its wrappings, the LLB itself, what a builder keeps in its root
+//! directory, or a [`KeysFile`] of our own, which may be [attached](attach()) to the cache. What a
+//! source offers are [`Candidate`]s; only those whose hash is that of a record get into the
+//! [`Keyring`], so a wrong or hostile source can leave records unresolved but never resolve one
+//! wrongly.
 //!
 //! ```no_run
 //! use std::collections::BTreeSet;
@@ -18,6 +20,7 @@
 //! # Ok::<(), oci2bk::keys::SourceError>(())
 //! ```
 
+mod artifact;
 mod attestation;
 mod bundle;
 mod cache_db;
@@ -25,6 +28,7 @@ mod cache_debug;
 mod database;
 mod detect;
 mod error;
+mod file;
 mod history;
 mod keyring;
 pub mod limits;
@@ -33,10 +37,12 @@ mod read;
 mod root;
 mod source;
 
+pub use artifact::{ArtifactError, AttachError, Attached, attach};
 pub use attestation::AttestationError;
 pub use bundle::BundleError;
 pub use database::DatabaseError;
 pub use error::SourceError;
+pub use file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError};
 pub use history::HistoryError;
 pub use keyring::{Keyring, Resolved, SourceSummary};
 pub use limits::MAX_DOCUMENT_BYTES;

@@ -7,9 +7,11 @@ use std::path::Path;
 use bkstate::bolt::Bucket;
 use bkstate::dir::Dir;
 
+use super::artifact;
 use super::database::{self, DatabaseError, DatabaseKind};
 use super::detect::{self, Document};
 use super::error::SourceError;
+use super::file::KeysFile;
 use super::history::{self, Content};
 use super::limits::{MAX_DEFINITION_BYTES, MAX_DOCUMENT_BYTES};
 use super::metadata_file::MetadataFileError;
@@ -53,11 +55,12 @@ pub fn read_source(path: &Path) -> Result<Vec<KeySource>, SourceError> {
     read_document(path, &bytes)
 }
 
-/// Reads the provenance attached to the images of a layout, such as the one that holds the cache.
-/// Gives nothing if there is none, or none that lists the build's operations.
+/// Reads the provenance attached to the images of a layout, such as the one that holds the cache,
+/// and the keys attached to its caches. Gives nothing if there is none, or none that lists the
+/// build's operations.
 ///
 /// # Errors
-/// When a manifest or an attestation is corrupt or malformed.
+/// When a manifest, an attestation or a keys file is corrupt or malformed.
 pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
     let path = layout.path();
     let attestations = attestation::provenance(layout, MAX_DOCUMENT_BYTES).map_err(|source| {
@@ -68,6 +71,14 @@ pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
         let part = Some(attestation.digest.to_string());
         let description = describe(path, SourceKind::Attestation, part);
         sources.extend(read_one_of_many(&attestation.json, description)?);
+    }
+    let attached = artifact::keys_files(layout).map_err(|source| SourceError::AttachedKeys {
+        path: path.to_owned(),
+        source: source.into(),
+    })?;
+    for (digest, json) in attached {
+        let part = Some(digest.to_string());
+        sources.push(read_keys_file(&json, describe(path, SourceKind::KeysFile, part))?);
     }
     Ok(sources)
 }
@@ -167,6 +178,9 @@ fn read_document(path: &Path, bytes: &[u8]) -> Result<Vec<KeySource>, SourceErro
         }
     };
     match document {
+        Some(Document::KeysFile) => {
+            Ok(vec![read_keys_file(bytes, describe(path, SourceKind::KeysFile, None))?])
+        }
         Some(Document::Provenance) => {
             let description = describe(path, SourceKind::Provenance, None);
             Ok(vec![read_provenance(bytes, description)?])
@@ -218,6 +232,13 @@ fn read_provenance(json: &[u8], description: SourceDescription) -> Result<KeySou
     match Provenance::from_json(json) {
         Ok(provenance) => Ok(KeySource::from_provenance(&provenance, description)),
         Err(source) => Err(SourceError::Provenance { document: description, source }),
+    }
+}
+
+fn read_keys_file(json: &[u8], description: SourceDescription) -> Result<KeySource, SourceError> {
+    match KeysFile::decode(json) {
+        Ok(file) => Ok(KeySource::from_digests(file.candidates(), description)),
+        Err(source) => Err(SourceError::KeysFile { document: description, source }),
     }
 }
 

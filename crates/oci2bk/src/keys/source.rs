@@ -94,6 +94,8 @@ pub enum SourceKind {
     Definition,
     /// What `buildctl debug dump-llb` prints.
     Dump,
+    /// A keys file of our own, or one that is attached to a cache.
+    KeysFile,
 }
 
 impl fmt::Display for SourceKind {
@@ -108,6 +110,7 @@ impl fmt::Display for SourceKind {
             Self::Bundle => "history bundle",
             Self::Definition => "LLB",
             Self::Dump => "LLB dump",
+            Self::KeysFile => "keys file",
         })
     }
 }

@@ -13,6 +13,7 @@ mod open;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -25,6 +26,7 @@ pub use blob::{BlobError, BlobFile};
 pub(crate) use descriptor::null_as_default;
 pub use descriptor::{Descriptor, Platform};
 pub use open::FileKind;
+pub use write::{LayoutWriter, WriteError, edited_index};
 
 use crate::manifest::{Document, DocumentError};
 use open::{OpenError, regular_file};

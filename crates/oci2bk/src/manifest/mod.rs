@@ -22,6 +22,7 @@ pub use document::{
     OCI_INDEX, OCI_MANIFEST,
 };
 pub use layer::{Compression, LayerBlob, LayerError};
+pub(crate) use select::REF_NAME;
 pub use select::{FoundCache, SelectError, other_manifests, select};
 pub(crate) use select::{entry_names, tagged};
 

@@ -44,6 +44,10 @@ pub(super) const CASES: &[Case] = &[
         Export { mode: Mode::Min, attributes: ",image-manifest=false" },
         Keys::Root,
     ),
+    // What is cached after the edit is what a daemon reports that imports the cache, so this shows
+    // too that daemons still import a cache with keys attached.
+    exported("attached", Export { mode: Mode::Min, attributes: "" }, Keys::Attached),
+    exported("attached-index", Export::INDEX, Keys::Attached),
 ];
 
 const DOCKERFILE: &str = r#"

@@ -1,0 +1,74 @@
+//! `oci2bk keys` and `oci2bk keys attach`.
+
+use std::path::{Path, PathBuf};
+
+use oci2bk::export::CacheExport;
+use oci2bk::keys::{self, KeySource, KeysFile, attach};
+
+use crate::args::{Attach, Keys, KeysCommand};
+use crate::failure::Failure;
+use crate::output::{self, Plain, note};
+
+pub(crate) fn run(arguments: &Keys) -> Result<(), Failure> {
+    match (&arguments.command, &arguments.output) {
+        (Some(KeysCommand::Attach(arguments)), _) => run_attach(arguments),
+        (None, Some(output)) => write(&arguments.sources, output),
+        // The command line asks for one of them.
+        (None, None) => Err(Failure::NoKeys),
+    }
+}
+
+/// Writes what `sources` have to the file `output`.
+fn write(sources: &[PathBuf], output: &Path) -> Result<(), Failure> {
+    let keys = KeysFile::from_sources(&read(sources)?);
+    if keys.is_empty() {
+        return Err(Failure::NoKeys);
+    }
+    let json = keys.encode()?;
+    if output == Path::new("-") {
+        // The line feed at the end is written with it.
+        return output::result(String::from_utf8_lossy(&json).trim_end());
+    }
+    std::fs::write(output, json)
+        .map_err(|source| Failure::WriteKeys { path: output.to_owned(), source })?;
+    output::result(&format!("{} has the keys of {} ops", output.display(), keys.len()))
+}
+
+fn run_attach(arguments: &Attach) -> Result<(), Failure> {
+    let export = CacheExport::read(&arguments.layout)?;
+    let keys = KeysFile::from_sources(&read(&arguments.keys)?);
+    let attached = attach(&export, &keys, arguments.tag.as_deref())?;
+    let wanted: std::collections::BTreeSet<_> = export.config.digests_with_inputs().collect();
+    if attached.records < wanted.len() {
+        let missing = wanted.len() - attached.records;
+        note(format_args!("warning: the key sources have no key for {missing} of the records"));
+    }
+    let what = if attached.changed { "attached" } else { "were attached already" };
+    output::result(&format!(
+        "keys of {} of {} records {what} to {} in {}\n  artifact {}",
+        attached.records,
+        wanted.len(),
+        export.manifest.digest,
+        export.layout.path().display(),
+        attached.manifest
+    ))
+}
+
+/// Reads the sources, and says which of their steps they have no keys for.
+fn read(paths: &[PathBuf]) -> Result<Vec<KeySource>, Failure> {
+    let mut sources = Vec::new();
+    for path in paths {
+        sources.extend(keys::read_source(path)?);
+    }
+    for source in &sources {
+        for step in &source.uncomputable {
+            note(format_args!(
+                "warning: {} has no key for the step {}: {}",
+                source.description,
+                Plain(&step.name).to_string().replace('\n', "\\n"),
+                Plain(&step.reason)
+            ));
+        }
+    }
+    Ok(sources)
+}

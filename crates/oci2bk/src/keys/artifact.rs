@@ -1,0 +1,314 @@
+//! Keys files attached to a cache: OCI artifacts that travel with it.
+//!
+//! The artifact is a manifest with the keys file as its only layer, an empty config and the cache's
+//! top object as `subject` (OCI image-spec 1.1, `manifest.md`, "Guidelines for Artifact Usage").
+//! It is found in the layout in two ways, one for each kind of tool: as an entry of `index.json`,
+//! and in the index tagged `sha256-<subject>` that stands in for the referrers API (OCI
+//! distribution-spec 1.1, "Referrers Tag Schema").
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use bkstate::Digest;
+use serde_json::{Value, json};
+
+use super::MAX_DOCUMENT_BYTES;
+use super::file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError, is_keys_file};
+use crate::export::CacheExport;
+use crate::layout::{
+    BlobError, Descriptor, Layout, LayoutWriter, WriteError, edited_index, limits,
+};
+use crate::manifest::{
+    Document, DocumentError, ImageManifest, ManifestError, OCI_INDEX, OCI_MANIFEST, REF_NAME,
+    SelectError, Style, other_manifests,
+};
+
+/// The config of an artifact that has none, and its media type (OCI image-spec 1.1, `manifest.md`).
+const EMPTY: &str = "{}";
+const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
+/// What tools call the file when they take it out of the artifact.
+const TITLE: &str = "org.opencontainers.image.title";
+const FILE_NAME: &str = "keys.json";
+/// The longest tag of a registry (OCI distribution-spec 1.1, "Pulling manifests").
+const LONGEST_TAG: usize = 128;
+
+/// Why the keys files of a layout cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// The manifests of the layout cannot be listed.
+    #[error(transparent)]
+    Manifests(#[from] SelectError),
+    /// A manifest cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A keys file is corrupt.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+}
+
+/// Why keys could not be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// No key is of that cache.
+    #[error(
+        "none of the {ops} ops that the key sources have is a step of the cache {cache}; give \
+         sources of the build that made it"
+    )]
+    NothingMatches {
+        /// The top object of the cache.
+        cache: Digest,
+        /// How many ops there are.
+        ops: usize,
+    },
+    /// The tag is not one that a registry would take.
+    #[error("{tag:?} is no tag: that is 1 to {LONGEST_TAG} letters, digits, '_', '.' and '-'")]
+    InvalidTag {
+        /// The tag.
+        tag: String,
+    },
+    /// The tag is that of something else.
+    #[error("{} has something else with the tag {tag:?}; choose another", path.display())]
+    TagTaken {
+        /// The layout.
+        path: PathBuf,
+        /// The tag.
+        tag: String,
+    },
+    /// The keys make no file.
+    #[error("the keys cannot be written as a file")]
+    KeysFile(#[from] KeysFileError),
+    /// What the layout has cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// An index is malformed.
+    #[error("{name} in {} is no index", path.display())]
+    Index {
+        /// The layout.
+        path: PathBuf,
+        /// `index.json`, or the digest of a blob.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: DocumentError,
+    },
+    /// The layout cannot be changed.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// What was attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// The manifest of the artifact.
+    pub manifest: Digest,
+    /// How many ops its keys file has.
+    pub ops: usize,
+    /// How many records of the cache these name.
+    pub records: usize,
+    /// Whether the layout was changed: not, if these very keys were attached already.
+    pub changed: bool,
+}
+
+/// The keys files in a layout, each with the digest of its blob. What is mentioned but not there,
+/// as in a partial copy, is passed over.
+pub(super) fn keys_files(layout: &Layout) -> Result<Vec<(Digest, Vec<u8>)>, ArtifactError> {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for descriptor in other_manifests(layout)? {
+        let Document::Manifest(manifest) = Document::read(layout, &descriptor)? else { continue };
+        if !is_artifact(&manifest) {
+            continue;
+        }
+        for layer in manifest.layers.iter().filter(|layer| is_keys_file(&layer.media_type)) {
+            if !seen.insert(layer.digest) {
+                continue;
+            }
+            match layout.read_blob(layer, MAX_DOCUMENT_BYTES) {
+                Err(BlobError::Missing { .. }) => {}
+                json => found.push((layer.digest, json?)),
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn is_artifact(manifest: &ImageManifest) -> bool {
+    manifest.artifact_type.as_deref().is_some_and(is_keys_file)
+}
+
+/// Attaches those of `keys` that name records of `export` to it, in its layout, in the place of
+/// what was attached before; with `tag`, under a tag of its own too.
+///
+/// # Errors
+/// If there are none, or the layout cannot be read or written. It is then as it was, but for blobs
+/// that nothing refers to.
+pub fn attach(
+    export: &CacheExport,
+    keys: &KeysFile,
+    tag: Option<&str>,
+) -> Result<Attached, AttachError> {
+    if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
+        return Err(AttachError::InvalidTag { tag: tag.to_owned() });
+    }
+    let cache = export.manifest.digest;
+    let (matching, records) = keys.of_records(&export.config.digests_with_inputs().collect());
+    if matching.is_empty() {
+        return Err(AttachError::NothingMatches { cache, ops: keys.len() });
+    }
+    let artifact = Artifact::new(&export.layout, cache, export.manifest.style, &matching)?;
+    let writer = export.layout.writer()?;
+    let (manifest, changed) = artifact.put(&export.layout, writer, tag)?;
+    Ok(Attached { manifest, ops: matching.len(), records, changed })
+}
+
+fn is_tag(tag: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    tag.len() <= LONGEST_TAG
+        && tag.starts_with(word)
+        && tag.chars().all(|c| word(c) || c == '.' || c == '-')
+}
+
+/// The blobs of an artifact that are its own.
+struct Artifact {
+    cache: Digest,
+    file: Vec<u8>,
+    manifest: Vec<u8>,
+}
+
+impl Artifact {
+    fn new(
+        layout: &Layout,
+        cache: Digest,
+        style: Style,
+        keys: &KeysFile,
+    ) -> Result<Self, AttachError> {
+        let file = keys.encode()?;
+        let mut layer = descriptor(KEYS_MEDIA_TYPE, &file);
+        layer["annotations"] = json!({TITLE: FILE_NAME});
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "artifactType": KEYS_MEDIA_TYPE,
+            "config": descriptor(EMPTY_TYPE, EMPTY.as_bytes()),
+            "layers": [layer],
+            "subject": subject(layout, cache, style)?,
+        });
+        Ok(Self { cache, file, manifest: manifest.to_string().into() })
+    }
+
+    /// Writes the blobs, then the index. Gives the digest of the manifest, and whether the index
+    /// changed.
+    fn put(
+        &self,
+        layout: &Layout,
+        mut writer: LayoutWriter<'_>,
+        tag: Option<&str>,
+    ) -> Result<(Digest, bool), AttachError> {
+        let index_error = |name: &str, source: DocumentError| {
+            let (path, name) = (layout.path().to_owned(), name.to_owned());
+            AttachError::Index { path, name, source }
+        };
+        let document = Document::parse(writer.index()).map_err(|e| index_error("index.json", e))?;
+        let Document::Index(index) = document else {
+            return Err(index_error("index.json", DocumentError::Neither));
+        };
+        let fallback_tag = format!("sha256-{}", self.cache.hex());
+        let is_fallback =
+            |entry: &Descriptor| entry.annotations.get(REF_NAME) == Some(&fallback_tag);
+        let ours: BTreeSet<Digest> = index
+            .manifests
+            .iter()
+            .filter(|entry| self.is_older(layout, entry))
+            .map(|e| e.digest)
+            .collect();
+        if let Some(tag) = tag {
+            let has_tag =
+                |entry: &&Descriptor| entry.annotations.get(REF_NAME).is_some_and(|t| t == tag);
+            let taken = index.manifests.iter().filter(has_tag).any(|e| !ours.contains(&e.digest));
+            if taken || tag == fallback_tag {
+                let (path, tag) = (layout.path().to_owned(), tag.to_owned());
+                return Err(AttachError::TagTaken { path, tag });
+            }
+        }
+
+        writer.put_blob(EMPTY.as_bytes())?;
+        writer.put_blob(&self.file)?;
+        let manifest = writer.put_blob(&self.manifest)?;
+        let mut referrer = descriptor(OCI_MANIFEST, &self.manifest);
+        referrer["artifactType"] = KEYS_MEDIA_TYPE.into();
+
+        // The referrers that other tools have listed stay.
+        let is_old =
+            |listed: &Descriptor| ours.contains(&listed.digest) || self.is_older(layout, listed);
+        let listed = match index.manifests.iter().find(|entry| is_fallback(entry)) {
+            None => None,
+            Some(entry) => match layout.read_blob(entry, limits::MANIFEST) {
+                Err(BlobError::Missing { .. }) => None,
+                content => Some((entry.digest, content.map_err(ManifestError::from)?)),
+            },
+        };
+        let (name, listed) = listed.map_or_else(
+            || (String::new(), empty_index()),
+            |(digest, content)| (digest.to_string(), content),
+        );
+        let edited = edited_index(&listed, is_old, std::slice::from_ref(&referrer))
+            .map_err(|source| index_error(&name, source.into()))?
+            .unwrap_or(listed);
+        writer.put_blob(&edited)?;
+        let mut fallback = descriptor(OCI_INDEX, &edited);
+        fallback["annotations"] = json!({REF_NAME: fallback_tag});
+
+        if let Some(tag) = tag {
+            referrer["annotations"] = json!({REF_NAME: tag});
+        }
+        let drop = |entry: &Descriptor| ours.contains(&entry.digest) || is_fallback(entry);
+        let edited = edited_index(writer.index(), drop, &[referrer, fallback])
+            .map_err(|source| index_error("index.json", source.into()))?;
+        let changed = edited.is_some();
+        if let Some(edited) = edited {
+            writer.put_index(edited)?;
+        }
+        Ok((manifest, changed))
+    }
+
+    /// Whether `descriptor` is that of keys attached to the same cache before. What cannot be read
+    /// is not ours to remove.
+    fn is_older(&self, layout: &Layout, descriptor: &Descriptor) -> bool {
+        if descriptor.media_type != OCI_MANIFEST {
+            return false;
+        }
+        match Document::read(layout, descriptor) {
+            Ok(Document::Manifest(manifest)) => {
+                let subject = manifest.subject.as_ref().map(|subject| subject.digest);
+                is_artifact(&manifest) && subject == Some(self.cache)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn empty_index() -> Vec<u8> {
+    json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).to_string().into()
+}
+
+fn descriptor(media_type: &str, content: &[u8]) -> Value {
+    json!({"mediaType": media_type, "digest": Digest::of(content), "size": content.len()})
+}
+
+/// The descriptor of the cache, with the media type it gives itself: registries compare.
+fn subject(layout: &Layout, cache: Digest, style: Style) -> Result<Value, ManifestError> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Top {
+        media_type: Option<String>,
+    }
+    let described = layout.describe_blob(cache)?;
+    let content = layout.read_blob(&described, limits::MANIFEST)?;
+    let Top { media_type } = serde_json::from_slice(&content)
+        .map_err(|source| ManifestError::Document { digest: cache, source: source.into() })?;
+    let usual = match style {
+        Style::Index => OCI_INDEX,
+        Style::ImageManifest => OCI_MANIFEST,
+    };
+    Ok(descriptor(media_type.as_deref().unwrap_or(usual), &content))
+}

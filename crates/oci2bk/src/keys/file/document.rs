@@ -1,0 +1,321 @@
+//! The JSON of keys files.
+
+use std::cmp::Ordering;
+use std::io::Write as _;
+
+use bkstate::Digest;
+use bkstate::gojson::ControlEscapes;
+use serde::{Deserialize, Serialize};
+
+use super::{About, Digests, KeysFile, MOST_OUTPUTS, step};
+use crate::keys::MAX_DOCUMENT_BYTES;
+use crate::llb::{Encoding, InvalidOpDigest, OpDigest, Release};
+
+/// The media type of a keys file: its `mediaType`, and that of the artifact and of the layer that
+/// carry it with a cache. The version is part of it.
+pub const KEYS_MEDIA_TYPE: &str = "application/vnd.oci2bk.keys.v1+json";
+
+/// What the media types of all versions start with.
+const ANY_VERSION: &str = "application/vnd.oci2bk.keys.";
+
+/// How many hashes reading one file may cost, one for each output of each digest. A file of the
+/// largest size with digests of a real build asks for a tenth.
+const MOST_TRIED: u64 = 1 << 24;
+
+/// Why a keys file cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysFileError {
+    /// Cut off, or not of the right form.
+    #[error("it is not JSON of the form of a keys file")]
+    Json(#[from] serde_json::Error),
+    /// A file of a version that this program does not know.
+    #[error(
+        "it is a keys file of a version that this program does not know ({media_type}); use a \
+         newer oci2bk, or write the file again with this one"
+    )]
+    UnknownVersion {
+        /// The media type it gives itself, shortened to 100 characters.
+        media_type: String,
+    },
+    /// An op without digests.
+    #[error("op {op} has no digest")]
+    NoDigest {
+        /// The op, counted from 0.
+        op: usize,
+    },
+    /// A digest that none of BuildKit's releases would make.
+    #[error("op {op} has something else in the place of an op digest: {text:?}")]
+    OpDigest {
+        /// The op, counted from 0.
+        op: usize,
+        /// What it has, shortened to 100 characters.
+        text: String,
+    },
+    /// An op with no outputs, or more than an op can have.
+    #[error("op {op} claims {outputs} outputs; an op has 1 to {MOST_OUTPUTS}")]
+    Outputs {
+        /// The op, counted from 0.
+        op: usize,
+        /// How many it claims to have.
+        outputs: u32,
+    },
+    /// More outputs over all than are tried.
+    #[error("its ops claim more outputs over all than are tried for one file, {MOST_TRIED}")]
+    TooMany,
+    /// More keys than a file may have.
+    #[error(
+        "{ops} ops make a keys file of more than {MAX_DOCUMENT_BYTES} bytes, which nothing would \
+         read; attach the keys of one cache to it instead"
+    )]
+    TooLarge {
+        /// How many ops there are.
+        ops: usize,
+    },
+}
+
+/// A class of releases that encode alike. The order is that of [`Encoding::ALL`], newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Class {
+    release: Release,
+    long_escapes: bool,
+}
+
+impl Class {
+    fn rank(self) -> (usize, Release, bool) {
+        let position = Encoding::ALL.into_iter().position(|encoding| Self::from(encoding) == self);
+        (position.unwrap_or(Encoding::ALL.len()), self.release, self.long_escapes)
+    }
+}
+
+impl Ord for Class {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl PartialOrd for Class {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl From<Encoding> for Class {
+    fn from(Encoding { release, escapes }: Encoding) -> Self {
+        Self { release, long_escapes: escapes == ControlEscapes::Long }
+    }
+}
+
+impl From<Class> for Encoding {
+    fn from(Class { release, long_escapes }: Class) -> Self {
+        let escapes = if long_escapes { ControlEscapes::Long } else { ControlEscapes::Short };
+        Self { release, escapes }
+    }
+}
+
+/// What a file calls the classes: by the oldest release.
+const RELEASES: [(&str, Release); 4] = [
+    ("v0.18", Release::V0_18),
+    ("v0.17", Release::V0_17),
+    ("v0.13", Release::V0_13),
+    ("v0.11", Release::V0_11),
+];
+const LONG: &str = "long";
+
+impl Class {
+    fn name(self) -> Option<&'static str> {
+        RELEASES.into_iter().find(|(_, release)| *release == self.release).map(|(name, _)| name)
+    }
+
+    /// The class of a digest. Later versions may know classes that are not known here: the digest
+    /// can be right all the same.
+    fn parse(release: &str, escapes: Option<&str>) -> Option<Self> {
+        let long_escapes = match escapes {
+            None => false,
+            Some(LONG) => true,
+            Some(_) => return None,
+        };
+        let (_, release) = RELEASES.into_iter().find(|(name, _)| *name == release)?;
+        Some(Self { release, long_escapes })
+    }
+}
+
+#[derive(Serialize)]
+struct OpOut<'a> {
+    digests: Vec<DigestOut<'a>>,
+    outputs: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct DigestOut<'a> {
+    digest: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    escapes: Option<&'static str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    media_type: String,
+}
+
+#[derive(Deserialize)]
+struct FileIn {
+    ops: Vec<OpIn>,
+}
+
+#[derive(Deserialize)]
+struct OpIn {
+    digests: Vec<DigestIn>,
+    outputs: u32,
+    step: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct DigestIn {
+    digest: String,
+    release: Option<String>,
+    escapes: Option<String>,
+}
+
+/// Whether a JSON document with this media type is a keys file, of whatever version.
+pub(in crate::keys) fn is_keys_file(media_type: &str) -> bool {
+    media_type.starts_with(ANY_VERSION)
+}
+
+impl KeysFile {
+    /// The file: a line per op. The same ops give the same bytes.
+    ///
+    /// # Errors
+    /// [`KeysFileError::TooLarge`] if it would be larger than what [`decode`](Self::decode) reads.
+    pub fn encode(&self) -> Result<Vec<u8>, KeysFileError> {
+        let too_large = || KeysFileError::TooLarge { ops: self.ops.len() };
+        let mut json = Vec::new();
+        // Writing to memory cannot fail.
+        let _ = write!(json, "{{\"mediaType\":\"{KEYS_MEDIA_TYPE}\",\"ops\":[");
+        let mut separator = "\n";
+        for (digests, about) in &self.ops {
+            json.extend_from_slice(separator.as_bytes());
+            serde_json::to_writer(&mut json, &OpOut::new(digests, about))?;
+            separator = ",\n";
+            if json.len() as u64 > MAX_DOCUMENT_BYTES {
+                return Err(too_large());
+            }
+        }
+        json.extend_from_slice(b"\n]}\n");
+        if json.len() as u64 > MAX_DOCUMENT_BYTES { Err(too_large()) } else { Ok(json) }
+    }
+
+    /// Reads a file of at most [`MAX_DOCUMENT_BYTES`].
+    ///
+    /// Members that are not known are passed over, and so are kinds of steps and classes of
+    /// releases, which may be added without a new version.
+    ///
+    /// # Errors
+    /// If it is of another version, or not as [`encode`](Self::encode) makes it.
+    pub fn decode(json: &[u8]) -> Result<Self, KeysFileError> {
+        let Head { media_type } = serde_json::from_slice(json)?;
+        if media_type != KEYS_MEDIA_TYPE {
+            return Err(KeysFileError::UnknownVersion { media_type: shortened(&media_type) });
+        }
+        let FileIn { ops } = serde_json::from_slice(json)?;
+        let mut file = Self::default();
+        let mut tried = 0;
+        for (number, op) in ops.into_iter().enumerate() {
+            if !(1..=MOST_OUTPUTS).contains(&op.outputs) {
+                return Err(KeysFileError::Outputs { op: number, outputs: op.outputs });
+            }
+            if op.digests.is_empty() {
+                return Err(KeysFileError::NoDigest { op: number });
+            }
+            tried += u64::from(op.outputs) * op.digests.len() as u64;
+            if tried > MOST_TRIED {
+                return Err(KeysFileError::TooMany);
+            }
+            let step = op.step.as_deref().and_then(step::kind);
+            let digests: Result<Digests, _> = op
+                .digests
+                .into_iter()
+                .map(|digest| {
+                    digest.read().map_err(|text| KeysFileError::OpDigest { op: number, text })
+                })
+                .collect();
+            file.insert(digests?, About { outputs: op.outputs, step });
+        }
+        file.unite();
+        Ok(file)
+    }
+}
+
+impl<'a> OpOut<'a> {
+    fn new(digests: &'a Digests, about: &About) -> Self {
+        let digest = |(class, op_digest): &'a (Option<Class>, OpDigest)| DigestOut {
+            digest: op_digest.as_str(),
+            release: class.and_then(Class::name),
+            escapes: class.filter(|class| class.long_escapes).map(|_| LONG),
+        };
+        let digests = digests.iter().map(digest).collect();
+        Self { digests, outputs: about.outputs, step: about.step }
+    }
+}
+
+impl DigestIn {
+    /// The digest with its class, or the text that is no digest.
+    fn read(self) -> Result<(Option<Class>, OpDigest), String> {
+        let class = self.release.and_then(|r| Class::parse(&r, self.escapes.as_deref()));
+        let op_digest = OpDigest::try_from(self.digest).map_err(|InvalidOpDigest { text }| text)?;
+        if tells_nothing(&op_digest) {
+            Ok((class, op_digest))
+        } else {
+            Err(shortened(op_digest.as_str()))
+        }
+    }
+}
+
+/// Whether an op digest is a digest, or what v0.11 and v0.12 have in its place for merge and diff
+/// ops: JSON with nothing in it but numbers of inputs.
+pub(super) fn tells_nothing(op_digest: &OpDigest) -> bool {
+    #[derive(Deserialize)]
+    #[serde(tag = "Type", deny_unknown_fields)]
+    enum Named {
+        #[serde(rename = "buildkit.merge.v0")]
+        Merge {
+            #[serde(rename = "Merge")]
+            _merge: Merge,
+        },
+        #[serde(rename = "buildkit.diff.v0")]
+        Diff {
+            #[serde(rename = "Diff")]
+            _diff: Diff,
+        },
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Merge {
+        #[serde(default, rename = "inputs")]
+        _inputs: Vec<Input>,
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Diff {
+        #[serde(rename = "lower")]
+        _lower: Input,
+        #[serde(rename = "upper")]
+        _upper: Input,
+    }
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Input {
+        #[serde(default, rename = "input")]
+        _input: i64,
+    }
+    let text = op_digest.as_str();
+    text.parse::<Digest>().is_ok() || serde_json::from_str::<Named>(text).is_ok()
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(100).collect()
+}

@@ -1,0 +1,373 @@
+//! Adds blobs to a layout and changes its `index.json`.
+//!
+//! Everything is written to a file beside its place, waited for, and moved there, so whoever reads
+//! the layout meanwhile, or after we died, finds it as it was or as it is to be. Blobs come before
+//! the index that names them.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use bkstate::Digest;
+use bkstate::dir::{Dir, DirError};
+use rustix::fs::{FlockOperation, Gid, Uid, fchown, flock, fstat};
+use rustix::io::Errno;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::open::{OpenError, regular_file};
+use super::{Descriptor, INDEX, Layout, LayoutError, limits, read_file};
+
+/// What BuildKit locks while it changes the index, and removes after (v0.32.2
+/// `client/ociindex/ociindex.go`).
+const LOCK: &str = "index.json.lock";
+/// Where files are written before they are moved to their place. The lock is ours meanwhile, so
+/// what is there was left by a run that died.
+const TEMPORARY: &str = ".oci2bk.tmp";
+
+/// Write access to a layout. Until it is dropped no BuildKit client writes to the layout.
+#[derive(Debug)]
+pub struct LayoutWriter<'a> {
+    layout: &'a Layout,
+    top: Dir,
+    blobs: Dir,
+    index: Vec<u8>,
+    mode: u32,
+    owner: (u32, u32),
+    _lock: OwnedFd,
+}
+
+/// Why a layout could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// A BuildKit client, or another of us, writes to the layout.
+    #[error("{} is being written to by another program; try again when it is done", path.display())]
+    InUse {
+        /// The layout.
+        path: PathBuf,
+    },
+    /// A file could not be made, locked, moved or removed.
+    #[error("{} cannot be changed", path.display())]
+    Dir {
+        /// The layout.
+        path: PathBuf,
+        /// What could not be done.
+        #[source]
+        source: DirError,
+    },
+    /// A file could not be written.
+    #[error("{} cannot be written", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// `index.json` cannot be read.
+    #[error(transparent)]
+    Index(#[from] LayoutError),
+}
+
+impl Layout {
+    /// Opens the layout for writing, and reads its index again.
+    ///
+    /// # Errors
+    /// If somebody else is writing to it, or we may not.
+    pub fn writer(&self) -> Result<LayoutWriter<'_>, WriteError> {
+        let path = self.path();
+        let dir_error = |source| WriteError::Dir { path: path.to_owned(), source };
+        let file_error = |name: &str, source| WriteError::File { path: path.join(name), source };
+        let top = self.dir.try_clone().map_err(|source| file_error(".", source))?;
+        let top = Dir::from_handle(top, path);
+        let blobs = top.dir("blobs").and_then(|blobs| blobs.dir("sha256")).map_err(dir_error)?;
+        let lock = lock(&top, path)?;
+        let index = read_file(&self.dir, path, INDEX, limits::INDEX_FILE)?
+            .ok_or_else(|| LayoutError::NoIndex { path: path.to_owned() })?;
+        let attributes = match regular_file(&self.dir, INDEX) {
+            Ok((file, _)) => file.metadata(),
+            Err(OpenError::Io(source)) => Err(source),
+            Err(OpenError::Missing | OpenError::NotRegular(_)) => Err(Errno::NOENT.into()),
+        };
+        let attributes = attributes.map_err(|source| file_error(INDEX, source))?;
+        Ok(LayoutWriter {
+            layout: self,
+            top,
+            blobs,
+            index,
+            mode: attributes.mode() & 0o666,
+            owner: (attributes.uid(), attributes.gid()),
+            _lock: lock,
+        })
+    }
+}
+
+fn lock(top: &Dir, path: &Path) -> Result<OwnedFd, WriteError> {
+    let unsupported =
+        |error: Errno| WriteError::File { path: path.join(LOCK), source: error.into() };
+    loop {
+        let file = top
+            .lock_file(LOCK)
+            .map_err(|source| WriteError::Dir { path: path.to_owned(), source })?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(WriteError::InUse { path: path.to_owned() }),
+            Err(error) => return Err(unsupported(error)),
+        }
+        // Whoever had it before removes it, perhaps after we opened it. A lock on a file that has
+        // no name any more keeps nobody out.
+        if fstat(&file).map_err(unsupported)?.st_nlink > 0 {
+            return Ok(file);
+        }
+    }
+}
+
+impl LayoutWriter<'_> {
+    /// The content of `index.json`, as it is now.
+    pub fn index(&self) -> &[u8] {
+        &self.index
+    }
+
+    /// Adds a blob, and gives its digest. One that is there and not corrupt stays as it is.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn put_blob(&self, content: &[u8]) -> Result<Digest, WriteError> {
+        let digest = Digest::of(content);
+        let there = self.layout.describe_blob(digest);
+        if there.is_ok_and(|blob| self.layout.verify_blob(&blob).is_ok()) {
+            return Ok(digest);
+        }
+        self.write(content, &self.blobs, &digest.hex())?;
+        Ok(digest)
+    }
+
+    /// Puts `index` in the place of `index.json`.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn put_index(&mut self, index: Vec<u8>) -> Result<(), WriteError> {
+        self.write(&index, &self.top, INDEX)?;
+        self.index = index;
+        Ok(())
+    }
+
+    fn write(&self, content: &[u8], target: &Dir, name: &str) -> Result<(), WriteError> {
+        let dir_error = |source| WriteError::Dir { path: self.layout.path().to_owned(), source };
+        match self.top.remove_file(TEMPORARY) {
+            Err(error) if !error.is_not_found() => return Err(dir_error(error)),
+            _ => {}
+        }
+        let mut file = self.top.create_file(TEMPORARY, self.mode).map_err(dir_error)?;
+        let written = self
+            .fill(&mut file, content)
+            .map_err(|source| WriteError::File { path: target.path().join(name), source });
+        let moved = written.and_then(|()| {
+            self.top
+                .replace(TEMPORARY, target, name)
+                .and_then(|()| target.sync())
+                .map_err(dir_error)
+        });
+        if moved.is_err() {
+            // The error that is reported is the one that led here.
+            let _ = self.top.remove_file(TEMPORARY);
+        }
+        moved
+    }
+
+    /// Writes `content` for whoever owns the index: root may work on somebody else's layout.
+    fn fill(&self, file: &mut File, content: &[u8]) -> io::Result<()> {
+        file.write_all(content)?;
+        let made = file.metadata()?;
+        if (made.uid(), made.gid()) != self.owner && rustix::process::geteuid().is_root() {
+            let (uid, gid) = self.owner;
+            fchown(&*file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+        file.sync_all()
+    }
+}
+
+impl Drop for LayoutWriter<'_> {
+    fn drop(&mut self) {
+        // A lock file that stays is in nobody's way.
+        let _ = self.top.remove_file(LOCK);
+    }
+}
+
+/// `index` without the entries that `drop` holds for, and with those of `add` that it does not have
+/// yet; `None` if that is no change. Everything else stays byte for byte.
+///
+/// # Errors
+/// If `index` is no index.
+pub fn edited_index(
+    index: &[u8],
+    drop: impl Fn(&Descriptor) -> bool,
+    add: &[Value],
+) -> Result<Option<Vec<u8>>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Index<'a> {
+        #[serde(borrow)]
+        manifests: &'a RawValue,
+    }
+    let Index { manifests } = serde_json::from_slice(index)?;
+    let entries: Option<Vec<&RawValue>> = serde_json::from_str(manifests.get())?;
+    let entries = entries.unwrap_or_default();
+    let mut missing: Vec<&Value> = add.iter().collect();
+    let mut kept = Vec::with_capacity(entries.len());
+    for entry in &entries {
+        let value: Value = serde_json::from_str(entry.get())?;
+        if let Some(position) = missing.iter().position(|added| **added == value) {
+            missing.remove(position);
+            kept.push(entry.get().to_owned());
+        } else if !drop(&serde_json::from_value(value)?) {
+            kept.push(entry.get().to_owned());
+        }
+    }
+    if missing.is_empty() && kept.len() == entries.len() {
+        return Ok(None);
+    }
+    kept.extend(missing.into_iter().map(Value::to_string));
+    let list = format!("[{}]", kept.join(","));
+    // `manifests` is a part of `index`.
+    let start = manifests.get().as_ptr().addr() - index.as_ptr().addr();
+    let end = start + manifests.get().len();
+    Ok(Some([&index[..start], list.as_bytes(), &index[end..]].concat()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use serde_json::json;
+
+    use super::*;
+    use crate::layout::testing::TestLayout;
+
+    fn entry(name: &str) -> Value {
+        json!({"mediaType": "m", "digest": Digest::of(name), "size": name.len()})
+    }
+
+    #[test]
+    fn everything_but_the_entries_stays_byte_for_byte() {
+        let [a, b] = ["a", "b"].map(|name| {
+            let digest = Digest::of(name);
+            format!("{{ \"x\" : [1.10],\"digest\":\"{digest}\", \"size\":1}}")
+        });
+        let index =
+            format!("{{ \"new\": [\"manifests\"],\n \"manifests\" :\t[{a} ,\n{b}], \"y\":1.0 }}\n");
+        let c = entry("c");
+        let of = |name: &'static str| move |d: &Descriptor| d.digest == Digest::of(name);
+        let edited = edited_index(index.as_bytes(), of("a"), std::slice::from_ref(&c)).unwrap();
+        let expected =
+            format!("{{ \"new\": [\"manifests\"],\n \"manifests\" :\t[{b},{c}], \"y\":1.0 }}\n");
+        assert_eq!(String::from_utf8(edited.unwrap()).unwrap(), expected);
+        let again = edited_index(expected.as_bytes(), of("c"), &[c]).unwrap();
+        assert_eq!(again, None);
+    }
+
+    #[test]
+    fn an_index_without_entries_gets_some() {
+        for empty in ["null", "[]", "[ ]"] {
+            let index = format!("{{\"manifests\":{empty}}}");
+            let edited = edited_index(index.as_bytes(), |_| true, &[entry("a")]).unwrap().unwrap();
+            let edited: Value = serde_json::from_slice(&edited).unwrap();
+            assert_eq!(edited, json!({"manifests": [entry("a")]}));
+        }
+    }
+
+    #[test]
+    fn what_is_no_index_is_refused() {
+        for text in ["", "{}", "[]", r#"{"manifests":{}}"#, r#"{"manifests":[],"manifests":[]}"#] {
+            assert!(edited_index(text.as_bytes(), |_| false, &[]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn files_are_written_with_the_mode_of_the_index_and_nothing_else_is_left() {
+        let layout = TestLayout::new();
+        let index = layout.path().join("index.json");
+        fs::set_permissions(&index, fs::Permissions::from_mode(0o640)).unwrap();
+        let opened = layout.open();
+        let mut writer = opened.writer().unwrap();
+        assert!(matches!(opened.writer(), Err(WriteError::InUse { .. })));
+        let digest = writer.put_blob(b"blob").unwrap();
+        writer.put_index(br#"{"manifests":[]}"#.to_vec()).unwrap();
+        drop(writer);
+        for path in [&index, &layout.blob_path(digest)] {
+            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o640);
+        }
+        assert_eq!(fs::read(layout.blob_path(digest)).unwrap(), b"blob");
+        assert_eq!(fs::read(index).unwrap(), br#"{"manifests":[]}"#);
+        let mut names: Vec<_> =
+            fs::read_dir(layout.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["blobs", "index.json", "oci-layout"]);
+        assert!(opened.writer().is_ok());
+    }
+
+    #[test]
+    fn what_a_dead_run_left_is_in_nobodys_way() {
+        let layout = TestLayout::new();
+        layout.write(TEMPORARY, "half");
+        layout.write(LOCK, "");
+        let opened = layout.open();
+        let digest = opened.writer().unwrap().put_blob(b"blob").unwrap();
+        assert_eq!(fs::read(layout.blob_path(digest)).unwrap(), b"blob");
+        assert!(!layout.path().join(TEMPORARY).exists());
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_the_lock_does_not_make_us_wait() {
+        let layout = TestLayout::new();
+        let fifo = layout.path().join(LOCK);
+        let mode = Mode::from_raw_mode(0o600);
+        mknodat(CWD, &fifo, FileType::Fifo, mode, 0).unwrap();
+        drop(layout.open().writer().unwrap());
+        assert!(!fifo.exists());
+    }
+
+    #[test]
+    fn a_blob_that_is_there_stays_and_a_corrupt_one_is_replaced() {
+        let layout = TestLayout::new();
+        let opened = layout.open();
+        let writer = opened.writer().unwrap();
+        let digest = writer.put_blob(b"blob").unwrap();
+        let inode = || fs::metadata(layout.blob_path(digest)).unwrap().ino();
+        let before = inode();
+        writer.put_blob(b"blob").unwrap();
+        assert_eq!(inode(), before);
+        fs::write(layout.blob_path(digest), "blub").unwrap();
+        writer.put_blob(b"blob").unwrap();
+        assert_eq!(fs::read(layout.blob_path(digest)).unwrap(), b"blob");
+    }
+
+    #[test]
+    fn no_link_in_the_layout_is_written_through() {
+        let outside = tempfile::tempdir().unwrap();
+        let victim = outside.path().join("victim");
+        let digest = Digest::of("blob");
+        fs::write(&victim, "untouched").unwrap();
+
+        let layout = TestLayout::new();
+        for name in [layout.path().join(TEMPORARY), layout.blob_path(digest)] {
+            symlink(&victim, name).unwrap();
+        }
+        layout.open().writer().unwrap().put_blob(b"blob").unwrap();
+        assert!(fs::symlink_metadata(layout.blob_path(digest)).unwrap().is_file());
+
+        symlink(&victim, layout.path().join(LOCK)).unwrap();
+        assert!(matches!(layout.open().writer(), Err(WriteError::Dir { .. })));
+        fs::remove_file(layout.path().join(LOCK)).unwrap();
+
+        let blobs = layout.path().join("blobs/sha256");
+        fs::rename(&blobs, outside.path().join("sha256")).unwrap();
+        symlink(outside.path().join("sha256"), blobs).unwrap();
+        assert!(matches!(layout.open().writer(), Err(WriteError::Dir { .. })));
+        assert_eq!(fs::read(victim).unwrap(), b"untouched");
+    }
+}
