@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bkstate::Digest;
@@ -22,7 +23,9 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let mut timings = Timings::new();
 
     let started = Instant::now();
-    let exports = arguments.sources.iter().map(CacheExport::read).collect::<Result<Vec<_>, _>>()?;
+    let exports = arguments.sources.iter().map(CacheExport::read_all);
+    let exports = exports.collect::<Result<Vec<_>, _>>()?;
+    let exports: Vec<_> = exports.into_iter().flatten().collect();
     timings.add("read", started.elapsed());
 
     let started = Instant::now();
@@ -74,7 +77,9 @@ fn keyring(exports: &[CacheExport], arguments: &Convert) -> Result<Keyring, Fail
     let wanted: BTreeSet<Digest> =
         exports.iter().flat_map(|export| export.config.digests_with_inputs()).collect();
     let mut keyring = Keyring::new();
-    for export in exports {
+    // The exports of the platforms of an image follow each other and share a layout.
+    for layout in exports.chunk_by(|a, b| Arc::ptr_eq(&a.layout, &b.layout)) {
+        let Some(export) = layout.first() else { continue };
         for source in keys::read_layout(&export.layout)? {
             keyring.add(source.description, source.candidates, &wanted);
         }

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod fixture;
+mod partial;
 mod pinned;
 mod refused;
 mod repeated;
