@@ -35,7 +35,9 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Convert {
-    /// A cache export: DIR, oci:DIR[:TAG|@DIGEST] or type=local,src=DIR[,tag=TAG][,digest=DIGEST]
+    /// A cache export, or an image with an inline cache: DIR, oci:DIR[:TAG|@DIGEST],
+    /// oci-archive:FILE[:TAG|@DIGEST] or type=local,src=DIR[,tag=TAG][,digest=DIGEST]; DIR may be a
+    /// tar archive too
     #[arg(required = true, value_name = "SRC")]
     pub(crate) sources: Vec<SourceRef>,
 

@@ -64,9 +64,9 @@ impl CacheExport {
     /// # Errors
     /// See [`ExportError`].
     pub fn read_all(source: &SourceRef) -> Result<Vec<Self>, ExportError> {
-        let layout = Arc::new(Layout::open(&source.directory)?);
+        let layout = Arc::new(Layout::open(&source.path)?);
         match select(&layout, &source.reference).map_err(Box::new)? {
-            Selected::Cache(manifest) => Ok(vec![Self::from_manifest(source, layout, manifest)?]),
+            Selected::Cache(manifest) => Ok(vec![Self::from_manifest(source, layout, *manifest)?]),
             Selected::Inline(caches) => caches
                 .into_iter()
                 .map(|cache| Self::from_inline(source, Arc::clone(&layout), cache))
@@ -80,7 +80,7 @@ impl CacheExport {
         mut manifest: CacheManifest,
     ) -> Result<Self, ExportError> {
         let content = layout.read_blob(&manifest.config, limits::CONFIG).map_err(|error| {
-            ExportError::ConfigBlob { path: source.directory.clone(), source: error }
+            ExportError::ConfigBlob { path: source.path.clone(), source: error }
         })?;
         drop_missing(&layout, &mut manifest);
         let config = CacheConfig::parse(&content, &manifest.layers);
@@ -104,7 +104,7 @@ impl CacheExport {
         config: Result<CacheConfig, ConfigError>,
     ) -> Result<Self, ExportError> {
         let config = config.map_err(|error| ExportError::Config {
-            path: source.directory.clone(),
+            path: source.path.clone(),
             digest: manifest.config.digest,
             source: error,
         })?;

@@ -33,7 +33,7 @@ pub struct FoundCache {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selected {
     /// A cache of its own.
-    Cache(CacheManifest),
+    Cache(Box<CacheManifest>),
     /// The inline caches of an image, one for each platform; at least one.
     Inline(Vec<InlineCache>),
 }
@@ -198,40 +198,43 @@ fn only(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Selecte
     }
     if let Some((cache, _)) = caches.pop() {
         let cache = CacheManifest::read(layout, &cache).map_err(|error| unusable(layout, error))?;
-        return Ok(Selected::Cache(cache));
+        return Ok(Selected::Cache(Box::new(cache)));
     }
     let manifests = others.len();
-    let (mut images, config_missing) = inline(layout, others)?;
+    let Inline { mut images, missing: config } = inline(layout, others)?;
     if images.len() > 1 {
         let tags = |entry| tags.get(entry).cloned().unwrap_or_default();
         return Err(several(layout, images.keys().map(|entry| (*entry, tags(entry)))));
     }
-    match (images.pop_first(), missing.or(config_missing)) {
+    match (images.pop_first(), missing.or(config)) {
         (Some((_, caches)), _) => Ok(Selected::Inline(caches)),
         (None, Some(digest)) => Err(unusable(layout, BlobError::Missing { digest })),
         (None, None) => Err(SelectError::NoCache { path: layout.path().to_owned(), manifests }),
     }
 }
 
-/// The inline caches of `images` by the entry that led to them, and an image config that is not
-/// there, if any.
-fn inline(
-    layout: &Layout,
-    images: Vec<Other>,
-) -> Result<(BTreeMap<Digest, Vec<InlineCache>>, Option<Digest>), SelectError> {
-    let mut found = BTreeMap::<Digest, Vec<InlineCache>>::new();
-    let mut missing = None;
-    for Other { descriptor, entry } in images {
+/// What inline caches there are.
+#[derive(Default)]
+struct Inline {
+    /// Those of each image, by the digest of the entry that led to it.
+    images: BTreeMap<Digest, Vec<InlineCache>>,
+    /// The config of an image that is not there.
+    missing: Option<Digest>,
+}
+
+fn inline(layout: &Layout, manifests: Vec<Other>) -> Result<Inline, SelectError> {
+    let mut inline = Inline::default();
+    for Other { descriptor, entry } in manifests {
         match InlineCache::read(layout, &descriptor) {
-            Ok(cache) => found.entry(entry).or_default().extend(cache),
+            Ok(Some(cache)) => inline.images.entry(entry).or_default().push(cache),
+            Ok(None) => {}
             Err(ManifestError::Blob(BlobError::Missing { digest })) => {
-                missing.get_or_insert(digest);
+                inline.missing.get_or_insert(digest);
             }
             Err(error) => return Err(unusable(layout, error)),
         }
     }
-    found.retain(|_, caches| !caches.is_empty());
-    Ok((found, missing))
+    Ok(inline)
 }
 
 fn several(

@@ -19,7 +19,7 @@ mod implied;
 mod paths;
 mod pipeline;
 mod remove;
-mod tar;
+pub(crate) mod tar;
 mod times;
 mod usage;
 mod whiteout;
@@ -132,4 +132,4 @@ fn unpack_stream(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -50,7 +50,7 @@ impl Fixture {
 }
 
 fn read(layout: &Path) -> CacheExport {
-    let source = SourceRef { directory: layout.to_owned(), reference: Reference::Default };
+    let source = SourceRef { path: layout.to_owned(), reference: Reference::Default };
     CacheExport::read_all(&source).unwrap().remove(0)
 }
 

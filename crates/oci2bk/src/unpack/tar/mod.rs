@@ -10,7 +10,7 @@ mod pax;
 mod sparse;
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Seek};
 
 use header::{BLOCK, Header};
 pub(super) use number::Timestamp;
@@ -66,7 +66,7 @@ pub enum TarError {
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Regular,
     HardLink,
     Symlink,
@@ -84,9 +84,9 @@ pub(super) enum Kind {
 
 /// One entry, with extended headers applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) kind: Kind,
-    pub(super) name: Vec<u8>,
+pub(crate) struct Entry {
+    pub(crate) kind: Kind,
+    pub(crate) name: Vec<u8>,
     pub(super) link: Vec<u8>,
     /// The length of the file, holes included.
     pub(super) size: u64,
@@ -102,8 +102,15 @@ pub(super) struct Entry {
     pub(super) fragments: Option<Vec<Fragment>>,
 }
 
+impl Entry {
+    /// Whether the data in the archive is not what the file consists of.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.kind == Kind::OldSparse || self.fragments.is_some()
+    }
+}
+
 /// Reads the entries of an archive one after the other.
-pub(super) struct Reader<R> {
+pub(crate) struct Reader<R> {
     input: R,
     /// Bytes of the current entry's data not yet read.
     remaining: u64,
@@ -112,7 +119,7 @@ pub(super) struct Reader<R> {
 }
 
 impl<R: BufRead> Reader<R> {
-    pub(super) fn new(input: R) -> Self {
+    pub(crate) fn new(input: R) -> Self {
         Self { input, remaining: 0, padding: 0 }
     }
 
@@ -122,7 +129,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The next entry; `None` at the end of the archive. Unread data is skipped.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, TarError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, TarError> {
         let mut records = Records::new();
         let (mut long_name, mut long_link) = (Vec::new(), Vec::new());
         loop {
@@ -282,6 +289,22 @@ impl<R: BufRead> Reader<R> {
             filled += length;
         }
         Ok(filled)
+    }
+}
+
+impl<R: BufRead + Seek> Reader<R> {
+    /// Skips the data of the current entry without reading it; where it starts in the archive, which
+    /// has `size` bytes, and its length.
+    pub(crate) fn seek_over_body(&mut self, size: u64) -> Result<(u64, u64), TarError> {
+        let start = self.input.stream_position().map_err(TarError::Read)?;
+        let length = std::mem::take(&mut self.remaining);
+        // Seeking beyond the end is no error.
+        if start.checked_add(length).is_none_or(|end| end > size) {
+            return Err(TarError::Truncated);
+        }
+        let distance = i64::try_from(length).map_err(|_| TarError::Truncated)?;
+        self.input.seek_relative(distance).map_err(TarError::Read)?;
+        Ok((start, length))
     }
 }
 
