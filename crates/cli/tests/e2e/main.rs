@@ -17,11 +17,13 @@
 mod build;
 mod case;
 mod cases;
+mod copies;
 mod daemon;
 mod export;
 mod process;
 mod proof;
 mod registry;
+mod shapes;
 mod state;
 mod tools;
 mod tree;
@@ -32,7 +34,6 @@ use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use crate::case::Case;
 use crate::proof::{Subject, prove};
 use crate::tools::Tools;
 use crate::world::World;
@@ -65,8 +66,18 @@ fn main() {
             ]);
         }
         for (name, subject) in subjects {
-            trials.push(trial(name, case, subject, &tools, &shared));
+            let proof = move |world: &World| prove(world, &case, subject);
+            trials.push(trial(name, proof, &tools, &shared));
         }
+    }
+    for case in shapes::INLINE {
+        let proof = |world: &World| shapes::prove_inline(world, case);
+        trials.push(trial(case.name.to_owned(), proof, &tools, &shared));
+    }
+    trials.push(trial("branches".to_owned(), shapes::prove_branches, &tools, &shared));
+    for copy in copies::COPIES {
+        let proof = |world: &World| copies::prove(world, copy);
+        trials.push(trial(format!("copies::{}", copy.name), proof, &tools, &shared));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Stops the registry and removes the scratch directory before the process exits.
@@ -76,8 +87,7 @@ fn main() {
 
 fn trial(
     name: String,
-    case: Case,
-    subject: Subject,
+    proof: impl FnOnce(&World) -> anyhow::Result<()> + Send + 'static,
     tools: &Result<Tools, String>,
     shared: &Shared,
 ) -> Trial {
@@ -89,7 +99,7 @@ fn trial(
                 let world = shared
                     .get_or_init(|| World::create(&tools).map_err(|error| format!("{error:#}")));
                 let world = world.as_ref().map_err(Failed::from)?;
-                prove(world, &case, subject).map_err(|error| Failed::from(format!("{error:#}")))
+                proof(world).map_err(|error| Failed::from(format!("{error:#}")))
             })
         }
     }

@@ -260,7 +260,7 @@ impl Bench<'_> {
 }
 
 /// Both builds took the same steps from the cache.
-fn ensure_same_steps(first: &Report, second: &Report) -> Result<()> {
+pub(crate) fn ensure_same_steps(first: &Report, second: &Report) -> Result<()> {
     let (expected, cached) = (first.cached(), second.cached());
     ensure!(!expected.is_empty(), "the first daemon reports no step as cached");
     ensure!(

@@ -17,6 +17,8 @@ pub(crate) struct Tools {
     pub(crate) bbolt: PathBuf,
     /// `oracle/buildkit/refstate`: containerd's applier and a bbolt dumper.
     pub(crate) refstate: PathBuf,
+    /// `regctl`, `crane` and `oras`.
+    copiers: PathBuf,
     pub(crate) registry: PathBuf,
     pub(crate) busybox: PathBuf,
     /// A tarball of a minimal Debian, for the case that builds on thousands of files.
@@ -42,17 +44,25 @@ impl Tools {
                 .ok_or_else(|| format!("{name} is not in {}: run scripts/oracle", oracle.display()))
         };
         on_path("runc", "runc")?;
+        on_path("skopeo", "skopeo")?;
         Ok(Self {
             buildkitd: pinned("buildkit/buildkitd")?,
             buildctl: pinned("buildkit/buildctl")?,
             bbolt: pinned("buildkit/bbolt")?,
             refstate: pinned("buildkit/refstate")?,
             buildx: pinned("buildx/buildx")?,
+            copiers: pinned("copy")?,
             debian: pinned("debian.tar")?,
             registry: on_path("docker-registry", "docker-registry")?,
             busybox: on_path("busybox", "busybox-static")?,
             oci2bk: PathBuf::from(env!("CARGO_BIN_EXE_oci2bk")),
         })
+    }
+
+    /// A program that copies images: one of the pinned ones, or one that is installed.
+    pub(crate) fn copier(&self, name: &str) -> PathBuf {
+        let pinned = self.copiers.join(name);
+        if pinned.exists() { pinned } else { name.into() }
     }
 
     /// Whether a missing tool must fail the run.

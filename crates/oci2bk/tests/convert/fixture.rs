@@ -30,8 +30,12 @@ impl Fixture {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(self.name)
     }
 
+    pub(super) fn layout(&self) -> PathBuf {
+        self.path().join("cache")
+    }
+
     pub(super) fn export(&self) -> CacheExport {
-        read(&self.path().join("cache"))
+        read(&self.layout())
     }
 
     /// The export in a temporary directory of its own.
@@ -39,7 +43,7 @@ impl Fixture {
         let temp = tempfile::tempdir().unwrap();
         let blobs = temp.path().join("blobs/sha256");
         fs::create_dir_all(&blobs).unwrap();
-        let cache = self.path().join("cache");
+        let cache = self.layout();
         fs::copy(cache.join("index.json"), temp.path().join("index.json")).unwrap();
         for blob in fs::read_dir(cache.join("blobs/sha256")).unwrap() {
             let blob = blob.unwrap();
