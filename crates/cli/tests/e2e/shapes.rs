@@ -162,9 +162,8 @@ pub(crate) fn prove_branches(world: &World) -> Result<()> {
         let root = path(name);
         let mut command = Command::new(&world.tools.oci2bk);
         command.args(["convert", "--progress=plain"]);
-        for (cache, keys) in made {
-            command.arg("--keys").arg(keys).arg(cache);
-        }
+        let keys = made.iter().flat_map(|(_, keys)| [Path::new("--keys"), keys]);
+        command.args(keys).args(made.iter().map(|(cache, _)| cache));
         run(command.arg(&root))?;
         state::ensure_sound(&world.tools, &root)?;
         State::read(&world.tools, &root)
