@@ -24,6 +24,8 @@ pub(crate) struct Source<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Options<'a> {
     pub(crate) export: Option<(&'a Path, &'a str)>,
+    /// The value of `--export-cache` for an export to somewhere else.
+    pub(crate) export_to: Option<String>,
     pub(crate) import: Option<&'a Path>,
     /// The value of `--output`.
     pub(crate) output: Option<String>,
@@ -136,6 +138,9 @@ impl Source<'_> {
                     self.case.export.attributes
                 ),
             ]);
+        }
+        if let Some(target) = &options.export_to {
+            command.args(["--export-cache", target]);
         }
         if let Some(dir) = options.import {
             command.args(["--import-cache", &format!("type=local,src={}", dir.display())]);

@@ -75,6 +75,7 @@ fn main() {
         trials.push(trial(case.name.to_owned(), proof, &tools, &shared));
     }
     trials.push(trial("branches".to_owned(), shapes::prove_branches, &tools, &shared));
+    trials.push(trial("registry".to_owned(), shapes::prove_registry, &tools, &shared));
     for copy in copies::COPIES {
         let proof = |world: &World| copies::prove(world, copy);
         trials.push(trial(format!("copies::{}", copy.name), proof, &tools, &shared));

@@ -185,6 +185,43 @@ pub(crate) fn prove_branches(world: &World) -> Result<()> {
     state::ensure_sound(&world.tools, &path("both"))
 }
 
+/// A cache that BuildKit exports to a registry and skopeo copies from there into an archive makes a
+/// state in which the build is cached as on the first daemon.
+pub(crate) fn prove_registry(world: &World) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("registry").tempdir_in(world.scratch())?;
+    let path = |name: &str| dir.path().join(name);
+    let [case, _] = BRANCHES;
+    let context = write_source(world, &case, dir.path(), false);
+    let source = Source { case: &case, context: &context };
+    let name = format!("{}/shapes/registry:latest", world.registry());
+
+    let daemon = world.start(&path("first"))?;
+    let export_to = Some(format!("type=registry,ref={name},mode=max"));
+    let output = Some(format!("type=local,dest={}", path("keys").display()));
+    let provenance = "mode=max";
+    source.build(&daemon, &Options { export_to, output, provenance, ..Options::default() })?;
+    let expected = source.build(&daemon, &Options::default())?;
+    daemon.stop()?;
+
+    let archive = format!("oci-archive:{}:cache", path("cache.tar").display());
+    run(Command::new(world.tools.copier("skopeo"))
+        .args(["--insecure-policy", "copy", "--src-tls-verify=false"])
+        .arg(format!("docker://{name}"))
+        .arg(&archive))?;
+    let root = path("second");
+    run(Command::new(&world.tools.oci2bk)
+        .args(["convert", "--progress=plain", "--keys"])
+        .arg(path("keys/provenance.json"))
+        .arg(archive)
+        .arg(&root))?;
+    let daemon = world.start(&root)?;
+    let warm = source.build(&daemon, &Options::default())?;
+    ensure_same_steps(&expected, &warm)?;
+    warm.ensure_nothing_imported(|_| false)?;
+    daemon.stop()?;
+    state::ensure_sound(&world.tools, &root)
+}
+
 /// Makes the context of `case` in a directory of its own below `dir`.
 fn write_source(world: &World, case: &Case, dir: &Path, edited: bool) -> PathBuf {
     let context = Context::create(&dir.join(if edited { "edited" } else { "context" }));
