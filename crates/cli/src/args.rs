@@ -1,11 +1,16 @@
 //! The command line.
 
+use std::error::Error as _;
+use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use bkstate::Time;
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use oci2bk::source::SourceRef;
+use clap::error::ErrorKind;
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum, value_parser,
+};
+use oci2bk::source::{ParseSourceError, SourceRef};
 
 /// Turn a BuildKit cache export into the state directory of a buildkitd that has already run
 /// those builds.
@@ -32,18 +37,13 @@ pub(crate) enum Command {
     Convert(Convert),
 }
 
-#[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
-pub(crate) struct Convert {
-    /// A cache export, or an image with an inline cache: DIR, oci:DIR[:TAG|@DIGEST],
-    /// oci-archive:FILE[:TAG|@DIGEST] or type=local,src=DIR[,tag=TAG][,digest=DIGEST]; DIR may be a
-    /// tar archive too
-    #[arg(required = true, value_name = "SRC")]
-    pub(crate) sources: Vec<SourceRef>,
+const USAGE: &str = "oci2bk convert [OPTIONS] <SRC>... <ROOT>";
 
-    /// The root of the buildkitd, such as /var/lib/buildkit; made if it is not there
-    #[arg(value_name = "ROOT")]
-    pub(crate) root: PathBuf,
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES, override_usage = USAGE)]
+pub(crate) struct Convert {
+    #[command(flatten)]
+    pub(crate) places: Places,
 
     /// Take op digests from FILE: provenance (mode=max), a metadata file of buildx, a layout with
     /// an image and its attestations, or the cache.db of a builder. The type shows from the
@@ -89,6 +89,78 @@ pub(crate) struct Convert {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Epoch(pub(crate) Option<Time>);
 
+/// Where from and where to: `SRC... ROOT`.
+///
+/// To clap it is one list, whose last word is the root. As two arguments it would let no option
+/// stand between the sources and the root.
+#[derive(Debug)]
+pub(crate) struct Places {
+    pub(crate) sources: Vec<SourceRef>,
+    pub(crate) root: PathBuf,
+}
+
+const PLACES: &str = "places";
+
+impl Args for Places {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.arg(
+            Arg::new(PLACES)
+                .required(true)
+                .num_args(1..)
+                .action(ArgAction::Append)
+                .value_name("SRC... ROOT")
+                .value_parser(value_parser!(OsString))
+                .help(
+                    "SRC is a cache export, or an image with an inline cache: DIR, \
+                     oci:DIR[:TAG|@DIGEST], oci-archive:FILE[:TAG|@DIGEST] or \
+                     type=local,src=DIR[,tag=TAG][,digest=DIGEST]; DIR may be a tar archive too. \
+                     ROOT, the last, is the root of the buildkitd, such as /var/lib/buildkit; made \
+                     if it is not there",
+                ),
+        )
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Places {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let words = matches.get_many::<OsString>(PLACES).unwrap_or_default();
+        let mut words: Vec<_> = words.collect();
+        let (Some(root), false) = (words.pop(), words.is_empty()) else {
+            let message = "there is only one of <SRC>... and <ROOT>; the last word is the root";
+            return Err(refusal(ErrorKind::MissingRequiredArgument, message));
+        };
+        let sources = words.into_iter().map(|word| {
+            let source = word.to_str().ok_or("a source has to be UTF-8".to_owned());
+            source.and_then(|text| text.parse().map_err(|error| chain(&error))).map_err(|error| {
+                let word = word.to_string_lossy();
+                let message = format!("invalid value '{word}' for '<SRC>...': {error}");
+                refusal(ErrorKind::ValueValidation, &message)
+            })
+        });
+        Ok(Self { sources: sources.collect::<Result<_, _>>()?, root: root.into() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// An error as clap's own look, with the usage of `convert`.
+fn refusal(kind: ErrorKind, message: &str) -> clap::Error {
+    clap::Command::new("convert").override_usage(USAGE).error(kind, message)
+}
+
+/// What went wrong with a source, in one line.
+fn chain(error: &ParseSourceError) -> String {
+    let reason = error.source().map(|source| format!(": {source}"));
+    format!("{error}{}", reason.unwrap_or_default())
+}
+
 fn parse_epoch(text: &str) -> Result<Epoch, std::num::ParseIntError> {
     if text.is_empty() {
         return Ok(Epoch(None));
@@ -133,13 +205,35 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
+    fn parsed(words: &[&str]) -> Result<Places, clap::Error> {
+        let words = ["oci2bk", "convert"].iter().chain(words);
+        Arguments::try_parse_from(words).map(|arguments| match arguments.command {
+            Command::Convert(convert) => convert.places,
+        })
+    }
+
     #[test]
-    fn the_last_word_is_the_root() {
-        let words = ["oci2bk", "convert", "a", "type=local,src=b", "/var/lib/buildkit"];
-        let Command::Convert(convert) = Arguments::try_parse_from(words).unwrap().command;
-        assert_eq!(convert.sources.len(), 2);
-        assert_eq!(convert.root, PathBuf::from("/var/lib/buildkit"));
-        assert!(Arguments::try_parse_from(["oci2bk", "convert", "only-one"]).is_err());
-        assert!(Arguments::try_parse_from(["oci2bk", "convert", "type=gha", "r"]).is_err());
+    fn the_last_word_is_the_root_wherever_the_options_are() {
+        for words in [
+            &["a", "type=local,src=b", "/var/lib/buildkit"][..],
+            &["--jobs", "2", "a", "b", "/var/lib/buildkit"],
+            &["a", "--keys", "k", "b", "--no-extract", "/var/lib/buildkit", "--dry-run"],
+            &["--dry-run", "--", "a", "b", "/var/lib/buildkit"],
+        ] {
+            let places = parsed(words).unwrap();
+            let paths: Vec<_> = places.sources.iter().map(|s| s.path.as_path()).collect();
+            assert_eq!(paths, ["a", "b"].map(std::path::Path::new));
+            assert_eq!(places.root, PathBuf::from("/var/lib/buildkit"));
+        }
+    }
+
+    #[test]
+    fn a_root_without_a_source_is_refused() {
+        assert!(
+            parsed(&["only-one"]).unwrap_err().to_string().contains("the last word is the root")
+        );
+        assert!(parsed(&[]).is_err());
+        let error = parsed(&["oci:dir@sha256:abc", "r"]).unwrap_err().to_string();
+        assert!(error.contains("64 lowercase hex digits"), "{error}");
     }
 }

@@ -11,7 +11,7 @@ use oci2bk::export::CacheExport;
 use oci2bk::keys::{self, Keyring};
 use oci2bk::plan::Plan;
 
-use crate::args::{Convert, Format};
+use crate::args::{Convert, Format, Places};
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::Display;
@@ -23,8 +23,8 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let mut timings = Timings::new();
 
     let started = Instant::now();
-    let exports = arguments.sources.iter().map(CacheExport::read_all);
-    let exports = exports.collect::<Result<Vec<_>, _>>()?;
+    let Places { sources, root } = &arguments.places;
+    let exports = sources.iter().map(CacheExport::read_all).collect::<Result<Vec<_>, _>>()?;
     let exports: Vec<_> = exports.into_iter().flatten().collect();
     timings.add("read", started.elapsed());
 
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let plan = Plan::new(&exports, &keyring);
     timings.add("plan", started.elapsed());
 
-    check_root(&arguments.root)?;
+    check_root(root)?;
     if arguments.dry_run {
         output::result(&match arguments.format {
             Format::Table => summary::plan(&plan, &keyring),
@@ -57,10 +57,10 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         jobs: arguments.jobs.unwrap_or_else(processors),
         last_used: arguments.source_date_epoch.and_then(|epoch| epoch.0),
     };
-    let done = convert(&plan, &exports, &arguments.root, &options, &display)?;
+    let done = convert(&plan, &exports, root, &options, &display)?;
     timings.extend(display.finish());
 
-    let report = Report::new(&arguments.root, &plan, &keyring, &done, timings);
+    let report = Report::new(root, &plan, &keyring, &done, timings);
     if let Some(path) = &arguments.metadata_file {
         let json = serde_json::to_string_pretty(&report)? + "\n";
         std::fs::write(path, json)

@@ -93,7 +93,9 @@ impl Failure {
 
     /// Prints the failure and what led to it on stderr.
     pub(crate) fn print(&self) {
-        let colored = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        // As for the other variables, empty counts as unset (https://no-color.org).
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let colored = std::io::stderr().is_terminal() && !no_color;
         let label = if colored { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
         note(format_args!("{label} {}", Plain(self)));
         let mut said = self.to_string();
@@ -112,5 +114,16 @@ impl Failure {
                 note(format_args!("  {}", Plain(item)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_root_has_its_own_code() {
+        let failure = Failure::Convert(ConvertError::Damaged { damage: Vec::new() });
+        assert_eq!(failure.code(), Code::Damaged);
     }
 }

@@ -69,13 +69,17 @@ pub enum StagingError {
 }
 
 impl<'r> Staging<'r> {
-    /// Refuses a root that holds a state.
+    /// Refuses a root that holds a state. What a dead run left does not count.
     ///
     /// # Errors
     /// [`StagingError::Occupied`], or if the root cannot be listed.
     pub fn check_vacant(root: &Dir) -> Result<(), StagingError> {
+        let half_published = is_half_published(root)?;
         let state = root.entries()?.into_iter().find_map(|entry| {
             let name = entry.to_str()?.to_owned();
+            if half_published && name == WORKER {
+                return None;
+            }
             let worker = name.starts_with("runc-") || name.starts_with("containerd-");
             (worker || matches!(name.as_str(), CACHE_DB | "history.db" | "cache-debug.db"))
                 .then_some(name)
@@ -92,8 +96,8 @@ impl<'r> Staging<'r> {
     /// # Errors
     /// If the root holds a state or cannot be written.
     pub fn begin(root: &'r Dir, _lock: &RootLock) -> Result<Self, StagingError> {
-        remove_dead_run(root)?;
         Self::check_vacant(root)?;
+        remove_dead_run(root)?;
         let top = root.create_dir(STAGING, 0o700)?;
         let worker = top.create_dir(WORKER, 0o700)?;
         let blobs = BlobStore::create(&worker)?;
@@ -151,25 +155,29 @@ impl<'r> Staging<'r> {
 
 /// Removes what a run left that did not end: its staging and, if it was stopped between the two
 /// renames of publishing, its worker's directory.
-///
-/// That this directory is the dead run's and nobody's since follows from the `cache.db`: it is
-/// still in the staging, and a daemon that had started on the root would have made another.
 fn remove_dead_run(root: &Dir) -> Result<(), DirError> {
-    // Anything but a directory of that name is nobody's staging, and is only removed.
-    if let Ok(staging) = root.dir(STAGING) {
-        let half_published = staging.size(CACHE_DB)?.is_some() && staging.size(WORKER)?.is_none();
-        if half_published && root.size(CACHE_DB)?.is_none() {
-            root.remove_tree(WORKER)?;
-        }
+    if is_half_published(root)? {
+        root.remove_tree(WORKER)?;
     }
     root.remove_tree(STAGING)
+}
+
+/// Whether a run was stopped between the two renames of publishing.
+///
+/// That the worker's directory is the dead run's and nobody's since follows from the `cache.db`:
+/// it is still in the staging, and a daemon that had started on the root would have made another.
+fn is_half_published(root: &Dir) -> Result<bool, DirError> {
+    // Anything else of that name is nobody's staging, and is only removed.
+    let Ok(staging) = root.dir(STAGING) else { return Ok(false) };
+    let moved = staging.size(CACHE_DB)?.is_some() && staging.size(WORKER)?.is_none();
+    Ok(moved && root.size(CACHE_DB)?.is_none())
 }
 
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
         if !self.published {
             // The error that brought us here is the one to report; the next run cleans up too.
-            let _ = self.root.remove_tree(STAGING);
+            let _ = remove_dead_run(self.root);
         }
     }
 }

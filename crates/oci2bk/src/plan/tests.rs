@@ -1,5 +1,3 @@
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use super::testing::*;
@@ -387,9 +385,9 @@ fn the_json_of_a_plan_has_the_names_of_its_fields() {
 }
 
 /// A chain of layers and steps, and as many results of one step, so that whatever is not linear
-/// shows.
+/// would take minutes.
 #[test]
-fn ten_thousand_layers_and_steps_are_planned_in_linear_time() {
+fn ten_thousand_layers_and_steps_are_planned() {
     const DEPTH: usize = 10_000;
     let names: Vec<_> = (0..DEPTH).map(|n| n.to_string()).collect();
     let layers: Vec<_> = names.iter().map(|name| plain(name)).collect();
@@ -404,10 +402,7 @@ fn ten_thousand_layers_and_steps_are_planned_in_linear_time() {
     let mut keys: Vec<_> = names.iter().map(String::as_str).collect();
     keys.push("wide");
     let keyring = keyring(&keys);
-    let started = Instant::now();
     let plan = Plan::new(&[export], &keyring);
-    let elapsed = started.elapsed();
     assert_eq!((plan.layers.len(), plan.steps.len()), (DEPTH, DEPTH + 2));
     assert_eq!(plan.steps.last().unwrap().results.len(), DEPTH);
-    assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
 }

@@ -31,16 +31,21 @@ fn what_a_dead_run_left_is_replaced() {
     assert!(names(&root.snapshot(1).join("fs")).is_empty());
 }
 
-#[test]
-fn a_run_that_died_between_the_two_renames_is_replaced() {
-    let root = Root::empty();
-    let lock = RootLock::acquire(&root.dir).unwrap();
-    let state = sound();
-    Staging::begin(&root.dir, &lock).unwrap().publish(&state).unwrap();
+/// A root as a run leaves it that is stopped between the two renames of publishing.
+fn half_published() -> Root {
+    let root = Root::with(&sound());
     let staging = root.path().join(".oci2bk-staging");
     fs::create_dir(&staging).unwrap();
     fs::rename(root.path().join("cache.db"), staging.join("cache.db")).unwrap();
+    root
+}
 
+#[test]
+fn a_run_that_died_between_the_two_renames_is_replaced() {
+    let root = half_published();
+    let state = sound();
+    Staging::check_vacant(&root.dir).unwrap();
+    let lock = RootLock::acquire(&root.dir).unwrap();
     let again = Staging::begin(&root.dir, &lock).unwrap();
     fill(&again, &state);
     again.publish(&state).unwrap();
@@ -57,6 +62,27 @@ fn a_worker_of_which_no_run_has_the_cache_db_is_somebody_elses() {
     let refused = Staging::begin(&root.dir, &lock).unwrap_err();
     assert!(matches!(refused, StagingError::Occupied { .. }), "{refused}");
     assert!(root.path().join("runc-overlayfs").is_dir());
+}
+
+#[test]
+fn a_root_on_which_a_daemon_started_meanwhile_is_occupied() {
+    let root = half_published();
+    fs::write(root.path().join("cache.db"), "the daemon's").unwrap();
+    let lock = RootLock::acquire(&root.dir).unwrap();
+    let error = Staging::begin(&root.dir, &lock).unwrap_err();
+    assert!(matches!(error, StagingError::Occupied { .. }), "{error}");
+    assert!(root.worker("metadata_v2.db").exists());
+}
+
+#[test]
+fn publishing_that_fails_leaves_no_state() {
+    let root = Root::empty();
+    let lock = RootLock::acquire(&root.dir).unwrap();
+    let staging = Staging::begin(&root.dir, &lock).unwrap();
+    // The last of the databases cannot be made.
+    fs::create_dir(root.path().join(".oci2bk-staging/cache.db")).unwrap();
+    assert!(staging.publish(&sound()).is_err());
+    assert_eq!(root.names(), ["buildkitd.lock"]);
 }
 
 #[test]

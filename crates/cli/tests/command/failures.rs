@@ -1,0 +1,167 @@
+//! Every exit code but 0 and 5, which takes a bug of ours or a failing disk.
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::*;
+
+#[test]
+fn exit_1_the_root_holds_a_state() {
+    let place = Place::new();
+    Printed::of(&mut convert(index(), &place), 0);
+    let before = place.names();
+    let printed = Printed::of(&mut convert(index(), &place), 1);
+    printed.says(&["error: ", place.root().to_str().unwrap(), "cache.db", "empty directory"]);
+    assert_eq!(printed.stdout, "");
+    assert_eq!(place.names(), before);
+}
+
+#[test]
+fn exit_1_the_root_cannot_be_made() {
+    let place = Place::new();
+    fs::write(place.root(), "a file").unwrap();
+    Printed::of(&mut convert(index(), &place), 1).says(&["root", "because: "]);
+}
+
+#[test]
+fn exit_1_the_metadata_file_cannot_be_written() {
+    let place = Place::new();
+    let printed =
+        Printed::of(convert(index(), &place).args(["--metadata-file", "/nowhere/m.json"]), 1);
+    printed.says(&["conversion is done", "/nowhere/m.json"]);
+    assert!(place.root().join("cache.db").exists());
+}
+
+#[test]
+fn exit_2_the_command_line_is_wrong() {
+    let place = Place::new();
+    for (words, said) in [
+        (&["--no-such-option"][..], "--no-such-option"),
+        (&["--jobs", "0", "src"], "--jobs"),
+        (&["--format", "yaml", "src"], "table, json"),
+        (&["--progress", "loud", "src"], "rawjson"),
+        (&["type=registry,ref=a/b"], "\"ref\""),
+        (&["type=gha"], "only type=local"),
+        (&["oci:dir:"], "empty tag"),
+        (&["oci:dir@sha256:abc"], "malformed digest"),
+        (&[], "the last word is the root"),
+    ] {
+        let printed = Printed::of(&mut convert(words, &place), 2);
+        printed.says(&[said, "--help"]);
+        assert!(!printed.stderr.contains("Usage") || printed.stderr.contains("<SRC>... <ROOT>"));
+    }
+    assert!(place.names().is_empty());
+    Printed::of(convert(index(), &place).env("SOURCE_DATE_EPOCH", "today"), 2);
+    Printed::of(convert(index(), &place).env("BUILDKIT_PROGRESS", "loud"), 2);
+}
+
+/// Asserts that the words are refused as bad input, which is said, and that nothing is written.
+fn bad_input(words: &[&str], said: &[&str]) {
+    let place = Place::new();
+    let printed = Printed::of(&mut convert(words, &place), 3);
+    printed.says(said);
+    assert_eq!(printed.stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1);
+    assert_eq!(printed.stdout, "");
+    assert!(place.names().iter().all(|name| name == "root" || name == "root/buildkitd.lock"));
+}
+
+#[test]
+fn exit_3_the_source_is_no_cache() {
+    let temp = tempfile::tempdir().unwrap();
+    let empty = temp.path().to_str().unwrap();
+    let cache = fixture("index/cache");
+    bad_input(&["/nowhere/cache"], &["/nowhere/cache", "because: "]);
+    bad_input(&[empty], &["index.json", "--cache-to type=local"]);
+    bad_input(&[&fixture("manifest/keys/image")], &["cache"]);
+    bad_input(&[&format!("oci:{cache}:nightly")], &["nightly", "latest"]);
+    let digest = format!("sha256:{}", "0".repeat(64));
+    bad_input(&[&format!("oci:{cache}@{digest}")], &[&digest]);
+}
+
+#[test]
+fn exit_3_the_keys_are_none() {
+    let cache = fixture("index/cache");
+    bad_input(&[&cache, "--keys", "/nowhere/keys"], &["/nowhere/keys", "because: "]);
+    bad_input(&[&cache, "--keys", "/dev/null"], &["/dev/null", "neither a file nor a directory"]);
+    let dockerfile = fixture("index/Dockerfile");
+    bad_input(&[&cache, "--keys", &dockerfile], &["no known key source", "provenance"]);
+}
+
+#[test]
+fn exit_3_a_layer_is_corrupt() {
+    let copy = tempfile::tempdir().unwrap();
+    let blobs = copy.path().join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    fs::copy(fixture("min/cache/index.json"), copy.path().join("index.json")).unwrap();
+    let mut largest = (0, PathBuf::new());
+    for blob in fs::read_dir(fixture("min/cache/blobs/sha256")).unwrap() {
+        let blob = blob.unwrap();
+        let content = fs::read(blob.path()).unwrap();
+        let path = blobs.join(blob.file_name());
+        fs::write(&path, &content).unwrap();
+        let is_layer = !content.starts_with(b"{");
+        largest = largest.max((if is_layer { content.len() } else { 0 }, path));
+    }
+    let mut content = fs::read(&largest.1).unwrap();
+    *content.last_mut().unwrap() ^= 1;
+    fs::write(&largest.1, content).unwrap();
+    let name = largest.1.file_name().unwrap().to_str().unwrap();
+    let keys = fixture("min/keys/metadata.json");
+    bad_input(&[copy.path().to_str().unwrap(), "--keys", &keys], &[name]);
+}
+
+#[test]
+fn exit_4_keys_are_missing() {
+    let place = Place::new();
+    let printed = Printed::of(&mut convert([fixture("index/cache")], &place), 4);
+    printed.says(&["op digests of 13 steps", "sha256:1616bd1a", "--keys", "--allow-unkeyed"]);
+    printed.says(&["Nothing was written"]);
+    assert!(place.names().is_empty());
+}
+
+#[test]
+fn exit_6_the_root_is_in_use() {
+    let place = Place::new();
+    fs::create_dir(place.root()).unwrap();
+    let lock: OwnedFd = File::create(place.root().join("buildkitd.lock")).unwrap().into();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    for words in [&[][..], &["--dry-run"]] {
+        let printed = Printed::of(convert(index(), &place).args(words), 6);
+        printed.says(&["in use", "buildkitd", "stop it"]);
+        assert_eq!(place.names(), ["root", "root/buildkitd.lock"]);
+    }
+    drop(lock);
+    Printed::of(&mut convert(index(), &place), 0);
+}
+
+#[test]
+fn a_run_that_was_killed_is_cleaned_up_by_the_next() {
+    let whole = Place::new();
+    Printed::of(&mut convert(index(), &whole), 0);
+    for microseconds in [0, 500, 1000, 2000, 4000, 8000] {
+        let place = Place::new();
+        let mut child = convert(index(), &place).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(microseconds));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Killed too late, it is done.
+        if !place.root().join("cache.db").exists() {
+            Printed::of(&mut convert(index(), &place), 0);
+        }
+        assert_eq!(place.names(), whole.names(), "killed after {microseconds} µs");
+    }
+}
+
+#[test]
+fn a_run_that_was_killed_while_publishing_is_cleaned_up_by_the_next() {
+    let place = Place::new();
+    Printed::of(&mut convert(index(), &place), 0);
+    let whole = place.names();
+    let staging = place.root().join(".oci2bk-staging");
+    fs::create_dir(&staging).unwrap();
+    fs::rename(place.root().join("cache.db"), staging.join("cache.db")).unwrap();
+    Printed::of(&mut convert(index(), &place), 0);
+    assert_eq!(place.names(), whole);
+}

@@ -1,0 +1,185 @@
+//! What conversions leave behind and report.
+
+use bkstate::dir::Dir;
+use bkstate::state::State;
+use serde_json::json;
+
+use super::*;
+
+const DATABASES: [&str; 3] =
+    ["cache.db", "runc-overlayfs/metadata_v2.db", "runc-overlayfs/containerdmeta.db"];
+
+fn databases(place: &Place) -> [Vec<u8>; 3] {
+    DATABASES.map(|name| place.read(name))
+}
+
+fn state(place: &Place) -> State {
+    State::read(&Dir::open(&place.root()).unwrap()).unwrap()
+}
+
+#[test]
+fn the_table_says_what_was_done() {
+    let place = Place::new();
+    let printed = Printed::of(&mut convert(index(), &place), 0);
+    let root = place.root();
+    let first = printed.stdout.lines().next().unwrap();
+    assert!(first.starts_with(&format!("{} is warm after ", root.display())), "{first}");
+    for line in ["  20 of 20 steps, 13 with a result", "  13 layers, 1.07 MB in 12 blobs"] {
+        assert!(printed.stdout.lines().any(|found| found == line), "{}", printed.stdout);
+    }
+    assert!(printed.stdout.contains("13 keys from provenance"), "{}", printed.stdout);
+}
+
+#[test]
+fn the_json_report_has_its_fields_and_is_the_metadata_file() {
+    let place = Place::new();
+    let file = place.temp.path().join("metadata.json");
+    let words = ["--format=json", "--metadata-file", file.to_str().unwrap()];
+    let printed = Printed::of(convert(index(), &place).args(words), 0);
+    let report = printed.json();
+    let written: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(written, report);
+    assert_eq!(report["root"], place.root().to_str().unwrap());
+    let worker_id = String::from_utf8(place.read("runc-overlayfs/workerid")).unwrap();
+    assert_eq!(report["worker_id"], worker_id);
+    assert_eq!(report["sources"][0]["reference"], fixture("index/cache"));
+    for (pointer, number) in [
+        ("/sources/0/records", 20),
+        ("/keys/0/resolved", 13),
+        ("/records/total", 20),
+        ("/records/converted", 20),
+        ("/records/unresolved", 0),
+        ("/records/results", 13),
+        ("/layers/records", 13),
+        ("/layers/blobs", 12),
+        ("/layers/snapshots", 0),
+        ("/layers/unpacked_bytes", 0),
+    ] {
+        assert_eq!(report.pointer(pointer), Some(&Value::from(number)), "{pointer}");
+    }
+    assert!(report["layers"]["blob_bytes"].as_u64().unwrap() > 1_000_000);
+    for stage in ["read", "keys", "plan", "layers", "publish", "verify"] {
+        assert!(report["timings"][stage].is_f64(), "{stage}: {}", report["timings"]);
+    }
+    assert_eq!((&report["lost"], &report["dropped"]), (&json!([]), &json!([])));
+}
+
+#[test]
+fn every_way_to_name_a_source_is_the_same_source() {
+    let cache = fixture("index/cache");
+    let keys = &index()[1..];
+    let plain = Place::new();
+    let report = Printed::of(convert(index(), &plain).arg("--format=json"), 0).json();
+    let manifest = report["sources"][0]["manifest"].as_str().unwrap();
+    for source in [
+        format!("oci:{cache}"),
+        format!("oci:{cache}:latest"),
+        format!("oci:{cache}@{manifest}"),
+        format!("type=local,src={cache}"),
+        format!("type=local,src={cache},tag=latest"),
+        format!("type=local,digest={manifest},src={cache}"),
+    ] {
+        let place = Place::new();
+        Printed::of(convert([&source], &place).args(keys), 0);
+        assert!(databases(&place) == databases(&plain), "{source}");
+    }
+}
+
+#[test]
+fn several_sources_become_one_root() {
+    let place = Place::new();
+    let sources =
+        ["index", "manifest", "zstd", "min"].map(|name| fixture(&format!("{name}/cache")));
+    let keys = [
+        "index/keys/provenance.json",
+        "manifest/keys/image",
+        "zstd/keys/cache.db",
+        "min/keys/metadata.json",
+    ]
+    .map(|keys| format!("--keys={}", fixture(keys)));
+    let words: Vec<_> = sources.iter().chain(&keys).cloned().collect();
+    let report = Printed::of(convert(words, &place).arg("--format=json"), 0).json();
+    assert_eq!(report["sources"].as_array().unwrap().len(), 4);
+    assert_eq!(report["lost"].as_array().unwrap().len(), 0);
+    let state = state(&place);
+    assert_eq!(state.records.by_id.len() as u64, report["layers"]["records"].as_u64().unwrap());
+    // The same source twice adds nothing.
+    let twice = Place::new();
+    let words = [&sources[0], &sources[0], &keys[0]];
+    let doubled = Printed::of(convert(words, &twice).arg("--format=json"), 0).json();
+    assert_eq!(doubled["layers"]["records"], 13);
+    assert_eq!(doubled["records"]["converted"], 20);
+}
+
+#[test]
+fn with_some_keys_missing_the_other_steps_are_converted_if_asked_for() {
+    let words = || {
+        let mut words = index().to_vec();
+        words.push(fixture("min/cache"));
+        words
+    };
+    Printed::of(&mut convert(words(), &Place::new()), 4);
+    let place = Place::new();
+    let allowed = ["--allow-unkeyed", "--format=json"];
+    let printed = Printed::of(convert(words(), &place).args(allowed), 0);
+    let report = printed.json();
+    let unresolved = report["records"]["unresolved"].as_u64().unwrap();
+    assert!(unresolved > 0);
+    printed.says(&[&format!("warning: {unresolved} steps have no key")]);
+    assert!(report["lost"].as_array().unwrap().iter().any(|lost| lost["reason"] == "no-key"));
+    assert!(state(&place).solver.links.len() >= 20);
+    let partly = Printed::of(convert(words(), &Place::new()).arg("--allow-unkeyed"), 0);
+    assert!(partly.stdout.contains("partly warm"), "{}", partly.stdout);
+}
+
+#[test]
+fn the_number_of_jobs_does_not_show() {
+    let roots = ["1", "4"].map(|jobs| {
+        let place = Place::new();
+        Printed::of(convert(index(), &place).args(["--jobs", jobs]), 0);
+        place
+    });
+    assert_eq!(roots[0].names(), roots[1].names());
+    assert!(databases(&roots[0]) == databases(&roots[1]));
+}
+
+#[test]
+fn source_date_epoch_is_when_everything_was_last_used_and_nothing_else() {
+    let place = Place::new();
+    Printed::of(&mut convert(index(), &place), 0);
+    let [default, dated, empty] = [None, Some("1000000000"), Some("")].map(|epoch| {
+        let place = Place::new();
+        let mut command = convert(index(), &place);
+        command.envs(epoch.map(|epoch| ("SOURCE_DATE_EPOCH", epoch)));
+        Printed::of(&mut command, 0);
+        state(&place)
+    });
+    assert_eq!(default, empty);
+    let mut changed = dated.clone();
+    for (id, record) in &mut changed.records.by_id {
+        assert_eq!(record.last_used_at, Some(1_000_000_000_000_000_000));
+        record.last_used_at = default.records.by_id[id].last_used_at;
+    }
+    assert_ne!(dated, default);
+    assert_eq!(changed, default);
+}
+
+#[test]
+fn unpacking_reports_what_it_takes_on_disk() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("OCI2BK_REQUIRE_ORACLE").is_none(), "unpacking layers takes root");
+        eprintln!("not unpacked: that takes root");
+        return;
+    }
+    let place = Place::new();
+    let mut command = command();
+    command.arg("convert").args(index()).arg("--format=json").arg(place.root());
+    let report = Printed::of(&mut command, 0).json();
+    assert_eq!(report["layers"]["snapshots"], 13);
+    for field in ["unpacked_bytes", "disk_bytes"] {
+        assert!(report["layers"][field].as_u64().unwrap() > 1_000_000, "{field}");
+    }
+    assert!(report["layers"]["files"].as_u64().unwrap() > 300);
+    assert!(report["timings"]["settle"].is_f64());
+    assert!(place.root().join("runc-overlayfs/snapshots/snapshots/13/fs").is_dir());
+}
