@@ -172,9 +172,11 @@ impl Args for Places {
                 .value_name("SRC... ROOT")
                 .value_parser(value_parser!(OsString))
                 .help(
-                    "SRC is a cache export: DIR, oci:DIR[:TAG|@DIGEST] or \
-                     type=local,src=DIR[,tag=TAG][,digest=DIGEST]. ROOT, the last, is the root of \
-                     the buildkitd, such as /var/lib/buildkit; made if it is not there",
+                    "SRC is a cache export, or an image with an inline cache: DIR, \
+                     oci:DIR[:TAG|@DIGEST], oci-archive:FILE[:TAG|@DIGEST] or \
+                     type=local,src=DIR[,tag=TAG][,digest=DIGEST]; DIR may be a tar archive too. \
+                     ROOT, the last, is the root of the buildkitd, such as /var/lib/buildkit; made \
+                     if it is not there",
                 ),
         )
     }
@@ -281,9 +283,8 @@ mod tests {
             &["--dry-run", "--", "a", "b", "/var/lib/buildkit"],
         ] {
             let places = parsed(words).unwrap();
-            let directories: Vec<_> =
-                places.sources.iter().map(|s| s.directory.as_path()).collect();
-            assert_eq!(directories, ["a", "b"].map(std::path::Path::new));
+            let paths: Vec<_> = places.sources.iter().map(|s| s.path.as_path()).collect();
+            assert_eq!(paths, ["a", "b"].map(std::path::Path::new));
             assert_eq!(places.root, PathBuf::from("/var/lib/buildkit"));
         }
     }
@@ -303,7 +304,7 @@ mod tests {
         let parse = |release: &str| {
             Arguments::try_parse_from(["oci2bk", "convert", "a", "r", "--buildkit", release])
         };
-        let Command::Convert(convert) = parse("0.16").unwrap().command;
+        let Command::Convert(convert) = parse("0.16").unwrap().command else { panic!("keys") };
         assert_eq!(convert.buildkit.to_string(), "v0.16.0");
         assert!(parse("v0.33.0").is_ok());
         for refused in ["v0.10.6", "v1.0.0", "latest"] {

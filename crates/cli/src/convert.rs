@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bkstate::Digest;
@@ -24,7 +25,8 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
 
     let started = Instant::now();
     let Places { sources, root } = &arguments.places;
-    let exports = sources.iter().map(CacheExport::read).collect::<Result<Vec<_>, _>>()?;
+    let exports = sources.iter().map(CacheExport::read_all).collect::<Result<Vec<_>, _>>()?;
+    let exports: Vec<_> = exports.into_iter().flatten().collect();
     timings.add("read", started.elapsed());
 
     let started = Instant::now();
@@ -84,7 +86,9 @@ fn keyring(exports: &[CacheExport], arguments: &Convert) -> Result<Keyring, Fail
             keyring.add(source.description, source.candidates, &wanted);
         }
     }
-    for export in exports {
+    // The exports of the platforms of an image follow each other and share a layout.
+    for layout in exports.chunk_by(|a, b| Arc::ptr_eq(&a.layout, &b.layout)) {
+        let Some(export) = layout.first() else { continue };
         for source in keys::read_layout(&export.layout)? {
             keyring.add(source.description, source.candidates, &wanted);
         }

@@ -1,9 +1,10 @@
 //! `oci2bk keys` and `oci2bk keys attach`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use oci2bk::export::CacheExport;
-use oci2bk::keys::{self, KeySource, KeysFile, attach};
+use oci2bk::keys::{self, AttachError, Attached, KeySource, KeysFile, attach};
 
 use crate::args::{Attach, Keys, KeysCommand};
 use crate::failure::Failure;
@@ -35,23 +36,38 @@ fn write(sources: &[PathBuf], output: &Path) -> Result<(), Failure> {
 }
 
 fn run_attach(arguments: &Attach) -> Result<(), Failure> {
-    let export = CacheExport::read(&arguments.layout)?;
     let keys = KeysFile::from_sources(&read(&arguments.keys)?);
-    let attached = attach(&export, &keys, arguments.tag.as_deref())?;
-    let wanted: std::collections::BTreeSet<_> = export.config.digests_with_inputs().collect();
+    // An inline cache of several platforms is several, and the keys may be those of some of them.
+    let mut nothing = None;
+    let mut done = Vec::new();
+    for export in CacheExport::read_all(&arguments.layout)? {
+        match attach(&export, &keys, arguments.tag.as_deref()) {
+            Ok(attached) => done.push(describe(&export, &attached)),
+            Err(error @ AttachError::NothingMatches { .. }) => nothing = Some(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match nothing {
+        Some(error) if done.is_empty() => Err(error.into()),
+        _ => output::result(&done.join("\n")),
+    }
+}
+
+fn describe(export: &CacheExport, attached: &Attached) -> String {
+    let wanted: BTreeSet<_> = export.config.digests_with_inputs().collect();
     if attached.records < wanted.len() {
         let missing = wanted.len() - attached.records;
         note(format_args!("warning: the key sources have no key for {missing} of the records"));
     }
     let what = if attached.changed { "attached" } else { "were attached already" };
-    output::result(&format!(
+    format!(
         "keys of {} of {} records {what} to {} in {}\n  artifact {}",
         attached.records,
         wanted.len(),
         export.manifest.digest,
         export.layout.path().display(),
         attached.manifest
-    ))
+    )
 }
 
 /// Reads the sources, and says which of their steps they have no keys for.

@@ -1,12 +1,13 @@
 //! A whole cache export, read and validated.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bkstate::Digest;
 
 use crate::config::{CacheConfig, ConfigError};
 use crate::layout::{BlobError, Layout, LayoutError, limits};
-use crate::manifest::{CacheManifest, SelectError, select};
+use crate::manifest::{CacheManifest, InlineCache, SelectError, Selected, select};
 use crate::source::SourceRef;
 
 /// A cache export. The layer blobs have not been read.
@@ -14,9 +15,9 @@ use crate::source::SourceRef;
 pub struct CacheExport {
     /// Where the export was read from.
     pub source: SourceRef,
-    /// The layout that holds the blobs.
-    pub layout: Layout,
-    /// The top object of the cache.
+    /// The layout that holds the blobs, which several exports may share.
+    pub layout: Arc<Layout>,
+    /// The top object of the cache, without the layers whose blobs the layout lacks.
     pub manifest: CacheManifest,
     /// The steps and their results.
     pub config: CacheConfig,
@@ -54,22 +55,65 @@ pub enum ExportError {
 }
 
 impl CacheExport {
-    /// Reads the cache that `source` names: manifest and config, but not the layers.
+    /// Reads the cache that `source` names: manifest and config, but not the layers. This is one
+    /// export, except that an inline cache is one for each platform of the image.
+    ///
+    /// A layer whose blob is not in the layout counts as not described: the results that need it
+    /// are left out.
     ///
     /// # Errors
     /// See [`ExportError`].
-    pub fn read(source: &SourceRef) -> Result<Self, ExportError> {
-        let path = &source.directory;
-        let layout = Layout::open(path)?;
-        let manifest = select(&layout, &source.reference).map_err(Box::new)?;
-        let content = layout
-            .read_blob(&manifest.config, limits::CONFIG)
-            .map_err(|source| ExportError::ConfigBlob { path: path.clone(), source })?;
-        let config = CacheConfig::parse(&content, &manifest.layers).map_err(|source| {
-            ExportError::Config { path: path.clone(), digest: manifest.config.digest, source }
+    pub fn read_all(source: &SourceRef) -> Result<Vec<Self>, ExportError> {
+        let layout = Arc::new(Layout::open(&source.path)?);
+        match select(&layout, &source.reference).map_err(Box::new)? {
+            Selected::Cache(manifest) => Ok(vec![Self::from_manifest(source, layout, *manifest)?]),
+            Selected::Inline(caches) => caches
+                .into_iter()
+                .map(|cache| Self::from_inline(source, Arc::clone(&layout), cache))
+                .collect(),
+        }
+    }
+
+    fn from_manifest(
+        source: &SourceRef,
+        layout: Arc<Layout>,
+        mut manifest: CacheManifest,
+    ) -> Result<Self, ExportError> {
+        let content = layout.read_blob(&manifest.config, limits::CONFIG).map_err(|error| {
+            ExportError::ConfigBlob { path: source.path.clone(), source: error }
+        })?;
+        drop_missing(&layout, &mut manifest);
+        let config = CacheConfig::parse(&content, &manifest.layers);
+        Self::new(source, layout, manifest, config)
+    }
+
+    fn from_inline(
+        source: &SourceRef,
+        layout: Arc<Layout>,
+        InlineCache { mut manifest, blobs, records }: InlineCache,
+    ) -> Result<Self, ExportError> {
+        drop_missing(&layout, &mut manifest);
+        let config = CacheConfig::parse_inline(&records, &blobs, &manifest.layers);
+        Self::new(source, layout, manifest, config)
+    }
+
+    fn new(
+        source: &SourceRef,
+        layout: Arc<Layout>,
+        manifest: CacheManifest,
+        config: Result<CacheConfig, ConfigError>,
+    ) -> Result<Self, ExportError> {
+        let config = config.map_err(|error| ExportError::Config {
+            path: source.path.clone(),
+            digest: manifest.config.digest,
+            source: error,
         })?;
         Ok(Self { source: source.clone(), layout, manifest, config })
     }
+}
+
+fn drop_missing(layout: &Layout, manifest: &mut CacheManifest) {
+    manifest.layers.retain(|digest, _| layout.has_blob(*digest));
 }
 
 #[cfg(test)]
@@ -79,7 +123,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::layout::testing::{TestLayout, digest_of};
+    use crate::layout::testing::{TestLayout, digest_of, inline_cache};
     use crate::manifest::{CACHE_CONFIG, Style};
 
     const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -99,7 +143,8 @@ mod tests {
     }
 
     fn read(layout: &TestLayout) -> Result<CacheExport, ExportError> {
-        CacheExport::read(&layout.path().to_str().unwrap().parse().unwrap())
+        let exports = CacheExport::read_all(&layout.path().to_str().unwrap().parse().unwrap());
+        exports.map(|mut exports| exports.remove(0))
     }
 
     #[test]
@@ -132,6 +177,106 @@ mod tests {
             panic!("{error}")
         };
         assert_eq!(digest, digest_of(&config));
+    }
+
+    #[test]
+    fn results_whose_layers_are_not_there_are_dropped_and_the_rest_stays() {
+        let layout = TestLayout::new();
+        let layers = ["a", "b", "c"].map(|name| {
+            let mut layer = layout.blob(LAYER, name);
+            layer["annotations"] = json!({"containerd.io/uncompressed": Digest::of("tar")});
+            layer
+        });
+        let nodes: Vec<_> = layers
+            .iter()
+            .zip(-1..)
+            .map(|(layer, parent)| json!({"blob": digest_of(layer), "parent": parent}))
+            .collect();
+        let record = |layer: usize| json!({"digest": Digest::of(layer.to_string()), "layers": [{"layer": layer}]});
+        let config = json!({"layers": nodes, "records": [record(0), record(1), record(2)]});
+        layout.cache(Style::ImageManifest, &layers, &config);
+        fs::remove_file(layout.blob_path(digest_of(&layers[1]))).unwrap();
+        let export = read(&layout).unwrap();
+        let results: Vec<_> = export.config.records.iter().map(|r| r.results.len()).collect();
+        assert_eq!(results, [1, 0, 0]);
+        let dropped: Vec<_> = export.config.dropped.iter().map(|d| (d.record, d.missing)).collect();
+        assert_eq!(dropped, [(1, digest_of(&layers[1])), (2, digest_of(&layers[1]))]);
+        assert!(!export.manifest.layers.contains_key(&digest_of(&layers[1])));
+    }
+
+    #[test]
+    fn each_platform_of_an_inline_cache_is_an_export() {
+        let layout = TestLayout::new();
+        let platform = |name: &str| {
+            let layers = [layout.blob(LAYER, name), layout.blob(LAYER, "shared")];
+            let records = json!([
+                {"digest": Digest::of("root")},
+                {"digest": Digest::of(name), "inputs": [[{"link": 0}]], "layers": [{"layer": 1}]},
+                {"digest": Digest::of("copy"), "inputs": [[{"link": 1}]],
+                 "chains": [{"layers": [1, 0], "createdAt": "2026-11-21T20:27:19Z"}]},
+            ]);
+            layout.image(
+                &layers,
+                &json!({
+                    "moby.buildkit.cache.v0": inline_cache(&records),
+                    "rootfs": {"diff_ids": [Digest::of("x"), Digest::of("y")]},
+                }),
+            )
+        };
+        let platforms = [platform("amd64"), platform("arm64")];
+        layout.index(&[layout.json("", &json!({"manifests": platforms}))]);
+        let source = layout.path().to_str().unwrap().parse().unwrap();
+        let exports = CacheExport::read_all(&source).unwrap();
+        for (export, name) in exports.iter().zip(["amd64", "arm64"]) {
+            let config = &export.config;
+            let blobs: Vec<_> = config.nodes.iter().map(|node| (node.blob, node.parent)).collect();
+            assert_eq!(blobs, [(Digest::of(name), None), (Digest::of("shared"), Some(0))]);
+            let chains = config.records.iter().flat_map(|record| &record.results);
+            let chains: Vec<_> = chains.map(|result| config.layers(&result.chain)).collect();
+            assert_eq!(chains, [[0, 1], [1, 0]]);
+        }
+        assert_eq!(exports.len(), 2);
+        assert!(Arc::ptr_eq(&exports[0].layout, &exports[1].layout));
+    }
+
+    #[test]
+    fn invalid_records_of_an_inline_cache_are_named() {
+        for (records, layers) in [
+            (json!([{"digest": Digest::of("r"), "layers": [{"layer": 1}]}]), 1),
+            (json!([{"digest": Digest::of("r"), "layers": [{"layer": 0}]}]), 0),
+            (json!({"records": []}), 1),
+        ] {
+            let layout = TestLayout::new();
+            let layer = layout.blob(LAYER, "a");
+            let members = json!({
+                "moby.buildkit.cache.v0": inline_cache(&records),
+                "rootfs": {"diff_ids": vec![Digest::of("x"); layers]},
+            });
+            layout.index(&[layout.image(&vec![layer; layers], &members)]);
+            let error = read(&layout).unwrap_err();
+            assert!(matches!(error, ExportError::Config { .. }), "{error}");
+        }
+        // Go's empty list.
+        let layout = TestLayout::new();
+        let members = json!({"moby.buildkit.cache.v0": inline_cache(&Value::Null), "rootfs": {}});
+        layout.index(&[layout.image(&[], &members)]);
+        assert!(read(&layout).unwrap().config.records.is_empty());
+    }
+
+    #[test]
+    fn a_config_that_buildkits_own_importer_refuses_for_its_size_is_read() {
+        // BuildKit v0.32 `cache/remotecache/import.go` `readBlob`: 1 MiB.
+        let record = |n: usize| match n {
+            0 => json!({"digest": Digest::of("root")}),
+            n => json!({"digest": Digest::of(n.to_string()), "inputs": [[{"link": n - 1}]]}),
+        };
+        let records: Vec<_> = (0..20_000).map(record).collect();
+        let layout = TestLayout::new();
+        let config = layout.cache(Style::ImageManifest, &[], &json!({"records": records}));
+        assert!(config["size"].as_u64().unwrap() > 2 << 20);
+        let export = read(&layout).unwrap();
+        assert_eq!(export.config.records.len(), 20_000);
+        assert_eq!(export.config.records_inputs_first().last(), Some(&19_999));
     }
 
     #[test]

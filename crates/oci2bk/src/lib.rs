@@ -14,7 +14,7 @@
 //! use oci2bk::progress::Silent;
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let exports = [CacheExport::read(&"./cache".parse()?)?];
+//!     let exports = CacheExport::read_all(&"./cache".parse()?)?;
 //!
 //!     let records = exports.iter().flat_map(|export| &export.config.records);
 //!     let wanted = records.filter(|record| !record.inputs.is_empty()).map(|r| r.digest).collect();

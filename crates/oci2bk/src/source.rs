@@ -6,11 +6,14 @@
 //! | `oci:DIR` | the same |
 //! | `oci:DIR:TAG` | the cache with this tag |
 //! | `oci:DIR@DIGEST` | the cache with this digest, tagged or not |
+//! | `oci-archive:FILE[:TAG\|@DIGEST]` | the same in a tar archive |
 //! | `type=local,src=DIR[,tag=TAG][,digest=DIGEST]` | what BuildKit's `--import-cache` and buildx's `--cache-from` take |
 //!
-//! As in skopeo, the first `:` after `oci:` (here also the first `@`) ends the directory. A
-//! directory with these characters in its name, or one that looks like another form, can be given
-//! as `type=local,src=DIR`. A word that starts with `/` or `.` is always a directory.
+//! As in skopeo, the first `:` after `oci:` or `oci-archive:` (here also the first `@`) ends the path.
+//! A path with these characters in it, or one that looks like another form, can be given as
+//! `type=local,src=DIR`. A word that starts with `/` or `.` is always a path.
+//!
+//! Every form takes a directory as well as a tar archive of one: which it is shows when it is opened.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,11 +22,11 @@ use std::str::FromStr;
 use bkstate::Digest;
 use bkstate::digest::ParseDigestError;
 
-/// A layout directory, and which cache in it is meant.
+/// A layout, and which cache in it is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceRef {
-    /// The directory of the layout.
-    pub directory: PathBuf,
+    /// The directory of the layout, or a tar archive of it.
+    pub path: PathBuf,
     /// Which cache in it.
     pub reference: Reference,
 }
@@ -43,9 +46,9 @@ pub enum Reference {
 /// Why a word does not name a source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseSourceError {
-    /// No directory is given.
-    #[error("{text:?} names no directory")]
-    NoDirectory {
+    /// No path is given.
+    #[error("{text:?} names no directory or archive")]
+    NoPath {
         /// The whole word.
         text: String,
     },
@@ -65,7 +68,7 @@ pub enum ParseSourceError {
         source: ParseDigestError,
     },
     /// The type is one that needs a network or is not known.
-    #[error("cache type {kind:?} is not supported; only type=local, a directory, is")]
+    #[error("cache type {kind:?} is not supported; only type=local, a directory or archive, is")]
     Type {
         /// The type.
         kind: String,
@@ -97,21 +100,23 @@ pub enum ParseSourceError {
 }
 
 const OCI_PREFIX: &str = "oci:";
+const ARCHIVE_PREFIX: &str = "oci-archive:";
 
 impl FromStr for SourceRef {
     type Err = ParseSourceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_path = text.starts_with(['/', '.']);
-        let source = if let Some(rest) = text.strip_prefix(OCI_PREFIX) {
+        let oci = text.strip_prefix(OCI_PREFIX).or_else(|| text.strip_prefix(ARCHIVE_PREFIX));
+        let source = if let Some(rest) = oci {
             parse_oci(text, rest)?
         } else if !is_path && (text.starts_with("type=") || text.contains(",type=")) {
             parse_attributes(text)?
         } else {
-            Self { directory: text.into(), reference: Reference::Default }
+            Self { path: text.into(), reference: Reference::Default }
         };
-        if source.directory.as_os_str().is_empty() {
-            return Err(ParseSourceError::NoDirectory { text: text.to_owned() });
+        if source.path.as_os_str().is_empty() {
+            return Err(ParseSourceError::NoPath { text: text.to_owned() });
         }
         Ok(source)
     }
@@ -120,16 +125,16 @@ impl FromStr for SourceRef {
 /// The shortest form that parses to the same source.
 impl fmt::Display for SourceRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let directory = self.directory.to_string_lossy();
+        let path = self.path.to_string_lossy();
         let short = match &self.reference {
-            Reference::Default => directory.to_string(),
-            Reference::Tag(tag) => format!("{OCI_PREFIX}{directory}:{tag}"),
-            Reference::Digest(digest) => format!("{OCI_PREFIX}{directory}@{digest}"),
+            Reference::Default => path.to_string(),
+            Reference::Tag(tag) => format!("{OCI_PREFIX}{path}:{tag}"),
+            Reference::Digest(digest) => format!("{OCI_PREFIX}{path}@{digest}"),
         };
         if short.parse().as_ref() == Ok(self) {
             return f.write_str(&short);
         }
-        write!(f, "type=local,{}", quoted(&format!("src={directory}")))?;
+        write!(f, "type=local,{}", quoted(&format!("src={path}")))?;
         match &self.reference {
             Reference::Default => Ok(()),
             Reference::Tag(tag) => write!(f, ",{}", quoted(&format!("tag={tag}"))),
@@ -140,19 +145,19 @@ impl fmt::Display for SourceRef {
 
 fn parse_oci(text: &str, rest: &str) -> Result<SourceRef, ParseSourceError> {
     let end = rest.find([':', '@']).unwrap_or(rest.len());
-    let (directory, reference) = rest.split_at(end);
+    let (path, reference) = rest.split_at(end);
     let reference = match reference.split_at_checked(1) {
         None => Reference::Default,
         Some(("@", digest)) => parse_digest(text, digest)?,
         Some((_, tag)) => parse_tag(text, tag)?,
     };
-    Ok(SourceRef { directory: directory.into(), reference })
+    Ok(SourceRef { path: path.into(), reference })
 }
 
 /// BuildKit's attributes (v0.32 `cmd/buildctl/build/importcache.go`, `client/solve.go`): keys in
 /// any case, a digest outweighs a tag, an empty digest counts as none.
 fn parse_attributes(text: &str) -> Result<SourceRef, ParseSourceError> {
-    let (mut kind, mut directory, mut tag, mut digest) = (None, None, None, None);
+    let (mut kind, mut path, mut tag, mut digest) = (None, None, None, None);
     for field in csv_fields(text)? {
         let (key, value) = field
             .split_once('=')
@@ -160,7 +165,7 @@ fn parse_attributes(text: &str) -> Result<SourceRef, ParseSourceError> {
         let key = key.to_lowercase();
         let attribute = match &*key {
             "type" => &mut kind,
-            "src" => &mut directory,
+            "src" => &mut path,
             "tag" => &mut tag,
             "digest" => &mut digest,
             _ => return Err(ParseSourceError::UnknownAttribute { key }),
@@ -178,7 +183,7 @@ fn parse_attributes(text: &str) -> Result<SourceRef, ParseSourceError> {
         (Some(tag), None) => parse_tag(text, &tag)?,
         (None, None) => Reference::Default,
     };
-    Ok(SourceRef { directory: directory.unwrap_or_default().into(), reference })
+    Ok(SourceRef { path: path.unwrap_or_default().into(), reference })
 }
 
 fn parse_tag(text: &str, tag: &str) -> Result<Reference, ParseSourceError> {
@@ -253,8 +258,8 @@ mod tests {
 
     const DIGEST: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
-    fn source(directory: &str, reference: Reference) -> SourceRef {
-        SourceRef { directory: directory.into(), reference }
+    fn source(path: &str, reference: Reference) -> SourceRef {
+        SourceRef { path: path.into(), reference }
     }
 
     fn parse(text: &str) -> Result<SourceRef, ParseSourceError> {
@@ -278,6 +283,13 @@ mod tests {
             ),
             (&format!("oci:c@{DIGEST}"), source("c", digest()), &format!("oci:c@{DIGEST}")),
             ("type=local,src=/cache", source("/cache", Reference::Default), "/cache"),
+            ("oci-archive:/c.tar", source("/c.tar", Reference::Default), "/c.tar"),
+            ("oci-archive:/c.tar:main", source("/c.tar", tag()), "oci:/c.tar:main"),
+            (
+                &format!("oci-archive:c.tar@{DIGEST}"),
+                source("c.tar", digest()),
+                &format!("oci:c.tar@{DIGEST}"),
+            ),
             ("tag=main,src=/cache,type=local", source("/cache", tag()), "oci:/cache:main"),
             (
                 &format!("type=local,src=a:b,tag=x,digest={DIGEST}"),
@@ -299,9 +311,9 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let named = |text: &str| parse(text).unwrap_err().to_string();
-        assert_eq!(named(""), r#""" names no directory"#);
-        assert_eq!(named("oci::main"), r#""oci::main" names no directory"#);
-        assert!(named("type=local,tag=a").ends_with("names no directory"));
+        assert_eq!(named(""), r#""" names no directory or archive"#);
+        assert_eq!(named("oci::main"), r#""oci::main" names no directory or archive"#);
+        assert!(named("type=local,tag=a").ends_with("names no directory or archive"));
         assert!(named("oci:/cache:").contains("empty tag"));
         assert!(named("type=local,src=/c,tag=").contains("empty tag"));
         assert!(named("oci:/cache@sha256:../../etc").contains("malformed digest"));
@@ -320,7 +332,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_printed_parses_to_the_same_source(
-            directory in "[a-z:@,=\"./ ]{1,12}|oci:.|type=.",
+            path in "[a-z:@,=\"./ ]{1,12}|oci:.|oci-archive:.|type=.",
             tag in proptest::option::of("[a-z:@,=\"./ ]{1,12}"),
             hash in proptest::option::of(any::<[u8; 32]>()),
         ) {
@@ -329,7 +341,7 @@ mod tests {
                 (Some(tag), None) => Reference::Tag(tag),
                 (None, None) => Reference::Default,
             };
-            let expected = source(&directory, reference);
+            let expected = source(&path, reference);
             prop_assert_eq!(parse(&expected.to_string()), Ok(expected));
         }
 

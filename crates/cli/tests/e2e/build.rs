@@ -32,6 +32,8 @@ const HEREDOC: &str = "[internal] preparing inline document";
 #[derive(Debug, Default)]
 pub(crate) struct Options<'a> {
     pub(crate) export: Option<(&'a Path, &'a str)>,
+    /// The value of `--export-cache` for an export to somewhere else.
+    pub(crate) export_to: Option<String>,
     pub(crate) import: Option<&'a Path>,
     /// The value of `--output`.
     pub(crate) output: Option<String>,
@@ -59,10 +61,10 @@ impl Report {
     /// A cache export carries no results of steps without inputs, such as base images and the first
     /// WORKDIR on scratch (`ExportRoots` is false in buildkit's `solver/llbsolver`); they follow from
     /// the steps on top of them if the source of keys has the ops. Left out are those that cannot
-    /// follow: all of them if the keys come from a `cache.db`, which has but digests, and always the
-    /// files of heredocs, which are only copied from, so no layer of an export is their result.
+    /// follow: all of them if `keys` are but digests, as in a `cache.db`, and always the files of
+    /// heredocs, which are only copied from, so no layer of an export is their result.
     pub(crate) fn cached(&self, keys: Keys) -> Vec<&str> {
-        let follows = |vertex: &Vertex| keys != Keys::Donor && vertex.name != HEREDOC;
+        let follows = |vertex: &Vertex| keys.have_ops() && vertex.name != HEREDOC;
         let counts = |vertex: &&Vertex| vertex.has_inputs || follows(vertex);
         let steps = self.vertices.values().filter(|vertex| vertex.cached).filter(counts);
         let mut names: Vec<&str> = steps.map(|vertex| vertex.name.as_str()).collect();
@@ -151,6 +153,9 @@ impl Source<'_> {
                     self.case.export.attributes
                 ),
             ]);
+        }
+        if let Some(target) = &options.export_to {
+            command.args(["--export-cache", target]);
         }
         if let Some(dir) = options.import {
             command.args(["--import-cache", &format!("type=local,src={}", dir.display())]);

@@ -93,6 +93,13 @@ pub(crate) enum Keys {
     Definition,
 }
 
+impl Keys {
+    /// Whether the source has the ops, and not only their digests.
+    pub(crate) fn have_ops(self) -> bool {
+        !matches!(self, Self::Attached | Self::Donor | Self::CacheDebug)
+    }
+}
+
 /// A build context while it is made.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {

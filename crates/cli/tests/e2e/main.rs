@@ -17,6 +17,7 @@
 mod build;
 mod case;
 mod cases;
+mod copies;
 mod daemon;
 mod export;
 mod matrix;
@@ -24,6 +25,7 @@ mod offline;
 mod process;
 mod proof;
 mod registry;
+mod shapes;
 mod state;
 mod tools;
 mod tree;
@@ -74,6 +76,16 @@ fn main() {
     // Takes long, and tools that are not made unasked: scripts/matrix runs it.
     let page = trial("compatibility-page".to_owned(), &tools, &shared, matrix::write_page);
     trials.push(page.with_ignored_flag(true));
+    for case in shapes::INLINE {
+        let proof = |world: &World| shapes::prove_inline(world, case);
+        trials.push(trial(case.name.to_owned(), &tools, &shared, proof));
+    }
+    trials.push(trial("branches".to_owned(), &tools, &shared, shapes::prove_branches));
+    trials.push(trial("registry".to_owned(), &tools, &shared, shapes::prove_registry));
+    for copy in copies::COPIES {
+        let proof = |world: &World| copies::prove(world, copy);
+        trials.push(trial(format!("copies::{}", copy.name), &tools, &shared, proof));
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Stops the registry and removes the scratch directory before the process exits.
     drop(shared);

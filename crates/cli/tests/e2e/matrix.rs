@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::build::{Options, Source};
-use crate::case::Context;
+use crate::case::{Context, Keys};
 use crate::cases::releases::CASE;
 use crate::daemon::Daemon;
 use crate::process::run;
@@ -177,10 +177,10 @@ impl<'a> Comparison<'a> {
         self.world.start_with(&release.tools, root)
     }
 
-    /// Builds, and returns the names of the steps that were cached.
+    /// Builds, and returns the names of the steps with inputs that were cached.
     fn build(&self, daemon: &Daemon) -> Result<BTreeSet<String>> {
         let report = self.source().build(daemon, &Options::default())?;
-        Ok(report.cached().into_iter().map(str::to_owned).collect())
+        Ok(report.cached(Keys::Donor).into_iter().map(str::to_owned).collect())
     }
 
     fn source(&self) -> Source<'_> {

@@ -6,11 +6,12 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::build::{Options, Report, Source};
+use crate::build::{Options, Source};
 use crate::case::{Case, Context, Export, Keys};
 use crate::daemon::Daemon;
 use crate::process::run;
 use crate::proof::GARBAGE_COLLECTED;
+use crate::proof::ensure_same_steps;
 use crate::registry::Registry;
 use crate::state;
 use crate::world::World;
@@ -100,14 +101,14 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     ];
     convert(&second, &images)?;
     let daemon = start("second")?;
-    ensure_same_steps(&warm, &source.build(&daemon, &Options::default())?)?;
+    ensure_same_steps(CASE.keys, &warm, &source.build(&daemon, &Options::default())?)?;
     daemon.stop()?;
     // After a start and its garbage collection too.
     let daemon = start("second")?;
     std::thread::sleep(GARBAGE_COLLECTED);
     context.file("a", "edited\n");
     let again = source.build(&daemon, &Options::default())?;
-    ensure_same_steps(&edited, &again).context("after the edit")?;
+    ensure_same_steps(CASE.keys, &edited, &again).context("after the edit")?;
     for step in ["WORKDIR /deep/dir", &base, &other] {
         let cached = edited.cached(CASE.keys).iter().any(|name| name.contains(step));
         ensure!(cached, "the first daemon does not report {step} as cached, so nothing is proved");
@@ -136,11 +137,4 @@ fn push(
     let index: Value = serde_json::from_str(&std::fs::read_to_string(layout.join("index.json"))?)?;
     let digest = index["manifests"][0]["digest"].as_str().context("the layout has no image")?;
     Ok(digest.to_owned())
-}
-
-fn ensure_same_steps(first: &Report, second: &Report) -> Result<()> {
-    let (expected, cached) = (first.cached(CASE.keys), second.cached(CASE.keys));
-    ensure!(!expected.is_empty(), "the first daemon reports no step as cached");
-    ensure!(cached == expected, "cached are {cached:#?}\nbut on the first daemon {expected:#?}");
-    Ok(())
 }

@@ -197,7 +197,7 @@ impl Bench<'_> {
         self.write_source(false);
         let exported = self.dir.join("exported");
         let warm = self.build_and_export(&daemon, &exported)?;
-        self.ensure_same_steps(&made.warm, &warm)?;
+        ensure_same_steps(self.case.keys, &made.warm, &warm)?;
         let unextracted = self.subject == Subject::Unextracted;
         warm.ensure_nothing_imported(|_| unextracted)?;
         made.export.ensure_same(&CacheExport::open(&exported, "latest")?)?;
@@ -205,7 +205,7 @@ impl Bench<'_> {
         self.write_source(true);
         let edited = self.source().build(&daemon, &Options::default())?;
         match &made.imported {
-            None => self.ensure_same_steps(&made.edited, &edited),
+            None => ensure_same_steps(self.case.keys, &made.edited, &edited),
             Some(imported) => self.ensure_steps_between(imported, &edited, &made.edited),
         }
         .context("after the edit")?;
@@ -228,7 +228,7 @@ impl Bench<'_> {
         let daemon = self.world.start(root)?;
         self.write_source(false);
         let warm = self.source().build(&daemon, &Options::default())?;
-        self.ensure_same_steps(&made.warm, &warm)?;
+        ensure_same_steps(self.case.keys, &made.warm, &warm)?;
 
         daemon.prune_all()?;
         let records = daemon.du()?;
@@ -243,19 +243,6 @@ impl Bench<'_> {
         ensure!(left.is_empty(), "prune --all leaves the layers {left:?}");
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
         state::ensure_sound(&self.world.tools, root)
-    }
-
-    /// Both builds took the same steps from the cache.
-    fn ensure_same_steps(&self, first: &Report, second: &Report) -> Result<()> {
-        let (expected, cached) = (first.cached(self.case.keys), second.cached(self.case.keys));
-        ensure!(!expected.is_empty(), "the first daemon reports no step as cached");
-        ensure!(
-            cached == expected,
-            "cached are\n  {}\nbut on the first daemon\n  {}",
-            cached.join("\n  "),
-            expected.join("\n  ")
-        );
-        Ok(())
     }
 
     /// The build took all steps from the cache that `least` took, and none that `most` did not.
@@ -287,6 +274,19 @@ impl Bench<'_> {
             (self.case.edit)(&context);
         }
     }
+}
+
+/// Both builds took the same steps from the cache, as far as `keys` make them known.
+pub(crate) fn ensure_same_steps(keys: Keys, first: &Report, second: &Report) -> Result<()> {
+    let (expected, cached) = (first.cached(keys), second.cached(keys));
+    ensure!(!expected.is_empty(), "the first daemon reports no step as cached");
+    ensure!(
+        cached == expected,
+        "cached are\n  {}\nbut on the first daemon\n  {}",
+        cached.join("\n  "),
+        expected.join("\n  ")
+    );
+    Ok(())
 }
 
 /// The daemon complains of nothing that a daemon with an empty root did not complain of.

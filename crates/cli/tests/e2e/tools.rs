@@ -12,11 +12,15 @@ const DIRECTORY: &str = "OCI2BK_ORACLE";
 #[derive(Clone, Debug)]
 pub(crate) struct Tools {
     pub(crate) buildkitd: PathBuf,
+    /// Whether it writes `cache-debug.db` if asked to, which releases before v0.24 do not.
+    pub(crate) saves_cache_debug: bool,
     pub(crate) buildctl: PathBuf,
     pub(crate) buildx: PathBuf,
     pub(crate) bbolt: PathBuf,
     /// `oracle/buildkit/refstate`: containerd's applier and a bbolt dumper.
     pub(crate) refstate: PathBuf,
+    /// `regctl`, `crane` and `oras`.
+    copiers: PathBuf,
     pub(crate) registry: PathBuf,
     pub(crate) busybox: PathBuf,
     /// A tarball of a minimal Debian, for the case that builds on thousands of files.
@@ -47,12 +51,15 @@ impl Tools {
                 .ok_or_else(|| format!("{name} is not in {}: run scripts/oracle", oracle.display()))
         };
         on_path("runc", "runc")?;
+        on_path("skopeo", "skopeo")?;
         Ok(Self {
             buildkitd: pinned("buildkit/buildkitd")?,
+            saves_cache_debug: true,
             buildctl: pinned("buildkit/buildctl")?,
             bbolt: pinned("buildkit/bbolt")?,
             refstate: pinned("buildkit/refstate")?,
             buildx: pinned("buildx/buildx")?,
+            copiers: pinned("copy")?,
             debian: pinned("debian.tar")?,
             registry: on_path("docker-registry", "docker-registry")?,
             busybox: on_path("busybox", "busybox-static")?,
@@ -67,7 +74,7 @@ impl Tools {
         let set = format!("{RELEASE_SET}{version}");
         let buildkitd = self.oracle.join(&set).join("buildkitd");
         if buildkitd.exists() {
-            Ok(Self { buildkitd, ..self.clone() })
+            Ok(Self { buildkitd, saves_cache_debug: false, ..self.clone() })
         } else {
             Err(format!("{} is not there: run scripts/oracle {set}", buildkitd.display()))
         }
@@ -83,6 +90,12 @@ impl Tools {
         }
         releases.sort_unstable();
         Ok(releases)
+    }
+
+    /// A program that copies images: one of the pinned ones, or one that is installed.
+    pub(crate) fn copier(&self, name: &str) -> PathBuf {
+        let pinned = self.copiers.join(name);
+        if pinned.exists() { pinned } else { name.into() }
     }
 
     /// Whether a missing tool must fail the run.

@@ -58,6 +58,11 @@ impl World {
         self.scratch.path()
     }
 
+    /// The address of the registry, the part of an image name before the first slash.
+    pub(crate) fn registry(&self) -> &str {
+        self.registry.address()
+    }
+
     pub(crate) fn start(&self, root: &Path) -> Result<Daemon> {
         self.start_with(&self.tools, root)
     }

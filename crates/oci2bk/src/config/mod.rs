@@ -35,7 +35,7 @@ pub struct CacheConfig {
 /// A layer on top of its parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// The layer blob. Nodes that no result uses may lack a descriptor in the manifest.
+    /// The layer blob. Those of nodes that no result uses may be missing.
     pub blob: Digest,
     /// The index of the node below.
     pub parent: Option<usize>,
@@ -47,7 +47,7 @@ pub struct Record {
     /// The key itself for a record without inputs; otherwise the digest of the op digest and
     /// output index, which cannot be inverted.
     pub digest: Digest,
-    /// The results, all of whose layers the manifest has.
+    /// The results, all of whose layers the cache has.
     pub results: Vec<ResultChain>,
     /// For each input of the op, the alternatives of which one must match; never empty.
     pub inputs: Vec<Vec<Input>>,
@@ -87,7 +87,7 @@ pub struct DroppedResult {
     pub record: usize,
     /// The digest of the record.
     pub digest: Digest,
-    /// The lowest layer of the result that the manifest has no descriptor for.
+    /// The lowest layer of the result that the manifest does not describe or the layout lacks.
     pub missing: Digest,
 }
 
@@ -161,8 +161,9 @@ pub enum ConfigError {
 }
 
 impl CacheConfig {
-    /// Reads and validates a cache config. `layers` are the blobs that the manifest describes; as
-    /// BuildKit's importer does, results that need another blob are left out.
+    /// Reads and validates a cache config. `layers` are the blobs that can be had; results that need
+    /// another one are left out, as BuildKit's importer leaves out those that need a blob which the
+    /// manifest does not describe.
     ///
     /// # Errors
     /// See [`ConfigError`].
@@ -170,7 +171,34 @@ impl CacheConfig {
         content: &[u8],
         layers: &BTreeMap<Digest, LayerBlob>,
     ) -> Result<Self, ConfigError> {
-        let config: document::Config = serde_json::from_slice(content)?;
+        Self::validate(serde_json::from_slice(content)?, layers)
+    }
+
+    /// Reads and validates the records of an inline cache, which has no layers of its own: its
+    /// nodes are the image's layers, `blobs` from the lowest to the highest, each on top of the one
+    /// before. `layers` are those of them that can be had.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn parse_inline(
+        records: &[u8],
+        blobs: &[Digest],
+        layers: &BTreeMap<Digest, LayerBlob>,
+    ) -> Result<Self, ConfigError> {
+        // Go writes an empty list as `null`.
+        let records: Option<_> = serde_json::from_slice(records)?;
+        let layer = |(blob, parent)| document::Layer { blob, parent };
+        let nodes = blobs.iter().copied().zip(-1..).map(layer).collect();
+        Self::validate(
+            document::Config { layers: nodes, records: records.unwrap_or_default() },
+            layers,
+        )
+    }
+
+    fn validate(
+        config: document::Config,
+        layers: &BTreeMap<Digest, LayerBlob>,
+    ) -> Result<Self, ConfigError> {
         let nodes = nodes(config.layers)?;
         let nodes_parents_first = order::parents_first(&nodes)?;
         let missing = missing_blobs(&nodes, &nodes_parents_first, layers);

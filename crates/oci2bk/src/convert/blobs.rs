@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::sync::Mutex;
 
@@ -146,8 +146,7 @@ impl Task<'_> {
                 .layout
                 .stream_blob(descriptor, |piece| copy.write_all(piece).map_err(copy_error))?;
         } else {
-            let mut original = export.layout.open_blob(descriptor)?.file;
-            io::copy(&mut original, &mut copy).map_err(copy_error)?;
+            export.layout.open_blob(descriptor)?.copy_to(&mut copy).map_err(copy_error)?;
         }
         Ok(copy)
     }

@@ -123,7 +123,7 @@ impl BaseImage {
     /// # Errors
     /// If there is none, if nothing tells its name, or if a document is corrupt.
     pub fn read(image: &ImageRef) -> Result<Vec<Self>, ImageError> {
-        let layout = Layout::open(&image.source.directory)?;
+        let layout = Layout::open(&image.source.path)?;
         let entries = match &image.source.reference {
             Reference::Default => layout.entries().to_vec(),
             Reference::Tag(tag) => tagged(&layout, tag),

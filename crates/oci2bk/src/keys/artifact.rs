@@ -308,7 +308,7 @@ fn subject(layout: &Layout, cache: Digest, style: Style) -> Result<Value, Manife
         .map_err(|source| ManifestError::Document { digest: cache, source: source.into() })?;
     let usual = match style {
         Style::Index => OCI_INDEX,
-        Style::ImageManifest => OCI_MANIFEST,
+        Style::ImageManifest | Style::Inline => OCI_MANIFEST,
     };
     Ok(descriptor(media_type.as_deref().unwrap_or(usual), &content))
 }

@@ -1,25 +1,16 @@
 //! Reads and verifies blobs.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 
 use bkstate::Digest;
 use bkstate::digest::Hasher;
 
-use super::open::{FileKind, OpenError, regular_file};
+use super::open::{FileKind, OpenError};
+use super::store::{BlobFile, Name};
 use super::{Descriptor, Layout};
 
 /// How much of a blob is in memory while it is streamed through the hash.
 const CHUNK: usize = 256 << 10;
-
-/// A blob that is open for reading, at its start. Its content has not been verified.
-#[derive(Debug)]
-pub struct BlobFile {
-    /// The open file.
-    pub file: File,
-    /// Its size in bytes.
-    pub size: u64,
-}
 
 /// Why a blob of a layout could not be read or is not what its descriptor says.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +75,7 @@ impl Layout {
     /// # Errors
     /// The blob is missing, not a regular file, or cannot be opened.
     pub fn describe_blob(&self, digest: Digest) -> Result<Descriptor, BlobError> {
-        let BlobFile { size, .. } = self.open_any_size(digest)?;
+        let size = self.open_any_size(digest)?.left();
         Ok(Descriptor {
             media_type: String::new(),
             digest,
@@ -95,13 +86,18 @@ impl Layout {
         })
     }
 
+    /// Whether there is anything under the name of the blob, usable or not.
+    pub fn has_blob(&self, digest: Digest) -> bool {
+        !matches!(self.open_any_size(digest), Err(BlobError::Missing { .. }))
+    }
+
     /// Opens a blob and checks its size, but not its content.
     ///
     /// # Errors
     /// The blob is missing, not a regular file, cannot be opened, or has another size.
     pub fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobFile, BlobError> {
         let blob = self.open_any_size(descriptor.digest)?;
-        check_size(descriptor, blob.size)?;
+        check_size(descriptor, blob.left())?;
         Ok(blob)
     }
 
@@ -111,16 +107,14 @@ impl Layout {
     /// As for [`Layout::open_blob`]; also if the blob is over the limit or corrupt.
     pub fn read_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, BlobError> {
         let digest = descriptor.digest;
-        let BlobFile { file, size } = self.open_blob(descriptor)?;
+        let mut file = self.open_blob(descriptor)?;
+        let size = file.left();
         let too_large = || BlobError::TooLarge { digest, size, limit };
         if size > limit {
             return Err(too_large());
         }
         let mut content = Vec::with_capacity(usize::try_from(size).map_err(|_| too_large())?);
-        // One byte more than expected shows a file that is growing.
-        file.take(size.saturating_add(1))
-            .read_to_end(&mut content)
-            .map_err(|source| BlobError::Io { digest, source })?;
+        file.read_to_end(&mut content).map_err(|source| BlobError::Io { digest, source })?;
         check_size(descriptor, content.len() as u64)?;
         check_digest(digest, Digest::of(&content))?;
         Ok(content)
@@ -145,8 +139,7 @@ impl Layout {
         mut sink: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let digest = descriptor.digest;
-        let BlobFile { file, size } = self.open_blob(descriptor)?;
-        let mut file = file.take(size.saturating_add(1));
+        let mut file = self.open_blob(descriptor)?;
         let mut hasher = Hasher::new();
         let mut chunk = vec![0; CHUNK];
         let mut read = 0;
@@ -167,9 +160,8 @@ impl Layout {
     }
 
     fn open_any_size(&self, digest: Digest) -> Result<BlobFile, BlobError> {
-        let path = format!("blobs/sha256/{}", digest.hex());
-        match regular_file(&self.dir, &path) {
-            Ok((file, size)) => Ok(BlobFile { file, size }),
+        match self.store.file(Name::Blob(digest)) {
+            Ok(file) => Ok(file),
             Err(OpenError::Missing) => Err(BlobError::Missing { digest }),
             Err(OpenError::NotRegular(kind)) => Err(BlobError::NotAFile { digest, kind }),
             Err(OpenError::Io(source)) => Err(BlobError::Io { digest, source }),

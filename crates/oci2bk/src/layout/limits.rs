@@ -23,3 +23,7 @@ pub const INDEX_DEPTH: usize = 8;
 
 /// How many manifests and indexes are read while looking for a cache in one layout.
 pub const DOCUMENTS: usize = 10_000;
+
+/// How many members an archive of a layout may have. What is remembered of each takes about 100
+/// bytes.
+pub const ARCHIVE_MEMBERS: usize = 1_000_000;

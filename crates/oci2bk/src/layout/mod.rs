@@ -1,14 +1,16 @@
-//! An OCI image layout: a directory with `oci-layout`, `index.json` and `blobs/sha256/`.
+//! An OCI image layout: a directory with `oci-layout`, `index.json` and `blobs/sha256/`, or a tar
+//! archive of one.
 //!
 //! BuildKit's `type=local` cache exporter writes this form (BuildKit `client/ociindex/ociindex.go`
 //! for the files at the top, containerd's local content store for the blobs). Nothing in a layout
-//! is trusted: every file is reached from one directory handle without following a symbolic link,
-//! must be a regular file, and is checked against its digest before its content counts.
+//! is trusted: every file is reached from one handle without following a symbolic link, must be a regular file, and is checked against its digest before its content counts.
 
+mod archive;
 mod blob;
 mod descriptor;
 pub mod limits;
 mod open;
+mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -16,23 +18,22 @@ mod tests;
 mod write;
 
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::Deserialize;
 
-pub use blob::{BlobError, BlobFile};
+pub use archive::ArchiveError;
+pub use blob::BlobError;
 pub(crate) use descriptor::null_as_default;
 pub use descriptor::{Descriptor, Platform};
 pub use open::FileKind;
+pub use store::BlobFile;
 pub use write::{LayoutWriter, WriteError, edited_index};
 
 use crate::manifest::{Document, DocumentError};
-use open::{OpenError, regular_file};
+use open::OpenError;
+use store::{Name, Store};
 
-const OCI_LAYOUT: &str = "oci-layout";
-const INDEX: &str = "index.json";
 /// The one version of the layout that exists (OCI image-spec 1.1, `image-layout.md`).
 const VERSION: &str = "1.0.0";
 
@@ -40,30 +41,47 @@ const VERSION: &str = "1.0.0";
 #[derive(Debug)]
 pub struct Layout {
     path: PathBuf,
-    dir: OwnedFd,
+    store: Store,
     entries: Vec<Descriptor>,
 }
 
-/// Why a directory is not a usable layout.
+/// Why a path does not lead to a usable layout.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
-    /// The directory cannot be opened.
-    #[error("cannot open {path} as a directory")]
-    Directory {
-        /// The directory.
+    /// The directory or archive cannot be opened.
+    #[error("cannot open {path}")]
+    Open {
+        /// The path.
         path: PathBuf,
         /// What the system said.
         #[source]
         source: io::Error,
     },
+    /// Neither a directory nor a file.
+    #[error("{path} is {kind}; an OCI layout is a directory or a tar archive of one")]
+    NotALayout {
+        /// The path.
+        path: PathBuf,
+        /// What it is.
+        kind: FileKind,
+    },
+    /// The file is not an archive, or one that cannot be used.
+    #[error("{path} is not a usable tar archive of an OCI layout")]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: ArchiveError,
+    },
     /// There is no `index.json`.
     #[error(
         "{} has no index.json, so it is not an OCI layout; give the directory that \
-         --cache-to type=local,dest=DIR wrote",
+         --cache-to type=local,dest=DIR wrote, or a tar archive of what is in it",
         path.display()
     )]
     NoIndex {
-        /// The directory.
+        /// The directory or archive.
         path: PathBuf,
     },
     /// `oci-layout` or `index.json` is something other than a regular file.
@@ -120,34 +138,35 @@ pub enum LayoutError {
 }
 
 impl Layout {
-    /// Opens the layout in the directory `path`.
+    /// Opens the layout in the directory `path`, or in the tar archive of one that `path` is.
     ///
     /// `path` itself may be a symbolic link; everything below it may not. A missing `oci-layout`
     /// file is accepted, because BuildKit before v0.12 did not write one.
     ///
     /// # Errors
-    /// The directory or one of its two files cannot be read or is malformed.
+    /// The directory or archive or one of the two files cannot be read or is malformed.
     pub fn open(path: &Path) -> Result<Self, LayoutError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = openat(CWD, path, flags, Mode::empty()).map_err(|source| {
-            LayoutError::Directory { path: path.to_owned(), source: source.into() }
-        })?;
-        if let Some(content) = read_file(&dir, path, OCI_LAYOUT, limits::OCI_LAYOUT_FILE)? {
-            check_version(&path.join(OCI_LAYOUT), &content)?;
+        let store = Store::open(path)?;
+        let version_file = path.join(Name::OciLayout.to_string());
+        if let Some(content) =
+            read_file(&store, Name::OciLayout, &version_file, limits::OCI_LAYOUT_FILE)?
+        {
+            check_version(&version_file, &content)?;
         }
-        let content = read_file(&dir, path, INDEX, limits::INDEX_FILE)?
+        let index = path.join(Name::Index.to_string());
+        let content = read_file(&store, Name::Index, &index, limits::INDEX_FILE)?
             .ok_or_else(|| LayoutError::NoIndex { path: path.to_owned() })?;
-        let index_error = |source| LayoutError::Index { path: path.join(INDEX), source };
+        let index_error = |source| LayoutError::Index { path: index, source };
         match Document::parse(&content) {
             Ok(Document::Index(index)) => {
-                Ok(Self { path: path.to_owned(), dir, entries: index.manifests })
+                Ok(Self { path: path.to_owned(), store, entries: index.manifests })
             }
             Ok(Document::Manifest(_)) => Err(index_error(None)),
             Err(error) => Err(index_error(Some(error))),
         }
     }
 
-    /// The directory that was opened.
+    /// The directory or archive that was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -174,32 +193,26 @@ fn check_version(path: &Path, content: &[u8]) -> Result<(), LayoutError> {
     Err(LayoutError::UnknownVersion { path: path.to_owned(), version })
 }
 
-/// The content of the file `name` of the layout; `None` if there is no such file.
+/// The content of the file `name` of the layout, at `path`; `None` if there is no such file.
 fn read_file(
-    dir: &OwnedFd,
-    layout: &Path,
-    name: &str,
+    store: &Store,
+    name: Name,
+    path: &Path,
     limit: u64,
 ) -> Result<Option<Vec<u8>>, LayoutError> {
-    let path = || layout.join(name);
-    let file = match regular_file(dir, name) {
-        Ok((_, size)) if size > limit => {
-            return Err(LayoutError::TooLarge { path: path(), limit });
+    let io_error = |source| LayoutError::Io { path: path.to_owned(), source };
+    let mut file = match store.file(name) {
+        Ok(file) if file.left() > limit => {
+            return Err(LayoutError::TooLarge { path: path.to_owned(), limit });
         }
-        Ok((file, _)) => file,
+        Ok(file) => file,
         Err(OpenError::Missing) => return Ok(None),
         Err(OpenError::NotRegular(kind)) => {
-            return Err(LayoutError::NotAFile { path: path(), kind });
+            return Err(LayoutError::NotAFile { path: path.to_owned(), kind });
         }
-        Err(OpenError::Io(source)) => return Err(LayoutError::Io { path: path(), source }),
+        Err(OpenError::Io(source)) => return Err(io_error(source)),
     };
     let mut content = Vec::new();
-    file.take(limit + 1)
-        .read_to_end(&mut content)
-        .map_err(|source| LayoutError::Io { path: path(), source })?;
-    // The file may have grown since its size was read.
-    if content.len() as u64 > limit {
-        return Err(LayoutError::TooLarge { path: path(), limit });
-    }
+    file.read_to_end(&mut content).map_err(io_error)?;
     Ok(Some(content))
 }

@@ -21,6 +21,10 @@ pub enum FileKind {
     Socket,
     /// A character or block device.
     Device,
+    /// Another name of another member of an archive.
+    HardLink,
+    /// A sparse file in an archive, whose content does not lie there as it is.
+    Sparse,
     /// Something else, such as a file where a directory of the path should be.
     Other,
 }
@@ -33,6 +37,8 @@ impl fmt::Display for FileKind {
             Self::Fifo => "a FIFO",
             Self::Socket => "a socket",
             Self::Device => "a device",
+            Self::HardLink => "a hard link",
+            Self::Sparse => "a sparse file",
             Self::Other => "not a file",
         })
     }
@@ -70,7 +76,8 @@ fn open(dir: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, OpenError> 
     })
 }
 
-fn regular_size(file: &OwnedFd) -> Result<u64, OpenError> {
+/// The size in bytes of a regular file.
+pub(super) fn regular_size(file: &OwnedFd) -> Result<u64, OpenError> {
     let stat = fstat(file).map_err(|error| OpenError::Io(error.into()))?;
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => return Ok(u64::try_from(stat.st_size).unwrap_or_default()),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Layout;
-use crate::manifest::{CACHE_CONFIG, Style};
+use crate::manifest::{CACHE_CONFIG, OCI_MANIFEST, Style};
 
 /// A layout in a temporary directory.
 pub(crate) struct TestLayout {
@@ -61,14 +61,20 @@ impl TestLayout {
     /// gives the descriptor of the config.
     pub(crate) fn cache(&self, style: Style, layers: &[Value], config: &Value) -> Value {
         let config = self.json(CACHE_CONFIG, config);
-        let top = match style {
-            Style::Index => {
-                json!({"manifests": ([layers, std::slice::from_ref(&config)].concat())})
-            }
-            Style::ImageManifest => json!({"config": config, "layers": layers}),
+        let top = if style == Style::Index {
+            json!({"manifests": ([layers, std::slice::from_ref(&config)].concat())})
+        } else {
+            json!({"config": config, "layers": layers})
         };
         self.index(&[self.json("", &top)]);
         config
+    }
+
+    /// Adds an image of `layers`, which are descriptors, whose config has `members`, and gives the
+    /// descriptor of its manifest.
+    pub(crate) fn image(&self, layers: &[Value], members: &Value) -> Value {
+        let config = self.json("application/vnd.oci.image.config.v1+json", members);
+        self.json(OCI_MANIFEST, &json!({"config": config, "layers": layers}))
     }
 
     pub(crate) fn open(&self) -> Layout {
@@ -99,4 +105,10 @@ pub(crate) fn annotated(mut descriptor: Value, name: &str, value: &str) -> Value
 /// The digest in `descriptor`.
 pub(crate) fn digest_of(descriptor: &Value) -> Digest {
     descriptor["digest"].as_str().unwrap().parse().unwrap()
+}
+
+/// The base64 form in which an image config carries `records`.
+pub(crate) fn inline_cache(records: &Value) -> String {
+    use base64::Engine as _;
+    base64::prelude::BASE64_STANDARD.encode(records.to_string())
 }

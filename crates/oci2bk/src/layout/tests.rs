@@ -46,7 +46,7 @@ fn refused_kind(layout: &Layout) -> FileKind {
 fn a_blob_is_opened_read_verified_and_described() {
     let (_test, layout) = with_blob(|path| fs::write(path, "abc").unwrap());
     let abc = descriptor(b"abc");
-    assert_eq!(layout.open_blob(&abc).unwrap().size, 3);
+    assert_eq!(layout.open_blob(&abc).unwrap().left(), 3);
     assert_eq!(layout.read_blob(&abc, 3).unwrap(), b"abc");
     layout.verify_blob(&abc).unwrap();
     assert_eq!(layout.describe_blob(abc.digest).unwrap(), abc);
@@ -196,9 +196,9 @@ fn a_directory_that_is_no_layout_is_named() {
     let test = TestLayout::new();
     let nowhere = test.path().join("nowhere");
     let error = Layout::open(&nowhere).unwrap_err();
-    assert!(matches!(error, LayoutError::Directory { path, .. } if path == nowhere));
+    assert!(matches!(error, LayoutError::Open { path, .. } if path == nowhere));
     let file = test.path().join("index.json");
-    assert!(matches!(Layout::open(&file), Err(LayoutError::Directory { .. })));
+    assert!(matches!(Layout::open(&file), Err(LayoutError::Archive { .. })));
     fs::remove_file(file).unwrap();
     let error = Layout::open(test.path()).unwrap_err();
     assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");

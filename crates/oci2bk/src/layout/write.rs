@@ -19,7 +19,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::open::{OpenError, regular_file};
-use super::{Descriptor, INDEX, Layout, LayoutError, limits, read_file};
+use super::store::{INDEX, Name};
+use super::{Descriptor, Layout, LayoutError, limits, read_file};
 
 /// What BuildKit locks while it changes the index, and removes after (v0.32.2
 /// `client/ociindex/ociindex.go`).
@@ -67,6 +68,12 @@ pub enum WriteError {
         #[source]
         source: io::Error,
     },
+    /// The layout is in an archive.
+    #[error("{} is an archive, which is only read; unpack it and give the directory", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+    },
     /// `index.json` cannot be read.
     #[error(transparent)]
     Index(#[from] LayoutError),
@@ -81,13 +88,15 @@ impl Layout {
         let path = self.path();
         let dir_error = |source| WriteError::Dir { path: path.to_owned(), source };
         let file_error = |name: &str, source| WriteError::File { path: path.join(name), source };
-        let top = self.dir.try_clone().map_err(|source| file_error(".", source))?;
+        let archive = || WriteError::Archive { path: path.to_owned() };
+        let dir = self.store.directory().ok_or_else(archive)?;
+        let top = dir.try_clone().map_err(|source| file_error(".", source))?;
         let top = Dir::from_handle(top, path);
         let blobs = top.dir("blobs").and_then(|blobs| blobs.dir("sha256")).map_err(dir_error)?;
         let lock = lock(&top, path)?;
-        let index = read_file(&self.dir, path, INDEX, limits::INDEX_FILE)?
+        let index = read_file(&self.store, Name::Index, &path.join(INDEX), limits::INDEX_FILE)?
             .ok_or_else(|| LayoutError::NoIndex { path: path.to_owned() })?;
-        let attributes = match regular_file(&self.dir, INDEX) {
+        let attributes = match regular_file(dir, INDEX) {
             Ok((file, _)) => file.metadata(),
             Err(OpenError::Io(source)) => Err(source),
             Err(OpenError::Missing | OpenError::NotRegular(_)) => Err(Errno::NOENT.into()),

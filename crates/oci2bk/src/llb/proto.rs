@@ -165,6 +165,8 @@ struct CdiDevice {
 struct Mount {
     #[prost(int64, tag = "1")]
     input: i64,
+    #[prost(string, tag = "2")]
+    selector: String,
     #[prost(string, tag = "3")]
     dest: String,
     #[prost(int64, tag = "4")]

@@ -7,13 +7,13 @@ use bkstate::{Digest, Time};
 use crate::layout::Descriptor;
 
 /// The diffID, on every layer (containerd `pkg/labels`, `LabelUncompressed`).
-const DIFF_ID: &str = "containerd.io/uncompressed";
+pub(super) const DIFF_ID: &str = "containerd.io/uncompressed";
 /// When the layer was made (BuildKit v0.32 `cache/refs.go`, `ociDesc`; absent from blobs that were
 /// converted to another compression for the export).
-const CREATED_AT: &str = "buildkit/createdat";
+pub(super) const CREATED_AT: &str = "buildkit/createdat";
 /// What to show users for the layer (read in BuildKit v0.32 `worker/base/worker.go`, `FromRemote`;
 /// the local exporter does not write it, other tools may).
-const DESCRIPTION: &str = "buildkit/description";
+pub(super) const DESCRIPTION: &str = "buildkit/description";
 
 /// How a layer blob is compressed, by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

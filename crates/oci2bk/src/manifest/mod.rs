@@ -4,10 +4,12 @@
 //! |---|---|---|---|
 //! | [`Style::ImageManifest`] | manifest | `config` | `layers` |
 //! | [`Style::Index`] | index | the entry of `manifests` with media type [`CACHE_CONFIG`] | all other entries of `manifests` |
+//! | [`Style::Inline`] | manifest of an image | `config` | `layers` |
 //!
 //! Source: BuildKit v0.32 `cache/remotecache/export.go` and `import.go`.
 
 mod document;
+mod inline;
 mod layer;
 mod select;
 #[cfg(test)]
@@ -21,9 +23,10 @@ pub use document::{
     DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, Document, DocumentError, ImageManifest, Index,
     OCI_INDEX, OCI_MANIFEST,
 };
+pub use inline::InlineCache;
 pub use layer::{Compression, LayerBlob, LayerError};
 pub(crate) use select::REF_NAME;
-pub use select::{FoundCache, SelectError, other_manifests, select};
+pub use select::{FoundCache, SelectError, Selected, other_manifests, select};
 pub(crate) use select::{entry_names, tagged};
 
 use crate::layout::{BlobError, Descriptor, Layout, limits};
@@ -31,7 +34,7 @@ use crate::layout::{BlobError, Descriptor, Layout, limits};
 /// The media type of a cache config (BuildKit v0.32 `cache/remotecache/v1/types/spec.go`).
 pub const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 
-/// Which of the two forms a cache has.
+/// Which form a cache has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Style {
@@ -39,6 +42,8 @@ pub enum Style {
     Index,
     /// An OCI image manifest, the default since BuildKit v0.21.
     ImageManifest,
+    /// An image whose config has the records (`type=inline`).
+    Inline,
 }
 
 /// The top object of a cache, validated.
@@ -87,6 +92,34 @@ pub enum ManifestError {
         first: Digest,
         /// The second config.
         second: Digest,
+    },
+    /// The config of an image is not one.
+    #[error("the image config {digest} is malformed")]
+    ImageConfig {
+        /// The config.
+        digest: Digest,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The inline cache is not in base64.
+    #[error("the cache in the image config {digest} is not in base64")]
+    InlineBase64 {
+        /// The config.
+        digest: Digest,
+        /// What is wrong with it.
+        #[source]
+        source: base64::DecodeError,
+    },
+    /// Manifest and config of an image with an inline cache do not belong together.
+    #[error("image {digest} has {layers} layers, but its config has {diff_ids} diffIDs")]
+    DiffIds {
+        /// The manifest.
+        digest: Digest,
+        /// How many layers it has.
+        layers: usize,
+        /// How many diffIDs the config has.
+        diff_ids: usize,
     },
     /// A layer's descriptor is wrong.
     #[error("cache {digest} has an unusable layer")]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bkstate::Digest;
 
 use super::document::{DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST};
-use super::{CacheManifest, Document, ManifestError};
+use super::{CacheManifest, Document, InlineCache, ManifestError};
 use crate::layout::{BlobError, Descriptor, Layout, limits};
 use crate::source::Reference;
 
@@ -27,6 +27,15 @@ pub struct FoundCache {
     pub digest: Digest,
     /// The tags in `index.json` that lead to it.
     pub tags: BTreeSet<String>,
+}
+
+/// What a reference means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selected {
+    /// A cache of its own.
+    Cache(Box<CacheManifest>),
+    /// The inline caches of an image, one for each platform; at least one.
+    Inline(Vec<InlineCache>),
 }
 
 /// Why no cache was chosen in a layout.
@@ -104,10 +113,13 @@ pub enum SelectError {
 ///
 /// Where an index of manifests is chosen, the cache is looked for in it and the indexes below.
 ///
+/// A cache of its own outweighs inline caches. If there is none, each entry of `index.json` that
+/// leads to images with inline caches counts as one cache: its platforms belong together.
+///
 /// # Errors
 /// See [`SelectError`].
-pub fn select(layout: &Layout, reference: &Reference) -> Result<CacheManifest, SelectError> {
-    let found = match reference {
+pub fn select(layout: &Layout, reference: &Reference) -> Result<Selected, SelectError> {
+    match reference {
         Reference::Default => match only(layout, layout.entries(), Trust::MediaType) {
             Err(SelectError::SeveralCaches { path, caches }) => {
                 let latest = tagged(layout, DEFAULT_TAG);
@@ -138,8 +150,7 @@ pub fn select(layout: &Layout, reference: &Reference) -> Result<CacheManifest, S
             let entry = layout.describe_blob(*digest).map_err(|error| unusable(layout, error))?;
             only(layout, &[entry], Trust::Nothing)
         }
-    }?;
-    CacheManifest::read(layout, &found).map_err(|error| unusable(layout, error))
+    }
 }
 
 fn unusable(layout: &Layout, error: impl Into<ManifestError>) -> SelectError {
@@ -155,7 +166,8 @@ fn unusable(layout: &Layout, error: impl Into<ManifestError>) -> SelectError {
 /// # Errors
 /// A manifest or index is corrupt, or [`limits`] are exceeded.
 pub fn other_manifests(layout: &Layout) -> Result<Vec<Descriptor>, SelectError> {
-    Ok(survey(layout, layout.entries(), Trust::MediaType)?.others)
+    let survey = survey(layout, layout.entries(), Trust::MediaType)?;
+    Ok(survey.others.into_iter().map(|other| other.descriptor).collect())
 }
 
 /// What is believed of the descriptors that a survey starts with.
@@ -170,26 +182,73 @@ enum Trust {
 #[derive(Default)]
 struct Survey {
     caches: Vec<(Descriptor, BTreeSet<String>)>,
-    others: Vec<Descriptor>,
+    others: Vec<Other>,
+    missing: Option<Digest>,
+    /// The tags of the entries that the survey started with.
+    tags: BTreeMap<Digest, BTreeSet<String>>,
+}
+
+/// A manifest that is no cache of its own.
+struct Other {
+    descriptor: Descriptor,
+    /// The digest of the entry that led to it first.
+    entry: Digest,
+}
+
+/// The only cache that `entries` lead to, or the inline caches of the only image.
+fn only(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Selected, SelectError> {
+    let Survey { mut caches, others, missing, tags } = survey(layout, entries, trust)?;
+    if caches.len() > 1 {
+        return Err(several(layout, caches.into_iter().map(|(cache, tags)| (cache.digest, tags))));
+    }
+    if let Some((cache, _)) = caches.pop() {
+        let cache = CacheManifest::read(layout, &cache).map_err(|error| unusable(layout, error))?;
+        return Ok(Selected::Cache(Box::new(cache)));
+    }
+    let manifests = others.len();
+    let Inline { mut images, missing: config } = inline(layout, others)?;
+    if images.len() > 1 {
+        let tags = |entry| tags.get(entry).cloned().unwrap_or_default();
+        return Err(several(layout, images.keys().map(|entry| (*entry, tags(entry)))));
+    }
+    match (images.pop_first(), missing.or(config)) {
+        (Some((_, caches)), _) => Ok(Selected::Inline(caches)),
+        (None, Some(digest)) => Err(unusable(layout, BlobError::Missing { digest })),
+        (None, None) => Err(SelectError::NoCache { path: layout.path().to_owned(), manifests }),
+    }
+}
+
+/// What inline caches there are.
+#[derive(Default)]
+struct Inline {
+    /// Those of each image, by the digest of the entry that led to it.
+    images: BTreeMap<Digest, Vec<InlineCache>>,
+    /// The config of an image that is not there.
     missing: Option<Digest>,
 }
 
-/// The only cache that `entries` lead to.
-fn only(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Descriptor, SelectError> {
-    let Survey { mut caches, others, missing } = survey(layout, entries, trust)?;
-    if caches.len() > 1 {
-        let found = |(cache, tags): (Descriptor, _)| FoundCache { digest: cache.digest, tags };
-        return Err(SelectError::SeveralCaches {
-            path: layout.path().to_owned(),
-            caches: caches.into_iter().map(found).collect(),
-        });
-    }
-    match (caches.pop(), missing) {
-        (Some((cache, _)), _) => Ok(cache),
-        (None, Some(digest)) => Err(unusable(layout, BlobError::Missing { digest })),
-        (None, None) => {
-            Err(SelectError::NoCache { path: layout.path().to_owned(), manifests: others.len() })
+fn inline(layout: &Layout, manifests: Vec<Other>) -> Result<Inline, SelectError> {
+    let mut inline = Inline::default();
+    for Other { descriptor, entry } in manifests {
+        match InlineCache::read(layout, &descriptor) {
+            Ok(Some(cache)) => inline.images.entry(entry).or_default().push(cache),
+            Ok(None) => {}
+            Err(ManifestError::Blob(BlobError::Missing { digest })) => {
+                inline.missing.get_or_insert(digest);
+            }
+            Err(error) => return Err(unusable(layout, error)),
         }
+    }
+    Ok(inline)
+}
+
+fn several(
+    layout: &Layout,
+    caches: impl Iterator<Item = (Digest, BTreeSet<String>)>,
+) -> SelectError {
+    SelectError::SeveralCaches {
+        path: layout.path().to_owned(),
+        caches: caches.map(|(digest, tags)| FoundCache { digest, tags }).collect(),
     }
 }
 
@@ -212,15 +271,18 @@ pub(crate) fn entry_names(entry: &Descriptor) -> impl Iterator<Item = &str> {
 fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Survey, SelectError> {
     let wanted = |entry: &&Descriptor| trust == Trust::Nothing || may_be_manifest(entry);
     let entries: Vec<_> = entries.iter().filter(wanted).cloned().collect();
-    // The same manifest may have several tags, each an entry of its own.
-    let mut tags = BTreeMap::<Digest, BTreeSet<String>>::new();
-    for entry in &entries {
-        tags.entry(entry.digest).or_default().extend(entry_names(entry).map(str::to_owned));
-    }
     let mut survey = Survey::default();
+    // The same manifest may have several tags, each an entry of its own.
+    for entry in &entries {
+        let tags = survey.tags.entry(entry.digest).or_default();
+        tags.extend(entry_names(entry).map(str::to_owned));
+    }
     let mut queue = Queue::default();
-    queue.extend(layout, entries, 0)?;
-    while let Some((descriptor, depth)) = queue.waiting.pop_front() {
+    for entry in entries {
+        let digest = entry.digest;
+        queue.push(layout, Waiting { descriptor: entry, depth: 0, entry: digest })?;
+    }
+    while let Some(Waiting { descriptor, depth, entry }) = queue.waiting.pop_front() {
         let digest = descriptor.digest;
         let document = match Document::read(layout, &descriptor) {
             Err(ManifestError::Blob(BlobError::Missing { digest })) => {
@@ -231,42 +293,46 @@ fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Surve
         };
         match document {
             document if document.is_cache() => {
-                survey.caches.push((descriptor, tags.remove(&digest).unwrap_or_default()));
+                let tags = survey.tags.get(&digest).cloned().unwrap_or_default();
+                survey.caches.push((descriptor, tags));
             }
-            Document::Manifest(_) => survey.others.push(descriptor),
+            Document::Manifest(_) => survey.others.push(Other { descriptor, entry }),
             Document::Index(_) if depth == limits::INDEX_DEPTH => {
                 return Err(SelectError::TooDeep { digest });
             }
             Document::Index(index) => {
-                let nested = index.manifests.into_iter().filter(may_be_manifest);
-                queue.extend(layout, nested, depth + 1)?;
+                for descriptor in index.manifests.into_iter().filter(may_be_manifest) {
+                    queue.push(layout, Waiting { descriptor, depth: depth + 1, entry })?;
+                }
             }
         }
     }
     Ok(survey)
 }
 
-/// Manifests and indexes that are still to be read, with how deep they are nested.
+/// Manifests and indexes that are still to be read.
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<(Descriptor, usize)>,
+    waiting: VecDeque<Waiting>,
     seen: BTreeSet<Digest>,
 }
 
+struct Waiting {
+    descriptor: Descriptor,
+    /// How deep it is nested.
+    depth: usize,
+    /// The digest of the entry that led to it.
+    entry: Digest,
+}
+
 impl Queue {
-    fn extend(
-        &mut self,
-        layout: &Layout,
-        descriptors: impl IntoIterator<Item = Descriptor>,
-        depth: usize,
-    ) -> Result<(), SelectError> {
-        for descriptor in descriptors {
-            if self.seen.insert(descriptor.digest) {
-                self.waiting.push_back((descriptor, depth));
-            }
-            if self.seen.len() > limits::DOCUMENTS {
-                return Err(SelectError::TooMany { path: layout.path().to_owned() });
-            }
+    /// Adds what was not seen before.
+    fn push(&mut self, layout: &Layout, waiting: Waiting) -> Result<(), SelectError> {
+        if self.seen.insert(waiting.descriptor.digest) {
+            self.waiting.push_back(waiting);
+        }
+        if self.seen.len() > limits::DOCUMENTS {
+            return Err(SelectError::TooMany { path: layout.path().to_owned() });
         }
         Ok(())
     }

@@ -29,13 +29,7 @@ fn cache(layout: &TestLayout, name: &str) -> Value {
 
 /// An ordinary image.
 fn image(layout: &TestLayout, name: &str) -> Value {
-    let config = json!({
-        "mediaType": "application/vnd.oci.image.config.v1+json",
-        "digest": Digest::of(name),
-        "size": 2,
-    });
-    let manifest = json!({"schemaVersion": 2, "config": config, "layers": []});
-    layout.json(OCI_MANIFEST, &manifest)
+    layout.image(&[], &json!({"author": name}))
 }
 
 fn tagged(descriptor: &Value, tag: &str) -> Value {
@@ -59,7 +53,14 @@ fn layer_error(layers: &[Value]) -> LayerError {
 }
 
 fn chosen(layout: &TestLayout, reference: Reference) -> Result<Digest, SelectError> {
-    select(&layout.open(), &reference).map(|manifest| manifest.digest)
+    selected(layout, reference).map(|manifest| manifest.digest)
+}
+
+fn selected(layout: &TestLayout, reference: Reference) -> Result<CacheManifest, SelectError> {
+    select(&layout.open(), &reference).map(|selected| match selected {
+        Selected::Cache(manifest) => *manifest,
+        Selected::Inline(_) => panic!("{selected:?}"),
+    })
 }
 
 /// What is wrong with the manifest that makes choosing it fail.
@@ -270,7 +271,7 @@ fn an_index_style_cache_is_found_by_its_content_whatever_its_descriptor_says() {
     for media_type in ["", OCI_INDEX, OCI_MANIFEST, DOCKER_MANIFEST_LIST] {
         let cache = layout.json(media_type, &index);
         layout.index(&[cache]);
-        let cache = select(&layout.open(), &Reference::Default).unwrap();
+        let cache = selected(&layout, Reference::Default).unwrap();
         assert_eq!(cache.style, Style::Index);
     }
 }

@@ -1,4 +1,4 @@
-//! Exports made by hand and plans of them, for tests. Their layer blobs are not there.
+//! Exports made by hand and plans of them, for tests. Their layer blobs are empty.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Plan;
 use crate::export::CacheExport;
 use crate::keys::{Candidate, Keyring, SourceDescription, SourceKind};
-use crate::layout::testing::{TestLayout, annotated, layer};
+use crate::layout::testing::{TestLayout, annotated, digest_of, layer};
 use crate::llb::op::{ExecOp, Kind, Mount, Op};
 use crate::llb::{Base, Encoding, OpDigest, Vertex};
 use crate::manifest::Style;
@@ -78,7 +78,11 @@ pub(crate) fn export(
     let config = json!({"layers": nodes, "records": records});
     let layout = TestLayout::new();
     layout.cache(Style::ImageManifest, layers, &config);
-    let export = CacheExport::read(&layout.path().to_str().unwrap().parse().unwrap()).unwrap();
+    for layer in layers {
+        std::fs::write(layout.blob_path(digest_of(layer)), "").unwrap();
+    }
+    let source = layout.path().to_str().unwrap().parse().unwrap();
+    let export = CacheExport::read_all(&source).unwrap().remove(0);
     (layout, export)
 }
 

@@ -132,4 +132,4 @@ fn unpack_stream(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -30,8 +30,12 @@ impl Fixture {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(self.name)
     }
 
+    pub(super) fn layout(&self) -> PathBuf {
+        self.path().join("cache")
+    }
+
     pub(super) fn export(&self) -> CacheExport {
-        read(&self.path().join("cache"))
+        read(&self.layout())
     }
 
     /// The export in a temporary directory of its own.
@@ -39,7 +43,7 @@ impl Fixture {
         let temp = tempfile::tempdir().unwrap();
         let blobs = temp.path().join("blobs/sha256");
         fs::create_dir_all(&blobs).unwrap();
-        let cache = self.path().join("cache");
+        let cache = self.layout();
         fs::copy(cache.join("index.json"), temp.path().join("index.json")).unwrap();
         for blob in fs::read_dir(cache.join("blobs/sha256")).unwrap() {
             let blob = blob.unwrap();
@@ -50,8 +54,8 @@ impl Fixture {
 }
 
 fn read(layout: &Path) -> CacheExport {
-    let source = SourceRef { directory: layout.to_owned(), reference: Reference::Default };
-    CacheExport::read(&source).unwrap()
+    let source = SourceRef { path: layout.to_owned(), reference: Reference::Default };
+    CacheExport::read_all(&source).unwrap().remove(0)
 }
 
 /// What the keys of `fixtures` resolve in `exports`.
@@ -85,6 +89,18 @@ impl Copy {
     pub(super) fn largest_layer(&self) -> Digest {
         let layers = self.export().manifest.layers;
         layers.into_values().max_by_key(|layer| layer.descriptor.size).unwrap().descriptor.digest
+    }
+
+    /// A layer that lies on another one and that none lies on.
+    pub(super) fn top_layer(&self) -> Digest {
+        let nodes = self.export().config.nodes;
+        let below: BTreeSet<_> = nodes.iter().filter_map(|node| node.parent).collect();
+        let is_top = |(index, blob): (usize, Digest)| {
+            let times = nodes.iter().filter(|node| node.blob == blob).count();
+            times == 1 && !below.contains(&index) && nodes[index].parent.is_some()
+        };
+        let top = nodes.iter().map(|node| node.blob).enumerate().find(|&node| is_top(node));
+        top.unwrap().1
     }
 
     /// Changes the manifest and makes the changed one the only cache of the layout.

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
+mod archives;
 mod fixture;
+mod partial;
 mod pinned;
 mod refused;
 mod releases;

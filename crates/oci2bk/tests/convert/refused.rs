@@ -72,12 +72,15 @@ fn a_layer_that_is_cut_off() {
 }
 
 #[test]
-fn a_missing_layer() {
+fn a_layer_that_vanishes_after_planning() {
     for options in ways() {
         let copy = ALL[MANIFEST].copy();
         let blob = copy.largest_layer();
+        let exports = [copy.export()];
         fs::remove_file(copy.blob(&blob)).unwrap();
-        let error = failure(&copy, options.extract);
+        let temp = tempfile::tempdir().unwrap();
+        let error = converted(&exports, &[], temp.path(), &options).unwrap_err();
+        assert_eq!(names(temp.path()), ["buildkitd.lock"], "{error}");
         assert!(error.is_input(), "{error:?}");
         assert!(
             matches!(error, ConvertError::Blob(BlobError::Missing { digest }) if digest == blob),

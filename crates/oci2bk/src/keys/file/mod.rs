@@ -108,6 +108,8 @@ impl KeysFile {
                 outputs,
                 name: name.clone(),
                 encoding: class.map(Encoding::from),
+                // The digests of other classes are only the file's word, so there is no op.
+                vertex: None,
             };
             digests.iter().map(candidate).collect()
         };

@@ -15,7 +15,7 @@ fn source(candidates: Vec<Candidate>) -> KeySource {
 
 fn candidate(op_digest: &str, encoding: Option<Encoding>, name: Option<&str>) -> Candidate {
     let op_digest = OpDigest::try_from(op_digest.to_owned()).unwrap();
-    Candidate { op_digest, outputs: 1, name: name.map(str::to_owned), encoding }
+    Candidate { op_digest, outputs: 1, name: name.map(str::to_owned), encoding, vertex: None }
 }
 
 fn digest(of: &str) -> String {
@@ -231,6 +231,7 @@ fn arbitrary_op() -> impl Strategy<Value = Vec<Candidate>> {
                 outputs,
                 name: name.clone(),
                 encoding: (!bare).then_some(Encoding::ALL[class]),
+                vertex: None,
             };
             classes.into_iter().zip(seeds).map(of_class).collect()
         },

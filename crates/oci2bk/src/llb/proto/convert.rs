@@ -79,6 +79,7 @@ impl From<Mount> for op::Mount {
     fn from(message: Mount) -> Self {
         Self {
             input: message.input,
+            selector: message.selector,
             dest: message.dest,
             output: message.output,
             readonly: message.readonly,

@@ -10,7 +10,7 @@ mod pax;
 mod sparse;
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Seek};
 
 use header::{BLOCK, Header};
 pub(crate) use number::Timestamp;
@@ -100,6 +100,13 @@ pub(crate) struct Entry {
     pub(crate) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The parts with data of a sparse file, in order and without overlap.
     pub(crate) fragments: Option<Vec<Fragment>>,
+}
+
+impl Entry {
+    /// Whether the data in the archive is not what the file consists of.
+    pub(crate) fn is_sparse(&self) -> bool {
+        self.kind == Kind::OldSparse || self.fragments.is_some()
+    }
 }
 
 /// Reads the entries of an archive one after the other.
@@ -282,6 +289,22 @@ impl<R: BufRead> Reader<R> {
             filled += length;
         }
         Ok(filled)
+    }
+}
+
+impl<R: BufRead + Seek> Reader<R> {
+    /// Skips the data of the current entry without reading it; where it starts in the archive, which
+    /// has `size` bytes, and its length.
+    pub(crate) fn seek_over_body(&mut self, size: u64) -> Result<(u64, u64), TarError> {
+        let start = self.input.stream_position().map_err(TarError::Read)?;
+        let length = std::mem::take(&mut self.remaining);
+        // Seeking beyond the end is no error.
+        if start.checked_add(length).is_none_or(|end| end > size) {
+            return Err(TarError::Truncated);
+        }
+        let distance = i64::try_from(length).map_err(|_| TarError::Truncated)?;
+        self.input.seek_relative(distance).map_err(TarError::Read)?;
+        Ok((start, length))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tests with archives built byte by byte.
 
-pub(super) mod archive;
+pub(crate) mod archive;
 mod entries;
 mod hostile;
 mod parents;

@@ -1,0 +1,174 @@
+//! Where the files of a layout are: below a directory, or in an archive.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use bkstate::Digest;
+use rustix::fs::{CWD, Mode, OFlags, copy_file_range, openat};
+use rustix::io::Errno;
+
+use super::LayoutError;
+use super::archive::Archive;
+use super::open::{FileKind, OpenError, regular_file, regular_size};
+
+/// How much of a file is in memory while it is copied.
+const CHUNK: usize = 256 << 10;
+
+/// A file of a layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Name {
+    OciLayout,
+    Index,
+    Blob(Digest),
+}
+
+const OCI_LAYOUT: &str = "oci-layout";
+pub(super) const INDEX: &str = "index.json";
+const BLOBS: &str = "blobs/sha256/";
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OciLayout => f.write_str(OCI_LAYOUT),
+            Self::Index => f.write_str(INDEX),
+            Self::Blob(digest) => write!(f, "{BLOBS}{}", digest.hex()),
+        }
+    }
+}
+
+impl Name {
+    /// The file that a member of an archive of a layout is; `None` if it is none of those that
+    /// matter. Archives made with `tar -C DIR .` have names that start with `./`.
+    pub(super) fn of_member(name: &[u8]) -> Option<Self> {
+        let name = std::str::from_utf8(name.strip_prefix(b"./").unwrap_or(name)).ok()?;
+        match name {
+            OCI_LAYOUT => Some(Self::OciLayout),
+            INDEX => Some(Self::Index),
+            _ => format!("sha256:{}", name.strip_prefix(BLOBS)?).parse().map(Self::Blob).ok(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum Store {
+    Directory(OwnedFd),
+    Archive(Archive),
+}
+
+impl Store {
+    pub(super) fn open(path: &Path) -> Result<Self, LayoutError> {
+        let io_error = |source| LayoutError::Open { path: path.to_owned(), source };
+        let open = |flags| {
+            openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|error| io_error(error.into()))
+        };
+        let refused = |error| match error {
+            OpenError::NotRegular(kind) => LayoutError::NotALayout { path: path.to_owned(), kind },
+            OpenError::Io(source) => io_error(source),
+            OpenError::Missing => io_error(Errno::NOENT.into()),
+        };
+        // Looked at first, because opening a device or FIFO can have effects.
+        match regular_size(&open(OFlags::PATH)?) {
+            Err(OpenError::NotRegular(FileKind::Directory)) => {
+                return open(OFlags::RDONLY | OFlags::DIRECTORY).map(Self::Directory);
+            }
+            looked_at => looked_at.map_err(refused)?,
+        };
+        let file = open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+        let size = regular_size(&file).map_err(refused)?;
+        let archive = Archive::index(File::from(file), size);
+        archive
+            .map(Self::Archive)
+            .map_err(|source| LayoutError::Archive { path: path.to_owned(), source })
+    }
+
+    /// The directory that the layout is; `None` for an archive.
+    pub(super) fn directory(&self) -> Option<&OwnedFd> {
+        match self {
+            Self::Directory(dir) => Some(dir),
+            Self::Archive(_) => None,
+        }
+    }
+
+    /// Opens a regular file of the layout.
+    pub(super) fn file(&self, name: Name) -> Result<BlobFile, OpenError> {
+        match self {
+            Self::Directory(dir) => {
+                let (file, size) = regular_file(dir, &name.to_string())?;
+                Ok(BlobFile::new(Arc::new(file), 0, size))
+            }
+            Self::Archive(archive) => archive.open(name),
+        }
+    }
+}
+
+/// A file of a layout that is open for reading, at its start. Its content has not been verified.
+///
+/// It ends where it ended when it was opened, even if it grows.
+#[derive(Debug)]
+pub struct BlobFile {
+    /// Read at positions only, since an archive's blobs share it.
+    file: Arc<File>,
+    /// Where in the file the next byte is.
+    position: u64,
+    /// How many bytes are left.
+    left: u64,
+}
+
+impl BlobFile {
+    pub(super) fn new(file: Arc<File>, start: u64, size: u64) -> Self {
+        Self { file, position: start, left: size }
+    }
+
+    /// The bytes from here to its end: its size, while none were read.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Writes the rest of the file to `to`, by the kernel alone where the file systems can do that.
+    ///
+    /// # Errors
+    /// Those of reading and of writing. A file that was cut off meanwhile is no error.
+    pub fn copy_to(&mut self, to: &mut File) -> io::Result<()> {
+        while self.left > 0 {
+            let length = usize::try_from(self.left).unwrap_or(usize::MAX);
+            let mut position = self.position;
+            match copy_file_range(&*self.file, Some(&mut position), &*to, None, length) {
+                // Nothing left, or a file system that pretends so.
+                Ok(0) => break,
+                Ok(copied) => self.advance(copied),
+                Err(Errno::INTR) => {}
+                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            match self.read(&mut chunk) {
+                Ok(0) => return Ok(()),
+                Ok(length) => to.write_all(&chunk[..length])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn advance(&mut self, length: usize) {
+        self.position += length as u64;
+        self.left -= length as u64;
+    }
+}
+
+impl Read for BlobFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let read = self.file.read_at(&mut buffer[..length], self.position)?;
+        self.advance(read);
+        Ok(read)
+    }
+}

@@ -1,0 +1,123 @@
+//! Inline caches: images whose config has the records of a cache beside what makes it an image.
+//!
+//! Source: BuildKit v0.32 `cache/remotecache/inline/inline.go` (what is written) and
+//! `cache/remotecache/import.go` `importInlineCache` (what is read).
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bkstate::{Digest, Time};
+use serde::Deserialize;
+
+use super::layer::{CREATED_AT, DESCRIPTION, DIFF_ID};
+use super::{CacheManifest, Document, ManifestError, Style, by_digest};
+use crate::layout::{Descriptor, Layout, limits, null_as_default};
+
+/// The config of an OCI image (OCI image-spec 1.1, `media-types.md`).
+const OCI_IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// The config of a Docker image.
+const DOCKER_IMAGE_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+
+/// The cache in the config of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineCache {
+    /// The image's manifest; its config is that of the image.
+    pub manifest: CacheManifest,
+    /// The blobs of the image's layers, lowest first.
+    pub blobs: Vec<Digest>,
+    /// The records, as JSON.
+    pub records: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct WithCache {
+    #[serde(rename = "moby.buildkit.cache.v0", default)]
+    cache: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ImageConfig {
+    rootfs: RootFs,
+    #[serde(default, deserialize_with = "null_as_default")]
+    history: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default, deserialize_with = "null_as_default")]
+    diff_ids: Vec<Digest>,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    #[serde(default)]
+    created: Option<Time>,
+    #[serde(default)]
+    created_by: String,
+    #[serde(default)]
+    empty_layer: bool,
+}
+
+impl InlineCache {
+    /// Reads the cache of the image whose manifest `descriptor` names. `None` if there is none, as
+    /// in attestation manifests and artifacts.
+    ///
+    /// # Errors
+    /// The manifest or the image's config cannot be read, or it has a cache that is unusable.
+    pub fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Option<Self>, ManifestError> {
+        let digest = descriptor.digest;
+        let Document::Manifest(manifest) = Document::read(layout, descriptor)? else {
+            return Ok(None);
+        };
+        let Some(config) = manifest.config.filter(may_be_image_config) else { return Ok(None) };
+        let content = layout.read_blob(&config, limits::CONFIG)?;
+        let malformed = |source| ManifestError::ImageConfig { digest: config.digest, source };
+        let WithCache { cache } = serde_json::from_slice(&content).map_err(malformed)?;
+        let Some(cache) = cache else { return Ok(None) };
+        let records = BASE64_STANDARD
+            .decode(cache)
+            .map_err(|source| ManifestError::InlineBase64 { digest: config.digest, source })?;
+        let image = serde_json::from_slice(&content).map_err(malformed)?;
+        let layers = with_annotations(digest, manifest.layers, image)?;
+        let blobs = layers.iter().map(|layer| layer.digest).collect();
+        let layers = by_digest(layers).map_err(|source| ManifestError::Layer { digest, source })?;
+        let manifest = CacheManifest { digest, style: Style::Inline, config, layers };
+        Ok(Some(Self { manifest, blobs, records }))
+    }
+}
+
+fn may_be_image_config(config: &Descriptor) -> bool {
+    matches!(&*config.media_type, "" | OCI_IMAGE_CONFIG | DOCKER_IMAGE_CONFIG)
+}
+
+/// The layers with the annotations that layers of other caches have, made from the image's config.
+fn with_annotations(
+    digest: Digest,
+    mut layers: Vec<Descriptor>,
+    image: ImageConfig,
+) -> Result<Vec<Descriptor>, ManifestError> {
+    let diff_ids = image.rootfs.diff_ids;
+    if diff_ids.len() != layers.len() {
+        let (layers, diff_ids) = (layers.len(), diff_ids.len());
+        return Err(ManifestError::DiffIds { digest, layers, diff_ids });
+    }
+    let mut history: Vec<_> = image.history.into_iter().filter(|step| !step.empty_layer).collect();
+    if history.len() != layers.len() {
+        // The history is optional; one that does not tell which step made which layer is useless.
+        history.clear();
+    }
+    let mut history = history.into_iter();
+    for (layer, diff_id) in layers.iter_mut().zip(diff_ids) {
+        layer.annotations.insert(DIFF_ID.to_owned(), diff_id.to_string());
+        let Some(step) = history.next() else { continue };
+        if let Some(created) = step.created {
+            layer.annotations.insert(CREATED_AT.to_owned(), created.to_string());
+        }
+        if !step.created_by.is_empty() {
+            layer.annotations.insert(DESCRIPTION.to_owned(), step.created_by);
+        }
+    }
+    Ok(layers)
+}
+
+#[cfg(test)]
+mod tests;
