@@ -27,12 +27,16 @@ impl Daemon {
     /// The configuration and the log lie beside the root. The socket does not: its path must be
     /// shorter than a build directory's may be.
     pub(crate) fn start(tools: &Tools, root: &Path, registry: &str) -> Result<Self> {
+        let socket_dir = tempfile::Builder::new().prefix("e2e-").tempdir()?;
+        // Daemons that start at the same time would fight for the trace collector's usual socket.
+        let traces = socket_dir.path().join("otel.sock");
         let config = root.with_extension("toml");
         let text = format!(
-            "[registry.\"{registry}\"]\n  http = true\n[worker.containerd]\n  enabled = false\n"
+            "[registry.\"{registry}\"]\n  http = true\n[worker.containerd]\n  enabled = false\n\
+             [otel]\n  socketPath = \"{}\"\n",
+            traces.display()
         );
         std::fs::write(&config, text).with_context(|| config.display().to_string())?;
-        let socket_dir = tempfile::Builder::new().prefix("e2e-").tempdir()?;
         let socket = socket_dir.path().join("buildkitd.sock");
         let address = format!("unix://{}", socket.display());
         let mut command = Command::new(&tools.buildkitd);
