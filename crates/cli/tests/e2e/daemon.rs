@@ -11,6 +11,9 @@ use tempfile::TempDir;
 use crate::process::{Background, run};
 use crate::tools::Tools;
 
+/// What it logs when it is asked to stop.
+const STOPPING: &str = "msg=\"stopping server\"";
+
 /// A running buildkitd.
 #[derive(Debug)]
 pub(crate) struct Daemon {
@@ -99,7 +102,13 @@ impl Daemon {
     pub(crate) fn stop(self) -> Result<BTreeSet<String>> {
         let root = self.root.display().to_string();
         let log = self.process.stop().context("buildkitd")?;
-        Ok(log.lines().filter_map(|line| complaint(line, &root)).collect())
+        // Once it stops, it complains of what the stop overtook, such as the collection of garbage
+        // that starts a second after a build. Only a crash counts from there on.
+        let (before, after) = log.split_at(log.find(STOPPING).unwrap_or(log.len()));
+        let complaints = before.lines().filter_map(|line| complaint(line, &root));
+        Ok(complaints
+            .chain(after.lines().filter(|line| is_loud(line)).map(str::to_owned))
+            .collect())
     }
 }
 
@@ -107,13 +116,16 @@ impl Daemon {
 /// what differs from run to run (paths below the root, ids, digests, numbers).
 fn complaint(line: &str, root: &str) -> Option<String> {
     let level = ["level=warning", "level=error", "level=fatal"];
-    // Panics and data races are not logged as such.
-    let loud = ["panic:", "DATA RACE", "fatal error:"];
-    if !level.iter().chain(&loud).any(|marker| line.contains(marker)) {
+    if !is_loud(line) && !level.iter().any(|marker| line.contains(marker)) {
         return None;
     }
     let text = line.split_once(" level=").map_or(line, |(_, rest)| rest).replace(root, "ROOT");
     Some(text.split(' ').map(generalise).collect::<Vec<_>>().join(" "))
+}
+
+/// Whether the line reports a panic or data race, which are not logged as such.
+fn is_loud(line: &str) -> bool {
+    ["panic:", "DATA RACE", "fatal error:"].iter().any(|marker| line.contains(marker))
 }
 
 /// A word of the log with its variable part replaced: words with a digit in them, other than keys.
