@@ -1,8 +1,10 @@
 //! Results for people.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{Table, presets};
 use oci2bk::keys::Keyring;
-use oci2bk::plan::{Layer, LostReason, MissReason, Plan, Step};
+use oci2bk::plan::{Layer, LostReason, Miss, MissReason, Plan, Step};
 use oci2bk::release::Version;
 use serde::Serialize;
 
@@ -11,6 +13,9 @@ use crate::report::{KeySource, Report, key_sources, lost_for};
 
 /// Digests are shortened to as many hex digits as docker shows.
 const SHORT: usize = 12;
+
+/// How many of the steps that may run again are named.
+const NAMED: usize = 3;
 
 #[derive(Serialize)]
 struct PrintedPlan<'a> {
@@ -119,17 +124,43 @@ pub(crate) fn warn_of_releases(plan: &Plan) {
             Version::NEWEST
         ));
     }
+    let mut groups: BTreeMap<_, Vec<&Miss>> = BTreeMap::new();
     for miss in &plan.misses {
-        let name = miss.name.clone().unwrap_or_else(|| miss.record.to_string());
-        let why = match miss.reason {
-            MissReason::NoOp => "its key comes from a cache.db and cannot be translated",
-            MissReason::Patterns => "what its patterns match is hashed otherwise",
-        };
+        groups.entry((!miss.certain, miss.reason)).or_default().push(miss);
+    }
+    for ((doubtful, reason), misses) in groups {
         note(format_args!(
-            "warning: BuildKit {} will run the step {} again: {why}",
+            "warning: BuildKit {} {} run {} again: {}",
             plan.target,
-            one_line(&name)
+            if doubtful { "may" } else { "will" },
+            names(&misses),
+            why(reason, doubtful)
         ));
+    }
+}
+
+/// Some of these steps, and how many more there are.
+fn names(misses: &[&Miss]) -> String {
+    let name =
+        |miss: &&Miss| one_line(&miss.name.clone().unwrap_or_else(|| miss.record.to_string()));
+    let shown: Vec<_> = misses.iter().take(NAMED).map(name).collect();
+    let more = misses.len() - shown.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let steps = if misses.len() == 1 { "step" } else { "steps" };
+    format!("the {steps} \"{}\"{more}", shown.join("\", \""))
+}
+
+fn why(reason: MissReason, doubtful: bool) -> &'static str {
+    match (reason, doubtful) {
+        (MissReason::NoOp, _) => "their keys come from a cache.db and cannot be translated",
+        (MissReason::Patterns, false) => "what their patterns match is hashed otherwise",
+        (MissReason::Patterns, true) => {
+            "what their patterns match is hashed otherwise by some of the releases that may have \
+             exported the cache"
+        }
+        (MissReason::Links, _) => {
+            "directories with symbolic links in them are hashed otherwise since v0.14"
+        }
     }
 }
 
@@ -137,7 +168,8 @@ pub(crate) fn warn_of_releases(plan: &Plan) {
 pub(crate) fn report(report: &Report) -> String {
     let layers = &report.layers;
     let seconds = report.timings.total();
-    let whole = report.lost.is_empty() && report.dropped.is_empty() && report.misses.is_empty();
+    let missed = report.misses.iter().any(|miss| miss.certain);
+    let whole = report.lost.is_empty() && report.dropped.is_empty() && !missed;
     let warmth = if whole { "warm" } else { "partly warm" };
     let mut lines = vec![
         format!("{} is {warmth} after {seconds:.1} s", report.root.display()),
@@ -192,7 +224,26 @@ pub(crate) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use bkstate::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_few_of_many_steps_are_named() {
+        let miss = |name: &str| Miss {
+            source: 0,
+            record: Digest::of(name),
+            name: Some(name.to_owned()),
+            reason: MissReason::Patterns,
+            certain: false,
+        };
+        let misses = ["COPY a* /", "COPY b* /", "COPY c* /", "COPY d* /", "COPY e* /"].map(miss);
+        let misses: Vec<_> = misses.iter().collect();
+        assert_eq!(names(&misses[..1]), r#"the step "COPY a* /""#);
+        assert_eq!(names(&misses[..2]), r#"the steps "COPY a* /", "COPY b* /""#);
+        let five = r#"the steps "COPY a* /", "COPY b* /", "COPY c* /" and 2 more"#;
+        assert_eq!(names(&misses), five);
+    }
 
     #[test]
     fn sizes_have_three_digits() {

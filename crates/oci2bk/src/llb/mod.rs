@@ -31,7 +31,7 @@ pub use op::Op;
 pub use platform::{ParsePlatformError, Platform};
 pub use provenance::{Provenance, ProvenanceError};
 pub use selector::Selectors;
-pub use vertex::Vertex;
+pub use vertex::{Patterns, Vertex};
 
 #[cfg(test)]
 mod tests;

@@ -5,12 +5,12 @@
 //! nothing would look for them, but the target would list them as records of their own when it
 //! exports the cache again (`addBacklinks` in BuildKit `solver/exporter.go`).
 
+mod misses;
 #[cfg(test)]
 mod tests;
 
 use bkstate::gojson::ControlEscapes;
 
-use super::{Miss, MissReason};
 use crate::config::{Input, Record};
 use crate::export::CacheExport;
 use crate::keys::{Keyring, Resolved};
@@ -96,34 +96,6 @@ impl<'a> Translation<'a> {
         let mut classes = self.exporter.iter().flat_map(Releases::classes);
         let ambiguous = classes.any(|class| may_be(class.selectors));
         if ambiguous && !selector.is_empty() { vec![exported, selector] } else { vec![exported] }
-    }
-
-    /// The records that the target will not find, although they become steps.
-    pub(super) fn misses(&self, source: usize) -> impl Iterator<Item = Miss> {
-        let exporter = self.exporter.filter(|_| !self.is_identity());
-        self.records.iter().filter_map(move |record| {
-            let (exporter, key) = (exporter?, self.key(record)?);
-            let reason = match &key.vertex {
-                None => MissReason::NoOp,
-                Some(vertex) => self
-                    .hashes_otherwise(exporter, record, vertex)
-                    .then_some(MissReason::Patterns)?,
-            };
-            Some(Miss { source, record: record.digest, name: key.name.clone(), reason })
-        })
-    }
-
-    /// Whether an input of `record` is known only by the hash of what patterns match, and the
-    /// target hashes that otherwise.
-    fn hashes_otherwise(&self, exporter: Releases, record: &Record, vertex: &Vertex) -> bool {
-        let same = |class: &Class| class.patterns == self.target.class().patterns;
-        let only_by_contents = |alternatives: &[Input]| {
-            alternatives.iter().all(|alternative| alternative.selector.is_empty())
-        };
-        !exporter.classes().any(same)
-            && record.inputs.iter().enumerate().any(|(number, alternatives)| {
-                vertex.matches_patterns(number) && only_by_contents(alternatives)
-            })
     }
 }
 
