@@ -25,6 +25,7 @@ mod offline;
 mod process;
 mod proof;
 mod registry;
+mod results;
 mod shapes;
 mod state;
 mod tools;
@@ -81,6 +82,7 @@ fn main() {
         trials.push(trial(case.name.to_owned(), &tools, &shared, proof));
     }
     trials.push(trial("branches".to_owned(), &tools, &shared, shapes::prove_branches));
+    trials.push(trial("results".to_owned(), &tools, &shared, results::prove));
     trials.push(trial("registry".to_owned(), &tools, &shared, shapes::prove_registry));
     for copy in copies::COPIES {
         let proof = |world: &World| copies::prove(world, copy);

@@ -67,6 +67,13 @@ impl State {
         self.record_map().map(|(id, _)| id.clone()).collect()
     }
 
+    /// How many results each key of the solver has.
+    pub(crate) fn results_by_key(&self) -> BTreeMap<&str, usize> {
+        let keys = self.databases["cache.db"]["buckets"]["_result"]["buckets"].as_object();
+        let results = |key: &Value| key["keys"].as_object().map_or(0, |results| results.len());
+        keys.into_iter().flatten().map(|(id, key)| (id.as_str(), results(key))).collect()
+    }
+
     /// The hex digests of the layers that records name.
     pub(crate) fn layer_blobs(&self) -> BTreeSet<String> {
         self.record_map()
