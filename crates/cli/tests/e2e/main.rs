@@ -88,6 +88,11 @@ fn main() {
         let proof = |world: &World| copies::prove(world, copy);
         trials.push(trial(format!("copies::{}", copy.name), &tools, &shared, proof));
     }
+    for refusal in copies::REFUSALS {
+        let proof = |world: &World| copies::prove_refused(world, refusal);
+        let name = format!("copies::refused::{}", refusal.name);
+        trials.push(trial(name, &tools, &shared, proof));
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Stops the registry and removes the scratch directory before the process exits.
     drop(shared);
