@@ -232,44 +232,46 @@ impl Dir {
     /// Removes `name` and everything in it.
     ///
     /// Trees may be deeper than we may have files open or stack to recurse on. So directories are
-    /// lifted out of each other into this one before they are emptied.
+    /// lifted out of each other to the top of the tree before they are emptied.
     ///
     /// # Errors
-    /// If something cannot be removed; what was removed stays so.
+    /// If something cannot be removed; what was removed stays so, and the rest is still in `name`.
     pub fn remove_tree(&self, name: impl Name) -> Result<(), DirError> {
-        let top = name.c_name(self)?.into_owned();
+        let name = &*name.c_name(self)?;
+        let top = match self.dir(name) {
+            Ok(top) => top,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(_) => return self.remove_file(name),
+        };
         let mut lifted = 0_u64;
-        let mut pending = vec![top.clone()];
+        let mut pending = top.remove_files()?;
         while let Some(name) = pending.pop() {
-            let dir = match self.dir(&*name) {
-                Ok(dir) => dir,
-                Err(error) if error.is_not_found() => continue,
-                Err(_) => {
-                    self.remove_file(&*name)?;
-                    continue;
-                }
-            };
-            for entry in dir.entries()? {
-                if !entry.is_dir {
-                    dir.remove_file(&*entry.name)?;
-                    continue;
-                }
+            let dir = top.dir(&*name)?;
+            for inner in dir.remove_files()? {
                 // Full directories move out; that needs write permission on them, as emptying does.
                 let free = loop {
-                    let candidate = [top.to_bytes(), b".", lifted.to_string().as_bytes()].concat();
+                    let candidate = lifted.to_string();
                     lifted += 1;
-                    let candidate = CString::new(candidate).unwrap_or_default();
-                    if self.size(&*candidate)?.is_none() {
-                        break candidate;
+                    if top.size(candidate.as_str())?.is_none() {
+                        break CString::new(candidate).unwrap_or_default();
                     }
                 };
-                dir.rename(&*entry.name, self, &*free)?;
+                dir.rename(&*inner, &top, &*free)?;
                 pending.push(free);
             }
-            fs::unlinkat(&self.fd, &*name, AtFlags::REMOVEDIR)
-                .map_err(self.error("remove the directory", &name))?;
+            top.remove_dir(&*name)?;
         }
-        Ok(())
+        self.remove_dir(name)
+    }
+
+    /// Removes what is no directory, and returns the names of the directories.
+    fn remove_files(&self) -> Result<Vec<CString>, DirError> {
+        let (dirs, files): (Vec<_>, Vec<_>) =
+            self.entries()?.into_iter().partition(|entry| entry.is_dir);
+        for file in files {
+            self.remove_file(&*file.name)?;
+        }
+        Ok(dirs.into_iter().map(|dir| dir.name).collect())
     }
 
     /// Removes the file or link `name`.
@@ -400,15 +402,14 @@ mod tests {
     fn a_tree_deeper_than_the_open_file_limit_is_removed() {
         let (temp, dir) = temp();
         let mut here = dir.create_dir("top", 0o700).unwrap();
-        std::fs::write(temp.path().join("top.0"), "in the way").unwrap();
+        here.create_dir("1", 0o700).unwrap().create_dir("in the way", 0o700).unwrap();
         for _ in 0..3000 {
             here.create_file("file", 0o600).unwrap();
             here = here.create_dir("d", 0o700).unwrap();
         }
         drop(here);
         dir.remove_tree("top").unwrap();
-        let names: Vec<_> = dir.entries().unwrap().into_iter().map(|entry| entry.name).collect();
-        assert_eq!(names, [c"top.0".to_owned()]);
+        assert_eq!(dir.entries().unwrap(), []);
         dir.remove_tree("top").unwrap();
     }
 

@@ -6,7 +6,6 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bkstate::state::LockError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
 use oci2bk::image::ImageError;
@@ -101,7 +100,7 @@ impl Failure {
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
             Self::Attach(AttachError::Manifest(_) | AttachError::Index { .. }) => Code::Input,
-            Self::Convert(ConvertError::Lock(LockError::InUse { .. })) => Code::InUse,
+            Self::Convert(ConvertError::Lock(error)) if error.is_in_use() => Code::InUse,
             Self::Convert(ConvertError::Damaged { .. }) => Code::Damaged,
             Self::Convert(error) if error.is_input() => Code::Input,
             Self::Convert(_)

@@ -16,13 +16,16 @@
 //! Source: BuildKit v0.32.2 `worker/runc/runc.go` `NewWorkerOpt`, `cmd/buildkitd/main.go`; modes
 //! as a daemon of that release leaves them.
 
+mod holders;
 mod lock;
+mod mounts;
 mod read;
 mod staging;
 #[cfg(test)]
 mod tests;
 mod verify;
 
+pub use holders::Holder;
 pub use lock::{LockError, RootLock};
 pub use read::ReadStateError;
 pub use staging::{Staging, StagingError};
