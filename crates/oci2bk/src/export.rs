@@ -1,5 +1,6 @@
 //! A whole cache export, read and validated.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::layout::{BlobError, Layout, LayoutError, limits};
 use crate::manifest::{CacheManifest, InlineCache, SelectError, Selected, select};
 use crate::source::SourceRef;
 
-/// A cache export. The layer blobs have not been read.
+/// A cache export. The layer blobs have not been read, but are there.
 #[derive(Debug)]
 pub struct CacheExport {
     /// Where the export was read from.
@@ -41,6 +42,15 @@ pub enum ExportError {
         #[source]
         source: BlobError,
     },
+    /// The file of a layer is not one, or not as large as it should be.
+    #[error("cannot use a layer of the cache in {path}")]
+    LayerBlob {
+        /// The layout.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: BlobError,
+    },
     /// The cache config is invalid.
     #[error("cache config {digest} in {path} is invalid")]
     Config {
@@ -59,7 +69,7 @@ impl CacheExport {
     /// export, except that an inline cache is one for each platform of the image.
     ///
     /// A layer whose blob is not in the layout counts as not described: the results that need it
-    /// are left out.
+    /// are left out. Of the others the size is checked, not the content.
     ///
     /// # Errors
     /// See [`ExportError`].
@@ -82,7 +92,7 @@ impl CacheExport {
         let content = layout.read_blob(&manifest.config, limits::CONFIG).map_err(|error| {
             ExportError::ConfigBlob { path: source.path.clone(), source: error }
         })?;
-        drop_missing(&layout, &mut manifest);
+        drop_missing(source, &layout, &mut manifest)?;
         let config = CacheConfig::parse(&content, &manifest.layers);
         Self::new(source, layout, manifest, config)
     }
@@ -92,7 +102,7 @@ impl CacheExport {
         layout: Arc<Layout>,
         InlineCache { mut manifest, blobs, records }: InlineCache,
     ) -> Result<Self, ExportError> {
-        drop_missing(&layout, &mut manifest);
+        drop_missing(source, &layout, &mut manifest)?;
         let config = CacheConfig::parse_inline(&records, &blobs, &manifest.layers);
         Self::new(source, layout, manifest, config)
     }
@@ -112,8 +122,25 @@ impl CacheExport {
     }
 }
 
-fn drop_missing(layout: &Layout, manifest: &mut CacheManifest) {
-    manifest.layers.retain(|digest, _| layout.has_blob(*digest));
+/// Drops the layers that the layout lacks, and refuses those that it has something else of: looking
+/// at a file costs nothing, and nothing has been written yet.
+fn drop_missing(
+    source: &SourceRef,
+    layout: &Layout,
+    manifest: &mut CacheManifest,
+) -> Result<(), ExportError> {
+    let mut missing = BTreeSet::new();
+    for (digest, layer) in &manifest.layers {
+        match layout.open_blob(&layer.descriptor) {
+            Ok(_) => {}
+            Err(BlobError::Missing { .. }) => drop(missing.insert(*digest)),
+            Err(error) => {
+                return Err(ExportError::LayerBlob { path: source.path.clone(), source: error });
+            }
+        }
+    }
+    manifest.layers.retain(|digest, _| !missing.contains(digest));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ pub mod config;
 pub mod convert;
 pub mod export;
 pub mod image;
+pub mod json;
 pub mod keys;
 pub mod layout;
 pub mod llb;

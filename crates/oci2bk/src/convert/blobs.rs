@@ -91,7 +91,7 @@ fn tasks(plan: &Plan, extract: bool) -> Vec<Task<'_>> {
             let placement =
                 if snapshot.parent.is_some() { Placement::Overlay } else { Placement::Base };
             task.snapshots.push((index, placement));
-            task.work.to_read += task.blob.size;
+            task.work.to_read = task.work.to_read.saturating_add(task.blob.size);
         }
     }
     let mut tasks: Vec<_> = tasks.into_values().collect();
@@ -110,8 +110,10 @@ impl Task<'_> {
         let digest = self.work.digest;
         let stored = self.store(exports, staging)?;
         for (pass, &(index, placement)) in (1..).zip(&self.snapshots) {
-            let before = self.blob.size * pass;
-            let advance = |read| progress.event(Event::LayerAdvanced(&self.work, before + read));
+            let before = self.blob.size.saturating_mul(pass);
+            let advance = |read| {
+                progress.event(Event::LayerAdvanced(&self.work, before.saturating_add(read)))
+            };
             advance(0);
             let fs = staging.trees().create_snapshot(snapshot_id(index))?;
             let layer = unpack::Layer {

@@ -157,7 +157,7 @@ pub fn convert(
 
     let mut report = Report {
         blobs: plan.blobs.len(),
-        blob_bytes: plan.blobs.values().map(|blob| blob.size).sum(),
+        blob_bytes: plan.blobs.values().fold(0, |sum: u64, blob| sum.saturating_add(blob.size)),
         ..Report::default()
     };
     let mut usages = None;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use reference::{ImageRef, ParseImageError, ParseRepositoryError, Repository};
 
+use crate::json::{self, JsonError};
 use crate::layout::{BlobError, Descriptor, Layout, LayoutError, limits};
 use crate::manifest::{Document, DocumentError, entry_names, tagged};
 use crate::source::Reference;
@@ -92,7 +93,7 @@ pub enum ImageError {
         digest: Digest,
         /// What is wrong with it.
         #[source]
-        source: serde_json::Error,
+        source: JsonError,
     },
     /// The layout has more images than can be meant.
     #[error("{path} has more than {} manifests", limits::DOCUMENTS)]
@@ -234,7 +235,7 @@ impl Reader<'_> {
         mut documents: Vec<ImageDocument>,
         config: ImageDocument,
     ) -> Result<PlatformImage, ImageError> {
-        let parsed: Config = serde_json::from_slice(&config.content).map_err(|source| {
+        let parsed: Config = json::from_slice(&config.content).map_err(|source| {
             let path = self.layout.path().to_owned();
             ImageError::Config { path, digest: config.digest, source }
         })?;

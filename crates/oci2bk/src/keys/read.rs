@@ -17,6 +17,7 @@ use super::limits::{MAX_DEFINITION_BYTES, MAX_DOCUMENT_BYTES};
 use super::metadata_file::MetadataFileError;
 use super::source::{KeySource, SourceDescription, SourceKind};
 use super::{attestation, bundle, cache_db, cache_debug, root};
+use crate::json;
 use crate::layout::Layout;
 use crate::llb::{Definition, Provenance, ProvenanceError};
 
@@ -63,7 +64,7 @@ pub fn read_source(path: &Path) -> Result<Vec<KeySource>, SourceError> {
 /// When a manifest, an attestation or a keys file is corrupt or malformed.
 pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
     let path = layout.path();
-    let attestations = attestation::provenance(layout, MAX_DOCUMENT_BYTES).map_err(|source| {
+    let attestations = attestation::provenance(layout).map_err(|source| {
         SourceError::Attestations { path: path.to_owned(), source: source.into() }
     })?;
     let mut sources = Vec::with_capacity(attestations.len());
@@ -169,6 +170,8 @@ fn read_archive(path: &Path, file: &File) -> Result<Vec<KeySource>, SourceError>
 }
 
 fn read_document(path: &Path, bytes: &[u8]) -> Result<Vec<KeySource>, SourceError> {
+    json::check(bytes)
+        .map_err(|source| SourceError::TooComplex { path: path.to_owned(), source })?;
     let unrecognised = |source| SourceError::Unrecognised { path: path.to_owned(), source };
     let document = match detect::document(bytes) {
         Ok(document) => document,

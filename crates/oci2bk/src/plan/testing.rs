@@ -1,4 +1,4 @@
-//! Exports made by hand and plans of them, for tests. Their layer blobs are empty.
+//! Exports made by hand and plans of them, for tests. Their layer blobs have the right size only.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -79,7 +79,8 @@ pub(crate) fn export(
     let layout = TestLayout::new();
     layout.cache(Style::ImageManifest, layers, &config);
     for layer in layers {
-        std::fs::write(layout.blob_path(digest_of(layer)), "").unwrap();
+        let size = usize::try_from(layer["size"].as_u64().unwrap()).unwrap();
+        std::fs::write(layout.blob_path(digest_of(layer)), vec![0; size]).unwrap();
     }
     let source = layout.path().to_str().unwrap().parse().unwrap();
     let export = CacheExport::read_all(&source).unwrap().remove(0);

@@ -71,7 +71,9 @@ fn blobs_are_read_where_they_lie_whatever_else_is_in_the_archive() {
             assert_eq!(copy.read_at(&mut copied, 0).unwrap(), content.len());
             assert_eq!(&copied[..content.len()], content.as_bytes());
         }
-        assert!(layout.has_blob(Digest::of("abc")) && !layout.has_blob(Digest::of("?")));
+        assert!(layout.describe_blob(Digest::of("abc")).is_ok());
+        let absent = layout.describe_blob(Digest::of("?"));
+        assert!(matches!(absent, Err(BlobError::Missing { .. })));
     }
 }
 
