@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bkstate::Digest;
 
 use crate::config::{CacheConfig, ConfigError};
-use crate::layout::{BlobError, Layout, LayoutError, limits};
+use crate::layout::{BlobError, Layout, LayoutError};
+use crate::limits::Limits;
 use crate::manifest::{CacheManifest, InlineCache, SelectError, Selected, select};
 use crate::source::SourceRef;
 
@@ -73,8 +74,8 @@ impl CacheExport {
     ///
     /// # Errors
     /// See [`ExportError`].
-    pub fn read_all(source: &SourceRef) -> Result<Vec<Self>, ExportError> {
-        let layout = Arc::new(Layout::open(&source.path)?);
+    pub fn read_all(source: &SourceRef, limits: &Limits) -> Result<Vec<Self>, ExportError> {
+        let layout = Arc::new(Layout::open(&source.path, limits)?);
         match select(&layout, &source.reference).map_err(Box::new)? {
             Selected::Cache(manifest) => Ok(vec![Self::from_manifest(source, layout, *manifest)?]),
             Selected::Inline(caches) => caches
@@ -89,9 +90,10 @@ impl CacheExport {
         layout: Arc<Layout>,
         mut manifest: CacheManifest,
     ) -> Result<Self, ExportError> {
-        let content = layout.read_blob(&manifest.config, limits::CONFIG).map_err(|error| {
-            ExportError::ConfigBlob { path: source.path.clone(), source: error }
-        })?;
+        let content =
+            layout.read_blob(&manifest.config, layout.limits().config).map_err(|error| {
+                ExportError::ConfigBlob { path: source.path.clone(), source: error }
+            })?;
         drop_missing(source, &layout, &mut manifest)?;
         let config = CacheConfig::parse(&content, &manifest.layers);
         Self::new(source, layout, manifest, config)
@@ -170,7 +172,10 @@ mod tests {
     }
 
     fn read(layout: &TestLayout) -> Result<CacheExport, ExportError> {
-        let exports = CacheExport::read_all(&layout.path().to_str().unwrap().parse().unwrap());
+        let exports = CacheExport::read_all(
+            &layout.path().to_str().unwrap().parse().unwrap(),
+            &Limits::default(),
+        );
         exports.map(|mut exports| exports.remove(0))
     }
 
@@ -253,7 +258,7 @@ mod tests {
         let platforms = [platform("amd64"), platform("arm64")];
         layout.index(&[layout.json("", &json!({"manifests": platforms}))]);
         let source = layout.path().to_str().unwrap().parse().unwrap();
-        let exports = CacheExport::read_all(&source).unwrap();
+        let exports = CacheExport::read_all(&source, &Limits::default()).unwrap();
         for (export, name) in exports.iter().zip(["amd64", "arm64"]) {
             let config = &export.config;
             let blobs: Vec<_> = config.nodes.iter().map(|node| (node.blob, node.parent)).collect();
@@ -310,7 +315,7 @@ mod tests {
     fn an_oversized_config_is_not_read() {
         let layout = TestLayout::new();
         let digest = Digest::of("config");
-        let size = limits::CONFIG + 1;
+        let size = Limits::default().config + 1;
         fs::File::create(layout.blob_path(digest)).unwrap().set_len(size).unwrap();
         let config = json!({"mediaType": CACHE_CONFIG, "digest": digest, "size": size});
         layout.index(&[layout.json("", &json!({"config": config, "layers": []}))]);

@@ -13,6 +13,7 @@ use super::parallel::in_parallel;
 use super::{ConvertError, Options};
 use crate::assemble::snapshot_id;
 use crate::export::CacheExport;
+use crate::limits::Limits;
 use crate::plan::{Blob, Plan};
 use crate::progress::{Event, LayerWork, Progress};
 use crate::unpack::{self, Placement, Unpacked};
@@ -32,7 +33,7 @@ pub(super) fn store_and_unpack(
         plan.snapshots.iter().map(|_| Mutex::new(None)).collect();
     in_parallel(&tasks, options.jobs, |task| {
         progress.event(Event::LayerStarted(&task.work));
-        task.run(exports, staging, progress, |snapshot, unpacked| {
+        task.run(exports, staging, &options.limits, progress, |snapshot, unpacked| {
             if let Some(slot) = slots.get(snapshot)
                 && let Ok(mut slot) = slot.lock()
             {
@@ -104,6 +105,7 @@ impl Task<'_> {
         &self,
         exports: &[CacheExport],
         staging: &Staging<'_>,
+        limits: &Limits,
         progress: &dyn Progress,
         unpacked: impl Fn(usize, Unpacked),
     ) -> Result<(), ConvertError> {
@@ -123,7 +125,7 @@ impl Task<'_> {
                 media_type: &self.blob.media_type,
                 diff_id: self.blob.diff_id,
             };
-            let result = unpack::unpack(&layer, fs.as_fd(), placement, &advance)
+            let result = unpack::unpack(&layer, fs.as_fd(), placement, limits, &advance)
                 .map_err(|source| ConvertError::Unpack { digest, source: Box::new(source) })?;
             unpacked(index, result);
         }

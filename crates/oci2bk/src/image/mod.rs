@@ -20,6 +20,7 @@ pub use reference::{ImageRef, ParseImageError, ParseRepositoryError, Repository}
 
 use crate::json::{self, JsonError};
 use crate::layout::{BlobError, Descriptor, Layout, LayoutError, limits};
+use crate::limits::Limits;
 use crate::manifest::{Document, DocumentError, entry_names, tagged};
 use crate::source::Reference;
 
@@ -123,8 +124,8 @@ impl BaseImage {
     ///
     /// # Errors
     /// If there is none, if nothing tells its name, or if a document is corrupt.
-    pub fn read(image: &ImageRef) -> Result<Vec<Self>, ImageError> {
-        let layout = Layout::open(&image.source.path)?;
+    pub fn read(image: &ImageRef, limits: &Limits) -> Result<Vec<Self>, ImageError> {
+        let layout = Layout::open(&image.source.path, limits)?;
         let entries = match &image.source.reference {
             Reference::Default => layout.entries().to_vec(),
             Reference::Tag(tag) => tagged(&layout, tag),

@@ -19,6 +19,7 @@ use super::source::{KeySource, SourceDescription, SourceKind};
 use super::{attestation, bundle, cache_db, cache_debug, root};
 use crate::json;
 use crate::layout::Layout;
+use crate::limits::Limits;
 use crate::llb::{Definition, Provenance, ProvenanceError};
 
 /// Reads the key source at `path`, whose kind shows from what is in it. A directory has to be the
@@ -27,12 +28,12 @@ use crate::llb::{Definition, Provenance, ProvenanceError};
 ///
 /// # Errors
 /// When it cannot be read, is too large, is nothing known or holds no keys.
-pub fn read_source(path: &Path) -> Result<Vec<KeySource>, SourceError> {
+pub fn read_source(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
     let read_error = |source| SourceError::Read { path: path.to_owned(), source };
     // Looked at before it is opened, because opening a pipe waits for a writer.
     let kind = std::fs::metadata(path).map_err(read_error)?.file_type();
     if kind.is_dir() {
-        return read_directory(path);
+        return read_directory(path, limits);
     }
     if !kind.is_file() {
         return Err(SourceError::NotAFile { path: path.to_owned() });
@@ -84,11 +85,11 @@ pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
     Ok(sources)
 }
 
-fn read_directory(path: &Path) -> Result<Vec<KeySource>, SourceError> {
+fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
     if let Some(root) = root::find(Dir::open(path)?)? {
         return read_root(&root);
     }
-    let layout = Layout::open(path)
+    let layout = Layout::open(path, limits)
         .map_err(|source| SourceError::Layout { path: path.to_owned(), source: source.into() })?;
     let sources = read_layout(&layout)?;
     if sources.is_empty() {

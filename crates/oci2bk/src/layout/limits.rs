@@ -14,10 +14,6 @@ pub const INDEX_FILE: u64 = 64 << 20;
 /// this is a cache of some 130,000 layers.
 pub const MANIFEST: u64 = 64 << 20;
 
-/// The most bytes read of a cache config. A record takes about 250 bytes, so this is a cache of
-/// some 1,000,000 records.
-pub const CONFIG: u64 = 256 << 20;
-
 /// How deep indexes may be nested below `index.json`. Tools make one or two levels.
 pub const INDEX_DEPTH: usize = 8;
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::layer::{CREATED_AT, DESCRIPTION, DIFF_ID};
 use super::{CacheManifest, Document, ManifestError, Style, by_digest};
 use crate::json;
-use crate::layout::{Descriptor, Layout, limits, null_as_default};
+use crate::layout::{Descriptor, Layout, null_as_default};
 
 /// The config of an OCI image (OCI image-spec 1.1, `media-types.md`).
 const OCI_IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -70,7 +70,7 @@ impl InlineCache {
             return Ok(None);
         };
         let Some(config) = manifest.config.filter(may_be_image_config) else { return Ok(None) };
-        let content = layout.read_blob(&config, limits::CONFIG)?;
+        let content = layout.read_blob(&config, layout.limits().config)?;
         let malformed = |source| ManifestError::ImageConfig { digest: config.digest, source };
         let WithCache { cache } = json::from_slice(&content).map_err(malformed)?;
         let Some(cache) = cache else { return Ok(None) };

@@ -10,6 +10,7 @@ use super::Plan;
 use crate::export::CacheExport;
 use crate::keys::{Candidate, Keyring, SourceDescription, SourceKind};
 use crate::layout::testing::{TestLayout, annotated, digest_of, layer};
+use crate::limits::Limits;
 use crate::llb::op::{ExecOp, Kind, Mount, Op};
 use crate::llb::{Base, Encoding, OpDigest, Vertex};
 use crate::manifest::Style;
@@ -83,7 +84,7 @@ pub(crate) fn export(
         std::fs::write(layout.blob_path(digest_of(layer)), vec![0; size]).unwrap();
     }
     let source = layout.path().to_str().unwrap().parse().unwrap();
-    let export = CacheExport::read_all(&source).unwrap().remove(0);
+    let export = CacheExport::read_all(&source, &Limits::default()).unwrap().remove(0);
     (layout, export)
 }
 
