@@ -13,6 +13,7 @@ use super::parallel::in_parallel;
 use super::{ConvertError, Options};
 use crate::assemble::snapshot_id;
 use crate::export::CacheExport;
+use crate::limits::Limits;
 use crate::plan::{Blob, Plan};
 use crate::progress::{Event, LayerWork, Progress};
 use crate::unpack::{self, Placement, Unpacked};
@@ -32,7 +33,7 @@ pub(super) fn store_and_unpack(
         plan.snapshots.iter().map(|_| Mutex::new(None)).collect();
     in_parallel(&tasks, options.jobs, |task| {
         progress.event(Event::LayerStarted(&task.work));
-        task.run(exports, staging, progress, |snapshot, unpacked| {
+        task.run(exports, staging, &options.limits, progress, |snapshot, unpacked| {
             if let Some(slot) = slots.get(snapshot)
                 && let Ok(mut slot) = slot.lock()
             {
@@ -91,7 +92,7 @@ fn tasks(plan: &Plan, extract: bool) -> Vec<Task<'_>> {
             let placement =
                 if snapshot.parent.is_some() { Placement::Overlay } else { Placement::Base };
             task.snapshots.push((index, placement));
-            task.work.to_read += task.blob.size;
+            task.work.to_read = task.work.to_read.saturating_add(task.blob.size);
         }
     }
     let mut tasks: Vec<_> = tasks.into_values().collect();
@@ -104,14 +105,17 @@ impl Task<'_> {
         &self,
         exports: &[CacheExport],
         staging: &Staging<'_>,
+        limits: &Limits,
         progress: &dyn Progress,
         unpacked: impl Fn(usize, Unpacked),
     ) -> Result<(), ConvertError> {
         let digest = self.work.digest;
         let stored = self.store(exports, staging)?;
         for (pass, &(index, placement)) in (1..).zip(&self.snapshots) {
-            let before = self.blob.size * pass;
-            let advance = |read| progress.event(Event::LayerAdvanced(&self.work, before + read));
+            let before = self.blob.size.saturating_mul(pass);
+            let advance = |read| {
+                progress.event(Event::LayerAdvanced(&self.work, before.saturating_add(read)))
+            };
             advance(0);
             let fs = staging.trees().create_snapshot(snapshot_id(index))?;
             let layer = unpack::Layer {
@@ -121,7 +125,7 @@ impl Task<'_> {
                 media_type: &self.blob.media_type,
                 diff_id: self.blob.diff_id,
             };
-            let result = unpack::unpack(&layer, fs.as_fd(), placement, &advance)
+            let result = unpack::unpack(&layer, fs.as_fd(), placement, limits, &advance)
                 .map_err(|source| ConvertError::Unpack { digest, source: Box::new(source) })?;
             unpacked(index, result);
         }

@@ -19,6 +19,7 @@ use bkstate::{Digest, Time};
 use crate::assemble::assemble;
 use crate::export::CacheExport;
 use crate::layout::BlobError;
+use crate::limits::Limits;
 use crate::plan::Plan;
 use crate::progress::{Event, Progress, Stage};
 use crate::unpack::UnpackError;
@@ -34,6 +35,8 @@ pub struct Options {
     /// When the daemon's garbage collection is to believe that everything was last used. `None`
     /// means when the newest part of the cache was made.
     pub last_used: Option<Time>,
+    /// What unpacking a layer may cost.
+    pub limits: Limits,
 }
 
 /// What a conversion did.
@@ -157,7 +160,7 @@ pub fn convert(
 
     let mut report = Report {
         blobs: plan.blobs.len(),
-        blob_bytes: plan.blobs.values().map(|blob| blob.size).sum(),
+        blob_bytes: plan.blobs.values().fold(0, |sum: u64, blob| sum.saturating_add(blob.size)),
         ..Report::default()
     };
     let mut usages = None;

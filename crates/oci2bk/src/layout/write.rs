@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 use super::open::{OpenError, regular_file};
 use super::store::{INDEX, Name};
 use super::{Descriptor, Layout, LayoutError, limits, read_file};
+use crate::json::{self, JsonError};
 
 /// What BuildKit locks while it changes the index, and removes after (v0.32.2
 /// `client/ociindex/ociindex.go`).
@@ -215,13 +216,13 @@ pub fn edited_index(
     index: &[u8],
     drop: impl Fn(&Descriptor) -> bool,
     add: &[Value],
-) -> Result<Option<Vec<u8>>, serde_json::Error> {
+) -> Result<Option<Vec<u8>>, JsonError> {
     #[derive(Deserialize)]
     struct Index<'a> {
         #[serde(borrow)]
         manifests: &'a RawValue,
     }
-    let Index { manifests } = serde_json::from_slice(index)?;
+    let Index { manifests } = json::from_slice(index)?;
     let entries: Option<Vec<&RawValue>> = serde_json::from_str(manifests.get())?;
     let entries = entries.unwrap_or_default();
     let mut missing: Vec<&Value> = add.iter().collect();

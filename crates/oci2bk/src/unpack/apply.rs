@@ -20,6 +20,7 @@ use super::remove::{Removed, remove_all};
 use super::tar::{Entry, Kind, OLD_SPARSE, Reader};
 use super::times::{self, Deferred};
 use super::whiteout::{self, Whiteout};
+use crate::limits::Limits;
 
 const CREATE_FILE: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
@@ -35,6 +36,7 @@ pub(super) struct Applier {
     placement: Placement,
     implied: ImpliedParents,
     deferred: Deferred,
+    limits: Limits,
 }
 
 impl Applier {
@@ -42,12 +44,14 @@ impl Applier {
         fs: BorrowedFd<'_>,
         placement: Placement,
         layer: Digest,
+        limits: &Limits,
     ) -> Result<Self, Refusal> {
         Ok(Self {
             directories: Directories::new(fs)?,
             placement,
             implied: ImpliedParents::new(layer),
             deferred: Deferred::default(),
+            limits: *limits,
         })
     }
 
@@ -61,6 +65,7 @@ impl Applier {
         if entry.kind == Kind::OldSparse {
             return Err(unsupported(OLD_SPARSE));
         }
+        self.check_limits(entry)?;
         let name = clean(&entry.name);
         let (parent, base) = split(&name);
         // The snapshot's root directory is not the layer's to change.
@@ -89,6 +94,22 @@ impl Applier {
             Kind::OldSparse => Err(unsupported(OLD_SPARSE)),
             Kind::Other(typeflag) => Err(unsupported(typeflag)),
         }
+    }
+
+    fn check_limits(&self, entry: &Entry) -> Result<(), Refusal> {
+        let Limits { path, xattrs, layer_directories, .. } = self.limits;
+        let bytes = entry.name.len().max(entry.link.len()) as u64;
+        if bytes > path {
+            return Err(Refusal::NameTooLong { bytes, limit: path });
+        }
+        let bytes = xattr_bytes(entry);
+        if bytes > xattrs {
+            return Err(Refusal::XattrsTooLarge { bytes, limit: xattrs });
+        }
+        if self.implied.memory() + self.deferred.memory() > layer_directories {
+            return Err(Refusal::TooManyDirectories { limit: layer_directories });
+        }
+        Ok(())
     }
 
     /// Sets the times of directories, after the last entry. Those that the layer does not name,
@@ -282,6 +303,11 @@ impl Applier {
         }
         Ok(())
     }
+}
+
+/// The bytes of the names and values of all extended attributes.
+fn xattr_bytes(entry: &Entry) -> u64 {
+    entry.xattrs.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
 }
 
 fn unsupported(typeflag: u8) -> Refusal {

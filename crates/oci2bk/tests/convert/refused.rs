@@ -59,13 +59,16 @@ fn a_corrupt_layer() {
 }
 
 #[test]
-fn a_layer_that_is_cut_off() {
+fn a_layer_that_is_cut_off_after_planning() {
     for options in ways() {
         let copy = ALL[MANIFEST].copy();
         let blob = copy.largest_layer();
+        let exports = [copy.export()];
         let file = fs::File::options().write(true).open(copy.blob(&blob)).unwrap();
         file.set_len(file.metadata().unwrap().len() - 1).unwrap();
-        let error = failure(&copy, options.extract);
+        let temp = tempfile::tempdir().unwrap();
+        let error = converted(&exports, &[], temp.path(), &options).unwrap_err();
+        assert_eq!(names(temp.path()), ["buildkitd.lock"], "{error}");
         assert!(error.is_input(), "{error:?}");
         assert!(matches!(error, ConvertError::Blob(BlobError::Size { .. })), "{error:?}");
     }
