@@ -30,12 +30,22 @@ impl Daemon {
     /// The configuration and the log lie beside the root. The socket does not: its path must be
     /// shorter than a build directory's may be.
     pub(crate) fn start(tools: &Tools, root: &Path, registry: &str) -> Result<Self> {
+        Self::start_configured(tools, root, registry, "")
+    }
+
+    /// The same with this at the beginning of its configuration.
+    pub(crate) fn start_configured(
+        tools: &Tools,
+        root: &Path,
+        registry: &str,
+        configuration: &str,
+    ) -> Result<Self> {
         let socket_dir = tempfile::Builder::new().prefix("e2e-").tempdir()?;
         // Daemons that start at the same time would fight for the trace collector's usual socket.
         let traces = socket_dir.path().join("otel.sock");
         let config = root.with_extension("toml");
         let text = format!(
-            "[registry.\"{registry}\"]\n  http = true\n[worker.containerd]\n  enabled = false\n\
+            "{configuration}[registry.\"{registry}\"]\n  http = true\n[worker.containerd]\n  enabled = false\n\
              [otel]\n  socketPath = \"{}\"\n",
             traces.display()
         );

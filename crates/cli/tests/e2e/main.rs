@@ -22,6 +22,7 @@ mod daemon;
 mod export;
 mod matrix;
 mod offline;
+mod ops;
 mod process;
 mod proof;
 mod registry;
@@ -73,6 +74,7 @@ fn main() {
         }
     }
     trials.push(trial("offline".to_owned(), &tools, &shared, offline::prove));
+    trials.push(trial("ops".to_owned(), &tools, &shared, ops::prove));
     trials.push(trial("old-release".to_owned(), &tools, &shared, matrix::old_release));
     // Takes long, and tools that are not made unasked: scripts/matrix runs it.
     let page = trial("compatibility-page".to_owned(), &tools, &shared, matrix::write_page);

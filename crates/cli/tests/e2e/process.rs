@@ -10,8 +10,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Runs a command to its end and returns its stdout; its stderr is part of the error if it fails.
 pub(crate) fn run(command: &mut Command) -> Result<String> {
+    run_with_input(command, Stdio::null())
+}
+
+/// Runs a command that reads `input`.
+pub(crate) fn run_with_input(command: &mut Command, input: impl Into<Stdio>) -> Result<String> {
     let output = command
-        .stdin(Stdio::null())
+        .stdin(input)
         .output()
         .with_context(|| format!("cannot start {}", command.get_program().display()))?;
     ensure!(
