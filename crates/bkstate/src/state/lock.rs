@@ -49,10 +49,18 @@ impl RootLock {
     /// # Errors
     /// As [`acquire`](Self::acquire).
     pub fn check(root: &Dir) -> Result<(), LockError> {
-        if root.size(LOCK)?.is_some() {
-            Self::acquire(root)?;
+        Self::acquire_existing(root).map(drop)
+    }
+
+    /// Takes the lock if its file is there. Where there is none, no daemon runs.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_existing(root: &Dir) -> Result<Option<Self>, LockError> {
+        match root.size(LOCK)? {
+            Some(_) => Self::acquire(root).map(Some),
+            None => Ok(None),
         }
-        Ok(())
     }
 
     /// Takes the lock without waiting for it.
