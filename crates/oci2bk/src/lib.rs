@@ -48,6 +48,7 @@ pub mod layout;
 pub mod limits;
 pub mod llb;
 pub mod manifest;
+mod merge;
 pub mod plan;
 pub mod progress;
 pub mod release;

@@ -16,7 +16,7 @@ use crate::dir::{Dir, DirError};
 /// file stays behind; a daemon does not mind it.
 #[derive(Debug)]
 pub struct RootLock {
-    _file: OwnedFd,
+    _file: Option<OwnedFd>,
     _databases: Vec<File>,
 }
 
@@ -90,13 +90,16 @@ impl RootLock {
     /// # Errors
     /// As [`acquire`](Self::acquire).
     pub fn check(root: &Dir) -> Result<(), LockError> {
-        if root.size(LOCK)?.is_some() {
-            Self::acquire(root)?;
-        } else {
-            holders::lock_databases(root)?;
-            mounts::ensure_unused(root)?;
-        }
-        Ok(())
+        Self::acquire_existing(root).map(drop)
+    }
+
+    /// Takes the lock without making its file where there is none, because no daemon runs then.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_existing(root: &Dir) -> Result<Self, LockError> {
+        let file = root.size(LOCK)?.map(|_| lock(root)).transpose()?;
+        Self::with(file, root)
     }
 
     /// Takes the lock without waiting for it, and makes sure that nobody uses the root without one,
@@ -105,8 +108,11 @@ impl RootLock {
     /// # Errors
     /// If somebody else uses the root, or the lock cannot be taken at all.
     pub fn acquire(root: &Dir) -> Result<Self, LockError> {
-        let file = lock(root)?;
         // From here on no daemon starts, so nothing comes to be used that is not yet.
+        Self::with(Some(lock(root)?), root)
+    }
+
+    fn with(file: Option<OwnedFd>, root: &Dir) -> Result<Self, LockError> {
         let databases = holders::lock_databases(root)?;
         mounts::ensure_unused(root)?;
         Ok(Self { _file: file, _databases: databases })
