@@ -344,5 +344,8 @@ fn set_directory_times(
     }
     open_plain(directories.root(), parent, OPEN_DIRECTORY)
         .and_then(|fd| rustix::fs::utimensat(fd, base, times, AtFlags::SYMLINK_NOFOLLOW))
-        .map_err(failed)
+        .map_err(|errno| match errno {
+            Errno::NOENT | Errno::NOTDIR => Refusal::DirectoryGone,
+            errno => failed(errno),
+        })
 }

@@ -181,6 +181,10 @@ pub enum Refusal {
     /// A component of the entry's path exists and is not a directory.
     #[error("a parent of the path is not a directory")]
     ParentNotDirectory,
+    /// A directory was removed by a later entry of the layer that did not replace it. containerd
+    /// fails like this too: it sets times after the last entry.
+    #[error("the directory is not there any more when its times are set")]
+    DirectoryGone,
     /// Symbolic links lead round in a circle or through too many steps.
     #[error("the path leads through too many symbolic links")]
     TooManySymlinks,
