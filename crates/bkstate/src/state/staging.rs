@@ -98,6 +98,14 @@ impl<'r> Staging<'r> {
     pub fn begin(root: &'r Dir, _lock: &RootLock) -> Result<Self, StagingError> {
         Self::check_vacant(root)?;
         remove_dead_run(root)?;
+        Self::create(root).map_err(|error| {
+            // The error that is reported is the one that led here.
+            let _ = remove_dead_run(root);
+            error.into()
+        })
+    }
+
+    fn create(root: &'r Dir) -> Result<Self, DirError> {
         let top = root.create_dir(STAGING, 0o700)?;
         let worker = top.create_dir(WORKER, 0o700)?;
         let blobs = BlobStore::create(&worker)?;
@@ -133,7 +141,10 @@ impl<'r> Staging<'r> {
         self.write_worker_id(state)?;
         self.root.sync_file_system()?;
         self.top.rename(WORKER, self.root, WORKER)?;
-        if let Err(error) = self.top.rename(CACHE_DB, self.root, CACHE_DB) {
+        // Not every file system keeps the order of renames by itself.
+        let published =
+            self.root.sync().and_then(|()| self.top.rename(CACHE_DB, self.root, CACHE_DB));
+        if let Err(error) = published {
             // Whatever hinders this too, the next run knows what it sees.
             let _ = self.root.rename(WORKER, &self.top, WORKER);
             return Err(error.into());
@@ -157,7 +168,8 @@ impl<'r> Staging<'r> {
 /// renames of publishing, its worker's directory.
 fn remove_dead_run(root: &Dir) -> Result<(), DirError> {
     if is_half_published(root)? {
-        root.remove_tree(WORKER)?;
+        // Not where it is: stopped in the middle, the rest of it could be taken for a state.
+        root.rename(WORKER, &root.dir(STAGING)?, WORKER)?;
     }
     root.remove_tree(STAGING)
 }
@@ -170,7 +182,7 @@ fn is_half_published(root: &Dir) -> Result<bool, DirError> {
     // Anything else of that name is nobody's staging, and is only removed.
     let Ok(staging) = root.dir(STAGING) else { return Ok(false) };
     let moved = staging.size(CACHE_DB)?.is_some() && staging.size(WORKER)?.is_none();
-    Ok(moved && root.size(CACHE_DB)?.is_none())
+    Ok(moved && root.size(CACHE_DB)?.is_none() && root.size(WORKER)?.is_some())
 }
 
 impl Drop for Staging<'_> {

@@ -121,8 +121,14 @@ impl Task<'_> {
                 media_type: &self.blob.media_type,
                 diff_id: self.blob.diff_id,
             };
-            let result = unpack::unpack(&layer, fs.as_fd(), placement, &advance)
-                .map_err(|source| ConvertError::Unpack { digest, source: Box::new(source) })?;
+            let result =
+                unpack::unpack(&layer, fs.as_fd(), placement, &advance).map_err(|source| {
+                    ConvertError::Unpack {
+                        digest,
+                        root: staging.root().to_owned(),
+                        source: Box::new(source),
+                    }
+                })?;
             unpacked(index, result);
         }
         Ok(())

@@ -22,7 +22,8 @@ pub(super) fn settle(
 ) -> Result<Vec<Usage>, ConvertError> {
     let failed = |index: usize| {
         let digest = plan.snapshots[index].blob;
-        move |source| ConvertError::Unpack { digest, source: Box::new(source) }
+        let root = staging.root().to_owned();
+        move |source| ConvertError::Unpack { digest, root, source: Box::new(source) }
     };
     // From the bottom up: what a layer takes from below has to be settled there.
     for (index, layer) in unpacked.iter().enumerate() {
