@@ -51,10 +51,11 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use crate::bench::{Bench, Start};
 use crate::tools::Tools;
 
-type Proof = fn(&Bench, Start) -> Result<()>;
+type Proof = fn(&Bench) -> Result<()>;
+type ProofFrom = fn(&Bench, Start) -> Result<()>;
 
 /// What must hold wherever a run starts from.
-const FROM_EVERY_START: &[(&str, Proof)] = &[
+const FROM_EVERY_START: &[(&str, ProofFrom)] = &[
     ("killed::at-every-call", kills::at_every_call),
     ("killed::at-random-times", kills::at_random_times),
     ("killed::while-cleaning-up", kills::while_cleaning_up),
@@ -69,7 +70,7 @@ const FROM_EVERY_START: &[(&str, Proof)] = &[
 ];
 
 /// What has a start of its own.
-const ALONE: &[(&str, fn(&Bench) -> Result<()>)] = &[
+const ALONE: &[(&str, Proof)] = &[
     ("attach", attach::disturbed),
     ("holders::daemon", holders::daemon),
     ("holders::mounts", holders::mounts),
