@@ -458,7 +458,7 @@ mod tests {
 
     #[test]
     fn a_tree_deeper_than_the_open_file_limit_is_removed() {
-        let (temp, dir) = temp();
+        let (_temp, dir) = temp();
         let mut here = dir.create_dir("top", 0o700).unwrap();
         here.create_dir("1", 0o700).unwrap().create_dir("in the way", 0o700).unwrap();
         for _ in 0..3000 {

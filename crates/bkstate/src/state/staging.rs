@@ -74,14 +74,21 @@ impl<'r> Staging<'r> {
     ) -> Result<Self, StagingError> {
         existing.remove_leftovers(lock)?;
         Self::remove_dead_run(root, lock)?;
+        let staging = Self::create(root, existing).inspect_err(|_| {
+            // The error that is reported is the one that led here.
+            let _ = root.remove_tree(STAGING);
+        })?;
+        staging.check_file_systems()?;
+        Ok(staging)
+    }
+
+    fn create(root: &'r Dir, existing: &'r Existing) -> Result<Self, DirError> {
         let top = root.create_dir(STAGING, 0o700)?;
         let worker = top.create_dir(WORKER, 0o700)?;
         let blobs = BlobStore::create(&worker)?;
         let snapshots = worker.create_dir(SNAPSHOTS, 0o700)?;
         let trees = Trees::create(&snapshots)?;
-        let staging = Self { root, existing, top, worker, blobs, snapshots, trees };
-        staging.check_file_systems()?;
-        Ok(staging)
+        Ok(Self { root, existing, top, worker, blobs, snapshots, trees })
     }
 
     /// Removes the staging area of a run that did not end.

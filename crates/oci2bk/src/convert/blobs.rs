@@ -137,10 +137,10 @@ impl Task<'_> {
 
     fn unpack_error(&self, site: &Site<'_>, source: UnpackError) -> ConvertError {
         let (digest, source) = (self.work.digest, Box::new(source));
+        let root = site.staging.root().to_owned();
         if self.store {
-            ConvertError::Unpack { digest, source }
+            ConvertError::Unpack { digest, root, source }
         } else {
-            let root = site.staging.root().to_owned();
             ConvertError::UnpackExisting { digest, root, source }
         }
     }

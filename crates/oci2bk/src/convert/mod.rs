@@ -109,10 +109,12 @@ pub enum ConvertError {
         source: std::io::Error,
     },
     /// A layer could not be unpacked.
-    #[error("the layer {digest} could not be unpacked")]
+    #[error("the layer {digest} could not be unpacked into {}", root.display())]
     Unpack {
         /// The blob.
         digest: Digest,
+        /// The root.
+        root: PathBuf,
         /// Why.
         #[source]
         source: Box<UnpackError>,

@@ -19,7 +19,8 @@ pub(super) fn settle(
 ) -> Result<BTreeMap<usize, Usage>, ConvertError> {
     let failed = |index: usize| {
         let digest = site.plan.snapshots[index].blob;
-        move |source| ConvertError::Unpack { digest, source: Box::new(source) }
+        let root = site.staging.root().to_owned();
+        move |source| ConvertError::Unpack { digest, root, source: Box::new(source) }
     };
     // From the bottom up: what a layer takes from below has to be settled there.
     for (&index, layer) in unpacked {

@@ -107,7 +107,7 @@ fn a_layer_that_unpacks_to_something_else_than_its_diff_id() {
     });
     let error = failure(&copy, true);
     assert!(error.is_input(), "{error:?}");
-    let ConvertError::Unpack { digest, source } = error else { panic!("{error:?}") };
+    let ConvertError::Unpack { digest, source, .. } = error else { panic!("{error:?}") };
     assert_eq!(digest, blob);
     assert!(matches!(*source, UnpackError::WrongDiffId { .. }), "{source:?}");
 }
