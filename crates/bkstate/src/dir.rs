@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 
 /// An open directory, with the path it was reached by for messages.
 #[derive(Debug)]
@@ -36,6 +36,18 @@ impl DirError {
     /// Whether the thing does not exist.
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// What `result` has, or `None` if that is because there is no such thing.
+///
+/// # Errors
+/// Any other error of `result`.
+pub fn if_there<T>(result: Result<T, DirError>) -> Result<Option<T>, DirError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -199,6 +211,52 @@ impl Dir {
         let name = &*name.c_name(self)?;
         let new = &*new.c_name(target)?;
         fs::renameat(&self.fd, name, &target.fd, new).map_err(target.error("put into place", new))
+    }
+
+    /// Gives `file` the owner and the permissions of the file `name`, if that is there.
+    ///
+    /// # Errors
+    /// If they cannot be read or changed.
+    pub fn copy_access(&self, name: impl Name, file: &File) -> Result<(), DirError> {
+        let name = &*name.c_name(self)?;
+        let stat = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(self.error("look at", name)(error)),
+        };
+        let mine = fs::fstat(file).map_err(self.error("look at what replaces", name))?;
+        if (mine.st_uid, mine.st_gid) != (stat.st_uid, stat.st_gid) {
+            let owner = Some(Uid::from_raw(stat.st_uid));
+            fs::fchown(file, owner, Some(Gid::from_raw(stat.st_gid)))
+                .map_err(self.error("set the owner of what replaces", name))?;
+        }
+        fs::fchmod(file, Mode::from_raw_mode(stat.st_mode))
+            .map_err(self.error("set the mode of what replaces", name))
+    }
+
+    /// Gives the directory the owner of `other`.
+    ///
+    /// # Errors
+    /// If it cannot be read or changed.
+    pub fn copy_owner(&self, other: &Self) -> Result<(), DirError> {
+        let stat = fs::fstat(&other.fd).map_err(other.error("look at", c"."))?;
+        let mine = fs::fstat(&self.fd).map_err(self.error("look at", c"."))?;
+        if (mine.st_uid, mine.st_gid) == (stat.st_uid, stat.st_gid) {
+            return Ok(());
+        }
+        let owner = Some(Uid::from_raw(stat.st_uid));
+        fs::fchown(&self.fd, owner, Some(Gid::from_raw(stat.st_gid)))
+            .map_err(self.error("set the owner of", c"."))
+    }
+
+    /// Whether files can be moved between this directory and `other`: both are on one file system.
+    ///
+    /// # Errors
+    /// If one of them cannot be looked at.
+    pub fn shares_file_system(&self, other: &Self) -> Result<bool, DirError> {
+        let stat = fs::fstat(&other.fd).map_err(other.error("look at", c"."))?;
+        let mine = fs::fstat(&self.fd).map_err(self.error("look at", c"."))?;
+        Ok(mine.st_dev == stat.st_dev)
     }
 
     /// What is in the directory, sorted by name.

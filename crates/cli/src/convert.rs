@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bkstate::Digest;
-use oci2bk::convert::{Options, check_root, convert};
+use oci2bk::convert::{Options, check_root, convert, preview};
 use oci2bk::export::CacheExport;
 use oci2bk::image::BaseImage;
 use oci2bk::keys::{self, Keyring};
@@ -40,9 +40,10 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
 
     check_root(root)?;
     if arguments.dry_run {
+        let shares = preview(&plan, root, !arguments.no_extract)?;
         output::result(&match arguments.format {
-            Format::Table => summary::plan(&plan, &keyring),
-            Format::Json => summary::plan_as_json(&plan, &keyring)?,
+            Format::Table => summary::plan(&plan, &keyring, shares),
+            Format::Json => summary::plan_as_json(&plan, &keyring, shares)?,
         })?;
     }
     let unkeyed: Vec<_> = plan.unkeyed().cloned().collect();

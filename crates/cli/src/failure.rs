@@ -6,6 +6,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bkstate::state::ExistingError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
 use oci2bk::image::ImageError;
@@ -101,7 +102,10 @@ impl Failure {
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
             Self::Attach(AttachError::Manifest(_) | AttachError::Index { .. }) => Code::Input,
             Self::Convert(ConvertError::Lock(error)) if error.is_in_use() => Code::InUse,
-            Self::Convert(ConvertError::Damaged { .. }) => Code::Damaged,
+            Self::Convert(
+                ConvertError::Damaged { .. }
+                | ConvertError::Existing(ExistingError::Damaged { .. }),
+            ) => Code::Damaged,
             Self::Convert(error) if error.is_input() => Code::Input,
             Self::Convert(_)
             | Self::KeysFile(_)
@@ -131,7 +135,11 @@ impl Failure {
             said = text;
             source = error.source();
         }
-        if let Self::Convert(ConvertError::Damaged { damage }) = self {
+        if let Self::Convert(
+            ConvertError::Damaged { damage }
+            | ConvertError::Existing(ExistingError::Damaged { damage, .. }),
+        ) = self
+        {
             for item in damage {
                 note(format_args!("  {}", Plain(item)));
             }

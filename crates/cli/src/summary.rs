@@ -1,6 +1,7 @@
 //! Results for people.
 
 use comfy_table::{Table, presets};
+use oci2bk::convert::Shares;
 use oci2bk::keys::Keyring;
 use oci2bk::plan::{Layer, LostReason, MissReason, Plan, Step};
 use oci2bk::release::Version;
@@ -17,15 +18,20 @@ struct PrintedPlan<'a> {
     #[serde(flatten)]
     plan: &'a Plan,
     keys: Vec<KeySource>,
+    shares: Shares,
 }
 
 /// A plan as JSON, for `--dry-run`.
-pub(crate) fn plan_as_json(plan: &Plan, keyring: &Keyring) -> Result<String, serde_json::Error> {
-    serde_json::to_string_pretty(&PrintedPlan { plan, keys: key_sources(keyring) })
+pub(crate) fn plan_as_json(
+    plan: &Plan,
+    keyring: &Keyring,
+    shares: Shares,
+) -> Result<String, serde_json::Error> {
+    serde_json::to_string_pretty(&PrintedPlan { plan, keys: key_sources(keyring), shares })
 }
 
 /// A plan for people, for `--dry-run`.
-pub(crate) fn plan(plan: &Plan, keyring: &Keyring) -> String {
+pub(crate) fn plan(plan: &Plan, keyring: &Keyring, shares: Shares) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["STEP", "LAYER", "SIZE", "CREATED"]);
@@ -53,7 +59,26 @@ pub(crate) fn plan(plan: &Plan, keyring: &Keyring) -> String {
         plan.blobs.len(),
         size(bytes)
     ));
+    lines.extend(already_there(shares));
     lines.join("\n")
+}
+
+/// What of a plan the root has already, if that is anything.
+fn already_there(Shares { records, snapshots, blobs, steps }: Shares) -> Option<String> {
+    let any = [records, snapshots, blobs, steps].iter().any(|share| share.existing > 0);
+    any.then(|| {
+        format!(
+            "already there: {} steps, {} layers, {} blobs, {} snapshots; new: {}, {}, {}, {}",
+            steps.existing,
+            records.existing,
+            blobs.existing,
+            snapshots.existing,
+            steps.added,
+            records.added,
+            blobs.added,
+            snapshots.added
+        )
+    })
 }
 
 /// A name that comes from outside, in one line.
@@ -152,16 +177,17 @@ pub(crate) fn report(report: &Report) -> String {
             layers.blobs
         ),
     ];
-    lines.push(if layers.snapshots > 0 {
-        format!(
+    if layers.snapshots > 0 {
+        lines.push(format!(
             "  {} snapshots with {} entries, {} on disk",
             layers.snapshots,
             layers.files,
             size(layers.disk_bytes)
-        )
-    } else {
-        "  not unpacked; the daemon does so when a build needs it".to_owned()
-    });
+        ));
+    } else if report.shares.snapshots.existing == 0 {
+        lines.push("  not unpacked; the daemon does so when a build needs it".to_owned());
+    }
+    lines.extend(already_there(report.shares).map(|line| format!("  {line}")));
     let exporters = report.sources.iter().filter_map(|source| source.exporter);
     let translated = exporters.filter(|exporter| !exporter.contains(&report.buildkit));
     lines.extend(translated.map(|exporter| {

@@ -44,6 +44,7 @@ pub mod keys;
 pub mod layout;
 pub mod llb;
 pub mod manifest;
+mod merge;
 pub mod plan;
 pub mod progress;
 pub mod release;

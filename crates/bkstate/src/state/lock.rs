@@ -90,13 +90,22 @@ impl RootLock {
     /// # Errors
     /// As [`acquire`](Self::acquire).
     pub fn check(root: &Dir) -> Result<(), LockError> {
-        if root.size(LOCK)?.is_some() {
-            Self::acquire(root)?;
-        } else {
-            holders::lock_databases(root)?;
-            mounts::ensure_unused(root)?;
+        Self::acquire_existing(root).map(drop)
+    }
+
+    /// Takes the lock if its file is there. Where there is none, no daemon runs.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_existing(root: &Dir) -> Result<Option<Self>, LockError> {
+        match root.size(LOCK)? {
+            Some(_) => Self::acquire(root).map(Some),
+            None => {
+                holders::lock_databases(root)?;
+                mounts::ensure_unused(root)?;
+                Ok(None)
+            }
         }
-        Ok(())
     }
 
     /// Takes the lock without waiting for it, and makes sure that nobody uses the root without one,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bkstate::Digest;
 use bkstate::dir::Dir;
-use bkstate::state::{LockError, RootLock, StagingError};
+use bkstate::state::{ExistingError, LockError, RootLock};
 use oci2bk::convert::{ConvertError, check_root};
 use oci2bk::layout::BlobError;
 use oci2bk::unpack::UnpackError;
@@ -110,16 +110,28 @@ fn a_layer_that_unpacks_to_something_else_than_its_diff_id() {
 }
 
 #[test]
-fn a_root_with_a_state_stays_as_it_was() {
+fn a_root_that_another_worker_has_to_itself_stays_as_it_was() {
     let temp = tempfile::tempdir().unwrap();
     fs::write(temp.path().join("cache.db"), "old").unwrap();
+    fs::create_dir(temp.path().join("runc-native")).unwrap();
     for error in [
         converted(&[ALL[0].export()], &[], temp.path(), &options(false)).unwrap_err(),
         check_root(temp.path()).unwrap_err(),
     ] {
-        let occupied = matches!(&error, ConvertError::Staging(StagingError::Occupied { .. }));
-        assert!(occupied && !error.is_input(), "{error:?}");
+        let other = matches!(&error, ConvertError::Existing(ExistingError::OtherWorker { .. }));
+        assert!(other && !error.is_input(), "{error:?}");
     }
+    assert_eq!(names(temp.path()), ["buildkitd.lock", "cache.db", "runc-native"]);
+    assert_eq!(fs::read(temp.path().join("cache.db")).unwrap(), b"old");
+}
+
+#[test]
+fn a_state_that_cannot_be_read_stays_as_it_was() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::write(temp.path().join("cache.db"), "old").unwrap();
+    let error = converted(&[ALL[0].export()], &[], temp.path(), &options(false)).unwrap_err();
+    let ConvertError::Existing(ExistingError::Read(error)) = error else { panic!("{error:?}") };
+    assert!(error.to_string().contains("cache.db cannot be read"), "{error}");
     assert_eq!(names(temp.path()), ["buildkitd.lock", "cache.db"]);
     assert_eq!(fs::read(temp.path().join("cache.db")).unwrap(), b"old");
 }
