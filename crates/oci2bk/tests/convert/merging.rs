@@ -181,15 +181,15 @@ fn every_prefix_of_publishing_is_a_sound_state_that_the_next_run_completes() {
         let after = one_after_the_other(&[&ALL[0], &ALL[1]], &options);
         let whole = read(after.path());
         // In the order of `bkstate::state` publish; each on top of those before it.
-        let steps: [&dyn Fn(&Path, &Path); 8] = [
-            &|_, _| {},
-            &|from, to| reserve(from, to),
-            &|from, to| move_file(from, to, SNAPSHOTS_DB),
-            &|from, to| move_new(from, to, BLOBS),
-            &|from, to| move_new(from, to, TREES),
-            &|from, to| move_file(from, to, METADATA_DB),
-            &|from, to| move_file(from, to, RECORDS_DB),
-            &|from, to| move_file(from, to, "cache.db"),
+        let steps: [fn(&Path, &Path); 8] = [
+            |_, _| {},
+            reserve,
+            |from, to| move_file(from, to, SNAPSHOTS_DB),
+            |from, to| move_new(from, to, BLOBS),
+            |from, to| move_new(from, to, TREES),
+            |from, to| move_file(from, to, METADATA_DB),
+            |from, to| move_file(from, to, RECORDS_DB),
+            |from, to| move_file(from, to, "cache.db"),
         ];
         for last in 0..steps.len() {
             let (from, to) = (copy(after.path()), copy(before.path()));

@@ -276,6 +276,31 @@ fn leftovers_are_recognised_and_removed() {
 }
 
 #[test]
+fn leases_whose_records_a_dead_run_did_not_publish_are_dropped() {
+    let (before, after) = (sound(), sound_and_more());
+    let root = Root::with(&after);
+    let staging = root.path().join(".oci2bk-staging").join(WORKER);
+    fs::create_dir_all(&staging).unwrap();
+    fs::rename(root.worker(RECORDS_DB), staging.join(RECORDS_DB)).unwrap();
+    before.records.write(&fs::File::create_new(root.worker(RECORDS_DB)).unwrap()).unwrap();
+    before.solver.write(&fs::File::create(root.path().join(CACHE_DB)).unwrap()).unwrap();
+
+    let existing = read(&root);
+    assert_eq!(existing.state.records, before.records);
+    assert_eq!(namespace(&existing.state).leases, namespace(&before).leases);
+    assert!(namespace(&existing.state).content.contains_key(&blob("more")), "to be used again");
+    add(&root, &existing.state);
+    assert_eq!(State::read(&root.dir).unwrap(), existing.state);
+
+    // Leases of others, and what a run that died while it wrote leaves.
+    let root = Root::with(&sound());
+    let staging = root.path().join(".oci2bk-staging").join(WORKER);
+    fs::create_dir_all(&staging).unwrap();
+    fs::write(staging.join(RECORDS_DB), "half").unwrap();
+    assert_eq!(read(&root).state, sound());
+}
+
+#[test]
 fn directories_on_another_file_system_are_told_apart() {
     let root = Root::empty();
     // One that is everywhere.
