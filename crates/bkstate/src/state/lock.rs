@@ -85,15 +85,7 @@ impl LockError {
 }
 
 impl RootLock {
-    /// Whether the lock could be taken, without making the lock file where there is none.
-    ///
-    /// # Errors
-    /// As [`acquire`](Self::acquire).
-    pub fn check(root: &Dir) -> Result<(), LockError> {
-        Self::acquire_existing(root).map(drop)
-    }
-
-    /// Takes the lock if its file is there. Where there is none, no daemon runs.
+    /// Takes the lock if its file is there, and makes none. Where there is none, no daemon runs.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire).
