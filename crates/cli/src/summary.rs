@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use comfy_table::{Table, presets};
-use oci2bk::convert::Shares;
+use oci2bk::convert::{Share, Shares};
 use oci2bk::keys::Keyring;
 use oci2bk::plan::{Layer, LostReason, Miss, MissReason, Plan, Step};
 use oci2bk::release::Version;
@@ -64,26 +64,25 @@ pub(crate) fn plan(plan: &Plan, keyring: &Keyring, shares: Shares) -> String {
         plan.blobs.len(),
         size(bytes)
     ));
-    lines.extend(already_there(shares));
+    lines.extend(already_there(&shares));
     lines.join("\n")
 }
 
-/// What of a plan the root has already, if that is anything.
-fn already_there(Shares { records, snapshots, blobs, steps }: Shares) -> Option<String> {
-    let any = [records, snapshots, blobs, steps].iter().any(|share| share.existing > 0);
-    any.then(|| {
-        format!(
-            "already there: {} steps, {} layers, {} blobs, {} snapshots; new: {}, {}, {}, {}",
-            steps.existing,
-            records.existing,
-            blobs.existing,
-            snapshots.existing,
-            steps.added,
-            records.added,
-            blobs.added,
-            snapshots.added
-        )
-    })
+/// What of a plan the root has already and what is new to it; nothing if all is new.
+fn already_there(shares: &Shares) -> Vec<String> {
+    let Shares { records, snapshots, blobs, steps } = shares;
+    let line = |name, of: fn(&Share) -> usize| {
+        let counts @ [steps, records, blobs, snapshots] =
+            [steps, records, blobs, snapshots].map(of);
+        let any = counts.iter().any(|count| *count > 0);
+        any.then(|| {
+            format!("{name}: {steps} steps, {records} layers, {blobs} blobs, {snapshots} snapshots")
+        })
+    };
+    match line("already there", |share| share.existing) {
+        None => Vec::new(),
+        Some(there) => [there].into_iter().chain(line("new", |share| share.added)).collect(),
+    }
 }
 
 /// A name that comes from outside, in one line.
@@ -202,13 +201,21 @@ pub(crate) fn report(report: &Report) -> String {
             "  {} of {} steps, {} with a result",
             report.records.converted, report.records.total, report.records.results
         ),
-        format!(
+    ];
+    let there = already_there(&report.shares);
+    if there.is_empty() {
+        lines.push(format!(
             "  {} layers, {} in {} blobs",
             layers.records,
             size(layers.blob_bytes),
             layers.blobs
-        ),
-    ];
+        ));
+    } else {
+        lines.extend(there.iter().map(|line| format!("  {line}")));
+        if layers.blobs > 0 {
+            lines.push(format!("  {} in {} blobs", size(layers.blob_bytes), layers.blobs));
+        }
+    }
     if layers.snapshots > 0 {
         lines.push(format!(
             "  {} snapshots with {} entries, {} on disk",
@@ -219,7 +226,6 @@ pub(crate) fn report(report: &Report) -> String {
     } else if report.shares.snapshots.existing == 0 {
         lines.push("  not unpacked; the daemon does so when a build needs it".to_owned());
     }
-    lines.extend(already_there(report.shares).map(|line| format!("  {line}")));
     let exporters = report.sources.iter().filter_map(|source| source.exporter);
     let translated = exporters.filter(|exporter| !exporter.contains(&report.buildkit));
     lines.extend(translated.map(|exporter| {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 
-use super::read::{read_if_there, read_worker_id};
+use super::read::{read_database, read_if_there, read_worker_id};
+use super::staging::STAGING;
 use super::verify::{check_databases, compare};
 use super::{
     CACHE_DB, Damage, METADATA_DB, OLD_RECORDS_DB, RECORDS_DB, ReadStateError, RootLock, SNAPSHOTS,
@@ -15,7 +16,7 @@ use crate::content::BlobStore;
 use crate::digest::Digest;
 use crate::dir::{Dir, DirError, if_there};
 use crate::ids::WorkerId;
-use crate::metadata::{Metadata, Namespace};
+use crate::metadata::{Metadata, NAMESPACE, Namespace};
 use crate::records::Records;
 use crate::snapshots::{Snapshots, Trees};
 use crate::solver::SolverCache;
@@ -23,8 +24,8 @@ use crate::solver::SolverCache;
 /// The state that a root holds, be it empty, with the files that belong to it.
 ///
 /// What dead runs and killed daemons left is not part of it: snapshots that `containerdmeta.db` does
-/// not name, directories that belong to no snapshot, blobs without a row. A daemon removes them
-/// too, at a garbage collection.
+/// not name, directories that belong to no snapshot and blobs without a row, which a daemon removes
+/// too at a garbage collection, and leases of records that a dead run did not come to publish.
 #[derive(Debug)]
 pub struct Existing {
     /// The databases. Those that are not there are empty.
@@ -176,6 +177,7 @@ impl Existing {
         let has_worker = worker.is_some();
         let nothing = Self::nothing(worker_id.clone());
         let mut existing = Self { state, has_worker, stale, damage, ..nothing };
+        existing.sort_out_leases(root);
         existing.sort_out_snapshots(snapshots)?;
         existing.sort_out_blobs(worker)?;
         Ok(existing)
@@ -231,6 +233,24 @@ impl Existing {
             self.stray_directories.iter().try_for_each(|name| trees.remove(name))?;
         }
         Ok(())
+    }
+
+    /// Drops the leases of a run that died before it published the records that go with them, which
+    /// are still in its staging area. Nobody else would ever remove them.
+    fn sort_out_leases(&mut self, root: &Dir) {
+        let staged = root.dir(STAGING).and_then(|staging| staging.dir(WORKER));
+        // Whatever cannot be read there, a run that died while it wrote has published nothing.
+        let staged = staged.map_err(ReadStateError::from);
+        let Ok(staged) = staged.and_then(|dir| read_database(&dir, RECORDS_DB, Records::read))
+        else {
+            return;
+        };
+        let Some(namespace) = self.state.metadata.namespaces.get_mut(NAMESPACE) else { return };
+        for id in staged.by_id.keys().filter(|id| !self.state.records.by_id.contains_key(id)) {
+            if namespace.leases.remove(id.as_str()).is_some() {
+                self.stale.insert(METADATA_DB);
+            }
+        }
     }
 
     fn sort_out_snapshots(&mut self, snapshots: Option<&Dir>) -> Result<(), ExistingError> {

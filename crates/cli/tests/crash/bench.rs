@@ -16,12 +16,23 @@ use crate::listing::Listing;
 use crate::process::run;
 use crate::tools::Tools;
 use crate::volume::Volume;
+use crate::warm::build;
 
-/// A fixture with whiteouts, in which nothing is large: a run takes milliseconds.
-const FIXTURE: &str = "manifest";
+/// What is in the root already where that was converted, with its keys.
+const EARLIER: [&str; 3] = ["min/cache", "min/keys/metadata.json", "min/Dockerfile"];
 
 /// What a run may leave beside the state when it dies.
 const STAGING: &str = ".oci2bk-staging";
+/// A build with the context of the fixture.
+const OTHER: &str = r#"
+FROM scratch AS one
+COPY run /run
+RUN ["/run", "+/d", "/d/file", "/gone"]
+FROM one
+RUN --mount=type=cache,target=/cache ["/run", "/cache/kept", "/own"]
+COPY src /src
+"#;
+
 const LOCK: &str = "buildkitd.lock";
 
 /// The surroundings of all tests.
@@ -38,8 +49,10 @@ pub(crate) struct Bench {
 pub(crate) enum Start {
     /// It is not there.
     Absent,
-    /// An empty directory.
-    Empty,
+    /// The state of a daemon that has built something else, which shares steps with the fixture.
+    Natural,
+    /// The state that the cache of another build was converted to.
+    Converted,
 }
 
 /// What a root is found to be.
@@ -61,7 +74,9 @@ impl Bench {
             .context("scratch directory")?;
         // In memory, as every run waits for the file system to be written out.
         let memory = Volume::tmpfs(&scratch.path().join("memory"), "size=1g")?;
-        Ok(Self { tools: tools.clone(), memory, scratch })
+        let bench = Self { tools: tools.clone(), memory, scratch };
+        bench.prepare().context("what the tests start from")?;
+        Ok(bench)
     }
 
     /// A directory for a test, in memory.
@@ -76,9 +91,13 @@ impl Bench {
 
     /// `oci2bk convert` of the fixture into `root`, on `jobs` threads.
     pub(crate) fn convert(&self, root: &Path, jobs: usize) -> Command {
+        self.convert_of(&layout(), &keys(), root, jobs)
+    }
+
+    fn convert_of(&self, layout: &Path, keys: &Path, root: &Path, jobs: usize) -> Command {
         let mut command = self.oci2bk();
         command.args(["convert", "--progress=quiet", &format!("-j{jobs}")]);
-        command.arg(layout()).arg(root).arg("--keys").arg(keys());
+        command.arg(layout).arg(root).arg("--keys").arg(keys);
         command
     }
 
@@ -91,51 +110,80 @@ impl Bench {
         command
     }
 
-    /// Makes the context of the build that the fixture is the cache of: `run` comes from the
-    /// layers in `root`.
-    pub(crate) fn context(&self, root: &Path, context: &Path) -> Result<()> {
-        fs::create_dir_all(context.join("src"))?;
-        fs::copy(fixture("Dockerfile"), context.join("Dockerfile"))?;
-        fs::write(context.join("src/a.txt"), "first\n")?;
-        fs::write(context.join("src/b.md"), "second\n")?;
-        let layers = fs::read_dir(root.join("runc-overlayfs/snapshots/snapshots"))?;
+    /// The context of the build that the fixture is the cache of.
+    pub(crate) fn context(&self) -> PathBuf {
+        self.scratch.path().join("context")
+    }
+
+    /// The context of the build that a root has the state of from the start.
+    pub(crate) fn other_context(&self, start: Start) -> PathBuf {
+        self.scratch.path().join(format!("context-{}", start.name()))
+    }
+
+    /// Makes the states to start from, and the contexts: the program in them is that in the layers
+    /// of the fixture.
+    fn prepare(&self) -> Result<()> {
+        let scratch = self.scratch.path();
+        let converted = scratch.join("converted");
+        run(&mut self.convert(&converted, 1))?;
+        let layers = fs::read_dir(converted.join("runc-overlayfs/snapshots/snapshots"))?;
         let program = layers.map_while(Result::ok).map(|layer| layer.path().join("fs/run"));
         let program = program.into_iter().find(|path| path.exists()).context("no layer has run")?;
-        fs::copy(program, context.join("run"))?;
-        fs::set_permissions(context.join("run"), fs::Permissions::from_mode(0o755))?;
-        Ok(())
+        for (context, dockerfile) in [
+            (self.context(), fs::read_to_string(fixture("manifest/Dockerfile"))?),
+            (self.other_context(Start::Natural), OTHER.to_owned()),
+            (self.other_context(Start::Converted), fs::read_to_string(fixture(EARLIER[2]))?),
+        ] {
+            fs::create_dir_all(context.join("src"))?;
+            fs::write(context.join("Dockerfile"), dockerfile)?;
+            fs::write(context.join("src/a.txt"), "first\n")?;
+            fs::write(context.join("src/b.md"), "second\n")?;
+            fs::copy(&program, context.join("run"))?;
+            fs::set_permissions(context.join("run"), fs::Permissions::from_mode(0o755))?;
+        }
+        let natural = scratch.join("natural");
+        build(&self.tools, &natural, &self.other_context(Start::Natural))?;
+        copy(&natural, &self.template(Start::Natural))?;
+        let [layout, keys] = [EARLIER[0], EARLIER[1]].map(fixture);
+        run(&mut self.convert_of(&layout, &keys, &self.template(Start::Converted), 1)).map(drop)
+    }
+
+    fn template(&self, start: Start) -> PathBuf {
+        self.memory.point().join(start.name())
     }
 }
 
-/// The cache that is converted.
+/// The cache that is converted: it has whiteouts, and nothing in it is large, so that a run takes
+/// milliseconds.
 pub(crate) fn layout() -> PathBuf {
-    fixture("cache")
+    fixture("manifest/cache")
 }
 
 /// Where its keys are.
 pub(crate) fn keys() -> PathBuf {
-    fixture("keys/image")
+    fixture("manifest/keys/image")
 }
 
 fn fixture(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(FIXTURE).join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(path)
 }
 
 impl Start {
-    pub(crate) const ALL: [Self; 2] = [Self::Absent, Self::Empty];
+    pub(crate) const ALL: [Self; 3] = [Self::Absent, Self::Natural, Self::Converted];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Absent => "absent",
-            Self::Empty => "empty",
+            Self::Natural => "natural",
+            Self::Converted => "converted",
         }
     }
 
     /// Makes `root`, which is not there, what this is.
-    pub(crate) fn lay(self, root: &Path) -> Result<()> {
+    fn lay(self, bench: &Bench, root: &Path) -> Result<()> {
         match self {
             Self::Absent => Ok(()),
-            Self::Empty => Ok(fs::create_dir(root)?),
+            Self::Natural | Self::Converted => copy(&bench.template(self), root),
         }
     }
 }
@@ -181,7 +229,7 @@ impl<'b> Subject<'b> {
         if self.root.exists() {
             fs::remove_dir_all(&self.root)?;
         }
-        self.start.lay(&self.root)
+        self.start.lay(self.bench, &self.root)
     }
 
     /// What the root holds, but for the lock and what is being built.
@@ -212,7 +260,9 @@ impl<'b> Subject<'b> {
             self.copy(&root)?;
             SolverCache::default().write(&fs::File::create_new(root.join("cache.db"))?)?;
         }
-        let damage = verify(&Dir::open(&root)?)?;
+        let mut damage = verify(&Dir::open(&root)?)?;
+        // What is moved to its place before that which names it.
+        damage.retain(|damage| !damage.is_leftover());
         ensure!(damage.is_empty(), "the root is damaged: {damage:#?}");
         Ok(())
     }
@@ -224,15 +274,22 @@ impl<'b> Subject<'b> {
 
     /// Runs again, which must complete what was begun and leave nothing else.
     pub(crate) fn ensure_completes(&self) -> Result<()> {
-        let found = self.inspect()?;
+        let partly = self.inspect()? == Found::Partly;
         let output = self.convert().output()?;
-        if found == Found::Complete {
-            let text = String::from_utf8_lossy(&output.stderr);
-            ensure!(text.contains("already holds a state"), "running again: {text}");
-            return Ok(());
-        }
         ensure!(output.status.success(), "running again: {}", said(&output));
-        self.ensure_complete()
+        if !partly || self.start == Start::Absent {
+            return self.ensure_complete();
+        }
+        // The numbers that the snapshots had are not used again, but all else is the same.
+        let now = self.listing()?;
+        ensure!(now.layers() == self.after.layers(), "the layers are others than undisturbed");
+        let damage = verify(&Dir::open(&self.root)?)?;
+        ensure!(damage.is_empty(), "the root is damaged after running again: {damage:#?}");
+        self.ensure_nothing_left()?;
+        run(&mut self.convert())?;
+        let later = self.listing()?;
+        ensure!(now == later, "the third run changed:\n  {}", now.difference(&later));
+        Ok(())
     }
 
     /// Fails unless the root is as after a run that nothing disturbed, with nothing beside it.

@@ -150,7 +150,7 @@ pub(crate) fn mounts(bench: &Bench) -> Result<()> {
 /// completes when it goes on.
 pub(crate) fn conversion(bench: &Bench) -> Result<()> {
     let dir = bench.disk()?;
-    let subject = Subject::new(bench, Start::Empty, dir.path())?;
+    let subject = Subject::new(bench, Start::Absent, dir.path())?;
     let log = dir.path().join("log");
     subject.reset()?;
     let profile = Profile::record(&subject.convert(), &log, &layout())?;

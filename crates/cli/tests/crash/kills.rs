@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::bench::{Bench, Found, Start, Subject, copy, layout};
-use crate::points::{Random, choose, limit};
+use crate::points::{Random, choose, limit, spread};
 use crate::strace::{Profile, disturb};
 use crate::warm::Warmth;
 
@@ -87,19 +87,16 @@ pub(crate) fn while_cleaning_up(bench: &Bench, start: Start) -> Result<()> {
     let profile = Profile::record(&subject.convert(), &log, &layout())?;
     let renames: Vec<_> =
         profile.changes().into_iter().filter(|call| call.name.starts_with("rename")).collect();
-    for stop in &renames {
+    for stop in &spread(renames, limit(4)) {
         subject.reset()?;
         disturb(&subject.convert(), stop, "signal=SIGKILL")?;
-        if subject.inspect()? == Found::Complete {
-            continue;
-        }
         let died = dir.path().join("died");
         subject.copy(&died)?;
         let profile = Profile::record(&subject.convert(), &log, &layout())?;
         let removals = |name: &str| name.starts_with("unlink") || name.starts_with("rename");
         let calls: Vec<_> =
             profile.changes().into_iter().filter(|call| removals(&call.name)).collect();
-        for call in choose(calls, limit(40)) {
+        for call in spread(calls, limit(15)) {
             let check = || -> Result<()> {
                 std::fs::remove_dir_all(&subject.root)?;
                 copy(&died, &subject.root)?;

@@ -14,6 +14,8 @@ use rustix::fs::{lgetxattr, llistxattr};
 /// How many differences a failure lists.
 const SHOWN: usize = 12;
 
+const LAYERS: &str = "runc-overlayfs/snapshots/snapshots";
+
 /// A line for each path: type, mode, owner, what it holds, and for the files of layers also their
 /// times. The times of the files that are written for the state itself are those of the run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +45,22 @@ impl Listing {
 
     pub(crate) fn lines(&self) -> impl Iterator<Item = (&Path, &str)> {
         self.0.iter().map(|(path, line)| (path.as_path(), line.as_str()))
+    }
+
+    /// The trees of all layers, whatever their numbers.
+    pub(crate) fn layers(&self) -> Vec<String> {
+        let mut layers: BTreeMap<_, String> = BTreeMap::new();
+        for (path, line) in &self.0 {
+            let Ok(inside) = path.strip_prefix(LAYERS) else { continue };
+            let mut components = inside.components();
+            if let Some(number) = components.next() {
+                let text = layers.entry(number).or_default();
+                *text += &format!("{}: {line}\n", components.as_path().display());
+            }
+        }
+        let mut layers: Vec<_> = layers.into_values().collect();
+        layers.sort_unstable();
+        layers
     }
 
     /// In what `self` and `other` differ, in words.

@@ -22,18 +22,18 @@ pub(crate) fn choose(calls: Vec<Call>, limit: usize) -> Vec<Call> {
     let decisive = |call: &Call| {
         ["rename", "unlink", "rmdir", "sync"].iter().any(|part| call.name.contains(part))
     };
-    let others = calls.iter().filter(|call| !decisive(call)).count();
-    let room = limit.saturating_sub(calls.len() - others).max(1);
-    let mut passed = 0;
-    let taken = calls.into_iter().filter(|call| {
-        if decisive(call) {
-            return true;
-        }
-        passed += 1;
-        // One whenever the share of those taken falls behind.
-        passed * room / others.max(1) > (passed - 1) * room / others.max(1) || room >= others
-    });
-    taken.collect()
+    let (mut taken, others): (Vec<_>, Vec<_>) = calls.into_iter().partition(decisive);
+    let room = limit.saturating_sub(taken.len());
+    taken.extend(spread(others, room));
+    taken
+}
+
+/// At most `limit` of the items, from the first to the last.
+pub(crate) fn spread<T>(items: Vec<T>, limit: usize) -> Vec<T> {
+    let count = items.len();
+    let limit = limit.min(count).max(1);
+    let taken = |index: usize| index * limit / count != (index + 1) * limit / count;
+    items.into_iter().enumerate().filter(|(index, _)| taken(*index)).map(|(_, item)| item).collect()
 }
 
 /// A small generator (xorshift64*), so that a seed gives the same times again.

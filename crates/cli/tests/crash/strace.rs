@@ -68,6 +68,13 @@ impl Profile {
         self.calls(|_| true)
     }
 
+    /// Whether `call` comes before the first move of anything to its place.
+    pub(crate) fn precedes_publishing(&self, call: &Call) -> bool {
+        let first = self.lines.iter().position(|(_, call, _)| call.name.starts_with("rename"));
+        let last = self.lines.iter().rposition(|(_, other, _)| other == call);
+        last < first
+    }
+
     fn calls(&self, wanted: impl Fn(&str) -> bool) -> Vec<Call> {
         let mut seen = BTreeSet::new();
         let lines = self.lines.iter().filter(|(_, _, line)| wanted(line));

@@ -21,6 +21,7 @@ mod copies;
 mod daemon;
 mod export;
 mod matrix;
+mod merging;
 mod offline;
 mod ops;
 mod process;
@@ -85,6 +86,9 @@ fn main() {
     }
     trials.push(trial("branches".to_owned(), &tools, &shared, shapes::prove_branches));
     trials.push(trial("results".to_owned(), &tools, &shared, results::prove));
+    let merging = |name: &str| format!("merging::{name}");
+    trials.push(trial(merging("converted"), &tools, &shared, merging::prove_converted));
+    trials.push(trial(merging("natural"), &tools, &shared, merging::prove_natural));
     trials.push(trial("registry".to_owned(), &tools, &shared, shapes::prove_registry));
     for copy in copies::COPIES {
         let proof = |world: &World| copies::prove(world, copy);

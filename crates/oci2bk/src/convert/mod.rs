@@ -263,7 +263,7 @@ fn shares(plan: &Plan, existing: &Existing, places: &Places) -> Shares {
 pub fn check_root(root: &Path) -> Result<(), ConvertError> {
     match if_there(Dir::open(root))? {
         Some(root) => {
-            RootLock::check(&root)?;
+            let _lock = RootLock::acquire_existing(&root)?;
             Ok(Existing::check_workers(&root)?)
         }
         None => Ok(()),

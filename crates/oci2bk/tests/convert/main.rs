@@ -4,6 +4,7 @@
 
 mod archives;
 mod fixture;
+mod merging;
 mod partial;
 mod pinned;
 mod refused;

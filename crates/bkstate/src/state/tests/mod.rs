@@ -1,3 +1,4 @@
+mod existing;
 mod read;
 mod staging;
 mod verify;
