@@ -85,14 +85,6 @@ impl LockError {
 }
 
 impl RootLock {
-    /// Whether the lock could be taken, without making the lock file where there is none.
-    ///
-    /// # Errors
-    /// As [`acquire`](Self::acquire).
-    pub fn check(root: &Dir) -> Result<(), LockError> {
-        Self::acquire_existing(root).map(drop)
-    }
-
     /// Takes the lock without making its file where there is none, because no daemon runs then.
     ///
     /// # Errors

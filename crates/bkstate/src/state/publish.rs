@@ -28,6 +28,7 @@
 use std::fs::File;
 use std::io::Write as _;
 
+use super::staging::remove_staging;
 use super::{
     CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB, SNAPSHOTTER, Staging, StagingError,
     State, WORKER, WORKER_ID,
@@ -54,7 +55,7 @@ impl Staging<'_> {
         } else {
             self.publish_worker(state)?;
         }
-        self.root.remove_tree(super::staging::STAGING)?;
+        remove_staging(self.root)?;
         self.root.sync_file_system()?;
         Ok(())
     }
