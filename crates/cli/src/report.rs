@@ -11,6 +11,8 @@ use oci2bk::plan::{Dropped, Lost, LostReason, Miss, Plan, Source};
 use oci2bk::release::Target;
 use serde::Serialize;
 
+use crate::gc::Collection;
+
 /// How long each stage took, in seconds.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(transparent)]
@@ -51,6 +53,8 @@ pub(crate) struct Report {
     pub(crate) dropped: Vec<Dropped>,
     pub(crate) misses: Vec<Miss>,
     pub(crate) layers: Layers,
+    /// Nothing if the limits of the target are not known.
+    pub(crate) gc: Option<Collection>,
     pub(crate) timings: Timings,
 }
 
@@ -95,6 +99,7 @@ impl Report {
         plan: &Plan,
         keyring: &Keyring,
         done: &convert::Report,
+        gc: Option<Collection>,
         timings: Timings,
     ) -> Self {
         Self {
@@ -121,6 +126,7 @@ impl Report {
                 disk_bytes: done.disk_bytes,
                 files: done.entries,
             },
+            gc,
             timings,
         }
     }

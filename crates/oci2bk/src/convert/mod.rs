@@ -51,6 +51,9 @@ pub struct Report {
     pub entries: u64,
     /// Bytes that the snapshots occupy on disk.
     pub disk_bytes: u64,
+    /// Bytes of the state as the daemon counts them: for each cache record its blob and its snapshot,
+    /// whether or not another record has the same (`cacheRecord.size` in BuildKit `cache/refs.go`).
+    pub record_bytes: u64,
 }
 
 /// Why a conversion failed.
@@ -171,6 +174,16 @@ pub fn convert(
         usages = Some(sizes);
         done();
     }
+
+    report.record_bytes = plan
+        .layers
+        .iter()
+        .map(|layer| {
+            let blob = plan.blobs.get(&layer.blob).map_or(0, |blob| blob.size);
+            let usage = usages.as_ref().and_then(|usages| usages.get(layer.snapshot));
+            blob + usage.map_or(0, |usage| usage.size.cast_unsigned())
+        })
+        .sum();
 
     let done = stage(Stage::Publish);
     let state = assemble(plan, usages.as_deref(), options.last_used.or_else(|| plan.newest()));
