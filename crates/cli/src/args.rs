@@ -15,6 +15,8 @@ use oci2bk::limits::{LIMITS, Limit, Limits, Setting, amount};
 use oci2bk::release::Target;
 use oci2bk::source::{ParseSourceError, SourceRef};
 
+use crate::last_used;
+
 /// Turn a BuildKit cache export into the state directory of a buildkitd that has already run
 /// those builds.
 #[derive(Debug, Parser)]
@@ -99,10 +101,20 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
 
-    /// When the state counts as last used, in seconds since 1970 [default: when the newest part of
-    /// the cache was made]
+    /// When the state counts as last used, for the garbage collection of the daemon: a time such as
+    /// 2027-06-30T00:00:00Z, @SECONDS since 1970, or now [default: SOURCE_DATE_EPOCH, or when the
+    /// newest part of the cache was made]
+    #[arg(long, value_name = "TIME", value_parser = last_used::parse)]
+    pub(crate) last_used: Option<Time>,
+
+    /// The same in seconds since 1970
     #[arg(long, hide = true, env = "SOURCE_DATE_EPOCH", value_parser = parse_epoch)]
     pub(crate) source_date_epoch: Option<Epoch>,
+
+    /// Tell what is lost to the garbage collection of a daemon with the configuration FILE, a
+    /// buildkitd.toml [default: that of a daemon without one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bkstate::Digest;
+use bkstate::gc::GcConfig;
 use oci2bk::convert::{Options, check_root, convert, preview};
 use oci2bk::export::CacheExport;
 use oci2bk::image::BaseImage;
@@ -15,6 +16,7 @@ use oci2bk::plan::Plan;
 
 use crate::args::{Convert, Format, Places};
 use crate::failure::Failure;
+use crate::gc::Collection;
 use crate::output;
 use crate::progress::Display;
 use crate::report::{Report, Timings};
@@ -23,6 +25,8 @@ use crate::summary;
 pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let display = Display::new(arguments.progress);
     let mut timings = Timings::new();
+
+    let gc_config = arguments.config.as_deref().map(GcConfig::read).transpose()?;
 
     let started = Instant::now();
     let Places { sources, root } = &arguments.places;
@@ -62,13 +66,18 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let options = Options {
         extract: !arguments.no_extract,
         jobs: arguments.jobs.unwrap_or_else(processors),
-        last_used: arguments.source_date_epoch.and_then(|epoch| epoch.0),
+        last_used: arguments.last_used.or(arguments.source_date_epoch.and_then(|epoch| epoch.0)),
         limits,
     };
     let done = convert(&plan, &exports, root, &options, &display)?;
     timings.extend(display.finish());
 
-    let report = Report::new(root, &plan, &keyring, &done, timings);
+    let gc_config = gc_config.unwrap_or_default();
+    let gc = Collection::new(&gc_config, plan.target, done.record_bytes, root)?;
+    if let Some(gc) = &gc {
+        gc.warn(options.last_used.or(plan.newest()));
+    }
+    let report = Report::new(root, &plan, &keyring, &done, gc, timings);
     if let Some(path) = &arguments.metadata_file {
         let json = serde_json::to_string_pretty(&report)? + "\n";
         std::fs::write(path, json)

@@ -6,6 +6,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bkstate::gc::{DiskError, GcConfigError};
 use bkstate::state::ExistingError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
@@ -41,6 +42,10 @@ pub(crate) enum Failure {
     Attach(#[from] AttachError),
     #[error(transparent)]
     Convert(#[from] ConvertError),
+    #[error(transparent)]
+    GcConfig(#[from] GcConfigError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     #[error("the conversion is done, but {} cannot be written", path.display())]
     MetadataFile {
         path: PathBuf,
@@ -97,6 +102,8 @@ impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
+            Self::GcConfig(GcConfigError::Read { .. }) => Code::Failed,
+            Self::GcConfig(_) => Code::Input,
             Self::Unkeyed(_) | Self::NoKeys => Code::Unkeyed,
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
@@ -111,6 +118,7 @@ impl Failure {
             | Self::KeysFile(_)
             | Self::WriteKeys { .. }
             | Self::Attach(_)
+            | Self::Disk(_)
             | Self::MetadataFile { .. }
             | Self::Stdout(_)
             | Self::Json(_) => Code::Failed,

@@ -11,6 +11,8 @@ use oci2bk::plan::{Dropped, Lost, LostReason, Miss, Plan, Source};
 use oci2bk::release::Target;
 use serde::Serialize;
 
+use crate::gc::Collection;
+
 /// How long each stage took, in seconds.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(transparent)]
@@ -53,6 +55,8 @@ pub(crate) struct Report {
     pub(crate) layers: Layers,
     /// What the root had before, and what is new.
     pub(crate) shares: Shares,
+    /// Nothing if the limits of the target are not known.
+    pub(crate) gc: Option<Collection>,
     pub(crate) timings: Timings,
 }
 
@@ -97,6 +101,7 @@ impl Report {
         plan: &Plan,
         keyring: &Keyring,
         done: &convert::Report,
+        gc: Option<Collection>,
         timings: Timings,
     ) -> Self {
         Self {
@@ -124,6 +129,7 @@ impl Report {
                 files: done.entries,
             },
             shares: done.shares,
+            gc,
             timings,
         }
     }

@@ -272,6 +272,12 @@ impl Target {
         (major, minor) > (Version::NEWEST.major, Version::NEWEST.minor)
     }
 
+    /// Whether garbage collection goes by reserved, used and free space. Before v0.17 there was one
+    /// limit (`DefaultGCPolicy` in `cmd/buildkitd/config/gcpolicy.go`).
+    pub fn has_space_limits(&self) -> bool {
+        self.version >= Version::new(0, 17, 0)
+    }
+
     /// The encodings that the daemon may have. Releases up to v0.14 were made with a Go older than
     /// 1.22 (`GO_VERSION` in the Dockerfile of BuildKit), but can be built with a newer one.
     pub(crate) fn encodings(&self) -> impl Iterator<Item = Encoding> {

@@ -194,6 +194,18 @@ fn source_date_epoch_is_when_everything_was_last_used_and_nothing_else() {
 }
 
 #[test]
+fn a_given_time_of_the_last_use_beats_source_date_epoch() {
+    let place = Place::new();
+    let mut command = convert(index(), &place);
+    command.args(["--last-used", "2027-06-30T00:00:00Z"]).env("SOURCE_DATE_EPOCH", "1000000000");
+    Printed::of(&mut command, 0);
+    for record in state(&place).records.by_id.values() {
+        assert_eq!(record.last_used_at, Some(1_814_313_600_000_000_000));
+        assert_eq!(record.usage_count, Some(1));
+    }
+}
+
+#[test]
 fn unpacking_reports_what_it_takes_on_disk() {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("OCI2BK_REQUIRE_ORACLE").is_none(), "unpacking layers takes root");

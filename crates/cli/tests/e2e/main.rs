@@ -20,6 +20,7 @@ mod cases;
 mod copies;
 mod daemon;
 mod export;
+mod gc;
 mod matrix;
 mod merging;
 mod offline;
@@ -75,6 +76,8 @@ fn main() {
         }
     }
     trials.push(trial("offline".to_owned(), &tools, &shared, offline::prove));
+    trials.push(trial("gc::policies".to_owned(), &tools, &shared, gc::prove_policies));
+    trials.push(trial("gc::first-start".to_owned(), &tools, &shared, gc::prove_first_start));
     trials.push(trial("ops".to_owned(), &tools, &shared, ops::prove));
     trials.push(trial("old-release".to_owned(), &tools, &shared, matrix::old_release));
     // Takes long, and tools that are not made unasked: scripts/matrix runs it.

@@ -68,6 +68,9 @@ pub struct Report {
     pub entries: u64,
     /// Bytes that the snapshots occupy on disk.
     pub disk_bytes: u64,
+    /// Bytes of the whole state, with what was there before, as the daemon counts them. See
+    /// [`State::record_bytes`](bkstate::state::State::record_bytes).
+    pub record_bytes: u64,
 }
 
 /// Why a conversion failed.
@@ -192,6 +195,7 @@ pub fn convert(
     if places.need_no_files() {
         let state = assemble(plan, &places, &existing.state, &BTreeMap::new(), last_used);
         if existing.is_all_of(&state) {
+            report.record_bytes = state.record_bytes();
             existing.remove_leftovers(&lock)?;
             Staging::remove_dead_run(&root, &lock)?;
             return Ok(report);
@@ -218,6 +222,7 @@ pub fn convert(
 
     let done = stage(Stage::Publish);
     let state = assemble(plan, &places, &existing.state, &usages, last_used);
+    report.record_bytes = state.record_bytes();
     staging.publish(&state)?;
     done();
 
@@ -243,6 +248,7 @@ impl Report {
             unpacked_bytes: 0,
             entries: 0,
             disk_bytes: 0,
+            record_bytes: 0,
         }
     }
 }
