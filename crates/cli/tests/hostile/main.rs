@@ -22,6 +22,7 @@ mod case;
 mod cases;
 mod command;
 mod containerd;
+mod differential;
 mod page;
 mod sandbox;
 #[path = "../e2e/tools.rs"]
@@ -74,6 +75,9 @@ fn main() {
             trials.push(trial(name, missing.as_deref(), run));
         }
     }
+    let (shared, run_by) = (Arc::clone(&applier), refstate.clone());
+    let run = Box::new(move || differential::prove(started(&shared, &run_by)?));
+    trials.push(trial("differential".to_owned(), missing.as_deref(), run));
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(applier);
     conclusion.exit();

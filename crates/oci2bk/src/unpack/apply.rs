@@ -118,10 +118,10 @@ impl Applier {
         for path in self.implied.unnamed() {
             set_untold_times(&self.directories, path)?;
         }
+        set_untold_times(&self.directories, &[])?;
         for (name, times) in self.deferred.into_ordered() {
             set_directory_times(&self.directories, &name, &times).map_err(|error| (name, error))?;
         }
-        set_untold_times(&self.directories, &[])?;
         Ok(self.implied)
     }
 
@@ -339,8 +339,8 @@ fn set_directory_times(
     let path = directories.resolve(name)?;
     let (parent, base) = split(&path);
     if base.is_empty() {
-        // It has become a link to the root, whose times are set last.
-        return Ok(());
+        // It has become a link to the root.
+        return rustix::fs::futimens(directories.root(), times).map_err(failed);
     }
     open_plain(directories.root(), parent, OPEN_DIRECTORY)
         .and_then(|fd| rustix::fs::utimensat(fd, base, times, AtFlags::SYMLINK_NOFOLLOW))

@@ -81,9 +81,8 @@ pub struct Unpacked {
 /// count. What the layer may cost is up to `limits`. `progress` is called from another thread with the number of bytes of the blob that were
 /// read so far.
 ///
-/// Owner and mode of `fs` itself are the caller's, whatever the archive says. Its times become
-/// the Unix epoch, and so do those of all else whose times the archive does not say: implied
-/// directories and whiteout devices.
+/// Owner and mode of `fs` itself are the caller's, whatever the archive says. Times that it does not
+/// say become the Unix epoch: those of `fs`, implied directories and whiteout devices.
 ///
 /// # Errors
 /// On any error `fs` holds an unknown part of the layer and must be discarded.

@@ -197,6 +197,11 @@ fn duplicates() -> Vec<Case> {
         Case::unpacks("duplicate-entries::different-spellings", &["a", "a/b"], |_| {
             [file("a/b", "1"), file("./a//b", "2"), file("/a/./b", "3"), file("a/c/../b", "4")]
         }),
+        Case::unpacks(
+            "duplicate-entries::directory-that-becomes-a-link-to-the-root",
+            &["c"],
+            |_| [dir("c").mtime(1), symlink("c", "..")],
+        ),
         Case::unpacks("duplicate-entries::global-header-makes-room", &["tmp"], |_| {
             let global = |name| member(b'g', name).data(pax_record(b"comment", b"x"));
             [file("a", ""), global("a"), global("tmp/pax_global_header")]
