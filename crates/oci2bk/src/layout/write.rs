@@ -20,8 +20,7 @@ use serde_json::value::RawValue;
 
 use super::open::{OpenError, regular_file};
 use super::store::{INDEX, Name};
-use super::{Descriptor, Layout, LayoutError, limits, read_file};
-use crate::json::{self, JsonError};
+use super::{Descriptor, Layout, LayoutError, read_file};
 
 /// What BuildKit locks while it changes the index, and removes after (v0.32.2
 /// `client/ociindex/ociindex.go`).
@@ -95,7 +94,7 @@ impl Layout {
         let top = Dir::from_handle(top, path);
         let blobs = top.dir("blobs").and_then(|blobs| blobs.dir("sha256")).map_err(dir_error)?;
         let lock = lock(&top, path)?;
-        let index = read_file(&self.store, Name::Index, &path.join(INDEX), limits::INDEX_FILE)?
+        let index = read_file(&self.store, Name::Index, &path.join(INDEX), &self.limits)?
             .ok_or_else(|| LayoutError::NoIndex { path: path.to_owned() })?;
         let attributes = match regular_file(dir, INDEX) {
             Ok((file, _)) => file.metadata(),
@@ -216,13 +215,13 @@ pub fn edited_index(
     index: &[u8],
     drop: impl Fn(&Descriptor) -> bool,
     add: &[Value],
-) -> Result<Option<Vec<u8>>, JsonError> {
+) -> Result<Option<Vec<u8>>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Index<'a> {
         #[serde(borrow)]
         manifests: &'a RawValue,
     }
-    let Index { manifests } = json::from_slice(index)?;
+    let Index { manifests } = serde_json::from_slice(index)?;
     let entries: Option<Vec<&RawValue>> = serde_json::from_str(manifests.get())?;
     let entries = entries.unwrap_or_default();
     let mut missing: Vec<&Value> = add.iter().collect();
