@@ -124,7 +124,7 @@ impl From<JsonKind> for Kind {
 
 impl<'de> Deserialize<'de> for Op {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = JsonOp::deserialize(deserializer)?;
+        let json = <JsonOp as Deserialize>::deserialize(deserializer)?;
         Ok(Self {
             inputs: json.inputs.len(),
             kind: json.op.map_or(Kind::Return, Kind::from),

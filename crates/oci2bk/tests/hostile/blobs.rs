@@ -79,7 +79,8 @@ fn that_may_not_be_read() {
     let root = rustix::process::geteuid().is_root();
     for blob in 0..BLOBS.len() {
         let (layout, blobs) = sound();
-        fs::set_permissions(layout.blob_path(&blobs[blob]), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(layout.blob_path(&blobs[blob]), fs::Permissions::from_mode(0o000))
+            .unwrap();
         if root {
             converted(layout.path()).unwrap();
         } else {

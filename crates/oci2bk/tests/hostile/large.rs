@@ -34,7 +34,8 @@ fn bounded(test: &str, mebibytes: u64, work: impl FnOnce()) {
         return;
     }
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", &format!("large::{test}"), "--nocapture"]).env(CHILD, "1");
+    let name = format!("large::{test}");
+    child.args(["--exact", &name, "--nocapture", "--include-ignored"]).env(CHILD, "1");
     let output = child.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     for line in text.lines().filter(|line| line.contains(" MiB, ")) {
@@ -54,19 +55,29 @@ fn packed(layout: &Layout, keys: &[&std::path::Path]) -> (usize, usize) {
     (plan.steps.len(), plan.layers.len())
 }
 
+/// A cache of this many records without inputs.
+fn many_records(count: usize) {
+    let layout = Layout::new();
+    let mut records = String::new();
+    for n in 0..count {
+        let separator = if n == 0 { "" } else { "," };
+        write!(records, r#"{separator}{{"digest":"{}"}}"#, Digest::of(n.to_string())).unwrap();
+    }
+    layout.cache(&[], format!(r#"{{"records":[{records}]}}"#));
+    drop(records);
+    assert_eq!(packed(&layout, &[]), (count, 0));
+}
+
+// 648 MiB, of which the config's JSON and its records take half.
 #[test]
+#[ignore = "takes a minute without optimisation; the next one is the same but smaller"]
 fn a_million_records() {
-    bounded("a_million_records", 3000, || {
-        let layout = Layout::new();
-        let mut records = String::new();
-        for n in 0..1_000_000 {
-            let separator = if n == 0 { "" } else { "," };
-            write!(records, r#"{separator}{{"digest":"{}"}}"#, Digest::of(n.to_string())).unwrap();
-        }
-        layout.cache(&[], format!(r#"{{"records":[{records}]}}"#));
-        drop(records);
-        assert_eq!(packed(&layout, &[]), (1_000_000, 0));
-    });
+    bounded("a_million_records", 1000, || many_records(1_000_000));
+}
+
+#[test]
+fn a_hundred_thousand_records() {
+    bounded("a_hundred_thousand_records", 150, || many_records(100_000));
 }
 
 #[test]
@@ -93,8 +104,10 @@ fn layers_in_a_chain_of_10_000_left_packed() {
     bounded("layers_in_a_chain_of_10_000_left_packed", 500, || {
         const DEEP: usize = 10_000;
         let layout = Layout::new();
-        let layers: Vec<_> = (0..DEEP).map(|n| layout.layer(&n.to_string())).collect();
-        layout.cache(&layers, config_of(&layers).to_string());
+        // Few blobs, many nodes.
+        let layers: Vec<_> = (0..100).map(|n| layout.layer(&n.to_string())).collect();
+        let deep: Vec<_> = layers.iter().cycle().take(DEEP).cloned().collect();
+        layout.cache(&layers, config_of(&deep).to_string());
         assert_eq!(packed(&layout, &[]), (1, DEEP));
     });
 }
@@ -157,30 +170,6 @@ fn configs_that_are_as_dense_as_json_can_be() {
             // Refused or not, it must not take more than it may.
             let started = Instant::now();
             let result = planned(layout.path(), &[]);
-            println!("{} {:?}", result.is_ok(), started.elapsed());
-        }
-    });
-}
-
-#[test]
-fn provenance_that_is_as_dense_as_json_can_be() {
-    bounded("provenance_that_is_as_dense_as_json_can_be", 4000, || {
-        let (layout, _) = one_layer();
-        let objects = format!("{}{{}}", "{},".repeat(3_900_000));
-        let strings = format!("{}\"\"", "\"\",".repeat(15_000_000));
-        for op in [
-            format!(r#"{{"exec":{{"meta":{{}},"mounts":[{objects}]}}}}"#),
-            format!(r#"{{"file":{{"actions":[{objects}]}}}}"#),
-            format!(r#"{{"exec":{{"meta":{{"args":[{strings}]}}}}}}"#),
-            format!(r#"{{"new":[{strings}]}}"#),
-        ] {
-            let text = format!(
-                r#"{{"invocation":{{"environment":{{"platform":"linux/amd64"}}}},
-                    "buildConfig":{{"llbDefinition":[{{"op":{{"Op":{op}}}}}]}}}}"#
-            );
-            let source = keys::file(text);
-            let started = Instant::now();
-            let result = planned(layout.path(), &[source.path()]);
             println!("{} {:?}", result.is_ok(), started.elapsed());
         }
     });

@@ -16,9 +16,12 @@ pub(super) fn fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
 }
 
-/// Everything that can stand where a regular file is expected, and what it is called.
-pub(super) fn kinds() -> Vec<(FileKind, fn(&Path))> {
-    let mut kinds: Vec<(FileKind, fn(&Path))> = vec![
+/// What makes something at a path, and what that is called.
+pub(super) type Kind = (FileKind, fn(&Path));
+
+/// Everything that can stand where a regular file is expected.
+pub(super) fn kinds() -> Vec<Kind> {
+    let mut kinds: Vec<Kind> = vec![
         (FileKind::Symlink, |path| symlink("/etc/shadow", path).unwrap()),
         (FileKind::Symlink, |path| symlink(path, path).unwrap()),
         (FileKind::Symlink, |path| symlink("/proc/self/fd/0", path).unwrap()),
