@@ -95,7 +95,7 @@ limits! {
     /// Values in one JSON document.
     ///
     /// A record of a cache config has about 12, a step in provenance about 50.
-    json_values = 16_000_000;
+    json_values = 15_000_000;
     /// Objects in one JSON document.
     ///
     /// A record of a cache config has 3 or 4, a step in provenance about 20. The largest becomes a

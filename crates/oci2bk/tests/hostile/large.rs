@@ -159,7 +159,7 @@ fn configs_that_are_as_dense_as_json_can_be() {
             ),
             format!(
                 r#"{{"records":[{{"digest":"{digest}","chains":[{{"layers":[{}]}}]}}]}}"#,
-                repeated("0", 15_000_000)
+                repeated("0", 14_900_000)
             ),
         ] {
             let layout = Layout::new();
