@@ -3,10 +3,11 @@
 //! What else containerd knows of a blob is in its row, see [`Content`](crate::metadata::Content).
 //! A blob needs both. Source: containerd v2.3.3 `plugins/content/local/store.go`.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 
 use crate::digest::Digest;
-use crate::dir::{Dir, DirError};
+use crate::dir::{Dir, DirError, Found};
 
 const CONTENT: &str = "content";
 const BLOBS: &str = "blobs";
@@ -44,11 +45,28 @@ impl BlobStore {
         self.blobs.create_file(digest.hex().as_str(), 0o444)
     }
 
-    /// The size of a blob's file in bytes, if it is there.
+    /// What stands where the file of a blob belongs, if anything does.
     ///
     /// # Errors
     /// If the store cannot be searched.
-    pub fn size(&self, digest: &Digest) -> Result<Option<u64>, DirError> {
-        self.blobs.size(digest.hex().as_str())
+    pub fn find(&self, digest: &Digest) -> Result<Option<Found>, DirError> {
+        self.blobs.find(digest.hex().as_str())
+    }
+
+    /// Opens the file of a blob for reading.
+    ///
+    /// # Errors
+    /// If it is not there, or is not a regular file.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File, DirError> {
+        self.blobs.file(digest.hex().as_str())
+    }
+
+    /// The names of all files in the store, those of no blob included.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub fn names(&self) -> Result<BTreeSet<String>, DirError> {
+        let entries = self.blobs.entries()?;
+        Ok(entries.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect())
     }
 }

@@ -71,7 +71,8 @@ fn modes_are_those_of_a_daemon_under_any_umask() {
             let staging = Staging::begin(&root, &lock)?;
             staging.blobs().create_blob(&blob)?;
             staging.trees().create_snapshot(1)?;
-            Ok(staging.publish(&state)?)
+            staging.write(&state)?;
+            Ok(staging.publish()?)
         })();
         rustix::process::umask(before);
         published.unwrap();

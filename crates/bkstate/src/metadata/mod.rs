@@ -20,7 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 pub use content::{Content, LABEL_UNCOMPRESSED};
-pub use leases::{LABEL_GC_FLAT, Lease};
+pub use leases::{
+    LABEL_GC_EXPIRE, LABEL_GC_FLAT, LABEL_TEMPORARY, Lease, SUFFIX_VARIANTS, SUFFIX_VIEW,
+};
 pub use snapshots::{SnapshotRow, SnapshotTable};
 
 use content::{read_content, write_contents};

@@ -49,10 +49,16 @@ impl RootLock {
     /// # Errors
     /// As [`acquire`](Self::acquire).
     pub fn check(root: &Dir) -> Result<(), LockError> {
-        if root.size(LOCK)?.is_some() {
-            Self::acquire(root)?;
-        }
-        Ok(())
+        Self::acquire_existing(root).map(drop)
+    }
+
+    /// Takes the lock if its file is there: where there is none no daemon runs, and the root may be
+    /// one that we cannot write.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    pub fn acquire_existing(root: &Dir) -> Result<Option<Self>, LockError> {
+        root.size(LOCK)?.map(|_| Self::acquire(root)).transpose()
     }
 
     /// Takes the lock without waiting for it.
@@ -95,5 +101,18 @@ mod tests {
         assert!(matches!(refused, LockError::InUse { .. }), "{refused}");
         drop(first);
         RootLock::acquire(&root).unwrap();
+    }
+
+    #[test]
+    fn looking_for_the_lock_makes_no_file() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Dir::open(temp.path()).unwrap();
+        assert!(RootLock::acquire_existing(&root).unwrap().is_none());
+        assert!(root.entries().unwrap().is_empty());
+        let first = RootLock::acquire(&root).unwrap();
+        let refused = RootLock::acquire_existing(&root).unwrap_err();
+        assert!(matches!(refused, LockError::InUse { .. }), "{refused}");
+        drop(first);
+        assert!(RootLock::acquire_existing(&root).unwrap().is_some());
     }
 }

@@ -26,7 +26,10 @@ mod verify;
 pub use lock::{LockError, RootLock};
 pub use read::ReadStateError;
 pub use staging::{Staging, StagingError};
-pub use verify::{Damage, verify};
+pub use verify::{
+    ContentDamage, Damage, DatabaseDamage, DirectoryDamage, LeaseDamage, Parts, RecordDamage,
+    SnapshotDamage, SolverDamage, Verified, VerifyError, verify,
+};
 
 use crate::ids::WorkerId;
 use crate::metadata::Metadata;

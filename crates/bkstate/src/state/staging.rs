@@ -9,7 +9,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::{
-    CACHE_DB, METADATA_DB, RECORDS_DB, RootLock, SNAPSHOTS, SNAPSHOTS_DB, State, WORKER, WORKER_ID,
+    CACHE_DB, METADATA_DB, Parts, RECORDS_DB, RootLock, SNAPSHOTS, SNAPSHOTS_DB, State,
+    VerifyError, WORKER, WORKER_ID,
 };
 use crate::content::BlobStore;
 use crate::dir::{Dir, DirError};
@@ -121,16 +122,32 @@ impl<'r> Staging<'r> {
         &self.trees
     }
 
-    /// Writes the databases, waits until all is on disk and moves the state into place.
+    /// Writes the databases.
     ///
     /// # Errors
-    /// If anything could not be written; the root then holds no state.
-    pub fn publish(mut self, state: &State) -> Result<(), StagingError> {
+    /// If one could not be written.
+    pub fn write(&self, state: &State) -> Result<(), StagingError> {
         write_database(&self.snapshots, SNAPSHOTS_DB, 0o600, |file| state.snapshots.write(file))?;
         write_database(&self.worker, METADATA_DB, 0o644, |file| state.metadata.write(file))?;
         write_database(&self.worker, RECORDS_DB, 0o600, |file| state.records.write(file))?;
         write_database(&self.top, CACHE_DB, 0o600, |file| state.solver.write(file))?;
-        self.write_worker_id(state)?;
+        self.write_worker_id(state)
+    }
+
+    /// Where the parts of the state are that was written, so that it can be verified before it is
+    /// published.
+    ///
+    /// # Errors
+    /// If they cannot be opened.
+    pub fn parts(&self) -> Result<Parts, VerifyError> {
+        Parts::of_root(&self.top)
+    }
+
+    /// Waits until all is on disk and moves the state into place.
+    ///
+    /// # Errors
+    /// If it could not be moved; the root then holds no state.
+    pub fn publish(mut self) -> Result<(), StagingError> {
         self.root.sync_file_system()?;
         self.top.rename(WORKER, self.root, WORKER)?;
         if let Err(error) = self.top.rename(CACHE_DB, self.root, CACHE_DB) {
@@ -166,7 +183,7 @@ fn remove_dead_run(root: &Dir) -> Result<(), DirError> {
 ///
 /// That the worker's directory is the dead run's and nobody's since follows from the `cache.db`:
 /// it is still in the staging, and a daemon that had started on the root would have made another.
-fn is_half_published(root: &Dir) -> Result<bool, DirError> {
+pub(super) fn is_half_published(root: &Dir) -> Result<bool, DirError> {
     // Anything else of that name is nobody's staging, and is only removed.
     let Ok(staging) = root.dir(STAGING) else { return Ok(false) };
     let moved = staging.size(CACHE_DB)?.is_some() && staging.size(WORKER)?.is_none();

@@ -1,19 +1,19 @@
 //! Carrying a plan out.
 //!
 //! ```text
-//! lock -> refuse a root with a state -> staging: blobs, snapshots -> databases -> publish -> verify
+//! lock -> refuse a root with a state -> staging: blobs, snapshots -> databases -> verify -> publish
 //! ```
-//! Whatever goes wrong before publishing leaves the root as it was.
+//! Whatever goes wrong leaves the root as it was.
 
 mod blobs;
-mod parallel;
+pub(crate) mod parallel;
 mod snapshots;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use bkstate::dir::{Dir, DirError};
-use bkstate::state::{Damage, LockError, ReadStateError, RootLock, Staging, StagingError, verify};
+use bkstate::state::{Damage, LockError, RootLock, Staging, StagingError, VerifyError};
 use bkstate::{Digest, Time};
 
 use crate::assemble::assemble;
@@ -103,11 +103,14 @@ pub enum ConvertError {
         /// The blob.
         digest: Digest,
     },
-    /// The finished root cannot be read back.
-    #[error("the finished root cannot be read back")]
-    ReadBack(#[from] ReadStateError),
-    /// The finished root is not sound.
-    #[error("the finished root is damaged in {} places; the first: {}", damage.len(), first(damage))]
+    /// The state cannot be read back before it is published.
+    #[error("the state cannot be read back")]
+    Verify(#[from] VerifyError),
+    /// The state is not sound, so it is not published.
+    #[error(
+        "what was to be published is damaged in {} places, so nothing was; the first: {}",
+        damage.len(), first(damage)
+    )]
     Damaged {
         /// What is wrong with it.
         damage: Vec<Damage>,
@@ -130,11 +133,11 @@ impl ConvertError {
 }
 
 /// Writes the state that `plan` describes into the directory `root`, which is made if it is not
-/// there, and checks it. The exports are those that the plan was made from.
+/// there. The state is verified before it is published. The exports are those that the plan was made
+/// from.
 ///
 /// # Errors
-/// See [`ConvertError`]. Unless it is [`ConvertError::ReadBack`] or [`ConvertError::Damaged`], the
-/// root holds no state.
+/// See [`ConvertError`]. The root then holds no state.
 pub fn convert(
     plan: &Plan,
     exports: &[CacheExport],
@@ -172,16 +175,20 @@ pub fn convert(
         done();
     }
 
-    let done = stage(Stage::Publish);
-    let state = assemble(plan, usages.as_deref(), options.last_used.or_else(|| plan.newest()));
-    staging.publish(&state)?;
+    let done = stage(Stage::Verify);
+    staging.write(&assemble(
+        plan,
+        usages.as_deref(),
+        options.last_used.or_else(|| plan.newest()),
+    ))?;
+    let verified = staging.parts()?.verify()?;
+    if !verified.damage.is_empty() {
+        return Err(ConvertError::Damaged { damage: verified.damage });
+    }
     done();
 
-    let done = stage(Stage::Verify);
-    let damage = verify(&root)?;
-    if !damage.is_empty() {
-        return Err(ConvertError::Damaged { damage });
-    }
+    let done = stage(Stage::Publish);
+    staging.publish()?;
     done();
     Ok(report)
 }

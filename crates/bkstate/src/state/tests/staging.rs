@@ -24,9 +24,10 @@ fn what_a_dead_run_left_is_replaced() {
     let state = sound();
     let staging = Staging::begin(&root.dir, &lock).unwrap();
     fill(&staging, &state);
-    staging.publish(&state).unwrap();
+    staging.write(&state).unwrap();
+    staging.publish().unwrap();
     assert_eq!(root.names(), ["buildkitd.lock", "cache.db", "runc-overlayfs"]);
-    assert_eq!(verify(&root.dir).unwrap().len(), 0);
+    assert_eq!(verify(&root.dir).unwrap().damage.len(), 0);
     assert_eq!(names(&root.worker("content/blobs/sha256")).len(), namespace(&state).content.len());
     assert!(names(&root.snapshot(1).join("fs")).is_empty());
 }
@@ -48,9 +49,10 @@ fn a_run_that_died_between_the_two_renames_is_replaced() {
     let lock = RootLock::acquire(&root.dir).unwrap();
     let again = Staging::begin(&root.dir, &lock).unwrap();
     fill(&again, &state);
-    again.publish(&state).unwrap();
+    again.write(&state).unwrap();
+    again.publish().unwrap();
     assert_eq!(root.names(), ["buildkitd.lock", "cache.db", "runc-overlayfs"]);
-    assert_eq!(verify(&root.dir).unwrap().len(), 0);
+    assert_eq!(verify(&root.dir).unwrap().damage.len(), 0);
 }
 
 #[test]
@@ -81,7 +83,7 @@ fn publishing_that_fails_leaves_no_state() {
     let staging = Staging::begin(&root.dir, &lock).unwrap();
     // The last of the databases cannot be made.
     fs::create_dir(root.path().join(".oci2bk-staging/cache.db")).unwrap();
-    assert!(staging.publish(&sound()).is_err());
+    assert!(staging.write(&sound()).and_then(|()| staging.publish()).is_err());
     assert_eq!(root.names(), ["buildkitd.lock"]);
 }
 
@@ -92,7 +94,9 @@ fn a_link_in_place_of_the_staging_area_is_removed_and_not_followed() {
     fs::write(root.path().join("elsewhere/kept"), "").unwrap();
     std::os::unix::fs::symlink("elsewhere", root.path().join(".oci2bk-staging")).unwrap();
     let lock = RootLock::acquire(&root.dir).unwrap();
-    Staging::begin(&root.dir, &lock).unwrap().publish(&sound()).unwrap();
+    let staging = Staging::begin(&root.dir, &lock).unwrap();
+    staging.write(&sound()).unwrap();
+    staging.publish().unwrap();
     assert_eq!(names(&root.path().join("elsewhere")), ["kept"]);
 }
 
@@ -146,7 +150,8 @@ fn a_state_is_not_published_over_one_that_appeared_meanwhile() {
     let staging = Staging::begin(&root.dir, &lock).unwrap();
     fs::create_dir(root.path().join(WORKER)).unwrap();
     fs::write(root.worker("kept"), "").unwrap();
-    assert!(matches!(staging.publish(&sound()), Err(StagingError::Dir(_))));
+    staging.write(&sound()).unwrap();
+    assert!(matches!(staging.publish(), Err(StagingError::Dir(_))));
     assert_eq!(root.names(), ["buildkitd.lock", "runc-overlayfs"]);
     assert_eq!(names(&root.path().join(WORKER)), ["kept"]);
 }
