@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Convert(Convert),
     /// Write the keys that sources have into a file, or attach them to a cache
     Keys(Keys),
+    /// Check the root of a buildkitd that does not run, and say what is damaged
+    Verify(Verify),
 }
 
 const USAGE: &str = "oci2bk convert [OPTIONS] <SRC>... <ROOT>";
@@ -144,6 +146,31 @@ pub(crate) struct Attach {
     /// Give the artifact a tag, for tools that copy nothing but what has one
     #[arg(long, value_name = "TAG")]
     pub(crate) tag: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Verify {
+    /// The root of the buildkitd, such as /var/lib/buildkit. Nothing in it is changed
+    #[arg(value_name = "ROOT")]
+    pub(crate) root: PathBuf,
+
+    /// Compare the unpacked trees with their layers too, which are unpacked into TMPDIR for that, one
+    /// for each job at a time. Needs root
+    #[arg(long)]
+    pub(crate) trees: bool,
+
+    /// How many blobs or trees to work on at a time [default: the number of processors]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+
+    /// The form of what is printed on stdout
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+
+    /// How to show progress on stderr
+    #[arg(long, value_enum, default_value_t = ProgressMode::Auto, env = "BUILDKIT_PROGRESS")]
+    pub(crate) progress: ProgressMode,
 }
 
 /// The value of `SOURCE_DATE_EPOCH`; an empty variable counts as none.
@@ -270,7 +297,7 @@ mod tests {
         let words = ["oci2bk", "convert"].iter().chain(words);
         Arguments::try_parse_from(words).map(|arguments| match arguments.command {
             Command::Convert(convert) => convert.places,
-            Command::Keys(_) => panic!("not convert"),
+            Command::Keys(_) | Command::Verify(_) => panic!("not convert"),
         })
     }
 
@@ -318,7 +345,7 @@ mod tests {
             let arguments = Arguments::try_parse_from(words.split(' '));
             arguments.map(|arguments| match arguments.command {
                 Command::Keys(keys) => keys,
-                Command::Convert(_) => panic!("not keys"),
+                Command::Convert(_) | Command::Verify(_) => panic!("not keys"),
             })
         };
         let keys = parse("oci2bk keys a b -o c").unwrap();

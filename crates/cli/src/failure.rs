@@ -13,6 +13,7 @@ use oci2bk::image::ImageError;
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::layout::WriteError;
 use oci2bk::plan::Lost;
+use oci2bk::verify::VerifyError;
 
 use crate::output::{Plain, note};
 
@@ -41,6 +42,10 @@ pub(crate) enum Failure {
     Attach(#[from] AttachError),
     #[error(transparent)]
     Convert(#[from] ConvertError),
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error("{} is damaged", root.display())]
+    Damaged { root: PathBuf },
     #[error("the conversion is done, but {} cannot be written", path.display())]
     MetadataFile {
         path: PathBuf,
@@ -102,12 +107,14 @@ impl Failure {
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
             Self::Attach(AttachError::Manifest(_) | AttachError::Index { .. }) => Code::Input,
             Self::Convert(ConvertError::Lock(LockError::InUse { .. })) => Code::InUse,
-            Self::Convert(ConvertError::Damaged { .. }) => Code::Damaged,
+            Self::Convert(ConvertError::Damaged { .. }) | Self::Damaged { .. } => Code::Damaged,
+            Self::Verify(VerifyError::Lock(LockError::InUse { .. })) => Code::InUse,
             Self::Convert(error) if error.is_input() => Code::Input,
             Self::Convert(_)
             | Self::KeysFile(_)
             | Self::WriteKeys { .. }
             | Self::Attach(_)
+            | Self::Verify(_)
             | Self::MetadataFile { .. }
             | Self::Stdout(_)
             | Self::Json(_) => Code::Failed,
