@@ -21,6 +21,7 @@ mod copies;
 mod daemon;
 mod export;
 mod matrix;
+mod naturals;
 mod offline;
 mod process;
 mod proof;
@@ -73,9 +74,13 @@ fn main() {
     }
     trials.push(trial("offline".to_owned(), &tools, &shared, offline::prove));
     trials.push(trial("old-release".to_owned(), &tools, &shared, matrix::old_release));
-    // Takes long, and tools that are not made unasked: scripts/matrix runs it.
+    // These take long, and tools that are not made unasked: scripts/matrix runs them.
     let page = trial("compatibility-page".to_owned(), &tools, &shared, matrix::write_page);
     trials.push(page.with_ignored_flag(true));
+    let old = format!("natural-states::{}", matrix::OLD);
+    trials.push(trial(old, &tools, &shared, naturals::of_old_release));
+    let all = trial("natural-states::all".to_owned(), &tools, &shared, naturals::of_all_releases);
+    trials.push(all.with_ignored_flag(true));
     for case in shapes::INLINE {
         let proof = |world: &World| shapes::prove_inline(world, case);
         trials.push(trial(case.name.to_owned(), &tools, &shared, proof));

@@ -1,6 +1,6 @@
 //! Verifying a whole root: its databases, its blobs and, if asked to, its unpacked trees.
 //!
-//! Nothing in the root is changed, so it may be on a file system that is mounted read-only. The lock
+//! Nothing in the root is changed (but for when a symbolic link in a tree was last read), so it may be on a file system that is mounted read-only. The lock
 //! of the daemon is held meanwhile if its file is there.
 //!
 //! What the databases have to say is the matter of [`bkstate::state::verify`]. Here every blob is

@@ -30,7 +30,6 @@ pub use snapshots::SnapshotDamage;
 pub use solver::SolverDamage;
 
 use database::{Sound, sound, worker_id};
-use solver::Used;
 
 use super::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS_DB, SNAPSHOTTER, State};
 use crate::dir::{Dir, DirError};
@@ -140,7 +139,7 @@ impl Parts {
             findings.add(SolverDamage::Miswritten(miswritten));
         }
         Ok(Some(Databases {
-            used: Used { solver: solver.used, records: records.used },
+            used: Used { solver: solver.used, records: records.used, metadata: metadata.used },
             state: State {
                 worker_id,
                 solver: solver.content.0,
@@ -161,12 +160,23 @@ impl Parts {
         let no_table = Default::default();
         let table = namespace.snapshots.get(SNAPSHOTTER).unwrap_or(&no_table);
         solver::check(solver, worker_id, &self.other_workers, records, *used, findings);
-        records::check(records, index, namespace, snapshots, findings);
+        records::check(records, index, namespace, snapshots, *used, findings);
         leases::check(records, namespace, findings);
         content::check(records, solver, metadata, namespace, &self.blobs, findings)?;
-        snapshots::check(table, snapshots, parents, findings);
+        snapshots::check(table, snapshots, parents, *used, findings);
         directories::check(snapshots, &self.trees, findings)
     }
+}
+
+/// Which of the databases a daemon has changed since they were written as a whole.
+#[derive(Debug, Clone, Copy)]
+struct Used {
+    /// `cache.db`
+    solver: bool,
+    /// `metadata_v2.db`
+    records: bool,
+    /// `containerdmeta.db`
+    metadata: bool,
 }
 
 /// What the databases hold.

@@ -9,7 +9,7 @@ use crate::records::{Record, Records};
 use crate::snapshots::{Kind, Snapshots};
 use crate::state::SNAPSHOTTER;
 
-use super::Findings;
+use super::{Findings, Used};
 
 /// Something wrong in `metadata_v2.db`.
 #[derive(Debug, thiserror::Error)]
@@ -231,6 +231,7 @@ pub(super) fn check(
     index: &BTreeSet<String>,
     namespace: &Namespace,
     snapshots: &Snapshots,
+    used: Used,
     findings: &mut Findings,
 ) {
     for (id, record) in records.by_id.iter().filter(|(_, record)| !is_removed(record)) {
@@ -241,7 +242,9 @@ pub(super) fn check(
     check_cycles(records, findings);
     check_index(records, index, findings);
     for record in records.external.keys().filter(|id| !records.by_id.contains_key(id)) {
-        findings.add(RecordDamage::StrayExternal { record: record.clone() });
+        // A daemon may store the hashes of a local source when that has been replaced already.
+        let damage = RecordDamage::StrayExternal { record: record.clone() };
+        findings.add_unless(used.records, damage);
     }
 }
 

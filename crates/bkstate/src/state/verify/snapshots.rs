@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::metadata::SnapshotTable;
 use crate::snapshots::{Kind, Snapshots};
 
-use super::Findings;
+use super::{Findings, Used};
 
 /// Something wrong with a snapshot, which is called by its name in `snapshots/metadata.db`.
 #[derive(Debug, thiserror::Error)]
@@ -163,9 +163,14 @@ impl SnapshotDamage {
                  memory is used up"
             }
             Self::MissingChild { .. } | Self::MissingParentIndex { .. } => {
-                "the daemon can remove the layer while others lie on it; builds that need those fail"
+                "nothing keeps the daemon from removing the layer while others lie on it; builds that \
+                 need those fail"
             }
-            Self::StrayChild { .. } | Self::StrayParentIndex { .. } => {
+            Self::StrayChild { .. } => {
+                "whoever removes the snapshot by its key is refused; the collection of garbage does \
+                 not look"
+            }
+            Self::StrayParentIndex { .. } => {
                 "the daemon can never remove the snapshot; it costs space"
             }
             Self::SharedId { .. } => {
@@ -182,9 +187,10 @@ pub(super) fn check(
     table: &SnapshotTable,
     snapshots: &Snapshots,
     index: &ParentIndex,
+    used: Used,
     findings: &mut Findings,
 ) {
-    check_table(table, snapshots, findings);
+    check_table(table, snapshots, used, findings);
     check_snapshots(table, snapshots, findings);
     check_index(snapshots, index, findings);
     let rows = table.rows.iter().map(|(key, row)| (key.as_str(), row.parent.as_deref()));
@@ -199,7 +205,7 @@ pub(super) fn check(
     }
 }
 
-fn check_table(table: &SnapshotTable, snapshots: &Snapshots, findings: &mut Findings) {
+fn check_table(table: &SnapshotTable, snapshots: &Snapshots, used: Used, findings: &mut Findings) {
     let mut named = BTreeSet::new();
     for (key, row) in &table.rows {
         let name = || row.name.clone();
@@ -226,7 +232,9 @@ fn check_table(table: &SnapshotTable, snapshots: &Snapshots, findings: &mut Find
             table.rows.get(*child).is_some_and(|row| row.parent.as_ref() == Some(key))
         };
         for child in row.children.iter().filter(|child| !lies_on_it(child)) {
-            findings.add(SnapshotDamage::StrayChild { name: name(), child: child.clone() });
+            // The collection of garbage removes rows without a look at those of their parents.
+            let damage = SnapshotDamage::StrayChild { name: name(), child: child.clone() };
+            findings.add_unless(used.metadata, damage);
         }
         match (snapshots.by_name.get(&row.name), parent) {
             (None, _) => findings.add(SnapshotDamage::NotInSnapshotter { name: name() }),

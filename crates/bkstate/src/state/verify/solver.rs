@@ -6,7 +6,7 @@ use crate::ids::{KeyId, ResultId, WorkerId};
 use crate::records::Records;
 use crate::solver::{Miswritten, SolverCache};
 
-use super::Findings;
+use super::{Findings, Used};
 
 /// Something wrong in `cache.db`.
 #[derive(Debug, thiserror::Error)]
@@ -116,15 +116,6 @@ impl SolverDamage {
             }
         }
     }
-}
-
-/// What daemons have done to the databases that are compared.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Used {
-    /// `cache.db` was changed.
-    pub(super) solver: bool,
-    /// `metadata_v2.db` was.
-    pub(super) records: bool,
 }
 
 /// Checks what `cache.db` says against itself and the records of the workers of the root.

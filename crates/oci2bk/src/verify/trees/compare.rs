@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{Dir, FileType, OFlags};
+use rustix::io::Errno;
 
 use super::entry::{Difference, Entry, same_content};
 use super::{Origin, Task, TreeDamage};
@@ -29,24 +30,40 @@ pub(super) struct Comparison<'t> {
     implied: &'t ImpliedParents,
     damage: Vec<TreeDamage>,
     more: u64,
-    /// For the files of the layer with several names: which file of the tree they are.
+    /// For files with several names: which file of the tree that of the layer is.
     links: BTreeMap<(u64, u64), (u64, u64)>,
-    /// Directories to be compared, by their path.
-    pending: Vec<Vec<u8>>,
+    /// The same the other way round.
+    links_back: BTreeMap<(u64, u64), (u64, u64)>,
+    pending: Vec<Pending>,
+}
+
+/// A directory to be compared.
+struct Pending {
+    path: Vec<u8>,
+    /// Whether it lies in an opaque one of the tree, so that nothing of the layers below shows in it.
+    covered: bool,
 }
 
 impl<'t> Comparison<'t> {
     pub(super) fn new(task: &'t Task<'t>, implied: &'t ImpliedParents) -> Self {
-        let (damage, links) = (Vec::new(), BTreeMap::new());
-        Self { task, implied, damage, more: 0, links, pending: vec![Vec::new()] }
+        let root = Pending { path: Vec::new(), covered: false };
+        Self {
+            task,
+            implied,
+            damage: Vec::new(),
+            more: 0,
+            links: BTreeMap::new(),
+            links_back: BTreeMap::new(),
+            pending: vec![root],
+        }
     }
 
     /// Compares `found` with `expected`, which must not change meanwhile. The attributes of the two
     /// root directories do not count: no layer tells them.
     pub(super) fn run(&mut self, expected: BorrowedFd<'_>, found: BorrowedFd<'_>) {
         // Trees may be deeper than the stack or the files we may have open.
-        while let Some(path) = self.pending.pop() {
-            if let Err(source) = self.directory(&path, expected, found) {
+        while let Some(Pending { path, covered }) = self.pending.pop() {
+            if let Err(source) = self.directory(&path, covered, expected, found) {
                 self.damage.push(TreeDamage::Unreadable {
                     snapshot: self.task.snapshot,
                     layer: self.task.work.digest,
@@ -81,34 +98,38 @@ impl<'t> Comparison<'t> {
     fn directory(
         &mut self,
         path: &[u8],
+        covered: bool,
         expected: BorrowedFd<'_>,
         found: BorrowedFd<'_>,
     ) -> io::Result<()> {
         let expected = open_plain(&expected, path, OPEN_DIRECTORY)?;
-        let found = open_plain(&found, path, OPEN_DIRECTORY)?;
+        let found = open_directory(found, path)?;
+        let covered = covered || is_opaque(&found)?;
         let (expected_names, found_names) = (names(&expected)?, names(&found)?);
         for name in expected_names.union(&found_names) {
             let path = join(path, name);
             if !found_names.contains(name) {
-                self.missing(&path, &Entry::read(&expected, name)?, &found)?;
+                self.missing(&path, covered, &Entry::read(&expected, name)?);
             } else if !expected_names.contains(name) {
                 self.unexpected(&path, &Entry::read(&found, name)?);
             } else {
-                let expected = Entry::read(&expected, name)?;
-                self.entry(&path, &expected, &Entry::read(&found, name)?)?;
+                let (expected, found) = (Entry::read(&expected, name)?, Entry::read(&found, name)?);
+                self.entry(&path, &expected, &found)?;
+                if [&expected, &found].iter().all(|entry| entry.kind() == FileType::Directory) {
+                    self.pending.push(Pending { path, covered });
+                }
             }
         }
         Ok(())
     }
 
-    fn missing(&mut self, path: &[u8], entry: &Entry<'_>, above: &OwnedFd) -> io::Result<()> {
+    fn missing(&mut self, path: &[u8], covered: bool, entry: &Entry<'_>) {
         // The layer of a step has a whiteout for each name that an opaque directory hides.
         let added = self.task.origin == Origin::Step
-            && (ESTARGZ.contains(&path) || (entry.is_whiteout() && is_opaque(above)?));
+            && (ESTARGZ.contains(&path) || (entry.is_whiteout() && covered));
         if !added {
             self.add(path, Difference::Missing);
         }
-        Ok(())
     }
 
     fn unexpected(&mut self, path: &[u8], entry: &Entry<'_>) {
@@ -162,7 +183,6 @@ impl<'t> Comparison<'t> {
         self.times(path, expected, found);
         self.xattrs(path, expected, found)?;
         match expected.kind() {
-            FileType::Directory => self.pending.push(path.to_vec()),
             FileType::Symlink if expected.target()? != found.target()? => {
                 self.add(path, Difference::Target);
             }
@@ -204,20 +224,20 @@ impl<'t> Comparison<'t> {
 
     fn file(&mut self, path: &[u8], expected: &Entry<'_>, found: &Entry<'_>) -> io::Result<()> {
         let (a, b) = (expected.inode(), found.inode());
+        // That the tree's has more names may be because the daemon linked it into the snapshot of a
+        // merge.
         if expected.stat.st_nlink > 1 || found.stat.st_nlink > 1 {
-            match self.links.get(&a) {
-                Some(known) if *known == b => return Ok(()),
-                // To the layer of a step, names that it has not changed are no part of it.
-                Some(_) if self.task.origin == Origin::Layer => {
-                    self.add(path, Difference::HardLink);
-                    return Ok(());
-                }
-                _ => drop(self.links.insert(a, b)),
+            let known = (self.links.get(&a), self.links_back.get(&b));
+            if known == (Some(&b), Some(&a)) {
+                return Ok(());
             }
-            let same_number = expected.stat.st_nlink == found.stat.st_nlink;
-            if self.task.origin == Origin::Layer && !same_number {
+            // To the layer of a step, names that it has not changed are no part of it.
+            if known != (None, None) && self.task.origin == Origin::Layer {
                 self.add(path, Difference::HardLink);
+                return Ok(());
             }
+            self.links.insert(a, b);
+            self.links_back.insert(b, a);
         }
         let (a, b) = (expected.stat.st_size, found.stat.st_size);
         if a != b {
@@ -230,11 +250,19 @@ impl<'t> Comparison<'t> {
     }
 }
 
+/// Opens a directory of the tree, without leaving a trace in its access time if we may.
+fn open_directory(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    match open_plain(&root, path, OPEN_DIRECTORY | OFlags::NOATIME) {
+        Err(Errno::PERM) => Ok(open_plain(&root, path, OPEN_DIRECTORY)?),
+        opened => Ok(opened?),
+    }
+}
+
 fn is_opaque(directory: &OwnedFd) -> io::Result<bool> {
     let mut value = [0; 8];
     match rustix::fs::fgetxattr(directory, OPAQUE, &mut value) {
         Ok(length) => Ok(&value[..length] == b"y"),
-        Err(rustix::io::Errno::NODATA | rustix::io::Errno::NOTSUP) => Ok(false),
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -89,13 +89,25 @@ fn what_daemons_leave_behind_is_no_damage_once_one_has_used_the_state() {
         state.solver.add_result(&key(at), result, NOW);
     }
     state.solver.backlinks.remove(&key("top"));
+    state.records.external.insert(id("collected"), BTreeMap::new());
+    table_mut(&mut state).rows.get_mut("base").unwrap().children.insert("collected".to_owned());
     let root = Root::with(&state);
-    let leftovers = ["result-without-record", "invisible-key", "missing-backlink"];
+    let leftovers = [
+        "result-without-record",
+        "invisible-key",
+        "missing-backlink",
+        "stray-external",
+        "stray-snapshot-child",
+    ];
     assert_eq!(kinds_of(&damage_of(&root)), leftovers);
     use_database(&root.path().join(CACHE_DB));
     let found = verify(&root.dir).unwrap();
-    assert_eq!(kinds_of(&found.damage), ["result-without-record"]);
+    assert_eq!(
+        kinds_of(&found.damage),
+        ["result-without-record", "stray-external", "stray-snapshot-child"]
+    );
     use_database(&root.worker(RECORDS_DB));
+    use_database(&root.worker(METADATA_DB));
     let found = verify(&root.dir).unwrap();
     assert_eq!((kinds_of(&found.damage), kinds_of(&found.leftovers)), (vec![], leftovers.to_vec()));
 }
