@@ -19,6 +19,7 @@ mod case;
 mod cases;
 mod copies;
 mod daemon;
+mod damage;
 mod export;
 mod matrix;
 mod naturals;
@@ -85,6 +86,7 @@ fn main() {
         let proof = |world: &World| shapes::prove_inline(world, case);
         trials.push(trial(case.name.to_owned(), &tools, &shared, proof));
     }
+    trials.push(trial("damage".to_owned(), &tools, &shared, damage::prove));
     trials.push(trial("branches".to_owned(), &tools, &shared, shapes::prove_branches));
     trials.push(trial("registry".to_owned(), &tools, &shared, shapes::prove_registry));
     for copy in copies::COPIES {

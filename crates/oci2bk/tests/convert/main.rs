@@ -10,6 +10,7 @@ mod refused;
 mod releases;
 mod repeated;
 mod tree;
+mod verified;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
