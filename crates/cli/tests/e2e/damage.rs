@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bkstate::dir::Dir;
@@ -11,7 +12,7 @@ use bkstate::ids::{RecordId, WorkerId};
 use bkstate::metadata::{LABEL_TEMPORARY, Lease, NAMESPACE};
 use bkstate::state::{State, verify};
 
-use crate::process::run;
+use crate::process::{run, wait_until};
 use crate::proof::GARBAGE_COLLECTED;
 use crate::world::World;
 
@@ -123,7 +124,12 @@ impl Bench<'_> {
             let (root, _) = self.root(name)?;
             fs::write(root.join("runc-overlayfs").join(name), vec![b'x'; 1 << 16])?;
             ensure_kinds(&root, &["no-database"])?;
-            ensure!(self.world.start(&root).is_err(), "a daemon starts without {name}");
+            // It listens before it looks.
+            let daemon = self.world.start(&root);
+            let log = root.with_extension("log");
+            let refuses = || fs::read_to_string(&log).is_ok_and(|l| l.contains("invalid database"));
+            ensure!(wait_until(Duration::from_secs(20), refuses), "a daemon starts without {name}");
+            drop(daemon);
         }
         Ok(())
     }
