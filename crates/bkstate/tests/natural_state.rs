@@ -112,13 +112,15 @@ fn with_files(state: &Path) -> tempfile::TempDir {
         fs::copy(state.join(name), temp.path().join(name)).unwrap();
     }
     let state = State::read(&Dir::open(temp.path()).unwrap()).unwrap();
-    for (digest, content) in &state.metadata.namespaces[NAMESPACE].content {
+    let namespaces = state.metadata.namespaces.values();
+    for (digest, content) in namespaces.flat_map(|namespace| &namespace.content) {
         let file = File::create_new(blobs.join(digest.hex())).unwrap();
         file.set_len(content.size.cast_unsigned()).unwrap();
     }
     for snapshot in state.snapshots.by_name.values() {
         let directory = worker.join("snapshots/snapshots").join(snapshot.id.to_string());
         fs::create_dir_all(directory.join("fs")).unwrap();
+        fs::create_dir(directory.join("work")).unwrap();
     }
     temp
 }
@@ -127,8 +129,9 @@ fn with_files(state: &Path) -> tempfile::TempDir {
 fn a_natural_state_is_not_taken_for_damaged() {
     for state in states() {
         let root = with_files(&state);
-        let damage = verify(&Dir::open(root.path()).unwrap()).unwrap();
-        assert!(damage.is_empty(), "{state:?}: {damage:#?}");
+        let found = verify(&Dir::open(root.path()).unwrap()).unwrap();
+        assert!(found.damage.is_empty(), "{state:?}: {:#?}", found.damage);
+        assert!(found.leftovers.is_empty(), "{state:?}: {:#?}", found.leftovers);
     }
 }
 

@@ -14,6 +14,7 @@ use oci2bk::image::ImageError;
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::layout::WriteError;
 use oci2bk::plan::Lost;
+use oci2bk::verify::VerifyError;
 
 use crate::output::{Plain, note};
 
@@ -46,6 +47,10 @@ pub(crate) enum Failure {
     GcConfig(#[from] GcConfigError),
     #[error(transparent)]
     Disk(#[from] DiskError),
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error("{} is damaged", root.display())]
+    Damaged { root: PathBuf },
     #[error("the conversion is done, but {} cannot be written", path.display())]
     MetadataFile {
         path: PathBuf,
@@ -108,17 +113,23 @@ impl Failure {
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
             Self::Attach(AttachError::Manifest(_) | AttachError::Index { .. }) => Code::Input,
-            Self::Convert(ConvertError::Lock(error)) if error.is_in_use() => Code::InUse,
+            Self::Convert(ConvertError::Lock(error)) | Self::Verify(VerifyError::Lock(error))
+                if error.is_in_use() =>
+            {
+                Code::InUse
+            }
             Self::Convert(
                 ConvertError::Damaged { .. }
                 | ConvertError::Existing(ExistingError::Damaged { .. }),
-            ) => Code::Damaged,
+            )
+            | Self::Damaged { .. } => Code::Damaged,
             Self::Convert(error) if error.is_input() => Code::Input,
             Self::Convert(_)
             | Self::KeysFile(_)
             | Self::WriteKeys { .. }
             | Self::Attach(_)
             | Self::Disk(_)
+            | Self::Verify(_)
             | Self::MetadataFile { .. }
             | Self::Stdout(_)
             | Self::Json(_) => Code::Failed,

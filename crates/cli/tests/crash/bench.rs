@@ -260,9 +260,8 @@ impl<'b> Subject<'b> {
             self.copy(&root)?;
             SolverCache::default().write(&fs::File::create_new(root.join("cache.db"))?)?;
         }
-        let mut damage = verify(&Dir::open(&root)?)?;
-        // What is moved to its place before that which names it.
-        damage.retain(|damage| !damage.is_leftover());
+        // What is moved to its place before that which names it does not count as damage.
+        let damage = verify(&Dir::open(&root)?)?.damage;
         ensure!(damage.is_empty(), "the root is damaged: {damage:#?}");
         Ok(())
     }
@@ -283,7 +282,7 @@ impl<'b> Subject<'b> {
         // The numbers that the snapshots had are not used again, but all else is the same.
         let now = self.listing()?;
         ensure!(now.layers() == self.after.layers(), "the layers are others than undisturbed");
-        let damage = verify(&Dir::open(&self.root)?)?;
+        let damage = verify(&Dir::open(&self.root)?)?.damage;
         ensure!(damage.is_empty(), "the root is damaged after running again: {damage:#?}");
         self.ensure_nothing_left()?;
         run(&mut self.convert())?;

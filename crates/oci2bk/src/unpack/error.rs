@@ -285,7 +285,7 @@ impl Refusal {
 pub struct EntryName(Vec<u8>);
 
 impl EntryName {
-    pub(super) fn new(name: &[u8]) -> Self {
+    pub(crate) fn new(name: &[u8]) -> Self {
         Self(name.to_vec())
     }
 

@@ -86,7 +86,7 @@ impl ImpliedParents {
     }
 
     /// Whether `path` is such a directory (still).
-    pub(super) fn is_unnamed(&self, path: &[u8]) -> bool {
+    pub(crate) fn is_unnamed(&self, path: &[u8]) -> bool {
         self.unnamed.contains(path)
     }
 

@@ -25,7 +25,7 @@ const MAX_LOOKUPS: usize = 8192;
 const MAX_ATTEMPTS: usize = 64;
 
 /// How directories are opened.
-pub(super) const OPEN_DIRECTORY: OFlags =
+pub(crate) const OPEN_DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const PLAIN: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
@@ -270,7 +270,7 @@ fn read_link(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<Vec<u8>>, Refus
 }
 
 /// Opens a path that has no symbolic link.
-pub(super) fn open_plain(
+pub(crate) fn open_plain(
     root: &impl AsFd,
     path: &[u8],
     flags: OFlags,
@@ -328,7 +328,7 @@ pub(super) fn clean(path: &[u8]) -> Vec<u8> {
 }
 
 /// The path of `name` in the directory `above`, whose path is empty for the root.
-pub(super) fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
+pub(crate) fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
     if above.is_empty() { name.to_vec() } else { [above, b"/", name].concat() }
 }
 
