@@ -114,7 +114,8 @@ fn with_files(state: &Path) -> tempfile::TempDir {
     let state = State::read(&Dir::open(temp.path()).unwrap()).unwrap();
     let namespaces = state.metadata.namespaces.values();
     for (digest, content) in namespaces.flat_map(|namespace| &namespace.content) {
-        let file = File::create_new(blobs.join(digest.hex())).unwrap();
+        // More than one namespace may have a row of it.
+        let file = File::create(blobs.join(digest.hex())).unwrap();
         file.set_len(content.size.cast_unsigned()).unwrap();
     }
     for snapshot in state.snapshots.by_name.values() {
@@ -131,7 +132,10 @@ fn a_natural_state_is_not_taken_for_damaged() {
         let root = with_files(&state);
         let found = verify(&Dir::open(root.path()).unwrap()).unwrap();
         assert!(found.damage.is_empty(), "{state:?}: {:#?}", found.damage);
-        assert!(found.leftovers.is_empty(), "{state:?}: {:#?}", found.leftovers);
+        // A collection left the names of two snapshots with those that they lay on.
+        let children = if state.ends_with("mid-build") { 2 } else { 0 };
+        let leftovers: Vec<_> = found.leftovers.iter().map(|left| left.kind()).collect();
+        assert_eq!(leftovers, vec!["stray-snapshot-child"; children], "{state:?}");
     }
 }
 
