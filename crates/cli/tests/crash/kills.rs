@@ -18,7 +18,7 @@ pub(crate) fn at_every_call(bench: &Bench, start: Start) -> Result<()> {
     let warmth = Warmth::learn(&subject)?;
     subject.reset()?;
     let profile = Profile::record(&subject.convert(), &dir.path().join("log"), &layout())?;
-    let calls = choose(profile.changes(), limit(150));
+    let calls = choose(profile.changes(), limit(100));
     let mut missed = 0;
     let mut partly = 0;
     for call in &calls {
@@ -56,7 +56,7 @@ pub(crate) fn at_random_times(bench: &Bench, start: Start) -> Result<()> {
     subject.reset()?;
     ensure!(subject.convert().output()?.status.success(), "the run that is timed");
     let usual = began.elapsed();
-    for round in 0..limit(60) {
+    for round in 0..limit(40) {
         let after = Duration::from_nanos(random.below(u64::try_from(usual.as_nanos())? * 5 / 4));
         let check = || -> Result<()> {
             subject.reset()?;
