@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use bkstate::dir::Dir;
 use bkstate::solver::SolverCache;
-use bkstate::state::verify;
+use bkstate::state::{Damage, verify};
 use tempfile::TempDir;
 
 use crate::listing::Listing;
@@ -253,8 +253,11 @@ impl<'b> Subject<'b> {
             SolverCache::default().write(&fs::File::create_new(root.join("cache.db"))?)?;
         }
         let mut damage = verify(&Dir::open(&root)?)?;
-        // What is moved to its place before that which names it.
-        damage.retain(|damage| !damage.is_leftover());
+        // What is in its place before that which names it.
+        let early = |damage: &Damage| {
+            matches!(damage, Damage::UnnamedSnapshot { .. } | Damage::StrayDirectory { .. })
+        };
+        damage.retain(|damage| !early(damage));
         ensure!(damage.is_empty(), "the root is damaged: {damage:#?}");
         Ok(())
     }
