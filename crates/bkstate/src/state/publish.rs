@@ -28,6 +28,7 @@
 use std::fs::File;
 use std::io::Write as _;
 
+use super::staging::STAGING;
 use super::{
     CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB, SNAPSHOTTER, Staging, StagingError,
     State, WORKER, WORKER_ID,
@@ -54,7 +55,7 @@ impl Staging<'_> {
         } else {
             self.publish_worker(state)?;
         }
-        self.root.remove_tree(super::staging::STAGING)?;
+        self.root.remove_tree(STAGING)?;
         self.root.sync_file_system()?;
         Ok(())
     }

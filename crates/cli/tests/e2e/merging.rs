@@ -276,6 +276,77 @@ pub(crate) fn prove_natural(world: &World) -> Result<()> {
     bench.ensure_prunable(daemon, &root)
 }
 
+/// What a stopped run has published, besides what comes before it: files and directories below the
+/// root, of directories all that is new.
+const PUBLISHED: [&[&str]; 3] = [
+    &[SNAPSHOTS_DB, "runc-overlayfs/content/blobs/sha256", "runc-overlayfs/snapshots/snapshots"],
+    &["runc-overlayfs/containerdmeta.db"],
+    &["runc-overlayfs/metadata_v2.db"],
+];
+const SNAPSHOTS_DB: &str = "runc-overlayfs/snapshots/metadata.db";
+
+/// A daemon that starts on what a stopped run left has everything that was there before, and builds
+/// on it; the next run completes the rest.
+pub(crate) fn prove_stopped(world: &World) -> Result<()> {
+    let bench = bench(world, "stopped")?;
+    let first = world.start(&bench.path("first"))?;
+    let yesterday = bench.make(&first, &YESTERDAY)?;
+    let today = bench.make(&first, &TODAY)?;
+    first.stop()?;
+    let (before, after) = (bench.path("before"), bench.path("after"));
+    bench.convert(&yesterday, &before)?;
+    copy(&before, &after)?;
+    bench.convert(&today, &after)?;
+
+    for stopped in 0..PUBLISHED.len() {
+        let root = bench.path(&format!("stopped-{stopped}"));
+        copy(&before, &root)?;
+        for name in PUBLISHED[..=stopped].iter().copied().flatten() {
+            publish(&after.join(name), &root.join(name))?;
+        }
+        let daemon = world.start(&root)?;
+        let warm = bench.build(&daemon, &YESTERDAY, false)?;
+        ensure_same_steps(YESTERDAY.keys, &yesterday.warm, &warm)?;
+        warm.ensure_nothing_imported(|_| false)?;
+        bench.build(&daemon, &YESTERDAY, true).context("a build that makes snapshots")?;
+        let edited = bench.build(&daemon, &YESTERDAY, true)?;
+        daemon.stop()?;
+
+        bench.convert(&today, &root)?;
+        let daemon = world.start(&root)?;
+        for (case, expected, is_edited) in [
+            (&YESTERDAY, &yesterday.warm, false),
+            (&YESTERDAY, &edited, true),
+            (&TODAY, &today.warm, false),
+        ] {
+            let warm = bench.build(&daemon, case, is_edited)?;
+            ensure_same_steps(case.keys, expected, &warm)
+                .with_context(|| format!("stopped after {:?}", PUBLISHED[stopped]))?;
+            warm.ensure_nothing_imported(|_| false)?;
+        }
+        bench.ensure_prunable(daemon, &root)?;
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    run(Command::new("cp").arg("-a").arg(from).arg(to)).map(drop)
+}
+
+/// Puts a copy of the file `from` in the place of `to`, or of what is new in a directory into it.
+fn publish(from: &Path, to: &Path) -> Result<()> {
+    if from.is_file() {
+        return copy(from, to);
+    }
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        if !to.join(entry.file_name()).exists() {
+            copy(&entry.path(), &to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
 /// The builds that the daemon remembers.
 fn histories(daemon: &Daemon) -> Result<Vec<String>> {
     let listed = run(daemon.buildctl().args(["debug", "histories", "--format", "{{json .}}"]))?;
