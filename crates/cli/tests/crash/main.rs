@@ -50,7 +50,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::bench::Bench;
 use crate::bench::Start::{self, Absent, Converted, Natural};
-use crate::tools::Tools;
+use crate::tools::{Tools, on_path};
 
 type Proof = fn(&Bench) -> Result<()>;
 type ProofFrom = fn(&Bench, Start) -> Result<()>;
@@ -84,7 +84,11 @@ type Shared = Arc<OnceLock<Result<Bench, String>>>;
 fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(2);
-    let tools = Tools::locate();
+    let tools = Tools::locate().and_then(|tools| {
+        on_path("strace", "strace")?;
+        on_path("mkfs.ext4", "e2fsprogs")?;
+        Ok(tools)
+    });
     if let (Err(reason), true) = (&tools, Tools::required()) {
         eprintln!("the crash harness cannot run: {reason}");
         std::process::exit(1);

@@ -104,7 +104,8 @@ impl Tools {
     }
 }
 
-fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {
+/// Finds an installed program, which Debian has in `package`.
+pub(crate) fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
