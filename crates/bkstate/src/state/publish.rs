@@ -28,7 +28,7 @@
 use std::fs::File;
 use std::io::Write as _;
 
-use super::staging::remove_staging;
+use super::staging::STAGING;
 use super::verify::other_workers;
 use super::{
     CACHE_DB, History, METADATA_DB, Parts, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB, SNAPSHOTTER,
@@ -148,7 +148,7 @@ impl Staging<'_> {
             }
             Target { worker: None, .. } => self.publish_worker(&written)?,
         }
-        remove_staging(self.root)?;
+        self.root.remove_tree(STAGING)?;
         self.root.sync_file_system()?;
         Ok(())
     }

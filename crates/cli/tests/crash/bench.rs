@@ -169,8 +169,6 @@ fn fixture(path: &str) -> PathBuf {
 }
 
 impl Start {
-    pub(crate) const ALL: [Self; 3] = [Self::Absent, Self::Natural, Self::Converted];
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Absent => "absent",
@@ -212,12 +210,6 @@ impl<'b> Subject<'b> {
         let found = subject.inspect()?;
         ensure!(found == Found::Complete, "the undisturbed run left the root {found:?}");
         Ok(subject)
-    }
-
-    /// The same subject with its root below another directory.
-    pub(crate) fn elsewhere(mut self, dir: &Path) -> Self {
-        self.root = dir.join("root");
-        self
     }
 
     pub(crate) fn convert(&self) -> Command {

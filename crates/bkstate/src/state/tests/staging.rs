@@ -35,18 +35,6 @@ fn what_a_dead_run_left_is_replaced() {
 }
 
 #[test]
-fn what_a_run_left_that_died_while_it_cleaned_up_is_removed() {
-    let root = Root::empty();
-    for name in [".oci2bk-staging", ".oci2bk-staging.7/deep", ".oci2bk-staging.7.0"] {
-        fs::create_dir_all(root.path().join(name)).unwrap();
-    }
-    fs::write(root.path().join(".oci2bk-staging-notes"), "not a run's").unwrap();
-    let lock = RootLock::acquire(&root.dir).unwrap();
-    Staging::remove_dead_run(&root.dir, &lock).unwrap();
-    assert_eq!(root.names(), [".oci2bk-staging-notes", "buildkitd.lock"]);
-}
-
-#[test]
 fn publishing_that_fails_leaves_no_state() {
     let root = Root::empty();
     let lock = RootLock::acquire(&root.dir).unwrap();
