@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bkstate::gc::{DiskError, ReadGcConfigError};
-use bkstate::state::LockError;
+use bkstate::state::ExistingError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
 use oci2bk::image::ImageError;
@@ -108,8 +108,11 @@ impl Failure {
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
             Self::Attach(AttachError::Manifest(_) | AttachError::Index { .. }) => Code::Input,
-            Self::Convert(ConvertError::Lock(LockError::InUse { .. })) => Code::InUse,
-            Self::Convert(ConvertError::Damaged { .. }) => Code::Damaged,
+            Self::Convert(ConvertError::Lock(error)) if error.is_in_use() => Code::InUse,
+            Self::Convert(
+                ConvertError::Damaged { .. }
+                | ConvertError::Existing(ExistingError::Damaged { .. }),
+            ) => Code::Damaged,
             Self::Convert(error) if error.is_input() => Code::Input,
             Self::Convert(_)
             | Self::KeysFile(_)
@@ -140,7 +143,11 @@ impl Failure {
             said = text;
             source = error.source();
         }
-        if let Self::Convert(ConvertError::Damaged { damage }) = self {
+        if let Self::Convert(
+            ConvertError::Damaged { damage }
+            | ConvertError::Existing(ExistingError::Damaged { damage, .. }),
+        ) = self
+        {
             for item in damage {
                 note(format_args!("  {}", Plain(item)));
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use comfy_table::{Table, presets};
+use oci2bk::convert::{Share, Shares};
 use oci2bk::keys::Keyring;
 use oci2bk::plan::{Layer, LostReason, Miss, MissReason, Plan, Step};
 use oci2bk::release::Version;
@@ -22,15 +23,20 @@ struct PrintedPlan<'a> {
     #[serde(flatten)]
     plan: &'a Plan,
     keys: Vec<KeySource>,
+    shares: Shares,
 }
 
 /// A plan as JSON, for `--dry-run`.
-pub(crate) fn plan_as_json(plan: &Plan, keyring: &Keyring) -> Result<String, serde_json::Error> {
-    serde_json::to_string_pretty(&PrintedPlan { plan, keys: key_sources(keyring) })
+pub(crate) fn plan_as_json(
+    plan: &Plan,
+    keyring: &Keyring,
+    shares: Shares,
+) -> Result<String, serde_json::Error> {
+    serde_json::to_string_pretty(&PrintedPlan { plan, keys: key_sources(keyring), shares })
 }
 
 /// A plan for people, for `--dry-run`.
-pub(crate) fn plan(plan: &Plan, keyring: &Keyring) -> String {
+pub(crate) fn plan(plan: &Plan, keyring: &Keyring, shares: Shares) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["STEP", "LAYER", "SIZE", "CREATED"]);
@@ -58,7 +64,25 @@ pub(crate) fn plan(plan: &Plan, keyring: &Keyring) -> String {
         plan.blobs.len(),
         size(bytes)
     ));
+    lines.extend(already_there(&shares));
     lines.join("\n")
+}
+
+/// What of a plan the root has already and what is new to it; nothing if all is new.
+fn already_there(shares: &Shares) -> Vec<String> {
+    let Shares { records, snapshots, blobs, steps } = shares;
+    let line = |name, of: fn(&Share) -> usize| {
+        let counts @ [steps, records, blobs, snapshots] =
+            [steps, records, blobs, snapshots].map(of);
+        let any = counts.iter().any(|count| *count > 0);
+        any.then(|| {
+            format!("{name}: {steps} steps, {records} layers, {blobs} blobs, {snapshots} snapshots")
+        })
+    };
+    match line("already there", |share| share.existing) {
+        None => Vec::new(),
+        Some(there) => [there].into_iter().chain(line("new", |share| share.added)).collect(),
+    }
 }
 
 /// A name that comes from outside, in one line.
@@ -177,23 +201,31 @@ pub(crate) fn report(report: &Report) -> String {
             "  {} of {} steps, {} with a result",
             report.records.converted, report.records.total, report.records.results
         ),
-        format!(
+    ];
+    let there = already_there(&report.shares);
+    if there.is_empty() {
+        lines.push(format!(
             "  {} layers, {} in {} blobs",
             layers.records,
             size(layers.blob_bytes),
             layers.blobs
-        ),
-    ];
-    lines.push(if layers.snapshots > 0 {
-        format!(
+        ));
+    } else {
+        lines.extend(there.iter().map(|line| format!("  {line}")));
+        if layers.blobs > 0 {
+            lines.push(format!("  {} in {} blobs", size(layers.blob_bytes), layers.blobs));
+        }
+    }
+    if layers.snapshots > 0 {
+        lines.push(format!(
             "  {} snapshots with {} entries, {} on disk",
             layers.snapshots,
             layers.files,
             size(layers.disk_bytes)
-        )
-    } else {
-        "  not unpacked; the daemon does so when a build needs it".to_owned()
-    });
+        ));
+    } else if report.shares.snapshots.existing == 0 {
+        lines.push("  not unpacked; the daemon does so when a build needs it".to_owned());
+    }
     let exporters = report.sources.iter().filter_map(|source| source.exporter);
     let translated = exporters.filter(|exporter| !exporter.contains(&report.buildkit));
     lines.extend(translated.map(|exporter| {

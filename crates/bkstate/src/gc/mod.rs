@@ -10,6 +10,7 @@
 mod amount;
 mod config;
 mod policy;
+mod size;
 #[cfg(test)]
 mod tests;
 

@@ -22,6 +22,7 @@ mod daemon;
 mod export;
 mod gc;
 mod matrix;
+mod merging;
 mod offline;
 mod ops;
 mod process;
@@ -88,6 +89,10 @@ fn main() {
     }
     trials.push(trial("branches".to_owned(), &tools, &shared, shapes::prove_branches));
     trials.push(trial("results".to_owned(), &tools, &shared, results::prove));
+    let merging = |name: &str| format!("merging::{name}");
+    trials.push(trial(merging("converted"), &tools, &shared, merging::prove_converted));
+    trials.push(trial(merging("natural"), &tools, &shared, merging::prove_natural));
+    trials.push(trial(merging("stopped"), &tools, &shared, merging::prove_stopped));
     trials.push(trial("registry".to_owned(), &tools, &shared, shapes::prove_registry));
     for copy in copies::COPIES {
         let proof = |world: &World| copies::prove(world, copy);

@@ -40,16 +40,7 @@ impl Tools {
         if !rustix::process::geteuid().is_root() {
             return Err("needs root: buildkitd mounts, and layers have owners".into());
         }
-        let oracle = std::env::var_os(DIRECTORY).map_or_else(
-            || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("oracle"),
-            PathBuf::from,
-        );
-        let pinned = |name: &str| {
-            let path = oracle.join(name);
-            path.exists()
-                .then_some(path)
-                .ok_or_else(|| format!("{name} is not in {}: run scripts/oracle", oracle.display()))
-        };
+        let oracle = directory();
         on_path("runc", "runc")?;
         on_path("skopeo", "skopeo")?;
         Ok(Self {
@@ -57,7 +48,7 @@ impl Tools {
             saves_cache_debug: true,
             buildctl: pinned("buildkit/buildctl")?,
             bbolt: pinned("buildkit/bbolt")?,
-            refstate: pinned("buildkit/refstate")?,
+            refstate: Self::refstate()?,
             buildx: pinned("buildx/buildx")?,
             copiers: pinned("copy")?,
             debian: pinned("debian.tar")?,
@@ -66,6 +57,11 @@ impl Tools {
             oci2bk: PathBuf::from(env!("CARGO_BIN_EXE_oci2bk")),
             oracle,
         })
+    }
+
+    /// The one tool that comparing unpacked layers takes.
+    pub(crate) fn refstate() -> Result<PathBuf, String> {
+        pinned("buildkit/refstate")
     }
 
     /// The same tools with the buildkitd of another release, such as `v0.16.0`. Its buildctl would
@@ -102,6 +98,22 @@ impl Tools {
     pub(crate) fn required() -> bool {
         std::env::var_os(REQUIRE).is_some_and(|value| !value.is_empty())
     }
+}
+
+/// The directory of the pinned tools.
+fn directory() -> PathBuf {
+    std::env::var_os(DIRECTORY).map_or_else(
+        || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("oracle"),
+        PathBuf::from,
+    )
+}
+
+fn pinned(name: &str) -> Result<PathBuf, String> {
+    let oracle = directory();
+    let path = oracle.join(name);
+    path.exists()
+        .then_some(path)
+        .ok_or_else(|| format!("{name} is not in {}: run scripts/oracle", oracle.display()))
 }
 
 fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {

@@ -14,6 +14,10 @@ use bkstate::{Digest, Time};
 
 use crate::manifest::LayerBlob;
 
+/// The longest selector of a link, in bytes. BuildKit makes digests of them (v0.32.2
+/// `solver/llbsolver/ops/{exec,file}.go`). It is a part of a key in `cache.db`, which is limited.
+pub const MAX_SELECTOR: usize = 1024;
+
 /// A cache config whose references all exist and do not loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheConfig {
@@ -140,6 +144,18 @@ pub enum ConfigError {
         /// The input.
         input: usize,
     },
+    /// A selector is longer than a daemon could store.
+    #[error(
+        "record {record} ({digest}) has a selector of {length} bytes; they have up to {MAX_SELECTOR}"
+    )]
+    SelectorTooLong {
+        /// The record.
+        record: usize,
+        /// Its digest.
+        digest: Digest,
+        /// Length of the selector in bytes.
+        length: usize,
+    },
     /// An input's record does not exist.
     #[error("record {record} ({digest}) links to record {link}, which does not exist")]
     NoRecord {
@@ -252,6 +268,15 @@ impl CacheConfig {
         with_inputs.map(|record| record.digest)
     }
 
+    /// How many layers the cache lists: its nodes, and those of explicit chains over again.
+    pub fn listed_layers(&self) -> usize {
+        let results = self.records.iter().flat_map(|record| &record.results);
+        results.fold(self.nodes.len(), |sum, result| match &result.chain {
+            Chain::Top(_) => sum,
+            Chain::Explicit(layers) => sum.saturating_add(layers.len()),
+        })
+    }
+
     /// The indexes of all nodes, each after its parent.
     pub fn nodes_parents_first(&self) -> &[usize] {
         &self.nodes_parents_first
@@ -329,6 +354,9 @@ fn inputs(
     records: usize,
 ) -> Result<Vec<Vec<Input>>, ConfigError> {
     let alternative = |document::Input { selector, link }| match index(link, records) {
+        _ if selector.len() > MAX_SELECTOR => {
+            Err(ConfigError::SelectorTooLong { record, digest, length: selector.len() })
+        }
         Some(record) => Ok(Input { selector, record }),
         None => Err(ConfigError::NoRecord { record, digest, link }),
     };

@@ -11,10 +11,11 @@
 //! ```no_run
 //! use std::collections::BTreeSet;
 //! use oci2bk::keys::{Keyring, read_source};
+//! use oci2bk::limits::Limits;
 //!
 //! let wanted = BTreeSet::new(); // the records of the export that have inputs
 //! let mut keyring = Keyring::new();
-//! for source in read_source("provenance.json".as_ref())? {
+//! for source in read_source("provenance.json".as_ref(), &Limits::default())? {
 //!     keyring.add(source.description, source.candidates, &wanted);
 //! }
 //! # Ok::<(), oci2bk::keys::SourceError>(())
@@ -31,7 +32,6 @@ mod error;
 mod file;
 mod history;
 mod keyring;
-pub mod limits;
 mod metadata_file;
 mod read;
 mod root;
@@ -42,10 +42,9 @@ pub use attestation::AttestationError;
 pub use bundle::BundleError;
 pub use database::DatabaseError;
 pub use error::SourceError;
-pub use file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError};
+pub use file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError, MAX_DOCUMENT_BYTES};
 pub use history::HistoryError;
 pub use keyring::{Keyring, Resolved, SourceSummary};
-pub use limits::MAX_DOCUMENT_BYTES;
 pub use metadata_file::MetadataFileError;
 pub use read::{read_layout, read_source};
 pub use source::{Candidate, KeySource, SourceDescription, SourceKind, Uncomputable};

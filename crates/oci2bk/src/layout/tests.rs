@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::testing::TestLayout;
 use super::*;
+use crate::limits::{Bound, Limits};
 
 fn descriptor(content: &[u8]) -> Descriptor {
     sized(Digest::of(content), content.len() as u64)
@@ -25,12 +26,16 @@ fn with_blob(make: impl FnOnce(&Path)) -> (TestLayout, Layout) {
     (test, layout)
 }
 
+fn bound(value: u64) -> Bound {
+    Bound { value, name: "manifest" }
+}
+
 /// The kind that every way to open the blob `abc` reports.
 fn refused_kind(layout: &Layout) -> FileKind {
     let abc = descriptor(b"abc");
     let errors = [
         layout.open_blob(&abc).unwrap_err(),
-        layout.read_blob(&abc, 100).unwrap_err(),
+        layout.read_blob(&abc, bound(100)).unwrap_err(),
         layout.verify_blob(&abc).unwrap_err(),
         layout.describe_blob(abc.digest).unwrap_err(),
     ];
@@ -47,7 +52,7 @@ fn a_blob_is_opened_read_verified_and_described() {
     let (_test, layout) = with_blob(|path| fs::write(path, "abc").unwrap());
     let abc = descriptor(b"abc");
     assert_eq!(layout.open_blob(&abc).unwrap().left(), 3);
-    assert_eq!(layout.read_blob(&abc, 3).unwrap(), b"abc");
+    assert_eq!(layout.read_blob(&abc, bound(3)).unwrap(), b"abc");
     layout.verify_blob(&abc).unwrap();
     assert_eq!(layout.describe_blob(abc.digest).unwrap(), abc);
 }
@@ -147,7 +152,7 @@ fn a_lie_about_the_size_is_found_in_both_directions() {
         let lie = sized(Digest::of("abc"), size);
         for error in [
             layout.open_blob(&lie).unwrap_err(),
-            layout.read_blob(&lie, u64::MAX).unwrap_err(),
+            layout.read_blob(&lie, bound(u64::MAX)).unwrap_err(),
             layout.verify_blob(&lie).unwrap_err(),
         ] {
             let BlobError::Size { expected, actual: 3, .. } = error else { panic!("{error}") };
@@ -160,7 +165,9 @@ fn a_lie_about_the_size_is_found_in_both_directions() {
 fn a_digest_mismatch_is_found() {
     let (_test, layout) = with_blob(|path| fs::write(path, "abd").unwrap());
     let abc = descriptor(b"abc");
-    for error in [layout.read_blob(&abc, 3).unwrap_err(), layout.verify_blob(&abc).unwrap_err()] {
+    for error in
+        [layout.read_blob(&abc, bound(3)).unwrap_err(), layout.verify_blob(&abc).unwrap_err()]
+    {
         assert!(
             matches!(error, BlobError::Digest { actual, .. } if actual == Digest::of("abd")),
             "{error}"
@@ -172,8 +179,11 @@ fn a_digest_mismatch_is_found() {
 fn a_sparse_blob_of_a_terabyte_is_not_read_into_memory() {
     const SIZE: u64 = 1 << 40;
     let (_test, layout) = with_blob(|path| File::create(path).unwrap().set_len(SIZE).unwrap());
-    let error = layout.read_blob(&sized(Digest::of("abc"), SIZE), limits::CONFIG).unwrap_err();
-    assert!(matches!(error, BlobError::TooLarge { size: SIZE, limit: limits::CONFIG, .. }));
+    let error = layout.read_blob(&sized(Digest::of("abc"), SIZE), bound(100)).unwrap_err();
+    assert!(matches!(
+        error,
+        BlobError::TooLarge { size: SIZE, limit: Bound { value: 100, .. }, .. }
+    ));
 }
 
 #[test]
@@ -182,11 +192,11 @@ fn the_layout_file_may_be_absent_but_not_wrong() {
     fs::remove_file(test.path().join("oci-layout")).unwrap();
     test.open();
     test.write("oci-layout", r#"{"imageLayoutVersion":"2.0.0"}"#);
-    let error = Layout::open(test.path()).unwrap_err();
+    let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::UnknownVersion { version, .. } if version == "2.0.0"));
     for wrong in ["", "{}", "[1]", r#"{"imageLayoutVersion":1}"#] {
         test.write("oci-layout", wrong);
-        let error = Layout::open(test.path()).unwrap_err();
+        let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
         assert!(matches!(error, LayoutError::Version { .. }), "{wrong}: {error}");
     }
 }
@@ -195,12 +205,12 @@ fn the_layout_file_may_be_absent_but_not_wrong() {
 fn a_directory_that_is_no_layout_is_named() {
     let test = TestLayout::new();
     let nowhere = test.path().join("nowhere");
-    let error = Layout::open(&nowhere).unwrap_err();
+    let error = Layout::open(&nowhere, &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::Open { path, .. } if path == nowhere));
     let file = test.path().join("index.json");
-    assert!(matches!(Layout::open(&file), Err(LayoutError::Archive { .. })));
+    assert!(matches!(Layout::open(&file, &Limits::default()), Err(LayoutError::Archive { .. })));
     fs::remove_file(file).unwrap();
-    let error = Layout::open(test.path()).unwrap_err();
+    let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");
 }
 
@@ -209,7 +219,7 @@ fn the_layout_may_be_reached_through_a_symlink() {
     let test = TestLayout::new();
     let link = test.path().join("link");
     symlink(test.path(), &link).unwrap();
-    assert_eq!(Layout::open(&link).unwrap().path(), link);
+    assert_eq!(Layout::open(&link, &Limits::default()).unwrap().path(), link);
 }
 
 #[test]
@@ -218,11 +228,11 @@ fn an_index_that_is_not_a_regular_file_is_refused() {
     let index = test.path().join("index.json");
     fs::rename(&index, test.path().join("real")).unwrap();
     symlink("real", &index).unwrap();
-    let error = Layout::open(test.path()).unwrap_err();
+    let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::NotAFile { kind: FileKind::Symlink, .. }), "{error}");
     fs::remove_file(&index).unwrap();
     mknodat(CWD, &index, FileType::Fifo, Mode::RUSR, 0).unwrap();
-    let error = Layout::open(test.path()).unwrap_err();
+    let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::NotAFile { kind: FileKind::Fifo, .. }), "{error}");
 }
 
@@ -231,8 +241,8 @@ fn an_oversized_index_is_not_read() {
     let test = TestLayout::new();
     let file = File::create(test.path().join("index.json")).unwrap();
     file.set_len(1 << 40).unwrap();
-    let error = Layout::open(test.path()).unwrap_err();
-    assert!(matches!(error, LayoutError::TooLarge { limit: limits::INDEX_FILE, .. }), "{error}");
+    let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
+    assert!(matches!(error, LayoutError::TooLarge { .. }), "{error}");
 }
 
 #[test]
@@ -255,7 +265,7 @@ fn malformed_indexes_are_refused() {
     ] {
         let test = TestLayout::new();
         test.write("index.json", &content);
-        let error = Layout::open(test.path()).unwrap_err();
+        let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
         assert!(matches!(error, LayoutError::Index { .. }), "{name}: {error}");
     }
 }

@@ -24,7 +24,7 @@ mod vertex;
 
 pub use base::Base;
 pub use definition::{Definition, DefinitionError, MAX_PARTS};
-pub use digest::{InvalidOpDigest, NotComputable, OpDigest, digest};
+pub use digest::{InvalidOpDigest, MAX_OP_DIGEST_BYTES, NotComputable, OpDigest, digest};
 pub use encoding::{Encoding, Release};
 pub use name::step_name;
 pub use op::Op;

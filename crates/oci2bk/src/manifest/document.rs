@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::json::from_objects;
 use crate::layout::{Descriptor, null_as_default};
 
 /// `application/vnd.oci.image.index.v1+json`
@@ -74,6 +75,7 @@ pub enum DocumentError {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(remote = "Self")]
 struct Members {
     #[serde(default)]
     media_type: Option<String>,
@@ -91,6 +93,8 @@ struct Members {
     #[serde(default, deserialize_with = "null_as_default")]
     annotations: BTreeMap<String, String>,
 }
+
+from_objects!(Members);
 
 impl Document {
     /// Reads a manifest or an index.

@@ -8,8 +8,10 @@ use bkstate::gojson::ControlEscapes;
 use serde::{Deserialize, Serialize};
 
 use super::{About, Digests, KeysFile, MOST_OUTPUTS, step};
-use crate::keys::MAX_DOCUMENT_BYTES;
 use crate::llb::{Encoding, InvalidOpDigest, OpDigest, Release};
+
+/// The most bytes of a keys file that is written, which is what is read by default.
+pub const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 
 /// The media type of a keys file: its `mediaType`, and that of the artifact and of the layer that
 /// carry it with a cache. The version is part of it.
@@ -209,7 +211,7 @@ impl KeysFile {
         if json.len() as u64 > MAX_DOCUMENT_BYTES { Err(too_large()) } else { Ok(json) }
     }
 
-    /// Reads a file of at most [`MAX_DOCUMENT_BYTES`].
+    /// Reads a file.
     ///
     /// Members that are not known are passed over, and so are kinds of steps and classes of
     /// releases, which may be added without a new version.

@@ -1,0 +1,131 @@
+//! JSON that anybody may have written.
+//!
+//! `serde_json` bounds how deep values are nested, but not how many there are: two bytes such as
+//! `{}` or `0,` can become a structure of hundreds. So values are counted before anything is made of
+//! them. What comes of a document then takes no more memory than its own bytes and a fixed amount
+//! for each value that it may have.
+
+use crate::limits::Limits;
+
+/// What a document has more of than any real one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooComplex {
+    /// Values of any kind.
+    #[error("its JSON has more than {limit} values; --limit json-values allows for more")]
+    Values {
+        /// How many it may have.
+        limit: u64,
+    },
+    /// Objects.
+    #[error("its JSON has more than {limit} objects; --limit json-objects allows for more")]
+    Objects {
+        /// How many it may have.
+        limit: u64,
+    },
+}
+
+/// Checks that `json`, be it well formed or not, has no more values than `limits` allow.
+pub(crate) fn check(json: &[u8], limits: &Limits) -> Result<(), TooComplex> {
+    let Count { values, objects } = count(json);
+    if objects > limits.json_objects {
+        return Err(TooComplex::Objects { limit: limits.json_objects });
+    }
+    if values > limits.json_values {
+        return Err(TooComplex::Values { limit: limits.json_values });
+    }
+    Ok(())
+}
+
+/// Lets types be read from objects only. What `serde` derives takes a list of the members' values,
+/// too, which no other reader of these documents does.
+///
+/// The types derive `Deserialize` with `#[serde(remote = "Self")]`.
+macro_rules! from_objects {
+    ($($type:ty),+ $(,)?) => {$(
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Visitor;
+                impl<'de> serde::de::Visitor<'de> for Visitor {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("an object")
+                    }
+
+                    fn visit_map<A: serde::de::MapAccess<'de>>(
+                        self,
+                        map: A,
+                    ) -> Result<$type, A::Error> {
+                        <$type>::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    }
+                }
+                deserializer.deserialize_map(Visitor)
+            }
+        }
+    )+};
+}
+pub(crate) use from_objects;
+
+#[derive(Debug, PartialEq, Eq)]
+struct Count {
+    values: u64,
+    objects: u64,
+}
+
+/// At least as many values as a parser can meet before it has read `json` or given up. An empty list
+/// or object counts as two.
+fn count(json: &[u8]) -> Count {
+    let mut count = Count { values: 1, objects: 0 };
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b',' | b'[' => count.values += 1,
+            b'{' => {
+                count.values += 1;
+                count.objects += 1;
+            }
+            b'"' => {
+                while let Some(b'\\') = bytes.find(|byte| matches!(byte, b'"' | b'\\')) {
+                    // Whatever is escaped, it does not end the string.
+                    bytes.next();
+                }
+            }
+            _ => {}
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_strings_is_not_counted() {
+        for (json, values, objects) in [
+            ("", 1, 0),
+            ("1", 1, 0),
+            ("[]", 2, 0),
+            ("[1,2,[3]]", 5, 0),
+            (r#"{"a":1,"b":{}}"#, 4, 2),
+            (r#"["{,[","\"{{,","\\",{"\\\"[":1}]"#, 6, 1),
+            // Cut off within a string, and behind a backslash.
+            (r#"[",,,,"#, 2, 0),
+            (r#"["\"#, 2, 0),
+        ] {
+            assert_eq!(count(json.as_bytes()), Count { values, objects }, "{json}");
+        }
+    }
+
+    #[test]
+    fn more_values_than_any_document_has_are_refused_before_they_take_memory() {
+        let limits = Limits { json_values: 1000, json_objects: 100, ..Limits::default() };
+        let many = |item: &str, count: usize| {
+            check(format!("[{}]", item.repeat(count)).as_bytes(), &limits)
+        };
+        assert_eq!(many("0,", 998), Ok(()));
+        assert_eq!(many("0,", 999), Err(TooComplex::Values { limit: 1000 }));
+        assert_eq!(many("{}", 100), Ok(()));
+        assert_eq!(many("{}", 101), Err(TooComplex::Objects { limit: 100 }));
+    }
+}
