@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bkstate::gc::{DiskError, GcConfigError};
+use bkstate::gc::{DiskError, ReadGcConfigError};
 use bkstate::state::ExistingError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
@@ -44,7 +44,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Convert(#[from] ConvertError),
     #[error(transparent)]
-    GcConfig(#[from] GcConfigError),
+    GcConfig(#[from] ReadGcConfigError),
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
@@ -107,7 +107,7 @@ impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
-            Self::GcConfig(GcConfigError::Read { .. }) => Code::Failed,
+            Self::GcConfig(ReadGcConfigError::Read { .. }) => Code::Failed,
             Self::GcConfig(_) => Code::Input,
             Self::Unkeyed(_) | Self::NoKeys => Code::Unkeyed,
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
