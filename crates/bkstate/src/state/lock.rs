@@ -1,7 +1,7 @@
 //! The lock that a running buildkitd holds on its root, and who else may be using the root.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock, fstat};
@@ -16,8 +16,19 @@ use crate::dir::{Dir, DirError};
 /// file stays behind; a daemon does not mind it.
 #[derive(Debug)]
 pub struct RootLock {
-    _file: Option<OwnedFd>,
-    _databases: Vec<File>,
+    file: Option<OwnedFd>,
+    databases: Vec<File>,
+}
+
+impl Drop for RootLock {
+    fn drop(&mut self) {
+        // Closing them is not enough: if another thread starts a process just now, that has them too
+        // until it executes its program.
+        let databases = self.databases.iter().map(AsFd::as_fd);
+        for file in databases.chain(self.file.as_ref().map(AsFd::as_fd)) {
+            let _ = flock(file, FlockOperation::Unlock);
+        }
+    }
 }
 
 /// Why the lock could not be taken.
@@ -107,7 +118,7 @@ impl RootLock {
     fn with(file: Option<OwnedFd>, root: &Dir) -> Result<Self, LockError> {
         let databases = holders::lock_databases(root)?;
         mounts::ensure_unused(root)?;
-        Ok(Self { _file: file, _databases: databases })
+        Ok(Self { file, databases })
     }
 }
 

@@ -27,6 +27,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::sync::atomic::Ordering;
 
 use super::staging::STAGING;
 use super::verify::other_workers;
@@ -148,6 +149,7 @@ impl Staging<'_> {
             }
             Target { worker: None, .. } => self.publish_worker(&written)?,
         }
+        self.half_published.store(false, Ordering::Relaxed);
         self.root.remove_tree(STAGING)?;
         self.root.sync_file_system()?;
         Ok(())
@@ -164,12 +166,14 @@ impl Staging<'_> {
     fn publish_worker(&self, written: &Written) -> Result<(), StagingError> {
         let Self { root, top, .. } = self;
         top.rename(WORKER, root, WORKER)?;
+        self.half_published.store(true, Ordering::Relaxed);
         root.sync_file_system()?;
         if written.solver
             && let Err(error) = top.replace(CACHE_DB, root, CACHE_DB)
         {
             // Whatever hinders this too, the next run completes what is there.
-            let _ = root.rename(WORKER, top, WORKER);
+            let undone = root.rename(WORKER, top, WORKER);
+            self.half_published.store(undone.is_err(), Ordering::Relaxed);
             return Err(error.into());
         }
         Ok(())
@@ -187,6 +191,7 @@ impl Staging<'_> {
         };
         let put = |from: &Dir, name: &str, to: &Dir, new: &str| -> Result<(), StagingError> {
             from.replace(name, to, new)?;
+            self.half_published.store(true, Ordering::Relaxed);
             Ok(self.root.sync_file_system()?)
         };
         if written.reservation {
@@ -195,6 +200,7 @@ impl Staging<'_> {
         if written.snapshots {
             put(&self.snapshots, SNAPSHOTS_DB, &snapshotter, SNAPSHOTS_DB)?;
         }
+        self.half_published.store(true, Ordering::Relaxed);
         self.blobs.move_all(&BlobStore::open_or_create(worker)?)?;
         self.trees.move_all(&Trees::open_or_create(&snapshotter)?)?;
         self.root.sync_file_system()?;

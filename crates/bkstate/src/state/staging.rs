@@ -4,6 +4,7 @@
 //! there when it is whole (`publish`).
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Existing, RootLock, SNAPSHOTS, WORKER};
 use crate::content::BlobStore;
@@ -23,6 +24,8 @@ pub struct Staging<'r> {
     pub(super) blobs: BlobStore,
     pub(super) snapshots: Dir,
     pub(super) trees: Trees,
+    /// Whether a part of the state is in its place, and the rest not.
+    pub(super) half_published: AtomicBool,
 }
 
 /// Why a state could not be built or published.
@@ -88,7 +91,8 @@ impl<'r> Staging<'r> {
         let blobs = BlobStore::create(&worker)?;
         let snapshots = worker.create_dir(SNAPSHOTS, 0o700)?;
         let trees = Trees::create(&snapshots)?;
-        Ok(Self { root, existing, top, worker, blobs, snapshots, trees })
+        let half_published = AtomicBool::new(false);
+        Ok(Self { root, existing, top, worker, blobs, snapshots, trees, half_published })
     }
 
     /// Removes the staging area of a run that did not end.
@@ -140,8 +144,10 @@ impl<'r> Staging<'r> {
 
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
-        // After publishing there is nothing worth keeping in it. If that failed, the error is the one
-        // to report, and the next run cleans up too.
-        let _ = self.root.remove_tree(STAGING);
+        // By what is left of it the next run, and whoever verifies the root, knows what was stopped.
+        if !self.half_published.load(Ordering::Relaxed) {
+            // The error that led here is the one to report, and the next run cleans up too.
+            let _ = self.root.remove_tree(STAGING);
+        }
     }
 }

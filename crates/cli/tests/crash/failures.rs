@@ -76,8 +76,9 @@ fn ensure_harmless(
         ensure!(named, "what it was about is not named: {text}");
     }
     let found = subject.inspect()?;
-    // The same call of another thread may have failed while it cleaned up.
-    if found != Found::Complete && disturbed.times < 2 {
+    // What is published in part keeps its staging directory, by which the next run knows it. And the
+    // same call of another thread may have failed while it cleaned up.
+    if found == Found::AsItWas && disturbed.times < 2 {
         subject.ensure_nothing_left()?;
     }
     Ok(Some(found))

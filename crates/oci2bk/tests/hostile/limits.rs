@@ -12,8 +12,15 @@ use super::keys::file;
 use super::*;
 
 /// What is only met in layers.
-const OF_LAYERS: [&str; 6] =
-    ["layer-entries", "layer-size", "layer-ratio", "layer-directories", "path", "xattrs"];
+const OF_LAYERS: [&str; 7] = [
+    "layer-entries",
+    "layer-size",
+    "layer-ratio",
+    "layer-directories",
+    "layer-lookups",
+    "path",
+    "xattrs",
+];
 
 /// Everything that can be read: a cache with attached provenance, in a directory or an archive, and
 /// sources of keys.

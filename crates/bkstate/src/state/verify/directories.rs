@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dir::DirError;
-use crate::snapshots::{Directories, Kind, Snapshots, Trees};
+use crate::snapshots::{Directories, Kind, Trees};
+use crate::state::State;
 
 use super::Findings;
 
@@ -69,7 +70,7 @@ impl DirectoryDamage {
 }
 
 pub(super) fn check(
-    snapshots: &Snapshots,
+    state: &State,
     trees: &[Trees],
     findings: &mut Findings,
 ) -> Result<(), DirError> {
@@ -80,9 +81,14 @@ pub(super) fn check(
         }
     }
     let mut ids = BTreeSet::new();
-    for (name, snapshot) in &snapshots.by_name {
+    let named = state.named_snapshots();
+    for (name, snapshot) in &state.snapshots.by_name {
+        ids.insert(snapshot.id.to_string());
+        // That containerd does not know it is said already. Nobody needs its files.
+        if !named.contains(name.as_str()) {
+            continue;
+        }
         let (id, name) = (snapshot.id, name.clone());
-        ids.insert(id.to_string());
         let found = match directories.get(&id.to_string()) {
             Some(trees) => trees.find(id)?,
             None => Directories::default(),

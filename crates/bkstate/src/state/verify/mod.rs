@@ -176,7 +176,7 @@ impl Parts {
         leases::check(records, namespace, findings);
         content::check(records, solver, metadata, namespace, &self.blobs, findings)?;
         snapshots::check(table, snapshots, parents, *used, findings);
-        directories::check(snapshots, &self.trees, findings)
+        directories::check(state, &self.trees, findings)
     }
 }
 
