@@ -8,25 +8,31 @@ const REQUIRE: &str = "OCI2BK_REQUIRE_ORACLE";
 /// Names the directory that `scripts/oracle` prints, if it is not `target/oracle`.
 const DIRECTORY: &str = "OCI2BK_ORACLE";
 
-/// The programs that the suite runs.
+/// The programs that the end-to-end suite and the lab run.
 #[derive(Clone, Debug)]
-pub(crate) struct Tools {
-    pub(crate) buildkitd: PathBuf,
+pub struct Tools {
+    /// The daemon.
+    pub buildkitd: PathBuf,
     /// Whether it writes `cache-debug.db` if asked to, which releases before v0.24 do not.
-    pub(crate) saves_cache_debug: bool,
-    pub(crate) buildctl: PathBuf,
-    pub(crate) buildx: PathBuf,
-    pub(crate) bbolt: PathBuf,
+    pub saves_cache_debug: bool,
+    /// Its client.
+    pub buildctl: PathBuf,
+    /// Docker's client.
+    pub buildx: PathBuf,
+    /// The command of BoltDB's reference implementation.
+    pub bbolt: PathBuf,
     /// `oracle/buildkit/refstate`: containerd's applier and a bbolt dumper.
-    pub(crate) refstate: PathBuf,
+    pub refstate: PathBuf,
     /// `regctl`, `crane` and `oras`.
     copiers: PathBuf,
-    pub(crate) registry: PathBuf,
-    pub(crate) busybox: PathBuf,
+    /// Docker's registry.
+    pub registry: PathBuf,
+    /// A static shell with all its tools.
+    pub busybox: PathBuf,
     /// A tarball of a minimal Debian, for the case that builds on thousands of files.
-    pub(crate) debian: PathBuf,
+    pub debian: PathBuf,
     /// The command under test.
-    pub(crate) oci2bk: PathBuf,
+    pub oci2bk: PathBuf,
     /// Where the sets of tools are.
     oracle: PathBuf,
 }
@@ -35,15 +41,17 @@ pub(crate) struct Tools {
 const RELEASE_SET: &str = "buildkit-";
 
 impl Tools {
-    /// Finds every tool, or says which one is missing.
-    pub(crate) fn locate() -> Result<Self, String> {
+    /// Finds every tool, or says which one is missing. `target` is cargo's target directory, and
+    /// `oci2bk` the command under test.
+    ///
+    /// # Errors
+    /// Why it cannot be done here, for whoever runs the tests.
+    pub fn locate(target: &Path, oci2bk: &Path) -> Result<Self, String> {
         if !rustix::process::geteuid().is_root() {
             return Err("needs root: buildkitd mounts, and layers have owners".into());
         }
-        let oracle = std::env::var_os(DIRECTORY).map_or_else(
-            || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("oracle"),
-            PathBuf::from,
-        );
+        let oracle =
+            std::env::var_os(DIRECTORY).map_or_else(|| target.join("oracle"), PathBuf::from);
         let pinned = |name: &str| {
             let path = oracle.join(name);
             path.exists()
@@ -63,14 +71,17 @@ impl Tools {
             debian: pinned("debian.tar")?,
             registry: on_path("docker-registry", "docker-registry")?,
             busybox: on_path("busybox", "busybox-static")?,
-            oci2bk: PathBuf::from(env!("CARGO_BIN_EXE_oci2bk")),
+            oci2bk: oci2bk.to_owned(),
             oracle,
         })
     }
 
     /// The same tools with the buildkitd of another release, such as `v0.16.0`. Its buildctl would
     /// not do: those before v0.13 do not report what they build as JSON.
-    pub(crate) fn of_release(&self, version: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// If there is no set of tools of that release.
+    pub fn of_release(&self, version: &str) -> Result<Self, String> {
         let set = format!("{RELEASE_SET}{version}");
         let buildkitd = self.oracle.join(&set).join("buildkitd");
         if buildkitd.exists() {
@@ -81,7 +92,10 @@ impl Tools {
     }
 
     /// The other releases that there are, oldest first.
-    pub(crate) fn releases(&self) -> std::io::Result<Vec<String>> {
+    ///
+    /// # Errors
+    /// If the directory of the tools cannot be read.
+    pub fn releases(&self) -> std::io::Result<Vec<String>> {
         let mut releases = Vec::new();
         for set in std::fs::read_dir(&self.oracle)? {
             let name = set?.file_name();
@@ -93,15 +107,25 @@ impl Tools {
     }
 
     /// A program that copies images: one of the pinned ones, or one that is installed.
-    pub(crate) fn copier(&self, name: &str) -> PathBuf {
+    #[must_use]
+    pub fn copier(&self, name: &str) -> PathBuf {
         let pinned = self.copiers.join(name);
         if pinned.exists() { pinned } else { name.into() }
     }
 
     /// Whether a missing tool must fail the run.
-    pub(crate) fn required() -> bool {
+    #[must_use]
+    pub fn required() -> bool {
         std::env::var_os(REQUIRE).is_some_and(|value| !value.is_empty())
     }
+}
+
+/// The release of the pinned buildkitd, such as `v0.32.2`; what is built of its module does not know.
+#[must_use]
+pub fn buildkitd_release() -> &'static str {
+    let pins = include_str!("../../../oracle/buildkit/go.mod");
+    let pin = |line: &'static str| line.trim().strip_prefix("github.com/moby/buildkit ");
+    pins.lines().find_map(pin).unwrap_or_default()
 }
 
 fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {
@@ -111,4 +135,13 @@ fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {
         .map(|dir| dir.join(program))
         .find(|candidate| candidate.is_file())
         .ok_or_else(|| format!("{program} is not installed (Debian package {package})"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_pinned_release_is_known() {
+        let release = super::buildkitd_release();
+        assert!(release.starts_with('v') && release.split('.').count() == 3, "{release:?}");
+    }
 }
