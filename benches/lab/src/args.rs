@@ -157,3 +157,52 @@ fn parse_scenario(name: &str) -> Result<&'static Scenario, String> {
         format!("there are {}", names.join(", "))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(words: &str) -> Result<Run, clap::Error> {
+        match Arguments::try_parse_from(format!("lab run {words}").split_whitespace())?.command {
+            Command::Run(run) => Ok(run),
+            _ => panic!("not what was asked for"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn some_scenarios_are_measured_in_the_order_of_reports() {
+        let run = parse("--scenario converted --scenario cold").unwrap();
+        let names: Vec<_> = run.scenarios().iter().map(|scenario| scenario.name).collect();
+        assert_eq!(names, ["cold", "converted"]);
+        assert!(!run.measures_overhead());
+        assert_eq!(parse("--all").unwrap().scenarios().len(), scenario::ALL.len());
+    }
+
+    #[test]
+    fn what_is_measured_has_to_be_said() {
+        for words in ["", "--all --scenario cold", "--scenario nonsense", "--all --repeats 0"] {
+            assert!(parse(words).is_err(), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_project_of_the_users_needs_a_file_to_edit() {
+        let run = parse("--all --context dir --edit src/main").unwrap();
+        let Workload::Project { dockerfile, .. } = run.workload() else { panic!("a project") };
+        assert_eq!(dockerfile.to_str(), Some("Dockerfile"));
+        let generated = parse("--all --size small").unwrap().workload();
+        assert!(matches!(generated, Workload::Generated(Size::Small)));
+        for words in
+            ["--all --context dir", "--all --edit f", "--all --context d --edit f --size tiny"]
+        {
+            assert!(parse(words).is_err(), "{words}");
+        }
+    }
+}

@@ -16,9 +16,9 @@ use testkit::process::run;
 pub enum Size {
     /// A shell and some hundred kilobytes, to see that the lab works.
     Tiny,
-    /// A minimal Debian and 40 MB in 4,000 files.
+    /// A minimal Debian and 45 MB in 4,000 files.
     Small,
-    /// A minimal Debian and 400 MB in 34,000 files.
+    /// A minimal Debian and 310 MB in 23,000 files.
     Full,
 }
 
@@ -70,7 +70,7 @@ impl Size {
         match self {
             Self::Tiny => ["20 2", "50 1", "20 1"],
             Self::Small => ["500 8", "3000 2", "500 2"],
-            Self::Full => ["4000 12", "22500 2", "7500 2"],
+            Self::Full => ["3000 12", "15000 2", "5000 2"],
         }
     }
 

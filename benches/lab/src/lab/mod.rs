@@ -1,22 +1,22 @@
 //! The lab: registries, a seed, and builders that are made ready in each of the ways.
 
+mod ready;
+mod seed;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use tempfile::TempDir;
 use testkit::process::run;
 use testkit::{Daemon, Registry, Tools, tools};
 
-use crate::build::{Built, Request, micros_since};
-use crate::convert::{self, Converted};
-use crate::record::{
-    Build, Conversion, Header, Measurement, Outcome, Overhead, Seed, WorkloadInfo,
-};
+use self::ready::{Preparation, Ready};
+use crate::build::{Built, Request};
+use crate::record::{Build, Header, Measurement, Outcome, Overhead, WorkloadInfo};
 use crate::scenario::{Builder, Scenario};
 use crate::workload::{Sources, Workload};
 use crate::{machine, record, stream};
@@ -66,19 +66,6 @@ pub struct Lab {
     sources: Sources,
     // Dropped after the registries that write into it.
     scratch: TempDir,
-}
-
-/// A builder that is ready to be measured.
-struct Ready {
-    daemon: Daemon,
-    import: Option<String>,
-}
-
-/// What making it ready took.
-#[derive(Default)]
-struct Preparation {
-    micros: Option<u64>,
-    conversion: Option<Conversion>,
 }
 
 impl Lab {
@@ -131,7 +118,7 @@ impl Lab {
         ]);
         Ok(Header {
             format: record::FORMAT,
-            started: jiff::Timestamp::now().to_string(),
+            started: format!("{:.3}", jiff::Timestamp::now()),
             machine: machine::describe(),
             versions,
             workload: WorkloadInfo {
@@ -173,36 +160,6 @@ impl Lab {
             fs::remove_dir_all(dir)?;
         }
         Ok(())
-    }
-
-    /// Builds what the builders are warmed with: a root, a cache in a layout and in the registry,
-    /// and an image with provenance.
-    ///
-    /// # Errors
-    /// If a build fails.
-    pub fn seed(&self) -> Result<Seed> {
-        fs::create_dir_all(self.scratch.path().join("seed"))?;
-        let daemon = self.start(&self.seed_root())?;
-        let built = self.build(&daemon, &self.request(false)).context("the seed")?;
-        let progress = stream::measure(&self.anonymous(&built.progress))?;
-
-        let mode = self.exports.cache.name();
-        let exports = vec![
-            format!("type=local,dest={},mode={mode}", self.seed_cache().display()),
-            format!("type=registry,ref={},mode={mode}", self.remote_cache()),
-        ];
-        let exported = self.build(&daemon, &Request { exports, ..self.request(false) });
-        let export_micros = exported.context("the export of the cache")?.micros;
-
-        let provenance = format!("attest:provenance=mode={}", self.exports.provenance.name());
-        let mut request = self.request(false);
-        request.options.push(&provenance);
-        request.outputs = vec![format!("type=oci,tar=false,dest={}", self.seed_image().display())];
-        self.build(&daemon, &request).context("the image with provenance")?;
-        daemon.stop()?;
-        self.sync()?;
-        let (micros, image, bases) = (built.micros, built.image, progress.bases);
-        Ok(Seed { micros, export_micros, image, bases })
     }
 
     /// Measures one build of a scenario, after [`Lab::seed`]. A failure is a result, too.
@@ -255,50 +212,6 @@ impl Lab {
         self.caches = None;
     }
 
-    fn make_ready(
-        &self,
-        builder: Builder,
-        root: &Path,
-        preparation: &mut Preparation,
-    ) -> Result<Ready> {
-        let start = Instant::now();
-        let mut import = None;
-        match builder {
-            Builder::New => {}
-            Builder::ImportsLayout => {
-                import = Some(format!("type=local,src={}", self.seed_cache().display()));
-            }
-            Builder::ImportsFromRegistry => {
-                import = Some(format!("type=registry,ref={}", self.remote_cache()));
-            }
-            Builder::Same | Builder::Copied => copy_root(&self.seed_root(), root)?,
-            Builder::Converted => {
-                let (cache, keys) = (self.seed_cache(), self.seed_image());
-                let report = self.scratch.path().join("conversion.json");
-                let layout = self.base_layout();
-                let base = layout.exists().then(|| format!("{}={}", self.base(), layout.display()));
-                let converted =
-                    Converted { cache: &cache, keys: &keys, base, root, report: &report };
-                preparation.conversion = Some(convert::run(&self.tools, &converted)?);
-            }
-            Builder::Baked => {
-                let daemon = self.start(root)?;
-                self.build(&daemon, &self.request(false))?;
-                daemon.stop()?;
-            }
-        }
-        // Writing it out must not slow the build down.
-        self.sync()?;
-        if matches!(builder, Builder::Copied | Builder::Converted | Builder::Baked) {
-            preparation.micros = Some(micros_since(start));
-        }
-        let daemon = self.start(root)?;
-        if builder == Builder::Same {
-            self.build(&daemon, &self.request(false))?;
-        }
-        Ok(Ready { daemon, import })
-    }
-
     fn measure_on(&self, ready: Ready, edited: bool) -> Result<Build> {
         let request = Request { import: ready.import.as_deref(), ..self.request(edited) };
         let built = self.build(&ready.daemon, &request)?;
@@ -339,18 +252,6 @@ impl Lab {
         self.addresses.iter().zip(NAMES).fold(text, named)
     }
 
-    fn seed_root(&self) -> PathBuf {
-        self.scratch.path().join("seed/root")
-    }
-
-    fn seed_cache(&self) -> PathBuf {
-        self.scratch.path().join("seed/cache")
-    }
-
-    fn seed_image(&self) -> PathBuf {
-        self.scratch.path().join("seed/image")
-    }
-
     /// The base image of a generated project, and a layout with it: the conversion seeds its
     /// manifest, as the root on which the build itself ran has it.
     fn base(&self) -> String {
@@ -360,13 +261,4 @@ impl Lab {
     fn base_layout(&self) -> PathBuf {
         self.scratch.path().join("base-image")
     }
-
-    fn remote_cache(&self) -> String {
-        format!("{}/cache", self.addresses[1])
-    }
-}
-
-fn copy_root(from: &Path, to: &Path) -> Result<()> {
-    ensure!(!to.exists(), "{} is in the way", to.display());
-    run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to)).map(drop)
 }
