@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 
 use bkstate::Digest;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use oci2bk::limits::Limits;
 use oci2bk::unpack::{Layer, Placement, unpack};
 
 const BYTES: usize = 32 << 20;
@@ -75,7 +76,8 @@ fn benchmark(criterion: &mut Criterion) {
                 || tempfile::tempdir_in(&all).unwrap().keep(),
                 |dir| {
                     let fs = File::open(dir).unwrap();
-                    unpack(&layer, fs.as_fd(), Placement::Overlay, &|_| {}).unwrap();
+                    unpack(&layer, fs.as_fd(), Placement::Overlay, &Limits::default(), &|_| {})
+                        .unwrap();
                 },
                 BatchSize::PerIteration,
             );

@@ -46,7 +46,7 @@ fn measure(
     if !oci2bk.exists() {
         bail!("{} is not there: build it in the same profile", oci2bk.display());
     }
-    let tools = Tools::locate(target, &oci2bk).map_err(|reason| anyhow!(reason))?;
+    let tools = Tools::locate(&oci2bk).map_err(|reason| anyhow!(reason))?;
     let lab = Lab::create(&tools, target, arguments.workload(), arguments.exports())?;
     let mut writer = Writer::create(results, &lab.header(arguments.repeats)?)?;
     writeln!(log, "results: {}", writer.path().display())?;

@@ -61,7 +61,7 @@ fn target() -> &'static Path {
 fn locate() -> Result<Tools, String> {
     let oci2bk = Path::new(LAB).with_file_name("oci2bk");
     if oci2bk.exists() {
-        Tools::locate(target(), &oci2bk)
+        Tools::locate(&oci2bk)
     } else {
         Err("oci2bk is not built: run cargo build -p oci2bk-cli".into())
     }

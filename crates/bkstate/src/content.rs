@@ -3,10 +3,12 @@
 //! What else containerd knows of a blob is in its row, see [`Content`](crate::metadata::Content).
 //! A blob needs both. Source: containerd v2.3.3 `plugins/content/local/store.go`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::Path;
 
 use crate::digest::Digest;
-use crate::dir::{Dir, DirError};
+use crate::dir::{Dir, DirError, if_there};
 
 const CONTENT: &str = "content";
 const BLOBS: &str = "blobs";
@@ -36,12 +38,82 @@ impl BlobStore {
         Ok(Self { blobs: worker.dir(CONTENT)?.dir(BLOBS)?.dir(SHA256)? })
     }
 
+    /// Opens the store of a worker, and makes what is not there of it.
+    ///
+    /// # Errors
+    /// If it can be neither opened nor made.
+    pub fn open_or_create(worker: &Dir) -> Result<Self, DirError> {
+        let open = |parent: &Dir, name| match if_there(parent.dir(name))? {
+            Some(dir) => Ok::<_, DirError>(dir),
+            None => parent.create_dir(name, 0o755),
+        };
+        Ok(Self { blobs: open(&open(&open(worker, CONTENT)?, BLOBS)?, SHA256)? })
+    }
+
     /// Makes the empty file of a blob, open for reading and writing.
     ///
     /// # Errors
     /// If it exists or cannot be made.
     pub fn create_blob(&self, digest: &Digest) -> Result<File, DirError> {
         self.blobs.create_file(digest.hex().as_str(), 0o444)
+    }
+
+    /// Opens the file of a blob for reading.
+    ///
+    /// # Errors
+    /// If it is not there or no file.
+    pub fn blob(&self, digest: &Digest) -> Result<File, DirError> {
+        self.blobs.file(digest.hex().as_str())
+    }
+
+    /// The blobs whose files are there, with their sizes in bytes. What is not named as a blob is
+    /// passed over.
+    ///
+    /// # Errors
+    /// If the store cannot be listed.
+    pub fn files(&self) -> Result<BTreeMap<Digest, u64>, DirError> {
+        let mut files = BTreeMap::new();
+        for entry in self.blobs.entries()? {
+            let digest = entry.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
+            if let Some(digest) = digest
+                && let Some(size) = self.size(&digest)?
+            {
+                files.insert(digest, size);
+            }
+        }
+        Ok(files)
+    }
+
+    /// Removes the file of a blob.
+    ///
+    /// # Errors
+    /// If it is not there or cannot be removed.
+    pub fn remove(&self, digest: &Digest) -> Result<(), DirError> {
+        self.blobs.remove_file(digest.hex().as_str())
+    }
+
+    /// Moves all blobs to `target`, in place of files that have their names there.
+    ///
+    /// # Errors
+    /// If the kernel refuses; what was moved stays so.
+    pub fn move_all(&self, target: &Self) -> Result<(), DirError> {
+        for entry in self.blobs.entries()? {
+            self.blobs.replace(&*entry.name, &target.blobs, &*entry.name)?;
+        }
+        target.blobs.sync()
+    }
+
+    /// The path of the directory; for messages only.
+    pub fn path(&self) -> &Path {
+        self.blobs.path()
+    }
+
+    /// Whether files can be moved between this store and the directory `other`.
+    ///
+    /// # Errors
+    /// If one of them cannot be looked at.
+    pub fn shares_file_system(&self, other: &Dir) -> Result<bool, DirError> {
+        self.blobs.shares_file_system(other)
     }
 
     /// The size of a blob's file in bytes, if it is there.

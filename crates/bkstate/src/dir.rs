@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 
 /// An open directory, with the path it was reached by for messages.
 #[derive(Debug)]
@@ -36,6 +36,18 @@ impl DirError {
     /// Whether the thing does not exist.
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// What `result` has, or `None` if that is because there is no such thing.
+///
+/// # Errors
+/// Any other error of `result`.
+pub fn if_there<T>(result: Result<T, DirError>) -> Result<Option<T>, DirError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -201,6 +213,52 @@ impl Dir {
         fs::renameat(&self.fd, name, &target.fd, new).map_err(target.error("put into place", new))
     }
 
+    /// Gives `file` the owner and the permissions of the file `name`, if that is there.
+    ///
+    /// # Errors
+    /// If they cannot be read or changed.
+    pub fn copy_access(&self, name: impl Name, file: &File) -> Result<(), DirError> {
+        let name = &*name.c_name(self)?;
+        let stat = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(self.error("look at", name)(error)),
+        };
+        let mine = fs::fstat(file).map_err(self.error("look at what replaces", name))?;
+        if (mine.st_uid, mine.st_gid) != (stat.st_uid, stat.st_gid) {
+            let owner = Some(Uid::from_raw(stat.st_uid));
+            fs::fchown(file, owner, Some(Gid::from_raw(stat.st_gid)))
+                .map_err(self.error("set the owner of what replaces", name))?;
+        }
+        fs::fchmod(file, Mode::from_raw_mode(stat.st_mode))
+            .map_err(self.error("set the mode of what replaces", name))
+    }
+
+    /// Gives the directory the owner of `other`.
+    ///
+    /// # Errors
+    /// If it cannot be read or changed.
+    pub fn copy_owner(&self, other: &Self) -> Result<(), DirError> {
+        let stat = fs::fstat(&other.fd).map_err(other.error("look at", c"."))?;
+        let mine = fs::fstat(&self.fd).map_err(self.error("look at", c"."))?;
+        if (mine.st_uid, mine.st_gid) == (stat.st_uid, stat.st_gid) {
+            return Ok(());
+        }
+        let owner = Some(Uid::from_raw(stat.st_uid));
+        fs::fchown(&self.fd, owner, Some(Gid::from_raw(stat.st_gid)))
+            .map_err(self.error("set the owner of", c"."))
+    }
+
+    /// Whether files can be moved between this directory and `other`: both are on one file system.
+    ///
+    /// # Errors
+    /// If one of them cannot be looked at.
+    pub fn shares_file_system(&self, other: &Self) -> Result<bool, DirError> {
+        let stat = fs::fstat(&other.fd).map_err(other.error("look at", c"."))?;
+        let mine = fs::fstat(&self.fd).map_err(self.error("look at", c"."))?;
+        Ok(mine.st_dev == stat.st_dev)
+    }
+
     /// What is in the directory, sorted by name.
     ///
     /// # Errors
@@ -232,44 +290,46 @@ impl Dir {
     /// Removes `name` and everything in it.
     ///
     /// Trees may be deeper than we may have files open or stack to recurse on. So directories are
-    /// lifted out of each other into this one before they are emptied.
+    /// lifted out of each other to the top of the tree before they are emptied.
     ///
     /// # Errors
-    /// If something cannot be removed; what was removed stays so.
+    /// If something cannot be removed; what was removed stays so, and the rest is still in `name`.
     pub fn remove_tree(&self, name: impl Name) -> Result<(), DirError> {
-        let top = name.c_name(self)?.into_owned();
+        let name = &*name.c_name(self)?;
+        let top = match self.dir(name) {
+            Ok(top) => top,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(_) => return self.remove_file(name),
+        };
         let mut lifted = 0_u64;
-        let mut pending = vec![top.clone()];
+        let mut pending = top.remove_files()?;
         while let Some(name) = pending.pop() {
-            let dir = match self.dir(&*name) {
-                Ok(dir) => dir,
-                Err(error) if error.is_not_found() => continue,
-                Err(_) => {
-                    self.remove_file(&*name)?;
-                    continue;
-                }
-            };
-            for entry in dir.entries()? {
-                if !entry.is_dir {
-                    dir.remove_file(&*entry.name)?;
-                    continue;
-                }
+            let dir = top.dir(&*name)?;
+            for inner in dir.remove_files()? {
                 // Full directories move out; that needs write permission on them, as emptying does.
                 let free = loop {
-                    let candidate = [top.to_bytes(), b".", lifted.to_string().as_bytes()].concat();
+                    let candidate = lifted.to_string();
                     lifted += 1;
-                    let candidate = CString::new(candidate).unwrap_or_default();
-                    if self.size(&*candidate)?.is_none() {
-                        break candidate;
+                    if top.size(candidate.as_str())?.is_none() {
+                        break CString::new(candidate).unwrap_or_default();
                     }
                 };
-                dir.rename(&*entry.name, self, &*free)?;
+                dir.rename(&*inner, &top, &*free)?;
                 pending.push(free);
             }
-            fs::unlinkat(&self.fd, &*name, AtFlags::REMOVEDIR)
-                .map_err(self.error("remove the directory", &name))?;
+            top.remove_dir(&*name)?;
         }
-        Ok(())
+        self.remove_dir(name)
+    }
+
+    /// Removes what is no directory, and returns the names of the directories.
+    fn remove_files(&self) -> Result<Vec<CString>, DirError> {
+        let (dirs, files): (Vec<_>, Vec<_>) =
+            self.entries()?.into_iter().partition(|entry| entry.is_dir);
+        for file in files {
+            self.remove_file(&*file.name)?;
+        }
+        Ok(dirs.into_iter().map(|dir| dir.name).collect())
     }
 
     /// Removes the file or link `name`.
@@ -398,17 +458,16 @@ mod tests {
 
     #[test]
     fn a_tree_deeper_than_the_open_file_limit_is_removed() {
-        let (temp, dir) = temp();
+        let (_temp, dir) = temp();
         let mut here = dir.create_dir("top", 0o700).unwrap();
-        std::fs::write(temp.path().join("top.0"), "in the way").unwrap();
+        here.create_dir("1", 0o700).unwrap().create_dir("in the way", 0o700).unwrap();
         for _ in 0..3000 {
             here.create_file("file", 0o600).unwrap();
             here = here.create_dir("d", 0o700).unwrap();
         }
         drop(here);
         dir.remove_tree("top").unwrap();
-        let names: Vec<_> = dir.entries().unwrap().into_iter().map(|entry| entry.name).collect();
-        assert_eq!(names, [c"top.0".to_owned()]);
+        assert_eq!(dir.entries().unwrap(), []);
         dir.remove_tree("top").unwrap();
     }
 

@@ -117,6 +117,11 @@ id! {
 }
 
 impl KeyId {
+    /// What sorts before every key id, and is none.
+    pub(crate) fn least() -> Self {
+        Self(String::new())
+    }
+
     /// Whether the key stands for something that only one build session has: a local source
     /// (BuildKit v0.32.2 `solver/llbsolver/ops/source.go` `CacheMap`).
     pub fn is_of_one_session(&self) -> bool {

@@ -12,6 +12,7 @@ pub mod decode;
 pub mod digest;
 pub mod dir;
 pub mod encode;
+pub mod gc;
 pub mod gojson;
 pub mod ids;
 pub mod metadata;

@@ -76,25 +76,45 @@ pub struct SolverCache {
 }
 
 impl SolverCache {
-    /// Makes `key` exist.
-    pub fn add_key(&mut self, key: &KeyId) {
-        if !self.links.contains_key(key) {
+    /// Makes `key` exist. Whether it did not before.
+    pub fn add_key(&mut self, key: &KeyId) -> bool {
+        let new = !self.links.contains_key(key);
+        if new {
             self.links.insert(key.clone(), BTreeSet::new());
         }
+        new
     }
 
-    /// Links `source` to `target`.
-    pub fn add_link(&mut self, source: &KeyId, link: Link, target: &KeyId) {
-        self.links.entry(source.clone()).or_default().insert((link, target.clone()));
-        self.backlinks.entry(target.clone()).or_default().insert(source.clone());
+    /// Links `source` to `target`. Whether they were not linked so before.
+    pub fn add_link(&mut self, source: &KeyId, link: Link, target: &KeyId) -> bool {
+        let link = self.links.entry(source.clone()).or_default().insert((link, target.clone()));
+        let back = self.backlinks.entry(target.clone()).or_default().insert(source.clone());
+        link || back
     }
 
-    /// Gives `key` a result. A second time for the same result keeps the newer one.
-    pub fn add_result(&mut self, key: &KeyId, result: ResultId, created_at: Time) {
+    /// Gives `key` a result. A second time for the same result keeps the newer one. Whether
+    /// anything is new.
+    pub fn add_result(&mut self, key: &KeyId, result: ResultId, created_at: Time) -> bool {
         let slot = self.results.entry(key.clone()).or_default();
-        let time = slot.entry(result.clone()).or_insert(created_at);
-        *time = created_at.max(*time);
-        self.by_result.entry(result).or_default().insert(key.clone());
+        let before = slot.insert(result.clone(), created_at);
+        if let Some(before) = before.filter(|before| *before > created_at) {
+            slot.insert(result.clone(), before);
+        }
+        let newer = before.is_none_or(|before| before < created_at);
+        self.by_result.entry(result).or_default().insert(key.clone()) || newer
+    }
+
+    /// Whether `link` leads from `source` to `target`.
+    pub fn has_link(&self, source: &KeyId, link: &Link, target: &KeyId) -> bool {
+        let links = self.links.get(source);
+        links.is_some_and(|links| links.contains(&(link.clone(), target.clone())))
+    }
+
+    /// The keys that `link` leads to from `source`.
+    pub fn targets(&self, source: &KeyId, link: &Link) -> impl Iterator<Item = &KeyId> {
+        let first = (link.clone(), KeyId::least());
+        let links = self.links.get(source).into_iter().flat_map(move |set| set.range(&first..));
+        links.take_while(move |(known, _)| known == link).map(|(_, target)| target)
     }
 
     /// Reads `cache.db`.

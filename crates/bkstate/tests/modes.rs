@@ -15,7 +15,7 @@ use bkstate::metadata::Metadata;
 use bkstate::records::Records;
 use bkstate::snapshots::Snapshots;
 use bkstate::solver::SolverCache;
-use bkstate::state::{RootLock, Staging, State};
+use bkstate::state::{Existing, RootLock, Staging, State};
 use rustix::fs::Mode;
 
 fn modes(dir: &Path, prefix: &str, found: &mut BTreeMap<String, u32>) {
@@ -68,7 +68,8 @@ fn modes_are_those_of_a_daemon_under_any_umask() {
         let before = rustix::process::umask(Mode::from_raw_mode(umask));
         let published = (|| -> Result<(), Box<dyn std::error::Error>> {
             let lock = RootLock::acquire(&root)?;
-            let staging = Staging::begin(&root, &lock)?;
+            let nothing = Existing::nothing(state.worker_id.clone());
+            let staging = Staging::begin(&root, &lock, &nothing)?;
             staging.blobs().create_blob(&blob)?;
             staging.trees().create_snapshot(1)?;
             Ok(staging.publish(&state)?)

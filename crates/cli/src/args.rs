@@ -11,8 +11,11 @@ use clap::{
     Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum, value_parser,
 };
 use oci2bk::image::ImageRef;
+use oci2bk::limits::{LIMITS, Limit, Limits, Setting, amount};
 use oci2bk::release::Target;
 use oci2bk::source::{ParseSourceError, SourceRef};
+
+use crate::last_used;
 
 /// Turn a BuildKit cache export into the state directory of a buildkitd that has already run
 /// those builds.
@@ -44,7 +47,7 @@ pub(crate) enum Command {
 const USAGE: &str = "oci2bk convert [OPTIONS] <SRC>... <ROOT>";
 
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES, override_usage = USAGE)]
+#[command(after_help = limits_and_exit_codes(), override_usage = USAGE)]
 pub(crate) struct Convert {
     #[command(flatten)]
     pub(crate) places: Places,
@@ -75,6 +78,9 @@ pub(crate) struct Convert {
     #[arg(long)]
     pub(crate) allow_unkeyed: bool,
 
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
+
     /// How many layers to work on at a time [default: the number of processors]
     #[arg(short, long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
@@ -95,10 +101,20 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
 
-    /// When the state counts as last used, in seconds since 1970 [default: when the newest part of
-    /// the cache was made]
+    /// When the state counts as last used, for the garbage collection of the daemon: a time such as
+    /// 2027-06-30T00:00:00Z, @SECONDS since 1970, or now [default: SOURCE_DATE_EPOCH, or when the
+    /// newest part of the cache was made]
+    #[arg(long, value_name = "TIME", value_parser = last_used::parse)]
+    pub(crate) last_used: Option<Time>,
+
+    /// The same in seconds since 1970
     #[arg(long, hide = true, env = "SOURCE_DATE_EPOCH", value_parser = parse_epoch)]
     pub(crate) source_date_epoch: Option<Epoch>,
+
+    /// Tell what is lost to the garbage collection of a daemon with the configuration FILE, a
+    /// buildkitd.toml [default: that of a daemon without one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -107,7 +123,7 @@ pub(crate) struct Convert {
     subcommand_negates_reqs = true,
     override_usage = "oci2bk keys <SOURCE>... --output <FILE>\n       \
                       oci2bk keys attach <LAYOUT> --keys <SOURCE>... [--tag <TAG>]",
-    after_help = EXIT_CODES
+    after_help = limits_and_exit_codes()
 )]
 pub(crate) struct Keys {
     #[command(subcommand)]
@@ -121,6 +137,9 @@ pub(crate) struct Keys {
     /// arguments, environment or paths
     #[arg(short, long, value_name = "FILE", required = true)]
     pub(crate) output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
 }
 
 #[derive(Debug, Subcommand)]
@@ -131,7 +150,7 @@ pub(crate) enum KeysCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = limits_and_exit_codes())]
 pub(crate) struct Attach {
     /// The cache: DIR, oci:DIR[:TAG|@DIGEST] or type=local,src=DIR[,tag=TAG][,digest=DIGEST]
     #[arg(value_name = "LAYOUT")]
@@ -144,6 +163,34 @@ pub(crate) struct Attach {
     /// Give the artifact a tag, for tools that copy nothing but what has one
     #[arg(long, value_name = "TAG")]
     pub(crate) tag: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
+}
+
+/// What the input may cost.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArguments {
+    /// Raise or lower a limit on what the input may cost, such as layer-entries=50M; they are
+    /// listed below
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    settings: Vec<Setting>,
+}
+
+impl LimitArguments {
+    pub(crate) fn limits(&self) -> Limits {
+        Limits::with(&self.settings)
+    }
+}
+
+fn limits_and_exit_codes() -> String {
+    let setting = |limit: &Limit| format!("{}={}", limit.name(), amount(limit.default));
+    let settings: Vec<_> = LIMITS.iter().map(setting).collect();
+    let width = settings.iter().map(String::len).max().unwrap_or_default();
+    let lines = settings.iter().zip(LIMITS).map(|(setting, limit)| {
+        format!("  {setting:width$}  {}\n", limit.description.trim_end_matches('.'))
+    });
+    format!("Limits and their defaults:\n{}\n{EXIT_CODES}", lines.collect::<String>())
 }
 
 /// The value of `SOURCE_DATE_EPOCH`; an empty variable counts as none.
@@ -310,6 +357,22 @@ mod tests {
         for refused in ["v0.10.6", "v1.0.0", "latest"] {
             assert!(parse(refused).is_err(), "{refused}");
         }
+    }
+
+    #[test]
+    fn limits_are_settings_that_help_lists() {
+        let parse = |setting: &str| {
+            Arguments::try_parse_from(["oci2bk", "convert", "a", "r", "--limit", setting])
+        };
+        let Command::Convert(convert) = parse("layer-entries=50M").unwrap().command else {
+            panic!("keys")
+        };
+        assert_eq!(convert.limits.limits().layer_entries, 50_000_000);
+        assert!(parse("entries=1").unwrap_err().to_string().contains("there are layer-entries"));
+        let help = limits_and_exit_codes();
+        let row = "  layer-size=1Ti         Bytes of one unpacked layer, holes of sparse files \
+                   included\n";
+        assert!(help.contains(row), "{help}");
     }
 
     #[test]

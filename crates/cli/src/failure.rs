@@ -6,7 +6,8 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bkstate::state::LockError;
+use bkstate::gc::{DiskError, GcConfigError};
+use bkstate::state::ExistingError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
 use oci2bk::image::ImageError;
@@ -41,6 +42,10 @@ pub(crate) enum Failure {
     Attach(#[from] AttachError),
     #[error(transparent)]
     Convert(#[from] ConvertError),
+    #[error(transparent)]
+    GcConfig(#[from] GcConfigError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     #[error("the conversion is done, but {} cannot be written", path.display())]
     MetadataFile {
         path: PathBuf,
@@ -97,17 +102,23 @@ impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
+            Self::GcConfig(GcConfigError::Read { .. }) => Code::Failed,
+            Self::GcConfig(_) => Code::Input,
             Self::Unkeyed(_) | Self::NoKeys => Code::Unkeyed,
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
             Self::Attach(AttachError::Manifest(_) | AttachError::Index { .. }) => Code::Input,
-            Self::Convert(ConvertError::Lock(LockError::InUse { .. })) => Code::InUse,
-            Self::Convert(ConvertError::Damaged { .. }) => Code::Damaged,
+            Self::Convert(ConvertError::Lock(error)) if error.is_in_use() => Code::InUse,
+            Self::Convert(
+                ConvertError::Damaged { .. }
+                | ConvertError::Existing(ExistingError::Damaged { .. }),
+            ) => Code::Damaged,
             Self::Convert(error) if error.is_input() => Code::Input,
             Self::Convert(_)
             | Self::KeysFile(_)
             | Self::WriteKeys { .. }
             | Self::Attach(_)
+            | Self::Disk(_)
             | Self::MetadataFile { .. }
             | Self::Stdout(_)
             | Self::Json(_) => Code::Failed,
@@ -132,7 +143,11 @@ impl Failure {
             said = text;
             source = error.source();
         }
-        if let Self::Convert(ConvertError::Damaged { damage }) = self {
+        if let Self::Convert(
+            ConvertError::Damaged { damage }
+            | ConvertError::Existing(ExistingError::Damaged { damage, .. }),
+        ) = self
+        {
             for item in damage {
                 note(format_args!("  {}", Plain(item)));
             }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use oci2bk::export::CacheExport;
 use oci2bk::keys::{self, AttachError, Attached, KeySource, KeysFile, attach};
+use oci2bk::limits::Limits;
 
 use crate::args::{Attach, Keys, KeysCommand};
 use crate::failure::Failure;
@@ -13,15 +14,15 @@ use crate::output::{self, Plain, note};
 pub(crate) fn run(arguments: &Keys) -> Result<(), Failure> {
     match (&arguments.command, &arguments.output) {
         (Some(KeysCommand::Attach(arguments)), _) => run_attach(arguments),
-        (None, Some(output)) => write(&arguments.sources, output),
+        (None, Some(output)) => write(&arguments.sources, output, &arguments.limits.limits()),
         // The command line asks for one of them.
         (None, None) => Err(Failure::NoKeys),
     }
 }
 
 /// Writes what `sources` have to the file `output`.
-fn write(sources: &[PathBuf], output: &Path) -> Result<(), Failure> {
-    let keys = KeysFile::from_sources(&read(sources)?);
+fn write(sources: &[PathBuf], output: &Path, limits: &Limits) -> Result<(), Failure> {
+    let keys = KeysFile::from_sources(&read(sources, limits)?);
     if keys.is_empty() {
         return Err(Failure::NoKeys);
     }
@@ -36,11 +37,12 @@ fn write(sources: &[PathBuf], output: &Path) -> Result<(), Failure> {
 }
 
 fn run_attach(arguments: &Attach) -> Result<(), Failure> {
-    let keys = KeysFile::from_sources(&read(&arguments.keys)?);
+    let limits = arguments.limits.limits();
+    let keys = KeysFile::from_sources(&read(&arguments.keys, &limits)?);
     // An inline cache of several platforms is several, and the keys may be those of some of them.
     let mut nothing = None;
     let mut done = Vec::new();
-    for export in CacheExport::read_all(&arguments.layout)? {
+    for export in CacheExport::read_all(&arguments.layout, &limits)? {
         match attach(&export, &keys, arguments.tag.as_deref()) {
             Ok(attached) => done.push(describe(&export, &attached)),
             Err(error @ AttachError::NothingMatches { .. }) => nothing = Some(error),
@@ -71,10 +73,10 @@ fn describe(export: &CacheExport, attached: &Attached) -> String {
 }
 
 /// Reads the sources, and says which of their steps they have no keys for.
-fn read(paths: &[PathBuf]) -> Result<Vec<KeySource>, Failure> {
+fn read(paths: &[PathBuf], limits: &Limits) -> Result<Vec<KeySource>, Failure> {
     let mut sources = Vec::new();
     for path in paths {
-        sources.extend(keys::read_source(path)?);
+        sources.extend(keys::read_source(path, limits)?);
     }
     for source in &sources {
         for step in &source.uncomputable {

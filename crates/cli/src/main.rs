@@ -6,7 +6,9 @@
 mod args;
 mod convert;
 mod failure;
+mod gc;
 mod keys;
+mod last_used;
 mod output;
 mod progress;
 mod report;

@@ -17,9 +17,10 @@ pub(crate) fn result(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Writes a line to stderr. If that fails there is nobody to tell.
+/// Writes a line to stderr, at once. If that fails there is nobody to tell.
 pub(crate) fn note(line: impl fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let line = format!("{line}\n");
+    let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
 /// Text that comes from outside, such as the name of a step, without what a terminal would obey.

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bkstate::ids::WorkerId;
-use oci2bk::convert;
+use oci2bk::convert::{self, Shares};
 use oci2bk::keys::Keyring;
 use oci2bk::plan::{Dropped, Lost, LostReason, Miss, Plan, Source};
 use oci2bk::release::Target;
 use serde::Serialize;
+
+use crate::gc::Collection;
 
 /// How long each stage took, in seconds.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -51,6 +53,10 @@ pub(crate) struct Report {
     pub(crate) dropped: Vec<Dropped>,
     pub(crate) misses: Vec<Miss>,
     pub(crate) layers: Layers,
+    /// What the root had before, and what is new.
+    pub(crate) shares: Shares,
+    /// Nothing if the limits of the target are not known.
+    pub(crate) gc: Option<Collection>,
     pub(crate) timings: Timings,
 }
 
@@ -95,11 +101,12 @@ impl Report {
         plan: &Plan,
         keyring: &Keyring,
         done: &convert::Report,
+        gc: Option<Collection>,
         timings: Timings,
     ) -> Self {
         Self {
             root: root.to_owned(),
-            worker_id: plan.worker_id.clone(),
+            worker_id: done.worker_id.clone(),
             buildkit: plan.target,
             sources: plan.sources.clone(),
             keys: key_sources(keyring),
@@ -121,6 +128,8 @@ impl Report {
                 disk_bytes: done.disk_bytes,
                 files: done.entries,
             },
+            shares: done.shares,
+            gc,
             timings,
         }
     }

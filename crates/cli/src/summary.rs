@@ -1,8 +1,11 @@
 //! Results for people.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{Table, presets};
+use oci2bk::convert::{Share, Shares};
 use oci2bk::keys::Keyring;
-use oci2bk::plan::{Layer, LostReason, MissReason, Plan, Step};
+use oci2bk::plan::{Layer, LostReason, Miss, MissReason, Plan, Step};
 use oci2bk::release::Version;
 use serde::Serialize;
 
@@ -12,20 +15,28 @@ use crate::report::{KeySource, Report, key_sources, lost_for};
 /// Digests are shortened to as many hex digits as docker shows.
 const SHORT: usize = 12;
 
+/// How many of the steps that may run again are named.
+const NAMED: usize = 3;
+
 #[derive(Serialize)]
 struct PrintedPlan<'a> {
     #[serde(flatten)]
     plan: &'a Plan,
     keys: Vec<KeySource>,
+    shares: Shares,
 }
 
 /// A plan as JSON, for `--dry-run`.
-pub(crate) fn plan_as_json(plan: &Plan, keyring: &Keyring) -> Result<String, serde_json::Error> {
-    serde_json::to_string_pretty(&PrintedPlan { plan, keys: key_sources(keyring) })
+pub(crate) fn plan_as_json(
+    plan: &Plan,
+    keyring: &Keyring,
+    shares: Shares,
+) -> Result<String, serde_json::Error> {
+    serde_json::to_string_pretty(&PrintedPlan { plan, keys: key_sources(keyring), shares })
 }
 
 /// A plan for people, for `--dry-run`.
-pub(crate) fn plan(plan: &Plan, keyring: &Keyring) -> String {
+pub(crate) fn plan(plan: &Plan, keyring: &Keyring, shares: Shares) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["STEP", "LAYER", "SIZE", "CREATED"]);
@@ -53,7 +64,25 @@ pub(crate) fn plan(plan: &Plan, keyring: &Keyring) -> String {
         plan.blobs.len(),
         size(bytes)
     ));
+    lines.extend(already_there(&shares));
     lines.join("\n")
+}
+
+/// What of a plan the root has already and what is new to it; nothing if all is new.
+fn already_there(shares: &Shares) -> Vec<String> {
+    let Shares { records, snapshots, blobs, steps } = shares;
+    let line = |name, of: fn(&Share) -> usize| {
+        let counts @ [steps, records, blobs, snapshots] =
+            [steps, records, blobs, snapshots].map(of);
+        let any = counts.iter().any(|count| *count > 0);
+        any.then(|| {
+            format!("{name}: {steps} steps, {records} layers, {blobs} blobs, {snapshots} snapshots")
+        })
+    };
+    match line("already there", |share| share.existing) {
+        None => Vec::new(),
+        Some(there) => [there].into_iter().chain(line("new", |share| share.added)).collect(),
+    }
 }
 
 /// A name that comes from outside, in one line.
@@ -119,17 +148,43 @@ pub(crate) fn warn_of_releases(plan: &Plan) {
             Version::NEWEST
         ));
     }
+    let mut groups: BTreeMap<_, Vec<&Miss>> = BTreeMap::new();
     for miss in &plan.misses {
-        let name = miss.name.clone().unwrap_or_else(|| miss.record.to_string());
-        let why = match miss.reason {
-            MissReason::NoOp => "its key comes from a cache.db and cannot be translated",
-            MissReason::Patterns => "what its patterns match is hashed otherwise",
-        };
+        groups.entry((!miss.certain, miss.reason)).or_default().push(miss);
+    }
+    for ((doubtful, reason), misses) in groups {
         note(format_args!(
-            "warning: BuildKit {} will run the step {} again: {why}",
+            "warning: BuildKit {} {} run {} again: {}",
             plan.target,
-            one_line(&name)
+            if doubtful { "may" } else { "will" },
+            names(&misses),
+            why(reason, doubtful)
         ));
+    }
+}
+
+/// Some of these steps, and how many more there are.
+fn names(misses: &[&Miss]) -> String {
+    let name =
+        |miss: &&Miss| one_line(&miss.name.clone().unwrap_or_else(|| miss.record.to_string()));
+    let shown: Vec<_> = misses.iter().take(NAMED).map(name).collect();
+    let more = misses.len() - shown.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let steps = if misses.len() == 1 { "step" } else { "steps" };
+    format!("the {steps} \"{}\"{more}", shown.join("\", \""))
+}
+
+fn why(reason: MissReason, doubtful: bool) -> &'static str {
+    match (reason, doubtful) {
+        (MissReason::NoOp, _) => "their keys come from a cache.db and cannot be translated",
+        (MissReason::Patterns, false) => "what their patterns match is hashed otherwise",
+        (MissReason::Patterns, true) => {
+            "what their patterns match is hashed otherwise by some of the releases that may have \
+             exported the cache"
+        }
+        (MissReason::Links, _) => {
+            "directories with symbolic links in them are hashed otherwise since v0.14"
+        }
     }
 }
 
@@ -137,7 +192,8 @@ pub(crate) fn warn_of_releases(plan: &Plan) {
 pub(crate) fn report(report: &Report) -> String {
     let layers = &report.layers;
     let seconds = report.timings.total();
-    let whole = report.lost.is_empty() && report.dropped.is_empty() && report.misses.is_empty();
+    let missed = report.misses.iter().any(|miss| miss.certain);
+    let whole = report.lost.is_empty() && report.dropped.is_empty() && !missed;
     let warmth = if whole { "warm" } else { "partly warm" };
     let mut lines = vec![
         format!("{} is {warmth} after {seconds:.1} s", report.root.display()),
@@ -145,23 +201,31 @@ pub(crate) fn report(report: &Report) -> String {
             "  {} of {} steps, {} with a result",
             report.records.converted, report.records.total, report.records.results
         ),
-        format!(
+    ];
+    let there = already_there(&report.shares);
+    if there.is_empty() {
+        lines.push(format!(
             "  {} layers, {} in {} blobs",
             layers.records,
             size(layers.blob_bytes),
             layers.blobs
-        ),
-    ];
-    lines.push(if layers.snapshots > 0 {
-        format!(
+        ));
+    } else {
+        lines.extend(there.iter().map(|line| format!("  {line}")));
+        if layers.blobs > 0 {
+            lines.push(format!("  {} in {} blobs", size(layers.blob_bytes), layers.blobs));
+        }
+    }
+    if layers.snapshots > 0 {
+        lines.push(format!(
             "  {} snapshots with {} entries, {} on disk",
             layers.snapshots,
             layers.files,
             size(layers.disk_bytes)
-        )
-    } else {
-        "  not unpacked; the daemon does so when a build needs it".to_owned()
-    });
+        ));
+    } else if report.shares.snapshots.existing == 0 {
+        lines.push("  not unpacked; the daemon does so when a build needs it".to_owned());
+    }
     let exporters = report.sources.iter().filter_map(|source| source.exporter);
     let translated = exporters.filter(|exporter| !exporter.contains(&report.buildkit));
     lines.extend(translated.map(|exporter| {
@@ -192,7 +256,26 @@ pub(crate) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use bkstate::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_few_of_many_steps_are_named() {
+        let miss = |name: &str| Miss {
+            source: 0,
+            record: Digest::of(name),
+            name: Some(name.to_owned()),
+            reason: MissReason::Patterns,
+            certain: false,
+        };
+        let misses = ["COPY a* /", "COPY b* /", "COPY c* /", "COPY d* /", "COPY e* /"].map(miss);
+        let misses: Vec<_> = misses.iter().collect();
+        assert_eq!(names(&misses[..1]), r#"the step "COPY a* /""#);
+        assert_eq!(names(&misses[..2]), r#"the steps "COPY a* /", "COPY b* /""#);
+        let five = r#"the steps "COPY a* /", "COPY b* /", "COPY c* /" and 2 more"#;
+        assert_eq!(names(&misses), five);
+    }
 
     #[test]
     fn sizes_have_three_digits() {

@@ -1,27 +1,24 @@
-//! From a plan to the databases of a state.
+//! From a plan to the databases of a state: what is there already, and what the plan adds to it.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-use bkstate::ids::ResultId;
-use bkstate::metadata::{
-    self, Content, LABEL_GC_FLAT, LABEL_UNCOMPRESSED, Lease, Metadata, Namespace, SnapshotRow,
-    SnapshotTable,
-};
+use bkstate::ids::RecordId;
+use bkstate::metadata::{self, Content, LABEL_GC_FLAT, LABEL_UNCOMPRESSED, Namespace, SnapshotRow};
 use bkstate::records::{POLICY_RETAIN, Record, Records};
 use bkstate::snapshots::{Kind, Snapshot, Snapshots};
-use bkstate::solver::SolverCache;
 use bkstate::state::{SNAPSHOTTER, State};
 use bkstate::{Digest, Time};
 
+use crate::merge::{LayerPlace, Places, SnapshotPlace, steps};
 use crate::plan::{Blob, Document, Layer, Plan};
 use crate::unpack::Usage;
 
 /// Where the daemon keeps the annotations of a blob (BuildKit v0.32.2 `cache/refs.go`
 /// `getBlobDesc`).
-const LABEL_ANNOTATION: &str = "buildkit.io/blob/annotation.";
+pub(crate) const LABEL_ANNOTATION: &str = "buildkit.io/blob/annotation.";
 const LABEL_MEDIA_TYPE: &str = "buildkit.io/blob/mediatype";
 /// What repositories have a blob, for each registry (containerd v2.3.3 `pkg/labels/labels.go`
 /// `LabelDistributionSource`).
@@ -30,94 +27,217 @@ const LABEL_SOURCE: &str = "containerd.io/distribution.source.";
 /// `snapshot.size` of a record whose size the daemon is to compute itself.
 const SIZE_UNKNOWN: i64 = -1;
 
-/// The databases for `plan`.
+/// The databases of `existing` with `plan` in them at `places`.
 ///
-/// `usages` are the sizes of the unpacked snapshots in the order of the plan, or `None` if
-/// nothing was unpacked. `last_used` is what the daemon's garbage collection will take for the
-/// time at which all of it was last used.
-pub(crate) fn assemble(plan: &Plan, usages: Option<&[Usage]>, last_used: Option<Time>) -> State {
-    State {
-        worker_id: plan.worker_id.clone(),
-        solver: solver(plan),
-        records: records(plan, usages.is_some(), last_used),
-        metadata: metadata(plan, usages.is_some()),
-        snapshots: usages.map(|usages| snapshots(plan, usages)).unwrap_or_default(),
-    }
+/// `usages` are the sizes of the snapshots that were unpacked, by their places in the plan.
+/// `last_used` is what the daemon's garbage collection will take for the time at which all of it
+/// was last used, unless what is there was used later.
+pub(crate) fn assemble(
+    plan: &Plan,
+    places: &Places,
+    existing: &State,
+    usages: &BTreeMap<usize, Usage>,
+    last_used: Option<Time>,
+) -> State {
+    let mut state = existing.clone();
+    let assembly =
+        Assembly { plan, places, last_used: last_used.and_then(|time| time.unix_nanos()) };
+    assembly.add_records(&mut state.records);
+    let namespace = state.metadata.namespaces.entry(metadata::NAMESPACE.to_owned()).or_default();
+    assembly.add_content(namespace);
+    assembly.add_leases(namespace, &state.records);
+    assembly.add_snapshots(namespace, &mut state.snapshots, usages);
+    steps::add(plan, places, &state.worker_id, &mut state.solver);
+    state
 }
 
-fn solver(plan: &Plan) -> SolverCache {
-    let mut cache = SolverCache::default();
-    for step in &plan.steps {
-        cache.add_key(&step.key);
-        for edge in &step.links {
-            if let Some(from) = plan.steps.get(edge.from) {
-                cache.add_link(&from.key, edge.link.clone(), &step.key);
+struct Assembly<'p> {
+    plan: &'p Plan,
+    places: &'p Places,
+    last_used: Option<i64>,
+}
+
+/// A layer with its places.
+struct Placed<'p> {
+    layer: &'p Layer,
+    record: &'p RecordId,
+    new: bool,
+    snapshot: &'p SnapshotPlace,
+}
+
+impl<'p> Assembly<'p> {
+    /// The layers that have records.
+    fn layers(&self) -> impl Iterator<Item = Placed<'p>> {
+        let (places, layers) = (self.places, self.plan.layers.iter().zip(&self.places.layers));
+        layers.filter_map(|(layer, place)| {
+            let snapshot = places.snapshots.get(layer.snapshot)?;
+            let new = matches!(place, LayerPlace::New(_));
+            Some(Placed { layer, record: place.record()?, new, snapshot })
+        })
+    }
+
+    fn add_records(&self, records: &mut Records) {
+        for placed in self.layers() {
+            if placed.new {
+                if let Some(record) = self.record(&placed) {
+                    records.by_id.insert(placed.record.clone(), record);
+                }
+                continue;
+            }
+            let Some(record) = records.by_id.get_mut(placed.record) else { continue };
+            let unpacked = self.places.extract && placed.snapshot.id().is_some();
+            if unpacked && record.blob_only == Some(true) {
+                record.blob_only = None;
+                record.snapshot = Some(placed.snapshot.key().to_owned());
+                record.size = Some(SIZE_UNKNOWN);
+            }
+            if let Some(last_used) = self.last_used {
+                record.last_used_at = record.last_used_at.max(Some(last_used));
+                record.usage_count = record.usage_count.max(Some(1));
             }
         }
-        for result in &step.results {
-            let record = plan.layers.get(result.layer).map(|layer| layer.record.clone());
-            let id = ResultId { worker: plan.worker_id.clone(), record };
-            cache.add_result(&step.key, id, result.created_at.unwrap_or(Time::ZERO));
-        }
     }
-    cache
-}
 
-fn records(plan: &Plan, extracted: bool, last_used: Option<Time>) -> Records {
-    let record = |layer: &Layer| -> Option<Record> {
-        let blob = plan.blobs.get(&layer.blob)?;
-        let snapshot = plan.snapshots.get(layer.snapshot)?;
-        let parent = layer.parent.and_then(|parent| plan.layers.get(parent));
-        let last_used = last_used.and_then(|time| time.unix_nanos());
+    fn record(&self, placed: &Placed<'_>) -> Option<Record> {
+        let layer = placed.layer;
+        let blob = self.plan.blobs.get(&layer.blob)?;
+        let parent = layer.parent.and_then(|parent| self.places.layers.get(parent)?.record());
         Some(Record {
             committed: Some(true),
-            parent: parent.map(|parent| parent.record.clone()),
-            snapshot: Some(snapshot.chain_id.to_string()),
+            parent: parent.cloned(),
+            snapshot: Some(placed.snapshot.key().to_owned()),
             blob: Some(layer.blob),
             diff_id: Some(blob.diff_id),
-            chain_id: Some(snapshot.chain_id),
+            chain_id: Some(self.plan.snapshots.get(layer.snapshot)?.chain_id),
             blob_chain_id: Some(layer.blob_chain_id),
             media_type: Some(blob.media_type.clone()),
             blob_size: Some(blob.size.cast_signed()),
-            blob_only: (!extracted).then_some(true),
+            blob_only: placed.snapshot.id().is_none().then_some(true),
             created_at: known(layer.created_at).unix_nanos(),
-            last_used_at: last_used,
+            last_used_at: self.last_used,
             // Without a count the daemon ignores the time.
-            usage_count: last_used.map(|_| 1),
+            usage_count: self.last_used.map(|_| 1),
             cache_policy: Some(POLICY_RETAIN),
             description: layer.description.clone(),
             size: Some(SIZE_UNKNOWN),
             ..Record::default()
         })
-    };
-    let by_id = plan.layers.iter().filter_map(|layer| Some((layer.record.clone(), record(layer)?)));
-    Records { by_id: by_id.collect(), external: BTreeMap::new() }
-}
+    }
 
-fn metadata(plan: &Plan, extracted: bool) -> Metadata {
-    let mut namespace = Namespace {
-        content: plan.blobs.iter().map(|(digest, blob)| (*digest, content(blob))).collect(),
-        leases: plan
-            .layers
-            .iter()
-            .map(|layer| (layer.record.to_string(), lease(plan, layer)))
-            .collect(),
-        ..Namespace::default()
-    };
-    for (digest, document) in &plan.documents {
-        namespace.content.insert(*digest, document_content(plan, document));
-        for layer in document.layers.iter().filter_map(|layer| plan.layers.get(*layer)) {
-            if let Some(lease) = namespace.leases.get_mut(layer.record.as_str()) {
-                lease.content.insert(*digest);
+    fn add_content(&self, namespace: &mut Namespace) {
+        let blobs = self.plan.blobs.iter();
+        let stored = blobs.filter(|(digest, _)| self.places.blobs.contains(digest));
+        for (digest, blob) in stored {
+            add_row(namespace, digest, content(blob));
+        }
+        for (digest, document) in &self.plan.documents {
+            add_row(namespace, digest, document_content(self.plan, document));
+        }
+    }
+
+    /// A lease keeps its blob and its snapshot, also a snapshot that the daemon has yet to make.
+    fn add_leases(&self, namespace: &mut Namespace, records: &Records) {
+        for placed in self.layers() {
+            let key = placed.snapshot.key().to_owned();
+            if placed.new {
+                let lease = namespace.leases.entry(placed.record.to_string()).or_default();
+                let created_at = known(placed.layer.created_at);
+                lease.created_at.get_or_insert(created_at);
+                let flat = lease.labels.entry(LABEL_GC_FLAT.to_owned());
+                flat.or_insert_with(|| created_at.to_string());
+                lease.content.insert(placed.layer.blob);
+                lease.snapshots.entry(SNAPSHOTTER.to_owned()).or_default().insert(key);
+                continue;
+            }
+            let Some(lease) = namespace.leases.get_mut(placed.record.as_str()) else { continue };
+            if self.places.blobs.contains(&placed.layer.blob) {
+                lease.content.insert(placed.layer.blob);
+            }
+            let record = records.by_id.get(placed.record);
+            if record.is_some_and(|record| record.snapshot.as_ref() == Some(&key)) {
+                lease.snapshots.entry(SNAPSHOTTER.to_owned()).or_default().insert(key);
+            }
+        }
+        for (digest, document) in &self.plan.documents {
+            for layer in &document.layers {
+                let record = self.places.layers.get(*layer).and_then(LayerPlace::record);
+                let lease = record.and_then(|record| namespace.leases.get_mut(record.as_str()));
+                if let Some(lease) = lease {
+                    lease.content.insert(*digest);
+                }
             }
         }
     }
-    if extracted {
-        namespace.snapshots.insert(SNAPSHOTTER.to_owned(), snapshot_table(plan));
+
+    fn add_snapshots(
+        &self,
+        namespace: &mut Namespace,
+        snapshots: &mut Snapshots,
+        usages: &BTreeMap<usize, Usage>,
+    ) {
+        for (index, usage) in usages {
+            let (Some(planned), Some(SnapshotPlace::New { key, name, id, blob })) =
+                (self.plan.snapshots.get(*index), self.places.snapshots.get(*index))
+            else {
+                continue;
+            };
+            let created_at = known(self.plan.blobs.get(blob).and_then(|blob| blob.created_at));
+            let created_at = Some(created_at);
+            let table = namespace.snapshots.entry(SNAPSHOTTER.to_owned()).or_default();
+            let parent = planned.parent.and_then(|parent| self.places.snapshots.get(parent));
+            let parent = parent.map(|parent| parent.key().to_owned());
+            let below = parent.as_ref().and_then(|parent| table.rows.get_mut(parent));
+            let parent_name = below.map(|row| {
+                row.children.insert(key.clone());
+                row.name.clone()
+            });
+            let row = SnapshotRow {
+                name: name.clone(),
+                created_at,
+                updated_at: created_at,
+                parent,
+                ..SnapshotRow::default()
+            };
+            table.rows.insert(key.clone(), row);
+            table.sequence += 1;
+            let snapshot = Snapshot {
+                id: *id,
+                kind: Kind::Committed,
+                parent: parent_name,
+                created_at,
+                updated_at: created_at,
+                inodes: Some(usage.inodes),
+                size: Some(usage.size),
+                labels: BTreeMap::new(),
+            };
+            snapshots.by_name.insert(name.clone(), snapshot);
+            snapshots.sequence = snapshots.sequence.max(*id);
+        }
     }
-    Metadata {
-        namespaces: BTreeMap::from([(metadata::NAMESPACE.to_owned(), namespace)]),
-        ..Metadata::default()
+}
+
+/// Adds a row to the content store. Of one that is there, only the labels are completed.
+fn add_row(namespace: &mut Namespace, digest: &Digest, content: Content) {
+    let Some(row) = namespace.content.get_mut(digest) else {
+        namespace.content.insert(*digest, content);
+        return;
+    };
+    for (label, value) in content.labels {
+        let known = row.labels.entry(label);
+        if known.key().starts_with(LABEL_SOURCE) {
+            let paths = known.or_default();
+            value.split(',').for_each(|path| add_path(paths, path));
+        } else {
+            known.or_insert(value);
+        }
+    }
+}
+
+/// Adds a path to a list of paths, if it is not there.
+fn add_path(paths: &mut String, path: &str) {
+    if !paths.split(',').any(|known| known == path) {
+        let separator = if paths.is_empty() { "" } else { "," };
+        *paths = format!("{paths}{separator}{path}");
     }
 }
 
@@ -143,10 +263,7 @@ fn document_content(plan: &Plan, document: &Document) -> Content {
     let mut labels: BTreeMap<String, String> = BTreeMap::new();
     for repository in &document.repositories {
         let paths = labels.entry(format!("{LABEL_SOURCE}{}", repository.host_name())).or_default();
-        if !paths.split(',').any(|path| path == repository.path) {
-            let separator = if paths.is_empty() { "" } else { "," };
-            *paths = format!("{paths}{separator}{}", repository.path);
-        }
+        add_path(paths, &repository.path);
     }
     let layers = document.layers.iter().filter_map(|layer| plan.layers.get(*layer));
     let created_at = known(layers.filter_map(|layer| layer.created_at).min());
@@ -156,74 +273,6 @@ fn document_content(plan: &Plan, document: &Document) -> Content {
         size: document.size.cast_signed(),
         labels,
     }
-}
-
-/// A lease keeps its blob and its snapshot, also a snapshot that the daemon has yet to make.
-fn lease(plan: &Plan, layer: &Layer) -> Lease {
-    let created_at = known(layer.created_at);
-    let snapshot = plan.snapshots.get(layer.snapshot).map(|s| s.chain_id.to_string());
-    Lease {
-        created_at: Some(created_at),
-        labels: BTreeMap::from([(LABEL_GC_FLAT.to_owned(), created_at.to_string())]),
-        content: [layer.blob].into(),
-        snapshots: BTreeMap::from([(SNAPSHOTTER.to_owned(), snapshot.into_iter().collect())]),
-        other: BTreeMap::new(),
-    }
-}
-
-fn snapshot_table(plan: &Plan) -> SnapshotTable {
-    let mut rows: BTreeMap<String, SnapshotRow> = BTreeMap::new();
-    for (index, snapshot) in plan.snapshots.iter().enumerate() {
-        let key = snapshot.chain_id.to_string();
-        let parent = snapshot.parent.and_then(|parent| plan.snapshots.get(parent));
-        let parent = parent.map(|parent| parent.chain_id.to_string());
-        if let Some(row) = parent.as_ref().and_then(|parent| rows.get_mut(parent)) {
-            row.children.insert(key.clone());
-        }
-        let created_at = Some(created_at(plan, &snapshot.blob));
-        let row = SnapshotRow {
-            name: name(index, &snapshot.chain_id),
-            created_at,
-            updated_at: created_at,
-            parent,
-            ..SnapshotRow::default()
-        };
-        rows.insert(key, row);
-    }
-    SnapshotTable { sequence: plan.snapshots.len() as u64, rows }
-}
-
-fn snapshots(plan: &Plan, usages: &[Usage]) -> Snapshots {
-    let rows = plan.snapshots.iter().zip(usages).enumerate().map(|(index, (snapshot, usage))| {
-        let parent = snapshot.parent.and_then(|parent| Some((parent, plan.snapshots.get(parent)?)));
-        let created_at = Some(created_at(plan, &snapshot.blob));
-        let row = Snapshot {
-            id: snapshot_id(index),
-            kind: Kind::Committed,
-            parent: parent.map(|(index, parent)| name(index, &parent.chain_id)),
-            created_at,
-            updated_at: created_at,
-            inodes: Some(usage.inodes),
-            size: Some(usage.size),
-            labels: BTreeMap::new(),
-        };
-        (name(index, &snapshot.chain_id), row)
-    });
-    Snapshots { sequence: plan.snapshots.len() as u64, by_name: rows.collect() }
-}
-
-/// The id of the snapshot at `index` of a plan; ids start at 1.
-pub(crate) fn snapshot_id(index: usize) -> u64 {
-    index as u64 + 1
-}
-
-/// The name of a snapshot in `snapshots/metadata.db`.
-fn name(index: usize, chain_id: &Digest) -> String {
-    format!("{}/{}/{chain_id}", metadata::NAMESPACE, snapshot_id(index))
-}
-
-fn created_at(plan: &Plan, blob: &Digest) -> Time {
-    known(plan.blobs.get(blob).and_then(|blob| blob.created_at))
 }
 
 /// The epoch stands for times that the export does not tell.

@@ -1,16 +1,18 @@
 //! A whole cache export, read and validated.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bkstate::Digest;
 
 use crate::config::{CacheConfig, ConfigError};
-use crate::layout::{BlobError, Layout, LayoutError, limits};
+use crate::layout::{BlobError, Layout, LayoutError};
+use crate::limits::Limits;
 use crate::manifest::{CacheManifest, InlineCache, SelectError, Selected, select};
 use crate::source::SourceRef;
 
-/// A cache export. The layer blobs have not been read.
+/// A cache export. The layer blobs have not been read, but are there.
 #[derive(Debug)]
 pub struct CacheExport {
     /// Where the export was read from.
@@ -41,6 +43,15 @@ pub enum ExportError {
         #[source]
         source: BlobError,
     },
+    /// The file of a layer is not one, or not as large as it should be.
+    #[error("cannot use a layer of the cache in {path}")]
+    LayerBlob {
+        /// The layout.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: BlobError,
+    },
     /// The cache config is invalid.
     #[error("cache config {digest} in {path} is invalid")]
     Config {
@@ -59,12 +70,12 @@ impl CacheExport {
     /// export, except that an inline cache is one for each platform of the image.
     ///
     /// A layer whose blob is not in the layout counts as not described: the results that need it
-    /// are left out.
+    /// are left out. Of the others the size is checked, not the content.
     ///
     /// # Errors
     /// See [`ExportError`].
-    pub fn read_all(source: &SourceRef) -> Result<Vec<Self>, ExportError> {
-        let layout = Arc::new(Layout::open(&source.path)?);
+    pub fn read_all(source: &SourceRef, limits: &Limits) -> Result<Vec<Self>, ExportError> {
+        let layout = Arc::new(Layout::open(&source.path, limits)?);
         match select(&layout, &source.reference).map_err(Box::new)? {
             Selected::Cache(manifest) => Ok(vec![Self::from_manifest(source, layout, *manifest)?]),
             Selected::Inline(caches) => caches
@@ -79,10 +90,11 @@ impl CacheExport {
         layout: Arc<Layout>,
         mut manifest: CacheManifest,
     ) -> Result<Self, ExportError> {
-        let content = layout.read_blob(&manifest.config, limits::CONFIG).map_err(|error| {
-            ExportError::ConfigBlob { path: source.path.clone(), source: error }
-        })?;
-        drop_missing(&layout, &mut manifest);
+        let content =
+            layout.read_blob(&manifest.config, layout.limits().config).map_err(|error| {
+                ExportError::ConfigBlob { path: source.path.clone(), source: error }
+            })?;
+        drop_missing(source, &layout, &mut manifest)?;
         let config = CacheConfig::parse(&content, &manifest.layers);
         Self::new(source, layout, manifest, config)
     }
@@ -92,7 +104,7 @@ impl CacheExport {
         layout: Arc<Layout>,
         InlineCache { mut manifest, blobs, records }: InlineCache,
     ) -> Result<Self, ExportError> {
-        drop_missing(&layout, &mut manifest);
+        drop_missing(source, &layout, &mut manifest)?;
         let config = CacheConfig::parse_inline(&records, &blobs, &manifest.layers);
         Self::new(source, layout, manifest, config)
     }
@@ -112,8 +124,25 @@ impl CacheExport {
     }
 }
 
-fn drop_missing(layout: &Layout, manifest: &mut CacheManifest) {
-    manifest.layers.retain(|digest, _| layout.has_blob(*digest));
+/// Drops the layers that the layout lacks, and refuses those that it has something else of: looking
+/// at a file costs nothing, and nothing has been written yet.
+fn drop_missing(
+    source: &SourceRef,
+    layout: &Layout,
+    manifest: &mut CacheManifest,
+) -> Result<(), ExportError> {
+    let mut missing = BTreeSet::new();
+    for (digest, layer) in &manifest.layers {
+        match layout.open_blob(&layer.descriptor) {
+            Ok(_) => {}
+            Err(BlobError::Missing { .. }) => drop(missing.insert(*digest)),
+            Err(error) => {
+                return Err(ExportError::LayerBlob { path: source.path.clone(), source: error });
+            }
+        }
+    }
+    manifest.layers.retain(|digest, _| !missing.contains(digest));
+    Ok(())
 }
 
 #[cfg(test)]
@@ -143,7 +172,10 @@ mod tests {
     }
 
     fn read(layout: &TestLayout) -> Result<CacheExport, ExportError> {
-        let exports = CacheExport::read_all(&layout.path().to_str().unwrap().parse().unwrap());
+        let exports = CacheExport::read_all(
+            &layout.path().to_str().unwrap().parse().unwrap(),
+            &Limits::default(),
+        );
         exports.map(|mut exports| exports.remove(0))
     }
 
@@ -226,7 +258,7 @@ mod tests {
         let platforms = [platform("amd64"), platform("arm64")];
         layout.index(&[layout.json("", &json!({"manifests": platforms}))]);
         let source = layout.path().to_str().unwrap().parse().unwrap();
-        let exports = CacheExport::read_all(&source).unwrap();
+        let exports = CacheExport::read_all(&source, &Limits::default()).unwrap();
         for (export, name) in exports.iter().zip(["amd64", "arm64"]) {
             let config = &export.config;
             let blobs: Vec<_> = config.nodes.iter().map(|node| (node.blob, node.parent)).collect();
@@ -283,7 +315,7 @@ mod tests {
     fn an_oversized_config_is_not_read() {
         let layout = TestLayout::new();
         let digest = Digest::of("config");
-        let size = limits::CONFIG + 1;
+        let size = Limits::default().config + 1;
         fs::File::create(layout.blob_path(digest)).unwrap().set_len(size).unwrap();
         let config = json!({"mediaType": CACHE_CONFIG, "digest": digest, "size": size});
         layout.index(&[layout.json("", &json!({"config": config, "layers": []}))]);

@@ -10,23 +10,25 @@
 //! use oci2bk::convert::{Options, convert};
 //! use oci2bk::export::CacheExport;
 //! use oci2bk::keys::{Keyring, read_source};
+//! use oci2bk::limits::Limits;
 //! use oci2bk::plan::Plan;
 //! use oci2bk::progress::Silent;
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let exports = CacheExport::read_all(&"./cache".parse()?)?;
+//!     let limits = Limits::default();
+//!     let exports = CacheExport::read_all(&"./cache".parse()?, &limits)?;
 //!
 //!     let records = exports.iter().flat_map(|export| &export.config.records);
 //!     let wanted = records.filter(|record| !record.inputs.is_empty()).map(|r| r.digest).collect();
 //!     let mut keyring = Keyring::new();
-//!     for source in read_source(Path::new("provenance.json"))? {
+//!     for source in read_source(Path::new("provenance.json"), &limits)? {
 //!         keyring.add(source.description, source.candidates, &wanted);
 //!     }
 //!
 //!     let plan = Plan::new(&exports, &keyring);
 //!     assert_eq!(plan.unkeyed().count(), 0);
 //!
-//!     let options = Options { extract: true, jobs: NonZeroUsize::MIN, last_used: None };
+//!     let options = Options { extract: true, jobs: NonZeroUsize::MIN, last_used: None, limits };
 //!     let report = convert(&plan, &exports, Path::new("/var/lib/buildkit"), &options, &Silent)?;
 //!     println!("{} snapshots", report.snapshots);
 //!     Ok(())
@@ -40,10 +42,13 @@ pub mod config;
 pub mod convert;
 pub mod export;
 pub mod image;
+pub mod json;
 pub mod keys;
 pub mod layout;
+pub mod limits;
 pub mod llb;
 pub mod manifest;
+mod merge;
 pub mod plan;
 pub mod progress;
 pub mod release;

@@ -90,15 +90,20 @@ impl Serialize for Version {
     }
 }
 
-/// How what wildcards and patterns match is hashed (`cache/contenthash/checksum.go`).
+/// How the contents of an input are hashed, where a step is known by them
+/// (`cache/contenthash/checksum.go`); oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Patterns {
-    /// v0.26.0 and later: by paths below the pattern's fixed part.
-    V0_26,
-    /// v0.25: only links that are matched themselves are followed.
-    V0_25,
-    /// Up to v0.24: by base names, and every link is followed.
+pub enum Contents {
+    /// Up to v0.13: a link in a directory counts as what it leads to.
     V0_11,
+    /// v0.14.0 to v0.24.0: a link in a directory counts as a link, unless wildcards or patterns match
+    /// it.
+    V0_14,
+    /// v0.25: of what they match, too, only links that are not in a matched directory are followed.
+    V0_25,
+    /// v0.26.0 and later: what they match is hashed by paths below their fixed part, not by base
+    /// names.
+    V0_26,
 }
 
 /// A range of releases that compute the same keys.
@@ -112,28 +117,28 @@ pub struct Class {
     pub digests: Release,
     /// How the parts of their inputs are.
     pub selectors: Selectors,
-    /// How what patterns match is hashed.
-    pub patterns: Patterns,
+    /// How the contents of their inputs are hashed.
+    pub contents: Contents,
 }
 
-/// Every class, newest first. A release has one difference more that shows neither in an export nor
-/// in an op: up to v0.13 the hash of a directory followed the links in it.
-pub const CLASSES: [Class; 7] = {
-    use Patterns as P;
+/// Every class, newest first.
+pub const CLASSES: [Class; 8] = {
+    use Contents as C;
     use Release as R;
     use Selectors as S;
-    const fn class(first: (u32, u32), last: (u32, u32), digests: R, selectors: S, p: P) -> Class {
+    const fn class(first: (u32, u32), last: (u32, u32), digests: R, selectors: S, c: C) -> Class {
         let first = Version::new(0, first.0, first.1);
-        Class { first, last: Version::new(0, last.0, last.1), digests, selectors, patterns: p }
+        Class { first, last: Version::new(0, last.0, last.1), digests, selectors, contents: c }
     }
     [
-        class((26, 0), (32, 2), R::V0_18, S::V0_15_2, P::V0_26),
-        class((25, 0), (25, 2), R::V0_18, S::V0_15_2, P::V0_25),
-        class((18, 0), (24, 0), R::V0_18, S::V0_15_2, P::V0_11),
-        class((17, 0), (17, 3), R::V0_17, S::V0_15_2, P::V0_11),
-        class((15, 2), (16, 0), R::V0_13, S::V0_15_2, P::V0_11),
-        class((13, 0), (15, 1), R::V0_13, S::V0_13, P::V0_11),
-        class((11, 0), (12, 5), R::V0_11, S::V0_11, P::V0_11),
+        class((26, 0), (32, 2), R::V0_18, S::V0_15_2, C::V0_26),
+        class((25, 0), (25, 2), R::V0_18, S::V0_15_2, C::V0_25),
+        class((18, 0), (24, 0), R::V0_18, S::V0_15_2, C::V0_14),
+        class((17, 0), (17, 3), R::V0_17, S::V0_15_2, C::V0_14),
+        class((15, 2), (16, 0), R::V0_13, S::V0_15_2, C::V0_14),
+        class((14, 0), (15, 1), R::V0_13, S::V0_13, C::V0_14),
+        class((13, 0), (13, 2), R::V0_13, S::V0_13, C::V0_11),
+        class((11, 0), (12, 5), R::V0_11, S::V0_11, C::V0_11),
     ]
 };
 
@@ -267,6 +272,12 @@ impl Target {
         (major, minor) > (Version::NEWEST.major, Version::NEWEST.minor)
     }
 
+    /// Whether garbage collection goes by reserved, used and free space. Before v0.17 there was one
+    /// limit (`DefaultGCPolicy` in `cmd/buildkitd/config/gcpolicy.go`).
+    pub fn has_space_limits(&self) -> bool {
+        self.version >= Version::new(0, 17, 0)
+    }
+
     /// The encodings that the daemon may have. Releases up to v0.14 were made with a Go older than
     /// 1.22 (`GO_VERSION` in the Dockerfile of BuildKit), but can be built with a newer one.
     pub(crate) fn encodings(&self) -> impl Iterator<Item = Encoding> {
@@ -327,7 +338,7 @@ mod tests {
         }
         assert!(CLASSES.is_sorted_by(|newer, older| newer.first > older.last));
         assert_eq!(Target::new(Version::NEWEST).unwrap(), Target::NEWEST);
-        assert_eq!(CLASSES[6].first, Version::OLDEST);
+        assert_eq!(CLASSES[7].first, Version::OLDEST);
         assert_eq!(target("0.15").unwrap().class().selectors, Selectors::V0_15_2);
         assert_eq!(target("0.15.1").unwrap().class().selectors, Selectors::V0_13);
     }
@@ -355,7 +366,7 @@ mod tests {
         let named =
             |holds: fn(&Class) -> bool| Releases::of(holds).map(|releases| releases.to_string());
         assert_eq!(named(|_| true).unwrap(), "v0.11.0 or later");
-        assert_eq!(named(|class| class.patterns == Patterns::V0_26).unwrap(), "v0.26.0 or later");
+        assert_eq!(named(|class| class.contents == Contents::V0_26).unwrap(), "v0.26.0 or later");
         assert_eq!(named(|class| class.digests == Release::V0_13).unwrap(), "v0.13.0 to v0.16.0");
         assert_eq!(named(|class| class.digests == Release::V0_17).unwrap(), "v0.17.0 to v0.17.3");
         assert_eq!(

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use bkstate::Digest;
 use oci2bk::keys::{Keyring, SourceKind, read_source};
+use oci2bk::limits::Limits;
 use oci2bk::llb::{Encoding, Release};
 
 fn data(name: &str) -> PathBuf {
@@ -27,7 +28,7 @@ fn links(name: &str) -> BTreeSet<String> {
 fn keyring(source: &str, links: &BTreeSet<String>) -> Keyring {
     let wanted = links.iter().map(Digest::of).collect();
     let mut keyring = Keyring::new();
-    for source in read_source(&data(source)).unwrap() {
+    for source in read_source(&data(source), &Limits::default()).unwrap() {
         keyring.add(source.description, source.candidates, &wanted);
     }
     keyring
@@ -84,7 +85,7 @@ fn llb_with_every_op_resolves_as_far_as_provenance_tells() {
 
 #[test]
 fn a_step_that_provenance_does_not_determine_is_named() {
-    let sources = read_source(&data("raw.v0.2.json")).unwrap();
+    let sources = read_source(&data("raw.v0.2.json"), &Limits::default()).unwrap();
     let [source] = sources.as_slice() else { panic!("{sources:?}") };
     let [step] = source.uncomputable.as_slice() else { panic!("{:?}", source.uncomputable) };
     assert_eq!(step.name, "SYMLINK ?");
@@ -98,7 +99,7 @@ fn metadata_files_of_buildx_have_a_source_per_platform_and_target() {
     // Built for the platform of the daemon only.
     assert_eq!(unresolved("metadata.json", &links).len(), 1);
     let parts = |file: &str| -> Vec<Option<String>> {
-        let sources = read_source(&data(file)).unwrap();
+        let sources = read_source(&data(file), &Limits::default()).unwrap();
         assert!(sources.iter().all(|s| s.description.kind == SourceKind::MetadataFile));
         sources.into_iter().map(|source| source.description.part).collect()
     };
@@ -123,7 +124,7 @@ fn the_first_source_wins_and_each_is_accounted_for() {
     let wanted = links.iter().map(Digest::of).collect();
     let mut keyring = Keyring::new();
     for file in ["metadata.json", "cache.db"] {
-        for source in read_source(&data(file)).unwrap() {
+        for source in read_source(&data(file), &Limits::default()).unwrap() {
             keyring.add(source.description, source.candidates, &wanted);
         }
     }
@@ -307,7 +308,7 @@ proptest::proptest! {
             &(&links("raw.links") | &links("buildx.links")) | &links("../history/history.links");
         let wanted = links.iter().map(Digest::of).collect();
         let mut keyring = Keyring::new();
-        for source in read_source(&path).into_iter().flatten() {
+        for source in read_source(&path, &Limits::default()).into_iter().flatten() {
             keyring.add(source.description, source.candidates, &wanted);
         }
         for (record, key) in keyring.iter() {

@@ -35,12 +35,25 @@ impl Daemon {
     /// If it cannot be started, ends early or is not ready within a minute; its log is part of the
     /// error.
     pub fn start(tools: &Tools, root: &Path, registries: &[&str]) -> Result<Self> {
+        Self::start_configured(tools, root, registries, "")
+    }
+
+    /// The same with this at the beginning of its configuration.
+    ///
+    /// # Errors
+    /// As those of [`Daemon::start`].
+    pub fn start_configured(
+        tools: &Tools,
+        root: &Path,
+        registries: &[&str],
+        configuration: &str,
+    ) -> Result<Self> {
         let socket_dir = tempfile::Builder::new().prefix("testkit-").tempdir()?;
         // Daemons that start at the same time would fight for the trace collector's usual socket.
         let traces = socket_dir.path().join("otel.sock");
         let config = root.with_extension("toml");
         let mut text = format!(
-            "[worker.containerd]\n  enabled = false\n[otel]\n  socketPath = \"{}\"\n",
+            "{configuration}[worker.containerd]\n  enabled = false\n[otel]\n  socketPath = \"{}\"\n",
             traces.display()
         );
         for registry in registries {

@@ -1,5 +1,5 @@
-//! Real daemons and registries on this machine, for the end-to-end suite and the lab: where the
-//! programs are, how they are started, and that none of them outlives its owner.
+//! Real daemons and registries on this machine, for the end-to-end suite, the crash harness and the
+//! lab: where the programs are, how they are started, and that none of them outlives its owner.
 
 pub mod daemon;
 pub mod process;

@@ -13,8 +13,16 @@ use rustix::process::{Pid, Signal, kill_process};
 /// # Errors
 /// If it cannot be started, fails, or prints what is not UTF-8.
 pub fn run(command: &mut Command) -> Result<String> {
+    run_with_input(command, Stdio::null())
+}
+
+/// Runs a command that reads `input`.
+///
+/// # Errors
+/// As those of [`run`].
+pub fn run_with_input(command: &mut Command, input: impl Into<Stdio>) -> Result<String> {
     let output = command
-        .stdin(Stdio::null())
+        .stdin(input)
         .output()
         .with_context(|| format!("cannot start {}", command.get_program().display()))?;
     ensure!(

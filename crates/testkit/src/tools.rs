@@ -8,7 +8,7 @@ const REQUIRE: &str = "OCI2BK_REQUIRE_ORACLE";
 /// Names the directory that `scripts/oracle` prints, if it is not `target/oracle`.
 const DIRECTORY: &str = "OCI2BK_ORACLE";
 
-/// The programs that the end-to-end suite and the lab run.
+/// The programs that tests and the lab run.
 #[derive(Clone, Debug)]
 pub struct Tools {
     /// The daemon.
@@ -41,23 +41,17 @@ pub struct Tools {
 const RELEASE_SET: &str = "buildkit-";
 
 impl Tools {
-    /// Finds every tool, or says which one is missing. `target` is cargo's target directory, and
-    /// `oci2bk` the command under test.
+    /// Finds every tool, or says which one is missing. `oci2bk` is the command under test, as cargo
+    /// built it.
     ///
     /// # Errors
     /// Why it cannot be done here, for whoever runs the tests.
-    pub fn locate(target: &Path, oci2bk: &Path) -> Result<Self, String> {
+    pub fn locate(oci2bk: &Path) -> Result<Self, String> {
         if !rustix::process::geteuid().is_root() {
             return Err("needs root: buildkitd mounts, and layers have owners".into());
         }
-        let oracle =
-            std::env::var_os(DIRECTORY).map_or_else(|| target.join("oracle"), PathBuf::from);
-        let pinned = |name: &str| {
-            let path = oracle.join(name);
-            path.exists()
-                .then_some(path)
-                .ok_or_else(|| format!("{name} is not in {}: run scripts/oracle", oracle.display()))
-        };
+        let oracle = directory(oci2bk);
+        let pinned = |name: &str| pinned(&oracle, name);
         on_path("runc", "runc")?;
         on_path("skopeo", "skopeo")?;
         Ok(Self {
@@ -74,6 +68,14 @@ impl Tools {
             oci2bk: oci2bk.to_owned(),
             oracle,
         })
+    }
+
+    /// The one tool that comparing unpacked layers takes.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn refstate(oci2bk: &Path) -> Result<PathBuf, String> {
+        pinned(&directory(oci2bk), "buildkit/refstate")
     }
 
     /// The same tools with the buildkitd of another release, such as `v0.16.0`. Its buildctl would
@@ -126,6 +128,19 @@ pub fn buildkitd_release() -> &'static str {
     let pins = include_str!("../../../oracle/buildkit/go.mod");
     let pin = |line: &'static str| line.trim().strip_prefix("github.com/moby/buildkit ");
     pins.lines().find_map(pin).unwrap_or_default()
+}
+
+/// The directory of the pinned tools: beside that of the profile which the command was built in.
+fn directory(oci2bk: &Path) -> PathBuf {
+    let beside = || oci2bk.ancestors().nth(2).unwrap_or(oci2bk).join("oracle");
+    std::env::var_os(DIRECTORY).map_or_else(beside, PathBuf::from)
+}
+
+fn pinned(oracle: &Path, name: &str) -> Result<PathBuf, String> {
+    let path = oracle.join(name);
+    path.exists()
+        .then_some(path)
+        .ok_or_else(|| format!("{name} is not in {}: run scripts/oracle", oracle.display()))
 }
 
 fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {

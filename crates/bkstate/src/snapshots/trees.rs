@@ -3,8 +3,9 @@
 //! Source: containerd v2.3.3 `plugins/snapshots/overlay/overlay.go`.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use crate::dir::{Dir, DirError};
+use crate::dir::{Dir, DirError, if_there};
 
 const SNAPSHOTS: &str = "snapshots";
 const FS: &str = "fs";
@@ -31,6 +32,49 @@ impl Trees {
     /// If it is not there.
     pub fn open(snapshotter: &Dir) -> Result<Self, DirError> {
         Ok(Self { dir: snapshotter.dir(SNAPSHOTS)? })
+    }
+
+    /// Opens the directory in the snapshotter's, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// If it can be neither opened nor made.
+    pub fn open_or_create(snapshotter: &Dir) -> Result<Self, DirError> {
+        match if_there(snapshotter.dir(SNAPSHOTS))? {
+            Some(dir) => Ok(Self { dir }),
+            None => Self::create(snapshotter),
+        }
+    }
+
+    /// Moves all directories to `target`, which must not have any of them.
+    ///
+    /// # Errors
+    /// If the kernel refuses; what was moved stays so.
+    pub fn move_all(&self, target: &Self) -> Result<(), DirError> {
+        for entry in self.dir.entries()? {
+            self.dir.rename(&*entry.name, &target.dir, &*entry.name)?;
+        }
+        target.dir.sync()
+    }
+
+    /// Removes the directory `name` with everything in it.
+    ///
+    /// # Errors
+    /// If something cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<(), DirError> {
+        self.dir.remove_tree(name)
+    }
+
+    /// The path of the directory; for messages only.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Whether files can be moved between this directory and `other`.
+    ///
+    /// # Errors
+    /// If one of them cannot be looked at.
+    pub fn shares_file_system(&self, other: &Dir) -> Result<bool, DirError> {
+        self.dir.shares_file_system(other)
     }
 
     /// Makes the directories of the snapshot `id` and returns `fs`, where its files belong.

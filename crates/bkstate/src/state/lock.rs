@@ -1,20 +1,23 @@
-//! The lock that a running buildkitd holds on its root.
+//! The lock that a running buildkitd holds on its root, and who else may be using the root.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock, fstat};
 
-use super::LOCK;
+use super::{Holder, LOCK, holders, mounts};
 use crate::dir::{Dir, DirError};
 
-/// Holds `buildkitd.lock`; no daemon can start on the root while it lives.
+/// Holds `buildkitd.lock` and the databases that are there; no daemon can start on the root while
+/// it lives.
 ///
 /// buildkitd takes the same lock with `flock(2)` (BuildKit v0.32.2 `cmd/buildkitd/main.go`). The
 /// file stays behind; a daemon does not mind it.
 #[derive(Debug)]
 pub struct RootLock {
-    _file: OwnedFd,
+    _file: Option<OwnedFd>,
+    _databases: Vec<File>,
 }
 
 /// Why the lock could not be taken.
@@ -22,12 +25,39 @@ pub struct RootLock {
 pub enum LockError {
     /// A daemon, or another run of ours, works on the root.
     #[error(
-        "{} is in use by a running buildkitd or another conversion; stop it and run again",
+        "{} is in use by {holder}, a running buildkitd or another conversion; stop it and run again",
         root.display()
     )]
     InUse {
         /// The root.
         root: PathBuf,
+        /// Who has the lock.
+        holder: Holder,
+    },
+    /// Somebody has a database open for writing, without the lock of the root.
+    #[error("{} is in use by {holder}; stop it and run again", path.display())]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// Who has it open.
+        holder: Holder,
+    },
+    /// A part of the root is mounted, as those of a running container are.
+    #[error(
+        "{} is in use by the mount at {}{}; stop the container that has it, or unmount it, and run \
+         again",
+        part.display(),
+        point.display(),
+        of(holder.as_ref())
+    )]
+    Mounted {
+        /// The directory of the root.
+        part: PathBuf,
+        /// Where it, or the overlay that it is part of, is mounted; or where something is mounted
+        /// on it.
+        point: PathBuf,
+        /// A process that has the mount, if it is not in our own mount namespace.
+        holder: Option<Holder>,
     },
     /// The lock file cannot be opened.
     #[error("the lock file of the root cannot be used")]
@@ -43,41 +73,64 @@ pub enum LockError {
     },
 }
 
+fn of(holder: Option<&Holder>) -> String {
+    holder.map(|holder| format!(" of {holder}")).unwrap_or_default()
+}
+
+impl LockError {
+    /// Whether somebody else uses the root, so that it may work later.
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::InUse { .. } | Self::Database { .. } | Self::Mounted { .. })
+    }
+}
+
 impl RootLock {
-    /// Whether the lock could be taken, without making the lock file where there is none.
+    /// Takes the lock without making its file where there is none, because no daemon runs then.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire).
-    pub fn check(root: &Dir) -> Result<(), LockError> {
-        if root.size(LOCK)?.is_some() {
-            Self::acquire(root)?;
-        }
-        Ok(())
+    pub fn acquire_existing(root: &Dir) -> Result<Self, LockError> {
+        let file = root.size(LOCK)?.map(|_| lock(root)).transpose()?;
+        Self::with(file, root)
     }
 
-    /// Takes the lock without waiting for it.
+    /// Takes the lock without waiting for it, and makes sure that nobody uses the root without one,
+    /// as far as the kernel tells.
     ///
     /// # Errors
-    /// If somebody else holds it, or it cannot be taken at all.
+    /// If somebody else uses the root, or the lock cannot be taken at all.
     pub fn acquire(root: &Dir) -> Result<Self, LockError> {
-        let unsupported = |error: rustix::io::Errno| LockError::Unsupported {
-            root: root.path().to_owned(),
-            source: error.into(),
-        };
-        loop {
-            let file = root.lock_file(LOCK)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Err(LockError::InUse { root: root.path().to_owned() });
-                }
-                Err(error) => return Err(unsupported(error)),
+        // From here on no daemon starts, so nothing comes to be used that is not yet.
+        Self::with(Some(lock(root)?), root)
+    }
+
+    fn with(file: Option<OwnedFd>, root: &Dir) -> Result<Self, LockError> {
+        let databases = holders::lock_databases(root)?;
+        mounts::ensure_unused(root)?;
+        Ok(Self { _file: file, _databases: databases })
+    }
+}
+
+/// Takes the daemon's lock.
+fn lock(root: &Dir) -> Result<OwnedFd, LockError> {
+    let unsupported = |error: rustix::io::Errno| LockError::Unsupported {
+        root: root.path().to_owned(),
+        source: error.into(),
+    };
+    loop {
+        let file = root.lock_file(LOCK)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let holder = Holder::of_lock(&file);
+                return Err(LockError::InUse { root: root.path().to_owned(), holder });
             }
-            // A daemon that stops removes its file, perhaps after we opened it. A lock on a file
-            // that has no name any more keeps nobody out.
-            if fstat(&file).map_err(unsupported)?.st_nlink > 0 {
-                return Ok(Self { _file: file });
-            }
+            Err(error) => return Err(unsupported(error)),
+        }
+        // A daemon that stops removes its file, perhaps after we opened it. A lock on a file
+        // that has no name any more keeps nobody out.
+        if fstat(&file).map_err(unsupported)?.st_nlink > 0 {
+            return Ok(file);
         }
     }
 }

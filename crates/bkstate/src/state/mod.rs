@@ -16,17 +16,25 @@
 //! Source: BuildKit v0.32.2 `worker/runc/runc.go` `NewWorkerOpt`, `cmd/buildkitd/main.go`; modes
 //! as a daemon of that release leaves them.
 
+mod existing;
+mod holders;
 mod lock;
+mod mounts;
+mod publish;
 mod read;
 mod staging;
 #[cfg(test)]
 mod tests;
 mod verify;
 
+pub use existing::{Existing, ExistingError};
+pub use holders::Holder;
 pub use lock::{LockError, RootLock};
 pub use read::ReadStateError;
 pub use staging::{Staging, StagingError};
 pub use verify::{Damage, verify};
+
+use std::collections::BTreeSet;
 
 use crate::ids::WorkerId;
 use crate::metadata::Metadata;
@@ -43,6 +51,8 @@ const WORKER: &str = "runc-overlayfs";
 const WORKER_ID: &str = "workerid";
 const RECORDS_DB: &str = "metadata_v2.db";
 const METADATA_DB: &str = "containerdmeta.db";
+/// The first form of [`RECORDS_DB`]; see `docs/format/state.md`.
+const OLD_RECORDS_DB: &str = "metadata.db";
 const SNAPSHOTS: &str = "snapshots";
 const SNAPSHOTS_DB: &str = "metadata.db";
 
@@ -59,4 +69,25 @@ pub struct State {
     pub metadata: Metadata,
     /// `snapshots/metadata.db`.
     pub snapshots: Snapshots,
+}
+
+impl State {
+    /// The state of a worker that has not done anything yet.
+    pub fn empty(worker_id: WorkerId) -> Self {
+        Self {
+            worker_id,
+            solver: SolverCache::default(),
+            records: Records::default(),
+            metadata: Metadata::default(),
+            snapshots: Snapshots::default(),
+        }
+    }
+
+    /// The names of the snapshots that `containerdmeta.db` knows. The daemon removes all others from
+    /// `snapshots/metadata.db` (containerd v2.3.3 `core/metadata/snapshot.go` `garbageCollect`).
+    pub fn named_snapshots(&self) -> BTreeSet<&str> {
+        let namespaces = self.metadata.namespaces.values();
+        let tables = namespaces.filter_map(|namespace| namespace.snapshots.get(SNAPSHOTTER));
+        tables.flat_map(|table| table.rows.values()).map(|row| row.name.as_str()).collect()
+    }
 }

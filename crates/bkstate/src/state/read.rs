@@ -69,6 +69,19 @@ impl State {
     }
 }
 
+/// The same as [`read_database`], but what is not there is empty, as it is for a daemon.
+pub(super) fn read_if_there<T: Default>(
+    dir: Option<&Dir>,
+    name: &str,
+    read: impl FnOnce(&Db) -> Result<T, DecodeError>,
+) -> Result<T, ReadStateError> {
+    match dir.map(|dir| read_database(dir, name, read)) {
+        None => Ok(T::default()),
+        Some(Err(ReadStateError::Dir(error))) if error.is_not_found() => Ok(T::default()),
+        Some(result) => result,
+    }
+}
+
 /// Opens the database `name` in `dir` and reads it with `read`.
 pub(super) fn read_database<T>(
     dir: &Dir,
@@ -82,7 +95,7 @@ pub(super) fn read_database<T>(
         .map_err(|source| ReadStateError::Database { path: dir.path().join(name), source })
 }
 
-fn read_worker_id(worker: &Dir) -> Result<WorkerId, ReadStateError> {
+pub(super) fn read_worker_id(worker: &Dir) -> Result<WorkerId, ReadStateError> {
     let path = worker.path().join(WORKER_ID);
     let mut text = String::new();
     if let Err(source) = worker.file(WORKER_ID)?.take(MAX_WORKER_ID).read_to_string(&mut text) {

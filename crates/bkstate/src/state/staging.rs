@@ -1,49 +1,42 @@
-//! Building a state beside the place it belongs, and moving it there when it is whole.
+//! Building a state, or what is added to one, beside the place it belongs.
 //!
-//! Everything is written below `ROOT/.oci2bk-staging`, on the root's own file system. Publishing
-//! is two renames, the worker's directory first: with records and no `cache.db` a daemon starts
-//! cold, but soundly; with a `cache.db` and no records it would throw the results away.
+//! Everything is written below `ROOT/.oci2bk-staging`, on the root's own file system, and moved from
+//! there when it is whole (`publish`).
 
-use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::{
-    CACHE_DB, METADATA_DB, RECORDS_DB, RootLock, SNAPSHOTS, SNAPSHOTS_DB, State, WORKER, WORKER_ID,
-};
+use super::{Existing, RootLock, SNAPSHOTS, WORKER};
 use crate::content::BlobStore;
-use crate::dir::{Dir, DirError};
+use crate::dir::{Dir, DirError, if_there};
 use crate::encode::EncodeError;
 use crate::snapshots::Trees;
 
-const STAGING: &str = ".oci2bk-staging";
+pub(super) const STAGING: &str = ".oci2bk-staging";
 
 /// A state being built. Dropped before [`publish`](Self::publish), it leaves nothing behind.
 #[derive(Debug)]
 pub struct Staging<'r> {
-    root: &'r Dir,
-    top: Dir,
-    worker: Dir,
-    blobs: BlobStore,
-    snapshots: Dir,
-    trees: Trees,
-    published: bool,
+    pub(super) root: &'r Dir,
+    pub(super) existing: &'r Existing,
+    pub(super) top: Dir,
+    pub(super) worker: Dir,
+    pub(super) blobs: BlobStore,
+    pub(super) snapshots: Dir,
+    pub(super) trees: Trees,
 }
 
 /// Why a state could not be built or published.
 #[derive(Debug, thiserror::Error)]
 pub enum StagingError {
-    /// The root has a state already.
+    /// A part of the root is on a file system of its own, so nothing can be moved there.
     #[error(
-        "{} already holds a state ({found}); convert into an empty directory, or remove the old \
-         state first",
-        root.display()
+        "{} is on another file system than the rest of the root, so a state cannot be put in its \
+         place as a whole",
+        path.display()
     )]
-    Occupied {
-        /// The root.
-        root: PathBuf,
-        /// The file or directory of the state that was found.
-        found: String,
+    OtherFileSystem {
+        /// The directory.
+        path: PathBuf,
     },
     /// A file or directory could not be made or moved.
     #[error("the state could not be written")]
@@ -69,41 +62,41 @@ pub enum StagingError {
 }
 
 impl<'r> Staging<'r> {
-    /// Refuses a root that holds a state. What a dead run left does not count.
+    /// Prepares to add to what `existing` found in `root`, whose lock the caller holds since before
+    /// that, and removes what dead runs left there.
     ///
     /// # Errors
-    /// [`StagingError::Occupied`], or if the root cannot be listed.
-    pub fn check_vacant(root: &Dir) -> Result<(), StagingError> {
-        let half_published = is_half_published(root)?;
-        let state = root.entries()?.into_iter().find_map(|entry| {
-            let name = entry.to_str()?.to_owned();
-            if half_published && name == WORKER {
-                return None;
-            }
-            let worker = name.starts_with("runc-") || name.starts_with("containerd-");
-            (worker || matches!(name.as_str(), CACHE_DB | "history.db" | "cache-debug.db"))
-                .then_some(name)
-        });
-        match state {
-            Some(found) => Err(StagingError::Occupied { root: root.path().to_owned(), found }),
-            None => Ok(()),
-        }
+    /// If the root cannot be written, or is not on one file system.
+    pub fn begin(
+        root: &'r Dir,
+        lock: &RootLock,
+        existing: &'r Existing,
+    ) -> Result<Self, StagingError> {
+        existing.remove_leftovers(lock)?;
+        Self::remove_dead_run(root, lock)?;
+        let staging = Self::create(root, existing).inspect_err(|_| {
+            // The error that is reported is the one that led here.
+            let _ = root.remove_tree(STAGING);
+        })?;
+        staging.check_file_systems()?;
+        Ok(staging)
     }
 
-    /// Prepares an empty state in `root`, whose lock the caller holds, and removes what a dead run
-    /// left there.
-    ///
-    /// # Errors
-    /// If the root holds a state or cannot be written.
-    pub fn begin(root: &'r Dir, _lock: &RootLock) -> Result<Self, StagingError> {
-        Self::check_vacant(root)?;
-        remove_dead_run(root)?;
+    fn create(root: &'r Dir, existing: &'r Existing) -> Result<Self, DirError> {
         let top = root.create_dir(STAGING, 0o700)?;
         let worker = top.create_dir(WORKER, 0o700)?;
         let blobs = BlobStore::create(&worker)?;
         let snapshots = worker.create_dir(SNAPSHOTS, 0o700)?;
         let trees = Trees::create(&snapshots)?;
-        Ok(Self { root, top, worker, blobs, snapshots, trees, published: false })
+        Ok(Self { root, existing, top, worker, blobs, snapshots, trees })
+    }
+
+    /// Removes the staging area of a run that did not end.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn remove_dead_run(root: &Dir, _lock: &RootLock) -> Result<(), DirError> {
+        remove_staging(root)
     }
 
     /// The path of the root; for messages only.
@@ -121,73 +114,45 @@ impl<'r> Staging<'r> {
         &self.trees
     }
 
-    /// Writes the databases, waits until all is on disk and moves the state into place.
-    ///
-    /// # Errors
-    /// If anything could not be written; the root then holds no state.
-    pub fn publish(mut self, state: &State) -> Result<(), StagingError> {
-        write_database(&self.snapshots, SNAPSHOTS_DB, 0o600, |file| state.snapshots.write(file))?;
-        write_database(&self.worker, METADATA_DB, 0o644, |file| state.metadata.write(file))?;
-        write_database(&self.worker, RECORDS_DB, 0o600, |file| state.records.write(file))?;
-        write_database(&self.top, CACHE_DB, 0o600, |file| state.solver.write(file))?;
-        self.write_worker_id(state)?;
-        self.root.sync_file_system()?;
-        self.top.rename(WORKER, self.root, WORKER)?;
-        if let Err(error) = self.top.rename(CACHE_DB, self.root, CACHE_DB) {
-            // Whatever hinders this too, the next run knows what it sees.
-            let _ = self.root.rename(WORKER, &self.top, WORKER);
-            return Err(error.into());
+    fn check_file_systems(&self) -> Result<(), StagingError> {
+        let other = |path: PathBuf| Err(StagingError::OtherFileSystem { path });
+        let Some(worker) = if_there(self.root.dir(WORKER))? else { return Ok(()) };
+        if !worker.shares_file_system(&self.top)? {
+            return other(worker.path().to_owned());
         }
-        self.published = true;
-        self.root.remove_dir(STAGING)?;
-        self.root.sync_file_system()?;
+        if let Some(blobs) = if_there(BlobStore::open(&worker))?
+            && !blobs.shares_file_system(&self.top)?
+        {
+            return other(blobs.path().to_owned());
+        }
+        let Some(snapshots) = if_there(worker.dir(SNAPSHOTS))? else { return Ok(()) };
+        if !snapshots.shares_file_system(&self.top)? {
+            return other(snapshots.path().to_owned());
+        }
+        if let Some(trees) = if_there(Trees::open(&snapshots))?
+            && !trees.shares_file_system(&self.top)?
+        {
+            return other(trees.path().to_owned());
+        }
         Ok(())
     }
-
-    fn write_worker_id(&self, state: &State) -> Result<(), StagingError> {
-        let mut file = self.worker.create_file(WORKER_ID, 0o400)?;
-        file.write_all(state.worker_id.as_str().as_bytes()).map_err(|source| StagingError::File {
-            path: self.worker.path().join(WORKER_ID),
-            source,
-        })
-    }
-}
-
-/// Removes what a run left that did not end: its staging and, if it was stopped between the two
-/// renames of publishing, its worker's directory.
-fn remove_dead_run(root: &Dir) -> Result<(), DirError> {
-    if is_half_published(root)? {
-        root.remove_tree(WORKER)?;
-    }
-    root.remove_tree(STAGING)
-}
-
-/// Whether a run was stopped between the two renames of publishing.
-///
-/// That the worker's directory is the dead run's and nobody's since follows from the `cache.db`:
-/// it is still in the staging, and a daemon that had started on the root would have made another.
-fn is_half_published(root: &Dir) -> Result<bool, DirError> {
-    // Anything else of that name is nobody's staging, and is only removed.
-    let Ok(staging) = root.dir(STAGING) else { return Ok(false) };
-    let moved = staging.size(CACHE_DB)?.is_some() && staging.size(WORKER)?.is_none();
-    Ok(moved && root.size(CACHE_DB)?.is_none())
 }
 
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
-        if !self.published {
-            // The error that brought us here is the one to report; the next run cleans up too.
-            let _ = remove_dead_run(self.root);
-        }
+        // After publishing there is nothing worth keeping in it. If that failed, the error is the one
+        // to report, and the next run cleans up too.
+        let _ = remove_staging(self.root);
     }
 }
 
-fn write_database(
-    dir: &Dir,
-    name: &str,
-    mode: u32,
-    write: impl FnOnce(&File) -> Result<(), EncodeError>,
-) -> Result<(), StagingError> {
-    let file = dir.create_file(name, mode)?;
-    write(&file).map_err(|source| StagingError::Database { path: dir.path().join(name), source })
+/// Removes the staging area, and what a run lifted out of it that died while it removed it.
+pub(super) fn remove_staging(root: &Dir) -> Result<(), DirError> {
+    for entry in root.entries()? {
+        let rest = entry.to_str().and_then(|name| name.strip_prefix(STAGING));
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
+            root.remove_tree(&*entry.name)?;
+        }
+    }
+    Ok(())
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::bolt;
 use crate::content::BlobStore;
 use crate::digest::Digest;
-use crate::dir::{Dir, DirError};
+use crate::dir::{Dir, DirError, if_there};
 use crate::ids::{KeyId, RecordId, ResultId};
 use crate::metadata::{NAMESPACE, Namespace, SnapshotTable};
 use crate::records::{Record, Records};
@@ -105,12 +105,31 @@ pub enum Damage {
         /// What is wrong.
         wrong: &'static str,
     },
+    /// A snapshot that no row in `containerdmeta.db` names; the daemon would remove it.
+    #[error("snapshot {name}: it is in snapshots/metadata.db and not in containerdmeta.db")]
+    UnnamedSnapshot {
+        /// The name of the snapshot in `snapshots/metadata.db`.
+        name: String,
+    },
     /// A directory without a snapshot; the daemon would remove it.
     #[error("snapshots/snapshots/{name} belongs to no snapshot")]
     StrayDirectory {
         /// The name of the directory.
         name: String,
     },
+}
+
+impl Damage {
+    /// Whether a daemon or a run that was killed can have left it, and the next daemon removes it
+    /// without a loss.
+    pub fn is_leftover(&self) -> bool {
+        matches!(
+            self,
+            Self::ResultWithoutRecord { .. }
+                | Self::UnnamedSnapshot { .. }
+                | Self::StrayDirectory { .. }
+        )
+    }
 }
 
 /// Checks the state in `root` and returns everything that is wrong with it.
@@ -122,36 +141,64 @@ pub enum Damage {
 pub fn verify(root: &Dir) -> Result<Vec<Damage>, ReadStateError> {
     let worker = root.dir(WORKER)?;
     let snapshots = worker.dir(SNAPSHOTS)?;
-    let mut damage = Vec::new();
-    for (dir, name) in [
-        (root, CACHE_DB),
-        (&worker, RECORDS_DB),
-        (&worker, METADATA_DB),
-        (&snapshots, SNAPSHOTS_DB),
-    ] {
-        check_database(dir, name, &mut damage)?;
-    }
+    let damage = check_databases(root, Some(&worker), Some(&snapshots))?;
     if !damage.is_empty() {
         // What a damaged file says is not worth comparing.
         return Ok(damage);
     }
-    let state = State::read(root)?;
-    check_solver(&state, &mut damage);
-    check_index(&worker, &state.records, &mut damage)?;
+    compare(&State::read(root)?, Some(&worker), Some(&snapshots))
+}
+
+/// Checks the pages of those databases that are there.
+pub(super) fn check_databases(
+    root: &Dir,
+    worker: Option<&Dir>,
+    snapshots: Option<&Dir>,
+) -> Result<Vec<Damage>, ReadStateError> {
+    let mut damage = Vec::new();
+    let databases = [
+        (Some(root), CACHE_DB),
+        (worker, RECORDS_DB),
+        (worker, METADATA_DB),
+        (snapshots, SNAPSHOTS_DB),
+    ];
+    for (dir, name) in databases {
+        if let Some(dir) = dir
+            && dir.size(name)?.is_some()
+        {
+            check_database(dir, name, &mut damage)?;
+        }
+    }
+    Ok(damage)
+}
+
+/// Compares what the databases say with each other and with the files, as far as those are there.
+pub(super) fn compare(
+    state: &State,
+    worker: Option<&Dir>,
+    snapshots: Option<&Dir>,
+) -> Result<Vec<Damage>, ReadStateError> {
+    let mut damage = Vec::new();
+    check_solver(state, &mut damage);
+    if let Some(worker) = worker
+        && worker.size(RECORDS_DB)?.is_some()
+    {
+        check_index(worker, &state.records, &mut damage)?;
+    }
     let empty = Namespace::default();
     let namespace = state.metadata.namespaces.get(NAMESPACE).unwrap_or(&empty);
-    let blobs = BlobStore::open(&worker)?;
-    let needed = needed_by_results(&state);
+    let blobs = worker.map(BlobStore::open).map(if_there).transpose()?.flatten();
+    let needed = needed_by_results(state);
     for (id, record) in &state.records.by_id {
         // The daemon was stopped before it could remove these; it will when it starts.
         if record.deleted == Some(true) {
             continue;
         }
         check_record(id, record, &state.records, namespace, &mut damage);
-        check_blob(id, record, namespace, &blobs, needed.contains(id), &mut damage)?;
+        check_blob(id, record, namespace, blobs.as_ref(), needed.contains(id), &mut damage)?;
     }
-    check_snapshots(&state, namespace, &mut damage);
-    check_directories(&state, &snapshots, &mut damage)?;
+    check_snapshots(state, namespace, &mut damage);
+    check_directories(state, snapshots, &mut damage)?;
     Ok(damage)
 }
 
@@ -283,7 +330,7 @@ fn check_blob(
     id: &RecordId,
     record: &Record,
     namespace: &Namespace,
-    blobs: &BlobStore,
+    blobs: Option<&BlobStore>,
     needed: bool,
     damage: &mut Vec<Damage>,
 ) -> Result<(), DirError> {
@@ -291,7 +338,8 @@ fn check_blob(
         return Ok(());
     };
     let row = namespace.content.get(&blob).map(|content| content.size);
-    let file = blobs.size(&blob)?.map(u64::cast_signed);
+    let file = blobs.map(|blobs| blobs.size(&blob)).transpose()?.flatten();
+    let file = file.map(u64::cast_signed);
     let lack = match (row, file) {
         // A layer of an image that no step needed the files of; they are still at the registry.
         (None, None) if record.blob_only == Some(true) && !needed => return Ok(()),
@@ -310,12 +358,13 @@ fn check_blob(
 fn check_snapshots(state: &State, namespace: &Namespace, damage: &mut Vec<Damage>) {
     let empty = SnapshotTable::default();
     let table = namespace.snapshots.get(SNAPSHOTTER).unwrap_or(&empty);
+    let named = state.named_snapshots();
+    let unnamed = state.snapshots.by_name.keys().filter(|name| !named.contains(name.as_str()));
+    damage.extend(unnamed.map(|name| Damage::UnnamedSnapshot { name: name.clone() }));
     let mut report = |name: &str, wrong| {
         damage.push(Damage::Snapshot { name: name.to_owned(), wrong });
     };
-    let mut named = BTreeSet::new();
     for (key, row) in &table.rows {
-        named.insert(row.name.as_str());
         let number = row.name.split('/').nth(1).and_then(|number| number.parse::<u64>().ok());
         if number.is_some_and(|number| number > table.sequence) {
             report(&row.name, "its number is above the sequence in containerdmeta.db");
@@ -337,9 +386,6 @@ fn check_snapshots(state: &State, namespace: &Namespace, damage: &mut Vec<Damage
     }
     let mut ids = BTreeSet::new();
     for (name, snapshot) in &state.snapshots.by_name {
-        if !named.contains(name.as_str()) {
-            report(name, "it is in snapshots/metadata.db and not in containerdmeta.db");
-        }
         if !ids.insert(snapshot.id) {
             report(name, "another snapshot has the same id");
         }
@@ -355,26 +401,30 @@ fn check_snapshots(state: &State, namespace: &Namespace, damage: &mut Vec<Damage
 
 fn check_directories(
     state: &State,
-    snapshots: &Dir,
+    snapshots: Option<&Dir>,
     damage: &mut Vec<Damage>,
 ) -> Result<(), DirError> {
-    let trees = Trees::open(snapshots)?;
+    let named = state.named_snapshots();
     let mut missing: BTreeMap<String, &str> = state
         .snapshots
         .by_name
         .iter()
         .map(|(name, snapshot)| (snapshot.id.to_string(), name.as_str()))
         .collect();
-    for directory in trees.names()? {
-        match missing.remove(&directory) {
-            Some(name) if !trees.has_fs(&directory)? => {
-                missing.insert(directory, name);
+    if let Some(trees) = snapshots.map(Trees::open).map(if_there).transpose()?.flatten() {
+        for directory in trees.names()? {
+            match missing.remove(&directory) {
+                Some(name) if !trees.has_fs(&directory)? => {
+                    missing.insert(directory, name);
+                }
+                Some(_) => {}
+                None => damage.push(Damage::StrayDirectory { name: directory }),
             }
-            Some(_) => {}
-            None => damage.push(Damage::StrayDirectory { name: directory }),
         }
     }
-    damage.extend(missing.values().map(|name| Damage::Snapshot {
+    // A daemon that removes a snapshot does not need its directory.
+    let missing = missing.values().filter(|name| named.contains(**name));
+    damage.extend(missing.map(|name| Damage::Snapshot {
         name: (*name).to_owned(),
         wrong: "its directory is missing",
     }));

@@ -1,4 +1,4 @@
-//! Every exit code but 0 and 5, which takes a bug of ours or a failing disk.
+//! Every exit code but 0.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -8,14 +8,27 @@ use rustix::fs::{FlockOperation, flock};
 use super::*;
 
 #[test]
-fn exit_1_the_root_holds_a_state() {
+fn exit_1_the_root_is_another_workers() {
     let place = Place::new();
-    Printed::of(&mut convert(index(), &place), 0);
+    fs::create_dir_all(place.root().join("containerd-overlayfs")).unwrap();
     let before = place.names();
     let printed = Printed::of(&mut convert(index(), &place), 1);
-    printed.says(&["error: ", place.root().to_str().unwrap(), "cache.db", "empty directory"]);
+    let root = place.root();
+    printed.says(&["error: ", root.to_str().unwrap(), "containerd-overlayfs", "empty directory"]);
     assert_eq!(printed.stdout, "");
     assert_eq!(place.names(), before);
+}
+
+#[test]
+fn exit_5_the_state_in_the_root_is_damaged() {
+    let place = Place::new();
+    Printed::of(&mut convert(index(), &place), 0);
+    let blobs = place.root().join("runc-overlayfs/content/blobs/sha256");
+    let blob = fs::read_dir(&blobs).unwrap().next().unwrap().unwrap();
+    fs::remove_file(blob.path()).unwrap();
+    let printed = Printed::of(&mut convert(index(), &place), 5);
+    printed.says(&["nothing was changed", blob.file_name().to_str().unwrap()]);
+    assert!(!blob.path().exists());
 }
 
 #[test]

@@ -31,6 +31,33 @@ fn the_table_says_what_was_done() {
 }
 
 #[test]
+fn what_is_added_to_a_state_is_told_apart_from_what_was_there() {
+    let place = Place::new();
+    let manifest = [fixture("manifest/cache"), "--keys".to_owned(), fixture("manifest/keys/image")];
+    Printed::of(&mut convert(index(), &place), 0);
+    let tried = Printed::of(convert(manifest.clone(), &place).arg("--dry-run"), 0);
+    let printed = Printed::of(&mut convert(manifest, &place), 0);
+    // The two builds have one key in common.
+    for line in [
+        "already there: 1 steps, 0 layers, 0 blobs, 0 snapshots",
+        "new: 12 steps, 8 layers, 7 blobs, 0 snapshots",
+    ] {
+        assert!(tried.stdout.lines().any(|found| found == line), "{}", tried.stdout);
+        let line = format!("  {line}");
+        assert!(printed.stdout.lines().any(|found| found == line), "{}", printed.stdout);
+    }
+    let again = Printed::of(convert(index(), &place).arg("--format=json"), 0).json();
+    let all = |existing| json!({"existing": existing, "added": 0});
+    let shares = json!({
+        "steps": all(20), "records": all(13), "blobs": all(12), "snapshots": all(0),
+    });
+    assert_eq!(again["shares"], shares);
+    let printed = Printed::of(&mut convert(index(), &place), 0);
+    assert!(printed.stdout.contains("\n  already there: 20 steps"), "{}", printed.stdout);
+    assert!(!printed.stdout.contains("new: "), "{}", printed.stdout);
+}
+
+#[test]
 fn the_json_report_has_its_fields_and_is_the_metadata_file() {
     let place = Place::new();
     let file = place.temp.path().join("metadata.json");
@@ -54,6 +81,8 @@ fn the_json_report_has_its_fields_and_is_the_metadata_file() {
         ("/layers/blobs", 12),
         ("/layers/snapshots", 0),
         ("/layers/unpacked_bytes", 0),
+        ("/shares/steps/added", 20),
+        ("/shares/steps/existing", 0),
     ] {
         assert_eq!(report.pointer(pointer), Some(&Value::from(number)), "{pointer}");
     }
@@ -162,6 +191,18 @@ fn source_date_epoch_is_when_everything_was_last_used_and_nothing_else() {
     }
     assert_ne!(dated, default);
     assert_eq!(changed, default);
+}
+
+#[test]
+fn a_given_time_of_the_last_use_beats_source_date_epoch() {
+    let place = Place::new();
+    let mut command = convert(index(), &place);
+    command.args(["--last-used", "2027-06-30T00:00:00Z"]).env("SOURCE_DATE_EPOCH", "1000000000");
+    Printed::of(&mut command, 0);
+    for record in state(&place).records.by_id.values() {
+        assert_eq!(record.last_used_at, Some(1_814_313_600_000_000_000));
+        assert_eq!(record.usage_count, Some(1));
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Caches that other tools have copied: the state made of a copy is the state made of the original.
+//! And what these tools do not copy.
 //!
 //! `docs/copying.md` gives the same commands to users.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::process::run;
 use crate::state::State;
@@ -99,33 +100,96 @@ pub(crate) const COPIES: &[Copy] = &[
     copy("tar", INDEX, &["tar -C {source} -cf {copy}.tar ."], "type=local,src={copy}.tar"),
 ];
 
+/// A way to copy a cache in index style that does not work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) name: &'static str,
+    command: &'static str,
+    /// What the tool says of it.
+    message: &'static str,
+}
+
+pub(crate) const REFUSALS: &[Refusal] = &[
+    // It takes the gzip of the first layer for a manifest.
+    Refusal {
+        name: "skopeo-index",
+        command: "skopeo --insecure-policy copy oci:{source}:latest oci:{copy}:main",
+        message: "looking for beginning of value",
+    },
+    Refusal {
+        name: "skopeo-index-all",
+        command: "skopeo --insecure-policy copy --all oci:{source}:latest oci:{copy}:main",
+        message: "looking for beginning of value",
+    },
+    Refusal {
+        name: "crane-push-index",
+        command: "crane push --index --insecure {source} {registry}:latest",
+        message: "unknown child",
+    },
+];
+
+/// The tool fails, as the documentation says, rather than to lose a part of the cache.
+pub(crate) fn prove_refused(world: &World, refusal: &Refusal) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix(refusal.name).tempdir_in(world.scratch())?;
+    let place = Place { world, dir: dir.path(), name: refusal.name, fixture: INDEX };
+    let output = place.command(refusal.command)?.output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success(), "{} succeeds: {said}", refusal.command);
+    ensure!(said.contains(refusal.message), "{} fails otherwise: {said}", refusal.command);
+    Ok(())
+}
+
+/// Where a fixture is copied.
+struct Place<'a> {
+    world: &'a World,
+    dir: &'a Path,
+    name: &'a str,
+    fixture: &'a Fixture,
+}
+
+impl Place<'_> {
+    fn fixture(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(self.fixture.name)
+    }
+
+    fn source(&self) -> String {
+        self.fixture().join("cache").display().to_string()
+    }
+
+    fn fill_in(&self, word: &str) -> String {
+        let registry = self.world.registry();
+        word.replace("{source}", &self.source())
+            .replace("{registry}", &format!("{registry}/copies/{}", self.name))
+            .replace("{host}", registry)
+            .replace("{copy}", &self.dir.join("copy").display().to_string())
+    }
+
+    /// The command of `line`, in words.
+    fn command(&self, line: &str) -> Result<Command> {
+        let mut words = line.split(' ').map(|word| self.fill_in(word));
+        let program = self.world.tools.copier(&words.next().context("an empty command")?);
+        let mut command = Command::new(program);
+        // Where the tools keep settings and credentials.
+        command.args(words).env("HOME", self.dir);
+        Ok(command)
+    }
+}
+
 /// Copies the fixture and compares what becomes of the copy and of the original.
 pub(crate) fn prove(world: &World, copy: &Copy) -> Result<()> {
     let dir = tempfile::Builder::new().prefix(copy.name).tempdir_in(world.scratch())?;
-    let fixture =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(copy.fixture.name);
-    let fixture = fixture.canonicalize()?;
-    let source = fixture.join("cache").display().to_string();
-    let fill_in = |word: &str| {
-        word.replace("{source}", &source)
-            .replace("{registry}", &format!("{}/copies/{}", world.registry(), copy.name))
-            .replace("{host}", world.registry())
-            .replace("{copy}", &dir.path().join("copy").display().to_string())
-    };
+    let place = Place { world, dir: dir.path(), name: copy.name, fixture: copy.fixture };
     for line in copy.commands {
-        let mut words = line.split(' ').map(fill_in);
-        let program = world.tools.copier(&words.next().context("an empty command")?);
-        // Where the tools keep settings and credentials.
-        run(Command::new(program).args(words).env("HOME", dir.path()))?;
+        run(&mut place.command(line)?)?;
     }
     let convert = |from: &str, root: &str| -> Result<State> {
         let root = dir.path().join(root);
         let mut command = Command::new(&world.tools.oci2bk);
         command.args(["convert", "--progress=plain", "--no-extract", "--keys"]);
-        run(command.arg(fixture.join(copy.fixture.keys)).arg(from).arg(&root))?;
+        run(command.arg(place.fixture().join(copy.fixture.keys)).arg(from).arg(&root))?;
         State::read(&world.tools, &root)
     };
-    let original = convert(&source, "original")?;
-    let copied = convert(&fill_in(copy.result), "copied")?;
+    let original = convert(&place.source(), "original")?;
+    let copied = convert(&place.fill_in(copy.result), "copied")?;
     original.ensure_unchanged(&copied)
 }

@@ -19,9 +19,13 @@ mod case;
 mod cases;
 mod copies;
 mod export;
+mod gc;
 mod matrix;
+mod merging;
 mod offline;
+mod ops;
 mod proof;
+mod results;
 mod shapes;
 mod state;
 mod tree;
@@ -50,10 +54,7 @@ fn main() {
     // More daemons at once only get into each other's way.
     arguments.test_threads.get_or_insert(2);
 
-    let tools = Tools::locate(
-        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("a directory of the target"),
-        Path::new(env!("CARGO_BIN_EXE_oci2bk")),
-    );
+    let tools = Tools::locate(Path::new(env!("CARGO_BIN_EXE_oci2bk")));
     if let (Err(reason), true) = (&tools, Tools::required()) {
         eprintln!("the end-to-end suite cannot run: {reason}");
         std::process::exit(1);
@@ -74,6 +75,9 @@ fn main() {
         }
     }
     trials.push(trial("offline".to_owned(), &tools, &shared, offline::prove));
+    trials.push(trial("gc::policies".to_owned(), &tools, &shared, gc::prove_policies));
+    trials.push(trial("gc::first-start".to_owned(), &tools, &shared, gc::prove_first_start));
+    trials.push(trial("ops".to_owned(), &tools, &shared, ops::prove));
     trials.push(trial("old-release".to_owned(), &tools, &shared, matrix::old_release));
     // Takes long, and tools that are not made unasked: scripts/matrix runs it.
     let page = trial("compatibility-page".to_owned(), &tools, &shared, matrix::write_page);
@@ -83,10 +87,20 @@ fn main() {
         trials.push(trial(case.name.to_owned(), &tools, &shared, proof));
     }
     trials.push(trial("branches".to_owned(), &tools, &shared, shapes::prove_branches));
+    trials.push(trial("results".to_owned(), &tools, &shared, results::prove));
+    let merging = |name: &str| format!("merging::{name}");
+    trials.push(trial(merging("converted"), &tools, &shared, merging::prove_converted));
+    trials.push(trial(merging("natural"), &tools, &shared, merging::prove_natural));
+    trials.push(trial(merging("stopped"), &tools, &shared, merging::prove_stopped));
     trials.push(trial("registry".to_owned(), &tools, &shared, shapes::prove_registry));
     for copy in copies::COPIES {
         let proof = |world: &World| copies::prove(world, copy);
         trials.push(trial(format!("copies::{}", copy.name), &tools, &shared, proof));
+    }
+    for refusal in copies::REFUSALS {
+        let proof = |world: &World| copies::prove_refused(world, refusal);
+        let name = format!("copies::refused::{}", refusal.name);
+        trials.push(trial(name, &tools, &shared, proof));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Stops the registry and removes the scratch directory before the process exits.

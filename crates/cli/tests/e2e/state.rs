@@ -33,6 +33,15 @@ pub(crate) struct Snapshot {
     pub(crate) size: u64,
 }
 
+/// What leads from one key of the solver to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Link {
+    pub(crate) input: i64,
+    pub(crate) digest: String,
+    pub(crate) selector: String,
+}
+
 /// How many changes a failure lists.
 const SHOWN: usize = 25;
 
@@ -65,6 +74,33 @@ impl State {
     /// The ids of all cache records.
     pub(crate) fn records(&self) -> BTreeSet<String> {
         self.record_map().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The ids of the solver's keys.
+    pub(crate) fn keys(&self) -> BTreeSet<&str> {
+        self.solver_links().map(|(key, _)| key.as_str()).collect()
+    }
+
+    /// The links between them.
+    pub(crate) fn links(&self) -> Result<BTreeSet<Link>> {
+        let links = self.solver_links().filter_map(|(_, links)| links["keys"].as_object());
+        let links = links.flatten().map(|(link, _)| {
+            let (json, _) = link.rsplit_once('@').with_context(|| format!("the link {link}"))?;
+            serde_json::from_str(json).with_context(|| link.clone())
+        });
+        links.collect()
+    }
+
+    fn solver_links(&self) -> impl Iterator<Item = (&String, &Value)> {
+        let keys = self.databases["cache.db"]["buckets"]["_links"]["buckets"].as_object();
+        keys.into_iter().flatten()
+    }
+
+    /// How many results each key of the solver has.
+    pub(crate) fn results_by_key(&self) -> BTreeMap<&str, usize> {
+        let keys = self.databases["cache.db"]["buckets"]["_result"]["buckets"].as_object();
+        let results = |key: &Value| key["keys"].as_object().map_or(0, |results| results.len());
+        keys.into_iter().flatten().map(|(id, key)| (id.as_str(), results(key))).collect()
     }
 
     /// The hex digests of the layers that records name.

@@ -3,6 +3,7 @@ use std::io::Read as _;
 use std::io::Seek as _;
 
 use bkstate::encode::EncodeError;
+use bkstate::state::Existing;
 use serde_json::json;
 
 use super::*;
@@ -34,6 +35,14 @@ fn usages() -> Vec<Usage> {
     (1..=3).map(|n| Usage { size: 4096 * n, inodes: n }).collect()
 }
 
+/// The state of a new root with `plan` in it; unpacked, if there are `usages`.
+fn assembled(plan: &Plan, usages: Option<&[Usage]>, last_used: Option<Time>) -> State {
+    let existing = Existing::nothing(plan.worker_id.clone());
+    let places = Places::new(plan, &existing, usages.is_some());
+    let usages = usages.into_iter().flatten().copied().enumerate().collect();
+    assemble(plan, &places, &existing.state, &usages, last_used)
+}
+
 fn namespace(state: &State) -> &Namespace {
     &state.metadata.namespaces[metadata::NAMESPACE]
 }
@@ -45,7 +54,7 @@ fn time(text: &str) -> Time {
 #[test]
 fn steps_become_keys_links_and_results() {
     let plan = plan();
-    let cache = assemble(&plan, None, None).solver;
+    let cache = assembled(&plan, None, None).solver;
     let [root, x, y] = plan.steps.as_slice() else { panic!("{:?}", plan.steps) };
     assert_eq!(cache.links.keys().collect::<std::collections::BTreeSet<_>>(), {
         [&root.key, &x.key, &y.key].into()
@@ -66,7 +75,7 @@ fn steps_become_keys_links_and_results() {
 #[test]
 fn layers_become_records_that_hold_their_blob_and_their_snapshot() {
     let plan = plan();
-    let state = assemble(&plan, Some(&usages()), None);
+    let state = assembled(&plan, Some(&usages()), None);
     let [a, b, _] = plan.layers.as_slice() else { panic!("{:?}", plan.layers) };
     let record = &state.records.by_id[&b.record];
     assert_eq!(record.committed, Some(true));
@@ -87,7 +96,7 @@ fn layers_become_records_that_hold_their_blob_and_their_snapshot() {
 #[test]
 fn snapshots_agree_in_both_databases() {
     let plan = plan();
-    let state = assemble(&plan, Some(&usages()), None);
+    let state = assembled(&plan, Some(&usages()), None);
     let table = &namespace(&state).snapshots[SNAPSHOTTER];
     assert_eq!((table.sequence, state.snapshots.sequence), (3, 3));
     let key = |index: usize| plan.snapshots[index].chain_id.to_string();
@@ -103,7 +112,7 @@ fn snapshots_agree_in_both_databases() {
 #[test]
 fn what_is_not_unpacked_has_no_snapshot_but_a_lease_on_it() {
     let plan = plan();
-    let state = assemble(&plan, None, None);
+    let state = assembled(&plan, None, None);
     assert!(state.snapshots.by_name.is_empty() && namespace(&state).snapshots.is_empty());
     for layer in &plan.layers {
         let record = &state.records.by_id[&layer.record];
@@ -115,7 +124,7 @@ fn what_is_not_unpacked_has_no_snapshot_but_a_lease_on_it() {
 
 #[test]
 fn content_tells_the_diff_id_and_keeps_annotations() {
-    let state = assemble(&plan(), None, None);
+    let state = assembled(&plan(), None, None);
     let labels = |name: &str| &namespace(&state).content[&blob(name)].labels;
     assert_eq!(labels("a")[LABEL_UNCOMPRESSED], diff_id("a").to_string());
     assert_eq!(labels("a")[&format!("buildkit.io/blob/annotation.{TOC}")], "sha256:toc");
@@ -130,7 +139,7 @@ fn content_tells_the_diff_id_and_keeps_annotations() {
 #[test]
 fn times_that_the_export_does_not_tell_are_the_epoch() {
     let plan = plan();
-    let state = assemble(&plan, Some(&usages()), None);
+    let state = assembled(&plan, Some(&usages()), None);
     let content = &namespace(&state).content;
     assert_eq!(content[&blob("a")].created_at, Some(time("2026-11-21T20:27:19.5Z")));
     assert_eq!(content[&blob("c")].created_at, Some(Time::UNIX_EPOCH));
@@ -143,19 +152,19 @@ fn times_that_the_export_does_not_tell_are_the_epoch() {
 #[test]
 fn the_time_of_the_last_use_comes_with_a_count() {
     let plan = plan();
-    for record in assemble(&plan, None, Some(Time::from_unix_seconds(7))).records.by_id.values() {
+    for record in assembled(&plan, None, Some(Time::from_unix_seconds(7))).records.by_id.values() {
         assert_eq!((record.last_used_at, record.usage_count), (Some(7_000_000_000), Some(1)));
     }
-    for record in assemble(&plan, None, None).records.by_id.values() {
+    for record in assembled(&plan, None, None).records.by_id.values() {
         assert_eq!((record.last_used_at, record.usage_count), (None, None));
     }
     // Nothing in a record but that depends on it.
-    let mut state = assemble(&plan, None, Some(Time::UNIX_EPOCH));
+    let mut state = assembled(&plan, None, Some(Time::UNIX_EPOCH));
     for record in state.records.by_id.values_mut() {
         record.last_used_at = None;
         record.usage_count = None;
     }
-    assert_eq!(state, assemble(&plan, None, None));
+    assert_eq!(state, assembled(&plan, None, None));
 }
 
 #[test]
@@ -169,7 +178,7 @@ fn the_same_plan_is_the_same_bytes() {
         bytes
     };
     let databases = || {
-        let state = assemble(&plan(), Some(&usages()), None);
+        let state = assembled(&plan(), Some(&usages()), None);
         [
             bytes(&|file| state.solver.write(file)),
             bytes(&|file| state.records.write(file)),
@@ -192,7 +201,7 @@ fn documents_of_images_are_labelled_with_their_repositories_and_leased_by_their_
     };
     let digest = Digest::of("{}");
     plan.documents.insert(digest, document);
-    let state = assemble(&plan, None, None);
+    let state = assembled(&plan, None, None);
     let row = &namespace(&state).content[&digest];
     assert_eq!((row.size, row.created_at), (2, Some(time("2026-11-21T20:27:19.5Z"))));
     let labels = row.labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));

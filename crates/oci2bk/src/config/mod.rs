@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 use bkstate::{Digest, Time};
 
+use crate::json::{self, JsonError};
+use crate::layout::limits;
 use crate::manifest::LayerBlob;
 
 /// A cache config whose references all exist and do not loop.
@@ -97,7 +99,7 @@ pub struct DroppedResult {
 pub enum ConfigError {
     /// Not JSON, or a member is missing or has the wrong form.
     #[error("the JSON of the cache config is malformed")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] JsonError),
     /// A layer's parent does not exist.
     #[error("layer {layer} of the cache config has the parent {parent}, which does not exist")]
     NoParent {
@@ -140,6 +142,22 @@ pub enum ConfigError {
         /// The input.
         input: usize,
     },
+    /// There are more layers than in any real cache.
+    #[error("the cache config lists more than {} layers", limits::LAYERS)]
+    TooManyLayers,
+    /// A selector is longer than a daemon could store.
+    #[error(
+        "record {record} ({digest}) has a selector of {length} bytes; they have up to {}",
+        limits::SELECTOR
+    )]
+    SelectorTooLong {
+        /// The record.
+        record: usize,
+        /// Its digest.
+        digest: Digest,
+        /// Length of the selector in bytes.
+        length: usize,
+    },
     /// An input's record does not exist.
     #[error("record {record} ({digest}) links to record {link}, which does not exist")]
     NoRecord {
@@ -171,7 +189,7 @@ impl CacheConfig {
         content: &[u8],
         layers: &BTreeMap<Digest, LayerBlob>,
     ) -> Result<Self, ConfigError> {
-        Self::validate(serde_json::from_slice(content)?, layers)
+        Self::validate(json::from_slice(content)?, layers)
     }
 
     /// Reads and validates the records of an inline cache, which has no layers of its own: its
@@ -186,7 +204,7 @@ impl CacheConfig {
         layers: &BTreeMap<Digest, LayerBlob>,
     ) -> Result<Self, ConfigError> {
         // Go writes an empty list as `null`.
-        let records: Option<_> = serde_json::from_slice(records)?;
+        let records: Option<_> = json::from_slice(records)?;
         let layer = |(blob, parent)| document::Layer { blob, parent };
         let nodes = blobs.iter().copied().zip(-1..).map(layer).collect();
         Self::validate(
@@ -199,6 +217,11 @@ impl CacheConfig {
         config: document::Config,
         layers: &BTreeMap<Digest, LayerBlob>,
     ) -> Result<Self, ConfigError> {
+        let chains = config.records.iter().flat_map(|record| &record.chains);
+        let in_chains = chains.fold(0, |sum: usize, chain| sum.saturating_add(chain.layers.len()));
+        if config.layers.len().saturating_add(in_chains) > limits::LAYERS {
+            return Err(ConfigError::TooManyLayers);
+        }
         let nodes = nodes(config.layers)?;
         let nodes_parents_first = order::parents_first(&nodes)?;
         let missing = missing_blobs(&nodes, &nodes_parents_first, layers);
@@ -329,6 +352,9 @@ fn inputs(
     records: usize,
 ) -> Result<Vec<Vec<Input>>, ConfigError> {
     let alternative = |document::Input { selector, link }| match index(link, records) {
+        _ if selector.len() > limits::SELECTOR => {
+            Err(ConfigError::SelectorTooLong { record, digest, length: selector.len() })
+        }
         Some(record) => Ok(Input { selector, record }),
         None => Err(ConfigError::NoRecord { record, digest, link }),
     };

@@ -7,50 +7,60 @@ use std::os::fd::AsFd as _;
 use std::sync::Mutex;
 
 use bkstate::Digest;
-use bkstate::state::Staging;
+use bkstate::state::{Existing, Staging};
 
 use super::parallel::in_parallel;
 use super::{ConvertError, Options};
-use crate::assemble::snapshot_id;
 use crate::export::CacheExport;
+use crate::limits::Limits;
+use crate::merge::Places;
 use crate::plan::{Blob, Plan};
 use crate::progress::{Event, LayerWork, Progress};
-use crate::unpack::{self, Placement, Unpacked};
+use crate::unpack::{self, Placement, UnpackError, Unpacked};
 
-/// Stores every blob of `plan` and, if asked to, unpacks every snapshot.
+/// What a conversion works with.
+pub(super) struct Site<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) exports: &'a [CacheExport],
+    pub(super) places: &'a Places,
+    /// What the root holds already.
+    pub(super) existing: &'a Existing,
+    pub(super) staging: &'a Staging<'a>,
+}
+
+/// Stores the blobs that the root lacks and unpacks the snapshots that it lacks.
 ///
-/// Returns what was unpacked in the order of the plan's snapshots, or nothing.
+/// Returns what was unpacked by its place in the plan.
 pub(super) fn store_and_unpack(
-    plan: &Plan,
-    exports: &[CacheExport],
-    staging: &Staging<'_>,
+    site: &Site<'_>,
     options: &Options,
     progress: &dyn Progress,
-) -> Result<Vec<Unpacked>, ConvertError> {
-    let tasks = tasks(plan, options.extract);
-    let slots: Vec<Mutex<Option<Unpacked>>> =
-        plan.snapshots.iter().map(|_| Mutex::new(None)).collect();
+) -> Result<BTreeMap<usize, Unpacked>, ConvertError> {
+    let tasks = tasks(site.plan, site.places);
+    let done = Mutex::new(BTreeMap::new());
     in_parallel(&tasks, options.jobs, |task| {
         progress.event(Event::LayerStarted(&task.work));
-        task.run(exports, staging, progress, |snapshot, unpacked| {
-            if let Some(slot) = slots.get(snapshot)
-                && let Ok(mut slot) = slot.lock()
-            {
-                *slot = Some(unpacked);
+        task.run(site, &options.limits, progress, |snapshot, unpacked| {
+            if let Ok(mut done) = done.lock() {
+                done.insert(snapshot, unpacked);
             }
         })?;
         progress.event(Event::LayerFinished(&task.work));
         Ok::<_, ConvertError>(())
     })?;
-    Ok(slots.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect())
+    Ok(done.into_inner().unwrap_or_default())
 }
 
 /// Stores the documents of base images.
-pub(super) fn store_documents(plan: &Plan, staging: &Staging<'_>) -> Result<(), ConvertError> {
-    for (&digest, document) in &plan.documents {
+pub(super) fn store_documents(site: &Site<'_>) -> Result<(), ConvertError> {
+    let documents = site.plan.documents.iter();
+    for (&digest, document) in
+        documents.filter(|(digest, _)| site.places.documents.contains(digest))
+    {
         let copy_error =
-            |source| ConvertError::Copy { digest, root: staging.root().to_owned(), source };
-        staging.blobs().create_blob(&digest)?.write_all(&document.content).map_err(copy_error)?;
+            |source| ConvertError::Copy { digest, root: site.staging.root().to_owned(), source };
+        let mut file = site.staging.blobs().create_blob(&digest)?;
+        file.write_all(&document.content).map_err(copy_error)?;
     }
     Ok(())
 }
@@ -59,42 +69,34 @@ pub(super) fn store_documents(plan: &Plan, staging: &Staging<'_>) -> Result<(), 
 struct Task<'p> {
     blob: &'p Blob,
     work: LayerWork,
-    snapshots: Vec<(usize, Placement)>,
+    /// Whether the blob is to be stored. If not, the root has it.
+    store: bool,
+    snapshots: Vec<usize>,
 }
 
 /// The tasks of a plan, largest first, so that no large one is left over for one thread at the
 /// end.
-fn tasks(plan: &Plan, extract: bool) -> Vec<Task<'_>> {
-    let mut tasks: BTreeMap<Digest, Task<'_>> = plan
-        .blobs
-        .iter()
-        .map(|(digest, blob)| {
-            let work = LayerWork {
-                digest: *digest,
-                size: blob.size,
-                to_read: blob.size,
-                description: None,
-            };
-            (*digest, Task { blob, work, snapshots: Vec::new() })
-        })
-        .collect();
+fn tasks<'p>(plan: &'p Plan, places: &Places) -> Vec<Task<'p>> {
+    let mut descriptions: BTreeMap<Digest, &String> = BTreeMap::new();
     for layer in &plan.layers {
-        if let Some(task) = tasks.get_mut(&layer.blob)
-            && task.work.description.is_none()
-        {
-            task.work.description.clone_from(&layer.description);
+        if let Some(description) = &layer.description {
+            descriptions.entry(layer.blob).or_insert(description);
         }
     }
-    let snapshots = plan.snapshots.iter().enumerate().filter(|_| extract);
-    for (index, snapshot) in snapshots {
-        if let Some(task) = tasks.get_mut(&snapshot.blob) {
-            let placement =
-                if snapshot.parent.is_some() { Placement::Overlay } else { Placement::Base };
-            task.snapshots.push((index, placement));
-            task.work.to_read += task.blob.size;
-        }
-    }
-    let mut tasks: Vec<_> = tasks.into_values().collect();
+    let work = places.work().into_iter();
+    let tasks = work.filter_map(|(digest, snapshots)| {
+        let blob = plan.blobs.get(&digest)?;
+        let store = places.blobs.contains(&digest);
+        let passes = snapshots.len() as u64 + u64::from(store);
+        let work = LayerWork {
+            digest,
+            size: blob.size,
+            to_read: blob.size.saturating_mul(passes),
+            description: descriptions.get(&digest).map(|text| (*text).clone()),
+        };
+        Some(Task { blob, work, store, snapshots })
+    });
+    let mut tasks: Vec<_> = tasks.collect();
     tasks.sort_by_key(|task| std::cmp::Reverse(task.work.to_read));
     tasks
 }
@@ -102,18 +104,23 @@ fn tasks(plan: &Plan, extract: bool) -> Vec<Task<'_>> {
 impl Task<'_> {
     fn run(
         &self,
-        exports: &[CacheExport],
-        staging: &Staging<'_>,
+        site: &Site<'_>,
+        limits: &Limits,
         progress: &dyn Progress,
         unpacked: impl Fn(usize, Unpacked),
     ) -> Result<(), ConvertError> {
         let digest = self.work.digest;
-        let stored = self.store(exports, staging)?;
-        for (pass, &(index, placement)) in (1..).zip(&self.snapshots) {
-            let before = self.blob.size * pass;
-            let advance = |read| progress.event(Event::LayerAdvanced(&self.work, before + read));
+        let stored = if self.store { self.store(site)? } else { site.existing.blob(&digest)? };
+        for (pass, &index) in (u64::from(self.store)..).zip(&self.snapshots) {
+            let before = self.blob.size.saturating_mul(pass);
+            let advance = |read| {
+                progress.event(Event::LayerAdvanced(&self.work, before.saturating_add(read)))
+            };
             advance(0);
-            let fs = staging.trees().create_snapshot(snapshot_id(index))?;
+            let fs = site.staging.trees().create_snapshot(site.id(index))?;
+            site.hand_down_owner(index, &fs)?;
+            let below = site.plan.snapshots.get(index).and_then(|snapshot| snapshot.parent);
+            let placement = if below.is_some() { Placement::Overlay } else { Placement::Base };
             let layer = unpack::Layer {
                 blob: &stored,
                 digest,
@@ -121,26 +128,37 @@ impl Task<'_> {
                 media_type: &self.blob.media_type,
                 diff_id: self.blob.diff_id,
             };
-            let result = unpack::unpack(&layer, fs.as_fd(), placement, &advance)
-                .map_err(|source| ConvertError::Unpack { digest, source: Box::new(source) })?;
+            let result = unpack::unpack(&layer, fs.as_fd(), placement, limits, &advance)
+                .map_err(|source| self.unpack_error(site, source))?;
             unpacked(index, result);
         }
         Ok(())
+    }
+
+    fn unpack_error(&self, site: &Site<'_>, source: UnpackError) -> ConvertError {
+        let (digest, source) = (self.work.digest, Box::new(source));
+        let root = site.staging.root().to_owned();
+        if self.store {
+            ConvertError::Unpack { digest, root, source }
+        } else {
+            ConvertError::UnpackExisting { digest, root, source }
+        }
     }
 
     /// Copies the blob into the content store and returns the copy.
     ///
     /// Unpacking checks the digest of what it reads, which is the copy. Only a blob that will not
     /// be unpacked is checked here.
-    fn store(&self, exports: &[CacheExport], staging: &Staging<'_>) -> Result<File, ConvertError> {
+    fn store(&self, site: &Site<'_>) -> Result<File, ConvertError> {
         let digest = self.work.digest;
-        let export = exports.get(self.blob.source).ok_or(ConvertError::ForeignPlan { digest })?;
+        let export =
+            site.exports.get(self.blob.source).ok_or(ConvertError::ForeignPlan { digest })?;
         let descriptor =
             export.manifest.layers.get(&digest).ok_or(ConvertError::ForeignPlan { digest })?;
         let descriptor = &descriptor.descriptor;
-        let mut copy = staging.blobs().create_blob(&digest)?;
+        let mut copy = site.staging.blobs().create_blob(&digest)?;
         let copy_error =
-            |source| ConvertError::Copy { digest, root: staging.root().to_owned(), source };
+            |source| ConvertError::Copy { digest, root: site.staging.root().to_owned(), source };
         if self.snapshots.is_empty() {
             export
                 .layout

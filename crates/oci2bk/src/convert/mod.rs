@@ -1,27 +1,38 @@
 //! Carrying a plan out.
 //!
 //! ```text
-//! lock -> refuse a root with a state -> staging: blobs, snapshots -> databases -> publish -> verify
+//! lock -> read what is there -> places -> staging: blobs, snapshots -> databases -> publish -> verify
 //! ```
 //! Whatever goes wrong before publishing leaves the root as it was.
 
+mod below;
 mod blobs;
 mod parallel;
 mod snapshots;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use bkstate::dir::{Dir, DirError};
-use bkstate::state::{Damage, LockError, ReadStateError, RootLock, Staging, StagingError, verify};
+use bkstate::dir::{Dir, DirError, if_there};
+use bkstate::ids::WorkerId;
+use bkstate::state::{
+    Damage, Existing, ExistingError, LockError, ReadStateError, RootLock, Staging, StagingError,
+    verify,
+};
 use bkstate::{Digest, Time};
 
 use crate::assemble::assemble;
 use crate::export::CacheExport;
 use crate::layout::BlobError;
+use crate::limits::Limits;
+use crate::merge::{Places, steps};
+pub use crate::merge::{Share, Shares};
 use crate::plan::Plan;
 use crate::progress::{Event, Progress, Stage};
 use crate::unpack::UnpackError;
+
+use blobs::Site;
 
 /// How to carry a plan out.
 #[derive(Debug, Clone, Copy)]
@@ -34,11 +45,17 @@ pub struct Options {
     /// When the daemon's garbage collection is to believe that everything was last used. `None`
     /// means when the newest part of the cache was made.
     pub last_used: Option<Time>,
+    /// What unpacking a layer may cost.
+    pub limits: Limits,
 }
 
 /// What a conversion did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
+    /// The id of the worker, which is that of the state that was there before.
+    pub worker_id: WorkerId,
+    /// What was there before, and what is new.
+    pub shares: Shares,
     /// Blobs stored.
     pub blobs: usize,
     /// Their bytes.
@@ -51,6 +68,9 @@ pub struct Report {
     pub entries: u64,
     /// Bytes that the snapshots occupy on disk.
     pub disk_bytes: u64,
+    /// Bytes of the whole state, with what was there before, as the daemon counts them. See
+    /// [`State::record_bytes`](bkstate::state::State::record_bytes).
+    pub record_bytes: u64,
 }
 
 /// Why a conversion failed.
@@ -71,7 +91,10 @@ pub enum ConvertError {
     /// A file or directory of the root cannot be used.
     #[error("the root cannot be used")]
     Root(#[from] DirError),
-    /// The root has a state already, or the new one cannot be written.
+    /// What the root holds cannot be read, or nothing can be added to it.
+    #[error(transparent)]
+    Existing(#[from] ExistingError),
+    /// The state cannot be written.
     #[error(transparent)]
     Staging(#[from] StagingError),
     /// A blob is missing from the layout or is not what the manifest says.
@@ -89,10 +112,23 @@ pub enum ConvertError {
         source: std::io::Error,
     },
     /// A layer could not be unpacked.
-    #[error("the layer {digest} could not be unpacked")]
+    #[error("the layer {digest} could not be unpacked into {}", root.display())]
     Unpack {
         /// The blob.
         digest: Digest,
+        /// The root.
+        root: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<UnpackError>,
+    },
+    /// A layer whose blob the root has already could not be unpacked.
+    #[error("the layer {digest} could not be unpacked from the blob that {} has", root.display())]
+    UnpackExisting {
+        /// The blob.
+        digest: Digest,
+        /// The root.
+        root: PathBuf,
         /// Why.
         #[source]
         source: Box<UnpackError>,
@@ -129,12 +165,16 @@ impl ConvertError {
     }
 }
 
-/// Writes the state that `plan` describes into the directory `root`, which is made if it is not
-/// there, and checks it. The exports are those that the plan was made from.
+/// Adds what `plan` describes to the directory `root`, which is made if it is not there, and checks
+/// the outcome. The exports are those that the plan was made from.
+///
+/// A state that is there, made by a daemon or by earlier conversions, keeps everything it has: its
+/// worker id, records, snapshots, cache mounts and history. What the plan shares with it is neither
+/// stored nor unpacked again. If it has all of the plan already, nothing is written.
 ///
 /// # Errors
-/// See [`ConvertError`]. Unless it is [`ConvertError::ReadBack`] or [`ConvertError::Damaged`], the
-/// root holds no state.
+/// See [`ConvertError`]. Before publishing, the root stays as it was. An error while publishing can
+/// leave a part of the plan in the root, which is a sound state; the next conversion completes it.
 pub fn convert(
     plan: &Plan,
     exports: &[CacheExport],
@@ -144,41 +184,50 @@ pub fn convert(
 ) -> Result<Report, ConvertError> {
     let root = open_root(root)?;
     let lock = RootLock::acquire(&root)?;
-    let staging = Staging::begin(&root, &lock)?;
+    let existing = Existing::read(&root, &plan.worker_id)?;
+    let places = Places::new(plan, &existing, options.extract);
+    let last_used = options.last_used.or_else(|| plan.newest());
     let stage = |stage: Stage| {
         progress.event(Event::StageStarted(stage));
         move || progress.event(Event::StageFinished(stage))
     };
+    let mut report = Report::new(plan, &existing, &places);
+    if places.need_no_files() {
+        let state = assemble(plan, &places, &existing.state, &BTreeMap::new(), last_used);
+        if existing.is_all_of(&state) {
+            report.record_bytes = state.record_bytes();
+            existing.remove_leftovers(&lock)?;
+            Staging::remove_dead_run(&root, &lock)?;
+            return Ok(report);
+        }
+    }
 
     let done = stage(Stage::Layers);
-    blobs::store_documents(plan, &staging)?;
-    let unpacked = blobs::store_and_unpack(plan, exports, &staging, options, progress)?;
+    let staging = Staging::begin(&root, &lock, &existing)?;
+    let site = Site { plan, exports, places: &places, existing: &existing, staging: &staging };
+    blobs::store_documents(&site)?;
+    let unpacked = blobs::store_and_unpack(&site, options, progress)?;
     done();
 
-    let mut report = Report {
-        blobs: plan.blobs.len(),
-        blob_bytes: plan.blobs.values().map(|blob| blob.size).sum(),
-        ..Report::default()
-    };
-    let mut usages = None;
+    let mut usages = BTreeMap::new();
     if options.extract {
         let done = stage(Stage::Settle);
         report.snapshots = unpacked.len();
-        report.unpacked_bytes = unpacked.iter().map(|layer| layer.bytes).sum();
-        report.entries = unpacked.iter().map(|layer| layer.entries).sum();
-        let sizes = snapshots::settle(plan, &unpacked, &staging, options.jobs)?;
-        report.disk_bytes = sizes.iter().map(|usage| usage.size.cast_unsigned()).sum();
-        usages = Some(sizes);
+        report.unpacked_bytes = unpacked.values().map(|layer| layer.bytes).sum();
+        report.entries = unpacked.values().map(|layer| layer.entries).sum();
+        usages = snapshots::settle(&site, &unpacked, options.jobs)?;
+        report.disk_bytes = usages.values().map(|usage| usage.size.cast_unsigned()).sum();
         done();
     }
 
     let done = stage(Stage::Publish);
-    let state = assemble(plan, usages.as_deref(), options.last_used.or_else(|| plan.newest()));
+    let state = assemble(plan, &places, &existing.state, &usages, last_used);
+    report.record_bytes = state.record_bytes();
     staging.publish(&state)?;
     done();
 
     let done = stage(Stage::Verify);
-    let damage = verify(&root)?;
+    let damage = existing.new_damage(verify(&root)?);
     if !damage.is_empty() {
         return Err(ConvertError::Damaged { damage });
     }
@@ -186,21 +235,61 @@ pub fn convert(
     Ok(report)
 }
 
+impl Report {
+    /// The report of a conversion that has not unpacked anything yet.
+    fn new(plan: &Plan, existing: &Existing, places: &Places) -> Self {
+        let stored = || plan.blobs.iter().filter(|(digest, _)| places.blobs.contains(digest));
+        Self {
+            worker_id: existing.state.worker_id.clone(),
+            shares: shares(plan, existing, places),
+            blobs: stored().count(),
+            blob_bytes: stored().fold(0, |sum, (_, blob)| sum.saturating_add(blob.size)),
+            snapshots: 0,
+            unpacked_bytes: 0,
+            entries: 0,
+            disk_bytes: 0,
+            record_bytes: 0,
+        }
+    }
+}
+
+fn shares(plan: &Plan, existing: &Existing, places: &Places) -> Shares {
+    let steps: BTreeSet<_> = steps::keys(plan, &existing.state.solver).into_iter().collect();
+    let known = steps.iter().filter(|key| existing.state.solver.links.contains_key(key)).count();
+    let steps = Share { existing: known, added: steps.len() - known };
+    Shares { steps, ..places.shares(plan, existing) }
+}
+
 /// Refuses a root that a conversion could not use, without changing anything: one that a daemon
-/// works on, or that holds a state.
+/// works on, or that another worker has to itself.
 ///
 /// # Errors
-/// [`ConvertError::Lock`], [`ConvertError::Staging`], or [`ConvertError::Root`] if it cannot be
+/// [`ConvertError::Lock`], [`ConvertError::Existing`], or [`ConvertError::Root`] if it cannot be
 /// read. A root that does not exist is fine.
 pub fn check_root(root: &Path) -> Result<(), ConvertError> {
-    match Dir::open(root) {
-        Ok(root) => {
-            RootLock::check(&root)?;
-            Ok(Staging::check_vacant(&root)?)
+    match if_there(Dir::open(root))? {
+        Some(root) => {
+            let _lock = RootLock::acquire_existing(&root)?;
+            Ok(Existing::check_workers(&root)?)
         }
-        Err(error) if error.is_not_found() => Ok(()),
-        Err(error) => Err(error.into()),
+        None => Ok(()),
     }
+}
+
+/// What a conversion of `plan` into `root` would find there and what it would add, without changing
+/// anything.
+///
+/// # Errors
+/// As [`check_root`], and if what the root holds cannot be read or is damaged.
+pub fn preview(plan: &Plan, root: &Path, extract: bool) -> Result<Shares, ConvertError> {
+    let existing = match if_there(Dir::open(root))? {
+        Some(root) => {
+            let _lock = RootLock::acquire_existing(&root)?;
+            Existing::read(&root, &plan.worker_id)?
+        }
+        None => Existing::nothing(plan.worker_id.clone()),
+    };
+    Ok(shares(plan, &existing, &Places::new(plan, &existing, extract)))
 }
 
 fn open_root(path: &Path) -> Result<Dir, ConvertError> {

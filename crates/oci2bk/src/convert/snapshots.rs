@@ -1,61 +1,52 @@
 //! Finishing snapshots once all layers are unpacked.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
 use std::sync::Mutex;
 
-use bkstate::state::Staging;
-
 use super::ConvertError;
+use super::blobs::Site;
 use super::parallel::in_parallel;
-use crate::assemble::snapshot_id;
-use crate::plan::Plan;
 use crate::unpack::{Unpacked, Usage, usage};
 
 /// Gives the directories that layers imply their owners and modes from the layers below, and
-/// measures every snapshot. The result is in the order of the plan.
+/// measures every snapshot. Both are by the places in the plan.
 pub(super) fn settle(
-    plan: &Plan,
-    unpacked: &[Unpacked],
-    staging: &Staging<'_>,
+    site: &Site<'_>,
+    unpacked: &BTreeMap<usize, Unpacked>,
     jobs: NonZeroUsize,
-) -> Result<Vec<Usage>, ConvertError> {
+) -> Result<BTreeMap<usize, Usage>, ConvertError> {
     let failed = |index: usize| {
-        let digest = plan.snapshots[index].blob;
-        move |source| ConvertError::Unpack { digest, source: Box::new(source) }
+        let digest = site.plan.snapshots[index].blob;
+        let root = site.staging.root().to_owned();
+        move |source| ConvertError::Unpack { digest, root, source: Box::new(source) }
     };
     // From the bottom up: what a layer takes from below has to be settled there.
-    for (index, layer) in unpacked.iter().enumerate() {
+    for (&index, layer) in unpacked {
         if layer.implied.is_empty() {
             continue;
         }
-        let fs = staging.trees().fs(snapshot_id(index))?;
-        // Opened one after the other: a chain may be longer than the files we may have open.
+        let fs = site.staging.trees().fs(site.id(index))?;
         let mut unopened = None;
-        let lowers = below(plan, index).map_while(|lower| {
-            staging.trees().fs(snapshot_id(lower)).map_err(|error| unopened = Some(error)).ok()
-        });
+        let lowers = site
+            .trees_below(index)
+            .map_while(|lower| lower.map_err(|error| unopened = Some(error)).ok());
         let settled = layer.implied.settle(fs.as_fd(), lowers);
         if let Some(error) = unopened {
             return Err(error.into());
         }
         settled.map_err(failed(index))?;
     }
-    let sizes: Vec<_> = unpacked.iter().map(|_| Mutex::new(Usage::default())).collect();
-    let indexes: Vec<_> = (0..sizes.len()).collect();
+    let sizes = Mutex::new(BTreeMap::new());
+    let indexes: Vec<_> = unpacked.keys().copied().collect();
     in_parallel(&indexes, jobs, |&index| {
-        let fs = staging.trees().fs(snapshot_id(index))?;
+        let fs = site.staging.trees().fs(site.id(index))?;
         let measured = usage(fs.as_fd()).map_err(failed(index))?;
-        if let Ok(mut size) = sizes[index].lock() {
-            *size = measured;
+        if let Ok(mut sizes) = sizes.lock() {
+            sizes.insert(index, measured);
         }
         Ok::<_, ConvertError>(())
     })?;
-    Ok(sizes.into_iter().map(|size| size.into_inner().unwrap_or_default()).collect())
-}
-
-/// All snapshots below the one at `index`, the nearest first.
-fn below(plan: &Plan, index: usize) -> impl Iterator<Item = usize> {
-    let parent = |index: &usize| plan.snapshots.get(*index).and_then(|snapshot| snapshot.parent);
-    std::iter::successors(parent(&index), parent)
+    Ok(sizes.into_inner().unwrap_or_default())
 }

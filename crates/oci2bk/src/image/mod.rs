@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 
 pub use reference::{ImageRef, ParseImageError, ParseRepositoryError, Repository};
 
+use crate::json::{self, JsonError};
 use crate::layout::{BlobError, Descriptor, Layout, LayoutError, limits};
+use crate::limits::Limits;
 use crate::manifest::{Document, DocumentError, entry_names, tagged};
 use crate::source::Reference;
 
@@ -92,7 +94,7 @@ pub enum ImageError {
         digest: Digest,
         /// What is wrong with it.
         #[source]
-        source: serde_json::Error,
+        source: JsonError,
     },
     /// The layout has more images than can be meant.
     #[error("{path} has more than {} manifests", limits::DOCUMENTS)]
@@ -122,8 +124,8 @@ impl BaseImage {
     ///
     /// # Errors
     /// If there is none, if nothing tells its name, or if a document is corrupt.
-    pub fn read(image: &ImageRef) -> Result<Vec<Self>, ImageError> {
-        let layout = Layout::open(&image.source.path)?;
+    pub fn read(image: &ImageRef, limits: &Limits) -> Result<Vec<Self>, ImageError> {
+        let layout = Layout::open(&image.source.path, limits)?;
         let entries = match &image.source.reference {
             Reference::Default => layout.entries().to_vec(),
             Reference::Tag(tag) => tagged(&layout, tag),
@@ -234,7 +236,7 @@ impl Reader<'_> {
         mut documents: Vec<ImageDocument>,
         config: ImageDocument,
     ) -> Result<PlatformImage, ImageError> {
-        let parsed: Config = serde_json::from_slice(&config.content).map_err(|source| {
+        let parsed: Config = json::from_slice(&config.content).map_err(|source| {
             let path = self.layout.path().to_owned();
             ImageError::Config { path, digest: config.digest, source }
         })?;

@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::layout::testing::{TestLayout, annotated, digest_of};
+use crate::limits::Limits;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -31,7 +32,7 @@ fn manifest(layout: &TestLayout, config: &Value) -> Value {
 
 fn read(layout: &TestLayout, name: &str) -> Result<Vec<BaseImage>, ImageError> {
     let path = layout.path().to_str().unwrap();
-    BaseImage::read(&format!("{name}{path}").parse().unwrap())
+    BaseImage::read(&format!("{name}{path}").parse().unwrap(), &Limits::default())
 }
 
 fn source(key: &str) -> Digest {

@@ -6,15 +6,16 @@
 //! and in the index tagged `sha256-<subject>` that stands in for the referrers API (OCI
 //! distribution-spec 1.1, "Referrers Tag Schema").
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use bkstate::Digest;
 use serde_json::{Value, json};
 
-use super::MAX_DOCUMENT_BYTES;
 use super::file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError, is_keys_file};
+use super::limits::{MAX_DOCUMENT_BYTES, MAX_HISTORY_BYTES};
 use crate::export::CacheExport;
+use crate::json;
 use crate::layout::{
     BlobError, Descriptor, Layout, LayoutWriter, WriteError, edited_index, limits,
 };
@@ -114,6 +115,7 @@ pub struct Attached {
 pub(super) fn keys_files(layout: &Layout) -> Result<Vec<(Digest, Vec<u8>)>, ArtifactError> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
+    let mut left = MAX_HISTORY_BYTES;
     for descriptor in other_manifests(layout)? {
         let Document::Manifest(manifest) = Document::read(layout, &descriptor)? else { continue };
         if !is_artifact(&manifest) {
@@ -123,9 +125,13 @@ pub(super) fn keys_files(layout: &Layout) -> Result<Vec<(Digest, Vec<u8>)>, Arti
             if !seen.insert(layer.digest) {
                 continue;
             }
-            match layout.read_blob(layer, MAX_DOCUMENT_BYTES) {
+            match layout.read_blob(layer, MAX_DOCUMENT_BYTES.min(left)) {
                 Err(BlobError::Missing { .. }) => {}
-                json => found.push((layer.digest, json?)),
+                json => {
+                    let json = json?;
+                    left = left.saturating_sub(json.len() as u64);
+                    found.push((layer.digest, json));
+                }
             }
         }
     }
@@ -215,12 +221,7 @@ impl Artifact {
         let fallback_tag = format!("sha256-{}", self.cache.hex());
         let is_fallback =
             |entry: &Descriptor| entry.annotations.get(REF_NAME) == Some(&fallback_tag);
-        let ours: BTreeSet<Digest> = index
-            .manifests
-            .iter()
-            .filter(|entry| self.is_older(layout, entry))
-            .map(|e| e.digest)
-            .collect();
+        let ours = self.older(layout, &index.manifests);
         if let Some(tag) = tag {
             let has_tag =
                 |entry: &&Descriptor| entry.annotations.get(REF_NAME).is_some_and(|t| t == tag);
@@ -237,9 +238,6 @@ impl Artifact {
         let mut referrer = descriptor(OCI_MANIFEST, &self.manifest);
         referrer["artifactType"] = KEYS_MEDIA_TYPE.into();
 
-        // The referrers that other tools have listed stay.
-        let is_old =
-            |listed: &Descriptor| ours.contains(&listed.digest) || self.is_older(layout, listed);
         let listed = match index.manifests.iter().find(|entry| is_fallback(entry)) {
             None => None,
             Some(entry) => match layout.read_blob(entry, limits::MANIFEST) {
@@ -251,9 +249,19 @@ impl Artifact {
             || (String::new(), empty_index()),
             |(digest, content)| (digest.to_string(), content),
         );
-        let edited = edited_index(&listed, is_old, std::slice::from_ref(&referrer))
-            .map_err(|source| index_error(&name, source.into()))?
-            .unwrap_or(listed);
+        // The referrers that other tools have listed stay.
+        let edited = match Document::parse(&listed).map_err(|e| index_error(&name, e))? {
+            Document::Manifest(_) => return Err(index_error(&name, DocumentError::Neither)),
+            Document::Index(referrers) => {
+                let older = self.older(layout, &referrers.manifests);
+                let is_old = |listed: &Descriptor| {
+                    ours.contains(&listed.digest) || older.contains(&listed.digest)
+                };
+                edited_index(&listed, is_old, std::slice::from_ref(&referrer))
+                    .map_err(|source| index_error(&name, source.into()))?
+                    .unwrap_or(listed)
+            }
+        };
         writer.put_blob(&edited)?;
         let mut fallback = descriptor(OCI_INDEX, &edited);
         fallback["annotations"] = json!({REF_NAME: fallback_tag});
@@ -271,12 +279,19 @@ impl Artifact {
         Ok((manifest, changed))
     }
 
+    /// Those of `entries` that are keys attached to the same cache before. Each is looked at once,
+    /// however often it is listed.
+    fn older(&self, layout: &Layout, entries: &[Descriptor]) -> BTreeSet<Digest> {
+        let mut looked_at = BTreeMap::new();
+        for entry in entries.iter().filter(|entry| entry.media_type == OCI_MANIFEST) {
+            looked_at.entry(entry.digest).or_insert_with(|| self.is_older(layout, entry));
+        }
+        looked_at.into_iter().filter(|(_, is_older)| *is_older).map(|(digest, _)| digest).collect()
+    }
+
     /// Whether `descriptor` is that of keys attached to the same cache before. What cannot be read
     /// is not ours to remove.
     fn is_older(&self, layout: &Layout, descriptor: &Descriptor) -> bool {
-        if descriptor.media_type != OCI_MANIFEST {
-            return false;
-        }
         match Document::read(layout, descriptor) {
             Ok(Document::Manifest(manifest)) => {
                 let subject = manifest.subject.as_ref().map(|subject| subject.digest);
@@ -304,7 +319,7 @@ fn subject(layout: &Layout, cache: Digest, style: Style) -> Result<Value, Manife
     }
     let described = layout.describe_blob(cache)?;
     let content = layout.read_blob(&described, limits::MANIFEST)?;
-    let Top { media_type } = serde_json::from_slice(&content)
+    let Top { media_type } = json::from_slice(&content)
         .map_err(|source| ManifestError::Document { digest: cache, source: source.into() })?;
     let usual = match style {
         Style::Index => OCI_INDEX,

@@ -5,10 +5,11 @@
 //! and annotation, which holds for the bundles of `docker buildx history export` too; how the
 //! manifest is annotated changed over the releases and is not looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Digest;
 
+use super::limits::{MAX_DOCUMENT_BYTES, MAX_HISTORY_BYTES};
 use crate::layout::{BlobError, Layout, limits};
 use crate::manifest::{Document, DocumentError, SelectError, other_manifests};
 
@@ -47,11 +48,10 @@ pub(super) struct Attestation {
 
 /// The provenance attached to the images of `layout`. What is mentioned but not there, as in a
 /// partial copy, is passed over.
-pub(super) fn provenance(
-    layout: &Layout,
-    limit: u64,
-) -> Result<Vec<Attestation>, AttestationError> {
-    let mut found: Vec<Attestation> = Vec::new();
+pub(super) fn provenance(layout: &Layout) -> Result<Vec<Attestation>, AttestationError> {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    let mut left = MAX_HISTORY_BYTES;
     for descriptor in other_manifests(layout)? {
         let Some(manifest) = present(layout.read_blob(&descriptor, limits::MANIFEST))? else {
             continue;
@@ -62,10 +62,12 @@ pub(super) fn provenance(
         let layers = manifest.layers.iter();
         for layer in layers.filter(|layer| is_provenance(&layer.media_type, &layer.annotations)) {
             let digest = layer.digest;
-            if found.iter().any(|attestation| attestation.digest == digest) {
+            if !seen.insert(digest) {
                 continue;
             }
+            let limit = MAX_DOCUMENT_BYTES.min(left);
             if let Some(json) = present(layout.read_blob(layer, limit))? {
+                left = left.saturating_sub(json.len() as u64);
                 found.push(Attestation { digest, json });
             }
         }

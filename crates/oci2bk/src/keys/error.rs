@@ -14,6 +14,7 @@ use super::history::HistoryError;
 use super::limits::MAX_DOCUMENT_BYTES;
 use super::metadata_file::MetadataFileError;
 use super::source::SourceDescription;
+use crate::json::JsonError;
 use crate::layout::LayoutError;
 use crate::llb::{DefinitionError, ProvenanceError};
 
@@ -54,6 +55,15 @@ pub enum SourceError {
         /// Why it is no JSON, if it is not.
         #[source]
         source: Option<serde_json::Error>,
+    },
+    /// A document with more in it than any real one.
+    #[error("the key source {path} is no document of a build")]
+    TooComplex {
+        /// The file.
+        path: PathBuf,
+        /// What there is too much of.
+        #[source]
+        source: JsonError,
     },
     /// Provenance without what is needed.
     #[error("the {document} gives no keys")]

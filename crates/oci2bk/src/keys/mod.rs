@@ -11,10 +11,11 @@
 //! ```no_run
 //! use std::collections::BTreeSet;
 //! use oci2bk::keys::{Keyring, read_source};
+//! use oci2bk::limits::Limits;
 //!
 //! let wanted = BTreeSet::new(); // the records of the export that have inputs
 //! let mut keyring = Keyring::new();
-//! for source in read_source("provenance.json".as_ref())? {
+//! for source in read_source("provenance.json".as_ref(), &Limits::default())? {
 //!     keyring.add(source.description, source.candidates, &wanted);
 //! }
 //! # Ok::<(), oci2bk::keys::SourceError>(())

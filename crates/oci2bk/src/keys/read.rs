@@ -17,7 +17,9 @@ use super::limits::{MAX_DEFINITION_BYTES, MAX_DOCUMENT_BYTES};
 use super::metadata_file::MetadataFileError;
 use super::source::{KeySource, SourceDescription, SourceKind};
 use super::{attestation, bundle, cache_db, cache_debug, root};
+use crate::json;
 use crate::layout::Layout;
+use crate::limits::Limits;
 use crate::llb::{Definition, Provenance, ProvenanceError};
 
 /// Reads the key source at `path`, whose kind shows from what is in it. A directory has to be the
@@ -26,12 +28,12 @@ use crate::llb::{Definition, Provenance, ProvenanceError};
 ///
 /// # Errors
 /// When it cannot be read, is too large, is nothing known or holds no keys.
-pub fn read_source(path: &Path) -> Result<Vec<KeySource>, SourceError> {
+pub fn read_source(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
     let read_error = |source| SourceError::Read { path: path.to_owned(), source };
     // Looked at before it is opened, because opening a pipe waits for a writer.
     let kind = std::fs::metadata(path).map_err(read_error)?.file_type();
     if kind.is_dir() {
-        return read_directory(path);
+        return read_directory(path, limits);
     }
     if !kind.is_file() {
         return Err(SourceError::NotAFile { path: path.to_owned() });
@@ -63,7 +65,7 @@ pub fn read_source(path: &Path) -> Result<Vec<KeySource>, SourceError> {
 /// When a manifest, an attestation or a keys file is corrupt or malformed.
 pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
     let path = layout.path();
-    let attestations = attestation::provenance(layout, MAX_DOCUMENT_BYTES).map_err(|source| {
+    let attestations = attestation::provenance(layout).map_err(|source| {
         SourceError::Attestations { path: path.to_owned(), source: source.into() }
     })?;
     let mut sources = Vec::with_capacity(attestations.len());
@@ -83,11 +85,11 @@ pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
     Ok(sources)
 }
 
-fn read_directory(path: &Path) -> Result<Vec<KeySource>, SourceError> {
+fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
     if let Some(root) = root::find(Dir::open(path)?)? {
         return read_root(&root);
     }
-    let layout = Layout::open(path)
+    let layout = Layout::open(path, limits)
         .map_err(|source| SourceError::Layout { path: path.to_owned(), source: source.into() })?;
     let sources = read_layout(&layout)?;
     if sources.is_empty() {
@@ -169,6 +171,8 @@ fn read_archive(path: &Path, file: &File) -> Result<Vec<KeySource>, SourceError>
 }
 
 fn read_document(path: &Path, bytes: &[u8]) -> Result<Vec<KeySource>, SourceError> {
+    json::check(bytes)
+        .map_err(|source| SourceError::TooComplex { path: path.to_owned(), source })?;
     let unrecognised = |source| SourceError::Unrecognised { path: path.to_owned(), source };
     let document = match detect::document(bytes) {
         Ok(document) => document,

@@ -167,7 +167,11 @@ fn candidates_of(op: &Op, platforms: &[Platform]) -> Result<Vec<Candidate>, NotC
     let mut candidates: Vec<Candidate> = Vec::new();
     for encoding in Encoding::ALL {
         for vertex in &vertices {
-            let op_digest = vertex.digest(encoding)?;
+            let op_digest = match vertex.digest(encoding) {
+                // No daemon of such a release can have made the cache.
+                Err(NotComputable::TooLong { .. }) => continue,
+                op_digest => op_digest?,
+            };
             if candidates.iter().all(|candidate| candidate.op_digest != op_digest) {
                 candidates.push(Candidate {
                     op_digest,

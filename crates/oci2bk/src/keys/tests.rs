@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::limits::Limits;
 use crate::llb::{Encoding, OpDigest, ProvenanceError};
 
 const MERGE: &str = "sha256:436287a2dc2ce494f564331be9ea3a9f27ebec398567877043da2f618f33d6c8";
@@ -34,7 +35,7 @@ fn file_with(content: impl AsRef<[u8]>) -> (TempDir, std::path::PathBuf) {
 
 fn read(content: impl AsRef<[u8]>) -> Result<Vec<KeySource>, SourceError> {
     let (_dir, path) = file_with(content);
-    read_source(&path)
+    read_source(&path, &Limits::default())
 }
 
 fn offers_the_merge(sources: &[KeySource]) -> bool {
@@ -101,9 +102,12 @@ fn what_is_no_key_source_is_refused() {
         let error = read(content).unwrap_err();
         assert!(matches!(error, SourceError::Unrecognised { .. }), "{error:?}");
     }
-    let missing = read_source(Path::new("/nonexistent/provenance.json"));
+    let missing = read_source(Path::new("/nonexistent/provenance.json"), &Limits::default());
     assert!(matches!(missing, Err(SourceError::Read { .. })));
-    assert!(matches!(read_source(Path::new("/dev/null")), Err(SourceError::NotAFile { .. })));
+    assert!(matches!(
+        read_source(Path::new("/dev/null"), &Limits::default()),
+        Err(SourceError::NotAFile { .. })
+    ));
 }
 
 #[test]
@@ -118,7 +122,7 @@ fn json_nested_without_end_is_refused() {
 fn a_document_over_the_limit_is_refused() {
     let (_dir, path) = file_with("");
     fs::File::options().write(true).open(&path).unwrap().set_len(MAX_DOCUMENT_BYTES + 1).unwrap();
-    assert!(matches!(read_source(&path), Err(SourceError::TooLarge { .. })));
+    assert!(matches!(read_source(&path, &Limits::default()), Err(SourceError::TooLarge { .. })));
 }
 
 #[test]
@@ -198,7 +202,7 @@ fn attestations_are_found_however_deep_the_image_is() {
     let image = layout
         .index(&[layout.attestation(&sbom), layout.attestation(&statement(&merge_provenance()))]);
     layout.finish(&[layout.index(&[image])]);
-    let sources = read_source(layout.path()).unwrap();
+    let sources = read_source(layout.path(), &Limits::default()).unwrap();
     assert_eq!(sources.len(), 1);
     assert!(offers_the_merge(&sources));
     assert_eq!(sources[0].description.kind, SourceKind::Attestation);
@@ -211,9 +215,9 @@ fn a_layout_without_provenance_that_helps_is_refused_as_a_source_but_not_in_pass
         json!({"buildDefinition": {"internalParameters": {"builderPlatform": "linux/amd64"}}});
     let layout = LayoutDir::new();
     layout.finish(&[layout.index(&[layout.attestation(&statement(&min))])]);
-    let refused = read_source(layout.path());
+    let refused = read_source(layout.path(), &Limits::default());
     assert!(matches!(refused, Err(SourceError::NoAttestations { .. })));
-    let opened = crate::layout::Layout::open(layout.path()).unwrap();
+    let opened = crate::layout::Layout::open(layout.path(), &Limits::default()).unwrap();
     assert!(read_layout(&opened).unwrap().is_empty());
 }
 
@@ -224,7 +228,7 @@ fn attestations_left_behind_by_a_partial_copy_are_passed_over() {
     layout.finish(&[layout.index(&[layout.attestation(&kept), layout.attestation(&left)])]);
     let blob = Digest::of(left.to_string()).hex();
     fs::remove_file(layout.path().join("blobs/sha256").join(blob)).unwrap();
-    assert!(offers_the_merge(&read_source(layout.path()).unwrap()));
+    assert!(offers_the_merge(&read_source(layout.path(), &Limits::default()).unwrap()));
 }
 
 #[test]
@@ -235,13 +239,16 @@ fn a_corrupt_attestation_is_refused() {
     let blob = layout.path().join("blobs/sha256").join(Digest::of(original.to_string()).hex());
     let forged = original.to_string().replace("amd64", "amd46");
     fs::write(blob, forged).unwrap();
-    assert!(matches!(read_source(layout.path()), Err(SourceError::Attestations { .. })));
+    assert!(matches!(
+        read_source(layout.path(), &Limits::default()),
+        Err(SourceError::Attestations { .. })
+    ));
 }
 
 #[test]
 fn a_directory_that_is_no_layout_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(read_source(dir.path()), Err(SourceError::Layout { .. })));
+    assert!(matches!(read_source(dir.path(), &Limits::default()), Err(SourceError::Layout { .. })));
 }
 
 fn candidate(op_digest: &str, outputs: u32, name: &str) -> Candidate {

@@ -86,11 +86,6 @@ impl Layout {
         })
     }
 
-    /// Whether there is anything under the name of the blob, usable or not.
-    pub fn has_blob(&self, digest: Digest) -> bool {
-        !matches!(self.open_any_size(digest), Err(BlobError::Missing { .. }))
-    }
-
     /// Opens a blob and checks its size, but not its content.
     ///
     /// # Errors

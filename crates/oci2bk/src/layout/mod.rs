@@ -30,6 +30,7 @@ pub use open::FileKind;
 pub use store::BlobFile;
 pub use write::{LayoutWriter, WriteError, edited_index};
 
+use crate::limits::Limits;
 use crate::manifest::{Document, DocumentError};
 use open::OpenError;
 use store::{Name, Store};
@@ -42,6 +43,7 @@ const VERSION: &str = "1.0.0";
 pub struct Layout {
     path: PathBuf,
     store: Store,
+    limits: Limits,
     entries: Vec<Descriptor>,
 }
 
@@ -145,7 +147,7 @@ impl Layout {
     ///
     /// # Errors
     /// The directory or archive or one of the two files cannot be read or is malformed.
-    pub fn open(path: &Path) -> Result<Self, LayoutError> {
+    pub fn open(path: &Path, limits: &Limits) -> Result<Self, LayoutError> {
         let store = Store::open(path)?;
         let version_file = path.join(Name::OciLayout.to_string());
         if let Some(content) =
@@ -159,7 +161,7 @@ impl Layout {
         let index_error = |source| LayoutError::Index { path: index, source };
         match Document::parse(&content) {
             Ok(Document::Index(index)) => {
-                Ok(Self { path: path.to_owned(), store, entries: index.manifests })
+                Ok(Self { path: path.to_owned(), store, limits: *limits, entries: index.manifests })
             }
             Ok(Document::Manifest(_)) => Err(index_error(None)),
             Err(error) => Err(index_error(Some(error))),
@@ -169,6 +171,11 @@ impl Layout {
     /// The directory or archive that was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What the input may cost, as it was given when the layout was opened.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The entries of `index.json`, in its order.

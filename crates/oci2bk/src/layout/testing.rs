@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::Layout;
+use crate::limits::Limits;
 use crate::manifest::{CACHE_CONFIG, OCI_MANIFEST, Style};
 
 /// A layout in a temporary directory.
@@ -78,7 +79,7 @@ impl TestLayout {
     }
 
     pub(crate) fn open(&self) -> Layout {
-        Layout::open(self.path()).unwrap()
+        Layout::open(self.path(), &Limits::default()).unwrap()
     }
 }
 

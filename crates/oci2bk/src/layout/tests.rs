@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::testing::TestLayout;
 use super::*;
+use crate::limits::Limits;
 
 fn descriptor(content: &[u8]) -> Descriptor {
     sized(Digest::of(content), content.len() as u64)
@@ -172,8 +173,8 @@ fn a_digest_mismatch_is_found() {
 fn a_sparse_blob_of_a_terabyte_is_not_read_into_memory() {
     const SIZE: u64 = 1 << 40;
     let (_test, layout) = with_blob(|path| File::create(path).unwrap().set_len(SIZE).unwrap());
-    let error = layout.read_blob(&sized(Digest::of("abc"), SIZE), limits::CONFIG).unwrap_err();
-    assert!(matches!(error, BlobError::TooLarge { size: SIZE, limit: limits::CONFIG, .. }));
+    let error = layout.read_blob(&sized(Digest::of("abc"), SIZE), limits::MANIFEST).unwrap_err();
+    assert!(matches!(error, BlobError::TooLarge { size: SIZE, limit: limits::MANIFEST, .. }));
 }
 
 #[test]
@@ -182,11 +183,11 @@ fn the_layout_file_may_be_absent_but_not_wrong() {
     fs::remove_file(test.path().join("oci-layout")).unwrap();
     test.open();
     test.write("oci-layout", r#"{"imageLayoutVersion":"2.0.0"}"#);
-    let error = Layout::open(test.path()).unwrap_err();
+    let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::UnknownVersion { version, .. } if version == "2.0.0"));
     for wrong in ["", "{}", "[1]", r#"{"imageLayoutVersion":1}"#] {
         test.write("oci-layout", wrong);
-        let error = Layout::open(test.path()).unwrap_err();
+        let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
         assert!(matches!(error, LayoutError::Version { .. }), "{wrong}: {error}");
     }
 }
@@ -195,12 +196,12 @@ fn the_layout_file_may_be_absent_but_not_wrong() {
 fn a_directory_that_is_no_layout_is_named() {
     let test = TestLayout::new();
     let nowhere = test.path().join("nowhere");
-    let error = Layout::open(&nowhere).unwrap_err();
+    let error = Layout::open(&nowhere, &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::Open { path, .. } if path == nowhere));
     let file = test.path().join("index.json");
-    assert!(matches!(Layout::open(&file), Err(LayoutError::Archive { .. })));
+    assert!(matches!(Layout::open(&file, &Limits::default()), Err(LayoutError::Archive { .. })));
     fs::remove_file(file).unwrap();
-    let error = Layout::open(test.path()).unwrap_err();
+    let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");
 }
 
@@ -209,7 +210,7 @@ fn the_layout_may_be_reached_through_a_symlink() {
     let test = TestLayout::new();
     let link = test.path().join("link");
     symlink(test.path(), &link).unwrap();
-    assert_eq!(Layout::open(&link).unwrap().path(), link);
+    assert_eq!(Layout::open(&link, &Limits::default()).unwrap().path(), link);
 }
 
 #[test]
@@ -218,11 +219,11 @@ fn an_index_that_is_not_a_regular_file_is_refused() {
     let index = test.path().join("index.json");
     fs::rename(&index, test.path().join("real")).unwrap();
     symlink("real", &index).unwrap();
-    let error = Layout::open(test.path()).unwrap_err();
+    let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::NotAFile { kind: FileKind::Symlink, .. }), "{error}");
     fs::remove_file(&index).unwrap();
     mknodat(CWD, &index, FileType::Fifo, Mode::RUSR, 0).unwrap();
-    let error = Layout::open(test.path()).unwrap_err();
+    let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::NotAFile { kind: FileKind::Fifo, .. }), "{error}");
 }
 
@@ -231,7 +232,7 @@ fn an_oversized_index_is_not_read() {
     let test = TestLayout::new();
     let file = File::create(test.path().join("index.json")).unwrap();
     file.set_len(1 << 40).unwrap();
-    let error = Layout::open(test.path()).unwrap_err();
+    let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::TooLarge { limit: limits::INDEX_FILE, .. }), "{error}");
 }
 
@@ -255,7 +256,7 @@ fn malformed_indexes_are_refused() {
     ] {
         let test = TestLayout::new();
         test.write("index.json", &content);
-        let error = Layout::open(test.path()).unwrap_err();
+        let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
         assert!(matches!(error, LayoutError::Index { .. }), "{name}: {error}");
     }
 }

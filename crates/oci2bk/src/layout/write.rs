@@ -4,7 +4,7 @@
 //! the layout meanwhile, or after we died, finds it as it was or as it is to be. Blobs come before
 //! the index that names them.
 
-use std::fs::File;
+use std::fs::Metadata;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 use super::open::{OpenError, regular_file};
 use super::store::{INDEX, Name};
 use super::{Descriptor, Layout, LayoutError, limits, read_file};
+use crate::json::{self, JsonError};
 
 /// What BuildKit locks while it changes the index, and removes after (v0.32.2
 /// `client/ociindex/ociindex.go`).
@@ -94,14 +95,10 @@ impl Layout {
         let top = Dir::from_handle(top, path);
         let blobs = top.dir("blobs").and_then(|blobs| blobs.dir("sha256")).map_err(dir_error)?;
         let lock = lock(&top, path)?;
-        let index = read_file(&self.store, Name::Index, &path.join(INDEX), limits::INDEX_FILE)?
-            .ok_or_else(|| LayoutError::NoIndex { path: path.to_owned() })?;
-        let attributes = match regular_file(dir, INDEX) {
-            Ok((file, _)) => file.metadata(),
-            Err(OpenError::Io(source)) => Err(source),
-            Err(OpenError::Missing | OpenError::NotRegular(_)) => Err(Errno::NOENT.into()),
-        };
-        let attributes = attributes.map_err(|source| file_error(INDEX, source))?;
+        let (index, attributes) = self.index_to_edit(dir).inspect_err(|_| {
+            // As when the writer is dropped.
+            let _ = top.remove_file(LOCK);
+        })?;
         Ok(LayoutWriter {
             layout: self,
             top,
@@ -111,6 +108,21 @@ impl Layout {
             owner: (attributes.uid(), attributes.gid()),
             _lock: lock,
         })
+    }
+
+    /// The index, and the attributes of its file.
+    fn index_to_edit(&self, dir: &OwnedFd) -> Result<(Vec<u8>, Metadata), WriteError> {
+        let path = self.path();
+        let index = read_file(&self.store, Name::Index, &path.join(INDEX), limits::INDEX_FILE)?
+            .ok_or_else(|| LayoutError::NoIndex { path: path.to_owned() })?;
+        let attributes = match regular_file(dir, INDEX) {
+            Ok((file, _)) => file.metadata(),
+            Err(OpenError::Io(source)) => Err(source),
+            Err(OpenError::Missing | OpenError::NotRegular(_)) => Err(Errno::NOENT.into()),
+        };
+        let attributes =
+            attributes.map_err(|source| WriteError::File { path: path.join(INDEX), source })?;
+        Ok((index, attributes))
     }
 }
 
@@ -170,11 +182,7 @@ impl LayoutWriter<'_> {
             Err(error) if !error.is_not_found() => return Err(dir_error(error)),
             _ => {}
         }
-        let mut file = self.top.create_file(TEMPORARY, self.mode).map_err(dir_error)?;
-        let written = self
-            .fill(&mut file, content)
-            .map_err(|source| WriteError::File { path: target.path().join(name), source });
-        let moved = written.and_then(|()| {
+        let moved = self.fill(content).and_then(|()| {
             self.top
                 .replace(TEMPORARY, target, name)
                 .and_then(|()| target.sync())
@@ -187,15 +195,24 @@ impl LayoutWriter<'_> {
         moved
     }
 
-    /// Writes `content` for whoever owns the index: root may work on somebody else's layout.
-    fn fill(&self, file: &mut File, content: &[u8]) -> io::Result<()> {
-        file.write_all(content)?;
-        let made = file.metadata()?;
-        if (made.uid(), made.gid()) != self.owner && rustix::process::geteuid().is_root() {
-            let (uid, gid) = self.owner;
-            fchown(&*file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
-        }
-        file.sync_all()
+    /// Writes `content` beside its place, for whoever owns the index: root may work on somebody
+    /// else's layout.
+    fn fill(&self, content: &[u8]) -> Result<(), WriteError> {
+        let path = self.layout.path();
+        let mut file = self
+            .top
+            .create_file(TEMPORARY, self.mode)
+            .map_err(|source| WriteError::Dir { path: path.to_owned(), source })?;
+        let mut write = || -> io::Result<()> {
+            file.write_all(content)?;
+            let made = file.metadata()?;
+            if (made.uid(), made.gid()) != self.owner && rustix::process::geteuid().is_root() {
+                let (uid, gid) = self.owner;
+                fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            }
+            file.sync_all()
+        };
+        write().map_err(|source| WriteError::File { path: path.join(TEMPORARY), source })
     }
 }
 
@@ -215,13 +232,13 @@ pub fn edited_index(
     index: &[u8],
     drop: impl Fn(&Descriptor) -> bool,
     add: &[Value],
-) -> Result<Option<Vec<u8>>, serde_json::Error> {
+) -> Result<Option<Vec<u8>>, JsonError> {
     #[derive(Deserialize)]
     struct Index<'a> {
         #[serde(borrow)]
         manifests: &'a RawValue,
     }
-    let Index { manifests } = serde_json::from_slice(index)?;
+    let Index { manifests } = json::from_slice(index)?;
     let entries: Option<Vec<&RawValue>> = serde_json::from_str(manifests.get())?;
     let entries = entries.unwrap_or_default();
     let mut missing: Vec<&Value> = add.iter().collect();

@@ -42,8 +42,7 @@ fn base_of_mount(exec: &ExecOp, output: i64) -> Option<usize> {
     // the daemon look at the input's content too, whose key has no result.
     let readers = exec.mounts.iter().filter(|other| other.input == mount.input).count();
     let writable = mount.mount_type == Mount::BIND && !mount.readonly;
-    let by_content = mount.dest != "/" || mount.content_cache == Mount::CONTENT_CACHE_ON;
-    (writable && readers == 1 && !by_content && mount.result_id.is_empty())
+    (writable && readers == 1 && !mount.may_be_hashed() && mount.result_id.is_empty())
         .then(|| usize::try_from(mount.input).ok())?
 }
 

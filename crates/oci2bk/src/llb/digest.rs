@@ -9,6 +9,10 @@ use super::op::{Kind, Op};
 use super::platform::Platform;
 use super::preimage;
 
+/// The longest op digest, in bytes. The key of a link has it, and bbolt takes no key of more than twice
+/// as many; JSON that is longer is that of a merge op with more inputs than overlayfs has layers.
+pub const MAX_OP_DIGEST_BYTES: usize = 16 << 10;
+
 /// What the solver calls an op (`CacheMap.Digest`), and what `cache.db` has on its links.
 ///
 /// A digest in all releases but v0.11 and v0.12, which name merge and diff ops by the JSON that
@@ -18,7 +22,10 @@ pub struct OpDigest(String);
 
 /// Why a text cannot be an op digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an op digest is not empty and has no '@', which ends it in cache.db: {text:?}")]
+#[error(
+    "an op digest has 1 to {MAX_OP_DIGEST_BYTES} bytes and no '@', which ends it in cache.db: \
+     {text:?}"
+)]
 pub struct InvalidOpDigest {
     /// The text, shortened to 100 characters.
     pub text: String,
@@ -47,7 +54,7 @@ impl TryFrom<String> for OpDigest {
     type Error = InvalidOpDigest;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        if text.is_empty() || text.contains('@') {
+        if text.is_empty() || text.len() > MAX_OP_DIGEST_BYTES || text.contains('@') {
             return Err(InvalidOpDigest { text: text.chars().take(100).collect() });
         }
         Ok(Self(text))
@@ -84,6 +91,12 @@ pub enum NotComputable {
     /// A nested build with a definition of its own.
     #[error("it is a nested build that carries its own definition")]
     NestedDefinition,
+    /// A merge op of so many inputs that a release which names it by its JSON cannot store the name.
+    #[error("its name in v0.11 and v0.12 would have {length} bytes, which no cache.db can hold")]
+    TooLong {
+        /// Length of the name in bytes.
+        length: usize,
+    },
     /// The op cannot be written as JSON.
     #[error("the op cannot be written as JSON")]
     Json(#[from] serde_json::Error),
@@ -100,8 +113,10 @@ pub fn digest(
     default_platform: &Platform,
 ) -> Result<OpDigest, NotComputable> {
     let hashed = |document: String| OpDigest::from(Digest::of(document));
-    let merge_or_diff = |document: String| {
-        if encoding.release.hashes_merge_and_diff() { hashed(document) } else { OpDigest(document) }
+    let merge_or_diff = |document: String| match document.len() {
+        _ if encoding.release.hashes_merge_and_diff() => Ok(hashed(document)),
+        length if length > MAX_OP_DIGEST_BYTES => Err(NotComputable::TooLong { length }),
+        _ => Ok(OpDigest(document)),
     };
     Ok(match &op.kind {
         Kind::Exec(exec) => {
@@ -109,8 +124,8 @@ pub fn digest(
             hashed(preimage::exec(exec, &platform, encoding)?)
         }
         Kind::File(file) => hashed(preimage::file(file, op.inputs, encoding)?),
-        Kind::Merge(merge) => merge_or_diff(preimage::merge(merge, encoding)?),
-        Kind::Diff(diff) => merge_or_diff(preimage::diff(diff, encoding)?),
+        Kind::Merge(merge) => merge_or_diff(preimage::merge(merge, encoding)?)?,
+        Kind::Diff(diff) => merge_or_diff(preimage::diff(diff, encoding)?)?,
         Kind::Build(build) if build.has_definition => return Err(NotComputable::NestedDefinition),
         Kind::Build(build) => hashed(preimage::build(build, encoding)?),
         Kind::Passthrough(op) => hashed(preimage::passthrough(op, encoding)?),

@@ -6,7 +6,8 @@
 //! values are printed, so each key is accepted in every spelling and a missing field is its zero
 //! value. Fields that no digest depends on are ignored.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
 
 use base64::Engine as _;
 use serde::{Deserialize, Deserializer, de};
@@ -28,24 +29,80 @@ struct JsonOp {
 }
 
 /// `{}` since v0.18, and `null` before, is the last vertex of a definition.
-#[derive(Deserialize)]
+#[derive(Default)]
 struct JsonKind {
-    #[serde(default, alias = "Exec")]
     exec: Option<Box<ExecOp>>,
-    #[serde(default, alias = "Source")]
     source: Option<de::IgnoredAny>,
-    #[serde(default, alias = "File")]
     file: Option<FileOp>,
-    #[serde(default, alias = "Build")]
     build: Option<BuildOp>,
-    #[serde(default, alias = "Merge")]
     merge: Option<MergeOp>,
-    #[serde(default, alias = "Diff")]
     diff: Option<DiffOp>,
-    #[serde(default, alias = "Passthrough")]
     passthrough: Option<PassthroughOp>,
-    #[serde(flatten)]
-    other: BTreeMap<String, de::IgnoredAny>,
+    /// Whether there is anything else.
+    other: bool,
+}
+
+impl<'de> Deserialize<'de> for JsonKind {
+    // Not derived with `flatten`, which keeps the content of members that are not known.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(KindVisitor)
+    }
+}
+
+struct KindVisitor;
+
+impl<'de> de::Visitor<'de> for KindVisitor {
+    type Value = JsonKind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with the kind of the operation as its member")
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<JsonKind, A::Error> {
+        let mut kind = JsonKind::default();
+        let mut seen = BTreeSet::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let known = match &*name {
+                "exec" | "Exec" => {
+                    kind.exec = map.next_value()?;
+                    "exec"
+                }
+                "source" | "Source" => {
+                    kind.source = map.next_value()?;
+                    "source"
+                }
+                "file" | "File" => {
+                    kind.file = map.next_value()?;
+                    "file"
+                }
+                "build" | "Build" => {
+                    kind.build = map.next_value()?;
+                    "build"
+                }
+                "merge" | "Merge" => {
+                    kind.merge = map.next_value()?;
+                    "merge"
+                }
+                "diff" | "Diff" => {
+                    kind.diff = map.next_value()?;
+                    "diff"
+                }
+                "passthrough" | "Passthrough" => {
+                    kind.passthrough = map.next_value()?;
+                    "passthrough"
+                }
+                _ => {
+                    map.next_value::<de::IgnoredAny>()?;
+                    kind.other = true;
+                    continue;
+                }
+            };
+            if !seen.insert(known) {
+                return Err(de::Error::duplicate_field(known));
+            }
+        }
+        Ok(kind)
+    }
 }
 
 impl From<JsonKind> for Kind {
@@ -57,7 +114,7 @@ impl From<JsonKind> for Kind {
             .or(json.build.map(Self::Build))
             .or(json.passthrough.map(Self::Passthrough))
             .or(json.source.map(|_| Self::Source))
-            .unwrap_or(if json.other.is_empty() { Self::Return } else { Self::Unknown })
+            .unwrap_or(if json.other { Self::Unknown } else { Self::Return })
     }
 }
 

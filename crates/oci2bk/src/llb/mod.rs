@@ -24,14 +24,14 @@ mod vertex;
 
 pub use base::Base;
 pub use definition::{Definition, DefinitionError, MAX_PARTS};
-pub use digest::{InvalidOpDigest, NotComputable, OpDigest, digest};
+pub use digest::{InvalidOpDigest, MAX_OP_DIGEST_BYTES, NotComputable, OpDigest, digest};
 pub use encoding::{Encoding, Release};
 pub use name::step_name;
 pub use op::Op;
 pub use platform::{ParsePlatformError, Platform};
 pub use provenance::{Provenance, ProvenanceError};
 pub use selector::Selectors;
-pub use vertex::Vertex;
+pub use vertex::{Patterns, Vertex};
 
 #[cfg(test)]
 mod tests;

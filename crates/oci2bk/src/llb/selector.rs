@@ -44,10 +44,10 @@ pub(super) fn exec(exec: &ExecOp, input: usize, class: Selectors) -> String {
 }
 
 /// Whether a daemon may look for `exec` by what is in its input `input`, too: not if the input is
-/// only mounted as the root, which is never hashed (`getMountDeps`).
+/// only mounted as the root, which is hashed on demand only (`getMountDeps`).
 pub(super) fn hashes_contents(exec: &ExecOp, input: usize) -> bool {
     let of_input = |mount: &&Mount| usize::try_from(mount.input) == Ok(input);
-    exec.mounts.iter().filter(of_input).any(|mount| mount.dest != "/")
+    exec.mounts.iter().filter(of_input).any(Mount::may_be_hashed)
 }
 
 /// Go's `path.Join("/", path)`.
@@ -101,6 +101,19 @@ mod tests {
             let newest = if kind == 3 { of("/\0/") } else { of("/") };
             assert_eq!(selectors(&mounts, 0), [newest, of("/\0/"), String::new()]);
         }
+    }
+
+    #[test]
+    fn the_root_is_hashed_on_demand_only() {
+        let hashed = |mounts: &str| {
+            let json = format!(r#"{{"Op":{{"exec":{{"meta":{{}},"mounts":[{mounts}]}}}}}}"#);
+            let op: Op = serde_json::from_str(&json).unwrap();
+            let Kind::Exec(exec) = op.kind else { panic!("{json}") };
+            hashes_contents(&exec, 0)
+        };
+        assert!(!hashed(r#"{"dest":"/"}"#));
+        assert!(hashed(r#"{"dest":"/","contentCache":1}"#));
+        assert!(hashed(r#"{"dest":"/"},{"dest":"/b"}"#));
     }
 
     #[test]

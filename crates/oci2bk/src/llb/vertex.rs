@@ -60,25 +60,66 @@ impl Vertex {
         }
     }
 
-    /// Whether the op copies from input `input` what wildcards or patterns match. How such contents
-    /// are hashed depends on the release.
-    pub fn matches_patterns(&self, input: usize) -> bool {
-        let Kind::File(file) = &self.op.kind else { return false };
-        file.actions.iter().any(|action| {
-            let from_input = usize::try_from(action.secondary_input) == Ok(input);
-            matches!(&action.action, Action::Copy(copy) if from_input && has_patterns(copy))
-        })
+    /// What wildcards and patterns select of the contents of input `input`, if a daemon may look for
+    /// the op by nothing but them: not if nothing of the input is copied or mounted, if it is mounted
+    /// as the root, or if a file op works on it (`invalidSelectors` in `ops/file.go`).
+    pub fn hashed_patterns(&self, input: usize) -> Option<Patterns> {
+        let is_input = |index: i64| usize::try_from(index) == Ok(input);
+        match &self.op.kind {
+            Kind::Exec(exec) => {
+                let root = |mount: &Mount| is_input(mount.input) && mount.dest == "/";
+                (self.hashes_contents(input) && !exec.mounts.iter().any(root))
+                    .then_some(Patterns::None)
+            }
+            Kind::File(file) if file.actions.iter().any(|action| is_input(action.input)) => None,
+            Kind::File(file) => {
+                let copies = file.actions.iter().filter_map(|action| match &action.action {
+                    Action::Copy(copy) if is_input(action.secondary_input) => Some(copy),
+                    _ => None,
+                });
+                let copies: Vec<_> = copies.collect();
+                (!copies.is_empty()).then(|| Patterns::of(&copies))
+            }
+            _ => None,
+        }
     }
 }
 
-fn has_patterns(copy: &CopyAction) -> bool {
-    let patterns = [&copy.include_patterns, &copy.exclude_patterns, &copy.required_paths];
-    (copy.allow_wildcard && has_wildcard(&copy.src))
-        || patterns.iter().any(|patterns| !patterns.is_empty())
+/// What wildcards and patterns select of the contents that an op is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Patterns {
+    /// Nothing: there are none.
+    None,
+    /// Something, perhaps: they may match nothing, or there may be nothing but what they match.
+    Some,
+    /// Everything: a wildcard is all there is.
+    All,
+}
+
+impl Patterns {
+    fn of(copies: &[&CopyAction]) -> Self {
+        match copies {
+            [copy] if has_wildcard(copy) => Self::All,
+            copies if copies.iter().any(|copy| has_wildcard(copy) || has_filters(copy)) => {
+                Self::Some
+            }
+            _ => Self::None,
+        }
+    }
+}
+
+/// Paths that are required select nothing (`HasWildcardOrFilters` in `ops/opsutils/contenthash.go`).
+fn has_filters(copy: &CopyAction) -> bool {
+    !copy.include_patterns.is_empty() || !copy.exclude_patterns.is_empty()
+}
+
+/// `addSelector` in `ops/file.go`.
+fn has_wildcard(copy: &CopyAction) -> bool {
+    copy.allow_wildcard && is_wildcard(&copy.src)
 }
 
 /// As `containsWildcards` in `ops/file.go`.
-fn has_wildcard(path: &str) -> bool {
+fn is_wildcard(path: &str) -> bool {
     let mut chars = path.chars();
     while let Some(char) = chars.next() {
         match char {
@@ -94,26 +135,48 @@ fn has_wildcard(path: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn copying(copy: &str) -> bool {
+    fn patterns(copies: &[&str]) -> Patterns {
+        let actions: Vec<_> = copies
+            .iter()
+            .map(|copy| {
+                format!(r#"{{"input":0,"secondaryInput":1,"output":0,"Action":{{"copy":{copy}}}}}"#)
+            })
+            .collect();
         let json = format!(
-            r#"{{"inputs":[{{}},{{}}],"Op":{{"file":{{"actions":[{{"input":0,"secondaryInput":1,
-            "output":0,"Action":{{"copy":{copy}}}}}]}}}}}}"#
+            r#"{{"inputs":[{{}},{{}}],"Op":{{"file":{{"actions":[{}]}}}}}}"#,
+            actions.join(",")
         );
         let vertex = Vertex {
             op: serde_json::from_str(&json).unwrap(),
             default_platform: "linux/amd64".parse().unwrap(),
         };
-        assert!(!vertex.matches_patterns(0));
-        vertex.matches_patterns(1)
+        // The input that is worked on is never hashed.
+        assert_eq!(vertex.hashed_patterns(0), None);
+        vertex.hashed_patterns(1).unwrap()
     }
 
     #[test]
     fn copies_with_patterns_are_told_from_others() {
-        assert!(!copying(r#"{"src":"/a","allowWildcard":true}"#));
-        assert!(copying(r#"{"src":"/*.txt","allowWildcard":true}"#));
-        assert!(!copying(r#"{"src":"/*.txt"}"#));
-        assert!(!copying(r#"{"src":"/\\*.txt","allowWildcard":true}"#));
-        assert!(copying(r#"{"src":"/","exclude_patterns":["a"]}"#));
-        assert!(copying(r#"{"src":"/","required_paths":["a"]}"#));
+        assert_eq!(patterns(&[r#"{"src":"/a","allowWildcard":true}"#]), Patterns::None);
+        assert_eq!(patterns(&[r#"{"src":"/*.txt"}"#]), Patterns::None);
+        assert_eq!(patterns(&[r#"{"src":"/\\*.txt","allowWildcard":true}"#]), Patterns::None);
+        assert_eq!(patterns(&[r#"{"src":"/","required_paths":["a"]}"#]), Patterns::None);
+        assert_eq!(patterns(&[r#"{"src":"/","exclude_patterns":["a"]}"#]), Patterns::Some);
+        let wildcard = r#"{"src":"/*.txt","allowWildcard":true}"#;
+        assert_eq!(patterns(&[wildcard]), Patterns::All);
+        assert_eq!(patterns(&[r#"{"src":"/a"}"#, wildcard]), Patterns::Some);
+    }
+
+    #[test]
+    fn only_what_may_be_looked_for_by_contents_counts() {
+        let patterns = |json: &str, input| {
+            let op = serde_json::from_str(json).unwrap();
+            Vertex { op, default_platform: "linux/amd64".parse().unwrap() }.hashed_patterns(input)
+        };
+        let exec = r#"{"Op":{"exec":{"meta":{},"mounts":[{"dest":"/"},{"input":1,"dest":"/b"}]}}}"#;
+        assert_eq!(patterns(exec, 0), None);
+        assert_eq!(patterns(exec, 1), Some(Patterns::None));
+        let merge = r#"{"Op":{"merge":{"inputs":[{},{"input":1}]}}}"#;
+        assert_eq!(patterns(merge, 1), None);
     }
 }

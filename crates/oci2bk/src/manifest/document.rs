@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
+use crate::json::{self, JsonError};
 use crate::layout::{Descriptor, null_as_default};
 
 /// `application/vnd.oci.image.index.v1+json`
@@ -55,9 +56,9 @@ pub struct ImageManifest {
 /// Why bytes are not a manifest or an index.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
-    /// Not JSON, or a member has the wrong form.
+    /// Not JSON, too large as such, or a member has the wrong form.
     #[error("the JSON of the document is malformed")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] JsonError),
     /// Members of an index and of a manifest.
     #[error("the document is ambiguous: it has the members of an index and of a manifest")]
     Ambiguous,
@@ -98,7 +99,7 @@ impl Document {
     /// # Errors
     /// See [`DocumentError`].
     pub fn parse(content: &[u8]) -> Result<Self, DocumentError> {
-        let members: Members = serde_json::from_slice(content)?;
+        let members: Members = json::from_slice(content)?;
         let manifest = members.config.is_some() || members.layers.is_some();
         let index = members.manifests.is_some();
         let contradicts = match members.media_type.as_deref() {

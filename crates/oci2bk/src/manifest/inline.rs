@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use super::layer::{CREATED_AT, DESCRIPTION, DIFF_ID};
 use super::{CacheManifest, Document, ManifestError, Style, by_digest};
-use crate::layout::{Descriptor, Layout, limits, null_as_default};
+use crate::json;
+use crate::layout::{Descriptor, Layout, null_as_default};
 
 /// The config of an OCI image (OCI image-spec 1.1, `media-types.md`).
 const OCI_IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -69,14 +70,14 @@ impl InlineCache {
             return Ok(None);
         };
         let Some(config) = manifest.config.filter(may_be_image_config) else { return Ok(None) };
-        let content = layout.read_blob(&config, limits::CONFIG)?;
+        let content = layout.read_blob(&config, layout.limits().config)?;
         let malformed = |source| ManifestError::ImageConfig { digest: config.digest, source };
-        let WithCache { cache } = serde_json::from_slice(&content).map_err(malformed)?;
+        let WithCache { cache } = json::from_slice(&content).map_err(malformed)?;
         let Some(cache) = cache else { return Ok(None) };
         let records = BASE64_STANDARD
             .decode(cache)
             .map_err(|source| ManifestError::InlineBase64 { digest: config.digest, source })?;
-        let image = serde_json::from_slice(&content).map_err(malformed)?;
+        let image = json::from_slice(&content).map_err(malformed)?;
         let layers = with_annotations(digest, manifest.layers, image)?;
         let blobs = layers.iter().map(|layer| layer.digest).collect();
         let layers = by_digest(layers).map_err(|source| ManifestError::Layer { digest, source })?;

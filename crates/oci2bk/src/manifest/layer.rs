@@ -15,6 +15,9 @@ pub(super) const CREATED_AT: &str = "buildkit/createdat";
 /// the local exporter does not write it, other tools may).
 pub(super) const DESCRIPTION: &str = "buildkit/description";
 
+/// The longest description of a layer, in characters.
+pub const MAX_DESCRIPTION: usize = 1024;
+
 /// How a layer blob is compressed, by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Compression {
@@ -60,7 +63,8 @@ pub struct LayerBlob {
     pub diff_id: Digest,
     /// When the layer was made, if known.
     pub created_at: Option<Time>,
-    /// What to show users for the layer, if the export says it.
+    /// What to show users for the layer, if the export says it; shortened to
+    /// [`MAX_DESCRIPTION`] characters, as it is stored with every layer that the blob is.
     pub description: Option<String>,
 }
 
@@ -110,6 +114,13 @@ pub enum LayerError {
     },
 }
 
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(MAX_DESCRIPTION) {
+        None => text.to_owned(),
+        Some((end, _)) => text[..end].chars().take(MAX_DESCRIPTION - 1).chain(['…']).collect(),
+    }
+}
+
 impl LayerBlob {
     /// Reads the descriptor of a cache layer.
     ///
@@ -131,7 +142,7 @@ impl LayerBlob {
             .transpose()
             .map_err(|source| LayerError::CreatedAt { layer, source })?
             .filter(|time| !time.is_zero());
-        let description = annotation(DESCRIPTION).cloned();
+        let description = annotation(DESCRIPTION).map(|text| shortened(text));
         Ok(Self { descriptor, compression, diff_id, created_at, description })
     }
 

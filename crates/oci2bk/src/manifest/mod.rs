@@ -24,11 +24,12 @@ pub use document::{
     OCI_INDEX, OCI_MANIFEST,
 };
 pub use inline::InlineCache;
-pub use layer::{Compression, LayerBlob, LayerError};
+pub use layer::{Compression, LayerBlob, LayerError, MAX_DESCRIPTION};
 pub(crate) use select::REF_NAME;
 pub use select::{FoundCache, SelectError, Selected, other_manifests, select};
 pub(crate) use select::{entry_names, tagged};
 
+use crate::json::JsonError;
 use crate::layout::{BlobError, Descriptor, Layout, limits};
 
 /// The media type of a cache config (BuildKit v0.32 `cache/remotecache/v1/types/spec.go`).
@@ -100,7 +101,7 @@ pub enum ManifestError {
         digest: Digest,
         /// What is wrong with it.
         #[source]
-        source: serde_json::Error,
+        source: JsonError,
     },
     /// The inline cache is not in base64.
     #[error("the cache in the image config {digest} is not in base64")]

@@ -90,6 +90,16 @@ pub enum SelectError {
         /// The index at the limit.
         digest: Digest,
     },
+    /// The manifests are too large to look at them all.
+    #[error(
+        "the manifests in {} have more than {} bytes; choose the cache with @DIGEST",
+        path.display(),
+        limits::DOCUMENTS_BYTES
+    )]
+    TooLarge {
+        /// The layout.
+        path: PathBuf,
+    },
     /// There are too many manifests to look at.
     #[error(
         "{} has more than {} manifests; choose the cache with @DIGEST",
@@ -282,8 +292,13 @@ fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Surve
         let digest = entry.digest;
         queue.push(layout, Waiting { descriptor: entry, depth: 0, entry: digest })?;
     }
+    let mut left = limits::DOCUMENTS_BYTES;
     while let Some(Waiting { descriptor, depth, entry }) = queue.waiting.pop_front() {
         let digest = descriptor.digest;
+        // Whatever lies about its size is refused when it is read.
+        left = left
+            .checked_sub(descriptor.size.min(limits::MANIFEST))
+            .ok_or_else(|| SelectError::TooLarge { path: layout.path().to_owned() })?;
         let document = match Document::read(layout, &descriptor) {
             Err(ManifestError::Blob(BlobError::Missing { digest })) => {
                 survey.missing.get_or_insert(digest);

@@ -6,6 +6,7 @@ use bkstate::ids::RecordId;
 use bkstate::{Digest, Time};
 
 use super::{Blob, Layer, Snapshot};
+use crate::assemble::LABEL_ANNOTATION;
 use crate::config::Chain;
 use crate::export::CacheExport;
 use crate::manifest::LayerBlob;
@@ -13,6 +14,11 @@ use crate::manifest::LayerBlob;
 /// The annotations that the daemon writes into every descriptor itself, so they are not kept.
 const DERIVED_ANNOTATIONS: [&str; 3] =
     ["containerd.io/uncompressed", "buildkit/createdat", "buildkit/description"];
+
+/// The most bytes of an annotation's key and value that a daemon can keep: it makes a label of both
+/// and the prefix of [`LABEL_ANNOTATION`], and containerd takes labels of up to 4096 bytes
+/// (containerd v2.3.3 `pkg/labels/validate.go`).
+const MAX_ANNOTATION: usize = 4096 - LABEL_ANNOTATION.len();
 
 /// The layers of all exports so far.
 #[derive(Default)]
@@ -161,9 +167,10 @@ fn mark(used: &mut [bool], node: usize, parent: impl Fn(usize) -> Option<usize>)
 
 fn kept_annotations(blob: &LayerBlob) -> BTreeMap<String, String> {
     let derived = |key: &str| DERIVED_ANNOTATIONS.contains(&key);
+    let fits = |key: &str, value: &str| key.len() + value.len() <= MAX_ANNOTATION;
     let annotations = blob.descriptor.annotations.iter();
     annotations
-        .filter(|(key, _)| !derived(key))
+        .filter(|(key, value)| !derived(key) && fits(key, value))
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect()
 }

@@ -54,7 +54,7 @@ pub struct Plan {
     pub lost: Vec<Lost>,
     /// The results that a partial copy of a cache lacks layers for.
     pub dropped: Vec<Dropped>,
-    /// The steps that the target will not find.
+    /// The steps that the target will not find, or may not.
     pub misses: Vec<Miss>,
 }
 
@@ -204,7 +204,8 @@ pub struct Dropped {
     pub missing: Digest,
 }
 
-/// A step that the target will not find, because the release that exported it names it otherwise.
+/// A step that the target will not find, or may not, because the release that exported it names it
+/// otherwise.
 #[derive(Debug, Clone, Serialize)]
 pub struct Miss {
     /// Index of the source.
@@ -215,17 +216,24 @@ pub struct Miss {
     pub name: Option<String>,
     /// Why.
     pub reason: MissReason,
+    /// Whether it will not be found whatever is in the build context, and whichever of the possible
+    /// releases exported it.
+    pub certain: bool,
 }
 
-/// Why the target will not find a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Why the target may not find a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MissReason {
-    /// The op digest comes from the `cache.db` of a builder, which does not have the op itself.
-    NoOp,
+    /// It is known by a hash of contents. If they are a directory with symbolic links in it, the
+    /// target computes another.
+    Links,
     /// It is known by a hash of what patterns match in the build context, which the target computes
     /// otherwise.
     Patterns,
+    /// The op digest comes from the `cache.db` of a builder, which does not have the op itself, so it
+    /// is not translated.
+    NoOp,
 }
 
 impl Plan {

@@ -12,6 +12,7 @@ use super::{Lost, LostReason, Step, StepLink, StepResult};
 use crate::config::Record;
 use crate::export::CacheExport;
 use crate::keys::Resolved;
+use crate::llb::Base;
 
 /// The steps of all exports so far.
 #[derive(Default)]
@@ -21,6 +22,8 @@ pub(super) struct Steps {
     /// For each step the input that its result is one layer more than, where that is known.
     pub(super) bases: Vec<Option<usize>>,
     step_of: BTreeMap<KeyId, usize>,
+    /// What the op of each record lies on. Many records may have one op.
+    bases_of: BTreeMap<Digest, Option<Base>>,
     /// The steps' results, each as step and layer. One step may have very many.
     results: BTreeSet<(usize, usize)>,
 }
@@ -72,7 +75,7 @@ impl Steps {
             return Ok(Vec::new());
         }
         let key = translation.key(record).ok_or(LostReason::NoKey)?;
-        let digests = translation.op_digests(key);
+        let digests = translation.op_digests(record);
         let mut links = Vec::new();
         for (number, alternatives) in record.inputs.iter().enumerate() {
             let before = links.len();
@@ -104,7 +107,8 @@ impl Steps {
         let id = self.key_id(record, &links);
         *self.step_of.entry(id.clone()).or_insert_with(|| {
             let name = key.and_then(|key| key.name.clone());
-            let base = key.and_then(|key| key.vertex.as_ref()?.op.base(key.output));
+            let base_of = |key: &Resolved| key.vertex.as_ref()?.op.base(key.output);
+            let base = self.bases_of.entry(record.digest).or_insert_with(|| key.and_then(base_of));
             let base = base.filter(|base| base.inputs == record.inputs.len());
             self.bases.push(base.map(|base| base.input));
             self.steps.push(Step { key: id, name, results: Vec::new(), links });

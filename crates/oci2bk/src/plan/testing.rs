@@ -1,4 +1,4 @@
-//! Exports made by hand and plans of them, for tests. Their layer blobs are empty.
+//! Exports made by hand and plans of them, for tests. Their layer blobs have the right size only.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use super::Plan;
 use crate::export::CacheExport;
 use crate::keys::{Candidate, Keyring, SourceDescription, SourceKind};
 use crate::layout::testing::{TestLayout, annotated, digest_of, layer};
+use crate::limits::Limits;
 use crate::llb::op::{ExecOp, Kind, Mount, Op};
 use crate::llb::{Base, Encoding, OpDigest, Vertex};
 use crate::manifest::Style;
@@ -79,10 +80,11 @@ pub(crate) fn export(
     let layout = TestLayout::new();
     layout.cache(Style::ImageManifest, layers, &config);
     for layer in layers {
-        std::fs::write(layout.blob_path(digest_of(layer)), "").unwrap();
+        let size = usize::try_from(layer["size"].as_u64().unwrap()).unwrap();
+        std::fs::write(layout.blob_path(digest_of(layer)), vec![0; size]).unwrap();
     }
     let source = layout.path().to_str().unwrap().parse().unwrap();
-    let export = CacheExport::read_all(&source).unwrap().remove(0);
+    let export = CacheExport::read_all(&source, &Limits::default()).unwrap().remove(0);
     (layout, export)
 }
 

@@ -5,12 +5,15 @@
 //! nothing would look for them, but the target would list them as records of their own when it
 //! exports the cache again (`addBacklinks` in BuildKit `solver/exporter.go`).
 
+mod misses;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use bkstate::Digest;
 use bkstate::gojson::ControlEscapes;
 
-use super::{Miss, MissReason};
 use crate::config::{Input, Record};
 use crate::export::CacheExport;
 use crate::keys::{Keyring, Resolved};
@@ -23,13 +26,19 @@ pub(super) struct Translation<'a> {
     keyring: &'a Keyring,
     target: Target,
     exporter: Option<Releases>,
+    /// What the target calls the op of each record. Many records may have one op.
+    names: BTreeMap<Digest, Vec<OpDigest>>,
 }
 
 impl<'a> Translation<'a> {
     pub(super) fn new(export: &'a CacheExport, keyring: &'a Keyring, target: Target) -> Self {
         let records = &export.config.records;
         let exporter = exporter(records, keyring);
-        Self { records, keyring, target, exporter }
+        let mut translation = Self { records, keyring, target, exporter, names: BTreeMap::new() };
+        let digests: BTreeSet<_> = records.iter().map(|record| record.digest).collect();
+        let names = |digest| Some((digest, translation.translated(keyring.get(&digest)?)));
+        translation.names = digests.into_iter().filter_map(names).collect();
+        translation
     }
 
     /// The releases that name the records as the export does.
@@ -47,9 +56,13 @@ impl<'a> Translation<'a> {
         self.exporter.is_some_and(|exporter| exporter.contains(&self.target))
     }
 
-    /// What the target calls the op of `key`: several, if that depends on how the daemon was built,
-    /// or on the release of the frontend.
-    pub(super) fn op_digests(&self, key: &Resolved) -> Vec<OpDigest> {
+    /// What the target calls the op of `record`: several, if that depends on how the daemon was
+    /// built, or on the release of the frontend. None if it has no key.
+    pub(super) fn op_digests(&self, record: &Record) -> &[OpDigest] {
+        self.names.get(&record.digest).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn translated(&self, key: &Resolved) -> Vec<OpDigest> {
         let Some(vertex) = key.vertex.as_deref().filter(|_| !self.is_identity()) else {
             return vec![key.op_digest.clone()];
         };
@@ -97,34 +110,6 @@ impl<'a> Translation<'a> {
         let ambiguous = classes.any(|class| may_be(class.selectors));
         if ambiguous && !selector.is_empty() { vec![exported, selector] } else { vec![exported] }
     }
-
-    /// The records that the target will not find, although they become steps.
-    pub(super) fn misses(&self, source: usize) -> impl Iterator<Item = Miss> {
-        let exporter = self.exporter.filter(|_| !self.is_identity());
-        self.records.iter().filter_map(move |record| {
-            let (exporter, key) = (exporter?, self.key(record)?);
-            let reason = match &key.vertex {
-                None => MissReason::NoOp,
-                Some(vertex) => self
-                    .hashes_otherwise(exporter, record, vertex)
-                    .then_some(MissReason::Patterns)?,
-            };
-            Some(Miss { source, record: record.digest, name: key.name.clone(), reason })
-        })
-    }
-
-    /// Whether an input of `record` is known only by the hash of what patterns match, and the
-    /// target hashes that otherwise.
-    fn hashes_otherwise(&self, exporter: Releases, record: &Record, vertex: &Vertex) -> bool {
-        let same = |class: &Class| class.patterns == self.target.class().patterns;
-        let only_by_contents = |alternatives: &[Input]| {
-            alternatives.iter().all(|alternative| alternative.selector.is_empty())
-        };
-        !exporter.classes().any(same)
-            && record.inputs.iter().enumerate().any(|(number, alternatives)| {
-                vertex.matches_patterns(number) && only_by_contents(alternatives)
-            })
-    }
 }
 
 /// The releases that name all `records` so, as far as their ops are known.
@@ -136,11 +121,16 @@ fn exporter(records: &[Record], keyring: &Keyring) -> Option<Releases> {
             Some((record, &key.op_digest, key.vertex.as_deref()?))
         })
         .collect();
+    // Many records may have one op.
+    let ops: BTreeMap<_, _> = known
+        .iter()
+        .map(|(record, op_digest, vertex)| (record.digest, (op_digest, vertex)))
+        .collect();
     let evidence = |class: &Class| {
-        known.iter().all(|(record, op_digest, vertex)| {
-            names_so(class, op_digest, vertex)
-                && selects_so(class.selectors, records, record, vertex)
-        })
+        ops.values().all(|(op_digest, vertex)| names_so(class, op_digest, vertex))
+            && known
+                .iter()
+                .all(|(record, _, vertex)| selects_so(class.selectors, records, record, vertex))
     };
     if known.is_empty() { None } else { Releases::of(evidence) }
 }

@@ -20,6 +20,7 @@ use super::remove::{Removed, remove_all};
 use super::tar::{Entry, Kind, OLD_SPARSE, Reader};
 use super::times::{self, Deferred};
 use super::whiteout::{self, Whiteout};
+use crate::limits::Limits;
 
 const CREATE_FILE: OFlags = OFlags::WRONLY
     .union(OFlags::CREATE)
@@ -35,6 +36,7 @@ pub(super) struct Applier {
     placement: Placement,
     implied: ImpliedParents,
     deferred: Deferred,
+    limits: Limits,
 }
 
 impl Applier {
@@ -42,12 +44,14 @@ impl Applier {
         fs: BorrowedFd<'_>,
         placement: Placement,
         layer: Digest,
+        limits: &Limits,
     ) -> Result<Self, Refusal> {
         Ok(Self {
             directories: Directories::new(fs)?,
             placement,
             implied: ImpliedParents::new(layer),
             deferred: Deferred::default(),
+            limits: *limits,
         })
     }
 
@@ -61,6 +65,7 @@ impl Applier {
         if entry.kind == Kind::OldSparse {
             return Err(unsupported(OLD_SPARSE));
         }
+        self.check_limits(entry)?;
         let name = clean(&entry.name);
         let (parent, base) = split(&name);
         // The snapshot's root directory is not the layer's to change.
@@ -91,16 +96,32 @@ impl Applier {
         }
     }
 
+    fn check_limits(&self, entry: &Entry) -> Result<(), Refusal> {
+        let Limits { path, xattrs, layer_directories, .. } = self.limits;
+        let bytes = entry.name.len().max(entry.link.len()) as u64;
+        if bytes > path {
+            return Err(Refusal::NameTooLong { bytes, limit: path });
+        }
+        let bytes = xattr_bytes(entry);
+        if bytes > xattrs {
+            return Err(Refusal::XattrsTooLarge { bytes, limit: xattrs });
+        }
+        if self.implied.memory() + self.deferred.memory() > layer_directories {
+            return Err(Refusal::TooManyDirectories { limit: layer_directories });
+        }
+        Ok(())
+    }
+
     /// Sets the times of directories, after the last entry. Those that the layer does not name,
     /// and the root, get the epoch.
     pub(super) fn finish(self) -> Result<ImpliedParents, (Vec<u8>, Refusal)> {
         for path in self.implied.unnamed() {
             set_untold_times(&self.directories, path)?;
         }
+        set_untold_times(&self.directories, &[])?;
         for (name, times) in self.deferred.into_ordered() {
             set_directory_times(&self.directories, &name, &times).map_err(|error| (name, error))?;
         }
-        set_untold_times(&self.directories, &[])?;
         Ok(self.implied)
     }
 
@@ -284,6 +305,11 @@ impl Applier {
     }
 }
 
+/// The bytes of the names and values of all extended attributes.
+fn xattr_bytes(entry: &Entry) -> u64 {
+    entry.xattrs.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
+}
+
 fn unsupported(typeflag: u8) -> Refusal {
     Refusal::UnsupportedType { typeflag }
 }
@@ -313,10 +339,13 @@ fn set_directory_times(
     let path = directories.resolve(name)?;
     let (parent, base) = split(&path);
     if base.is_empty() {
-        // It has become a link to the root, whose times are set last.
-        return Ok(());
+        // It has become a link to the root.
+        return rustix::fs::futimens(directories.root(), times).map_err(failed);
     }
     open_plain(directories.root(), parent, OPEN_DIRECTORY)
         .and_then(|fd| rustix::fs::utimensat(fd, base, times, AtFlags::SYMLINK_NOFOLLOW))
-        .map_err(failed)
+        .map_err(|errno| match errno {
+            Errno::NOENT | Errno::NOTDIR => Refusal::DirectoryGone,
+            errno => failed(errno),
+        })
 }

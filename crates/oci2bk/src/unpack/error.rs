@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use bkstate::Digest;
+use rustix::io::Errno;
 
 use super::tar::TarError;
 
@@ -72,6 +73,26 @@ pub enum UnpackError {
         #[source]
         source: io::Error,
     },
+    /// The layer is larger than it may be when it is unpacked.
+    #[error(
+        "layer {layer} has more than {limit} bytes when it is unpacked; --limit {name} says how many it may have"
+    )]
+    TooLarge {
+        /// The layer's blob.
+        layer: Digest,
+        /// How many bytes it may have.
+        limit: u64,
+        /// The limit that says so, by its name on the command line.
+        name: &'static str,
+    },
+    /// The layer has more entries than it may have.
+    #[error("layer {layer} has more than {limit} entries; --limit layer-entries=N allows for more")]
+    TooManyEntries {
+        /// The layer's blob.
+        layer: Digest,
+        /// How many it may have.
+        limit: u64,
+    },
     /// The uncompressed content is not the one that the layer is known by.
     #[error("layer {layer} unpacks to the diffID {found}, but its descriptor says {expected}")]
     WrongDiffId {
@@ -132,9 +153,7 @@ impl UnpackError {
     pub fn is_input(&self) -> bool {
         match self {
             Self::ReadBlob { .. } | Self::Usage { .. } => false,
-            Self::Entry { reason, .. } | Self::Settle { reason, .. } => {
-                !matches!(reason, Refusal::Io { .. } | Refusal::Xattr { .. } | Refusal::NoOpenat2)
-            }
+            Self::Entry { reason, .. } | Self::Settle { reason, .. } => reason.is_input(),
             _ => true,
         }
     }
@@ -162,11 +181,44 @@ pub enum Refusal {
     /// A component of the entry's path exists and is not a directory.
     #[error("a parent of the path is not a directory")]
     ParentNotDirectory,
+    /// A directory was removed by a later entry of the layer that did not replace it. containerd
+    /// fails like this too: it sets times after the last entry.
+    #[error("the directory is not there any more when its times are set")]
+    DirectoryGone,
     /// Symbolic links lead round in a circle or through too many steps.
     #[error("the path leads through too many symbolic links")]
     TooManySymlinks,
-    /// The path is longer than the system allows.
-    #[error("the path is longer than 4095 bytes")]
+    /// A name or a link's target is longer than it may be.
+    #[error(
+        "the name or the link's target has {bytes} bytes; --limit path allows for more than {limit}"
+    )]
+    NameTooLong {
+        /// The length of the longer one.
+        bytes: u64,
+        /// How long it may be.
+        limit: u64,
+    },
+    /// The extended attributes together are larger than they may be.
+    #[error(
+        "the extended attributes have {bytes} bytes; --limit xattrs allows for more than {limit}"
+    )]
+    XattrsTooLarge {
+        /// The bytes of their names and values.
+        bytes: u64,
+        /// How many they may have.
+        limit: u64,
+    },
+    /// The names of the layer's directories take more memory than they may.
+    #[error(
+        "the names of the layer's directories take more than {limit} bytes of memory; \
+         --limit layer-directories allows for more"
+    )]
+    TooManyDirectories {
+        /// How much they may take.
+        limit: u64,
+    },
+    /// The path or a name in it is longer than the system allows.
+    #[error("the path is longer than 4095 bytes, or a name in it than 255")]
     PathTooLong,
     /// The hard link's target is not in this layer. Targets in lower layers cannot be linked:
     /// the layers are separate directories.
@@ -205,9 +257,24 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    fn is_input(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::NoOpenat2 => false,
+            // The name or value is too long, or the value not of the attribute's form.
+            Self::Xattr { source, .. } => source
+                .raw_os_error()
+                .map(Errno::from_raw_os_error)
+                .is_some_and(|errno| matches!(errno, Errno::RANGE | Errno::TOOBIG | Errno::INVAL)),
+            _ => true,
+        }
+    }
+
     /// For `map_err`: the system refused `operation`.
-    pub(super) fn io(operation: &'static str) -> impl Fn(rustix::io::Errno) -> Self {
-        move |errno| Self::Io { operation, source: errno.into() }
+    pub(super) fn io(operation: &'static str) -> impl Fn(Errno) -> Self {
+        move |errno| match errno {
+            Errno::NAMETOOLONG => Self::PathTooLong,
+            errno => Self::Io { operation, source: errno.into() },
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::error::{EntryName, Refusal, UnpackError};
 use super::paths::{OPEN_DIRECTORY, open_plain, resolve, split};
+use super::times::name_memory;
 
 /// The directories that a layer implies, by their path in the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct ImpliedParents {
     unnamed: Paths,
     /// Directories that the layer named after it had implied them.
     named: Paths,
+    /// About how many bytes of memory all paths take that were ever among them.
+    memory: u64,
 }
 
 /// Clean paths, sorted by bytes: a directory comes before what it contains, but not directly
@@ -40,7 +43,7 @@ enum Inherits {
 
 impl ImpliedParents {
     pub(super) fn new(layer: Digest) -> Self {
-        Self { layer, unnamed: Paths::new(), named: Paths::new() }
+        Self { layer, unnamed: Paths::new(), named: Paths::new(), memory: 0 }
     }
 
     /// Whether the layer implies no directory, so that there is nothing to settle.
@@ -50,7 +53,14 @@ impl ImpliedParents {
 
     /// The implied directory `path` was created.
     pub(super) fn created(&mut self, path: &[u8]) {
-        self.unnamed.insert(path.to_vec());
+        if self.unnamed.insert(path.to_vec()) {
+            self.memory += name_memory(path);
+        }
+    }
+
+    /// About how many bytes of memory the paths take.
+    pub(super) fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// The layer has an entry for the directory `path` after all.

@@ -29,6 +29,7 @@ use std::os::fd::BorrowedFd;
 
 use bkstate::Digest;
 
+use crate::limits::Limits;
 use apply::Applier;
 use decompress::Encoding;
 pub use error::{EntryName, Refusal, UnpackError};
@@ -77,12 +78,11 @@ pub struct Unpacked {
 /// Unpacks `layer` into the empty directory `fs`.
 ///
 /// The blob's size and digest and the layer's diffID are verified; bytes after the archive's end
-/// count. `progress` is called from another thread with the number of bytes of the blob that were
+/// count. What the layer may cost is up to `limits`. `progress` is called from another thread with the number of bytes of the blob that were
 /// read so far.
 ///
-/// Owner and mode of `fs` itself are the caller's, whatever the archive says. Its times become
-/// the Unix epoch, and so do those of all else whose times the archive does not say: implied
-/// directories and whiteout devices.
+/// Owner and mode of `fs` itself are the caller's, whatever the archive says. Times that it does not
+/// say become the Unix epoch: those of `fs`, implied directories and whiteout devices.
 ///
 /// # Errors
 /// On any error `fs` holds an unknown part of the layer and must be discarded.
@@ -90,13 +90,16 @@ pub fn unpack(
     layer: &Layer<'_>,
     fs: BorrowedFd<'_>,
     placement: Placement,
+    limits: &Limits,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Unpacked, UnpackError> {
     let encoding = Encoding::of(layer.media_type).ok_or_else(|| UnpackError::UnknownMediaType {
         layer: layer.digest,
         media_type: layer.media_type.chars().take(100).collect(),
     })?;
-    pipeline::run(layer, encoding, progress, |stream| unpack_stream(layer, stream, fs, placement))
+    pipeline::run(layer, encoding, limits, progress, |stream| {
+        unpack_stream(layer, stream, fs, placement, limits)
+    })
 }
 
 fn unpack_stream(
@@ -104,6 +107,7 @@ fn unpack_stream(
     stream: TarStream,
     fs: BorrowedFd<'_>,
     placement: Placement,
+    limits: &Limits,
 ) -> Result<Unpacked, UnpackError> {
     let digest = layer.digest;
     let refused = |name: &[u8], reason| {
@@ -111,19 +115,32 @@ fn unpack_stream(
         UnpackError::Entry { layer: digest, entry, reason }
     };
     let mut archive = Reader::new(stream);
-    let mut applier = Applier::new(fs, placement, digest).map_err(|r| refused(b"/", r))?;
+    let mut applier = Applier::new(fs, placement, digest, limits).map_err(|r| refused(b"/", r))?;
+    let check_size = |bytes| {
+        let (limit, name) = (limits.layer_size, "layer-size");
+        let too_large = UnpackError::TooLarge { layer: digest, limit, name };
+        if bytes > limit { Err(too_large) } else { Ok(()) }
+    };
     let mut entries = 0;
+    let mut holes: u64 = 0;
     let mut last = Vec::new();
     while let Some(entry) = archive.next().map_err(|source| {
         let after = EntryName::new(&last);
         UnpackError::Archive { layer: digest, after, source }
     })? {
+        if entries == limits.layer_entries {
+            return Err(UnpackError::TooManyEntries { layer: digest, limit: limits.layer_entries });
+        }
+        // Holes take no space here, but wherever else the files are copied to.
+        holes = holes.saturating_add(entry.hole_bytes());
+        check_size(holes.saturating_add(archive.stream().bytes()))?;
         applier.apply(&mut archive, &entry).map_err(|reason| refused(&entry.name, reason))?;
         entries += 1;
         last = entry.name;
     }
     let implied = applier.finish().map_err(|(name, reason)| refused(&name, reason))?;
     let (found, bytes) = archive.into_inner().finish();
+    check_size(holes.saturating_add(bytes))?;
     if found != layer.diff_id {
         let expected = layer.diff_id;
         return Err(UnpackError::WrongDiffId { layer: digest, expected, found });

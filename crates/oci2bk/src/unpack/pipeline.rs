@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::Layer;
 use super::decompress::{self, Encoding};
 use super::error::UnpackError;
+use crate::limits::Limits;
 
 /// The size of a chunk of the tar stream.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -25,6 +26,7 @@ const QUEUED_CHUNKS: usize = 4;
 pub(super) fn run<T>(
     layer: &Layer<'_>,
     encoding: Encoding,
+    limits: &Limits,
     progress: &(dyn Fn(u64) + Sync),
     consume: impl FnOnce(TarStream) -> Result<T, UnpackError>,
 ) -> Result<T, UnpackError> {
@@ -38,7 +40,7 @@ pub(super) fn run<T>(
     let (used, reusable) = bounded(QUEUED_CHUNKS + 2);
     std::thread::scope(|scope| {
         let producer = std::thread::Builder::new()
-            .spawn_scoped(scope, || produce(layer, encoding, progress, chunks, &reusable))
+            .spawn_scoped(scope, || produce(layer, encoding, limits, progress, chunks, &reusable))
             .map_err(|source| UnpackError::Thread { layer: layer.digest, source })?;
         let consumed = consume(TarStream {
             queue,
@@ -56,6 +58,7 @@ pub(super) fn run<T>(
 fn produce(
     layer: &Layer<'_>,
     encoding: Encoding,
+    limits: &Limits,
     progress: &(dyn Fn(u64) + Sync),
     chunks: Sender<Vec<u8>>,
     reusable: &Receiver<Vec<u8>>,
@@ -63,7 +66,8 @@ fn produce(
     let digest = layer.digest;
     let mut blob =
         Blob { file: layer.blob, position: 0, hasher: Hasher::new(), failure: None, progress };
-    let decompressed = decompress(&mut blob, encoding, chunks, reusable);
+    let (limit, name) = limits.unpacked_bytes(layer.size);
+    let decompressed = decompress(&mut blob, encoding, limit, chunks, reusable);
     // The stream may end before the blob does, and it does if one of the threads failed.
     let drained = io::copy(&mut blob, &mut io::sink());
     if let Some(source) = blob.failure {
@@ -78,24 +82,35 @@ fn produce(
     if found != digest {
         return Err(UnpackError::WrongBlobDigest { layer: digest, found });
     }
-    decompressed.map_err(|source| UnpackError::Decompress { layer: digest, source })
+    match decompressed {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(UnpackError::TooLarge { layer: digest, limit, name }),
+        Err(source) => Err(UnpackError::Decompress { layer: digest, source }),
+    }
 }
 
+/// Whether the stream has no more than `limit` bytes; those up to there are sent.
 fn decompress(
     blob: &mut Blob<'_>,
     encoding: Encoding,
+    limit: u64,
     chunks: Sender<Vec<u8>>,
     reusable: &Receiver<Vec<u8>>,
-) -> io::Result<()> {
+) -> io::Result<bool> {
+    let mut sent = 0;
     let mut decoder = decompress::decoder(blob, encoding)?;
     loop {
         let mut chunk = reusable.try_recv().unwrap_or_default();
         chunk.clear();
         chunk.reserve_exact(CHUNK_BYTES);
         decoder.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut chunk)?;
+        sent += chunk.len() as u64;
+        if sent > limit {
+            return Ok(false);
+        }
         // An error of the queue means that the consumer failed and says why itself.
         if chunk.is_empty() || chunks.send(chunk).is_err() {
-            return Ok(());
+            return Ok(true);
         }
     }
 }
@@ -140,6 +155,11 @@ pub(super) struct TarStream {
 }
 
 impl TarStream {
+    /// How many bytes of the stream have arrived.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Takes what follows the archive; the diffID and the length of the whole stream.
     pub(super) fn finish(mut self) -> (Digest, u64) {
         while self.advance() {}

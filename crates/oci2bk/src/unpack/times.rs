@@ -31,6 +31,11 @@ fn bounded(time: Timestamp) -> Timespec {
     Timespec { tv_sec: time.unix_seconds(), tv_nsec: time.nanoseconds().into() }
 }
 
+/// About how many bytes a name takes in a sorted collection, with what belongs to it.
+pub(super) fn name_memory(name: &[u8]) -> u64 {
+    name.len() as u64 + 128
+}
+
 /// The times of the directories a layer names, which are set after the last entry because every
 /// entry made in a directory changes them.
 ///
@@ -39,13 +44,21 @@ fn bounded(time: Timestamp) -> Timespec {
 pub(super) struct Deferred {
     by_name: BTreeMap<Vec<u8>, (u64, Timestamps)>,
     mentions: u64,
+    memory: u64,
 }
 
 impl Deferred {
     /// Remembers the times for the directory entry `name`.
     pub(super) fn add(&mut self, name: &[u8], times: Timestamps) {
         self.mentions += 1;
-        self.by_name.insert(name.to_vec(), (self.mentions, times));
+        if self.by_name.insert(name.to_vec(), (self.mentions, times)).is_none() {
+            self.memory += name_memory(name);
+        }
+    }
+
+    /// About how many bytes of memory the names take.
+    pub(super) fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// The names in the order of the archive.

@@ -1,5 +1,9 @@
-//! How much a snapshot takes on disk, as containerd counts it (continuity v0.5 `fs/du_unix.go`):
-//! allocated blocks and inodes, each inode once, the root directory included.
+//! How much a snapshot takes on disk.
+//!
+//! containerd counts allocated blocks and inodes, each inode once, the root directory included
+//! (continuity v0.5 `fs/du_unix.go`). Which blocks are allocated depends on the file system, and on
+//! ext4 even on how a file had to be scattered. So that the same layers give the same state
+//! everywhere, what counts here is what ext4 with its usual blocks of 4 KiB would allocate at least.
 
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
@@ -11,13 +15,19 @@ use rustix::io::Errno;
 use super::error::{EntryName, UnpackError};
 use super::paths::{OPEN_DIRECTORY, join, open_plain};
 
-/// The unit of `st_blocks`, whatever the file system's block size.
-const BLOCK_BYTES: i64 = 512;
+/// What files are allocated in.
+const BLOCK_BYTES: i64 = 4096;
+
+/// A shorter target of a symbolic link has its place in the inode.
+const LONG_TARGET: i64 = 60;
+
+/// What the entry of a directory has besides its name.
+const ENTRY_BYTES: usize = 8;
 
 /// What a snapshot takes on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Allocated bytes.
+    /// Bytes in whole blocks.
     pub size: i64,
     /// Inodes.
     pub inodes: i64,
@@ -53,7 +63,7 @@ struct Walk<'fs> {
 impl Walk<'_> {
     fn directory(&mut self, path: &Rc<[u8]>) -> Result<(), Errno> {
         let fd = open_plain(&self.fs, path, OPEN_DIRECTORY)?;
-        self.count(&rustix::fs::fstat(&fd)?);
+        let mut listing = 0;
         let mut entries = Dir::read_from(&fd)?;
         while let Some(entry) = entries.read() {
             let entry = entry?;
@@ -61,6 +71,7 @@ impl Walk<'_> {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
+            listing += ENTRY_BYTES + name.to_bytes().len();
             let stat = rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 self.to_do.push((Rc::clone(path), name.to_bytes().to_vec()));
@@ -68,16 +79,25 @@ impl Walk<'_> {
                 self.count(&stat);
             }
         }
+        self.add(i64::try_from(listing.max(1)).unwrap_or(i64::MAX));
         Ok(())
     }
 
     fn count(&mut self, stat: &rustix::fs::Stat) {
-        let shared =
-            stat.st_nlink > 1 && FileType::from_raw_mode(stat.st_mode) != FileType::Directory;
-        if shared && !self.linked.insert((stat.st_dev, stat.st_ino)) {
+        if stat.st_nlink > 1 && !self.linked.insert((stat.st_dev, stat.st_ino)) {
             return;
         }
-        self.usage.size += stat.st_blocks * BLOCK_BYTES;
+        self.add(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => stat.st_size,
+            FileType::Symlink if stat.st_size >= LONG_TARGET => stat.st_size,
+            _ => 0,
+        });
+    }
+
+    /// Adds an inode with so many bytes.
+    fn add(&mut self, bytes: i64) {
+        let blocks = bytes.saturating_add(BLOCK_BYTES - 1) / BLOCK_BYTES;
+        self.usage.size = self.usage.size.saturating_add(blocks.saturating_mul(BLOCK_BYTES));
         self.usage.inodes += 1;
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use oci2bk::export::CacheExport;
+use oci2bk::limits::Limits;
 use oci2bk::source::{Reference, SourceRef};
 
 use super::fixture::ALL;
@@ -29,7 +30,7 @@ fn an_archive_gives_the_same_tree_as_the_directory() {
                 converted(exports, &[fixture], temp.path(), &options).unwrap();
                 describe(temp.path())
             };
-            let archive = tree(&CacheExport::read_all(&source).unwrap());
+            let archive = tree(&CacheExport::read_all(&source, &Limits::default()).unwrap());
             assert!(archive == tree(&[fixture.export()]), "{}", fixture.name);
         }
     }

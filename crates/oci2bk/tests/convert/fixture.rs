@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bkstate::Digest;
 use oci2bk::export::CacheExport;
 use oci2bk::keys::{self, Keyring};
+use oci2bk::limits::Limits;
 use oci2bk::source::{Reference, SourceRef};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -55,7 +56,7 @@ impl Fixture {
 
 fn read(layout: &Path) -> CacheExport {
     let source = SourceRef { path: layout.to_owned(), reference: Reference::Default };
-    CacheExport::read_all(&source).unwrap().remove(0)
+    CacheExport::read_all(&source, &Limits::default()).unwrap().remove(0)
 }
 
 /// What the keys of `fixtures` resolve in `exports`.
@@ -64,7 +65,9 @@ pub(super) fn keyring(exports: &[CacheExport], fixtures: &[&Fixture]) -> Keyring
         exports.iter().flat_map(|export| export.config.digests_with_inputs()).collect();
     let mut keyring = Keyring::new();
     for fixture in fixtures {
-        for source in keys::read_source(&fixture.path().join(fixture.keys)).unwrap() {
+        for source in
+            keys::read_source(&fixture.path().join(fixture.keys), &Limits::default()).unwrap()
+        {
             keyring.add(source.description, source.candidates, &wanted);
         }
     }

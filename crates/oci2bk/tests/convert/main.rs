@@ -4,6 +4,7 @@
 
 mod archives;
 mod fixture;
+mod merging;
 mod partial;
 mod pinned;
 mod refused;
@@ -18,6 +19,7 @@ use bkstate::dir::Dir;
 use bkstate::state::{State, verify};
 use oci2bk::convert::{ConvertError, Options, Report, convert};
 use oci2bk::export::CacheExport;
+use oci2bk::limits::Limits;
 use oci2bk::plan::{LostReason, Plan};
 use oci2bk::progress::Silent;
 
@@ -26,7 +28,7 @@ use fixture::{ALL, Fixture, can_extract};
 const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 fn options(extract: bool) -> Options {
-    Options { extract, jobs: TWO, last_used: None }
+    Options { extract, jobs: TWO, last_used: None, limits: Limits::default() }
 }
 
 /// Converts `exports`, whose steps may lack keys, into `root`.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bkstate::Digest;
 use bkstate::dir::Dir;
-use bkstate::state::{LockError, RootLock, StagingError};
+use bkstate::state::{ExistingError, LockError, RootLock};
 use oci2bk::convert::{ConvertError, check_root};
 use oci2bk::layout::BlobError;
 use oci2bk::unpack::UnpackError;
@@ -59,13 +59,16 @@ fn a_corrupt_layer() {
 }
 
 #[test]
-fn a_layer_that_is_cut_off() {
+fn a_layer_that_is_cut_off_after_planning() {
     for options in ways() {
         let copy = ALL[MANIFEST].copy();
         let blob = copy.largest_layer();
+        let exports = [copy.export()];
         let file = fs::File::options().write(true).open(copy.blob(&blob)).unwrap();
         file.set_len(file.metadata().unwrap().len() - 1).unwrap();
-        let error = failure(&copy, options.extract);
+        let temp = tempfile::tempdir().unwrap();
+        let error = converted(&exports, &[], temp.path(), &options).unwrap_err();
+        assert_eq!(names(temp.path()), ["buildkitd.lock"], "{error}");
         assert!(error.is_input(), "{error:?}");
         assert!(matches!(error, ConvertError::Blob(BlobError::Size { .. })), "{error:?}");
     }
@@ -104,22 +107,34 @@ fn a_layer_that_unpacks_to_something_else_than_its_diff_id() {
     });
     let error = failure(&copy, true);
     assert!(error.is_input(), "{error:?}");
-    let ConvertError::Unpack { digest, source } = error else { panic!("{error:?}") };
+    let ConvertError::Unpack { digest, source, .. } = error else { panic!("{error:?}") };
     assert_eq!(digest, blob);
     assert!(matches!(*source, UnpackError::WrongDiffId { .. }), "{source:?}");
 }
 
 #[test]
-fn a_root_with_a_state_stays_as_it_was() {
+fn a_root_that_another_worker_has_to_itself_stays_as_it_was() {
     let temp = tempfile::tempdir().unwrap();
     fs::write(temp.path().join("cache.db"), "old").unwrap();
+    fs::create_dir(temp.path().join("runc-native")).unwrap();
     for error in [
         converted(&[ALL[0].export()], &[], temp.path(), &options(false)).unwrap_err(),
         check_root(temp.path()).unwrap_err(),
     ] {
-        let occupied = matches!(&error, ConvertError::Staging(StagingError::Occupied { .. }));
-        assert!(occupied && !error.is_input(), "{error:?}");
+        let other = matches!(&error, ConvertError::Existing(ExistingError::OtherWorker { .. }));
+        assert!(other && !error.is_input(), "{error:?}");
     }
+    assert_eq!(names(temp.path()), ["buildkitd.lock", "cache.db", "runc-native"]);
+    assert_eq!(fs::read(temp.path().join("cache.db")).unwrap(), b"old");
+}
+
+#[test]
+fn a_state_that_cannot_be_read_stays_as_it_was() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::write(temp.path().join("cache.db"), "old").unwrap();
+    let error = converted(&[ALL[0].export()], &[], temp.path(), &options(false)).unwrap_err();
+    let ConvertError::Existing(ExistingError::Read(error)) = error else { panic!("{error:?}") };
+    assert!(error.to_string().contains("cache.db cannot be read"), "{error}");
     assert_eq!(names(temp.path()), ["buildkitd.lock", "cache.db"]);
     assert_eq!(fs::read(temp.path().join("cache.db")).unwrap(), b"old");
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use bkstate::Time;
 use oci2bk::convert::Options;
@@ -21,6 +22,34 @@ fn a_second_conversion_gives_the_same_tree() {
             };
             let (first, second) = (tree(), tree());
             assert!(first == second, "{}:\n{first}\n{second}", fixture.name);
+        }
+    }
+}
+
+/// A file system with other blocks, another order of directories and other limits than a disk's.
+const MEMORY: &str = "/dev/shm";
+
+#[test]
+fn neither_the_file_system_nor_the_number_of_jobs_shows() {
+    let kind = |path: &Path| rustix::fs::statfs(path).ok().map(|system| system.f_type);
+    let disk = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    if kind(Path::new(MEMORY)).is_none() || kind(disk) == kind(Path::new(MEMORY)) {
+        assert!(std::env::var_os("OCI2BK_REQUIRE_ORACLE").is_none(), "{MEMORY} is no tmpfs");
+        eprintln!("not compared: {MEMORY} is no file system of another kind");
+        return;
+    }
+    for fixture in ALL {
+        for options in ways() {
+            let tree = |place, jobs| {
+                let temp = tempfile::tempdir_in(place).unwrap();
+                let last_used = Some(Time::from_unix_seconds(1_814_313_600));
+                let jobs = NonZeroUsize::new(jobs).unwrap();
+                let options = Options { jobs, last_used, ..options };
+                converted(&[fixture.export()], &[fixture], temp.path(), &options).unwrap();
+                describe(temp.path())
+            };
+            let (on_disk, in_memory) = (tree(disk, 1), tree(Path::new(MEMORY), 4));
+            assert!(on_disk == in_memory, "{}:\n{on_disk}\n{in_memory}", fixture.name);
         }
     }
 }

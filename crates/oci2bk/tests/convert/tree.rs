@@ -8,18 +8,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use bkstate::Digest;
-use bkstate::bolt::Db;
-use bkstate::snapshots::Snapshots;
 use rustix::fs::{lgetxattr, llistxattr};
-
-const SNAPSHOTS_DB: &str = "runc-overlayfs/snapshots/metadata.db";
 
 /// A line for each file of a root, in the order of their paths: path, mode, then
 ///
 /// - in the trees of snapshots: owner, time, device number, extended attributes, and the path of
 ///   which it is a hard link;
-/// - of files the digest of the content and of links the target. From the database of snapshots are
-///   left out the sizes on disk, which depend on the file system.
+/// - of files the digest of the content and of links the target.
 pub(super) fn describe(root: &Path) -> String {
     let mut text = String::new();
     let mut links = BTreeMap::new();
@@ -66,8 +61,6 @@ fn describe_file(
     if metadata.is_symlink() {
         let target = fs::read_link(path).unwrap();
         write!(text, " -> {}", target.as_os_str().as_bytes().escape_ascii()).unwrap();
-    } else if name == Path::new(SNAPSHOTS_DB) {
-        write!(text, " {}", Digest::of(without_sizes(path))).unwrap();
     } else if metadata.is_file() {
         write!(text, " {}", Digest::of(fs::read(path).unwrap())).unwrap();
     }
@@ -87,15 +80,4 @@ fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
     };
     // The labels of a host with SELinux are not of the layer.
     names.map(read).filter(|(name, _)| name != "security.selinux").collect()
-}
-
-fn without_sizes(database: &Path) -> Vec<u8> {
-    let db = Db::open(fs::File::open(database).unwrap()).unwrap();
-    let mut snapshots = Snapshots::read(&db).unwrap();
-    for snapshot in snapshots.by_name.values_mut() {
-        assert!(snapshot.size.take().is_some_and(|size| size >= 0));
-    }
-    let file = tempfile::NamedTempFile::new().unwrap();
-    snapshots.write(file.as_file()).unwrap();
-    fs::read(file.path()).unwrap()
 }

@@ -1,3 +1,4 @@
+mod existing;
 mod read;
 mod staging;
 mod verify;
@@ -40,7 +41,8 @@ impl Root {
     fn with(state: &State) -> Self {
         let root = Self::empty();
         let lock = RootLock::acquire(&root.dir).unwrap();
-        let staging = Staging::begin(&root.dir, &lock).unwrap();
+        let nothing = nothing();
+        let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
         fill(&staging, state);
         staging.publish(state).unwrap();
         root
@@ -65,6 +67,11 @@ impl Root {
     fn names(&self) -> Vec<String> {
         names(self.path())
     }
+}
+
+/// What an empty root holds.
+fn nothing() -> Existing {
+    Existing::nothing(WorkerId::derive("worker"))
 }
 
 fn names(dir: &Path) -> Vec<String> {

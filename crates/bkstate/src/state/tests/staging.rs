@@ -5,7 +5,8 @@ fn a_staging_area_that_is_given_up_leaves_nothing() {
     let root = Root::empty();
     fs::write(root.path().join("unrelated"), "").unwrap();
     let lock = RootLock::acquire(&root.dir).unwrap();
-    let staging = Staging::begin(&root.dir, &lock).unwrap();
+    let nothing = nothing();
+    let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
     fill(&staging, &sound());
     fs::create_dir_all(root.path().join(".oci2bk-staging/runc-overlayfs/deep/er")).unwrap();
     drop(staging);
@@ -16,13 +17,14 @@ fn a_staging_area_that_is_given_up_leaves_nothing() {
 fn what_a_dead_run_left_is_replaced() {
     let root = Root::empty();
     let lock = RootLock::acquire(&root.dir).unwrap();
-    let staging = Staging::begin(&root.dir, &lock).unwrap();
+    let nothing = nothing();
+    let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
     staging.blobs().create_blob(&blob("half written")).unwrap();
     staging.trees().create_snapshot(1).unwrap().create_file("half written", 0o600).unwrap();
     std::mem::forget(staging);
 
     let state = sound();
-    let staging = Staging::begin(&root.dir, &lock).unwrap();
+    let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
     fill(&staging, &state);
     staging.publish(&state).unwrap();
     assert_eq!(root.names(), ["buildkitd.lock", "cache.db", "runc-overlayfs"]);
@@ -31,54 +33,24 @@ fn what_a_dead_run_left_is_replaced() {
     assert!(names(&root.snapshot(1).join("fs")).is_empty());
 }
 
-/// A root as a run leaves it that is stopped between the two renames of publishing.
-fn half_published() -> Root {
-    let root = Root::with(&sound());
-    let staging = root.path().join(".oci2bk-staging");
-    fs::create_dir(&staging).unwrap();
-    fs::rename(root.path().join("cache.db"), staging.join("cache.db")).unwrap();
-    root
-}
-
 #[test]
-fn a_run_that_died_between_the_two_renames_is_replaced() {
-    let root = half_published();
-    let state = sound();
-    Staging::check_vacant(&root.dir).unwrap();
-    let lock = RootLock::acquire(&root.dir).unwrap();
-    let again = Staging::begin(&root.dir, &lock).unwrap();
-    fill(&again, &state);
-    again.publish(&state).unwrap();
-    assert_eq!(root.names(), ["buildkitd.lock", "cache.db", "runc-overlayfs"]);
-    assert_eq!(verify(&root.dir).unwrap().len(), 0);
-}
-
-#[test]
-fn a_worker_of_which_no_run_has_the_cache_db_is_somebody_elses() {
+fn what_a_run_left_that_died_while_it_cleaned_up_is_removed() {
     let root = Root::empty();
-    fs::create_dir(root.path().join("runc-overlayfs")).unwrap();
-    fs::create_dir(root.path().join(".oci2bk-staging")).unwrap();
+    for name in [".oci2bk-staging", ".oci2bk-staging.7/deep", ".oci2bk-staging.7.0"] {
+        fs::create_dir_all(root.path().join(name)).unwrap();
+    }
+    fs::write(root.path().join(".oci2bk-staging-notes"), "not a run's").unwrap();
     let lock = RootLock::acquire(&root.dir).unwrap();
-    let refused = Staging::begin(&root.dir, &lock).unwrap_err();
-    assert!(matches!(refused, StagingError::Occupied { .. }), "{refused}");
-    assert!(root.path().join("runc-overlayfs").is_dir());
-}
-
-#[test]
-fn a_root_on_which_a_daemon_started_meanwhile_is_occupied() {
-    let root = half_published();
-    fs::write(root.path().join("cache.db"), "the daemon's").unwrap();
-    let lock = RootLock::acquire(&root.dir).unwrap();
-    let error = Staging::begin(&root.dir, &lock).unwrap_err();
-    assert!(matches!(error, StagingError::Occupied { .. }), "{error}");
-    assert!(root.worker("metadata_v2.db").exists());
+    Staging::remove_dead_run(&root.dir, &lock).unwrap();
+    assert_eq!(root.names(), [".oci2bk-staging-notes", "buildkitd.lock"]);
 }
 
 #[test]
 fn publishing_that_fails_leaves_no_state() {
     let root = Root::empty();
     let lock = RootLock::acquire(&root.dir).unwrap();
-    let staging = Staging::begin(&root.dir, &lock).unwrap();
+    let nothing = nothing();
+    let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
     // The last of the databases cannot be made.
     fs::create_dir(root.path().join(".oci2bk-staging/cache.db")).unwrap();
     assert!(staging.publish(&sound()).is_err());
@@ -92,58 +64,17 @@ fn a_link_in_place_of_the_staging_area_is_removed_and_not_followed() {
     fs::write(root.path().join("elsewhere/kept"), "").unwrap();
     std::os::unix::fs::symlink("elsewhere", root.path().join(".oci2bk-staging")).unwrap();
     let lock = RootLock::acquire(&root.dir).unwrap();
-    Staging::begin(&root.dir, &lock).unwrap().publish(&sound()).unwrap();
+    let nothing = nothing();
+    Staging::begin(&root.dir, &lock, &nothing).unwrap().publish(&sound()).unwrap();
     assert_eq!(names(&root.path().join("elsewhere")), ["kept"]);
-}
-
-#[test]
-fn every_trace_of_a_daemon_makes_a_root_occupied() {
-    for name in [
-        "cache.db",
-        "history.db",
-        "cache-debug.db",
-        "runc-overlayfs",
-        "runc-native",
-        "containerd-overlayfs",
-    ] {
-        for is_dir in [false, true] {
-            let root = Root::empty();
-            let path = root.path().join(name);
-            if is_dir {
-                fs::create_dir(&path).unwrap()
-            } else {
-                fs::write(&path, "old").unwrap()
-            }
-            let lock = RootLock::acquire(&root.dir).unwrap();
-            for error in [
-                Staging::check_vacant(&root.dir).unwrap_err(),
-                Staging::begin(&root.dir, &lock).unwrap_err(),
-            ] {
-                assert!(
-                    matches!(&error, StagingError::Occupied { found, .. } if found == name),
-                    "{name}: {error}"
-                );
-                assert!(error.to_string().contains("empty directory"), "{error}");
-            }
-            assert_eq!(root.names(), ["buildkitd.lock".min(name), "buildkitd.lock".max(name)]);
-        }
-    }
-}
-
-#[test]
-fn what_is_not_of_a_daemon_does_not_make_a_root_occupied() {
-    let root = Root::empty();
-    for name in ["buildkitd.lock", "buildkitd.toml", "lost+found", "cache.db.bak", "runc"] {
-        fs::write(root.path().join(name), "").unwrap();
-    }
-    Staging::check_vacant(&root.dir).unwrap();
 }
 
 #[test]
 fn a_state_is_not_published_over_one_that_appeared_meanwhile() {
     let root = Root::empty();
     let lock = RootLock::acquire(&root.dir).unwrap();
-    let staging = Staging::begin(&root.dir, &lock).unwrap();
+    let nothing = nothing();
+    let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
     fs::create_dir(root.path().join(WORKER)).unwrap();
     fs::write(root.worker("kept"), "").unwrap();
     assert!(matches!(staging.publish(&sound()), Err(StagingError::Dir(_))));
@@ -155,7 +86,8 @@ fn a_state_is_not_published_over_one_that_appeared_meanwhile() {
 fn a_blob_or_a_snapshot_cannot_be_made_twice() {
     let root = Root::empty();
     let lock = RootLock::acquire(&root.dir).unwrap();
-    let staging = Staging::begin(&root.dir, &lock).unwrap();
+    let nothing = nothing();
+    let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
     staging.blobs().create_blob(&blob("a")).unwrap();
     assert!(staging.blobs().create_blob(&blob("a")).is_err());
     staging.trees().create_snapshot(1).unwrap();

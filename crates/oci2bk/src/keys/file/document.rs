@@ -8,6 +8,7 @@ use bkstate::gojson::ControlEscapes;
 use serde::{Deserialize, Serialize};
 
 use super::{About, Digests, KeysFile, MOST_OUTPUTS, step};
+use crate::json::{self, JsonError};
 use crate::keys::MAX_DOCUMENT_BYTES;
 use crate::llb::{Encoding, InvalidOpDigest, OpDigest, Release};
 
@@ -27,7 +28,7 @@ const MOST_TRIED: u64 = 1 << 24;
 pub enum KeysFileError {
     /// Cut off, or not of the right form.
     #[error("it is not JSON of the form of a keys file")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] JsonError),
     /// A file of a version that this program does not know.
     #[error(
         "it is a keys file of a version that this program does not know ({media_type}); use a \
@@ -199,7 +200,8 @@ impl KeysFile {
         let mut separator = "\n";
         for (digests, about) in &self.ops {
             json.extend_from_slice(separator.as_bytes());
-            serde_json::to_writer(&mut json, &OpOut::new(digests, about))?;
+            serde_json::to_writer(&mut json, &OpOut::new(digests, about))
+                .map_err(JsonError::from)?;
             separator = ",\n";
             if json.len() as u64 > MAX_DOCUMENT_BYTES {
                 return Err(too_large());
@@ -217,11 +219,11 @@ impl KeysFile {
     /// # Errors
     /// If it is of another version, or not as [`encode`](Self::encode) makes it.
     pub fn decode(json: &[u8]) -> Result<Self, KeysFileError> {
-        let Head { media_type } = serde_json::from_slice(json)?;
+        let Head { media_type } = json::from_slice(json)?;
         if media_type != KEYS_MEDIA_TYPE {
             return Err(KeysFileError::UnknownVersion { media_type: shortened(&media_type) });
         }
-        let FileIn { ops } = serde_json::from_slice(json)?;
+        let FileIn { ops } = json::from_slice(json)?;
         let mut file = Self::default();
         let mut tried = 0;
         for (number, op) in ops.into_iter().enumerate() {

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::keys::{SourceError, read_source};
+use crate::limits::Limits;
 
 const BLOBS: &str = "runc-overlayfs/content/blobs/sha256";
 
@@ -40,7 +41,7 @@ fn record(digest: &str) -> Vec<u8> {
 }
 
 fn read(root: &Path) -> HistoryError {
-    match read_source(root).unwrap_err() {
+    match read_source(root, &Limits::default()).unwrap_err() {
         SourceError::History { source, .. } => *source,
         error => panic!("{error:?}"),
     }
@@ -91,10 +92,10 @@ fn a_blob_over_the_limit_is_refused() {
 #[test]
 fn a_history_without_its_content_says_what_to_give() {
     let root = root(&[("build", record(&Digest::of("gone").to_string()))]);
-    let error = read_source(&root.path().join("history.db")).unwrap_err();
+    let error = read_source(&root.path().join("history.db"), &Limits::default()).unwrap_err();
     assert!(matches!(error, SourceError::EmptyHistory { .. }), "{error:?}");
     assert!(error.to_string().contains("root directory"));
-    let error = read_source(root.path()).unwrap_err();
+    let error = read_source(root.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, SourceError::EmptyRoot { .. }), "{error:?}");
 }
 

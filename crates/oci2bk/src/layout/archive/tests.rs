@@ -8,6 +8,7 @@ use tempfile::NamedTempFile;
 
 use super::*;
 use crate::layout::{BlobError, Descriptor, Layout, LayoutError};
+use crate::limits::Limits;
 use crate::unpack::tests::archive::{self as tar, Member as TarMember, dir, file, pax};
 
 const INDEX: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
@@ -19,7 +20,7 @@ fn written(bytes: &[u8]) -> NamedTempFile {
 }
 
 fn opened(members: &[TarMember]) -> Result<Layout, LayoutError> {
-    Layout::open(written(&tar::archive(members)).path())
+    Layout::open(written(&tar::archive(members)).path(), &Limits::default())
 }
 
 /// What is wrong with an archive of these members.
@@ -71,7 +72,9 @@ fn blobs_are_read_where_they_lie_whatever_else_is_in_the_archive() {
             assert_eq!(copy.read_at(&mut copied, 0).unwrap(), content.len());
             assert_eq!(&copied[..content.len()], content.as_bytes());
         }
-        assert!(layout.has_blob(Digest::of("abc")) && !layout.has_blob(Digest::of("?")));
+        assert!(layout.describe_blob(Digest::of("abc")).is_ok());
+        let absent = layout.describe_blob(Digest::of("?"));
+        assert!(matches!(absent, Err(BlobError::Missing { .. })));
     }
 }
 
@@ -143,7 +146,7 @@ fn blobs_that_are_links_or_sparse_are_refused_when_they_are_needed() {
 fn members_that_end_beyond_the_archive_are_refused() {
     for size in [513, 1 << 30, (1 << 33) - 1] {
         let bytes = tar::open_archive(&[index(), file(blob_name("abc"), "abc").size(size)]);
-        let error = Layout::open(written(&bytes).path()).unwrap_err();
+        let error = Layout::open(written(&bytes).path(), &Limits::default()).unwrap_err();
         let LayoutError::Archive { source, .. } = error else { panic!("{error}") };
         assert!(matches!(source, ArchiveError::Tar(TarError::Truncated)), "{source}");
     }
@@ -166,7 +169,7 @@ fn a_huge_member_in_an_archive_full_of_holes_is_not_read() {
     let archive = written(&head);
     archive.as_file().set_len(head.len() as u64 + SIZE - 512).unwrap();
     archive.as_file().write_all_at(&tar::archive(&[index()]), SIZE).unwrap();
-    assert!(Layout::open(archive.path()).unwrap().entries().is_empty());
+    assert!(Layout::open(archive.path(), &Limits::default()).unwrap().entries().is_empty());
 }
 
 #[test]
@@ -191,7 +194,7 @@ fn compressed_archives_are_named_as_such() {
         encoder.finish().unwrap()
     };
     for bytes in [gzip, zstd::encode_all(&*archive, 1).unwrap(), b"BZh91AY".to_vec()] {
-        let error = Layout::open(written(&bytes).path()).unwrap_err();
+        let error = Layout::open(written(&bytes).path(), &Limits::default()).unwrap_err();
         let LayoutError::Archive { source, .. } = error else { panic!("{error}") };
         assert!(matches!(source, ArchiveError::Compressed), "{source}");
     }
@@ -199,9 +202,9 @@ fn compressed_archives_are_named_as_such() {
 
 #[test]
 fn a_file_that_is_no_archive_and_a_device_are_named() {
-    let error = Layout::open(written(b"{}").path()).unwrap_err();
+    let error = Layout::open(written(b"{}").path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::Archive { .. }), "{error}");
-    let error = Layout::open("/dev/null".as_ref()).unwrap_err();
+    let error = Layout::open("/dev/null".as_ref(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::NotALayout { kind: FileKind::Device, .. }), "{error}");
 }
 
@@ -209,7 +212,7 @@ fn a_file_that_is_no_archive_and_a_device_are_named() {
 fn a_blob_that_is_cut_off_after_opening_is_found() {
     let content = "abc".repeat(1000);
     let archive = written(&tar::archive(&[index(), file(blob_name(&content), &content)]));
-    let layout = Layout::open(archive.path()).unwrap();
+    let layout = Layout::open(archive.path(), &Limits::default()).unwrap();
     let size = fs::metadata(archive.path()).unwrap().len();
     File::options().write(true).open(archive.path()).unwrap().set_len(size - 3000).unwrap();
     let error = layout.verify_blob(&descriptor(&content)).unwrap_err();
@@ -235,7 +238,7 @@ proptest! {
             }
         }
         bytes.truncate(cut);
-        if let Ok(layout) = Layout::open(written(&bytes).path()) {
+        if let Ok(layout) = Layout::open(written(&bytes).path(), &Limits::default()) {
             for content in ["abc", "xyz"] {
                 let _ = layout.read_blob(&descriptor(content), 100);
             }

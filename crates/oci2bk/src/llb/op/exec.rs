@@ -158,6 +158,12 @@ impl Mount {
     pub const SSH: i32 = 2;
     /// `mount_type` of a tmpfs.
     pub const TMPFS: i32 = 4;
+
+    /// Whether a daemon may look for the command by what is in the mount: in the root only on demand
+    /// (`getMountDeps` in `ops/exec.go`).
+    pub(in crate::llb) fn may_be_hashed(&self) -> bool {
+        self.dest != "/" || self.content_cache == Self::CONTENT_CACHE_ON
+    }
 }
 
 /// Options of a tmpfs (`pb.TmpfsOpt`).

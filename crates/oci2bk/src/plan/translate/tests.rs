@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::keys::{Candidate, SourceDescription, SourceKind};
-use crate::plan::Plan;
 use crate::plan::testing::export;
+use crate::plan::{MissReason, Plan};
 use crate::release::CLASSES;
 
 /// Steps whose keys differ between releases, each with its op and what its inputs are: other steps,
@@ -157,7 +157,7 @@ fn the_exporter_s_own_release_gets_the_links_that_it_exported() {
         let keys =
             |plan: &Plan| -> Vec<_> { plan.steps.iter().map(|step| step.key.clone()).collect() };
         assert_eq!(keys(&plan), keys(&keyless));
-        assert!(plan.misses.is_empty());
+        assert!(plan.misses.iter().all(|miss| !miss.certain));
     }
 }
 
@@ -196,7 +196,7 @@ fn caches_of_several_releases_have_their_steps_in_common() {
 
 #[test]
 fn a_step_with_a_secret_is_found_however_the_frontend_sends_it() {
-    let plan = planned(&CLASSES[6], Target::NEWEST, |_| true);
+    let plan = planned(&CLASSES[7], Target::NEWEST, |_| true);
     let newer = STEPS[0].1.replace(r#""output":-1"#, r#""input":-1,"output":-1"#);
     let digests = [STEPS[0].1, &newer].map(|op| digest(&vertex(op), &CLASSES[0]).to_string());
     let links = links(&plan);
@@ -205,17 +205,78 @@ fn a_step_with_a_secret_is_found_however_the_frontend_sends_it() {
     assert_eq!(found, digests);
 }
 
+/// The steps that a cache of `exporter` may lack on `target`, why, and whether for certain.
+fn misses(
+    exporter: &Class,
+    target: Target,
+    with_op: impl Fn(&str) -> bool,
+) -> Vec<(String, MissReason, bool)> {
+    let plan = planned(exporter, target, with_op);
+    let misses = plan.misses.into_iter();
+    misses.map(|miss| (miss.name.unwrap(), miss.reason, miss.certain)).collect()
+}
+
+fn of_class(last: &str) -> &'static Class {
+    let version = last.parse().unwrap();
+    CLASSES.iter().find(|class| class.last == version).unwrap()
+}
+
+// All steps together tell v0.11, v0.13, v0.15.2, v0.17 and v0.18 apart, but v0.13 not from v0.14,
+// nor v0.18 from what came later.
 #[test]
 fn what_the_target_will_not_find_is_named() {
-    let misses = |exporter: &Class, with_op: fn(&str) -> bool| -> Vec<_> {
-        let plan = planned(exporter, Target::NEWEST, with_op);
-        plan.misses.into_iter().map(|miss| (miss.name.unwrap(), miss.reason)).collect()
+    use MissReason::{Links, Patterns};
+    let named = |steps: &[(&str, MissReason, bool)]| -> Vec<_> {
+        steps.iter().map(|(name, reason, certain)| (name.to_string(), *reason, *certain)).collect()
     };
-    let matched = ("matched".to_owned(), MissReason::Patterns);
-    assert_eq!(misses(&CLASSES[0], |_| true), []);
-    let plain = ("plain".to_owned(), MissReason::NoOp);
-    assert_eq!(misses(&CLASSES[4], |name| name != "plain"), [plain, matched.clone()]);
-    assert_eq!(misses(&CLASSES[4], |_| true), vec![matched]);
+    let links = [("bound", Links, false), ("owned", Links, false)];
+    let with = |matched: (MissReason, bool)| {
+        let all = links.into_iter().chain([("matched", matched.0, matched.1)]);
+        named(&all.collect::<Vec<_>>())
+    };
+    for (exporter, target, expected) in [
+        ("0.16.0", "0.16.0", vec![]),
+        ("0.16.0", "0.24.0", vec![]),
+        ("0.16.0", "0.25.0", named(&[("matched", Patterns, false)])),
+        ("0.16.0", "0.32.2", named(&[("matched", Patterns, true)])),
+        // It may be of v0.24.
+        ("0.32.2", "0.32.2", named(&[("matched", Patterns, false)])),
+        ("0.24.0", "0.32.2", named(&[("matched", Patterns, false)])),
+        // It may be of v0.32.
+        ("0.24.0", "0.24.0", named(&[("matched", Patterns, false)])),
+        ("0.24.0", "0.16.0", named(&[("matched", Patterns, false)])),
+        ("0.12.5", "0.13.2", vec![]),
+        ("0.12.5", "0.16.0", with((Links, false))),
+        ("0.16.0", "0.12.5", with((Links, false))),
+        ("0.12.5", "0.32.2", with((Patterns, true))),
+        // It may be of v0.13.
+        ("0.15.1", "0.15.1", with((Links, false))),
+    ] {
+        let target = Target::new(target.parse().unwrap()).unwrap();
+        let found = misses(of_class(exporter), target, |_| true);
+        assert_eq!(found, expected, "{exporter} on {target}");
+    }
+}
+
+#[test]
+fn a_key_without_its_op_is_named_if_others_show_another_release() {
+    let exporter = of_class("0.16.0");
+    let found = misses(exporter, Target::NEWEST, |name| name != "plain");
+    assert_eq!(found[0], ("plain".to_owned(), MissReason::NoOp, false));
+    assert_eq!(found.len(), 2);
+    assert_eq!(misses(exporter, target(exporter), |name| name != "plain"), []);
+}
+
+#[test]
+fn a_wildcard_that_matches_nothing_is_no_certain_miss() {
+    let exporter = of_class("0.16.0");
+    let mut records = records(exporter);
+    // What a daemon of v0.32.2 exports of the contents of `COPY none* /`.
+    let nothing = "sha256:b58f6cd83b69bbc0eba0437bb72d34b4814b12891064666e9cb8efea631847fb";
+    records[1]["digest"] = nothing.into();
+    let (_layout, export) = export(&[], &[], &records);
+    let plan = Plan::for_target(&[export], &keyring(exporter, |_| true), Target::NEWEST);
+    assert!(plan.misses.iter().all(|miss| !miss.certain), "{:?}", plan.misses);
 }
 
 #[test]
@@ -224,7 +285,7 @@ fn a_selector_of_another_op_with_the_same_digest_stays() {
     let other = Digest::of("/elsewhere").to_string();
     records[4]["inputs"][0][0]["selector"] = other.clone().into();
     let (_layout, export) = export(&[], &[], &records);
-    let plan = Plan::for_target(&[export], &keyring(&CLASSES[0], |_| true), target(&CLASSES[6]));
+    let plan = Plan::for_target(&[export], &keyring(&CLASSES[0], |_| true), target(&CLASSES[7]));
     let links = links(&plan);
     assert!(links[2].1.iter().any(|link| link.1 == other), "{links:?}");
 }

@@ -103,6 +103,13 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// How many bytes of the file are holes.
+    pub(crate) fn hole_bytes(&self) -> u64 {
+        let Some(fragments) = &self.fragments else { return 0 };
+        // They lie within the file and do not overlap.
+        self.size - fragments.iter().map(|fragment| fragment.length).sum::<u64>()
+    }
+
     /// Whether the data in the archive is not what the file consists of.
     pub(crate) fn is_sparse(&self) -> bool {
         self.kind == Kind::OldSparse || self.fragments.is_some()
@@ -121,6 +128,11 @@ pub(crate) struct Reader<R> {
 impl<R: BufRead> Reader<R> {
     pub(crate) fn new(input: R) -> Self {
         Self { input, remaining: 0, padding: 0 }
+    }
+
+    /// The stream.
+    pub(crate) fn stream(&self) -> &R {
+        &self.input
     }
 
     /// The stream, after the last entry.

@@ -278,7 +278,7 @@ fn device_numbers_wrap_round_at_what_the_kernel_keeps() {
 fn sparse_files_have_holes_instead_of_zeros() {
     require_root!();
     let snapshot = Snapshot::new();
-    let size = 1_u64 << 40;
+    let size = 1_u64 << 39;
     let map = format!("1\n{}\n3\n", 1 << 30);
     let mut body = map.into_bytes();
     body.resize(512, 0);
@@ -325,7 +325,7 @@ fn long_and_non_ascii_names_are_kept_byte_by_byte() {
 }
 
 #[test]
-fn usage_counts_blocks_and_each_inode_once() {
+fn usage_counts_whole_blocks_and_each_inode_once() {
     require_root!();
     let snapshot = Snapshot::new();
     snapshot.base(&archive(&[
@@ -334,11 +334,21 @@ fn usage_counts_blocks_and_each_inode_once() {
         dir("d"),
         file("d/c", ""),
         symlink("d/l", "../a"),
+        symlink("d/long", "x".repeat(60)),
     ]));
-    let blocks: u64 =
-        ["", "a", "d", "d/c", "d/l"].iter().map(|name| snapshot.stat(name).blocks()).sum();
-    let expected = Usage { size: i64::try_from(blocks).unwrap() * 512, inodes: 5 };
-    assert_eq!(usage(snapshot.open().as_fd()).unwrap(), expected);
+    let blocks = [("", 1), ("a", 3), ("d", 1), ("d/c", 0), ("d/l", 0), ("d/long", 1)];
+    let size = 4096 * blocks.iter().map(|(_, blocks)| blocks).sum::<i64>();
+    assert_eq!(usage(snapshot.open().as_fd()).unwrap(), Usage { size, inodes: 6 });
+}
+
+#[test]
+fn usage_counts_the_names_in_large_directories() {
+    require_root!();
+    let snapshot = Snapshot::new();
+    let names = (0..1000).map(|number| file(format!("a-name-of-24-bytes-{number:05}"), ""));
+    snapshot.base(&archive(&names.collect::<Vec<_>>()));
+    let usage = usage(snapshot.open().as_fd()).unwrap();
+    assert_eq!(usage, Usage { size: 8 * 4096, inodes: 1001 });
 }
 
 #[test]

@@ -323,13 +323,20 @@ fn names_and_paths_that_are_too_long_are_refused() {
     require_root!();
     let name = "n".repeat(256);
     let error = refused(&[pax(&[("path", name.as_bytes())]), file("x", "")]);
-    assert!(matches!(error, Refusal::Io { .. }), "{error:?}");
+    assert!(matches!(error, Refusal::PathTooLong), "{error:?}");
     let path = "d/".repeat(5000) + "f";
     let error = refused(&[pax(&[("path", path.as_bytes())]), file("x", "")]);
+    assert!(matches!(error, Refusal::NameTooLong { .. }), "{error:?}");
+    // Links make a long path of a short name.
+    let half = "d/".repeat(1500);
+    let half = half.as_bytes();
+    let link = [pax(&[("linkpath", half)]), symlink("l", "x")];
+    let path = [b"l/", half, b"f"].concat();
+    let error = refused(&[&link[..], &[pax(&[("path", &path)]), file("x", "")]].concat());
     assert!(matches!(error, Refusal::PathTooLong), "{error:?}");
     let path = "d/".repeat(500_000) + "f";
     let error = refused(&[pax(&[("path", path.as_bytes())]), file("x", "")]);
-    assert!(matches!(error, Refusal::PathTooLong), "{error:?}");
+    assert!(matches!(error, Refusal::NameTooLong { .. }), "{error:?}");
 }
 
 #[test]

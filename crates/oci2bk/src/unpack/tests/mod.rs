@@ -3,6 +3,7 @@
 pub(crate) mod archive;
 mod entries;
 mod hostile;
+mod limits;
 mod parents;
 mod streams;
 mod whiteouts;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use bkstate::Digest;
 use tempfile::TempDir;
 
-use super::{Layer, Placement, Refusal, UnpackError, Unpacked, Usage, unpack, usage};
+use super::{Layer, Limits, Placement, Refusal, UnpackError, Unpacked, Usage, unpack, usage};
 
 const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -116,7 +117,7 @@ fn unpack_blob(
     let file = blob_file(blob);
     let size = blob.len() as u64;
     let layer = Layer { blob: &file, digest: Digest::of(blob), size, media_type, diff_id };
-    unpack(&layer, snapshot.open().as_fd(), placement, &|_| ())
+    unpack(&layer, snapshot.open().as_fd(), placement, &Limits::default(), &|_| ())
 }
 
 fn blob_file(blob: &[u8]) -> File {

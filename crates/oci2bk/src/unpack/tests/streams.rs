@@ -92,7 +92,7 @@ fn a_blob_of_another_size_digest_or_diff_id_is_refused() {
         let snapshot = Snapshot::new();
         let file = blob_file(&blob);
         let layer = Layer { blob: &file, digest, size, media_type: OCI_GZIP, diff_id };
-        unpack(&layer, snapshot.open().as_fd(), Placement::Base, &|_| ())
+        unpack(&layer, snapshot.open().as_fd(), Placement::Base, &Limits::default(), &|_| ())
     };
     attempt(right).unwrap();
     let wrong = Digest::of("something else");
@@ -123,7 +123,8 @@ fn damage_is_blamed_on_the_blob_where_its_digest_tells() {
             media_type: DOCKER_PLAIN,
             diff_id: Digest::of(&tar),
         };
-        let outcome = unpack(&layer, snapshot.open().as_fd(), Placement::Base, &|_| ());
+        let outcome =
+            unpack(&layer, snapshot.open().as_fd(), Placement::Base, &Limits::default(), &|_| ());
         assert!(matches!(outcome, Err(UnpackError::WrongBlobDigest { .. })), "{outcome:?}");
     }
 }
@@ -196,7 +197,8 @@ fn progress_rises_to_the_size_of_the_blob() {
     let layer = Layer { blob: &file, digest, size, media_type: PLAIN, diff_id: digest };
     let seen = Mutex::new(Vec::new());
     let progress = |bytes| seen.lock().unwrap().push(bytes);
-    unpack(&layer, Snapshot::new().open().as_fd(), Placement::Base, &progress).unwrap();
+    unpack(&layer, Snapshot::new().open().as_fd(), Placement::Base, &Limits::default(), &progress)
+        .unwrap();
     let seen = seen.into_inner().unwrap();
     assert!(seen.is_sorted() && seen.len() > 2);
     assert_eq!(seen.last(), Some(&size));

@@ -1,0 +1,241 @@
+//! Configurations as people write them, and what a daemon makes of them. `buildctl debug workers` of
+//! a real daemon is compared in the end-to-end suite.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::amount::parse_duration;
+use super::*;
+
+const GB: u64 = 1_000_000_000;
+
+/// What a daemon of v0.32.2 had that printed the numbers of the first test.
+const DISK: Disk = Disk { total: 270_553_174_016, free: 229_341_241_344 };
+
+/// Reserved, most used and least free of each rule.
+fn limits(text: &str, disk: Disk) -> Vec<[u64; 3]> {
+    let policy = GcConfig::from_toml(text).unwrap().policy(disk);
+    let rules = policy.rules.iter();
+    rules.map(|rule| [rule.reserved_space, rule.max_used_space, rule.min_free_space]).collect()
+}
+
+#[test]
+fn the_daemons_own_rules_depend_on_the_disk() {
+    let rest = [10 * GB, 100 * GB, 51 * GB];
+    assert_eq!(limits("", DISK), [[0, 512_000_000, 0], rest, rest, rest]);
+    let policy = GcConfig::default().policy(DISK);
+    let durations: Vec<_> = policy.rules.iter().map(|rule| rule.keep_duration.as_secs()).collect();
+    assert_eq!(durations, [48 * 3600, 60 * 24 * 3600, 0, 0]);
+    assert_eq!(
+        policy.rules.iter().map(|rule| rule.all).collect::<Vec<_>>(),
+        [false, false, false, true]
+    );
+    // On 8 GiB, parts of the disk.
+    let small = Disk { total: 8 << 30, free: 1 << 30 };
+    assert_eq!(limits("", small)[2], [GB, 7 * GB, 2 * GB]);
+    let unknown = Disk { total: 0, free: 0 };
+    assert_eq!(limits("", unknown)[2], [2 * GB, 2 * GB, 2 * GB]);
+}
+
+#[test]
+fn configured_limits_take_the_place_of_all_of_the_daemons_own() {
+    for (text, limit) in [
+        ("[worker.oci]\ngckeepstorage = 9000\n", [9000, 0, 0]),
+        ("[worker.oci]\nreservedSpace = 20\ngckeepstorage = 9000\n", [20, 0, 0]),
+        ("[worker.oci]\nmaxUsedSpace = \"40MB\"\n", [0, 40 << 20, 0]),
+        ("[Worker.OCI]\nMAXUSEDSPACE = \"1g\"\nminfreespace=\"10%\"", [0, 1 << 30, 26 * GB]),
+        ("worker = {oci = {reservedSpace = \"1.5 kib\"}}", [1536, 0, 0]),
+        ("[worker.containerd]\nreservedSpace = 20\n", [10 * GB, 100 * GB, 51 * GB]),
+    ] {
+        assert_eq!(limits(text, DISK)[1..], [limit; 3], "{text}");
+    }
+    assert_eq!(GcConfig::from_toml("[worker.oci]\ngc = false\n").unwrap().policy(DISK).rules, []);
+}
+
+#[test]
+fn configured_rules_take_the_place_of_the_daemons_own() {
+    let text = "
+        [worker.oci]
+          reservedSpace = \"1GB\"
+        [[worker.oci.gcpolicy]]
+          all = true
+          keepBytes = 20
+          filters = [ \"type==source.local\", \"type==regular,description==x\" ]
+          keepDuration = 3600
+        [[worker.oci.gcpolicy]]
+          reservedSpace = \"20%\"
+          keepBytes = 20
+          keepDuration = \"24h\"
+    ";
+    let policy = GcConfig::from_toml(text).unwrap().policy(DISK);
+    let [first, second] = &policy.rules[..] else { panic!("{policy:?}") };
+    assert!(first.all && first.reserved_space == 20);
+    assert_eq!(first.keep_duration, Duration::from_secs(3600));
+    assert_eq!(first.filters.len(), 2);
+    assert_eq!((second.reserved_space, second.keep_duration.as_secs()), (51 * GB, 24 * 3600));
+}
+
+#[test]
+fn what_the_daemon_refuses_is_refused() {
+    for text in [
+        "[worker",
+        "worker = 1",
+        "[worker]\noci = 1",
+        "[worker.oci]\ngc = \"no\"",
+        "[worker.oci]\nreservedSpace = \"10 percent\"",
+        "[worker.oci]\nreservedSpace = -1",
+        "[worker.oci]\nreservedSpace = \"1 xb\"",
+        "[worker.oci]\nreservedSpace = \"1ib\"",
+        "[worker.oci]\nreservedSpace = [1]",
+        "[worker.oci]\ngcpolicy = 1",
+        "[worker.oci]\ngcpolicy = [1]",
+        "[[worker.oci.gcpolicy]]\nfilters = \"type==regular\"",
+        "[[worker.oci.gcpolicy]]\nfilters = [1]",
+        "[[worker.oci.gcpolicy]]\nkeepDuration = \"2 days\"",
+    ] {
+        assert!(GcConfig::from_toml(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn durations_are_those_of_go() {
+    // What Go 1.26's time.ParseDuration gives, in nanoseconds.
+    for (text, nanoseconds) in [
+        ("", 0),
+        ("0", 0),
+        ("3600", 3_600_000_000_000),
+        ("48h", 172_800_000_000_000),
+        ("1h30m", 5_400_000_000_000),
+        ("1.5h", 5_400_000_000_000),
+        (".5s", 500_000_000),
+        ("+5.s", 5_000_000_000),
+        ("1m1ms1us1ns", 60_001_001_001),
+        ("1µs", 1_000),
+        ("3.1415926535s", 3_141_592_653),
+    ] {
+        assert_eq!(parse_duration(text).unwrap(), Duration::from_nanos(nanoseconds), "{text}");
+    }
+    for text in ["h", ".", ".s", "1", "1.2.3s", "1d", "-1h", "1 h", "99999999999h"] {
+        assert_eq!(parse_duration(text).is_err(), text != "1", "{text}");
+    }
+}
+
+#[test]
+fn amounts_are_binary_whatever_they_are_called() {
+    let bytes = |text: &str| text.parse::<DiskSpace>();
+    for (text, amount) in [
+        ("", DiskSpace::NONE),
+        ("512", DiskSpace::Bytes(512)),
+        ("512b", DiskSpace::Bytes(512)),
+        ("1.5k", DiskSpace::Bytes(1536)),
+        ("20 GB", DiskSpace::Bytes(20 << 30)),
+        ("20gib", DiskSpace::Bytes(20 << 30)),
+        ("1T", DiskSpace::Bytes(1 << 40)),
+        ("1pb", DiskSpace::Bytes(1 << 50)),
+        ("10%", DiskSpace::Percent(10)),
+    ] {
+        assert_eq!(bytes(text), Ok(amount), "{text}");
+    }
+    for text in ["GB", "1 2", "1e", "1gbb", "-5", "10.5%", "%", "nan", "1eb", "9999999pb"] {
+        assert!(bytes(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_state_within_the_limits_stays_whatever_its_age() {
+    assert_eq!(GcConfig::default().policy(DISK).losses(99 * GB, DISK), []);
+    assert_eq!(GcConfig::default().keeping(99 * GB, DISK), None);
+}
+
+#[test]
+fn what_is_above_a_limit_goes() {
+    let losses = |size, disk| GcConfig::default().policy(disk).losses(size, disk);
+    let lost = |keeps| {
+        let loss = |rule, days: u64| Loss {
+            rule,
+            keeps,
+            unused_for: Duration::from_secs(days * 24 * 3600),
+        };
+        vec![loss(1, 60), loss(2, 0), loss(3, 0)]
+    };
+    assert_eq!(losses(100 * GB, DISK), lost(100 * GB));
+    assert_eq!(losses(150 * GB, DISK), lost(100 * GB));
+    // The disk is nearly full: 41 GB too little are free.
+    let full = Disk { free: 10 * GB, ..DISK };
+    assert_eq!(losses(60 * GB, full), lost(19 * GB));
+    // But what is reserved stays.
+    assert_eq!(losses(30 * GB, full), lost(10 * GB));
+    assert_eq!(losses(9 * GB, full), []);
+}
+
+#[test]
+fn a_rule_without_limits_takes_what_is_old() {
+    let text = "[[worker.oci.gcpolicy]]\nkeepDuration = \"48h\"\n";
+    let losses = |text: &str| GcConfig::from_toml(text).unwrap().policy(DISK).losses(1, DISK);
+    let unused_for = Duration::from_secs(48 * 3600);
+    assert_eq!(losses(text), [Loss { rule: 0, keeps: 0, unused_for }]);
+    let others = "filters = [\"type==source.local\", \"type==\\\"frontend\\\",shared==true\"]";
+    assert_eq!(losses(&format!("{text}{others}")), []);
+    assert_eq!(losses(&format!("{text}filters = [\"type!=source.local\"]")).len(), 1);
+    // The daemon takes one record, whatever it means to do.
+    let free = "[[worker.oci.gcpolicy]]\nminFreeSpace = 1\n";
+    assert_eq!(losses(free), [Loss { rule: 0, keeps: 1, unused_for: Duration::ZERO }]);
+}
+
+fn amount() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("0".to_owned()),
+        (0..200_u64).prop_map(|gb| format!("\"{gb}GB\"")),
+        (0..300_000_000_000_u64).prop_map(|bytes| bytes.to_string()),
+        (0..100_u64).prop_map(|percent| format!("\"{percent}%\"")),
+    ]
+}
+
+fn limit_lines() -> impl Strategy<Value = String> {
+    [amount(), amount(), amount()].prop_map(|[reserved, used, free]| {
+        format!("reservedSpace = {reserved}\nmaxUsedSpace = {used}\nminFreeSpace = {free}\n")
+    })
+}
+
+fn configurations() -> impl Strategy<Value = String> {
+    let rule = (limit_lines(), any::<bool>(), 0..100_u64, any::<bool>()).prop_map(
+        |(limits, all, hours, filtered)| {
+            let filters = if filtered { "filters = [\"type==\\\"x\\\"\"]\n" } else { "" };
+            format!(
+                "[[worker.oci.gcpolicy]]\nall = {all}\nkeepDuration = \"{hours}h\"\n{filters}{limits}"
+            )
+        },
+    );
+    let rules = proptest::collection::vec(rule, 0..4).prop_map(|rules| rules.concat());
+    prop_oneof![
+        rules,
+        limit_lines().prop_map(|limits| format!("[worker.oci]\n{limits}")),
+        Just(String::new()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn with_the_lines_that_are_proposed_nothing_goes(
+        text in configurations(),
+        size in 0..300_000_000_000_u64,
+        total in 0..400_000_000_000_u64,
+        free in 0..400_000_000_000_u64,
+    ) {
+        let disk = Disk { total, free: free.min(total) };
+        let config = GcConfig::from_toml(&text).unwrap();
+        let lossless = config.policy(disk).losses(size, disk).is_empty();
+        let lines = config.keeping(size, disk);
+        prop_assert_eq!(lossless, lines.is_none());
+        if let Some(lines) = lines {
+            let proposed = GcConfig::from_toml(&lines).unwrap();
+            prop_assert_eq!(proposed.rules.len(), config.rules.len());
+            prop_assert_eq!(proposed.policy(disk).losses(size, disk), []);
+            for (new, old) in proposed.rules.iter().zip(&config.rules) {
+                prop_assert_eq!(&new.filters, &old.filters);
+                prop_assert_eq!((new.all, new.keep_duration), (old.all, old.keep_duration));
+            }
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! What a root holds before something is added to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::PathBuf;
+
+use super::read::{read_database, read_if_there, read_worker_id};
+use super::staging::STAGING;
+use super::verify::{check_databases, compare};
+use super::{
+    CACHE_DB, Damage, METADATA_DB, OLD_RECORDS_DB, RECORDS_DB, ReadStateError, RootLock, SNAPSHOTS,
+    SNAPSHOTS_DB, State, WORKER, WORKER_ID,
+};
+use crate::bolt::Node;
+use crate::content::BlobStore;
+use crate::digest::Digest;
+use crate::dir::{Dir, DirError, if_there};
+use crate::ids::WorkerId;
+use crate::metadata::{Metadata, NAMESPACE, Namespace};
+use crate::records::Records;
+use crate::snapshots::{Snapshots, Trees};
+use crate::solver::SolverCache;
+
+/// The state that a root holds, be it empty, with the files that belong to it.
+///
+/// What dead runs and killed daemons left is not part of it: snapshots that `containerdmeta.db` does
+/// not name, directories that belong to no snapshot and blobs without a row, which a daemon removes
+/// too at a garbage collection, and leases of records that a dead run did not come to publish.
+#[derive(Debug)]
+pub struct Existing {
+    /// The databases. Those that are not there are empty.
+    pub state: State,
+    /// The files of blobs that have a row, with their sizes in bytes.
+    pub blobs: BTreeMap<Digest, u64>,
+    /// The ids of the snapshots whose directories are there.
+    pub trees: BTreeSet<u64>,
+    store: Option<BlobStore>,
+    directories: Option<Trees>,
+    /// For each snapshot by its id the one below it.
+    below: BTreeMap<u64, u64>,
+    /// Whether there is a worker.
+    pub(super) has_worker: bool,
+    /// The databases, and the worker's id, that are not there or hold leftovers.
+    pub(super) stale: BTreeSet<&'static str>,
+    stray_blobs: BTreeSet<Digest>,
+    stray_directories: BTreeSet<String>,
+    damage: Vec<Damage>,
+}
+
+/// Why nothing can be added to what a root holds.
+#[derive(Debug, thiserror::Error)]
+pub enum ExistingError {
+    /// There is the state of another worker and none of ours. They would share `cache.db`.
+    #[error(
+        "{} holds the state of another worker ({found}); convert into an empty directory, or into \
+         the root of a buildkitd with the OCI worker on overlayfs",
+        root.display()
+    )]
+    OtherWorker {
+        /// The root.
+        root: PathBuf,
+        /// The directory of that worker.
+        found: String,
+    },
+    /// The records are in their first form, which a daemon has to migrate.
+    #[error(
+        "{} is the first form of the records; start a buildkitd of v0.11 to v0.27 on the root once, \
+         which migrates them",
+        path.display()
+    )]
+    OldRecords {
+        /// The database.
+        path: PathBuf,
+    },
+    /// A database or directory cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadStateError),
+    /// The state is not sound.
+    #[error(
+        "the state in {} is damaged in {} places; nothing was changed. The first: {}",
+        root.display(),
+        damage.len(),
+        damage.first().map(ToString::to_string).unwrap_or_default()
+    )]
+    Damaged {
+        /// The root.
+        root: PathBuf,
+        /// What is wrong with it.
+        damage: Vec<Damage>,
+    },
+}
+
+impl From<DirError> for ExistingError {
+    fn from(error: DirError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+impl Existing {
+    /// What an empty root holds; `worker_id` is what its worker will be called.
+    pub fn nothing(worker_id: WorkerId) -> Self {
+        Self {
+            state: State::empty(worker_id),
+            blobs: BTreeMap::new(),
+            trees: BTreeSet::new(),
+            store: None,
+            directories: None,
+            below: BTreeMap::new(),
+            has_worker: false,
+            stale: [CACHE_DB, WORKER_ID, RECORDS_DB, METADATA_DB, SNAPSHOTS_DB].into(),
+            stray_blobs: BTreeSet::new(),
+            stray_directories: BTreeSet::new(),
+            damage: Vec::new(),
+        }
+    }
+
+    /// Refuses a root whose workers show that nothing can be added to it.
+    ///
+    /// # Errors
+    /// [`ExistingError::OtherWorker`], or if the root cannot be listed.
+    pub fn check_workers(root: &Dir) -> Result<(), ExistingError> {
+        let entries = root.entries()?;
+        if entries.iter().any(|entry| entry.to_str() == Some(WORKER)) {
+            return Ok(());
+        }
+        let mut names = entries.iter().filter_map(|entry| entry.to_str());
+        match names.find(|name| name.starts_with("runc-") || name.starts_with("containerd-")) {
+            None => Ok(()),
+            Some(found) => Err(ExistingError::OtherWorker {
+                root: root.path().to_owned(),
+                found: found.to_owned(),
+            }),
+        }
+    }
+
+    /// Reads and checks what `root` holds. A worker that has no id yet is called `worker_id`.
+    ///
+    /// Nothing may change the root meanwhile, so the caller holds its lock, or knows that there is
+    /// none because no daemon runs.
+    ///
+    /// # Errors
+    /// If something can be read in part only, is of an unknown form, or is damaged in a way that a
+    /// daemon does not repair without a loss when it starts.
+    pub fn read(root: &Dir, worker_id: &WorkerId) -> Result<Self, ExistingError> {
+        Self::check_workers(root)?;
+        let worker = if_there(root.dir(WORKER))?;
+        let snapshots = worker.as_ref().map(|worker| worker.dir(SNAPSHOTS));
+        let snapshots = snapshots.map(if_there).transpose()?.flatten();
+        let (worker, snapshots) = (worker.as_ref(), snapshots.as_ref());
+
+        let stale = missing(root, worker, snapshots)?;
+        if let Some(worker) = worker
+            && stale.contains(RECORDS_DB)
+            && worker.size(OLD_RECORDS_DB)?.is_some()
+        {
+            return Err(ExistingError::OldRecords { path: worker.path().join(OLD_RECORDS_DB) });
+        }
+        let mut damage = check_databases(root, worker, snapshots)?;
+        if !damage.is_empty() {
+            return Err(ExistingError::Damaged { root: root.path().to_owned(), damage });
+        }
+        let state = State {
+            worker_id: match worker.filter(|_| !stale.contains(WORKER_ID)) {
+                Some(worker) => read_worker_id(worker)?,
+                None => worker_id.clone(),
+            },
+            solver: read_if_there(Some(root), CACHE_DB, SolverCache::read)?,
+            records: read_if_there(worker, RECORDS_DB, Records::read)?,
+            metadata: read_if_there(worker, METADATA_DB, Metadata::read)?,
+            snapshots: read_if_there(snapshots, SNAPSHOTS_DB, Snapshots::read)?,
+        };
+        damage = compare(&state, worker, snapshots)?;
+        if damage.iter().any(|damage| !damage.is_leftover()) {
+            damage.retain(|damage| !damage.is_leftover());
+            return Err(ExistingError::Damaged { root: root.path().to_owned(), damage });
+        }
+        let has_worker = worker.is_some();
+        let nothing = Self::nothing(worker_id.clone());
+        let mut existing = Self { state, has_worker, stale, damage, ..nothing };
+        existing.sort_out_leases(root);
+        existing.sort_out_snapshots(snapshots)?;
+        existing.sort_out_blobs(worker)?;
+        Ok(existing)
+    }
+
+    /// Opens the file of a blob.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn blob(&self, digest: &Digest) -> Result<File, DirError> {
+        match &self.store {
+            Some(store) => store.blob(digest),
+            None => Err(not_there("open the blob", &digest.to_string())),
+        }
+    }
+
+    /// Opens the tree of the snapshot `id`.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn tree(&self, id: u64) -> Result<Dir, DirError> {
+        match &self.directories {
+            Some(trees) => trees.fs(id),
+            None => Err(not_there("open the tree of the snapshot", &id.to_string())),
+        }
+    }
+
+    /// The id of the snapshot below `id`. It is always lower, so this comes to an end.
+    pub fn below(&self, id: u64) -> Option<u64> {
+        self.below.get(&id).copied().filter(|below| *below < id)
+    }
+
+    /// What of `damage` is new since the state was read.
+    pub fn new_damage(&self, damage: Vec<Damage>) -> Vec<Damage> {
+        let known: BTreeSet<_> = self.damage.iter().map(ToString::to_string).collect();
+        damage.into_iter().filter(|damage| !known.contains(&damage.to_string())).collect()
+    }
+
+    /// Whether `state` is what the root holds, to the last file.
+    pub fn is_all_of(&self, state: &State) -> bool {
+        self.stale.is_empty() && self.state == *state
+    }
+
+    /// Removes the files and directories that belong to nothing in the databases.
+    ///
+    /// # Errors
+    /// If one of them cannot be removed.
+    pub fn remove_leftovers(&self, _lock: &RootLock) -> Result<(), DirError> {
+        if let Some(blobs) = &self.store {
+            self.stray_blobs.iter().try_for_each(|blob| blobs.remove(blob))?;
+        }
+        if let Some(trees) = &self.directories {
+            self.stray_directories.iter().try_for_each(|name| trees.remove(name))?;
+        }
+        Ok(())
+    }
+
+    /// Drops the leases of a run that died before it published the records that go with them, which
+    /// are still in its staging area. Nobody else would ever remove them.
+    fn sort_out_leases(&mut self, root: &Dir) {
+        let staged = root.dir(STAGING).and_then(|staging| staging.dir(WORKER));
+        // Whatever cannot be read there, a run that died while it wrote has published nothing.
+        let staged = staged.map_err(ReadStateError::from);
+        let Ok(staged) = staged.and_then(|dir| read_database(&dir, RECORDS_DB, Records::read))
+        else {
+            return;
+        };
+        let Some(namespace) = self.state.metadata.namespaces.get_mut(NAMESPACE) else { return };
+        for id in staged.by_id.keys().filter(|id| !self.state.records.by_id.contains_key(id)) {
+            if namespace.leases.remove(id.as_str()).is_some() {
+                self.stale.insert(METADATA_DB);
+            }
+        }
+    }
+
+    fn sort_out_snapshots(&mut self, snapshots: Option<&Dir>) -> Result<(), ExistingError> {
+        let named: BTreeSet<String> =
+            self.state.named_snapshots().into_iter().map(str::to_owned).collect();
+        let all = self.state.snapshots.by_name.len();
+        self.state.snapshots.by_name.retain(|name, _| named.contains(name));
+        if self.state.snapshots.by_name.len() < all {
+            self.stale.insert(SNAPSHOTS_DB);
+        }
+        let by_name = &self.state.snapshots.by_name;
+        let below = by_name
+            .values()
+            .filter_map(|snapshot| Some((snapshot.id, by_name.get(snapshot.parent.as_ref()?)?.id)));
+        self.below = below.collect();
+        self.directories = snapshots.map(Trees::open).map(if_there).transpose()?.flatten();
+        let Some(trees) = &self.directories else { return Ok(()) };
+        let ids = self.state.snapshots.by_name.values().map(|snapshot| snapshot.id);
+        let mut ids: BTreeMap<String, u64> = ids.map(|id| (id.to_string(), id)).collect();
+        for name in trees.names()? {
+            match ids.remove(&name) {
+                Some(id) => drop(self.trees.insert(id)),
+                None => drop(self.stray_directories.insert(name)),
+            }
+        }
+        Ok(())
+    }
+
+    fn sort_out_blobs(&mut self, worker: Option<&Dir>) -> Result<(), ExistingError> {
+        self.store = worker.map(BlobStore::open).map(if_there).transpose()?.flatten();
+        let Some(store) = &self.store else { return Ok(()) };
+        let namespaces = self.state.metadata.namespaces.values();
+        let mut known: BTreeSet<Digest> =
+            namespaces.clone().flat_map(|namespace| namespace.content.keys()).copied().collect();
+        known.extend(namespaces.flat_map(expected));
+        for (blob, size) in store.files()? {
+            if known.contains(&blob) {
+                self.blobs.insert(blob, size);
+            } else {
+                self.stray_blobs.insert(blob);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn not_there(action: &'static str, name: &str) -> DirError {
+    DirError { action, path: name.into(), source: std::io::ErrorKind::NotFound.into() }
+}
+
+/// What of the state's files is not there.
+fn missing(
+    root: &Dir,
+    worker: Option<&Dir>,
+    snapshots: Option<&Dir>,
+) -> Result<BTreeSet<&'static str>, DirError> {
+    let files = [
+        (Some(root), CACHE_DB),
+        (worker, WORKER_ID),
+        (worker, RECORDS_DB),
+        (worker, METADATA_DB),
+        (snapshots, SNAPSHOTS_DB),
+    ];
+    let mut missing = BTreeSet::new();
+    for (dir, name) in files {
+        if dir.map(|dir| dir.size(name)).transpose()?.flatten().is_none() {
+            missing.insert(name);
+        }
+    }
+    Ok(missing)
+}
+
+/// The blobs that unfinished downloads will be. Their files may be there already, for another
+/// namespace (containerd v2.3.3 `core/metadata/content.go` `garbageCollect`).
+fn expected(namespace: &Namespace) -> impl Iterator<Item = Digest> {
+    let ingests = namespace.ingests.iter().flat_map(|ingests| ingests.entries.values());
+    ingests.filter_map(|ingest| {
+        let Node::Bucket(ingest) = ingest else { return None };
+        let Node::Value(expected) = ingest.entries.get(b"expected".as_slice())? else {
+            return None;
+        };
+        std::str::from_utf8(expected).ok()?.parse().ok()
+    })
+}

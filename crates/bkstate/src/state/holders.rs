@@ -1,0 +1,168 @@
+//! Other processes that have the databases of a root open.
+//!
+//! Whoever opens a BoltDB file to write holds an exclusive `flock(2)` on it for as long
+//! (go.etcd.io/bbolt v1.5.0, `bolt_unix.go`). So a containerd that works on the files, or a daemon
+//! whose `buildkitd.lock` was removed, shows there.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::os::fd::AsFd;
+
+use rustix::fs::{FlockOperation, flock, fstat, major, minor};
+use rustix::io::Errno;
+
+use super::LockError;
+use super::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB};
+use crate::dir::{Dir, DirError};
+
+/// A process that works on a root.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// Its id, where the kernel tells.
+    pub pid: Option<u32>,
+    /// The name of its program, where the kernel tells; at most 15 bytes of it.
+    pub name: Option<String>,
+}
+
+impl Holder {
+    /// The process `pid`.
+    pub(super) fn process(pid: u32) -> Self {
+        let name = std::fs::read(format!("/proc/{pid}/comm")).ok();
+        let name = name.map(|name| String::from_utf8_lossy(name.trim_ascii_end()).into_owned());
+        Self { pid: Some(pid), name }
+    }
+
+    /// Who holds a lock on `file`.
+    pub(super) fn of_lock(file: impl AsFd) -> Self {
+        let Ok(stat) = fstat(file) else { return Self::default() };
+        let inode =
+            format!("{:02x}:{:02x}:{}", major(stat.st_dev), minor(stat.st_dev), stat.st_ino);
+        let Ok(locks) = File::open("/proc/locks") else { return Self::default() };
+        let holders = BufReader::new(locks).lines().map_while(Result::ok);
+        holders
+            .filter_map(|line| locker(&line, &inode))
+            .next()
+            .map_or_else(Self::default, Self::process)
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.pid, &self.name) {
+            (Some(pid), Some(name)) => write!(f, "process {pid} ({name})"),
+            (Some(pid), None) => write!(f, "process {pid}"),
+            (None, _) => f.write_str("another process"),
+        }
+    }
+}
+
+/// The process that holds the lock in `line` of `/proc/locks`, if it is a `flock` on `inode`.
+fn locker(line: &str, inode: &str) -> Option<u32> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    // One that waits for the lock has an arrow in this place.
+    if words.next() != Some("FLOCK") {
+        return None;
+    }
+    let (pid, locked) = (words.nth(2)?, words.next()?);
+    // That of a process in another namespace is 0.
+    pid.parse().ok().filter(|&pid| pid > 0 && locked == inode)
+}
+
+/// Locks every database of the root against writers, without waiting.
+///
+/// The lock is shared, so that other readers are not disturbed; it holds until the files are
+/// closed.
+pub(super) fn lock_databases(root: &Dir) -> Result<Vec<File>, LockError> {
+    let mut locked = Vec::new();
+    for name in [CACHE_DB, "history.db", "cache-debug.db"] {
+        lock_database(root, name, &mut locked)?;
+    }
+    for entry in root.entries()? {
+        let is_worker = |name: &&str| name.starts_with("runc-") || name.starts_with("containerd-");
+        let name = entry.to_str().filter(|_| entry.is_dir).filter(is_worker);
+        let Some(name) = name else { continue };
+        let worker = root.dir(name)?;
+        for name in [RECORDS_DB, METADATA_DB] {
+            lock_database(&worker, name, &mut locked)?;
+        }
+        if let Ok(snapshots) = worker.dir(SNAPSHOTS) {
+            lock_database(&snapshots, SNAPSHOTS_DB, &mut locked)?;
+        }
+    }
+    Ok(locked)
+}
+
+fn lock_database(dir: &Dir, name: &str, locked: &mut Vec<File>) -> Result<(), LockError> {
+    // What is there but is no file to be read, the reader of the state has to report.
+    let Ok(file) = dir.file(name) else { return Ok(()) };
+    let path = || dir.path().join(name);
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {
+            locked.push(file);
+            Ok(())
+        }
+        Err(Errno::WOULDBLOCK) => {
+            Err(LockError::Database { path: path(), holder: Holder::of_lock(&file) })
+        }
+        Err(error) => {
+            Err(LockError::File(DirError { action: "lock", path: path(), source: error.into() }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_lock_is_told_from_those_of_others() {
+        let inode = "fe:00:3021";
+        for (line, pid) in [
+            ("1: FLOCK  ADVISORY  WRITE 1234 fe:00:3021 0 EOF", Some(1234)),
+            ("1: FLOCK  ADVISORY  READ  1234 fe:00:3021 0 EOF", Some(1234)),
+            ("1: FLOCK  ADVISORY  WRITE 1234 fe:00:30211 0 EOF", None),
+            ("1: POSIX  ADVISORY  WRITE 1234 fe:00:3021 0 EOF", None),
+            ("1: -> FLOCK  ADVISORY  WRITE 1234 fe:00:3021 0 EOF", None),
+            ("1: FLOCK  ADVISORY  WRITE 0 fe:00:3021 0 EOF", None),
+            ("1: FLOCK", None),
+            ("", None),
+        ] {
+            assert_eq!(locker(line, inode), pid, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn every_database_that_is_open_for_writing_is_noticed() {
+        let temp = tempfile::tempdir().unwrap();
+        let names = [
+            "cache.db",
+            "history.db",
+            "cache-debug.db",
+            "runc-overlayfs/metadata_v2.db",
+            "runc-overlayfs/containerdmeta.db",
+            "runc-native/snapshots/metadata.db",
+            "containerd-overlayfs/metadata_v2.db",
+        ];
+        for name in names {
+            let path = temp.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let root = Dir::open(temp.path()).unwrap();
+        assert_eq!(lock_databases(&root).unwrap().len(), names.len());
+        for name in names {
+            let path = temp.path().join(name);
+            let writer = File::open(&path).unwrap();
+            flock(&writer, FlockOperation::NonBlockingLockExclusive).unwrap();
+            match lock_databases(&root) {
+                Err(LockError::Database { path: found, .. }) => assert_eq!(found, path),
+                other => panic!("{name}: {other:?}"),
+            }
+            drop(writer);
+            let reader = File::open(&path).unwrap();
+            flock(&reader, FlockOperation::NonBlockingLockShared).unwrap();
+            lock_databases(&root).unwrap();
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Mounts that use the files of a root: what a container that still runs has of it.
+//!
+//! A snapshot in use is a directory of an overlay, or is bound somewhere. Both show in
+//! `/proc/PID/mountinfo` of every process that has the mount, see `proc_pid_mountinfo(5)`. A path
+//! means something else in each mount namespace, so all are translated into places: a file
+//! system and the path in it.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::{Holder, LockError, SNAPSHOTS};
+use crate::dir::Dir;
+
+/// Longer tables are not read to their end. Any user may fill one of their own.
+const MAX_TABLE: u64 = 64 << 20;
+
+/// A directory of a file system, wherever that is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    /// Major and minor number of the file system.
+    device: OsString,
+    /// The path from the root of the file system.
+    path: PathBuf,
+}
+
+impl Place {
+    /// The path from `self` to `other`, if that is the same directory or lies in it.
+    fn down_to<'o>(&self, other: &'o Self) -> Option<&'o Path> {
+        let same = self.device == other.device;
+        other.path.strip_prefix(&self.path).ok().filter(|_| same)
+    }
+}
+
+/// A line of the table.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    id: u64,
+    parent: u64,
+    /// The directory that is mounted.
+    place: Place,
+    /// Where it is mounted.
+    point: PathBuf,
+    /// The directories that an overlay consists of.
+    layers: Vec<PathBuf>,
+}
+
+impl Mount {
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut words = line.split(|&byte| byte == b' ');
+        let mut number = || std::str::from_utf8(words.next()?).ok()?.parse().ok();
+        let (id, parent) = (number()?, number()?);
+        let device = OsString::from_vec(words.next()?.to_owned());
+        let path = PathBuf::from(unescape(words.next()?));
+        let point = PathBuf::from(unescape(words.next()?));
+        // Optional fields end with a dash; behind it are type, source and options.
+        let mut rest = words.skip_while(|word| *word != b"-").skip(1);
+        let is_overlay = rest.next()? == b"overlay";
+        let options = rest.nth(1).filter(|_| is_overlay).unwrap_or_default();
+        Some(Self { id, parent, place: Place { device, path }, point, layers: layers(options) })
+    }
+}
+
+/// The directories in the options of an overlay. The kernel escapes commas in them, and separates
+/// the lower ones by colons, before which the one who mounted may have put a backslash.
+fn layers(options: &[u8]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for option in options.split(|&byte| byte == b',') {
+        let Some(equals) = option.iter().position(|&byte| byte == b'=') else { continue };
+        let (key, value) = (&option[..equals], unescape(&option[equals + 1..]));
+        match key {
+            b"lowerdir" => found.extend(split_lower(value.as_bytes())),
+            b"lowerdir+" | b"datadir+" | b"upperdir" | b"workdir" => {
+                found.push(PathBuf::from(value));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn split_lower(value: &[u8]) -> Vec<PathBuf> {
+    let mut parts = vec![Vec::new()];
+    let mut bytes = value.iter();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b':' => parts.push(Vec::new()),
+            byte => {
+                let byte = if byte == b'\\' { bytes.next().copied() } else { Some(byte) };
+                if let Some(part) = parts.last_mut() {
+                    part.extend(byte);
+                }
+            }
+        }
+    }
+    // Two colons precede a layer that has nothing but data.
+    let parts = parts.into_iter().filter(|part| !part.is_empty());
+    parts.map(|part| PathBuf::from(OsString::from_vec(part))).collect()
+}
+
+/// Undoes `\040` and the like.
+fn unescape(word: &[u8]) -> OsString {
+    let mut plain = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| byte == b'\\');
+        let octal = octal.and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(escaped) => {
+                plain.push(escaped);
+                rest = &after[3..];
+            }
+            None => {
+                plain.push(byte);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(plain)
+}
+
+/// The mounts of a namespace, in the order they were made.
+#[derive(Debug)]
+struct Table(Vec<Mount>);
+
+impl Table {
+    fn read(path: impl AsRef<Path>) -> io::Result<Self> {
+        let mut text = Vec::new();
+        File::open(path)?.take(MAX_TABLE).read_to_end(&mut text)?;
+        Ok(Self::parse(&text))
+    }
+
+    fn parse(text: &[u8]) -> Self {
+        Self(text.split(|&byte| byte == b'\n').filter_map(Mount::parse).collect())
+    }
+
+    /// Where `path` leads in this namespace: a later mount hides those before it.
+    fn place(&self, path: &Path) -> Option<Place> {
+        self.0.iter().rev().find_map(|mount| place_in(mount, path))
+    }
+
+    /// The first part of `root` that a mount uses, as path in `root`, and the mount.
+    ///
+    /// `resolve` takes a directory of an overlay to the path that it has without links.
+    fn user(
+        &self,
+        root: &Place,
+        resolve: impl Fn(&Mount, &Path) -> PathBuf,
+    ) -> Option<(PathBuf, &Mount)> {
+        self.0.iter().find_map(|mount| {
+            let parent = self.0.iter().find(|other| other.id == mount.parent);
+            let covered = parent.and_then(|parent| place_in(parent, &mount.point));
+            // The root itself may be a mount, and may be mounted elsewhere.
+            let inside = [Some(&mount.place), covered.as_ref()].into_iter().flatten();
+            let mut inside = inside.filter_map(|place| root.down_to(place));
+            if let Some(part) = inside.find(|part| !part.as_os_str().is_empty()) {
+                return Some((part.to_owned(), mount));
+            }
+            mount.layers.iter().find_map(|layer| {
+                let layer = self.place(&resolve(mount, layer))?;
+                Some((root.down_to(&layer)?.to_owned(), mount))
+            })
+        })
+    }
+}
+
+/// The place of `path` if it is in `mount`.
+fn place_in(mount: &Mount, path: &Path) -> Option<Place> {
+    let below = path.strip_prefix(&mount.point).ok()?;
+    let Place { device, path } = &mount.place;
+    Some(Place { device: device.clone(), path: path.join(below).components().collect() })
+}
+
+/// Refuses a root of which something is mounted, as far as our view of `/proc` tells.
+pub(super) fn ensure_unused(root: &Dir) -> Result<(), LockError> {
+    // Without /proc nothing can be known, and a daemon could not have run here.
+    let Ok(own) = Table::read("/proc/self/mountinfo") else { return Ok(()) };
+    let link = format!("/proc/self/fd/{}", root.as_fd().as_raw_fd());
+    let Some(place) = std::fs::read_link(link).ok().and_then(|path| own.place(&path)) else {
+        return Ok(());
+    };
+    let mounted = |part: PathBuf, mount: &Mount, holder| LockError::Mounted {
+        part: root.path().join(part),
+        point: mount.point.clone(),
+        holder,
+    };
+    if let Some((part, mount)) = own.user(&place, |mount, layer| resolve(root, mount, layer)) {
+        return Err(mounted(part, mount, None));
+    }
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt"));
+    let mut seen: BTreeSet<_> = namespace("self").into_iter().collect();
+    for pid in processes() {
+        // Processes end at any time, and those of others are not ours to see.
+        let Ok(name) = namespace(&pid.to_string()) else { continue };
+        if !seen.insert(name) {
+            continue;
+        }
+        let Ok(table) = Table::read(format!("/proc/{pid}/mountinfo")) else { continue };
+        if let Some((part, mount)) = table.user(&place, |_, layer| layer.to_owned()) {
+            return Err(mounted(part, mount, Some(Holder::process(pid))));
+        }
+    }
+    Ok(())
+}
+
+fn processes() -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().map_while(Result::ok);
+    let names = entries.map(|entry| entry.file_name());
+    let mut pids: Vec<u32> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
+    pids.sort_unstable();
+    pids
+}
+
+/// The path without links of the directory `layer` of an overlay in our own namespace.
+///
+/// containerd shortens long lists to paths that are relative to the directory of the snapshots
+/// (v2.3.3 `core/mount/mount_linux.go` `compactLowerdirOption`), and the kernel does not tell to
+/// what. But an overlay without an upper directory has the inode number of its uppermost layer.
+fn resolve(root: &Dir, mount: &Mount, layer: &Path) -> PathBuf {
+    if layer.is_absolute() {
+        return layer.canonicalize().unwrap_or_else(|_| layer.to_owned());
+    }
+    let inode = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.ino());
+    let workers = root.entries().unwrap_or_default().into_iter().filter(|entry| entry.is_dir);
+    let snapshots = workers.map(|worker| {
+        let name = OsStr::from_bytes(worker.name.as_bytes());
+        root.path().join(name).join(SNAPSHOTS).join(SNAPSHOTS).join(layer)
+    });
+    let mut same =
+        snapshots.filter(|path| inode(path).is_some_and(|ino| inode(&mount.point) == Some(ino)));
+    let found = same.next().and_then(|path| path.canonicalize().ok());
+    found.unwrap_or_else(|| layer.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = "\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+23 22 8:2 / /var/lib rw,relatime - ext4 /dev/sda2 rw
+24 22 0:5 / /proc rw - proc proc rw
+";
+
+    fn place(device: &str, path: &str) -> Place {
+        Place { device: device.into(), path: path.into() }
+    }
+
+    /// What the mount in `line` uses of the root `/var/lib/buildkit` of [`HOST`].
+    fn part(line: &str) -> Option<PathBuf> {
+        let root = Table::parse(HOST.as_bytes()).place(Path::new("/var/lib/buildkit")).unwrap();
+        assert_eq!(root, place("8:2", "/buildkit"));
+        let table = Table::parse(format!("{HOST}{line}\n").as_bytes());
+        table.user(&root, |_, layer| layer.to_owned()).map(|(part, _)| part)
+    }
+
+    fn overlay(options: &str) -> Option<PathBuf> {
+        part(&format!("30 22 0:40 / /mnt rw - overlay overlay rw,{options},uuid=on"))
+    }
+
+    #[test]
+    fn a_bind_mount_of_a_directory_of_the_root_uses_it() {
+        let bind =
+            |path: &str| part(&format!("30 22 8:2 {path} /mnt rw shared:3 - ext4 /dev/sda2 rw"));
+        assert_eq!(bind("/buildkit/a\\040b"), Some("a b".into()));
+        // The whole root in a container, what lies beside it, and what it lies in.
+        for other in ["/buildkit", "/buildkit-2/a", "/"] {
+            assert_eq!(bind(other), None, "{other}");
+        }
+        assert_eq!(part("30 22 8:1 /buildkit/a /mnt rw - ext4 /dev/sda1 rw"), None);
+    }
+
+    #[test]
+    fn what_is_mounted_in_the_root_uses_it_and_the_root_may_be_a_mount() {
+        let at = |point: &str| part(&format!("30 23 0:50 / {point} rw - tmpfs tmpfs rw"));
+        assert_eq!(at("/var/lib/buildkit/run"), Some("run".into()));
+        assert_eq!(at("/var/lib/buildkit"), None);
+        assert_eq!(at("/var/lib/other"), None);
+    }
+
+    #[test]
+    fn an_overlay_uses_all_its_directories() {
+        for options in [
+            "lowerdir=/var/lib/buildkit/s/1/fs",
+            "lowerdir=/a:/var/lib/buildkit/s/1/fs:/b",
+            "lowerdir=/a::/var/lib/buildkit/s/1/fs",
+            "lowerdir+=/a,lowerdir+=/var/lib/buildkit/s/1/fs",
+            "lowerdir+=/a,datadir+=/var/lib/buildkit/s/1/fs",
+            "lowerdir=/a\\134:b:/var/lib/buildkit/s/1/fs",
+            "lowerdir=/a,upperdir=/var/lib/buildkit/s/1/fs,workdir=/c",
+            "lowerdir=/a,upperdir=/c,workdir=/var/lib/buildkit/s/1/fs",
+        ] {
+            assert_eq!(overlay(options), Some("s/1/fs".into()), "{options}");
+        }
+        assert_eq!(overlay("lowerdir=/var/lib/buildkit/a\\054b\\134\\134c"), Some("a,b\\c".into()));
+        assert_eq!(overlay("lowerdir=/var/lib/buildkit"), Some("".into()));
+        for options in ["lowerdir=/var/lib/other:/buildkit", "lowerdir=1/fs:2/fs", "xino=off"] {
+            assert_eq!(overlay(options), None, "{options}");
+        }
+    }
+
+    #[test]
+    fn the_same_path_in_another_namespace_is_another_place() {
+        let root = place("8:2", "/buildkit");
+        let container = |volume: &str| {
+            let text = format!(
+                "40 39 0:60 / / rw - overlay overlay rw,lowerdir=/x,upperdir=/y,workdir=/z\n\
+                 41 40 8:2 {volume} /var/lib/buildkit rw - ext4 /dev/sda2 rw\n\
+                 42 41 0:61 / /mnt rw - overlay overlay rw,lowerdir=/var/lib/buildkit/s/1/fs\n"
+            );
+            let table = Table::parse(text.as_bytes());
+            table.user(&root, |_, layer| layer.to_owned()).map(|(part, _)| part)
+        };
+        assert_eq!(container("/docker/volumes/builder"), None);
+        assert_eq!(container("/buildkit"), Some("s/1/fs".into()));
+    }
+
+    #[test]
+    fn a_later_mount_hides_what_is_below_it() {
+        let text = format!("{HOST}30 22 8:3 / /var rw - ext4 /dev/sda3 rw\n");
+        let table = Table::parse(text.as_bytes());
+        assert_eq!(table.place(Path::new("/var/lib/x")), Some(place("8:3", "/lib/x")));
+    }
+
+    #[test]
+    fn lines_that_are_cut_off_are_passed_over() {
+        let whole = "30 22 0:40 / /mnt rw - overlay overlay rw,lowerdir=/a";
+        for end in 0..whole.len() {
+            Table::parse(&whole.as_bytes()[..end]);
+        }
+        assert_eq!(Mount::parse(whole.as_bytes()).unwrap().layers, [Path::new("/a")]);
+        assert_eq!(Mount::parse(b"30 22 0:40 / /mnt rw shared:1"), None);
+        assert_eq!(unescape(b"\\04").as_bytes(), b"\\04");
+        assert_eq!(unescape(b"\\999").as_bytes(), b"\\999");
+    }
+}

@@ -1,0 +1,310 @@
+//! What a root holds before something is added to it, and adding to it.
+
+use super::*;
+use crate::bolt::{Node, Tree};
+
+fn read(root: &Root) -> Existing {
+    Existing::read(&root.dir, &WorkerId::derive("new")).unwrap()
+}
+
+fn refusal(root: &Root) -> ExistingError {
+    Existing::read(&root.dir, &WorkerId::derive("new")).unwrap_err()
+}
+
+/// Publishes `state` into `root`, with the files that are new in it.
+fn add(root: &Root, state: &State) {
+    let existing = read(root);
+    let lock = RootLock::acquire(&root.dir).unwrap();
+    let staging = Staging::begin(&root.dir, &lock, &existing).unwrap();
+    for (digest, content) in &namespace(state).content {
+        if !existing.blobs.contains_key(digest) && *digest != blob("remote") {
+            let bytes = vec![b'x'; usize::try_from(content.size).unwrap()];
+            staging.blobs().create_blob(digest).unwrap().write_all(&bytes).unwrap();
+        }
+    }
+    for snapshot in state.snapshots.by_name.values() {
+        if !existing.trees.contains(&snapshot.id) {
+            staging.trees().create_snapshot(snapshot.id).unwrap();
+        }
+    }
+    staging.publish(state).unwrap();
+}
+
+fn sound_and_more() -> State {
+    let mut state = sound();
+    state.add_layer("more", Some("top"), false);
+    state.add_snapshot("more", Kind::Committed, Some("top"));
+    let result = result(&state, "more");
+    state.solver.add_key(&key("more"));
+    state.solver.add_link(&key("top"), link(), &key("more"));
+    state.solver.add_result(&key("more"), result, NOW);
+    state
+}
+
+/// The inode of every file and directory below `path`, which a file that is written anew changes.
+fn inodes(path: &Path) -> BTreeMap<PathBuf, u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut inodes = BTreeMap::new();
+    let mut pending = vec![path.to_owned()];
+    while let Some(path) = pending.pop() {
+        let metadata = path.symlink_metadata().unwrap();
+        if metadata.is_dir() {
+            pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        inodes.insert(path, metadata.ino());
+    }
+    inodes
+}
+
+#[test]
+fn a_state_is_found_as_it_is() {
+    let state = sound();
+    let root = Root::with(&state);
+    let existing = read(&root);
+    assert_eq!(existing.state, state);
+    assert!(existing.is_all_of(&state));
+    assert!(!existing.is_all_of(&sound_and_more()));
+    assert_eq!(existing.trees, state.snapshots.by_name.values().map(|s| s.id).collect());
+    let id = |key: &str| {
+        let name = &namespace(&state).snapshots[SNAPSHOTTER].rows[key].name;
+        state.snapshots.by_name[name].id
+    };
+    assert_eq!(existing.below(id("top")), Some(id("base")));
+    assert_eq!(existing.below(id("base")), None);
+    existing.tree(id("top")).unwrap();
+    existing.blob(&blob("top")).unwrap();
+    assert!(existing.blob(&blob("nothing")).unwrap_err().is_not_found());
+}
+
+#[test]
+fn an_empty_root_holds_nothing_and_gets_the_new_worker_id() {
+    let root = Root::empty();
+    fs::write(root.path().join("history.db"), "not of ours").unwrap();
+    let existing = read(&root);
+    assert_eq!(existing.state, State::empty(WorkerId::derive("new")));
+    assert!(!existing.is_all_of(&existing.state), "the databases are not there");
+}
+
+#[test]
+fn parts_that_are_missing_are_empty_as_they_are_to_a_daemon() {
+    let root = Root::with(&sound());
+    fs::remove_file(root.path().join(CACHE_DB)).unwrap();
+    let existing = read(&root);
+    assert_eq!(existing.state, State { solver: SolverCache::default(), ..sound() });
+
+    let root = Root::with(&sound());
+    fs::remove_dir_all(root.path().join(WORKER)).unwrap();
+    let existing = read(&root);
+    assert_eq!(existing.state.solver, sound().solver);
+    assert!(existing.state.records.by_id.is_empty());
+
+    // A daemon that was stopped before it did anything.
+    let root = Root::empty();
+    fs::create_dir(root.path().join(WORKER)).unwrap();
+    fs::write(root.worker(WORKER_ID), "drawn").unwrap();
+    let existing = read(&root);
+    assert_eq!(existing.state, State::empty(WorkerId::new("drawn").unwrap()));
+}
+
+#[test]
+fn whatever_is_missing_is_there_after_something_was_added() {
+    let mut state = sound_and_more();
+    for missing in ["cache.db", "runc-overlayfs/workerid", "runc-overlayfs", ""] {
+        let root = if missing.is_empty() { Root::empty() } else { Root::with(&sound()) };
+        let path = root.path().join(missing);
+        match missing {
+            "" => {}
+            "runc-overlayfs" => fs::remove_dir_all(path).unwrap(),
+            _ => fs::remove_file(path).unwrap(),
+        }
+        state.worker_id = read(&root).state.worker_id;
+        add(&root, &state);
+        assert_eq!(State::read(&root.dir).unwrap(), state, "{missing}");
+        assert_eq!(root.names(), ["buildkitd.lock", "cache.db", "runc-overlayfs"]);
+    }
+}
+
+#[test]
+fn what_does_not_change_is_not_written() {
+    let root = Root::with(&sound());
+    fs::write(root.path().join("history.db"), "history").unwrap();
+    fs::create_dir(root.worker("executor")).unwrap();
+    let before = inodes(root.path());
+    let state = sound_and_more();
+    add(&root, &state);
+    assert_eq!(State::read(&root.dir).unwrap(), state);
+    assert_eq!(verify(&root.dir).unwrap().len(), 0);
+    let after = inodes(root.path());
+    let changed: Vec<_> = before
+        .iter()
+        .filter(|(path, inode)| after.get(*path) != Some(inode))
+        .map(|(path, _)| path.strip_prefix(root.path()).unwrap().to_str().unwrap())
+        .collect();
+    assert_eq!(
+        changed,
+        [
+            "cache.db",
+            "runc-overlayfs/containerdmeta.db",
+            "runc-overlayfs/metadata_v2.db",
+            "runc-overlayfs/snapshots/metadata.db"
+        ]
+    );
+
+    // Only a use, say.
+    let mut used = state;
+    record_mut(&mut used, "top").usage_count = Some(9);
+    let before = after;
+    add(&root, &used);
+    let after = inodes(root.path());
+    let changed = before.iter().filter(|(path, inode)| after.get(*path) != Some(inode));
+    let changed: Vec<_> = changed.map(|(path, _)| path.file_name().unwrap()).collect();
+    assert_eq!(changed, ["metadata_v2.db"]);
+}
+
+#[test]
+fn a_database_keeps_its_permissions_and_its_owner() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let root = Root::with(&sound());
+    let path = root.worker(METADATA_DB);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let other_owner = rustix::process::geteuid().is_root();
+    if other_owner {
+        std::os::unix::fs::chown(&path, Some(12), Some(34)).unwrap();
+    }
+    add(&root, &sound_and_more());
+    let metadata = path.metadata().unwrap();
+    assert_eq!(metadata.mode() & 0o7777, 0o640);
+    if other_owner {
+        assert_eq!((metadata.uid(), metadata.gid()), (12, 34));
+    }
+}
+
+#[test]
+fn another_workers_root_is_refused_but_one_that_is_shared_is_not() {
+    for name in ["runc-native", "containerd-overlayfs"] {
+        let root = Root::empty();
+        fs::create_dir(root.path().join(name)).unwrap();
+        let error = refusal(&root);
+        assert!(
+            matches!(&error, ExistingError::OtherWorker { found, .. } if found == name),
+            "{error}"
+        );
+        assert!(error.to_string().contains("empty directory"), "{error}");
+        let root = Root::with(&sound());
+        fs::create_dir(root.path().join(name)).unwrap();
+        assert_eq!(read(&root).state, sound());
+    }
+}
+
+#[test]
+fn records_in_their_first_form_are_refused() {
+    let root = Root::with(&sound());
+    fs::rename(root.worker(RECORDS_DB), root.worker("metadata.db")).unwrap();
+    let error = refusal(&root);
+    assert!(matches!(error, ExistingError::OldRecords { .. }), "{error}");
+}
+
+#[test]
+fn damage_is_named_and_what_a_daemon_clears_away_is_none() {
+    let mut state = sound();
+    let forgotten = result(&state, "forgotten");
+    state.solver.add_result(&key("top"), forgotten, NOW);
+    let root = Root::with(&state);
+    let existing = read(&root);
+    assert_eq!(existing.state, state);
+    let damage = verify(&root.dir).unwrap();
+    assert_eq!(damage.len(), 1);
+    assert_eq!(existing.new_damage(damage).len(), 0);
+
+    fs::remove_file(root.blob(&blob("top"))).unwrap();
+    let error = refusal(&root);
+    let ExistingError::Damaged { damage, .. } = &error else { panic!("{error}") };
+    assert!(matches!(damage.as_slice(), [Damage::MissingBlob { .. }]), "{damage:?}");
+
+    let root = Root::with(&sound());
+    fs::write(root.worker(METADATA_DB), "no database").unwrap();
+    let error = refusal(&root);
+    assert!(error.to_string().contains("containerdmeta.db"), "{error}");
+}
+
+#[test]
+fn leftovers_are_recognised_and_removed() {
+    let mut state = sound();
+    state.add_snapshot("unnamed", Kind::Committed, None);
+    table_mut(&mut state).rows.remove("unnamed");
+    let unnamed = state.snapshots.sequence;
+    let root = Root::with(&state);
+    fs::create_dir_all(root.snapshot(99).join("fs/full")).unwrap();
+    fs::create_dir_all(root.worker("snapshots/snapshots/new-123")).unwrap();
+    let [stray, foreign, expected] = ["stray", "foreign", "expected"].map(blob);
+    for blob in [&stray, &foreign, &expected] {
+        fs::write(root.blob(blob), "x").unwrap();
+    }
+    fs::write(root.worker("content/blobs/sha256/README"), "not a blob").unwrap();
+    let history = Namespace {
+        content: [(foreign, Content { size: 1, ..Content::default() })].into(),
+        ..Namespace::default()
+    };
+    let value = Node::Value(expected.to_string().into_bytes());
+    let ingest = Tree { entries: [(b"expected".to_vec(), value)].into(), ..Tree::default() };
+    let ingests =
+        Tree { entries: [(b"layer".to_vec(), Node::Bucket(ingest))].into(), ..Tree::default() };
+    state.metadata.namespaces.insert("buildkit_history".to_owned(), history);
+    namespace_mut(&mut state).ingests = Some(ingests);
+    // As a daemon would have left it all.
+    let write = |file: &fs::File| state.metadata.write(file);
+    let path = root.worker(METADATA_DB);
+    fs::remove_file(&path).unwrap();
+    write(&fs::File::create_new(&path).unwrap()).unwrap();
+
+    let existing = read(&root);
+    assert!(!existing.state.snapshots.by_name.keys().any(|name| name.ends_with("unnamed")));
+    assert!(existing.blobs.contains_key(&foreign) && !existing.blobs.contains_key(&stray));
+    let lock = RootLock::acquire(&root.dir).unwrap();
+    let staging = Staging::begin(&root.dir, &lock, &existing).unwrap();
+    assert!(!root.snapshot(99).exists() && !root.snapshot(unnamed).exists());
+    assert!(!root.worker("snapshots/snapshots/new-123").exists());
+    assert!(!root.blob(&stray).exists());
+    for kept in [root.blob(&foreign), root.blob(&expected), root.blob(&blob("top"))] {
+        assert!(kept.exists());
+    }
+    assert!(root.worker("content/blobs/sha256/README").exists());
+    staging.publish(&existing.state).unwrap();
+    assert_eq!(verify(&root.dir).unwrap().len(), 0);
+    drop(lock);
+    assert!(read(&root).is_all_of(&existing.state));
+}
+
+#[test]
+fn leases_whose_records_a_dead_run_did_not_publish_are_dropped() {
+    let (before, after) = (sound(), sound_and_more());
+    let root = Root::with(&after);
+    let staging = root.path().join(".oci2bk-staging").join(WORKER);
+    fs::create_dir_all(&staging).unwrap();
+    fs::rename(root.worker(RECORDS_DB), staging.join(RECORDS_DB)).unwrap();
+    before.records.write(&fs::File::create_new(root.worker(RECORDS_DB)).unwrap()).unwrap();
+    before.solver.write(&fs::File::create(root.path().join(CACHE_DB)).unwrap()).unwrap();
+
+    let existing = read(&root);
+    assert_eq!(existing.state.records, before.records);
+    assert_eq!(namespace(&existing.state).leases, namespace(&before).leases);
+    assert!(namespace(&existing.state).content.contains_key(&blob("more")), "to be used again");
+    add(&root, &existing.state);
+    assert_eq!(State::read(&root.dir).unwrap(), existing.state);
+
+    // Leases of others, and what a run that died while it wrote leaves.
+    let root = Root::with(&sound());
+    let staging = root.path().join(".oci2bk-staging").join(WORKER);
+    fs::create_dir_all(&staging).unwrap();
+    fs::write(staging.join(RECORDS_DB), "half").unwrap();
+    assert_eq!(read(&root).state, sound());
+}
+
+#[test]
+fn directories_on_another_file_system_are_told_apart() {
+    let root = Root::empty();
+    // One that is everywhere.
+    let other = Dir::open(Path::new("/proc")).unwrap();
+    assert!(!root.dir.shares_file_system(&other).unwrap());
+    assert!(root.dir.shares_file_system(&root.dir).unwrap());
+}

@@ -1,0 +1,55 @@
+//! The value of `--last-used`.
+
+use std::num::ParseIntError;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bkstate::Time;
+use bkstate::time::ParseTimeError;
+
+/// Why a text is no such value.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LastUsedError {
+    #[error("the seconds behind the @ are no number")]
+    Seconds(#[from] ParseIntError),
+    #[error("give a time such as 2027-06-30T00:00:00Z, @1814313600, or now")]
+    Time(#[from] ParseTimeError),
+    #[error("the daemon has times from 1970 to 2262 only")]
+    Range,
+    #[error("the clock of this machine shows a time before 1970")]
+    Clock,
+}
+
+/// Reads RFC 3339, `@SECONDS` since 1970, or `now`, which is the one place where the clock decides
+/// what is written.
+pub(crate) fn parse(text: &str) -> Result<Time, LastUsedError> {
+    let time = match (text, text.strip_prefix('@')) {
+        ("now", _) => {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH);
+            let seconds = since.map_err(|_| LastUsedError::Clock)?.as_secs();
+            Time::from_unix_seconds(i64::try_from(seconds).map_err(|_| LastUsedError::Clock)?)
+        }
+        (_, Some(seconds)) => Time::from_unix_seconds(seconds.parse()?),
+        (text, None) => text.parse()?,
+    };
+    match time.unix_nanos() {
+        Some(nanos) if nanos > 0 => Ok(time),
+        _ => Err(LastUsedError::Range),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        let seconds = |text: &str| parse(text).unwrap().unix_seconds();
+        assert_eq!(seconds("@1814313600"), 1_814_313_600);
+        assert_eq!(seconds("2027-06-30T00:00:00Z"), 1_814_313_600);
+        assert_eq!(seconds("2027-06-30T02:00:00+02:00"), 1_814_313_600);
+        assert!(seconds("now") > 1_700_000_000);
+        for refused in ["", "@", "@x", "tomorrow", "2027-06-30", "@0", "@-1", "@99999999999"] {
+            assert!(parse(refused).is_err(), "{refused}");
+        }
+    }
+}

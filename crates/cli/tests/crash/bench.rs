@@ -1,0 +1,330 @@
+//! What all tests share: the command on a fixture, where it starts from, and what must hold of a
+//! root after it was disturbed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bkstate::dir::Dir;
+use bkstate::solver::SolverCache;
+use bkstate::state::verify;
+use tempfile::TempDir;
+
+use crate::listing::Listing;
+use crate::process::run;
+use crate::tools::Tools;
+use crate::volume::Volume;
+use crate::warm::build;
+
+/// What is in the root already where that was converted, with its keys.
+const EARLIER: [&str; 3] = ["min/cache", "min/keys/metadata.json", "min/Dockerfile"];
+
+/// What a run may leave beside the state when it dies.
+const STAGING: &str = ".oci2bk-staging";
+/// A build with the context of the fixture.
+const OTHER: &str = r#"
+FROM scratch AS one
+COPY run /run
+RUN ["/run", "+/d", "/d/file", "/gone"]
+FROM one
+RUN --mount=type=cache,target=/cache ["/run", "/cache/kept", "/own"]
+COPY src /src
+"#;
+
+const LOCK: &str = "buildkitd.lock";
+
+/// The surroundings of all tests.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    pub(crate) tools: Tools,
+    // Unmounted before the directory below it is removed.
+    memory: Volume,
+    scratch: TempDir,
+}
+
+/// What a root is before the run that is disturbed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// It is not there.
+    Absent,
+    /// The state of a daemon that has built something else, which shares steps with the fixture.
+    Natural,
+    /// The state that the cache of another build was converted to.
+    Converted,
+}
+
+/// What a root is found to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// As it was before the run.
+    AsItWas,
+    /// Partly published; everything that is there is sound.
+    Partly,
+    /// As after a run that nothing disturbed.
+    Complete,
+}
+
+impl Bench {
+    pub(crate) fn create(tools: &Tools) -> Result<Self> {
+        let scratch = tempfile::Builder::new()
+            .prefix("crash-")
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .context("scratch directory")?;
+        // In memory, as every run waits for the file system to be written out.
+        let memory = Volume::tmpfs(&scratch.path().join("memory"), "size=1g")?;
+        let bench = Self { tools: tools.clone(), memory, scratch };
+        bench.prepare().context("what the tests start from")?;
+        Ok(bench)
+    }
+
+    /// A directory for a test, in memory.
+    pub(crate) fn memory(&self) -> Result<TempDir> {
+        tempfile::tempdir_in(self.memory.point()).context("directory in memory")
+    }
+
+    /// A directory for a test, on the disk.
+    pub(crate) fn disk(&self) -> Result<TempDir> {
+        tempfile::tempdir_in(self.scratch.path()).context("directory on the disk")
+    }
+
+    /// `oci2bk convert` of the fixture into `root`, on `jobs` threads.
+    pub(crate) fn convert(&self, root: &Path, jobs: usize) -> Command {
+        self.convert_of(&layout(), &keys(), root, jobs)
+    }
+
+    fn convert_of(&self, layout: &Path, keys: &Path, root: &Path, jobs: usize) -> Command {
+        let mut command = self.oci2bk();
+        command.args(["convert", "--progress=quiet", &format!("-j{jobs}")]);
+        command.arg(layout).arg(root).arg("--keys").arg(keys);
+        command
+    }
+
+    pub(crate) fn oci2bk(&self) -> Command {
+        let mut command = Command::new(&self.tools.oci2bk);
+        command
+            .stdin(Stdio::null())
+            .env_remove("SOURCE_DATE_EPOCH")
+            .env_remove("BUILDKIT_PROGRESS");
+        command
+    }
+
+    /// The context of the build that the fixture is the cache of.
+    pub(crate) fn context(&self) -> PathBuf {
+        self.scratch.path().join("context")
+    }
+
+    /// The context of the build that a root has the state of from the start.
+    pub(crate) fn other_context(&self, start: Start) -> PathBuf {
+        self.scratch.path().join(format!("context-{}", start.name()))
+    }
+
+    /// Makes the states to start from, and the contexts: the program in them is that in the layers
+    /// of the fixture.
+    fn prepare(&self) -> Result<()> {
+        let scratch = self.scratch.path();
+        let converted = scratch.join("converted");
+        run(&mut self.convert(&converted, 1))?;
+        let layers = fs::read_dir(converted.join("runc-overlayfs/snapshots/snapshots"))?;
+        let program = layers.map_while(Result::ok).map(|layer| layer.path().join("fs/run"));
+        let program = program.into_iter().find(|path| path.exists()).context("no layer has run")?;
+        for (context, dockerfile) in [
+            (self.context(), fs::read_to_string(fixture("manifest/Dockerfile"))?),
+            (self.other_context(Start::Natural), OTHER.to_owned()),
+            (self.other_context(Start::Converted), fs::read_to_string(fixture(EARLIER[2]))?),
+        ] {
+            fs::create_dir_all(context.join("src"))?;
+            fs::write(context.join("Dockerfile"), dockerfile)?;
+            fs::write(context.join("src/a.txt"), "first\n")?;
+            fs::write(context.join("src/b.md"), "second\n")?;
+            fs::copy(&program, context.join("run"))?;
+            fs::set_permissions(context.join("run"), fs::Permissions::from_mode(0o755))?;
+        }
+        let natural = scratch.join("natural");
+        build(&self.tools, &natural, &self.other_context(Start::Natural))?;
+        copy(&natural, &self.template(Start::Natural))?;
+        let [layout, keys] = [EARLIER[0], EARLIER[1]].map(fixture);
+        run(&mut self.convert_of(&layout, &keys, &self.template(Start::Converted), 1)).map(drop)
+    }
+
+    fn template(&self, start: Start) -> PathBuf {
+        self.memory.point().join(start.name())
+    }
+}
+
+/// The cache that is converted: it has whiteouts, and nothing in it is large, so that a run takes
+/// milliseconds.
+pub(crate) fn layout() -> PathBuf {
+    fixture("manifest/cache")
+}
+
+/// Where its keys are.
+pub(crate) fn keys() -> PathBuf {
+    fixture("manifest/keys/image")
+}
+
+fn fixture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(path)
+}
+
+impl Start {
+    pub(crate) const ALL: [Self; 3] = [Self::Absent, Self::Natural, Self::Converted];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Natural => "natural",
+            Self::Converted => "converted",
+        }
+    }
+
+    /// Makes `root`, which is not there, what this is.
+    fn lay(self, bench: &Bench, root: &Path) -> Result<()> {
+        match self {
+            Self::Absent => Ok(()),
+            Self::Natural | Self::Converted => copy(&bench.template(self), root),
+        }
+    }
+}
+
+/// A root that is disturbed again and again, and what it must be compared with.
+#[derive(Debug)]
+pub(crate) struct Subject<'b> {
+    pub(crate) bench: &'b Bench,
+    pub(crate) start: Start,
+    /// The root, below a directory for it alone.
+    pub(crate) root: PathBuf,
+    before: Listing,
+    after: Listing,
+}
+
+impl<'b> Subject<'b> {
+    /// Converts once without disturbance in `dir`, to know what it leads to.
+    pub(crate) fn new(bench: &'b Bench, start: Start, dir: &Path) -> Result<Self> {
+        let root = dir.join("root");
+        let mut subject =
+            Self { bench, start, root, before: Listing::default(), after: Listing::default() };
+        subject.reset()?;
+        subject.before = subject.listing()?;
+        run(&mut subject.convert()).context("the undisturbed run")?;
+        subject.after = subject.listing()?;
+        let found = subject.inspect()?;
+        ensure!(found == Found::Complete, "the undisturbed run left the root {found:?}");
+        Ok(subject)
+    }
+
+    /// The same subject with its root below another directory.
+    pub(crate) fn elsewhere(mut self, dir: &Path) -> Self {
+        self.root = dir.join("root");
+        self
+    }
+
+    pub(crate) fn convert(&self) -> Command {
+        self.bench.convert(&self.root, 1)
+    }
+
+    /// Makes the root anew.
+    pub(crate) fn reset(&self) -> Result<()> {
+        if self.root.exists() {
+            fs::remove_dir_all(&self.root)?;
+        }
+        self.start.lay(self.bench, &self.root)
+    }
+
+    /// What the root holds, but for the lock and what is being built.
+    fn listing(&self) -> Result<Listing> {
+        if !self.root.exists() {
+            return Ok(Listing::default());
+        }
+        Listing::of(&self.root, |name| name == LOCK || name == STAGING)
+    }
+
+    /// What the root is, or what is wrong with it.
+    pub(crate) fn inspect(&self) -> Result<Found> {
+        let now = self.listing()?;
+        if now == self.before {
+            return Ok(Found::AsItWas);
+        }
+        self.ensure_sound(&now)?;
+        Ok(if now == self.after { Found::Complete } else { Found::Partly })
+    }
+
+    /// Fails if a daemon would trip over anything in the root.
+    fn ensure_sound(&self, now: &Listing) -> Result<()> {
+        let mut root = self.root.clone();
+        let copy = self.bench.memory()?;
+        if now.line(Path::new("cache.db")).is_none() {
+            // A daemon makes an empty one.
+            root = copy.path().join("root");
+            self.copy(&root)?;
+            SolverCache::default().write(&fs::File::create_new(root.join("cache.db"))?)?;
+        }
+        let mut damage = verify(&Dir::open(&root)?)?;
+        // What is moved to its place before that which names it.
+        damage.retain(|damage| !damage.is_leftover());
+        ensure!(damage.is_empty(), "the root is damaged: {damage:#?}");
+        Ok(())
+    }
+
+    /// Copies the root as it is, to a place that is not there.
+    pub(crate) fn copy(&self, to: &Path) -> Result<()> {
+        copy(&self.root, to)
+    }
+
+    /// Runs again, which must complete what was begun and leave nothing else.
+    pub(crate) fn ensure_completes(&self) -> Result<()> {
+        let partly = self.inspect()? == Found::Partly;
+        let output = self.convert().output()?;
+        ensure!(output.status.success(), "running again: {}", said(&output));
+        if !partly || self.start == Start::Absent {
+            return self.ensure_complete();
+        }
+        // The numbers that the snapshots had are not used again, but all else is the same.
+        let now = self.listing()?;
+        ensure!(now.layers() == self.after.layers(), "the layers are others than undisturbed");
+        let damage = verify(&Dir::open(&self.root)?)?;
+        ensure!(damage.is_empty(), "the root is damaged after running again: {damage:#?}");
+        self.ensure_nothing_left()?;
+        run(&mut self.convert())?;
+        let later = self.listing()?;
+        ensure!(now == later, "the third run changed:\n  {}", now.difference(&later));
+        Ok(())
+    }
+
+    /// Fails unless the root is as after a run that nothing disturbed, with nothing beside it.
+    pub(crate) fn ensure_complete(&self) -> Result<()> {
+        let now = self.listing()?;
+        ensure!(now == self.after, "the root differs:\n  {}", self.after.difference(&now));
+        self.ensure_nothing_left()
+    }
+
+    /// Fails if anything of a run that failed is still there.
+    pub(crate) fn ensure_nothing_left(&self) -> Result<()> {
+        ensure!(!self.root.join(STAGING).exists(), "the staging directory is still there");
+        Ok(())
+    }
+
+    /// Fails unless a run that ended in an error left the root as it was, and said what of it
+    /// failed. `expected` is what the kernel answered, in words.
+    pub(crate) fn ensure_refused(&self, output: &Output, expected: &str) -> Result<()> {
+        let text = said(output);
+        ensure!(output.status.code() == Some(1), "{}: {text}", output.status);
+        ensure!(text.contains(expected), "the error does not say {expected:?}: {text}");
+        ensure!(text.contains('/'), "the error names no path: {text}");
+        match self.inspect()? {
+            Found::AsItWas => self.ensure_nothing_left(),
+            found => bail!("the root is {found:?} after: {text}"),
+        }
+    }
+}
+
+/// Copies a tree with all that belongs to it.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+    run(Command::new("cp").arg("-a").arg(from).arg(to)).map(drop)
+}
+
+/// What a run said on stderr.
+pub(crate) fn said(output: &Output) -> String {
+    format!("{} {}", output.status, String::from_utf8_lossy(&output.stderr))
+}

@@ -1,0 +1,120 @@
+//! What becomes of a root when a conversion is killed, runs out of space, is refused something or
+//! loses power, and when others use the root.
+//!
+//! Whatever happens, the root is as it was, or everything that is published of the new state is
+//! sound; and running again completes it. Needs root, strace and the tools of `scripts/oracle`;
+//! without them the tests are shown as ignored, unless `OCI2BK_REQUIRE_ORACLE` is set.
+//! `OCI2BK_CRASH_EFFORT=10` tries ten times as many points.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::exit,
+    reason = "a test program: a broken set-up ends it, and what it prints is for the developer"
+)]
+
+mod attach;
+mod bench;
+mod disks;
+mod failures;
+mod holders;
+mod kills;
+mod listing;
+mod order;
+mod points;
+mod power;
+mod strace;
+mod volume;
+mod warm;
+
+#[path = "../e2e/build.rs"]
+#[expect(dead_code, reason = "shared with the end-to-end suite")]
+mod build;
+#[path = "../e2e/case.rs"]
+#[expect(dead_code, reason = "shared with the end-to-end suite")]
+mod case;
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use testkit::{daemon, process, tools};
+
+use crate::bench::{Bench, Start};
+use crate::tools::Tools;
+
+type Proof = fn(&Bench) -> Result<()>;
+type ProofFrom = fn(&Bench, Start) -> Result<()>;
+
+/// What must hold wherever a run starts from.
+const FROM_EVERY_START: &[(&str, ProofFrom)] = &[
+    ("killed::at-every-call", kills::at_every_call),
+    ("killed::at-random-times", kills::at_random_times),
+    ("killed::while-cleaning-up", kills::while_cleaning_up),
+    ("failing::every-call", failures::at_every_call),
+    ("failing::permission", failures::without_permission),
+    ("failing::layout", failures::unreadable_layout),
+    ("full::blocks", disks::few_blocks),
+    ("full::inodes", disks::few_inodes),
+    ("full::tmpfs", disks::small_tmpfs),
+    ("power::cut", power::cut),
+    ("power::order", order::syncs_precede_publishing),
+];
+
+/// What has a start of its own.
+const ALONE: &[(&str, Proof)] = &[
+    ("attach", attach::disturbed),
+    ("holders::daemon", holders::daemon),
+    ("holders::mounts", holders::mounts),
+    ("holders::conversion", holders::conversion),
+];
+
+/// The bench is made by the first test that runs, so that `--list` mounts nothing.
+type Shared = Arc<OnceLock<Result<Bench, String>>>;
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(2);
+    let tools = Tools::locate(Path::new(env!("CARGO_BIN_EXE_oci2bk")));
+    if let (Err(reason), true) = (&tools, Tools::required()) {
+        eprintln!("the crash harness cannot run: {reason}");
+        std::process::exit(1);
+    }
+    let shared = Shared::default();
+    let mut trials = Vec::new();
+    for &(name, proof) in FROM_EVERY_START {
+        for start in Start::ALL {
+            let name = format!("{name}::{}", start.name());
+            trials.push(trial(name, &tools, &shared, move |bench| proof(bench, start)));
+        }
+    }
+    for &(name, proof) in ALONE {
+        trials.push(trial(name.to_owned(), &tools, &shared, proof));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // Unmounts and removes the scratch directory before the process exits.
+    drop(shared);
+    conclusion.exit();
+}
+
+fn trial(
+    name: String,
+    tools: &Result<Tools, String>,
+    shared: &Shared,
+    prove: impl FnOnce(&Bench) -> Result<()> + Send + 'static,
+) -> Trial {
+    match tools {
+        Err(reason) => Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true),
+        Ok(tools) => {
+            let (tools, shared) = (tools.clone(), Arc::clone(shared));
+            Trial::test(name, move || {
+                let bench = shared
+                    .get_or_init(|| Bench::create(&tools).map_err(|error| format!("{error:#}")));
+                let bench = bench.as_ref().map_err(Failed::from)?;
+                prove(bench).map_err(|error| Failed::from(format!("{error:#}")))
+            })
+        }
+    }
+}

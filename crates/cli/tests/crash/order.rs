@@ -1,0 +1,82 @@
+//! What is published was written out before, and was written out when the run says it is done.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::bench::{Bench, Start, Subject, layout};
+use crate::strace::{Profile, is_change};
+
+/// Follows a run call by call.
+///
+/// Nothing is named by the root that is not on disk, and nothing goes into its place before that
+/// which it relies on is on disk there: so no order in which a disk writes can break the state.
+pub(crate) fn syncs_precede_publishing(bench: &Bench, start: Start) -> Result<()> {
+    let dir = bench.memory()?;
+    let subject = Subject::new(bench, start, dir.path())?;
+    subject.reset()?;
+    let profile = Profile::record(&subject.convert(), &dir.path().join("log"), &layout())?;
+    let root = subject.root.to_str().context("a path in UTF-8")?;
+    let mut log = Log { root, unwritten: None, unnamed: None, published: 0 };
+    for (_, _, line) in &profile.lines {
+        log.follow(line)?;
+    }
+    ensure!(log.published >= 2, "only {} moves into the root were seen", log.published);
+    ensure!(log.unnamed.is_none(), "the run ended before this was on disk: {:?}", log.unnamed);
+    Ok(())
+}
+
+struct Log<'l> {
+    root: &'l str,
+    /// The last change to a file that may not be on disk.
+    unwritten: Option<&'l str>,
+    /// The last move into the root that may not be on disk.
+    unnamed: Option<&'l str>,
+    published: usize,
+}
+
+impl<'l> Log<'l> {
+    fn follow(&mut self, line: &'l str) -> Result<()> {
+        let name = line.split('(').next().unwrap_or_default();
+        if !line.contains(self.root) || !is_change(line) || name == "flock" {
+            return Ok(());
+        }
+        match name {
+            "syncfs" => {
+                self.unwritten = None;
+                self.unnamed = None;
+            }
+            // That of a directory makes the names in it last.
+            "fsync" => self.unnamed = None,
+            "rename" | "renameat" | "renameat2" if self.is_publishing(line) => {
+                ensure!(
+                    self.unwritten.is_none(),
+                    "{line}\n  comes before what it names is on disk: {:?}",
+                    self.unwritten
+                );
+                ensure!(
+                    self.unnamed.is_none(),
+                    "{line}\n  comes before what it relies on is on disk: {:?}",
+                    self.unnamed
+                );
+                self.unnamed = Some(line);
+                self.published += 1;
+            }
+            // What is removed need not be on disk.
+            name if name.starts_with("unlink") || name == "rmdir" => {}
+            _ => self.unwritten = Some(line),
+        }
+        Ok(())
+    }
+
+    /// Whether the rename moves something out of the staging directory.
+    fn is_publishing(&self, line: &str) -> bool {
+        let staging = Path::new(self.root).join(".oci2bk-staging");
+        let staging = staging.display().to_string();
+        // `renameat2(6</root/.oci2bk-staging>, "name", 3</root>, "name", …)`
+        let mut directories = line.split('<').skip(1).filter_map(|rest| rest.split('>').next());
+        let (from, to) = (directories.next(), directories.next());
+        from.is_some_and(|from| from.starts_with(&staging))
+            && to.is_some_and(|to| !to.starts_with(&staging))
+    }
+}

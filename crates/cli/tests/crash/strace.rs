@@ -1,0 +1,123 @@
+//! Runs of the command in which strace ends it, or makes one of its calls fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// Calls that change files, or make changes last. Not every architecture has all.
+const CHANGES: &str = "?open,openat,openat2,?mkdir,mkdirat,mknodat,?symlink,symlinkat,linkat,\
+                       ?rename,?renameat,renameat2,?unlink,unlinkat,?rmdir,write,pwrite64,writev,\
+                       copy_file_range,sendfile,ftruncate,fallocate,fchmod,fchmodat,fchown,\
+                       fchownat,?lchown,utimensat,?setxattr,lsetxattr,fsetxattr,fsync,fdatasync,\
+                       syncfs,flock";
+
+/// Calls that only look.
+const READS: &str = "read,pread64,getdents64,?newfstatat,statx,?readlink,readlinkat";
+
+/// A call of a run, identified as strace counts: within its thread, among those of the same name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Call {
+    pub(crate) name: String,
+    pub(crate) nth: usize,
+}
+
+/// What a run that nothing disturbs calls.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    /// Each line of strace that begins a call: the thread, the call, and the line from its name.
+    pub(crate) lines: Vec<(String, Call, String)>,
+}
+
+impl Profile {
+    /// Runs `command` to its end under strace. What it calls before it first names `from` is left
+    /// out: its start is none of ours.
+    pub(crate) fn record(command: &Command, log: &Path, from: &Path) -> Result<Self> {
+        let from = from.to_str().context("a path in UTF-8")?;
+        let mut strace = Command::new("strace");
+        strace.args(["-f", "-qq", "-y", "-s", "4096", "-e"]);
+        strace.arg(format!("trace={CHANGES},{READS}")).arg("-o").arg(log);
+        let output = follow(strace, command).output().context("strace")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = std::fs::read_to_string(log).context("the log of strace")?;
+        let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        let mut lines = Vec::new();
+        for line in text.lines() {
+            let Some((thread, call)) = line.split_once(' ') else { continue };
+            let call = call.trim_start();
+            let Some((name, _)) = call.split_once('(') else { continue };
+            let nth = counts.entry((thread, name)).or_default();
+            *nth += 1;
+            if !lines.is_empty() || (call.contains(from) && name != "execve") {
+                let id = Call { name: name.to_owned(), nth: *nth };
+                lines.push((thread.to_owned(), id, call.to_owned()));
+            }
+        }
+        ensure!(!lines.is_empty(), "strace saw nothing of {from}");
+        Ok(Self { lines })
+    }
+
+    /// The calls that change files, each once, in the order of the run.
+    pub(crate) fn changes(&self) -> Vec<Call> {
+        self.calls(is_change)
+    }
+
+    /// The calls that can fail, each once, in the order of the run.
+    pub(crate) fn all(&self) -> Vec<Call> {
+        self.calls(|_| true)
+    }
+
+    /// Whether `call` comes before the first move of anything to its place.
+    pub(crate) fn precedes_publishing(&self, call: &Call) -> bool {
+        let first = self.lines.iter().position(|(_, call, _)| call.name.starts_with("rename"));
+        let last = self.lines.iter().rposition(|(_, other, _)| other == call);
+        last < first
+    }
+
+    fn calls(&self, wanted: impl Fn(&str) -> bool) -> Vec<Call> {
+        let mut seen = BTreeSet::new();
+        let lines = self.lines.iter().filter(|(_, _, line)| wanted(line));
+        lines.map(|(_, call, _)| call).filter(|call| seen.insert(*call)).cloned().collect()
+    }
+}
+
+/// Whether the call changes a file, or makes changes last.
+pub(crate) fn is_change(line: &str) -> bool {
+    let name = line.split('(').next().unwrap_or_default();
+    let reads = READS.split(',').map(|read| read.trim_start_matches('?'));
+    let only_opens = name.starts_with("open") && !line.contains("O_CREAT");
+    !only_opens && !reads.into_iter().any(|read| read == name)
+}
+
+/// A run that was disturbed.
+#[derive(Debug)]
+pub(crate) struct Disturbed {
+    pub(crate) output: Output,
+    /// How often: each thread counts its calls for itself.
+    pub(crate) times: usize,
+}
+
+/// Runs `command` and disturbs it at `call`: `signal=SIGKILL`, or `error=ENOSPC` and the like.
+pub(crate) fn disturb(command: &Command, call: &Call, how: &str) -> Result<Disturbed> {
+    let log = tempfile::NamedTempFile::new()?;
+    let mut strace = Command::new("strace");
+    // With --seccomp-bpf no signal would be sent.
+    strace.args(["-f", "-qq", "-o"]).arg(log.path());
+    strace.args(["-e", &format!("trace={}", call.name)]);
+    strace.args(["-e", &format!("inject={}:{how}:when={}", call.name, call.nth)]);
+    let output = follow(strace, command).output().context("strace")?;
+    let times = std::fs::read_to_string(log.path())?.matches("(INJECTED)").count();
+    Ok(Disturbed { output, times })
+}
+
+fn follow(mut strace: Command, command: &Command) -> Command {
+    strace.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => strace.env(name, value),
+            None => strace.env_remove(name),
+        };
+    }
+    strace
+}

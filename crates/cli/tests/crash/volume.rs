@@ -1,0 +1,62 @@
+//! Small file systems of our own.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::process::run;
+
+/// A mounted file system; unmounted when dropped.
+#[derive(Debug)]
+pub(crate) struct Volume {
+    point: PathBuf,
+}
+
+impl Volume {
+    pub(crate) fn tmpfs(point: &Path, options: &str) -> Result<Self> {
+        std::fs::create_dir_all(point)?;
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(point))?;
+        Ok(Self { point: point.to_owned() })
+    }
+
+    /// Mounts the file `image` through a loop device.
+    pub(crate) fn image(image: &Path, point: &Path, options: &str) -> Result<Self> {
+        std::fs::create_dir_all(point)?;
+        let options = format!("loop,{options}");
+        run(Command::new("mount").args(["-t", "ext4", "-o", &options]).arg(image).arg(point))?;
+        Ok(Self { point: point.to_owned() })
+    }
+
+    pub(crate) fn point(&self) -> &Path {
+        &self.point
+    }
+
+    pub(crate) fn remount(&self, options: &str) -> Result<()> {
+        let options = format!("remount,{options}");
+        run(Command::new("mount").args(["-o", &options]).arg(&self.point)).map(drop)
+    }
+
+    pub(crate) fn unmount(self) -> Result<()> {
+        let point = self.point.clone();
+        std::mem::forget(self);
+        run(Command::new("umount").arg(point)).map(drop)
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        // A test that failed may still have something open below.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.point).status();
+    }
+}
+
+/// Makes an ext4 image of `megabytes` with at least `inodes` inodes.
+pub(crate) fn make_ext4(image: &Path, megabytes: u64, inodes: u64) -> Result<()> {
+    let file = File::create(image).with_context(|| image.display().to_string())?;
+    file.set_len(megabytes << 20)?;
+    let mut mkfs = Command::new("mkfs.ext4");
+    mkfs.env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin");
+    run(mkfs.args(["-q", "-F", "-m", "0", "-N", &inodes.to_string()]).arg(image)).map(drop)
+}

@@ -1,0 +1,160 @@
+//! What a real daemon's garbage collection makes of a converted state that it finds at its first
+//! start.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use bkstate::gc::{Disk, GcConfig};
+use serde_json::{Value, json};
+
+use crate::daemon::Daemon;
+use crate::process::{run, wait_until};
+use crate::proof::GARBAGE_COLLECTED;
+use crate::state;
+use crate::world::World;
+
+/// Configurations in every spelling that a daemon takes.
+const CONFIGURATIONS: [&str; 5] = [
+    "",
+    "[worker.oci]\n  gckeepstorage = 9000\n",
+    "[worker.oci]\n  RESERVEDSPACE = \"1.5 gib\"\n  maxUsedSpace = \"60%\"\n  minfreespace = 20000\n",
+    "[[worker.oci.gcpolicy]]\n  filters = [\"type==source.local,shared==true\", \"type==regular\"]\n  \
+     keepDuration = 3600\n  keepBytes = \"512MB\"\n\
+     [[worker.oci.gcpolicy]]\n  all = true\n  keepDuration = \"1h30m0.5s\"\n  reservedSpace = \"7%\"\n  \
+     keepBytes = 1\n  maxUsedSpace = \"1T\"\n  minFreeSpace = \"3kb\"\n",
+    "[worker.oci]\n  gc = false\n",
+];
+
+/// The policy that is computed from a configuration is the one that the daemon says it has.
+pub(crate) fn prove_policies(world: &World) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("policies").tempdir_in(world.scratch())?;
+    for (number, configuration) in CONFIGURATIONS.iter().enumerate() {
+        let root = dir.path().join(number.to_string());
+        let daemon = start(world, &root, configuration)?;
+        let workers = run(daemon.buildctl().args(["debug", "workers", "--format", "{{json .}}"]))?;
+        daemon.stop()?;
+        let workers: Value = serde_json::from_str(&workers)?;
+        let theirs = workers[0]["gcPolicy"].as_array().cloned().unwrap_or_default();
+        let policy = GcConfig::from_toml(configuration)?.policy(Disk::of(&root)?);
+        let ours: Vec<_> = policy
+            .rules
+            .iter()
+            .map(|rule| {
+                let mut rule = serde_json::to_value(rule).expect("JSON");
+                // What has no filters has none of them in Go.
+                if rule["filter"] == json!([]) {
+                    rule["filter"] = Value::Null;
+                }
+                rule
+            })
+            .collect();
+        ensure!(ours == theirs, "{configuration}: {ours:#?} is not {theirs:#?}");
+    }
+    Ok(())
+}
+
+/// Removes whatever was not used for an hour.
+const BY_AGE: &str = "[[worker.oci.gcpolicy]]\n  all = true\n  keepDuration = \"1h\"\n";
+
+/// Has less room than the state takes.
+const BY_SIZE: &str = "[worker.oci]\n  maxUsedSpace = \"1MB\"\n  reservedSpace = \"100KB\"\n  minFreeSpace = \"1%\"\n";
+
+/// When the cache was made, as far as garbage collection is to know: 2020.
+const LONG_AGO: &str = "1577836800";
+
+/// A state that was baked long ago survives the first start of a daemon: within the limits anyway;
+/// with rules that go by age, if it counts as used later; and above the limits with the
+/// configuration that the conversion proposes. Without these, it does not, and the conversion
+/// warns.
+pub(crate) fn prove_first_start(world: &World) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("first-start").tempdir_in(world.scratch())?;
+    let bench = Bench { world, dir: dir.path() };
+
+    let old = bench.convert("old", "", &[])?;
+    ensure!(old["gc"]["losses"] == json!([]), "{old:#}");
+    bench.ensure_kept("old", "")?;
+
+    let aged = bench.convert("aged", BY_AGE, &[])?;
+    ensure!(
+        aged["gc"]["losses"]
+            == json!([{"rule": 0, "keeps": 0, "unused_for": 3_600_000_000_000_i64}]),
+        "{aged:#}"
+    );
+    bench.ensure_lost("aged", BY_AGE)?;
+    bench.convert("fresh", BY_AGE, &["--last-used=now"])?;
+    bench.ensure_kept("fresh", BY_AGE)?;
+    bench.convert("ahead", BY_AGE, &["--last-used=2100-01-01T00:00:00Z"])?;
+    bench.ensure_kept("ahead", BY_AGE)?;
+    bench.convert("configured", BY_AGE, &[])?;
+    bench.ensure_kept("configured", proposed(&aged)?)?;
+
+    let large = bench.convert("large", BY_SIZE, &["--last-used=now"])?;
+    let keeps = large["gc"]["losses"][0]["keeps"].as_u64().context("no losses")?;
+    ensure!(keeps == 1 << 20, "{large:#}");
+    bench.ensure_lost("large", BY_SIZE)?;
+    bench.convert("roomy", BY_SIZE, &[])?;
+    bench.ensure_kept("roomy", proposed(&large)?)
+}
+
+/// The lines that a conversion proposes.
+fn proposed(report: &Value) -> Result<&str> {
+    report["gc"]["config"].as_str().with_context(|| format!("nothing is proposed: {report:#}"))
+}
+
+struct Bench<'a> {
+    world: &'a World,
+    dir: &'a Path,
+}
+
+impl Bench<'_> {
+    fn root(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Converts a fixture to the root `name`, and returns the report.
+    fn convert(&self, name: &str, configuration: &str, options: &[&str]) -> Result<Value> {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/index");
+        let config = self.root(name).with_extension("buildkitd");
+        std::fs::write(&config, configuration)?;
+        let output = run(Command::new(&self.world.tools.oci2bk)
+            .env("SOURCE_DATE_EPOCH", LONG_AGO)
+            .args(["convert", "--progress=quiet", "--format=json"])
+            .args(options)
+            .arg("--config")
+            .arg(config)
+            .arg("--keys")
+            .args([fixture.join("keys/provenance.json"), fixture.join("cache"), self.root(name)]))?;
+        Ok(serde_json::from_str(&output)?)
+    }
+
+    /// A daemon with this configuration removes nothing.
+    fn ensure_kept(&self, name: &str, configuration: &str) -> Result<()> {
+        let root = self.root(name);
+        let before = state::State::read(&self.world.tools, &root)?.records();
+        let daemon = start(self.world, &root, configuration)?;
+        std::thread::sleep(GARBAGE_COLLECTED);
+        let after = daemon.du()?;
+        daemon.stop()?;
+        ensure!(after == before, "{name}: of {before:?} are left {after:?}");
+        Ok(())
+    }
+
+    /// A daemon with this configuration removes some of the state.
+    fn ensure_lost(&self, name: &str, configuration: &str) -> Result<()> {
+        let root = self.root(name);
+        let before = state::State::read(&self.world.tools, &root)?.records();
+        let daemon = start(self.world, &root, configuration)?;
+        let lost = wait_until(Duration::from_secs(20), || {
+            daemon.du().is_ok_and(|after| after.len() < before.len())
+        });
+        daemon.stop()?;
+        ensure!(lost, "{name}: nothing is lost, so nothing is proved");
+        Ok(())
+    }
+}
+
+fn start(world: &World, root: &Path, configuration: &str) -> Result<Daemon> {
+    Daemon::start_configured(&world.tools, root, &[world.registry()], configuration)
+}

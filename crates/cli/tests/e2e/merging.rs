@@ -1,0 +1,396 @@
+//! Conversions into roots that have a state already: one that was converted and used, one that a
+//! daemon made by itself.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::build::{Options, Report, Source};
+use crate::case::{Case, Context, Export, Keys};
+use crate::daemon::Daemon;
+use crate::export::CacheExport;
+use crate::process::{run, wait_until};
+use crate::proof::ensure_same_steps;
+use crate::state::{self, State};
+use crate::world::World;
+
+/// What was built yesterday, and today after more was added to the Dockerfile.
+const YESTERDAY: Case = case("yesterday", || SHARED.to_owned() + "RUN cat /shared /a > /final\n");
+const TODAY: Case = case("today", || {
+    SHARED.to_owned()
+        + "RUN cat /shared /a > /final && echo today > /today\n\
+           COPY --from=base /layers /layers\n\
+           COPY --link b /linked\n"
+});
+
+const SHARED: &str = "
+FROM {registry}/busybox AS base
+COPY b /shared
+RUN mkdir /layers && cp /shared /layers/1
+FROM base
+COPY a /a
+RUN --mount=type=cache,target=/cache cat /a >> /cache/log && cp /cache/log /log
+";
+
+/// Fails unless the cache mount has what the edited build left there.
+const MOUNT: Case = case("mount", || {
+    "FROM {registry}/busybox\nRUN --mount=type=cache,target=/cache grep edited /cache/log\n".into()
+});
+
+const fn case(name: &'static str, dockerfile: fn() -> String) -> Case {
+    Case {
+        name,
+        dockerfile,
+        context: |context| {
+            context.file("a", "a\n");
+            context.file("b", "b\n");
+        },
+        edit: |context| drop(context.file("a", "edited\n")),
+        arguments: &[],
+        export: Export::MAX,
+        keys: Keys::Provenance,
+    }
+}
+
+/// A build whose cache was exported.
+struct Made {
+    cache: PathBuf,
+    keys: PathBuf,
+    export: CacheExport,
+    /// What the daemon that made it reports when it builds again.
+    warm: Report,
+}
+
+/// A directory to work in.
+struct Bench<'w> {
+    world: &'w World,
+    dir: tempfile::TempDir,
+}
+
+impl Bench<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn build(&self, daemon: &Daemon, case: &Case, edited: bool) -> Result<Report> {
+        self.build_with(daemon, case, edited, &Options::default())
+    }
+
+    fn build_with(
+        &self,
+        daemon: &Daemon,
+        case: &Case,
+        edited: bool,
+        options: &Options<'_>,
+    ) -> Result<Report> {
+        let context = self.context(case, edited);
+        Source { case, context: &context }.build(daemon, options).context(case.name)
+    }
+
+    fn context(&self, case: &Case, edited: bool) -> PathBuf {
+        let context = Context::create(&self.path(&format!("{}-{edited}", case.name)));
+        context.file("Dockerfile", self.world.fill_in(&(case.dockerfile)()));
+        (case.context)(&context);
+        if edited {
+            (case.edit)(&context);
+        }
+        context.dir().to_owned()
+    }
+
+    fn make(&self, daemon: &Daemon, case: &Case) -> Result<Made> {
+        let [cache, keys] =
+            ["cache", "keys"].map(|name| self.path(&format!("{}-{name}", case.name)));
+        let context = self.context(case, false);
+        let source = Source { case, context: &context };
+        let keys = source.make(&self.world.tools, daemon, &cache, &keys)?.context("keys")?;
+        let export = CacheExport::open(&cache, "latest")?;
+        let warm = self.build(daemon, case, false)?;
+        Ok(Made { cache, keys, export, warm })
+    }
+
+    /// Converts into `root` and returns the report.
+    fn convert(&self, made: &Made, root: &Path) -> Result<Value> {
+        let report = run(Command::new(&self.world.tools.oci2bk)
+            .args(["convert", "--progress=quiet", "--format=json", "--keys"])
+            .args([&made.keys, &made.cache])
+            .arg(root))?;
+        state::ensure_sound(&self.world.tools, root)?;
+        Ok(serde_json::from_str(&report)?)
+    }
+
+    fn state(&self, root: &Path) -> Result<State> {
+        State::read(&self.world.tools, root)
+    }
+
+    /// Prunes everything, and looks that nothing is left.
+    fn ensure_prunable(&self, daemon: Daemon, root: &Path) -> Result<()> {
+        daemon.prune_all()?;
+        let records = daemon.du()?;
+        ensure!(records.is_empty(), "prune --all leaves the records {records:?}");
+        let empty = || state::snapshot_directories(root).is_ok_and(|left| left.is_empty());
+        wait_until(Duration::from_secs(20), empty);
+        let left = state::snapshot_directories(root)?;
+        ensure!(left.is_empty(), "prune --all leaves the snapshots {left:?}");
+        daemon.stop()?;
+        state::ensure_sound(&self.world.tools, root)
+    }
+}
+
+fn bench<'w>(world: &'w World, name: &str) -> Result<Bench<'w>> {
+    let dir = tempfile::Builder::new().prefix(name).tempdir_in(world.scratch())?;
+    Ok(Bench { world, dir })
+}
+
+/// Today's cache, converted into the state that yesterday's became and that a daemon has built on
+/// since, costs only the difference and loses nothing; a second time it changes nothing.
+pub(crate) fn prove_converted(world: &World) -> Result<()> {
+    let bench = bench(world, "merging")?;
+    let first = world.start(&bench.path("first"))?;
+    let yesterday = bench.make(&first, &YESTERDAY)?;
+    let today = bench.make(&first, &TODAY)?;
+    first.stop()?;
+
+    let root = bench.path("second");
+    bench.convert(&yesterday, &root)?;
+    let daemon = world.start(&root)?;
+    let warm = bench.build(&daemon, &YESTERDAY, false)?;
+    ensure_same_steps(YESTERDAY.keys, &yesterday.warm, &warm)?;
+    bench.build(&daemon, &YESTERDAY, true)?;
+    let edited = bench.build(&daemon, &YESTERDAY, true)?;
+    let histories = histories(&daemon)?;
+    daemon.stop()?;
+
+    let before = bench.state(&root)?;
+    let directories = state::snapshot_directories(&root)?;
+    let worker_id = std::fs::read(root.join("runc-overlayfs/workerid"))?;
+    let report = bench.convert(&today, &root)?;
+    let shares = &report["shares"];
+    let added = state::snapshot_directories(&root)?;
+    ensure!(added.is_superset(&directories), "{added:?} is not {directories:?} and more");
+    let unpacked = report["layers"]["snapshots"].as_u64();
+    ensure!(
+        unpacked == Some((added.len() - directories.len()) as u64)
+            && shares["snapshots"]["added"].as_u64() == unpacked,
+        "the report is {report:#}"
+    );
+    // Both builds share all but the last steps. COPY --link makes two: a layer, and that on the rest.
+    ensure!(unpacked == Some(4), "the report is {report:#}");
+    ensure!(shares["steps"]["existing"].as_u64() >= Some(5), "the report is {report:#}");
+    let after = bench.state(&root)?;
+    let lost: Vec<_> = before.records().difference(&after.records()).cloned().collect();
+    ensure!(lost.is_empty(), "the records {lost:?} are gone");
+    ensure!(std::fs::read(root.join("runc-overlayfs/workerid"))? == worker_id, "another worker");
+
+    let listed = listing(&root)?;
+    let again = bench.convert(&today, &root)?;
+    ensure_same_listing(&listed, &listing(&root)?)?;
+    ensure!(again["shares"]["steps"]["added"] == 0, "the second report is {again:#}");
+
+    let daemon = world.start(&root)?;
+    let warm = bench.build(&daemon, &TODAY, false)?;
+    ensure_same_steps(TODAY.keys, &today.warm, &warm)?;
+    warm.ensure_nothing_imported(|_| false)?;
+    let warm = bench.build(&daemon, &YESTERDAY, false)?;
+    ensure_same_steps(YESTERDAY.keys, &yesterday.warm, &warm)?;
+    warm.ensure_nothing_imported(|_| false)?;
+    let warm = bench.build(&daemon, &YESTERDAY, true)?;
+    ensure_same_steps(YESTERDAY.keys, &edited, &warm).context("what the second daemon built")?;
+    bench.build(&daemon, &MOUNT, false).context("what the cache mount collected is gone")?;
+    let listed = self::histories(&daemon)?;
+    ensure!(listed.starts_with(&histories) || listed.len() > histories.len(), "{listed:?}");
+    let exported = bench.path("exported");
+    let export = Some((&*exported, ""));
+    bench.build_with(&daemon, &TODAY, false, &Options { export, ..Options::default() })?;
+    today.export.ensure_same(&CacheExport::open(&exported, "latest")?)?;
+    daemon.stop()?;
+    state::ensure_sound(&world.tools, &root)?;
+
+    let daemon = world.start(&root)?;
+    let warm = bench.build(&daemon, &TODAY, false)?;
+    ensure_same_steps(TODAY.keys, &today.warm, &warm).context("after another start")?;
+    bench.ensure_prunable(daemon, &root)
+}
+
+/// The export of a daemon, converted into its own root, changes nothing there. Into the root of
+/// another daemon that has run the same build it brings what that has not.
+pub(crate) fn prove_natural(world: &World) -> Result<()> {
+    let bench = bench(world, "natural")?;
+    let root = bench.path("first");
+    let daemon = world.start(&root)?;
+    let yesterday = bench.make(&daemon, &YESTERDAY)?;
+    let today = bench.make(&daemon, &TODAY)?;
+    daemon.stop()?;
+
+    for made in [&yesterday, &today] {
+        let before = listing(&root)?;
+        let report = bench.convert(made, &root)?;
+        for what in ["records", "snapshots", "blobs", "steps"] {
+            let share = &report["shares"][what];
+            ensure!(share["added"] == 0, "{what}: the report is {report:#}");
+        }
+        ensure!(report["shares"]["records"]["existing"].as_u64() > Some(0), "{report:#}");
+        // Records that were last used before the newest of the cache was made now count as used then.
+        let mut after = listing(&root)?;
+        let records = root.join("runc-overlayfs/metadata_v2.db");
+        for touched in [records.parent().context("a parent")?, &records] {
+            let before = before.get(touched).context("a worker")?;
+            after.insert(touched.to_owned(), *before);
+        }
+        ensure_same_listing(&before, &after)?;
+        let after = listing(&root)?;
+        bench.convert(made, &root)?;
+        ensure_same_listing(&after, &listing(&root)?)?;
+    }
+    let daemon = world.start(&root)?;
+    for (case, made) in [(&YESTERDAY, &yesterday), (&TODAY, &today)] {
+        ensure_same_steps(case.keys, &made.warm, &bench.build(&daemon, case, false)?)?;
+    }
+    daemon.stop()?;
+
+    // One that has not exported, so its records have no blobs to be found by.
+    let root = bench.path("other");
+    let daemon = world.start(&root)?;
+    bench.build(&daemon, &YESTERDAY, false)?;
+    let edited = bench.build(&daemon, &YESTERDAY, true)?;
+    drop(edited);
+    let edited = bench.build(&daemon, &YESTERDAY, true)?;
+    let yesterday_there = bench.build(&daemon, &YESTERDAY, false)?;
+    daemon.stop()?;
+    bench.convert(&today, &root)?;
+    let listed = listing(&root)?;
+    bench.convert(&today, &root)?;
+    ensure_same_listing(&listed, &listing(&root)?)?;
+    let daemon = world.start(&root)?;
+    let warm = bench.build(&daemon, &TODAY, false)?;
+    ensure_same_steps(TODAY.keys, &today.warm, &warm)?;
+    warm.ensure_nothing_imported(|_| false)?;
+    let warm = bench.build(&daemon, &YESTERDAY, false)?;
+    ensure_same_steps(YESTERDAY.keys, &yesterday_there, &warm)?;
+    let warm = bench.build(&daemon, &YESTERDAY, true)?;
+    ensure_same_steps(YESTERDAY.keys, &edited, &warm)?;
+    bench.ensure_prunable(daemon, &root)
+}
+
+/// What a stopped run has published, besides what comes before it: files and directories below the
+/// root, of directories all that is new.
+const PUBLISHED: [&[&str]; 3] = [
+    &[SNAPSHOTS_DB, "runc-overlayfs/content/blobs/sha256", "runc-overlayfs/snapshots/snapshots"],
+    &["runc-overlayfs/containerdmeta.db"],
+    &["runc-overlayfs/metadata_v2.db"],
+];
+const SNAPSHOTS_DB: &str = "runc-overlayfs/snapshots/metadata.db";
+
+/// A daemon that starts on what a stopped run left has everything that was there before, and builds
+/// on it; the next run completes the rest.
+pub(crate) fn prove_stopped(world: &World) -> Result<()> {
+    let bench = bench(world, "stopped")?;
+    let first = world.start(&bench.path("first"))?;
+    let yesterday = bench.make(&first, &YESTERDAY)?;
+    let today = bench.make(&first, &TODAY)?;
+    first.stop()?;
+    let (before, after) = (bench.path("before"), bench.path("after"));
+    bench.convert(&yesterday, &before)?;
+    copy(&before, &after)?;
+    bench.convert(&today, &after)?;
+
+    for stopped in 0..PUBLISHED.len() {
+        let root = bench.path(&format!("stopped-{stopped}"));
+        copy(&before, &root)?;
+        for name in PUBLISHED[..=stopped].iter().copied().flatten() {
+            publish(&after.join(name), &root.join(name))?;
+        }
+        let daemon = world.start(&root)?;
+        let warm = bench.build(&daemon, &YESTERDAY, false)?;
+        ensure_same_steps(YESTERDAY.keys, &yesterday.warm, &warm)?;
+        warm.ensure_nothing_imported(|_| false)?;
+        bench.build(&daemon, &YESTERDAY, true).context("a build that makes snapshots")?;
+        let edited = bench.build(&daemon, &YESTERDAY, true)?;
+        daemon.stop()?;
+
+        bench.convert(&today, &root)?;
+        let daemon = world.start(&root)?;
+        for (case, expected, is_edited) in [
+            (&YESTERDAY, &yesterday.warm, false),
+            (&YESTERDAY, &edited, true),
+            (&TODAY, &today.warm, false),
+        ] {
+            let warm = bench.build(&daemon, case, is_edited)?;
+            ensure_same_steps(case.keys, expected, &warm)
+                .with_context(|| format!("stopped after {:?}", PUBLISHED[stopped]))?;
+            warm.ensure_nothing_imported(|_| false)?;
+        }
+        bench.ensure_prunable(daemon, &root)?;
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    run(Command::new("cp").arg("-a").arg(from).arg(to)).map(drop)
+}
+
+/// Puts a copy of the file `from` in the place of `to`, or of what is new in a directory into it.
+fn publish(from: &Path, to: &Path) -> Result<()> {
+    if from.is_file() {
+        return copy(from, to);
+    }
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        if !to.join(entry.file_name()).exists() {
+            copy(&entry.path(), &to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The builds that the daemon remembers.
+fn histories(daemon: &Daemon) -> Result<Vec<String>> {
+    let listed = run(daemon.buildctl().args(["debug", "histories", "--format", "{{json .}}"]))?;
+    Ok(listed.lines().map(str::to_owned).collect())
+}
+
+/// Everything that a change of a file or directory below `root` shows in, but for the lock.
+fn listing(root: &Path) -> Result<BTreeMap<PathBuf, [i64; 7]>> {
+    let mut listed = BTreeMap::new();
+    let mut pending = vec![root.to_owned()];
+    while let Some(dir) = pending.pop() {
+        for entry in std::fs::read_dir(&dir)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_dir() {
+                pending.push(entry.path());
+            }
+            if entry.file_name() != "buildkitd.lock" {
+                let seen = [
+                    metadata.ino().cast_signed(),
+                    metadata.size().cast_signed(),
+                    i64::from(metadata.mode()),
+                    metadata.mtime(),
+                    metadata.mtime_nsec(),
+                    metadata.ctime(),
+                    metadata.ctime_nsec(),
+                ];
+                listed.insert(entry.path(), seen);
+            }
+        }
+    }
+    Ok(listed)
+}
+
+fn ensure_same_listing(
+    before: &BTreeMap<PathBuf, [i64; 7]>,
+    after: &BTreeMap<PathBuf, [i64; 7]>,
+) -> Result<()> {
+    let changed: Vec<_> = before
+        .iter()
+        .filter(|(path, seen)| after.get(*path) != Some(seen))
+        .map(|(path, _)| path)
+        .chain(after.keys().filter(|path| !before.contains_key(*path)))
+        .collect();
+    ensure!(changed.is_empty(), "these files changed: {changed:#?}");
+    Ok(())
+}

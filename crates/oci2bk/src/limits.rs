@@ -1,0 +1,276 @@
+//! What the input may cost: the one place for the limits that can be changed.
+//!
+//! Caches, layers and key sources come over a network and may be hostile. Where a limit does not
+//! follow from a format, from containerd or from the kernel, it is here, with a default far above
+//! what real caches need (25 GB, a million records) and low enough that no input exhausts a
+//! machine. `docs/limits.md` has the table, and those that are fixed.
+//!
+//! To add one, add it to the table below and to `docs/limits.md`, and check it where the input is
+//! read: [`Layout::limits`](crate::layout::Layout::limits) has them for all that is read from a
+//! layout, [`unpack`](crate::unpack::unpack) and [`read_source`](crate::keys::read_source) are given
+//! them. The command line and its help follow by themselves.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Makes [`Limits`] and [`LIMITS`] from one table. The first line of a limit's documentation is its
+/// description for people.
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])+ $field:ident = $default:expr;)+) => {
+        /// How much of everything the input may have.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub struct Limits {
+            $($(#[doc = $doc])+ pub $field: u64,)+
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
+            }
+        }
+
+        /// All limits.
+        pub const LIMITS: &[Limit] = &[$(Limit {
+            field: stringify!($field),
+            description: first(&[$($doc),+]),
+            default: $default,
+            place: |limits| &mut limits.$field,
+        },)+];
+    };
+}
+
+limits! {
+    /// Entries of one layer.
+    layer_entries = 20_000_000;
+    /// Bytes of one unpacked layer, holes of sparse files included.
+    layer_size = 1 << 40;
+    /// How many times as large as its blob an unpacked layer of more than 4 GiB may be.
+    ///
+    /// What people and programs write is rarely above 20; gzip cannot go beyond 1032, zstd can.
+    layer_ratio = 200;
+    /// Bytes of memory for the names of one layer's directories.
+    ///
+    /// They are needed once more after the last entry. A directory takes some 200.
+    layer_directories = 1 << 30;
+    /// Bytes of the name of an entry of a layer, and of the target of a link.
+    ///
+    /// Those of a path that Linux takes. A longer name can still be that of a short path.
+    path = 4095;
+    /// Bytes of all extended attributes of one entry of a layer, names and values.
+    xattrs = 128 << 10;
+    /// Bytes of a cache config.
+    ///
+    /// A record takes about 250, so the default is a cache of some 1,000,000 records.
+    config = 256 << 20;
+}
+
+/// Up to this size a layer may be any number of times as large as its blob.
+pub(crate) const FREE_OF_RATIO: u64 = 4 << 30;
+
+/// A limit that can be changed.
+#[derive(Clone, Copy)]
+pub struct Limit {
+    field: &'static str,
+    /// What it limits.
+    pub description: &'static str,
+    /// Its default.
+    pub default: u64,
+    place: fn(&mut Limits) -> &mut u64,
+}
+
+impl Limit {
+    /// Its name on the command line.
+    pub fn name(&self) -> String {
+        self.field.replace('_', "-")
+    }
+}
+
+impl fmt::Debug for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name(), self.default)
+    }
+}
+
+/// The first line of a doc comment, as it stands in the table.
+const fn first(lines: &[&'static str]) -> &'static str {
+    lines[0].trim_ascii()
+}
+
+/// A limit with another value, from `NAME=VALUE`.
+///
+/// The value is a whole number, which may end in `K`, `M`, `G` or `T` for powers of 1000, or in
+/// `Ki`, `Mi`, `Gi` or `Ti` for powers of 1024.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    limit: &'static Limit,
+    value: u64,
+}
+
+/// Why a text is no [`Setting`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseSettingError {
+    /// There is no `=` in it.
+    #[error("expected NAME=VALUE, such as layer-entries=50M")]
+    NoValue,
+    /// There is no such limit.
+    #[error("there is no limit {name:?}; there are {}", names())]
+    UnknownName {
+        /// The name.
+        name: String,
+    },
+    /// The value is no number, or too large a one.
+    #[error("{value:?} is no number such as 4096, 50M or 4Gi")]
+    Value {
+        /// The value.
+        value: String,
+    },
+}
+
+fn names() -> String {
+    let names: Vec<_> = LIMITS.iter().map(Limit::name).collect();
+    names.join(", ")
+}
+
+impl FromStr for Setting {
+    type Err = ParseSettingError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) = text.split_once('=').ok_or(ParseSettingError::NoValue)?;
+        let limit = LIMITS
+            .iter()
+            .find(|limit| limit.name() == name)
+            .ok_or_else(|| ParseSettingError::UnknownName { name: name.to_owned() })?;
+        let value = parse_amount(value)
+            .ok_or_else(|| ParseSettingError::Value { value: value.to_owned() })?;
+        Ok(Self { limit, value })
+    }
+}
+
+/// Units, and the powers of their base.
+const UNITS: [(char, u32); 4] = [('K', 1), ('M', 2), ('G', 3), ('T', 4)];
+
+fn parse_amount(text: &str) -> Option<u64> {
+    let (text, base) = match text.strip_suffix('i') {
+        Some(text) => (text, 1024_u64),
+        None => (text, 1000),
+    };
+    let unit = UNITS.into_iter().find(|(unit, _)| text.ends_with(*unit));
+    let (digits, power) = match unit {
+        Some((unit, power)) => (text.strip_suffix(unit)?, power),
+        None if base == 1024 => return None,
+        None => (text, 0),
+    };
+    // No sign, which integers may have in Rust.
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(base.pow(power))
+}
+
+/// An amount as [`Setting`] takes it, in the largest unit of which it is a whole number.
+pub fn amount(value: u64) -> String {
+    for (base, ending) in [(1024_u64, "i"), (1000, "")] {
+        for (unit, power) in UNITS.into_iter().rev() {
+            if value > 0 && value.is_multiple_of(base.pow(power)) {
+                return format!("{}{unit}{ending}", value / base.pow(power));
+            }
+        }
+    }
+    value.to_string()
+}
+
+impl Limits {
+    /// The default limits with some changed; of several settings of one limit the last counts.
+    pub fn with<'s>(settings: impl IntoIterator<Item = &'s Setting>) -> Self {
+        let mut limits = Self::default();
+        for setting in settings {
+            *(setting.limit.place)(&mut limits) = setting.value;
+        }
+        limits
+    }
+
+    /// The most bytes of the unpacked layer of a blob of `size` bytes, and the limit that says so.
+    pub(crate) fn unpacked_bytes(&self, size: u64) -> (u64, &'static str) {
+        let by_ratio = size.saturating_mul(self.layer_ratio).max(FREE_OF_RATIO);
+        if by_ratio < self.layer_size {
+            (by_ratio, "layer-ratio")
+        } else {
+            (self.layer_size, "layer-size")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_change_their_limit_and_the_last_counts() {
+        let settings = ["layer-entries=50M", "path=1Mi", "layer-entries=7", "layer-ratio=1K"];
+        let settings = settings.map(|text| text.parse().unwrap());
+        let limits = Limits::with(&settings);
+        let expected =
+            Limits { layer_entries: 7, path: 1 << 20, layer_ratio: 1000, ..Limits::default() };
+        assert_eq!(limits, expected);
+        assert_eq!(Limits::with(&[]), Limits::default());
+    }
+
+    #[test]
+    fn what_is_no_setting_is_refused() {
+        let parse = |text: &str| text.parse::<Setting>().map(|_| ()).unwrap_err();
+        assert_eq!(parse("path"), ParseSettingError::NoValue);
+        for name in ["", "paths", "layer_entries", "PATH"] {
+            let error = parse(&format!("{name}=1"));
+            assert_eq!(error, ParseSettingError::UnknownName { name: name.to_owned() });
+            assert!(error.to_string().contains("layer-entries, layer-size"), "{error}");
+        }
+        for value in ["", "-1", "+1", "1.5G", "i", "1i", "1KB", "K", "1e9", "99999999T", " 1"] {
+            let error = parse(&format!("path={value}"));
+            assert_eq!(error, ParseSettingError::Value { value: value.to_owned() }, "{value}");
+        }
+    }
+
+    #[test]
+    fn amounts_are_written_as_they_are_read() {
+        for (value, text) in [
+            (0, "0"),
+            (7, "7"),
+            (4095, "4095"),
+            (20_000_000, "20M"),
+            (1 << 40, "1Ti"),
+            (3 << 20, "3Mi"),
+            (1_024_000, "1000Ki"),
+            (u64::MAX, "18446744073709551615"),
+        ] {
+            assert_eq!(amount(value), text);
+            assert_eq!(parse_amount(text), Some(value));
+        }
+    }
+
+    #[test]
+    fn small_layers_are_free_of_the_ratio() {
+        let limits = Limits::default();
+        assert_eq!(limits.unpacked_bytes(0), (4 << 30, "layer-ratio"));
+        assert_eq!(limits.unpacked_bytes(1 << 30), (200 << 30, "layer-ratio"));
+        assert_eq!(limits.unpacked_bytes(1 << 50), (1 << 40, "layer-size"));
+        assert_eq!(limits.unpacked_bytes(u64::MAX), (1 << 40, "layer-size"));
+        let limits = Limits { layer_size: 100, ..limits };
+        assert_eq!(limits.unpacked_bytes(1), (100, "layer-size"));
+    }
+
+    #[test]
+    fn the_documentation_has_them_all() {
+        let documentation = include_str!("../../../docs/limits.md");
+        let rows = documentation.lines().filter(|line| line.starts_with("| `"));
+        let rows: Vec<_> = rows.collect();
+        let expected: Vec<_> = LIMITS
+            .iter()
+            .map(|limit| {
+                let Limit { description, default, .. } = limit;
+                let description = description.trim_end_matches('.');
+                format!("| `{}` | {} | {description} |", limit.name(), amount(*default))
+            })
+            .collect();
+        assert_eq!(rows, expected);
+    }
+}

@@ -1,0 +1,153 @@
+//! What is there, by what it is looked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bkstate::Digest;
+use bkstate::ids::RecordId;
+use bkstate::metadata::{NAMESPACE, Namespace, SnapshotTable};
+use bkstate::records::Record;
+use bkstate::snapshots::Kind;
+use bkstate::state::{Existing, SNAPSHOTTER};
+
+use crate::plan::Layer;
+
+/// An existing state with its records by their chains.
+pub(super) struct Found<'e> {
+    existing: &'e Existing,
+    namespace: Option<&'e Namespace>,
+    table: Option<&'e SnapshotTable>,
+    by_blobs: BTreeMap<Digest, Vec<&'e RecordId>>,
+    by_trees: BTreeMap<Digest, Vec<&'e RecordId>>,
+}
+
+impl<'e> Found<'e> {
+    pub(super) fn new(existing: &'e Existing) -> Self {
+        let namespace = existing.state.metadata.namespaces.get(NAMESPACE);
+        let table = namespace.and_then(|namespace| namespace.snapshots.get(SNAPSHOTTER));
+        let mut found = Self {
+            existing,
+            namespace,
+            table,
+            by_blobs: BTreeMap::new(),
+            by_trees: BTreeMap::new(),
+        };
+        for (id, record) in &existing.state.records.by_id {
+            // What is not committed for good can still vanish when the daemon starts.
+            let lasting = record.committed == Some(true) && record.equal_mutable.is_none();
+            if !lasting || record.deleted == Some(true) {
+                continue;
+            }
+            if let Some(chain) = record.blob_chain_id {
+                found.by_blobs.entry(chain).or_default().push(id);
+            }
+            if let Some(chain) = record.chain_id {
+                found.by_trees.entry(chain).or_default().push(id);
+            }
+        }
+        for ids in found.by_blobs.values_mut() {
+            // A layer of its own, which stays as it is, comes before merges with the same content.
+            ids.sort_by_key(|id| {
+                let record = existing.state.records.by_id.get(*id);
+                (!record.is_some_and(is_layer), *id)
+            });
+        }
+        found
+    }
+
+    /// The records of `layer`, the best one first.
+    pub(super) fn records_of(&self, layer: &Layer) -> Vec<&'e RecordId> {
+        self.by_blobs.get(&layer.blob_chain_id).cloned().unwrap_or_default()
+    }
+
+    /// The key and the id of a snapshot with the files of the chain `chain`, if one is unpacked; that
+    /// of one of the records `preferred` if possible.
+    pub(super) fn tree_of(
+        &self,
+        chain: &Digest,
+        preferred: &[&'e RecordId],
+    ) -> Option<(String, u64)> {
+        let others = self.by_trees.get(chain).into_iter().flatten();
+        let keys = preferred.iter().chain(others).filter_map(|id| self.snapshot_key(id));
+        let mut keys = keys.map(str::to_owned).chain([chain.to_string()]);
+        keys.find_map(|key| self.tree(&key).map(|id| (key, id)))
+    }
+
+    /// The id of the snapshot `key`, if it is unpacked.
+    fn tree(&self, key: &str) -> Option<u64> {
+        let row = self.table?.rows.get(key)?;
+        let snapshot = self.existing.state.snapshots.by_name.get(&row.name)?;
+        let unpacked =
+            snapshot.kind == Kind::Committed && self.existing.trees.contains(&snapshot.id);
+        unpacked.then_some(snapshot.id)
+    }
+
+    fn record(&self, id: &RecordId) -> Option<&'e Record> {
+        self.existing.state.records.by_id.get(id)
+    }
+
+    /// What `id` calls its snapshot, be it there or not.
+    fn snapshot_key(&self, id: &'e RecordId) -> Option<&'e str> {
+        let record = self.record(id)?;
+        Some(record.snapshot.as_deref().unwrap_or(id.as_str()))
+    }
+
+    /// A key for the snapshot of `chain` that names no other: that of a record which has the snapshot
+    /// yet to be made, else the chain itself, as in `GetByBlob`.
+    pub(super) fn free_snapshot(&self, chain: &Digest) -> String {
+        let taken = |key: &str| self.table.is_some_and(|table| table.rows.contains_key(key));
+        let records = self.by_trees.get(chain).into_iter().flatten();
+        let layers = records.filter(|id| self.record(id).is_some_and(is_layer));
+        let mut keys = layers.filter_map(|id| self.snapshot_key(id)).filter(|key| !taken(key));
+        if let Some(key) = keys.next() {
+            return key.to_owned();
+        }
+        let own = chain.to_string();
+        if !taken(&own) {
+            return own;
+        }
+        let others = (1_u64..).map(|n| RecordId::derive(&format!("snapshot {n} of {chain}")));
+        others.map(|id| id.to_string()).find(|key| !taken(key)).unwrap_or(own)
+    }
+
+    /// An id for the new record of `layer`.
+    pub(super) fn free_record(&self, layer: &Layer, taken: &mut BTreeSet<RecordId>) -> RecordId {
+        let mut id = layer.record.clone();
+        let mut number = 0_u64;
+        // One with that id is of the same layer, but on its way out.
+        while self.record(&id).is_some() || !taken.insert(id.clone()) {
+            number += 1;
+            id = RecordId::derive(&format!("{} {number}", layer.blob_chain_id));
+        }
+        id
+    }
+
+    /// Whether the snapshot of the record is yet to be unpacked.
+    pub(super) fn is_packed(&self, id: &RecordId) -> bool {
+        self.record(id).is_some_and(|record| record.blob_only == Some(true))
+    }
+
+    /// Whether the record is of a blob, as those of merges are not.
+    pub(super) fn names_blob(&self, id: &RecordId) -> bool {
+        self.record(id).is_some_and(|record| record.blob.is_some())
+    }
+
+    /// Whether the store has the blob, with its row.
+    pub(super) fn has_blob(&self, blob: &Digest) -> bool {
+        let row = self.namespace.and_then(|namespace| namespace.content.get(blob));
+        row.is_some_and(|row| {
+            self.existing.blobs.get(blob).is_some_and(|size| size.cast_signed() == row.size)
+        })
+    }
+
+    /// The last number that was drawn for the name of a snapshot.
+    pub(super) fn last_number(&self) -> u64 {
+        self.table.map_or(0, |table| table.sequence)
+    }
+}
+
+/// Whether the record is a layer on another one or none, rather than a merge or a difference.
+fn is_layer(record: &Record) -> bool {
+    record.merge_parents.is_none()
+        && record.lower_diff_parent.is_none()
+        && record.upper_diff_parent.is_none()
+}

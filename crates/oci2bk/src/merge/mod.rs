@@ -1,0 +1,284 @@
+//! Where the parts of a plan have their place in the state that a root holds, be it empty.
+//!
+//! What is there already is used as it is, found as a daemon finds it (BuildKit v0.32.2
+//! `cache/manager.go` `GetByBlob`): a layer by the chain of its blobs, a snapshot by the chain of
+//! its trees. All else gets a place of its own beside it.
+
+mod found;
+pub(crate) mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bkstate::Digest;
+use bkstate::ids::RecordId;
+use bkstate::metadata::NAMESPACE;
+use bkstate::state::Existing;
+use serde::Serialize;
+
+use crate::plan::{Layer, Plan};
+use found::Found;
+
+/// The places of a plan in a state.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// Of the layers, in the order of the plan.
+    pub(crate) layers: Vec<LayerPlace>,
+    /// Of the snapshots, in the order of the plan.
+    pub(crate) snapshots: Vec<SnapshotPlace>,
+    /// The blobs that the store has to have, and does not.
+    pub(crate) blobs: BTreeSet<Digest>,
+    /// The documents that the store does not have.
+    pub(crate) documents: BTreeSet<Digest>,
+    /// Whether records whose layer is unpacked are to say so.
+    pub(crate) extract: bool,
+}
+
+/// The record of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LayerPlace {
+    /// There is none and need be none: what lies on the layer is there.
+    Unneeded,
+    /// These are there. The first is the one to use.
+    Existing(Vec<RecordId>),
+    /// One is to be made.
+    New(RecordId),
+}
+
+/// The snapshot of a chain of layers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SnapshotPlace {
+    /// It is there.
+    Existing {
+        /// What records call it.
+        key: String,
+        /// The id of its directory.
+        id: u64,
+    },
+    /// It is to be unpacked.
+    New {
+        /// What records will call it.
+        key: String,
+        /// Its name in `snapshots/metadata.db`.
+        name: String,
+        /// The id of its directory.
+        id: u64,
+        /// The blob to unpack, one of those with these files.
+        blob: Digest,
+    },
+    /// There is none; the daemon will make it under this key if it needs it.
+    Packed {
+        /// What records call it.
+        key: String,
+    },
+}
+
+/// How much of something is there already, and how much is new.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Share {
+    /// In the root already.
+    pub existing: usize,
+    /// Added to it.
+    pub added: usize,
+}
+
+/// How much of a plan a root has already. What the plan has and the root does not need, because
+/// all that lies on it is there, does not count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Shares {
+    /// Layer records.
+    pub records: Share,
+    /// Unpacked layers.
+    pub snapshots: Share,
+    /// Layer blobs.
+    pub blobs: Share,
+    /// Keys of the solver.
+    pub steps: Share,
+}
+
+impl LayerPlace {
+    pub(crate) fn record(&self) -> Option<&RecordId> {
+        match self {
+            Self::Unneeded => None,
+            Self::Existing(records) => records.first(),
+            Self::New(record) => Some(record),
+        }
+    }
+}
+
+impl SnapshotPlace {
+    pub(crate) fn key(&self) -> &str {
+        match self {
+            Self::Existing { key, .. } | Self::New { key, .. } | Self::Packed { key } => key,
+        }
+    }
+
+    /// The id of its directory, if it has one or will have one.
+    pub(crate) fn id(&self) -> Option<u64> {
+        match self {
+            Self::Existing { id, .. } | Self::New { id, .. } => Some(*id),
+            Self::Packed { .. } => None,
+        }
+    }
+}
+
+impl Places {
+    /// Finds the places of `plan` in `existing`. With `extract`, every layer that a new record or a
+    /// packed one stands for is to be unpacked.
+    pub(crate) fn new(plan: &Plan, existing: &Existing, extract: bool) -> Self {
+        let found = Found::new(existing);
+        let records: Vec<_> = plan.layers.iter().map(|layer| found.records_of(layer)).collect();
+        let mut owners: Vec<Vec<&RecordId>> = vec![Vec::new(); plan.snapshots.len()];
+        for (layer, records) in plan.layers.iter().zip(&records) {
+            owners[layer.snapshot].extend(records.first());
+        }
+        let trees = plan.snapshots.iter().zip(owners);
+        let trees: Vec<_> =
+            trees.map(|(snapshot, owners)| found.tree_of(&snapshot.chain_id, &owners)).collect();
+        let needs = Needs::new(plan, &found, &records, &trees, extract);
+        let missing = |blobs: &mut dyn Iterator<Item = &Digest>| -> BTreeSet<Digest> {
+            blobs.filter(|blob| !found.has_blob(blob)).copied().collect()
+        };
+
+        let mut taken = BTreeSet::new();
+        let layers = plan.layers.iter().zip(records).zip(&needs.records).map(
+            |((layer, records), &needed)| match records.as_slice() {
+                [] if !needed => LayerPlace::Unneeded,
+                [] => LayerPlace::New(found.free_record(layer, &mut taken)),
+                _ => LayerPlace::Existing(records.into_iter().cloned().collect()),
+            },
+        );
+        let mut added = 0;
+        let snapshots = plan.snapshots.iter().zip(trees).zip(&needs.trees);
+        let snapshots = snapshots.map(|((snapshot, tree), unpack)| {
+            let key = || found.free_snapshot(&snapshot.chain_id);
+            match (tree, unpack) {
+                (Some((key, id)), _) => SnapshotPlace::Existing { key, id },
+                (None, None) => SnapshotPlace::Packed { key: key() },
+                (None, Some(blob)) => {
+                    added += 1;
+                    let key = key();
+                    SnapshotPlace::New {
+                        name: format!("{NAMESPACE}/{}/{key}", found.last_number() + added),
+                        key,
+                        id: existing.state.snapshots.sequence + added,
+                        blob: *blob,
+                    }
+                }
+            }
+        });
+        Self {
+            layers: layers.collect(),
+            snapshots: snapshots.collect(),
+            blobs: missing(&mut needs.blobs.iter()),
+            documents: missing(&mut plan.documents.keys()),
+            extract,
+        }
+    }
+
+    /// Whether there is nothing to be stored or unpacked.
+    pub(crate) fn need_no_files(&self) -> bool {
+        let new = |place: &SnapshotPlace| matches!(place, SnapshotPlace::New { .. });
+        self.blobs.is_empty() && self.documents.is_empty() && !self.snapshots.iter().any(new)
+    }
+
+    /// The blobs of `plan` that are in the store or will be, with what each is to be unpacked into.
+    pub(crate) fn work(&self) -> BTreeMap<Digest, Vec<usize>> {
+        let mut work: BTreeMap<_, Vec<_>> =
+            self.blobs.iter().map(|blob| (*blob, Vec::new())).collect();
+        for (index, place) in self.snapshots.iter().enumerate() {
+            if let SnapshotPlace::New { blob, .. } = place {
+                work.entry(*blob).or_default().push(index);
+            }
+        }
+        work
+    }
+
+    /// How much of `plan` is there; but for the steps, see [`steps`].
+    pub(crate) fn shares(&self, plan: &Plan, existing: &Existing) -> Shares {
+        let mut shares = Shares::default();
+        for place in &self.layers {
+            match place {
+                LayerPlace::Unneeded => {}
+                LayerPlace::Existing(_) => shares.records.existing += 1,
+                LayerPlace::New(_) => shares.records.added += 1,
+            }
+        }
+        for place in &self.snapshots {
+            match place {
+                SnapshotPlace::Packed { .. } => {}
+                SnapshotPlace::Existing { .. } => shares.snapshots.existing += 1,
+                SnapshotPlace::New { .. } => shares.snapshots.added += 1,
+            }
+        }
+        for blob in plan.blobs.keys() {
+            if self.blobs.contains(blob) {
+                shares.blobs.added += 1;
+            } else if existing.blobs.contains_key(blob) {
+                shares.blobs.existing += 1;
+            }
+        }
+        shares
+    }
+}
+
+/// What of a plan has to be in the state.
+struct Needs {
+    /// For each layer, whether it has to have a record.
+    records: Vec<bool>,
+    /// For each snapshot that is to be unpacked, from which blob.
+    trees: Vec<Option<Digest>>,
+    /// The blobs that have to be in the store.
+    blobs: BTreeSet<Digest>,
+}
+
+impl Needs {
+    /// From the top down: results need their layers, new records their parents, new snapshots what
+    /// they lie on.
+    fn new(
+        plan: &Plan,
+        found: &Found<'_>,
+        records: &[Vec<&RecordId>],
+        trees: &[Option<(String, u64)>],
+        extract: bool,
+    ) -> Self {
+        let mut needs = Self {
+            records: named_layers(plan),
+            trees: vec![None; plan.snapshots.len()],
+            blobs: BTreeSet::new(),
+        };
+        let mut carries_tree = vec![false; plan.layers.len()];
+        for (index, layer) in plan.layers.iter().enumerate().rev() {
+            if !needs.records[index] {
+                continue;
+            }
+            let record = records[index].first();
+            let new = record.is_none();
+            let packed = extract && (new || record.is_some_and(|record| found.is_packed(record)));
+            let unpack = (packed || carries_tree[index]) && trees[layer.snapshot].is_none();
+            if unpack {
+                needs.trees[layer.snapshot] = Some(layer.blob);
+            }
+            if new || unpack || record.is_some_and(|record| found.names_blob(record)) {
+                needs.blobs.insert(layer.blob);
+            }
+            if let Some(parent) = layer.parent.filter(|_| new || unpack) {
+                needs.records[parent] = true;
+                carries_tree[parent] |= unpack;
+            }
+        }
+        needs
+    }
+}
+
+/// For each layer whether a result or a document names it, or nothing of the plan lies on it.
+fn named_layers(plan: &Plan) -> Vec<bool> {
+    let mut named = vec![true; plan.layers.len()];
+    let below = plan.layers.iter().filter_map(|layer: &Layer| layer.parent);
+    below.for_each(|layer| named[layer] = false);
+    let results = plan.steps.iter().flat_map(|step| &step.results).map(|result| result.layer);
+    let documents = plan.documents.values().flat_map(|document| &document.layers).copied();
+    results.chain(documents).for_each(|layer| named[layer] = true);
+    named
+}

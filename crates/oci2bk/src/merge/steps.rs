@@ -1,0 +1,140 @@
+//! Which of the solver's keys the steps of a plan are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bkstate::Time;
+use bkstate::ids::{KeyId, RecordId, ResultId, WorkerId};
+use bkstate::solver::SolverCache;
+
+use super::{LayerPlace, Places};
+use crate::plan::{Plan, Step, StepLink};
+
+/// How often the steps are looked up again with what was added before. Once is enough unless a plan
+/// has a step in several versions that an existing state has brought together.
+const PASSES: usize = 8;
+
+/// How many keys that one link leads to are looked at. There is one unless builds ran at the same
+/// time; a hostile cache could have so many that nobody can compare them.
+const MOST_TARGETS: usize = 16;
+
+/// Adds the keys, links and results of `plan` to `cache`. Returns the key of each step.
+///
+/// A step whose inputs all lead to one existing key by its op is that key, as a daemon sees it
+/// (BuildKit v0.32.2 `solver/cachemanager.go` `getIDFromDeps`). Adding the same plan again adds
+/// nothing.
+pub(crate) fn add(
+    plan: &Plan,
+    places: &Places,
+    worker: &WorkerId,
+    cache: &mut SolverCache,
+) -> Vec<KeyId> {
+    let mut keys = keys(plan, cache);
+    for _ in 0..PASSES {
+        if !add_as(plan, &keys, places, worker, cache) {
+            break;
+        }
+        let again = self::keys(plan, cache);
+        if again == keys {
+            break;
+        }
+        keys = again;
+    }
+    keys
+}
+
+/// The keys of the steps of `plan` in `cache`; a new one for those that are not there.
+pub(crate) fn keys(plan: &Plan, cache: &SolverCache) -> Vec<KeyId> {
+    let mut keys: Vec<KeyId> = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        let key = known_key(step, &keys, cache).unwrap_or_else(|| step.key.clone());
+        keys.push(key);
+    }
+    keys
+}
+
+/// For each op, input and alternative the keys that it leads to.
+type Targets = BTreeMap<(String, i64), BTreeMap<i64, Vec<BTreeSet<KeyId>>>>;
+
+/// The key that the links of `step` lead to in `cache`, where the steps below have the keys `keys`.
+fn known_key(step: &Step, keys: &[KeyId], cache: &SolverCache) -> Option<KeyId> {
+    let from = |edge: &StepLink| keys.get(edge.from);
+    let leads_to = |edge: &StepLink, key: &KeyId| {
+        from(edge).is_some_and(|from| cache.has_link(from, &edge.link, key))
+    };
+    if step.links.iter().all(|edge| leads_to(edge, &step.key)) {
+        return Some(step.key.clone());
+    }
+    // One step may go by several op digests, for daemons of several releases.
+    let mut ops = Targets::new();
+    for edge in &step.links {
+        let op = ops.entry((edge.link.digest.clone(), edge.link.output)).or_default();
+        let targets = cache.targets(from(edge)?, &edge.link).take(MOST_TARGETS).cloned();
+        op.entry(edge.link.input).or_default().push(targets.collect());
+    }
+    // What all alternatives of the inputs lead to is what a second run finds. What some lead to is
+    // the same step, seen by one who did not know the other alternatives.
+    let all = |alternatives: &[BTreeSet<KeyId>]| intersection(alternatives);
+    let any = |alternatives: &[BTreeSet<KeyId>]| alternatives.iter().flatten().cloned().collect();
+    best(&step.key, &ops, all).or_else(|| best(&step.key, &ops, any))
+}
+
+/// The best of the keys that all inputs of an op lead to: `own`, or else the first.
+fn best(
+    own: &KeyId,
+    ops: &Targets,
+    join: impl Fn(&[BTreeSet<KeyId>]) -> BTreeSet<KeyId>,
+) -> Option<KeyId> {
+    let keys: BTreeSet<KeyId> = ops
+        .values()
+        .flat_map(|inputs| {
+            let inputs: Vec<_> = inputs.values().map(|alternatives| join(alternatives)).collect();
+            intersection(&inputs)
+        })
+        .collect();
+    keys.get(own).or_else(|| keys.first()).cloned()
+}
+
+fn intersection(sets: &[BTreeSet<KeyId>]) -> BTreeSet<KeyId> {
+    let Some((first, others)) = sets.split_first() else { return BTreeSet::new() };
+    first.iter().filter(|key| others.iter().all(|set| set.contains(key))).cloned().collect()
+}
+
+/// Adds the steps as these keys. Whether anything is new.
+fn add_as(
+    plan: &Plan,
+    keys: &[KeyId],
+    places: &Places,
+    worker: &WorkerId,
+    cache: &mut SolverCache,
+) -> bool {
+    let mut new = false;
+    for (step, key) in plan.steps.iter().zip(keys) {
+        new |= cache.add_key(key);
+        for edge in &step.links {
+            if let Some(from) = keys.get(edge.from) {
+                new |= cache.add_link(from, edge.link.clone(), key);
+            }
+        }
+        for result in &step.results {
+            let created_at = result.created_at.unwrap_or(Time::ZERO);
+            let id = |record: &RecordId| ResultId {
+                worker: worker.clone(),
+                record: Some(record.clone()),
+            };
+            let known = cache.results.get(key);
+            let result = match places.layers.get(result.layer) {
+                None | Some(LayerPlace::Unneeded) => continue,
+                Some(LayerPlace::New(record)) => id(record),
+                // Of records with the same content, one as result is enough.
+                Some(LayerPlace::Existing(records)) => {
+                    let ids = || records.iter().map(id);
+                    let known = ids().find(|id| known.is_some_and(|known| known.contains_key(id)));
+                    let Some(id) = known.or_else(|| ids().next()) else { continue };
+                    id
+                }
+            };
+            new |= cache.add_result(key, result, created_at);
+        }
+    }
+    new
+}

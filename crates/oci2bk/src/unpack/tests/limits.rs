@@ -1,0 +1,86 @@
+//! What a layer may cost.
+
+use super::archive::*;
+use super::*;
+
+/// Unpacks as a base layer with these limits.
+fn unpacked(tar: &[u8], limits: &Limits) -> Result<Unpacked, UnpackError> {
+    let snapshot = Snapshot::new();
+    let file = blob_file(tar);
+    let digest = Digest::of(tar);
+    let size = tar.len() as u64;
+    let layer = Layer { blob: &file, digest, size, media_type: PLAIN, diff_id: digest };
+    unpack(&layer, snapshot.open().as_fd(), Placement::Base, limits, &|_| ())
+}
+
+/// Unpacks where `limit` says so for what the layer has, and is refused with one less.
+fn exact(members: &[Member], has: u64, limits: impl Fn(u64) -> Limits) -> UnpackError {
+    let tar = archive(members);
+    unpacked(&tar, &limits(has)).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let error = unpacked(&tar, &limits(has - 1)).unwrap_err();
+    assert!(error.is_input());
+    error
+}
+
+#[test]
+fn entries_are_limited() {
+    require_root!();
+    let error = exact(&[dir("a"), file("b", ""), file("b", "")], 3, |layer_entries| Limits {
+        layer_entries,
+        ..Limits::default()
+    });
+    assert!(matches!(error, UnpackError::TooManyEntries { limit: 2, .. }), "{error}");
+}
+
+#[test]
+fn the_size_is_limited_and_holes_count() {
+    require_root!();
+    let limits = |layer_size| Limits { layer_size, ..Limits::default() };
+    let error = exact(&[file("a", "data")], 2048, limits);
+    assert!(matches!(error, UnpackError::TooLarge { name: "layer-size", .. }), "{error}");
+    let sparse = [
+        pax(&[
+            ("GNU.sparse.major", b"0"),
+            ("GNU.sparse.minor", b"1"),
+            ("GNU.sparse.size", b"1000000"),
+            ("GNU.sparse.numblocks", b"1"),
+            ("GNU.sparse.map", b"10,4"),
+        ]),
+        file("a", "data"),
+    ];
+    let error = exact(&sparse, 3072 + 999_996, limits);
+    assert!(matches!(error, UnpackError::TooLarge { name: "layer-size", .. }), "{error}");
+}
+
+#[test]
+fn names_and_link_targets_are_limited() {
+    require_root!();
+    let limits = |path| Limits { path, ..Limits::default() };
+    let error = exact(&[file("a/bc", "")], 4, limits);
+    assert!(matches!(refusal(error), Refusal::NameTooLong { bytes: 4, limit: 3 }));
+    let error = exact(&[symlink("a", "target")], 6, limits);
+    assert!(matches!(refusal(error), Refusal::NameTooLong { bytes: 6, limit: 5 }));
+}
+
+#[test]
+fn extended_attributes_are_limited() {
+    require_root!();
+    let records: [(&str, &[u8]); 2] =
+        [("SCHILY.xattr.user.a", b"12345"), ("SCHILY.xattr.security.b", b"")];
+    let error =
+        exact(&[pax(&records), file("a", "")], 21, |xattrs| Limits { xattrs, ..Limits::default() });
+    assert!(matches!(refusal(error), Refusal::XattrsTooLarge { bytes: 21, limit: 20 }));
+}
+
+#[test]
+fn the_memory_for_names_of_directories_is_limited() {
+    require_root!();
+    let limits = |layer_directories| Limits { layer_directories, ..Limits::default() };
+    // The same name again takes no more.
+    let named = [dir("a"), dir("a"), dir("b"), file("c", "")];
+    let error = exact(&named, 2 * 129, limits);
+    assert!(matches!(refusal(error), Refusal::TooManyDirectories { limit: 257 }));
+    let implied = [file("a/b/c", ""), file("a/b/d", "")];
+    let error = exact(&implied, 129 + 131, limits);
+    assert!(matches!(refusal(error), Refusal::TooManyDirectories { limit: 259 }));
+}

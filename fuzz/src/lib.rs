@@ -1,0 +1,3 @@
+//! Fuzz targets for everything that reads hostile input.
+
+pub mod targets;
