@@ -43,6 +43,16 @@ pub enum ExportError {
         #[source]
         source: BlobError,
     },
+    /// There are more layers than in any real cache.
+    #[error(
+        "the cache in {path} lists more than {limit} layers; --limit cache-layers allows for more"
+    )]
+    TooManyLayers {
+        /// The layout.
+        path: PathBuf,
+        /// How many it may list.
+        limit: u64,
+    },
     /// The file of a layer is not one, or not as large as it should be.
     #[error("cannot use a layer of the cache in {path}")]
     LayerBlob {
@@ -91,7 +101,7 @@ impl CacheExport {
         mut manifest: CacheManifest,
     ) -> Result<Self, ExportError> {
         let content =
-            layout.read_blob(&manifest.config, layout.limits().config).map_err(|error| {
+            layout.read_blob(&manifest.config, layout.limits().of_config()).map_err(|error| {
                 ExportError::ConfigBlob { path: source.path.clone(), source: error }
             })?;
         drop_missing(source, &layout, &mut manifest)?;
@@ -120,6 +130,10 @@ impl CacheExport {
             digest: manifest.config.digest,
             source: error,
         })?;
+        let limit = layout.limits().cache_layers;
+        if config.listed_layers() as u64 > limit {
+            return Err(ExportError::TooManyLayers { path: source.path.clone(), limit });
+        }
         Ok(Self { source: source.clone(), layout, manifest, config })
     }
 }

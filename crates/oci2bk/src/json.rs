@@ -5,52 +5,71 @@
 //! them. What comes of a document then takes no more memory than its own bytes and a fixed amount
 //! for each value that it may have.
 
-use serde::Deserialize;
+use crate::limits::Limits;
 
-use crate::layout::limits;
-
-/// Why bytes cannot be read as JSON of the form that is expected.
-#[derive(Debug, thiserror::Error)]
-pub enum JsonError {
-    /// Not JSON, or a member is missing, doubled or of the wrong form.
-    #[error(transparent)]
-    Malformed(#[from] serde_json::Error),
-    /// There are more values than in any real document.
-    #[error("it has more than {limit} values")]
-    TooManyValues {
+/// What a document has more of than any real one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooComplex {
+    /// Values of any kind.
+    #[error("its JSON has more than {limit} values; --limit json-values allows for more")]
+    Values {
         /// How many it may have.
-        limit: usize,
+        limit: u64,
     },
-    /// There are more objects than in any real document.
-    #[error("it has more than {limit} objects")]
-    TooManyObjects {
+    /// Objects.
+    #[error("its JSON has more than {limit} objects; --limit json-objects allows for more")]
+    Objects {
         /// How many it may have.
-        limit: usize,
+        limit: u64,
     },
 }
 
-/// Reads a document whose number of values is within [`limits`].
-pub(crate) fn from_slice<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, JsonError> {
-    check(json)?;
-    Ok(serde_json::from_slice(json)?)
-}
-
-/// Checks that `json`, be it well formed or not, has no more values than [`limits`] allow.
-pub(crate) fn check(json: &[u8]) -> Result<(), JsonError> {
+/// Checks that `json`, be it well formed or not, has no more values than `limits` allow.
+pub(crate) fn check(json: &[u8], limits: &Limits) -> Result<(), TooComplex> {
     let Count { values, objects } = count(json);
-    if objects > limits::JSON_OBJECTS {
-        return Err(JsonError::TooManyObjects { limit: limits::JSON_OBJECTS });
+    if objects > limits.json_objects {
+        return Err(TooComplex::Objects { limit: limits.json_objects });
     }
-    if values > limits::JSON_VALUES {
-        return Err(JsonError::TooManyValues { limit: limits::JSON_VALUES });
+    if values > limits.json_values {
+        return Err(TooComplex::Values { limit: limits.json_values });
     }
     Ok(())
 }
 
+/// Lets types be read from objects only. What `serde` derives takes a list of the members' values,
+/// too, which no other reader of these documents does.
+///
+/// The types derive `Deserialize` with `#[serde(remote = "Self")]`.
+macro_rules! from_objects {
+    ($($type:ty),+ $(,)?) => {$(
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Visitor;
+                impl<'de> serde::de::Visitor<'de> for Visitor {
+                    type Value = $type;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("an object")
+                    }
+
+                    fn visit_map<A: serde::de::MapAccess<'de>>(
+                        self,
+                        map: A,
+                    ) -> Result<$type, A::Error> {
+                        <$type>::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+                    }
+                }
+                deserializer.deserialize_map(Visitor)
+            }
+        }
+    )+};
+}
+pub(crate) use from_objects;
+
 #[derive(Debug, PartialEq, Eq)]
 struct Count {
-    values: usize,
-    objects: usize,
+    values: u64,
+    objects: u64,
 }
 
 /// At least as many values as a parser can meet before it has read `json` or given up. An empty list
@@ -100,12 +119,13 @@ mod tests {
 
     #[test]
     fn more_values_than_any_document_has_are_refused_before_they_take_memory() {
-        let many = |item: &str, count: usize| format!("[{}]", item.repeat(count));
-        let error = check(many("0,", limits::JSON_VALUES).as_bytes()).unwrap_err();
-        assert!(matches!(error, JsonError::TooManyValues { .. }), "{error}");
-        check(many("0,", limits::JSON_VALUES - 2).as_bytes()).unwrap();
-        let error = check(many("{}", limits::JSON_OBJECTS + 1).as_bytes()).unwrap_err();
-        assert!(matches!(error, JsonError::TooManyObjects { .. }), "{error}");
-        check(many("{}", limits::JSON_OBJECTS).as_bytes()).unwrap();
+        let limits = Limits { json_values: 1000, json_objects: 100, ..Limits::default() };
+        let many = |item: &str, count: usize| {
+            check(format!("[{}]", item.repeat(count)).as_bytes(), &limits)
+        };
+        assert_eq!(many("0,", 998), Ok(()));
+        assert_eq!(many("0,", 999), Err(TooComplex::Values { limit: 1000 }));
+        assert_eq!(many("{}", 100), Ok(()));
+        assert_eq!(many("{}", 101), Err(TooComplex::Objects { limit: 100 }));
     }
 }

@@ -62,10 +62,61 @@ limits! {
     ///
     /// A record takes about 250, so the default is a cache of some 1,000,000 records.
     config = 256 << 20;
+    /// Layers of a cache: those of its config, and those in the chains of an inline cache.
+    ///
+    /// What a state has of each takes about 2 KiB of memory.
+    cache_layers = 250_000;
+    /// Bytes of `oci-layout`, of `index.json`, and of one manifest or index.
+    ///
+    /// A layer's descriptor takes about 500, so the default is a cache of some 30,000 blobs.
+    manifest = 16 << 20;
+    /// Manifests and indexes of one layout.
+    manifests = 10_000;
+    /// Bytes of all manifests and indexes of one layout.
+    manifests_size = 256 << 20;
+    /// Members of a layout in a tar archive.
+    ///
+    /// What is remembered of each takes about 100 bytes.
+    archive_members = 1_000_000;
+    /// Bytes of one document with keys, such as provenance.
+    ///
+    /// That of a build of a thousand steps has about a million.
+    keys_document = 64 << 20;
+    /// Bytes of all documents with keys in one layout, build history or bundle.
+    keys_documents = 512 << 20;
+    /// Bytes of a bundle of build history, decompressed.
+    ///
+    /// It holds logs and traces of the builds besides.
+    bundle_size = 1 << 30;
+    /// Members of a bundle of build history.
+    ///
+    /// That of one build has about ten.
+    bundle_members = 20_000;
+    /// Values in one JSON document.
+    ///
+    /// A record of a cache config has about 12, a step in provenance about 50.
+    json_values = 15_000_000;
+    /// Objects in one JSON document.
+    ///
+    /// A record of a cache config has 3 or 4, a step in provenance about 20. The largest becomes a
+    /// structure of some 400 bytes.
+    json_objects = 4_000_000;
 }
+
+/// How deep indexes may be nested below `index.json`. Tools make one or two levels.
+pub const MAX_INDEX_DEPTH: usize = 8;
 
 /// Up to this size a layer may be any number of times as large as its blob.
 pub(crate) const FREE_OF_RATIO: u64 = 4 << 30;
+
+/// The value that a limit has, and its name for whoever wants to change it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// Its value.
+    pub value: u64,
+    /// Its name on the command line.
+    pub name: &'static str,
+}
 
 /// A limit that can be changed.
 #[derive(Clone, Copy)]
@@ -189,6 +240,27 @@ impl Limits {
         limits
     }
 
+    /// The most bytes of a cache config.
+    pub fn of_config(&self) -> Bound {
+        Bound { value: self.config, name: "config" }
+    }
+
+    /// The most bytes of a manifest.
+    pub fn of_manifest(&self) -> Bound {
+        Bound { value: self.manifest, name: "manifest" }
+    }
+
+    /// The most bytes of one of several manifests that may have `left` more in all.
+    pub(crate) fn of_manifests(&self, left: u64) -> Bound {
+        smaller(self.of_manifest(), Bound { value: left, name: "manifests-size" })
+    }
+
+    /// The most bytes of a document with keys, if all may have `left` more.
+    pub(crate) fn of_keys_document(&self, left: u64) -> Bound {
+        let one = Bound { value: self.keys_document, name: "keys-document" };
+        smaller(one, Bound { value: left, name: "keys-documents" })
+    }
+
     /// The most bytes of the unpacked layer of a blob of `size` bytes, and the limit that says so.
     pub(crate) fn unpacked_bytes(&self, size: u64) -> (u64, &'static str) {
         let by_ratio = size.saturating_mul(self.layer_ratio).max(FREE_OF_RATIO);
@@ -198,6 +270,11 @@ impl Limits {
             (self.layer_size, "layer-size")
         }
     }
+}
+
+/// The bound that is reached first.
+pub(crate) fn smaller(one: Bound, other: Bound) -> Bound {
+    if other.value < one.value { other } else { one }
 }
 
 #[cfg(test)]

@@ -125,6 +125,64 @@ fn exit_3_a_layer_is_corrupt() {
     bad_input(&[copy.path().to_str().unwrap(), "--keys", &keys], &[name]);
 }
 
+/// A layout whose only entry is `entry`.
+fn layout_of(entry: &str) -> tempfile::TempDir {
+    let layout = tempfile::tempdir().unwrap();
+    fs::create_dir_all(layout.path().join("blobs/sha256")).unwrap();
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{entry}]}}"#);
+    fs::write(layout.path().join("index.json"), index).unwrap();
+    layout
+}
+
+#[test]
+fn exit_3_a_hostile_layout_is_named_and_nothing_is_made() {
+    let hostile = |entry: &str, said: &[&str]| {
+        let layout = layout_of(entry);
+        let place = Place::new();
+        let path = layout.path().to_str().unwrap();
+        let printed = Printed::of(&mut convert([path], &place), 3);
+        printed.says(&[path, "because: "]);
+        printed.says(said);
+        assert!(place.names().is_empty(), "{:?}", place.names());
+    };
+    let digest = format!("sha256:{}", "0".repeat(64));
+    hostile(r#"{"digest":"sha256:../../../etc/shadow","size":1}"#, &["not a digest", "etc/shadow"]);
+    hostile(&format!(r#"{{"digest":"{digest}","size":-1}}"#), &["index.json", "-1"]);
+    hostile(&format!(r#"{{"digest":"{digest}","size":1}}"#), &[&digest, "missing"]);
+    hostile(&format!(r#"["","{digest}",1]"#), &["index.json", "object"]);
+    // Nothing that a document says reaches the terminal as it is.
+    hostile("{\"digest\":\"\\u001b[2J\",\"size\":1}", &["not a digest"]);
+
+    let layout = layout_of(&format!(r#"{{"digest":"{digest}","size":1}}"#));
+    let blob = layout.path().join("blobs/sha256").join("0".repeat(64));
+    std::os::unix::fs::symlink("/etc/shadow", blob).unwrap();
+    let place = Place::new();
+    let printed = Printed::of(&mut convert([layout.path()], &place), 3);
+    printed.says(&[&digest, "a symbolic link"]);
+    assert!(place.names().is_empty());
+}
+
+#[test]
+fn exit_3_a_limit_is_reached_and_can_be_raised() {
+    let place = Place::new();
+    let low = |limit: &str| {
+        let mut command = convert(index(), &place);
+        command.args(["--limit", limit]);
+        command
+    };
+    for (limit, said) in [
+        ("config=100", "--limit config"),
+        ("json-values=10", "--limit json-values"),
+        ("manifest=10", "--limit manifest"),
+        ("cache-layers=1", "--limit cache-layers"),
+        ("keys-document=1000", "--limit keys-document"),
+    ] {
+        Printed::of(&mut low(limit), 3).says(&[said]);
+        assert!(place.names().is_empty(), "{limit}");
+    }
+    Printed::of(&mut low("config=1Ti"), 0);
+}
+
 #[test]
 fn exit_4_keys_are_missing() {
     let place = Place::new();

@@ -3,9 +3,11 @@
 use bkstate::{Digest, Time};
 use serde::Deserialize;
 
+use crate::json::from_objects;
 use crate::layout::null_as_default;
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 pub(super) struct Config {
     #[serde(default, deserialize_with = "null_as_default")]
     pub(super) layers: Vec<Layer>,
@@ -14,6 +16,7 @@ pub(super) struct Config {
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 pub(super) struct Layer {
     pub(super) blob: Digest,
     /// Go leaves out a zero, so an absent member is layer 0, and -1 is no parent.
@@ -22,10 +25,11 @@ pub(super) struct Layer {
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 pub(super) struct Record {
     pub(super) digest: Digest,
     #[serde(default, deserialize_with = "null_as_default", rename = "layers")]
-    pub(super) results: Vec<Result>,
+    pub(super) results: Vec<Outcome>,
     #[serde(default, deserialize_with = "null_as_default")]
     pub(super) chains: Vec<Chain>,
     #[serde(default, deserialize_with = "null_as_default")]
@@ -34,7 +38,8 @@ pub(super) struct Record {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Result {
+#[serde(remote = "Self")]
+pub(super) struct Outcome {
     pub(super) layer: i64,
     #[serde(default)]
     pub(super) created_at: Option<Time>,
@@ -42,6 +47,7 @@ pub(super) struct Result {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(remote = "Self")]
 pub(super) struct Chain {
     #[serde(deserialize_with = "null_as_default")]
     pub(super) layers: Vec<i64>,
@@ -50,8 +56,11 @@ pub(super) struct Chain {
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 pub(super) struct Input {
     #[serde(default)]
     pub(super) selector: String,
     pub(super) link: i64,
 }
+
+from_objects!(Config, Layer, Record, Outcome, Chain, Input);

@@ -12,9 +12,11 @@ use std::collections::BTreeMap;
 
 use bkstate::{Digest, Time};
 
-use crate::json::{self, JsonError};
-use crate::layout::limits;
 use crate::manifest::LayerBlob;
+
+/// The longest selector of a link, in bytes. BuildKit makes digests of them (v0.32.2
+/// `solver/llbsolver/ops/{exec,file}.go`). It is a part of a key in `cache.db`, which is limited.
+pub const MAX_SELECTOR: usize = 1024;
 
 /// A cache config whose references all exist and do not loop.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +101,7 @@ pub struct DroppedResult {
 pub enum ConfigError {
     /// Not JSON, or a member is missing or has the wrong form.
     #[error("the JSON of the cache config is malformed")]
-    Json(#[from] JsonError),
+    Json(#[from] serde_json::Error),
     /// A layer's parent does not exist.
     #[error("layer {layer} of the cache config has the parent {parent}, which does not exist")]
     NoParent {
@@ -142,13 +144,9 @@ pub enum ConfigError {
         /// The input.
         input: usize,
     },
-    /// There are more layers than in any real cache.
-    #[error("the cache config lists more than {} layers", limits::LAYERS)]
-    TooManyLayers,
     /// A selector is longer than a daemon could store.
     #[error(
-        "record {record} ({digest}) has a selector of {length} bytes; they have up to {}",
-        limits::SELECTOR
+        "record {record} ({digest}) has a selector of {length} bytes; they have up to {MAX_SELECTOR}"
     )]
     SelectorTooLong {
         /// The record.
@@ -189,7 +187,7 @@ impl CacheConfig {
         content: &[u8],
         layers: &BTreeMap<Digest, LayerBlob>,
     ) -> Result<Self, ConfigError> {
-        Self::validate(json::from_slice(content)?, layers)
+        Self::validate(serde_json::from_slice(content)?, layers)
     }
 
     /// Reads and validates the records of an inline cache, which has no layers of its own: its
@@ -204,7 +202,7 @@ impl CacheConfig {
         layers: &BTreeMap<Digest, LayerBlob>,
     ) -> Result<Self, ConfigError> {
         // Go writes an empty list as `null`.
-        let records: Option<_> = json::from_slice(records)?;
+        let records: Option<_> = serde_json::from_slice(records)?;
         let layer = |(blob, parent)| document::Layer { blob, parent };
         let nodes = blobs.iter().copied().zip(-1..).map(layer).collect();
         Self::validate(
@@ -217,11 +215,6 @@ impl CacheConfig {
         config: document::Config,
         layers: &BTreeMap<Digest, LayerBlob>,
     ) -> Result<Self, ConfigError> {
-        let chains = config.records.iter().flat_map(|record| &record.chains);
-        let in_chains = chains.fold(0, |sum: usize, chain| sum.saturating_add(chain.layers.len()));
-        if config.layers.len().saturating_add(in_chains) > limits::LAYERS {
-            return Err(ConfigError::TooManyLayers);
-        }
         let nodes = nodes(config.layers)?;
         let nodes_parents_first = order::parents_first(&nodes)?;
         let missing = missing_blobs(&nodes, &nodes_parents_first, layers);
@@ -273,6 +266,15 @@ impl CacheConfig {
     pub fn digests_with_inputs(&self) -> impl Iterator<Item = Digest> {
         let with_inputs = self.records.iter().filter(|record| !record.inputs.is_empty());
         with_inputs.map(|record| record.digest)
+    }
+
+    /// How many layers the cache lists: its nodes, and those of explicit chains over again.
+    pub fn listed_layers(&self) -> usize {
+        let results = self.records.iter().flat_map(|record| &record.results);
+        results.fold(self.nodes.len(), |sum, result| match &result.chain {
+            Chain::Top(_) => sum,
+            Chain::Explicit(layers) => sum.saturating_add(layers.len()),
+        })
     }
 
     /// The indexes of all nodes, each after its parent.
@@ -352,7 +354,7 @@ fn inputs(
     records: usize,
 ) -> Result<Vec<Vec<Input>>, ConfigError> {
     let alternative = |document::Input { selector, link }| match index(link, records) {
-        _ if selector.len() > limits::SELECTOR => {
+        _ if selector.len() > MAX_SELECTOR => {
             Err(ConfigError::SelectorTooLong { record, digest, length: selector.len() })
         }
         Some(record) => Ok(Input { selector, record }),

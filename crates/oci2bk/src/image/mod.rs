@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 
 pub use reference::{ImageRef, ParseImageError, ParseRepositoryError, Repository};
 
-use crate::json::{self, JsonError};
-use crate::layout::{BlobError, Descriptor, Layout, LayoutError, limits};
-use crate::limits::Limits;
+use crate::json::from_objects;
+use crate::layout::{BlobError, Descriptor, Layout, LayoutError};
+use crate::limits::{Limits, MAX_INDEX_DEPTH};
 use crate::manifest::{Document, DocumentError, entry_names, tagged};
 use crate::source::Reference;
 
@@ -94,13 +94,15 @@ pub enum ImageError {
         digest: Digest,
         /// What is wrong with it.
         #[source]
-        source: JsonError,
+        source: serde_json::Error,
     },
     /// The layout has more images than can be meant.
-    #[error("{path} has more than {} manifests", limits::DOCUMENTS)]
+    #[error("{path} has more than {limit} manifests; --limit manifests allows for more")]
     TooMany {
         /// The layout.
         path: PathBuf,
+        /// How many it may have.
+        limit: u64,
     },
     /// The layout has no such image.
     #[error("{image} has no image whose manifest and config are there")]
@@ -168,7 +170,7 @@ fn read_entries(
     given: &BTreeSet<Repository>,
     reference: &str,
 ) -> Result<Vec<BaseImage>, ImageError> {
-    let mut reader = Reader { layout, budget: limits::MANIFEST, documents: 0 };
+    let mut reader = Reader { layout, budget: layout.limits().manifests_size, documents: 0 };
     let mut images = Vec::new();
     for entry in entries {
         let platforms = reader.platforms(entry)?;
@@ -193,7 +195,7 @@ struct Reader<'l> {
     layout: &'l Layout,
     /// How many more bytes may be read.
     budget: u64,
-    documents: usize,
+    documents: u64,
 }
 
 impl Reader<'_> {
@@ -213,7 +215,7 @@ impl Reader<'_> {
             }
             above.push(document);
             match parsed {
-                Document::Index(index) if above.len() <= limits::INDEX_DEPTH => {
+                Document::Index(index) if above.len() <= MAX_INDEX_DEPTH => {
                     let new = index.manifests.into_iter().filter(|m| seen.insert(m.digest));
                     waiting.extend(new.map(|manifest| (manifest, above.clone())));
                 }
@@ -236,7 +238,7 @@ impl Reader<'_> {
         mut documents: Vec<ImageDocument>,
         config: ImageDocument,
     ) -> Result<PlatformImage, ImageError> {
-        let parsed: Config = json::from_slice(&config.content).map_err(|source| {
+        let parsed: Config = serde_json::from_slice(&config.content).map_err(|source| {
             let path = self.layout.path().to_owned();
             ImageError::Config { path, digest: config.digest, source }
         })?;
@@ -252,10 +254,11 @@ impl Reader<'_> {
     fn read(&mut self, descriptor: &Descriptor) -> Result<Option<ImageDocument>, ImageError> {
         let path = || self.layout.path().to_owned();
         self.documents += 1;
-        if self.documents > limits::DOCUMENTS {
-            return Err(ImageError::TooMany { path: path() });
+        let limit = self.layout.limits().manifests;
+        if self.documents > limit {
+            return Err(ImageError::TooMany { path: path(), limit });
         }
-        match self.layout.read_blob(descriptor, self.budget) {
+        match self.layout.read_blob(descriptor, self.layout.limits().of_manifests(self.budget)) {
             Ok(content) => {
                 self.budget = self.budget.saturating_sub(content.len() as u64);
                 Ok(Some(ImageDocument { digest: descriptor.digest, content: content.into() }))
@@ -272,6 +275,7 @@ fn is_image_config(descriptor: &Descriptor) -> bool {
 
 /// What of an image config the keys of the image depend on.
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct Config {
     #[serde(default)]
     os: String,
@@ -285,11 +289,14 @@ struct Config {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
+#[serde(remote = "Self")]
 struct RootFs {
     #[serde(rename = "type")]
     kind: String,
     diff_ids: Vec<Digest>,
 }
+
+from_objects!(Config, RootFs);
 
 /// BuildKit v0.32.2 `source/containerimage/pull.go` `mainManifestKey`.
 #[derive(Serialize)]

@@ -125,7 +125,7 @@ fn malformed_and_corrupt_documents_are_refused() {
 fn indexes_in_circles_or_too_deep_end() {
     let layout = TestLayout::new();
     let mut nested = manifest(&layout, &config(""));
-    for _ in 0..limits::INDEX_DEPTH {
+    for _ in 0..MAX_INDEX_DEPTH {
         nested = layout.json(INDEX, &json!({"manifests": [nested, nested]}));
     }
     layout.index(&[nested.clone()]);

@@ -13,12 +13,8 @@ use bkstate::Digest;
 use serde_json::{Value, json};
 
 use super::file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError, is_keys_file};
-use super::limits::{MAX_DOCUMENT_BYTES, MAX_HISTORY_BYTES};
 use crate::export::CacheExport;
-use crate::json;
-use crate::layout::{
-    BlobError, Descriptor, Layout, LayoutWriter, WriteError, edited_index, limits,
-};
+use crate::layout::{BlobError, Descriptor, Layout, LayoutWriter, WriteError, edited_index};
 use crate::manifest::{
     Document, DocumentError, ImageManifest, ManifestError, OCI_INDEX, OCI_MANIFEST, REF_NAME,
     SelectError, Style, other_manifests,
@@ -115,7 +111,7 @@ pub struct Attached {
 pub(super) fn keys_files(layout: &Layout) -> Result<Vec<(Digest, Vec<u8>)>, ArtifactError> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
-    let mut left = MAX_HISTORY_BYTES;
+    let mut left = layout.limits().keys_documents;
     for descriptor in other_manifests(layout)? {
         let Document::Manifest(manifest) = Document::read(layout, &descriptor)? else { continue };
         if !is_artifact(&manifest) {
@@ -125,7 +121,7 @@ pub(super) fn keys_files(layout: &Layout) -> Result<Vec<(Digest, Vec<u8>)>, Arti
             if !seen.insert(layer.digest) {
                 continue;
             }
-            match layout.read_blob(layer, MAX_DOCUMENT_BYTES.min(left)) {
+            match layout.read_blob(layer, layout.limits().of_keys_document(left)) {
                 Err(BlobError::Missing { .. }) => {}
                 json => {
                     let json = json?;
@@ -240,7 +236,7 @@ impl Artifact {
 
         let listed = match index.manifests.iter().find(|entry| is_fallback(entry)) {
             None => None,
-            Some(entry) => match layout.read_blob(entry, limits::MANIFEST) {
+            Some(entry) => match layout.read_blob(entry, layout.limits().of_manifest()) {
                 Err(BlobError::Missing { .. }) => None,
                 content => Some((entry.digest, content.map_err(ManifestError::from)?)),
             },
@@ -318,8 +314,8 @@ fn subject(layout: &Layout, cache: Digest, style: Style) -> Result<Value, Manife
         media_type: Option<String>,
     }
     let described = layout.describe_blob(cache)?;
-    let content = layout.read_blob(&described, limits::MANIFEST)?;
-    let Top { media_type } = json::from_slice(&content)
+    let content = layout.read_blob(&described, layout.limits().of_manifest())?;
+    let Top { media_type } = serde_json::from_slice(&content)
         .map_err(|source| ManifestError::Document { digest: cache, source: source.into() })?;
     let usual = match style {
         Style::Index => OCI_INDEX,

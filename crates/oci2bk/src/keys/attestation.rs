@@ -9,8 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Digest;
 
-use super::limits::{MAX_DOCUMENT_BYTES, MAX_HISTORY_BYTES};
-use crate::layout::{BlobError, Layout, limits};
+use crate::layout::{BlobError, Layout};
 use crate::manifest::{Document, DocumentError, SelectError, other_manifests};
 
 const IN_TOTO: &str = "application/vnd.in-toto+json";
@@ -51,9 +50,10 @@ pub(super) struct Attestation {
 pub(super) fn provenance(layout: &Layout) -> Result<Vec<Attestation>, AttestationError> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
-    let mut left = MAX_HISTORY_BYTES;
+    let mut left = layout.limits().keys_documents;
     for descriptor in other_manifests(layout)? {
-        let Some(manifest) = present(layout.read_blob(&descriptor, limits::MANIFEST))? else {
+        let Some(manifest) = present(layout.read_blob(&descriptor, layout.limits().of_manifest()))?
+        else {
             continue;
         };
         let document = Document::parse(&manifest)
@@ -65,7 +65,7 @@ pub(super) fn provenance(layout: &Layout) -> Result<Vec<Attestation>, Attestatio
             if !seen.insert(digest) {
                 continue;
             }
-            let limit = MAX_DOCUMENT_BYTES.min(left);
+            let limit = layout.limits().of_keys_document(left);
             if let Some(json) = present(layout.read_blob(layer, limit))? {
                 left = left.saturating_sub(json.len() as u64);
                 found.push(Attestation { digest, json });

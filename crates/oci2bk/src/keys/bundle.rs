@@ -17,8 +17,9 @@ use std::io::{self, BufReader, Read, Seek as _};
 use bkstate::Digest;
 
 use super::attestation::is_provenance;
-use super::limits::{MAX_BUNDLE_BYTES, MAX_BUNDLE_MEMBERS, MAX_DOCUMENT_BYTES, MAX_HISTORY_BYTES};
-use crate::layout::{Descriptor, limits};
+use crate::json::{self, TooComplex};
+use crate::layout::Descriptor;
+use crate::limits::{Bound, Limits, MAX_INDEX_DEPTH, smaller};
 use crate::manifest::{Document, DocumentError};
 use crate::unpack::decompress::{Encoding, decoder};
 use crate::unpack::tar::{Kind, Reader, TarError};
@@ -40,18 +41,37 @@ pub enum BundleError {
     #[error("the archive is damaged")]
     Tar(#[from] TarError),
     /// It does not end where it may.
-    #[error("the archive has more than {MAX_BUNDLE_BYTES} bytes")]
-    TooLong,
+    #[error("the archive has more than {limit} bytes; --limit bundle-size allows for more")]
+    TooLong {
+        /// How many it may have, decompressed.
+        limit: u64,
+    },
     /// It has too many members.
-    #[error("the archive has more than {MAX_BUNDLE_MEMBERS} members")]
-    TooManyMembers,
+    #[error("the archive has more than {limit} members; --limit bundle-members allows for more")]
+    TooManyMembers {
+        /// How many it may have.
+        limit: u64,
+    },
     /// A document in it is larger than it may be.
-    #[error("{member} in the archive is larger than {limit} bytes, or all documents are")]
+    #[error(
+        "{member} in the archive is larger than {} bytes, or all documents are; --limit {} allows \
+         for more",
+        limit.value, limit.name
+    )]
     TooLarge {
         /// The member.
         member: String,
         /// The limit in bytes.
-        limit: u64,
+        limit: Bound,
+    },
+    /// A document has more in it than any real one.
+    #[error("{member} in the archive is no document of a build")]
+    TooComplex {
+        /// The member.
+        member: String,
+        /// What there is too much of.
+        #[source]
+        source: TooComplex,
     },
     /// A member is not what its name says.
     #[error("the blob {digest} in the archive is corrupt: its content has the digest {actual}")]
@@ -74,11 +94,14 @@ pub enum BundleError {
         source: DocumentError,
     },
     /// Indexes lie in indexes without end.
-    #[error("the archive has indexes more than {} deep", limits::INDEX_DEPTH)]
+    #[error("the archive has indexes more than {} deep", MAX_INDEX_DEPTH)]
     TooDeep,
     /// There are too many manifests.
-    #[error("the archive has more than {} manifests", limits::DOCUMENTS)]
-    TooManyManifests,
+    #[error("the archive has more than {limit} manifests; --limit manifests allows for more")]
+    TooManyManifests {
+        /// How many it may have.
+        limit: u64,
+    },
 }
 
 /// A provenance document in an archive.
@@ -93,10 +116,11 @@ pub(super) struct Part {
 }
 
 /// The provenance in the archive `file`. What is mentioned but not there is passed over.
-pub(super) fn provenance(file: &File) -> Result<Vec<Part>, BundleError> {
-    let found = attestations(file)?;
+pub(super) fn provenance(file: &File, limits: &Limits) -> Result<Vec<Part>, BundleError> {
+    let found = attestations(file, limits)?;
     let wanted = found.keys().map(|digest| (blob_name(digest), *digest)).collect();
-    let documents = Documents::read(file, &wanted, MAX_DOCUMENT_BYTES)?;
+    let documents =
+        Documents::read(file, &wanted, limits.of_keys_document(limits.keys_documents), limits)?;
     let part = |(digest, json)| {
         let of_history = found.get(&digest).copied().unwrap_or_default();
         Part { digest, of_history, json }
@@ -105,12 +129,12 @@ pub(super) fn provenance(file: &File) -> Result<Vec<Part>, BundleError> {
 }
 
 /// The blobs that hold provenance, and whether of a build history.
-fn attestations(file: &File) -> Result<BTreeMap<Digest, bool>, BundleError> {
-    let index = Documents::read(file, &BTreeMap::new(), limits::INDEX_FILE)?;
+fn attestations(file: &File, limits: &Limits) -> Result<BTreeMap<Digest, bool>, BundleError> {
+    let index = Documents::read(file, &BTreeMap::new(), limits.of_manifest(), limits)?;
     let mut level = vec![(INDEX.to_owned(), index.index.ok_or(BundleError::NoIndex)?)];
     let mut seen = BTreeSet::new();
     let mut found = BTreeMap::new();
-    for _ in 0..=limits::INDEX_DEPTH {
+    for _ in 0..=MAX_INDEX_DEPTH {
         let mut next = BTreeMap::new();
         for (member, json) in level {
             let document = Document::parse(&json)
@@ -131,13 +155,13 @@ fn attestations(file: &File) -> Result<BTreeMap<Digest, bool>, BundleError> {
                 }
             }
         }
-        if seen.len() > limits::DOCUMENTS {
-            return Err(BundleError::TooManyManifests);
+        if seen.len() as u64 > limits.manifests {
+            return Err(BundleError::TooManyManifests { limit: limits.manifests });
         }
         if next.is_empty() {
             return Ok(found);
         }
-        let documents = Documents::read(file, &next, limits::MANIFEST)?;
+        let documents = Documents::read(file, &next, limits.of_manifest(), limits)?;
         level = documents.blobs.into_iter().map(|(key, json)| (blob_name(&key), json)).collect();
     }
     Err(BundleError::TooDeep)
@@ -162,30 +186,36 @@ impl Documents {
     fn read(
         file: &File,
         wanted: &BTreeMap<String, Digest>,
-        limit: u64,
+        limit: Bound,
+        limits: &Limits,
     ) -> Result<Self, BundleError> {
         let mut rewound = file;
         rewound.rewind()?;
         // One byte more than allowed shows that there is more.
-        let mut stream = decoder(file, Encoding::Detect)?.take(MAX_BUNDLE_BYTES + 1);
-        let result = Self::read_members(&mut stream, wanted, limit);
+        let mut stream =
+            decoder(file, Encoding::Detect)?.take(limits.bundle_size.saturating_add(1));
+        let result = Self::read_members(&mut stream, wanted, limit, limits);
         // An archive that was cut off by the limit looks damaged.
-        if stream.limit() == 0 { Err(BundleError::TooLong) } else { result }
+        if stream.limit() == 0 {
+            return Err(BundleError::TooLong { limit: limits.bundle_size });
+        }
+        result
     }
 
     fn read_members(
         stream: &mut impl Read,
         wanted: &BTreeMap<String, Digest>,
-        limit: u64,
+        limit: Bound,
+        limits: &Limits,
     ) -> Result<Self, BundleError> {
         let mut documents = Self::default();
-        let mut left = MAX_HISTORY_BYTES;
+        let mut left = limits.keys_documents;
         let mut members = 0;
         let mut reader = Reader::new(BufReader::with_capacity(READ_BYTES, stream));
         while let Some(entry) = reader.next()? {
             members += 1;
-            if members > MAX_BUNDLE_MEMBERS {
-                return Err(BundleError::TooManyMembers);
+            if members > limits.bundle_members {
+                return Err(BundleError::TooManyMembers { limit: limits.bundle_members });
             }
             let name = String::from_utf8_lossy(&entry.name);
             let name = name.strip_prefix("./").unwrap_or(&name);
@@ -194,8 +224,8 @@ impl Documents {
             if entry.kind != Kind::Regular || !is_wanted {
                 continue;
             }
-            let limit = limit.min(left);
-            if entry.size > limit {
+            let limit = smaller(limit, Bound { value: left, name: "keys-documents" });
+            if entry.size > limit.value {
                 return Err(BundleError::TooLarge { member: name.to_owned(), limit });
             }
             let mut content = Vec::new();
@@ -206,6 +236,8 @@ impl Documents {
                 })?;
             }
             left -= entry.size;
+            json::check(&content, limits)
+                .map_err(|source| BundleError::TooComplex { member: name.to_owned(), source })?;
             let Some(digest) = digest else {
                 documents.index = Some(content);
                 return Ok(documents);

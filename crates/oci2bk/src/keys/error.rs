@@ -11,10 +11,9 @@ use super::bundle::BundleError;
 use super::database::DatabaseError;
 use super::file::KeysFileError;
 use super::history::HistoryError;
-use super::limits::MAX_DOCUMENT_BYTES;
 use super::metadata_file::MetadataFileError;
 use super::source::SourceDescription;
-use crate::json::JsonError;
+use crate::json::TooComplex;
 use crate::layout::LayoutError;
 use crate::llb::{DefinitionError, ProvenanceError};
 
@@ -37,10 +36,14 @@ pub enum SourceError {
         path: PathBuf,
     },
     /// Too large to be what it should be.
-    #[error("the key source {path} is larger than {MAX_DOCUMENT_BYTES} bytes")]
+    #[error(
+        "the key source {path} is larger than {limit} bytes; --limit keys-document allows for more"
+    )]
     TooLarge {
         /// The file.
         path: PathBuf,
+        /// How many it may have.
+        limit: u64,
     },
     /// Nothing that is known.
     #[error(
@@ -63,7 +66,7 @@ pub enum SourceError {
         path: PathBuf,
         /// What there is too much of.
         #[source]
-        source: JsonError,
+        source: TooComplex,
     },
     /// Provenance without what is needed.
     #[error("the {document} gives no keys")]

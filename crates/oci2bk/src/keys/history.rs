@@ -16,7 +16,8 @@ use bkstate::dir::{Dir, DirError};
 use prost::Message;
 
 use super::attestation::is_provenance;
-use super::limits::{MAX_DOCUMENT_BYTES, MAX_HISTORY_BYTES};
+use crate::json::{self, TooComplex};
+use crate::limits::{Bound, Limits};
 
 /// Directories of workers are named `runc-<snapshotter>` (`cmd/buildkitd/main_oci_worker.go`).
 const WORKER: &str = "runc-";
@@ -65,12 +66,25 @@ pub enum HistoryError {
         actual: Digest,
     },
     /// Too much provenance, in one blob or in all.
-    #[error("the blob {path} is larger than {limit} bytes, or all provenance up to it is")]
+    #[error(
+        "the blob {path} is larger than {} bytes, or all provenance up to it is; --limit {} allows \
+         for more",
+        limit.value, limit.name
+    )]
     TooLarge {
         /// Its file.
         path: PathBuf,
         /// The limit in bytes.
-        limit: u64,
+        limit: Bound,
+    },
+    /// A blob is a document with more in it than any real one.
+    #[error("the blob {path} is no document of a build")]
+    TooComplex {
+        /// Its file.
+        path: PathBuf,
+        /// What there is too much of.
+        #[source]
+        source: TooComplex,
     },
 }
 
@@ -141,14 +155,15 @@ pub(super) fn builds(records: &Bucket<'_>) -> Result<Vec<Build>, HistoryError> {
 }
 
 /// The blobs of all workers of a root.
-pub(super) struct Content {
+pub(super) struct Content<'l> {
+    limits: &'l Limits,
     stores: Vec<Dir>,
     /// How many bytes may still be read.
     left: u64,
 }
 
-impl Content {
-    pub(super) fn open(root: &Dir) -> Result<Self, HistoryError> {
+impl<'l> Content<'l> {
+    pub(super) fn open(root: &Dir, limits: &'l Limits) -> Result<Self, HistoryError> {
         let mut stores = Vec::new();
         for entry in root.entries()? {
             let worker = entry.to_str().is_some_and(|name| name.starts_with(WORKER));
@@ -163,12 +178,12 @@ impl Content {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Self { stores, left: MAX_HISTORY_BYTES })
+        Ok(Self { limits, stores, left: limits.keys_documents })
     }
 
     /// The blob `digest`, verified; nothing if no store has it.
     pub(super) fn read(&mut self, digest: &Digest) -> Result<Option<Vec<u8>>, HistoryError> {
-        let limit = MAX_DOCUMENT_BYTES.min(self.left);
+        let limit = self.limits.of_keys_document(self.left);
         for store in &self.stores {
             let name = digest.hex();
             let path = store.path().join(&*name);
@@ -179,17 +194,19 @@ impl Content {
             };
             let mut blob = Vec::new();
             // One byte more than allowed shows that there is more.
-            if let Err(source) = file.take(limit + 1).read_to_end(&mut blob) {
+            if let Err(source) = file.take(limit.value.saturating_add(1)).read_to_end(&mut blob) {
                 return Err(HistoryError::Io { path, source });
             }
             let length = blob.len() as u64;
-            if length > limit {
+            if length > limit.value {
                 return Err(HistoryError::TooLarge { path, limit });
             }
             let actual = Digest::of(&blob);
             if actual != *digest {
                 return Err(HistoryError::Corrupt { path, actual });
             }
+            json::check(&blob, self.limits)
+                .map_err(|source| HistoryError::TooComplex { path, source })?;
             self.left -= length;
             return Ok(Some(blob));
         }

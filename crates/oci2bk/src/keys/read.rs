@@ -13,7 +13,6 @@ use super::detect::{self, Document};
 use super::error::SourceError;
 use super::file::KeysFile;
 use super::history::{self, Content};
-use super::limits::{MAX_DEFINITION_BYTES, MAX_DOCUMENT_BYTES};
 use super::metadata_file::MetadataFileError;
 use super::source::{KeySource, SourceDescription, SourceKind};
 use super::{attestation, bundle, cache_db, cache_debug, root};
@@ -43,18 +42,19 @@ pub fn read_source(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Sourc
     (&file).take(detect::HEAD as u64).read_to_end(&mut head).map_err(read_error)?;
     file.rewind().map_err(read_error)?;
     if detect::is_bolt(&head) {
-        return read_database(path, file);
+        return read_database(path, file, limits);
     }
     if detect::is_archive(&head) {
-        return read_archive(path, &file);
+        return read_archive(path, &file, limits);
     }
     // One byte more than allowed shows that there is more.
     let mut bytes = Vec::new();
-    file.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut bytes).map_err(read_error)?;
-    if bytes.len() as u64 > MAX_DOCUMENT_BYTES {
-        return Err(SourceError::TooLarge { path: path.to_owned() });
+    let limit = limits.keys_document;
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(read_error)?;
+    if bytes.len() as u64 > limit {
+        return Err(SourceError::TooLarge { path: path.to_owned(), limit });
     }
-    read_document(path, &bytes)
+    read_document(path, &bytes, limits)
 }
 
 /// Reads the provenance attached to the images of a layout, such as the one that holds the cache,
@@ -87,7 +87,7 @@ pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
 
 fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
     if let Some(root) = root::find(Dir::open(path)?)? {
-        return read_root(&root);
+        return read_root(&root, limits);
     }
     let layout = Layout::open(path, limits)
         .map_err(|source| SourceError::Layout { path: path.to_owned(), source: source.into() })?;
@@ -99,13 +99,13 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
 }
 
 /// Everything in the root directory of a builder that has keys.
-fn read_root(root: &Dir) -> Result<Vec<KeySource>, SourceError> {
+fn read_root(root: &Dir, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
     let mut sources = Vec::new();
     for name in root::DATABASES {
         if root.size(name)?.is_none() {
             continue;
         }
-        match read_database(&root.path().join(name), root.file(name)?) {
+        match read_database(&root.path().join(name), root.file(name)?, limits) {
             Ok(of_database) => sources.extend(of_database),
             // A daemon that has not built anything yet has databases without buckets.
             Err(SourceError::EmptyHistory { .. }) => {}
@@ -120,7 +120,7 @@ fn read_root(root: &Dir) -> Result<Vec<KeySource>, SourceError> {
     Ok(sources)
 }
 
-fn read_database(path: &Path, file: File) -> Result<Vec<KeySource>, SourceError> {
+fn read_database(path: &Path, file: File, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
     let error = |source: DatabaseError| SourceError::Database {
         path: path.to_owned(),
         source: source.into(),
@@ -130,18 +130,22 @@ fn read_database(path: &Path, file: File) -> Result<Vec<KeySource>, SourceError>
     let (candidates, kind) = match kind {
         DatabaseKind::Cache => (cache_db::candidates(&bucket), SourceKind::CacheDb),
         DatabaseKind::CacheDebug => (cache_debug::candidates(&bucket), SourceKind::CacheDebug),
-        DatabaseKind::History => return read_history(path, &bucket),
+        DatabaseKind::History => return read_history(path, &bucket, limits),
     };
     let candidates = candidates.map_err(|source| error(source.into()))?;
     Ok(vec![KeySource::from_digests(candidates, describe(path, kind, None))])
 }
 
 /// The builds in a `history.db`, whose content lies beside it.
-fn read_history(path: &Path, records: &Bucket<'_>) -> Result<Vec<KeySource>, SourceError> {
+fn read_history(
+    path: &Path,
+    records: &Bucket<'_>,
+    limits: &Limits,
+) -> Result<Vec<KeySource>, SourceError> {
     let error = |source| SourceError::History { path: path.to_owned(), source: Box::new(source) };
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let root = Dir::open(parent.unwrap_or(Path::new(".")))?;
-    let mut content = Content::open(&root).map_err(error)?;
+    let mut content = Content::open(&root, limits).map_err(error)?;
     let mut sources = Vec::new();
     for build in history::builds(records).map_err(error)? {
         // Not there if the daemon's garbage collection removed it, or only databases were copied.
@@ -155,8 +159,8 @@ fn read_history(path: &Path, records: &Bucket<'_>) -> Result<Vec<KeySource>, Sou
     Ok(sources)
 }
 
-fn read_archive(path: &Path, file: &File) -> Result<Vec<KeySource>, SourceError> {
-    let parts = bundle::provenance(file)
+fn read_archive(path: &Path, file: &File, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
+    let parts = bundle::provenance(file, limits)
         .map_err(|source| SourceError::Archive { path: path.to_owned(), source: source.into() })?;
     let mut sources = Vec::with_capacity(parts.len());
     for part in parts {
@@ -170,8 +174,12 @@ fn read_archive(path: &Path, file: &File) -> Result<Vec<KeySource>, SourceError>
     Ok(sources)
 }
 
-fn read_document(path: &Path, bytes: &[u8]) -> Result<Vec<KeySource>, SourceError> {
-    json::check(bytes)
+fn read_document(
+    path: &Path,
+    bytes: &[u8],
+    limits: &Limits,
+) -> Result<Vec<KeySource>, SourceError> {
+    json::check(bytes, limits)
         .map_err(|source| SourceError::TooComplex { path: path.to_owned(), source })?;
     let unrecognised = |source| SourceError::Unrecognised { path: path.to_owned(), source };
     let document = match detect::document(bytes) {
@@ -209,6 +217,10 @@ fn read_document(path: &Path, bytes: &[u8]) -> Result<Vec<KeySource>, SourceErro
         None => Err(unrecognised(None)),
     }
 }
+
+/// The most bytes read of LLB in protobuf. A daemon takes no more in a request: it is the limit for
+/// messages of containerd's `defaults.DefaultMaxRecvMsgSize`, which BuildKit uses.
+const MAX_DEFINITION_BYTES: u64 = 16 << 20;
 
 /// LLB in protobuf, which has nothing to recognise it by but that it is whole.
 fn read_definition(path: &Path, bytes: &[u8]) -> Option<KeySource> {

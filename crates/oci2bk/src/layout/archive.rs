@@ -8,9 +8,9 @@ use std::io::{self, BufReader};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use super::limits;
 use super::open::{FileKind, OpenError};
 use super::store::{BlobFile, Name};
+use crate::limits::Limits;
 use crate::unpack::TarError;
 use crate::unpack::tar::{Entry, Kind, Reader};
 
@@ -43,8 +43,11 @@ pub enum ArchiveError {
         name: String,
     },
     /// There are more members than any layout has.
-    #[error("it has more than {} members", limits::ARCHIVE_MEMBERS)]
-    TooManyMembers,
+    #[error("it has more than {limit} members; --limit archive-members allows for more")]
+    TooManyMembers {
+        /// How many it may have.
+        limit: u64,
+    },
     /// It cannot be read.
     #[error("it cannot be read")]
     Io(#[source] io::Error),
@@ -59,11 +62,11 @@ enum Member {
 
 impl Archive {
     /// Finds the members of the archive `file`, which has `size` bytes.
-    pub(super) fn index(file: File, size: u64) -> Result<Self, ArchiveError> {
+    pub(super) fn index(file: File, size: u64, limits: &Limits) -> Result<Self, ArchiveError> {
         if is_compressed(&file).map_err(ArchiveError::Io)? {
             return Err(ArchiveError::Compressed);
         }
-        let members = members(&file, size, limits::ARCHIVE_MEMBERS)?;
+        let members = members(&file, size, limits.archive_members)?;
         Ok(Self { file: Arc::new(file), members })
     }
 
@@ -79,14 +82,14 @@ impl Archive {
 }
 
 /// Where the members are, of which there may be `limit`.
-fn members(file: &File, size: u64, limit: usize) -> Result<BTreeMap<Name, Member>, ArchiveError> {
+fn members(file: &File, size: u64, limit: u64) -> Result<BTreeMap<Name, Member>, ArchiveError> {
     let mut members = BTreeMap::new();
     let mut count = 0;
     let mut archive = Reader::new(BufReader::new(file));
     while let Some(entry) = archive.next()? {
         count += 1;
         if count > limit {
-            return Err(ArchiveError::TooManyMembers);
+            return Err(ArchiveError::TooManyMembers { limit });
         }
         if entry.kind == Kind::OldSparse {
             return Err(ArchiveError::OldSparse);

@@ -8,6 +8,8 @@ use bkstate::digest::Hasher;
 use super::open::{FileKind, OpenError};
 use super::store::{BlobFile, Name};
 use super::{Descriptor, Layout};
+use crate::json::{self, TooComplex};
+use crate::limits::Bound;
 
 /// How much of a blob is in memory while it is streamed through the hash.
 const CHUNK: usize = 256 << 10;
@@ -40,14 +42,27 @@ pub enum BlobError {
         actual: u64,
     },
     /// The blob is a document that would have to be held in memory, and too large for it.
-    #[error("blob {digest} has {size} bytes; a document of its kind may have {limit}")]
+    #[error(
+        "blob {digest} has {size} bytes, but {} is all that a document of its kind may have; \
+         --limit {} allows for more",
+        limit.value, limit.name
+    )]
     TooLarge {
         /// The blob.
         digest: Digest,
         /// Its size in bytes.
         size: u64,
-        /// The limit in bytes, one of [`super::limits`].
-        limit: u64,
+        /// The limit in bytes.
+        limit: Bound,
+    },
+    /// The blob is a document with more in it than any real one.
+    #[error("blob {digest} is no document of a build")]
+    TooComplex {
+        /// The blob.
+        digest: Digest,
+        /// What there is too much of.
+        #[source]
+        source: TooComplex,
     },
     /// The content is not the one that the name promises.
     #[error("blob {digest} is corrupt: its content has the digest {actual}")]
@@ -96,22 +111,25 @@ impl Layout {
         Ok(blob)
     }
 
-    /// Reads a whole blob of at most `limit` bytes and checks its size and digest.
+    /// Reads a whole blob of at most `limit` bytes, which is JSON, and checks its size and digest, and
+    /// how many values it has.
     ///
     /// # Errors
-    /// As for [`Layout::open_blob`]; also if the blob is over the limit or corrupt.
-    pub fn read_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, BlobError> {
+    /// As for [`Layout::open_blob`]; also if the blob is over the limits or corrupt.
+    pub fn read_blob(&self, descriptor: &Descriptor, limit: Bound) -> Result<Vec<u8>, BlobError> {
         let digest = descriptor.digest;
         let mut file = self.open_blob(descriptor)?;
         let size = file.left();
         let too_large = || BlobError::TooLarge { digest, size, limit };
-        if size > limit {
+        if size > limit.value {
             return Err(too_large());
         }
         let mut content = Vec::with_capacity(usize::try_from(size).map_err(|_| too_large())?);
         file.read_to_end(&mut content).map_err(|source| BlobError::Io { digest, source })?;
         check_size(descriptor, content.len() as u64)?;
         check_digest(digest, Digest::of(&content))?;
+        json::check(&content, self.limits())
+            .map_err(|source| BlobError::TooComplex { digest, source })?;
         Ok(content)
     }
 

@@ -10,9 +10,12 @@ use std::collections::BTreeMap;
 use bkstate::Digest;
 use serde::{Deserialize, Deserializer};
 
+use crate::json::from_objects;
+
 /// A reference to a blob (OCI image-spec 1.1, `descriptor.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(remote = "Self")]
 pub struct Descriptor {
     /// What the referring document says the blob is; empty if it says nothing.
     #[serde(default)]
@@ -34,6 +37,7 @@ pub struct Descriptor {
 
 /// The platform that an image is for (OCI image-spec 1.1, `image-index.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Platform {
     /// The processor architecture, as Go's `GOARCH`; `unknown` for attestation manifests.
     #[serde(default)]
@@ -45,6 +49,8 @@ pub struct Platform {
     #[serde(default)]
     pub variant: Option<String>,
 }
+
+from_objects!(Descriptor, Platform);
 
 /// Reads a member that Go's encoder writes as `null` when it is empty.
 pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>

@@ -8,7 +8,6 @@
 mod archive;
 mod blob;
 mod descriptor;
-pub mod limits;
 mod open;
 mod store;
 #[cfg(test)]
@@ -30,6 +29,7 @@ pub use open::FileKind;
 pub use store::BlobFile;
 pub use write::{LayoutWriter, WriteError, edited_index};
 
+use crate::json::{self, TooComplex, from_objects};
 use crate::limits::Limits;
 use crate::manifest::{Document, DocumentError};
 use open::OpenError;
@@ -104,12 +104,21 @@ pub enum LayoutError {
         source: io::Error,
     },
     /// `oci-layout` or `index.json` is too large to be one.
-    #[error("{path} has more than {limit} bytes")]
+    #[error("{path} has more than {limit} bytes; --limit manifest allows for more")]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// The limit in bytes, one of [`limits`].
+        /// The limit in bytes.
         limit: u64,
+    },
+    /// `oci-layout` or `index.json` has more in it than any real one.
+    #[error("{path} is no file of a layout")]
+    TooComplex {
+        /// The file.
+        path: PathBuf,
+        /// What there is too much of.
+        #[source]
+        source: TooComplex,
     },
     /// `oci-layout` is not the JSON that it should be.
     #[error("{path} does not state the version of an OCI layout")]
@@ -148,15 +157,13 @@ impl Layout {
     /// # Errors
     /// The directory or archive or one of the two files cannot be read or is malformed.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, LayoutError> {
-        let store = Store::open(path)?;
+        let store = Store::open(path, limits)?;
         let version_file = path.join(Name::OciLayout.to_string());
-        if let Some(content) =
-            read_file(&store, Name::OciLayout, &version_file, limits::OCI_LAYOUT_FILE)?
-        {
+        if let Some(content) = read_file(&store, Name::OciLayout, &version_file, limits)? {
             check_version(&version_file, &content)?;
         }
         let index = path.join(Name::Index.to_string());
-        let content = read_file(&store, Name::Index, &index, limits::INDEX_FILE)?
+        let content = read_file(&store, Name::Index, &index, limits)?
             .ok_or_else(|| LayoutError::NoIndex { path: path.to_owned() })?;
         let index_error = |source| LayoutError::Index { path: index, source };
         match Document::parse(&content) {
@@ -186,9 +193,12 @@ impl Layout {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(remote = "Self")]
 struct OciLayout {
     image_layout_version: String,
 }
+
+from_objects!(OciLayout);
 
 fn check_version(path: &Path, content: &[u8]) -> Result<(), LayoutError> {
     let OciLayout { image_layout_version: version } = serde_json::from_slice(content)
@@ -205,12 +215,12 @@ fn read_file(
     store: &Store,
     name: Name,
     path: &Path,
-    limit: u64,
+    limits: &Limits,
 ) -> Result<Option<Vec<u8>>, LayoutError> {
     let io_error = |source| LayoutError::Io { path: path.to_owned(), source };
     let mut file = match store.file(name) {
-        Ok(file) if file.left() > limit => {
-            return Err(LayoutError::TooLarge { path: path.to_owned(), limit });
+        Ok(file) if file.left() > limits.manifest => {
+            return Err(LayoutError::TooLarge { path: path.to_owned(), limit: limits.manifest });
         }
         Ok(file) => file,
         Err(OpenError::Missing) => return Ok(None),
@@ -221,5 +231,7 @@ fn read_file(
     };
     let mut content = Vec::new();
     file.read_to_end(&mut content).map_err(io_error)?;
+    json::check(&content, limits)
+        .map_err(|source| LayoutError::TooComplex { path: path.to_owned(), source })?;
     Ok(Some(content))
 }

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::LayoutError;
 use super::archive::Archive;
 use super::open::{FileKind, OpenError, regular_file, regular_size};
+use crate::limits::Limits;
 
 /// How much of a file is in memory while it is copied.
 const CHUNK: usize = 256 << 10;
@@ -61,7 +62,7 @@ pub(super) enum Store {
 }
 
 impl Store {
-    pub(super) fn open(path: &Path) -> Result<Self, LayoutError> {
+    pub(super) fn open(path: &Path, limits: &Limits) -> Result<Self, LayoutError> {
         let io_error = |source| LayoutError::Open { path: path.to_owned(), source };
         let open = |flags| {
             openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
@@ -81,7 +82,7 @@ impl Store {
         };
         let file = open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         let size = regular_size(&file).map_err(refused)?;
-        let archive = Archive::index(File::from(file), size);
+        let archive = Archive::index(File::from(file), size, limits);
         archive
             .map(Self::Archive)
             .map_err(|source| LayoutError::Archive { path: path.to_owned(), source })

@@ -20,8 +20,7 @@ use serde_json::value::RawValue;
 
 use super::open::{OpenError, regular_file};
 use super::store::{INDEX, Name};
-use super::{Descriptor, Layout, LayoutError, limits, read_file};
-use crate::json::{self, JsonError};
+use super::{Descriptor, Layout, LayoutError, read_file};
 
 /// What BuildKit locks while it changes the index, and removes after (v0.32.2
 /// `client/ociindex/ociindex.go`).
@@ -113,7 +112,7 @@ impl Layout {
     /// The index, and the attributes of its file.
     fn index_to_edit(&self, dir: &OwnedFd) -> Result<(Vec<u8>, Metadata), WriteError> {
         let path = self.path();
-        let index = read_file(&self.store, Name::Index, &path.join(INDEX), limits::INDEX_FILE)?
+        let index = read_file(&self.store, Name::Index, &path.join(INDEX), &self.limits)?
             .ok_or_else(|| LayoutError::NoIndex { path: path.to_owned() })?;
         let attributes = match regular_file(dir, INDEX) {
             Ok((file, _)) => file.metadata(),
@@ -232,13 +231,13 @@ pub fn edited_index(
     index: &[u8],
     drop: impl Fn(&Descriptor) -> bool,
     add: &[Value],
-) -> Result<Option<Vec<u8>>, JsonError> {
+) -> Result<Option<Vec<u8>>, serde_json::Error> {
     #[derive(Deserialize)]
     struct Index<'a> {
         #[serde(borrow)]
         manifests: &'a RawValue,
     }
-    let Index { manifests } = json::from_slice(index)?;
+    let Index { manifests } = serde_json::from_slice(index)?;
     let entries: Option<Vec<&RawValue>> = serde_json::from_str(manifests.get())?;
     let entries = entries.unwrap_or_default();
     let mut missing: Vec<&Value> = add.iter().collect();

@@ -17,8 +17,10 @@ use super::op::{
     MkfileAction, NamedUser, Op, PassthroughOp, RmAction, SymlinkAction, UserOpt,
 };
 use super::platform::Platform;
+use crate::json::from_objects;
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct JsonOp {
     #[serde(default)]
     inputs: Vec<de::IgnoredAny>,
@@ -27,6 +29,8 @@ struct JsonOp {
     #[serde(default)]
     platform: Option<Platform>,
 }
+
+from_objects!(JsonOp);
 
 /// `{}` since v0.18, and `null` before, is the last vertex of a definition.
 #[derive(Default)]
@@ -120,7 +124,7 @@ impl From<JsonKind> for Kind {
 
 impl<'de> Deserialize<'de> for Op {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = JsonOp::deserialize(deserializer)?;
+        let json = <JsonOp as Deserialize>::deserialize(deserializer)?;
         Ok(Self {
             inputs: json.inputs.len(),
             kind: json.op.map_or(Kind::Return, Kind::from),

@@ -9,7 +9,6 @@ use serde::Deserialize;
 
 use super::op::Op;
 use super::platform::{ParsePlatformError, Platform};
-use crate::json::{self, JsonError};
 
 /// What a provenance document says about how the build was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub struct Provenance {
 pub enum ProvenanceError {
     /// Not JSON, or not of the right shape.
     #[error("the provenance is not valid JSON of the SLSA form")]
-    Json(#[source] JsonError),
+    Json(#[source] serde_json::Error),
     /// JSON of another kind.
     #[error("the document is not SLSA provenance: it has neither buildDefinition nor invocation")]
     NotProvenance,
@@ -113,7 +112,7 @@ impl Provenance {
     /// # Errors
     /// When it is something else, or does not list the ops.
     pub fn from_json(json: &[u8]) -> Result<Self, ProvenanceError> {
-        let document: Document = json::from_slice(json).map_err(ProvenanceError::Json)?;
+        let document: Document = serde_json::from_slice(json).map_err(ProvenanceError::Json)?;
         let predicate = document.predicate.unwrap_or(Predicate {
             build_definition: document.build_definition,
             invocation: document.invocation,

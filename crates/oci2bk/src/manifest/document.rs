@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::json::{self, JsonError};
+use crate::json::from_objects;
 use crate::layout::{Descriptor, null_as_default};
 
 /// `application/vnd.oci.image.index.v1+json`
@@ -56,9 +56,9 @@ pub struct ImageManifest {
 /// Why bytes are not a manifest or an index.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
-    /// Not JSON, too large as such, or a member has the wrong form.
+    /// Not JSON, or a member has the wrong form.
     #[error("the JSON of the document is malformed")]
-    Json(#[from] JsonError),
+    Json(#[from] serde_json::Error),
     /// Members of an index and of a manifest.
     #[error("the document is ambiguous: it has the members of an index and of a manifest")]
     Ambiguous,
@@ -75,6 +75,7 @@ pub enum DocumentError {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[serde(remote = "Self")]
 struct Members {
     #[serde(default)]
     media_type: Option<String>,
@@ -93,13 +94,15 @@ struct Members {
     annotations: BTreeMap<String, String>,
 }
 
+from_objects!(Members);
+
 impl Document {
     /// Reads a manifest or an index.
     ///
     /// # Errors
     /// See [`DocumentError`].
     pub fn parse(content: &[u8]) -> Result<Self, DocumentError> {
-        let members: Members = json::from_slice(content)?;
+        let members: Members = serde_json::from_slice(content)?;
         let manifest = members.config.is_some() || members.layers.is_some();
         let index = members.manifests.is_some();
         let contradicts = match members.media_type.as_deref() {

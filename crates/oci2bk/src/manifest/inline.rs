@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::layer::{CREATED_AT, DESCRIPTION, DIFF_ID};
 use super::{CacheManifest, Document, ManifestError, Style, by_digest};
-use crate::json;
-use crate::layout::{Descriptor, Layout, null_as_default};
+use crate::json::{self, from_objects};
+use crate::layout::{BlobError, Descriptor, Layout, null_as_default};
 
 /// The config of an OCI image (OCI image-spec 1.1, `media-types.md`).
 const OCI_IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -30,12 +30,14 @@ pub struct InlineCache {
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct WithCache {
     #[serde(rename = "moby.buildkit.cache.v0", default)]
     cache: Option<String>,
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct ImageConfig {
     rootfs: RootFs,
     #[serde(default, deserialize_with = "null_as_default")]
@@ -43,12 +45,14 @@ struct ImageConfig {
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct RootFs {
     #[serde(default, deserialize_with = "null_as_default")]
     diff_ids: Vec<Digest>,
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct Step {
     #[serde(default)]
     created: Option<Time>,
@@ -57,6 +61,8 @@ struct Step {
     #[serde(default)]
     empty_layer: bool,
 }
+
+from_objects!(WithCache, ImageConfig, RootFs, Step);
 
 impl InlineCache {
     /// Reads the cache of the image whose manifest `descriptor` names. `None` if there is none, as
@@ -70,14 +76,16 @@ impl InlineCache {
             return Ok(None);
         };
         let Some(config) = manifest.config.filter(may_be_image_config) else { return Ok(None) };
-        let content = layout.read_blob(&config, layout.limits().config)?;
+        let content = layout.read_blob(&config, layout.limits().of_config())?;
         let malformed = |source| ManifestError::ImageConfig { digest: config.digest, source };
-        let WithCache { cache } = json::from_slice(&content).map_err(malformed)?;
+        let WithCache { cache } = serde_json::from_slice(&content).map_err(malformed)?;
         let Some(cache) = cache else { return Ok(None) };
         let records = BASE64_STANDARD
             .decode(cache)
             .map_err(|source| ManifestError::InlineBase64 { digest: config.digest, source })?;
-        let image = json::from_slice(&content).map_err(malformed)?;
+        json::check(&records, layout.limits())
+            .map_err(|source| BlobError::TooComplex { digest: config.digest, source })?;
+        let image = serde_json::from_slice(&content).map_err(malformed)?;
         let layers = with_annotations(digest, manifest.layers, image)?;
         let blobs = layers.iter().map(|layer| layer.digest).collect();
         let layers = by_digest(layers).map_err(|source| ManifestError::Layer { digest, source })?;

@@ -29,8 +29,7 @@ pub(crate) use select::REF_NAME;
 pub use select::{FoundCache, SelectError, Selected, other_manifests, select};
 pub(crate) use select::{entry_names, tagged};
 
-use crate::json::JsonError;
-use crate::layout::{BlobError, Descriptor, Layout, limits};
+use crate::layout::{BlobError, Descriptor, Layout};
 
 /// The media type of a cache config (BuildKit v0.32 `cache/remotecache/v1/types/spec.go`).
 pub const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
@@ -101,7 +100,7 @@ pub enum ManifestError {
         digest: Digest,
         /// What is wrong with it.
         #[source]
-        source: JsonError,
+        source: serde_json::Error,
     },
     /// The inline cache is not in base64.
     #[error("the cache in the image config {digest} is not in base64")]
@@ -137,9 +136,9 @@ impl Document {
     /// Reads the manifest or index that `descriptor` names from a layout.
     ///
     /// # Errors
-    /// The blob cannot be read, is larger than [`limits::MANIFEST`], corrupt, or something else.
+    /// The blob cannot be read, is larger than the limits allow, corrupt, or something else.
     pub fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Self, ManifestError> {
-        let content = layout.read_blob(descriptor, limits::MANIFEST)?;
+        let content = layout.read_blob(descriptor, layout.limits().of_manifest())?;
         Self::parse(&content)
             .map_err(|source| ManifestError::Document { digest: descriptor.digest, source })
     }

@@ -8,7 +8,8 @@ use bkstate::Digest;
 
 use super::document::{DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX, OCI_MANIFEST};
 use super::{CacheManifest, Document, InlineCache, ManifestError};
-use crate::layout::{BlobError, Descriptor, Layout, limits};
+use crate::layout::{BlobError, Descriptor, Layout};
+use crate::limits::MAX_INDEX_DEPTH;
 use crate::source::Reference;
 
 /// The tag of an entry of `index.json` (OCI image-spec 1.1, `annotations.md`).
@@ -85,30 +86,34 @@ pub enum SelectError {
         caches: Vec<FoundCache>,
     },
     /// Indexes are nested too deeply.
-    #[error("index {digest} lies more than {} indexes deep", limits::INDEX_DEPTH)]
+    #[error("index {digest} lies more than {} indexes deep", MAX_INDEX_DEPTH)]
     TooDeep {
         /// The index at the limit.
         digest: Digest,
     },
     /// The manifests are too large to look at them all.
     #[error(
-        "the manifests in {} have more than {} bytes; choose the cache with @DIGEST",
+        "the manifests in {} have more than {limit} bytes; choose the cache with @DIGEST, or \
+         allow for more with --limit manifests-size",
         path.display(),
-        limits::DOCUMENTS_BYTES
     )]
     TooLarge {
         /// The layout.
         path: PathBuf,
+        /// How many they may have.
+        limit: u64,
     },
     /// There are too many manifests to look at.
     #[error(
-        "{} has more than {} manifests; choose the cache with @DIGEST",
+        "{} has more than {limit} manifests; choose the cache with @DIGEST, or allow for more with \
+         --limit manifests",
         path.display(),
-        limits::DOCUMENTS
     )]
     TooMany {
         /// The layout.
         path: PathBuf,
+        /// How many it may have.
+        limit: u64,
     },
 }
 
@@ -174,7 +179,7 @@ fn unusable(layout: &Layout, error: impl Into<ManifestError>) -> SelectError {
 /// are mentioned but not there, as in the copy of one platform of an image, are left out.
 ///
 /// # Errors
-/// A manifest or index is corrupt, or [`limits`] are exceeded.
+/// A manifest or index is corrupt, or the limits of the layout are exceeded.
 pub fn other_manifests(layout: &Layout) -> Result<Vec<Descriptor>, SelectError> {
     let survey = survey(layout, layout.entries(), Trust::MediaType)?;
     Ok(survey.others.into_iter().map(|other| other.descriptor).collect())
@@ -292,13 +297,15 @@ fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Surve
         let digest = entry.digest;
         queue.push(layout, Waiting { descriptor: entry, depth: 0, entry: digest })?;
     }
-    let mut left = limits::DOCUMENTS_BYTES;
+    let limits = layout.limits();
+    let mut left = limits.manifests_size;
     while let Some(Waiting { descriptor, depth, entry }) = queue.waiting.pop_front() {
         let digest = descriptor.digest;
         // Whatever lies about its size is refused when it is read.
-        left = left
-            .checked_sub(descriptor.size.min(limits::MANIFEST))
-            .ok_or_else(|| SelectError::TooLarge { path: layout.path().to_owned() })?;
+        left = left.checked_sub(descriptor.size.min(limits.manifest)).ok_or_else(|| {
+            let (path, limit) = (layout.path().to_owned(), limits.manifests_size);
+            SelectError::TooLarge { path, limit }
+        })?;
         let document = match Document::read(layout, &descriptor) {
             Err(ManifestError::Blob(BlobError::Missing { digest })) => {
                 survey.missing.get_or_insert(digest);
@@ -312,7 +319,7 @@ fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Surve
                 survey.caches.push((descriptor, tags));
             }
             Document::Manifest(_) => survey.others.push(Other { descriptor, entry }),
-            Document::Index(_) if depth == limits::INDEX_DEPTH => {
+            Document::Index(_) if depth == MAX_INDEX_DEPTH => {
                 return Err(SelectError::TooDeep { digest });
             }
             Document::Index(index) => {
@@ -346,8 +353,9 @@ impl Queue {
         if self.seen.insert(waiting.descriptor.digest) {
             self.waiting.push_back(waiting);
         }
-        if self.seen.len() > limits::DOCUMENTS {
-            return Err(SelectError::TooMany { path: layout.path().to_owned() });
+        let limit = layout.limits().manifests;
+        if self.seen.len() as u64 > limit {
+            return Err(SelectError::TooMany { path: layout.path().to_owned(), limit });
         }
         Ok(())
     }

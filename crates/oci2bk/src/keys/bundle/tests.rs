@@ -58,7 +58,11 @@ fn file(bytes: &[u8]) -> File {
 }
 
 fn read(bytes: &[u8]) -> Result<Vec<Digest>, BundleError> {
-    let parts = provenance(&file(bytes))?;
+    read_within(bytes, &Limits::default())
+}
+
+fn read_within(bytes: &[u8], limits: &Limits) -> Result<Vec<Digest>, BundleError> {
+    let parts = provenance(&file(bytes), limits)?;
     assert!(parts.iter().all(|part| part.of_history && Digest::of(&part.json) == part.digest));
     Ok(parts.into_iter().map(|part| part.digest).collect())
 }
@@ -129,18 +133,19 @@ fn indexes_in_indexes_end_at_the_limit() {
         }
         read(&archive.bytes(&[entry]))
     };
-    assert_eq!(nested(limits::INDEX_DEPTH - 1).unwrap().len(), 1);
-    assert!(matches!(nested(limits::INDEX_DEPTH + 1), Err(BundleError::TooDeep)));
+    assert_eq!(nested(MAX_INDEX_DEPTH - 1).unwrap().len(), 1);
+    assert!(matches!(nested(MAX_INDEX_DEPTH + 1), Err(BundleError::TooDeep)));
 }
 
 #[test]
 fn manifests_without_end_are_refused() {
     let mut archive = Archive::default();
     let entry = |at: usize| json!({"digest": Digest::of(at.to_string()), "size": 1});
-    let entries: Vec<_> = (0..=limits::DOCUMENTS).map(entry).collect();
+    let entries: Vec<_> = (0..=100).map(entry).collect();
     let index = archive.index(&entries);
-    let error = read(&archive.bytes(&[index])).unwrap_err();
-    assert!(matches!(error, BundleError::TooManyManifests), "{error}");
+    let limits = Limits { manifests: 100, ..Limits::default() };
+    let error = read_within(&archive.bytes(&[index]), &limits).unwrap_err();
+    assert!(matches!(error, BundleError::TooManyManifests { limit: 100 }), "{error}");
 }
 
 #[test]
@@ -198,15 +203,18 @@ fn a_gzip_bomb_ends_at_the_limit() {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(&claim("bomb", tar::EntryType::Regular, 4 << 30)).unwrap();
     let mut bytes = gzip.finish().unwrap();
-    for _ in 0..=MAX_BUNDLE_BYTES / PIECE as u64 {
+    let limits = Limits { bundle_size: 64 << 20, ..Limits::default() };
+    for _ in 0..=limits.bundle_size / PIECE as u64 {
         bytes.extend(&piece);
     }
-    assert!(matches!(read(&bytes), Err(BundleError::TooLong)));
+    let error = read_within(&bytes, &limits).unwrap_err();
+    assert!(matches!(error, BundleError::TooLong { .. }), "{error}");
 }
 
 #[test]
 fn members_without_end_are_refused() {
     let member = claim("x", tar::EntryType::Regular, 0);
-    let bytes = member.repeat(MAX_BUNDLE_MEMBERS + 1);
-    assert!(matches!(read(&bytes), Err(BundleError::TooManyMembers)));
+    let limits = Limits::default();
+    let bytes = member.repeat(usize::try_from(limits.bundle_members).unwrap() + 1);
+    assert!(matches!(read(&bytes), Err(BundleError::TooManyMembers { .. })));
 }

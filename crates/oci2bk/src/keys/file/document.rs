@@ -8,9 +8,10 @@ use bkstate::gojson::ControlEscapes;
 use serde::{Deserialize, Serialize};
 
 use super::{About, Digests, KeysFile, MOST_OUTPUTS, step};
-use crate::json::{self, JsonError};
-use crate::keys::MAX_DOCUMENT_BYTES;
 use crate::llb::{Encoding, InvalidOpDigest, OpDigest, Release};
+
+/// The most bytes of a keys file that is written, which is what is read by default.
+pub const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 
 /// The media type of a keys file: its `mediaType`, and that of the artifact and of the layer that
 /// carry it with a cache. The version is part of it.
@@ -28,7 +29,7 @@ const MOST_TRIED: u64 = 1 << 24;
 pub enum KeysFileError {
     /// Cut off, or not of the right form.
     #[error("it is not JSON of the form of a keys file")]
-    Json(#[from] JsonError),
+    Json(#[from] serde_json::Error),
     /// A file of a version that this program does not know.
     #[error(
         "it is a keys file of a version that this program does not know ({media_type}); use a \
@@ -200,8 +201,7 @@ impl KeysFile {
         let mut separator = "\n";
         for (digests, about) in &self.ops {
             json.extend_from_slice(separator.as_bytes());
-            serde_json::to_writer(&mut json, &OpOut::new(digests, about))
-                .map_err(JsonError::from)?;
+            serde_json::to_writer(&mut json, &OpOut::new(digests, about))?;
             separator = ",\n";
             if json.len() as u64 > MAX_DOCUMENT_BYTES {
                 return Err(too_large());
@@ -211,7 +211,7 @@ impl KeysFile {
         if json.len() as u64 > MAX_DOCUMENT_BYTES { Err(too_large()) } else { Ok(json) }
     }
 
-    /// Reads a file of at most [`MAX_DOCUMENT_BYTES`].
+    /// Reads a file.
     ///
     /// Members that are not known are passed over, and so are kinds of steps and classes of
     /// releases, which may be added without a new version.
@@ -219,11 +219,11 @@ impl KeysFile {
     /// # Errors
     /// If it is of another version, or not as [`encode`](Self::encode) makes it.
     pub fn decode(json: &[u8]) -> Result<Self, KeysFileError> {
-        let Head { media_type } = json::from_slice(json)?;
+        let Head { media_type } = serde_json::from_slice(json)?;
         if media_type != KEYS_MEDIA_TYPE {
             return Err(KeysFileError::UnknownVersion { media_type: shortened(&media_type) });
         }
-        let FileIn { ops } = json::from_slice(json)?;
+        let FileIn { ops } = serde_json::from_slice(json)?;
         let mut file = Self::default();
         let mut tried = 0;
         for (number, op) in ops.into_iter().enumerate() {

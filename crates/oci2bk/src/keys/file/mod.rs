@@ -19,7 +19,7 @@ use crate::llb::{Encoding, OpDigest};
 
 use document::Class;
 pub(super) use document::is_keys_file;
-pub use document::{KEYS_MEDIA_TYPE, KeysFileError};
+pub use document::{KEYS_MEDIA_TYPE, KeysFileError, MAX_DOCUMENT_BYTES};
 
 /// The most outputs that a keys file may have tried of an op, as of a donor's `cache.db`.
 const MOST_OUTPUTS: u32 = 1024;

@@ -85,7 +85,7 @@ fn a_blob_over_the_limit_is_refused() {
     let digest = Digest::of("large");
     let root = root(&[("build", record(&digest.to_string()))]);
     let blob = File::create(root.path().join(BLOBS).join(digest.hex())).unwrap();
-    blob.set_len(MAX_DOCUMENT_BYTES + 1).unwrap();
+    blob.set_len(Limits::default().keys_document + 1).unwrap();
     assert!(matches!(read(root.path()), HistoryError::TooLarge { .. }));
 }
 

@@ -8,7 +8,7 @@ use tempfile::NamedTempFile;
 
 use super::*;
 use crate::layout::{BlobError, Descriptor, Layout, LayoutError};
-use crate::limits::Limits;
+use crate::limits::{Bound, Limits};
 use crate::unpack::tests::archive::{self as tar, Member as TarMember, dir, file, pax};
 
 const INDEX: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
@@ -39,6 +39,10 @@ fn descriptor(content: &str) -> Descriptor {
     serde_json::from_value(json!({"digest": Digest::of(content), "size": content.len()})).unwrap()
 }
 
+fn bound(value: u64) -> Bound {
+    Bound { value, name: "manifest" }
+}
+
 fn index() -> TarMember {
     file("index.json", INDEX)
 }
@@ -62,7 +66,7 @@ fn blobs_are_read_where_they_lie_whatever_else_is_in_the_archive() {
         .unwrap();
         for content in ["abc", &large, ""] {
             assert_eq!(
-                layout.read_blob(&descriptor(content), 10 << 20).unwrap(),
+                layout.read_blob(&descriptor(content), bound(10 << 20)).unwrap(),
                 content.as_bytes()
             );
             layout.verify_blob(&descriptor(content)).unwrap();
@@ -181,7 +185,7 @@ fn too_many_members_are_refused_even_if_they_are_not_of_the_layout() {
         super::members(archive.as_file(), bytes.len() as u64, limit)
     };
     let error = members(2).unwrap_err();
-    assert!(matches!(error, ArchiveError::TooManyMembers), "{error}");
+    assert!(matches!(error, ArchiveError::TooManyMembers { limit: 2 }), "{error}");
     assert_eq!(members(3).unwrap().len(), 1);
 }
 
@@ -240,7 +244,7 @@ proptest! {
         bytes.truncate(cut);
         if let Ok(layout) = Layout::open(written(&bytes).path(), &Limits::default()) {
             for content in ["abc", "xyz"] {
-                let _ = layout.read_blob(&descriptor(content), 100);
+                let _ = layout.read_blob(&descriptor(content), bound(100));
             }
         }
     }

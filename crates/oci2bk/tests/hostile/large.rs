@@ -1,0 +1,176 @@
+//! Caches that are sound and very large, each in a process of its own so that its memory can be told.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::process::Command;
+use std::time::Instant;
+
+use bkstate::Digest;
+use oci2bk::convert::{Options, convert};
+use oci2bk::limits::Limits;
+use oci2bk::progress::Silent;
+use serde_json::json;
+
+use super::keys::file_of;
+use super::layout::config_of;
+use super::outcome::read;
+use super::*;
+
+/// Set in the process that does the work.
+const CHILD: &str = "OCI2BK_HOSTILE_CHILD";
+
+/// Runs `work` in a process of its own, the same test again, and asserts that it takes at most
+/// `mebibytes` of memory.
+fn bounded(test: &str, mebibytes: u64, work: impl FnOnce()) {
+    if std::env::var_os(CHILD).is_some() {
+        let started = Instant::now();
+        work();
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        println!("{test}: {} MiB, {:.1} s", peak >> 10, started.elapsed().as_secs_f64());
+        assert!(peak >> 10 <= mebibytes, "{} MiB", peak >> 10);
+        return;
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let name = format!("large::{test}");
+    child.args(["--exact", &name, "--nocapture", "--include-ignored"]).env(CHILD, "1");
+    let output = child.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    for line in text.lines().filter(|line| line.contains(" MiB, ")) {
+        println!("{line}");
+    }
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Converts the layout without unpacking, and gives the plan's numbers of steps and layers.
+fn packed(layout: &Layout, keys: &[&std::path::Path]) -> (usize, usize) {
+    let limits = Limits::default();
+    let source = layout.path().to_str().unwrap().parse().unwrap();
+    let (exports, plan) = read(&source, keys, &limits).unwrap();
+    let options = Options { extract: false, jobs: NonZeroUsize::MIN, last_used: None, limits };
+    let root = tempfile::tempdir().unwrap();
+    convert(&plan, &exports, root.path(), &options, &Silent).unwrap();
+    (plan.steps.len(), plan.layers.len())
+}
+
+/// A cache of this many records without inputs.
+fn many_records(count: usize) {
+    let layout = Layout::new();
+    let mut records = String::new();
+    for n in 0..count {
+        let separator = if n == 0 { "" } else { "," };
+        write!(records, r#"{separator}{{"digest":"{}"}}"#, Digest::of(n.to_string())).unwrap();
+    }
+    layout.cache(&[], format!(r#"{{"records":[{records}]}}"#));
+    drop(records);
+    assert_eq!(packed(&layout, &[]), (count, 0));
+}
+
+// 648 MiB, of which the config's JSON and its records take half.
+#[test]
+#[ignore = "takes a minute without optimisation; the next one is the same but smaller"]
+fn a_million_records() {
+    bounded("a_million_records", 1000, || many_records(1_000_000));
+}
+
+#[test]
+fn a_hundred_thousand_records() {
+    bounded("a_hundred_thousand_records", 150, || many_records(100_000));
+}
+
+#[test]
+fn records_in_a_chain_of_100_000() {
+    bounded("records_in_a_chain_of_100_000", 1000, || {
+        const DEEP: usize = 100_000;
+        let layout = Layout::new();
+        // One op on itself over and over: the key of each step tells them apart.
+        let op = Digest::of("op").to_string();
+        let step = Digest::of(format!("{op}@0"));
+        let record = |n: usize| match n {
+            0 => json!({"digest": Digest::of("root")}),
+            n => json!({"digest": step, "inputs": [[{"link": n - 1}]]}),
+        };
+        let records: Vec<_> = (0..DEEP).map(record).collect();
+        layout.cache(&[], json!({"records": records}).to_string());
+        let keys = file_of(&[&op]);
+        assert_eq!(packed(&layout, &[keys.path()]), (DEEP, 0));
+    });
+}
+
+#[test]
+fn layers_in_a_chain_of_10_000_left_packed() {
+    bounded("layers_in_a_chain_of_10_000_left_packed", 500, || {
+        const DEEP: usize = 10_000;
+        let layout = Layout::new();
+        // Few blobs, many nodes.
+        let layers: Vec<_> = (0..100).map(|n| layout.layer(&n.to_string())).collect();
+        let deep: Vec<_> = layers.iter().cycle().take(DEEP).cloned().collect();
+        layout.cache(&layers, config_of(&deep).to_string());
+        assert_eq!(packed(&layout, &[]), (1, DEEP));
+    });
+}
+
+#[test]
+fn layers_in_a_chain_of_10_000_unpacked() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("OCI2BK_REQUIRE_ORACLE").is_none(), "unpacking layers takes root");
+        eprintln!("not unpacked: that takes root");
+        return;
+    }
+    bounded("layers_in_a_chain_of_10_000_unpacked", 500, || {
+        let layout = Layout::new();
+        // Few blobs, many nodes. Each file lies in a directory that only the lowest layer has.
+        let layers: Vec<_> = (0..100).map(|n| layout.layer(&format!("dir/{n}"))).collect();
+        let deep: Vec<_> = layers.iter().cycle().take(10_000).cloned().collect();
+        layout.cache(&layers, config_of(&deep).to_string());
+        let (_, report) = converted(layout.path()).unwrap();
+        assert_eq!(report.snapshots, 10_000);
+    });
+}
+
+// What a config of the default size can make of its bytes at most, as far as we know.
+#[test]
+fn configs_that_are_as_dense_as_json_can_be() {
+    bounded("configs_that_are_as_dense_as_json_can_be", 2500, || {
+        let repeated =
+            |item: &str, count: usize| format!("{}{item}", format!("{item},").repeat(count - 1));
+        let digest = Digest::of("x");
+        for config in [
+            // Inputs of one alternative each, of which there may be 4 million.
+            format!(
+                r#"{{"records":[{{"digest":"{digest}"}},{{"digest":"{digest}","inputs":[{}]}}]}}"#,
+                repeated(r#"[{"link":0}]"#, 3_900_000)
+            ),
+            // Inputs of none.
+            format!(
+                r#"{{"records":[{{"digest":"{digest}","inputs":[{}]}}]}}"#,
+                repeated("[]", 7_000_000)
+            ),
+            // Results, and explicit chains.
+            format!(
+                r#"{{"records":[{{"digest":"{digest}","layers":[{}]}}]}}"#,
+                repeated(r#"{"layer":0}"#, 3_900_000)
+            ),
+            format!(
+                r#"{{"records":[{{"digest":"{digest}","chains":[{}]}}]}}"#,
+                repeated(r#"{"layers":[0]}"#, 3_900_000)
+            ),
+            format!(
+                r#"{{"records":[{{"digest":"{digest}","chains":[{{"layers":[{}]}}]}}]}}"#,
+                repeated("0", 14_900_000)
+            ),
+        ] {
+            let layout = Layout::new();
+            let layer = layout.layer("file");
+            let node = json!({"blob": layer["digest"], "parent": -1});
+            layout.cache(&[layer], config.replacen('{', &format!(r#"{{"layers":[{node}],"#), 1));
+            drop(config);
+            // Refused or not, it must not take more than it may.
+            let started = Instant::now();
+            let result = planned(layout.path(), &[]);
+            println!("{} {:?}", result.is_ok(), started.elapsed());
+        }
+    });
+}

@@ -1,0 +1,100 @@
+//! Every limit on what is read from layouts and key sources, reached and raised. Those on layers have
+//! their tests beside the code that unpacks them.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use bkstate::Digest;
+use oci2bk::limits::{LIMITS, Limits, Setting};
+use serde_json::json;
+
+use super::keys::file;
+use super::*;
+
+/// What is only met in layers.
+const OF_LAYERS: [&str; 6] =
+    ["layer-entries", "layer-size", "layer-ratio", "layer-directories", "path", "xattrs"];
+
+/// Everything that can be read: a cache with attached provenance, in a directory or an archive, and
+/// sources of keys.
+fn inputs(limit: &str) -> (tempfile::TempDir, PathBuf, Vec<PathBuf>) {
+    let fixtures = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures"));
+    let data = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"));
+    let temp = tempfile::tempdir().unwrap();
+    let cache = fixtures.join("index/cache");
+    let source = if limit == "archive-members" {
+        let path = temp.path().join("cache.tar");
+        let mut tar = tar::Builder::new(std::fs::File::create(&path).unwrap());
+        tar.append_dir_all(".", cache).unwrap();
+        tar.finish().unwrap();
+        path
+    } else {
+        cache
+    };
+    let keys = match limit {
+        "keys-document" => vec![fixtures.join("index/keys/provenance.json")],
+        "keys-documents" => vec![fixtures.join("manifest/keys/image")],
+        "bundle-size" | "bundle-members" => vec![data.join("history/one.dockerbuild")],
+        _ => vec![],
+    };
+    (temp, source, keys)
+}
+
+fn outcome(limit: &str, setting: &str) -> Result<(), String> {
+    let (_temp, source, keys) = inputs(limit);
+    let setting: Setting = format!("{limit}={setting}").parse().unwrap();
+    let keys: Vec<_> = keys.iter().map(PathBuf::as_path).collect();
+    let source = source.to_str().unwrap().parse().unwrap();
+    match converted_within(&source, &keys, &Limits::with(&[setting])) {
+        Ok(_) => Ok(()),
+        Err(fault) => {
+            let mut text = fault.to_string();
+            let mut cause = fault.source();
+            while let Some(error) = cause {
+                text = format!("{text}; {error}");
+                cause = error.source();
+            }
+            Err(text)
+        }
+    }
+}
+
+#[test]
+fn each_is_an_error_that_says_how_to_raise_it_and_can_be_raised() {
+    for limit in LIMITS.iter().filter(|limit| !OF_LAYERS.contains(&&*limit.name())) {
+        let name = limit.name();
+        for low in ["0", "1"] {
+            // Of one layout one manifest is all it takes.
+            if (name.as_str(), low) == ("manifests", "1") {
+                continue;
+            }
+            let error = outcome(&name, low).unwrap_err();
+            assert!(error.contains(&format!("--limit {name}")), "{name}: {error}");
+        }
+        outcome(&name, &limit.default.to_string()).unwrap();
+        outcome(&name, &u64::MAX.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn of_documents_are_reached_exactly() {
+    let layout = Layout::new();
+    let layer = layout.layer("file");
+    let nodes = json!([{"blob": layer["digest"], "parent": -1}]);
+    let record = json!({"digest": Digest::of("r"), "chains": [{"layers": [0, 0]}]});
+    let config = json!({"layers": nodes, "records": [record]}).to_string();
+    layout.cache(&[layer], &config);
+    let source = layout.path().to_str().unwrap().parse().unwrap();
+    let within = |limits: &Limits| converted_within(&source, &[], limits).map(|_| ());
+    let default = Limits::default();
+    let length = config.len() as u64;
+    within(&Limits { config: length, cache_layers: 3, ..default }).unwrap();
+    within(&Limits { config: length - 1, ..default }).unwrap_err();
+    within(&Limits { cache_layers: 2, ..default }).unwrap_err();
+    let keys =
+        file(json!({"mediaType": "application/vnd.oci2bk.keys.v1+json", "ops": []}).to_string());
+    let size = keys.as_file().metadata().unwrap().len();
+    let with_keys = |limits: &Limits| converted_within(&source, &[keys.path()], limits).map(|_| ());
+    with_keys(&Limits { keys_document: size, ..default }).unwrap();
+    with_keys(&Limits { keys_document: size - 1, ..default }).unwrap_err();
+}
