@@ -35,6 +35,18 @@ fn the_same_results_give_the_same_report() {
 }
 
 #[test]
+fn the_pages_of_this_repository_can_be_filled_in() {
+    let repository = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let pages = pages(&report(&testing::run()), repository).unwrap();
+    let text = |name: &str| &pages.iter().find(|page| page.path.ends_with(name)).unwrap().text;
+    assert!(text("docs/build-times.svg").starts_with("<svg "));
+    let page = text("docs/trade-offs.md");
+    for part in ["buildkitd v0.32.2", "| convert | 3.00 s |", "| `cold` |", "| PASS |", "![Build"] {
+        assert!(page.contains(part), "{part} is not in\n{page}");
+    }
+}
+
+#[test]
 fn a_run_that_went_well_has_no_findings_and_reaches_the_targets() {
     let report = report(&testing::run());
     assert_eq!(report.findings, [""; 0]);
