@@ -18,7 +18,7 @@ pub enum Size {
     Tiny,
     /// A minimal Debian and 45 MB in 4,000 files.
     Small,
-    /// A minimal Debian and 310 MB in 23,000 files.
+    /// A minimal Debian and 230 MB in 18,500 files.
     Full,
 }
 
@@ -70,7 +70,7 @@ impl Size {
         match self {
             Self::Tiny => ["20 2", "50 1", "20 1"],
             Self::Small => ["500 8", "3000 2", "500 2"],
-            Self::Full => ["3000 12", "15000 2", "5000 2"],
+            Self::Full => ["2500 10", "12000 2", "4000 2"],
         }
     }
 
