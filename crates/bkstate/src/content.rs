@@ -3,12 +3,12 @@
 //! What else containerd knows of a blob is in its row, see [`Content`](crate::metadata::Content).
 //! A blob needs both. Source: containerd v2.3.3 `plugins/content/local/store.go`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 
 use crate::digest::Digest;
-use crate::dir::{Dir, DirError, if_there};
+use crate::dir::{Dir, DirError, FileKind, Found, if_there};
 
 const CONTENT: &str = "content";
 const BLOBS: &str = "blobs";
@@ -61,7 +61,7 @@ impl BlobStore {
     /// Opens the file of a blob for reading.
     ///
     /// # Errors
-    /// If it is not there or no file.
+    /// If it is not there, or is not a regular file.
     pub fn blob(&self, digest: &Digest) -> Result<File, DirError> {
         self.blobs.file(digest.hex().as_str())
     }
@@ -76,9 +76,10 @@ impl BlobStore {
         for entry in self.blobs.entries()? {
             let digest = entry.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
             if let Some(digest) = digest
-                && let Some(size) = self.size(&digest)?
+                && let Some(found) = self.find(&digest)?
+                && found.kind == FileKind::File
             {
-                files.insert(digest, size);
+                files.insert(digest, found.size);
             }
         }
         Ok(files)
@@ -116,11 +117,20 @@ impl BlobStore {
         self.blobs.shares_file_system(other)
     }
 
-    /// The size of a blob's file in bytes, if it is there.
+    /// What stands where the file of a blob belongs, if anything does.
     ///
     /// # Errors
     /// If the store cannot be searched.
-    pub fn size(&self, digest: &Digest) -> Result<Option<u64>, DirError> {
-        self.blobs.size(digest.hex().as_str())
+    pub fn find(&self, digest: &Digest) -> Result<Option<Found>, DirError> {
+        self.blobs.find(digest.hex().as_str())
+    }
+
+    /// The names of all files in the store, those of no blob included.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    pub fn names(&self) -> Result<BTreeSet<String>, DirError> {
+        let entries = self.blobs.entries()?;
+        Ok(entries.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect())
     }
 }

@@ -67,6 +67,26 @@ impl DirEntry {
     }
 }
 
+/// What stands under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// What it is; a link is something else than what it leads to.
+    pub kind: FileKind,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// The kinds of files that are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A link, device, FIFO or socket.
+    Other,
+}
+
 const READ_DIR: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -93,6 +113,19 @@ impl Dir {
     /// The path it was reached by; for messages only.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Another handle of the same directory.
+    ///
+    /// # Errors
+    /// If the system gives no more handles.
+    pub fn try_clone(&self) -> Result<Self, DirError> {
+        let fd = self.fd.try_clone().map_err(|source| DirError {
+            action: "open another handle of",
+            path: self.path.clone(),
+            source,
+        })?;
+        Ok(Self { fd, path: self.path.clone() })
     }
 
     fn error(
@@ -179,17 +212,32 @@ impl Dir {
             .map_err(self.error("open the lock file", name))
     }
 
+    /// What `name` is, without following a link; `None` if there is nothing.
+    ///
+    /// # Errors
+    /// If the directory cannot be searched.
+    pub fn find(&self, name: impl Name) -> Result<Option<Found>, DirError> {
+        let name = &*name.c_name(self)?;
+        match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => {
+                let kind = match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::RegularFile => FileKind::File,
+                    FileType::Directory => FileKind::Directory,
+                    _ => FileKind::Other,
+                };
+                Ok(Some(Found { kind, size: stat.st_size.cast_unsigned() }))
+            }
+            Err(rustix::io::Errno::NOENT) => Ok(None),
+            Err(error) => Err(self.error("look at", name)(error)),
+        }
+    }
+
     /// The size in bytes of what `name` is, without following a link; `None` if there is nothing.
     ///
     /// # Errors
     /// If the directory cannot be searched.
     pub fn size(&self, name: impl Name) -> Result<Option<u64>, DirError> {
-        let name = &*name.c_name(self)?;
-        match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(stat.st_size.cast_unsigned())),
-            Err(rustix::io::Errno::NOENT) => Ok(None),
-            Err(error) => Err(self.error("look at", name)(error)),
-        }
+        Ok(self.find(name)?.map(|found| found.size))
     }
 
     /// Moves `name` to `new` in `target`, which must not have it.

@@ -158,6 +158,38 @@ impl SolverCache {
         Ok(cache)
     }
 
+    /// The entries that [`read`](Self::read) understands and a daemon does not, as it compares bytes.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn read_miswritten(db: &Db) -> Result<Vec<Miswritten>, DecodeError> {
+        let mut found = Vec::new();
+        let root = db.root();
+        let at = At::root(b"cache.db");
+        each_bucket(&root, &at, LINKS, |at, from, bucket| {
+            let from = key_id(at, &from)?;
+            values(&bucket, at, |at, key, _| {
+                let link = decode_link(at, &key)?;
+                if encode_link(&link).ok().is_none_or(|bytes| bytes.as_bytes() != key) {
+                    found.push(Miswritten::Link { from: from.clone(), to: link.1 });
+                }
+                Ok::<_, DecodeError>(())
+            })
+        })?;
+        each_bucket(&root, &at, RESULT, |at, key, bucket| {
+            let key = key_id(at, &key)?;
+            values(&bucket, at, |at, name, value| {
+                let stored: Option<StoredResult> = json_object(&value);
+                if stored.is_none_or(|stored| stored.id.as_bytes() != name) {
+                    let result = result_id(at, &name)?;
+                    found.push(Miswritten::Result { key: key.clone(), result });
+                }
+                Ok::<_, DecodeError>(())
+            })
+        })?;
+        Ok(found)
+    }
+
     /// Writes `cache.db` into the empty file `file`; the caller syncs it.
     ///
     /// # Errors
@@ -188,6 +220,27 @@ impl SolverCache {
             })
         })
     }
+}
+
+/// An entry that says something other than its place, or says it in other bytes than BuildKit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Miswritten {
+    /// A link whose JSON differs from what Go makes of its members.
+    #[error("the link to {to} in key {from} is not written as BuildKit writes it")]
+    Link {
+        /// Where the link starts.
+        from: KeyId,
+        /// Where it leads.
+        to: KeyId,
+    },
+    /// A result whose value has another id than its key.
+    #[error("the result {result} of key {key} has another id in its value")]
+    Result {
+        /// The key that has the result.
+        key: KeyId,
+        /// The id that it stands under.
+        result: ResultId,
+    },
 }
 
 /// Writes one sub-bucket per entry of `map`, in the order of their texts.

@@ -72,7 +72,8 @@ fn modes_are_those_of_a_daemon_under_any_umask() {
             let staging = Staging::begin(&root, &lock, &nothing)?;
             staging.blobs().create_blob(&blob)?;
             staging.trees().create_snapshot(1)?;
-            Ok(staging.publish(&state)?)
+            let written = staging.write(&state)?;
+            Ok(staging.publish(written)?)
         })();
         rustix::process::umask(before);
         published.unwrap();

@@ -112,13 +112,16 @@ fn with_files(state: &Path) -> tempfile::TempDir {
         fs::copy(state.join(name), temp.path().join(name)).unwrap();
     }
     let state = State::read(&Dir::open(temp.path()).unwrap()).unwrap();
-    for (digest, content) in &state.metadata.namespaces[NAMESPACE].content {
-        let file = File::create_new(blobs.join(digest.hex())).unwrap();
+    let namespaces = state.metadata.namespaces.values();
+    for (digest, content) in namespaces.flat_map(|namespace| &namespace.content) {
+        // More than one namespace may have a row of it.
+        let file = File::create(blobs.join(digest.hex())).unwrap();
         file.set_len(content.size.cast_unsigned()).unwrap();
     }
     for snapshot in state.snapshots.by_name.values() {
         let directory = worker.join("snapshots/snapshots").join(snapshot.id.to_string());
         fs::create_dir_all(directory.join("fs")).unwrap();
+        fs::create_dir(directory.join("work")).unwrap();
     }
     temp
 }
@@ -127,8 +130,12 @@ fn with_files(state: &Path) -> tempfile::TempDir {
 fn a_natural_state_is_not_taken_for_damaged() {
     for state in states() {
         let root = with_files(&state);
-        let damage = verify(&Dir::open(root.path()).unwrap()).unwrap();
-        assert!(damage.is_empty(), "{state:?}: {damage:#?}");
+        let found = verify(&Dir::open(root.path()).unwrap()).unwrap();
+        assert!(found.damage.is_empty(), "{state:?}: {:#?}", found.damage);
+        // A collection left the names of two snapshots with those that they lay on.
+        let children = if state.ends_with("mid-build") { 2 } else { 0 };
+        let leftovers: Vec<_> = found.leftovers.iter().map(|left| left.kind()).collect();
+        assert_eq!(leftovers, vec!["stray-snapshot-child"; children], "{state:?}");
     }
 }
 

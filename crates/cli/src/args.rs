@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Convert(Convert),
     /// Write the keys that sources have into a file, or attach them to a cache
     Keys(Keys),
+    /// Check the root of a buildkitd that does not run, and say what is damaged
+    Verify(Verify),
 }
 
 const USAGE: &str = "oci2bk convert [OPTIONS] <SRC>... <ROOT>";
@@ -193,6 +195,34 @@ fn limits_and_exit_codes() -> String {
     format!("Limits and their defaults:\n{}\n{EXIT_CODES}", lines.collect::<String>())
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = limits_and_exit_codes())]
+pub(crate) struct Verify {
+    /// The root of the buildkitd, such as /var/lib/buildkit. Nothing in it is changed
+    #[arg(value_name = "ROOT")]
+    pub(crate) root: PathBuf,
+
+    /// Compare the unpacked trees with their layers too, which are unpacked into TMPDIR for that, one
+    /// for each job at a time. Needs root
+    #[arg(long)]
+    pub(crate) trees: bool,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
+
+    /// How many blobs or trees to work on at a time [default: the number of processors]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+
+    /// The form of what is printed on stdout
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+
+    /// How to show progress on stderr
+    #[arg(long, value_enum, default_value_t = ProgressMode::Auto, env = "BUILDKIT_PROGRESS")]
+    pub(crate) progress: ProgressMode,
+}
+
 /// The value of `SOURCE_DATE_EPOCH`; an empty variable counts as none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Epoch(pub(crate) Option<Time>);
@@ -317,7 +347,7 @@ mod tests {
         let words = ["oci2bk", "convert"].iter().chain(words);
         Arguments::try_parse_from(words).map(|arguments| match arguments.command {
             Command::Convert(convert) => convert.places,
-            Command::Keys(_) => panic!("not convert"),
+            Command::Keys(_) | Command::Verify(_) => panic!("not convert"),
         })
     }
 
@@ -381,7 +411,7 @@ mod tests {
             let arguments = Arguments::try_parse_from(words.split(' '));
             arguments.map(|arguments| match arguments.command {
                 Command::Keys(keys) => keys,
-                Command::Convert(_) => panic!("not keys"),
+                Command::Convert(_) | Command::Verify(_) => panic!("not keys"),
             })
         };
         let keys = parse("oci2bk keys a b -o c").unwrap();

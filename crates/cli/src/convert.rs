@@ -132,6 +132,6 @@ fn add_images(
     Ok(())
 }
 
-fn processors() -> NonZeroUsize {
+pub(crate) fn processors() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }

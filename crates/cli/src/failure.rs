@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bkstate::gc::{DiskError, GcConfigError};
+use bkstate::gc::{DiskError, ReadGcConfigError};
 use bkstate::state::ExistingError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
@@ -14,6 +14,7 @@ use oci2bk::image::ImageError;
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::layout::WriteError;
 use oci2bk::plan::Lost;
+use oci2bk::verify::VerifyError;
 
 use crate::output::{Plain, note};
 
@@ -43,9 +44,13 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Convert(#[from] ConvertError),
     #[error(transparent)]
-    GcConfig(#[from] GcConfigError),
+    GcConfig(#[from] ReadGcConfigError),
     #[error(transparent)]
     Disk(#[from] DiskError),
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error("{} is damaged", root.display())]
+    Damaged { root: PathBuf },
     #[error("the conversion is done, but {} cannot be written", path.display())]
     MetadataFile {
         path: PathBuf,
@@ -102,23 +107,29 @@ impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
-            Self::GcConfig(GcConfigError::Read { .. }) => Code::Failed,
+            Self::GcConfig(ReadGcConfigError::Read { .. }) => Code::Failed,
             Self::GcConfig(_) => Code::Input,
             Self::Unkeyed(_) | Self::NoKeys => Code::Unkeyed,
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
             Self::Attach(AttachError::Manifest(_) | AttachError::Index { .. }) => Code::Input,
-            Self::Convert(ConvertError::Lock(error)) if error.is_in_use() => Code::InUse,
+            Self::Convert(ConvertError::Lock(error)) | Self::Verify(VerifyError::Lock(error))
+                if error.is_in_use() =>
+            {
+                Code::InUse
+            }
             Self::Convert(
                 ConvertError::Damaged { .. }
                 | ConvertError::Existing(ExistingError::Damaged { .. }),
-            ) => Code::Damaged,
+            )
+            | Self::Damaged { .. } => Code::Damaged,
             Self::Convert(error) if error.is_input() => Code::Input,
             Self::Convert(_)
             | Self::KeysFile(_)
             | Self::WriteKeys { .. }
             | Self::Attach(_)
             | Self::Disk(_)
+            | Self::Verify(_)
             | Self::MetadataFile { .. }
             | Self::Stdout(_)
             | Self::Json(_) => Code::Failed,

@@ -1,5 +1,5 @@
-//! The `oci2bk` command: turns a BuildKit cache export into the state directory of a buildkitd, and
-//! keeps the keys that this takes.
+//! The `oci2bk` command: turns a BuildKit cache export into the state directory of a buildkitd,
+//! keeps the keys that this takes, and verifies such directories.
 //!
 //! stdout carries the result, stderr progress and errors. This crate is the only one that prints
 //! or exits.
@@ -13,6 +13,7 @@ mod output;
 mod progress;
 mod report;
 mod summary;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.command {
         Command::Convert(arguments) => convert::run(arguments),
         Command::Keys(arguments) => keys::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -54,3 +54,4 @@ pub mod progress;
 pub mod release;
 pub mod source;
 pub mod unpack;
+pub mod verify;

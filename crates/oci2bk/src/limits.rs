@@ -52,6 +52,11 @@ limits! {
     ///
     /// They are needed once more after the last entry. A directory takes some 200.
     layer_directories = 1 << 30;
+    /// Bytes of paths looked up to find links in the paths of one layer.
+    ///
+    /// A path is looked up once for each of its components if a directory of it is missing or a
+    /// link, up to 8192 times with many links. The default takes some minutes.
+    layer_lookups = 16 << 30;
     /// Bytes of the name of an entry of a layer, and of the target of a link.
     ///
     /// Those of a path that Linux takes. A longer name can still be that of a short path.

@@ -1,8 +1,8 @@
-//! What a conversion tells while it runs.
+//! What a conversion or a verification tells while it runs.
 
 use bkstate::Digest;
 
-/// Receives the progress of a conversion. Called from several threads at once.
+/// Receives the progress. Called from several threads at once.
 pub trait Progress: Sync {
     /// Something happened.
     fn event(&self, event: Event<'_>);
@@ -24,17 +24,21 @@ pub enum Event<'a> {
     LayerFinished(&'a LayerWork),
 }
 
-/// The stages of a conversion, in their order.
+/// The stages of a conversion and of a verification, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Blobs are stored and checked, and layers unpacked.
     Layers,
     /// What layers leave to the ones below them is filled in, and sizes are taken.
     Settle,
-    /// Databases are written, everything is synced and moved into place.
-    Publish,
-    /// The finished root is checked.
+    /// Databases are written, and compared with each other and with what is there.
     Verify,
+    /// Everything is synced and moved into place.
+    Publish,
+    /// The blobs of a state are hashed.
+    Blobs,
+    /// The unpacked trees of a state are compared with their layers.
+    Trees,
 }
 
 impl Stage {
@@ -43,13 +47,15 @@ impl Stage {
         match self {
             Self::Layers => "layers",
             Self::Settle => "settle",
-            Self::Publish => "publish",
             Self::Verify => "verify",
+            Self::Publish => "publish",
+            Self::Blobs => "blobs",
+            Self::Trees => "trees",
         }
     }
 }
 
-/// The work on one blob: storing it and unpacking it into its snapshots.
+/// The work on one blob: storing it and unpacking it into its snapshots, or verifying it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerWork {
     /// The blob.

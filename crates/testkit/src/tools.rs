@@ -143,7 +143,11 @@ fn pinned(oracle: &Path, name: &str) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{name} is not in {}: run scripts/oracle", oracle.display()))
 }
 
-fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {
+/// Finds an installed program, which Debian has in `package`.
+///
+/// # Errors
+/// If it is not installed.
+pub fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])

@@ -56,5 +56,9 @@ pub const MAX_TREE_HEIGHT: usize = 32;
 /// stores are below 1 MB.
 pub const MAX_NODE_BYTES: u64 = 64 << 20;
 
+/// The transaction that [`write()`] writes a file in, and bbolt a new one. A file with a higher one
+/// has been changed by bbolt since.
+pub const WRITTEN_TXID: u64 = 1;
+
 /// The longest key, in bytes (bbolt `MaxKeySize`, bucket.go).
 pub const MAX_KEY_BYTES: usize = 32_768;

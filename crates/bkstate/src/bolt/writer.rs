@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 
 use super::format::{BUCKET_HEADER, FREELIST, META_PAGE, Meta, PageHeader, shown};
 use super::pack::Packer;
-use super::{MAX_BUCKET_DEPTH, MAX_KEY_BYTES, MAX_NODE_BYTES};
+use super::{MAX_BUCKET_DEPTH, MAX_KEY_BYTES, MAX_NODE_BYTES, WRITTEN_TXID};
 
 /// Every file is written with pages of 4 KiB. bbolt takes the page size from the file, so it opens
 /// on machines with other pages too, and the bytes do not depend on where they were made.
@@ -353,7 +353,7 @@ impl Output {
         let mut start = Vec::with_capacity(PAGE_SIZE * 3);
         // Transaction numbers as in a new file of bbolt (`DB.init`, db.go). The one that counts
         // is 1, so bbolt's first transaction replaces meta page 0.
-        for txid in 0..2 {
+        for txid in 0..=WRITTEN_TXID {
             let header = PageHeader { id: txid, flags: META_PAGE, count: 0, overflow: 0 };
             let meta = Meta {
                 page_size: PAGE_SIZE as u32,

@@ -46,9 +46,9 @@ pub struct RuleConfig {
     pub min_free_space: DiskSpace,
 }
 
-/// Why a configuration cannot be used.
+/// Why a file is no configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum GcConfigError {
+pub enum ReadGcConfigError {
     /// It cannot be read.
     #[error("the configuration {} cannot be read", path.display())]
     Read {
@@ -64,11 +64,25 @@ pub enum GcConfigError {
         /// The file.
         path: PathBuf,
     },
+    /// It is not what a daemon takes.
+    #[error("the configuration {} cannot be used", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: GcConfigError,
+    },
+}
+
+/// Why a text is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum GcConfigError {
     /// It is no TOML.
-    #[error("the configuration is no TOML")]
+    #[error("it is no TOML")]
     Toml(#[from] toml::de::Error),
     /// A value is of another type than the daemon takes.
-    #[error("{key} in the configuration is not {expected}")]
+    #[error("{key} has to be {expected}")]
     Type {
         /// Its key.
         key: &'static str,
@@ -76,7 +90,7 @@ pub enum GcConfigError {
         expected: &'static str,
     },
     /// A value is no amount.
-    #[error("{key} in the configuration is wrong")]
+    #[error("{key} is wrong")]
     DiskSpace {
         /// Its key.
         key: &'static str,
@@ -85,7 +99,7 @@ pub enum GcConfigError {
         source: ParseDiskSpaceError,
     },
     /// A value is no duration.
-    #[error("{key} in the configuration is wrong")]
+    #[error("{key} is wrong")]
     Duration {
         /// Its key.
         key: &'static str,
@@ -113,15 +127,16 @@ impl GcConfig {
     ///
     /// # Errors
     /// When it cannot be read or used.
-    pub fn read(path: &Path) -> Result<Self, GcConfigError> {
-        let error = |source| GcConfigError::Read { path: path.to_owned(), source };
+    pub fn read(path: &Path) -> Result<Self, ReadGcConfigError> {
+        let path = path.to_owned();
+        let error = |source| ReadGcConfigError::Read { path: path.clone(), source };
         let mut text = String::new();
-        let mut file = File::open(path).map_err(error)?.take(MAX_BYTES + 1);
+        let mut file = File::open(&path).map_err(error)?.take(MAX_BYTES + 1);
         let length = file.read_to_string(&mut text).map_err(error)?;
         if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
-            return Err(GcConfigError::TooLarge { path: path.to_owned() });
+            return Err(ReadGcConfigError::TooLarge { path });
         }
-        Self::from_toml(&text)
+        Self::from_toml(&text).map_err(|source| ReadGcConfigError::Invalid { path, source })
     }
 
     /// Reads a `buildkitd.toml`. Like the daemon, it takes keys in any case.

@@ -12,6 +12,21 @@ use crate::time::Time;
 /// The label whose presence makes a lease keep only what it names itself.
 pub const LABEL_GC_FLAT: &str = "containerd.io/gc.flat";
 
+/// The label of a lease that counts only until the time in it.
+pub const LABEL_GC_EXPIRE: &str = "containerd.io/gc.expire";
+
+/// The label of a lease that a starting daemon deletes (BuildKit v0.32.2 `util/leaseutil/manager.go`
+/// `MakeTemporary`).
+pub const LABEL_TEMPORARY: &str = "buildkit/lease.temporary";
+
+/// What the lease of a record's view is called after the record's id, and so is the view (BuildKit
+/// v0.32.2 `cache/refs.go` `viewLeaseID`).
+pub const SUFFIX_VIEW: &str = "-view";
+
+/// What the lease of other compressions of a record's blob is called after the record's id (BuildKit
+/// v0.32.2 `cache/refs.go` `compressionVariantsLeaseID`).
+pub const SUFFIX_VARIANTS: &str = "-variants";
+
 /// What garbage collection may not remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lease {

@@ -20,7 +20,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 pub use content::{Content, LABEL_UNCOMPRESSED};
-pub use leases::{LABEL_GC_FLAT, Lease};
+pub use leases::{
+    LABEL_GC_EXPIRE, LABEL_GC_FLAT, LABEL_TEMPORARY, Lease, SUFFIX_VARIANTS, SUFFIX_VIEW,
+};
 pub use snapshots::{SnapshotRow, SnapshotTable};
 
 use content::{read_content, write_contents};
@@ -53,6 +55,21 @@ pub struct Namespace {
     pub leases: BTreeMap<String, Lease>,
     /// What the OCI worker does not use (images, containers, sandboxes), as it stands in the file.
     pub other: BTreeMap<Vec<u8>, Node>,
+}
+
+impl Namespace {
+    /// The blobs that unfinished downloads will be. Their files may be there already, for another
+    /// namespace (containerd v2.3.3 `core/metadata/content.go` `garbageCollect`).
+    pub fn expected_blobs(&self) -> impl Iterator<Item = Digest> {
+        let ingests = self.ingests.iter().flat_map(|ingests| ingests.entries.values());
+        ingests.filter_map(|ingest| {
+            let Node::Bucket(ingest) = ingest else { return None };
+            let Node::Value(expected) = ingest.entries.get(b"expected".as_slice())? else {
+                return None;
+            };
+            std::str::from_utf8(expected).ok()?.parse().ok()
+        })
+    }
 }
 
 /// The content of `containerdmeta.db`.

@@ -15,10 +15,10 @@ mod trees;
 use std::collections::BTreeMap;
 use std::fs::File;
 
-pub use trees::Trees;
+pub use trees::{Directories, Trees};
 
 use crate::bolt::{self, Bucket, BucketWriter, Db};
-use crate::decode::{At, DecodeError, each_bucket, read_labels};
+use crate::decode::{At, DecodeError, each_bucket, each_value, read_labels};
 use crate::encode::{EncodeError, put_time, write_labels};
 use crate::time::Time;
 use crate::varint;
@@ -92,6 +92,22 @@ impl Snapshots {
         Ok(snapshots)
     }
 
+    /// The bucket `parents` as it stands in the file; what it should be follows from the snapshots.
+    ///
+    /// # Errors
+    /// If the file is damaged or the names in it are not text.
+    pub fn read_parents(db: &Db) -> Result<BTreeMap<Vec<u8>, String>, DecodeError> {
+        let mut parents = BTreeMap::new();
+        let at = At::root(b"snapshots/metadata.db");
+        if let Some(root) = db.root().bucket(V1)? {
+            each_value(&root, &at.child(V1), PARENTS, |at, key, name| {
+                parents.insert(key, at.text(name)?);
+                Ok::<_, DecodeError>(())
+            })?;
+        }
+        Ok(parents)
+    }
+
     /// Writes `snapshots/metadata.db` into the empty file `file`; the caller syncs it.
     ///
     /// # Errors
@@ -118,7 +134,7 @@ impl Snapshots {
     }
 
     /// The bucket `parents`, which is an index over [`Snapshot::parent`].
-    fn parents(&self) -> BTreeMap<Vec<u8>, &str> {
+    pub(crate) fn parents(&self) -> BTreeMap<Vec<u8>, &str> {
         self.by_name
             .iter()
             .filter_map(|(name, child)| {

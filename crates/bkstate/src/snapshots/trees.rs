@@ -5,11 +5,22 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::dir::{Dir, DirError, if_there};
+use crate::dir::{Dir, DirError, FileKind, Found, if_there};
 
 const SNAPSHOTS: &str = "snapshots";
 const FS: &str = "fs";
 const WORK: &str = "work";
+
+/// The directories of one snapshot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Directories {
+    /// `<id>` itself.
+    pub top: bool,
+    /// `<id>/fs`.
+    pub fs: bool,
+    /// `<id>/work`.
+    pub work: bool,
+}
 
 /// The directory `snapshots` beside `metadata.db`.
 #[derive(Debug)]
@@ -104,11 +115,17 @@ impl Trees {
         Ok(entries.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect())
     }
 
-    /// Whether the directory `name` has an `fs`.
+    /// Which directories of the snapshot `id` are there, without following a link.
     ///
     /// # Errors
-    /// If it cannot be searched.
-    pub fn has_fs(&self, name: &str) -> Result<bool, DirError> {
-        Ok(self.dir.dir(name)?.size(FS)?.is_some())
+    /// If they cannot be looked for.
+    pub fn find(&self, id: u64) -> Result<Directories, DirError> {
+        let is_dir = |found: Option<Found>| found.is_some_and(|f| f.kind == FileKind::Directory);
+        let name = id.to_string();
+        if !is_dir(self.dir.find(name.as_str())?) {
+            return Ok(Directories::default());
+        }
+        let dir = self.dir.dir(name.as_str())?;
+        Ok(Directories { top: true, fs: is_dir(dir.find(FS)?), work: is_dir(dir.find(WORK)?) })
     }
 }

@@ -4,22 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 
-use super::read::{read_database, read_if_there, read_worker_id};
+use super::read::read_database;
 use super::staging::STAGING;
-use super::verify::{check_databases, compare};
+use super::verify::other_workers;
 use super::{
-    CACHE_DB, Damage, METADATA_DB, OLD_RECORDS_DB, RECORDS_DB, ReadStateError, RootLock, SNAPSHOTS,
-    SNAPSHOTS_DB, State, WORKER, WORKER_ID,
+    CACHE_DB, Damage, History, METADATA_DB, OLD_RECORDS_DB, Parts, RECORDS_DB, ReadStateError,
+    RootLock, SNAPSHOTS, SNAPSHOTS_DB, State, VerifyError, WORKER, WORKER_ID, WorkerName,
 };
-use crate::bolt::Node;
 use crate::content::BlobStore;
 use crate::digest::Digest;
 use crate::dir::{Dir, DirError, if_there};
 use crate::ids::WorkerId;
-use crate::metadata::{Metadata, NAMESPACE, Namespace};
+use crate::metadata::{NAMESPACE, Namespace};
 use crate::records::Records;
-use crate::snapshots::{Snapshots, Trees};
-use crate::solver::SolverCache;
+use crate::snapshots::Trees;
 
 /// The state that a root holds, be it empty, with the files that belong to it.
 ///
@@ -72,9 +70,9 @@ pub enum ExistingError {
         /// The database.
         path: PathBuf,
     },
-    /// A database or directory cannot be read.
+    /// The system refused to look at a part of it.
     #[error(transparent)]
-    Read(#[from] ReadStateError),
+    Verify(#[from] VerifyError),
     /// The state is not sound.
     #[error(
         "the state in {} is damaged in {} places; nothing was changed. The first: {}",
@@ -92,7 +90,7 @@ pub enum ExistingError {
 
 impl From<DirError> for ExistingError {
     fn from(error: DirError) -> Self {
-        Self::Read(error.into())
+        Self::Verify(error.into())
     }
 }
 
@@ -119,17 +117,12 @@ impl Existing {
     /// # Errors
     /// [`ExistingError::OtherWorker`], or if the root cannot be listed.
     pub fn check_workers(root: &Dir) -> Result<(), ExistingError> {
-        let entries = root.entries()?;
-        if entries.iter().any(|entry| entry.to_str() == Some(WORKER)) {
+        if root.find(WORKER)?.is_some() {
             return Ok(());
         }
-        let mut names = entries.iter().filter_map(|entry| entry.to_str());
-        match names.find(|name| name.starts_with("runc-") || name.starts_with("containerd-")) {
+        match other_workers(root)?.into_keys().next() {
             None => Ok(()),
-            Some(found) => Err(ExistingError::OtherWorker {
-                root: root.path().to_owned(),
-                found: found.to_owned(),
-            }),
+            Some(found) => Err(ExistingError::OtherWorker { root: root.path().to_owned(), found }),
         }
     }
 
@@ -155,25 +148,13 @@ impl Existing {
         {
             return Err(ExistingError::OldRecords { path: worker.path().join(OLD_RECORDS_DB) });
         }
-        let mut damage = check_databases(root, worker, snapshots)?;
-        if !damage.is_empty() {
+        let found = parts(root, worker, snapshots, &stale, worker_id)?.verify()?;
+        let (known, damage): (Vec<_>, Vec<_>) =
+            found.damage.into_iter().partition(Damage::is_harmless);
+        let Some(state) = found.state.filter(|_| damage.is_empty()) else {
             return Err(ExistingError::Damaged { root: root.path().to_owned(), damage });
-        }
-        let state = State {
-            worker_id: match worker.filter(|_| !stale.contains(WORKER_ID)) {
-                Some(worker) => read_worker_id(worker)?,
-                None => worker_id.clone(),
-            },
-            solver: read_if_there(Some(root), CACHE_DB, SolverCache::read)?,
-            records: read_if_there(worker, RECORDS_DB, Records::read)?,
-            metadata: read_if_there(worker, METADATA_DB, Metadata::read)?,
-            snapshots: read_if_there(snapshots, SNAPSHOTS_DB, Snapshots::read)?,
         };
-        damage = compare(&state, worker, snapshots)?;
-        if damage.iter().any(|damage| !damage.is_leftover()) {
-            damage.retain(|damage| !damage.is_leftover());
-            return Err(ExistingError::Damaged { root: root.path().to_owned(), damage });
-        }
+        let damage = known.into_iter().chain(found.leftovers).collect();
         let has_worker = worker.is_some();
         let nothing = Self::nothing(worker_id.clone());
         let mut existing = Self { state, has_worker, stale, damage, ..nothing };
@@ -285,7 +266,7 @@ impl Existing {
         let namespaces = self.state.metadata.namespaces.values();
         let mut known: BTreeSet<Digest> =
             namespaces.clone().flat_map(|namespace| namespace.content.keys()).copied().collect();
-        known.extend(namespaces.flat_map(expected));
+        known.extend(namespaces.flat_map(Namespace::expected_blobs));
         for (blob, size) in store.files()? {
             if known.contains(&blob) {
                 self.blobs.insert(blob, size);
@@ -299,6 +280,35 @@ impl Existing {
 
 fn not_there(action: &'static str, name: &str) -> DirError {
     DirError { action, path: name.into(), source: std::io::ErrorKind::NotFound.into() }
+}
+
+/// The parts of the state, those that are not there being empty.
+fn parts(
+    root: &Dir,
+    worker: Option<&Dir>,
+    snapshots: Option<&Dir>,
+    missing: &BTreeSet<&'static str>,
+    worker_id: &WorkerId,
+) -> Result<Parts, DirError> {
+    let part = |dir: Option<&Dir>, name| {
+        dir.filter(|_| !missing.contains(name)).map(Dir::try_clone).transpose()
+    };
+    let blobs = worker.map(BlobStore::open).map(if_there).transpose()?.flatten();
+    let trees = snapshots.map(Trees::open).map(if_there).transpose()?.flatten();
+    Ok(Parts {
+        solver: part(Some(root), CACHE_DB)?,
+        records: part(worker, RECORDS_DB)?,
+        metadata: part(worker, METADATA_DB)?,
+        snapshotter: part(snapshots, SNAPSHOTS_DB)?,
+        worker_id: match part(worker, WORKER_ID)? {
+            Some(dir) => WorkerName::In(dir),
+            None => WorkerName::Given(worker_id.clone()),
+        },
+        blobs: blobs.into_iter().collect(),
+        trees: trees.into_iter().collect(),
+        other_workers: other_workers(root)?.into_values().flatten().collect(),
+        history: History::of(root)?,
+    })
 }
 
 /// What of the state's files is not there.
@@ -321,17 +331,4 @@ fn missing(
         }
     }
     Ok(missing)
-}
-
-/// The blobs that unfinished downloads will be. Their files may be there already, for another
-/// namespace (containerd v2.3.3 `core/metadata/content.go` `garbageCollect`).
-fn expected(namespace: &Namespace) -> impl Iterator<Item = Digest> {
-    let ingests = namespace.ingests.iter().flat_map(|ingests| ingests.entries.values());
-    ingests.filter_map(|ingest| {
-        let Node::Bucket(ingest) = ingest else { return None };
-        let Node::Value(expected) = ingest.entries.get(b"expected".as_slice())? else {
-            return None;
-        };
-        std::str::from_utf8(expected).ok()?.parse().ok()
-    })
 }

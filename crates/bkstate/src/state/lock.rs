@@ -149,4 +149,17 @@ mod tests {
         drop(first);
         RootLock::acquire(&root).unwrap();
     }
+
+    #[test]
+    fn looking_for_the_lock_makes_no_file() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Dir::open(temp.path()).unwrap();
+        RootLock::acquire_existing(&root).unwrap();
+        assert!(root.entries().unwrap().is_empty());
+        let first = RootLock::acquire(&root).unwrap();
+        let refused = RootLock::acquire_existing(&root).unwrap_err();
+        assert!(matches!(refused, LockError::InUse { .. }), "{refused}");
+        drop(first);
+        RootLock::acquire_existing(&root).unwrap();
+    }
 }

@@ -30,9 +30,13 @@ mod verify;
 pub use existing::{Existing, ExistingError};
 pub use holders::Holder;
 pub use lock::{LockError, RootLock};
+pub use publish::Written;
 pub use read::ReadStateError;
 pub use staging::{Staging, StagingError};
-pub use verify::{Damage, verify};
+pub use verify::{
+    ContentDamage, Damage, DatabaseDamage, DirectoryDamage, History, LeaseDamage, Parts,
+    RecordDamage, SnapshotDamage, SolverDamage, Verified, VerifyError, WorkerName, verify,
+};
 
 use std::collections::BTreeSet;
 

@@ -28,13 +28,14 @@
 use std::fs::File;
 use std::io::Write as _;
 
-use super::staging::remove_staging;
+use super::staging::STAGING;
+use super::verify::other_workers;
 use super::{
-    CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB, SNAPSHOTTER, Staging, StagingError,
-    State, WORKER, WORKER_ID,
+    CACHE_DB, History, METADATA_DB, Parts, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB, SNAPSHOTTER,
+    Staging, StagingError, State, WORKER, WORKER_ID, WorkerName,
 };
 use crate::content::BlobStore;
-use crate::dir::{Dir, if_there};
+use crate::dir::{Dir, DirError, if_there};
 use crate::encode::EncodeError;
 use crate::metadata::{Metadata, NAMESPACE};
 use crate::snapshots::Trees;
@@ -42,35 +43,131 @@ use crate::snapshots::Trees;
 /// `containerdmeta.db` as it was but for the sequence, in the staging area.
 const RESERVATION: &str = "reservation.db";
 
+/// What of a state was written into the staging area. All else stays what the root has.
+#[derive(Debug)]
+pub struct Written {
+    solver: bool,
+    records: bool,
+    metadata: bool,
+    snapshots: bool,
+    worker_id: bool,
+    reservation: bool,
+}
+
 impl Staging<'_> {
-    /// Puts `state`, which has everything of the existing one, in the place of that, with the blobs
-    /// and trees that were staged. What does not change is not written.
+    /// Writes the databases of `state`, which has everything of the existing one, as far as they
+    /// change.
     ///
     /// # Errors
-    /// If anything could not be written or moved. Unless that is one of the moves themselves, the
-    /// root is as it was.
-    pub fn publish(self, state: &State) -> Result<(), StagingError> {
-        if self.existing.has_worker {
-            self.publish_into(&self.root.dir(WORKER)?, state)?;
-        } else {
-            self.publish_worker(state)?;
+    /// If one could not be written.
+    pub fn write(&self, state: &State) -> Result<Written, StagingError> {
+        let before = &self.existing.state;
+        let stale = |name| self.existing.stale.contains(name);
+        let target = self.target()?;
+        let (worker, snapshotter) = (target.worker.as_ref(), target.snapshotter.as_ref());
+        let reservation = reservation(&before.metadata, sequence(&state.metadata));
+        let written = Written {
+            solver: stale(CACHE_DB) || state.solver != before.solver,
+            records: stale(RECORDS_DB) || state.records != before.records,
+            metadata: stale(METADATA_DB) || state.metadata != before.metadata,
+            snapshots: stale(SNAPSHOTS_DB) || state.snapshots != before.snapshots,
+            worker_id: stale(WORKER_ID),
+            reservation: worker.is_some() && reservation.is_some(),
+        };
+        if let Some(reserved) = reservation.filter(|_| written.reservation) {
+            let like = worker.map(|worker| (worker, METADATA_DB));
+            write_like(&self.worker, RESERVATION, like, |file| reserved.write(file))?;
         }
-        remove_staging(self.root)?;
+        if written.snapshots {
+            write_database(&self.snapshots, SNAPSHOTS_DB, snapshotter, |file| {
+                state.snapshots.write(file)
+            })?;
+        }
+        if written.metadata {
+            write_database(&self.worker, METADATA_DB, worker, |file| state.metadata.write(file))?;
+        }
+        if written.records {
+            write_database(&self.worker, RECORDS_DB, worker, |file| state.records.write(file))?;
+        }
+        if written.solver {
+            write_database(&self.top, CACHE_DB, Some(self.root), |file| state.solver.write(file))?;
+        }
+        if written.worker_id {
+            self.write_worker_id(state)?;
+        }
+        Ok(written)
+    }
+
+    /// Where the parts of the state lie that there will be once `written` is published, so that it
+    /// can be verified before.
+    ///
+    /// # Errors
+    /// If they cannot be opened.
+    pub fn parts(&self, written: &Written) -> Result<Parts, DirError> {
+        let target = self.target()?;
+        let either = |written: bool, staged: &Dir, there: Option<&Dir>| {
+            there.filter(|_| !written).unwrap_or(staged).try_clone()
+        };
+        let worker = target.worker.as_ref();
+        let mut blobs = vec![BlobStore::open(&self.worker)?];
+        let mut trees = vec![Trees::open(&self.snapshots)?];
+        if let Some(worker) = worker {
+            blobs.extend(if_there(BlobStore::open(worker))?);
+        }
+        if let Some(snapshotter) = &target.snapshotter {
+            trees.extend(if_there(Trees::open(snapshotter))?);
+        }
+        Ok(Parts {
+            solver: Some(either(written.solver, &self.top, Some(self.root))?),
+            records: Some(either(written.records, &self.worker, worker)?),
+            metadata: Some(either(written.metadata, &self.worker, worker)?),
+            snapshotter: Some(either(
+                written.snapshots,
+                &self.snapshots,
+                target.snapshotter.as_ref(),
+            )?),
+            worker_id: WorkerName::In(either(written.worker_id, &self.worker, worker)?),
+            blobs,
+            trees,
+            other_workers: other_workers(self.root)?.into_values().flatten().collect(),
+            // Our own staging area is not that of a conversion that was stopped.
+            history: History { stopped_conversion: false, ..History::of(self.root)? },
+        })
+    }
+
+    /// Waits until all is on disk and puts what was written in the place of what was there, with the
+    /// blobs and trees that were staged.
+    ///
+    /// # Errors
+    /// If something could not be moved. What was moved stays so, see above.
+    pub fn publish(self, written: Written) -> Result<(), StagingError> {
+        self.root.sync_file_system()?;
+        match self.target()? {
+            Target { worker: Some(worker), snapshotter } => {
+                self.publish_into(&worker, snapshotter, &written)?;
+            }
+            Target { worker: None, .. } => self.publish_worker(&written)?,
+        }
+        self.root.remove_tree(STAGING)?;
         self.root.sync_file_system()?;
         Ok(())
     }
 
-    fn publish_worker(&self, state: &State) -> Result<(), StagingError> {
-        let Self { root, top, worker, snapshots, .. } = self;
-        write_database(snapshots, SNAPSHOTS_DB, None, |file| state.snapshots.write(file))?;
-        write_database(worker, METADATA_DB, None, |file| state.metadata.write(file))?;
-        write_database(worker, RECORDS_DB, None, |file| state.records.write(file))?;
-        write_database(top, CACHE_DB, Some(root), |file| state.solver.write(file))?;
-        self.write_worker_id(state)?;
-        root.sync_file_system()?;
+    fn target(&self) -> Result<Target, DirError> {
+        if !self.existing.has_worker {
+            return Ok(Target { worker: None, snapshotter: None });
+        }
+        let worker = self.root.dir(WORKER)?;
+        Ok(Target { snapshotter: if_there(worker.dir(SNAPSHOTS))?, worker: Some(worker) })
+    }
+
+    fn publish_worker(&self, written: &Written) -> Result<(), StagingError> {
+        let Self { root, top, .. } = self;
         top.rename(WORKER, root, WORKER)?;
         root.sync_file_system()?;
-        if let Err(error) = top.replace(CACHE_DB, root, CACHE_DB) {
+        if written.solver
+            && let Err(error) = top.replace(CACHE_DB, root, CACHE_DB)
+        {
             // Whatever hinders this too, the next run completes what is there.
             let _ = root.rename(WORKER, top, WORKER);
             return Err(error.into());
@@ -78,71 +175,39 @@ impl Staging<'_> {
         Ok(())
     }
 
-    fn publish_into(&self, worker: &Dir, state: &State) -> Result<(), StagingError> {
-        let before = &self.existing.state;
-        let stale = |name| self.existing.stale.contains(name);
-        let snapshots = stale(SNAPSHOTS_DB) || state.snapshots != before.snapshots;
-        let metadata = stale(METADATA_DB) || state.metadata != before.metadata;
-        let records = stale(RECORDS_DB) || state.records != before.records;
-        let solver = stale(CACHE_DB) || state.solver != before.solver;
-        let worker_id = stale(WORKER_ID);
-        let reservation = reservation(&before.metadata, sequence(&state.metadata));
-
-        let target_snapshots = match if_there(worker.dir(SNAPSHOTS))? {
+    fn publish_into(
+        &self,
+        worker: &Dir,
+        snapshotter: Option<Dir>,
+        written: &Written,
+    ) -> Result<(), StagingError> {
+        let snapshotter = match snapshotter {
             Some(dir) => dir,
             None => worker.create_dir(SNAPSHOTS, 0o700)?,
         };
-        if let Some(reserved) = &reservation {
-            let like = (worker, METADATA_DB);
-            write_like(&self.worker, RESERVATION, Some(like), |file| reserved.write(file))?;
-        }
-        if snapshots {
-            let like = Some(&target_snapshots);
-            write_database(&self.snapshots, SNAPSHOTS_DB, like, |file| {
-                state.snapshots.write(file)
-            })?;
-        }
-        if metadata {
-            write_database(&self.worker, METADATA_DB, Some(worker), |file| {
-                state.metadata.write(file)
-            })?;
-        }
-        if records {
-            write_database(&self.worker, RECORDS_DB, Some(worker), |file| {
-                state.records.write(file)
-            })?;
-        }
-        if solver {
-            write_database(&self.top, CACHE_DB, Some(self.root), |file| state.solver.write(file))?;
-        }
-        if worker_id {
-            self.write_worker_id(state)?;
-        }
-        self.root.sync_file_system()?;
-
         let put = |from: &Dir, name: &str, to: &Dir, new: &str| -> Result<(), StagingError> {
             from.replace(name, to, new)?;
             Ok(self.root.sync_file_system()?)
         };
-        if reservation.is_some() {
+        if written.reservation {
             put(&self.worker, RESERVATION, worker, METADATA_DB)?;
         }
-        if snapshots {
-            put(&self.snapshots, SNAPSHOTS_DB, &target_snapshots, SNAPSHOTS_DB)?;
+        if written.snapshots {
+            put(&self.snapshots, SNAPSHOTS_DB, &snapshotter, SNAPSHOTS_DB)?;
         }
         self.blobs.move_all(&BlobStore::open_or_create(worker)?)?;
-        self.trees.move_all(&Trees::open_or_create(&target_snapshots)?)?;
+        self.trees.move_all(&Trees::open_or_create(&snapshotter)?)?;
         self.root.sync_file_system()?;
-        if metadata {
+        if written.metadata {
             put(&self.worker, METADATA_DB, worker, METADATA_DB)?;
         }
-        if records {
+        if written.records {
             put(&self.worker, RECORDS_DB, worker, RECORDS_DB)?;
         }
-        if worker_id {
+        if written.worker_id {
             put(&self.worker, WORKER_ID, worker, WORKER_ID)?;
         }
-        if solver {
+        if written.solver {
             put(&self.top, CACHE_DB, self.root, CACHE_DB)?;
         }
         Ok(())
@@ -155,6 +220,12 @@ impl Staging<'_> {
             source,
         })
     }
+}
+
+/// The directories of the root that are added to.
+struct Target {
+    worker: Option<Dir>,
+    snapshotter: Option<Dir>,
 }
 
 /// `before` with the sequence of the snapshots raised to `sequence`, if it is lower.

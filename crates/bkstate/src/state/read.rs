@@ -60,25 +60,12 @@ impl State {
         let worker = root.dir(WORKER)?;
         let snapshots = worker.dir(SNAPSHOTS)?;
         Ok(Self {
-            worker_id: read_worker_id(&worker)?,
+            worker_id: read_worker_id(&worker).map_err(|error| error.of(&worker))?,
             solver: read_database(root, CACHE_DB, SolverCache::read)?,
             records: read_database(&worker, RECORDS_DB, Records::read)?,
             metadata: read_database(&worker, METADATA_DB, Metadata::read)?,
             snapshots: read_database(&snapshots, SNAPSHOTS_DB, Snapshots::read)?,
         })
-    }
-}
-
-/// The same as [`read_database`], but what is not there is empty, as it is for a daemon.
-pub(super) fn read_if_there<T: Default>(
-    dir: Option<&Dir>,
-    name: &str,
-    read: impl FnOnce(&Db) -> Result<T, DecodeError>,
-) -> Result<T, ReadStateError> {
-    match dir.map(|dir| read_database(dir, name, read)) {
-        None => Ok(T::default()),
-        Some(Err(ReadStateError::Dir(error))) if error.is_not_found() => Ok(T::default()),
-        Some(result) => result,
     }
 }
 
@@ -95,11 +82,27 @@ pub(super) fn read_database<T>(
         .map_err(|source| ReadStateError::Database { path: dir.path().join(name), source })
 }
 
-pub(super) fn read_worker_id(worker: &Dir) -> Result<WorkerId, ReadStateError> {
-    let path = worker.path().join(WORKER_ID);
-    let mut text = String::new();
-    if let Err(source) = worker.file(WORKER_ID)?.take(MAX_WORKER_ID).read_to_string(&mut text) {
-        return Err(ReadStateError::WorkerIdFile { path, source });
+/// Why there is no worker id.
+pub(super) enum WorkerIdError {
+    Dir(DirError),
+    Io(std::io::Error),
+    Invalid(InvalidId),
+}
+
+impl WorkerIdError {
+    fn of(self, worker: &Dir) -> ReadStateError {
+        let path = worker.path().join(WORKER_ID);
+        match self {
+            Self::Dir(error) => error.into(),
+            Self::Io(source) => ReadStateError::WorkerIdFile { path, source },
+            Self::Invalid(source) => ReadStateError::WorkerId { path, source },
+        }
     }
-    WorkerId::new(text).map_err(|source| ReadStateError::WorkerId { path, source })
+}
+
+pub(super) fn read_worker_id(worker: &Dir) -> Result<WorkerId, WorkerIdError> {
+    let mut text = String::new();
+    let file = worker.file(WORKER_ID).map_err(WorkerIdError::Dir)?;
+    file.take(MAX_WORKER_ID).read_to_string(&mut text).map_err(WorkerIdError::Io)?;
+    WorkerId::new(text).map_err(WorkerIdError::Invalid)
 }

@@ -96,7 +96,7 @@ impl<'r> Staging<'r> {
     /// # Errors
     /// If it cannot be removed.
     pub fn remove_dead_run(root: &Dir, _lock: &RootLock) -> Result<(), DirError> {
-        remove_staging(root)
+        root.remove_tree(STAGING)
     }
 
     /// The path of the root; for messages only.
@@ -142,17 +142,6 @@ impl Drop for Staging<'_> {
     fn drop(&mut self) {
         // After publishing there is nothing worth keeping in it. If that failed, the error is the one
         // to report, and the next run cleans up too.
-        let _ = remove_staging(self.root);
+        let _ = self.root.remove_tree(STAGING);
     }
-}
-
-/// Removes the staging area, and what a run lifted out of it that died while it removed it.
-pub(super) fn remove_staging(root: &Dir) -> Result<(), DirError> {
-    for entry in root.entries()? {
-        let rest = entry.to_str().and_then(|name| name.strip_prefix(STAGING));
-        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
-            root.remove_tree(&*entry.name)?;
-        }
-    }
-    Ok(())
 }

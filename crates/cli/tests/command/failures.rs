@@ -48,6 +48,18 @@ fn exit_1_the_metadata_file_cannot_be_written() {
 }
 
 #[test]
+fn a_configuration_of_the_daemon_that_cannot_be_used_is_told_before_anything_is_written() {
+    let place = Place::new();
+    let config = place.temp.path().join("buildkitd.toml");
+    let words = ["--config", config.to_str().unwrap()];
+    Printed::of(convert(index(), &place).args(words), 1).says(&[words[1], "because: "]);
+    fs::write(&config, "[worker.oci]\nmaxUsedSpace = \"all\"\n").unwrap();
+    let printed = Printed::of(convert(index(), &place).args(words), 3);
+    printed.says(&[words[1], "maxUsedSpace is wrong", "\"all\" is no amount of disk space"]);
+    assert!(!place.root().exists());
+}
+
+#[test]
 fn exit_2_the_command_line_is_wrong() {
     let place = Place::new();
     for (words, said) in [

@@ -5,6 +5,7 @@ mod dry_run;
 mod failures;
 mod output;
 mod results;
+mod verify;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

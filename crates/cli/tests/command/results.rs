@@ -206,6 +206,46 @@ fn a_given_time_of_the_last_use_beats_source_date_epoch() {
 }
 
 #[test]
+fn what_garbage_collection_takes_is_told_with_the_lines_that_keep_it() {
+    let config = |text: &str| {
+        let place = Place::new();
+        let config = place.temp.path().join("buildkitd.toml");
+        std::fs::write(&config, text).unwrap();
+        let mut command = convert(index(), &place);
+        command.arg("--config").arg(config).arg("--format=json");
+        (place, command)
+    };
+    let (_place, mut command) = config("[worker.oci]\nmaxUsedSpace = \"1MB\"\n");
+    let printed = Printed::of(&mut command, 0);
+    let report = printed.json();
+    assert_eq!(report["gc"]["policy"]["rules"].as_array().unwrap().len(), 4);
+    assert_eq!(report["gc"]["losses"][1], json!({"rule": 2, "keeps": 1 << 20, "unused_for": 0}));
+    // One layer is the blob of two records.
+    let bytes = report["gc"]["bytes"].as_u64().unwrap();
+    assert!(bytes > report["layers"]["blob_bytes"].as_u64().unwrap(), "{report:#}");
+    let lines = "[worker.oci]\n  reservedSpace = \"1GB\"\n  maxUsedSpace = \"1GB\"\n";
+    assert_eq!(report["gc"]["config"], lines);
+    printed.says(&[
+        "warning: the state takes 1.07 MB, of which",
+        "keeps 1.05 MB when it starts",
+        "\n  [worker.oci]\n    reservedSpace = \"1GB\"\n",
+    ]);
+
+    let text = "[[worker.oci.gcpolicy]]\nkeepDuration = \"48h\"\n";
+    let (_place, mut command) = config(text);
+    let printed = Printed::of(command.args(["--last-used", "2027-06-30T00:00:00Z"]), 0);
+    printed.says(&["keeps 0 B if they were last used 48 hours ago", "at 2027-06-30T00:00:00Z"]);
+
+    let (_place, mut command) = config("[worker.oci]\ngc = false\n");
+    let printed = Printed::of(&mut command, 0);
+    assert_eq!(printed.json()["gc"]["losses"], json!([]));
+    assert!(!printed.stderr.contains("garbage"), "{}", printed.stderr);
+    let (_place, mut command) = config(text);
+    let older = Printed::of(command.args(["--buildkit", "v0.16.0"]), 0);
+    assert_eq!(older.json()["gc"], Value::Null);
+}
+
+#[test]
 fn unpacking_reports_what_it_takes_on_disk() {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("OCI2BK_REQUIRE_ORACLE").is_none(), "unpacking layers takes root");

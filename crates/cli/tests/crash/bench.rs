@@ -169,8 +169,6 @@ fn fixture(path: &str) -> PathBuf {
 }
 
 impl Start {
-    pub(crate) const ALL: [Self; 3] = [Self::Absent, Self::Natural, Self::Converted];
-
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Absent => "absent",
@@ -214,12 +212,6 @@ impl<'b> Subject<'b> {
         Ok(subject)
     }
 
-    /// The same subject with its root below another directory.
-    pub(crate) fn elsewhere(mut self, dir: &Path) -> Self {
-        self.root = dir.join("root");
-        self
-    }
-
     pub(crate) fn convert(&self) -> Command {
         self.bench.convert(&self.root, 1)
     }
@@ -260,9 +252,8 @@ impl<'b> Subject<'b> {
             self.copy(&root)?;
             SolverCache::default().write(&fs::File::create_new(root.join("cache.db"))?)?;
         }
-        let mut damage = verify(&Dir::open(&root)?)?;
-        // What is moved to its place before that which names it.
-        damage.retain(|damage| !damage.is_leftover());
+        // What is moved to its place before that which names it does not count as damage.
+        let damage = verify(&Dir::open(&root)?)?.damage;
         ensure!(damage.is_empty(), "the root is damaged: {damage:#?}");
         Ok(())
     }
@@ -283,7 +274,7 @@ impl<'b> Subject<'b> {
         // The numbers that the snapshots had are not used again, but all else is the same.
         let now = self.listing()?;
         ensure!(now.layers() == self.after.layers(), "the layers are others than undisturbed");
-        let damage = verify(&Dir::open(&self.root)?)?;
+        let damage = verify(&Dir::open(&self.root)?)?.damage;
         ensure!(damage.is_empty(), "the root is damaged after running again: {damage:#?}");
         self.ensure_nothing_left()?;
         run(&mut self.convert())?;

@@ -17,7 +17,7 @@ pub(crate) fn at_every_call(bench: &Bench, start: Start) -> Result<()> {
     let subject = Subject::new(bench, start, dir.path())?;
     subject.reset()?;
     let profile = Profile::record(&subject.convert(), &dir.path().join("log"), &layout())?;
-    for (call, error) in choose(profile.all(), limit(150)).iter().zip(0_usize..) {
+    for (call, error) in choose(profile.all(), limit(80)).iter().zip(0_usize..) {
         let errors = errors_of(&call.name);
         let error = errors[error % errors.len()];
         let check = || -> Result<()> {

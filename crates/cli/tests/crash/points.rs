@@ -16,15 +16,18 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// At most `limit` of the calls: all that publish or wait for the disk, and of the others some from
-/// every part of the run.
+/// At most `limit` of the calls: before others those that publish or wait for the disk, and of all
+/// some from every part of the run.
 pub(crate) fn choose(calls: Vec<Call>, limit: usize) -> Vec<Call> {
     let decisive = |call: &Call| {
         ["rename", "unlink", "rmdir", "sync"].iter().any(|part| call.name.contains(part))
     };
     let (mut taken, others): (Vec<_>, Vec<_>) = calls.into_iter().partition(decisive);
-    let room = limit.saturating_sub(taken.len());
-    taken.extend(spread(others, room));
+    taken = spread(taken, limit);
+    let room = limit - taken.len();
+    if room > 0 {
+        taken.extend(spread(others, room));
+    }
     taken
 }
 

@@ -28,14 +28,13 @@ pub(crate) fn cut(bench: &Bench, start: Start) -> Result<()> {
     let dir = bench.memory()?;
     let template = dir.path().join("template");
     make_ext4(&template, 8, 1000)?;
-    let rig = Rig { bench, start, dir: dir.path(), template: &template };
-    let calls = {
-        let volume = rig.mount("recorded")?;
-        let subject = Subject::new(bench, start, volume.point())?;
-        subject.reset()?;
-        let profile = Profile::record(&subject.convert(), &dir.path().join("log"), &layout())?;
-        choose(profile.changes(), limit(24))
-    };
+    let first = mount_new(&template, &dir.path().join("first"))?;
+    let subject = Subject::new(bench, start, first.point())?;
+    subject.reset()?;
+    let profile = Profile::record(&subject.convert(), &dir.path().join("log"), &layout())?;
+    let calls = choose(profile.changes(), limit(14));
+    first.unmount()?;
+    let mut rig = Rig { subject, dir: dir.path(), template: &template };
     for neighbour in [Neighbour::Quiet, Neighbour::Syncs] {
         for call in calls.iter().map(Some).chain([None]) {
             rig.cut(call, neighbour).with_context(|| match call {
@@ -48,29 +47,29 @@ pub(crate) fn cut(bench: &Bench, start: Start) -> Result<()> {
 }
 
 struct Rig<'r> {
-    bench: &'r Bench,
-    start: Start,
+    subject: Subject<'r>,
     dir: &'r Path,
     template: &'r Path,
 }
 
+/// Mounts a copy of the empty volume `template`.
+fn mount_new(template: &Path, point: &Path) -> Result<Volume> {
+    let image = point.with_extension("img");
+    fs::copy(template, &image)?;
+    mount(&image, point)
+}
+
+fn mount(image: &Path, point: &Path) -> Result<Volume> {
+    // Data is written when it is, and not because its file is named.
+    Volume::image(image, point, "commit=600,data=writeback,noauto_da_alloc,noatime")
+}
+
 impl Rig<'_> {
-    /// Mounts a new volume.
-    fn mount(&self, name: &str) -> Result<Volume> {
-        let image = self.dir.join(format!("{name}.img"));
-        fs::copy(self.template, &image)?;
-        self.mount_image(&image, name)
-    }
-
-    fn mount_image(&self, image: &Path, name: &str) -> Result<Volume> {
-        // Data is written when it is, and not because its file is named.
-        let options = "commit=600,data=writeback,noauto_da_alloc,noatime";
-        Volume::image(image, &self.dir.join(name), options)
-    }
-
-    fn cut(&self, call: Option<&Call>, neighbour: Neighbour) -> Result<()> {
-        let volume = self.mount("before")?;
-        let subject = Subject::new(self.bench, self.start, volume.point())?;
+    fn cut(&mut self, call: Option<&Call>, neighbour: Neighbour) -> Result<()> {
+        let point = self.dir.join("before");
+        let volume = mount_new(self.template, &point)?;
+        let subject = &mut self.subject;
+        subject.root = volume.point().join("root");
         subject.reset()?;
         rustix::fs::syncfs(File::open(volume.point())?)?;
         let ended = match call {
@@ -84,11 +83,11 @@ impl Rig<'_> {
             File::create(volume.point().join("other"))?.sync_all()?;
         }
         let image = self.dir.join("after.img");
-        fs::copy(self.dir.join("before.img"), &image)?;
+        fs::copy(point.with_extension("img"), &image)?;
         volume.unmount()?;
 
-        let volume = self.mount_image(&image, "after")?;
-        let subject = subject.elsewhere(volume.point());
+        let volume = mount(&image, &self.dir.join("after"))?;
+        subject.root = volume.point().join("root");
         let found = subject.inspect()?;
         ensure!(!ended || found == Found::Complete, "a run that had ended left it {found:?}");
         subject.ensure_completes()?;

@@ -18,10 +18,12 @@ mod build;
 mod case;
 mod cases;
 mod copies;
+mod damage;
 mod export;
 mod gc;
 mod matrix;
 mod merging;
+mod naturals;
 mod offline;
 mod ops;
 mod proof;
@@ -79,13 +81,18 @@ fn main() {
     trials.push(trial("gc::first-start".to_owned(), &tools, &shared, gc::prove_first_start));
     trials.push(trial("ops".to_owned(), &tools, &shared, ops::prove));
     trials.push(trial("old-release".to_owned(), &tools, &shared, matrix::old_release));
-    // Takes long, and tools that are not made unasked: scripts/matrix runs it.
+    // These take long, and tools that are not made unasked: scripts/matrix runs them.
     let page = trial("compatibility-page".to_owned(), &tools, &shared, matrix::write_page);
     trials.push(page.with_ignored_flag(true));
+    let old = format!("natural-states::{}", matrix::OLD);
+    trials.push(trial(old, &tools, &shared, naturals::of_old_release));
+    let all = trial("natural-states::all".to_owned(), &tools, &shared, naturals::of_all_releases);
+    trials.push(all.with_ignored_flag(true));
     for case in shapes::INLINE {
         let proof = |world: &World| shapes::prove_inline(world, case);
         trials.push(trial(case.name.to_owned(), &tools, &shared, proof));
     }
+    trials.push(trial("damage".to_owned(), &tools, &shared, damage::prove));
     trials.push(trial("branches".to_owned(), &tools, &shared, shapes::prove_branches));
     trials.push(trial("results".to_owned(), &tools, &shared, results::prove));
     let merging = |name: &str| format!("merging::{name}");

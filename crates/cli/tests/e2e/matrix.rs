@@ -57,12 +57,17 @@ impl Release {
     }
 
     /// The release that the suite tests with.
-    fn newest(tools: &Tools) -> Result<Self> {
+    pub(crate) fn newest(tools: &Tools) -> Result<Self> {
         let pins = include_str!("../../../../oracle/buildkit/go.mod");
         let pin =
             pins.lines().find_map(|line| line.trim().strip_prefix("github.com/moby/buildkit "));
         let version = pin.context("oracle/buildkit pins no release")?.to_owned();
         Ok(Self { version, tools: tools.clone() })
+    }
+
+    /// Starts its daemon.
+    pub(crate) fn start(&self, world: &World, root: &Path) -> Result<Daemon> {
+        world.start_with(&self.tools, root)
     }
 }
 
@@ -187,7 +192,7 @@ impl<'a> Comparison<'a> {
     fn export(&self, release: &Release) -> Result<Exported> {
         let cache = self.dir.path().join("cache");
         let keys = self.dir.path().join("keys");
-        let daemon = self.start(release, &self.dir.path().join("exporter"))?;
+        let daemon = release.start(self.world, &self.dir.path().join("exporter"))?;
         let keys = self.source().make(&release.tools, &daemon, &cache, &keys)?;
         let warm = self.build(&daemon)?;
         daemon.stop()?;
@@ -205,17 +210,15 @@ impl<'a> Comparison<'a> {
             .args([&exported.keys, &exported.cache, &root]))?;
         let report: Value = serde_json::from_str(&report)?;
         state::ensure_sound(&self.world.tools, &root)?;
-        let daemon = self.start(target, &root)?;
+        state::ensure_verified(&self.world.tools, &root, true)?;
+        let daemon = target.start(self.world, &root)?;
         let cached = self.build(&daemon)?;
         daemon.stop()?;
+        state::ensure_verified(&self.world.tools, &root, true).context("after the build")?;
         let lost: BTreeSet<_> = exported.warm.difference(&cached).cloned().collect();
         let told = Told::read(&report)?;
         told.ensure_true(&lost).with_context(|| format!("the report is {report:#}"))?;
         Ok(lost)
-    }
-
-    fn start(&self, release: &Release, root: &Path) -> Result<Daemon> {
-        self.world.start_with(&release.tools, root)
     }
 
     /// Builds, and returns the names of the steps with inputs that were cached.

@@ -63,7 +63,8 @@ pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> 
         Subject::Natural => {}
         Subject::Imported => {
             bench.import_and_edit(&made.cache, &root).context("the importing daemon")?;
-            return bench.ensure_same_trees(&made, &root);
+            bench.ensure_same_trees(&made, &root)?;
+            return state::ensure_verified(&world.tools, &root, true);
         }
         Subject::Unextracted => {
             bench.convert(&made, &root).context("the conversion")?;
@@ -72,6 +73,8 @@ pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> 
         Subject::Converted => {
             bench.convert(&made, &root).context("the conversion")?;
             bench.ensure_same_trees(&made, &root).context("the snapshots")?;
+            // It may change when links were last read, which is compared above.
+            state::ensure_verified(&world.tools, &root, true)?;
             bench.ensure_restart_changes_nothing(&made, &root).context("the first start")?;
         }
     }
@@ -109,6 +112,7 @@ impl Bench<'_> {
         let mut complaints = BTreeSet::new();
         if self.subject == Subject::Natural {
             complaints = daemon.stop()?;
+            state::ensure_verified(&self.world.tools, &root, true).context("the natural state")?;
             run(Command::new("cp").arg("-a").arg(&root).arg(self.dir.join("second")))?;
             daemon = self.world.start(&root)?;
         }
@@ -226,7 +230,9 @@ impl Bench<'_> {
             })
             .context("after the edit")?;
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
-        state::ensure_sound(&self.world.tools, root)
+        state::ensure_sound(&self.world.tools, root)?;
+        // With what the daemon unpacked and the steps that ran after the edit.
+        state::ensure_verified(&self.world.tools, root, true)
     }
 
     /// After another start the build is still warm, and pruning leaves nothing of what was there.
@@ -249,7 +255,8 @@ impl Bench<'_> {
         let left: Vec<_> = blobs.intersection(&layers).collect();
         ensure!(left.is_empty(), "prune --all leaves the layers {left:?}");
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
-        state::ensure_sound(&self.world.tools, root)
+        state::ensure_sound(&self.world.tools, root)?;
+        state::ensure_verified(&self.world.tools, root, false)
     }
 
     /// The build took all steps from the cache that `least` took, and none that `most` did not.

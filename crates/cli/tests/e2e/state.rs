@@ -193,6 +193,17 @@ pub(crate) fn ensure_sound(tools: &Tools, root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Runs the verification under test on the root of a daemon that does not run: it must not find
+/// anything.
+pub(crate) fn ensure_verified(tools: &Tools, root: &Path, trees: bool) -> Result<()> {
+    let mut command = Command::new(&tools.oci2bk);
+    command.args(["verify", "--progress=quiet"]).arg(root);
+    if trees {
+        command.arg("--trees");
+    }
+    run(&mut command).map(drop).with_context(|| format!("verify of {}", root.display()))
+}
+
 /// The ids of the snapshot directories that are there while the daemon may run.
 pub(crate) fn snapshot_directories(root: &Path) -> Result<BTreeSet<String>> {
     names_in(&root.join(SNAPSHOTS))

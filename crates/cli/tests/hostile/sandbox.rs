@@ -8,6 +8,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
+/// How much a file system needs for the largest cases.
+const ROOM: u64 = 1 << 30;
+
+/// Where sandboxes are: in memory if there is room, since hundreds of conversions wait for the disk.
+fn scratch() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    let roomy = rustix::fs::statvfs(memory).is_ok_and(|fs| fs.f_bavail * fs.f_frsize >= ROOM);
+    if roomy { memory.to_owned() } else { std::env::temp_dir() }
+}
+
 /// Everything of a file that an archive could change, but for the time of reading it.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
@@ -24,7 +34,7 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     pub(crate) fn new() -> Result<Self> {
-        let directory = tempfile::tempdir()?;
+        let directory = tempfile::tempdir_in(scratch())?;
         let outside = directory.path().join("outside");
         fs::create_dir(&outside)?;
         fs::create_dir(outside.join("dir"))?;

@@ -218,3 +218,31 @@ fn documents_of_images_are_labelled_with_their_repositories_and_leased_by_their_
         .map(|layer| namespace(&state).leases[layer.record.as_str()].content.contains(&digest));
     assert_eq!(keeps.collect::<Vec<_>>(), [true, false, true]);
 }
+
+#[test]
+fn a_document_that_is_there_is_completed_by_more_repositories() {
+    let plan_with = |names: &[&str]| {
+        let mut plan = plan();
+        let document = Document {
+            size: 2,
+            repositories: names.iter().map(|name| name.parse().unwrap()).collect(),
+            layers: [0].into(),
+            content: b"{}".as_slice().into(),
+        };
+        plan.documents.insert(Digest::of("{}"), document);
+        plan
+    };
+    let add = |before: &State, plan: &Plan| {
+        let mut existing = Existing::nothing(plan.worker_id.clone());
+        existing.state = before.clone();
+        let places = Places::new(plan, &existing, false);
+        assemble(plan, &places, before, &BTreeMap::new(), None)
+    };
+    let (one, other) =
+        (plan_with(&["base"]), plan_with(&["docker.io/team/other", "reg.example/a"]));
+    let state = add(&add(&State::empty(one.worker_id.clone()), &one), &other);
+    let labels = &namespace(&state).content[&Digest::of("{}")].labels;
+    assert_eq!(labels["containerd.io/distribution.source.docker.io"], "library/base,team/other");
+    assert_eq!(labels["containerd.io/distribution.source.reg.example"], "a");
+    assert_eq!(add(&add(&state, &one), &other), state);
+}

@@ -1,13 +1,13 @@
 //! Carrying a plan out.
 //!
 //! ```text
-//! lock -> read what is there -> places -> staging: blobs, snapshots -> databases -> publish -> verify
+//! lock -> read what is there -> places -> staging: blobs, snapshots -> databases -> verify -> publish
 //! ```
-//! Whatever goes wrong before publishing leaves the root as it was.
+//! Whatever goes wrong leaves the root as it was.
 
 mod below;
 mod blobs;
-mod parallel;
+pub(crate) mod parallel;
 mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,8 +17,7 @@ use std::path::{Path, PathBuf};
 use bkstate::dir::{Dir, DirError, if_there};
 use bkstate::ids::WorkerId;
 use bkstate::state::{
-    Damage, Existing, ExistingError, LockError, ReadStateError, RootLock, Staging, StagingError,
-    verify,
+    Damage, Existing, ExistingError, LockError, RootLock, Staging, StagingError, VerifyError,
 };
 use bkstate::{Digest, Time};
 
@@ -139,11 +138,14 @@ pub enum ConvertError {
         /// The blob.
         digest: Digest,
     },
-    /// The finished root cannot be read back.
-    #[error("the finished root cannot be read back")]
-    ReadBack(#[from] ReadStateError),
-    /// The finished root is not sound.
-    #[error("the finished root is damaged in {} places; the first: {}", damage.len(), first(damage))]
+    /// The state cannot be read back before it is published.
+    #[error("the state cannot be read back")]
+    Verify(#[from] VerifyError),
+    /// The state is not sound, so it is not published.
+    #[error(
+        "what was to be published is damaged in {} places, so nothing was; the first: {}",
+        damage.len(), first(damage)
+    )]
     Damaged {
         /// What is wrong with it.
         damage: Vec<Damage>,
@@ -165,8 +167,8 @@ impl ConvertError {
     }
 }
 
-/// Adds what `plan` describes to the directory `root`, which is made if it is not there, and checks
-/// the outcome. The exports are those that the plan was made from.
+/// Adds what `plan` describes to the directory `root`, which is made if it is not there. The outcome is
+/// verified before it is published. The exports are those that the plan was made from.
 ///
 /// A state that is there, made by a daemon or by earlier conversions, keeps everything it has: its
 /// worker id, records, snapshots, cache mounts and history. What the plan shares with it is neither
@@ -220,17 +222,18 @@ pub fn convert(
         done();
     }
 
-    let done = stage(Stage::Publish);
+    let done = stage(Stage::Verify);
     let state = assemble(plan, &places, &existing.state, &usages, last_used);
     report.record_bytes = state.record_bytes();
-    staging.publish(&state)?;
-    done();
-
-    let done = stage(Stage::Verify);
-    let damage = existing.new_damage(verify(&root)?);
+    let written = staging.write(&state)?;
+    let damage = existing.new_damage(staging.parts(&written)?.verify()?.damage);
     if !damage.is_empty() {
         return Err(ConvertError::Damaged { damage });
     }
+    done();
+
+    let done = stage(Stage::Publish);
+    staging.publish(written)?;
     done();
     Ok(report)
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Runs `work` on every item, on `jobs` threads; the first error stops the others.
-pub(super) fn in_parallel<T: Sync, E: Send>(
+pub(crate) fn in_parallel<T: Sync, E: Send>(
     items: &[T],
     jobs: NonZeroUsize,
     work: impl Fn(&T) -> Result<(), E> + Sync,

@@ -92,9 +92,17 @@ impl<'e> Found<'e> {
     }
 
     /// A key for the snapshot of `chain` that names no other: that of a record which has the snapshot
-    /// yet to be made, else the chain itself, as in `GetByBlob`.
-    pub(super) fn free_snapshot(&self, chain: &Digest) -> String {
-        let taken = |key: &str| self.table.is_some_and(|table| table.rows.contains_key(key));
+    /// yet to be made, else the chain itself, as in `GetByBlob`. `given` are those of other chains.
+    pub(super) fn free_snapshot(&self, chain: &Digest, given: &mut BTreeSet<String>) -> String {
+        let key = self.untaken_key(chain, given);
+        given.insert(key.clone());
+        key
+    }
+
+    fn untaken_key(&self, chain: &Digest, given: &BTreeSet<String>) -> String {
+        let taken = |key: &str| {
+            given.contains(key) || self.table.is_some_and(|table| table.rows.contains_key(key))
+        };
         let records = self.by_trees.get(chain).into_iter().flatten();
         let layers = records.filter(|id| self.record(id).is_some_and(is_layer));
         let mut keys = layers.filter_map(|id| self.snapshot_key(id)).filter(|key| !taken(key));

@@ -149,10 +149,10 @@ impl Places {
                 _ => LayerPlace::Existing(records.into_iter().cloned().collect()),
             },
         );
-        let mut added = 0;
+        let (mut added, mut given) = (0, BTreeSet::new());
         let snapshots = plan.snapshots.iter().zip(trees).zip(&needs.trees);
         let snapshots = snapshots.map(|((snapshot, tree), unpack)| {
-            let key = || found.free_snapshot(&snapshot.chain_id);
+            let mut key = || found.free_snapshot(&snapshot.chain_id, &mut given);
             match (tree, unpack) {
                 (Some((key, id)), _) => SnapshotPlace::Existing { key, id },
                 (None, None) => SnapshotPlace::Packed { key: key() },

@@ -254,6 +254,9 @@ fn any_plan() -> impl Strategy<Value = Plan> {
 }
 
 proptest! {
+    // A case makes up to seven states.
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn what_was_there_stays_and_what_is_new_is_whole(
         plans in vec((any_plan(), any::<bool>()), 1..4),

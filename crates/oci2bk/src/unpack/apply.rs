@@ -15,7 +15,7 @@ use super::Placement;
 use super::create::{mode, set_attributes, set_attributes_at, set_symlink_attributes};
 use super::error::{EntryName, Refusal};
 use super::implied::ImpliedParents;
-use super::paths::{Directories, Directory, OPEN_DIRECTORY, clean, open_plain, split};
+use super::paths::{Directories, Directory, Lookups, OPEN_DIRECTORY, clean, open_plain, split};
 use super::remove::{Removed, remove_all};
 use super::tar::{Entry, Kind, OLD_SPARSE, Reader};
 use super::times::{self, Deferred};
@@ -47,9 +47,9 @@ impl Applier {
         limits: &Limits,
     ) -> Result<Self, Refusal> {
         Ok(Self {
-            directories: Directories::new(fs)?,
+            directories: Directories::new(fs, Lookups::new(limits.layer_lookups))?,
             placement,
-            implied: ImpliedParents::new(layer),
+            implied: ImpliedParents::new(layer, limits.layer_lookups),
             deferred: Deferred::default(),
             limits: *limits,
         })

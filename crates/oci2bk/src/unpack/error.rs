@@ -217,6 +217,15 @@ pub enum Refusal {
         /// How much they may take.
         limit: u64,
     },
+    /// Finding the paths of the layer costs more than it may.
+    #[error(
+        "finding the layer's paths, with the links in them, takes looking up more than {limit} bytes \
+         of paths; --limit layer-lookups allows for more"
+    )]
+    TooManyLookups {
+        /// How many bytes may be looked up.
+        limit: u64,
+    },
     /// The path or a name in it is longer than the system allows.
     #[error("the path is longer than 4095 bytes, or a name in it than 255")]
     PathTooLong,
@@ -285,7 +294,7 @@ impl Refusal {
 pub struct EntryName(Vec<u8>);
 
 impl EntryName {
-    pub(super) fn new(name: &[u8]) -> Self {
+    pub(crate) fn new(name: &[u8]) -> Self {
         Self(name.to_vec())
     }
 

@@ -13,7 +13,7 @@ use rustix::fs::{FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFl
 use rustix::io::Errno;
 
 use super::error::{EntryName, Refusal, UnpackError};
-use super::paths::{OPEN_DIRECTORY, open_plain, resolve, split};
+use super::paths::{Lookups, OPEN_DIRECTORY, open_plain, resolve, split};
 use super::times::name_memory;
 
 /// The directories that a layer implies, by their path in the snapshot.
@@ -25,6 +25,8 @@ pub struct ImpliedParents {
     named: Paths,
     /// About how many bytes of memory all paths take that were ever among them.
     memory: u64,
+    /// How much may be looked up in the layers below.
+    lookups: u64,
 }
 
 /// Clean paths, sorted by bytes: a directory comes before what it contains, but not directly
@@ -42,8 +44,8 @@ enum Inherits {
 }
 
 impl ImpliedParents {
-    pub(super) fn new(layer: Digest) -> Self {
-        Self { layer, unnamed: Paths::new(), named: Paths::new(), memory: 0 }
+    pub(super) fn new(layer: Digest, lookups: u64) -> Self {
+        Self { layer, unnamed: Paths::new(), named: Paths::new(), memory: 0, lookups }
     }
 
     /// Whether the layer implies no directory, so that there is nothing to settle.
@@ -86,7 +88,7 @@ impl ImpliedParents {
     }
 
     /// Whether `path` is such a directory (still).
-    pub(super) fn is_unnamed(&self, path: &[u8]) -> bool {
+    pub(crate) fn is_unnamed(&self, path: &[u8]) -> bool {
         self.unnamed.contains(path)
     }
 
@@ -120,13 +122,15 @@ impl ImpliedParents {
         let named = self.named.iter().map(|path| (path.as_slice(), Inherits::Xattrs));
         let mut open: Vec<_> = unnamed.chain(named).collect();
         let mut new = BTreeSet::new();
+        let lookups = Lookups::new(self.lookups);
         let mut lowers = lowers.into_iter();
         while !open.is_empty()
             && let Some(lower) = lowers.next()
         {
             let mut undecided = Vec::with_capacity(open.len());
             for (path, inherits) in open {
-                let origin = Origin::find(lower.as_fd(), path).map_err(|r| failed(path, r))?;
+                let origin =
+                    Origin::find(lower.as_fd(), path, &lookups).map_err(|r| failed(path, r))?;
                 match origin {
                     Origin::Missing => undecided.push((path, inherits)),
                     Origin::Replaced => drop(new.insert(path)),
@@ -166,7 +170,7 @@ enum Origin {
 }
 
 impl Origin {
-    fn find(lower: BorrowedFd<'_>, path: &[u8]) -> Result<Self, Refusal> {
+    fn find(lower: BorrowedFd<'_>, path: &[u8], lookups: &Lookups) -> Result<Self, Refusal> {
         match open_plain(&lower, path, OPEN_DIRECTORY) {
             Ok(fd) => return Ok(Self::Directory(fd)),
             Err(Errno::NOENT) => return Ok(Self::Missing),
@@ -174,7 +178,7 @@ impl Origin {
             // A link or something else is on the way.
             Err(_) => {}
         }
-        let resolved = resolve(lower, path)?;
+        let resolved = resolve(lower, path, lookups)?;
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match open_plain(&lower, &resolved, flags) {
             Ok(found) if kind(&found)? != FileType::Directory => Ok(Self::Replaced),

@@ -16,7 +16,7 @@ mod create;
 pub(crate) mod decompress;
 mod error;
 mod implied;
-mod paths;
+pub(crate) mod paths;
 mod pipeline;
 mod remove;
 pub(crate) mod tar;

@@ -6,6 +6,7 @@
 //! without any symbolic link, and only such paths are ever opened, by the kernel's `openat2` with
 //! `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`; so even a wrong resolution could not leave the root.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -25,11 +26,32 @@ const MAX_LOOKUPS: usize = 8192;
 const MAX_ATTEMPTS: usize = 64;
 
 /// How directories are opened.
-pub(super) const OPEN_DIRECTORY: OFlags =
+pub(crate) const OPEN_DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const PLAIN: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+/// How much may still be looked up while the paths of one layer are resolved, in bytes of the paths
+/// looked up: what the kernel has to walk. Each path has its own bounds, but there are millions.
+#[derive(Debug)]
+pub(super) struct Lookups {
+    left: Cell<u64>,
+    limit: u64,
+}
+
+impl Lookups {
+    pub(super) fn new(limit: u64) -> Self {
+        Self { left: Cell::new(limit), limit }
+    }
+
+    fn take(&self, path: &[u8]) -> Result<(), Refusal> {
+        let too_many = || Refusal::TooManyLookups { limit: self.limit };
+        let left = self.left.get().checked_sub(path.len() as u64).ok_or_else(too_many)?;
+        self.left.set(left);
+        Ok(())
+    }
+}
 
 /// An open directory inside the snapshot.
 #[derive(Debug)]
@@ -58,6 +80,7 @@ pub(super) struct Directories {
     root: Rc<Directory>,
     /// The directory of the last entry, and that of the last hard link's target.
     remembered: [Option<Remembered>; 2],
+    lookups: Lookups,
 }
 
 #[derive(Debug)]
@@ -79,11 +102,11 @@ enum Use {
 
 impl Directories {
     /// Everything happens inside `root`.
-    pub(super) fn new(root: BorrowedFd<'_>) -> Result<Self, Refusal> {
+    pub(super) fn new(root: BorrowedFd<'_>, lookups: Lookups) -> Result<Self, Refusal> {
         let fd = rustix::fs::openat(root, ".", OPEN_DIRECTORY, Mode::empty())
             .map_err(Refusal::io("open the snapshot's root directory"))?;
         let root = Rc::new(Directory { path: Vec::new(), fd });
-        Ok(Self { root, remembered: [None, None] })
+        Ok(Self { root, remembered: [None, None], lookups })
     }
 
     /// The snapshot's root directory.
@@ -177,7 +200,7 @@ impl Directories {
 
     /// Follows the symbolic links of `name`, the last component's too.
     pub(super) fn resolve(&self, name: &[u8]) -> Result<Vec<u8>, Refusal> {
-        resolve(self.root.as_fd(), name)
+        resolve(self.root.as_fd(), name, &self.lookups)
     }
 
     /// Opens a path without symbolic links component by component, creating what is missing.
@@ -209,7 +232,11 @@ impl Directories {
 
 /// Follows the symbolic links of `name` inside `root`, the last component's too. The outcome is a
 /// clean path; it need not exist.
-pub(super) fn resolve(root: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>, Refusal> {
+pub(super) fn resolve(
+    root: BorrowedFd<'_>,
+    name: &[u8],
+    budget: &Lookups,
+) -> Result<Vec<u8>, Refusal> {
     let (mut links, mut lookups) = (0, 0);
     let mut path = name.to_vec();
     // Each round follows every link it meets by one step, until a round meets none.
@@ -225,6 +252,7 @@ pub(super) fn resolve(root: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<u8>, Refu
                 return Err(Refusal::TooManySymlinks);
             }
             let candidate = clean(&[&current, &b"/"[..], component].concat());
+            budget.take(&candidate)?;
             current = match read_link(root, &candidate)? {
                 None => candidate,
                 Some(target) => {
@@ -270,7 +298,7 @@ fn read_link(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<Vec<u8>>, Refus
 }
 
 /// Opens a path that has no symbolic link.
-pub(super) fn open_plain(
+pub(crate) fn open_plain(
     root: &impl AsFd,
     path: &[u8],
     flags: OFlags,
@@ -328,7 +356,7 @@ pub(super) fn clean(path: &[u8]) -> Vec<u8> {
 }
 
 /// The path of `name` in the directory `above`, whose path is empty for the root.
-pub(super) fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
+pub(crate) fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
     if above.is_empty() { name.to_vec() } else { [above, b"/", name].concat() }
 }
 

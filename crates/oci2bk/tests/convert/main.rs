@@ -11,6 +11,7 @@ mod refused;
 mod releases;
 mod repeated;
 mod tree;
+mod verified;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -84,7 +85,7 @@ fn a_converted_root_is_sound_and_has_what_the_plan_says() {
             let plan = Plan::new(&exports, &fixture::keyring(&exports, &[fixture]));
             let report = convert(&plan, &exports, &root, &options, &Silent).unwrap();
             let dir = Dir::open(&root).unwrap();
-            assert!(verify(&dir).unwrap().is_empty());
+            assert!(verify(&dir).unwrap().damage.is_empty());
             let state = State::read(&dir).unwrap();
             assert_eq!(state.records.by_id.len(), plan.layers.len());
             assert_eq!(state.solver.links.len(), plan.steps.len());

@@ -19,22 +19,22 @@ const PINNED: &[(&str, &str, &str)] = &[
     (
         "index",
         "0224b00225a5759a00660af4bcd4081271a7bedd7b3cf147e240d37ba5f516b6",
-        "e653f66d8a0797686e219d93bb70f2a17fbaa60620ee2a7a8f2785a0b16360ce",
+        "c13475342fba7221e6376a82ff8f9d6dfd082f0d8fa36061912518884c620613",
     ),
     (
         "manifest",
         "0a895a56f58c82a8c7a0d0d1fa34450def152eee1b47b77f1a6ff291ce27662c",
-        "3e8ba97627d502778310610d08fa20e52de14b0c9e5d8f45d4d421b8deb7d042",
+        "bb42a0f3dbe4c3f454081c8a1ae4e71fe85cd4a2403aecbcb2139c3d17d2dce4",
     ),
     (
         "zstd",
         "a75a0512db8e0e020c78ca06552c92fa382f4f01498141057e71bacf5512774d",
-        "1aff7291684450d7b3caa20754c4f963f4e5b2b74a59e54682fa769ddb27b8c2",
+        "7014616f413a96556b15d3eca23c0e37dd363d5a48fa1e302757e541165d406d",
     ),
     (
         "min",
         "0d090abe90b5bfa878a565d3065221162a0eab9c0d9ed3eb15c9443351056b1e",
-        "897a070aaebc7d99b3bf5176ede02476a64c587a60da6336f91eb5dbf11541af",
+        "c7b7d3e81f635069aece137fb42f92dda18d0f07f08df5382281094ddbfac995",
     ),
 ];
 

@@ -48,7 +48,7 @@ pub(super) fn converted_within(
     match &result {
         Ok(_) => {
             assert_eq!(names, ["root"]);
-            assert!(verify(&Dir::open(&root).unwrap()).unwrap().is_empty());
+            assert!(verify(&Dir::open(&root).unwrap()).unwrap().damage.is_empty());
         }
         Err(Fault::Export(_) | Fault::Keys(_)) => assert!(names.is_empty(), "{names:?}"),
         Err(Fault::Convert(error)) => {

@@ -44,7 +44,8 @@ impl Root {
         let nothing = nothing();
         let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
         fill(&staging, state);
-        staging.publish(state).unwrap();
+        let written = staging.write(state).unwrap();
+        staging.publish(written).unwrap();
         root
     }
 
@@ -169,13 +170,22 @@ impl State {
         let size = name.len() as i64;
         let content = Content { created_at: Some(NOW), size, ..Content::default() };
         namespace_mut(self).content.insert(blob(name), content);
+        let on = |below: Option<Digest>, digest: Digest| match below {
+            Some(below) => Digest::of(format!("{below} {digest}")),
+            None => digest,
+        };
+        let diff_id = Digest::of(name);
+        let below = parent.map(|parent| &self.records.by_id[&id(parent)]);
+        let chain_id = on(below.and_then(|below| below.chain_id), diff_id);
+        let pair = on(Some(blob(name)), diff_id);
+        let blob_chain_id = on(below.and_then(|below| below.blob_chain_id), pair);
         let record = Record {
             committed: Some(true),
             parent: parent.map(id),
             blob: Some(blob(name)),
-            diff_id: Some(Digest::of(name)),
-            chain_id: Some(Digest::of(name)),
-            blob_chain_id: Some(Digest::of(name)),
+            diff_id: Some(diff_id),
+            chain_id: Some(chain_id),
+            blob_chain_id: Some(blob_chain_id),
             media_type: Some("application/vnd.oci.image.layer.v1.tar".to_owned()),
             blob_size: Some(size),
             blob_only: blob_only.then_some(true),

@@ -225,5 +225,13 @@ fn limits() -> Vec<Case> {
         Case::new("many-entries::directories", Outcome::Refused("--limit layer-directories"), many)
             .limit("layer-directories=1000")
             .containerd(beyond),
+        Case::refused("many-entries::through-links", "--limit layer-lookups", |_| {
+            let mut members = vec![dir("d"), symlink("l", "d")];
+            // Each in another directory than the one before.
+            members.extend((0..200).map(|index| file(format!("l/{}/f", index % 2), "")));
+            members
+        })
+        .limit("layer-lookups=1K")
+        .containerd(beyond),
     ]
 }

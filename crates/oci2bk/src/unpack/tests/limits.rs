@@ -73,6 +73,19 @@ fn extended_attributes_are_limited() {
 }
 
 #[test]
+fn lookups_are_limited() {
+    require_root!();
+    let limits = |layer_lookups| Limits { layer_lookups, ..Limits::default() };
+    // For `l/f` one link, then its target; for `d/f`, which is there, nothing.
+    let layer = [dir("d"), symlink("l", "d"), file("l/f", ""), file("d/f", "")];
+    let error = exact(&layer, 2, limits);
+    assert!(matches!(refusal(error), Refusal::TooManyLookups { limit: 1 }));
+    // A directory that is missing costs the path up to each of its components.
+    let error = exact(&[file("a/b/c/f", "")], 1 + 3 + 5, limits);
+    assert!(matches!(refusal(error), Refusal::TooManyLookups { limit: 8 }));
+}
+
+#[test]
 fn the_memory_for_names_of_directories_is_limited() {
     require_root!();
     let limits = |layer_directories| Limits { layer_directories, ..Limits::default() };

@@ -1,0 +1,84 @@
+//! What can be wrong with a state.
+
+use super::{
+    ContentDamage, DatabaseDamage, DirectoryDamage, LeaseDamage, RecordDamage, SnapshotDamage,
+    SolverDamage,
+};
+
+/// Something in a state that a daemon would trip over. The message says what and where.
+#[derive(Debug, thiserror::Error)]
+pub enum Damage {
+    /// In a file as such.
+    #[error(transparent)]
+    Database(#[from] DatabaseDamage),
+    /// In `cache.db`.
+    #[error(transparent)]
+    Solver(#[from] SolverDamage),
+    /// In `metadata_v2.db`.
+    #[error(transparent)]
+    Record(#[from] RecordDamage),
+    /// In the leases of `containerdmeta.db`.
+    #[error(transparent)]
+    Lease(#[from] LeaseDamage),
+    /// In the content store.
+    #[error(transparent)]
+    Content(#[from] ContentDamage),
+    /// In the two databases of snapshots.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotDamage),
+    /// In the directories of snapshots.
+    #[error(transparent)]
+    Directory(#[from] DirectoryDamage),
+}
+
+impl Damage {
+    /// The kind of damage in a word, which stays the same whatever the message says.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Database(damage) => damage.kind(),
+            Self::Solver(damage) => damage.kind(),
+            Self::Record(damage) => damage.kind(),
+            Self::Lease(damage) => damage.kind(),
+            Self::Content(damage) => damage.kind(),
+            Self::Snapshot(damage) => damage.kind(),
+            Self::Directory(damage) => damage.kind(),
+        }
+    }
+
+    /// What a daemon would do about it.
+    pub fn consequence(&self) -> &'static str {
+        match self {
+            Self::Database(damage) => damage.consequence(),
+            Self::Solver(damage) => damage.consequence(),
+            Self::Record(damage) => damage.consequence(),
+            Self::Lease(damage) => damage.consequence(),
+            Self::Content(damage) => damage.consequence(),
+            Self::Snapshot(damage) => damage.consequence(),
+            Self::Directory(damage) => damage.consequence(),
+        }
+    }
+
+    /// Whether it costs space and nothing else: nothing leads to what was found.
+    pub fn is_unused(&self) -> bool {
+        matches!(
+            self,
+            Self::Snapshot(SnapshotDamage::NotInContainerd { .. })
+                | Self::Directory(DirectoryDamage::Stray { .. })
+                | Self::Content(ContentDamage::StrayFile { .. })
+                | Self::Lease(LeaseDamage::Stray { .. })
+        )
+    }
+
+    /// Whether a daemon or a conversion that was stopped can have left it in any state, and the next
+    /// daemon takes no harm from it.
+    pub fn is_harmless(&self) -> bool {
+        let result = matches!(
+            self,
+            Self::Solver(
+                SolverDamage::ResultWithoutRecord { .. }
+                    | SolverDamage::ResultOfUnknownWorker { .. }
+            )
+        );
+        self.is_unused() || result
+    }
+}

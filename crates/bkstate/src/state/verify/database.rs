@@ -1,0 +1,190 @@
+//! The files of the databases: whether they are there, sound, and hold what we know.
+
+use std::path::PathBuf;
+
+use crate::bolt::{self, Db, Problem, ReadError};
+use crate::decode::DecodeError;
+use crate::dir::{Dir, DirError};
+use crate::ids::{InvalidId, WorkerId};
+use crate::state::read::{WorkerIdError, read_worker_id};
+use crate::state::{CACHE_DB, WORKER_ID};
+
+use super::Findings;
+
+/// A file of the state that a daemon could not use, or would use wrongly.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseDamage {
+    /// A file or directory of the state is not there.
+    #[error("{} is missing", path.display())]
+    Missing {
+        /// The file or directory.
+        path: PathBuf,
+    },
+    /// It is there and cannot be opened, or is no file.
+    #[error("{} cannot be opened as a file", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: DirError,
+    },
+    /// No database is in the file, or only the beginning of one.
+    #[error("{}: {source}", path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ReadError,
+    },
+    /// A page is damaged.
+    #[error("{}: {problem}", path.display())]
+    Page {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: Problem,
+    },
+    /// The database is sound, but what it holds is not what BuildKit writes.
+    #[error("{}: {source}", path.display())]
+    Content {
+        /// The database.
+        path: PathBuf,
+        /// What stands where.
+        source: DecodeError,
+    },
+    /// The file `workerid` does not hold a worker id.
+    #[error("{}: {source}", path.display())]
+    WorkerId {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: InvalidId,
+    },
+}
+
+impl DatabaseDamage {
+    fn path(&self) -> &PathBuf {
+        match self {
+            Self::Missing { path }
+            | Self::Unreadable { path, .. }
+            | Self::NotADatabase { path, .. }
+            | Self::Page { path, .. }
+            | Self::Content { path, .. }
+            | Self::WorkerId { path, .. } => path,
+        }
+    }
+
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "missing-file",
+            Self::Unreadable { .. } => "unreadable-file",
+            Self::NotADatabase { .. } => "no-database",
+            Self::Page { .. } => "damaged-page",
+            Self::Content { .. } => "unknown-content",
+            Self::WorkerId { .. } => "worker-id",
+        }
+    }
+
+    // BuildKit v0.32.2 cmd/buildkitd/main.go (cache.db), util/db/boltutil/safe_open.go,
+    // worker/runc/runc.go (the worker's), worker/base/worker.go ID; bbolt 1.5.0 db.go Open.
+    pub(super) fn consequence(&self) -> &'static str {
+        let is_cache = self.path().ends_with(CACHE_DB);
+        match self {
+            Self::WorkerId { .. } => NO_WORKER_ID,
+            Self::Missing { path } if path.ends_with(WORKER_ID) => NO_WORKER_ID,
+            Self::Missing { .. } if is_cache => "the daemon makes an empty one and starts cold",
+            Self::Missing { .. } => {
+                "the daemon makes an empty one; it deletes what refers to the lost content when it \
+                 starts, or fails the builds that need it"
+            }
+            Self::Unreadable { .. } => {
+                "the daemon does not start, or follows a link to where nothing was verified"
+            }
+            Self::NotADatabase { .. } | Self::Page { .. } if is_cache => {
+                "the daemon replaces the file by an empty one and starts cold, or crashes once it \
+                 reads the damaged page"
+            }
+            Self::NotADatabase { .. } | Self::Page { .. } => {
+                "the daemon does not start, or crashes once it reads the damaged page"
+            }
+            Self::Content { .. } => {
+                "the daemon does not start, or fails once it needs what stands there"
+            }
+        }
+    }
+}
+
+const NO_WORKER_ID: &str = "the daemon goes by another id, takes all results for those of a worker that is gone, and \
+     deletes them when it starts";
+
+/// A database that is in order.
+pub(super) struct Sound<T> {
+    pub(super) content: T,
+    /// Whether a daemon has changed it since it was written as a whole.
+    pub(super) used: bool,
+}
+
+/// Reads the database `name` in `dir` if it is in order. Without a directory it is empty.
+pub(super) fn sound<T: Default>(
+    dir: Option<&Dir>,
+    name: &str,
+    read: impl FnOnce(&Db) -> Result<T, DecodeError>,
+    findings: &mut Findings,
+) -> Option<Sound<T>> {
+    let Some(dir) = dir else { return Some(Sound { content: T::default(), used: false }) };
+    let path = dir.path().join(name);
+    let db = match dir.file(name) {
+        Ok(file) => Db::open(file)
+            .map_err(|source| DatabaseDamage::NotADatabase { path: path.clone(), source }),
+        Err(source) => Err(absent(path.clone(), source)),
+    };
+    let db = match db {
+        Ok(db) => db,
+        Err(damage) => {
+            findings.add(damage);
+            return None;
+        }
+    };
+    // A daemon that was cut off in a commit may leave one meta page torn. The other one counts
+    // then, as if that commit had never begun, and the next commit repairs the torn one.
+    let counts = |problem: &Problem| !matches!(problem, Problem::Meta { .. });
+    let problems: Vec<_> = bolt::check(&db).into_iter().filter(counts).collect();
+    if !problems.is_empty() {
+        for problem in problems {
+            findings.add(DatabaseDamage::Page { path: path.clone(), problem });
+        }
+        return None;
+    }
+    match read(&db) {
+        Ok(content) => Some(Sound { content, used: db.txid() > bolt::WRITTEN_TXID }),
+        Err(source) => {
+            findings.add(DatabaseDamage::Content { path, source });
+            None
+        }
+    }
+}
+
+/// Reads the worker id.
+pub(super) fn worker_id(worker: &Dir, findings: &mut Findings) -> Option<WorkerId> {
+    let path = worker.path().join(WORKER_ID);
+    let damage = match read_worker_id(worker) {
+        Ok(id) => return Some(id),
+        Err(WorkerIdError::Dir(source)) => absent(path, source),
+        Err(WorkerIdError::Io(source)) => {
+            let source = DirError { action: "read", path: path.clone(), source };
+            DatabaseDamage::Unreadable { path, source }
+        }
+        Err(WorkerIdError::Invalid(source)) => DatabaseDamage::WorkerId { path, source },
+    };
+    findings.add(damage);
+    None
+}
+
+fn absent(path: PathBuf, source: DirError) -> DatabaseDamage {
+    if source.is_not_found() {
+        DatabaseDamage::Missing { path }
+    } else {
+        DatabaseDamage::Unreadable { path, source }
+    }
+}

@@ -1,0 +1,102 @@
+//! The directories of snapshots against `snapshots/metadata.db`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::dir::DirError;
+use crate::snapshots::{Directories, Kind, Snapshots, Trees};
+
+use super::Findings;
+
+/// Something wrong with the directory of a snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryDamage {
+    /// It is not there, or is no directory.
+    #[error("snapshots/snapshots/{id} is not there as a directory; it is that of snapshot {name}")]
+    Missing {
+        /// The name of the directory.
+        id: u64,
+        /// The name of the snapshot.
+        name: String,
+    },
+    /// The directory with the files is not there, or is no directory.
+    #[error(
+        "snapshots/snapshots/{id}/fs is not there as a directory; snapshot {name} has its files in it"
+    )]
+    NoFiles {
+        /// The name of the directory.
+        id: u64,
+        /// The name of the snapshot.
+        name: String,
+    },
+    /// The directory that overlayfs works in is not there, or is no directory.
+    #[error("snapshots/snapshots/{id}/work is not there as a directory; snapshot {name} needs it")]
+    NoWork {
+        /// The name of the directory.
+        id: u64,
+        /// The name of the snapshot.
+        name: String,
+    },
+    /// A directory belongs to no snapshot.
+    #[error("snapshots/snapshots/{name} belongs to no snapshot")]
+    Stray {
+        /// The name of the directory.
+        name: String,
+    },
+}
+
+impl DirectoryDamage {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "missing-directory",
+            Self::NoFiles { .. } => "missing-fs",
+            Self::NoWork { .. } => "missing-work",
+            Self::Stray { .. } => "stray-directory",
+        }
+    }
+
+    // containerd v2.3.3 plugins/snapshots/overlay/overlay.go mounts, getCleanupDirectories.
+    pub(super) fn consequence(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } | Self::NoFiles { .. } | Self::NoWork { .. } => {
+                "the first build that mounts the snapshot, or one on it, fails"
+            }
+            Self::Stray { .. } => {
+                "the daemon does not know the directory; it costs space until a collection that \
+                 removes a snapshot"
+            }
+        }
+    }
+}
+
+pub(super) fn check(
+    snapshots: &Snapshots,
+    trees: &[Trees],
+    findings: &mut Findings,
+) -> Result<(), DirError> {
+    let mut directories: BTreeMap<String, &Trees> = BTreeMap::new();
+    for trees in trees {
+        for name in trees.names()? {
+            directories.entry(name).or_insert(trees);
+        }
+    }
+    let mut ids = BTreeSet::new();
+    for (name, snapshot) in &snapshots.by_name {
+        let (id, name) = (snapshot.id, name.clone());
+        ids.insert(id.to_string());
+        let found = match directories.get(&id.to_string()) {
+            Some(trees) => trees.find(id)?,
+            None => Directories::default(),
+        };
+        if !found.top {
+            findings.add(DirectoryDamage::Missing { id, name });
+        } else if !found.fs {
+            findings.add(DirectoryDamage::NoFiles { id, name });
+        } else if snapshot.kind == Kind::Active && !found.work {
+            findings.add(DirectoryDamage::NoWork { id, name });
+        }
+    }
+    for name in directories.into_keys().filter(|name| !ids.contains(name)) {
+        findings.add(DirectoryDamage::Stray { name });
+    }
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! Whether the parts of a state agree with each other.
+//!
+//! A daemon believes most of its databases without looking: a record without its snapshot fails a
+//! build, a result without its record is deleted at start, a blob without its row disappears at
+//! the first garbage collection. All of that is found here, without a daemon.
+//!
+//! The files of a state are hostile until they prove otherwise: no link is followed, nothing recurses
+//! to a depth that a file chooses, and memory is bounded by the size of the databases.
+
+mod content;
+mod damage;
+mod database;
+mod directories;
+mod leases;
+mod parts;
+mod records;
+mod snapshots;
+mod solver;
+
+use std::collections::BTreeSet;
+
+pub use content::ContentDamage;
+pub use damage::Damage;
+pub use database::DatabaseDamage;
+pub use directories::DirectoryDamage;
+pub use leases::LeaseDamage;
+pub use parts::{History, Parts, VerifyError, WorkerName};
+pub use records::RecordDamage;
+pub use snapshots::SnapshotDamage;
+pub use solver::SolverDamage;
+
+use database::{sound, worker_id};
+pub(super) use parts::other_workers;
+
+use super::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS_DB, SNAPSHOTTER, State};
+use crate::dir::{Dir, DirError};
+use crate::metadata::{Metadata, NAMESPACE};
+use crate::records::Records;
+use crate::snapshots::Snapshots;
+use crate::solver::SolverCache;
+
+/// What was found in a state.
+#[derive(Debug, Default)]
+pub struct Verified {
+    /// What its databases say; `None` if one of them cannot be read, which is damage.
+    pub state: Option<State>,
+    /// Everything that is wrong with it.
+    pub damage: Vec<Damage>,
+    /// What a daemon leaves behind in the normal course of things, and clears away by itself. Only
+    /// databases that a daemon has changed can have it; in others it is damage.
+    pub leftovers: Vec<Damage>,
+}
+
+/// Collects what is found.
+#[derive(Default)]
+struct Findings {
+    damage: Vec<Damage>,
+    leftovers: Vec<Damage>,
+}
+
+impl Findings {
+    fn add(&mut self, damage: impl Into<Damage>) {
+        self.damage.push(damage.into());
+    }
+
+    /// Adds something that is no damage if a daemon can have left it.
+    fn add_unless(&mut self, leftover: bool, damage: impl Into<Damage>) {
+        let list = if leftover { &mut self.leftovers } else { &mut self.damage };
+        list.push(damage.into());
+    }
+
+    fn into_verified(self, state: Option<State>) -> Verified {
+        Verified { state, damage: self.damage, leftovers: self.leftovers }
+    }
+}
+
+/// Verifies the state in `root`.
+///
+/// Blobs and the files of snapshots are looked for, not read. The caller sees to it that no daemon
+/// works on the root.
+///
+/// # Errors
+/// If there is no state, or the system refuses to look at it.
+pub fn verify(root: &Dir) -> Result<Verified, VerifyError> {
+    match Parts::of_root(root) {
+        Ok(parts) => parts.verify(),
+        Err(VerifyError::Incomplete(damage)) => {
+            Ok(Verified { damage: vec![damage.into()], ..Verified::default() })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Parts {
+    /// Verifies the state of these parts, as [`verify`] does.
+    ///
+    /// # Errors
+    /// If the system refuses to look at it.
+    pub fn verify(&self) -> Result<Verified, VerifyError> {
+        let mut findings = Findings::default();
+        let read = self.read(&mut findings)?;
+        let Some(databases) = read else {
+            // What the others say is not worth comparing with what is missing.
+            return Ok(findings.into_verified(None));
+        };
+        self.compare(&databases, &mut findings)?;
+        if self.history.stopped_conversion {
+            findings.leftovers.extend(findings.damage.extract_if(.., |damage| damage.is_unused()));
+        }
+        Ok(findings.into_verified(Some(databases.state)))
+    }
+
+    fn read(&self, findings: &mut Findings) -> Result<Option<Databases>, VerifyError> {
+        let worker_id = match &self.worker_id {
+            WorkerName::In(worker) => worker_id(worker, findings),
+            WorkerName::Given(id) => Some(id.clone()),
+        };
+        let solver = sound(
+            self.solver.as_ref(),
+            CACHE_DB,
+            |db| Ok((SolverCache::read(db)?, SolverCache::read_miswritten(db)?)),
+            findings,
+        );
+        let records = sound(
+            self.records.as_ref(),
+            RECORDS_DB,
+            |db| Ok((Records::read(db)?, Records::read_index(db)?)),
+            findings,
+        );
+        let metadata = sound(self.metadata.as_ref(), METADATA_DB, Metadata::read, findings);
+        let read = |db: &_| Ok((Snapshots::read(db)?, Snapshots::read_parents(db)?));
+        // The snapshotter makes its database when it is first asked for something.
+        let mut snapshotter = self.snapshotter.as_ref();
+        if let Some(dir) = snapshotter
+            && dir.find(SNAPSHOTS_DB)?.is_none()
+            && metadata.as_ref().is_some_and(|metadata| !has_snapshots(&metadata.content))
+        {
+            snapshotter = None;
+        }
+        let snapshots = sound(snapshotter, SNAPSHOTS_DB, read, findings);
+        let (Some(worker_id), Some(solver), Some(records), Some(metadata), Some(snapshots)) =
+            (worker_id, solver, records, metadata, snapshots)
+        else {
+            return Ok(None);
+        };
+        for miswritten in solver.content.1 {
+            findings.add(SolverDamage::Miswritten(miswritten));
+        }
+        Ok(Some(Databases {
+            used: Used {
+                solver: solver.used || self.history.daemon,
+                records: records.used || self.history.daemon,
+                metadata: metadata.used || self.history.daemon,
+            },
+            state: State {
+                worker_id,
+                solver: solver.content.0,
+                records: records.content.0,
+                metadata: metadata.content,
+                snapshots: snapshots.content.0,
+            },
+            index: records.content.1,
+            parents: snapshots.content.1,
+        }))
+    }
+
+    fn compare(&self, databases: &Databases, findings: &mut Findings) -> Result<(), DirError> {
+        let Databases { state, used, index, parents } = databases;
+        let State { worker_id, solver, records, metadata, snapshots } = state;
+        let nothing = Default::default();
+        let namespace = metadata.namespaces.get(NAMESPACE).unwrap_or(&nothing);
+        let no_table = Default::default();
+        let table = namespace.snapshots.get(SNAPSHOTTER).unwrap_or(&no_table);
+        solver::check(solver, worker_id, &self.other_workers, records, *used, findings);
+        records::check(records, index, namespace, snapshots, *used, findings);
+        leases::check(records, namespace, findings);
+        content::check(records, solver, metadata, namespace, &self.blobs, findings)?;
+        snapshots::check(table, snapshots, parents, *used, findings);
+        directories::check(snapshots, &self.trees, findings)
+    }
+}
+
+/// Which of the databases a daemon has changed since they were written as a whole.
+#[derive(Debug, Clone, Copy)]
+struct Used {
+    /// `cache.db`
+    solver: bool,
+    /// `metadata_v2.db`
+    records: bool,
+    /// `containerdmeta.db`
+    metadata: bool,
+}
+
+/// What the databases hold.
+struct Databases {
+    state: State,
+    used: Used,
+    index: BTreeSet<String>,
+    parents: snapshots::ParentIndex,
+}
+
+fn has_snapshots(metadata: &Metadata) -> bool {
+    let tables = metadata.namespaces.values().filter_map(|n| n.snapshots.get(SNAPSHOTTER));
+    tables.into_iter().any(|table| !table.rows.is_empty())
+}

@@ -1,0 +1,200 @@
+//! Where the parts of a state are, which need not be below one root while it is being built.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::content::BlobStore;
+use crate::dir::{Dir, DirError};
+use crate::ids::WorkerId;
+use crate::snapshots::Trees;
+use crate::state::read::read_worker_id;
+use crate::state::staging::STAGING;
+use crate::state::{CACHE_DB, SNAPSHOTS, WORKER};
+
+use super::DatabaseDamage;
+
+const HISTORY_DB: &str = "history.db";
+
+/// Where the parts of a state are.
+///
+/// A database without a directory is empty, as it is for a daemon that finds none. Blobs and
+/// snapshots may lie in several places; the first that has one counts.
+#[derive(Debug)]
+pub struct Parts {
+    /// The directory with `cache.db`.
+    pub solver: Option<Dir>,
+    /// The directory with `metadata_v2.db`.
+    pub records: Option<Dir>,
+    /// The directory with `containerdmeta.db`.
+    pub metadata: Option<Dir>,
+    /// The directory with the `metadata.db` of the snapshotter.
+    pub snapshotter: Option<Dir>,
+    /// What the worker is called.
+    pub worker_id: WorkerName,
+    /// The content stores.
+    pub blobs: Vec<BlobStore>,
+    /// The directories of snapshots.
+    pub trees: Vec<Trees>,
+    /// Other workers that results in `cache.db` may be of.
+    pub other_workers: BTreeSet<WorkerId>,
+    /// Who has left things that are no damage.
+    pub history: History,
+}
+
+/// What the worker of a state is called.
+#[derive(Debug)]
+pub enum WorkerName {
+    /// What the file `workerid` in the directory says.
+    In(Dir),
+    /// This; there is no such file yet.
+    Given(WorkerId),
+}
+
+/// Who has worked on a state and may have left things in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct History {
+    /// A daemon has run on it, so every database can have what daemons leave. One that shows itself
+    /// that a daemon changed it can anyway.
+    pub daemon: bool,
+    /// A conversion into it was stopped; the next one removes what it left.
+    pub stopped_conversion: bool,
+}
+
+impl History {
+    /// The history of `root`.
+    ///
+    /// # Errors
+    /// If the root cannot be searched.
+    pub fn of(root: &Dir) -> Result<Self, DirError> {
+        Ok(Self {
+            // A daemon makes it when it starts (BuildKit v0.32.2 `cmd/buildkitd/main.go`).
+            daemon: root.find(HISTORY_DB)?.is_some(),
+            stopped_conversion: root.find(STAGING)?.is_some(),
+        })
+    }
+}
+
+/// Why a state could not be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Nothing of a state is there.
+    #[error("{} holds no state: nothing was converted into it, and no buildkitd has run on it", root.display())]
+    NoState {
+        /// The root.
+        root: PathBuf,
+    },
+    /// What is there was left by a conversion that was stopped.
+    #[error(
+        "{} holds no state yet: a conversion was stopped while it published one; run it again",
+        root.display()
+    )]
+    HalfPublished {
+        /// The root.
+        root: PathBuf,
+    },
+    /// The state is that of a worker we do not know.
+    #[error(
+        "{} holds the state of the worker {found}; only that of the OCI worker with the overlayfs \
+         snapshotter can be verified",
+        root.display()
+    )]
+    OtherWorker {
+        /// The root.
+        root: PathBuf,
+        /// The worker's directory.
+        found: String,
+    },
+    /// A directory of it is missing.
+    #[error("the state is not whole")]
+    Incomplete(#[from] DatabaseDamage),
+    /// The system refused to look at a part of it.
+    #[error("the state cannot be looked at")]
+    Dir(#[from] DirError),
+}
+
+impl Parts {
+    /// The parts of the state in `root`.
+    ///
+    /// # Errors
+    /// If there is no state or not all of one, or the system refuses to look for it.
+    pub fn of_root(root: &Dir) -> Result<Self, VerifyError> {
+        let path = || root.path().to_owned();
+        if is_half_published(root)? {
+            return Err(VerifyError::HalfPublished { root: path() });
+        }
+        let others = other_workers(root)?;
+        if root.find(WORKER)?.is_none() {
+            return match others.into_keys().next() {
+                Some(found) => Err(VerifyError::OtherWorker { root: path(), found }),
+                None if root.find(CACHE_DB)?.is_none() => {
+                    Err(VerifyError::NoState { root: path() })
+                }
+                None => Err(DatabaseDamage::Missing { path: root.path().join(WORKER) }.into()),
+            };
+        }
+        let worker = required(root, WORKER)?;
+        let snapshotter = required(&worker, SNAPSHOTS)?;
+        // A daemon makes these two when it first needs them.
+        let blobs = optional(BlobStore::open(&worker))?;
+        let trees = optional(Trees::open(&snapshotter))?;
+        Ok(Self {
+            solver: Some(root.try_clone()?),
+            records: Some(worker.try_clone()?),
+            metadata: Some(worker.try_clone()?),
+            snapshotter: Some(snapshotter),
+            worker_id: WorkerName::In(worker),
+            blobs,
+            trees,
+            other_workers: others.into_values().flatten().collect(),
+            history: History::of(root)?,
+        })
+    }
+}
+
+/// The directories of other workers than ours, and the id of each that has one.
+pub(in crate::state) fn other_workers(
+    root: &Dir,
+) -> Result<BTreeMap<String, Option<WorkerId>>, DirError> {
+    let mut workers = BTreeMap::new();
+    for entry in root.entries()? {
+        let Some(name) = entry.to_str().filter(|name| is_worker(name)) else { continue };
+        if name != WORKER {
+            let id = root.dir(name).ok().and_then(|dir| read_worker_id(&dir).ok());
+            workers.insert(name.to_owned(), id);
+        }
+    }
+    Ok(workers)
+}
+
+/// Whether a conversion was stopped between the two steps of publishing a new state: it has the
+/// `cache.db` still with it, and no daemon has made another.
+fn is_half_published(root: &Dir) -> Result<bool, DirError> {
+    // Anything else of that name is nobody's staging.
+    let Ok(staging) = root.dir(STAGING) else { return Ok(false) };
+    let moved = staging.find(CACHE_DB)?.is_some() && staging.find(WORKER)?.is_none();
+    Ok(moved && root.find(CACHE_DB)?.is_none())
+}
+
+fn is_worker(name: &str) -> bool {
+    name.starts_with("runc-") || name.starts_with("containerd-")
+}
+
+/// A directory that need not be there.
+fn optional<T>(opened: Result<T, DirError>) -> Result<Vec<T>, DatabaseDamage> {
+    match opened {
+        Ok(opened) => Ok(vec![opened]),
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Err(source) => Err(DatabaseDamage::Unreadable { path: source.path.clone(), source }),
+    }
+}
+
+fn required(dir: &Dir, name: &'static str) -> Result<Dir, DatabaseDamage> {
+    dir.dir(name).map_err(|source| {
+        let path = source.path.clone();
+        if source.is_not_found() {
+            DatabaseDamage::Missing { path }
+        } else {
+            DatabaseDamage::Unreadable { path, source }
+        }
+    })
+}

@@ -1,0 +1,315 @@
+//! Snapshots: the rows of `containerdmeta.db`, those of `snapshots/metadata.db`, and that the two agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::metadata::SnapshotTable;
+use crate::snapshots::{Kind, Snapshots};
+
+use super::{Findings, Used};
+
+/// Something wrong with a snapshot, which is called by its name in `snapshots/metadata.db`.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotDamage {
+    /// The next name could be one in use.
+    #[error("containerdmeta.db: the number of snapshot {name} is above the sequence")]
+    NumberAboveSequence {
+        /// The name.
+        name: String,
+    },
+    /// The next id will be one in use.
+    #[error("snapshots/metadata.db: the id of snapshot {name} is above the sequence")]
+    IdAboveSequence {
+        /// The name.
+        name: String,
+    },
+    /// containerd knows it, the snapshotter does not.
+    #[error("snapshot {name} is in containerdmeta.db and not in snapshots/metadata.db")]
+    NotInSnapshotter {
+        /// The name.
+        name: String,
+    },
+    /// The snapshotter knows it, containerd does not.
+    #[error("snapshot {name} is in snapshots/metadata.db and not in containerdmeta.db")]
+    NotInContainerd {
+        /// The name.
+        name: String,
+    },
+    /// Two rows lead to one snapshot.
+    #[error("containerdmeta.db: more than one row has the name {name}")]
+    SharedName {
+        /// The name.
+        name: String,
+    },
+    /// A snapshot lies on one that is not there.
+    #[error("{database}: the parent of snapshot {name} is not there")]
+    MissingParent {
+        /// The database that says so.
+        database: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The databases say different things of what it lies on.
+    #[error(
+        "snapshot {name} has another parent in containerdmeta.db than in snapshots/metadata.db"
+    )]
+    ParentDiffers {
+        /// The name.
+        name: String,
+    },
+    /// Snapshots lie on each other in a circle.
+    #[error("{database}: snapshot {name} lies on itself")]
+    ParentCycle {
+        /// The database that says so.
+        database: &'static str,
+        /// The name of one of them.
+        name: String,
+    },
+    /// It lies on one that may still change.
+    #[error("snapshots/metadata.db: the parent of snapshot {name} is not committed")]
+    ParentNotCommitted {
+        /// The name.
+        name: String,
+    },
+    /// Its row does not list one that lies on it.
+    #[error("containerdmeta.db: snapshot {name} does not list its child {child}")]
+    MissingChild {
+        /// The name.
+        name: String,
+        /// The key of the child.
+        child: String,
+    },
+    /// Its row lists one that does not lie on it.
+    #[error("containerdmeta.db: snapshot {name} lists {child}, which is no child of it")]
+    StrayChild {
+        /// The name.
+        name: String,
+        /// The key of what it lists.
+        child: String,
+    },
+    /// Two snapshots have one directory.
+    #[error("snapshots/metadata.db: snapshot {name} has the id {id}, which another has too")]
+    SharedId {
+        /// The name.
+        name: String,
+        /// The id.
+        id: u64,
+    },
+    /// The index of parents lacks it.
+    #[error("snapshots/metadata.db: the bucket parents does not have snapshot {name}")]
+    MissingParentIndex {
+        /// The name.
+        name: String,
+    },
+    /// The index of parents has an entry of nothing.
+    #[error(
+        "snapshots/metadata.db: the bucket parents has an entry for {name} that is of no snapshot"
+    )]
+    StrayParentIndex {
+        /// The name in it.
+        name: String,
+    },
+}
+
+impl SnapshotDamage {
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::NumberAboveSequence { .. } => "snapshot-number",
+            Self::IdAboveSequence { .. } => "snapshot-id",
+            Self::NotInSnapshotter { .. } => "snapshot-not-in-snapshotter",
+            Self::NotInContainerd { .. } => "snapshot-not-in-containerd",
+            Self::SharedName { .. } => "shared-snapshot-name",
+            Self::MissingParent { .. } => "missing-snapshot-parent",
+            Self::ParentDiffers { .. } => "snapshot-parent-differs",
+            Self::ParentCycle { .. } => "snapshot-parent-cycle",
+            Self::ParentNotCommitted { .. } => "snapshot-parent-not-committed",
+            Self::MissingChild { .. } => "missing-snapshot-child",
+            Self::StrayChild { .. } => "stray-snapshot-child",
+            Self::SharedId { .. } => "shared-snapshot-id",
+            Self::MissingParentIndex { .. } => "missing-parents-entry",
+            Self::StrayParentIndex { .. } => "stray-parents-entry",
+        }
+    }
+
+    // containerd v2.3.3 core/metadata/snapshot.go createSnapshot, Remove, garbageCollect;
+    // core/snapshots/storage/bolt.go CreateSnapshot, Remove, parents; plugins/snapshots/overlay/overlay.go.
+    pub(super) fn consequence(&self) -> &'static str {
+        match self {
+            Self::NumberAboveSequence { .. } => {
+                "the daemon can draw the name of an existing snapshot for a new one; that build fails"
+            }
+            Self::IdAboveSequence { .. } => {
+                "the daemon draws the id for a new snapshot, fails, and removes the directory that \
+                 is there: the layer is lost"
+            }
+            Self::NotInSnapshotter { .. } => {
+                "the daemon takes the layer for unpacked; the first build that needs its files fails"
+            }
+            Self::NotInContainerd { .. } => {
+                "the daemon does not know the snapshot and removes it at the next collection that \
+                 removes another"
+            }
+            Self::SharedName { .. } => {
+                "when one of the two goes, the collection of garbage takes the files of the other"
+            }
+            Self::MissingParent { .. } | Self::ParentNotCommitted { .. } => {
+                "the first build that mounts the snapshot fails"
+            }
+            Self::ParentDiffers { .. } => {
+                "builds see the layers below that snapshots/metadata.db names, and the collection \
+                 of garbage keeps those that containerdmeta.db names"
+            }
+            Self::ParentCycle { .. } => {
+                "the daemon follows parents without end once a build needs the snapshot, until its \
+                 memory is used up"
+            }
+            Self::MissingChild { .. } | Self::MissingParentIndex { .. } => {
+                "nothing keeps the daemon from removing the layer while others lie on it; builds that \
+                 need those fail"
+            }
+            Self::StrayChild { .. } => {
+                "whoever removes the snapshot by its key is refused; the collection of garbage does \
+                 not look"
+            }
+            Self::StrayParentIndex { .. } => {
+                "the daemon can never remove the snapshot; it costs space"
+            }
+            Self::SharedId { .. } => {
+                "builds see the files of the other snapshot, and lose their own when it is removed"
+            }
+        }
+    }
+}
+
+/// `[parents]` of `snapshots/metadata.db`, as it stands there.
+pub(super) type ParentIndex = BTreeMap<Vec<u8>, String>;
+
+pub(super) fn check(
+    table: &SnapshotTable,
+    snapshots: &Snapshots,
+    index: &ParentIndex,
+    used: Used,
+    findings: &mut Findings,
+) {
+    check_table(table, snapshots, used, findings);
+    check_snapshots(table, snapshots, findings);
+    check_index(snapshots, index, findings);
+    let rows = table.rows.iter().map(|(key, row)| (key.as_str(), row.parent.as_deref()));
+    for key in cycles(rows.collect()) {
+        let name = table.rows.get(key).map(|row| row.name.clone()).unwrap_or_default();
+        findings.add(SnapshotDamage::ParentCycle { database: "containerdmeta.db", name });
+    }
+    let rows = snapshots.by_name.iter().map(|(name, s)| (name.as_str(), s.parent.as_deref()));
+    for name in cycles(rows.collect()) {
+        let (database, name) = ("snapshots/metadata.db", name.to_owned());
+        findings.add(SnapshotDamage::ParentCycle { database, name });
+    }
+}
+
+fn check_table(table: &SnapshotTable, snapshots: &Snapshots, used: Used, findings: &mut Findings) {
+    let mut named = BTreeSet::new();
+    for (key, row) in &table.rows {
+        let name = || row.name.clone();
+        if !named.insert(row.name.as_str()) {
+            findings.add(SnapshotDamage::SharedName { name: name() });
+        }
+        let number = row.name.split('/').nth(1).and_then(|number| number.parse::<u64>().ok());
+        if number.is_some_and(|number| number > table.sequence) {
+            findings.add(SnapshotDamage::NumberAboveSequence { name: name() });
+        }
+        let parent = row.parent.as_ref().map(|parent| table.rows.get(parent));
+        match parent {
+            Some(None) => {
+                let database = "containerdmeta.db";
+                findings.add(SnapshotDamage::MissingParent { database, name: name() });
+            }
+            Some(Some(parent)) if !parent.children.contains(key) => {
+                let (name, child) = (parent.name.clone(), key.clone());
+                findings.add(SnapshotDamage::MissingChild { name, child });
+            }
+            _ => {}
+        }
+        let lies_on_it = |child: &&String| {
+            table.rows.get(*child).is_some_and(|row| row.parent.as_ref() == Some(key))
+        };
+        for child in row.children.iter().filter(|child| !lies_on_it(child)) {
+            // The collection of garbage removes rows without a look at those of their parents.
+            let damage = SnapshotDamage::StrayChild { name: name(), child: child.clone() };
+            findings.add_unless(used.metadata, damage);
+        }
+        match (snapshots.by_name.get(&row.name), parent) {
+            (None, _) => findings.add(SnapshotDamage::NotInSnapshotter { name: name() }),
+            (Some(_), Some(None)) => {}
+            (Some(snapshot), parent) => {
+                let parent = parent.flatten().map(|row| &row.name);
+                if parent != snapshot.parent.as_ref() {
+                    findings.add(SnapshotDamage::ParentDiffers { name: name() });
+                }
+            }
+        }
+    }
+}
+
+fn check_snapshots(table: &SnapshotTable, snapshots: &Snapshots, findings: &mut Findings) {
+    let named: BTreeSet<_> = table.rows.values().map(|row| row.name.as_str()).collect();
+    let mut ids = BTreeSet::new();
+    for (name, snapshot) in &snapshots.by_name {
+        let below = snapshot.parent.as_ref().map(|parent| snapshots.by_name.get(parent));
+        let name = || name.clone();
+        if !named.contains(name().as_str()) {
+            findings.add(SnapshotDamage::NotInContainerd { name: name() });
+        }
+        if !ids.insert(snapshot.id) {
+            findings.add(SnapshotDamage::SharedId { name: name(), id: snapshot.id });
+        }
+        if snapshot.id > snapshots.sequence {
+            findings.add(SnapshotDamage::IdAboveSequence { name: name() });
+        }
+        match below {
+            Some(None) => {
+                let database = "snapshots/metadata.db";
+                findings.add(SnapshotDamage::MissingParent { database, name: name() });
+            }
+            Some(Some(parent)) if parent.kind != Kind::Committed => {
+                findings.add(SnapshotDamage::ParentNotCommitted { name: name() });
+            }
+            _ => {}
+        }
+    }
+}
+
+fn check_index(snapshots: &Snapshots, index: &ParentIndex, findings: &mut Findings) {
+    let expected = snapshots.parents();
+    for (key, name) in &expected {
+        if index.get(key).map(String::as_str) != Some(name) {
+            findings.add(SnapshotDamage::MissingParentIndex { name: (*name).to_owned() });
+        }
+    }
+    for (_, name) in index.iter().filter(|(key, _)| !expected.contains_key(*key)) {
+        findings.add(SnapshotDamage::StrayParentIndex { name: name.clone() });
+    }
+}
+
+/// One of each circle that following parents runs into.
+fn cycles<'a>(parents: BTreeMap<&'a str, Option<&'a str>>) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    // For what was followed, where that started.
+    let mut followed: BTreeMap<&str, &str> = BTreeMap::new();
+    for &start in parents.keys() {
+        let mut next = Some(start);
+        while let Some(at) = next {
+            match followed.get(at) {
+                None => {
+                    followed.insert(at, start);
+                    next = parents.get(at).copied().flatten();
+                }
+                Some(&before) => {
+                    if before == start {
+                        found.push(at);
+                    }
+                    break;
+                }
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,121 @@
+//! `oci2bk verify`.
+
+use std::error::Error as _;
+use std::path::Path;
+
+use oci2bk::verify::{Damage, Options, Report, verify};
+use serde::Serialize;
+
+use crate::args::{Format, Verify};
+use crate::convert::processors;
+use crate::failure::Failure;
+use crate::output::{self, Plain};
+use crate::progress::Display;
+use crate::summary::size;
+
+pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
+    let display = Display::new(arguments.progress);
+    let options = Options {
+        trees: arguments.trees,
+        jobs: arguments.jobs.unwrap_or_else(processors),
+        limits: arguments.limits.limits(),
+    };
+    let report = verify(&arguments.root, &options, &display)?;
+    display.finish();
+    let printed = Printed::new(&arguments.root, arguments.trees, &report);
+    output::result(&match arguments.format {
+        Format::Table => printed.table(),
+        Format::Json => serde_json::to_string_pretty(&printed)?,
+    })?;
+    if report.damage.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Damaged { root: arguments.root.clone() })
+    }
+}
+
+/// What was found, as data.
+#[derive(Debug, Serialize)]
+struct Printed<'a> {
+    root: &'a Path,
+    sound: bool,
+    keys: usize,
+    results: usize,
+    records: usize,
+    snapshots: usize,
+    blobs: usize,
+    blob_bytes: u64,
+    /// Trees that were compared with their layers, if that was asked for.
+    trees: Option<usize>,
+    damage: Vec<Item>,
+    leftovers: Vec<Item>,
+}
+
+#[derive(Debug, Serialize)]
+struct Item {
+    kind: &'static str,
+    message: String,
+    consequence: &'static str,
+}
+
+impl Item {
+    fn of(damage: &Damage) -> Self {
+        let mut message = damage.to_string();
+        let mut source = damage.source();
+        while let Some(error) = source {
+            let text = error.to_string();
+            // A message may have its cause in it already.
+            if !message.contains(&text) {
+                message = format!("{message}: {text}");
+            }
+            source = error.source();
+        }
+        Self { kind: damage.kind(), message, consequence: damage.consequence() }
+    }
+}
+
+impl<'a> Printed<'a> {
+    fn new(root: &'a Path, trees: bool, report: &Report) -> Self {
+        let counts = &report.counts;
+        let items = |list: &[Damage]| list.iter().map(Item::of).collect();
+        Self {
+            root,
+            sound: report.damage.is_empty(),
+            keys: counts.keys,
+            results: counts.results,
+            records: counts.records,
+            snapshots: counts.snapshots,
+            blobs: counts.blobs,
+            blob_bytes: counts.blob_bytes,
+            trees: trees.then_some(counts.trees),
+            damage: items(&report.damage),
+            leftovers: items(&report.leftovers),
+        }
+    }
+
+    fn table(&self) -> String {
+        let root = self.root.display();
+        let mut lines = vec![match self.damage.len() {
+            0 => format!("{root} is sound"),
+            1 => format!("{root} is damaged in one place"),
+            places => format!("{root} is damaged in {places} places"),
+        }];
+        lines.push(format!("  {} keys, {} with a result", self.keys, self.results));
+        lines.push(format!("  {} records, {} snapshots", self.records, self.snapshots));
+        lines.push(format!("  {} blobs with {} hashed", self.blobs, size(self.blob_bytes)));
+        lines.extend(self.trees.map(|trees| format!("  {trees} trees compared with their layers")));
+        lines.extend(self.damage.iter().flat_map(Item::lines));
+        if !self.leftovers.is_empty() {
+            lines.push("left behind by a daemon, which is no damage:".to_owned());
+            lines.extend(self.leftovers.iter().flat_map(Item::lines));
+        }
+        lines.join("\n")
+    }
+}
+
+impl Item {
+    fn lines(&self) -> [String; 2] {
+        let message = Plain(&self.message).to_string().replace('\n', "\\n");
+        [format!("{}: {message}", self.kind), format!("  {}", self.consequence)]
+    }
+}

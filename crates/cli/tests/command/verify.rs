@@ -1,0 +1,141 @@
+//! `oci2bk verify`.
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::*;
+
+fn verify(root: &Path) -> Command {
+    let mut command = command();
+    command.arg("verify").arg(root);
+    command
+}
+
+fn converted() -> Place {
+    let place = Place::new();
+    Printed::of(&mut convert(index(), &place), 0);
+    place
+}
+
+/// Damages two parts of a root.
+fn damage(place: &Place) {
+    let blobs = place.root().join("runc-overlayfs/content/blobs/sha256");
+    let blob = fs::read_dir(blobs).unwrap().next().unwrap().unwrap().path();
+    let file = File::options().read(true).write(true).open(&blob).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 20).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 20).unwrap();
+    fs::create_dir(place.root().join("runc-overlayfs/snapshots/snapshots/99")).unwrap();
+}
+
+#[test]
+fn exit_0_the_root_is_sound() {
+    let place = converted();
+    let before = place.names();
+    let printed = Printed::of(&mut verify(&place.root()), 0);
+    let lines: Vec<_> = printed.stdout.lines().collect();
+    assert_eq!(lines[0], format!("{} is sound", place.root().display()));
+    assert!(lines.contains(&"  20 keys, 13 with a result"), "{lines:#?}");
+    assert!(lines.contains(&"  12 blobs with 1.07 MB hashed"), "{lines:#?}");
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert_eq!(place.names(), before);
+    let json = Printed::of(verify(&place.root()).arg("--format=json"), 0).json();
+    assert_eq!((&json["sound"], &json["records"]), (&true.into(), &13.into()));
+    assert_eq!((&json["damage"], &json["trees"]), (&Value::Array(vec![]), &Value::Null));
+}
+
+#[test]
+fn exit_5_each_damage_is_named_with_what_a_daemon_would_do() {
+    let place = converted();
+    damage(&place);
+    let printed = Printed::of(&mut verify(&place.root()), 5);
+    printed.says(&["error: ", "is damaged"]);
+    let lines: Vec<_> = printed.stdout.lines().collect();
+    assert_eq!(lines[0], format!("{} is damaged in 2 places", place.root().display()));
+    for start in ["stray-directory: snapshots/snapshots/99", "blob-digest: content/blobs/sha256: "]
+    {
+        let at = lines.iter().position(|line| line.starts_with(start)).unwrap();
+        assert!(lines[at + 1].starts_with("  the daemon "), "{}", lines[at + 1]);
+    }
+    let json = Printed::of(verify(&place.root()).arg("--format=json"), 5).json();
+    assert_eq!(json["sound"], false);
+    let damage = json["damage"].as_array().unwrap();
+    assert_eq!(damage.len(), 2);
+    for damage in damage {
+        for member in ["kind", "message", "consequence"] {
+            assert!(!damage[member].as_str().unwrap().is_empty(), "{damage}");
+        }
+    }
+}
+
+#[test]
+fn exit_5_a_database_cannot_be_read() {
+    let place = converted();
+    fs::write(place.root().join("cache.db"), "\u{1b}[2J").unwrap();
+    let printed = Printed::of(&mut verify(&place.root()), 5);
+    assert!(printed.stdout.contains("no-database: "), "{}", printed.stdout);
+    assert!(!printed.stdout.contains('\u{1b}'));
+}
+
+#[test]
+fn exit_1_there_is_no_state() {
+    let place = Place::new();
+    Printed::of(&mut verify(&place.root()), 1).says(&["because: ", "No such file"]);
+    fs::create_dir(place.root()).unwrap();
+    Printed::of(&mut verify(&place.root()), 1).says(&["holds no state"]);
+    assert_eq!(place.names(), ["root"]);
+    // What a run leaves that is killed.
+    fs::create_dir_all(place.root().join(".oci2bk-staging/runc-overlayfs")).unwrap();
+    fs::write(place.root().join("buildkitd.lock"), "").unwrap();
+    Printed::of(&mut verify(&place.root()), 1).says(&["holds no state"]);
+    let place = converted();
+    let staging = place.root().join(".oci2bk-staging");
+    fs::create_dir(&staging).unwrap();
+    fs::rename(place.root().join("cache.db"), staging.join("cache.db")).unwrap();
+    Printed::of(&mut verify(&place.root()), 1).says(&["holds no state yet", "run it again"]);
+}
+
+#[test]
+fn exit_6_a_daemon_runs_on_the_root() {
+    let place = converted();
+    let lock: OwnedFd = File::open(place.root().join("buildkitd.lock")).unwrap().into();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    let printed = Printed::of(&mut verify(&place.root()), 6);
+    printed.says(&["in use", "buildkitd"]);
+    assert_eq!(printed.stdout, "");
+}
+
+#[test]
+fn the_stages_show_and_can_be_silenced() {
+    let place = converted();
+    let printed = Printed::of(verify(&place.root()).args(["--progress=plain", "-j1"]), 0);
+    let stages: Vec<_> = printed.stderr.lines().filter(|line| !line.starts_with(' ')).collect();
+    assert_eq!(stages, ["verify", "blobs"]);
+    assert_eq!(printed.stderr.lines().count(), 2 + 12);
+    let quiet = Printed::of(verify(&place.root()).arg("--progress=quiet"), 0);
+    assert_eq!(quiet.stderr, "");
+}
+
+#[test]
+fn a_root_that_is_mounted_read_only_is_verified() {
+    use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = converted();
+    let mounted = place.temp.path().join("mounted");
+    fs::create_dir(&mounted).unwrap();
+    let bound = mount_bind(place.root(), &mounted)
+        .and_then(|()| mount_remount(&mounted, MountFlags::BIND | MountFlags::RDONLY, c""));
+    // Containers may be kept from mounting.
+    if bound.is_ok() {
+        assert!(fs::write(mounted.join("x"), "").is_err());
+        Printed::of(&mut verify(&mounted), 0);
+        fs::remove_file(place.root().join("buildkitd.lock")).unwrap();
+        Printed::of(&mut verify(&mounted), 0);
+    }
+    let _ = unmount(&mounted, UnmountFlags::DETACH);
+}

@@ -1,0 +1,280 @@
+//! Walking two trees side by side.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::fs::{Dir, FileType, OFlags};
+use rustix::io::Errno;
+
+use super::entry::{Difference, Entry, same_content};
+use super::{Origin, Task, TreeDamage};
+use crate::unpack::paths::{OPEN_DIRECTORY, join, open_plain};
+use crate::unpack::{EntryName, ImpliedParents};
+
+/// More differences of one tree than this are counted, not named.
+const NAMED: usize = 20;
+
+/// What overlayfs keeps in extended attributes for itself. Of it only this says what is to be seen.
+const OVERLAY: &[u8] = b"trusted.overlay.";
+const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+/// The only extended attribute of a step's files that gets into its layer.
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// What eStargz adds to a layer, at its top (containerd/stargz-snapshotter v0.18 `estargz/types.go`).
+const ESTARGZ: [&[u8]; 3] = [b"stargz.index.json", b".prefetch.landmark", b".no.prefetch.landmark"];
+
+/// A tree being compared with what its layer unpacked to.
+pub(super) struct Comparison<'t> {
+    task: &'t Task<'t>,
+    implied: &'t ImpliedParents,
+    damage: Vec<TreeDamage>,
+    more: u64,
+    /// For files with several names: which file of the tree that of the layer is.
+    links: BTreeMap<(u64, u64), (u64, u64)>,
+    /// The same the other way round.
+    links_back: BTreeMap<(u64, u64), (u64, u64)>,
+    pending: Vec<Pending>,
+}
+
+/// A directory to be compared.
+struct Pending {
+    path: Vec<u8>,
+    /// Whether it lies in an opaque one of the tree, so that nothing of the layers below shows in it.
+    covered: bool,
+}
+
+impl<'t> Comparison<'t> {
+    pub(super) fn new(task: &'t Task<'t>, implied: &'t ImpliedParents) -> Self {
+        let root = Pending { path: Vec::new(), covered: false };
+        Self {
+            task,
+            implied,
+            damage: Vec::new(),
+            more: 0,
+            links: BTreeMap::new(),
+            links_back: BTreeMap::new(),
+            pending: vec![root],
+        }
+    }
+
+    /// Compares `found` with `expected`, which must not change meanwhile. The attributes of the two
+    /// root directories do not count: no layer tells them.
+    pub(super) fn run(&mut self, expected: BorrowedFd<'_>, found: BorrowedFd<'_>) {
+        // Trees may be deeper than the stack or the files we may have open.
+        while let Some(Pending { path, covered }) = self.pending.pop() {
+            if let Err(source) = self.directory(&path, covered, expected, found) {
+                self.damage.push(TreeDamage::Unreadable {
+                    snapshot: self.task.snapshot,
+                    layer: self.task.work.digest,
+                    path: EntryName::new(&path),
+                    source,
+                });
+            }
+        }
+    }
+
+    pub(super) fn into_damage(mut self) -> Vec<TreeDamage> {
+        if self.more > 0 {
+            let (snapshot, layer) = (self.task.snapshot, self.task.work.digest);
+            self.damage.push(TreeDamage::More { snapshot, layer, count: self.more });
+        }
+        self.damage
+    }
+
+    fn add(&mut self, path: &[u8], difference: Difference) {
+        if self.damage.len() >= NAMED {
+            self.more += 1;
+            return;
+        }
+        self.damage.push(TreeDamage::Entry {
+            snapshot: self.task.snapshot,
+            layer: self.task.work.digest,
+            path: EntryName::new(path),
+            difference,
+        });
+    }
+
+    fn directory(
+        &mut self,
+        path: &[u8],
+        covered: bool,
+        expected: BorrowedFd<'_>,
+        found: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        let expected = open_plain(&expected, path, OPEN_DIRECTORY)?;
+        let found = open_directory(found, path)?;
+        let covered = covered || is_opaque(&found)?;
+        let (expected_names, found_names) = (names(&expected)?, names(&found)?);
+        for name in expected_names.union(&found_names) {
+            let path = join(path, name);
+            if !found_names.contains(name) {
+                self.missing(&path, covered, &Entry::read(&expected, name)?);
+            } else if !expected_names.contains(name) {
+                self.unexpected(&path, &Entry::read(&found, name)?);
+            } else {
+                let (expected, found) = (Entry::read(&expected, name)?, Entry::read(&found, name)?);
+                self.entry(&path, &expected, &found)?;
+                if [&expected, &found].iter().all(|entry| entry.kind() == FileType::Directory) {
+                    self.pending.push(Pending { path, covered });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn missing(&mut self, path: &[u8], covered: bool, entry: &Entry<'_>) {
+        // The layer of a step has a whiteout for each name that an opaque directory hides.
+        let added = self.task.origin == Origin::Step
+            && (ESTARGZ.contains(&path) || (entry.is_whiteout() && covered));
+        if !added {
+            self.add(path, Difference::Missing);
+        }
+    }
+
+    fn unexpected(&mut self, path: &[u8], entry: &Entry<'_>) {
+        let left_out = self.task.origin == Origin::Step
+            && (entry.kind() == FileType::Socket
+                || entry.is_whiteout()
+                || self.is_below(path, entry));
+        if !left_out {
+            self.add(path, Difference::Unexpected);
+        }
+    }
+
+    /// Whether the nearest layer below that has the path has the same there, so that there was
+    /// nothing to put into the layer of the step.
+    fn is_below(&self, path: &[u8], entry: &Entry<'_>) -> bool {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut lowers = self.task.lowers();
+        let below = lowers.find_map(|lower| open_plain(&lower, path, flags).ok());
+        let Some(below) = below.and_then(|below| rustix::fs::fstat(below).ok()) else {
+            return false;
+        };
+        let own = &entry.stat;
+        let is_dir = entry.kind() == FileType::Directory;
+        below.st_mode == own.st_mode
+            && (below.st_uid, below.st_gid) == (own.st_uid, own.st_gid)
+            && (is_dir || (below.st_size, below.st_mtime) == (own.st_size, own.st_mtime))
+    }
+
+    fn entry(&mut self, path: &[u8], expected: &Entry<'_>, found: &Entry<'_>) -> io::Result<()> {
+        let (a, b) = (&expected.stat, &found.stat);
+        if expected.kind() != found.kind() {
+            self.add(path, Difference::Type);
+            return Ok(());
+        }
+        if a.st_rdev != b.st_rdev {
+            self.add(path, Difference::Device);
+        }
+        // A symbolic link has the mode that the kernel gives it, and overlayfs' own whiteouts have
+        // an owner that layers do not tell.
+        if expected.is_whiteout() && found.is_whiteout() {
+            return Ok(());
+        }
+        if a.st_mode != b.st_mode && expected.kind() != FileType::Symlink {
+            let (found, expected) = (b.st_mode & 0o7777, a.st_mode & 0o7777);
+            self.add(path, Difference::Mode { found, expected });
+        }
+        if (a.st_uid, a.st_gid) != (b.st_uid, b.st_gid) {
+            let (found, expected) = ((b.st_uid, b.st_gid), (a.st_uid, a.st_gid));
+            self.add(path, Difference::Owner { found, expected });
+        }
+        self.times(path, expected, found);
+        self.xattrs(path, expected, found)?;
+        match expected.kind() {
+            FileType::Symlink if expected.target()? != found.target()? => {
+                self.add(path, Difference::Target);
+            }
+            FileType::RegularFile => self.file(path, expected, found)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Times of directories that the layer only implies are those of whatever was made in them.
+    fn times(&mut self, path: &[u8], expected: &Entry<'_>, found: &Entry<'_>) {
+        let (a, b) = (&expected.stat, &found.stat);
+        let same = match self.task.origin {
+            Origin::Layer => (a.st_mtime, a.st_mtime_nsec) == (b.st_mtime, b.st_mtime_nsec),
+            // What was before 1970 is the epoch in what is unpacked.
+            Origin::Step => a.st_mtime == b.st_mtime.max(0),
+        };
+        if !same && !self.implied.is_unnamed(path) {
+            self.add(path, Difference::ModificationTime);
+        }
+    }
+
+    fn xattrs(&mut self, path: &[u8], expected: &Entry<'_>, found: &Entry<'_>) -> io::Result<()> {
+        let (expected, found) = (expected.xattrs()?, found.xattrs()?);
+        let counts = |name: &[u8]| match self.task.origin {
+            Origin::Layer => name == OPAQUE || !name.starts_with(OVERLAY),
+            Origin::Step => name == CAPABILITY,
+        };
+        let names: BTreeSet<_> = expected.keys().chain(found.keys()).collect();
+        let differing: Vec<_> = names
+            .into_iter()
+            .filter(|name| counts(name) && expected.get(*name) != found.get(*name))
+            .collect();
+        for name in differing {
+            self.add(path, Difference::Xattr { name: EntryName::new(name) });
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &[u8], expected: &Entry<'_>, found: &Entry<'_>) -> io::Result<()> {
+        let (a, b) = (expected.inode(), found.inode());
+        // That the tree's has more names may be because the daemon linked it into the snapshot of a
+        // merge.
+        if expected.stat.st_nlink > 1 || found.stat.st_nlink > 1 {
+            let known = (self.links.get(&a), self.links_back.get(&b));
+            if known == (Some(&b), Some(&a)) {
+                return Ok(());
+            }
+            // To the layer of a step, names that it has not changed are no part of it.
+            if known != (None, None) && self.task.origin == Origin::Layer {
+                self.add(path, Difference::HardLink);
+                return Ok(());
+            }
+            self.links.insert(a, b);
+            self.links_back.insert(b, a);
+        }
+        let (a, b) = (expected.stat.st_size, found.stat.st_size);
+        if a != b {
+            let (found, expected) = (b.cast_unsigned(), a.cast_unsigned());
+            self.add(path, Difference::Size { found, expected });
+        } else if !same_content(expected.open()?, found.open()?)? {
+            self.add(path, Difference::Content);
+        }
+        Ok(())
+    }
+}
+
+/// Opens a directory of the tree, without leaving a trace in its access time if we may.
+fn open_directory(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    match open_plain(&root, path, OPEN_DIRECTORY | OFlags::NOATIME) {
+        Err(Errno::PERM) => Ok(open_plain(&root, path, OPEN_DIRECTORY)?),
+        opened => Ok(opened?),
+    }
+}
+
+fn is_opaque(directory: &OwnedFd) -> io::Result<bool> {
+    let mut value = [0; 8];
+    match rustix::fs::fgetxattr(directory, OPAQUE, &mut value) {
+        Ok(length) => Ok(&value[..length] == b"y"),
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn names(directory: &OwnedFd) -> io::Result<BTreeSet<Vec<u8>>> {
+    let mut names = BTreeSet::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            names.insert(name.to_vec());
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,303 @@
+//! Comparing unpacked trees with their layers.
+//!
+//! Each layer is unpacked once more, by the code that unpacks for a conversion, into a private
+//! directory outside of the root, and the two trees are walked side by side. A model of what the
+//! archive should give would save the disk space; but it would have to repeat what the kernel does
+//! with links, replaced directories and inherited groups, and its mistakes would be reported as
+//! damage.
+//!
+//! A snapshot that was unpacked from a layer has to be the same in all that the layer tells. One in
+//! which a step of a build ran came first, and its layer was made of it; that tells less, see
+//! [`Origin`].
+
+mod compare;
+mod entry;
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
+use std::sync::Mutex;
+
+use bkstate::Digest;
+use bkstate::content::BlobStore;
+use bkstate::dir::{Dir, FileKind};
+use bkstate::records::Record;
+use bkstate::snapshots::{Kind, Snapshot, Trees};
+use bkstate::state::{Parts, SNAPSHOTTER, State};
+
+use super::{Options, VerifyError};
+use crate::convert::parallel::in_parallel;
+use crate::limits::Limits;
+use crate::progress::{Event, LayerWork, Progress};
+use crate::unpack::{EntryName, Layer, Placement, UnpackError, unpack};
+
+use compare::Comparison;
+pub use entry::Difference;
+
+/// A tree that is not what its layer unpacks to.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeDamage {
+    /// One entry differs.
+    #[error("snapshots/snapshots/{snapshot}/fs: {path} {difference} (layer {layer})")]
+    Entry {
+        /// The id of the snapshot.
+        snapshot: u64,
+        /// The blob of its layer.
+        layer: Digest,
+        /// The entry.
+        path: EntryName,
+        /// How it differs.
+        difference: Difference,
+    },
+    /// More entries differ than are named.
+    #[error("snapshots/snapshots/{snapshot}/fs: {count} more entries differ (layer {layer})")]
+    More {
+        /// The id of the snapshot.
+        snapshot: u64,
+        /// The blob of its layer.
+        layer: Digest,
+        /// How many.
+        count: u64,
+    },
+    /// A part of the tree cannot be read.
+    #[error("snapshots/snapshots/{snapshot}/fs: {path} cannot be read (layer {layer})")]
+    Unreadable {
+        /// The id of the snapshot.
+        snapshot: u64,
+        /// The blob of its layer.
+        layer: Digest,
+        /// The entry.
+        path: EntryName,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The layer cannot be unpacked, or is not the one that the record says.
+    #[error("snapshots/snapshots/{snapshot}: its layer cannot be unpacked: {source}")]
+    Layer {
+        /// The id of the snapshot.
+        snapshot: u64,
+        /// Why.
+        source: Box<UnpackError>,
+    },
+}
+
+impl TreeDamage {
+    /// The kind of damage in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Entry { .. } | Self::More { .. } => "tree-differs",
+            Self::Unreadable { .. } => "unreadable-tree",
+            Self::Layer { .. } => "layer-of-tree",
+        }
+    }
+
+    /// What a daemon would do about it.
+    pub fn consequence(&self) -> &'static str {
+        match self {
+            Self::Entry { .. } | Self::More { .. } => {
+                "the daemon never looks: builds run on other files than the layer has that is \
+                 exported"
+            }
+            Self::Unreadable { .. } => "builds that need the files fail",
+            Self::Layer { .. } => {
+                "builds run on the files that are there, but what is exported cannot be unpacked or \
+                 is refused"
+            }
+        }
+    }
+}
+
+/// What was compared.
+#[derive(Debug, Default)]
+pub(super) struct Compared {
+    pub(super) trees: usize,
+    pub(super) damage: Vec<TreeDamage>,
+}
+
+/// Where the files of a snapshot come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// They were unpacked from the layer, by us or by a daemon.
+    Layer,
+    /// A step of a build made them, and the layer was made of them. The layer lacks fractions of
+    /// seconds, sockets, extended attributes other than capabilities, what is as in the layers below,
+    /// and what overlayfs keeps for itself (containerd v2.3.3 `pkg/archive/tar.go` `ChangeWriter`,
+    /// BuildKit v0.32.2 `util/overlay/overlay_linux.go` `Changes`).
+    Step,
+}
+
+/// Compares the committed snapshots of all records that have a blob with those blobs.
+pub(super) fn compare(
+    state: &State,
+    parts: &Parts,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Compared, VerifyError> {
+    let temporary = tempfile::Builder::new().prefix("oci2bk-verify-").tempdir();
+    let temporary = temporary.map_err(VerifyError::Temporary)?;
+    let scratch = Dir::open(temporary.path())?;
+    let tasks = tasks(state, parts);
+    let damage = Mutex::new(BTreeMap::new());
+    in_parallel(&tasks, options.jobs, |task| {
+        progress.event(Event::LayerStarted(&task.work));
+        let found = task.run_in(&scratch, &options.limits, progress)?;
+        progress.event(Event::LayerFinished(&task.work));
+        if let Ok(mut damage) = damage.lock() {
+            damage.insert(task.snapshot, found);
+        }
+        Ok::<_, VerifyError>(())
+    })?;
+    let damage = damage.into_inner().unwrap_or_default();
+    Ok(Compared { trees: tasks.len(), damage: damage.into_values().flatten().collect() })
+}
+
+/// One snapshot and its layer.
+struct Task<'p> {
+    snapshot: u64,
+    trees: &'p Trees,
+    origin: Origin,
+    /// The ids of the snapshots below, the nearest first.
+    below: Vec<u64>,
+    all_trees: &'p [Trees],
+    store: &'p BlobStore,
+    record: &'p Record,
+    diff_id: Digest,
+    work: LayerWork,
+}
+
+/// A task for each snapshot, the largest layers first.
+fn tasks<'p>(state: &'p State, parts: &'p Parts) -> Vec<Task<'p>> {
+    let tables = state.metadata.namespaces.values();
+    let rows: BTreeMap<&str, &str> = tables
+        .filter_map(|namespace| namespace.snapshots.get(SNAPSHOTTER))
+        .flat_map(|table| table.rows.iter().map(|(key, row)| (key.as_str(), row.name.as_str())))
+        .collect();
+    let mut tasks: BTreeMap<u64, Task<'p>> = BTreeMap::new();
+    for record in state.records.by_id.values() {
+        let snapshot = record.snapshot.as_deref();
+        let found =
+            snapshot.and_then(|key| Some((key, state.snapshots.by_name.get(*rows.get(key)?)?)));
+        let Some((key, snapshot)) = found else { continue };
+        if tasks.contains_key(&snapshot.id) {
+            continue;
+        }
+        if let Some(task) = task(state, parts, record, key, snapshot) {
+            tasks.insert(snapshot.id, task);
+        }
+    }
+    let mut tasks: Vec<_> = tasks.into_values().collect();
+    tasks.sort_by_key(|task| std::cmp::Reverse(task.work.size));
+    tasks
+}
+
+fn task<'p>(
+    state: &'p State,
+    parts: &'p Parts,
+    record: &'p Record,
+    key: &str,
+    snapshot: &'p Snapshot,
+) -> Option<Task<'p>> {
+    // The daemon makes those of merges and differences out of other snapshots, and those of mutable
+    // records and their twins are not done.
+    let plain = record.committed == Some(true)
+        && record.deleted != Some(true)
+        && record.equal_mutable.is_none()
+        && record.merge_parents.is_none()
+        && record.lower_diff_parent.is_none()
+        && record.upper_diff_parent.is_none();
+    if !plain || snapshot.kind != Kind::Committed {
+        return None;
+    }
+    let blob = record.blob?;
+    let store = parts.blobs.iter().find(|store| {
+        store.find(&blob).is_ok_and(|found| found.is_some_and(|f| f.kind == FileKind::File))
+    })?;
+    let size = store.find(&blob).ok().flatten()?.size;
+    let has_fs = |trees: &&Trees| trees.find(snapshot.id).is_ok_and(|found| found.fs);
+    Some(Task {
+        snapshot: snapshot.id,
+        trees: parts.trees.iter().find(has_fs)?,
+        // The daemon calls what it unpacks by its chain id (`cache/manager.go` `GetByBlob`), what a
+        // step made by the record's.
+        origin: if key.starts_with("sha256:") { Origin::Layer } else { Origin::Step },
+        below: below(state, snapshot),
+        all_trees: &parts.trees,
+        store,
+        record,
+        diff_id: record.diff_id?,
+        work: LayerWork {
+            digest: blob,
+            size,
+            to_read: size,
+            description: record.description.clone(),
+        },
+    })
+}
+
+/// The ids of the snapshots below. Their number is bounded in case they lie on each other in a circle.
+fn below(state: &State, snapshot: &Snapshot) -> Vec<u64> {
+    let names = &state.snapshots.by_name;
+    let parent = |snapshot: &&Snapshot| snapshot.parent.as_ref().and_then(|name| names.get(name));
+    let chain = std::iter::successors(parent(&snapshot), parent);
+    chain.take(names.len()).map(|snapshot| snapshot.id).collect()
+}
+
+impl Task<'_> {
+    fn run_in(
+        &self,
+        scratch: &Dir,
+        limits: &Limits,
+        progress: &dyn Progress,
+    ) -> Result<Vec<TreeDamage>, VerifyError> {
+        let name = self.snapshot.to_string();
+        let result = scratch
+            .create_dir(name.as_str(), 0o755)
+            .map_err(VerifyError::from)
+            .and_then(|expected| self.run(&expected, limits, progress));
+        scratch.remove_tree(name.as_str())?;
+        result
+    }
+
+    fn run(
+        &self,
+        expected: &Dir,
+        limits: &Limits,
+        progress: &dyn Progress,
+    ) -> Result<Vec<TreeDamage>, VerifyError> {
+        let advance = |read| progress.event(Event::LayerAdvanced(&self.work, read));
+        let blob = self.store.blob(&self.work.digest)?;
+        let layer = Layer {
+            blob: &blob,
+            digest: self.work.digest,
+            size: self.work.size,
+            media_type: self.record.media_type.as_deref().unwrap_or_default(),
+            diff_id: self.diff_id,
+        };
+        let on_others = !self.below.is_empty();
+        let placement = if on_others { Placement::Overlay } else { Placement::Base };
+        let settled = unpack(&layer, expected.as_fd(), placement, limits, &advance);
+        let settled = settled.and_then(|unpacked| {
+            unpacked.implied.settle(expected.as_fd(), self.lowers())?;
+            Ok(unpacked)
+        });
+        let unpacked = match settled {
+            Ok(unpacked) => unpacked,
+            Err(source) if source.is_input() => {
+                let source = Box::new(source);
+                return Ok(vec![TreeDamage::Layer { snapshot: self.snapshot, source }]);
+            }
+            Err(source) => return Err(VerifyError::Unpack(Box::new(source))),
+        };
+        let found = self.trees.fs(self.snapshot)?;
+        let mut comparison = Comparison::new(self, &unpacked.implied);
+        comparison.run(expected.as_fd(), found.as_fd());
+        Ok(comparison.into_damage())
+    }
+
+    /// The trees below, the nearest first. Opened one after the other: a chain may be longer than the
+    /// files we may have open. What is missing is reported elsewhere.
+    fn lowers(&self) -> impl Iterator<Item = Dir> {
+        let open = |id: &u64| self.all_trees.iter().find_map(|trees| trees.fs(*id).ok());
+        self.below.iter().filter_map(open)
+    }
+}
