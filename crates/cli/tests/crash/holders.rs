@@ -40,7 +40,7 @@ pub(crate) fn daemon(bench: &Bench) -> Result<()> {
     let step = "FROM scratch\nCOPY busybox /\nRUN [\"/busybox\", \"sleep\", \"1000\"]\n";
     fs::write(context.join("Dockerfile"), step)?;
     let root = dir.path().join("root");
-    let daemon = Daemon::start(&bench.tools, &root, REGISTRY)?;
+    let daemon = Daemon::start(&bench.tools, &root, &[REGISTRY])?;
     let mut build = daemon.buildctl();
     build.args(["build", "--progress=plain", "--frontend", "dockerfile.v0"]);
     build.arg(format!("--local=context={}", context.display()));
@@ -178,7 +178,7 @@ pub(crate) fn conversion(bench: &Bench) -> Result<()> {
         ensure!(wait_until(Duration::from_secs(30), stops), "it does not stop at {call:?}");
 
         ensure_in_use(bench, &subject.root, &["another conversion", "(oci2bk)"])?;
-        match Daemon::start(&bench.tools, &subject.root, REGISTRY) {
+        match Daemon::start(&bench.tools, &subject.root, &[REGISTRY]) {
             Ok(_) => bail!("a daemon starts during a conversion"),
             Err(error) => {
                 let text = format!("{error:#}");

@@ -34,19 +34,13 @@ mod build;
 #[path = "../e2e/case.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end suite")]
 mod case;
-#[path = "../e2e/daemon.rs"]
-#[expect(dead_code, reason = "shared with the end-to-end suite")]
-mod daemon;
-#[path = "../e2e/process.rs"]
-mod process;
-#[path = "../e2e/tools.rs"]
-#[expect(dead_code, reason = "shared with the end-to-end suite")]
-mod tools;
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
+use testkit::{daemon, process, tools};
 
 use crate::bench::Bench;
 use crate::bench::Start::{self, Absent, Converted, Natural};
@@ -84,7 +78,7 @@ type Shared = Arc<OnceLock<Result<Bench, String>>>;
 fn main() {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(2);
-    let tools = Tools::locate().and_then(|tools| {
+    let tools = Tools::locate(Path::new(env!("CARGO_BIN_EXE_oci2bk"))).and_then(|tools| {
         on_path("strace", "strace")?;
         on_path("mkfs.ext4", "e2fsprogs")?;
         Ok(tools)

@@ -99,7 +99,7 @@ impl Warmth {
 fn ask(subject: &Subject<'_>, dir: &Path, contexts: &[impl AsRef<Path>]) -> Result<Said> {
     let root = dir.join("root");
     subject.copy(&root)?;
-    let daemon = Daemon::start(&subject.bench.tools, &root, REGISTRY)?;
+    let daemon = Daemon::start(&subject.bench.tools, &root, &[REGISTRY])?;
     let cached = contexts.iter().map(|context| cached_steps(&daemon, context.as_ref()));
     let cached = cached.collect::<Result<_>>()?;
     let complaints = daemon.stop()?;
@@ -109,7 +109,7 @@ fn ask(subject: &Subject<'_>, dir: &Path, contexts: &[impl AsRef<Path>]) -> Resu
 
 /// Builds `context` with a daemon on `root`, which is not there yet.
 pub(crate) fn build(tools: &Tools, root: &Path, context: &Path) -> Result<()> {
-    let daemon = Daemon::start(tools, root, REGISTRY)?;
+    let daemon = Daemon::start(tools, root, &[REGISTRY])?;
     cached_steps(&daemon, context)?;
     daemon.stop().map(drop)
 }

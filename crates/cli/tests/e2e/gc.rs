@@ -156,5 +156,5 @@ impl Bench<'_> {
 }
 
 fn start(world: &World, root: &Path, configuration: &str) -> Result<Daemon> {
-    Daemon::start_configured(&world.tools, root, world.registry(), configuration)
+    Daemon::start_configured(&world.tools, root, &[world.registry()], configuration)
 }

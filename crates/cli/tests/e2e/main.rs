@@ -18,7 +18,6 @@ mod build;
 mod case;
 mod cases;
 mod copies;
-mod daemon;
 mod damage;
 mod export;
 mod gc;
@@ -27,20 +26,20 @@ mod merging;
 mod naturals;
 mod offline;
 mod ops;
-mod process;
 mod proof;
-mod registry;
 mod results;
 mod shapes;
 mod state;
-mod tools;
 mod tree;
 mod web;
 mod world;
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+// What the lab uses too.
+use testkit::{daemon, process, registry, tools};
 
 use crate::proof::{Subject, prove};
 use crate::tools::Tools;
@@ -57,7 +56,7 @@ fn main() {
     // More daemons at once only get into each other's way.
     arguments.test_threads.get_or_insert(2);
 
-    let tools = Tools::locate();
+    let tools = Tools::locate(Path::new(env!("CARGO_BIN_EXE_oci2bk")));
     if let (Err(reason), true) = (&tools, Tools::required()) {
         eprintln!("the end-to-end suite cannot run: {reason}");
         std::process::exit(1);

@@ -50,7 +50,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = dir.path();
     let registry = Registry::start(&world.tools, dir)?;
     let address = registry.address().to_owned();
-    let start = |root: &str| Daemon::start(&world.tools, &dir.join(root), &address);
+    let start = |root: &str| Daemon::start(&world.tools, &dir.join(root), &[&address]);
     let context = Context::create(&dir.join("context"));
     let source = Source { case: &CASE, context: context.dir() };
 

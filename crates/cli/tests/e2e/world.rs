@@ -69,7 +69,7 @@ impl World {
 
     /// Starts the daemon of other tools.
     pub(crate) fn start_with(&self, tools: &Tools, root: &Path) -> Result<Daemon> {
-        Daemon::start(tools, root, self.registry.address())
+        Daemon::start(tools, root, &[self.registry.address()])
     }
 
     /// A Dockerfile with the addresses of this run filled in.

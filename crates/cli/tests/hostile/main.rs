@@ -25,24 +25,22 @@ mod containerd;
 mod differential;
 mod page;
 mod sandbox;
-#[path = "../e2e/tools.rs"]
-#[allow(dead_code, reason = "what only the end-to-end suite uses")]
-mod tools;
 #[path = "../e2e/tree.rs"]
 mod tree;
 mod unpacker;
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use testkit::Tools;
 
 use crate::case::Containerd;
 use crate::containerd::Applier;
-use crate::tools::Tools;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let refstate = Tools::refstate();
+    let refstate = Tools::refstate(Path::new(env!("CARGO_BIN_EXE_oci2bk")));
     let root = if rustix::process::geteuid().is_root() { Ok(()) } else { Err("needs root") };
     let missing = root.err().map(str::to_owned).or_else(|| refstate.as_ref().err().cloned());
     if let (Some(reason), true) = (&missing, Tools::required()) {

@@ -43,7 +43,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     std::fs::write(path("secret"), "hush\n")?;
 
     let root = path("root");
-    let daemon = Daemon::start_configured(&world.tools, &root, world.registry(), CONFIG)?;
+    let daemon = Daemon::start_configured(&world.tools, &root, &[world.registry()], CONFIG)?;
     process::run_with_input(
         daemon
             .buildctl()

@@ -16,7 +16,7 @@ const STOPPING: &str = "msg=\"stopping server\"";
 
 /// A running buildkitd.
 #[derive(Debug)]
-pub(crate) struct Daemon {
+pub struct Daemon {
     process: Background,
     address: String,
     buildctl: PathBuf,
@@ -26,29 +26,39 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     /// Starts buildkitd on `root` with its default garbage collection, which runs a second later.
+    /// It talks to `registries` without TLS.
     ///
     /// The configuration and the log lie beside the root. The socket does not: its path must be
     /// shorter than a build directory's may be.
-    pub(crate) fn start(tools: &Tools, root: &Path, registry: &str) -> Result<Self> {
-        Self::start_configured(tools, root, registry, "")
+    ///
+    /// # Errors
+    /// If it cannot be started, ends early or is not ready within a minute; its log is part of the
+    /// error.
+    pub fn start(tools: &Tools, root: &Path, registries: &[&str]) -> Result<Self> {
+        Self::start_configured(tools, root, registries, "")
     }
 
     /// The same with this at the beginning of its configuration.
-    pub(crate) fn start_configured(
+    ///
+    /// # Errors
+    /// As those of [`Daemon::start`].
+    pub fn start_configured(
         tools: &Tools,
         root: &Path,
-        registry: &str,
+        registries: &[&str],
         configuration: &str,
     ) -> Result<Self> {
-        let socket_dir = tempfile::Builder::new().prefix("e2e-").tempdir()?;
+        let socket_dir = tempfile::Builder::new().prefix("testkit-").tempdir()?;
         // Daemons that start at the same time would fight for the trace collector's usual socket.
         let traces = socket_dir.path().join("otel.sock");
         let config = root.with_extension("toml");
-        let text = format!(
-            "{configuration}[registry.\"{registry}\"]\n  http = true\n[worker.containerd]\n  enabled = false\n\
-             [otel]\n  socketPath = \"{}\"\n",
+        let mut text = format!(
+            "{configuration}[worker.containerd]\n  enabled = false\n[otel]\n  socketPath = \"{}\"\n",
             traces.display()
         );
+        for registry in registries {
+            text += &format!("[registry.\"{registry}\"]\n  http = true\n");
+        }
         std::fs::write(&config, text).with_context(|| config.display().to_string())?;
         let socket = socket_dir.path().join("buildkitd.sock");
         let address = format!("unix://{}", socket.display());
@@ -74,23 +84,31 @@ impl Daemon {
         })
     }
 
-    pub(crate) fn address(&self) -> &str {
+    /// Where it listens, as `buildctl --addr` takes it.
+    #[must_use]
+    pub fn address(&self) -> &str {
         &self.address
     }
 
-    pub(crate) fn root(&self) -> &Path {
+    /// The directory of its state.
+    #[must_use]
+    pub fn root(&self) -> &Path {
         &self.root
     }
 
     /// A buildctl command that talks to this daemon.
-    pub(crate) fn buildctl(&self) -> Command {
+    #[must_use]
+    pub fn buildctl(&self) -> Command {
         let mut command = Command::new(&self.buildctl);
         command.args(["--addr", &self.address]);
         command
     }
 
     /// The ids of all cache records, as `buildctl du` lists them.
-    pub(crate) fn du(&self) -> Result<BTreeSet<String>> {
+    ///
+    /// # Errors
+    /// If buildctl fails or prints something else.
+    pub fn du(&self) -> Result<BTreeSet<String>> {
         let json = run(self.buildctl().args(["du", "--format", "{{json .}}"]))?;
         let records: Vec<serde_json::Value> =
             serde_json::from_str::<Option<_>>(&json).context("du")?.unwrap_or_default();
@@ -104,12 +122,18 @@ impl Daemon {
     }
 
     /// Removes everything that nothing uses.
-    pub(crate) fn prune_all(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// If buildctl fails.
+    pub fn prune_all(&self) -> Result<()> {
         run(self.buildctl().args(["prune", "--all"])).map(drop)
     }
 
     /// Stops the daemon and returns the warnings and errors it logged.
-    pub(crate) fn stop(self) -> Result<BTreeSet<String>> {
+    ///
+    /// # Errors
+    /// If it does not end, or its log cannot be read.
+    pub fn stop(self) -> Result<BTreeSet<String>> {
         let root = self.root.display().to_string();
         let log = self.process.stop().context("buildkitd")?;
         // Once it stops, it complains of what the stop overtook, such as the collection of garbage

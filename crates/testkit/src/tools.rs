@@ -8,25 +8,31 @@ const REQUIRE: &str = "OCI2BK_REQUIRE_ORACLE";
 /// Names the directory that `scripts/oracle` prints, if it is not `target/oracle`.
 const DIRECTORY: &str = "OCI2BK_ORACLE";
 
-/// The programs that the suite runs.
+/// The programs that tests and the lab run.
 #[derive(Clone, Debug)]
-pub(crate) struct Tools {
-    pub(crate) buildkitd: PathBuf,
+pub struct Tools {
+    /// The daemon.
+    pub buildkitd: PathBuf,
     /// Whether it writes `cache-debug.db` if asked to, which releases before v0.24 do not.
-    pub(crate) saves_cache_debug: bool,
-    pub(crate) buildctl: PathBuf,
-    pub(crate) buildx: PathBuf,
-    pub(crate) bbolt: PathBuf,
+    pub saves_cache_debug: bool,
+    /// Its client.
+    pub buildctl: PathBuf,
+    /// Docker's client.
+    pub buildx: PathBuf,
+    /// The command of BoltDB's reference implementation.
+    pub bbolt: PathBuf,
     /// `oracle/buildkit/refstate`: containerd's applier and a bbolt dumper.
-    pub(crate) refstate: PathBuf,
+    pub refstate: PathBuf,
     /// `regctl`, `crane` and `oras`.
     copiers: PathBuf,
-    pub(crate) registry: PathBuf,
-    pub(crate) busybox: PathBuf,
+    /// Docker's registry.
+    pub registry: PathBuf,
+    /// A static shell with all its tools.
+    pub busybox: PathBuf,
     /// A tarball of a minimal Debian, for the case that builds on thousands of files.
-    pub(crate) debian: PathBuf,
+    pub debian: PathBuf,
     /// The command under test.
-    pub(crate) oci2bk: PathBuf,
+    pub oci2bk: PathBuf,
     /// Where the sets of tools are.
     oracle: PathBuf,
 }
@@ -35,12 +41,17 @@ pub(crate) struct Tools {
 const RELEASE_SET: &str = "buildkit-";
 
 impl Tools {
-    /// Finds every tool, or says which one is missing.
-    pub(crate) fn locate() -> Result<Self, String> {
+    /// Finds every tool, or says which one is missing. `oci2bk` is the command under test, as cargo
+    /// built it.
+    ///
+    /// # Errors
+    /// Why it cannot be done here, for whoever runs the tests.
+    pub fn locate(oci2bk: &Path) -> Result<Self, String> {
         if !rustix::process::geteuid().is_root() {
             return Err("needs root: buildkitd mounts, and layers have owners".into());
         }
-        let oracle = directory();
+        let oracle = directory(oci2bk);
+        let pinned = |name: &str| pinned(&oracle, name);
         on_path("runc", "runc")?;
         on_path("skopeo", "skopeo")?;
         Ok(Self {
@@ -48,25 +59,31 @@ impl Tools {
             saves_cache_debug: true,
             buildctl: pinned("buildkit/buildctl")?,
             bbolt: pinned("buildkit/bbolt")?,
-            refstate: Self::refstate()?,
+            refstate: pinned("buildkit/refstate")?,
             buildx: pinned("buildx/buildx")?,
             copiers: pinned("copy")?,
             debian: pinned("debian.tar")?,
             registry: on_path("docker-registry", "docker-registry")?,
             busybox: on_path("busybox", "busybox-static")?,
-            oci2bk: PathBuf::from(env!("CARGO_BIN_EXE_oci2bk")),
+            oci2bk: oci2bk.to_owned(),
             oracle,
         })
     }
 
     /// The one tool that comparing unpacked layers takes.
-    pub(crate) fn refstate() -> Result<PathBuf, String> {
-        pinned("buildkit/refstate")
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn refstate(oci2bk: &Path) -> Result<PathBuf, String> {
+        pinned(&directory(oci2bk), "buildkit/refstate")
     }
 
     /// The same tools with the buildkitd of another release, such as `v0.16.0`. Its buildctl would
     /// not do: those before v0.13 do not report what they build as JSON.
-    pub(crate) fn of_release(&self, version: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// If there is no set of tools of that release.
+    pub fn of_release(&self, version: &str) -> Result<Self, String> {
         let set = format!("{RELEASE_SET}{version}");
         let buildkitd = self.oracle.join(&set).join("buildkitd");
         if buildkitd.exists() {
@@ -77,7 +94,10 @@ impl Tools {
     }
 
     /// The other releases that there are, oldest first.
-    pub(crate) fn releases(&self) -> std::io::Result<Vec<String>> {
+    ///
+    /// # Errors
+    /// If the directory of the tools cannot be read.
+    pub fn releases(&self) -> std::io::Result<Vec<String>> {
         let mut releases = Vec::new();
         for set in std::fs::read_dir(&self.oracle)? {
             let name = set?.file_name();
@@ -89,27 +109,34 @@ impl Tools {
     }
 
     /// A program that copies images: one of the pinned ones, or one that is installed.
-    pub(crate) fn copier(&self, name: &str) -> PathBuf {
+    #[must_use]
+    pub fn copier(&self, name: &str) -> PathBuf {
         let pinned = self.copiers.join(name);
         if pinned.exists() { pinned } else { name.into() }
     }
 
     /// Whether a missing tool must fail the run.
-    pub(crate) fn required() -> bool {
+    #[must_use]
+    pub fn required() -> bool {
         std::env::var_os(REQUIRE).is_some_and(|value| !value.is_empty())
     }
 }
 
-/// The directory of the pinned tools.
-fn directory() -> PathBuf {
-    std::env::var_os(DIRECTORY).map_or_else(
-        || Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("oracle"),
-        PathBuf::from,
-    )
+/// The release of the pinned buildkitd, such as `v0.32.2`; what is built of its module does not know.
+#[must_use]
+pub fn buildkitd_release() -> &'static str {
+    let pins = include_str!("../../../oracle/buildkit/go.mod");
+    let pin = |line: &'static str| line.trim().strip_prefix("github.com/moby/buildkit ");
+    pins.lines().find_map(pin).unwrap_or_default()
 }
 
-fn pinned(name: &str) -> Result<PathBuf, String> {
-    let oracle = directory();
+/// The directory of the pinned tools: beside that of the profile which the command was built in.
+fn directory(oci2bk: &Path) -> PathBuf {
+    let beside = || oci2bk.ancestors().nth(2).unwrap_or(oci2bk).join("oracle");
+    std::env::var_os(DIRECTORY).map_or_else(beside, PathBuf::from)
+}
+
+fn pinned(oracle: &Path, name: &str) -> Result<PathBuf, String> {
     let path = oracle.join(name);
     path.exists()
         .then_some(path)
@@ -117,11 +144,23 @@ fn pinned(name: &str) -> Result<PathBuf, String> {
 }
 
 /// Finds an installed program, which Debian has in `package`.
-pub(crate) fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {
+///
+/// # Errors
+/// If it is not installed.
+pub fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
         .map(|dir| dir.join(program))
         .find(|candidate| candidate.is_file())
         .ok_or_else(|| format!("{program} is not installed (Debian package {package})"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_pinned_release_is_known() {
+        let release = super::buildkitd_release();
+        assert!(release.starts_with('v') && release.split('.').count() == 3, "{release:?}");
+    }
 }

@@ -9,12 +9,18 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Runs a command to its end and returns its stdout; its stderr is part of the error if it fails.
-pub(crate) fn run(command: &mut Command) -> Result<String> {
+///
+/// # Errors
+/// If it cannot be started, fails, or prints what is not UTF-8.
+pub fn run(command: &mut Command) -> Result<String> {
     run_with_input(command, Stdio::null())
 }
 
 /// Runs a command that reads `input`.
-pub(crate) fn run_with_input(command: &mut Command, input: impl Into<Stdio>) -> Result<String> {
+///
+/// # Errors
+/// As those of [`run`].
+pub fn run_with_input(command: &mut Command, input: impl Into<Stdio>) -> Result<String> {
     let output = command
         .stdin(input)
         .output()
@@ -30,7 +36,7 @@ pub(crate) fn run_with_input(command: &mut Command, input: impl Into<Stdio>) -> 
 }
 
 /// Polls until `ready` holds, at most for `limit`.
-pub(crate) fn wait_until(limit: Duration, mut ready: impl FnMut() -> bool) -> bool {
+pub fn wait_until(limit: Duration, mut ready: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
     while Instant::now() < end {
         if ready() {
@@ -43,13 +49,17 @@ pub(crate) fn wait_until(limit: Duration, mut ready: impl FnMut() -> bool) -> bo
 
 /// A program that runs until it is stopped or dropped, with its output in a file.
 #[derive(Debug)]
-pub(crate) struct Background {
+pub struct Background {
     child: Child,
     log: PathBuf,
 }
 
 impl Background {
-    pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Self> {
+    /// Starts the program.
+    ///
+    /// # Errors
+    /// If it cannot be started, or the file of its output not be made.
+    pub fn start(command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::create(log).with_context(|| log.display().to_string())?;
         let child = command
             .stdin(Stdio::null())
@@ -61,7 +71,10 @@ impl Background {
     }
 
     /// Waits until `ready` holds; an early end of the program is an error that carries its log.
-    pub(crate) fn wait_ready(&mut self, mut ready: impl FnMut() -> bool) -> Result<()> {
+    ///
+    /// # Errors
+    /// If it ends first, or is not ready within a minute.
+    pub fn wait_ready(&mut self, mut ready: impl FnMut() -> bool) -> Result<()> {
         let mut ended = None;
         let up = wait_until(Duration::from_secs(60), || {
             ended = self.child.try_wait().ok().flatten();
@@ -75,12 +88,18 @@ impl Background {
     }
 
     /// Everything the program printed so far.
-    pub(crate) fn log(&self) -> Result<String> {
+    ///
+    /// # Errors
+    /// If the file of its output cannot be read.
+    pub fn log(&self) -> Result<String> {
         std::fs::read_to_string(&self.log).with_context(|| self.log.display().to_string())
     }
 
     /// Asks the program to end, waits for it, and returns its log.
-    pub(crate) fn stop(mut self) -> Result<String> {
+    ///
+    /// # Errors
+    /// If it does not end, or its log cannot be read.
+    pub fn stop(mut self) -> Result<String> {
         ensure!(self.terminate(), "did not end within 30 seconds of SIGTERM:\n{}", self.log()?);
         self.log()
     }
@@ -101,7 +120,7 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         if !self.terminate() {
-            // Nothing can be reported from here, and the process must not outlive the test.
+            // Nothing can be reported from here, and the process must not outlive its owner.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

@@ -1,4 +1,4 @@
-//! A registry on the loopback interface, for base images.
+//! A registry on the loopback interface, for base images and caches.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -11,13 +11,17 @@ use crate::tools::Tools;
 
 /// A running registry.
 #[derive(Debug)]
-pub(crate) struct Registry {
+pub struct Registry {
     _process: Background,
     address: String,
 }
 
 impl Registry {
-    pub(crate) fn start(tools: &Tools, dir: &Path) -> Result<Self> {
+    /// Starts a registry that keeps what it gets in `dir`, which no other uses.
+    ///
+    /// # Errors
+    /// If it cannot be started, ends early or is not ready within a minute.
+    pub fn start(tools: &Tools, dir: &Path) -> Result<Self> {
         let address = free_address()?;
         let config = dir.join("registry.yml");
         let text = format!(
@@ -34,7 +38,8 @@ impl Registry {
     }
 
     /// `127.0.0.1:PORT`: the part of an image name before the first slash.
-    pub(crate) fn address(&self) -> &str {
+    #[must_use]
+    pub fn address(&self) -> &str {
         &self.address
     }
 }

@@ -1,0 +1,264 @@
+//! The lab: registries, a seed, and builders that are made ready in each of the ways.
+
+mod ready;
+mod seed;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+use tempfile::TempDir;
+use testkit::process::run;
+use testkit::{Daemon, Registry, Tools, tools};
+
+use self::ready::{Preparation, Ready};
+use crate::build::{Built, Request};
+use crate::record::{Build, Header, Measurement, Outcome, Overhead, WorkloadInfo};
+use crate::scenario::{Builder, Scenario};
+use crate::workload::{Sources, Workload};
+use crate::{machine, record, stream};
+
+/// What results call the registry of images and the one of caches, whose addresses are others in
+/// every run.
+const NAMES: [&str; 2] = ["registry", "cache-registry"];
+
+/// How much of a build a cache export or a provenance has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// All steps.
+    Max,
+    /// Of a cache, the steps that the image consists of; of a provenance, none.
+    Min,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Max => "max",
+            Self::Min => "min",
+        }
+    }
+}
+
+/// How the cache of the workload is exported.
+#[derive(Clone, Copy, Debug)]
+pub struct Exports {
+    /// What the cache has.
+    pub cache: Mode,
+    /// What the provenance has.
+    pub provenance: Mode,
+}
+
+/// Everything that is needed to measure.
+#[derive(Debug)]
+pub struct Lab {
+    tools: Tools,
+    workload: Workload,
+    exports: Exports,
+    _images: Registry,
+    /// None once it is down.
+    caches: Option<Registry>,
+    /// Addresses of both registries.
+    addresses: [String; 2],
+    sources: Sources,
+    // Dropped after the registries that write into it.
+    scratch: TempDir,
+}
+
+impl Lab {
+    /// Starts the registries below the directory `target` and pushes the base image.
+    ///
+    /// # Errors
+    /// If one of the programs fails, or there is no space.
+    pub fn create(
+        tools: &Tools,
+        target: &Path,
+        workload: Workload,
+        exports: Exports,
+    ) -> Result<Self> {
+        // Below the target directory, which is on a disk: overlayfs cannot use every tmpfs.
+        let parent = target.join("tmp");
+        fs::create_dir_all(&parent).with_context(|| parent.display().to_string())?;
+        let scratch = tempfile::Builder::new().prefix("lab-").tempdir_in(parent)?;
+        let start = |name: &str| {
+            let dir = scratch.path().join(name);
+            fs::create_dir(&dir)?;
+            Registry::start(tools, &dir)
+        };
+        let (images, caches) = (start(NAMES[0])?, start(NAMES[1])?);
+        let addresses = [images.address().to_owned(), caches.address().to_owned()];
+        let sources = workload.write_sources(&addresses[0], &scratch.path().join("sources"))?;
+        let lab = Self {
+            tools: tools.clone(),
+            workload,
+            exports,
+            _images: images,
+            caches: Some(caches),
+            addresses,
+            sources,
+            scratch,
+        };
+        lab.push_base("")?;
+        Ok(lab)
+    }
+
+    /// The first line of the results.
+    ///
+    /// # Errors
+    /// If the command does not tell its version.
+    pub fn header(&self, repeats: u32) -> Result<Header> {
+        let oci2bk = run(Command::new(&self.tools.oci2bk).arg("--version"))?;
+        let version = oci2bk.split_whitespace().last().unwrap_or_default();
+        let versions = BTreeMap::from([
+            ("buildkitd".to_owned(), tools::buildkitd_release().to_owned()),
+            ("oci2bk".to_owned(), version.to_owned()),
+        ]);
+        Ok(Header {
+            format: record::FORMAT,
+            started: format!("{:.3}", jiff::Timestamp::now()),
+            machine: machine::describe(),
+            versions,
+            workload: WorkloadInfo {
+                name: self.workload.name(),
+                cache_mode: self.exports.cache.name().to_owned(),
+                provenance: self.exports.provenance.name().to_owned(),
+            },
+            repeats,
+        })
+    }
+
+    /// Pushes the base image of a generated project, another one for each `mark`.
+    ///
+    /// # Errors
+    /// If it cannot be built.
+    pub fn push_base(&self, mark: &str) -> Result<()> {
+        let dir = self.scratch.path().join("base");
+        let context = dir.join("context");
+        if self.workload.write_base(&self.tools, &context, mark)? {
+            let daemon = self.start(&dir.join("root"))?;
+            let name = self.base();
+            let image = "oci-mediatypes=true,rewrite-timestamp=true";
+            let mut outputs = vec![format!("type=image,name={name},push=true,{image}")];
+            if !self.base_layout().exists() {
+                let layout = self.base_layout().display().to_string();
+                outputs.push(format!("type=oci,tar=false,dest={layout},{image}"));
+            }
+            let request = Request {
+                context: &context,
+                dockerfile: Path::new("Dockerfile"),
+                options: self.workload.options().to_vec(),
+                outputs,
+                import: None,
+                exports: Vec::new(),
+                recorded: true,
+            };
+            request.build(&daemon, &dir.join("metadata.json")).context("the base image")?;
+            daemon.stop()?;
+            fs::remove_dir_all(dir)?;
+        }
+        Ok(())
+    }
+
+    /// Measures one build of a scenario, after [`Lab::seed`]. A failure is a result, too.
+    pub fn measure(&self, scenario: &Scenario, repeat: u32) -> Measurement {
+        let root = self.scratch.path().join("builder");
+        let mut preparation = Preparation::default();
+        let build = self
+            .make_ready(scenario.builder, &root, &mut preparation)
+            .context("the builder could not be made ready")
+            .and_then(|ready| self.measure_on(ready, scenario.edited));
+        // What is left behind would only take space from the next.
+        let removed = fs::remove_dir_all(&root).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        });
+        let outcome = match build.and_then(|build| Ok(removed.map(|()| build)?)) {
+            Ok(build) => Outcome::Built(build),
+            Err(error) => Outcome::Failed { reason: self.anonymous(&format!("{error:#}")) },
+        };
+        Measurement {
+            scenario: scenario.name.to_owned(),
+            repeat,
+            preparation: preparation.micros,
+            conversion: preparation.conversion,
+            outcome,
+        }
+    }
+
+    /// Measures what measuring costs, with so many builds of either kind.
+    ///
+    /// # Errors
+    /// If a build fails.
+    pub fn overhead(&self, builds: u32) -> Result<Overhead> {
+        let root = self.scratch.path().join("builder");
+        let ready = self.make_ready(Builder::Same, &root, &mut Preparation::default())?;
+        let mut overhead = Overhead { recorded: Vec::new(), unrecorded: Vec::new() };
+        for build in 0..2 * builds {
+            let recorded = build % 2 == 0;
+            let request = Request { recorded, ..self.request(false) };
+            let micros = self.build(&ready.daemon, &request)?.micros;
+            if recorded { &mut overhead.recorded } else { &mut overhead.unrecorded }.push(micros);
+        }
+        ready.daemon.stop()?;
+        fs::remove_dir_all(root)?;
+        Ok(overhead)
+    }
+
+    /// Stops the registry of caches, as if it had broken down.
+    pub fn stop_cache_registry(&mut self) {
+        self.caches = None;
+    }
+
+    fn measure_on(&self, ready: Ready, edited: bool) -> Result<Build> {
+        let request = Request { import: ready.import.as_deref(), ..self.request(edited) };
+        let built = self.build(&ready.daemon, &request)?;
+        ready.daemon.stop()?;
+        let progress = stream::measure(&self.anonymous(&built.progress))?;
+        Ok(Build { micros: built.micros, image: built.image, progress })
+    }
+
+    fn request(&self, edited: bool) -> Request<'_> {
+        Request {
+            context: self.sources.context(edited),
+            dockerfile: &self.sources.dockerfile,
+            options: self.workload.options().to_vec(),
+            outputs: vec![format!("type=image,name={}/image,push=true", self.addresses[0])],
+            import: None,
+            exports: Vec::new(),
+            recorded: true,
+        }
+    }
+
+    fn build(&self, daemon: &Daemon, request: &Request<'_>) -> Result<Built> {
+        request.build(daemon, &self.scratch.path().join("metadata.json"))
+    }
+
+    fn start(&self, root: &Path) -> Result<Daemon> {
+        let [images, caches] = &self.addresses;
+        Daemon::start(&self.tools, root, &[images, caches])
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(rustix::fs::syncfs(File::open(self.scratch.path())?)?)
+    }
+
+    /// The text with names in place of what is another in each run.
+    fn anonymous(&self, text: &str) -> String {
+        let text = text.replace(&self.scratch.path().display().to_string(), "SCRATCH");
+        let named = |text: String, (address, name): (&String, &str)| text.replace(address, name);
+        self.addresses.iter().zip(NAMES).fold(text, named)
+    }
+
+    /// The base image of a generated project, and a layout with it: the conversion seeds its
+    /// manifest, as the root on which the build itself ran has it.
+    fn base(&self) -> String {
+        format!("{}/base", self.addresses[0])
+    }
+
+    fn base_layout(&self) -> PathBuf {
+        self.scratch.path().join("base-image")
+    }
+}

@@ -1,0 +1,80 @@
+//! Builders, made ready in each of the ways.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use testkit::Daemon;
+use testkit::process::run;
+
+use super::Lab;
+use crate::build::micros_since;
+use crate::convert::{self, Converted};
+use crate::record::Conversion;
+use crate::scenario::Builder;
+
+/// A builder that is ready to be measured.
+pub(super) struct Ready {
+    pub(super) daemon: Daemon,
+    pub(super) import: Option<String>,
+}
+
+/// What making it ready took.
+#[derive(Default)]
+pub(super) struct Preparation {
+    pub(super) micros: Option<u64>,
+    pub(super) conversion: Option<Conversion>,
+}
+
+impl Lab {
+    /// Makes a builder ready on `root`; what that took is known even if it fails.
+    pub(super) fn make_ready(
+        &self,
+        builder: Builder,
+        root: &Path,
+        preparation: &mut Preparation,
+    ) -> Result<Ready> {
+        let start = Instant::now();
+        let mut import = None;
+        match builder {
+            Builder::New => {}
+            Builder::ImportsLayout => {
+                import = Some(format!("type=local,src={}", self.seed_cache().display()));
+            }
+            Builder::ImportsFromRegistry => {
+                import = Some(format!("type=registry,ref={}", self.remote_cache()));
+            }
+            Builder::Same | Builder::Copied => copy_root(&self.seed_root(), root)?,
+            Builder::Converted => {
+                let (cache, keys) = (self.seed_cache(), self.seed_image());
+                let report = self.scratch.path().join("conversion.json");
+                let layout = self.base_layout();
+                let base = layout.exists().then(|| format!("{}={}", self.base(), layout.display()));
+                let converted =
+                    Converted { cache: &cache, keys: &keys, base, root, report: &report };
+                preparation.conversion = Some(convert::run(&self.tools, &converted)?);
+            }
+            Builder::Baked => {
+                let daemon = self.start(root)?;
+                self.build(&daemon, &self.request(false))?;
+                daemon.stop()?;
+            }
+        }
+        // Writing it out must not slow the build down.
+        self.sync()?;
+        if matches!(builder, Builder::Copied | Builder::Converted | Builder::Baked) {
+            preparation.micros = Some(micros_since(start));
+        }
+        let daemon = self.start(root)?;
+        if builder == Builder::Same {
+            self.build(&daemon, &self.request(false))?;
+        }
+        Ok(Ready { daemon, import })
+    }
+}
+
+fn copy_root(from: &Path, to: &Path) -> Result<()> {
+    ensure!(!to.exists(), "{} is in the way", to.display());
+    run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to)).map(drop)
+}

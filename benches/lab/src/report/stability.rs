@@ -1,0 +1,62 @@
+//! Whether the same sources give the same image, however the builder was warmed.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::record::Build;
+use crate::results::Run;
+use crate::scenario::{self, Scenario};
+
+/// The images of a scenario's builds.
+#[derive(Debug, Serialize)]
+pub struct Stability {
+    /// Name of the scenario.
+    pub scenario: &'static str,
+    /// The digest that its images should have: without an edit that of the seed, otherwise the one
+    /// that most builds after the edit have.
+    pub expected: String,
+    /// Builds that gave an image.
+    pub builds: usize,
+    /// Those whose image is the expected one.
+    pub equal: usize,
+    /// Whether that is enough.
+    pub passed: bool,
+}
+
+/// Compares the images of all builds, degraded ones too.
+pub(super) fn of(run: &Run, threshold: f64) -> Vec<Stability> {
+    let unchanged = run.seed.as_ref().map(|seed| seed.image.clone());
+    let unchanged = unchanged.or_else(|| most_common(run, false));
+    let edited = most_common(run, true);
+    let check = |scenario: &Scenario| {
+        let images: Vec<_> = builds(run, scenario).map(|build| &build.image).collect();
+        let expected = if scenario.edited { edited.clone() } else { unchanged.clone() };
+        let expected = expected.filter(|_| !images.is_empty())?;
+        let equal = images.iter().filter(|image| ***image == expected).count();
+        let passed = equal as f64 >= threshold * images.len() as f64;
+        let scenario = scenario.name;
+        Some(Stability { scenario, expected, builds: images.len(), equal, passed })
+    };
+    scenario::ALL.iter().filter_map(check).collect()
+}
+
+fn builds<'a>(run: &'a Run, scenario: &Scenario) -> impl Iterator<Item = &'a Build> {
+    let name = scenario.name;
+    run.measurements
+        .iter()
+        .filter(move |measurement| measurement.scenario == name)
+        .filter_map(|measurement| measurement.build())
+}
+
+/// The image that most builds gave, or of several such the one whose digest is the smallest.
+fn most_common(run: &Run, edited: bool) -> Option<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for scenario in scenario::ALL.iter().filter(|scenario| scenario.edited == edited) {
+        for build in builds(run, scenario) {
+            *counts.entry(&build.image).or_default() += 1;
+        }
+    }
+    let most = counts.values().copied().max()?;
+    counts.into_iter().find(|(_, count)| *count == most).map(|(image, _)| image.to_owned())
+}

@@ -1,0 +1,98 @@
+//! What is to be reached, and whether it was.
+
+use serde::Serialize;
+
+use super::{sound, time};
+use crate::results::Run;
+use crate::stats::{Summary, ratio};
+
+/// What a converted root may take in relation to one on which the build itself ran.
+const CONVERTED: f64 = 1.05;
+
+/// What a recorded build may take in relation to one whose progress is thrown away.
+const RECORDED: f64 = 1.05;
+
+/// Something to be reached.
+#[derive(Debug, Serialize)]
+pub struct Target {
+    /// What it is.
+    pub name: String,
+    /// What was measured, in words.
+    pub measured: String,
+    /// What it may be at most, in words.
+    pub bound: String,
+    /// The outcome.
+    pub verdict: Verdict,
+}
+
+/// Whether something was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It was.
+    Pass,
+    /// It was not.
+    Fail,
+    /// What it takes to tell was not measured.
+    NotMeasured,
+}
+
+impl Verdict {
+    /// As it stands in reports.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "PASS",
+            Self::Fail => "FAIL",
+            Self::NotMeasured => "not measured",
+        }
+    }
+}
+
+pub(super) fn of(run: &Run) -> Vec<Target> {
+    let overhead = run.overhead.as_ref();
+    let median = |durations: &[u64]| Summary::of(durations.iter().copied());
+    let mut targets: Vec<Target> = [("converted", "baked"), ("converted-edit", "baked-edit")]
+        .into_iter()
+        .map(|(first, second)| {
+            let name = format!("time of `{first}` to `{second}`, a naturally warm root");
+            at_most(name, time(run, first), time(run, second), CONVERTED)
+        })
+        .collect();
+    targets
+        .extend(["converted", "converted-edit"].map(|scenario| nothing_extracted(run, scenario)));
+    targets.push(at_most(
+        "time of a warm build that is recorded to one that is not".to_owned(),
+        overhead.and_then(|overhead| median(&overhead.recorded)),
+        overhead.and_then(|overhead| median(&overhead.unrecorded)),
+        RECORDED,
+    ));
+    targets
+}
+
+fn at_most(name: String, part: Option<Summary>, whole: Option<Summary>, bound: f64) -> Target {
+    let measured = part.zip(whole).and_then(|(part, whole)| ratio(part.median, whole.median));
+    let verdict = match measured {
+        None => Verdict::NotMeasured,
+        Some(measured) if measured <= bound => Verdict::Pass,
+        Some(_) => Verdict::Fail,
+    };
+    let measured = measured.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.3}"));
+    Target { name, measured, bound: format!("{bound:.2}"), verdict }
+}
+
+fn nothing_extracted(run: &Run, scenario: &str) -> Target {
+    let counts = sound(run, scenario)
+        .map(|(_, build)| build.progress.extracted.len() + build.progress.imports.len());
+    let most = counts.max();
+    Target {
+        name: format!("imports and extracted layers of `{scenario}`"),
+        measured: most.map_or_else(|| "–".to_owned(), |count| count.to_string()),
+        bound: "0".to_owned(),
+        verdict: match most {
+            None => Verdict::NotMeasured,
+            Some(0) => Verdict::Pass,
+            Some(_) => Verdict::Fail,
+        },
+    }
+}

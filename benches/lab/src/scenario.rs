@@ -1,0 +1,70 @@
+//! What is measured: a build on a builder that was made ready in one of several ways.
+
+/// How the builder got what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Builder {
+    /// It has nothing.
+    New,
+    /// It ran the same build before, and still runs.
+    Same,
+    /// It has nothing, and the build imports a local layout.
+    ImportsLayout,
+    /// It has nothing, and the build imports from a registry.
+    ImportsFromRegistry,
+    /// Its root was made by `oci2bk convert`.
+    Converted,
+    /// Its root is a copy of that of another, which was stopped.
+    Copied,
+    /// A daemon ran the same build on this very root before, and was stopped.
+    Baked,
+}
+
+/// One kind of measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// As `--scenario` takes it, and as it stands in results.
+    pub name: &'static str,
+    /// What is said of it in a report.
+    pub about: &'static str,
+    /// The builder.
+    pub builder: Builder,
+    /// Whether a source file changed since the builder was made ready.
+    pub edited: bool,
+}
+
+/// All scenarios, in the order of reports.
+pub const ALL: [Scenario; 13] = [
+    scenario("cold", "a new builder", Builder::New, false),
+    scenario("warm", "the same daemon again", Builder::Same, false),
+    scenario("edit", "the same daemon again, a source file edited", Builder::Same, true),
+    scenario("cache-from-local", "imports a layout", Builder::ImportsLayout, false),
+    scenario("cache-from-local-edit", "imports a layout, edited", Builder::ImportsLayout, true),
+    scenario("cache-from-registry", "imports from a registry", Builder::ImportsFromRegistry, false),
+    scenario(
+        "cache-from-registry-edit",
+        "imports from a registry, edited",
+        Builder::ImportsFromRegistry,
+        true,
+    ),
+    scenario("converted", "a root by oci2bk", Builder::Converted, false),
+    scenario("converted-edit", "a root by oci2bk, edited", Builder::Converted, true),
+    scenario("copied", "a copied root", Builder::Copied, false),
+    scenario("copied-edit", "a copied root, edited", Builder::Copied, true),
+    scenario("baked", "a root on which the build ran", Builder::Baked, false),
+    scenario("baked-edit", "a root on which the build ran, edited", Builder::Baked, true),
+];
+
+const fn scenario(
+    name: &'static str,
+    about: &'static str,
+    builder: Builder,
+    edited: bool,
+) -> Scenario {
+    Scenario { name, about, builder, edited }
+}
+
+/// The scenario of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    ALL.iter().find(|scenario| scenario.name == name)
+}

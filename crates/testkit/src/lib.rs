@@ -1,0 +1,11 @@
+//! Real daemons and registries on this machine, for the end-to-end suite, the crash harness and the
+//! lab: where the programs are, how they are started, and that none of them outlives its owner.
+
+pub mod daemon;
+pub mod process;
+pub mod registry;
+pub mod tools;
+
+pub use daemon::Daemon;
+pub use registry::Registry;
+pub use tools::Tools;
