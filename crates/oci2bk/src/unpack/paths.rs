@@ -6,12 +6,15 @@
 //! without any symbolic link, and only such paths are ever opened, by the kernel's `openat2` with
 //! `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`; so even a wrong resolution could not leave the root.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::create::Given;
 use super::error::Refusal;
 
 /// Linux' `PATH_MAX` without the NUL.
@@ -37,9 +40,44 @@ pub(super) struct Directory {
     /// The path from the root, without symbolic links, dots and outer slashes; empty for the root.
     pub(super) path: Vec<u8>,
     fd: OwnedFd,
+    /// What new files were given here, by the permission bits they were made with; `None` stands for
+    /// symbolic links.
+    given: RefCell<BTreeMap<Option<u32>, Given>>,
 }
 
 impl Directory {
+    fn new(path: Vec<u8>, fd: OwnedFd) -> Self {
+        Self { path, fd, given: RefCell::default() }
+    }
+
+    /// What the new file `file`, made here with `permissions`, was given. Only the first of its kind is
+    /// looked at.
+    pub(super) fn given_to_file(
+        &self,
+        file: &impl AsFd,
+        permissions: Mode,
+    ) -> Result<Given, Refusal> {
+        self.given(Some(permissions.as_raw_mode()), || Given::of(file))
+    }
+
+    /// What the new symbolic link `name` was given here.
+    pub(super) fn given_to_symlink(&self, name: &[u8]) -> Result<Given, Refusal> {
+        self.given(None, || Given::of_name(self, name))
+    }
+
+    fn given(
+        &self,
+        kind: Option<u32>,
+        look: impl FnOnce() -> Result<Given, Refusal>,
+    ) -> Result<Given, Refusal> {
+        if let Some(known) = self.given.borrow().get(&kind) {
+            return Ok(*known);
+        }
+        let given = look()?;
+        self.given.borrow_mut().insert(kind, given);
+        Ok(given)
+    }
+
     /// The path of the entry `name` in this directory.
     pub(super) fn join(&self, name: &[u8]) -> Vec<u8> {
         join(&self.path, name)
@@ -82,7 +120,7 @@ impl Directories {
     pub(super) fn new(root: BorrowedFd<'_>) -> Result<Self, Refusal> {
         let fd = rustix::fs::openat(root, ".", OPEN_DIRECTORY, Mode::empty())
             .map_err(Refusal::io("open the snapshot's root directory"))?;
-        let root = Rc::new(Directory { path: Vec::new(), fd });
+        let root = Rc::new(Directory::new(Vec::new(), fd));
         Ok(Self { root, remembered: [None, None] })
     }
 
@@ -106,7 +144,7 @@ impl Directories {
         let mut missing = false;
         let found = self.lookup(name, Use::LinkTarget, |directories, path| {
             match open_plain(&directories.root, path, OPEN_DIRECTORY) {
-                Ok(fd) => Ok(Rc::new(Directory { path: path.to_vec(), fd })),
+                Ok(fd) => Ok(Rc::new(Directory::new(path.to_vec(), fd))),
                 Err(errno) => {
                     missing = matches!(errno, Errno::NOENT | Errno::NOTDIR);
                     Err(Refusal::io("open a directory")(errno))
@@ -136,7 +174,7 @@ impl Directories {
             return Ok(Rc::clone(&self.root));
         }
         let (directory, plain) = match self.open_directly(name)? {
-            Some(fd) => (Rc::new(Directory { path, fd }), true),
+            Some(fd) => (Rc::new(Directory::new(path, fd)), true),
             None => {
                 let path = self.resolve(name)?;
                 // With `..` a link may have mattered that is not part of the outcome.
@@ -158,8 +196,9 @@ impl Directories {
         }
     }
 
-    /// Must be called when a directory was removed.
-    pub(super) fn directory_removed(&mut self) {
+    /// Must be called when a directory was removed, or one that was there got other attributes: what
+    /// new files are given in it may be something else now.
+    pub(super) fn directory_changed(&mut self) {
         self.remembered = [None, None];
     }
 
@@ -203,7 +242,7 @@ impl Directories {
             };
             end += 1;
         }
-        Ok(Rc::new(Directory { path: path.to_vec(), fd }))
+        Ok(Rc::new(Directory::new(path.to_vec(), fd)))
     }
 }
 

@@ -72,6 +72,49 @@ fn special_mode_bits_and_file_capabilities_survive_the_change_of_owner() {
 }
 
 #[test]
+fn attributes_are_exact_whatever_the_directory_gives_to_new_files() {
+    require_root!();
+    let snapshot = Snapshot::new();
+    // Default ACL: owner rwx, others nothing (Linux `posix_acl_xattr.h`).
+    let acl = b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x04\0\0\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+    let two = |name: &str| {
+        [1, 2].map(|number| file(format!("{name}/{number}"), "").mode(0o666).owner(0, 0))
+    };
+    let link = |name: &str| symlink(format!("{name}/link"), "1").owner(0, 0);
+    let mut members = vec![
+        dir("plain"),
+        dir("setgid").mode(0o2775).owner(0, 50),
+        pax(&[("SCHILY.xattr.system.posix_acl_default", acl)]),
+        dir("acl"),
+        dir("later"),
+        file("later/before", "").mode(0o666).owner(0, 0),
+        symlink("later/early", "1").owner(0, 0),
+        // What was seen in it before says nothing any more.
+        dir("later").mode(0o2775).owner(0, 50),
+    ];
+    for name in ["plain", "setgid", "acl", "later"] {
+        members.extend(two(name));
+        members.push(link(name));
+        members.push(file(format!("{name}/owned"), "").mode(0o666).owner(7, 8));
+        members.push(dir(format!("{name}/dir")).mode(0o755).owner(0, 0));
+    }
+    snapshot.base(&archive(&members));
+    for name in ["plain", "setgid", "acl", "later"] {
+        for (file, mode, owner) in [
+            ("1", 0o666, (0, 0)),
+            ("2", 0o666, (0, 0)),
+            ("owned", 0o666, (7, 8)),
+            ("dir", 0o755, (0, 0)),
+            ("link", 0o777, (0, 0)),
+        ] {
+            let stat = snapshot.stat(&format!("{name}/{file}"));
+            let found = (stat.mode() & 0o7777, (stat.uid(), stat.gid()));
+            assert_eq!(found, (mode, owner), "{name}/{file}");
+        }
+    }
+}
+
+#[test]
 fn times_keep_their_nanoseconds_and_directories_get_theirs_last() {
     let snapshot = Snapshot::new();
     let uid = i64::from(rustix::process::geteuid().as_raw());
