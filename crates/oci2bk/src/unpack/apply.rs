@@ -75,7 +75,8 @@ impl Applier {
         match entry.kind {
             Kind::Regular => self.file(archive, &parent, base, entry),
             Kind::Directory => {
-                self.directory(&parent, base, entry)?;
+                let fd = self.directory(&parent, base, entry)?;
+                self.directories.entered(&name, &parent, base, fd);
                 self.deferred.add(&name, times::of(entry));
                 Ok(())
             }
@@ -164,7 +165,7 @@ impl Applier {
         parent: &Rc<Directory>,
         base: &[u8],
         entry: &Entry,
-    ) -> Result<(), Refusal> {
+    ) -> Result<OwnedFd, Refusal> {
         let open = || rustix::fs::openat(parent, base, OPEN_DIRECTORY, Mode::empty());
         // Others than root need all bits of the owner until everything is in it.
         let permissions = (mode(entry) & PERMISSIONS) | Mode::RWXU;
@@ -187,7 +188,8 @@ impl Applier {
         };
         let fd = fd.map_err(Refusal::io("create the directory"))?;
         let given = Given::of(&fd)?;
-        set_attributes(&fd, entry, given)
+        set_attributes(&fd, entry, given)?;
+        Ok(fd)
     }
 
     fn symlink(

@@ -94,8 +94,8 @@ impl AsFd for Directory {
 #[derive(Debug)]
 pub(super) struct Directories {
     root: Rc<Directory>,
-    /// The directory of the last entry, and that of the last hard link's target.
-    remembered: [Option<Remembered>; 2],
+    /// By [`Use`].
+    remembered: [Option<Remembered>; USES],
 }
 
 #[derive(Debug)]
@@ -108,12 +108,18 @@ struct Remembered {
     plain: bool,
 }
 
-/// What a directory is looked up for; each use has its own memory.
+/// What a directory was looked up for; each use has its own memory.
 #[derive(Debug, Clone, Copy)]
 enum Use {
+    /// The directory of the last entry.
     Parent,
+    /// The directory that was the last entry itself: usually those after it are inside.
+    Entered,
+    /// The directory of the last hard link's target.
     LinkTarget,
 }
+
+const USES: usize = 3;
 
 impl Directories {
     /// Everything happens inside `root`.
@@ -121,7 +127,7 @@ impl Directories {
         let fd = rustix::fs::openat(root, ".", OPEN_DIRECTORY, Mode::empty())
             .map_err(Refusal::io("open the snapshot's root directory"))?;
         let root = Rc::new(Directory::new(Vec::new(), fd));
-        Ok(Self { root, remembered: [None, None] })
+        Ok(Self { root, remembered: [const { None }; USES] })
     }
 
     /// The snapshot's root directory.
@@ -163,10 +169,8 @@ impl Directories {
         purpose: Use,
         open: impl FnOnce(&Self, &[u8]) -> Result<Rc<Directory>, Refusal>,
     ) -> Result<Rc<Directory>, Refusal> {
-        let slot = purpose as usize;
-        if let Some(known) = &self.remembered[slot]
-            && known.name == name
-        {
+        let known = self.remembered.iter().flatten().find(|known| known.name == name);
+        if let Some(known) = known {
             return Ok(Rc::clone(&known.directory));
         }
         let path = clean(name);
@@ -182,10 +186,22 @@ impl Directories {
                 (open(self, &path)?, plain)
             }
         };
-        let remembered =
-            Remembered { name: name.to_vec(), directory: Rc::clone(&directory), plain };
-        self.remembered[slot] = Some(remembered);
+        self.remember(purpose, name, &directory, plain);
         Ok(directory)
+    }
+
+    /// Remembers the directory `fd`, which is `base` in `parent`, for the entries in it. `name` is its
+    /// clean name in the archive.
+    pub(super) fn entered(&mut self, name: &[u8], parent: &Directory, base: &[u8], fd: OwnedFd) {
+        let directory = Rc::new(Directory::new(parent.join(base), fd));
+        let plain = directory.path == name;
+        self.remember(Use::Entered, name, &directory, plain);
+    }
+
+    fn remember(&mut self, purpose: Use, name: &[u8], directory: &Rc<Directory>, plain: bool) {
+        let directory = Rc::clone(directory);
+        let remembered = Remembered { name: name.to_vec(), directory, plain };
+        self.remembered[purpose as usize] = Some(remembered);
     }
 
     /// Must be called when a symbolic link was created or something was removed that is no
@@ -199,7 +215,7 @@ impl Directories {
     /// Must be called when a directory was removed, or one that was there got other attributes: what
     /// new files are given in it may be something else now.
     pub(super) fn directory_changed(&mut self) {
-        self.remembered = [None, None];
+        self.remembered = [const { None }; USES];
     }
 
     /// The usual case, at the price of one system call: every component exists and is a

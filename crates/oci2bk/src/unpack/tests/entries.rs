@@ -115,6 +115,27 @@ fn attributes_are_exact_whatever_the_directory_gives_to_new_files() {
 }
 
 #[test]
+fn a_directory_is_looked_up_again_when_what_leads_to_it_has_changed() {
+    require_root!();
+    let snapshot = Snapshot::new();
+    snapshot.base(&archive(&[
+        dir("one"),
+        dir("two"),
+        dir("becomes-link"),
+        symlink("becomes-link", "one"),
+        file("becomes-link/a", ""),
+        symlink("link", "one"),
+        dir("link/below"),
+        symlink("link", "two"),
+        file("link/below/b", ""),
+    ]));
+    assert_eq!(
+        snapshot.tree(),
+        ["becomes-link", "link", "one", "one/a", "one/below", "two", "two/below", "two/below/b"]
+    );
+}
+
+#[test]
 fn times_keep_their_nanoseconds_and_directories_get_theirs_last() {
     let snapshot = Snapshot::new();
     let uid = i64::from(rustix::process::geteuid().as_raw());
