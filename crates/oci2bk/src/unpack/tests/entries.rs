@@ -81,25 +81,31 @@ fn attributes_are_exact_whatever_the_directory_gives_to_new_files() {
         [1, 2].map(|number| file(format!("{name}/{number}"), "").mode(0o666).owner(0, 0))
     };
     let link = |name: &str| symlink(format!("{name}/link"), "1").owner(0, 0);
-    let mut members = vec![
-        dir("plain"),
-        dir("setgid").mode(0o2775).owner(0, 50),
-        pax(&[("SCHILY.xattr.system.posix_acl_default", acl)]),
-        dir("acl"),
-        dir("later"),
-        file("later/before", "").mode(0o666).owner(0, 0),
-        symlink("later/early", "1").owner(0, 0),
-        // What was seen in it before says nothing any more.
-        dir("later").mode(0o2775).owner(0, 50),
+    // What was seen in a directory before it got its attributes says nothing any more.
+    let seen_before = |name: &str| {
+        let file = file(format!("{name}/before"), "").mode(0o666).owner(0, 0);
+        [file, symlink(format!("{name}/early"), "1").owner(0, 0)]
+    };
+    let setgid = |name: &str| dir(name).mode(0o2775).owner(0, 50);
+    let [file_of_later, link_of_later] = seen_before("later");
+    let [file_of_implied, link_of_implied] = seen_before("implied");
+    let directories = [
+        ("plain", vec![dir("plain")]),
+        ("setgid", vec![setgid("setgid")]),
+        ("acl", vec![pax(&[("SCHILY.xattr.system.posix_acl_default", acl)]), dir("acl")]),
+        ("later", vec![dir("later"), file_of_later, link_of_later, setgid("later")]),
+        ("implied", vec![file_of_implied, link_of_implied, setgid("implied")]),
     ];
-    for name in ["plain", "setgid", "acl", "later"] {
+    let mut members = Vec::new();
+    for (name, before) in directories {
+        members.extend(before);
         members.extend(two(name));
         members.push(link(name));
         members.push(file(format!("{name}/owned"), "").mode(0o666).owner(7, 8));
         members.push(dir(format!("{name}/dir")).mode(0o755).owner(0, 0));
     }
     snapshot.base(&archive(&members));
-    for name in ["plain", "setgid", "acl", "later"] {
+    for name in ["plain", "setgid", "acl", "later", "implied"] {
         for (file, mode, owner) in [
             ("1", 0o666, (0, 0)),
             ("2", 0o666, (0, 0)),
