@@ -17,16 +17,15 @@ use anyhow::{Context as _, Result};
 use bkstate::Digest;
 use bkstate::digest::Hasher;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::content::{Numbers, Pools, share, sizes};
+use crate::layout::{media_type, write_export, write_image};
 use crate::{llb, pool};
 
 /// Stands in `cache.json`; another makes generated caches be generated again.
 const GENERATION: u32 = 1;
 /// 2025-01-01, for all times.
 const MTIME: u64 = 1_735_689_600;
-const CREATED: &str = "2025-01-01T00:00:00Z";
 /// How many files are in a directory, and how many files come to one symbolic link.
 const FILES_PER_DIRECTORY: u64 = 16;
 const FILES_PER_LINK: u64 = 20;
@@ -144,10 +143,10 @@ impl Made {
 
 /// What is known of a layer once it is compressed.
 #[derive(Debug, Serialize, Deserialize)]
-struct Blob {
-    digest: Digest,
-    size: u64,
-    diff_id: Digest,
+pub(crate) struct Blob {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) diff_id: Digest,
 }
 
 fn generate(dir: &Path, shape: Shape, compressions: &[Compression]) -> Result<()> {
@@ -216,10 +215,6 @@ fn image_path(dir: &Path, compression: Compression) -> PathBuf {
 
 fn layers_file(compression: Compression) -> String {
     format!("{}.json", compression.name())
-}
-
-fn media_type(compression: Compression) -> String {
-    format!("application/vnd.oci.image.layer.v1.tar+{}", compression.name())
 }
 
 fn available() -> NonZeroUsize {
@@ -338,104 +333,4 @@ fn copy(input: &mut File, output: &mut impl Write) -> io::Result<()> {
             length => output.write_all(&buffer[..length])?,
         }
     }
-}
-
-/// The export, as BuildKit v0.32 writes it in the style of an image manifest.
-fn write_export(
-    layout: &Path,
-    compression: Compression,
-    blobs: &[&Blob],
-    records: &[Digest],
-) -> Result<()> {
-    let config_layers: Vec<_> = blobs
-        .iter()
-        .zip(-1_i64..)
-        .map(|(blob, parent)| json!({"blob": blob.digest, "parent": parent}))
-        .collect();
-    let config_records: Vec<_> = (0..blobs.len())
-        .map(|index| {
-            let mut record = json!({
-                "digest": records[index],
-                "layers": [{"layer": index, "createdAt": CREATED}],
-            });
-            if index > 0 {
-                record["inputs"] = json!([[{"link": index - 1}]]);
-            }
-            record
-        })
-        .collect();
-    let config = json!({"layers": config_layers, "records": config_records});
-    write_layout(layout, "application/vnd.buildkit.cacheconfig.v0", &config, compression, blobs)
-}
-
-/// The same blobs as an image.
-fn write_image(
-    layout: &Path,
-    image: &Path,
-    compression: Compression,
-    blobs: &[&Blob],
-) -> Result<()> {
-    fs::create_dir_all(image.join("blobs/sha256"))?;
-    for blob in blobs {
-        let name = Path::new("blobs/sha256").join(blob.digest.hex());
-        fs::hard_link(layout.join(&name), image.join(&name))?;
-    }
-    let diff_ids: Vec<_> = blobs.iter().map(|blob| blob.diff_id).collect();
-    let config = json!({
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {},
-        "rootfs": {"type": "layers", "diff_ids": diff_ids},
-    });
-    write_layout(image, "application/vnd.oci.image.config.v1+json", &config, compression, blobs)
-}
-
-fn write_layout(
-    layout: &Path,
-    config_type: &str,
-    config: &serde_json::Value,
-    compression: Compression,
-    blobs: &[&Blob],
-) -> Result<()> {
-    let layers: Vec<_> = blobs
-        .iter()
-        .map(|blob| {
-            json!({
-                "mediaType": media_type(compression),
-                "digest": blob.digest,
-                "size": blob.size,
-                "annotations": {
-                    "buildkit/createdat": CREATED,
-                    "containerd.io/uncompressed": blob.diff_id,
-                },
-            })
-        })
-        .collect();
-    let mut config = write_document(layout, config)?;
-    config["mediaType"] = config_type.into();
-    let manifest_type = "application/vnd.oci.image.manifest.v1+json";
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": manifest_type,
-        "config": config,
-        "layers": layers,
-    });
-    let mut manifest = write_document(layout, &manifest)?;
-    manifest["mediaType"] = manifest_type.into();
-    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "latest"});
-    let index = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [manifest],
-    });
-    fs::write(layout.join("index.json"), serde_json::to_vec(&index)?)?;
-    Ok(fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?)
-}
-
-/// Adds a document to the blobs; its descriptor without type.
-fn write_document(layout: &Path, document: &serde_json::Value) -> Result<serde_json::Value> {
-    let bytes = serde_json::to_vec(document)?;
-    let digest = Digest::of(&bytes);
-    fs::write(layout.join("blobs/sha256").join(digest.hex()), &bytes)?;
-    Ok(json!({"digest": digest, "size": bytes.len()}))
 }

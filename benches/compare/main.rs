@@ -7,6 +7,7 @@ mod content;
 mod contestants;
 mod daemon;
 mod floor;
+mod layout;
 mod llb;
 mod machine;
 mod measure;
