@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps};
 use rustix::io::Errno;
 
 use super::Placement;
-use super::create::{mode, set_attributes, set_attributes_at, set_symlink_attributes};
+use super::create::{Given, mode, set_attributes, set_attributes_at, set_symlink_attributes};
 use super::error::{EntryName, Refusal};
 use super::implied::ImpliedParents;
 use super::paths::{Directories, Directory, Lookups, OPEN_DIRECTORY, clean, open_plain, split};
@@ -27,8 +27,8 @@ const CREATE_FILE: OFlags = OFlags::WRONLY
     .union(OFlags::EXCL)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-/// What new files and directories have until their attributes are set.
-const PRIVATE: Mode = Mode::RWXU;
+/// What new files and directories may have from the beginning: setuid and the like come last.
+const PERMISSIONS: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
 
 /// A layer being applied.
 pub(super) struct Applier {
@@ -80,7 +80,8 @@ impl Applier {
         match entry.kind {
             Kind::Regular => self.file(archive, &parent, base, entry),
             Kind::Directory => {
-                self.directory(&parent, base, entry)?;
+                let fd = self.directory(&parent, base, entry)?;
+                self.directories.entered(&name, &parent, base, fd);
                 self.deferred.add(&name, times::of(entry));
                 Ok(())
             }
@@ -147,7 +148,7 @@ impl Applier {
                     let above = open_plain(self.directories.root(), above, OPEN_DIRECTORY)
                         .map_err(Refusal::io("open a directory"))?;
                     remove_all(&above, base)?;
-                    self.directories.directory_removed();
+                    self.directories.directory_changed();
                     self.implied.removed(&path);
                 }
                 Ok(())
@@ -162,9 +163,11 @@ impl Applier {
         base: &[u8],
         entry: &Entry,
     ) -> Result<(), Refusal> {
+        let permissions = mode(entry) & PERMISSIONS;
         let fd = self.create(parent, base, "create the file", || {
-            rustix::fs::openat(parent, base, CREATE_FILE, PRIVATE)
+            rustix::fs::openat(parent, base, CREATE_FILE, permissions)
         })?;
+        let given = parent.given_to_file(&fd, permissions)?;
         let file = File::from(fd);
         archive.copy_body(entry, |offset, bytes| {
             file.write_all_at(bytes, offset)
@@ -175,7 +178,7 @@ impl Applier {
             rustix::fs::ftruncate(&file, entry.size)
                 .map_err(Refusal::io("set the length of the file"))?;
         }
-        set_attributes(&OwnedFd::from(file), entry)
+        set_attributes(&OwnedFd::from(file), entry, given)
     }
 
     fn directory(
@@ -183,9 +186,11 @@ impl Applier {
         parent: &Rc<Directory>,
         base: &[u8],
         entry: &Entry,
-    ) -> Result<(), Refusal> {
+    ) -> Result<OwnedFd, Refusal> {
         let open = || rustix::fs::openat(parent, base, OPEN_DIRECTORY, Mode::empty());
-        let make = || rustix::fs::mkdirat(parent, base, PRIVATE);
+        // Others than root need all bits of the owner until everything is in it.
+        let permissions = (mode(entry) & PERMISSIONS) | Mode::RWXU;
+        let make = || rustix::fs::mkdirat(parent, base, permissions);
         let fd = match make() {
             Ok(()) => open(),
             // Directories are merged, anything else is replaced.
@@ -196,12 +201,16 @@ impl Applier {
                 }
                 opened => {
                     self.implied.named(&parent.join(base));
+                    self.directories.directory_changed();
                     opened
                 }
             },
             Err(errno) => Err(errno),
         };
-        set_attributes(&fd.map_err(Refusal::io("create the directory"))?, entry)
+        let fd = fd.map_err(Refusal::io("create the directory"))?;
+        let given = Given::of(&fd)?;
+        set_attributes(&fd, entry, given)?;
+        Ok(fd)
     }
 
     fn symlink(
@@ -214,7 +223,7 @@ impl Applier {
             rustix::fs::symlinkat(entry.link.as_slice(), parent, base)
         })?;
         self.directories.links_changed();
-        set_symlink_attributes(parent, base, entry)
+        set_symlink_attributes(parent, base, entry, parent.given_to_symlink(base)?)
     }
 
     fn node(
@@ -297,7 +306,7 @@ impl Applier {
             Removed::Nothing => {}
             Removed::Other => self.directories.links_changed(),
             Removed::Directory => {
-                self.directories.directory_removed();
+                self.directories.directory_changed();
                 self.implied.removed(&parent.join(base));
             }
         }

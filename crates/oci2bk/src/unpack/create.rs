@@ -1,10 +1,13 @@
 //! Gives entries their attributes: owner, then extended attributes (a change of owner drops file
 //! capabilities), then mode (it drops setuid too), then times, which everything else changes.
 //! Facts: containerd v2.3.3 `pkg/archive/tar.go` `createTarFile`, `tar_unix.go`.
+//!
+//! What the kernel has given already is not set again: for most files that saves two of six system
+//! calls.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::{EntryName, Refusal};
@@ -26,6 +29,51 @@ fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
     (uid, gid)
 }
 
+/// What something has before its attributes are set.
+///
+/// The kernel takes it from the process (user, umask) and, for what is new, from the directory
+/// (setgid, default ACL), so it is looked at and not computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Given {
+    uid: u32,
+    gid: u32,
+    /// The lower 12 bits.
+    mode: u32,
+}
+
+impl Given {
+    /// What the file or directory `fd` has.
+    pub(super) fn of(fd: &impl AsFd) -> Result<Self, Refusal> {
+        let stat = rustix::fs::fstat(fd).map_err(Refusal::io("read the attributes"))?;
+        Ok(Self::from(&stat))
+    }
+
+    /// What `name` in `directory` has, which may be a symbolic link.
+    pub(super) fn of_name(directory: &impl AsFd, name: &[u8]) -> Result<Self, Refusal> {
+        rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map(|stat| Self::from(&stat))
+            .map_err(Refusal::io("read the attributes"))
+    }
+
+    fn has_owner(&self, entry: &Entry) -> bool {
+        let (uid, gid) = owner(entry);
+        uid.is_none_or(|uid| uid.as_raw() == self.uid)
+            && gid.is_none_or(|gid| gid.as_raw() == self.gid)
+    }
+
+    /// Whether the mode is that of the entry, whatever else of it will be set: extended attributes
+    /// may be ACLs, which change it.
+    fn has_mode(&self, entry: &Entry) -> bool {
+        entry.xattrs.is_empty() && self.mode == mode(entry).as_raw_mode()
+    }
+}
+
+impl From<&Stat> for Given {
+    fn from(stat: &Stat) -> Self {
+        Self { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 }
+    }
+}
+
 /// Sets the owner of `name` in `directory`, which may be a symbolic link.
 pub(super) fn chown(directory: &impl AsFd, name: &[u8], entry: &Entry) -> Result<(), Refusal> {
     let (uid, gid) = owner(entry);
@@ -33,14 +81,20 @@ pub(super) fn chown(directory: &impl AsFd, name: &[u8], entry: &Entry) -> Result
         .map_err(Refusal::io("set the owner"))
 }
 
-/// Sets all attributes of an open file or directory.
-pub(super) fn set_attributes(fd: &OwnedFd, entry: &Entry) -> Result<(), Refusal> {
-    let (uid, gid) = owner(entry);
-    rustix::fs::fchown(fd, uid, gid).map_err(Refusal::io("set the owner"))?;
+/// Sets all attributes of an open file or directory that it does not have.
+pub(super) fn set_attributes(fd: &OwnedFd, entry: &Entry, given: Given) -> Result<(), Refusal> {
+    let has_owner = given.has_owner(entry);
+    if !has_owner {
+        let (uid, gid) = owner(entry);
+        rustix::fs::fchown(fd, uid, gid).map_err(Refusal::io("set the owner"))?;
+    }
     set_xattrs(entry, true, |name, value| {
         rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
     })?;
-    rustix::fs::fchmod(fd, mode(entry)).map_err(Refusal::io("set the mode"))?;
+    // A change of the owner may have changed the mode.
+    if !(has_owner && given.has_mode(entry)) {
+        rustix::fs::fchmod(fd, mode(entry)).map_err(Refusal::io("set the mode"))?;
+    }
     rustix::fs::futimens(fd, &times::of(entry)).map_err(Refusal::io("set the times"))
 }
 
@@ -74,9 +128,12 @@ pub(super) fn set_symlink_attributes(
     directory: &impl AsFd,
     name: &[u8],
     entry: &Entry,
+    given: Given,
 ) -> Result<(), Refusal> {
     if entry.xattrs.is_empty() {
-        chown(directory, name, entry)?;
+        if !given.has_owner(entry) {
+            chown(directory, name, entry)?;
+        }
         set_times_at(directory, name, entry)
     } else {
         set_attributes_at(directory, name, entry)

@@ -93,13 +93,41 @@ pub fn unpack(
     limits: &Limits,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Unpacked, UnpackError> {
-    let encoding = Encoding::of(layer.media_type).ok_or_else(|| UnpackError::UnknownMediaType {
-        layer: layer.digest,
-        media_type: layer.media_type.chars().take(100).collect(),
-    })?;
+    let encoding = encoding(layer)?;
     pipeline::run(layer, encoding, limits, progress, |stream| {
         unpack_stream(layer, stream, fs, placement, limits)
     })
+}
+
+/// Verifies the blob's size and digest and the layer's diffID as [`unpack`] does, without looking
+/// into the archive or writing anything; the bytes of the uncompressed tar stream.
+///
+/// # Errors
+/// The blob cannot be read or decompressed, is larger than the limits allow, or is not what the
+/// descriptor says.
+pub fn check(
+    layer: &Layer<'_>,
+    limits: &Limits,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<u64, UnpackError> {
+    pipeline::run(layer, encoding(layer)?, limits, progress, |stream| finish(layer, stream))
+}
+
+fn encoding(layer: &Layer<'_>) -> Result<Encoding, UnpackError> {
+    Encoding::of(layer.media_type).ok_or_else(|| UnpackError::UnknownMediaType {
+        layer: layer.digest,
+        media_type: layer.media_type.chars().take(100).collect(),
+    })
+}
+
+/// Takes what follows the archive and verifies the diffID; the bytes of the whole stream.
+fn finish(layer: &Layer<'_>, stream: TarStream) -> Result<u64, UnpackError> {
+    let (found, bytes) = stream.finish();
+    if found != layer.diff_id {
+        let (layer, expected) = (layer.digest, layer.diff_id);
+        return Err(UnpackError::WrongDiffId { layer, expected, found });
+    }
+    Ok(bytes)
 }
 
 fn unpack_stream(
@@ -139,12 +167,8 @@ fn unpack_stream(
         last = entry.name;
     }
     let implied = applier.finish().map_err(|(name, reason)| refused(&name, reason))?;
-    let (found, bytes) = archive.into_inner().finish();
+    let bytes = finish(layer, archive.into_inner())?;
     check_size(holes.saturating_add(bytes))?;
-    if found != layer.diff_id {
-        let expected = layer.diff_id;
-        return Err(UnpackError::WrongDiffId { layer: digest, expected, found });
-    }
     Ok(Unpacked { entries, bytes, implied })
 }
 

@@ -6,13 +6,15 @@
 //! without any symbolic link, and only such paths are ever opened, by the kernel's `openat2` with
 //! `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`; so even a wrong resolution could not leave the root.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::create::Given;
 use super::error::Refusal;
 
 /// Linux' `PATH_MAX` without the NUL.
@@ -59,9 +61,44 @@ pub(super) struct Directory {
     /// The path from the root, without symbolic links, dots and outer slashes; empty for the root.
     pub(super) path: Vec<u8>,
     fd: OwnedFd,
+    /// What new files were given here, by the permission bits they were made with; `None` stands for
+    /// symbolic links.
+    given: RefCell<BTreeMap<Option<u32>, Given>>,
 }
 
 impl Directory {
+    fn new(path: Vec<u8>, fd: OwnedFd) -> Self {
+        Self { path, fd, given: RefCell::default() }
+    }
+
+    /// What the new file `file`, made here with `permissions`, was given. Only the first of its kind is
+    /// looked at.
+    pub(super) fn given_to_file(
+        &self,
+        file: &impl AsFd,
+        permissions: Mode,
+    ) -> Result<Given, Refusal> {
+        self.given(Some(permissions.as_raw_mode()), || Given::of(file))
+    }
+
+    /// What the new symbolic link `name` was given here.
+    pub(super) fn given_to_symlink(&self, name: &[u8]) -> Result<Given, Refusal> {
+        self.given(None, || Given::of_name(self, name))
+    }
+
+    fn given(
+        &self,
+        kind: Option<u32>,
+        look: impl FnOnce() -> Result<Given, Refusal>,
+    ) -> Result<Given, Refusal> {
+        if let Some(known) = self.given.borrow().get(&kind) {
+            return Ok(*known);
+        }
+        let given = look()?;
+        self.given.borrow_mut().insert(kind, given);
+        Ok(given)
+    }
+
     /// The path of the entry `name` in this directory.
     pub(super) fn join(&self, name: &[u8]) -> Vec<u8> {
         join(&self.path, name)
@@ -78,8 +115,8 @@ impl AsFd for Directory {
 #[derive(Debug)]
 pub(super) struct Directories {
     root: Rc<Directory>,
-    /// The directory of the last entry, and that of the last hard link's target.
-    remembered: [Option<Remembered>; 2],
+    /// By [`Use`].
+    remembered: [Option<Remembered>; USES],
     lookups: Lookups,
 }
 
@@ -93,20 +130,26 @@ struct Remembered {
     plain: bool,
 }
 
-/// What a directory is looked up for; each use has its own memory.
+/// What a directory was looked up for; each use has its own memory.
 #[derive(Debug, Clone, Copy)]
 enum Use {
+    /// The directory of the last entry.
     Parent,
+    /// The directory that was the last entry itself: usually those after it are inside.
+    Entered,
+    /// The directory of the last hard link's target.
     LinkTarget,
 }
+
+const USES: usize = 3;
 
 impl Directories {
     /// Everything happens inside `root`.
     pub(super) fn new(root: BorrowedFd<'_>, lookups: Lookups) -> Result<Self, Refusal> {
         let fd = rustix::fs::openat(root, ".", OPEN_DIRECTORY, Mode::empty())
             .map_err(Refusal::io("open the snapshot's root directory"))?;
-        let root = Rc::new(Directory { path: Vec::new(), fd });
-        Ok(Self { root, remembered: [None, None], lookups })
+        let root = Rc::new(Directory::new(Vec::new(), fd));
+        Ok(Self { root, remembered: [const { None }; USES], lookups })
     }
 
     /// The snapshot's root directory.
@@ -129,7 +172,7 @@ impl Directories {
         let mut missing = false;
         let found = self.lookup(name, Use::LinkTarget, |directories, path| {
             match open_plain(&directories.root, path, OPEN_DIRECTORY) {
-                Ok(fd) => Ok(Rc::new(Directory { path: path.to_vec(), fd })),
+                Ok(fd) => Ok(Rc::new(Directory::new(path.to_vec(), fd))),
                 Err(errno) => {
                     missing = matches!(errno, Errno::NOENT | Errno::NOTDIR);
                     Err(Refusal::io("open a directory")(errno))
@@ -148,10 +191,8 @@ impl Directories {
         purpose: Use,
         open: impl FnOnce(&Self, &[u8]) -> Result<Rc<Directory>, Refusal>,
     ) -> Result<Rc<Directory>, Refusal> {
-        let slot = purpose as usize;
-        if let Some(known) = &self.remembered[slot]
-            && known.name == name
-        {
+        let known = self.remembered.iter().flatten().find(|known| known.name == name);
+        if let Some(known) = known {
             return Ok(Rc::clone(&known.directory));
         }
         let path = clean(name);
@@ -159,7 +200,7 @@ impl Directories {
             return Ok(Rc::clone(&self.root));
         }
         let (directory, plain) = match self.open_directly(name)? {
-            Some(fd) => (Rc::new(Directory { path, fd }), true),
+            Some(fd) => (Rc::new(Directory::new(path, fd)), true),
             None => {
                 let path = self.resolve(name)?;
                 // With `..` a link may have mattered that is not part of the outcome.
@@ -167,10 +208,22 @@ impl Directories {
                 (open(self, &path)?, plain)
             }
         };
-        let remembered =
-            Remembered { name: name.to_vec(), directory: Rc::clone(&directory), plain };
-        self.remembered[slot] = Some(remembered);
+        self.remember(purpose, name, &directory, plain);
         Ok(directory)
+    }
+
+    /// Remembers the directory `fd`, which is `base` in `parent`, for the entries in it. `name` is its
+    /// clean name in the archive.
+    pub(super) fn entered(&mut self, name: &[u8], parent: &Directory, base: &[u8], fd: OwnedFd) {
+        let directory = Rc::new(Directory::new(parent.join(base), fd));
+        let plain = directory.path == name;
+        self.remember(Use::Entered, name, &directory, plain);
+    }
+
+    fn remember(&mut self, purpose: Use, name: &[u8], directory: &Rc<Directory>, plain: bool) {
+        let directory = Rc::clone(directory);
+        let remembered = Remembered { name: name.to_vec(), directory, plain };
+        self.remembered[purpose as usize] = Some(remembered);
     }
 
     /// Must be called when a symbolic link was created or something was removed that is no
@@ -181,9 +234,10 @@ impl Directories {
         }
     }
 
-    /// Must be called when a directory was removed.
-    pub(super) fn directory_removed(&mut self) {
-        self.remembered = [None, None];
+    /// Must be called when a directory was removed, or one that was there got other attributes: what
+    /// new files are given in it may be something else now.
+    pub(super) fn directory_changed(&mut self) {
+        self.remembered = [const { None }; USES];
     }
 
     /// The usual case, at the price of one system call: every component exists and is a
@@ -226,7 +280,7 @@ impl Directories {
             };
             end += 1;
         }
-        Ok(Rc::new(Directory { path: path.to_vec(), fd }))
+        Ok(Rc::new(Directory::new(path.to_vec(), fd)))
     }
 }
 

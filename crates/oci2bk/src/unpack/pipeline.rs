@@ -101,9 +101,10 @@ fn decompress(
     let mut decoder = decompress::decoder(blob, encoding)?;
     loop {
         let mut chunk = reusable.try_recv().unwrap_or_default();
-        chunk.clear();
-        chunk.reserve_exact(CHUNK_BYTES);
-        decoder.by_ref().take(CHUNK_BYTES as u64).read_to_end(&mut chunk)?;
+        // Chunks that come back are full, so that this fills new ones only.
+        chunk.resize(CHUNK_BYTES, 0);
+        let length = fill(&mut decoder, &mut chunk)?;
+        chunk.truncate(length);
         sent += chunk.len() as u64;
         if sent > limit {
             return Ok(false);
@@ -113,6 +114,20 @@ fn decompress(
             return Ok(true);
         }
     }
+}
+
+/// Reads until `buffer` is full or the stream ends; the number of bytes read.
+fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match stream.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// The blob's bytes, hashed as they are read.

@@ -64,7 +64,7 @@ impl Walk<'_> {
     fn directory(&mut self, path: &Rc<[u8]>) -> Result<(), Errno> {
         let fd = open_plain(&self.fs, path, OPEN_DIRECTORY)?;
         let mut listing = 0;
-        let mut entries = Dir::read_from(&fd)?;
+        let mut entries = Dir::new(fd)?;
         while let Some(entry) = entries.read() {
             let entry = entry?;
             let name = entry.file_name();
@@ -72,7 +72,7 @@ impl Walk<'_> {
                 continue;
             }
             listing += ENTRY_BYTES + name.to_bytes().len();
-            let stat = rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let stat = rustix::fs::statat(entries.fd()?, name, AtFlags::SYMLINK_NOFOLLOW)?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 self.to_do.push((Rc::clone(path), name.to_bytes().to_vec()));
             } else {

@@ -72,6 +72,76 @@ fn special_mode_bits_and_file_capabilities_survive_the_change_of_owner() {
 }
 
 #[test]
+fn attributes_are_exact_whatever_the_directory_gives_to_new_files() {
+    require_root!();
+    let snapshot = Snapshot::new();
+    // Default ACL: owner rwx, others nothing (Linux `posix_acl_xattr.h`).
+    let acl = b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x04\0\0\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+    let two = |name: &str| {
+        [1, 2].map(|number| file(format!("{name}/{number}"), "").mode(0o666).owner(0, 0))
+    };
+    let link = |name: &str| symlink(format!("{name}/link"), "1").owner(0, 0);
+    // What was seen in a directory before it got its attributes says nothing any more.
+    let seen_before = |name: &str| {
+        let file = file(format!("{name}/before"), "").mode(0o666).owner(0, 0);
+        [file, symlink(format!("{name}/early"), "1").owner(0, 0)]
+    };
+    let setgid = |name: &str| dir(name).mode(0o2775).owner(0, 50);
+    let [file_of_later, link_of_later] = seen_before("later");
+    let [file_of_implied, link_of_implied] = seen_before("implied");
+    let directories = [
+        ("plain", vec![dir("plain")]),
+        ("setgid", vec![setgid("setgid")]),
+        ("acl", vec![pax(&[("SCHILY.xattr.system.posix_acl_default", acl)]), dir("acl")]),
+        ("later", vec![dir("later"), file_of_later, link_of_later, setgid("later")]),
+        ("implied", vec![file_of_implied, link_of_implied, setgid("implied")]),
+    ];
+    let mut members = Vec::new();
+    for (name, before) in directories {
+        members.extend(before);
+        members.extend(two(name));
+        members.push(link(name));
+        members.push(file(format!("{name}/owned"), "").mode(0o666).owner(7, 8));
+        members.push(dir(format!("{name}/dir")).mode(0o755).owner(0, 0));
+    }
+    snapshot.base(&archive(&members));
+    for name in ["plain", "setgid", "acl", "later", "implied"] {
+        for (file, mode, owner) in [
+            ("1", 0o666, (0, 0)),
+            ("2", 0o666, (0, 0)),
+            ("owned", 0o666, (7, 8)),
+            ("dir", 0o755, (0, 0)),
+            ("link", 0o777, (0, 0)),
+        ] {
+            let stat = snapshot.stat(&format!("{name}/{file}"));
+            let found = (stat.mode() & 0o7777, (stat.uid(), stat.gid()));
+            assert_eq!(found, (mode, owner), "{name}/{file}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_is_looked_up_again_when_what_leads_to_it_has_changed() {
+    require_root!();
+    let snapshot = Snapshot::new();
+    snapshot.base(&archive(&[
+        dir("one"),
+        dir("two"),
+        dir("becomes-link"),
+        symlink("becomes-link", "one"),
+        file("becomes-link/a", ""),
+        symlink("link", "one"),
+        dir("link/below"),
+        symlink("link", "two"),
+        file("link/below/b", ""),
+    ]));
+    assert_eq!(
+        snapshot.tree(),
+        ["becomes-link", "link", "one", "one/a", "one/below", "two", "two/below", "two/below/b"]
+    );
+}
+
+#[test]
 fn times_keep_their_nanoseconds_and_directories_get_theirs_last() {
     let snapshot = Snapshot::new();
     let uid = i64::from(rustix::process::geteuid().as_raw());

@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use bkstate::Digest;
 use tempfile::TempDir;
 
-use super::{Layer, Limits, Placement, Refusal, UnpackError, Unpacked, Usage, unpack, usage};
+use super::{
+    Layer, Limits, Placement, Refusal, UnpackError, Unpacked, Usage, check, unpack, usage,
+};
 
 const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
 

@@ -203,3 +203,23 @@ fn progress_rises_to_the_size_of_the_blob() {
     assert!(seen.is_sorted() && seen.len() > 2);
     assert_eq!(seen.last(), Some(&size));
 }
+
+#[test]
+fn a_layer_is_checked_without_being_unpacked() {
+    let tar = tar();
+    let blob = gzip(&tar);
+    let file = blob_file(&blob);
+    let right = Layer {
+        blob: &file,
+        digest: Digest::of(&blob),
+        size: blob.len() as u64,
+        media_type: OCI_GZIP,
+        diff_id: Digest::of(&tar),
+    };
+    assert_eq!(check(&right, &Limits::default(), &|_| ()).unwrap(), tar.len() as u64);
+    let other = Digest::of("");
+    let error = check(&Layer { diff_id: other, ..right }, &Limits::default(), &|_| ()).unwrap_err();
+    assert!(matches!(error, UnpackError::WrongDiffId { .. }), "{error:?}");
+    let error = check(&Layer { digest: other, ..right }, &Limits::default(), &|_| ()).unwrap_err();
+    assert!(matches!(error, UnpackError::WrongBlobDigest { .. }), "{error:?}");
+}

@@ -1,0 +1,151 @@
+//! The programs that are compared.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::cache::{Cache, Compression, FILE_PREFIX};
+use crate::daemon::Daemon;
+use crate::measure::{Sample, measure};
+use crate::process::{run, run_piped};
+use crate::target::{Kind, Target};
+use crate::{floor, pool};
+
+/// A way to get from the blobs of a cache to the files in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contestant {
+    Convert,
+    Buildkitd,
+    /// GNU tar behind a program that decompresses to stdout.
+    Tar(&'static str),
+    Umoci,
+    FloorInflate,
+    FloorWrite,
+}
+
+impl Contestant {
+    pub(crate) const PIGZ: Self = Self::Tar("pigz");
+    pub(crate) const IGZIP: Self = Self::Tar("igzip");
+    pub(crate) const ZSTD: Self = Self::Tar("zstd");
+    pub(crate) const FLOOR: [Self; 2] = [Self::FloorInflate, Self::FloorWrite];
+
+    /// All that can do it, in the order they take their turns.
+    pub(crate) fn all(compression: Compression) -> Vec<Self> {
+        let peers: &[Self] = match compression {
+            Compression::Gzip => &[Self::PIGZ, Self::IGZIP, Self::Umoci],
+            // umoci reads zstd since v0.5.
+            Compression::Zstd => &[Self::ZSTD],
+        };
+        [&[Self::Convert, Self::Buildkitd], peers, &Self::FLOOR].concat()
+    }
+
+    /// The name in reports, which programs may rely on.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Convert => "convert".to_owned(),
+            Self::Buildkitd => "buildkitd".to_owned(),
+            Self::Tar(filter) => format!("tar+{filter}"),
+            Self::Umoci => "umoci".to_owned(),
+            Self::FloorInflate => "floor-inflate".to_owned(),
+            Self::FloorWrite => "floor-write".to_owned(),
+        }
+    }
+}
+
+/// What the contestants run with.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    /// Where file systems are mounted.
+    pub(crate) work: PathBuf,
+    pub(crate) kind: Kind,
+    pub(crate) jobs: NonZeroUsize,
+    /// Our own command.
+    pub(crate) oci2bk: PathBuf,
+    /// The directory with buildkitd and buildctl.
+    pub(crate) buildkit: PathBuf,
+}
+
+impl Arena {
+    /// One run of `contestant` on a file system of its own.
+    pub(crate) fn run(&self, contestant: Contestant, cache: &Cache) -> Result<Sample> {
+        // Blobs and files, and what blocks and inodes take beside them.
+        let room = cache.shape.bytes * 5 / 4
+            + cache.blob_bytes() * 5 / 4
+            + cache.shape.files * (16 << 10)
+            + (256 << 20);
+        let target = Target::new(&self.work, self.kind, room)?;
+        let sample = self.run_on(contestant, cache, target.path());
+        let sample = sample.with_context(|| contestant.name())?;
+        if contestant != Contestant::FloorInflate {
+            let (found, expected) = (count_files(target.path())?, cache.shape.files);
+            ensure!(found == expected, "{}: {found} of {expected} files", contestant.name());
+        }
+        Ok(sample)
+    }
+
+    fn run_on(&self, contestant: Contestant, cache: &Cache, target: &Path) -> Result<Sample> {
+        match contestant {
+            Contestant::Convert => {
+                let mut convert = Command::new(&self.oci2bk);
+                convert.args(["convert", "--progress=quiet", "--jobs", &self.jobs.to_string()]);
+                convert.arg("--keys").arg(&cache.build);
+                convert.arg(&cache.layout).arg(target.join("root"));
+                measure(target, None, || run(&mut convert).map(drop))
+            }
+            Contestant::Buildkitd => {
+                let daemon = Daemon::start(&self.buildkit, target)?;
+                measure(target, Some(daemon.id()), || daemon.import(cache))
+            }
+            Contestant::Tar(filter) => {
+                let mut layers: Vec<_> = cache.layers.iter().collect();
+                layers.sort_by_key(|layer| std::cmp::Reverse(layer.size));
+                let unpack = |layer: &&crate::cache::Layer| {
+                    let dir = target.join(layer.digest.hex());
+                    fs::create_dir(&dir)?;
+                    let mut inflate = Command::new(filter);
+                    inflate.arg("-dc").arg(&layer.blob);
+                    let mut tar = Command::new("tar");
+                    tar.args(["--extract", "--numeric-owner", "--file=-", "--directory"]).arg(dir);
+                    run_piped(&mut inflate, &mut tar)
+                };
+                measure(target, None, || pool::run(&layers, self.jobs, unpack).map(drop))
+            }
+            Contestant::Umoci => {
+                let mut umoci = Command::new("umoci");
+                let image = format!("{}:latest", cache.image.display());
+                umoci.args(["raw", "unpack", "--image", &image]).arg(target.join("rootfs"));
+                measure(target, None, || run(&mut umoci).map(drop))
+            }
+            Contestant::FloorInflate => measure(target, None, || floor::inflate(cache, self.jobs)),
+            Contestant::FloorWrite => {
+                measure(target, None, || floor::write(cache, target, self.jobs))
+            }
+        }
+    }
+}
+
+/// How many of the generated files are below `dir`: nobody may be fast by doing less.
+fn count_files(dir: &Path) -> Result<u64> {
+    let mut count = 0;
+    let mut pending = vec![dir.to_owned()];
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                pending.push(entry.path());
+            } else if kind.is_file() && is_generated(&entry.file_name()) {
+                count += 1;
+            }
+        }
+    }
+    Ok(count)
+}
+
+fn is_generated(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(FILE_PREFIX.as_bytes())
+}

@@ -1,0 +1,254 @@
+//! Compares `oci2bk convert` with other ways to unpack the layers of a cache, side by side in one run,
+//! over generated caches. `scripts/bench` prepares what this needs and runs it, as root.
+#![allow(clippy::print_stderr, reason = "a program of ours for us, which says what it is doing")]
+
+mod cache;
+mod content;
+mod contestants;
+mod daemon;
+mod floor;
+mod layout;
+mod llb;
+mod machine;
+mod measure;
+mod pool;
+mod process;
+mod report;
+mod target;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Parser;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use cache::{Cache, Compression, Shape};
+use contestants::{Arena, Contestant};
+use machine::Machine;
+use report::{Report, Scenario};
+use target::Kind;
+
+/// Measure `oci2bk convert` against other programs on generated caches.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What to measure [default: all]
+    #[arg(value_enum)]
+    groups: Vec<Group>,
+
+    /// Bytes of the files in the cache of the comparison, in millions
+    #[arg(long, value_name = "MB", default_value_t = 2_000)]
+    size: u64,
+
+    /// How many files there are in it
+    #[arg(long, value_name = "N", default_value_t = 80_000)]
+    files: u64,
+
+    /// How many layers there are in every cache
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    layers: u64,
+
+    /// The unit of growth, in millions of bytes: caches have one, two, four and eight of it
+    #[arg(long, value_name = "MB", default_value_t = 1_000)]
+    unit: u64,
+
+    /// How often every contestant runs
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+
+    /// The file system to write to
+    #[arg(long, value_enum, default_value_t = Kind::Tmpfs)]
+    on: Kind,
+
+    /// Only these contestants, by the names in the report, and convert
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+
+    /// Where caches are generated, and kept for the next time
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    work: PathBuf,
+
+    /// Where report.md and report.json go
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    output: PathBuf,
+
+    /// The directory with buildkitd and buildctl
+    #[arg(long, value_name = "DIR", default_value = "target/oracle/buildkit")]
+    buildkit: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Group {
+    /// One cache, gzip and zstd, all contestants
+    Whole,
+    /// Caches of one, two, four and eight units
+    Size,
+    /// Caches of one unit with 10 to 100000 files for each GB
+    Files,
+    /// The cache of the comparison on one core and on two
+    Cores,
+}
+
+impl Arguments {
+    /// The cache of the comparison.
+    const fn shape(&self) -> Shape {
+        Shape { bytes: self.size * 1_000_000, files: self.files, layers: self.layers }
+    }
+}
+
+/// Contestants on one shape of cache.
+struct Match {
+    group: &'static str,
+    shape: Shape,
+    compressions: &'static [Compression],
+    cores: usize,
+    /// Besides convert.
+    others: Option<Vec<Contestant>>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    ensure!(rustix::process::geteuid().is_root(), "unpacking and mounting need root");
+    ensure!(arguments.rounds > 0, "nothing is measured in 0 rounds");
+    for dir in [&arguments.work, &arguments.output] {
+        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    }
+    let work = fs::canonicalize(&arguments.work)?;
+    let buildkit = fs::canonicalize(&arguments.buildkit)
+        .with_context(|| format!("{}: see scripts/bench", arguments.buildkit.display()))?;
+    // It is built together with this program.
+    let oci2bk = std::env::current_exe()?.with_file_name("oci2bk");
+    ensure!(oci2bk.exists(), "{} is missing: build it first", oci2bk.display());
+
+    let processors = sched_getaffinity(None)?;
+    let available = processors.count() as usize;
+    let mut report = Report {
+        format: 1,
+        machine: Machine::look(&oci2bk, available),
+        file_system: arguments.on.name(),
+        rounds: arguments.rounds,
+        scenarios: Vec::new(),
+    };
+    for planned in matches(&arguments, available) {
+        let jobs = NonZeroUsize::new(planned.cores).unwrap_or(NonZeroUsize::MIN);
+        let (kind, oci2bk) = (arguments.on, oci2bk.clone());
+        let arena = Arena { work: work.clone(), kind, jobs, oci2bk, buildkit: buildkit.clone() };
+        let caches = cache::caches(&work, planned.shape, planned.compressions)?;
+        use_cores(&processors, planned.cores)?;
+        for cache in &caches {
+            let contestants = planned.contestants(cache, &arguments.only);
+            let runs = run(&arena, cache, &contestants, arguments.rounds)?;
+            report.scenarios.push(Scenario {
+                group: planned.group,
+                compression: cache.compression,
+                shape: cache.shape,
+                blob_bytes: cache.blob_bytes(),
+                cores: planned.cores,
+                runs,
+            });
+        }
+        sched_setaffinity(None, &processors)?;
+        // Only the cache of the comparison is kept for the next time; the others take much room.
+        if let Some(cache) = caches.first().filter(|cache| cache.shape != arguments.shape()) {
+            cache::remove(cache)?;
+        }
+        // What is measured is not lost if the next fails.
+        let json = serde_json::to_string_pretty(&report)? + "\n";
+        fs::write(arguments.output.join("report.json"), json)?;
+        fs::write(arguments.output.join("report.md"), report.markdown())?;
+    }
+    eprintln!("{}", arguments.output.join("report.md").display());
+    Ok(())
+}
+
+/// What there is to measure, in the order of the report.
+fn matches(arguments: &Arguments, available: usize) -> Vec<Match> {
+    let wanted = |group| arguments.groups.is_empty() || arguments.groups.contains(&group);
+    let (layers, unit) = (arguments.layers, arguments.unit * 1_000_000);
+    let shape = arguments.shape();
+    let gzip: &[Compression] = &[Compression::Gzip];
+    let floor = || Contestant::FLOOR.to_vec();
+    let peers = || [&[Contestant::PIGZ, Contestant::IGZIP], &Contestant::FLOOR[..]].concat();
+    let mut matches = Vec::new();
+    if wanted(Group::Whole) {
+        let (compressions, cores) = (&Compression::ALL[..], available);
+        matches.push(Match { group: "whole", shape, compressions, cores, others: None });
+    }
+    if wanted(Group::Size) {
+        for units in [1, 2, 4, 8] {
+            let bytes = units * unit;
+            // As many files for each byte as the cache of the comparison has.
+            let files = arguments.files * bytes / shape.bytes.max(1);
+            let shape = Shape { bytes, files: files.max(layers), layers };
+            let (compressions, cores, others) = (gzip, available, Some(floor()));
+            matches.push(Match { group: "size", shape, compressions, cores, others });
+        }
+    }
+    if wanted(Group::Files) {
+        for files in [10, 100, 1_000, 10_000, 100_000] {
+            let files = (files * unit / 1_000_000_000).max(1);
+            let shape = Shape { bytes: unit, files, layers: layers.min(files) };
+            let (compressions, cores, others) = (gzip, available, Some(peers()));
+            matches.push(Match { group: "files", shape, compressions, cores, others });
+        }
+    }
+    if wanted(Group::Cores) {
+        for cores in [1, 2] {
+            let (compressions, others) = (gzip, Some(peers()));
+            matches.push(Match { group: "cores", shape, compressions, cores, others });
+        }
+    }
+    matches.retain(|planned| planned.cores <= available);
+    matches
+}
+
+impl Match {
+    fn contestants(&self, cache: &Cache, only: &[String]) -> Vec<Contestant> {
+        let ours = || vec![Contestant::Convert];
+        let mut all = self.others.as_ref().map_or_else(
+            || Contestant::all(cache.compression),
+            |others| [ours(), others.clone()].concat(),
+        );
+        let named = |contestant: &Contestant| only.contains(&contestant.name());
+        all.retain(|one| only.is_empty() || *one == Contestant::Convert || named(one));
+        all
+    }
+}
+
+/// Keeps this process and those it starts to the first `count` of `processors`.
+fn use_cores(processors: &CpuSet, count: usize) -> Result<()> {
+    let mut used = CpuSet::new();
+    let allowed = (0..CpuSet::MAX_CPU).filter(|index| processors.is_set(*index));
+    allowed.take(count).for_each(|index| used.set(index));
+    Ok(sched_setaffinity(None, &used)?)
+}
+
+/// Lets the contestants take turns, another one first in every round.
+fn run(
+    arena: &Arena,
+    cache: &Cache,
+    contestants: &[Contestant],
+    rounds: usize,
+) -> Result<BTreeMap<String, Vec<measure::Sample>>> {
+    let mut runs: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    let mut turns = contestants.to_vec();
+    for round in 1..=rounds {
+        for contestant in &turns {
+            cache.warm(turns.contains(&Contestant::FloorWrite))?;
+            let sample = arena.run(*contestant, cache)?;
+            let name = contestant.name();
+            eprintln!(
+                "{} {} files, round {round}: {name} {:.2} s, {:.2} s of the processors",
+                cache.compression.name(),
+                cache.shape.files,
+                sample.seconds,
+                sample.cpu_seconds
+            );
+            runs.entry(name).or_default().push(sample);
+        }
+        turns.rotate_left(1);
+    }
+    Ok(runs)
+}

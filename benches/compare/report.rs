@@ -1,0 +1,250 @@
+//! The report: ratios for people, every single run for programs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::cache::{Compression, Shape};
+use crate::machine::Machine;
+use crate::measure::Sample;
+
+/// Everything that was measured. Its JSON is the report for programs.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// Grows when a field changes its meaning.
+    pub(crate) format: u32,
+    pub(crate) machine: Machine,
+    pub(crate) file_system: &'static str,
+    pub(crate) rounds: usize,
+    pub(crate) scenarios: Vec<Scenario>,
+}
+
+/// One cache, unpacked by several contestants in turns.
+#[derive(Debug, Serialize)]
+pub(crate) struct Scenario {
+    /// `whole`, `size`, `files` or `cores`.
+    pub(crate) group: &'static str,
+    pub(crate) compression: Compression,
+    pub(crate) shape: Shape,
+    pub(crate) blob_bytes: u64,
+    pub(crate) cores: usize,
+    /// By the name of the contestant, a sample for each round.
+    pub(crate) runs: BTreeMap<String, Vec<Sample>>,
+}
+
+/// What there is to compare with: a title, the contestants whose times are added, and the ratio that
+/// we want to stay below.
+const ROWS: &[(&str, &[&str], Option<f64>)] = &[
+    ("buildkitd: import and extraction", &["buildkitd"], Some(0.33)),
+    ("GNU tar and pigz, a layer on each core", &["tar+pigz"], Some(1.0)),
+    ("GNU tar and igzip, a layer on each core", &["tar+igzip"], Some(1.0)),
+    ("GNU tar and zstd, a layer on each core", &["tar+zstd"], Some(1.0)),
+    ("umoci raw unpack", &["umoci"], Some(1.0)),
+    ("the floor", &["floor-inflate", "floor-write"], Some(1.25)),
+    ("the floor's first part: inflated and hashed", &["floor-inflate"], None),
+    ("the floor's second part: written", &["floor-write"], None),
+];
+
+/// The middle, the lowest and the highest of some numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Spread {
+    median: f64,
+    lowest: f64,
+    highest: f64,
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (lowest, highest) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median = if values.len() % 2 == 1 {
+            values[middle]
+        } else {
+            f64::midpoint(values[middle - 1], values[middle])
+        };
+        Some(Self { median, lowest, highest })
+    }
+}
+
+impl Scenario {
+    /// `of` of convert over that of all `others` together, round by round; `None` if one did not run.
+    fn ratio(&self, others: &[&str], of: impl Fn(&Sample) -> f64) -> Option<Spread> {
+        let ours = self.runs.get("convert")?;
+        let others: Vec<_> =
+            others.iter().map(|name| self.runs.get(*name)).collect::<Option<_>>()?;
+        let ratios = ours.iter().enumerate().map(|(round, sample)| {
+            let other: f64 = others.iter().filter_map(|runs| runs.get(round)).map(&of).sum();
+            of(sample) / other
+        });
+        Spread::of(ratios.collect())
+    }
+
+    fn convert(&self, of: impl Fn(&Sample) -> f64) -> Option<Spread> {
+        Spread::of(self.runs.get("convert")?.iter().map(of).collect())
+    }
+
+    fn gigabytes(&self) -> f64 {
+        self.shape.bytes as f64 / 1e9
+    }
+
+    fn title(&self) -> String {
+        let Shape { files, layers, .. } = self.shape;
+        format!(
+            "{}: {:.1} GB in {files} files and {layers} layers, {:.1} GB compressed; {}",
+            self.compression.name(),
+            self.gigabytes(),
+            self.blob_bytes as f64 / 1e9,
+            if self.cores == 1 { "1 core".to_owned() } else { format!("{} cores", self.cores) },
+        )
+    }
+}
+
+impl Report {
+    pub(crate) fn markdown(&self) -> String {
+        let mut text = String::from("# How fast `oci2bk convert` is\n\n");
+        self.write_method(&mut text);
+        for scenario in self.scenarios.iter().filter(|scenario| scenario.group == "whole") {
+            write_comparison(&mut text, scenario);
+        }
+        for (group, title) in [
+            ("size", "With the size of the cache"),
+            ("files", "With the number of files per GB"),
+            ("cores", "With the number of cores"),
+        ] {
+            let scenarios = self.scenarios.iter().filter(|scenario| scenario.group == group);
+            write_growth(&mut text, title, &scenarios.collect::<Vec<_>>());
+        }
+        text
+    }
+
+    fn write_method(&self, text: &mut String) {
+        let Machine { processor, processors, memory_bytes, kernel, load_before, versions } =
+            &self.machine;
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{processors} × {processor}, {:.0} GiB, Linux {kernel}; load before the first run: \
+             {load_before}. Every run is on a new file system ({}) and ends when that is synced, all \
+             that is read is in the page cache, and contestants take turns, {} rounds of each. A ratio \
+             is the median of the rounds' ratios, and the spread is from the lowest to the highest.\n",
+            *memory_bytes as f64 / f64::from(1 << 30),
+            self.file_system,
+            self.rounds,
+        );
+        let _ = writeln!(text, "| program | version |\n|---|---|");
+        for (program, version) in versions {
+            let _ = writeln!(text, "| {program} | {version} |");
+        }
+    }
+}
+
+fn write_comparison(text: &mut String, scenario: &Scenario) {
+    let _ = writeln!(
+        text,
+        "\n## {}\n\n| `convert` takes, of | time | spread | processor time | wanted | |\n\
+         |---|---|---|---|---|---|",
+        scenario.title()
+    );
+    for (title, names, wanted) in ROWS {
+        let Some(ratio) = scenario.ratio(names, |sample| sample.seconds) else { continue };
+        let busy = scenario.ratio(names, |sample| sample.cpu_seconds);
+        let wanted_text = wanted.map_or_else(String::new, |wanted| format!("≤ {wanted:.2}"));
+        let verdict = match wanted {
+            None => "",
+            Some(wanted) if ratio.median <= *wanted => "PASS",
+            Some(_) => "FAIL",
+        };
+        let _ = writeln!(
+            text,
+            "| {title} | {:.2} | {:.2} to {:.2} | {:.2} | {wanted_text} | {verdict} |",
+            ratio.median,
+            ratio.lowest,
+            ratio.highest,
+            busy.map_or(f64::NAN, |busy| busy.median),
+        );
+    }
+}
+
+fn write_growth(text: &mut String, title: &str, scenarios: &[&Scenario]) {
+    let Some(first) = scenarios.first().and_then(|first| per_gigabyte(first)) else { return };
+    let _ = writeln!(
+        text,
+        "\n## {title}\n\n| | time per GB, of the first line | spread | of the floor | of tar and pigz \
+         | of tar and igzip |\n|---|---|---|---|---|---|"
+    );
+    for scenario in scenarios {
+        let Some(cost) = per_gigabyte(scenario) else { continue };
+        let ratio = |names: &[&str]| {
+            let ratio = scenario.ratio(names, |sample| sample.seconds);
+            ratio.map_or_else(String::new, |ratio| format!("{:.2}", ratio.median))
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {:.2} | {:.2} to {:.2} | {} | {} | {} |",
+            scenario.title(),
+            cost.median / first.median,
+            cost.lowest / first.median,
+            cost.highest / first.median,
+            ratio(&["floor-inflate", "floor-write"]),
+            ratio(&["tar+pigz"]),
+            ratio(&["tar+igzip"]),
+        );
+    }
+}
+
+/// Seconds of convert for each GB of files.
+fn per_gigabyte(scenario: &Scenario) -> Option<Spread> {
+    scenario.convert(|sample| sample.seconds / scenario.gigabytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario(runs: &[(&str, &[f64])]) -> Scenario {
+        let samples = |seconds: &[f64]| {
+            let sample = |seconds: &f64| Sample { seconds: *seconds, cpu_seconds: 2.0 * seconds };
+            seconds.iter().map(sample).collect()
+        };
+        Scenario {
+            group: "whole",
+            compression: Compression::Gzip,
+            shape: Shape { bytes: 2_000_000_000, files: 80_000, layers: 12 },
+            blob_bytes: 700_000_000,
+            cores: 2,
+            runs: runs.iter().map(|(name, runs)| ((*name).to_owned(), samples(runs))).collect(),
+        }
+    }
+
+    #[test]
+    fn a_ratio_is_the_median_over_rounds() {
+        let scenario = scenario(&[
+            ("convert", &[1.0, 2.0, 30.0]),
+            ("floor-inflate", &[1.0, 1.0, 20.0]),
+            ("floor-write", &[1.0, 1.0, 10.0]),
+        ]);
+        let floor = scenario.ratio(&["floor-inflate", "floor-write"], |sample| sample.seconds);
+        assert_eq!(floor, Some(Spread { median: 1.0, lowest: 0.5, highest: 1.0 }));
+        assert_eq!(scenario.ratio(&["buildkitd"], |sample| sample.seconds), None);
+        assert_eq!(Spread::of(vec![4.0, 1.0, 3.0, 2.0]).unwrap().median, 2.5);
+    }
+
+    #[test]
+    fn a_comparison_says_what_was_reached() {
+        let mut text = String::new();
+        let runs: &[(&str, &[f64])] =
+            &[("convert", &[3.0]), ("buildkitd", &[10.0]), ("tar+igzip", &[2.0])];
+        write_comparison(&mut text, &scenario(runs));
+        let expected = "
+## gzip: 2.0 GB in 80000 files and 12 layers, 0.7 GB compressed; 2 cores
+
+| `convert` takes, of | time | spread | processor time | wanted | |
+|---|---|---|---|---|---|
+| buildkitd: import and extraction | 0.30 | 0.30 to 0.30 | 0.30 | ≤ 0.33 | PASS |
+| GNU tar and igzip, a layer on each core | 1.50 | 1.50 to 1.50 | 1.50 | ≤ 1.00 | FAIL |
+";
+        assert_eq!(text, expected);
+    }
+}
