@@ -6,6 +6,7 @@ use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use oci2bk::keys::read_source;
+use oci2bk::limits::Limits;
 
 const PROVENANCE: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/index/keys/provenance.json");
@@ -13,7 +14,7 @@ const PROVENANCE: &str =
 fn benchmark(criterion: &mut Criterion) {
     let path = Path::new(PROVENANCE);
     criterion.bench_function("keys of a build", |bench| {
-        bench.iter(|| assert!(!read_source(path).unwrap().is_empty()));
+        bench.iter(|| assert!(!read_source(path, &Limits::default()).unwrap().is_empty()));
     });
 }
 
