@@ -4,11 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 
-use super::read::read_database;
-use super::staging::STAGING;
 use super::verify::other_workers;
 use super::{
-    CACHE_DB, Damage, History, METADATA_DB, OLD_RECORDS_DB, Parts, RECORDS_DB, ReadStateError,
+    CACHE_DB, Damage, History, LeaseDamage, METADATA_DB, OLD_RECORDS_DB, Parts, RECORDS_DB,
     RootLock, SNAPSHOTS, SNAPSHOTS_DB, State, VerifyError, WORKER, WORKER_ID, WorkerName,
 };
 use crate::content::BlobStore;
@@ -16,14 +14,13 @@ use crate::digest::Digest;
 use crate::dir::{Dir, DirError, if_there};
 use crate::ids::WorkerId;
 use crate::metadata::{NAMESPACE, Namespace};
-use crate::records::Records;
 use crate::snapshots::Trees;
 
 /// The state that a root holds, be it empty, with the files that belong to it.
 ///
 /// What dead runs and killed daemons left is not part of it: snapshots that `containerdmeta.db` does
 /// not name, directories that belong to no snapshot and blobs without a row, which a daemon removes
-/// too at a garbage collection, and leases of records that a dead run did not come to publish.
+/// too at a garbage collection, and leases that belong to nothing.
 #[derive(Debug)]
 pub struct Existing {
     /// The databases. Those that are not there are empty.
@@ -158,7 +155,7 @@ impl Existing {
         let has_worker = worker.is_some();
         let nothing = Self::nothing(worker_id.clone());
         let mut existing = Self { state, has_worker, stale, damage, ..nothing };
-        existing.sort_out_leases(root);
+        existing.sort_out_leases();
         existing.sort_out_snapshots(snapshots)?;
         existing.sort_out_blobs(worker)?;
         Ok(existing)
@@ -216,19 +213,14 @@ impl Existing {
         Ok(())
     }
 
-    /// Drops the leases of a run that died before it published the records that go with them, which
-    /// are still in its staging area. Nobody else would ever remove them.
-    fn sort_out_leases(&mut self, root: &Dir) {
-        let staged = root.dir(STAGING).and_then(|staging| staging.dir(WORKER));
-        // Whatever cannot be read there, a run that died while it wrote has published nothing.
-        let staged = staged.map_err(ReadStateError::from);
-        let Ok(staged) = staged.and_then(|dir| read_database(&dir, RECORDS_DB, Records::read))
-        else {
-            return;
-        };
+    /// Drops leases that nothing belongs to, such as those of a run that died before it published their
+    /// records. Nobody else would ever remove them.
+    fn sort_out_leases(&mut self) {
         let Some(namespace) = self.state.metadata.namespaces.get_mut(NAMESPACE) else { return };
-        for id in staged.by_id.keys().filter(|id| !self.state.records.by_id.contains_key(id)) {
-            if namespace.leases.remove(id.as_str()).is_some() {
+        for damage in &self.damage {
+            if let Damage::Lease(LeaseDamage::Stray { id }) = damage
+                && namespace.leases.remove(id).is_some()
+            {
                 self.stale.insert(METADATA_DB);
             }
         }

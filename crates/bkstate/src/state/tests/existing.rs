@@ -287,9 +287,7 @@ fn leftovers_are_recognised_and_removed() {
 fn leases_whose_records_a_dead_run_did_not_publish_are_dropped() {
     let (before, after) = (sound(), sound_and_more());
     let root = Root::with(&after);
-    let staging = root.path().join(".oci2bk-staging").join(WORKER);
-    fs::create_dir_all(&staging).unwrap();
-    fs::rename(root.worker(RECORDS_DB), staging.join(RECORDS_DB)).unwrap();
+    fs::remove_file(root.worker(RECORDS_DB)).unwrap();
     before.records.write(&fs::File::create_new(root.worker(RECORDS_DB)).unwrap()).unwrap();
     before.solver.write(&fs::File::create(root.path().join(CACHE_DB)).unwrap()).unwrap();
 
@@ -300,12 +298,12 @@ fn leases_whose_records_a_dead_run_did_not_publish_are_dropped() {
     add(&root, &existing.state);
     assert_eq!(State::read(&root.dir).unwrap(), existing.state);
 
-    // Leases of others, and what a run that died while it wrote leaves.
-    let root = Root::with(&sound());
-    let staging = root.path().join(".oci2bk-staging").join(WORKER);
-    fs::create_dir_all(&staging).unwrap();
-    fs::write(staging.join(RECORDS_DB), "half").unwrap();
-    assert_eq!(read(&root).state, sound());
+    // What a daemon keeps while it works, and removes when it starts.
+    let mut state = sound();
+    let labels = [(LABEL_TEMPORARY.to_owned(), String::new())].into();
+    let temporary = Lease { labels, ..Lease::default() };
+    namespace_mut(&mut state).leases.insert("a-pull".to_owned(), temporary);
+    assert_eq!(read(&Root::with(&state)).state, state);
 }
 
 #[test]

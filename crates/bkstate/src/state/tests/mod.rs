@@ -15,7 +15,8 @@ use crate::digest::Digest;
 use crate::dir::Dir;
 use crate::ids::{KeyId, RecordId, ResultId};
 use crate::metadata::{
-    Content, LABEL_GC_FLAT, Lease, NAMESPACE, Namespace, SnapshotRow, SnapshotTable,
+    Content, LABEL_GC_FLAT, LABEL_TEMPORARY, Lease, NAMESPACE, Namespace, SnapshotRow,
+    SnapshotTable,
 };
 use crate::records::{POLICY_RETAIN, Record};
 use crate::snapshots::{Kind, Snapshot};
