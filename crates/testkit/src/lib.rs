@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod process;
 pub mod registry;
 pub mod tools;
+pub mod trials;
 
 pub use daemon::Daemon;
 pub use registry::Registry;

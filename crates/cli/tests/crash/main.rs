@@ -36,10 +36,10 @@ mod build;
 mod case;
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
+use testkit::trials::{self, Shared};
 use testkit::{daemon, process, tools};
 
 use crate::bench::Bench;
@@ -71,9 +71,6 @@ const ALONE: &[(&str, Proof)] = &[
     ("holders::mounts", holders::mounts),
     ("holders::conversion", holders::conversion),
 ];
-
-/// The bench is made by the first test that runs, so that `--list` mounts nothing.
-type Shared = Arc<OnceLock<Result<Bench, String>>>;
 
 fn main() {
     let mut arguments = Arguments::from_args();
@@ -107,19 +104,8 @@ fn main() {
 fn trial(
     name: String,
     tools: &Result<Tools, String>,
-    shared: &Shared,
+    shared: &Shared<Bench>,
     prove: impl FnOnce(&Bench) -> Result<()> + Send + 'static,
 ) -> Trial {
-    match tools {
-        Err(reason) => Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true),
-        Ok(tools) => {
-            let (tools, shared) = (tools.clone(), Arc::clone(shared));
-            Trial::test(name, move || {
-                let bench = shared
-                    .get_or_init(|| Bench::create(&tools).map_err(|error| format!("{error:#}")));
-                let bench = bench.as_ref().map_err(Failed::from)?;
-                prove(bench).map_err(|error| Failed::from(format!("{error:#}")))
-            })
-        }
-    }
+    trials::trial(name, tools, shared, Bench::create, prove)
 }

@@ -35,10 +35,10 @@ mod web;
 mod world;
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 // What the lab uses too.
+use testkit::trials::{self, Shared};
 use testkit::{daemon, process, registry, tools};
 
 use crate::proof::{Subject, prove};
@@ -47,9 +47,6 @@ use crate::world::World;
 
 /// Cases that are also run unextracted, and on states that daemons made themselves.
 const CONTROLS: [&str; 2] = ["stages", "files"];
-
-/// The world is made by the first test that runs, so that `--list` starts nothing.
-type Shared = Arc<OnceLock<Result<World, String>>>;
 
 fn main() {
     let mut arguments = Arguments::from_args();
@@ -118,19 +115,8 @@ fn main() {
 fn trial(
     name: String,
     tools: &Result<Tools, String>,
-    shared: &Shared,
+    shared: &Shared<World>,
     prove: impl FnOnce(&World) -> anyhow::Result<()> + Send + 'static,
 ) -> Trial {
-    match tools {
-        Err(reason) => Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true),
-        Ok(tools) => {
-            let (tools, shared) = (tools.clone(), Arc::clone(shared));
-            Trial::test(name, move || {
-                let world = shared
-                    .get_or_init(|| World::create(&tools).map_err(|error| format!("{error:#}")));
-                let world = world.as_ref().map_err(Failed::from)?;
-                prove(world).map_err(|error| Failed::from(format!("{error:#}")))
-            })
-        }
-    }
+    trials::trial(name, tools, shared, World::create, prove)
 }
