@@ -207,8 +207,7 @@ fn extra() -> impl Strategy<Value = Extra> {
         4 => (select(&["mtime", "atime"][..]), time).prop_map(|(key, time)| Extra::Pax(key, time)),
         4 => (xattr, select(&["v", "value", "yy"][..]))
             .prop_map(|(key, value)| Extra::Pax(key, value)),
-        // All ones for the group would leave it to the kernel, which knows no setgid bit of a
-        // directory that is only implied yet: see the known differences in docs/format/unpack.md.
+        // All ones for the group are refused in a directory that is only implied: see the known differences in docs/format/unpack.md.
         2 => (select(&["uid", "gid"][..]), id).prop_map(|(key, id)| Extra::Pax(key, id)),
         1 => Just(Extra::Pax("uid", "4294967295")),
         2 => path().prop_map(|path| Extra::Path("path", path)),

@@ -12,7 +12,9 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps};
 use rustix::io::Errno;
 
 use super::Placement;
-use super::create::{Given, mode, set_attributes, set_attributes_at, set_symlink_attributes};
+use super::create::{
+    Given, leaves_group_to_kernel, mode, set_attributes, set_attributes_at, set_symlink_attributes,
+};
 use super::error::{EntryName, Refusal};
 use super::implied::ImpliedParents;
 use super::paths::{Directories, Directory, Lookups, OPEN_DIRECTORY, clean, open_plain, split};
@@ -76,6 +78,12 @@ impl Applier {
         let parent = self.directories.open_or_create(parent, |path| implied.created(path))?;
         if let Some(whiteout) = Whiteout::of(base)? {
             return self.hide(&parent, whiteout, entry);
+        }
+        if self.placement == Placement::Overlay
+            && leaves_group_to_kernel(entry)
+            && self.implied.is_unnamed(&parent.path)
+        {
+            return Err(Refusal::GroupOfImpliedDirectory);
         }
         match entry.kind {
             Kind::Regular => self.file(archive, &parent, base, entry),

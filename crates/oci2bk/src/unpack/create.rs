@@ -20,6 +20,11 @@ pub(super) fn mode(entry: &Entry) -> Mode {
     Mode::from_raw_mode((entry.mode & 0o7777) as u32)
 }
 
+/// Whether an entry has no group of its own.
+pub(super) fn leaves_group_to_kernel(entry: &Entry) -> bool {
+    owner(entry).1.is_none()
+}
+
 /// The owner as the kernel takes it: the low 32 bits, of which all ones mean "leave as it is".
 /// containerd passes ids on without a check, so larger ones wrap round.
 fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {

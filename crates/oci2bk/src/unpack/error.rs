@@ -172,6 +172,14 @@ pub enum Refusal {
         /// The type flag in the header.
         typeflag: u8,
     },
+    /// An entry without a group of its own in a directory that is only implied. Whether the kernel would
+    /// give it the group of that directory follows from the layers below, which are unpacked at the
+    /// same time.
+    #[error(
+        "the entry leaves its group to the kernel (all ones) in a directory that the layer has no \
+         entry for; give the entry a group"
+    )]
+    GroupOfImpliedDirectory,
     /// A whiteout that would remove its own directory or the one above.
     #[error("the whiteout names a directory instead of an entry in it")]
     WhiteoutEscapes,

@@ -157,3 +157,26 @@ fn no_more_layers_are_opened_than_needed() {
     unpacked.implied.settle(snapshot.open().as_fd(), lowers).unwrap();
     assert_eq!(opened, 1);
 }
+
+#[test]
+fn an_entry_that_leaves_its_group_to_an_implied_directory_is_refused() {
+    require_root!();
+    let left = || pax(&[("gid", b"4294967295")]);
+    for members in [
+        [left(), file("implied/f", "")],
+        [left(), dir("implied/d")],
+        [left(), symlink("implied/l", "x")],
+    ] {
+        let error = Snapshot::new().apply(&archive(&members), Placement::Overlay).unwrap_err();
+        let reason = refusal(error);
+        assert!(matches!(reason, Refusal::GroupOfImpliedDirectory), "{reason}");
+    }
+    // Where the layer has an entry for the directory, the kernel knows its group.
+    let snapshot = Snapshot::new();
+    snapshot.overlay(&archive(&[
+        dir("named").mode(0o2755).owner(0, 7),
+        left(),
+        file("named/f", ""),
+    ]));
+    assert_eq!(snapshot.stat("named/f").gid(), 7);
+}
