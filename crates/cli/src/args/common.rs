@@ -1,0 +1,58 @@
+//! What several commands take.
+
+use clap::{Args, ValueEnum};
+use oci2bk::limits::{LIMITS, Limit, Limits, Setting, amount};
+
+use super::EXIT_CODES;
+
+/// What the input may cost.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArguments {
+    /// Raise or lower a limit on what the input may cost, such as layer-entries=50M; they are
+    /// listed below
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    settings: Vec<Setting>,
+}
+
+impl LimitArguments {
+    pub(crate) fn limits(&self) -> Limits {
+        Limits::with(&self.settings)
+    }
+}
+
+pub(super) fn limits_and_exit_codes() -> String {
+    let setting = |limit: &Limit| format!("{}={}", limit.name(), amount(limit.default));
+    let settings: Vec<_> = LIMITS.iter().map(setting).collect();
+    let width = settings.iter().map(String::len).max().unwrap_or_default();
+    let lines = settings.iter().zip(LIMITS).map(|(setting, limit)| {
+        format!("  {setting:width$}  {}\n", limit.description.trim_end_matches('.'))
+    });
+    format!("Limits and their defaults:\n{}\n{EXIT_CODES}", lines.collect::<String>())
+}
+
+/// The form of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+/// The form of progress, as in `docker buildx build --progress`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// tty on a terminal, plain elsewhere
+    // An empty variable counts as none.
+    #[value(alias = "")]
+    Auto,
+    /// A line per event
+    Plain,
+    /// Bars
+    Tty,
+    /// A JSON object per event
+    Rawjson,
+    /// Nothing
+    #[value(alias = "none")]
+    Quiet,
+}

@@ -1,0 +1,172 @@
+//! The arguments of `convert`.
+
+use std::error::Error as _;
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use bkstate::Time;
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, value_parser};
+use oci2bk::image::ImageRef;
+use oci2bk::release::Target;
+use oci2bk::source::{ParseSourceError, SourceRef};
+
+use super::common::{Format, LimitArguments, ProgressMode, limits_and_exit_codes};
+use crate::last_used;
+
+const USAGE: &str = "oci2bk convert [OPTIONS] <SRC>... <ROOT>";
+
+#[derive(Debug, Args)]
+#[command(after_help = limits_and_exit_codes(), override_usage = USAGE)]
+pub(crate) struct Convert {
+    #[command(flatten)]
+    pub(crate) places: Places,
+
+    /// Take op digests from FILE: provenance (mode=max), a metadata file of buildx, a layout with
+    /// an image and its attestations, a bundle of buildx history export, LLB, the root directory of
+    /// a builder or its cache.db, or what oci2bk keys wrote. The type shows from the content; what
+    /// lies inside SRC is looked at anyway
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keys: Vec<PathBuf>,
+
+    /// The release of the buildkitd that will use the state, such as v0.16.0. Keys are translated
+    /// to it
+    #[arg(long, value_name = "VERSION", default_value_t)]
+    pub(crate) buildkit: Target,
+
+    /// Seed the manifest and config of a base image, so that FROM with its digest builds without a
+    /// registry: [NAME=]LAYOUT, with the forms of SRC. NAME is what stands behind FROM; images with
+    /// a name inside SRC are looked at anyway
+    #[arg(long = "image", value_name = "[NAME=]LAYOUT")]
+    pub(crate) images: Vec<ImageRef>,
+
+    /// Leave layers packed; the daemon unpacks each when a build first needs it. Needs no root
+    #[arg(long)]
+    pub(crate) no_extract: bool,
+
+    /// Go on if keys are missing; the steps without them will run again
+    #[arg(long)]
+    pub(crate) allow_unkeyed: bool,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
+
+    /// How many layers to work on at a time [default: the number of processors]
+    #[arg(short, long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+
+    /// Print what would be done and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// The form of what is printed on stdout
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub(crate) format: Format,
+
+    /// How to show progress on stderr
+    #[arg(long, value_enum, default_value_t = ProgressMode::Auto, env = "BUILDKIT_PROGRESS")]
+    pub(crate) progress: ProgressMode,
+
+    /// Write what was done to FILE, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
+
+    /// When the state counts as last used, for the garbage collection of the daemon: a time such as
+    /// 2027-06-30T00:00:00Z, @SECONDS since 1970, or now [default: SOURCE_DATE_EPOCH, or when the
+    /// newest part of the cache was made]
+    #[arg(long, value_name = "TIME", value_parser = last_used::parse)]
+    pub(crate) last_used: Option<Time>,
+
+    /// The same in seconds since 1970
+    #[arg(long, hide = true, env = "SOURCE_DATE_EPOCH", value_parser = parse_epoch)]
+    pub(crate) source_date_epoch: Option<Epoch>,
+
+    /// Tell what is lost to the garbage collection of a daemon with the configuration FILE, a
+    /// buildkitd.toml [default: that of a daemon without one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// The value of `SOURCE_DATE_EPOCH`; an empty variable counts as none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Epoch(pub(crate) Option<Time>);
+
+/// Where from and where to: `SRC... ROOT`.
+///
+/// To clap it is one list, whose last word is the root. As two arguments it would let no option
+/// stand between the sources and the root.
+#[derive(Debug)]
+pub(crate) struct Places {
+    pub(crate) sources: Vec<SourceRef>,
+    pub(crate) root: PathBuf,
+}
+
+const PLACES: &str = "places";
+
+impl Args for Places {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        command.arg(
+            Arg::new(PLACES)
+                .required(true)
+                .num_args(1..)
+                .action(ArgAction::Append)
+                .value_name("SRC... ROOT")
+                .value_parser(value_parser!(OsString))
+                .help(
+                    "SRC is a cache export, or an image with an inline cache: DIR, \
+                     oci:DIR[:TAG|@DIGEST], oci-archive:FILE[:TAG|@DIGEST] or \
+                     type=local,src=DIR[,tag=TAG][,digest=DIGEST]; DIR may be a tar archive too. \
+                     ROOT, the last, is the root of the buildkitd, such as /var/lib/buildkit; made \
+                     if it is not there",
+                ),
+        )
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Places {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let words = matches.get_many::<OsString>(PLACES).unwrap_or_default();
+        let mut words: Vec<_> = words.collect();
+        let (Some(root), false) = (words.pop(), words.is_empty()) else {
+            let message = "there is only one of <SRC>... and <ROOT>; the last word is the root";
+            return Err(refusal(ErrorKind::MissingRequiredArgument, message));
+        };
+        let sources = words.into_iter().map(|word| {
+            let source = word.to_str().ok_or("a source has to be UTF-8".to_owned());
+            source.and_then(|text| text.parse().map_err(|error| chain(&error))).map_err(|error| {
+                let word = word.to_string_lossy();
+                let message = format!("invalid value '{word}' for '<SRC>...': {error}");
+                refusal(ErrorKind::ValueValidation, &message)
+            })
+        });
+        Ok(Self { sources: sources.collect::<Result<_, _>>()?, root: root.into() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// An error as clap's own look, with the usage of `convert`.
+fn refusal(kind: ErrorKind, message: &str) -> clap::Error {
+    clap::Command::new("convert").override_usage(USAGE).error(kind, message)
+}
+
+/// What went wrong with a source, in one line.
+fn chain(error: &ParseSourceError) -> String {
+    let reason = error.source().map(|source| format!(": {source}"));
+    format!("{error}{}", reason.unwrap_or_default())
+}
+
+fn parse_epoch(text: &str) -> Result<Epoch, std::num::ParseIntError> {
+    if text.is_empty() {
+        return Ok(Epoch(None));
+    }
+    text.parse().map(|seconds| Epoch(Some(Time::from_unix_seconds(seconds))))
+}

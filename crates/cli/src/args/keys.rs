@@ -1,0 +1,59 @@
+//! The arguments of `keys` and `keys attach`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use oci2bk::source::SourceRef;
+
+use super::common::{LimitArguments, limits_and_exit_codes};
+
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    override_usage = "oci2bk keys <SOURCE>... --output <FILE>\n       \
+                      oci2bk keys attach <LAYOUT> --keys <SOURCE>... [--tag <TAG>]",
+    after_help = limits_and_exit_codes()
+)]
+pub(crate) struct Keys {
+    #[command(subcommand)]
+    pub(crate) command: Option<KeysCommand>,
+
+    /// Where to take op digests from: whatever convert takes with --keys
+    #[arg(required = true, value_name = "SOURCE")]
+    pub(crate) sources: Vec<PathBuf>,
+
+    /// Write the keys to FILE; - is stdout. The file has digests and the kinds of steps, but no
+    /// arguments, environment or paths
+    #[arg(short, long, value_name = "FILE", required = true)]
+    pub(crate) output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Attach the keys of a cache to it, as an OCI artifact in its layout, where convert finds
+    /// them; what was attached before is replaced
+    Attach(Attach),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = limits_and_exit_codes())]
+pub(crate) struct Attach {
+    /// The cache: DIR, oci:DIR[:TAG|@DIGEST] or type=local,src=DIR[,tag=TAG][,digest=DIGEST]
+    #[arg(value_name = "LAYOUT")]
+    pub(crate) layout: SourceRef,
+
+    /// Where to take op digests from: whatever convert takes with --keys
+    #[arg(long, value_name = "SOURCE", required = true, num_args = 1..)]
+    pub(crate) keys: Vec<PathBuf>,
+
+    /// Give the artifact a tag, for tools that copy nothing but what has one
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) limits: LimitArguments,
+}
