@@ -71,7 +71,7 @@ pub struct Run {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Which {
-    /// Measure every scenario, and what measuring costs
+    /// Measure every scenario, first builds in pairs, and what measuring costs
     #[arg(long)]
     all: bool,
 
@@ -130,8 +130,8 @@ impl Run {
         scenario::ALL.iter().filter(wanted).collect()
     }
 
-    /// Whether to measure what measuring costs.
-    pub(crate) fn measures_overhead(&self) -> bool {
+    /// Whether to measure what takes more than one scenario: first builds, and what measuring costs.
+    pub(crate) fn measures_all(&self) -> bool {
         self.which.all
     }
 
@@ -181,7 +181,7 @@ mod tests {
         let run = parse("--scenario converted --scenario cold").unwrap();
         let names: Vec<_> = run.scenarios().iter().map(|scenario| scenario.name).collect();
         assert_eq!(names, ["cold", "converted"]);
-        assert!(!run.measures_overhead());
+        assert!(!run.measures_all());
         assert_eq!(parse("--all").unwrap().scenarios().len(), scenario::ALL.len());
     }
 

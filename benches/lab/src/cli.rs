@@ -16,8 +16,9 @@ use crate::report::{Report, pages};
 use crate::results::{Run, Writer};
 use crate::units::seconds;
 
-/// Builds of either kind that show what measuring costs.
-const OVERHEAD_BUILDS: u32 = 15;
+/// Builds of either kind, for each repeat of the scenarios, where two kinds of builds are compared that take
+/// a fraction of a second each.
+const SHORT_BUILDS: u32 = 8;
 
 /// Does what the command line says. `out` is for the result, `log` for what goes on.
 ///
@@ -67,9 +68,12 @@ fn measure(
             writer.write(&Line::Measurement(measurement))?;
         }
     }
-    if arguments.measures_overhead() {
+    if arguments.measures_all() {
+        let builds = SHORT_BUILDS.saturating_mul(arguments.repeats);
+        writeln!(log, "first builds")?;
+        writer.write(&Line::FirstBuilds(lab.first_builds(builds)?))?;
         writeln!(log, "overhead")?;
-        writer.write(&Line::Overhead(lab.overhead(OVERHEAD_BUILDS)?))?;
+        writer.write(&Line::Overhead(lab.overhead(builds)?))?;
     }
     Ok(())
 }

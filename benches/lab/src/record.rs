@@ -18,6 +18,8 @@ pub enum Line {
     Seed(Seed),
     /// One build of one scenario.
     Measurement(Measurement),
+    /// The first builds on a converted and on a naturally warm root.
+    FirstBuilds(FirstBuilds),
     /// What measuring itself costs.
     Overhead(Overhead),
 }
@@ -191,6 +193,16 @@ pub struct Layer {
     pub micros: u64,
     /// The step that was in need of it.
     pub step: String,
+}
+
+/// The first builds on copies of a converted root and of one on which the build itself ran, in turn, in
+/// memory. Durations are in microseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct FirstBuilds {
+    /// On converted roots.
+    pub converted: Vec<u64>,
+    /// On roots on which the build ran.
+    pub natural: Vec<u64>,
 }
 
 /// What measuring costs: the same builds on the same warm daemon, with their progress recorded and

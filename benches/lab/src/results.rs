@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::record::{FORMAT, Header, Line, Measurement, Overhead, Seed};
+use crate::record::{FORMAT, FirstBuilds, Header, Line, Measurement, Overhead, Seed};
 
 /// What the names of results end with.
 const EXTENSION: &str = "jsonl";
@@ -22,6 +22,8 @@ pub struct Run {
     pub seed: Option<Seed>,
     /// In the order in which they were made.
     pub measurements: Vec<Measurement>,
+    /// First builds on either kind of warm root, if they were compared.
+    pub first_builds: Option<FirstBuilds>,
     /// What measuring costs, if that was measured.
     pub overhead: Option<Overhead>,
 }
@@ -100,11 +102,13 @@ impl Run {
                         header,
                         seed: None,
                         measurements: Vec::new(),
+                        first_builds: None,
                         overhead: None,
                     });
                 }
                 (Line::Seed(seed), Some(run)) => run.seed = Some(seed),
                 (Line::Measurement(measurement), Some(run)) => run.measurements.push(measurement),
+                (Line::FirstBuilds(builds), Some(run)) => run.first_builds = Some(builds),
                 (Line::Overhead(overhead), Some(run)) => run.overhead = Some(overhead),
                 (Line::Run(_), Some(_)) | (_, None) => {
                     bail!("line {}: a run begins with one line of kind run", number + 1)

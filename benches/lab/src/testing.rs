@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::record::{
-    Build, Conversion, FORMAT, Header, Import, Layer, Line, Machine, Measurement, Measures,
-    Outcome, Overhead, Seed, Step, WorkloadInfo,
+    Build, Conversion, FORMAT, FirstBuilds, Header, Import, Layer, Line, Machine, Measurement,
+    Measures, Outcome, Overhead, Seed, Step, WorkloadInfo,
 };
 use crate::results::Run;
 use crate::scenario::{ALL, Builder, Scenario};
@@ -49,6 +49,10 @@ pub(crate) fn run() -> Run {
             bases: bases(),
         }),
         measurements,
+        first_builds: Some(FirstBuilds {
+            converted: vec![205_000, 200_000, 190_000],
+            natural: vec![200_000, 198_000, 210_000],
+        }),
         overhead: Some(Overhead {
             recorded: vec![410_000, 400_000, 420_000],
             unrecorded: vec![400_000, 405_000, 395_000],
@@ -62,6 +66,7 @@ pub(crate) fn text() -> String {
     let lines = std::iter::once(Line::Run(run.header))
         .chain(run.seed.map(Line::Seed))
         .chain(run.measurements.into_iter().map(Line::Measurement))
+        .chain(run.first_builds.map(Line::FirstBuilds))
         .chain(run.overhead.map(Line::Overhead));
     lines.map(|line| serde_json::to_string(&line).unwrap() + "\n").collect()
 }

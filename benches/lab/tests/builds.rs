@@ -124,7 +124,14 @@ fn breakdowns(tools: &Tools) -> Result<()> {
     lab.push_base("moved")?;
     measurements.push(measure(&lab, "converted"));
     let header = lab.header(1)?;
-    let run = Run { name: "x".into(), header, seed: Some(seed), measurements, overhead: None };
+    let run = Run {
+        name: "x".into(),
+        header,
+        seed: Some(seed),
+        measurements,
+        first_builds: None,
+        overhead: None,
+    };
     let findings = Report::new(&run, 1.0).findings.join("\n");
     for finding in [
         "`cache-from-registry`, repeat 1: cache-registry/cache could not be imported, and it built \
@@ -165,7 +172,7 @@ fn partial_exports(tools: &Tools) -> Result<()> {
     }
     ensure!(measurements[2].build().is_none(), "converted without keys: {:?}", measurements[2]);
     let (name, header) = ("x".into(), lab.header(1)?);
-    let run = Run { name, header, seed, measurements, overhead: None };
+    let run = Run { name, header, seed, measurements, first_builds: None, overhead: None };
     let actions = Report::new(&run, 1.0).actions;
     let abouts: Vec<_> = actions.iter().map(|action| action.about).collect();
     for about in ["missing-keys", "missing-steps"] {

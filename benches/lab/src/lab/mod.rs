@@ -1,5 +1,6 @@
 //! The lab: registries, a seed, and builders that are made ready in each of the ways.
 
+mod first_builds;
 mod ready;
 mod seed;
 

@@ -74,7 +74,7 @@ impl Lab {
     }
 }
 
-fn copy_root(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn copy_root(from: &Path, to: &Path) -> Result<()> {
     ensure!(!to.exists(), "{} is in the way", to.display());
     run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to)).map(drop)
 }

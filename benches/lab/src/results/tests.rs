@@ -12,12 +12,14 @@ fn what_is_written_is_read_again() {
         for measurement in &run.measurements {
             writer.write(&Line::Measurement(measurement.clone())).unwrap();
         }
+        writer.write(&Line::FirstBuilds(run.first_builds.clone().unwrap())).unwrap();
         writer.write(&Line::Overhead(run.overhead.clone().unwrap())).unwrap();
     }
     let runs = Run::latest(dir.path(), 2).unwrap();
     assert_eq!(runs.iter().map(|run| run.header.repeats).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(runs[1].name, "20260101T000000.01Z");
     assert_eq!(runs[1].measurements, run.measurements);
+    assert_eq!(runs[1].first_builds, run.first_builds);
     assert_eq!((&runs[1].seed, &runs[1].overhead), (&run.seed, &run.overhead));
 
     let error = Run::latest(dir.path(), 3).unwrap_err().to_string();
