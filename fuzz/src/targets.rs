@@ -14,7 +14,7 @@ use oci2bk::export::CacheExport;
 use oci2bk::keys::{Keyring, KeysFile, read_source};
 use oci2bk::limits::Limits;
 use oci2bk::plan::Plan;
-use oci2bk::source::{Reference, SourceRef};
+use oci2bk::source::{Reference, Source};
 use oci2bk::unpack::{Layer, Placement, unpack as unpack_layer};
 use serde_json::{Value, json};
 
@@ -211,9 +211,9 @@ fn export_of(blobs: &mut Vec<Vec<u8>>, others: &[Digest], index: &[u8]) {
 
 fn export(tar: &[u8]) {
     let (_file, path) = in_memory(tar);
-    let source = SourceRef { path, reference: Reference::Default };
+    let source = Source { path, reference: Reference::Default };
     let Ok(exports) = CacheExport::read_all(&source, &limits()) else { return };
-    let plan = Plan::new(&exports, &Keyring::new());
+    let plan = Plan::new(&exports, &Keyring::default());
     // What is printed of a plan depends on all of it.
     assert!(format!("{plan:?}").len() > 1);
 }

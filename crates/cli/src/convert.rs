@@ -1,25 +1,19 @@
 //! `oci2bk convert`.
 
-use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::Instant;
 
-use bkstate::Digest;
 use bkstate::gc::GcConfig;
-use oci2bk::convert::{Options, check_root, convert, preview};
-use oci2bk::export::CacheExport;
-use oci2bk::image::BaseImage;
-use oci2bk::keys::{self, Keyring};
-use oci2bk::limits::Limits;
-use oci2bk::plan::Plan;
+use oci2bk::convert::check_root;
+use oci2bk::gc::Collection;
+use oci2bk::{BaseImage, CacheExport, Converter, Keyring, Limits, Plan};
 
 use crate::args::{Convert, Format, Places};
 use crate::failure::Failure;
-use crate::gc::Collection;
+use crate::gc;
 use crate::output;
 use crate::progress::Display;
 use crate::report::{Report, Timings};
+use crate::signals::Signals;
 use crate::summary;
 
 pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
@@ -31,9 +25,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let started = Instant::now();
     let Places { sources, root } = &arguments.places;
     let limits = arguments.limits.limits();
-    let read = |source| CacheExport::read_all(source, &limits);
-    let exports = sources.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    let exports: Vec<_> = exports.into_iter().flatten().collect();
+    let exports = CacheExport::read_sources(sources, &limits)?;
     timings.add("read", started.elapsed());
 
     let started = Instant::now();
@@ -45,9 +37,15 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     add_images(&mut plan, &exports, arguments, &limits)?;
     timings.add("plan", started.elapsed());
 
+    let last_used = arguments.last_used.or(arguments.source_date_epoch.and_then(|epoch| epoch.0));
+    let mut converter =
+        Converter::new().extract(!arguments.no_extract).last_used(last_used).limits(limits);
+    if let Some(jobs) = arguments.jobs {
+        converter = converter.jobs(jobs);
+    }
     check_root(root)?;
     if arguments.dry_run {
-        let shares = preview(&plan, root, !arguments.no_extract)?;
+        let shares = converter.preview(&plan, root)?;
         output::result(&match arguments.format {
             Format::Table => summary::plan(&plan, &keyring, shares),
             Format::Json => summary::plan_as_json(&plan, &keyring, shares)?,
@@ -63,21 +61,18 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         return Ok(());
     }
 
-    let options = Options {
-        extract: !arguments.no_extract,
-        jobs: arguments.jobs.unwrap_or_else(processors),
-        last_used: arguments.last_used.or(arguments.source_date_epoch.and_then(|epoch| epoch.0)),
-        limits,
-    };
-    let done = convert(&plan, &exports, root, &options, &display)?;
+    // Nothing was written up to here, so a signal may do what it always does.
+    let signals = Signals::catch()?;
+    let converter = converter.progress(&display).cancel(signals.cancel());
+    let done = converter.convert(&plan, &exports, root).map_err(|error| signals.explain(error))?;
     timings.extend(display.finish());
 
     let gc_config = gc_config.unwrap_or_default();
-    let gc = Collection::new(&gc_config, plan.target, done.record_bytes, root)?;
-    if let Some(gc) = &gc {
-        gc.warn(options.last_used.or(plan.newest()));
+    let collection = Collection::new(&gc_config, plan.target, done.record_bytes, root)?;
+    if let Some(collection) = &collection {
+        gc::warn(collection, last_used.or(plan.newest()));
     }
-    let report = Report::new(root, &plan, &keyring, &done, gc, timings);
+    let report = Report::new(root, &plan, &keyring, &done, collection, timings);
     if let Some(path) = &arguments.metadata_file {
         let json = serde_json::to_string_pretty(&report)? + "\n";
         std::fs::write(path, json)
@@ -89,28 +84,17 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     })
 }
 
-/// What the key sources know: what the user names, then what lies inside the layouts. The first
-/// that has a key names the step too, and keys attached to a layout have no more than its kind.
+/// What the key sources know: what the user names, then what lies inside the layouts.
 fn keyring(
     exports: &[CacheExport],
     arguments: &Convert,
     limits: &Limits,
 ) -> Result<Keyring, Failure> {
-    let wanted: BTreeSet<Digest> =
-        exports.iter().flat_map(|export| export.config.digests_with_inputs()).collect();
-    let mut keyring = Keyring::new();
+    let mut keyring = Keyring::for_exports(exports);
     for path in &arguments.keys {
-        for source in keys::read_source(path, limits)? {
-            keyring.add(source.description, source.candidates, &wanted);
-        }
+        keyring.read(path, limits)?;
     }
-    // The exports of the platforms of an image follow each other and share a layout.
-    for layout in exports.chunk_by(|a, b| Arc::ptr_eq(&a.layout, &b.layout)) {
-        let Some(export) = layout.first() else { continue };
-        for source in keys::read_layout(&export.layout)? {
-            keyring.add(source.description, source.candidates, &wanted);
-        }
-    }
+    keyring.read_layouts(exports)?;
     Ok(keyring)
 }
 
@@ -121,17 +105,10 @@ fn add_images(
     arguments: &Convert,
     limits: &Limits,
 ) -> Result<(), Failure> {
-    for export in exports {
-        // Most of what lies beside a cache is no base of it.
-        plan.add_images(&BaseImage::in_layout(&export.layout)?);
-    }
+    plan.add_images_of(exports)?;
     for image in &arguments.images {
         let unused = plan.add_images(&BaseImage::read(image, limits)?);
         summary::warn_of_unused_images(&unused);
     }
     Ok(())
-}
-
-pub(crate) fn processors() -> NonZeroUsize {
-    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }

@@ -14,9 +14,11 @@ use oci2bk::image::ImageError;
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::layout::WriteError;
 use oci2bk::plan::Lost;
+use oci2bk::root::OpenRootError;
 use oci2bk::verify::VerifyError;
 
 use crate::output::{Plain, note};
+use crate::signals::Signal;
 
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +50,13 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
+    Root(#[from] OpenRootError),
+    #[error(transparent)]
     Verify(#[from] VerifyError),
+    #[error("ended by {signal}; nothing in the root was changed")]
+    Ended { signal: Signal },
+    #[error("signals cannot be caught")]
+    Signals(#[source] std::io::Error),
     #[error("{} is damaged", root.display())]
     Damaged { root: PathBuf },
     #[error("the conversion is done, but {} cannot be written", path.display())]
@@ -71,6 +79,9 @@ pub(crate) enum Code {
     Unkeyed = 4,
     Damaged = 5,
     InUse = 6,
+    /// As a shell reports a program that the signal killed: 128 and its number.
+    Interrupted = 130,
+    Terminated = 143,
 }
 
 impl From<Code> for ExitCode {
@@ -113,7 +124,7 @@ impl Failure {
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
             Self::Attach(AttachError::Manifest(_) | AttachError::Index { .. }) => Code::Input,
-            Self::Convert(ConvertError::Lock(error)) | Self::Verify(VerifyError::Lock(error))
+            Self::Convert(ConvertError::Lock(error)) | Self::Root(OpenRootError::Lock(error))
                 if error.is_in_use() =>
             {
                 Code::InUse
@@ -123,13 +134,17 @@ impl Failure {
                 | ConvertError::Existing(ExistingError::Damaged { .. }),
             )
             | Self::Damaged { .. } => Code::Damaged,
+            Self::Ended { signal: Signal::Interrupt } => Code::Interrupted,
+            Self::Ended { signal: Signal::Terminate } => Code::Terminated,
             Self::Convert(error) if error.is_input() => Code::Input,
             Self::Convert(_)
             | Self::KeysFile(_)
             | Self::WriteKeys { .. }
             | Self::Attach(_)
             | Self::Disk(_)
+            | Self::Root(_)
             | Self::Verify(_)
+            | Self::Signals(_)
             | Self::MetadataFile { .. }
             | Self::Stdout(_)
             | Self::Json(_) => Code::Failed,

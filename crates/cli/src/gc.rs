@@ -1,83 +1,47 @@
 //! What the daemon's garbage collection will take of the new state, and how to keep it.
 
-use std::path::Path;
-
 use bkstate::Time;
-use bkstate::gc::{Disk, GcConfig, Loss, Policy};
-use oci2bk::release::Target;
-use serde::Serialize;
+use bkstate::gc::Loss;
+use oci2bk::gc::Collection;
 
-use crate::failure::Failure;
 use crate::output::note;
 use crate::summary::size;
 
-/// What becomes of a state.
-#[derive(Debug, Serialize)]
-pub(crate) struct Collection {
-    /// Its bytes, as the daemon counts them.
-    bytes: u64,
-    disk: Disk,
-    policy: Policy,
-    losses: Vec<Loss>,
-    /// The lines for `buildkitd.toml` with which there are none.
-    config: Option<String>,
-}
-
-impl Collection {
-    /// What a daemon of `target`, configured so, will do with the `bytes` in `root`, which is there.
-    /// Nothing is known of releases before v0.17, which have other limits.
-    pub(crate) fn new(
-        config: &GcConfig,
-        target: Target,
-        bytes: u64,
-        root: &Path,
-    ) -> Result<Option<Self>, Failure> {
-        if !target.has_space_limits() {
-            return Ok(None);
-        }
-        let disk = Disk::of(root)?;
-        let policy = config.policy(disk);
-        let losses = policy.losses(bytes, disk);
-        let config = config.keeping(bytes, disk);
-        Ok(Some(Self { bytes, disk, policy, losses, config }))
+/// Says on stderr what will go, and what to do about it.
+pub(crate) fn warn(collection: &Collection, last_used: Option<Time>) {
+    let Collection { bytes, disk, losses, config, .. } = collection;
+    let (later, at_once): (Vec<&Loss>, Vec<&Loss>) =
+        losses.iter().partition(|loss| !loss.unused_for.is_zero());
+    let kept = at_once.iter().map(|loss| loss.keeps).min();
+    if let Some(kept) = kept {
+        note(format_args!(
+            "warning: the state takes {}, of which the garbage collection of the daemon keeps {} \
+             when it starts: this disk has {}, {} of them free",
+            size(*bytes),
+            size(kept),
+            size(disk.total),
+            size(disk.free)
+        ));
     }
-
-    /// Says on stderr what will go, and what to do about it.
-    pub(crate) fn warn(&self, last_used: Option<Time>) {
-        let Self { bytes, disk, losses, .. } = self;
-        let (later, at_once): (Vec<&Loss>, Vec<&Loss>) =
-            losses.iter().partition(|loss| !loss.unused_for.is_zero());
-        let kept = at_once.iter().map(|loss| loss.keeps).min();
-        if let Some(kept) = kept {
-            note(format_args!(
-                "warning: the state takes {}, of which the garbage collection of the daemon keeps {} \
-                 when it starts: this disk has {}, {} of them free",
-                size(*bytes),
-                size(kept),
-                size(disk.total),
-                size(disk.free)
-            ));
-        }
-        let later = later.into_iter().filter(|loss| kept.is_none_or(|kept| loss.keeps < kept));
-        if let Some(loss) = later.min_by_key(|loss| (loss.keeps, loss.unused_for)) {
-            note(format_args!(
-                "warning: of the {} of the state the garbage collection of the daemon keeps {} if \
-                 they were last used {} hours ago; they count as last used {}, and --last-used \
-                 changes that",
-                size(*bytes),
-                size(loss.keeps),
-                loss.unused_for.as_secs() / 3600,
-                last_used.map_or_else(|| "never".to_owned(), |time| format!("at {time}"))
-            ));
-        }
-        if let Some(config) = &self.config {
-            note(
-                "warning: it keeps all with these lines in its buildkitd.toml, in place of others \
-                  about garbage collection:",
-            );
-            for line in config.lines() {
-                note(format_args!("  {line}"));
-            }
+    let later = later.into_iter().filter(|loss| kept.is_none_or(|kept| loss.keeps < kept));
+    if let Some(loss) = later.min_by_key(|loss| (loss.keeps, loss.unused_for)) {
+        note(format_args!(
+            "warning: of the {} of the state the garbage collection of the daemon keeps {} if \
+             they were last used {} hours ago; they count as last used {}, and --last-used \
+             changes that",
+            size(*bytes),
+            size(loss.keeps),
+            loss.unused_for.as_secs() / 3600,
+            last_used.map_or_else(|| "never".to_owned(), |time| format!("at {time}"))
+        ));
+    }
+    if let Some(config) = config {
+        note(
+            "warning: it keeps all with these lines in its buildkitd.toml, in place of others \
+              about garbage collection:",
+        );
+        for line in config.lines() {
+            note(format_args!("  {line}"));
         }
     }
 }

@@ -12,6 +12,7 @@ mod last_used;
 mod output;
 mod progress;
 mod report;
+mod signals;
 mod summary;
 mod verify;
 

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use bkstate::ids::WorkerId;
 use oci2bk::convert::{self, Shares};
+use oci2bk::gc::Collection;
 use oci2bk::keys::Keyring;
 use oci2bk::plan::{Dropped, Lost, LostReason, Miss, Plan, Source};
 use oci2bk::release::Target;
 use serde::Serialize;
-
-use crate::gc::Collection;
 
 /// How long each stage took, in seconds.
 #[derive(Debug, Clone, Default, Serialize)]

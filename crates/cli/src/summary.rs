@@ -70,7 +70,7 @@ pub(crate) fn plan(plan: &Plan, keyring: &Keyring, shares: Shares) -> String {
 
 /// What of a plan the root has already and what is new to it; nothing if all is new.
 fn already_there(shares: &Shares) -> Vec<String> {
-    let Shares { records, snapshots, blobs, steps } = shares;
+    let Shares { records, snapshots, blobs, steps, .. } = shares;
     let line = |name, of: fn(&Share) -> usize| {
         let counts @ [steps, records, blobs, snapshots] =
             [steps, records, blobs, snapshots].map(of);

@@ -3,24 +3,31 @@
 use std::error::Error as _;
 use std::path::Path;
 
-use oci2bk::verify::{Damage, Options, Report, verify};
+use oci2bk::verify::{Damage, Report};
+use oci2bk::{Root, Verifier};
 use serde::Serialize;
 
 use crate::args::{Format, Verify};
-use crate::convert::processors;
 use crate::failure::Failure;
 use crate::output::{self, Plain};
 use crate::progress::Display;
+use crate::signals::Signals;
 use crate::summary::size;
 
 pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     let display = Display::new(arguments.progress);
-    let options = Options {
-        trees: arguments.trees,
-        jobs: arguments.jobs.unwrap_or_else(processors),
-        limits: arguments.limits.limits(),
-    };
-    let report = verify(&arguments.root, &options, &display)?;
+    // The trees are unpacked into a directory that has to be removed.
+    let signals = Signals::catch()?;
+    let mut verifier = Verifier::new()
+        .trees(arguments.trees)
+        .limits(arguments.limits.limits())
+        .progress(&display)
+        .cancel(signals.cancel());
+    if let Some(jobs) = arguments.jobs {
+        verifier = verifier.jobs(jobs);
+    }
+    let root = Root::open(&arguments.root)?;
+    let report = verifier.verify(&root).map_err(|error| signals.explain(error))?;
     display.finish();
     let printed = Printed::new(&arguments.root, arguments.trees, &report);
     output::result(&match arguments.format {

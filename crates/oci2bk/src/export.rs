@@ -10,13 +10,13 @@ use crate::config::{CacheConfig, ConfigError};
 use crate::layout::{BlobError, Layout, LayoutError};
 use crate::limits::Limits;
 use crate::manifest::{CacheManifest, InlineCache, SelectError, Selected, select};
-use crate::source::SourceRef;
+use crate::source::Source;
 
 /// A cache export. The layer blobs have not been read, but are there.
 #[derive(Debug)]
 pub struct CacheExport {
     /// Where the export was read from.
-    pub source: SourceRef,
+    pub source: Source,
     /// The layout that holds the blobs, which several exports may share.
     pub layout: Arc<Layout>,
     /// The top object of the cache, without the layers whose blobs the layout lacks.
@@ -76,6 +76,19 @@ pub enum ExportError {
 }
 
 impl CacheExport {
+    /// Reads the caches that `sources` name, one after the other, as [`read_all`](Self::read_all) reads
+    /// each.
+    ///
+    /// # Errors
+    /// See [`ExportError`].
+    pub fn read_sources(sources: &[Source], limits: &Limits) -> Result<Vec<Self>, ExportError> {
+        let mut exports = Vec::with_capacity(sources.len());
+        for source in sources {
+            exports.extend(Self::read_all(source, limits)?);
+        }
+        Ok(exports)
+    }
+
     /// Reads the cache that `source` names: manifest and config, but not the layers. This is one
     /// export, except that an inline cache is one for each platform of the image.
     ///
@@ -84,7 +97,7 @@ impl CacheExport {
     ///
     /// # Errors
     /// See [`ExportError`].
-    pub fn read_all(source: &SourceRef, limits: &Limits) -> Result<Vec<Self>, ExportError> {
+    pub fn read_all(source: &Source, limits: &Limits) -> Result<Vec<Self>, ExportError> {
         let layout = Arc::new(Layout::open(&source.path, limits)?);
         match select(&layout, &source.reference).map_err(Box::new)? {
             Selected::Cache(manifest) => Ok(vec![Self::from_manifest(source, layout, *manifest)?]),
@@ -96,7 +109,7 @@ impl CacheExport {
     }
 
     fn from_manifest(
-        source: &SourceRef,
+        source: &Source,
         layout: Arc<Layout>,
         mut manifest: CacheManifest,
     ) -> Result<Self, ExportError> {
@@ -110,7 +123,7 @@ impl CacheExport {
     }
 
     fn from_inline(
-        source: &SourceRef,
+        source: &Source,
         layout: Arc<Layout>,
         InlineCache { mut manifest, blobs, records }: InlineCache,
     ) -> Result<Self, ExportError> {
@@ -120,7 +133,7 @@ impl CacheExport {
     }
 
     fn new(
-        source: &SourceRef,
+        source: &Source,
         layout: Arc<Layout>,
         manifest: CacheManifest,
         config: Result<CacheConfig, ConfigError>,
@@ -138,10 +151,16 @@ impl CacheExport {
     }
 }
 
+/// The layouts of `exports`. Those of the platforms of an image follow each other and share one.
+pub(crate) fn layouts(exports: &[CacheExport]) -> impl Iterator<Item = &Layout> {
+    let shared = exports.chunk_by(|a, b| Arc::ptr_eq(&a.layout, &b.layout));
+    shared.filter_map(|exports| exports.first().map(|export| &*export.layout))
+}
+
 /// Drops the layers that the layout lacks, and refuses those that it has something else of: looking
 /// at a file costs nothing, and nothing has been written yet.
 fn drop_missing(
-    source: &SourceRef,
+    source: &Source,
     layout: &Layout,
     manifest: &mut CacheManifest,
 ) -> Result<(), ExportError> {

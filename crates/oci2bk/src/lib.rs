@@ -4,32 +4,20 @@
 //! Read the exports, collect keys for their records, make a [`Plan`](plan::Plan) and carry it out:
 //!
 //! ```no_run
-//! use std::num::NonZeroUsize;
-//! use std::path::Path;
-//!
-//! use oci2bk::convert::{Options, convert};
-//! use oci2bk::export::CacheExport;
-//! use oci2bk::keys::{Keyring, read_source};
-//! use oci2bk::limits::Limits;
-//! use oci2bk::plan::Plan;
-//! use oci2bk::progress::Silent;
+//! use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let limits = Limits::default();
-//!     let exports = CacheExport::read_all(&"./cache".parse()?, &limits)?;
+//!     let exports = CacheExport::read_sources(&["./cache".parse()?], &limits)?;
 //!
-//!     let records = exports.iter().flat_map(|export| &export.config.records);
-//!     let wanted = records.filter(|record| !record.inputs.is_empty()).map(|r| r.digest).collect();
-//!     let mut keyring = Keyring::new();
-//!     for source in read_source(Path::new("provenance.json"), &limits)? {
-//!         keyring.add(source.description, source.candidates, &wanted);
-//!     }
+//!     let mut keyring = Keyring::for_exports(&exports);
+//!     keyring.read("provenance.json", &limits)?;
+//!     keyring.read_layouts(&exports)?;
 //!
 //!     let plan = Plan::new(&exports, &keyring);
 //!     assert_eq!(plan.unkeyed().count(), 0);
 //!
-//!     let options = Options { extract: true, jobs: NonZeroUsize::MIN, last_used: None, limits };
-//!     let report = convert(&plan, &exports, Path::new("/var/lib/buildkit"), &options, &Silent)?;
+//!     let report = Converter::new().convert(&plan, &exports, "/var/lib/buildkit")?;
 //!     println!("{} snapshots", report.snapshots);
 //!     Ok(())
 //! }
@@ -38,9 +26,11 @@
 //! The formats are described in `docs/format/`, one page per module of the same name.
 
 mod assemble;
+pub mod cancel;
 pub mod config;
 pub mod convert;
 pub mod export;
+pub mod gc;
 pub mod image;
 pub mod json;
 pub mod keys;
@@ -52,6 +42,24 @@ mod merge;
 pub mod plan;
 pub mod progress;
 pub mod release;
+pub mod root;
 pub mod source;
 pub mod unpack;
 pub mod verify;
+
+pub use bkstate;
+pub use bkstate::state::State;
+pub use bkstate::{Digest, Time};
+
+pub use cancel::Cancel;
+pub use convert::Converter;
+pub use export::CacheExport;
+pub use image::BaseImage;
+pub use keys::Keyring;
+pub use limits::Limits;
+pub use plan::Plan;
+pub use progress::{Event, Progress};
+pub use release::Target;
+pub use root::Root;
+pub use source::Source;
+pub use verify::Verifier;

@@ -1,11 +1,38 @@
 //! What a conversion or a verification tells while it runs.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//!
+//! use oci2bk::progress::{Event, LayerWork, Progress, Stage};
+//! use oci2bk::{Converter, Digest};
+//!
+//! let done = AtomicU64::new(0);
+//! let count = |event: Event<'_>| {
+//!     if let Event::LayerFinished(work) = event {
+//!         done.fetch_add(work.size, Ordering::Relaxed);
+//!     }
+//! };
+//! let converter = Converter::new().progress(&count);
+//! # let work = LayerWork { digest: Digest::of(""), size: 3, to_read: 6, description: None };
+//! # count.event(Event::LayerFinished(&work));
+//! # assert_eq!((done.into_inner(), Stage::Layers.name()), (3, "layers"));
+//! ```
 
 use bkstate::Digest;
 
-/// Receives the progress. Called from several threads at once.
+use crate::cancel::Cancel;
+use crate::unpack::Watch;
+
+/// Receives the progress. Called from several threads at once. Any function of an [`Event`] will do.
 pub trait Progress: Sync {
     /// Something happened.
     fn event(&self, event: Event<'_>);
+}
+
+impl<F: Fn(Event<'_>) + Sync> Progress for F {
+    fn event(&self, event: Event<'_>) {
+        self(event);
+    }
 }
 
 /// Something that happened.
@@ -26,6 +53,7 @@ pub enum Event<'a> {
 
 /// The stages of a conversion and of a verification, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Stage {
     /// Blobs are stored and checked, and layers unpacked.
     Layers,
@@ -75,4 +103,23 @@ pub struct Silent;
 
 impl Progress for Silent {
     fn event(&self, _event: Event<'_>) {}
+}
+
+/// Tells how far the unpacking of a layer is, and ends it when asked to.
+pub(crate) struct Unpacking<'a> {
+    pub(crate) work: &'a LayerWork,
+    /// Of the bytes to read, those that were read before.
+    pub(crate) before: u64,
+    pub(crate) progress: &'a dyn Progress,
+    pub(crate) cancel: &'a Cancel,
+}
+
+impl Watch for Unpacking<'_> {
+    fn read(&self, bytes: u64) {
+        self.progress.event(Event::LayerAdvanced(self.work, self.before.saturating_add(bytes)));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
 }

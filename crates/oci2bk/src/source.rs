@@ -24,7 +24,7 @@ use bkstate::digest::ParseDigestError;
 
 /// A layout, and which cache in it is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceRef {
+pub struct Source {
     /// The directory of the layout, or a tar archive of it.
     pub path: PathBuf,
     /// Which cache in it.
@@ -102,7 +102,7 @@ pub enum ParseSourceError {
 const OCI_PREFIX: &str = "oci:";
 const ARCHIVE_PREFIX: &str = "oci-archive:";
 
-impl FromStr for SourceRef {
+impl FromStr for Source {
     type Err = ParseSourceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -123,7 +123,7 @@ impl FromStr for SourceRef {
 }
 
 /// The shortest form that parses to the same source.
-impl fmt::Display for SourceRef {
+impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.to_string_lossy();
         let short = match &self.reference {
@@ -143,7 +143,7 @@ impl fmt::Display for SourceRef {
     }
 }
 
-fn parse_oci(text: &str, rest: &str) -> Result<SourceRef, ParseSourceError> {
+fn parse_oci(text: &str, rest: &str) -> Result<Source, ParseSourceError> {
     let end = rest.find([':', '@']).unwrap_or(rest.len());
     let (path, reference) = rest.split_at(end);
     let reference = match reference.split_at_checked(1) {
@@ -151,12 +151,12 @@ fn parse_oci(text: &str, rest: &str) -> Result<SourceRef, ParseSourceError> {
         Some(("@", digest)) => parse_digest(text, digest)?,
         Some((_, tag)) => parse_tag(text, tag)?,
     };
-    Ok(SourceRef { path: path.into(), reference })
+    Ok(Source { path: path.into(), reference })
 }
 
 /// BuildKit's attributes (v0.32 `cmd/buildctl/build/importcache.go`, `client/solve.go`): keys in
 /// any case, a digest outweighs a tag, an empty digest counts as none.
-fn parse_attributes(text: &str) -> Result<SourceRef, ParseSourceError> {
+fn parse_attributes(text: &str) -> Result<Source, ParseSourceError> {
     let (mut kind, mut path, mut tag, mut digest) = (None, None, None, None);
     for field in csv_fields(text)? {
         let (key, value) = field
@@ -183,7 +183,7 @@ fn parse_attributes(text: &str) -> Result<SourceRef, ParseSourceError> {
         (Some(tag), None) => parse_tag(text, &tag)?,
         (None, None) => Reference::Default,
     };
-    Ok(SourceRef { path: path.unwrap_or_default().into(), reference })
+    Ok(Source { path: path.unwrap_or_default().into(), reference })
 }
 
 fn parse_tag(text: &str, tag: &str) -> Result<Reference, ParseSourceError> {
@@ -258,11 +258,11 @@ mod tests {
 
     const DIGEST: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
-    fn source(path: &str, reference: Reference) -> SourceRef {
-        SourceRef { path: path.into(), reference }
+    fn source(path: &str, reference: Reference) -> Source {
+        Source { path: path.into(), reference }
     }
 
-    fn parse(text: &str) -> Result<SourceRef, ParseSourceError> {
+    fn parse(text: &str) -> Result<Source, ParseSourceError> {
         text.parse()
     }
 

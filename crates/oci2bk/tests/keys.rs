@@ -27,10 +27,8 @@ fn links(name: &str) -> BTreeSet<String> {
 
 fn keyring(source: &str, links: &BTreeSet<String>) -> Keyring {
     let wanted = links.iter().map(Digest::of).collect();
-    let mut keyring = Keyring::new();
-    for source in read_source(&data(source), &Limits::default()).unwrap() {
-        keyring.add(source.description, source.candidates, &wanted);
-    }
+    let mut keyring = Keyring::new(wanted);
+    keyring.read(data(source), &Limits::default()).unwrap();
     keyring
 }
 
@@ -122,11 +120,9 @@ fn the_cache_db_of_a_builder_has_the_op_digests_themselves() {
 fn the_first_source_wins_and_each_is_accounted_for() {
     let links = links("buildx.links");
     let wanted = links.iter().map(Digest::of).collect();
-    let mut keyring = Keyring::new();
+    let mut keyring = Keyring::new(wanted);
     for file in ["metadata.json", "cache.db"] {
-        for source in read_source(&data(file), &Limits::default()).unwrap() {
-            keyring.add(source.description, source.candidates, &wanted);
-        }
+        keyring.read(data(file), &Limits::default()).unwrap();
     }
     let resolved: Vec<_> = keyring.sources().iter().map(|source| source.resolved).collect();
     assert_eq!(resolved, [2, 1]);
@@ -307,10 +303,8 @@ proptest::proptest! {
         let links =
             &(&links("raw.links") | &links("buildx.links")) | &links("../history/history.links");
         let wanted = links.iter().map(Digest::of).collect();
-        let mut keyring = Keyring::new();
-        for source in read_source(&path, &Limits::default()).into_iter().flatten() {
-            keyring.add(source.description, source.candidates, &wanted);
-        }
+        let mut keyring = Keyring::new(wanted);
+        let _ = keyring.read(&path, &Limits::default());
         for (record, key) in keyring.iter() {
             let link = format!("{}@{}", key.op_digest, key.output);
             assert_eq!(Digest::of(&link), *record);

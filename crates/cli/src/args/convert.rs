@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, value_parser};
 use oci2bk::image::ImageRef;
 use oci2bk::release::Target;
-use oci2bk::source::{ParseSourceError, SourceRef};
+use oci2bk::source::{ParseSourceError, Source};
 
 use super::common::{Format, LimitArguments, ProgressMode, limits_and_exit_codes};
 use crate::last_used;
@@ -98,7 +98,7 @@ pub(crate) struct Epoch(pub(crate) Option<Time>);
 /// stand between the sources and the root.
 #[derive(Debug)]
 pub(crate) struct Places {
-    pub(crate) sources: Vec<SourceRef>,
+    pub(crate) sources: Vec<Source>,
     pub(crate) root: PathBuf,
 }
 

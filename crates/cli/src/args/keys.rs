@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use oci2bk::source::SourceRef;
+use oci2bk::source::Source;
 
 use super::common::{LimitArguments, limits_and_exit_codes};
 
@@ -44,7 +44,7 @@ pub(crate) enum KeysCommand {
 pub(crate) struct Attach {
     /// The cache: DIR, oci:DIR[:TAG|@DIGEST] or type=local,src=DIR[,tag=TAG][,digest=DIGEST]
     #[arg(value_name = "LAYOUT")]
-    pub(crate) layout: SourceRef,
+    pub(crate) layout: Source,
 
     /// Where to take op digests from: whatever convert takes with --keys
     #[arg(long, value_name = "SOURCE", required = true, num_args = 1..)]

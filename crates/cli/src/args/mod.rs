@@ -29,7 +29,8 @@ Exit codes:
   3  the input is invalid or corrupt
   4  keys are missing, or none is of the cache; nothing was written
   5  verification found damage
-  6  the root is in use, or another program writes to the layout";
+  6  the root is in use, or another program writes to the layout
+  130, 143  ended by SIGINT or SIGTERM; nothing in the root was changed";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

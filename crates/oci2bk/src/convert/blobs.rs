@@ -10,13 +10,12 @@ use bkstate::Digest;
 use bkstate::state::{Existing, Staging};
 
 use super::parallel::in_parallel;
-use super::{ConvertError, Options};
+use super::{ConvertError, Run};
 use crate::export::CacheExport;
-use crate::limits::Limits;
 use crate::merge::Places;
 use crate::plan::{Blob, Plan};
-use crate::progress::{Event, LayerWork, Progress};
-use crate::unpack::{self, Placement, UnpackError, Unpacked};
+use crate::progress::{Event, LayerWork, Unpacking};
+use crate::unpack::{self, Placement, UnpackError, Unpacked, Watch as _};
 
 /// What a conversion works with.
 pub(super) struct Site<'a> {
@@ -33,19 +32,19 @@ pub(super) struct Site<'a> {
 /// Returns what was unpacked by its place in the plan.
 pub(super) fn store_and_unpack(
     site: &Site<'_>,
-    options: &Options,
-    progress: &dyn Progress,
+    run: &Run<'_>,
 ) -> Result<BTreeMap<usize, Unpacked>, ConvertError> {
     let tasks = tasks(site.plan, site.places);
     let done = Mutex::new(BTreeMap::new());
-    in_parallel(&tasks, options.jobs, |task| {
-        progress.event(Event::LayerStarted(&task.work));
-        task.run(site, &options.limits, progress, |snapshot, unpacked| {
+    in_parallel(&tasks, run.options.jobs, |task| {
+        run.check()?;
+        run.progress.event(Event::LayerStarted(&task.work));
+        task.run(site, run, |snapshot, unpacked| {
             if let Ok(mut done) = done.lock() {
                 done.insert(snapshot, unpacked);
             }
         })?;
-        progress.event(Event::LayerFinished(&task.work));
+        run.progress.event(Event::LayerFinished(&task.work));
         Ok::<_, ConvertError>(())
     })?;
     Ok(done.into_inner().unwrap_or_default())
@@ -105,18 +104,17 @@ impl Task<'_> {
     fn run(
         &self,
         site: &Site<'_>,
-        limits: &Limits,
-        progress: &dyn Progress,
+        run: &Run<'_>,
         unpacked: impl Fn(usize, Unpacked),
     ) -> Result<(), ConvertError> {
         let digest = self.work.digest;
-        let stored = if self.store { self.store(site)? } else { site.existing.blob(&digest)? };
+        let stored =
+            if self.store { self.store(site, run)? } else { site.existing.blob(&digest)? };
         for (pass, &index) in (u64::from(self.store)..).zip(&self.snapshots) {
             let before = self.blob.size.saturating_mul(pass);
-            let advance = |read| {
-                progress.event(Event::LayerAdvanced(&self.work, before.saturating_add(read)))
-            };
-            advance(0);
+            let (progress, cancel) = (run.progress, run.cancel);
+            let unpacking = Unpacking { work: &self.work, before, progress, cancel };
+            unpacking.read(0);
             let fs = site.staging.trees().create_snapshot(site.id(index))?;
             site.hand_down_owner(index, &fs)?;
             let below = site.plan.snapshots.get(index).and_then(|snapshot| snapshot.parent);
@@ -128,7 +126,8 @@ impl Task<'_> {
                 media_type: &self.blob.media_type,
                 diff_id: self.blob.diff_id,
             };
-            let result = unpack::unpack(&layer, fs.as_fd(), placement, limits, &advance)
+            let limits = &run.options.limits;
+            let result = unpack::unpack(&layer, fs.as_fd(), placement, limits, &unpacking)
                 .map_err(|source| self.unpack_error(site, source))?;
             unpacked(index, result);
         }
@@ -136,6 +135,9 @@ impl Task<'_> {
     }
 
     fn unpack_error(&self, site: &Site<'_>, source: UnpackError) -> ConvertError {
+        if matches!(source, UnpackError::Cancelled { .. }) {
+            return ConvertError::Cancelled;
+        }
         let (digest, source) = (self.work.digest, Box::new(source));
         let root = site.staging.root().to_owned();
         if self.store {
@@ -149,7 +151,7 @@ impl Task<'_> {
     ///
     /// Unpacking checks the digest of what it reads, which is the copy. Only a blob that will not
     /// be unpacked is checked here.
-    fn store(&self, site: &Site<'_>) -> Result<File, ConvertError> {
+    fn store(&self, site: &Site<'_>, run: &Run<'_>) -> Result<File, ConvertError> {
         let digest = self.work.digest;
         let export =
             site.exports.get(self.blob.source).ok_or(ConvertError::ForeignPlan { digest })?;
@@ -160,9 +162,10 @@ impl Task<'_> {
         let copy_error =
             |source| ConvertError::Copy { digest, root: site.staging.root().to_owned(), source };
         if self.snapshots.is_empty() {
-            export
-                .layout
-                .stream_blob(descriptor, |piece| copy.write_all(piece).map_err(copy_error))?;
+            export.layout.stream_blob(descriptor, |piece| {
+                run.check()?;
+                copy.write_all(piece).map_err(copy_error)
+            })?;
         } else {
             export.layout.open_blob(descriptor)?.copy_to(&mut copy).map_err(copy_error)?;
         }

@@ -7,6 +7,7 @@
 
 mod below;
 mod blobs;
+mod converter;
 pub(crate) mod parallel;
 mod snapshots;
 
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use bkstate::dir::{Dir, DirError, if_there};
+use bkstate::dir::{Dir, DirError};
 use bkstate::ids::WorkerId;
 use bkstate::state::{
     Damage, Existing, ExistingError, LockError, RootLock, Staging, StagingError, VerifyError,
@@ -22,6 +23,7 @@ use bkstate::state::{
 use bkstate::{Digest, Time};
 
 use crate::assemble::assemble;
+use crate::cancel::Cancel;
 use crate::export::CacheExport;
 use crate::layout::BlobError;
 use crate::limits::Limits;
@@ -29,27 +31,37 @@ use crate::merge::{Places, steps};
 pub use crate::merge::{Share, Shares};
 use crate::plan::Plan;
 use crate::progress::{Event, Progress, Stage};
+use crate::root::{OpenRootError, Root};
 use crate::unpack::UnpackError;
 
 use blobs::Site;
+pub use converter::Converter;
 
-/// How to carry a plan out.
+/// How to carry a plan out; a [`Converter`] documents each.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Whether to unpack the layers. If not, the daemon does so when a build first needs one, and
-    /// the conversion does not need root.
-    pub extract: bool,
-    /// How many layers to work on at a time.
-    pub jobs: NonZeroUsize,
-    /// When the daemon's garbage collection is to believe that everything was last used. `None`
-    /// means when the newest part of the cache was made.
-    pub last_used: Option<Time>,
-    /// What unpacking a layer may cost.
-    pub limits: Limits,
+struct Options {
+    extract: bool,
+    jobs: NonZeroUsize,
+    last_used: Option<Time>,
+    limits: Limits,
+}
+
+/// How a conversion is carried out, and who follows it.
+struct Run<'a> {
+    options: &'a Options,
+    progress: &'a dyn Progress,
+    cancel: &'a Cancel,
+}
+
+impl Run<'_> {
+    fn check(&self) -> Result<(), ConvertError> {
+        self.cancel.check(ConvertError::Cancelled)
+    }
 }
 
 /// What a conversion did.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Report {
     /// The id of the worker, which is that of the state that was there before.
     pub worker_id: WorkerId,
@@ -74,6 +86,7 @@ pub struct Report {
 
 /// Why a conversion failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConvertError {
     /// The root is in use or cannot be locked.
     #[error(transparent)]
@@ -138,6 +151,9 @@ pub enum ConvertError {
         /// The blob.
         digest: Digest,
     },
+    /// Somebody [asked to stop](Converter::cancel). The root is as it was.
+    #[error("the conversion was cancelled; the root is as it was")]
+    Cancelled,
     /// The state cannot be read back before it is published.
     #[error("the state cannot be read back")]
     Verify(#[from] VerifyError),
@@ -150,6 +166,15 @@ pub enum ConvertError {
         /// What is wrong with it.
         damage: Vec<Damage>,
     },
+}
+
+impl From<OpenRootError> for ConvertError {
+    fn from(error: OpenRootError) -> Self {
+        match error {
+            OpenRootError::Dir(error) => Self::Root(error),
+            OpenRootError::Lock(error) => Self::Lock(error),
+        }
+    }
 }
 
 fn first(damage: &[Damage]) -> String {
@@ -167,23 +192,14 @@ impl ConvertError {
     }
 }
 
-/// Adds what `plan` describes to the directory `root`, which is made if it is not there. The outcome is
-/// verified before it is published. The exports are those that the plan was made from.
-///
-/// A state that is there, made by a daemon or by earlier conversions, keeps everything it has: its
-/// worker id, records, snapshots, cache mounts and history. What the plan shares with it is neither
-/// stored nor unpacked again. If it has all of the plan already, nothing is written.
-///
-/// # Errors
-/// See [`ConvertError`]. Before publishing, the root stays as it was. An error while publishing can
-/// leave a part of the plan in the root, which is a sound state; the next conversion completes it.
-pub fn convert(
+fn convert(
     plan: &Plan,
     exports: &[CacheExport],
     root: &Path,
-    options: &Options,
-    progress: &dyn Progress,
+    run: &Run<'_>,
 ) -> Result<Report, ConvertError> {
+    let &Run { options, progress, .. } = run;
+    run.check()?;
     let root = open_root(root)?;
     let lock = RootLock::acquire(&root)?;
     let existing = Existing::read(&root, &plan.worker_id)?;
@@ -208,7 +224,7 @@ pub fn convert(
     let staging = Staging::begin(&root, &lock, &existing)?;
     let site = Site { plan, exports, places: &places, existing: &existing, staging: &staging };
     blobs::store_documents(&site)?;
-    let unpacked = blobs::store_and_unpack(&site, options, progress)?;
+    let unpacked = blobs::store_and_unpack(&site, run)?;
     done();
 
     let mut usages = BTreeMap::new();
@@ -217,21 +233,25 @@ pub fn convert(
         report.snapshots = unpacked.len();
         report.unpacked_bytes = unpacked.values().map(|layer| layer.bytes).sum();
         report.entries = unpacked.values().map(|layer| layer.entries).sum();
-        usages = snapshots::settle(&site, &unpacked, options.jobs)?;
+        usages = snapshots::settle(&site, &unpacked, run)?;
         report.disk_bytes = usages.values().map(|usage| usage.size.cast_unsigned()).sum();
         done();
     }
 
+    run.check()?;
     let done = stage(Stage::Verify);
     let state = assemble(plan, &places, &existing.state, &usages, last_used);
     report.record_bytes = state.record_bytes();
     let written = staging.write(&state)?;
+    run.check()?;
     let damage = existing.new_damage(staging.parts(&written)?.verify()?.damage);
     if !damage.is_empty() {
         return Err(ConvertError::Damaged { damage });
     }
     done();
 
+    // From here on it is faster to go on than to take back.
+    run.check()?;
     let done = stage(Stage::Publish);
     staging.publish(written)?;
     done();
@@ -269,27 +289,16 @@ fn shares(plan: &Plan, existing: &Existing, places: &Places) -> Shares {
 /// # Errors
 /// [`ConvertError::Lock`], [`ConvertError::Existing`], or [`ConvertError::Root`] if it cannot be
 /// read. A root that does not exist is fine.
-pub fn check_root(root: &Path) -> Result<(), ConvertError> {
-    match if_there(Dir::open(root))? {
-        Some(root) => {
-            let _lock = RootLock::acquire_existing(&root)?;
-            Ok(Existing::check_workers(&root)?)
-        }
+pub fn check_root(root: impl AsRef<Path>) -> Result<(), ConvertError> {
+    match Root::open_if_there(root.as_ref())? {
+        Some(root) => Ok(Existing::check_workers(root.dir())?),
         None => Ok(()),
     }
 }
 
-/// What a conversion of `plan` into `root` would find there and what it would add, without changing
-/// anything.
-///
-/// # Errors
-/// As [`check_root`], and if what the root holds cannot be read or is damaged.
-pub fn preview(plan: &Plan, root: &Path, extract: bool) -> Result<Shares, ConvertError> {
-    let existing = match if_there(Dir::open(root))? {
-        Some(root) => {
-            let _lock = RootLock::acquire_existing(&root)?;
-            Existing::read(&root, &plan.worker_id)?
-        }
+fn preview(plan: &Plan, root: &Path, extract: bool) -> Result<Shares, ConvertError> {
+    let existing = match Root::open_if_there(root)? {
+        Some(root) => Existing::read(root.dir(), &plan.worker_id)?,
         None => Existing::nothing(plan.worker_id.clone()),
     };
     Ok(shares(plan, &existing, &Places::new(plan, &existing, extract)))

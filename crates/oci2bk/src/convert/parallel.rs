@@ -4,6 +4,11 @@ use std::num::NonZeroUsize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+/// As many jobs as there are processors.
+pub(crate) fn processors() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
 /// Runs `work` on every item, on `jobs` threads; the first error stops the others.
 pub(crate) fn in_parallel<T: Sync, E: Send>(
     items: &[T],

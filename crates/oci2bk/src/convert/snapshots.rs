@@ -1,13 +1,12 @@
 //! Finishing snapshots once all layers are unpacked.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
 use std::sync::Mutex;
 
-use super::ConvertError;
 use super::blobs::Site;
 use super::parallel::in_parallel;
+use super::{ConvertError, Run};
 use crate::unpack::{Unpacked, Usage, usage};
 
 /// Gives the directories that layers imply their owners and modes from the layers below, and
@@ -15,7 +14,7 @@ use crate::unpack::{Unpacked, Usage, usage};
 pub(super) fn settle(
     site: &Site<'_>,
     unpacked: &BTreeMap<usize, Unpacked>,
-    jobs: NonZeroUsize,
+    run: &Run<'_>,
 ) -> Result<BTreeMap<usize, Usage>, ConvertError> {
     let failed = |index: usize| {
         let digest = site.plan.snapshots[index].blob;
@@ -24,6 +23,7 @@ pub(super) fn settle(
     };
     // From the bottom up: what a layer takes from below has to be settled there.
     for (&index, layer) in unpacked {
+        run.check()?;
         if layer.implied.is_empty() {
             continue;
         }
@@ -40,7 +40,8 @@ pub(super) fn settle(
     }
     let sizes = Mutex::new(BTreeMap::new());
     let indexes: Vec<_> = unpacked.keys().copied().collect();
-    in_parallel(&indexes, jobs, |&index| {
+    in_parallel(&indexes, run.options.jobs, |&index| {
+        run.check()?;
         let fs = site.staging.trees().fs(site.id(index))?;
         let measured = usage(fs.as_fd()).map_err(failed(index))?;
         if let Ok(mut sizes) = sizes.lock() {

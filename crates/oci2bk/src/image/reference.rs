@@ -5,17 +5,17 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::source::{ParseSourceError, SourceRef};
+use crate::source::{ParseSourceError, Source};
 
 /// An image in a layout, and the repository it belongs to: `[REPOSITORY=]LAYOUT`.
 ///
-/// `LAYOUT` has the forms of [`SourceRef`]; all images of the layout are meant if it names none.
+/// `LAYOUT` has the forms of [`Source`]; all images of the layout are meant if it names none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageRef {
     /// The repository, if it is given.
     pub repository: Option<Repository>,
     /// Where the image is.
-    pub source: SourceRef,
+    pub source: Source,
 }
 
 /// A repository of a registry, as in an image's name.

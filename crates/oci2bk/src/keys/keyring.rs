@@ -1,11 +1,16 @@
 //! Verified op digests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use bkstate::Digest;
 
-use super::source::{Candidate, SourceDescription};
+use super::error::SourceError;
+use super::read::{read_layout, read_source};
+use super::source::{KeySource, SourceDescription};
+use crate::export::{CacheExport, layouts};
+use crate::limits::Limits;
 use crate::llb::{Encoding, OpDigest, Vertex};
 
 /// The op digest of a record, proved by the record's own digest.
@@ -36,30 +41,68 @@ pub struct SourceSummary {
     pub resolved: usize,
 }
 
-/// The records whose op digests are known.
+/// The records whose op digests are known, out of those that are wanted.
+///
+/// ```no_run
+/// use oci2bk::{CacheExport, Keyring, Limits};
+///
+/// let limits = Limits::default();
+/// let exports = CacheExport::read_sources(&["./cache".parse()?], &limits)?;
+/// let mut keyring = Keyring::for_exports(&exports);
+/// keyring.read("provenance.json", &limits)?;
+/// keyring.read_layouts(&exports)?;
+/// for source in keyring.sources() {
+///     println!("{}: {} of {}", source.description, source.resolved, source.candidates);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Keyring {
+    wanted: BTreeSet<Digest>,
     records: BTreeMap<Digest, Resolved>,
     sources: Vec<SourceSummary>,
 }
 
 impl Keyring {
-    /// A keyring without keys.
-    pub fn new() -> Self {
-        Self::default()
+    /// A keyring without keys, for the records of these digests.
+    pub fn new(wanted: BTreeSet<Digest>) -> Self {
+        Self { wanted, ..Self::default() }
     }
 
-    /// Tries every output of every candidate and keeps those that name a record in `wanted`, which
-    /// are the digests of all records that have inputs.
+    /// A keyring without keys, for all records of `exports` that need one: those with inputs.
+    pub fn for_exports(exports: &[CacheExport]) -> Self {
+        Self::new(exports.iter().flat_map(|export| export.config.digests_with_inputs()).collect())
+    }
+
+    /// Adds the keys in the file or directory at `path`, whatever it is of all that [`read_source`]
+    /// knows.
+    ///
+    /// # Errors
+    /// When it cannot be read, is too large, is nothing known or holds no keys.
+    pub fn read(&mut self, path: impl AsRef<Path>, limits: &Limits) -> Result<(), SourceError> {
+        read_source(path.as_ref(), limits)?.into_iter().for_each(|source| self.add(source));
+        Ok(())
+    }
+
+    /// Adds the keys that lie beside the caches in the layouts of `exports`. The first source that has
+    /// a key names the step too, and keys attached to a cache have no more than its kind, so
+    /// [`read`](Self::read) others before.
+    ///
+    /// # Errors
+    /// See [`read_layout`].
+    pub fn read_layouts(&mut self, exports: &[CacheExport]) -> Result<(), SourceError> {
+        for layout in layouts(exports) {
+            read_layout(layout)?.into_iter().for_each(|source| self.add(source));
+        }
+        Ok(())
+    }
+
+    /// Tries every output of every candidate and keeps those that name a wanted record.
     ///
     /// A record that is already resolved stays as it is: the first source wins, and in a source
     /// the first candidate. Only the op is learnt later, if the first did not have it.
-    pub fn add(
-        &mut self,
-        description: SourceDescription,
-        candidates: impl IntoIterator<Item = Candidate>,
-        wanted: &BTreeSet<Digest>,
-    ) {
+    pub fn add(&mut self, source: KeySource) {
+        let KeySource { description, candidates, .. } = source;
         let source = self.sources.len();
         let resolved_before = self.records.len();
         let mut count = 0;
@@ -67,7 +110,7 @@ impl Keyring {
             count += 1;
             for output in 0..candidate.outputs {
                 let record = candidate.op_digest.record(output);
-                if wanted.contains(&record) {
+                if self.wanted.contains(&record) {
                     let resolved = self.records.entry(record).or_insert_with(|| Resolved {
                         op_digest: candidate.op_digest.clone(),
                         output,

@@ -9,16 +9,13 @@
 //! wrongly.
 //!
 //! ```no_run
-//! use std::collections::BTreeSet;
-//! use oci2bk::keys::{Keyring, read_source};
+//! use oci2bk::keys::{KeysFile, read_source};
 //! use oci2bk::limits::Limits;
 //!
-//! let wanted = BTreeSet::new(); // the records of the export that have inputs
-//! let mut keyring = Keyring::new();
-//! for source in read_source("provenance.json".as_ref(), &Limits::default())? {
-//!     keyring.add(source.description, source.candidates, &wanted);
-//! }
-//! # Ok::<(), oci2bk::keys::SourceError>(())
+//! // What `oci2bk keys` does: digests only, without arguments or paths of the build.
+//! let sources = read_source("provenance.json".as_ref(), &Limits::default())?;
+//! std::fs::write("keys.json", KeysFile::from_sources(&sources).encode()?)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod artifact;

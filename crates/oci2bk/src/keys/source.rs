@@ -135,8 +135,8 @@ impl KeySource {
         Self::from_ops(&definition.ops, &platforms, description)
     }
 
-    /// What op digests themselves are offered.
-    pub(super) fn from_digests(candidates: Vec<Candidate>, description: SourceDescription) -> Self {
+    /// Op digests themselves, proved or not, from wherever they are known.
+    pub fn from_digests(candidates: Vec<Candidate>, description: SourceDescription) -> Self {
         Self { description, candidates, uncomputable: Vec::new() }
     }
 

@@ -265,13 +265,13 @@ fn candidate(op_digest: &str, outputs: u32, name: &str) -> Candidate {
 fn only_candidates_that_name_a_record_get_into_the_keyring() {
     let description =
         SourceDescription { path: "keys".into(), kind: SourceKind::CacheDb, part: None };
-    let wanted: BTreeSet<_> =
-        ["a@0", "a@2", "b@1", "never@0"].into_iter().map(Digest::of).collect();
-    let mut keyring = Keyring::new();
+    let wanted = ["a@0", "a@2", "b@1", "never@0"].into_iter().map(Digest::of).collect();
+    let mut keyring = Keyring::new(wanted);
     // Output 1 of b is one more than the source says there are.
-    let candidates = [candidate("a", 3, "A"), candidate("b", 1, "B"), candidate("c", 9, "C")];
-    keyring.add(description.clone(), candidates, &wanted);
-    keyring.add(description, [candidate("a", 1, "again"), candidate("b", 2, "B")], &wanted);
+    let first = vec![candidate("a", 3, "A"), candidate("b", 1, "B"), candidate("c", 9, "C")];
+    let second = vec![candidate("a", 1, "again"), candidate("b", 2, "B")];
+    keyring.add(KeySource::from_digests(first, description.clone()));
+    keyring.add(KeySource::from_digests(second, description));
     let resolved: Vec<_> = ["a@0", "a@2", "b@1", "never@0"]
         .map(|record| keyring.get(&Digest::of(record)))
         .map(|key| key.map(|key| (key.output, key.name.clone().unwrap(), key.source)))

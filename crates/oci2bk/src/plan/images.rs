@@ -6,9 +6,23 @@ use bkstate::Digest;
 use bkstate::ids::KeyId;
 
 use super::{Document, Plan, StepResult};
-use crate::image::{BaseImage, PlatformImage};
+use crate::export::{CacheExport, layouts};
+use crate::image::{BaseImage, ImageError, PlatformImage};
 
 impl Plan {
+    /// Adds the base images that lie beside the caches in the layouts of `exports`, with a name and as
+    /// far as steps use them.
+    ///
+    /// # Errors
+    /// See [`BaseImage::in_layout`].
+    pub fn add_images_of(&mut self, exports: &[CacheExport]) -> Result<(), ImageError> {
+        for layout in layouts(exports) {
+            // Most of what lies beside a cache is no base of it.
+            self.add_images(&BaseImage::in_layout(layout)?);
+        }
+        Ok(())
+    }
+
     /// Adds the documents of those `images` that steps of the plan start from or copy from, so that
     /// a daemon can resolve them by digest without asking their registry. If all layers of an image
     /// are in the plan, they become the result of its step. Returns how the images were named that

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Plan;
 use crate::export::CacheExport;
-use crate::keys::{Candidate, Keyring, SourceDescription, SourceKind};
+use crate::keys::{Candidate, KeySource, Keyring, SourceDescription, SourceKind};
 use crate::layout::testing::{TestLayout, annotated, digest_of, layer};
 use crate::limits::Limits;
 use crate::llb::op::{ExecOp, Kind, Mount, Op};
@@ -108,8 +108,8 @@ pub(crate) fn keyring_with_bases(names: &[&str], base: Option<Base>) -> Keyring 
         kind: SourceKind::Provenance,
         part: None,
     };
-    let mut keyring = Keyring::new();
-    keyring.add(description, candidates, &wanted);
+    let mut keyring = Keyring::new(wanted);
+    keyring.add(KeySource::from_digests(candidates.collect(), description));
     keyring
 }
 

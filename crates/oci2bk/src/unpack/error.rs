@@ -137,6 +137,12 @@ pub enum UnpackError {
         #[source]
         reason: Refusal,
     },
+    /// Whoever [watches](super::Watch) the work ended it.
+    #[error("unpacking layer {layer} was cancelled")]
+    Cancelled {
+        /// The layer's blob.
+        layer: Digest,
+    },
     /// A snapshot directory could not be measured.
     #[error("cannot measure the snapshot at {path}")]
     Usage {
@@ -152,7 +158,10 @@ impl UnpackError {
     /// Whether the layer is to blame, rather than the machine it is unpacked on.
     pub fn is_input(&self) -> bool {
         match self {
-            Self::ReadBlob { .. } | Self::Usage { .. } => false,
+            Self::ReadBlob { .. }
+            | Self::Thread { .. }
+            | Self::Cancelled { .. }
+            | Self::Usage { .. } => false,
             Self::Entry { reason, .. } | Self::Settle { reason, .. } => reason.is_input(),
             _ => true,
         }

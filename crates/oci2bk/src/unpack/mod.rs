@@ -75,26 +75,45 @@ pub struct Unpacked {
     pub implied: ImpliedParents,
 }
 
+/// Follows the work on a layer, and may end it. Called from another thread.
+///
+/// A function that takes the bytes is one that never ends the work.
+pub trait Watch: Sync {
+    /// So many bytes of the blob have been read so far.
+    fn read(&self, bytes: u64);
+
+    /// Whether to end the work with [`UnpackError::Cancelled`]. Asked for every piece of the layer.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
+}
+
+impl<F: Fn(u64) + Sync> Watch for F {
+    fn read(&self, bytes: u64) {
+        self(bytes);
+    }
+}
+
 /// Unpacks `layer` into the empty directory `fs`.
 ///
 /// The blob's size and digest and the layer's diffID are verified; bytes after the archive's end
-/// count. What the layer may cost is up to `limits`. `progress` is called from another thread with the number of bytes of the blob that were
-/// read so far.
+/// count. What the layer may cost is up to `limits`. `watch` is told what is done, and asked whether
+/// to go on.
 ///
 /// Owner and mode of `fs` itself are the caller's, whatever the archive says. Times that it does not
 /// say become the Unix epoch: those of `fs`, implied directories and whiteout devices.
 ///
 /// # Errors
-/// On any error `fs` holds an unknown part of the layer and must be discarded.
+/// See [`UnpackError`]. On any of them `fs` holds an unknown part of the layer and must be discarded.
 pub fn unpack(
     layer: &Layer<'_>,
     fs: BorrowedFd<'_>,
     placement: Placement,
     limits: &Limits,
-    progress: &(dyn Fn(u64) + Sync),
+    watch: &dyn Watch,
 ) -> Result<Unpacked, UnpackError> {
     let encoding = encoding(layer)?;
-    pipeline::run(layer, encoding, limits, progress, |stream| {
+    pipeline::run(layer, encoding, limits, watch, |stream| {
         unpack_stream(layer, stream, fs, placement, limits)
     })
 }
@@ -105,12 +124,8 @@ pub fn unpack(
 /// # Errors
 /// The blob cannot be read or decompressed, is larger than the limits allow, or is not what the
 /// descriptor says.
-pub fn check(
-    layer: &Layer<'_>,
-    limits: &Limits,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<u64, UnpackError> {
-    pipeline::run(layer, encoding(layer)?, limits, progress, |stream| finish(layer, stream))
+pub fn check(layer: &Layer<'_>, limits: &Limits, watch: &dyn Watch) -> Result<u64, UnpackError> {
+    pipeline::run(layer, encoding(layer)?, limits, watch, |stream| finish(layer, stream))
 }
 
 fn encoding(layer: &Layer<'_>) -> Result<Encoding, UnpackError> {

@@ -11,9 +11,9 @@ use bkstate::Digest;
 use bkstate::digest::Hasher;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::Layer;
 use super::decompress::{self, Encoding};
 use super::error::UnpackError;
+use super::{Layer, Watch};
 use crate::limits::Limits;
 
 /// The size of a chunk of the tar stream.
@@ -27,7 +27,7 @@ pub(super) fn run<T>(
     layer: &Layer<'_>,
     encoding: Encoding,
     limits: &Limits,
-    progress: &(dyn Fn(u64) + Sync),
+    watch: &dyn Watch,
     consume: impl FnOnce(TarStream) -> Result<T, UnpackError>,
 ) -> Result<T, UnpackError> {
     let read_error = |source| UnpackError::ReadBlob { layer: layer.digest, source };
@@ -40,7 +40,7 @@ pub(super) fn run<T>(
     let (used, reusable) = bounded(QUEUED_CHUNKS + 2);
     std::thread::scope(|scope| {
         let producer = std::thread::Builder::new()
-            .spawn_scoped(scope, || produce(layer, encoding, limits, progress, chunks, &reusable))
+            .spawn_scoped(scope, || produce(layer, encoding, limits, watch, chunks, &reusable))
             .map_err(|source| UnpackError::Thread { layer: layer.digest, source })?;
         let consumed = consume(TarStream {
             queue,
@@ -59,17 +59,20 @@ fn produce(
     layer: &Layer<'_>,
     encoding: Encoding,
     limits: &Limits,
-    progress: &(dyn Fn(u64) + Sync),
+    watch: &dyn Watch,
     chunks: Sender<Vec<u8>>,
     reusable: &Receiver<Vec<u8>>,
 ) -> Result<(), UnpackError> {
     let digest = layer.digest;
     let mut blob =
-        Blob { file: layer.blob, position: 0, hasher: Hasher::new(), failure: None, progress };
+        Blob { file: layer.blob, position: 0, hasher: Hasher::new(), failure: None, watch };
     let (limit, name) = limits.unpacked_bytes(layer.size);
     let decompressed = decompress(&mut blob, encoding, limit, chunks, reusable);
     // The stream may end before the blob does, and it does if one of the threads failed.
     let drained = io::copy(&mut blob, &mut io::sink());
+    if watch.is_cancelled() {
+        return Err(UnpackError::Cancelled { layer: digest });
+    }
     if let Some(source) = blob.failure {
         return Err(UnpackError::ReadBlob { layer: digest, source });
     }
@@ -97,6 +100,7 @@ fn decompress(
     chunks: Sender<Vec<u8>>,
     reusable: &Receiver<Vec<u8>>,
 ) -> io::Result<bool> {
+    let watch = blob.watch;
     let mut sent = 0;
     let mut decoder = decompress::decoder(blob, encoding)?;
     loop {
@@ -110,7 +114,9 @@ fn decompress(
             return Ok(false);
         }
         // An error of the queue means that the consumer failed and says why itself.
-        if chunk.is_empty() || chunks.send(chunk).is_err() {
+        let ends = chunk.is_empty() || chunks.send(chunk).is_err();
+        // A few bytes of a blob may be many chunks.
+        if ends || watch.is_cancelled() {
             return Ok(true);
         }
     }
@@ -137,16 +143,19 @@ struct Blob<'a> {
     hasher: Hasher,
     /// The first error of the file, which a decompressor may pass on as its own.
     failure: Option<io::Error>,
-    progress: &'a (dyn Fn(u64) + Sync),
+    watch: &'a dyn Watch,
 }
 
 impl Read for Blob<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.watch.is_cancelled() {
+            return Err(io::ErrorKind::Other.into());
+        }
         match self.file.read_at(buffer, self.position) {
             Ok(length) => {
                 self.hasher.update(&buffer[..length]);
                 self.position += length as u64;
-                (self.progress)(self.position);
+                self.watch.read(self.position);
                 Ok(length)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
-use std::num::NonZeroUsize;
 use std::sync::Mutex;
 
 use bkstate::Digest;
@@ -12,8 +11,9 @@ use bkstate::digest::Hasher;
 use bkstate::dir::{DirError, FileKind};
 use bkstate::state::{ContentDamage, Parts, State};
 
+use super::{Verifier, VerifyError};
 use crate::convert::parallel::in_parallel;
-use crate::progress::{Event, LayerWork, Progress};
+use crate::progress::{Event, LayerWork};
 
 /// How much of a blob is read at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -31,9 +31,9 @@ pub(super) struct Hashed {
 pub(super) fn hash(
     state: &State,
     parts: &Parts,
-    jobs: NonZeroUsize,
-    progress: &dyn Progress,
-) -> Hashed {
+    verifier: &Verifier<'_>,
+) -> Result<Hashed, VerifyError> {
+    let progress = verifier.progress;
     let mut tasks: Vec<_> =
         rows(state).into_iter().filter_map(|row| Task::find(row, parts)).collect();
     let mut hashed = Hashed { blobs: tasks.len(), ..Hashed::default() };
@@ -41,23 +41,22 @@ pub(super) fn hash(
     // The largest first, so that no large one is left over for one thread at the end.
     tasks.sort_by_key(|task| std::cmp::Reverse(task.work.size));
     let damage = Mutex::new(Vec::new());
-    let outcome = in_parallel(&tasks, jobs, |task| {
+    in_parallel(&tasks, verifier.jobs, |task| {
         progress.event(Event::LayerStarted(&task.work));
-        let found = task.run(progress);
+        let found = task.run(verifier)?;
         progress.event(Event::LayerFinished(&task.work));
         if let Some(found) = found
             && let Ok(mut damage) = damage.lock()
         {
             damage.push((task.work.digest, found));
         }
-        Ok::<_, std::convert::Infallible>(())
-    });
-    let Ok(()) = outcome;
+        Ok::<_, VerifyError>(())
+    })?;
     let mut damage = damage.into_inner().unwrap_or_default();
     // In the order of the blobs, whatever that of the threads.
     damage.sort_by_key(|(blob, _)| *blob);
     hashed.damage = damage.into_iter().map(|(_, damage)| damage).collect();
-    hashed
+    Ok(hashed)
 }
 
 /// The blobs with rows and their sizes, over all namespaces.
@@ -83,32 +82,41 @@ impl<'p> Task<'p> {
         })
     }
 
-    fn run(&self, progress: &dyn Progress) -> Option<ContentDamage> {
+    fn run(&self, verifier: &Verifier<'_>) -> Result<Option<ContentDamage>, VerifyError> {
         let blob = self.work.digest;
-        let advance = |done| progress.event(Event::LayerAdvanced(&self.work, done));
-        match self.store.blob(&blob).and_then(|file| self.hash(file, advance)) {
+        let read = match self.store.blob(&blob) {
+            Ok(file) => self.hash(file, verifier)?,
+            Err(source) => Err(source),
+        };
+        Ok(match read {
             Ok(found) if found == blob => None,
             Ok(found) => Some(ContentDamage::Digest { blob, found }),
             Err(source) => Some(ContentDamage::Unreadable { blob, source }),
-        }
+        })
     }
 
-    fn hash(&self, mut file: File, advance: impl Fn(u64)) -> Result<Digest, DirError> {
+    /// The digest of the file, or why it cannot be read.
+    fn hash(
+        &self,
+        mut file: File,
+        verifier: &Verifier<'_>,
+    ) -> Result<Result<Digest, DirError>, VerifyError> {
         let mut hasher = Hasher::new();
         let mut buffer = vec![0; READ_BYTES];
         let mut done = 0;
         loop {
+            verifier.check()?;
             match file.read(&mut buffer) {
-                Ok(0) => return Ok(hasher.finish()),
+                Ok(0) => return Ok(Ok(hasher.finish())),
                 Ok(length) => {
                     hasher.update(&buffer[..length]);
                     done += length as u64;
-                    advance(done);
+                    verifier.progress.event(Event::LayerAdvanced(&self.work, done));
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(source) => {
                     let path = self.work.digest.hex().into();
-                    return Err(DirError { action: "read the blob", path, source });
+                    return Ok(Err(DirError { action: "read the blob", path, source }));
                 }
             }
         }

@@ -1,7 +1,6 @@
 //! Verifying a whole root: its databases, its blobs and, if asked to, its unpacked trees.
 //!
-//! Nothing in the root is changed (but for when a symbolic link in a tree was last read), so it may be on a file system that is mounted read-only. The lock
-//! of the daemon is held meanwhile if its file is there.
+//! Nothing in the root is changed (but for when a symbolic link in a tree was last read), so it may be on a file system that is mounted read-only.
 //!
 //! What the databases have to say is the matter of [`bkstate::state::verify`]. Here every blob is
 //! hashed, since a daemon never does so again, and the trees are compared with their layers.
@@ -10,33 +9,44 @@ mod blobs;
 mod damage;
 mod trees;
 
+use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::Path;
 
-use bkstate::dir::{Dir, DirError};
-use bkstate::state::{LockError, Parts, RootLock, State};
+use bkstate::dir::DirError;
+use bkstate::state::{Parts, State};
 
+use crate::cancel::Cancel;
+use crate::convert::parallel::processors;
 use crate::limits::Limits;
-use crate::progress::{Event, Progress, Stage};
+use crate::progress::{Event, Progress, Silent, Stage};
+use crate::root::Root;
 use crate::unpack::UnpackError;
 
 pub use damage::Damage;
 pub use trees::{Difference, TreeDamage};
 
-/// How to verify a root.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Whether to compare the unpacked trees with their layers. That takes root, and room for the
-    /// largest layers in the directory for temporary files.
-    pub trees: bool,
-    /// How many blobs or trees to work on at a time.
-    pub jobs: NonZeroUsize,
-    /// What unpacking a layer may cost.
-    pub limits: Limits,
+/// Verifies roots.
+///
+/// ```no_run
+/// use oci2bk::{Root, Verifier};
+///
+/// let root = Root::open("/var/lib/buildkit")?;
+/// let report = Verifier::new().trees(true).verify(&root)?;
+/// assert!(report.damage.is_empty(), "{:?}", report.damage);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Verifier<'p> {
+    trees: bool,
+    jobs: NonZeroUsize,
+    limits: Limits,
+    progress: &'p dyn Progress,
+    cancel: Cancel,
 }
 
 /// What was verified, and what was found.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Report {
     /// What there is.
     pub counts: Counts,
@@ -48,6 +58,7 @@ pub struct Report {
 
 /// What there is in a state. All of it is zero if a database cannot be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Counts {
     /// Keys of the solver.
     pub keys: usize,
@@ -80,10 +91,8 @@ impl Counts {
 
 /// Why a root could not be verified.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum VerifyError {
-    /// A daemon works on it.
-    #[error(transparent)]
-    Lock(#[from] LockError),
     /// It holds no state, or cannot be looked at.
     #[error(transparent)]
     State(#[from] bkstate::state::VerifyError),
@@ -98,50 +107,120 @@ pub enum VerifyError {
     /// A layer could not be unpacked, for a reason other than the layer.
     #[error("a layer could not be unpacked to compare a snapshot with it")]
     Unpack(#[source] Box<UnpackError>),
+    /// Somebody [asked to stop](Verifier::cancel).
+    #[error("the verification was cancelled")]
+    Cancelled,
 }
 
-/// Verifies the state in `root`.
-///
-/// # Errors
-/// If there is no state, a daemon works on it, or the system refuses to look at it. Damage is no
-/// error.
-pub fn verify(
-    root: &Path,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Report, VerifyError> {
-    let root = Dir::open(root)?;
-    let _lock = RootLock::acquire_existing(&root)?;
-    let stage = |stage: Stage| {
-        progress.event(Event::StageStarted(stage));
-        move || progress.event(Event::StageFinished(stage))
-    };
-
-    let done = stage(Stage::Verify);
-    let verified = bkstate::state::verify(&root)?;
-    let mut report = Report {
-        counts: verified.state.as_ref().map(Counts::of).unwrap_or_default(),
-        damage: verified.damage.into_iter().map(Damage::State).collect(),
-        leftovers: verified.leftovers.into_iter().map(Damage::State).collect(),
-    };
-    done();
-    // Blobs and trees are known by what the databases say of them.
-    let Some(state) = verified.state else { return Ok(report) };
-    let parts = Parts::of_root(&root)?;
-
-    let done = stage(Stage::Blobs);
-    let hashed = blobs::hash(&state, &parts, options.jobs, progress);
-    report.counts.blobs = hashed.blobs;
-    report.counts.blob_bytes = hashed.bytes;
-    report.damage.extend(hashed.damage.into_iter().map(Damage::from));
-    done();
-
-    if options.trees {
-        let done = stage(Stage::Trees);
-        let compared = trees::compare(&state, &parts, options, progress)?;
-        report.counts.trees = compared.trees;
-        report.damage.extend(compared.damage.into_iter().map(Damage::Tree));
-        done();
+impl<'p> Verifier<'p> {
+    /// A verifier that leaves the trees alone, with a job for each processor, within the default
+    /// limits.
+    pub fn new() -> Self {
+        Self {
+            trees: false,
+            jobs: processors(),
+            limits: Limits::default(),
+            progress: &Silent,
+            cancel: Cancel::new(),
+        }
     }
-    Ok(report)
+
+    /// Whether to compare the unpacked trees with their layers too. That takes root, and room for the
+    /// largest layers in the directory for temporary files.
+    #[must_use]
+    pub fn trees(mut self, trees: bool) -> Self {
+        self.trees = trees;
+        self
+    }
+
+    /// How many blobs or trees to work on at a time; by default as many as there are processors.
+    #[must_use]
+    pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
+        self.jobs = jobs;
+        self
+    }
+
+    /// What unpacking a layer may cost.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Tells `progress` what happens, from several threads.
+    #[must_use]
+    pub fn progress(mut self, progress: &'p dyn Progress) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// Stops with [`VerifyError::Cancelled`] as soon as `cancel` asks for it.
+    #[must_use]
+    pub fn cancel(mut self, cancel: Cancel) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
+    /// Verifies the state in `root`.
+    ///
+    /// # Errors
+    /// If there is no state, or the system refuses to look at it. Damage is no error.
+    pub fn verify(&self, root: &Root) -> Result<Report, VerifyError> {
+        self.check()?;
+        let done = self.stage(Stage::Verify);
+        let verified = bkstate::state::verify(root.dir())?;
+        let mut report = Report {
+            counts: verified.state.as_ref().map(Counts::of).unwrap_or_default(),
+            damage: verified.damage.into_iter().map(Damage::State).collect(),
+            leftovers: verified.leftovers.into_iter().map(Damage::State).collect(),
+        };
+        done();
+        // Blobs and trees are known by what the databases say of them.
+        let Some(state) = verified.state else { return Ok(report) };
+        let parts = Parts::of_root(root.dir())?;
+
+        let done = self.stage(Stage::Blobs);
+        let hashed = blobs::hash(&state, &parts, self)?;
+        report.counts.blobs = hashed.blobs;
+        report.counts.blob_bytes = hashed.bytes;
+        report.damage.extend(hashed.damage.into_iter().map(Damage::from));
+        done();
+
+        if self.trees {
+            let done = self.stage(Stage::Trees);
+            let compared = trees::compare(&state, &parts, self)?;
+            report.counts.trees = compared.trees;
+            report.damage.extend(compared.damage.into_iter().map(Damage::Tree));
+            done();
+        }
+        Ok(report)
+    }
+
+    /// Begins a stage; what is returned ends it.
+    fn stage(&self, stage: Stage) -> impl FnOnce() {
+        self.progress.event(Event::StageStarted(stage));
+        move || self.progress.event(Event::StageFinished(stage))
+    }
+
+    fn check(&self) -> Result<(), VerifyError> {
+        self.cancel.check(VerifyError::Cancelled)
+    }
+}
+
+impl Default for Verifier<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Verifier<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { trees, jobs, limits, cancel, .. } = self;
+        f.debug_struct("Verifier")
+            .field("trees", trees)
+            .field("jobs", jobs)
+            .field("limits", limits)
+            .field("cancel", cancel)
+            .finish_non_exhaustive()
+    }
 }

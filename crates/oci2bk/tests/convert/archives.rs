@@ -5,7 +5,7 @@ use std::process::Command;
 
 use oci2bk::export::CacheExport;
 use oci2bk::limits::Limits;
-use oci2bk::source::{Reference, SourceRef};
+use oci2bk::source::{Reference, Source};
 
 use super::fixture::ALL;
 use super::tree::describe;
@@ -23,11 +23,11 @@ fn an_archive_gives_the_same_tree_as_the_directory() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("cache.tar");
         pack(&fixture.layout(), &path);
-        let source = SourceRef { path, reference: Reference::Default };
-        for options in ways() {
+        let source = Source { path, reference: Reference::Default };
+        for converter in ways() {
             let tree = |exports: &[CacheExport]| {
                 let temp = tempfile::tempdir().unwrap();
-                converted(exports, &[fixture], temp.path(), &options).unwrap();
+                converted(exports, &[fixture], temp.path(), &converter).unwrap();
                 describe(temp.path())
             };
             let archive = tree(&CacheExport::read_all(&source, &Limits::default()).unwrap());

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use bkstate::Digest;
 use oci2bk::export::CacheExport;
-use oci2bk::keys::{self, Keyring};
+use oci2bk::keys::Keyring;
 use oci2bk::limits::Limits;
-use oci2bk::source::{Reference, SourceRef};
+use oci2bk::source::{Reference, Source};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -55,21 +55,15 @@ impl Fixture {
 }
 
 fn read(layout: &Path) -> CacheExport {
-    let source = SourceRef { path: layout.to_owned(), reference: Reference::Default };
+    let source = Source { path: layout.to_owned(), reference: Reference::Default };
     CacheExport::read_all(&source, &Limits::default()).unwrap().remove(0)
 }
 
 /// What the keys of `fixtures` resolve in `exports`.
 pub(super) fn keyring(exports: &[CacheExport], fixtures: &[&Fixture]) -> Keyring {
-    let wanted: BTreeSet<_> =
-        exports.iter().flat_map(|export| export.config.digests_with_inputs()).collect();
-    let mut keyring = Keyring::new();
+    let mut keyring = Keyring::for_exports(exports);
     for fixture in fixtures {
-        for source in
-            keys::read_source(&fixture.path().join(fixture.keys), &Limits::default()).unwrap()
-        {
-            keyring.add(source.description, source.candidates, &wanted);
-        }
+        keyring.read(fixture.path().join(fixture.keys), &Limits::default()).unwrap();
     }
     keyring
 }

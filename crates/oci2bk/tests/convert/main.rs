@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod archives;
+mod cancelled;
 mod fixture;
 mod merging;
 mod partial;
@@ -18,18 +19,16 @@ use std::path::Path;
 
 use bkstate::dir::Dir;
 use bkstate::state::{State, verify};
-use oci2bk::convert::{ConvertError, Options, Report, convert};
+use oci2bk::convert::{ConvertError, Converter, Report};
 use oci2bk::export::CacheExport;
-use oci2bk::limits::Limits;
 use oci2bk::plan::{LostReason, Plan};
-use oci2bk::progress::Silent;
 
 use fixture::{ALL, Fixture, can_extract};
 
 const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
-fn options(extract: bool) -> Options {
-    Options { extract, jobs: TWO, last_used: None, limits: Limits::default() }
+fn converter(extract: bool) -> Converter<'static> {
+    Converter::new().extract(extract).jobs(TWO)
 }
 
 /// Converts `exports`, whose steps may lack keys, into `root`.
@@ -37,16 +36,20 @@ fn converted(
     exports: &[CacheExport],
     fixtures: &[&Fixture],
     root: &Path,
-    options: &Options,
+    converter: &Converter<'_>,
 ) -> Result<Report, ConvertError> {
     let plan = Plan::new(exports, &fixture::keyring(exports, fixtures));
-    convert(&plan, exports, root, options, &Silent)
+    converter.convert(&plan, exports, root)
+}
+
+/// Whether to unpack, as far as this user can.
+fn extracting() -> impl Iterator<Item = bool> {
+    [false, true].into_iter().filter(|extract| !extract || can_extract())
 }
 
 /// The ways to convert that this user can go.
-fn ways() -> Vec<Options> {
-    let ways = [false, true].into_iter().filter(|extract| !extract || can_extract());
-    ways.map(options).collect()
+fn ways() -> impl Iterator<Item = Converter<'static>> {
+    extracting().map(converter)
 }
 
 #[test]
@@ -77,23 +80,23 @@ fn every_record_with_inputs_is_lost_without_keys() {
 #[test]
 fn a_converted_root_is_sound_and_has_what_the_plan_says() {
     for fixture in ALL {
-        for options in ways() {
+        for extract in extracting() {
             let temp = tempfile::tempdir().unwrap();
             // Made with all directories above it.
             let root = temp.path().join("var/lib/buildkit");
             let exports = [fixture.export()];
             let plan = Plan::new(&exports, &fixture::keyring(&exports, &[fixture]));
-            let report = convert(&plan, &exports, &root, &options, &Silent).unwrap();
+            let report = converter(extract).convert(&plan, &exports, &root).unwrap();
             let dir = Dir::open(&root).unwrap();
             assert!(verify(&dir).unwrap().damage.is_empty());
             let state = State::read(&dir).unwrap();
             assert_eq!(state.records.by_id.len(), plan.layers.len());
             assert_eq!(state.solver.links.len(), plan.steps.len());
             assert_eq!(report.blobs, plan.blobs.len());
-            let snapshots = if options.extract { plan.snapshots.len() } else { 0 };
+            let snapshots = if extract { plan.snapshots.len() } else { 0 };
             assert_eq!(report.snapshots, snapshots);
             assert_eq!(state.snapshots.by_name.len(), snapshots);
-            assert_eq!(report.entries > 0, options.extract);
+            assert_eq!(report.entries > 0, extract);
             for blob in plan.blobs.keys() {
                 let copy = root.join("runc-overlayfs/content/blobs/sha256").join(blob.hex());
                 let content = std::fs::read(copy).unwrap();
@@ -107,9 +110,9 @@ fn a_converted_root_is_sound_and_has_what_the_plan_says() {
 fn several_caches_make_one_root() {
     let exports: Vec<_> = ALL.iter().map(Fixture::export).collect();
     let fixtures: Vec<_> = ALL.iter().collect();
-    for options in ways() {
+    for converter in ways() {
         let temp = tempfile::tempdir().unwrap();
-        let report = converted(&exports, &fixtures, temp.path(), &options).unwrap();
+        let report = converted(&exports, &fixtures, temp.path(), &converter).unwrap();
         let blobs: std::collections::BTreeSet<_> =
             exports.iter().flat_map(|export| export.manifest.layers.keys()).collect();
         assert_eq!(report.blobs, blobs.len());
@@ -121,6 +124,6 @@ fn a_plan_of_other_exports_is_refused() {
     let [index, manifest] = [ALL[0].export(), ALL[1].export()];
     let plan = Plan::new(&[index], &fixture::keyring(&[], &[]));
     let temp = tempfile::tempdir().unwrap();
-    let error = convert(&plan, &[manifest], temp.path(), &options(false), &Silent).unwrap_err();
+    let error = converter(false).convert(&plan, &[manifest], temp.path()).unwrap_err();
     assert!(matches!(error, ConvertError::ForeignPlan { .. }), "{error}");
 }

@@ -9,14 +9,13 @@ use bkstate::dir::Dir;
 use bkstate::metadata::{Metadata, NAMESPACE};
 use bkstate::snapshots::Snapshots;
 use bkstate::state::{SNAPSHOTTER, State, verify};
-use oci2bk::convert::{Options, convert, preview};
+use oci2bk::convert::Converter;
 use oci2bk::plan::Plan;
-use oci2bk::progress::Silent;
 use tempfile::TempDir;
 
 use super::fixture::{self, ALL, Fixture};
 use super::tree::describe;
-use super::{converted, options, ways};
+use super::{converted, converter, ways};
 
 const WORKER: &str = "runc-overlayfs";
 const BLOBS: &str = "runc-overlayfs/content/blobs/sha256";
@@ -40,10 +39,10 @@ fn names(dir: &Path) -> BTreeSet<PathBuf> {
 }
 
 /// Converts one fixture after the other into a root.
-fn one_after_the_other(fixtures: &[&Fixture], options: &Options) -> TempDir {
+fn one_after_the_other(fixtures: &[&Fixture], converter: &Converter<'_>) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     for fixture in fixtures {
-        converted(&[fixture.export()], &[fixture], root.path(), options).unwrap();
+        converted(&[fixture.export()], &[fixture], root.path(), converter).unwrap();
     }
     root
 }
@@ -70,11 +69,11 @@ fn move_file(from: &Path, to: &Path, name: &str) {
 #[test]
 fn caches_one_after_the_other_make_the_state_of_all_at_once() {
     let fixtures: Vec<_> = ALL.iter().collect();
-    for options in ways() {
+    for converter in ways() {
         let exports: Vec<_> = ALL.iter().map(Fixture::export).collect();
         let at_once = tempfile::tempdir().unwrap();
-        converted(&exports, &fixtures, at_once.path(), &options).unwrap();
-        let merged = one_after_the_other(&fixtures, &options);
+        converted(&exports, &fixtures, at_once.path(), &converter).unwrap();
+        let merged = one_after_the_other(&fixtures, &converter);
         assert_sound(merged.path());
         let (merged, at_once) = (read(merged.path()), read(at_once.path()));
         let records = |state: &State| state.records.by_id.keys().cloned().collect::<Vec<_>>();
@@ -87,13 +86,13 @@ fn caches_one_after_the_other_make_the_state_of_all_at_once() {
 
 #[test]
 fn nothing_is_touched_if_everything_is_there() {
-    for options in ways() {
+    for converter in ways() {
         let fixtures: Vec<_> = ALL.iter().collect();
-        let root = one_after_the_other(&fixtures, &options);
+        let root = one_after_the_other(&fixtures, &converter);
         let before = stamps(root.path());
         for fixture in ALL {
             let exports = [fixture.export()];
-            let report = converted(&exports, &[fixture], root.path(), &options).unwrap();
+            let report = converted(&exports, &[fixture], root.path(), &converter).unwrap();
             assert_eq!((report.blobs, report.snapshots), (0, 0), "{}", fixture.name);
             assert_eq!(report.shares.steps.added, 0, "{}", fixture.name);
             assert!(report.shares.steps.existing > 0, "{}", fixture.name);
@@ -119,26 +118,26 @@ fn stamps(root: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
 
 #[test]
 fn a_preview_tells_what_a_conversion_does_and_changes_nothing() {
-    for options in ways() {
-        let root = one_after_the_other(&[&ALL[0]], &options);
+    for converter in ways() {
+        let root = one_after_the_other(&[&ALL[0]], &converter);
         let before = stamps(root.path());
         let exports = [ALL[1].export()];
         let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[1]]));
-        let shares = preview(&plan, root.path(), options.extract).unwrap();
+        let shares = converter.preview(&plan, root.path()).unwrap();
         assert_eq!(stamps(root.path()), before);
-        let report = convert(&plan, &exports, root.path(), &options, &Silent).unwrap();
+        let report = converter.convert(&plan, &exports, root.path()).unwrap();
         assert_eq!(report.shares, shares);
         assert_eq!(report.blobs, shares.blobs.added);
         assert_eq!(report.snapshots, shares.snapshots.added);
         assert!(shares.records.added > 0);
-        let nowhere = preview(&plan, &root.path().join("not/there"), options.extract).unwrap();
+        let nowhere = converter.preview(&plan, root.path().join("not/there")).unwrap();
         assert_eq!(nowhere.steps.existing, 0);
     }
 }
 
 #[test]
 fn layers_that_were_packed_are_unpacked_by_a_later_conversion() {
-    let ways = ways();
+    let ways: Vec<_> = ways().collect();
     let [packed, unpacked] = ways.as_slice() else { return };
     let root = one_after_the_other(&[&ALL[0]], packed);
     let report = converted(&[ALL[0].export()], &[&ALL[0]], root.path(), unpacked).unwrap();
@@ -156,7 +155,7 @@ fn layers_that_were_packed_are_unpacked_by_a_later_conversion() {
 
 #[test]
 fn a_damaged_blob_in_the_root_is_not_blamed_on_the_cache() {
-    let ways = ways();
+    let ways: Vec<_> = ways().collect();
     let [packed, unpacked] = ways.as_slice() else { return };
     let root = one_after_the_other(&[&ALL[1]], packed);
     let blob = ALL[1].copy().largest_layer();
@@ -176,9 +175,9 @@ fn a_damaged_blob_in_the_root_is_not_blamed_on_the_cache() {
 /// clears away, has everything that was there, and is completed by the next run.
 #[test]
 fn every_prefix_of_publishing_is_a_sound_state_that_the_next_run_completes() {
-    for options in ways() {
-        let before = one_after_the_other(&[&ALL[0]], &options);
-        let after = one_after_the_other(&[&ALL[0], &ALL[1]], &options);
+    for converter in ways() {
+        let before = one_after_the_other(&[&ALL[0]], &converter);
+        let after = one_after_the_other(&[&ALL[0], &ALL[1]], &converter);
         let whole = read(after.path());
         // In the order of `bkstate::state` publish; each on top of those before it.
         let steps: [fn(&Path, &Path); 8] = [
@@ -201,7 +200,7 @@ fn every_prefix_of_publishing_is_a_sound_state_that_the_next_run_completes() {
             assert!(damage.iter().all(|damage| damage.is_harmless()), "{last}: {damage:#?}");
             assert_has(&stopped, &read(before.path()));
 
-            let report = converted(&[ALL[1].export()], &[&ALL[1]], to.path(), &options).unwrap();
+            let report = converted(&[ALL[1].export()], &[&ALL[1]], to.path(), &converter).unwrap();
             assert_sound(to.path());
             let completed = read(to.path());
             assert_eq!(completed.records, whole.records, "{last}");
@@ -248,8 +247,8 @@ fn assert_has(state: &State, before: &State) {
 /// A run that died between the two steps of publishing into an empty root.
 #[test]
 fn records_without_a_cache_db_are_completed_by_the_next_run() {
-    for options in ways() {
-        let whole = one_after_the_other(&[&ALL[0]], &options);
+    for converter in ways() {
+        let whole = one_after_the_other(&[&ALL[0]], &converter);
         let stopped = copy(whole.path());
         fs::create_dir(stopped.path().join(".oci2bk-staging")).unwrap();
         fs::rename(
@@ -257,7 +256,7 @@ fn records_without_a_cache_db_are_completed_by_the_next_run() {
             stopped.path().join(".oci2bk-staging/cache.db"),
         )
         .unwrap();
-        let report = converted(&[ALL[0].export()], &[&ALL[0]], stopped.path(), &options).unwrap();
+        let report = converted(&[ALL[0].export()], &[&ALL[0]], stopped.path(), &converter).unwrap();
         assert_eq!((report.blobs, report.snapshots), (0, 0));
         assert!(describe(stopped.path()) == describe(whole.path()));
     }
@@ -265,13 +264,13 @@ fn records_without_a_cache_db_are_completed_by_the_next_run() {
 
 #[test]
 fn other_files_of_a_daemon_stay_as_they_are() {
-    let root = one_after_the_other(&[&ALL[0]], &options(false));
+    let root = one_after_the_other(&[&ALL[0]], &converter(false));
     let others = ["history.db", "cache-debug.db", "runc-overlayfs/executor/runc-log.json"];
     fs::create_dir(root.path().join(WORKER).join("executor")).unwrap();
     for other in others {
         fs::write(root.path().join(other), other).unwrap();
     }
-    converted(&[ALL[1].export()], &[&ALL[1]], root.path(), &options(false)).unwrap();
+    converted(&[ALL[1].export()], &[&ALL[1]], root.path(), &converter(false)).unwrap();
     for other in others {
         assert_eq!(fs::read(root.path().join(other)).unwrap(), other.as_bytes());
     }

@@ -5,9 +5,7 @@ use std::fs;
 use bkstate::Digest;
 use bkstate::dir::Dir;
 use bkstate::state::verify;
-use oci2bk::convert::convert;
 use oci2bk::plan::Plan;
-use oci2bk::progress::Silent;
 
 use super::fixture::{self, ALL, Copy};
 use super::ways;
@@ -24,7 +22,7 @@ fn with_result(plan: &Plan) -> usize {
 fn converts_without(copy: &Copy, missing: Digest) {
     let whole = [ALL[MANIFEST].export()];
     let whole = Plan::new(&whole, &fixture::keyring(&whole, &[&ALL[MANIFEST]]));
-    for options in ways() {
+    for converter in ways() {
         let exports = [copy.export()];
         let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[MANIFEST]]));
         assert!(!plan.dropped.is_empty());
@@ -36,7 +34,7 @@ fn converts_without(copy: &Copy, missing: Digest) {
         assert_eq!(with_result(&plan) + plan.dropped.len(), with_result(&whole));
         assert!(with_result(&plan) > 0);
         let temp = tempfile::tempdir().unwrap();
-        let report = convert(&plan, &exports, temp.path(), &options, &Silent).unwrap();
+        let report = converter.convert(&plan, &exports, temp.path()).unwrap();
         assert!(report.blobs < whole.blobs.len());
         assert!(verify(&Dir::open(temp.path()).unwrap()).unwrap().damage.is_empty());
     }

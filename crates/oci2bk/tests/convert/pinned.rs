@@ -12,7 +12,7 @@ use bkstate::Digest;
 
 use super::fixture::{ALL, can_extract};
 use super::tree::describe;
-use super::{converted, options};
+use super::{converted, converter};
 
 /// Fixture, and the digests of the root without and with unpacked layers.
 const PINNED: &[(&str, &str, &str)] = &[
@@ -42,7 +42,7 @@ const PINNED: &[(&str, &str, &str)] = &[
 fn digest(name: &str, extract: bool) -> String {
     let fixture = ALL.iter().find(|fixture| fixture.name == name).unwrap();
     let temp = tempfile::tempdir().unwrap();
-    converted(&[fixture.export()], &[fixture], temp.path(), &options(extract)).unwrap();
+    converted(&[fixture.export()], &[fixture], temp.path(), &converter(extract)).unwrap();
     let text = describe(temp.path());
     if let Some(kept) = std::env::var_os("OCI2BK_KEEP") {
         let way = if extract { "unpacked" } else { "packed" };

@@ -13,7 +13,7 @@ use oci2bk::unpack::UnpackError;
 use serde_json::Value;
 
 use super::fixture::{ALL, Copy, can_extract};
-use super::{converted, options, ways};
+use super::{converted, converter, extracting};
 
 /// The fixture that is copied to be damaged.
 const MANIFEST: usize = 1;
@@ -29,7 +29,7 @@ fn names(dir: &Path) -> Vec<String> {
 /// How the conversion of `copy` fails, which leaves nothing but the lock file.
 fn failure(copy: &Copy, extract: bool) -> ConvertError {
     let temp = tempfile::tempdir().unwrap();
-    let error = converted(&[copy.export()], &[], temp.path(), &options(extract)).unwrap_err();
+    let error = converted(&[copy.export()], &[], temp.path(), &converter(extract)).unwrap_err();
     assert_eq!(names(temp.path()), ["buildkitd.lock"], "{error}");
     error
 }
@@ -44,11 +44,11 @@ fn flip_a_bit(copy: &Copy, blob: &Digest) {
 
 #[test]
 fn a_corrupt_layer() {
-    for options in ways() {
+    for extract in extracting() {
         let copy = ALL[MANIFEST].copy();
         let blob = copy.largest_layer();
         flip_a_bit(&copy, &blob);
-        let error = failure(&copy, options.extract);
+        let error = failure(&copy, extract);
         assert!(error.is_input(), "{error:?}");
         match &error {
             ConvertError::Blob(BlobError::Digest { digest, .. }) => assert_eq!(*digest, blob),
@@ -60,14 +60,14 @@ fn a_corrupt_layer() {
 
 #[test]
 fn a_layer_that_is_cut_off_after_planning() {
-    for options in ways() {
+    for extract in extracting() {
         let copy = ALL[MANIFEST].copy();
         let blob = copy.largest_layer();
         let exports = [copy.export()];
         let file = fs::File::options().write(true).open(copy.blob(&blob)).unwrap();
         file.set_len(file.metadata().unwrap().len() - 1).unwrap();
         let temp = tempfile::tempdir().unwrap();
-        let error = converted(&exports, &[], temp.path(), &options).unwrap_err();
+        let error = converted(&exports, &[], temp.path(), &converter(extract)).unwrap_err();
         assert_eq!(names(temp.path()), ["buildkitd.lock"], "{error}");
         assert!(error.is_input(), "{error:?}");
         assert!(matches!(error, ConvertError::Blob(BlobError::Size { .. })), "{error:?}");
@@ -76,13 +76,13 @@ fn a_layer_that_is_cut_off_after_planning() {
 
 #[test]
 fn a_layer_that_vanishes_after_planning() {
-    for options in ways() {
+    for extract in extracting() {
         let copy = ALL[MANIFEST].copy();
         let blob = copy.largest_layer();
         let exports = [copy.export()];
         fs::remove_file(copy.blob(&blob)).unwrap();
         let temp = tempfile::tempdir().unwrap();
-        let error = converted(&exports, &[], temp.path(), &options).unwrap_err();
+        let error = converted(&exports, &[], temp.path(), &converter(extract)).unwrap_err();
         assert_eq!(names(temp.path()), ["buildkitd.lock"], "{error}");
         assert!(error.is_input(), "{error:?}");
         assert!(
@@ -118,7 +118,7 @@ fn a_root_that_another_worker_has_to_itself_stays_as_it_was() {
     fs::write(temp.path().join("cache.db"), "old").unwrap();
     fs::create_dir(temp.path().join("runc-native")).unwrap();
     for error in [
-        converted(&[ALL[0].export()], &[], temp.path(), &options(false)).unwrap_err(),
+        converted(&[ALL[0].export()], &[], temp.path(), &converter(false)).unwrap_err(),
         check_root(temp.path()).unwrap_err(),
     ] {
         let other = matches!(&error, ConvertError::Existing(ExistingError::OtherWorker { .. }));
@@ -132,7 +132,7 @@ fn a_root_that_another_worker_has_to_itself_stays_as_it_was() {
 fn a_state_that_cannot_be_read_stays_as_it_was() {
     let temp = tempfile::tempdir().unwrap();
     fs::write(temp.path().join("cache.db"), "old").unwrap();
-    let error = converted(&[ALL[0].export()], &[], temp.path(), &options(false)).unwrap_err();
+    let error = converted(&[ALL[0].export()], &[], temp.path(), &converter(false)).unwrap_err();
     let damaged = matches!(&error, ConvertError::Existing(ExistingError::Damaged { .. }));
     assert!(damaged && error.to_string().contains("cache.db"), "{error:?}");
     assert_eq!(names(temp.path()), ["buildkitd.lock", "cache.db"]);
@@ -145,7 +145,7 @@ fn a_root_in_use_is_not_touched() {
     let dir = Dir::open(temp.path()).unwrap();
     let _lock = RootLock::acquire(&dir).unwrap();
     for error in [
-        converted(&[ALL[0].export()], &[], temp.path(), &options(false)).unwrap_err(),
+        converted(&[ALL[0].export()], &[], temp.path(), &converter(false)).unwrap_err(),
         check_root(temp.path()).unwrap_err(),
     ] {
         assert!(matches!(error, ConvertError::Lock(LockError::InUse { .. })), "{error:?}");
@@ -165,6 +165,6 @@ fn looking_at_a_root_changes_nothing() {
 fn a_root_that_is_a_file_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
     assert!(matches!(check_root(file.path()), Err(ConvertError::Root(_))));
-    let error = converted(&[ALL[0].export()], &[], file.path(), &options(false)).unwrap_err();
+    let error = converted(&[ALL[0].export()], &[], file.path(), &converter(false)).unwrap_err();
     assert!(matches!(error, ConvertError::CreateRoot { .. }), "{error:?}");
 }

@@ -5,7 +5,6 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use bkstate::Time;
-use oci2bk::convert::Options;
 
 use super::fixture::ALL;
 use super::tree::describe;
@@ -14,10 +13,10 @@ use super::{converted, ways};
 #[test]
 fn a_second_conversion_gives_the_same_tree() {
     for fixture in ALL {
-        for options in ways() {
+        for converter in ways() {
             let tree = || {
                 let temp = tempfile::tempdir().unwrap();
-                converted(&[fixture.export()], &[fixture], temp.path(), &options).unwrap();
+                converted(&[fixture.export()], &[fixture], temp.path(), &converter).unwrap();
                 describe(temp.path())
             };
             let (first, second) = (tree(), tree());
@@ -39,13 +38,13 @@ fn neither_the_file_system_nor_the_number_of_jobs_shows() {
         return;
     }
     for fixture in ALL {
-        for options in ways() {
+        for converter in ways() {
             let tree = |place, jobs| {
                 let temp = tempfile::tempdir_in(place).unwrap();
                 let last_used = Some(Time::from_unix_seconds(1_814_313_600));
                 let jobs = NonZeroUsize::new(jobs).unwrap();
-                let options = Options { jobs, last_used, ..options };
-                converted(&[fixture.export()], &[fixture], temp.path(), &options).unwrap();
+                let converter = converter.clone().jobs(jobs).last_used(last_used);
+                converted(&[fixture.export()], &[fixture], temp.path(), &converter).unwrap();
                 describe(temp.path())
             };
             let (on_disk, in_memory) = (tree(disk, 1), tree(Path::new(MEMORY), 4));
@@ -56,11 +55,11 @@ fn neither_the_file_system_nor_the_number_of_jobs_shows() {
 
 #[test]
 fn the_number_of_jobs_does_not_show() {
-    for options in ways() {
+    for converter in ways() {
         let tree = |jobs| {
             let temp = tempfile::tempdir().unwrap();
-            let options = Options { jobs: NonZeroUsize::new(jobs).unwrap(), ..options };
-            converted(&[ALL[0].export()], &[&ALL[0]], temp.path(), &options).unwrap();
+            let converter = converter.clone().jobs(NonZeroUsize::new(jobs).unwrap());
+            converted(&[ALL[0].export()], &[&ALL[0]], temp.path(), &converter).unwrap();
             describe(temp.path())
         };
         assert!(tree(1) == tree(7));
@@ -69,11 +68,11 @@ fn the_number_of_jobs_does_not_show() {
 
 #[test]
 fn the_time_of_the_last_use_shows_in_the_records_only() {
-    for options in ways() {
+    for converter in ways() {
         let tree = |last_used| {
             let temp = tempfile::tempdir().unwrap();
-            let options = Options { last_used, ..options };
-            converted(&[ALL[0].export()], &[&ALL[0]], temp.path(), &options).unwrap();
+            let converter = converter.clone().last_used(last_used);
+            converted(&[ALL[0].export()], &[&ALL[0]], temp.path(), &converter).unwrap();
             describe(temp.path())
         };
         let (default, dated) = (tree(None), tree(Some(Time::from_unix_seconds(1))));
@@ -89,7 +88,7 @@ fn the_time_of_the_last_use_shows_in_the_records_only() {
 
 #[test]
 fn what_a_killed_run_left_does_not_show() {
-    for options in ways() {
+    for converter in ways() {
         let fresh = tempfile::tempdir().unwrap();
         let again = tempfile::tempdir().unwrap();
         let snapshot = again.path().join(".oci2bk-staging/runc-overlayfs/snapshots/snapshots/1");
@@ -97,7 +96,7 @@ fn what_a_killed_run_left_does_not_show() {
         fs::write(snapshot.join("fs/half/written"), "").unwrap();
         fs::write(again.path().join("buildkitd.lock"), "").unwrap();
         for root in [&fresh, &again] {
-            converted(&[ALL[0].export()], &[&ALL[0]], root.path(), &options).unwrap();
+            converted(&[ALL[0].export()], &[&ALL[0]], root.path(), &converter).unwrap();
         }
         assert!(describe(fresh.path()) == describe(again.path()));
     }

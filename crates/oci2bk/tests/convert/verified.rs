@@ -7,29 +7,28 @@ use std::path::{Path, PathBuf};
 use bkstate::dir::Dir;
 use bkstate::records::Records;
 use bkstate::state::{LockError, RootLock, State};
-use oci2bk::limits::Limits;
-use oci2bk::progress::Silent;
-use oci2bk::verify::{self, Damage, Report, VerifyError};
+use oci2bk::root::{OpenRootError, Root};
+use oci2bk::verify::{Damage, Report, Verifier};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
 use tempfile::TempDir;
 
 use super::fixture::{ALL, can_extract};
 use super::tree::describe;
-use super::{TWO, converted, options};
+use super::{TWO, converted, converter};
 
-fn checks(trees: bool) -> verify::Options {
-    verify::Options { trees, jobs: TWO, limits: Limits::default() }
+fn checks(trees: bool) -> Verifier<'static> {
+    Verifier::new().trees(trees).jobs(TWO)
 }
 
 fn root(fixture: usize, extract: bool) -> TempDir {
     let temp = tempfile::tempdir().unwrap();
     let fixture = &ALL[fixture];
-    converted(&[fixture.export()], &[fixture], temp.path(), &options(extract)).unwrap();
+    converted(&[fixture.export()], &[fixture], temp.path(), &converter(extract)).unwrap();
     temp
 }
 
-fn verified(root: &Path, options: &verify::Options) -> Report {
-    let report = verify::verify(root, options, &Silent).unwrap();
+fn verified(root: &Path, verifier: &Verifier<'_>) -> Report {
+    let report = verifier.verify(&Root::open(root).unwrap()).unwrap();
     assert!(report.leftovers.is_empty(), "{:#?}", report.leftovers);
     report
 }
@@ -262,8 +261,8 @@ fn a_tree_that_is_deeper_than_a_path_may_be_is_no_end() {
 fn a_root_in_use_is_left_alone() {
     let root = root(0, false);
     let lock = RootLock::acquire(&Dir::open(root.path()).unwrap()).unwrap();
-    let error = verify::verify(root.path(), &checks(false), &Silent).unwrap_err();
-    assert!(matches!(error, VerifyError::Lock(LockError::InUse { .. })), "{error}");
+    let error = Root::open(root.path()).unwrap_err();
+    assert!(matches!(error, OpenRootError::Lock(LockError::InUse { .. })), "{error}");
     drop(lock);
     verified(root.path(), &checks(false));
 }
@@ -271,12 +270,12 @@ fn a_root_in_use_is_left_alone() {
 #[test]
 fn a_directory_without_a_state_is_said_to_be_one_and_gets_no_lock_file() {
     let temp = tempfile::tempdir().unwrap();
-    let error = verify::verify(temp.path(), &checks(false), &Silent).unwrap_err();
+    let error = checks(false).verify(&Root::open(temp.path()).unwrap()).unwrap_err();
     assert!(error.to_string().contains("holds no state"), "{error}");
     assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
     let missing = temp.path().join("missing");
     assert!(matches!(
-        verify::verify(&missing, &checks(false), &Silent),
-        Err(VerifyError::Dir(error)) if error.is_not_found()
+        Root::open(&missing),
+        Err(OpenRootError::Dir(error)) if error.is_not_found()
     ));
 }

@@ -7,9 +7,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use bkstate::Digest;
-use oci2bk::convert::{Options, convert};
+use oci2bk::convert::Converter;
 use oci2bk::limits::Limits;
-use oci2bk::progress::Silent;
 use serde_json::json;
 
 use super::keys::file_of;
@@ -49,9 +48,9 @@ fn packed(layout: &Layout, keys: &[&std::path::Path]) -> (usize, usize) {
     let limits = Limits::default();
     let source = layout.path().to_str().unwrap().parse().unwrap();
     let (exports, plan) = read(&source, keys, &limits).unwrap();
-    let options = Options { extract: false, jobs: NonZeroUsize::MIN, last_used: None, limits };
+    let converter = Converter::new().extract(false).jobs(NonZeroUsize::MIN).limits(limits);
     let root = tempfile::tempdir().unwrap();
-    convert(&plan, &exports, root.path(), &options, &Silent).unwrap();
+    converter.convert(&plan, &exports, root.path()).unwrap();
     (plan.steps.len(), plan.layers.len())
 }
 

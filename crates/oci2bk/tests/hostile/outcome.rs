@@ -1,6 +1,6 @@
 //! What a conversion of a layout comes to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,13 +8,12 @@ use std::path::{Path, PathBuf};
 
 use bkstate::dir::Dir;
 use bkstate::state::verify;
-use oci2bk::convert::{ConvertError, Options, Report, convert};
+use oci2bk::convert::{ConvertError, Converter, Report};
 use oci2bk::export::{CacheExport, ExportError};
-use oci2bk::keys::{Keyring, SourceError, read_layout, read_source};
+use oci2bk::keys::{Keyring, SourceError};
 use oci2bk::limits::Limits;
 use oci2bk::plan::Plan;
-use oci2bk::progress::Silent;
-use oci2bk::source::SourceRef;
+use oci2bk::source::Source;
 
 /// Where a conversion stopped.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +31,7 @@ pub(super) enum Fault {
 /// Asserts that nothing else is changed, and that the root is not made if the fault shows before
 /// layers are read.
 pub(super) fn converted_within(
-    source: &SourceRef,
+    source: &Source,
     keys: &[&Path],
     limits: &Limits,
 ) -> Result<(Plan, Report), Fault> {
@@ -40,8 +39,11 @@ pub(super) fn converted_within(
     let temp = tempfile::tempdir().unwrap();
     let root = temp.path().join("root");
     let extract = rustix::process::geteuid().is_root();
-    let options = Options { extract, jobs: NonZeroUsize::MIN, last_used: None, limits: *limits };
-    let result = attempt(source, keys, &root, &options);
+    let converter = Converter::new().extract(extract).jobs(NonZeroUsize::MIN).limits(*limits);
+    let result = read(source, keys, limits).and_then(|(exports, plan)| {
+        let report = converter.convert(&plan, &exports, &root)?;
+        Ok((plan, report))
+    });
     assert_eq!(files(&source.path), before, "the source was changed");
     let names: Vec<_> =
         fs::read_dir(temp.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -80,17 +82,6 @@ pub(super) fn export_error(path: &Path) -> ExportError {
     }
 }
 
-fn attempt(
-    source: &SourceRef,
-    keys: &[&Path],
-    root: &Path,
-    options: &Options,
-) -> Result<(Plan, Report), Fault> {
-    let (exports, plan) = read(source, keys, &options.limits)?;
-    let report = convert(&plan, &exports, root, options, &Silent)?;
-    Ok((plan, report))
-}
-
 /// What would be converted: for the many cases that differ in a byte.
 pub(super) fn planned(path: &Path, keys: &[&Path]) -> Result<Plan, Fault> {
     let source = path.to_str().unwrap().parse().unwrap();
@@ -99,22 +90,16 @@ pub(super) fn planned(path: &Path, keys: &[&Path]) -> Result<Plan, Fault> {
 
 /// The exports of `source`, and the plan for them with the keys of `keys` and those that lie in it.
 pub(super) fn read(
-    source: &SourceRef,
+    source: &Source,
     keys: &[&Path],
     limits: &Limits,
 ) -> Result<(Vec<CacheExport>, Plan), Fault> {
     let exports = CacheExport::read_all(source, limits)?;
-    let wanted: BTreeSet<_> =
-        exports.iter().flat_map(|export| export.config.digests_with_inputs()).collect();
-    let mut keyring = Keyring::new();
+    let mut keyring = Keyring::for_exports(&exports);
     for path in keys {
-        for source in read_source(path, limits)? {
-            keyring.add(source.description, source.candidates, &wanted);
-        }
+        keyring.read(path, limits)?;
     }
-    for source in read_layout(&exports[0].layout)? {
-        keyring.add(source.description, source.candidates, &wanted);
-    }
+    keyring.read_layouts(&exports)?;
     let plan = Plan::new(&exports, &keyring);
     Ok((exports, plan))
 }

@@ -260,8 +260,8 @@ proptest! {
             .iter()
             .flat_map(|c| (0..c.outputs.min(MOST_OUTPUTS)).map(|n| c.op_digest.record(n)))
             .collect();
-        let mut keyring = Keyring::new();
-        keyring.add(offered.description, read.candidates(), &wanted);
+        let mut keyring = Keyring::new(wanted.clone());
+        keyring.add(source(read.candidates()));
         prop_assert_eq!(keyring.len(), wanted.len());
         prop_assert_eq!(file.of_records(&wanted).1, wanted.len());
     }

@@ -6,7 +6,7 @@ use bkstate::Digest;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::keys::{Candidate, SourceDescription, SourceKind};
+use crate::keys::{Candidate, KeySource, SourceDescription, SourceKind};
 use crate::plan::testing::export;
 use crate::plan::{MissReason, Plan};
 use crate::release::CLASSES;
@@ -86,6 +86,15 @@ fn records(class: &Class) -> Value {
 
 /// The keys of the export of `class`, of which those `with_op` have the op.
 fn keyring(class: &Class, with_op: impl Fn(&str) -> bool) -> Keyring {
+    let source = key_source(class, with_op);
+    let offered = source.candidates.iter();
+    let mut keyring =
+        Keyring::new(offered.map(|candidate| candidate.op_digest.record(0)).collect());
+    keyring.add(source);
+    keyring
+}
+
+fn key_source(class: &Class, with_op: impl Fn(&str) -> bool) -> KeySource {
     let candidates = STEPS.map(|(name, op, _)| {
         let vertex = vertex(op);
         Candidate {
@@ -96,12 +105,9 @@ fn keyring(class: &Class, with_op: impl Fn(&str) -> bool) -> Keyring {
             vertex: with_op(name).then_some(vertex),
         }
     });
-    let wanted = candidates.iter().map(|candidate| candidate.op_digest.record(0)).collect();
     let description =
         SourceDescription { path: "keys".into(), kind: SourceKind::Provenance, part: None };
-    let mut keyring = Keyring::new();
-    keyring.add(description, candidates, &wanted);
-    keyring
+    KeySource::from_digests(candidates.into(), description)
 }
 
 fn planned(exporter: &Class, target: Target, with_op: impl Fn(&str) -> bool) -> Plan {
@@ -181,16 +187,11 @@ fn a_release_between_two_that_agree_may_differ() {
 #[test]
 fn caches_of_several_releases_have_their_steps_in_common() {
     let [newer, older] = [&CLASSES[0], &CLASSES[4]];
-    let exports = [newer, older].map(|class| export(&[], &[], &records(class)));
-    let mut keys = keyring(newer, |_| true);
-    let candidates = STEPS.map(|(_, op, _)| {
-        let vertex = vertex(op);
-        let op_digest = digest(&vertex, older);
-        Candidate { op_digest, outputs: 1, name: None, encoding: None, vertex: Some(vertex) }
-    });
-    let wanted = candidates.iter().map(|candidate| candidate.op_digest.record(0)).collect();
-    keys.add(keys.sources()[0].description.clone(), candidates, &wanted);
-    let plan = Plan::for_target(&exports.map(|export| export.1), &keys, Target::NEWEST);
+    let exports = [newer, older].map(|class| export(&[], &[], &records(class)).1);
+    let mut keys = Keyring::for_exports(&exports);
+    keys.add(key_source(newer, |_| true));
+    keys.add(key_source(older, |_| true));
+    let plan = Plan::for_target(&exports, &keys, Target::NEWEST);
     assert_eq!(plan.steps.len(), STEPS.len() + 2);
 }
 

@@ -24,10 +24,9 @@ use bkstate::records::Record;
 use bkstate::snapshots::{Kind, Snapshot, Trees};
 use bkstate::state::{Parts, SNAPSHOTTER, State};
 
-use super::{Options, VerifyError};
+use super::{Verifier, VerifyError};
 use crate::convert::parallel::in_parallel;
-use crate::limits::Limits;
-use crate::progress::{Event, LayerWork, Progress};
+use crate::progress::{Event, LayerWork, Unpacking};
 use crate::unpack::{EntryName, Layer, Placement, UnpackError, unpack};
 
 use compare::Comparison;
@@ -130,18 +129,18 @@ enum Origin {
 pub(super) fn compare(
     state: &State,
     parts: &Parts,
-    options: &Options,
-    progress: &dyn Progress,
+    verifier: &Verifier<'_>,
 ) -> Result<Compared, VerifyError> {
     let temporary = tempfile::Builder::new().prefix("oci2bk-verify-").tempdir();
     let temporary = temporary.map_err(VerifyError::Temporary)?;
     let scratch = Dir::open(temporary.path())?;
     let tasks = tasks(state, parts);
     let damage = Mutex::new(BTreeMap::new());
-    in_parallel(&tasks, options.jobs, |task| {
-        progress.event(Event::LayerStarted(&task.work));
-        let found = task.run_in(&scratch, &options.limits, progress)?;
-        progress.event(Event::LayerFinished(&task.work));
+    in_parallel(&tasks, verifier.jobs, |task| {
+        verifier.check()?;
+        verifier.progress.event(Event::LayerStarted(&task.work));
+        let found = task.run_in(&scratch, verifier)?;
+        verifier.progress.event(Event::LayerFinished(&task.work));
         if let Ok(mut damage) = damage.lock() {
             damage.insert(task.snapshot, found);
         }
@@ -246,25 +245,20 @@ impl Task<'_> {
     fn run_in(
         &self,
         scratch: &Dir,
-        limits: &Limits,
-        progress: &dyn Progress,
+        verifier: &Verifier<'_>,
     ) -> Result<Vec<TreeDamage>, VerifyError> {
         let name = self.snapshot.to_string();
         let result = scratch
             .create_dir(name.as_str(), 0o755)
             .map_err(VerifyError::from)
-            .and_then(|expected| self.run(&expected, limits, progress));
+            .and_then(|expected| self.run(&expected, verifier));
         scratch.remove_tree(name.as_str())?;
         result
     }
 
-    fn run(
-        &self,
-        expected: &Dir,
-        limits: &Limits,
-        progress: &dyn Progress,
-    ) -> Result<Vec<TreeDamage>, VerifyError> {
-        let advance = |read| progress.event(Event::LayerAdvanced(&self.work, read));
+    fn run(&self, expected: &Dir, verifier: &Verifier<'_>) -> Result<Vec<TreeDamage>, VerifyError> {
+        let Verifier { limits, progress, cancel, .. } = verifier;
+        let unpacking = Unpacking { work: &self.work, before: 0, progress: *progress, cancel };
         let blob = self.store.blob(&self.work.digest)?;
         let layer = Layer {
             blob: &blob,
@@ -275,13 +269,14 @@ impl Task<'_> {
         };
         let on_others = !self.below.is_empty();
         let placement = if on_others { Placement::Overlay } else { Placement::Base };
-        let settled = unpack(&layer, expected.as_fd(), placement, limits, &advance);
+        let settled = unpack(&layer, expected.as_fd(), placement, limits, &unpacking);
         let settled = settled.and_then(|unpacked| {
             unpacked.implied.settle(expected.as_fd(), self.lowers())?;
             Ok(unpacked)
         });
         let unpacked = match settled {
             Ok(unpacked) => unpacked,
+            Err(UnpackError::Cancelled { .. }) => return Err(VerifyError::Cancelled),
             Err(source) if source.is_input() => {
                 let source = Box::new(source);
                 return Ok(vec![TreeDamage::Layer { snapshot: self.snapshot, source }]);

@@ -1,0 +1,128 @@
+//! A conversion or verification that somebody cancels ends soon, and leaves the root as it was.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use oci2bk::convert::ConvertError;
+use oci2bk::verify::VerifyError;
+use oci2bk::{Cancel, Event, Plan, Root, Verifier};
+
+use super::fixture::{self, ALL};
+use super::tree::describe;
+use super::{TWO, converted, converter, extracting};
+
+/// What happens, in a word, and in the order of the stages.
+fn word(event: Event<'_>) -> String {
+    match event {
+        Event::StageStarted(stage) => format!("{} starts", stage.name()),
+        Event::StageFinished(stage) => format!("{} ends", stage.name()),
+        Event::LayerStarted(_) => "layer starts".to_owned(),
+        Event::LayerAdvanced(..) => "layer advances".to_owned(),
+        Event::LayerFinished(_) => "layer ends".to_owned(),
+        event => panic!("{event:?}"),
+    }
+}
+
+/// Cancels when `moment` comes; the events up to there and after it.
+fn cancelling<'a>(
+    moment: &'a str,
+    cancel: &'a Cancel,
+    seen: &'a Mutex<Vec<String>>,
+) -> impl Fn(Event<'_>) + Sync + 'a {
+    move |event| {
+        let word = word(event);
+        if word == moment {
+            cancel.cancel();
+        }
+        seen.lock().unwrap().push(word);
+    }
+}
+
+/// Converts the second fixture into `root`, cancelled at `moment`.
+fn convert_until(
+    moment: &str,
+    root: &Path,
+    extract: bool,
+) -> (Result<(), ConvertError>, Vec<String>) {
+    let exports = [ALL[1].export()];
+    let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[1]]));
+    let (cancel, seen) = (Cancel::new(), Mutex::default());
+    let progress = cancelling(moment, &cancel, &seen);
+    let converter = converter(extract).progress(&progress).cancel(cancel.clone());
+    let result = converter.convert(&plan, &exports, root).map(drop);
+    drop(progress);
+    (result, seen.into_inner().unwrap())
+}
+
+#[test]
+fn a_cancelled_conversion_leaves_the_root_as_it_was() {
+    for extract in extracting() {
+        let root = tempfile::tempdir().unwrap();
+        converted(&[ALL[0].export()], &[&ALL[0]], root.path(), &converter(extract)).unwrap();
+        let before = describe(root.path());
+        let mut moments = vec!["layers starts", "layer starts", "layer ends", "layers ends"];
+        if extract {
+            moments.extend(["layer advances", "settle starts", "settle ends"]);
+        }
+        moments.extend(["verify starts", "verify ends"]);
+        for moment in moments {
+            let (result, seen) = convert_until(moment, root.path(), extract);
+            assert!(matches!(result, Err(ConvertError::Cancelled)), "{moment}: {result:?}");
+            assert!(!seen.contains(&"publish starts".to_owned()), "{moment}");
+            assert!(describe(root.path()) == before, "{moment}");
+        }
+    }
+}
+
+#[test]
+fn no_layer_is_begun_after_a_conversion_was_cancelled() {
+    for extract in extracting() {
+        let root = tempfile::tempdir().unwrap();
+        let (_, seen) = convert_until("layer starts", root.path(), extract);
+        let begun = seen.iter().filter(|word| *word == "layer starts").count();
+        assert!((1..=TWO.get()).contains(&begun), "{seen:?}");
+        assert!(!seen.contains(&"layers ends".to_owned()));
+    }
+}
+
+#[test]
+fn what_is_being_published_is_published() {
+    let root = tempfile::tempdir().unwrap();
+    let (result, _) = convert_until("publish starts", root.path(), false);
+    result.unwrap();
+    let report = Verifier::new().verify(&Root::open(root.path()).unwrap()).unwrap();
+    assert!(report.damage.is_empty() && report.counts.records > 0, "{report:#?}");
+}
+
+#[test]
+fn a_conversion_that_is_cancelled_before_it_begins_makes_no_root() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().join("root");
+    let exports = [ALL[1].export()];
+    let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[1]]));
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let result = converter(false).cancel(cancel).convert(&plan, &exports, &root);
+    assert!(matches!(result, Err(ConvertError::Cancelled)), "{result:?}");
+    assert!(!root.exists());
+}
+
+#[test]
+fn a_verification_can_be_cancelled_while_it_hashes_and_while_it_compares() {
+    for extract in extracting() {
+        let root = tempfile::tempdir().unwrap();
+        converted(&[ALL[0].export()], &[&ALL[0]], root.path(), &converter(extract)).unwrap();
+        let opened = Root::open(root.path()).unwrap();
+        let mut moments = vec!["blobs starts", "layer starts", "layer advances"];
+        if extract {
+            moments.push("trees starts");
+        }
+        for moment in moments {
+            let (cancel, seen) = (Cancel::new(), Mutex::default());
+            let progress = cancelling(moment, &cancel, &seen);
+            let verifier = Verifier::new().trees(extract).jobs(TWO);
+            let result = verifier.progress(&progress).cancel(cancel.clone()).verify(&opened);
+            assert!(matches!(result, Err(VerifyError::Cancelled)), "{moment}: {result:?}");
+        }
+    }
+}
