@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use bkstate::gc::{DiskError, ReadGcConfigError};
 use bkstate::state::ExistingError;
+use bkstate::usage::UsageError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
 use oci2bk::image::ImageError;
@@ -51,6 +52,8 @@ pub(crate) enum Failure {
     Verify(#[from] VerifyError),
     #[error("{} is damaged", root.display())]
     Damaged { root: PathBuf },
+    #[error(transparent)]
+    Usage(#[from] UsageError),
     #[error("the conversion is done, but {} cannot be written", path.display())]
     MetadataFile {
         path: PathBuf,
@@ -113,7 +116,9 @@ impl Failure {
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
             Self::Attach(AttachError::Manifest(_) | AttachError::Index { .. }) => Code::Input,
-            Self::Convert(ConvertError::Lock(error)) | Self::Verify(VerifyError::Lock(error))
+            Self::Convert(ConvertError::Lock(error))
+            | Self::Verify(VerifyError::Lock(error))
+            | Self::Usage(UsageError::Lock(error))
                 if error.is_in_use() =>
             {
                 Code::InUse
@@ -122,6 +127,7 @@ impl Failure {
                 ConvertError::Damaged { .. }
                 | ConvertError::Existing(ExistingError::Damaged { .. }),
             )
+            | Self::Usage(UsageError::Damaged { .. })
             | Self::Damaged { .. } => Code::Damaged,
             Self::Convert(error) if error.is_input() => Code::Input,
             Self::Convert(_)
@@ -130,6 +136,7 @@ impl Failure {
             | Self::Attach(_)
             | Self::Disk(_)
             | Self::Verify(_)
+            | Self::Usage(_)
             | Self::MetadataFile { .. }
             | Self::Stdout(_)
             | Self::Json(_) => Code::Failed,
