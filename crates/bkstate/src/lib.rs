@@ -21,6 +21,7 @@ pub mod snapshots;
 pub mod solver;
 pub mod state;
 pub mod time;
+pub mod usage;
 pub mod varint;
 
 pub use digest::Digest;

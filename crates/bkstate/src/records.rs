@@ -135,6 +135,40 @@ fields! {
     shared_key: String = "local.sharedKey" index "local.sharedKey",
 }
 
+impl Record {
+    /// The records that it builds on.
+    pub fn parents(&self) -> impl Iterator<Item = &RecordId> {
+        let below = [&self.parent, &self.lower_diff_parent, &self.upper_diff_parent];
+        below.into_iter().flatten().chain(self.merge_parents.iter().flatten())
+    }
+
+    /// Whether the daemon makes its snapshot out of others, when it first needs it.
+    pub fn is_composed(&self) -> bool {
+        self.merge_parents.is_some()
+            || self.lower_diff_parent.is_some()
+            || self.upper_diff_parent.is_some()
+    }
+
+    /// Whether it may change. Merge and diff records cannot, whatever they say (BuildKit v0.32.2
+    /// `cache/manager.go` `getRecord`).
+    pub fn is_mutable(&self) -> bool {
+        self.committed != Some(true) && !self.is_composed()
+    }
+
+    /// Whether the daemon was stopped before it could remove it; it does when it starts.
+    pub fn is_removed(&self) -> bool {
+        self.deleted == Some(true)
+    }
+
+    /// The key of the snapshot that the daemon uses for it; `id` is its own.
+    pub fn snapshot_key<'r>(&'r self, id: &'r RecordId) -> &'r str {
+        match &self.snapshot {
+            Some(snapshot) if !self.is_mutable() => snapshot,
+            _ => id.as_str(),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Encoded<'a, T> {
     value: &'a T,

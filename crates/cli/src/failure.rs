@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use bkstate::gc::{DiskError, ReadGcConfigError};
 use bkstate::state::ExistingError;
+use bkstate::usage::UsageError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
 use oci2bk::image::ImageError;
@@ -59,6 +60,8 @@ pub(crate) enum Failure {
     Signals(#[source] std::io::Error),
     #[error("{} is damaged", root.display())]
     Damaged { root: PathBuf },
+    #[error(transparent)]
+    Usage(#[from] UsageError),
     #[error("the conversion is done, but {} cannot be written", path.display())]
     MetadataFile {
         path: PathBuf,
@@ -124,7 +127,9 @@ impl Failure {
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
             Self::Attach(AttachError::Manifest(_) | AttachError::Index { .. }) => Code::Input,
-            Self::Convert(ConvertError::Lock(error)) | Self::Root(OpenRootError::Lock(error))
+            Self::Convert(ConvertError::Lock(error))
+            | Self::Root(OpenRootError::Lock(error))
+            | Self::Usage(UsageError::Lock(error))
                 if error.is_in_use() =>
             {
                 Code::InUse
@@ -133,6 +138,7 @@ impl Failure {
                 ConvertError::Damaged { .. }
                 | ConvertError::Existing(ExistingError::Damaged { .. }),
             )
+            | Self::Usage(UsageError::Damaged { .. })
             | Self::Damaged { .. } => Code::Damaged,
             Self::Ended { signal: Signal::Interrupt } => Code::Interrupted,
             Self::Ended { signal: Signal::Terminate } => Code::Terminated,
@@ -145,6 +151,7 @@ impl Failure {
             | Self::Root(_)
             | Self::Verify(_)
             | Self::Signals(_)
+            | Self::Usage(_)
             | Self::MetadataFile { .. }
             | Self::Stdout(_)
             | Self::Json(_) => Code::Failed,

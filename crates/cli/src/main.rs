@@ -5,6 +5,7 @@
 //! or exits.
 mod args;
 mod convert;
+mod du;
 mod failure;
 mod gc;
 mod keys;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Command::Convert(arguments) => convert::run(arguments),
         Command::Keys(arguments) => keys::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::Du(arguments) => du::run(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

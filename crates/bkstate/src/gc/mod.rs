@@ -10,7 +10,6 @@
 mod amount;
 mod config;
 mod policy;
-mod size;
 #[cfg(test)]
 mod tests;
 

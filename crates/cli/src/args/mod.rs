@@ -2,6 +2,7 @@
 
 mod common;
 mod convert;
+mod du;
 mod keys;
 mod verify;
 
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use common::{Format, ProgressMode};
 pub(crate) use convert::{Convert, Places};
+pub(crate) use du::Du;
 pub(crate) use keys::{Attach, Keys, KeysCommand};
 pub(crate) use verify::Verify;
 
@@ -40,6 +42,8 @@ pub(crate) enum Command {
     Keys(Keys),
     /// Check the root of a buildkitd that does not run, and say what is damaged
     Verify(Verify),
+    /// Say what the records in the root of a buildkitd that does not run take on disk
+    Du(Du),
 }
 
 #[cfg(test)]

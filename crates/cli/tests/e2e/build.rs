@@ -281,7 +281,7 @@ impl Source<'_> {
 }
 
 /// buildx with what it keeps in the directory `config`.
-fn buildx(tools: &Tools, config: &Path) -> Command {
+pub(crate) fn buildx(tools: &Tools, config: &Path) -> Command {
     let mut command = Command::new(&tools.buildx);
     command.env("BUILDX_CONFIG", config).env("DOCKER_CONFIG", config);
     command

@@ -19,6 +19,7 @@ mod case;
 mod cases;
 mod copies;
 mod damage;
+mod du;
 mod export;
 mod gc;
 mod matrix;
@@ -89,6 +90,7 @@ fn main() {
         let proof = |world: &World| shapes::prove_inline(world, case);
         trials.push(trial(case.name.to_owned(), &tools, &shared, proof));
     }
+    trials.push(trial("du".to_owned(), &tools, &shared, du::prove));
     trials.push(trial("damage".to_owned(), &tools, &shared, damage::prove));
     trials.push(trial("branches".to_owned(), &tools, &shared, shapes::prove_branches));
     trials.push(trial("results".to_owned(), &tools, &shared, results::prove));

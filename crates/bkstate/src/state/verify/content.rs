@@ -11,7 +11,6 @@ use crate::records::{Record, Records};
 use crate::solver::SolverCache;
 
 use super::Findings;
-use super::records::{is_removed, parents};
 
 /// Something wrong with a blob.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +149,7 @@ pub(super) fn check(
 ) -> Result<(), DirError> {
     let needed = needed_by_results(records, solver);
     let mut named = BTreeSet::new();
-    for (id, record) in records.by_id.iter().filter(|(_, record)| !is_removed(record)) {
+    for (id, record) in records.by_id.iter().filter(|(_, record)| !record.is_removed()) {
         if let Some(blob) = record.blob {
             named.insert(blob);
             check_record(id, record, blob, namespace, needed.contains(id), findings);
@@ -232,7 +231,7 @@ fn needed_by_results<'s>(records: &'s Records, solver: &'s SolverCache) -> BTree
         if needed.insert(id)
             && let Some(record) = records.by_id.get(id)
         {
-            pending.extend(parents(record));
+            pending.extend(record.parents());
         }
     }
     needed

@@ -8,7 +8,6 @@ use crate::records::Records;
 use crate::state::SNAPSHOTTER;
 
 use super::Findings;
-use super::records::{is_removed, snapshot_key};
 
 /// What leases of build history are called before v0.12, which keeps them with the layers' (BuildKit
 /// v0.11.6 `solver/llbsolver/history.go` `leaseID`).
@@ -81,12 +80,12 @@ impl LeaseDamage {
 pub(super) fn check(records: &Records, namespace: &Namespace, findings: &mut Findings) {
     for (id, record) in &records.by_id {
         // The twin of a mutable record gets its lease with its snapshot.
-        if is_removed(record) || record.equal_mutable.is_some() {
+        if record.is_removed() || record.equal_mutable.is_some() {
             continue;
         }
         let lease = namespace.leases.get(id.as_str());
         let snapshots = lease.and_then(|lease| lease.snapshots.get(SNAPSHOTTER));
-        if !snapshots.is_some_and(|keys| keys.contains(snapshot_key(id, record))) {
+        if !snapshots.is_some_and(|keys| keys.contains(record.snapshot_key(id))) {
             findings.add(LeaseDamage::Unleased { record: id.clone(), what: "snapshot" });
         }
         let keeps = |blob| lease.is_some_and(|lease| lease.content.contains(blob));

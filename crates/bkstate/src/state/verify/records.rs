@@ -194,38 +194,6 @@ impl RecordDamage {
     }
 }
 
-/// The records that `record` builds on.
-pub(super) fn parents(record: &Record) -> impl Iterator<Item = &RecordId> {
-    let below = [&record.parent, &record.lower_diff_parent, &record.upper_diff_parent];
-    below.into_iter().flatten().chain(record.merge_parents.iter().flatten())
-}
-
-/// Whether the daemon makes the record's snapshot out of others, when it first needs it.
-pub(super) fn is_composed(record: &Record) -> bool {
-    record.merge_parents.is_some()
-        || record.lower_diff_parent.is_some()
-        || record.upper_diff_parent.is_some()
-}
-
-/// Whether the record may change. Merge and diff records cannot, whatever they say (BuildKit
-/// v0.32.2 `cache/manager.go` `getRecord`).
-pub(super) fn is_mutable(record: &Record) -> bool {
-    record.committed != Some(true) && !is_composed(record)
-}
-
-/// The key of the snapshot that the daemon uses for a record.
-pub(super) fn snapshot_key<'r>(id: &'r RecordId, record: &'r Record) -> &'r str {
-    match &record.snapshot {
-        Some(snapshot) if !is_mutable(record) => snapshot,
-        _ => id.as_str(),
-    }
-}
-
-/// Records that the daemon was stopped before it could remove; it does when it starts.
-pub(super) fn is_removed(record: &Record) -> bool {
-    record.deleted == Some(true)
-}
-
 pub(super) fn check(
     records: &Records,
     index: &BTreeSet<String>,
@@ -234,7 +202,7 @@ pub(super) fn check(
     used: Used,
     findings: &mut Findings,
 ) {
-    for (id, record) in records.by_id.iter().filter(|(_, record)| !is_removed(record)) {
+    for (id, record) in records.by_id.iter().filter(|(_, record)| !record.is_removed()) {
         check_parents(id, record, records, findings);
         check_snapshot(id, record, records, namespace, snapshots, findings);
         check_layer(id, record, records, findings);
@@ -249,11 +217,11 @@ pub(super) fn check(
 }
 
 fn check_parents(id: &RecordId, record: &Record, records: &Records, findings: &mut Findings) {
-    for parent in parents(record) {
+    for parent in record.parents() {
         let (record, name) = (id.clone(), parent.clone());
         match records.by_id.get(parent) {
             None => findings.add(RecordDamage::MissingParent { record, parent: name }),
-            Some(parent) if is_mutable(parent) => {
+            Some(parent) if parent.is_mutable() => {
                 findings.add(RecordDamage::MutableParent { record, parent: name });
             }
             Some(_) => {}
@@ -269,7 +237,7 @@ fn check_snapshot(
     snapshots: &Snapshots,
     findings: &mut Findings,
 ) {
-    let key = snapshot_key(id, record);
+    let key = record.snapshot_key(id);
     let row = namespace.snapshots.get(SNAPSHOTTER).and_then(|table| table.rows.get(key));
     // An immutable record whose mutable twin still owns the snapshot has none of its own yet.
     if let Some(mutable) = &record.equal_mutable {
@@ -280,15 +248,15 @@ fn check_snapshot(
         return;
     }
     let Some(row) = row else {
-        if is_mutable(record) {
+        if record.is_mutable() {
             findings.add(RecordDamage::MutableWithoutSnapshot { record: id.clone() });
-        } else if record.blob_only != Some(true) && !is_composed(record) {
+        } else if record.blob_only != Some(true) && !record.is_composed() {
             let (record, snapshot) = (id.clone(), key.to_owned());
             findings.add(RecordDamage::MissingSnapshot { record, snapshot });
         }
         return;
     };
-    let expected = if is_mutable(record) { Kind::Active } else { Kind::Committed };
+    let expected = if record.is_mutable() { Kind::Active } else { Kind::Committed };
     if let Some(found) = snapshots.by_name.get(&row.name).map(|snapshot| snapshot.kind)
         && found != expected
     {
@@ -309,7 +277,7 @@ fn check_layer(id: &RecordId, record: &Record, records: &Records, findings: &mut
         return incomplete("diffID");
     };
     // How those of merges and differences come about depends on the build that needed them.
-    if is_composed(record) {
+    if record.is_composed() {
         return;
     }
     let parent = match &record.parent {
@@ -355,8 +323,8 @@ fn check_cycles(records: &Records, findings: &mut Findings) {
         Done,
     }
     let needs = |id: &RecordId| -> Vec<&RecordId> {
-        let record = records.by_id.get(id).filter(|record| !is_removed(record));
-        let needs = record.into_iter().flat_map(|r| parents(r).chain(&r.equal_mutable));
+        let record = records.by_id.get(id).filter(|record| !record.is_removed());
+        let needs = record.into_iter().flat_map(|r| r.parents().chain(&r.equal_mutable));
         needs.collect()
     };
     let mut visits: BTreeMap<&RecordId, Visit> = BTreeMap::new();

@@ -1,0 +1,337 @@
+//! Filters on records, as `buildctl du --filter` and `docker buildx du --filter` take them.
+//!
+//! ```text
+//! filter   := selector ("," selector)*       all of them have to match
+//! selector := field [operator value]         without a value: whether there is one
+//! field    := id | parents | description | inuse | mutable | immutable | type | shared | private
+//! operator := "==" | "!=" | "~=" | "="       equal, not equal, regular expression, see below
+//! value    := quoted | [^\s,]+               quoted in "", of ~= in // or || too
+//! ```
+//! The operator `=` is that of buildx, which makes `~=` of it for `id` and `==` for the others.
+//! Source: containerd v2.3.3 `pkg/filters`, BuildKit v0.32.2 `cache/manager.go` `adaptUsageInfo`,
+//! buildx v0.35.0 `commands/prune.go` `toBuildkitPruneInfo`.
+//!
+//! What the daemon takes and never matches is refused: fields that it does not know, and values of
+//! fields that have none.
+
+use std::str::{Chars, FromStr};
+
+use regex::Regex;
+
+use super::Usage;
+
+/// One filter.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    selectors: Vec<Selector>,
+    /// Whether an operator of it is that of buildx.
+    is_buildx: bool,
+}
+
+/// Several filters.
+///
+/// A record has to match one of them, as for buildctl; those in the form of buildx count as one that
+/// has them all, as they do for buildx. Without any, every record matches.
+#[derive(Debug, Clone, Default)]
+pub struct Filters {
+    any: Vec<Vec<Selector>>,
+}
+
+/// Why a text is no filter.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ParseFilterError {
+    /// Something is missing, or stands where it cannot.
+    #[error("{expected} is missing in {filter:?} before {rest:?}")]
+    Expected {
+        /// What had to come.
+        expected: &'static str,
+        /// The filter, shortened to 100 characters.
+        filter: String,
+        /// What came, shortened likewise.
+        rest: String,
+    },
+    /// There is no such field.
+    #[error(
+        "{field:?} is no field of a record; there are id, parents, description, type, and without a \
+         value inuse, mutable, immutable, shared and private"
+    )]
+    Field {
+        /// The name, shortened to 100 characters.
+        field: String,
+    },
+    /// The field is there or not and has no value to compare.
+    #[error("{field} has no value; write {field} alone")]
+    NoValue {
+        /// The field.
+        field: &'static str,
+    },
+    /// The value of `~=` is no regular expression.
+    #[error("{expression:?} is no regular expression")]
+    Regex {
+        /// The value, shortened to 100 characters.
+        expression: String,
+        /// What is wrong with it.
+        #[source]
+        source: regex::Error,
+    },
+}
+
+#[derive(Debug, Clone)]
+struct Selector {
+    field: Field,
+    test: Test,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Id,
+    Parents,
+    Description,
+    InUse,
+    Mutable,
+    Immutable,
+    Type,
+    Shared,
+    Private,
+}
+
+const FIELDS: [(&str, Field); 9] = [
+    ("id", Field::Id),
+    ("parents", Field::Parents),
+    ("description", Field::Description),
+    ("inuse", Field::InUse),
+    ("mutable", Field::Mutable),
+    ("immutable", Field::Immutable),
+    ("type", Field::Type),
+    ("shared", Field::Shared),
+    ("private", Field::Private),
+];
+
+#[derive(Debug, Clone)]
+enum Test {
+    Present,
+    Equal(String),
+    NotEqual(String),
+    Matches(Regex),
+}
+
+impl Field {
+    fn has_value(self) -> bool {
+        matches!(self, Self::Id | Self::Parents | Self::Description | Self::Type)
+    }
+
+    /// The value, and whether there is one.
+    fn of(self, usage: &Usage) -> (String, bool) {
+        let text = |text: &str| (text.to_owned(), !text.is_empty());
+        let flag = |is: bool| (String::new(), is);
+        match self {
+            Self::Id => text(usage.id.as_str()),
+            Self::Parents => {
+                let parents: Vec<_> = usage.parents.iter().map(|parent| parent.as_str()).collect();
+                text(&parents.join(";"))
+            }
+            Self::Description => text(&usage.description),
+            Self::InUse => flag(usage.in_use),
+            Self::Mutable => flag(usage.mutable),
+            Self::Immutable => flag(!usage.mutable),
+            Self::Type => text(&usage.record_type),
+            Self::Shared => flag(usage.shared),
+            Self::Private => flag(!usage.shared),
+        }
+    }
+}
+
+impl Selector {
+    fn matches(&self, usage: &Usage) -> bool {
+        let (value, present) = self.field.of(usage);
+        match &self.test {
+            Test::Present => present,
+            Test::Equal(expected) => present && value == *expected,
+            Test::NotEqual(expected) => value != *expected,
+            Test::Matches(regex) => regex.is_match(&value),
+        }
+    }
+}
+
+impl Filters {
+    /// The filters together.
+    pub fn new(filters: impl IntoIterator<Item = Filter>) -> Self {
+        let mut any = Vec::new();
+        let mut buildx = Vec::new();
+        for filter in filters {
+            if filter.is_buildx {
+                buildx.extend(filter.selectors);
+            } else {
+                any.push(filter.selectors);
+            }
+        }
+        if !buildx.is_empty() {
+            any.push(buildx);
+        }
+        Self { any }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.any.is_empty()
+    }
+
+    /// Whether `usage` is to be shown.
+    pub fn matches(&self, usage: &Usage) -> bool {
+        let all = |selectors: &Vec<Selector>| selectors.iter().all(|each| each.matches(usage));
+        self.any.is_empty() || self.any.iter().any(all)
+    }
+}
+
+impl FromStr for Filter {
+    type Err = ParseFilterError;
+
+    fn from_str(text: &str) -> Result<Self, ParseFilterError> {
+        let mut filter = Self { selectors: Vec::new(), is_buildx: false };
+        if text.is_empty() {
+            return Ok(filter);
+        }
+        let mut scanner = Scanner { text, rest: text.chars() };
+        loop {
+            let selector = filter.selector(&mut scanner)?;
+            filter.selectors.push(selector);
+            scanner.skip_spaces();
+            if scanner.rest.as_str().is_empty() {
+                return Ok(filter);
+            }
+            if !scanner.take(',') {
+                return Err(scanner.expected("a comma"));
+            }
+        }
+    }
+}
+
+impl Filter {
+    fn selector(&mut self, scanner: &mut Scanner<'_>) -> Result<Selector, ParseFilterError> {
+        let name = scanner.while_in(|c| c.is_ascii_alphanumeric() || c == '_');
+        if name.is_empty() {
+            return Err(scanner.expected("the name of a field"));
+        }
+        let known = FIELDS.into_iter().find(|(known, _)| *known == name);
+        let (name, field) =
+            known.ok_or_else(|| ParseFilterError::Field { field: shortened(name) })?;
+        let operator = scanner.while_in(|c| matches!(c, '=' | '!' | '~'));
+        if operator.is_empty() {
+            return Ok(Selector { field, test: Test::Present });
+        }
+        let is_regex = operator == "~=" || operator == "=" && field == Field::Id;
+        if !matches!(operator, "==" | "!=" | "~=" | "=") {
+            return Err(scanner.expected("one of the operators ==, != and ~="));
+        }
+        self.is_buildx |= operator == "=";
+        let value = scanner.value(operator == "~=")?;
+        if !field.has_value() {
+            return Err(ParseFilterError::NoValue { field: name });
+        }
+        let test = match operator {
+            _ if is_regex => Test::Matches(Regex::new(&value).map_err(|source| {
+                ParseFilterError::Regex { expression: shortened(&value), source }
+            })?),
+            "!=" => Test::NotEqual(value),
+            _ => Test::Equal(value),
+        };
+        Ok(Selector { field, test })
+    }
+}
+
+struct Scanner<'t> {
+    text: &'t str,
+    rest: Chars<'t>,
+}
+
+impl<'t> Scanner<'t> {
+    fn expected(&self, expected: &'static str) -> ParseFilterError {
+        let (filter, rest) = (shortened(self.text), shortened(self.rest.as_str()));
+        ParseFilterError::Expected { expected, filter, rest }
+    }
+
+    fn skip_spaces(&mut self) {
+        self.rest = self.rest.as_str().trim_start().chars();
+    }
+
+    fn take(&mut self, wanted: char) -> bool {
+        let found = self.rest.as_str().strip_prefix(wanted);
+        if let Some(rest) = found {
+            self.rest = rest.chars();
+        }
+        found.is_some()
+    }
+
+    /// Skips spaces and takes the characters after them for which `belongs` holds.
+    fn while_in(&mut self, belongs: impl Fn(char) -> bool) -> &'t str {
+        self.skip_spaces();
+        let text = self.rest.as_str();
+        let (taken, rest) = text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()));
+        self.rest = rest.chars();
+        taken
+    }
+
+    fn value(&mut self, is_regex: bool) -> Result<String, ParseFilterError> {
+        self.skip_spaces();
+        let first = self.rest.as_str().chars().next();
+        match first {
+            Some(quote @ '"') => self.quoted(quote),
+            Some(quote @ ('/' | '|')) if is_regex => self.quoted(quote),
+            _ => {
+                let value = self.while_in(|c| c != ',' && !c.is_whitespace());
+                if value.is_empty() {
+                    return Err(self.expected("a value"));
+                }
+                Ok(value.to_owned())
+            }
+        }
+    }
+
+    /// A value in quotes, with the escapes of Go.
+    fn quoted(&mut self, quote: char) -> Result<String, ParseFilterError> {
+        const BACKSLASHED: &str =
+            "one of the characters abfnrtvxuU\\, an octal number or the quote";
+        let mut value = String::new();
+        self.take(quote);
+        loop {
+            let c = match self.rest.next() {
+                None | Some('\n') => return Err(self.expected("the quote at the end")),
+                Some(c) if c == quote => return Ok(value),
+                Some('\\') => {
+                    let escaped = match self.rest.next() {
+                        Some('a') => Some('\x07'),
+                        Some('b') => Some('\x08'),
+                        Some('f') => Some('\x0c'),
+                        Some('n') => Some('\n'),
+                        Some('r') => Some('\r'),
+                        Some('t') => Some('\t'),
+                        Some('v') => Some('\x0b'),
+                        Some('\\') => Some('\\'),
+                        Some(c) if c == quote => Some(c),
+                        Some('x') => self.number("", 2, 16).filter(char::is_ascii),
+                        Some('u') => self.number("", 4, 16),
+                        Some('U') => self.number("", 8, 16),
+                        Some(c @ '0'..='7') => {
+                            self.number(c.encode_utf8(&mut [0; 4]), 2, 8).filter(char::is_ascii)
+                        }
+                        _ => None,
+                    };
+                    escaped.ok_or_else(|| self.expected(BACKSLASHED))?
+                }
+                Some(c) => c,
+            };
+            value.push(c);
+        }
+    }
+
+    /// The character with the number that `first` and as many `digits` have.
+    fn number(&mut self, first: &str, digits: usize, radix: u32) -> Option<char> {
+        let text = self.rest.as_str().get(..digits)?;
+        self.rest = self.rest.as_str().get(digits..)?.chars();
+        char::from_u32(u32::from_str_radix(&format!("{first}{text}"), radix).ok()?)
+    }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(100).collect()
+}

@@ -1,0 +1,199 @@
+//! What `buildctl du` says of a state, from the files alone.
+//!
+//! [`disk_usage`] lists what a daemon that has just started on the root would list, with the sizes
+//! that it would measure where it has not yet. See `docs/format/usage.md`.
+
+mod filter;
+mod loaded;
+mod size;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+pub use filter::{Filter, Filters, ParseFilterError};
+
+use crate::dir::{Dir, DirError};
+use crate::ids::RecordId;
+use crate::records::Record;
+use crate::state::{Damage, LockError, Parts, RootLock, State, VerifyError, verify};
+use crate::time::Time;
+
+/// The type of a record that has none (BuildKit v0.32.2 `client/diskusage.go`).
+const REGULAR: &str = "regular";
+
+/// What a daemon says of one record (BuildKit v0.32.2 `client/diskusage.go` `UsageInfo`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// The record.
+    pub id: RecordId,
+    /// What it builds on.
+    pub parents: Vec<RecordId>,
+    /// When it was made. A daemon gives a record that has no time that of its own start.
+    pub created_at: Option<Time>,
+    /// Whether it may change, as a cache mount or a local source may.
+    pub mutable: bool,
+    /// Whether something uses it, so that it cannot be removed. Without a daemon that is never a
+    /// build.
+    pub in_use: bool,
+    /// Whether an image of Docker has the layer too. The OCI worker has no images, so it is false.
+    pub shared: bool,
+    /// Bytes on disk: its own snapshot and its blobs.
+    pub size: i64,
+    /// Which step made it.
+    pub description: String,
+    /// How often it was used.
+    pub usage_count: i64,
+    /// When it was last used.
+    pub last_used_at: Option<Time>,
+    /// `regular`, `internal`, `frontend`, `source.local`, `source.git.checkout` or
+    /// `exec.cachemount`.
+    pub record_type: String,
+}
+
+impl Usage {
+    fn new(id: &RecordId, record: &Record, size: i64) -> Self {
+        // Without a count the time is not read (`cache/metadata.go` `getLastUsed`).
+        let last_used =
+            record.last_used_at.filter(|time| *time != 0 && record.usage_count.is_some());
+        let record_type = record.record_type.clone().filter(|name| !name.is_empty());
+        Self {
+            id: id.clone(),
+            parents: Vec::new(),
+            created_at: record.created_at.map(Time::from_unix_nanos),
+            mutable: false,
+            in_use: false,
+            shared: false,
+            size,
+            description: record.description.clone().unwrap_or_default(),
+            usage_count: record.usage_count.unwrap_or_default(),
+            last_used_at: last_used.map(Time::from_unix_nanos),
+            record_type: record_type.unwrap_or_else(|| REGULAR.to_owned()),
+        }
+    }
+}
+
+/// The sums that `buildctl du` prints, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// All records.
+    pub total: i64,
+    /// Those that nothing uses.
+    pub reclaimable: i64,
+    /// Those that images have too.
+    pub shared: i64,
+}
+
+impl Totals {
+    /// The sums over `records`.
+    pub fn of<'u>(records: impl IntoIterator<Item = &'u Usage>) -> Self {
+        let mut totals = Self::default();
+        for usage in records {
+            let size = usage.size.max(0);
+            totals.total = totals.total.saturating_add(size);
+            if !usage.in_use {
+                totals.reclaimable = totals.reclaimable.saturating_add(size);
+            }
+            if usage.shared {
+                totals.shared = totals.shared.saturating_add(size);
+            }
+        }
+        totals
+    }
+
+    /// What no image has.
+    pub fn private(&self) -> i64 {
+        self.total.saturating_sub(self.shared)
+    }
+}
+
+/// Why the usage of a root is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// A daemon works on it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// It holds no state, or cannot be looked at.
+    #[error(transparent)]
+    State(#[from] VerifyError),
+    /// It cannot be opened.
+    #[error(transparent)]
+    Root(#[from] DirError),
+    /// A database cannot be read.
+    #[error(
+        "{} is damaged, so what it takes is not known{}",
+        root.display(),
+        damage.first().map(|damage| format!(": {damage}")).unwrap_or_default()
+    )]
+    Damaged {
+        /// The root.
+        root: PathBuf,
+        /// What is wrong with it.
+        damage: Vec<Damage>,
+    },
+    /// The files of a cache mount or local source cannot be measured.
+    #[error("the files of the snapshot {id} cannot be measured")]
+    Tree {
+        /// The number of its directory.
+        id: u64,
+        /// What the system refused.
+        #[source]
+        source: DirError,
+    },
+}
+
+/// What a daemon would say of each record of the state in `root`: by size, the largest last.
+///
+/// Nothing in the root is changed. The lock of the daemon is held meanwhile if its file is there.
+///
+/// # Errors
+/// If there is no state, a daemon works on it, a database cannot be read, or the system refuses to
+/// look at a directory that has to be measured.
+pub fn disk_usage(root: &Path) -> Result<Vec<Usage>, UsageError> {
+    let root = Dir::open(root)?;
+    let _lock = RootLock::acquire_existing(&root)?;
+    let verified = verify(&root)?;
+    // Of a state that is damaged elsewhere it is known all the same what its daemon would say.
+    let Some(state) = verified.state else {
+        return Err(UsageError::Damaged { root: root.path().to_owned(), damage: verified.damage });
+    };
+    let parts = Parts::of_root(&root)?;
+    state.usage_with(|id| tree::measure(&parts.trees, id))
+}
+
+impl State {
+    /// What a daemon would say of each record: by size, the largest last. `measure` tells what the
+    /// files of the snapshot with a number take on disk; it is asked of those that can still be
+    /// written.
+    ///
+    /// # Errors
+    /// That of `measure`.
+    pub fn usage_with<E>(
+        &self,
+        measure: impl FnMut(u64) -> Result<i64, E>,
+    ) -> Result<Vec<Usage>, E> {
+        let loaded = loaded::load(self);
+        let mut sizes = size::Sizes::new(self, measure);
+        let mut usages = Vec::new();
+        for (id, listed) in loaded::listed(&loaded) {
+            let record = &loaded[id];
+            let size = sizes.of(id, record, &loaded)?;
+            usages.push(Usage {
+                parents: record.parents.iter().copied().cloned().collect(),
+                mutable: record.mutable,
+                in_use: listed.in_use,
+                ..Usage::new(id, record.record, size)
+            });
+        }
+        usages.sort_by(|a, b| (a.size, &a.id).cmp(&(b.size, &b.id)));
+        Ok(usages)
+    }
+
+    /// Bytes of the state as its daemon counts them, but for the files of cache mounts and local
+    /// sources that it has not measured yet.
+    pub fn record_bytes(&self) -> u64 {
+        let Ok(usages) = self.usage_with(|_| Ok::<_, std::convert::Infallible>(0));
+        Totals::of(&usages).total.cast_unsigned()
+    }
+}

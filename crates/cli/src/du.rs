@@ -1,0 +1,181 @@
+//! `oci2bk du`.
+
+use std::fmt::Write as _;
+
+use bkstate::Time;
+use bkstate::usage::{Filters, Totals, Usage, disk_usage};
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::args::{Du, Format};
+use crate::failure::Failure;
+use crate::output::{self, Plain};
+
+pub(crate) fn run(arguments: &Du) -> Result<(), Failure> {
+    let filters = Filters::new(arguments.filters.iter().cloned());
+    let mut usages = disk_usage(&arguments.root)?;
+    usages.retain(|usage| filters.matches(usage));
+    if arguments.format == Format::Json {
+        let lines: Result<Vec<_>, _> =
+            usages.iter().map(|usage| serde_json::to_string(&Printed::of(usage))).collect();
+        return if usages.is_empty() { Ok(()) } else { output::result(&lines?.join("\n")) };
+    }
+    let mut text = if arguments.verbose { verbose(&usages) } else { table(&usages) };
+    // As buildctl does it: sums over a part of the records would be taken for those over all.
+    if filters.is_empty() {
+        text += &totals(&usages);
+    }
+    output::result(text.trim_end())
+}
+
+/// A record, with the names that `docker buildx du --format json` has for its fields. Their values
+/// are for programs: bytes, and times.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Printed<'u> {
+    #[serde(rename = "ID")]
+    id: &'u str,
+    parents: Vec<&'u str>,
+    created_at: Option<Time>,
+    mutable: bool,
+    reclaimable: bool,
+    shared: bool,
+    size: i64,
+    description: &'u str,
+    usage_count: i64,
+    last_used_at: Option<Time>,
+    #[serde(rename = "Type")]
+    record_type: &'u str,
+}
+
+impl<'u> Printed<'u> {
+    fn of(usage: &'u Usage) -> Self {
+        Self {
+            id: usage.id.as_str(),
+            parents: usage.parents.iter().map(|parent| parent.as_str()).collect(),
+            created_at: usage.created_at,
+            mutable: usage.mutable,
+            reclaimable: !usage.in_use,
+            shared: usage.shared,
+            size: usage.size,
+            description: &usage.description,
+            usage_count: usage.usage_count,
+            last_used_at: usage.last_used_at,
+            record_type: &usage.record_type,
+        }
+    }
+}
+
+fn table(usages: &[Usage]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"]);
+    let marked = |text: String, mark| if mark { text + "*" } else { text };
+    for usage in usages {
+        table.add_row([
+            marked(usage.id.to_string(), usage.mutable),
+            (!usage.in_use).to_string(),
+            marked(units(usage.size), usage.shared),
+            usage.last_used_at.map(|time| time.to_string()).unwrap_or_default(),
+        ]);
+    }
+    table.lines().map(|line| line.trim().to_owned() + "\n").collect()
+}
+
+/// As `buildctl du --verbose` prints it, to the byte.
+fn verbose(usages: &[Usage]) -> String {
+    let mut text = String::new();
+    for usage in usages {
+        let parents: Vec<_> = usage.parents.iter().map(|parent| parent.as_str()).collect();
+        let some = |text: &str| (!text.is_empty()).then(|| one_line(text));
+        let lines = [
+            ("ID", Some(usage.id.to_string())),
+            ("Parents", some(&parents.join(";"))),
+            ("Created at", usage.created_at.map(go_time)),
+            ("Mutable", Some(usage.mutable.to_string())),
+            ("Reclaimable", Some((!usage.in_use).to_string())),
+            ("Shared", Some(usage.shared.to_string())),
+            ("Size", Some(units(usage.size))),
+            ("Description", some(&usage.description)),
+            ("Usage count", Some(usage.usage_count.to_string())),
+            ("Last used", usage.last_used_at.map(go_time)),
+            ("Type", some(&usage.record_type)),
+        ];
+        for (name, value) in lines {
+            value.into_iter().for_each(|value| line(&mut text, name, &value));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn totals(usages: &[Usage]) -> String {
+    let totals = Totals::of(usages);
+    let mut text = String::new();
+    if totals.shared > 0 {
+        line(&mut text, "Shared", &units(totals.shared));
+        line(&mut text, "Private", &units(totals.private()));
+    }
+    line(&mut text, "Reclaimable", &units(totals.reclaimable));
+    line(&mut text, "Total", &units(totals.total));
+    text
+}
+
+/// Adds a line with the value in the column that Go's tabwriter gives it.
+fn line(text: &mut String, name: &str, value: &str) {
+    let tabs = if name.len() + 1 < 8 { "\t\t" } else { "\t" };
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{name}:{tabs}{value}");
+}
+
+fn one_line(text: &str) -> String {
+    Plain(text).to_string().replace('\n', "\\n")
+}
+
+/// A time as Go prints it.
+fn go_time(time: Time) -> String {
+    time.to_string().replacen('T', " ", 1).replacen('Z', " +0000 UTC", 1)
+}
+
+/// Bytes in the decimal unit that fits, as `buildctl` has them.
+fn units(bytes: i64) -> String {
+    let names = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    let size = bytes.unsigned_abs();
+    let mut unit: u64 = 1;
+    let mut name = None;
+    for next in names {
+        if size / unit < 1000 {
+            break;
+        }
+        unit *= 1000;
+        name = Some(next);
+    }
+    match name {
+        Some(name) => format!("{:.2}{name}", bytes as f64 / unit as f64),
+        None => format!("{bytes}B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_as_buildctl_prints_them() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (999, "999B"),
+            (-1, "-1B"),
+            (1000, "1.00kB"),
+            (8192, "8.19kB"),
+            (999_999, "1000.00kB"),
+            (1_000_000, "1.00MB"),
+            (1_234_567_890, "1.23GB"),
+            (i64::MAX, "9.22EB"),
+        ] {
+            assert_eq!(units(bytes), text);
+        }
+        let time = Time::from_unix_nanos(1_795_299_875_120_000_000);
+        assert_eq!(go_time(time), "2026-11-21 21:44:35.12 +0000 UTC");
+    }
+}
