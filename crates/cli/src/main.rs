@@ -7,6 +7,7 @@ mod args;
 mod convert;
 mod failure;
 mod gc;
+mod generate;
 mod keys;
 mod last_used;
 mod output;
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
         Command::Convert(arguments) => convert::run(arguments),
         Command::Keys(arguments) => keys::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::Completions(arguments) => generate::completions(arguments),
+        Command::Man(arguments) => generate::man(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
