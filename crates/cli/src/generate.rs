@@ -1,7 +1,6 @@
 //! `oci2bk completions` and `oci2bk man`: what is made of the definition of the command line.
 
 use std::io;
-use std::path::Path;
 
 use clap::{Command, CommandFactory as _};
 use roff::{Roff, roman};
@@ -23,9 +22,10 @@ pub(crate) fn completions(arguments: &Completions) -> Result<(), Failure> {
 pub(crate) fn man(arguments: &Man) -> Result<(), Failure> {
     let mut command = Arguments::command().disable_help_subcommand(true);
     command.build();
-    for page in pages(&command).map_err(Failure::Stdout)? {
+    let failed = |path| |source| Failure::WriteMan { path, source };
+    for page in pages(&command).map_err(failed(arguments.dir.clone()))? {
         let path = arguments.dir.join(&page.name);
-        std::fs::write(&path, page.text).map_err(|source| Failure::WriteMan { path, source })?;
+        std::fs::write(&path, page.text).map_err(failed(path))?;
     }
     Ok(())
 }
@@ -47,7 +47,8 @@ fn pages(command: &Command) -> io::Result<Vec<Page>> {
 }
 
 fn page(command: &Command, has_commands: bool) -> io::Result<Page> {
-    let man = clap_mangen::Man::new(command.clone()).manual("oci2bk");
+    let source = concat!("oci2bk ", env!("CARGO_PKG_VERSION"));
+    let man = clap_mangen::Man::new(command.clone()).source(source).manual("oci2bk");
     let mut text = Vec::new();
     man.render_title(&mut text)?;
     man.render_name_section(&mut text)?;

@@ -15,6 +15,7 @@ mod progress;
 mod report;
 mod summary;
 mod verify;
+mod version;
 
 use std::process::ExitCode;
 

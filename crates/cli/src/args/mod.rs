@@ -14,10 +14,18 @@ pub(crate) use generate::{Completions, Man};
 pub(crate) use keys::{Attach, Keys, KeysCommand};
 pub(crate) use verify::Verify;
 
+use crate::version;
+
 /// Turn a BuildKit cache export into the state directory of a buildkitd that has already run
 /// those builds.
 #[derive(Debug, Parser)]
-#[command(name = "oci2bk", version, propagate_version = true, after_long_help = more_help())]
+#[command(
+    name = "oci2bk",
+    version,
+    long_version = version::LONG.as_str(),
+    propagate_version = true,
+    after_long_help = more_help()
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
