@@ -68,6 +68,12 @@ pub(crate) enum Failure {
         #[source]
         source: std::io::Error,
     },
+    #[error("the manual page {} cannot be written", path.display())]
+    WriteMan {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the result cannot be written to stdout")]
     Stdout(#[source] std::io::Error),
     #[error("the result has no JSON form")]
@@ -153,6 +159,7 @@ impl Failure {
             | Self::Signals(_)
             | Self::Usage(_)
             | Self::MetadataFile { .. }
+            | Self::WriteMan { .. }
             | Self::Stdout(_)
             | Self::Json(_) => Code::Failed,
         }

@@ -8,6 +8,7 @@ mod convert;
 mod du;
 mod failure;
 mod gc;
+mod generate;
 mod keys;
 mod last_used;
 mod output;
@@ -16,6 +17,7 @@ mod report;
 mod signals;
 mod summary;
 mod verify;
+mod version;
 
 use std::process::ExitCode;
 
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         Command::Keys(arguments) => keys::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Du(arguments) => du::run(arguments),
+        Command::Completions(arguments) => generate::completions(arguments),
+        Command::Man(arguments) => generate::man(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

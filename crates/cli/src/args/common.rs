@@ -8,8 +8,9 @@ use super::EXIT_CODES;
 /// What the input may cost.
 #[derive(Debug, Args)]
 pub(crate) struct LimitArguments {
-    /// Raise or lower a limit on what the input may cost, such as layer-entries=50M; they are
-    /// listed below
+    /// Raise or lower a limit on what the input may cost, such as layer-entries=50M
+    ///
+    /// The names and their defaults are listed below.
     #[arg(long = "limit", value_name = "NAME=VALUE")]
     settings: Vec<Setting>,
 }
@@ -18,6 +19,11 @@ impl LimitArguments {
     pub(crate) fn limits(&self) -> Limits {
         Limits::with(&self.settings)
     }
+}
+
+/// What stands at the end of `--help`.
+pub(super) fn more_help(examples: &str) -> String {
+    format!("{}\n\n{}", examples.trim_end(), limits_and_exit_codes())
 }
 
 pub(super) fn limits_and_exit_codes() -> String {

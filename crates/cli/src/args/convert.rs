@@ -12,40 +12,62 @@ use oci2bk::image::ImageRef;
 use oci2bk::release::Target;
 use oci2bk::source::{ParseSourceError, Source};
 
-use super::common::{Format, LimitArguments, ProgressMode, limits_and_exit_codes};
+use super::common::{Format, LimitArguments, ProgressMode, more_help};
 use crate::last_used;
 
 const USAGE: &str = "oci2bk convert [OPTIONS] <SRC>... <ROOT>";
 
+const EXAMPLES: &str = "\
+Examples:
+  # The cache of one build, with the keys from its provenance
+  oci2bk convert ./cache /var/lib/buildkit --keys provenance.json
+
+  # Look at what would be done first
+  oci2bk convert ./cache /var/lib/buildkit --keys provenance.json --dry-run
+
+  # Two caches with their keys attached, for the buildkitd of another release
+  oci2bk convert oci:app:main oci-archive:tools.tar /var/lib/buildkit --buildkit v0.24.0
+
+  # A build from debian@sha256:... that has no registry, in an image that is started months later
+  oci2bk convert ./cache /var/lib/buildkit --image debian=./base --last-used 2027-06-30T00:00:00Z";
+
 #[derive(Debug, Args)]
-#[command(after_help = limits_and_exit_codes(), override_usage = USAGE)]
+#[command(after_long_help = more_help(EXAMPLES), override_usage = USAGE)]
 pub(crate) struct Convert {
     #[command(flatten)]
     pub(crate) places: Places,
 
-    /// Take op digests from FILE: provenance (mode=max), a metadata file of buildx, a layout with
-    /// an image and its attestations, a bundle of buildx history export, LLB, the root directory of
-    /// a builder or its cache.db, or what oci2bk keys wrote. The type shows from the content; what
-    /// lies inside SRC is looked at anyway
+    /// Take op digests from FILE, such as the provenance of the build
+    ///
+    /// FILE is provenance (mode=max), a metadata file of buildx, a layout with an image and its
+    /// attestations, a bundle of docker buildx history export, LLB, the root directory of a builder
+    /// or its cache.db, or what oci2bk keys wrote. The type shows from the content. What lies inside
+    /// SRC is looked at anyway.
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,
 
-    /// The release of the buildkitd that will use the state, such as v0.16.0. Keys are translated
-    /// to it
+    /// The release of the buildkitd that will use the state, such as v0.16.0
+    ///
+    /// Keys are translated to it.
     #[arg(long, value_name = "VERSION", default_value_t)]
     pub(crate) buildkit: Target,
 
-    /// Seed the manifest and config of a base image, so that FROM with its digest builds without a
-    /// registry: [NAME=]LAYOUT, with the forms of SRC. NAME is what stands behind FROM; images with
-    /// a name inside SRC are looked at anyway
+    /// Seed a base image, so that FROM with its digest builds without a registry
+    ///
+    /// That takes its manifest and config; layers are those of the cache. LAYOUT has the forms of
+    /// SRC, NAME is what stands behind FROM. Images with a name inside SRC are looked at anyway.
     #[arg(long = "image", value_name = "[NAME=]LAYOUT")]
     pub(crate) images: Vec<ImageRef>,
 
-    /// Leave layers packed; the daemon unpacks each when a build first needs it. Needs no root
+    /// Leave layers packed; needs no root
+    ///
+    /// The daemon unpacks each when a build first needs its files.
     #[arg(long)]
     pub(crate) no_extract: bool,
 
-    /// Go on if keys are missing; the steps without them will run again
+    /// Go on if keys are missing
+    ///
+    /// The steps without them will run again, and so will what can only be reached through them.
     #[arg(long)]
     pub(crate) allow_unkeyed: bool,
 
@@ -72,9 +94,10 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
 
-    /// When the state counts as last used, for the garbage collection of the daemon: a time such as
-    /// 2027-06-30T00:00:00Z, @SECONDS since 1970, or now [default: SOURCE_DATE_EPOCH, or when the
-    /// newest part of the cache was made]
+    /// When the state counts as last used, for the garbage collection of the daemon
+    ///
+    /// TIME is a time such as 2027-06-30T00:00:00Z, @SECONDS since 1970, or now. By default it is
+    /// SOURCE_DATE_EPOCH, or when the newest part of the cache was made.
     #[arg(long, value_name = "TIME", value_parser = last_used::parse)]
     pub(crate) last_used: Option<Time>,
 
@@ -114,11 +137,14 @@ impl Args for Places {
                 .value_name("SRC... ROOT")
                 .value_parser(value_parser!(OsString))
                 .help(
-                    "SRC is a cache export, or an image with an inline cache: DIR, \
-                     oci:DIR[:TAG|@DIGEST], oci-archive:FILE[:TAG|@DIGEST] or \
-                     type=local,src=DIR[,tag=TAG][,digest=DIGEST]; DIR may be a tar archive too. \
-                     ROOT, the last, is the root of the buildkitd, such as /var/lib/buildkit; made \
-                     if it is not there",
+                    "Cache exports, and last the root of the buildkitd, such as /var/lib/buildkit",
+                )
+                .long_help(
+                    "Cache exports, and last the root of the buildkitd, such as \
+                     /var/lib/buildkit\n\nSRC is a cache export, or an image with an inline cache: \
+                     DIR, oci:DIR[:TAG|@DIGEST], oci-archive:FILE[:TAG|@DIGEST] or \
+                     type=local,src=DIR[,tag=TAG][,digest=DIGEST]. DIR may be a tar archive too. \
+                     ROOT is made if it is not there.",
                 ),
         )
     }

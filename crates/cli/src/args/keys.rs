@@ -5,7 +5,23 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use oci2bk::source::Source;
 
-use super::common::{LimitArguments, limits_and_exit_codes};
+use super::common::{LimitArguments, more_help};
+
+const EXAMPLES: &str = "\
+Examples:
+  # Keep the keys of a build in a file without its arguments, for convert --keys
+  oci2bk keys provenance.json --output keys.json
+
+  # The keys of all builds of a builder, from its volume
+  oci2bk keys /var/lib/docker/volumes/buildx_buildkit_ci0_state/_data -o keys.json";
+
+const ATTACH_EXAMPLES: &str = "\
+Examples:
+  # Right after the build, so that the keys go where the cache goes
+  oci2bk keys attach ./cache --keys provenance.json
+
+  # With a tag, for skopeo
+  oci2bk keys attach oci:cache:main --keys metadata.json --tag main-keys";
 
 #[derive(Debug, Args)]
 #[command(
@@ -13,7 +29,7 @@ use super::common::{LimitArguments, limits_and_exit_codes};
     subcommand_negates_reqs = true,
     override_usage = "oci2bk keys <SOURCE>... --output <FILE>\n       \
                       oci2bk keys attach <LAYOUT> --keys <SOURCE>... [--tag <TAG>]",
-    after_help = limits_and_exit_codes()
+    after_long_help = more_help(EXAMPLES)
 )]
 pub(crate) struct Keys {
     #[command(subcommand)]
@@ -23,8 +39,9 @@ pub(crate) struct Keys {
     #[arg(required = true, value_name = "SOURCE")]
     pub(crate) sources: Vec<PathBuf>,
 
-    /// Write the keys to FILE; - is stdout. The file has digests and the kinds of steps, but no
-    /// arguments, environment or paths
+    /// Write the keys to FILE; - is stdout
+    ///
+    /// The file has digests and the kinds of steps, but no arguments, environment or paths.
     #[arg(short, long, value_name = "FILE", required = true)]
     pub(crate) output: Option<PathBuf>,
 
@@ -34,13 +51,14 @@ pub(crate) struct Keys {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeysCommand {
-    /// Attach the keys of a cache to it, as an OCI artifact in its layout, where convert finds
-    /// them; what was attached before is replaced
+    /// Attach the keys of a cache to it, where convert finds them
+    ///
+    /// They are an OCI artifact in its layout then. What was attached before is replaced.
     Attach(Attach),
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = limits_and_exit_codes())]
+#[command(after_long_help = more_help(ATTACH_EXAMPLES))]
 pub(crate) struct Attach {
     /// The cache: DIR, oci:DIR[:TAG|@DIGEST] or type=local,src=DIR[,tag=TAG][,digest=DIGEST]
     #[arg(value_name = "LAYOUT")]

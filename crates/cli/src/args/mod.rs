@@ -3,6 +3,7 @@
 mod common;
 mod convert;
 mod du;
+mod generate;
 mod keys;
 mod verify;
 
@@ -11,17 +12,43 @@ use clap::{Parser, Subcommand};
 pub(crate) use common::{Format, ProgressMode};
 pub(crate) use convert::{Convert, Places};
 pub(crate) use du::Du;
+pub(crate) use generate::{Completions, Man};
 pub(crate) use keys::{Attach, Keys, KeysCommand};
 pub(crate) use verify::Verify;
+
+use crate::version;
 
 /// Turn a BuildKit cache export into the state directory of a buildkitd that has already run
 /// those builds.
 #[derive(Debug, Parser)]
-#[command(name = "oci2bk", version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(
+    name = "oci2bk",
+    version,
+    long_version = version::LONG.as_str(),
+    propagate_version = true,
+    after_long_help = more_help()
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+fn more_help() -> String {
+    format!("{EXAMPLES}\n\n{EXIT_CODES}")
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  # Export the cache of a build, and what it takes to convert it
+  docker buildx build --cache-to type=local,dest=cache,mode=max \\
+      --provenance=mode=max --output type=local,dest=out .
+  oci2bk keys attach cache --keys out/provenance.json
+
+  # Elsewhere, before buildkitd is started for the first time
+  oci2bk convert cache /var/lib/buildkit
+  oci2bk verify /var/lib/buildkit
+
+Each command has examples of its own: oci2bk convert --help";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -44,6 +71,10 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Say what the records in the root of a buildkitd that does not run take on disk
     Du(Du),
+    /// Print what completes the words of this command in a shell
+    Completions(Completions),
+    /// Write the manual pages of this command into a directory
+    Man(Man),
 }
 
 #[cfg(test)]

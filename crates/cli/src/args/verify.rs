@@ -5,17 +5,28 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::common::{Format, LimitArguments, ProgressMode, limits_and_exit_codes};
+use super::common::{Format, LimitArguments, ProgressMode, more_help};
+
+const EXAMPLES: &str = "\
+Examples:
+  # Databases, references between them, and the digest of every blob
+  oci2bk verify /var/lib/buildkit
+
+  # The unpacked trees too, with the result as JSON
+  oci2bk verify --trees --format json /var/lib/buildkit";
 
 #[derive(Debug, Args)]
-#[command(after_help = limits_and_exit_codes())]
+#[command(after_long_help = more_help(EXAMPLES))]
 pub(crate) struct Verify {
-    /// The root of the buildkitd, such as /var/lib/buildkit. Nothing in it is changed
+    /// The root of the buildkitd, such as /var/lib/buildkit
+    ///
+    /// Nothing in it is changed.
     #[arg(value_name = "ROOT")]
     pub(crate) root: PathBuf,
 
-    /// Compare the unpacked trees with their layers too, which are unpacked into TMPDIR for that, one
-    /// for each job at a time. Needs root
+    /// Compare the unpacked trees with their layers too; needs root
+    ///
+    /// The layers are unpacked into TMPDIR for that, one for each job at a time.
     #[arg(long)]
     pub(crate) trees: bool,
 

@@ -1,0 +1,38 @@
+//! The arguments of `completions` and `man`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap_complete::Shell;
+
+#[derive(Debug, Args)]
+#[command(after_long_help = COMPLETIONS_EXAMPLES)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  # In bash, from now on
+  oci2bk completions bash > ~/.local/share/bash-completion/completions/oci2bk
+
+  # In zsh, with a directory of $fpath
+  oci2bk completions zsh > ~/.zfunc/_oci2bk
+
+  # In fish
+  oci2bk completions fish > ~/.config/fish/completions/oci2bk.fish";
+
+#[derive(Debug, Args)]
+#[command(after_long_help = MAN_EXAMPLES)]
+pub(crate) struct Man {
+    /// The directory, which has to be there; files in it are overwritten
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+}
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  # For everybody on this machine, then: man oci2bk-convert
+  oci2bk man /usr/local/share/man/man1";
