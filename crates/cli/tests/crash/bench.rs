@@ -5,8 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bkstate::dir::Dir;
 use bkstate::solver::SolverCache;
 use bkstate::state::verify;
@@ -16,7 +17,7 @@ use crate::listing::Listing;
 use crate::process::run;
 use crate::tools::Tools;
 use crate::volume::Volume;
-use crate::warm::build;
+use crate::warm::{Warmth, build};
 
 /// What is in the root already where that was converted, with its keys.
 const EARLIER: [&str; 3] = ["min/cache", "min/keys/metadata.json", "min/Dockerfile"];
@@ -42,6 +43,8 @@ pub(crate) struct Bench {
     // Unmounted before the directory below it is removed.
     memory: Volume,
     scratch: TempDir,
+    /// What daemons said of the roots of each start; learned once it is needed.
+    warmth: [OnceLock<Result<Warmth, String>>; Start::ALL.len()],
 }
 
 /// What a root is before the run that is disturbed.
@@ -74,7 +77,7 @@ impl Bench {
             .context("scratch directory")?;
         // In memory, as every run waits for the file system to be written out.
         let memory = Volume::tmpfs(&scratch.path().join("memory"), "size=1g")?;
-        let bench = Self { tools: tools.clone(), memory, scratch };
+        let bench = Self { tools: tools.clone(), memory, scratch, warmth: Default::default() };
         bench.prepare().context("what the tests start from")?;
         Ok(bench)
     }
@@ -148,6 +151,12 @@ impl Bench {
         run(&mut self.convert_of(&layout, &keys, &self.template(Start::Converted), 1)).map(drop)
     }
 
+    fn warmth(&self, start: Start) -> Result<&Warmth> {
+        let learn = || Warmth::learn(self, start).map_err(|error| format!("{error:#}"));
+        let learned = self.warmth[start as usize].get_or_init(learn).as_ref();
+        learned.map_err(|error| anyhow!("{error}"))
+    }
+
     fn template(&self, start: Start) -> PathBuf {
         self.memory.point().join(start.name())
     }
@@ -169,6 +178,8 @@ fn fixture(path: &str) -> PathBuf {
 }
 
 impl Start {
+    pub(crate) const ALL: [Self; 3] = [Self::Absent, Self::Natural, Self::Converted];
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Absent => "absent",
@@ -178,7 +189,7 @@ impl Start {
     }
 
     /// Makes `root`, which is not there, what this is.
-    fn lay(self, bench: &Bench, root: &Path) -> Result<()> {
+    pub(crate) fn lay(self, bench: &Bench, root: &Path) -> Result<()> {
         match self {
             Self::Absent => Ok(()),
             Self::Natural | Self::Converted => copy(&bench.template(self), root),
@@ -195,14 +206,16 @@ pub(crate) struct Subject<'b> {
     pub(crate) root: PathBuf,
     before: Listing,
     after: Listing,
+    pub(crate) warmth: &'b Warmth,
 }
 
 impl<'b> Subject<'b> {
     /// Converts once without disturbance in `dir`, to know what it leads to.
     pub(crate) fn new(bench: &'b Bench, start: Start, dir: &Path) -> Result<Self> {
         let root = dir.join("root");
-        let mut subject =
-            Self { bench, start, root, before: Listing::default(), after: Listing::default() };
+        let warmth = bench.warmth(start).context("what daemons say")?;
+        let [before, after] = [Listing::default(), Listing::default()];
+        let mut subject = Self { bench, start, root, before, after, warmth };
         subject.reset()?;
         subject.before = subject.listing()?;
         run(&mut subject.convert()).context("the undisturbed run")?;
@@ -263,9 +276,11 @@ impl<'b> Subject<'b> {
         copy(&self.root, to)
     }
 
-    /// Runs again, which must complete what was begun and leave nothing else.
+    /// What is there must be of use to a daemon as it is. Then runs again, which must complete what
+    /// was begun and leave nothing else, and shows that to a daemon too.
     pub(crate) fn ensure_completes(&self) -> Result<()> {
         let partly = self.inspect()? == Found::Partly;
+        self.warmth.ensure_usable(self.bench, &self.root, self.listing()?)?;
         let output = self.convert().output()?;
         ensure!(output.status.success(), "running again: {}", said(&output));
         if !partly || self.start == Start::Absent {
@@ -280,14 +295,16 @@ impl<'b> Subject<'b> {
         run(&mut self.convert())?;
         let later = self.listing()?;
         ensure!(now == later, "the third run changed:\n  {}", now.difference(&later));
-        Ok(())
+        self.warmth.ensure_warm(self.bench, &self.root, now)
     }
 
-    /// Fails unless the root is as after a run that nothing disturbed, with nothing beside it.
+    /// Fails unless the root is as after a run that nothing disturbed, with nothing beside it, and a
+    /// daemon has everything that it should.
     pub(crate) fn ensure_complete(&self) -> Result<()> {
         let now = self.listing()?;
         ensure!(now == self.after, "the root differs:\n  {}", self.after.difference(&now));
-        self.ensure_nothing_left()
+        self.ensure_nothing_left()?;
+        self.warmth.ensure_warm(self.bench, &self.root, now)
     }
 
     /// Fails if anything of a run that failed is still there.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-use crate::bench::{Bench, Found, Start, Subject};
+use crate::bench::{Bench, Start, Subject};
 use crate::points::limit;
 use crate::volume::{Volume, make_ext4};
 
@@ -127,7 +127,7 @@ impl Sweep<'_, '_> {
             leave(Some(free))?;
             let output = subject.convert().output()?;
             if output.status.success() {
-                ensure!(subject.inspect()? == Found::Complete, "it is not complete");
+                subject.ensure_complete()?;
                 return Ok(true);
             }
             subject.ensure_refused(&output, NO_SPACE)?;

@@ -9,13 +9,11 @@ use anyhow::{Context as _, Result, ensure};
 use crate::bench::{Bench, Found, Start, Subject, copy, layout};
 use crate::points::{Random, choose, limit, spread};
 use crate::strace::{Profile, disturb};
-use crate::warm::Warmth;
 
 /// Kills a run before each call that changes a file.
 pub(crate) fn at_every_call(bench: &Bench, start: Start) -> Result<()> {
     let dir = bench.memory()?;
     let subject = Subject::new(bench, start, dir.path())?;
-    let warmth = Warmth::learn(&subject)?;
     subject.reset()?;
     let profile = Profile::record(&subject.convert(), &dir.path().join("log"), &layout())?;
     let calls = choose(profile.changes(), limit(100));
@@ -32,10 +30,6 @@ pub(crate) fn at_every_call(bench: &Bench, start: Start) -> Result<()> {
             }
             ensure!(output.status.signal() == Some(9), "it ended with {}", output.status);
             let found = subject.inspect()?;
-            // Each step of publishing ends with one; a daemon takes its time.
-            if found == Found::Partly && call.name.contains("sync") {
-                warmth.ensure_usable(&subject).context("what is published so far")?;
-            }
             subject.ensure_completes()?;
             Ok(Some(found))
         };
@@ -45,7 +39,7 @@ pub(crate) fn at_every_call(bench: &Bench, start: Start) -> Result<()> {
     }
     ensure!(missed * 5 <= calls.len(), "{missed} of {} kills missed", calls.len());
     ensure!(partly > 0, "no kill came between the steps of publishing");
-    warmth.ensure_warm(&subject).context("after all kills")
+    Ok(())
 }
 
 /// Kills runs on several threads after times that a seed determines.
@@ -69,7 +63,6 @@ pub(crate) fn at_random_times(bench: &Bench, start: Start) -> Result<()> {
             std::thread::sleep(after);
             child.kill()?;
             child.wait()?;
-            subject.inspect()?;
             subject.ensure_completes()
         };
         check().with_context(|| {

@@ -18,7 +18,7 @@ const LAYERS: &str = "runc-overlayfs/snapshots/snapshots";
 
 /// A line for each path: type, mode, owner, what it holds, and for the files of layers also their
 /// times. The times of the files that are written for the state itself are those of the run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Listing(BTreeMap<PathBuf, String>);
 
 impl Listing {

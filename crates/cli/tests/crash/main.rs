@@ -16,6 +16,7 @@
 
 mod attach;
 mod bench;
+mod between;
 mod disks;
 mod failures;
 mod holders;
@@ -34,6 +35,9 @@ mod build;
 #[path = "../e2e/case.rs"]
 #[expect(dead_code, reason = "shared with the end-to-end suite")]
 mod case;
+#[path = "../e2e/state.rs"]
+#[expect(dead_code, reason = "shared with the end-to-end suite")]
+mod state;
 
 use std::path::Path;
 
@@ -42,30 +46,31 @@ use libtest_mimic::{Arguments, Trial};
 use testkit::trials::{self, Shared};
 use testkit::{daemon, process, tools};
 
-use crate::bench::Bench;
-use crate::bench::Start::{self, Absent, Converted, Natural};
+use crate::bench::{Bench, Start};
 use crate::tools::{Tools, on_path};
 
 type Proof = fn(&Bench) -> Result<()>;
 type ProofFrom = fn(&Bench, Start) -> Result<()>;
 
-/// What must hold of runs that start from a root that is not there, or has a state.
-const FROM_STARTS: &[(&str, ProofFrom, &[Start])] = &[
-    ("killed::at-every-call", kills::at_every_call, &[Absent, Natural, Converted]),
-    ("killed::at-random-times", kills::at_random_times, &[Absent, Natural]),
-    ("killed::while-cleaning-up", kills::while_cleaning_up, &[Absent, Natural]),
-    ("failing::every-call", failures::at_every_call, &[Absent, Natural]),
-    ("failing::permission", failures::without_permission, &[Absent, Natural]),
-    ("failing::layout", failures::unreadable_layout, &[Natural]),
-    ("full::blocks", disks::few_blocks, &[Absent, Natural]),
-    ("full::inodes", disks::few_inodes, &[Absent, Natural]),
-    ("full::tmpfs", disks::small_tmpfs, &[Natural]),
-    ("power::cut", power::cut, &[Absent, Natural, Converted]),
-    ("power::order", order::syncs_precede_publishing, &[Absent, Natural, Converted]),
+/// What must hold of runs whatever they start from.
+const FROM_STARTS: &[(&str, ProofFrom)] = &[
+    ("killed::at-every-call", kills::at_every_call),
+    ("killed::at-random-times", kills::at_random_times),
+    ("killed::while-cleaning-up", kills::while_cleaning_up),
+    ("killed::used-in-between", between::used),
+    ("failing::every-call", failures::at_every_call),
+    ("failing::permission", failures::without_permission),
+    ("failing::layout", failures::unreadable_layout),
+    ("full::blocks", disks::few_blocks),
+    ("full::inodes", disks::few_inodes),
+    ("full::tmpfs", disks::small_tmpfs),
+    ("power::cut", power::cut),
+    ("power::order", order::syncs_precede_publishing),
 ];
 
 /// What has a start of its own.
 const ALONE: &[(&str, Proof)] = &[
+    ("killed::used-in-between::without-id", between::used_without_id),
     ("attach", attach::disturbed),
     ("holders::daemon", holders::daemon),
     ("holders::mounts", holders::mounts),
@@ -86,8 +91,8 @@ fn main() {
     }
     let shared = Shared::default();
     let mut trials = Vec::new();
-    for &(name, proof, starts) in FROM_STARTS {
-        for &start in starts {
+    for &(name, proof) in FROM_STARTS {
+        for start in Start::ALL {
             let name = format!("{name}::{}", start.name());
             trials.push(trial(name, &tools, &shared, move |bench| proof(bench, start)));
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::bench::{Bench, Start, Subject, layout};
-use crate::strace::{Profile, is_change};
+use crate::strace::{Profile, is_change, publishing};
 
 /// Follows a run call by call.
 ///
@@ -16,8 +16,7 @@ pub(crate) fn syncs_precede_publishing(bench: &Bench, start: Start) -> Result<()
     let subject = Subject::new(bench, start, dir.path())?;
     subject.reset()?;
     let profile = Profile::record(&subject.convert(), &dir.path().join("log"), &layout())?;
-    let root = subject.root.to_str().context("a path in UTF-8")?;
-    let mut log = Log { root, unwritten: None, unnamed: None, published: 0 };
+    let mut log = Log { root: &subject.root, unwritten: None, unnamed: None, published: 0 };
     for (_, _, line) in &profile.lines {
         log.follow(line)?;
     }
@@ -32,7 +31,7 @@ fn is_content(line: &str) -> bool {
 }
 
 struct Log<'l> {
-    root: &'l str,
+    root: &'l Path,
     /// The last change to a file that may not be on disk.
     unwritten: Option<&'l str>,
     /// The last move into the root that may not be on disk.
@@ -43,7 +42,8 @@ struct Log<'l> {
 impl<'l> Log<'l> {
     fn follow(&mut self, line: &'l str) -> Result<()> {
         let name = line.split('(').next().unwrap_or_default();
-        if !line.contains(self.root) || !is_change(line) || name == "flock" {
+        let root = self.root.to_str().context("a path in UTF-8")?;
+        if !line.contains(root) || !is_change(line) || name == "flock" {
             return Ok(());
         }
         match name {
@@ -53,7 +53,7 @@ impl<'l> Log<'l> {
             }
             // That of a directory makes the names in it last.
             "fsync" => self.unnamed = None,
-            "rename" | "renameat" | "renameat2" if self.is_publishing(line) => {
+            _ if publishing(line, self.root).is_some() => {
                 ensure!(
                     self.unwritten.is_none(),
                     "{line}\n  comes before what it names is on disk: {:?}",
@@ -74,16 +74,5 @@ impl<'l> Log<'l> {
             _ => self.unwritten = Some(line),
         }
         Ok(())
-    }
-
-    /// Whether the rename moves something out of the staging directory.
-    fn is_publishing(&self, line: &str) -> bool {
-        let staging = Path::new(self.root).join(".oci2bk-staging");
-        let staging = staging.display().to_string();
-        // `renameat2(6</root/.oci2bk-staging>, "name", 3</root>, "name", …)`
-        let mut directories = line.split('<').skip(1).filter_map(|rest| rest.split('>').next());
-        let (from, to) = (directories.next(), directories.next());
-        from.is_some_and(|from| from.starts_with(&staging))
-            && to.is_some_and(|to| !to.starts_with(&staging))
     }
 }

@@ -90,6 +90,17 @@ pub(crate) fn is_change(line: &str) -> bool {
     !only_opens && !reads.into_iter().any(|read| read == name)
 }
 
+/// The directory and the name to which a rename moves something out of the staging area of `root`.
+pub(crate) fn publishing<'l>(line: &'l str, root: &Path) -> Option<(&'l Path, &'l str)> {
+    let staging = root.join(".oci2bk-staging");
+    // `renameat2(6</root/.oci2bk-staging>, "name", 3</root>, "name", …)`
+    let mut directories = line.split('<').skip(1).filter_map(|rest| rest.split('>').next());
+    let (from, to) = (Path::new(directories.next()?), Path::new(directories.next()?));
+    let name = line.split('"').nth(3)?;
+    let moves = line.starts_with("rename") && from.starts_with(&staging);
+    (moves && to.starts_with(root) && !to.starts_with(&staging)).then_some((to, name))
+}
+
 /// A run that was disturbed.
 #[derive(Debug)]
 pub(crate) struct Disturbed {

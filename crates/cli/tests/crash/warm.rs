@@ -1,15 +1,16 @@
 //! What a real daemon makes of a root.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use anyhow::{Context as _, Result, ensure};
-use tempfile::TempDir;
 
-use crate::bench::{Start, Subject};
+use crate::bench::{Bench, Start, copy};
 use crate::build::{Options, Source};
 use crate::case::{Case, Export, Keys};
 use crate::daemon::Daemon;
+use crate::listing::Listing;
 use crate::process::run;
 use crate::tools::Tools;
 
@@ -33,77 +34,133 @@ struct Said {
     complaints: BTreeSet<String>,
 }
 
-/// The builds that the subject's root must be warm for.
+/// What a root is shown to a daemon as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    /// What is left of a run that was disturbed.
+    Disturbed,
+    /// What the run makes of it that completes it.
+    Completed,
+}
+
+/// The answer on an outcome, or why it was not what it should be.
+type Answer = Arc<OnceLock<Result<(), String>>>;
+
+/// The builds that roots of one start must be warm for, and what daemons said of such roots.
 #[derive(Debug)]
 pub(crate) struct Warmth {
-    dir: TempDir,
     /// The build of which the root has the state from the start, and the one that is converted.
     contexts: Vec<PathBuf>,
     before: Option<Said>,
     after: Said,
+    /// Starting a daemon takes its time, so it is asked of each outcome once: whichever test, point
+    /// and file system leads to the same databases and trees.
+    answers: Mutex<BTreeMap<(Outcome, Listing), Answer>>,
 }
 
 impl Warmth {
-    /// Asks daemons on copies of the subject's root before and after it is converted.
-    pub(crate) fn learn(subject: &Subject<'_>) -> Result<Self> {
-        let dir = subject.bench.disk()?;
-        let other = subject.bench.other_context(subject.start);
-        let before = match subject.start {
+    /// Asks daemons on roots before and after they are converted.
+    pub(crate) fn learn(bench: &Bench, start: Start) -> Result<Self> {
+        let dir = bench.memory()?;
+        let root = dir.path().join("root");
+        let other = bench.other_context(start);
+        start.lay(bench, &root)?;
+        let before = match start {
             Start::Absent => None,
             Start::Natural | Start::Converted => {
-                subject.reset()?;
-                let said = ask(subject, dir.path(), &[&other]).context("before the conversion")?;
+                let said = ask(bench, &root, &[&other]).context("before the conversion")?;
                 ensure!(said.cached[0].len() >= 3, "only {:?} are cached", said.cached);
                 Some(said)
             }
         };
         let contexts: Vec<_> =
-            before.iter().map(|_| other.clone()).chain([subject.bench.context()]).collect();
-        subject.reset()?;
-        run(&mut subject.convert())?;
-        let after = ask(subject, dir.path(), &contexts).context("the undisturbed root")?;
+            before.iter().map(|_| other.clone()).chain([bench.context()]).collect();
+        run(&mut bench.convert(&root, 1))?;
+        let after = ask(bench, &root, &contexts).context("the undisturbed root")?;
         ensure!(after.cached.last().is_some_and(|new| new.len() >= 8), "{:?}", after.cached);
-        for (old, new) in before.iter().flat_map(|before| &before.cached).zip(&after.cached) {
-            ensure!(old == new, "cached: {new:?}, before: {old:?}");
-        }
-        Ok(Self { dir, contexts, before, after })
+        let warmth = Self { contexts, before, after, answers: Mutex::default() };
+        warmth.ensure_kept(&warmth.after)?;
+        Ok(warmth)
+    }
+
+    /// What is built, and which of its steps are cached before the conversion.
+    pub(crate) fn before(&self) -> impl Iterator<Item = (&Path, &[String])> {
+        self.before.iter().flat_map(|said| self.builds(said))
+    }
+
+    /// The same after it.
+    pub(crate) fn after(&self) -> impl Iterator<Item = (&Path, &[String])> {
+        self.builds(&self.after)
+    }
+
+    fn builds<'s>(&'s self, said: &'s Said) -> impl Iterator<Item = (&'s Path, &'s [String])> {
+        self.contexts.iter().map(PathBuf::as_path).zip(said.cached.iter().map(Vec::as_slice))
+    }
+
+    /// Fails unless a daemon on a copy of the root, which a disturbed run has left so, starts and
+    /// builds without new complaints, and reports the steps as cached that were before.
+    pub(crate) fn ensure_usable(&self, bench: &Bench, root: &Path, listing: Listing) -> Result<()> {
+        self.ensure_once(Outcome::Disturbed, listing, || {
+            let said = ask(bench, root, &self.contexts)?;
+            self.ensure_kept(&said)?;
+            self.ensure_only_known(&said.complaints)
+        })
+        .context("a daemon on what is left")
     }
 
     /// Fails unless a daemon on a copy of the root reports the same steps as cached as on one that
     /// was converted without disturbance.
-    pub(crate) fn ensure_warm(&self, subject: &Subject<'_>) -> Result<()> {
-        let said = ask(subject, self.dir.path(), &self.contexts)?;
-        let (cached, expected) = (&said.cached, &self.after.cached);
-        ensure!(cached == expected, "cached: {cached:?}, should be {expected:?}");
-        self.ensure_content(&said)
+    pub(crate) fn ensure_warm(&self, bench: &Bench, root: &Path, listing: Listing) -> Result<()> {
+        self.ensure_once(Outcome::Completed, listing, || {
+            let said = ask(bench, root, &self.contexts)?;
+            let (cached, expected) = (&said.cached, &self.after.cached);
+            ensure!(cached == expected, "cached: {cached:?}, should be {expected:?}");
+            self.ensure_only_known(&said.complaints)
+        })
+        .context("a daemon on what was completed")
     }
 
-    /// Fails unless a daemon on a copy of the root starts and builds without new complaints, and
-    /// reports the steps as cached that were before.
-    pub(crate) fn ensure_usable(&self, subject: &Subject<'_>) -> Result<()> {
-        let said = ask(subject, self.dir.path(), &self.contexts)?;
-        for (old, now) in self.before.iter().flat_map(|before| &before.cached).zip(&said.cached) {
+    /// Fails if `proof` did when this was first the outcome; others wait while it is at it.
+    fn ensure_once(
+        &self,
+        outcome: Outcome,
+        listing: Listing,
+        proof: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let answer = {
+            let mut answers = self.answers.lock().expect("a test that held it has panicked");
+            Arc::clone(answers.entry((outcome, listing)).or_default())
+        };
+        let answer = answer.get_or_init(|| proof().map_err(|error| format!("{error:#}")));
+        answer.clone().map_err(anyhow::Error::msg)
+    }
+
+    fn ensure_kept(&self, said: &Said) -> Result<()> {
+        for ((_, old), now) in self.before().zip(&said.cached) {
             ensure!(old == now, "cached: {now:?}, before: {old:?}");
         }
-        self.ensure_content(&said)
+        Ok(())
     }
 
-    fn ensure_content(&self, said: &Said) -> Result<()> {
-        let new: Vec<_> = said.complaints.difference(&self.after.complaints).collect();
+    /// Fails if a daemon complains of what it does not of a root that nothing disturbed.
+    pub(crate) fn ensure_only_known(&self, complaints: &BTreeSet<String>) -> Result<()> {
+        let new: Vec<_> = complaints.difference(&self.after.complaints).collect();
         ensure!(new.is_empty(), "the daemon complains: {new:#?}");
         Ok(())
     }
 }
 
 /// Builds each context with a daemon on a copy of the root.
-fn ask(subject: &Subject<'_>, dir: &Path, contexts: &[impl AsRef<Path>]) -> Result<Said> {
-    let root = dir.join("root");
-    subject.copy(&root)?;
-    let daemon = Daemon::start(&subject.bench.tools, &root, &[REGISTRY])?;
+fn ask(bench: &Bench, root: &Path, contexts: &[impl AsRef<Path>]) -> Result<Said> {
+    let dir = bench.disk()?;
+    let asked = dir.path().join("root");
+    if root.exists() {
+        copy(root, &asked)?;
+    }
+    let daemon = Daemon::start(&bench.tools, &asked, &[REGISTRY])?;
     let cached = contexts.iter().map(|context| cached_steps(&daemon, context.as_ref()));
     let cached = cached.collect::<Result<_>>()?;
     let complaints = daemon.stop()?;
-    std::fs::remove_dir_all(&root)?;
     Ok(Said { cached, complaints })
 }
 
@@ -114,7 +171,9 @@ pub(crate) fn build(tools: &Tools, root: &Path, context: &Path) -> Result<()> {
     daemon.stop().map(drop)
 }
 
-fn cached_steps(daemon: &Daemon, context: &Path) -> Result<Vec<String>> {
+/// Builds, and names the steps that are cached. None may fetch or unpack anything.
+pub(crate) fn cached_steps(daemon: &Daemon, context: &Path) -> Result<Vec<String>> {
     let report = Source { case: &CASE, context }.build(daemon, &Options::default())?;
+    report.ensure_nothing_imported(|_| false)?;
     Ok(report.cached(CASE.keys).into_iter().map(str::to_owned).collect())
 }

@@ -97,7 +97,6 @@ fn main() {
     let merging = |name: &str| format!("merging::{name}");
     trials.push(trial(merging("converted"), &tools, &shared, merging::prove_converted));
     trials.push(trial(merging("natural"), &tools, &shared, merging::prove_natural));
-    trials.push(trial(merging("stopped"), &tools, &shared, merging::prove_stopped));
     trials.push(trial("registry".to_owned(), &tools, &shared, shapes::prove_registry));
     for copy in copies::COPIES {
         let proof = |world: &World| copies::prove(world, copy);

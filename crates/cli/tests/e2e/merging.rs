@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -14,7 +13,7 @@ use crate::build::{Options, Report, Source};
 use crate::case::{Case, Context, Export, Keys};
 use crate::daemon::Daemon;
 use crate::export::CacheExport;
-use crate::process::{run, wait_until};
+use crate::process::run;
 use crate::proof::ensure_same_steps;
 use crate::state::{self, State};
 use crate::world::World;
@@ -126,19 +125,6 @@ impl Bench<'_> {
     fn state(&self, root: &Path) -> Result<State> {
         State::read(&self.world.tools, root)
     }
-
-    /// Prunes everything, and looks that nothing is left.
-    fn ensure_prunable(&self, daemon: Daemon, root: &Path) -> Result<()> {
-        daemon.prune_all()?;
-        let records = daemon.du()?;
-        ensure!(records.is_empty(), "prune --all leaves the records {records:?}");
-        let empty = || state::snapshot_directories(root).is_ok_and(|left| left.is_empty());
-        wait_until(Duration::from_secs(20), empty);
-        let left = state::snapshot_directories(root)?;
-        ensure!(left.is_empty(), "prune --all leaves the snapshots {left:?}");
-        daemon.stop()?;
-        state::ensure_sound(&self.world.tools, root)
-    }
 }
 
 fn bench<'w>(world: &'w World, name: &str) -> Result<Bench<'w>> {
@@ -213,7 +199,7 @@ pub(crate) fn prove_converted(world: &World) -> Result<()> {
     let daemon = world.start(&root)?;
     let warm = bench.build(&daemon, &TODAY, false)?;
     ensure_same_steps(TODAY.keys, &today.warm, &warm).context("after another start")?;
-    bench.ensure_prunable(daemon, &root)
+    state::ensure_prunable(&world.tools, daemon, &root)
 }
 
 /// The export of a daemon, converted into its own root, changes nothing there. Into the root of
@@ -273,78 +259,7 @@ pub(crate) fn prove_natural(world: &World) -> Result<()> {
     ensure_same_steps(YESTERDAY.keys, &yesterday_there, &warm)?;
     let warm = bench.build(&daemon, &YESTERDAY, true)?;
     ensure_same_steps(YESTERDAY.keys, &edited, &warm)?;
-    bench.ensure_prunable(daemon, &root)
-}
-
-/// What a stopped run has published, besides what comes before it: files and directories below the
-/// root, of directories all that is new.
-const PUBLISHED: [&[&str]; 3] = [
-    &[SNAPSHOTS_DB, "runc-overlayfs/content/blobs/sha256", "runc-overlayfs/snapshots/snapshots"],
-    &["runc-overlayfs/containerdmeta.db"],
-    &["runc-overlayfs/metadata_v2.db"],
-];
-const SNAPSHOTS_DB: &str = "runc-overlayfs/snapshots/metadata.db";
-
-/// A daemon that starts on what a stopped run left has everything that was there before, and builds
-/// on it; the next run completes the rest.
-pub(crate) fn prove_stopped(world: &World) -> Result<()> {
-    let bench = bench(world, "stopped")?;
-    let first = world.start(&bench.path("first"))?;
-    let yesterday = bench.make(&first, &YESTERDAY)?;
-    let today = bench.make(&first, &TODAY)?;
-    first.stop()?;
-    let (before, after) = (bench.path("before"), bench.path("after"));
-    bench.convert(&yesterday, &before)?;
-    copy(&before, &after)?;
-    bench.convert(&today, &after)?;
-
-    for stopped in 0..PUBLISHED.len() {
-        let root = bench.path(&format!("stopped-{stopped}"));
-        copy(&before, &root)?;
-        for name in PUBLISHED[..=stopped].iter().copied().flatten() {
-            publish(&after.join(name), &root.join(name))?;
-        }
-        let daemon = world.start(&root)?;
-        let warm = bench.build(&daemon, &YESTERDAY, false)?;
-        ensure_same_steps(YESTERDAY.keys, &yesterday.warm, &warm)?;
-        warm.ensure_nothing_imported(|_| false)?;
-        bench.build(&daemon, &YESTERDAY, true).context("a build that makes snapshots")?;
-        let edited = bench.build(&daemon, &YESTERDAY, true)?;
-        daemon.stop()?;
-
-        bench.convert(&today, &root)?;
-        let daemon = world.start(&root)?;
-        for (case, expected, is_edited) in [
-            (&YESTERDAY, &yesterday.warm, false),
-            (&YESTERDAY, &edited, true),
-            (&TODAY, &today.warm, false),
-        ] {
-            let warm = bench.build(&daemon, case, is_edited)?;
-            ensure_same_steps(case.keys, expected, &warm)
-                .with_context(|| format!("stopped after {:?}", PUBLISHED[stopped]))?;
-            warm.ensure_nothing_imported(|_| false)?;
-        }
-        bench.ensure_prunable(daemon, &root)?;
-    }
-    Ok(())
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    run(Command::new("cp").arg("-a").arg(from).arg(to)).map(drop)
-}
-
-/// Puts a copy of the file `from` in the place of `to`, or of what is new in a directory into it.
-fn publish(from: &Path, to: &Path) -> Result<()> {
-    if from.is_file() {
-        return copy(from, to);
-    }
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        if !to.join(entry.file_name()).exists() {
-            copy(&entry.path(), &to.join(entry.file_name()))?;
-        }
-    }
-    Ok(())
+    state::ensure_prunable(&world.tools, daemon, &root)
 }
 
 /// The builds that the daemon remembers.

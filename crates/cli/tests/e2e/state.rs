@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::process::run;
+use crate::daemon::Daemon;
+use crate::process::{run, wait_until};
 use crate::tools::Tools;
 
 /// The databases that a conversion writes, below the root.
@@ -202,6 +204,19 @@ pub(crate) fn ensure_verified(tools: &Tools, root: &Path, trees: bool) -> Result
         command.arg("--trees");
     }
     run(&mut command).map(drop).with_context(|| format!("verify of {}", root.display()))
+}
+
+/// Prunes everything, and looks that nothing is left.
+pub(crate) fn ensure_prunable(tools: &Tools, daemon: Daemon, root: &Path) -> Result<()> {
+    daemon.prune_all()?;
+    let records = daemon.du()?;
+    ensure!(records.is_empty(), "prune --all leaves the records {records:?}");
+    let empty = || snapshot_directories(root).is_ok_and(|left| left.is_empty());
+    wait_until(Duration::from_secs(20), empty);
+    let left = snapshot_directories(root)?;
+    ensure!(left.is_empty(), "prune --all leaves the snapshots {left:?}");
+    daemon.stop()?;
+    ensure_sound(tools, root)
 }
 
 /// The ids of the snapshot directories that are there while the daemon may run.
