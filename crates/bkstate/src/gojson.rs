@@ -37,7 +37,8 @@ pub fn to_string_with<T: Serialize + ?Sized>(
     value: &T,
     escapes: ControlEscapes,
 ) -> Result<String, serde_json::Error> {
-    let mut bytes = Vec::new();
+    // Enough for most, so that it does not grow byte by byte.
+    let mut bytes = Vec::with_capacity(256);
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Go { escapes }))?;
     String::from_utf8(bytes).map_err(serde::ser::Error::custom)
 }

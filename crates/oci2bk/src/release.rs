@@ -151,7 +151,7 @@ pub struct Releases {
 
 impl Releases {
     /// The classes that `holds` for; nothing if there is none.
-    pub(crate) fn of(holds: impl Fn(&Class) -> bool) -> Option<Self> {
+    pub(crate) fn of(holds: impl FnMut(&Class) -> bool) -> Option<Self> {
         let chosen = CLASSES.each_ref().map(holds);
         chosen.contains(&true).then_some(Self { chosen })
     }

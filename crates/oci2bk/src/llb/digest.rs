@@ -67,6 +67,10 @@ impl fmt::Display for OpDigest {
     }
 }
 
+/// The most mounts of an exec op that is looked at. All of them are looked at again for every input of
+/// every record of the op, and a hostile cache has millions of those.
+const MAX_MOUNTS: usize = 4096;
+
 /// Why the digest of an op cannot be computed.
 #[derive(Debug, thiserror::Error)]
 pub enum NotComputable {
@@ -91,6 +95,12 @@ pub enum NotComputable {
     /// A nested build with a definition of its own.
     #[error("it is a nested build that carries its own definition")]
     NestedDefinition,
+    /// An exec op of more mounts than any build has.
+    #[error("it has {count} mounts; no build has a step with more than {MAX_MOUNTS}")]
+    TooManyMounts {
+        /// How many.
+        count: usize,
+    },
     /// A merge op of so many inputs that a release which names it by its JSON cannot store the name.
     #[error("its name in v0.11 and v0.12 would have {length} bytes, which no cache.db can hold")]
     TooLong {
@@ -119,6 +129,9 @@ pub fn digest(
         _ => Ok(OpDigest(document)),
     };
     Ok(match &op.kind {
+        Kind::Exec(exec) if exec.mounts.len() > MAX_MOUNTS => {
+            return Err(NotComputable::TooManyMounts { count: exec.mounts.len() });
+        }
         Kind::Exec(exec) => {
             let platform = op.platform.as_ref().unwrap_or(default_platform).normalized();
             hashed(preimage::exec(exec, &platform, encoding)?)

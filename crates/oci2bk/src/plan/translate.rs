@@ -126,11 +126,16 @@ fn exporter(records: &[Record], keyring: &Keyring) -> Option<Releases> {
         .iter()
         .map(|(record, op_digest, vertex)| (record.digest, (op_digest, vertex)))
         .collect();
+    // Some classes differ in one of the two only, or in neither.
+    let (mut named, mut selected) = (BTreeMap::new(), BTreeMap::new());
     let evidence = |class: &Class| {
-        ops.values().all(|(op_digest, vertex)| names_so(class, op_digest, vertex))
-            && known
-                .iter()
-                .all(|(record, _, vertex)| selects_so(class.selectors, records, record, vertex))
+        let names_so = || ops.values().all(|(digest, vertex)| names_so(class, digest, vertex));
+        let selects_so = || {
+            let mut known = known.iter();
+            known.all(|(record, _, vertex)| selects_so(class.selectors, records, record, vertex))
+        };
+        *named.entry(class.digests).or_insert_with(names_so)
+            && *selected.entry(class.selectors).or_insert_with(selects_so)
     };
     if known.is_empty() { None } else { Releases::of(evidence) }
 }

@@ -197,6 +197,23 @@ fn with_an_op_of_a_megabyte_that_thousands_of_records_share() {
     assert!(started.elapsed().as_secs() < 100, "{:?}", started.elapsed());
 }
 
+// All mounts are looked at for each input of each record of the op.
+#[test]
+fn with_an_op_of_more_mounts_than_any() {
+    let mounts = |count: usize| {
+        let mount = |n: usize| json!({"input": n, "dest": format!("/{n}"), "output": -1});
+        let mounts: Vec<_> = (0..count).map(mount).collect();
+        let exec = json!({"meta": {"args": ["a"]}, "mounts": mounts});
+        let source = file(of(&json!([{"op": {"Op": {"exec": exec}}}])).to_string());
+        oci2bk::keys::read_source(source.path(), &Default::default()).unwrap().remove(0)
+    };
+    assert!(!mounts(4096).candidates.is_empty());
+    let refused = mounts(4097);
+    assert!(refused.candidates.is_empty());
+    let reason = refused.uncomputable[0].reason.to_string();
+    assert!(reason.contains("it has 4097 mounts"), "{reason}");
+}
+
 #[test]
 fn that_calls_the_builder_s_platform_names() {
     for platform in ["", "/", "a/b/c/d", "linux/\0", &"x/".repeat(1 << 20)] {
