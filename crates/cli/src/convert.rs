@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -37,7 +38,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     timings.add("read", started.elapsed());
 
     let started = Instant::now();
-    let keyring = keyring(&exports, arguments, &limits)?;
+    let keyring = keyring(&exports, &arguments.keys, &limits)?;
     timings.add("keys", started.elapsed());
 
     let started = Instant::now();
@@ -91,15 +92,15 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
 
 /// What the key sources know: what the user names, then what lies inside the layouts. The first
 /// that has a key names the step too, and keys attached to a layout have no more than its kind.
-fn keyring(
+pub(crate) fn keyring(
     exports: &[CacheExport],
-    arguments: &Convert,
+    named: &[PathBuf],
     limits: &Limits,
 ) -> Result<Keyring, Failure> {
     let wanted: BTreeSet<Digest> =
         exports.iter().flat_map(|export| export.config.digests_with_inputs()).collect();
     let mut keyring = Keyring::new();
-    for path in &arguments.keys {
+    for path in named {
         for source in keys::read_source(path, limits)? {
             keyring.add(source.description, source.candidates, &wanted);
         }

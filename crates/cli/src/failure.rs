@@ -11,6 +11,7 @@ use bkstate::state::ExistingError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
 use oci2bk::image::ImageError;
+use oci2bk::inspect::{InspectError, PlaceError};
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::layout::WriteError;
 use oci2bk::plan::Lost;
@@ -49,6 +50,12 @@ pub(crate) enum Failure {
     Disk(#[from] DiskError),
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    #[error("nothing in {place} is named {word:?}, or begins with it")]
+    NoSuchThing { place: String, word: String },
     #[error("{} is damaged", root.display())]
     Damaged { root: PathBuf },
     #[error("the conversion is done, but {} cannot be written", path.display())]
@@ -113,7 +120,9 @@ impl Failure {
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
             Self::Attach(AttachError::Manifest(_) | AttachError::Index { .. }) => Code::Input,
-            Self::Convert(ConvertError::Lock(error)) | Self::Verify(VerifyError::Lock(error))
+            Self::Convert(ConvertError::Lock(error))
+            | Self::Verify(VerifyError::Lock(error))
+            | Self::Inspect(InspectError::Lock(error))
                 if error.is_in_use() =>
             {
                 Code::InUse
@@ -122,6 +131,7 @@ impl Failure {
                 ConvertError::Damaged { .. }
                 | ConvertError::Existing(ExistingError::Damaged { .. }),
             )
+            | Self::Inspect(InspectError::Damaged { .. })
             | Self::Damaged { .. } => Code::Damaged,
             Self::Convert(error) if error.is_input() => Code::Input,
             Self::Convert(_)
@@ -130,6 +140,9 @@ impl Failure {
             | Self::Attach(_)
             | Self::Disk(_)
             | Self::Verify(_)
+            | Self::Place(_)
+            | Self::Inspect(_)
+            | Self::NoSuchThing { .. }
             | Self::MetadataFile { .. }
             | Self::Stdout(_)
             | Self::Json(_) => Code::Failed,
@@ -157,7 +170,8 @@ impl Failure {
         if let Self::Convert(
             ConvertError::Damaged { damage }
             | ConvertError::Existing(ExistingError::Damaged { damage, .. }),
-        ) = self
+        )
+        | Self::Inspect(InspectError::Damaged { damage, .. }) = self
         {
             for item in damage {
                 note(format_args!("  {}", Plain(item)));

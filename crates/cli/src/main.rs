@@ -1,5 +1,5 @@
 //! The `oci2bk` command: turns a BuildKit cache export into the state directory of a buildkitd,
-//! keeps the keys that this takes, and verifies such directories.
+//! keeps the keys that this takes, verifies such directories and shows what is in either.
 //!
 //! stdout carries the result, stderr progress and errors. This crate is the only one that prints
 //! or exits.
@@ -7,6 +7,7 @@ mod args;
 mod convert;
 mod failure;
 mod gc;
+mod inspect;
 mod keys;
 mod last_used;
 mod output;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         Command::Convert(arguments) => convert::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
         Command::Keys(arguments) => keys::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     };

@@ -2,6 +2,7 @@
 
 mod common;
 mod convert;
+mod inspect;
 mod keys;
 mod verify;
 
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use common::{Format, ProgressMode};
 pub(crate) use convert::{Convert, Places};
+pub(crate) use inspect::{Inspect, InspectFormat};
 pub(crate) use keys::{Attach, Keys, KeysCommand};
 pub(crate) use verify::Verify;
 
@@ -37,6 +39,8 @@ pub(crate) enum Command {
     Convert(Convert),
     /// Write the keys that sources have into a file, or attach them to a cache
     Keys(Keys),
+    /// Show what is in a cache or in the root of a buildkitd that does not run, and what is warm
+    Inspect(Inspect),
     /// Check the root of a buildkitd that does not run, and say what is damaged
     Verify(Verify),
 }

@@ -34,19 +34,19 @@ pub fn fold(graph: &Graph) -> Folded {
     let nodes = graph.nodes.len();
     let known = |edge: &&Edge| edge.from < nodes && edge.to < nodes;
     let edges: BTreeSet<Edge> = graph.edges.iter().filter(known).copied().collect();
-    let (boxes, edges) = if nodes > UNFOLDED {
-        chains(&graph.nodes, &edges)
-    } else {
-        (graph.nodes.clone(), edges)
-    };
+    let (boxes, edges) =
+        if nodes > UNFOLDED { chains(&graph.nodes, &edges) } else { (graph.nodes.clone(), edges) };
     let kept = most_telling(&boxes, &edges);
     let steps = |boxes: &[Node]| boxes.iter().map(|node| node.count).sum::<usize>();
     let all = steps(&boxes);
     let mut place = vec![None; boxes.len()];
     let mut drawn = Vec::with_capacity(kept.len());
-    for (node, slot) in boxes.into_iter().zip(&mut place).zip(0..).filter_map(|((node, slot), index)| {
-        kept.contains(&index).then_some((node, slot))
-    }) {
+    for (node, slot) in boxes
+        .into_iter()
+        .zip(&mut place)
+        .zip(0..)
+        .filter_map(|((node, slot), index)| kept.contains(&index).then_some((node, slot)))
+    {
         *slot = Some(drawn.len());
         drawn.push(node);
     }
@@ -71,7 +71,9 @@ fn chains(nodes: &[Node], edges: &BTreeSet<Edge>) -> (Vec<Node>, BTreeSet<Edge>)
     // A source that only one step starts from goes into the box of that step.
     let owner: Vec<Option<usize>> = (0..nodes.len())
         .map(|node| match whole.below[node][..] {
-            [only] if nodes[node].warmth == Warmth::Source && whole.above[node].is_empty() => Some(only),
+            [only] if nodes[node].warmth == Warmth::Source && whole.above[node].is_empty() => {
+                Some(only)
+            }
             _ => None,
         })
         .collect();
@@ -142,7 +144,8 @@ fn most_telling(nodes: &[Node], edges: &BTreeSet<Edge>) -> BTreeSet<usize> {
     }
     let pairs: Vec<_> = edges.iter().map(|edge| (edge.from, edge.to)).collect();
     let backward = backward(nodes.len(), &pairs);
-    let forward = pairs.iter().zip(&backward).filter(|((from, to), backward)| !**backward && from != to);
+    let forward =
+        pairs.iter().zip(&backward).filter(|((from, to), backward)| !**backward && from != to);
     let neighbours = Neighbours::new(nodes.len(), forward.map(|(pair, _)| *pair));
     let order = in_order(&neighbours);
     let is_cold = |node: &&usize| nodes[**node].warmth.is_cold();

@@ -90,7 +90,8 @@ impl Layout {
             for &vertex in here {
                 let (width, own) = sizes[vertex];
                 let x = (middles[vertex] - width / 2.0).round();
-                layout.boxes[vertex] = Rect { x, y: top + (height - own) / 2.0, width, height: own };
+                layout.boxes[vertex] =
+                    Rect { x, y: top + (height - own) / 2.0, width, height: own };
                 layout.width = layout.width.max(x + width);
             }
             centres.push(top + height / 2.0);
@@ -100,7 +101,9 @@ impl Layout {
         for (index, &(from, to)) in edges.iter().enumerate() {
             let (upper, lower) = (layout.boxes[from], layout.boxes[to]);
             let mut points = vec![(upper.x + upper.width / 2.0, upper.y + upper.height)];
-            points.extend(routes.bends(index).map(|(bend, row)| (middles[bend].round(), centres[row])));
+            points.extend(
+                routes.bends(index).map(|(bend, row)| (middles[bend].round(), centres[row])),
+            );
             points.push((lower.x + lower.width / 2.0, lower.y));
             layout.width = points.iter().map(|(x, _)| *x).fold(layout.width, f64::max);
             layout.lines.push(Line { edge: numbers[index], points, backward: backward[index] });

@@ -65,7 +65,8 @@ fn sort(row: &mut [usize], neighbours: &[Vec<usize>], places: &mut [usize]) {
         .map(|&vertex| {
             let of = &neighbours[vertex];
             let sum: usize = of.iter().map(|&neighbour| places[neighbour]).sum();
-            let mean = if of.is_empty() { places[vertex] as f64 } else { sum as f64 / of.len() as f64 };
+            let mean =
+                if of.is_empty() { places[vertex] as f64 } else { sum as f64 / of.len() as f64 };
             (mean, vertex)
         })
         .collect();

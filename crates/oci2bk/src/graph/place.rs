@@ -28,12 +28,18 @@ pub(super) fn place(
     let weight = |vertex: usize| if vertex < boxes { 1.0 } else { STRAIGHT };
     for sweep in 0..SWEEPS {
         for row in rows {
-            settle(row, &mut middles, widths, weight, |vertex| [neighbours.above[vertex].as_slice(), &[]]);
+            settle(row, &mut middles, widths, weight, |vertex| {
+                [neighbours.above[vertex].as_slice(), &[]]
+            });
         }
         for row in rows.iter().rev() {
             // At last both sides count.
-            let above = |vertex: usize| if sweep + 1 == SWEEPS { neighbours.above[vertex].as_slice() } else { &[] };
-            settle(row, &mut middles, widths, weight, |vertex| [neighbours.below[vertex].as_slice(), above(vertex)]);
+            let above = |vertex: usize| {
+                if sweep + 1 == SWEEPS { neighbours.above[vertex].as_slice() } else { &[] }
+            };
+            settle(row, &mut middles, widths, weight, |vertex| {
+                [neighbours.below[vertex].as_slice(), above(vertex)]
+            });
         }
     }
     let left = middles.iter().zip(widths).map(|(middle, width)| middle - width / 2.0);

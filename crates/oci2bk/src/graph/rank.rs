@@ -9,7 +9,8 @@ pub(super) struct Neighbours {
 
 impl Neighbours {
     pub(super) fn new(nodes: usize, edges: impl IntoIterator<Item = (usize, usize)>) -> Self {
-        let mut neighbours = Self { above: vec![Vec::new(); nodes], below: vec![Vec::new(); nodes] };
+        let mut neighbours =
+            Self { above: vec![Vec::new(); nodes], below: vec![Vec::new(); nodes] };
         for (from, to) in edges {
             neighbours.below[from].push(to);
             neighbours.above[to].push(from);

@@ -199,8 +199,7 @@ impl<'g> Head<'g> {
         let count = |warmth: Warmth| self.counts.get(&warmth).map_or(0, |(count, _)| *count);
         let all: usize = self.counts.values().map(|(count, _)| count).sum();
         let steps = all - count(Warmth::Source);
-        let cold: usize =
-            Warmth::ALL.into_iter().filter(|w| w.is_cold()).map(count).sum();
+        let cold: usize = Warmth::ALL.into_iter().filter(|w| w.is_cold()).map(count).sum();
         let bytes = self.counts.values().fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes));
         let warm = steps - cold;
         let sources = count(Warmth::Source);

@@ -211,7 +211,8 @@ fn large_graphs_take_bounded_time() {
 }
 
 /// What a step may be called by someone who means harm.
-const HOSTILE: &str = "</title><script>alert(\"1\")</script>&'\u{0}\u{1b}[2J\u{202e}\u{fffe}\n\\N\\\" ]]>";
+const HOSTILE: &str =
+    "</title><script>alert(\"1\")</script>&'\u{0}\u{1b}[2J\u{202e}\u{fffe}\n\\N\\\" ]]>";
 
 #[test]
 fn nothing_that_a_step_is_called_gets_out_of_its_place() {

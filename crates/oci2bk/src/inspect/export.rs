@@ -319,7 +319,8 @@ fn steps(
             warmth.is_none_or(|w| matches!(w, Warmth::NoKey | Warmth::NoInput | Warmth::WillMiss))
         };
         let record = &config.records[number];
-        let lost = record.inputs.iter().any(|alternatives| alternatives.iter().all(|i| cold(i.record)));
+        let lost =
+            record.inputs.iter().any(|alternatives| alternatives.iter().all(|i| cold(i.record)));
         let warmth = warmth(&steps[number], lost);
         steps[number].warmth = warmth;
     }
@@ -375,7 +376,8 @@ fn results(record: &Record, config: &CacheConfig, stacks: &[(usize, u64)]) -> Ve
         let (layer, explicit, (depth, bytes)) = match chain {
             Chain::Top(top) => (*top, Vec::new(), stacks[*top]),
             Chain::Explicit(layers) => {
-                let bytes = layers.iter().fold(0, |sum: u64, &layer| sum.saturating_add(own(layer)));
+                let bytes =
+                    layers.iter().fold(0, |sum: u64, &layer| sum.saturating_add(own(layer)));
                 (*layers.last()?, layers.clone(), (layers.len(), bytes))
             }
         };

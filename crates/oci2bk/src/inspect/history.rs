@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bkstate::Time;
 use bkstate::bolt::{Db, Entry, ReadError};
 use bkstate::dir::{Dir, DirError};
-use bkstate::Time;
 use prost::Message;
 
 const HISTORY_DB: &str = "history.db";

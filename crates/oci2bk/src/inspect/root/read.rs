@@ -47,8 +47,14 @@ impl Root {
         };
         let names = step_names(sources.iter().chain(&own));
 
-        let trees: BTreeSet<String> =
-            parts.trees.iter().map(|trees| trees.names()).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        let trees: BTreeSet<String> = parts
+            .trees
+            .iter()
+            .map(|trees| trees.names())
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .flatten()
+            .collect();
         let mut files: BTreeSet<Digest> = BTreeSet::new();
         for store in &parts.blobs {
             files.extend(store.files()?.into_keys());

@@ -22,8 +22,7 @@ impl Root {
             self.keys.iter().filter(|key| of_key(key)).map(|key| key.id.clone()).collect();
         let of_record = |record: &Record| {
             let stored = &record.stored;
-            let digests =
-                [&stored.blob, &stored.diff_id, &stored.chain_id, &stored.blob_chain_id];
+            let digests = [&stored.blob, &stored.diff_id, &stored.chain_id, &stored.blob_chain_id];
             let texts = [&stored.snapshot, &stored.cache_dir, &stored.shared_key];
             is(record.id.as_str())
                 || digests.into_iter().flatten().any(is_digest)
@@ -36,7 +35,8 @@ impl Root {
             is(&snapshot.key) || snapshot.records.iter().any(|id| records.contains(id))
         });
         let meant = || self.records.iter().filter(|record| records.contains(&record.id));
-        let of_records: BTreeSet<Digest> = meant().filter_map(|record| record.stored.blob).collect();
+        let of_records: BTreeSet<Digest> =
+            meant().filter_map(|record| record.stored.blob).collect();
         let snapshots: BTreeSet<String> =
             self.snapshots.iter().map(|snapshot| snapshot.key.clone()).collect();
         self.blobs.retain(|blob| of_records.contains(&blob.digest) || is_digest(&blob.digest));
@@ -47,9 +47,8 @@ impl Root {
                 || !lease.blobs.is_disjoint(&blobs)
                 || !lease.snapshots.is_disjoint(&snapshots)
         });
-        self.builds.retain(|build| {
-            is(&build.reference) || build.blobs.iter().any(|digest| is(digest))
-        });
+        self.builds
+            .retain(|build| is(&build.reference) || build.blobs.iter().any(|digest| is(digest)));
         let nothing = keys.is_empty()
             && records.is_empty()
             && snapshots.is_empty()
