@@ -1,5 +1,6 @@
 //! `oci2bk convert`.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use bkstate::gc::GcConfig;
@@ -29,7 +30,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     timings.add("read", started.elapsed());
 
     let started = Instant::now();
-    let keyring = keyring(&exports, arguments, &limits)?;
+    let keyring = keyring(&exports, &arguments.keys, &limits)?;
     timings.add("keys", started.elapsed());
 
     let started = Instant::now();
@@ -84,14 +85,15 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     })
 }
 
-/// What the key sources know: what the user names, then what lies inside the layouts.
-fn keyring(
+/// What the key sources know: what the user names, then what lies inside the layouts. The first
+/// that has a key names the step too, and keys attached to a layout have no more than its kind.
+pub(crate) fn keyring(
     exports: &[CacheExport],
-    arguments: &Convert,
+    named: &[PathBuf],
     limits: &Limits,
 ) -> Result<Keyring, Failure> {
     let mut keyring = Keyring::for_exports(exports);
-    for path in &arguments.keys {
+    for path in named {
         keyring.read(path, limits)?;
     }
     keyring.read_layouts(exports)?;

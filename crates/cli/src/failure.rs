@@ -12,6 +12,7 @@ use bkstate::usage::UsageError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
 use oci2bk::image::ImageError;
+use oci2bk::inspect::{InspectError, PlaceError};
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::layout::WriteError;
 use oci2bk::plan::Lost;
@@ -58,6 +59,12 @@ pub(crate) enum Failure {
     Ended { signal: Signal },
     #[error("signals cannot be caught")]
     Signals(#[source] std::io::Error),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    #[error("nothing in {place} is named {word:?}, or begins with it")]
+    NoSuchThing { place: String, word: String },
     #[error("{} is damaged", root.display())]
     Damaged { root: PathBuf },
     #[error(transparent)]
@@ -136,6 +143,7 @@ impl Failure {
             Self::Convert(ConvertError::Lock(error))
             | Self::Root(OpenRootError::Lock(error))
             | Self::Usage(UsageError::Lock(error))
+            | Self::Inspect(InspectError::Lock(error))
                 if error.is_in_use() =>
             {
                 Code::InUse
@@ -145,6 +153,7 @@ impl Failure {
                 | ConvertError::Existing(ExistingError::Damaged { .. }),
             )
             | Self::Usage(UsageError::Damaged { .. })
+            | Self::Inspect(InspectError::Damaged { .. })
             | Self::Damaged { .. } => Code::Damaged,
             Self::Ended { signal: Signal::Interrupt } => Code::Interrupted,
             Self::Ended { signal: Signal::Terminate } => Code::Terminated,
@@ -158,6 +167,9 @@ impl Failure {
             | Self::Verify(_)
             | Self::Signals(_)
             | Self::Usage(_)
+            | Self::Place(_)
+            | Self::Inspect(_)
+            | Self::NoSuchThing { .. }
             | Self::MetadataFile { .. }
             | Self::WriteMan { .. }
             | Self::Stdout(_)
@@ -186,7 +198,8 @@ impl Failure {
         if let Self::Convert(
             ConvertError::Damaged { damage }
             | ConvertError::Existing(ExistingError::Damaged { damage, .. }),
-        ) = self
+        )
+        | Self::Inspect(InspectError::Damaged { damage, .. }) = self
         {
             for item in damage {
                 note(format_args!("  {}", Plain(item)));

@@ -1,5 +1,5 @@
 //! The `oci2bk` command: turns a BuildKit cache export into the state directory of a buildkitd,
-//! keeps the keys that this takes, and verifies such directories.
+//! keeps the keys that this takes, verifies such directories and shows what is in either.
 //!
 //! stdout carries the result, stderr progress and errors. This crate is the only one that prints
 //! or exits.
@@ -9,6 +9,7 @@ mod du;
 mod failure;
 mod gc;
 mod generate;
+mod inspect;
 mod keys;
 mod last_used;
 mod output;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         Command::Convert(arguments) => convert::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
         Command::Keys(arguments) => keys::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Du(arguments) => du::run(arguments),

@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 
 use comfy_table::{Table, presets};
 use oci2bk::convert::{Share, Shares};
+pub(crate) use oci2bk::graph::size;
+use oci2bk::graph::{one_line, short_digest};
 use oci2bk::keys::Keyring;
 use oci2bk::plan::{Layer, LostReason, Miss, MissReason, Plan, Step};
 use oci2bk::release::Version;
 use serde::Serialize;
 
-use crate::output::{Plain, note};
+use crate::output::note;
 use crate::report::{KeySource, Report, key_sources, lost_for};
-
-/// Digests are shortened to as many hex digits as docker shows.
-const SHORT: usize = 12;
 
 /// How many of the steps that may run again are named.
 const NAMED: usize = 3;
@@ -85,22 +84,17 @@ fn already_there(shares: &Shares) -> Vec<String> {
     }
 }
 
-/// A name that comes from outside, in one line.
-fn one_line(name: &str) -> String {
-    Plain(name).to_string().replace('\n', "\\n")
-}
-
 fn step_row(plan: &Plan, step: &Step) -> [String; 4] {
     let name = match &step.name {
         Some(name) => one_line(name),
-        None => format!("(source) {}", short(step.key.as_str())),
+        None => format!("(source) {}", short_digest(step.key.as_str())),
     };
     let layer = step.results.first().and_then(|result| plan.layers.get(result.layer));
     let blob = |layer: &Layer| plan.blobs.get(&layer.blob).map(|blob| size(blob.size));
     let created = step.results.first().and_then(|result| result.created_at);
     [
         name,
-        layer.map(|layer| short(&layer.blob.to_string())).unwrap_or_default(),
+        layer.map(|layer| short_digest(&layer.blob.to_string())).unwrap_or_default(),
         layer.and_then(blob).unwrap_or_default(),
         created.map(|time| time.to_string()).unwrap_or_default(),
     ]
@@ -236,24 +230,6 @@ pub(crate) fn report(report: &Report) -> String {
     lines.join("\n")
 }
 
-fn short(digest: &str) -> String {
-    let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
-    hex.chars().take(SHORT).collect()
-}
-
-/// Bytes as buildctl shows them: decimal units, three digits.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let digits = if unit == 0 || value >= 99.95 { 0 } else { 1 + usize::from(value < 9.995) };
-    format!("{value:.digits$} {}", UNITS[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use bkstate::Digest;
@@ -275,16 +251,5 @@ mod tests {
         assert_eq!(names(&misses[..2]), r#"the steps "COPY a* /", "COPY b* /""#);
         let five = r#"the steps "COPY a* /", "COPY b* /", "COPY c* /" and 2 more"#;
         assert_eq!(names(&misses), five);
-    }
-
-    #[test]
-    fn sizes_have_three_digits() {
-        let cases = [(0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (9_996, "10.0 kB")];
-        for (bytes, text) in cases {
-            assert_eq!(size(bytes), text);
-        }
-        assert_eq!(size(999_600), "1.00 MB");
-        assert_eq!(size(25_300_000_000), "25.3 GB");
-        assert_eq!(size(u64::MAX), "18446744 TB");
     }
 }

@@ -4,6 +4,7 @@ mod common;
 mod convert;
 mod du;
 mod generate;
+mod inspect;
 mod keys;
 mod verify;
 
@@ -13,6 +14,7 @@ pub(crate) use common::{Format, ProgressMode};
 pub(crate) use convert::{Convert, Places};
 pub(crate) use du::Du;
 pub(crate) use generate::{Completions, Man};
+pub(crate) use inspect::{Inspect, InspectFormat};
 pub(crate) use keys::{Attach, Keys, KeysCommand};
 pub(crate) use verify::Verify;
 
@@ -67,6 +69,8 @@ pub(crate) enum Command {
     Convert(Convert),
     /// Write the keys that sources have into a file, or attach them to a cache
     Keys(Keys),
+    /// Show what is in a cache or in the root of a buildkitd that does not run, and what is warm
+    Inspect(Inspect),
     /// Check the root of a buildkitd that does not run, and say what is damaged
     Verify(Verify),
     /// Say what the records in the root of a buildkitd that does not run take on disk

@@ -1,0 +1,171 @@
+//! An export, for people.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use oci2bk::graph::{Warmth, one_line, short_digest, size};
+use oci2bk::inspect::{Export, ExportStep, count};
+use oci2bk::plan::MissReason;
+
+use super::table::{Page, bytes, name, tally, time};
+
+/// `detailed` shows each thing with all that is known of it.
+pub(super) fn table(export: &Export, detailed: bool) -> String {
+    let mut page = Page::default();
+    for source in &export.sources {
+        let exporter = source.exporter.map(|exporter| format!(", made by BuildKit {exporter}"));
+        page.line(format!(
+            "{} {}, {} records{}",
+            one_line(&source.reference),
+            source.manifest,
+            source.records,
+            exporter.unwrap_or_default()
+        ));
+    }
+    for key in &export.keys {
+        page.line(format!(
+            "  {} keys from {}, of {} op digests",
+            key.resolved,
+            one_line(&key.description.to_string()),
+            key.candidates
+        ));
+    }
+    page.line(format!(
+        "  for BuildKit {}: {}",
+        export.target,
+        tally(&count(export.steps.iter().map(|s| s.warmth)))
+    ));
+    if detailed {
+        let places: BTreeMap<_, _> =
+            export.steps.iter().map(|step| ((step.source, step.number), step)).collect();
+        let mut above: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for step in &export.steps {
+            for input in &step.inputs {
+                above.entry((step.source, input.step)).or_default().insert(step.number);
+            }
+        }
+        for step in &export.steps {
+            let called = |number: usize| {
+                let step = places.get(&(step.source, number));
+                step.map_or_else(|| format!("record {number}"), |step| called(step))
+            };
+            let above = above.remove(&(step.source, step.number)).unwrap_or_default();
+            thing(&mut page, export, step, called, above);
+        }
+    } else {
+        page.table(
+            "steps",
+            ["STEP", "STATE", "DIGEST", "LAYER", "PACKED", ">SIZE", ">LAYERS", "CREATED"],
+            export.steps.iter().map(|step| row(export, step)),
+        );
+    }
+    page.table(
+        "layers",
+        ["LAYER", "BLOB", ">SIZE", "PACKED", "ON", "CREATED"],
+        export.layers.iter().map(|layer| {
+            [
+                layer.number.to_string(),
+                short_digest(&layer.blob.to_string()),
+                layer.bytes.map_or("missing".to_owned(), size),
+                layer.compression_word().unwrap_or_default().to_owned(),
+                layer.parent.map(|parent| parent.to_string()).unwrap_or_default(),
+                time(layer.created_at),
+            ]
+        }),
+    );
+    let cold = export.steps.iter().filter(|step| step.warmth.is_cold());
+    page.table("run again, or may", ["STEP", "WHY"], cold.map(|step| [called(step), why(step)]));
+    page.finish()
+}
+
+fn called(step: &ExportStep) -> String {
+    let digest = || short_digest(&step.digest.to_string());
+    step.name.as_deref().map_or_else(digest, |text| name(Some(text)))
+}
+
+fn row(export: &Export, step: &ExportStep) -> [String; 8] {
+    let result = step.results.first();
+    let layer = result.and_then(|result| export.layer(step.source, result.layer));
+    [
+        name(step.name.as_deref()),
+        step.warmth.word().to_owned(),
+        short_digest(&step.digest.to_string()),
+        layer.map(|layer| short_digest(&layer.blob.to_string())).unwrap_or_default(),
+        layer.and_then(|layer| layer.compression_word()).unwrap_or_default().to_owned(),
+        bytes(layer.and_then(|layer| layer.bytes)),
+        result.map(|result| result.depth.to_string()).unwrap_or_default(),
+        time(result.and_then(|result| result.created_at)),
+    ]
+}
+
+fn why(step: &ExportStep) -> String {
+    let reason = step.misses.first().map(|miss| match miss.reason {
+        MissReason::NoOp => "its key comes from a cache.db and cannot be translated",
+        MissReason::Patterns => "what its patterns match may be hashed otherwise",
+        MissReason::Links => "directories with symbolic links are hashed otherwise since v0.14",
+    });
+    match step.warmth {
+        Warmth::MayMiss | Warmth::WillMiss => reason.unwrap_or(step.warmth.meaning()).to_owned(),
+        Warmth::NoLayers => {
+            let missing = step.missing.first().map(ToString::to_string).unwrap_or_default();
+            format!("the cache lacks layer {}", short_digest(&missing))
+        }
+        Warmth::NoKey => "no key source has its op digest".to_owned(),
+        Warmth::NoInput => "it builds on a step that runs again".to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn thing(
+    page: &mut Page,
+    export: &Export,
+    step: &ExportStep,
+    called: impl Fn(usize) -> String,
+    above: BTreeSet<usize>,
+) {
+    let mut members = vec![
+        ("digest", step.digest.to_string()),
+        ("state", format!("{}: {}", step.warmth.word(), step.warmth.meaning())),
+    ];
+    if step.warmth.is_cold() {
+        members.push(("why", why(step)));
+    }
+    if let Some(key) = &step.key {
+        members.push(("op digest", one_line(key.op_digest.as_str())));
+        let source = export.keys.get(key.source).map(|source| source.description.to_string());
+        members.push(("key from", one_line(&source.unwrap_or_default())));
+    }
+    for input in &step.inputs {
+        let of = called(input.step);
+        let part = if input.selector.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", one_line(&input.selector))
+        };
+        members.push(("builds on", format!("input {}: {of}{part}", input.input)));
+    }
+    members.extend(above.into_iter().map(|number| ("is below", called(number))));
+    for result in &step.results {
+        let layer = export.layer(step.source, result.layer);
+        let blob = layer.map(|layer| layer.blob.to_string()).unwrap_or_default();
+        members.push((
+            "result",
+            format!("{} layers, {}, up to {blob}", result.depth, size(result.bytes)),
+        ));
+        if let Some(layer) = layer {
+            members.push((
+                "layer",
+                [
+                    bytes(layer.bytes),
+                    layer.compression_word().unwrap_or_default().to_owned(),
+                    time(layer.created_at),
+                ]
+                .join(" "),
+            ));
+            members.push((
+                "diffID",
+                layer.diff_id.map(|digest| digest.to_string()).unwrap_or_default(),
+            ));
+        }
+    }
+    page.thing(&one_line(step.name.as_deref().unwrap_or("source")), &members);
+}

@@ -1,0 +1,203 @@
+//! Both views for programs. The names of members stay the same; the README lists them.
+
+use bkstate::Time;
+use oci2bk::inspect::{Export, Record, Root, count};
+use serde_json::{Map, Value, json};
+
+use super::root::kind;
+use super::table::signed;
+use oci2bk::graph::Warmth;
+
+pub(super) fn export(export: &Export) -> Value {
+    let steps = export.steps.iter().map(|step| {
+        let key = step.key.as_ref().map(|key| {
+            json!({"op_digest": key.op_digest.as_str(), "output": key.output, "key_source": key.source})
+        });
+        let inputs = step.inputs.iter().map(|input| {
+            json!({"input": input.input, "selector": input.selector, "record": input.step})
+        });
+        let results = step.results.iter().map(|result| {
+            json!({
+                "layer": result.layer,
+                "explicit": result.explicit,
+                "layers": result.depth,
+                "bytes": result.bytes,
+                "created_at": result.created_at,
+            })
+        });
+        let misses = step
+            .misses
+            .iter()
+            .map(|miss| json!({"reason": miss.reason, "certain": miss.certain}));
+        json!({
+            "source": step.source,
+            "number": step.number,
+            "digest": step.digest,
+            "name": step.name,
+            "state": step.warmth.word(),
+            "key": key,
+            "misses": misses.collect::<Value>(),
+            "missing": step.missing,
+            "inputs": inputs.collect::<Value>(),
+            "results": results.collect::<Value>(),
+        })
+    });
+    let layers = export.layers.iter().map(|layer| {
+        json!({
+            "source": layer.source,
+            "number": layer.number,
+            "blob": layer.blob,
+            "parent": layer.parent,
+            "size": layer.bytes,
+            "compression": layer.compression_word(),
+            "diff_id": layer.diff_id,
+            "created_at": layer.created_at,
+        })
+    });
+    let keys = export.keys.iter().map(|key| {
+        json!({
+            "source": key.description.to_string(),
+            "candidates": key.candidates,
+            "resolved": key.resolved,
+        })
+    });
+    json!({
+        "kind": "export",
+        "buildkit": export.target,
+        "sources": export.sources,
+        "keys": keys.collect::<Value>(),
+        "states": states(count(export.steps.iter().map(|step| step.warmth))),
+        "records": steps.collect::<Value>(),
+        "layers": layers.collect::<Value>(),
+    })
+}
+
+pub(super) fn root(root: &Root) -> Value {
+    let workers = root.workers.iter().map(|worker| {
+        json!({"directory": worker.directory, "id": worker.id, "inspected": worker.is_ours})
+    });
+    let keys = root.keys.iter().map(|key| {
+        let results = key.results.iter().map(|result| {
+            json!({
+                "worker": result.id.worker,
+                "record": result.id.record,
+                "created_at": result.created_at,
+                "there": result.is_there,
+            })
+        });
+        let links = key.inputs.iter().map(|input| {
+            json!({
+                "from": input.from,
+                "op_digest": input.link.digest,
+                "input": input.link.input,
+                "output": input.link.output,
+                "selector": input.link.selector,
+            })
+        });
+        json!({
+            "key": key.id,
+            "name": key.name,
+            "state": key.warmth.word(),
+            "results": results.collect::<Value>(),
+            "links": links.collect::<Value>(),
+        })
+    });
+    let snapshots = root.snapshots.iter().map(|snapshot| {
+        json!({
+            "key": snapshot.key,
+            "kind": snapshot.kind.map(kind),
+            "directory": snapshot.id,
+            "there": snapshot.is_there,
+            "parent": snapshot.parent,
+            "size": signed(snapshot.bytes),
+            "inodes": signed(snapshot.inodes),
+            "records": snapshot.records,
+        })
+    });
+    let blobs = root.blobs.iter().map(|blob| {
+        json!({
+            "namespace": blob.namespace,
+            "digest": blob.digest,
+            "size": blob.bytes,
+            "diff_id": blob.diff_id,
+            "there": blob.is_there,
+            "created_at": blob.created_at,
+        })
+    });
+    let leases = root.leases.iter().map(|lease| {
+        json!({
+            "namespace": lease.namespace,
+            "id": lease.id,
+            "record": lease.record,
+            "blobs": lease.blobs,
+            "snapshots": lease.snapshots,
+            "labels": lease.labels,
+            "created_at": lease.created_at,
+        })
+    });
+    let builds = root.builds.iter().map(|build| {
+        json!({
+            "ref": build.reference,
+            "frontend": build.frontend,
+            "options": build.options,
+            "exporters": build.exporters,
+            "created_at": build.created_at,
+            "completed_at": build.completed_at,
+            "error": build.error,
+            "steps": build.steps,
+            "cached": build.cached,
+            "pinned": build.pinned,
+            "blobs": build.blobs,
+        })
+    });
+    let of = |mounts: bool| {
+        let records = root.records.iter().filter(move |record| record.is_cache_mount() == mounts);
+        records.map(record).collect::<Value>()
+    };
+    json!({
+        "kind": "root",
+        "root": root.path.to_string_lossy(),
+        "damage": root.damage.len(),
+        "workers": workers.collect::<Value>(),
+        "states": states(count(root.keys.iter().map(|key| key.warmth))),
+        "keys": keys.collect::<Value>(),
+        "records": of(false),
+        "cache_mounts": of(true),
+        "snapshots": snapshots.collect::<Value>(),
+        "blobs": blobs.collect::<Value>(),
+        "leases": leases.collect::<Value>(),
+        "builds": builds.collect::<Value>(),
+    })
+}
+
+fn record(record: &Record) -> Value {
+    let stored = &record.stored;
+    let time = |nanos: Option<i64>| nanos.map(Time::from_unix_nanos);
+    json!({
+        "id": record.id,
+        "type": record.kind(),
+        "mutable": stored.committed != Some(true),
+        "parents": record.parents().collect::<Vec<_>>(),
+        "equal_mutable": stored.equal_mutable,
+        "snapshot": record.snapshot,
+        "unpacked": record.is_unpacked,
+        "blob": stored.blob,
+        "media_type": stored.media_type,
+        "blob_size": signed(stored.blob_size),
+        "disk_size": signed(stored.size),
+        "diff_id": stored.diff_id,
+        "chain_id": stored.chain_id,
+        "cache_mount": stored.cache_dir,
+        "local_source": stored.shared_key,
+        "keys": record.keys,
+        "created_at": time(stored.created_at),
+        "last_used_at": time(stored.last_used_at),
+        "usage_count": stored.usage_count,
+        "description": stored.description,
+        "deleted": stored.deleted == Some(true),
+    })
+}
+
+fn states(counts: Vec<(Warmth, usize)>) -> Map<String, Value> {
+    counts.into_iter().map(|(warmth, count)| (warmth.word().to_owned(), count.into())).collect()
+}

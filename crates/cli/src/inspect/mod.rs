@@ -1,0 +1,96 @@
+//! `oci2bk inspect`.
+
+mod export;
+mod json;
+mod root;
+mod table;
+
+use std::path::Path;
+
+use oci2bk::export::CacheExport;
+use oci2bk::graph::{self, Graph};
+use oci2bk::inspect::{Export, Place, Root, find};
+use oci2bk::keys;
+use oci2bk::source::Source;
+use serde_json::Value;
+
+use crate::args::{Inspect, InspectFormat};
+use crate::convert::keyring;
+use crate::failure::Failure;
+use crate::output::{self, note};
+
+pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
+    match find(&arguments.place)? {
+        Place::Source(source) => look_into_export(&source, arguments),
+        Place::Root(root) => look_into_root(&root, arguments),
+    }
+}
+
+fn look_into_export(source: &Source, arguments: &Inspect) -> Result<(), Failure> {
+    let limits = arguments.limits.limits();
+    let exports = CacheExport::read_all(source, &limits)?;
+    let keyring = keyring(&exports, &arguments.keys, &limits)?;
+    let export = Export::new(&exports, &keyring, arguments.buildkit);
+    let export = match &arguments.only {
+        Some(word) => export.only(word).ok_or_else(|| nothing(arguments, word))?,
+        None => export,
+    };
+    let table = || export::table(&export, arguments.only.is_some());
+    print(arguments.format, table, || json::export(&export), || export.graph())
+}
+
+fn look_into_root(path: &Path, arguments: &Inspect) -> Result<(), Failure> {
+    let limits = arguments.limits.limits();
+    let mut sources = Vec::new();
+    for path in &arguments.keys {
+        sources.extend(keys::read_source(path, &limits)?);
+    }
+    let root = Root::read(path, &sources, &limits)?;
+    warn(&root);
+    let root = match &arguments.only {
+        Some(word) => root.only(word).ok_or_else(|| nothing(arguments, word))?,
+        None => root,
+    };
+    let table = || root::table(&root, arguments.only.is_some());
+    print(arguments.format, table, || json::root(&root), || root.graph())
+}
+
+fn nothing(arguments: &Inspect, word: &str) -> Failure {
+    let place = arguments.place.to_string_lossy().into_owned();
+    Failure::NoSuchThing { place, word: word.to_owned() }
+}
+
+/// Says on stderr what is not seen, or not to be trusted.
+fn warn(root: &Root) {
+    for unread in &root.unread {
+        let mut error: &dyn std::error::Error = unread;
+        let mut text = error.to_string();
+        while let Some(source) = error.source() {
+            text.push_str(&format!(": {source}"));
+            error = source;
+        }
+        note(format_args!("warning: {}", graph::one_line(&text)));
+    }
+    if !root.damage.is_empty() {
+        note(format_args!(
+            "warning: the root is damaged in {} places, so not all of it is as it seems; oci2bk verify \
+             names them",
+            root.damage.len()
+        ));
+    }
+}
+
+fn print(
+    format: InspectFormat,
+    table: impl FnOnce() -> String,
+    json: impl FnOnce() -> Value,
+    graph: impl FnOnce() -> Graph,
+) -> Result<(), Failure> {
+    output::result(&match format {
+        InspectFormat::Table => table(),
+        InspectFormat::Json => serde_json::to_string_pretty(&json())?,
+        // They end with a line feed of their own.
+        InspectFormat::Dot => graph::dot(&graph()).trim_end().to_owned(),
+        InspectFormat::Svg => graph::svg(&graph()).trim_end().to_owned(),
+    })
+}

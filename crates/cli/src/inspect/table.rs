@@ -1,0 +1,94 @@
+//! What the tables of all views have in common.
+
+use bkstate::Time;
+use comfy_table::{Cell, CellAlignment, Table, presets};
+use oci2bk::graph::{Warmth, shortened, size};
+
+/// How wide what comes from outside may be in a table, which has other columns too.
+pub(super) const WIDE: usize = 60;
+
+/// Several tables under each other, each with a heading and its number of rows.
+#[derive(Default)]
+pub(super) struct Page {
+    lines: Vec<String>,
+}
+
+impl Page {
+    pub(super) fn line(&mut self, line: impl Into<String>) {
+        self.lines.push(line.into());
+    }
+
+    /// Adds a table, if it has any rows. Columns whose heading starts with `>` are set to the right.
+    pub(super) fn table<const N: usize>(
+        &mut self,
+        heading: &str,
+        columns: [&str; N],
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(columns.map(|column| column.trim_start_matches('>')));
+        for row in rows {
+            table.add_row(row.iter().zip(columns).map(|(text, column)| {
+                let right = column.starts_with('>');
+                Cell::new(text).set_alignment(if right {
+                    CellAlignment::Right
+                } else {
+                    CellAlignment::Left
+                })
+            }));
+        }
+        let count = table.row_count();
+        if count > 0 {
+            if !self.lines.is_empty() {
+                self.line("");
+            }
+            self.line(format!("{heading} ({count})"));
+            self.lines.extend(table.lines().map(|line| line.trim_end().to_owned()));
+        }
+    }
+
+    /// Adds one thing: what it is, and what is known of it. What is empty is left out.
+    pub(super) fn thing(&mut self, heading: &str, members: &[(&str, String)]) {
+        if !self.lines.is_empty() {
+            self.line("");
+        }
+        self.line(heading);
+        let width = members.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        for (name, value) in members.iter().filter(|(_, value)| !value.is_empty()) {
+            self.line(format!("  {name:width$}  {value}"));
+        }
+    }
+
+    pub(super) fn finish(self) -> String {
+        self.lines.join("\n")
+    }
+}
+
+/// A line with how many steps have which warmth.
+pub(super) fn tally(counts: &[(Warmth, usize)]) -> String {
+    let counts: Vec<_> =
+        counts.iter().map(|(warmth, count)| format!("{count} {}", warmth.word())).collect();
+    counts.join(", ")
+}
+
+pub(super) fn name(name: Option<&str>) -> String {
+    name.map(|name| shortened(name, WIDE)).unwrap_or_default()
+}
+
+pub(super) fn bytes(bytes: Option<u64>) -> String {
+    bytes.map(size).unwrap_or_default()
+}
+
+/// A number that a database stores with a sign, and that is negative where it is not known.
+pub(super) fn signed(bytes: Option<i64>) -> Option<u64> {
+    bytes.and_then(|bytes| u64::try_from(bytes).ok())
+}
+
+pub(super) fn time(time: Option<Time>) -> String {
+    time.map(|time| time.to_string()).unwrap_or_default()
+}
+
+pub(super) fn yes(is: bool, word: &str) -> String {
+    if is { word.to_owned() } else { String::new() }
+}

@@ -1,0 +1,169 @@
+//! Boxes in rows, and the lines between them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::order::order;
+use super::place::place;
+use super::rank::{Neighbours, backward, rows};
+
+/// How many boxes a row has at most. More of the same rank are in several rows.
+const MOST_IN_ROW: usize = 24;
+
+/// How many places in rows all long lines may pass together. Those beyond go straight, as nobody could
+/// follow them anyway.
+const MOST_BENDS: usize = 40_000;
+
+/// The room between boxes, and between lines that pass a row.
+const GAP: f64 = 18.0;
+const LANE: f64 = 12.0;
+const ROW_GAP: f64 = 34.0;
+
+/// A box; `x` and `y` are those of its upper left corner.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rect {
+    /// From the left.
+    pub x: f64,
+    /// From the top.
+    pub y: f64,
+    /// Its width.
+    pub width: f64,
+    /// Its height.
+    pub height: f64,
+}
+
+/// An edge as points from the bottom of one box to the top of another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// Index of the edge.
+    pub edge: usize,
+    /// The points, from above to below.
+    pub points: Vec<(f64, f64)>,
+    /// Whether the edge leads upwards, because it is part of a loop.
+    pub backward: bool,
+}
+
+/// Where everything is.
+///
+/// No two boxes touch. A line leads from a box to one in a lower row, and has a point in every row
+/// between, which is in no box, as long as there are not too many of them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Layout {
+    /// The boxes.
+    pub boxes: Vec<Rect>,
+    /// The lines, but for those from a box to itself.
+    pub lines: Vec<Line>,
+    /// The width of all.
+    pub width: f64,
+    /// The height of all.
+    pub height: f64,
+}
+
+impl Layout {
+    /// Lays out boxes of these widths and heights, and edges given as indexes of them. The same input
+    /// gives the same layout. An edge that names no box is left out.
+    pub fn new(sizes: &[(f64, f64)], edges: &[(usize, usize)]) -> Self {
+        let boxes = sizes.len();
+        let known = |&(from, to): &(usize, usize)| from < boxes && to < boxes && from != to;
+        let numbered: Vec<_> = edges.iter().enumerate().filter(|(_, edge)| known(edge)).collect();
+        let numbers: Vec<usize> = numbered.iter().map(|(number, _)| *number).collect();
+        let mut edges: Vec<(usize, usize)> = numbered.iter().map(|(_, edge)| **edge).collect();
+        let backward = backward(boxes, &edges);
+        for ((from, to), _) in edges.iter_mut().zip(&backward).filter(|(_, backward)| **backward) {
+            std::mem::swap(from, to);
+        }
+
+        let row_of = rows(&Neighbours::new(boxes, edges.iter().copied()), MOST_IN_ROW);
+        let routes = Routes::new(&row_of, &edges);
+        let mut rows = routes.rows.clone();
+        order(&mut rows, &routes.neighbours);
+        let mut widths: Vec<f64> = sizes.iter().map(|(width, _)| width + GAP).collect();
+        widths.resize(routes.neighbours.above.len(), LANE);
+        let middles = place(&rows, &routes.neighbours, &widths, boxes);
+
+        let mut layout = Self::default();
+        layout.boxes = vec![Rect { x: 0.0, y: 0.0, width: 0.0, height: 0.0 }; boxes];
+        let mut centres = Vec::with_capacity(rows.len());
+        let mut top = 0.0;
+        for row in &rows {
+            let here = row.iter().filter(|vertex| **vertex < boxes);
+            let height = here.clone().map(|&vertex| sizes[vertex].1).fold(0.0, f64::max);
+            for &vertex in here {
+                let (width, own) = sizes[vertex];
+                let x = (middles[vertex] - width / 2.0).round();
+                layout.boxes[vertex] =
+                    Rect { x, y: top + (height - own) / 2.0, width, height: own };
+                layout.width = layout.width.max(x + width);
+            }
+            centres.push(top + height / 2.0);
+            top += height + ROW_GAP;
+        }
+        layout.height = (top - ROW_GAP).max(0.0);
+        for (index, &(from, to)) in edges.iter().enumerate() {
+            let (upper, lower) = (layout.boxes[from], layout.boxes[to]);
+            let mut points = vec![(upper.x + upper.width / 2.0, upper.y + upper.height)];
+            points.extend(
+                routes.bends(index).map(|(bend, row)| (middles[bend].round(), centres[row])),
+            );
+            points.push((lower.x + lower.width / 2.0, lower.y));
+            layout.width = points.iter().map(|(x, _)| *x).fold(layout.width, f64::max);
+            layout.lines.push(Line { edge: numbers[index], points, backward: backward[index] });
+        }
+        layout
+    }
+}
+
+/// The vertices of all rows: boxes, and behind them the places where long lines pass a row.
+///
+/// Lines that leave one box, or come to one, pass a row in the same place: what fans out, or in, is one
+/// trunk with branches, however many they are.
+struct Routes {
+    rows: Vec<Vec<usize>>,
+    neighbours: Neighbours,
+    /// For each edge the places that it passes and the row of the first.
+    bends: Vec<(Vec<usize>, usize)>,
+}
+
+impl Routes {
+    fn new(row_of: &[usize], edges: &[(usize, usize)]) -> Self {
+        let mut rows = vec![Vec::new(); row_of.iter().max().map_or(0, |max| max + 1)];
+        for (vertex, &row) in row_of.iter().enumerate() {
+            rows[row].push(vertex);
+        }
+        let ends = Neighbours::new(row_of.len(), edges.iter().copied());
+        let mut next = row_of.len();
+        let mut left = MOST_BENDS;
+        let mut trunks: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+        let mut steps = BTreeSet::new();
+        let mut bends = Vec::with_capacity(edges.len());
+        for &(from, to) in edges {
+            let (first, passed) = (row_of[from] + 1, row_of[to] - row_of[from] - 1);
+            if passed > left {
+                bends.push((Vec::new(), first));
+                continue;
+            }
+            left -= passed;
+            let trunk = if ends.above[to].len() > ends.below[from].len() { to } else { from };
+            let mut before = from;
+            let mut passes = Vec::with_capacity(passed);
+            for (row, vertices) in rows.iter_mut().enumerate().skip(first).take(passed) {
+                let place = *trunks.entry((trunk, row)).or_insert_with(|| {
+                    vertices.push(next);
+                    next += 1;
+                    next - 1
+                });
+                passes.push(place);
+                steps.insert((before, place));
+                before = place;
+            }
+            steps.insert((before, to));
+            bends.push((passes, first));
+        }
+        Self { rows, neighbours: Neighbours::new(next, steps), bends }
+    }
+
+    /// The places that edge passes, each with its row.
+    fn bends(&self, edge: usize) -> impl Iterator<Item = (usize, usize)> {
+        let (places, row) = &self.bends[edge];
+        places.iter().copied().zip(*row..)
+    }
+}

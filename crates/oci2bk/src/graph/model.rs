@@ -1,0 +1,111 @@
+//! The graph of a cache, as far as it is drawn.
+
+/// Steps and what they build on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Graph {
+    /// What the graph is of.
+    pub title: String,
+    /// The steps.
+    pub nodes: Vec<Node>,
+    /// What they build on. An edge that names no node counts for nothing.
+    pub edges: Vec<Edge>,
+}
+
+/// A step, or what it starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Names it among the nodes.
+    pub id: String,
+    /// The step in the words of a Dockerfile, where known.
+    pub name: String,
+    /// More about it, in a few words.
+    pub detail: String,
+    /// What a build will find of it.
+    pub warmth: Warmth,
+    /// The bytes of its own layer, if it has one.
+    pub bytes: Option<u64>,
+    /// How many steps it stands for.
+    pub count: usize,
+}
+
+/// One node builds on another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edge {
+    /// Index of what is built on.
+    pub from: usize,
+    /// Index of what builds on it.
+    pub to: usize,
+}
+
+/// What a build finds of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Warmth {
+    /// Its result is there.
+    Warm,
+    /// Its result is there, in layers that the daemon has to unpack first.
+    Packed,
+    /// It is known without a result.
+    KeyOnly,
+    /// It is where a build starts: an image, files of the context.
+    Source,
+    /// It may be called otherwise by the daemon that will use it.
+    MayMiss,
+    /// It is called otherwise by the daemon that will use it.
+    WillMiss,
+    /// Layers of its result are missing.
+    NoLayers,
+    /// No key source has its op digest.
+    NoKey,
+    /// It builds on something that will not be found.
+    NoInput,
+}
+
+impl Warmth {
+    /// All of them, the best first.
+    pub const ALL: [Self; 9] = [
+        Self::Warm,
+        Self::Packed,
+        Self::KeyOnly,
+        Self::Source,
+        Self::MayMiss,
+        Self::WillMiss,
+        Self::NoLayers,
+        Self::NoKey,
+        Self::NoInput,
+    ];
+
+    /// The word for it, which stays the same.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Warm => "warm",
+            Self::Packed => "packed",
+            Self::KeyOnly => "key-only",
+            Self::Source => "source",
+            Self::MayMiss => "may-miss",
+            Self::WillMiss => "will-miss",
+            Self::NoLayers => "no-layers",
+            Self::NoKey => "no-key",
+            Self::NoInput => "no-input",
+        }
+    }
+
+    /// What it means.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Warm => "cached, with its result",
+            Self::Packed => "cached; unpacked when a build needs its files",
+            Self::KeyOnly => "known without a result; cached where a step on it is",
+            Self::Source => "where a build starts: an image, or contents",
+            Self::MayMiss => "may run again, and what builds on it",
+            Self::WillMiss => "runs again: the daemon calls it otherwise",
+            Self::NoLayers => "runs again: layers of its result are missing",
+            Self::NoKey => "runs again: no key source knows it",
+            Self::NoInput => "runs again, as it builds on something that does",
+        }
+    }
+
+    /// Whether a build will, or may, run it again.
+    pub fn is_cold(self) -> bool {
+        self > Self::Source
+    }
+}

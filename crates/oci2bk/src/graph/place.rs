@@ -1,0 +1,99 @@
+//! Where in its row each vertex is: as near to its neighbours as the others in the row let it.
+
+use super::rank::Neighbours;
+
+/// How often the rows are gone through in each direction.
+const SWEEPS: usize = 6;
+
+/// How much more a line through a row weighs than a box: long lines are to be straight.
+const STRAIGHT: f64 = 4.0;
+
+/// The middle of each vertex. `widths` has what each takes, the distance to the next included; those
+/// from `boxes` on are lines.
+pub(super) fn place(
+    rows: &[Vec<usize>],
+    neighbours: &Neighbours,
+    widths: &[f64],
+    boxes: usize,
+) -> Vec<f64> {
+    let mut middles = vec![0.0; widths.len()];
+    for row in rows {
+        let whole: f64 = row.iter().map(|&vertex| widths[vertex]).sum();
+        let mut left = -whole / 2.0;
+        for &vertex in row {
+            middles[vertex] = left + widths[vertex] / 2.0;
+            left += widths[vertex];
+        }
+    }
+    let weight = |vertex: usize| if vertex < boxes { 1.0 } else { STRAIGHT };
+    for sweep in 0..SWEEPS {
+        for row in rows {
+            settle(row, &mut middles, widths, weight, |vertex| {
+                [neighbours.above[vertex].as_slice(), &[]]
+            });
+        }
+        for row in rows.iter().rev() {
+            // At last both sides count.
+            let above = |vertex: usize| {
+                if sweep + 1 == SWEEPS { neighbours.above[vertex].as_slice() } else { &[] }
+            };
+            settle(row, &mut middles, widths, weight, |vertex| {
+                [neighbours.below[vertex].as_slice(), above(vertex)]
+            });
+        }
+    }
+    let left = middles.iter().zip(widths).map(|(middle, width)| middle - width / 2.0);
+    let left = left.fold(f64::INFINITY, f64::min);
+    middles.iter_mut().for_each(|middle| *middle -= left);
+    middles
+}
+
+/// Moves the vertices of a row as near to the mean of their neighbours as can be without one passing
+/// or touching another: the least sum of weighted squares, by pooling those that would.
+fn settle<'n>(
+    row: &[usize],
+    middles: &mut [f64],
+    widths: &[f64],
+    weight: impl Fn(usize) -> f64,
+    neighbours: impl Fn(usize) -> [&'n [usize]; 2],
+) {
+    struct Pool {
+        /// Where its first vertex wants to be, if all before had no width.
+        at: f64,
+        weight: f64,
+        count: usize,
+    }
+    let mut pools: Vec<Pool> = Vec::with_capacity(row.len());
+    let mut offset = 0.0;
+    let mut offsets = Vec::with_capacity(row.len());
+    let mut previous: Option<usize> = None;
+    for &vertex in row {
+        if let Some(previous) = previous {
+            offset += (widths[previous] + widths[vertex]) / 2.0;
+        }
+        previous = Some(vertex);
+        offsets.push(offset);
+        let (mut sum, mut total) = (0.0, 0.0);
+        for &neighbour in neighbours(vertex).into_iter().flatten() {
+            sum += middles[neighbour] * weight(neighbour);
+            total += weight(neighbour);
+        }
+        // Without neighbours there is nothing to come nearer to, and little reason to stay.
+        let (wanted, weight) =
+            if total > 0.0 { (sum / total, weight(vertex)) } else { (middles[vertex], 0.05) };
+        let mut pool = Pool { at: wanted - offset, weight, count: 1 };
+        while let Some(before) = pools.pop_if(|before| before.at >= pool.at) {
+            let weight = before.weight + pool.weight;
+            pool = Pool {
+                at: (before.at * before.weight + pool.at * pool.weight) / weight,
+                weight,
+                count: before.count + pool.count,
+            };
+        }
+        pools.push(pool);
+    }
+    let at = pools.iter().flat_map(|pool| std::iter::repeat_n(pool.at, pool.count));
+    for ((&vertex, offset), at) in row.iter().zip(offsets).zip(at) {
+        middles[vertex] = at + offset;
+    }
+}

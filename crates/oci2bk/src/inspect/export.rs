@@ -1,0 +1,387 @@
+//! What an export has, and what a daemon would find of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bkstate::{Digest, Time};
+
+use super::names;
+use crate::config::{CacheConfig, Chain, Record};
+use crate::export::CacheExport;
+use crate::graph::{Edge, Graph, Node, Warmth, short_digest, size};
+use crate::keys::{Keyring, SourceSummary};
+use crate::llb::OpDigest;
+use crate::manifest::Compression;
+use crate::plan::{MissReason, Plan, Source};
+use crate::release::Target;
+
+/// Exports, with what is known of their records.
+#[derive(Debug, Clone)]
+pub struct Export {
+    /// The daemon whose builds are asked for.
+    pub target: Target,
+    /// The exports.
+    pub sources: Vec<Source>,
+    /// The key sources, and what came of each.
+    pub keys: Vec<SourceSummary>,
+    /// The layers, each on top of its parent. One blob under two parents is two of them.
+    pub layers: Vec<ExportLayer>,
+    /// The records.
+    pub steps: Vec<ExportStep>,
+}
+
+/// A layer on top of its parent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportLayer {
+    /// Index of the source.
+    pub source: usize,
+    /// Its number in the config of the source.
+    pub number: usize,
+    /// The blob.
+    pub blob: Digest,
+    /// The number of the layer below.
+    pub parent: Option<usize>,
+    /// Size of the blob in bytes; nothing if it is not there.
+    pub bytes: Option<u64>,
+    /// How the blob is compressed.
+    pub compression: Option<Compression>,
+    /// The digest of the uncompressed layer.
+    pub diff_id: Option<Digest>,
+    /// When it was made.
+    pub created_at: Option<Time>,
+}
+
+/// A record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportStep {
+    /// Index of the source.
+    pub source: usize,
+    /// Its number in the config of the source.
+    pub number: usize,
+    /// The digest that the export calls it by.
+    pub digest: Digest,
+    /// The step in the words of a Dockerfile, where a key source tells.
+    pub name: Option<String>,
+    /// Its key, if it needs one and a source has it.
+    pub key: Option<StepKey>,
+    /// What the daemon will find of it.
+    pub warmth: Warmth,
+    /// Why the daemon may call it otherwise.
+    pub misses: Vec<StepMiss>,
+    /// The lowest missing layer of each result that is left out.
+    pub missing: Vec<Digest>,
+    /// What it builds on.
+    pub inputs: Vec<StepInput>,
+    /// Its results.
+    pub results: Vec<StepResult>,
+}
+
+/// The op digest of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepKey {
+    /// The digest, as the exporter calls the op.
+    pub op_digest: OpDigest,
+    /// Which output of the op the record is.
+    pub output: u32,
+    /// Index of the key source.
+    pub source: usize,
+}
+
+/// Why a daemon may not find a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepMiss {
+    /// Why.
+    pub reason: MissReason,
+    /// Whether it will not, whatever is built.
+    pub certain: bool,
+}
+
+/// One way in which an input can match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepInput {
+    /// Which input.
+    pub input: usize,
+    /// The part of it that the op looks at.
+    pub selector: String,
+    /// The number of the record.
+    pub step: usize,
+}
+
+/// A result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepResult {
+    /// The number of its topmost layer.
+    pub layer: usize,
+    /// The numbers of all its layers, lowest first, if they are not that one and those below it.
+    pub explicit: Vec<usize>,
+    /// How many layers it has.
+    pub depth: usize,
+    /// The bytes of their blobs together.
+    pub bytes: u64,
+    /// When the step ran.
+    pub created_at: Option<Time>,
+}
+
+impl Export {
+    /// Looks into `exports`, with the keys of `keyring`, for a daemon of the release `target`.
+    pub fn new(exports: &[CacheExport], keyring: &Keyring, target: Target) -> Self {
+        let plan = Plan::for_target(exports, keyring, target);
+        let mut misses: BTreeMap<(usize, Digest), Vec<StepMiss>> = BTreeMap::new();
+        for miss in &plan.misses {
+            let of_record = misses.entry((miss.source, miss.record)).or_default();
+            of_record.push(StepMiss { reason: miss.reason, certain: miss.certain });
+        }
+        let mut view = Self {
+            target,
+            sources: plan.sources,
+            keys: keyring.sources().to_vec(),
+            layers: Vec::new(),
+            steps: Vec::new(),
+        };
+        for (source, export) in exports.iter().enumerate() {
+            view.layers.extend(layers(source, export));
+            view.steps.extend(steps(source, export, keyring, &misses));
+        }
+        view
+    }
+
+    /// Only what `word` names, a digest or the beginning of one, with what is tied to it: records,
+    /// their layers, what they build on and what builds on them. Nothing if it names nothing.
+    pub fn only(&self, word: &str) -> Option<Self> {
+        let is = |digest: &Digest| names(word, &digest.to_string());
+        let layers: BTreeSet<_> = self
+            .layers
+            .iter()
+            .filter(|layer| is(&layer.blob) || layer.diff_id.as_ref().is_some_and(is))
+            .map(|layer| (layer.source, layer.number))
+            .collect();
+        let meant: BTreeSet<_> = self
+            .steps
+            .iter()
+            .filter(|step| {
+                let key = step.key.as_ref();
+                is(&step.digest)
+                    || key.is_some_and(|key| names(word, key.op_digest.as_str()))
+                    || step.missing.iter().any(is)
+                    || step.results.iter().any(|r| layers.contains(&(step.source, r.layer)))
+            })
+            .map(|step| (step.source, step.number))
+            .collect();
+        if meant.is_empty() && layers.is_empty() {
+            return None;
+        }
+        let near: BTreeSet<_> = self
+            .steps
+            .iter()
+            .flat_map(|step| step.inputs.iter().map(move |input| (step, input)))
+            .flat_map(|(step, input)| {
+                let ends = [(step.source, step.number), (step.source, input.step)];
+                let tied = ends.iter().any(|end| meant.contains(end));
+                ends.into_iter().filter(move |_| tied)
+            })
+            .collect();
+        let keep = |step: &&ExportStep| {
+            let place = (step.source, step.number);
+            meant.contains(&place) || near.contains(&place)
+        };
+        let steps: Vec<_> = self.steps.iter().filter(keep).cloned().collect();
+        let results = steps.iter().filter(|step| meant.contains(&(step.source, step.number)));
+        let mut kept = layers;
+        kept.extend(results.flat_map(|step| step.results.iter().map(|r| (step.source, r.layer))));
+        let keep = |layer: &&ExportLayer| kept.contains(&(layer.source, layer.number));
+        let layers = self.layers.iter().filter(keep).cloned().collect();
+        Some(Self {
+            target: self.target,
+            sources: self.sources.clone(),
+            keys: self.keys.clone(),
+            layers,
+            steps,
+        })
+    }
+
+    /// The layer `number` of a source.
+    pub fn layer(&self, source: usize, number: usize) -> Option<&ExportLayer> {
+        let place = |layer: &ExportLayer| (layer.source, layer.number);
+        let at = self.layers.binary_search_by_key(&(source, number), place).ok()?;
+        self.layers.get(at)
+    }
+
+    /// The records and what they build on.
+    pub fn graph(&self) -> Graph {
+        let index: BTreeMap<_, _> =
+            self.steps.iter().map(|step| (step.source, step.number)).zip(0..).collect();
+        let edges = self.steps.iter().zip(0..).flat_map(|(step, to)| {
+            let from = |input: &StepInput| index.get(&(step.source, input.step)).copied();
+            step.inputs.iter().filter_map(from).map(move |from| Edge { from, to })
+        });
+        let references: Vec<_> = self.sources.iter().map(|s| s.reference.as_str()).collect();
+        Graph {
+            title: references.join(" "),
+            nodes: self.steps.iter().map(|step| self.node(step)).collect(),
+            edges: edges.collect(),
+        }
+    }
+
+    fn node(&self, step: &ExportStep) -> Node {
+        let result = step.results.first();
+        let layer = result.and_then(|result| self.layer(step.source, result.layer));
+        let digest = step.digest.to_string();
+        let mut detail = vec![short_digest(&digest)];
+        if let Some(layer) = layer {
+            detail.extend(layer.bytes.map(size));
+            detail.extend(layer.compression.map(|compression| word(compression).to_owned()));
+        }
+        if let Some(result) = result {
+            detail.push(format!("{} layers", result.depth));
+        }
+        Node {
+            name: step.name.clone().unwrap_or_else(|| short_digest(&digest)),
+            id: digest,
+            detail: detail.join(" · "),
+            warmth: step.warmth,
+            bytes: layer.and_then(|layer| layer.bytes),
+            count: 1,
+        }
+    }
+}
+
+/// The word for a compression.
+fn word(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "tar",
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+    }
+}
+
+impl ExportLayer {
+    /// How the blob is compressed: `tar`, `gzip` or `zstd`.
+    pub fn compression_word(&self) -> Option<&'static str> {
+        self.compression.map(word)
+    }
+}
+
+fn layers(source: usize, export: &CacheExport) -> impl Iterator<Item = ExportLayer> {
+    export.config.nodes.iter().enumerate().map(move |(number, node)| {
+        let blob = export.manifest.layers.get(&node.blob);
+        ExportLayer {
+            source,
+            number,
+            blob: node.blob,
+            parent: node.parent,
+            bytes: blob.map(|blob| blob.descriptor.size),
+            compression: blob.map(|blob| blob.compression),
+            diff_id: blob.map(|blob| blob.diff_id),
+            created_at: blob.and_then(|blob| blob.created_at),
+        }
+    })
+}
+
+fn steps(
+    source: usize,
+    export: &CacheExport,
+    keyring: &Keyring,
+    misses: &BTreeMap<(usize, Digest), Vec<StepMiss>>,
+) -> Vec<ExportStep> {
+    let config = &export.config;
+    let stacks = stacks(export);
+    let mut missing: BTreeMap<usize, Vec<Digest>> = BTreeMap::new();
+    for dropped in &config.dropped {
+        missing.entry(dropped.record).or_default().push(dropped.missing);
+    }
+    let mut steps: Vec<_> = config
+        .records
+        .iter()
+        .enumerate()
+        .map(|(number, record)| {
+            let key = keyring.get(&record.digest).filter(|_| !record.inputs.is_empty());
+            ExportStep {
+                source,
+                number,
+                digest: record.digest,
+                name: key.and_then(|key| key.name.clone()),
+                key: key.map(|key| StepKey {
+                    op_digest: key.op_digest.clone(),
+                    output: key.output,
+                    source: key.source,
+                }),
+                warmth: Warmth::Source,
+                misses: misses.get(&(source, record.digest)).cloned().unwrap_or_default(),
+                missing: missing.remove(&number).unwrap_or_default(),
+                inputs: inputs(record),
+                results: results(record, config, &stacks),
+            }
+        })
+        .collect();
+    for &number in config.records_inputs_first() {
+        let cold = |step: usize| {
+            let warmth = steps.get(step).map(|step| step.warmth);
+            // A result without its layers has a key all the same.
+            warmth.is_none_or(|w| matches!(w, Warmth::NoKey | Warmth::NoInput | Warmth::WillMiss))
+        };
+        let record = &config.records[number];
+        let lost =
+            record.inputs.iter().any(|alternatives| alternatives.iter().all(|i| cold(i.record)));
+        let warmth = warmth(&steps[number], lost);
+        steps[number].warmth = warmth;
+    }
+    steps
+}
+
+fn warmth(step: &ExportStep, lost_input: bool) -> Warmth {
+    let has_result = !step.results.is_empty();
+    match () {
+        () if step.inputs.is_empty() && has_result => Warmth::Warm,
+        () if step.inputs.is_empty() && step.missing.is_empty() => Warmth::Source,
+        () if !step.inputs.is_empty() && step.key.is_none() => Warmth::NoKey,
+        () if lost_input => Warmth::NoInput,
+        () if step.misses.iter().any(|miss| miss.certain) => Warmth::WillMiss,
+        () if !has_result && !step.missing.is_empty() => Warmth::NoLayers,
+        () if !step.misses.is_empty() => Warmth::MayMiss,
+        () if has_result => Warmth::Warm,
+        () => Warmth::KeyOnly,
+    }
+}
+
+fn inputs(record: &Record) -> Vec<StepInput> {
+    let inputs = record.inputs.iter().enumerate().flat_map(|(input, alternatives)| {
+        alternatives.iter().map(move |alternative| StepInput {
+            input,
+            selector: alternative.selector.clone(),
+            step: alternative.record,
+        })
+    });
+    inputs.collect()
+}
+
+/// For each layer how many there are from it down, and their bytes. To walk each chain would take
+/// forever where many are long.
+fn stacks(export: &CacheExport) -> Vec<(usize, u64)> {
+    let config = &export.config;
+    let mut stacks: Vec<(usize, u64)> = vec![(0, 0); config.nodes.len()];
+    for &number in config.nodes_parents_first() {
+        let node = &config.nodes[number];
+        let (depth, below) = node.parent.map_or((0, 0), |parent| stacks[parent]);
+        let own = export.manifest.layers.get(&node.blob).map_or(0, |blob| blob.descriptor.size);
+        stacks[number] = (depth + 1, below.saturating_add(own));
+    }
+    stacks
+}
+
+fn results(record: &Record, config: &CacheConfig, stacks: &[(usize, u64)]) -> Vec<StepResult> {
+    let result = |(chain, created_at): (&Chain, Option<Time>)| {
+        let own = |layer: usize| {
+            let below = config.nodes[layer].parent.map_or(0, |parent| stacks[parent].1);
+            stacks[layer].1 - below
+        };
+        let (layer, explicit, (depth, bytes)) = match chain {
+            Chain::Top(top) => (*top, Vec::new(), stacks[*top]),
+            Chain::Explicit(layers) => {
+                let bytes =
+                    layers.iter().fold(0, |sum: u64, &layer| sum.saturating_add(own(layer)));
+                (*layers.last()?, layers.clone(), (layers.len(), bytes))
+            }
+        };
+        Some(StepResult { layer, explicit, depth, bytes, created_at })
+    };
+    record.results.iter().filter_map(|r| result((&r.chain, r.created_at))).collect()
+}

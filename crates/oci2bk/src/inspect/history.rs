@@ -1,0 +1,192 @@
+//! The builds that a daemon remembers.
+//!
+//! `history.db` has a `BuildHistoryRecord` for each (BuildKit v0.32.2
+//! `api/services/control/control.proto`). Where keys are read from it, only what leads to provenance is
+//! decoded (`keys`), so that a record which is odd elsewhere still gives its keys; here the rest is.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bkstate::Time;
+use bkstate::bolt::{Db, Entry, ReadError};
+use bkstate::dir::{Dir, DirError};
+use prost::Message;
+
+const HISTORY_DB: &str = "history.db";
+const RECORDS: &[u8] = b"_records";
+
+/// A build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    /// What the daemon calls it.
+    pub reference: String,
+    /// The frontend, such as `dockerfile.v0`; empty if the client sent LLB.
+    pub frontend: String,
+    /// What the frontend was asked for.
+    pub options: BTreeMap<String, String>,
+    /// The kinds of exporter.
+    pub exporters: Vec<String>,
+    /// When it started.
+    pub created_at: Option<Time>,
+    /// When it ended; nothing if it did not, or its daemon was killed.
+    pub completed_at: Option<Time>,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+    /// How many steps it had, and how many of them were cached.
+    pub steps: u32,
+    /// See `steps`.
+    pub cached: u32,
+    /// Whether the daemon keeps it when it makes room.
+    pub pinned: bool,
+    /// The digests of its results and of what it recorded of them.
+    pub blobs: Vec<String>,
+}
+
+/// Why the builds cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildsError {
+    /// The file cannot be opened.
+    #[error(transparent)]
+    Dir(#[from] DirError),
+    /// It is damaged.
+    #[error("{} is damaged", path.display())]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: ReadError,
+    },
+    /// A record is not one.
+    #[error("{} has a malformed record of the build {reference:?}", path.display())]
+    Record {
+        /// The database.
+        path: PathBuf,
+        /// The build, shortened to 100 characters.
+        reference: String,
+        /// What is wrong with it.
+        #[source]
+        source: prost::DecodeError,
+    },
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Record {
+    #[prost(string, tag = "1")]
+    reference: String,
+    #[prost(string, tag = "2")]
+    frontend: String,
+    #[prost(btree_map = "string, string", tag = "3")]
+    options: BTreeMap<String, String>,
+    #[prost(message, repeated, tag = "4")]
+    exporters: Vec<Exporter>,
+    #[prost(message, optional, tag = "5")]
+    error: Option<Status>,
+    #[prost(message, optional, tag = "6")]
+    created_at: Option<Timestamp>,
+    #[prost(message, optional, tag = "7")]
+    completed_at: Option<Timestamp>,
+    #[prost(message, optional, tag = "8")]
+    logs: Option<Descriptor>,
+    #[prost(message, optional, tag = "10")]
+    result: Option<BuildResult>,
+    #[prost(btree_map = "string, message", tag = "11")]
+    results: BTreeMap<String, BuildResult>,
+    #[prost(message, optional, tag = "13")]
+    trace: Option<Descriptor>,
+    #[prost(bool, tag = "14")]
+    pinned: bool,
+    #[prost(int32, tag = "15")]
+    cached: i32,
+    #[prost(int32, tag = "16")]
+    steps: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Exporter {
+    #[prost(string, tag = "1")]
+    kind: String,
+}
+
+/// `google.rpc.Status`
+#[derive(Clone, PartialEq, Message)]
+struct Status {
+    #[prost(string, tag = "2")]
+    message: String,
+}
+
+/// `google.protobuf.Timestamp`
+#[derive(Clone, PartialEq, Message)]
+struct Timestamp {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct BuildResult {
+    #[prost(message, optional, tag = "1")]
+    deprecated: Option<Descriptor>,
+    #[prost(message, repeated, tag = "2")]
+    attestations: Vec<Descriptor>,
+    #[prost(btree_map = "int64, message", tag = "3")]
+    results: BTreeMap<i64, Descriptor>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Descriptor {
+    #[prost(string, tag = "2")]
+    digest: String,
+}
+
+/// The builds in the `history.db` of `root`, the oldest first. None if there is no such file, or no
+/// build in it.
+///
+/// # Errors
+/// If the file cannot be read.
+pub(super) fn builds(root: &Dir) -> Result<Vec<Build>, BuildsError> {
+    if root.size(HISTORY_DB)?.is_none() {
+        return Ok(Vec::new());
+    }
+    let path = || root.path().join(HISTORY_DB);
+    let damaged = |source| BuildsError::Database { path: path(), source };
+    let db = Db::open(root.file(HISTORY_DB)?).map_err(damaged)?;
+    let Some(records) = db.root().bucket(RECORDS).map_err(damaged)? else { return Ok(Vec::new()) };
+    let mut builds = Vec::new();
+    for entry in records.entries() {
+        let (key, Entry::Value(value)) = entry.map_err(damaged)? else { continue };
+        let record = Record::decode(value.as_slice()).map_err(|source| BuildsError::Record {
+            path: path(),
+            reference: String::from_utf8_lossy(&key).chars().take(100).collect(),
+            source,
+        })?;
+        builds.push(Build::from(record));
+    }
+    builds.sort_by(|a, b| (a.created_at, &a.reference).cmp(&(b.created_at, &b.reference)));
+    Ok(builds)
+}
+
+impl From<Record> for Build {
+    fn from(record: Record) -> Self {
+        let results = record.result.iter().chain(record.results.values());
+        let of_results = results.flat_map(|result| {
+            result.deprecated.iter().chain(result.results.values()).chain(&result.attestations)
+        });
+        let descriptors = of_results.chain(&record.logs).chain(&record.trace);
+        let blobs = descriptors.map(|descriptor| descriptor.digest.clone()).collect();
+        let time = |time: Option<Timestamp>| time.map(|time| Time::from_unix_seconds(time.seconds));
+        let number = |number: i32| u32::try_from(number).unwrap_or_default();
+        Self {
+            blobs,
+            reference: record.reference,
+            frontend: record.frontend,
+            options: record.options,
+            exporters: record.exporters.into_iter().map(|exporter| exporter.kind).collect(),
+            created_at: time(record.created_at),
+            completed_at: time(record.completed_at),
+            error: record.error.map(|error| error.message),
+            steps: number(record.steps),
+            cached: number(record.cached),
+            pinned: record.pinned,
+        }
+    }
+}

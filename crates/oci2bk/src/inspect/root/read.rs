@@ -1,0 +1,252 @@
+//! Reading a root.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use bkstate::Digest;
+use bkstate::dir::Dir;
+use bkstate::ids::{KeyId, RecordId, WorkerId};
+use bkstate::metadata::{LABEL_UNCOMPRESSED, NAMESPACE, Namespace, SUFFIX_VARIANTS, SUFFIX_VIEW};
+use bkstate::state::{Parts, RootLock, SNAPSHOTTER, State, WorkerName};
+
+use super::{
+    Blob, InspectError, Key, KeyLink, KeyResult, Lease, Record, Root, SnapshotOf, Unread, Worker,
+};
+use crate::graph::Warmth;
+use crate::inspect::history;
+use crate::keys::{KeySource, SourceError, read_source};
+use crate::limits::Limits;
+
+impl Root {
+    /// Looks into the root at `path`, which no daemon may work on. `sources` tell the names of steps
+    /// that the root itself has forgotten.
+    ///
+    /// # Errors
+    /// See [`InspectError`]. Damage that leaves the databases readable is no error.
+    pub fn read(path: &Path, sources: &[KeySource], limits: &Limits) -> Result<Self, InspectError> {
+        let dir = Dir::open(path)?;
+        let _lock = RootLock::acquire_existing(&dir)?;
+        let verified = bkstate::state::verify(&dir)?;
+        let Some(state) = verified.state else {
+            return Err(InspectError::Damaged { root: path.to_owned(), damage: verified.damage });
+        };
+        let parts = Parts::of_root(&dir)?;
+        let mut unread = Vec::new();
+        let builds = history::builds(&dir).unwrap_or_else(|error| {
+            unread.push(error.into());
+            Vec::new()
+        });
+        let own = match read_source(path, limits) {
+            Ok(own) => own,
+            // A root that knows no step at all has no names either.
+            Err(SourceError::EmptyRoot { .. }) => Vec::new(),
+            Err(error) => {
+                unread.push(Unread::Names(error));
+                Vec::new()
+            }
+        };
+        let names = step_names(sources.iter().chain(&own));
+
+        let trees: BTreeSet<String> = parts
+            .trees
+            .iter()
+            .map(|trees| trees.names())
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .flatten()
+            .collect();
+        let mut files: BTreeSet<Digest> = BTreeSet::new();
+        for store in &parts.blobs {
+            files.extend(store.files()?.into_keys());
+        }
+        let snapshots = snapshots(&state, &trees);
+        let mut records = records(&state, &snapshots);
+        let keys = keys(&state, &records, &names);
+        let place: BTreeMap<_, _> =
+            records.iter().map(|record| record.id.clone()).zip(0_usize..).collect();
+        for key in &keys {
+            for result in &key.results {
+                let id = result.id.record.as_ref().filter(|_| result.is_there);
+                if let Some(record) = id.and_then(|id| records.get_mut(*place.get(id)?)) {
+                    record.keys.push(key.id.clone());
+                }
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            workers: workers(&dir, &state.worker_id, &parts)?,
+            leases: leases(&state),
+            blobs: blobs(&state, &files),
+            keys,
+            records,
+            snapshots,
+            builds,
+            damage: verified.damage,
+            unread,
+        })
+    }
+}
+
+/// What the ops are called, by their digests. The first source that tells wins.
+fn step_names<'s>(sources: impl Iterator<Item = &'s KeySource>) -> BTreeMap<&'s str, &'s str> {
+    let mut names = BTreeMap::new();
+    for candidate in sources.flat_map(|source| &source.candidates) {
+        if let Some(name) = &candidate.name {
+            names.entry(candidate.op_digest.as_str()).or_insert(name.as_str());
+        }
+    }
+    names
+}
+
+fn workers(root: &Dir, ours: &WorkerId, parts: &Parts) -> Result<Vec<Worker>, InspectError> {
+    let path = match &parts.worker_id {
+        WorkerName::In(worker) => worker.path().file_name().map(|name| name.to_owned()),
+        WorkerName::Given(_) => None,
+    };
+    let mut workers = Vec::new();
+    for entry in root.entries()? {
+        let Some(name) = entry.to_str().filter(|_| entry.is_dir) else { continue };
+        let is_ours = path.as_deref().is_some_and(|path| path == name);
+        if is_ours {
+            let id = Some(ours.clone());
+            workers.push(Worker { directory: name.to_owned(), id, is_ours });
+        } else if name.starts_with("runc-") || name.starts_with("containerd-") {
+            workers.push(Worker { directory: name.to_owned(), id: None, is_ours });
+        }
+    }
+    workers.sort_by(|a, b| a.directory.cmp(&b.directory));
+    Ok(workers)
+}
+
+fn snapshots(state: &State, trees: &BTreeSet<String>) -> Vec<SnapshotOf> {
+    let mut owners: BTreeMap<&str, Vec<RecordId>> = BTreeMap::new();
+    for (id, record) in &state.records.by_id {
+        let key = record.snapshot.as_deref().unwrap_or(id.as_str());
+        owners.entry(key).or_default().push(id.clone());
+    }
+    let namespace = state.metadata.namespaces.get(NAMESPACE);
+    let table = namespace.and_then(|namespace| namespace.snapshots.get(SNAPSHOTTER));
+    let rows = table.into_iter().flat_map(|table| &table.rows);
+    let snapshots = rows.map(|(key, row)| {
+        let stored = state.snapshots.by_name.get(&row.name);
+        SnapshotOf {
+            key: key.clone(),
+            parent: row.parent.clone(),
+            id: stored.map(|stored| stored.id),
+            kind: stored.map(|stored| stored.kind),
+            bytes: stored.and_then(|stored| stored.size),
+            inodes: stored.and_then(|stored| stored.inodes),
+            is_there: stored.is_some_and(|stored| trees.contains(&stored.id.to_string())),
+            records: owners.remove(key.as_str()).unwrap_or_default(),
+        }
+    });
+    snapshots.collect()
+}
+
+fn records(state: &State, snapshots: &[SnapshotOf]) -> Vec<Record> {
+    let find = |key: &str| {
+        let at = snapshots.binary_search_by(|snapshot| snapshot.key.as_str().cmp(key)).ok()?;
+        snapshots.get(at)
+    };
+    let records = state.records.by_id.iter().map(|(id, stored)| {
+        let snapshot = find(stored.snapshot.as_deref().unwrap_or(id.as_str()));
+        // The mutable twin still has the files of a record that was not finalised yet.
+        let twin = stored.equal_mutable.as_ref().and_then(|twin| {
+            let other = state.records.by_id.get(twin)?;
+            find(other.snapshot.as_deref().unwrap_or(twin.as_str()))
+        });
+        Record {
+            id: id.clone(),
+            stored: stored.clone(),
+            snapshot: snapshot.map(|snapshot| snapshot.key.clone()),
+            is_unpacked: snapshot.or(twin).is_some_and(|snapshot| snapshot.is_there),
+            keys: Vec::new(),
+        }
+    });
+    records.collect()
+}
+
+fn keys(state: &State, records: &[Record], names: &BTreeMap<&str, &str>) -> Vec<Key> {
+    let solver = &state.solver;
+    let mut inputs: BTreeMap<&KeyId, Vec<KeyLink>> = BTreeMap::new();
+    for (from, links) in &solver.links {
+        for (link, to) in links {
+            let link = KeyLink { from: from.clone(), link: link.clone() };
+            inputs.entry(to).or_default().push(link);
+        }
+    }
+    // What a link leads to need not exist, nor what has results.
+    let mut ids: BTreeSet<&KeyId> = solver.links.keys().chain(solver.results.keys()).collect();
+    ids.extend(inputs.keys());
+    let find = |id: &RecordId| {
+        let at = records.binary_search_by(|record| record.id.cmp(id)).ok()?;
+        records.get(at).filter(|record| record.stored.deleted != Some(true))
+    };
+    let keys = ids.into_iter().map(|id| {
+        let inputs = inputs.remove(id).unwrap_or_default();
+        let stored = solver.results.get(id).into_iter().flatten();
+        let results: Vec<_> = stored
+            .map(|(result, created_at)| KeyResult {
+                id: result.clone(),
+                created_at: *created_at,
+                is_there: result.worker == state.worker_id
+                    && result.record.as_ref().is_none_or(|id| find(id).is_some()),
+            })
+            .collect();
+        let there = || results.iter().filter(|result| result.is_there);
+        let record = |result: &KeyResult| find(result.id.record.as_ref()?);
+        let is_ready = |result: &KeyResult| {
+            result.id.record.is_none() || record(result).is_some_and(|record| record.is_unpacked)
+        };
+        let warmth = match () {
+            () if there().any(is_ready) => Warmth::Warm,
+            () if there().next().is_some() => Warmth::Packed,
+            () if !results.is_empty() => Warmth::NoLayers,
+            () if inputs.is_empty() => Warmth::Source,
+            () => Warmth::KeyOnly,
+        };
+        let told = inputs.iter().find_map(|input| names.get(input.link.digest.as_str()));
+        let described = || results.iter().find_map(|r| record(r)?.stored.description.clone());
+        let name = told.map(|name| (*name).to_owned()).or_else(described);
+        Key { id: id.clone(), name, warmth, results, inputs }
+    });
+    keys.collect()
+}
+
+fn leases(state: &State) -> Vec<Lease> {
+    let of_namespace = |(name, namespace): (&String, &Namespace)| {
+        let name = name.clone();
+        let leases = namespace.leases.iter().map(move |(id, lease)| Lease {
+            namespace: name.clone(),
+            id: id.clone(),
+            created_at: lease.created_at,
+            labels: lease.labels.clone(),
+            blobs: lease.content.clone(),
+            snapshots: lease.snapshots.values().flatten().cloned().collect(),
+            record: record_of_lease(id).filter(|id| state.records.by_id.contains_key(id)),
+        });
+        leases.collect::<Vec<_>>()
+    };
+    state.metadata.namespaces.iter().flat_map(of_namespace).collect()
+}
+
+/// The record that a lease of this id would belong to.
+fn record_of_lease(id: &str) -> Option<RecordId> {
+    let bare = id.strip_suffix(SUFFIX_VIEW).or_else(|| id.strip_suffix(SUFFIX_VARIANTS));
+    RecordId::new(bare.unwrap_or(id)).ok()
+}
+
+fn blobs(state: &State, files: &BTreeSet<Digest>) -> Vec<Blob> {
+    let of_namespace = |(name, namespace): (&String, &Namespace)| {
+        let blobs = namespace.content.iter().map(|(digest, content)| Blob {
+            namespace: name.clone(),
+            digest: *digest,
+            bytes: content.size,
+            created_at: content.created_at,
+            diff_id: content.labels.get(LABEL_UNCOMPRESSED).cloned(),
+            is_there: files.contains(digest),
+        });
+        blobs.collect::<Vec<_>>()
+    };
+    state.metadata.namespaces.iter().flat_map(of_namespace).collect()
+}
