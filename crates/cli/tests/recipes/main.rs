@@ -18,13 +18,16 @@ mod cloud_init;
 mod dockerfile;
 mod ec2;
 mod packer;
+mod pages;
 mod sandbox;
+mod sessions;
+mod site;
 mod systemd;
 mod world;
 
 use std::path::Path;
 
-use libtest_mimic::Arguments;
+use libtest_mimic::{Arguments, Failed, Trial};
 use testkit::Tools;
 use testkit::trials::{Shared, trial};
 
@@ -33,7 +36,7 @@ use crate::world::World;
 /// What shows that a recipe works.
 type Proof = fn(&World) -> anyhow::Result<()>;
 
-const RECIPES: [(&str, Proof); 7] = [
+const RECIPES: [(&str, Proof); 8] = [
     ("github-actions", actions::prove),
     ("packer", packer::prove),
     ("ansible", ansible::prove),
@@ -41,6 +44,16 @@ const RECIPES: [(&str, Proof); 7] = [
     ("cloud-init", cloud_init::prove),
     ("dockerfile", dockerfile::prove),
     ("systemd", systemd::prove),
+    ("docs::site", site::prove),
+];
+
+/// What shows that pages are right; needs no daemon.
+type PageProof = fn() -> anyhow::Result<()>;
+
+const PAGES: [(&str, PageProof); 3] = [
+    ("docs::links", pages::prove_links),
+    ("docs::summary", pages::prove_summary),
+    ("docs::diagrams", site::prove_diagrams),
 ];
 
 fn main() {
@@ -58,8 +71,21 @@ fn main() {
     for (name, prove) in RECIPES {
         trials.push(trial(name.to_owned(), &tools, &shared, World::create, prove));
     }
+    for (name, prove) in PAGES {
+        trials.push(page_trial(name.to_owned(), prove));
+    }
+    let root = rustix::process::geteuid().is_root();
+    for page in sessions::PAGES {
+        let session = page_trial(format!("docs::session::{page}"), move || sessions::prove(page));
+        let kind = if root { "" } else { "needs root: layers have owners" };
+        trials.push(session.with_kind(kind).with_ignored_flag(!root));
+    }
     let conclusion = libtest_mimic::run(&arguments, trials);
     // Stops the registry and removes the scratch directory before the process exits.
     drop(shared);
     conclusion.exit();
+}
+
+fn page_trial(name: String, prove: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, move || prove().map_err(|error| Failed::from(format!("{error:#}"))))
 }
