@@ -50,8 +50,9 @@ const RECIPES: [(&str, Proof); 8] = [
 /// What shows that pages are right; needs no daemon.
 type PageProof = fn() -> anyhow::Result<()>;
 
-const PAGES: [(&str, PageProof); 3] = [
+const PAGES: [(&str, PageProof); 4] = [
     ("docs::links", pages::prove_links),
+    ("docs::paths", pages::prove_paths),
     ("docs::summary", pages::prove_summary),
     ("docs::diagrams", site::prove_diagrams),
 ];

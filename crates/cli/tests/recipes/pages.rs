@@ -127,6 +127,26 @@ pub(crate) fn prove_links() -> Result<()> {
     Ok(())
 }
 
+/// The files of ours that pages name are there, as far as they name them from the root on.
+pub(crate) fn prove_paths() -> Result<()> {
+    let root = repository();
+    let mut gone = Vec::new();
+    let mut named = 0;
+    for page in pages()? {
+        let text = fs::read_to_string(root.join(&page))?;
+        for span in prose(&text).flat_map(|line| line.split('`').skip(1).step_by(2)) {
+            let is_path = span.starts_with("crates/") && !span.contains([' ', '*', '{', ':']);
+            named += usize::from(is_path);
+            if is_path && !root.join(span).exists() {
+                gone.push(format!("{}: {span}", page.display()));
+            }
+        }
+    }
+    ensure!(gone.is_empty(), "pages name files that are not there: {gone:#?}");
+    ensure!(named > 10, "only {named} paths were found");
+    Ok(())
+}
+
 /// The site has every page but those about itself.
 pub(crate) fn prove_summary() -> Result<()> {
     let summary = fs::read_to_string(repository().join(SUMMARY))?;
