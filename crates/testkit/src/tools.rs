@@ -115,6 +115,20 @@ impl Tools {
         if pinned.exists() { pinned } else { name.into() }
     }
 
+    /// A tool that only one suite takes, such as `recipes/packer`, by its place in the directory of the
+    /// tools; `script` is what makes it.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn extra(&self, name: &str, script: &str) -> Result<PathBuf, String> {
+        let path = self.oracle.join(name);
+        if path.exists() {
+            Ok(path)
+        } else {
+            Err(format!("{name} is not in {}: run {script}", self.oracle.display()))
+        }
+    }
+
     /// Whether a missing tool must fail the run.
     #[must_use]
     pub fn required() -> bool {

@@ -1,0 +1,75 @@
+//! `examples/github-actions`: checked by actionlint; its own steps, run one after another, make the
+//! cache that all other recipes take.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use testkit::process::run;
+
+use crate::sandbox::Sandbox;
+use crate::world::{World, example};
+
+const WORKFLOW: &str = "warm-cache.yml";
+
+/// The step whose outcome a sandbox has already.
+const INSTALLATION: &str = "Install oci2bk";
+
+/// What calls a plug-in of Docker's client.
+const DOCKER: &str = "#!/bin/sh\n[ \"$1\" = buildx ] && shift\nexec buildx \"$@\"\n";
+
+/// Runs the steps of the workflow on the project.
+pub(crate) fn publish(world: &World) -> Result<()> {
+    let workflow = world.yaml(&example("github-actions").join(WORKFLOW))?;
+    let sandbox = Sandbox::new(world, "actions", true)?;
+    sandbox.script("docker", DOCKER)?;
+    fs::copy(&world.tools.buildx, sandbox.outside("/usr/local/bin/buildx"))?;
+    let daemon = world.start(&sandbox.home().join("donor"))?;
+    let on_runner = |program: &str| {
+        let mut command = sandbox.command(program);
+        command.current_dir(world.project());
+        command.env("BUILDX_CONFIG", sandbox.home().join("buildx"));
+        command.env("DOCKER_CONFIG", sandbox.home().join("docker"));
+        command
+    };
+    let create = ["buildx", "create", "--name", "runner", "--use", "--driver", "remote"];
+    run(on_runner("docker").args(create).arg(daemon.address()))?;
+
+    let steps = workflow["jobs"]["cache"]["steps"].as_array().context("no steps")?;
+    let mut ran = 0;
+    for step in steps.iter().filter(|step| step["name"] != INSTALLATION) {
+        let Some(script) = step["run"].as_str() else { continue };
+        let mut command = on_runner("bash");
+        command.args(["-e", "-c", script]).env("CACHE", world.cache());
+        for (name, value) in step["env"].as_object().into_iter().flatten() {
+            command.env(name, value.as_str().context("an environment variable")?);
+        }
+        run(&mut command)?;
+        ran += 1;
+    }
+    ensure!(ran == 3, "{ran} steps were run");
+    for made in ["cache", "metadata.json"] {
+        run(Command::new("rm").arg("-r").arg(world.project().join(made)))?;
+    }
+    daemon.stop().map(drop)
+}
+
+pub(crate) fn prove(world: &World) -> Result<()> {
+    run(Command::new(world.tool("recipes/actionlint")?)
+        .args(["-shellcheck=", "-pyflakes="])
+        .arg(example("github-actions").join(WORKFLOW)))?;
+    let sandbox = Sandbox::new(world, "pushed", true)?;
+    let cache = "ocidir:///var/tmp/cache:latest";
+    run(sandbox
+        .command("regctl")
+        .args(["image", "copy", "--referrers"])
+        .args([&world.cache(), cache]))?;
+    let report = run(sandbox
+        .command("oci2bk")
+        .args(["convert", "--progress=quiet", "--format=json"])
+        .args(["/var/tmp/cache", "/var/lib/buildkit"]))?;
+    let report: Value = serde_json::from_str(&report)?;
+    ensure!(report["records"]["unresolved"] == 0, "{report:#}");
+    world.ensure_warm(&sandbox.state())
+}

@@ -1,0 +1,99 @@
+//! The machine that a recipe bakes: this one, with directories of its own in a few places.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+use crate::world::World;
+
+/// The directories that the machine has for itself.
+const PLACES: [&str; 5] = ["/usr/local/bin", "/var/lib", "/var/tmp", "/var/cache", "/srv"];
+
+/// Mounts the directories over this machine's, for the program that it runs then and nobody else.
+const ENTER: &str = r#"
+base=$1; shift
+for place in /usr/local/bin /var/lib /var/tmp /var/cache /srv; do mount --bind "$base$place" "$place"; done
+export HOME="$base/home" PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
+exec "$@"
+"#;
+
+/// All are root here.
+const SUDO: &str = "#!/bin/sh\nexec \"$@\"\n";
+
+/// Remembers what was started, for whoever asks.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+echo "$*" >>"$HOME/systemctl.log"
+case $1 in
+start | enable) touch "$HOME/active" ;;
+stop) rm -f "$HOME/active" ;;
+show) echo "LoadState=loaded"; [ -e "$HOME/active" ] && echo "ActiveState=active" || echo "ActiveState=inactive" ;;
+esac
+"#;
+
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    dir: TempDir,
+}
+
+impl Sandbox {
+    /// A machine where root may use the registry of `world`, with oci2bk and regctl if `installed`.
+    pub(crate) fn new(world: &World, name: &str, installed: bool) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix(name).tempdir_in(world.scratch())?;
+        let sandbox = Self { dir };
+        for place in PLACES {
+            fs::create_dir_all(sandbox.outside(place))?;
+        }
+        fs::create_dir_all(sandbox.home().join(".regctl"))?;
+        let hosts = format!(r#"{{"hosts":{{"{}":{{"tls":"disabled"}}}}}}"#, world.registry());
+        fs::write(sandbox.home().join(".regctl/config.json"), hosts)?;
+        sandbox.script("sudo", SUDO)?;
+        sandbox.script("systemctl", SYSTEMCTL)?;
+        if installed {
+            world.put_programs(&sandbox.outside("/usr/local/bin"))?;
+        }
+        Ok(sandbox)
+    }
+
+    /// Where a path of the machine is on this one.
+    pub(crate) fn outside(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path.trim_start_matches('/'))
+    }
+
+    /// Root's home on the machine, which is the same path on both.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    /// The root of its buildkitd.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.outside("/var/lib/buildkit")
+    }
+
+    /// A directory for the files that the recipe is run from.
+    pub(crate) fn workspace(&self) -> Result<PathBuf> {
+        let workspace = self.dir.path().join("workspace");
+        fs::create_dir_all(&workspace)?;
+        Ok(workspace)
+    }
+
+    /// A program that runs on the machine.
+    pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--", "sh", "-euc", ENTER, "sh"]);
+        command.arg(self.dir.path()).arg(program.as_ref());
+        command.env_remove("CI").current_dir(self.dir.path());
+        command
+    }
+
+    /// Installs a shell script.
+    pub(crate) fn script(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.outside("/usr/local/bin").join(name);
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,43 @@
+//! `examples/systemd`: verified by systemd, and what the units start is run.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use testkit::process::run;
+
+use crate::sandbox::Sandbox;
+use crate::world::{World, example};
+
+/// The daemon's own unit, which the examples are ordered by.
+const BUILDKIT: &str = "[Unit]\nDescription=BuildKit\n[Service]\nExecStart=/usr/local/bin/oci2bk\n";
+
+pub(crate) fn prove(world: &World) -> Result<()> {
+    let sandbox = Sandbox::new(world, "systemd", true)?;
+    let units = sandbox.workspace()?;
+    fs::write(units.join("buildkit.service"), BUILDKIT)?;
+    let mut starts = Vec::new();
+    for name in ["oci2bk.service", "read-ahead.service"] {
+        let text = fs::read_to_string(example("systemd").join(name))?;
+        fs::write(units.join(name), &text)?;
+        let output = sandbox
+            .command("systemd-analyze")
+            .args(["verify", "--man=no"])
+            .arg(units.join(name))
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        // It speaks of this machine's own units, too.
+        let ours: Vec<_> = said.lines().filter(|line| line.contains(name)).collect();
+        ensure!(ours.is_empty(), "{ours:#?}");
+        ensure!(output.status.success(), "{name}: {said}");
+        let start = text.lines().find_map(|line| line.strip_prefix("ExecStart="));
+        starts.push(start.with_context(|| format!("{name} starts nothing"))?.to_owned());
+    }
+
+    let fetch =
+        ["image", "copy", "--referrers", &world.cache(), "ocidir:///srv/build-cache:latest"];
+    run(sandbox.command("regctl").args(fetch))?;
+    for start in starts {
+        run(sandbox.command("sh").args(["-ec", &format!("{start} >/dev/null")]))?;
+    }
+    world.ensure_warm(&sandbox.state())
+}

@@ -1,0 +1,157 @@
+//! What all recipes share: a project whose cache lies in a registry with its keys, as the workflow of
+//! `examples/github-actions` pushed it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+use testkit::process::run;
+use testkit::{Daemon, Registry, Tools};
+
+use crate::actions;
+
+/// What the recipes call the cache.
+pub(crate) const PLACEHOLDER: &str = "registry.example.com/team/app-cache:latest";
+
+/// Needs no base image, so that builds ask no registry.
+const DOCKERFILE: &str = r#"FROM scratch
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+COPY app /app
+RUN cat /app/* > /made && rm /app/one
+"#;
+
+/// How many steps that is.
+const STEPS: usize = 4;
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) tools: Tools,
+    // Dropped before the directory below it.
+    registry: Registry,
+    scratch: TempDir,
+}
+
+/// The programs that only this suite takes.
+const EXTRA: [&str; 6] = [
+    "recipes/packer",
+    "recipes/actionlint",
+    "recipes/sandboxssh",
+    "python/bin/python",
+    "python/bin/ansible-playbook",
+    "python/bin/cfn-lint",
+];
+
+impl World {
+    /// Finds what the recipes take, or says what is missing.
+    pub(crate) fn locate(oci2bk: &Path) -> Result<Tools, String> {
+        let tools = Tools::locate(oci2bk)?;
+        for name in EXTRA {
+            tools.extra(name, "scripts/oracle and scripts/recipes")?;
+        }
+        tools.extra("cloud-init", "scripts/recipes")?;
+        Ok(tools)
+    }
+
+    pub(crate) fn create(tools: &Tools) -> Result<Self> {
+        // Below the target directory, which is on a disk: overlayfs cannot use every tmpfs.
+        let scratch = tempfile::Builder::new()
+            .prefix("recipes-")
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .context("scratch directory")?;
+        let registry = Registry::start(tools, scratch.path())?;
+        let world = Self { tools: tools.clone(), registry, scratch };
+        let project = world.project();
+        fs::create_dir_all(project.join("app"))?;
+        fs::copy(&world.tools.busybox, project.join("busybox"))?;
+        fs::write(project.join("Dockerfile"), DOCKERFILE)?;
+        fs::write(project.join("app/one"), "one\n")?;
+        fs::write(project.join("app/two"), "two\n")?;
+        actions::publish(&world).context("examples/github-actions")?;
+        Ok(world)
+    }
+
+    pub(crate) fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The address of the registry, the part of an image name before the first slash.
+    pub(crate) fn registry(&self) -> &str {
+        self.registry.address()
+    }
+
+    /// The name of the cache in the registry.
+    pub(crate) fn cache(&self) -> String {
+        format!("{}/team/app-cache:latest", self.registry())
+    }
+
+    /// The directory of the sources that the cache is of.
+    pub(crate) fn project(&self) -> PathBuf {
+        self.scratch().join("project")
+    }
+
+    /// A tool of this suite.
+    pub(crate) fn tool(&self, name: &str) -> Result<PathBuf> {
+        self.tools.extra(name, "scripts/test").map_err(anyhow::Error::msg)
+    }
+
+    pub(crate) fn start(&self, root: &Path) -> Result<Daemon> {
+        Daemon::start(&self.tools, root, &[self.registry()])
+    }
+
+    /// Copies oci2bk and regctl into a directory.
+    pub(crate) fn put_programs(&self, dir: &Path) -> Result<()> {
+        fs::create_dir_all(dir)?;
+        fs::copy(&self.tools.oci2bk, dir.join("oci2bk"))?;
+        fs::copy(self.tools.copier("regctl"), dir.join("regctl"))?;
+        Ok(())
+    }
+
+    /// A YAML document as JSON.
+    pub(crate) fn yaml(&self, path: &Path) -> Result<Value> {
+        const CONVERT: &str =
+            "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
+        let python = self.tool("python/bin/python")?;
+        let json = run(Command::new(python).args(["-c", CONVERT]).arg(path))?;
+        serde_json::from_str(&json).with_context(|| path.display().to_string())
+    }
+
+    /// A daemon that was first started on `root` takes every step of the project from there and
+    /// fetches nothing.
+    pub(crate) fn ensure_warm(&self, root: &Path) -> Result<()> {
+        let daemon = self.start(root)?;
+        let project = self.project();
+        let output = daemon
+            .buildctl()
+            .args(["build", "--progress=rawjson", "--frontend", "dockerfile.v0"])
+            .arg(format!("--local=context={}", project.display()))
+            .arg(format!("--local=dockerfile={}", project.display()))
+            .output()?;
+        let progress = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the build fails:\n{progress}");
+        let mut steps = BTreeMap::new();
+        for line in progress.lines().filter(|line| line.starts_with('{')) {
+            let update: Value = serde_json::from_str(line)?;
+            for vertex in update["vertexes"].as_array().into_iter().flatten() {
+                let name = vertex["name"].as_str().unwrap_or_default().to_owned();
+                ensure!(!name.contains("importing"), "the build imports: {name}");
+                if name.starts_with('[') && !name.starts_with("[internal]") {
+                    *steps.entry(name).or_insert(false) |= vertex["cached"] == true;
+                }
+            }
+        }
+        let cached = steps.values().filter(|cached| **cached).count();
+        ensure!(cached == STEPS && steps.len() == STEPS, "not all is cached: {steps:#?}");
+        daemon.stop()?;
+        Ok(())
+    }
+}
+
+/// The directory of a recipe.
+pub(crate) fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name)
+}
