@@ -16,7 +16,7 @@ use oci2bk::layout::WriteError;
 use oci2bk::plan::Lost;
 use oci2bk::verify::VerifyError;
 
-use crate::output::{Plain, note};
+use crate::output::{Plain, note, with_causes};
 
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +112,11 @@ impl Failure {
             Self::Unkeyed(_) | Self::NoKeys => Code::Unkeyed,
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
-            Self::Attach(AttachError::Manifest(_) | AttachError::Index { .. }) => Code::Input,
+            Self::Attach(
+                AttachError::Manifest(_)
+                | AttachError::Index { .. }
+                | AttachError::Write(WriteError::Index(_)),
+            ) => Code::Input,
             Self::Convert(ConvertError::Lock(error)) | Self::Verify(VerifyError::Lock(error))
                 if error.is_in_use() =>
             {
@@ -160,7 +164,7 @@ impl Failure {
         ) = self
         {
             for item in damage {
-                note(format_args!("  {}", Plain(item)));
+                note(format_args!("  {}", Plain(with_causes(item))));
             }
         }
     }
@@ -168,11 +172,20 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
+    use oci2bk::layout::LayoutError;
+
     use super::*;
 
     #[test]
     fn a_damaged_root_has_its_own_code() {
         let failure = Failure::Convert(ConvertError::Damaged { damage: Vec::new() });
         assert_eq!(failure.code(), Code::Damaged);
+    }
+
+    #[test]
+    fn an_index_that_is_gone_when_it_is_to_be_changed_is_bad_input() {
+        let gone = LayoutError::NoIndex { path: "cache".into() };
+        let failure = Failure::Attach(AttachError::Write(WriteError::Index(gone)));
+        assert_eq!(failure.code(), Code::Input);
     }
 }
