@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::path::Arg;
 
 /// An open directory, with the path it was reached by for messages.
 #[derive(Debug)]
@@ -97,7 +98,7 @@ impl Dir {
     /// If it is not a directory that we may read.
     pub fn open(path: &Path) -> Result<Self, DirError> {
         let flags = READ_DIR.difference(OFlags::NOFOLLOW);
-        let fd = fs::open(path, flags, Mode::empty()).map_err(|error| DirError {
+        let fd = open_quietly(fs::CWD, path, flags).map_err(|error| DirError {
             action: "open the directory",
             path: path.to_owned(),
             source: error.into(),
@@ -143,7 +144,7 @@ impl Dir {
     /// If it is not a directory that we may read; a link is not.
     pub fn dir(&self, name: impl Name) -> Result<Self, DirError> {
         let name = &*name.c_name(self)?;
-        let fd = fs::openat(&self.fd, name, READ_DIR, Mode::empty())
+        let fd = open_quietly(&self.fd, name, READ_DIR)
             .map_err(self.error("open the directory", name))?;
         Ok(Self { fd, path: self.path.join(OsStr::from_bytes(name.to_bytes())) })
     }
@@ -186,8 +187,7 @@ impl Dir {
         let name = &*name.c_name(self)?;
         // NONBLOCK so that a FIFO does not make us wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = fs::openat(&self.fd, name, flags, Mode::empty())
-            .map_err(self.error("open the file", name))?;
+        let fd = open_quietly(&self.fd, name, flags).map_err(self.error("open the file", name))?;
         let stat = fs::fstat(&fd).map_err(self.error("look at", name))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(self.error("read as a file", name)(rustix::io::Errno::INVAL));
@@ -413,6 +413,20 @@ impl Dir {
     /// If any of it could not be written.
     pub fn sync_file_system(&self) -> Result<(), DirError> {
         fs::syncfs(&self.fd).map_err(self.error("write out the file system of", c"."))
+    }
+}
+
+/// Opens what is there for reading, without leaving a trace in its access time if we may: that takes
+/// its owner or root.
+fn open_quietly(
+    dir: impl AsFd,
+    path: impl Arg + Copy,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let open = |flags| fs::openat(&dir, path, flags, Mode::empty());
+    match open(flags | OFlags::NOATIME) {
+        Err(rustix::io::Errno::PERM) => open(flags),
+        opened => opened,
     }
 }
 

@@ -19,7 +19,7 @@ use oci2bk::plan::Lost;
 use oci2bk::root::OpenRootError;
 use oci2bk::verify::VerifyError;
 
-use crate::output::{Plain, note};
+use crate::output::{Plain, note, with_causes};
 use crate::signals::Signal;
 
 /// Why the command failed.
@@ -139,7 +139,11 @@ impl Failure {
             Self::Unkeyed(_) | Self::NoKeys => Code::Unkeyed,
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
-            Self::Attach(AttachError::Manifest(_) | AttachError::Index { .. }) => Code::Input,
+            Self::Attach(
+                AttachError::Manifest(_)
+                | AttachError::Index { .. }
+                | AttachError::Write(WriteError::Index(_)),
+            ) => Code::Input,
             Self::Convert(ConvertError::Lock(error))
             | Self::Root(OpenRootError::Lock(error))
             | Self::Usage(UsageError::Lock(error))
@@ -202,7 +206,7 @@ impl Failure {
         | Self::Inspect(InspectError::Damaged { damage, .. }) = self
         {
             for item in damage {
-                note(format_args!("  {}", Plain(item)));
+                note(format_args!("  {}", Plain(with_causes(item))));
             }
         }
     }
@@ -210,11 +214,20 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
+    use oci2bk::layout::LayoutError;
+
     use super::*;
 
     #[test]
     fn a_damaged_root_has_its_own_code() {
         let failure = Failure::Convert(ConvertError::Damaged { damage: Vec::new() });
         assert_eq!(failure.code(), Code::Damaged);
+    }
+
+    #[test]
+    fn an_index_that_is_gone_when_it_is_to_be_changed_is_bad_input() {
+        let gone = LayoutError::NoIndex { path: "cache".into() };
+        let failure = Failure::Attach(AttachError::Write(WriteError::Index(gone)));
+        assert_eq!(failure.code(), Code::Input);
     }
 }

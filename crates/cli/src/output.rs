@@ -1,5 +1,6 @@
 //! stdout and stderr, which may be gone or full, and terminals, which obey what is written to them.
 
+use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 
@@ -36,6 +37,21 @@ impl<T: fmt::Display> fmt::Display for Plain<T> {
             }
         })
     }
+}
+
+/// What an error says, and what led to it, on one line.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        // A message may have its cause in it already.
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        source = cause.source();
+    }
+    message
 }
 
 #[cfg(test)]

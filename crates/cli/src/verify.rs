@@ -1,6 +1,5 @@
 //! `oci2bk verify`.
 
-use std::error::Error as _;
 use std::path::Path;
 
 use oci2bk::verify::{Damage, Report};
@@ -67,16 +66,7 @@ struct Item {
 
 impl Item {
     fn of(damage: &Damage) -> Self {
-        let mut message = damage.to_string();
-        let mut source = damage.source();
-        while let Some(error) = source {
-            let text = error.to_string();
-            // A message may have its cause in it already.
-            if !message.contains(&text) {
-                message = format!("{message}: {text}");
-            }
-            source = error.source();
-        }
+        let message = output::with_causes(damage);
         Self { kind: damage.kind(), message, consequence: damage.consequence() }
     }
 }

@@ -90,11 +90,12 @@ fn check_metas(db: &Db, problems: &mut Vec<Problem>) {
     for (page, meta) in (0..).zip(&db.metas) {
         if let Err(fault) = meta {
             problems.push(Problem::Meta { page, fault: fault.clone() });
-        } else if !matches!(
-            db.meta_header(page),
-            Some(PageHeader { id, flags: META_PAGE, .. }) if id == page
-        ) {
-            problems.push(Problem::MetaHeader { page });
+            continue;
+        }
+        match db.meta_header(page) {
+            Ok(Some(PageHeader { id, flags: META_PAGE, .. })) if id == page => {}
+            Ok(_) => problems.push(Problem::MetaHeader { page }),
+            Err(error) => problems.push(error.into()),
         }
     }
 }

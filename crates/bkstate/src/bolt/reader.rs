@@ -284,11 +284,13 @@ impl Db {
     }
 
     /// The header of meta page `index`.
-    pub(super) fn meta_header(&self, index: u64) -> Option<PageHeader> {
+    pub(super) fn meta_header(&self, index: u64) -> Result<Option<PageHeader>, ReadError> {
         let mut header = [0; PAGE_HEADER];
         let offset = index * u64::from(self.meta.page_size);
-        self.file.read_exact_at(&mut header, offset).ok()?;
-        PageHeader::decode(&header)
+        self.file
+            .read_exact_at(&mut header, offset)
+            .map_err(|source| ReadError::Io { offset, source })?;
+        Ok(PageHeader::decode(&header))
     }
 }
 

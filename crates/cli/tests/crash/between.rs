@@ -3,13 +3,14 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use bkstate::dir::Dir;
 use bkstate::state::verify;
 
-use crate::bench::{Bench, Found, Start, Subject, copy, layout};
+use crate::bench::{Bench, Found, Start, Subject, copy, layout, said};
 use crate::daemon::Daemon;
 use crate::process::run;
 use crate::state::ensure_prunable;
@@ -92,7 +93,9 @@ pub(crate) fn used_without_id(bench: &Bench) -> Result<()> {
     for stop in &stops {
         let check = || -> Result<()> {
             reset()?;
-            disturb(&subject.convert(), &stop.before, "signal=SIGKILL")?;
+            let output = disturb(&subject.convert(), &stop.before, "signal=SIGKILL")?.output;
+            ensure!(output.status.signal() == Some(9), "it ended: {}", said(&output));
+            ensure!(subject.root.join(&stop.published).exists(), "it is not published");
             case.build_and_complete()
         };
         check().with_context(|| format!("stopped after {}", stop.published.display()))?;

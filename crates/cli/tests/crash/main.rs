@@ -26,6 +26,7 @@ mod order;
 mod points;
 mod power;
 mod strace;
+mod verify;
 mod volume;
 mod warm;
 
@@ -71,6 +72,8 @@ const FROM_STARTS: &[(&str, ProofFrom)] = &[
 /// What has a start of its own.
 const ALONE: &[(&str, Proof)] = &[
     ("killed::used-in-between::without-id", between::used_without_id),
+    ("verify::failing", verify::with_failing_reads),
+    ("verify::access-times", verify::access_times),
     ("attach", attach::disturbed),
     ("holders::daemon", holders::daemon),
     ("holders::mounts", holders::mounts),

@@ -75,7 +75,8 @@ impl Profile {
         last < first
     }
 
-    fn calls(&self, wanted: impl Fn(&str) -> bool) -> Vec<Call> {
+    /// The calls whose lines are wanted, each once, in the order of the run.
+    pub(crate) fn calls(&self, wanted: impl Fn(&str) -> bool) -> Vec<Call> {
         let mut seen = BTreeSet::new();
         let lines = self.lines.iter().filter(|(_, _, line)| wanted(line));
         lines.map(|(_, call, _)| call).filter(|call| seen.insert(*call)).cloned().collect()

@@ -1,6 +1,8 @@
 //! Verifying a whole root: its databases, its blobs and, if asked to, its unpacked trees.
 //!
-//! Nothing in the root is changed (but for when a symbolic link in a tree was last read), so it may be on a file system that is mounted read-only.
+//! Nothing in the root is changed, so it may be on a file system that is mounted read-only. As root,
+//! or as its owner, not even the times change when things were last read, other than those of symbolic
+//! links in trees.
 //!
 //! What the databases have to say is the matter of [`bkstate::state::verify`]. Here every blob is
 //! hashed, since a daemon never does so again, and the trees are compared with their layers.

@@ -1,6 +1,6 @@
 //! The files of the databases: whether they are there, sound, and hold what we know.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::bolt::{self, Db, Problem, ReadError};
 use crate::decode::DecodeError;
@@ -20,8 +20,9 @@ pub enum DatabaseDamage {
         /// The file or directory.
         path: PathBuf,
     },
-    /// It is there and cannot be opened, or is no file.
-    #[error("{} cannot be opened as a file", path.display())]
+    /// It is there and cannot be opened or read, or is no file. If reading failed, nothing is said of
+    /// what it holds.
+    #[error("{} cannot be read as a file", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -135,8 +136,12 @@ pub(super) fn sound<T: Default>(
     let Some(dir) = dir else { return Some(Sound { content: T::default(), used: false }) };
     let path = dir.path().join(name);
     let db = match dir.file(name) {
-        Ok(file) => Db::open(file)
-            .map_err(|source| DatabaseDamage::NotADatabase { path: path.clone(), source }),
+        Ok(file) => Db::open(file).map_err(|error| {
+            unread(&path, error).unwrap_or_else(|source| {
+                let path = path.clone();
+                DatabaseDamage::NotADatabase { path, source }
+            })
+        }),
         Err(source) => Err(absent(path.clone(), source)),
     };
     let db = match db {
@@ -151,17 +156,47 @@ pub(super) fn sound<T: Default>(
     let counts = |problem: &Problem| !matches!(problem, Problem::Meta { .. });
     let problems: Vec<_> = bolt::check(&db).into_iter().filter(counts).collect();
     if !problems.is_empty() {
-        for problem in problems {
-            findings.add(DatabaseDamage::Page { path: path.clone(), problem });
+        // What could not be read seems unused, and what it leads to is not known.
+        let unread = problems.iter().any(is_unread);
+        for problem in problems.into_iter().filter(|problem| !unread || is_unread(problem)) {
+            let damage = match problem {
+                Problem::Read(error) => self::unread(&path, error).map_err(Problem::Read),
+                problem => Err(problem),
+            };
+            findings.add(damage.unwrap_or_else(|problem| {
+                let path = path.clone();
+                DatabaseDamage::Page { path, problem }
+            }));
         }
         return None;
     }
     match read(&db) {
         Ok(content) => Some(Sound { content, used: db.txid() > bolt::WRITTEN_TXID }),
-        Err(source) => {
-            findings.add(DatabaseDamage::Content { path, source });
+        Err(error) => {
+            let damage = match error {
+                DecodeError::Bolt(error) => unread(&path, error).map_err(DecodeError::Bolt),
+                error => Err(error),
+            };
+            findings.add(damage.unwrap_or_else(|source| DatabaseDamage::Content { path, source }));
             None
         }
+    }
+}
+
+fn is_unread(problem: &Problem) -> bool {
+    matches!(problem, Problem::Read(ReadError::Io { .. }))
+}
+
+/// What it is that the system cannot read the file, if that is all that `error` says: whatever was
+/// written to it may be sound.
+fn unread(path: &Path, error: ReadError) -> Result<DatabaseDamage, ReadError> {
+    match error {
+        ReadError::Io { source, .. } => {
+            let path = path.to_owned();
+            let source = DirError { action: "read", path: path.clone(), source };
+            Ok(DatabaseDamage::Unreadable { path, source })
+        }
+        error => Err(error),
     }
 }
 

@@ -1,0 +1,102 @@
+//! A root is verified: what cannot be read is told, and nothing shows that anything was read.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::bench::{Bench, Start, Subject, said};
+use crate::points::{limit, spread};
+use crate::process::run;
+use crate::strace::{Profile, disturb};
+use crate::volume::Volume;
+
+/// Calls that read, or open what is read.
+const READS: [&str; 5] = ["read", "pread64", "getdents64", "openat", "openat2"];
+
+/// Makes each call fail that reads something of the root. The command says what that was and why, and
+/// neither that the root is sound nor that what it could not read is damaged.
+pub(crate) fn with_failing_reads(bench: &Bench) -> Result<()> {
+    let dir = bench.disk()?;
+    let subject = converted(bench, dir.path())?;
+    let verify = verify(&subject);
+    let profile = Profile::record(&verify, &dir.path().join("log"), &subject.root)?;
+    let root = subject.root.to_str().context("a path in UTF-8")?;
+    let reads = profile.calls(|line| {
+        let name = line.split('(').next().unwrap_or_default();
+        line.contains(root) && READS.contains(&name)
+    });
+    for call in spread(reads, limit(60)) {
+        let check = || -> Result<()> {
+            let output = disturb(&verify, &call, "error=EIO")?.output;
+            let text = said(&output) + &String::from_utf8_lossy(&output.stdout);
+            ensure!(matches!(output.status.code(), Some(1 | 5)), "{text}");
+            ensure!(text.contains("(os error 5)"), "the cause is not named: {text}");
+            ensure!(!text.contains("damaged-page") && !text.contains("no-database"), "{text}");
+            Ok(())
+        };
+        check().with_context(|| format!("EIO from {} {}", call.name, call.nth))?;
+    }
+    Ok(())
+}
+
+/// The times when things were last read stay, but for symbolic links: of those the kernel lets nobody
+/// keep it.
+pub(crate) fn access_times(bench: &Bench) -> Result<()> {
+    let dir = bench.memory()?;
+    let volume = Volume::tmpfs(&dir.path().join("volume"), "size=64m,strictatime")?;
+    let subject = converted(bench, volume.point())?;
+    let paths = paths(&subject.root)?;
+    ensure!(paths.len() > 100, "there are only {paths:?}");
+    let before = times(&paths)?;
+    // As exact as the kernel's clock for files.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    run(&mut verify(&subject))?;
+    let after = times(&paths)?;
+    let read: Vec<_> = before.iter().filter(|before| !after.contains(before)).collect();
+    ensure!(read.is_empty(), "these were read: {read:#?}");
+    volume.unmount()
+}
+
+fn converted<'b>(bench: &'b Bench, dir: &Path) -> Result<Subject<'b>> {
+    let subject = Subject::new(bench, Start::Natural, dir)?;
+    subject.reset()?;
+    run(&mut subject.convert())?;
+    Ok(subject)
+}
+
+fn verify(subject: &Subject<'_>) -> Command {
+    let mut verify = subject.bench.oci2bk();
+    verify.args(["verify", "--trees", "--jobs=1", "--progress=quiet"]).arg(&subject.root);
+    verify
+}
+
+/// Everything below `top`, and itself, but symbolic links.
+fn paths(top: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    let mut pending = vec![top.to_owned()];
+    while let Some(path) = pending.pop() {
+        let metadata = path.symlink_metadata()?;
+        if metadata.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                pending.push(entry?.path());
+            }
+        }
+        if !metadata.is_symlink() {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+/// When each was last read, and what it is called.
+fn times(paths: &[PathBuf]) -> Result<Vec<(&Path, i64, i64)>> {
+    let mut times = Vec::new();
+    for path in paths {
+        let metadata = path.symlink_metadata()?;
+        times.push((path.as_path(), metadata.atime(), metadata.atime_nsec()));
+    }
+    Ok(times)
+}
