@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bkstate::gc::{DiskError, ReadGcConfigError};
-use bkstate::state::ExistingError;
+use bkstate::state::{ExistingError, LockError};
 use bkstate::usage::UsageError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
@@ -17,6 +17,7 @@ use oci2bk::layout::WriteError;
 use oci2bk::plan::Lost;
 use oci2bk::verify::VerifyError;
 
+use crate::explain::ExplainError;
 use crate::output::{Plain, note};
 
 /// Why the command failed.
@@ -54,6 +55,10 @@ pub(crate) enum Failure {
     Damaged { root: PathBuf },
     #[error(transparent)]
     Usage(#[from] UsageError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
     #[error("the conversion is done, but {} cannot be written", path.display())]
     MetadataFile {
         path: PathBuf,
@@ -110,6 +115,9 @@ impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
+            Self::Explain(ExplainError::Source { .. } | ExplainError::NoBuild { .. }) => {
+                Code::Input
+            }
             Self::GcConfig(ReadGcConfigError::Read { .. }) => Code::Failed,
             Self::GcConfig(_) => Code::Input,
             Self::Unkeyed(_) | Self::NoKeys => Code::Unkeyed,
@@ -119,6 +127,7 @@ impl Failure {
             Self::Convert(ConvertError::Lock(error))
             | Self::Verify(VerifyError::Lock(error))
             | Self::Usage(UsageError::Lock(error))
+            | Self::Lock(error)
                 if error.is_in_use() =>
             {
                 Code::InUse
@@ -137,6 +146,8 @@ impl Failure {
             | Self::Disk(_)
             | Self::Verify(_)
             | Self::Usage(_)
+            | Self::Lock(_)
+            | Self::Explain(ExplainError::Dir(_) | ExplainError::State(_))
             | Self::MetadataFile { .. }
             | Self::Stdout(_)
             | Self::Json(_) => Code::Failed,

@@ -6,6 +6,7 @@
 mod args;
 mod convert;
 mod du;
+mod explain;
 mod failure;
 mod gc;
 mod keys;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Command::Keys(arguments) => keys::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Du(arguments) => du::run(arguments),
+        Command::Explain(arguments) => explain::run(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -40,6 +40,7 @@
 mod assemble;
 pub mod config;
 pub mod convert;
+pub mod explain;
 pub mod export;
 pub mod image;
 pub mod json;

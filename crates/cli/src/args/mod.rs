@@ -3,6 +3,7 @@
 mod common;
 mod convert;
 mod du;
+mod explain;
 mod keys;
 mod verify;
 
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use common::{Format, ProgressMode};
 pub(crate) use convert::{Convert, Places};
 pub(crate) use du::Du;
+pub(crate) use explain::Explain;
 pub(crate) use keys::{Attach, Keys, KeysCommand};
 pub(crate) use verify::Verify;
 
@@ -43,6 +45,8 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Say what the records in the root of a buildkitd that does not run take on disk
     Du(Du),
+    /// Say which steps of a build a cache has, and why the first that it has not is another
+    Explain(Explain),
 }
 
 #[cfg(test)]

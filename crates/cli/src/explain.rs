@@ -1,0 +1,225 @@
+//! `oci2bk explain`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bkstate::dir::Dir;
+use bkstate::state::{RootLock, verify};
+use comfy_table::{Table, presets};
+use oci2bk::explain::{Cache, Difference, Explained, Explanation, Outcome, Reason, explain};
+use oci2bk::export::CacheExport;
+use oci2bk::keys::{self, SourceError};
+use oci2bk::limits::Limits;
+use oci2bk::source::{ParseSourceError, SourceRef};
+use serde::Serialize;
+
+use crate::args::{Explain, Format};
+use crate::failure::Failure;
+use crate::output::{self, Plain};
+
+/// More differences than this are counted, not named.
+const NAMED: usize = 8;
+/// Longer values than this are cut.
+const LONGEST_VALUE: usize = 60;
+
+/// Why there is nothing to explain.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExplainError {
+    #[error("{} does not name a cache", path.display())]
+    Source {
+        path: std::path::PathBuf,
+        #[source]
+        source: Option<ParseSourceError>,
+    },
+    #[error(
+        "{} has op digests and no whole ops; give LLB or provenance of the build (mode=max)",
+        path.display()
+    )]
+    NoBuild { path: std::path::PathBuf },
+    #[error(transparent)]
+    Dir(#[from] bkstate::dir::DirError),
+    #[error(transparent)]
+    State(#[from] bkstate::state::VerifyError),
+}
+
+/// What becomes of one of the builds that are asked for.
+#[derive(Debug, Serialize)]
+struct Build {
+    build: String,
+    #[serde(flatten)]
+    explanation: Explanation,
+}
+
+pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
+    let limits = arguments.limits.limits();
+    let mut cache = read_cache(arguments, &limits)?;
+    for path in &arguments.keys {
+        cache.learn(keys::read_source(path, &limits)?);
+    }
+    let mut builds = Vec::new();
+    for source in keys::read_source(&arguments.llb, &limits)? {
+        if let Some(graph) = &source.graph {
+            let explanation = explain(graph, &cache);
+            builds.push(Build { build: source.description.to_string(), explanation });
+        }
+    }
+    if builds.is_empty() {
+        return Err(ExplainError::NoBuild { path: arguments.llb.clone() }.into());
+    }
+    output::result(&match arguments.format {
+        Format::Table => builds.iter().map(table).collect::<Vec<_>>().join("\n\n"),
+        Format::Json => serde_json::to_string_pretty(&builds)?,
+    })
+}
+
+/// Whether the directory is a root rather than a layout.
+fn is_root(path: &Path) -> bool {
+    ["cache.db", "runc-overlayfs"].iter().any(|name| path.join(name).exists())
+}
+
+fn read_cache(arguments: &Explain, limits: &Limits) -> Result<Cache, Failure> {
+    let path = &arguments.cache;
+    if is_root(path) {
+        let root = Dir::open(path).map_err(ExplainError::Dir)?;
+        let _lock = RootLock::acquire_existing(&root)?;
+        let verified = verify(&root).map_err(ExplainError::State)?;
+        let Some(state) = verified.state else {
+            return Err(Failure::Damaged { root: path.clone() });
+        };
+        let mut cache = Cache::of_state(&state, arguments.buildkit);
+        match keys::read_source(path, limits) {
+            Ok(sources) => cache.learn(sources),
+            // Nobody has built on it.
+            Err(SourceError::EmptyRoot { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        return Ok(cache);
+    }
+    let source = |source| ExplainError::Source { path: path.clone(), source };
+    let text = path.to_str().ok_or_else(|| source(None))?;
+    let reference: SourceRef = text.parse().map_err(|error| source(Some(error)))?;
+    let exports = CacheExport::read_all(&reference, limits)?;
+    let mut cache = Cache::of_exports(&exports);
+    // The exports of the platforms of an image share a layout.
+    for layout in exports.chunk_by(|a, b| Arc::ptr_eq(&a.layout, &b.layout)) {
+        let Some(export) = layout.first() else { continue };
+        cache.learn(keys::read_layout(&export.layout)?);
+    }
+    Ok(cache)
+}
+
+fn table(build: &Build) -> String {
+    let Build { build: name, explanation } = build;
+    let steps = &explanation.steps;
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["", "STEP", "WHY"]);
+    for step in steps {
+        let reason = step.reason.as_ref().map(|reason| short(reason, steps));
+        let outcome = outcome(step.outcome).to_owned();
+        table.add_row([outcome, one_line(&step.name), reason.unwrap_or_default()]);
+    }
+    let mut lines = vec![one_line(name)];
+    lines.extend(table.lines().map(|line| line.trim_end().to_owned()));
+    let count = |wanted| steps.iter().filter(|step| step.outcome == wanted).count();
+    lines.push(String::new());
+    lines.push(format!(
+        "{} of {} steps are found, {} if contents are the same; {} are not",
+        count(Outcome::Hit),
+        steps.len(),
+        count(Outcome::IfSame),
+        count(Outcome::Miss)
+    ));
+    lines.extend(explanation.first_miss().into_iter().flat_map(|step| first_miss(step, steps)));
+    lines.join("\n")
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Hit => "hit",
+        Outcome::IfSame => "hit?",
+        Outcome::Miss => "miss",
+        Outcome::Unknown => "?",
+    }
+}
+
+fn name(steps: &[Explained], step: usize) -> String {
+    steps.get(step).map(|step| one_line(&step.name)).unwrap_or_default()
+}
+
+/// A reason in a few words.
+fn short(reason: &Reason, steps: &[Explained]) -> String {
+    match reason {
+        Reason::Source => "what it is now decides".to_owned(),
+        Reason::Image { .. } => "no image of this digest".to_owned(),
+        Reason::Contents { inputs } => {
+            let of = |input: &oci2bk::explain::Contents| match input.paths.as_slice() {
+                [] => name(steps, input.step),
+                paths => format!("{} of {}", one_line(&paths.join(" ")), name(steps, input.step)),
+            };
+            let inputs: Vec<_> = inputs.iter().map(of).collect();
+            format!("if unchanged: {}", inputs.join(", "))
+        }
+        Reason::Input { step, part: false, .. } => format!("other input: {}", name(steps, *step)),
+        Reason::Input { step, part: true, .. } => {
+            format!("not on this result, or this part, of {}", name(steps, *step))
+        }
+        Reason::Op { nearest: Some(nearest), .. } => {
+            let fields: Vec<_> =
+                nearest.differences.iter().map(|difference| one_line(&difference.field)).collect();
+            format!("not in the cache; other {}", fields.join(", "))
+        }
+        Reason::Op { nearest: None, .. } => "not in the cache".to_owned(),
+        Reason::NoResult => "its result is gone".to_owned(),
+        Reason::NoCache => "the build asks for it to run".to_owned(),
+        Reason::NotComputable { message } => one_line(message),
+    }
+}
+
+/// What the first miss is about, at length.
+fn first_miss(step: &Explained, steps: &[Explained]) -> Vec<String> {
+    let mut lines = vec![format!("first miss: {}", one_line(&step.name))];
+    match &step.reason {
+        Some(Reason::Op { nearest: Some(nearest), .. }) => {
+            lines.push(format!("  the cache has on the same inputs: {}", one_line(&nearest.name)));
+            let differences = nearest.differences.iter();
+            lines.extend(differences.take(NAMED).flat_map(of_difference));
+            if nearest.differences.len() > NAMED {
+                lines.push(format!("  and {} more", nearest.differences.len() - NAMED));
+            }
+        }
+        Some(Reason::Op { others, nearest: None }) => lines.push(match others {
+            0 => "  the cache has nothing on the same inputs".to_owned(),
+            others => format!(
+                "  the cache has {others} other steps on the same inputs; provenance of the build \
+                 that made it, given with --keys, would tell how they differ"
+            ),
+        }),
+        Some(Reason::Image { cached }) => {
+            lines.extend(cached.iter().map(|image| format!("  cached: {}", one_line(image))));
+        }
+        Some(reason) => lines.push(format!("  {}", short(reason, steps))),
+        None => {}
+    }
+    lines
+}
+
+fn of_difference(difference: &Difference) -> [String; 3] {
+    let value = |value: &Option<String>| match value {
+        Some(value) if value.chars().count() > LONGEST_VALUE => {
+            let start: String = value.chars().take(LONGEST_VALUE).collect();
+            format!("{}…", one_line(&start))
+        }
+        Some(value) => one_line(value),
+        None => "(none)".to_owned(),
+    };
+    [
+        format!("  {}", one_line(&difference.field)),
+        format!("    cached: {}", value(&difference.cached)),
+        format!("    asked:  {}", value(&difference.asked)),
+    ]
+}
+
+fn one_line(text: &str) -> String {
+    Plain(text).to_string().replace('\n', "\\n")
+}
