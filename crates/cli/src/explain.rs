@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bkstate::dir::Dir;
 use bkstate::state::{RootLock, verify};
 use comfy_table::{Table, presets};
-use oci2bk::explain::{Cache, Difference, Explained, Explanation, Outcome, Reason, explain};
+use oci2bk::explain::{
+    Cache, Contents, Difference, Explained, Explanation, Outcome, Reason, explain,
+};
 use oci2bk::export::CacheExport;
 use oci2bk::keys::{self, SourceError};
 use oci2bk::limits::Limits;
@@ -153,8 +155,8 @@ fn short(reason: &Reason, steps: &[Explained]) -> String {
         Reason::Source => "what it is now decides".to_owned(),
         Reason::Image { .. } => "no image of this digest".to_owned(),
         Reason::Contents { inputs } => {
-            let of = |input: &oci2bk::explain::Contents| match input.paths.as_slice() {
-                [] => name(steps, input.step),
+            let of = |input: &Contents| match input.paths.as_slice() {
+                [] => format!("what {} depends on", name(steps, input.step)),
                 paths => format!("{} of {}", one_line(&paths.join(" ")), name(steps, input.step)),
             };
             let inputs: Vec<_> = inputs.iter().map(of).collect();

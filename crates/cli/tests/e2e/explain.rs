@@ -63,8 +63,9 @@ const ASKED: [Asked; 5] = [
         miss: Some(("RUN echo one > /one", "meta.env.LEVEL")),
     },
     Asked {
-        case: case("command", || DOCKERFILE.replace("echo 1", "echo 2"), &[]),
-        miss: Some(("RUN echo 1", "meta.args[2]")),
+        // It makes the same, so what copies that is found.
+        case: case("command", || DOCKERFILE.replace("echo 1", "expr 1"), &[]),
+        miss: Some(("RUN expr 1", "meta.args[2]")),
     },
     Asked {
         case: case("below", || DOCKERFILE.replace("mkdir /layers", "mkdir -p /layers"), &[]),
@@ -85,30 +86,28 @@ pub(crate) fn prove(world: &World) -> Result<()> {
         (case.context)(&context);
         context.dir().to_owned()
     };
+    let first = world.start(&path("first"))?;
     let made = |case: &Case| -> Result<[PathBuf; 2]> {
         let [cache, keys] = ["cache", "keys"].map(|what| path(&format!("{}-{what}", case.name)));
-        // Each on a daemon of its own, so that what is asked for is not what is there already.
-        let daemon = world.start(&path(&format!("{}-root", case.name)))?;
         let context = context_of(case);
         let source = Source { case, context: &context };
-        let keys = source.make(&world.tools, &daemon, &cache, &keys)?.context("keys")?;
-        daemon.stop()?;
+        let keys = source.make(&world.tools, &first, &cache, &keys)?.context("keys")?;
         Ok([cache, keys])
     };
+    let made: Vec<_> = ASKED.iter().map(|asked| made(&asked.case)).collect::<Result<_>>()?;
+    first.stop()?;
 
-    let [cache, keys] = made(&CACHED)?;
+    let [cache, keys] = made[0].clone();
     let root = path("root");
     run(Command::new(&world.tools.oci2bk)
         .args(["convert", "--progress=quiet", "--keys"])
         .args([&keys, &cache, &root]))?;
-    for asked in &ASKED {
+    for (asked, [_, llb]) in ASKED.iter().zip(&made) {
         let case = &asked.case;
-        let [_, llb] =
-            if case.name == CACHED.name { [cache.clone(), keys.clone()] } else { made(case)? };
         let explain = |cache: &Path| -> Result<Value> {
             let json = run(Command::new(&world.tools.oci2bk)
                 .args(["explain", "--format=json", "--llb"])
-                .arg(&llb)
+                .arg(llb)
                 .arg("--keys")
                 .args([&keys, cache]))?;
             Ok(serde_json::from_str(&json)?)
@@ -151,7 +150,7 @@ impl Asked {
         let miss = miss.with_context(|| format!("{name}: nothing misses: {explained:#}"))?;
         let reason = &miss["reason"];
         let step = miss["name"].as_str().unwrap_or_default();
-        ensure!(step.starts_with(expected) || step.contains("echo 2"), "{name}: {miss:#}");
+        ensure!(step.starts_with(expected), "{name}: {miss:#}");
         if differs == "image" {
             let cached = reason["cached"].as_array().context("images")?;
             ensure!(reason["kind"] == "image" && cached.is_empty(), "{name}: {miss:#}");

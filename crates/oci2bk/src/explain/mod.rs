@@ -171,7 +171,8 @@ pub struct Contents {
     pub input: usize,
     /// The step that is the input.
     pub step: usize,
-    /// The paths in it; empty if all of it is meant.
+    /// The paths in it; none if it is that step itself which is found only if something is the
+    /// same.
     pub paths: Vec<String>,
 }
 
