@@ -85,11 +85,11 @@ impl Walk<'_> {
             .filter_map(|record| self.cache.known.find_root(&record));
         let nodes: BTreeMap<_, _> = nodes.map(|node| (node, Sure::Certain)).collect();
         if nodes.is_empty() {
-            let repository = repository(name);
+            let wanted = repository(name);
             let alike = self.cache.images.iter().filter(|cached| {
                 let cached = cached.strip_prefix(IMAGE).and_then(|name| name.rsplit_once('@'));
                 cached.is_some_and(|(name, other)| {
-                    super::walk::repository(name) == repository && other.parse() != Ok(digest)
+                    repository(name) == wanted && other.parse() != Ok(digest)
                 })
             });
             let cached: BTreeSet<_> = alike.cloned().collect();
@@ -247,7 +247,7 @@ impl Walk<'_> {
             if discriminant(&cached.op.kind) != discriminant(&asked.vertex.op.kind) {
                 return None;
             }
-            let differences = difference::between(cached, asked.vertex(), asked.encoding)?;
+            let differences = difference::between(cached, &asked.vertex, asked.encoding)?;
             let name = key.name.clone().unwrap_or_else(|| name.to_string());
             Some(Nearest { name, differences })
         });
@@ -361,10 +361,6 @@ impl<'a> Asked<'a> {
             return Err(NotComputable::Unknown);
         };
         Ok(Self { step, vertex, names, selectors: &cache.selectors, encoding })
-    }
-
-    fn vertex(&self) -> &Vertex {
-        &self.vertex
     }
 
     fn names(&self, output: u32) -> impl Iterator<Item = &Digest> {

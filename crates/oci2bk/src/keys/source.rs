@@ -38,7 +38,7 @@ pub struct KeySource {
     /// The steps it has that no digest can be computed for, sources left out.
     pub uncomputable: Vec<Uncomputable>,
     /// The whole build, where the source has it.
-    pub graph: Option<Graph>,
+    pub graph: Option<Arc<Graph>>,
 }
 
 /// A step whose op digest its source does not determine.

@@ -1,6 +1,7 @@
 //! LLB as clients and frontends hand it over: a `pb.Definition`, or what buildctl prints of one.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bkstate::Digest;
 use prost::Message as _;
@@ -24,7 +25,7 @@ pub struct Definition {
     /// All ops, inputs first.
     pub ops: Vec<Op>,
     /// How they hang together, if each comes after those it builds on.
-    pub graph: Option<Graph>,
+    pub graph: Option<Arc<Graph>>,
 }
 
 /// Why a document is no definition.
@@ -101,7 +102,7 @@ impl Definition {
 
     fn new(steps: Vec<Unresolved>) -> Self {
         let ops = steps.iter().map(|step| step.shaped.op.clone()).collect();
-        Self { ops, graph: Graph::resolve(steps, Platform::released_for()) }
+        Self { ops, graph: Graph::resolve(steps, Platform::released_for()).map(Arc::new) }
     }
 
     /// Reads what `buildctl debug dump-llb` prints: for each op a JSON object with `Op`, `Digest` and

@@ -6,6 +6,7 @@
 //! as the bare predicate.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -21,7 +22,7 @@ pub struct Provenance {
     /// All ops that the result depends on, inputs first.
     pub ops: Vec<Op>,
     /// How they hang together, if each comes after those it builds on.
-    pub graph: Option<Graph>,
+    pub graph: Option<Arc<Graph>>,
 }
 
 /// Why a document gives no ops.
@@ -147,7 +148,7 @@ impl Provenance {
         let digests: BTreeMap<_, _> = digests.into_iter().map(|(d, step)| (step, d)).collect();
         let steps: Vec<_> = steps.into_iter().filter_map(|step| step.resolved(&digests)).collect();
         let ops = steps.iter().map(|step| step.shaped.op.clone()).collect();
-        let graph = Graph::resolve(steps, vec![default_platform.clone()]);
+        let graph = Graph::resolve(steps, vec![default_platform.clone()]).map(Arc::new);
         Ok(Self { default_platform, ops, graph })
     }
 }
