@@ -174,3 +174,68 @@ fn without_the_cached_ops_a_miss_is_found_all_the_same() {
     let miss = explained.first_miss().unwrap();
     assert!(matches!(miss.reason, Some(Reason::Op { others: 1.., nearest: None })), "{miss:?}");
 }
+
+fn data(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(path)
+}
+
+#[test]
+fn a_definition_and_its_dump_are_the_same_build() {
+    let [definition, dump] = ["history/raw.pb", "history/raw.jsonl"]
+        .map(|path| read(&data(path)).remove(0).graph.unwrap());
+    let shape = |graph: &oci2bk::llb::Graph| -> Vec<_> {
+        let steps = graph.steps.iter();
+        steps
+            .map(|step| (step.inputs.clone(), step.identifier.clone(), step.digest.clone()))
+            .collect()
+    };
+    assert_eq!(shape(&definition), shape(&dump));
+    assert!(definition.steps.iter().any(|step| step.inputs.len() > 1));
+    assert_eq!(definition.steps[0].name(), "local://bb");
+    assert!(definition.steps.last().unwrap().is_return());
+    // Nothing of it is in another cache.
+    let explained = explain(&definition, &index());
+    let sources = explained.steps.iter().filter(|step| step.outcome == Outcome::Unknown);
+    assert!(sources.clone().count() > 0);
+    assert!(explained.steps.iter().all(|step| step.outcome != Outcome::Hit));
+}
+
+#[test]
+fn a_step_that_is_to_run_anyway_misses() {
+    let dump = std::fs::read_to_string(data("history/raw.jsonl")).unwrap();
+    let asked = dump.replace("\"OpMetadata\":{", "\"OpMetadata\":{\"ignore_cache\":true,");
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("asked.jsonl");
+    std::fs::write(&path, asked).unwrap();
+    let explained = explanation(&read(&path), &index());
+    assert!(explained.steps.iter().all(|step| step.reason == Some(Reason::NoCache)));
+}
+
+#[test]
+fn an_image_of_another_digest_is_told_from_those_that_were_cached() {
+    let image = |digest: char| {
+        let digest = digest.to_string().repeat(64);
+        json!({"Op": {"source": {
+            "identifier": format!("docker-image://docker.io/library/debian:12@sha256:{digest}")}},
+            "platform": {"OS": "linux", "Architecture": "amd64"}})
+    };
+    let of_image = |digest: char| {
+        let mut source = read(&fixture("index/keys/provenance.json")).remove(0);
+        let mut json: Value =
+            serde_json::from_slice(&std::fs::read(fixture("index/keys/provenance.json")).unwrap())
+                .unwrap();
+        let config = &mut json["predicate"]["buildDefinition"]["internalParameters"]["buildConfig"];
+        config["llbDefinition"][0]["op"] = image(digest);
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("image.json");
+        std::fs::write(&path, json.to_string()).unwrap();
+        source.graph = read(&path).remove(0).graph;
+        source
+    };
+    let mut cache = cache("index");
+    cache.learn([of_image('a')]);
+    let explained = explanation(&[of_image('b')], &cache);
+    let cached = format!("docker-image://docker.io/library/debian:12@sha256:{}", "a".repeat(64));
+    let miss = explained.first_miss().unwrap();
+    assert_eq!(miss.reason, Some(Reason::Image { cached: vec![cached] }));
+}

@@ -93,7 +93,8 @@ pub(super) fn file_paths(file: &FileOp, inputs: usize, input: usize) -> Vec<&str
 /// The directories of input `input` that `exec` mounts.
 pub(super) fn exec_paths(exec: &ExecOp, input: usize) -> Vec<&str> {
     let of_input = |mount: &&Mount| usize::try_from(mount.input) == Ok(input);
-    exec.mounts.iter().filter(of_input).map(|mount| mount.selector.as_str()).collect()
+    let mounts = exec.mounts.iter().filter(of_input);
+    mounts.map(|mount| if mount.selector.is_empty() { "/" } else { &*mount.selector }).collect()
 }
 
 /// Go's `path.Join("/", path)`.
