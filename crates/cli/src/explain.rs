@@ -24,6 +24,10 @@ const NAMED: usize = 8;
 /// Longer values than this are cut.
 const LONGEST_VALUE: usize = 60;
 
+/// What helps if no source has the ops of the cache.
+const HOW: &str =
+    "provenance of the build that made it, given with --keys, would tell what differs";
+
 /// Why there is nothing to explain.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExplainError {
@@ -155,12 +159,12 @@ fn short(reason: &Reason, steps: &[Explained]) -> String {
         Reason::Source => "what it is now decides".to_owned(),
         Reason::Image { .. } => "no image of this digest".to_owned(),
         Reason::Contents { inputs } => {
-            let of = |input: &Contents| match input.paths.as_slice() {
-                [] => format!("what {} depends on", name(steps, input.step)),
-                paths => format!("{} of {}", one_line(&paths.join(" ")), name(steps, input.step)),
-            };
-            let inputs: Vec<_> = inputs.iter().map(of).collect();
-            format!("if unchanged: {}", inputs.join(", "))
+            let hashed = inputs.iter().filter(|input| !input.paths.is_empty());
+            let hashed: Vec<_> = hashed.map(|input| contents(input, steps)).collect();
+            match hashed.as_slice() {
+                [] => "as its inputs".to_owned(),
+                hashed => format!("if unchanged: {}", hashed.join(", ")),
+            }
         }
         Reason::Input { step, part: false, .. } => format!("other input: {}", name(steps, *step)),
         Reason::Input { step, part: true, .. } => {
@@ -178,6 +182,10 @@ fn short(reason: &Reason, steps: &[Explained]) -> String {
     }
 }
 
+fn contents(contents: &Contents, steps: &[Explained]) -> String {
+    format!("{} of {}", one_line(&contents.paths.join(" ")), name(steps, contents.step))
+}
+
 /// What the first miss is about, at length.
 fn first_miss(step: &Explained, steps: &[Explained]) -> Vec<String> {
     let mut lines = vec![format!("first miss: {}", one_line(&step.name))];
@@ -192,10 +200,8 @@ fn first_miss(step: &Explained, steps: &[Explained]) -> Vec<String> {
         }
         Some(Reason::Op { others, nearest: None }) => lines.push(match others {
             0 => "  the cache has nothing on the same inputs".to_owned(),
-            others => format!(
-                "  the cache has {others} other steps on the same inputs; provenance of the build \
-                 that made it, given with --keys, would tell how they differ"
-            ),
+            1 => format!("  the cache has another step on the same inputs; {HOW}"),
+            others => format!("  the cache has {others} other steps on the same inputs; {HOW}"),
         }),
         Some(Reason::Image { cached }) => {
             lines.extend(cached.iter().map(|image| format!("  cached: {}", one_line(image))));
