@@ -44,7 +44,7 @@ FROM base
 ARG LEVEL=3
 COPY /a /a
 RUN echo one > /one
-RUN echo $LEVEL > /level
+RUN env > /level
 COPY --from=other /made /made
 RUN --mount=type=bind,from=other,source=/layers,target=/mounted cat /mounted/1 > /last
 ";
