@@ -19,6 +19,7 @@ use oci2bk::plan::Lost;
 use oci2bk::root::OpenRootError;
 use oci2bk::verify::VerifyError;
 
+use crate::explain::ExplainError;
 use crate::output::{Plain, note, with_causes};
 use crate::signals::Signal;
 
@@ -69,6 +70,8 @@ pub(crate) enum Failure {
     Damaged { root: PathBuf },
     #[error(transparent)]
     Usage(#[from] UsageError),
+    #[error(transparent)]
+    Explain(#[from] ExplainError),
     #[error("the conversion is done, but {} cannot be written", path.display())]
     MetadataFile {
         path: PathBuf,
@@ -134,6 +137,7 @@ impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
+            Self::Explain(ExplainError::NoBuild { .. }) => Code::Input,
             Self::GcConfig(ReadGcConfigError::Read { .. }) => Code::Failed,
             Self::GcConfig(_) => Code::Input,
             Self::Unkeyed(_) | Self::NoKeys => Code::Unkeyed,
@@ -174,6 +178,7 @@ impl Failure {
             | Self::Place(_)
             | Self::Inspect(_)
             | Self::NoSuchThing { .. }
+            | Self::Explain(ExplainError::State(_))
             | Self::MetadataFile { .. }
             | Self::WriteMan { .. }
             | Self::Stdout(_)

@@ -6,6 +6,7 @@
 mod args;
 mod convert;
 mod du;
+mod explain;
 mod failure;
 mod gc;
 mod generate;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Du(arguments) => du::run(arguments),
         Command::Completions(arguments) => generate::completions(arguments),
         Command::Man(arguments) => generate::man(arguments),
+        Command::Explain(arguments) => explain::run(arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -29,6 +29,7 @@ mod assemble;
 pub mod cancel;
 pub mod config;
 pub mod convert;
+pub mod explain;
 pub mod export;
 pub mod gc;
 pub mod graph;

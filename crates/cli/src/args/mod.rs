@@ -3,6 +3,7 @@
 mod common;
 mod convert;
 mod du;
+mod explain;
 mod generate;
 mod inspect;
 mod keys;
@@ -13,6 +14,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use common::{Format, ProgressMode};
 pub(crate) use convert::{Convert, Places};
 pub(crate) use du::Du;
+pub(crate) use explain::Explain;
 pub(crate) use generate::{Completions, Man};
 pub(crate) use inspect::{Inspect, InspectFormat};
 pub(crate) use keys::{Attach, Keys, KeysCommand};
@@ -79,6 +81,8 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Write the manual pages of this command into a directory
     Man(Man),
+    /// Say which steps of a build a cache has, and why the first that it has not is another
+    Explain(Explain),
 }
 
 #[cfg(test)]

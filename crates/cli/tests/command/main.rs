@@ -3,6 +3,7 @@
 
 mod dry_run;
 mod failures;
+mod look;
 mod output;
 mod results;
 mod verify;

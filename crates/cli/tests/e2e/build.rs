@@ -72,6 +72,11 @@ impl Report {
         names
     }
 
+    /// Each step by its name, and whether it was taken from the cache.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.vertices.values().map(|vertex| (vertex.name.as_str(), vertex.cached))
+    }
+
     /// Fails if a step fetched or unpacked anything of a cache, other than the layers `of_base`
     /// holds for.
     pub(crate) fn ensure_nothing_imported(&self, of_base: impl Fn(&str) -> bool) -> Result<()> {

@@ -20,6 +20,7 @@ mod cases;
 mod copies;
 mod damage;
 mod du;
+mod explain;
 mod export;
 mod gc;
 mod matrix;
@@ -91,6 +92,7 @@ fn main() {
         trials.push(trial(case.name.to_owned(), &tools, &shared, proof));
     }
     trials.push(trial("du".to_owned(), &tools, &shared, du::prove));
+    trials.push(trial("explain".to_owned(), &tools, &shared, explain::prove));
     trials.push(trial("damage".to_owned(), &tools, &shared, damage::prove));
     trials.push(trial("branches".to_owned(), &tools, &shared, shapes::prove_branches));
     trials.push(trial("results".to_owned(), &tools, &shared, results::prove));

@@ -21,6 +21,7 @@ pub use reference::{ImageRef, ParseImageError, ParseRepositoryError, Repository}
 use crate::json::from_objects;
 use crate::layout::{BlobError, Descriptor, Layout, LayoutError};
 use crate::limits::{Limits, MAX_INDEX_DEPTH};
+use crate::llb::Platform;
 use crate::manifest::{Document, DocumentError, entry_names, tagged};
 use crate::source::Reference;
 
@@ -325,6 +326,13 @@ impl RootFs {
         let layers = self.diff_ids.iter().copied().filter(|_| self.kind == "layers");
         layers.reduce(|below, next| Digest::of(format!("{below} {next}")))
     }
+}
+
+/// What an export calls the step that an image is which is referred to by `digest`, on `platform`.
+pub(crate) fn record_of(digest: Digest, platform: &Platform) -> Option<Digest> {
+    let Platform { os, architecture: arch, variant, .. } = platform;
+    let key = serde_json::to_string(&ManifestKey { digest, os, arch, variant }).ok()?;
+    Some(source_record(Digest::of(key)))
 }
 
 /// The record of a source op with this key (`solver/llbsolver/ops/source.go`).

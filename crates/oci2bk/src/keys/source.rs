@@ -5,12 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::llb::{
-    self, Definition, Encoding, NotComputable, Op, OpDigest, Platform, Provenance, Vertex,
+    self, Definition, Encoding, Graph, NotComputable, Op, OpDigest, Platform, Provenance, Vertex,
 };
-
-/// What BuildKit is released for on Linux, as architecture and variant (`docker-bake.hcl` of v0.32.2).
-const RELEASED_FOR: [(&str, &str); 6] =
-    [("amd64", ""), ("arm64", ""), ("arm", "v7"), ("ppc64le", ""), ("riscv64", ""), ("s390x", "")];
 
 /// How many outputs of an op are tried at least, where a source has digests and no ops. Ops with more
 /// are rare.
@@ -41,6 +37,8 @@ pub struct KeySource {
     pub candidates: Vec<Candidate>,
     /// The steps it has that no digest can be computed for, sources left out.
     pub uncomputable: Vec<Uncomputable>,
+    /// The whole build, where the source has it.
+    pub graph: Option<Arc<Graph>>,
 }
 
 /// A step whose op digest its source does not determine.
@@ -119,25 +117,21 @@ impl KeySource {
     /// What the ops of `provenance` offer.
     pub fn from_provenance(provenance: &Provenance, description: SourceDescription) -> Self {
         let platforms = std::slice::from_ref(&provenance.default_platform);
-        Self::from_ops(&provenance.ops, platforms, description)
+        let graph = provenance.graph.clone();
+        Self { graph, ..Self::from_ops(&provenance.ops, platforms, description) }
     }
 
     /// What the ops of `definition` offer, on whatever platform the daemon was that ran those that
     /// name none.
     pub fn from_definition(definition: &Definition, description: SourceDescription) -> Self {
-        let platform = |architecture: &str, variant: &str| Platform {
-            os: "linux".into(),
-            architecture: architecture.into(),
-            variant: variant.into(),
-            ..Platform::default()
-        };
-        let platforms = RELEASED_FOR.map(|(architecture, variant)| platform(architecture, variant));
-        Self::from_ops(&definition.ops, &platforms, description)
+        let platforms = Platform::released_for();
+        let graph = definition.graph.clone();
+        Self { graph, ..Self::from_ops(&definition.ops, &platforms, description) }
     }
 
     /// Op digests themselves, proved or not, from wherever they are known.
     pub fn from_digests(candidates: Vec<Candidate>, description: SourceDescription) -> Self {
-        Self { description, candidates, uncomputable: Vec::new() }
+        Self { description, candidates, uncomputable: Vec::new(), graph: None }
     }
 
     fn from_ops(ops: &[Op], platforms: &[Platform], description: SourceDescription) -> Self {
@@ -151,7 +145,7 @@ impl KeySource {
                 Err(reason) => uncomputable.push(Uncomputable { name: llb::step_name(op), reason }),
             }
         }
-        KeySource { description, candidates, uncomputable }
+        KeySource { description, candidates, uncomputable, graph: None }
     }
 }
 

@@ -1,12 +1,15 @@
 //! LLB as clients and frontends hand it over: a `pb.Definition`, or what buildctl prints of one.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bkstate::Digest;
 use prost::Message as _;
 use serde::Deserialize;
 
+use super::graph::{Graph, Metadata, ProtoShape, ShapedOp, Unresolved, digest_of};
 use super::op::{Kind, Op};
+use super::platform::Platform;
 use super::proto;
 
 /// How many ops, mounts and file actions a definition in protobuf may have in all. Builds of a thousand
@@ -21,6 +24,8 @@ pub const MAX_PARTS: usize = 100_000;
 pub struct Definition {
     /// All ops, inputs first.
     pub ops: Vec<Op>,
+    /// How they hang together, if each comes after those it builds on.
+    pub graph: Option<Arc<Graph>>,
 }
 
 /// Why a document is no definition.
@@ -60,7 +65,7 @@ impl Definition {
     /// # Errors
     /// When it is not one, has no ops, is too large, or lacks an op that another builds on.
     pub fn from_protobuf(bytes: &[u8]) -> Result<Self, DefinitionError> {
-        let messages = proto::Definition::decode(bytes)?.def;
+        let proto::Definition { def: messages, mut metadata } = proto::Definition::decode(bytes)?;
         let mut parts = messages.len();
         for message in &messages {
             parts = parts.saturating_add(proto::Outline::decode(message.as_slice())?.parts());
@@ -69,18 +74,35 @@ impl Definition {
             return Err(DefinitionError::TooLarge);
         }
         let known: BTreeSet<_> = messages.iter().map(|op| Digest::of(op).to_string()).collect();
-        let mut ops = Vec::new();
+        let mut steps = Vec::new();
         let last = messages.len().checked_sub(1).ok_or(DefinitionError::Empty)?;
         for (index, message) in messages.into_iter().enumerate() {
+            let id = digest_of(&message);
             let message = proto::Op::decode(message.as_slice())?;
             if !message.inputs.iter().all(|input| known.contains(&input.digest)) {
                 return Err(DefinitionError::MissingInput { index });
             }
+            let shape = ProtoShape::from(&message);
             let (kind, inputs, platform) = message.into_op();
             let unknown = if index == last { Kind::Return } else { Kind::Unknown };
-            ops.push(Op { inputs, kind: kind.unwrap_or(unknown), platform });
+            let op = Op { inputs, kind: kind.unwrap_or(unknown), platform };
+            let known = metadata.remove(&id).unwrap_or_default();
+            steps.push(Unresolved {
+                shaped: ShapedOp::new(op, shape),
+                metadata: Metadata {
+                    ignore_cache: known.ignore_cache,
+                    description: known.description,
+                },
+                digest: Some(id.clone()),
+                id,
+            });
         }
-        Ok(Self { ops })
+        Ok(Self::new(steps))
+    }
+
+    fn new(steps: Vec<Unresolved>) -> Self {
+        let ops = steps.iter().map(|step| step.shaped.op.clone()).collect();
+        Self { ops, graph: Graph::resolve(steps, Platform::released_for()).map(Arc::new) }
     }
 
     /// Reads what `buildctl debug dump-llb` prints: for each op a JSON object with `Op`, `Digest` and
@@ -93,15 +115,24 @@ impl Definition {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Line {
-            op: Op,
+            op: ShapedOp,
+            #[serde(default)]
+            digest: String,
+            #[serde(default)]
+            op_metadata: Option<Metadata>,
         }
         let lines = serde_json::Deserializer::from_slice(json).into_iter();
         let ops = lines.enumerate().map(|(index, line)| {
             let line = line.map_err(|source| DefinitionError::Dump { index, source });
-            line.map(|Line { op }| op)
+            line.map(|Line { op, digest, op_metadata }| Unresolved {
+                shaped: op,
+                metadata: op_metadata.unwrap_or_default(),
+                digest: Some(digest.clone()),
+                id: digest,
+            })
         });
-        let ops: Vec<_> = ops.collect::<Result<_, _>>()?;
-        if ops.is_empty() { Err(DefinitionError::Empty) } else { Ok(Self { ops }) }
+        let steps: Vec<_> = ops.collect::<Result<_, _>>()?;
+        if steps.is_empty() { Err(DefinitionError::Empty) } else { Ok(Self::new(steps)) }
     }
 }
 

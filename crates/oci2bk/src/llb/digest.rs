@@ -122,26 +122,36 @@ pub fn digest(
     encoding: Encoding,
     default_platform: &Platform,
 ) -> Result<OpDigest, NotComputable> {
-    let hashed = |document: String| OpDigest::from(Digest::of(document));
-    let merge_or_diff = |document: String| match document.len() {
-        _ if encoding.release.hashes_merge_and_diff() => Ok(hashed(document)),
+    let document = document(op, encoding, default_platform)?;
+    let is_named_by_it = matches!(op.kind, Kind::Merge(_) | Kind::Diff(_))
+        && !encoding.release.hashes_merge_and_diff();
+    match document.len() {
+        _ if !is_named_by_it => Ok(Digest::of(document).into()),
         length if length > MAX_OP_DIGEST_BYTES => Err(NotComputable::TooLong { length }),
         _ => Ok(OpDigest(document)),
-    };
+    }
+}
+
+/// The JSON that the digest is one of.
+pub(super) fn document(
+    op: &Op,
+    encoding: Encoding,
+    default_platform: &Platform,
+) -> Result<String, NotComputable> {
     Ok(match &op.kind {
         Kind::Exec(exec) if exec.mounts.len() > MAX_MOUNTS => {
             return Err(NotComputable::TooManyMounts { count: exec.mounts.len() });
         }
         Kind::Exec(exec) => {
             let platform = op.platform.as_ref().unwrap_or(default_platform).normalized();
-            hashed(preimage::exec(exec, &platform, encoding)?)
+            preimage::exec(exec, &platform, encoding)?
         }
-        Kind::File(file) => hashed(preimage::file(file, op.inputs, encoding)?),
-        Kind::Merge(merge) => merge_or_diff(preimage::merge(merge, encoding)?)?,
-        Kind::Diff(diff) => merge_or_diff(preimage::diff(diff, encoding)?)?,
+        Kind::File(file) => preimage::file(file, op.inputs, encoding)?,
+        Kind::Merge(merge) => preimage::merge(merge, encoding)?,
+        Kind::Diff(diff) => preimage::diff(diff, encoding)?,
         Kind::Build(build) if build.has_definition => return Err(NotComputable::NestedDefinition),
-        Kind::Build(build) => hashed(preimage::build(build, encoding)?),
-        Kind::Passthrough(op) => hashed(preimage::passthrough(op, encoding)?),
+        Kind::Build(build) => preimage::build(build, encoding)?,
+        Kind::Passthrough(op) => preimage::passthrough(op, encoding)?,
         Kind::Source => return Err(NotComputable::Source),
         Kind::Return => return Err(NotComputable::Return),
         Kind::Unknown => return Err(NotComputable::Unknown),

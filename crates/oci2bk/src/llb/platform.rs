@@ -34,7 +34,22 @@ pub struct ParsePlatformError {
     pub text: String,
 }
 
+/// What BuildKit is released for on Linux, as architecture and variant (`docker-bake.hcl` of v0.32.2).
+const RELEASED_FOR: [(&str, &str); 6] =
+    [("amd64", ""), ("arm64", ""), ("arm", "v7"), ("ppc64le", ""), ("riscv64", ""), ("s390x", "")];
+
 impl Platform {
+    /// The platforms that BuildKit is released for.
+    pub(crate) fn released_for() -> Vec<Self> {
+        let platform = |(architecture, variant): (&str, &str)| Self {
+            os: "linux".into(),
+            architecture: architecture.into(),
+            variant: variant.into(),
+            ..Self::default()
+        };
+        RELEASED_FOR.into_iter().map(platform).collect()
+    }
+
     /// The platform with names in one spelling, as containerd's `platforms.Normalize`
     /// (containerd/platforms v1.0.0-rc.5, `database.go`): lower case, `x86_64` is `amd64`,
     /// `aarch64` is `arm64` without `v8`, `arm` is `v7` unless said otherwise. A platform without

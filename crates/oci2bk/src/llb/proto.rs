@@ -15,6 +15,17 @@ use prost::Message;
 pub(super) struct Definition {
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub(super) def: Vec<Vec<u8>>,
+    /// By the digest of the op.
+    #[prost(btree_map = "string, message", tag = "2")]
+    pub(super) metadata: BTreeMap<String, OpMetadata>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct OpMetadata {
+    #[prost(bool, tag = "1")]
+    pub(super) ignore_cache: bool,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub(super) description: BTreeMap<String, String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -24,7 +35,7 @@ pub(super) struct Op {
     #[prost(message, optional, boxed, tag = "2")]
     exec: Option<Box<ExecOp>>,
     #[prost(message, optional, tag = "3")]
-    source: Option<Present>,
+    pub(super) source: Option<SourceOp>,
     #[prost(message, optional, tag = "4")]
     file: Option<FileOp>,
     #[prost(message, optional, tag = "5")]
@@ -67,6 +78,14 @@ impl Outline {
 pub(super) struct Input {
     #[prost(string, tag = "1")]
     pub(super) digest: String,
+    #[prost(int64, tag = "2")]
+    pub(super) index: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SourceOp {
+    #[prost(string, tag = "1")]
+    pub(super) identifier: String,
 }
 
 /// A message that only its being there is asked of.

@@ -5,8 +5,12 @@
 //! up to BuildKit v0.27) or v1 (since v0.28), each as an in-toto statement around the predicate or
 //! as the bare predicate.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde::Deserialize;
 
+use super::graph::{Graph, Metadata, ShapedOp, Unresolved};
 use super::op::Op;
 use super::platform::{ParsePlatformError, Platform};
 
@@ -17,6 +21,8 @@ pub struct Provenance {
     pub default_platform: Platform,
     /// All ops that the result depends on, inputs first.
     pub ops: Vec<Op>,
+    /// How they hang together, if each comes after those it builds on.
+    pub graph: Option<Arc<Graph>>,
 }
 
 /// Why a document gives no ops.
@@ -96,11 +102,16 @@ struct Environment {
 struct BuildConfig {
     #[serde(default)]
     llb_definition: Vec<Step>,
+    /// For the digest of each op with its inputs the step.
+    #[serde(default)]
+    digest_mapping: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
 struct Step {
-    op: Option<Op>,
+    #[serde(default)]
+    id: String,
+    op: Option<ShapedOp>,
     /// `step3:0`: which output of which step. The op's own list is emptied.
     #[serde(default)]
     inputs: Vec<String>,
@@ -128,18 +139,32 @@ impl Provenance {
             }
             _ => return Err(ProvenanceError::NotProvenance),
         };
-        let steps = config.map(|config| config.llb_definition).unwrap_or_default();
+        let (steps, digests) =
+            config.map(|config| (config.llb_definition, config.digest_mapping)).unwrap_or_default();
         if steps.is_empty() {
             return Err(ProvenanceError::NoOps);
         }
-        let ops = steps.into_iter().filter_map(|step| {
-            let mut op = step.op?;
-            op.inputs = op.inputs.max(step.inputs.len());
-            Some(op)
-        });
-        Ok(Self {
-            default_platform: platform.parse().map_err(ProvenanceError::Platform)?,
-            ops: ops.collect(),
-        })
+        let default_platform: Platform = platform.parse().map_err(ProvenanceError::Platform)?;
+        let digests: BTreeMap<_, _> = digests.into_iter().map(|(d, step)| (step, d)).collect();
+        let steps: Vec<_> = steps.into_iter().filter_map(|step| step.resolved(&digests)).collect();
+        let ops = steps.iter().map(|step| step.shaped.op.clone()).collect();
+        let graph = Graph::resolve(steps, vec![default_platform.clone()]).map(Arc::new);
+        Ok(Self { default_platform, ops, graph })
+    }
+}
+
+impl Step {
+    fn resolved(self, digests: &BTreeMap<String, String>) -> Option<Unresolved> {
+        let mut shaped = self.op?;
+        shaped.op.inputs = shaped.op.inputs.max(self.inputs.len());
+        let output = |input: &String| {
+            let (step, output) = input.rsplit_once(':')?;
+            Some((step.to_owned(), output.parse().ok()?))
+        };
+        // One that is not of the form is an input of no step that is there.
+        let inputs = self.inputs.iter().map(|input| output(input).unwrap_or_default());
+        shaped.inputs = inputs.collect();
+        let digest = digests.get(&self.id).cloned();
+        Some(Unresolved { id: self.id, shaped, metadata: Metadata::default(), digest })
     }
 }

@@ -7,7 +7,7 @@
 
 use bkstate::Digest;
 
-use super::op::{ExecOp, Mount};
+use super::op::{Action, ExecOp, FileOp, Mount, UserOpt};
 
 /// A range of BuildKit releases that make the same selectors of the same exec op; newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +48,53 @@ pub(super) fn exec(exec: &ExecOp, input: usize, class: Selectors) -> String {
 pub(super) fn hashes_contents(exec: &ExecOp, input: usize) -> bool {
     let of_input = |mount: &&Mount| usize::try_from(mount.input) == Ok(input);
     exec.mounts.iter().filter(of_input).any(Mount::may_be_hashed)
+}
+
+/// The selector on links to input `input` of `file`, which has `inputs` of them; empty if there is
+/// none: nothing of it is looked at, or a file op works on it (`fileOp.CacheMap` in `ops/file.go`).
+pub(super) fn file(file: &FileOp, inputs: usize, input: usize) -> String {
+    let mut paths = file_paths(file, inputs, input);
+    if paths.is_empty() {
+        return String::new();
+    }
+    paths.sort_unstable_by(|a, b| b.cmp(a));
+    Digest::of(paths.join("\0")).to_string()
+}
+
+/// The paths of input `input` that `file` looks at, in the order of its actions.
+pub(super) fn file_paths(file: &FileOp, inputs: usize, input: usize) -> Vec<&str> {
+    let is_input = |index: i64| usize::try_from(index) == Ok(input);
+    if input >= inputs || file.actions.iter().any(|action| is_input(action.input)) {
+        return Vec::new();
+    }
+    let mut paths = Vec::new();
+    for action in &file.actions {
+        let (owner, copied) = match &action.action {
+            Action::Copy(copy) => (&copy.owner, Some(copy.src.as_str())),
+            Action::Mkfile(mkfile) => (&mkfile.owner, None),
+            Action::Mkdir(mkdir) => (&mkdir.owner, None),
+            Action::Rm(_) | Action::Symlink(_) | Action::Lost => (&None, None),
+        };
+        let owner = owner.as_ref();
+        let names = [
+            (owner.and_then(|owner| owner.user.as_ref()), "/etc/passwd"),
+            (owner.and_then(|owner| owner.group.as_ref()), "/etc/group"),
+        ];
+        for (user, path) in names {
+            if matches!(user, Some(UserOpt::ByName(named)) if is_input(named.input)) {
+                paths.push(path);
+            }
+        }
+        paths.extend(copied.filter(|_| is_input(action.secondary_input)));
+    }
+    paths
+}
+
+/// The directories of input `input` that `exec` mounts.
+pub(super) fn exec_paths(exec: &ExecOp, input: usize) -> Vec<&str> {
+    let of_input = |mount: &&Mount| usize::try_from(mount.input) == Ok(input);
+    let mounts = exec.mounts.iter().filter(of_input);
+    mounts.map(|mount| if mount.selector.is_empty() { "/" } else { &*mount.selector }).collect()
 }
 
 /// Go's `path.Join("/", path)`.

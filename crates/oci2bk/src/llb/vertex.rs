@@ -35,6 +35,37 @@ impl Vertex {
         }
     }
 
+    /// What the digest of the op is one of, for a daemon of `encoding`.
+    ///
+    /// # Errors
+    /// When the op does not determine its digest.
+    pub fn document(&self, encoding: Encoding) -> Result<String, NotComputable> {
+        digest::document(&self.op, encoding, &self.default_platform)
+    }
+
+    /// The selector with which a daemon of `class` looks for the op from input `input`, where that is
+    /// not by contents; empty if there is none.
+    pub fn own_selector(&self, input: usize, class: Selectors) -> String {
+        match &self.op.kind {
+            Kind::Exec(exec) => selector::exec(exec, input, class),
+            Kind::File(file) => selector::file(file, self.op.inputs, input),
+            _ => String::new(),
+        }
+    }
+
+    /// The paths of input `input` by whose contents a daemon may find the op, too; nothing if it
+    /// does not look at them.
+    pub fn hashed_paths(&self, input: usize) -> Option<Vec<&str>> {
+        match &self.op.kind {
+            Kind::Exec(exec) => {
+                self.hashed_patterns(input).map(|_| selector::exec_paths(exec, input))
+            }
+            Kind::File(file) => Some(selector::file_paths(file, self.op.inputs, input))
+                .filter(|paths| !paths.is_empty()),
+            _ => None,
+        }
+    }
+
     /// The same op as clients since v0.15.2 send it, if that is another: until then they gave
     /// secrets and SSH agents input 0, which means nothing, instead of none (`client/llb/exec.go`).
     /// What runs is the same, but not the digest.

@@ -10,7 +10,7 @@ use crate::llb::Provenance;
 fn source(candidates: Vec<Candidate>) -> KeySource {
     let description =
         SourceDescription { path: "keys".into(), kind: SourceKind::CacheDb, part: None };
-    KeySource { description, candidates, uncomputable: Vec::new() }
+    KeySource { description, candidates, uncomputable: Vec::new(), graph: None }
 }
 
 fn candidate(op_digest: &str, encoding: Option<Encoding>, name: Option<&str>) -> Candidate {

@@ -1,0 +1,209 @@
+//! `oci2bk explain`.
+
+use bkstate::state::verify;
+use comfy_table::{Table, presets};
+use oci2bk::explain::{
+    Cache, Contents, Difference, Explained, Explanation, Outcome, Reason, explain,
+};
+use oci2bk::inspect::{Place, find};
+use oci2bk::keys::{self, SourceError};
+use oci2bk::{CacheExport, Limits, Root};
+use serde::Serialize;
+
+use crate::args::{Explain, Format};
+use crate::failure::Failure;
+use crate::output::{self, Plain};
+
+/// More differences than this are counted, not named.
+const NAMED: usize = 8;
+/// Longer values than this are cut.
+const LONGEST_VALUE: usize = 60;
+
+/// What helps if no source has the ops of the cache.
+const HOW: &str =
+    "provenance of the build that made it, given with --keys, would tell what differs";
+
+/// Why there is nothing to explain.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExplainError {
+    #[error(
+        "{} has op digests and no whole ops; give LLB or provenance of the build (mode=max)",
+        path.display()
+    )]
+    NoBuild { path: std::path::PathBuf },
+    #[error(transparent)]
+    State(#[from] bkstate::state::VerifyError),
+}
+
+/// What becomes of one of the builds that are asked for.
+#[derive(Debug, Serialize)]
+struct Build {
+    build: String,
+    #[serde(flatten)]
+    explanation: Explanation,
+}
+
+pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
+    let limits = arguments.limits.limits();
+    let mut cache = read_cache(arguments, &limits)?;
+    for path in &arguments.keys {
+        cache.learn(keys::read_source(path, &limits)?);
+    }
+    let mut builds = Vec::new();
+    for source in keys::read_source(&arguments.llb, &limits)? {
+        if let Some(graph) = &source.graph {
+            let explanation = explain(graph, &cache);
+            builds.push(Build { build: source.description.to_string(), explanation });
+        }
+    }
+    if builds.is_empty() {
+        return Err(ExplainError::NoBuild { path: arguments.llb.clone() }.into());
+    }
+    output::result(&match arguments.format {
+        Format::Table => builds.iter().map(table).collect::<Vec<_>>().join("\n\n"),
+        Format::Json => serde_json::to_string_pretty(&builds)?,
+    })
+}
+
+fn read_cache(arguments: &Explain, limits: &Limits) -> Result<Cache, Failure> {
+    let path = match find(&arguments.cache)? {
+        Place::Source(source) => {
+            let exports = CacheExport::read_sources(&[source], limits)?;
+            let mut cache = Cache::of_exports(&exports);
+            cache.learn_layouts(&exports)?;
+            return Ok(cache);
+        }
+        Place::Root(path) => path,
+    };
+    let root = Root::open(&path)?;
+    let verified = verify(root.dir()).map_err(ExplainError::State)?;
+    let Some(state) = verified.state else {
+        return Err(Failure::Damaged { root: path });
+    };
+    let mut cache = Cache::of_state(&state, arguments.buildkit);
+    match keys::read_source(&path, limits) {
+        Ok(sources) => cache.learn(sources),
+        // Nobody has built on it.
+        Err(SourceError::EmptyRoot { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(cache)
+}
+
+fn table(build: &Build) -> String {
+    let Build { build: name, explanation } = build;
+    let steps = &explanation.steps;
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["", "STEP", "WHY"]);
+    for step in steps {
+        let reason = step.reason.as_ref().map(|reason| short(reason, steps));
+        let outcome = outcome(step.outcome).to_owned();
+        table.add_row([outcome, one_line(&step.name), reason.unwrap_or_default()]);
+    }
+    let mut lines = vec![one_line(name)];
+    lines.extend(table.lines().map(|line| line.trim_end().to_owned()));
+    let count = |wanted| steps.iter().filter(|step| step.outcome == wanted).count();
+    lines.push(String::new());
+    lines.push(format!(
+        "{} of {} steps are found, {} if contents are the same; {} are not",
+        count(Outcome::Hit),
+        steps.len(),
+        count(Outcome::IfSame),
+        count(Outcome::Miss)
+    ));
+    lines.extend(explanation.first_miss().into_iter().flat_map(|step| first_miss(step, steps)));
+    lines.join("\n")
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Hit => "hit",
+        Outcome::IfSame => "hit?",
+        Outcome::Miss => "miss",
+        Outcome::Unknown => "?",
+    }
+}
+
+fn name(steps: &[Explained], step: usize) -> String {
+    steps.get(step).map(|step| one_line(&step.name)).unwrap_or_default()
+}
+
+/// A reason in a few words.
+fn short(reason: &Reason, steps: &[Explained]) -> String {
+    match reason {
+        Reason::Source => "what it is now decides".to_owned(),
+        Reason::Image { .. } => "no image of this digest".to_owned(),
+        Reason::Contents { inputs } => {
+            let hashed = inputs.iter().filter(|input| !input.paths.is_empty());
+            let hashed: Vec<_> = hashed.map(|input| contents(input, steps)).collect();
+            match hashed.as_slice() {
+                [] => "as its inputs".to_owned(),
+                hashed => format!("if unchanged: {}", hashed.join(", ")),
+            }
+        }
+        Reason::Input { step, part: false, .. } => format!("other input: {}", name(steps, *step)),
+        Reason::Input { step, part: true, .. } => {
+            format!("not on this result, or this part, of {}", name(steps, *step))
+        }
+        Reason::Op { nearest: Some(nearest), .. } => {
+            let fields: Vec<_> =
+                nearest.differences.iter().map(|difference| one_line(&difference.field)).collect();
+            format!("not in the cache; other {}", fields.join(", "))
+        }
+        Reason::Op { nearest: None, .. } => "not in the cache".to_owned(),
+        Reason::NoResult => "its result is gone".to_owned(),
+        Reason::NoCache => "the build asks for it to run".to_owned(),
+        Reason::NotComputable { message } => one_line(message),
+    }
+}
+
+fn contents(contents: &Contents, steps: &[Explained]) -> String {
+    format!("{} of {}", one_line(&contents.paths.join(" ")), name(steps, contents.step))
+}
+
+/// What the first miss is about, at length.
+fn first_miss(step: &Explained, steps: &[Explained]) -> Vec<String> {
+    let mut lines = vec![format!("first miss: {}", one_line(&step.name))];
+    match &step.reason {
+        Some(Reason::Op { nearest: Some(nearest), .. }) => {
+            lines.push(format!("  the cache has on the same inputs: {}", one_line(&nearest.name)));
+            let differences = nearest.differences.iter();
+            lines.extend(differences.take(NAMED).flat_map(of_difference));
+            if nearest.differences.len() > NAMED {
+                lines.push(format!("  and {} more", nearest.differences.len() - NAMED));
+            }
+        }
+        Some(Reason::Op { others, nearest: None }) => lines.push(match others {
+            0 => "  the cache has nothing on the same inputs".to_owned(),
+            1 => format!("  the cache has another step on the same inputs; {HOW}"),
+            others => format!("  the cache has {others} other steps on the same inputs; {HOW}"),
+        }),
+        Some(Reason::Image { cached }) => {
+            lines.extend(cached.iter().map(|image| format!("  cached: {}", one_line(image))));
+        }
+        Some(reason) => lines.push(format!("  {}", short(reason, steps))),
+        None => {}
+    }
+    lines
+}
+
+fn of_difference(difference: &Difference) -> [String; 3] {
+    let value = |value: &Option<String>| match value {
+        Some(value) if value.chars().count() > LONGEST_VALUE => {
+            let start: String = value.chars().take(LONGEST_VALUE).collect();
+            format!("{}…", one_line(&start))
+        }
+        Some(value) => one_line(value),
+        None => "(none)".to_owned(),
+    };
+    [
+        format!("  {}", one_line(&difference.field)),
+        format!("    cached: {}", value(&difference.cached)),
+        format!("    asked:  {}", value(&difference.asked)),
+    ]
+}
+
+fn one_line(text: &str) -> String {
+    Plain(text).to_string().replace('\n', "\\n")
+}

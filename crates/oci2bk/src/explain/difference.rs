@@ -1,0 +1,92 @@
+//! How two ops differ, field by field of the documents that their digests are of.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::llb::{Encoding, Vertex};
+
+/// A field in which two ops differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Where, such as `meta.args[2]`, `meta.env.LEVEL`, `mounts[1].dest` or `Arch`.
+    pub field: String,
+    /// What the cached op has there.
+    pub cached: Option<String>,
+    /// What the op that is asked for has there.
+    pub asked: Option<String>,
+}
+
+/// What `asked` has otherwise than `cached`; nothing if one of them does not determine its key.
+pub(super) fn between(
+    cached: &Vertex,
+    asked: &Vertex,
+    encoding: Encoding,
+) -> Option<Vec<Difference>> {
+    let mut cached = fields(cached, encoding)?;
+    let asked = fields(asked, encoding)?;
+    let mut differences: Vec<_> = asked
+        .into_iter()
+        .filter_map(|(field, asked)| {
+            let cached = cached.remove(&field);
+            (cached.as_ref() != Some(&asked)).then_some(Difference {
+                field,
+                cached,
+                asked: Some(asked),
+            })
+        })
+        .collect();
+    let only_cached = cached.into_iter();
+    differences.extend(only_cached.map(|(field, cached)| Difference {
+        field,
+        cached: Some(cached),
+        asked: None,
+    }));
+    differences.sort_by(|a, b| a.field.cmp(&b.field));
+    Some(differences)
+}
+
+/// The values of the document, by their paths.
+fn fields(vertex: &Vertex, encoding: Encoding) -> Option<BTreeMap<String, String>> {
+    let mut document: Value = serde_json::from_str(&vertex.document(encoding).ok()?).ok()?;
+    // The actions of a file op are documents in base64.
+    if let Some(Value::Array(actions)) = document.get_mut("Actions") {
+        for action in actions {
+            let json = action.as_str().and_then(|text| STANDARD.decode(text).ok());
+            if let Some(decoded) = json.and_then(|json| serde_json::from_slice(&json).ok()) {
+                *action = decoded;
+            }
+        }
+    }
+    let mut fields = BTreeMap::new();
+    // The documents are ours and of a few levels.
+    let mut pending = vec![(String::new(), document)];
+    while let Some((path, value)) = pending.pop() {
+        match value {
+            Value::Object(members) => pending.extend(members.into_iter().map(|(name, value)| {
+                let outer = matches!(name.as_str(), "Exec" | "Merge" | "Diff" | "Passthrough");
+                match (path.is_empty(), outer) {
+                    (true, true) => (String::new(), value),
+                    (true, false) => (name, value),
+                    (false, _) => (format!("{path}.{name}"), value),
+                }
+            })),
+            Value::Array(values) => {
+                let is_environment = path == "meta.env";
+                pending.extend(values.into_iter().enumerate().map(|(index, value)| {
+                    let variable = value.as_str().filter(|_| is_environment);
+                    match variable.and_then(|text| text.split_once('=')) {
+                        Some((name, set)) => (format!("{path}.{name}"), Value::from(set)),
+                        None => (format!("{path}[{index}]"), value),
+                    }
+                }));
+            }
+            Value::String(text) => drop(fields.insert(path, text)),
+            other => drop(fields.insert(path, other.to_string())),
+        }
+    }
+    Some(fields)
+}

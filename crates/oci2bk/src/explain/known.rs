@@ -1,0 +1,166 @@
+//! What a cache knows: nodes for the outputs of steps, and what leads from one to the next.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bkstate::Digest;
+use bkstate::ids::KeyId;
+use bkstate::state::State;
+
+use crate::export::CacheExport;
+
+/// A cache, be it an export or the state of a daemon.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// By what an export calls the output of an op: the steps with it, each on other inputs.
+    by_name: BTreeMap<Digest, Vec<Edge>>,
+    /// The nodes without inputs, by their keys.
+    roots: BTreeMap<String, usize>,
+    nodes: Vec<Node>,
+}
+
+/// A node.
+#[derive(Debug, Default)]
+struct Node {
+    is_root: bool,
+    has_result: bool,
+}
+
+/// A way to a node: one alternative of each input.
+#[derive(Debug)]
+pub(super) struct Edge {
+    pub(super) target: usize,
+    pub(super) inputs: BTreeMap<usize, Vec<Alternative>>,
+}
+
+/// One way in which an input can match.
+#[derive(Debug)]
+pub(super) struct Alternative {
+    pub(super) from: usize,
+    pub(super) selector: String,
+}
+
+impl Known {
+    pub(super) fn of_exports(exports: &[CacheExport]) -> Self {
+        let mut known = Self::default();
+        for export in exports {
+            let records = &export.config.records;
+            let mut node_of = Vec::with_capacity(records.len());
+            for record in records {
+                // Those that an export leaves out mostly follow from the steps on top of them.
+                node_of.push(if record.inputs.is_empty() {
+                    known.root(record.digest.to_string(), true)
+                } else {
+                    known.node(Node { is_root: false, has_result: true })
+                });
+            }
+            for (record, &target) in records.iter().zip(&node_of) {
+                let alternatives = |inputs: &Vec<crate::config::Input>| {
+                    let alternatives = inputs.iter().filter_map(|input| {
+                        let from = *node_of.get(input.record)?;
+                        Some(Alternative { from, selector: input.selector.clone() })
+                    });
+                    alternatives.collect()
+                };
+                let inputs = record.inputs.iter().map(alternatives).enumerate().collect();
+                if !record.inputs.is_empty() {
+                    known.by_name.entry(record.digest).or_default().push(Edge { target, inputs });
+                }
+            }
+        }
+        known
+    }
+
+    pub(super) fn of_state(state: &State) -> Self {
+        let mut known = Self::default();
+        let solver = &state.solver;
+        let has_record = |record: &bkstate::ids::RecordId| {
+            state.records.by_id.get(record).is_some_and(|record| !record.is_removed())
+        };
+        let has_result = |key: &KeyId| {
+            let results = solver.results.get(key).into_iter().flatten();
+            results.into_iter().any(|(result, _)| {
+                result.worker == state.worker_id && result.record.as_ref().is_none_or(has_record)
+            })
+        };
+        let targets: BTreeSet<&KeyId> =
+            solver.links.values().flatten().map(|(_, target)| target).collect();
+        let mut node_of: BTreeMap<&KeyId, usize> = BTreeMap::new();
+        for key in solver.links.keys().chain(targets.iter().copied()) {
+            if !node_of.contains_key(key) {
+                let has_result = has_result(key);
+                let node = if targets.contains(key) {
+                    known.node(Node { is_root: false, has_result })
+                } else {
+                    known.root(key.to_string(), has_result)
+                };
+                node_of.insert(key, node);
+            }
+        }
+        // Several op digests may lead to one key, each with inputs of its own.
+        let mut edges: BTreeMap<(Digest, usize), BTreeMap<usize, Vec<Alternative>>> =
+            BTreeMap::new();
+        for (from, links) in &solver.links {
+            for (link, target) in links {
+                let (Some(&from), Some(&target), Ok(input)) =
+                    (node_of.get(from), node_of.get(target), usize::try_from(link.input))
+                else {
+                    continue;
+                };
+                let name = Digest::of(format!("{}@{}", link.digest, link.output));
+                let alternative = Alternative { from, selector: link.selector.clone() };
+                let inputs = edges.entry((name, target)).or_default();
+                inputs.entry(input).or_default().push(alternative);
+            }
+        }
+        for ((name, target), inputs) in edges {
+            known.by_name.entry(name).or_default().push(Edge { target, inputs });
+        }
+        known
+    }
+
+    fn node(&mut self, node: Node) -> usize {
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    fn root(&mut self, key: String, has_result: bool) -> usize {
+        if let Some(&node) = self.roots.get(&key) {
+            if let Some(node) = self.nodes.get_mut(node) {
+                node.has_result |= has_result;
+            }
+            return node;
+        }
+        let node = self.node(Node { is_root: true, has_result });
+        self.roots.insert(key, node);
+        node
+    }
+
+    /// What the outputs of ops are called.
+    pub(super) fn names(&self) -> BTreeSet<Digest> {
+        let roots = self.roots.keys().filter_map(|key| key.parse().ok());
+        self.by_name.keys().copied().chain(roots).collect()
+    }
+
+    /// The steps of a name.
+    pub(super) fn edges(&self, name: &Digest) -> &[Edge] {
+        self.by_name.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// All steps, with their names.
+    pub(super) fn all_edges(&self) -> impl Iterator<Item = (&Digest, &Edge)> {
+        self.by_name.iter().flat_map(|(name, edges)| edges.iter().map(move |edge| (name, edge)))
+    }
+
+    /// The node of a step without inputs.
+    pub(super) fn find_root(&self, key: &Digest) -> Option<usize> {
+        self.roots.get(&key.to_string()).copied()
+    }
+
+    pub(super) fn is_root(&self, node: usize) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.is_root)
+    }
+
+    pub(super) fn has_result(&self, node: usize) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.has_result)
+    }
+}

@@ -1,0 +1,206 @@
+//! Why a build is cached, or is not.
+//!
+//! A daemon looks for each step of a build by its op and the keys of its inputs. [`explain`] does the
+//! same with the records of an export or the state of a root, and says of each step whether it is
+//! found and, of the first that is not, what is otherwise. See `docs/format/solver.md`.
+//!
+//! ```no_run
+//! use oci2bk::explain::{Cache, explain};
+//! use oci2bk::export::CacheExport;
+//! use oci2bk::keys::read_source;
+//! use oci2bk::limits::Limits;
+//!
+//! let limits = Limits::default();
+//! let exports = CacheExport::read_all(&"./cache".parse()?, &limits)?;
+//! let mut cache = Cache::of_exports(&exports);
+//! // What the cached build was made of, to compare with.
+//! cache.learn(read_source("provenance.json".as_ref(), &limits)?);
+//! for asked in read_source("llb.pb".as_ref(), &limits)? {
+//!     let Some(build) = asked.graph else { continue };
+//!     let explanation = explain(&build, &cache);
+//!     if let Some(step) = explanation.first_miss() {
+//!         println!("{}: {:?}", step.name, step.reason);
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod difference;
+mod known;
+mod walk;
+
+use bkstate::state::State;
+use serde::Serialize;
+
+pub use difference::Difference;
+
+use crate::export::{CacheExport, layouts};
+use crate::keys::{KeySource, Keyring, SourceError, read_layout};
+use crate::llb::{Encoding, Selectors};
+use crate::release::Target;
+
+use known::Known;
+
+/// What is known of a cache.
+#[derive(Debug)]
+pub struct Cache {
+    known: Known,
+    keyring: Keyring,
+    /// The images that the builds of the key sources started from, as they name them.
+    images: Vec<String>,
+    /// What the cache may call an op.
+    encodings: Vec<Encoding>,
+    selectors: Vec<Selectors>,
+}
+
+impl Cache {
+    /// The cache of exports, of whatever release: `convert` translates their keys.
+    pub fn of_exports(exports: &[CacheExport]) -> Self {
+        let (encodings, selectors) = (Encoding::ALL.to_vec(), Selectors::ALL.to_vec());
+        Self::new(Known::of_exports(exports), encodings, selectors)
+    }
+
+    /// The cache of a root that a daemon of the release `target` is to work on.
+    pub fn of_state(state: &State, target: Target) -> Self {
+        let selectors = vec![target.class().selectors];
+        Self::new(Known::of_state(state), target.encodings().collect(), selectors)
+    }
+
+    fn new(known: Known, encodings: Vec<Encoding>, selectors: Vec<Selectors>) -> Self {
+        let keyring = Keyring::new(known.names());
+        Self { known, keyring, images: Vec::new(), encodings, selectors }
+    }
+
+    /// Takes the ops of the cached build from key sources, so that a miss can be compared with what
+    /// is there. What none of its records confirms is left out.
+    pub fn learn(&mut self, sources: impl IntoIterator<Item = KeySource>) {
+        for source in sources {
+            let steps = source.graph.iter().flat_map(|graph| &graph.steps);
+            self.images.extend(steps.filter_map(|step| step.identifier.clone()));
+            self.keyring.add(source);
+        }
+    }
+
+    /// [Learns](Self::learn) from what lies beside the caches in their layouts.
+    ///
+    /// # Errors
+    /// See [`read_layout`].
+    pub fn learn_layouts(&mut self, exports: &[CacheExport]) -> Result<(), SourceError> {
+        for layout in layouts(exports) {
+            self.learn(read_layout(layout)?);
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of each step of a build.
+#[derive(Debug, Clone, Serialize)]
+pub struct Explanation {
+    /// The steps, each after those it builds on.
+    pub steps: Vec<Explained>,
+}
+
+/// What becomes of one step.
+#[derive(Debug, Clone, Serialize)]
+pub struct Explained {
+    /// What the frontend calls it, or what it does.
+    pub name: String,
+    /// The digest by which the progress of a build names it, where the source tells.
+    pub digest: Option<String>,
+    /// The steps it builds on, as indexes into [`Explanation::steps`].
+    pub inputs: Vec<usize>,
+    /// Whether it is found.
+    pub outcome: Outcome,
+    /// Why it is not, or what that depends on.
+    pub reason: Option<Reason>,
+}
+
+/// Whether a step is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It is.
+    Hit,
+    /// It is, if some files or sources are what they were.
+    IfSame,
+    /// It is not, so it runs.
+    Miss,
+    /// What a source is now decides.
+    Unknown,
+}
+
+/// Why a step is not found, or what that depends on. Steps are indexes into
+/// [`Explanation::steps`], inputs are counted from 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Reason {
+    /// The key of the source depends on what it is when the build runs.
+    Source,
+    /// The cache has no image of this digest. One of another digest with the same layers would be
+    /// found, which only its registry can tell.
+    Image {
+        /// Images of the same repository that cached builds started from.
+        cached: Vec<String>,
+    },
+    /// What these inputs are decides.
+    Contents {
+        /// The inputs.
+        inputs: Vec<Contents>,
+    },
+    /// The cache has the op, but on another input.
+    Input {
+        /// The input.
+        input: usize,
+        /// The step that is the input.
+        step: usize,
+        /// Whether the cache has that step on other inputs of this op too: what the op takes of it
+        /// is another part then.
+        part: bool,
+    },
+    /// The cache does not have the op on these inputs.
+    Op {
+        /// How many other ops it has on them.
+        others: usize,
+        /// The one that differs least, of those that a key source tells.
+        nearest: Option<Nearest>,
+    },
+    /// The cache knows the step and no longer has its result, which a step that runs needs.
+    NoResult,
+    /// The build asks for it to run.
+    NoCache,
+    /// The source of the build does not say enough for a key.
+    NotComputable {
+        /// Why.
+        message: String,
+    },
+}
+
+/// What of an input decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Contents {
+    /// The input.
+    pub input: usize,
+    /// The step that is the input.
+    pub step: usize,
+    /// The paths in it; none if it is that step itself which is found only if something is the
+    /// same.
+    pub paths: Vec<String>,
+}
+
+/// A cached op beside the one that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Nearest {
+    /// What it does.
+    pub name: String,
+    /// Where they differ.
+    pub differences: Vec<Difference>,
+}
+
+impl Explanation {
+    /// The first step that is not found.
+    pub fn first_miss(&self) -> Option<&Explained> {
+        self.steps.iter().find(|step| step.outcome == Outcome::Miss)
+    }
+}
+
+pub use walk::explain;
