@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bkstate::Digest;
-use bkstate::gc::GcConfig;
 use oci2bk::convert::{Options, check_root, convert, preview};
 use oci2bk::export::CacheExport;
 use oci2bk::image::BaseImage;
@@ -15,6 +14,7 @@ use oci2bk::limits::Limits;
 use oci2bk::plan::Plan;
 
 use crate::args::{Convert, Format, Places};
+use crate::daemon::DaemonRoot;
 use crate::failure::Failure;
 use crate::gc::Collection;
 use crate::output;
@@ -26,10 +26,11 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let display = Display::new(arguments.progress);
     let mut timings = Timings::new();
 
-    let gc_config = arguments.config.as_deref().map(GcConfig::read).transpose()?;
+    let Places { sources, root } = &arguments.places;
+    let DaemonRoot { root, gc: gc_config } = arguments.daemon.resolve(root.as_deref())?;
+    let root = root.as_path();
 
     let started = Instant::now();
-    let Places { sources, root } = &arguments.places;
     let limits = arguments.limits.limits();
     let read = |source| CacheExport::read_all(source, &limits);
     let exports = sources.iter().map(read).collect::<Result<Vec<_>, _>>()?;
@@ -72,7 +73,6 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let done = convert(&plan, &exports, root, &options, &display)?;
     timings.extend(display.finish());
 
-    let gc_config = gc_config.unwrap_or_default();
     let gc = Collection::new(&gc_config, plan.target, done.record_bytes, root)?;
     if let Some(gc) = &gc {
         gc.warn(options.last_used.or(plan.newest()));

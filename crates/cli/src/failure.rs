@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bkstate::gc::{DiskError, ReadGcConfigError};
+use bkstate::gc::DiskError;
 use bkstate::state::ExistingError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
@@ -16,6 +16,7 @@ use oci2bk::layout::WriteError;
 use oci2bk::plan::Lost;
 use oci2bk::verify::VerifyError;
 
+use crate::daemon::DaemonError;
 use crate::output::{Plain, note};
 
 /// Why the command failed.
@@ -44,7 +45,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Convert(#[from] ConvertError),
     #[error(transparent)]
-    GcConfig(#[from] ReadGcConfigError),
+    Daemon(#[from] DaemonError),
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
@@ -113,8 +114,7 @@ impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
-            Self::GcConfig(ReadGcConfigError::Read { .. }) => Code::Failed,
-            Self::GcConfig(_) => Code::Input,
+            Self::Daemon(error) if error.is_input() => Code::Input,
             Self::Unkeyed(_) | Self::NoKeys => Code::Unkeyed,
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
@@ -134,6 +134,7 @@ impl Failure {
             | Self::KeysFile(_)
             | Self::WriteKeys { .. }
             | Self::Attach(_)
+            | Self::Daemon(_)
             | Self::Disk(_)
             | Self::Verify(_)
             | Self::MetadataFile { .. }

@@ -14,24 +14,21 @@ use crate::progress::Display;
 use crate::summary::size;
 
 pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
+    let root = arguments.root.resolve()?.root;
     let display = Display::new(arguments.progress);
     let options = Options {
         trees: arguments.trees,
         jobs: arguments.jobs.unwrap_or_else(processors),
         limits: arguments.limits.limits(),
     };
-    let report = verify(&arguments.root, &options, &display)?;
+    let report = verify(&root, &options, &display)?;
     display.finish();
-    let printed = Printed::new(&arguments.root, arguments.trees, &report);
+    let printed = Printed::new(&root, arguments.trees, &report);
     output::result(&match arguments.format {
         Format::Table => printed.table(),
         Format::Json => serde_json::to_string_pretty(&printed)?,
     })?;
-    if report.damage.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::Damaged { root: arguments.root.clone() })
-    }
+    if report.damage.is_empty() { Ok(()) } else { Err(Failure::Damaged { root }) }
 }
 
 /// What was found, as data.

@@ -14,7 +14,8 @@ pub(crate) fn bom(metadata: &Metadata, main: &str, name: &str) -> Result<Value> 
         metadata.packages.iter().map(|package| (package.id.as_str(), package)).collect();
     let nodes: BTreeMap<&str, &Node> =
         metadata.resolve.nodes.iter().map(|node| (node.id.as_str(), node)).collect();
-    let root = metadata.packages.iter().find(|package| package.name == main).context("no such package")?;
+    let root =
+        metadata.packages.iter().find(|package| package.name == main).context("no such package")?;
 
     let mut linked = BTreeSet::from([root.id.as_str()]);
     let mut pending = vec![root.id.as_str()];
@@ -32,9 +33,11 @@ pub(crate) fn bom(metadata: &Metadata, main: &str, name: &str) -> Result<Value> 
     for id in &linked {
         let package = packages.get(id).with_context(|| format!("no package {id}"))?;
         let below = linked_below(&nodes, id)?;
-        let below = below.iter().filter_map(|id| packages.get(id)).map(|package| reference(package));
+        let below =
+            below.iter().filter_map(|id| packages.get(id)).map(|package| reference(package));
         let below: BTreeSet<_> = below.collect();
-        dependencies.insert(reference(package), json!({"ref": reference(package), "dependsOn": below}));
+        dependencies
+            .insert(reference(package), json!({"ref": reference(package), "dependsOn": below}));
         if package.id != root.id {
             components.insert(reference(package), component(package));
         }

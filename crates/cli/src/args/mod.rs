@@ -2,6 +2,7 @@
 
 mod common;
 mod convert;
+mod daemon;
 mod generate;
 mod keys;
 mod verify;
@@ -10,6 +11,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use common::{Format, ProgressMode};
 pub(crate) use convert::{Convert, Places};
+pub(crate) use daemon::{DaemonArguments, RootArguments};
 pub(crate) use generate::{Completions, Man};
 pub(crate) use keys::{Attach, Keys, KeysCommand};
 pub(crate) use verify::Verify;
