@@ -7,6 +7,7 @@ use clap::Args;
 /// The identifiers of the options, for arguments whose meaning depends on them.
 pub(super) const CONFIG: &str = "config";
 pub(super) const BUILDER: &str = "builder";
+const DOCKER_ROOT: &str = "docker-root";
 
 /// A daemon whose root may be left out.
 #[derive(Debug, Args)]
@@ -28,7 +29,7 @@ pub(crate) struct DaemonArguments {
     /// Where Docker keeps its data, for --builder
     ///
     /// By default that is data-root in /etc/docker/daemon.json, or /var/lib/docker.
-    #[arg(long, value_name = "DIR", requires = BUILDER)]
+    #[arg(id = DOCKER_ROOT, long, value_name = "DIR", requires = BUILDER)]
     pub(crate) docker_root: Option<PathBuf>,
 }
 
@@ -39,7 +40,7 @@ pub(crate) struct RootArguments {
     #[arg(
         value_name = "ROOT",
         required_unless_present_any = [CONFIG, BUILDER],
-        conflicts_with = BUILDER
+        conflicts_with_all = [BUILDER, DOCKER_ROOT]
     )]
     pub(crate) root: Option<PathBuf>,
 
