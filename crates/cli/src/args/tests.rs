@@ -168,3 +168,17 @@ fn help_has_examples_and_they_are_right() {
         }
     }
 }
+
+#[test]
+fn every_option_is_in_the_readme() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    for (words, command) in commands() {
+        let visible = command.get_arguments().filter(|argument| !argument.is_hide_set());
+        for option in visible.filter_map(clap::Arg::get_long) {
+            let is_own = matches!(option, "help" | "version");
+            assert!(is_own || readme.contains(&format!("--{option}")), "{words} --{option}");
+        }
+        assert!(readme.contains(&format!("oci2bk{words}")), "oci2bk{words}");
+    }
+}
