@@ -7,6 +7,7 @@
 //! the same name.
 
 pub mod bolt;
+pub mod config;
 pub mod content;
 pub mod decode;
 pub mod digest;

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use bkstate::gc::GcConfig;
 use oci2bk::convert::check_root;
 use oci2bk::gc::Collection;
 use oci2bk::{BaseImage, CacheExport, Converter, Keyring, Limits, Plan};
 
 use crate::args::{Convert, Format, Places};
+use crate::daemon::DaemonRoot;
 use crate::failure::Failure;
 use crate::gc;
 use crate::output;
@@ -21,10 +21,11 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let display = Display::new(arguments.progress);
     let mut timings = Timings::new();
 
-    let gc_config = arguments.config.as_deref().map(GcConfig::read).transpose()?;
+    let Places { sources, root } = &arguments.places;
+    let DaemonRoot { root, gc: gc_config } = arguments.daemon.resolve(root.as_deref())?;
+    let root = root.as_path();
 
     let started = Instant::now();
-    let Places { sources, root } = &arguments.places;
     let limits = arguments.limits.limits();
     let exports = CacheExport::read_sources(sources, &limits)?;
     timings.add("read", started.elapsed());
@@ -68,7 +69,6 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let done = converter.convert(&plan, &exports, root).map_err(|error| signals.explain(error))?;
     timings.extend(display.finish());
 
-    let gc_config = gc_config.unwrap_or_default();
     let collection = Collection::new(&gc_config, plan.target, done.record_bytes, root)?;
     if let Some(collection) = &collection {
         gc::warn(collection, last_used.or(plan.newest()));

@@ -6,7 +6,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bkstate::gc::{DiskError, ReadGcConfigError};
+use bkstate::gc::DiskError;
 use bkstate::state::ExistingError;
 use bkstate::usage::UsageError;
 use oci2bk::convert::ConvertError;
@@ -19,6 +19,7 @@ use oci2bk::plan::Lost;
 use oci2bk::root::OpenRootError;
 use oci2bk::verify::VerifyError;
 
+use crate::daemon::DaemonError;
 use crate::explain::ExplainError;
 use crate::output::{Plain, note, with_causes};
 use crate::signals::Signal;
@@ -49,7 +50,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Convert(#[from] ConvertError),
     #[error(transparent)]
-    GcConfig(#[from] ReadGcConfigError),
+    Daemon(#[from] DaemonError),
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error(transparent)]
@@ -138,8 +139,7 @@ impl Failure {
         match self {
             Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
             Self::Explain(ExplainError::NoBuild { .. }) => Code::Input,
-            Self::GcConfig(ReadGcConfigError::Read { .. }) => Code::Failed,
-            Self::GcConfig(_) => Code::Input,
+            Self::Daemon(error) if error.is_input() => Code::Input,
             Self::Unkeyed(_) | Self::NoKeys => Code::Unkeyed,
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
@@ -170,6 +170,7 @@ impl Failure {
             | Self::KeysFile(_)
             | Self::WriteKeys { .. }
             | Self::Attach(_)
+            | Self::Daemon(_)
             | Self::Disk(_)
             | Self::Root(_)
             | Self::Verify(_)

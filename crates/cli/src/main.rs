@@ -4,7 +4,9 @@
 //! stdout carries the result, stderr progress and errors. This crate is the only one that prints
 //! or exits.
 mod args;
+mod builder;
 mod convert;
+mod daemon;
 mod du;
 mod explain;
 mod failure;

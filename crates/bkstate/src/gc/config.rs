@@ -1,18 +1,13 @@
 //! `buildkitd.toml`, as far as garbage collection goes (`cmd/buildkitd/config/config.go`).
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::{Table, Value};
 
 use super::amount::parse_duration;
-use super::{Disk, DiskSpace, ParseDiskSpaceError, ParseDurationError, Policy, Rule};
-
-/// The largest file that is read.
-const MAX_BYTES: u64 = 1 << 20;
+use super::{Disk, DiskSpace, Policy, Rule};
+use crate::config::{ConfigError, boolean, member, oci_worker, strings, text};
 
 /// What `[worker.oci]` says of garbage collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,69 +41,6 @@ pub struct RuleConfig {
     pub min_free_space: DiskSpace,
 }
 
-/// Why a file is no configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadGcConfigError {
-    /// It cannot be read.
-    #[error("the configuration {} cannot be read", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel answered.
-        #[source]
-        source: std::io::Error,
-    },
-    /// No configuration is that large.
-    #[error("the configuration {} has more than {MAX_BYTES} bytes", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It is not what a daemon takes.
-    #[error("the configuration {} cannot be used", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: GcConfigError,
-    },
-}
-
-/// Why a text is no configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum GcConfigError {
-    /// It is no TOML.
-    #[error("it is no TOML")]
-    Toml(#[from] toml::de::Error),
-    /// A value is of another type than the daemon takes.
-    #[error("{key} has to be {expected}")]
-    Type {
-        /// Its key.
-        key: &'static str,
-        /// What it has to be.
-        expected: &'static str,
-    },
-    /// A value is no amount.
-    #[error("{key} is wrong")]
-    DiskSpace {
-        /// Its key.
-        key: &'static str,
-        /// Why.
-        #[source]
-        source: ParseDiskSpaceError,
-    },
-    /// A value is no duration.
-    #[error("{key} is wrong")]
-    Duration {
-        /// Its key.
-        key: &'static str,
-        /// Why.
-        #[source]
-        source: ParseDurationError,
-    },
-}
-
 impl Default for GcConfig {
     /// No configuration.
     fn default() -> Self {
@@ -123,37 +55,22 @@ impl Default for GcConfig {
 }
 
 impl GcConfig {
-    /// Reads the file `path`.
-    ///
-    /// # Errors
-    /// When it cannot be read or used.
-    pub fn read(path: &Path) -> Result<Self, ReadGcConfigError> {
-        let path = path.to_owned();
-        let error = |source| ReadGcConfigError::Read { path: path.clone(), source };
-        let mut text = String::new();
-        let mut file = File::open(&path).map_err(error)?.take(MAX_BYTES + 1);
-        let length = file.read_to_string(&mut text).map_err(error)?;
-        if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
-            return Err(ReadGcConfigError::TooLarge { path });
-        }
-        Self::from_toml(&text).map_err(|source| ReadGcConfigError::Invalid { path, source })
-    }
-
     /// Reads a `buildkitd.toml`. Like the daemon, it takes keys in any case.
     ///
     /// # Errors
     /// When it is no TOML, or a value about garbage collection is not what the daemon takes.
-    pub fn from_toml(text: &str) -> Result<Self, GcConfigError> {
-        let config: Table = text.parse()?;
-        let none = Table::new();
-        let worker = table(&config, "worker")?.unwrap_or(&none);
-        let oci = table(worker, "oci")?.unwrap_or(&none);
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        Self::of_worker(&oci_worker(&text.parse()?)?)
+    }
+
+    /// What the table `[worker.oci]` says.
+    pub(crate) fn of_worker(oci: &Table) -> Result<Self, ConfigError> {
         let rules = match member(oci, "gcpolicy") {
             None => Vec::new(),
             Some(Value::Array(rules)) => {
                 rules.iter().map(RuleConfig::new).collect::<Result<_, _>>()?
             }
-            Some(_) => return Err(GcConfigError::Type { key: "gcpolicy", expected: "a list" }),
+            Some(_) => return Err(ConfigError::Type { key: "gcpolicy", expected: "a list" }),
         };
         let mut config = Self {
             enabled: boolean(oci, "gc")?.unwrap_or(true),
@@ -271,9 +188,9 @@ impl Default for RuleConfig {
 }
 
 impl RuleConfig {
-    fn new(value: &Value) -> Result<Self, GcConfigError> {
+    fn new(value: &Value) -> Result<Self, ConfigError> {
         let Value::Table(rule) = value else {
-            return Err(GcConfigError::Type { key: "gcpolicy", expected: "a list of tables" });
+            return Err(ConfigError::Type { key: "gcpolicy", expected: "a list of tables" });
         };
         let reserved_space = match disk_space(rule, "reservedSpace")? {
             none if none.is_none() => disk_space(rule, "keepBytes")?,
@@ -351,53 +268,10 @@ impl RuleConfig {
     }
 }
 
-/// The value of `key`, in whatever case it is written.
-fn member<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
-    let by_case = || table.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
-    table.get(key).or_else(|| Some(by_case()?.1))
+fn disk_space(table: &Table, key: &'static str) -> Result<DiskSpace, ConfigError> {
+    text(table, key)?.parse().map_err(|source| ConfigError::DiskSpace { key, source })
 }
 
-fn table<'a>(within: &'a Table, key: &'static str) -> Result<Option<&'a Table>, GcConfigError> {
-    match member(within, key) {
-        None => Ok(None),
-        Some(Value::Table(table)) => Ok(Some(table)),
-        Some(_) => Err(GcConfigError::Type { key, expected: "a table" }),
-    }
-}
-
-fn boolean(table: &Table, key: &'static str) -> Result<Option<bool>, GcConfigError> {
-    match member(table, key) {
-        None => Ok(None),
-        Some(Value::Boolean(value)) => Ok(Some(*value)),
-        Some(_) => Err(GcConfigError::Type { key, expected: "true or false" }),
-    }
-}
-
-fn strings(table: &Table, key: &'static str) -> Result<Vec<String>, GcConfigError> {
-    let wrong = || GcConfigError::Type { key, expected: "a list of texts" };
-    match member(table, key) {
-        None => Ok(Vec::new()),
-        Some(Value::Array(values)) => {
-            values.iter().map(|value| value.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
-        }
-        Some(_) => Err(wrong()),
-    }
-}
-
-/// A number or a text, as a text.
-fn text(table: &Table, key: &'static str) -> Result<String, GcConfigError> {
-    match member(table, key) {
-        None => Ok(String::new()),
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Integer(number)) => Ok(number.to_string()),
-        Some(_) => Err(GcConfigError::Type { key, expected: "a number or a text" }),
-    }
-}
-
-fn disk_space(table: &Table, key: &'static str) -> Result<DiskSpace, GcConfigError> {
-    text(table, key)?.parse().map_err(|source| GcConfigError::DiskSpace { key, source })
-}
-
-fn duration(table: &Table, key: &'static str) -> Result<Duration, GcConfigError> {
-    parse_duration(&text(table, key)?).map_err(|source| GcConfigError::Duration { key, source })
+fn duration(table: &Table, key: &'static str) -> Result<Duration, ConfigError> {
+    parse_duration(&text(table, key)?).map_err(|source| ConfigError::Duration { key, source })
 }

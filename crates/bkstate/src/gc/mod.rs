@@ -14,5 +14,5 @@ mod policy;
 mod tests;
 
 pub use amount::{DiskSpace, ParseDiskSpaceError, ParseDurationError};
-pub use config::{GcConfig, GcConfigError, ReadGcConfigError, RuleConfig};
+pub use config::{GcConfig, RuleConfig};
 pub use policy::{Disk, DiskError, Loss, Policy, Rule};

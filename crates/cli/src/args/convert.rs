@@ -13,9 +13,12 @@ use oci2bk::release::Target;
 use oci2bk::source::{ParseSourceError, Source};
 
 use super::common::{Format, LimitArguments, ProgressMode, more_help};
+use super::daemon::{BUILDER, CONFIG, DaemonArguments};
 use crate::last_used;
 
-const USAGE: &str = "oci2bk convert [OPTIONS] <SRC>... <ROOT>";
+const USAGE: &str = "oci2bk convert [OPTIONS] <SRC>... <ROOT>\n       \
+                     oci2bk convert [OPTIONS] <SRC>... --builder <NAME>\n       \
+                     oci2bk convert [OPTIONS] <SRC> --config <FILE>";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,6 +27,9 @@ Examples:
 
   # Look at what would be done first
   oci2bk convert ./cache /var/lib/buildkit --keys provenance.json --dry-run
+
+  # Into a builder of docker buildx, which was stopped
+  oci2bk convert ./cache --builder ci
 
   # Two caches with their keys attached, for the buildkitd of another release
   oci2bk convert oci:app:main oci-archive:tools.tar /var/lib/buildkit --buildkit v0.24.0
@@ -105,10 +111,8 @@ pub(crate) struct Convert {
     #[arg(long, hide = true, env = "SOURCE_DATE_EPOCH", value_parser = parse_epoch)]
     pub(crate) source_date_epoch: Option<Epoch>,
 
-    /// Tell what is lost to the garbage collection of a daemon with the configuration FILE, a
-    /// buildkitd.toml [default: that of a daemon without one]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) daemon: DaemonArguments,
 }
 
 /// The value of `SOURCE_DATE_EPOCH`; an empty variable counts as none.
@@ -122,7 +126,8 @@ pub(crate) struct Epoch(pub(crate) Option<Time>);
 #[derive(Debug)]
 pub(crate) struct Places {
     pub(crate) sources: Vec<Source>,
-    pub(crate) root: PathBuf,
+    /// Left out if it follows from the daemon that is named.
+    pub(crate) root: Option<PathBuf>,
 }
 
 const PLACES: &str = "places";
@@ -144,7 +149,8 @@ impl Args for Places {
                      /var/lib/buildkit\n\nSRC is a cache export, or an image with an inline cache: \
                      DIR, oci:DIR[:TAG|@DIGEST], oci-archive:FILE[:TAG|@DIGEST] or \
                      type=local,src=DIR[,tag=TAG][,digest=DIGEST]. DIR may be a tar archive too. \
-                     ROOT is made if it is not there.",
+                     ROOT is made if it is not there; it is left out with \
+                     --builder, or with one SRC and a --config that has it.",
                 ),
         )
     }
@@ -158,10 +164,14 @@ impl FromArgMatches for Places {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let words = matches.get_many::<OsString>(PLACES).unwrap_or_default();
         let mut words: Vec<_> = words.collect();
-        let (Some(root), false) = (words.pop(), words.is_empty()) else {
+        let is_given = |id: &str| matches.contains_id(id);
+        // With a configuration, one word is a source without a root; of several the last is the root.
+        let has_no_root = is_given(BUILDER) || is_given(CONFIG) && words.len() == 1;
+        let root = if has_no_root { None } else { words.pop() };
+        if words.is_empty() {
             let message = "there is only one of <SRC>... and <ROOT>; the last word is the root";
             return Err(refusal(ErrorKind::MissingRequiredArgument, message));
-        };
+        }
         let sources = words.into_iter().map(|word| {
             let source = word.to_str().ok_or("a source has to be UTF-8".to_owned());
             source.and_then(|text| text.parse().map_err(|error| chain(&error))).map_err(|error| {
@@ -170,7 +180,7 @@ impl FromArgMatches for Places {
                 refusal(ErrorKind::ValueValidation, &message)
             })
         });
-        Ok(Self { sources: sources.collect::<Result<_, _>>()?, root: root.into() })
+        Ok(Self { sources: sources.collect::<Result<_, _>>()?, root: root.map(PathBuf::from) })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

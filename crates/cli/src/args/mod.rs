@@ -2,6 +2,7 @@
 
 mod common;
 mod convert;
+mod daemon;
 mod du;
 mod explain;
 mod generate;
@@ -13,6 +14,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use common::{Format, ProgressMode};
 pub(crate) use convert::{Convert, Places};
+pub(crate) use daemon::{DaemonArguments, RootArguments};
 pub(crate) use du::Du;
 pub(crate) use explain::Explain;
 pub(crate) use generate::{Completions, Man};

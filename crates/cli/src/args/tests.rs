@@ -29,7 +29,7 @@ fn the_last_word_is_the_root_wherever_the_options_are() {
         let places = parsed(words).unwrap();
         let paths: Vec<_> = places.sources.iter().map(|s| s.path.as_path()).collect();
         assert_eq!(paths, ["a", "b"].map(std::path::Path::new));
-        assert_eq!(places.root, PathBuf::from("/var/lib/buildkit"));
+        assert_eq!(places.root, Some(PathBuf::from("/var/lib/buildkit")));
     }
 }
 
@@ -94,5 +94,91 @@ fn keys_are_written_or_attached() {
     assert_eq!(parse("oci2bk keys ./attach -o -").unwrap().sources.len(), 1);
     for wrong in ["keys", "keys a", "keys -o a", "keys attach a", "keys attach a -o b --keys c"] {
         assert!(parse(&format!("oci2bk {wrong}")).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_root_is_left_out_where_it_follows_from_the_daemon() {
+    let sources = |words: &[&str]| {
+        let places = parsed(words).unwrap();
+        (places.sources.len(), places.root.is_some())
+    };
+    assert_eq!(sources(&["a", "b", "--builder", "ci"]), (2, false));
+    assert_eq!(sources(&["a", "--config", "c"]), (1, false));
+    assert_eq!(sources(&["a", "r", "--config", "c"]), (1, true));
+
+    let verify = |words: &[&str]| {
+        let words = ["oci2bk", "verify"].iter().chain(words);
+        Arguments::try_parse_from(words).is_ok()
+    };
+    for right in [&["r"][..], &["--builder", "ci"], &["--config", "c"], &["r", "--config", "c"]] {
+        assert!(verify(right), "{right:?}");
+    }
+    for wrong in [&[][..], &["r", "--builder", "ci"], &["r", "--docker-root", "d"]] {
+        assert!(!verify(wrong), "{wrong:?}");
+    }
+}
+
+/// The command and all below it, with their words.
+fn commands() -> Vec<(String, clap::Command)> {
+    let mut root = Arguments::command().disable_help_subcommand(true);
+    root.build();
+    let mut found = Vec::new();
+    let mut pending = vec![(String::new(), root)];
+    while let Some((words, command)) = pending.pop() {
+        for below in command.get_subcommands() {
+            pending.push((format!("{words} {}", below.get_name()), below.clone()));
+        }
+        found.push((words, command));
+    }
+    found
+}
+
+#[test]
+fn every_command_and_option_is_documented() {
+    for (words, command) in commands() {
+        assert!(command.get_about().is_some(), "{words} has no help");
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!help.is_empty(), "{words} {} has no help", argument.get_id());
+            assert!(!help.ends_with('.') && help.len() <= 100, "{words}: {help}");
+        }
+    }
+}
+
+#[test]
+fn help_has_examples_and_they_are_right() {
+    for (words, command) in commands() {
+        let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+        let examples: Vec<_> = help
+            .lines()
+            .filter_map(|line| line.strip_prefix("  "))
+            .filter(|line| line.starts_with("oci2bk "))
+            .collect();
+        assert!(!examples.is_empty(), "{words} has no examples");
+        for example in examples {
+            let typed = example.split(" > ").next().unwrap();
+            assert!(
+                typed.starts_with(&format!("oci2bk{words}")),
+                "{example} is of another command"
+            );
+            if let Err(error) = Arguments::try_parse_from(typed.split(' ')) {
+                panic!("{example}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_option_is_in_the_readme() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    for (words, command) in commands() {
+        let visible = command.get_arguments().filter(|argument| !argument.is_hide_set());
+        for option in visible.filter_map(clap::Arg::get_long) {
+            let is_own = matches!(option, "help" | "version");
+            assert!(is_own || readme.contains(&format!("--{option}")), "{words} --{option}");
+        }
+        assert!(readme.contains(&format!("oci2bk{words}")), "oci2bk{words}");
     }
 }

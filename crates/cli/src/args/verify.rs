@@ -1,16 +1,19 @@
 //! The arguments of `verify`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
 use clap::Args;
 
 use super::common::{Format, LimitArguments, ProgressMode, more_help};
+use super::daemon::RootArguments;
 
 const EXAMPLES: &str = "\
 Examples:
   # Databases, references between them, and the digest of every blob
   oci2bk verify /var/lib/buildkit
+
+  # The state of a builder of docker buildx, which was stopped
+  oci2bk verify --builder ci
 
   # The unpacked trees too, with the result as JSON
   oci2bk verify --trees --format json /var/lib/buildkit";
@@ -18,11 +21,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_long_help = more_help(EXAMPLES))]
 pub(crate) struct Verify {
-    /// The root of the buildkitd, such as /var/lib/buildkit
-    ///
-    /// Nothing in it is changed.
-    #[arg(value_name = "ROOT")]
-    pub(crate) root: PathBuf,
+    #[command(flatten)]
+    pub(crate) root: RootArguments,
 
     /// Compare the unpacked trees with their layers too; needs root
     ///

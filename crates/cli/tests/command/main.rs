@@ -1,10 +1,12 @@
 //! The command as its users meet it: what it prints, where, and how it exits.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
+mod daemon;
 mod dry_run;
 mod failures;
 mod look;
 mod output;
+mod readme;
 mod results;
 mod verify;
 

@@ -1,0 +1,88 @@
+//! Values of `buildkitd.toml`. Like the daemon, their readers take keys in any case (go-toml v2).
+
+use toml::{Table, Value};
+
+use crate::gc::{ParseDiskSpaceError, ParseDurationError};
+
+/// Why a text is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It is no TOML.
+    #[error("it is no TOML")]
+    Toml(#[from] toml::de::Error),
+    /// A value is of another type than the daemon takes.
+    #[error("{key} has to be {expected}")]
+    Type {
+        /// Its key.
+        key: &'static str,
+        /// What it has to be.
+        expected: &'static str,
+    },
+    /// A value is no amount.
+    #[error("{key} is wrong")]
+    DiskSpace {
+        /// Its key.
+        key: &'static str,
+        /// Why.
+        #[source]
+        source: ParseDiskSpaceError,
+    },
+    /// A value is no duration.
+    #[error("{key} is wrong")]
+    Duration {
+        /// Its key.
+        key: &'static str,
+        /// Why.
+        #[source]
+        source: ParseDurationError,
+    },
+}
+
+/// What `[worker.oci]` has.
+pub(crate) fn oci_worker(config: &Table) -> Result<Table, ConfigError> {
+    let Some(worker) = table(config, "worker")? else { return Ok(Table::new()) };
+    Ok(table(worker, "oci")?.cloned().unwrap_or_default())
+}
+
+/// The value of `key`, in whatever case it is written.
+pub(crate) fn member<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    let by_case = || table.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
+    table.get(key).or_else(|| Some(by_case()?.1))
+}
+
+fn table<'a>(within: &'a Table, key: &'static str) -> Result<Option<&'a Table>, ConfigError> {
+    match member(within, key) {
+        None => Ok(None),
+        Some(Value::Table(table)) => Ok(Some(table)),
+        Some(_) => Err(ConfigError::Type { key, expected: "a table" }),
+    }
+}
+
+pub(crate) fn boolean(table: &Table, key: &'static str) -> Result<Option<bool>, ConfigError> {
+    match member(table, key) {
+        None => Ok(None),
+        Some(Value::Boolean(value)) => Ok(Some(*value)),
+        Some(_) => Err(ConfigError::Type { key, expected: "true or false" }),
+    }
+}
+
+pub(crate) fn strings(table: &Table, key: &'static str) -> Result<Vec<String>, ConfigError> {
+    let wrong = || ConfigError::Type { key, expected: "a list of texts" };
+    match member(table, key) {
+        None => Ok(Vec::new()),
+        Some(Value::Array(values)) => {
+            values.iter().map(|value| value.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+        }
+        Some(_) => Err(wrong()),
+    }
+}
+
+/// A number or a text, as a text.
+pub(crate) fn text(table: &Table, key: &'static str) -> Result<String, ConfigError> {
+    match member(table, key) {
+        None => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Integer(number)) => Ok(number.to_string()),
+        Some(_) => Err(ConfigError::Type { key, expected: "a number or a text" }),
+    }
+}

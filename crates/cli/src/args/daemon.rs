@@ -1,0 +1,49 @@
+//! Which daemon a command is about: its root, or what the root follows from.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// The identifiers of the options, for arguments whose meaning depends on them.
+pub(super) const CONFIG: &str = "config";
+pub(super) const BUILDER: &str = "builder";
+const DOCKER_ROOT: &str = "docker-root";
+
+/// A daemon whose root may be left out.
+#[derive(Debug, Args)]
+pub(crate) struct DaemonArguments {
+    /// The buildkitd.toml of the daemon, for its root and its garbage collection
+    ///
+    /// ROOT may be left out if FILE has one. A worker or snapshotter other than those of OCI and
+    /// overlayfs is refused.
+    #[arg(id = CONFIG, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The builder NAME of docker buildx with the docker-container driver, in place of ROOT
+    ///
+    /// Its root is a volume of Docker, and its buildkitd.toml is what buildx noted. Docker itself is
+    /// not asked. The builder must have run once and be stopped.
+    #[arg(id = BUILDER, long, value_name = "NAME")]
+    pub(crate) builder: Option<String>,
+
+    /// Where Docker keeps its data, for --builder
+    ///
+    /// By default that is data-root in /etc/docker/daemon.json, or /var/lib/docker.
+    #[arg(id = DOCKER_ROOT, long, value_name = "DIR", requires = BUILDER)]
+    pub(crate) docker_root: Option<PathBuf>,
+}
+
+/// The root of a daemon, given or not.
+#[derive(Debug, Args)]
+pub(crate) struct RootArguments {
+    /// The root of the buildkitd, such as /var/lib/buildkit
+    #[arg(
+        value_name = "ROOT",
+        required_unless_present_any = [CONFIG, BUILDER],
+        conflicts_with_all = [BUILDER, DOCKER_ROOT]
+    )]
+    pub(crate) root: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) daemon: DaemonArguments,
+}

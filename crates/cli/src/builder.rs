@@ -1,0 +1,232 @@
+//! Builders of docker buildx with the `docker-container` driver, from the files that buildx and Docker
+//! keep; neither is run.
+//!
+//! buildx v0.38.2 notes a builder in `instances/NAME` of its directory (`store/store.go`). It names the
+//! nodes `NAME0`, `NAME1` and so on (`store/nodegroup.go`), the container of a node
+//! `buildx_buildkit_NODE` (`driver/driver.go`), and mounts the volume `buildx_buildkit_NODE_state` at
+//! `/var/lib/buildkit` in it (`driver/docker-container/driver.go`). Docker v28.5.2 has the content of a
+//! volume in `volumes/VOLUME/_data` of its data root (`volume/local/local.go`), which `data-root` in
+//! `daemon.json` moves (`daemon/config/config.go`).
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Where a volume is mounted in the container of its builder.
+pub(crate) const CONTAINER_ROOT: &str = "/var/lib/buildkit";
+
+/// The largest file that is read.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Where buildx and Docker keep what is read here.
+#[derive(Debug)]
+pub(crate) struct Docker {
+    /// The directory of buildx, if the user has one.
+    pub(crate) buildx: Option<PathBuf>,
+    /// The configuration of Docker's daemon.
+    pub(crate) daemon_json: PathBuf,
+    /// The data root, if it is given.
+    pub(crate) root: Option<PathBuf>,
+}
+
+/// A builder with one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Builder {
+    pub(crate) name: String,
+    /// The root of its daemon, which is there.
+    pub(crate) root: PathBuf,
+    /// Its `buildkitd.toml`.
+    pub(crate) config: Option<String>,
+}
+
+/// Why the root of a builder is not found.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuilderError {
+    #[error("{0:?} cannot be the name of a builder: a letter, then letters, digits and ._-")]
+    Name(String),
+    #[error(
+        "the builder {builder} has the driver {driver}, which keeps no state in a volume; \
+         --builder is for docker-container"
+    )]
+    Driver { builder: String, driver: String },
+    #[error("the builder {builder} runs on {endpoint}; convert there")]
+    Remote { builder: String, endpoint: String },
+    #[error(
+        "the builder {builder} has {} nodes, each with a state of its own; give the root of the one \
+         that is meant:{}", nodes.len(), listed(nodes)
+    )]
+    SeveralNodes { builder: String, nodes: Vec<PathBuf> },
+    #[error(
+        "the builder {builder} has no state in {}; if it is not there, make it: docker buildx create \
+         --name {builder}; if it has not run, start it: docker buildx inspect --bootstrap {builder}; \
+         then stop it: docker buildx stop {builder}", root.display()
+    )]
+    NoVolume { builder: String, root: PathBuf },
+    #[error("{} cannot be read", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} has more than {MAX_BYTES} bytes", path.display())]
+    TooLarge { path: PathBuf },
+    #[error("{} is not what Docker writes", path.display())]
+    Invalid {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("the buildkitd.toml in {} is no text in base64", path.display())]
+    Config { path: PathBuf },
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| format!("\n  {}", path.display())).collect()
+}
+
+impl BuilderError {
+    /// Whether a file that was read is to blame.
+    pub(crate) fn is_input(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::Invalid { .. } | Self::Config { .. })
+    }
+}
+
+/// What `instances/NAME` has (`store.NodeGroup` in Go's JSON).
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Instance {
+    driver: String,
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Node {
+    name: String,
+    #[serde(default)]
+    endpoint: String,
+    /// What is copied into the container, in base64.
+    #[serde(default)]
+    files: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct DaemonJson {
+    #[serde(rename = "data-root")]
+    data_root: Option<PathBuf>,
+}
+
+impl Docker {
+    /// That of this machine, for the user who runs the command.
+    pub(crate) fn here(root: Option<PathBuf>) -> Self {
+        let variable =
+            |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
+        let docker = || match variable("DOCKER_CONFIG") {
+            Some(dir) => Some(PathBuf::from(dir)),
+            None => Some(PathBuf::from(variable("HOME")?).join(".docker")),
+        };
+        let buildx = match variable("BUILDX_CONFIG") {
+            Some(dir) => Some(dir.into()),
+            None => docker().map(|dir| dir.join("buildx")),
+        };
+        Self { buildx, daemon_json: "/etc/docker/daemon.json".into(), root }
+    }
+
+    /// The builder `name`, if it has one node and has run. One that buildx has not noted for this
+    /// user, who may be root instead of its owner, is found by the name of its volume.
+    pub(crate) fn builder(&self, name: &str) -> Result<Builder, BuilderError> {
+        let name = valid_name(name)?;
+        let volumes = self.data_root()?.join("volumes");
+        let root_of = |node: &str| volumes.join(format!("buildx_buildkit_{node}_state/_data"));
+        let noted = self.buildx.as_ref().map(|dir| dir.join("instances").join(&name));
+        let instance = match &noted {
+            Some(path) => read_json::<Instance>(path)?.map(|instance| (path, instance)),
+            None => None,
+        };
+        let (roots, config) = match instance {
+            Some((path, instance)) => {
+                instance.check(&name)?;
+                let config =
+                    instance.config().map_err(|()| BuilderError::Config { path: path.clone() })?;
+                let names = instance.nodes.iter().map(|node| valid_name(&node.name));
+                (names.map(|node| Ok(root_of(&node?))).collect::<Result<_, _>>()?, config)
+            }
+            None => {
+                let others = (1..).map(|number| root_of(&format!("{name}{number}")));
+                let mut roots = vec![root_of(&format!("{name}0"))];
+                roots.extend(others.take_while(|root| root.is_dir()));
+                (roots, None)
+            }
+        };
+        match <[PathBuf; 1]>::try_from(roots) {
+            Ok([root]) if root.is_dir() => Ok(Builder { name, root, config }),
+            Ok([root]) => Err(BuilderError::NoVolume { builder: name, root }),
+            Err(nodes) => Err(BuilderError::SeveralNodes { builder: name, nodes }),
+        }
+    }
+
+    fn data_root(&self) -> Result<PathBuf, BuilderError> {
+        if let Some(root) = &self.root {
+            return Ok(root.clone());
+        }
+        let moved = read_json::<DaemonJson>(&self.daemon_json)?.and_then(|json| json.data_root);
+        Ok(moved.unwrap_or_else(|| "/var/lib/docker".into()))
+    }
+}
+
+impl Instance {
+    fn check(&self, name: &str) -> Result<(), BuilderError> {
+        let builder = name.to_owned();
+        if self.driver != "docker-container" {
+            return Err(BuilderError::Driver { builder, driver: self.driver.clone() });
+        }
+        match self.nodes.iter().find(|node| node.endpoint.starts_with("ssh://")) {
+            Some(node) => Err(BuilderError::Remote { builder, endpoint: node.endpoint.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The `buildkitd.toml` of the first node.
+    fn config(&self) -> Result<Option<String>, ()> {
+        let files = self.nodes.first().and_then(|node| node.files.as_ref());
+        let Some(file) = files.and_then(|files| files.get("buildkitd.toml")) else {
+            return Ok(None);
+        };
+        let bytes = BASE64_STANDARD.decode(file).map_err(|_| ())?;
+        String::from_utf8(bytes).map(Some).map_err(|_| ())
+    }
+}
+
+/// A name of a builder or node as buildx keeps it (`ValidateName` in `store/util.go`).
+fn valid_name(name: &str) -> Result<String, BuilderError> {
+    let is_valid = name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    is_valid.then(|| name.to_lowercase()).ok_or_else(|| BuilderError::Name(name.to_owned()))
+}
+
+/// The document in a file, if that is there.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, BuilderError> {
+    let failed = |source| BuilderError::Read { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(failed)?,
+    };
+    let mut bytes = Vec::new();
+    let length = file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
+        return Err(BuilderError::TooLarge { path: path.to_owned() });
+    }
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|source| BuilderError::Invalid { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+use std::fs;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+
+/// The files of buildx and Docker, made by hand.
+struct Machine {
+    temp: TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir_all(temp.path().join("buildx/instances")).unwrap();
+        Self { temp }
+    }
+
+    fn docker(&self) -> Docker {
+        Docker {
+            buildx: Some(self.temp.path().join("buildx")),
+            daemon_json: self.temp.path().join("daemon.json"),
+            root: Some(self.temp.path().join("docker")),
+        }
+    }
+
+    fn root_of(&self, node: &str) -> PathBuf {
+        self.temp.path().join(format!("docker/volumes/buildx_buildkit_{node}_state/_data"))
+    }
+
+    fn volume(&self, node: &str) -> PathBuf {
+        fs::create_dir_all(self.root_of(node)).unwrap();
+        self.root_of(node)
+    }
+
+    fn instance(&self, name: &str, driver: &str, nodes: serde_json::Value) {
+        let instance = json!({"Name": name, "Driver": driver, "Nodes": nodes, "Dynamic": false});
+        let path = self.temp.path().join("buildx/instances").join(name);
+        fs::write(path, instance.to_string()).unwrap();
+    }
+
+    fn builder(&self, name: &str) -> Result<Builder, BuilderError> {
+        self.docker().builder(name)
+    }
+
+    fn error(&self, name: &str) -> String {
+        self.builder(name).unwrap_err().to_string()
+    }
+}
+
+fn node(name: &str) -> serde_json::Value {
+    json!({"Name": name, "Endpoint": "unix:///var/run/docker.sock", "Platforms": null,
+           "DriverOpts": null, "Flags": ["--allow-insecure-entitlement=network.host"], "Files": null})
+}
+
+#[test]
+fn a_builder_is_found_by_the_volume_of_its_node() {
+    let machine = Machine::new();
+    let root = machine.volume("ci0");
+    machine.instance("ci", "docker-container", json!([node("ci0")]));
+    let expected = Builder { name: "ci".into(), root, config: None };
+    assert_eq!(machine.builder("ci").unwrap(), expected);
+    assert_eq!(machine.builder("CI").unwrap(), expected);
+
+    // A node may have any name.
+    let root = machine.volume("big");
+    machine.instance("ci", "docker-container", json!([node("big")]));
+    assert_eq!(machine.builder("ci").unwrap().root, root);
+}
+
+#[test]
+fn its_configuration_is_what_buildx_noted() {
+    let machine = Machine::new();
+    machine.volume("ci0");
+    let mut with_config = node("ci0");
+    with_config["Files"] = json!({"buildkitd.toml": "W3dvcmtlci5vY2ldCmdjID0gZmFsc2UK"});
+    machine.instance("ci", "docker-container", json!([with_config]));
+    let config = machine.builder("ci").unwrap().config;
+    assert_eq!(config.as_deref(), Some("[worker.oci]\ngc = false\n"));
+    with_config["Files"] = json!({"buildkitd.toml": "W3dv!"});
+    machine.instance("ci", "docker-container", json!([with_config]));
+    assert!(machine.error("ci").contains("base64"));
+}
+
+#[test]
+fn a_builder_of_another_user_is_found_by_its_name() {
+    let machine = Machine::new();
+    let root = machine.volume("ci0");
+    assert_eq!(machine.builder("ci").unwrap().root, root);
+    let second = machine.volume("ci1");
+    let message = machine.error("ci");
+    assert!(message.contains("2 nodes") && message.contains(second.to_str().unwrap()), "{message}");
+}
+
+#[test]
+fn several_nodes_are_named() {
+    let machine = Machine::new();
+    machine.volume("ci0");
+    machine.instance("ci", "docker-container", json!([node("ci0"), node("arm")]));
+    let message = machine.error("ci");
+    let other = machine.root_of("arm");
+    assert!(message.contains("2 nodes") && message.contains(other.to_str().unwrap()), "{message}");
+}
+
+#[test]
+fn a_builder_that_never_ran_is_told_what_to_do() {
+    let machine = Machine::new();
+    for noted in [false, true] {
+        if noted {
+            machine.instance("ci", "docker-container", json!([node("ci0")]));
+        }
+        let message = machine.error("ci");
+        assert!(message.contains("docker buildx inspect --bootstrap ci"), "{message}");
+        assert!(message.contains(machine.root_of("ci0").to_str().unwrap()), "{message}");
+    }
+}
+
+#[test]
+fn builders_without_a_volume_here_are_refused() {
+    let machine = Machine::new();
+    machine.volume("ci0");
+    machine.instance("ci", "kubernetes", json!([node("ci0")]));
+    assert!(machine.error("ci").contains("the driver kubernetes"));
+    let mut remote = node("ci0");
+    remote["Endpoint"] = "ssh://build@host".into();
+    machine.instance("ci", "docker-container", json!([remote]));
+    assert!(machine.error("ci").contains("ssh://build@host"));
+}
+
+#[test]
+fn names_are_no_paths() {
+    let machine = Machine::new();
+    for name in ["", "../x", "a/b", "0a", "a\0"] {
+        assert!(matches!(machine.builder(name), Err(BuilderError::Name(_))), "{name:?}");
+    }
+    machine.instance("ci", "docker-container", json!([node("../../etc")]));
+    assert!(matches!(machine.builder("ci"), Err(BuilderError::Name(_))));
+}
+
+#[test]
+fn the_data_root_is_that_of_the_daemon() {
+    let machine = Machine::new();
+    let docker = Docker { root: None, ..machine.docker() };
+    assert_eq!(docker.data_root().unwrap(), Path::new("/var/lib/docker"));
+    fs::write(&docker.daemon_json, r#"{"data-root": "/srv/docker", "debug": true}"#).unwrap();
+    assert_eq!(docker.data_root().unwrap(), Path::new("/srv/docker"));
+    fs::write(&docker.daemon_json, "{").unwrap();
+    assert!(docker.data_root().unwrap_err().is_input());
+}

@@ -1,0 +1,119 @@
+//! The daemon that a command is about: where its root is, and how it is configured.
+
+use std::path::{Path, PathBuf};
+
+use bkstate::config::{ConfigError, DaemonConfig, ReadConfigError, Unsupported};
+use bkstate::gc::GcConfig;
+
+use crate::args::{DaemonArguments, RootArguments};
+use crate::builder::{Builder, BuilderError, CONTAINER_ROOT, Docker};
+
+/// A daemon, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DaemonRoot {
+    pub(crate) root: PathBuf,
+    pub(crate) gc: GcConfig,
+}
+
+/// Why there is no root.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DaemonError {
+    #[error(transparent)]
+    Config(#[from] ReadConfigError),
+    #[error(transparent)]
+    Builder(#[from] BuilderError),
+    #[error(
+        "the configuration of the builder {builder}, as docker buildx noted it, cannot be used"
+    )]
+    BuilderConfig {
+        builder: String,
+        #[source]
+        source: ConfigError,
+    },
+    #[error("the daemon of {whose} would not use the state")]
+    Unsupported {
+        whose: String,
+        #[source]
+        source: Unsupported,
+    },
+    #[error(
+        "the configuration {} has no root; give that of the daemon behind the sources, such as \
+         /var/lib/buildkit", path.display()
+    )]
+    NoRoot { path: PathBuf },
+    #[error(
+        "the builder {builder} has its state in {} of its container, not in its volume, \
+         {CONTAINER_ROOT}", root.display()
+    )]
+    OutsideVolume { builder: String, root: PathBuf },
+}
+
+impl DaemonError {
+    /// Whether a file that was read is to blame.
+    pub(crate) fn is_input(&self) -> bool {
+        match self {
+            Self::Config(error) => !matches!(error, ReadConfigError::Read { .. }),
+            Self::BuilderConfig { .. } => true,
+            Self::Builder(error) => error.is_input(),
+            Self::Unsupported { .. } | Self::NoRoot { .. } | Self::OutsideVolume { .. } => false,
+        }
+    }
+}
+
+impl RootArguments {
+    pub(crate) fn resolve(&self) -> Result<DaemonRoot, DaemonError> {
+        self.daemon.resolve(self.root.as_deref())
+    }
+}
+
+impl DaemonArguments {
+    /// The daemon that is meant, with the root that is given, if one is.
+    pub(crate) fn resolve(&self, root: Option<&Path>) -> Result<DaemonRoot, DaemonError> {
+        let config = self.config.as_deref().map(DaemonConfig::read).transpose()?;
+        match (&self.builder, &self.config) {
+            (Some(name), _) => {
+                let builder = Docker::here(self.docker_root.clone()).builder(name)?;
+                of_builder(builder, config)
+            }
+            (None, Some(path)) => {
+                let config = supported(config.unwrap_or_default(), || path.display().to_string())?;
+                let root = root.map(Path::to_owned).or(config.root);
+                let root = root.ok_or_else(|| DaemonError::NoRoot { path: path.clone() })?;
+                Ok(DaemonRoot { root, gc: config.gc })
+            }
+            (None, None) => {
+                // clap asks for one of the three.
+                let root = root.map(Path::to_owned).unwrap_or_default();
+                Ok(DaemonRoot { root, gc: GcConfig::default() })
+            }
+        }
+    }
+}
+
+/// The root of a builder, with the configuration that is given or else its own.
+fn of_builder(builder: Builder, config: Option<DaemonConfig>) -> Result<DaemonRoot, DaemonError> {
+    let Builder { name, root, config: own } = builder;
+    let own = own.as_deref().map(DaemonConfig::from_toml).transpose();
+    let config = match (config, own) {
+        (Some(config), _) => config,
+        (None, Ok(own)) => own.unwrap_or_default(),
+        (None, Err(source)) => return Err(DaemonError::BuilderConfig { builder: name, source }),
+    };
+    let config = supported(config, || format!("the builder {name}"))?;
+    match config.root {
+        Some(root) if root != Path::new(CONTAINER_ROOT) => {
+            Err(DaemonError::OutsideVolume { builder: name, root })
+        }
+        _ => Ok(DaemonRoot { root, gc: config.gc }),
+    }
+}
+
+fn supported(
+    config: DaemonConfig,
+    whose: impl FnOnce() -> String,
+) -> Result<DaemonConfig, DaemonError> {
+    match config.unsupported {
+        Some(source) => Err(DaemonError::Unsupported { whose: whose(), source }),
+        None => Ok(config),
+    }
+}

@@ -1,0 +1,53 @@
+//! Roots that follow from `--config` and `--builder`.
+
+use std::fs;
+
+use super::*;
+
+/// `convert` and `verify` without a root.
+fn rootless(words: &[&str], place: &Place) -> [Command; 2] {
+    let (mut convert, mut verify) = (command(), command());
+    convert.args(["convert", "--no-extract"]).args(index()).args(words);
+    verify.arg("verify").args(words);
+    for command in [&mut convert, &mut verify] {
+        command.env("BUILDX_CONFIG", place.temp.path().join("buildx"));
+    }
+    [convert, verify]
+}
+
+#[test]
+fn the_root_of_a_configuration_is_converted_into_and_verified() {
+    let place = Place::new();
+    let config = place.temp.path().join("buildkitd.toml");
+    fs::write(&config, format!("root = {:?}\n", place.root())).unwrap();
+    let [mut convert, mut verify] = rootless(&["--config", config.to_str().unwrap()], &place);
+    Printed::of(&mut convert, 0);
+    let printed = Printed::of(&mut verify, 0);
+    assert!(printed.stdout.starts_with(&format!("{} is sound", place.root().display())));
+
+    fs::write(&config, "[worker.oci]\n").unwrap();
+    for command in &mut rootless(&["--config", config.to_str().unwrap()], &place) {
+        Printed::of(command, 1).says(&["buildkitd.toml has no root"]);
+    }
+    fs::write(&config, "[worker.oci]\nsnapshotter = \"native\"\n").unwrap();
+    for command in &mut rootless(&["--config", config.to_str().unwrap()], &place) {
+        Printed::of(command, 1).says(&["would not use the state", "its snapshotter is native"]);
+    }
+}
+
+#[test]
+fn the_volume_of_a_builder_is_converted_into_and_verified() {
+    let place = Place::new();
+    let docker = place.temp.path().join("docker");
+    let words = ["--builder", "ci", "--docker-root", docker.to_str().unwrap()];
+    for command in &mut rootless(&words, &place) {
+        Printed::of(command, 1).says(&["docker buildx inspect --bootstrap ci"]);
+    }
+    let volume = docker.join("volumes/buildx_buildkit_ci0_state/_data");
+    fs::create_dir_all(&volume).unwrap();
+    let [mut convert, mut verify] = rootless(&words, &place);
+    let printed = Printed::of(&mut convert, 0);
+    assert!(printed.stdout.starts_with(&format!("{} is warm", volume.display())));
+    Printed::of(&mut verify, 0);
+    assert!(volume.join("cache.db").is_file());
+}
