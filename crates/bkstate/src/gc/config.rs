@@ -48,6 +48,7 @@ pub struct RuleConfig {
 
 /// Why a file is no configuration.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadGcConfigError {
     /// It cannot be read.
     #[error("the configuration {} cannot be read", path.display())]
@@ -77,6 +78,7 @@ pub enum ReadGcConfigError {
 
 /// Why a text is no configuration.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GcConfigError {
     /// It is no TOML.
     #[error("it is no TOML")]

@@ -5,6 +5,7 @@ mod dry_run;
 mod failures;
 mod output;
 mod results;
+mod signals;
 mod verify;
 
 use std::ffi::OsStr;
