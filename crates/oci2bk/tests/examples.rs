@@ -53,7 +53,7 @@ fn keys_that_were_written_name_the_steps() {
     let (cache, keys) = fixture();
     let temp = tempfile::tempdir().unwrap();
     let file = temp.path().join("keys.json").into_os_string().into_string().unwrap();
-    let ops = keys::run(Path::new(&file), &[keys.clone()]).unwrap();
+    let ops = keys::run(Path::new(&file), std::slice::from_ref(&keys)).unwrap();
     assert!(ops > 0);
     let named = |keys: &[String]| inspect_export::run(&cache, keys).unwrap();
     assert_eq!(named(&[]), 0);
