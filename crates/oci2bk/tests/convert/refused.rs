@@ -157,7 +157,7 @@ fn a_root_in_use_is_not_touched() {
 fn looking_at_a_root_changes_nothing() {
     let temp = tempfile::tempdir().unwrap();
     check_root(temp.path()).unwrap();
-    check_root(&temp.path().join("not/there")).unwrap();
+    check_root(temp.path().join("not/there")).unwrap();
     assert!(names(temp.path()).is_empty());
 }
 
