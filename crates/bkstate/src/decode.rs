@@ -11,6 +11,7 @@ use crate::varint;
 
 /// Why a database could not be read into its model.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DecodeError {
     /// The file is not a sound BoltDB file.
     #[error("the database file is damaged; restore it from a backup or delete the state")]

@@ -15,6 +15,14 @@ const PREFIX: &str = "sha256:";
 const LENGTH: usize = PREFIX.len() + 64;
 
 /// A SHA-256 content digest, printed as `sha256:<hex>`.
+///
+/// ```
+/// use bkstate::Digest;
+///
+/// let digest = Digest::of("abc");
+/// assert_eq!(digest.to_string().parse(), Ok(digest));
+/// assert!("sha256:ABC".parse::<Digest>().is_err());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 

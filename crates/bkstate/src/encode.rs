@@ -7,6 +7,7 @@ use crate::time::Time;
 
 /// Why a database could not be written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EncodeError {
     /// The file could not be written, or an entry cannot be stored.
     #[error("the database could not be written")]

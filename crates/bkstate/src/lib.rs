@@ -3,6 +3,25 @@
 //! The crate reads, models, writes and verifies the files of a state directory such as
 //! `/var/lib/buildkit`. It knows nothing of cache exports; the `oci2bk` crate builds on it.
 //!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use bkstate::dir::Dir;
+//! use bkstate::state::{RootLock, State, verify};
+//!
+//! let root = Dir::open(Path::new("/var/lib/buildkit"))?;
+//! // Nobody works on the root, and no daemon starts on it for as long as this lives.
+//! let _lock = RootLock::acquire_existing(&root)?;
+//! let state = State::read(&root)?;
+//! println!("{} records, {} keys", state.records.by_id.len(), state.solver.links.len());
+//! for damage in verify(&root)?.damage {
+//!     println!("{}: {damage}", damage.kind());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What it promises is what `docs/semver.md` of the project says. It has no features.
+//!
 //! Facts about the formats are documented in the project's `docs/format/`, one page per module of
 //! the same name.
 

@@ -224,6 +224,7 @@ impl SolverCache {
 
 /// An entry that says something other than its place, or says it in other bytes than BuildKit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Miswritten {
     /// A link whose JSON differs from what Go makes of its members.
     #[error("the link to {to} in key {from} is not written as BuildKit writes it")]

@@ -30,6 +30,7 @@ pub struct Time {
 
 /// Why bytes or a text are not a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseTimeError {
     /// The binary form has the wrong length or an unknown version byte.
     #[error(

@@ -14,6 +14,7 @@ use crate::source::Source;
 
 /// A cache export. The layer blobs have not been read, but are there.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct CacheExport {
     /// Where the export was read from.
     pub source: Source,
@@ -27,6 +28,7 @@ pub struct CacheExport {
 
 /// Why a cache export could not be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ExportError {
     /// The directory is not a usable layout.
     #[error(transparent)]

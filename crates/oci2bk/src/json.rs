@@ -9,6 +9,7 @@ use crate::limits::Limits;
 
 /// What a document has more of than any real one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TooComplex {
     /// Values of any kind.
     #[error("its JSON has more than {limit} values; --limit json-values allows for more")]

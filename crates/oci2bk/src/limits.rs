@@ -18,6 +18,19 @@ use std::str::FromStr;
 macro_rules! limits {
     ($($(#[doc = $doc:literal])+ $field:ident = $default:expr;)+) => {
         /// How much of everything the input may have.
+        ///
+        /// ```
+        /// use oci2bk::Limits;
+        ///
+        /// // There may be more of them in any release.
+        /// let limits = Limits { layer_entries: 1000, ..Limits::default() };
+        /// assert_eq!(limits.path, 4095);
+        ///
+        /// // As on the command line.
+        /// let limits = Limits::with(&["layer-entries=50M".parse()?]);
+        /// assert_eq!(limits.layer_entries, 50_000_000);
+        /// # Ok::<(), oci2bk::limits::ParseSettingError>(())
+        /// ```
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub struct Limits {
             $($(#[doc = $doc])+ pub $field: u64,)+
@@ -164,6 +177,7 @@ pub struct Setting {
 
 /// Why a text is no [`Setting`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseSettingError {
     /// There is no `=` in it.
     #[error("expected NAME=VALUE, such as layer-entries=50M")]

@@ -3,19 +3,16 @@
 //! ```
 //! use std::sync::atomic::{AtomicU64, Ordering};
 //!
-//! use oci2bk::progress::{Event, LayerWork, Progress, Stage};
-//! use oci2bk::{Converter, Digest};
+//! use oci2bk::{Converter, Event};
 //!
-//! let done = AtomicU64::new(0);
+//! let stored = AtomicU64::new(0);
 //! let count = |event: Event<'_>| {
 //!     if let Event::LayerFinished(work) = event {
-//!         done.fetch_add(work.size, Ordering::Relaxed);
+//!         stored.fetch_add(work.size, Ordering::Relaxed);
 //!     }
 //! };
 //! let converter = Converter::new().progress(&count);
-//! # let work = LayerWork { digest: Digest::of(""), size: 3, to_read: 6, description: None };
-//! # count.event(Event::LayerFinished(&work));
-//! # assert_eq!((done.into_inner(), Stage::Layers.name()), (3, "layers"));
+//! # drop(converter);
 //! ```
 
 use bkstate::Digest;
@@ -85,6 +82,7 @@ impl Stage {
 
 /// The work on one blob: storing it and unpacking it into its snapshots, or verifying it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LayerWork {
     /// The blob.
     pub digest: Digest,

@@ -38,6 +38,7 @@ impl Version {
 
 /// Why a text is no version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseVersionError {
     /// Not of the form.
     #[error("a version has two or three numbers, as in v0.32.2 or 0.32")]
@@ -192,6 +193,15 @@ impl Serialize for Releases {
 }
 
 /// The daemon that a state is made for.
+///
+/// ```
+/// use oci2bk::Target;
+///
+/// let target: Target = "v0.16.0".parse()?;
+/// assert_eq!(target.to_string(), "v0.16.0");
+/// assert!("v0.10.6".parse::<Target>().is_err());
+/// # Ok::<(), oci2bk::release::ParseTargetError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     version: Version,
@@ -200,6 +210,7 @@ pub struct Target {
 
 /// Why no state can be made for a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum UnsupportedVersion {
     /// Its state has another format.
     #[error("the state of BuildKit {0} has another format; {oldest} is the oldest release that can \
@@ -213,6 +224,7 @@ pub enum UnsupportedVersion {
 
 /// Why a text names no release that a state can be made for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseTargetError {
     /// It is no version.
     #[error(transparent)]

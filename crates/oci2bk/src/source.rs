@@ -14,6 +14,16 @@
 //! `type=local,src=DIR`. A word that starts with `/` or `.` is always a path.
 //!
 //! Every form takes a directory as well as a tar archive of one: which it is shows when it is opened.
+//!
+//! ```
+//! use oci2bk::Source;
+//! use oci2bk::source::Reference;
+//!
+//! let source: Source = "type=local,src=cache,tag=main".parse()?;
+//! assert_eq!(source.reference, Reference::Tag("main".to_owned()));
+//! assert_eq!(source.to_string(), "oci:cache:main");
+//! # Ok::<(), oci2bk::source::ParseSourceError>(())
+//! ```
 
 use std::fmt;
 use std::path::PathBuf;
@@ -45,6 +55,7 @@ pub enum Reference {
 
 /// Why a word does not name a source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseSourceError {
     /// No path is given.
     #[error("{text:?} names no directory or archive")]

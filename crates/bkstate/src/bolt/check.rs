@@ -16,6 +16,7 @@ const ENOUGH: usize = 1000;
 
 /// Damage that [`check()`] found.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Problem {
     /// One of the meta pages does not count; the other does. After a crash this may be so until
     /// the next transaction.

@@ -104,6 +104,7 @@ pub(super) struct Meta {
 
 /// Why a meta page does not count.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MetaFault {
     /// The file ends before or inside it.
     #[error("the file ends before it")]

@@ -13,6 +13,7 @@ use super::{MAX_BUCKET_DEPTH, MAX_KEY_BYTES, MAX_NODE_BYTES, MAX_TREE_HEIGHT};
 
 /// Why a database cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// The file could not be read.
     #[error("reading the database failed at byte {offset}")]

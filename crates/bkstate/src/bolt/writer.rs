@@ -29,6 +29,7 @@ const MAX_DATA: u64 = MAX_NODE_BYTES - PAGE_SIZE as u64;
 
 /// Why a database cannot be written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WriteError {
     /// The file could not be written.
     #[error("writing the database failed at byte {offset}")]

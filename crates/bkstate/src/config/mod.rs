@@ -32,6 +32,7 @@ pub struct DaemonConfig {
 
 /// What a daemon is configured to, and this crate does not model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Unsupported {
     /// `worker.oci.enabled` is false: what it has is the containerd worker, or none.
     #[error("it turns the OCI worker off, and the state of the containerd worker is in containerd")]
@@ -52,6 +53,7 @@ pub enum Unsupported {
 
 /// Why a file is no configuration.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadConfigError {
     /// It cannot be read.
     #[error("the configuration {} cannot be read", path.display())]

@@ -6,6 +6,7 @@ use crate::gc::{ParseDiskSpaceError, ParseDurationError};
 
 /// Why a text is no configuration.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// It is no TOML.
     #[error("it is no TOML")]

@@ -44,6 +44,7 @@ pub struct Existing {
 
 /// Why nothing can be added to what a root holds.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ExistingError {
     /// There is the state of another worker and none of ours. They would share `cache.db`.
     #[error(

@@ -33,6 +33,7 @@ impl Drop for RootLock {
 
 /// Why the lock could not be taken.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LockError {
     /// A daemon, or another run of ours, works on the root.
     #[error(

@@ -18,6 +18,7 @@ const MAX_WORKER_ID: u64 = 4096;
 
 /// Why a root could not be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadStateError {
     /// A file or directory of the state is missing or cannot be read.
     #[error("the root does not hold the state of a buildkitd with the OCI worker on overlayfs")]

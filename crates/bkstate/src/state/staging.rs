@@ -30,6 +30,7 @@ pub struct Staging<'r> {
 
 /// Why a state could not be built or published.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StagingError {
     /// A part of the root is on a file system of its own, so nothing can be moved there.
     #[error(

@@ -39,6 +39,7 @@ pub struct Filters {
 
 /// Why a text is no filter.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseFilterError {
     /// Something is missing, or stands where it cannot.
     #[error("{expected} is missing in {filter:?} before {rest:?}")]

@@ -110,6 +110,7 @@ impl Totals {
 
 /// Why the usage of a root is not known.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum UsageError {
     /// A daemon works on it.
     #[error(transparent)]

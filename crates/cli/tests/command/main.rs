@@ -8,6 +8,7 @@ mod look;
 mod output;
 mod readme;
 mod results;
+mod signals;
 mod verify;
 
 use std::ffi::OsStr;

@@ -98,6 +98,7 @@ pub struct DroppedResult {
 /// Why bytes are not a valid cache config. Indexes are positions in the config's `layers` and
 /// `records`, from 0.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// Not JSON, or a member is missing or has the wrong form.
     #[error("the JSON of the cache config is malformed")]

@@ -62,6 +62,7 @@ pub struct ImageDocument {
 
 /// Why images could not be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImageError {
     /// The directory is not a usable layout.
     #[error(transparent)]

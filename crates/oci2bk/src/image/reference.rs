@@ -29,6 +29,7 @@ pub struct Repository {
 
 /// Why a word does not name an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ParseImageError {
     /// What is before the `=` is no name of a repository.
     #[error(transparent)]

@@ -44,6 +44,7 @@ pub struct Build {
 
 /// Why the builds cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BuildsError {
     /// The file cannot be opened.
     #[error(transparent)]

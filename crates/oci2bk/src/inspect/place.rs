@@ -26,6 +26,7 @@ pub enum Place {
 
 /// Why a word names nothing to look into.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PlaceError {
     /// It has the form of a source, but is none.
     #[error(transparent)]

@@ -164,6 +164,7 @@ pub struct Blob {
 
 /// Something that could not be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Unread {
     /// The names of steps.
     #[error("the names of steps cannot be read from the root")]
@@ -175,6 +176,7 @@ pub enum Unread {
 
 /// Why a root cannot be looked into.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum InspectError {
     /// A daemon works on it.
     #[error(transparent)]

@@ -31,6 +31,7 @@ const LONGEST_TAG: usize = 128;
 
 /// Why the keys files of a layout cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ArtifactError {
     /// The manifests of the layout cannot be listed.
     #[error(transparent)]
@@ -45,6 +46,7 @@ pub enum ArtifactError {
 
 /// Why keys could not be attached.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AttachError {
     /// No key is of that cache.
     #[error(
@@ -95,6 +97,7 @@ pub enum AttachError {
 
 /// What was attached.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attached {
     /// The manifest of the artifact.
     pub manifest: Digest,

@@ -18,6 +18,7 @@ const SLSA_PROVENANCE: &str = "https://slsa.dev/provenance/";
 
 /// Why the attestations of a layout cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AttestationError {
     /// The manifests of the layout cannot be listed.
     #[error(transparent)]

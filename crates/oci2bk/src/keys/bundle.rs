@@ -33,6 +33,7 @@ const READ_BYTES: usize = 128 << 10;
 
 /// Why an archive gives no provenance.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BundleError {
     /// It cannot be read or decompressed.
     #[error("the archive cannot be read")]

@@ -19,6 +19,7 @@ const RECORDS: &[u8] = b"_records";
 
 /// Why a database gives no op digests.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DatabaseError {
     /// A daemon has it open.
     #[error(

@@ -19,6 +19,7 @@ use crate::llb::{DefinitionError, ProvenanceError};
 
 /// Why a key source cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SourceError {
     /// The file cannot be read.
     #[error("the key source {path} cannot be read")]

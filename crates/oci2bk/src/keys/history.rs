@@ -24,6 +24,7 @@ const WORKER: &str = "runc-";
 
 /// Why a build history cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum HistoryError {
     /// The database is damaged.
     #[error("the database is damaged")]

@@ -15,6 +15,7 @@ use crate::llb::{Encoding, OpDigest, Vertex};
 
 /// The op digest of a record, proved by the record's own digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Resolved {
     /// What the solver calls the op.
     pub op_digest: OpDigest,
@@ -32,6 +33,7 @@ pub struct Resolved {
 
 /// What came of one key source.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SourceSummary {
     /// What the source is.
     pub description: SourceDescription,

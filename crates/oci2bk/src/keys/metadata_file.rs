@@ -13,6 +13,7 @@ const PROVENANCE: &str = "buildx.build.provenance";
 
 /// Why a metadata file gives no op digests.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MetadataFileError {
     /// buildx did not put provenance in it.
     #[error(

@@ -30,6 +30,7 @@ pub struct Candidate {
 
 /// One document with op digests, or with ops.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct KeySource {
     /// What it is.
     pub description: SourceDescription,
@@ -43,6 +44,7 @@ pub struct KeySource {
 
 /// A step whose op digest its source does not determine.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Uncomputable {
     /// The step in the words of a Dockerfile.
     pub name: String,
@@ -73,6 +75,7 @@ impl fmt::Display for SourceDescription {
 
 /// The kinds of key source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SourceKind {
     /// A file with SLSA provenance.
     Provenance,

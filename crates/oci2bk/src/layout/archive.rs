@@ -23,6 +23,7 @@ pub(super) struct Archive {
 
 /// Why a file is not a usable archive of a layout.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ArchiveError {
     /// It is compressed as a whole, so that its members have no place in it.
     #[error(

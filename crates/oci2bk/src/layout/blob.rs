@@ -16,6 +16,7 @@ const CHUNK: usize = 256 << 10;
 
 /// Why a blob of a layout could not be read or is not what its descriptor says.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BlobError {
     /// The layout has no such blob.
     #[error("blob {digest} is missing from the layout; copy or export the cache again")]

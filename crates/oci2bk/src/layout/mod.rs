@@ -49,6 +49,7 @@ pub struct Layout {
 
 /// Why a path does not lead to a usable layout.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LayoutError {
     /// The directory or archive cannot be opened.
     #[error("cannot open {path}")]

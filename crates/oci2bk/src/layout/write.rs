@@ -43,6 +43,7 @@ pub struct LayoutWriter<'a> {
 
 /// Why a layout could not be changed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum WriteError {
     /// A BuildKit client, or another of us, writes to the layout.
     #[error("{} is being written to by another program; try again when it is done", path.display())]

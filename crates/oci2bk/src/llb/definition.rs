@@ -30,6 +30,7 @@ pub struct Definition {
 
 /// Why a document is no definition.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DefinitionError {
     /// It cannot be read as this protobuf message.
     #[error("it is not LLB in protobuf")]

@@ -73,6 +73,7 @@ const MAX_MOUNTS: usize = 4096;
 
 /// Why the digest of an op cannot be computed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotComputable {
     /// The key of a source depends on what was fetched.
     #[error("it is a source, whose key depends on what was fetched")]

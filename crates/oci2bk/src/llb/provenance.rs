@@ -27,6 +27,7 @@ pub struct Provenance {
 
 /// Why a document gives no ops.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ProvenanceError {
     /// Not JSON, or not of the right shape.
     #[error("the provenance is not valid JSON of the SLSA form")]

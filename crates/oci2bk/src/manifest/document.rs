@@ -55,6 +55,7 @@ pub struct ImageManifest {
 
 /// Why bytes are not a manifest or an index.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DocumentError {
     /// Not JSON, or a member has the wrong form.
     #[error("the JSON of the document is malformed")]

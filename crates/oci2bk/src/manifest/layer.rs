@@ -70,6 +70,7 @@ pub struct LayerBlob {
 
 /// Why a descriptor is not that of a cache layer.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LayerError {
     /// The media type is not that of a tar layer.
     #[error("layer {layer} has the media type {media_type:?}, which is not a known layer type")]

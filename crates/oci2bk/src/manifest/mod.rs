@@ -61,6 +61,7 @@ pub struct CacheManifest {
 
 /// Why a blob could not be read as a manifest, an index or a cache.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ManifestError {
     /// The blob cannot be read or is corrupt.
     #[error(transparent)]

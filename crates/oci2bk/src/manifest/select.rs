@@ -41,6 +41,7 @@ pub enum Selected {
 
 /// Why no cache was chosen in a layout.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SelectError {
     /// A manifest could not be read, or is not a usable cache.
     #[error("cannot use a manifest in {}", path.display())]

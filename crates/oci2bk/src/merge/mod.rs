@@ -86,6 +86,7 @@ pub struct Share {
 /// How much of a plan a root has already. What the plan has and the root does not need, because
 /// all that lies on it is there, does not count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Shares {
     /// Layer records.
     pub records: Share,

@@ -33,6 +33,7 @@ use translate::Translation;
 
 /// What a conversion will write.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Plan {
     /// The daemon that the state is for.
     pub target: Target,
@@ -60,6 +61,7 @@ pub struct Plan {
 
 /// An export that the plan is made from.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Source {
     /// How the user named it.
     pub reference: String,
@@ -76,6 +78,7 @@ pub struct Source {
 
 /// A layer blob.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Blob {
     /// Index of the source whose layout has it.
     pub source: usize,
@@ -93,6 +96,7 @@ pub struct Blob {
 
 /// An index, manifest or config of a base image.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Document {
     /// Size in bytes.
     pub size: u64,
@@ -107,6 +111,7 @@ pub struct Document {
 
 /// A layer on disk, one per chainID.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Snapshot {
     /// The chainID, which is also the key of the snapshot.
     pub chain_id: Digest,
@@ -118,6 +123,7 @@ pub struct Snapshot {
 
 /// A cache record of a layer, one per chain of blobs.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Layer {
     /// The id of the record.
     pub record: RecordId,
@@ -137,6 +143,7 @@ pub struct Layer {
 
 /// A key of the solver.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Step {
     /// The id of the key.
     pub key: KeyId,
@@ -151,6 +158,7 @@ pub struct Step {
 
 /// A result of a step.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct StepResult {
     /// Index of its topmost layer.
     pub layer: usize,
@@ -160,6 +168,7 @@ pub struct StepResult {
 
 /// An edge to a step.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct StepLink {
     /// Index of the step where it starts.
     pub from: usize,
@@ -170,6 +179,7 @@ pub struct StepLink {
 
 /// A record that cannot become a step.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Lost {
     /// Index of the source.
     pub source: usize,
@@ -193,6 +203,7 @@ pub enum LostReason {
 
 /// A result that a partial copy of a cache lacks a layer for.
 #[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
 pub struct Dropped {
     /// Index of the source.
     pub source: usize,

@@ -16,6 +16,7 @@ const SHOWN_NAME_BYTES: usize = 200;
 /// After any error the directory that was unpacked into holds an unknown part of the layer and
 /// must be discarded.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum UnpackError {
     /// The layer's media type is not one that a layer can have.
     #[error(
@@ -170,6 +171,7 @@ impl UnpackError {
 
 /// Why one entry of a layer was refused.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refusal {
     /// The archive is not valid within this entry.
     #[error(transparent)]

@@ -66,6 +66,7 @@ pub enum Placement {
 
 /// What was unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Unpacked {
     /// Entries in the archive, global headers included.
     pub entries: u64,

@@ -6,6 +6,7 @@ use super::TreeDamage;
 
 /// Something in a root that a daemon would trip over. The message says what and where.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Damage {
     /// In what the databases say, or in what should be there by them.
     #[error(transparent)]

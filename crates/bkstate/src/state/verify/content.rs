@@ -14,6 +14,7 @@ use super::Findings;
 
 /// Something wrong with a blob.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ContentDamage {
     /// A record names a blob that the content store does not know.
     #[error("containerdmeta.db: the blob {blob} of record {record} has no row")]

@@ -7,6 +7,7 @@ use super::{
 
 /// Something in a state that a daemon would trip over. The message says what and where.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Damage {
     /// In a file as such.
     #[error(transparent)]

@@ -13,6 +13,7 @@ use super::Findings;
 
 /// A file of the state that a daemon could not use, or would use wrongly.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DatabaseDamage {
     /// A file or directory of the state is not there.
     #[error("{} is missing", path.display())]

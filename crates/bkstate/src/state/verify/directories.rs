@@ -10,6 +10,7 @@ use super::Findings;
 
 /// Something wrong with the directory of a snapshot.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DirectoryDamage {
     /// It is not there, or is no directory.
     #[error("snapshots/snapshots/{id} is not there as a directory; it is that of snapshot {name}")]

@@ -15,6 +15,7 @@ const HISTORY_PREFIX: &str = "ref_";
 
 /// Something wrong with a lease.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LeaseDamage {
     /// No lease of a record keeps its blob or its snapshot.
     #[error("containerdmeta.db: no lease keeps the {what} of record {record}")]

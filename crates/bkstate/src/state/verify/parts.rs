@@ -76,6 +76,7 @@ impl History {
 
 /// Why a state could not be verified.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum VerifyError {
     /// Nothing of a state is there.
     #[error("{} holds no state: nothing was converted into it, and no buildkitd has run on it", root.display())]

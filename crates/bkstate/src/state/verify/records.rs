@@ -13,6 +13,7 @@ use super::{Findings, Used};
 
 /// Something wrong in `metadata_v2.db`.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecordDamage {
     /// A record builds on one that is not there.
     #[error("metadata_v2.db: record {record} has the parent {parent}, which is not there")]

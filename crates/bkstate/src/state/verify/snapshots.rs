@@ -9,6 +9,7 @@ use super::{Findings, Used};
 
 /// Something wrong with a snapshot, which is called by its name in `snapshots/metadata.db`.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SnapshotDamage {
     /// The next name could be one in use.
     #[error("containerdmeta.db: the number of snapshot {name} is above the sequence")]

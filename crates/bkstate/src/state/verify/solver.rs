@@ -10,6 +10,7 @@ use super::{Findings, Used};
 
 /// Something wrong in `cache.db`.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SolverDamage {
     /// A result names a record that is not there.
     #[error("cache.db: key {key} results in {result}, which is not a record of this worker")]

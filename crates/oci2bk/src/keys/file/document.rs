@@ -26,6 +26,7 @@ const MOST_TRIED: u64 = 1 << 24;
 
 /// Why a keys file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum KeysFileError {
     /// Cut off, or not of the right form.
     #[error("it is not JSON of the form of a keys file")]

@@ -25,6 +25,7 @@ const SPECIAL_LIMIT: usize = 1 << 20;
 
 /// What is wrong with an archive.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TarError {
     /// The stream ends within an entry.
     #[error("the archive ends in the middle of an entry")]

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use super::archive::*;
 use super::*;
+use crate::unpack::Watch;
 
 const OCI_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const OCI_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
@@ -202,6 +203,48 @@ fn progress_rises_to_the_size_of_the_blob() {
     let seen = seen.into_inner().unwrap();
     assert!(seen.is_sorted() && seen.len() > 2);
     assert_eq!(seen.last(), Some(&size));
+}
+
+/// Cancels as soon as something was read.
+#[derive(Default)]
+struct Impatient(std::sync::atomic::AtomicU64);
+
+impl Watch for Impatient {
+    fn read(&self, bytes: u64) {
+        self.0.store(bytes, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed) > 0
+    }
+}
+
+#[test]
+fn a_layer_is_left_where_it_was_cancelled_whatever_is_wrong_with_it() {
+    let blob = [tar(), tar(), tar()].concat();
+    let file = blob_file(&blob);
+    let size = blob.len() as u64;
+    let wrong = Digest::of("another");
+    let layer = Layer { blob: &file, digest: wrong, size, media_type: PLAIN, diff_id: wrong };
+    let watch = Impatient::default();
+    let snapshot = Snapshot::new();
+    let fs = snapshot.open();
+    let result = unpack(&layer, fs.as_fd(), Placement::Base, &Limits::default(), &watch);
+    let error = result.unwrap_err();
+    assert!(matches!(error, UnpackError::Cancelled { .. }), "{error:?}");
+    assert!(!error.is_input());
+    assert!(watch.0.into_inner() < size);
+}
+
+#[test]
+fn a_few_bytes_that_become_very_many_can_be_cancelled() {
+    let blob = zstd(&vec![0; 64 << 20]);
+    let file = blob_file(&blob);
+    let digest = Digest::of(&blob);
+    let size = blob.len() as u64;
+    let layer = Layer { blob: &file, digest, size, media_type: OCI_ZSTD, diff_id: digest };
+    let error = check(&layer, &Limits::default(), &Impatient::default()).unwrap_err();
+    assert!(matches!(error, UnpackError::Cancelled { .. }), "{error:?}");
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub use entry::Difference;
 
 /// A tree that is not what its layer unpacks to.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TreeDamage {
     /// One entry differs.
     #[error("snapshots/snapshots/{snapshot}/fs: {path} {difference} (layer {layer})")]

@@ -1,0 +1,106 @@
+//! The interface of the libraries is the one that is written down in `docs/api`.
+//!
+//! A change of it shows as a difference there, and is looked at as such. With `OCI2BK_UPDATE_API` set,
+//! the test writes the files instead.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+
+mod modules;
+mod surface;
+
+use std::fs;
+use std::path::Path;
+
+use modules::Module;
+
+fn compare(library: &str) {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let module = Module::load(&project.join("crates").join(library).join("src/lib.rs"));
+    let found = surface::describe(&module);
+    let path = project.join("docs/api").join(library).with_extension("txt");
+    if std::env::var_os("OCI2BK_UPDATE_API").is_some() {
+        fs::write(&path, found).unwrap();
+        return;
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    let (mut old, mut new) = (written.lines(), found.lines());
+    let line = loop {
+        match (old.next(), new.next()) {
+            (None, None) => return,
+            (old, new) if old == new => {}
+            (old, new) => {
+                break format!("-{}\n+{}", old.unwrap_or("(end)"), new.unwrap_or("(end)"));
+            }
+        }
+    };
+    panic!(
+        "the interface of {library} is not that of {}; the first difference is\n{line}\n\
+         If that is meant: OCI2BK_UPDATE_API=1 cargo test -p oci2bk --test api, and look at the \
+         difference with docs/semver.md at hand",
+        path.display()
+    );
+}
+
+#[test]
+fn the_interface_of_bkstate_is_the_one_that_is_written_down() {
+    compare("bkstate");
+}
+
+#[test]
+fn the_interface_of_oci2bk_is_the_one_that_is_written_down() {
+    compare("oci2bk");
+}
+
+/// What is described of a library of this one file.
+fn described(source: &str) -> String {
+    surface::describe(&Module::of_file(syn::parse_file(source).unwrap()))
+}
+
+#[test]
+fn what_callers_can_name_is_described_and_nothing_else() {
+    let text = described(
+        "mod hidden { pub struct Shown { pub field: u8, secret: u8 } pub struct Unused; }
+         pub use hidden::Shown;
+         pub mod open { pub(crate) fn ours() {} pub fn theirs(n: usize) -> u8 { 7 } }
+         impl Shown { pub fn call(&self) -> u8 { self.secret } fn inner(&self) {} }
+         impl Clone for Shown { fn clone(&self) -> Self { todo!() } }
+         impl hidden::Unused { pub fn unseen() {} }
+         #[cfg(test)] pub mod tests { pub fn none() {} }",
+    );
+    for part in
+        ["pub field: u8", "_private: _", "fn theirs(n: usize) -> u8 {}", "fn call(&self) -> u8 {}"]
+    {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    assert!(text.contains("impl Clone for Shown"), "{text}");
+    for part in ["Unused", "unseen", "secret", "ours", "inner", "none", "7"] {
+        assert!(!text.contains(part), "{part} is in\n{text}");
+    }
+}
+
+#[test]
+fn a_changed_signature_shows_and_changed_words_do_not() {
+    let function =
+        |doc: &str, kind: &str| described(&format!("/// {doc}\npub fn f(x: {kind}) {{}}"));
+    assert_eq!(function("One.", "u8"), function("Two.", "u8"));
+    assert_ne!(function("One.", "u8"), function("One.", "u16"));
+}
+
+#[test]
+fn what_callers_hold_can_go_to_other_threads() {
+    fn goes<T: Send + Sync>() {}
+    goes::<oci2bk::CacheExport>();
+    goes::<oci2bk::Cancel>();
+    goes::<oci2bk::Converter<'static>>();
+    goes::<oci2bk::Keyring>();
+    goes::<oci2bk::Plan>();
+    goes::<oci2bk::Root>();
+    goes::<oci2bk::State>();
+    goes::<oci2bk::Verifier<'static>>();
+    goes::<oci2bk::convert::ConvertError>();
+    goes::<oci2bk::convert::Report>();
+    goes::<oci2bk::export::ExportError>();
+    goes::<oci2bk::image::ImageError>();
+    goes::<oci2bk::keys::SourceError>();
+    goes::<oci2bk::verify::Report>();
+    goes::<oci2bk::verify::VerifyError>();
+}
