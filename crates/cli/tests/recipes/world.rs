@@ -37,13 +37,14 @@ pub(crate) struct World {
 }
 
 /// The programs that only this suite takes.
-const EXTRA: [&str; 6] = [
+const EXTRA: [&str; 7] = [
     "recipes/packer",
     "recipes/actionlint",
     "recipes/sandboxssh",
     "python/bin/python",
     "python/bin/ansible-playbook",
     "python/bin/cfn-lint",
+    "mdbook/bin/mdbook",
 ];
 
 impl World {
