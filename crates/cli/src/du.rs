@@ -176,6 +176,6 @@ mod tests {
             assert_eq!(units(bytes), text);
         }
         let time = Time::from_unix_nanos(1_795_299_875_120_000_000);
-        assert_eq!(go_time(time), "2026-11-21 21:44:35.12 +0000 UTC");
+        assert_eq!(go_time(time), "2026-11-21 22:24:35.12 +0000 UTC");
     }
 }
