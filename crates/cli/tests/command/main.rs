@@ -3,6 +3,7 @@
 
 mod dry_run;
 mod failures;
+mod inspect;
 mod output;
 mod results;
 mod verify;
