@@ -119,7 +119,8 @@ fn a_root_that_is_damaged_or_in_use_says_so() {
     assert!(!printed.stderr.contains('\u{1b}'));
     let place = converted();
     fs::create_dir(place.root().join("runc-overlayfs/snapshots/snapshots/99")).unwrap();
-    Printed::of(&mut inspect([place.root()]), 0).says(&["warning: the root is damaged in 1 places"]);
+    Printed::of(&mut inspect([place.root()]), 0)
+        .says(&["warning: the root is damaged in 1 places"]);
     let file = fs::File::open(place.root().join("buildkitd.lock")).unwrap();
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
     Printed::of(&mut inspect([place.root()]), 6).says(&["is in use by"]);

@@ -9,7 +9,7 @@ const SWEEPS: usize = 10;
 /// it and one box below is moved out of the way, so that the steps below each other make a straight line.
 const BOX: f64 = 2.0;
 const LINE: f64 = 1.0;
-const LEAF: f64 = 0.02;
+const LEAF: f64 = 0.001;
 
 /// The middle of each vertex. `widths` has what each takes, the distance to the next included; those
 /// from `boxes` on are lines.
