@@ -79,8 +79,8 @@ impl Layout {
         widths.resize(routes.neighbours.above.len(), LANE);
         let middles = place(&rows, &routes.neighbours, &widths, boxes);
 
-        let mut layout = Self::default();
-        layout.boxes = vec![Rect { x: 0.0, y: 0.0, width: 0.0, height: 0.0 }; boxes];
+        let nowhere = Rect { x: 0.0, y: 0.0, width: 0.0, height: 0.0 };
+        let mut layout = Self { boxes: vec![nowhere; boxes], ..Self::default() };
         let mut spans = Vec::with_capacity(rows.len());
         let mut top = 0.0;
         for row in &rows {

@@ -28,8 +28,11 @@ fn graph(warmths: impl IntoIterator<Item = Warmth>, edges: &[(usize, usize)]) ->
     }
 }
 
+type Boxes = Vec<(f64, f64)>;
+type Edges = Vec<(usize, usize)>;
+
 /// Boxes of the two sizes that there are, and edges that may be anything: loops, doubles, to nowhere.
-fn any_graph() -> impl Strategy<Value = (Vec<(f64, f64)>, Vec<(usize, usize)>)> {
+fn any_graph() -> impl Strategy<Value = (Boxes, Edges)> {
     (1..40_usize).prop_flat_map(|nodes| {
         let size = prop_oneof![Just((248.0, 44.0)), Just((140.0, 22.0))];
         let edge = (0..nodes + 1, 0..nodes + 1);
