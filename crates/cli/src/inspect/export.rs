@@ -6,10 +6,11 @@ use oci2bk::graph::{Warmth, one_line, short_digest, size};
 use oci2bk::inspect::{Export, ExportStep, count};
 use oci2bk::plan::MissReason;
 
-use super::table::{Page, bytes, name, tally, time};
+use super::table::{Page, bytes, name, tally, time, unnamed};
 
 /// `detailed` shows each thing with all that is known of it.
 pub(super) fn table(export: &Export, detailed: bool) -> String {
+    let order = export.graph().in_order();
     let mut page = Page::default();
     for source in &export.sources {
         let exporter = source.exporter.map(|exporter| format!(", made by BuildKit {exporter}"));
@@ -43,7 +44,7 @@ pub(super) fn table(export: &Export, detailed: bool) -> String {
                 above.entry((step.source, input.step)).or_default().insert(step.number);
             }
         }
-        for step in &export.steps {
+        for step in order.iter().map(|&step| &export.steps[step]) {
             let called = |number: usize| {
                 let step = places.get(&(step.source, number));
                 step.map_or_else(|| format!("record {number}"), |step| called(step))
@@ -55,7 +56,7 @@ pub(super) fn table(export: &Export, detailed: bool) -> String {
         page.table(
             "steps",
             ["STEP", "STATE", "DIGEST", "LAYER", "PACKED", ">SIZE", ">LAYERS", "CREATED"],
-            export.steps.iter().map(|step| row(export, step)),
+            order.iter().map(|&step| row(export, &export.steps[step])),
         );
     }
     page.table(
@@ -78,15 +79,17 @@ pub(super) fn table(export: &Export, detailed: bool) -> String {
 }
 
 fn called(step: &ExportStep) -> String {
-    let digest = || short_digest(&step.digest.to_string());
-    step.name.as_deref().map_or_else(digest, |text| name(Some(text)))
+    match &step.name {
+        Some(text) => name(Some(text)),
+        None => unnamed(step.warmth),
+    }
 }
 
 fn row(export: &Export, step: &ExportStep) -> [String; 8] {
     let result = step.results.first();
     let layer = result.and_then(|result| export.layer(step.source, result.layer));
     [
-        name(step.name.as_deref()),
+        called(step),
         step.warmth.word().to_owned(),
         short_digest(&step.digest.to_string()),
         layer.map(|layer| short_digest(&layer.blob.to_string())).unwrap_or_default(),
@@ -167,5 +170,5 @@ fn thing(
             ));
         }
     }
-    page.thing(&one_line(step.name.as_deref().unwrap_or("source")), &members);
+    page.thing(&step.name.as_deref().map_or_else(|| unnamed(step.warmth), one_line), &members);
 }

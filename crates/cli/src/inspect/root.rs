@@ -8,10 +8,11 @@ use bkstate::{Digest, Time};
 use oci2bk::graph::{one_line, short_digest, shortened};
 use oci2bk::inspect::{Build, Key, Record, Root, count};
 
-use super::table::{Page, WIDE, bytes, name, signed, tally, time, yes};
+use super::table::{Page, WIDE, bytes, name, signed, tally, time, unnamed, yes};
 
 /// `detailed` shows each record and key with all that is known of it.
 pub(super) fn table(root: &Root, detailed: bool) -> String {
+    let order = root.graph().in_order();
     let mut page = Page::default();
     page.line(one_line(&root.path.display().to_string()));
     page.line(format!(
@@ -31,7 +32,7 @@ pub(super) fn table(root: &Root, detailed: bool) -> String {
         page.table(
             "keys",
             ["STEP", "STATE", "KEY", "RECORD", ">SIZE", ">INPUTS", "CREATED"],
-            root.keys.iter().map(|key| key_row(root, key)),
+            order.iter().map(|&key| key_row(root, &root.keys[key])),
         );
         page.table(
             "records",
@@ -113,7 +114,7 @@ fn key_row(root: &Root, key: &Key) -> [String; 7] {
     let id = there.and_then(|result| result.id.record.as_ref());
     let record = id.and_then(|id| root.record(id.as_str()));
     [
-        name(key.name.as_deref()),
+        key.name.as_deref().map_or_else(|| unnamed(key.warmth), |text| name(Some(text))),
         key.warmth.word().to_owned(),
         short_digest(key.id.as_str()),
         id.map(|id| short_digest(id.as_str())).unwrap_or_default(),
@@ -180,7 +181,7 @@ fn things(page: &mut Page, root: &Root) {
             above.entry(&input.from).or_default().insert(&key.id);
         }
     }
-    for key in &root.keys {
+    for key in root.graph().in_order().into_iter().map(|key| &root.keys[key]) {
         key_thing(page, root, key, above.remove(&key.id).unwrap_or_default());
     }
     let mut above: BTreeMap<&RecordId, Vec<&RecordId>> = BTreeMap::new();
@@ -220,7 +221,7 @@ fn key_thing(page: &mut Page, root: &Root, key: &Key, above: BTreeSet<&KeyId>) {
         members.push(("op digest", one_line(&input.link.digest)));
     }
     members.extend(above.into_iter().map(|id| ("is below", called(id))));
-    page.thing(&one_line(key.name.as_deref().unwrap_or("source")), &members);
+    page.thing(&key.name.as_deref().map_or_else(|| unnamed(key.warmth), one_line), &members);
 }
 
 fn record_thing(page: &mut Page, record: &Record, above: Vec<&RecordId>) {

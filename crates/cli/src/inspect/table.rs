@@ -76,6 +76,11 @@ pub(super) fn name(name: Option<&str>) -> String {
     name.map(|name| shortened(name, WIDE)).unwrap_or_default()
 }
 
+/// What stands in place of a name.
+pub(super) fn unnamed(warmth: Warmth) -> String {
+    if warmth == Warmth::Source { "(source)" } else { "(no name)" }.to_owned()
+}
+
 pub(super) fn bytes(bytes: Option<u64>) -> String {
     bytes.map(size).unwrap_or_default()
 }

@@ -4,6 +4,7 @@
 mod daemon;
 mod dry_run;
 mod failures;
+mod inspect;
 mod look;
 mod output;
 mod readme;

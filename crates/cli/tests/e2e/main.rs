@@ -23,6 +23,7 @@ mod du;
 mod explain;
 mod export;
 mod gc;
+mod inspecting;
 mod matrix;
 mod merging;
 mod naturals;
@@ -78,6 +79,7 @@ fn main() {
     trials.push(trial("offline".to_owned(), &tools, &shared, offline::prove));
     trials.push(trial("gc::policies".to_owned(), &tools, &shared, gc::prove_policies));
     trials.push(trial("gc::first-start".to_owned(), &tools, &shared, gc::prove_first_start));
+    trials.push(trial("inspect".to_owned(), &tools, &shared, inspecting::prove));
     trials.push(trial("ops".to_owned(), &tools, &shared, ops::prove));
     trials.push(trial("old-release".to_owned(), &tools, &shared, matrix::old_release));
     // These take long, and tools that are not made unasked: scripts/matrix runs them.

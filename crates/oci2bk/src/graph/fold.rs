@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use super::model::{Edge, Graph, Node, Warmth};
 use super::rank::{Neighbours, backward, in_order};
 
-/// Up to as many nodes a graph is drawn as it is.
+/// Up to as many nodes a graph is drawn as it is, and roomy.
+pub const SPARSE: usize = 100;
+
+/// Up to as many nodes every step has a box of its own.
 pub const UNFOLDED: usize = 600;
 
 /// More boxes than this are not drawn.
@@ -27,15 +30,18 @@ pub struct Folded {
 
 /// Makes `graph` small enough to be drawn.
 ///
-/// Of more than [`UNFOLDED`] nodes, what only one step starts from is made part of the step, and steps
-/// of the same warmth that only follow each other become one box. If there are too many boxes still,
+/// Of more than [`SPARSE`] nodes, what only one step starts from is made part of the step; of more than
+/// [`UNFOLDED`], steps of the same warmth that only follow each other become one box too. If there are too many boxes still,
 /// those are left that a build runs again, with what they build on, and then the last ones.
 pub fn fold(graph: &Graph) -> Folded {
     let nodes = graph.nodes.len();
     let known = |edge: &&Edge| edge.from < nodes && edge.to < nodes;
     let edges: BTreeSet<Edge> = graph.edges.iter().filter(known).copied().collect();
-    let (boxes, edges) =
-        if nodes > UNFOLDED { chains(&graph.nodes, &edges) } else { (graph.nodes.clone(), edges) };
+    let (boxes, edges) = if nodes > SPARSE {
+        merged(&graph.nodes, &edges, nodes > UNFOLDED)
+    } else {
+        (graph.nodes.clone(), edges)
+    };
     let kept = most_telling(&boxes, &edges);
     let steps = |boxes: &[Node]| boxes.iter().map(|node| node.count).sum::<usize>();
     let all = steps(&boxes);
@@ -65,8 +71,8 @@ pub fn fold(graph: &Graph) -> Folded {
     }
 }
 
-/// Folds what only follows each other.
-fn chains(nodes: &[Node], edges: &BTreeSet<Edge>) -> (Vec<Node>, BTreeSet<Edge>) {
+/// Makes sources part of the only step that starts from them, and one box of `chains`.
+fn merged(nodes: &[Node], edges: &BTreeSet<Edge>, chains: bool) -> (Vec<Node>, BTreeSet<Edge>) {
     let whole = Neighbours::new(nodes.len(), edges.iter().map(|edge| (edge.from, edge.to)));
     // A source that only one step starts from goes into the box of that step.
     let owner: Vec<Option<usize>> = (0..nodes.len())
@@ -83,7 +89,7 @@ fn chains(nodes: &[Node], edges: &BTreeSet<Edge>) -> (Vec<Node>, BTreeSet<Edge>)
     };
     let follows = |node: usize| {
         let before = above(node)?;
-        let only = whole.below[before].len() == 1 && before != node;
+        let only = chains && whole.below[before].len() == 1 && before != node;
         (only && nodes[before].warmth == nodes[node].warmth).then_some(before)
     };
     // In a loop every node follows another; it has no first, and its nodes stay as they are.

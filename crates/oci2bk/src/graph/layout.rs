@@ -16,7 +16,6 @@ const MOST_BENDS: usize = 40_000;
 /// The room between boxes, and between lines that pass a row.
 const GAP: f64 = 18.0;
 const LANE: f64 = 12.0;
-const ROW_GAP: f64 = 34.0;
 
 /// A box; `x` and `y` are those of its upper left corner.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,8 +43,8 @@ pub struct Line {
 
 /// Where everything is.
 ///
-/// No two boxes touch. A line leads from a box to one in a lower row, and has a point in every row
-/// between, which is in no box, as long as there are not too many of them.
+/// No two boxes touch. A line leads from a box to one in a lower row and through no other, as long as
+/// there are not too many of them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Layout {
     /// The boxes.
@@ -59,9 +58,9 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Lays out boxes of these widths and heights, and edges given as indexes of them. The same input
-    /// gives the same layout. An edge that names no box is left out.
-    pub fn new(sizes: &[(f64, f64)], edges: &[(usize, usize)]) -> Self {
+    /// Lays out boxes of these widths and heights in rows with `gap` between them, and edges given as
+    /// indexes of boxes. The same input gives the same layout. An edge that names no box is left out.
+    pub fn new(sizes: &[(f64, f64)], edges: &[(usize, usize)], gap: f64) -> Self {
         let boxes = sizes.len();
         let known = |&(from, to): &(usize, usize)| from < boxes && to < boxes && from != to;
         let numbered: Vec<_> = edges.iter().enumerate().filter(|(_, edge)| known(edge)).collect();
@@ -80,9 +79,9 @@ impl Layout {
         widths.resize(routes.neighbours.above.len(), LANE);
         let middles = place(&rows, &routes.neighbours, &widths, boxes);
 
-        let mut layout = Self::default();
-        layout.boxes = vec![Rect { x: 0.0, y: 0.0, width: 0.0, height: 0.0 }; boxes];
-        let mut centres = Vec::with_capacity(rows.len());
+        let nowhere = Rect { x: 0.0, y: 0.0, width: 0.0, height: 0.0 };
+        let mut layout = Self { boxes: vec![nowhere; boxes], ..Self::default() };
+        let mut spans = Vec::with_capacity(rows.len());
         let mut top = 0.0;
         for row in &rows {
             let here = row.iter().filter(|vertex| **vertex < boxes);
@@ -94,17 +93,21 @@ impl Layout {
                     Rect { x, y: top + (height - own) / 2.0, width, height: own };
                 layout.width = layout.width.max(x + width);
             }
-            centres.push(top + height / 2.0);
-            top += height + ROW_GAP;
+            spans.push((top, top + height));
+            top += height + gap;
         }
-        layout.height = (top - ROW_GAP).max(0.0);
+        layout.height = (top - gap).max(0.0);
         for (index, &(from, to)) in edges.iter().enumerate() {
             let (upper, lower) = (layout.boxes[from], layout.boxes[to]);
-            let mut points = vec![(upper.x + upper.width / 2.0, upper.y + upper.height)];
-            points.extend(
-                routes.bends(index).map(|(bend, row)| (middles[bend].round(), centres[row])),
-            );
-            points.push((lower.x + lower.width / 2.0, lower.y));
+            let (start, end) = (upper.x + upper.width / 2.0, lower.x + lower.width / 2.0);
+            // Straight down through rows, so that all that is not straight is between them.
+            let mut points = vec![(start, upper.y + upper.height), (start, spans[row_of[from]].1)];
+            for (bend, row) in routes.bends(index) {
+                let x = middles[bend].round();
+                points.extend([(x, spans[row].0), (x, spans[row].1)]);
+            }
+            points.extend([(end, spans[row_of[to]].0), (end, lower.y)]);
+            points.dedup();
             layout.width = points.iter().map(|(x, _)| *x).fold(layout.width, f64::max);
             layout.lines.push(Line { edge: numbers[index], points, backward: backward[index] });
         }

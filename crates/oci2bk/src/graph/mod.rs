@@ -21,7 +21,7 @@ mod tests;
 mod text;
 
 pub use dot::dot;
-pub use fold::{Folded, MOST_BOXES, MOST_LINES, UNFOLDED, fold};
+pub use fold::{Folded, MOST_BOXES, MOST_LINES, SPARSE, UNFOLDED, fold};
 pub use layout::{Layout, Line, Rect};
 pub use model::{Edge, Graph, Node, Warmth};
 pub use svg::svg;

@@ -3,10 +3,13 @@
 use super::rank::Neighbours;
 
 /// How often the rows are gone through in each direction.
-const SWEEPS: usize = 6;
+const SWEEPS: usize = 10;
 
-/// How much more a line through a row weighs than a box: long lines are to be straight.
-const STRAIGHT: f64 = 4.0;
+/// How much the place of a vertex counts for those beside, above and below it. What has nothing above
+/// it and one box below is moved out of the way, so that the steps below each other make a straight line.
+const BOX: f64 = 2.0;
+const LINE: f64 = 1.0;
+const LEAF: f64 = 0.001;
 
 /// The middle of each vertex. `widths` has what each takes, the distance to the next included; those
 /// from `boxes` on are lines.
@@ -25,7 +28,14 @@ pub(super) fn place(
             left += widths[vertex];
         }
     }
-    let weight = |vertex: usize| if vertex < boxes { 1.0 } else { STRAIGHT };
+    let weight = |vertex: usize| {
+        let leaf = neighbours.above[vertex].is_empty() && neighbours.below[vertex].len() == 1;
+        match () {
+            () if vertex >= boxes => LINE,
+            () if leaf => LEAF,
+            () => BOX,
+        }
+    };
     for sweep in 0..SWEEPS {
         for row in rows {
             settle(row, &mut middles, widths, weight, |vertex| {
@@ -80,7 +90,7 @@ fn settle<'n>(
         }
         // Without neighbours there is nothing to come nearer to, and little reason to stay.
         let (wanted, weight) =
-            if total > 0.0 { (sum / total, weight(vertex)) } else { (middles[vertex], 0.05) };
+            if total > 0.0 { (sum / total, weight(vertex)) } else { (middles[vertex], LEAF) };
         let mut pool = Pool { at: wanted - offset, weight, count: 1 };
         while let Some(before) = pools.pop_if(|before| before.at >= pool.at) {
             let weight = before.weight + pool.weight;

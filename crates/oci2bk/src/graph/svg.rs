@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use super::fold::{Folded, fold};
+use super::fold::{Folded, SPARSE, UNFOLDED, fold};
 use super::layout::{Layout, Line, Rect};
 use super::model::{Graph, Node, Warmth};
 use super::text::{shortened, size};
@@ -11,11 +11,18 @@ use super::text::{shortened, size};
 /// How many columns of a step's name are shown. The rest is in the title of its box, which browsers
 /// show under the pointer.
 pub(super) const NAME_COLUMNS: usize = 36;
-const DETAIL_COLUMNS: usize = 44;
-const SOURCE_COLUMNS: usize = 20;
+const DETAIL_COLUMNS: usize = 42;
+const SOURCE_COLUMNS: usize = 18;
 
-const STEP: (f64, f64) = (248.0, 44.0);
-const SOURCE: (f64, f64) = (140.0, 22.0);
+const STEP: (f64, f64) = (276.0, 44.0);
+const SOURCE: (f64, f64) = (120.0, 20.0);
+/// The room between rows.
+const GAP: f64 = 30.0;
+/// The same in a graph that is not sparse.
+const DENSE_STEP: (f64, f64) = (276.0, 20.0);
+const DENSE_GAP: f64 = 12.0;
+/// In one line with the size there is less room for a name.
+const DENSE_COLUMNS: usize = 28;
 const MARGIN: f64 = 28.0;
 /// The head has the title, a bar of all steps and the legend, in columns of this width.
 const LEGEND_COLUMN: f64 = 360.0;
@@ -25,8 +32,9 @@ const BAR_TOP: f64 = 58.0;
 const BAR_HEIGHT: f64 = 12.0;
 
 const STYLE: &str = "text{font-family:system-ui,'DejaVu Sans',Helvetica,Arial,sans-serif;fill:#1f2328}\
-    .h{font-size:17px;font-weight:600}.s{font-size:12px;fill:#59636e}.n{font-size:12px}\
-    .d{font-size:10px;fill:#59636e}.m{font-size:12px;font-weight:700}\
+    .h{font-size:17px;font-weight:600}.s{font-size:12px;fill:#59636e}.m{font-size:12px;font-weight:700}\
+    .n,.d{font-family:ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace;font-size:11px}\
+    .d{font-size:9.5px;fill:#59636e}\
     .e{fill:none;stroke:#9aa4af;stroke-width:1.2}.b{stroke:#c62828;stroke-dasharray:5 3}";
 
 /// What a box of that warmth is filled with, and its lines. The dark ones have a contrast of more than
@@ -66,17 +74,22 @@ fn mark(warmth: Warmth) -> &'static str {
 pub fn svg(graph: &Graph) -> String {
     let folded = fold(graph);
     let drawn = &folded.graph;
-    let sizes: Vec<_> = drawn.nodes.iter().map(box_size).collect();
+    let dense = graph.nodes.len() > SPARSE;
+    let sizes: Vec<_> = drawn.nodes.iter().map(|node| box_size(node, dense)).collect();
     let edges: Vec<_> = drawn.edges.iter().map(|edge| (edge.from, edge.to)).collect();
-    let layout = Layout::new(&sizes, &edges);
+    let layout = Layout::new(&sizes, &edges, if dense { DENSE_GAP } else { GAP });
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = write_to(&mut text, graph, &folded, &layout);
     text
 }
 
-fn box_size(node: &Node) -> (f64, f64) {
-    if node.warmth == Warmth::Source { SOURCE } else { STEP }
+fn box_size(node: &Node, dense: bool) -> (f64, f64) {
+    match node.warmth {
+        Warmth::Source => SOURCE,
+        _ if dense => DENSE_STEP,
+        _ => STEP,
+    }
 }
 
 fn write_to(text: &mut String, whole: &Graph, folded: &Folded, layout: &Layout) -> fmt::Result {
@@ -121,10 +134,13 @@ impl<'g> Head<'g> {
         let mut notes = Vec::new();
         let boxes = folded.graph.nodes.len();
         if whole.nodes.len() > boxes {
-            notes.push(format!(
-                "{} records in {boxes} boxes: steps that only follow each other are one box",
-                whole.nodes.len() - folded.hidden_steps
-            ));
+            let records = whole.nodes.len() - folded.hidden_steps;
+            let why = if whole.nodes.len() > UNFOLDED {
+                "steps of a kind that only follow each other are one box, with what they start from"
+            } else {
+                "what only one step starts from is part of its box"
+            };
+            notes.push(format!("{records} records in {boxes} boxes: {why}"));
         }
         if folded.hidden_steps > 0 {
             notes.push(format!(
@@ -151,10 +167,12 @@ impl<'g> Head<'g> {
         let title = escaped(&shortened(self.title, 84));
         writeln!(text, r#"<text class="h" x="{MARGIN}" y="30">{title}</text>"#)?;
         writeln!(text, r#"<text class="s" x="{MARGIN}" y="48">{}</text>"#, self.summary())?;
-        let steps: usize = self.counts.values().map(|(steps, _)| steps).sum();
+        // Sources are neither warm nor cold.
+        let steps = || self.counts.iter().filter(|(warmth, _)| **warmth != Warmth::Source);
+        let all: usize = steps().map(|(_, (count, _))| count).sum();
         let mut x = MARGIN;
-        for (warmth, (count, _)) in &self.counts {
-            let share = width * *count as f64 / steps.max(1) as f64;
+        for (warmth, (count, _)) in steps() {
+            let share = width * *count as f64 / all.max(1) as f64;
             let (_, colour) = colours(*warmth);
             writeln!(
                 text,
@@ -244,29 +262,44 @@ fn write_node(text: &mut String, node: &Node, place: &Rect, largest: u64) -> fmt
     )?;
     if node.warmth == Warmth::Source {
         let name = escaped(&shortened(&node.name, SOURCE_COLUMNS));
-        let (middle, base) = (x + width / 2.0, y + 15.0);
+        let (middle, base) = (x + width / 2.0, y + 13.5);
         return writeln!(
             text,
             r#"<text class="d" x="{middle}" y="{base}" text-anchor="middle">{name}</text></g>"#
         );
     }
-    let (inside, first, second) = (x + 26.0, y + 17.0, y + 32.0);
-    writeln!(
+    let dense = height < STEP.1;
+    let (inside, base) = (x + 26.0, y + if dense { 14.0 } else { 17.0 });
+    let columns = if dense { DENSE_COLUMNS } else { NAME_COLUMNS };
+    write!(
         text,
-        r#"<text class="m" x="{}" y="{}" text-anchor="middle" style="fill:{line}">{}</text><text class="n" x="{inside}" y="{first}">{}</text><text class="d" x="{inside}" y="{second}">{}</text>"#,
+        r#"<text class="m" x="{}" y="{base}" text-anchor="middle" style="fill:{line}">{}</text><text class="n" x="{inside}" y="{base}">{}</text>"#,
         x + 14.0,
-        y + 18.0,
         mark(node.warmth),
-        escaped(&shortened(&node.name, NAME_COLUMNS)),
-        escaped(&shortened(&node.detail, DETAIL_COLUMNS))
+        escaped(&shortened(&node.name, columns))
     )?;
+    let right = x + width - 6.0;
+    match node.bytes {
+        Some(bytes) if dense => {
+            writeln!(
+                text,
+                r#"<text class="d" x="{right}" y="{base}" text-anchor="end">{}</text>"#,
+                size(bytes)
+            )?;
+        }
+        _ if dense => {}
+        _ => {
+            let detail = escaped(&shortened(&node.detail, DETAIL_COLUMNS));
+            writeln!(text, r#"<text class="d" x="{inside}" y="{}">{detail}</text>"#, y + 31.0)?;
+        }
+    }
     if let Some(bytes) = node.bytes.filter(|_| largest > 0) {
         // Roots keep what is small visible beside what is a thousand times as large.
-        let share = (bytes as f64 / largest as f64).sqrt() * (width - 32.0);
+        let share = (bytes as f64 / largest as f64).sqrt() * (right - inside);
+        let (top, thick) = if dense { (y + height - 3.0, 2) } else { (y + 37.0, 3) };
         writeln!(
             text,
-            r#"<rect x="{inside}" y="{}" width="{:.1}" height="3" rx="1.5" fill="{line}"/>"#,
-            y + 37.0,
+            r#"<rect x="{inside}" y="{top}" width="{:.1}" height="{thick}" fill="{line}"/>"#,
             share.max(1.0)
         )?;
     }

@@ -6,7 +6,7 @@ use super::layout::{Layout, Line, Rect};
 use super::model::{Edge, Graph, Node, Warmth};
 use super::order::{crossings, order};
 use super::rank::Neighbours;
-use super::{MOST_BOXES, MOST_LINES, UNFOLDED, dot, fold, svg};
+use super::{MOST_BOXES, MOST_LINES, SPARSE, UNFOLDED, dot, fold, svg};
 
 fn node(number: usize, warmth: Warmth) -> Node {
     Node {
@@ -28,8 +28,11 @@ fn graph(warmths: impl IntoIterator<Item = Warmth>, edges: &[(usize, usize)]) ->
     }
 }
 
+type Boxes = Vec<(f64, f64)>;
+type Edges = Vec<(usize, usize)>;
+
 /// Boxes of the two sizes that there are, and edges that may be anything: loops, doubles, to nowhere.
-fn any_graph() -> impl Strategy<Value = (Vec<(f64, f64)>, Vec<(usize, usize)>)> {
+fn any_graph() -> impl Strategy<Value = (Boxes, Edges)> {
     (1..40_usize).prop_flat_map(|nodes| {
         let size = prop_oneof![Just((248.0, 44.0)), Just((140.0, 22.0))];
         let edge = (0..nodes + 1, 0..nodes + 1);
@@ -48,7 +51,7 @@ fn is_in(rect: &Rect, (x, y): (f64, f64)) -> bool {
 proptest! {
     #[test]
     fn no_two_boxes_touch_and_all_are_inside((sizes, edges) in any_graph()) {
-        let layout = Layout::new(&sizes, &edges);
+        let layout = Layout::new(&sizes, &edges, 20.0);
         for (index, a) in layout.boxes.iter().enumerate() {
             prop_assert!(a.x >= -0.5 && a.y >= 0.0, "{a:?}");
             prop_assert!(a.x + a.width <= layout.width && a.y + a.height <= layout.height, "{a:?}");
@@ -58,7 +61,7 @@ proptest! {
 
     #[test]
     fn lines_lead_downwards_past_all_boxes_and_only_those_of_loops_are_turned((sizes, edges) in any_graph()) {
-        let layout = Layout::new(&sizes, &edges);
+        let layout = Layout::new(&sizes, &edges, 20.0);
         let known = |&&(from, to): &&(usize, usize)| from < sizes.len() && to < sizes.len() && from != to;
         prop_assert_eq!(layout.lines.len(), edges.iter().filter(known).count());
         for Line { edge, points, backward } in &layout.lines {
@@ -67,8 +70,14 @@ proptest! {
             prop_assert!(points.is_sorted_by(|a, b| a.1 < b.1), "{points:?}");
             prop_assert_eq!(points[0].1, layout.boxes[upper].y + layout.boxes[upper].height);
             prop_assert_eq!(points[points.len() - 1].1, layout.boxes[lower].y);
-            for point in &points[1..points.len() - 1] {
-                prop_assert!(!layout.boxes.iter().any(|rect| is_in(rect, *point)), "{points:?}");
+            for pair in points.windows(2) {
+                let [(x, top), (other, bottom)] = [pair[0], pair[1]];
+                let in_the_way = |rect: &&Rect| {
+                    let (left, right) = (x.min(other), x.max(other));
+                    rect.x < right && left < rect.x + rect.width && rect.y < bottom && top < rect.y + rect.height
+                        || x == other && is_in(rect, (x, (top + bottom) / 2.0))
+                };
+                prop_assert!(!layout.boxes.iter().any(|rect| in_the_way(&rect)), "{points:?}");
             }
         }
         let has_no_loops = edges.iter().all(|(from, to)| from < to);
@@ -77,7 +86,7 @@ proptest! {
 
     #[test]
     fn the_same_graph_gives_the_same_layout((sizes, edges) in any_graph()) {
-        prop_assert_eq!(Layout::new(&sizes, &edges), Layout::new(&sizes, &edges));
+        prop_assert_eq!(Layout::new(&sizes, &edges, 20.0), Layout::new(&sizes, &edges, 20.0));
     }
 
     #[test]
@@ -117,7 +126,7 @@ fn what_crosses_needlessly_is_untangled() {
 #[test]
 fn a_source_is_just_above_the_step_that_starts_from_it() {
     let sizes = [(100.0, 20.0); 5];
-    let layout = Layout::new(&sizes, &[(0, 1), (1, 2), (2, 3), (4, 3)]);
+    let layout = Layout::new(&sizes, &[(0, 1), (1, 2), (2, 3), (4, 3)], 20.0);
     assert_eq!(layout.boxes[4].y, layout.boxes[2].y);
     assert!(layout.lines.iter().all(|line| line.points.len() == 2));
 }
@@ -125,15 +134,15 @@ fn a_source_is_just_above_the_step_that_starts_from_it() {
 #[test]
 fn a_chain_is_a_straight_line() {
     let edges: Vec<_> = (1..9).map(|to| (to - 1, to)).collect();
-    let layout = Layout::new(&[(100.0, 20.0); 9], &edges);
+    let layout = Layout::new(&[(100.0, 20.0); 9], &edges, 20.0);
     assert!(layout.boxes.iter().all(|rect| rect.x == layout.boxes[0].x), "{layout:?}");
 }
 
 #[test]
 fn many_of_one_rank_are_in_several_rows() {
     let edges: Vec<_> = (0..500).map(|from| (from, 500)).collect();
-    let layout = Layout::new(&[(100.0, 20.0); 501], &edges);
-    assert!(layout.width < 30.0 * 130.0, "{}", layout.width);
+    let layout = Layout::new(&[(100.0, 20.0); 501], &edges, 20.0);
+    assert!(layout.width < 60.0 * 118.0, "{}", layout.width);
     assert!(layout.boxes[..500].iter().all(|rect| rect.y < layout.boxes[500].y));
 }
 
@@ -167,10 +176,24 @@ fn of_a_large_graph_what_only_follows_is_one_box_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_graph_that_is_not_large_is_drawn_as_it_is() {
+fn a_graph_that_is_not_large_is_drawn_as_it_is_and_only_sources_go_into_boxes_at_first() {
     let edges: Vec<_> = (1..UNFOLDED).map(|to| (to - 1, to)).collect();
     let whole = graph(vec![Warmth::Warm; UNFOLDED], &edges);
     assert_eq!(fold(&whole).graph, whole);
+    let warmths = |number| if number == 0 { Warmth::Source } else { Warmth::Warm };
+    let edges: Vec<_> = (1..SPARSE).map(|to| (to - 1, to)).collect();
+    let small = graph((0..SPARSE).map(warmths), &edges);
+    assert_eq!(fold(&small).graph, small);
+    let more = graph((0..SPARSE + 1).map(warmths), &edges);
+    let folded = fold(&more).graph;
+    assert_eq!(folded.nodes.len(), SPARSE);
+    assert_eq!(folded.nodes[0].count, 2);
+}
+
+#[test]
+fn the_order_of_a_graph_has_what_a_step_builds_on_just_before_it() {
+    let whole = graph(vec![Warmth::Warm; 6], &[(5, 0), (4, 0), (3, 4), (2, 1), (1, 2)]);
+    assert_eq!(whole.in_order(), [5, 3, 4, 0, 2, 1]);
 }
 
 #[test]

@@ -231,7 +231,10 @@ impl Export {
             detail.extend(layer.compression.map(|compression| word(compression).to_owned()));
         }
         if let Some(result) = result {
-            detail.push(format!("{} layers", result.depth));
+            detail.push(match result.depth {
+                1 => "1 layer".to_owned(),
+                depth => format!("{depth} layers"),
+            });
         }
         Node {
             name: step.name.clone().unwrap_or_else(|| short_digest(&digest)),

@@ -29,8 +29,10 @@ impl Root {
                 || texts.into_iter().flatten().any(|text| is(text))
                 || record.keys.iter().any(|key| keys.contains(key))
         };
-        let records: BTreeSet<RecordId> =
-            self.records.iter().filter(|r| of_record(r)).map(|r| r.id.clone()).collect();
+        let named = || self.records.iter().filter(|record| of_record(record));
+        let mut records: BTreeSet<RecordId> = named().map(|record| record.id.clone()).collect();
+        // Until a record is finalised its mutable twin has the snapshot and the lease.
+        records.extend(named().filter_map(|record| record.stored.equal_mutable.clone()));
         self.snapshots.retain(|snapshot| {
             is(&snapshot.key) || snapshot.records.iter().any(|id| records.contains(id))
         });

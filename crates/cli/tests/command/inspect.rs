@@ -1,0 +1,128 @@
+//! `oci2bk inspect`.
+
+use std::fs;
+
+use super::*;
+
+fn inspect(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut command = command();
+    command.arg("inspect").args(words);
+    command
+}
+
+fn converted() -> Place {
+    let place = Place::new();
+    Printed::of(&mut convert(index(), &place), 0);
+    place
+}
+
+/// What the committed file `name` has. `OCI2BK_BLESS` writes it anew.
+fn golden(name: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/command/golden").join(name);
+    let actual = actual.replace(&fixture(""), "fixtures/");
+    if std::env::var_os("OCI2BK_BLESS").is_some() {
+        fs::write(&path, &actual).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap();
+    assert_eq!(actual, expected, "{name}: look at what changed, then run with OCI2BK_BLESS=1");
+}
+
+#[test]
+fn an_export_is_shown_as_it_was_when_somebody_looked_at_it() {
+    golden("export.txt", &Printed::of(&mut inspect(index()), 0).stdout);
+    for format in ["svg", "dot"] {
+        let printed = Printed::of(inspect(index()).args(["--format", format]), 0);
+        golden(&format!("export.{format}"), &printed.stdout);
+    }
+}
+
+#[test]
+fn an_export_without_keys_says_what_would_run_again() {
+    let json = Printed::of(inspect([fixture("zstd/cache")]).arg("--format=json"), 0).json();
+    assert_eq!(json["kind"], "export");
+    let records = json["records"].as_array().unwrap();
+    let state = |state: &str| records.iter().filter(|record| record["state"] == state).count();
+    assert!(state("no-key") > 0);
+    assert_eq!(state("warm"), 0);
+    assert_eq!(json["states"]["no-key"], state("no-key"));
+    assert!(json["layers"].as_array().unwrap().iter().any(|layer| layer["compression"] == "zstd"));
+    let keys = fixture("zstd/keys/cache.db");
+    let words = [fixture("zstd/cache"), "--keys".to_owned(), keys];
+    let json = Printed::of(inspect(&words).arg("--format=json"), 0).json();
+    assert_eq!(json["states"]["no-key"], Value::Null);
+    assert_eq!(json["keys"][0]["resolved"], state("no-key"));
+    // An older daemon may know what is copied from the context by another hash.
+    let old = Printed::of(inspect(index()).args(["--buildkit=v0.12.5", "--format=json"]), 0).json();
+    assert_eq!(old["states"]["may-miss"], 4);
+    assert!(old["records"].as_array().unwrap().iter().any(|r| r["misses"][0]["reason"] == "links"));
+    let table = Printed::of(&mut inspect([fixture("zstd/cache")]), 0).stdout;
+    assert!(table.contains("run again, or may ("), "{table}");
+    assert!(table.contains("no key source has its op digest"), "{table}");
+}
+
+#[test]
+fn a_root_is_shown_with_all_its_parts_and_not_changed() {
+    let place = converted();
+    let before = place.names();
+    let json = Printed::of(inspect([place.root()]).arg("--format=json"), 0).json();
+    let count = |member: &str| json[member].as_array().unwrap().len();
+    assert_eq!((&json["kind"], &json["damage"]), (&"root".into(), &0.into()));
+    let parts = ["workers", "keys", "records", "cache_mounts", "blobs", "leases", "builds"];
+    assert_eq!(parts.map(count), [1, 20, 13, 0, 12, 13, 0]);
+    assert_eq!(json["states"]["packed"], 13);
+    let table = Printed::of(&mut inspect([place.root()]), 0).stdout;
+    for part in ["20 keys: 13 packed, 7 source", "keys (20)", "records (13)", "RUN cat /src/*"] {
+        assert!(table.contains(part), "{part}\n{table}");
+    }
+    let picture = Printed::of(inspect([place.root()]).arg("--format=svg"), 0).stdout;
+    assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
+    assert_eq!(place.names(), before);
+}
+
+#[test]
+fn one_thing_is_shown_with_what_is_tied_to_it() {
+    let place = converted();
+    let whole = Printed::of(inspect([place.root()]).arg("--format=json"), 0).json();
+    let record = &whole["records"][0];
+    let blob = record["blob"].as_str().unwrap();
+    for word in [record["id"].as_str().unwrap(), &blob[..20]] {
+        let table = Printed::of(inspect([place.root()]).arg(word), 0).stdout;
+        for part in [blob, record["keys"][0].as_str().unwrap(), "leases (1)", "blobs (1)"] {
+            assert!(table.contains(part), "{part}\n{table}");
+        }
+        let json = Printed::of(inspect([place.root()]).args([word, "--format=json"]), 0).json();
+        assert!(json["records"].as_array().unwrap().len() < 13);
+    }
+    let printed = Printed::of(inspect(index()).arg(&blob[..20]), 0).stdout;
+    assert!(printed.contains("op digest") && printed.contains("builds on"), "{printed}");
+    Printed::of(inspect([place.root()]).arg("feedbeef"), 1)
+        .says(&["nothing in ", "is named \"feedbeef\""]);
+}
+
+#[test]
+fn what_is_neither_export_nor_root_is_refused() {
+    let place = Place::new();
+    fs::create_dir(place.root()).unwrap();
+    let neither = Printed::of(&mut inspect([place.root()]), 1);
+    neither.says(&["is neither a cache export (no index.json in it) nor the root of a buildkitd"]);
+    fs::write(place.root().join("index.json"), "{}").unwrap();
+    Printed::of(&mut inspect([place.root()]), 3);
+    fs::write(place.root().join("cache.db"), "").unwrap();
+    Printed::of(&mut inspect([place.root()]), 1).says(&["name the layout as oci:DIR"]);
+}
+
+#[test]
+fn a_root_that_is_damaged_or_in_use_says_so() {
+    let place = converted();
+    fs::write(place.root().join("runc-overlayfs/metadata_v2.db"), "\u{1b}[2J").unwrap();
+    let printed = Printed::of(&mut inspect([place.root()]), 5);
+    printed.says(&["has databases that cannot be read"]);
+    assert!(!printed.stderr.contains('\u{1b}'));
+    let place = converted();
+    fs::create_dir(place.root().join("runc-overlayfs/snapshots/snapshots/99")).unwrap();
+    Printed::of(&mut inspect([place.root()]), 0)
+        .says(&["warning: the root is damaged in 1 places"]);
+    let file = fs::File::open(place.root().join("buildkitd.lock")).unwrap();
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+    Printed::of(&mut inspect([place.root()]), 6).says(&["is in use by"]);
+}
