@@ -38,7 +38,7 @@ pub(super) fn store_and_unpack(
 ) -> Result<BTreeMap<usize, Unpacked>, ConvertError> {
     let tasks = tasks(site.plan, site.places);
     let done = Mutex::new(BTreeMap::new());
-    in_parallel(&tasks, options.jobs, |task| {
+    in_parallel(&tasks, options.jobs.min(unpack::MOST_AT_ONCE), |task| {
         progress.event(Event::LayerStarted(&task.work));
         task.run(site, &options.limits, progress, |snapshot, unpacked| {
             if let Ok(mut done) = done.lock() {

@@ -11,7 +11,7 @@
 //! bytes, so blobs with the wrong one unpack. Facts: containerd v2.3.3
 //! `core/images/mediatypes.go` `DiffCompression`, `pkg/archive/compression/compression.go`.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -24,9 +24,6 @@ const ZSTD_SKIPPABLE_MAGIC: &[u8] = &[0x2A, 0x4D, 0x18];
 
 /// What OCI's media types start with, unlike Docker's.
 const OCI_PREFIX: &str = "application/vnd.oci.";
-
-/// How much of a blob is read at a time.
-const READ_BYTES: usize = 128 * 1024;
 
 /// What the media type says about the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,19 +44,18 @@ impl Encoding {
     }
 }
 
-/// The tar stream of `blob`.
+/// The tar stream of `blob`, which is read in pieces that are larger than any magic.
 ///
 /// Gzip streams may have several members and zstd streams several frames (both are how seekable
 /// formats such as eStargz are made); anything else after them is an error.
 pub(crate) fn decoder<'a>(
-    blob: impl Read + 'a,
+    mut blob: impl BufRead + 'a,
     encoding: Encoding,
 ) -> io::Result<Box<dyn Read + 'a>> {
-    let mut blob = BufReader::with_capacity(READ_BYTES, blob);
     if encoding == Encoding::Plain {
         return Ok(Box::new(blob));
     }
-    // The buffer is far larger than any magic; only an end of file makes it shorter.
+    // Only an end of file makes it shorter than a magic.
     let start = blob.fill_buf()?;
     let is_zstd = start.starts_with(ZSTD_MAGIC)
         || matches!(start, [0x50..=0x5F, rest @ ..] if rest.starts_with(ZSTD_SKIPPABLE_MAGIC));

@@ -12,6 +12,7 @@
 //! `docs/format/unpack.md` has the rules.
 
 mod apply;
+mod chunks;
 mod create;
 pub(crate) mod decompress;
 mod error;
@@ -25,6 +26,7 @@ mod usage;
 mod whiteout;
 
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 
 use bkstate::Digest;
@@ -38,6 +40,11 @@ use pipeline::TarStream;
 use tar::Reader;
 pub use tar::TarError;
 pub use usage::{Usage, usage};
+
+/// How many layers are unpacked at a time at most, so that the buffers of all take 48 MiB. Each keeps
+/// several processors busy.
+pub(crate) const MOST_AT_ONCE: NonZeroUsize =
+    NonZeroUsize::new((48 << 20) / pipeline::BUFFERS).unwrap();
 
 /// A layer as its descriptor gives it, with its open blob.
 #[derive(Debug, Clone, Copy)]

@@ -28,7 +28,7 @@ use super::{Options, VerifyError};
 use crate::convert::parallel::in_parallel;
 use crate::limits::Limits;
 use crate::progress::{Event, LayerWork, Progress};
-use crate::unpack::{EntryName, Layer, Placement, UnpackError, unpack};
+use crate::unpack::{EntryName, Layer, MOST_AT_ONCE, Placement, UnpackError, unpack};
 
 use compare::Comparison;
 pub use entry::Difference;
@@ -138,7 +138,7 @@ pub(super) fn compare(
     let scratch = Dir::open(temporary.path())?;
     let tasks = tasks(state, parts);
     let damage = Mutex::new(BTreeMap::new());
-    in_parallel(&tasks, options.jobs, |task| {
+    in_parallel(&tasks, options.jobs.min(MOST_AT_ONCE), |task| {
         progress.event(Event::LayerStarted(&task.work));
         let found = task.run_in(&scratch, &options.limits, progress)?;
         progress.event(Event::LayerFinished(&task.work));
