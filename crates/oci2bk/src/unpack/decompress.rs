@@ -15,10 +15,10 @@ use std::io::{self, BufRead, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::frames::{self, Frames};
 use crate::manifest::Compression;
 
 const GZIP_MAGIC: &[u8] = &[0x1F, 0x8B, 0x08];
-const ZSTD_MAGIC: &[u8] = &[0x28, 0xB5, 0x2F, 0xFD];
 /// The last three bytes of the magic of zstd's skippable frames; the first is 0x50 to 0x5F.
 const ZSTD_SKIPPABLE_MAGIC: &[u8] = &[0x2A, 0x4D, 0x18];
 
@@ -57,12 +57,12 @@ pub(crate) fn decoder<'a>(
     }
     // Only an end of file makes it shorter than a magic.
     let start = blob.fill_buf()?;
-    let is_zstd = start.starts_with(ZSTD_MAGIC)
+    let is_zstd = start.starts_with(frames::MAGIC)
         || matches!(start, [0x50..=0x5F, rest @ ..] if rest.starts_with(ZSTD_SKIPPABLE_MAGIC));
     if start.starts_with(GZIP_MAGIC) {
         Ok(Box::new(MultiGzDecoder::new(blob)))
     } else if is_zstd {
-        Ok(Box::new(zstd::stream::read::Decoder::with_buffer(blob)?))
+        Ok(Box::new(Frames::new(blob)?))
     } else {
         Ok(Box::new(blob))
     }

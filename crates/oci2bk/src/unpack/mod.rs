@@ -16,6 +16,7 @@ mod chunks;
 mod create;
 pub(crate) mod decompress;
 mod error;
+mod frames;
 mod implied;
 pub(crate) mod paths;
 mod pipeline;
