@@ -7,6 +7,7 @@
 
 mod below;
 mod blobs;
+mod copying;
 pub(crate) mod parallel;
 mod snapshots;
 

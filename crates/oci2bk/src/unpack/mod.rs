@@ -26,9 +26,12 @@ mod times;
 mod usage;
 mod whiteout;
 
+use std::fmt;
 use std::fs::File;
+use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
 
 use bkstate::Digest;
 
@@ -47,11 +50,38 @@ pub use usage::{Usage, usage};
 pub(crate) const MOST_AT_ONCE: NonZeroUsize =
     NonZeroUsize::new((48 << 20) / pipeline::BUFFERS).unwrap();
 
-/// A layer as its descriptor gives it, with its open blob.
+/// The bytes of a blob, which need not be verified.
+pub trait Blob: fmt::Debug + Sync {
+    /// How many there are.
+    ///
+    /// # Errors
+    /// The system refuses to tell.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Reads some of those from `position` on into `buffer`; how many, of which 0 means that there are
+    /// no more.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+}
+
+/// The whole file, whose own position is neither used nor changed.
+impl Blob for File {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, position)
+    }
+}
+
+/// A layer as its descriptor gives it, with its blob.
 #[derive(Debug, Clone, Copy)]
 pub struct Layer<'a> {
-    /// The blob. Its file position is neither used nor changed.
-    pub blob: &'a File,
+    /// The blob. It is read once, from its beginning to its end.
+    pub blob: &'a dyn Blob,
     /// The digest of the blob.
     pub digest: Digest,
     /// The size of the blob in bytes.

@@ -9,7 +9,6 @@
 //! layer: a layer in work has at most [`BUFFERS`] bytes of them.
 
 use std::io::{self, BufRead, Read};
-use std::os::unix::fs::FileExt as _;
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use bkstate::Digest;
@@ -43,7 +42,7 @@ pub(super) fn run<T>(
     progress: &(dyn Fn(u64) + Sync),
     consume: impl FnOnce(TarStream) -> Result<T, UnpackError>,
 ) -> Result<T, UnpackError> {
-    let found = layer.blob.metadata().map_err(read_error(layer))?.len();
+    let found = layer.blob.size().map_err(read_error(layer))?;
     check_size(layer, found)?;
     let (blob, read) = bounded(QUEUED);
     let (stream, decompressed) = bounded(QUEUED);
