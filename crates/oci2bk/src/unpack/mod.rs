@@ -45,10 +45,10 @@ use tar::Reader;
 pub use tar::TarError;
 pub use usage::{Usage, usage};
 
-/// How many layers are unpacked at a time at most, so that the buffers of all take 48 MiB. Each keeps
+/// How many layers are unpacked at a time at most, so that the buffers of all take 30 MiB. Each keeps
 /// several processors busy.
 pub(crate) const MOST_AT_ONCE: NonZeroUsize =
-    NonZeroUsize::new((48 << 20) / pipeline::BUFFERS).unwrap();
+    NonZeroUsize::new((30 << 20) / pipeline::BUFFERS).unwrap();
 
 /// The bytes of a blob, which need not be verified.
 pub trait Blob: fmt::Debug + Sync {
