@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::cache::{Cache, Compression, FILE_PREFIX};
 use crate::daemon::Daemon;
 use crate::measure::{Sample, measure};
-use crate::process::{run, run_piped};
+use crate::process::{peak_memory, run_piped, run_watched};
 use crate::target::{Kind, Target};
 use crate::{floor, pool};
 
@@ -62,6 +62,7 @@ pub(crate) struct Arena {
     /// Where file systems are mounted.
     pub(crate) work: PathBuf,
     pub(crate) kind: Kind,
+    /// How many layers to work on at a time.
     pub(crate) jobs: NonZeroUsize,
     /// Our own command.
     pub(crate) oci2bk: PathBuf,
@@ -94,11 +95,14 @@ impl Arena {
                 convert.args(["convert", "--progress=quiet", "--jobs", &self.jobs.to_string()]);
                 convert.arg("--keys").arg(&cache.build);
                 convert.arg(&cache.layout).arg(target.join("root"));
-                measure(target, None, || run(&mut convert).map(drop))
+                measure(target, None, || run_watched(&mut convert).map(Some))
             }
             Contestant::Buildkitd => {
                 let daemon = Daemon::start(&self.buildkit, target)?;
-                measure(target, Some(daemon.id()), || daemon.import(cache))
+                measure(target, Some(daemon.id()), || {
+                    daemon.import(cache)?;
+                    Ok(Some(peak_memory(daemon.id())))
+                })
             }
             Contestant::Tar(filter) => {
                 let mut layers: Vec<_> = cache.layers.iter().collect();
@@ -112,17 +116,19 @@ impl Arena {
                     tar.args(["--extract", "--numeric-owner", "--file=-", "--directory"]).arg(dir);
                     run_piped(&mut inflate, &mut tar)
                 };
-                measure(target, None, || pool::run(&layers, self.jobs, unpack).map(drop))
+                measure(target, None, || pool::run(&layers, self.jobs, unpack).map(|_| None))
             }
             Contestant::Umoci => {
                 let mut umoci = Command::new("umoci");
                 let image = format!("{}:latest", cache.image.display());
                 umoci.args(["raw", "unpack", "--image", &image]).arg(target.join("rootfs"));
-                measure(target, None, || run(&mut umoci).map(drop))
+                measure(target, None, || run_watched(&mut umoci).map(Some))
             }
-            Contestant::FloorInflate => measure(target, None, || floor::inflate(cache, self.jobs)),
+            Contestant::FloorInflate => {
+                measure(target, None, || floor::inflate(cache, self.jobs).map(|()| None))
+            }
             Contestant::FloorWrite => {
-                measure(target, None, || floor::write(cache, target, self.jobs))
+                measure(target, None, || floor::write(cache, target, self.jobs).map(|()| None))
             }
         }
     }

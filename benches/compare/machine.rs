@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::process::run;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) processors: usize,

@@ -54,7 +54,8 @@ struct Arguments {
     #[arg(long, value_name = "MB", default_value_t = 1_000)]
     unit: u64,
 
-    /// How often every contestant runs
+    /// How often every contestant runs in the comparison; elsewhere at most three times, and once for
+    /// memory
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
 
@@ -74,6 +75,11 @@ struct Arguments {
     #[arg(long, value_name = "DIR", default_value = "target/bench")]
     output: PathBuf,
 
+    /// A page that also gets the report, between its marks `<!-- bench:report -->` and
+    /// `<!-- /bench:report -->`
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
+
     /// The directory with buildkitd and buildctl
     #[arg(long, value_name = "DIR", default_value = "target/oracle/buildkit")]
     buildkit: PathBuf,
@@ -89,6 +95,10 @@ enum Group {
     Files,
     /// The cache of the comparison on one core and on two
     Cores,
+    /// One unit in a single layer, gzip and zstd
+    Giant,
+    /// One unit in a single layer and in a thousand, two and sixteen at a time: the peak of the memory
+    Memory,
 }
 
 impl Arguments {
@@ -104,6 +114,8 @@ struct Match {
     shape: Shape,
     compressions: &'static [Compression],
     cores: usize,
+    /// How many layers to work on at a time.
+    jobs: usize,
     /// Besides convert.
     others: Option<Vec<Contestant>>,
 }
@@ -131,33 +143,42 @@ fn main() -> Result<()> {
         rounds: arguments.rounds,
         scenarios: Vec::new(),
     };
-    for planned in matches(&arguments, available) {
-        let jobs = NonZeroUsize::new(planned.cores).unwrap_or(NonZeroUsize::MIN);
+    let mut planned_matches = matches(&arguments, available).into_iter().peekable();
+    while let Some(planned) = planned_matches.next() {
+        let jobs = NonZeroUsize::new(planned.jobs).unwrap_or(NonZeroUsize::MIN);
         let (kind, oci2bk) = (arguments.on, oci2bk.clone());
         let arena = Arena { work: work.clone(), kind, jobs, oci2bk, buildkit: buildkit.clone() };
         let caches = cache::caches(&work, planned.shape, planned.compressions)?;
         use_cores(&processors, planned.cores)?;
         for cache in &caches {
             let contestants = planned.contestants(cache, &arguments.only);
-            let runs = run(&arena, cache, &contestants, arguments.rounds)?;
+            let runs = run(&arena, cache, &contestants, planned.rounds(arguments.rounds))?;
             report.scenarios.push(Scenario {
                 group: planned.group,
                 compression: cache.compression,
                 shape: cache.shape,
                 blob_bytes: cache.blob_bytes(),
                 cores: planned.cores,
+                jobs: planned.jobs,
                 runs,
             });
         }
         sched_setaffinity(None, &processors)?;
         // Only the cache of the comparison is kept for the next time; the others take much room.
-        if let Some(cache) = caches.first().filter(|cache| cache.shape != arguments.shape()) {
+        let next = planned_matches.peek().map(|next| next.shape);
+        let kept = [Some(arguments.shape()), next];
+        if let Some(cache) = caches.first().filter(|cache| !kept.contains(&Some(cache.shape))) {
             cache::remove(cache)?;
         }
         // What is measured is not lost if the next fails.
         let json = serde_json::to_string_pretty(&report)? + "\n";
         fs::write(arguments.output.join("report.json"), json)?;
         fs::write(arguments.output.join("report.md"), report.markdown())?;
+    }
+    if let Some(page) = &arguments.page {
+        let text = fs::read_to_string(page).with_context(|| page.display().to_string())?;
+        let filled = report.fill_in(&text);
+        fs::write(page, filled.with_context(|| format!("{} has no marks", page.display()))?)?;
     }
     eprintln!("{}", arguments.output.join("report.md").display());
     Ok(())
@@ -169,12 +190,12 @@ fn matches(arguments: &Arguments, available: usize) -> Vec<Match> {
     let (layers, unit) = (arguments.layers, arguments.unit * 1_000_000);
     let shape = arguments.shape();
     let gzip: &[Compression] = &[Compression::Gzip];
-    let floor = || Contestant::FLOOR.to_vec();
     let peers = || [&[Contestant::PIGZ, Contestant::IGZIP], &Contestant::FLOOR[..]].concat();
     let mut matches = Vec::new();
     if wanted(Group::Whole) {
         let (compressions, cores) = (&Compression::ALL[..], available);
-        matches.push(Match { group: "whole", shape, compressions, cores, others: None });
+        let jobs = cores;
+        matches.push(Match { group: "whole", shape, compressions, cores, jobs, others: None });
     }
     if wanted(Group::Size) {
         for units in [1, 2, 4, 8] {
@@ -182,8 +203,9 @@ fn matches(arguments: &Arguments, available: usize) -> Vec<Match> {
             // As many files for each byte as the cache of the comparison has.
             let files = arguments.files * bytes / shape.bytes.max(1);
             let shape = Shape { bytes, files: files.max(layers), layers };
-            let (compressions, cores, others) = (gzip, available, Some(floor()));
-            matches.push(Match { group: "size", shape, compressions, cores, others });
+            let (compressions, cores, others) = (gzip, available, Some(Vec::new()));
+            let jobs = cores;
+            matches.push(Match { group: "size", shape, compressions, cores, jobs, others });
         }
     }
     if wanted(Group::Files) {
@@ -191,13 +213,31 @@ fn matches(arguments: &Arguments, available: usize) -> Vec<Match> {
             let files = (files * unit / 1_000_000_000).max(1);
             let shape = Shape { bytes: unit, files, layers: layers.min(files) };
             let (compressions, cores, others) = (gzip, available, Some(peers()));
-            matches.push(Match { group: "files", shape, compressions, cores, others });
+            let jobs = cores;
+            matches.push(Match { group: "files", shape, compressions, cores, jobs, others });
         }
     }
     if wanted(Group::Cores) {
         for cores in [1, 2] {
             let (compressions, others) = (gzip, Some(peers()));
-            matches.push(Match { group: "cores", shape, compressions, cores, others });
+            let jobs = cores;
+            matches.push(Match { group: "cores", shape, compressions, cores, jobs, others });
+        }
+    }
+    let in_layers = |layers| {
+        let files = arguments.files * unit / shape.bytes.max(1);
+        Shape { bytes: unit, files: files.max(layers), layers }
+    };
+    let (compressions, cores) = (&Compression::ALL[..], available);
+    if wanted(Group::Giant) {
+        let (shape, jobs, others) = (in_layers(1), cores, None);
+        matches.push(Match { group: "giant", shape, compressions, cores, jobs, others });
+    }
+    if wanted(Group::Memory) {
+        for (layers, jobs) in [(1, 2), (1, 16), (layers, 2), (layers, 16), (1_000, 2), (1_000, 16)]
+        {
+            let (shape, others) = (in_layers(layers), Some(Vec::new()));
+            matches.push(Match { group: "memory", shape, compressions, cores, jobs, others });
         }
     }
     matches.retain(|planned| planned.cores <= available);
@@ -205,6 +245,15 @@ fn matches(arguments: &Arguments, available: usize) -> Vec<Match> {
 }
 
 impl Match {
+    /// How often each contestant runs, if it is `rounds` times in the comparison.
+    fn rounds(&self, rounds: usize) -> usize {
+        match self.group {
+            "whole" => rounds,
+            "memory" => 1,
+            _ => rounds.min(3),
+        }
+    }
+
     fn contestants(&self, cache: &Cache, only: &[String]) -> Vec<Contestant> {
         let ours = || vec![Contestant::Convert];
         let mut all = self.others.as_ref().map_or_else(

@@ -14,23 +14,25 @@ pub(crate) struct Sample {
     pub(crate) seconds: f64,
     /// Of the processors, in all processes that worked on it; threads of the kernel do not count.
     pub(crate) cpu_seconds: f64,
+    /// The most memory of the process that did the work, in bytes, where it was one.
+    pub(crate) peak_bytes: Option<u64>,
 }
 
-/// Measures `work`, which writes below `target`, does its work in this process or in children that it
+/// Measures `work`, which returns that memory, writes below `target`, does it in this process or in children that it
 /// waits for, and may have `daemon` work for it.
 pub(crate) fn measure(
     target: &Path,
     daemon: Option<u32>,
-    work: impl FnOnce() -> Result<()>,
+    work: impl FnOnce() -> Result<Option<u64>>,
 ) -> Result<Sample> {
     let file_system = fs::File::open(target)?;
     let busy_before = cpu_seconds(daemon)?;
     let start = Instant::now();
-    work()?;
+    let peak_bytes = work()?;
     // Some wait for it themselves; so all have to.
     rustix::fs::syncfs(&file_system)?;
     let seconds = start.elapsed().as_secs_f64();
-    Ok(Sample { seconds, cpu_seconds: cpu_seconds(daemon)? - busy_before })
+    Ok(Sample { seconds, cpu_seconds: cpu_seconds(daemon)? - busy_before, peak_bytes })
 }
 
 /// The processor time of this process, its children that have ended, and the daemon.
@@ -63,7 +65,7 @@ mod tests {
         let sample = measure(dir.path(), None, || {
             let busy = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
             assert!(Command::new("sh").args(["-c", busy]).status()?.success());
-            Ok(())
+            Ok(None)
         });
         let sample = sample.unwrap();
         assert!(sample.seconds > 0.0);

@@ -1,6 +1,8 @@
 //! Running other programs.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -13,6 +15,41 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
     let text = String::from_utf8_lossy(&text);
     ensure!(output.status.success(), "{command:?} failed with {}:\n{text}", output.status);
     Ok(text.into_owned())
+}
+
+/// As [`run`]; the most memory that the process itself had, in bytes.
+pub(crate) fn run_watched(command: &mut Command) -> Result<u64> {
+    let name = command.get_program().display().to_string();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+    let (id, ended) = (child.id(), AtomicBool::new(false));
+    let (output, peak) = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            // It only grows, so all that can be missed is the end.
+            let mut peak = 0;
+            while !ended.load(Ordering::Relaxed) {
+                peak = peak.max(peak_memory(id));
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            peak
+        });
+        let output = child.wait_with_output();
+        ended.store(true, Ordering::Relaxed);
+        (output, watcher.join().unwrap_or_default())
+    });
+    let output = output?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{name} failed with {}:\n{text}", output.status);
+    Ok(peak)
+}
+
+/// The most memory that a process has had so far, in bytes (`proc_pid_status(5)`, `VmHWM`); 0 if it is
+/// gone.
+pub(crate) fn peak_memory(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = kibibytes.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kibibytes.unwrap_or_default() * 1024
 }
 
 /// Runs `source | sink` and waits for both.
@@ -30,4 +67,17 @@ pub(crate) fn run_piped(source: &mut Command, sink: &mut Command) -> Result<()> 
     ensure!(first.success(), "{source:?} failed with {first}");
     ensure!(second.success(), "{sink:?} failed with {second}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peak_is_that_of_the_process() {
+        let hold = "x=$(head -c 30000000 /dev/zero | tr '\\0' x); sleep 0.1";
+        let peak = run_watched(Command::new("sh").args(["-c", hold])).unwrap();
+        assert!((30_000_000..300_000_000).contains(&peak), "{peak}");
+        assert!(run_watched(&mut Command::new("false")).is_err());
+    }
 }

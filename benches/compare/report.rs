@@ -23,15 +23,24 @@ pub(crate) struct Report {
 /// One cache, unpacked by several contestants in turns.
 #[derive(Debug, Serialize)]
 pub(crate) struct Scenario {
-    /// `whole`, `size`, `files` or `cores`.
+    /// `whole`, `size`, `files`, `cores`, `giant` or `memory`.
     pub(crate) group: &'static str,
     pub(crate) compression: Compression,
     pub(crate) shape: Shape,
     pub(crate) blob_bytes: u64,
     pub(crate) cores: usize,
+    /// How many layers were worked on at a time.
+    pub(crate) jobs: usize,
     /// By the name of the contestant, a sample for each round.
     pub(crate) runs: BTreeMap<String, Vec<Sample>>,
 }
+
+/// Between these the report stands in a page of the documentation.
+const BEGIN: &str = "<!-- bench:report -->";
+const END: &str = "<!-- /bench:report -->";
+
+/// What `convert` may have in memory.
+const MEMORY: u64 = 128 << 20;
 
 /// What there is to compare with: a title, the contestants whose times are added, and the ratio that
 /// we want to stay below.
@@ -85,16 +94,22 @@ impl Scenario {
         Spread::of(self.runs.get("convert")?.iter().map(of).collect())
     }
 
+    /// The most memory that `contestant` had in any round.
+    fn peak(&self, contestant: &str) -> Option<u64> {
+        self.runs.get(contestant)?.iter().filter_map(|sample| sample.peak_bytes).max()
+    }
+
     fn gigabytes(&self) -> f64 {
         self.shape.bytes as f64 / 1e9
     }
 
     fn title(&self) -> String {
-        let Shape { files, layers, .. } = self.shape;
+        let Shape { files, layers, .. } = &self.shape;
         format!(
-            "{}: {:.1} GB in {files} files and {layers} layers, {:.1} GB compressed; {}",
+            "{}: {:.1} GB in {files} files and {}, {:.1} GB compressed; {}",
             self.compression.name(),
             self.gigabytes(),
+            if *layers == 1 { "1 layer".to_owned() } else { format!("{layers} layers") },
             self.blob_bytes as f64 / 1e9,
             if self.cores == 1 { "1 core".to_owned() } else { format!("{} cores", self.cores) },
         )
@@ -105,7 +120,8 @@ impl Report {
     pub(crate) fn markdown(&self) -> String {
         let mut text = String::from("# How fast `oci2bk convert` is\n\n");
         self.write_method(&mut text);
-        for scenario in self.scenarios.iter().filter(|scenario| scenario.group == "whole") {
+        let compared = |scenario: &&Scenario| matches!(scenario.group, "whole" | "giant");
+        for scenario in self.scenarios.iter().filter(compared) {
             write_comparison(&mut text, scenario);
         }
         for (group, title) in [
@@ -116,7 +132,18 @@ impl Report {
             let scenarios = self.scenarios.iter().filter(|scenario| scenario.group == group);
             write_growth(&mut text, title, &scenarios.collect::<Vec<_>>());
         }
+        let memory = self.scenarios.iter().filter(|scenario| scenario.group == "memory");
+        write_memory(&mut text, &memory.collect::<Vec<_>>());
         text
+    }
+
+    /// `page` with the report between its marks; `None` if it has none.
+    pub(crate) fn fill_in(&self, page: &str) -> Option<String> {
+        let (before, rest) = page.split_once(BEGIN)?;
+        let (_, after) = rest.split_once(END)?;
+        let report = self.markdown();
+        let (_, report) = report.split_once("\n\n")?;
+        Some(format!("{before}{BEGIN}\n{report}{END}{after}"))
     }
 
     fn write_method(&self, text: &mut String) {
@@ -127,7 +154,8 @@ impl Report {
             text,
             "{processors} × {processor}, {:.0} GiB, Linux {kernel}; load before the first run: \
              {load_before}. Every run is on a new file system ({}) and ends when that is synced, all \
-             that is read is in the page cache, and contestants take turns, {} rounds of each. A ratio \
+             that is read is in the page cache, and contestants take turns: {} rounds of the comparison, \
+             at most three of the rest, one for memory. A ratio \
              is the median of the rounds' ratios, and the spread is from the lowest to the highest.\n",
             *memory_bytes as f64 / f64::from(1 << 30),
             self.file_system,
@@ -163,6 +191,32 @@ fn write_comparison(text: &mut String, scenario: &Scenario) {
             ratio.lowest,
             ratio.highest,
             busy.map_or(f64::NAN, |busy| busy.median),
+        );
+    }
+    let peak = |name: &&str| Some(format!("`{name}` {}", mebibytes(scenario.peak(name)?)));
+    let peaks: Vec<_> = ["convert", "buildkitd", "umoci"].iter().filter_map(peak).collect();
+    if !peaks.is_empty() {
+        let _ = writeln!(text, "\nMemory at most: {}.", peaks.join(", "));
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+fn write_memory(text: &mut String, scenarios: &[&Scenario]) {
+    let mut title = "\n## Memory\n\n| | layers at a time | `convert` at most | wanted | |\n|---|---|---|---|---|\n";
+    for scenario in scenarios {
+        let Some(peak) = scenario.peak("convert") else { continue };
+        let _ = writeln!(
+            text,
+            "{}| {} | {} | {} | ≤ {} | {} |",
+            std::mem::take(&mut title),
+            scenario.title(),
+            scenario.jobs,
+            mebibytes(peak),
+            mebibytes(MEMORY),
+            if peak <= MEMORY { "PASS" } else { "FAIL" },
         );
     }
 }
@@ -205,7 +259,11 @@ mod tests {
 
     fn scenario(runs: &[(&str, &[f64])]) -> Scenario {
         let samples = |seconds: &[f64]| {
-            let sample = |seconds: &f64| Sample { seconds: *seconds, cpu_seconds: 2.0 * seconds };
+            let sample = |seconds: &f64| Sample {
+                seconds: *seconds,
+                cpu_seconds: 2.0 * seconds,
+                peak_bytes: None,
+            };
             seconds.iter().map(sample).collect()
         };
         Scenario {
@@ -214,6 +272,7 @@ mod tests {
             shape: Shape { bytes: 2_000_000_000, files: 80_000, layers: 12 },
             blob_bytes: 700_000_000,
             cores: 2,
+            jobs: 2,
             runs: runs.iter().map(|(name, runs)| ((*name).to_owned(), samples(runs))).collect(),
         }
     }
@@ -246,5 +305,36 @@ mod tests {
 | GNU tar and igzip, a layer on each core | 1.50 | 1.50 to 1.50 | 1.50 | ≤ 1.00 | FAIL |
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn the_most_memory_of_all_rounds_counts() {
+        let mut scenario = scenario(&[("convert", &[1.0, 2.0])]);
+        let samples = scenario.runs.get_mut("convert").unwrap();
+        (samples[0].peak_bytes, samples[1].peak_bytes) = (Some(200 << 20), Some(30 << 20));
+        let mut text = String::new();
+        write_memory(&mut text, &[&scenario]);
+        assert!(text.ends_with("| 2 | 200 MiB | ≤ 128 MiB | FAIL |\n"), "{text}");
+        let mut text = String::new();
+        write_comparison(&mut text, &scenario);
+        assert!(text.ends_with("\nMemory at most: `convert` 200 MiB.\n"), "{text}");
+    }
+
+    #[test]
+    fn a_page_gets_the_report_between_its_marks() {
+        let report = Report {
+            format: 1,
+            machine: Machine::default(),
+            file_system: "tmpfs",
+            rounds: 5,
+            scenarios: vec![scenario(&[("convert", &[1.0]), ("buildkitd", &[4.0])])],
+        };
+        let page = "# Performance\n<!-- bench:report -->\nold\n<!-- /bench:report -->\nmore\n";
+        let filled = report.fill_in(page).unwrap();
+        assert!(filled.starts_with("# Performance\n<!-- bench:report -->\n0 × "), "{filled}");
+        assert!(filled.contains("import and extraction | 0.25 |"), "{filled}");
+        assert!(filled.ends_with("|\n<!-- /bench:report -->\nmore\n"), "{filled}");
+        assert_eq!(report.fill_in(&filled).unwrap(), filled);
+        assert_eq!(report.fill_in("no marks"), None);
     }
 }

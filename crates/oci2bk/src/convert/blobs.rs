@@ -1,14 +1,14 @@
 //! Storing blobs and unpacking the layers in them, several at a time.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::Mutex;
 
 use bkstate::Digest;
 use bkstate::state::{Existing, Staging};
 
+use super::copying::Stored;
 use super::parallel::in_parallel;
 use super::{ConvertError, Run};
 use crate::export::CacheExport;
@@ -36,7 +36,7 @@ pub(super) fn store_and_unpack(
 ) -> Result<BTreeMap<usize, Unpacked>, ConvertError> {
     let tasks = tasks(site.plan, site.places);
     let done = Mutex::new(BTreeMap::new());
-    in_parallel(&tasks, run.options.jobs, |task| {
+    in_parallel(&tasks, run.options.jobs.min(unpack::MOST_AT_ONCE), |task| {
         run.check()?;
         run.progress.event(Event::LayerStarted(&task.work));
         task.run(site, run, |snapshot, unpacked| {
@@ -86,7 +86,8 @@ fn tasks<'p>(plan: &'p Plan, places: &Places) -> Vec<Task<'p>> {
     let tasks = work.filter_map(|(digest, snapshots)| {
         let blob = plan.blobs.get(&digest)?;
         let store = places.blobs.contains(&digest);
-        let passes = snapshots.len() as u64 + u64::from(store);
+        // A blob is stored while it is read.
+        let passes = snapshots.len().max(1) as u64;
         let work = LayerWork {
             digest,
             size: blob.size,
@@ -108,9 +109,12 @@ impl Task<'_> {
         unpacked: impl Fn(usize, Unpacked),
     ) -> Result<(), ConvertError> {
         let digest = self.work.digest;
-        let stored =
-            if self.store { self.store(site, run)? } else { site.existing.blob(&digest)? };
-        for (pass, &index) in (u64::from(self.store)..).zip(&self.snapshots) {
+        let mut stored = if self.store {
+            self.store(site, run)?
+        } else {
+            Stored::Whole(site.existing.blob(&digest)?)
+        };
+        for (pass, &index) in (0..).zip(&self.snapshots) {
             let before = self.blob.size.saturating_mul(pass);
             let (progress, cancel) = (run.progress, run.cancel);
             let unpacking = Unpacking { work: &self.work, before, progress, cancel };
@@ -120,16 +124,17 @@ impl Task<'_> {
             let below = site.plan.snapshots.get(index).and_then(|snapshot| snapshot.parent);
             let placement = if below.is_some() { Placement::Overlay } else { Placement::Base };
             let layer = unpack::Layer {
-                blob: &stored,
+                blob: stored.blob(),
                 digest,
                 size: self.blob.size,
                 media_type: &self.blob.media_type,
                 diff_id: self.blob.diff_id,
             };
             let limits = &run.options.limits;
-            let result = unpack::unpack(&layer, fs.as_fd(), placement, limits, &unpacking)
-                .map_err(|source| self.unpack_error(site, source))?;
-            unpacked(index, result);
+            let result = unpack::unpack(&layer, fs.as_fd(), placement, limits, &unpacking);
+            // Unpacking fails too if a copy cannot be written, and does not know why.
+            stored = stored.after_reading().map_err(|source| self.copy_error(site, source))?;
+            unpacked(index, result.map_err(|source| self.unpack_error(site, source))?);
         }
         Ok(())
     }
@@ -147,11 +152,11 @@ impl Task<'_> {
         }
     }
 
-    /// Copies the blob into the content store and returns the copy.
+    /// Copies the blob into the content store, or prepares for that.
     ///
-    /// Unpacking checks the digest of what it reads, which is the copy. Only a blob that will not
-    /// be unpacked is checked here.
-    fn store(&self, site: &Site<'_>, run: &Run<'_>) -> Result<File, ConvertError> {
+    /// Unpacking copies what it reads and checks its digest. Only a blob that will not be unpacked is
+    /// copied and checked here.
+    fn store(&self, site: &Site<'_>, run: &Run<'_>) -> Result<Stored, ConvertError> {
         let digest = self.work.digest;
         let export =
             site.exports.get(self.blob.source).ok_or(ConvertError::ForeignPlan { digest })?;
@@ -159,16 +164,18 @@ impl Task<'_> {
             export.manifest.layers.get(&digest).ok_or(ConvertError::ForeignPlan { digest })?;
         let descriptor = &descriptor.descriptor;
         let mut copy = site.staging.blobs().create_blob(&digest)?;
-        let copy_error =
-            |source| ConvertError::Copy { digest, root: site.staging.root().to_owned(), source };
-        if self.snapshots.is_empty() {
-            export.layout.stream_blob(descriptor, |piece| {
-                run.check()?;
-                copy.write_all(piece).map_err(copy_error)
-            })?;
-        } else {
-            export.layout.open_blob(descriptor)?.copy_to(&mut copy).map_err(copy_error)?;
+        if !self.snapshots.is_empty() {
+            return Ok(Stored::new(export.layout.open_blob(descriptor)?, copy));
         }
-        Ok(copy)
+        export.layout.stream_blob(descriptor, |piece| {
+            run.check()?;
+            copy.write_all(piece).map_err(|source| self.copy_error(site, source))
+        })?;
+        Ok(Stored::Whole(copy))
+    }
+
+    fn copy_error(&self, site: &Site<'_>, source: io::Error) -> ConvertError {
+        let (digest, root) = (self.work.digest, site.staging.root().to_owned());
+        ConvertError::Copy { digest, root, source }
     }
 }

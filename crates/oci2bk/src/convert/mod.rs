@@ -8,6 +8,7 @@
 mod below;
 mod blobs;
 mod converter;
+mod copying;
 pub(crate) mod parallel;
 mod snapshots;
 

@@ -193,8 +193,8 @@ impl Documents {
         let mut rewound = file;
         rewound.rewind()?;
         // One byte more than allowed shows that there is more.
-        let mut stream =
-            decoder(file, Encoding::Detect)?.take(limits.bundle_size.saturating_add(1));
+        let mut stream = decoder(BufReader::new(file), Encoding::Detect)?
+            .take(limits.bundle_size.saturating_add(1));
         let result = Self::read_members(&mut stream, wanted, limit, limits);
         // An archive that was cut off by the limit looks damaged.
         if stream.limit() == 0 {

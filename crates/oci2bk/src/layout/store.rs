@@ -131,6 +131,23 @@ impl BlobFile {
         self.left
     }
 
+    /// The file on disk, if nothing was read yet and there is nothing else in it: in an archive there is.
+    pub fn whole(&self) -> Option<&File> {
+        let size = self.file.metadata().ok()?.len();
+        (self.position == 0 && self.left == size).then_some(&*self.file)
+    }
+
+    /// Reads from `offset` bytes behind where it is, and stays there.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let left = usize::try_from(self.left.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let length = left.min(buffer.len());
+        // What is left is in the file, so this cannot overflow unless nothing is.
+        self.file.read_at(&mut buffer[..length], self.position.saturating_add(offset))
+    }
+
     /// Writes the rest of the file to `to`, by the kernel alone where the file systems can do that.
     ///
     /// # Errors

@@ -11,22 +11,19 @@
 //! bytes, so blobs with the wrong one unpack. Facts: containerd v2.3.3
 //! `core/images/mediatypes.go` `DiffCompression`, `pkg/archive/compression/compression.go`.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::frames::{self, Frames};
 use crate::manifest::Compression;
 
 const GZIP_MAGIC: &[u8] = &[0x1F, 0x8B, 0x08];
-const ZSTD_MAGIC: &[u8] = &[0x28, 0xB5, 0x2F, 0xFD];
 /// The last three bytes of the magic of zstd's skippable frames; the first is 0x50 to 0x5F.
 const ZSTD_SKIPPABLE_MAGIC: &[u8] = &[0x2A, 0x4D, 0x18];
 
 /// What OCI's media types start with, unlike Docker's.
 const OCI_PREFIX: &str = "application/vnd.oci.";
-
-/// How much of a blob is read at a time.
-const READ_BYTES: usize = 128 * 1024;
 
 /// What the media type says about the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,26 +44,25 @@ impl Encoding {
     }
 }
 
-/// The tar stream of `blob`.
+/// The tar stream of `blob`, which is read in pieces that are larger than any magic.
 ///
 /// Gzip streams may have several members and zstd streams several frames (both are how seekable
 /// formats such as eStargz are made); anything else after them is an error.
 pub(crate) fn decoder<'a>(
-    blob: impl Read + 'a,
+    mut blob: impl BufRead + 'a,
     encoding: Encoding,
 ) -> io::Result<Box<dyn Read + 'a>> {
-    let mut blob = BufReader::with_capacity(READ_BYTES, blob);
     if encoding == Encoding::Plain {
         return Ok(Box::new(blob));
     }
-    // The buffer is far larger than any magic; only an end of file makes it shorter.
+    // Only an end of file makes it shorter than a magic.
     let start = blob.fill_buf()?;
-    let is_zstd = start.starts_with(ZSTD_MAGIC)
+    let is_zstd = start.starts_with(frames::MAGIC)
         || matches!(start, [0x50..=0x5F, rest @ ..] if rest.starts_with(ZSTD_SKIPPABLE_MAGIC));
     if start.starts_with(GZIP_MAGIC) {
         Ok(Box::new(MultiGzDecoder::new(blob)))
     } else if is_zstd {
-        Ok(Box::new(zstd::stream::read::Decoder::with_buffer(blob)?))
+        Ok(Box::new(Frames::new(blob)?))
     } else {
         Ok(Box::new(blob))
     }

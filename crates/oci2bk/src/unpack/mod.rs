@@ -12,9 +12,11 @@
 //! `docs/format/unpack.md` has the rules.
 
 mod apply;
+mod chunks;
 mod create;
 pub(crate) mod decompress;
 mod error;
+mod frames;
 mod implied;
 pub(crate) mod paths;
 mod pipeline;
@@ -24,8 +26,12 @@ mod times;
 mod usage;
 mod whiteout;
 
+use std::fmt;
 use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
 
 use bkstate::Digest;
 
@@ -39,11 +45,43 @@ use tar::Reader;
 pub use tar::TarError;
 pub use usage::{Usage, usage};
 
-/// A layer as its descriptor gives it, with its open blob.
+/// How many layers are unpacked at a time at most, so that the buffers of all take 30 MiB. Each keeps
+/// several processors busy.
+pub(crate) const MOST_AT_ONCE: NonZeroUsize =
+    NonZeroUsize::new((30 << 20) / pipeline::BUFFERS).unwrap();
+
+/// The bytes of a blob, which need not be verified.
+pub trait Blob: fmt::Debug + Sync {
+    /// How many there are.
+    ///
+    /// # Errors
+    /// The system refuses to tell.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Reads some of those from `position` on into `buffer`; how many, of which 0 means that there are
+    /// no more.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+}
+
+/// The whole file, whose own position is neither used nor changed.
+impl Blob for File {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, position)
+    }
+}
+
+/// A layer as its descriptor gives it, with its blob.
 #[derive(Debug, Clone, Copy)]
 pub struct Layer<'a> {
-    /// The blob. Its file position is neither used nor changed.
-    pub blob: &'a File,
+    /// The blob. It is read once, from its beginning to its end.
+    pub blob: &'a dyn Blob,
     /// The digest of the blob.
     pub digest: Digest,
     /// The size of the blob in bytes.

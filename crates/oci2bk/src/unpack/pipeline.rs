@@ -1,25 +1,37 @@
-//! Reads, checks and decompresses a blob on one thread while another takes the tar stream.
+//! The stages of unpacking a layer, each on a thread of its own, so that a single large layer keeps
+//! several processors busy:
 //!
-//! The two are joined by a bounded queue of chunks that are used again, so memory does not grow
-//! with the layer.
+//! ```text
+//! read the blob and hash it ─► decompress ─► hash the tar stream and take it (the caller)
+//! ```
+//!
+//! They are joined by bounded queues of chunks that are used again, so memory does not grow with the
+//! layer: a layer in work has at most [`BUFFERS`] bytes of them.
 
-use std::fs::File;
 use std::io::{self, BufRead, Read};
-use std::os::unix::fs::FileExt as _;
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use bkstate::Digest;
 use bkstate::digest::Hasher;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::chunks::{Chunks, chunk_to_fill, fill};
 use super::decompress::{self, Encoding};
 use super::error::UnpackError;
 use super::{Layer, Watch};
 use crate::limits::Limits;
 
+/// The size of a chunk of the blob.
+const BLOB_CHUNK: usize = 128 << 10;
 /// The size of a chunk of the tar stream.
-const CHUNK_BYTES: usize = 256 * 1024;
-/// How many chunks wait between the threads.
-const QUEUED_CHUNKS: usize = 4;
+const STREAM_CHUNK: usize = 256 << 10;
+/// How many chunks wait between two stages.
+const QUEUED: usize = 3;
+/// How many chunks there are between two stages: those that wait, and one with each of the two.
+const CHUNKS: usize = QUEUED + 2;
+
+/// Bytes of all chunks.
+pub(super) const BUFFERS: usize = CHUNKS * (BLOB_CHUNK + STREAM_CHUNK);
 
 /// Runs `consume` on the tar stream of `layer`. Whatever it returns, a blob that is not what the
 /// descriptor says is the error, because it explains all others.
@@ -30,176 +42,140 @@ pub(super) fn run<T>(
     watch: &dyn Watch,
     consume: impl FnOnce(TarStream) -> Result<T, UnpackError>,
 ) -> Result<T, UnpackError> {
-    let read_error = |source| UnpackError::ReadBlob { layer: layer.digest, source };
-    let found = layer.blob.metadata().map_err(read_error)?.len();
-    if found != layer.size {
-        let (layer, expected) = (layer.digest, layer.size);
-        return Err(UnpackError::WrongBlobSize { layer, expected, found });
-    }
-    let (chunks, queue) = bounded(QUEUED_CHUNKS);
-    let (used, reusable) = bounded(QUEUED_CHUNKS + 2);
+    let found = layer.blob.size().map_err(read_error(layer))?;
+    check_size(layer, found)?;
+    let (blob, read) = bounded(QUEUED);
+    let (stream, decompressed) = bounded(QUEUED);
+    // Chunks on their way back. There is room for all, so nobody waits here.
+    let (used_of_blob, free_of_blob) = bounded(CHUNKS);
+    let (used_of_stream, free_of_stream) = bounded(CHUNKS);
     std::thread::scope(|scope| {
-        let producer = std::thread::Builder::new()
-            .spawn_scoped(scope, || produce(layer, encoding, limits, watch, chunks, &reusable))
-            .map_err(|source| UnpackError::Thread { layer: layer.digest, source })?;
-        let consumed = consume(TarStream {
-            queue,
-            used,
-            chunk: Vec::new(),
-            position: 0,
-            hasher: Hasher::new(),
-            bytes: 0,
-        });
-        producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let reader = start(layer, scope, move || read_blob(layer, watch, blob, &free_of_blob))?;
+        let decompressor = start(layer, scope, move || {
+            let blob = Chunks::new(read, used_of_blob);
+            decompress(layer, blob, encoding, limits, watch, &stream, &free_of_stream)
+        })?;
+        let chunks = Chunks::new(decompressed, used_of_stream);
+        let consumed = consume(TarStream { chunks, hasher: Hasher::new() });
+        join(reader)?;
+        join(decompressor)?;
         consumed
     })
 }
 
-fn produce(
+fn start<'scope, T: Send + 'scope>(
     layer: &Layer<'_>,
+    scope: &'scope Scope<'scope, '_>,
+    stage: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>, UnpackError> {
+    let thread = Builder::new().spawn_scoped(scope, stage);
+    thread.map_err(|source| UnpackError::Thread { layer: layer.digest, source })
+}
+
+fn join<T>(stage: ScopedJoinHandle<'_, T>) -> T {
+    stage.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn read_error(layer: &Layer<'_>) -> impl Fn(io::Error) -> UnpackError + use<> {
+    let layer = layer.digest;
+    move |source| UnpackError::ReadBlob { layer, source }
+}
+
+fn check_size(layer: &Layer<'_>, found: u64) -> Result<(), UnpackError> {
+    let (layer, expected) = (layer.digest, layer.size);
+    let wrong = UnpackError::WrongBlobSize { layer, expected, found };
+    if found == expected { Ok(()) } else { Err(wrong) }
+}
+
+fn check(layer: &Layer<'_>, watch: &dyn Watch) -> Result<(), UnpackError> {
+    let layer = layer.digest;
+    if watch.is_cancelled() { Err(UnpackError::Cancelled { layer }) } else { Ok(()) }
+}
+
+/// Reads the whole blob and verifies it.
+fn read_blob(
+    layer: &Layer<'_>,
+    watch: &dyn Watch,
+    blob: Sender<Vec<u8>>,
+    free: &Receiver<Vec<u8>>,
+) -> Result<(), UnpackError> {
+    let mut hasher = Hasher::new();
+    let mut position = 0;
+    let mut wanted = true;
+    // Not further than one chunk beyond its size, should it grow.
+    while position <= layer.size {
+        check(layer, watch)?;
+        let mut chunk = chunk_to_fill(free, BLOB_CHUNK);
+        fill(&mut chunk, |buffer, filled| layer.blob.read_at(buffer, position + filled as u64))
+            .map_err(read_error(layer))?;
+        if chunk.is_empty() {
+            break;
+        }
+        hasher.update(&chunk);
+        position += chunk.len() as u64;
+        watch.read(position);
+        // The stream may end before the blob does, and it does if another stage failed.
+        wanted = wanted && blob.send(chunk).is_ok();
+    }
+    check_size(layer, position)?;
+    let found = hasher.finish();
+    let layer = layer.digest;
+    if found == layer { Ok(()) } else { Err(UnpackError::WrongBlobDigest { layer, found }) }
+}
+
+/// Decompresses `blob`, as far as the limits allow, into `stream`.
+fn decompress(
+    layer: &Layer<'_>,
+    blob: Chunks,
     encoding: Encoding,
     limits: &Limits,
     watch: &dyn Watch,
-    chunks: Sender<Vec<u8>>,
-    reusable: &Receiver<Vec<u8>>,
+    stream: &Sender<Vec<u8>>,
+    free: &Receiver<Vec<u8>>,
 ) -> Result<(), UnpackError> {
-    let digest = layer.digest;
-    let mut blob =
-        Blob { file: layer.blob, position: 0, hasher: Hasher::new(), failure: None, watch };
+    let failed = |source| UnpackError::Decompress { layer: layer.digest, source };
     let (limit, name) = limits.unpacked_bytes(layer.size);
-    let decompressed = decompress(&mut blob, encoding, limit, chunks, reusable);
-    // The stream may end before the blob does, and it does if one of the threads failed.
-    let drained = io::copy(&mut blob, &mut io::sink());
-    if watch.is_cancelled() {
-        return Err(UnpackError::Cancelled { layer: digest });
-    }
-    if let Some(source) = blob.failure {
-        return Err(UnpackError::ReadBlob { layer: digest, source });
-    }
-    drained.map_err(|source| UnpackError::ReadBlob { layer: digest, source })?;
-    if blob.position != layer.size {
-        let (expected, found) = (layer.size, blob.position);
-        return Err(UnpackError::WrongBlobSize { layer: digest, expected, found });
-    }
-    let found = blob.hasher.finish();
-    if found != digest {
-        return Err(UnpackError::WrongBlobDigest { layer: digest, found });
-    }
-    match decompressed {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(UnpackError::TooLarge { layer: digest, limit, name }),
-        Err(source) => Err(UnpackError::Decompress { layer: digest, source }),
-    }
-}
-
-/// Whether the stream has no more than `limit` bytes; those up to there are sent.
-fn decompress(
-    blob: &mut Blob<'_>,
-    encoding: Encoding,
-    limit: u64,
-    chunks: Sender<Vec<u8>>,
-    reusable: &Receiver<Vec<u8>>,
-) -> io::Result<bool> {
-    let watch = blob.watch;
     let mut sent = 0;
-    let mut decoder = decompress::decoder(blob, encoding)?;
+    let mut decoder = decompress::decoder(blob, encoding).map_err(failed)?;
     loop {
-        let mut chunk = reusable.try_recv().unwrap_or_default();
-        // Chunks that come back are full, so that this fills new ones only.
-        chunk.resize(CHUNK_BYTES, 0);
-        let length = fill(&mut decoder, &mut chunk)?;
-        chunk.truncate(length);
+        // A few bytes of a blob may be many chunks.
+        check(layer, watch)?;
+        let mut chunk = chunk_to_fill(free, STREAM_CHUNK);
+        fill(&mut chunk, |buffer, _| decoder.read(buffer)).map_err(failed)?;
         sent += chunk.len() as u64;
         if sent > limit {
-            return Ok(false);
+            return Err(UnpackError::TooLarge { layer: layer.digest, limit, name });
         }
         // An error of the queue means that the consumer failed and says why itself.
-        let ends = chunk.is_empty() || chunks.send(chunk).is_err();
-        // A few bytes of a blob may be many chunks.
-        if ends || watch.is_cancelled() {
-            return Ok(true);
-        }
-    }
-}
-
-/// Reads until `buffer` is full or the stream ends; the number of bytes read.
-fn fill(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match stream.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(length) => filled += length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
-/// The blob's bytes, hashed as they are read.
-struct Blob<'a> {
-    file: &'a File,
-    position: u64,
-    hasher: Hasher,
-    /// The first error of the file, which a decompressor may pass on as its own.
-    failure: Option<io::Error>,
-    watch: &'a dyn Watch,
-}
-
-impl Read for Blob<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.watch.is_cancelled() {
-            return Err(io::ErrorKind::Other.into());
-        }
-        match self.file.read_at(buffer, self.position) {
-            Ok(length) => {
-                self.hasher.update(&buffer[..length]);
-                self.position += length as u64;
-                self.watch.read(self.position);
-                Ok(length)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
-            Err(error) => {
-                let kind = error.kind();
-                self.failure.get_or_insert(error);
-                Err(kind.into())
-            }
+        if chunk.is_empty() || stream.send(chunk).is_err() {
+            return Ok(());
         }
     }
 }
 
 /// The uncompressed tar stream, hashed as it is taken.
 pub(super) struct TarStream {
-    queue: Receiver<Vec<u8>>,
-    used: Sender<Vec<u8>>,
-    chunk: Vec<u8>,
-    position: usize,
+    chunks: Chunks,
     hasher: Hasher,
-    bytes: u64,
 }
 
 impl TarStream {
     /// How many bytes of the stream have arrived.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.chunks.arrived()
     }
 
     /// Takes what follows the archive; the diffID and the length of the whole stream.
     pub(super) fn finish(mut self) -> (Digest, u64) {
         while self.advance() {}
-        (self.hasher.finish(), self.bytes)
+        (self.hasher.finish(), self.chunks.arrived())
     }
 
     /// Takes the next chunk; whether there was one.
     fn advance(&mut self) -> bool {
-        let Ok(chunk) = self.queue.recv() else { return false };
-        self.hasher.update(&chunk);
-        self.bytes += chunk.len() as u64;
-        let used = std::mem::replace(&mut self.chunk, chunk);
-        self.position = 0;
-        // If nobody wants it, it is dropped.
-        let _ = self.used.try_send(used);
-        true
+        let there = self.chunks.advance();
+        self.hasher.update(self.chunks.left());
+        there
     }
 }
 
@@ -213,13 +189,13 @@ impl Read for TarStream {
 
 impl BufRead for TarStream {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.position == self.chunk.len() && !self.advance() {
-            return Ok(&[]);
+        if self.chunks.left().is_empty() {
+            self.advance();
         }
-        Ok(&self.chunk[self.position..])
+        Ok(self.chunks.left())
     }
 
     fn consume(&mut self, length: usize) {
-        self.position = (self.position + length).min(self.chunk.len());
+        self.chunks.consume(length);
     }
 }

@@ -27,7 +27,7 @@ use bkstate::state::{Parts, SNAPSHOTTER, State};
 use super::{Verifier, VerifyError};
 use crate::convert::parallel::in_parallel;
 use crate::progress::{Event, LayerWork, Unpacking};
-use crate::unpack::{EntryName, Layer, Placement, UnpackError, unpack};
+use crate::unpack::{EntryName, Layer, MOST_AT_ONCE, Placement, UnpackError, unpack};
 
 use compare::Comparison;
 pub use entry::Difference;
@@ -137,7 +137,7 @@ pub(super) fn compare(
     let scratch = Dir::open(temporary.path())?;
     let tasks = tasks(state, parts);
     let damage = Mutex::new(BTreeMap::new());
-    in_parallel(&tasks, verifier.jobs, |task| {
+    in_parallel(&tasks, verifier.jobs.min(MOST_AT_ONCE), |task| {
         verifier.check()?;
         verifier.progress.event(Event::LayerStarted(&task.work));
         let found = task.run_in(&scratch, verifier)?;
