@@ -45,9 +45,17 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     add_images(&mut plan, &exports, arguments, &limits)?;
     timings.add("plan", started.elapsed());
 
+    let options = Options {
+        extract: arguments.layers.extract,
+        jobs: arguments.jobs.unwrap_or_else(processors),
+        blobs: arguments.layers.blobs,
+        trust_blobs: arguments.layers.trust_blobs,
+        last_used: arguments.last_used.or(arguments.source_date_epoch.and_then(|epoch| epoch.0)),
+        limits,
+    };
     check_root(root)?;
     if arguments.dry_run {
-        let shares = preview(&plan, root, !arguments.no_extract)?;
+        let shares = preview(&plan, root, &options)?;
         output::result(&match arguments.format {
             Format::Table => summary::plan(&plan, &keyring, shares),
             Format::Json => summary::plan_as_json(&plan, &keyring, shares)?,
@@ -63,14 +71,9 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         return Ok(());
     }
 
-    let options = Options {
-        extract: !arguments.no_extract,
-        jobs: arguments.jobs.unwrap_or_else(processors),
-        last_used: arguments.last_used.or(arguments.source_date_epoch.and_then(|epoch| epoch.0)),
-        limits,
-    };
     let done = convert(&plan, &exports, root, &options, &display)?;
     timings.extend(display.finish());
+    summary::warn_of_mended(root, &done.mended);
 
     let gc_config = gc_config.unwrap_or_default();
     let gc = Collection::new(&gc_config, plan.target, done.record_bytes, root)?;

@@ -4,7 +4,6 @@
 //! Read the exports, collect keys for their records, make a [`Plan`](plan::Plan) and carry it out:
 //!
 //! ```no_run
-//! use std::num::NonZeroUsize;
 //! use std::path::Path;
 //!
 //! use oci2bk::convert::{Options, convert};
@@ -28,7 +27,7 @@
 //!     let plan = Plan::new(&exports, &keyring);
 //!     assert_eq!(plan.unkeyed().count(), 0);
 //!
-//!     let options = Options { extract: true, jobs: NonZeroUsize::MIN, last_used: None, limits };
+//!     let options = Options { limits, ..Options::default() };
 //!     let report = convert(&plan, &exports, Path::new("/var/lib/buildkit"), &options, &Silent)?;
 //!     println!("{} snapshots", report.snapshots);
 //!     Ok(())

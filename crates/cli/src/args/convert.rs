@@ -13,6 +13,7 @@ use oci2bk::release::Target;
 use oci2bk::source::{ParseSourceError, SourceRef};
 
 use super::common::{Format, LimitArguments, ProgressMode, limits_and_exit_codes};
+use super::layers::Layers;
 use crate::last_used;
 
 const USAGE: &str = "oci2bk convert [OPTIONS] <SRC>... <ROOT>";
@@ -41,9 +42,8 @@ pub(crate) struct Convert {
     #[arg(long = "image", value_name = "[NAME=]LAYOUT")]
     pub(crate) images: Vec<ImageRef>,
 
-    /// Leave layers packed; the daemon unpacks each when a build first needs it. Needs no root
-    #[arg(long)]
-    pub(crate) no_extract: bool,
+    #[command(flatten)]
+    pub(crate) layers: Layers,
 
     /// Go on if keys are missing; the steps without them will run again
     #[arg(long)]
@@ -154,7 +154,7 @@ impl FromArgMatches for Places {
 }
 
 /// An error as clap's own look, with the usage of `convert`.
-fn refusal(kind: ErrorKind, message: &str) -> clap::Error {
+pub(super) fn refusal(kind: ErrorKind, message: &str) -> clap::Error {
     clap::Command::new("convert").override_usage(USAGE).error(kind, message)
 }
 

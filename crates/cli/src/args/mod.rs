@@ -3,6 +3,7 @@
 mod common;
 mod convert;
 mod keys;
+mod layers;
 mod verify;
 
 use clap::{Parser, Subcommand};

@@ -10,6 +10,7 @@ use bkstate::Digest;
 use bkstate::state::{Existing, Staging};
 
 use super::parallel::in_parallel;
+use super::store::{self, StoreBlobs};
 use super::{ConvertError, Options};
 use crate::export::CacheExport;
 use crate::limits::Limits;
@@ -26,6 +27,8 @@ pub(super) struct Site<'a> {
     /// What the root holds already.
     pub(super) existing: &'a Existing,
     pub(super) staging: &'a Staging<'a>,
+    /// How blobs come into the root.
+    pub(super) store: StoreBlobs,
 }
 
 /// Stores the blobs that the root lacks and unpacks the snapshots that it lacks.
@@ -36,7 +39,7 @@ pub(super) fn store_and_unpack(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<BTreeMap<usize, Unpacked>, ConvertError> {
-    let tasks = tasks(site.plan, site.places);
+    let tasks = tasks(site);
     let done = Mutex::new(BTreeMap::new());
     in_parallel(&tasks, options.jobs, |task| {
         progress.event(Event::LayerStarted(&task.work));
@@ -69,14 +72,25 @@ pub(super) fn store_documents(site: &Site<'_>) -> Result<(), ConvertError> {
 struct Task<'p> {
     blob: &'p Blob,
     work: LayerWork,
-    /// Whether the blob is to be stored. If not, the root has it.
-    store: bool,
+    origin: Origin,
     snapshots: Vec<usize>,
+}
+
+/// Where the file of a blob is that is unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// In the staging area, where it has to be stored first.
+    Stored,
+    /// In the root already.
+    Root,
+    /// In the layout, as it is not to be stored.
+    Layout,
 }
 
 /// The tasks of a plan, largest first, so that no large one is left over for one thread at the
 /// end.
-fn tasks<'p>(plan: &'p Plan, places: &Places) -> Vec<Task<'p>> {
+fn tasks<'p>(site: &Site<'p>) -> Vec<Task<'p>> {
+    let (plan, places) = (site.plan, site.places);
     let mut descriptions: BTreeMap<Digest, &String> = BTreeMap::new();
     for layer in &plan.layers {
         if let Some(description) = &layer.description {
@@ -86,15 +100,21 @@ fn tasks<'p>(plan: &'p Plan, places: &Places) -> Vec<Task<'p>> {
     let work = places.work().into_iter();
     let tasks = work.filter_map(|(digest, snapshots)| {
         let blob = plan.blobs.get(&digest)?;
-        let store = places.blobs.contains(&digest);
-        let passes = snapshots.len() as u64 + u64::from(store);
+        let origin = if places.blobs.contains(&digest) {
+            Origin::Stored
+        } else if site.existing.blobs.contains_key(&digest) {
+            Origin::Root
+        } else {
+            Origin::Layout
+        };
+        let passes = snapshots.len() as u64 + u64::from(origin == Origin::Stored);
         let work = LayerWork {
             digest,
             size: blob.size,
             to_read: blob.size.saturating_mul(passes),
             description: descriptions.get(&digest).map(|text| (*text).clone()),
         };
-        Some(Task { blob, work, store, snapshots })
+        Some(Task { blob, work, origin, snapshots })
     });
     let mut tasks: Vec<_> = tasks.collect();
     tasks.sort_by_key(|task| std::cmp::Reverse(task.work.to_read));
@@ -110,8 +130,9 @@ impl Task<'_> {
         unpacked: impl Fn(usize, Unpacked),
     ) -> Result<(), ConvertError> {
         let digest = self.work.digest;
-        let stored = if self.store { self.store(site)? } else { site.existing.blob(&digest)? };
-        for (pass, &index) in (u64::from(self.store)..).zip(&self.snapshots) {
+        let stored = self.file(site)?;
+        let first = u64::from(self.origin == Origin::Stored);
+        for (pass, &index) in (first..).zip(&self.snapshots) {
             let before = self.blob.size.saturating_mul(pass);
             let advance = |read| {
                 progress.event(Event::LayerAdvanced(&self.work, before.saturating_add(read)))
@@ -138,34 +159,27 @@ impl Task<'_> {
     fn unpack_error(&self, site: &Site<'_>, source: UnpackError) -> ConvertError {
         let (digest, source) = (self.work.digest, Box::new(source));
         let root = site.staging.root().to_owned();
-        if self.store {
-            ConvertError::Unpack { digest, root, source }
-        } else {
+        if self.origin == Origin::Root {
             ConvertError::UnpackExisting { digest, root, source }
+        } else {
+            ConvertError::Unpack { digest, root, source }
         }
     }
 
-    /// Copies the blob into the content store and returns the copy.
-    ///
-    /// Unpacking checks the digest of what it reads, which is the copy. Only a blob that will not
-    /// be unpacked is checked here.
-    fn store(&self, site: &Site<'_>) -> Result<File, ConvertError> {
+    /// The file to unpack the blob from. Unpacking checks the digest of what it reads, so only a blob
+    /// that will not be unpacked has been checked already.
+    fn file(&self, site: &Site<'_>) -> Result<File, ConvertError> {
         let digest = self.work.digest;
+        if self.origin == Origin::Root {
+            return Ok(site.existing.blob(&digest)?);
+        }
         let export =
             site.exports.get(self.blob.source).ok_or(ConvertError::ForeignPlan { digest })?;
-        let descriptor =
+        let layer =
             export.manifest.layers.get(&digest).ok_or(ConvertError::ForeignPlan { digest })?;
-        let descriptor = &descriptor.descriptor;
-        let mut copy = site.staging.blobs().create_blob(&digest)?;
-        let copy_error =
-            |source| ConvertError::Copy { digest, root: site.staging.root().to_owned(), source };
-        if self.snapshots.is_empty() {
-            export
-                .layout
-                .stream_blob(descriptor, |piece| copy.write_all(piece).map_err(copy_error))?;
-        } else {
-            export.layout.open_blob(descriptor)?.copy_to(&mut copy).map_err(copy_error)?;
+        if self.origin == Origin::Layout {
+            return store::borrow(site, export, &layer.descriptor);
         }
-        Ok(copy)
+        store::store(site, export, &layer.descriptor, !self.snapshots.is_empty())
     }
 }

@@ -7,8 +7,10 @@
 
 mod below;
 mod blobs;
+mod check;
 pub(crate) mod parallel;
 mod snapshots;
+mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -25,13 +27,14 @@ use crate::assemble::assemble;
 use crate::export::CacheExport;
 use crate::layout::BlobError;
 use crate::limits::Limits;
-use crate::merge::{Places, steps};
+use crate::merge::{Places, Scope, steps};
 pub use crate::merge::{Share, Shares};
 use crate::plan::Plan;
 use crate::progress::{Event, Progress, Stage};
 use crate::unpack::UnpackError;
 
 use blobs::Site;
+pub use store::{LinkError, StoreBlobs};
 
 /// How to carry a plan out.
 #[derive(Debug, Clone, Copy)]
@@ -41,11 +44,36 @@ pub struct Options {
     pub extract: bool,
     /// How many layers to work on at a time.
     pub jobs: NonZeroUsize,
+    /// How the blobs of the layers come into the root.
+    pub blobs: StoreBlobs,
+    /// Whether blobs that the root has already are what they are named if they have the right size.
+    /// If not, those that the plan uses are hashed, and what is damaged is replaced.
+    pub trust_blobs: bool,
     /// When the daemon's garbage collection is to believe that everything was last used. `None`
     /// means when the newest part of the cache was made.
     pub last_used: Option<Time>,
     /// What unpacking a layer may cost.
     pub limits: Limits,
+}
+
+/// Layers are unpacked one at a time, and blobs reflinked or copied, and checked.
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            extract: true,
+            jobs: NonZeroUsize::MIN,
+            blobs: StoreBlobs::Auto,
+            trust_blobs: false,
+            last_used: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Options {
+    fn scope(&self) -> Scope {
+        Scope { extract: self.extract, blobs: self.blobs != StoreBlobs::None }
+    }
 }
 
 /// What a conversion did.
@@ -55,7 +83,9 @@ pub struct Report {
     pub worker_id: WorkerId,
     /// What was there before, and what is new.
     pub shares: Shares,
-    /// Blobs stored.
+    /// Blobs that the root had and that were damaged, replaced by those of the cache.
+    pub mended: BTreeSet<Digest>,
+    /// Blobs stored, with those in place of damaged ones.
     pub blobs: usize,
     /// Their bytes.
     pub blob_bytes: u64,
@@ -110,6 +140,20 @@ pub enum ConvertError {
         #[source]
         source: std::io::Error,
     },
+    /// A blob of the layout cannot be the file of the store too, as was asked for.
+    #[error(
+        "the layer blob {digest} cannot be hard-linked into the root; --blobs auto copies what it has to"
+    )]
+    Link {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        #[source]
+        reason: LinkError,
+    },
+    /// Blobs are neither to be stored nor unpacked, which leaves nothing to build on.
+    #[error("layers that are not unpacked need their blobs in the root")]
+    NothingToStore,
     /// A layer could not be unpacked.
     #[error("the layer {digest} could not be unpacked into {}", root.display())]
     Unpack {
@@ -184,16 +228,27 @@ pub fn convert(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Report, ConvertError> {
+    if options.blobs == StoreBlobs::None && !options.extract {
+        return Err(ConvertError::NothingToStore);
+    }
     let root = open_root(root)?;
     let lock = RootLock::acquire(&root)?;
     let existing = Existing::read(&root, &plan.worker_id)?;
-    let places = Places::new(plan, &existing, options.extract);
+    let mut places = Places::new(plan, &existing, options.scope());
     let last_used = options.last_used.or_else(|| plan.newest());
     let stage = |stage: Stage| {
         progress.event(Event::StageStarted(stage));
         move || progress.event(Event::StageFinished(stage))
     };
-    let mut report = Report::new(plan, &existing, &places);
+    let reused = check::reused(plan, &places, &existing);
+    let mut mended = BTreeSet::new();
+    if !options.trust_blobs && !reused.is_empty() {
+        let done = stage(Stage::Check);
+        mended = check::damaged(&reused, &existing, options, progress);
+        places.blobs.extend(&mended);
+        done();
+    }
+    let mut report = Report { mended, ..Report::new(plan, &existing, &places) };
     if places.need_no_files() {
         let state = assemble(plan, &places, &existing.state, &BTreeMap::new(), last_used);
         if existing.is_all_of(&state) {
@@ -206,7 +261,8 @@ pub fn convert(
 
     let done = stage(Stage::Layers);
     let staging = Staging::begin(&root, &lock, &existing)?;
-    let site = Site { plan, exports, places: &places, existing: &existing, staging: &staging };
+    let (places, existing, store) = (&places, &existing, options.blobs);
+    let site = Site { plan, exports, places, existing, staging: &staging, store };
     blobs::store_documents(&site)?;
     let unpacked = blobs::store_and_unpack(&site, options, progress)?;
     done();
@@ -223,9 +279,11 @@ pub fn convert(
     }
 
     let done = stage(Stage::Verify);
-    let state = assemble(plan, &places, &existing.state, &usages, last_used);
+    let state = assemble(plan, places, &existing.state, &usages, last_used);
     report.record_bytes = state.record_bytes();
     let written = staging.write(&state)?;
+    // What is read back is as large, and need not be there at the same time.
+    drop(state);
     let damage = existing.new_damage(staging.parts(&written)?.verify()?.damage);
     if !damage.is_empty() {
         return Err(ConvertError::Damaged { damage });
@@ -245,6 +303,7 @@ impl Report {
         Self {
             worker_id: existing.state.worker_id.clone(),
             shares: shares(plan, existing, places),
+            mended: BTreeSet::new(),
             blobs: stored().count(),
             blob_bytes: stored().fold(0, |sum, (_, blob)| sum.saturating_add(blob.size)),
             snapshots: 0,
@@ -284,7 +343,7 @@ pub fn check_root(root: &Path) -> Result<(), ConvertError> {
 ///
 /// # Errors
 /// As [`check_root`], and if what the root holds cannot be read or is damaged.
-pub fn preview(plan: &Plan, root: &Path, extract: bool) -> Result<Shares, ConvertError> {
+pub fn preview(plan: &Plan, root: &Path, options: &Options) -> Result<Shares, ConvertError> {
     let existing = match if_there(Dir::open(root))? {
         Some(root) => {
             let _lock = RootLock::acquire_existing(&root)?;
@@ -292,7 +351,7 @@ pub fn preview(plan: &Plan, root: &Path, extract: bool) -> Result<Shares, Conver
         }
         None => Existing::nothing(plan.worker_id.clone()),
     };
-    Ok(shares(plan, &existing, &Places::new(plan, &existing, extract)))
+    Ok(shares(plan, &existing, &Places::new(plan, &existing, options.scope())))
 }
 
 fn open_root(path: &Path) -> Result<Dir, ConvertError> {

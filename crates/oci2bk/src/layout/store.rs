@@ -131,6 +131,12 @@ impl BlobFile {
         self.left
     }
 
+    /// The file on disk, if nothing was read yet and there is nothing else in it: in an archive there is.
+    pub fn whole(&self) -> Option<&File> {
+        let size = self.file.metadata().ok()?.len();
+        (self.position == 0 && self.left == size).then_some(&*self.file)
+    }
+
     /// Writes the rest of the file to `to`, by the kernel alone where the file systems can do that.
     ///
     /// # Errors
@@ -148,6 +154,14 @@ impl BlobFile {
                 Err(error) => return Err(error.into()),
             }
         }
+        self.copy_bytes_to(to)
+    }
+
+    /// Writes the rest of the file to `to`, which shares nothing with it on any file system then.
+    ///
+    /// # Errors
+    /// As for [`copy_to`](Self::copy_to).
+    pub fn copy_bytes_to(&mut self, to: &mut File) -> io::Result<()> {
         let mut chunk = vec![0; CHUNK];
         loop {
             match self.read(&mut chunk) {

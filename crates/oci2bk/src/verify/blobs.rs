@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io;
 use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Mutex;
 
 use bkstate::Digest;
@@ -34,30 +35,61 @@ pub(super) fn hash(
     jobs: NonZeroUsize,
     progress: &dyn Progress,
 ) -> Hashed {
-    let mut tasks: Vec<_> =
-        rows(state).into_iter().filter_map(|row| Task::find(row, parts)).collect();
-    let mut hashed = Hashed { blobs: tasks.len(), ..Hashed::default() };
-    hashed.bytes = tasks.iter().map(|task| task.work.size).sum();
+    let blobs: BTreeMap<_, _> = rows(state)
+        .into_iter()
+        .filter_map(|(blob, row)| Some((blob, find(blob, row, parts)?)))
+        .collect();
+    let open = |blob: &Digest| match blobs.get(blob) {
+        Some((store, _)) => store.blob(blob),
+        None => Err(read_error(blob, io::ErrorKind::NotFound.into())),
+    };
+    let sizes: Vec<_> = blobs.iter().map(|(blob, (_, size))| (*blob, *size)).collect();
+    Hashed {
+        blobs: sizes.len(),
+        bytes: sizes.iter().map(|(_, size)| size).sum(),
+        damage: hash_all(&sizes, open, jobs, progress).into_values().collect(),
+    }
+}
+
+/// Hashes blobs of these sizes in bytes. Returns those that are not what they are named.
+pub(crate) fn hash_all(
+    blobs: &[(Digest, u64)],
+    open: impl Fn(&Digest) -> Result<File, DirError> + Sync,
+    jobs: NonZeroUsize,
+    progress: &dyn Progress,
+) -> BTreeMap<Digest, ContentDamage> {
+    let work = |&(digest, size): &(Digest, u64)| LayerWork {
+        digest,
+        size,
+        to_read: size,
+        description: None,
+    };
+    let mut tasks: Vec<_> = blobs.iter().map(work).collect();
     // The largest first, so that no large one is left over for one thread at the end.
-    tasks.sort_by_key(|task| std::cmp::Reverse(task.work.size));
-    let damage = Mutex::new(Vec::new());
+    tasks.sort_by_key(|task| std::cmp::Reverse(task.size));
+    // In the order of the blobs, whatever that of the threads.
+    let damage = Mutex::new(BTreeMap::new());
     let outcome = in_parallel(&tasks, jobs, |task| {
-        progress.event(Event::LayerStarted(&task.work));
-        let found = task.run(progress);
-        progress.event(Event::LayerFinished(&task.work));
+        let blob = task.digest;
+        progress.event(Event::LayerStarted(task));
+        let advance = |done| progress.event(Event::LayerAdvanced(task, done));
+        let hash =
+            |file: File| hash_file(&file, advance).map_err(|source| read_error(&blob, source));
+        let found = match open(&blob).and_then(hash) {
+            Ok(found) if found == blob => None,
+            Ok(found) => Some(ContentDamage::Digest { blob, found }),
+            Err(source) => Some(ContentDamage::Unreadable { blob, source }),
+        };
+        progress.event(Event::LayerFinished(task));
         if let Some(found) = found
             && let Ok(mut damage) = damage.lock()
         {
-            damage.push((task.work.digest, found));
+            damage.insert(blob, found);
         }
         Ok::<_, std::convert::Infallible>(())
     });
     let Ok(()) = outcome;
-    let mut damage = damage.into_inner().unwrap_or_default();
-    // In the order of the blobs, whatever that of the threads.
-    damage.sort_by_key(|(blob, _)| *blob);
-    hashed.damage = damage.into_iter().map(|(_, damage)| damage).collect();
-    hashed
+    damage.into_inner().unwrap_or_default()
 }
 
 /// The blobs with rows and their sizes, over all namespaces.
@@ -67,50 +99,34 @@ fn rows(state: &State) -> BTreeMap<Digest, i64> {
     rows.map(|(blob, content)| (*blob, content.size)).collect()
 }
 
-struct Task<'p> {
-    store: &'p BlobStore,
-    work: LayerWork,
+/// The store that has the file of a blob, and its size if it is that of the row.
+fn find(blob: Digest, row: i64, parts: &Parts) -> Option<(&BlobStore, u64)> {
+    parts.blobs.iter().find_map(|store| {
+        let found = store.find(&blob).ok().flatten()?;
+        let whole = found.kind == FileKind::File && found.size.cast_signed() == row;
+        whole.then_some((store, found.size))
+    })
 }
 
-impl<'p> Task<'p> {
-    fn find((blob, row): (Digest, i64), parts: &'p Parts) -> Option<Self> {
-        parts.blobs.iter().find_map(|store| {
-            let found = store.find(&blob).ok().flatten()?;
-            let size = found.size;
-            let work = LayerWork { digest: blob, size, to_read: size, description: None };
-            let whole = found.kind == FileKind::File && size.cast_signed() == row;
-            whole.then_some(Self { store, work })
-        })
-    }
-
-    fn run(&self, progress: &dyn Progress) -> Option<ContentDamage> {
-        let blob = self.work.digest;
-        let advance = |done| progress.event(Event::LayerAdvanced(&self.work, done));
-        match self.store.blob(&blob).and_then(|file| self.hash(file, advance)) {
-            Ok(found) if found == blob => None,
-            Ok(found) => Some(ContentDamage::Digest { blob, found }),
-            Err(source) => Some(ContentDamage::Unreadable { blob, source }),
-        }
-    }
-
-    fn hash(&self, mut file: File, advance: impl Fn(u64)) -> Result<Digest, DirError> {
-        let mut hasher = Hasher::new();
-        let mut buffer = vec![0; READ_BYTES];
-        let mut done = 0;
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => return Ok(hasher.finish()),
-                Ok(length) => {
-                    hasher.update(&buffer[..length]);
-                    done += length as u64;
-                    advance(done);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(source) => {
-                    let path = self.work.digest.hex().into();
-                    return Err(DirError { action: "read the blob", path, source });
-                }
+/// The digest of a file. `advance` is told how many bytes of it were read.
+pub(crate) fn hash_file(file: &File, advance: impl Fn(u64)) -> io::Result<Digest> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut done = 0;
+    loop {
+        match file.read_at(&mut buffer, done) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(length) => {
+                hasher.update(&buffer[..length]);
+                done += length as u64;
+                advance(done);
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
+}
+
+fn read_error(blob: &Digest, source: io::Error) -> DirError {
+    DirError { action: "read the blob", path: blob.hex().into(), source }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod archives;
+mod blobs;
 mod fixture;
 mod merging;
 mod partial;
@@ -20,7 +21,6 @@ use bkstate::dir::Dir;
 use bkstate::state::{State, verify};
 use oci2bk::convert::{ConvertError, Options, Report, convert};
 use oci2bk::export::CacheExport;
-use oci2bk::limits::Limits;
 use oci2bk::plan::{LostReason, Plan};
 use oci2bk::progress::Silent;
 
@@ -29,7 +29,7 @@ use fixture::{ALL, Fixture, can_extract};
 const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
 
 fn options(extract: bool) -> Options {
-    Options { extract, jobs: TWO, last_used: None, limits: Limits::default() }
+    Options { extract, jobs: TWO, ..Options::default() }
 }
 
 /// Converts `exports`, whose steps may lack keys, into `root`.

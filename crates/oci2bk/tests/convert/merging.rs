@@ -43,7 +43,7 @@ fn names(dir: &Path) -> BTreeSet<PathBuf> {
 fn one_after_the_other(fixtures: &[&Fixture], options: &Options) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     for fixture in fixtures {
-        converted(&[fixture.export()], &[fixture], root.path(), options).unwrap();
+        converted(&[fixture.export()], &[fixture], root.path(), &options).unwrap();
     }
     root
 }
@@ -124,14 +124,14 @@ fn a_preview_tells_what_a_conversion_does_and_changes_nothing() {
         let before = stamps(root.path());
         let exports = [ALL[1].export()];
         let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[1]]));
-        let shares = preview(&plan, root.path(), options.extract).unwrap();
+        let shares = preview(&plan, root.path(), &options).unwrap();
         assert_eq!(stamps(root.path()), before);
         let report = convert(&plan, &exports, root.path(), &options, &Silent).unwrap();
         assert_eq!(report.shares, shares);
         assert_eq!(report.blobs, shares.blobs.added);
         assert_eq!(report.snapshots, shares.snapshots.added);
         assert!(shares.records.added > 0);
-        let nowhere = preview(&plan, &root.path().join("not/there"), options.extract).unwrap();
+        let nowhere = preview(&plan, &root.path().join("not/there"), &options).unwrap();
         assert_eq!(nowhere.steps.existing, 0);
     }
 }
@@ -166,7 +166,9 @@ fn a_damaged_blob_in_the_root_is_not_blamed_on_the_cache() {
     bytes[middle] ^= 1;
     fs::write(&path, bytes).unwrap();
     let before = describe(root.path());
-    let error = converted(&[ALL[1].export()], &[&ALL[1]], root.path(), unpacked).unwrap_err();
+    // If it is checked, it is replaced.
+    let trusting = Options { trust_blobs: true, ..*unpacked };
+    let error = converted(&[ALL[1].export()], &[&ALL[1]], root.path(), &trusting).unwrap_err();
     assert!(error.to_string().contains(&root.path().display().to_string()), "{error}");
     assert!(!error.is_input());
     assert!(describe(root.path()) == before);

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::num::NonZeroUsize;
 use std::process::Command;
 use std::time::Instant;
 
@@ -49,7 +48,7 @@ fn packed(layout: &Layout, keys: &[&std::path::Path]) -> (usize, usize) {
     let limits = Limits::default();
     let source = layout.path().to_str().unwrap().parse().unwrap();
     let (exports, plan) = read(&source, keys, &limits).unwrap();
-    let options = Options { extract: false, jobs: NonZeroUsize::MIN, last_used: None, limits };
+    let options = Options { extract: false, limits, ..Options::default() };
     let root = tempfile::tempdir().unwrap();
     convert(&plan, &exports, root.path(), &options, &Silent).unwrap();
     (plan.steps.len(), plan.layers.len())

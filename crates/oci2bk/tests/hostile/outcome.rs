@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -40,7 +39,7 @@ pub(super) fn converted_within(
     let temp = tempfile::tempdir().unwrap();
     let root = temp.path().join("root");
     let extract = rustix::process::geteuid().is_root();
-    let options = Options { extract, jobs: NonZeroUsize::MIN, last_used: None, limits: *limits };
+    let options = Options { extract, limits: *limits, ..Options::default() };
     let result = attempt(source, keys, &root, &options);
     assert_eq!(files(&source.path), before, "the source was changed");
     let names: Vec<_> =
