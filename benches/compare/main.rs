@@ -13,6 +13,8 @@ mod machine;
 mod measure;
 mod pool;
 mod process;
+mod records;
+mod repeat;
 mod report;
 mod target;
 
@@ -54,6 +56,10 @@ struct Arguments {
     #[arg(long, value_name = "MB", default_value_t = 1_000)]
     unit: u64,
 
+    /// How many records the caches of `records` have
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = records::SIZES)]
+    counts: Vec<u64>,
+
     /// How often every contestant runs
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
@@ -89,12 +95,20 @@ enum Group {
     Files,
     /// The cache of the comparison on one core and on two
     Cores,
+    /// Caches of very many records, which are left packed
+    Records,
+    /// The cache of the comparison once more into a root that has it
+    Repeat,
 }
 
 impl Arguments {
     /// The cache of the comparison.
     const fn shape(&self) -> Shape {
         Shape { bytes: self.size * 1_000_000, files: self.files, layers: self.layers }
+    }
+
+    fn wants(&self, group: Group) -> bool {
+        self.groups.is_empty() || self.groups.contains(&group)
     }
 }
 
@@ -130,6 +144,8 @@ fn main() -> Result<()> {
         file_system: arguments.on.name(),
         rounds: arguments.rounds,
         scenarios: Vec::new(),
+        records: Vec::new(),
+        repeat: None,
     };
     for planned in matches(&arguments, available) {
         let jobs = NonZeroUsize::new(planned.cores).unwrap_or(NonZeroUsize::MIN);
@@ -155,9 +171,19 @@ fn main() -> Result<()> {
             cache::remove(cache)?;
         }
         // What is measured is not lost if the next fails.
-        let json = serde_json::to_string_pretty(&report)? + "\n";
-        fs::write(arguments.output.join("report.json"), json)?;
-        fs::write(arguments.output.join("report.md"), report.markdown())?;
+        report.write(&arguments.output)?;
+    }
+    if arguments.wants(Group::Records) {
+        let (kind, rounds) = (arguments.on, arguments.rounds);
+        report.records = records::measure(&work, kind, &oci2bk, &arguments.counts, rounds)?;
+        report.write(&arguments.output)?;
+    }
+    if arguments.wants(Group::Repeat) {
+        let caches = cache::caches(&work, arguments.shape(), &[Compression::Gzip])?;
+        let cache = caches.first().context("a cache")?;
+        let (kind, rounds) = (arguments.on, arguments.rounds);
+        report.repeat = Some(repeat::measure(&work, kind, &oci2bk, cache, rounds)?);
+        report.write(&arguments.output)?;
     }
     eprintln!("{}", arguments.output.join("report.md").display());
     Ok(())
@@ -165,7 +191,7 @@ fn main() -> Result<()> {
 
 /// What there is to measure, in the order of the report.
 fn matches(arguments: &Arguments, available: usize) -> Vec<Match> {
-    let wanted = |group| arguments.groups.is_empty() || arguments.groups.contains(&group);
+    let wanted = |group| arguments.wants(group);
     let (layers, unit) = (arguments.layers, arguments.unit * 1_000_000);
     let shape = arguments.shape();
     let gzip: &[Compression] = &[Compression::Gzip];
