@@ -111,7 +111,9 @@ fn find(blob: Digest, row: i64, parts: &Parts) -> Option<(&BlobStore, u64)> {
 /// The digest of a file. `advance` is told how many bytes of it were read.
 pub(crate) fn hash_file(file: &File, advance: impl Fn(u64)) -> io::Result<Digest> {
     let mut hasher = Hasher::new();
-    let mut buffer = vec![0; READ_BYTES];
+    // No more than there is: a state may have very many small blobs.
+    let size = usize::try_from(file.metadata()?.len()).unwrap_or(READ_BYTES);
+    let mut buffer = vec![0; size.clamp(1, READ_BYTES)];
     let mut done = 0;
     loop {
         match file.read_at(&mut buffer, done) {
