@@ -43,7 +43,7 @@ fn names(dir: &Path) -> BTreeSet<PathBuf> {
 fn one_after_the_other(fixtures: &[&Fixture], options: &Options) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     for fixture in fixtures {
-        converted(&[fixture.export()], &[fixture], root.path(), &options).unwrap();
+        converted(&[fixture.export()], &[fixture], root.path(), options).unwrap();
     }
     root
 }
