@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::cache::{Blob, Compression};
 
 /// When all of it was made; the times in the layers are about the same.
-const CREATED: &str = "2025-01-01T00:00:00Z";
+pub(crate) const CREATED: &str = "2025-01-01T00:00:00Z";
 
 /// The media type of a layer.
 pub(crate) fn media_type(compression: Compression) -> String {
@@ -74,7 +74,7 @@ fn write_layout(
     compression: Compression,
     blobs: &[&Blob],
 ) -> Result<()> {
-    let layers: Vec<_> = blobs
+    let layers: Vec<serde_json::Value> = blobs
         .iter()
         .map(|blob| {
             json!({
@@ -88,6 +88,17 @@ fn write_layout(
             })
         })
         .collect();
+    finish_layout(layout, config_type, &serde_json::to_vec(config)?, &layers)
+}
+
+/// Writes all documents of a layout that has its blobs: the config, which is `config`, a manifest with
+/// the descriptors `layers`, and the index.
+pub(crate) fn finish_layout(
+    layout: &Path,
+    config_type: &str,
+    config: &[u8],
+    layers: &[serde_json::Value],
+) -> Result<()> {
     let mut config = write_document(layout, config)?;
     config["mediaType"] = config_type.into();
     let manifest_type = "application/vnd.oci.image.manifest.v1+json";
@@ -97,7 +108,7 @@ fn write_layout(
         "config": config,
         "layers": layers,
     });
-    let mut manifest = write_document(layout, &manifest)?;
+    let mut manifest = write_document(layout, &serde_json::to_vec(&manifest)?)?;
     manifest["mediaType"] = manifest_type.into();
     manifest["annotations"] = json!({"org.opencontainers.image.ref.name": "latest"});
     let index = json!({
@@ -110,9 +121,8 @@ fn write_layout(
 }
 
 /// Adds a document to the blobs; its descriptor without type.
-fn write_document(layout: &Path, document: &serde_json::Value) -> Result<serde_json::Value> {
-    let bytes = serde_json::to_vec(document)?;
-    let digest = Digest::of(&bytes);
-    fs::write(layout.join("blobs/sha256").join(digest.hex()), &bytes)?;
-    Ok(json!({"digest": digest, "size": bytes.len()}))
+fn write_document(layout: &Path, document: &[u8]) -> Result<serde_json::Value> {
+    let digest = Digest::of(document);
+    fs::write(layout.join("blobs/sha256").join(digest.hex()), document)?;
+    Ok(json!({"digest": digest, "size": document.len()}))
 }

@@ -13,6 +13,8 @@ mod machine;
 mod measure;
 mod pool;
 mod process;
+mod records;
+mod repeat;
 mod report;
 mod target;
 
@@ -53,6 +55,10 @@ struct Arguments {
     /// The unit of growth, in millions of bytes: caches have one, two, four and eight of it
     #[arg(long, value_name = "MB", default_value_t = 1_000)]
     unit: u64,
+
+    /// How many records the caches of `records` have
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = records::SIZES)]
+    counts: Vec<u64>,
 
     /// How often every contestant runs in the comparison; elsewhere at most three times, and once for
     /// memory
@@ -99,12 +105,20 @@ enum Group {
     Giant,
     /// One unit in a single layer and in a thousand, two and sixteen at a time: the peak of the memory
     Memory,
+    /// Caches of very many records, which are left packed
+    Records,
+    /// The cache of the comparison once more into a root that has it
+    Repeat,
 }
 
 impl Arguments {
     /// The cache of the comparison.
     const fn shape(&self) -> Shape {
         Shape { bytes: self.size * 1_000_000, files: self.files, layers: self.layers }
+    }
+
+    fn wants(&self, group: Group) -> bool {
+        self.groups.is_empty() || self.groups.contains(&group)
     }
 }
 
@@ -142,6 +156,8 @@ fn main() -> Result<()> {
         file_system: arguments.on.name(),
         rounds: arguments.rounds,
         scenarios: Vec::new(),
+        records: Vec::new(),
+        repeat: None,
     };
     let mut planned_matches = matches(&arguments, available).into_iter().peekable();
     while let Some(planned) = planned_matches.next() {
@@ -171,9 +187,19 @@ fn main() -> Result<()> {
             cache::remove(cache)?;
         }
         // What is measured is not lost if the next fails.
-        let json = serde_json::to_string_pretty(&report)? + "\n";
-        fs::write(arguments.output.join("report.json"), json)?;
-        fs::write(arguments.output.join("report.md"), report.markdown())?;
+        report.write(&arguments.output)?;
+    }
+    if arguments.wants(Group::Records) {
+        let (kind, rounds) = (arguments.on, arguments.rounds);
+        report.records = records::measure(&work, kind, &oci2bk, &arguments.counts, rounds)?;
+        report.write(&arguments.output)?;
+    }
+    if arguments.wants(Group::Repeat) {
+        let caches = cache::caches(&work, arguments.shape(), &[Compression::Gzip])?;
+        let cache = caches.first().context("a cache")?;
+        let (kind, rounds) = (arguments.on, arguments.rounds);
+        report.repeat = Some(repeat::measure(&work, kind, &oci2bk, cache, rounds)?);
+        report.write(&arguments.output)?;
     }
     if let Some(page) = &arguments.page {
         let text = fs::read_to_string(page).with_context(|| page.display().to_string())?;
@@ -186,7 +212,7 @@ fn main() -> Result<()> {
 
 /// What there is to measure, in the order of the report.
 fn matches(arguments: &Arguments, available: usize) -> Vec<Match> {
-    let wanted = |group| arguments.groups.is_empty() || arguments.groups.contains(&group);
+    let wanted = |group| arguments.wants(group);
     let (layers, unit) = (arguments.layers, arguments.unit * 1_000_000);
     let shape = arguments.shape();
     let gzip: &[Compression] = &[Compression::Gzip];

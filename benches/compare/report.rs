@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::cache::{Compression, Shape};
 use crate::machine::Machine;
 use crate::measure::Sample;
+use crate::records::Records;
+use crate::repeat::Repeat;
 
 /// Everything that was measured. Its JSON is the report for programs.
 #[derive(Debug, Serialize)]
@@ -18,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) file_system: &'static str,
     pub(crate) rounds: usize,
     pub(crate) scenarios: Vec<Scenario>,
+    pub(crate) records: Vec<Records>,
+    pub(crate) repeat: Option<Repeat>,
 }
 
 /// One cache, unpacked by several contestants in turns.
@@ -117,7 +124,14 @@ impl Scenario {
 }
 
 impl Report {
-    pub(crate) fn markdown(&self) -> String {
+    /// Writes both forms into the directory `output`.
+    pub(crate) fn write(&self, output: &Path) -> Result<()> {
+        let json = serde_json::to_string_pretty(self)? + "\n";
+        fs::write(output.join("report.json"), json)?;
+        Ok(fs::write(output.join("report.md"), self.markdown())?)
+    }
+
+    fn markdown(&self) -> String {
         let mut text = String::from("# How fast `oci2bk convert` is\n\n");
         self.write_method(&mut text);
         let compared = |scenario: &&Scenario| matches!(scenario.group, "whole" | "giant");
@@ -134,6 +148,10 @@ impl Report {
         }
         let memory = self.scenarios.iter().filter(|scenario| scenario.group == "memory");
         write_memory(&mut text, &memory.collect::<Vec<_>>());
+        write_records(&mut text, &self.records);
+        if let Some(repeat) = &self.repeat {
+            write_repeat(&mut text, repeat);
+        }
         text
     }
 
@@ -248,6 +266,80 @@ fn write_growth(text: &mut String, title: &str, scenarios: &[&Scenario]) {
     }
 }
 
+/// What 100,000 records may take, in seconds and in bytes of memory, and how many times as long ten times
+/// as many.
+const RECORDS_WANTED: (u64, f64, u64, f64) = (100_000, 10.0, 1 << 30, 12.0);
+
+fn write_records(text: &mut String, measured: &[Records]) {
+    if measured.is_empty() {
+        return;
+    }
+    let (records, most_seconds, most_bytes, most_times) = RECORDS_WANTED;
+    let _ = writeln!(
+        text,
+        "\n## With the number of records\n\n`convert --no-extract`. Wanted: {records} records in \
+         {most_seconds} s and {} MiB, and at most {most_times} times the time for ten times the \
+         records.\n\n| records | layers | seconds | spread | of the line above | peak memory, MiB | |\n\
+         |---|---|---|---|---|---|---|",
+        most_bytes >> 20
+    );
+    let mut before: Option<(u64, f64)> = None;
+    for one in measured {
+        let Some(seconds) = Spread::of(one.seconds.clone()) else { continue };
+        let before = before.replace((one.records, seconds.median));
+        let times = before.map(|(_, before)| seconds.median / before);
+        let tenfold = before.is_some_and(|(before, _)| before * 10 == one.records);
+        let right_size = one.records == records;
+        let missed = tenfold && times.is_some_and(|times| times > most_times)
+            || (right_size && (seconds.median > most_seconds || one.peak_bytes > most_bytes));
+        let _ = writeln!(
+            text,
+            "| {} | {} | {:.2} | {:.2} to {:.2} | {} | {} | {} |",
+            one.records,
+            one.layers,
+            seconds.median,
+            seconds.lowest,
+            seconds.highest,
+            times.map_or_else(String::new, |times| format!("{times:.1}")),
+            one.peak_bytes >> 20,
+            if missed { "FAIL" } else { "PASS" },
+        );
+    }
+}
+
+/// What a repeated conversion may take in seconds, apart from the check of the blobs.
+const REPEAT_WANTED: f64 = 1.0;
+
+fn write_repeat(text: &mut String, repeat: &Repeat) {
+    let Shape { bytes, files, layers } = repeat.shape;
+    let _ = writeln!(
+        text,
+        "\n## Once more\n\n{:.1} GB in {files} files and {layers} layers, {:.1} GB of blobs, converted \
+         into a root that has all of it. The first conversion took {:.2} s. Wanted: at most \
+         {REPEAT_WANTED} s.\n\n| | seconds | spread | |\n|---|---|---|---|",
+        bytes as f64 / 1e9,
+        repeat.blob_bytes as f64 / 1e9,
+        repeat.first,
+    );
+    let check = repeat.checked.iter().map(|run| run.check).collect();
+    let besides = repeat.checked.iter().map(|run| run.seconds - run.check).collect();
+    for (title, seconds, wanted) in [
+        ("the check of the blobs", check, false),
+        ("all else", besides, true),
+        ("with `--trust-blobs`", repeat.trusted.clone(), true),
+    ] {
+        let Some(spread) = Spread::of(seconds) else { continue };
+        let verdict = match (wanted, spread.median <= REPEAT_WANTED) {
+            (false, _) => "",
+            (true, true) => "PASS",
+            (true, false) => "FAIL",
+        };
+        let Spread { median, lowest, highest } = spread;
+        let _ =
+            writeln!(text, "| {title} | {median:.2} | {lowest:.2} to {highest:.2} | {verdict} |");
+    }
+}
+
 /// Seconds of convert for each GB of files.
 fn per_gigabyte(scenario: &Scenario) -> Option<Spread> {
     scenario.convert(|sample| sample.seconds / scenario.gigabytes())
@@ -256,6 +348,7 @@ fn per_gigabyte(scenario: &Scenario) -> Option<Spread> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repeat::Checked;
 
     fn scenario(runs: &[(&str, &[f64])]) -> Scenario {
         let samples = |seconds: &[f64]| {
@@ -288,6 +381,52 @@ mod tests {
         assert_eq!(floor, Some(Spread { median: 1.0, lowest: 0.5, highest: 1.0 }));
         assert_eq!(scenario.ratio(&["buildkitd"], |sample| sample.seconds), None);
         assert_eq!(Spread::of(vec![4.0, 1.0, 3.0, 2.0]).unwrap().median, 2.5);
+    }
+
+    #[test]
+    fn growth_with_records_says_what_was_missed() {
+        let one = |records: u64, seconds: f64, mebibytes: u64| Records {
+            records,
+            layers: records / 10,
+            seconds: vec![seconds],
+            peak_bytes: mebibytes << 20,
+        };
+        let mut text = String::new();
+        let measured = [one(10_000, 0.5, 50), one(100_000, 5.0, 1500), one(1_000_000, 65.0, 5000)];
+        write_records(&mut text, &measured);
+        let rows: Vec<_> = text.lines().skip(6).collect();
+        assert_eq!(
+            rows,
+            [
+                "| 10000 | 1000 | 0.50 | 0.50 to 0.50 |  | 50 | PASS |",
+                "| 100000 | 10000 | 5.00 | 5.00 to 5.00 | 10.0 | 1500 | FAIL |",
+                "| 1000000 | 100000 | 65.00 | 65.00 to 65.00 | 13.0 | 5000 | FAIL |",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_repeated_conversion_may_take_a_second_and_the_check() {
+        let mut text = String::new();
+        write_repeat(
+            &mut text,
+            &Repeat {
+                shape: Shape { bytes: 2_000_000_000, files: 80_000, layers: 12 },
+                blob_bytes: 700_000_000,
+                first: 9.0,
+                checked: vec![Checked { seconds: 1.5, check: 0.75 }],
+                trusted: vec![1.25],
+            },
+        );
+        let rows: Vec<_> = text.lines().skip(6).collect();
+        assert_eq!(
+            rows,
+            [
+                "| the check of the blobs | 0.75 | 0.75 to 0.75 |  |",
+                "| all else | 0.75 | 0.75 to 0.75 | PASS |",
+                "| with `--trust-blobs` | 1.25 | 1.25 to 1.25 | FAIL |",
+            ]
+        );
     }
 
     #[test]
@@ -328,6 +467,8 @@ mod tests {
             file_system: "tmpfs",
             rounds: 5,
             scenarios: vec![scenario(&[("convert", &[1.0]), ("buildkitd", &[4.0])])],
+            records: Vec::new(),
+            repeat: None,
         };
         let page = "# Performance\n<!-- bench:report -->\nold\n<!-- /bench:report -->\nmore\n";
         let filled = report.fill_in(page).unwrap();

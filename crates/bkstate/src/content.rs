@@ -58,6 +58,14 @@ impl BlobStore {
         self.blobs.create_file(digest.hex().as_str(), 0o444)
     }
 
+    /// Makes `file` itself the file of a blob: a hard link.
+    ///
+    /// # Errors
+    /// If there is one, or the kernel refuses, as between file systems.
+    pub fn link_blob(&self, digest: &Digest, file: &File) -> Result<(), DirError> {
+        self.blobs.link_file(file, digest.hex().as_str())
+    }
+
     /// Opens the file of a blob for reading.
     ///
     /// # Errors

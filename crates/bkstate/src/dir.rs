@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -177,6 +177,24 @@ impl Dir {
             .map_err(self.error("make the file", name))?;
         fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(self.error("set the mode of", name))?;
         Ok(fd.into())
+    }
+
+    /// Gives the open file `file` the name `name` too, which must not exist.
+    ///
+    /// # Errors
+    /// If the kernel refuses, as between file systems.
+    pub fn link_file(&self, file: &File, name: impl Name) -> Result<(), DirError> {
+        let name = &*name.c_name(self)?;
+        // By the handle rather than by a path, where another file could be by now. An empty path takes
+        // a capability, or Linux 6.10.
+        match fs::linkat(file, c"", &self.fd, name, AtFlags::EMPTY_PATH) {
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::PERM) => {
+                let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
+                fs::linkat(fs::CWD, handle, &self.fd, name, AtFlags::SYMLINK_FOLLOW)
+            }
+            linked => linked,
+        }
+        .map_err(self.error("make the hard link", name))
     }
 
     /// Opens the regular file `name` for reading.

@@ -40,8 +40,12 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     timings.add("plan", started.elapsed());
 
     let last_used = arguments.last_used.or(arguments.source_date_epoch.and_then(|epoch| epoch.0));
-    let mut converter =
-        Converter::new().extract(!arguments.no_extract).last_used(last_used).limits(limits);
+    let mut converter = Converter::new()
+        .extract(arguments.layers.extract)
+        .blobs(arguments.layers.blobs)
+        .trust_blobs(arguments.layers.trust_blobs)
+        .last_used(last_used)
+        .limits(limits);
     if let Some(jobs) = arguments.jobs {
         converter = converter.jobs(jobs);
     }
@@ -68,6 +72,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let converter = converter.progress(&display).cancel(signals.cancel());
     let done = converter.convert(&plan, &exports, root).map_err(|error| signals.explain(error))?;
     timings.extend(display.finish());
+    summary::warn_of_mended(root, &done.mended);
 
     let collection = Collection::new(&gc_config, plan.target, done.record_bytes, root)?;
     if let Some(collection) = &collection {

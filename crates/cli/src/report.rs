@@ -1,9 +1,10 @@
 //! What was done, as data: the content of `--metadata-file` and of `--format json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bkstate::Digest;
 use bkstate::ids::WorkerId;
 use oci2bk::convert::{self, Shares};
 use oci2bk::gc::Collection;
@@ -52,6 +53,8 @@ pub(crate) struct Report {
     pub(crate) dropped: Vec<Dropped>,
     pub(crate) misses: Vec<Miss>,
     pub(crate) layers: Layers,
+    /// Blobs of the root that were damaged, and were replaced.
+    pub(crate) mended: BTreeSet<Digest>,
     /// What the root had before, and what is new.
     pub(crate) shares: Shares,
     /// Nothing if the limits of the target are not known.
@@ -127,6 +130,7 @@ impl Report {
                 disk_bytes: done.disk_bytes,
                 files: done.entries,
             },
+            mended: done.mended.clone(),
             shares: done.shares,
             gc,
             timings,

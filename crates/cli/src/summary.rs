@@ -1,7 +1,9 @@
 //! Results for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use bkstate::Digest;
 use comfy_table::{Table, presets};
 use oci2bk::convert::{Share, Shares};
 pub(crate) use oci2bk::graph::size;
@@ -106,6 +108,16 @@ pub(crate) fn warn_of_unused_images(unused: &[String]) {
         note(format_args!(
             "warning: no step of the caches uses the image in {}; it is left out",
             one_line(image)
+        ));
+    }
+}
+
+/// Says on stderr which blobs of the root were damaged.
+pub(crate) fn warn_of_mended(root: &Path, mended: &BTreeSet<Digest>) {
+    for blob in mended {
+        note(format_args!(
+            "warning: the blob {blob} in {} was damaged; that of the cache replaces it",
+            root.display()
         ));
     }
 }
@@ -232,8 +244,6 @@ pub(crate) fn report(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bkstate::Digest;
-
     use super::*;
 
     #[test]

@@ -65,6 +65,25 @@ struct Placed<'p> {
     snapshot: &'p SnapshotPlace,
 }
 
+/// What a layer consists of.
+struct LayerContent<'p> {
+    layer: &'p Layer,
+    blob: &'p Blob,
+    chain_id: Digest,
+}
+
+impl LayerContent<'_> {
+    /// Notes it in the record of the layer.
+    fn describe(&self, record: &mut Record) {
+        record.blob = Some(self.layer.blob);
+        record.diff_id = Some(self.blob.diff_id);
+        record.chain_id = Some(self.chain_id);
+        record.blob_chain_id = Some(self.layer.blob_chain_id);
+        record.media_type = Some(self.blob.media_type.clone());
+        record.blob_size = Some(self.blob.size.cast_signed());
+    }
+}
+
 impl<'p> Assembly<'p> {
     /// The layers that have records.
     fn layers(&self) -> impl Iterator<Item = Placed<'p>> {
@@ -79,13 +98,18 @@ impl<'p> Assembly<'p> {
     fn add_records(&self, records: &mut Records) {
         for placed in self.layers() {
             if placed.new {
-                if let Some(record) = self.record(&placed) {
-                    records.by_id.insert(placed.record.clone(), record);
-                }
+                records.by_id.insert(placed.record.clone(), self.record(&placed));
                 continue;
             }
+            let content = self.content_of(&placed);
             let Some(record) = records.by_id.get_mut(placed.record) else { continue };
-            let unpacked = self.places.extract && placed.snapshot.id().is_some();
+            if self.places.completed.contains(placed.record)
+                && let Some(content) = content
+            {
+                content.describe(record);
+                record.size = Some(SIZE_UNKNOWN);
+            }
+            let unpacked = self.places.scope.extract && placed.snapshot.id().is_some();
             if unpacked && record.blob_only == Some(true) {
                 record.blob_only = None;
                 record.snapshot = Some(placed.snapshot.key().to_owned());
@@ -98,20 +122,13 @@ impl<'p> Assembly<'p> {
         }
     }
 
-    fn record(&self, placed: &Placed<'_>) -> Option<Record> {
+    fn record(&self, placed: &Placed<'p>) -> Record {
         let layer = placed.layer;
-        let blob = self.plan.blobs.get(&layer.blob)?;
         let parent = layer.parent.and_then(|parent| self.places.layers.get(parent)?.record());
-        Some(Record {
+        let mut record = Record {
             committed: Some(true),
             parent: parent.cloned(),
             snapshot: Some(placed.snapshot.key().to_owned()),
-            blob: Some(layer.blob),
-            diff_id: Some(blob.diff_id),
-            chain_id: Some(self.plan.snapshots.get(layer.snapshot)?.chain_id),
-            blob_chain_id: Some(layer.blob_chain_id),
-            media_type: Some(blob.media_type.clone()),
-            blob_size: Some(blob.size.cast_signed()),
             blob_only: placed.snapshot.id().is_none().then_some(true),
             created_at: known(layer.created_at).unix_nanos(),
             last_used_at: self.last_used,
@@ -121,7 +138,19 @@ impl<'p> Assembly<'p> {
             description: layer.description.clone(),
             size: Some(SIZE_UNKNOWN),
             ..Record::default()
-        })
+        };
+        if let Some(content) = self.content_of(placed) {
+            content.describe(&mut record);
+        }
+        record
+    }
+
+    /// What the record of a layer is to say of its content; nothing if blobs are not wanted.
+    fn content_of(&self, placed: &Placed<'p>) -> Option<LayerContent<'p>> {
+        let layer = placed.layer;
+        let chain_id = self.plan.snapshots.get(layer.snapshot)?.chain_id;
+        let blob = self.plan.blobs.get(&layer.blob)?;
+        self.places.scope.blobs.then_some(LayerContent { layer, blob, chain_id })
     }
 
     fn add_content(&self, namespace: &mut Namespace) {
@@ -145,15 +174,15 @@ impl<'p> Assembly<'p> {
                 lease.created_at.get_or_insert(created_at);
                 let flat = lease.labels.entry(LABEL_GC_FLAT.to_owned());
                 flat.or_insert_with(|| created_at.to_string());
-                lease.content.insert(placed.layer.blob);
+                lease.content.extend(self.places.scope.blobs.then_some(placed.layer.blob));
                 lease.snapshots.entry(SNAPSHOTTER.to_owned()).or_default().insert(key);
                 continue;
             }
             let Some(lease) = namespace.leases.get_mut(placed.record.as_str()) else { continue };
-            if self.places.blobs.contains(&placed.layer.blob) {
+            let record = records.by_id.get(placed.record);
+            if record.is_some_and(|record| record.blob == Some(placed.layer.blob)) {
                 lease.content.insert(placed.layer.blob);
             }
-            let record = records.by_id.get(placed.record);
             if record.is_some_and(|record| record.snapshot.as_ref() == Some(&key)) {
                 lease.snapshots.entry(SNAPSHOTTER.to_owned()).or_default().insert(key);
             }

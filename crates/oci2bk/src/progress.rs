@@ -52,6 +52,8 @@ pub enum Event<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Stage {
+    /// The blobs that the root has already are hashed.
+    Check,
     /// Blobs are stored and checked, and layers unpacked.
     Layers,
     /// What layers leave to the ones below them is filled in, and sizes are taken.
@@ -70,6 +72,7 @@ impl Stage {
     /// Its name, as reports show it.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Check => "check",
             Self::Layers => "layers",
             Self::Settle => "settle",
             Self::Verify => "verify",

@@ -14,6 +14,7 @@ use oci2bk::source::{ParseSourceError, Source};
 
 use super::common::{Format, LimitArguments, ProgressMode, more_help};
 use super::daemon::{BUILDER, CONFIG, DaemonArguments};
+use super::layers::Layers;
 use crate::last_used;
 
 const USAGE: &str = "oci2bk convert [OPTIONS] <SRC>... <ROOT>\n       \
@@ -65,11 +66,8 @@ pub(crate) struct Convert {
     #[arg(long = "image", value_name = "[NAME=]LAYOUT")]
     pub(crate) images: Vec<ImageRef>,
 
-    /// Leave layers packed; needs no root
-    ///
-    /// The daemon unpacks each when a build first needs its files.
-    #[arg(long)]
-    pub(crate) no_extract: bool,
+    #[command(flatten)]
+    pub(crate) layers: Layers,
 
     /// Go on if keys are missing
     ///
@@ -190,7 +188,7 @@ impl FromArgMatches for Places {
 }
 
 /// An error as clap's own look, with the usage of `convert`.
-fn refusal(kind: ErrorKind, message: &str) -> clap::Error {
+pub(super) fn refusal(kind: ErrorKind, message: &str) -> clap::Error {
     clap::Command::new("convert").override_usage(USAGE).error(kind, message)
 }
 

@@ -8,6 +8,7 @@ mod explain;
 mod generate;
 mod inspect;
 mod keys;
+mod layers;
 mod verify;
 
 use clap::{Parser, Subcommand};

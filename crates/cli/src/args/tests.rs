@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser as _};
+use oci2bk::convert::StoreBlobs;
 
 use super::common::limits_and_exit_codes;
 use super::*;
@@ -52,6 +53,23 @@ fn releases_without_this_format_of_state_are_refused() {
     for refused in ["v0.10.6", "v1.0.0", "latest"] {
         assert!(parse(refused).is_err(), "{refused}");
     }
+}
+
+#[test]
+fn layers_are_unpacked_or_stored_or_both() {
+    let parse = |words: &str| {
+        let words = ["oci2bk", "convert", "a", "r"].into_iter().chain(words.split(' '));
+        Arguments::try_parse_from(words)
+    };
+    let Command::Convert(convert) = parse("--blobs none --trust-blobs").unwrap().command else {
+        panic!("not convert")
+    };
+    assert!(convert.layers.extract && convert.layers.trust_blobs);
+    assert_eq!(convert.layers.blobs, StoreBlobs::None);
+    assert!(parse("--blobs hardlink --no-extract").is_ok());
+    let error = parse("--blobs none --no-extract").unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("leave nothing of a layer"), "{error}");
 }
 
 #[test]

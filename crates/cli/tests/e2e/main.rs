@@ -14,6 +14,7 @@
     reason = "a test program: a broken set-up ends it, and what it prints is for the developer"
 )]
 
+mod blobs;
 mod build;
 mod case;
 mod cases;
@@ -101,6 +102,9 @@ fn main() {
     let merging = |name: &str| format!("merging::{name}");
     trials.push(trial(merging("converted"), &tools, &shared, merging::prove_converted));
     trials.push(trial(merging("natural"), &tools, &shared, merging::prove_natural));
+    for (name, proof) in blobs::PROOFS {
+        trials.push(trial(format!("blobs::{name}"), &tools, &shared, proof));
+    }
     trials.push(trial("registry".to_owned(), &tools, &shared, shapes::prove_registry));
     for copy in copies::COPIES {
         let proof = |world: &World| copies::prove(world, copy);

@@ -19,8 +19,9 @@ use crate::state::{self, State};
 use crate::world::World;
 
 /// What was built yesterday, and today after more was added to the Dockerfile.
-const YESTERDAY: Case = case("yesterday", || SHARED.to_owned() + "RUN cat /shared /a > /final\n");
-const TODAY: Case = case("today", || {
+pub(crate) const YESTERDAY: Case =
+    case("yesterday", || SHARED.to_owned() + "RUN cat /shared /a > /final\n");
+pub(crate) const TODAY: Case = case("today", || {
     SHARED.to_owned()
         + "RUN cat /shared /a > /final && echo today > /today\n\
            COPY --from=base /layers /layers\n\
@@ -57,30 +58,30 @@ const fn case(name: &'static str, dockerfile: fn() -> String) -> Case {
 }
 
 /// A build whose cache was exported.
-struct Made {
-    cache: PathBuf,
-    keys: PathBuf,
-    export: CacheExport,
+pub(crate) struct Made {
+    pub(crate) cache: PathBuf,
+    pub(crate) keys: PathBuf,
+    pub(crate) export: CacheExport,
     /// What the daemon that made it reports when it builds again.
-    warm: Report,
+    pub(crate) warm: Report,
 }
 
 /// A directory to work in.
-struct Bench<'w> {
-    world: &'w World,
+pub(crate) struct Bench<'w> {
+    pub(crate) world: &'w World,
     dir: tempfile::TempDir,
 }
 
 impl Bench<'_> {
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn build(&self, daemon: &Daemon, case: &Case, edited: bool) -> Result<Report> {
+    pub(crate) fn build(&self, daemon: &Daemon, case: &Case, edited: bool) -> Result<Report> {
         self.build_with(daemon, case, edited, &Options::default())
     }
 
-    fn build_with(
+    pub(crate) fn build_with(
         &self,
         daemon: &Daemon,
         case: &Case,
@@ -101,7 +102,7 @@ impl Bench<'_> {
         context.dir().to_owned()
     }
 
-    fn make(&self, daemon: &Daemon, case: &Case) -> Result<Made> {
+    pub(crate) fn make(&self, daemon: &Daemon, case: &Case) -> Result<Made> {
         let [cache, keys] =
             ["cache", "keys"].map(|name| self.path(&format!("{}-{name}", case.name)));
         let context = self.context(case, false);
@@ -114,8 +115,20 @@ impl Bench<'_> {
 
     /// Converts into `root` and returns the report.
     fn convert(&self, made: &Made, root: &Path) -> Result<Value> {
+        self.convert_with(made, root, &[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn convert_with(
+        &self,
+        made: &Made,
+        root: &Path,
+        arguments: &[&str],
+    ) -> Result<Value> {
         let report = run(Command::new(&self.world.tools.oci2bk)
-            .args(["convert", "--progress=quiet", "--format=json", "--keys"])
+            .args(["convert", "--progress=quiet", "--format=json"])
+            .args(arguments)
+            .arg("--keys")
             .args([&made.keys, &made.cache])
             .arg(root))?;
         state::ensure_sound(&self.world.tools, root)?;
@@ -127,7 +140,7 @@ impl Bench<'_> {
     }
 }
 
-fn bench<'w>(world: &'w World, name: &str) -> Result<Bench<'w>> {
+pub(crate) fn bench<'w>(world: &'w World, name: &str) -> Result<Bench<'w>> {
     let dir = tempfile::Builder::new().prefix(name).tempdir_in(world.scratch())?;
     Ok(Bench { world, dir })
 }

@@ -38,7 +38,7 @@ fn usages() -> Vec<Usage> {
 /// The state of a new root with `plan` in it; unpacked, if there are `usages`.
 fn assembled(plan: &Plan, usages: Option<&[Usage]>, last_used: Option<Time>) -> State {
     let existing = Existing::nothing(plan.worker_id.clone());
-    let places = Places::new(plan, &existing, usages.is_some());
+    let places = Places::new(plan, &existing, scope(usages.is_some()));
     let usages = usages.into_iter().flatten().copied().enumerate().collect();
     assemble(plan, &places, &existing.state, &usages, last_used)
 }
@@ -235,7 +235,7 @@ fn a_document_that_is_there_is_completed_by_more_repositories() {
     let add = |before: &State, plan: &Plan| {
         let mut existing = Existing::nothing(plan.worker_id.clone());
         existing.state = before.clone();
-        let places = Places::new(plan, &existing, false);
+        let places = Places::new(plan, &existing, scope(false));
         assemble(plan, &places, before, &BTreeMap::new(), None)
     };
     let (one, other) =

@@ -10,6 +10,7 @@ use bkstate::state::{Existing, Staging};
 
 use super::copying::Stored;
 use super::parallel::in_parallel;
+use super::store::{self, StoreBlobs};
 use super::{ConvertError, Run};
 use crate::export::CacheExport;
 use crate::merge::Places;
@@ -25,6 +26,15 @@ pub(super) struct Site<'a> {
     /// What the root holds already.
     pub(super) existing: &'a Existing,
     pub(super) staging: &'a Staging<'a>,
+    /// How blobs come into the root.
+    pub(super) store: StoreBlobs,
+}
+
+impl Site<'_> {
+    /// A blob that could not be written.
+    pub(super) fn copy_error(&self, digest: Digest, source: io::Error) -> ConvertError {
+        ConvertError::Copy { digest, root: self.staging.root().to_owned(), source }
+    }
 }
 
 /// Stores the blobs that the root lacks and unpacks the snapshots that it lacks.
@@ -34,7 +44,7 @@ pub(super) fn store_and_unpack(
     site: &Site<'_>,
     run: &Run<'_>,
 ) -> Result<BTreeMap<usize, Unpacked>, ConvertError> {
-    let tasks = tasks(site.plan, site.places);
+    let tasks = tasks(site);
     let done = Mutex::new(BTreeMap::new());
     in_parallel(&tasks, run.options.jobs.min(unpack::MOST_AT_ONCE), |task| {
         run.check()?;
@@ -56,10 +66,9 @@ pub(super) fn store_documents(site: &Site<'_>) -> Result<(), ConvertError> {
     for (&digest, document) in
         documents.filter(|(digest, _)| site.places.documents.contains(digest))
     {
-        let copy_error =
-            |source| ConvertError::Copy { digest, root: site.staging.root().to_owned(), source };
         let mut file = site.staging.blobs().create_blob(&digest)?;
-        file.write_all(&document.content).map_err(copy_error)?;
+        let written = file.write_all(&document.content);
+        written.map_err(|source| site.copy_error(digest, source))?;
     }
     Ok(())
 }
@@ -68,14 +77,25 @@ pub(super) fn store_documents(site: &Site<'_>) -> Result<(), ConvertError> {
 struct Task<'p> {
     blob: &'p Blob,
     work: LayerWork,
-    /// Whether the blob is to be stored. If not, the root has it.
-    store: bool,
+    origin: Origin,
     snapshots: Vec<usize>,
+}
+
+/// Where the file of a blob is that is unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// In the staging area, where it has to be stored first.
+    Stored,
+    /// In the root already.
+    Root,
+    /// In the layout, as it is not to be stored.
+    Layout,
 }
 
 /// The tasks of a plan, largest first, so that no large one is left over for one thread at the
 /// end.
-fn tasks<'p>(plan: &'p Plan, places: &Places) -> Vec<Task<'p>> {
+fn tasks<'p>(site: &Site<'p>) -> Vec<Task<'p>> {
+    let (plan, places) = (site.plan, site.places);
     let mut descriptions: BTreeMap<Digest, &String> = BTreeMap::new();
     for layer in &plan.layers {
         if let Some(description) = &layer.description {
@@ -85,7 +105,13 @@ fn tasks<'p>(plan: &'p Plan, places: &Places) -> Vec<Task<'p>> {
     let work = places.work().into_iter();
     let tasks = work.filter_map(|(digest, snapshots)| {
         let blob = plan.blobs.get(&digest)?;
-        let store = places.blobs.contains(&digest);
+        let origin = if places.blobs.contains(&digest) {
+            Origin::Stored
+        } else if site.existing.blobs.contains_key(&digest) {
+            Origin::Root
+        } else {
+            Origin::Layout
+        };
         // A blob is stored while it is read.
         let passes = snapshots.len().max(1) as u64;
         let work = LayerWork {
@@ -94,7 +120,7 @@ fn tasks<'p>(plan: &'p Plan, places: &Places) -> Vec<Task<'p>> {
             to_read: blob.size.saturating_mul(passes),
             description: descriptions.get(&digest).map(|text| (*text).clone()),
         };
-        Some(Task { blob, work, store, snapshots })
+        Some(Task { blob, work, origin, snapshots })
     });
     let mut tasks: Vec<_> = tasks.collect();
     tasks.sort_by_key(|task| std::cmp::Reverse(task.work.to_read));
@@ -109,11 +135,7 @@ impl Task<'_> {
         unpacked: impl Fn(usize, Unpacked),
     ) -> Result<(), ConvertError> {
         let digest = self.work.digest;
-        let mut stored = if self.store {
-            self.store(site, run)?
-        } else {
-            Stored::Whole(site.existing.blob(&digest)?)
-        };
+        let mut stored = self.open(site, run)?;
         for (pass, &index) in (0..).zip(&self.snapshots) {
             let before = self.blob.size.saturating_mul(pass);
             let (progress, cancel) = (run.progress, run.cancel);
@@ -133,7 +155,7 @@ impl Task<'_> {
             let limits = &run.options.limits;
             let result = unpack::unpack(&layer, fs.as_fd(), placement, limits, &unpacking);
             // Unpacking fails too if a copy cannot be written, and does not know why.
-            stored = stored.after_reading().map_err(|source| self.copy_error(site, source))?;
+            stored = stored.after_reading().map_err(|source| site.copy_error(digest, source))?;
             unpacked(index, result.map_err(|source| self.unpack_error(site, source))?);
         }
         Ok(())
@@ -145,37 +167,27 @@ impl Task<'_> {
         }
         let (digest, source) = (self.work.digest, Box::new(source));
         let root = site.staging.root().to_owned();
-        if self.store {
-            ConvertError::Unpack { digest, root, source }
-        } else {
+        if self.origin == Origin::Root {
             ConvertError::UnpackExisting { digest, root, source }
+        } else {
+            ConvertError::Unpack { digest, root, source }
         }
     }
 
-    /// Copies the blob into the content store, or prepares for that.
-    ///
-    /// Unpacking copies what it reads and checks its digest. Only a blob that will not be unpacked is
-    /// copied and checked here.
-    fn store(&self, site: &Site<'_>, run: &Run<'_>) -> Result<Stored, ConvertError> {
+    /// The blob to unpack. Only one that will not be unpacked has been verified.
+    fn open(&self, site: &Site<'_>, run: &Run<'_>) -> Result<Stored, ConvertError> {
         let digest = self.work.digest;
+        if self.origin == Origin::Root {
+            return Ok(Stored::Whole(site.existing.blob(&digest)?));
+        }
         let export =
             site.exports.get(self.blob.source).ok_or(ConvertError::ForeignPlan { digest })?;
-        let descriptor =
+        let layer =
             export.manifest.layers.get(&digest).ok_or(ConvertError::ForeignPlan { digest })?;
-        let descriptor = &descriptor.descriptor;
-        let mut copy = site.staging.blobs().create_blob(&digest)?;
-        if !self.snapshots.is_empty() {
-            return Ok(Stored::new(export.layout.open_blob(descriptor)?, copy));
+        let descriptor = &layer.descriptor;
+        if self.origin == Origin::Layout {
+            return Ok(Stored::Left(export.layout.open_blob(descriptor)?));
         }
-        export.layout.stream_blob(descriptor, |piece| {
-            run.check()?;
-            copy.write_all(piece).map_err(|source| self.copy_error(site, source))
-        })?;
-        Ok(Stored::Whole(copy))
-    }
-
-    fn copy_error(&self, site: &Site<'_>, source: io::Error) -> ConvertError {
-        let (digest, root) = (self.work.digest, site.staging.root().to_owned());
-        ConvertError::Copy { digest, root, source }
+        store::store(site, run, export, descriptor, !self.snapshots.is_empty())
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use bkstate::Time;
 
 use super::parallel::processors;
-use super::{ConvertError, Options, Report, Run, Shares, convert, preview};
+use super::{ConvertError, Options, Report, Run, Shares, StoreBlobs, convert, preview};
 use crate::cancel::Cancel;
 use crate::export::CacheExport;
 use crate::limits::Limits;
@@ -44,6 +44,8 @@ impl<'p> Converter<'p> {
         let options = Options {
             extract: true,
             jobs: processors(),
+            blobs: StoreBlobs::default(),
+            trust_blobs: false,
             last_used: None,
             limits: Limits::default(),
         };
@@ -63,6 +65,22 @@ impl<'p> Converter<'p> {
     #[must_use]
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
         self.options.jobs = jobs;
+        self
+    }
+
+    /// How the blobs of the layers come into the root; by default they share what is on disk if the file
+    /// system can do that, and are copied if not.
+    #[must_use]
+    pub fn blobs(mut self, blobs: StoreBlobs) -> Self {
+        self.options.blobs = blobs;
+        self
+    }
+
+    /// Whether blobs that the root has already are what they are named if they have the right size. As
+    /// long as nothing else is said, those that the plan uses are hashed, and what is damaged is replaced.
+    #[must_use]
+    pub fn trust_blobs(mut self, trust: bool) -> Self {
+        self.options.trust_blobs = trust;
         self
     }
 
@@ -122,7 +140,7 @@ impl<'p> Converter<'p> {
     /// # Errors
     /// As [`check_root`](super::check_root), and if what the root holds cannot be read or is damaged.
     pub fn preview(&self, plan: &Plan, root: impl AsRef<Path>) -> Result<Shares, ConvertError> {
-        preview(plan, root.as_ref(), self.options.extract)
+        preview(plan, root.as_ref(), &self.options)
     }
 }
 

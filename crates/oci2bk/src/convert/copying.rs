@@ -5,16 +5,16 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Mutex;
 
-use rustix::fs::ioctl_ficlone;
-
 use crate::layout::BlobFile;
 use crate::unpack::Blob;
 
-/// A blob in the store, or on its way there.
+/// A blob to unpack: in the store, on its way there, or elsewhere because it is not to be stored.
 #[derive(Debug)]
 pub(super) enum Stored {
-    /// It is there.
+    /// It is in the store.
     Whole(File),
+    /// It stays in the layout.
+    Left(BlobFile),
     /// What is read of it is written there.
     Copying(Copying),
 }
@@ -29,13 +29,8 @@ pub(super) struct Copying {
 }
 
 impl Stored {
-    /// The blob `from`, whose file in the store is to be `to`, an empty one.
-    pub(super) fn new(from: BlobFile, to: File) -> Self {
-        // Some file systems let two files share what is on disk (Linux 6.18
-        // `Documentation/filesystems/vfs.rst` `remap_file_range`). If not, `to` stays empty.
-        if from.whole().is_some_and(|file| ioctl_ficlone(&to, file).is_ok()) {
-            return Self::Whole(to);
-        }
+    /// The blob `from`, which is written to the empty file `to` while it is read.
+    pub(super) fn copying(from: BlobFile, to: File) -> Self {
         Self::Copying(Copying { from, to, failure: Mutex::default() })
     }
 
@@ -43,6 +38,7 @@ impl Stored {
     pub(super) fn blob(&self) -> &dyn Blob {
         match self {
             Self::Whole(file) => file,
+            Self::Left(blob) => blob,
             Self::Copying(copying) => copying,
         }
     }
@@ -60,13 +56,23 @@ impl Stored {
     }
 }
 
-impl Blob for Copying {
+impl Blob for BlobFile {
     fn size(&self) -> io::Result<u64> {
-        Ok(self.from.left())
+        Ok(self.left())
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let length = self.from.read_at(buffer, position)?;
+        BlobFile::read_at(self, buffer, position)
+    }
+}
+
+impl Blob for Copying {
+    fn size(&self) -> io::Result<u64> {
+        self.from.size()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let length = BlobFile::read_at(&self.from, buffer, position)?;
         if let Err(error) = self.to.write_all_at(&buffer[..length], position) {
             let kind = error.kind();
             if let Ok(mut failure) = self.failure.lock() {

@@ -7,10 +7,12 @@
 
 mod below;
 mod blobs;
+mod check;
 mod converter;
 mod copying;
 pub(crate) mod parallel;
 mod snapshots;
+mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -28,7 +30,7 @@ use crate::cancel::Cancel;
 use crate::export::CacheExport;
 use crate::layout::BlobError;
 use crate::limits::Limits;
-use crate::merge::{Places, steps};
+use crate::merge::{Places, Scope, steps};
 pub use crate::merge::{Share, Shares};
 use crate::plan::Plan;
 use crate::progress::{Event, Progress, Stage};
@@ -37,12 +39,15 @@ use crate::unpack::UnpackError;
 
 use blobs::Site;
 pub use converter::Converter;
+pub use store::{LinkError, StoreBlobs};
 
 /// How to carry a plan out; a [`Converter`] documents each.
 #[derive(Debug, Clone, Copy)]
 struct Options {
     extract: bool,
     jobs: NonZeroUsize,
+    blobs: StoreBlobs,
+    trust_blobs: bool,
     last_used: Option<Time>,
     limits: Limits,
 }
@@ -60,6 +65,12 @@ impl Run<'_> {
     }
 }
 
+impl Options {
+    fn scope(&self) -> Scope {
+        Scope { extract: self.extract, blobs: self.blobs != StoreBlobs::None }
+    }
+}
+
 /// What a conversion did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -68,7 +79,9 @@ pub struct Report {
     pub worker_id: WorkerId,
     /// What was there before, and what is new.
     pub shares: Shares,
-    /// Blobs stored.
+    /// Blobs that the root had and that were damaged, replaced by those of the cache.
+    pub mended: BTreeSet<Digest>,
+    /// Blobs stored, with those in place of damaged ones.
     pub blobs: usize,
     /// Their bytes.
     pub blob_bytes: u64,
@@ -124,6 +137,20 @@ pub enum ConvertError {
         #[source]
         source: std::io::Error,
     },
+    /// A blob of the layout cannot be the file of the store too, as was asked for.
+    #[error(
+        "the layer blob {digest} cannot be hard-linked into the root; --blobs auto copies what it has to"
+    )]
+    Link {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        #[source]
+        reason: LinkError,
+    },
+    /// Blobs are neither to be stored nor unpacked, which leaves nothing to build on.
+    #[error("layers that are not unpacked need their blobs in the root")]
+    NothingToStore,
     /// A layer could not be unpacked.
     #[error("the layer {digest} could not be unpacked into {}", root.display())]
     Unpack {
@@ -201,16 +228,27 @@ fn convert(
 ) -> Result<Report, ConvertError> {
     let &Run { options, progress, .. } = run;
     run.check()?;
+    if options.blobs == StoreBlobs::None && !options.extract {
+        return Err(ConvertError::NothingToStore);
+    }
     let root = open_root(root)?;
     let lock = RootLock::acquire(&root)?;
     let existing = Existing::read(&root, &plan.worker_id)?;
-    let places = Places::new(plan, &existing, options.extract);
+    let mut places = Places::new(plan, &existing, options.scope());
     let last_used = options.last_used.or_else(|| plan.newest());
     let stage = |stage: Stage| {
         progress.event(Event::StageStarted(stage));
         move || progress.event(Event::StageFinished(stage))
     };
-    let mut report = Report::new(plan, &existing, &places);
+    let reused = check::reused(plan, &places, &existing);
+    let mut mended = BTreeSet::new();
+    if !options.trust_blobs && !reused.is_empty() {
+        let done = stage(Stage::Check);
+        mended = check::damaged(&reused, &existing, run)?;
+        places.blobs.extend(&mended);
+        done();
+    }
+    let mut report = Report { mended, ..Report::new(plan, &existing, &places) };
     if places.need_no_files() {
         let state = assemble(plan, &places, &existing.state, &BTreeMap::new(), last_used);
         if existing.is_all_of(&state) {
@@ -223,7 +261,8 @@ fn convert(
 
     let done = stage(Stage::Layers);
     let staging = Staging::begin(&root, &lock, &existing)?;
-    let site = Site { plan, exports, places: &places, existing: &existing, staging: &staging };
+    let (places, existing, store) = (&places, &existing, options.blobs);
+    let site = Site { plan, exports, places, existing, staging: &staging, store };
     blobs::store_documents(&site)?;
     let unpacked = blobs::store_and_unpack(&site, run)?;
     done();
@@ -241,10 +280,12 @@ fn convert(
 
     run.check()?;
     let done = stage(Stage::Verify);
-    let state = assemble(plan, &places, &existing.state, &usages, last_used);
+    let state = assemble(plan, places, &existing.state, &usages, last_used);
     report.record_bytes = state.record_bytes();
     let written = staging.write(&state)?;
     run.check()?;
+    // What is read back is as large, and need not be there at the same time.
+    drop(state);
     let damage = existing.new_damage(staging.parts(&written)?.verify()?.damage);
     if !damage.is_empty() {
         return Err(ConvertError::Damaged { damage });
@@ -266,6 +307,7 @@ impl Report {
         Self {
             worker_id: existing.state.worker_id.clone(),
             shares: shares(plan, existing, places),
+            mended: BTreeSet::new(),
             blobs: stored().count(),
             blob_bytes: stored().fold(0, |sum, (_, blob)| sum.saturating_add(blob.size)),
             snapshots: 0,
@@ -297,12 +339,12 @@ pub fn check_root(root: impl AsRef<Path>) -> Result<(), ConvertError> {
     }
 }
 
-fn preview(plan: &Plan, root: &Path, extract: bool) -> Result<Shares, ConvertError> {
+fn preview(plan: &Plan, root: &Path, options: &Options) -> Result<Shares, ConvertError> {
     let existing = match Root::open_if_there(root)? {
         Some(root) => Existing::read(root.dir(), &plan.worker_id)?,
         None => Existing::nothing(plan.worker_id.clone()),
     };
-    Ok(shares(plan, &existing, &Places::new(plan, &existing, extract)))
+    Ok(shares(plan, &existing, &Places::new(plan, &existing, options.scope())))
 }
 
 fn open_root(path: &Path) -> Result<Dir, ConvertError> {

@@ -155,7 +155,9 @@ impl Layout {
         let digest = descriptor.digest;
         let mut file = self.open_blob(descriptor)?;
         let mut hasher = Hasher::new();
-        let mut chunk = vec![0; CHUNK];
+        // No more than there is: a cache may have very many small blobs.
+        let length = usize::try_from(file.left()).map_or(CHUNK, |left| left.clamp(1, CHUNK));
+        let mut chunk = vec![0; length];
         let mut read = 0;
         loop {
             match file.read(&mut chunk) {

@@ -2,23 +2,20 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use bkstate::Digest;
-use rustix::fs::{CWD, Mode, OFlags, copy_file_range, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::LayoutError;
 use super::archive::Archive;
 use super::open::{FileKind, OpenError, regular_file, regular_size};
 use crate::limits::Limits;
-
-/// How much of a file is in memory while it is copied.
-const CHUNK: usize = 256 << 10;
 
 /// A file of a layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,34 +143,6 @@ impl BlobFile {
         let length = left.min(buffer.len());
         // What is left is in the file, so this cannot overflow unless nothing is.
         self.file.read_at(&mut buffer[..length], self.position.saturating_add(offset))
-    }
-
-    /// Writes the rest of the file to `to`, by the kernel alone where the file systems can do that.
-    ///
-    /// # Errors
-    /// Those of reading and of writing. A file that was cut off meanwhile is no error.
-    pub fn copy_to(&mut self, to: &mut File) -> io::Result<()> {
-        while self.left > 0 {
-            let length = usize::try_from(self.left).unwrap_or(usize::MAX);
-            let mut position = self.position;
-            match copy_file_range(&*self.file, Some(&mut position), &*to, None, length) {
-                // Nothing left, or a file system that pretends so.
-                Ok(0) => break,
-                Ok(copied) => self.advance(copied),
-                Err(Errno::INTR) => {}
-                Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            match self.read(&mut chunk) {
-                Ok(0) => return Ok(()),
-                Ok(length) => to.write_all(&chunk[..length])?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
     }
 
     fn advance(&mut self, length: usize) {

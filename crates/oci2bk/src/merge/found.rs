@@ -32,9 +32,7 @@ impl<'e> Found<'e> {
             by_trees: BTreeMap::new(),
         };
         for (id, record) in &existing.state.records.by_id {
-            // What is not committed for good can still vanish when the daemon starts.
-            let lasting = record.committed == Some(true) && record.equal_mutable.is_none();
-            if !lasting || record.deleted == Some(true) {
+            if !is_lasting(record) {
                 continue;
             }
             if let Some(chain) = record.blob_chain_id {
@@ -54,9 +52,38 @@ impl<'e> Found<'e> {
         found
     }
 
-    /// The records of `layer`, the best one first.
-    pub(super) fn records_of(&self, layer: &Layer) -> Vec<&'e RecordId> {
-        self.by_blobs.get(&layer.blob_chain_id).cloned().unwrap_or_default()
+    /// The records of `layer`, the best one first; `below` is that of the layer below.
+    pub(super) fn records_of(
+        &self,
+        layer: &Layer,
+        below: Option<&'e RecordId>,
+    ) -> Vec<&'e RecordId> {
+        if let Some(records) = self.by_blobs.get(&layer.blob_chain_id) {
+            return records.clone();
+        }
+        // What a conversion without blobs left can only be told by its id, which nobody else gives. A
+        // daemon that exported it since has made another layer of it.
+        let own = self.existing.state.records.by_id.get_key_value(&layer.record);
+        let own = own.filter(|(id, record)| {
+            let same_place = match layer.parent {
+                None => record.parent.is_none(),
+                Some(_) => below.is_some() && record.parent.as_ref() == below,
+            };
+            self.is_blobless(id) && same_place
+        });
+        own.map(|(id, _)| id).into_iter().collect()
+    }
+
+    /// Whether the record is of a layer of which only the snapshot is known, as when a conversion stored
+    /// no blobs, or when a daemon has not exported it yet.
+    pub(super) fn is_blobless(&self, id: &RecordId) -> bool {
+        self.record(id).is_some_and(|record| {
+            is_lasting(record)
+                && is_layer(record)
+                && record.blob.is_none()
+                && record.chain_id.is_none()
+                && record.blob_chain_id.is_none()
+        })
     }
 
     /// The key and the id of a snapshot with the files of the chain `chain`, if one is unpacked; that
@@ -151,6 +178,12 @@ impl<'e> Found<'e> {
     pub(super) fn last_number(&self) -> u64 {
         self.table.map_or(0, |table| table.sequence)
     }
+}
+
+/// Whether the record is committed for good. Others can still vanish when the daemon starts.
+fn is_lasting(record: &Record) -> bool {
+    let committed = record.committed == Some(true) && record.equal_mutable.is_none();
+    committed && record.deleted != Some(true)
 }
 
 /// Whether the record is a layer on another one or none, rather than a merge or a difference.

@@ -31,8 +31,19 @@ pub(crate) struct Places {
     pub(crate) blobs: BTreeSet<Digest>,
     /// The documents that the store does not have.
     pub(crate) documents: BTreeSet<Digest>,
-    /// Whether records whose layer is unpacked are to say so.
+    /// The records that know nothing but their snapshots and are to be given the rest.
+    pub(crate) completed: BTreeSet<RecordId>,
+    /// What is wanted of them.
+    pub(crate) scope: Scope,
+}
+
+/// What of a plan is to be in a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Scope {
+    /// Whether every layer that a new record or a packed one stands for is to be unpacked.
     pub(crate) extract: bool,
+    /// Whether the records of layers are to have their blobs. Those that name one need it either way.
+    pub(crate) blobs: bool,
 }
 
 /// The record of a layer.
@@ -125,11 +136,15 @@ impl SnapshotPlace {
 }
 
 impl Places {
-    /// Finds the places of `plan` in `existing`. With `extract`, every layer that a new record or a
-    /// packed one stands for is to be unpacked.
-    pub(crate) fn new(plan: &Plan, existing: &Existing, extract: bool) -> Self {
+    /// Finds the places of `plan` in `existing`.
+    pub(crate) fn new(plan: &Plan, existing: &Existing, scope: Scope) -> Self {
         let found = Found::new(existing);
-        let records: Vec<_> = plan.layers.iter().map(|layer| found.records_of(layer)).collect();
+        let mut records: Vec<Vec<&RecordId>> = Vec::with_capacity(plan.layers.len());
+        for layer in &plan.layers {
+            // Layers stand after those below them.
+            let below = layer.parent.and_then(|parent| records.get(parent)?.first().copied());
+            records.push(found.records_of(layer, below));
+        }
         let mut owners: Vec<Vec<&RecordId>> = vec![Vec::new(); plan.snapshots.len()];
         for (layer, records) in plan.layers.iter().zip(&records) {
             owners[layer.snapshot].extend(records.first());
@@ -137,7 +152,7 @@ impl Places {
         let trees = plan.snapshots.iter().zip(owners);
         let trees: Vec<_> =
             trees.map(|(snapshot, owners)| found.tree_of(&snapshot.chain_id, &owners)).collect();
-        let needs = Needs::new(plan, &found, &records, &trees, extract);
+        let needs = Needs::new(plan, &found, &records, &trees, scope);
         let missing = |blobs: &mut dyn Iterator<Item = &Digest>| -> BTreeSet<Digest> {
             blobs.filter(|blob| !found.has_blob(blob)).copied().collect()
         };
@@ -174,7 +189,8 @@ impl Places {
             snapshots: snapshots.collect(),
             blobs: missing(&mut needs.blobs.iter()),
             documents: missing(&mut plan.documents.keys()),
-            extract,
+            completed: needs.completed,
+            scope,
         }
     }
 
@@ -232,6 +248,8 @@ struct Needs {
     trees: Vec<Option<Digest>>,
     /// The blobs that have to be in the store.
     blobs: BTreeSet<Digest>,
+    /// The records that are to be given what they lack of their layers.
+    completed: BTreeSet<RecordId>,
 }
 
 impl Needs {
@@ -242,12 +260,13 @@ impl Needs {
         found: &Found<'_>,
         records: &[Vec<&RecordId>],
         trees: &[Option<(String, u64)>],
-        extract: bool,
+        scope: Scope,
     ) -> Self {
         let mut needs = Self {
             records: named_layers(plan),
             trees: vec![None; plan.snapshots.len()],
             blobs: BTreeSet::new(),
+            completed: BTreeSet::new(),
         };
         let mut carries_tree = vec![false; plan.layers.len()];
         for (index, layer) in plan.layers.iter().enumerate().rev() {
@@ -256,15 +275,21 @@ impl Needs {
             }
             let record = records[index].first();
             let new = record.is_none();
-            let packed = extract && (new || record.is_some_and(|record| found.is_packed(record)));
+            let packed =
+                scope.extract && (new || record.is_some_and(|record| found.is_packed(record)));
             let unpack = (packed || carries_tree[index]) && trees[layer.snapshot].is_none();
             if unpack {
                 needs.trees[layer.snapshot] = Some(layer.blob);
             }
-            if new || unpack || record.is_some_and(|record| found.names_blob(record)) {
+            let names_blob = record.is_some_and(|record| found.names_blob(record));
+            // One that a conversion without blobs left is given what it lacks, and so are all below
+            // it: its chain is made of theirs.
+            let blobless = record.filter(|record| scope.blobs && found.is_blobless(record));
+            needs.completed.extend(blobless.map(|record| (*record).clone()));
+            if names_blob || scope.blobs && (new || unpack || blobless.is_some()) {
                 needs.blobs.insert(layer.blob);
             }
-            if let Some(parent) = layer.parent.filter(|_| new || unpack) {
+            if let Some(parent) = layer.parent.filter(|_| new || unpack || blobless.is_some()) {
                 needs.records[parent] = true;
                 carries_tree[parent] |= unpack;
             }

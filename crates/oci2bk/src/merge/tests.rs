@@ -1,3 +1,5 @@
+mod blobless;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Time;
@@ -24,7 +26,11 @@ fn nothing() -> Existing {
 
 /// What a root holds after `plan` was converted into it, and how much of that is new.
 fn merged(existing: &Existing, plan: &Plan, extract: bool) -> (Existing, Places) {
-    let places = Places::new(plan, existing, extract);
+    merged_with(existing, plan, scope(extract))
+}
+
+fn merged_with(existing: &Existing, plan: &Plan, scope: Scope) -> (Existing, Places) {
+    let places = Places::new(plan, existing, scope);
     let unpacked = |index: &usize| matches!(places.snapshots[*index], SnapshotPlace::New { .. });
     let usages: BTreeMap<_, _> = (0..plan.snapshots.len())
         .filter(unpacked)
@@ -343,12 +349,12 @@ fn below_what_is_there_nothing_is_needed() {
     let base = plan.layers[0].record.clone();
     record_of(&mut existing, &plan, 0).blob_chain_id = None;
     record_of(&mut existing, &plan, 0).chain_id = None;
-    let places = Places::new(&plan, &existing, true);
+    let places = Places::new(&plan, &existing, scope(true));
     assert_eq!(places.layers[0], LayerPlace::Unneeded);
     assert_eq!(places.layers[1], LayerPlace::Existing(vec![plan.layers[1].record.clone()]));
     // But as soon as something new lies on it.
     existing.state.records.by_id.remove(&plan.layers[2].record);
-    let places = Places::new(&plan, &existing, true);
+    let places = Places::new(&plan, &existing, scope(true));
     let LayerPlace::New(new) = &places.layers[0] else { panic!("{places:?}") };
     assert_ne!(*new, base, "an id that is taken");
 }
@@ -482,7 +488,7 @@ fn shares_tell_what_is_there_and_what_is_new() {
     let fresh = places.shares(&recompressed_plan(), &nothing());
     assert_eq!((fresh.records.existing, fresh.records.added), (0, 2));
     let plan = plan();
-    let shares = Places::new(&plan, &existing, true).shares(&plan, &existing);
+    let shares = Places::new(&plan, &existing, scope(true)).shares(&plan, &existing);
     assert_eq!((shares.records.existing, shares.records.added), (0, 3));
     assert_eq!((shares.snapshots.existing, shares.snapshots.added), (2, 1));
     assert_eq!((shares.blobs.existing, shares.blobs.added), (0, 3));

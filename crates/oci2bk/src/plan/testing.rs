@@ -14,9 +14,15 @@ use crate::limits::Limits;
 use crate::llb::op::{ExecOp, Kind, Mount, Op};
 use crate::llb::{Base, Encoding, OpDigest, Vertex};
 use crate::manifest::Style;
+use crate::merge::Scope;
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+/// What a conversion with blobs puts into a state.
+pub(crate) const fn scope(extract: bool) -> Scope {
+    Scope { extract, blobs: true }
+}
 
 /// The descriptor of a layer that says nothing but what it must.
 pub(crate) fn plain(name: &str) -> Value {

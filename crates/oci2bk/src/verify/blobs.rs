@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Mutex;
 
 use bkstate::Digest;
@@ -13,7 +15,7 @@ use bkstate::state::{ContentDamage, Parts, State};
 
 use super::{Verifier, VerifyError};
 use crate::convert::parallel::in_parallel;
-use crate::progress::{Event, LayerWork};
+use crate::progress::{Event, LayerWork, Progress};
 
 /// How much of a blob is read at a time.
 const READ_BYTES: usize = 256 * 1024;
@@ -33,30 +35,68 @@ pub(super) fn hash(
     parts: &Parts,
     verifier: &Verifier<'_>,
 ) -> Result<Hashed, VerifyError> {
-    let progress = verifier.progress;
-    let mut tasks: Vec<_> =
-        rows(state).into_iter().filter_map(|row| Task::find(row, parts)).collect();
-    let mut hashed = Hashed { blobs: tasks.len(), ..Hashed::default() };
-    hashed.bytes = tasks.iter().map(|task| task.work.size).sum();
+    let blobs: BTreeMap<_, _> = rows(state)
+        .into_iter()
+        .filter_map(|(blob, row)| Some((blob, find(blob, row, parts)?)))
+        .collect();
+    let open = |blob: &Digest| match blobs.get(blob) {
+        Some((store, _)) => store.blob(blob),
+        None => Err(read_error(blob, io::ErrorKind::NotFound.into())),
+    };
+    let sizes: Vec<_> = blobs.iter().map(|(blob, (_, size))| (*blob, *size)).collect();
+    let damage = hash_all(&sizes, open, verifier.jobs, verifier.progress, &|| verifier.check())?;
+    Ok(Hashed {
+        blobs: sizes.len(),
+        bytes: sizes.iter().map(|(_, size)| size).sum(),
+        damage: damage.into_values().collect(),
+    })
+}
+
+/// Hashes blobs of these sizes in bytes. Returns those that are not what they are named. `check` is asked
+/// for every piece whether to go on.
+pub(crate) fn hash_all<E: Send>(
+    blobs: &[(Digest, u64)],
+    open: impl Fn(&Digest) -> Result<File, DirError> + Sync,
+    jobs: NonZeroUsize,
+    progress: &dyn Progress,
+    check: &(dyn Fn() -> Result<(), E> + Sync),
+) -> Result<BTreeMap<Digest, ContentDamage>, E> {
+    let work = |&(digest, size): &(Digest, u64)| LayerWork {
+        digest,
+        size,
+        to_read: size,
+        description: None,
+    };
+    let mut tasks: Vec<_> = blobs.iter().map(work).collect();
     // The largest first, so that no large one is left over for one thread at the end.
-    tasks.sort_by_key(|task| std::cmp::Reverse(task.work.size));
-    let damage = Mutex::new(Vec::new());
-    in_parallel(&tasks, verifier.jobs, |task| {
-        progress.event(Event::LayerStarted(&task.work));
-        let found = task.run(verifier)?;
-        progress.event(Event::LayerFinished(&task.work));
+    tasks.sort_by_key(|task| std::cmp::Reverse(task.size));
+    // In the order of the blobs, whatever that of the threads.
+    let damage = Mutex::new(BTreeMap::new());
+    in_parallel(&tasks, jobs, |task| {
+        let blob = task.digest;
+        progress.event(Event::LayerStarted(task));
+        let advance = |done| {
+            progress.event(Event::LayerAdvanced(task, done));
+            check()
+        };
+        let found = match open(&blob) {
+            Ok(file) => hash_file(&file, advance)?.map_err(|source| read_error(&blob, source)),
+            Err(error) => Err(error),
+        };
+        let found = match found {
+            Ok(found) if found == blob => None,
+            Ok(found) => Some(ContentDamage::Digest { blob, found }),
+            Err(source) => Some(ContentDamage::Unreadable { blob, source }),
+        };
+        progress.event(Event::LayerFinished(task));
         if let Some(found) = found
             && let Ok(mut damage) = damage.lock()
         {
-            damage.push((task.work.digest, found));
+            damage.insert(blob, found);
         }
-        Ok::<_, VerifyError>(())
+        Ok(())
     })?;
-    let mut damage = damage.into_inner().unwrap_or_default();
-    // In the order of the blobs, whatever that of the threads.
-    damage.sort_by_key(|(blob, _)| *blob);
-    hashed.damage = damage.into_iter().map(|(_, damage)| damage).collect();
-    Ok(hashed)
+    Ok(damage.into_inner().unwrap_or_default())
 }
 
 /// The blobs with rows and their sizes, over all namespaces.
@@ -66,59 +106,43 @@ fn rows(state: &State) -> BTreeMap<Digest, i64> {
     rows.map(|(blob, content)| (*blob, content.size)).collect()
 }
 
-struct Task<'p> {
-    store: &'p BlobStore,
-    work: LayerWork,
+/// The store that has the file of a blob, and its size if it is that of the row.
+fn find(blob: Digest, row: i64, parts: &Parts) -> Option<(&BlobStore, u64)> {
+    parts.blobs.iter().find_map(|store| {
+        let found = store.find(&blob).ok().flatten()?;
+        let whole = found.kind == FileKind::File && found.size.cast_signed() == row;
+        whole.then_some((store, found.size))
+    })
 }
 
-impl<'p> Task<'p> {
-    fn find((blob, row): (Digest, i64), parts: &'p Parts) -> Option<Self> {
-        parts.blobs.iter().find_map(|store| {
-            let found = store.find(&blob).ok().flatten()?;
-            let size = found.size;
-            let work = LayerWork { digest: blob, size, to_read: size, description: None };
-            let whole = found.kind == FileKind::File && size.cast_signed() == row;
-            whole.then_some(Self { store, work })
-        })
-    }
-
-    fn run(&self, verifier: &Verifier<'_>) -> Result<Option<ContentDamage>, VerifyError> {
-        let blob = self.work.digest;
-        let read = match self.store.blob(&blob) {
-            Ok(file) => self.hash(file, verifier)?,
-            Err(source) => Err(source),
-        };
-        Ok(match read {
-            Ok(found) if found == blob => None,
-            Ok(found) => Some(ContentDamage::Digest { blob, found }),
-            Err(source) => Some(ContentDamage::Unreadable { blob, source }),
-        })
-    }
-
-    /// The digest of the file, or why it cannot be read.
-    fn hash(
-        &self,
-        mut file: File,
-        verifier: &Verifier<'_>,
-    ) -> Result<Result<Digest, DirError>, VerifyError> {
-        let mut hasher = Hasher::new();
-        let mut buffer = vec![0; READ_BYTES];
-        let mut done = 0;
-        loop {
-            verifier.check()?;
-            match file.read(&mut buffer) {
-                Ok(0) => return Ok(Ok(hasher.finish())),
-                Ok(length) => {
-                    hasher.update(&buffer[..length]);
-                    done += length as u64;
-                    verifier.progress.event(Event::LayerAdvanced(&self.work, done));
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(source) => {
-                    let path = self.work.digest.hex().into();
-                    return Ok(Err(DirError { action: "read the blob", path, source }));
-                }
+/// The digest of a file, or why it cannot be read. `advance` is told how many bytes of it were read, and may
+/// end the work.
+pub(crate) fn hash_file<E>(
+    file: &File,
+    advance: impl Fn(u64) -> Result<(), E>,
+) -> Result<io::Result<Digest>, E> {
+    let size = match file.metadata() {
+        Ok(metadata) => usize::try_from(metadata.len()).unwrap_or(READ_BYTES),
+        Err(error) => return Ok(Err(error)),
+    };
+    let mut hasher = Hasher::new();
+    // No more than there is: a state may have very many small blobs.
+    let mut buffer = vec![0; size.clamp(1, READ_BYTES)];
+    let mut done = 0;
+    loop {
+        match file.read_at(&mut buffer, done) {
+            Ok(0) => return Ok(Ok(hasher.finish())),
+            Ok(length) => {
+                hasher.update(&buffer[..length]);
+                done += length as u64;
+                advance(done)?;
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Ok(Err(error)),
         }
     }
+}
+
+fn read_error(blob: &Digest, source: io::Error) -> DirError {
+    DirError { action: "read the blob", path: blob.hex().into(), source }
 }

@@ -7,7 +7,7 @@
 //! What the databases have to say is the matter of [`bkstate::state::verify`]. Here every blob is
 //! hashed, since a daemon never does so again, and the trees are compared with their layers.
 
-mod blobs;
+pub(crate) mod blobs;
 mod damage;
 mod trees;
 

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod archives;
+mod blobs;
 mod cancelled;
 mod fixture;
 mod merging;

@@ -165,7 +165,9 @@ fn a_damaged_blob_in_the_root_is_not_blamed_on_the_cache() {
     bytes[middle] ^= 1;
     fs::write(&path, bytes).unwrap();
     let before = describe(root.path());
-    let error = converted(&[ALL[1].export()], &[&ALL[1]], root.path(), unpacked).unwrap_err();
+    // If it is checked, it is replaced.
+    let trusting = unpacked.clone().trust_blobs(true);
+    let error = converted(&[ALL[1].export()], &[&ALL[1]], root.path(), &trusting).unwrap_err();
     assert!(error.to_string().contains(&root.path().display().to_string()), "{error}");
     assert!(!error.is_input());
     assert!(describe(root.path()) == before);

@@ -14,6 +14,7 @@ mod configs;
 mod databases;
 mod digests;
 mod documents;
+mod growth;
 mod indexes;
 mod keys;
 mod large;

@@ -1,0 +1,124 @@
+//! How the blobs of a cache come into the content store of a root.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+
+use bkstate::Digest;
+use bkstate::dir::DirError;
+use rustix::fs::ioctl_ficlone;
+
+use super::blobs::Site;
+use super::copying::Stored;
+use super::{ConvertError, Run};
+use crate::export::CacheExport;
+use crate::layout::{BlobError, BlobFile, Descriptor};
+use crate::verify::blobs::hash_file;
+
+/// How the blobs of layers come into the root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StoreBlobs {
+    /// By sharing what is on disk (reflink) where the file system can do that, else by copying.
+    #[default]
+    Auto,
+    /// By copying every byte.
+    Copy,
+    /// By making the file of the layout the file of the store too. Whoever can write to the one then
+    /// writes to the other, so only files that nobody else can write to are taken.
+    Hardlink,
+    /// Not at all. New records know nothing but their snapshots, as those of steps that a daemon ran
+    /// and never exported. This takes [`extract`](super::Options::extract).
+    None,
+}
+
+/// Why a file of a layout cannot be the file of a store too.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The blob is a part of an archive.
+    #[error("it lies in an archive")]
+    InArchive,
+    /// The file belongs to another user, who could change it at any time.
+    #[error("the file belongs to user {owner}, who could change it later; chown it to {user}")]
+    Owner {
+        /// The user id of its owner.
+        owner: u32,
+        /// Ours.
+        user: u32,
+    },
+    /// Others may write to the file.
+    #[error("users other than its owner may write to the file (mode {mode:04o}); chmod go-w it")]
+    Writable {
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The kernel refuses, as between file systems.
+    #[error("the kernel refuses a link")]
+    Kernel(#[source] DirError),
+    /// The file cannot be looked at.
+    #[error("the file cannot be looked at")]
+    Look(#[source] std::io::Error),
+}
+
+/// Puts the blob of `descriptor`, which `export` has, into the store. It is verified, unless it
+/// `is_unpacked`: unpacking verifies what it reads, and a copy is made of just that.
+pub(super) fn store(
+    site: &Site<'_>,
+    run: &Run<'_>,
+    export: &CacheExport,
+    descriptor: &Descriptor,
+    is_unpacked: bool,
+) -> Result<Stored, ConvertError> {
+    let digest = descriptor.digest;
+    let blob = export.layout.open_blob(descriptor)?;
+    let store = site.staging.blobs();
+    let shared = |file| if is_unpacked { Ok(file) } else { verified(digest, file, run) };
+    if site.store == StoreBlobs::Hardlink {
+        let file = linkable(&blob).and_then(|file| {
+            store.link_blob(&digest, file).map_err(LinkError::Kernel)?;
+            file.try_clone().map_err(LinkError::Look)
+        });
+        let file = file.map_err(|reason| ConvertError::Link { digest, reason })?;
+        return shared(file).map(Stored::Whole);
+    }
+    let mut copy = store.create_blob(&digest)?;
+    if site.store == StoreBlobs::Auto && is_cloned(&blob, &copy) {
+        return shared(copy).map(Stored::Whole);
+    }
+    if is_unpacked {
+        return Ok(Stored::copying(blob, copy));
+    }
+    export.layout.stream_blob(descriptor, |piece| {
+        run.check()?;
+        copy.write_all(piece).map_err(|source| site.copy_error(digest, source))
+    })?;
+    Ok(Stored::Whole(copy))
+}
+
+/// The file of `blob`, if that can be the one of a store too.
+fn linkable(blob: &BlobFile) -> Result<&File, LinkError> {
+    let file = blob.whole().ok_or(LinkError::InArchive)?;
+    let metadata = file.metadata().map_err(LinkError::Look)?;
+    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != user {
+        return Err(LinkError::Owner { owner, user });
+    }
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(LinkError::Writable { mode });
+    }
+    Ok(file)
+}
+
+/// Makes `copy` share what `blob` has on disk. Whether that was possible: some file systems can, for
+/// files that are both on them (Linux 6.18 `Documentation/filesystems/vfs.rst` `remap_file_range`). If
+/// not, `copy` is as empty as it was.
+fn is_cloned(blob: &BlobFile, copy: &File) -> bool {
+    blob.whole().is_some_and(|file| ioctl_ficlone(copy, file).is_ok())
+}
+
+/// `file`, if it has the digest `digest`.
+fn verified(digest: Digest, file: File, run: &Run<'_>) -> Result<File, ConvertError> {
+    let found = hash_file(&file, |_| run.check())?;
+    let actual = found.map_err(|source| BlobError::Io { digest, source })?;
+    if actual == digest { Ok(file) } else { Err(BlobError::Digest { digest, actual }.into()) }
+}
