@@ -8,9 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 use bkstate::Digest;
-use oci2bk::convert::{Options, convert};
+use oci2bk::convert::Converter;
 use oci2bk::limits::Limits;
-use oci2bk::progress::Silent;
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
@@ -88,8 +87,7 @@ fn convert_and_tell(paths: &str) {
     let source = layout.to_str().unwrap().parse().unwrap();
     let (exports, plan) = read(&source, &[keys], &limits).unwrap();
     assert!(plan.lost.is_empty());
-    let options = Options { extract: false, ..Options::default() };
-    convert(&plan, &exports, root, &options, &Silent).unwrap();
+    Converter::new().extract(false).convert(&plan, &exports, root).unwrap();
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kibibytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
