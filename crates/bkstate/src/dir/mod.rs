@@ -3,9 +3,13 @@
 //! We run as root on trees that archives have shaped. Every name here is a single component that
 //! is opened without following a link, so nothing outside the handle can be reached.
 
-use std::ffi::{CStr, CString, OsStr};
+mod error;
+mod find;
+mod name;
+mod remove;
+
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -13,79 +17,15 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::path::Arg;
 
+pub use error::{DirError, if_there};
+pub use find::{DirEntry, FileKind, Found};
+pub use name::Name;
+
 /// An open directory, with the path it was reached by for messages.
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,
     path: PathBuf,
-}
-
-/// Why something below a directory could not be done.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot {action} {}", path.display())]
-pub struct DirError {
-    /// What was tried, as a verb.
-    pub action: &'static str,
-    /// What it was tried on.
-    pub path: PathBuf,
-    /// What the kernel answered.
-    #[source]
-    pub source: io::Error,
-}
-
-impl DirError {
-    /// Whether the thing does not exist.
-    pub fn is_not_found(&self) -> bool {
-        self.source.kind() == io::ErrorKind::NotFound
-    }
-}
-
-/// What `result` has, or `None` if that is because there is no such thing.
-///
-/// # Errors
-/// Any other error of `result`.
-pub fn if_there<T>(result: Result<T, DirError>) -> Result<Option<T>, DirError> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// One entry of a directory.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DirEntry {
-    /// Its name.
-    pub name: CString,
-    /// Whether it is itself a directory.
-    pub is_dir: bool,
-}
-
-impl DirEntry {
-    /// The name as text, where it is text.
-    pub fn to_str(&self) -> Option<&str> {
-        self.name.to_str().ok()
-    }
-}
-
-/// What stands under a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
-    /// What it is; a link is something else than what it leads to.
-    pub kind: FileKind,
-    /// Its size in bytes.
-    pub size: u64,
-}
-
-/// The kinds of files that are told apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileKind {
-    /// A regular file.
-    File,
-    /// A directory.
-    Directory,
-    /// A link, device, FIFO or socket.
-    Other,
 }
 
 const READ_DIR: OFlags =
@@ -230,34 +170,6 @@ impl Dir {
             .map_err(self.error("open the lock file", name))
     }
 
-    /// What `name` is, without following a link; `None` if there is nothing.
-    ///
-    /// # Errors
-    /// If the directory cannot be searched.
-    pub fn find(&self, name: impl Name) -> Result<Option<Found>, DirError> {
-        let name = &*name.c_name(self)?;
-        match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                let kind = match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::RegularFile => FileKind::File,
-                    FileType::Directory => FileKind::Directory,
-                    _ => FileKind::Other,
-                };
-                Ok(Some(Found { kind, size: stat.st_size.cast_unsigned() }))
-            }
-            Err(rustix::io::Errno::NOENT) => Ok(None),
-            Err(error) => Err(self.error("look at", name)(error)),
-        }
-    }
-
-    /// The size in bytes of what `name` is, without following a link; `None` if there is nothing.
-    ///
-    /// # Errors
-    /// If the directory cannot be searched.
-    pub fn size(&self, name: impl Name) -> Result<Option<u64>, DirError> {
-        Ok(self.find(name)?.map(|found| found.size))
-    }
-
     /// Moves `name` to `new` in `target`, which must not have it.
     ///
     /// # Errors
@@ -325,98 +237,6 @@ impl Dir {
         Ok(mine.st_dev == stat.st_dev)
     }
 
-    /// What is in the directory, sorted by name.
-    ///
-    /// # Errors
-    /// If it cannot be read.
-    pub fn entries(&self) -> Result<Vec<DirEntry>, DirError> {
-        let list = || -> rustix::io::Result<Vec<DirEntry>> {
-            let mut entries = Vec::new();
-            for entry in fs::Dir::read_from(&self.fd)? {
-                let entry = entry?;
-                let name = entry.file_name();
-                if name == c"." || name == c".." {
-                    continue;
-                }
-                let is_dir = match entry.file_type() {
-                    FileType::Unknown => {
-                        let stat = fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                        FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-                    }
-                    kind => kind == FileType::Directory,
-                };
-                entries.push(DirEntry { name: name.to_owned(), is_dir });
-            }
-            entries.sort();
-            Ok(entries)
-        };
-        list().map_err(self.error("list", c"."))
-    }
-
-    /// Removes `name` and everything in it.
-    ///
-    /// Trees may be deeper than we may have files open or stack to recurse on. So directories are
-    /// lifted out of each other to the top of the tree before they are emptied.
-    ///
-    /// # Errors
-    /// If something cannot be removed; what was removed stays so, and the rest is still in `name`.
-    pub fn remove_tree(&self, name: impl Name) -> Result<(), DirError> {
-        let name = &*name.c_name(self)?;
-        let top = match self.dir(name) {
-            Ok(top) => top,
-            Err(error) if error.is_not_found() => return Ok(()),
-            Err(_) => return self.remove_file(name),
-        };
-        let mut lifted = 0_u64;
-        let mut pending = top.remove_files()?;
-        while let Some(name) = pending.pop() {
-            let dir = top.dir(&*name)?;
-            for inner in dir.remove_files()? {
-                // Full directories move out; that needs write permission on them, as emptying does.
-                let free = loop {
-                    let candidate = lifted.to_string();
-                    lifted += 1;
-                    if top.size(candidate.as_str())?.is_none() {
-                        break CString::new(candidate).unwrap_or_default();
-                    }
-                };
-                dir.rename(&*inner, &top, &*free)?;
-                pending.push(free);
-            }
-            top.remove_dir(&*name)?;
-        }
-        self.remove_dir(name)
-    }
-
-    /// Removes what is no directory, and returns the names of the directories.
-    fn remove_files(&self) -> Result<Vec<CString>, DirError> {
-        let (dirs, files): (Vec<_>, Vec<_>) =
-            self.entries()?.into_iter().partition(|entry| entry.is_dir);
-        for file in files {
-            self.remove_file(&*file.name)?;
-        }
-        Ok(dirs.into_iter().map(|dir| dir.name).collect())
-    }
-
-    /// Removes the file or link `name`.
-    ///
-    /// # Errors
-    /// If it is a directory, or not there.
-    pub fn remove_file(&self, name: impl Name) -> Result<(), DirError> {
-        let name = &*name.c_name(self)?;
-        fs::unlinkat(&self.fd, name, AtFlags::empty()).map_err(self.error("remove", name))
-    }
-
-    /// Removes the empty directory `name`.
-    ///
-    /// # Errors
-    /// If it is not empty or not a directory.
-    pub fn remove_dir(&self, name: impl Name) -> Result<(), DirError> {
-        let name = &*name.c_name(self)?;
-        fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
-            .map_err(self.error("remove the directory", name))
-    }
-
     /// Waits until the names in this directory are on disk. That of the files is their own matter.
     ///
     /// # Errors
@@ -454,111 +274,5 @@ impl AsFd for Dir {
     }
 }
 
-/// A single component of a path.
-pub trait Name {
-    /// The component for the kernel.
-    ///
-    /// # Errors
-    /// If it is not one component: empty, `.`, `..`, with a slash or a zero byte.
-    fn c_name(&self, dir: &Dir) -> Result<std::borrow::Cow<'_, CStr>, DirError>;
-}
-
-fn is_component(name: &[u8]) -> bool {
-    !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/')
-}
-
-fn not_a_component(dir: &Dir, name: &[u8]) -> DirError {
-    DirError {
-        action: "use as a name",
-        path: dir.path.join(OsStr::from_bytes(name)),
-        source: io::ErrorKind::InvalidInput.into(),
-    }
-}
-
-impl Name for &CStr {
-    fn c_name(&self, dir: &Dir) -> Result<std::borrow::Cow<'_, CStr>, DirError> {
-        if is_component(self.to_bytes()) {
-            Ok((*self).into())
-        } else {
-            Err(not_a_component(dir, self.to_bytes()))
-        }
-    }
-}
-
-impl Name for &str {
-    fn c_name(&self, dir: &Dir) -> Result<std::borrow::Cow<'_, CStr>, DirError> {
-        let name = CString::new(*self).map_err(|_| not_a_component(dir, self.as_bytes()))?;
-        if is_component(name.to_bytes()) {
-            Ok(name.into())
-        } else {
-            Err(not_a_component(dir, self.as_bytes()))
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn temp() -> (tempfile::TempDir, Dir) {
-        let temp = tempfile::tempdir().unwrap();
-        let dir = Dir::open(temp.path()).unwrap();
-        (temp, dir)
-    }
-
-    #[test]
-    fn names_are_single_components() {
-        let (_temp, dir) = temp();
-        for name in ["", ".", "..", "a/b", "/etc", "a\0b"] {
-            assert!(dir.create_file(name, 0o600).is_err(), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn links_and_pipes_are_not_opened() {
-        let (temp, dir) = temp();
-        std::fs::write(temp.path().join("file"), "x").unwrap();
-        std::os::unix::fs::symlink("file", temp.path().join("link")).unwrap();
-        std::os::unix::fs::symlink("/", temp.path().join("root")).unwrap();
-        fs::mknodat(&dir.fd, "fifo", FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
-        assert!(dir.file("file").is_ok());
-        assert!(dir.file("link").is_err());
-        assert!(dir.file("fifo").is_err());
-        assert!(dir.dir("root").is_err());
-    }
-
-    #[test]
-    fn modes_are_exact_whatever_the_umask() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let (_temp, dir) = temp();
-        let file = dir.create_file("file", 0o666).unwrap();
-        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o666);
-        assert!(dir.create_file("file", 0o666).is_err());
-    }
-
-    #[test]
-    fn a_tree_deeper_than_the_open_file_limit_is_removed() {
-        let (_temp, dir) = temp();
-        let mut here = dir.create_dir("top", 0o700).unwrap();
-        here.create_dir("1", 0o700).unwrap().create_dir("in the way", 0o700).unwrap();
-        for _ in 0..3000 {
-            here.create_file("file", 0o600).unwrap();
-            here = here.create_dir("d", 0o700).unwrap();
-        }
-        drop(here);
-        dir.remove_tree("top").unwrap();
-        assert_eq!(dir.entries().unwrap(), []);
-        dir.remove_tree("top").unwrap();
-    }
-
-    #[test]
-    fn removing_a_tree_does_not_follow_links_out_of_it() {
-        let (temp, dir) = temp();
-        std::fs::create_dir_all(temp.path().join("kept/inside")).unwrap();
-        let tree = dir.create_dir("tree", 0o700).unwrap();
-        drop(tree);
-        std::os::unix::fs::symlink("../kept", temp.path().join("tree/link")).unwrap();
-        dir.remove_tree("tree").unwrap();
-        assert!(temp.path().join("kept/inside").is_dir());
-    }
-}
+mod tests;

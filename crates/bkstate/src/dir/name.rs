@@ -1,0 +1,50 @@
+//! Names of files, which cannot lead out of the directory.
+
+use std::borrow::Cow;
+use std::ffi::{CStr, CString, OsStr};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+
+use super::{Dir, DirError};
+
+/// A single component of a path.
+pub trait Name {
+    /// The component for the kernel.
+    ///
+    /// # Errors
+    /// If it is not one component: empty, `.`, `..`, with a slash or a zero byte.
+    fn c_name(&self, dir: &Dir) -> Result<Cow<'_, CStr>, DirError>;
+}
+
+fn is_component(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.contains(&b'/')
+}
+
+fn not_a_component(dir: &Dir, name: &[u8]) -> DirError {
+    DirError {
+        action: "use as a name",
+        path: dir.path.join(OsStr::from_bytes(name)),
+        source: io::ErrorKind::InvalidInput.into(),
+    }
+}
+
+impl Name for &CStr {
+    fn c_name(&self, dir: &Dir) -> Result<Cow<'_, CStr>, DirError> {
+        if is_component(self.to_bytes()) {
+            Ok((*self).into())
+        } else {
+            Err(not_a_component(dir, self.to_bytes()))
+        }
+    }
+}
+
+impl Name for &str {
+    fn c_name(&self, dir: &Dir) -> Result<Cow<'_, CStr>, DirError> {
+        let name = CString::new(*self).map_err(|_| not_a_component(dir, self.as_bytes()))?;
+        if is_component(name.to_bytes()) {
+            Ok(name.into())
+        } else {
+            Err(not_a_component(dir, self.as_bytes()))
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Taking things out of a directory.
+
+use std::ffi::CString;
+
+use rustix::fs::{self, AtFlags};
+
+use super::{Dir, DirError, Name};
+
+impl Dir {
+    /// Removes `name` and everything in it.
+    ///
+    /// Trees may be deeper than we may have files open or stack to recurse on. So directories are
+    /// lifted out of each other to the top of the tree before they are emptied.
+    ///
+    /// # Errors
+    /// If something cannot be removed; what was removed stays so, and the rest is still in `name`.
+    pub fn remove_tree(&self, name: impl Name) -> Result<(), DirError> {
+        let name = &*name.c_name(self)?;
+        let top = match self.dir(name) {
+            Ok(top) => top,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(_) => return self.remove_file(name),
+        };
+        let mut lifted = 0_u64;
+        let mut pending = top.remove_files()?;
+        while let Some(name) = pending.pop() {
+            let dir = top.dir(&*name)?;
+            for inner in dir.remove_files()? {
+                // Full directories move out; that needs write permission on them, as emptying does.
+                let free = loop {
+                    let candidate = lifted.to_string();
+                    lifted += 1;
+                    if top.size(candidate.as_str())?.is_none() {
+                        break CString::new(candidate).unwrap_or_default();
+                    }
+                };
+                dir.rename(&*inner, &top, &*free)?;
+                pending.push(free);
+            }
+            top.remove_dir(&*name)?;
+        }
+        self.remove_dir(name)
+    }
+
+    /// Removes what is no directory, and returns the names of the directories.
+    fn remove_files(&self) -> Result<Vec<CString>, DirError> {
+        let (dirs, files): (Vec<_>, Vec<_>) =
+            self.entries()?.into_iter().partition(|entry| entry.is_dir);
+        for file in files {
+            self.remove_file(&*file.name)?;
+        }
+        Ok(dirs.into_iter().map(|dir| dir.name).collect())
+    }
+
+    /// Removes the file or link `name`.
+    ///
+    /// # Errors
+    /// If it is a directory, or not there.
+    pub fn remove_file(&self, name: impl Name) -> Result<(), DirError> {
+        let name = &*name.c_name(self)?;
+        fs::unlinkat(&self.fd, name, AtFlags::empty()).map_err(self.error("remove", name))
+    }
+
+    /// Removes the empty directory `name`.
+    ///
+    /// # Errors
+    /// If it is not empty or not a directory.
+    pub fn remove_dir(&self, name: impl Name) -> Result<(), DirError> {
+        let name = &*name.c_name(self)?;
+        fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
+            .map_err(self.error("remove the directory", name))
+    }
+}

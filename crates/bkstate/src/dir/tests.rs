@@ -1,0 +1,63 @@
+use super::*;
+
+fn temp() -> (tempfile::TempDir, Dir) {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = Dir::open(temp.path()).unwrap();
+    (temp, dir)
+}
+
+#[test]
+fn names_are_single_components() {
+    let (_temp, dir) = temp();
+    for name in ["", ".", "..", "a/b", "/etc", "a\0b"] {
+        assert!(dir.create_file(name, 0o600).is_err(), "{name:?}");
+    }
+}
+
+#[test]
+fn links_and_pipes_are_not_opened() {
+    let (temp, dir) = temp();
+    std::fs::write(temp.path().join("file"), "x").unwrap();
+    std::os::unix::fs::symlink("file", temp.path().join("link")).unwrap();
+    std::os::unix::fs::symlink("/", temp.path().join("root")).unwrap();
+    fs::mknodat(&dir.fd, "fifo", FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    assert!(dir.file("file").is_ok());
+    assert!(dir.file("link").is_err());
+    assert!(dir.file("fifo").is_err());
+    assert!(dir.dir("root").is_err());
+}
+
+#[test]
+fn modes_are_exact_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (_temp, dir) = temp();
+    let file = dir.create_file("file", 0o666).unwrap();
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o666);
+    assert!(dir.create_file("file", 0o666).is_err());
+}
+
+#[test]
+fn a_tree_deeper_than_the_open_file_limit_is_removed() {
+    let (_temp, dir) = temp();
+    let mut here = dir.create_dir("top", 0o700).unwrap();
+    here.create_dir("1", 0o700).unwrap().create_dir("in the way", 0o700).unwrap();
+    for _ in 0..3000 {
+        here.create_file("file", 0o600).unwrap();
+        here = here.create_dir("d", 0o700).unwrap();
+    }
+    drop(here);
+    dir.remove_tree("top").unwrap();
+    assert_eq!(dir.entries().unwrap(), []);
+    dir.remove_tree("top").unwrap();
+}
+
+#[test]
+fn removing_a_tree_does_not_follow_links_out_of_it() {
+    let (temp, dir) = temp();
+    std::fs::create_dir_all(temp.path().join("kept/inside")).unwrap();
+    let tree = dir.create_dir("tree", 0o700).unwrap();
+    drop(tree);
+    std::os::unix::fs::symlink("../kept", temp.path().join("tree/link")).unwrap();
+    dir.remove_tree("tree").unwrap();
+    assert!(temp.path().join("kept/inside").is_dir());
+}
