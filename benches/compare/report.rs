@@ -394,7 +394,7 @@ mod tests {
         let mut text = String::new();
         let measured = [one(10_000, 0.5, 50), one(100_000, 5.0, 1500), one(1_000_000, 65.0, 5000)];
         write_records(&mut text, &measured);
-        let rows: Vec<_> = text.lines().skip(6).collect();
+        let rows: Vec<_> = text.lines().skip(7).collect();
         assert_eq!(
             rows,
             [
@@ -418,7 +418,7 @@ mod tests {
                 trusted: vec![1.25],
             },
         );
-        let rows: Vec<_> = text.lines().skip(6).collect();
+        let rows: Vec<_> = text.lines().skip(7).collect();
         assert_eq!(
             rows,
             [
