@@ -24,6 +24,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 use testkit::Tools;
 use testkit::process::run;
+use testkit::trials::require;
 
 const LAB: &str = env!("CARGO_BIN_EXE_lab");
 
@@ -36,10 +37,7 @@ fn main() {
     // Measurements that run at once only get into each other's way.
     arguments.test_threads.get_or_insert(1);
     let tools = locate();
-    if let (Err(reason), true) = (&tools, Tools::required()) {
-        eprintln!("the lab cannot be tested: {reason}");
-        std::process::exit(1);
-    }
+    require("the test of the lab", &tools);
     let tests: [(&str, Test); 3] = [
         ("all_scenarios_are_measured_and_reported", all_scenarios),
         ("a_cache_registry_that_is_down_and_a_base_that_moves_are_recorded", breakdowns),

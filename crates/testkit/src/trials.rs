@@ -1,34 +1,96 @@
-//! Tests that share something costly, and need the tools.
+//! Suites of tests that share something costly, and need the tools.
 
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::Tools;
 
 /// What the tests of a suite share. The first of them that runs makes it, so that `--list` starts
 /// nothing.
-pub type Shared<T> = Arc<OnceLock<Result<T, String>>>;
+type Shared<T> = Arc<OnceLock<Result<T, String>>>;
 
-/// A test of what `create` made of the tools; without tools it is shown as ignored, with the reason.
-pub fn trial<T: Send + Sync + 'static>(
-    name: String,
-    tools: &Result<Tools, String>,
-    shared: &Shared<T>,
+/// A test binary with a table of tests.
+pub struct Suite<T> {
+    arguments: Arguments,
+    tools: Result<Tools, String>,
     create: fn(&Tools) -> Result<T>,
-    prove: impl FnOnce(&T) -> Result<()> + Send + 'static,
-) -> Trial {
-    match tools {
-        Err(reason) => Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true),
-        Ok(tools) => {
-            let (tools, shared) = (tools.clone(), Arc::clone(shared));
-            Trial::test(name, move || {
-                let made =
-                    shared.get_or_init(|| create(&tools).map_err(|error| format!("{error:#}")));
-                let made = made.as_ref().map_err(Failed::from)?;
-                prove(made).map_err(|error| Failed::from(format!("{error:#}")))
-            })
+    shared: Shared<T>,
+    trials: Vec<Trial>,
+}
+
+impl<T: Send + Sync + 'static> Suite<T> {
+    /// An empty suite that is called `name` in messages. Its tests share what `create` makes of the tools;
+    /// without tools they are shown as ignored, with the reason. Where tools are required, the process
+    /// ends.
+    pub fn new(name: &str, tools: Result<Tools, String>, create: fn(&Tools) -> Result<T>) -> Self {
+        let mut arguments = Arguments::from_args();
+        // More daemons at once only get into each other's way.
+        arguments.test_threads.get_or_insert(2);
+        require(name, &tools);
+        Self { arguments, tools, create, shared: Arc::default(), trials: Vec::new() }
+    }
+
+    /// Adds a test of what the tests share.
+    pub fn add(
+        &mut self,
+        name: impl Into<String>,
+        prove: impl FnOnce(&T) -> Result<()> + Send + 'static,
+    ) {
+        let trial = self.trial(name.into(), prove);
+        self.trials.push(trial);
+    }
+
+    /// Adds a test that runs only if it is asked for.
+    pub fn add_ignored(
+        &mut self,
+        name: impl Into<String>,
+        prove: impl FnOnce(&T) -> Result<()> + Send + 'static,
+    ) {
+        let trial = self.trial(name.into(), prove).with_ignored_flag(true);
+        self.trials.push(trial);
+    }
+
+    /// Adds a test that has nothing to do with what the others share.
+    pub fn push(&mut self, trial: Trial) {
+        self.trials.push(trial);
+    }
+
+    fn trial(&self, name: String, prove: impl FnOnce(&T) -> Result<()> + Send + 'static) -> Trial {
+        match &self.tools {
+            Err(reason) => Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true),
+            Ok(tools) => {
+                let (tools, shared, create) =
+                    (tools.clone(), Arc::clone(&self.shared), self.create);
+                alone(name, move || {
+                    let made =
+                        shared.get_or_init(|| create(&tools).map_err(|error| format!("{error:#}")));
+                    prove(made.as_ref().map_err(|reason| anyhow::anyhow!(reason.clone()))?)
+                })
+            }
         }
+    }
+
+    /// Runs the tests that the command line asks for, and ends the process.
+    pub fn run(self) -> ! {
+        let conclusion = libtest_mimic::run(&self.arguments, self.trials);
+        // Stops servers, unmounts and removes directories before the process exits.
+        drop(self.shared);
+        conclusion.exit()
+    }
+}
+
+/// A test with an error for a failure.
+pub fn alone(name: String, prove: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, move || prove().map_err(|error| Failed::from(format!("{error:#}"))))
+}
+
+/// Ends the process if the suite `name` lacks something where nothing may be lacking.
+#[allow(clippy::print_stderr, clippy::exit, reason = "it is what a main function would do")]
+pub fn require<T>(name: &str, needed: &Result<T, String>) {
+    if let (Err(reason), true) = (needed, Tools::required()) {
+        eprintln!("{name} cannot run: {reason}");
+        std::process::exit(1);
     }
 }

@@ -43,8 +43,7 @@ mod state;
 use std::path::Path;
 
 use anyhow::Result;
-use libtest_mimic::{Arguments, Trial};
-use testkit::trials::{self, Shared};
+use testkit::trials::Suite;
 use testkit::{daemon, process, tools};
 
 use crate::bench::{Bench, Start};
@@ -81,39 +80,20 @@ const ALONE: &[(&str, Proof)] = &[
 ];
 
 fn main() {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(2);
     let tools = Tools::locate(Path::new(env!("CARGO_BIN_EXE_oci2bk"))).and_then(|tools| {
         on_path("strace", "strace")?;
         on_path("mkfs.ext4", "e2fsprogs")?;
         Ok(tools)
     });
-    if let (Err(reason), true) = (&tools, Tools::required()) {
-        eprintln!("the crash harness cannot run: {reason}");
-        std::process::exit(1);
-    }
-    let shared = Shared::default();
-    let mut trials = Vec::new();
+    let mut suite = Suite::new("the crash harness", tools, Bench::create);
     for &(name, proof) in FROM_STARTS {
         for start in Start::ALL {
             let name = format!("{name}::{}", start.name());
-            trials.push(trial(name, &tools, &shared, move |bench| proof(bench, start)));
+            suite.add(name, move |bench| proof(bench, start));
         }
     }
     for &(name, proof) in ALONE {
-        trials.push(trial(name.to_owned(), &tools, &shared, proof));
+        suite.add(name, proof);
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    // Unmounts and removes the scratch directory before the process exits.
-    drop(shared);
-    conclusion.exit();
-}
-
-fn trial(
-    name: String,
-    tools: &Result<Tools, String>,
-    shared: &Shared<Bench>,
-    prove: impl FnOnce(&Bench) -> Result<()> + Send + 'static,
-) -> Trial {
-    trials::trial(name, tools, shared, Bench::create, prove)
+    suite.run()
 }

@@ -40,9 +40,8 @@ mod world;
 
 use std::path::Path;
 
-use libtest_mimic::{Arguments, Trial};
 // What the lab uses too.
-use testkit::trials::{self, Shared};
+use testkit::trials::Suite;
 use testkit::{daemon, process, registry, tools};
 
 use crate::proof::{Subject, prove};
@@ -53,17 +52,8 @@ use crate::world::World;
 const CONTROLS: [&str; 2] = ["stages", "files"];
 
 fn main() {
-    let mut arguments = Arguments::from_args();
-    // More daemons at once only get into each other's way.
-    arguments.test_threads.get_or_insert(2);
-
     let tools = Tools::locate(Path::new(env!("CARGO_BIN_EXE_oci2bk")));
-    if let (Err(reason), true) = (&tools, Tools::required()) {
-        eprintln!("the end-to-end suite cannot run: {reason}");
-        std::process::exit(1);
-    }
-    let shared = Shared::default();
-    let mut trials = Vec::new();
+    let mut suite = Suite::new("the end-to-end suite", tools, World::create);
     for case in cases::all() {
         let mut subjects = vec![(case.name.to_owned(), Subject::Converted)];
         if CONTROLS.contains(&case.name) {
@@ -74,58 +64,39 @@ fn main() {
             ]);
         }
         for (name, subject) in subjects {
-            trials.push(trial(name, &tools, &shared, move |world| prove(world, &case, subject)));
+            suite.add(name, move |world| prove(world, &case, subject));
         }
     }
-    trials.push(trial("offline".to_owned(), &tools, &shared, offline::prove));
-    trials.push(trial("gc::policies".to_owned(), &tools, &shared, gc::prove_policies));
-    trials.push(trial("gc::first-start".to_owned(), &tools, &shared, gc::prove_first_start));
-    trials.push(trial("inspect".to_owned(), &tools, &shared, inspecting::prove));
-    trials.push(trial("ops".to_owned(), &tools, &shared, ops::prove));
-    trials.push(trial("old-release".to_owned(), &tools, &shared, matrix::old_release));
+    suite.add("offline", offline::prove);
+    suite.add("gc::policies", gc::prove_policies);
+    suite.add("gc::first-start", gc::prove_first_start);
+    suite.add("inspect", inspecting::prove);
+    suite.add("ops", ops::prove);
+    suite.add("old-release", matrix::old_release);
     // These take long, and tools that are not made unasked: scripts/matrix runs them.
-    let page = trial("compatibility-page".to_owned(), &tools, &shared, matrix::write_page);
-    trials.push(page.with_ignored_flag(true));
-    let old = format!("natural-states::{}", matrix::OLD);
-    trials.push(trial(old, &tools, &shared, naturals::of_old_release));
-    let all = trial("natural-states::all".to_owned(), &tools, &shared, naturals::of_all_releases);
-    trials.push(all.with_ignored_flag(true));
+    suite.add_ignored("compatibility-page", matrix::write_page);
+    suite.add_ignored("natural-states::all", naturals::of_all_releases);
+    suite.add(format!("natural-states::{}", matrix::OLD), naturals::of_old_release);
     for case in shapes::INLINE {
-        let proof = |world: &World| shapes::prove_inline(world, case);
-        trials.push(trial(case.name.to_owned(), &tools, &shared, proof));
+        suite.add(case.name, |world| shapes::prove_inline(world, case));
     }
-    trials.push(trial("du".to_owned(), &tools, &shared, du::prove));
-    trials.push(trial("explain".to_owned(), &tools, &shared, explain::prove));
-    trials.push(trial("damage".to_owned(), &tools, &shared, damage::prove));
-    trials.push(trial("branches".to_owned(), &tools, &shared, shapes::prove_branches));
-    trials.push(trial("results".to_owned(), &tools, &shared, results::prove));
-    let merging = |name: &str| format!("merging::{name}");
-    trials.push(trial(merging("converted"), &tools, &shared, merging::prove_converted));
-    trials.push(trial(merging("natural"), &tools, &shared, merging::prove_natural));
+    suite.add("du", du::prove);
+    suite.add("explain", explain::prove);
+    suite.add("damage", damage::prove);
+    suite.add("branches", shapes::prove_branches);
+    suite.add("results", results::prove);
+    suite.add("merging::converted", merging::prove_converted);
+    suite.add("merging::natural", merging::prove_natural);
     for (name, proof) in blobs::PROOFS {
-        trials.push(trial(format!("blobs::{name}"), &tools, &shared, proof));
+        suite.add(format!("blobs::{name}"), proof);
     }
-    trials.push(trial("registry".to_owned(), &tools, &shared, shapes::prove_registry));
+    suite.add("registry", shapes::prove_registry);
     for copy in copies::COPIES {
-        let proof = |world: &World| copies::prove(world, copy);
-        trials.push(trial(format!("copies::{}", copy.name), &tools, &shared, proof));
+        suite.add(format!("copies::{}", copy.name), |world| copies::prove(world, copy));
     }
     for refusal in copies::REFUSALS {
-        let proof = |world: &World| copies::prove_refused(world, refusal);
         let name = format!("copies::refused::{}", refusal.name);
-        trials.push(trial(name, &tools, &shared, proof));
+        suite.add(name, |world| copies::prove_refused(world, refusal));
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    // Stops the registry and removes the scratch directory before the process exits.
-    drop(shared);
-    conclusion.exit();
-}
-
-fn trial(
-    name: String,
-    tools: &Result<Tools, String>,
-    shared: &Shared<World>,
-    prove: impl FnOnce(&World) -> anyhow::Result<()> + Send + 'static,
-) -> Trial {
-    trials::trial(name, tools, shared, World::create, prove)
+    suite.run()
 }

@@ -34,6 +34,7 @@ use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use testkit::Tools;
+use testkit::trials::require;
 
 use crate::case::Containerd;
 use crate::containerd::Applier;
@@ -43,10 +44,7 @@ fn main() {
     let refstate = Tools::refstate(Path::new(env!("CARGO_BIN_EXE_oci2bk")));
     let root = if rustix::process::geteuid().is_root() { Ok(()) } else { Err("needs root") };
     let missing = root.err().map(str::to_owned).or_else(|| refstate.as_ref().err().cloned());
-    if let (Some(reason), true) = (&missing, Tools::required()) {
-        eprintln!("the suite of hostile layers cannot run: {reason}");
-        std::process::exit(1);
-    }
+    require("the suite of hostile layers", &missing.clone().map_or(Ok(()), Err));
     let trial = |name: String, without: Option<&str>, prove: Box<Prove>| {
         let run = || prove().map_err(|error| Failed::from(format!("{error:#}")));
         let trial = Trial::test(name, run).with_ignored_flag(without.is_some());

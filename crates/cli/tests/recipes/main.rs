@@ -27,9 +27,7 @@ mod world;
 
 use std::path::Path;
 
-use libtest_mimic::{Arguments, Failed, Trial};
-use testkit::Tools;
-use testkit::trials::{Shared, trial};
+use testkit::trials::{Suite, alone};
 
 use crate::world::World;
 
@@ -58,35 +56,19 @@ const PAGES: [(&str, PageProof); 4] = [
 ];
 
 fn main() {
-    let mut arguments = Arguments::from_args();
-    // More daemons at once only get into each other's way.
-    arguments.test_threads.get_or_insert(2);
-
     let tools = World::locate(Path::new(env!("CARGO_BIN_EXE_oci2bk")));
-    if let (Err(reason), true) = (&tools, Tools::required()) {
-        eprintln!("the recipes cannot be run: {reason}");
-        std::process::exit(1);
-    }
-    let shared = Shared::default();
-    let mut trials = Vec::new();
+    let mut suite = Suite::new("the suite of recipes", tools, World::create);
     for (name, prove) in RECIPES {
-        trials.push(trial(name.to_owned(), &tools, &shared, World::create, prove));
+        suite.add(name, prove);
     }
     for (name, prove) in PAGES {
-        trials.push(page_trial(name.to_owned(), prove));
+        suite.push(alone(name.to_owned(), prove));
     }
     let root = rustix::process::geteuid().is_root();
     for page in sessions::PAGES {
-        let session = page_trial(format!("docs::session::{page}"), move || sessions::prove(page));
+        let session = alone(format!("docs::session::{page}"), move || sessions::prove(page));
         let kind = if root { "" } else { "needs root: layers have owners" };
-        trials.push(session.with_kind(kind).with_ignored_flag(!root));
+        suite.push(session.with_kind(kind).with_ignored_flag(!root));
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    // Stops the registry and removes the scratch directory before the process exits.
-    drop(shared);
-    conclusion.exit();
-}
-
-fn page_trial(name: String, prove: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
-    Trial::test(name, move || prove().map_err(|error| Failed::from(format!("{error:#}"))))
+    suite.run()
 }
