@@ -13,7 +13,8 @@ use crate::output::{self, Plain};
 
 pub(crate) fn run(arguments: &Du) -> Result<(), Failure> {
     let filters = Filters::new(arguments.filters.iter().cloned());
-    let mut usages = disk_usage(&arguments.root)?;
+    let root = arguments.root.resolve()?.root;
+    let mut usages = disk_usage(&root)?;
     usages.retain(|usage| filters.matches(usage));
     if arguments.format == Format::Json {
         let lines: Result<Vec<_>, _> =

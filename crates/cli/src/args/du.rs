@@ -1,22 +1,32 @@
 //! The arguments of `du`.
 
-use std::path::PathBuf;
-
 use bkstate::usage::Filter;
 use clap::Args;
 
 use super::EXIT_CODES;
 use super::common::Format;
+use super::daemon::RootArguments;
+
+const EXAMPLES: &str = "\
+Examples:
+  # All records and their sums
+  oci2bk du /var/lib/buildkit
+
+  # Cache mounts of a builder of docker buildx, which was stopped
+  oci2bk du --builder ci --filter type==exec.cachemount
+
+  # For programs: an object for each record
+  oci2bk du /var/lib/buildkit --format json";
 
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct Du {
-    /// The root of the buildkitd, such as /var/lib/buildkit. Nothing in it is changed
-    #[arg(value_name = "ROOT")]
-    pub(crate) root: PathBuf,
+    #[command(flatten)]
+    pub(crate) root: RootArguments,
 
-    /// Show the records that match FILTER, such as type==exec.cachemount,mutable, in the form of
-    /// buildctl du or docker buildx du; may be given several times
+    /// Show the records that match FILTER, such as type==exec.cachemount,mutable
+    ///
+    /// In the form of buildctl du or of docker buildx du; may be given several times.
     #[arg(long = "filter", value_name = "FILTER")]
     pub(crate) filters: Vec<Filter>,
 
@@ -24,8 +34,9 @@ pub(crate) struct Du {
     #[arg(short, long, conflicts_with = "format")]
     pub(crate) verbose: bool,
 
-    /// The form of what is printed on stdout; json is an object for each record, in a line of its
-    /// own
+    /// The form of what is printed on stdout
+    ///
+    /// JSON is an object for each record, in a line of its own.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
 }

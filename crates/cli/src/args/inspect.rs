@@ -6,19 +6,32 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use oci2bk::release::Target;
 
-use super::common::{LimitArguments, limits_and_exit_codes};
+use super::common::{LimitArguments, more_help};
+
+const EXAMPLES: &str = "\
+Examples:
+  # The steps of a cache, and which of them have keys
+  oci2bk inspect ./cache --keys provenance.json
+
+  # The same as a picture
+  oci2bk inspect ./cache --keys provenance.json --format svg > cache.svg
+
+  # All that is in the root of a stopped daemon, and one record with all that is tied to it
+  oci2bk inspect /var/lib/buildkit
+  oci2bk inspect /var/lib/buildkit 3f4d3bdb";
 
 #[derive(Debug, Args)]
-#[command(after_help = limits_and_exit_codes())]
+#[command(after_long_help = more_help(EXAMPLES))]
 pub(crate) struct Inspect {
-    /// What to look into: a cache export in any form that convert takes, or the root of a buildkitd
-    /// that does not run, such as /var/lib/buildkit. Which of them shows from what is there. Nothing
-    /// is changed
+    /// What to look into: a cache export, or the root of a buildkitd that does not run
+    ///
+    /// Which of them shows from what is there. An export has the forms that convert takes. Nothing is changed.
     #[arg(value_name = "SRC|ROOT")]
     pub(crate) place: OsString,
 
-    /// Show only this and what is tied to it: the id of a record, a digest of any kind, or the first
-    /// characters of one, four at least
+    /// Show only this record, blob or key and what is tied to it
+    ///
+    /// The id of a record, a digest of any kind, or the first characters of one, four at least.
     #[arg(value_name = "RECORD|DIGEST")]
     pub(crate) only: Option<String>,
 
@@ -26,8 +39,9 @@ pub(crate) struct Inspect {
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,
 
-    /// Of an export: the release of the buildkitd that would use its state, to tell what it would not
-    /// find
+    /// The release of the buildkitd that would use the state of an export
+    ///
+    /// What that would not find is told.
     #[arg(long, value_name = "VERSION", default_value_t)]
     pub(crate) buildkit: Target,
 

@@ -16,7 +16,9 @@ pub(crate) struct Layers {
 
 #[derive(Debug, Args)]
 struct Options {
-    /// Leave layers packed; the daemon unpacks each when a build first needs it. Needs no root
+    /// Leave layers packed; needs no root
+    ///
+    /// The daemon unpacks each when a build first needs its files.
     #[arg(long)]
     no_extract: bool,
 
@@ -24,8 +26,9 @@ struct Options {
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Blobs::Auto)]
     blobs: Blobs,
 
-    /// Take blobs that ROOT has already for what they are named if they have the right size. Without
-    /// it they are hashed, and damaged ones replaced
+    /// Take blobs that ROOT has already for what they are named if they have the right size
+    ///
+    /// Without it they are hashed, and damaged ones replaced.
     #[arg(long)]
     trust_blobs: bool,
 }

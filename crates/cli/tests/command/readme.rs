@@ -58,6 +58,7 @@ impl Setup {
         match name {
             "fixtures" | "cache" => {}
             "converted" => setup.convert(),
+            "edited" => setup.edit(),
             "damaged" => {
                 setup.convert();
                 let worker = setup.root().join("runc-overlayfs");
@@ -82,6 +83,18 @@ impl Setup {
     fn convert(&self) {
         let words = "convert cache root --keys provenance.json --progress=quiet";
         Printed::of(command().args(words.split(' ')).current_dir(&self.temp), 0);
+    }
+
+    /// Provenance of the build that made the cache, and of one in which a variable is another.
+    fn edit(&self) {
+        let old = fs::read_to_string(fixture("index/keys/provenance.json")).unwrap();
+        let new = old.replace("LEVEL=3", "LEVEL=4");
+        assert_ne!(old, new);
+        for (name, text) in [("old", old), ("new", new)] {
+            let dir = self.temp.path().join(name);
+            fs::create_dir(&dir).unwrap();
+            fs::write(dir.join("provenance.json"), text).unwrap();
+        }
     }
 
     /// What the page calls places, and where they are in the test.

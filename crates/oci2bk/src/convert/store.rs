@@ -27,7 +27,7 @@ pub enum StoreBlobs {
     /// writes to the other, so only files that nobody else can write to are taken.
     Hardlink,
     /// Not at all. New records know nothing but their snapshots, as those of steps that a daemon ran
-    /// and never exported. This takes [`extract`](super::Options::extract).
+    /// and never exported. This takes [`extract`](super::Converter::extract).
     None,
 }
 
