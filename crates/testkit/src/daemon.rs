@@ -14,6 +14,10 @@ use crate::tools::Tools;
 /// What it logs when it is asked to stop.
 const STOPPING: &str = "msg=\"stopping server\"";
 
+/// What it logs when a client goes while its session is looked at, which it is every few seconds
+/// (BuildKit v0.32.2 `session/grpc.go` `monitorHealth`).
+const CLIENT_GONE: &str = "level=warning msg=\"healthcheck failed\"";
+
 /// A running buildkitd.
 #[derive(Debug)]
 pub struct Daemon {
@@ -150,7 +154,8 @@ impl Daemon {
 /// what differs from run to run (paths below the root, ids, digests, numbers).
 fn complaint(line: &str, root: &str) -> Option<String> {
     let level = ["level=warning", "level=error", "level=fatal"];
-    if !is_loud(line) && !level.iter().any(|marker| line.contains(marker)) {
+    let told = level.iter().any(|marker| line.contains(marker)) && !line.contains(CLIENT_GONE);
+    if !is_loud(line) && !told {
         return None;
     }
     let text = line.split_once(" level=").map_or(line, |(_, rest)| rest).replace(root, "ROOT");

@@ -106,8 +106,8 @@ pub(crate) fn publishing<'l>(line: &'l str, root: &Path) -> Option<(&'l Path, &'
 #[derive(Debug)]
 pub(crate) struct Disturbed {
     pub(crate) output: Output,
-    /// How often: each thread counts its calls for itself.
-    pub(crate) times: usize,
+    /// The calls that were disturbed: each thread counts its calls for itself.
+    pub(crate) calls: Vec<String>,
 }
 
 /// Runs `command` and disturbs it at `call`: `signal=SIGKILL`, or `error=ENOSPC` and the like.
@@ -115,12 +115,13 @@ pub(crate) fn disturb(command: &Command, call: &Call, how: &str) -> Result<Distu
     let log = tempfile::NamedTempFile::new()?;
     let mut strace = Command::new("strace");
     // With --seccomp-bpf no signal would be sent.
-    strace.args(["-f", "-qq", "-o"]).arg(log.path());
+    strace.args(["-f", "-qq", "-y", "-o"]).arg(log.path());
     strace.args(["-e", &format!("trace={}", call.name)]);
     strace.args(["-e", &format!("inject={}:{how}:when={}", call.name, call.nth)]);
     let output = follow(strace, command).output().context("strace")?;
-    let times = std::fs::read_to_string(log.path())?.matches("(INJECTED)").count();
-    Ok(Disturbed { output, times })
+    let log = std::fs::read_to_string(log.path())?;
+    let calls = log.lines().filter(|line| line.contains("(INJECTED)")).map(str::to_owned).collect();
+    Ok(Disturbed { output, calls })
 }
 
 fn follow(mut strace: Command, command: &Command) -> Command {
