@@ -112,7 +112,8 @@ impl Lab {
     /// If the command does not tell its version.
     pub fn header(&self, repeats: u32) -> Result<Header> {
         let oci2bk = run(Command::new(&self.tools.oci2bk).arg("--version"))?;
-        let version = oci2bk.split_whitespace().last().unwrap_or_default();
+        // `oci2bk 0.1.0`, and lines that say more.
+        let version = oci2bk.split_whitespace().nth(1).unwrap_or_default();
         let versions = BTreeMap::from([
             ("buildkitd".to_owned(), tools::buildkitd_release().to_owned()),
             ("oci2bk".to_owned(), version.to_owned()),
