@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 /// Why something below a directory could not be done.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}", path.display())]
@@ -20,6 +22,12 @@ impl DirError {
     /// Whether the thing does not exist.
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Whether a directory was to be opened, and the thing is something else: a file, or a link.
+    pub(super) fn is_no_directory(&self) -> bool {
+        let errors = [Errno::NOTDIR, Errno::LOOP].map(Errno::raw_os_error);
+        self.source.raw_os_error().is_some_and(|error| errors.contains(&error))
     }
 }
 

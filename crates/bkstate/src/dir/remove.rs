@@ -19,7 +19,8 @@ impl Dir {
         let top = match self.dir(name) {
             Ok(top) => top,
             Err(error) if error.is_not_found() => return Ok(()),
-            Err(_) => return self.remove_file(name),
+            Err(error) if error.is_no_directory() => return self.remove_file(name),
+            Err(error) => return Err(error),
         };
         let mut lifted = 0_u64;
         let mut pending = top.remove_files()?;

@@ -41,7 +41,8 @@ pub(crate) fn with_failing_reads(bench: &Bench) -> Result<()> {
                 missed += 1;
                 return Ok(());
             }
-            ensure!(matches!(output.status.code(), Some(1 | 5)), "{text}");
+            let calls = &disturbed.calls;
+            ensure!(matches!(output.status.code(), Some(1 | 5)), "{calls:#?}\n{text}");
             ensure!(text.contains("(os error 5)"), "the cause is not named: {text}");
             ensure!(!text.contains("damaged-page") && !text.contains("no-database"), "{text}");
             Ok(())
