@@ -16,6 +16,9 @@ const CHANGES: &str = "?open,openat,openat2,?mkdir,mkdirat,mknodat,?symlink,syml
 /// Calls that only look.
 const READS: &str = "read,pread64,getdents64,?newfstatat,statx,?readlink,readlinkat";
 
+/// How strace goes on with a call in another line, after one of another thread.
+const RESUMED: &str = "<... ";
+
 /// A call of a run, identified as strace counts: within its thread, among those of the same name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Call {
@@ -46,6 +49,9 @@ impl Profile {
         for line in text.lines() {
             let Some((thread, call)) = line.split_once(' ') else { continue };
             let call = call.trim_start();
+            if call.starts_with(RESUMED) {
+                continue;
+            }
             let Some((name, _)) = call.split_once('(') else { continue };
             let nth = counts.entry((thread, name)).or_default();
             *nth += 1;

@@ -13,8 +13,9 @@ use crate::process::run;
 use crate::strace::{Profile, disturb};
 use crate::volume::Volume;
 
-/// Calls that read, or open what is read.
-const READS: [&str; 5] = ["read", "pread64", "getdents64", "openat", "openat2"];
+/// Calls that look, read, or open what is read.
+const READS: [&str; 8] =
+    ["read", "pread64", "getdents64", "openat", "openat2", "newfstatat", "statx", "readlinkat"];
 
 /// Makes each call fail that reads something of the root. The command says what that was and why, and
 /// neither that the root is sound nor that what it could not read is damaged.
@@ -28,7 +29,7 @@ pub(crate) fn with_failing_reads(bench: &Bench) -> Result<()> {
         let name = line.split('(').next().unwrap_or_default();
         line.contains(root) && READS.contains(&name)
     });
-    let reads = spread(reads, limit(60));
+    let reads = spread(reads, limit(120));
     let mut missed = 0;
     for call in &reads {
         let mut check = || -> Result<()> {

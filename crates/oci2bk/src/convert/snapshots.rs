@@ -28,14 +28,7 @@ pub(super) fn settle(
             continue;
         }
         let fs = site.staging.trees().fs(site.id(index))?;
-        let mut unopened = None;
-        let lowers = site
-            .trees_below(index)
-            .map_while(|lower| lower.map_err(|error| unopened = Some(error)).ok());
-        let settled = layer.implied.settle(fs.as_fd(), lowers);
-        if let Some(error) = unopened {
-            return Err(error.into());
-        }
+        let settled = layer.implied.settle_on(fs.as_fd(), site.trees_below(index))?;
         settled.map_err(failed(index))?;
     }
     let sizes = Mutex::new(BTreeMap::new());

@@ -97,6 +97,19 @@ impl ImpliedParents {
         self.unnamed.iter().map(Vec::as_slice)
     }
 
+    /// [Settles](Self::settle) with layers of which each is opened when it is needed, and ends with the
+    /// first that cannot be.
+    pub(crate) fn settle_on<L: AsFd, E>(
+        &self,
+        fs: BorrowedFd<'_>,
+        lowers: impl Iterator<Item = Result<L, E>>,
+    ) -> Result<Result<(), UnpackError>, E> {
+        let mut unopened = None;
+        let opened = lowers.map_while(|lower| lower.map_err(|error| unopened = Some(error)).ok());
+        let settled = self.settle(fs, opened);
+        unopened.map_or(Ok(settled), Err)
+    }
+
     /// Copies owner, mode, times and extended attributes (except `trusted.*`) to each implied
     /// directory in `fs` from the first of `lowers` that has its path.
     ///

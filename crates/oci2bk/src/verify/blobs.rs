@@ -35,10 +35,12 @@ pub(super) fn hash(
     parts: &Parts,
     verifier: &Verifier<'_>,
 ) -> Result<Hashed, VerifyError> {
-    let blobs: BTreeMap<_, _> = rows(state)
-        .into_iter()
-        .filter_map(|(blob, row)| Some((blob, find(blob, row, parts)?)))
-        .collect();
+    let mut blobs = BTreeMap::new();
+    for (blob, row) in rows(state) {
+        if let Some(found) = find(blob, row, parts)? {
+            blobs.insert(blob, found);
+        }
+    }
     let open = |blob: &Digest| match blobs.get(blob) {
         Some((store, _)) => store.blob(blob),
         None => Err(read_error(blob, io::ErrorKind::NotFound.into())),
@@ -107,12 +109,16 @@ fn rows(state: &State) -> BTreeMap<Digest, i64> {
 }
 
 /// The store that has the file of a blob, and its size if it is that of the row.
-fn find(blob: Digest, row: i64, parts: &Parts) -> Option<(&BlobStore, u64)> {
-    parts.blobs.iter().find_map(|store| {
-        let found = store.find(&blob).ok().flatten()?;
-        let whole = found.kind == FileKind::File && found.size.cast_signed() == row;
-        whole.then_some((store, found.size))
-    })
+fn find(blob: Digest, row: i64, parts: &Parts) -> Result<Option<(&BlobStore, u64)>, DirError> {
+    for store in &parts.blobs {
+        let whole = store
+            .find(&blob)?
+            .filter(|found| found.kind == FileKind::File && found.size.cast_signed() == row);
+        if let Some(found) = whole {
+            return Ok(Some((store, found.size)));
+        }
+    }
+    Ok(None)
 }
 
 /// The digest of a file, or why it cannot be read. `advance` is told how many bytes of it were read, and may

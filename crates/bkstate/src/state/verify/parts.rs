@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::content::BlobStore;
-use crate::dir::{Dir, DirError};
+use crate::dir::{Dir, DirError, FileKind};
 use crate::ids::WorkerId;
 use crate::snapshots::Trees;
 use crate::state::read::read_worker_id;
@@ -171,7 +171,10 @@ pub(in crate::state) fn other_workers(
 /// `cache.db` still with it, and no daemon has made another.
 fn is_half_published(root: &Dir) -> Result<bool, DirError> {
     // Anything else of that name is nobody's staging.
-    let Ok(staging) = root.dir(STAGING) else { return Ok(false) };
+    if root.find(STAGING)?.is_none_or(|found| found.kind != FileKind::Directory) {
+        return Ok(false);
+    }
+    let staging = root.dir(STAGING)?;
     let moved = staging.find(CACHE_DB)?.is_some() && staging.find(WORKER)?.is_none();
     Ok(moved && root.find(CACHE_DB)?.is_none())
 }

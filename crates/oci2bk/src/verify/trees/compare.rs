@@ -111,7 +111,7 @@ impl<'t> Comparison<'t> {
             if !found_names.contains(name) {
                 self.missing(&path, covered, &Entry::read(&expected, name)?);
             } else if !expected_names.contains(name) {
-                self.unexpected(&path, &Entry::read(&found, name)?);
+                self.unexpected(&path, &Entry::read(&found, name)?)?;
             } else {
                 let (expected, found) = (Entry::read(&expected, name)?, Entry::read(&found, name)?);
                 self.entry(&path, &expected, &found)?;
@@ -132,30 +132,35 @@ impl<'t> Comparison<'t> {
         }
     }
 
-    fn unexpected(&mut self, path: &[u8], entry: &Entry<'_>) {
+    fn unexpected(&mut self, path: &[u8], entry: &Entry<'_>) -> io::Result<()> {
         let left_out = self.task.origin == Origin::Step
             && (entry.kind() == FileType::Socket
                 || entry.is_whiteout()
-                || self.is_below(path, entry));
+                || self.is_below(path, entry)?);
         if !left_out {
             self.add(path, Difference::Unexpected);
         }
+        Ok(())
     }
 
     /// Whether the nearest layer below that has the path has the same there, so that there was
     /// nothing to put into the layer of the step.
-    fn is_below(&self, path: &[u8], entry: &Entry<'_>) -> bool {
+    fn is_below(&self, path: &[u8], entry: &Entry<'_>) -> io::Result<bool> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut lowers = self.task.lowers();
-        let below = lowers.find_map(|lower| open_plain(&lower, path, flags).ok());
-        let Some(below) = below.and_then(|below| rustix::fs::fstat(below).ok()) else {
-            return false;
-        };
-        let own = &entry.stat;
-        let is_dir = entry.kind() == FileType::Directory;
-        below.st_mode == own.st_mode
-            && (below.st_uid, below.st_gid) == (own.st_uid, own.st_gid)
-            && (is_dir || (below.st_size, below.st_mtime) == (own.st_size, own.st_mtime))
+        for lower in self.task.lowers() {
+            let below = match open_plain(&lower.map_err(io::Error::other)?, path, flags) {
+                Ok(below) => rustix::fs::fstat(below)?,
+                // Something on the way is missing there, or no directory.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let own = &entry.stat;
+            let is_dir = entry.kind() == FileType::Directory;
+            return Ok(below.st_mode == own.st_mode
+                && (below.st_uid, below.st_gid) == (own.st_uid, own.st_gid)
+                && (is_dir || (below.st_size, below.st_mtime) == (own.st_size, own.st_mtime)));
+        }
+        Ok(false)
     }
 
     fn entry(&mut self, path: &[u8], expected: &Entry<'_>, found: &Entry<'_>) -> io::Result<()> {

@@ -19,7 +19,7 @@ use std::sync::Mutex;
 
 use bkstate::Digest;
 use bkstate::content::BlobStore;
-use bkstate::dir::{Dir, FileKind};
+use bkstate::dir::{Dir, DirError, FileKind};
 use bkstate::records::Record;
 use bkstate::snapshots::{Kind, Snapshot, Trees};
 use bkstate::state::{Parts, SNAPSHOTTER, State};
@@ -135,7 +135,7 @@ pub(super) fn compare(
     let temporary = tempfile::Builder::new().prefix("oci2bk-verify-").tempdir();
     let temporary = temporary.map_err(VerifyError::Temporary)?;
     let scratch = Dir::open(temporary.path())?;
-    let tasks = tasks(state, parts);
+    let tasks = tasks(state, parts)?;
     let damage = Mutex::new(BTreeMap::new());
     in_parallel(&tasks, verifier.jobs.min(MOST_AT_ONCE), |task| {
         verifier.check()?;
@@ -166,7 +166,7 @@ struct Task<'p> {
 }
 
 /// A task for each snapshot, the largest layers first.
-fn tasks<'p>(state: &'p State, parts: &'p Parts) -> Vec<Task<'p>> {
+fn tasks<'p>(state: &'p State, parts: &'p Parts) -> Result<Vec<Task<'p>>, DirError> {
     let tables = state.metadata.namespaces.values();
     let rows: BTreeMap<&str, &str> = tables
         .filter_map(|namespace| namespace.snapshots.get(SNAPSHOTTER))
@@ -181,13 +181,13 @@ fn tasks<'p>(state: &'p State, parts: &'p Parts) -> Vec<Task<'p>> {
         if tasks.contains_key(&snapshot.id) {
             continue;
         }
-        if let Some(task) = task(state, parts, record, key, snapshot) {
+        if let Some(task) = task(state, parts, record, key, snapshot)? {
             tasks.insert(snapshot.id, task);
         }
     }
     let mut tasks: Vec<_> = tasks.into_values().collect();
     tasks.sort_by_key(|task| std::cmp::Reverse(task.work.size));
-    tasks
+    Ok(tasks)
 }
 
 fn task<'p>(
@@ -196,7 +196,7 @@ fn task<'p>(
     record: &'p Record,
     key: &str,
     snapshot: &'p Snapshot,
-) -> Option<Task<'p>> {
+) -> Result<Option<Task<'p>>, DirError> {
     // The daemon makes those of merges and differences out of other snapshots, and those of mutable
     // records and their twins are not done.
     let plain = record.committed == Some(true)
@@ -206,17 +206,14 @@ fn task<'p>(
         && record.lower_diff_parent.is_none()
         && record.upper_diff_parent.is_none();
     if !plain || snapshot.kind != Kind::Committed {
-        return None;
+        return Ok(None);
     }
-    let blob = record.blob?;
-    let store = parts.blobs.iter().find(|store| {
-        store.find(&blob).is_ok_and(|found| found.is_some_and(|f| f.kind == FileKind::File))
-    })?;
-    let size = store.find(&blob).ok().flatten()?.size;
-    let has_fs = |trees: &&Trees| trees.find(snapshot.id).is_ok_and(|found| found.fs);
-    Some(Task {
+    let (Some(blob), Some(diff_id)) = (record.blob, record.diff_id) else { return Ok(None) };
+    let Some((store, size)) = stored(blob, &parts.blobs)? else { return Ok(None) };
+    let Some(trees) = holder(snapshot.id, &parts.trees)? else { return Ok(None) };
+    Ok(Some(Task {
         snapshot: snapshot.id,
-        trees: parts.trees.iter().find(has_fs)?,
+        trees,
         // The daemon calls what it unpacks by its chain id (`cache/manager.go` `GetByBlob`), what a
         // step made by the record's.
         origin: if key.starts_with("sha256:") { Origin::Layer } else { Origin::Step },
@@ -224,14 +221,34 @@ fn task<'p>(
         all_trees: &parts.trees,
         store,
         record,
-        diff_id: record.diff_id?,
+        diff_id,
         work: LayerWork {
             digest: blob,
             size,
             to_read: size,
             description: record.description.clone(),
         },
-    })
+    }))
+}
+
+/// The store that has the file of a blob, and its size.
+fn stored(blob: Digest, stores: &[BlobStore]) -> Result<Option<(&BlobStore, u64)>, DirError> {
+    for store in stores {
+        if let Some(found) = store.find(&blob)?.filter(|found| found.kind == FileKind::File) {
+            return Ok(Some((store, found.size)));
+        }
+    }
+    Ok(None)
+}
+
+/// Which of the trees have that of a snapshot.
+fn holder(snapshot: u64, all: &[Trees]) -> Result<Option<&Trees>, DirError> {
+    for trees in all {
+        if trees.find(snapshot)?.fs {
+            return Ok(Some(trees));
+        }
+    }
+    Ok(None)
 }
 
 /// The ids of the snapshots below. Their number is bounded in case they lie on each other in a circle.
@@ -270,11 +287,14 @@ impl Task<'_> {
         };
         let on_others = !self.below.is_empty();
         let placement = if on_others { Placement::Overlay } else { Placement::Base };
-        let settled = unpack(&layer, expected.as_fd(), placement, limits, &unpacking);
-        let settled = settled.and_then(|unpacked| {
-            unpacked.implied.settle(expected.as_fd(), self.lowers())?;
-            Ok(unpacked)
-        });
+        let unpacked = unpack(&layer, expected.as_fd(), placement, limits, &unpacking);
+        let settled = match unpacked {
+            Ok(unpacked) => {
+                let settled = unpacked.implied.settle_on(expected.as_fd(), self.lowers())?;
+                settled.map(|()| unpacked)
+            }
+            Err(error) => Err(error),
+        };
         let unpacked = match settled {
             Ok(unpacked) => unpacked,
             Err(UnpackError::Cancelled { .. }) => return Err(VerifyError::Cancelled),
@@ -292,8 +312,8 @@ impl Task<'_> {
 
     /// The trees below, the nearest first. Opened one after the other: a chain may be longer than the
     /// files we may have open. What is missing is reported elsewhere.
-    fn lowers(&self) -> impl Iterator<Item = Dir> {
-        let open = |id: &u64| self.all_trees.iter().find_map(|trees| trees.fs(*id).ok());
-        self.below.iter().filter_map(open)
+    fn lowers(&self) -> impl Iterator<Item = Result<Dir, DirError>> {
+        let open = |id: &u64| holder(*id, self.all_trees)?.map(|trees| trees.fs(*id)).transpose();
+        self.below.iter().filter_map(move |id| open(id).transpose())
     }
 }
