@@ -17,7 +17,7 @@ pub enum DecodeError {
     #[error("the database file is damaged; restore it from a backup or delete the state")]
     Bolt(#[from] ReadError),
     /// A bucket stands where a value belongs, or the other way round.
-    #[error("{at} is not a {expected}; the database was not written by a release we know")]
+    #[error("{at} is not a {expected}, so the database was not written by a known release")]
     Kind {
         /// Buckets and key, joined by `/`.
         at: String,

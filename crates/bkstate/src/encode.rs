@@ -10,7 +10,7 @@ use crate::time::Time;
 #[non_exhaustive]
 pub enum EncodeError {
     /// The file could not be written, or an entry cannot be stored.
-    #[error("the database could not be written")]
+    #[error("cannot write the database")]
     Bolt(#[from] WriteError),
     /// A value has no JSON form.
     #[error("a value has no JSON form")]

@@ -69,7 +69,7 @@ pub(crate) enum BuilderError {
          then stop it: docker buildx stop {builder}", root.display()
     )]
     NoVolume { builder: String, root: PathBuf },
-    #[error("{} cannot be read", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         path: PathBuf,
         #[source]
@@ -83,7 +83,7 @@ pub(crate) enum BuilderError {
         #[source]
         source: serde_json::Error,
     },
-    #[error("the buildkitd.toml in {} is no text in base64", path.display())]
+    #[error("the buildkitd.toml in {} is not text in base64", path.display())]
     Config { path: PathBuf },
 }
 

@@ -22,9 +22,7 @@ pub(crate) enum DaemonError {
     Config(#[from] ReadConfigError),
     #[error(transparent)]
     Builder(#[from] BuilderError),
-    #[error(
-        "the configuration of the builder {builder}, as docker buildx noted it, cannot be used"
-    )]
+    #[error("cannot use the configuration of the builder {builder}, as docker buildx noted it")]
     BuilderConfig {
         builder: String,
         #[source]

@@ -35,11 +35,11 @@ pub(crate) enum Failure {
     Image(#[from] ImageError),
     #[error("{}", missing_keys(.0))]
     Unkeyed(Vec<Lost>),
-    #[error("the key sources have no key; nothing was written")]
+    #[error("no key source has a key, so nothing was written; give provenance with mode=max")]
     NoKeys,
     #[error(transparent)]
     KeysFile(#[from] KeysFileError),
-    #[error("the keys cannot be written to {}", path.display())]
+    #[error("cannot write the keys to {}", path.display())]
     WriteKeys {
         path: PathBuf,
         #[source]
@@ -59,7 +59,7 @@ pub(crate) enum Failure {
     Verify(#[from] VerifyError),
     #[error("ended by {signal}; nothing in the root was changed")]
     Ended { signal: Signal },
-    #[error("signals cannot be caught")]
+    #[error("cannot catch signals")]
     Signals(#[source] std::io::Error),
     #[error(transparent)]
     Place(#[from] PlaceError),
@@ -73,19 +73,19 @@ pub(crate) enum Failure {
     Usage(#[from] UsageError),
     #[error(transparent)]
     Explain(#[from] ExplainError),
-    #[error("the conversion is done, but {} cannot be written", path.display())]
+    #[error("cannot write {}; the conversion itself is done", path.display())]
     MetadataFile {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
-    #[error("the manual page {} cannot be written", path.display())]
+    #[error("cannot write the manual page {}", path.display())]
     WriteMan {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
-    #[error("the result cannot be written to stdout")]
+    #[error("cannot write the result to stdout")]
     Stdout(#[source] std::io::Error),
     #[error("the result has no JSON form")]
     Json(#[from] serde_json::Error),
@@ -127,9 +127,9 @@ fn missing_keys(lost: &[Lost]) -> String {
         let _ = write!(text, "\n  and {} more", lost.len() - NAMED);
     }
     text.push_str(
-        "\nGive the provenance of the build (mode=max), its metadata file, the exported image, a \
-         bundle of docker buildx history export, or the root or cache.db of the builder with \
-         --keys, or go on without these steps with --allow-unkeyed. Nothing was written.",
+        "\nnothing was written; give the provenance of the build (mode=max), its metadata file, the \
+         exported image, a bundle of docker buildx history export, or the root or cache.db of the \
+         builder with --keys, or go on without these steps with --allow-unkeyed",
     );
     text
 }

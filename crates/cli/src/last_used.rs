@@ -9,9 +9,9 @@ use bkstate::time::ParseTimeError;
 /// Why a text is no such value.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LastUsedError {
-    #[error("the seconds behind the @ are no number")]
+    #[error("the seconds behind the @ are not a number")]
     Seconds(#[from] ParseIntError),
-    #[error("give a time such as 2027-06-30T00:00:00Z, @1814313600, or now")]
+    #[error("it is not a time such as 2027-06-30T00:00:00Z, @1814313600 or now")]
     Time(#[from] ParseTimeError),
     #[error("the daemon has times from 1970 to 2262 only")]
     Range,

@@ -102,6 +102,14 @@ fn step_row(plan: &Plan, step: &Step) -> [String; 4] {
     ]
 }
 
+/// That a root is damaged, and in how many places.
+pub(crate) fn damaged_in(root: &Path, places: usize) -> String {
+    match places {
+        1 => format!("{} is damaged in one place", root.display()),
+        places => format!("{} is damaged in {places} places", root.display()),
+    }
+}
+
 /// Says on stderr which images are left out.
 pub(crate) fn warn_of_unused_images(unused: &[String]) {
     for image in unused {

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::output::{self, Plain};
 use crate::progress::Display;
 use crate::signals::Signals;
-use crate::summary::size;
+use crate::summary::{damaged_in, size};
 
 pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     let root = arguments.root.resolve()?.root;
@@ -91,8 +91,7 @@ impl<'a> Printed<'a> {
         let root = self.root.display();
         let mut lines = vec![match self.damage.len() {
             0 => format!("{root} is sound"),
-            1 => format!("{root} is damaged in one place"),
-            places => format!("{root} is damaged in {places} places"),
+            places => damaged_in(self.root, places),
         }];
         lines.push(format!("  {} keys, {} with a result", self.keys, self.results));
         lines.push(format!("  {} records, {} snapshots", self.records, self.snapshots));

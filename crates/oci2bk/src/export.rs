@@ -47,7 +47,8 @@ pub enum ExportError {
     },
     /// There are more layers than in any real cache.
     #[error(
-        "the cache in {path} lists more than {limit} layers; --limit cache-layers allows for more"
+        "the cache in {path} lists more than {limit} layers; allow for more with --limit \
+         cache-layers"
     )]
     TooManyLayers {
         /// The layout.
@@ -65,7 +66,7 @@ pub enum ExportError {
         source: BlobError,
     },
     /// The cache config is invalid.
-    #[error("cache config {digest} in {path} is invalid")]
+    #[error("cannot use the cache config {digest} in {path}")]
     Config {
         /// The layout.
         path: PathBuf,

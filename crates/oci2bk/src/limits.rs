@@ -180,7 +180,7 @@ pub struct Setting {
 #[non_exhaustive]
 pub enum ParseSettingError {
     /// There is no `=` in it.
-    #[error("expected NAME=VALUE, such as layer-entries=50M")]
+    #[error("it is not NAME=VALUE, such as layer-entries=50M")]
     NoValue,
     /// There is no such limit.
     #[error("there is no limit {name:?}; there are {}", names())]
@@ -189,7 +189,7 @@ pub enum ParseSettingError {
         name: String,
     },
     /// The value is no number, or too large a one.
-    #[error("{value:?} is no number such as 4096, 50M or 4Gi")]
+    #[error("{value:?} is not a number such as 4096, 50M or 4Gi")]
     Value {
         /// The value.
         value: String,

@@ -31,7 +31,7 @@ pub struct Root {
 #[non_exhaustive]
 pub enum OpenRootError {
     /// It is no directory that can be opened.
-    #[error("the root cannot be opened")]
+    #[error("cannot open the root")]
     Dir(#[from] DirError),
     /// It is in use or cannot be locked.
     #[error(transparent)]

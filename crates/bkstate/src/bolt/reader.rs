@@ -16,7 +16,7 @@ use super::{MAX_BUCKET_DEPTH, MAX_KEY_BYTES, MAX_NODE_BYTES, MAX_TREE_HEIGHT};
 #[non_exhaustive]
 pub enum ReadError {
     /// The file could not be read.
-    #[error("reading the database failed at byte {offset}")]
+    #[error("cannot read the database at byte {offset}")]
     Io {
         /// Where in the file.
         offset: u64,
@@ -25,7 +25,9 @@ pub enum ReadError {
         source: io::Error,
     },
     /// Neither meta page is valid: not a BoltDB file, or damaged beyond use.
-    #[error("not a usable BoltDB file: of meta page 0, {meta0}; of meta page 1, {meta1}")]
+    #[error(
+        "the file is not a usable BoltDB file: of meta page 0, {meta0}; of meta page 1, {meta1}"
+    )]
     NoMeta {
         /// What is wrong with the first meta page.
         meta0: MetaFault,

@@ -32,7 +32,7 @@ const MAX_DATA: u64 = MAX_NODE_BYTES - PAGE_SIZE as u64;
 #[non_exhaustive]
 pub enum WriteError {
     /// The file could not be written.
-    #[error("writing the database failed at byte {offset}")]
+    #[error("cannot write the database at byte {offset}")]
     Io {
         /// Where in the file.
         offset: u64,

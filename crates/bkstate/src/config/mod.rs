@@ -56,7 +56,7 @@ pub enum Unsupported {
 #[non_exhaustive]
 pub enum ReadConfigError {
     /// It cannot be read.
-    #[error("the configuration {} cannot be read", path.display())]
+    #[error("cannot read the configuration {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -71,7 +71,7 @@ pub enum ReadConfigError {
         path: PathBuf,
     },
     /// It is not what a daemon takes.
-    #[error("the configuration {} cannot be used", path.display())]
+    #[error("cannot use the configuration {}", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,

@@ -9,7 +9,7 @@ use crate::gc::{ParseDiskSpaceError, ParseDurationError};
 #[non_exhaustive]
 pub enum ConfigError {
     /// It is no TOML.
-    #[error("it is no TOML")]
+    #[error("it is not TOML")]
     Toml(#[from] toml::de::Error),
     /// A value is of another type than the daemon takes.
     #[error("{key} has to be {expected}")]

@@ -18,7 +18,7 @@ pub enum DiskSpace {
 
 /// Why a text is no amount of disk space.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no amount of disk space, such as 512000000, \"20GB\" or \"10%\"")]
+#[error("{text:?} is not an amount of disk space, such as 512000000, \"20GB\" or \"10%\"")]
 pub struct ParseDiskSpaceError {
     /// The text, shortened to 100 characters.
     pub text: String,
@@ -26,7 +26,7 @@ pub struct ParseDiskSpaceError {
 
 /// Why a text is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no duration, such as 172800 (seconds) or \"48h\"")]
+#[error("{text:?} is not a duration, such as 172800 (seconds) or \"48h\"")]
 pub struct ParseDurationError {
     /// The text, shortened to 100 characters.
     pub text: String,

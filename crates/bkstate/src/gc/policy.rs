@@ -16,7 +16,7 @@ pub struct Disk {
 
 /// The file system cannot be asked.
 #[derive(Debug, thiserror::Error)]
-#[error("the size of the file system of {} cannot be read", path.display())]
+#[error("cannot read the size of the file system of {}", path.display())]
 pub struct DiskError {
     /// A path in it.
     pub path: PathBuf,

@@ -73,10 +73,8 @@ pub enum ExistingError {
     Verify(#[from] VerifyError),
     /// The state is not sound.
     #[error(
-        "the state in {} is damaged in {} places; nothing was changed. The first: {}",
-        root.display(),
-        damage.len(),
-        damage.first().map(ToString::to_string).unwrap_or_default()
+        "the state in {} is damaged, so nothing was changed; 1 of {}: {}",
+        root.display(), damage.len(), damage.first().map(ToString::to_string).unwrap_or_default()
     )]
     Damaged {
         /// The root.

@@ -72,10 +72,10 @@ pub enum LockError {
         holder: Option<Holder>,
     },
     /// The lock file cannot be opened.
-    #[error("the lock file of the root cannot be used")]
+    #[error("cannot use the lock file of the root")]
     File(#[from] DirError),
     /// The file system does not lock.
-    #[error("{} cannot be locked; use a file system that supports flock", root.display())]
+    #[error("cannot lock {}; use a file system that supports flock", root.display())]
     Unsupported {
         /// The root.
         root: PathBuf,

@@ -24,7 +24,7 @@ pub enum ReadStateError {
     #[error("the root does not hold the state of a buildkitd with the OCI worker on overlayfs")]
     Dir(#[from] DirError),
     /// A database cannot be understood.
-    #[error("{} cannot be read", path.display())]
+    #[error("cannot read {}", path.display())]
     Database {
         /// The database.
         path: PathBuf,
@@ -33,7 +33,7 @@ pub enum ReadStateError {
         source: DecodeError,
     },
     /// The worker id cannot be read.
-    #[error("{} cannot be read", path.display())]
+    #[error("cannot read {}", path.display())]
     WorkerIdFile {
         /// The file.
         path: PathBuf,

@@ -34,8 +34,7 @@ pub struct Staging<'r> {
 pub enum StagingError {
     /// A part of the root is on a file system of its own, so nothing can be moved there.
     #[error(
-        "{} is on another file system than the rest of the root, so a state cannot be put in its \
-         place as a whole",
+        "{} is on another file system than the rest of the root; move all of the root to one",
         path.display()
     )]
     OtherFileSystem {
@@ -43,10 +42,10 @@ pub enum StagingError {
         path: PathBuf,
     },
     /// A file or directory could not be made or moved.
-    #[error("the state could not be written")]
+    #[error("cannot write the state")]
     Dir(#[from] DirError),
     /// A database could not be written.
-    #[error("{} could not be written", path.display())]
+    #[error("cannot write {}", path.display())]
     Database {
         /// The database.
         path: PathBuf,
@@ -55,7 +54,7 @@ pub enum StagingError {
         source: EncodeError,
     },
     /// A file could not be written.
-    #[error("{} could not be written", path.display())]
+    #[error("cannot write {}", path.display())]
     File {
         /// The file.
         path: PathBuf,

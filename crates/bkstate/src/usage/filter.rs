@@ -42,7 +42,7 @@ pub struct Filters {
 #[non_exhaustive]
 pub enum ParseFilterError {
     /// Something is missing, or stands where it cannot.
-    #[error("{expected} is missing in {filter:?} before {rest:?}")]
+    #[error("{filter:?} lacks {expected} before {rest:?}")]
     Expected {
         /// What had to come.
         expected: &'static str,
@@ -53,8 +53,8 @@ pub enum ParseFilterError {
     },
     /// There is no such field.
     #[error(
-        "{field:?} is no field of a record; there are id, parents, description, type, and without a \
-         value inuse, mutable, immutable, shared and private"
+        "{field:?} is not a field of a record; there are id, parents, description, type, and \
+         without a value inuse, mutable, immutable, shared and private"
     )]
     Field {
         /// The name, shortened to 100 characters.
@@ -67,7 +67,7 @@ pub enum ParseFilterError {
         field: &'static str,
     },
     /// The value of `~=` is no regular expression.
-    #[error("{expression:?} is no regular expression")]
+    #[error("{expression:?} is not a regular expression")]
     Regex {
         /// The value, shortened to 100 characters.
         expression: String,

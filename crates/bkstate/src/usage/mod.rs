@@ -134,7 +134,7 @@ pub enum UsageError {
         damage: Vec<Damage>,
     },
     /// The files of a cache mount or local source cannot be measured.
-    #[error("the files of the snapshot {id} cannot be measured")]
+    #[error("cannot measure the files of the snapshot {id}")]
     Tree {
         /// The number of its directory.
         id: u64,

@@ -48,7 +48,7 @@ pub(crate) enum Format {
 /// The form of progress, as in `docker buildx build --progress`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgressMode {
-    /// tty on a terminal, plain elsewhere
+    /// As tty on a terminal, as plain elsewhere
     // An empty variable counts as none.
     #[value(alias = "")]
     Auto,

@@ -41,7 +41,7 @@ pub(crate) struct Inspect {
 
     /// The release of the buildkitd that would use the state of an export
     ///
-    /// What that would not find is told.
+    /// What it would not find is told.
     #[arg(long, value_name = "VERSION", default_value_t)]
     pub(crate) buildkit: Target,
 

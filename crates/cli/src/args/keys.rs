@@ -28,7 +28,7 @@ Examples:
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     override_usage = "oci2bk keys <SOURCE>... --output <FILE>\n       \
-                      oci2bk keys attach <LAYOUT> --keys <SOURCE>... [--tag <TAG>]",
+                      oci2bk keys attach <LAYOUT> --keys <FILE>... [--tag <TAG>]",
     after_long_help = more_help(EXAMPLES)
 )]
 pub(crate) struct Keys {
@@ -65,7 +65,7 @@ pub(crate) struct Attach {
     pub(crate) layout: Source,
 
     /// Where to take op digests from: whatever convert takes with --keys
-    #[arg(long, value_name = "SOURCE", required = true, num_args = 1..)]
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     pub(crate) keys: Vec<PathBuf>,
 
     /// Give the artifact a tag, for tools that copy nothing but what has one

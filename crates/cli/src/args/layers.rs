@@ -16,7 +16,7 @@ pub(crate) struct Layers {
 
 #[derive(Debug, Args)]
 struct Options {
-    /// Leave layers packed; needs no root
+    /// Leave layers packed, which needs no privileges
     ///
     /// The daemon unpacks each when a build first needs its files.
     #[arg(long)]

@@ -62,7 +62,7 @@ Exit codes:
   0  done
   1  failed
   2  the command line is wrong
-  3  the input is invalid or corrupt
+  3  the input is damaged, or not what it has to be
   4  keys are missing, or none is of the cache; nothing was written
   5  verification found damage
   6  the root is in use, or another program writes to the layout
@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Keys(Keys),
     /// Show what is in a cache or in the root of a buildkitd that does not run, and what is warm
     Inspect(Inspect),
+    /// Say which steps of a build a cache has, and how the first that it lacks differs
+    Explain(Explain),
     /// Check the root of a buildkitd that does not run, and say what is damaged
     Verify(Verify),
     /// Say what the records in the root of a buildkitd that does not run take on disk
@@ -84,8 +86,6 @@ pub(crate) enum Command {
     Completions(Completions),
     /// Write the manual pages of this command into a directory
     Man(Man),
-    /// Say which steps of a build a cache has, and why the first that it has not is another
-    Explain(Explain),
 }
 
 #[cfg(test)]

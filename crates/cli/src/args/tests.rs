@@ -11,6 +11,48 @@ fn the_definition_is_consistent() {
     Arguments::command().debug_assert();
 }
 
+/// A command and all below it.
+fn all_commands(command: clap::Command) -> Vec<clap::Command> {
+    let below: Vec<_> = command.get_subcommands().cloned().flat_map(all_commands).collect();
+    [command].into_iter().chain(below).collect()
+}
+
+#[test]
+fn help_has_one_form() {
+    let mut wrong = Vec::new();
+    let mut check = |of: String, text: &str, is_long: bool| {
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let long = text.contains("\n\n");
+        let is_sentence = first.ends_with('.');
+        if !first.starts_with(char::is_uppercase) || is_sentence || long && !text.ends_with('.') {
+            wrong.push(format!("{of}: {text:?}"));
+        }
+        assert!(is_long || !long, "{of}");
+    };
+    for command in all_commands(Arguments::command()) {
+        let name = command.get_name().to_owned();
+        check(name.clone(), &command.get_about().unwrap().to_string(), false);
+        if let Some(text) = command.get_long_about() {
+            check(name.clone(), &text.to_string(), true);
+        }
+        let examples = command.get_after_long_help().unwrap().to_string();
+        assert!(examples.starts_with("Examples:\n  # "), "{name} has no examples");
+        for argument in command.get_arguments() {
+            let of = format!("{name} {}", argument.get_id());
+            check(of.clone(), &argument.get_help().unwrap().to_string(), false);
+            if let Some(text) = argument.get_long_help() {
+                check(of.clone(), &text.to_string(), true);
+            }
+            for value in argument.get_possible_values() {
+                if let Some(help) = value.get_help() {
+                    check(format!("{of} {}", value.get_name()), &help.to_string(), false);
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 fn parsed(words: &[&str]) -> Result<Places, clap::Error> {
     let words = ["oci2bk", "convert"].iter().chain(words);
     Arguments::try_parse_from(words).map(|arguments| match arguments.command {

@@ -24,7 +24,7 @@ pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) root: RootArguments,
 
-    /// Compare the unpacked trees with their layers too; needs root
+    /// Compare the unpacked trees with their layers too, which needs the privileges of root
     ///
     /// The layers are unpacked into TMPDIR for that, one for each job at a time.
     #[arg(long)]

@@ -17,7 +17,8 @@ use serde_json::Value;
 use crate::args::{Inspect, InspectFormat};
 use crate::convert::keyring;
 use crate::failure::Failure;
-use crate::output::{self, note};
+use crate::output::{self, note, with_causes};
+use crate::summary::damaged_in;
 
 pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
     match find(&arguments.place)? {
@@ -46,7 +47,7 @@ fn look_into_root(path: &Path, arguments: &Inspect) -> Result<(), Failure> {
         sources.extend(keys::read_source(path, &limits)?);
     }
     let root = Root::read(path, &sources, &limits)?;
-    warn(&root);
+    warn(path, &root);
     let root = match &arguments.only {
         Some(word) => root.only(word).ok_or_else(|| nothing(arguments, word))?,
         None => root,
@@ -61,21 +62,14 @@ fn nothing(arguments: &Inspect, word: &str) -> Failure {
 }
 
 /// Says on stderr what is not seen, or not to be trusted.
-fn warn(root: &Root) {
+fn warn(path: &Path, root: &Root) {
     for unread in &root.unread {
-        let mut error: &dyn std::error::Error = unread;
-        let mut text = error.to_string();
-        while let Some(source) = error.source() {
-            text.push_str(&format!(": {source}"));
-            error = source;
-        }
-        note(format_args!("warning: {}", graph::one_line(&text)));
+        note(format_args!("warning: {}", graph::one_line(&with_causes(unread))));
     }
     if !root.damage.is_empty() {
         note(format_args!(
-            "warning: the root is damaged in {} places, so not all of it is as it seems; oci2bk verify \
-             names them",
-            root.damage.len()
+            "warning: {}, so not all of it is as it seems; list them with oci2bk verify",
+            damaged_in(path, root.damage.len())
         ));
     }
 }

@@ -43,7 +43,7 @@ fn exit_1_the_metadata_file_cannot_be_written() {
     let place = Place::new();
     let printed =
         Printed::of(convert(index(), &place).args(["--metadata-file", "/nowhere/m.json"]), 1);
-    printed.says(&["conversion is done", "/nowhere/m.json"]);
+    printed.says(&["the conversion itself is done", "/nowhere/m.json"]);
     assert!(place.root().join("cache.db").exists());
 }
 
@@ -55,7 +55,7 @@ fn a_configuration_of_the_daemon_that_cannot_be_used_is_told_before_anything_is_
     Printed::of(convert(index(), &place).args(words), 1).says(&[words[1], "because: "]);
     fs::write(&config, "[worker.oci]\nmaxUsedSpace = \"all\"\n").unwrap();
     let printed = Printed::of(convert(index(), &place).args(words), 3);
-    printed.says(&[words[1], "maxUsedSpace is wrong", "\"all\" is no amount of disk space"]);
+    printed.says(&[words[1], "maxUsedSpace is wrong", "\"all\" is not an amount of disk space"]);
     assert!(!place.root().exists());
 }
 
@@ -111,11 +111,11 @@ fn exit_3_the_keys_are_none() {
     bad_input(&[&cache, "--keys", "/nowhere/keys"], &["/nowhere/keys", "because: "]);
     bad_input(&[&cache, "--keys", "/dev/null"], &["/dev/null", "neither a file nor a directory"]);
     let dockerfile = fixture("index/Dockerfile");
-    bad_input(&[&cache, "--keys", &dockerfile], &["no known key source", "provenance"]);
+    bad_input(&[&cache, "--keys", &dockerfile], &["not a known key source", "provenance"]);
 }
 
 #[test]
-fn exit_3_a_layer_is_corrupt() {
+fn exit_3_a_layer_is_damaged() {
     let copy = tempfile::tempdir().unwrap();
     let blobs = copy.path().join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
@@ -160,7 +160,7 @@ fn exit_3_a_hostile_layout_is_named_and_nothing_is_made() {
     let digest = format!("sha256:{}", "0".repeat(64));
     hostile(r#"{"digest":"sha256:../../../etc/shadow","size":1}"#, &["not a digest", "etc/shadow"]);
     hostile(&format!(r#"{{"digest":"{digest}","size":-1}}"#), &["index.json", "-1"]);
-    hostile(&format!(r#"{{"digest":"{digest}","size":1}}"#), &[&digest, "missing"]);
+    hostile(&format!(r#"{{"digest":"{digest}","size":1}}"#), &[&digest, "not in the layout"]);
     hostile(&format!(r#"["","{digest}",1]"#), &["index.json", "object"]);
     // Nothing that a document says reaches the terminal as it is.
     hostile("{\"digest\":\"\\u001b[2J\",\"size\":1}", &["not a digest"]);
@@ -200,7 +200,7 @@ fn exit_4_keys_are_missing() {
     let place = Place::new();
     let printed = Printed::of(&mut convert([fixture("index/cache")], &place), 4);
     printed.says(&["op digests of 13 steps", "sha256:1616bd1a", "--keys", "--allow-unkeyed"]);
-    printed.says(&["Nothing was written"]);
+    printed.says(&["nothing was written"]);
     assert!(place.names().is_empty());
 }
 

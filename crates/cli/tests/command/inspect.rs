@@ -116,12 +116,11 @@ fn a_root_that_is_damaged_or_in_use_says_so() {
     let place = converted();
     fs::write(place.root().join("runc-overlayfs/metadata_v2.db"), "\u{1b}[2J").unwrap();
     let printed = Printed::of(&mut inspect([place.root()]), 5);
-    printed.says(&["has databases that cannot be read"]);
+    printed.says(&["cannot read all databases of"]);
     assert!(!printed.stderr.contains('\u{1b}'));
     let place = converted();
     fs::create_dir(place.root().join("runc-overlayfs/snapshots/snapshots/99")).unwrap();
-    Printed::of(&mut inspect([place.root()]), 0)
-        .says(&["warning: the root is damaged in 1 places"]);
+    Printed::of(&mut inspect([place.root()]), 0).says(&["warning: ", " is damaged in one place"]);
     let file = fs::File::open(place.root().join("buildkitd.lock")).unwrap();
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
     Printed::of(&mut inspect([place.root()]), 6).says(&["is in use by"]);

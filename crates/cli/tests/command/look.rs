@@ -49,7 +49,7 @@ fn du_lists_each_record_and_sums_them_up() {
 #[test]
 fn du_says_why_it_cannot() {
     let place = converted();
-    Printed::of(du(&place).arg("--filter=until=24h"), 2).says(&["\"until\" is no field"]);
+    Printed::of(du(&place).arg("--filter=until=24h"), 2).says(&["\"until\" is not a field"]);
     let lock: OwnedFd = File::create(place.root().join("buildkitd.lock")).unwrap().into();
     flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
     Printed::of(&mut du(&place), 6).says(&["is in use by"]);

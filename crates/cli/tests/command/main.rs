@@ -11,6 +11,7 @@ mod readme;
 mod results;
 mod signals;
 mod verify;
+mod voice;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -104,7 +104,7 @@ pub enum ConfigError {
     #[error("the JSON of the cache config is malformed")]
     Json(#[from] serde_json::Error),
     /// A layer's parent does not exist.
-    #[error("layer {layer} of the cache config has the parent {parent}, which does not exist")]
+    #[error("layer {layer} of the cache config has the parent {parent}, which is not there")]
     NoParent {
         /// The layer.
         layer: usize,
@@ -118,7 +118,7 @@ pub enum ConfigError {
         layer: usize,
     },
     /// A result's layer does not exist.
-    #[error("record {record} ({digest}) has a result with layer {layer}, which does not exist")]
+    #[error("record {record} ({digest}) has a result with layer {layer}, which is not there")]
     NoLayer {
         /// The record.
         record: usize,
@@ -158,7 +158,7 @@ pub enum ConfigError {
         length: usize,
     },
     /// An input's record does not exist.
-    #[error("record {record} ({digest}) links to record {link}, which does not exist")]
+    #[error("record {record} ({digest}) links to record {link}, which is not there")]
     NoRecord {
         /// The record.
         record: usize,

@@ -115,7 +115,7 @@ pub enum ConvertError {
         source: std::io::Error,
     },
     /// A file or directory of the root cannot be used.
-    #[error("the root cannot be used")]
+    #[error("cannot use the root")]
     Root(#[from] DirError),
     /// What the root holds cannot be read, or nothing can be added to it.
     #[error(transparent)]
@@ -124,10 +124,10 @@ pub enum ConvertError {
     #[error(transparent)]
     Staging(#[from] StagingError),
     /// A blob is missing from the layout or is not what the manifest says.
-    #[error("a layer of the cache cannot be used")]
+    #[error("cannot use a layer of the cache")]
     Blob(#[from] BlobError),
     /// A blob could not be copied.
-    #[error("the layer blob {digest} could not be copied into {}", root.display())]
+    #[error("cannot copy the layer blob {digest} into {}", root.display())]
     Copy {
         /// The blob.
         digest: Digest,
@@ -139,7 +139,8 @@ pub enum ConvertError {
     },
     /// A blob of the layout cannot be the file of the store too, as was asked for.
     #[error(
-        "the layer blob {digest} cannot be hard-linked into the root; --blobs auto copies what it has to"
+        "cannot hard-link the layer blob {digest} into the root; copy what has to be with \
+         --blobs auto"
     )]
     Link {
         /// The blob.
@@ -152,7 +153,7 @@ pub enum ConvertError {
     #[error("layers that are not unpacked need their blobs in the root")]
     NothingToStore,
     /// A layer could not be unpacked.
-    #[error("the layer {digest} could not be unpacked into {}", root.display())]
+    #[error("cannot unpack the layer {digest} into {}", root.display())]
     Unpack {
         /// The blob.
         digest: Digest,
@@ -163,7 +164,7 @@ pub enum ConvertError {
         source: Box<UnpackError>,
     },
     /// A layer whose blob the root has already could not be unpacked.
-    #[error("the layer {digest} could not be unpacked from the blob that {} has", root.display())]
+    #[error("cannot unpack the layer {digest} from the blob that {} has", root.display())]
     UnpackExisting {
         /// The blob.
         digest: Digest,
@@ -183,11 +184,11 @@ pub enum ConvertError {
     #[error("the conversion was cancelled; the root is as it was")]
     Cancelled,
     /// The state cannot be read back before it is published.
-    #[error("the state cannot be read back")]
+    #[error("cannot read the state back")]
     Verify(#[from] VerifyError),
     /// The state is not sound, so it is not published.
     #[error(
-        "what was to be published is damaged in {} places, so nothing was; the first: {}",
+        "what was to be published is damaged, so nothing was; 1 of {}: {}",
         damage.len(), first(damage)
     )]
     Damaged {

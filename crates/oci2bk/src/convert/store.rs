@@ -55,7 +55,7 @@ pub enum LinkError {
     #[error("the kernel refuses a link")]
     Kernel(#[source] DirError),
     /// The file cannot be looked at.
-    #[error("the file cannot be looked at")]
+    #[error("cannot look at the file")]
     Look(#[source] std::io::Error),
 }
 

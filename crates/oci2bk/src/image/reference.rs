@@ -41,7 +41,7 @@ pub enum ParseImageError {
 
 /// The text is no name of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no name of an image, such as debian or registry.example/team/base")]
+#[error("{text:?} is not the name of an image, such as debian or registry.example/team/base")]
 pub struct ParseRepositoryError {
     /// The text.
     pub text: String,

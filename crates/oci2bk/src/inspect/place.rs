@@ -32,7 +32,7 @@ pub enum PlaceError {
     #[error(transparent)]
     Source(#[from] ParseSourceError),
     /// It is nothing that can be looked at.
-    #[error("{} cannot be looked at", path.display())]
+    #[error("cannot look at {}", path.display())]
     Read {
         /// What was named.
         path: PathBuf,

@@ -167,10 +167,10 @@ pub struct Blob {
 #[non_exhaustive]
 pub enum Unread {
     /// The names of steps.
-    #[error("the names of steps cannot be read from the root")]
+    #[error("cannot read the names of steps from the root")]
     Names(#[from] SourceError),
     /// The builds.
-    #[error("the build history cannot be read")]
+    #[error("cannot read the build history")]
     Builds(#[from] BuildsError),
 }
 
@@ -185,13 +185,12 @@ pub enum InspectError {
     #[error(transparent)]
     State(#[from] VerifyError),
     /// A directory cannot be read.
-    #[error("the root cannot be looked into")]
+    #[error("cannot look into the root")]
     Dir(#[from] DirError),
     /// A database cannot be read.
     #[error(
-        "{} has databases that cannot be read; the first damage: {}",
-        root.display(),
-        damage.first().map(ToString::to_string).unwrap_or_default()
+        "cannot read all databases of {}; the first damage: {}",
+        root.display(), damage.first().map(ToString::to_string).unwrap_or_default()
     )]
     Damaged {
         /// The root.

@@ -60,7 +60,7 @@ pub enum AttachError {
         ops: usize,
     },
     /// The tag is not one that a registry would take.
-    #[error("{tag:?} is no tag: that is 1 to {LONGEST_TAG} letters, digits, '_', '.' and '-'")]
+    #[error("{tag:?} is not a tag: that is 1 to {LONGEST_TAG} letters, digits, '_', '.' and '-'")]
     InvalidTag {
         /// The tag.
         tag: String,
@@ -74,13 +74,13 @@ pub enum AttachError {
         tag: String,
     },
     /// The keys make no file.
-    #[error("the keys cannot be written as a file")]
+    #[error("cannot write the keys as a file")]
     KeysFile(#[from] KeysFileError),
     /// What the layout has cannot be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// An index is malformed.
-    #[error("{name} in {} is no index", path.display())]
+    #[error("{name} in {} is not an index", path.display())]
     Index {
         /// The layout.
         path: PathBuf,

@@ -36,27 +36,29 @@ const READ_BYTES: usize = 128 << 10;
 #[non_exhaustive]
 pub enum BundleError {
     /// It cannot be read or decompressed.
-    #[error("the archive cannot be read")]
+    #[error("cannot read the archive")]
     Read(#[from] io::Error),
     /// It is not a sound archive.
     #[error("the archive is damaged")]
     Tar(#[from] TarError),
     /// It does not end where it may.
-    #[error("the archive has more than {limit} bytes; --limit bundle-size allows for more")]
+    #[error("the archive has more than {limit} bytes; allow for more with --limit bundle-size")]
     TooLong {
         /// How many it may have, decompressed.
         limit: u64,
     },
     /// It has too many members.
-    #[error("the archive has more than {limit} members; --limit bundle-members allows for more")]
+    #[error(
+        "the archive has more than {limit} members; allow for more with --limit bundle-members"
+    )]
     TooManyMembers {
         /// How many it may have.
         limit: u64,
     },
     /// A document in it is larger than it may be.
     #[error(
-        "{member} in the archive is larger than {} bytes, or all documents are; --limit {} allows \
-         for more",
+        "{member} in the archive has more than {} bytes, or all documents have; allow for more \
+         with --limit {}",
         limit.value, limit.name
     )]
     TooLarge {
@@ -66,7 +68,7 @@ pub enum BundleError {
         limit: Bound,
     },
     /// A document has more in it than any real one.
-    #[error("{member} in the archive is no document of a build")]
+    #[error("{member} in the archive is not a document of a build")]
     TooComplex {
         /// The member.
         member: String,
@@ -75,7 +77,7 @@ pub enum BundleError {
         source: TooComplex,
     },
     /// A member is not what its name says.
-    #[error("the blob {digest} in the archive is corrupt: its content has the digest {actual}")]
+    #[error("the blob {digest} in the archive is damaged: its content has the digest {actual}")]
     Corrupt {
         /// What it should be.
         digest: Digest,
@@ -98,7 +100,7 @@ pub enum BundleError {
     #[error("the archive has indexes more than {} deep", MAX_INDEX_DEPTH)]
     TooDeep,
     /// There are too many manifests.
-    #[error("the archive has more than {limit} manifests; --limit manifests allows for more")]
+    #[error("the archive has more than {limit} manifests; allow for more with --limit manifests")]
     TooManyManifests {
         /// How many it may have.
         limit: u64,

@@ -22,7 +22,7 @@ use crate::llb::{DefinitionError, ProvenanceError};
 #[non_exhaustive]
 pub enum SourceError {
     /// The file cannot be read.
-    #[error("the key source {path} cannot be read")]
+    #[error("cannot read the key source {path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -38,7 +38,8 @@ pub enum SourceError {
     },
     /// Too large to be what it should be.
     #[error(
-        "the key source {path} is larger than {limit} bytes; --limit keys-document allows for more"
+        "the key source {path} has more than {limit} bytes; allow for more with --limit \
+         keys-document"
     )]
     TooLarge {
         /// The file.
@@ -48,10 +49,10 @@ pub enum SourceError {
     },
     /// Nothing that is known.
     #[error(
-        "{path} is no known key source; give SLSA provenance (mode=max), a metadata file of \
+        "{path} is not a known key source; give SLSA provenance (mode=max), a metadata file of \
          docker buildx, an image in an OCI layout with attestations, a bundle of docker buildx \
-         history export, LLB, the root directory of a builder or its cache.db, or what oci2bk keys \
-         wrote"
+         history export, LLB, the root directory of a builder or its cache.db, or what oci2bk \
+         keys wrote"
     )]
     Unrecognised {
         /// The file.
@@ -61,7 +62,7 @@ pub enum SourceError {
         source: Option<serde_json::Error>,
     },
     /// A document with more in it than any real one.
-    #[error("the key source {path} is no document of a build")]
+    #[error("the key source {path} is not a document of a build")]
     TooComplex {
         /// The file.
         path: PathBuf,
@@ -115,7 +116,7 @@ pub enum SourceError {
         path: PathBuf,
     },
     /// A root directory that cannot be searched.
-    #[error("the directory cannot be searched for keys")]
+    #[error("cannot search the directory for keys")]
     Directory(#[from] DirError),
     /// A root directory without keys.
     #[error("the builder of {path} has no keys: it has not built anything")]
@@ -162,7 +163,7 @@ pub enum SourceError {
         source: Box<LayoutError>,
     },
     /// A layout whose attestations cannot be read.
-    #[error("the attestations in {path} cannot be read")]
+    #[error("cannot read the attestations in {path}")]
     Attestations {
         /// The layout.
         path: PathBuf,
@@ -171,7 +172,7 @@ pub enum SourceError {
         source: Box<AttestationError>,
     },
     /// A layout whose attached keys cannot be read.
-    #[error("the keys attached in {path} cannot be read")]
+    #[error("cannot read the keys attached in {path}")]
     AttachedKeys {
         /// The layout.
         path: PathBuf,
@@ -182,7 +183,7 @@ pub enum SourceError {
     /// A layout or archive without attestations that help, and without keys.
     #[error(
         "no keys are attached in {path} and nothing in it has provenance that lists the build's \
-         operations; export it with --provenance=mode=max"
+         ops; export it with --provenance=mode=max"
     )]
     NoAttestations {
         /// The layout.

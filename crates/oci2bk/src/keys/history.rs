@@ -50,7 +50,7 @@ pub enum HistoryError {
         digest: String,
     },
     /// A blob cannot be read.
-    #[error("the blob {path} cannot be read")]
+    #[error("cannot read the blob {path}")]
     Io {
         /// Its file.
         path: PathBuf,
@@ -59,7 +59,7 @@ pub enum HistoryError {
         source: io::Error,
     },
     /// A blob is not what its name says.
-    #[error("the blob {path} is corrupt: its content has the digest {actual}")]
+    #[error("the blob {path} is damaged: its content has the digest {actual}")]
     Corrupt {
         /// Its file.
         path: PathBuf,
@@ -68,8 +68,8 @@ pub enum HistoryError {
     },
     /// Too much provenance, in one blob or in all.
     #[error(
-        "the blob {path} is larger than {} bytes, or all provenance up to it is; --limit {} allows \
-         for more",
+        "the blob {path} has more than {} bytes, or all provenance up to it has; allow for more \
+         with --limit {}",
         limit.value, limit.name
     )]
     TooLarge {
@@ -79,7 +79,7 @@ pub enum HistoryError {
         limit: Bound,
     },
     /// A blob is a document with more in it than any real one.
-    #[error("the blob {path} is no document of a build")]
+    #[error("the blob {path} is not a document of a build")]
     TooComplex {
         /// Its file.
         path: PathBuf,

@@ -44,13 +44,13 @@ pub enum ArchiveError {
         name: String,
     },
     /// There are more members than any layout has.
-    #[error("it has more than {limit} members; --limit archive-members allows for more")]
+    #[error("it has more than {limit} members; allow for more with --limit archive-members")]
     TooManyMembers {
         /// How many it may have.
         limit: u64,
     },
     /// It cannot be read.
-    #[error("it cannot be read")]
+    #[error("cannot read it")]
     Io(#[source] io::Error),
 }
 

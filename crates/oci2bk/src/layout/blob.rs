@@ -19,7 +19,7 @@ const CHUNK: usize = 256 << 10;
 #[non_exhaustive]
 pub enum BlobError {
     /// The layout has no such blob.
-    #[error("blob {digest} is missing from the layout; copy or export the cache again")]
+    #[error("blob {digest} is not in the layout; copy or export the cache again")]
     Missing {
         /// The blob.
         digest: Digest,
@@ -45,7 +45,7 @@ pub enum BlobError {
     /// The blob is a document that would have to be held in memory, and too large for it.
     #[error(
         "blob {digest} has {size} bytes, but {} is all that a document of its kind may have; \
-         --limit {} allows for more",
+         allow for more with --limit {}",
         limit.value, limit.name
     )]
     TooLarge {
@@ -57,7 +57,7 @@ pub enum BlobError {
         limit: Bound,
     },
     /// The blob is a document with more in it than any real one.
-    #[error("blob {digest} is no document of a build")]
+    #[error("blob {digest} is not a document of a build")]
     TooComplex {
         /// The blob.
         digest: Digest,
@@ -66,7 +66,7 @@ pub enum BlobError {
         source: TooComplex,
     },
     /// The content is not the one that the name promises.
-    #[error("blob {digest} is corrupt: its content has the digest {actual}")]
+    #[error("blob {digest} is damaged: its content has the digest {actual}")]
     Digest {
         /// The blob.
         digest: Digest,
@@ -74,7 +74,7 @@ pub enum BlobError {
         actual: Digest,
     },
     /// The system refused to open or read the file.
-    #[error("blob {digest} cannot be read")]
+    #[error("cannot read blob {digest}")]
     Io {
         /// The blob.
         digest: Digest,

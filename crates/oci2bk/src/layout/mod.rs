@@ -105,7 +105,7 @@ pub enum LayoutError {
         source: io::Error,
     },
     /// `oci-layout` or `index.json` is too large to be one.
-    #[error("{path} has more than {limit} bytes; --limit manifest allows for more")]
+    #[error("{path} has more than {limit} bytes; allow for more with --limit manifest")]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -113,7 +113,7 @@ pub enum LayoutError {
         limit: u64,
     },
     /// `oci-layout` or `index.json` has more in it than any real one.
-    #[error("{path} is no file of a layout")]
+    #[error("{path} is not a file of a layout")]
     TooComplex {
         /// The file.
         path: PathBuf,

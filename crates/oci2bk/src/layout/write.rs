@@ -52,7 +52,7 @@ pub enum WriteError {
         path: PathBuf,
     },
     /// A file could not be made, locked, moved or removed.
-    #[error("{} cannot be changed", path.display())]
+    #[error("cannot change {}", path.display())]
     Dir {
         /// The layout.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub enum WriteError {
         source: DirError,
     },
     /// A file could not be written.
-    #[error("{} cannot be written", path.display())]
+    #[error("cannot write {}", path.display())]
     File {
         /// The file.
         path: PathBuf,

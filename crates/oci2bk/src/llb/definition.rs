@@ -36,19 +36,19 @@ pub enum DefinitionError {
     #[error("it is not LLB in protobuf")]
     Protobuf(#[from] prost::DecodeError),
     /// It is a message without ops, as an empty file is.
-    #[error("it has no operations")]
+    #[error("it has no ops")]
     Empty,
     /// There is more to it than any build has.
-    #[error("it has more than {MAX_PARTS} operations, mounts and file actions")]
+    #[error("it has more than {MAX_PARTS} ops, mounts and file actions")]
     TooLarge,
     /// An op has an input that is none of the ops. Bytes that happen to be a message fail here.
-    #[error("operation {index} builds on one that is not there, so it is no whole definition")]
+    #[error("op {index} builds on one that is not there, so it is not a whole definition")]
     MissingInput {
         /// The op, counted from 0.
         index: usize,
     },
     /// A line is not what `buildctl debug dump-llb` prints.
-    #[error("operation {index} of the dump is malformed")]
+    #[error("op {index} of the dump is malformed")]
     Dump {
         /// The op, counted from 0.
         index: usize,

@@ -23,8 +23,8 @@ pub struct OpDigest(String);
 /// Why a text cannot be an op digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "an op digest has 1 to {MAX_OP_DIGEST_BYTES} bytes and no '@', which ends it in cache.db: \
-     {text:?}"
+    "{text:?} is not an op digest: that has 1 to {MAX_OP_DIGEST_BYTES} bytes and no '@', which \
+     ends it in cache.db"
 )]
 pub struct InvalidOpDigest {
     /// The text, shortened to 100 characters.
@@ -82,7 +82,7 @@ pub enum NotComputable {
     #[error("it only names the result")]
     Return,
     /// An op of a release newer than this program knows.
-    #[error("it is an operation that no BuildKit release up to v0.32 has")]
+    #[error("it is an op that no BuildKit release up to v0.32 has")]
     Unknown,
     /// The document left out what an action of a file op does.
     #[error(
@@ -109,7 +109,7 @@ pub enum NotComputable {
         length: usize,
     },
     /// The op cannot be written as JSON.
-    #[error("the op cannot be written as JSON")]
+    #[error("cannot write the op as JSON")]
     Json(#[from] serde_json::Error),
 }
 

@@ -30,14 +30,14 @@ pub struct Provenance {
 #[non_exhaustive]
 pub enum ProvenanceError {
     /// Not JSON, or not of the right shape.
-    #[error("the provenance is not valid JSON of the SLSA form")]
+    #[error("the provenance is not JSON of the SLSA form")]
     Json(#[source] serde_json::Error),
     /// JSON of another kind.
     #[error("the document is not SLSA provenance: it has neither buildDefinition nor invocation")]
     NotProvenance,
     /// Provenance without LLB.
     #[error(
-        "the provenance does not list the build's operations; record it with mode=max \
+        "the provenance does not list the build's ops; record it with mode=max \
          (--provenance=mode=max, or BUILDX_METADATA_PROVENANCE=max for a metadata file)"
     )]
     NoOps,

@@ -123,7 +123,7 @@ pub enum ManifestError {
         diff_ids: usize,
     },
     /// A layer's descriptor is wrong.
-    #[error("cache {digest} has an unusable layer")]
+    #[error("cannot use a layer of cache {digest}")]
     Layer {
         /// The manifest or index.
         digest: Digest,

@@ -76,9 +76,8 @@ pub enum SelectError {
     },
     /// Several caches fit.
     #[error(
-        "{} has several caches, so add :TAG or @DIGEST to choose one: {}",
-        path.display(),
-        list_caches(caches)
+        "{} has several caches; choose one with :TAG or @DIGEST: {}",
+        path.display(), list_caches(caches)
     )]
     SeveralCaches {
         /// The layout.

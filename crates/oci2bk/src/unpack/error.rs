@@ -20,8 +20,8 @@ const SHOWN_NAME_BYTES: usize = 200;
 pub enum UnpackError {
     /// The layer's media type is not one that a layer can have.
     #[error(
-        "layer {layer} has the media type {media_type:?}, which is no known layer type; \
-         expected an OCI or Docker layer as plain tar, gzip or zstd"
+        "layer {layer} has the media type {media_type:?}, which is not a known layer type; known \
+         are OCI and Docker layers as plain tar, gzip or zstd"
     )]
     UnknownMediaType {
         /// The layer's blob.
@@ -76,7 +76,8 @@ pub enum UnpackError {
     },
     /// The layer is larger than it may be when it is unpacked.
     #[error(
-        "layer {layer} has more than {limit} bytes when it is unpacked; --limit {name} says how many it may have"
+        "layer {layer} has more than {limit} bytes when it is unpacked; allow for more with \
+         --limit {name}"
     )]
     TooLarge {
         /// The layer's blob.
@@ -87,7 +88,9 @@ pub enum UnpackError {
         name: &'static str,
     },
     /// The layer has more entries than it may have.
-    #[error("layer {layer} has more than {limit} entries; --limit layer-entries=N allows for more")]
+    #[error(
+        "layer {layer} has more than {limit} entries; allow for more with --limit layer-entries"
+    )]
     TooManyEntries {
         /// The layer's blob.
         layer: Digest,
@@ -105,7 +108,7 @@ pub enum UnpackError {
         found: Digest,
     },
     /// The archive is not valid.
-    #[error("the archive in layer {layer} is invalid after entry {after}")]
+    #[error("the archive in layer {layer} is malformed after entry {after}")]
     Archive {
         /// The layer's blob.
         layer: Digest,
@@ -178,7 +181,7 @@ pub enum Refusal {
     Archive(#[from] TarError),
     /// The entry's type is one that containerd's applier does not know either ("unhandled tar
     /// header type", containerd v2.3.3 `pkg/archive/tar.go`).
-    #[error("an entry of tar type {} cannot be unpacked", typeflag.escape_ascii())]
+    #[error("cannot unpack an entry of tar type {}", typeflag.escape_ascii())]
     UnsupportedType {
         /// The type flag in the header.
         typeflag: u8,
@@ -209,7 +212,8 @@ pub enum Refusal {
     TooManySymlinks,
     /// A name or a link's target is longer than it may be.
     #[error(
-        "the name or the link's target has {bytes} bytes; --limit path allows for more than {limit}"
+        "the name or the link's target has {bytes} bytes, more than {limit}; allow for more with \
+         --limit path"
     )]
     NameTooLong {
         /// The length of the longer one.
@@ -219,7 +223,8 @@ pub enum Refusal {
     },
     /// The extended attributes together are larger than they may be.
     #[error(
-        "the extended attributes have {bytes} bytes; --limit xattrs allows for more than {limit}"
+        "the extended attributes have {bytes} bytes, more than {limit}; allow for more with \
+         --limit xattrs"
     )]
     XattrsTooLarge {
         /// The bytes of their names and values.
@@ -229,8 +234,8 @@ pub enum Refusal {
     },
     /// The names of the layer's directories take more memory than they may.
     #[error(
-        "the names of the layer's directories take more than {limit} bytes of memory; \
-         --limit layer-directories allows for more"
+        "the names of the layer's directories take more than {limit} bytes of memory; allow for \
+         more with --limit layer-directories"
     )]
     TooManyDirectories {
         /// How much they may take.
@@ -238,8 +243,8 @@ pub enum Refusal {
     },
     /// Finding the paths of the layer costs more than it may.
     #[error(
-        "finding the layer's paths, with the links in them, takes looking up more than {limit} bytes \
-         of paths; --limit layer-lookups allows for more"
+        "finding the layer's paths, with the links in them, takes looking up more than {limit} \
+         bytes of paths; allow for more with --limit layer-lookups"
     )]
     TooManyLookups {
         /// How many bytes may be looked up.

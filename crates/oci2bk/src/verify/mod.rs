@@ -99,7 +99,7 @@ pub enum VerifyError {
     #[error(transparent)]
     State(#[from] bkstate::state::VerifyError),
     /// A directory cannot be used.
-    #[error("the root cannot be verified")]
+    #[error("cannot verify the root")]
     Dir(#[from] DirError),
     /// There is no directory to unpack layers into.
     #[error(
@@ -107,7 +107,7 @@ pub enum VerifyError {
     )]
     Temporary(#[source] std::io::Error),
     /// A layer could not be unpacked, for a reason other than the layer.
-    #[error("a layer could not be unpacked to compare a snapshot with it")]
+    #[error("cannot unpack a layer to compare a snapshot with it")]
     Unpack(#[source] Box<UnpackError>),
     /// Somebody [asked to stop](Verifier::cancel).
     #[error("the verification was cancelled")]

@@ -106,7 +106,7 @@ fn every_change_to_a_tree_is_found() {
     }
     type Change = fn(&Path);
     let changes: &[(&str, &str, Change)] = &[
-        ("bin/busybox", "is missing", |path| fs::remove_file(path).unwrap()),
+        ("bin/busybox", "is not there", |path| fs::remove_file(path).unwrap()),
         ("bin", "\"bin/extra\" is not in the layer", |path| {
             fs::write(path.join("extra"), "").unwrap();
         }),

@@ -81,7 +81,7 @@ pub enum ContentDamage {
         found: Digest,
     },
     /// The file cannot be read.
-    #[error("content/blobs/sha256: the blob {blob} cannot be read")]
+    #[error("content/blobs/sha256: cannot read the blob {blob}")]
     Unreadable {
         /// The blob.
         blob: Digest,

@@ -16,14 +16,14 @@ use super::Findings;
 #[non_exhaustive]
 pub enum DatabaseDamage {
     /// A file or directory of the state is not there.
-    #[error("{} is missing", path.display())]
+    #[error("{} is not there", path.display())]
     Missing {
         /// The file or directory.
         path: PathBuf,
     },
     /// It is there and cannot be opened or read, or is no file. If reading failed, nothing is said of
     /// what it holds.
-    #[error("{} cannot be read as a file", path.display())]
+    #[error("cannot read {} as a file", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

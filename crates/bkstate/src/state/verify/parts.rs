@@ -109,7 +109,7 @@ pub enum VerifyError {
     #[error("the state is not whole")]
     Incomplete(#[from] DatabaseDamage),
     /// The system refused to look at a part of it.
-    #[error("the state cannot be looked at")]
+    #[error("cannot look at the state")]
     Dir(#[from] DirError),
 }
 

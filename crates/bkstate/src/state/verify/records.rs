@@ -101,7 +101,7 @@ pub enum RecordDamage {
         expected: Digest,
     },
     /// An entry of a record names an index that does not have it.
-    #[error("metadata_v2.db: the index entry {entry:?} is missing")]
+    #[error("metadata_v2.db: the index entry {entry:?} is not there")]
     MissingIndex {
         /// The key in `_index`.
         entry: String,

@@ -80,7 +80,7 @@ pub enum SnapshotDamage {
         child: String,
     },
     /// Its row lists one that does not lie on it.
-    #[error("containerdmeta.db: snapshot {name} lists {child}, which is no child of it")]
+    #[error("containerdmeta.db: snapshot {name} lists {child}, which is not a child of it")]
     StrayChild {
         /// The name.
         name: String,

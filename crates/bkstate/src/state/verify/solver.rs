@@ -29,7 +29,7 @@ pub enum SolverDamage {
         result: ResultId,
     },
     /// A key has results and no bucket in `_links`, which is what makes a key exist.
-    #[error("cache.db: key {key} has results but does not exist in _links")]
+    #[error("cache.db: key {key} has results but is not in _links")]
     InvisibleKey {
         /// The key.
         key: KeyId,
@@ -59,7 +59,7 @@ pub enum SolverDamage {
         result: ResultId,
     },
     /// `_byresult` lists a key for a result that it does not have.
-    #[error("cache.db: _byresult lists key {key} for {result}, which is no result of it")]
+    #[error("cache.db: _byresult lists key {key} for {result}, which is not a result of it")]
     StrayResultIndex {
         /// The key.
         key: KeyId,

@@ -133,7 +133,9 @@ fn kinds() -> Vec<Case> {
     // What tar programs have used for sockets, and other types nobody unpacks.
     for typeflag in [b's', b'7', b'D', b'V', b'M', b'N', b'A', 200] {
         let name = format!("fifos-and-sockets::type-{typeflag}");
-        cases.push(Case::refused(&name, "cannot be unpacked", move |_| [member(typeflag, "x")]));
+        cases.push(Case::refused(&name, "cannot unpack an entry of tar type", move |_| {
+            [member(typeflag, "x")]
+        }));
     }
     cases
 }

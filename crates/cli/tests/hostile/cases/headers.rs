@@ -48,7 +48,7 @@ pub(super) fn all() -> Vec<Case> {
         Case::refused("rustsec-2026-0066::record-length-lies", "malformed record", |_| {
             [member(b'x', "PaxHeaders/x").data("99 path=smuggled\n"), file("f", "")]
         }),
-        Case::refused("rustsec-2026-0066::record-value-is-no-number", "invalid value", |_| {
+        Case::refused("rustsec-2026-0066::record-value-is-no-number", "malformed value", |_| {
             [pax(&[("size", b"0x200")]), file("f", "")]
         }),
         Case::refused("rustsec-2026-0066::name-with-nul", "malformed record", |_| {

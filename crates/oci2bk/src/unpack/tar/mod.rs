@@ -49,7 +49,7 @@ pub enum TarError {
     #[error("the PAX extended header has a malformed record")]
     PaxRecord,
     /// The value of a PAX record is not a number or time.
-    #[error("the PAX extended header has an invalid value for {key:?}")]
+    #[error("the PAX extended header has a malformed value for {key:?}")]
     PaxValue {
         /// The key of the record.
         key: String,

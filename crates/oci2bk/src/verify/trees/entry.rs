@@ -60,7 +60,7 @@ pub enum Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("is missing"),
+            Self::Missing => f.write_str("is not there"),
             Self::Unexpected => f.write_str("is not in the layer"),
             Self::Type => f.write_str("is of another type"),
             Self::Mode { found, expected } => {

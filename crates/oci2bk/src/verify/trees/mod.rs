@@ -59,7 +59,7 @@ pub enum TreeDamage {
         count: u64,
     },
     /// A part of the tree cannot be read.
-    #[error("snapshots/snapshots/{snapshot}/fs: {path} cannot be read (layer {layer})")]
+    #[error("snapshots/snapshots/{snapshot}/fs: cannot read {path} (layer {layer})")]
     Unreadable {
         /// The id of the snapshot.
         snapshot: u64,
@@ -72,7 +72,7 @@ pub enum TreeDamage {
         source: std::io::Error,
     },
     /// The layer cannot be unpacked, or is not the one that the record says.
-    #[error("snapshots/snapshots/{snapshot}: its layer cannot be unpacked: {source}")]
+    #[error("snapshots/snapshots/{snapshot}: cannot unpack its layer: {source}")]
     Layer {
         /// The id of the snapshot.
         snapshot: u64,
