@@ -2,6 +2,34 @@
 //!
 //! What else containerd knows of a blob is in its row, see [`Content`](crate::metadata::Content).
 //! A blob needs both. Source: containerd v2.3.3 `plugins/content/local/store.go`.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use std::io::Write as _;
+//!
+//! use bkstate::Digest;
+//! use bkstate::content::BlobStore;
+//! use bkstate::dir::{Dir, FileKind, Found};
+//!
+//! let temp = tempfile::tempdir()?;
+//! let dir = Dir::open(temp.path())?;
+//! let store = BlobStore::create(&dir.create_dir("worker", 0o700)?)?;
+//! let blob = Digest::of("a layer");
+//! store.create_blob(&blob)?.write_all(b"a layer")?;
+//! assert_eq!(store.find(&blob)?, Some(Found { kind: FileKind::File, size: 7 }));
+//!
+//! // Where both are on one file system, a second store takes the file itself.
+//! let staged = BlobStore::open_or_create(&dir.create_dir("staging", 0o700)?)?;
+//! assert!(staged.shares_file_system(&dir)?);
+//! staged.link_blob(&blob, &store.blob(&blob)?)?;
+//! store.remove(&blob)?;
+//!
+//! staged.move_all(&store)?;
+//! assert!(staged.names()?.is_empty());
+//! assert_eq!(store.files()?, BTreeMap::from([(blob, 7)]));
+//! assert_eq!(store.path(), temp.path().join("worker/content/blobs/sha256"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

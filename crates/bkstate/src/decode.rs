@@ -1,4 +1,24 @@
 //! Reading typed values out of the daemon's databases.
+//!
+//! A sound BoltDB file need not be one of BuildKit's. What is in the way is named by the buckets that lead to
+//! it:
+//!
+//! ```
+//! use bkstate::bolt::{self, Db};
+//! use bkstate::decode::DecodeError;
+//! use bkstate::metadata::Metadata;
+//!
+//! let file = tempfile::tempfile()?;
+//! bolt::write(&file, |root| root.bucket(b"v1", |v1| v1.put(b"version", b"four")))?;
+//!
+//! let error = Metadata::read(&Db::open(file)?).unwrap_err();
+//! assert!(matches!(error, DecodeError::Value { .. }));
+//! assert_eq!(
+//!     error.to_string(),
+//!     "containerdmeta.db/v1/version holds four, which is not a zig-zag varint"
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::BTreeMap;
 

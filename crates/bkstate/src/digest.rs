@@ -18,10 +18,15 @@ const LENGTH: usize = PREFIX.len() + 64;
 ///
 /// ```
 /// use bkstate::Digest;
+/// use bkstate::digest::ParseDigestError;
 ///
 /// let digest = Digest::of("abc");
 /// assert_eq!(digest.to_string().parse(), Ok(digest));
-/// assert!("sha256:ABC".parse::<Digest>().is_err());
+/// assert_eq!(digest.to_string(), format!("sha256:{}", digest.hex()));
+/// assert_eq!(Digest::from_bytes(*digest.as_bytes()), digest);
+///
+/// let text = "sha256:../../etc/passwd";
+/// assert_eq!(text.parse::<Digest>(), Err(ParseDigestError { text: text.to_owned() }));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
@@ -121,6 +126,17 @@ impl<'de> Deserialize<'de> for Digest {
 }
 
 /// A running SHA-256, for content that is hashed while it is read.
+///
+/// ```
+/// use bkstate::Digest;
+/// use bkstate::digest::Hasher;
+///
+/// let mut hasher = Hasher::new();
+/// for chunk in ["a", "bc"] {
+///     hasher.update(chunk.as_bytes());
+/// }
+/// assert_eq!(hasher.finish(), Digest::of("abc"));
+/// ```
 #[derive(Clone, Default)]
 pub struct Hasher(Sha256);
 

@@ -1,4 +1,20 @@
 //! Writing models into the daemon's databases.
+//!
+//! Each is written as a whole into a new file, never over what is there:
+//!
+//! ```
+//! use bkstate::bolt::WriteError;
+//! use bkstate::encode::EncodeError;
+//! use bkstate::records::Records;
+//!
+//! let file = tempfile::tempfile()?;
+//! Records::default().write(&file)?;
+//! let length = file.metadata()?.len();
+//!
+//! let again = Records::default().write(&file);
+//! assert!(matches!(again, Err(EncodeError::Bolt(WriteError::NotEmpty { length: l })) if l == length));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::BTreeMap;
 

@@ -5,6 +5,26 @@
 //! `skip_serializing_if` of the serialised struct; this module adds what serde_json does
 //! differently: Go escapes `<`, `>`, `&`, U+2028 and U+2029 in every string
 //! (Go `encoding/json` `appendString` with `escapeHTML`).
+//!
+//! ```
+//! use bkstate::gojson::{self, ControlEscapes};
+//! use serde::Serialize;
+//!
+//! #[derive(Serialize)]
+//! struct MkFile {
+//!     path: &'static str,
+//!     #[serde(serialize_with = "gojson::base64")]
+//!     data: Vec<u8>,
+//! }
+//!
+//! let file = MkFile { path: "/a&b", data: b"hi".to_vec() };
+//! assert_eq!(gojson::to_string(&file)?, r#"{"path":"/a\u0026b","data":"aGk="}"#);
+//!
+//! // Daemons that were built with an older Go have other keys for the same build.
+//! assert_eq!(gojson::to_string("\u{8}")?, r#""\b""#);
+//! assert_eq!(gojson::to_string_with("\u{8}", ControlEscapes::Long)?, r#""\u0008""#);
+//! # Ok::<(), serde_json::Error>(())
+//! ```
 
 use std::io;
 

@@ -9,6 +9,28 @@
 //!
 //! The daemon draws them at random (BuildKit `identity.NewID`: 25 base-36 digits). Ours are
 //! derived from what they name, in the same shape, so the same input gives the same state.
+//!
+//! ```
+//! use bkstate::Digest;
+//! use bkstate::ids::{InvalidId, KeyId, RecordId, ResultId, WorkerId};
+//!
+//! // What a daemon drew is taken as it is, what is new is derived from what it stands for.
+//! let worker = WorkerId::new("nkb3jq2u1n5uzs39w0ohs4fgn")?;
+//! let record = RecordId::derive(&Digest::of("a layer").to_string());
+//! assert_eq!(record.as_str().len(), worker.as_str().len());
+//!
+//! // `cache.db` names a result by both, with a separator that no id has.
+//! let result = ResultId { worker, record: Some(record) };
+//! assert_eq!(ResultId::parse(&result.to_string())?, result);
+//! let refused: InvalidId = RecordId::new("worker::record").unwrap_err();
+//! assert_eq!(refused.kind, "record id");
+//!
+//! // A key that depends on nothing is called after its digest, or by chance if it is of files that one
+//! // build sent.
+//! assert!(KeyId::new("random:nkb3jq2u1n5uzs39w0ohs4fgn")?.is_of_one_session());
+//! assert!(!KeyId::from(Digest::of("an operation")).is_of_one_session());
+//! # Ok::<(), InvalidId>(())
+//! ```
 
 use std::fmt;
 

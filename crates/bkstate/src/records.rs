@@ -7,6 +7,58 @@
 //! | `_external` | record id | e.g. `buildkit.contenthash.v0` | bytes |
 //!
 //! Source: BuildKit v0.32.2 `cache/metadata/metadata.go` and `cache/metadata.go`.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use bkstate::Digest;
+//! use bkstate::bolt::Db;
+//! use bkstate::ids::RecordId;
+//! use bkstate::records::{POLICY_RETAIN, Record, Records};
+//!
+//! let (base, mount) = (RecordId::derive("base"), RecordId::derive("mount"));
+//! let chain_id = Digest::of("a layer");
+//! let layer = Record {
+//!     committed: Some(true),
+//!     chain_id: Some(chain_id),
+//!     cache_policy: Some(POLICY_RETAIN),
+//!     snapshot: Some("sha256:base".to_owned()),
+//!     ..Record::default()
+//! };
+//! let cache_mount = Record {
+//!     parent: Some(base.clone()),
+//!     cache_dir: Some("/root/.cargo".to_owned()),
+//!     ..Record::default()
+//! };
+//!
+//! // An immutable record may use a snapshot of any name, one that changes has its own.
+//! assert!(!layer.is_mutable() && cache_mount.is_mutable());
+//! assert_eq!(layer.snapshot_key(&base), "sha256:base");
+//! assert_eq!(cache_mount.snapshot_key(&mount), mount.as_str());
+//!
+//! // A merge has several records below it, and no files before they are needed.
+//! let merge = Record { merge_parents: Some(vec![base.clone(), mount.clone()]), ..Record::default() };
+//! assert!(merge.is_composed() && !merge.is_mutable());
+//! assert!(merge.parents().eq([&base, &mount]));
+//!
+//! // A daemon that was stopped while it removed one leaves this.
+//! assert!(Record { deleted: Some(true), ..layer.clone() }.is_removed());
+//!
+//! // By the index a daemon finds the records of a chain, and those of a cache mount.
+//! let records = Records {
+//!     by_id: BTreeMap::from([(base.clone(), layer), (mount.clone(), cache_mount)]),
+//!     external: BTreeMap::new(),
+//! };
+//! let keys = [format!("cache-dir:/root/.cargo::{mount}"), format!("chainid:{chain_id}::{base}")];
+//! assert_eq!(records.index(), keys.into());
+//!
+//! let file = tempfile::tempfile()?;
+//! records.write(&file)?;
+//! let db = Db::open(file)?;
+//! assert_eq!(Records::read(&db)?, records);
+//! assert_eq!(Records::read_index(&db)?, records.index());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;

@@ -9,6 +9,38 @@
 //!
 //! A key exists if it has a sub-bucket in `_links`, even an empty one.
 //! Source: BuildKit v0.32.2 `solver/bboltcachestorage/storage.go`.
+//!
+//! ```
+//! use bkstate::bolt::Db;
+//! use bkstate::ids::{KeyId, ResultId, WorkerId};
+//! use bkstate::solver::{Link, SolverCache};
+//! use bkstate::{Digest, Time};
+//!
+//! let (image, step) = (KeyId::from(Digest::of("FROM")), KeyId::derive("RUN on FROM"));
+//! let run = Link { digest: Digest::of("RUN").to_string(), ..Link::default() };
+//! let result = ResultId { worker: WorkerId::derive("worker"), record: None };
+//!
+//! let mut cache = SolverCache::default();
+//! cache.add_key(&image);
+//! cache.add_key(&step);
+//! cache.add_link(&image, run.clone(), &step);
+//! cache.add_result(&step, result.clone(), Time::UNIX_EPOCH);
+//! // The older of two times of the same result says nothing new.
+//! assert!(!cache.add_result(&step, result.clone(), Time::ZERO));
+//!
+//! // So a daemon finds what a step resulted in: from the key of its input over its own op digest.
+//! assert!(cache.has_link(&image, &run, &step));
+//! let found: Vec<&KeyId> = cache.targets(&image, &run).collect();
+//! assert_eq!(found, [&step]);
+//! assert!(cache.results[found[0]].contains_key(&result));
+//!
+//! let file = tempfile::tempfile()?;
+//! cache.write(&file)?;
+//! let db = Db::open(file)?;
+//! assert_eq!(SolverCache::read(&db)?, cache);
+//! assert_eq!(SolverCache::read_miswritten(&db)?, []);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -223,6 +255,22 @@ impl SolverCache {
 }
 
 /// An entry that says something other than its place, or says it in other bytes than BuildKit.
+///
+/// ```
+/// use bkstate::bolt::{self, Db};
+/// use bkstate::ids::KeyId;
+/// use bkstate::solver::{Miswritten, SolverCache};
+///
+/// // Go leaves out what is zero, so no daemon ever looks for this link.
+/// let link = br#"{"Input":0,"Digest":"sha256:0"}@target"#;
+/// let file = tempfile::tempfile()?;
+/// bolt::write(&file, |root| root.bucket(b"_links", |all| all.bucket(b"source", |of| of.put(link, b""))))?;
+///
+/// let (from, to) = (KeyId::new("source")?, KeyId::new("target")?);
+/// let found = SolverCache::read_miswritten(&Db::open(file)?)?;
+/// assert_eq!(found, [Miswritten::Link { from, to }]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Miswritten {

@@ -5,6 +5,31 @@
 //! | Go `time.Time.MarshalBinary`, 15 bytes | containerd's databases | containerd `core/metadata/boltutil/helpers.go` |
 //! | RFC 3339 with up to nine fraction digits, trailing zeros cut | cache configs, `cache.db`, labels | Go `time.RFC3339Nano` |
 //! | nanoseconds since the Unix epoch | `metadata_v2.db` | BuildKit `cache/metadata.go` |
+//!
+//! ```
+//! use bkstate::Time;
+//! use bkstate::time::ParseTimeError;
+//!
+//! let built: Time = "2026-11-21T20:27:19.5Z".parse()?;
+//!
+//! // The records of a daemon count nanoseconds; a time that they cannot hold has none.
+//! assert_eq!(built.unix_nanos().map(Time::from_unix_nanos), Some(built));
+//! assert_eq!(Time::ZERO.unix_nanos(), None);
+//!
+//! // In whole seconds, as `SOURCE_DATE_EPOCH` has it.
+//! let whole = Time::from_unix_seconds(built.unix_seconds());
+//! assert_eq!(whole.to_string(), "2026-11-21T20:27:19Z");
+//!
+//! // containerd has what Go makes of it.
+//! let bytes = built.to_go_binary();
+//! assert_eq!(Time::from_go_binary(&bytes), Ok(built));
+//! let refused = Time::from_go_binary(&bytes[..14]);
+//! assert!(matches!(refused, Err(ParseTimeError::Binary { length: 14, .. })));
+//!
+//! // Go's zero time stands for one that is not known. It is not that of Unix.
+//! assert!(Time::ZERO.is_zero() && !Time::UNIX_EPOCH.is_zero());
+//! # Ok::<(), ParseTimeError>(())
+//! ```
 
 use std::fmt;
 use std::str::FromStr;

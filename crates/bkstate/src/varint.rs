@@ -2,6 +2,21 @@
 //!
 //! `uvarint` is base 128, least significant group first; `varint` is the same over the zig-zag
 //! form, so small negative numbers stay short.
+//!
+//! ```
+//! use bkstate::varint::{decode_signed, decode_unsigned, encode_signed, encode_unsigned};
+//!
+//! // In `snapshots/metadata.db` the snapshot 300 stands under the key 7, 0, 300 if it lies on 7.
+//! let key = [encode_unsigned(7), vec![0], encode_unsigned(300)].concat();
+//! assert_eq!(key, [7, 0, 0xac, 2]);
+//! let Some((7, [0, child @ ..])) = decode_unsigned(&key) else { panic!("not on 7") };
+//! assert_eq!(decode_unsigned(child), Some((300, [].as_slice())));
+//!
+//! // Sizes can be unknown, which is -1.
+//! assert_eq!(encode_signed(-1), [1]);
+//! assert_eq!(decode_signed(&[1]), Some(-1));
+//! assert_eq!(decode_signed(&[1, 0]), None, "a size is the whole value");
+//! ```
 
 /// Longest encoding of 64 bits.
 const MAX_LEN: usize = 10;

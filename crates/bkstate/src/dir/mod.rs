@@ -2,6 +2,34 @@
 //!
 //! We run as root on trees that archives have shaped. Every name here is a single component that
 //! is opened without following a link, so nothing outside the handle can be reached.
+//!
+//! ```
+//! use std::os::unix::fs::symlink;
+//!
+//! use bkstate::dir::{Dir, DirEntry, DirError, FileKind, Found, Name, if_there};
+//!
+//! let temp = tempfile::tempdir()?;
+//! symlink("/etc", temp.path().join("link"))?;
+//! let dir = Dir::open(temp.path())?;
+//!
+//! // A link is seen, and never followed.
+//! let entries: Vec<DirEntry> = dir.entries()?;
+//! assert_eq!(entries[0].to_str(), Some("link"));
+//! assert!(matches!(dir.find(&*entries[0].name)?, Some(Found { kind: FileKind::Other, .. })));
+//! assert!(dir.dir("link").is_err());
+//!
+//! // Nor is there a name for what is elsewhere.
+//! fn is_refused(dir: &Dir, name: impl Name) -> bool {
+//!     dir.file(name).is_err_and(|error: DirError| !error.is_not_found())
+//! }
+//! assert!(["..", "", "link/passwd", "/etc/passwd"].iter().all(|name| is_refused(&dir, *name)));
+//! assert!(is_refused(&dir, c".."));
+//!
+//! // What need not be there is no error.
+//! assert!(if_there(dir.file("absent"))?.is_none());
+//! assert_eq!(dir.size("absent")?, None);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod error;
 mod find;
@@ -22,6 +50,71 @@ pub use find::{DirEntry, FileKind, Found};
 pub use name::Name;
 
 /// An open directory, with the path it was reached by for messages.
+///
+/// A file is replaced as a whole, by a new one with the access of the old:
+///
+/// ```
+/// use std::fs::File;
+/// use std::io::{Read as _, Write as _};
+///
+/// use bkstate::dir::Dir;
+///
+/// let temp = tempfile::tempdir()?;
+/// let dir = Dir::open(temp.path())?;
+/// dir.create_file("state", 0o640)?.write_all(b"old")?;
+///
+/// // Only one at a time.
+/// let lock = File::from(dir.lock_file("lock")?);
+/// lock.try_lock()?;
+/// assert!(File::from(dir.lock_file("lock")?).try_lock().is_err());
+///
+/// let mut new = dir.create_file("state.new", 0o600)?;
+/// new.write_all(b"newer")?;
+/// dir.copy_access("state", &new)?;
+/// new.sync_all()?;
+/// dir.replace("state.new", &dir, "state")?;
+/// dir.sync()?;
+///
+/// let mut content = String::new();
+/// dir.file("state")?.read_to_string(&mut content)?;
+/// assert_eq!(content, "newer");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A tree is built aside, and moved to its place where nothing is:
+///
+/// ```
+/// use std::fs::File;
+/// use std::os::unix::fs::MetadataExt as _;
+///
+/// use bkstate::dir::Dir;
+///
+/// let temp = tempfile::tempdir()?;
+/// // As handed over by somebody else; the path is for messages.
+/// let dir = Dir::from_handle(File::open(temp.path())?.into(), temp.path());
+/// assert_eq!(dir.path(), temp.path());
+///
+/// let aside = dir.create_dir("aside", 0o700)?;
+/// let tree = aside.create_dir("tree", 0o755)?;
+/// tree.copy_owner(&dir)?;
+/// let file = tree.create_file("file", 0o644)?;
+/// tree.link_file(&file, "the same")?;
+/// assert_eq!(file.metadata()?.nlink(), 2);
+///
+/// assert!(aside.shares_file_system(&dir)?);
+/// aside.rename("tree", &dir, "tree")?;
+/// assert!(aside.rename("absent", &dir, "tree").is_err());
+/// dir.remove_dir("aside")?;
+/// dir.sync_file_system()?;
+///
+/// // A handle stays what it was opened on.
+/// let another = tree.try_clone()?;
+/// another.remove_file("the same")?;
+/// assert_eq!(dir.dir("tree")?.entries()?.len(), 1);
+/// dir.remove_tree("tree")?;
+/// assert!(dir.entries()?.is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Dir {
     fd: OwnedFd,

@@ -11,6 +11,76 @@
 //! ```
 //! The OCI worker keeps its layers in the namespace `buildkit` and build history in
 //! `buildkit_history`. Source: containerd v2.3.3 `core/metadata/buckets.go`.
+//!
+//! A layer there is a blob, a snapshot, and a lease that keeps both as long as there is the record of its name:
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use bkstate::Digest;
+//! use bkstate::bolt::Db;
+//! use bkstate::ids::RecordId;
+//! use bkstate::metadata::{
+//!     Content, LABEL_GC_FLAT, LABEL_UNCOMPRESSED, Lease, Metadata, NAMESPACE, Namespace, SnapshotRow,
+//!     SnapshotTable, VERSION,
+//! };
+//! use bkstate::state::SNAPSHOTTER;
+//!
+//! let label = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+//! let (blob, diff_id) = (Digest::of("a layer in gzip"), Digest::of("a layer"));
+//! let key = "base".to_owned();
+//!
+//! let content = Content {
+//!     size: 15,
+//!     labels: label(LABEL_UNCOMPRESSED, &diff_id.to_string()),
+//!     ..Content::default()
+//! };
+//! let row = SnapshotRow { name: format!("{NAMESPACE}/1/{key}"), ..SnapshotRow::default() };
+//! let table = SnapshotTable { sequence: 1, rows: BTreeMap::from([(key.clone(), row)]) };
+//! let lease = Lease {
+//!     labels: label(LABEL_GC_FLAT, "2026-11-21T20:27:19Z"),
+//!     content: [blob].into(),
+//!     snapshots: BTreeMap::from([(SNAPSHOTTER.to_owned(), [key].into())]),
+//!     ..Lease::default()
+//! };
+//! let namespace = Namespace {
+//!     content: BTreeMap::from([(blob, content)]),
+//!     snapshots: BTreeMap::from([(SNAPSHOTTER.to_owned(), table)]),
+//!     leases: BTreeMap::from([(RecordId::derive("base").to_string(), lease)]),
+//!     ..Namespace::default()
+//! };
+//! let namespaces = BTreeMap::from([(NAMESPACE.to_owned(), namespace)]);
+//! let metadata = Metadata { version: VERSION, namespaces };
+//!
+//! let file = tempfile::tempfile()?;
+//! metadata.write(&file)?;
+//! assert_eq!(Metadata::read(&Db::open(file)?)?, metadata);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Which record a lease belongs to shows from its id, and from its labels whether it lasts:
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use bkstate::metadata::{
+//!     LABEL_GC_EXPIRE, LABEL_TEMPORARY, Lease, SUFFIX_VARIANTS, SUFFIX_VIEW,
+//! };
+//!
+//! fn record_of(id: &str) -> &str {
+//!     let owner = id.strip_suffix(SUFFIX_VIEW).or(id.strip_suffix(SUFFIX_VARIANTS));
+//!     owner.unwrap_or(id)
+//! }
+//!
+//! fn outlives_the_daemon(lease: &Lease) -> bool {
+//!     [LABEL_TEMPORARY, LABEL_GC_EXPIRE].iter().all(|name| !lease.labels.contains_key(*name))
+//! }
+//!
+//! let labels = BTreeMap::from([(LABEL_TEMPORARY.to_owned(), "2026-11-21T20:27:19Z".to_owned())]);
+//! let of_a_build = Lease { labels, ..Lease::default() };
+//! assert!(outlives_the_daemon(&Lease::default()) && !outlives_the_daemon(&of_a_build));
+//! assert_eq!(record_of("nkb3jq2u1n5uzs39w0ohs4fgn-view"), "nkb3jq2u1n5uzs39w0ohs4fgn");
+//! ```
 
 mod content;
 mod leases;
@@ -60,6 +130,20 @@ pub struct Namespace {
 impl Namespace {
     /// The blobs that unfinished downloads will be. Their files may be there already, for another
     /// namespace (containerd v2.3.3 `core/metadata/content.go` `garbageCollect`).
+    ///
+    /// ```
+    /// use bkstate::Digest;
+    /// use bkstate::bolt::{Node, Tree};
+    /// use bkstate::metadata::Namespace;
+    ///
+    /// let tree = |key: &str, node| Tree { sequence: 0, entries: [(key.into(), node)].into() };
+    /// let blob = Digest::of("a layer");
+    /// let expected = Node::Value(blob.to_string().into_bytes());
+    /// let ingests = tree("a download", Node::Bucket(tree("expected", expected)));
+    ///
+    /// let namespace = Namespace { ingests: Some(ingests), ..Namespace::default() };
+    /// assert!(namespace.expected_blobs().eq([blob]));
+    /// ```
     pub fn expected_blobs(&self) -> impl Iterator<Item = Digest> {
         let ingests = self.ingests.iter().flat_map(|ingests| ingests.entries.values());
         ingests.filter_map(|ingest| {

@@ -9,6 +9,62 @@
 //! ```
 //! The name of a snapshot here is the `name` of its row in `containerdmeta.db`; its directory is
 //! `snapshots/<id>`. Source: containerd v2.3.3 `core/snapshots/storage/bolt.go`.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use bkstate::bolt::Db;
+//! use bkstate::snapshots::{Kind, Snapshot, Snapshots};
+//!
+//! let snapshot = |id, parent| Snapshot {
+//!     id,
+//!     kind: Kind::Committed,
+//!     parent,
+//!     created_at: None,
+//!     updated_at: None,
+//!     inodes: Some(1),
+//!     size: Some(4096),
+//!     labels: BTreeMap::new(),
+//! };
+//! let (base, top) = ("buildkit/1/base".to_owned(), "buildkit/2/top".to_owned());
+//! let by_name = [(base.clone(), snapshot(1, None)), (top.clone(), snapshot(2, Some(base)))];
+//! let snapshots = Snapshots { sequence: 2, by_name: by_name.into() };
+//!
+//! let file = tempfile::tempfile()?;
+//! snapshots.write(&file)?;
+//! let db = Db::open(file)?;
+//! assert_eq!(Snapshots::read(&db)?, snapshots);
+//! // What lies on what is in the file twice: here 2 on 1.
+//! assert_eq!(Snapshots::read_parents(&db)?, BTreeMap::from([(vec![1, 0, 2], top)]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The files of these are in [`Trees`]:
+//!
+//! ```
+//! use std::io::Write as _;
+//!
+//! use bkstate::dir::Dir;
+//! use bkstate::snapshots::{Directories, Trees};
+//!
+//! let temp = tempfile::tempdir()?;
+//! let dir = Dir::open(temp.path())?;
+//! let trees = Trees::create(&dir.create_dir("snapshots", 0o700)?)?;
+//! assert_eq!(trees.path(), temp.path().join("snapshots/snapshots"));
+//!
+//! // New ones are made beside them, where that is on the same file system.
+//! let staged = Trees::open_or_create(&dir.create_dir("staging", 0o700)?)?;
+//! assert!(staged.shares_file_system(&dir)?);
+//! staged.create_snapshot(1)?.create_file("motd", 0o644)?.write_all(b"hello")?;
+//! assert_eq!(staged.find(1)?, Directories { top: true, fs: true, work: true });
+//! staged.move_all(&trees)?;
+//! assert!(staged.names()?.is_empty());
+//!
+//! assert_eq!(trees.fs(1)?.size("motd")?, Some(5));
+//! trees.remove("1")?;
+//! assert_eq!(trees.find(1)?, Directories::default());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod trees;
 

@@ -2,21 +2,30 @@
 //!
 //! A change of it shows as a difference there, and is looked at as such. With `OCI2BK_UPDATE_API` set,
 //! the test writes the files instead.
+//!
+//! Each part of it is shown by an example in the documentation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
+mod examples;
 mod modules;
 mod surface;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use modules::Module;
 
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn load(library: &str) -> Module {
+    Module::load(&project().join("crates").join(library).join("src/lib.rs"))
+}
+
 fn compare(library: &str) {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let module = Module::load(&project.join("crates").join(library).join("src/lib.rs"));
-    let found = surface::describe(&module);
-    let path = project.join("docs/api").join(library).with_extension("txt");
+    let found = surface::describe(&load(library));
+    let path = project().join("docs/api").join(library).with_extension("txt");
     if std::env::var_os("OCI2BK_UPDATE_API").is_some() {
         fs::write(&path, found).unwrap();
         return;
@@ -50,9 +59,13 @@ fn the_interface_of_oci2bk_is_the_one_that_is_written_down() {
     compare("oci2bk");
 }
 
-/// What is described of a library of this one file.
+/// A library of this one file.
+fn library(source: &str) -> Module {
+    Module::of_file(syn::parse_file(source).unwrap())
+}
+
 fn described(source: &str) -> String {
-    surface::describe(&Module::of_file(syn::parse_file(source).unwrap()))
+    surface::describe(&library(source))
 }
 
 #[test]
@@ -62,7 +75,7 @@ fn what_callers_can_name_is_described_and_nothing_else() {
          pub use hidden::Shown;
          pub mod open { pub(crate) fn ours() {} pub fn theirs(n: usize) -> u8 { 7 } }
          impl Shown { pub fn call(&self) -> u8 { self.secret } fn inner(&self) {} }
-         impl Clone for Shown { fn clone(&self) -> Self { todo!() } }
+         impl Clone for Shown { fn clone(&self) -> Self { Self { field: 0, secret: 0 } } }
          impl hidden::Unused { pub fn unseen() {} }
          #[cfg(test)] pub mod tests { pub fn none() {} }",
     );
@@ -83,6 +96,102 @@ fn a_changed_signature_shows_and_changed_words_do_not() {
         |doc: &str, kind: &str| described(&format!("/// {doc}\npub fn f(x: {kind}) {{}}"));
     assert_eq!(function("One.", "u8"), function("Two.", "u8"));
     assert_ne!(function("One.", "u8"), function("One.", "u16"));
+}
+
+fn missing(source: &str) -> Vec<String> {
+    examples::missing(&library(source))
+}
+
+#[test]
+fn items_that_no_example_names_are_missing() {
+    assert_eq!(
+        missing(
+            "pub fn plain() {}
+             /// A ``plain`` word, `commented`, and
+             /// ```text
+             /// commented
+             /// ```
+             /// ```
+             /// // commented
+             /// other();
+             /// ```
+             pub fn commented() {}
+             /// ```ignore
+             /// Type::call();
+             /// ```
+             pub struct Type;
+             impl Type { pub const ONE: u8 = 1; pub fn call(&self) {} fn inner(&self) {} }
+             impl Clone for Type { fn clone(&self) -> Self { Self } }
+             pub mod below { pub enum Kind { One } }
+             mod private { pub fn unseen() {} }"
+        ),
+        ["Type", "Type::ONE", "Type::call", "below::Kind", "commented", "plain"]
+    );
+}
+
+#[test]
+fn examples_of_an_item_its_type_and_the_modules_around_it_show_it() {
+    assert_eq!(
+        missing(
+            "//! ```
+             //! hidden::everywhere();
+             //! ```
+             mod hidden {
+                 //! ```
+                 //! renamed();
+                 //! ```
+                 pub fn everywhere() {}
+                 pub fn renamed() {}
+                 /// ```no_run
+                 /// # Type::call();
+                 /// ```
+                 pub struct Type;
+                 impl Type { pub fn call(&self) {} }
+             }
+             pub use hidden::{Type, renamed};
+             /// ```
+             /// twice();
+             /// ```
+             pub mod open { pub use super::hidden::everywhere; pub use super::low::twice; }
+             pub mod low {
+                 pub fn twice() {}
+                 /// ```
+                 /// own();
+                 /// ```
+                 pub fn own() {}
+             }"
+        ),
+        // Nobody reads the documentation of a private module.
+        ["renamed"]
+    );
+}
+
+#[test]
+fn what_macros_make_is_to_be_shown() {
+    let made =
+        "macro_rules! id { ($name:ident) => { pub struct $name; impl $name { pub fn new() {} } } }
+                id! { #[doc = \" ```\nId::new();\n```\"] Id }
+                id! { Other }";
+    assert_eq!(missing(made), ["Other", "new"]);
+}
+
+#[test]
+fn errors_are_shown_by_what_is_beside_them() {
+    let library = |place: &str| {
+        missing(&format!(
+            "pub mod one {{
+                 #[derive(Debug, thiserror::Error)] pub enum Failure {{}}
+                 #[derive(Debug)] pub struct Plain;
+                 {place}
+             }}"
+        ))
+    };
+    let function = "/// ```
+         /// f().unwrap_err() == (Failure, Plain);
+         /// ```
+         pub fn f() {}";
+    assert_eq!(library(function), ["one::Plain"]);
+    assert_eq!(library(&format!("pub mod two {{ {function} }}")), ["one::Failure", "one::Plain"]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use syn::{Attribute, Item, UseTree, Visibility};
 /// A module without its tests, and the modules in it.
 pub(super) struct Module {
     pub(super) is_public: bool,
+    pub(super) docs: String,
     pub(super) items: Vec<Item>,
     pub(super) modules: BTreeMap<String, Module>,
 }
@@ -24,36 +25,39 @@ impl Module {
     /// Reads a whole library from its `lib.rs`.
     pub(super) fn load(root: &Path) -> Self {
         let file = syn::parse_file(&fs::read_to_string(root).unwrap()).unwrap();
-        Self::of(file.items, true, root.parent())
+        Self::of(file, true, root.parent())
     }
 
     /// A library of one file.
     pub(super) fn of_file(file: syn::File) -> Self {
-        Self::of(file.items, true, None)
+        Self::of(file, true, None)
     }
 
     /// `directory` is where the files of the modules in it are.
-    fn of(all: Vec<Item>, is_public: bool, directory: Option<&Path>) -> Self {
+    fn of(file: syn::File, is_public: bool, directory: Option<&Path>) -> Self {
         let mut items = Vec::new();
         let mut modules = BTreeMap::new();
-        for item in all {
+        for item in file.items {
             match item {
                 item if is_for_tests(attributes(&item)) => {}
                 Item::Mod(module) => {
                     let name = module.ident.to_string();
                     let is_public = matches!(module.vis, Visibility::Public(_));
                     let below = directory.map(|directory| directory.join(&name));
-                    let content = match (module.content, directory) {
-                        (Some((_, content)), _) => content,
+                    let mut content = match (module.content, directory) {
+                        (Some((_, items)), _) => {
+                            syn::File { shebang: None, attrs: Vec::new(), items }
+                        }
                         (None, Some(directory)) => read(directory, &name),
                         (None, None) => panic!("{name} has no content"),
                     };
+                    content.attrs.extend(module.attrs);
                     modules.insert(name, Self::of(content, is_public, below.as_deref()));
                 }
                 item => items.push(item),
             }
         }
-        Self { is_public, items, modules }
+        Self { is_public, docs: docs(&file.attrs), items, modules }
     }
 
     /// The module behind `path`, if all of it is ours.
@@ -114,10 +118,40 @@ fn flatten(tree: &UseTree, path: &mut Vec<String>, exports: &mut Vec<Export>) {
     }
 }
 
-fn read(directory: &Path, name: &str) -> Vec<Item> {
+fn read(directory: &Path, name: &str) -> syn::File {
     let places = [directory.join(name).with_extension("rs"), directory.join(name).join("mod.rs")];
     let path = places.iter().find(|path| path.is_file()).unwrap();
-    syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap().items
+    syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// What the documentation of something says, line by line.
+pub(super) fn docs(attributes: &[Attribute]) -> String {
+    let mut docs = String::new();
+    for attribute in attributes {
+        if let syn::Meta::NameValue(meta) = &attribute.meta
+            && meta.path.is_ident("doc")
+            && let syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(text), .. }) = &meta.value
+        {
+            docs.push_str(&text.value());
+            docs.push('\n');
+        }
+    }
+    docs
+}
+
+/// What an item is called, if it is one that callers name.
+pub(super) fn name_of(item: &Item) -> Option<String> {
+    let name = match item {
+        Item::Const(item) => &item.ident,
+        Item::Enum(item) => &item.ident,
+        Item::Fn(item) => &item.sig.ident,
+        Item::Static(item) => &item.ident,
+        Item::Struct(item) => &item.ident,
+        Item::Trait(item) => &item.ident,
+        Item::Type(item) => &item.ident,
+        _ => return None,
+    };
+    Some(name.to_string())
 }
 
 fn is_for_tests(attributes: &[Attribute]) -> bool {
@@ -127,7 +161,7 @@ fn is_for_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-fn attributes(item: &Item) -> &[Attribute] {
+pub(super) fn attributes(item: &Item) -> &[Attribute] {
     match item {
         Item::Const(item) => &item.attrs,
         Item::Enum(item) => &item.attrs,

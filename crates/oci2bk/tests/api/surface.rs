@@ -7,7 +7,7 @@ use syn::{
     Attribute, Expr, Fields, ImplItem, Item, TraitItem, Type, Visibility, parse_quote as quoted,
 };
 
-use super::modules::{Export, Module};
+use super::modules::{Export, Module, name_of};
 
 /// The interface of the library `root`: its modules, then the implementations for its types, by the
 /// modules that they stand in, which may be private.
@@ -70,20 +70,6 @@ fn exported(root: &Module, export: &Export, names: &mut BTreeSet<String>) -> Ite
 
 fn quote_ident(name: &str) -> syn::Ident {
     syn::Ident::new(name, proc_macro2::Span::call_site())
-}
-
-fn name_of(item: &Item) -> Option<String> {
-    let name = match item {
-        Item::Const(item) => &item.ident,
-        Item::Enum(item) => &item.ident,
-        Item::Fn(item) => &item.sig.ident,
-        Item::Static(item) => &item.ident,
-        Item::Struct(item) => &item.ident,
-        Item::Trait(item) => &item.ident,
-        Item::Type(item) => &item.ident,
-        _ => return None,
-    };
-    Some(name.to_string())
 }
 
 /// A public item without what callers do not see; nothing if it is not public.
