@@ -19,6 +19,7 @@
 //!
 //! let file = MkFile { path: "/a&b", data: b"hi".to_vec() };
 //! assert_eq!(gojson::to_string(&file)?, r#"{"path":"/a\u0026b","data":"aGk="}"#);
+//! assert_eq!(gojson::base64("hi", serde_json::value::Serializer)?, "aGk=");
 //!
 //! // Daemons that were built with an older Go have other keys for the same build.
 //! assert_eq!(gojson::to_string("\u{8}")?, r#""\b""#);

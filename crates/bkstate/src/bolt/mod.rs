@@ -13,6 +13,78 @@
 //! and rename it over the old one. Nothing here takes bbolt's `flock` on the file either: whoever
 //! owns the state directory does that.
 //!
+//! # Writing and reading
+//! Buckets are filled in the order of their keys, and looked up or walked through in any:
+//!
+//! ```
+//! use bkstate::bolt::{
+//!     self, Bucket, BucketWriter, Db, Entries, Entry, Node, ReadError, Tree, WRITTEN_TXID, check,
+//! };
+//!
+//! let file = tempfile::tempfile()?;
+//! bolt::write(&file, |root: &mut BucketWriter<'_>| {
+//!     root.bucket(b"snapshots", |snapshots| {
+//!         snapshots.set_sequence(2);
+//!         snapshots.bucket(b"base", |base| base.put(b"id", b"\x01"))?;
+//!         snapshots.bucket(b"top", |top| top.put(b"id", b"\x02"))
+//!     })
+//! })?;
+//!
+//! let db = Db::open(file)?;
+//! assert!(check(&db).is_empty());
+//! // Two meta pages, the freelist, and the two buckets that have buckets in them; the others fit into
+//! // their elements.
+//! assert_eq!((db.page_size(), db.page_count(), db.txid()), (4096, 5, WRITTEN_TXID));
+//!
+//! let snapshots = db.root().bucket(b"snapshots")?.ok_or("no snapshots")?;
+//! assert_eq!(snapshots.sequence(), 2);
+//! let top = snapshots.bucket(b"top")?.ok_or("no top")?;
+//! assert_eq!(top.get(b"id")?.as_deref(), Some(b"\x02".as_slice()));
+//!
+//! fn values(bucket: &Bucket<'_>) -> Result<usize, ReadError> {
+//!     let mut entries: Entries<'_> = bucket.entries();
+//!     entries.try_fold(0, |sum, entry| match entry?.1 {
+//!         Entry::Value(_) => Ok(sum + 1),
+//!         Entry::Bucket(bucket) => Ok(sum + values(&bucket)?),
+//!     })
+//! }
+//! assert_eq!(values(&db.root())?, 2);
+//!
+//! // A small bucket can be changed as a value, and written again.
+//! let mut tree = Tree::read(&snapshots)?;
+//! let base = tree.entries.remove(b"base".as_slice());
+//! let id = Tree { sequence: 0, entries: [(b"id".to_vec(), Node::Value(vec![1]))].into() };
+//! assert_eq!(base, Some(Node::Bucket(id)));
+//! let changed = tempfile::tempfile()?;
+//! bolt::write(&changed, |root| root.bucket(b"snapshots", |bucket| tree.write(bucket)))?;
+//! assert_eq!(values(&Db::open(changed)?.root())?, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What bbolt could not read is not written:
+//!
+//! ```
+//! use bkstate::bolt::{self, MAX_BUCKET_DEPTH, MAX_KEY_BYTES, MAX_NODE_BYTES, Node, Tree, WriteError};
+//!
+//! fn write(key: &[u8], node: Node) -> Result<(), WriteError> {
+//!     let tree = Tree { sequence: 0, entries: [(key.to_vec(), node)].into() };
+//!     let file = tempfile::tempfile().map_err(|source| WriteError::Io { offset: 0, source })?;
+//!     bolt::write(&file, |root| tree.write(root))
+//! }
+//!
+//! let long = write(&[b'k'; MAX_KEY_BYTES + 1], Node::Value(Vec::new()));
+//! assert!(matches!(long, Err(WriteError::KeyLength { .. })));
+//!
+//! let large = write(b"k", Node::Value(vec![0; MAX_NODE_BYTES as usize]));
+//! assert!(matches!(large, Err(WriteError::ValueLength { .. })));
+//!
+//! let nested = (0..MAX_BUCKET_DEPTH).fold(Tree::default(), |inner, _| Tree {
+//!     sequence: 0,
+//!     entries: [(b"k".to_vec(), Node::Bucket(inner))].into(),
+//! });
+//! assert!(matches!(write(b"k", Node::Bucket(nested)), Err(WriteError::BucketsTooDeep { .. })));
+//! ```
+//!
 //! # Damaged and hostile files
 //! Reading ends with a [`ReadError`]; it does not panic, loop or allocate more than
 //! [`MAX_NODE_BYTES`] for one page. Three rules make that so: a length is checked against the page
@@ -20,6 +92,41 @@
 //! second reference from elsewhere is an error, so no walk can come back to a page; and both the
 //! height of a tree ([`MAX_TREE_HEIGHT`]) and the nesting of buckets ([`MAX_BUCKET_DEPTH`]) are
 //! bounded, so recursion over buckets is safe.
+//!
+//! An error says which page is damaged, and what leads there:
+//!
+//! ```
+//! use std::os::unix::fs::FileExt as _;
+//!
+//! use bkstate::bolt::{self, Db, MetaFault, Owner, Place, Problem, ReadError, Tree, check};
+//!
+//! let file = tempfile::tempfile()?;
+//! bolt::write(&file, |root| {
+//!     root.put(b"a", b"")?;
+//!     root.put(b"b", b"")
+//! })?;
+//! let open = || Db::open(file.try_clone().map_err(|source| ReadError::Io { offset: 0, source })?);
+//! let page = 3 * u64::from(open()?.page_size());
+//!
+//! // Behind the header of the page and those of its two elements is the first key.
+//! file.write_all_at(b"c", page + 16 + 2 * 16)?;
+//! let error = Tree::read(&open()?.root()).unwrap_err();
+//! assert!(matches!(error, ReadError::KeyOrder { place: Place::Page(3), index: 1 }));
+//! assert!(matches!(check(&open()?)[..], [Problem::Read(ReadError::KeyOrder { .. })]));
+//!
+//! // The last part of the header says how many pages belong to it.
+//! file.write_all_at(&u32::MAX.to_le_bytes(), page + 12)?;
+//! let error = open()?.root().get(b"a").unwrap_err();
+//! assert!(matches!(error, ReadError::PageOutside { owner: Owner::Root, pages: 4, .. }));
+//!
+//! // The other meta page stands in for the first one. Without both there is no database.
+//! file.write_all_at(&[0; 64], 16)?;
+//! let first = Problem::Meta { page: 0, fault: MetaFault::Magic { found: 0 } };
+//! assert_eq!(check(&open()?)[0].to_string(), first.to_string());
+//! file.set_len(0)?;
+//! assert!(matches!(open(), Err(ReadError::NoMeta { .. })));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod bucket;
 mod check;
@@ -49,7 +156,14 @@ pub use writer::{BucketWriter, WriteError, write};
 pub const MAX_BUCKET_DEPTH: usize = 64;
 
 /// How many pages a lookup within one bucket may pass. A branch page has at least two children,
-/// so 32 levels hold more pages than any file.
+/// so 32 levels hold more pages than any file:
+///
+/// ```
+/// use bkstate::bolt::MAX_TREE_HEIGHT;
+///
+/// // ext4 has none above 16 TiB.
+/// assert!(4096_u64 << MAX_TREE_HEIGHT >= 16 << 40);
+/// ```
 pub const MAX_TREE_HEIGHT: usize = 32;
 
 /// The size of the largest page, its overflow pages included. The largest values that BuildKit

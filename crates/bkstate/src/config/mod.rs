@@ -2,6 +2,31 @@
 //! (`cmd/buildkitd/config/config.go` of BuildKit v0.32.2).
 //!
 //! Options on the daemon's command line take precedence over the file, and do not show in it.
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use bkstate::config::{ConfigError, DaemonConfig, ReadConfigError, Unsupported};
+//! use bkstate::gc::DiskSpace;
+//!
+//! let temp = tempfile::tempdir()?;
+//! let path = temp.path().join("buildkitd.toml");
+//! std::fs::write(&path, "root = \"/srv/buildkit\"\n[worker.oci]\n  reservedSpace = \"20GB\"\n")?;
+//! let config = DaemonConfig::read(&path)?;
+//! assert_eq!(config.root.as_deref(), Some(Path::new("/srv/buildkit")));
+//! assert_eq!(config.gc.reserved_space, DiskSpace::Bytes(20 << 30));
+//! assert_eq!(config.unsupported, None);
+//!
+//! // A daemon of another kind is recognised; it has no use for a state on overlayfs.
+//! let native = DaemonConfig::from_toml("[worker.oci]\n  snapshotter = \"native\"\n")?;
+//! assert_eq!(native.unsupported, Some(Unsupported::Snapshotter("native".to_owned())));
+//!
+//! // What the daemon would not start with is an error here too.
+//! std::fs::write(&path, "[worker.oci]\n  gc = 1\n")?;
+//! let Err(ReadConfigError::Invalid { source, .. }) = DaemonConfig::read(&path) else { panic!() };
+//! assert!(matches!(source, ConfigError::Type { key: "gc", expected: "true or false" }));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod value;
 

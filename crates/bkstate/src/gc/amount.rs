@@ -8,6 +8,21 @@ use std::time::Duration;
 use super::Disk;
 
 /// An amount of disk space: bytes, or a part of the disk.
+///
+/// ```
+/// use bkstate::gc::{Disk, DiskSpace, ParseDiskSpaceError};
+///
+/// let disk = Disk { total: 50 << 30, free: 10 << 30 };
+/// // Units are powers of 1024 whatever they are called, and parts of a disk are rounded to powers of 1000.
+/// assert_eq!("20GB".parse::<DiskSpace>()?.bytes(disk), 20 << 30);
+/// assert_eq!("10%".parse::<DiskSpace>()?.bytes(disk), 6_000_000_000);
+/// assert_eq!("".parse(), Ok(DiskSpace::NONE));
+/// assert!(DiskSpace::Percent(0).is_none());
+///
+/// let error = ParseDiskSpaceError { text: "plenty".to_owned() };
+/// assert_eq!("plenty".parse::<DiskSpace>(), Err(error));
+/// # Ok::<(), ParseDiskSpaceError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskSpace {
     /// Bytes.

@@ -6,6 +6,58 @@
 //! state of a given size, and [`GcConfig::keeping`] how to configure the daemon so that they do not.
 //!
 //! All of it is as in BuildKit v0.17 and later. See `docs/format/gc.md`.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use bkstate::gc::{Disk, GcConfig, Loss, Policy};
+//!
+//! const GIB: u64 = 1 << 30;
+//! let disk = Disk { total: 100 * GIB, free: 60 * GIB };
+//! let config = GcConfig::from_toml("[worker.oci]\n  reservedSpace = \"10GB\"\n")?;
+//!
+//! // A state of 20 GiB is cut to the half of that, first by a rule for what is older than 60 days.
+//! let policy: Policy = config.policy(disk);
+//! let losses = policy.losses(20 * GIB, disk);
+//! let unused_for = Duration::from_secs(60 * 24 * 60 * 60);
+//! assert_eq!(losses[0], Loss { rule: 1, keeps: 10 * GIB, unused_for });
+//! assert_eq!(losses.len(), 3);
+//!
+//! // So that it is kept, the configuration has to become this.
+//! let lines = config.keeping(20 * GIB, disk).ok_or("nothing to do")?;
+//! assert_eq!(lines, "[worker.oci]\n  reservedSpace = \"21GB\"\n");
+//! let kept = GcConfig::from_toml(&lines)?;
+//! assert!(kept.policy(disk).losses(20 * GIB, disk).is_empty());
+//! assert_eq!(kept.keeping(20 * GIB, disk), None);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Rules that are configured take the place of the daemon's own. Parts of a disk become bytes:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use bkstate::config::ConfigError;
+//! use bkstate::gc::{Disk, DiskSpace, GcConfig, ParseDurationError, Rule, RuleConfig};
+//!
+//! let toml = |duration: &str| format!(
+//!     "[[worker.oci.gcpolicy]]\n  all = true\n  keepDuration = \"{duration}\"\n  maxUsedSpace = \"80%\"\n"
+//! );
+//! let config = GcConfig::from_toml(&toml("48h"))?;
+//! let keep_duration = Duration::from_secs(48 * 60 * 60);
+//! let max_used_space = DiskSpace::Percent(80);
+//! let configured = RuleConfig { all: true, keep_duration, max_used_space, ..RuleConfig::default() };
+//! assert_eq!(config.rules, [configured]);
+//!
+//! let disk = Disk { total: 100 << 30, free: 60 << 30 };
+//! let max_used_space = max_used_space.bytes(disk);
+//! let rule = Rule { all: true, keep_duration, max_used_space, ..Rule::default() };
+//! assert_eq!(config.policy(disk).rules, [rule]);
+//!
+//! let Err(ConfigError::Duration { source, .. }) = GcConfig::from_toml(&toml("2d")) else { panic!() };
+//! assert_eq!(source, ParseDurationError { text: "2d".to_owned() });
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod amount;
 mod config;

@@ -28,6 +28,18 @@ pub struct DiskError {
 impl Disk {
     /// The file system that `path` is in (`util/disk/disk_unix.go`).
     ///
+    /// ```
+    /// use bkstate::gc::{Disk, DiskError};
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// let disk = Disk::of(temp.path())?;
+    /// assert!(disk.free <= disk.total);
+    ///
+    /// let DiskError { path, source } = Disk::of(&temp.path().join("absent")).unwrap_err();
+    /// assert!(path.ends_with("absent") && source.kind() == std::io::ErrorKind::NotFound);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// When the kernel does not tell.
     pub fn of(path: &Path) -> Result<Self, DiskError> {

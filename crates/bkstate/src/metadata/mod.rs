@@ -12,7 +12,8 @@
 //! The OCI worker keeps its layers in the namespace `buildkit` and build history in
 //! `buildkit_history`. Source: containerd v2.3.3 `core/metadata/buckets.go`.
 //!
-//! A layer there is a blob, a snapshot, and a lease that keeps both as long as there is the record of its name:
+//! A layer there is a blob, a snapshot, and a lease that keeps both as long as there is the record that it is
+//! called after:
 //!
 //! ```
 //! use std::collections::BTreeMap;

@@ -21,6 +21,77 @@ use crate::snapshots::Trees;
 /// What dead runs and killed daemons left is not part of it: snapshots that `containerdmeta.db` does
 /// not name, directories that belong to no snapshot and blobs without a row, which a daemon removes
 /// too at a garbage collection, and leases that belong to nothing.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use std::fs;
+///
+/// use bkstate::dir::Dir;
+/// use bkstate::ids::WorkerId;
+/// use bkstate::metadata::{NAMESPACE, Namespace, SnapshotRow, SnapshotTable};
+/// use bkstate::snapshots::{Kind, Snapshot};
+/// use bkstate::state::{Existing, ExistingError, RootLock, SNAPSHOTTER, Staging, State, verify};
+///
+/// // Two snapshots, one on the other.
+/// let mut state = State::empty(WorkerId::derive("worker"));
+/// let mut table = SnapshotTable { sequence: 2, ..SnapshotTable::default() };
+/// for (id, key, parent, child) in [(1, "base", None, Some("top")), (2, "top", Some("base"), None)] {
+///     let row = SnapshotRow {
+///         name: format!("{NAMESPACE}/{id}/{key}"),
+///         parent: parent.map(str::to_owned),
+///         children: child.map(str::to_owned).into_iter().collect(),
+///         ..SnapshotRow::default()
+///     };
+///     let snapshot = Snapshot {
+///         id,
+///         kind: Kind::Committed,
+///         parent: parent.map(|key| format!("{NAMESPACE}/1/{key}")),
+///         created_at: None,
+///         updated_at: None,
+///         inodes: Some(1),
+///         size: Some(4096),
+///         labels: BTreeMap::new(),
+///     };
+///     state.snapshots.by_name.insert(row.name.clone(), snapshot);
+///     table.rows.insert(key.to_owned(), row);
+/// }
+/// state.snapshots.sequence = 2;
+/// let snapshots = BTreeMap::from([(SNAPSHOTTER.to_owned(), table)]);
+/// let namespace = Namespace { snapshots, ..Namespace::default() };
+/// state.metadata.namespaces.insert(NAMESPACE.to_owned(), namespace);
+/// assert!(state.named_snapshots().contains("buildkit/2/top"));
+///
+/// let temp = tempfile::tempdir()?;
+/// let root = Dir::open(temp.path())?;
+/// let lock = RootLock::acquire(&root)?;
+/// let nothing = Existing::nothing(state.worker_id.clone());
+/// let staging = Staging::begin(&root, &lock, &nothing)?;
+/// staging.trees().create_snapshot(1)?;
+/// staging.trees().create_snapshot(2)?.create_file("file", 0o644)?;
+/// let written = staging.write(&state)?;
+/// staging.publish(written)?;
+///
+/// // A run that died left a directory, which is known but not part of the state.
+/// let trees = temp.path().join("runc-overlayfs/snapshots/snapshots");
+/// fs::create_dir(trees.join("3"))?;
+/// let existing = Existing::read(&root, &state.worker_id)?;
+/// assert!(existing.is_all_of(&state));
+/// assert_eq!((existing.below(2), existing.below(1)), (Some(1), None));
+/// assert_eq!(existing.tree(2)?.size("file")?, Some(0));
+/// assert!(existing.trees.contains(&2) && !existing.trees.contains(&3));
+/// assert!(existing.new_damage(verify(&root)?.damage).is_empty());
+/// existing.remove_leftovers(&lock)?;
+/// assert!(!trees.join("3").exists());
+///
+/// // Nothing is added to what is damaged, or to the state of another worker.
+/// fs::remove_dir_all(trees.join("1"))?;
+/// let damaged = Existing::read(&root, &state.worker_id);
+/// assert!(matches!(damaged, Err(ExistingError::Damaged { damage, .. }) if damage.len() == 1));
+/// fs::rename(temp.path().join("runc-overlayfs"), temp.path().join("runc-native"))?;
+/// let other = Existing::check_workers(&root);
+/// assert!(matches!(other, Err(ExistingError::OtherWorker { found, .. }) if found == "runc-native"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Existing {
     /// The databases. Those that are not there are empty.

@@ -55,6 +55,17 @@ pub enum ReadStateError {
 impl State {
     /// Reads the databases of the state in `root`.
     ///
+    /// ```
+    /// use bkstate::dir::Dir;
+    /// use bkstate::state::{ReadStateError, State};
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// // There is no worker yet.
+    /// let Err(ReadStateError::Dir(error)) = State::read(&Dir::open(temp.path())?) else { panic!() };
+    /// assert!(error.is_not_found());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// If one of them is missing, damaged or of an unknown form.
     pub fn read(root: &Dir) -> Result<Self, ReadStateError> {

@@ -15,6 +15,36 @@ use crate::snapshots::Trees;
 pub(super) const STAGING: &str = ".oci2bk-staging";
 
 /// A state being built. Dropped before [`publish`](Self::publish), it leaves nothing behind.
+///
+/// ```
+/// use bkstate::dir::Dir;
+/// use bkstate::ids::WorkerId;
+/// use bkstate::state::{Existing, RootLock, Staging, StagingError};
+///
+/// fn unpack_into(staging: &Staging<'_>) -> Result<(), StagingError> {
+///     staging.trees().create_snapshot(1)?.create_file("half a file", 0o644)?;
+///     // A second one with this number.
+///     staging.trees().create_snapshot(1)?;
+///     Ok(())
+/// }
+///
+/// let temp = tempfile::tempdir()?;
+/// let root = Dir::open(temp.path())?;
+/// let lock = RootLock::acquire(&root)?;
+/// let existing = Existing::nothing(WorkerId::derive("worker"));
+/// let staging = Staging::begin(&root, &lock, &existing)?;
+/// assert_eq!(staging.root(), temp.path());
+/// assert!(matches!(unpack_into(&staging), Err(StagingError::Dir(_))));
+/// drop(staging);
+/// assert_eq!(root.entries()?.len(), 1, "the file of the lock");
+///
+/// // A run that was killed could not clean up; the next one does, or this.
+/// std::mem::forget(Staging::begin(&root, &lock, &existing)?);
+/// assert_eq!(root.entries()?.len(), 2);
+/// Staging::remove_dead_run(&root, &lock)?;
+/// assert_eq!(root.entries()?.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Staging<'r> {
     pub(super) root: &'r Dir,

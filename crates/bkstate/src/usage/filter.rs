@@ -32,6 +32,16 @@ pub struct Filter {
 ///
 /// A record has to match one of them, as for buildctl; those in the form of buildx count as one that
 /// has them all, as they do for buildx. Without any, every record matches.
+///
+/// ```
+/// use bkstate::usage::{Filter, Filters, ParseFilterError};
+///
+/// let none = Filters::new([]);
+/// assert!(none.is_empty());
+/// let filters = ["type==regular,!shared", "id~=^nkb3"].map(str::parse::<Filter>);
+/// assert!(matches!(filters[0], Err(ParseFilterError::Expected { .. })), "there is no not");
+/// assert!(filters[1].is_ok());
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Filters {
     any: Vec<Vec<Selector>>,

@@ -2,6 +2,49 @@
 //!
 //! [`disk_usage`] lists what a daemon that has just started on the root would list, with the sizes
 //! that it would measure where it has not yet. See `docs/format/usage.md`.
+//!
+//! ```
+//! use bkstate::dir::Dir;
+//! use bkstate::ids::{RecordId, WorkerId};
+//! use bkstate::records::Record;
+//! use bkstate::state::{Existing, RootLock, Staging, State, VerifyError};
+//! use bkstate::usage::{Filter, Filters, Totals, Usage, UsageError, disk_usage};
+//!
+//! let temp = tempfile::tempdir()?;
+//! let empty = disk_usage(temp.path());
+//! assert!(matches!(empty, Err(UsageError::State(VerifyError::NoState { .. }))));
+//!
+//! // A root with two records, whose sizes a daemon has measured.
+//! let mut state = State::empty(WorkerId::derive("worker"));
+//! let base = Record { committed: Some(true), size: Some(3000), ..Record::default() };
+//! let made = Record {
+//!     description: Some("mount / from exec make".to_owned()),
+//!     size: Some(4000),
+//!     ..base.clone()
+//! };
+//! state.records.by_id = [("base", base), ("made", made)]
+//!     .map(|(name, record)| (RecordId::derive(name), record))
+//!     .into();
+//! let root = Dir::open(temp.path())?;
+//! let lock = RootLock::acquire(&root)?;
+//! let existing = Existing::nothing(state.worker_id.clone());
+//! let staging = Staging::begin(&root, &lock, &existing)?;
+//! let written = staging.write(&state)?;
+//! staging.publish(written)?;
+//! drop(lock);
+//!
+//! // Nobody but a build uses a record, so all can go.
+//! let usages: Vec<Usage> = disk_usage(temp.path())?;
+//! let totals = Totals::of(&usages);
+//! assert_eq!((totals.total, totals.reclaimable, totals.private()), (7000, 7000, 7000));
+//!
+//! let filter: Filter = "description~=make".parse()?;
+//! let filters = Filters::new([filter]);
+//! let matching: Vec<_> = usages.iter().filter(|usage| filters.matches(usage)).collect();
+//! assert_eq!(matching.len(), 1);
+//! assert_eq!((matching[0].id.clone(), matching[0].size), (RecordId::derive("made"), 4000));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod filter;
 mod loaded;
@@ -163,6 +206,24 @@ pub fn disk_usage(root: &Path) -> Result<Vec<Usage>, UsageError> {
     state.usage_with(|id| tree::measure(&parts.trees, id))
 }
 
+/// ```
+/// use std::convert::Infallible;
+///
+/// use bkstate::ids::{RecordId, WorkerId};
+/// use bkstate::records::Record;
+/// use bkstate::state::State;
+///
+/// let (base, top) = (RecordId::derive("base"), RecordId::derive("top"));
+/// let mut state = State::empty(WorkerId::derive("worker"));
+/// let record = Record { committed: Some(true), size: Some(1000), ..Record::default() };
+/// let on_base = Record { parent: Some(base.clone()), size: Some(20), ..record.clone() };
+/// state.records.by_id = [(base.clone(), record), (top.clone(), on_base)].into();
+///
+/// let Ok(usages) = state.usage_with(|_| Ok::<_, Infallible>(0));
+/// assert_eq!((&usages[0].id, &usages[0].parents), (&top, &vec![base.clone()]));
+/// assert_eq!(usages[1].id, base, "the largest");
+/// assert_eq!(state.record_bytes(), 1020);
+/// ```
 impl State {
     /// What a daemon would say of each record: by size, the largest last. `measure` tells what the
     /// files of the snapshot with a number take on disk; it is asked of those that can still be

@@ -59,6 +59,22 @@ fn the_interface_of_oci2bk_is_the_one_that_is_written_down() {
     compare("oci2bk");
 }
 
+fn expect_examples(library: &str) {
+    let missing = examples::missing(&load(library));
+    assert!(
+        missing.is_empty(),
+        "no example in the documentation of {library} shows these {}; tests/api/examples.rs says where \
+         one would:\n{}",
+        missing.len(),
+        missing.join("\n")
+    );
+}
+
+#[test]
+fn examples_show_every_public_item_of_bkstate() {
+    expect_examples("bkstate");
+}
+
 /// A library of this one file.
 fn library(source: &str) -> Module {
     Module::of_file(syn::parse_file(source).unwrap())

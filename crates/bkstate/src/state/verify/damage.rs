@@ -6,6 +6,56 @@ use super::{
 };
 
 /// Something in a state that a daemon would trip over. The message says what and where.
+///
+/// ```
+/// use bkstate::dir::Dir;
+/// use bkstate::ids::{KeyId, RecordId, ResultId, WorkerId};
+/// use bkstate::state::{
+///     ContentDamage, Damage, DatabaseDamage, DirectoryDamage, Existing, LeaseDamage, RecordDamage,
+///     RootLock, SnapshotDamage, SolverDamage, Staging, State, verify,
+/// };
+/// use bkstate::Time;
+///
+/// /// What to look at next.
+/// fn subject(damage: &Damage) -> String {
+///     match damage {
+///         Damage::Database(DatabaseDamage::Missing { path }) => path.display().to_string(),
+///         Damage::Solver(SolverDamage::ResultWithoutRecord { key, .. }) => key.to_string(),
+///         Damage::Record(RecordDamage::MissingParent { record, .. })
+///         | Damage::Lease(LeaseDamage::Unleased { record, .. }) => record.to_string(),
+///         Damage::Content(ContentDamage::NoFile { blob }) => blob.to_string(),
+///         Damage::Snapshot(SnapshotDamage::MissingParent { name, .. })
+///         | Damage::Directory(DirectoryDamage::Stray { name }) => name.clone(),
+///         damage => damage.to_string(),
+///     }
+/// }
+///
+/// let temp = tempfile::tempdir()?;
+/// let root = Dir::open(temp.path())?;
+/// let lock = RootLock::acquire(&root)?;
+/// let mut state = State::empty(WorkerId::derive("worker"));
+/// let existing = Existing::nothing(state.worker_id.clone());
+/// let staging = Staging::begin(&root, &lock, &existing)?;
+/// // A directory that no database knows, and a result whose record is gone.
+/// staging.trees().create_snapshot(7)?;
+/// let gone = ResultId { worker: state.worker_id.clone(), record: Some(RecordId::derive("gone")) };
+/// let step = KeyId::derive("step");
+/// state.solver.add_key(&step);
+/// state.solver.add_result(&step, gone, Time::UNIX_EPOCH);
+/// let written = staging.write(&state)?;
+/// staging.publish(written)?;
+///
+/// let found = verify(&root)?.damage;
+/// let kinds: Vec<_> = found.iter().map(|damage| (damage.kind(), damage.is_unused())).collect();
+/// assert_eq!(kinds, [("result-without-record", false), ("stray-directory", true)]);
+/// assert_eq!(
+///     found[0].consequence(),
+///     "the daemon deletes the result when it starts, and the step runs again"
+/// );
+/// assert!(found.iter().all(Damage::is_harmless));
+/// assert!(found.iter().map(subject).eq([step.to_string(), "7".to_owned()]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Damage {
