@@ -13,6 +13,36 @@ use crate::manifest::{CacheManifest, InlineCache, SelectError, Selected, select}
 use crate::source::Source;
 
 /// A cache export. The layer blobs have not been read, but are there.
+///
+/// ```
+/// use oci2bk::export::ExportError;
+/// use oci2bk::{CacheExport, Limits};
+///
+/// let limits = Limits::default();
+/// let sources = ["../../fixtures/index/cache".parse()?, "../../fixtures/min/cache".parse()?];
+/// let exports = CacheExport::read_sources(&sources, &limits)?;
+/// for export in &exports {
+///     println!("{}: {}", export.source, export.manifest.digest);
+///     // Every step comes after those it builds on.
+///     for &index in export.config.records_inputs_first() {
+///         let record = &export.config.records[index];
+///         println!("  {}: {} results", record.digest, record.results.len());
+///         for layer in record.results.iter().flat_map(|result| export.config.layers(&result.chain)) {
+///             // What results are made of is there, and has the right size.
+///             let blob = export.config.nodes[layer].blob;
+///             export.layout.open_blob(&export.manifest.layers[&blob].descriptor)?;
+///         }
+///     }
+/// }
+/// // Of `mode=min`, only some of the steps have results.
+/// assert!(exports[1].config.records.iter().any(|record| record.results.is_empty()));
+///
+/// // What may be a cache of millions of layers is up to the caller.
+/// let limits = Limits { cache_layers: 3, ..limits };
+/// let error = CacheExport::read_all(&sources[0], &limits).unwrap_err();
+/// assert!(matches!(error, ExportError::TooManyLayers { limit: 3, .. }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CacheExport {

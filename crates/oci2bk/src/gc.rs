@@ -2,6 +2,28 @@
 //!
 //! How a daemon comes by its limits is the matter of [`bkstate::gc`]. Here they are held against the
 //! state that a conversion has made.
+//!
+//! ```
+//! use oci2bk::Target;
+//! use oci2bk::bkstate::gc::GcConfig;
+//! use oci2bk::gc::Collection;
+//!
+//! let root = std::env::temp_dir();
+//! // A state of a kilobyte is below the limits that any daemon has by itself.
+//! let small = Collection::new(&GcConfig::default(), Target::NEWEST, 1000, &root)?
+//!     .expect("the limits of this release are known");
+//! assert!(small.losses.is_empty() && small.config.is_none());
+//!
+//! // One that is larger than the disk is not, whatever the daemon is told.
+//! let too_large = small.disk.total.saturating_mul(2);
+//! let large = Collection::new(&GcConfig::default(), Target::NEWEST, too_large, &root)?
+//!     .expect("the limits of this release are known");
+//! assert!(!large.losses.is_empty());
+//!
+//! let old: Target = "v0.16.0".parse()?;
+//! assert!(Collection::new(&GcConfig::default(), old, 1000, &root)?.is_none());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::path::Path;
 

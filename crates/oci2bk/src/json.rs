@@ -4,6 +4,20 @@
 //! `{}` or `0,` can become a structure of hundreds. So values are counted before anything is made of
 //! them. What comes of a document then takes no more memory than its own bytes and a fixed amount
 //! for each value that it may have.
+//!
+//! ```
+//! use oci2bk::json::TooComplex;
+//! use oci2bk::keys::{SourceError, read_source};
+//! use oci2bk::Limits;
+//!
+//! // How many values the provenance of a build may have is up to whoever reads it.
+//! let limits = Limits { json_objects: 100, ..Limits::default() };
+//! let provenance = "../../fixtures/index/keys/provenance.json";
+//! let Err(SourceError::TooComplex { source, .. }) = read_source(provenance.as_ref(), &limits) else {
+//!     panic!("a build of more than 100 objects was read");
+//! };
+//! assert_eq!(source, TooComplex::Objects { limit: 100 });
+//! ```
 
 use crate::limits::Limits;
 

@@ -8,25 +8,34 @@
 //!
 //! # In one page
 //!
-//! ```no_run
-//! use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan};
+//! ```
+//! use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root, Verifier};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let limits = Limits::default();
-//!     let exports = CacheExport::read_sources(&["./cache".parse()?], &limits)?;
+//!     let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
 //!
 //!     let mut keyring = Keyring::for_exports(&exports);
-//!     keyring.read("provenance.json", &limits)?;
+//!     keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
 //!     keyring.read_layouts(&exports)?;
 //!
 //!     let plan = Plan::new(&exports, &keyring);
 //!     assert_eq!(plan.unkeyed().count(), 0);
 //!
-//!     let report = Converter::new().convert(&plan, &exports, "/var/lib/buildkit")?;
-//!     println!("{} snapshots", report.snapshots);
+//!     // `/var/lib/buildkit`, say.
+//!     let directory = tempfile::tempdir()?;
+//!     // As root, leave `extract` out: the layers are unpacked too then.
+//!     let report = Converter::new().extract(false).convert(&plan, &exports, &directory)?;
+//!     assert_eq!(report.blobs, plan.blobs.len());
+//!
+//!     let root = Root::open(&directory)?;
+//!     assert_eq!(root.state()?.records.by_id.len(), plan.layers.len());
+//!     assert!(Verifier::new().verify(&root)?.damage.is_empty());
 //!     Ok(())
 //! }
 //! ```
+//!
+//! The examples of this documentation read the caches in the project's `fixtures`, and are run in CI.
 //!
 //! # Concepts
 //!

@@ -9,6 +9,55 @@
 //! read: [`Layout::limits`](crate::layout::Layout::limits) has them for all that is read from a
 //! layout, [`unpack`](crate::unpack::unpack) and [`read_source`](crate::keys::read_source) are given
 //! them. The command line and its help follow by themselves.
+//!
+//! Whoever takes limits from people does as the command line:
+//!
+//! ```
+//! use oci2bk::Limits;
+//! use oci2bk::limits::{Bound, LIMITS, Limit, ParseSettingError, Setting, amount};
+//!
+//! let help = |limit: &Limit| {
+//!     format!("{}={}: {}", limit.name(), amount(limit.default), limit.description)
+//! };
+//! assert_eq!(help(&LIMITS[0]), "layer-entries=20M: Entries of one layer.");
+//!
+//! let settings: Vec<Setting> =
+//!     ["manifest=1Mi", "config=64M"].into_iter().map(str::parse).collect::<Result<_, _>>()?;
+//! let limits = Limits::with(&settings);
+//! // A bound knows the limit that it follows from, for messages about what is beyond.
+//! assert_eq!(limits.of_manifest(), Bound { value: 1 << 20, name: "manifest" });
+//! assert_eq!(limits.of_config(), Bound { value: 64_000_000, name: "config" });
+//!
+//! let unknown = "patience=7".parse::<Setting>().unwrap_err();
+//! assert!(matches!(unknown, ParseSettingError::UnknownName { name } if name == "patience"));
+//! # Ok::<(), ParseSettingError>(())
+//! ```
+//!
+//! Indexes may lead to indexes, [`MAX_INDEX_DEPTH`] deep. What is deeper is refused:
+//!
+//! ```
+//! use oci2bk::Limits;
+//! use oci2bk::layout::Layout;
+//! use oci2bk::limits::MAX_INDEX_DEPTH;
+//! use oci2bk::manifest::{OCI_INDEX, SelectError, other_manifests};
+//! use serde_json::json;
+//!
+//! let temporary = tempfile::tempdir()?;
+//! std::fs::create_dir_all(temporary.path().join("blobs/sha256"))?;
+//! let mut index = json!({"manifests": []}).to_string();
+//! std::fs::write(temporary.path().join("index.json"), &index)?;
+//! let layout = Layout::open(temporary.path(), &Limits::default())?;
+//! for _ in 0..=MAX_INDEX_DEPTH {
+//!     let digest = layout.writer()?.put_blob(index.as_bytes())?;
+//!     let entry = json!({"mediaType": OCI_INDEX, "digest": digest, "size": index.len()});
+//!     index = json!({"manifests": [entry]}).to_string();
+//! }
+//! layout.writer()?.put_index(index.into_bytes())?;
+//!
+//! let layout = Layout::open(temporary.path(), &Limits::default())?;
+//! assert!(matches!(other_manifests(&layout), Err(SelectError::TooDeep { .. })));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,18 +1,43 @@
 //! What a conversion or a verification tells while it runs.
 //!
 //! ```
-//! use std::sync::atomic::{AtomicU64, Ordering};
+//! use std::sync::Mutex;
 //!
-//! use oci2bk::{Converter, Event};
+//! use oci2bk::progress::{LayerWork, Silent, Stage};
+//! use oci2bk::{CacheExport, Converter, Event, Keyring, Limits, Plan, Progress};
 //!
-//! let stored = AtomicU64::new(0);
-//! let count = |event: Event<'_>| {
-//!     if let Event::LayerFinished(work) = event {
-//!         stored.fetch_add(work.size, Ordering::Relaxed);
+//! /// Remembers the stages, and how much of the layers is done.
+//! #[derive(Default)]
+//! struct Follower {
+//!     stages: Mutex<Vec<&'static str>>,
+//!     stored: Mutex<u64>,
+//! }
+//!
+//! impl Progress for Follower {
+//!     fn event(&self, event: Event<'_>) {
+//!         match event {
+//!             Event::StageFinished(stage) => self.stages.lock().unwrap().push(Stage::name(stage)),
+//!             Event::LayerFinished(LayerWork { size, .. }) => *self.stored.lock().unwrap() += size,
+//!             // There will be others.
+//!             _ => {}
+//!         }
 //!     }
-//! };
-//! let converter = Converter::new().progress(&count);
-//! # drop(converter);
+//! }
+//!
+//! let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
+//! let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+//! let root = tempfile::tempdir()?;
+//!
+//! let follower = Follower::default();
+//! let converter = Converter::new().extract(false);
+//! let report = converter.clone().progress(&follower).convert(&plan, &exports, &root)?;
+//! assert_eq!(*follower.stages.lock().unwrap(), ["layers", "verify", "publish"]);
+//! assert_eq!(*follower.stored.lock().unwrap(), report.blob_bytes);
+//!
+//! // What a converter tells as long as nothing else is said. A closure will do, too.
+//! converter.clone().progress(&Silent).convert(&plan, &exports, &root)?;
+//! converter.progress(&|_: Event<'_>| {}).convert(&plan, &exports, &root)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use bkstate::Digest;

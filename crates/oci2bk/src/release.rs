@@ -3,6 +3,55 @@
 //! The state on disk is the same from v0.11 to v0.32. But a daemon finds a step only under the keys
 //! that it computes itself, and how it does changed. [`CLASSES`] lists the changes; a [`Target`] is
 //! the daemon that a state is made for.
+//!
+//! ```
+//! use oci2bk::Target;
+//! use oci2bk::llb::{Release, Selectors};
+//! use oci2bk::release::{
+//!     CLASSES, Class, Contents, ParseTargetError, ParseVersionError, UnsupportedVersion, Version,
+//! };
+//!
+//! // As people write it: the last release of the series that computes keys in the same way.
+//! let target: Target = "0.15".parse()?;
+//! assert_eq!(target.version(), Version { major: 0, minor: 15, patch: 2 });
+//! let Class { digests, selectors, contents, .. } = *target.class();
+//! assert_eq!(digests, Release::V0_13);
+//! assert_eq!(selectors, Selectors::V0_15_2);
+//! assert_eq!(contents, Contents::V0_14);
+//! assert!(!target.has_space_limits());
+//!
+//! // Every release that is known is in one class.
+//! assert_eq!(CLASSES[0].last, Version::NEWEST);
+//! assert_eq!(CLASSES[CLASSES.len() - 1].first, Version::OLDEST);
+//! assert_eq!(Target::new(Version::NEWEST), Ok(Target::NEWEST));
+//!
+//! // A newer one is taken to do the same, as long as its first number is.
+//! assert!("v0.99.0".parse::<Target>()?.is_presumed());
+//! let error = "v1.0.0".parse::<Target>().unwrap_err();
+//! assert!(matches!(error, ParseTargetError::Unsupported(UnsupportedVersion::TooNew(_))));
+//! assert_eq!("latest".parse::<Version>(), Err(ParseVersionError::Form));
+//! # Ok::<(), ParseTargetError>(())
+//! ```
+//!
+//! The steps of a cache tell of which releases the daemon can have been that exported it:
+//!
+//! ```
+//! use oci2bk::release::Releases;
+//! use oci2bk::{CacheExport, Keyring, Limits, Plan, Target};
+//!
+//! let limits = Limits::default();
+//! let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+//! let mut keyring = Keyring::for_exports(&exports);
+//! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+//!
+//! let plan = Plan::new(&exports, &keyring);
+//! let exporter: Releases = plan.sources[0].exporter.expect("the provenance has the ops");
+//! assert!(exporter.contains(&Target::NEWEST));
+//! assert!(!exporter.contains(&"v0.13.2".parse()?));
+//! assert!(exporter.classes().all(|class| class.first >= "0.18.0".parse().unwrap()));
+//! assert_eq!(exporter.to_string(), "v0.18.0 or later");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::fmt;
 use std::num::ParseIntError;

@@ -1,13 +1,31 @@
 //! The root of a daemon, for reading.
 //!
-//! ```no_run
-//! use oci2bk::{Root, Verifier};
+//! ```
+//! use oci2bk::root::OpenRootError;
+//! use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root, State};
 //!
-//! let root = Root::open("/var/lib/buildkit")?;
-//! println!("{} records", root.state()?.records.by_id.len());
-//! for damage in Verifier::new().verify(&root)?.damage {
-//!     println!("{}: {damage}: {}", damage.kind(), damage.consequence());
+//! let temporary = tempfile::tempdir()?;
+//! let path = temporary.path().join("buildkit");
+//! assert!(Root::open_if_there(&path)?.is_none());
+//!
+//! let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
+//! let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+//! Converter::new().extract(false).convert(&plan, &exports, &path)?;
+//!
+//! let root = Root::open(&path)?;
+//! let state: State = root.state()?;
+//! assert_eq!(state.worker_id, plan.worker_id);
+//! for record in state.records.by_id.values() {
+//!     println!("{}", record.description.as_deref().unwrap_or("(no description)"));
 //! }
+//! // What else is there to read is reached from its directory.
+//! let worker = root.dir().dir("runc-overlayfs")?;
+//! assert_eq!(worker.path(), root.path().join("runc-overlayfs"));
+//!
+//! // For as long as `root` is there, nobody else gets at what it is a view of.
+//! assert!(matches!(Root::open(&path), Err(OpenRootError::Lock(_))));
+//! drop(root);
+//! Root::open(&path)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

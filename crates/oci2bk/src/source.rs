@@ -17,12 +17,16 @@
 //!
 //! ```
 //! use oci2bk::Source;
-//! use oci2bk::source::Reference;
+//! use oci2bk::source::{ParseSourceError, Reference};
 //!
 //! let source: Source = "type=local,src=cache,tag=main".parse()?;
 //! assert_eq!(source.reference, Reference::Tag("main".to_owned()));
 //! assert_eq!(source.to_string(), "oci:cache:main");
-//! # Ok::<(), oci2bk::source::ParseSourceError>(())
+//!
+//! // What needs a network is fetched with other tools first.
+//! let error = "type=registry".parse::<Source>().unwrap_err();
+//! assert!(matches!(error, ParseSourceError::Type { kind } if kind == "registry"));
+//! # Ok::<(), ParseSourceError>(())
 //! ```
 
 use std::fmt;

@@ -2,6 +2,76 @@
 //!
 //! Source: BuildKit v0.32 `cache/remotecache/v1/types/spec.go` (the JSON), `v1/parse.go` (what an
 //! importer makes of it) and `v1/chains.go` (what an exporter writes).
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use oci2bk::Digest;
+//! use oci2bk::config::{
+//!     CacheConfig, Chain, ConfigError, DroppedResult, Input, MAX_SELECTOR, Node, Record, ResultChain,
+//! };
+//! use oci2bk::manifest::LayerBlob;
+//! use serde_json::json;
+//!
+//! let digest = |name: &str| Digest::of(name);
+//! let have = |name: &str| {
+//!     let descriptor = serde_json::from_value(json!({
+//!         "mediaType": "application/vnd.oci.image.layer.v1.tar",
+//!         "digest": digest(name),
+//!         "size": 1024,
+//!         "annotations": {"containerd.io/uncompressed": digest(name)},
+//!     }))?;
+//!     Ok::<_, Box<dyn std::error::Error>>((digest(name), LayerBlob::from_descriptor(descriptor)?))
+//! };
+//! let layers: BTreeMap<Digest, LayerBlob> = [have("base")?, have("top")?].into();
+//!
+//! // A step on top of another one. It has two results; the layer of one of them was not copied.
+//! let mut json = json!({
+//!     "layers": [
+//!         {"blob": digest("base"), "parent": -1},
+//!         {"blob": digest("top"), "parent": 0},
+//!         {"blob": digest("lost"), "parent": 0},
+//!     ],
+//!     "records": [
+//!         {"digest": digest("RUN"), "layers": [{"layer": 1}, {"layer": 2}],
+//!          "inputs": [[{"selector": "/src", "link": 1}]]},
+//!         {"digest": digest("FROM"), "chains": [{"layers": [0]}]},
+//!     ],
+//! });
+//! let config = CacheConfig::parse(json.to_string().as_bytes(), &layers)?;
+//! assert_eq!(config.nodes[1], Node { blob: digest("top"), parent: Some(0) });
+//! let chain = Chain::Top(1);
+//! assert_eq!(config.layers(&chain), [0, 1]);
+//! let result = ResultChain { chain, created_at: None };
+//! let input = Input { selector: "/src".to_owned(), record: 1 };
+//! let inputs = vec![vec![input]];
+//! assert_eq!(config.records[0], Record { digest: digest("RUN"), results: vec![result], inputs });
+//! let (record, missing) = (0, digest("lost"));
+//! assert_eq!(config.dropped, [DroppedResult { record, digest: digest("RUN"), missing }]);
+//!
+//! // In such an order a loop over all of them has what it needs.
+//! assert_eq!(config.records_inputs_first(), [1, 0]);
+//! assert_eq!(config.nodes_parents_first()[0], 0);
+//! // Whoever looks for keys needs those of steps with inputs; the others are called by theirs.
+//! assert_eq!(config.digests_with_inputs().collect::<Vec<_>>(), [digest("RUN")]);
+//! // The three nodes, and the one of the chain.
+//! assert_eq!(config.listed_layers(), 4);
+//!
+//! // The records alone, as an image has them: the layers are those of the image.
+//! let records = json["records"].to_string();
+//! let blobs = ["base", "top", "lost"].map(digest);
+//! let inline = CacheConfig::parse_inline(records.as_bytes(), &blobs, &layers)?;
+//! assert_eq!(inline.nodes[2], Node { blob: digest("lost"), parent: Some(1) });
+//!
+//! // Whatever refers to nothing, or to itself, or could not be stored, is refused.
+//! json["records"][0]["inputs"][0][0]["selector"] = "x".repeat(MAX_SELECTOR + 1).into();
+//! let error = CacheConfig::parse(json.to_string().as_bytes(), &layers).unwrap_err();
+//! assert!(matches!(error, ConfigError::SelectorTooLong { .. }));
+//! json["records"][0]["inputs"][0][0] = json!({"link": 0});
+//! let error = CacheConfig::parse(json.to_string().as_bytes(), &layers).unwrap_err();
+//! assert!(matches!(error, ConfigError::RecordLoop { record: 0, .. }));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod document;
 mod order;

@@ -16,19 +16,41 @@ use crate::progress::{Progress, Silent};
 
 /// Carries plans out.
 ///
-/// ```no_run
-/// use oci2bk::{CacheExport, Cancel, Converter, Keyring, Limits, Plan};
+/// A converter is set up once and carries out any number of plans. Here the first conversion stores
+/// all blobs, and the second one finds everything there and writes nothing.
+///
+/// ```
+/// use std::num::NonZeroUsize;
+///
+/// use oci2bk::convert::StoreBlobs;
+/// use oci2bk::{CacheExport, Cancel, Converter, Event, Keyring, Limits, Plan};
 ///
 /// let limits = Limits::default();
-/// let exports = CacheExport::read_sources(&["./cache".parse()?], &limits)?;
+/// let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
 /// let mut keyring = Keyring::for_exports(&exports);
-/// keyring.read_layouts(&exports)?;
+/// keyring.read("../../fixtures/min/keys/metadata.json", &limits)?;
 /// let plan = Plan::new(&exports, &keyring);
 ///
 /// let cancel = Cancel::new();
-/// let converter = Converter::new().extract(false).limits(limits).cancel(cancel.clone());
-/// let report = converter.convert(&plan, &exports, "/var/lib/buildkit")?;
-/// println!("{} blobs", report.blobs);
+/// let show = |event: Event<'_>| println!("{event:?}");
+/// let converter = Converter::new()
+///     .extract(false)
+///     .blobs(StoreBlobs::Copy)
+///     .trust_blobs(true)
+///     .last_used(plan.newest())
+///     .jobs(NonZeroUsize::MIN)
+///     .limits(limits)
+///     .progress(&show)
+///     .cancel(cancel.clone());
+///
+/// let root = tempfile::tempdir()?;
+/// let will_be = converter.preview(&plan, &root)?;
+/// assert_eq!((will_be.blobs.existing, will_be.blobs.added), (0, plan.blobs.len()));
+///
+/// let report = converter.convert(&plan, &exports, &root)?;
+/// assert_eq!(report.shares, will_be);
+/// let again = converter.convert(&plan, &exports, &root)?;
+/// assert_eq!((again.blobs, again.shares.blobs.existing), (0, plan.blobs.len()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]

@@ -4,6 +4,45 @@
 //! lock -> read what is there -> places -> staging: blobs, snapshots -> databases -> verify -> publish
 //! ```
 //! Whatever goes wrong leaves the root as it was.
+//!
+//! A [`Report`] says what was done, and its [`Shares`] what was there before; a [`ConvertError`] whether
+//! it is the input that is wrong.
+//!
+//! ```
+//! use oci2bk::convert::{ConvertError, Report, Share, Shares, check_root};
+//! use oci2bk::{CacheExport, Cancel, Converter, Keyring, Limits, Plan};
+//!
+//! let limits = Limits::default();
+//! let exports = CacheExport::read_sources(&["../../fixtures/zstd/cache".parse()?], &limits)?;
+//! let mut keyring = Keyring::for_exports(&exports);
+//! keyring.read("../../fixtures/zstd/keys/cache.db", &limits)?;
+//! let plan = Plan::new(&exports, &keyring);
+//!
+//! let temporary = tempfile::tempdir()?;
+//! let root = temporary.path().join("buildkit");
+//! // Before anything is read: is a daemon running there? One that is not there will be made.
+//! check_root(&root)?;
+//!
+//! let cancel = Cancel::new();
+//! cancel.cancel();
+//! let cancelled = Converter::new().cancel(cancel).convert(&plan, &exports, &root);
+//! assert!(matches!(cancelled, Err(ConvertError::Cancelled)));
+//! assert!(!root.exists());
+//!
+//! let converter = Converter::new().extract(false);
+//! let report: Report = converter.convert(&plan, &exports, &root)?;
+//! let Shares { records, steps, .. } = report.shares;
+//! assert_eq!(records, Share { existing: 0, added: plan.layers.len() });
+//! assert_eq!(steps, Share { existing: 0, added: plan.steps.len() });
+//! // Nothing is unpacked, so the state is as large as its blobs.
+//! assert_eq!(report.record_bytes, report.blob_bytes);
+//!
+//! // A plan goes with the exports that it was made from.
+//! let elsewhere = temporary.path().join("elsewhere");
+//! let error = converter.convert(&plan, &[], &elsewhere).unwrap_err();
+//! assert!(matches!(error, ConvertError::ForeignPlan { .. }) && error.is_input());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod below;
 mod blobs;

@@ -32,6 +32,30 @@ pub enum StoreBlobs {
 }
 
 /// Why a file of a layout cannot be the file of a store too.
+///
+/// ```
+/// use oci2bk::convert::{ConvertError, LinkError, StoreBlobs};
+/// use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan};
+///
+/// // An archive of a layout: its blobs are parts of one file.
+/// let temporary = tempfile::tempdir()?;
+/// let archive = temporary.path().join("cache.tar");
+/// let mut tar = tar::Builder::new(std::fs::File::create(&archive)?);
+/// tar.append_dir_all(".", "../../fixtures/min/cache")?;
+/// tar.into_inner()?;
+///
+/// let source = format!("oci-archive:{}", archive.display()).parse()?;
+/// let exports = CacheExport::read_sources(&[source], &Limits::default())?;
+/// let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+/// let converter = Converter::new().extract(false).blobs(StoreBlobs::Hardlink);
+/// let Err(ConvertError::Link { reason, .. }) =
+///     converter.convert(&plan, &exports, temporary.path().join("buildkit"))
+/// else {
+///     panic!("a part of a file was linked");
+/// };
+/// assert!(matches!(reason, LinkError::InArchive));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The blob is a part of an archive.

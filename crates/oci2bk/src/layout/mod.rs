@@ -4,6 +4,84 @@
 //! BuildKit's `type=local` cache exporter writes this form (BuildKit `client/ociindex/ociindex.go`
 //! for the files at the top, containerd's local content store for the blobs). Nothing in a layout
 //! is trusted: every file is reached from one handle without following a symbolic link, must be a regular file, and is checked against its digest before its content counts.
+//!
+//! Documents are read whole, within [limits](Limits); layers, of which nobody knows how large they are, in
+//! pieces or in place.
+//!
+//! ```
+//! use oci2bk::layout::{BlobError, BlobFile, Descriptor, Layout};
+//! use oci2bk::{Digest, Limits};
+//!
+//! let layout = Layout::open("../../fixtures/zstd/cache".as_ref(), &Limits::default())?;
+//! let [cache] = layout.entries() else { panic!("{} has several", layout.path().display()) };
+//!
+//! let manifest = layout.read_blob(cache, layout.limits().of_manifest())?;
+//! let manifest: serde_json::Value = serde_json::from_slice(&manifest)?;
+//! let layer: Descriptor = serde_json::from_value(manifest["layers"][0].clone())?;
+//!
+//! layout.verify_blob(&layer)?;
+//! let mut bytes = 0;
+//! layout.stream_blob(&layer, |piece| {
+//!     bytes += piece.len() as u64;
+//!     Ok::<_, BlobError>(())
+//! })?;
+//! assert_eq!(bytes, layer.size);
+//!
+//! // Of what is only opened, the content is not checked.
+//! let blob: BlobFile = layout.open_blob(&layer)?;
+//! assert_eq!(blob.left(), layer.size);
+//! let mut magic = [0; 4];
+//! blob.read_at(&mut magic, 0)?;
+//! assert_eq!(magic, [0x28, 0xb5, 0x2f, 0xfd]);
+//! // In a directory a blob has a file to itself, which can be linked.
+//! assert!(blob.whole().is_some());
+//!
+//! // A blob can be had without anything that refers to it.
+//! assert_eq!(layout.describe_blob(layer.digest)?.size, layer.size);
+//! let absent = layout.describe_blob(Digest::of("nothing")).unwrap_err();
+//! assert!(matches!(absent, BlobError::Missing { .. }));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What is refused is named:
+//!
+//! ```
+//! use std::fs;
+//! use std::os::unix::fs::symlink;
+//!
+//! use oci2bk::Limits;
+//! use oci2bk::layout::{ArchiveError, FileKind, Layout, LayoutError};
+//!
+//! let temporary = tempfile::tempdir()?;
+//! symlink("/etc/passwd", temporary.path().join("index.json"))?;
+//! let error = Layout::open(temporary.path(), &Limits::default()).unwrap_err();
+//! assert!(matches!(error, LayoutError::NotAFile { kind: FileKind::Symlink, .. }));
+//!
+//! let archive = temporary.path().join("cache.tar.gz");
+//! fs::write(&archive, [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0])?;
+//! let error = Layout::open(&archive, &Limits::default()).unwrap_err();
+//! assert!(matches!(error, LayoutError::Archive { source: ArchiveError::Compressed, .. }));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The index of an image for several platforms says which is which:
+//!
+//! ```
+//! use oci2bk::Limits;
+//! use oci2bk::layout::{Layout, Platform};
+//! use oci2bk::manifest::Document;
+//!
+//! let image = Layout::open("../../fixtures/manifest/keys/image".as_ref(), &Limits::default())?;
+//! let Document::Index(index) = Document::read(&image, &image.entries()[0])? else {
+//!     panic!("it is for one platform");
+//! };
+//! let platforms: Vec<&Platform> =
+//!     index.manifests.iter().filter_map(|manifest| manifest.platform.as_ref()).collect();
+//! let is_image = |platform: &&&Platform| platform.os == "linux" && platform.architecture == "amd64";
+//! // The other one is the manifest of its provenance.
+//! assert_eq!(platforms.iter().filter(is_image).count(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod archive;
 mod blob;

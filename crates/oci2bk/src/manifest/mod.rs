@@ -7,6 +7,71 @@
 //! | [`Style::Inline`] | manifest of an image | `config` | `layers` |
 //!
 //! Source: BuildKit v0.32 `cache/remotecache/export.go` and `import.go`.
+//!
+//! [`select`] finds what a [reference](crate::source::Reference) means, which is all that most callers need:
+//!
+//! ```
+//! use oci2bk::Limits;
+//! use oci2bk::layout::Layout;
+//! use oci2bk::manifest::{
+//!     CACHE_CONFIG, CacheManifest, Compression, LayerBlob, SelectError, Selected, Style, select,
+//! };
+//! use oci2bk::source::Reference;
+//!
+//! let layout = Layout::open("../../fixtures/zstd/cache".as_ref(), &Limits::default())?;
+//! let Selected::Cache(cache) = select(&layout, &Reference::Default)? else {
+//!     panic!("it is in an image");
+//! };
+//! assert_eq!(cache.style, Style::ImageManifest);
+//! assert_eq!(cache.config.media_type, CACHE_CONFIG);
+//! assert!(cache.layers.values().all(|layer: &LayerBlob| layer.compression == Compression::Zstd));
+//!
+//! // The same, where it is known which entry is meant.
+//! assert_eq!(CacheManifest::read(&layout, &layout.entries()[0])?, *cache);
+//!
+//! // Whoever asks for another is told what there is.
+//! let error = select(&layout, &Reference::Tag("main".to_owned())).unwrap_err();
+//! let SelectError::NoTag { known, .. } = error else { panic!("{error}") };
+//! assert!(known.contains("latest"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A document is an index or a manifest by what is in it, and never both. What it is called by whoever refers
+//! to it, such as [`DOCKER_MANIFEST`], does not count:
+//!
+//! ```
+//! use oci2bk::Digest;
+//! use oci2bk::manifest::{
+//!     CACHE_CONFIG, CacheManifest, DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, Document, DocumentError,
+//!     ImageManifest, Index, ManifestError, OCI_INDEX, OCI_MANIFEST,
+//! };
+//! use serde_json::json;
+//!
+//! let parse = |json: serde_json::Value| Document::parse(json.to_string().as_bytes());
+//! let config = json!({"mediaType": CACHE_CONFIG, "digest": Digest::of("{}"), "size": 2});
+//!
+//! for media_type in [OCI_INDEX, DOCKER_MANIFEST_LIST] {
+//!     let index = parse(json!({"mediaType": media_type, "manifests": [config]}))?;
+//!     assert!(index.is_cache());
+//!     assert!(matches!(&index, Document::Index(Index { manifests, .. }) if manifests.len() == 1));
+//! }
+//! for media_type in [OCI_MANIFEST, DOCKER_MANIFEST] {
+//!     let manifest = parse(json!({"mediaType": media_type, "config": config, "layers": []}))?;
+//!     assert!(manifest.is_cache());
+//!     let Document::Manifest(manifest) = manifest else { panic!("it has no manifests") };
+//!     let ImageManifest { subject, layers, .. } = *manifest;
+//!     assert!(subject.is_none() && layers.is_empty());
+//! }
+//!
+//! // What one reader takes for an index and another for a manifest.
+//! let error = parse(json!({"manifests": [], "config": config, "layers": []})).unwrap_err();
+//! assert!(matches!(error, DocumentError::Ambiguous));
+//!
+//! let empty = parse(json!({"manifests": []}))?;
+//! let error = CacheManifest::from_document(Digest::of("it"), empty).unwrap_err();
+//! assert!(matches!(error, ManifestError::NotACache { .. }));
+//! # Ok::<(), DocumentError>(())
+//! ```
 
 mod document;
 mod inline;

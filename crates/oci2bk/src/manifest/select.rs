@@ -22,6 +22,39 @@ const DEFAULT_TAG: &str = "latest";
 const LISTED: usize = 20;
 
 /// A cache that lies in a layout.
+///
+/// ```
+/// use oci2bk::Limits;
+/// use oci2bk::layout::Layout;
+/// use oci2bk::manifest::{CACHE_CONFIG, FoundCache, SelectError, select};
+/// use oci2bk::source::Reference;
+/// use serde_json::json;
+///
+/// // Two caches, neither of which is tagged `latest`.
+/// let temporary = tempfile::tempdir()?;
+/// std::fs::create_dir_all(temporary.path().join("blobs/sha256"))?;
+/// std::fs::write(temporary.path().join("index.json"), r#"{"manifests":[]}"#)?;
+/// let layout = Layout::open(temporary.path(), &Limits::default())?;
+/// let mut writer = layout.writer()?;
+/// let mut entries = Vec::new();
+/// for tag in ["main", "release"] {
+///     let config = json!({"mediaType": CACHE_CONFIG, "digest": writer.put_blob(b"{}")?, "size": 2});
+///     let cache = json!({"config": config, "layers": [], "annotations": {"of": tag}}).to_string();
+///     let (digest, size) = (writer.put_blob(cache.as_bytes())?, cache.len());
+///     let annotations = json!({"org.opencontainers.image.ref.name": tag});
+///     entries.push(json!({"digest": digest, "size": size, "annotations": annotations}));
+/// }
+/// writer.put_index(json!({"manifests": entries}).to_string().into_bytes())?;
+///
+/// let layout = Layout::open(temporary.path(), &Limits::default())?;
+/// let Err(SelectError::SeveralCaches { caches, .. }) = select(&layout, &Reference::Default) else {
+///     panic!("one of them was taken");
+/// };
+/// let tags: Vec<&str> = caches.iter().flat_map(|FoundCache { tags, .. }| tags).map(|t| &**t).collect();
+/// assert_eq!(tags, ["main", "release"]);
+/// select(&layout, &Reference::Tag("main".to_owned()))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundCache {
     /// The digest of its top object.

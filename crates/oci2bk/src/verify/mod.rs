@@ -6,6 +6,38 @@
 //!
 //! What the databases have to say is the matter of [`bkstate::state::verify`]. Here every blob is
 //! hashed, since a daemon never does so again, and the trees are compared with their layers.
+//!
+//! Damage is data: what it is, in a word and a sentence, and what a daemon would make of it.
+//!
+//! ```
+//! use oci2bk::verify::{Damage, Difference, TreeDamage};
+//! use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root, Verifier};
+//!
+//! # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
+//! # let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+//! # let directory = tempfile::tempdir()?;
+//! # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
+//! // A root that a conversion has made, and a disk that has lost a bit.
+//! let blob = plan.blobs.keys().next().expect("the cache has layers");
+//! let path = directory.path().join("runc-overlayfs/content/blobs/sha256").join(blob.hex());
+//! let mut content = std::fs::read(&path)?;
+//! content[100] ^= 1;
+//! std::fs::write(&path, content)?;
+//!
+//! let report = Verifier::new().verify(&Root::open(&directory)?)?;
+//! let [damage] = report.damage.as_slice() else { panic!("{:?}", report.damage) };
+//! assert!(damage.to_string().contains(&blob.to_string()));
+//! println!("{}: {damage}: {}", damage.kind(), damage.consequence());
+//! // With `trees` there can also be differences between a tree and its layer.
+//! match damage {
+//!     Damage::State(_) => {}
+//!     Damage::Tree(TreeDamage::Entry { difference: Difference::Content, path, .. }) => {
+//!         panic!("{path} has other content: {} {}", damage.kind(), damage.consequence())
+//!     }
+//!     _ => panic!("nothing is unpacked"),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub(crate) mod blobs;
 mod damage;
@@ -29,12 +61,36 @@ pub use trees::{Difference, TreeDamage};
 
 /// Verifies roots.
 ///
-/// ```no_run
-/// use oci2bk::{Root, Verifier};
+/// ```
+/// use std::num::NonZeroUsize;
 ///
-/// let root = Root::open("/var/lib/buildkit")?;
-/// let report = Verifier::new().trees(true).verify(&root)?;
-/// assert!(report.damage.is_empty(), "{:?}", report.damage);
+/// use oci2bk::verify::{Counts, Report, VerifyError};
+/// use oci2bk::{CacheExport, Cancel, Converter, Event, Keyring, Limits, Plan, Root, Verifier};
+///
+/// # let limits = Limits::default();
+/// # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
+/// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+/// # let directory = tempfile::tempdir()?;
+/// # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
+/// // A root that a conversion has made.
+/// let root = Root::open(&directory)?;
+/// let show = |event: Event<'_>| println!("{event:?}");
+/// let cancel = Cancel::new();
+/// let verifier = Verifier::new()
+///     // Nothing is unpacked here. If it were, comparing it would take root.
+///     .trees(false)
+///     .jobs(NonZeroUsize::MIN)
+///     .limits(limits)
+///     .progress(&show)
+///     .cancel(cancel.clone());
+///
+/// let Report { counts, damage, leftovers, .. } = verifier.verify(&root)?;
+/// assert!(damage.is_empty() && leftovers.is_empty());
+/// let Counts { records, blobs, .. } = counts;
+/// assert_eq!((records, blobs), (plan.layers.len(), plan.blobs.len()));
+///
+/// cancel.cancel();
+/// assert!(matches!(verifier.verify(&root), Err(VerifyError::Cancelled)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
