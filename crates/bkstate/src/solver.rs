@@ -230,24 +230,24 @@ impl SolverCache {
         bolt::write(file, |root| {
             root.bucket(BACKLINKS, |bucket| {
                 each(bucket, &self.backlinks, KeyId::as_str, |bucket, sources| {
-                    put_all(bucket, sources.iter().map(|key| (key.to_string(), String::new())))
+                    put_all(bucket, sources.iter().map(|key| (key.as_str(), "")))
                 })
             })?;
             root.bucket(BY_RESULT, |bucket| {
                 each(bucket, &self.by_result, ToString::to_string, |bucket, keys| {
-                    put_all(bucket, keys.iter().map(|key| (key.to_string(), String::new())))
+                    put_all(bucket, keys.iter().map(|key| (key.as_str(), "")))
                 })
             })?;
             root.bucket(LINKS, |bucket| {
                 each(bucket, &self.links, KeyId::as_str, |bucket, links| {
                     let keys: Result<Vec<_>, _> = links.iter().map(encode_link).collect();
-                    put_all(bucket, keys?.into_iter().map(|key| (key, String::new())))
+                    put_all(bucket, keys?.iter().map(|key| (key, "")))
                 })
             })?;
             root.bucket(RESULT, |bucket| {
                 each(bucket, &self.results, KeyId::as_str, |bucket, results| {
                     let results: Result<Vec<_>, _> = results.iter().map(encode_result).collect();
-                    put_all(bucket, results?.into_iter())
+                    put_all(bucket, results?.iter().map(|(id, value)| (id, value)))
                 })
             })
         })
@@ -309,11 +309,12 @@ fn each<'m, K, V, T: AsRef<str> + Ord>(
 /// Writes the entries in the order of their encoded keys, which is not that of the typed ones.
 fn put_all(
     bucket: &mut BucketWriter<'_>,
-    entries: impl Iterator<Item = (String, String)>,
+    entries: impl Iterator<Item = (impl AsRef<str> + Ord, impl AsRef<str> + Ord)>,
 ) -> Result<(), EncodeError> {
-    let sorted: BTreeMap<_, _> = entries.collect();
+    let mut sorted: Vec<_> = entries.collect();
+    sorted.sort_unstable();
     for (key, value) in sorted {
-        bucket.put(key.as_bytes(), value.as_bytes())?;
+        bucket.put(key.as_ref().as_bytes(), value.as_ref().as_bytes())?;
     }
     Ok(())
 }

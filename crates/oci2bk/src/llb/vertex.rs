@@ -70,16 +70,18 @@ impl Vertex {
     /// secrets and SSH agents input 0, which means nothing, instead of none (`client/llb/exec.go`).
     /// What runs is the same, but not the digest.
     pub fn as_sent_since_v0_15_2(&self) -> Option<Self> {
-        let stray = |mount: &Mount| {
+        let is_stray = |mount: &Mount| {
             matches!(mount.mount_type, Mount::SECRET | Mount::SSH) && mount.input != Mount::NO_INPUT
         };
-        let mut vertex = self.clone();
-        let Kind::Exec(exec) = &mut vertex.op.kind else { return None };
-        let stray: Vec<_> = exec.mounts.iter_mut().filter(|mount| stray(mount)).collect();
-        if stray.is_empty() {
+        let Kind::Exec(exec) = &self.op.kind else { return None };
+        if !exec.mounts.iter().any(is_stray) {
             return None;
         }
-        stray.into_iter().for_each(|mount| mount.input = Mount::NO_INPUT);
+        let mut exec = exec.clone();
+        let stray = exec.mounts.iter_mut().filter(|mount| is_stray(mount));
+        stray.for_each(|mount| mount.input = Mount::NO_INPUT);
+        let mut vertex = self.clone();
+        vertex.op.kind = Kind::Exec(exec);
         Some(vertex)
     }
 

@@ -33,6 +33,10 @@ pub(crate) fn add(
         if !add_as(plan, &keys, places, worker, cache) {
             break;
         }
+        // All links that were added lead to the steps' own keys, so they would be found again.
+        if plan.steps.iter().map(|step| &step.key).eq(&keys) {
+            break;
+        }
         let again = self::keys(plan, cache);
         if again == keys {
             break;

@@ -18,7 +18,10 @@ impl Plan {
     pub fn add_images_of(&mut self, exports: &[CacheExport]) -> Result<(), ImageError> {
         for layout in layouts(exports) {
             // Most of what lies beside a cache is no base of it.
-            self.add_images(&BaseImage::in_layout(layout)?);
+            let images = BaseImage::in_layout(layout)?;
+            if !images.is_empty() {
+                self.add_images(&images);
+            }
         }
         Ok(())
     }

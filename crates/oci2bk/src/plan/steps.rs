@@ -1,6 +1,6 @@
 //! From the records of cache configs to the solver's keys.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bkstate::Digest;
 use bkstate::ids::KeyId;
@@ -21,7 +21,8 @@ pub(super) struct Steps {
     pub(super) lost: Vec<Lost>,
     /// For each step the input that its result is one layer more than, where that is known.
     pub(super) bases: Vec<Option<usize>>,
-    step_of: BTreeMap<KeyId, usize>,
+    /// Only looked up. In an ordered map that would compare texts all over the memory.
+    step_of: HashMap<KeyId, usize>,
     /// What the op of each record lies on. Many records may have one op.
     bases_of: BTreeMap<Digest, Option<Base>>,
     /// The steps' results, each as step and layer. One step may have very many.

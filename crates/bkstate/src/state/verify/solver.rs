@@ -1,10 +1,10 @@
 //! `cache.db`: keys, links and results, each of which stands there twice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::ids::{KeyId, ResultId, WorkerId};
 use crate::records::Records;
-use crate::solver::{Miswritten, SolverCache};
+use crate::solver::{Link, Miswritten, SolverCache};
 
 use super::{Findings, Used};
 
@@ -120,8 +120,8 @@ impl SolverDamage {
 }
 
 /// Checks what `cache.db` says against itself and the records of the workers of the root.
-pub(super) fn check(
-    cache: &SolverCache,
+pub(super) fn check<'c>(
+    cache: &'c SolverCache,
     worker: &WorkerId,
     others: &BTreeSet<WorkerId>,
     records: &Records,
@@ -135,36 +135,41 @@ pub(super) fn check(
             findings.add_unless(used.solver, SolverDamage::InvisibleKey { key: key.clone() });
         }
     }
+    let results: HashSet<_> = pairs(&cache.results, BTreeMap::keys).collect();
     for (result, keys) in &cache.by_result {
-        let has = |key: &&KeyId| cache.results.get(*key).is_some_and(|r| r.contains_key(result));
-        for key in keys.iter().filter(|key| !has(key)) {
+        for key in keys.iter().filter(|key| !results.contains(&(*key, result))) {
             let (key, result) = (key.clone(), result.clone());
             findings.add(SolverDamage::StrayResultIndex { key, result });
         }
     }
+    let backlinks: HashSet<_> = pairs(&cache.backlinks, BTreeSet::iter).collect();
     for (from, links) in &cache.links {
         let targets: BTreeSet<_> = links.iter().map(|(_, to)| to).collect();
         for to in targets {
-            if !cache.backlinks.get(to).is_some_and(|sources| sources.contains(from)) {
+            if !backlinks.contains(&(to, from)) {
                 let (from, to) = (from.clone(), to.clone());
                 // Before v0.18 a daemon could pass over links of a key that it forgot.
                 findings.add_unless(used.solver, SolverDamage::MissingBacklink { from, to });
             }
         }
     }
-    // Looking through a key's links for each of its backlinks would take forever where a key has
-    // very many.
-    let links: BTreeSet<_> = cache
-        .links
-        .iter()
-        .flat_map(|(from, to)| to.iter().map(move |(_, to)| (from, to)))
-        .collect();
+    let targets = |links: &'c BTreeSet<(Link, KeyId)>| links.iter().map(|(_, to)| to);
+    let links: HashSet<_> = pairs(&cache.links, targets).collect();
     for (to, sources) in &cache.backlinks {
         for from in sources.iter().filter(|from| !links.contains(&(from, to))) {
             let (from, to) = (from.clone(), to.clone());
             findings.add(SolverDamage::StrayBacklink { from, to });
         }
     }
+}
+
+/// What each key of `map` stands with. A set of such pairs is hashed, as lookups in an ordered one
+/// compare texts all over the memory.
+fn pairs<'m, K, V, I: Iterator>(
+    map: &'m BTreeMap<K, V>,
+    items: impl Fn(&'m V) -> I,
+) -> impl Iterator<Item = (&'m K, I::Item)> {
+    map.iter().flat_map(move |(key, value)| items(value).map(move |item| (key, item)))
 }
 
 fn check_results(
@@ -175,11 +180,12 @@ fn check_results(
     used: Used,
     findings: &mut Findings,
 ) {
+    let by_result: HashSet<_> = pairs(&cache.by_result, BTreeSet::iter).collect();
     for (key, results) in &cache.results {
         for result in results.keys() {
-            let (key, result) = (key.clone(), result.clone());
-            if !cache.by_result.get(&result).is_some_and(|keys| keys.contains(&key)) {
-                let (key, result) = (key.clone(), result.clone());
+            let named = || (key.clone(), result.clone());
+            if !by_result.contains(&(result, key)) {
+                let (key, result) = named();
                 findings.add(SolverDamage::UnindexedResult { key, result });
             }
             // No other session asks for the key of a local source, and the daemon forgets its
@@ -189,11 +195,13 @@ fn check_results(
             }
             if result.worker != *worker {
                 if !others.contains(&result.worker) {
+                    let (key, result) = named();
                     findings.add(SolverDamage::ResultOfUnknownWorker { key, result });
                 }
             } else if result.record.as_ref().is_some_and(|id| !records.by_id.contains_key(id)) {
                 // A daemon that removes a record leaves its results until later, often until it
                 // starts again.
+                let (key, result) = named();
                 findings
                     .add_unless(used.records, SolverDamage::ResultWithoutRecord { key, result });
             }
