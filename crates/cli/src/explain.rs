@@ -3,8 +3,9 @@
 use bkstate::state::verify;
 use comfy_table::{Table, presets};
 use oci2bk::explain::{
-    Cache, Contents, Difference, Explained, Explanation, Outcome, Reason, explain,
+    self, Cache, Contents, Difference, Explained, Explainer, Explanation, Outcome, Reason,
 };
+use oci2bk::graph::shortened;
 use oci2bk::inspect::{Place, find};
 use oci2bk::keys::{self, SourceError};
 use oci2bk::{CacheExport, Limits, Root};
@@ -18,6 +19,10 @@ use crate::output::{self, Plain};
 const NAMED: usize = 8;
 /// Longer values than this are cut.
 const LONGEST_VALUE: usize = 60;
+/// And longer names of steps. In a table every line is as long as the longest.
+const LONGEST_NAME: usize = 120;
+/// And longer reasons.
+const LONGEST_REASON: usize = 160;
 
 /// What helps if no source has the ops of the cache.
 const HOW: &str =
@@ -31,6 +36,8 @@ pub(crate) enum ExplainError {
         path.display()
     )]
     NoBuild { path: std::path::PathBuf },
+    #[error(transparent)]
+    Explain(#[from] explain::ExplainError),
     #[error(transparent)]
     State(#[from] bkstate::state::VerifyError),
 }
@@ -49,10 +56,11 @@ pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
     for path in &arguments.keys {
         cache.learn(keys::read_source(path, &limits)?);
     }
+    let explainer = Explainer::new(&cache, &limits);
     let mut builds = Vec::new();
     for source in keys::read_source(&arguments.llb, &limits)? {
         if let Some(graph) = &source.graph {
-            let explanation = explain(graph, &cache);
+            let explanation = explainer.explain(graph).map_err(ExplainError::Explain)?;
             builds.push(Build { build: source.description.to_string(), explanation });
         }
     }
@@ -99,7 +107,7 @@ fn table(build: &Build) -> String {
     for step in steps {
         let reason = step.reason.as_ref().map(|reason| short(reason, steps));
         let outcome = outcome(step.outcome).to_owned();
-        table.add_row([outcome, one_line(&step.name), reason.unwrap_or_default()]);
+        table.add_row([outcome, named(&step.name), reason.unwrap_or_default()]);
     }
     let mut lines = vec![one_line(name)];
     lines.extend(table.lines().map(|line| line.trim_end().to_owned()));
@@ -126,17 +134,25 @@ fn outcome(outcome: Outcome) -> &'static str {
 }
 
 fn name(steps: &[Explained], step: usize) -> String {
-    steps.get(step).map(|step| one_line(&step.name)).unwrap_or_default()
+    steps.get(step).map(|step| named(&step.name)).unwrap_or_default()
+}
+
+fn named(name: &str) -> String {
+    shortened(name, LONGEST_NAME)
 }
 
 /// A reason in a few words.
 fn short(reason: &Reason, steps: &[Explained]) -> String {
+    shortened(&words(reason, steps), LONGEST_REASON)
+}
+
+fn words(reason: &Reason, steps: &[Explained]) -> String {
     match reason {
         Reason::Source => "what it is now decides".to_owned(),
         Reason::Image { .. } => "no image of this digest".to_owned(),
         Reason::Contents { inputs } => {
             let hashed = inputs.iter().filter(|input| !input.paths.is_empty());
-            let hashed: Vec<_> = hashed.map(|input| contents(input, steps)).collect();
+            let hashed: Vec<_> = hashed.take(NAMED).map(|input| contents(input, steps)).collect();
             match hashed.as_slice() {
                 [] => "as its inputs".to_owned(),
                 hashed => format!("if unchanged: {}", hashed.join(", ")),
@@ -147,8 +163,8 @@ fn short(reason: &Reason, steps: &[Explained]) -> String {
             format!("not on this result, or this part, of {}", name(steps, *step))
         }
         Reason::Op { nearest: Some(nearest), .. } => {
-            let fields: Vec<_> =
-                nearest.differences.iter().map(|difference| one_line(&difference.field)).collect();
+            let fields = nearest.differences.iter().take(NAMED);
+            let fields: Vec<_> = fields.map(|difference| one_line(&difference.field)).collect();
             format!("not in the cache; other {}", fields.join(", "))
         }
         Reason::Op { nearest: None, .. } => "not in the cache".to_owned(),
@@ -164,10 +180,10 @@ fn contents(contents: &Contents, steps: &[Explained]) -> String {
 
 /// What the first miss is about, at length.
 fn first_miss(step: &Explained, steps: &[Explained]) -> Vec<String> {
-    let mut lines = vec![format!("first miss: {}", one_line(&step.name))];
+    let mut lines = vec![format!("first miss: {}", named(&step.name))];
     match &step.reason {
         Some(Reason::Op { nearest: Some(nearest), .. }) => {
-            lines.push(format!("  the cache has on the same inputs: {}", one_line(&nearest.name)));
+            lines.push(format!("  the cache has on the same inputs: {}", named(&nearest.name)));
             let differences = nearest.differences.iter();
             lines.extend(differences.take(NAMED).flat_map(of_difference));
             if nearest.differences.len() > NAMED {
@@ -180,7 +196,11 @@ fn first_miss(step: &Explained, steps: &[Explained]) -> Vec<String> {
             others => format!("  the cache has {others} other steps on the same inputs; {HOW}"),
         }),
         Some(Reason::Image { cached }) => {
-            lines.extend(cached.iter().map(|image| format!("  cached: {}", one_line(image))));
+            let shown = cached.iter().take(NAMED);
+            lines.extend(shown.map(|image| format!("  cached: {}", one_line(image))));
+            if cached.len() > NAMED {
+                lines.push(format!("  and {} more", cached.len() - NAMED));
+            }
         }
         Some(reason) => lines.push(format!("  {}", short(reason, steps))),
         None => {}

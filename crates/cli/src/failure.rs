@@ -138,7 +138,7 @@ impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
-            Self::Explain(ExplainError::NoBuild { .. }) => Code::Input,
+            Self::Explain(ExplainError::NoBuild { .. } | ExplainError::Explain(_)) => Code::Input,
             Self::Daemon(error) if error.is_input() => Code::Input,
             Self::Unkeyed(_) | Self::NoKeys => Code::Unkeyed,
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,

@@ -168,6 +168,11 @@ limits! {
     /// A record of a cache config has 3 or 4, a step in provenance about 20. The largest becomes a
     /// structure of some 400 bytes.
     json_objects = 4_000_000;
+    /// Comparisons of what builds ask for with what a cache has, to explain why they are not cached.
+    ///
+    /// A step is compared with each cached one of its name, and, if it is not found, with those on the
+    /// same inputs. A build of a thousand steps takes some tens of thousands.
+    comparisons = 10_000_000;
 }
 
 /// How deep indexes may be nested below `index.json`. Tools make one or two levels.

@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use oci2bk::explain::{Cache, Explained, Explanation, Outcome, Reason, explain};
+use oci2bk::explain::{Cache, Explained, Explainer, Explanation, Outcome, Reason};
 use oci2bk::export::CacheExport;
 use oci2bk::keys::{KeySource, read_source};
 use oci2bk::limits::Limits;
+use oci2bk::llb::Graph;
 use serde_json::{Value, json};
 
 fn fixture(path: &str) -> PathBuf {
@@ -27,6 +28,10 @@ fn index() -> Cache {
     let mut cache = cache("index");
     cache.learn(read(&fixture("index/keys/provenance.json")));
     cache
+}
+
+fn explain(build: &Graph, cache: &Cache) -> Explanation {
+    Explainer::new(cache, &Limits::default()).explain(build).unwrap()
 }
 
 fn explanation(sources: &[KeySource], cache: &Cache) -> Explanation {
@@ -183,7 +188,7 @@ fn data(path: &str) -> PathBuf {
 fn a_definition_and_its_dump_are_the_same_build() {
     let [definition, dump] = ["history/raw.pb", "history/raw.jsonl"]
         .map(|path| read(&data(path)).remove(0).graph.unwrap());
-    let shape = |graph: &oci2bk::llb::Graph| -> Vec<_> {
+    let shape = |graph: &Graph| -> Vec<_> {
         let steps = graph.steps.iter();
         steps
             .map(|step| (step.inputs.clone(), step.identifier.clone(), step.digest.clone()))

@@ -81,6 +81,25 @@ fn explain_says_of_an_export_and_of_a_root_what_differs() {
 }
 
 #[test]
+fn explain_shows_no_more_of_a_name_than_fits() {
+    let place = converted();
+    let edited = place.temp.path().join("edited.json");
+    let json = std::fs::read_to_string(fixture("index/keys/provenance.json")).unwrap();
+    std::fs::write(&edited, json.replace("local://context", &"x\\u202e".repeat(100_000))).unwrap();
+    let printed = Printed::of(&mut explain(fixture("index/cache"), &edited), 0).stdout;
+    let longest = printed.lines().map(|line| line.chars().count()).max();
+    assert!(longest.is_some_and(|longest| (200..400).contains(&longest)), "{longest:?}");
+    assert!(printed.contains("x\\u{202e}x") && printed.contains('…'), "{printed}");
+}
+
+#[test]
+fn explain_compares_no_more_than_it_may() {
+    let provenance = fixture("index/keys/provenance.json");
+    let mut command = explain(fixture("index/cache"), provenance);
+    Printed::of(command.arg("--limit=comparisons=20"), 3).says(&["--limit comparisons allows"]);
+}
+
+#[test]
 fn explain_needs_whole_ops() {
     let keys = fixture("zstd/keys/cache.db");
     Printed::of(&mut explain(fixture("zstd/cache"), keys), 3).says(&["no whole ops"]);

@@ -7,8 +7,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::llb::{Encoding, Vertex};
-
 /// A field in which two ops differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
@@ -20,22 +18,21 @@ pub struct Difference {
     pub asked: Option<String>,
 }
 
-/// What `asked` has otherwise than `cached`; nothing if one of them does not determine its key.
-pub(super) fn between(
-    cached: &Vertex,
-    asked: &Vertex,
-    encoding: Encoding,
-) -> Option<Vec<Difference>> {
-    let mut cached = fields(cached, encoding)?;
-    let asked = fields(asked, encoding)?;
+/// The values of the document of an op, by their paths.
+pub(super) struct Fields(BTreeMap<String, String>);
+
+/// What `asked` has otherwise than `cached`.
+pub(super) fn between(cached: Fields, asked: &Fields) -> Vec<Difference> {
+    let Fields(mut cached) = cached;
     let mut differences: Vec<_> = asked
-        .into_iter()
+        .0
+        .iter()
         .filter_map(|(field, asked)| {
-            let cached = cached.remove(&field);
-            (cached.as_ref() != Some(&asked)).then_some(Difference {
-                field,
+            let cached = cached.remove(field);
+            (cached.as_ref() != Some(asked)).then(|| Difference {
+                field: field.clone(),
                 cached,
-                asked: Some(asked),
+                asked: Some(asked.clone()),
             })
         })
         .collect();
@@ -46,12 +43,21 @@ pub(super) fn between(
         asked: None,
     }));
     differences.sort_by(|a, b| a.field.cmp(&b.field));
-    Some(differences)
+    differences
 }
 
-/// The values of the document, by their paths.
-fn fields(vertex: &Vertex, encoding: Encoding) -> Option<BTreeMap<String, String>> {
-    let mut document: Value = serde_json::from_str(&vertex.document(encoding).ok()?).ok()?;
+impl Fields {
+    pub(super) fn of(document: &str) -> Option<Self> {
+        let document: Value = serde_json::from_str(document).ok()?;
+        Some(Self(fields(document)))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+fn fields(mut document: Value) -> BTreeMap<String, String> {
     // The actions of a file op are documents in base64.
     if let Some(Value::Array(actions)) = document.get_mut("Actions") {
         for action in actions {
@@ -88,5 +94,5 @@ fn fields(vertex: &Vertex, encoding: Encoding) -> Option<BTreeMap<String, String
             other => drop(fields.insert(path, other.to_string())),
         }
     }
-    Some(fields)
+    fields
 }

@@ -1,11 +1,11 @@
 //! Why a build is cached, or is not.
 //!
-//! A daemon looks for each step of a build by its op and the keys of its inputs. [`explain`] does the
+//! A daemon looks for each step of a build by its op and the keys of its inputs. [`Explainer`] does the
 //! same with the records of an export or the state of a root, and says of each step whether it is
 //! found and, of the first that is not, what is otherwise. See `docs/format/solver.md`.
 //!
 //! ```no_run
-//! use oci2bk::explain::{Cache, explain};
+//! use oci2bk::explain::{Cache, Explainer};
 //! use oci2bk::export::CacheExport;
 //! use oci2bk::keys::read_source;
 //! use oci2bk::limits::Limits;
@@ -15,9 +15,10 @@
 //! let mut cache = Cache::of_exports(&exports);
 //! // What the cached build was made of, to compare with.
 //! cache.learn(read_source("provenance.json".as_ref(), &limits)?);
+//! let explainer = Explainer::new(&cache, &limits);
 //! for asked in read_source("llb.pb".as_ref(), &limits)? {
 //!     let Some(build) = asked.graph else { continue };
-//!     let explanation = explain(&build, &cache);
+//!     let explanation = explainer.explain(&build)?;
 //!     if let Some(step) = explanation.first_miss() {
 //!         println!("{}: {:?}", step.name, step.reason);
 //!     }
@@ -25,10 +26,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod asked;
 mod difference;
 mod known;
+mod nearest;
 mod walk;
 
+use std::cell::{Cell, OnceCell};
+use std::collections::{BTreeMap, BTreeSet};
+
+use bkstate::Digest;
 use bkstate::state::State;
 use serde::Serialize;
 
@@ -36,18 +43,22 @@ pub use difference::Difference;
 
 use crate::export::{CacheExport, layouts};
 use crate::keys::{KeySource, Keyring, SourceError, read_layout};
-use crate::llb::{Encoding, Selectors};
+use crate::limits::Limits;
+use crate::llb::{Encoding, Graph, Selectors};
 use crate::release::Target;
 
 use known::Known;
+use nearest::Neighbours;
+use walk::{IMAGE, Walk};
 
 /// What is known of a cache.
 #[derive(Debug)]
 pub struct Cache {
     known: Known,
     keyring: Keyring,
-    /// The images that the builds of the key sources started from, as they name them.
-    images: Vec<String>,
+    /// The images that the builds of the key sources started from, as they name them, with their
+    /// digests; by repository.
+    images: BTreeMap<String, BTreeSet<(String, Option<Digest>)>>,
     /// What the cache may call an op.
     encodings: Vec<Encoding>,
     selectors: Vec<Selectors>,
@@ -68,7 +79,7 @@ impl Cache {
 
     fn new(known: Known, encodings: Vec<Encoding>, selectors: Vec<Selectors>) -> Self {
         let keyring = Keyring::new(known.names());
-        Self { known, keyring, images: Vec::new(), encodings, selectors }
+        Self { known, keyring, images: BTreeMap::new(), encodings, selectors }
     }
 
     /// Takes the ops of the cached build from key sources, so that a miss can be compared with what
@@ -76,7 +87,13 @@ impl Cache {
     pub fn learn(&mut self, sources: impl IntoIterator<Item = KeySource>) {
         for source in sources {
             let steps = source.graph.iter().flat_map(|graph| &graph.steps);
-            self.images.extend(steps.filter_map(|step| step.identifier.clone()));
+            for identifier in steps.filter_map(|step| step.identifier.as_ref()) {
+                let image = identifier.strip_prefix(IMAGE).and_then(|name| name.rsplit_once('@'));
+                if let Some((name, digest)) = image {
+                    let images = self.images.entry(repository(name).to_owned()).or_default();
+                    images.insert((identifier.clone(), digest.parse().ok()));
+                }
+            }
             self.keyring.add(source);
         }
     }
@@ -90,6 +107,79 @@ impl Cache {
             self.learn(read_layout(layout)?);
         }
         Ok(())
+    }
+}
+
+/// The name of an image without its tag.
+fn repository(name: &str) -> &str {
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => name,
+    }
+}
+
+/// So many bytes of two ops are compared for what one comparison costs otherwise.
+const BYTES_OF_ONE: usize = 16;
+
+/// Why there is no explanation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExplainError {
+    /// Many steps are alike, and the cache has many that are like them.
+    #[error(
+        "what the builds ask for is compared with the cache in more than {limit} places; \
+         --limit comparisons allows for more"
+    )]
+    TooMany {
+        /// How many there may be.
+        limit: u64,
+    },
+}
+
+/// Says of builds which of their steps a cache has.
+///
+/// A hostile build and cache can be alike in any number of places. All that one explainer compares is
+/// limited by [`Limits::comparisons`].
+#[derive(Debug)]
+pub struct Explainer<'a> {
+    cache: &'a Cache,
+    neighbours: OnceCell<Neighbours<'a>>,
+    limit: u64,
+    left: Cell<u64>,
+}
+
+impl<'a> Explainer<'a> {
+    /// An explainer for builds on `cache`.
+    pub fn new(cache: &'a Cache, limits: &Limits) -> Self {
+        let limit = limits.comparisons;
+        Self { cache, neighbours: OnceCell::new(), limit, left: Cell::new(limit) }
+    }
+
+    /// What becomes of the steps of `build`.
+    ///
+    /// # Errors
+    /// When that takes too many comparisons.
+    pub fn explain(&self, build: &Graph) -> Result<Explanation, ExplainError> {
+        Walk::new(build, self).explanation()
+    }
+
+    /// How many comparisons were made.
+    pub fn comparisons(&self) -> u64 {
+        self.limit - self.left.get()
+    }
+
+    fn spend(&self, amount: usize) -> Result<(), ExplainError> {
+        let left = self.left.get().checked_sub(amount as u64);
+        self.left.set(left.ok_or(ExplainError::TooMany { limit: self.limit })?);
+        Ok(())
+    }
+
+    fn spend_on_text(&self, bytes: usize) -> Result<(), ExplainError> {
+        self.spend(bytes.div_ceil(BYTES_OF_ONE))
+    }
+
+    fn neighbours(&self) -> &Neighbours<'a> {
+        self.neighbours.get_or_init(|| Neighbours::of(self.cache))
     }
 }
 
@@ -202,5 +292,3 @@ impl Explanation {
         self.steps.iter().find(|step| step.outcome == Outcome::Miss)
     }
 }
-
-pub use walk::explain;

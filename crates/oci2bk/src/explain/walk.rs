@@ -1,65 +1,70 @@
 //! From step to step, as the solver of a daemon goes (BuildKit v0.32.2 `solver/edge.go`,
 //! `solver/cachemanager.go`).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::mem::discriminant;
+use std::collections::BTreeMap;
 
 use bkstate::Digest;
 
+use super::asked::Asked;
 use super::known::{Alternative, Edge};
-use super::{Cache, Contents, Explained, Explanation, Nearest, Outcome, Reason, difference};
+use super::{
+    Contents, ExplainError, Explained, Explainer, Explanation, Outcome, Reason, repository,
+};
 use crate::image;
 use crate::llb::op::Kind;
-use crate::llb::{Encoding, Graph, NotComputable, Output, Selectors, Step, Vertex};
+use crate::llb::{Graph, Output, Step};
 
-const IMAGE: &str = "docker-image://";
+pub(super) const IMAGE: &str = "docker-image://";
 const LOCAL: &str = "local://";
 
 /// How sure it is that something is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Sure {
+pub(super) enum Sure {
     /// If contents or sources are what they were.
     IfSame,
     /// In any case.
     Certain,
 }
 
-/// What becomes of the steps of `build`.
-pub fn explain(build: &Graph, cache: &Cache) -> Explanation {
-    let mut walk = Walk { build, cache, nodes: BTreeMap::new(), found: Vec::new() };
-    let outputs = build.outputs();
-    for (step, outputs) in build.steps.iter().zip(&outputs) {
-        let found = walk.step(step, outputs);
-        walk.found.push(found);
-    }
-    walk.look_for_results(&outputs);
-    walk.explanation()
-}
-
 type Found = (Outcome, Option<Reason>);
 
-struct Walk<'a> {
+pub(super) struct Walk<'a, 'c> {
     build: &'a Graph,
-    cache: &'a Cache,
+    pub(super) explainer: &'a Explainer<'c>,
     /// What of the cache each output of the steps so far is.
-    nodes: BTreeMap<Output, BTreeMap<usize, Sure>>,
+    pub(super) nodes: BTreeMap<Output, BTreeMap<usize, Sure>>,
     found: Vec<Found>,
 }
 
-impl Walk<'_> {
-    fn step(&mut self, step: &Step, outputs: &[u32]) -> Found {
-        match &step.op.kind {
+impl<'a, 'c> Walk<'a, 'c> {
+    pub(super) fn new(build: &'a Graph, explainer: &'a Explainer<'c>) -> Self {
+        Self { build, explainer, nodes: BTreeMap::new(), found: Vec::new() }
+    }
+
+    /// What becomes of the steps of the build.
+    pub(super) fn explanation(mut self) -> Result<Explanation, ExplainError> {
+        let outputs = self.build.outputs();
+        for (step, outputs) in self.build.steps.iter().zip(&outputs) {
+            let found = self.step(step, outputs)?;
+            self.found.push(found);
+        }
+        self.look_for_results(&outputs);
+        Ok(self.without_return())
+    }
+
+    fn step(&mut self, step: &Step, outputs: &[u32]) -> Result<Found, ExplainError> {
+        Ok(match &step.op.kind {
             Kind::Return => (Outcome::Hit, None),
             _ if step.ignores_cache => (Outcome::Miss, Some(Reason::NoCache)),
-            Kind::Source => self.source(step),
-            _ => match Asked::new(step, self.build, self.cache) {
-                Ok(asked) => self.op(&asked, outputs),
+            Kind::Source => self.source(step)?,
+            _ => match Asked::new(step, outputs, self.build, self.explainer.cache) {
+                Ok(asked) => self.op(&asked, outputs)?,
                 Err(error) => {
                     let reason = Reason::NotComputable { message: error.to_string() };
                     (Outcome::Unknown, Some(reason))
                 }
             },
-        }
+        })
     }
 
     /// The output of the step whose turn it is.
@@ -67,14 +72,15 @@ impl Walk<'_> {
         Output { step: self.found.len(), output }
     }
 
-    fn source(&mut self, step: &Step) -> Found {
+    fn source(&mut self, step: &Step) -> Result<Found, ExplainError> {
         let identifier = step.identifier.as_deref().unwrap_or_default();
         let image = identifier.strip_prefix(IMAGE).and_then(|name| name.rsplit_once('@'));
         let Some((name, digest)) =
             image.and_then(|(name, digest)| Some((name, digest.parse::<Digest>().ok()?)))
         else {
-            return (Outcome::Unknown, Some(Reason::Source));
+            return Ok((Outcome::Unknown, Some(Reason::Source)));
         };
+        let cache = self.explainer.cache;
         let platforms = match &step.op.platform {
             Some(platform) => std::slice::from_ref(platform),
             None => self.build.platforms.as_slice(),
@@ -82,72 +88,81 @@ impl Walk<'_> {
         let records = platforms.iter().map(|platform| platform.normalized());
         let nodes = records
             .filter_map(|platform| image::record_of(digest, &platform))
-            .filter_map(|record| self.cache.known.find_root(&record));
+            .filter_map(|record| cache.known.find_root(&record));
         let nodes: BTreeMap<_, _> = nodes.map(|node| (node, Sure::Certain)).collect();
-        if nodes.is_empty() {
-            let wanted = repository(name);
-            let alike = self.cache.images.iter().filter(|cached| {
-                let cached = cached.strip_prefix(IMAGE).and_then(|name| name.rsplit_once('@'));
-                cached.is_some_and(|(name, other)| {
-                    repository(name) == wanted && other.parse() != Ok(digest)
-                })
-            });
-            let cached: BTreeSet<_> = alike.cloned().collect();
-            let cached = cached.into_iter().collect();
-            return (Outcome::Miss, Some(Reason::Image { cached }));
+        if !nodes.is_empty() {
+            self.nodes.insert(self.here(0), nodes);
+            return Ok((Outcome::Hit, None));
         }
-        self.nodes.insert(self.here(0), nodes);
-        (Outcome::Hit, None)
+        let mut cached = Vec::new();
+        for (image, other) in cache.images.get(repository(name)).into_iter().flatten() {
+            self.explainer.spend_on_text(image.len())?;
+            if *other != Some(digest) {
+                cached.push(image.clone());
+            }
+        }
+        Ok((Outcome::Miss, Some(Reason::Image { cached })))
     }
 
-    fn op(&mut self, asked: &Asked<'_>, outputs: &[u32]) -> Found {
+    fn op(&mut self, asked: &Asked<'_>, outputs: &[u32]) -> Result<Found, ExplainError> {
         let mut surest = Sure::Certain;
         for &output in outputs {
-            let nodes = self.matches(asked, output);
+            let nodes = self.matches(asked, output)?;
             let Some(sure) = nodes.values().max() else {
-                return (Outcome::Miss, Some(self.miss(asked, output)));
+                return Ok((Outcome::Miss, Some(self.miss(asked, output)?)));
             };
             surest = surest.min(*sure);
             self.nodes.insert(self.here(output), nodes);
         }
-        match surest {
+        Ok(match surest {
             Sure::Certain => (Outcome::Hit, None),
-            Sure::IfSame => (Outcome::IfSame, Some(self.contents(asked, outputs))),
-        }
+            Sure::IfSame => (Outcome::IfSame, Some(self.contents(asked, outputs)?)),
+        })
     }
 
-    fn matches(&self, asked: &Asked<'_>, output: u32) -> BTreeMap<usize, Sure> {
+    fn matches(
+        &self,
+        asked: &Asked<'_>,
+        output: u32,
+    ) -> Result<BTreeMap<usize, Sure>, ExplainError> {
+        let known = &self.explainer.cache.known;
         let mut nodes = BTreeMap::new();
         for name in asked.names(output) {
             if asked.step.inputs.is_empty() {
-                nodes.extend(self.cache.known.find_root(name).map(|node| (node, Sure::Certain)));
+                nodes.extend(known.find_root(name).map(|node| (node, Sure::Certain)));
             }
-            for edge in self.cache.known.edges(name) {
-                let inputs = self.inputs(asked, edge);
+            for edge in known.edges(name) {
+                let inputs = self.inputs(asked, edge, true)?;
                 if let Some(sure) = inputs.into_iter().min().flatten() {
                     let best = nodes.entry(edge.target).or_insert(sure);
                     *best = sure.max(*best);
                 }
             }
         }
-        nodes
+        Ok(nodes)
     }
 
-    /// How sure each input of `edge` is.
-    fn inputs(&self, asked: &Asked<'_>, edge: &Edge) -> Vec<Option<Sure>> {
+    /// How sure each input of `edge` is, and, if asked for, that the op takes the same part of it.
+    pub(super) fn inputs(
+        &self,
+        asked: &Asked<'_>,
+        edge: &Edge,
+        same_part: bool,
+    ) -> Result<Vec<Option<Sure>>, ExplainError> {
+        self.explainer.spend(1)?;
         let count = asked.step.inputs.len();
         if edge.inputs.len() != count {
-            return vec![None];
+            return Ok(vec![None]);
         }
-        let each = (0..count).map(|input| {
-            let alternatives = edge.inputs.get(&input)?.iter();
-            alternatives.filter_map(|way| self.alternative(asked, input, way, true)).max()
-        });
-        each.collect()
+        let sure = |input: usize| {
+            let ways = edge.inputs.get(&input).map(Vec::as_slice).unwrap_or_default();
+            self.explainer.spend(ways.len().max(1))?;
+            Ok(ways.iter().filter_map(|way| self.alternative(asked, input, way, same_part)).max())
+        };
+        (0..count).map(sure).collect()
     }
 
-    /// How sure it is that the input `input` is the one that `way` starts from, and, if asked for,
-    /// that the op takes the same part of it.
+    /// How sure it is that the input `input` is the one that `way` starts from.
     fn alternative(
         &self,
         asked: &Asked<'_>,
@@ -156,21 +171,21 @@ impl Walk<'_> {
         same_part: bool,
     ) -> Option<Sure> {
         let from = asked.step.inputs.get(input)?;
-        let selected = !same_part || asked.selectors(input).any(|own| own == way.selector);
+        let selected = !same_part || asked.has_selector(input, &way.selector);
         if selected && let Some(sure) = self.nodes.get(from).and_then(|nodes| nodes.get(&way.from))
         {
             return Some(*sure);
         }
-        if !self.cache.known.is_root(way.from) {
+        if !self.explainer.cache.known.is_root(way.from) {
             return None;
         }
-        let hashed = way.selector.is_empty() && asked.vertex.hashed_paths(input).is_some();
+        let hashed = way.selector.is_empty() && asked.hashed_paths(input).is_some();
         let fetched = selected && self.is_fetched(*from);
         (hashed || fetched).then_some(Sure::IfSame)
     }
 
     /// Whether what an output is shows only when it is fetched, and then by its name.
-    fn is_fetched(&self, output: Output) -> bool {
+    pub(super) fn is_fetched(&self, output: Output) -> bool {
         let unknown =
             self.found.get(output.step).is_some_and(|(found, _)| *found == Outcome::Unknown);
         let step = self.build.steps.get(output.step).filter(|step| step.op.kind == Kind::Source);
@@ -179,35 +194,43 @@ impl Walk<'_> {
     }
 
     /// What decides, of a step that may be found.
-    fn contents(&self, asked: &Asked<'_>, outputs: &[u32]) -> Reason {
-        let edges = outputs.iter().flat_map(|output| asked.names(*output));
-        let edges: Vec<_> = edges.flat_map(|name| self.cache.known.edges(name)).collect();
-        let certain = |input: usize| {
-            let mut inputs = edges.iter().map(|edge| self.inputs(asked, edge));
-            inputs.any(|inputs| inputs.get(input) == Some(&Some(Sure::Certain)))
-        };
-        let inputs = (0..).zip(&asked.step.inputs).filter(|(input, _)| !certain(*input));
-        let inputs = inputs.map(|(input, from)| Contents {
+    fn contents(&self, asked: &Asked<'_>, outputs: &[u32]) -> Result<Reason, ExplainError> {
+        let mut is_certain = vec![false; asked.step.inputs.len()];
+        for name in outputs.iter().flat_map(|output| asked.names(*output)) {
+            for edge in self.explainer.cache.known.edges(name) {
+                let inputs = self.inputs(asked, edge, true)?;
+                for (is_certain, sure) in is_certain.iter_mut().zip(inputs) {
+                    *is_certain |= sure == Some(Sure::Certain);
+                }
+            }
+        }
+        let inputs = (0..).zip(&asked.step.inputs).zip(is_certain);
+        let inputs = inputs.filter(|(_, is_certain)| !is_certain);
+        let inputs = inputs.map(|((input, from), _)| Contents {
             input,
             step: from.step,
             paths: asked
-                .vertex
                 .hashed_paths(input)
-                .into_iter()
-                .flatten()
-                .map(str::to_owned)
+                .unwrap_or_default()
+                .iter()
+                .map(|path| (*path).to_owned())
                 .collect(),
         });
-        Reason::Contents { inputs: inputs.collect() }
+        Ok(Reason::Contents { inputs: inputs.collect() })
     }
 
-    fn miss(&self, asked: &Asked<'_>, output: u32) -> Reason {
-        let edges = asked.names(output).flat_map(|name| self.cache.known.edges(name));
-        let matched =
-            |edge: &Edge| self.inputs(asked, edge).into_iter().map(|sure| sure.is_some()).collect();
-        let nearest: Option<Vec<bool>> = edges
-            .map(matched)
-            .max_by_key(|inputs: &Vec<bool>| inputs.iter().filter(|m| **m).count());
+    fn miss(&self, asked: &Asked<'_>, output: u32) -> Result<Reason, ExplainError> {
+        let mut nearest: Option<Vec<bool>> = None;
+        let count = |inputs: &Vec<bool>| inputs.iter().filter(|matched| **matched).count();
+        for name in asked.names(output) {
+            for edge in self.explainer.cache.known.edges(name) {
+                let inputs = self.inputs(asked, edge, true)?;
+                let matched = inputs.into_iter().map(|sure| sure.is_some()).collect();
+                if nearest.as_ref().is_none_or(|nearest| count(&matched) >= count(nearest)) {
+                    nearest = Some(matched);
+                }
+            }
+        }
         let missing = asked.step.inputs.iter().position(|from| {
             self.found.get(from.step).is_some_and(|(found, _)| *found == Outcome::Miss)
         });
@@ -219,40 +242,10 @@ impl Walk<'_> {
         {
             let found = self.found.get(from.step).map(|(found, _)| *found);
             let part = is_known && matches!(found, Some(Outcome::Hit | Outcome::IfSame));
-            return Reason::Input { input, step: from.step, part };
+            return Ok(Reason::Input { input, step: from.step, part });
         }
-        let (others, nearest) = self.nearest(asked);
-        Reason::Op { others, nearest }
-    }
-
-    /// How many other ops there are on the inputs, and the one that differs least.
-    fn nearest(&self, asked: &Asked<'_>) -> (usize, Option<Nearest>) {
-        let known = &self.cache.known;
-        let count = asked.step.inputs.len();
-        let on_inputs = |edge: &Edge| {
-            edge.inputs.len() == count
-                && edge.inputs.iter().all(|(input, ways)| {
-                    ways.iter().any(|way| self.alternative(asked, *input, way, false).is_some())
-                })
-        };
-        let mut names: BTreeSet<&Digest> =
-            known.all_edges().filter(|(_, edge)| on_inputs(edge)).map(|(name, _)| name).collect();
-        if count == 0 {
-            let roots = self.cache.keyring.iter().map(|(name, _)| name);
-            names = roots.filter(|name| known.find_root(name).is_some()).collect();
-        }
-        let different = names.iter().filter_map(|name| {
-            let key = self.cache.keyring.get(name)?;
-            let cached = key.vertex.as_deref()?;
-            if discriminant(&cached.op.kind) != discriminant(&asked.vertex.op.kind) {
-                return None;
-            }
-            let differences = difference::between(cached, &asked.vertex, asked.encoding)?;
-            let name = key.name.clone().unwrap_or_else(|| name.to_string());
-            Some(Nearest { name, differences })
-        });
-        let nearest = different.min_by_key(|nearest| nearest.differences.len());
-        (names.len(), nearest)
+        let (others, nearest) = self.nearest(asked)?;
+        Ok(Reason::Op { others, nearest })
     }
 
     /// Steps whose result is needed by one that runs, and that have none, run too.
@@ -271,7 +264,8 @@ impl Walk<'_> {
             let has_results = outputs[index].iter().all(|&output| {
                 let nodes = self.nodes.get(&Output { step: index, output });
                 nodes.is_some_and(|nodes| {
-                    nodes.keys().any(|node| self.cache.known.has_result(*node))
+                    let known = &self.explainer.cache.known;
+                    nodes.keys().any(|node| known.has_result(*node))
                 })
             });
             let found = &mut self.found[index];
@@ -287,7 +281,7 @@ impl Walk<'_> {
     }
 
     /// Without the step that only names the result.
-    fn explanation(self) -> Explanation {
+    fn without_return(self) -> Explanation {
         let mut place = Vec::with_capacity(self.found.len());
         let mut count = 0;
         for step in &self.build.steps {
@@ -313,63 +307,5 @@ impl Walk<'_> {
             reason: reason.map(moved),
         });
         Explanation { steps: steps.collect() }
-    }
-}
-
-/// The name of an image without its tag.
-fn repository(name: &str) -> &str {
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => repository,
-        _ => name,
-    }
-}
-
-/// A step with an op, and what it may be called.
-struct Asked<'a> {
-    step: &'a Step,
-    vertex: Vertex,
-    /// By output, up to the number that the op has.
-    names: Vec<BTreeSet<Digest>>,
-    selectors: &'a [Selectors],
-    encoding: Encoding,
-}
-
-impl<'a> Asked<'a> {
-    fn new(step: &'a Step, build: &Graph, cache: &'a Cache) -> Result<Self, NotComputable> {
-        let platforms = build.platforms.iter().take(match step.op.platform {
-            Some(_) => 1,
-            None => usize::MAX,
-        });
-        let vertex =
-            |platform: &_| Vertex { op: step.op.clone(), default_platform: Clone::clone(platform) };
-        let mut names = vec![BTreeSet::new(); step.op.outputs() as usize];
-        let mut first = None;
-        for vertex in platforms.map(vertex) {
-            for &encoding in &cache.encodings {
-                let digest = match vertex.digest(encoding) {
-                    Err(NotComputable::TooLong { .. }) => continue,
-                    digest => digest?,
-                };
-                for (names, output) in names.iter_mut().zip(0..) {
-                    names.insert(digest.record(output));
-                }
-            }
-            first.get_or_insert(vertex);
-        }
-        let encoding = cache.encodings.first().copied();
-        let (Some(vertex), Some(encoding)) = (first, encoding) else {
-            return Err(NotComputable::Unknown);
-        };
-        Ok(Self { step, vertex, names, selectors: &cache.selectors, encoding })
-    }
-
-    fn names(&self, output: u32) -> impl Iterator<Item = &Digest> {
-        let names = usize::try_from(output).ok().and_then(|output| self.names.get(output));
-        names.into_iter().flatten()
-    }
-
-    /// With which selectors it may be looked for from its input `input`.
-    fn selectors(&self, input: usize) -> impl Iterator<Item = String> {
-        self.selectors.iter().map(move |class| self.vertex.own_selector(input, *class))
     }
 }

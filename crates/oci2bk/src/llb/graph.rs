@@ -186,11 +186,13 @@ impl Graph {
     pub fn outputs(&self) -> Vec<Vec<u32>> {
         let mut outputs = vec![Vec::new(); self.steps.len()];
         for input in self.steps.iter().flat_map(|step| &step.inputs) {
-            if let Some(outputs) = outputs.get_mut(input.step)
-                && !outputs.contains(&input.output)
-            {
+            if let Some(outputs) = outputs.get_mut(input.step) {
                 outputs.push(input.output);
             }
+        }
+        for outputs in &mut outputs {
+            outputs.sort_unstable();
+            outputs.dedup();
         }
         // Provenance has no step that names the result: it is what nothing builds on.
         for (step, outputs) in self.steps.iter().zip(&mut outputs) {

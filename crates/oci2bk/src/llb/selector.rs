@@ -40,7 +40,7 @@ pub(super) fn exec(exec: &ExecOp, input: usize, class: Selectors) -> String {
     let of_input = |mount: &&Mount| usize::try_from(mount.input) == Ok(input);
     let counted = exec.mounts.iter().filter(of_input).filter(|mount| class.counts(mount));
     let paths: Vec<_> = counted.map(|mount| below_root(&mount.selector)).collect();
-    if paths.is_empty() { String::new() } else { Digest::of(paths.join("\0")).to_string() }
+    joined(&paths)
 }
 
 /// Whether a daemon may look for `exec` by what is in its input `input`, too: not if the input is
@@ -50,24 +50,40 @@ pub(super) fn hashes_contents(exec: &ExecOp, input: usize) -> bool {
     exec.mounts.iter().filter(of_input).any(Mount::may_be_hashed)
 }
 
-/// The selector on links to input `input` of `file`, which has `inputs` of them; empty if there is
-/// none: nothing of it is looked at, or a file op works on it (`fileOp.CacheMap` in `ops/file.go`).
-pub(super) fn file(file: &FileOp, inputs: usize, input: usize) -> String {
-    let mut paths = file_paths(file, inputs, input);
-    if paths.is_empty() {
-        return String::new();
+/// The selectors on links from definition keys to each of the `inputs` inputs of `exec`. In one pass,
+/// as there may be as many inputs as mounts.
+pub(super) fn of_exec(exec: &ExecOp, inputs: usize, class: Selectors) -> Vec<String> {
+    let mut paths = vec![Vec::new(); inputs];
+    for mount in exec.mounts.iter().filter(|mount| class.counts(mount)) {
+        if let Some(paths) = at(&mut paths, mount.input) {
+            paths.push(below_root(&mount.selector));
+        }
     }
-    paths.sort_unstable_by(|a, b| b.cmp(a));
-    Digest::of(paths.join("\0")).to_string()
+    paths.iter().map(|paths| joined(paths)).collect()
 }
 
-/// The paths of input `input` that `file` looks at, in the order of its actions.
-pub(super) fn file_paths(file: &FileOp, inputs: usize, input: usize) -> Vec<&str> {
-    let is_input = |index: i64| usize::try_from(index) == Ok(input);
-    if input >= inputs || file.actions.iter().any(|action| is_input(action.input)) {
-        return Vec::new();
-    }
-    let mut paths = Vec::new();
+/// The selectors on links to each of the `inputs` inputs of `file`; empty if there is none: nothing of
+/// the input is looked at, or a file op works on it (`fileOp.CacheMap` in `ops/file.go`).
+pub(super) fn of_file(file: &FileOp, inputs: usize) -> Vec<String> {
+    let sorted = |mut paths: Vec<&str>| {
+        paths.sort_unstable_by(|a, b| b.cmp(a));
+        joined(&paths.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    };
+    file_paths(file, inputs).into_iter().map(sorted).collect()
+}
+
+fn joined(paths: &[String]) -> String {
+    if paths.is_empty() { String::new() } else { Digest::of(paths.join("\0")).to_string() }
+}
+
+/// The paths of each of the `inputs` inputs that `file` looks at, in the order of its actions.
+pub(super) fn file_paths(file: &FileOp, inputs: usize) -> Vec<Vec<&str>> {
+    let mut paths = vec![Vec::new(); inputs];
+    let mut add = |input: i64, path| {
+        if let Some(paths) = at(&mut paths, input) {
+            paths.push(path);
+        }
+    };
     for action in &file.actions {
         let (owner, copied) = match &action.action {
             Action::Copy(copy) => (&copy.owner, Some(copy.src.as_str())),
@@ -81,20 +97,42 @@ pub(super) fn file_paths(file: &FileOp, inputs: usize, input: usize) -> Vec<&str
             (owner.and_then(|owner| owner.group.as_ref()), "/etc/group"),
         ];
         for (user, path) in names {
-            if matches!(user, Some(UserOpt::ByName(named)) if is_input(named.input)) {
-                paths.push(path);
+            if let Some(UserOpt::ByName(named)) = user {
+                add(named.input, path);
             }
         }
-        paths.extend(copied.filter(|_| is_input(action.secondary_input)));
+        if let Some(path) = copied {
+            add(action.secondary_input, path);
+        }
+    }
+    for action in &file.actions {
+        if let Some(paths) = at(&mut paths, action.input) {
+            paths.clear();
+        }
     }
     paths
 }
 
-/// The directories of input `input` that `exec` mounts.
-pub(super) fn exec_paths(exec: &ExecOp, input: usize) -> Vec<&str> {
-    let of_input = |mount: &&Mount| usize::try_from(mount.input) == Ok(input);
-    let mounts = exec.mounts.iter().filter(of_input);
-    mounts.map(|mount| if mount.selector.is_empty() { "/" } else { &*mount.selector }).collect()
+/// The directories that `exec` mounts of each of the `inputs` inputs, if a daemon may look for it by
+/// nothing but their contents.
+pub(super) fn exec_paths(exec: &ExecOp, inputs: usize) -> Vec<Option<Vec<&str>>> {
+    let mut paths = vec![Vec::new(); inputs];
+    let mut is_hashed = vec![false; inputs];
+    let mut is_root = vec![false; inputs];
+    for mount in &exec.mounts {
+        let Some(paths) = at(&mut paths, mount.input) else { continue };
+        paths.push(if mount.selector.is_empty() { "/" } else { &*mount.selector });
+        let input = mount.input;
+        at(&mut is_hashed, input).into_iter().for_each(|is| *is |= mount.may_be_hashed());
+        at(&mut is_root, input).into_iter().for_each(|is| *is |= mount.dest == "/");
+    }
+    let decides =
+        is_hashed.into_iter().zip(is_root).map(|(is_hashed, is_root)| is_hashed && !is_root);
+    paths.into_iter().zip(decides).map(|(paths, decides)| decides.then_some(paths)).collect()
+}
+
+fn at<T>(of_inputs: &mut [T], input: i64) -> Option<&mut T> {
+    usize::try_from(input).ok().and_then(|input| of_inputs.get_mut(input))
 }
 
 /// Go's `path.Join("/", path)`.

@@ -43,26 +43,26 @@ impl Vertex {
         digest::document(&self.op, encoding, &self.default_platform)
     }
 
-    /// The selector with which a daemon of `class` looks for the op from input `input`, where that is
-    /// not by contents; empty if there is none.
-    pub fn own_selector(&self, input: usize, class: Selectors) -> String {
+    /// The selectors with which a daemon of `class` looks for the op from each of its `inputs` inputs,
+    /// where that is not by contents; empty if there is none.
+    pub fn own_selectors(&self, inputs: usize, class: Selectors) -> Vec<String> {
         match &self.op.kind {
-            Kind::Exec(exec) => selector::exec(exec, input, class),
-            Kind::File(file) => selector::file(file, self.op.inputs, input),
-            _ => String::new(),
+            Kind::Exec(exec) => selector::of_exec(exec, inputs, class),
+            Kind::File(file) => selector::of_file(file, inputs),
+            _ => vec![String::new(); inputs],
         }
     }
 
-    /// The paths of input `input` by whose contents a daemon may find the op, too; nothing if it
-    /// does not look at them.
-    pub fn hashed_paths(&self, input: usize) -> Option<Vec<&str>> {
+    /// The paths of each of its `inputs` inputs by whose contents a daemon may find the op, too; nothing
+    /// if it does not look at them.
+    pub fn hashed_paths(&self, inputs: usize) -> Vec<Option<Vec<&str>>> {
         match &self.op.kind {
-            Kind::Exec(exec) => {
-                self.hashed_patterns(input).map(|_| selector::exec_paths(exec, input))
+            Kind::Exec(exec) => selector::exec_paths(exec, inputs),
+            Kind::File(file) => {
+                let paths = selector::file_paths(file, inputs).into_iter();
+                paths.map(|paths| Some(paths).filter(|paths| !paths.is_empty())).collect()
             }
-            Kind::File(file) => Some(selector::file_paths(file, self.op.inputs, input))
-                .filter(|paths| !paths.is_empty()),
-            _ => None,
+            _ => vec![None; inputs],
         }
     }
 

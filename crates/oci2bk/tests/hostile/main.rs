@@ -9,6 +9,7 @@
 
 mod archives;
 mod blobs;
+mod builds;
 mod bundles;
 mod configs;
 mod databases;

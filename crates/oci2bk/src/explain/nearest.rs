@@ -1,0 +1,124 @@
+//! What a cache has in place of a step that it does not have.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::discriminant;
+
+use bkstate::Digest;
+
+use super::asked::Asked;
+use super::difference::{Fields, between};
+use super::known::{Edge, Known};
+use super::walk::Walk;
+use super::{Cache, ExplainError, Nearest};
+use crate::llb::Vertex;
+
+type Named<'a> = (&'a Digest, &'a Edge);
+
+/// The steps of a cache by what they lie on, so that only those near a miss are looked at.
+#[derive(Debug)]
+pub(super) struct Neighbours<'a> {
+    /// By the number of an input, and a node that it may be.
+    on: BTreeMap<(usize, usize), Vec<Named<'a>>>,
+    /// By the number of an input, those of which it may be a root.
+    on_roots: BTreeMap<usize, Vec<Named<'a>>>,
+    /// The steps without inputs whose ops are known.
+    roots: Vec<&'a Digest>,
+}
+
+impl<'a> Neighbours<'a> {
+    pub(super) fn of(cache: &'a Cache) -> Self {
+        let known: &Known = &cache.known;
+        let mut on: BTreeMap<_, Vec<Named<'a>>> = BTreeMap::new();
+        let mut on_roots: BTreeMap<_, Vec<Named<'a>>> = BTreeMap::new();
+        for (name, edge) in known.all_edges() {
+            for (&input, ways) in &edge.inputs {
+                let from: BTreeSet<usize> = ways.iter().map(|way| way.from).collect();
+                if from.iter().any(|from| known.is_root(*from)) {
+                    on_roots.entry(input).or_default().push((name, edge));
+                }
+                from.into_iter().for_each(|from| {
+                    on.entry((input, from)).or_default().push((name, edge));
+                });
+            }
+        }
+        let roots = cache.keyring.iter().map(|(name, _)| name);
+        let roots = roots.filter(|name| known.find_root(name).is_some()).collect();
+        Self { on, on_roots, roots }
+    }
+}
+
+impl Walk<'_, '_> {
+    /// How many other ops there are on the inputs, and the one that differs least.
+    pub(super) fn nearest(
+        &self,
+        asked: &Asked<'_>,
+    ) -> Result<(usize, Option<Nearest>), ExplainError> {
+        let names = self.others(asked)?;
+        let mut nearest: Option<Nearest> = None;
+        let mut own = None;
+        for name in &names {
+            self.explainer.spend(1)?;
+            let Some((key, cached)) = self.explainer.cache.keyring.get(name).and_then(|key| {
+                let cached = key.vertex.as_deref()?;
+                let alike = discriminant(&cached.op.kind) == discriminant(&asked.vertex.op.kind);
+                alike.then_some((key, cached))
+            }) else {
+                continue;
+            };
+            let own = match &mut own {
+                Some(own) => own,
+                own => own.insert(self.fields(&asked.vertex, asked)?),
+            };
+            let (Some(own), Some(cached)) = (own, self.fields(cached, asked)?) else { continue };
+            self.explainer.spend(own.len())?;
+            let differences = between(cached, own);
+            if nearest.as_ref().is_none_or(|found| differences.len() < found.differences.len()) {
+                let name = key.name.clone().unwrap_or_else(|| name.to_string());
+                nearest = Some(Nearest { name, differences });
+            }
+        }
+        Ok((names.len(), nearest))
+    }
+
+    /// The names of the steps on the inputs.
+    fn others(&self, asked: &Asked<'_>) -> Result<BTreeSet<Digest>, ExplainError> {
+        let neighbours = self.explainer.neighbours();
+        let inputs = &asked.step.inputs;
+        if inputs.is_empty() {
+            self.explainer.spend(neighbours.roots.len())?;
+            return Ok(neighbours.roots.iter().map(|name| **name).collect());
+        }
+        // All inputs have to match, so those on the one with the fewest steps on it will do.
+        let mut fewest: Option<Vec<&[Named<'_>]>> = None;
+        let count = |lists: &Vec<&[Named<'_>]>| lists.iter().map(|list| list.len()).sum::<usize>();
+        for (input, from) in inputs.iter().enumerate() {
+            let nodes = self.nodes.get(from).into_iter().flat_map(|nodes| nodes.keys());
+            let mut lists = Vec::new();
+            for node in nodes {
+                self.explainer.spend(1)?;
+                lists.extend(neighbours.on.get(&(input, *node)).map(Vec::as_slice));
+            }
+            if asked.hashed_paths(input).is_some() || self.is_fetched(*from) {
+                lists.extend(neighbours.on_roots.get(&input).map(Vec::as_slice));
+            }
+            if fewest.as_ref().is_none_or(|fewest| count(&lists) < count(fewest)) {
+                fewest = Some(lists);
+            }
+        }
+        let mut names = BTreeSet::new();
+        for (name, edge) in fewest.into_iter().flatten().flatten() {
+            if self.inputs(asked, edge, false)?.iter().all(Option::is_some) {
+                names.insert(**name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn fields(&self, vertex: &Vertex, asked: &Asked<'_>) -> Result<Option<Fields>, ExplainError> {
+        let Ok(document) = vertex.document(asked.encoding) else { return Ok(None) };
+        self.explainer.spend_on_text(document.len())?;
+        let fields = Fields::of(&document);
+        self.explainer.spend(fields.as_ref().map_or(0, Fields::len))?;
+        Ok(fields)
+    }
+}
