@@ -20,6 +20,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Where to begin
+//! - [`state`] has the directory as a whole: who may touch it, how a state is written, verified and added to.
+//! - A state is four databases, each a value that is read and written at once: [`solver`] (what is cached),
+//!   [`records`] (what results are), [`metadata`] and [`snapshots`] (what containerd keeps for them). Their
+//!   files are [`bolt`] databases.
+//! - Beside them are the files of layers: packed in [`content`], unpacked in [`snapshots::Trees`], all reached
+//!   through [`dir`], which follows no link.
+//! - What a daemon will do with a state: [`usage`] says what it takes, [`gc`] what of it will be removed under
+//!   which [`config`].
+//! - All are tied together by [`ids`] and [`digest`]s; [`time`], [`varint`] and [`gojson`] write values as Go
+//!   does.
+//!
 //! What it promises is what `docs/semver.md` of the project says. It has no features.
 //!
 //! Facts about the formats are documented in the project's `docs/format/`, one page per module of

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::{Attribute, ImplItem, Item, Type, Visibility};
 
+use super::macros::{Made, made};
 use super::modules::{Module, attributes, docs, name_of};
 
 /// The items of `root` that no example shows, by the shortest paths that callers can write.
@@ -87,8 +88,15 @@ type Definitions = BTreeMap<Vec<String>, Definition>;
 
 fn collect_definitions(module: &Module, path: &[String], found: &mut Definitions) {
     for item in &module.items {
-        let defined = match item {
-            Item::Macro(item) => made(item),
+        let defined: Vec<Definition> = match item {
+            Item::Macro(item) => {
+                let Made { names, docs } = made(item);
+                let define = |name| {
+                    let (docs, is_public, is_error) = (docs.clone(), true, false);
+                    Definition { name, docs, is_public, is_error }
+                };
+                names.into_iter().map(define).collect()
+            }
             item => defined(item).into_iter().collect(),
         };
         for definition in defined {
@@ -129,55 +137,6 @@ fn derives_error(attribute: &Attribute) -> bool {
         looked.unwrap();
     }
     found
-}
-
-/// What a macro or a call of one makes: that which is public in its text, and the type with whose name it is
-/// called.
-fn made(item: &syn::ItemMacro) -> Vec<Definition> {
-    let (mut names, mut docs) = (Vec::new(), String::new());
-    read_macro(item.mac.tokens.clone(), &mut names, &mut docs);
-    if item.ident.is_none() {
-        let first = item.mac.tokens.clone().into_iter().find_map(|token| match token {
-            TokenTree::Ident(name) => Some(name.to_string()),
-            _ => None,
-        });
-        names.extend(first.filter(|name| name.starts_with(char::is_uppercase)));
-    }
-    let definition =
-        |name| Definition { name, docs: docs.clone(), is_public: true, is_error: false };
-    names.into_iter().map(definition).collect()
-}
-
-fn read_macro(tokens: TokenStream, names: &mut Vec<String>, docs: &mut String) {
-    const KINDS: [&str; 6] = ["const", "enum", "fn", "struct", "trait", "type"];
-    let mut is_public = false;
-    let mut kind = false;
-    for token in tokens {
-        match token {
-            TokenTree::Ident(word) if word == "pub" => (is_public, kind) = (true, false),
-            TokenTree::Ident(word) if is_public && KINDS.iter().any(|name| word == name) => {
-                kind = true;
-            }
-            TokenTree::Ident(name) => {
-                if kind {
-                    names.push(name.to_string());
-                }
-                (is_public, kind) = (false, false);
-            }
-            TokenTree::Group(group) => {
-                (is_public, kind) = (false, false);
-                match syn::parse2::<syn::MetaNameValue>(group.stream()) {
-                    Ok(meta) if meta.path.is_ident("doc") => {
-                        docs.push_str(&super::modules::docs(&[syn::parse_quote!(#[#meta])]));
-                    }
-                    _ => read_macro(group.stream(), names, docs),
-                }
-            }
-            // `$name`, which the call gives.
-            TokenTree::Punct(_) => (is_public, kind) = (false, false),
-            TokenTree::Literal(_) => {}
-        }
-    }
 }
 
 /// For each definition that callers can name, the modules where they can.

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
 mod examples;
+mod macros;
 mod modules;
 mod surface;
 
@@ -103,6 +104,20 @@ fn what_callers_can_name_is_described_and_nothing_else() {
     assert!(text.contains("impl Clone for Shown"), "{text}");
     for part in ["Unused", "unseen", "secret", "ours", "inner", "none", "7"] {
         assert!(!text.contains(part), "{part} is in\n{text}");
+    }
+}
+
+#[test]
+fn types_that_macros_make_are_described_with_their_methods() {
+    let text = described(
+        "macro_rules! id { ($name:ident) => { pub struct $name(u8); pub struct Whole; } }
+         id! { Id }
+         impl Id { pub fn call(&self) {} }
+         impl Whole { pub fn complete(&self) {} }",
+    );
+    for part in ["id! { Id }", "fn call(&self) {}", "fn complete(&self) {}"] {
+        let shown = text.split_whitespace().collect::<Vec<_>>().join(" ").contains(part);
+        assert!(shown, "{part} is not in\n{text}");
     }
 }
 

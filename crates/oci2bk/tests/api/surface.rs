@@ -7,6 +7,7 @@ use syn::{
     Attribute, Expr, Fields, ImplItem, Item, TraitItem, Type, Visibility, parse_quote as quoted,
 };
 
+use super::macros::{is_type, made};
 use super::modules::{Export, Module, name_of};
 
 /// The interface of the library `root`: its modules, then the implementations for its types, by the
@@ -83,7 +84,7 @@ fn shown(item: &Item, names: &mut BTreeSet<String>) -> Option<Item> {
         Item::Struct(item) => (&item.vis, &mut item.attrs),
         Item::Trait(item) => (&item.vis, &mut item.attrs),
         Item::Type(item) => (&item.vis, &mut item.attrs),
-        Item::Macro(item) => return shown_macro(item),
+        Item::Macro(item) => return shown_macro(item, names),
         _ => return None,
     };
     if !matches!(visibility, Visibility::Public(_)) {
@@ -110,12 +111,15 @@ fn shown(item: &Item, names: &mut BTreeSet<String>) -> Option<Item> {
 }
 
 /// Macros that make public items, and what they are called with, stand for what they make.
-fn shown_macro(item: &syn::ItemMacro) -> Option<Item> {
+fn shown_macro(item: &syn::ItemMacro, names: &mut BTreeSet<String>) -> Option<Item> {
     let mut item = item.clone();
     item.attrs.clear();
     item.mac.tokens = without_docs(item.mac.tokens);
     let makes_public = item.ident.is_none()
         || item.mac.tokens.to_string().split_whitespace().any(|token| token == "pub");
+    if makes_public {
+        names.extend(made(&item).names.into_iter().filter(|name| is_type(name)));
+    }
     makes_public.then_some(Item::Macro(item))
 }
 

@@ -1,0 +1,62 @@
+//! What macros make, as far as their text says.
+
+use proc_macro2::{TokenStream, TokenTree};
+
+use super::modules::docs;
+
+/// Public items that a macro or a call of one makes.
+pub(super) struct Made {
+    /// Those that are public in its text, and of a call the type with whose name it begins.
+    pub(super) names: Vec<String>,
+    /// What its text has of documentation.
+    pub(super) docs: String,
+}
+
+pub(super) fn made(item: &syn::ItemMacro) -> Made {
+    let mut made = Made { names: Vec::new(), docs: String::new() };
+    read(item.mac.tokens.clone(), &mut made);
+    if item.ident.is_none() {
+        let first = item.mac.tokens.clone().into_iter().find_map(|token| match token {
+            TokenTree::Ident(name) => Some(name.to_string()),
+            _ => None,
+        });
+        made.names.extend(first.filter(|name| is_type(name)));
+    }
+    made
+}
+
+/// Whether `name` is written as that of a type.
+pub(super) fn is_type(name: &str) -> bool {
+    name.starts_with(char::is_uppercase)
+}
+
+fn read(tokens: TokenStream, made: &mut Made) {
+    const KINDS: [&str; 6] = ["const", "enum", "fn", "struct", "trait", "type"];
+    let (mut is_public, mut kind) = (false, false);
+    for token in tokens {
+        match token {
+            TokenTree::Ident(word) if word == "pub" => (is_public, kind) = (true, false),
+            TokenTree::Ident(word) if is_public && KINDS.iter().any(|name| word == name) => {
+                kind = true;
+            }
+            TokenTree::Ident(name) => {
+                if kind {
+                    made.names.push(name.to_string());
+                }
+                (is_public, kind) = (false, false);
+            }
+            TokenTree::Group(group) => {
+                (is_public, kind) = (false, false);
+                match syn::parse2::<syn::MetaNameValue>(group.stream()) {
+                    Ok(meta) if meta.path.is_ident("doc") => {
+                        made.docs.push_str(&docs(&[syn::parse_quote!(#[#meta])]));
+                    }
+                    _ => read(group.stream(), made),
+                }
+            }
+            // `$name`, which the call gives.
+            TokenTree::Punct(_) => (is_public, kind) = (false, false),
+            TokenTree::Literal(_) => {}
+        }
+    }
+}
