@@ -46,6 +46,8 @@
 //! assert_eq!(size(1_234_567), "1.23 MB");
 //! ```
 //!
+//! # Text and layout
+//!
 //! Text that comes from a cache is not to be trusted, and ids are too long to be read:
 //!
 //! ```

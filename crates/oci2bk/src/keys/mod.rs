@@ -8,7 +8,10 @@
 //! [`Keyring`], so a wrong or hostile source can leave records unresolved but never resolve one
 //! wrongly.
 //!
-//! What a source has, and what of it is wanted, are two things until the keyring has brought them together:
+//! # From sources to keys
+//!
+//! What a source has, and what of it is wanted, are two things until the keyring has brought them
+//! together:
 //!
 //! ```
 //! use oci2bk::keys::{
@@ -80,45 +83,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Errors say which document it is, and what is wrong with it in terms of its kind. A program that fetches
-//! sources may want to know whether to fetch one again:
-//!
-//! ```
-//! use oci2bk::Limits;
-//! use oci2bk::keys::{
-//!     ArtifactError, AttestationError, BundleError, DatabaseError, HistoryError, MetadataFileError,
-//!     SourceError, read_source,
-//! };
-//!
-//! fn is_cut_off_or_changed(error: &SourceError) -> bool {
-//!     match error {
-//!         SourceError::Database { source, .. } => matches!(**source, DatabaseError::Read(_)),
-//!         SourceError::History { source, .. } => matches!(**source, HistoryError::Corrupt { .. }),
-//!         SourceError::Attestations { source, .. } => matches!(**source, AttestationError::Blob(_)),
-//!         SourceError::AttachedKeys { source, .. } => matches!(**source, ArtifactError::Blob(_)),
-//!         SourceError::Archive { source, .. } => {
-//!             matches!(**source, BundleError::Tar(_) | BundleError::Corrupt { .. })
-//!         }
-//!         _ => false,
-//!     }
-//! }
-//!
-//! let temporary = tempfile::tempdir()?;
-//! let path = temporary.path().join("source");
-//! let read = |content: &[u8]| {
-//!     std::fs::write(&path, content).unwrap();
-//!     read_source(&path, &Limits::default()).unwrap_err()
-//! };
-//! let database = std::fs::read("../../fixtures/zstd/keys/cache.db")?;
-//! assert!(is_cut_off_or_changed(&read(&database[..database.len() / 2])));
-//!
-//! // Here the build has to be told to write more.
-//! let error = read(br#"{"buildx.build.ref": "builder/node/id"}"#);
-//! let SourceError::MetadataFile { source, .. } = &error else { panic!("{error}") };
-//! assert_eq!(*source, MetadataFileError::NoProvenance);
-//! assert!(!is_cut_off_or_changed(&error));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
+//! # Keys files
 //!
 //! Whoever wants to hand keys on, and not the arguments and paths of the build, makes a keys file of
 //! them, which is what `oci2bk keys` does:
@@ -189,6 +154,48 @@
 //!
 //! let error = attach(&exports[0], &KeysFile::default(), None).unwrap_err();
 //! assert!(matches!(error, AttachError::NothingMatches { .. }));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What can be wrong with a source
+//!
+//! Errors say which document it is, and what is wrong with it in terms of its kind. A program that fetches
+//! sources may want to know whether to fetch one again:
+//!
+//! ```
+//! use oci2bk::Limits;
+//! use oci2bk::keys::{
+//!     ArtifactError, AttestationError, BundleError, DatabaseError, HistoryError, MetadataFileError,
+//!     SourceError, read_source,
+//! };
+//!
+//! fn is_cut_off_or_changed(error: &SourceError) -> bool {
+//!     match error {
+//!         SourceError::Database { source, .. } => matches!(**source, DatabaseError::Read(_)),
+//!         SourceError::History { source, .. } => matches!(**source, HistoryError::Corrupt { .. }),
+//!         SourceError::Attestations { source, .. } => matches!(**source, AttestationError::Blob(_)),
+//!         SourceError::AttachedKeys { source, .. } => matches!(**source, ArtifactError::Blob(_)),
+//!         SourceError::Archive { source, .. } => {
+//!             matches!(**source, BundleError::Tar(_) | BundleError::Corrupt { .. })
+//!         }
+//!         _ => false,
+//!     }
+//! }
+//!
+//! let temporary = tempfile::tempdir()?;
+//! let path = temporary.path().join("source");
+//! let read = |content: &[u8]| {
+//!     std::fs::write(&path, content).unwrap();
+//!     read_source(&path, &Limits::default()).unwrap_err()
+//! };
+//! let database = std::fs::read("../../fixtures/zstd/keys/cache.db")?;
+//! assert!(is_cut_off_or_changed(&read(&database[..database.len() / 2])));
+//!
+//! // Here the build has to be told to write more.
+//! let error = read(br#"{"buildx.build.ref": "builder/node/id"}"#);
+//! let SourceError::MetadataFile { source, .. } = &error else { panic!("{error}") };
+//! assert_eq!(*source, MetadataFileError::NoProvenance);
+//! assert!(!is_cut_off_or_changed(&error));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

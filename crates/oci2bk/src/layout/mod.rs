@@ -5,6 +5,8 @@
 //! for the files at the top, containerd's local content store for the blobs). Nothing in a layout
 //! is trusted: every file is reached from one handle without following a symbolic link, must be a regular file, and is checked against its digest before its content counts.
 //!
+//! # Reading
+//!
 //! Documents are read whole, within [limits](Limits); layers, of which nobody knows how large they are, in
 //! pieces or in place.
 //!
@@ -82,6 +84,8 @@
 //! assert_eq!(platforms.iter().filter(is_image).count(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Writing
 //!
 //! A layout in a directory can be added to, by one program at a time:
 //!

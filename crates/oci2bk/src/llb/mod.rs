@@ -8,6 +8,8 @@
 //!
 //! The formats are described in `docs/format/llb.md`.
 //!
+//! # From ops to records
+//!
 //! Provenance says of which ops a build was made, and an exported cache which records came of it. The op
 //! digest ties them together:
 //!
@@ -51,6 +53,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # LLB as it is handed over
+//!
 //! LLB itself says the same, in the two forms in which it is met:
 //!
 //! ```
@@ -91,6 +95,8 @@
 //!     assert!(error.text.len() <= 100);
 //! }
 //! ```
+//!
+//! # Selectors and contents
 //!
 //! A digest is not all by which a daemon finds a step: it also looks at parts of the inputs. A
 //! [`Vertex`] has what that takes:

@@ -8,6 +8,8 @@
 //!
 //! Source: BuildKit v0.32 `cache/remotecache/export.go` and `import.go`.
 //!
+//! # Finding a cache
+//!
 //! [`select`] finds what a [reference](crate::source::Reference) means, which is all that most callers need:
 //!
 //! ```
@@ -35,6 +37,8 @@
 //! assert!(known.contains("latest"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Documents
 //!
 //! A document is an index or a manifest by what is in it, and never both. What it is called by whoever refers
 //! to it, such as [`DOCKER_MANIFEST`], does not count:
@@ -73,6 +77,8 @@
 //! # Ok::<(), DocumentError>(())
 //! ```
 //!
+//! # Layers
+//!
 //! What is needed of a layer stands in its descriptor:
 //!
 //! ```
@@ -103,6 +109,8 @@
 //! assert_eq!(Compression::of_media_type("text/plain"), None);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Inline caches
 //!
 //! An image can have a cache in its config:
 //!

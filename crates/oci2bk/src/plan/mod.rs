@@ -49,6 +49,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # What will be missing
+//!
 //! What a daemon will not find is told before anything is written, for whoever has to decide whether that
 //! will do:
 //!

@@ -22,6 +22,7 @@
 //! let path = directory.path().join("runc-overlayfs/content/blobs/sha256").join(blob.hex());
 //! let mut content = std::fs::read(&path)?;
 //! content[100] ^= 1;
+//! # std::fs::remove_file(&path)?;
 //! std::fs::write(&path, content)?;
 //!
 //! let Report { damage, counts, .. } = Verifier::new().verify(&Root::open(&directory)?)?;

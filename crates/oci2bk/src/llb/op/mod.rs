@@ -5,6 +5,8 @@
 //! names and order; the others are written by `preimage`. Of the fields that BuildKit clears before
 //! it hashes, addresses of extra hosts and proxy settings are not kept at all.
 //!
+//! # Making ops
+//!
 //! An op can be made by hand as well as read, to ask what a daemon would call it. A command, in all that it
 //! may be given:
 //!
