@@ -9,7 +9,7 @@
 //! it is the input that is wrong.
 //!
 //! ```
-//! use oci2bk::convert::{ConvertError, Report, Share, Shares, check_root};
+//! use oci2bk::convert::{ConvertError, Report, Share, Shares, StoreBlobs, check_root};
 //! use oci2bk::{CacheExport, Cancel, Converter, Keyring, Limits, Plan};
 //!
 //! let limits = Limits::default();
@@ -36,6 +36,10 @@
 //! assert_eq!(steps, Share { existing: 0, added: plan.steps.len() });
 //! // Nothing is unpacked, so the state is as large as its blobs.
 //! assert_eq!(report.record_bytes, report.blob_bytes);
+//!
+//! // A state that has neither blobs nor trees would be of no use.
+//! let nothing = converter.clone().blobs(StoreBlobs::None).convert(&plan, &exports, &root);
+//! assert!(matches!(nothing, Err(ConvertError::NothingToStore)));
 //!
 //! // A plan goes with the exports that it was made from.
 //! let elsewhere = temporary.path().join("elsewhere");

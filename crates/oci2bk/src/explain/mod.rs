@@ -4,25 +4,84 @@
 //! same with the records of an export or the state of a root, and says of each step whether it is
 //! found and, of the first that is not, what is otherwise. See `docs/format/solver.md`.
 //!
-//! ```no_run
-//! use oci2bk::explain::{Cache, Explainer};
-//! use oci2bk::export::CacheExport;
+//! ```
+//! use oci2bk::explain::{
+//!     Cache, Contents, Difference, Explained, Explainer, Explanation, Nearest, Outcome, Reason,
+//! };
 //! use oci2bk::keys::read_source;
-//! use oci2bk::limits::Limits;
+//! use oci2bk::llb::op::Kind;
+//! use oci2bk::{CacheExport, Limits};
 //!
 //! let limits = Limits::default();
-//! let exports = CacheExport::read_all(&"./cache".parse()?, &limits)?;
+//! let exports = CacheExport::read_all(&"../../fixtures/index/cache".parse()?, &limits)?;
 //! let mut cache = Cache::of_exports(&exports);
 //! // What the cached build was made of, to compare with.
-//! cache.learn(read_source("provenance.json".as_ref(), &limits)?);
+//! let provenance = "../../fixtures/index/keys/provenance.json".as_ref();
+//! cache.learn(read_source(provenance, &limits)?);
+//! cache.learn_layouts(&exports)?;
 //! let explainer = Explainer::new(&cache, &limits);
-//! for asked in read_source("llb.pb".as_ref(), &limits)? {
-//!     let Some(build) = asked.graph else { continue };
-//!     let explanation = explainer.explain(&build)?;
-//!     if let Some(step) = explanation.first_miss() {
-//!         println!("{}: {:?}", step.name, step.reason);
+//!
+//! // The very build that made the cache is found in it, if the files are what they were.
+//! let sources = read_source(provenance, &limits)?;
+//! let mut build = (**sources[0].graph.as_ref().expect("provenance has it")).clone();
+//! let explanation: Explanation = explainer.explain(&build)?;
+//! assert!(explanation.first_miss().is_none());
+//! let copy = explanation.steps.iter().find(|step| step.outcome == Outcome::IfSame);
+//! let Some(Reason::Contents { inputs }) = copy.and_then(|step| step.reason.as_ref()) else {
+//!     panic!("a step copies from the context");
+//! };
+//! let Contents { paths, .. } = &inputs[0];
+//! assert_eq!(paths, &["/busybox"]);
+//!
+//! // The same with another value of a build argument.
+//! for step in &mut build.steps {
+//!     if let Kind::Exec(exec) = &mut step.op.kind {
+//!         exec.meta.env.iter_mut().filter(|v| *v == "LEVEL=3").for_each(|v| *v = "LEVEL=4".into());
 //!     }
 //! }
+//! let explanation = explainer.explain(&build)?;
+//! let Explained { name, reason, .. } = explanation.first_miss().expect("its commands are others");
+//! let Some(Reason::Op { nearest: Some(Nearest { differences, .. }), .. }) = reason else {
+//!     panic!("{name}: {reason:?}");
+//! };
+//! let Difference { field, cached, asked } = &differences[0];
+//! assert_eq!(field, "meta.env.LEVEL");
+//! println!("{name}: {field} was {cached:?} and is {asked:?}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The state of a daemon is looked into in the same way:
+//!
+//! ```
+//! use oci2bk::explain::{Cache, ExplainError, Explainer};
+//! use oci2bk::keys::read_source;
+//! use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root};
+//!
+//! let limits = Limits::default();
+//! let metadata = "../../fixtures/min/keys/metadata.json";
+//! # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
+//! # let mut keyring = Keyring::for_exports(&exports);
+//! # keyring.read(metadata, &limits)?;
+//! # let plan = Plan::new(&exports, &keyring);
+//! # let directory = tempfile::tempdir()?;
+//! # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
+//! // A root that a conversion has made for a daemon of the newest release.
+//! let state = Root::open(&directory)?.state()?;
+//! let cache = Cache::of_state(&state, plan.target);
+//! let sources = read_source(metadata.as_ref(), &limits)?;
+//! let build = sources[0].graph.as_ref().expect("provenance has it");
+//! assert!(Explainer::new(&cache, &limits).explain(build)?.first_miss().is_none());
+//!
+//! // One that has never built anything.
+//! let empty = Cache::of_exports(&[]);
+//! let explainer = Explainer::new(&empty, &limits);
+//! assert!(explainer.explain(build)?.first_miss().is_some());
+//! assert!(explainer.comparisons() < limits.comparisons);
+//!
+//! // Where builds and caches are alike in very many places there is an end.
+//! let limits = Limits { comparisons: 1, ..limits };
+//! let ended = Explainer::new(&cache, &limits).explain(build);
+//! assert_eq!(ended.unwrap_err(), ExplainError::TooMany { limit: 1 });
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

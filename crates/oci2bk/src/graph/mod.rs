@@ -7,6 +7,93 @@
 //! Names come from whoever made the cache, and a damaged root may have any graph at all, loops
 //! included. So every text is escaped and shortened, nothing recurses, and the work is about linear in
 //! nodes and edges; of what is too much to be looked at, a part is drawn and the rest counted.
+//!
+//! ```
+//! use oci2bk::graph::{
+//!     Edge, Folded, Graph, MOST_BOXES, MOST_LINES, Node, Warmth, dot, fold, shortened, size, svg,
+//! };
+//!
+//! let node = |name: &str, warmth| Node {
+//!     id: name.to_owned(),
+//!     name: name.to_owned(),
+//!     detail: String::new(),
+//!     warmth,
+//!     bytes: None,
+//!     count: 1,
+//! };
+//! let mut graph = Graph {
+//!     title: "a build".to_owned(),
+//!     nodes: vec![node("RUN make", Warmth::NoKey), node("FROM debian", Warmth::Source)],
+//!     edges: vec![Edge { from: 1, to: 0 }],
+//! };
+//! // For people who read a list: each after what it builds on.
+//! assert_eq!(graph.in_order(), [1, 0]);
+//! assert!(graph.nodes[0].warmth.is_cold() && !graph.nodes[1].warmth.is_cold());
+//!
+//! let picture = svg(&graph);
+//! assert!(picture.contains("RUN make") && picture.contains(Warmth::NoKey.meaning()));
+//! assert!(dot(&graph).contains(Warmth::NoKey.word()));
+//! let legend: Vec<&str> = Warmth::ALL.into_iter().map(Warmth::word).collect();
+//! assert_eq!(legend.len(), Warmth::ALL.len());
+//!
+//! // A cache of very many steps. The picture has no more than can be looked at, and says so.
+//! graph.nodes.extend((0..10_000).map(|step| node(&step.to_string(), Warmth::Warm)));
+//! let Folded { graph: drawn, hidden_steps, .. } = fold(&graph);
+//! assert!(drawn.nodes.len() <= MOST_BOXES && drawn.edges.len() <= MOST_LINES);
+//! assert!(hidden_steps > 0);
+//!
+//! assert_eq!(shortened("RUN make all", 8), "RUN mak…");
+//! assert_eq!(size(1_234_567), "1.23 MB");
+//! ```
+//!
+//! # Text and layout
+//!
+//! Text that comes from a cache is not to be trusted, and ids are too long to be read:
+//!
+//! ```
+//! use oci2bk::graph::{one_line, short_digest};
+//!
+//! assert_eq!(one_line("RUN a\nRUN b"), r"RUN a\nRUN b");
+//! let digest = oci2bk::Digest::of("");
+//! assert_eq!(short_digest(&digest.to_string()), "e3b0c44298fc");
+//! ```
+//!
+//! The layout is of use for other drawings too:
+//!
+//! ```
+//! use oci2bk::graph::{Edge, Graph, Layout, Line, Node, Rect, SPARSE, UNFOLDED, Warmth, fold};
+//!
+//! // Three boxes, the first on both others.
+//! let sizes = [(100.0, 20.0); 3];
+//! let Layout { boxes, lines, width, height } = Layout::new(&sizes, &[(1, 0), (2, 0)], 30.0);
+//! let Rect { y: bottom, .. } = boxes[0];
+//! assert!(boxes[1..].iter().all(|&Rect { y, .. }| y < bottom));
+//! assert!(lines.iter().all(|Line { points, backward, .. }| points.len() >= 2 && !backward));
+//! assert!(boxes.iter().all(|b| b.x + b.width <= width && b.y + b.height <= height));
+//!
+//! // What only one step starts from has a box of its own as long as there are few, and the steps of a
+//! // row that nothing branches off from have theirs for longer.
+//! let boxes = |count: usize, warmth: fn(usize) -> Warmth| {
+//!     let node = |index: usize| Node {
+//!         id: index.to_string(),
+//!         name: format!("step {index}"),
+//!         detail: String::new(),
+//!         warmth: warmth(index),
+//!         bytes: None,
+//!         count: 1,
+//!     };
+//!     let nodes = (0..count).map(node).collect();
+//!     let edges = (1..count).map(|to| Edge { from: to - 1, to }).collect();
+//!     fold(&Graph { title: String::new(), nodes, edges }).graph.nodes.len()
+//! };
+//! let all_warm = |_| Warmth::Warm;
+//! assert_eq!(boxes(SPARSE, all_warm), SPARSE);
+//! assert_eq!(boxes(UNFOLDED, all_warm), UNFOLDED);
+//! assert_eq!(boxes(UNFOLDED + 1, all_warm), 1);
+//! let first_is_source = |index| if index == 0 { Warmth::Source } else { Warmth::Warm };
+//! assert_eq!(boxes(SPARSE, first_is_source), SPARSE);
+//! assert_eq!(boxes(SPARSE + 1, first_is_source), SPARSE);
+//! ```
 
 mod dot;
 mod fold;

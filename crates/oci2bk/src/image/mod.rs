@@ -4,6 +4,48 @@
 //! this digest, labelled with the repository, and what it leads to down to the config (BuildKit
 //! v0.32.2 `util/pull/pull.go` `tryLocalResolve`, `util/imageutil/config.go` `Config`). The layers
 //! are not needed for it, and not read here.
+//!
+//! ```
+//! use oci2bk::image::{
+//!     ImageDocument, ImageError, ImageRef, ParseImageError, ParseRepositoryError, PlatformImage,
+//!     Repository,
+//! };
+//! use oci2bk::layout::Layout;
+//! use oci2bk::{BaseImage, CacheExport, Digest, Keyring, Limits, Plan};
+//!
+//! let limits = Limits::default();
+//! let image: ImageRef = "debian=../../fixtures/manifest/keys/image".parse()?;
+//! let repository: &Repository = image.repository.as_ref().expect("it is given");
+//! assert_eq!((repository.host_name(), &*repository.path), ("docker.io", "library/debian"));
+//!
+//! let images = BaseImage::read(&image, &limits)?;
+//! for PlatformImage { documents, chain_id, .. } in &images[0].platforms {
+//!     // Index, manifest and config.
+//!     assert_eq!(documents.len(), 3);
+//!     assert!(chain_id.is_some());
+//!     for ImageDocument { digest, content } in documents {
+//!         assert_eq!(*digest, Digest::of(content));
+//!     }
+//! }
+//!
+//! // Only what a step starts from gets into the state.
+//! let exports = CacheExport::read_sources(&["../../fixtures/manifest/cache".parse()?], &limits)?;
+//! let mut plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+//! let unused = plan.add_images(&images);
+//! assert_eq!(unused, [image.to_string()]);
+//! assert!(plan.documents.is_empty());
+//! // Images beside the cache, if their names are there too. Here is nothing but the cache.
+//! assert!(BaseImage::in_layout(&exports[0].layout)?.is_empty());
+//! plan.add_images_of(&exports)?;
+//!
+//! // A layout that does not say what it is the copy of.
+//! let error = BaseImage::read(&"../../fixtures/manifest/keys/image".parse()?, &limits).unwrap_err();
+//! assert!(matches!(error, ImageError::Unnamed { .. }));
+//! let error = "Debian!=./image".parse::<ImageRef>().unwrap_err();
+//! let ParseImageError::Repository(ParseRepositoryError { text }) = error else { panic!("{error}") };
+//! assert_eq!(text, "Debian!");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod reference;
 #[cfg(test)]

@@ -5,6 +5,121 @@
 //! narrowed down to one thing and what is tied to it.
 //!
 //! Nothing is written. While a daemon runs on a root it is not looked into.
+//!
+//! # Exports
+//!
+//! ```
+//! use oci2bk::graph::{Warmth, svg};
+//! use oci2bk::inspect::{
+//!     Export, ExportLayer, ExportStep, Place, PlaceError, StepInput, StepKey, StepMiss, StepResult,
+//!     count, find,
+//! };
+//! use oci2bk::{CacheExport, Keyring, Limits};
+//!
+//! // What was meant: a cache, or the root of a daemon?
+//! let Place::Source(source) = find("../../fixtures/index/cache".as_ref())? else {
+//!     panic!("a layout is no root");
+//! };
+//! assert!(matches!(find("../../fixtures".as_ref()), Err(PlaceError::Neither { .. })));
+//!
+//! let limits = Limits::default();
+//! let exports = CacheExport::read_all(&source, &limits)?;
+//! let mut keyring = Keyring::for_exports(&exports);
+//! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+//!
+//! // As a daemon of an old release would see it.
+//! let view = Export::new(&exports, &keyring, "v0.13.2".parse()?);
+//! for ExportStep { digest, source, key, misses, inputs, results, .. } in &view.steps {
+//!     let key: Option<&StepKey> = key.as_ref();
+//!     println!("{digest}: {}", key.map_or("(no key)", |key| key.op_digest.as_str()));
+//!     for StepMiss { reason, certain } in misses {
+//!         println!("  {} not be found: {reason:?}", if *certain { "will" } else { "may" });
+//!     }
+//!     for StepInput { step, .. } in inputs {
+//!         assert!(view.steps.iter().any(|other| other.number == *step));
+//!     }
+//!     for StepResult { layer, .. } in results {
+//!         let layer: &ExportLayer = view.layer(*source, *layer).expect("it is in the same export");
+//!         assert_eq!(layer.compression_word(), Some("gzip"));
+//!     }
+//! }
+//! let warmths = count(view.steps.iter().map(|step| step.warmth));
+//! assert!(warmths.iter().any(|(warmth, steps)| *warmth == Warmth::MayMiss && *steps > 0));
+//!
+//! // One step, what it builds on and what builds on it, as a picture.
+//! let digest = view.steps[0].digest.to_string();
+//! let near = view.only(&digest[..20]).expect("it is there");
+//! assert!(near.steps.len() < view.steps.len());
+//! assert!(svg(&near.graph()).starts_with("<svg"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Roots
+//!
+//! A root is looked into as it lies there. What cannot be read and is not needed for the rest is told with
+//! it:
+//!
+//! ```
+//! use oci2bk::graph::dot;
+//! use oci2bk::inspect::{
+//!     Blob, Build, BuildsError, InspectError, Key, KeyLink, KeyResult, Lease, Record, Root, SnapshotOf,
+//!     Unread, Worker,
+//! };
+//! use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan};
+//!
+//! let limits = Limits::default();
+//! # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
+//! # let mut keyring = Keyring::for_exports(&exports);
+//! # keyring.read("../../fixtures/min/keys/metadata.json", &limits)?;
+//! # let plan = Plan::new(&exports, &keyring);
+//! # let directory = tempfile::tempdir()?;
+//! # let directory = directory.path();
+//! # Converter::new().extract(false).convert(&plan, &exports, directory)?;
+//! // A root that a conversion has made, with the history of some builds.
+//! let history = directory.join("history.db");
+//! std::fs::copy("tests/data/history/root/history.db", &history)?;
+//! let root = Root::read(directory, &[], &limits)?;
+//! assert!(root.damage.is_empty());
+//! let [Worker { directory: worker, is_ours: true, .. }] = root.workers.as_slice() else {
+//!     panic!("{:?}", root.workers);
+//! };
+//! assert_eq!(worker, "runc-overlayfs");
+//!
+//! for Key { name, results, inputs, .. } in &root.keys {
+//!     println!("{}", name.as_deref().unwrap_or("(no name)"));
+//!     assert!(results.iter().all(|KeyResult { is_there, .. }| *is_there));
+//!     for KeyLink { from, .. } in inputs {
+//!         assert!(root.keys.iter().any(|key| key.id == *from));
+//!     }
+//! }
+//! assert!(dot(&root.graph()).contains(" -> "));
+//! for Lease { record, blobs, .. } in &root.leases {
+//!     let Some(record) = record else { continue };
+//!     let record: &Record = root.record(record.as_str()).expect("it keeps what is there");
+//!     assert!(record.bytes().is_some() && !record.is_cache_mount());
+//!     println!("{}: {} parents, {} blobs", record.kind(), record.parents().count(), blobs.len());
+//! }
+//! assert!(root.blobs.iter().all(|Blob { is_there, .. }| *is_there));
+//! // Nothing is unpacked.
+//! let snapshots: &[SnapshotOf] = &root.snapshots;
+//! assert!(snapshots.is_empty());
+//! for Build { reference, frontend, steps, cached, .. } in &root.builds {
+//!     println!("{reference}: {frontend}, {cached} of {steps} steps cached");
+//! }
+//! assert!(!root.builds.is_empty());
+//!
+//! let record = root.records[0].id.as_str().to_owned();
+//! let near = root.only(&record).expect("it is there");
+//! assert!(near.record(&record).is_some());
+//!
+//! std::fs::write(&history, "no database")?;
+//! let root = Root::read(directory, &[], &limits)?;
+//! let is_history = |unread: &Unread| matches!(unread, Unread::Builds(BuildsError::Database { .. }));
+//! assert!(root.unread.iter().any(is_history));
+//! let error = Root::read("../../fixtures".as_ref(), &[], &limits).unwrap_err();
+//! assert!(matches!(error, InspectError::State(_)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod export;
 mod history;

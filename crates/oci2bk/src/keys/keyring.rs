@@ -45,17 +45,28 @@ pub struct SourceSummary {
 
 /// The records whose op digests are known, out of those that are wanted.
 ///
-/// ```no_run
+/// ```
+/// use oci2bk::keys::SourceError;
 /// use oci2bk::{CacheExport, Keyring, Limits};
 ///
 /// let limits = Limits::default();
-/// let exports = CacheExport::read_sources(&["./cache".parse()?], &limits)?;
+/// let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
 /// let mut keyring = Keyring::for_exports(&exports);
-/// keyring.read("provenance.json", &limits)?;
+/// keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
 /// keyring.read_layouts(&exports)?;
 /// for source in keyring.sources() {
 ///     println!("{}: {} of {}", source.description, source.resolved, source.candidates);
 /// }
+/// assert_eq!(keyring.sources()[0].resolved, keyring.len());
+///
+/// // Of another build: nothing is resolved, and nothing is wrong.
+/// let wanted = exports[0].config.digests_with_inputs().collect();
+/// let mut keyring = Keyring::new(wanted);
+/// keyring.read("../../fixtures/zstd/keys/cache.db", &limits)?;
+/// assert!(keyring.is_empty());
+///
+/// let error = keyring.read("no such file", &limits).unwrap_err();
+/// assert!(matches!(error, SourceError::Read { .. }));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -8,13 +8,194 @@
 //! [`Keyring`], so a wrong or hostile source can leave records unresolved but never resolve one
 //! wrongly.
 //!
-//! ```no_run
-//! use oci2bk::keys::{KeysFile, read_source};
-//! use oci2bk::limits::Limits;
+//! # From sources to keys
 //!
-//! // What `oci2bk keys` does: digests only, without arguments or paths of the build.
-//! let sources = read_source("provenance.json".as_ref(), &Limits::default())?;
-//! std::fs::write("keys.json", KeysFile::from_sources(&sources).encode()?)?;
+//! What a source has, and what of it is wanted, are two things until the keyring has brought them
+//! together:
+//!
+//! ```
+//! use oci2bk::keys::{
+//!     Candidate, KeySource, Keyring, Resolved, SourceDescription, SourceKind, SourceSummary, Uncomputable,
+//!     read_source,
+//! };
+//! use oci2bk::{CacheExport, Limits};
+//!
+//! let limits = Limits::default();
+//! let exports = CacheExport::read_sources(&["../../fixtures/manifest/cache".parse()?], &limits)?;
+//! let mut keyring = Keyring::for_exports(&exports);
+//!
+//! // An image in a layout, with its provenance.
+//! for source in read_source("../../fixtures/manifest/keys/image".as_ref(), &limits)? {
+//!     let SourceDescription { kind, .. } = &source.description;
+//!     assert_eq!(*kind, SourceKind::Attestation);
+//!     for Uncomputable { name, reason, .. } in &source.uncomputable {
+//!         println!("{}: no digest for {name}: {reason}", source.description);
+//!     }
+//!     keyring.add(source);
+//! }
+//! let [SourceSummary { candidates, resolved, .. }] = keyring.sources() else { panic!("one image") };
+//! assert_eq!(*resolved, keyring.len());
+//! assert!(candidates > resolved);
+//!
+//! for export in &exports {
+//!     for record in export.config.digests_with_inputs() {
+//!         let Resolved { op_digest, output, name, .. } = keyring.get(&record).expect("all are known");
+//!         println!("{}", name.as_deref().unwrap_or("(no name)"));
+//!         assert_eq!(op_digest.record(*output), record);
+//!     }
+//! }
+//!
+//! // A digest that somebody remembers is a source too. It is tried like any other.
+//! let (_, known) = keyring.iter().next().expect("there are some");
+//! let candidate = Candidate {
+//!     op_digest: known.op_digest.clone(),
+//!     outputs: known.output + 1,
+//!     name: None,
+//!     encoding: None,
+//!     vertex: None,
+//! };
+//! let path = "notes.txt".into();
+//! let description = SourceDescription { path, kind: SourceKind::KeysFile, part: None };
+//! let mut other = Keyring::for_exports(&exports);
+//! assert!(other.is_empty());
+//! other.add(KeySource::from_digests(vec![candidate], description));
+//! assert_eq!(other.len(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Ops that are there already, and not in a file, become sources by themselves:
+//!
+//! ```
+//! use oci2bk::keys::{KeySource, SourceDescription, SourceKind};
+//! use oci2bk::llb::{Definition, Provenance};
+//!
+//! let json = std::fs::read("../../fixtures/index/keys/provenance.json")?;
+//! let path = "a database".into();
+//! let description = SourceDescription { path, kind: SourceKind::Provenance, part: None };
+//! let source = KeySource::from_provenance(&Provenance::from_json(&json)?, description.clone());
+//! assert!(source.graph.is_some() && !source.candidates.is_empty());
+//!
+//! // LLB does not say on which platform the daemon ran. Where its ops do not either, all are tried.
+//! let definition = Definition::from_protobuf(&std::fs::read("tests/data/history/steps.pb")?)?;
+//! let description = SourceDescription { kind: SourceKind::Definition, ..description };
+//! let source = KeySource::from_definition(&definition, description);
+//! assert!(source.graph.is_some() && !source.candidates.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Keys files
+//!
+//! Whoever wants to hand keys on, and not the arguments and paths of the build, makes a keys file of
+//! them, which is what `oci2bk keys` does:
+//!
+//! ```
+//! use oci2bk::keys::{
+//!     KEYS_MEDIA_TYPE, KeySource, KeysFile, KeysFileError, MAX_DOCUMENT_BYTES, read_source,
+//! };
+//! use oci2bk::{CacheExport, Limits};
+//!
+//! let limits = Limits::default();
+//! let sources: Vec<KeySource> =
+//!     read_source("../../fixtures/index/keys/provenance.json".as_ref(), &limits)?;
+//! let keys = KeysFile::from_sources(&sources);
+//! let json = keys.encode()?;
+//! assert!(!keys.is_empty() && json.len() as u64 <= MAX_DOCUMENT_BYTES);
+//!
+//! // It names its own format, and nothing of the build.
+//! let text = String::from_utf8(json.clone())?;
+//! assert!(text.contains(KEYS_MEDIA_TYPE) && !text.contains("chown"));
+//! let read = KeysFile::decode(&json)?;
+//! assert_eq!(read, keys);
+//! assert!(read.candidates().iter().all(|candidate| candidate.vertex.is_none()));
+//! assert!(matches!(KeysFile::decode(b"{}"), Err(KeysFileError::Json(_))));
+//!
+//! // Those of one cache. That of another build shares no step with this one.
+//! let caches = ["../../fixtures/index/cache".parse()?, "../../fixtures/zstd/cache".parse()?];
+//! for (export, is_ours) in CacheExport::read_sources(&caches, &limits)?.iter().zip([true, false]) {
+//!     let wanted = export.config.digests_with_inputs().collect();
+//!     let (keys, records) = read.of_records(&wanted);
+//!     assert_eq!(records, if is_ours { wanted.len() } else { 0 });
+//!     assert!(keys.len() <= read.len());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! It can travel with the cache:
+//!
+//! ```
+//! use oci2bk::keys::{AttachError, Attached, KeysFile, attach, read_layout, read_source};
+//! use oci2bk::{CacheExport, Keyring, Limits};
+//!
+//! # fn copy(from: &std::path::Path, to: &std::path::Path) -> std::io::Result<()> {
+//! #     std::fs::create_dir_all(to)?;
+//! #     for entry in std::fs::read_dir(from)? {
+//! #         let (path, to) = { let entry = entry?; (entry.path(), to.join(entry.file_name())) };
+//! #         if path.is_dir() { copy(&path, &to)? } else { std::fs::copy(&path, &to).map(drop)? }
+//! #     }
+//! #     Ok(())
+//! # }
+//! # let temporary = tempfile::tempdir()?;
+//! # copy("../../fixtures/min/cache".as_ref(), temporary.path())?;
+//! # let source = temporary.path().to_str().unwrap().parse()?;
+//! # let limits = Limits::default();
+//! // `source` names the cache of the fixture `min`, in a directory of our own.
+//! let exports = CacheExport::read_all(&source, &limits)?;
+//! let keys = read_source("../../fixtures/min/keys/metadata.json".as_ref(), &limits)?;
+//! let Attached { records, changed, .. } =
+//!     attach(&exports[0], &KeysFile::from_sources(&keys), Some("keys"))?;
+//! assert!(changed);
+//!
+//! // Whoever gets the cache has its keys now.
+//! let exports = CacheExport::read_all(&source, &limits)?;
+//! assert_eq!(read_layout(&exports[0].layout)?.len(), 1);
+//! let mut keyring = Keyring::for_exports(&exports);
+//! keyring.read_layouts(&exports)?;
+//! assert_eq!(keyring.len(), records);
+//!
+//! let error = attach(&exports[0], &KeysFile::default(), None).unwrap_err();
+//! assert!(matches!(error, AttachError::NothingMatches { .. }));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What can be wrong with a source
+//!
+//! Errors say which document it is, and what is wrong with it in terms of its kind. A program that fetches
+//! sources may want to know whether to fetch one again:
+//!
+//! ```
+//! use oci2bk::Limits;
+//! use oci2bk::keys::{
+//!     ArtifactError, AttestationError, BundleError, DatabaseError, HistoryError, MetadataFileError,
+//!     SourceError, read_source,
+//! };
+//!
+//! fn is_cut_off_or_changed(error: &SourceError) -> bool {
+//!     match error {
+//!         SourceError::Database { source, .. } => matches!(**source, DatabaseError::Read(_)),
+//!         SourceError::History { source, .. } => matches!(**source, HistoryError::Corrupt { .. }),
+//!         SourceError::Attestations { source, .. } => matches!(**source, AttestationError::Blob(_)),
+//!         SourceError::AttachedKeys { source, .. } => matches!(**source, ArtifactError::Blob(_)),
+//!         SourceError::Archive { source, .. } => {
+//!             matches!(**source, BundleError::Tar(_) | BundleError::Corrupt { .. })
+//!         }
+//!         _ => false,
+//!     }
+//! }
+//!
+//! let temporary = tempfile::tempdir()?;
+//! let path = temporary.path().join("source");
+//! let read = |content: &[u8]| {
+//!     std::fs::write(&path, content).unwrap();
+//!     read_source(&path, &Limits::default()).unwrap_err()
+//! };
+//! let database = std::fs::read("../../fixtures/zstd/keys/cache.db")?;
+//! assert!(is_cut_off_or_changed(&read(&database[..database.len() / 2])));
+//!
+//! // Here the build has to be told to write more.
+//! let error = read(br#"{"buildx.build.ref": "builder/node/id"}"#);
+//! let SourceError::MetadataFile { source, .. } = &error else { panic!("{error}") };
+//! assert_eq!(*source, MetadataFileError::NoProvenance);
+//! assert!(!is_cut_off_or_changed(&error));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -5,6 +5,8 @@
 //! for the files at the top, containerd's local content store for the blobs). Nothing in a layout
 //! is trusted: every file is reached from one handle without following a symbolic link, must be a regular file, and is checked against its digest before its content counts.
 //!
+//! # Reading
+//!
 //! Documents are read whole, within [limits](Limits); layers, of which nobody knows how large they are, in
 //! pieces or in place.
 //!
@@ -80,6 +82,37 @@
 //! let is_image = |platform: &&&Platform| platform.os == "linux" && platform.architecture == "amd64";
 //! // The other one is the manifest of its provenance.
 //! assert_eq!(platforms.iter().filter(is_image).count(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Writing
+//!
+//! A layout in a directory can be added to, by one program at a time:
+//!
+//! ```
+//! use oci2bk::Limits;
+//! use oci2bk::layout::{Layout, LayoutWriter, WriteError, edited_index};
+//! use oci2bk::manifest::OCI_INDEX;
+//! use serde_json::json;
+//!
+//! let temporary = tempfile::tempdir()?;
+//! std::fs::create_dir_all(temporary.path().join("blobs/sha256"))?;
+//! let empty = json!({"schemaVersion": 2, "manifests": []}).to_string();
+//! std::fs::write(temporary.path().join("index.json"), &empty)?;
+//!
+//! let layout = Layout::open(temporary.path(), &Limits::default())?;
+//! let mut writer: LayoutWriter<'_> = layout.writer()?;
+//! assert!(matches!(layout.writer(), Err(WriteError::InUse { .. })));
+//!
+//! let digest = writer.put_blob(empty.as_bytes())?;
+//! let entry = json!({"mediaType": OCI_INDEX, "digest": digest, "size": empty.len()});
+//! let edited = edited_index(writer.index(), |_| false, std::slice::from_ref(&entry))?;
+//! writer.put_index(edited.expect("it was not there"))?;
+//! // That is all, so there is no change to be made.
+//! assert_eq!(edited_index(writer.index(), |_| false, &[entry])?, None);
+//!
+//! let again = Layout::open(temporary.path(), &Limits::default())?;
+//! assert_eq!(again.entries()[0].digest, digest);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -30,33 +30,6 @@ const LOCK: &str = "index.json.lock";
 const TEMPORARY: &str = ".oci2bk.tmp";
 
 /// Write access to a layout. Until it is dropped no BuildKit client writes to the layout.
-///
-/// ```
-/// use oci2bk::Limits;
-/// use oci2bk::layout::{Layout, LayoutWriter, WriteError, edited_index};
-/// use oci2bk::manifest::OCI_INDEX;
-/// use serde_json::json;
-///
-/// let temporary = tempfile::tempdir()?;
-/// std::fs::create_dir_all(temporary.path().join("blobs/sha256"))?;
-/// let empty = json!({"schemaVersion": 2, "manifests": []}).to_string();
-/// std::fs::write(temporary.path().join("index.json"), &empty)?;
-///
-/// let layout = Layout::open(temporary.path(), &Limits::default())?;
-/// let mut writer: LayoutWriter<'_> = layout.writer()?;
-/// assert!(matches!(layout.writer(), Err(WriteError::InUse { .. })));
-///
-/// let digest = writer.put_blob(empty.as_bytes())?;
-/// let entry = json!({"mediaType": OCI_INDEX, "digest": digest, "size": empty.len()});
-/// let edited = edited_index(writer.index(), |_| false, std::slice::from_ref(&entry))?;
-/// writer.put_index(edited.expect("it was not there"))?;
-/// // That is all, so there is no change to be made.
-/// assert_eq!(edited_index(writer.index(), |_| false, &[entry])?, None);
-///
-/// let again = Layout::open(temporary.path(), &Limits::default())?;
-/// assert_eq!(again.entries()[0].digest, digest);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug)]
 pub struct LayoutWriter<'a> {
     layout: &'a Layout,

@@ -6,6 +6,17 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 /// A platform as an op states it (`pb.Platform`, which is that of the OCI image specification).
+///
+/// ```
+/// use oci2bk::llb::{ParsePlatformError, Platform};
+///
+/// let platform: Platform = "linux/arm64/v8".parse()?;
+/// assert_eq!(platform.variant, "v8");
+/// assert_eq!(platform.normalized().variant, "");
+/// let ParsePlatformError { text } = "linux".parse::<Platform>().unwrap_err();
+/// assert_eq!(text, "linux");
+/// # Ok::<(), ParsePlatformError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub struct Platform {

@@ -19,49 +19,6 @@ const OCI_IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const DOCKER_IMAGE_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
 /// The cache in the config of an image.
-///
-/// ```
-/// use base64::prelude::{BASE64_STANDARD, Engine as _};
-/// use oci2bk::layout::Layout;
-/// use oci2bk::manifest::{InlineCache, OCI_MANIFEST, Selected, Style, other_manifests, select};
-/// use oci2bk::source::Reference;
-/// use oci2bk::{Digest, Limits};
-/// use serde_json::json;
-///
-/// // An image without layers, as `--cache-to type=inline` leaves it.
-/// let temporary = tempfile::tempdir()?;
-/// std::fs::create_dir_all(temporary.path().join("blobs/sha256"))?;
-/// std::fs::write(temporary.path().join("index.json"), r#"{"manifests":[]}"#)?;
-/// let layout = Layout::open(temporary.path(), &Limits::default())?;
-/// let mut writer = layout.writer()?;
-/// let mut put = |media_type: &str, json: serde_json::Value| {
-///     let json = json.to_string();
-///     let digest: Digest = writer.put_blob(json.as_bytes())?;
-///     Ok::<_, oci2bk::layout::WriteError>(
-///         json!({"mediaType": media_type, "digest": digest, "size": json.len()}),
-///     )
-/// };
-/// let config = put("application/vnd.oci.image.config.v1+json", json!({
-///     "rootfs": {"type": "layers", "diff_ids": []},
-///     "moby.buildkit.cache.v0": BASE64_STANDARD.encode("[]"),
-/// }))?;
-/// let image = put(OCI_MANIFEST, json!({"config": config, "layers": []}))?;
-/// writer.put_index(json!({"manifests": [image]}).to_string().into_bytes())?;
-///
-/// let layout = Layout::open(temporary.path(), &Limits::default())?;
-/// let Selected::Inline(platforms) = select(&layout, &Reference::Default)? else {
-///     panic!("there is no other cache");
-/// };
-/// assert_eq!(platforms.len(), 1);
-/// let InlineCache { manifest, blobs, records } = &platforms[0];
-/// assert_eq!(manifest.style, Style::Inline);
-/// assert_eq!((blobs.len(), records.as_slice()), (0, b"[]".as_slice()));
-///
-/// // It is an image all the same, which is looked through for keys.
-/// let [image] = &other_manifests(&layout)?[..] else { panic!("there is one image") };
-/// assert_eq!(InlineCache::read(&layout, image)?.as_ref(), Some(&platforms[0]));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InlineCache {
     /// The image's manifest; its config is that of the image.

@@ -53,35 +53,6 @@ impl Compression {
 }
 
 /// A layer blob that a cache has a descriptor for.
-///
-/// ```
-/// use oci2bk::Digest;
-/// use oci2bk::layout::Descriptor;
-/// use oci2bk::manifest::{Compression, LayerBlob, LayerError, MAX_DESCRIPTION};
-/// use serde_json::json;
-///
-/// let mut descriptor: Descriptor = serde_json::from_value(json!({
-///     "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
-///     "digest": Digest::of("the blob"),
-///     "size": 1234,
-///     "annotations": {
-///         "containerd.io/uncompressed": Digest::of("the tar"),
-///         "buildkit/createdat": "2026-11-21T20:27:19.5Z",
-///         "buildkit/description": "RUN echo ".to_owned() + &"again and ".repeat(1000),
-///     },
-/// }))?;
-/// let layer = LayerBlob::from_descriptor(descriptor.clone())?;
-/// assert_eq!(layer.compression, Compression::Gzip);
-/// assert_eq!(layer.diff_id, Digest::of("the tar"));
-/// assert_eq!(layer.description.unwrap().chars().count(), MAX_DESCRIPTION);
-///
-/// // Without the digest of the tar, nothing can be named after it.
-/// descriptor.annotations.clear();
-/// let error = LayerBlob::from_descriptor(descriptor).unwrap_err();
-/// assert!(matches!(error, LayerError::NoDiffId { .. }));
-/// assert_eq!(Compression::of_media_type("text/plain"), None);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerBlob {
     /// The descriptor, with all its annotations.

@@ -8,6 +8,8 @@
 //!
 //! Source: BuildKit v0.32 `cache/remotecache/export.go` and `import.go`.
 //!
+//! # Finding a cache
+//!
 //! [`select`] finds what a [reference](crate::source::Reference) means, which is all that most callers need:
 //!
 //! ```
@@ -35,6 +37,8 @@
 //! assert!(known.contains("latest"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Documents
 //!
 //! A document is an index or a manifest by what is in it, and never both. What it is called by whoever refers
 //! to it, such as [`DOCKER_MANIFEST`], does not count:
@@ -71,6 +75,86 @@
 //! let error = CacheManifest::from_document(Digest::of("it"), empty).unwrap_err();
 //! assert!(matches!(error, ManifestError::NotACache { .. }));
 //! # Ok::<(), DocumentError>(())
+//! ```
+//!
+//! # Layers
+//!
+//! What is needed of a layer stands in its descriptor:
+//!
+//! ```
+//! use oci2bk::Digest;
+//! use oci2bk::layout::Descriptor;
+//! use oci2bk::manifest::{Compression, LayerBlob, LayerError, MAX_DESCRIPTION};
+//! use serde_json::json;
+//!
+//! let mut descriptor: Descriptor = serde_json::from_value(json!({
+//!     "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+//!     "digest": Digest::of("the blob"),
+//!     "size": 1234,
+//!     "annotations": {
+//!         "containerd.io/uncompressed": Digest::of("the tar"),
+//!         "buildkit/createdat": "2026-11-21T20:27:19.5Z",
+//!         "buildkit/description": "RUN echo ".to_owned() + &"again and ".repeat(1000),
+//!     },
+//! }))?;
+//! let layer = LayerBlob::from_descriptor(descriptor.clone())?;
+//! assert_eq!(layer.compression, Compression::Gzip);
+//! assert_eq!(layer.diff_id, Digest::of("the tar"));
+//! assert_eq!(layer.description.unwrap().chars().count(), MAX_DESCRIPTION);
+//!
+//! // Without the digest of the tar, nothing can be named after it.
+//! descriptor.annotations.clear();
+//! let error = LayerBlob::from_descriptor(descriptor).unwrap_err();
+//! assert!(matches!(error, LayerError::NoDiffId { .. }));
+//! assert_eq!(Compression::of_media_type("text/plain"), None);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Inline caches
+//!
+//! An image can have a cache in its config:
+//!
+//! ```
+//! use base64::prelude::{BASE64_STANDARD, Engine as _};
+//! use oci2bk::layout::Layout;
+//! use oci2bk::manifest::{InlineCache, OCI_MANIFEST, Selected, Style, other_manifests, select};
+//! use oci2bk::source::Reference;
+//! use oci2bk::{Digest, Limits};
+//! use serde_json::json;
+//!
+//! // An image without layers, as `--cache-to type=inline` leaves it.
+//! let temporary = tempfile::tempdir()?;
+//! std::fs::create_dir_all(temporary.path().join("blobs/sha256"))?;
+//! std::fs::write(temporary.path().join("index.json"), r#"{"manifests":[]}"#)?;
+//! let layout = Layout::open(temporary.path(), &Limits::default())?;
+//! let mut writer = layout.writer()?;
+//! let mut put = |media_type: &str, json: serde_json::Value| {
+//!     let json = json.to_string();
+//!     let digest: Digest = writer.put_blob(json.as_bytes())?;
+//!     Ok::<_, oci2bk::layout::WriteError>(
+//!         json!({"mediaType": media_type, "digest": digest, "size": json.len()}),
+//!     )
+//! };
+//! let config = put("application/vnd.oci.image.config.v1+json", json!({
+//!     "rootfs": {"type": "layers", "diff_ids": []},
+//!     "moby.buildkit.cache.v0": BASE64_STANDARD.encode("[]"),
+//! }))?;
+//! let image = put(OCI_MANIFEST, json!({"config": config, "layers": []}))?;
+//! writer.put_index(json!({"manifests": [image]}).to_string().into_bytes())?;
+//!
+//! let layout = Layout::open(temporary.path(), &Limits::default())?;
+//! let Selected::Inline(platforms) = select(&layout, &Reference::Default)? else {
+//!     panic!("there is no other cache");
+//! };
+//! assert_eq!(platforms.len(), 1);
+//! let InlineCache { manifest, blobs, records } = &platforms[0];
+//! assert_eq!(manifest.style, Style::Inline);
+//! assert_eq!((blobs.len(), records.as_slice()), (0, b"[]".as_slice()));
+//!
+//! // It is an image all the same, which is looked through for keys.
+//! let [image] = &other_manifests(&layout)?[..] else { panic!("there is one image") };
+//! assert_eq!(InlineCache::read(&layout, image)?.as_ref(), Some(&platforms[0]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod document;

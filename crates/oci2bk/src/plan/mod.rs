@@ -2,6 +2,76 @@
 //!
 //! A plan is made from exports and a keyring without touching the target. It can be printed,
 //! serialised, and carried out by [`convert`](crate::convert).
+//!
+//! ```
+//! use oci2bk::plan::{
+//!     Blob, Document, Layer, Lost, LostReason, Snapshot, Source, Step, StepLink, StepResult,
+//! };
+//! use oci2bk::{BaseImage, CacheExport, Keyring, Limits, Plan, Target};
+//!
+//! let limits = Limits::default();
+//! let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+//!
+//! // Without keys, all that is known of a step is its place.
+//! let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+//! for Lost { digest, reason, hint, .. } in plan.unkeyed() {
+//!     assert_eq!(*reason, LostReason::NoKey);
+//!     println!("{digest}: {}", hint.as_deref().unwrap_or("nothing is known of it"));
+//! }
+//! assert!(plan.unkeyed().count() > 0);
+//!
+//! let mut keyring = Keyring::for_exports(&exports);
+//! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+//! let mut plan = Plan::for_target(&exports, &keyring, Target::NEWEST);
+//! assert!(plan.lost.is_empty() && plan.dropped.is_empty() && plan.misses.is_empty());
+//! assert!(plan.newest().is_some());
+//! let [Source { records, .. }] = plan.sources.as_slice() else { panic!("one was given") };
+//! assert_eq!(*records, exports[0].config.records.len());
+//!
+//! // Everything refers to what comes before it.
+//! for (index, Step { name, results, links, .. }) in plan.steps.iter().enumerate() {
+//!     println!("{}", name.as_deref().unwrap_or("(no name)"));
+//!     assert!(links.iter().all(|StepLink { from, .. }| *from < index));
+//!     for StepResult { layer, .. } in results {
+//!         let Layer { snapshot, blob, .. } = &plan.layers[*layer];
+//!         let Blob { size, source, .. } = &plan.blobs[blob];
+//!         println!("  {blob}: {size} bytes, from {}", plan.sources[*source].reference);
+//!         let Snapshot { parent, .. } = &plan.snapshots[*snapshot];
+//!         assert!(parent.is_none_or(|parent| parent < *snapshot));
+//!     }
+//! }
+//!
+//! // What it takes to resolve a `FROM` is added if a step uses it. These start from nothing.
+//! plan.add_images_of(&exports)?;
+//! let images = BaseImage::read(&"debian=../../fixtures/manifest/keys/image".parse()?, &limits)?;
+//! assert_eq!(plan.add_images(&images).len(), 1);
+//! assert_eq!(plan.documents.values().map(|Document { size, .. }| size).sum::<u64>(), 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What will be missing
+//!
+//! What a daemon will not find is told before anything is written, for whoever has to decide whether that
+//! will do:
+//!
+//! ```
+//! use oci2bk::plan::{Dropped, Miss, MissReason};
+//! use oci2bk::{CacheExport, Keyring, Limits, Plan};
+//!
+//! let limits = Limits::default();
+//! let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+//! let mut keyring = Keyring::for_exports(&exports);
+//! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+//!
+//! // What is copied is known by a hash of it. Older releases make another one of links.
+//! let plan = Plan::for_target(&exports, &keyring, "v0.13.2".parse()?);
+//! let may_run_again = |miss: &Miss| miss.reason == MissReason::Links && !miss.certain;
+//! assert!(plan.misses.iter().any(may_run_again));
+//! for Dropped { record, missing, .. } in &plan.dropped {
+//!     panic!("{record} needs {missing}, and the copy of the cache is whole");
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod bases;
 mod images;

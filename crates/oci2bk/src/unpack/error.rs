@@ -314,6 +314,42 @@ impl Refusal {
 /// A name from an archive, for messages.
 ///
 /// Names are bytes; they are printed with escapes and shortened.
+///
+/// ```
+/// use std::fs::File;
+/// use std::os::fd::AsFd as _;
+///
+/// use oci2bk::unpack::{EntryName, ImpliedParents, Layer, Placement, Refusal, UnpackError, unpack};
+/// use oci2bk::{Digest, Limits};
+///
+/// // A link to a file that is not in its layer, with a name that would clear the screen.
+/// let mut archive = tar::Builder::new(Vec::new());
+/// let mut header = tar::Header::new_gnu();
+/// header.set_entry_type(tar::EntryType::Link);
+/// header.set_size(0);
+/// archive.append_link(&mut header, "\x1b[2Jlink", "etc/shadow")?;
+/// let tar = archive.into_inner()?;
+///
+/// let directory = tempfile::tempdir()?;
+/// let path = directory.path().join("blob");
+/// std::fs::write(&path, &tar)?;
+/// std::fs::create_dir(directory.path().join("fs"))?;
+/// let (blob, tree) = (File::open(&path)?, File::open(directory.path().join("fs"))?);
+/// let (digest, size) = (Digest::of(&tar), tar.len() as u64);
+/// let media_type = "application/vnd.oci.image.layer.v1.tar";
+/// let layer = Layer { blob: &blob, digest, size, media_type, diff_id: digest };
+/// let unpacked = unpack(&layer, tree.as_fd(), Placement::Base, &Limits::default(), &|_| {})
+///     .map(|unpacked| -> ImpliedParents { unpacked.implied });
+///
+/// let Err(UnpackError::Entry { entry, reason: Refusal::HardLinkTargetMissing { target }, .. }) = unpacked
+/// else {
+///     panic!("{unpacked:?}");
+/// };
+/// assert_eq!(EntryName::as_bytes(&entry), b"\x1b[2Jlink");
+/// assert_eq!(entry.to_string(), r#""\u{1b}[2Jlink""#);
+/// assert_eq!(target.as_bytes(), b"etc/shadow");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct EntryName(Vec<u8>);
 

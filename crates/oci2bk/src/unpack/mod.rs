@@ -10,6 +10,91 @@
 //! [`ImpliedParents`] and settled once all of them are there.
 //!
 //! `docs/format/unpack.md` has the rules.
+//!
+//! ```
+//! use std::fs::File;
+//! use std::io;
+//! use std::os::fd::AsFd as _;
+//! use std::sync::atomic::{AtomicU64, Ordering};
+//!
+//! use oci2bk::unpack::{
+//!     Blob, ImpliedParents, Layer, Placement, Refusal, TarError, UnpackError, Unpacked, Usage, Watch,
+//!     check, unpack, usage,
+//! };
+//! use oci2bk::{Digest, Limits};
+//!
+//! /// A blob that lies in memory. One that lies in a file is a [`File`].
+//! #[derive(Debug)]
+//! struct Memory(Vec<u8>);
+//!
+//! impl Blob for Memory {
+//!     fn size(&self) -> io::Result<u64> {
+//!         Ok(self.0.len() as u64)
+//!     }
+//!
+//!     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+//!         io::Read::read(&mut &self.0[position as usize..], buffer)
+//!     }
+//! }
+//!
+//! fn layer(blob: &Memory) -> Layer<'_> {
+//!     let (size, digest) = (blob.0.len() as u64, Digest::of(&blob.0));
+//!     let media_type = "application/vnd.oci.image.layer.v1.tar";
+//!     Layer { blob, digest, size, media_type, diff_id: digest }
+//! }
+//!
+//! let mut archive = tar::Builder::new(Vec::new());
+//! let mut header = tar::Header::new_gnu();
+//! header.set_size(6);
+//! header.set_mode(0o644);
+//! // Giving files to others takes root.
+//! header.set_uid(rustix::process::getuid().as_raw().into());
+//! header.set_gid(rustix::process::getgid().as_raw().into());
+//! archive.append_data(&mut header, "etc/motd", &b"hello\n"[..])?;
+//! let mut blob = Memory(archive.into_inner()?);
+//!
+//! let limits = Limits::default();
+//! let read = AtomicU64::new(0);
+//! let watch = |bytes| read.store(bytes, Ordering::Relaxed);
+//! assert_eq!(check(&layer(&blob), &limits, &watch)?, layer(&blob).size);
+//! assert_eq!(read.into_inner(), layer(&blob).size);
+//!
+//! let directory = tempfile::tempdir()?;
+//! let tree = File::open(directory.path())?;
+//! let Unpacked { entries, implied, .. } =
+//!     unpack(&layer(&blob), tree.as_fd(), Placement::Base, &limits, &|_| {})?;
+//! assert_eq!(entries, 1);
+//! let implied: ImpliedParents = implied;
+//! // `etc` is what the layers below say, from the topmost down. There are none.
+//! assert!(!implied.is_empty());
+//! implied.settle(tree.as_fd(), std::iter::empty::<File>())?;
+//! assert_eq!(std::fs::read(directory.path().join("etc/motd"))?, b"hello\n");
+//! let Usage { inodes, .. } = usage(tree.as_fd())?;
+//! assert_eq!(inodes, 3);
+//!
+//! /// Nobody waits for the layer any more.
+//! struct Impatient;
+//!
+//! impl Watch for Impatient {
+//!     fn read(&self, _bytes: u64) {}
+//!
+//!     fn is_cancelled(&self) -> bool {
+//!         true
+//!     }
+//! }
+//!
+//! let error = check(&layer(&blob), &limits, &Impatient).unwrap_err();
+//! assert!(matches!(error, UnpackError::Cancelled { .. }) && !error.is_input());
+//!
+//! blob.0.truncate(515);
+//! let directory = tempfile::tempdir()?;
+//! let tree = File::open(directory.path())?;
+//! let error = unpack(&layer(&blob), tree.as_fd(), Placement::Base, &limits, &|_| {}).unwrap_err();
+//! assert!(error.is_input());
+//! let UnpackError::Entry { reason, .. } = error else { panic!("{error}") };
+//! assert!(matches!(reason, Refusal::Archive(TarError::Truncated)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod apply;
 mod chunks;

@@ -10,7 +10,7 @@
 //! Damage is data: what it is, in a word and a sentence, and what a daemon would make of it.
 //!
 //! ```
-//! use oci2bk::verify::{Damage, Difference, TreeDamage};
+//! use oci2bk::verify::{Counts, Damage, Difference, Report, TreeDamage};
 //! use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root, Verifier};
 //!
 //! # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
@@ -22,10 +22,13 @@
 //! let path = directory.path().join("runc-overlayfs/content/blobs/sha256").join(blob.hex());
 //! let mut content = std::fs::read(&path)?;
 //! content[100] ^= 1;
+//! # std::fs::remove_file(&path)?;
 //! std::fs::write(&path, content)?;
 //!
-//! let report = Verifier::new().verify(&Root::open(&directory)?)?;
-//! let [damage] = report.damage.as_slice() else { panic!("{:?}", report.damage) };
+//! let Report { damage, counts, .. } = Verifier::new().verify(&Root::open(&directory)?)?;
+//! let Counts { blobs, .. } = counts;
+//! assert_eq!(blobs, plan.blobs.len());
+//! let [damage] = damage.as_slice() else { panic!("{damage:?}") };
 //! assert!(damage.to_string().contains(&blob.to_string()));
 //! println!("{}: {damage}: {}", damage.kind(), damage.consequence());
 //! // With `trees` there can also be differences between a tree and its layer.
