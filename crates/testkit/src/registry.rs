@@ -45,7 +45,10 @@ impl Registry {
 }
 
 /// A loopback address that nothing listens on at this moment.
-fn free_address() -> Result<String> {
+///
+/// # Errors
+/// If there is none.
+pub fn free_address() -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     Ok(listener.local_addr()?.to_string())
 }

@@ -54,6 +54,7 @@ impl Tools {
         let pinned = |name: &str| pinned(&oracle, name);
         on_path("runc", "runc")?;
         on_path("skopeo", "skopeo")?;
+        on_path("git", "git")?;
         Ok(Self {
             buildkitd: pinned("buildkit/buildkitd")?,
             saves_cache_debug: true,

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::build::{Options, Source, buildx};
 use crate::case::{Case, Context, Export, Keys};
 use crate::daemon::Daemon;
+use crate::git::Repository;
 use crate::process::run;
 use crate::proof::GARBAGE_COLLECTED;
 use crate::world::World;
@@ -28,6 +29,8 @@ const CASE: Case = Case {
     keys: Keys::Provenance,
 };
 
+const GIT: &str = "source.git.checkout";
+
 const DOCKERFILE: &str = "
 FROM {registry}/busybox AS base
 ADD {web}/document /document
@@ -36,14 +39,18 @@ RUN mkdir /layers && cp /shared /layers/1 && ln /layers/1 /layers/2
 FROM base
 COPY a /a
 RUN --mount=type=cache,target=/cache cat /a >> /cache/log && cp /cache/log /log
+ADD {git} /repository
+ADD {web}/other /other
 RUN --mount=type=cache,target=/seeded,from=base,source=/layers cp -r /seeded /copied
 COPY --link b /linked
 COPY --from=base --link /layers /layers
 ";
 
 /// What the same filters leave for both.
-const FILTERS: [&[&str]; 9] = [
+const FILTERS: [&[&str]; 11] = [
     &["type==exec.cachemount"],
+    &["type==source.git.checkout"],
+    &["description~=/^http url/"],
     &["mutable,type!=source.local"],
     &["immutable"],
     &["parents"],
@@ -54,13 +61,19 @@ const FILTERS: [&[&str]; 9] = [
     &["inuse"],
 ];
 
+/// What the records are called that a daemon makes when it fetches what is added.
+const FETCHED: [&str; 3] =
+    ["git snapshot for git://", "shared git repo for git://", "http url http://"];
+
 /// In a state that a daemon made, one that was converted, and one that was converted into what a
 /// daemon made of that; before the daemon has measured what it made, and afterwards.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("du").tempdir_in(world.scratch())?;
     let path = |name: &str| dir.path().join(name);
     let context = Context::create(&path("context"));
-    context.file("Dockerfile", world.fill_in(&(CASE.dockerfile)()));
+    let repository = Repository::serve(dir.path())?;
+    let dockerfile = world.fill_in(&(CASE.dockerfile)()).replace("{git}", repository.url());
+    context.file("Dockerfile", dockerfile);
     (CASE.context)(&context);
     let source = Source { case: &CASE, context: context.dir() };
     let bench = Bench { world, config: path("buildx") };
@@ -81,7 +94,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     build_twice(&daemon)?;
     daemon.stop()?;
     bench
-        .ensure_same(&natural, &["regular", "exec.cachemount", "source.local"])
+        .ensure_same(&natural, &["exec.cachemount", "source.local", GIT], &FETCHED)
         .context("natural")?;
 
     let converted = path("converted");
@@ -91,14 +104,18 @@ pub(crate) fn prove(world: &World) -> Result<()> {
             .args([&keys, &path("cache"), &converted]))
     };
     convert()?;
-    bench.ensure_same(&converted, &["regular"]).context("converted")?;
+    bench.ensure_same(&converted, &["regular"], &[]).context("converted")?;
     let daemon = world.start(&converted)?;
     build_twice(&daemon)?;
-    run(daemon.buildctl().args(["prune", "--filter", "type==regular", "--keep-storage=1"]))?;
+    // What was fetched begins with one of the others.
+    let layers = "type==regular,description~=/^[^ghs]/";
+    run(daemon.buildctl().args(["prune", "--filter", layers, "--keep-storage=1"]))?;
     daemon.stop()?;
-    bench.ensure_same(&converted, &["exec.cachemount"]).context("converted and used")?;
+    bench
+        .ensure_same(&converted, &["exec.cachemount", "source.local", GIT], &FETCHED)
+        .context("converted and used")?;
     convert()?;
-    bench.ensure_same(&converted, &["regular", "exec.cachemount"]).context("merged")
+    bench.ensure_same(&converted, &["regular", "exec.cachemount", GIT], &[]).context("merged")
 }
 
 struct Bench<'w> {
@@ -108,14 +125,19 @@ struct Bench<'w> {
 }
 
 impl Bench<'_> {
-    /// The state in `root` is to have records of these types at least.
-    fn ensure_same(&self, root: &Path, types: &[&str]) -> Result<()> {
+    /// The state in `root` is to have records of these types at least, and some whose descriptions
+    /// begin so.
+    fn ensure_same(&self, root: &Path, types: &[&str], descriptions: &[&str]) -> Result<()> {
         // Once a daemon is asked, it measures what it has not, and counts that as a use: so what it
         // says first is compared with what we say before, and what it says last with the files that
         // it leaves.
         let ours = self.ours(root, &[])?;
         let found: BTreeSet<_> = ours.iter().filter_map(|record| record["Type"].as_str()).collect();
         ensure!(types.iter().all(|name| found.contains(name)), "there are only {found:?}");
+        let found: Vec<_> =
+            ours.iter().filter_map(|record| record["Description"].as_str()).collect();
+        let is_there = |start: &&str| found.iter().any(|text| text.starts_with(start));
+        ensure!(descriptions.iter().all(is_there), "there are only {found:#?}");
 
         let daemon = self.world.start(root)?;
         let theirs = theirs(&daemon, &[])?;

@@ -24,6 +24,7 @@ mod du;
 mod explain;
 mod export;
 mod gc;
+mod git;
 mod inspecting;
 mod matrix;
 mod merging;
