@@ -76,6 +76,11 @@ fn examples_show_every_public_item_of_bkstate() {
     expect_examples("bkstate");
 }
 
+#[test]
+fn examples_show_every_public_item_of_oci2bk() {
+    expect_examples("oci2bk");
+}
+
 /// A library of this one file.
 fn library(source: &str) -> Module {
     Module::of_file(syn::parse_file(source).unwrap())
