@@ -187,7 +187,7 @@ pub enum ExplainError {
     /// Many steps are alike, and the cache has many that are like them.
     #[error(
         "what the builds ask for is compared with the cache in more than {limit} places; \
-         --limit comparisons allows for more"
+         allow for more with --limit comparisons"
     )]
     TooMany {
         /// How many there may be.

@@ -100,7 +100,12 @@ fn collect_definitions(module: &Module, path: &[String], found: &mut Definitions
             item => defined(item).into_iter().collect(),
         };
         for definition in defined {
-            found.insert([path, std::slice::from_ref(&definition.name)].concat(), definition);
+            let place = [path, std::slice::from_ref(&definition.name)].concat();
+            match item {
+                // A call may name a type that is defined beside it, and makes something for that.
+                Item::Macro(_) => drop(found.entry(place).or_insert(definition)),
+                _ => drop(found.insert(place, definition)),
+            }
         }
     }
     for (name, below) in &module.modules {
