@@ -1,0 +1,73 @@
+//! One test for the list of all kinds of damage: each is made by breaking a sound state in one way.
+
+mod content;
+mod databases;
+mod directories;
+mod leases;
+mod records;
+mod snapshots;
+mod solver;
+
+use super::*;
+
+/// How a sound state is broken.
+enum Break {
+    /// In what is written.
+    State(fn(&mut State)),
+    /// In a database that was written.
+    Entries(&'static str, fn(&mut Tree)),
+    /// In the files.
+    Files(fn(&Root)),
+}
+use Break::{Entries, Files, State as Model};
+
+const METADATA: &str = "runc-overlayfs/containerdmeta.db";
+
+/// What is done, what has to be found, and how often.
+type Case = (&'static str, &'static [&'static str], Break);
+
+const CASES: &[&[Case]] = &[
+    solver::CASES,
+    records::CASES,
+    leases::CASES,
+    content::CASES,
+    snapshots::CASES,
+    directories::CASES,
+    databases::CASES,
+];
+
+#[test]
+fn each_kind_of_damage_is_found_and_no_other() {
+    let mut wrong = Vec::new();
+    for (what, expected, how) in CASES.iter().copied().flatten() {
+        let mut state = sound();
+        if let Model(change) = how {
+            change(&mut state);
+        }
+        let root = Root::with(&state);
+        match how {
+            Model(_) => {}
+            Entries(database, change) => edit(&root.path().join(database), change),
+            Files(change) => change(&root),
+        }
+        let damage = damage_of(&root);
+        let mut expected = expected.to_vec();
+        let mut found = kinds_of(&damage);
+        expected.sort_unstable();
+        found.sort_unstable();
+        if found != expected {
+            wrong.push(format!("{what}: {expected:?}, not {damage:#?}"));
+        }
+        for damage in damage {
+            assert!(!damage.to_string().is_empty() && damage.consequence().len() > 20);
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_list_has_enough_kinds() {
+    let kinds: BTreeSet<_> =
+        CASES.iter().copied().flatten().flat_map(|(_, kinds, _)| *kinds).collect();
+    assert!(kinds.len() >= 40, "{}: {kinds:#?}", kinds.len());
+}
