@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_encodings() {
+    fn integers_are_encoded_as_go_encodes_them() {
         assert_eq!(encode_signed(201), [0x92, 0x03]);
         assert_eq!(encode_signed(4), [0x08]);
         assert_eq!(encode_signed(-1), [0x01]);

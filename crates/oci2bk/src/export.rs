@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_corrupt_config_is_named() {
+    fn a_missing_or_damaged_config_is_named() {
         let (layout, config) = exported(Style::ImageManifest);
         let path = layout.blob_path(digest_of(&config));
         let content = fs::read_to_string(&path).unwrap();

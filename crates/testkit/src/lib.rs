@@ -1,8 +1,10 @@
 //! Real daemons and registries on this machine, for the end-to-end suite, the crash harness and the
-//! lab: where the programs are, how they are started, and that none of them outlives its owner.
+//! lab: where the programs are, how they are started, and that none of them outlives its owner. And
+//! what those write who give a daemon something to build.
 
 pub mod daemon;
 pub mod process;
+pub mod protobuf;
 pub mod registry;
 pub mod tools;
 pub mod trials;

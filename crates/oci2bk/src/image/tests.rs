@@ -109,7 +109,7 @@ fn what_is_no_image_or_not_there_is_none() {
 }
 
 #[test]
-fn malformed_and_corrupt_documents_are_refused() {
+fn malformed_and_damaged_documents_are_refused() {
     let layout = TestLayout::new();
     layout.index(&[layout.json(MANIFEST, &json!({"manifests": 1}))]);
     assert!(matches!(read(&layout, "base="), Err(ImageError::Document { .. })));

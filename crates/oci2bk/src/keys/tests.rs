@@ -232,7 +232,7 @@ fn attestations_left_behind_by_a_partial_copy_are_passed_over() {
 }
 
 #[test]
-fn a_corrupt_attestation_is_refused() {
+fn a_damaged_attestation_is_refused() {
     let layout = LayoutDir::new();
     let original = statement(&merge_provenance());
     layout.finish(&[layout.index(&[layout.attestation(&original)])]);

@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_that_is_there_stays_and_a_corrupt_one_is_replaced() {
+    fn a_blob_that_is_there_stays_and_a_damaged_one_is_replaced() {
         let layout = TestLayout::new();
         let opened = layout.open();
         let writer = opened.writer().unwrap();

@@ -52,7 +52,7 @@ fn actions(json: &str, release: Release) -> Vec<String> {
 const RELEASES: [Release; 4] = [Release::V0_18, Release::V0_17, Release::V0_13, Release::V0_11];
 
 #[test]
-fn merge() {
+fn a_merge_op_has_the_digest_that_buildkit_gives_it() {
     let json = r#"{"Op":{"merge":{"inputs":[{},{"input":1}]}}}"#;
     let hashed = "sha256:436287a2dc2ce494f564331be9ea3a9f27ebec398567877043da2f618f33d6c8";
     assert_eq!(digest_of(json, Release::V0_18), hashed);
@@ -63,7 +63,7 @@ fn merge() {
 }
 
 #[test]
-fn diff() {
+fn a_diff_op_has_the_digest_that_buildkit_gives_it() {
     let json = r#"{"Op":{"diff":{"lower":{"input":-1},"upper":{}}}}"#;
     let hashed = "sha256:f5284a0f1782a8c2cdb29841228c32706cbf04332ad37c3c7cb41659c6eeba0a";
     assert_eq!(digest_of(json, Release::V0_18), hashed);
@@ -73,14 +73,14 @@ fn diff() {
 }
 
 #[test]
-fn passthrough() {
+fn a_passthrough_op_has_the_digest_that_buildkit_gives_it() {
     let json = r#"{"Op":{"passthrough":{"id":"a<b","outputs":[0]}}}"#;
     let hashed = "sha256:18f091903e837f0ad95f02904a8c4451f0d06cdfefdbc869f9a4a5d017579ccb";
     assert_eq!(digest_of(json, Release::V0_18), hashed);
 }
 
 #[test]
-fn build() {
+fn a_build_op_has_the_digest_that_buildkit_gives_it() {
     let json = r#"{"Op":{"build":{"builder":-1,
         "inputs":{"z":{"input":1},"buildkit.llb.definition":{}},"attrs":{"b":"1","a":"2"}}}}"#;
     let hashed = "sha256:af70ac14f9d028b343a2f7ca746a843cafac979b6756a93436ff77c63dd8b7a9";
@@ -94,7 +94,7 @@ fn build() {
 }
 
 #[test]
-fn symlink() {
+fn a_symlink_action_has_the_digest_that_buildkit_gives_it() {
     let json = r#"{"inputs":[{}],"Op":{"file":{"actions":[{"input":0,"secondaryInput":-1,"output":0,
         "Action":{"symlink":{"oldpath":"/a","newpath":"/b","timestamp":-1}}}]}}}"#;
     let hashed = "sha256:23428530006dcd180b69e23c5636642e9a061d9ecec7683e15f433c7cec632b5";

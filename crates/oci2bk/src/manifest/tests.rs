@@ -325,7 +325,7 @@ fn indexes_nested_beyond_the_limit_are_refused() {
 }
 
 #[test]
-fn a_cyclic_index_is_refused_as_corrupt() {
+fn a_cyclic_index_is_refused_as_damaged() {
     // An index can only be part of itself if its content does not have its digest.
     let layout = TestLayout::new();
     let me = Digest::of("me");
@@ -355,7 +355,7 @@ fn an_empty_layout_has_no_cache() {
 }
 
 #[test]
-fn a_corrupt_or_oversized_manifest_is_refused() {
+fn a_damaged_or_oversized_manifest_is_refused() {
     let layout = TestLayout::new();
     let cache = cache(&layout, "a");
     layout.index(std::slice::from_ref(&cache));

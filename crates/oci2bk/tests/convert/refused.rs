@@ -43,7 +43,7 @@ fn flip_a_bit(copy: &Copy, blob: &Digest) {
 }
 
 #[test]
-fn a_corrupt_layer() {
+fn a_damaged_layer() {
     for extract in extracting() {
         let copy = ALL[MANIFEST].copy();
         let blob = copy.largest_layer();

@@ -234,7 +234,7 @@ fn a_history_whose_provenance_is_something_else_than_a_file() {
 }
 
 #[test]
-fn a_history_whose_provenance_is_corrupt_or_nonsense() {
+fn a_history_whose_provenance_is_damaged_or_nonsense() {
     let digest = Digest::of("{}");
     let root = history(&record(&digest.to_string()));
     let blob = root.path().join("runc-overlayfs/content/blobs/sha256").join(digest.hex());

@@ -1,7 +1,8 @@
 //! Commands with every option of `pb.ExecOp`. They do nothing.
 
+use testkit::protobuf::Message;
+
 use super::random::Random;
-use super::wire::Message;
 
 /// The inputs of the ops.
 const BASE: i64 = 0;

@@ -1,7 +1,8 @@
 //! File ops with every action and option of `pb.FileOp`.
 
+use testkit::protobuf::Message;
+
 use super::random::Random;
-use super::wire::Message;
 
 /// How many inputs the ops have: the base image, which has users, and [`tree`].
 const INPUTS: usize = 2;

@@ -1,8 +1,7 @@
 //! A definition while it is made.
 
 use bkstate::Digest;
-
-use super::wire::Message;
+use testkit::protobuf::Message;
 
 /// The kinds of ops, by their field in `pb.Op`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

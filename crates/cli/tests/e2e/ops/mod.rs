@@ -1,6 +1,6 @@
 //! Ops of every kind, with all their options, and what a real daemon calls them.
 //!
-//! The ops are generated, and written in protobuf by code of the test's own. The daemon runs all of
+//! The ops are generated, and written in protobuf by code of the tests' own. The daemon runs all of
 //! them; every digest that its `cache.db` then has on a link must be one that the library computes
 //! from the same bytes, and the other way round.
 
@@ -8,13 +8,13 @@ mod exec;
 mod file;
 mod graph;
 mod random;
-mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 use anyhow::{Context as _, Result, ensure};
 use oci2bk::llb::{Definition, Encoding, NotComputable, OpDigest, Platform, Selectors, Vertex};
+use testkit::protobuf::Message;
 
 use crate::daemon::Daemon;
 use crate::process;
@@ -23,7 +23,6 @@ use crate::world::World;
 
 use graph::{Graph, Kind, Output};
 use random::Random;
-use wire::Message;
 
 /// How many ops there are of each kind. What takes time are the commands.
 const EXECS: usize = 32;

@@ -160,7 +160,7 @@ fn a_cache_of_its_own_outweighs_an_inline_cache_of_the_same_tag() {
 }
 
 #[test]
-fn an_absent_or_corrupt_image_config_is_named() {
+fn an_absent_or_damaged_image_config_is_named() {
     let layout = TestLayout::new();
     let image = image(&layout, &["a"]);
     layout.index(&[image]);

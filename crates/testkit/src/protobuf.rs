@@ -3,72 +3,89 @@
 
 /// A message while it is made. Zero values are left out, as everybody does.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Message(Vec<u8>);
+pub struct Message(Vec<u8>);
 
 impl Message {
-    pub(super) fn new() -> Self {
+    /// One without fields.
+    #[must_use]
+    pub fn new() -> Self {
         Self::default()
     }
 
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    /// What it is on the wire.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    pub(super) fn int(self, field: u8, value: i64) -> Self {
+    /// A number.
+    #[must_use]
+    pub fn int(self, field: u8, value: i64) -> Self {
         if value == 0 { self } else { self.choice(field, value) }
     }
 
     /// A number that is there even if it is zero, as the chosen member of a oneof is.
-    pub(super) fn choice(mut self, field: u8, value: i64) -> Self {
+    #[must_use]
+    pub fn choice(mut self, field: u8, value: i64) -> Self {
         self.tag(field, 0);
         self.varint(value.cast_unsigned());
         self
     }
 
-    pub(super) fn flag(self, field: u8, value: bool) -> Self {
+    /// A truth value.
+    #[must_use]
+    pub fn flag(self, field: u8, value: bool) -> Self {
         self.int(field, value.into())
     }
 
-    pub(super) fn text(self, field: u8, value: impl AsRef<str>) -> Self {
+    /// A text.
+    #[must_use]
+    pub fn text(self, field: u8, value: impl AsRef<str>) -> Self {
         let value = value.as_ref();
         if value.is_empty() { self } else { self.bytes(field, value) }
     }
 
-    pub(super) fn texts<T: AsRef<str>>(
-        self,
-        field: u8,
-        values: impl IntoIterator<Item = T>,
-    ) -> Self {
+    /// A list of texts.
+    #[must_use]
+    pub fn texts<T: AsRef<str>>(self, field: u8, values: impl IntoIterator<Item = T>) -> Self {
         values.into_iter().fold(self, |message, value| message.bytes(field, value.as_ref()))
     }
 
     /// A list of numbers, packed.
-    pub(super) fn ints(self, field: u8, values: &[i64]) -> Self {
+    #[must_use]
+    pub fn ints(self, field: u8, values: &[i64]) -> Self {
         let mut packed = Self::new();
         values.iter().for_each(|value| packed.varint(value.cast_unsigned()));
         if values.is_empty() { self } else { self.bytes(field, packed.0) }
     }
 
-    pub(super) fn message(self, field: u8, value: Self) -> Self {
+    /// A message in it.
+    #[must_use]
+    pub fn message(self, field: u8, value: Self) -> Self {
         self.bytes(field, value.0)
     }
 
-    pub(super) fn optional(self, field: u8, value: Option<Self>) -> Self {
+    /// A message in it, if there is one.
+    #[must_use]
+    pub fn optional(self, field: u8, value: Option<Self>) -> Self {
         match value {
             Some(value) => self.message(field, value),
             None => self,
         }
     }
 
-    pub(super) fn messages(self, field: u8, values: impl IntoIterator<Item = Self>) -> Self {
+    /// A list of messages.
+    #[must_use]
+    pub fn messages(self, field: u8, values: impl IntoIterator<Item = Self>) -> Self {
         values.into_iter().fold(self, |message, value| message.message(field, value))
     }
 
     /// Bytes, even if there are none.
-    pub(super) fn bytes(mut self, field: u8, value: impl AsRef<[u8]>) -> Self {
+    #[must_use]
+    pub fn bytes(mut self, field: u8, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();
         self.tag(field, 2);
-        self.varint(u64::try_from(value.len()).expect("a length"));
+        self.varint(value.len() as u64);
         self.0.extend_from_slice(value);
         self
     }
