@@ -96,7 +96,7 @@ fn explain_shows_no_more_of_a_name_than_fits() {
 fn explain_compares_no_more_than_it_may() {
     let provenance = fixture("index/keys/provenance.json");
     let mut command = explain(fixture("index/cache"), provenance);
-    Printed::of(command.arg("--limit=comparisons=20"), 3).says(&["--limit comparisons allows"]);
+    Printed::of(command.arg("--limit=comparisons=20"), 3).says(&["with --limit comparisons"]);
 }
 
 #[test]
