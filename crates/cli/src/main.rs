@@ -29,6 +29,11 @@ use clap::Parser as _;
 
 use crate::args::{Arguments, Command};
 
+/// The allocator of musl takes one lock for all threads. ARCHITECTURE.md has what this one saves.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {

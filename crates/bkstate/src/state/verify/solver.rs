@@ -1,6 +1,7 @@
 //! `cache.db`: keys, links and results, each of which stands there twice.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hash::Hash;
 
 use crate::ids::{KeyId, ResultId, WorkerId};
 use crate::records::Records;
@@ -135,14 +136,14 @@ pub(super) fn check<'c>(
             findings.add_unless(used.solver, SolverDamage::InvisibleKey { key: key.clone() });
         }
     }
-    let results: HashSet<_> = pairs(&cache.results, BTreeMap::keys).collect();
+    let results = pairs(&cache.results, BTreeMap::keys);
     for (result, keys) in &cache.by_result {
         for key in keys.iter().filter(|key| !results.contains(&(*key, result))) {
             let (key, result) = (key.clone(), result.clone());
             findings.add(SolverDamage::StrayResultIndex { key, result });
         }
     }
-    let backlinks: HashSet<_> = pairs(&cache.backlinks, BTreeSet::iter).collect();
+    let backlinks = pairs(&cache.backlinks, BTreeSet::iter);
     for (from, links) in &cache.links {
         let targets: BTreeSet<_> = links.iter().map(|(_, to)| to).collect();
         for to in targets {
@@ -154,7 +155,7 @@ pub(super) fn check<'c>(
         }
     }
     let targets = |links: &'c BTreeSet<(Link, KeyId)>| links.iter().map(|(_, to)| to);
-    let links: HashSet<_> = pairs(&cache.links, targets).collect();
+    let links = pairs(&cache.links, targets);
     for (to, sources) in &cache.backlinks {
         for from in sources.iter().filter(|from| !links.contains(&(from, to))) {
             let (from, to) = (from.clone(), to.clone());
@@ -163,13 +164,15 @@ pub(super) fn check<'c>(
     }
 }
 
-/// What each key of `map` stands with. A set of such pairs is hashed, as lookups in an ordered one
-/// compare texts all over the memory.
-fn pairs<'m, K, V, I: Iterator>(
+/// What each key of `map` stands with. It is hashed, as lookups in an ordered set compare texts all
+/// over the memory.
+fn pairs<'m, K: Hash + Eq, V, I: Iterator<Item: Hash + Eq>>(
     map: &'m BTreeMap<K, V>,
     items: impl Fn(&'m V) -> I,
-) -> impl Iterator<Item = (&'m K, I::Item)> {
-    map.iter().flat_map(move |(key, value)| items(value).map(move |item| (key, item)))
+) -> HashSet<(&'m K, I::Item)> {
+    let pairs = map.iter().flat_map(|(key, value)| items(value).map(move |item| (key, item)));
+    // Counted first: a set that grows hashes everything again.
+    pairs.collect::<Vec<_>>().into_iter().collect()
 }
 
 fn check_results(
@@ -180,7 +183,7 @@ fn check_results(
     used: Used,
     findings: &mut Findings,
 ) {
-    let by_result: HashSet<_> = pairs(&cache.by_result, BTreeSet::iter).collect();
+    let by_result = pairs(&cache.by_result, BTreeSet::iter);
     for (key, results) in &cache.results {
         for result in results.keys() {
             let named = || (key.clone(), result.clone());
