@@ -6,6 +6,7 @@ use super::layout::{Layout, Line, Rect};
 use super::model::{Edge, Graph, Node, Warmth};
 use super::order::{crossings, order};
 use super::rank::Neighbours;
+use super::svg::LEGEND_COLUMN;
 use super::{MOST_BOXES, MOST_LINES, SPARSE, UNFOLDED, dot, fold, svg};
 
 fn node(number: usize, warmth: Warmth) -> Node {
@@ -46,6 +47,28 @@ fn touch(a: &Rect, b: &Rect) -> bool {
 
 fn is_in(rect: &Rect, (x, y): (f64, f64)) -> bool {
     x > rect.x && x < rect.x + rect.width && y > rect.y && y < rect.y + rect.height
+}
+
+#[test]
+fn every_entry_of_the_legend_fits_into_its_column() {
+    // Of the fonts that are asked for, with some room.
+    const WIDTH_OF_A_CHARACTER: f64 = 6.3;
+    for warmth in Warmth::ALL {
+        let mut graph = graph([warmth], &[]);
+        // Those have no layers.
+        let bytes = Some(100_000_000).filter(|_| !matches!(warmth, Warmth::KeyOnly));
+        graph.nodes[0] = Node { bytes, count: 1000, ..node(0, warmth) };
+        let picture = svg(&graph);
+        let document = roxmltree::Document::parse(&picture).unwrap();
+        let texts = document.descendants().filter(|node| node.has_tag_name("text"));
+        let whole = |text: roxmltree::Node<'_, '_>| -> String {
+            let parts = text.descendants().filter(|part| part.is_text());
+            parts.filter_map(|part| part.text()).collect()
+        };
+        let entry = texts.map(whole).find(|text| text.ends_with(warmth.meaning())).unwrap();
+        let width = 24.0 + entry.chars().count() as f64 * WIDTH_OF_A_CHARACTER;
+        assert!(width < LEGEND_COLUMN, "{width}: {entry}");
+    }
 }
 
 proptest! {

@@ -225,7 +225,8 @@ impl Export {
         let result = step.results.first();
         let layer = result.and_then(|result| self.layer(step.source, result.layer));
         let digest = step.digest.to_string();
-        let mut detail = vec![short_digest(&digest)];
+        // Without a name it is in place of that.
+        let mut detail: Vec<_> = step.name.iter().map(|_| short_digest(&digest)).collect();
         if let Some(layer) = layer {
             detail.extend(layer.bytes.map(size));
             detail.extend(layer.compression.map(|compression| word(compression).to_owned()));
