@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -47,6 +48,22 @@ fn touch(a: &Rect, b: &Rect) -> bool {
 
 fn is_in(rect: &Rect, (x, y): (f64, f64)) -> bool {
     x > rect.x && x < rect.x + rect.width && y > rect.y && y < rect.y + rect.height
+}
+
+#[test]
+fn what_hangs_together_loosely_does_not_drift_apart() {
+    // Many small trees, which meet far below.
+    let edges: Vec<_> =
+        (1..1200).map(|to| (if to % 7 == 0 { to / 2 } else { to - 1 }, to)).collect();
+    let edges: Vec<_> = edges.into_iter().filter(|(_, to)| to % 5 != 0).collect();
+    let sizes = vec![(276.0, 20.0); 1200];
+    let layout = Layout::new(&sizes, &edges, 12.0);
+    let mut rows: BTreeMap<i64, f64> = BTreeMap::new();
+    for place in &layout.boxes {
+        *rows.entry(place.y as i64).or_default() += place.width;
+    }
+    let widest = rows.values().fold(0.0, |a: f64, b| a.max(*b));
+    assert!(layout.width < 3.0 * widest, "{} of {widest}", layout.width);
 }
 
 #[test]
