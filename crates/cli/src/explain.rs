@@ -75,6 +75,11 @@ pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
 
 fn read_cache(arguments: &Explain, limits: &Limits) -> Result<Cache, Failure> {
     let path = match find(&arguments.cache)? {
+        Place::Source(_) if arguments.buildkit.is_some() => {
+            let place = arguments.cache.to_string_lossy().into_owned();
+            let why = "is an export, whose keys convert translates to those of any release";
+            return Err(Failure::NoRelease { place, why });
+        }
         Place::Source(source) => {
             let exports = CacheExport::read_sources(&[source], limits)?;
             let mut cache = Cache::of_exports(&exports);
@@ -88,7 +93,7 @@ fn read_cache(arguments: &Explain, limits: &Limits) -> Result<Cache, Failure> {
     let Some(state) = verified.state else {
         return Err(Failure::Damaged { root: path });
     };
-    let mut cache = Cache::of_state(&state, arguments.buildkit);
+    let mut cache = Cache::of_state(&state, arguments.buildkit.unwrap_or_default());
     match keys::read_source(&path, limits) {
         Ok(sources) => cache.learn(sources),
         // Nobody has built on it.

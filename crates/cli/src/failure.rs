@@ -67,6 +67,8 @@ pub(crate) enum Failure {
     Inspect(#[from] InspectError),
     #[error("nothing in {place} is named {word:?}, or begins with it")]
     NoSuchThing { place: String, word: String },
+    #[error("{place} {why}; --buildkit has no meaning for it")]
+    NoRelease { place: String, why: &'static str },
     #[error("{} is damaged", root.display())]
     Damaged { root: PathBuf },
     #[error(transparent)]
@@ -95,6 +97,7 @@ pub(crate) enum Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     Failed = 1,
+    Usage = 2,
     Input = 3,
     Unkeyed = 4,
     Damaged = 5,
@@ -137,6 +140,7 @@ fn missing_keys(lost: &[Lost]) -> String {
 impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
+            Self::NoRelease { .. } => Code::Usage,
             Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
             Self::Explain(ExplainError::NoBuild { .. } | ExplainError::Explain(_)) => Code::Input,
             Self::Daemon(error) if error.is_input() => Code::Input,

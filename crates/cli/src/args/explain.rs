@@ -42,8 +42,11 @@ pub(crate) struct Explain {
     pub(crate) keys: Vec<PathBuf>,
 
     /// The release of the buildkitd that will use ROOT, such as v0.16.0
-    #[arg(long, value_name = "VERSION", default_value_t)]
-    pub(crate) buildkit: Target,
+    ///
+    /// Refused for an export, whose keys convert translates to those of any release.
+    /// [default: the newest known]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) buildkit: Option<Target>,
 
     #[command(flatten)]
     pub(crate) limits: LimitArguments,

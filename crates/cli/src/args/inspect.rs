@@ -41,9 +41,10 @@ pub(crate) struct Inspect {
 
     /// The release of the buildkitd that would use the state of an export
     ///
-    /// What it would not find is told.
-    #[arg(long, value_name = "VERSION", default_value_t)]
-    pub(crate) buildkit: Target,
+    /// What that would not find is told. Refused for a root, whose keys are made already.
+    /// [default: the newest known]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) buildkit: Option<Target>,
 
     #[command(flatten)]
     pub(crate) limits: LimitArguments,

@@ -107,7 +107,8 @@ fn why(step: &ExportStep) -> String {
         MissReason::Links => "directories with symbolic links are hashed otherwise since v0.14",
     });
     match step.warmth {
-        Warmth::MayMiss | Warmth::WillMiss => reason.unwrap_or(step.warmth.meaning()).to_owned(),
+        Warmth::MayMiss => reason.unwrap_or("it builds on a step that may run again").to_owned(),
+        Warmth::WillMiss => reason.unwrap_or(step.warmth.meaning()).to_owned(),
         Warmth::NoLayers => {
             let missing = step.missing.first().map(ToString::to_string).unwrap_or_default();
             format!("the cache lacks layer {}", short_digest(&missing))

@@ -31,7 +31,7 @@ fn look_into_export(source: &Source, arguments: &Inspect) -> Result<(), Failure>
     let limits = arguments.limits.limits();
     let exports = CacheExport::read_all(source, &limits)?;
     let keyring = keyring(&exports, &arguments.keys, &limits)?;
-    let export = Export::new(&exports, &keyring, arguments.buildkit);
+    let export = Export::new(&exports, &keyring, arguments.buildkit.unwrap_or_default());
     let export = match &arguments.only {
         Some(word) => export.only(word).ok_or_else(|| nothing(arguments, word))?,
         None => export,
@@ -41,6 +41,10 @@ fn look_into_export(source: &Source, arguments: &Inspect) -> Result<(), Failure>
 }
 
 fn look_into_root(path: &Path, arguments: &Inspect) -> Result<(), Failure> {
+    if arguments.buildkit.is_some() {
+        let place = path.display().to_string();
+        return Err(Failure::NoRelease { place, why: "is a root, whose keys are made already" });
+    }
     let limits = arguments.limits.limits();
     let mut sources = Vec::new();
     for path in &arguments.keys {

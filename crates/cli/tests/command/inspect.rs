@@ -1,5 +1,6 @@
 //! `oci2bk inspect`.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
@@ -53,11 +54,59 @@ fn an_export_without_keys_says_what_would_run_again() {
     assert_eq!(json["keys"][0]["resolved"], state("no-key"));
     // An older daemon may know what is copied from the context by another hash.
     let old = Printed::of(inspect(index()).args(["--buildkit=v0.12.5", "--format=json"]), 0).json();
-    assert_eq!(old["states"]["may-miss"], 4);
     assert!(old["records"].as_array().unwrap().iter().any(|r| r["misses"][0]["reason"] == "links"));
     let table = Printed::of(&mut inspect([fixture("zstd/cache")]), 0).stdout;
     assert!(table.contains("run again, or may ("), "{table}");
     assert!(table.contains("no key source has its op digest"), "{table}");
+}
+
+#[test]
+fn what_builds_on_a_step_that_may_miss_may_miss() {
+    let old = || inspect(index().into_iter().chain(["--buildkit=v0.12.5".to_owned()]));
+    let json = Printed::of(old().arg("--format=json"), 0).json();
+    let records = json["records"].as_array().unwrap();
+    let may_miss = |record: &Value| record["state"] == "may-miss";
+    let has_reason = |record: &&Value| !record["misses"].as_array().unwrap().is_empty();
+    assert_eq!(records.iter().filter(has_reason).count(), 4);
+    assert!(records.iter().filter(has_reason).all(may_miss), "{json:#}");
+    let mut by_input = 0;
+    for record in records.iter().filter(|record| !has_reason(record)) {
+        // An input may match in several ways, each of which would do.
+        let mut ways: BTreeMap<u64, bool> = BTreeMap::new();
+        for input in record["inputs"].as_array().unwrap() {
+            let from = usize::try_from(input["record"].as_u64().unwrap()).unwrap();
+            let only = ways.entry(input["input"].as_u64().unwrap()).or_insert(true);
+            *only &= may_miss(&records[from]);
+        }
+        let expected = ways.values().any(|only| *only);
+        assert_eq!(may_miss(record), expected, "{record:#}");
+        by_input += usize::from(expected);
+    }
+    assert!(by_input > 0, "{json:#}");
+    assert_eq!(json["states"]["may-miss"], 4 + by_input);
+    let table = Printed::of(&mut old(), 0).stdout;
+    let count = table.matches("it builds on a step that may run again").count();
+    assert_eq!(count, by_input, "{table}");
+    let picture = Printed::of(old().arg("--format=svg"), 0).stdout;
+    assert_eq!(picture.matches(">?</text>").count(), 1 + 4 + by_input, "with the legend");
+    let dot = Printed::of(old().arg("--format=dot"), 0).stdout;
+    assert_eq!(dot.matches("may-miss").count(), 4 + by_input, "{dot}");
+}
+
+#[test]
+fn a_release_is_refused_where_it_means_nothing() {
+    let place = converted();
+    let release = "--buildkit=v0.16.0";
+    Printed::of(inspect([place.root()]).arg(release), 2).says(&["is a root", "--buildkit"]);
+    let explain = |cache: &Path| {
+        let mut command = command();
+        let provenance = fixture("index/keys/provenance.json");
+        command.arg("explain").arg(cache).args(["--llb", &provenance, release]);
+        command
+    };
+    let export = fixture("index/cache");
+    Printed::of(&mut explain(export.as_ref()), 2).says(&["is an export", "--buildkit"]);
+    Printed::of(&mut explain(&place.root()), 0);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod dockerfile;
 mod ec2;
 mod packer;
 mod pages;
+mod releases;
 mod sandbox;
 mod sessions;
 mod site;
@@ -48,11 +49,12 @@ const RECIPES: [(&str, Proof); 8] = [
 /// What shows that pages are right; needs no daemon.
 type PageProof = fn() -> anyhow::Result<()>;
 
-const PAGES: [(&str, PageProof); 4] = [
+const PAGES: [(&str, PageProof); 5] = [
     ("docs::links", pages::prove_links),
     ("docs::paths", pages::prove_paths),
     ("docs::summary", pages::prove_summary),
     ("docs::diagrams", site::prove_diagrams),
+    ("docs::releases", releases::prove),
 ];
 
 fn main() {

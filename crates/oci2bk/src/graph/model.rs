@@ -83,7 +83,7 @@ pub enum Warmth {
     KeyOnly,
     /// It is where a build starts: an image, files of the context.
     Source,
-    /// It may be called otherwise by the daemon that will use it.
+    /// It, or what it builds on, may be called otherwise by the daemon that will use it.
     MayMiss,
     /// It is called otherwise by the daemon that will use it.
     WillMiss,
@@ -131,7 +131,7 @@ impl Warmth {
             Self::Packed => "cached; unpacked when a build needs its files",
             Self::KeyOnly => "known without a result; cached where a step on it is",
             Self::Source => "where a build starts: an image, or contents",
-            Self::MayMiss => "may run again, and what builds on it",
+            Self::MayMiss => "may run again, or what it builds on may",
             Self::WillMiss => "runs again: the daemon calls it otherwise",
             Self::NoLayers => "runs again: layers of its result are missing",
             Self::NoKey => "runs again: no key source knows it",

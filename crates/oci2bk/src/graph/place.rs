@@ -11,6 +11,12 @@ const BOX: f64 = 2.0;
 const LINE: f64 = 1.0;
 const LEAF: f64 = 0.001;
 
+/// How far from the middle of all a vertex may be, in widths of the widest row. Without an end to it,
+/// what hangs together loosely would drift apart row by row.
+const REACH: f64 = 0.8;
+/// So far it may be in any case.
+const SHORTEST_REACH: f64 = 1200.0;
+
 /// The middle of each vertex. `widths` has what each takes, the distance to the next included; those
 /// from `boxes` on are lines.
 pub(super) fn place(
@@ -20,8 +26,11 @@ pub(super) fn place(
     boxes: usize,
 ) -> Vec<f64> {
     let mut middles = vec![0.0; widths.len()];
+    let width = |row: &Vec<usize>| row.iter().map(|&vertex| widths[vertex]).sum::<f64>();
+    let widest = rows.iter().map(width).fold(0.0, f64::max);
+    let reach = (REACH * widest).max(SHORTEST_REACH);
     for row in rows {
-        let whole: f64 = row.iter().map(|&vertex| widths[vertex]).sum();
+        let whole = width(row);
         let mut left = -whole / 2.0;
         for &vertex in row {
             middles[vertex] = left + widths[vertex] / 2.0;
@@ -38,7 +47,7 @@ pub(super) fn place(
     };
     for sweep in 0..SWEEPS {
         for row in rows {
-            settle(row, &mut middles, widths, weight, |vertex| {
+            settle(row, &mut middles, widths, reach, weight, |vertex| {
                 [neighbours.above[vertex].as_slice(), &[]]
             });
         }
@@ -47,7 +56,7 @@ pub(super) fn place(
             let above = |vertex: usize| {
                 if sweep + 1 == SWEEPS { neighbours.above[vertex].as_slice() } else { &[] }
             };
-            settle(row, &mut middles, widths, weight, |vertex| {
+            settle(row, &mut middles, widths, reach, weight, |vertex| {
                 [neighbours.below[vertex].as_slice(), above(vertex)]
             });
         }
@@ -59,11 +68,13 @@ pub(super) fn place(
 }
 
 /// Moves the vertices of a row as near to the mean of their neighbours as can be without one passing
-/// or touching another: the least sum of weighted squares, by pooling those that would.
+/// or touching another, or leaving `reach`: the least sum of weighted squares, by pooling those that
+/// would.
 fn settle<'n>(
     row: &[usize],
     middles: &mut [f64],
     widths: &[f64],
+    reach: f64,
     weight: impl Fn(usize) -> f64,
     neighbours: impl Fn(usize) -> [&'n [usize]; 2],
 ) {
@@ -102,7 +113,12 @@ fn settle<'n>(
         }
         pools.push(pool);
     }
-    let at = pools.iter().flat_map(|pool| std::iter::repeat_n(pool.at, pool.count));
+    // The row is in reach if its first and its last are.
+    let (Some(&first), Some(&last)) = (row.first(), row.last()) else { return };
+    let (least, most) = (widths[first] / 2.0 - reach, reach - offset - widths[last] / 2.0);
+    let at = pools
+        .iter()
+        .flat_map(|pool| std::iter::repeat_n(pool.at.clamp(least, most.max(least)), pool.count));
     for ((&vertex, offset), at) in row.iter().zip(offsets).zip(at) {
         middles[vertex] = at + offset;
     }

@@ -25,7 +25,7 @@ const DENSE_GAP: f64 = 12.0;
 const DENSE_COLUMNS: usize = 28;
 const MARGIN: f64 = 28.0;
 /// The head has the title, a bar of all steps and the legend, in columns of this width.
-const LEGEND_COLUMN: f64 = 360.0;
+pub(super) const LEGEND_COLUMN: f64 = 430.0;
 const LEGEND_ROW: f64 = 20.0;
 const HEAD_WIDTH: f64 = 2.0 * LEGEND_COLUMN;
 const BAR_TOP: f64 = 58.0;
@@ -247,13 +247,10 @@ fn write_line(text: &mut String, line: &Line) -> fmt::Result {
 fn write_node(text: &mut String, node: &Node, place: &Rect, largest: u64) -> fmt::Result {
     let (fill, line) = colours(node.warmth);
     let Rect { x, y, width, height } = *place;
-    let hover = format!(
-        "{}\n{}\n{}\n{}",
-        shortened(&node.name, 400),
-        shortened(&node.detail, 400),
-        shortened(&node.id, 200),
-        node.warmth.meaning()
-    );
+    let mut hover = vec![shortened(&node.name, 400), shortened(&node.detail, 400)];
+    hover.extend([shortened(&node.id, 200), node.warmth.meaning().to_owned()]);
+    hover.retain(|line| !line.is_empty());
+    let hover = hover.join("\n");
     let dashed = if node.warmth == Warmth::KeyOnly { r#" stroke-dasharray="4 2""# } else { "" };
     writeln!(
         text,

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -6,6 +7,7 @@ use super::layout::{Layout, Line, Rect};
 use super::model::{Edge, Graph, Node, Warmth};
 use super::order::{crossings, order};
 use super::rank::Neighbours;
+use super::svg::LEGEND_COLUMN;
 use super::{MOST_BOXES, MOST_LINES, SPARSE, UNFOLDED, dot, fold, svg};
 
 fn node(number: usize, warmth: Warmth) -> Node {
@@ -46,6 +48,44 @@ fn touch(a: &Rect, b: &Rect) -> bool {
 
 fn is_in(rect: &Rect, (x, y): (f64, f64)) -> bool {
     x > rect.x && x < rect.x + rect.width && y > rect.y && y < rect.y + rect.height
+}
+
+#[test]
+fn what_hangs_together_loosely_does_not_drift_apart() {
+    // Many small trees, which meet far below.
+    let edges: Vec<_> =
+        (1..1200).map(|to| (if to % 7 == 0 { to / 2 } else { to - 1 }, to)).collect();
+    let edges: Vec<_> = edges.into_iter().filter(|(_, to)| to % 5 != 0).collect();
+    let sizes = vec![(276.0, 20.0); 1200];
+    let layout = Layout::new(&sizes, &edges, 12.0);
+    let mut rows: BTreeMap<i64, f64> = BTreeMap::new();
+    for place in &layout.boxes {
+        *rows.entry(place.y as i64).or_default() += place.width;
+    }
+    let widest = rows.values().fold(0.0, |a: f64, b| a.max(*b));
+    assert!(layout.width < 3.0 * widest, "{} of {widest}", layout.width);
+}
+
+#[test]
+fn every_entry_of_the_legend_fits_into_its_column() {
+    // Of the fonts that are asked for, with some room.
+    const WIDTH_OF_A_CHARACTER: f64 = 6.3;
+    for warmth in Warmth::ALL {
+        let mut graph = graph([warmth], &[]);
+        // Those have no layers.
+        let bytes = Some(100_000_000).filter(|_| !matches!(warmth, Warmth::KeyOnly));
+        graph.nodes[0] = Node { bytes, count: 1000, ..node(0, warmth) };
+        let picture = svg(&graph);
+        let document = roxmltree::Document::parse(&picture).unwrap();
+        let texts = document.descendants().filter(|node| node.has_tag_name("text"));
+        let whole = |text: roxmltree::Node<'_, '_>| -> String {
+            let parts = text.descendants().filter(|part| part.is_text());
+            parts.filter_map(|part| part.text()).collect()
+        };
+        let entry = texts.map(whole).find(|text| text.ends_with(warmth.meaning())).unwrap();
+        let width = 24.0 + entry.chars().count() as f64 * WIDTH_OF_A_CHARACTER;
+        assert!(width < LEGEND_COLUMN, "{width}: {entry}");
+    }
 }
 
 proptest! {

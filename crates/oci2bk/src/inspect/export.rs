@@ -225,7 +225,8 @@ impl Export {
         let result = step.results.first();
         let layer = result.and_then(|result| self.layer(step.source, result.layer));
         let digest = step.digest.to_string();
-        let mut detail = vec![short_digest(&digest)];
+        // Without a name it is in place of that.
+        let mut detail: Vec<_> = step.name.iter().map(|_| short_digest(&digest)).collect();
         if let Some(layer) = layer {
             detail.extend(layer.bytes.map(size));
             detail.extend(layer.compression.map(|compression| word(compression).to_owned()));
@@ -315,6 +316,8 @@ fn steps(
             }
         })
         .collect();
+    // A step of which layers are missing, too, is one that the daemon may not find.
+    let mut may_miss = vec![false; steps.len()];
     for &number in config.records_inputs_first() {
         let cold = |step: usize| {
             let warmth = steps.get(step).map(|step| step.warmth);
@@ -324,13 +327,18 @@ fn steps(
         let record = &config.records[number];
         let lost =
             record.inputs.iter().any(|alternatives| alternatives.iter().all(|i| cold(i.record)));
-        let warmth = warmth(&steps[number], lost);
+        let in_doubt = |step: usize| cold(step) || may_miss.get(step).is_some_and(|may| *may);
+        let doubtful = !steps[number].misses.is_empty()
+            || record.inputs.iter().any(|ways| ways.iter().all(|i| in_doubt(i.record)));
+        let warmth = warmth(&steps[number], lost, doubtful);
+        may_miss[number] = doubtful;
         steps[number].warmth = warmth;
     }
     steps
 }
 
-fn warmth(step: &ExportStep, lost_input: bool) -> Warmth {
+/// `doubtful` if the daemon may not find the step, or what it builds on.
+fn warmth(step: &ExportStep, lost_input: bool, doubtful: bool) -> Warmth {
     let has_result = !step.results.is_empty();
     match () {
         () if step.inputs.is_empty() && has_result => Warmth::Warm,
@@ -339,7 +347,7 @@ fn warmth(step: &ExportStep, lost_input: bool) -> Warmth {
         () if lost_input => Warmth::NoInput,
         () if step.misses.iter().any(|miss| miss.certain) => Warmth::WillMiss,
         () if !has_result && !step.missing.is_empty() => Warmth::NoLayers,
-        () if !step.misses.is_empty() => Warmth::MayMiss,
+        () if doubtful => Warmth::MayMiss,
         () if has_result => Warmth::Warm,
         () => Warmth::KeyOnly,
     }

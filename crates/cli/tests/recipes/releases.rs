@@ -1,0 +1,114 @@
+//! The table of releases in the answers is that of the code, and says what is checked with which daemon.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use oci2bk::release::{CLASSES, Class, Version};
+
+use crate::pages::repository;
+
+/// Where the table is.
+const PAGE: &str = "docs/faq.md";
+/// Where what `scripts/matrix` measured is.
+const MEASURED: &str = "docs/compatibility.md";
+/// What says of which release the suite has a daemon besides the newest.
+const SUITE: &str = include_str!("../e2e/matrix.rs");
+const HEAD: &str = "| releases that name steps alike | daemons that were run |";
+
+/// Each range of releases in the code has its row, and no row says more than was measured.
+pub(crate) fn prove() -> Result<()> {
+    let page = fs::read_to_string(repository().join(PAGE)).context(PAGE)?;
+    let rows = page.lines().skip_while(|line| !line.starts_with(HEAD)).skip(2);
+    let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();
+    let measured = fs::read_to_string(repository().join(MEASURED)).context(MEASURED)?;
+    let table = Measured::read(&measured)?;
+    let expected = CLASSES.iter().map(|class| row(class, &table)).collect::<Result<Vec<_>>>()?;
+    ensure!(rows == expected, "the table in {PAGE} should have\n{}", expected.join("\n"));
+    Ok(())
+}
+
+/// How many steps were found: by the same daemon again, after converting for its release, and for the
+/// newest.
+struct Measured(BTreeMap<Version, [String; 3]>);
+
+impl Measured {
+    fn read(page: &str) -> Result<Self> {
+        let head = format!("| converted for {} |", Version::NEWEST);
+        ensure!(page.contains(&head), "{MEASURED} has no {head:?}");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| v")).map(|row| {
+            let mut cells = row.split('|').map(|cell| cell.split(':').next().unwrap_or_default());
+            let version = cells.next().unwrap_or_default().trim().parse()?;
+            let counts = [(); 3].map(|()| cells.next().unwrap_or_default().trim().to_owned());
+            Ok((version, counts))
+        });
+        let rows: BTreeMap<Version, _> = rows.collect::<Result<_>>()?;
+        let made = daemons_made()?;
+        ensure!(rows.keys().eq(&made), "{MEASURED} has {:?} and oracle/ {made:?}", rows.keys());
+        Ok(Self(rows))
+    }
+}
+
+fn row(class: &Class, measured: &Measured) -> Result<String> {
+    let in_class = |version: &Version| (class.first..=class.last).contains(version);
+    let daemons: Vec<_> = measured.0.keys().copied().filter(in_class).collect();
+    let start = "pub(crate) const OLD: &str = \"";
+    let old = SUITE.lines().find_map(|line| line.strip_prefix(start)?.strip_suffix("\";"));
+    let old: Version = old.context("the suite has no old release")?.parse()?;
+    let mut checks: Vec<String> = Vec::new();
+    if daemons.contains(&Version::NEWEST) {
+        checks.push(format!("the whole suite with {}", Version::NEWEST));
+    }
+    if daemons.contains(&old) {
+        checks.push(format!("one build and its states in the suite with {old}"));
+    }
+    if !daemons.is_empty() {
+        checks.push("`scripts/matrix` with each".to_owned());
+    }
+    let encoded = versions_in("crates/oci2bk/tests/data/releases", "", ".json")?;
+    for version in encoded.iter().filter(|version| in_class(version)) {
+        checks.push(format!("digests that the code of {version} makes"));
+    }
+    if checks.is_empty() {
+        checks.push("its sources were read; no daemon was run".to_owned());
+    }
+    // Where daemons of one range found different numbers, all of them.
+    let found = |column: usize| {
+        let cells = daemons.iter().filter_map(|version| {
+            let counts = measured.0.get(version)?;
+            Some(format!("{} of {}", counts[column], counts[0]))
+        });
+        cells.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ")
+    };
+    let names: Vec<_> = daemons.iter().map(ToString::to_string).collect();
+    Ok(format!(
+        "| {} to {} | {} | {} | {} | {} |",
+        class.first,
+        class.last,
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") },
+        found(1),
+        found(2),
+        checks.join("; ")
+    ))
+}
+
+/// The releases whose daemons `scripts/matrix` runs.
+fn daemons_made() -> Result<BTreeSet<Version>> {
+    let mut versions = versions_in("oracle", "buildkit-", "")?;
+    let pins = fs::read_to_string(repository().join("oracle/buildkit/go.mod"))?;
+    let pin = pins.lines().find_map(|line| line.trim().strip_prefix("github.com/moby/buildkit "));
+    versions.insert(pin.context("oracle/buildkit pins no release")?.parse()?);
+    Ok(versions)
+}
+
+/// The versions in the names of what is in a directory.
+fn versions_in(directory: &str, before: &str, after: &str) -> Result<BTreeSet<Version>> {
+    let mut versions = BTreeSet::new();
+    for entry in fs::read_dir(repository().join(directory)).context(directory.to_owned())? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        let version = name.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+        versions.extend(version.and_then(|version| version.parse::<Version>().ok()));
+    }
+    Ok(versions)
+}
