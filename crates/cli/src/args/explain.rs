@@ -41,10 +41,9 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,
 
-    /// The release of the buildkitd that will use ROOT, such as v0.16.0
+    /// The release of the buildkitd that will use ROOT, such as v0.16.0 [default: the newest]
     ///
     /// Refused for an export, whose keys convert translates to those of any release.
-    /// [default: the newest known]
     #[arg(long, value_name = "VERSION")]
     pub(crate) buildkit: Option<Target>,
 

@@ -39,10 +39,9 @@ pub(crate) struct Inspect {
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,
 
-    /// The release of the buildkitd that would use the state of an export
+    /// The release of the buildkitd that would use the state of an export [default: the newest]
     ///
     /// What that would not find is told. Refused for a root, whose keys are made already.
-    /// [default: the newest known]
     #[arg(long, value_name = "VERSION")]
     pub(crate) buildkit: Option<Target>,
 
