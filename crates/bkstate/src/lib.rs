@@ -30,7 +30,7 @@
 //! - What a daemon will do with a state: [`usage`] says what it takes, [`gc`] what of it will be removed under
 //!   which [`config`].
 //! - All are tied together by [`ids`] and [`digest`]s; [`time`], [`varint`] and [`gojson`] write values as Go
-//!   does.
+//!   does; [`few`] holds what a key most often has one of.
 //!
 //! What it promises is what `docs/semver.md` of the project says. It has no features.
 //!
@@ -44,6 +44,7 @@ pub mod decode;
 pub mod digest;
 pub mod dir;
 pub mod encode;
+pub mod few;
 pub mod gc;
 pub mod gojson;
 pub mod ids;

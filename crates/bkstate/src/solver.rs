@@ -42,7 +42,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,7 @@ use serde::{Deserialize, Serialize};
 use crate::bolt::{self, BucketWriter, Db};
 use crate::decode::{At, DecodeError, each_bucket, json_object, values};
 use crate::encode::EncodeError;
+use crate::few::{FewMap, FewSet};
 use crate::gojson;
 use crate::ids::{KeyId, ResultId};
 use crate::time::Time;
@@ -98,13 +99,13 @@ struct StoredResult {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SolverCache {
     /// For each key the links that start at it, with their targets.
-    pub links: BTreeMap<KeyId, BTreeSet<(Link, KeyId)>>,
+    pub links: BTreeMap<KeyId, FewSet<(Link, KeyId)>>,
     /// For each key the keys that link to it.
-    pub backlinks: BTreeMap<KeyId, BTreeSet<KeyId>>,
+    pub backlinks: BTreeMap<KeyId, FewSet<KeyId>>,
     /// For each key its results and when each was made.
-    pub results: BTreeMap<KeyId, BTreeMap<ResultId, Time>>,
+    pub results: BTreeMap<KeyId, FewMap<ResultId, Time>>,
     /// For each result the keys that have it.
-    pub by_result: BTreeMap<ResultId, BTreeSet<KeyId>>,
+    pub by_result: BTreeMap<ResultId, FewSet<KeyId>>,
 }
 
 impl SolverCache {
@@ -112,7 +113,7 @@ impl SolverCache {
     pub fn add_key(&mut self, key: &KeyId) -> bool {
         let new = !self.links.contains_key(key);
         if new {
-            self.links.insert(key.clone(), BTreeSet::new());
+            self.links.insert(key.clone(), FewSet::default());
         }
         new
     }
@@ -145,7 +146,7 @@ impl SolverCache {
     /// The keys that `link` leads to from `source`.
     pub fn targets(&self, source: &KeyId, link: &Link) -> impl Iterator<Item = &KeyId> {
         let first = (link.clone(), KeyId::least());
-        let links = self.links.get(source).into_iter().flat_map(move |set| set.range(&first..));
+        let links = self.links.get(source).into_iter().flat_map(move |set| set.range_from(&first));
         links.take_while(move |(known, _)| known == link).map(|(_, target)| target)
     }
 

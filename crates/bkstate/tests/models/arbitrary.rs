@@ -1,6 +1,7 @@
 //! Models with anything in them that their files can hold.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
 use bkstate::bolt::{Node, Tree};
 use bkstate::ids::{KeyId, RecordId, ResultId, WorkerId};
@@ -75,12 +76,16 @@ fn result_id() -> impl Strategy<Value = ResultId> {
     })
 }
 
+fn few<T, F: FromIterator<T> + Debug>(items: impl Strategy<Value = T>) -> impl Strategy<Value = F> {
+    vec(items, 0..4).prop_map(F::from_iter)
+}
+
 pub(super) fn solver() -> impl Strategy<Value = SolverCache> {
     (
-        btree_map(key_id(), btree_set((link(), key_id()), 0..4), 0..6),
-        btree_map(key_id(), btree_set(key_id(), 0..4), 0..6),
-        btree_map(key_id(), btree_map(result_id(), calendar_time(), 0..4), 0..6),
-        btree_map(result_id(), btree_set(key_id(), 0..4), 0..6),
+        btree_map(key_id(), few((link(), key_id())), 0..6),
+        btree_map(key_id(), few(key_id()), 0..6),
+        btree_map(key_id(), few((result_id(), calendar_time())), 0..6),
+        btree_map(result_id(), few(key_id()), 0..6),
     )
         .prop_map(|(links, backlinks, results, by_result)| SolverCache {
             links,

@@ -61,14 +61,14 @@ fn steps_become_keys_links_and_results() {
     });
     let (link, target) = cache.links[&root.key].first().unwrap();
     assert_eq!((link.digest.as_str(), target), (op("x").as_str(), &x.key));
-    assert_eq!(cache.backlinks[&y.key], [x.key.clone()].into());
+    assert_eq!(cache.backlinks[&y.key], [x.key.clone()].into_iter().collect());
     assert!(!cache.results.contains_key(&root.key));
-    let (result, created_at) = cache.results[&x.key].first_key_value().unwrap();
+    let (result, created_at) = cache.results[&x.key].iter().next().unwrap();
     assert_eq!(result.worker, plan.worker_id);
     assert_eq!(result.record.as_ref(), Some(&plan.layers[1].record));
     assert_eq!(*created_at, time("2026-01-02T03:04:05Z"));
     // Go's zero time, which is what an exporter that does not know it writes, too.
-    assert_eq!(*cache.results[&y.key].first_key_value().unwrap().1, Time::ZERO);
+    assert_eq!(*cache.results[&y.key].iter().next().unwrap().1, Time::ZERO);
     assert_eq!(cache.by_result.len(), 2);
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::content::BlobStore;
 use crate::digest::Digest;
 use crate::dir::{DirError, FileKind};
+use crate::few::FewMap;
 use crate::ids::RecordId;
 use crate::metadata::{LABEL_UNCOMPRESSED, Metadata, Namespace};
 use crate::records::{Record, Records};
@@ -225,7 +226,7 @@ fn check_file(
 
 /// The records that results name, and all that those build on.
 fn needed_by_results<'s>(records: &'s Records, solver: &'s SolverCache) -> BTreeSet<&'s RecordId> {
-    let results = solver.results.values().flat_map(BTreeMap::keys);
+    let results = solver.results.values().flat_map(FewMap::keys);
     let mut pending: Vec<_> = results.filter_map(|result| result.record.as_ref()).collect();
     let mut needed = BTreeSet::new();
     while let Some(id) = pending.pop() {

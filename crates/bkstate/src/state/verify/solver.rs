@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::Hash;
 
+use crate::few::{FewMap, FewSet};
 use crate::ids::{KeyId, ResultId, WorkerId};
 use crate::records::Records;
 use crate::solver::{Link, Miswritten, SolverCache};
@@ -136,14 +137,14 @@ pub(super) fn check<'c>(
             findings.add_unless(used.solver, SolverDamage::InvisibleKey { key: key.clone() });
         }
     }
-    let results = pairs(&cache.results, BTreeMap::keys);
+    let results = pairs(&cache.results, FewMap::keys);
     for (result, keys) in &cache.by_result {
         for key in keys.iter().filter(|key| !results.contains(&(*key, result))) {
             let (key, result) = (key.clone(), result.clone());
             findings.add(SolverDamage::StrayResultIndex { key, result });
         }
     }
-    let backlinks = pairs(&cache.backlinks, BTreeSet::iter);
+    let backlinks = pairs(&cache.backlinks, FewSet::iter);
     for (from, links) in &cache.links {
         let targets: BTreeSet<_> = links.iter().map(|(_, to)| to).collect();
         for to in targets {
@@ -154,7 +155,7 @@ pub(super) fn check<'c>(
             }
         }
     }
-    let targets = |links: &'c BTreeSet<(Link, KeyId)>| links.iter().map(|(_, to)| to);
+    let targets = |links: &'c FewSet<(Link, KeyId)>| links.iter().map(|(_, to)| to);
     let links = pairs(&cache.links, targets);
     for (to, sources) in &cache.backlinks {
         for from in sources.iter().filter(|from| !links.contains(&(from, to))) {
@@ -183,7 +184,7 @@ fn check_results(
     used: Used,
     findings: &mut Findings,
 ) {
-    let by_result = pairs(&cache.by_result, BTreeSet::iter);
+    let by_result = pairs(&cache.by_result, FewSet::iter);
     for (key, results) in &cache.results {
         for result in results.keys() {
             let named = || (key.clone(), result.clone());

@@ -45,7 +45,7 @@ pub(super) const CASES: &[Case] = &[
         "a backlink without its link",
         &["stray-backlink"],
         Model(|state| {
-            state.solver.links.insert(key("root"), BTreeSet::new());
+            state.solver.links.insert(key("root"), Default::default());
         }),
     ),
     (

@@ -1,0 +1,65 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::{Entries, FewMap, FewSet, MOST};
+
+proptest! {
+    /// Twice as many keys as the list holds, so that cases end on both sides of it.
+    #[test]
+    fn a_map_is_what_a_tree_is(entries in vec((0..2 * MOST, any::<u8>()), 0..4 * MOST)) {
+        let (mut map, mut tree) = (FewMap::default(), BTreeMap::new());
+        for (key, value) in entries {
+            prop_assert_eq!(map.insert(key, value), tree.insert(key, value));
+            prop_assert_eq!(map.len(), tree.len());
+            prop_assert!(map.iter().eq(&tree));
+            prop_assert_eq!(matches!(map.0, Entries::Many(_)), tree.len() > MOST);
+        }
+        for key in 0..2 * MOST {
+            prop_assert_eq!(map.get(&key), tree.get(&key));
+            prop_assert!(map.range_from(&key).eq(tree.range(key..)));
+        }
+        prop_assert_eq!(map.iter().size_hint().1.unwrap_or(tree.len()), tree.len());
+        prop_assert_eq!(format!("{map:?}"), format!("{tree:?}"));
+    }
+
+    #[test]
+    fn a_set_is_what_a_tree_is(items in vec(0..2 * MOST, 0..4 * MOST), most in 0..2 * MOST) {
+        let (mut set, mut tree) = (FewSet::default(), BTreeSet::new());
+        for item in items {
+            prop_assert_eq!(set.insert(item), tree.insert(item));
+        }
+        set.retain(|item| *item < most);
+        tree.retain(|item| *item < most);
+        prop_assert!(set.iter().eq(&tree));
+        prop_assert_eq!(format!("{set:?}"), format!("{tree:?}"));
+        prop_assert_eq!(set.first(), tree.first());
+        // Whether it once was a tree is not part of what it is.
+        prop_assert_eq!(set, tree.into_iter().collect());
+    }
+}
+
+#[test]
+fn a_map_takes_room_for_its_entries_alone() {
+    let mut map = FewMap::default();
+    let mut rooms = Vec::new();
+    for key in 0..MOST {
+        map.insert(key, ());
+        if let Entries::Few(list) = &map.0 {
+            rooms.push(list.capacity());
+        }
+    }
+    assert_eq!(rooms[..5], [1, 2, 4, 4, 8]);
+    assert_eq!(rooms.len(), MOST);
+    assert_eq!(size_of::<FewSet<String>>(), size_of::<Vec<String>>());
+}
+
+#[test]
+fn other_entries_make_another_map() {
+    let map = FewMap::from_iter([(1, 'a'), (2, 'b')]);
+    assert_ne!(map, FewMap::from_iter([(1, 'a')]));
+    assert_ne!(map, FewMap::from_iter([(1, 'a'), (2, 'c')]));
+    assert_ne!(map, FewMap::from_iter([(1, 'a'), (3, 'b')]));
+    assert_eq!(map, FewMap::from_iter([(2, 'b'), (1, 'a')]));
+}
