@@ -61,7 +61,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use bkstate::dir::{Dir, DirError};
+use bkstate::dir::{Dir, DirError, if_there};
 use bkstate::ids::WorkerId;
 use bkstate::state::{
     Damage, Existing, ExistingError, LockError, RootLock, Staging, StagingError, VerifyError,
@@ -393,6 +393,10 @@ fn preview(plan: &Plan, root: &Path, options: &Options) -> Result<Shares, Conver
 
 fn open_root(path: &Path) -> Result<Dir, ConvertError> {
     use std::os::unix::fs::DirBuilderExt as _;
+    // What is there is not made: of what the kernel answers, that would only tell that it exists.
+    if let Some(root) = if_there(Dir::open(path))? {
+        return Ok(root);
+    }
     let mut builder = std::fs::DirBuilder::new();
     builder
         .recursive(true)

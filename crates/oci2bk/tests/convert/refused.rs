@@ -166,5 +166,5 @@ fn a_root_that_is_a_file_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
     assert!(matches!(check_root(file.path()), Err(ConvertError::Root(_))));
     let error = converted(&[ALL[0].export()], &[], file.path(), &converter(false)).unwrap_err();
-    assert!(matches!(error, ConvertError::CreateRoot { .. }), "{error:?}");
+    assert!(matches!(error, ConvertError::Root(_)), "{error:?}");
 }
