@@ -117,17 +117,18 @@
 //! println!("{} is the digest of {}", run.digest(Encoding::NEWEST)?, run.document(Encoding::NEWEST)?);
 //! // What is mounted is also looked for by what is in it.
 //! assert!(run.hashes_contents(1));
-//! assert_eq!(run.hashed_paths(1), Some(vec!["/src"]));
+//! // It has two inputs.
+//! assert_eq!(run.hashed_paths(2)[1], Some(vec!["/src"]));
 //! assert_eq!(run.hashed_patterns(1), Some(Patterns::None));
 //! // The digest does not say which directory that is. The link from the input does.
-//! assert!(Selectors::ALL.iter().all(|&class| !run.own_selector(1, class).is_empty()));
+//! assert!(Selectors::ALL.iter().all(|&class| !run.own_selectors(2, class)[1].is_empty()));
 //! // What is mounted whole selects nothing, but for newer releases that is something too.
 //! assert_eq!(run.selector(0, Selectors::V0_11), Some(String::new()));
 //! assert_ne!(run.selector(0, Selectors::V0_15_2), Some(String::new()));
 //!
 //! // COPY app.conf src/ /work/
 //! let copy = vertex("COPY /app.conf /src");
-//! assert_eq!(copy.hashed_paths(1), Some(vec!["/app.conf", "/src"]));
+//! assert_eq!(copy.hashed_paths(2)[1], Some(vec!["/app.conf", "/src"]));
 //! // Selectors of file ops are the same in all releases.
 //! assert_eq!(copy.selector(1, Selectors::V0_11), None);
 //!

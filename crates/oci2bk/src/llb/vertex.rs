@@ -45,7 +45,7 @@ impl Vertex {
 
     /// The selectors with which a daemon of `class` looks for the op from each of its `inputs` inputs,
     /// where that is not by contents; empty if there is none.
-    pub(crate) fn own_selectors(&self, inputs: usize, class: Selectors) -> Vec<String> {
+    pub fn own_selectors(&self, inputs: usize, class: Selectors) -> Vec<String> {
         match &self.op.kind {
             Kind::Exec(exec) => selector::of_exec(exec, inputs, class),
             Kind::File(file) => selector::of_file(file, inputs),
