@@ -16,9 +16,9 @@ use crate::report::{Report, pages};
 use crate::results::{Run, Writer};
 use crate::units::seconds;
 
-/// Builds of either kind, for each repeat of the scenarios, where two kinds of builds are compared that take
-/// a fraction of a second each.
-const SHORT_BUILDS: u32 = 8;
+/// Builds of each kind, for each repeat of the scenarios, where kinds of builds are compared that take a
+/// fraction of a second each.
+const SHORT_BUILDS: u32 = 16;
 
 /// Does what the command line says. `out` is for the result, `log` for what goes on.
 ///

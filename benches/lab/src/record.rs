@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// The version of the format, which the first line of a file states.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A line of a results file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -199,10 +199,12 @@ pub struct Layer {
 /// memory. Durations are in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FirstBuilds {
-    /// On converted roots.
+    /// On converted roots, by a client that the builder has not seen.
     pub converted: Vec<u64>,
-    /// On roots on which the build ran.
+    /// On roots on which the build ran, by a client that the builder has not seen.
     pub natural: Vec<u64>,
+    /// On roots on which the build ran, by the client that ran it: the builder has its build context.
+    pub acquainted: Vec<u64>,
 }
 
 /// What measuring costs: the same builds on the same warm daemon, with their progress recorded and

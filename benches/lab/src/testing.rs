@@ -52,6 +52,7 @@ pub(crate) fn run() -> Run {
         first_builds: Some(FirstBuilds {
             converted: vec![205_000, 200_000, 190_000],
             natural: vec![200_000, 198_000, 210_000],
+            acquainted: vec![199_000, 197_000, 201_000],
         }),
         overhead: Some(Overhead {
             recorded: vec![410_000, 400_000, 420_000],

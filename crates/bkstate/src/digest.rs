@@ -4,11 +4,14 @@
 //! `go-digest`). Only SHA-256 occurs in caches and states, so a [`Digest`] is 32 bytes and cannot
 //! hold anything that is not a valid digest; in particular it can never be a path.
 
+mod text;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
+pub use text::DigestText;
 
 const PREFIX: &str = "sha256:";
 /// Length of a printed digest.

@@ -28,17 +28,20 @@
 //! // A key that depends on nothing is called after its digest, or by chance if it is of files that one
 //! // build sent.
 //! assert!(KeyId::new("random:nkb3jq2u1n5uzs39w0ohs4fgn")?.is_of_one_session());
-//! assert!(!KeyId::from(Digest::of("an operation")).is_of_one_session());
+//! let operation = Digest::of("an operation");
+//! assert!(!KeyId::from(operation).is_of_one_session());
+//! assert_eq!(KeyId::from(operation).text(), operation.to_string());
 //! # Ok::<(), InvalidId>(())
 //! ```
 
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
-
-const LENGTH: usize = 25;
+use crate::digest::{Digest, DigestText};
+use crate::short::{DRAWN, ShortText};
 
 /// 25 base-36 digits derived from `kind` and `content`.
 fn derive(kind: &str, content: &str) -> String {
@@ -47,7 +50,7 @@ fn derive(kind: &str, content: &str) -> String {
     // as in the daemon's own ids.
     let (head, _) = digest.as_bytes().split_at(16);
     let mut value = head.iter().fold(0_u128, |value, byte| value << 8 | u128::from(*byte));
-    let mut digits = [b'0'; LENGTH];
+    let mut digits = [b'0'; DRAWN];
     for digit in digits.iter_mut().rev() {
         let rest = (value % 36) as u8;
         *digit = if rest < 10 { b'0' + rest } else { b'a' + rest - 10 };
@@ -67,11 +70,11 @@ pub struct InvalidId {
 }
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, $separators:expr) => {
+    ($(#[$doc:meta])* $name:ident($text:ty), $kind:literal, $separators:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String")]
-        pub struct $name(String);
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name($text);
 
         impl $name {
             /// Takes an existing id.
@@ -85,17 +88,18 @@ macro_rules! id {
                     let text = text.chars().take(100).collect();
                     return Err(InvalidId { kind: $kind, text });
                 }
-                Ok(Self(text))
+                Ok(Self(text.into()))
             }
 
             /// The id derived from a text that identifies what it names.
             pub fn derive(content: &str) -> Self {
-                Self(derive($kind, content))
+                Self(derive($kind, content).into())
             }
+        }
 
-            /// The id as text.
-            pub fn as_str(&self) -> &str {
-                &self.0
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.to_string()
             }
         }
 
@@ -109,13 +113,13 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                fmt::Display::fmt(&self.0, f)
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                fmt::Display::fmt(&self.0, f)
             }
         }
     };
@@ -123,43 +127,63 @@ macro_rules! id {
 
 id! {
     /// Names a cache record, its lease and (unless it says otherwise) its snapshot.
-    RecordId, "record id", ["::", "@"]
+    RecordId(ShortText), "record id", ["::", "@"]
 }
 
 id! {
     /// Names the worker whose records the results in `cache.db` refer to; the whole content of the
     /// file `workerid`.
-    WorkerId, "worker id", ["::", "@", "\n"]
+    WorkerId(ShortText), "worker id", ["::", "@", "\n"]
 }
 
 id! {
     /// Names a solver key; for root keys `sha256:…`, else anything unique
     /// (BuildKit `solver/cachemanager.go` `rootKey`, `getIDFromDeps`).
-    KeyId, "key id", ["@"]
+    KeyId(DigestText), "key id", ["@"]
+}
+
+impl RecordId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl WorkerId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
 }
 
 impl KeyId {
     /// What sorts before every key id, and is none.
     pub(crate) fn least() -> Self {
-        Self(String::new())
+        Self(DigestText::default())
+    }
+
+    /// The id as text.
+    pub fn text(&self) -> Cow<'_, str> {
+        self.0.text()
     }
 
     /// Whether the key stands for something that only one build session has: a local source
     /// (BuildKit v0.32.2 `solver/llbsolver/ops/source.go` `CacheMap`).
     pub fn is_of_one_session(&self) -> bool {
-        self.0.starts_with("random:")
+        self.0.digest().is_none() && self.text().starts_with("random:")
     }
 }
 
 impl From<Digest> for KeyId {
     /// The id of a root key: the digest itself.
     fn from(digest: Digest) -> Self {
-        Self(digest.to_string())
+        Self(digest.into())
     }
 }
 
-/// Names what a solver key results in: a record of a worker, or nothing for a scratch result.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+/// Names what a solver key results in: a record of a worker, or nothing for a scratch result. Its order
+/// is that of the texts.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ResultId {
     /// The worker that holds the record.
     pub worker: WorkerId,
@@ -182,6 +206,22 @@ impl ResultId {
     }
 }
 
+impl Ord for ResultId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if self.worker == other.worker {
+            return self.record.cmp(&other.record);
+        }
+        // One worker's name may be the start of another's.
+        self.to_string().cmp(&other.to_string())
+    }
+}
+
+impl PartialOrd for ResultId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl fmt::Display for ResultId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let record = self.record.as_ref().map_or("", RecordId::as_str);
@@ -198,8 +238,17 @@ mod tests {
         let record = RecordId::derive("x");
         assert_eq!(record.as_str().len(), 25);
         assert!(record.as_str().bytes().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase()));
-        assert_ne!(record.as_str(), KeyId::derive("x").as_str());
+        assert_ne!(record.as_str(), KeyId::derive("x").text());
         assert_eq!(record, RecordId::derive("x"));
+    }
+
+    #[test]
+    fn result_ids_sort_as_their_texts() {
+        let texts = ["w::", "w::a", "w::r", "w-x::", "w-x::a", "w:x::r", "wx::", "x::"];
+        let id = |text: &str| ResultId::parse(text).unwrap();
+        for (a, b) in texts.iter().flat_map(|a| texts.iter().map(move |b| (a, b))) {
+            assert_eq!(id(a).cmp(&id(b)), a.cmp(b), "{a} {b}");
+        }
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub mod gojson;
 pub mod ids;
 pub mod metadata;
 pub mod records;
+mod short;
 pub mod snapshots;
 pub mod solver;
 pub mod state;

@@ -17,7 +17,7 @@
 //! use bkstate::{Digest, Time};
 //!
 //! let (image, step) = (KeyId::from(Digest::of("FROM")), KeyId::derive("RUN on FROM"));
-//! let run = Link { digest: Digest::of("RUN").to_string(), ..Link::default() };
+//! let run = Link { digest: Digest::of("RUN").into(), ..Link::default() };
 //! let result = ResultId { worker: WorkerId::derive("worker"), record: None };
 //!
 //! let mut cache = SolverCache::default();
@@ -38,7 +38,7 @@
 //! cache.write(&file)?;
 //! let db = Db::open(file)?;
 //! assert_eq!(SolverCache::read(&db)?, cache);
-//! assert_eq!(SolverCache::read_miswritten(&db)?, []);
+//! assert_eq!(SolverCache::read_with_miswritten(&db)?, (cache, Vec::new()));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -49,6 +49,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bolt::{self, BucketWriter, Db};
 use crate::decode::{At, DecodeError, each_bucket, json_object, values};
+use crate::digest::DigestText;
 use crate::encode::EncodeError;
 use crate::few::{FewMap, FewSet};
 use crate::gojson;
@@ -72,8 +73,8 @@ pub struct Link {
     #[serde(skip_serializing_if = "is_zero")]
     pub output: i64,
     /// The op digest of the target op; raw, not combined with the output.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub digest: String,
+    #[serde(skip_serializing_if = "DigestText::is_empty")]
+    pub digest: DigestText,
     /// The digest of the part of the input that the op looks at; empty for all of it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub selector: String,
@@ -155,72 +156,69 @@ impl SolverCache {
     /// # Errors
     /// If the file is damaged or holds something that no known release writes.
     pub fn read(db: &Db) -> Result<Self, DecodeError> {
+        Self::read_noting(db, |_| ())
+    }
+
+    /// Reads `cache.db`, with the entries in it that a daemon does not understand, as it compares bytes.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read).
+    pub fn read_with_miswritten(db: &Db) -> Result<(Self, Vec<Miswritten>), DecodeError> {
+        let mut found = Vec::new();
+        let cache = Self::read_noting(db, |entry| found.extend(entry.miswritten()))?;
+        Ok((cache, found))
+    }
+
+    /// Reads `cache.db` and shows `note` each link and result as it is written.
+    fn read_noting(db: &Db, mut note: impl FnMut(Written<'_>)) -> Result<Self, DecodeError> {
         let mut cache = Self::default();
         let root = db.root();
         let at = At::root(b"cache.db");
         each_bucket(&root, &at, LINKS, |at, key, bucket| {
-            let links = cache.links.entry(key_id(at, &key)?).or_default();
-            values(&bucket, at, |at, key, _| {
-                links.insert(decode_link(at, &key)?);
+            let from = key_id(at, &key)?;
+            let mut links = FewSet::default();
+            values(&bucket, at, |at, bytes, _| {
+                let link = decode_link(at, &bytes)?;
+                note(Written::Link { from: &from, link: &link, bytes: &bytes });
+                links.insert(link);
                 Ok::<_, DecodeError>(())
-            })
+            })?;
+            cache.links.insert(from, links);
+            Ok::<_, DecodeError>(())
         })?;
         each_bucket(&root, &at, BACKLINKS, |at, key, bucket| {
-            let sources = cache.backlinks.entry(key_id(at, &key)?).or_default();
+            let mut sources = FewSet::default();
             values(&bucket, at, |at, key, _| {
                 sources.insert(key_id(at, &key)?);
                 Ok::<_, DecodeError>(())
-            })
-        })?;
-        each_bucket(&root, &at, RESULT, |at, key, bucket| {
-            let results = cache.results.entry(key_id(at, &key)?).or_default();
-            values(&bucket, at, |at, key, value| {
-                let stored: StoredResult = json_object(&value)
-                    .ok_or_else(|| at.value_error(&value, "a result in JSON"))?;
-                results.insert(result_id(at, &key)?, stored.created_at);
-                Ok::<_, DecodeError>(())
-            })
-        })?;
-        each_bucket(&root, &at, BY_RESULT, |at, key, bucket| {
-            let keys = cache.by_result.entry(result_id(at, &key)?).or_default();
-            values(&bucket, at, |at, key, _| {
-                keys.insert(key_id(at, &key)?);
-                Ok::<_, DecodeError>(())
-            })
-        })?;
-        Ok(cache)
-    }
-
-    /// The entries that [`read`](Self::read) understands and a daemon does not, as it compares bytes.
-    ///
-    /// # Errors
-    /// As for [`read`](Self::read).
-    pub fn read_miswritten(db: &Db) -> Result<Vec<Miswritten>, DecodeError> {
-        let mut found = Vec::new();
-        let root = db.root();
-        let at = At::root(b"cache.db");
-        each_bucket(&root, &at, LINKS, |at, from, bucket| {
-            let from = key_id(at, &from)?;
-            values(&bucket, at, |at, key, _| {
-                let link = decode_link(at, &key)?;
-                if encode_link(&link).ok().is_none_or(|bytes| bytes.as_bytes() != key) {
-                    found.push(Miswritten::Link { from: from.clone(), to: link.1 });
-                }
-                Ok::<_, DecodeError>(())
-            })
+            })?;
+            cache.backlinks.insert(key_id(at, &key)?, sources);
+            Ok::<_, DecodeError>(())
         })?;
         each_bucket(&root, &at, RESULT, |at, key, bucket| {
             let key = key_id(at, &key)?;
+            let mut results = FewMap::default();
             values(&bucket, at, |at, name, value| {
-                let stored: Option<StoredResult> = json_object(&value);
-                if stored.is_none_or(|stored| stored.id.as_bytes() != name) {
-                    let result = result_id(at, &name)?;
-                    found.push(Miswritten::Result { key: key.clone(), result });
-                }
+                let stored: StoredResult = json_object(&value)
+                    .ok_or_else(|| at.value_error(&value, "a result in JSON"))?;
+                let result = result_id(at, &name)?;
+                note(Written::Result { key: &key, result: &result, id: &stored.id });
+                results.insert(result, stored.created_at);
                 Ok::<_, DecodeError>(())
-            })
+            })?;
+            cache.results.insert(key, results);
+            Ok::<_, DecodeError>(())
         })?;
-        Ok(found)
+        each_bucket(&root, &at, BY_RESULT, |at, key, bucket| {
+            let mut keys = FewSet::default();
+            values(&bucket, at, |at, key, _| {
+                keys.insert(key_id(at, &key)?);
+                Ok::<_, DecodeError>(())
+            })?;
+            cache.by_result.insert(result_id(at, &key)?, keys);
+            Ok::<_, DecodeError>(())
+        })?;
+        Ok(cache)
     }
 
     /// Writes `cache.db` into the empty file `file`; the caller syncs it.
@@ -230,25 +228,30 @@ impl SolverCache {
     pub fn write(&self, file: &File) -> Result<(), EncodeError> {
         bolt::write(file, |root| {
             root.bucket(BACKLINKS, |bucket| {
-                each(bucket, &self.backlinks, KeyId::as_str, |bucket, sources| {
-                    put_all(bucket, sources.iter().map(|key| (key.as_str(), "")))
+                each(bucket, &self.backlinks, KeyId::text, |bucket, sources| {
+                    put_names(bucket, sources.iter().map(KeyId::text))
                 })
             })?;
             root.bucket(BY_RESULT, |bucket| {
                 each(bucket, &self.by_result, ToString::to_string, |bucket, keys| {
-                    put_all(bucket, keys.iter().map(|key| (key.as_str(), "")))
+                    put_names(bucket, keys.iter().map(KeyId::text))
                 })
             })?;
             root.bucket(LINKS, |bucket| {
-                each(bucket, &self.links, KeyId::as_str, |bucket, links| {
+                each(bucket, &self.links, KeyId::text, |bucket, links| {
                     let keys: Result<Vec<_>, _> = links.iter().map(encode_link).collect();
-                    put_all(bucket, keys?.iter().map(|key| (key, "")))
+                    let mut keys = keys?;
+                    // Links do not sort as their JSON does.
+                    keys.sort_unstable();
+                    put_names(bucket, keys)
                 })
             })?;
             root.bucket(RESULT, |bucket| {
-                each(bucket, &self.results, KeyId::as_str, |bucket, results| {
-                    let results: Result<Vec<_>, _> = results.iter().map(encode_result).collect();
-                    put_all(bucket, results?.iter().map(|(id, value)| (id, value)))
+                each(bucket, &self.results, KeyId::text, |bucket, results| {
+                    results.iter().try_for_each(|result| {
+                        let (id, value) = encode_result(result)?;
+                        Ok(bucket.put(id.as_bytes(), value.as_bytes())?)
+                    })
                 })
             })
         })
@@ -268,7 +271,7 @@ impl SolverCache {
 /// bolt::write(&file, |root| root.bucket(b"_links", |all| all.bucket(b"source", |of| of.put(link, b""))))?;
 ///
 /// let (from, to) = (KeyId::new("source")?, KeyId::new("target")?);
-/// let found = SolverCache::read_miswritten(&Db::open(file)?)?;
+/// let (_, found) = SolverCache::read_with_miswritten(&Db::open(file)?)?;
 /// assert_eq!(found, [Miswritten::Link { from, to }]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -293,31 +296,47 @@ pub enum Miswritten {
     },
 }
 
-/// Writes one sub-bucket per entry of `map`, in the order of their texts.
-fn each<'m, K, V, T: AsRef<str> + Ord>(
+/// An entry as it is read.
+enum Written<'a> {
+    /// A link of `from`, and the bytes of its key.
+    Link { from: &'a KeyId, link: &'a (Link, KeyId), bytes: &'a [u8] },
+    /// A result of `key`, and the id in its value.
+    Result { key: &'a KeyId, result: &'a ResultId, id: &'a str },
+}
+
+impl Written<'_> {
+    /// What is wrong with it, if a daemon does not understand it.
+    fn miswritten(&self) -> Option<Miswritten> {
+        match *self {
+            Self::Link { from, link, bytes } => {
+                let expected = encode_link(link).ok();
+                let differs = expected.is_none_or(|expected| expected.as_bytes() != bytes);
+                differs.then(|| Miswritten::Link { from: from.clone(), to: link.1.clone() })
+            }
+            Self::Result { key, result, id } => (result.to_string() != id)
+                .then(|| Miswritten::Result { key: key.clone(), result: result.clone() }),
+        }
+    }
+}
+
+/// Writes one sub-bucket per entry of `map`, whose keys sort as their texts.
+fn each<'m, K, V, T: AsRef<str>>(
     bucket: &mut BucketWriter<'_>,
     map: &'m BTreeMap<K, V>,
     text: impl Fn(&'m K) -> T,
     fill: impl Fn(&mut BucketWriter<'_>, &V) -> Result<(), EncodeError>,
 ) -> Result<(), EncodeError> {
-    let mut entries: Vec<_> = map.iter().map(|(key, value)| (text(key), value)).collect();
-    entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    entries.into_iter().try_for_each(|(key, value)| {
-        bucket.bucket(key.as_ref().as_bytes(), |bucket| fill(bucket, value))
+    map.iter().try_for_each(|(key, value)| {
+        bucket.bucket(text(key).as_ref().as_bytes(), |bucket| fill(bucket, value))
     })
 }
 
-/// Writes the entries in the order of their encoded keys, which is not that of the typed ones.
-fn put_all(
+/// Writes names, which are in order, as keys without values.
+fn put_names(
     bucket: &mut BucketWriter<'_>,
-    entries: impl Iterator<Item = (impl AsRef<str> + Ord, impl AsRef<str> + Ord)>,
+    names: impl IntoIterator<Item = impl AsRef<str>>,
 ) -> Result<(), EncodeError> {
-    let mut sorted: Vec<_> = entries.collect();
-    sorted.sort_unstable();
-    for (key, value) in sorted {
-        bucket.put(key.as_ref().as_bytes(), value.as_ref().as_bytes())?;
-    }
-    Ok(())
+    names.into_iter().try_for_each(|name| Ok(bucket.put(name.as_ref().as_bytes(), b"")?))
 }
 
 fn encode_link((link, target): &(Link, KeyId)) -> Result<String, serde_json::Error> {

@@ -29,8 +29,7 @@ use clap::Parser as _;
 
 use crate::args::{Arguments, Command};
 
-/// The allocator of musl takes one lock for all threads. ARCHITECTURE.md has what this one saves.
-#[cfg(target_env = "musl")]
+/// Caches and states are millions of short texts in maps. ARCHITECTURE.md has what this saves.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

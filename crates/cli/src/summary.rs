@@ -89,7 +89,7 @@ fn already_there(shares: &Shares) -> Vec<String> {
 fn step_row(plan: &Plan, step: &Step) -> [String; 4] {
     let name = match &step.name {
         Some(name) => one_line(name),
-        None => format!("(source) {}", short_digest(step.key.as_str())),
+        None => format!("(source) {}", short_digest(&step.key.text())),
     };
     let layer = step.results.first().and_then(|result| plan.layers.get(result.layer));
     let blob = |layer: &Layer| plan.blobs.get(&layer.blob).map(|blob| size(blob.size));

@@ -2,69 +2,70 @@
 //! tell 5 %.
 //!
 //! A build whose every step is cached takes a tenth of a second or two, and that of a scenario differs
-//! from repeat to repeat by more than what is to be shown. Here both roots are made once, and a copy of
-//! each is built on in turn, in memory, so that no disk decides.
+//! from repeat to repeat by more than what is to be shown. Here both roots are made once, and copies of
+//! them are built on in turn, in memory, so that no disk decides.
+//!
+//! A daemon keeps the build contexts that clients sent, and asks a client that it knows for what changed only.
+//! That is no part of a cache export, and of no use to the clients of other machines, so the client is new
+//! to the builder. How much the context saves where it is not is measured, too.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use testkit::process::run;
+use anyhow::{Result, ensure};
 
 use super::Lab;
+use super::memory::Memory;
 use super::ready::{Preparation, copy_root};
+use crate::build::{Client, Request};
 use crate::record::FirstBuilds;
 use crate::scenario::Builder;
 
+/// How long after its start a daemon has nothing left to do: it collects garbage after a second, and what
+/// the build before left is cleared away.
+const SETTLED: Duration = Duration::from_secs(2);
+
 impl Lab {
-    /// Measures so many builds on either kind of root, after [`Lab::seed`].
+    /// Measures so many builds of each kind, after [`Lab::seed`].
     ///
     /// # Errors
     /// If no tmpfs can be mounted, or a build fails or is not what was built before.
     pub fn first_builds(&self, builds: u32) -> Result<FirstBuilds> {
         let memory = Memory::mount(self.scratch.path().join("memory"))?;
-        let (converted, natural) = (memory.0.join("converted"), memory.0.join("natural"));
+        let (converted, natural) = (memory.path().join("converted"), memory.path().join("natural"));
         for (builder, root) in [(Builder::Converted, &converted), (Builder::Baked, &natural)] {
             let ready = self.make_ready(builder, root, &mut Preparation::default())?;
             ready.daemon.stop()?;
         }
-        let mut measured = FirstBuilds { converted: Vec::new(), natural: Vec::new() };
-        let root = memory.0.join("builder");
+        let mut measured =
+            FirstBuilds { converted: Vec::new(), natural: Vec::new(), acquainted: Vec::new() };
+        let root = memory.path().join("builder");
         let mut images = Vec::new();
-        for build in 0..2 * builds {
-            // One more change of turns in every other pair, so that neither is always the second.
-            let is_converted = (build % 2 == 0) == (build / 2 % 2 == 0);
-            copy_root(if is_converted { &converted } else { &natural }, &root)?;
-            let daemon = self.start(&root)?;
-            let built = self.build(&daemon, &self.request(false))?;
-            daemon.stop()?;
-            fs::remove_dir_all(&root)?;
-            let list = if is_converted { &mut measured.converted } else { &mut measured.natural };
-            list.push(built.micros);
-            images.push(built.image);
+        for build in 0..builds {
+            let mut kinds = [
+                (&converted, Client::New, &mut measured.converted),
+                (&natural, Client::New, &mut measured.natural),
+                (&natural, Client::Usual, &mut measured.acquainted),
+            ];
+            // So that none is always the one after another.
+            kinds.rotate_left(build as usize % 3);
+            if build % 2 == 1 {
+                kinds.reverse();
+            }
+            for (warm, client, list) in kinds {
+                copy_root(warm, &root)?;
+                let daemon = self.start(&root)?;
+                thread::sleep(SETTLED);
+                let built = self.build(&daemon, &Request { client, ..self.request(false) })?;
+                daemon.stop()?;
+                fs::remove_dir_all(&root)?;
+                list.push(built.micros);
+                images.push(built.image);
+            }
         }
         images.dedup();
         ensure!(images.len() <= 1, "the first builds gave other images: {}", images.join(", "));
         Ok(measured)
-    }
-}
-
-/// A tmpfs, unmounted when dropped.
-struct Memory(PathBuf);
-
-impl Memory {
-    fn mount(point: PathBuf) -> Result<Self> {
-        fs::create_dir(&point)?;
-        run(Command::new("mount").args(["-t", "tmpfs", "oci2bk-lab"]).arg(&point))
-            .context("a tmpfs cannot be mounted")?;
-        Ok(Self(point))
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // What cannot be unmounted now is as soon as nobody uses it.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }

@@ -1,6 +1,7 @@
 //! The lab: registries, a seed, and builders that are made ready in each of the ways.
 
 mod first_builds;
+mod memory;
 mod ready;
 mod seed;
 
@@ -15,8 +16,9 @@ use tempfile::TempDir;
 use testkit::process::run;
 use testkit::{Daemon, Registry, Tools, tools};
 
+use self::memory::Memory;
 use self::ready::{Preparation, Ready};
-use crate::build::{Built, Request};
+use crate::build::{Built, Client, Request};
 use crate::record::{Build, Header, Measurement, Outcome, Overhead, WorkloadInfo};
 use crate::scenario::{Builder, Scenario};
 use crate::workload::{Sources, Workload};
@@ -59,7 +61,10 @@ pub struct Lab {
     tools: Tools,
     workload: Workload,
     exports: Exports,
+    /// Every build ends with a push to it, and a registry waits for its disk.
     _images: Registry,
+    // Dropped after the registry in it.
+    _memory: Memory,
     /// None once it is down.
     caches: Option<Registry>,
     /// Addresses of both registries.
@@ -84,12 +89,11 @@ impl Lab {
         let parent = target.join("tmp");
         fs::create_dir_all(&parent).with_context(|| parent.display().to_string())?;
         let scratch = tempfile::Builder::new().prefix("lab-").tempdir_in(parent)?;
-        let start = |name: &str| {
-            let dir = scratch.path().join(name);
-            fs::create_dir(&dir)?;
-            Registry::start(tools, &dir)
-        };
-        let (images, caches) = (start(NAMES[0])?, start(NAMES[1])?);
+        let [images, caches] = NAMES.map(|name| scratch.path().join(name));
+        let memory = Memory::mount(images)?;
+        let images = Registry::start(tools, memory.path())?;
+        fs::create_dir(&caches)?;
+        let caches = Registry::start(tools, &caches)?;
         let addresses = [images.address().to_owned(), caches.address().to_owned()];
         let sources = workload.write_sources(&addresses[0], &scratch.path().join("sources"))?;
         let lab = Self {
@@ -97,6 +101,7 @@ impl Lab {
             workload,
             exports,
             _images: images,
+            _memory: memory,
             caches: Some(caches),
             addresses,
             sources,
@@ -155,6 +160,7 @@ impl Lab {
                 outputs,
                 import: None,
                 exports: Vec::new(),
+                client: Client::Usual,
                 recorded: true,
             };
             request.build(&daemon, &dir.join("metadata.json")).context("the base image")?;
@@ -230,6 +236,7 @@ impl Lab {
             outputs: vec![format!("type=image,name={}/image,push=true", self.addresses[0])],
             import: None,
             exports: Vec::new(),
+            client: Client::Usual,
             recorded: true,
         }
     }

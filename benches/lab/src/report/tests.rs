@@ -138,7 +138,14 @@ fn targets_that_are_missed_or_not_measured_are_told_apart() {
     let verdicts: Vec<_> = report(&run).targets.iter().map(|target| target.verdict).collect();
     assert_eq!(
         verdicts,
-        [Verdict::Fail, Verdict::NotMeasured, Verdict::Pass, Verdict::Fail, Verdict::NotMeasured]
+        [
+            Verdict::Fail,
+            Verdict::Fail,
+            Verdict::NotMeasured,
+            Verdict::Pass,
+            Verdict::Fail,
+            Verdict::NotMeasured
+        ]
     );
 }
 

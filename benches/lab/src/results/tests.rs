@@ -47,8 +47,8 @@ fn a_run_that_was_killed_leaves_what_it_had() {
 #[test]
 fn another_format_and_other_files_are_refused() {
     let text = testing::text();
-    let error = Run::parse("x".into(), &text.replacen("\"format\":1", "\"format\":2", 1));
-    assert!(error.unwrap_err().to_string().contains("the format is 2, and only 1 is known"));
+    let error = Run::parse("x".into(), &text.replacen("\"format\":2", "\"format\":3", 1));
+    assert!(error.unwrap_err().to_string().contains("the format is 3, and only 2 is known"));
     let headless = text.split_once('\n').unwrap().1;
     assert!(Run::parse("x".into(), headless).is_err());
     assert!(Run::parse("x".into(), &format!("{text}{text}")).is_err());

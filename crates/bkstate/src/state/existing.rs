@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::verify::other_workers;
 use super::{
     CACHE_DB, Damage, History, LeaseDamage, METADATA_DB, OLD_RECORDS_DB, Parts, RECORDS_DB,
-    RootLock, SNAPSHOTS, SNAPSHOTS_DB, State, VerifyError, WORKER, WORKER_ID, WorkerName,
+    RootLock, SNAPSHOTS, SNAPSHOTS_DB, State, Verified, VerifyError, WORKER, WORKER_ID, WorkerName,
 };
 use crate::content::BlobStore;
 use crate::digest::Digest;
@@ -79,7 +79,7 @@ use crate::snapshots::Trees;
 /// assert_eq!((existing.below(2), existing.below(1)), (Some(1), None));
 /// assert_eq!(existing.tree(2)?.size("file")?, Some(0));
 /// assert!(existing.trees.contains(&2) && !existing.trees.contains(&3));
-/// assert!(existing.new_damage(verify(&root)?.damage).is_empty());
+/// assert!(existing.new_damage(verify(&root)?).is_empty());
 /// existing.remove_leftovers(&lock)?;
 /// assert!(!trees.join("3").exists());
 ///
@@ -258,10 +258,12 @@ impl Existing {
         self.below.get(&id).copied().filter(|below| *below < id)
     }
 
-    /// What of `damage` is new since the state was read.
-    pub fn new_damage(&self, damage: Vec<Damage>) -> Vec<Damage> {
+    /// What of `found` is new since the state was read. What a daemon may leave is damage here: a
+    /// conversion leaves nothing.
+    pub fn new_damage(&self, found: Verified) -> Vec<Damage> {
         let known: BTreeSet<_> = self.damage.iter().map(ToString::to_string).collect();
-        damage.into_iter().filter(|damage| !known.contains(&damage.to_string())).collect()
+        let all = found.damage.into_iter().chain(found.leftovers);
+        all.filter(|damage| !known.contains(&damage.to_string())).collect()
     }
 
     /// Whether `state` is what the root holds, to the last file.

@@ -24,11 +24,14 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn id() -> impl Strategy<Value = String> {
-    "[a-z0-9]{1,8}|random:[0-9a-f]{4}"
+    prop_oneof![
+        "[a-z0-9]{1,8}|random:[0-9a-f]{4}|[0-9a-z]{25}",
+        digest().prop_map(|id| id.to_string())
+    ]
 }
 
 fn record_id() -> impl Strategy<Value = RecordId> {
-    "[a-z0-9]{1,8}".prop_map(|id| RecordId::new(id).unwrap())
+    "[a-z0-9]{1,8}|[0-9a-z]{25}".prop_map(|id| RecordId::new(id).unwrap())
 }
 
 fn key_id() -> impl Strategy<Value = KeyId> {
@@ -61,10 +64,11 @@ fn calendar_time() -> impl Strategy<Value = Time> {
 }
 
 fn link() -> impl Strategy<Value = Link> {
-    (any::<i64>(), -1_i64..3, text(), text()).prop_map(|(input, output, digest, selector)| Link {
+    let digest = prop_oneof![text(), digest().prop_map(|digest| digest.to_string())];
+    (any::<i64>(), -1_i64..3, digest, text()).prop_map(|(input, output, digest, selector)| Link {
         input,
         output,
-        digest,
+        digest: digest.into(),
         selector,
     })
 }

@@ -116,7 +116,7 @@ fn key_row(root: &Root, key: &Key) -> [String; 7] {
     [
         key.name.as_deref().map_or_else(|| unnamed(key.warmth), |text| name(Some(text))),
         key.warmth.word().to_owned(),
-        short_digest(key.id.as_str()),
+        short_digest(&key.id.text()),
         id.map(|id| short_digest(id.as_str())).unwrap_or_default(),
         bytes(record.and_then(Record::bytes)),
         key.inputs.len().to_string(),
@@ -197,10 +197,10 @@ fn key_thing(page: &mut Page, root: &Root, key: &Key, above: BTreeSet<&KeyId>) {
     let called = |id: &KeyId| {
         let at = root.keys.binary_search_by(|key| key.id.cmp(id)).ok();
         let name = at.and_then(|at| root.keys[at].name.as_deref());
-        format!("{} {}", one_line(id.as_str()), shortened(name.unwrap_or_default(), WIDE))
+        format!("{} {}", one_line(&id.text()), shortened(name.unwrap_or_default(), WIDE))
     };
     let mut members = vec![
-        ("key", one_line(key.id.as_str())),
+        ("key", one_line(&key.id.text())),
         ("state", format!("{}: {}", key.warmth.word(), key.warmth.meaning())),
     ];
     for result in &key.results {
@@ -218,7 +218,7 @@ fn key_thing(page: &mut Page, root: &Root, key: &Key, above: BTreeSet<&KeyId>) {
             "builds on",
             format!("input {}: {}{part}", input.link.input, called(&input.from)),
         ));
-        members.push(("op digest", one_line(&input.link.digest)));
+        members.push(("op digest", one_line(&input.link.digest.text())));
     }
     members.extend(above.into_iter().map(|id| ("is below", called(id))));
     page.thing(&key.name.as_deref().map_or_else(|| unnamed(key.warmth), one_line), &members);
@@ -248,7 +248,7 @@ fn record_thing(page: &mut Page, record: &Record, above: Vec<&RecordId>) {
         ("to be removed", yes(stored.deleted == Some(true), "when the daemon starts")),
     ];
     let keys = record.keys.iter();
-    members.extend(keys.map(|key| ("result of", one_line(key.as_str()))));
+    members.extend(keys.map(|key| ("result of", one_line(&key.text()))));
     members.extend(above.into_iter().map(|id| ("is below", one_line(id.as_str()))));
     page.thing(&format!("record {}", one_line(record.id.as_str())), &members);
 }

@@ -60,7 +60,7 @@ fn steps_become_keys_links_and_results() {
         [&root.key, &x.key, &y.key].into()
     });
     let (link, target) = cache.links[&root.key].first().unwrap();
-    assert_eq!((link.digest.as_str(), target), (op("x").as_str(), &x.key));
+    assert_eq!((link.digest.text(), target), (op("x").as_str().into(), &x.key));
     assert_eq!(cache.backlinks[&y.key], [x.key.clone()].into_iter().collect());
     assert!(!cache.results.contains_key(&root.key));
     let (result, created_at) = cache.results[&x.key].iter().next().unwrap();

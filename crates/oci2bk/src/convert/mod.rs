@@ -330,7 +330,7 @@ fn convert(
     run.check()?;
     // What is read back is as large, and need not be there at the same time.
     drop(state);
-    let damage = existing.new_damage(staging.parts(&written)?.verify()?.damage);
+    let damage = existing.new_damage(staging.parts(&written)?.verify()?);
     if !damage.is_empty() {
         return Err(ConvertError::Damaged { damage });
     }

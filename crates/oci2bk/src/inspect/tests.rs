@@ -184,8 +184,8 @@ fn with_links(links: impl IntoIterator<Item = (usize, usize)>) -> TempDir {
     let mut state = State::empty(worker.clone());
     let id = |number: usize| KeyId::derive(&number.to_string());
     for (from, to) in links {
-        let digest = bkstate::Digest::of(format!("op {to}")).to_string();
-        let link = Link { digest, ..Link::default() };
+        let digest = bkstate::Digest::of(format!("op {to}"));
+        let link = Link { digest: digest.into(), ..Link::default() };
         state.solver.add_key(&id(to));
         state.solver.add_link(&id(from), link, &id(to));
     }
@@ -207,7 +207,7 @@ fn loops_in_the_links_of_a_damaged_root_are_shown_and_do_no_harm() {
     let picture = svg(&root.graph());
     roxmltree::Document::parse(&picture).unwrap();
     assert_eq!(picture.matches(r#"class="e b""#).count(), 1);
-    assert!(root.only(KeyId::derive("3").as_str()).is_some());
+    assert!(root.only(&KeyId::derive("3").text()).is_some());
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_hundred_thousand_keys_take_bounded_time() {
     assert_eq!(graph.in_order().len(), MANY);
     assert!(svg(&graph).len() < 8 << 20);
     assert!(dot(&graph).len() > MANY);
-    let only = root.only(KeyId::derive("0").as_str()).unwrap();
+    let only = root.only(&KeyId::derive("0").text()).unwrap();
     assert_eq!(only.keys.len(), MANY, "all are next to the first");
     assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
 }

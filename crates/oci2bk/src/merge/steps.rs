@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Time;
+use bkstate::digest::DigestText;
 use bkstate::ids::{KeyId, RecordId, ResultId, WorkerId};
 use bkstate::solver::SolverCache;
 
@@ -57,7 +58,7 @@ pub(crate) fn keys(plan: &Plan, cache: &SolverCache) -> Vec<KeyId> {
 }
 
 /// For each op, input and alternative the keys that it leads to.
-type Targets = BTreeMap<(String, i64), BTreeMap<i64, Vec<BTreeSet<KeyId>>>>;
+type Targets = BTreeMap<(DigestText, i64), BTreeMap<i64, Vec<BTreeSet<KeyId>>>>;
 
 /// The key that the links of `step` lead to in `cache`, where the steps below have the keys `keys`.
 fn known_key(step: &Step, keys: &[KeyId], cache: &SolverCache) -> Option<KeyId> {

@@ -52,7 +52,7 @@ fn namespace(existing: &Existing) -> &Namespace {
 /// Ids as a daemon draws them: the records, snapshots and keys of `existing` under other names.
 fn naturalised(mut existing: Existing) -> Existing {
     let record = |id: &RecordId| RecordId::derive(&format!("drawn {id}"));
-    let key = |id: &KeyId| match id.as_str().starts_with("sha256:") {
+    let key = |id: &KeyId| match id.text().starts_with("sha256:") {
         true => id.clone(),
         false => KeyId::derive(&format!("drawn {id}")),
     };

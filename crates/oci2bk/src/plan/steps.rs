@@ -21,7 +21,7 @@ pub(super) struct Steps {
     pub(super) lost: Vec<Lost>,
     /// For each step the input that its result is one layer more than, where that is known.
     pub(super) bases: Vec<Option<usize>>,
-    /// Only looked up. In an ordered map that would compare texts all over the memory.
+    /// Only looked up.
     step_of: HashMap<KeyId, usize>,
     /// What the op of each record lies on. Many records may have one op.
     bases_of: BTreeMap<Digest, Option<Base>>,
@@ -90,7 +90,7 @@ impl Steps {
                     let link = Link {
                         input,
                         output: i64::from(key.output),
-                        digest: digest.as_str().to_owned(),
+                        digest: digest.as_str().into(),
                         selector: selector.clone(),
                     };
                     links.push(StepLink { from, link });

@@ -270,7 +270,7 @@ fn records_that_say_the_same_are_one_step_with_the_results_of_all() {
 #[test]
 fn the_key_of_a_root_is_the_digest_in_the_export() {
     let plan = planned(&[], &[], &json!([root("r")]), &[]);
-    assert_eq!(plan.steps[0].key.as_str(), record("r").to_string());
+    assert_eq!(plan.steps[0].key.text(), record("r").to_string());
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn links_carry_the_op_digest_the_input_and_the_selector() {
     });
     let plan = planned(&[], &[], &json!([root("r"), root("s"), two_inputs]), &["x"]);
     let link = |from, input, selector: &str| {
-        let digest = op("x").as_str().to_owned();
+        let digest = op("x").as_str().into();
         let link = Link { input, output: 0, digest, selector: selector.to_owned() };
         (from, link)
     };

@@ -45,7 +45,7 @@ fn the_exporter_is_recognised_and_its_links_are_kept() {
         let digests = keyring.iter().map(|(_, key)| key.op_digest.as_str());
         let known: std::collections::BTreeSet<_> = digests.collect();
         let links = plan.steps.iter().flat_map(|step| &step.links);
-        assert!(links.into_iter().all(|edge| known.contains(edge.link.digest.as_str())));
+        assert!(links.into_iter().all(|edge| known.contains(&*edge.link.digest.text())));
 
         let older = Plan::for_target(&exports, &keyring, "v0.12.5".parse().unwrap());
         assert_eq!(older.steps.len(), plan.steps.len());

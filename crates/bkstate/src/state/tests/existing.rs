@@ -1,5 +1,6 @@
 //! What a root holds before something is added to it, and adding to it.
 
+use super::verify::{kinds_of, use_database};
 use super::*;
 use crate::bolt::{Node, Tree};
 
@@ -213,9 +214,17 @@ fn damage_is_named_and_what_a_daemon_clears_away_is_none() {
     let root = Root::with(&state);
     let existing = read(&root);
     assert_eq!(existing.state, state);
-    let damage = verify(&root.dir).unwrap().damage;
-    assert_eq!(damage.len(), 1);
-    assert_eq!(existing.new_damage(damage).len(), 0);
+    let found = verify(&root.dir).unwrap();
+    assert_eq!(found.damage.len(), 1);
+    assert_eq!(existing.new_damage(found).len(), 0);
+    fs::create_dir(root.snapshot(99)).unwrap();
+    let stray = || verify(&root.dir).unwrap();
+    assert_eq!(kinds_of(&existing.new_damage(stray())), ["stray-directory"]);
+    // Only of a daemon it is a leftover, never of a conversion.
+    use_database(&root.worker(METADATA_DB));
+    assert_eq!(kinds_of(&stray().leftovers), ["stray-directory"]);
+    assert_eq!(kinds_of(&existing.new_damage(stray())), ["stray-directory"]);
+    fs::remove_dir(root.snapshot(99)).unwrap();
 
     fs::remove_file(root.blob(&blob("top"))).unwrap();
     let error = refusal(&root);

@@ -133,7 +133,7 @@ fn blob(name: &str) -> Digest {
 
 /// The link from `root` to `top` in [`sound`].
 fn link() -> Link {
-    Link { digest: Digest::of("op").to_string(), ..Link::default() }
+    Link { digest: Digest::of("op").into(), ..Link::default() }
 }
 
 impl State {

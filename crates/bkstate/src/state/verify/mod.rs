@@ -104,7 +104,9 @@ impl Parts {
             return Ok(findings.into_verified(None));
         };
         self.compare(&databases, &mut findings)?;
-        if self.history.stopped_conversion {
+        // containerd removes rows first and what they stood for later (v2.3.3 core/metadata/db.go
+        // GarbageCollect), so a daemon can be stopped in between.
+        if self.history.stopped_conversion || databases.used.metadata {
             findings.leftovers.extend(findings.damage.extract_if(.., |damage| damage.is_unused()));
         }
         Ok(findings.into_verified(Some(databases.state)))
@@ -115,12 +117,8 @@ impl Parts {
             WorkerName::In(worker) => worker_id(worker, findings),
             WorkerName::Given(id) => Some(id.clone()),
         };
-        let solver = sound(
-            self.solver.as_ref(),
-            CACHE_DB,
-            |db| Ok((SolverCache::read(db)?, SolverCache::read_miswritten(db)?)),
-            findings,
-        );
+        let solver =
+            sound(self.solver.as_ref(), CACHE_DB, SolverCache::read_with_miswritten, findings);
         let records = sound(
             self.records.as_ref(),
             RECORDS_DB,

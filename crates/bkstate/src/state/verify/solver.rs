@@ -1,7 +1,6 @@
 //! `cache.db`: keys, links and results, each of which stands there twice.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::hash::Hash;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::few::{FewMap, FewSet};
 use crate::ids::{KeyId, ResultId, WorkerId};
@@ -122,8 +121,8 @@ impl SolverDamage {
 }
 
 /// Checks what `cache.db` says against itself and the records of the workers of the root.
-pub(super) fn check<'c>(
-    cache: &'c SolverCache,
+pub(super) fn check(
+    cache: &SolverCache,
     worker: &WorkerId,
     others: &BTreeSet<WorkerId>,
     records: &Records,
@@ -137,43 +136,8 @@ pub(super) fn check<'c>(
             findings.add_unless(used.solver, SolverDamage::InvisibleKey { key: key.clone() });
         }
     }
-    let results = pairs(&cache.results, FewMap::keys);
-    for (result, keys) in &cache.by_result {
-        for key in keys.iter().filter(|key| !results.contains(&(*key, result))) {
-            let (key, result) = (key.clone(), result.clone());
-            findings.add(SolverDamage::StrayResultIndex { key, result });
-        }
-    }
-    let backlinks = pairs(&cache.backlinks, FewSet::iter);
-    for (from, links) in &cache.links {
-        let targets: BTreeSet<_> = links.iter().map(|(_, to)| to).collect();
-        for to in targets {
-            if !backlinks.contains(&(to, from)) {
-                let (from, to) = (from.clone(), to.clone());
-                // Before v0.18 a daemon could pass over links of a key that it forgot.
-                findings.add_unless(used.solver, SolverDamage::MissingBacklink { from, to });
-            }
-        }
-    }
-    let targets = |links: &'c FewSet<(Link, KeyId)>| links.iter().map(|(_, to)| to);
-    let links = pairs(&cache.links, targets);
-    for (to, sources) in &cache.backlinks {
-        for from in sources.iter().filter(|from| !links.contains(&(from, to))) {
-            let (from, to) = (from.clone(), to.clone());
-            findings.add(SolverDamage::StrayBacklink { from, to });
-        }
-    }
-}
-
-/// What each key of `map` stands with. It is hashed, as lookups in an ordered set compare texts all
-/// over the memory.
-fn pairs<'m, K: Hash + Eq, V, I: Iterator<Item: Hash + Eq>>(
-    map: &'m BTreeMap<K, V>,
-    items: impl Fn(&'m V) -> I,
-) -> HashSet<(&'m K, I::Item)> {
-    let pairs = map.iter().flat_map(|(key, value)| items(value).map(move |item| (key, item)));
-    // Counted first: a set that grows hashes everything again.
-    pairs.collect::<Vec<_>>().into_iter().collect()
+    check_result_index(cache, findings);
+    check_links(cache, used, findings);
 }
 
 fn check_results(
@@ -184,14 +148,9 @@ fn check_results(
     used: Used,
     findings: &mut Findings,
 ) {
-    let by_result = pairs(&cache.by_result, FewSet::iter);
     for (key, results) in &cache.results {
         for result in results.keys() {
             let named = || (key.clone(), result.clone());
-            if !by_result.contains(&(result, key)) {
-                let (key, result) = named();
-                findings.add(SolverDamage::UnindexedResult { key, result });
-            }
             // No other session asks for the key of a local source, and the daemon forgets its
             // record as soon as the next session reuses the files.
             if key.is_of_one_session() {
@@ -211,4 +170,65 @@ fn check_results(
             }
         }
     }
+}
+
+/// Checks `_byresult` against `_result`.
+fn check_result_index(cache: &SolverCache, findings: &mut Findings) {
+    let mut indexed = 0;
+    for (key, result) in pairs(&cache.results, FewMap::keys) {
+        if cache.by_result.get(result).is_some_and(|keys| keys.contains(key)) {
+            indexed += 1;
+        } else {
+            let (key, result) = (key.clone(), result.clone());
+            findings.add(SolverDamage::UnindexedResult { key, result });
+        }
+    }
+    // All others are strays, so there is no need to look for them in a sound state.
+    if pairs(&cache.by_result, FewSet::iter).count() == indexed {
+        return;
+    }
+    for (result, key) in pairs(&cache.by_result, FewSet::iter) {
+        if !cache.results.get(key).is_some_and(|results| results.contains_key(result)) {
+            let (key, result) = (key.clone(), result.clone());
+            findings.add(SolverDamage::StrayResultIndex { key, result });
+        }
+    }
+}
+
+/// Checks `_links` and `_backlinks` against each other.
+fn check_links(cache: &SolverCache, used: Used, findings: &mut Findings) {
+    let mut known = 0;
+    for (from, to) in pairs(&cache.links, targets) {
+        if cache.backlinks.get(to).is_some_and(|sources| sources.contains(from)) {
+            known += 1;
+        } else {
+            let (from, to) = (from.clone(), to.clone());
+            // Before v0.18 a daemon could pass over links of a key that it forgot.
+            findings.add_unless(used.solver, SolverDamage::MissingBacklink { from, to });
+        }
+    }
+    // As above.
+    if pairs(&cache.backlinks, FewSet::iter).count() == known {
+        return;
+    }
+    let links: BTreeSet<_> = pairs(&cache.links, targets).collect();
+    for (to, from) in pairs(&cache.backlinks, FewSet::iter) {
+        if !links.contains(&(from, to)) {
+            let (from, to) = (from.clone(), to.clone());
+            findings.add(SolverDamage::StrayBacklink { from, to });
+        }
+    }
+}
+
+/// The keys that links lead to.
+fn targets(links: &FewSet<(Link, KeyId)>) -> BTreeSet<&KeyId> {
+    links.iter().map(|(_, to)| to).collect()
+}
+
+/// What each key of `map` stands with.
+fn pairs<'m, K, V, I: IntoIterator>(
+    map: &'m BTreeMap<K, V>,
+    items: impl Fn(&'m V) -> I,
+) -> impl Iterator<Item = (&'m K, I::Item)> {
+    map.iter().flat_map(move |(key, value)| items(value).into_iter().map(move |item| (key, item)))
 }

@@ -29,13 +29,13 @@ impl Root {
     fn node(&self, key: &Key) -> Node {
         let there = key.results.iter().find(|result| result.is_there);
         let record = there.and_then(|result| self.record(result.id.record.as_ref()?.as_str()));
-        let mut detail = vec![short_digest(key.id.as_str())];
+        let mut detail = vec![short_digest(&key.id.text())];
         if let Some(record) = record {
             detail = vec![format!("record {}", short_digest(record.id.as_str()))];
             detail.extend(record.bytes().map(size));
             detail.extend(record.stored.usage_count.map(|count| format!("used {count} times")));
         }
-        let id = key.id.as_str();
+        let id = &*key.id.text();
         Node {
             id: id.to_owned(),
             name: key.name.clone().unwrap_or_else(|| short_digest(id)),

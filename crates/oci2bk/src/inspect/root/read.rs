@@ -205,7 +205,7 @@ fn keys(state: &State, records: &[Record], names: &BTreeMap<&str, &str>) -> Vec<
             () if inputs.is_empty() => Warmth::Source,
             () => Warmth::KeyOnly,
         };
-        let told = inputs.iter().find_map(|input| names.get(input.link.digest.as_str()));
+        let told = inputs.iter().find_map(|input| names.get(&*input.link.digest.text()));
         let described = || results.iter().find_map(|r| record(r)?.stored.description.clone());
         let name = told.map(|name| (*name).to_owned()).or_else(described);
         Key { id: id.clone(), name, warmth, results, inputs }

@@ -16,7 +16,7 @@ impl Root {
         let is = |id: &str| names(word, id);
         let is_digest = |digest: &Digest| is(&digest.to_string());
         let of_key = |key: &Key| {
-            is(key.id.as_str()) || key.inputs.iter().any(|input| is(&input.link.digest))
+            is(&key.id.text()) || key.inputs.iter().any(|input| is(&input.link.digest.text()))
         };
         let keys: BTreeSet<KeyId> =
             self.keys.iter().filter(|key| of_key(key)).map(|key| key.id.clone()).collect();

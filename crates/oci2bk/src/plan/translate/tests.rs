@@ -116,12 +116,13 @@ fn planned(exporter: &Class, target: Target, with_op: impl Fn(&str) -> bool) -> 
 }
 
 /// The links to each step, as digest and selectors.
-fn links(plan: &Plan) -> Vec<(&str, Vec<(&str, &str)>)> {
+fn links(plan: &Plan) -> Vec<(&str, Vec<(String, &str)>)> {
     let steps = plan.steps.iter().filter(|step| !step.links.is_empty());
     steps
         .map(|step| {
             let links = step.links.iter();
-            let links = links.map(|edge| (edge.link.digest.as_str(), edge.link.selector.as_str()));
+            let links =
+                links.map(|edge| (edge.link.digest.to_string(), edge.link.selector.as_str()));
             (step.name.as_deref().unwrap(), links.collect())
         })
         .collect()
@@ -181,7 +182,7 @@ fn a_release_between_two_that_agree_may_differ() {
     let exporter = plan.sources[0].exporter.unwrap();
     assert_eq!(exporter.to_string(), "v0.11.0 to v0.16.0, v0.18.0 or later");
     let digest = digest(&vertex(STEPS[4].1), between).to_string();
-    assert_eq!(links(&plan), [("root-owned", vec![(digest.as_str(), "")])]);
+    assert_eq!(links(&plan), [("root-owned", vec![(digest.clone(), "")])]);
 }
 
 #[test]
@@ -201,7 +202,7 @@ fn a_step_with_a_secret_is_found_however_the_frontend_sends_it() {
     let newer = STEPS[0].1.replace(r#""output":-1"#, r#""input":-1,"output":-1"#);
     let digests = [STEPS[0].1, &newer].map(|op| digest(&vertex(op), &CLASSES[0]).to_string());
     let links = links(&plan);
-    let mut found: Vec<_> = links[0].1.iter().map(|link| link.0).collect();
+    let mut found: Vec<_> = links[0].1.iter().map(|link| link.0.as_str()).collect();
     found.dedup();
     assert_eq!(found, digests);
 }

@@ -65,22 +65,6 @@ fn results_of_another_worker_of_the_root_are_its_own_matter() {
     assert!(damage_of(&root).is_empty());
 }
 
-/// Makes bbolt's next transaction of a database: both meta pages count one on.
-fn use_database(path: &Path) {
-    use std::os::unix::fs::FileExt as _;
-    let file = File::options().read(true).write(true).open(path).unwrap();
-    for page in 0..2_u64 {
-        let mut meta = [0; 64];
-        file.read_exact_at(&mut meta, page * 4096 + 16).unwrap();
-        meta[48..56].copy_from_slice(&(page + 2).to_le_bytes());
-        let sum = meta[..56].iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-        });
-        meta[56..].copy_from_slice(&sum.to_le_bytes());
-        file.write_all_at(&meta, page * 4096 + 16).unwrap();
-    }
-}
-
 #[test]
 fn what_daemons_leave_behind_is_no_damage_once_one_has_used_the_state() {
     let mut state = sound();
@@ -110,6 +94,33 @@ fn what_daemons_leave_behind_is_no_damage_once_one_has_used_the_state() {
     use_database(&root.worker(METADATA_DB));
     let found = verify(&root.dir).unwrap();
     assert_eq!((kinds_of(&found.damage), kinds_of(&found.leftovers)), (vec![], leftovers.to_vec()));
+}
+
+#[test]
+fn what_a_daemon_had_yet_to_collect_is_no_damage() {
+    let mut state = sound();
+    state.snapshots.by_name.insert(
+        "buildkit/9/gone".to_owned(),
+        Snapshot {
+            id: 9,
+            kind: Kind::Committed,
+            parent: None,
+            created_at: None,
+            updated_at: None,
+            inodes: None,
+            size: None,
+            labels: BTreeMap::new(),
+        },
+    );
+    state.snapshots.sequence = 9;
+    let root = Root::with(&state);
+    fs::write(root.blob(&blob("gone")), "").unwrap();
+    let strays = ["stray-blob", "snapshot-not-in-containerd"];
+    assert_eq!(kinds_of(&damage_of(&root)), strays);
+    // With the databases of a daemon it may have been stopped before it removed the files.
+    use_database(&root.worker(METADATA_DB));
+    let found = verify(&root.dir).unwrap();
+    assert_eq!((kinds_of(&found.damage), kinds_of(&found.leftovers)), (vec![], strays.to_vec()));
 }
 
 #[test]

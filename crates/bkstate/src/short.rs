@@ -1,0 +1,92 @@
+//! Texts that are kept in place if they are as long as the ids of BuildKit.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+/// Length of a drawn id (BuildKit v0.32.2 `identity/randomid.go`).
+pub(crate) const DRAWN: usize = 25;
+
+/// A text. One of [`DRAWN`] bytes takes no memory of its own: states have hundreds of thousands of
+/// ids, and those that lie next to each other are compared without waiting for memory.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum ShortText {
+    Drawn([u8; DRAWN]),
+    Other(Box<str>),
+}
+
+impl ShortText {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            // Never the default: it was a text when it was put there.
+            Self::Drawn(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
+            Self::Other(text) => text,
+        }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Drawn(bytes) => bytes,
+            Self::Other(text) => text.as_bytes(),
+        }
+    }
+}
+
+impl From<&str> for ShortText {
+    fn from(text: &str) -> Self {
+        match text.as_bytes().try_into() {
+            Ok(bytes) => Self::Drawn(bytes),
+            Err(_) => Self::Other(text.into()),
+        }
+    }
+}
+
+impl From<String> for ShortText {
+    fn from(text: String) -> Self {
+        match text.as_bytes().try_into() {
+            Ok(bytes) => Self::Drawn(bytes),
+            Err(_) => Self::Other(text.into()),
+        }
+    }
+}
+
+impl Ord for ShortText {
+    /// The order of the texts.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl PartialOrd for ShortText {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for ShortText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_all_lengths_stay_what_they_are_and_keep_their_order() {
+        let drawn = "nkb3jq2u1n5uzs39w0ohs4fgn";
+        let shorter_in_letters = "ä".repeat(12) + "x";
+        let texts =
+            ["", "a", &drawn[..24], drawn, "nkb3jq2u1n5uzs39w0ohs4fgo", &shorter_in_letters];
+        for text in texts {
+            let short = ShortText::from(text);
+            assert_eq!((short.as_str(), short.as_bytes()), (text, text.as_bytes()));
+            assert_eq!(short, ShortText::from(text.to_owned()));
+            for other in texts {
+                assert_eq!(short.cmp(&ShortText::from(other)), text.cmp(other), "{text} {other}");
+            }
+        }
+        assert!(matches!(ShortText::from(drawn), ShortText::Drawn(_)));
+        assert_eq!(size_of::<ShortText>(), 32);
+    }
+}
