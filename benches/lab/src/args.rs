@@ -135,6 +135,16 @@ impl Run {
         self.which.all
     }
 
+    /// Builds of each kind, for each repeat of the scenarios, where kinds of builds are compared that take
+    /// a fraction of a second each.
+    pub(crate) fn short_builds(&self) -> u32 {
+        match self.workload() {
+            // Is to show that the lab works, and not what builds take.
+            Workload::Generated(Size::Tiny) => 2,
+            _ => 16,
+        }
+    }
+
     pub(crate) fn workload(&self) -> Workload {
         match (&self.context, &self.edit) {
             (Some(context), Some(edit)) => Workload::Project {

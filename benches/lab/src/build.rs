@@ -23,29 +23,8 @@ pub(crate) struct Request<'a> {
     pub(crate) import: Option<&'a str>,
     /// Values of `--export-cache`.
     pub(crate) exports: Vec<String>,
-    pub(crate) client: Client,
     /// Whether its progress is kept.
     pub(crate) recorded: bool,
-}
-
-/// Who builds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Client {
-    /// The one of all builds.
-    Usual,
-    /// One that the daemon has no directories of, as another machine's (BuildKit v0.32.2
-    /// `source/local/source.go` `snapshot`). Its directories have other names.
-    New,
-}
-
-impl Client {
-    /// What the build context and the directory of the Dockerfile are called.
-    fn directories(self) -> [&'static str; 2] {
-        match self {
-            Self::Usual => ["context", "dockerfile"],
-            Self::New => ["new-context", "new-dockerfile"],
-        }
-    }
 }
 
 /// What became of it.
@@ -82,16 +61,13 @@ impl Request<'_> {
         let path = self.context.join(self.dockerfile);
         let dir = path.parent().unwrap_or(self.context);
         let name = path.file_name().unwrap_or_default();
-        let [context, dockerfile] = self.client.directories();
         let mut command = daemon.buildctl();
         command
             .arg("build")
             .arg(if self.recorded { "--progress=rawjson" } else { "--progress=quiet" })
             .args(["--frontend", "dockerfile.v0"])
-            .arg(format!("--local={context}={}", self.context.display()))
-            .arg(format!("--opt=contextkey={context}"))
-            .arg(format!("--local={dockerfile}={}", dir.display()))
-            .arg(format!("--opt=dockerfilekey={dockerfile}"))
+            .arg(format!("--local=context={}", self.context.display()))
+            .arg(format!("--local=dockerfile={}", dir.display()))
             .arg(format!("--opt=filename={}", name.display()))
             .args(self.options.iter().map(|option| format!("--opt={option}")))
             .args(self.outputs.iter().map(|output| format!("--output={output}")))

@@ -16,10 +16,6 @@ use crate::report::{Report, pages};
 use crate::results::{Run, Writer};
 use crate::units::seconds;
 
-/// Builds of each kind, for each repeat of the scenarios, where kinds of builds are compared that take a
-/// fraction of a second each.
-const SHORT_BUILDS: u32 = 16;
-
 /// Does what the command line says. `out` is for the result, `log` for what goes on.
 ///
 /// # Errors
@@ -69,7 +65,7 @@ fn measure(
         }
     }
     if arguments.measures_all() {
-        let builds = SHORT_BUILDS.saturating_mul(arguments.repeats);
+        let builds = arguments.short_builds().saturating_mul(arguments.repeats);
         writeln!(log, "first builds")?;
         writer.write(&Line::FirstBuilds(lab.first_builds(builds)?))?;
         writeln!(log, "overhead")?;

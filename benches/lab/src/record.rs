@@ -199,11 +199,11 @@ pub struct Layer {
 /// memory. Durations are in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FirstBuilds {
-    /// On converted roots, by a client that the builder has not seen.
+    /// On converted roots.
     pub converted: Vec<u64>,
-    /// On roots on which the build ran, by a client that the builder has not seen.
+    /// On roots on which the build ran, without the build contexts that clients sent.
     pub natural: Vec<u64>,
-    /// On roots on which the build ran, by the client that ran it: the builder has its build context.
+    /// On roots on which the build ran, with the build context of this very client.
     pub acquainted: Vec<u64>,
 }
 

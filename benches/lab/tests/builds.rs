@@ -96,7 +96,10 @@ fn all_scenarios(_: &Tools) -> Result<()> {
         ensure!(stability["passed"] == true, "the image differs: {stability}");
     }
     // Times are none of a busy machine's business.
-    for target in &report["targets"].as_array().context("a report has targets")?[2..4] {
+    let targets = report["targets"].as_array().context("a report has targets")?;
+    let of_nothing = |target: &&Value| target["bound"] == "0";
+    ensure!(targets.iter().filter(of_nothing).count() == 2, "{targets:?}");
+    for target in targets.iter().filter(of_nothing) {
         ensure!(target["verdict"] == "pass", "{target}");
     }
     let markdown = lab(&["report"])?;

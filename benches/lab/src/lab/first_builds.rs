@@ -6,19 +6,19 @@
 //! them are built on in turn, in memory, so that no disk decides.
 //!
 //! A daemon keeps the build contexts that clients sent, and asks a client that it knows for what changed only.
-//! That is no part of a cache export, and of no use to the clients of other machines, so the client is new
-//! to the builder. How much the context saves where it is not is measured, too.
+//! They are no part of a cache export, and of no use to the clients of other machines, so they are removed
+//! from the root of the daemon. How much they save is measured, too.
 
 use std::fs;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use testkit::process::run;
 
 use super::Lab;
 use super::memory::Memory;
 use super::ready::{Preparation, copy_root};
-use crate::build::{Client, Request};
 use crate::record::FirstBuilds;
 use crate::scenario::Builder;
 
@@ -33,31 +33,36 @@ impl Lab {
     /// If no tmpfs can be mounted, or a build fails or is not what was built before.
     pub fn first_builds(&self, builds: u32) -> Result<FirstBuilds> {
         let memory = Memory::mount(self.scratch.path().join("memory"))?;
-        let (converted, natural) = (memory.path().join("converted"), memory.path().join("natural"));
-        for (builder, root) in [(Builder::Converted, &converted), (Builder::Baked, &natural)] {
+        let [converted, acquainted, natural] =
+            ["converted", "acquainted", "natural"].map(|name| memory.path().join(name));
+        for (builder, root) in [(Builder::Converted, &converted), (Builder::Baked, &acquainted)] {
             let ready = self.make_ready(builder, root, &mut Preparation::default())?;
             ready.daemon.stop()?;
         }
+        copy_root(&acquainted, &natural)?;
+        let daemon = self.start(&natural)?;
+        run(daemon.buildctl().args(["prune", "--filter=type==source.local"]))?;
+        daemon.stop()?;
         let mut measured =
             FirstBuilds { converted: Vec::new(), natural: Vec::new(), acquainted: Vec::new() };
         let root = memory.path().join("builder");
         let mut images = Vec::new();
         for build in 0..builds {
             let mut kinds = [
-                (&converted, Client::New, &mut measured.converted),
-                (&natural, Client::New, &mut measured.natural),
-                (&natural, Client::Usual, &mut measured.acquainted),
+                (&converted, &mut measured.converted),
+                (&natural, &mut measured.natural),
+                (&acquainted, &mut measured.acquainted),
             ];
             // So that none is always the one after another.
             kinds.rotate_left(build as usize % 3);
             if build % 2 == 1 {
                 kinds.reverse();
             }
-            for (warm, client, list) in kinds {
+            for (warm, list) in kinds {
                 copy_root(warm, &root)?;
                 let daemon = self.start(&root)?;
                 thread::sleep(SETTLED);
-                let built = self.build(&daemon, &Request { client, ..self.request(false) })?;
+                let built = self.build(&daemon, &self.request(false))?;
                 daemon.stop()?;
                 fs::remove_dir_all(&root)?;
                 list.push(built.micros);

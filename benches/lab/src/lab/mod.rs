@@ -18,7 +18,7 @@ use testkit::{Daemon, Registry, Tools, tools};
 
 use self::memory::Memory;
 use self::ready::{Preparation, Ready};
-use crate::build::{Built, Client, Request};
+use crate::build::{Built, Request};
 use crate::record::{Build, Header, Measurement, Outcome, Overhead, WorkloadInfo};
 use crate::scenario::{Builder, Scenario};
 use crate::workload::{Sources, Workload};
@@ -160,7 +160,6 @@ impl Lab {
                 outputs,
                 import: None,
                 exports: Vec::new(),
-                client: Client::Usual,
                 recorded: true,
             };
             request.build(&daemon, &dir.join("metadata.json")).context("the base image")?;
@@ -236,7 +235,6 @@ impl Lab {
             outputs: vec![format!("type=image,name={}/image,push=true", self.addresses[0])],
             import: None,
             exports: Vec::new(),
-            client: Client::Usual,
             recorded: true,
         }
     }

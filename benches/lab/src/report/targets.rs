@@ -55,14 +55,14 @@ pub(super) fn of(run: &Run) -> Vec<Target> {
     let first_builds = run.first_builds.as_ref();
     let mut targets = vec![
         at_most(
-            "time of the first build on a converted root to that on a naturally warm one, by a new client"
+            "time of the first build on a converted root to that on a naturally warm one"
                 .to_owned(),
             first_builds.and_then(|builds| median(&builds.converted)),
             first_builds.and_then(|builds| median(&builds.natural)),
             CONVERTED,
         ),
         at_most(
-            "the same, where the naturally warm one has the client's build context already".to_owned(),
+            "the same, if the naturally warm one has the client's build context already".to_owned(),
             first_builds.and_then(|builds| median(&builds.converted)),
             first_builds.and_then(|builds| median(&builds.acquainted)),
             CONVERTED,

@@ -23,7 +23,7 @@ use crate::short::ShortText;
 /// let digest = Digest::of("RUN make");
 /// let text = DigestText::from(digest.to_string().as_str());
 /// assert_eq!((text.digest(), text.text()), (Some(digest), digest.to_string().into()));
-/// assert_eq!(text, digest.into());
+/// assert_eq!(text, DigestText::from(digest));
 ///
 /// let json = DigestText::from(r#"{"Type":"buildkit.merge.v0"}"#);
 /// assert_eq!(json.digest(), None);
