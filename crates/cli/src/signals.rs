@@ -46,10 +46,14 @@ impl Signals {
         let Self { any, last } = &signals;
         for (signal, number) in [(SIGINT, INTERRUPT), (SIGTERM, TERMINATE)] {
             // In this order: the second signal finds the flag that the first one sets.
-            flag::register_conditional_default(signal, Arc::clone(any))
-                .and_then(|_| flag::register_usize(signal, Arc::clone(last), number))
+            flag::register_usize(signal, Arc::clone(last), number)
+                .and_then(|_| flag::register_conditional_default(signal, Arc::clone(any)))
                 .and_then(|_| flag::register(signal, Arc::clone(any)))
                 .map_err(Failure::Signals)?;
+        }
+        // One that came in between, which only the first of the three had seen.
+        if last.load(Ordering::SeqCst) != 0 {
+            any.store(true, Ordering::SeqCst);
         }
         Ok(signals)
     }
