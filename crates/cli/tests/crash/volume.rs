@@ -3,10 +3,15 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
 use crate::process::run;
+
+/// How long a file system that is to be unmounted may be in use: what other tests start has what is open here
+/// until it becomes another program.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// A mounted file system; unmounted when dropped.
 #[derive(Debug)]
@@ -41,7 +46,15 @@ impl Volume {
     pub(crate) fn unmount(self) -> Result<()> {
         let point = self.point.clone();
         std::mem::forget(self);
-        run(Command::new("umount").arg(point)).map(drop)
+        let given_up = Instant::now() + BUSY;
+        loop {
+            match run(Command::new("umount").arg(&point)) {
+                Err(_) if Instant::now() < given_up => {
+                    std::thread::sleep(Duration::from_millis(20))
+                }
+                unmounted => return unmounted.map(drop),
+            }
+        }
     }
 }
 
