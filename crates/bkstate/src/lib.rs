@@ -29,6 +29,7 @@
 //!   through [`dir`], which follows no link.
 //! - What a daemon will do with a state: [`usage`] says what it takes, [`gc`] what of it will be removed under
 //!   which [`config`].
+//! - [`layers`] says what the snapshots of layers are called, and which of them daemons share.
 //! - All are tied together by [`ids`] and [`digest`]s; [`time`], [`varint`] and [`gojson`] write values as Go
 //!   does; [`few`] holds what a key most often has one of.
 //!
@@ -48,6 +49,7 @@ pub mod few;
 pub mod gc;
 pub mod gojson;
 pub mod ids;
+pub mod layers;
 pub mod metadata;
 pub mod records;
 mod short;

@@ -145,6 +145,10 @@ fields! {
     blob: Digest = "cache.blob",
     /// The digest of the uncompressed layer.
     diff_id: Digest = "cache.diffID",
+    /// What the layer adds to the chainID, since v0.33.1: its diffID, or with stargz and a table of
+    /// contents a digest over both. Absent means the diffID (BuildKit v0.34.2 `cache/blobs.go`
+    /// `layerIdentity`).
+    layer_identity: Digest = "cache.layerIdentity",
     /// The OCI chain id of the layer and all below it.
     chain_id: Digest = "cache.chainID" index "chainid",
     /// The chain id over pairs of blob and diffID, by which an image pull or a cache import finds

@@ -77,6 +77,7 @@ impl LayerContent<'_> {
     fn describe(&self, record: &mut Record) {
         record.blob = Some(self.layer.blob);
         record.diff_id = Some(self.blob.diff_id);
+        record.layer_identity = Some(self.blob.diff_id);
         record.chain_id = Some(self.chain_id);
         record.blob_chain_id = Some(self.layer.blob_chain_id);
         record.media_type = Some(self.blob.media_type.clone());

@@ -1,6 +1,6 @@
 //! Releases of BuildKit, and what of a cache key depends on them.
 //!
-//! The state on disk is the same from v0.11 to v0.32. But a daemon finds a step only under the keys
+//! The state on disk is the same from v0.11 on. But a daemon finds a step only under the keys
 //! that it computes itself, and how it does changed. [`CLASSES`] lists the changes; a [`Target`] is
 //! the daemon that a state is made for.
 //!
@@ -62,7 +62,7 @@ use serde::{Serialize, Serializer};
 
 use crate::llb::{Encoding, Release, Selectors};
 
-/// A release of BuildKit, such as v0.32.2.
+/// A release of BuildKit, such as v0.34.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// The first number.
@@ -75,7 +75,7 @@ pub struct Version {
 
 impl Version {
     /// The newest release whose keys and state are known.
-    pub const NEWEST: Self = Self::new(0, 32, 2);
+    pub const NEWEST: Self = Self::new(0, 34, 2);
 
     /// The oldest release that has the format of state that is written.
     pub const OLDEST: Self = Self::new(0, 11, 0);
@@ -90,17 +90,17 @@ impl Version {
 #[non_exhaustive]
 pub enum ParseVersionError {
     /// Not of the form.
-    #[error("a version has two or three numbers, as in v0.32.2 or 0.32")]
+    #[error("a version has two or three numbers, as in v0.34.2 or 0.34")]
     Form,
     /// A part is no number.
-    #[error("a version consists of numbers, as in v0.32.2 or 0.32")]
+    #[error("a version consists of numbers, as in v0.34.2 or 0.34")]
     Number(#[from] ParseIntError),
 }
 
 impl FromStr for Version {
     type Err = ParseVersionError;
 
-    /// Takes `v0.32.2` and `0.32.2`. Without a third number it is the last release known of the
+    /// Takes `v0.34.2` and `0.34.2`. Without a third number it is the last release known of the
     /// series, or its first.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.strip_prefix('v').unwrap_or(text);
@@ -181,7 +181,7 @@ pub const CLASSES: [Class; 8] = {
         Class { first, last: Version::new(0, last.0, last.1), digests, selectors, contents: c }
     }
     [
-        class((26, 0), (32, 2), R::V0_18, S::V0_15_2, C::V0_26),
+        class((26, 0), (34, 2), R::V0_18, S::V0_15_2, C::V0_26),
         class((25, 0), (25, 2), R::V0_18, S::V0_15_2, C::V0_25),
         class((18, 0), (24, 0), R::V0_18, S::V0_15_2, C::V0_14),
         class((17, 0), (17, 3), R::V0_17, S::V0_15_2, C::V0_14),
@@ -378,7 +378,7 @@ mod tests {
             ("v0.16.0", "v0.16.0"),
             ("0.16.0", "v0.16.0"),
             ("0.16", "v0.16.0"),
-            ("v0.32", "v0.32.2"),
+            ("v0.34", "v0.34.2"),
             ("0.15", "v0.15.2"),
         ] {
             assert_eq!(text.parse::<Version>().unwrap().to_string(), version, "{text}");
@@ -406,8 +406,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_presumed_or_refused() {
-        assert!(!target("0.32.9").unwrap().is_presumed());
-        assert!(target("0.33").unwrap().is_presumed());
+        assert!(!target("0.34.9").unwrap().is_presumed());
+        assert!(target("0.35").unwrap().is_presumed());
         assert_eq!(target("0.40.1").unwrap().class(), Target::NEWEST.class());
         assert!(matches!(target("1.0"), Err(UnsupportedVersion::TooNew(_))));
         assert!(matches!(target("0.10.6"), Err(UnsupportedVersion::TooOld(_))));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 
+use super::mend::Renamed;
 use super::verify::other_workers;
 use super::{
     CACHE_DB, Damage, History, LeaseDamage, METADATA_DB, OLD_RECORDS_DB, Parts, RECORDS_DB,
@@ -108,6 +109,8 @@ pub struct Existing {
     pub(super) has_worker: bool,
     /// The databases, and the worker's id, that are not there or hold leftovers.
     pub(super) stale: BTreeSet<&'static str>,
+    /// The snapshots that were given new keys since they were read.
+    pub(super) renamed: Renamed,
     stray_blobs: BTreeSet<Digest>,
     stray_directories: BTreeSet<String>,
     damage: Vec<Damage>,
@@ -173,6 +176,7 @@ impl Existing {
             below: BTreeMap::new(),
             has_worker: false,
             stale: [CACHE_DB, WORKER_ID, RECORDS_DB, METADATA_DB, SNAPSHOTS_DB].into(),
+            renamed: Renamed::new(),
             stray_blobs: BTreeSet::new(),
             stray_directories: BTreeSet::new(),
             damage: Vec::new(),
@@ -226,6 +230,7 @@ impl Existing {
         let nothing = Self::nothing(worker_id.clone());
         let mut existing = Self { state, has_worker, stale, damage, ..nothing };
         existing.sort_out_leases();
+        existing.drop_former_rows();
         existing.sort_out_snapshots(snapshots)?;
         existing.sort_out_blobs(worker)?;
         Ok(existing)

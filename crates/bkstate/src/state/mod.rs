@@ -152,6 +152,7 @@
 mod existing;
 mod holders;
 mod lock;
+mod mend;
 mod mounts;
 mod publish;
 mod read;

@@ -18,8 +18,9 @@
 //! | `containerdmeta.db` with the new sequence only | numbers that are never drawn again; as after snapshots that were removed |
 //! | `snapshots/metadata.db` | snapshots that no row names: a daemon removes them when it collects garbage, and draws other ids |
 //! | blobs and directories of snapshots | blobs without a row, which a daemon does not see and removes like those |
-//! | `containerdmeta.db` | leases without records; nothing asks for what they keep |
+//! | `containerdmeta.db` | leases without records; nothing asks for what they keep. Snapshots that get other keys have either |
 //! | `metadata_v2.db` | records that no result names |
+//! | `containerdmeta.db` with the other keys only, if there are any | the same |
 //! | `cache.db` | everything |
 //!
 //! The sequences come first because a daemon that draws a number whose directory is there fails to
@@ -29,6 +30,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::sync::atomic::Ordering;
 
+use super::mend::with_former_rows;
 use super::staging::STAGING;
 use super::verify::other_workers;
 use super::{
@@ -43,6 +45,9 @@ use crate::snapshots::Trees;
 
 /// `containerdmeta.db` as it was but for the sequence, in the staging area.
 const RESERVATION: &str = "reservation.db";
+/// `containerdmeta.db` as it will be, but with the former keys of renamed snapshots beside the new ones,
+/// in the staging area.
+const EITHER_KEY: &str = "either-key.db";
 
 /// What of a state was written into the staging area. All else stays what the root has.
 #[derive(Debug)]
@@ -53,6 +58,7 @@ pub struct Written {
     snapshots: bool,
     worker_id: bool,
     reservation: bool,
+    either_key: bool,
 }
 
 impl Staging<'_> {
@@ -74,6 +80,7 @@ impl Staging<'_> {
             snapshots: stale(SNAPSHOTS_DB) || state.snapshots != before.snapshots,
             worker_id: stale(WORKER_ID),
             reservation: worker.is_some() && reservation.is_some(),
+            either_key: !self.existing.renamed.is_empty(),
         };
         if let Some(reserved) = reservation.filter(|_| written.reservation) {
             let like = worker.map(|worker| (worker, METADATA_DB));
@@ -86,6 +93,11 @@ impl Staging<'_> {
         }
         if written.metadata {
             write_database(&self.worker, METADATA_DB, worker, |file| state.metadata.write(file))?;
+        }
+        if written.either_key {
+            let either = with_former_rows(&state.metadata, &self.existing.renamed);
+            let like = worker.map(|worker| (worker, METADATA_DB));
+            write_like(&self.worker, EITHER_KEY, like, |file| either.write(file))?;
         }
         if written.records {
             write_database(&self.worker, RECORDS_DB, worker, |file| state.records.write(file))?;
@@ -204,11 +216,16 @@ impl Staging<'_> {
         self.blobs.move_all(&BlobStore::open_or_create(worker)?)?;
         self.trees.move_all(&Trees::open_or_create(&snapshotter)?)?;
         self.root.sync_file_system()?;
-        if written.metadata {
+        if written.either_key {
+            put(&self.worker, EITHER_KEY, worker, METADATA_DB)?;
+        } else if written.metadata {
             put(&self.worker, METADATA_DB, worker, METADATA_DB)?;
         }
         if written.records {
             put(&self.worker, RECORDS_DB, worker, RECORDS_DB)?;
+        }
+        if written.either_key {
+            put(&self.worker, METADATA_DB, worker, METADATA_DB)?;
         }
         if written.worker_id {
             put(&self.worker, WORKER_ID, worker, WORKER_ID)?;
@@ -269,7 +286,7 @@ fn write_like(
     write: impl FnOnce(&File) -> Result<(), EncodeError>,
 ) -> Result<(), StagingError> {
     // As a daemon makes them.
-    let mode = if matches!(name, METADATA_DB | RESERVATION) { 0o644 } else { 0o600 };
+    let mode = if matches!(name, METADATA_DB | RESERVATION | EITHER_KEY) { 0o644 } else { 0o600 };
     let file = dir.create_file(name, mode)?;
     if let Some((target, name)) = like {
         target.copy_access(name, &file)?;

@@ -107,7 +107,7 @@ fn record() -> impl Strategy<Value = Record> {
         option::of(record_id()),
         option::of(record_id()),
     );
-    let digests = [(); 4].map(|()| option::of(digest()));
+    let digests = [(); 5].map(|()| option::of(digest()));
     let texts = [(); 7].map(|()| option::of(text()));
     let lists = [(); 2].map(|()| option::of(vec(text(), 0..3)));
     let numbers = [(); 6].map(|()| option::of(any::<i64>()));
@@ -116,7 +116,7 @@ fn record() -> impl Strategy<Value = Record> {
     (ids, digests, texts, lists, numbers, flags, other).prop_map(
         |(ids, digests, texts, lists, numbers, flags, other)| {
             let (parent, merge_parents, lower_diff_parent, upper_diff_parent, equal_mutable) = ids;
-            let [blob, diff_id, chain_id, blob_chain_id] = digests;
+            let [blob, diff_id, layer_identity, chain_id, blob_chain_id] = digests;
             let [snapshot, media_type, layer_type, record_type, description, cache_dir, shared_key] =
                 texts;
             let [urls, image_refs] = lists;
@@ -131,6 +131,7 @@ fn record() -> impl Strategy<Value = Record> {
                 snapshot,
                 blob,
                 diff_id,
+                layer_identity,
                 chain_id,
                 blob_chain_id,
                 media_type,

@@ -3,6 +3,7 @@ use std::io::Read as _;
 use std::io::Seek as _;
 
 use bkstate::encode::EncodeError;
+use bkstate::layers;
 use bkstate::state::Existing;
 use serde_json::json;
 
@@ -83,7 +84,9 @@ fn layers_become_records_that_hold_their_blob_and_their_snapshot() {
     assert_eq!(record.blob, Some(blob("b")));
     assert_eq!(record.diff_id, Some(diff_id("b")));
     assert_eq!(record.blob_chain_id, Some(b.blob_chain_id));
-    assert_eq!(record.snapshot, record.chain_id.map(|chain| chain.to_string()));
+    assert_eq!(record.layer_identity, Some(diff_id("b")));
+    assert_eq!(record.snapshot, record.chain_id.map(|chain| layers::snapshot_key(&chain)));
+    assert!(layers::depend_on_legacy(&state.records).is_empty());
     assert_eq!(record.blob_only, None);
     assert_eq!(record.created_at, time("2026-01-02T03:04:05Z").unix_nanos());
     assert_eq!(record.description.as_deref(), Some("RUN x"));
@@ -99,7 +102,7 @@ fn snapshots_agree_in_both_databases() {
     let state = assembled(&plan, Some(&usages()), None);
     let table = &namespace(&state).snapshots[SNAPSHOTTER];
     assert_eq!((table.sequence, state.snapshots.sequence), (3, 3));
-    let key = |index: usize| plan.snapshots[index].chain_id.to_string();
+    let key = |index: usize| layers::snapshot_key(&plan.snapshots[index].chain_id);
     let base = &table.rows[&key(0)];
     assert_eq!(base.children, [key(1), key(2)].into());
     assert_eq!(base.name, format!("buildkit/1/{}", key(0)));

@@ -82,7 +82,7 @@ pub enum NotComputable {
     #[error("it only names the result")]
     Return,
     /// An op of a release newer than this program knows.
-    #[error("it is an op that no BuildKit release up to v0.32 has")]
+    #[error("it is an op that no BuildKit release up to v0.34 has")]
     Unknown,
     /// The document left out what an action of a file op does.
     #[error(

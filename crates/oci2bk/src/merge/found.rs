@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Digest;
 use bkstate::ids::RecordId;
+use bkstate::layers;
 use bkstate::metadata::{NAMESPACE, Namespace, SnapshotTable};
 use bkstate::records::Record;
 use bkstate::snapshots::Kind;
@@ -31,8 +32,11 @@ impl<'e> Found<'e> {
             by_blobs: BTreeMap::new(),
             by_trees: BTreeMap::new(),
         };
+        let legacy = layers::depend_on_legacy(&existing.state.records);
         for (id, record) in &existing.state.records.by_id {
-            if !is_lasting(record) {
+            // A daemon since v0.33.1 does not share what depends on legacy layers, as nobody has checked
+            // their trees. The conversion has renamed those that it checked.
+            if !is_lasting(record) || legacy.contains(id) {
                 continue;
             }
             if let Some(chain) = record.blob_chain_id {
@@ -69,7 +73,7 @@ impl<'e> Found<'e> {
                 None => record.parent.is_none(),
                 Some(_) => below.is_some() && record.parent.as_ref() == below,
             };
-            self.is_blobless(id) && same_place
+            self.is_blobless(id) && same_place && !self.has_legacy_key(id)
         });
         own.map(|(id, _)| id).into_iter().collect()
     }
@@ -95,7 +99,7 @@ impl<'e> Found<'e> {
     ) -> Option<(String, u64)> {
         let others = self.by_trees.get(chain).into_iter().flatten();
         let keys = preferred.iter().chain(others).filter_map(|id| self.snapshot_key(id));
-        let mut keys = keys.map(str::to_owned).chain([chain.to_string()]);
+        let mut keys = keys.map(str::to_owned).chain([layers::snapshot_key(chain)]);
         keys.find_map(|key| self.tree(&key).map(|id| (key, id)))
     }
 
@@ -118,8 +122,14 @@ impl<'e> Found<'e> {
         Some(record.snapshot.as_deref().unwrap_or(id.as_str()))
     }
 
+    /// Whether its snapshot has a key of daemons before v0.33.1. With a blob it would be legacy.
+    fn has_legacy_key(&self, id: &'e RecordId) -> bool {
+        self.snapshot_key(id).is_some_and(|key| layers::legacy_chain_id(key).is_some())
+    }
+
     /// A key for the snapshot of `chain` that names no other: that of a record which has the snapshot
-    /// yet to be made, else the chain itself, as in `GetByBlob`. `given` are those of other chains.
+    /// yet to be made, else the one that is made of the chain, as in `GetByBlob`. `given` are those of
+    /// other chains.
     pub(super) fn free_snapshot(&self, chain: &Digest, given: &mut BTreeSet<String>) -> String {
         let key = self.untaken_key(chain, given);
         given.insert(key.clone());
@@ -136,7 +146,7 @@ impl<'e> Found<'e> {
         if let Some(key) = keys.next() {
             return key.to_owned();
         }
-        let own = chain.to_string();
+        let own = layers::snapshot_key(chain);
         if !taken(&own) {
             return own;
         }

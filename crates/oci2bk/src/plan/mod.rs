@@ -183,7 +183,7 @@ pub struct Document {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// The chainID, which is also the key of the snapshot.
+    /// The chainID, of which the key of the snapshot is made.
     pub chain_id: Digest,
     /// The blob that holds its files.
     pub blob: Digest,

@@ -173,7 +173,7 @@ impl Parts {
         records::check(records, index, namespace, snapshots, *used, findings);
         leases::check(records, namespace, findings);
         content::check(records, solver, metadata, namespace, &self.blobs, findings)?;
-        snapshots::check(table, snapshots, parents, *used, findings);
+        snapshots::check(table, records, snapshots, parents, *used, findings);
         directories::check(state, &self.trees, findings)
     }
 }

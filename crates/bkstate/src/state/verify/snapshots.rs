@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::metadata::SnapshotTable;
+use crate::records::Records;
 use crate::snapshots::{Kind, Snapshots};
 
+use super::super::mend::unused_twins;
 use super::{Findings, Used};
 
 /// Something wrong with a snapshot, which is called by its name in `snapshots/metadata.db`.
@@ -34,6 +36,14 @@ pub enum SnapshotDamage {
     NotInContainerd {
         /// The name.
         name: String,
+    },
+    /// A conversion was stopped while it gave the snapshot another key. No record uses this one.
+    #[error("containerdmeta.db: the snapshot {name} has the unused key {key} besides its own")]
+    UnusedKey {
+        /// The name.
+        name: String,
+        /// The key.
+        key: String,
     },
     /// Two rows lead to one snapshot.
     #[error("containerdmeta.db: more than one row has the name {name}")]
@@ -118,6 +128,7 @@ impl SnapshotDamage {
             Self::IdAboveSequence { .. } => "snapshot-id",
             Self::NotInSnapshotter { .. } => "snapshot-not-in-snapshotter",
             Self::NotInContainerd { .. } => "snapshot-not-in-containerd",
+            Self::UnusedKey { .. } => "unused-snapshot-key",
             Self::SharedName { .. } => "shared-snapshot-name",
             Self::MissingParent { .. } => "missing-snapshot-parent",
             Self::ParentDiffers { .. } => "snapshot-parent-differs",
@@ -148,6 +159,9 @@ impl SnapshotDamage {
             Self::NotInContainerd { .. } => {
                 "the daemon does not know the snapshot and removes it at the next collection that \
                  removes another"
+            }
+            Self::UnusedKey { .. } => {
+                "the daemon keeps the row as long as the layer; the next conversion drops it"
             }
             Self::SharedName { .. } => {
                 "when one of the two goes, the collection of garbage takes the files of the other"
@@ -186,11 +200,13 @@ pub(super) type ParentIndex = BTreeMap<Vec<u8>, String>;
 
 pub(super) fn check(
     table: &SnapshotTable,
+    records: &Records,
     snapshots: &Snapshots,
     index: &ParentIndex,
     used: Used,
     findings: &mut Findings,
 ) {
+    check_names(table, records, findings);
     check_table(table, snapshots, used, findings);
     check_snapshots(table, snapshots, findings);
     check_index(snapshots, index, findings);
@@ -206,13 +222,23 @@ pub(super) fn check(
     }
 }
 
-fn check_table(table: &SnapshotTable, snapshots: &Snapshots, used: Used, findings: &mut Findings) {
+/// Rows of one name, but for those that a conversion leaves which is stopped while it renames.
+fn check_names(table: &SnapshotTable, records: &Records, findings: &mut Findings) {
+    let unused = unused_twins(table, records);
     let mut named = BTreeSet::new();
     for (key, row) in &table.rows {
-        let name = || row.name.clone();
-        if !named.insert(row.name.as_str()) {
-            findings.add(SnapshotDamage::SharedName { name: name() });
+        let name = row.name.clone();
+        if unused.contains_key(key) {
+            findings.add_unless(true, SnapshotDamage::UnusedKey { name, key: key.clone() });
+        } else if !named.insert(row.name.as_str()) {
+            findings.add(SnapshotDamage::SharedName { name });
         }
+    }
+}
+
+fn check_table(table: &SnapshotTable, snapshots: &Snapshots, used: Used, findings: &mut Findings) {
+    for (key, row) in &table.rows {
+        let name = || row.name.clone();
         let number = row.name.split('/').nth(1).and_then(|number| number.parse::<u64>().ok());
         if number.is_some_and(|number| number > table.sequence) {
             findings.add(SnapshotDamage::NumberAboveSequence { name: name() });

@@ -240,17 +240,17 @@ fn what_the_target_will_not_find_is_named() {
         ("0.16.0", "0.16.0", vec![]),
         ("0.16.0", "0.24.0", vec![]),
         ("0.16.0", "0.25.0", named(&[("matched", Patterns, false)])),
-        ("0.16.0", "0.32.2", named(&[("matched", Patterns, true)])),
+        ("0.16.0", "0.34.2", named(&[("matched", Patterns, true)])),
         // It may be of v0.24.
-        ("0.32.2", "0.32.2", named(&[("matched", Patterns, false)])),
-        ("0.24.0", "0.32.2", named(&[("matched", Patterns, false)])),
-        // It may be of v0.32.
+        ("0.34.2", "0.34.2", named(&[("matched", Patterns, false)])),
+        ("0.24.0", "0.34.2", named(&[("matched", Patterns, false)])),
+        // It may be of v0.34.
         ("0.24.0", "0.24.0", named(&[("matched", Patterns, false)])),
         ("0.24.0", "0.16.0", named(&[("matched", Patterns, false)])),
         ("0.12.5", "0.13.2", vec![]),
         ("0.12.5", "0.16.0", with((Links, false))),
         ("0.16.0", "0.12.5", with((Links, false))),
-        ("0.12.5", "0.32.2", with((Patterns, true))),
+        ("0.12.5", "0.34.2", with((Patterns, true))),
         // It may be of v0.13.
         ("0.15.1", "0.15.1", with((Links, false))),
     ] {

@@ -20,6 +20,7 @@ use std::sync::Mutex;
 use bkstate::Digest;
 use bkstate::content::BlobStore;
 use bkstate::dir::{Dir, DirError, FileKind};
+use bkstate::layers;
 use bkstate::records::Record;
 use bkstate::snapshots::{Kind, Snapshot, Trees};
 use bkstate::state::{Parts, SNAPSHOTTER, State};
@@ -214,9 +215,7 @@ fn task<'p>(
     Ok(Some(Task {
         snapshot: snapshot.id,
         trees,
-        // The daemon calls what it unpacks by its chain id (`cache/manager.go` `GetByBlob`), what a
-        // step made by the record's.
-        origin: if key.starts_with("sha256:") { Origin::Layer } else { Origin::Step },
+        origin: if layers::is_unpacked(key) { Origin::Layer } else { Origin::Step },
         below: below(state, snapshot),
         all_trees: &parts.trees,
         store,

@@ -1,0 +1,99 @@
+//! What the snapshots of layers are called, and which layers daemons share.
+//!
+//! A layer that a daemon unpacks gets a snapshot whose key is made of its chainID. Up to v0.33.0 the
+//! key was the chainID itself, and such a daemon did not check that what it unpacked has the diffID
+//! that the image claims. So v0.33.1 and later have another key, and do not share a layer with an image
+//! or a cache if it or a layer below it has the old one: it is *legacy*. Older daemons take the key for
+//! what a record says, so the new one is right for every release (BuildKit v0.34.2
+//! `snapshot/snapshotid.go`, `cache/manager.go` `GetByBlob`, `isLegacyLayerRecord`).
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use bkstate::Digest;
+//! use bkstate::ids::RecordId;
+//! use bkstate::layers;
+//! use bkstate::records::{Record, Records};
+//!
+//! let chain_id = Digest::of("a layer");
+//! let key = layers::snapshot_key(&chain_id);
+//! assert_eq!(key, format!("buildkit-layer-snapshot-v1-sha256-{}", chain_id.hex()));
+//! assert!(layers::is_unpacked(&key) && layers::is_unpacked(&chain_id.to_string()));
+//! assert!(!layers::is_unpacked(RecordId::derive("a step").as_str()));
+//!
+//! let layer = Record {
+//!     blob: Some(Digest::of("its blob")),
+//!     chain_id: Some(chain_id),
+//!     snapshot: Some(chain_id.to_string()),
+//!     ..Record::default()
+//! };
+//! assert!(layers::is_legacy(&layer));
+//! assert!(!layers::is_legacy(&Record { snapshot: Some(key), ..layer.clone() }));
+//!
+//! // What lies on a legacy layer is not shared either.
+//! let (base, top) = (RecordId::derive("base"), RecordId::derive("top"));
+//! let step = Record { parent: Some(base.clone()), ..Record::default() };
+//! let by_id = BTreeMap::from([(base.clone(), layer), (top.clone(), step)]);
+//! let records = Records { by_id, external: BTreeMap::new() };
+//! assert_eq!(layers::depend_on_legacy(&records), [&base, &top].into());
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::digest::Digest;
+use crate::ids::RecordId;
+use crate::records::{Record, Records};
+
+/// What stands before algorithm and digest in the key of a snapshot (BuildKit v0.34.2
+/// `snapshot/snapshotid.go`).
+const PREFIX: &str = "buildkit-layer-snapshot-v1-";
+
+/// The key that daemons since v0.33.1 give the snapshot of the layer with this chainID. It says that
+/// the diffIDs of the layer and of all below it were checked when they were unpacked.
+pub fn snapshot_key(chain_id: &Digest) -> String {
+    format!("{PREFIX}sha256-{}", chain_id.hex())
+}
+
+/// The key that daemons before v0.33.1 give it.
+pub fn legacy_snapshot_key(chain_id: &Digest) -> String {
+    chain_id.to_string()
+}
+
+/// The chainID that `key` is made of, if it is a [legacy key](legacy_snapshot_key).
+pub fn legacy_chain_id(key: &str) -> Option<Digest> {
+    key.parse().ok()
+}
+
+/// Whether a snapshot with this key was unpacked from a layer, by a daemon of any release. What a
+/// step made has the id of its record as key.
+pub fn is_unpacked(key: &str) -> bool {
+    key.starts_with(PREFIX) || legacy_chain_id(key).is_some()
+}
+
+/// Whether the record is of a layer whose snapshot has the key that daemons before v0.33.1 give.
+pub fn is_legacy(record: &Record) -> bool {
+    let key = || record.chain_id.as_ref().map(legacy_snapshot_key);
+    !record.is_composed()
+        && record.blob.is_some()
+        && record.snapshot.is_some()
+        && record.snapshot == key()
+}
+
+/// The records that are legacy themselves or build on one that is. Daemons since v0.33.1 use them, but
+/// share none with an image or a cache (BuildKit v0.34.2 `cache/manager.go`
+/// `hasLegacyLayerSnapshotID`).
+pub fn depend_on_legacy(records: &Records) -> BTreeSet<&RecordId> {
+    let mut above: BTreeMap<&RecordId, Vec<&RecordId>> = BTreeMap::new();
+    for (id, record) in &records.by_id {
+        record.parents().for_each(|parent| above.entry(parent).or_default().push(id));
+    }
+    let legacy = records.by_id.iter().filter(|(_, record)| is_legacy(record));
+    let mut next: Vec<_> = legacy.map(|(id, _)| id).collect();
+    let mut found = BTreeSet::new();
+    while let Some(id) = next.pop() {
+        if found.insert(id) {
+            next.extend(above.get(id).into_iter().flatten().copied());
+        }
+    }
+    found
+}

@@ -1,0 +1,204 @@
+//! New keys for legacy layers that were checked.
+//!
+//! A daemon since v0.33.1 shares a layer only if neither its snapshot nor one below has the key that
+//! older daemons give ([`layers`]). Who has checked a layer and all below it can say so by giving its
+//! snapshot the new key: in the row, in the leases, in the records, and as parent and child of its
+//! neighbours. The name in `snapshots/metadata.db` may stay as it is.
+//!
+//! The key stands in two files, which cannot be replaced at once. So `containerdmeta.db` has a row under
+//! either key until `metadata_v2.db` is in its place. Both are of one snapshot, so a daemon that starts
+//! then has all that it had; the next conversion drops the row that no record uses.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Existing, METADATA_DB, RECORDS_DB, SNAPSHOTTER};
+use crate::digest::Digest;
+use crate::ids::RecordId;
+use crate::layers;
+use crate::metadata::{Metadata, NAMESPACE, Namespace, SnapshotTable};
+use crate::records::Records;
+
+/// The new keys of snapshots by those that they had.
+pub(super) type Renamed = BTreeMap<String, String>;
+
+impl Existing {
+    /// Gives the snapshots of the chains `checked` the keys of daemons since v0.33.1. Returns those that
+    /// got one. The others depend on a legacy layer that is not among them, or the key is taken.
+    ///
+    /// The caller has compared each with its layer, or has checked the diffID of one that is packed.
+    pub fn mend(&mut self, checked: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+        let nothing = Namespace::default();
+        let namespace = self.state.metadata.namespaces.get(NAMESPACE).unwrap_or(&nothing);
+        let table = namespace.snapshots.get(SNAPSHOTTER);
+        let unclean = unclean_keys(&self.state.records, table, checked);
+        let taken = |key: &str| {
+            let mut records = self.state.records.by_id.values();
+            table.is_some_and(|table| table.rows.contains_key(key))
+                || records.any(|record| record.snapshot.as_deref() == Some(key))
+        };
+        let mended: BTreeSet<_> = checked
+            .iter()
+            .filter(|chain| !unclean.contains(&layers::legacy_snapshot_key(chain)))
+            .filter(|chain| !taken(&layers::snapshot_key(chain)))
+            .copied()
+            .collect();
+        if mended.is_empty() {
+            return mended;
+        }
+        let keys = |chain| (layers::legacy_snapshot_key(chain), layers::snapshot_key(chain));
+        let renamed: Renamed = mended.iter().map(keys).collect();
+        rename_in_records(&mut self.state.records, &renamed);
+        if let Some(namespace) = self.state.metadata.namespaces.get_mut(NAMESPACE) {
+            rename_in(namespace, &renamed);
+        }
+        self.renamed.extend(renamed);
+        self.stale.extend([METADATA_DB, RECORDS_DB]);
+        mended
+    }
+
+    /// Drops the rows that a conversion left which was stopped while it renamed snapshots.
+    pub(super) fn drop_former_rows(&mut self) {
+        let Some(namespace) = self.state.metadata.namespaces.get_mut(NAMESPACE) else { return };
+        let Some(table) = namespace.snapshots.get(SNAPSHOTTER) else { return };
+        let dropped = unused_twins(table, &self.state.records);
+        if dropped.is_empty() {
+            return;
+        }
+        if let Some(table) = namespace.snapshots.get_mut(SNAPSHOTTER) {
+            for (key, twin) in &dropped {
+                let row = table.rows.remove(key).unwrap_or_default();
+                if let Some(twin) = table.rows.get_mut(twin) {
+                    twin.children.extend(row.children);
+                }
+            }
+        }
+        rename_in(namespace, &dropped);
+        self.stale.insert(METADATA_DB);
+    }
+}
+
+/// The rows that have a twin: another row of the same snapshot, of which one has the legacy key and the
+/// other the new one. Of the two it is the one that no record uses, with the key of the other.
+pub(super) fn unused_twins(table: &SnapshotTable, records: &Records) -> Renamed {
+    let used: BTreeSet<&str> =
+        records.by_id.iter().map(|(id, record)| record.snapshot_key(id)).collect();
+    let twins = table.rows.iter().filter_map(move |(legacy, row)| {
+        let new = layers::snapshot_key(&layers::legacy_chain_id(legacy)?);
+        let twin = table.rows.get(&new)?;
+        let one = twin.name == row.name;
+        match (used.contains(legacy.as_str()), used.contains(new.as_str())) {
+            (true, false) if one => Some((new, legacy.clone())),
+            (false, _) if one => Some((legacy.clone(), new)),
+            _ => None,
+        }
+    });
+    twins.collect()
+}
+
+/// `metadata` with a row under the former key, too, for each renamed snapshot, and with both in the
+/// leases.
+pub(super) fn with_former_rows(metadata: &Metadata, renamed: &Renamed) -> Metadata {
+    let mut metadata = metadata.clone();
+    let Some(namespace) = metadata.namespaces.get_mut(NAMESPACE) else { return metadata };
+    let former: BTreeMap<&String, &String> = renamed.iter().map(|(old, new)| (new, old)).collect();
+    if let Some(table) = namespace.snapshots.get_mut(SNAPSHOTTER) {
+        for (old, new) in renamed {
+            let Some(mut row) = table.rows.get(new).cloned() else { continue };
+            if let Some(parent) = &mut row.parent {
+                *parent = former.get(parent).map_or_else(|| parent.clone(), |old| (*old).clone());
+                if let Some(below) = table.rows.get_mut(parent) {
+                    below.children.insert(old.clone());
+                }
+            }
+            row.children =
+                row.children.iter().filter_map(|key| former.get(key)).copied().cloned().collect();
+            table.rows.insert(old.clone(), row);
+        }
+    }
+    for lease in namespace.leases.values_mut() {
+        if let Some(keys) = lease.snapshots.get_mut(SNAPSHOTTER) {
+            let old: Vec<_> =
+                keys.iter().filter_map(|key| former.get(key)).copied().cloned().collect();
+            keys.extend(old);
+        }
+    }
+    metadata
+}
+
+/// The keys that cannot be renamed with `checked`: legacy ones that are not of these chains, and those
+/// of what lies on them, as rows and as records have it.
+fn unclean_keys(
+    records: &Records,
+    table: Option<&SnapshotTable>,
+    checked: &BTreeSet<Digest>,
+) -> BTreeSet<String> {
+    let unchecked =
+        |key: &str| layers::legacy_chain_id(key).is_some_and(|chain| !checked.contains(&chain));
+    let mut above: BTreeMap<Node<'_>, Vec<Node<'_>>> = BTreeMap::new();
+    let mut next = Vec::new();
+    for (key, row) in table.into_iter().flat_map(|table| &table.rows) {
+        let node = Node::Key(key);
+        if let Some(parent) = &row.parent {
+            above.entry(Node::Key(parent)).or_default().push(node);
+        }
+        next.extend(unchecked(key).then_some(node));
+    }
+    for (id, record) in &records.by_id {
+        let (node, key) = (Node::Record(id), record.snapshot_key(id));
+        // Records share the fate of their snapshot, and it that of each of them.
+        above.entry(node).or_default().push(Node::Key(key));
+        above.entry(Node::Key(key)).or_default().push(node);
+        for parent in record.parents() {
+            above.entry(Node::Record(parent)).or_default().push(node);
+        }
+        next.extend(unchecked(key).then_some(node));
+    }
+    let mut seen = BTreeSet::new();
+    while let Some(node) = next.pop() {
+        if seen.insert(node) {
+            next.extend(above.get(&node).into_iter().flatten());
+        }
+    }
+    let keys = seen.into_iter().filter_map(|node| match node {
+        Node::Key(key) => Some(key.to_owned()),
+        Node::Record(_) => None,
+    });
+    keys.collect()
+}
+
+/// What depends on what lies below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Node<'s> {
+    /// A snapshot by its key.
+    Key(&'s str),
+    /// A record.
+    Record(&'s RecordId),
+}
+
+fn rename_in_records(records: &mut Records, renamed: &Renamed) {
+    for record in records.by_id.values_mut() {
+        let Some(new) = record.snapshot.as_ref().and_then(|key| renamed.get(key)) else { continue };
+        record.snapshot = Some(new.clone());
+        if record.blob.is_some() {
+            record.layer_identity = record.diff_id;
+        }
+    }
+}
+
+fn rename_in(namespace: &mut Namespace, renamed: &Renamed) {
+    let new = |key: String| renamed.get(&key).cloned().unwrap_or(key);
+    if let Some(table) = namespace.snapshots.get_mut(SNAPSHOTTER) {
+        let rows = std::mem::take(&mut table.rows);
+        let rows = rows.into_iter().map(|(key, mut row)| {
+            row.parent = row.parent.map(new);
+            row.children = row.children.into_iter().map(new).collect();
+            (new(key), row)
+        });
+        table.rows = rows.collect();
+    }
+    for lease in namespace.leases.values_mut() {
+        if let Some(keys) = lease.snapshots.get_mut(SNAPSHOTTER) {
+            *keys = std::mem::take(keys).into_iter().map(new).collect();
+        }
+    }
+}
