@@ -73,6 +73,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let done = converter.convert(&plan, &exports, root).map_err(|error| signals.explain(error))?;
     timings.extend(display.finish());
     summary::warn_of_mended(root, &done.mended);
+    summary::warn_of_different(root, &done.legacy.different);
 
     let collection = Collection::new(&gc_config, plan.target, done.record_bytes, root)?;
     if let Some(collection) = &collection {

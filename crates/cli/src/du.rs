@@ -9,12 +9,17 @@ use serde::Serialize;
 
 use crate::args::{Du, Format};
 use crate::failure::Failure;
-use crate::output::{self, Plain};
+use crate::output::{self, Plain, note};
+use crate::summary::legacy_note;
 
 pub(crate) fn run(arguments: &Du) -> Result<(), Failure> {
     let filters = Filters::new(arguments.filters.iter().cloned());
     let root = arguments.root.resolve()?.root;
     let mut usages = disk_usage(&root)?;
+    let legacy = usages.iter().filter(|usage| usage.legacy).count();
+    if let Some(text) = legacy_note(legacy, &root) {
+        note(format_args!("note: {text}"));
+    }
     usages.retain(|usage| filters.matches(usage));
     if arguments.format == Format::Json {
         let lines: Result<Vec<_>, _> =

@@ -17,7 +17,7 @@ use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::layout::WriteError;
 use oci2bk::plan::Lost;
 use oci2bk::root::OpenRootError;
-use oci2bk::verify::VerifyError;
+use oci2bk::verify::{MendError, VerifyError};
 
 use crate::daemon::DaemonError;
 use crate::explain::ExplainError;
@@ -57,6 +57,8 @@ pub(crate) enum Failure {
     Root(#[from] OpenRootError),
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    #[error(transparent)]
+    Mend(MendError),
     #[error("ended by {signal}; nothing in the root was changed")]
     Ended { signal: Signal },
     #[error("cannot catch signals")]
@@ -137,6 +139,15 @@ fn missing_keys(lost: &[Lost]) -> String {
     text
 }
 
+impl From<MendError> for Failure {
+    fn from(error: MendError) -> Self {
+        match error {
+            MendError::Verify(error) => Self::Verify(error),
+            error => Self::Mend(error),
+        }
+    }
+}
+
 impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
@@ -178,6 +189,7 @@ impl Failure {
             | Self::Disk(_)
             | Self::Root(_)
             | Self::Verify(_)
+            | Self::Mend(_)
             | Self::Signals(_)
             | Self::Usage(_)
             | Self::Place(_)

@@ -55,6 +55,7 @@ pub(crate) struct Report {
     pub(crate) layers: Layers,
     /// Blobs of the root that were damaged, and were replaced.
     pub(crate) mended: BTreeSet<Digest>,
+    pub(crate) legacy: Legacy,
     /// What the root had before, and what is new.
     pub(crate) shares: Shares,
     /// Nothing if the limits of the target are not known.
@@ -97,6 +98,15 @@ pub(crate) struct Layers {
     pub(crate) files: u64,
 }
 
+/// Layers that a daemon before v0.33.1 unpacked and that the cache has, too.
+#[derive(Debug, Serialize)]
+pub(crate) struct Legacy {
+    /// That are what the cache has, so that newer daemons share them now.
+    pub(crate) mended: usize,
+    /// The chainIDs of those that are not.
+    pub(crate) different: BTreeSet<Digest>,
+}
+
 impl Report {
     pub(crate) fn new(
         root: &Path,
@@ -131,6 +141,10 @@ impl Report {
                 files: done.entries,
             },
             mended: done.mended.clone(),
+            legacy: Legacy {
+                mended: done.legacy.mended.len(),
+                different: done.legacy.different.clone(),
+            },
             shares: done.shares,
             gc,
             timings,

@@ -110,6 +110,31 @@ pub(crate) fn damaged_in(root: &Path, places: usize) -> String {
     }
 }
 
+/// That daemons do not share a part of a root, and the way out; nothing if they share all of it.
+pub(crate) fn legacy_note(records: usize, root: &Path) -> Option<String> {
+    let records = match records {
+        0 => return None,
+        1 => "1 record depends".to_owned(),
+        records => format!("{records} records depend"),
+    };
+    Some(format!(
+        "{records} on layers that a BuildKit before v0.33.1 unpacked, so v0.33.1 and later share none of \
+         them with images and caches; check and mend them with: oci2bk verify --trees --mend {}",
+        root.display()
+    ))
+}
+
+/// Says on stderr which layers of the root are not what the cache has.
+pub(crate) fn warn_of_different(root: &Path, different: &BTreeSet<Digest>) {
+    for chain_id in different {
+        note(format_args!(
+            "warning: {} has a layer that a BuildKit before v0.33.1 unpacked and that is not what the \
+             cache has (chainID {chain_id}); the layer of the cache is stored beside it",
+            root.display()
+        ));
+    }
+}
+
 /// Says on stderr which images are left out.
 pub(crate) fn warn_of_unused_images(unused: &[String]) {
     for image in unused {

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::output::{self, Plain};
 use crate::progress::Display;
 use crate::signals::Signals;
-use crate::summary::{damaged_in, size};
+use crate::summary::{damaged_in, legacy_note, size};
 
 pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     let root = arguments.root.resolve()?.root;
@@ -27,9 +27,14 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
         verifier = verifier.jobs(jobs);
     }
     let opened = Root::open(&root)?;
-    let report = verifier.verify(&opened).map_err(|error| signals.explain(error))?;
+    let (report, mended) = if arguments.mend {
+        let (report, mended) = verifier.mend(&opened).map_err(|error| signals.explain(error))?;
+        (report, Some(mended))
+    } else {
+        (verifier.verify(&opened).map_err(|error| signals.explain(error))?, None)
+    };
     display.finish();
-    let printed = Printed::new(&root, arguments.trees, &report);
+    let printed = Printed::new(&root, arguments.trees, &report, mended);
     output::result(&match arguments.format {
         Format::Table => printed.table(),
         Format::Json => serde_json::to_string_pretty(&printed)?,
@@ -50,6 +55,10 @@ struct Printed<'a> {
     blob_bytes: u64,
     /// Trees that were compared with their layers, if that was asked for.
     trees: Option<usize>,
+    /// Records that daemons since v0.33.1 share with no image or cache; before mending.
+    legacy: usize,
+    /// Layers that such daemons share now, if that was asked for.
+    mended: Option<usize>,
     damage: Vec<Item>,
     leftovers: Vec<Item>,
 }
@@ -69,7 +78,7 @@ impl Item {
 }
 
 impl<'a> Printed<'a> {
-    fn new(root: &'a Path, trees: bool, report: &Report) -> Self {
+    fn new(root: &'a Path, trees: bool, report: &Report, mended: Option<usize>) -> Self {
         let counts = &report.counts;
         let items = |list: &[Damage]| list.iter().map(Item::of).collect();
         Self {
@@ -82,6 +91,8 @@ impl<'a> Printed<'a> {
             blobs: counts.blobs,
             blob_bytes: counts.blob_bytes,
             trees: trees.then_some(counts.trees),
+            legacy: counts.legacy,
+            mended,
             damage: items(&report.damage),
             leftovers: items(&report.leftovers),
         }
@@ -97,6 +108,12 @@ impl<'a> Printed<'a> {
         lines.push(format!("  {} records, {} snapshots", self.records, self.snapshots));
         lines.push(format!("  {} blobs with {} hashed", self.blobs, size(self.blob_bytes)));
         lines.extend(self.trees.map(|trees| format!("  {trees} trees compared with their layers")));
+        lines.extend(match self.mended {
+            None => legacy_note(self.legacy, self.root).map(|note| format!("  {note}")),
+            Some(mended) => Some(format!(
+                "  {mended} layers mended, which BuildKit v0.33.1 and later share with images and caches now"
+            )),
+        });
         lines.extend(self.damage.iter().flat_map(Item::lines));
         if !self.leftovers.is_empty() {
             lines.push("left behind by a daemon, which is no damage:".to_owned());

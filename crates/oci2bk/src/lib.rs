@@ -125,6 +125,7 @@ pub mod layout;
 pub mod limits;
 pub mod llb;
 pub mod manifest;
+mod mend;
 mod merge;
 pub mod plan;
 pub mod progress;

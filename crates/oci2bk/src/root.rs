@@ -41,7 +41,7 @@ use bkstate::state::{LockError, ReadStateError, RootLock, State};
 #[derive(Debug)]
 pub struct Root {
     dir: Dir,
-    _lock: RootLock,
+    lock: RootLock,
 }
 
 /// Why a root could not be opened.
@@ -64,7 +64,7 @@ impl Root {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenRootError> {
         let dir = Dir::open(path.as_ref())?;
         let lock = RootLock::acquire_existing(&dir)?;
-        Ok(Self { dir, _lock: lock })
+        Ok(Self { dir, lock })
     }
 
     /// Opens the root at `path`; nothing if there is none.
@@ -74,7 +74,7 @@ impl Root {
     pub fn open_if_there(path: impl AsRef<Path>) -> Result<Option<Self>, OpenRootError> {
         let Some(dir) = if_there(Dir::open(path.as_ref()))? else { return Ok(None) };
         let lock = RootLock::acquire_existing(&dir)?;
-        Ok(Some(Self { dir, _lock: lock }))
+        Ok(Some(Self { dir, lock }))
     }
 
     /// Reads the databases of the state in it. To know whether they are sound, [verify] the root.
@@ -90,6 +90,11 @@ impl Root {
     /// Its directory, for what else there is to read.
     pub fn dir(&self) -> &Dir {
         &self.dir
+    }
+
+    /// The lock that is held.
+    pub(crate) fn lock(&self) -> &RootLock {
+        &self.lock
     }
 
     /// Its path, for messages.

@@ -258,6 +258,11 @@ impl Existing {
         }
     }
 
+    /// The directories of snapshots, if there are any.
+    pub fn unpacked(&self) -> Option<&Trees> {
+        self.directories.as_ref()
+    }
+
     /// The id of the snapshot below `id`. It is always lower, so this comes to an end.
     pub fn below(&self, id: u64) -> Option<u64> {
         self.below.get(&id).copied().filter(|below| *below < id)

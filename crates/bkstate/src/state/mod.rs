@@ -166,7 +166,7 @@ pub use holders::Holder;
 pub use lock::{LockError, RootLock};
 pub use publish::Written;
 pub use read::ReadStateError;
-pub use staging::{Staging, StagingError};
+pub use staging::{Scratch, Staging, StagingError};
 pub use verify::{
     ContentDamage, Damage, DatabaseDamage, DirectoryDamage, History, LeaseDamage, Parts,
     RecordDamage, SnapshotDamage, SolverDamage, Verified, VerifyError, WorkerName, verify,

@@ -172,6 +172,37 @@ impl<'r> Staging<'r> {
     }
 }
 
+/// A directory in the root for what is needed before a state is built, which is removed when this is
+/// dropped.
+#[derive(Debug)]
+pub struct Scratch<'r> {
+    root: &'r Dir,
+    dir: Dir,
+}
+
+impl<'r> Scratch<'r> {
+    /// Makes it where a [`Staging`] will be, and removes what dead runs left there.
+    ///
+    /// # Errors
+    /// If the root cannot be written.
+    pub fn create(root: &'r Dir, lock: &RootLock) -> Result<Self, DirError> {
+        Staging::remove_dead_run(root, lock)?;
+        Ok(Self { root, dir: root.create_dir(STAGING, 0o700)? })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        // If this fails, what is left is that of a dead run.
+        let _ = self.root.remove_tree(STAGING);
+    }
+}
+
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
         // By what is left of it the next run, and whoever verifies the root, knows what was stopped.

@@ -59,6 +59,7 @@ pub use filter::{Filter, Filters, ParseFilterError};
 
 use crate::dir::{Dir, DirError};
 use crate::ids::RecordId;
+use crate::layers;
 use crate::records::Record;
 use crate::state::{Damage, LockError, Parts, RootLock, State, VerifyError, verify};
 use crate::time::Time;
@@ -90,6 +91,8 @@ pub struct Usage {
     pub usage_count: i64,
     /// When it was last used.
     pub last_used_at: Option<Time>,
+    /// Whether daemons since v0.33.1 share it with no image or cache ([`crate::layers`]).
+    pub legacy: bool,
     /// `regular`, `internal`, `frontend`, `source.local`, `source.git.checkout` or
     /// `exec.cachemount`.
     pub record_type: String,
@@ -108,6 +111,7 @@ impl Usage {
             mutable: false,
             in_use: false,
             shared: false,
+            legacy: false,
             size,
             description: record.description.clone().unwrap_or_default(),
             usage_count: record.usage_count.unwrap_or_default(),
@@ -236,6 +240,7 @@ impl State {
         measure: impl FnMut(u64) -> Result<i64, E>,
     ) -> Result<Vec<Usage>, E> {
         let loaded = loaded::load(self);
+        let legacy = layers::depend_on_legacy(&self.records);
         let mut sizes = size::Sizes::new(self, measure);
         let mut usages = Vec::new();
         for (id, listed) in loaded::listed(&loaded) {
@@ -245,6 +250,7 @@ impl State {
                 parents: record.parents.iter().copied().cloned().collect(),
                 mutable: record.mutable,
                 in_use: listed.in_use,
+                legacy: legacy.contains(id),
                 ..Usage::new(id, record.record, size)
             });
         }

@@ -15,6 +15,9 @@ Examples:
   # The state of a builder of docker buildx, which was stopped
   oci2bk verify --builder ci
 
+  # After an upgrade from before BuildKit v0.33.1: let the daemon share its layers again
+  oci2bk verify --trees --mend /var/lib/buildkit
+
   # The unpacked trees too, with the result as JSON
   oci2bk verify --trees --format json /var/lib/buildkit";
 
@@ -29,6 +32,13 @@ pub(crate) struct Verify {
     /// The layers are unpacked into TMPDIR for that, one for each job at a time.
     #[arg(long)]
     pub(crate) trees: bool,
+
+    /// Rename the layers of daemons before v0.33.1 that pass, so that newer daemons share them
+    ///
+    /// Such a daemon did not check what it unpacked, so newer ones share none of it with images and
+    /// caches. What is what its layer unpacks to, with all below it, is renamed; nothing else is changed.
+    #[arg(long, requires = "trees")]
+    pub(crate) mend: bool,
 
     #[command(flatten)]
     pub(crate) limits: LimitArguments,

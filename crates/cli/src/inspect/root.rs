@@ -8,6 +8,8 @@ use bkstate::{Digest, Time};
 use oci2bk::graph::{one_line, short_digest, shortened};
 use oci2bk::inspect::{Build, Key, Record, Root, count};
 
+use crate::summary::legacy_note;
+
 use super::table::{Page, WIDE, bytes, name, signed, tally, time, unnamed, yes};
 
 /// `detailed` shows each record and key with all that is known of it.
@@ -20,6 +22,9 @@ pub(super) fn table(root: &Root, detailed: bool) -> String {
         root.keys.len(),
         tally(&count(root.keys.iter().map(|key| key.warmth)))
     ));
+    if let Some(note) = legacy_note(root.legacy, &root.path) {
+        page.line(format!("  {note}"));
+    }
     for worker in &root.workers {
         let id = worker.id.as_ref().map(|id| format!(" {}", one_line(id.as_str())));
         let other = if worker.is_ours { "" } else { ", which is not looked into" };
@@ -239,6 +244,7 @@ fn record_thing(page: &mut Page, record: &Record, above: Vec<&RecordId>) {
         ("on disk", bytes(signed(stored.size))),
         ("diffID", digest(stored.diff_id)),
         ("chainID", digest(stored.chain_id)),
+        ("adds to the chainID", digest(stored.layer_identity)),
         ("cache mount", stored.cache_dir.as_deref().map(one_line).unwrap_or_default()),
         ("source", stored.shared_key.as_deref().map(one_line).unwrap_or_default()),
         ("created", time(nanos(stored.created_at))),

@@ -102,7 +102,7 @@ fn tasks<'p>(site: &Site<'p>) -> Vec<Task<'p>> {
             descriptions.entry(layer.blob).or_insert(description);
         }
     }
-    let work = places.work().into_iter();
+    let work = places.work(plan).into_iter();
     let tasks = work.filter_map(|(digest, snapshots)| {
         let blob = plan.blobs.get(&digest)?;
         let origin = if places.blobs.contains(&digest) {
@@ -135,7 +135,7 @@ impl Task<'_> {
         unpacked: impl Fn(usize, Unpacked),
     ) -> Result<(), ConvertError> {
         let digest = self.work.digest;
-        let mut stored = self.open(site, run)?;
+        let mut stored = self.open(site)?;
         for (pass, &index) in (0..).zip(&self.snapshots) {
             let before = self.blob.size.saturating_mul(pass);
             let (progress, cancel) = (run.progress, run.cancel);
@@ -145,20 +145,33 @@ impl Task<'_> {
             site.hand_down_owner(index, &fs)?;
             let below = site.plan.snapshots.get(index).and_then(|snapshot| snapshot.parent);
             let placement = if below.is_some() { Placement::Overlay } else { Placement::Base };
-            let layer = unpack::Layer {
-                blob: stored.blob(),
-                digest,
-                size: self.blob.size,
-                media_type: &self.blob.media_type,
-                diff_id: self.blob.diff_id,
-            };
+            let layer = self.layer(&stored);
             let limits = &run.options.limits;
             let result = unpack::unpack(&layer, fs.as_fd(), placement, limits, &unpacking);
             // Unpacking fails too if a copy cannot be written, and does not know why.
             stored = stored.after_reading().map_err(|source| site.copy_error(digest, source))?;
             unpacked(index, result.map_err(|source| self.unpack_error(site, source))?);
         }
+        if self.snapshots.is_empty() {
+            // Nobody before BuildKit v0.33.1 would ever check that the layer has its diffID.
+            let (progress, cancel) = (run.progress, run.cancel);
+            let unpacking = Unpacking { work: &self.work, before: 0, progress, cancel };
+            let layer = self.layer(&stored);
+            let result = unpack::check(&layer, &run.options.limits, &unpacking);
+            stored.after_reading().map_err(|source| site.copy_error(digest, source))?;
+            result.map_err(|source| self.unpack_error(site, source))?;
+        }
         Ok(())
+    }
+
+    fn layer<'a>(&'a self, stored: &'a Stored) -> unpack::Layer<'a> {
+        unpack::Layer {
+            blob: stored.blob(),
+            digest: self.work.digest,
+            size: self.blob.size,
+            media_type: &self.blob.media_type,
+            diff_id: self.blob.diff_id,
+        }
     }
 
     fn unpack_error(&self, site: &Site<'_>, source: UnpackError) -> ConvertError {
@@ -174,8 +187,8 @@ impl Task<'_> {
         }
     }
 
-    /// The blob to unpack. Only one that will not be unpacked has been verified.
-    fn open(&self, site: &Site<'_>, run: &Run<'_>) -> Result<Stored, ConvertError> {
+    /// The blob to unpack or to check.
+    fn open(&self, site: &Site<'_>) -> Result<Stored, ConvertError> {
         let digest = self.work.digest;
         if self.origin == Origin::Root {
             return Ok(Stored::Whole(site.existing.blob(&digest)?));
@@ -188,6 +201,6 @@ impl Task<'_> {
         if self.origin == Origin::Layout {
             return Ok(Stored::Left(export.layout.open_blob(descriptor)?));
         }
-        store::store(site, run, export, descriptor, !self.snapshots.is_empty())
+        store::store(site, export, descriptor)
     }
 }

@@ -64,7 +64,8 @@ use std::path::{Path, PathBuf};
 use bkstate::dir::{Dir, DirError, if_there};
 use bkstate::ids::WorkerId;
 use bkstate::state::{
-    Damage, Existing, ExistingError, LockError, RootLock, Staging, StagingError, VerifyError,
+    Damage, Existing, ExistingError, LockError, RootLock, Scratch, Staging, StagingError,
+    VerifyError,
 };
 use bkstate::{Digest, Time};
 
@@ -73,12 +74,15 @@ use crate::cancel::Cancel;
 use crate::export::CacheExport;
 use crate::layout::BlobError;
 use crate::limits::Limits;
+pub use crate::mend::Legacy;
+use crate::mend::{self, MendWithError};
 use crate::merge::{Places, Scope, steps};
 pub use crate::merge::{Share, Shares};
 use crate::plan::Plan;
 use crate::progress::{Event, Progress, Stage};
 use crate::root::{OpenRootError, Root};
 use crate::unpack::UnpackError;
+use crate::verify::Verifier;
 
 use blobs::Site;
 pub use converter::Converter;
@@ -108,6 +112,17 @@ impl Run<'_> {
     }
 }
 
+impl<'a> Run<'a> {
+    /// What compares trees for this run.
+    fn verifier(&self) -> Verifier<'a> {
+        Verifier::new()
+            .jobs(self.options.jobs)
+            .limits(self.options.limits)
+            .progress(self.progress)
+            .cancel(self.cancel.clone())
+    }
+}
+
 impl Options {
     fn scope(&self) -> Scope {
         Scope { extract: self.extract, blobs: self.blobs != StoreBlobs::None }
@@ -124,6 +139,8 @@ pub struct Report {
     pub shares: Shares,
     /// Blobs that the root had and that were damaged, replaced by those of the cache.
     pub mended: BTreeSet<Digest>,
+    /// What came of layers that a daemon before v0.33.1 unpacked.
+    pub legacy: Legacy,
     /// Blobs stored, with those in place of damaged ones.
     pub blobs: usize,
     /// Their bytes.
@@ -217,6 +234,9 @@ pub enum ConvertError {
         #[source]
         source: Box<UnpackError>,
     },
+    /// A layer that the root has cannot be compared with that of the cache.
+    #[error("cannot compare the layers that the root has with those of the cache")]
+    Compare(#[source] Box<crate::verify::VerifyError>),
     /// The plan does not belong to the exports.
     #[error("the plan was not made from these exports: they have no blob {digest}")]
     ForeignPlan {
@@ -238,6 +258,17 @@ pub enum ConvertError {
         /// What is wrong with it.
         damage: Vec<Damage>,
     },
+}
+
+impl From<MendWithError> for ConvertError {
+    fn from(error: MendWithError) -> Self {
+        match error {
+            MendWithError::Verify(crate::verify::VerifyError::Cancelled) => Self::Cancelled,
+            MendWithError::Verify(error) => Self::Compare(Box::new(error)),
+            MendWithError::Blob(error) => Self::Blob(error),
+            MendWithError::Foreign(digest) => Self::ForeignPlan { digest },
+        }
+    }
 }
 
 impl From<OpenRootError> for ConvertError {
@@ -277,13 +308,22 @@ fn convert(
     }
     let root = open_root(root)?;
     let lock = RootLock::acquire(&root)?;
-    let existing = Existing::read(&root, &plan.worker_id)?;
-    let mut places = Places::new(plan, &existing, options.scope());
-    let last_used = options.last_used.or_else(|| plan.newest());
+    let mut existing = Existing::read(&root, &plan.worker_id)?;
     let stage = |stage: Stage| {
         progress.event(Event::StageStarted(stage));
         move || progress.event(Event::StageFinished(stage))
     };
+    let mut legacy = Legacy::default();
+    if mend::is_needed(plan, &existing) {
+        let done = stage(Stage::Trees);
+        let scratch = Scratch::create(&root, &lock)?;
+        let verifier = run.verifier();
+        let unpacked = options.extract;
+        legacy = mend::mend_with(plan, exports, &mut existing, unpacked, scratch.dir(), &verifier)?;
+        done();
+    }
+    let mut places = Places::new(plan, &existing, options.scope());
+    let last_used = options.last_used.or_else(|| plan.newest());
     let reused = check::reused(plan, &places, &existing);
     let mut mended = BTreeSet::new();
     if !options.trust_blobs && !reused.is_empty() {
@@ -292,7 +332,7 @@ fn convert(
         places.blobs.extend(&mended);
         done();
     }
-    let mut report = Report { mended, ..Report::new(plan, &existing, &places) };
+    let mut report = Report { mended, legacy, ..Report::new(plan, &existing, &places) };
     if places.need_no_files() {
         let state = assemble(plan, &places, &existing.state, &BTreeMap::new(), last_used);
         if existing.is_all_of(&state) {
@@ -352,6 +392,7 @@ impl Report {
             worker_id: existing.state.worker_id.clone(),
             shares: shares(plan, existing, places),
             mended: BTreeSet::new(),
+            legacy: Legacy::default(),
             blobs: stored().count(),
             blob_bytes: stored().fold(0, |sum, (_, blob)| sum.saturating_add(blob.size)),
             snapshots: 0,

@@ -1,19 +1,16 @@
 //! How the blobs of a cache come into the content store of a root.
 
 use std::fs::File;
-use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 
-use bkstate::Digest;
 use bkstate::dir::DirError;
 use rustix::fs::ioctl_ficlone;
 
+use super::ConvertError;
 use super::blobs::Site;
 use super::copying::Stored;
-use super::{ConvertError, Run};
 use crate::export::CacheExport;
-use crate::layout::{BlobError, BlobFile, Descriptor};
-use crate::verify::blobs::hash_file;
+use crate::layout::{BlobFile, Descriptor};
 
 /// How the blobs of layers come into the root.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,39 +80,29 @@ pub enum LinkError {
     Look(#[source] std::io::Error),
 }
 
-/// Puts the blob of `descriptor`, which `export` has, into the store. It is verified, unless it
-/// `is_unpacked`: unpacking verifies what it reads, and a copy is made of just that.
+/// Puts the blob of `descriptor`, which `export` has, into the store. It is verified when it is read from
+/// what is returned, and a copy is made of just what is read.
 pub(super) fn store(
     site: &Site<'_>,
-    run: &Run<'_>,
     export: &CacheExport,
     descriptor: &Descriptor,
-    is_unpacked: bool,
 ) -> Result<Stored, ConvertError> {
     let digest = descriptor.digest;
     let blob = export.layout.open_blob(descriptor)?;
     let store = site.staging.blobs();
-    let shared = |file| if is_unpacked { Ok(file) } else { verified(digest, file, run) };
     if site.store == StoreBlobs::Hardlink {
         let file = linkable(&blob).and_then(|file| {
             store.link_blob(&digest, file).map_err(LinkError::Kernel)?;
             file.try_clone().map_err(LinkError::Look)
         });
         let file = file.map_err(|reason| ConvertError::Link { digest, reason })?;
-        return shared(file).map(Stored::Whole);
+        return Ok(Stored::Whole(file));
     }
-    let mut copy = store.create_blob(&digest)?;
+    let copy = store.create_blob(&digest)?;
     if site.store == StoreBlobs::Auto && is_cloned(&blob, &copy) {
-        return shared(copy).map(Stored::Whole);
+        return Ok(Stored::Whole(copy));
     }
-    if is_unpacked {
-        return Ok(Stored::copying(blob, copy));
-    }
-    export.layout.stream_blob(descriptor, |piece| {
-        run.check()?;
-        copy.write_all(piece).map_err(|source| site.copy_error(digest, source))
-    })?;
-    Ok(Stored::Whole(copy))
+    Ok(Stored::copying(blob, copy))
 }
 
 /// The file of `blob`, if that can be the one of a store too.
@@ -138,11 +125,4 @@ fn linkable(blob: &BlobFile) -> Result<&File, LinkError> {
 /// not, `copy` is as empty as it was.
 fn is_cloned(blob: &BlobFile, copy: &File) -> bool {
     blob.whole().is_some_and(|file| ioctl_ficlone(copy, file).is_ok())
-}
-
-/// `file`, if it has the digest `digest`.
-fn verified(digest: Digest, file: File, run: &Run<'_>) -> Result<File, ConvertError> {
-    let found = hash_file(&file, |_| run.check())?;
-    let actual = found.map_err(|source| BlobError::Io { digest, source })?;
-    if actual == digest { Ok(file) } else { Err(BlobError::Digest { digest, actual }.into()) }
 }

@@ -29,6 +29,8 @@ pub struct Root {
     pub keys: Vec<Key>,
     /// The cache records, cache mounts among them.
     pub records: Vec<Record>,
+    /// How many of them daemons since v0.33.1 share with no image or cache ([`bkstate::layers`]).
+    pub legacy: usize,
     /// Leases of all namespaces.
     pub leases: Vec<Lease>,
     /// The snapshots.

@@ -200,13 +200,20 @@ impl Places {
         self.blobs.is_empty() && self.documents.is_empty() && !self.snapshots.iter().any(new)
     }
 
-    /// The blobs of `plan` that are in the store or will be, with what each is to be unpacked into.
-    pub(crate) fn work(&self) -> BTreeMap<Digest, Vec<usize>> {
+    /// The blobs of `plan` that are in the store or will be, with what each is to be unpacked into. Those
+    /// of new records that stay packed are to be checked.
+    pub(crate) fn work(&self, plan: &Plan) -> BTreeMap<Digest, Vec<usize>> {
         let mut work: BTreeMap<_, Vec<_>> =
             self.blobs.iter().map(|blob| (*blob, Vec::new())).collect();
         for (index, place) in self.snapshots.iter().enumerate() {
             if let SnapshotPlace::New { blob, .. } = place {
                 work.entry(*blob).or_default().push(index);
+            }
+        }
+        for (layer, place) in plan.layers.iter().zip(&self.layers) {
+            let snapshot = self.snapshots.get(layer.snapshot);
+            if let (LayerPlace::New(_), Some(SnapshotPlace::Packed { .. })) = (place, snapshot) {
+                work.entry(layer.blob).or_default();
             }
         }
         work

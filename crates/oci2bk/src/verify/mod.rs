@@ -44,12 +44,14 @@
 
 pub(crate) mod blobs;
 mod damage;
-mod trees;
+pub(crate) mod trees;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 
 use bkstate::dir::DirError;
+use bkstate::layers;
 use bkstate::state::{Parts, State};
 
 use crate::cancel::Cancel;
@@ -59,6 +61,8 @@ use crate::progress::{Event, Progress, Silent, Stage};
 use crate::root::Root;
 use crate::unpack::UnpackError;
 
+pub use crate::mend::MendError;
+use crate::mend::mend_root;
 pub use damage::Damage;
 pub use trees::{Difference, TreeDamage};
 
@@ -99,10 +103,10 @@ pub use trees::{Difference, TreeDamage};
 #[derive(Clone)]
 pub struct Verifier<'p> {
     trees: bool,
-    jobs: NonZeroUsize,
-    limits: Limits,
-    progress: &'p dyn Progress,
-    cancel: Cancel,
+    pub(crate) jobs: NonZeroUsize,
+    pub(crate) limits: Limits,
+    pub(crate) progress: &'p dyn Progress,
+    pub(crate) cancel: Cancel,
 }
 
 /// What was verified, and what was found.
@@ -135,6 +139,9 @@ pub struct Counts {
     pub blob_bytes: u64,
     /// Unpacked trees that were compared with their layers.
     pub trees: usize,
+    /// Records that daemons since v0.33.1 use but share with no image or cache, as they depend on layers
+    /// that an older daemon unpacked ([`bkstate::layers`]). [`Verifier::mend`] changes that.
+    pub legacy: usize,
 }
 
 impl Counts {
@@ -145,9 +152,19 @@ impl Counts {
             results: results.count(),
             records: state.records.by_id.len(),
             snapshots: state.snapshots.by_name.len(),
+            legacy: layers::depend_on_legacy(&state.records).len(),
             ..Self::default()
         }
     }
+}
+
+/// What a look at a root gives.
+struct Findings {
+    report: Report,
+    /// The ids of the snapshots that are what their layers unpack to.
+    sound: BTreeSet<u64>,
+    /// Whether something can be added to what the databases say.
+    is_usable: bool,
 }
 
 /// Why a root could not be verified.
@@ -227,9 +244,29 @@ impl<'p> Verifier<'p> {
     /// # Errors
     /// If there is no state, or the system refuses to look at it. Damage is no error.
     pub fn verify(&self, root: &Root) -> Result<Report, VerifyError> {
+        Ok(self.look_at(root)?.report)
+    }
+
+    /// Verifies the state in `root` with its trees, and gives the legacy layers that pass, with all
+    /// below them, the keys by which daemons since v0.33.1 share them. How many, besides what was found
+    /// before. Nothing else is changed, and nothing at all if the databases are damaged.
+    ///
+    /// # Errors
+    /// As for [`verify`](Self::verify), or if the databases cannot be written.
+    pub fn mend(&self, root: &Root) -> Result<(Report, usize), MendError> {
+        let Findings { report, sound, is_usable } = self.clone().trees(true).look_at(root)?;
+        if report.counts.legacy == 0 || !is_usable {
+            return Ok((report, 0));
+        }
+        let mended = mend_root(root, &sound, self)?;
+        Ok((report, mended))
+    }
+
+    fn look_at(&self, root: &Root) -> Result<Findings, VerifyError> {
         self.check()?;
         let done = self.stage(Stage::Verify);
         let verified = bkstate::state::verify(root.dir())?;
+        let is_usable = verified.damage.iter().all(bkstate::state::Damage::is_harmless);
         let mut report = Report {
             counts: verified.state.as_ref().map(Counts::of).unwrap_or_default(),
             damage: verified.damage.into_iter().map(Damage::State).collect(),
@@ -237,7 +274,10 @@ impl<'p> Verifier<'p> {
         };
         done();
         // Blobs and trees are known by what the databases say of them.
-        let Some(state) = verified.state else { return Ok(report) };
+        let mut sound = BTreeSet::new();
+        let Some(state) = verified.state else {
+            return Ok(Findings { report, sound, is_usable });
+        };
         let parts = Parts::of_root(root.dir())?;
 
         let done = self.stage(Stage::Blobs);
@@ -250,11 +290,12 @@ impl<'p> Verifier<'p> {
         if self.trees {
             let done = self.stage(Stage::Trees);
             let compared = trees::compare(&state, &parts, self)?;
-            report.counts.trees = compared.trees;
+            sound = compared.sound();
+            report.counts.trees = compared.trees.len();
             report.damage.extend(compared.damage.into_iter().map(Damage::Tree));
             done();
         }
-        Ok(report)
+        Ok(Findings { report, sound, is_usable })
     }
 
     /// Begins a stage; what is returned ends it.
@@ -263,7 +304,7 @@ impl<'p> Verifier<'p> {
         move || self.progress.event(Event::StageFinished(stage))
     }
 
-    fn check(&self) -> Result<(), VerifyError> {
+    pub(crate) fn check(&self) -> Result<(), VerifyError> {
         self.cancel.check(VerifyError::Cancelled)
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use bkstate::Digest;
 use bkstate::dir::Dir;
 use bkstate::ids::{KeyId, RecordId, WorkerId};
+use bkstate::layers;
 use bkstate::metadata::{LABEL_UNCOMPRESSED, NAMESPACE, Namespace, SUFFIX_VARIANTS, SUFFIX_VIEW};
 use bkstate::state::{Parts, RootLock, SNAPSHOTTER, State, WorkerName};
 
@@ -75,6 +76,7 @@ impl Root {
         Ok(Self {
             path: path.to_owned(),
             workers: workers(&dir, &state.worker_id, &parts)?,
+            legacy: layers::depend_on_legacy(&state.records).len(),
             leases: leases(&state),
             blobs: blobs(&state, &files),
             keys,

@@ -8,7 +8,7 @@ use rustix::fs::{Dir, FileType, OFlags};
 use rustix::io::Errno;
 
 use super::entry::{Difference, Entry, same_content};
-use super::{Origin, Task, TreeDamage};
+use super::{Origin, TreeDamage, UnpackedLayer};
 use crate::unpack::paths::{OPEN_DIRECTORY, join, open_plain};
 use crate::unpack::{EntryName, ImpliedParents};
 
@@ -26,7 +26,7 @@ const ESTARGZ: [&[u8]; 3] = [b"stargz.index.json", b".prefetch.landmark", b".no.
 
 /// A tree being compared with what its layer unpacked to.
 pub(super) struct Comparison<'t> {
-    task: &'t Task<'t>,
+    tree: &'t UnpackedLayer<'t>,
     implied: &'t ImpliedParents,
     damage: Vec<TreeDamage>,
     more: u64,
@@ -45,10 +45,10 @@ struct Pending {
 }
 
 impl<'t> Comparison<'t> {
-    pub(super) fn new(task: &'t Task<'t>, implied: &'t ImpliedParents) -> Self {
+    pub(super) fn new(tree: &'t UnpackedLayer<'t>, implied: &'t ImpliedParents) -> Self {
         let root = Pending { path: Vec::new(), covered: false };
         Self {
-            task,
+            tree,
             implied,
             damage: Vec::new(),
             more: 0,
@@ -65,8 +65,8 @@ impl<'t> Comparison<'t> {
         while let Some(Pending { path, covered }) = self.pending.pop() {
             if let Err(source) = self.directory(&path, covered, expected, found) {
                 self.damage.push(TreeDamage::Unreadable {
-                    snapshot: self.task.snapshot,
-                    layer: self.task.work.digest,
+                    snapshot: self.tree.snapshot,
+                    layer: self.tree.work.digest,
                     path: EntryName::new(&path),
                     source,
                 });
@@ -76,7 +76,7 @@ impl<'t> Comparison<'t> {
 
     pub(super) fn into_damage(mut self) -> Vec<TreeDamage> {
         if self.more > 0 {
-            let (snapshot, layer) = (self.task.snapshot, self.task.work.digest);
+            let (snapshot, layer) = (self.tree.snapshot, self.tree.work.digest);
             self.damage.push(TreeDamage::More { snapshot, layer, count: self.more });
         }
         self.damage
@@ -88,8 +88,8 @@ impl<'t> Comparison<'t> {
             return;
         }
         self.damage.push(TreeDamage::Entry {
-            snapshot: self.task.snapshot,
-            layer: self.task.work.digest,
+            snapshot: self.tree.snapshot,
+            layer: self.tree.work.digest,
             path: EntryName::new(path),
             difference,
         });
@@ -125,7 +125,7 @@ impl<'t> Comparison<'t> {
 
     fn missing(&mut self, path: &[u8], covered: bool, entry: &Entry<'_>) {
         // The layer of a step has a whiteout for each name that an opaque directory hides.
-        let added = self.task.origin == Origin::Step
+        let added = self.tree.origin == Origin::Step
             && (ESTARGZ.contains(&path) || (entry.is_whiteout() && covered));
         if !added {
             self.add(path, Difference::Missing);
@@ -133,7 +133,7 @@ impl<'t> Comparison<'t> {
     }
 
     fn unexpected(&mut self, path: &[u8], entry: &Entry<'_>) -> io::Result<()> {
-        let left_out = self.task.origin == Origin::Step
+        let left_out = self.tree.origin == Origin::Step
             && (entry.kind() == FileType::Socket
                 || entry.is_whiteout()
                 || self.is_below(path, entry)?);
@@ -147,7 +147,7 @@ impl<'t> Comparison<'t> {
     /// nothing to put into the layer of the step.
     fn is_below(&self, path: &[u8], entry: &Entry<'_>) -> io::Result<bool> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        for lower in self.task.lowers() {
+        for lower in self.tree.lowers() {
             let below = match open_plain(&lower.map_err(io::Error::other)?, path, flags) {
                 Ok(below) => rustix::fs::fstat(below)?,
                 // Something on the way is missing there, or no directory.
@@ -200,7 +200,7 @@ impl<'t> Comparison<'t> {
     /// Times of directories that the layer only implies are those of whatever was made in them.
     fn times(&mut self, path: &[u8], expected: &Entry<'_>, found: &Entry<'_>) {
         let (a, b) = (&expected.stat, &found.stat);
-        let same = match self.task.origin {
+        let same = match self.tree.origin {
             Origin::Layer => (a.st_mtime, a.st_mtime_nsec) == (b.st_mtime, b.st_mtime_nsec),
             // What was before 1970 is the epoch in what is unpacked.
             Origin::Step => a.st_mtime == b.st_mtime.max(0),
@@ -212,7 +212,7 @@ impl<'t> Comparison<'t> {
 
     fn xattrs(&mut self, path: &[u8], expected: &Entry<'_>, found: &Entry<'_>) -> io::Result<()> {
         let (expected, found) = (expected.xattrs()?, found.xattrs()?);
-        let counts = |name: &[u8]| match self.task.origin {
+        let counts = |name: &[u8]| match self.tree.origin {
             Origin::Layer => name == OPAQUE || !name.starts_with(OVERLAY),
             Origin::Step => name == CAPABILITY,
         };
@@ -237,7 +237,7 @@ impl<'t> Comparison<'t> {
                 return Ok(());
             }
             // To the layer of a step, names that it has not changed are no part of it.
-            if known != (None, None) && self.task.origin == Origin::Layer {
+            if known != (None, None) && self.tree.origin == Origin::Layer {
                 self.add(path, Difference::HardLink);
                 return Ok(());
             }

@@ -13,7 +13,7 @@
 mod compare;
 mod entry;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
 use std::sync::Mutex;
 
@@ -28,7 +28,7 @@ use bkstate::state::{Parts, SNAPSHOTTER, State};
 use super::{Verifier, VerifyError};
 use crate::convert::parallel::in_parallel;
 use crate::progress::{Event, LayerWork, Unpacking};
-use crate::unpack::{EntryName, Layer, MOST_AT_ONCE, Placement, UnpackError, unpack};
+use crate::unpack::{Blob, EntryName, Layer, MOST_AT_ONCE, Placement, UnpackError, unpack};
 
 use compare::Comparison;
 pub use entry::Difference;
@@ -83,6 +83,16 @@ pub enum TreeDamage {
 }
 
 impl TreeDamage {
+    /// The id of the snapshot.
+    pub(crate) fn snapshot(&self) -> u64 {
+        match self {
+            Self::Entry { snapshot, .. }
+            | Self::More { snapshot, .. }
+            | Self::Unreadable { snapshot, .. }
+            | Self::Layer { snapshot, .. } => *snapshot,
+        }
+    }
+
     /// The kind of damage in a word.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -111,8 +121,17 @@ impl TreeDamage {
 /// What was compared.
 #[derive(Debug, Default)]
 pub(super) struct Compared {
-    pub(super) trees: usize,
+    /// The ids of the snapshots that were compared.
+    pub(super) trees: BTreeSet<u64>,
     pub(super) damage: Vec<TreeDamage>,
+}
+
+impl Compared {
+    /// The ids of the snapshots that are what their layers unpack to.
+    pub(super) fn sound(&self) -> BTreeSet<u64> {
+        let damaged: BTreeSet<u64> = self.damage.iter().map(TreeDamage::snapshot).collect();
+        self.trees.difference(&damaged).copied().collect()
+    }
 }
 
 /// Where the files of a snapshot come from.
@@ -138,100 +157,101 @@ pub(super) fn compare(
     let scratch = Dir::open(temporary.path())?;
     let tasks = tasks(state, parts)?;
     let damage = Mutex::new(BTreeMap::new());
-    in_parallel(&tasks, verifier.jobs.min(MOST_AT_ONCE), |task| {
+    in_parallel(&tasks, verifier.jobs.min(MOST_AT_ONCE), |(tree, store)| {
         verifier.check()?;
-        verifier.progress.event(Event::LayerStarted(&task.work));
-        let found = task.run_in(&scratch, verifier)?;
-        verifier.progress.event(Event::LayerFinished(&task.work));
+        let blob = store.blob(&tree.work.digest)?;
+        let found = tree.compare_with(&blob, &scratch, verifier)?;
         if let Ok(mut damage) = damage.lock() {
-            damage.insert(task.snapshot, found);
+            damage.insert(tree.snapshot, found);
         }
         Ok::<_, VerifyError>(())
     })?;
     let damage = damage.into_inner().unwrap_or_default();
-    Ok(Compared { trees: tasks.len(), damage: damage.into_values().flatten().collect() })
+    Ok(Compared {
+        trees: damage.keys().copied().collect(),
+        damage: damage.into_values().flatten().collect(),
+    })
 }
 
-/// One snapshot and its layer.
-struct Task<'p> {
+/// The snapshots of a state by their keys.
+pub(crate) struct Keyed<'s> {
+    state: &'s State,
+    names: BTreeMap<&'s str, &'s str>,
+}
+
+impl<'s> Keyed<'s> {
+    pub(crate) fn new(state: &'s State) -> Self {
+        let namespaces = state.metadata.namespaces.values();
+        let tables = namespaces.filter_map(|namespace| namespace.snapshots.get(SNAPSHOTTER));
+        let rows = tables.flat_map(|table| &table.rows);
+        Self { state, names: rows.map(|(key, row)| (key.as_str(), row.name.as_str())).collect() }
+    }
+
+    /// The committed snapshot with this key.
+    pub(crate) fn committed(&self, key: &str) -> Option<&'s Snapshot> {
+        let snapshot = self.state.snapshots.by_name.get(*self.names.get(key)?)?;
+        (snapshot.kind == Kind::Committed).then_some(snapshot)
+    }
+}
+
+/// An unpacked snapshot, and what it should be.
+pub(crate) struct UnpackedLayer<'p> {
     snapshot: u64,
     trees: &'p Trees,
     origin: Origin,
     /// The ids of the snapshots below, the nearest first.
     below: Vec<u64>,
     all_trees: &'p [Trees],
-    store: &'p BlobStore,
-    record: &'p Record,
+    media_type: &'p str,
     diff_id: Digest,
     work: LayerWork,
 }
 
-/// A task for each snapshot, the largest layers first.
-fn tasks<'p>(state: &'p State, parts: &'p Parts) -> Result<Vec<Task<'p>>, DirError> {
-    let tables = state.metadata.namespaces.values();
-    let rows: BTreeMap<&str, &str> = tables
-        .filter_map(|namespace| namespace.snapshots.get(SNAPSHOTTER))
-        .flat_map(|table| table.rows.iter().map(|(key, row)| (key.as_str(), row.name.as_str())))
-        .collect();
-    let mut tasks: BTreeMap<u64, Task<'p>> = BTreeMap::new();
+/// Each snapshot that is to be the same as its layer, with the store that has the blob, the largest
+/// layers first.
+fn tasks<'p>(
+    state: &'p State,
+    parts: &'p Parts,
+) -> Result<Vec<(UnpackedLayer<'p>, &'p BlobStore)>, DirError> {
+    let keyed = Keyed::new(state);
+    let mut tasks: BTreeMap<u64, _> = BTreeMap::new();
     for record in state.records.by_id.values() {
         let snapshot = record.snapshot.as_deref();
-        let found =
-            snapshot.and_then(|key| Some((key, state.snapshots.by_name.get(*rows.get(key)?)?)));
-        let Some((key, snapshot)) = found else { continue };
+        let found = snapshot.and_then(|key| Some((key, keyed.committed(key)?)));
+        let Some((key, snapshot)) = found.filter(|_| is_plain(record)) else { continue };
+        let (Some(blob), Some(diff_id)) = (record.blob, record.diff_id) else { continue };
         if tasks.contains_key(&snapshot.id) {
             continue;
         }
-        if let Some(task) = task(state, parts, record, key, snapshot)? {
-            tasks.insert(snapshot.id, task);
+        let Some((store, size)) = stored(blob, &parts.blobs)? else { continue };
+        let description = record.description.clone();
+        let work = LayerWork { digest: blob, size, to_read: size, description };
+        let media_type = record.media_type.as_deref().unwrap_or_default();
+        if let Some(tree) =
+            UnpackedLayer::new(&keyed, &parts.trees, key, media_type, diff_id, work)?
+        {
+            tasks.insert(snapshot.id, (tree, store));
         }
     }
     let mut tasks: Vec<_> = tasks.into_values().collect();
-    tasks.sort_by_key(|task| std::cmp::Reverse(task.work.size));
+    tasks.sort_by_key(|(tree, _)| std::cmp::Reverse(tree.work.size));
     Ok(tasks)
 }
 
-fn task<'p>(
-    state: &'p State,
-    parts: &'p Parts,
-    record: &'p Record,
-    key: &str,
-    snapshot: &'p Snapshot,
-) -> Result<Option<Task<'p>>, DirError> {
-    // The daemon makes those of merges and differences out of other snapshots, and those of mutable
-    // records and their twins are not done.
-    let plain = record.committed == Some(true)
-        && record.deleted != Some(true)
+/// Whether the snapshot of a record is one layer, and done. The daemon makes those of merges and
+/// differences out of other snapshots, and those of mutable records and their twins may change.
+fn is_plain(record: &Record) -> bool {
+    record.committed == Some(true)
+        && !record.is_removed()
         && record.equal_mutable.is_none()
-        && record.merge_parents.is_none()
-        && record.lower_diff_parent.is_none()
-        && record.upper_diff_parent.is_none();
-    if !plain || snapshot.kind != Kind::Committed {
-        return Ok(None);
-    }
-    let (Some(blob), Some(diff_id)) = (record.blob, record.diff_id) else { return Ok(None) };
-    let Some((store, size)) = stored(blob, &parts.blobs)? else { return Ok(None) };
-    let Some(trees) = holder(snapshot.id, &parts.trees)? else { return Ok(None) };
-    Ok(Some(Task {
-        snapshot: snapshot.id,
-        trees,
-        origin: if layers::is_unpacked(key) { Origin::Layer } else { Origin::Step },
-        below: below(state, snapshot),
-        all_trees: &parts.trees,
-        store,
-        record,
-        diff_id,
-        work: LayerWork {
-            digest: blob,
-            size,
-            to_read: size,
-            description: record.description.clone(),
-        },
-    }))
+        && !record.is_composed()
 }
 
 /// The store that has the file of a blob, and its size.
-fn stored(blob: Digest, stores: &[BlobStore]) -> Result<Option<(&BlobStore, u64)>, DirError> {
+pub(crate) fn stored(
+    blob: Digest,
+    stores: &[BlobStore],
+) -> Result<Option<(&BlobStore, u64)>, DirError> {
     for store in stores {
         if let Some(found) = store.find(&blob)?.filter(|found| found.kind == FileKind::File) {
             return Ok(Some((store, found.size)));
@@ -258,30 +278,63 @@ fn below(state: &State, snapshot: &Snapshot) -> Vec<u64> {
     chain.take(names.len()).map(|snapshot| snapshot.id).collect()
 }
 
-impl Task<'_> {
-    fn run_in(
+impl<'p> UnpackedLayer<'p> {
+    /// The snapshot `key`, if its directory is in `all_trees`.
+    pub(crate) fn new(
+        keyed: &Keyed<'_>,
+        all_trees: &'p [Trees],
+        key: &str,
+        media_type: &'p str,
+        diff_id: Digest,
+        work: LayerWork,
+    ) -> Result<Option<Self>, DirError> {
+        let Some(snapshot) = keyed.committed(key) else { return Ok(None) };
+        let Some(trees) = holder(snapshot.id, all_trees)? else { return Ok(None) };
+        let origin = if layers::is_unpacked(key) { Origin::Layer } else { Origin::Step };
+        Ok(Some(Self {
+            snapshot: snapshot.id,
+            trees,
+            origin,
+            below: below(keyed.state, snapshot),
+            all_trees,
+            media_type,
+            diff_id,
+            work,
+        }))
+    }
+
+    /// What of the snapshot is not what `blob` unpacks to; it is unpacked into a directory in `scratch`.
+    pub(crate) fn compare_with(
         &self,
+        blob: &dyn Blob,
         scratch: &Dir,
         verifier: &Verifier<'_>,
     ) -> Result<Vec<TreeDamage>, VerifyError> {
+        verifier.progress.event(Event::LayerStarted(&self.work));
         let name = self.snapshot.to_string();
         let result = scratch
             .create_dir(name.as_str(), 0o755)
             .map_err(VerifyError::from)
-            .and_then(|expected| self.run(&expected, verifier));
+            .and_then(|expected| self.run(blob, &expected, verifier));
         scratch.remove_tree(name.as_str())?;
-        result
+        let found = result?;
+        verifier.progress.event(Event::LayerFinished(&self.work));
+        Ok(found)
     }
 
-    fn run(&self, expected: &Dir, verifier: &Verifier<'_>) -> Result<Vec<TreeDamage>, VerifyError> {
+    fn run(
+        &self,
+        blob: &dyn Blob,
+        expected: &Dir,
+        verifier: &Verifier<'_>,
+    ) -> Result<Vec<TreeDamage>, VerifyError> {
         let Verifier { limits, progress, cancel, .. } = verifier;
         let unpacking = Unpacking { work: &self.work, before: 0, progress: *progress, cancel };
-        let blob = self.store.blob(&self.work.digest)?;
         let layer = Layer {
-            blob: &blob,
+            blob,
             digest: self.work.digest,
             size: self.work.size,
-            media_type: self.record.media_type.as_deref().unwrap_or_default(),
+            media_type: self.media_type,
             diff_id: self.diff_id,
         };
         let on_others = !self.below.is_empty();

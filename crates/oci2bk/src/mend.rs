@@ -1,0 +1,266 @@
+//! Checking legacy layers, so that daemons since v0.33.1 share them.
+//!
+//! Daemons before v0.33.1 did not check that what they unpacked has the diffID that the image claims, so
+//! newer ones do not share these layers with images and caches ([`bkstate::layers`]). Here each is compared
+//! with its blob, as `verify --trees` does, and what is the same gets the key that says so. Nothing is
+//! trusted because of who made it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use bkstate::Digest;
+use bkstate::dir::{Dir, DirError};
+use bkstate::ids::WorkerId;
+use bkstate::layers;
+use bkstate::snapshots::Trees;
+use bkstate::state::{Existing, ExistingError, Parts, Staging, StagingError, State};
+
+use crate::convert::parallel::in_parallel;
+use crate::export::CacheExport;
+use crate::layout::{BlobError, BlobFile};
+use crate::plan::Plan;
+use crate::progress::{LayerWork, Unpacking};
+use crate::root::Root;
+use crate::unpack::{self, Blob, Layer, MOST_AT_ONCE, UnpackError};
+use crate::verify::trees::{Keyed, UnpackedLayer, stored};
+use crate::verify::{Verifier, VerifyError};
+
+/// Why the legacy layers of a root could not be mended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MendError {
+    /// The root could not be verified.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// What the root holds cannot be read, or is damaged.
+    #[error(transparent)]
+    Existing(#[from] ExistingError),
+    /// A file or directory of the root cannot be used.
+    #[error("cannot use the root")]
+    Root(#[from] DirError),
+    /// The databases cannot be written.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// What was written is not sound, so it was not published.
+    #[error("what was to be published is damaged, so nothing was: {damage}")]
+    Damaged {
+        /// The first thing that is wrong.
+        damage: bkstate::state::Damage,
+    },
+}
+
+/// A legacy layer of a root.
+struct Suspect<'p> {
+    chain_id: Digest,
+    blob: Digest,
+    size: u64,
+    form: Form<'p>,
+}
+
+/// What there is of a legacy layer, and what it should be.
+enum Form<'p> {
+    Unpacked(UnpackedLayer<'p>),
+    Packed(PackedLayer<'p>),
+}
+
+/// A layer that is not unpacked yet.
+struct PackedLayer<'p> {
+    media_type: &'p str,
+    diff_id: Digest,
+    work: LayerWork,
+}
+
+impl PackedLayer<'_> {
+    /// Whether `blob` is its blob and has the diffID.
+    fn is_of(&self, blob: &dyn Blob, verifier: &Verifier<'_>) -> Result<bool, VerifyError> {
+        let layer = Layer {
+            blob,
+            digest: self.work.digest,
+            size: self.work.size,
+            media_type: self.media_type,
+            diff_id: self.diff_id,
+        };
+        let (progress, cancel) = (verifier.progress, &verifier.cancel);
+        let unpacking = Unpacking { work: &self.work, before: 0, progress, cancel };
+        match unpack::check(&layer, &verifier.limits, &unpacking) {
+            Ok(_) => Ok(true),
+            Err(UnpackError::Cancelled { .. }) => Err(VerifyError::Cancelled),
+            Err(source) if source.is_input() => Ok(false),
+            Err(source) => Err(VerifyError::Unpack(Box::new(source))),
+        }
+    }
+}
+
+/// What came of the layers that a daemon before v0.33.1 unpacked and that the cache has, too. They are
+/// known by their chainIDs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Legacy {
+    /// Those that are what the cache has. Newer daemons share them now ([`bkstate::layers`]).
+    pub mended: BTreeSet<Digest>,
+    /// Those that are not. They stay as they are, and the layers of the cache stand beside them.
+    pub different: BTreeSet<Digest>,
+}
+
+/// Compares the legacy layers of a root with the layers of `plan`, and mends in `existing` those that
+/// are the same. Without `unpacked` only packed layers are looked at, which takes no privileges.
+pub(crate) fn mend_with(
+    plan: &Plan,
+    exports: &[CacheExport],
+    existing: &mut Existing,
+    unpacked: bool,
+    scratch: &Dir,
+    verifier: &Verifier<'_>,
+) -> Result<Legacy, MendWithError> {
+    let suspects = suspects_of_plan(plan, existing)?;
+    let right = Mutex::new(BTreeMap::new());
+    in_parallel(&suspects, verifier.jobs.min(MOST_AT_ONCE), |suspect| {
+        verifier.check()?;
+        let blob = || blob_of(plan, exports, &suspect.blob);
+        let is_right = match &suspect.form {
+            Form::Unpacked(_) if !unpacked => return Ok(()),
+            Form::Unpacked(tree) => tree.compare_with(&blob()?, scratch, verifier)?.is_empty(),
+            Form::Packed(layer) => layer.is_of(&blob()?, verifier)?,
+        };
+        if let Ok(mut right) = right.lock() {
+            right.insert(suspect.chain_id, is_right);
+        }
+        Ok::<_, MendWithError>(())
+    })?;
+    drop(suspects);
+    let right = right.into_inner().unwrap_or_default();
+    let (checked, different): (BTreeMap<_, _>, _) =
+        right.into_iter().partition(|(_, right)| *right);
+    Ok(Legacy {
+        mended: existing.mend(&checked.into_keys().collect()),
+        different: different.into_keys().collect(),
+    })
+}
+
+/// Why legacy layers could not be compared with those of a cache.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MendWithError {
+    /// A tree could not be read, or a layer not unpacked.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// A blob of the layout cannot be opened.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The plan has a blob that the exports lack.
+    #[error("no export has the blob {0}")]
+    Foreign(Digest),
+}
+
+impl From<DirError> for MendWithError {
+    fn from(error: DirError) -> Self {
+        Self::Verify(error.into())
+    }
+}
+
+/// Whether a root has legacy layers that `plan` has, too.
+pub(crate) fn is_needed(plan: &Plan, existing: &Existing) -> bool {
+    let records = existing.state.records.by_id.values();
+    let used: BTreeSet<_> = records.filter_map(|record| record.snapshot.as_deref()).collect();
+    let mut keys = plan.snapshots.iter().map(|it| layers::legacy_snapshot_key(&it.chain_id));
+    keys.any(|key| used.contains(key.as_str()))
+}
+
+fn suspects_of_plan<'p>(
+    plan: &'p Plan,
+    existing: &'p Existing,
+) -> Result<Vec<Suspect<'p>>, DirError> {
+    let keyed = Keyed::new(&existing.state);
+    let records = existing.state.records.by_id.values();
+    let used: BTreeSet<&str> = records.filter_map(|record| record.snapshot.as_deref()).collect();
+    let trees: &[Trees] = existing.unpacked().map(std::slice::from_ref).unwrap_or_default();
+    let mut suspects = Vec::new();
+    for snapshot in &plan.snapshots {
+        let key = layers::legacy_snapshot_key(&snapshot.chain_id);
+        let Some(blob) = plan.blobs.get(&snapshot.blob).filter(|_| used.contains(key.as_str()))
+        else {
+            continue;
+        };
+        let work = LayerWork {
+            digest: snapshot.blob,
+            size: blob.size,
+            to_read: blob.size,
+            description: None,
+        };
+        let (media_type, diff_id) = (blob.media_type.as_str(), blob.diff_id);
+        let tree = UnpackedLayer::new(&keyed, trees, &key, media_type, diff_id, work.clone())?;
+        let form = match tree {
+            Some(tree) => Form::Unpacked(tree),
+            None => Form::Packed(PackedLayer { media_type, diff_id, work }),
+        };
+        let (chain_id, size) = (snapshot.chain_id, blob.size);
+        suspects.push(Suspect { chain_id, blob: snapshot.blob, size, form });
+    }
+    suspects.sort_by_key(|suspect| std::cmp::Reverse(suspect.size));
+    Ok(suspects)
+}
+
+fn blob_of(
+    plan: &Plan,
+    exports: &[CacheExport],
+    digest: &Digest,
+) -> Result<BlobFile, MendWithError> {
+    let export = plan.blobs.get(digest).and_then(|blob| exports.get(blob.source));
+    let found = export.and_then(|export| Some((export, export.manifest.layers.get(digest)?)));
+    let (export, layer) = found.ok_or(MendWithError::Foreign(*digest))?;
+    Ok(export.layout.open_blob(&layer.descriptor)?)
+}
+
+/// Gives the legacy layers of `root` that pass the keys of daemons since v0.33.1: those whose snapshots
+/// have the ids `sound`, and packed ones whose blob has their diffID. How many.
+pub(crate) fn mend_root(
+    root: &Root,
+    sound: &BTreeSet<u64>,
+    verifier: &Verifier<'_>,
+) -> Result<usize, MendError> {
+    let parts = Parts::of_root(root.dir()).map_err(VerifyError::from)?;
+    // A root that was verified has an id of its own.
+    let mut existing = Existing::read(root.dir(), &WorkerId::derive("mended"))?;
+    let checked = checked(&existing.state, &parts, sound, verifier)?;
+    let mended = existing.mend(&checked);
+    if mended.is_empty() {
+        return Ok(0);
+    }
+    let staging = Staging::begin(root.dir(), root.lock(), &existing)?;
+    let written = staging.write(&existing.state)?;
+    let found = staging.parts(&written)?.verify().map_err(VerifyError::from)?;
+    if let Some(damage) = existing.new_damage(found).into_iter().next() {
+        return Err(MendError::Damaged { damage });
+    }
+    verifier.check()?;
+    staging.publish(written)?;
+    Ok(mended.len())
+}
+
+/// The chainIDs of the legacy layers that are what their blobs unpack to.
+fn checked(
+    state: &State,
+    parts: &Parts,
+    sound: &BTreeSet<u64>,
+    verifier: &Verifier<'_>,
+) -> Result<BTreeSet<Digest>, VerifyError> {
+    let keyed = Keyed::new(state);
+    let mut checked = BTreeSet::new();
+    for record in state.records.by_id.values().filter(|record| layers::is_legacy(record)) {
+        let (Some(chain_id), Some(blob), Some(diff_id)) =
+            (record.chain_id, record.blob, record.diff_id)
+        else {
+            continue;
+        };
+        if let Some(snapshot) = keyed.committed(&layers::legacy_snapshot_key(&chain_id)) {
+            checked.extend(sound.contains(&snapshot.id).then_some(chain_id));
+            continue;
+        }
+        let Some((store, size)) = stored(blob, &parts.blobs)? else { continue };
+        let work = LayerWork { digest: blob, size, to_read: size, description: None };
+        let media_type = record.media_type.as_deref().unwrap_or_default();
+        let packed = PackedLayer { media_type, diff_id, work };
+        verifier.check()?;
+        checked.extend(packed.is_of(&store.blob(&blob)?, verifier)?.then_some(chain_id));
+    }
+    Ok(checked)
+}
