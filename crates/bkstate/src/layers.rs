@@ -18,13 +18,15 @@
 //! let chain_id = Digest::of("a layer");
 //! let key = layers::snapshot_key(&chain_id);
 //! assert_eq!(key, format!("buildkit-layer-snapshot-v1-sha256-{}", chain_id.hex()));
-//! assert!(layers::is_unpacked(&key) && layers::is_unpacked(&chain_id.to_string()));
+//! let legacy = layers::legacy_snapshot_key(&chain_id);
+//! assert_eq!(layers::legacy_chain_id(&legacy), Some(chain_id));
+//! assert!(layers::is_unpacked(&key) && layers::is_unpacked(&legacy));
 //! assert!(!layers::is_unpacked(RecordId::derive("a step").as_str()));
 //!
 //! let layer = Record {
 //!     blob: Some(Digest::of("its blob")),
 //!     chain_id: Some(chain_id),
-//!     snapshot: Some(chain_id.to_string()),
+//!     snapshot: Some(legacy),
 //!     ..Record::default()
 //! };
 //! assert!(layers::is_legacy(&layer));

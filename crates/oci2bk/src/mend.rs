@@ -93,6 +93,19 @@ impl PackedLayer<'_> {
 
 /// What came of the layers that a daemon before v0.33.1 unpacked and that the cache has, too. They are
 /// known by their chainIDs.
+///
+/// ```
+/// use oci2bk::convert::Legacy;
+/// use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan};
+///
+/// # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
+/// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+/// # let directory = tempfile::tempdir()?;
+/// // A root that no daemon has worked on.
+/// let report = Converter::new().extract(false).convert(&plan, &exports, &directory)?;
+/// assert_eq!(report.legacy, Legacy::default());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Legacy {

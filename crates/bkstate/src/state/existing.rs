@@ -79,6 +79,7 @@ use crate::snapshots::Trees;
 /// assert!(existing.is_all_of(&state));
 /// assert_eq!((existing.below(2), existing.below(1)), (Some(1), None));
 /// assert_eq!(existing.tree(2)?.size("file")?, Some(0));
+/// assert!(existing.unpacked().is_some_and(|trees| trees.find(2).is_ok_and(|found| found.fs)));
 /// assert!(existing.trees.contains(&2) && !existing.trees.contains(&3));
 /// assert!(existing.new_damage(verify(&root)?).is_empty());
 /// existing.remove_leftovers(&lock)?;

@@ -26,6 +26,28 @@ impl Existing {
     /// got one. The others depend on a legacy layer that is not among them, or the key is taken.
     ///
     /// The caller has compared each with its layer, or has checked the diffID of one that is packed.
+    ///
+    /// ```
+    /// use bkstate::Digest;
+    /// use bkstate::ids::{RecordId, WorkerId};
+    /// use bkstate::layers;
+    /// use bkstate::records::Record;
+    /// use bkstate::state::Existing;
+    ///
+    /// let (id, chain_id) = (RecordId::derive("packed"), Digest::of("a layer"));
+    /// let packed = Record {
+    ///     committed: Some(true),
+    ///     blob: Some(Digest::of("its blob")),
+    ///     chain_id: Some(chain_id),
+    ///     snapshot: Some(layers::legacy_snapshot_key(&chain_id)),
+    ///     ..Record::default()
+    /// };
+    /// let mut existing = Existing::nothing(WorkerId::derive("worker"));
+    /// existing.state.records.by_id.insert(id, packed);
+    /// assert!(existing.unpacked().is_none());
+    /// assert_eq!(existing.mend(&[chain_id].into()), [chain_id].into());
+    /// assert!(layers::depend_on_legacy(&existing.state.records).is_empty());
+    /// ```
     pub fn mend(&mut self, checked: &BTreeSet<Digest>) -> BTreeSet<Digest> {
         let nothing = Namespace::default();
         let namespace = self.state.metadata.namespaces.get(NAMESPACE).unwrap_or(&nothing);

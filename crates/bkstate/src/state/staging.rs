@@ -174,6 +174,20 @@ impl<'r> Staging<'r> {
 
 /// A directory in the root for what is needed before a state is built, which is removed when this is
 /// dropped.
+///
+/// ```
+/// use bkstate::dir::Dir;
+/// use bkstate::state::{RootLock, Scratch};
+///
+/// let temp = tempfile::tempdir()?;
+/// let root = Dir::open(temp.path())?;
+/// let lock = RootLock::acquire(&root)?;
+/// let scratch = Scratch::create(&root, &lock)?;
+/// scratch.dir().create_dir("a layer to compare with", 0o755)?;
+/// drop(scratch);
+/// assert_eq!(root.entries()?.len(), 1, "the file of the lock");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Scratch<'r> {
     root: &'r Dir,

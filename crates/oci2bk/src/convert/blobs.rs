@@ -13,6 +13,7 @@ use super::parallel::in_parallel;
 use super::store::{self, StoreBlobs};
 use super::{ConvertError, Run};
 use crate::export::CacheExport;
+use crate::layout::BlobError;
 use crate::merge::Places;
 use crate::plan::{Blob, Plan};
 use crate::progress::{Event, LayerWork, Unpacking};
@@ -159,7 +160,7 @@ impl Task<'_> {
             let layer = self.layer(&stored);
             let result = unpack::check(&layer, &run.options.limits, &unpacking);
             stored.after_reading().map_err(|source| site.copy_error(digest, source))?;
-            result.map_err(|source| self.unpack_error(site, source))?;
+            result.map_err(|source| self.check_error(source))?;
         }
         Ok(())
     }
@@ -184,6 +185,16 @@ impl Task<'_> {
             ConvertError::UnpackExisting { digest, root, source }
         } else {
             ConvertError::Unpack { digest, root, source }
+        }
+    }
+
+    fn check_error(&self, source: UnpackError) -> ConvertError {
+        match source {
+            UnpackError::Cancelled { .. } => ConvertError::Cancelled,
+            UnpackError::WrongBlobDigest { layer, found } => {
+                BlobError::Digest { digest: layer, actual: found }.into()
+            }
+            source => ConvertError::Check { digest: self.work.digest, source: Box::new(source) },
         }
     }
 

@@ -223,6 +223,15 @@ pub enum ConvertError {
         #[source]
         source: Box<UnpackError>,
     },
+    /// A layer that stays packed is not the one that the cache says.
+    #[error("cannot check the layer {digest}")]
+    Check {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: Box<UnpackError>,
+    },
     /// A layer whose blob the root has already could not be unpacked.
     #[error("cannot unpack the layer {digest} from the blob that {} has", root.display())]
     UnpackExisting {
@@ -289,7 +298,7 @@ impl ConvertError {
     pub fn is_input(&self) -> bool {
         match self {
             Self::Blob(_) | Self::ForeignPlan { .. } => true,
-            Self::Unpack { source, .. } => source.is_input(),
+            Self::Unpack { source, .. } | Self::Check { source, .. } => source.is_input(),
             _ => false,
         }
     }

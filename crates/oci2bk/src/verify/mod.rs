@@ -251,6 +251,23 @@ impl<'p> Verifier<'p> {
     /// below them, the keys by which daemons since v0.33.1 share them. How many, besides what was found
     /// before. Nothing else is changed, and nothing at all if the databases are damaged.
     ///
+    /// ```
+    /// use oci2bk::verify::MendError;
+    /// use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root, Verifier};
+    ///
+    /// # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
+    /// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+    /// # let directory = tempfile::tempdir()?;
+    /// # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
+    /// match Verifier::new().mend(&Root::open(&directory)?) {
+    ///     // No daemon before v0.33.1 has worked on a root that was just made.
+    ///     Ok((report, mended)) => assert_eq!((report.counts.legacy, mended), (0, 0)),
+    ///     Err(MendError::Verify(error)) => panic!("the root cannot be read: {error}"),
+    ///     Err(error) => panic!("{error}"),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As for [`verify`](Self::verify), or if the databases cannot be written.
     pub fn mend(&self, root: &Root) -> Result<(Report, usize), MendError> {

@@ -18,23 +18,23 @@ use super::{converted, converter};
 const PINNED: &[(&str, &str, &str)] = &[
     (
         "index",
-        "0224b00225a5759a00660af4bcd4081271a7bedd7b3cf147e240d37ba5f516b6",
-        "c13475342fba7221e6376a82ff8f9d6dfd082f0d8fa36061912518884c620613",
+        "efce87a32d40461be058f2fcf7992cc4bb0f56edf19eebcd92c57251e0f16f9d",
+        "b37ef4f39c9c1795c2fffc24e09fb94e3fa759ec5a8ab0f337e401e77fd50be2",
     ),
     (
         "manifest",
-        "0a895a56f58c82a8c7a0d0d1fa34450def152eee1b47b77f1a6ff291ce27662c",
-        "bb42a0f3dbe4c3f454081c8a1ae4e71fe85cd4a2403aecbcb2139c3d17d2dce4",
+        "64328f5bc83b17a2bdf1aad21bc3024124ba07f757c7bae5727ef5d016a1957d",
+        "dcc7890e1f184536901fda0f196e2038cb3a36b9f2ce99ed87f052c84a503f6d",
     ),
     (
         "zstd",
-        "a75a0512db8e0e020c78ca06552c92fa382f4f01498141057e71bacf5512774d",
-        "7014616f413a96556b15d3eca23c0e37dd363d5a48fa1e302757e541165d406d",
+        "178e99d63fd60f19ed90c816423b8899f40906e4a88a4d80140c89ed8ff46c6a",
+        "c9db6ba53f39ac730874ca44c68609a259c39fbf745bbc5546c67826d7f64795",
     ),
     (
         "min",
-        "0d090abe90b5bfa878a565d3065221162a0eab9c0d9ed3eb15c9443351056b1e",
-        "c7b7d3e81f635069aece137fb42f92dda18d0f07f08df5382281094ddbfac995",
+        "5fc18fc35d5dd2142dd4a99d9ac89712e57b4d7ba5ebcd8b15a03462ab0423e6",
+        "5f10fd31af96942b52ce8da524195e09614427a974f27185bb96b2feac98c47f",
     ),
 ];
 

@@ -1,4 +1,5 @@
 mod existing;
+mod mend;
 mod read;
 mod staging;
 mod verify;
