@@ -6,6 +6,7 @@ mod archives;
 mod blobs;
 mod cancelled;
 mod fixture;
+mod legacy;
 mod merging;
 mod partial;
 mod pinned;
