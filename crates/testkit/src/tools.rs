@@ -37,6 +37,9 @@ pub struct Tools {
     oracle: PathBuf,
 }
 
+/// The first v0 whose daemon writes `cache-debug.db` (`--save-cache-debug`).
+const CACHE_DEBUG: u32 = 24;
+
 /// What the names of the sets with other releases of buildkitd begin with.
 const RELEASE_SET: &str = "buildkit-";
 
@@ -88,7 +91,8 @@ impl Tools {
         let set = format!("{RELEASE_SET}{version}");
         let buildkitd = self.oracle.join(&set).join("buildkitd");
         if buildkitd.exists() {
-            Ok(Self { buildkitd, saves_cache_debug: false, ..self.clone() })
+            let saves_cache_debug = minor(version).is_some_and(|minor| minor >= CACHE_DEBUG);
+            Ok(Self { buildkitd, saves_cache_debug, ..self.clone() })
         } else {
             Err(format!("{} is not there: run scripts/oracle {set}", buildkitd.display()))
         }
@@ -143,6 +147,11 @@ pub fn buildkitd_release() -> &'static str {
     let pins = include_str!("../../../oracle/buildkit/go.mod");
     let pin = |line: &'static str| line.trim().strip_prefix("github.com/moby/buildkit ");
     pins.lines().find_map(pin).unwrap_or_default()
+}
+
+/// The 32 of `v0.32.2`.
+fn minor(version: &str) -> Option<u32> {
+    version.strip_prefix("v0.")?.split('.').next()?.parse().ok()
 }
 
 /// The directory of the pinned tools: beside that of the profile which the command was built in.

@@ -1,7 +1,8 @@
 //! Builds through buildctl and buildx, and what they report of their steps.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{self, File};
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::case::{Case, Keys};
 use crate::daemon::Daemon;
+use crate::ops;
 use crate::process::run;
 use crate::tools::Tools;
 
@@ -37,6 +39,8 @@ pub(crate) struct Options<'a> {
     pub(crate) import: Option<&'a Path>,
     /// The value of `--output`.
     pub(crate) output: Option<String>,
+    /// Whether there is a step more than in the case, if that builds LLB.
+    pub(crate) step_more: bool,
     /// `--opt` for the provenance attestation.
     pub(crate) provenance: &'a str,
 }
@@ -75,6 +79,17 @@ impl Report {
     /// Each step by its name, and whether it was taken from the cache.
     pub(crate) fn steps(&self) -> impl Iterator<Item = (&str, bool)> {
         self.vertices.values().map(|vertex| (vertex.name.as_str(), vertex.cached))
+    }
+
+    /// The layers that were extracted.
+    pub(crate) fn extracted(&self) -> impl Iterator<Item = &str> {
+        self.statuses.iter().filter_map(|status| status.strip_prefix("extracting "))
+    }
+
+    /// The blobs of layers that were fetched, from a registry or a cache (BuildKit v0.34.2
+    /// `util/pull/pullprogress/progress.go`, `trackProgress`).
+    pub(crate) fn fetched(&self) -> impl Iterator<Item = &str> {
+        self.statuses.iter().map(String::as_str).filter(|status| status.starts_with("sha256:"))
     }
 
     /// Fails if a step fetched or unpacked anything of a cache, other than the layers `of_base`
@@ -121,6 +136,18 @@ impl Report {
     }
 }
 
+/// What is built of the cases whose keys are LLB, at the beginning of a file.
+fn definition(step_more: bool) -> Result<File> {
+    let mut definition = fs::read(DEFINITION).context(DEFINITION)?;
+    if step_more {
+        definition = ops::with_step_more(&definition).context(DEFINITION)?;
+    }
+    let mut file = tempfile::tempfile()?;
+    file.write_all(&definition)?;
+    file.rewind()?;
+    Ok(file)
+}
+
 /// A step that the builds for two platforms share bears the name that one of them gave it, whichever
 /// came first: `[linux/amd64->arm64 native 2/3] …` is also `[linux/amd64 native 2/3] …`.
 fn without_target_platform(name: &str) -> String {
@@ -138,7 +165,7 @@ impl Source<'_> {
         let mut command = daemon.buildctl();
         command.args(["build", "--progress=rawjson"]).args(self.arguments());
         if self.case.keys == Keys::Definition {
-            command.stdin(File::open(DEFINITION).context(DEFINITION)?);
+            command.stdin(definition(options.step_more)?);
         } else {
             command
                 .args(["--frontend", "dockerfile.v0"])

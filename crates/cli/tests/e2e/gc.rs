@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result, ensure};
 use bkstate::gc::{Disk, GcConfig};
 use serde_json::{Value, json};
 
-use crate::daemon::Daemon;
 use crate::process::{run, wait_until};
 use crate::proof::GARBAGE_COLLECTED;
 use crate::state;
@@ -32,7 +31,7 @@ pub(crate) fn prove_policies(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("policies").tempdir_in(world.scratch())?;
     for (number, configuration) in CONFIGURATIONS.iter().enumerate() {
         let root = dir.path().join(number.to_string());
-        let daemon = start(world, &root, configuration)?;
+        let daemon = world.start_configured(&root, configuration)?;
         let workers = run(daemon.buildctl().args(["debug", "workers", "--format", "{{json .}}"]))?;
         daemon.stop()?;
         let workers: Value = serde_json::from_str(&workers)?;
@@ -133,7 +132,7 @@ impl Bench<'_> {
     fn ensure_kept(&self, name: &str, configuration: &str) -> Result<()> {
         let root = self.root(name);
         let before = state::State::read(&self.world.tools, &root)?.records();
-        let daemon = start(self.world, &root, configuration)?;
+        let daemon = self.world.start_configured(&root, configuration)?;
         std::thread::sleep(GARBAGE_COLLECTED);
         let after = daemon.du()?;
         daemon.stop()?;
@@ -145,7 +144,7 @@ impl Bench<'_> {
     fn ensure_lost(&self, name: &str, configuration: &str) -> Result<()> {
         let root = self.root(name);
         let before = state::State::read(&self.world.tools, &root)?.records();
-        let daemon = start(self.world, &root, configuration)?;
+        let daemon = self.world.start_configured(&root, configuration)?;
         let lost = wait_until(Duration::from_secs(20), || {
             daemon.du().is_ok_and(|after| after.len() < before.len())
         });
@@ -153,8 +152,4 @@ impl Bench<'_> {
         ensure!(lost, "{name}: nothing is lost, so nothing is proved");
         Ok(())
     }
-}
-
-fn start(world: &World, root: &Path, configuration: &str) -> Result<Daemon> {
-    Daemon::start_configured(&world.tools, root, &[world.registry()], configuration)
 }

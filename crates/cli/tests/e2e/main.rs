@@ -34,6 +34,7 @@ mod ops;
 mod proof;
 mod results;
 mod shapes;
+mod sharing;
 mod state;
 mod tree;
 mod web;
@@ -45,6 +46,7 @@ use std::path::Path;
 use testkit::trials::Suite;
 use testkit::{daemon, process, registry, tools};
 
+use crate::matrix::Release;
 use crate::proof::{Subject, prove};
 use crate::tools::Tools;
 use crate::world::World;
@@ -65,7 +67,12 @@ fn main() {
             ]);
         }
         for (name, subject) in subjects {
+            let of_previous = format!("{}::{name}", matrix::PREVIOUS);
             suite.add(name, move |world| prove(world, &case, subject));
+            suite.add(of_previous, move |world| {
+                let previous = Release::old(&world.tools, matrix::PREVIOUS);
+                prove(&world.on(previous.map_err(anyhow::Error::msg)?), &case, subject)
+            });
         }
     }
     suite.add("offline", offline::prove);

@@ -17,12 +17,16 @@ use crate::case::{Context, Keys};
 use crate::cases::releases::CASE;
 use crate::daemon::Daemon;
 use crate::process::run;
+use crate::proof::compare_sharing;
 use crate::state;
 use crate::tools::Tools;
 use crate::world::World;
 
 /// The old release that is part of the ordinary suite.
 pub(crate) const OLD: &str = "v0.16.0";
+
+/// The release before the newest, on which the whole table of builds is proved too.
+pub(crate) const PREVIOUS: &str = "v0.32.2";
 
 /// Where the table goes.
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/compatibility.md");
@@ -38,8 +42,8 @@ const PATTERNS: &str = "COPY src/*.txt";
 /// A release, with its daemon.
 #[derive(Debug, Clone)]
 pub(crate) struct Release {
-    version: String,
-    tools: Tools,
+    pub(crate) version: String,
+    pub(crate) tools: Tools,
 }
 
 /// The cache that a daemon of one release made.
@@ -71,10 +75,13 @@ impl Release {
     }
 }
 
-/// A cache of [`OLD`] is fully warm on a daemon of that release, and on one of the newest but for
-/// the step that the command tells of; and the other way round.
+/// A cache of [`OLD`] is fully warm on a daemon of that release, which shares the layers, and on one of the
+/// newest but for the step that the command tells of; and the other way round.
 pub(crate) fn old_release(world: &World) -> Result<()> {
     let old = Release::old(&world.tools, OLD).map_err(anyhow::Error::msg)?;
+    for compared in compare_sharing(&world.on(old.clone()), &CASE)? {
+        compared.ensure_shared()?;
+    }
     let newest = Release::newest(&world.tools)?;
     for (exporter, targets) in [(&old, &[&old, &newest][..]), (&newest, &[&old])] {
         let comparison = Comparison::new(world)?;

@@ -14,6 +14,7 @@ use crate::case::{Case, Context, Keys, Mode};
 use crate::daemon::Daemon;
 use crate::export::CacheExport;
 use crate::process::{run, wait_until};
+use crate::sharing::{Compared, Roots};
 use crate::state::{self, Snapshot, State};
 use crate::tree;
 use crate::world::World;
@@ -22,8 +23,11 @@ use crate::world::World;
 /// (`control/control.go`, `Controller.gc`).
 pub(crate) const GARBAGE_COLLECTED: Duration = Duration::from_millis(2500);
 
-/// By how many bytes the size of a small tree may differ.
-const BLOCKS: u64 = 4 * 4096;
+/// By how many bytes the size of what takes this many may differ: more blocks are allocated for large
+/// directories and attributes, and to map files that had to be scattered.
+pub(crate) fn tolerance(size: u64) -> u64 {
+    (size / 100).max(4 * 4096)
+}
 
 /// Which state the second daemon gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,11 +79,26 @@ pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> 
             bench.ensure_same_trees(&made, &root).context("the snapshots")?;
             // It may change when links were last read, which is compared above.
             state::ensure_verified(&world.tools, &root, true)?;
+            for compared in bench.roots(&made, &root)?.compare()? {
+                compared.ensure_shared()?;
+            }
             bench.ensure_restart_changes_nothing(&made, &root).context("the first start")?;
         }
     }
     bench.ensure_warm(&made, &root).context("the second daemon")?;
     bench.ensure_prunable(&made, &root).context("the second daemon, started again")
+}
+
+/// What the scenarios of sharing cost on a natural and on a converted root, of the release whose daemon
+/// `world` starts.
+pub(crate) fn compare_sharing(world: &World, case: &Case) -> Result<Vec<Compared>> {
+    let dir = tempfile::Builder::new().prefix("sharing").tempdir_in(world.scratch())?;
+    let context = dir.path().join("context");
+    let bench = Bench { world, case, subject: Subject::Converted, dir: dir.path(), context };
+    let made = bench.make().context("the first daemon")?;
+    let root = dir.path().join("second");
+    bench.convert(&made, &root).context("the conversion")?;
+    bench.roots(&made, &root)?.compare()
 }
 
 /// A case in its directory.
@@ -110,14 +129,14 @@ impl Bench<'_> {
         export.ensure_same(&CacheExport::open(&again, "latest")?).context("building again")?;
 
         let mut complaints = BTreeSet::new();
-        if self.subject == Subject::Natural {
+        if let Some(copy) = self.copy_of_natural() {
             complaints = daemon.stop()?;
             state::ensure_verified(&self.world.tools, &root, true).context("the natural state")?;
-            run(Command::new("cp").arg("-a").arg(&root).arg(self.dir.join("second")))?;
+            run(Command::new("cp").arg("-a").args([&root, &copy]))?;
             daemon = self.world.start(&root)?;
         }
         self.write_source(true);
-        let edited = self.source().build(&daemon, &Options::default())?;
+        let edited = self.build_and_export(&daemon, &self.newer())?;
         complaints.append(&mut daemon.stop()?);
         let imported = match self.case.export.mode {
             Mode::Max => None,
@@ -142,7 +161,7 @@ impl Bench<'_> {
     /// Runs the command under test.
     fn convert(&self, made: &Made, root: &Path) -> Result<()> {
         let mut command = Command::new(&self.world.tools.oci2bk);
-        command.args(["convert", "--progress=plain"]);
+        command.args(["convert", "--progress=plain", "--buildkit", &self.world.release.version]);
         if self.subject == Subject::Unextracted {
             command.arg("--no-extract");
         }
@@ -168,10 +187,8 @@ impl Bench<'_> {
             if let Some(ours) = ours.get(chain).cloned().flatten() {
                 tree::ensure_equal(&ours.fs, &theirs.fs, extracted)
                     .with_context(|| format!("chain {chain}"))?;
-                // Ours are the blocks that every ext4 allocates. More are allocated for large
-                // directories and attributes, and to map files that had to be scattered.
-                let tolerance = (theirs.size / 100).max(BLOCKS);
-                let same_size = ours.size.abs_diff(theirs.size) <= tolerance;
+                // Ours are the blocks that every ext4 allocates.
+                let same_size = ours.size.abs_diff(theirs.size) <= tolerance(theirs.size);
                 ensure!(
                     ours.inodes == theirs.inodes && same_size,
                     "chain {chain}: usage is {ours:?}, should be {theirs:?}"
@@ -268,6 +285,39 @@ impl Bench<'_> {
         let wrong = cached.iter().find(|name| !most.contains(name));
         ensure!(wrong.is_none(), "{wrong:?} is cached, as it is not on the first daemon");
         Ok(())
+    }
+
+    /// Where a copy of the first daemon's root is to be, if this subject takes one.
+    fn copy_of_natural(&self) -> Option<PathBuf> {
+        match self.subject {
+            Subject::Natural => Some(self.dir.join("second")),
+            Subject::Converted => Some(self.dir.join("natural")),
+            Subject::Unextracted | Subject::Imported => None,
+        }
+    }
+
+    fn newer(&self) -> PathBuf {
+        self.dir.join("newer")
+    }
+
+    /// The first daemon's root and the converted one, which nothing has used yet.
+    fn roots(&self, made: &Made, converted: &Path) -> Result<Roots<'_>> {
+        let newer = self.newer();
+        let counted = if self.case.export.keeps_diff_ids() {
+            None
+        } else {
+            let (layers, newer) = (made.export.layers()?, CacheExport::open(&newer, "latest")?);
+            Some(layers.into_iter().chain(newer.layers()?).collect())
+        };
+        Ok(Roots {
+            world: self.world,
+            case: self.case,
+            dir: self.dir,
+            natural: self.dir.join("natural"),
+            converted: converted.to_owned(),
+            newer,
+            counted,
+        })
     }
 
     fn build_and_export(&self, daemon: &Daemon, dir: &Path) -> Result<Report> {

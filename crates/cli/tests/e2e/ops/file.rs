@@ -43,8 +43,13 @@ pub(super) fn tree() -> Message {
 
 /// A file with these contents, alone.
 pub(super) fn file(path: &str, data: &[u8]) -> Message {
+    file_in(NONE, path, data)
+}
+
+/// A file with these contents in an input of the op.
+pub(super) fn file_in(input: i64, path: &str, data: &[u8]) -> Message {
     let mkfile = Message::new().text(1, path).int(2, 0o600).bytes(3, data).int(5, NONE);
-    Message::new().message(2, action(NONE, NONE, 0).message(MKFILE, mkfile))
+    Message::new().message(2, action(input, NONE, 0).message(MKFILE, mkfile))
 }
 
 /// `pb.FileOp` over the base image and the tree, and how many outputs it has.

@@ -19,8 +19,8 @@ pub(super) enum Kind {
 /// An output of an op.
 #[derive(Clone, Debug)]
 pub(super) struct Output {
-    op: String,
-    index: i64,
+    pub(super) op: String,
+    pub(super) index: i64,
 }
 
 /// Ops, inputs first.

@@ -16,7 +16,6 @@ use anyhow::{Context as _, Result, ensure};
 use oci2bk::llb::{Definition, Encoding, NotComputable, OpDigest, Platform, Selectors, Vertex};
 use testkit::protobuf::Message;
 
-use crate::daemon::Daemon;
 use crate::process;
 use crate::state::State;
 use crate::world::World;
@@ -33,6 +32,18 @@ const OTHERS: usize = 24;
 const CONFIG: &str = "insecure-entitlements = [\"network.host\", \"security.insecure\"]\n\
                       [worker.oci]\n  max-parallelism = 8\n";
 
+/// A definition with a step more, which makes a file in what was the result.
+pub(crate) fn with_step_more(definition: &[u8]) -> Result<Vec<u8>> {
+    let graph = Definition::from_protobuf(definition)?.graph.context("ops out of order")?;
+    let result = graph.steps.last().context("an empty definition")?.inputs[0];
+    let op = graph.steps[result.step].digest.clone().context("a step without a digest")?;
+    let mut more = Graph::default();
+    let input = Output { op, index: result.output.into() };
+    let result = more.add_one(&[input], Kind::File, file::file_in(0, "/more", b"more\n"));
+    // One definition after the other is one with the ops of both, of which the last names the result.
+    Ok([definition, &more.definition(&result)].concat())
+}
+
 /// The daemon and the library name all ops alike.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("ops").tempdir_in(world.scratch())?;
@@ -42,7 +53,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     std::fs::write(path("secret"), "hush\n")?;
 
     let root = path("root");
-    let daemon = Daemon::start_configured(&world.tools, &root, &[world.registry()], CONFIG)?;
+    let daemon = world.start_configured(&root, CONFIG)?;
     process::run_with_input(
         daemon
             .buildctl()

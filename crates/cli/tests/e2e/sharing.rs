@@ -1,0 +1,232 @@
+//! What a root has is shared with what its daemon pulls and imports later: nothing of it is fetched,
+//! extracted or stored again.
+//!
+//! CACHED says nothing of that. A daemon looks for a result by the key of its step, but for a layer by its
+//! chain and the name of its snapshot (`cache/manager.go`, `GetByBlob`). So what a build costs on a converted
+//! root is compared with what it costs on the natural one.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::build::{Options, Source};
+use crate::case::{Case, Context, Keys};
+use crate::daemon::Daemon;
+use crate::process::run;
+use crate::proof::tolerance;
+use crate::world::{GROWN, World};
+
+/// A daemon that collects measures its records at any time, and once for all: also those that it is just
+/// extracting.
+const NO_GC: &str = "[worker.oci]\n  gc = false\n";
+
+/// What a user does next on a builder that is warm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scenario {
+    /// The same build on a base image that got one layer more.
+    GrownBase,
+    /// The edited build with one step more, and another builder's cache of the edited one imported.
+    NewerCache,
+    /// Another Dockerfile on the same base image.
+    OtherDockerfile,
+    /// An image of the base image and one step more, where the base image is named by its digest.
+    BaseByDigest,
+}
+
+/// What a build made a daemon do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cost {
+    /// How many layers it extracted.
+    pub(crate) extracted: usize,
+    /// How many layers it fetched, from the registry or the imported cache.
+    pub(crate) fetched: usize,
+    /// By how many bytes the records grew that `buildctl du` calls pulled or imported.
+    pub(crate) stored: u64,
+}
+
+/// What a scenario costs on either root.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Compared {
+    pub(crate) scenario: Scenario,
+    pub(crate) natural: Cost,
+    pub(crate) converted: Cost,
+}
+
+/// Two roots of one release, which nothing uses at the moment or changes here.
+#[derive(Debug)]
+pub(crate) struct Roots<'a> {
+    /// Starts the daemons.
+    pub(crate) world: &'a World,
+    pub(crate) case: &'a Case,
+    /// For copies of the roots.
+    pub(crate) dir: &'a Path,
+    /// Of the daemon that made the cache.
+    pub(crate) natural: PathBuf,
+    /// Made of the cache.
+    pub(crate) converted: PathBuf,
+    /// The cache of the edited build, by a builder that has the other cache too.
+    pub(crate) newer: PathBuf,
+    /// The layers that count, where these are not all: the layers of a base image do not if the export made
+    /// other archives of them.
+    pub(crate) counted: Option<BTreeSet<String>>,
+}
+
+impl Scenario {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::GrownBase, Self::NewerCache, Self::OtherDockerfile, Self::BaseByDigest];
+
+    /// In words.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::GrownBase => "a base image with one layer more",
+            Self::NewerCache => "a newer cache and a new step",
+            Self::OtherDockerfile => "another Dockerfile on the base image",
+            Self::BaseByDigest => "the base image by digest",
+        }
+    }
+
+    /// What is built of a case: its Dockerfile, changed. None if the scenario needs a base image and the
+    /// case has none.
+    fn dockerfile(self, world: &World, case: &Case) -> Result<Option<String>> {
+        let dockerfile = (case.dockerfile)();
+        let Some(base) = Base::of(&dockerfile)? else {
+            return Ok((self == Self::NewerCache).then_some(dockerfile));
+        };
+        Ok(Some(match self {
+            Self::GrownBase => each_base(&dockerfile, &format!(":{GROWN}")),
+            Self::NewerCache => dockerfile + "\nRUN true\n",
+            Self::OtherDockerfile => format!("{}\nRUN true\n", base.from),
+            Self::BaseByDigest => {
+                let digest = format!("@{}", world.base_digest(base.name)?);
+                format!("{}\nRUN true\n", each_base(base.from, &digest))
+            }
+        }))
+    }
+}
+
+/// The first base image of a Dockerfile.
+struct Base<'a> {
+    /// The lines up to and including its FROM.
+    from: &'a str,
+    name: &'a str,
+}
+
+/// What the names of base images begin with.
+const REGISTRY: &str = "{registry}/";
+
+impl<'a> Base<'a> {
+    fn of(dockerfile: &'a str) -> Result<Option<Self>> {
+        let Some(at) = dockerfile.find(REGISTRY) else { return Ok(None) };
+        let rest = &dockerfile[at..];
+        let line = rest.find('\n').context("a FROM without an end")?;
+        let name = name_in(&rest[REGISTRY.len()..]);
+        let name = match name.strip_prefix("${").and_then(|name| name.strip_suffix('}')) {
+            Some(argument) => {
+                let default = dockerfile.split_once(&format!("ARG {argument}="));
+                name_in(default.with_context(|| format!("{argument} is not set"))?.1)
+            }
+            None => name,
+        };
+        Ok(Some(Self { from: &dockerfile[..at + line], name }))
+    }
+}
+
+/// The text up to the next white space.
+fn name_in(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or_default()
+}
+
+/// `text` with `suffix` after the name of each base image.
+fn each_base(text: &str, suffix: &str) -> String {
+    let mut parts = text.split(REGISTRY);
+    let mut changed = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let name = name_in(part);
+        changed.extend([REGISTRY, name, suffix, &part[name.len()..]]);
+    }
+    changed
+}
+
+impl Roots<'_> {
+    /// What each scenario that there is for the case costs, each on a copy of either root.
+    pub(crate) fn compare(&self) -> Result<Vec<Compared>> {
+        let mut compared = Vec::new();
+        for scenario in Scenario::ALL {
+            let Some(dockerfile) = scenario.dockerfile(self.world, self.case)? else { continue };
+            let cost = |root: &Path| {
+                self.cost(scenario, &dockerfile, root).with_context(|| scenario.name())
+            };
+            let (natural, converted) = (cost(&self.natural)?, cost(&self.converted)?);
+            compared.push(Compared { scenario, natural, converted });
+        }
+        Ok(compared)
+    }
+
+    fn cost(&self, scenario: Scenario, dockerfile: &str, root: &Path) -> Result<Cost> {
+        let dir = tempfile::tempdir_in(self.dir)?;
+        let path = |name: &str| dir.path().join(name);
+        run(Command::new("cp").arg("-a").arg(root).arg(path("root")))?;
+        let context = Context::create(&path("context"));
+        context.file("Dockerfile", self.world.fill_in(dockerfile));
+        (self.case.context)(&context);
+        let mut options = Options::default();
+        match scenario {
+            Scenario::NewerCache => {
+                (self.case.edit)(&context);
+                options.import = Some(&self.newer);
+                options.step_more = self.case.keys == Keys::Definition;
+            }
+            Scenario::BaseByDigest => {
+                options.output = Some(format!("type=oci,dest={}", path("image").display()));
+            }
+            Scenario::GrownBase | Scenario::OtherDockerfile => {}
+        }
+
+        let daemon = self.world.start_configured(&path("root"), NO_GC)?;
+        let before = self.stored(&daemon)?;
+        let source = Source { case: self.case, context: context.dir() };
+        let report = source.build(&daemon, &options)?;
+        let after = self.stored(&daemon)?;
+        daemon.stop()?;
+        let counts = |layer: &&str| self.counted.as_ref().is_none_or(|set| set.contains(*layer));
+        Ok(Cost {
+            extracted: report.extracted().filter(counts).count(),
+            fetched: report.fetched().filter(counts).count(),
+            stored: after.saturating_sub(before),
+        })
+    }
+
+    /// How many bytes the layers take that the daemon pulled or imported. It makes other records too that
+    /// only a natural root has, such as the build context and the files of heredocs.
+    fn stored(&self, daemon: &Daemon) -> Result<u64> {
+        let kinds = match self.counted {
+            None => &["imported sha256:", "pulled from "][..],
+            Some(_) => &["imported sha256:"],
+        };
+        let du = run(daemon.buildctl().args(["du", "--format", "{{json .}}"]))?;
+        let records: Option<Vec<Value>> = serde_json::from_str(&du)?;
+        let records = records.into_iter().flatten().filter(|record| {
+            let description = record["description"].as_str().unwrap_or_default();
+            kinds.iter().any(|kind| description.starts_with(kind))
+        });
+        records.map(|record| record["size"].as_u64().context("a record without a size")).sum()
+    }
+}
+
+impl Compared {
+    /// The build cost no more on the converted root than on the natural one.
+    pub(crate) fn ensure_shared(&self) -> Result<()> {
+        let Self { scenario, natural, converted } = self;
+        ensure!(
+            converted.extracted <= natural.extracted
+                && converted.fetched <= natural.fetched
+                && converted.stored <= natural.stored + tolerance(natural.stored),
+            "{}: {converted:?}, but on the natural root {natural:?}",
+            scenario.name()
+        );
+        Ok(())
+    }
+}
