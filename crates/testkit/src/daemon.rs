@@ -133,6 +133,11 @@ impl Daemon {
         run(self.buildctl().args(["prune", "--all"])).map(drop)
     }
 
+    /// Kills the daemon, which leaves its state as it is at that moment.
+    pub fn kill(self) {
+        self.process.kill();
+    }
+
     /// Stops the daemon and returns the warnings and errors it logged.
     ///
     /// # Errors

@@ -117,6 +117,15 @@ impl Background {
     }
 }
 
+impl Background {
+    /// Kills the program, as a machine does that loses power. It cannot end in order.
+    pub fn kill(mut self) {
+        // It is gone if it cannot be killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Drop for Background {
     fn drop(&mut self) {
         if !self.terminate() {

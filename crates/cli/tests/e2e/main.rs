@@ -37,6 +37,7 @@ mod shapes;
 mod sharing;
 mod state;
 mod tree;
+mod upgraded;
 mod web;
 mod world;
 
@@ -93,6 +94,9 @@ fn main() {
     suite.add("damage", damage::prove);
     suite.add("branches", shapes::prove_branches);
     suite.add("results", results::prove);
+    suite.add("upgraded::mended", upgraded::prove_mended);
+    suite.add("upgraded::lie", upgraded::prove_lie);
+    suite.add("upgraded::killed", upgraded::prove_killed);
     suite.add("merging::converted", merging::prove_converted);
     suite.add("merging::natural", merging::prove_natural);
     for (name, proof) in blobs::PROOFS {

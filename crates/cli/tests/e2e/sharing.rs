@@ -153,16 +153,24 @@ fn each_base(text: &str, suffix: &str) -> String {
 impl Roots<'_> {
     /// What each scenario that there is for the case costs, each on a copy of either root.
     pub(crate) fn compare(&self) -> Result<Vec<Compared>> {
-        let mut compared = Vec::new();
+        let pairs = self.costs(&self.natural)?.into_iter().zip(self.costs(&self.converted)?);
+        let compared = pairs.map(|((scenario, natural), (_, converted))| Compared {
+            scenario,
+            natural,
+            converted,
+        });
+        Ok(compared.collect())
+    }
+
+    /// What each scenario that there is for the case costs on a copy of `root`.
+    pub(crate) fn costs(&self, root: &Path) -> Result<Vec<(Scenario, Cost)>> {
+        let mut costs = Vec::new();
         for scenario in Scenario::ALL {
             let Some(dockerfile) = scenario.dockerfile(self.world, self.case)? else { continue };
-            let cost = |root: &Path| {
-                self.cost(scenario, &dockerfile, root).with_context(|| scenario.name())
-            };
-            let (natural, converted) = (cost(&self.natural)?, cost(&self.converted)?);
-            compared.push(Compared { scenario, natural, converted });
+            let cost = self.cost(scenario, &dockerfile, root);
+            costs.push((scenario, cost.with_context(|| scenario.name())?));
         }
-        Ok(compared)
+        Ok(costs)
     }
 
     fn cost(&self, scenario: Scenario, dockerfile: &str, root: &Path) -> Result<Cost> {
@@ -216,14 +224,21 @@ impl Roots<'_> {
     }
 }
 
+impl Cost {
+    /// Whether it is not above `other`.
+    pub(crate) fn is_covered_by(&self, other: &Self) -> bool {
+        self.extracted <= other.extracted
+            && self.fetched <= other.fetched
+            && self.stored <= other.stored + tolerance(other.stored)
+    }
+}
+
 impl Compared {
     /// The build cost no more on the converted root than on the natural one.
     pub(crate) fn ensure_shared(&self) -> Result<()> {
         let Self { scenario, natural, converted } = self;
         ensure!(
-            converted.extracted <= natural.extracted
-                && converted.fetched <= natural.fetched
-                && converted.stored <= natural.stored + tolerance(natural.stored),
+            converted.is_covered_by(natural),
             "{}: {converted:?}, but on the natural root {natural:?}",
             scenario.name()
         );

@@ -1,0 +1,239 @@
+//! Roots of daemons before v0.33.1, on a daemon of today: what the old one unpacked is not shared any more,
+//! since nobody had checked it, until it is compared with its layers and mended.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use bkstate::Digest;
+use serde_json::{Value, json};
+
+use crate::build::Options;
+use crate::case::{Case, Context, Export, Keys};
+use crate::matrix::{PREVIOUS, Release};
+use crate::merging::{YESTERDAY, bench};
+use crate::process::run;
+use crate::proof::ensure_same_steps;
+use crate::sharing::{Cost, Roots, Scenario};
+use crate::state;
+use crate::world::World;
+
+/// The world with the daemon before the change.
+fn previous(world: &World) -> Result<World> {
+    Ok(world.on(Release::old(&world.tools, PREVIOUS).map_err(anyhow::Error::msg)?))
+}
+
+fn copy(from: &Path, to: PathBuf) -> Result<PathBuf> {
+    run(Command::new("cp").arg("-a").arg(from).arg(&to))?;
+    Ok(to)
+}
+
+/// Runs `oci2bk verify --trees` with more arguments on a root that has to be sound.
+fn verify(world: &World, root: &Path, arguments: &[&str]) -> Result<Value> {
+    let report = run(Command::new(&world.tools.oci2bk)
+        .args(["verify", "--trees", "--progress=quiet", "--format=json"])
+        .args(arguments)
+        .arg(root))?;
+    Ok(serde_json::from_str(&report)?)
+}
+
+/// A root of the previous release costs on today's daemon what it cost on its own, if it was mended or the
+/// same cache was converted into it; and more if not, or the proof would see nothing.
+pub(crate) fn prove_mended(world: &World) -> Result<()> {
+    let old = previous(world)?;
+    let bench = bench(&old, "upgraded")?;
+    let root = bench.path("natural");
+    let daemon = old.start(&root)?;
+    let made = bench.make(&daemon, &YESTERDAY)?;
+    daemon.stop()?;
+    // Another builder with the same layers makes the newer cache.
+    let daemon = old.start(&copy(&root, bench.path("other"))?)?;
+    let newer = bench.path("newer");
+    let export = Some((&*newer, ""));
+    bench.build_with(&daemon, &YESTERDAY, true, &Options { export, ..Options::default() })?;
+    daemon.stop()?;
+
+    let mended = copy(&root, bench.path("mended"))?;
+    let report = verify(world, &mended, &["--mend"])?;
+    ensure!(
+        report["mended"].as_u64() > Some(0) && report["legacy"].as_u64() > Some(0),
+        "{report:#}"
+    );
+    let again = verify(world, &mended, &["--mend"])?;
+    ensure!(again["mended"] == 0 && again["legacy"] == 0, "{again:#}");
+    let merged = copy(&root, bench.path("merged"))?;
+    let report = bench.convert_with(&made, &merged, &[])?;
+    let legacy = &report["legacy"];
+    ensure!(legacy["mended"].as_u64() > Some(0), "{report:#}");
+    ensure!(legacy["different"].as_array().is_some_and(Vec::is_empty), "{report:#}");
+    ensure!(report["layers"]["snapshots"] == 0 && report["layers"]["blobs"] == 0, "{report:#}");
+
+    let costs = |world: &World, root: &Path| -> Result<Vec<(Scenario, Cost)>> {
+        let dir = tempfile::tempdir_in(world.scratch())?;
+        let roots = Roots {
+            world,
+            case: &YESTERDAY,
+            dir: dir.path(),
+            natural: root.to_owned(),
+            converted: root.to_owned(),
+            newer: newer.clone(),
+            counted: None,
+        };
+        roots.costs(root)
+    };
+    let natural = costs(&old, &root)?;
+    let upgraded = costs(world, &root).context("as it was")?;
+    let more =
+        |pair: &((Scenario, Cost), (Scenario, Cost))| pair.0.1.extracted > pair.1.1.extracted;
+    let lost = upgraded.into_iter().zip(natural.clone()).filter(more).count();
+    ensure!(lost >= 2, "today's daemon shares all that was not mended");
+    for (root, how) in [(&mended, "mended"), (&merged, "converted into")] {
+        for ((scenario, today), (_, before)) in costs(world, root)?.into_iter().zip(&natural) {
+            ensure!(
+                today.is_covered_by(before),
+                "{how}, {}: {today:?}, and before the upgrade {before:?}",
+                scenario.name()
+            );
+        }
+    }
+
+    // Steps are found as before, by either release, and all of it can be removed.
+    for (world, root) in [(&old, &mended), (world, &mended), (world, &merged), (&old, &merged)] {
+        let daemon = world.start(root)?;
+        let warm = bench.build(&daemon, &YESTERDAY, false)?;
+        ensure_same_steps(YESTERDAY.keys, &made.warm, &warm)?;
+        warm.ensure_nothing_imported(|_| false)?;
+        daemon.stop()?;
+        state::ensure_sound(&world.tools, root)?;
+        verify(world, root, &[])?;
+    }
+    state::ensure_prunable(&world.tools, world.start(&mended)?, &mended)?;
+    state::ensure_prunable(&old.tools, old.start(&merged)?, &merged)
+}
+
+const GOOD: &str = "FROM {registry}/busybox\nRUN echo good > /which\n";
+const BAD: &str = "FROM {registry}/busybox\nRUN echo bad > /which\n";
+const ON_GOOD: Case = case("on-good", || "FROM {registry}/good\nRUN cp /which /out\n".into());
+const ON_BAD: Case = case("on-bad", || "FROM {registry}/bad\nRUN cp /which /out\n".into());
+
+const fn case(name: &'static str, dockerfile: fn() -> String) -> Case {
+    Case {
+        name,
+        dockerfile,
+        context: |_| {},
+        edit: |_| {},
+        arguments: &[],
+        export: Export::MAX,
+        keys: Keys::Provenance,
+    }
+}
+
+/// An image that gives its layer the diffID of another image's layer, on which a daemon of the previous
+/// release has built, puts nothing into the builds of the other image that is converted afterwards.
+pub(crate) fn prove_lie(world: &World) -> Result<()> {
+    let old = previous(world)?;
+    let bench = bench(world, "lie")?;
+    let daemon = world.start(&bench.path("maker"))?;
+    let layout = |name: &str, dockerfile: &str| -> Result<PathBuf> {
+        let context = Context::create(&bench.path(&format!("context-{name}")));
+        context.file("Dockerfile", world.fill_in(dockerfile));
+        let layout = bench.path(name);
+        run(daemon
+            .buildctl()
+            .args(["build", "--progress=plain", "--frontend", "dockerfile.v0"])
+            .arg(format!("--local=context={}", context.dir().display()))
+            .arg(format!("--local=dockerfile={}", context.dir().display()))
+            .arg(format!("--output=type=oci,tar=false,dest={}", layout.display())))?;
+        Ok(layout)
+    };
+    let (good, bad) = (layout("good", GOOD)?, layout("bad", BAD)?);
+    let diff_ids = |layout: &Path| -> Result<Value> {
+        let (_, config) = image(layout)?;
+        Ok(config["rootfs"]["diff_ids"].clone())
+    };
+    let lied = diff_ids(&good)?;
+    ensure!(lied != diff_ids(&bad)?, "both images are the same");
+    claim(&bad, &lied)?;
+    for (name, layout) in [("good", &good), ("bad", &bad)] {
+        run(Command::new("skopeo")
+            .args(["--insecure-policy", "copy", "--dest-tls-verify=false"])
+            .arg(format!("oci:{}", layout.display()))
+            .arg(format!("docker://{}/{name}", world.registry())))?;
+    }
+    let made = bench.make(&daemon, &ON_GOOD)?;
+    daemon.stop()?;
+
+    let root = bench.path("root");
+    let daemon = old.start(&root)?;
+    bench.build(&daemon, &ON_BAD, false)?;
+    daemon.stop()?;
+    let report = bench.convert_with(&made, &root, &[])?;
+    let different = report["legacy"]["different"].as_array().map(Vec::len);
+    ensure!(different == Some(1), "{report:#}");
+
+    let out = bench.path("out");
+    let daemon = world.start(&root)?;
+    let output = Some(format!("type=local,dest={}", out.display()));
+    let warm =
+        bench.build_with(&daemon, &ON_GOOD, false, &Options { output, ..Options::default() })?;
+    ensure_same_steps(ON_GOOD.keys, &made.warm, &warm)?;
+    daemon.stop()?;
+    for file in ["which", "out"] {
+        let text = fs::read_to_string(out.join(file))?;
+        ensure!(text == "good\n", "/{file} has {text:?}");
+    }
+    Ok(())
+}
+
+/// The manifest of the only image in a layout, with its descriptor, and its config.
+fn image(layout: &Path) -> Result<(Value, Value)> {
+    let index: Value = serde_json::from_slice(&fs::read(layout.join("index.json"))?)?;
+    let manifest = blob(layout, &index["manifests"][0])?;
+    let config = blob(layout, &manifest["config"])?;
+    Ok((manifest, config))
+}
+
+fn blob(layout: &Path, descriptor: &Value) -> Result<Value> {
+    let digest = descriptor["digest"].as_str().context("a descriptor without a digest")?;
+    let hex = digest.strip_prefix("sha256:").context(digest.to_owned())?;
+    Ok(serde_json::from_slice(&fs::read(layout.join("blobs/sha256").join(hex))?)?)
+}
+
+/// Gives the image in a layout a config that claims these diffIDs.
+fn claim(layout: &Path, diff_ids: &Value) -> Result<()> {
+    let (mut manifest, mut config) = image(layout)?;
+    config["rootfs"]["diff_ids"] = diff_ids.clone();
+    put(layout, &config, &mut manifest["config"])?;
+    let path = layout.join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&path)?)?;
+    put(layout, &manifest, &mut index["manifests"][0])?;
+    Ok(fs::write(path, serde_json::to_vec(&index)?)?)
+}
+
+/// Stores a document and points its descriptor to it.
+fn put(layout: &Path, document: &Value, descriptor: &mut Value) -> Result<()> {
+    let bytes = serde_json::to_vec(document)?;
+    let digest = Digest::of(&bytes);
+    fs::write(layout.join("blobs/sha256").join(digest.hex()), &bytes)?;
+    descriptor["size"] = json!(bytes.len());
+    descriptor["digest"] = json!(digest.to_string());
+    Ok(())
+}
+
+/// A daemon of today that was killed leaves databases without lists of free pages. They are read, and
+/// added to.
+pub(crate) fn prove_killed(world: &World) -> Result<()> {
+    let bench = bench(world, "killed")?;
+    let root = bench.path("root");
+    let daemon = world.start(&root)?;
+    let made = bench.make(&daemon, &YESTERDAY)?;
+    daemon.kill();
+    verify(world, &root, &[])?;
+    bench.convert_with(&made, &root, &[])?;
+    let daemon = world.start(&root)?;
+    let warm = bench.build(&daemon, &YESTERDAY, false)?;
+    ensure_same_steps(YESTERDAY.keys, &made.warm, &warm)?;
+    warm.ensure_nothing_imported(|_| false)?;
+    state::ensure_prunable(&world.tools, daemon, &root)
+}
