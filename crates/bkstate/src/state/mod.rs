@@ -149,6 +149,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod databases;
 mod existing;
 mod holders;
 mod lock;
@@ -160,6 +161,7 @@ mod staging;
 mod tests;
 mod verify;
 
+pub use databases::DatabasePlace;
 pub use existing::{Existing, ExistingError};
 pub use holders::Holder;
 pub use lock::{LockError, RootLock};
