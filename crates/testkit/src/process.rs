@@ -104,6 +104,16 @@ impl Background {
         self.log()
     }
 
+    /// Kills the program and waits for its end.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     fn terminate(&mut self) -> bool {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return true;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use super::verify::other_workers;
 use super::{
     CACHE_DB, Damage, History, LeaseDamage, METADATA_DB, OLD_RECORDS_DB, Parts, RECORDS_DB,
-    RecordDamage, RootLock, SNAPSHOTS, SNAPSHOTS_DB, State, Verified, VerifyError, WORKER, WORKER_ID, WorkerName,
-    databases,
+    RecordDamage, RootLock, SNAPSHOTS, SNAPSHOTS_DB, State, Verified, VerifyError, WORKER,
+    WORKER_ID, WorkerName, databases,
 };
 use crate::content::BlobStore;
 use crate::digest::Digest;
@@ -295,7 +295,9 @@ impl Existing {
             self.state.records.by_id.remove(record);
             self.state.records.external.remove(record);
             self.stale.insert(RECORDS_DB);
-            let Some(namespace) = self.state.metadata.namespaces.get_mut(NAMESPACE) else { continue };
+            let Some(namespace) = self.state.metadata.namespaces.get_mut(NAMESPACE) else {
+                continue;
+            };
             let leases = [record.to_string(), format!("{record}{SUFFIX_VARIANTS}")];
             for lease in leases {
                 if namespace.leases.remove(&lease).is_some() {

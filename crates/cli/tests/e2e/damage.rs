@@ -16,8 +16,8 @@ use crate::process::{run, wait_until};
 use crate::proof::GARBAGE_COLLECTED;
 use crate::world::World;
 
-/// The cache that is converted to be damaged.
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/index");
+/// A cache that is converted.
+pub(crate) const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/index");
 
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("damage").tempdir_in(world.scratch())?;

@@ -24,6 +24,9 @@ use crate::world::World;
 /// The old release that is part of the ordinary suite.
 pub(crate) const OLD: &str = "v0.16.0";
 
+/// The last release before v0.33, whose databases always have the list of their free pages.
+pub(crate) const PREVIOUS: &str = "v0.32.2";
+
 /// Where the table goes.
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/compatibility.md");
 

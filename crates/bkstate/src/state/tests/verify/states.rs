@@ -141,11 +141,8 @@ pub(in crate::state::tests) fn stopped_over() -> (State, Vec<RecordId>) {
     // Its snapshot is that of its twin by now.
     let retained = Record { cache_policy: Some(POLICY_RETAIN), ..Record::default() };
     state.add_record("given", id("given").as_str(), retained);
-    let twin = Record {
-        committed: Some(true),
-        equal_mutable: Some(id("given")),
-        ..Record::default()
-    };
+    let twin =
+        Record { committed: Some(true), equal_mutable: Some(id("given")), ..Record::default() };
     state.add_record("twin", "twin", twin);
     state.add_snapshot("twin", Kind::Committed, None);
     // A layer of which nothing but its parent is known.

@@ -70,11 +70,7 @@ pub(super) const CASES: &[Case] = &[
             fs::write(root.worker(METADATA_DB), "").unwrap();
         }),
     ),
-    (
-        "a database that is cut off",
-        &["cut-database"],
-        Files(|root| cut(&root.worker(RECORDS_DB))),
-    ),
+    ("a database that is cut off", &["cut-database"], Files(|root| cut(&root.worker(RECORDS_DB)))),
     (
         "databases that are no part of the state, cut off",
         &["cut-database"; 5],
@@ -136,7 +132,8 @@ pub(in crate::state::tests) const OTHERS: [&str; 5] = [
 pub(in crate::state::tests) fn write_other(path: &Path) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     let file = File::create_new(path).unwrap();
-    bolt::write(&file, |root| root.bucket(b"bucket", |bucket| bucket.put(b"key", b"value"))).unwrap();
+    bolt::write(&file, |root| root.bucket(b"bucket", |bucket| bucket.put(b"key", b"value")))
+        .unwrap();
 }
 
 /// Cuts off the last page of a database.
