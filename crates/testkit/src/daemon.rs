@@ -133,9 +133,12 @@ impl Daemon {
         run(self.buildctl().args(["prune", "--all"])).map(drop)
     }
 
-    /// Kills the daemon, which leaves its state as it is at that moment.
-    pub fn kill(self) {
-        self.process.kill();
+    /// Kills the daemon, so that it ends in the middle of what it does.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn kill(self) -> Result<()> {
+        self.process.kill().context("buildkitd")
     }
 
     /// Stops the daemon and returns the warnings and errors it logged.

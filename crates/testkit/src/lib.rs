@@ -3,6 +3,7 @@
 //! what those write who give a daemon something to build.
 
 pub mod daemon;
+pub mod mounts;
 pub mod process;
 pub mod protobuf;
 pub mod registry;

@@ -104,6 +104,16 @@ impl Background {
         self.log()
     }
 
+    /// Kills the program and waits for its end.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
     fn terminate(&mut self) -> bool {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return true;
@@ -114,15 +124,6 @@ impl Background {
             .is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
         asked
             && wait_until(Duration::from_secs(30), || matches!(self.child.try_wait(), Ok(Some(_))))
-    }
-}
-
-impl Background {
-    /// Kills the program, as a machine does that loses power. It cannot end in order.
-    pub fn kill(mut self) {
-        // It is gone if it cannot be killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -1,6 +1,6 @@
 //! Suites of tests that share something costly, and need the tools.
 
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -17,8 +17,6 @@ pub struct Suite<T> {
     tools: Result<Tools, String>,
     create: fn(&Tools) -> Result<T>,
     shared: Shared<T>,
-    /// Held by every test, and for writing by those that nothing may run beside.
-    running: Arc<RwLock<()>>,
     trials: Vec<Trial>,
 }
 
@@ -31,14 +29,7 @@ impl<T: Send + Sync + 'static> Suite<T> {
         // More daemons at once only get into each other's way.
         arguments.test_threads.get_or_insert(2);
         require(name, &tools);
-        Self {
-            arguments,
-            tools,
-            create,
-            shared: Arc::default(),
-            running: Arc::default(),
-            trials: Vec::new(),
-        }
+        Self { arguments, tools, create, shared: Arc::default(), trials: Vec::new() }
     }
 
     /// Adds a test of what the tests share.
@@ -48,21 +39,6 @@ impl<T: Send + Sync + 'static> Suite<T> {
         prove: impl FnOnce(&T) -> Result<()> + Send + 'static,
     ) {
         let trial = self.trial(name.into(), prove);
-        self.trials.push(trial);
-    }
-
-    /// Adds a test that runs while no other of this suite does: one that counts what depends on which
-    /// processes there are.
-    pub fn add_undisturbed(
-        &mut self,
-        name: impl Into<String>,
-        prove: impl FnOnce(&T) -> Result<()> + Send + 'static,
-    ) {
-        let running = Arc::clone(&self.running);
-        let trial = self.beside(name.into(), move |made| {
-            let _alone = running.write().unwrap_or_else(PoisonError::into_inner);
-            prove(made)
-        });
         self.trials.push(trial);
     }
 
@@ -82,14 +58,6 @@ impl<T: Send + Sync + 'static> Suite<T> {
     }
 
     fn trial(&self, name: String, prove: impl FnOnce(&T) -> Result<()> + Send + 'static) -> Trial {
-        let running = Arc::clone(&self.running);
-        self.beside(name, move |made| {
-            let _beside = running.read().unwrap_or_else(PoisonError::into_inner);
-            prove(made)
-        })
-    }
-
-    fn beside(&self, name: String, prove: impl FnOnce(&T) -> Result<()> + Send + 'static) -> Trial {
         match &self.tools {
             Err(reason) => Trial::test(name, || Ok(())).with_kind(reason).with_ignored_flag(true),
             Ok(tools) => {

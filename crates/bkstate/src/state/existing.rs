@@ -8,20 +8,22 @@ use super::mend::Renamed;
 use super::verify::other_workers;
 use super::{
     CACHE_DB, Damage, History, LeaseDamage, METADATA_DB, OLD_RECORDS_DB, Parts, RECORDS_DB,
-    RootLock, SNAPSHOTS, SNAPSHOTS_DB, State, Verified, VerifyError, WORKER, WORKER_ID, WorkerName,
+    RecordDamage, RootLock, SNAPSHOTS, SNAPSHOTS_DB, State, Verified, VerifyError, WORKER,
+    WORKER_ID, WorkerName, databases,
 };
 use crate::content::BlobStore;
 use crate::digest::Digest;
 use crate::dir::{Dir, DirError, if_there};
 use crate::ids::WorkerId;
-use crate::metadata::{NAMESPACE, Namespace};
+use crate::metadata::{NAMESPACE, Namespace, SUFFIX_VARIANTS};
 use crate::snapshots::Trees;
 
 /// The state that a root holds, be it empty, with the files that belong to it.
 ///
 /// What dead runs and killed daemons left is not part of it: snapshots that `containerdmeta.db` does
 /// not name, directories that belong to no snapshot and blobs without a row, which a daemon removes
-/// too at a garbage collection, and leases that belong to nothing.
+/// too at a garbage collection, records that were being made or removed, and leases that belong to
+/// nothing.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -230,6 +232,7 @@ impl Existing {
         let has_worker = worker.is_some();
         let nothing = Self::nothing(worker_id.clone());
         let mut existing = Self { state, has_worker, stale, damage, ..nothing };
+        existing.sort_out_records();
         existing.sort_out_leases();
         existing.drop_former_rows();
         existing.sort_out_snapshots(snapshots)?;
@@ -294,6 +297,25 @@ impl Existing {
             self.stray_directories.iter().try_for_each(|name| trees.remove(name))?;
         }
         Ok(())
+    }
+
+    /// Drops records that a daemon was stopped over, as the next one does, with their leases.
+    fn sort_out_records(&mut self) {
+        for damage in &self.damage {
+            let Damage::Record(RecordDamage::Abandoned { record }) = damage else { continue };
+            self.state.records.by_id.remove(record);
+            self.state.records.external.remove(record);
+            self.stale.insert(RECORDS_DB);
+            let Some(namespace) = self.state.metadata.namespaces.get_mut(NAMESPACE) else {
+                continue;
+            };
+            let leases = [record.to_string(), format!("{record}{SUFFIX_VARIANTS}")];
+            for lease in leases {
+                if namespace.leases.remove(&lease).is_some() {
+                    self.stale.insert(METADATA_DB);
+                }
+            }
+        }
     }
 
     /// Drops leases that nothing belongs to, such as those of a run that died before it published their
@@ -382,6 +404,7 @@ fn parts(
         blobs: blobs.into_iter().collect(),
         trees: trees.into_iter().collect(),
         other_workers: other_workers(root)?.into_values().flatten().collect(),
+        kept: databases::kept(root)?,
         history: History::of(root)?,
     })
 }

@@ -12,8 +12,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{FlockOperation, flock, fstat, major, minor};
 use rustix::io::Errno;
 
-use super::LockError;
-use super::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB};
+use super::{LockError, databases};
 use crate::dir::{Dir, DirError};
 
 /// A process that works on a root.
@@ -72,43 +71,26 @@ fn locker(line: &str, inode: &str) -> Option<u32> {
 /// Locks every database of the root against writers, without waiting.
 ///
 /// The lock is shared, so that other readers are not disturbed; it holds until the files are
-/// closed.
+/// closed. A file that cannot be opened is an error: somebody may be using it.
 pub(super) fn lock_databases(root: &Dir) -> Result<Vec<File>, LockError> {
     let mut locked = Vec::new();
-    for name in [CACHE_DB, "history.db", "cache-debug.db"] {
-        lock_database(root, name, &mut locked)?;
-    }
-    for entry in root.entries()? {
-        let is_worker = |name: &&str| name.starts_with("runc-") || name.starts_with("containerd-");
-        let name = entry.to_str().filter(|_| entry.is_dir).filter(is_worker);
-        let Some(name) = name else { continue };
-        let worker = root.dir(name)?;
-        for name in [RECORDS_DB, METADATA_DB] {
-            lock_database(&worker, name, &mut locked)?;
-        }
-        if let Ok(snapshots) = worker.dir(SNAPSHOTS) {
-            lock_database(&snapshots, SNAPSHOTS_DB, &mut locked)?;
+    for place in databases::all(root)? {
+        // What is not a file, the reader of the state has to report.
+        let Some(file) = place.open()? else { continue };
+        let path = || place.dir.path().join(place.name);
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => locked.push(file),
+            Err(Errno::WOULDBLOCK) => {
+                let holder = Holder::of_lock(&file);
+                return Err(LockError::Database { path: path(), holder });
+            }
+            Err(error) => {
+                let error = DirError { action: "lock", path: path(), source: error.into() };
+                return Err(error.into());
+            }
         }
     }
     Ok(locked)
-}
-
-fn lock_database(dir: &Dir, name: &str, locked: &mut Vec<File>) -> Result<(), LockError> {
-    // What is there but is no file to be read, the reader of the state has to report.
-    let Ok(file) = dir.file(name) else { return Ok(()) };
-    let path = || dir.path().join(name);
-    match flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => {
-            locked.push(file);
-            Ok(())
-        }
-        Err(Errno::WOULDBLOCK) => {
-            Err(LockError::Database { path: path(), holder: Holder::of_lock(&file) })
-        }
-        Err(error) => {
-            Err(LockError::File(DirError { action: "lock", path: path(), source: error.into() }))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -71,8 +71,8 @@ pub enum LockError {
         /// A process that has the mount, if it is not in our own mount namespace.
         holder: Option<Holder>,
     },
-    /// The lock file cannot be opened.
-    #[error("cannot use the lock file of the root")]
+    /// The lock file or a database cannot be opened or locked.
+    #[error("cannot lock the root")]
     File(#[from] DirError),
     /// The file system does not lock.
     #[error("cannot lock {}; use a file system that supports flock", root.display())]

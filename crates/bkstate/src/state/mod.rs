@@ -120,9 +120,14 @@
 //! What is verified need not lie below one root, nor be there as a whole:
 //!
 //! ```
+//! use std::fs;
+//!
 //! use bkstate::dir::Dir;
 //! use bkstate::ids::WorkerId;
-//! use bkstate::state::{Existing, History, Parts, RootLock, Staging, State, VerifyError, WorkerName};
+//! use bkstate::state::{
+//!     Damage, DatabaseDamage, DatabasePlace, Existing, History, Parts, RootLock, Staging, State,
+//!     VerifyError, WorkerName, verify,
+//! };
 //!
 //! let temp = tempfile::tempdir()?;
 //! let root = Dir::open(temp.path())?;
@@ -142,6 +147,15 @@
 //! assert!(verified.damage.is_empty());
 //! assert_eq!(verified.state.map(|state| state.worker_id), Some(WorkerId::derive("another")));
 //!
+//! // A daemon opens other databases, too; a file that is not one stops it.
+//! fs::write(temp.path().join("history.db"), "no database")?;
+//! let Parts { kept, .. } = Parts::of_root(&root)?;
+//! let places: Vec<DatabasePlace> = kept;
+//! assert_eq!(places.len(), 2, "the other is that of --save-cache-debug");
+//! let damage = verify(&root)?.damage;
+//! assert!(matches!(&damage[..], [Damage::Database(DatabaseDamage::NotADatabase { .. })]));
+//! fs::remove_file(temp.path().join("history.db"))?;
+//!
 //! // Once a daemon has run on it, what daemons leave behind is no damage.
 //! assert_eq!(History::of(&root)?, History::default());
 //! root.create_file("history.db", 0o600)?;
@@ -149,6 +163,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod databases;
 mod existing;
 mod holders;
 mod lock;
@@ -161,6 +176,7 @@ mod staging;
 mod tests;
 mod verify;
 
+pub use databases::DatabasePlace;
 pub use existing::{Existing, ExistingError};
 pub use holders::Holder;
 pub use lock::{LockError, RootLock};

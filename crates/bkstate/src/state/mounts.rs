@@ -14,8 +14,10 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::{Holder, LockError, SNAPSHOTS};
-use crate::dir::Dir;
+use crate::dir::{Dir, DirError};
 
 /// Longer tables are not read to their end. Any user may fill one of their own.
 const MAX_TABLE: u64 = 64 << 20;
@@ -129,7 +131,7 @@ fn unescape(word: &[u8]) -> OsString {
 struct Table(Vec<Mount>);
 
 impl Table {
-    fn read(path: impl AsRef<Path>) -> io::Result<Self> {
+    fn read(path: &Path) -> io::Result<Self> {
         let mut text = Vec::new();
         File::open(path)?.take(MAX_TABLE).read_to_end(&mut text)?;
         Ok(Self::parse(&text))
@@ -150,22 +152,25 @@ impl Table {
     fn user(
         &self,
         root: &Place,
-        resolve: impl Fn(&Mount, &Path) -> PathBuf,
-    ) -> Option<(PathBuf, &Mount)> {
-        self.0.iter().find_map(|mount| {
+        resolve: impl Fn(&Mount, &Path) -> Result<PathBuf, DirError>,
+    ) -> Result<Option<(PathBuf, &Mount)>, DirError> {
+        for mount in &self.0 {
             let parent = self.0.iter().find(|other| other.id == mount.parent);
             let covered = parent.and_then(|parent| place_in(parent, &mount.point));
             // The root itself may be a mount, and may be mounted elsewhere.
             let inside = [Some(&mount.place), covered.as_ref()].into_iter().flatten();
             let mut inside = inside.filter_map(|place| root.down_to(place));
             if let Some(part) = inside.find(|part| !part.as_os_str().is_empty()) {
-                return Some((part.to_owned(), mount));
+                return Ok(Some((part.to_owned(), mount)));
             }
-            mount.layers.iter().find_map(|layer| {
-                let layer = self.place(&resolve(mount, layer))?;
-                Some((root.down_to(&layer)?.to_owned(), mount))
-            })
-        })
+            for layer in &mount.layers {
+                let layer = self.place(&resolve(mount, layer)?);
+                if let Some(part) = layer.as_ref().and_then(|layer| root.down_to(layer)) {
+                    return Ok(Some((part.to_owned(), mount)));
+                }
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -179,41 +184,74 @@ fn place_in(mount: &Mount, path: &Path) -> Option<Place> {
 /// Refuses a root of which something is mounted, as far as our view of `/proc` tells.
 pub(super) fn ensure_unused(root: &Dir) -> Result<(), LockError> {
     // Without /proc nothing can be known, and a daemon could not have run here.
-    let Ok(own) = Table::read("/proc/self/mountinfo") else { return Ok(()) };
+    let Some(own) = there("/proc/self/mountinfo", Table::read)? else { return Ok(()) };
     let link = format!("/proc/self/fd/{}", root.as_fd().as_raw_fd());
-    let Some(place) = std::fs::read_link(link).ok().and_then(|path| own.place(&path)) else {
-        return Ok(());
-    };
+    let Some(path) = there(link, target)? else { return Ok(()) };
+    let Some(place) = own.place(&path) else { return Ok(()) };
     let mounted = |part: PathBuf, mount: &Mount, holder| LockError::Mounted {
         part: root.path().join(part),
         point: mount.point.clone(),
         holder,
     };
-    if let Some((part, mount)) = own.user(&place, |mount, layer| resolve(root, mount, layer)) {
+    if let Some((part, mount)) = own.user(&place, |mount, layer| resolve(root, mount, layer))? {
         return Err(mounted(part, mount, None));
     }
-    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt"));
-    let mut seen: BTreeSet<_> = namespace("self").into_iter().collect();
-    for pid in processes() {
-        // Processes end at any time, and those of others are not ours to see.
-        let Ok(name) = namespace(&pid.to_string()) else { continue };
+    let namespace = |process: &str| format!("/proc/{process}/ns/mnt");
+    let mut seen: BTreeSet<_> = there(namespace("self"), target)?.into_iter().collect();
+    for pid in processes()? {
+        let Some(name) = visible(namespace(&pid.to_string()), target)? else { continue };
         if !seen.insert(name) {
             continue;
         }
-        let Ok(table) = Table::read(format!("/proc/{pid}/mountinfo")) else { continue };
-        if let Some((part, mount)) = table.user(&place, |_, layer| layer.to_owned()) {
+        let table = visible(format!("/proc/{pid}/mountinfo"), Table::read)?;
+        let Some(table) = table else { continue };
+        if let Some((part, mount)) = table.user(&place, |_, layer| Ok(layer.to_owned()))? {
             return Err(mounted(part, mount, Some(Holder::process(pid))));
         }
     }
     Ok(())
 }
 
-fn processes() -> Vec<u32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().map_while(Result::ok);
-    let names = entries.map(|entry| entry.file_name());
+/// What a link leads to.
+fn target(link: &Path) -> io::Result<PathBuf> {
+    std::fs::read_link(link)
+}
+
+/// What `read` finds at `path`, if that is there.
+fn there<T>(
+    path: impl Into<PathBuf>,
+    read: impl FnOnce(&Path) -> io::Result<T>,
+) -> Result<Option<T>, DirError> {
+    let path = path.into();
+    match read(&path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(DirError { action: "read", path, source }),
+    }
+}
+
+/// The same of another process: it ends at any time, and that of another user is not ours to see.
+fn visible<T>(
+    path: impl Into<PathBuf>,
+    read: impl FnOnce(&Path) -> io::Result<T>,
+) -> Result<Option<T>, DirError> {
+    match there(path, read) {
+        Err(error) => match error.source.raw_os_error().map(Errno::from_raw_os_error) {
+            // The kernel says INVAL of a process that has ended and was not waited for.
+            Some(Errno::SRCH | Errno::INVAL | Errno::ACCESS | Errno::PERM) => Ok(None),
+            _ => Err(error),
+        },
+        found => found,
+    }
+}
+
+fn processes() -> Result<Vec<u32>, DirError> {
+    let list = |path: &Path| std::fs::read_dir(path)?.collect::<io::Result<Vec<_>>>();
+    let entries = there("/proc", list)?.unwrap_or_default();
+    let names = entries.iter().map(std::fs::DirEntry::file_name);
     let mut pids: Vec<u32> = names.filter_map(|name| name.to_str()?.parse().ok()).collect();
     pids.sort_unstable();
-    pids
+    Ok(pids)
 }
 
 /// The path without links of the directory `layer` of an overlay in our own namespace.
@@ -221,20 +259,22 @@ fn processes() -> Vec<u32> {
 /// containerd shortens long lists to paths that are relative to the directory of the snapshots
 /// (v2.3.3 `core/mount/mount_linux.go` `compactLowerdirOption`), and the kernel does not tell to
 /// what. But an overlay without an upper directory has the inode number of its uppermost layer.
-fn resolve(root: &Dir, mount: &Mount, layer: &Path) -> PathBuf {
+fn resolve(root: &Dir, mount: &Mount, layer: &Path) -> Result<PathBuf, DirError> {
+    // What is unmounted or removed meanwhile, or hidden from us, leads nowhere else.
     if layer.is_absolute() {
-        return layer.canonicalize().unwrap_or_else(|_| layer.to_owned());
+        return Ok(visible(layer, Path::canonicalize)?.unwrap_or_else(|| layer.to_owned()));
     }
-    let inode = |path: &Path| std::fs::metadata(path).ok().map(|metadata| metadata.ino());
-    let workers = root.entries().unwrap_or_default().into_iter().filter(|entry| entry.is_dir);
-    let snapshots = workers.map(|worker| {
+    let inode = |path: &Path| visible(path, |path| Ok(std::fs::metadata(path)?.ino()));
+    for worker in root.entries()?.into_iter().filter(|entry| entry.is_dir) {
         let name = OsStr::from_bytes(worker.name.as_bytes());
-        root.path().join(name).join(SNAPSHOTS).join(SNAPSHOTS).join(layer)
-    });
-    let mut same =
-        snapshots.filter(|path| inode(path).is_some_and(|ino| inode(&mount.point) == Some(ino)));
-    let found = same.next().and_then(|path| path.canonicalize().ok());
-    found.unwrap_or_else(|| layer.to_owned())
+        let path = root.path().join(name).join(SNAPSHOTS).join(SNAPSHOTS).join(layer);
+        if let Some(found) = inode(&path)?
+            && inode(&mount.point)? == Some(found)
+        {
+            return Ok(visible(&path, Path::canonicalize)?.unwrap_or(path));
+        }
+    }
+    Ok(layer.to_owned())
 }
 
 #[cfg(test)]
@@ -256,7 +296,7 @@ mod tests {
         let root = Table::parse(HOST.as_bytes()).place(Path::new("/var/lib/buildkit")).unwrap();
         assert_eq!(root, place("8:2", "/buildkit"));
         let table = Table::parse(format!("{HOST}{line}\n").as_bytes());
-        table.user(&root, |_, layer| layer.to_owned()).map(|(part, _)| part)
+        table.user(&root, |_, layer| Ok(layer.to_owned())).unwrap().map(|(part, _)| part)
     }
 
     fn overlay(options: &str) -> Option<PathBuf> {
@@ -314,7 +354,7 @@ mod tests {
                  42 41 0:61 / /mnt rw - overlay overlay rw,lowerdir=/var/lib/buildkit/s/1/fs\n"
             );
             let table = Table::parse(text.as_bytes());
-            table.user(&root, |_, layer| layer.to_owned()).map(|(part, _)| part)
+            table.user(&root, |_, layer| Ok(layer.to_owned())).unwrap().map(|(part, _)| part)
         };
         assert_eq!(container("/docker/volumes/builder"), None);
         assert_eq!(container("/buildkit"), Some("s/1/fs".into()));
@@ -325,6 +365,18 @@ mod tests {
         let text = format!("{HOST}30 22 8:3 / /var rw - ext4 /dev/sda3 rw\n");
         let table = Table::parse(text.as_bytes());
         assert_eq!(table.place(Path::new("/var/lib/x")), Some(place("8:3", "/lib/x")));
+    }
+
+    #[test]
+    fn only_what_is_not_there_or_not_ours_to_see_is_passed_over() {
+        let read =
+            |errno: Errno| visible("/proc/1/ns/mnt", |_| io::Result::<()>::Err(errno.into()));
+        for errno in [Errno::NOENT, Errno::SRCH, Errno::INVAL, Errno::ACCESS, Errno::PERM] {
+            assert!(read(errno).unwrap().is_none(), "{errno}");
+        }
+        let error = read(Errno::IO).unwrap_err();
+        assert_eq!(error.to_string(), "cannot read /proc/1/ns/mnt");
+        assert!(there("/proc/self/x", |_| io::Result::<()>::Err(Errno::ACCESS.into())).is_err());
     }
 
     #[test]

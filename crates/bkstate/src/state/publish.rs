@@ -43,6 +43,9 @@ use crate::encode::EncodeError;
 use crate::metadata::{Metadata, NAMESPACE};
 use crate::snapshots::Trees;
 
+/// What the name of the file with the state of a database's compaction ends in.
+const COMPACTION_STATE: &str = ".compact-state";
+
 /// `containerdmeta.db` as it was but for the sequence, in the staging area.
 const RESERVATION: &str = "reservation.db";
 /// `containerdmeta.db` as it will be, but with the former keys of renamed snapshots beside the new ones,
@@ -143,6 +146,8 @@ impl Staging<'_> {
             blobs,
             trees,
             other_workers: other_workers(self.root)?.into_values().flatten().collect(),
+            // Nothing is written to them.
+            kept: Vec::new(),
             // Our own staging area is not that of a conversion that was stopped.
             history: History { stopped_conversion: false, ..History::of(self.root)? },
         })
@@ -181,7 +186,7 @@ impl Staging<'_> {
         self.half_published.store(true, Ordering::Relaxed);
         root.sync_file_system()?;
         if written.solver
-            && let Err(error) = top.replace(CACHE_DB, root, CACHE_DB)
+            && let Err(error) = replace_database(top, CACHE_DB, root, CACHE_DB)
         {
             // Whatever hinders this too, the next run completes what is there.
             let undone = root.rename(WORKER, top, WORKER);
@@ -202,7 +207,7 @@ impl Staging<'_> {
             None => worker.create_dir(SNAPSHOTS, 0o700)?,
         };
         let put = |from: &Dir, name: &str, to: &Dir, new: &str| -> Result<(), StagingError> {
-            from.replace(name, to, new)?;
+            replace_database(from, name, to, new)?;
             self.half_published.store(true, Ordering::Relaxed);
             Ok(self.root.sync_file_system()?)
         };
@@ -228,7 +233,8 @@ impl Staging<'_> {
             put(&self.worker, METADATA_DB, worker, METADATA_DB)?;
         }
         if written.worker_id {
-            put(&self.worker, WORKER_ID, worker, WORKER_ID)?;
+            self.worker.replace(WORKER_ID, worker, WORKER_ID)?;
+            self.root.sync_file_system()?;
         }
         if written.solver {
             put(&self.top, CACHE_DB, self.root, CACHE_DB)?;
@@ -249,6 +255,13 @@ impl Staging<'_> {
 struct Target {
     worker: Option<Dir>,
     snapshotter: Option<Dir>,
+}
+
+/// Puts the database `name` in the place of `new`. What the compaction of a daemon remembers of that is of
+/// no other file (BuildKit v0.34.2 `util/db/compaction/file.go` `NewFile`).
+fn replace_database(from: &Dir, name: &str, to: &Dir, new: &str) -> Result<(), DirError> {
+    to.remove_tree(&*format!("{new}{COMPACTION_STATE}"))?;
+    from.replace(name, to, new)
 }
 
 /// `before` with the sequence of the snapshots raised to `sequence`, if it is lower.

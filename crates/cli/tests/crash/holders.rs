@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::bench::{Bench, Start, Subject, layout, said};
 use crate::daemon::Daemon;
+use crate::mounts::{below, unmount_below};
 use crate::process::{run, wait_until};
 use crate::strace::Profile;
 use crate::warm::REGISTRY;
@@ -76,20 +77,7 @@ fn daemon_on(root: &Path) -> Option<Pid> {
 }
 
 fn is_mounted(root: &Path) -> bool {
-    !mounts_below(root).is_empty()
-}
-
-fn mounts_below(root: &Path) -> Vec<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-    points.filter(|point| point.starts_with(root)).collect()
-}
-
-fn unmount_below(root: &Path) -> Result<()> {
-    for point in mounts_below(root).into_iter().rev() {
-        run(Command::new("umount").arg("--lazy").arg(point))?;
-    }
-    Ok(())
+    below(root).is_ok_and(|points| !points.is_empty())
 }
 
 /// Mounts of parts of a root, in our own mount namespace and in another.

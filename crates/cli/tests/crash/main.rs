@@ -44,7 +44,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use testkit::trials::Suite;
-use testkit::{daemon, process, tools};
+use testkit::{daemon, mounts, process, tools};
 
 use crate::bench::{Bench, Start};
 use crate::tools::{Tools, on_path};
@@ -57,6 +57,7 @@ const FROM_STARTS: &[(&str, ProofFrom)] = &[
     ("killed::at-every-call", kills::at_every_call),
     ("killed::at-random-times", kills::at_random_times),
     ("killed::while-cleaning-up", kills::while_cleaning_up),
+    ("killed::used-in-between", between::used),
     ("failing::every-call", failures::at_every_call),
     ("failing::permission", failures::without_permission),
     ("failing::layout", failures::unreadable_layout),
@@ -69,6 +70,8 @@ const FROM_STARTS: &[(&str, ProofFrom)] = &[
 
 /// What has a start of its own.
 const ALONE: &[(&str, Proof)] = &[
+    ("killed::used-in-between::without-id", between::used_without_id),
+    ("verify::failing", verify::with_failing_reads),
     ("verify::access-times", verify::access_times),
     ("attach", attach::disturbed),
     ("holders::daemon", holders::daemon),
@@ -89,13 +92,6 @@ fn main() {
             suite.add(name, move |bench| proof(bench, start));
         }
     }
-    // They choose one call out of those of a run that looks at every process.
-    for start in Start::ALL {
-        let name = format!("killed::used-in-between::{}", start.name());
-        suite.add_undisturbed(name, move |bench| between::used(bench, start));
-    }
-    suite.add_undisturbed("killed::used-in-between::without-id", between::used_without_id);
-    suite.add_undisturbed("verify::failing", verify::with_failing_reads);
     for &(name, proof) in ALONE {
         suite.add(name, proof);
     }

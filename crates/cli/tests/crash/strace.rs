@@ -1,8 +1,9 @@
 //! Runs of the command in which strace ends it, or makes one of its calls fail.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -15,6 +16,9 @@ const CHANGES: &str = "?open,openat,openat2,?mkdir,mkdirat,mknodat,?symlink,syml
 
 /// Calls that only look.
 const READS: &str = "read,pread64,getdents64,?newfstatat,statx,?readlink,readlinkat";
+
+/// The number of SIGKILL.
+const KILL: i32 = 9;
 
 /// How strace goes on with a call in another line, after one of another thread.
 const RESUMED: &str = "<... ";
@@ -38,7 +42,7 @@ impl Profile {
     /// out: its start is none of ours.
     pub(crate) fn record(command: &Command, log: &Path, from: &Path) -> Result<Self> {
         let from = from.to_str().context("a path in UTF-8")?;
-        let mut strace = Command::new("strace");
+        let mut strace = strace();
         strace.args(["-f", "-qq", "-y", "-s", "4096", "-e"]);
         strace.arg(format!("trace={CHANGES},{READS}")).arg("-o").arg(log);
         let output = follow(strace, command).output().context("strace")?;
@@ -119,15 +123,27 @@ pub(crate) struct Disturbed {
 /// Runs `command` and disturbs it at `call`: `signal=SIGKILL`, or `error=ENOSPC` and the like.
 pub(crate) fn disturb(command: &Command, call: &Call, how: &str) -> Result<Disturbed> {
     let log = tempfile::NamedTempFile::new()?;
-    let mut strace = Command::new("strace");
+    let mut strace = strace();
     // With --seccomp-bpf no signal would be sent.
     strace.args(["-f", "-qq", "-y", "-o"]).arg(log.path());
     strace.args(["-e", &format!("trace={}", call.name)]);
     strace.args(["-e", &format!("inject={}:{how}:when={}", call.name, call.nth)]);
-    let output = follow(strace, command).output().context("strace")?;
+    let mut output = follow(strace, command).output().context("strace")?;
+    // The first process of a namespace cannot end by a signal, and ends as a shell does.
+    if output.status.code() == Some(128 + KILL) {
+        output.status = ExitStatus::from_raw(KILL);
+    }
     let log = std::fs::read_to_string(log.path())?;
     let calls = log.lines().filter(|line| line.contains("(INJECTED)")).map(str::to_owned).collect();
     Ok(Disturbed { output, calls })
+}
+
+/// strace in a process namespace of its own. There the command finds no other processes in `/proc`, so
+/// that it makes the same calls whatever else runs.
+fn strace() -> Command {
+    let mut strace = Command::new("unshare");
+    strace.args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "strace"]);
+    strace
 }
 
 fn follow(mut strace: Command, command: &Command) -> Command {

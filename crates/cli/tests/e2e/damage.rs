@@ -16,8 +16,8 @@ use crate::process::{run, wait_until};
 use crate::proof::GARBAGE_COLLECTED;
 use crate::world::World;
 
-/// The cache that is converted to be damaged.
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/index");
+/// A cache that is converted.
+pub(crate) const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/index");
 
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("damage").tempdir_in(world.scratch())?;
@@ -68,7 +68,12 @@ impl Bench<'_> {
         rewrite(&root.join("runc-overlayfs/containerdmeta.db"), |file| state.metadata.write(file))?;
         ensure_kinds(&root, &["stray-lease", "temporary-lease", "unleased", "unleased"])?;
 
-        let after = self.after_a_run(&root)?;
+        let daemon = self.world.start(&root)?;
+        let store = root.join("runc-overlayfs/content/blobs/sha256");
+        let files: Vec<_> = blobs.iter().flatten().map(|blob| store.join(blob.hex())).collect();
+        wait_until(Duration::from_secs(60), || files.iter().all(|file| !file.exists()));
+        daemon.stop()?;
+        let after = read(&root)?;
         let namespace = &after.metadata.namespaces[NAMESPACE];
         ensure!(namespace.leases.contains_key(&stray), "the stray lease is gone");
         for blob in blobs.into_iter().flatten() {

@@ -20,6 +20,7 @@ mod case;
 mod cases;
 mod copies;
 mod damage;
+mod databases;
 mod du;
 mod explain;
 mod export;
@@ -45,7 +46,7 @@ use std::path::Path;
 
 // What the lab uses too.
 use testkit::trials::Suite;
-use testkit::{daemon, process, registry, tools};
+use testkit::{daemon, mounts, process, registry, tools};
 
 use crate::matrix::Release;
 use crate::proof::{Subject, prove};
@@ -85,7 +86,11 @@ fn main() {
     // These take long, and tools that are not made unasked: scripts/matrix runs them.
     suite.add_ignored("compatibility-page", matrix::write_page);
     suite.add_ignored("natural-states::all", naturals::of_all_releases);
+    suite.add_ignored("natural-states::stopped::often", naturals::stopped_often);
+    suite.add_ignored("databases::every-page", databases::at_every_page);
     suite.add(format!("natural-states::{}", matrix::OLD), naturals::of_old_release);
+    suite.add("natural-states::stopped", naturals::stopped);
+    suite.add("databases", databases::at_some_pages);
     for case in shapes::INLINE {
         suite.add(case.name, |world| shapes::prove_inline(world, case));
     }

@@ -1,12 +1,22 @@
-//! States that daemons made, used and pruned have no damage, whatever the release.
+//! States that daemons made, used and pruned have no damage, whatever the release, and whenever the daemon was
+//! stopped.
 
-use anyhow::{Context as _, Result};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use bkstate::dir::Dir;
+use bkstate::state::verify;
 
 use crate::build::{Options, Source};
 use crate::case::Context;
 use crate::cases::releases::CASE;
 use crate::daemon::Daemon;
-use crate::matrix::{OLD, Release};
+use crate::damage::FIXTURE;
+use crate::matrix::{OLD, PREVIOUS, Release};
+use crate::mounts::unmount_below;
 use crate::process::run;
 use crate::proof::GARBAGE_COLLECTED;
 use crate::state;
@@ -15,19 +25,19 @@ use crate::world::World;
 /// The states of the old release that is part of the ordinary suite. Those of the newest are verified
 /// in each case.
 pub(crate) fn of_old_release(world: &World) -> Result<()> {
-    verify(world, &Release::old(&world.tools, OLD).map_err(anyhow::Error::msg)?)
+    verify_all(world, &Release::old(&world.tools, OLD).map_err(anyhow::Error::msg)?)
 }
 
 /// The states of every release that there are tools of.
 pub(crate) fn of_all_releases(world: &World) -> Result<()> {
     for version in world.tools.releases()? {
         let release = Release::old(&world.tools, &version).map_err(anyhow::Error::msg)?;
-        verify(world, &release).with_context(|| version.clone())?;
+        verify_all(world, &release).with_context(|| version.clone())?;
     }
-    verify(world, &Release::newest(&world.tools)?).context("the newest release")
+    verify_all(world, &Release::newest(&world.tools)?).context("the newest release")
 }
 
-fn verify(world: &World, release: &Release) -> Result<()> {
+fn verify_all(world: &World, release: &Release) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("naturals").tempdir_in(world.scratch())?;
     let context = dir.path().join("context");
     let files = Context::create(&context);
@@ -69,4 +79,101 @@ fn verify(world: &World, release: &Release) -> Result<()> {
 /// Removes what was not used for a while until little is left: not the layers that others lie on.
 fn prune_some(daemon: &Daemon) -> Result<()> {
     run(daemon.buildctl().args(["prune", "--keep-storage=1"])).map(drop)
+}
+
+/// Builds during which and after which a daemon is stopped.
+const BUILDS: [(&str, Stop); 3] = [
+    ("FROM {registry}/busybox\nRUN echo 1 > /made\nRUN false\n", Stop::Terminated),
+    (
+        "FROM {registry}/busybox AS stage\nRUN --mount=type=cache,target=/c echo 1 > /c/made\n\
+         RUN mkdir /made && echo 1 > /made/file\nFROM {registry}/busybox\nCOPY --from=stage /made /made\n\
+         COPY --link file /file\n",
+        Stop::Terminated,
+    ),
+    // A killed daemon leaves containers that run.
+    (
+        "FROM scratch AS stage\nCOPY file /file\nCOPY file /again\nFROM scratch\n\
+         COPY --from=stage /file /file\nCOPY --link file /linked\n",
+        Stop::Killed,
+    ),
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stop {
+    Terminated,
+    Killed,
+}
+
+/// Some that were stopped.
+pub(crate) fn stopped(world: &World) -> Result<()> {
+    stopped_times(world, &Release::newest(&world.tools)?, 12)
+}
+
+/// Two hundred each of two releases.
+pub(crate) fn stopped_often(world: &World) -> Result<()> {
+    let previous = Release::old(&world.tools, PREVIOUS).map_err(anyhow::Error::msg)?;
+    for release in [&Release::newest(&world.tools)?, &previous] {
+        stopped_times(world, release, 200)?;
+    }
+    Ok(())
+}
+
+/// Stops daemons, half of them during a build and half of them just after one. Nothing of what they leave is
+/// damage, and the rest is gone once something was added.
+fn stopped_times(world: &World, release: &Release, times: u32) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("stopped").tempdir_in(world.scratch())?;
+    let files = Context::create(&dir.path().join("context"));
+    let mut usual = Duration::from_secs(1);
+    for time in 0..times {
+        let (dockerfile, stop) = BUILDS[time as usize % BUILDS.len()];
+        files.file("Dockerfile", world.fill_in(dockerfile));
+        files.file("file", time.to_string());
+        let root = dir.path().join("root");
+        let daemon = release.start(world, &root)?;
+        let mut build = daemon.buildctl();
+        build.args(["build", "--frontend=dockerfile.v0", "--progress=plain"]);
+        build.arg(format!("--local=context={}", files.dir().display()));
+        build.arg(format!("--local=dockerfile={}", files.dir().display()));
+        build
+            .arg(format!("--export-cache=type=local,mode=max,dest={}/cache", dir.path().display()));
+        let began = Instant::now();
+        let mut build = build.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let after = if time / 3 % 2 == 0 {
+            build.wait()?;
+            usual = began.elapsed();
+            Duration::from_millis(u64::from(time / 6 % 6) * 10)
+        } else {
+            usual * (time + 1) / times
+        };
+        std::thread::sleep(after);
+        if stop == Stop::Killed {
+            daemon.kill()?;
+        } else {
+            daemon.stop()?;
+        }
+        build.kill()?;
+        build.wait()?;
+        unmount_below(&root)?;
+        ensure_clean(world, &root)
+            .with_context(|| format!("stopped {after:?} into build {time}: {dockerfile}"))?;
+        fs::remove_dir_all(&root)?;
+    }
+    Ok(())
+}
+
+fn ensure_clean(world: &World, root: &Path) -> Result<()> {
+    let found = verify(&Dir::open(root)?)?;
+    ensure!(found.damage.is_empty(), "{:#?}", found.damage);
+    if found.leftovers.is_empty() {
+        return Ok(());
+    }
+    run(Command::new(&world.tools.oci2bk)
+        .args(["convert", "--progress=quiet", "--no-extract", "--keys"])
+        .arg(Path::new(FIXTURE).join("keys/provenance.json"))
+        .arg(Path::new(FIXTURE).join("cache"))
+        .arg(root))?;
+    let after = verify(&Dir::open(root)?)?;
+    let abandoned = after.leftovers.iter().any(|leftover| leftover.kind() == "abandoned-record");
+    ensure!(after.damage.is_empty() && !abandoned, "{after:#?} of {:#?}", found.leftovers);
+    Ok(())
 }

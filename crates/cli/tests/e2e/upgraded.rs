@@ -228,7 +228,7 @@ pub(crate) fn prove_killed(world: &World) -> Result<()> {
     let root = bench.path("root");
     let daemon = world.start(&root)?;
     let made = bench.make(&daemon, &YESTERDAY)?;
-    daemon.kill();
+    daemon.kill()?;
     verify(world, &root, &[])?;
     bench.convert_with(&made, &root, &[])?;
     let daemon = world.start(&root)?;

@@ -139,13 +139,13 @@ struct Descriptor {
     digest: String,
 }
 
-/// The builds in the `history.db` of `root`, the oldest first. None if there is no such file, or no
-/// build in it.
+/// The builds in the `history.db` of `root`, the oldest first. None if there is no such file, or nothing
+/// or no build in it.
 ///
 /// # Errors
 /// If the file cannot be read.
 pub(super) fn builds(root: &Dir) -> Result<Vec<Build>, BuildsError> {
-    if root.size(HISTORY_DB)?.is_none() {
+    if matches!(root.size(HISTORY_DB)?, None | Some(0)) {
         return Ok(Vec::new());
     }
     let path = || root.path().join(HISTORY_DB);

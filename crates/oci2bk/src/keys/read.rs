@@ -102,7 +102,8 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
 fn read_root(root: &Dir, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
     let mut sources = Vec::new();
     for name in root::DATABASES {
-        if root.size(name)?.is_none() {
+        // A daemon that was stopped when it made a database leaves an empty file.
+        if matches!(root.size(name)?, None | Some(0)) {
             continue;
         }
         match read_database(&root.path().join(name), root.file(name)?, limits) {

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::time::Instant;
 
 use bkstate::Digest;
 use bkstate::bolt::{self, BucketWriter, WriteError};
@@ -46,7 +45,7 @@ fn cache_db() -> Vec<u8> {
 
 /// Reads a damaged database as a source of keys, which must not take long.
 fn read(layout: &Layout, bytes: &[u8], what: &str) {
-    let started = Instant::now();
+    let started = processor_time();
     match planned(layout.path(), &[file(bytes).path()]) {
         Ok(_) => {}
         Err(Fault::Keys(SourceError::Database { source, .. })) => {
@@ -59,7 +58,11 @@ fn read(layout: &Layout, bytes: &[u8], what: &str) {
         Err(Fault::Keys(SourceError::Unrecognised { .. })) => {}
         Err(fault) => panic!("{what}: {fault:?}"),
     }
-    assert!(started.elapsed().as_secs() < 10, "{what}: {:?}", started.elapsed());
+    assert!(
+        (processor_time() - started).as_secs() < 10,
+        "{what}: {:?}",
+        processor_time() - started
+    );
 }
 
 #[test]
@@ -151,9 +154,9 @@ fn links_that_claim_billions_of_outputs_do_not_keep_us_hashing() {
         })
     });
     let (layout, _) = one_layer();
-    let started = Instant::now();
+    let started = processor_time();
     planned(layout.path(), &[&dir.path().join("cache.db")]).unwrap();
-    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+    assert!((processor_time() - started).as_secs() < 60, "{:?}", processor_time() - started);
 }
 
 /// A field of bytes in protobuf, shorter than 128.

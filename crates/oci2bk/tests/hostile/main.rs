@@ -27,4 +27,6 @@ mod top;
 mod wire;
 
 use layout::{Layout, one_layer};
-use outcome::{Fault, converted, converted_with, converted_within, export_error, planned};
+use outcome::{
+    Fault, converted, converted_with, converted_within, export_error, planned, processor_time,
+};

@@ -5,6 +5,7 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bkstate::dir::Dir;
 use bkstate::state::verify;
@@ -117,4 +118,13 @@ fn files(path: &Path) -> BTreeMap<PathBuf, (u32, u64, i64, i64)> {
         found.insert(path, seen);
     }
     found
+}
+
+/// The processor time that this thread has had, in which nothing counts that runs beside it.
+pub(super) fn processor_time() -> Duration {
+    let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
+    // Behind the name, which may have spaces, in hundredths of a second (`proc_pid_stat(5)`).
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap());
+    Duration::from_millis(10 * ticks.sum::<u64>())
 }

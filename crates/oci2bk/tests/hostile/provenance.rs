@@ -1,7 +1,6 @@
 //! Provenance and dumps of LLB that are damaged, nested, huge or contradict themselves.
 
 use std::path::Path;
-use std::time::Instant;
 
 use bkstate::Digest;
 use oci2bk::json::TooComplex;
@@ -35,9 +34,9 @@ fn cache_of(op: &str) -> Layout {
 
 /// How many steps of the cache `layout` the source has keys for, which must not take long.
 fn resolved(layout: &Layout, source: &Path) -> usize {
-    let started = Instant::now();
+    let started = processor_time();
     let (plan, _) = converted_with(layout.path(), &[source]).unwrap();
-    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+    assert!((processor_time() - started).as_secs() < 60, "{:?}", processor_time() - started);
     plan.steps.len() - 1
 }
 
@@ -190,11 +189,11 @@ fn with_an_op_of_a_megabyte_that_thousands_of_records_share() {
     let step = |n: usize| json!({"digest": op, "inputs": [[{"link": n}]]});
     let records: Vec<_> = (0..2000).map(root).chain((0..2000).map(step)).collect();
     layout.cache(&[], json!({"records": records}).to_string());
-    let started = Instant::now();
+    let started = processor_time();
     let (plan, _) = converted_with(layout.path(), &[source.path()]).unwrap();
     assert_eq!(plan.steps.len(), 4000);
     // Encoding it once for each record takes many minutes.
-    assert!(started.elapsed().as_secs() < 100, "{:?}", started.elapsed());
+    assert!((processor_time() - started).as_secs() < 100, "{:?}", processor_time() - started);
 }
 
 // All mounts are looked at for each input of each record of the op.

@@ -1,5 +1,7 @@
 //! What a root holds before something is added to it, and adding to it.
 
+use super::verify::kinds::databases::{OTHERS, cut, write_other};
+use super::verify::states::stopped_over;
 use super::verify::{kinds_of, use_database};
 use super::*;
 use crate::bolt::{Node, Tree};
@@ -81,7 +83,7 @@ fn a_state_is_found_as_it_is() {
 #[test]
 fn an_empty_root_holds_nothing_and_gets_the_new_worker_id() {
     let root = Root::empty();
-    fs::write(root.path().join("history.db"), "not of ours").unwrap();
+    write_other(&root.path().join("history.db"));
     let existing = read(&root);
     assert_eq!(existing.state, State::empty(WorkerId::derive("new")));
     assert!(!existing.is_all_of(&existing.state), "the databases are not there");
@@ -129,7 +131,7 @@ fn whatever_is_missing_is_there_after_something_was_added() {
 #[test]
 fn what_does_not_change_is_not_written() {
     let root = Root::with(&sound());
-    fs::write(root.path().join("history.db"), "history").unwrap();
+    write_other(&root.path().join("history.db"));
     fs::create_dir(root.worker("executor")).unwrap();
     let before = inodes(root.path());
     let state = sound_and_more();
@@ -322,4 +324,55 @@ fn directories_on_another_file_system_are_told_apart() {
     let other = Dir::open(Path::new("/proc")).unwrap();
     assert!(!root.dir.shares_file_system(&other).unwrap());
     assert!(root.dir.shares_file_system(&root.dir).unwrap());
+}
+
+#[test]
+fn records_that_a_daemon_was_stopped_over_are_dropped_with_their_leases() {
+    let (state, ids) = stopped_over();
+    let root = Root::with(&state);
+    write_other(&root.path().join("history.db"));
+    let existing = read(&root);
+    for id in &ids {
+        assert!(!existing.state.records.by_id.contains_key(id));
+        assert!(!existing.state.records.external.contains_key(id));
+        assert!(!namespace(&existing.state).leases.contains_key(id.as_str()));
+    }
+    assert!(existing.state.records.by_id.contains_key(&id("twin")));
+    let state = existing.state;
+    add(&root, &state);
+    let found = verify(&root.dir).unwrap();
+    assert!(found.damage.is_empty() && found.leftovers.is_empty(), "{found:#?}");
+    assert_eq!(found.state, Some(state));
+}
+
+#[test]
+fn nothing_is_added_where_a_daemon_would_not_start() {
+    for name in OTHERS {
+        for damage in [cut, |path: &Path| fs::write(path, "not a database").unwrap()] {
+            let root = Root::with(&sound());
+            let path = root.path().join(name);
+            write_other(&path);
+            damage(&path);
+            let refused = Existing::read(&root.dir, &WorkerId::derive("new"));
+            let Err(ExistingError::Damaged { damage, .. }) = refused else { panic!("{refused:?}") };
+            assert_eq!(damage.len(), 1, "{damage:#?}");
+            assert!(damage[0].to_string().contains(name), "{}", damage[0]);
+        }
+    }
+}
+
+#[test]
+fn the_state_of_a_compaction_goes_with_its_database() {
+    let root = Root::with(&sound());
+    let beside = |suffix: &str| {
+        ["cache.db", "history.db", "runc-overlayfs/containerdmeta.db"]
+            .map(|name| root.path().join(format!("{name}{suffix}")))
+    };
+    for path in beside(".compact").iter().chain(&beside(".compact-state")) {
+        fs::write(path, "{}").unwrap();
+    }
+    assert!(verify(&root.dir).unwrap().damage.is_empty());
+    add(&root, &sound_and_more());
+    assert_eq!(beside(".compact").map(|path| path.exists()), [true; 3]);
+    assert_eq!(beside(".compact-state").map(|path| path.exists()), [false, true, false]);
 }

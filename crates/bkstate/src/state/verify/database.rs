@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::bolt::{self, Db, Problem, ReadError};
 use crate::decode::DecodeError;
-use crate::dir::{Dir, DirError};
+use crate::dir::{Dir, DirError, FileKind, Found};
 use crate::ids::{InvalidId, WorkerId};
+use crate::state::databases::{CACHE_DEBUG_DB, DatabasePlace, HISTORY_DB};
 use crate::state::read::{WorkerIdError, read_worker_id};
 use crate::state::{CACHE_DB, WORKER_ID};
 
@@ -31,7 +32,21 @@ pub enum DatabaseDamage {
         #[source]
         source: DirError,
     },
-    /// No database is in the file, or only the beginning of one.
+    /// There is nothing in the file.
+    #[error("{} is empty", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The end of the database is missing.
+    #[error("{}: {source}", path.display())]
+    Cut {
+        /// The file.
+        path: PathBuf,
+        /// How much of it is there.
+        source: ReadError,
+    },
+    /// No database is in the file.
     #[error("{}: {source}", path.display())]
     NotADatabase {
         /// The file.
@@ -70,6 +85,8 @@ impl DatabaseDamage {
         match self {
             Self::Missing { path }
             | Self::Unreadable { path, .. }
+            | Self::Empty { path }
+            | Self::Cut { path, .. }
             | Self::NotADatabase { path, .. }
             | Self::Page { path, .. }
             | Self::Content { path, .. }
@@ -81,6 +98,8 @@ impl DatabaseDamage {
         match self {
             Self::Missing { .. } => "missing-file",
             Self::Unreadable { .. } => "unreadable-file",
+            Self::Empty { .. } => "empty-file",
+            Self::Cut { .. } => "cut-database",
             Self::NotADatabase { .. } => "no-database",
             Self::Page { .. } => "damaged-page",
             Self::Content { .. } => "unknown-content",
@@ -88,31 +107,63 @@ impl DatabaseDamage {
         }
     }
 
-    // BuildKit v0.32.2 cmd/buildkitd/main.go (cache.db), util/db/boltutil/safe_open.go,
-    // worker/runc/runc.go (the worker's), worker/base/worker.go ID; bbolt 1.5.0 db.go Open.
+    // BuildKit v0.32.2 and v0.34.2 cmd/buildkitd/main.go (those of the root), util/db/boltutil/safe_open.go,
+    // worker/runc/runc.go (the worker's), worker/base/worker.go ID; bbolt 1.5.0 db.go Open. SafeOpen recovers
+    // from a panic while it opens the file, but not from a fault beyond the end of the mapped file, nor
+    // from a panic of bbolt's other threads or of a later transaction.
     pub(super) fn consequence(&self) -> &'static str {
-        let is_cache = self.path().ends_with(CACHE_DB);
-        match self {
-            Self::WorkerId { .. } => NO_WORKER_ID,
-            Self::Missing { path } if path.ends_with(WORKER_ID) => NO_WORKER_ID,
-            Self::Missing { .. } if is_cache => "the daemon makes an empty one and starts cold",
-            Self::Missing { .. } => {
+        match (self, Use::of(self.path())) {
+            (Self::WorkerId { .. }, _) => NO_WORKER_ID,
+            (Self::Missing { path }, _) if path.ends_with(WORKER_ID) => NO_WORKER_ID,
+            (Self::Missing { .. } | Self::Empty { .. }, Use::Cache) => {
+                "the daemon makes an empty one and starts cold"
+            }
+            (Self::Missing { .. } | Self::Empty { .. }, _) => {
                 "the daemon makes an empty one; it deletes what refers to the lost content when it \
                  starts, or fails the builds that need it"
             }
-            Self::Unreadable { .. } => {
+            (Self::Unreadable { .. }, _) => {
                 "the daemon does not start, or follows a link to where nothing was verified"
             }
-            Self::NotADatabase { .. } | Self::Page { .. } if is_cache => {
+            (Self::Cut { .. } | Self::NotADatabase { .. } | Self::Page { .. }, Use::Cache) => {
                 "the daemon replaces the file by an empty one and starts cold, or crashes once it \
-                 reads the damaged page"
+                 reads what is damaged or missing"
             }
-            Self::NotADatabase { .. } | Self::Page { .. } => {
-                "the daemon does not start, or crashes once it reads the damaged page"
+            (Self::Cut { .. } | Self::NotADatabase { .. } | Self::Page { .. }, Use::History) => {
+                "the daemon crashes when it starts, or replaces the file by an empty one; without the \
+                 file it starts, and only the list of past builds is lost"
             }
-            Self::Content { .. } => {
+            (Self::Cut { .. } | Self::NotADatabase { .. } | Self::Page { .. }, Use::CacheDebug) => {
+                "a daemon with --save-cache-debug crashes when it starts, or replaces the file by an \
+                 empty one; without the file it makes another"
+            }
+            (Self::Cut { .. } | Self::NotADatabase { .. } | Self::Page { .. }, Use::Worker) => {
+                "the daemon does not start, or crashes once it reads what is damaged or missing"
+            }
+            (Self::Content { .. }, _) => {
                 "the daemon does not start, or fails once it needs what stands there"
             }
+        }
+    }
+}
+
+/// What a database is used for.
+#[derive(Clone, Copy)]
+enum Use {
+    Cache,
+    History,
+    CacheDebug,
+    Worker,
+}
+
+impl Use {
+    fn of(path: &Path) -> Self {
+        let is = |name| path.ends_with(name);
+        match () {
+            () if is(CACHE_DB) => Self::Cache,
+            () if is(HISTORY_DB) => Self::History,
+            () if is(CACHE_DEBUG_DB) => Self::CacheDebug,
+            () => Self::Worker,
         }
     }
 }
@@ -136,16 +187,7 @@ pub(super) fn sound<T: Default>(
 ) -> Option<Sound<T>> {
     let Some(dir) = dir else { return Some(Sound { content: T::default(), used: false }) };
     let path = dir.path().join(name);
-    let db = match dir.file(name) {
-        Ok(file) => Db::open(file).map_err(|error| {
-            unread(&path, error).unwrap_or_else(|source| {
-                let path = path.clone();
-                DatabaseDamage::NotADatabase { path, source }
-            })
-        }),
-        Err(source) => Err(absent(path.clone(), source)),
-    };
-    let db = match db {
+    let db = match open(dir, name) {
         Ok(db) => db,
         Err(damage) => {
             findings.add(damage);
@@ -182,6 +224,30 @@ pub(super) fn sound<T: Default>(
             None
         }
     }
+}
+
+fn open(dir: &Dir, name: &str) -> Result<Db, DatabaseDamage> {
+    let path = dir.path().join(name);
+    let file = dir.file(name).map_err(|source| absent(path.clone(), source))?;
+    if dir.size(name).is_ok_and(|size| size == Some(0)) {
+        return Err(DatabaseDamage::Empty { path });
+    }
+    Db::open(file).map_err(|error| match unread(&path, error) {
+        Ok(damage) => damage,
+        Err(source @ ReadError::Truncated { .. }) => DatabaseDamage::Cut { path, source },
+        Err(source) => DatabaseDamage::NotADatabase { path, source },
+    })
+}
+
+/// Looks for damage in a database that is no part of a state. A daemon makes those that are not there, and
+/// begins anew in a file that is empty.
+pub(super) fn check_kept(place: &DatabasePlace, findings: &mut Findings) -> Result<(), DirError> {
+    let DatabasePlace { dir, name } = place;
+    let is_new = |found: Found| found.kind == FileKind::File && found.size == 0;
+    if !dir.find(*name)?.is_none_or(is_new) {
+        sound(Some(dir), name, |_| Ok(()), findings);
+    }
+    Ok(())
 }
 
 fn is_unread(problem: &Problem) -> bool {

@@ -1,5 +1,7 @@
 //! Leases of `containerdmeta.db`: whether they keep what the records need, as long as those need it.
 
+use std::collections::BTreeSet;
+
 use crate::ids::RecordId;
 use crate::metadata::{
     LABEL_GC_EXPIRE, LABEL_TEMPORARY, Lease, Namespace, SUFFIX_VARIANTS, SUFFIX_VIEW,
@@ -78,10 +80,15 @@ impl LeaseDamage {
     }
 }
 
-pub(super) fn check(records: &Records, namespace: &Namespace, findings: &mut Findings) {
+pub(super) fn check(
+    records: &Records,
+    namespace: &Namespace,
+    abandoned: &BTreeSet<RecordId>,
+    findings: &mut Findings,
+) {
     for (id, record) in &records.by_id {
         // The twin of a mutable record gets its lease with its snapshot.
-        if record.is_removed() || record.equal_mutable.is_some() {
+        if record.is_removed() || record.equal_mutable.is_some() || abandoned.contains(id) {
             continue;
         }
         let lease = namespace.leases.get(id.as_str());

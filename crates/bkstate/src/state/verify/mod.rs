@@ -7,6 +7,7 @@
 //! The files of a state are hostile until they prove otherwise: no link is followed, nothing recurses
 //! to a depth that a file chooses, and memory is bounded by the size of the databases.
 
+mod abandoned;
 mod content;
 mod damage;
 mod database;
@@ -29,7 +30,7 @@ pub use records::RecordDamage;
 pub use snapshots::SnapshotDamage;
 pub use solver::SolverDamage;
 
-use database::{sound, worker_id};
+use database::{check_kept, sound, worker_id};
 pub(super) use parts::other_workers;
 
 use super::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS_DB, SNAPSHOTTER, State};
@@ -99,6 +100,7 @@ impl Parts {
     pub fn verify(&self) -> Result<Verified, VerifyError> {
         let mut findings = Findings::default();
         let read = self.read(&mut findings)?;
+        self.kept.iter().try_for_each(|place| check_kept(place, &mut findings))?;
         let Some(databases) = read else {
             // What the others say is not worth comparing with what is missing.
             return Ok(findings.into_verified(None));
@@ -170,8 +172,11 @@ impl Parts {
         let no_table = Default::default();
         let table = namespace.snapshots.get(SNAPSHOTTER).unwrap_or(&no_table);
         solver::check(solver, worker_id, &self.other_workers, records, *used, findings);
-        records::check(records, index, namespace, snapshots, *used, findings);
-        leases::check(records, namespace, findings);
+        // Only a daemon leaves such records.
+        let abandoned =
+            if used.records { abandoned::abandoned(state, namespace) } else { BTreeSet::new() };
+        records::check(records, index, namespace, snapshots, &abandoned, *used, findings);
+        leases::check(records, namespace, &abandoned, findings);
         content::check(records, solver, metadata, namespace, &self.blobs, findings)?;
         snapshots::check(table, records, snapshots, parents, *used, findings);
         directories::check(state, &self.trees, findings)

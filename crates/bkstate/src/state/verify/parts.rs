@@ -7,13 +7,12 @@ use crate::content::BlobStore;
 use crate::dir::{Dir, DirError, FileKind};
 use crate::ids::WorkerId;
 use crate::snapshots::Trees;
-use crate::state::read::read_worker_id;
+use crate::state::databases::{self, DatabasePlace, HISTORY_DB};
+use crate::state::read::{WorkerIdError, read_worker_id};
 use crate::state::staging::STAGING;
-use crate::state::{CACHE_DB, SNAPSHOTS, WORKER};
+use crate::state::{CACHE_DB, SNAPSHOTS, WORKER, WORKER_ID};
 
 use super::DatabaseDamage;
-
-const HISTORY_DB: &str = "history.db";
 
 /// Where the parts of a state are.
 ///
@@ -37,6 +36,9 @@ pub struct Parts {
     pub trees: Vec<Trees>,
     /// Other workers that results in `cache.db` may be of.
     pub other_workers: BTreeSet<WorkerId>,
+    /// Databases that a daemon opens and that are no part of the state, such as `history.db`: they are
+    /// verified as files.
+    pub kept: Vec<DatabasePlace>,
     /// Who has left things that are no damage.
     pub history: History,
 }
@@ -147,6 +149,7 @@ impl Parts {
             blobs,
             trees,
             other_workers: others.into_values().flatten().collect(),
+            kept: databases::kept(root)?,
             history: History::of(root)?,
         })
     }
@@ -157,14 +160,32 @@ pub(in crate::state) fn other_workers(
     root: &Dir,
 ) -> Result<BTreeMap<String, Option<WorkerId>>, DirError> {
     let mut workers = BTreeMap::new();
-    for entry in root.entries()? {
-        let Some(name) = entry.to_str().filter(|name| is_worker(name)) else { continue };
+    for name in databases::worker_names(root)? {
         if name != WORKER {
-            let id = root.dir(name).ok().and_then(|dir| read_worker_id(&dir).ok());
-            workers.insert(name.to_owned(), id);
+            let id = match databases::directory(root, &name)? {
+                Some(worker) => id_of_other(&worker)?,
+                None => None,
+            };
+            workers.insert(name, id);
         }
     }
     Ok(workers)
+}
+
+/// The id of the worker in `worker`. One without an id of ours has no results.
+fn id_of_other(worker: &Dir) -> Result<Option<WorkerId>, DirError> {
+    match worker.find(WORKER_ID)? {
+        Some(found) if found.kind == FileKind::File => {}
+        _ => return Ok(None),
+    }
+    match read_worker_id(worker) {
+        Ok(id) => Ok(Some(id)),
+        Err(WorkerIdError::Invalid(_)) => Ok(None),
+        Err(WorkerIdError::Dir(error)) => Err(error),
+        Err(WorkerIdError::Io(source)) => {
+            Err(DirError { action: "read", path: worker.path().join(WORKER_ID), source })
+        }
+    }
 }
 
 /// Whether a conversion was stopped between the two steps of publishing a new state: it has the
@@ -177,10 +198,6 @@ fn is_half_published(root: &Dir) -> Result<bool, DirError> {
     let staging = root.dir(STAGING)?;
     let moved = staging.find(CACHE_DB)?.is_some() && staging.find(WORKER)?.is_none();
     Ok(moved && root.find(CACHE_DB)?.is_none())
-}
-
-fn is_worker(name: &str) -> bool {
-    name.starts_with("runc-") || name.starts_with("containerd-")
 }
 
 /// A directory that need not be there.

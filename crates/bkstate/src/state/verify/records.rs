@@ -118,6 +118,12 @@ pub enum RecordDamage {
         /// The key in `_index`.
         entry: String,
     },
+    /// A daemon was stopped while it made or removed a record that nothing needs.
+    #[error("metadata_v2.db: the mutable record {record} was being made or removed")]
+    Abandoned {
+        /// The record.
+        record: RecordId,
+    },
     /// Content hashes of a record that is not there.
     #[error("metadata_v2.db: _external has values of record {record}, which is not there")]
     StrayExternal {
@@ -149,6 +155,7 @@ impl RecordDamage {
             Self::MissingIndex { .. } => "missing-index",
             Self::StrayIndex { .. } => "stray-index",
             Self::EndlessIndex { .. } => "endless-index",
+            Self::Abandoned { .. } => "abandoned-record",
             Self::StrayExternal { .. } => "stray-external",
         }
     }
@@ -190,6 +197,10 @@ impl RecordDamage {
                  is gone at each search"
             }
             Self::EndlessIndex { .. } => "the daemon hangs once a search comes across the entry",
+            Self::Abandoned { .. } => {
+                "nothing needs the record; the daemon collects its snapshot, and drops the record when \
+                 it starts without that"
+            }
             Self::StrayExternal { .. } => "the values are never removed; they cost space",
         }
     }
@@ -200,12 +211,17 @@ pub(super) fn check(
     index: &BTreeSet<String>,
     namespace: &Namespace,
     snapshots: &Snapshots,
+    abandoned: &BTreeSet<RecordId>,
     used: Used,
     findings: &mut Findings,
 ) {
     for (id, record) in records.by_id.iter().filter(|(_, record)| !record.is_removed()) {
         check_parents(id, record, records, findings);
-        check_snapshot(id, record, records, namespace, snapshots, findings);
+        if abandoned.contains(id) {
+            findings.leftovers.push(RecordDamage::Abandoned { record: id.clone() }.into());
+        } else {
+            check_snapshot(id, record, records, namespace, snapshots, findings);
+        }
         check_layer(id, record, records, findings);
     }
     check_cycles(records, findings);

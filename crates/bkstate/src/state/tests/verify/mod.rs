@@ -2,8 +2,8 @@
 
 mod files;
 mod graph;
-mod kinds;
-mod states;
+pub(super) mod kinds;
+pub(super) mod states;
 
 use std::fs::File;
 

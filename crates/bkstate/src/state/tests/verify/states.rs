@@ -1,5 +1,6 @@
 //! States that are in order, that are none, and that daemons have used.
 
+use super::kinds::databases::{OTHERS, cut, write_other};
 use super::*;
 use crate::state::VerifyError;
 
@@ -94,6 +95,104 @@ fn what_daemons_leave_behind_is_no_damage_once_one_has_used_the_state() {
     use_database(&root.worker(METADATA_DB));
     let found = verify(&root.dir).unwrap();
     assert_eq!((kinds_of(&found.damage), kinds_of(&found.leftovers)), (vec![], leftovers.to_vec()));
+}
+
+#[test]
+fn other_databases_are_in_order_whether_they_are_there_or_not() {
+    let root = Root::with(&sound());
+    for name in OTHERS {
+        let path = root.path().join(name);
+        write_other(&path);
+        assert!(damage_of(&root).is_empty(), "{name}");
+        // A daemon begins anew in an empty file.
+        fs::write(&path, "").unwrap();
+        assert!(damage_of(&root).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_said_of_a_database_is_true_of_that_one() {
+    let root = Root::with(&sound());
+    let said = |name: &str| {
+        let path = root.path().join(name);
+        let before = fs::read(&path).ok();
+        cut(&path);
+        let found = verify(&root.dir).unwrap().damage;
+        fs::write(&path, before.unwrap()).unwrap();
+        found[0].consequence()
+    };
+    write_other(&root.path().join("history.db"));
+    write_other(&root.path().join("cache-debug.db"));
+    assert!(said("cache.db").contains("starts cold"));
+    assert!(said("history.db").contains("past builds"));
+    assert!(said("cache-debug.db").contains("--save-cache-debug"));
+    assert!(said("runc-overlayfs/metadata_v2.db").starts_with("the daemon does not start"));
+}
+
+/// A state with records that a daemon was stopped over, and the names of those.
+pub(in crate::state::tests) fn stopped_over() -> (State, Vec<RecordId>) {
+    let mut state = sound();
+    // Let go of; the snapshot of the second is collected already.
+    for name in ["let go", "collected"] {
+        state.records.by_id.insert(id(name), Record::default());
+        state.records.external.insert(id(name), BTreeMap::new());
+    }
+    state.add_snapshot(id("let go").as_str(), Kind::Active, None);
+    // Its snapshot is that of its twin by now.
+    let retained = Record { cache_policy: Some(POLICY_RETAIN), ..Record::default() };
+    state.add_record("given", id("given").as_str(), retained);
+    let twin =
+        Record { committed: Some(true), equal_mutable: Some(id("given")), ..Record::default() };
+    state.add_record("twin", "twin", twin);
+    state.add_snapshot("twin", Kind::Committed, None);
+    // A layer of which nothing but its parent is known.
+    let layer = Record { parent: Some(id("top")), ..Record::default() };
+    state.add_record("begun", id("begun").as_str(), layer);
+    let mut ids: Vec<_> = ["let go", "collected", "given", "begun"].map(id).into();
+    ids.sort();
+    (state, ids)
+}
+
+#[test]
+fn records_that_a_daemon_was_stopped_over_are_no_damage() {
+    let (state, ids) = stopped_over();
+    let root = Root::with(&state);
+    assert_eq!(damage_of(&root).len(), ids.len() + 1, "no daemon has been here");
+    fs::write(root.path().join("history.db"), "").unwrap();
+    let found = verify(&root.dir).unwrap();
+    assert_eq!(kinds_of(&found.damage), Vec::<&str>::new());
+    assert_eq!(kinds_of(&found.leftovers), vec!["abandoned-record"; ids.len()]);
+    for (leftover, id) in found.leftovers.iter().zip(&ids) {
+        assert!(leftover.to_string().contains(&id.to_string()), "{leftover}");
+    }
+}
+
+#[test]
+fn records_that_something_needs_are_not_taken_for_abandoned() {
+    let needed: [(&str, fn(&mut State)); 5] = [
+        ("a result", |state| {
+            let result = result(state, "let go");
+            state.solver.add_result(&key("top"), result, NOW);
+        }),
+        ("a record", |state| record_mut(state, "twin").parent = Some(id("let go"))),
+        ("a twin without a snapshot", |state| {
+            record_mut(state, "twin").equal_mutable = Some(id("let go"));
+            table_mut(state).rows.remove("twin");
+            state.snapshots.by_name.retain(|name, _| !name.ends_with("/twin"));
+        }),
+        ("a cache mount", |state| record_mut(state, "let go").cache_dir = Some("c".to_owned())),
+        ("one to retain", |state| record_mut(state, "let go").cache_policy = Some(POLICY_RETAIN)),
+    ];
+    for (what, need) in needed {
+        let (mut state, _) = stopped_over();
+        need(&mut state);
+        let root = Root::with(&state);
+        fs::write(root.path().join("history.db"), "").unwrap();
+        let found = verify(&root.dir).unwrap();
+        let about = id("let go").to_string();
+        let unleased = found.damage.iter().find(|damage| damage.to_string().contains(&about));
+        assert!(unleased.is_some(), "{what}: {:#?}", found.damage);
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One test for the list of all kinds of damage: each is made by breaking a sound state in one way.
 
 mod content;
-mod databases;
+pub(in crate::state::tests) mod databases;
 mod directories;
 mod leases;
 mod records;

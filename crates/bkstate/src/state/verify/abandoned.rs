@@ -1,0 +1,54 @@
+//! Records that a daemon was stopped over while it made or removed them.
+//!
+//! The record, its lease and its snapshot are in two databases, which change one after the other:
+//!
+//! | the daemon was stopped while it | what is left |
+//! |---|---|
+//! | let go of a mutable record (`cache/refs.go` `remove`) | the record without its lease, perhaps without its snapshot |
+//! | made an immutable record of a mutable one (`commit`) | a record without lease and snapshot, not committed yet |
+//! | gave the snapshot of a mutable record to its twin (`finalize`) | the record without its snapshot, perhaps without its lease |
+//! | made a record of a layer (`cache/manager.go` `GetByBlob`) | a record with a lease, not committed yet |
+//!
+//! The next daemon drops such a record when it starts and finds no snapshot of it (`getRecord`), and collects a
+//! snapshot that no lease keeps. Nobody needs the record: no other builds on it, no result names it.
+//! Source: BuildKit v0.32.2 and v0.34.2.
+
+use std::collections::BTreeSet;
+
+use crate::ids::RecordId;
+use crate::metadata::Namespace;
+use crate::records::{POLICY_RETAIN, Record};
+use crate::state::{SNAPSHOTTER, State};
+
+/// The records in `state` that are so.
+pub(super) fn abandoned(state: &State, namespace: &Namespace) -> BTreeSet<RecordId> {
+    let records = &state.records.by_id;
+    let mut needed: BTreeSet<&RecordId> = records.values().flat_map(Record::parents).collect();
+    needed.extend(state.solver.by_result.keys().filter_map(|result| result.record.as_ref()));
+    let table = namespace.snapshots.get(SNAPSHOTTER);
+    let has_snapshot = |id: &RecordId, record: &Record| {
+        table.is_some_and(|table| table.rows.contains_key(record.snapshot_key(id)))
+    };
+    let mut with_twin = BTreeSet::new();
+    for (id, record) in records {
+        if let Some(mutable) = &record.equal_mutable {
+            with_twin.insert(mutable);
+            // Until it has a snapshot of its own, it has that of the mutable record.
+            if !has_snapshot(id, record) {
+                needed.insert(mutable);
+            }
+        }
+    }
+    let is_abandoned = |id: &RecordId, record: &Record| {
+        // The daemon lets go of one that it retains, such as a cache mount, with a mark only.
+        let let_go = record.cache_policy != Some(POLICY_RETAIN) && record.cache_dir.is_none();
+        let has_lease = namespace.leases.contains_key(id.as_str());
+        let given = with_twin.contains(id) && !has_snapshot(id, record);
+        record.is_mutable()
+            && !record.is_removed()
+            && !needed.contains(id)
+            && (given || (let_go && (!has_lease || !has_snapshot(id, record))))
+    };
+    let found = records.iter().filter(|(id, record)| is_abandoned(id, record));
+    found.map(|(id, _)| id.clone()).collect()
+}
