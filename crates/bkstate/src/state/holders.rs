@@ -13,7 +13,7 @@ use rustix::fs::{FlockOperation, flock, fstat, major, minor};
 use rustix::io::Errno;
 
 use super::LockError;
-use super::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB};
+use super::{DATABASES, METADATA_DB, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB, is_worker};
 use crate::dir::{Dir, DirError};
 
 /// A process that works on a root.
@@ -75,12 +75,11 @@ fn locker(line: &str, inode: &str) -> Option<u32> {
 /// closed.
 pub(super) fn lock_databases(root: &Dir) -> Result<Vec<File>, LockError> {
     let mut locked = Vec::new();
-    for name in [CACHE_DB, "history.db", "cache-debug.db"] {
+    for name in DATABASES {
         lock_database(root, name, &mut locked)?;
     }
     for entry in root.entries()? {
-        let is_worker = |name: &&str| name.starts_with("runc-") || name.starts_with("containerd-");
-        let name = entry.to_str().filter(|_| entry.is_dir).filter(is_worker);
+        let name = entry.to_str().filter(|name| entry.is_dir && is_worker(name));
         let Some(name) = name else { continue };
         let worker = root.dir(name)?;
         for name in [RECORDS_DB, METADATA_DB] {

@@ -8,8 +8,7 @@ use crate::dir::{Dir, DirError, FileKind};
 use crate::ids::WorkerId;
 use crate::snapshots::Trees;
 use crate::state::read::read_worker_id;
-use crate::state::staging::STAGING;
-use crate::state::{CACHE_DB, SNAPSHOTS, WORKER};
+use crate::state::{CACHE_DB, SNAPSHOTS, STAGING, WORKER};
 
 use super::DatabaseDamage;
 
@@ -179,7 +178,9 @@ fn is_half_published(root: &Dir) -> Result<bool, DirError> {
     Ok(moved && root.find(CACHE_DB)?.is_none())
 }
 
-fn is_worker(name: &str) -> bool {
+/// Whether a directory of this name in a root is that of a worker, called after its executor and snapshotter
+/// (BuildKit v0.34.2 `worker/runc/runc.go`, `worker/containerd/containerd.go`).
+pub(crate) fn is_worker(name: &str) -> bool {
     name.starts_with("runc-") || name.starts_with("containerd-")
 }
 
