@@ -21,6 +21,7 @@
 //! ```
 //!
 //! # Where to begin
+//! - [`root`] opens a directory as the root of a daemon, if it is one or can become one.
 //! - [`state`] has the directory as a whole: who may touch it, how a state is written, verified and added to.
 //! - A state is four databases, each a value that is read and written at once: [`solver`] (what is cached),
 //!   [`records`] (what results are), [`metadata`] and [`snapshots`] (what containerd keeps for them). Their
@@ -52,6 +53,7 @@ pub mod ids;
 pub mod layers;
 pub mod metadata;
 pub mod records;
+pub mod root;
 mod short;
 pub mod snapshots;
 pub mod solver;

@@ -72,6 +72,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let converter = converter.progress(&display).cancel(signals.cancel());
     let done = converter.convert(&plan, &exports, root).map_err(|error| signals.explain(error))?;
     timings.extend(display.finish());
+    let root = done.root.as_path();
     summary::warn_of_mended(root, &done.mended);
     summary::warn_of_different(root, &done.legacy.different);
 

@@ -14,7 +14,7 @@ use crate::signals::Signals;
 use crate::summary::{damaged_in, legacy_note, size};
 
 pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
-    let root = arguments.root.resolve()?.root;
+    let root = Root::open(arguments.root.resolve()?.root)?;
     let display = Display::new(arguments.progress);
     // The trees are unpacked into a directory that has to be removed.
     let signals = Signals::catch()?;
@@ -26,20 +26,23 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     if let Some(jobs) = arguments.jobs {
         verifier = verifier.jobs(jobs);
     }
-    let opened = Root::open(&root)?;
     let (report, mended) = if arguments.mend {
-        let (report, mended) = verifier.mend(&opened).map_err(|error| signals.explain(error))?;
+        let (report, mended) = verifier.mend(&root).map_err(|error| signals.explain(error))?;
         (report, Some(mended))
     } else {
-        (verifier.verify(&opened).map_err(|error| signals.explain(error))?, None)
+        (verifier.verify(&root).map_err(|error| signals.explain(error))?, None)
     };
     display.finish();
-    let printed = Printed::new(&root, arguments.trees, &report, mended);
+    let printed = Printed::new(root.path(), arguments.trees, &report, mended);
     output::result(&match arguments.format {
         Format::Table => printed.table(),
         Format::Json => serde_json::to_string_pretty(&printed)?,
     })?;
-    if report.damage.is_empty() { Ok(()) } else { Err(Failure::Damaged { root }) }
+    if report.damage.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Damaged { root: root.path().to_owned() })
+    }
 }
 
 /// What was found, as data.

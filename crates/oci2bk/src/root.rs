@@ -31,10 +31,11 @@
 
 use std::path::Path;
 
-use bkstate::dir::{Dir, DirError, if_there};
+use bkstate::dir::Dir;
+use bkstate::root::{self, RootError};
 use bkstate::state::{LockError, ReadStateError, RootLock, State};
 
-/// The root of a daemon that does not run, opened for reading. Nothing in it is changed.
+/// The root of a stopped daemon, opened for reading. Nothing in it is changed.
 ///
 /// No daemon can start on it, and nobody convert into it, for as long as this lives. The lock is that
 /// of the daemon if its file is there; see [`RootLock`] for what else is made sure of.
@@ -48,21 +49,21 @@ pub struct Root {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenRootError {
-    /// It is no directory that can be opened.
-    #[error("cannot open the root")]
-    Dir(#[from] DirError),
+    /// It cannot be opened, or is not a root.
+    #[error(transparent)]
+    Root(#[from] RootError),
     /// It is in use or cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
 }
 
 impl Root {
-    /// Opens the root at `path`, whatever it holds.
+    /// Opens the root at `path`, or in the Docker volume at `path`. It may be empty.
     ///
     /// # Errors
-    /// If it is not there, or somebody uses it.
+    /// If it is not there or not a root, or somebody uses it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenRootError> {
-        let dir = Dir::open(path.as_ref())?;
+        let dir = root::open(path.as_ref())?;
         let lock = RootLock::acquire_existing(&dir)?;
         Ok(Self { dir, lock })
     }
@@ -72,7 +73,7 @@ impl Root {
     /// # Errors
     /// As for [`open`](Self::open).
     pub fn open_if_there(path: impl AsRef<Path>) -> Result<Option<Self>, OpenRootError> {
-        let Some(dir) = if_there(Dir::open(path.as_ref()))? else { return Ok(None) };
+        let Some(dir) = root::open_if_there(path.as_ref())? else { return Ok(None) };
         let lock = RootLock::acquire_existing(&dir)?;
         Ok(Some(Self { dir, lock }))
     }

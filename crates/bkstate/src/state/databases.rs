@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use super::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB, WORKER};
+use super::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB, WORKER, is_worker};
 use crate::dir::{Dir, DirError, FileKind, if_there};
 
 /// The records of past builds. A daemon makes it when it starts (BuildKit v0.32.2
@@ -67,8 +67,7 @@ fn places(
 pub(super) fn worker_names(root: &Dir) -> Result<Vec<String>, DirError> {
     let entries = root.entries()?;
     let names = entries.iter().filter(|entry| entry.is_dir).filter_map(|entry| entry.to_str());
-    let is_worker = |name: &&str| name.starts_with("runc-") || name.starts_with("containerd-");
-    Ok(names.filter(is_worker).map(str::to_owned).collect())
+    Ok(names.filter(|name| is_worker(name)).map(str::to_owned).collect())
 }
 
 /// Opens the directory `name`, if there is one. A link to one is not.

@@ -182,7 +182,9 @@ pub use holders::Holder;
 pub use lock::{LockError, RootLock};
 pub use publish::Written;
 pub use read::ReadStateError;
+pub(crate) use staging::STAGING;
 pub use staging::{Scratch, Staging, StagingError};
+pub(crate) use verify::is_worker;
 pub use verify::{
     ContentDamage, Damage, DatabaseDamage, DirectoryDamage, History, LeaseDamage, Parts,
     RecordDamage, SnapshotDamage, SolverDamage, Verified, VerifyError, WorkerName, verify,
@@ -199,15 +201,17 @@ use crate::solver::SolverCache;
 /// The snapshotter whose state we write, as it is named in leases and directories.
 pub const SNAPSHOTTER: &str = "overlayfs";
 
-const LOCK: &str = "buildkitd.lock";
+pub(crate) const LOCK: &str = "buildkitd.lock";
 const CACHE_DB: &str = "cache.db";
+/// The databases beside the directories of workers (BuildKit v0.34.2 `cmd/buildkitd/main.go`).
+pub(crate) const DATABASES: [&str; 3] = [CACHE_DB, "history.db", "cache-debug.db"];
 const WORKER: &str = "runc-overlayfs";
-const WORKER_ID: &str = "workerid";
-const RECORDS_DB: &str = "metadata_v2.db";
-const METADATA_DB: &str = "containerdmeta.db";
+pub(crate) const WORKER_ID: &str = "workerid";
+pub(crate) const RECORDS_DB: &str = "metadata_v2.db";
+pub(crate) const METADATA_DB: &str = "containerdmeta.db";
 /// The first form of [`RECORDS_DB`]; see `docs/format/state.md`.
 const OLD_RECORDS_DB: &str = "metadata.db";
-const SNAPSHOTS: &str = "snapshots";
+pub(crate) const SNAPSHOTS: &str = "snapshots";
 const SNAPSHOTS_DB: &str = "metadata.db";
 
 /// The databases of a root.

@@ -12,7 +12,7 @@ use crate::dir::{Dir, DirError, if_there};
 use crate::encode::EncodeError;
 use crate::snapshots::Trees;
 
-pub(super) const STAGING: &str = ".oci2bk-staging";
+pub(crate) const STAGING: &str = ".oci2bk-staging";
 
 /// A state being built. Dropped before [`publish`](Self::publish), it leaves nothing behind.
 ///

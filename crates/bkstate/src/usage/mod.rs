@@ -57,10 +57,11 @@ use std::path::{Path, PathBuf};
 
 pub use filter::{Filter, Filters, ParseFilterError};
 
-use crate::dir::{Dir, DirError};
+use crate::dir::DirError;
 use crate::ids::RecordId;
 use crate::layers;
 use crate::records::Record;
+use crate::root::{self, RootError};
 use crate::state::{Damage, LockError, Parts, RootLock, State, VerifyError, verify};
 use crate::time::Time;
 
@@ -165,9 +166,9 @@ pub enum UsageError {
     /// It holds no state, or cannot be looked at.
     #[error(transparent)]
     State(#[from] VerifyError),
-    /// It cannot be opened.
+    /// It cannot be opened, or is not a root.
     #[error(transparent)]
-    Root(#[from] DirError),
+    Root(#[from] RootError),
     /// A database cannot be read.
     #[error(
         "{} is damaged, so what it takes is not known{}",
@@ -199,7 +200,7 @@ pub enum UsageError {
 /// If there is no state, a daemon works on it, a database cannot be read, or the system refuses to
 /// look at a directory that has to be measured.
 pub fn disk_usage(root: &Path) -> Result<Vec<Usage>, UsageError> {
-    let root = Dir::open(root)?;
+    let root = root::open(root)?;
     let _lock = RootLock::acquire_existing(&root)?;
     let verified = verify(&root)?;
     // Of a state that is damaged elsewhere it is known all the same what its daemon would say.

@@ -7,6 +7,7 @@ use std::fs;
 
 use super::*;
 use crate::digest::Digest;
+use crate::dir::Dir;
 use crate::ids::WorkerId;
 use crate::metadata::{Content, NAMESPACE, Namespace, SnapshotRow};
 use crate::snapshots::Trees;

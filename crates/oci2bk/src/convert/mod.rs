@@ -61,8 +61,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use bkstate::dir::{Dir, DirError, if_there};
+use bkstate::dir::{Dir, DirError};
 use bkstate::ids::WorkerId;
+use bkstate::root::{self, RootError};
 use bkstate::state::{
     Damage, Existing, ExistingError, LockError, RootLock, Scratch, Staging, StagingError,
     VerifyError,
@@ -133,6 +134,8 @@ impl Options {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
+    /// The root: of a Docker volume, where its files are.
+    pub root: PathBuf,
     /// The id of the worker, which is that of the state that was there before.
     pub worker_id: WorkerId,
     /// What was there before, and what is new.
@@ -165,6 +168,9 @@ pub enum ConvertError {
     /// The root is in use or cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The root cannot be opened, or is not one.
+    #[error(transparent)]
+    NotARoot(#[from] RootError),
     /// The root cannot be made.
     #[error("cannot make the root {}", path.display())]
     CreateRoot {
@@ -283,7 +289,7 @@ impl From<MendWithError> for ConvertError {
 impl From<OpenRootError> for ConvertError {
     fn from(error: OpenRootError) -> Self {
         match error {
-            OpenRootError::Dir(error) => Self::Root(error),
+            OpenRootError::Root(error) => Self::NotARoot(error),
             OpenRootError::Lock(error) => Self::Lock(error),
         }
     }
@@ -341,7 +347,7 @@ fn convert(
         places.blobs.extend(&mended);
         done();
     }
-    let mut report = Report { mended, legacy, ..Report::new(plan, &existing, &places) };
+    let mut report = Report { mended, legacy, ..Report::new(&root, plan, &existing, &places) };
     if places.need_no_files() {
         let state = assemble(plan, &places, &existing.state, &BTreeMap::new(), last_used);
         if existing.is_all_of(&state) {
@@ -395,9 +401,10 @@ fn convert(
 
 impl Report {
     /// The report of a conversion that has not unpacked anything yet.
-    fn new(plan: &Plan, existing: &Existing, places: &Places) -> Self {
+    fn new(root: &Dir, plan: &Plan, existing: &Existing, places: &Places) -> Self {
         let stored = || plan.blobs.iter().filter(|(digest, _)| places.blobs.contains(digest));
         Self {
+            root: root.path().to_owned(),
             worker_id: existing.state.worker_id.clone(),
             shares: shares(plan, existing, places),
             mended: BTreeSet::new(),
@@ -421,11 +428,11 @@ fn shares(plan: &Plan, existing: &Existing, places: &Places) -> Shares {
 }
 
 /// Refuses a root that a conversion could not use, without changing anything: one that a daemon
-/// works on, or that another worker has to itself.
+/// works on, that another worker has to itself, or that is a directory of something else.
 ///
 /// # Errors
-/// [`ConvertError::Lock`], [`ConvertError::Existing`], or [`ConvertError::Root`] if it cannot be
-/// read. A root that does not exist is fine.
+/// [`ConvertError::Lock`], [`ConvertError::Existing`], or [`ConvertError::NotARoot`] if it is not a root
+/// or cannot be read. A root that does not exist is fine.
 pub fn check_root(root: impl AsRef<Path>) -> Result<(), ConvertError> {
     match Root::open_if_there(root.as_ref())? {
         Some(root) => Ok(Existing::check_workers(root.dir())?),
@@ -444,7 +451,7 @@ fn preview(plan: &Plan, root: &Path, options: &Options) -> Result<Shares, Conver
 fn open_root(path: &Path) -> Result<Dir, ConvertError> {
     use std::os::unix::fs::DirBuilderExt as _;
     // What is there is not made: of what the kernel answers, that would only tell that it exists.
-    if let Some(root) = if_there(Dir::open(path))? {
+    if let Some(root) = root::open_if_there(path)? {
         return Ok(root);
     }
     let mut builder = std::fs::DirBuilder::new();
@@ -453,5 +460,5 @@ fn open_root(path: &Path) -> Result<Dir, ConvertError> {
         .mode(0o700)
         .create(path)
         .map_err(|source| ConvertError::CreateRoot { path: path.to_owned(), source })?;
-    Ok(Dir::open(path)?)
+    Ok(root::open(path)?)
 }

@@ -3,17 +3,10 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::source::{ParseSourceError, Source};
+use bkstate::dir::{Dir, DirError};
+use bkstate::root::{self, Kind, RootError};
 
-/// What only the root of a buildkitd has (BuildKit v0.32.2 `cmd/buildkitd/main.go`,
-/// `worker/runc/runc.go`).
-const OF_ROOT: [&str; 3] = ["cache.db", "buildkitd.lock", "history.db"];
-/// What only a layout has (OCI image-layout 1.0).
-const OF_LAYOUT: [&str; 2] = ["index.json", "oci-layout"];
-/// How the directories of workers are called, up to the name of their snapshotter.
-const WORKERS: [&str; 2] = ["runc-", "containerd-"];
-/// Where a Docker volume has its files.
-const VOLUME_DATA: &str = "_data";
+use crate::source::{ParseSourceError, Source};
 
 /// Something to look into.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +33,9 @@ pub enum PlaceError {
         #[source]
         source: std::io::Error,
     },
+    /// A directory cannot be read.
+    #[error(transparent)]
+    Dir(#[from] DirError),
     /// It could be either.
     #[error(
         "{} has what a root has and what a layout has; name the layout as oci:DIR, or move one away",
@@ -59,6 +55,9 @@ pub enum PlaceError {
         /// The directory.
         path: PathBuf,
     },
+    /// It is a directory of Docker, or a part of a root.
+    #[error(transparent)]
+    Root(#[from] RootError),
 }
 
 /// What `word` names. A form such as `oci:DIR` and a file are sources; what a directory is shows from
@@ -68,50 +67,26 @@ pub enum PlaceError {
 /// See [`PlaceError`].
 pub fn find(word: &OsStr) -> Result<Place, PlaceError> {
     let path = Path::new(word);
-    let read_error = |source| PlaceError::Read { path: path.to_owned(), source };
-    if let Some(text) = word.to_str() {
-        let source: Source = text.parse()?;
-        if source.path != path {
-            return Ok(Place::Source(source));
-        }
-        if std::fs::metadata(path).map_err(read_error)?.is_file() {
-            return Ok(Place::Source(source));
-        }
-        let (root, layout) = look(path).map_err(read_error)?;
-        match (root, layout) {
-            (None, true) => return Ok(Place::Source(source)),
-            (Some(root), false) => return Ok(Place::Root(root)),
-            (Some(_), true) => return Err(PlaceError::Both { path: path.to_owned() }),
-            (None, false) => return Err(PlaceError::Neither { path: path.to_owned() }),
-        }
+    let source = word.to_str().map(str::parse::<Source>).transpose()?;
+    if let Some(source) = source.as_ref().filter(|source| source.path != path) {
+        return Ok(Place::Source(source.clone()));
     }
-    // A name that is not UTF-8 can only be that of a root.
-    match look(path).map_err(read_error)? {
-        (Some(root), _) => Ok(Place::Root(root)),
-        (None, _) => Err(PlaceError::Neither { path: path.to_owned() }),
+    let metadata = std::fs::metadata(path)
+        .map_err(|source| PlaceError::Read { path: path.to_owned(), source })?;
+    match source {
+        Some(source) if !metadata.is_dir() => Ok(Place::Source(source)),
+        source => of_directory(path, source),
     }
 }
 
-/// The root that is in `dir`, and whether a layout is.
-fn look(dir: &Path) -> std::io::Result<(Option<PathBuf>, bool)> {
-    let names = names_in(dir)?;
-    let layout = names.iter().any(|name| OF_LAYOUT.contains(&name.as_str()));
-    if is_root(&names) {
-        return Ok((Some(dir.to_owned()), layout));
+fn of_directory(path: &Path, source: Option<Source>) -> Result<Place, PlaceError> {
+    let (dir, kind) = root::find(Dir::open(path)?)?;
+    let path = dir.path().to_owned();
+    match (kind, source) {
+        (Kind::Root, _) => Ok(Place::Root(path)),
+        (Kind::Layout, Some(source)) => Ok(Place::Source(source)),
+        (Kind::LayoutAndRoot, Some(_)) => Err(PlaceError::Both { path }),
+        (Kind::Empty | Kind::Other { .. }, _) => Err(PlaceError::Neither { path }),
+        (kind, _) => Err(RootError::NotARoot { path, kind }.into()),
     }
-    let data = dir.join(VOLUME_DATA);
-    if names.iter().any(|name| name == VOLUME_DATA) && is_root(&names_in(&data)?) {
-        return Ok((Some(data), layout));
-    }
-    Ok((None, layout))
-}
-
-fn names_in(dir: &Path) -> std::io::Result<Vec<String>> {
-    let names = std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
-    Ok(names.collect::<std::io::Result<Vec<_>>>()?.into_iter().flatten().collect())
-}
-
-fn is_root(names: &[String]) -> bool {
-    let is_worker = |name: &str| WORKERS.iter().any(|prefix| name.starts_with(prefix));
-    names.iter().any(|name| OF_ROOT.contains(&name.as_str()) || is_worker(name))
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use bkstate::dir::DirError;
 use bkstate::ids::{KeyId, RecordId, ResultId, WorkerId};
+use bkstate::root::RootError;
 use bkstate::snapshots::Kind;
 use bkstate::solver::Link;
 use bkstate::state::{Damage, LockError, VerifyError};
@@ -183,6 +184,9 @@ pub enum InspectError {
     /// A daemon works on it.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// It cannot be opened, or is not a root.
+    #[error(transparent)]
+    Root(#[from] RootError),
     /// It holds no state, or one that is not known.
     #[error(transparent)]
     State(#[from] VerifyError),

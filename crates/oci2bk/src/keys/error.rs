@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use bkstate::dir::DirError;
+use bkstate::root::RootError;
 
 use super::artifact::ArtifactError;
 use super::attestation::AttestationError;
@@ -155,10 +156,19 @@ pub enum SourceError {
     #[error(
         "the key source {path} is a directory, but neither an OCI layout nor the root of a builder"
     )]
+    NoKnownDirectory {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A directory of Docker, or a part of a root.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// A layout that cannot be used.
+    #[error("cannot use the OCI layout {path}")]
     Layout {
         /// The directory.
         path: PathBuf,
-        /// Why it is no layout.
+        /// What is wrong with it.
         #[source]
         source: Box<LayoutError>,
     },

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use bkstate::bolt::Bucket;
 use bkstate::dir::Dir;
+use bkstate::root::{Kind, RootError};
 
 use super::artifact;
 use super::database::{self, DatabaseError, DatabaseKind};
@@ -86,8 +87,15 @@ pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
 }
 
 fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
-    if let Some(root) = root::find(Dir::open(path)?)? {
-        return read_root(&root, limits);
+    let (dir, kind) = bkstate::root::find(Dir::open(path)?)?;
+    match kind {
+        // That of Docker Engine has a `cache.db` like any other.
+        Kind::Root | Kind::LayoutAndRoot | Kind::Engine => return read_root(&dir, limits),
+        Kind::Layout => {}
+        Kind::Empty | Kind::Other { .. } => {
+            return Err(SourceError::NoKnownDirectory { path: dir.path().to_owned() });
+        }
+        kind => return Err(RootError::NotARoot { path: dir.path().to_owned(), kind }.into()),
     }
     let layout = Layout::open(path, limits)
         .map_err(|source| SourceError::Layout { path: path.to_owned(), source: source.into() })?;

@@ -248,7 +248,10 @@ fn a_damaged_attestation_is_refused() {
 #[test]
 fn a_directory_that_is_no_layout_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(read_source(dir.path(), &Limits::default()), Err(SourceError::Layout { .. })));
+    assert!(matches!(
+        read_source(dir.path(), &Limits::default()),
+        Err(SourceError::NoKnownDirectory { .. })
+    ));
 }
 
 fn candidate(op_digest: &str, outputs: u32, name: &str) -> Candidate {

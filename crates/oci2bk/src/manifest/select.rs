@@ -107,6 +107,22 @@ pub enum SelectError {
         /// How many manifests and indexes were looked at.
         manifests: usize,
     },
+    /// What was asked for is listed, and is not there.
+    #[error(
+        "{} lists {tag:?}, but {missing}, which it leads to, is not in the layout; export or copy that \
+         cache again{}",
+        path.display(), or_another(whole)
+    )]
+    Gone {
+        /// The layout.
+        path: PathBuf,
+        /// The tag of the entry.
+        tag: String,
+        /// What is not there.
+        missing: Digest,
+        /// The caches that are there, whatever their tags.
+        whole: Vec<FoundCache>,
+    },
     /// Several caches fit.
     #[error(
         "{} has several caches; choose one with :TAG or @DIGEST: {}",
@@ -159,6 +175,10 @@ pub enum SelectError {
 ///   has lost its tag can be chosen as well.
 /// - Nothing means the only cache there is, or the one tagged `latest` if there are several.
 ///
+/// No other cache is taken in place of one that is gone: an entry with the tag that was asked for, or, if
+/// nothing was, with any tag, may be that of a cache whose manifest is not in the layout (BuildKit's
+/// `reset=true` removes that of an export at the same time). That of keys attached to a cache is not.
+///
 /// Where an index of manifests is chosen, the cache is looked for in it and the indexes below.
 ///
 /// A cache of its own outweighs inline caches. If there is none, each entry of `index.json` that
@@ -168,16 +188,15 @@ pub enum SelectError {
 /// See [`SelectError`].
 pub fn select(layout: &Layout, reference: &Reference) -> Result<Selected, SelectError> {
     match reference {
-        Reference::Default => match only(layout, layout.entries(), Trust::MediaType) {
-            Err(SelectError::SeveralCaches { path, caches }) => {
-                let latest = tagged(layout, DEFAULT_TAG);
-                if latest.is_empty() {
-                    return Err(SelectError::SeveralCaches { path, caches });
-                }
-                only(layout, &latest, Trust::MediaType)
+        Reference::Default => {
+            let all = survey(layout, layout.entries(), Trust::MediaType)?.candidates(layout)?;
+            let latest = tagged(layout, DEFAULT_TAG);
+            match all.gone() {
+                _ if all.found.len() > 1 && !latest.is_empty() => of_tag(layout, &latest),
+                Some(gone) if !all.has_default() => Err(gone_error(layout, gone)?),
+                _ => all.only(layout),
             }
-            result => result,
-        },
+        }
         Reference::Tag(tag) => {
             let entries = tagged(layout, tag);
             if entries.is_empty() {
@@ -192,11 +211,11 @@ pub fn select(layout: &Layout, reference: &Reference) -> Result<Selected, Select
                         .collect(),
                 });
             }
-            only(layout, &entries, Trust::Nothing)
+            of_tag(layout, &entries)
         }
         Reference::Digest(digest) => {
             let entry = layout.describe_blob(*digest).map_err(|error| unusable(layout, error))?;
-            only(layout, &[entry], Trust::Nothing)
+            survey(layout, &[entry], Trust::Nothing)?.candidates(layout)?.only(layout)
         }
     }
 }
@@ -229,11 +248,21 @@ enum Trust {
 
 #[derive(Default)]
 struct Survey {
-    caches: Vec<(Descriptor, BTreeSet<String>)>,
+    caches: Vec<Cache>,
     others: Vec<Other>,
-    missing: Option<Digest>,
+    missing: Vec<Missing>,
     /// The tags of the entries that the survey started with.
     tags: BTreeMap<Digest, BTreeSet<String>>,
+    /// Those of the entries that somebody may mean by a tag.
+    named: BTreeSet<Digest>,
+}
+
+/// A cache of its own.
+struct Cache {
+    descriptor: Descriptor,
+    tags: BTreeSet<String>,
+    /// The digest of the entry that led to it first.
+    entry: Digest,
 }
 
 /// A manifest that is no cache of its own.
@@ -243,27 +272,121 @@ struct Other {
     entry: Digest,
 }
 
-/// The only cache that `entries` lead to, or the inline caches of the only image.
-fn only(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Selected, SelectError> {
-    let Survey { mut caches, others, missing, tags } = survey(layout, entries, trust)?;
-    if caches.len() > 1 {
-        return Err(several(layout, caches.into_iter().map(|(cache, tags)| (cache.digest, tags))));
+/// Something that is mentioned and not there.
+struct Missing {
+    digest: Digest,
+    /// The digest of the entry that led to it first.
+    entry: Digest,
+}
+
+/// What a reference may mean.
+struct Candidate {
+    cache: FoundCache,
+    /// The digest of the entry that led to it first.
+    entry: Digest,
+    content: Content,
+}
+
+enum Content {
+    Cache(Descriptor),
+    Inline(Vec<InlineCache>),
+}
+
+/// The cache with the tag that `entries` have.
+fn of_tag(layout: &Layout, entries: &[Descriptor]) -> Result<Selected, SelectError> {
+    let found = survey(layout, entries, Trust::Nothing)?.candidates(layout)?;
+    match found.gone() {
+        Some(gone) => Err(gone_error(layout, gone)?),
+        None => found.only(layout),
     }
-    if let Some((cache, _)) = caches.pop() {
-        let cache = CacheManifest::read(layout, &cache).map_err(|error| unusable(layout, error))?;
-        return Ok(Selected::Cache(Box::new(cache)));
+}
+
+/// What the manifests of a layout offer.
+struct Candidates {
+    found: Vec<Candidate>,
+    /// How many manifests have no cache.
+    without: usize,
+    missing: Vec<Missing>,
+    tags: BTreeMap<Digest, BTreeSet<String>>,
+    named: BTreeSet<Digest>,
+}
+
+impl Survey {
+    /// The caches that were found, or else the images with inline caches.
+    fn candidates(self, layout: &Layout) -> Result<Candidates, SelectError> {
+        let Self { caches, others, mut missing, tags, named } = self;
+        let without = others.len();
+        let mut found: Vec<_> = caches.into_iter().map(Candidate::from).collect();
+        if found.is_empty() {
+            let Inline { images, missing: configs } = inline(layout, others)?;
+            missing.extend(configs);
+            found.extend(images.into_iter().map(|(entry, caches)| {
+                let tags = tags.get(&entry).cloned().unwrap_or_default();
+                let cache = FoundCache { digest: entry, tags };
+                Candidate { cache, entry, content: Content::Inline(caches) }
+            }));
+        }
+        Ok(Candidates { found, without, missing, tags, named })
     }
-    let manifests = others.len();
-    let Inline { mut images, missing: config } = inline(layout, others)?;
-    if images.len() > 1 {
-        let tags = |entry| tags.get(entry).cloned().unwrap_or_default();
-        return Err(several(layout, images.keys().map(|entry| (*entry, tags(entry)))));
+}
+
+impl From<Cache> for Candidate {
+    fn from(Cache { descriptor, tags, entry }: Cache) -> Self {
+        let cache = FoundCache { digest: descriptor.digest, tags };
+        Self { cache, entry, content: Content::Cache(descriptor) }
     }
-    match (images.pop_first(), missing.or(config)) {
-        (Some((_, caches)), _) => Ok(Selected::Inline(caches)),
-        (None, Some(digest)) => Err(unusable(layout, BlobError::Missing { digest })),
-        (None, None) => Err(SelectError::NoCache { path: layout.path().to_owned(), manifests }),
+}
+
+impl Candidates {
+    /// The tag of an entry that may be that of a cache which is not there, and what is not. The default
+    /// one comes first.
+    fn gone(&self) -> Option<(String, Digest)> {
+        let leads_to_one = |entry| self.found.iter().any(|found| found.entry == entry);
+        let gone = self
+            .missing
+            .iter()
+            .filter(|missing| self.named.contains(&missing.entry) && !leads_to_one(missing.entry));
+        let tagged = gone.flat_map(|missing| {
+            let tags = self.tags.get(&missing.entry).into_iter().flatten();
+            tags.map(|tag| (tag.clone(), missing.digest))
+        });
+        tagged.min_by_key(|(tag, _)| tag != DEFAULT_TAG)
     }
+
+    fn has_default(&self) -> bool {
+        self.found.iter().any(|found| found.cache.tags.contains(DEFAULT_TAG))
+    }
+
+    /// The only one.
+    fn only(mut self, layout: &Layout) -> Result<Selected, SelectError> {
+        if self.found.len() > 1 {
+            let caches = self.found.into_iter().map(|found| found.cache).collect();
+            return Err(SelectError::SeveralCaches { path: layout.path().to_owned(), caches });
+        }
+        match (self.found.pop().map(|found| found.content), self.missing.first()) {
+            (Some(Content::Inline(caches)), _) => Ok(Selected::Inline(caches)),
+            (Some(Content::Cache(cache)), _) => {
+                let cache = CacheManifest::read(layout, &cache);
+                cache.map(|cache| Selected::Cache(Box::new(cache))).map_err(|e| unusable(layout, e))
+            }
+            (None, Some(&Missing { digest, .. })) => {
+                Err(unusable(layout, BlobError::Missing { digest }))
+            }
+            (None, None) => {
+                let (path, manifests) = (layout.path().to_owned(), self.without);
+                Err(SelectError::NoCache { path, manifests })
+            }
+        }
+    }
+}
+
+fn gone_error(
+    layout: &Layout,
+    (tag, missing): (String, Digest),
+) -> Result<SelectError, SelectError> {
+    let all = survey(layout, layout.entries(), Trust::MediaType)?.candidates(layout)?;
+    let whole = all.found.into_iter().map(|found| found.cache).collect();
+    Ok(SelectError::Gone { path: layout.path().to_owned(), tag, missing, whole })
 }
 
 /// What inline caches there are.
@@ -271,8 +394,8 @@ fn only(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Selecte
 struct Inline {
     /// Those of each image, by the digest of the entry that led to it.
     images: BTreeMap<Digest, Vec<InlineCache>>,
-    /// The config of an image that is not there.
-    missing: Option<Digest>,
+    /// Configs of images that are not there.
+    missing: Vec<Missing>,
 }
 
 fn inline(layout: &Layout, manifests: Vec<Other>) -> Result<Inline, SelectError> {
@@ -282,22 +405,12 @@ fn inline(layout: &Layout, manifests: Vec<Other>) -> Result<Inline, SelectError>
             Ok(Some(cache)) => inline.images.entry(entry).or_default().push(cache),
             Ok(None) => {}
             Err(ManifestError::Blob(BlobError::Missing { digest })) => {
-                inline.missing.get_or_insert(digest);
+                inline.missing.push(Missing { digest, entry });
             }
             Err(error) => return Err(unusable(layout, error)),
         }
     }
     Ok(inline)
-}
-
-fn several(
-    layout: &Layout,
-    caches: impl Iterator<Item = (Digest, BTreeSet<String>)>,
-) -> SelectError {
-    SelectError::SeveralCaches {
-        path: layout.path().to_owned(),
-        caches: caches.map(|(digest, tags)| FoundCache { digest, tags }).collect(),
-    }
 }
 
 /// The entries of `index.json` with this tag.
@@ -308,6 +421,16 @@ pub(crate) fn tagged(layout: &Layout, tag: &str) -> Vec<Descriptor> {
     };
     let by_ref_name = with(REF_NAME);
     if by_ref_name.is_empty() { with(IMAGE_NAME) } else { by_ref_name }
+}
+
+/// Whether an entry is of something that refers to a manifest, such as the keys of a cache, or the index
+/// that lists such for one (OCI distribution-spec 1.1, "Referrers Tag Schema").
+fn is_referrer(entry: &Descriptor) -> bool {
+    let lists = |tag: &String| {
+        tag.strip_prefix("sha256-")
+            .is_some_and(|hex| format!("sha256:{hex}").parse::<Digest>().is_ok())
+    };
+    entry.artifact_type.is_some() || entry.annotations.get(REF_NAME).is_some_and(lists)
 }
 
 /// The names that an entry of `index.json` has.
@@ -324,6 +447,9 @@ fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Surve
     for entry in &entries {
         let tags = survey.tags.entry(entry.digest).or_default();
         tags.extend(entry_names(entry).map(str::to_owned));
+        if !is_referrer(entry) {
+            survey.named.insert(entry.digest);
+        }
     }
     let mut queue = Queue::default();
     for entry in entries {
@@ -341,7 +467,7 @@ fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Surve
         })?;
         let document = match Document::read(layout, &descriptor) {
             Err(ManifestError::Blob(BlobError::Missing { digest })) => {
-                survey.missing.get_or_insert(digest);
+                survey.missing.push(Missing { digest, entry });
                 continue;
             }
             document => document.map_err(|error| unusable(layout, error))?,
@@ -349,7 +475,7 @@ fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Surve
         match document {
             document if document.is_cache() => {
                 let tags = survey.tags.get(&digest).cloned().unwrap_or_default();
-                survey.caches.push((descriptor, tags));
+                survey.caches.push(Cache { descriptor, tags, entry });
             }
             Document::Manifest(_) => survey.others.push(Other { descriptor, entry }),
             Document::Index(_) if depth == MAX_INDEX_DEPTH => {
@@ -409,6 +535,13 @@ fn list(tags: &BTreeSet<String>) -> String {
     }
     let shown: Vec<_> = tags.iter().take(LISTED).map(|tag| format!("{tag:?}")).collect();
     shown.join(", ") + if tags.len() > LISTED { ", …" } else { "" }
+}
+
+fn or_another(whole: &[FoundCache]) -> String {
+    match whole {
+        [] => String::new(),
+        whole => format!("; or choose another with :TAG or @DIGEST: {}", list_caches(whole)),
+    }
 }
 
 fn list_caches(caches: &[FoundCache]) -> String {

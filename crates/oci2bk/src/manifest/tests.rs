@@ -291,10 +291,61 @@ fn a_cache_is_found_in_nested_indexes_even_if_other_manifests_are_absent() {
     // If the absent one could have been the cache, say that it is absent.
     layout.index(&[tagged(&absent, "app")]);
     for reference in [Reference::Default, tag("app")] {
-        let error = unusable(chosen(&layout, reference));
-        let ManifestError::Blob(BlobError::Missing { digest }) = error else { panic!("{error}") };
-        assert_eq!(digest, Digest::of("?"));
+        let error = chosen(&layout, reference).unwrap_err();
+        let SelectError::Gone { missing, whole, .. } = error else { panic!("{error}") };
+        assert_eq!((missing, whole), (Digest::of("?"), Vec::new()));
     }
+    layout.index(&[absent]);
+    let error = unusable(chosen(&layout, Reference::Default));
+    assert!(matches!(error, ManifestError::Blob(BlobError::Missing { .. })), "{error}");
+}
+
+#[test]
+fn no_other_cache_is_taken_in_place_of_one_that_is_gone() {
+    let layout = TestLayout::new();
+    let (a, b) = (cache(&layout, "a"), cache(&layout, "b"));
+    let absent = json!({"mediaType": OCI_INDEX, "digest": Digest::of("?"), "size": 1});
+    let gone = |reference: Reference, entries: &[Value], of: &str, whole: &[&Value]| {
+        layout.index(entries);
+        let error = chosen(&layout, reference).unwrap_err();
+        let text = error.to_string();
+        let SelectError::Gone { tag, missing, whole: found, .. } = error else { panic!("{error}") };
+        assert_eq!((&*tag, missing), (of, Digest::of("?")));
+        let found: Vec<_> = found.iter().map(|cache| cache.digest).collect();
+        assert_eq!(found, whole.iter().map(|cache| digest_of(cache)).collect::<Vec<_>>());
+        assert!(whole.iter().all(|cache| text.contains(&digest_of(cache).to_string())), "{text}");
+    };
+    let latest = tagged(&absent, "latest");
+    let other = tagged(&a, "feature-x");
+    let both = [other.clone(), latest.clone()];
+    gone(Reference::Default, &both, "latest", &[&a]);
+    gone(tag("latest"), &both, "latest", &[&a]);
+    gone(
+        Reference::Default,
+        &[other.clone(), tagged(&b, "b"), latest.clone()],
+        "latest",
+        &[&a, &b],
+    );
+    // Nobody named it, but it may be what is meant.
+    gone(Reference::Default, &[other.clone(), tagged(&absent, "main")], "main", &[&a]);
+    // Which of the two that have the tag is meant?
+    gone(tag("main"), &[tagged(&a, "main"), tagged(&absent, "main")], "main", &[&a]);
+    // In an index that is there.
+    let index = layout.json(OCI_INDEX, &index_of(std::slice::from_ref(&absent)));
+    gone(Reference::Default, &[other.clone(), tagged(&index, "latest")], "latest", &[&a]);
+
+    // What is asked for is there.
+    layout.index(&both);
+    assert_eq!(chosen(&layout, tag("feature-x")).unwrap(), digest_of(&a));
+    assert_eq!(chosen(&layout, Reference::Digest(digest_of(&a))).unwrap(), digest_of(&a));
+    layout.index(&[tagged(&a, "latest"), tagged(&absent, "feature-x")]);
+    assert_eq!(chosen(&layout, Reference::Default).unwrap(), digest_of(&a));
+    // Keys of a cache that is gone, and the list of them.
+    let mut keys = tagged(&absent, "main-keys");
+    keys["artifactType"] = "application/vnd.oci2bk.keys".into();
+    let list = tagged(&absent, &format!("sha256-{}", Digest::of("old").hex()));
+    layout.index(&[other, keys, list]);
+    assert_eq!(chosen(&layout, Reference::Default).unwrap(), digest_of(&a));
 }
 
 #[test]

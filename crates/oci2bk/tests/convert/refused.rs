@@ -164,7 +164,7 @@ fn looking_at_a_root_changes_nothing() {
 #[test]
 fn a_root_that_is_a_file_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    assert!(matches!(check_root(file.path()), Err(ConvertError::Root(_))));
+    assert!(matches!(check_root(file.path()), Err(ConvertError::NotARoot(_))));
     let error = converted(&[ALL[0].export()], &[], file.path(), &converter(false)).unwrap_err();
-    assert!(matches!(error, ConvertError::Root(_)), "{error:?}");
+    assert!(matches!(error, ConvertError::NotARoot(_)), "{error:?}");
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bkstate::dir::Dir;
 use bkstate::records::Records;
+use bkstate::root::RootError;
 use bkstate::state::{LockError, RootLock, State};
 use oci2bk::root::{OpenRootError, Root};
 use oci2bk::verify::{Damage, Report, Verifier};
@@ -276,6 +277,6 @@ fn a_directory_without_a_state_is_said_to_be_one_and_gets_no_lock_file() {
     let missing = temp.path().join("missing");
     assert!(matches!(
         Root::open(&missing),
-        Err(OpenRootError::Dir(error)) if error.is_not_found()
+        Err(OpenRootError::Root(RootError::Dir(error))) if error.is_not_found()
     ));
 }

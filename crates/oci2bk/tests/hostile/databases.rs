@@ -257,7 +257,7 @@ fn roots_whose_databases_are_something_else_than_files() {
             let named = matches!(
                 error,
                 SourceError::Directory(_)
-                    | SourceError::Layout { .. }
+                    | SourceError::NoKnownDirectory { .. }
                     | SourceError::EmptyRoot { .. }
             );
             assert!(named, "{error:?}");

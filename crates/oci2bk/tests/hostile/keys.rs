@@ -49,7 +49,7 @@ fn that_are_no_files() {
             error,
             SourceError::NotAFile { .. }
                 | SourceError::Read { .. }
-                | SourceError::Layout { .. }
+                | SourceError::NoKnownDirectory { .. }
                 | SourceError::Unrecognised { .. }
         );
         assert!(named, "{error:?}");

@@ -31,6 +31,7 @@ pub use snapshots::SnapshotDamage;
 pub use solver::SolverDamage;
 
 use database::{check_kept, sound, worker_id};
+pub(crate) use parts::is_worker;
 pub(super) use parts::other_workers;
 
 use super::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS_DB, SNAPSHOTTER, State};

@@ -9,8 +9,7 @@ use crate::ids::WorkerId;
 use crate::snapshots::Trees;
 use crate::state::databases::{self, DatabasePlace, HISTORY_DB};
 use crate::state::read::{WorkerIdError, read_worker_id};
-use crate::state::staging::STAGING;
-use crate::state::{CACHE_DB, SNAPSHOTS, WORKER, WORKER_ID};
+use crate::state::{CACHE_DB, SNAPSHOTS, STAGING, WORKER, WORKER_ID};
 
 use super::DatabaseDamage;
 
@@ -198,6 +197,12 @@ fn is_half_published(root: &Dir) -> Result<bool, DirError> {
     let staging = root.dir(STAGING)?;
     let moved = staging.find(CACHE_DB)?.is_some() && staging.find(WORKER)?.is_none();
     Ok(moved && root.find(CACHE_DB)?.is_none())
+}
+
+/// Whether a directory of this name in a root is that of a worker, called after its executor and snapshotter
+/// (BuildKit v0.34.2 `worker/runc/runc.go`, `worker/containerd/containerd.go`).
+pub(crate) fn is_worker(name: &str) -> bool {
+    name.starts_with("runc-") || name.starts_with("containerd-")
 }
 
 /// A directory that need not be there.

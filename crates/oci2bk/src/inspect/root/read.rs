@@ -8,6 +8,7 @@ use bkstate::dir::Dir;
 use bkstate::ids::{KeyId, RecordId, WorkerId};
 use bkstate::layers;
 use bkstate::metadata::{LABEL_UNCOMPRESSED, NAMESPACE, Namespace, SUFFIX_VARIANTS, SUFFIX_VIEW};
+use bkstate::root;
 use bkstate::state::{Parts, RootLock, SNAPSHOTTER, State, WorkerName};
 
 use super::{
@@ -25,7 +26,8 @@ impl Root {
     /// # Errors
     /// See [`InspectError`]. Damage that leaves the databases readable is no error.
     pub fn read(path: &Path, sources: &[KeySource], limits: &Limits) -> Result<Self, InspectError> {
-        let dir = Dir::open(path)?;
+        let dir = root::open(path)?;
+        let path = dir.path();
         let _lock = RootLock::acquire_existing(&dir)?;
         let verified = bkstate::state::verify(&dir)?;
         let Some(state) = verified.state else {

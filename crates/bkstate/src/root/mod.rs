@@ -1,0 +1,114 @@
+//! The directory that is given as the root of a daemon: what it is, and whether it can be one.
+//!
+//! A state that lies where no daemon looks for it is of no use, and what a wrong path holds would be mixed
+//! with it. So a directory is opened as a root only if it is one, or can become one.
+//!
+//! ```
+//! use bkstate::root::{Kind, RootError, open, open_if_there};
+//!
+//! let temp = tempfile::tempdir()?;
+//! let volume = temp.path().join("buildx_buildkit_ci0_state");
+//! assert!(open_if_there(&volume)?.is_none());
+//!
+//! // In a volume of Docker, the root is where a container has it.
+//! std::fs::create_dir_all(volume.join("_data/runc-overlayfs"))?;
+//! assert_eq!(open(&volume)?.path(), volume.join("_data"));
+//!
+//! std::fs::write(volume.join("notes"), "")?;
+//! let error = open(&volume).unwrap_err();
+//! assert!(matches!(error, RootError::NotARoot { kind: Kind::Other { .. }, .. }));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod kind;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use kind::Kind;
+
+use crate::dir::{Dir, DirError};
+
+/// Where the files of a Docker volume are in its directory (Docker v28.5.2 `volume/local/local.go`).
+pub(crate) const VOLUME_DATA: &str = "_data";
+
+/// Why a path does not lead to the root of a daemon.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RootError {
+    /// It is not a directory that can be opened.
+    #[error("cannot open the root")]
+    Dir(#[from] DirError),
+    /// A link in the path leads to nothing.
+    #[error(
+        "{} is a symbolic link to {}, which is not there; make that directory, or remove the link",
+        link.display(), target.display()
+    )]
+    DanglingLink {
+        /// The link.
+        link: PathBuf,
+        /// What it names.
+        target: PathBuf,
+    },
+    /// It is a directory of something else.
+    #[error("{}", kind.not_a_root(path))]
+    NotARoot {
+        /// The directory.
+        path: PathBuf,
+        /// What it is.
+        kind: Kind,
+    },
+}
+
+/// Opens the root at `path`, or the one in the Docker volume at `path`.
+///
+/// # Errors
+/// If it is not there, or neither a root nor empty.
+pub fn open(path: &Path) -> Result<Dir, RootError> {
+    let (dir, kind) = find(Dir::open(path).map_err(|error| refused(path, error))?)?;
+    match kind {
+        Kind::Root | Kind::Empty => Ok(dir),
+        kind => Err(RootError::NotARoot { path: dir.path().to_owned(), kind }),
+    }
+}
+
+/// As [`open`]; nothing if there is nothing at `path`.
+///
+/// # Errors
+/// As for [`open`].
+pub fn open_if_there(path: &Path) -> Result<Option<Dir>, RootError> {
+    match open(path) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(RootError::Dir(error)) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What `dir` is, or the directory with the files of the Docker volume that `dir` is.
+///
+/// # Errors
+/// If a directory cannot be read.
+pub fn find(dir: Dir) -> Result<(Dir, Kind), DirError> {
+    match kind::of(&dir)? {
+        Kind::Volume => {
+            let data = dir.dir(VOLUME_DATA)?;
+            let kind = kind::of(&data)?;
+            Ok((data, kind))
+        }
+        kind => Ok((dir, kind)),
+    }
+}
+
+/// What is not there may be what a link on the way to it names.
+fn refused(path: &Path, error: DirError) -> RootError {
+    if error.source.kind() == io::ErrorKind::NotFound {
+        let dangling = path.ancestors().filter(|part| !part.exists()).find_map(|part| {
+            let target = std::fs::read_link(part).ok()?;
+            Some(RootError::DanglingLink { link: part.to_owned(), target })
+        });
+        return dangling.unwrap_or(RootError::Dir(error));
+    }
+    RootError::Dir(error)
+}
