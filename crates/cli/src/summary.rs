@@ -10,7 +10,7 @@ pub(crate) use oci2bk::graph::size;
 use oci2bk::graph::{one_line, short_digest};
 use oci2bk::keys::Keyring;
 use oci2bk::plan::{Layer, LostReason, Miss, MissReason, Plan, Step};
-use oci2bk::release::Version;
+use oci2bk::release::{Releases, Target, Version};
 use serde::Serialize;
 
 use crate::output::note;
@@ -187,41 +187,62 @@ pub(crate) fn warn_of_releases(plan: &Plan) {
             Version::NEWEST
         ));
     }
+    for warning in misses(plan.target, &plan.misses) {
+        note(format_args!("warning: {warning}"));
+    }
+}
+
+/// Why steps run again, or may, a line for each reason. A step is named once, with the first of them.
+fn misses(target: Target, misses: &[Miss]) -> Vec<String> {
+    let unknown = |miss: &Miss| miss.exporter.is_some();
     let mut groups: BTreeMap<_, Vec<&Miss>> = BTreeMap::new();
-    for miss in &plan.misses {
-        groups.entry((!miss.certain, miss.reason)).or_default().push(miss);
+    for miss in misses {
+        // Whatever the reason is: there is none if the exporter is of another release.
+        let reason = (!unknown(miss)).then_some(miss.reason);
+        groups.entry((reason.is_none(), !miss.certain, reason)).or_default().push(miss);
     }
-    for ((doubtful, reason), misses) in groups {
-        note(format_args!(
-            "warning: BuildKit {} {} run {} again: {}",
-            plan.target,
-            if doubtful { "may" } else { "will" },
-            names(&misses),
-            why(reason, doubtful)
-        ));
+    let mut named = BTreeSet::new();
+    let mut lines = Vec::new();
+    for ((_, doubtful, reason), misses) in groups {
+        let name = |miss: &Miss| miss.name.clone().unwrap_or_else(|| miss.record.to_string());
+        let new = misses.iter().map(|miss| one_line(&name(miss)));
+        let steps: Vec<_> = new.filter(|name| named.insert(name.clone())).collect();
+        let exporters = misses.iter().filter_map(|miss| miss.exporter).reduce(Releases::or);
+        if steps.is_empty() {
+            continue;
+        }
+        let steps = names(&steps);
+        lines.push(match (reason, exporters) {
+            (Some(reason), _) => {
+                let will = if doubtful { "may" } else { "will" };
+                format!("BuildKit {target} {will} run {steps} again: {}", why(reason))
+            }
+            (None, exporters) => format!(
+                "nothing tells which release of BuildKit exported the cache; if it was {}, BuildKit \
+                 {target} may run {steps} again",
+                exporters.map(|exporters| exporters.to_string()).unwrap_or_default()
+            ),
+        });
     }
+    lines
 }
 
 /// Some of these steps, and how many more there are.
-fn names(misses: &[&Miss]) -> String {
-    let name =
-        |miss: &&Miss| one_line(&miss.name.clone().unwrap_or_else(|| miss.record.to_string()));
-    let shown: Vec<_> = misses.iter().take(NAMED).map(name).collect();
-    let more = misses.len() - shown.len();
+fn names(steps: &[String]) -> String {
+    let shown: Vec<_> = steps.iter().take(NAMED).map(String::as_str).collect();
+    let more = steps.len() - shown.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let steps = if misses.len() == 1 { "step" } else { "steps" };
-    format!("the {steps} \"{}\"{more}", shown.join("\", \""))
+    let word = if steps.len() == 1 { "step" } else { "steps" };
+    format!("the {word} \"{}\"{more}", shown.join("\", \""))
 }
 
-fn why(reason: MissReason, doubtful: bool) -> &'static str {
-    match (reason, doubtful) {
-        (MissReason::NoOp, _) => "their keys come from a cache.db and cannot be translated",
-        (MissReason::Patterns, false) => "what their patterns match is hashed otherwise",
-        (MissReason::Patterns, true) => {
-            "what their patterns match is hashed otherwise by some of the releases that may have \
-             exported the cache"
+fn why(reason: MissReason) -> &'static str {
+    match reason {
+        MissReason::NoOp => {
+            "their keys come from a cache.db or a keys file and cannot be translated"
         }
-        (MissReason::Links, _) => {
+        MissReason::Patterns => "what their patterns match is hashed otherwise",
+        MissReason::Links => {
             "directories with symbolic links in them are hashed otherwise since v0.14"
         }
     }
@@ -265,9 +286,8 @@ pub(crate) fn report(report: &Report) -> String {
     } else if report.shares.snapshots.existing == 0 {
         lines.push("  not unpacked; the daemon does so when a build needs it".to_owned());
     }
-    let exporters = report.sources.iter().filter_map(|source| source.exporter);
-    let translated = exporters.filter(|exporter| !exporter.contains(&report.buildkit));
-    lines.extend(translated.map(|exporter| {
+    let translated = report.sources.iter().filter(|source| source.translated);
+    lines.extend(translated.filter_map(|source| source.exporter).map(|exporter| {
         format!("  keys of BuildKit {exporter} translated to {}", report.buildkit)
     }));
     let used = report.keys.iter().filter(|key| key.resolved > 0);
@@ -277,22 +297,58 @@ pub(crate) fn report(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use oci2bk::release::CLASSES;
+
     use super::*;
 
-    #[test]
-    fn a_few_of_many_steps_are_named() {
-        let miss = |name: &str| Miss {
+    fn miss(name: &str, reason: MissReason, certain: bool) -> Miss {
+        Miss {
             source: 0,
             record: Digest::of(name),
             name: Some(name.to_owned()),
-            reason: MissReason::Patterns,
-            certain: false,
-        };
-        let misses = ["COPY a* /", "COPY b* /", "COPY c* /", "COPY d* /", "COPY e* /"].map(miss);
-        let misses: Vec<_> = misses.iter().collect();
-        assert_eq!(names(&misses[..1]), r#"the step "COPY a* /""#);
-        assert_eq!(names(&misses[..2]), r#"the steps "COPY a* /", "COPY b* /""#);
+            reason,
+            certain,
+            exporter: None,
+        }
+    }
+
+    #[test]
+    fn a_few_of_many_steps_are_named() {
+        let steps = ["COPY a* /", "COPY b* /", "COPY c* /", "COPY d* /", "COPY e* /"];
+        let steps = steps.map(str::to_owned);
+        assert_eq!(names(&steps[..1]), r#"the step "COPY a* /""#);
+        assert_eq!(names(&steps[..2]), r#"the steps "COPY a* /", "COPY b* /""#);
         let five = r#"the steps "COPY a* /", "COPY b* /", "COPY c* /" and 2 more"#;
-        assert_eq!(names(&misses), five);
+        assert_eq!(names(&steps), five);
+    }
+
+    // As the same COPY is in several caches, or for several platforms.
+    #[test]
+    fn a_step_is_named_once_with_what_is_most_certain() {
+        let found = [
+            miss("COPY a* /", MissReason::Patterns, false),
+            miss("COPY b /", MissReason::Links, false),
+            miss("COPY a* /", MissReason::Patterns, true),
+            miss("COPY a* /", MissReason::Patterns, true),
+            miss("COPY b /", MissReason::Links, false),
+        ];
+        let expected = [
+            r#"BuildKit v0.16.0 will run the step "COPY a* /" again: what their patterns match is hashed otherwise"#,
+            r#"BuildKit v0.16.0 may run the step "COPY b /" again: directories with symbolic links in them are hashed otherwise since v0.14"#,
+        ];
+        assert_eq!(misses("0.16.0".parse().unwrap(), &found), expected);
+    }
+
+    #[test]
+    fn one_line_says_that_nothing_tells_the_exporter() {
+        let only_if = |newest: usize| Releases::of(|class| CLASSES[newest..].contains(class));
+        let mut found = [
+            miss("COPY a* /", MissReason::Patterns, false),
+            miss("COPY b /", MissReason::Links, false),
+        ];
+        found[0].exporter = only_if(1);
+        found[1].exporter = only_if(6);
+        let expected = r#"nothing tells which release of BuildKit exported the cache; if it was v0.11.0 to v0.25.2, BuildKit v0.32.2 may run the steps "COPY a* /", "COPY b /" again"#;
+        assert_eq!(misses("0.32.2".parse().unwrap(), &found), [expected]);
     }
 }

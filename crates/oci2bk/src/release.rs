@@ -53,6 +53,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod span;
+
 use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
@@ -61,6 +63,8 @@ use bkstate::gojson::ControlEscapes;
 use serde::{Serialize, Serializer};
 
 use crate::llb::{Encoding, Release, Selectors};
+
+pub use span::Span;
 
 /// A release of BuildKit, such as v0.34.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -200,10 +204,27 @@ pub struct Releases {
 }
 
 impl Releases {
+    /// All of them.
+    pub(crate) const ALL: Self = Self { chosen: [true; CLASSES.len()] };
+
     /// The classes that `holds` for; nothing if there is none.
-    pub(crate) fn of(holds: impl FnMut(&Class) -> bool) -> Option<Self> {
+    pub fn of(holds: impl FnMut(&Class) -> bool) -> Option<Self> {
         let chosen = CLASSES.each_ref().map(holds);
         chosen.contains(&true).then_some(Self { chosen })
+    }
+
+    /// Those of them that a release of `span` is in. All, if there are none: then what tells the one is
+    /// not of the daemon that the other is of.
+    pub(crate) fn within(self, span: Span) -> Self {
+        let of_span = |class: &Class| self.has(class) && span.may_be_of(class);
+        Self::of(of_span).unwrap_or(self)
+    }
+
+    /// The classes of both.
+    pub fn or(self, other: Self) -> Self {
+        let mut either = self;
+        either.chosen.iter_mut().zip(other.chosen).for_each(|(slot, other)| *slot |= other);
+        either
     }
 
     /// The classes, newest first.
@@ -213,7 +234,12 @@ impl Releases {
 
     /// Whether the release of `target` may be one of them.
     pub fn contains(&self, target: &Target) -> bool {
-        self.classes().any(|class| *class == target.class)
+        self.has(&target.class)
+    }
+
+    /// Whether `class` is one of them.
+    pub(crate) fn has(&self, class: &Class) -> bool {
+        self.classes().any(|chosen| chosen == class)
     }
 }
 

@@ -102,7 +102,7 @@ fn row(export: &Export, step: &ExportStep) -> [String; 8] {
 
 fn why(step: &ExportStep) -> String {
     let reason = step.misses.first().map(|miss| match miss.reason {
-        MissReason::NoOp => "its key comes from a cache.db and cannot be translated",
+        MissReason::NoOp => "its key comes from a cache.db or a keys file and cannot be translated",
         MissReason::Patterns => "what its patterns match may be hashed otherwise",
         MissReason::Links => "directories with symbolic links are hashed otherwise since v0.14",
     });

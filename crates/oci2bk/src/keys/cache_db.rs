@@ -42,6 +42,7 @@ pub(super) fn candidates(links: &Bucket<'_>) -> Result<Vec<Candidate>, ReadError
         name: None,
         encoding: None,
         vertex: None,
+        builder: None,
     };
     Ok(outputs.into_iter().map(candidate).collect())
 }

@@ -9,6 +9,7 @@ use bkstate::bolt::{Bucket, Entry, ReadError};
 
 use super::source::{Candidate, USUAL_OUTPUTS};
 use crate::llb::OpDigest;
+use crate::release::Span;
 
 /// The type of the frame that says what was hashed.
 const FRAME_TYPE: u32 = 1;
@@ -31,6 +32,7 @@ pub(super) fn candidates(by_hash: &Bucket<'_>) -> Result<Vec<Candidate>, ReadErr
                 name: None,
                 encoding: None,
                 vertex: None,
+                builder: Some(Span::with_cache_debug()),
             });
         }
     }

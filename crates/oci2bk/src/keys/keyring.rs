@@ -12,6 +12,7 @@ use super::source::{KeySource, SourceDescription};
 use crate::export::{CacheExport, layouts};
 use crate::limits::Limits;
 use crate::llb::{Encoding, OpDigest, Vertex};
+use crate::release::Span;
 
 /// The op digest of a record, proved by the record's own digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub struct Resolved {
     pub encoding: Option<Encoding>,
     /// The op, where any source has it.
     pub vertex: Option<Arc<Vertex>>,
+    /// The releases of which the daemon can have been that made the record, by all the sources that
+    /// have its op digest and tell.
+    pub builder: Option<Span>,
 }
 
 /// What came of one key source.
@@ -113,7 +117,8 @@ impl Keyring {
     /// Tries every output of every candidate and keeps those that name a wanted record.
     ///
     /// A record that is already resolved stays as it is: the first source wins, and in a source
-    /// the first candidate. Only the op is learnt later, if the first did not have it.
+    /// the first candidate. Only the op, and of which release the builder may have been, is learnt
+    /// later too.
     pub fn add(&mut self, source: KeySource) {
         let KeySource { description, candidates, .. } = source;
         let source = self.sources.len();
@@ -131,7 +136,9 @@ impl Keyring {
                         source,
                         encoding: candidate.encoding,
                         vertex: None,
+                        builder: None,
                     });
+                    resolved.builder = Span::of_either(resolved.builder, candidate.builder);
                     if resolved.vertex.is_none() {
                         resolved.vertex.clone_from(&candidate.vertex);
                     }

@@ -53,6 +53,7 @@
 //!     name: None,
 //!     encoding: None,
 //!     vertex: None,
+//!     builder: None,
 //! };
 //! let path = "notes.txt".into();
 //! let description = SourceDescription { path, kind: SourceKind::KeysFile, part: None };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::llb::{
     self, Definition, Encoding, Graph, NotComputable, Op, OpDigest, Platform, Provenance, Vertex,
 };
+use crate::release::Span;
 
 /// How many outputs of an op are tried at least, where a source has digests and no ops. Ops with more
 /// are rare.
@@ -26,6 +27,8 @@ pub struct Candidate {
     /// The op, where the digest was computed. Without it there is no telling what another release
     /// calls the op.
     pub vertex: Option<Arc<Vertex>>,
+    /// The releases of which the daemon can have been that made the cache, where the source tells.
+    pub builder: Option<Span>,
 }
 
 /// One document with op digests, or with ops.
@@ -121,7 +124,8 @@ impl KeySource {
     pub fn from_provenance(provenance: &Provenance, description: SourceDescription) -> Self {
         let platforms = std::slice::from_ref(&provenance.default_platform);
         let graph = provenance.graph.clone();
-        Self { graph, ..Self::from_ops(&provenance.ops, platforms, description) }
+        let ops = &provenance.ops;
+        Self { graph, ..Self::from_ops(ops, platforms, provenance.builder, description) }
     }
 
     /// What the ops of `definition` offer, on whatever platform the daemon was that ran those that
@@ -129,7 +133,7 @@ impl KeySource {
     pub fn from_definition(definition: &Definition, description: SourceDescription) -> Self {
         let platforms = Platform::released_for();
         let graph = definition.graph.clone();
-        Self { graph, ..Self::from_ops(&definition.ops, &platforms, description) }
+        Self { graph, ..Self::from_ops(&definition.ops, &platforms, None, description) }
     }
 
     /// Op digests themselves, proved or not, from wherever they are known.
@@ -137,11 +141,16 @@ impl KeySource {
         Self { description, candidates, uncomputable: Vec::new(), graph: None }
     }
 
-    fn from_ops(ops: &[Op], platforms: &[Platform], description: SourceDescription) -> Self {
+    fn from_ops(
+        ops: &[Op],
+        platforms: &[Platform],
+        builder: Option<Span>,
+        description: SourceDescription,
+    ) -> Self {
         let mut candidates = Vec::new();
         let mut uncomputable = Vec::new();
         for op in ops {
-            match candidates_of(op, platforms) {
+            match candidates_of(op, platforms, builder) {
                 Ok(of_op) => candidates.extend(of_op),
                 // Neither has a record that a key could be missing for.
                 Err(NotComputable::Source | NotComputable::Return) => {}
@@ -154,7 +163,11 @@ impl KeySource {
 
 /// The digests of `op` in all encodings, newest first, each once. An op that names no platform runs
 /// on one of `platforms`.
-fn candidates_of(op: &Op, platforms: &[Platform]) -> Result<Vec<Candidate>, NotComputable> {
+fn candidates_of(
+    op: &Op,
+    platforms: &[Platform],
+    builder: Option<Span>,
+) -> Result<Vec<Candidate>, NotComputable> {
     let platforms =
         if op.platform.is_some() { platforms.get(..1).unwrap_or(platforms) } else { platforms };
     let vertex = |platform: &Platform| {
@@ -176,6 +189,7 @@ fn candidates_of(op: &Op, platforms: &[Platform]) -> Result<Vec<Candidate>, NotC
                     name: Some(llb::step_name(op)),
                     encoding: Some(encoding),
                     vertex: Some(Arc::clone(vertex)),
+                    builder,
                 });
             }
         }

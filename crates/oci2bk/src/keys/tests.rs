@@ -261,6 +261,7 @@ fn candidate(op_digest: &str, outputs: u32, name: &str) -> Candidate {
         name: Some(name.to_owned()),
         encoding: None,
         vertex: None,
+        builder: None,
     }
 }
 

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::graph::{Graph, Metadata, ShapedOp, Unresolved};
 use super::op::Op;
 use super::platform::{ParsePlatformError, Platform};
+use crate::release::Span;
 
 /// What a provenance document says about how the build was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,9 @@ pub struct Provenance {
     pub ops: Vec<Op>,
     /// How they hang together, if each comes after those it builds on.
     pub graph: Option<Arc<Graph>>,
+    /// The releases of which the daemon can have been; nothing if the document does not tell, as of
+    /// releases before v0.30.
+    pub builder: Option<Span>,
 }
 
 /// Why a document gives no ops.
@@ -77,6 +81,21 @@ struct Predicate {
 struct BuildDefinition {
     #[serde(default)]
     internal_parameters: InternalParameters,
+    #[serde(default)]
+    external_parameters: ExternalParameters,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ExternalParameters {
+    request: Request,
+}
+
+/// What the client asked for: `Parameters` in `provenance/types/types.go`.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Request {
+    compatibility_version: Option<i64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -84,18 +103,22 @@ struct BuildDefinition {
 struct InternalParameters {
     build_config: Option<BuildConfig>,
     builder_platform: String,
+    dockerfile_version: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Invocation {
     #[serde(default)]
     environment: Environment,
+    #[serde(default)]
+    parameters: Request,
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct Environment {
     platform: String,
+    dockerfile_version: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -130,13 +153,17 @@ impl Provenance {
             invocation: document.invocation,
             build_config: document.build_config,
         });
-        let (platform, config) = match predicate {
+        let (platform, config, builder) = match predicate {
             Predicate { build_definition: Some(definition), .. } => {
-                let internal = definition.internal_parameters;
-                (internal.builder_platform, internal.build_config)
+                let (internal, external) =
+                    (definition.internal_parameters, definition.external_parameters);
+                let builder = builder(internal.dockerfile_version.as_deref(), &external.request);
+                (internal.builder_platform, internal.build_config, builder)
             }
             Predicate { invocation: Some(invocation), build_config, .. } => {
-                (invocation.environment.platform, build_config)
+                let Invocation { environment, parameters } = invocation;
+                let builder = builder(environment.dockerfile_version.as_deref(), &parameters);
+                (environment.platform, build_config, builder)
             }
             _ => return Err(ProvenanceError::NotProvenance),
         };
@@ -150,8 +177,15 @@ impl Provenance {
         let steps: Vec<_> = steps.into_iter().filter_map(|step| step.resolved(&digests)).collect();
         let ops = steps.iter().map(|step| step.shaped.op.clone()).collect();
         let graph = Graph::resolve(steps, vec![default_platform.clone()]).map(Arc::new);
-        Ok(Self { default_platform, ops, graph })
+        Ok(Self { default_platform, ops, graph, builder })
     }
+}
+
+/// The releases of which the daemon can have been that wrote both.
+fn builder(dockerfile_version: Option<&str>, request: &Request) -> Option<Span> {
+    let of_frontend = dockerfile_version.and_then(Span::of_builtin_frontend);
+    let of_request = request.compatibility_version.map(|_| Span::with_compatibility_version());
+    of_frontend.or(of_request)
 }
 
 impl Step {

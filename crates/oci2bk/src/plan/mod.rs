@@ -141,9 +141,11 @@ pub struct Source {
     pub style: Style,
     /// How many records it has.
     pub records: usize,
-    /// The releases of BuildKit that name its steps so; nothing if no key source has the ops, or if
-    /// they contradict each other, as after an upgrade of the builder.
+    /// The releases of BuildKit that name its steps so, and that the key sources allow for; nothing if no
+    /// key source has the ops, or if they contradict each other, as after an upgrade of the builder.
     pub exporter: Option<Releases>,
+    /// Whether any of its keys are others than the exporter's.
+    pub translated: bool,
 }
 
 /// A layer blob.
@@ -300,6 +302,8 @@ pub struct Miss {
     /// Whether it will not be found whatever is in the build context, and whichever of the possible
     /// releases exported it.
     pub certain: bool,
+    /// If it depends on which of the possible releases exported it, those with which it may not be found.
+    pub exporter: Option<Releases>,
 }
 
 /// Why the target may not find a step.
@@ -312,8 +316,8 @@ pub enum MissReason {
     /// It is known by a hash of what patterns match in the build context, which the target computes
     /// otherwise.
     Patterns,
-    /// The op digest comes from the `cache.db` of a builder, which does not have the op itself, so it
-    /// is not translated.
+    /// The op digest comes from the `cache.db` of a builder or a keys file, which do not have the op
+    /// itself, so it is not translated.
     NoOp,
 }
 
@@ -335,7 +339,7 @@ impl Plan {
         let mut misses = Vec::new();
         for (source, export) in exports.iter().enumerate() {
             let translation = Translation::new(export, keyring, target);
-            sources.push(Source::of(export, translation.exporter()));
+            sources.push(Source::of(export, &translation));
             misses.extend(translation.misses(source));
             let tops = layers.add(source, export);
             steps.add(source, export, &translation, &tops, &mut layers);
@@ -379,13 +383,14 @@ impl Plan {
 }
 
 impl Source {
-    fn of(export: &CacheExport, exporter: Option<Releases>) -> Self {
+    fn of(export: &CacheExport, translation: &Translation<'_>) -> Self {
         Self {
             reference: export.source.to_string(),
             manifest: export.manifest.digest,
             style: export.manifest.style,
             records: export.config.records.len(),
-            exporter,
+            exporter: translation.exporter(),
+            translated: translation.is_translated(),
         }
     }
 }

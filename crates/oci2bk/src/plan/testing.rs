@@ -107,6 +107,7 @@ pub(crate) fn keyring_with_bases(names: &[&str], base: Option<Base>) -> Keyring 
         name: Some(format!("RUN {name}")),
         encoding: base.map(|_| Encoding::NEWEST),
         vertex: base.map(one_layer_more),
+        builder: None,
     });
     let wanted: BTreeSet<_> = names.iter().map(|name| record(name)).collect();
     let description = SourceDescription {

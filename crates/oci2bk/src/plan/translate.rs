@@ -18,13 +18,16 @@ use crate::config::{Input, Record};
 use crate::export::CacheExport;
 use crate::keys::{Keyring, Resolved};
 use crate::llb::{Encoding, OpDigest, Selectors, Vertex};
-use crate::release::{Class, Releases, Target};
+use crate::release::{Class, Releases, Span, Target};
 
 /// The keys of one export, as a target knows them.
 pub(super) struct Translation<'a> {
     records: &'a [Record],
     keyring: &'a Keyring,
     target: Target,
+    /// The releases that name the records as the export does, as far as their ops are known.
+    named: Option<Releases>,
+    /// Those of them that the key sources allow for.
     exporter: Option<Releases>,
     /// What the target calls the op of each record. Many records may have one op.
     names: BTreeMap<Digest, Vec<OpDigest>>,
@@ -33,17 +36,28 @@ pub(super) struct Translation<'a> {
 impl<'a> Translation<'a> {
     pub(super) fn new(export: &'a CacheExport, keyring: &'a Keyring, target: Target) -> Self {
         let records = &export.config.records;
-        let exporter = exporter(records, keyring);
-        let mut translation = Self { records, keyring, target, exporter, names: BTreeMap::new() };
+        let named = named(records, keyring);
+        let exporter = match (named, told(records, keyring)) {
+            (Some(named), Some(told)) => Some(named.within(told)),
+            (named, _) => named,
+        };
+        let names = BTreeMap::new();
+        let mut translation = Self { records, keyring, target, named, exporter, names };
         let digests: BTreeSet<_> = records.iter().map(|record| record.digest).collect();
         let names = |digest| Some((digest, translation.translated(keyring.get(&digest)?)));
         translation.names = digests.into_iter().filter_map(names).collect();
         translation
     }
 
-    /// The releases that name the records as the export does.
+    /// The releases of one of which the exporter was.
     pub(super) fn exporter(&self) -> Option<Releases> {
         self.exporter
+    }
+
+    /// Whether any key is another than the exporter's.
+    pub(super) fn is_translated(&self) -> bool {
+        let mut keys = self.records.iter().filter_map(|record| self.key(record));
+        !self.is_identity() && keys.any(|key| key.vertex.is_some())
     }
 
     /// What the exporter calls `record`.
@@ -53,7 +67,10 @@ impl<'a> Translation<'a> {
 
     /// The exporter names everything as the target does.
     fn is_identity(&self) -> bool {
-        self.exporter.is_some_and(|exporter| exporter.contains(&self.target))
+        let target = self.target.class();
+        let as_target =
+            |class: &Class| class.digests == target.digests && class.selectors == target.selectors;
+        self.named.is_some_and(|named| named.classes().any(as_target))
     }
 
     /// What the target calls the op of `record`: several, if that depends on how the daemon was
@@ -106,14 +123,23 @@ impl<'a> Translation<'a> {
             return vec![selector];
         }
         // A key of contents has no selector in any release. Up to v0.12 others had none either.
-        let mut classes = self.exporter.iter().flat_map(Releases::classes);
+        let mut classes = self.named.iter().flat_map(Releases::classes);
         let ambiguous = classes.any(|class| may_be(class.selectors));
         if ambiguous && !selector.is_empty() { vec![exported, selector] } else { vec![exported] }
     }
 }
 
-/// The releases that name all `records` so, as far as their ops are known.
-fn exporter(records: &[Record], keyring: &Keyring) -> Option<Releases> {
+/// What the key sources tell of the release that made `records`; nothing if that leaves out any of
+/// which they have the op.
+fn told(records: &[Record], keyring: &Keyring) -> Option<Span> {
+    let keys = records.iter().filter_map(|record| keyring.get(&record.digest));
+    let mut told = keys.filter(|key| key.vertex.is_some()).map(|key| key.builder);
+    let first = told.next()??;
+    told.try_fold(first, |all, builder| Some(all.or(builder?)))
+}
+
+/// The releases that name all `records` so, as far as their ops are known; nothing if there is none.
+fn named(records: &[Record], keyring: &Keyring) -> Option<Releases> {
     let known: Vec<_> = records
         .iter()
         .filter_map(|record| {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{About, Digests, KeysFile, MOST_OUTPUTS, step};
 use crate::llb::{Encoding, InvalidOpDigest, OpDigest, Release};
+use crate::release::{Span, Version};
 
 /// The most bytes of a keys file that is written, which is what is read by default.
 pub const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
@@ -148,6 +149,10 @@ struct OpOut<'a> {
     outputs: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     step: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Version>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<Version>,
 }
 
 #[derive(Serialize)]
@@ -175,6 +180,8 @@ struct OpIn {
     digests: Vec<DigestIn>,
     outputs: u32,
     step: Option<String>,
+    since: Option<String>,
+    before: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -246,7 +253,8 @@ impl KeysFile {
                     digest.read().map_err(|text| KeysFileError::OpDigest { op: number, text })
                 })
                 .collect();
-            file.insert(digests?, About { outputs: op.outputs, step });
+            let builder = builder(op.since.as_deref(), op.before.as_deref());
+            file.insert(digests?, About { outputs: op.outputs, step, builder });
         }
         file.unite();
         Ok(file)
@@ -261,7 +269,10 @@ impl<'a> OpOut<'a> {
             escapes: class.filter(|class| class.long_escapes).map(|_| LONG),
         };
         let digests = digests.iter().map(digest).collect();
-        Self { digests, outputs: about.outputs, step: about.step }
+        let About { outputs, step, builder } = *about;
+        let (since, before) =
+            (builder.map(|builder| builder.since), builder.and_then(|builder| builder.before));
+        Self { digests, outputs, step, since, before }
     }
 }
 
@@ -276,6 +287,12 @@ impl DigestIn {
             Err(shortened(op_digest.as_str()))
         }
     }
+}
+
+/// Of which releases a file says that the builder was. What is not a version tells nothing.
+fn builder(since: Option<&str>, before: Option<&str>) -> Option<Span> {
+    let version = |text: &str| text.parse::<Version>().ok();
+    Some(Span { since: since.and_then(version)?, before: before.and_then(version) })
 }
 
 /// Whether an op digest is a digest, or what v0.11 and v0.12 have in its place for merge and diff

@@ -16,6 +16,7 @@ use bkstate::Digest;
 
 use super::source::{Candidate, KeySource};
 use crate::llb::{Encoding, OpDigest};
+use crate::release::Span;
 
 use document::Class;
 pub(super) use document::is_keys_file;
@@ -38,6 +39,7 @@ type Digests = Vec<(Option<Class>, OpDigest)>;
 struct About {
     outputs: u32,
     step: Option<&'static str>,
+    builder: Option<Span>,
 }
 
 impl KeysFile {
@@ -60,7 +62,9 @@ impl KeysFile {
                 let outputs = candidates.iter().map(|candidate| candidate.outputs).max();
                 let step = candidates.iter().find_map(|c| step::kind(c.name.as_deref()?));
                 let outputs = outputs.unwrap_or_default().clamp(1, MOST_OUTPUTS);
-                ops.insert(digests.collect(), About { outputs, step });
+                let told = candidates.iter().map(|candidate| candidate.builder);
+                let builder = told.fold(None, Span::of_either);
+                ops.insert(digests.collect(), About { outputs, step, builder });
             }
         }
         ops.unite();
@@ -101,7 +105,7 @@ impl KeysFile {
         // the one before it ends with, and `from_sources` can tell them apart.
         ops.sort_by_key(|(digests, _)| std::cmp::Reverse(digests.first().and_then(|d| d.0)));
         let of_op = |(digests, about): (&Digests, &About)| -> Vec<Candidate> {
-            let About { outputs, step } = *about;
+            let About { outputs, step, builder } = *about;
             let name = step.map(str::to_owned);
             let candidate = |(class, op_digest): &(Option<Class>, OpDigest)| Candidate {
                 op_digest: op_digest.clone(),
@@ -110,6 +114,7 @@ impl KeysFile {
                 encoding: class.map(Encoding::from),
                 // The digests of other classes are only the file's word, so there is no op.
                 vertex: None,
+                builder,
             };
             digests.iter().map(candidate).collect()
         };
@@ -126,6 +131,7 @@ impl KeysFile {
         let known = self.ops.entry(digests).or_insert(about);
         known.outputs = known.outputs.max(about.outputs);
         known.step = known.step.into_iter().chain(about.step).min();
+        known.builder = Span::of_either(known.builder, about.builder);
     }
 
     /// Lets ops of which only one digest is known, as a `cache.db` has them, go up in those that

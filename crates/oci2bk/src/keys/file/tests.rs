@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::keys::{Keyring, SourceDescription, SourceKind};
 use crate::llb::Provenance;
+use crate::release::Version;
 
 fn source(candidates: Vec<Candidate>) -> KeySource {
     let description =
@@ -15,7 +16,8 @@ fn source(candidates: Vec<Candidate>) -> KeySource {
 
 fn candidate(op_digest: &str, encoding: Option<Encoding>, name: Option<&str>) -> Candidate {
     let op_digest = OpDigest::try_from(op_digest.to_owned()).unwrap();
-    Candidate { op_digest, outputs: 1, name: name.map(str::to_owned), encoding, vertex: None }
+    let name = name.map(str::to_owned);
+    Candidate { op_digest, outputs: 1, name, encoding, vertex: None, builder: None }
 }
 
 fn digest(of: &str) -> String {
@@ -221,8 +223,12 @@ fn a_file_that_would_keep_us_hashing_is_refused() {
 fn arbitrary_op() -> impl Strategy<Value = Vec<Candidate>> {
     let classes = proptest::sample::subsequence((1..Encoding::ALL.len()).collect::<Vec<_>>(), 0..4);
     let name = proptest::option::of(".{0,20}|RUN .{0,20}|COPY .{0,20}");
-    (any::<bool>(), classes, name, 0..12_u32, any::<[u16; 8]>()).prop_map(
-        |(bare, mut classes, name, outputs, seeds)| {
+    let builder = proptest::option::of((28..32_u32, proptest::option::of(32..35_u32)));
+    (any::<bool>(), classes, name, 0..12_u32, any::<[u16; 8]>(), builder).prop_map(
+        |(bare, mut classes, name, outputs, seeds, builder)| {
+            let version = |minor| Version { major: 0, minor, patch: 0 };
+            let builder = builder
+                .map(|(since, before)| Span { since: version(since), before: before.map(version) });
             classes.insert(0, 0);
             classes.truncate(if bare { 1 } else { classes.len() });
             let of_class = |(class, seed): (usize, u16)| Candidate {
@@ -232,6 +238,7 @@ fn arbitrary_op() -> impl Strategy<Value = Vec<Candidate>> {
                 name: name.clone(),
                 encoding: (!bare).then_some(Encoding::ALL[class]),
                 vertex: None,
+                builder,
             };
             classes.into_iter().zip(seeds).map(of_class).collect()
         },

@@ -3,39 +3,60 @@
 //! Op digests and selectors can be translated, but not hashes of contents, which is all that a build
 //! context is known by. How they are made changed with three releases ([`Contents`]). Whether that
 //! changes a hash depends on the contents, and whether it is another release on an exporter that
-//! often does not show, so most of this is a maybe.
+//! does not always show, so some of this is a maybe.
 
 use bkstate::Digest;
 
 use super::{Translation, may_be_contents};
 use crate::config::{Input, Record};
+use crate::keys::Resolved;
 use crate::llb::{Patterns, Vertex};
 use crate::plan::{Miss, MissReason};
 use crate::release::{Class, Contents, Releases};
+
+/// What there is to say of a miss.
+struct Why {
+    reason: MissReason,
+    certain: bool,
+    exporter: Option<Releases>,
+}
 
 impl Translation<'_> {
     /// The records that the target will not find, or may not, although they become steps.
     pub(in crate::plan) fn misses(&self, source: usize) -> impl Iterator<Item = Miss> {
         self.records.iter().filter_map(move |record| {
-            let (exporter, key) = (self.exporter?, self.key(record)?);
-            let (reason, certain) = match &key.vertex {
-                None if self.is_identity() => return None,
+            let key = self.key(record)?;
+            let exporter = self.exporter_of(key)?;
+            let Why { reason, certain, exporter } = match &key.vertex {
+                None if exporter.contains(&self.target) => return None,
                 // Most ops have the same digest in neighbouring releases.
-                None => (MissReason::NoOp, false),
+                None => Why { reason: MissReason::NoOp, certain: false, exporter: None },
                 Some(vertex) => self.hashed_otherwise(exporter, record, vertex)?,
             };
-            Some(Miss { source, record: record.digest, name: key.name.clone(), reason, certain })
+            let (record, name) = (record.digest, key.name.clone());
+            Some(Miss { source, record, name, reason, certain, exporter })
         })
     }
 
-    /// Why the target may look for `record` by another hash than the one it is known by, and whether
-    /// it does for certain.
+    /// The releases of one of which the daemon was that made the record of `key`; nothing if nothing
+    /// tells.
+    fn exporter_of(&self, key: &Resolved) -> Option<Releases> {
+        // If the names are those of several releases, as after an upgrade, it may be any.
+        let any = || key.vertex.is_some().then_some(Releases::ALL);
+        match (self.named.or_else(any), key.builder) {
+            (Some(named), Some(builder)) => Some(named.within(builder)),
+            (None, Some(builder)) => Some(Releases::ALL.within(builder)),
+            (named, None) => named,
+        }
+    }
+
+    /// Why the target may look for `record` by another hash than the one it is known by.
     fn hashed_otherwise(
         &self,
         exporter: Releases,
         record: &Record,
         vertex: &Vertex,
-    ) -> Option<(MissReason, bool)> {
+    ) -> Option<Why> {
         let hashed: Vec<_> = record
             .inputs
             .iter()
@@ -48,8 +69,10 @@ impl Translation<'_> {
         };
         let changes: Vec<_> = exporter.classes().map(change).collect();
         let certain = changes.iter().all(|change| change.is_some_and(|(certain, _)| certain));
+        let only_if = || Releases::of(|c| exporter.has(c) && change(c).is_some());
+        let exporter = changes.iter().any(Option::is_none).then(only_if).flatten();
         let (_, reason) = changes.into_iter().flatten().max()?;
-        Some((reason, certain))
+        Some(Why { reason, certain, exporter })
     }
 
     /// What patterns select of input `number`, if a daemon can find the op of `vertex` only by the

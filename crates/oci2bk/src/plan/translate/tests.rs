@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::keys::{Candidate, KeySource, SourceDescription, SourceKind};
 use crate::plan::testing::export;
-use crate::plan::{MissReason, Plan};
+use crate::plan::{Miss, MissReason, Plan};
 use crate::release::CLASSES;
 
 /// Steps whose keys differ between releases, each with its op and what its inputs are: other steps,
@@ -86,7 +86,10 @@ fn records(class: &Class) -> Value {
 
 /// The keys of the export of `class`, of which those `with_op` have the op.
 fn keyring(class: &Class, with_op: impl Fn(&str) -> bool) -> Keyring {
-    let source = key_source(class, with_op);
+    keyring_of(key_source(class, with_op, None))
+}
+
+fn keyring_of(source: KeySource) -> Keyring {
     let offered = source.candidates.iter();
     let mut keyring =
         Keyring::new(offered.map(|candidate| candidate.op_digest.record(0)).collect());
@@ -94,7 +97,7 @@ fn keyring(class: &Class, with_op: impl Fn(&str) -> bool) -> Keyring {
     keyring
 }
 
-fn key_source(class: &Class, with_op: impl Fn(&str) -> bool) -> KeySource {
+fn key_source(class: &Class, with_op: impl Fn(&str) -> bool, builder: Option<Span>) -> KeySource {
     let candidates = STEPS.map(|(name, op, _)| {
         let vertex = vertex(op);
         Candidate {
@@ -103,6 +106,7 @@ fn key_source(class: &Class, with_op: impl Fn(&str) -> bool) -> KeySource {
             name: Some(name.to_owned()),
             encoding: None,
             vertex: with_op(name).then_some(vertex),
+            builder,
         }
     });
     let description =
@@ -190,8 +194,8 @@ fn caches_of_several_releases_have_their_steps_in_common() {
     let [newer, older] = [&CLASSES[0], &CLASSES[4]];
     let exports = [newer, older].map(|class| export(&[], &[], &records(class)).1);
     let mut keys = Keyring::for_exports(&exports);
-    keys.add(key_source(newer, |_| true));
-    keys.add(key_source(older, |_| true));
+    keys.add(key_source(newer, |_| true, None));
+    keys.add(key_source(older, |_| true, None));
     let plan = Plan::for_target(&exports, &keys, Target::NEWEST);
     assert_eq!(plan.steps.len(), STEPS.len() + 2);
 }
@@ -258,6 +262,80 @@ fn what_the_target_will_not_find_is_named() {
         let found = misses(of_class(exporter), target, |_| true);
         assert_eq!(found, expected, "{exporter} on {target}");
     }
+}
+
+/// The same of a cache whose keys tell that a daemon of `builder` made it.
+fn misses_if_told(
+    exporter: &Class,
+    builder: (&str, Option<&str>),
+    target: &str,
+) -> Vec<(String, bool, Option<String>)> {
+    let version = |text: &str| text.parse().unwrap();
+    let builder = Span { since: version(builder.0), before: builder.1.map(version) };
+    let keyring = keyring_of(key_source(exporter, |_| true, Some(builder)));
+    let (_layout, export) = export(&[], &[], &records(exporter));
+    let plan = Plan::for_target(&[export], &keyring, target.parse().unwrap());
+    let misses = plan.misses.into_iter();
+    let told = |miss: Miss| {
+        (miss.name.unwrap(), miss.certain, miss.exporter.map(|exporter| exporter.to_string()))
+    };
+    misses.map(told).collect()
+}
+
+// The names of the steps are the same from v0.18 on.
+#[test]
+fn nothing_may_be_missed_if_the_key_source_tells_that_the_exporter_is_as_the_target() {
+    let exporter = of_class("0.25.2");
+    let named = |certain, only_if: Option<&str>| {
+        vec![("matched".to_owned(), certain, only_if.map(str::to_owned))]
+    };
+    for (builder, target, expected) in [
+        (("0.32.0", Some("0.33.0")), "0.32.2", vec![]),
+        (("0.30.0", None), "0.99.0", vec![]),
+        (("0.25.0", Some("0.26.0")), "0.25.1", vec![]),
+        (("0.19.0", Some("0.20.0")), "0.24.0", vec![]),
+        // It is another for certain, but what is hashed decides.
+        (("0.25.0", Some("0.26.0")), "0.24.0", named(false, None)),
+        (("0.32.0", Some("0.33.0")), "0.24.0", named(true, None)),
+        (("0.19.0", Some("0.20.0")), "0.32.2", named(true, None)),
+        // It may be.
+        (("0.24.0", Some("0.30.0")), "0.32.2", named(false, Some("v0.18.0 to v0.25.2"))),
+        // That is no daemon which names the steps so: what it tells is of another build.
+        (("0.11.0", Some("0.12.0")), "0.32.2", named(false, Some("v0.18.0 to v0.25.2"))),
+    ] {
+        assert_eq!(misses_if_told(exporter, builder, target), expected, "{builder:?} on {target}");
+    }
+}
+
+#[test]
+fn the_exporter_is_shown_as_far_as_all_keys_tell() {
+    let exporter = of_class("0.25.2");
+    let builder = Some(Span::since("0.30.0".parse().unwrap()));
+    let shown = |source: KeySource| {
+        let (_layout, export) = export(&[], &[], &records(exporter));
+        let plan = Plan::for_target(&[export], &keyring_of(source), Target::NEWEST);
+        plan.sources[0].exporter.map(|exporter| exporter.to_string())
+    };
+    let told = || key_source(exporter, |_| true, builder);
+    assert_eq!(shown(told()).as_deref(), Some("v0.26.0 or later"));
+    let mut partly = told();
+    partly.candidates[3].builder = None;
+    assert_eq!(shown(partly).as_deref(), Some("v0.18.0 or later"));
+}
+
+#[test]
+fn a_key_without_its_op_is_silent_if_it_tells_a_release_as_the_target() {
+    let exporter = of_class("0.25.2");
+    let builder = Some(Span::since("0.30.0".parse().unwrap()));
+    let reasons = |target: &str| {
+        let keyring = keyring_of(key_source(exporter, |_| false, builder));
+        let (_layout, export) = export(&[], &[], &records(exporter));
+        let plan = Plan::for_target(&[export], &keyring, target.parse().unwrap());
+        assert!(!plan.sources[0].translated);
+        plan.misses.into_iter().map(|miss| miss.reason).collect::<Vec<_>>()
+    };
+    assert_eq!(reasons("0.32.2"), []);
+    assert_eq!(reasons("0.16.0"), [MissReason::NoOp; STEPS.len()]);
 }
 
 #[test]
