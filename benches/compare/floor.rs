@@ -29,7 +29,7 @@ pub(crate) fn inflate(cache: &Cache, jobs: NonZeroUsize) -> Result<()> {
             media_type: &layer.media_type,
             diff_id: layer.diff_id,
         };
-        Ok(unpack::check(&layer, &Limits::default(), &|_| {})?)
+        Ok(unpack::check(&layer, &Limits::default(), &|_| {})?.bytes)
     });
     inflated.map(drop)
 }

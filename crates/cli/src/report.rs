@@ -56,6 +56,8 @@ pub(crate) struct Report {
     /// Blobs of the root that were damaged, and were replaced.
     pub(crate) mended: BTreeSet<Digest>,
     pub(crate) legacy: Legacy,
+    /// Layers with bytes behind their gzip streams, and how many were ignored.
+    pub(crate) trailing: BTreeMap<Digest, u64>,
     /// What the root had before, and what is new.
     pub(crate) shares: Shares,
     /// Nothing if the limits of the target are not known.
@@ -145,6 +147,7 @@ impl Report {
                 mended: done.legacy.mended.len(),
                 different: done.legacy.different.clone(),
             },
+            trailing: done.trailing.clone(),
             shares: done.shares,
             gc,
             timings,

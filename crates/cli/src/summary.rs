@@ -155,6 +155,16 @@ pub(crate) fn warn_of_mended(root: &Path, mended: &BTreeSet<Digest>) {
     }
 }
 
+/// Says on stderr which layers have bytes that are ignored.
+pub(crate) fn warn_of_trailing(trailing: &BTreeMap<Digest, u64>) {
+    for (blob, bytes) in trailing {
+        note(format_args!(
+            "warning: {bytes} bytes behind the gzip stream of layer {blob} were ignored; a daemon \
+             without unpigz refuses such a layer"
+        ));
+    }
+}
+
 /// Says on stderr what will not be carried over, before anything is written.
 pub(crate) fn warn_of_losses(plan: &Plan) {
     let unkeyed = lost_for(plan, LostReason::NoKey);

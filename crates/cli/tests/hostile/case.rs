@@ -75,6 +75,8 @@ pub(crate) enum Containerd {
     Same,
     /// It unpacks what we refuse. Why that is better.
     Unpacks(&'static str),
+    /// It refuses what we unpack. Why ours is right.
+    Refuses(&'static str),
     /// Something not to be tried. Why.
     NotTried(&'static str),
 }

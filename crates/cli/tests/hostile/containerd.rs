@@ -69,6 +69,7 @@ pub(crate) fn prove(case: &Case, containerd: &Applier) -> Result<()> {
     match case.containerd {
         Containerd::Same => ensure!(outcome.is_same(), "{outcome:?}"),
         Containerd::Unpacks(_) => ensure!(outcome.we_refuse_alone(), "{outcome:?}"),
+        Containerd::Refuses(_) => ensure!(outcome.they_refuse_alone(), "{outcome:?}"),
         Containerd::NotTried(_) => {}
     }
     Ok(())
@@ -93,6 +94,10 @@ impl Outcomes {
     pub(crate) fn is_known_difference(&self) -> bool {
         self.ours.is_ok()
             && self.theirs.as_ref().is_err_and(|error| error.contains("not a directory"))
+    }
+
+    fn they_refuse_alone(&self) -> bool {
+        self.ours.is_ok() && self.theirs.is_err()
     }
 
     fn we_refuse_alone(&self) -> bool {

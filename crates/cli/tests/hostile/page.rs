@@ -17,6 +17,7 @@ fn row(case: &Case) -> String {
     let containerd = match case.containerd {
         Containerd::Same => "the same".to_owned(),
         Containerd::Unpacks(why) => format!("unpacks; {why}"),
+        Containerd::Refuses(why) => format!("refuses; {why}"),
         Containerd::NotTried(why) => format!("not tried: {why}"),
     };
     format!("| `{name}` | {outcome} | {containerd} |")

@@ -82,7 +82,7 @@ pub use crate::merge::{Share, Shares};
 use crate::plan::Plan;
 use crate::progress::{Event, Progress, Stage};
 use crate::root::{OpenRootError, Root};
-use crate::unpack::UnpackError;
+use crate::unpack::{UnpackError, Unpacked};
 use crate::verify::Verifier;
 
 use blobs::Site;
@@ -144,6 +144,9 @@ pub struct Report {
     pub mended: BTreeSet<Digest>,
     /// What came of layers that a daemon before v0.33.1 unpacked.
     pub legacy: Legacy,
+    /// The layers that were unpacked and have bytes behind their gzip streams, and how many. They are
+    /// [ignored](crate::unpack::Stream::ignored).
+    pub trailing: BTreeMap<Digest, u64>,
     /// Blobs stored, with those in place of damaged ones.
     pub blobs: usize,
     /// Their bytes.
@@ -370,7 +373,8 @@ fn convert(
     if options.extract {
         let done = stage(Stage::Settle);
         report.snapshots = unpacked.len();
-        report.unpacked_bytes = unpacked.values().map(|layer| layer.bytes).sum();
+        report.unpacked_bytes = unpacked.values().map(|layer| layer.stream.bytes).sum();
+        report.trailing = trailing(plan, &unpacked);
         report.entries = unpacked.values().map(|layer| layer.entries).sum();
         usages = snapshots::settle(&site, &unpacked, run)?;
         report.disk_bytes = usages.values().map(|usage| usage.size.cast_unsigned()).sum();
@@ -409,6 +413,7 @@ impl Report {
             shares: shares(plan, existing, places),
             mended: BTreeSet::new(),
             legacy: Legacy::default(),
+            trailing: BTreeMap::new(),
             blobs: stored().count(),
             blob_bytes: stored().fold(0, |sum, (_, blob)| sum.saturating_add(blob.size)),
             snapshots: 0,
@@ -418,6 +423,15 @@ impl Report {
             record_bytes: 0,
         }
     }
+}
+
+/// The bytes behind the gzip streams of what was unpacked, by blob.
+fn trailing(plan: &Plan, unpacked: &BTreeMap<usize, Unpacked>) -> BTreeMap<Digest, u64> {
+    let layers = unpacked.iter().filter_map(|(index, unpacked)| {
+        let blob = plan.snapshots.get(*index)?.blob;
+        (unpacked.stream.ignored > 0).then_some((blob, unpacked.stream.ignored))
+    });
+    layers.collect()
 }
 
 fn shares(plan: &Plan, existing: &Existing, places: &Places) -> Shares {

@@ -21,7 +21,7 @@ use crate::json::{self, TooComplex};
 use crate::layout::Descriptor;
 use crate::limits::{Bound, Limits, MAX_INDEX_DEPTH, smaller};
 use crate::manifest::{Document, DocumentError};
-use crate::unpack::decompress::{Encoding, decoder};
+use crate::unpack::decompress::{Decoder, Encoding};
 use crate::unpack::tar::{Kind, Reader, TarError};
 
 const HISTORY_RECORD: &str = "application/vnd.buildkit.historyrecord.v0";
@@ -195,7 +195,7 @@ impl Documents {
         let mut rewound = file;
         rewound.rewind()?;
         // One byte more than allowed shows that there is more.
-        let mut stream = decoder(BufReader::new(file), Encoding::Detect)?
+        let mut stream = Decoder::new(BufReader::new(file), Encoding::Detect)?
             .take(limits.bundle_size.saturating_add(1));
         let result = Self::read_members(&mut stream, wanted, limit, limits);
         // An archive that was cut off by the limit looks damaged.

@@ -13,9 +13,8 @@
 
 use std::io::{self, BufRead, Read};
 
-use flate2::bufread::MultiGzDecoder;
-
 use super::frames::{self, Frames};
+use super::gzip::Members;
 use crate::manifest::Compression;
 
 const GZIP_MAGIC: &[u8] = &[0x1F, 0x8B, 0x08];
@@ -44,26 +43,53 @@ impl Encoding {
     }
 }
 
-/// The tar stream of `blob`, which is read in pieces that are larger than any magic.
-///
-/// Gzip streams may have several members and zstd streams several frames (both are how seekable
-/// formats such as eStargz are made); anything else after them is an error.
-pub(crate) fn decoder<'a>(
-    mut blob: impl BufRead + 'a,
-    encoding: Encoding,
-) -> io::Result<Box<dyn Read + 'a>> {
-    if encoding == Encoding::Plain {
-        return Ok(Box::new(blob));
+/// The tar stream of a blob.
+pub(crate) enum Decoder<R> {
+    /// The blob is the stream.
+    Plain(R),
+    /// gzip.
+    Gzip(Members<R>),
+    /// zstd.
+    Zstd(Frames<R>),
+}
+
+impl<R: BufRead> Decoder<R> {
+    /// The tar stream of `blob`, which is read in pieces that are larger than any magic.
+    ///
+    /// Gzip streams may have several members and zstd streams several frames (both are how seekable
+    /// formats such as eStargz are made). Anything else after zstd frames is an error.
+    pub(crate) fn new(mut blob: R, encoding: Encoding) -> io::Result<Self> {
+        if encoding == Encoding::Plain {
+            return Ok(Self::Plain(blob));
+        }
+        // Only an end of file makes it shorter than a magic.
+        let start = blob.fill_buf()?;
+        let is_zstd = start.starts_with(frames::MAGIC)
+            || matches!(start, [0x50..=0x5F, rest @ ..] if rest.starts_with(ZSTD_SKIPPABLE_MAGIC));
+        if start.starts_with(GZIP_MAGIC) {
+            Ok(Self::Gzip(Members::new(blob)))
+        } else if is_zstd {
+            Ok(Self::Zstd(Frames::new(blob)?))
+        } else {
+            Ok(Self::Plain(blob))
+        }
     }
-    // Only an end of file makes it shorter than a magic.
-    let start = blob.fill_buf()?;
-    let is_zstd = start.starts_with(frames::MAGIC)
-        || matches!(start, [0x50..=0x5F, rest @ ..] if rest.starts_with(ZSTD_SKIPPABLE_MAGIC));
-    if start.starts_with(GZIP_MAGIC) {
-        Ok(Box::new(MultiGzDecoder::new(blob)))
-    } else if is_zstd {
-        Ok(Box::new(Frames::new(blob)?))
-    } else {
-        Ok(Box::new(blob))
+
+    /// The bytes behind a gzip stream, which are ignored, once all of the stream was read.
+    pub(crate) fn ignored(&self) -> u64 {
+        match self {
+            Self::Plain(_) | Self::Zstd(_) => 0,
+            Self::Gzip(members) => members.ignored(),
+        }
+    }
+}
+
+impl<R: BufRead> Read for Decoder<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(blob) => blob.read(buffer),
+            Self::Gzip(members) => members.read(buffer),
+            Self::Zstd(frames) => frames.read(buffer),
+        }
     }
 }

@@ -48,7 +48,7 @@ impl Drop for Share {
 }
 
 /// The content of all frames of a blob.
-pub(super) struct Frames<R> {
+pub(crate) struct Frames<R> {
     blob: R,
     decoder: Decoder<'static>,
     /// What was looked at and the decoder has not got yet.

@@ -18,8 +18,8 @@
 //! use std::sync::atomic::{AtomicU64, Ordering};
 //!
 //! use oci2bk::unpack::{
-//!     Blob, ImpliedParents, Layer, Placement, Refusal, TarError, UnpackError, Unpacked, Usage, Watch,
-//!     check, unpack, usage,
+//!     Blob, ImpliedParents, Layer, Placement, Refusal, Stream, TarError, UnpackError, Unpacked, Usage,
+//!     Watch, check, unpack, usage,
 //! };
 //! use oci2bk::{Digest, Limits};
 //!
@@ -56,7 +56,8 @@
 //! let limits = Limits::default();
 //! let read = AtomicU64::new(0);
 //! let watch = |bytes| read.store(bytes, Ordering::Relaxed);
-//! assert_eq!(check(&layer(&blob), &limits, &watch)?, layer(&blob).size);
+//! let Stream { bytes, ignored, .. } = check(&layer(&blob), &limits, &watch)?;
+//! assert_eq!((bytes, ignored), (layer(&blob).size, 0));
 //! assert_eq!(read.into_inner(), layer(&blob).size);
 //!
 //! let directory = tempfile::tempdir()?;
@@ -102,6 +103,7 @@ mod create;
 pub(crate) mod decompress;
 mod error;
 mod frames;
+mod gzip;
 mod implied;
 pub(crate) mod paths;
 mod pipeline;
@@ -193,10 +195,21 @@ pub enum Placement {
 pub struct Unpacked {
     /// Entries in the archive, global headers included.
     pub entries: u64,
-    /// Bytes of the uncompressed tar stream.
-    pub bytes: u64,
+    /// The tar stream.
+    pub stream: Stream,
     /// Directories whose attributes have to be settled.
     pub implied: ImpliedParents,
+}
+
+/// The tar stream of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stream {
+    /// Its bytes, uncompressed.
+    pub bytes: u64,
+    /// Bytes of the blob behind a gzip stream. They are ignored, as by `unpigz`, which containerd uses
+    /// where it is installed, as in BuildKit's own image. Elsewhere a daemon refuses such a layer.
+    pub ignored: u64,
 }
 
 /// Follows the work on a layer, and may end it. Called from another thread.
@@ -237,19 +250,26 @@ pub fn unpack(
     watch: &dyn Watch,
 ) -> Result<Unpacked, UnpackError> {
     let encoding = encoding(layer)?;
-    pipeline::run(layer, encoding, limits, watch, |stream| {
+    let (unpacked, ignored) = pipeline::run(layer, encoding, limits, watch, |stream| {
         unpack_stream(layer, stream, fs, placement, limits)
-    })
+    })?;
+    Ok(Unpacked { stream: Stream { ignored, ..unpacked.stream }, ..unpacked })
 }
 
 /// Verifies the blob's size and digest and the layer's diffID as [`unpack`] does, without looking
-/// into the archive or writing anything; the bytes of the uncompressed tar stream.
+/// into the archive or writing anything.
 ///
 /// # Errors
 /// The blob cannot be read or decompressed, is larger than the limits allow, or is not what the
 /// descriptor says.
-pub fn check(layer: &Layer<'_>, limits: &Limits, watch: &dyn Watch) -> Result<u64, UnpackError> {
-    pipeline::run(layer, encoding(layer)?, limits, watch, |stream| finish(layer, stream))
+pub fn check(
+    layer: &Layer<'_>,
+    limits: &Limits,
+    watch: &dyn Watch,
+) -> Result<Stream, UnpackError> {
+    let finish = |stream| finish(layer, stream);
+    let (bytes, ignored) = pipeline::run(layer, encoding(layer)?, limits, watch, finish)?;
+    Ok(Stream { bytes, ignored })
 }
 
 fn encoding(layer: &Layer<'_>) -> Result<Encoding, UnpackError> {
@@ -308,7 +328,7 @@ fn unpack_stream(
     let implied = applier.finish().map_err(|(name, reason)| refused(&name, reason))?;
     let bytes = finish(layer, archive.into_inner())?;
     check_size(holes.saturating_add(bytes))?;
-    Ok(Unpacked { entries, bytes, implied })
+    Ok(Unpacked { entries, stream: Stream { bytes, ignored: 0 }, implied })
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use bkstate::digest::Hasher;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::chunks::{Chunks, chunk_to_fill, fill};
-use super::decompress::{self, Encoding};
+use super::decompress::{Decoder, Encoding};
 use super::error::UnpackError;
 use super::{Layer, Watch};
 use crate::limits::Limits;
@@ -33,15 +33,16 @@ const CHUNKS: usize = QUEUED + 2;
 /// Bytes of all chunks.
 pub(super) const BUFFERS: usize = CHUNKS * (BLOB_CHUNK + STREAM_CHUNK);
 
-/// Runs `consume` on the tar stream of `layer`. Whatever it returns, a blob that is not what the
-/// descriptor says is the error, because it explains all others.
+/// Runs `consume` on the tar stream of `layer`; what it returns, and how many bytes behind a gzip stream
+/// were ignored. Whatever it returns, a blob that is not what the descriptor says is the error, because
+/// it explains all others.
 pub(super) fn run<T>(
     layer: &Layer<'_>,
     encoding: Encoding,
     limits: &Limits,
     watch: &dyn Watch,
     consume: impl FnOnce(TarStream) -> Result<T, UnpackError>,
-) -> Result<T, UnpackError> {
+) -> Result<(T, u64), UnpackError> {
     let found = layer.blob.size().map_err(read_error(layer))?;
     check_size(layer, found)?;
     let (blob, read) = bounded(QUEUED);
@@ -58,8 +59,8 @@ pub(super) fn run<T>(
         let chunks = Chunks::new(decompressed, used_of_stream);
         let consumed = consume(TarStream { chunks, hasher: Hasher::new() });
         join(reader)?;
-        join(decompressor)?;
-        consumed
+        let ignored = join(decompressor)?;
+        Ok((consumed?, ignored))
     })
 }
 
@@ -123,7 +124,8 @@ fn read_blob(
     if found == layer { Ok(()) } else { Err(UnpackError::WrongBlobDigest { layer, found }) }
 }
 
-/// Decompresses `blob`, as far as the limits allow, into `stream`.
+/// Decompresses `blob`, as far as the limits allow, into `stream`; how many bytes at its end are no part
+/// of that.
 fn decompress(
     layer: &Layer<'_>,
     blob: Chunks,
@@ -132,11 +134,11 @@ fn decompress(
     watch: &dyn Watch,
     stream: &Sender<Vec<u8>>,
     free: &Receiver<Vec<u8>>,
-) -> Result<(), UnpackError> {
+) -> Result<u64, UnpackError> {
     let failed = |source| UnpackError::Decompress { layer: layer.digest, source };
     let (limit, name) = limits.unpacked_bytes(layer.size);
     let mut sent = 0;
-    let mut decoder = decompress::decoder(blob, encoding).map_err(failed)?;
+    let mut decoder = Decoder::new(blob, encoding).map_err(failed)?;
     loop {
         // A few bytes of a blob may be many chunks.
         check(layer, watch)?;
@@ -148,7 +150,7 @@ fn decompress(
         }
         // An error of the queue means that the consumer failed and says why itself.
         if chunk.is_empty() || stream.send(chunk).is_err() {
-            return Ok(());
+            return Ok(decoder.ignored());
         }
     }
 }

@@ -18,6 +18,14 @@ fn skippable(bytes: &[u8]) -> Vec<u8> {
     [&[0x5A, 0x2A, 0x4D, 0x18][..], &length.to_le_bytes(), bytes].concat()
 }
 
+/// A whole gzip stream, with something behind it.
+fn trailing(name: &str, bytes: &'static [u8]) -> Case {
+    Case::unpacks(&format!("trailing-bytes::{name}"), &["f"], move |_| {
+        Blob::gzip(tar()).with_bytes([&gzip(&tar()), bytes].concat())
+    })
+    .containerd(Containerd::Refuses("with `unpigz` it unpacks"))
+}
+
 pub(super) fn all() -> Vec<Case> {
     let bomb = "--limit layer-size";
     let ours = Containerd::Unpacks("the limit is ours");
@@ -58,12 +66,13 @@ pub(super) fn all() -> Vec<Case> {
             let members = [gzip(&first), gzip(&second)].concat();
             Blob::gzip([first, second].concat()).with_bytes(members)
         }),
-        Case::refused("trailing-bytes::after-gzip", decompress, |_| {
-            Blob::gzip(tar())
-                .with_bytes([gzip(&tar()), b"more than enough trailing".to_vec()].concat())
-        }),
-        Case::refused("trailing-bytes::zeros-after-gzip", decompress, |_| {
-            Blob::gzip(tar()).with_bytes([gzip(&tar()), vec![0; 512]].concat())
+        trailing("after-gzip", b"more than enough trailing"),
+        trailing("zeros-after-gzip", &[0; 512]),
+        trailing("half-a-member-after-gzip", &[0x1F, 0x8B, 8, 0]),
+        Case::refused("trailing-bytes::cut-member-after-gzip", decompress, |_| {
+            let (first, second) = (tar(), gzip(b"more"));
+            let members = [&gzip(&first), &second[..second.len() - 3]].concat();
+            Blob::gzip(first).with_bytes(members)
         }),
         Case::refused("trailing-bytes::after-zstd", decompress, |_| {
             Blob::zstd(tar())

@@ -24,7 +24,7 @@ fn a_plain_layer_becomes_its_tree() {
     let root = std::fs::metadata(snapshot.root()).unwrap();
     assert_eq!((root.mtime(), root.atime()), (0, 0));
     assert_eq!(unpacked.entries, 8);
-    assert_eq!(unpacked.bytes, tar.len() as u64);
+    assert_eq!(unpacked.stream.bytes, tar.len() as u64);
     assert!(unpacked.implied.is_empty());
     assert_eq!(
         snapshot.tree(),

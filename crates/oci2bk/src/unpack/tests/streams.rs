@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::archive::*;
 use super::*;
-use crate::unpack::Watch;
+use crate::unpack::{Stream, Watch};
 
 const OCI_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const OCI_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
@@ -58,7 +58,7 @@ fn all_encodings_give_the_same_tree() {
     ] {
         let (snapshot, outcome) = attempt(&blob, media_type);
         let unpacked = outcome.unwrap_or_else(|error| panic!("{what}: {}", chain(&error)));
-        assert_eq!((unpacked.entries, unpacked.bytes), (2, tar.len() as u64), "{what}");
+        assert_eq!((unpacked.entries, unpacked.stream.bytes), (2, tar.len() as u64), "{what}");
         assert_eq!(snapshot.read("f"), "content", "{what}");
         assert_eq!(snapshot.stat("noise").len(), 600_000, "{what}");
     }
@@ -148,12 +148,30 @@ fn streams_that_are_cut_off_are_refused() {
 }
 
 #[test]
-fn bytes_after_a_compressed_stream_are_refused() {
-    for (blob, media_type) in [(gzip(&tar()), OCI_GZIP), (zstd(&tar()), OCI_ZSTD)] {
-        let blob = [&blob, &b"more than enough trailing bytes"[..]].concat();
-        let error = attempt(&blob, media_type).1.unwrap_err();
-        assert!(matches!(error, UnpackError::Decompress { .. }), "{media_type}: {error:?}");
+fn bytes_after_a_gzip_stream_are_ignored_and_counted() {
+    for ending in [&b"\0"[..], &[0; 70_000], b"more than enough trailing bytes", b"\x1f"] {
+        let blob = [&gzip(&tar()), ending].concat();
+        let (snapshot, outcome) = attempt(&blob, OCI_GZIP);
+        let stream = outcome.unwrap().stream;
+        assert_eq!(stream, Stream { bytes: tar().len() as u64, ignored: ending.len() as u64 });
+        assert_eq!(snapshot.read("f"), "content");
+        let file = blob_file(&blob);
+        let layer = Layer {
+            blob: &file,
+            digest: Digest::of(&blob),
+            size: blob.len() as u64,
+            media_type: OCI_GZIP,
+            diff_id: Digest::of(tar()),
+        };
+        assert_eq!(check(&layer, &Limits::default(), &|_| ()).unwrap(), stream);
     }
+}
+
+#[test]
+fn bytes_after_a_zstd_stream_are_refused() {
+    let blob = [&zstd(&tar()), &b"more than enough trailing bytes"[..]].concat();
+    let error = attempt(&blob, OCI_ZSTD).1.unwrap_err();
+    assert!(matches!(error, UnpackError::Decompress { .. }), "{error:?}");
 }
 
 #[test]
@@ -163,7 +181,7 @@ fn bytes_after_the_end_of_the_archive_count_for_the_diff_id() {
     for blob in [tar.clone(), gzip(&tar)] {
         let snapshot = Snapshot::new();
         let outcome = unpack_blob(&snapshot, &blob, DOCKER_PLAIN, diff_id, Placement::Base);
-        assert_eq!(outcome.unwrap().bytes, tar.len() as u64);
+        assert_eq!(outcome.unwrap().stream.bytes, tar.len() as u64);
     }
     let error = attempt(&gzip(&tar), OCI_GZIP).1.unwrap_err();
     assert!(matches!(error, UnpackError::WrongDiffId { .. }), "{error:?}");
@@ -259,7 +277,7 @@ fn a_layer_is_checked_without_being_unpacked() {
         media_type: OCI_GZIP,
         diff_id: Digest::of(&tar),
     };
-    assert_eq!(check(&right, &Limits::default(), &|_| ()).unwrap(), tar.len() as u64);
+    assert_eq!(check(&right, &Limits::default(), &|_| ()).unwrap().bytes, tar.len() as u64);
     let other = Digest::of("");
     let error = check(&Layer { diff_id: other, ..right }, &Limits::default(), &|_| ()).unwrap_err();
     assert!(matches!(error, UnpackError::WrongDiffId { .. }), "{error:?}");
