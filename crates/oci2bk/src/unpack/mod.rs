@@ -262,11 +262,7 @@ pub fn unpack(
 /// # Errors
 /// The blob cannot be read or decompressed, is larger than the limits allow, or is not what the
 /// descriptor says.
-pub fn check(
-    layer: &Layer<'_>,
-    limits: &Limits,
-    watch: &dyn Watch,
-) -> Result<Stream, UnpackError> {
+pub fn check(layer: &Layer<'_>, limits: &Limits, watch: &dyn Watch) -> Result<Stream, UnpackError> {
     let finish = |stream| finish(layer, stream);
     let (bytes, ignored) = pipeline::run(layer, encoding(layer)?, limits, watch, finish)?;
     Ok(Stream { bytes, ignored })

@@ -271,7 +271,10 @@ fn other_files_of_a_daemon_stay_as_they_are() {
     fs::create_dir(root.path().join(WORKER).join("executor")).unwrap();
     for other in others {
         let file = File::create_new(root.path().join(other)).unwrap();
-        bkstate::bolt::write(&file, |root| root.bucket(other.as_bytes(), |_| Ok(()))).unwrap();
+        bkstate::bolt::write(&file, |root| {
+            root.bucket(other.as_bytes(), |_| Ok::<_, bkstate::encode::EncodeError>(()))
+        })
+        .unwrap();
     }
     let content = || others.map(|other| fs::read(root.path().join(other)).unwrap());
     let before = content();
