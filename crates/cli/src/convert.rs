@@ -11,6 +11,7 @@ use crate::args::{Convert, Format, Places};
 use crate::daemon::DaemonRoot;
 use crate::failure::Failure;
 use crate::gc;
+use crate::last_used::source_date_epoch;
 use crate::output;
 use crate::progress::Display;
 use crate::report::{Report, Timings};
@@ -20,6 +21,10 @@ use crate::summary;
 pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let display = Display::new(arguments.progress);
     let mut timings = Timings::new();
+    let last_used = match arguments.last_used {
+        None => source_date_epoch()?,
+        given => given,
+    };
 
     let Places { sources, root } = &arguments.places;
     let DaemonRoot { root, gc: gc_config } = arguments.daemon.resolve(root.as_deref())?;
@@ -39,7 +44,6 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     add_images(&mut plan, &exports, arguments, &limits)?;
     timings.add("plan", started.elapsed());
 
-    let last_used = arguments.last_used.or(arguments.source_date_epoch.and_then(|epoch| epoch.0));
     let mut converter = Converter::new()
         .extract(arguments.layers.extract)
         .blobs(arguments.layers.blobs)

@@ -126,6 +126,7 @@ pub mod limits;
 pub mod llb;
 pub mod manifest;
 mod merge;
+mod packing;
 pub mod plan;
 pub mod progress;
 pub mod release;

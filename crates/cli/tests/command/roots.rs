@@ -64,7 +64,11 @@ fn what_is_no_root_is_refused_by_every_command_before_anything_is_written() {
             let output = command.output().unwrap();
             let stderr = String::from_utf8(output.stderr).unwrap();
             let is_keys = command.get_args().next().unwrap() == "keys";
-            assert_eq!(output.status.code(), Some(if is_keys { 3 } else { 1 }), "{command:?}\n{stderr}");
+            assert_eq!(
+                output.status.code(),
+                Some(if is_keys { 3 } else { 1 }),
+                "{command:?}\n{stderr}"
+            );
             let names_it = stderr.contains(place.root().to_str().unwrap());
             // What is neither a root nor a layout is told by what it lacks where it may be either.
             let is_known = stderr.contains(said) || stderr.contains("neither");
