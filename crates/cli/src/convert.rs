@@ -31,12 +31,18 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     timings.add("read", started.elapsed());
 
     let started = Instant::now();
-    let keyring = keyring(&exports, &arguments.keys, &limits)?;
+    let mut keyring = keyring(&exports, &arguments.keys, &limits)?;
+    let read = |image| BaseImage::read(image, &limits);
+    let images = arguments.images.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    keyring.add_scanners(images.iter().flatten());
     timings.add("keys", started.elapsed());
 
     let started = Instant::now();
     let mut plan = Plan::for_target(&exports, &keyring, arguments.buildkit);
-    add_images(&mut plan, &exports, arguments, &limits)?;
+    plan.add_images_of(&exports)?;
+    for images in &images {
+        summary::warn_of_unused_images(&plan.add_images(images));
+    }
     timings.add("plan", started.elapsed());
 
     let last_used = arguments.last_used.or(arguments.source_date_epoch.and_then(|epoch| epoch.0));
@@ -103,20 +109,8 @@ pub(crate) fn keyring(
         keyring.read(path, limits)?;
     }
     keyring.read_layouts(exports)?;
-    Ok(keyring)
-}
-
-/// Adds the base images that lie inside the layouts of the caches and those that the user names.
-fn add_images(
-    plan: &mut Plan,
-    exports: &[CacheExport],
-    arguments: &Convert,
-    limits: &Limits,
-) -> Result<(), Failure> {
-    plan.add_images_of(exports)?;
-    for image in &arguments.images {
-        let unused = plan.add_images(&BaseImage::read(image, limits)?);
-        summary::warn_of_unused_images(&unused);
+    for export in exports {
+        keyring.add_scanners(&BaseImage::in_layout(&export.layout)?);
     }
-    Ok(())
+    Ok(keyring)
 }

@@ -214,6 +214,7 @@ mod keyring;
 mod metadata_file;
 mod read;
 mod root;
+mod scan;
 mod source;
 
 pub use artifact::{ArtifactError, AttachError, Attached, attach};
