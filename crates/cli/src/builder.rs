@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bkstate::Digest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -30,6 +31,8 @@ const MAX_BYTES: u64 = 16 << 20;
 pub(crate) struct Docker {
     /// The directory of buildx, if the user has one.
     pub(crate) buildx: Option<PathBuf>,
+    /// Where the contexts of Docker are noted, if the user has such a directory.
+    pub(crate) contexts: Option<PathBuf>,
     /// The configuration of Docker's daemon.
     pub(crate) daemon_json: PathBuf,
     /// The data root, if it is given.
@@ -56,6 +59,11 @@ pub(crate) enum BuilderError {
          --builder is for docker-container"
     )]
     Driver { builder: String, driver: String },
+    #[error(
+        "the builder {builder} is that of Docker Engine, which keeps no state in a volume; make another: \
+         docker buildx create --driver docker-container --bootstrap"
+    )]
+    Engine { builder: String },
     #[error("the builder {builder} runs on {endpoint}; convert there")]
     Remote { builder: String, endpoint: String },
     #[error(
@@ -66,7 +74,8 @@ pub(crate) enum BuilderError {
     #[error(
         "the builder {builder} has no state in {}; if it is not there, make it: docker buildx create \
          --name {builder}; if it has not run, start it: docker buildx inspect --bootstrap {builder}; \
-         then stop it: docker buildx stop {builder}", root.display()
+         then stop it: docker buildx stop {builder}; if Docker has its data elsewhere, give --docker-root",
+        root.display()
     )]
     NoVolume { builder: String, root: PathBuf },
     #[error("cannot read {}", path.display())]
@@ -136,7 +145,8 @@ impl Docker {
             Some(dir) => Some(dir.into()),
             None => docker().map(|dir| dir.join("buildx")),
         };
-        Self { buildx, daemon_json: "/etc/docker/daemon.json".into(), root }
+        let contexts = docker().map(|dir| dir.join("contexts/meta"));
+        Self { buildx, contexts, daemon_json: "/etc/docker/daemon.json".into(), root }
     }
 
     /// The builder `name`, if it has one node and has run. One that buildx has not noted for this
@@ -158,6 +168,7 @@ impl Docker {
                 let names = instance.nodes.iter().map(|node| valid_name(&node.name));
                 (names.map(|node| Ok(root_of(&node?))).collect::<Result<_, _>>()?, config)
             }
+            None if self.is_engine(&name) => return Err(BuilderError::Engine { builder: name }),
             None => {
                 let others = (1..).map(|number| root_of(&format!("{name}{number}")));
                 let mut roots = vec![root_of(&format!("{name}0"))];
@@ -170,6 +181,14 @@ impl Docker {
             Ok([root]) => Err(BuilderError::NoVolume { builder: name, root }),
             Err(nodes) => Err(BuilderError::SeveralNodes { builder: name, nodes }),
         }
+    }
+
+    /// Whether the builder `name` is that of a Docker Engine, which buildx has for each context and notes
+    /// nowhere (`store/storeutil/storeutil.go`). A context lies in a directory that is called after the
+    /// digest of its name (Docker v29.8.2 `cli/context/store/metadatastore.go`).
+    fn is_engine(&self, name: &str) -> bool {
+        let has = |dir: &PathBuf| dir.join(&*Digest::of(name).hex()).is_dir();
+        name == "default" || self.contexts.as_ref().is_some_and(has)
     }
 
     fn data_root(&self) -> Result<PathBuf, BuilderError> {

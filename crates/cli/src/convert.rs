@@ -11,6 +11,7 @@ use crate::args::{Convert, Format, Places};
 use crate::daemon::DaemonRoot;
 use crate::failure::Failure;
 use crate::gc;
+use crate::last_used::source_date_epoch;
 use crate::output;
 use crate::progress::Display;
 use crate::report::{Report, Timings};
@@ -20,6 +21,10 @@ use crate::summary;
 pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let display = Display::new(arguments.progress);
     let mut timings = Timings::new();
+    let last_used = match arguments.last_used {
+        None => source_date_epoch()?,
+        given => given,
+    };
 
     let Places { sources, root } = &arguments.places;
     let DaemonRoot { root, gc: gc_config } = arguments.daemon.resolve(root.as_deref())?;
@@ -31,15 +36,20 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     timings.add("read", started.elapsed());
 
     let started = Instant::now();
-    let keyring = keyring(&exports, &arguments.keys, &limits)?;
+    let mut keyring = keyring(&exports, &arguments.keys, &limits)?;
+    let read = |image| BaseImage::read(image, &limits);
+    let images = arguments.images.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    keyring.add_scanners(images.iter().flatten());
     timings.add("keys", started.elapsed());
 
     let started = Instant::now();
     let mut plan = Plan::for_target(&exports, &keyring, arguments.buildkit);
-    add_images(&mut plan, &exports, arguments, &limits)?;
+    plan.add_images_of(&exports)?;
+    for images in &images {
+        summary::warn_of_unused_images(&plan.add_images(images));
+    }
     timings.add("plan", started.elapsed());
 
-    let last_used = arguments.last_used.or(arguments.source_date_epoch.and_then(|epoch| epoch.0));
     let mut converter = Converter::new()
         .extract(arguments.layers.extract)
         .blobs(arguments.layers.blobs)
@@ -105,20 +115,8 @@ pub(crate) fn keyring(
         keyring.read(path, limits)?;
     }
     keyring.read_layouts(exports)?;
-    Ok(keyring)
-}
-
-/// Adds the base images that lie inside the layouts of the caches and those that the user names.
-fn add_images(
-    plan: &mut Plan,
-    exports: &[CacheExport],
-    arguments: &Convert,
-    limits: &Limits,
-) -> Result<(), Failure> {
-    plan.add_images_of(exports)?;
-    for image in &arguments.images {
-        let unused = plan.add_images(&BaseImage::read(image, limits)?);
-        summary::warn_of_unused_images(&unused);
+    for export in exports {
+        keyring.add_scanners(&BaseImage::in_layout(&export.layout)?);
     }
-    Ok(())
+    Ok(keyring)
 }

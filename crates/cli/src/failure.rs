@@ -21,6 +21,7 @@ use oci2bk::verify::{MendError, VerifyError};
 
 use crate::daemon::DaemonError;
 use crate::explain::ExplainError;
+use crate::last_used::EpochError;
 use crate::output::{Plain, note, with_causes};
 use crate::signals::Signal;
 
@@ -91,6 +92,8 @@ pub(crate) enum Failure {
     },
     #[error("cannot write the result to stdout")]
     Stdout(#[source] std::io::Error),
+    #[error(transparent)]
+    Epoch(#[from] EpochError),
     #[error("the result has no JSON form")]
     Json(#[from] serde_json::Error),
 }
@@ -151,7 +154,11 @@ impl From<MendError> for Failure {
 impl Failure {
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::NoRelease { .. } => Code::Usage,
+            Self::NoRelease { .. } | Self::Epoch(_) | Self::Place(PlaceError::Source(_)) => {
+                Code::Usage
+            }
+            Self::Export(error) if !error.is_input() => Code::Failed,
+            Self::Keys(SourceError::Temporary { .. }) => Code::Failed,
             Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
             Self::Explain(ExplainError::NoBuild { .. } | ExplainError::Explain(_)) => Code::Input,
             Self::Daemon(error) if error.is_input() => Code::Input,
@@ -160,6 +167,7 @@ impl Failure {
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
             Self::Attach(
                 AttachError::Manifest(_)
+                | AttachError::Manifests(_)
                 | AttachError::Index { .. }
                 | AttachError::Write(WriteError::Index(_)),
             ) => Code::Input,

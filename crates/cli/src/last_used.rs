@@ -1,10 +1,14 @@
-//! The value of `--last-used`.
+//! The value of `--last-used`, and of the variable that stands for it.
 
+use std::ffi::OsString;
 use std::num::ParseIntError;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bkstate::Time;
 use bkstate::time::ParseTimeError;
+
+/// The variable (<https://reproducible-builds.org/specs/source-date-epoch/>).
+const VARIABLE: &str = "SOURCE_DATE_EPOCH";
 
 /// Why a text is no such value.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +38,26 @@ pub(crate) fn parse(text: &str) -> Result<Time, LastUsedError> {
     match time.unix_nanos() {
         Some(nanos) if nanos > 0 => Ok(time),
         _ => Err(LastUsedError::Range),
+    }
+}
+
+/// Why the variable has no such value.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the variable {VARIABLE} is {value:?}, which is not a number of seconds since 1970; correct or unset it"
+)]
+pub(crate) struct EpochError {
+    value: OsString,
+}
+
+/// The value of the variable; one that is empty counts as none.
+pub(crate) fn source_date_epoch() -> Result<Option<Time>, EpochError> {
+    let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    match value.to_str().map(str::parse) {
+        Some(Ok(seconds)) => Ok(Some(Time::from_unix_seconds(seconds))),
+        _ => Err(EpochError { value }),
     }
 }
 

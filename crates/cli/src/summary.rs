@@ -9,7 +9,7 @@ use oci2bk::convert::{Share, Shares};
 pub(crate) use oci2bk::graph::size;
 use oci2bk::graph::{one_line, short_digest};
 use oci2bk::keys::Keyring;
-use oci2bk::plan::{Layer, LostReason, Miss, MissReason, Plan, Step};
+use oci2bk::plan::{Layer, Lost, LostReason, Miss, MissReason, Plan, Step};
 use oci2bk::release::{Releases, Target, Version};
 use serde::Serialize;
 
@@ -49,6 +49,7 @@ pub(crate) fn plan(plan: &Plan, keyring: &Keyring, shares: Shares) -> String {
         let why = match lost.reason {
             LostReason::NoKey => "no key",
             LostReason::LostInput => "no key below",
+            LostReason::SbomScan => "SBOM scan",
         };
         table.add_row([one_line(&name), format!("({why})"), String::new(), String::new()]);
     }
@@ -174,8 +175,19 @@ pub(crate) fn warn_of_losses(plan: &Plan) {
             "warning: {unkeyed} steps have no key and {above} build on them; they will run"
         ));
     }
-    for lost in plan.lost.iter().filter_map(|lost| lost.hint.as_ref()) {
+    let (scans, steps): (Vec<&Lost>, Vec<_>) =
+        plan.lost.iter().partition(|lost| lost.reason == LostReason::SbomScan);
+    for lost in steps.iter().filter_map(|lost| lost.hint.as_ref()) {
         note(format_args!("warning:   {}", one_line(lost)));
+    }
+    // Of several platforms, each has one.
+    let scanners: BTreeSet<_> = scans.iter().filter_map(|lost| lost.hint.as_ref()).collect();
+    for image in scanners {
+        note(format_args!(
+            "warning: the SBOM scan by {} will run again; --image with this image keeps it, if the \
+             scan has no parameters",
+            one_line(image)
+        ));
     }
     for dropped in &plan.dropped {
         let name = dropped.name.clone().unwrap_or_else(|| dropped.record.to_string());

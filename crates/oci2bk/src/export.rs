@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bkstate::Digest;
 
 use crate::config::{CacheConfig, ConfigError};
-use crate::layout::{BlobError, Layout, LayoutError};
+use crate::layout::{ArchiveError, BlobError, Layout, LayoutError};
 use crate::limits::Limits;
 use crate::manifest::{CacheManifest, InlineCache, SelectError, Selected, select};
 use crate::source::Source;
@@ -95,6 +95,17 @@ pub enum ExportError {
         #[source]
         source: BlobError,
     },
+    /// There is nothing in the cache.
+    #[error(
+        "the cache {cache} in {path} has no records, so no step would be cached; export the cache of a \
+         build again with --cache-to type=local,dest=DIR,mode=max"
+    )]
+    NoRecords {
+        /// The layout.
+        path: PathBuf,
+        /// The top object of the cache.
+        cache: Digest,
+    },
     /// The cache config is invalid.
     #[error("cannot use the cache config {digest} in {path}")]
     Config {
@@ -106,6 +117,14 @@ pub enum ExportError {
         #[source]
         source: ConfigError,
     },
+}
+
+impl ExportError {
+    /// Whether the input is to blame, rather than the machine.
+    pub fn is_input(&self) -> bool {
+        let no_room = |error: &ArchiveError| matches!(error, ArchiveError::Temporary { .. });
+        !matches!(self, Self::Layout(LayoutError::Archive { source, .. }) if no_room(source))
+    }
 }
 
 impl CacheExport {
@@ -132,12 +151,19 @@ impl CacheExport {
     /// See [`ExportError`].
     pub fn read_all(source: &Source, limits: &Limits) -> Result<Vec<Self>, ExportError> {
         let layout = Arc::new(Layout::open(&source.path, limits)?);
-        match select(&layout, &source.reference).map_err(Box::new)? {
-            Selected::Cache(manifest) => Ok(vec![Self::from_manifest(source, layout, *manifest)?]),
+        let exports = match select(&layout, &source.reference).map_err(Box::new)? {
+            Selected::Cache(manifest) => vec![Self::from_manifest(source, layout, *manifest)?],
             Selected::Inline(caches) => caches
                 .into_iter()
                 .map(|cache| Self::from_inline(source, Arc::clone(&layout), cache))
-                .collect(),
+                .collect::<Result<_, _>>()?,
+        };
+        match exports.first() {
+            Some(first) if exports.iter().all(|export| export.config.records.is_empty()) => {
+                let (path, cache) = (source.path.clone(), first.manifest.digest);
+                Err(ExportError::NoRecords { path, cache })
+            }
+            _ => Ok(exports),
         }
     }
 
@@ -354,11 +380,25 @@ mod tests {
             let error = read(&layout).unwrap_err();
             assert!(matches!(error, ExportError::Config { .. }), "{error}");
         }
-        // Go's empty list.
+    }
+
+    #[test]
+    fn a_cache_without_records_is_refused() {
+        for config in [json!({}), json!({"records": null}), json!({"layers": [], "records": []})] {
+            let layout = TestLayout::new();
+            layout.cache(Style::ImageManifest, &[], &config);
+            assert!(matches!(read(&layout), Err(ExportError::NoRecords { .. })), "{config}");
+        }
+        let of = |records: &Value| json!({"moby.buildkit.cache.v0": inline_cache(records), "rootfs": {}});
         let layout = TestLayout::new();
-        let members = json!({"moby.buildkit.cache.v0": inline_cache(&Value::Null), "rootfs": {}});
-        layout.index(&[layout.image(&[], &members)]);
-        assert!(read(&layout).unwrap().config.records.is_empty());
+        // Go's empty list.
+        let empty = layout.image(&[], &of(&Value::Null));
+        layout.index(std::slice::from_ref(&empty));
+        assert!(matches!(read(&layout), Err(ExportError::NoRecords { .. })));
+        // Of the platforms of an image, one may have none.
+        let full = layout.image(&[], &of(&json!([{"digest": Digest::of("root")}])));
+        layout.index(&[layout.json("", &json!({"manifests": [empty, full]}))]);
+        assert_eq!(read(&layout).unwrap().config.records.len(), 0);
     }
 
     #[test]

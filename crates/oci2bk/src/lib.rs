@@ -127,6 +127,7 @@ pub mod llb;
 pub mod manifest;
 mod mend;
 mod merge;
+mod packing;
 pub mod plan;
 pub mod progress;
 pub mod release;

@@ -145,6 +145,10 @@ limits! {
     ///
     /// What is remembered of each takes about 100 bytes.
     archive_members = 1_000_000;
+    /// Bytes of a layout in a compressed archive, decompressed.
+    ///
+    /// They take as much in a temporary file. Layers are compressed themselves, so it is hardly larger.
+    archive_size = 128 << 30;
     /// Bytes of one document with keys, such as provenance.
     ///
     /// That of a build of a thousand steps has about a million.

@@ -7,11 +7,13 @@
 //! | `oci:DIR:TAG` | the cache with this tag |
 //! | `oci:DIR@DIGEST` | the cache with this digest, tagged or not |
 //! | `oci-archive:FILE[:TAG\|@DIGEST]` | the same in a tar archive |
+//! | `ocidir://DIR[:TAG\|@DIGEST]`, `oci-layout://DIR[:TAG\|@DIGEST]` | the same as regctl and docker buildx write it |
 //! | `type=local,src=DIR[,tag=TAG][,digest=DIGEST]` | what BuildKit's `--import-cache` and buildx's `--cache-from` take |
 //!
 //! As in skopeo, the first `:` after `oci:` or `oci-archive:` (here also the first `@`) ends the path.
 //! A path with these characters in it, or one that looks like another form, can be given as
-//! `type=local,src=DIR`. A word that starts with `/` or `.` is always a path.
+//! `type=local,src=DIR`. A word that starts with `/` or `.` is always a path. Of `TAG@DIGEST` the digest counts,
+//! as it does for BuildKit.
 //!
 //! Every form takes a directory as well as a tar archive of one: which it is shows when it is opened.
 //!
@@ -24,13 +26,14 @@
 //! assert_eq!(source.to_string(), "oci:cache:main");
 //!
 //! // What needs a network is fetched with other tools first.
-//! let error = "type=registry".parse::<Source>().unwrap_err();
-//! assert!(matches!(error, ParseSourceError::Type { kind } if kind == "registry"));
+//! let error = "type=registry,ref=example.com/cache".parse::<Source>().unwrap_err();
+//! assert!(matches!(error, ParseSourceError::Registry { reference } if reference == "example.com/cache"));
 //! # Ok::<(), ParseSourceError>(())
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use bkstate::Digest;
@@ -82,14 +85,47 @@ pub enum ParseSourceError {
         #[source]
         source: ParseDigestError,
     },
-    /// The type is one that needs a network or is not known.
-    #[error("cache type {kind:?} is not supported; only type=local, a directory or archive, is")]
+    /// It is in a registry.
+    #[error(
+        "it is in a registry; copy it into a layout first, such as with: regctl image copy {reference} \
+         ocidir://cache:latest"
+    )]
+    Registry {
+        /// What the registry calls it.
+        reference: String,
+    },
+    /// It is in a place that other tools read.
+    #[error(
+        "{text:?} is not in an OCI layout; copy it into one first, such as with: skopeo copy --all \
+         {text} oci:cache:latest"
+    )]
+    Transport {
+        /// The whole word.
+        text: String,
+    },
+    /// It is to be downloaded.
+    #[error("{text:?} is not on this machine; download it first, and give the file or directory")]
+    Url {
+        /// The whole word.
+        text: String,
+    },
+    /// It is what comes from stdin.
+    #[error(
+        "a source is not read from stdin, since its layers are read in any order; write it to a file \
+         first, such as with: cat > cache.tar"
+    )]
+    Stdin,
+    /// The type is not `local`.
+    #[error(
+        "cache type {kind:?} is not read; only type=local is: export the cache with --cache-to \
+         type=local,dest=DIR, or copy the image with an inline cache into an OCI layout"
+    )]
     Type {
         /// The type.
         kind: String,
     },
     /// An attribute is not known.
-    #[error("unknown attribute {key:?}; known are type, src, tag and digest")]
+    #[error("unknown attribute {key:?}; the directory is src, and others are type, tag and digest")]
     UnknownAttribute {
         /// The attribute.
         key: String,
@@ -115,17 +151,34 @@ pub enum ParseSourceError {
 }
 
 const OCI_PREFIX: &str = "oci:";
-const ARCHIVE_PREFIX: &str = "oci-archive:";
+/// What stands before the path of a layout: for skopeo, for regctl, and for docker buildx.
+const LAYOUT_PREFIXES: [&str; 4] = [OCI_PREFIX, "oci-archive:", "ocidir://", "oci-layout://"];
+/// Other places that skopeo reads from (v1.22 `docs/skopeo.1.md`).
+const TRANSPORTS: [&str; 6] =
+    ["containers-storage:", "dir:", "docker-archive:", "docker-daemon:", "ostree:", "sif:"];
+const DOCKER_PREFIX: &str = "docker://";
+const URL_PREFIXES: [&str; 4] = ["http://", "https://", "s3://", "gs://"];
+/// What attributes start with.
+const ATTRIBUTES: [&str; 4] = ["type=", "src=", "ref=", "dest="];
 
 impl FromStr for Source {
     type Err = ParseSourceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_path = text.starts_with(['/', '.']);
-        let oci = text.strip_prefix(OCI_PREFIX).or_else(|| text.strip_prefix(ARCHIVE_PREFIX));
-        let source = if let Some(rest) = oci {
+        let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| text.starts_with(prefix));
+        let layout = LAYOUT_PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix));
+        let source = if let Some(rest) = layout {
             parse_oci(text, rest)?
-        } else if !is_path && (text.starts_with("type=") || text.contains(",type=")) {
+        } else if let Some(reference) = text.strip_prefix(DOCKER_PREFIX) {
+            return Err(ParseSourceError::Registry { reference: reference.to_owned() });
+        } else if starts(&TRANSPORTS) {
+            return Err(ParseSourceError::Transport { text: text.to_owned() });
+        } else if starts(&URL_PREFIXES) {
+            return Err(ParseSourceError::Url { text: text.to_owned() });
+        } else if text == "-" {
+            return Err(ParseSourceError::Stdin);
+        } else if !is_path && (starts(&ATTRIBUTES) || text.contains(",type=")) {
             parse_attributes(text)?
         } else {
             Self { path: text.into(), reference: Reference::Default }
@@ -135,6 +188,22 @@ impl FromStr for Source {
         }
         Ok(source)
     }
+}
+
+/// What to say of a path that is not there and may have another meaning; nothing if it has none.
+pub(crate) fn hint(path: &Path) -> String {
+    let Some(text) = path.to_str() else { return String::new() };
+    let end = text.find([':', '@']);
+    if end.and_then(|end| text.get(..end)).is_some_and(|path| Path::new(path).exists()) {
+        return format!("; to choose a cache by its tag or digest, write {OCI_PREFIX}{text}");
+    }
+    let is_host = |host: &str| host == "localhost" || host.contains(['.', ':']);
+    let host = text.split_once('/').map(|(host, _)| host);
+    if host.is_some_and(|host| !host.starts_with('.') && is_host(host)) {
+        let error = ParseSourceError::Registry { reference: text.to_owned() };
+        return format!("; if that is a name and no path, {error}");
+    }
+    String::new()
 }
 
 /// The shortest form that parses to the same source.
@@ -158,13 +227,19 @@ impl fmt::Display for Source {
     }
 }
 
+/// What is between a tag and a digest.
+const WITH_DIGEST: &str = "@sha256:";
+
 fn parse_oci(text: &str, rest: &str) -> Result<Source, ParseSourceError> {
     let end = rest.find([':', '@']).unwrap_or(rest.len());
     let (path, reference) = rest.split_at(end);
     let reference = match reference.split_at_checked(1) {
         None => Reference::Default,
         Some(("@", digest)) => parse_digest(text, digest)?,
-        Some((_, tag)) => parse_tag(text, tag)?,
+        Some((_, tag)) => match tag.find(WITH_DIGEST) {
+            Some(at) => parse_digest(text, &tag[at + 1..])?,
+            None => parse_tag(text, tag)?,
+        },
     };
     Ok(Source { path: path.into(), reference })
 }
@@ -172,26 +247,29 @@ fn parse_oci(text: &str, rest: &str) -> Result<Source, ParseSourceError> {
 /// BuildKit's attributes (v0.32 `cmd/buildctl/build/importcache.go`, `client/solve.go`): keys in
 /// any case, a digest outweighs a tag, an empty digest counts as none.
 fn parse_attributes(text: &str) -> Result<Source, ParseSourceError> {
-    let (mut kind, mut path, mut tag, mut digest) = (None, None, None, None);
+    let mut attributes = BTreeMap::new();
     for field in csv_fields(text)? {
         let (key, value) = field
             .split_once('=')
             .ok_or_else(|| ParseSourceError::NotAnAttribute { field: field.clone() })?;
         let key = key.to_lowercase();
-        let attribute = match &*key {
-            "type" => &mut kind,
-            "src" => &mut path,
-            "tag" => &mut tag,
-            "digest" => &mut digest,
-            _ => return Err(ParseSourceError::UnknownAttribute { key }),
-        };
-        if attribute.replace(value.to_owned()).is_some() {
+        if attributes.insert(key.clone(), value.to_owned()).is_some() {
             return Err(ParseSourceError::RepeatedAttribute { key });
         }
     }
-    let kind = kind.unwrap_or_default();
-    if kind != "local" {
-        return Err(ParseSourceError::Type { kind });
+    // The attributes of other types are not known here.
+    let kind = attributes.remove("type").unwrap_or_default();
+    match (&*kind, attributes.remove("ref")) {
+        ("local", None) => {}
+        ("registry", Some(reference)) => return Err(ParseSourceError::Registry { reference }),
+        ("local", Some(_)) => {
+            return Err(ParseSourceError::UnknownAttribute { key: "ref".to_owned() });
+        }
+        _ => return Err(ParseSourceError::Type { kind }),
+    }
+    let [path, tag, digest] = ["src", "tag", "digest"].map(|key| attributes.remove(key));
+    if let Some((key, _)) = attributes.pop_first() {
+        return Err(ParseSourceError::UnknownAttribute { key });
     }
     let reference = match (tag, digest.filter(|digest| !digest.is_empty())) {
         (_, Some(digest)) => parse_digest(text, &digest)?,
@@ -291,6 +369,12 @@ mod tests {
             ("cache:main", source("cache:main", Reference::Default), "cache:main"),
             ("oci:/cache", source("/cache", Reference::Default), "/cache"),
             ("oci:/cache:main", source("/cache", tag()), "oci:/cache:main"),
+            ("ocidir://c:main", source("c", tag()), "oci:c:main"),
+            ("oci-layout:///c", source("/c", Reference::Default), "/c"),
+            (&format!("ocidir:///c@{DIGEST}"), source("/c", digest()), &format!("oci:/c@{DIGEST}")),
+            (&format!("oci:c:main@{DIGEST}"), source("c", digest()), &format!("oci:c@{DIGEST}")),
+            ("oci:c:a@b", source("c", Reference::Tag("a@b".to_owned())), "oci:c:a@b"),
+            ("./dir:x", source("./dir:x", Reference::Default), "./dir:x"),
             (
                 "oci:c:docker.io/library/a:b",
                 source("c", Reference::Tag("docker.io/library/a:b".to_owned())),
@@ -333,8 +417,21 @@ mod tests {
         assert!(named("type=local,src=/c,tag=").contains("empty tag"));
         assert!(named("oci:/cache@sha256:../../etc").contains("malformed digest"));
         assert!(named("type=local,src=/c,digest=latest").contains("malformed digest"));
-        assert!(named("type=registry,ref=a/b").contains("\"ref\""));
-        assert!(named("type=gha").contains("\"gha\""));
+        for text in
+            ["type=registry,ref=a.io/b:c", "ref=a.io/b:c,type=registry", "docker://a.io/b:c"]
+        {
+            assert!(named(text).ends_with("regctl image copy a.io/b:c ocidir://cache:latest"));
+        }
+        assert!(named("type=local,ref=a").contains("unknown attribute \"ref\""));
+        assert!(named("type=gha,scope=x").contains("\"gha\" is not read"));
+        assert!(named("src=cache").contains("type \"\" is not read; only type=local"));
+        assert!(
+            named("docker-archive:a.tar")
+                .contains("skopeo copy --all docker-archive:a.tar oci:cache")
+        );
+        assert!(named("https://example.com/cache.tar").contains("download it"));
+        assert!(named("-").contains("cat > cache.tar"));
+        assert!(named("oci:/cache:main@sha256:abc").contains("malformed digest"));
         assert!(named("type=local,dest=/c").contains("unknown attribute \"dest\""));
         assert!(named("type=local,src=/c,src=/d").contains("\"src\" is given twice"));
         assert!(named("TYPE=local,src=/c,type=local").contains("\"type\" is given twice"));
@@ -344,10 +441,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_not_there_may_have_another_meaning() {
+        let temp = tempfile::tempdir().unwrap();
+        let cache = temp.path().join("cache");
+        std::fs::create_dir(&cache).unwrap();
+        let cache = cache.to_str().unwrap();
+        for word in [format!("{cache}:latest"), format!("{cache}@{DIGEST}")] {
+            assert!(hint(Path::new(&word)).ends_with(&format!("write oci:{word}")), "{word}");
+            assert!(word.parse::<Source>().is_ok_and(|source| source.path == Path::new(&word)));
+        }
+        let said = hint(Path::new("ghcr.io/team/cache:main"));
+        assert!(said.contains("regctl image copy ghcr.io/team/cache:main ocidir:"), "{said}");
+        for word in ["cache", "team/cache", "./a.b/c", "../cache", "/a:b", "a:b"] {
+            assert_eq!(hint(Path::new(word)), "", "{word}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_printed_parses_to_the_same_source(
-            path in "[a-z:@,=\"./ ]{1,12}|oci:.|oci-archive:.|type=.",
+            path in "[a-z:@,=\"./ -]{1,12}|oci:.|oci-archive:.|ocidir://.|docker://.|dir:.|src=.|type=.",
             tag in proptest::option::of("[a-z:@,=\"./ ]{1,12}"),
             hash in proptest::option::of(any::<[u8; 32]>()),
         ) {

@@ -45,6 +45,9 @@ pub(crate) enum Format {
     Json,
 }
 
+/// The variable that stands for `--progress`.
+pub(super) const PROGRESS_VARIABLE: &str = "BUILDKIT_PROGRESS";
+
 /// The form of progress, as in `docker buildx build --progress`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgressMode {

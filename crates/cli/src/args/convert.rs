@@ -12,7 +12,7 @@ use oci2bk::image::ImageRef;
 use oci2bk::release::Target;
 use oci2bk::source::{ParseSourceError, Source};
 
-use super::common::{Format, LimitArguments, ProgressMode, more_help};
+use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, more_help};
 use super::daemon::{BUILDER, CONFIG, DaemonArguments};
 use super::layers::Layers;
 use crate::last_used;
@@ -46,10 +46,11 @@ pub(crate) struct Convert {
 
     /// Take op digests from FILE, such as the provenance of the build
     ///
-    /// FILE is provenance (mode=max), a metadata file of buildx, a layout with an image and its
+    /// FILE is provenance (mode=max), also signed or as docker buildx imagetools prints it, a metadata
+    /// file of buildx, the directory of --output type=local, a layout with an image and its
     /// attestations, a bundle of docker buildx history export, LLB, the root directory of a builder
-    /// or its cache.db, or what oci2bk keys wrote. The type shows from the content. What lies inside
-    /// SRC is looked at anyway.
+    /// or its cache.db, or what oci2bk keys wrote; - is stdin. The type shows from the content. What
+    /// lies inside SRC is looked at anyway.
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,
 
@@ -91,7 +92,7 @@ pub(crate) struct Convert {
     pub(crate) format: Format,
 
     /// How to show progress on stderr
-    #[arg(long, value_enum, default_value_t = ProgressMode::Auto, env = "BUILDKIT_PROGRESS")]
+    #[arg(long, value_enum, default_value_t = ProgressMode::Auto, env = PROGRESS_VARIABLE)]
     pub(crate) progress: ProgressMode,
 
     /// Write what was done to FILE, as JSON
@@ -105,17 +106,9 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "TIME", value_parser = last_used::parse)]
     pub(crate) last_used: Option<Time>,
 
-    /// The same in seconds since 1970
-    #[arg(long, hide = true, env = "SOURCE_DATE_EPOCH", value_parser = parse_epoch)]
-    pub(crate) source_date_epoch: Option<Epoch>,
-
     #[command(flatten)]
     pub(crate) daemon: DaemonArguments,
 }
-
-/// The value of `SOURCE_DATE_EPOCH`; an empty variable counts as none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Epoch(pub(crate) Option<Time>);
 
 /// Where from and where to: `SRC... ROOT`.
 ///
@@ -145,8 +138,11 @@ impl Args for Places {
                 .long_help(
                     "Cache exports, and last the root of the buildkitd, such as \
                      /var/lib/buildkit\n\nSRC is a cache export, or an image with an inline cache: \
-                     DIR, oci:DIR[:TAG|@DIGEST], oci-archive:FILE[:TAG|@DIGEST] or \
-                     type=local,src=DIR[,tag=TAG][,digest=DIGEST]. DIR may be a tar archive too. \
+                     DIR, oci:DIR[:TAG|@DIGEST], ocidir://DIR[:TAG|@DIGEST], \
+                     oci-archive:FILE[:TAG|@DIGEST] or \
+                     type=local,src=DIR[,tag=TAG][,digest=DIGEST]. DIR may be a tar archive too, also \
+                     one that gzip or zstd compressed. ROOT is that of a buildkitd or empty; of a \
+                     volume of Docker it is what is in _data. \
                      ROOT is made if it is not there; it is left out with \
                      --builder, or with one SRC and a --config that has it.",
                 ),
@@ -196,11 +192,4 @@ pub(super) fn refusal(kind: ErrorKind, message: &str) -> clap::Error {
 fn chain(error: &ParseSourceError) -> String {
     let reason = error.source().map(|source| format!(": {source}"));
     format!("{error}{}", reason.unwrap_or_default())
-}
-
-fn parse_epoch(text: &str) -> Result<Epoch, std::num::ParseIntError> {
-    if text.is_empty() {
-        return Ok(Epoch(None));
-    }
-    text.parse().map(|seconds| Epoch(Some(Time::from_unix_seconds(seconds))))
 }

@@ -11,8 +11,10 @@ mod keys;
 mod layers;
 mod verify;
 
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Parser, Subcommand};
 
+use common::PROGRESS_VARIABLE;
 pub(crate) use common::{Format, ProgressMode};
 pub(crate) use convert::{Convert, Places};
 pub(crate) use daemon::{DaemonArguments, RootArguments};
@@ -23,6 +25,7 @@ pub(crate) use inspect::{Inspect, InspectFormat};
 pub(crate) use keys::{Attach, Keys, KeysCommand};
 pub(crate) use verify::Verify;
 
+use crate::output::note;
 use crate::version;
 
 /// Turn a BuildKit cache export into the state directory of a buildkitd that has already run
@@ -38,6 +41,19 @@ use crate::version;
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Prints why the command line is wrong, and exits. To clap the value of a variable is that of its option.
+pub(crate) fn refuse(error: &clap::Error) -> ! {
+    let value = error.get(ContextKind::InvalidValue).map(ToString::to_string);
+    let variable = std::env::var(PROGRESS_VARIABLE).ok();
+    let is_given = |value: &String| std::env::args().any(|word| word.ends_with(value.as_str()));
+    if error.kind() == ErrorKind::InvalidValue && value == variable {
+        if let Some(value) = value.filter(|value| !is_given(value)) {
+            note(format_args!("the variable {PROGRESS_VARIABLE} is {value:?}:"));
+        }
+    }
+    error.exit()
 }
 
 fn more_help() -> String {

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use clap::Args;
 
-use super::common::{Format, LimitArguments, ProgressMode, more_help};
+use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, more_help};
 use super::daemon::RootArguments;
 
 const EXAMPLES: &str = "\
@@ -52,6 +52,6 @@ pub(crate) struct Verify {
     pub(crate) format: Format,
 
     /// How to show progress on stderr
-    #[arg(long, value_enum, default_value_t = ProgressMode::Auto, env = "BUILDKIT_PROGRESS")]
+    #[arg(long, value_enum, default_value_t = ProgressMode::Auto, env = PROGRESS_VARIABLE)]
     pub(crate) progress: ProgressMode,
 }

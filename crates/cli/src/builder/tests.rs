@@ -20,6 +20,7 @@ impl Machine {
     fn docker(&self) -> Docker {
         Docker {
             buildx: Some(self.temp.path().join("buildx")),
+            contexts: Some(self.temp.path().join("contexts")),
             daemon_json: self.temp.path().join("daemon.json"),
             root: Some(self.temp.path().join("docker")),
         }
@@ -147,4 +148,18 @@ fn the_data_root_is_that_of_the_daemon() {
     assert_eq!(docker.data_root().unwrap(), Path::new("/srv/docker"));
     fs::write(&docker.daemon_json, "{").unwrap();
     assert!(docker.data_root().unwrap_err().is_input());
+}
+
+#[test]
+fn the_builder_of_docker_engine_is_not_to_be_made() {
+    let machine = Machine::new();
+    let context = machine.temp.path().join("contexts").join(&*Digest::of("desktop-linux").hex());
+    fs::create_dir_all(context).unwrap();
+    for name in ["default", "desktop-linux"] {
+        let message = machine.error(name);
+        assert!(message.contains("that of Docker Engine"), "{message}");
+        assert!(!message.contains("--name"), "{message}");
+    }
+    // Any other name may be that of a builder to come.
+    assert!(matches!(machine.builder("desktop"), Err(BuilderError::NoVolume { .. })));
 }

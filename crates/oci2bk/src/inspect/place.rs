@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bkstate::dir::{Dir, DirError};
 use bkstate::root::{self, Kind, RootError};
 
-use crate::source::{ParseSourceError, Source};
+use crate::source::{ParseSourceError, Source, hint};
 
 /// Something to look into.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum PlaceError {
     #[error(transparent)]
     Source(#[from] ParseSourceError),
     /// It is nothing that can be looked at.
-    #[error("cannot look at {}", path.display())]
+    #[error("cannot look at {}{}", path.display(), meant(path, source))]
     Read {
         /// What was named.
         path: PathBuf,
@@ -58,6 +58,11 @@ pub enum PlaceError {
     /// It is a directory of Docker, or a part of a root.
     #[error(transparent)]
     Root(#[from] RootError),
+}
+
+/// What else a path that is not there may have meant.
+fn meant(path: &Path, error: &std::io::Error) -> String {
+    if error.kind() == std::io::ErrorKind::NotFound { hint(path) } else { String::new() }
 }
 
 /// What `word` names. A form such as `oci:DIR` and a file are sources; what a directory is shows from

@@ -17,7 +17,7 @@ use crate::export::CacheExport;
 use crate::layout::{BlobError, Descriptor, Layout, LayoutWriter, WriteError, edited_index};
 use crate::manifest::{
     Document, DocumentError, ImageManifest, ManifestError, OCI_INDEX, OCI_MANIFEST, REF_NAME,
-    SelectError, Style, other_manifests,
+    SelectError, Style, other_manifests, reachable,
 };
 
 /// The config of an artifact that has none, and its media type (OCI image-spec 1.1, `manifest.md`).
@@ -26,6 +26,8 @@ const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
 /// What tools call the file when they take it out of the artifact.
 const TITLE: &str = "org.opencontainers.image.title";
 const FILE_NAME: &str = "keys.json";
+/// What stands before the subject in the tag of the index that lists its referrers.
+const LIST_TAG: &str = "sha256-";
 /// The longest tag of a registry (OCI distribution-spec 1.1, "Pulling manifests").
 const LONGEST_TAG: usize = 128;
 
@@ -79,6 +81,9 @@ pub enum AttachError {
     /// What the layout has cannot be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The manifests of the layout cannot be listed.
+    #[error(transparent)]
+    Manifests(#[from] SelectError),
     /// An index is malformed.
     #[error("{name} in {} is not an index", path.display())]
     Index {
@@ -142,7 +147,8 @@ fn is_artifact(manifest: &ImageManifest) -> bool {
 }
 
 /// Attaches those of `keys` that name records of `export` to it, in its layout, in the place of
-/// what was attached before; with `tag`, under a tag of its own too.
+/// what was attached before; with `tag`, under a tag of its own too. What is attached to caches that
+/// `index.json` does not lead to any more, since later ones have replaced them, is dropped from it.
 ///
 /// # Errors
 /// If there are none, or the layout cannot be read or written. It is then as it was, but for blobs
@@ -217,10 +223,11 @@ impl Artifact {
         let Document::Index(index) = document else {
             return Err(index_error("index.json", DocumentError::Neither));
         };
-        let fallback_tag = format!("sha256-{}", self.cache.hex());
+        let fallback_tag = format!("{LIST_TAG}{}", self.cache.hex());
         let is_fallback =
             |entry: &Descriptor| entry.annotations.get(REF_NAME) == Some(&fallback_tag);
-        let ours = self.older(layout, &index.manifests);
+        let mut ours = self.older(layout, &index.manifests);
+        ours.extend(self.dead(layout, &index.manifests)?);
         if let Some(tag) = tag {
             let has_tag =
                 |entry: &&Descriptor| entry.annotations.get(REF_NAME).is_some_and(|t| t == tag);
@@ -288,6 +295,37 @@ impl Artifact {
         looked_at.into_iter().filter(|(_, is_older)| *is_older).map(|(digest, _)| digest).collect()
     }
 
+    /// Those of `entries` that are keys attached to other caches, to none of which `entries` lead, and
+    /// the lists of such.
+    fn dead(
+        &self,
+        layout: &Layout,
+        entries: &[Descriptor],
+    ) -> Result<BTreeSet<Digest>, AttachError> {
+        let listed = reachable(layout, entries)?;
+        let is_dead = |subject: &Digest| *subject != self.cache && !listed.contains(subject);
+        let are_dead_keys = |entry: &Descriptor| match Document::read(layout, entry) {
+            Ok(Document::Manifest(manifest)) => {
+                let subject = manifest.subject.as_ref().map(|subject| subject.digest);
+                is_artifact(&manifest) && subject.as_ref().is_some_and(is_dead)
+            }
+            Err(ManifestError::Blob(BlobError::Missing { .. })) => {
+                entry.artifact_type.as_deref().is_some_and(is_keys_file)
+            }
+            _ => false,
+        };
+        let lists_dead_keys = |entry: &Descriptor| match Document::read(layout, entry) {
+            Ok(Document::Index(index)) => index.manifests.iter().all(are_dead_keys),
+            Err(ManifestError::Blob(BlobError::Missing { .. })) => true,
+            _ => false,
+        };
+        let dead = entries.iter().filter(|entry| match subject_of_list(entry) {
+            Some(subject) => is_dead(&subject) && lists_dead_keys(entry),
+            None => are_dead_keys(entry),
+        });
+        Ok(dead.map(|entry| entry.digest).collect())
+    }
+
     /// Whether `descriptor` is that of keys attached to the same cache before. What cannot be read
     /// is not ours to remove.
     fn is_older(&self, layout: &Layout, descriptor: &Descriptor) -> bool {
@@ -299,6 +337,12 @@ impl Artifact {
             _ => false,
         }
     }
+}
+
+/// What the referrers are of that an entry lists, if it does.
+fn subject_of_list(entry: &Descriptor) -> Option<Digest> {
+    let hex = entry.annotations.get(REF_NAME)?.strip_prefix(LIST_TAG)?;
+    format!("sha256:{hex}").parse().ok()
 }
 
 fn empty_index() -> Vec<u8> {

@@ -82,6 +82,17 @@ pub(super) fn is_provenance(media_type: &str, annotations: &BTreeMap<String, Str
     media_type == IN_TOTO && predicate.is_some_and(|kind| kind.starts_with(SLSA_PROVENANCE))
 }
 
+/// Whether a statement is provenance.
+pub(super) fn is_statement(json: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Statement {
+        predicate_type: String,
+    }
+    serde_json::from_slice::<Statement>(json)
+        .is_ok_and(|statement| statement.predicate_type.starts_with(SLSA_PROVENANCE))
+}
+
 fn present<T>(blob: Result<T, BlobError>) -> Result<Option<T>, BlobError> {
     match blob {
         Err(BlobError::Missing { .. }) => Ok(None),

@@ -7,6 +7,8 @@
 //! `index.json`. Images that buildctl or buildx exports with `type=oci` have the same form, with the
 //! attestation manifests of [`super::attestation`].
 //!
+//! The layout may lie in a directory of the archive, as `tar cf FILE DIR` makes it.
+//!
 //! The archive is read once for `index.json`, once per level of manifests and once for the
 //! attestations. Nothing of it is written to disk, and only what was asked for is held in memory.
 
@@ -118,23 +120,43 @@ pub(super) struct Part {
     pub(super) json: Vec<u8>,
 }
 
+/// What an archive has.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The provenance in it.
+    pub(super) parts: Vec<Part>,
+    /// Whether it is a bundle of build history.
+    pub(super) is_history: bool,
+}
+
 /// The provenance in the archive `file`. What is mentioned but not there is passed over.
-pub(super) fn provenance(file: &File, limits: &Limits) -> Result<Vec<Part>, BundleError> {
-    let found = attestations(file, limits)?;
-    let wanted = found.keys().map(|digest| (blob_name(digest), *digest)).collect();
+pub(super) fn provenance(file: &File, limits: &Limits) -> Result<Found, BundleError> {
+    let Attestations { prefix, found, is_history } = attestations(file, limits)?;
+    let wanted = found.keys().map(|digest| (blob_name(&prefix, digest), *digest)).collect();
     let documents =
         Documents::read(file, &wanted, limits.of_keys_document(limits.keys_documents), limits)?;
     let part = |(digest, json)| {
         let of_history = found.get(&digest).copied().unwrap_or_default();
         Part { digest, of_history, json }
     };
-    Ok(documents.blobs.into_iter().map(part).collect())
+    Ok(Found { parts: documents.blobs.into_iter().map(part).collect(), is_history })
 }
 
-/// The blobs that hold provenance, and whether of a build history.
-fn attestations(file: &File, limits: &Limits) -> Result<BTreeMap<Digest, bool>, BundleError> {
-    let index = Documents::read(file, &BTreeMap::new(), limits.of_manifest(), limits)?;
-    let mut level = vec![(INDEX.to_owned(), index.index.ok_or(BundleError::NoIndex)?)];
+/// The blobs that hold provenance.
+struct Attestations {
+    /// The directory of the layout in the archive.
+    prefix: String,
+    /// Each blob, and whether it is of a build history.
+    found: BTreeMap<Digest, bool>,
+    /// Whether there is a record of build history.
+    is_history: bool,
+}
+
+fn attestations(file: &File, limits: &Limits) -> Result<Attestations, BundleError> {
+    let documents = Documents::read(file, &BTreeMap::new(), limits.of_manifest(), limits)?;
+    let (prefix, index) = documents.index.ok_or(BundleError::NoIndex)?;
+    let mut level = vec![(format!("{prefix}{INDEX}"), index)];
+    let mut is_history = false;
     let mut seen = BTreeSet::new();
     let mut found = BTreeMap::new();
     for _ in 0..=MAX_INDEX_DEPTH {
@@ -146,11 +168,12 @@ fn attestations(file: &File, limits: &Limits) -> Result<BTreeMap<Digest, bool>, 
                 Document::Index(index) => {
                     let digests = index.manifests.into_iter().map(|entry| entry.digest);
                     let new = digests.filter(|digest| seen.insert(*digest));
-                    next.extend(new.map(|digest| (blob_name(&digest), digest)));
+                    next.extend(new.map(|digest| (blob_name(&prefix, &digest), digest)));
                 }
                 Document::Manifest(manifest) => {
                     let of_record = |config: Descriptor| config.media_type == HISTORY_RECORD;
                     let of_history = manifest.config.is_some_and(of_record);
+                    is_history |= of_history;
                     let layers = manifest.layers.iter();
                     let layers =
                         layers.filter(|layer| is_provenance(&layer.media_type, &layer.annotations));
@@ -162,23 +185,25 @@ fn attestations(file: &File, limits: &Limits) -> Result<BTreeMap<Digest, bool>, 
             return Err(BundleError::TooManyManifests { limit: limits.manifests });
         }
         if next.is_empty() {
-            return Ok(found);
+            return Ok(Attestations { prefix, found, is_history });
         }
         let documents = Documents::read(file, &next, limits.of_manifest(), limits)?;
-        level = documents.blobs.into_iter().map(|(key, json)| (blob_name(&key), json)).collect();
+        let blobs = documents.blobs.into_iter();
+        level = blobs.map(|(digest, json)| (blob_name(&prefix, &digest), json)).collect();
     }
     Err(BundleError::TooDeep)
 }
 
-fn blob_name(digest: &Digest) -> String {
-    format!("{BLOBS}{}", digest.hex())
+/// The name of a blob of the layout in the directory `prefix` of an archive.
+fn blob_name(prefix: &str, digest: &Digest) -> String {
+    format!("{prefix}{BLOBS}{}", digest.hex())
 }
 
 /// Members of an archive.
 #[derive(Default)]
 struct Documents {
-    /// `index.json`.
-    index: Option<Vec<u8>>,
+    /// `index.json`, and the directory that it is in: the top of the archive, or the first that has one.
+    index: Option<(String, Vec<u8>)>,
     /// Verified blobs.
     blobs: BTreeMap<Digest, Vec<u8>>,
 }
@@ -223,7 +248,10 @@ impl Documents {
             let name = String::from_utf8_lossy(&entry.name);
             let name = name.strip_prefix("./").unwrap_or(&name);
             let digest = wanted.get(name);
-            let is_wanted = if wanted.is_empty() { name == INDEX } else { digest.is_some() };
+            let prefix = name.strip_suffix(INDEX);
+            let prefix = prefix.filter(|prefix| prefix.is_empty() || prefix.ends_with('/'));
+            let is_first = prefix.is_some_and(|p| p.is_empty() || documents.index.is_none());
+            let is_wanted = if wanted.is_empty() { is_first } else { digest.is_some() };
             if entry.kind != Kind::Regular || !is_wanted {
                 continue;
             }
@@ -242,8 +270,13 @@ impl Documents {
             json::check(&content, limits)
                 .map_err(|source| BundleError::TooComplex { member: name.to_owned(), source })?;
             let Some(digest) = digest else {
-                documents.index = Some(content);
-                return Ok(documents);
+                let prefix = prefix.unwrap_or_default().to_owned();
+                let is_top = prefix.is_empty();
+                documents.index = Some((prefix, content));
+                if is_top {
+                    return Ok(documents);
+                }
+                continue;
             };
             let actual = Digest::of(&content);
             if actual != *digest {

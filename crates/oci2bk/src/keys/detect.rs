@@ -1,9 +1,6 @@
 //! What a file is, by what is in it.
 
-use std::collections::BTreeMap;
-
-use serde_json::value::RawValue;
-
+use super::envelope::{self, EnvelopeError, Fields};
 use super::file;
 use super::metadata_file::{self, Part};
 
@@ -13,8 +10,6 @@ const BOLT_MAGIC_AT: usize = 16;
 const BOLT_MAGIC: u32 = 0xED0C_DAED;
 const BOLT_HEAD: usize = BOLT_MAGIC_AT + 4;
 
-/// The magic of a gzip stream with the one compression method that exists (RFC 1952).
-const GZIP_MAGIC: &[u8] = &[0x1F, 0x8B, 0x08];
 /// Where the first header block of a tar archive says that it is one (POSIX `ustar`, GNU tar).
 const TAR_MAGIC_AT: usize = 257;
 const TAR_MAGIC: &[u8] = b"ustar";
@@ -27,9 +22,9 @@ pub(super) fn is_bolt(head: &[u8]) -> bool {
         .is_some_and(|magic| magic == BOLT_MAGIC.to_le_bytes() || magic == BOLT_MAGIC.to_be_bytes())
 }
 
-/// Whether a file that starts with `head` is a tar archive, or compressed, as such are.
-pub(super) fn is_archive(head: &[u8]) -> bool {
-    head.starts_with(GZIP_MAGIC) || head.get(TAR_MAGIC_AT..).is_some_and(|at| at == TAR_MAGIC)
+/// Whether a file that starts with `head` is a tar archive.
+pub(super) fn is_tar(head: &[u8]) -> bool {
+    head.get(TAR_MAGIC_AT..HEAD).is_some_and(|at| at == TAR_MAGIC)
 }
 
 /// A JSON document that op digests can come from.
@@ -41,6 +36,10 @@ pub(super) enum Document<'a> {
     Provenance,
     /// The `--metadata-file` of `docker buildx build` or `bake`, with the provenance in it.
     MetadataFile(Vec<Part<'a>>),
+    /// What `docker buildx imagetools inspect` prints of provenance.
+    Printed(Vec<Part<'a>>),
+    /// Signed attestations, by their statements.
+    Envelopes(Vec<Vec<u8>>),
     /// What `buildctl debug dump-llb` prints, an object per op.
     Dump,
 }
@@ -48,15 +47,18 @@ pub(super) enum Document<'a> {
 /// What the JSON document `json` is; nothing if it is none of those known.
 ///
 /// # Errors
-/// When it is no JSON object, or for a dump no series of them.
-pub(super) fn document(json: &[u8]) -> Result<Option<Document<'_>>, serde_json::Error> {
+/// When it is no JSON object, or for a dump or signed attestations no series of them.
+pub(super) fn document(json: &[u8]) -> Result<Option<Document<'_>>, DetectError> {
     const DUMP: [&str; 2] = ["Op", "Digest"];
     const PROVENANCE: [&str; 4] = ["predicateType", "predicate", "buildDefinition", "invocation"];
-    type Fields<'a> = BTreeMap<String, &'a RawValue>;
-    if let Some(first) = serde_json::Deserializer::from_slice(json).into_iter::<Fields<'_>>().next()
-        && DUMP.iter().all(|key| first.as_ref().is_ok_and(|fields| fields.contains_key(*key)))
-    {
-        return Ok(Some(Document::Dump));
+    let mut objects = serde_json::Deserializer::from_slice(json).into_iter::<Fields<'_>>();
+    if let Some(Ok(first)) = objects.next() {
+        if DUMP.iter().all(|key| first.contains_key(*key)) {
+            return Ok(Some(Document::Dump));
+        }
+        if let Some(statement) = envelope::statement(&first) {
+            return Ok(Some(Document::Envelopes(statements(statement?, objects)?)));
+        }
     }
     let fields: Fields<'_> = serde_json::from_slice(json)?;
     let media_type =
@@ -67,5 +69,41 @@ pub(super) fn document(json: &[u8]) -> Result<Option<Document<'_>>, serde_json::
     if PROVENANCE.iter().any(|key| fields.contains_key(*key)) {
         return Ok(Some(Document::Provenance));
     }
+    if let Some(parts) = envelope::printed(&fields) {
+        return Ok(Some(Document::Printed(parts)));
+    }
     Ok(metadata_file::parts(&fields).map(Document::MetadataFile))
+}
+
+/// `first`, and the statements of the envelopes that follow.
+fn statements<'a>(
+    first: Vec<u8>,
+    others: impl Iterator<Item = Result<Fields<'a>, serde_json::Error>>,
+) -> Result<Vec<Vec<u8>>, DetectError> {
+    let mut statements = vec![first];
+    for fields in others {
+        if let Some(statement) = envelope::statement(&fields?) {
+            statements.push(statement?);
+        }
+    }
+    Ok(statements)
+}
+
+/// Why a document cannot be told.
+#[derive(Debug)]
+pub(super) enum DetectError {
+    Json(serde_json::Error),
+    Envelope(EnvelopeError),
+}
+
+impl From<serde_json::Error> for DetectError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Json(error)
+    }
+}
+
+impl From<EnvelopeError> for DetectError {
+    fn from(error: EnvelopeError) -> Self {
+        Self::Envelope(error)
+    }
 }

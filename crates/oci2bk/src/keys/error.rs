@@ -10,12 +10,14 @@ use super::artifact::ArtifactError;
 use super::attestation::AttestationError;
 use super::bundle::BundleError;
 use super::database::DatabaseError;
+use super::envelope::EnvelopeError;
 use super::file::KeysFileError;
 use super::history::HistoryError;
 use super::metadata_file::MetadataFileError;
 use super::source::SourceDescription;
 use crate::json::TooComplex;
 use crate::layout::LayoutError;
+use crate::limits::Bound;
 use crate::llb::{DefinitionError, ProvenanceError};
 
 /// Why a key source cannot be used.
@@ -31,29 +33,62 @@ pub enum SourceError {
         #[source]
         source: io::Error,
     },
-    /// A device, a pipe or the like.
-    #[error("the key source {path} is neither a file nor a directory")]
+    /// A device or the like.
+    #[error("the key source {path} is neither a file, a directory nor a pipe")]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
     /// Too large to be what it should be.
     #[error(
-        "the key source {path} has more than {limit} bytes; allow for more with --limit \
-         keys-document"
+        "the key source {path} has more than {} bytes; allow for more with --limit {}",
+        limit.value, limit.name
     )]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// How many it may have.
-        limit: u64,
+        limit: Bound,
+    },
+    /// There is no room for what comes out of it, which is read in any order.
+    #[error(
+        "cannot write the key source {path} to a file in {}; name a directory with room for it in TMPDIR",
+        directory.display()
+    )]
+    Temporary {
+        /// The pipe, or the compressed file.
+        path: PathBuf,
+        /// Where temporary files are made.
+        directory: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// There is nothing in it.
+    #[error(
+        "the key source {path} is empty; look at what the command said that should have written it"
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is compressed in a way that is not read.
+    #[error(
+        "the key source {path} is compressed with {program}, which is not read; decompress it first, \
+         with {program} -d"
+    )]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+        /// The program that decompresses it.
+        program: &'static str,
     },
     /// Nothing that is known.
     #[error(
-        "{path} is not a known key source; give SLSA provenance (mode=max), a metadata file of \
-         docker buildx, an image in an OCI layout with attestations, a bundle of docker buildx \
-         history export, LLB, the root directory of a builder or its cache.db, or what oci2bk \
-         keys wrote"
+        "{path} is not a known key source; give SLSA provenance (mode=max), also signed or as docker \
+         buildx imagetools prints it, a metadata file of docker buildx, what --output type=local wrote, \
+         an image in an OCI layout with attestations, a bundle of docker buildx history export, LLB, the \
+         root directory of a builder or its cache.db, or what oci2bk keys wrote"
     )]
     Unrecognised {
         /// The file.
@@ -79,6 +114,21 @@ pub enum SourceError {
         /// What is wrong with it.
         #[source]
         source: ProvenanceError,
+    },
+    /// Signed attestations that cannot be read.
+    #[error("the attestations in {path} give no keys")]
+    Envelope {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with them.
+        #[source]
+        source: EnvelopeError,
+    },
+    /// Signed attestations, none of which is provenance.
+    #[error("none of the attestations in {path} is SLSA provenance; give the one that is")]
+    NoProvenance {
+        /// The file.
+        path: PathBuf,
     },
     /// A metadata file without what is needed.
     #[error("the metadata file {path} gives no keys")]
@@ -154,7 +204,8 @@ pub enum SourceError {
     },
     /// A directory that is neither.
     #[error(
-        "the key source {path} is a directory, but neither an OCI layout nor the root of a builder"
+        "the key source {path} is a directory, but neither an OCI layout nor the root of a builder, and \
+         it has no provenance.json"
     )]
     NoKnownDirectory {
         /// The directory.
@@ -190,10 +241,19 @@ pub enum SourceError {
         #[source]
         source: Box<ArtifactError>,
     },
+    /// A history bundle without provenance that helps.
+    #[error(
+        "the history bundle {path} has no provenance that lists ops; a build that failed has none: export \
+         the history of the build that made the cache"
+    )]
+    NoHistory {
+        /// The file.
+        path: PathBuf,
+    },
     /// A layout or archive without attestations that help, and without keys.
     #[error(
         "no keys are attached in {path} and nothing in it has provenance that lists the build's \
-         ops; export it with --provenance=mode=max"
+         ops; export the image of the build with --provenance=mode=max, or give another key source"
     )]
     NoAttestations {
         /// The layout.

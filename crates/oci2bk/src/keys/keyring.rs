@@ -8,8 +8,10 @@ use bkstate::Digest;
 
 use super::error::SourceError;
 use super::read::{read_layout, read_source};
-use super::source::{KeySource, SourceDescription};
+use super::scan::Scans;
+use super::source::{Candidate, KeySource, SourceDescription};
 use crate::export::{CacheExport, layouts};
+use crate::image::BaseImage;
 use crate::limits::Limits;
 use crate::llb::{Encoding, OpDigest, Vertex};
 use crate::release::Span;
@@ -45,6 +47,8 @@ pub struct SourceSummary {
     pub candidates: usize,
     /// How many records it resolved that no source before it had.
     pub resolved: usize,
+    /// Whether it has the op digest of any record that is wanted.
+    pub matches: bool,
 }
 
 /// The records whose op digests are known, out of those that are wanted.
@@ -78,6 +82,7 @@ pub struct Keyring {
     wanted: BTreeSet<Digest>,
     records: BTreeMap<Digest, Resolved>,
     sources: Vec<SourceSummary>,
+    scans: Scans,
 }
 
 impl Keyring {
@@ -120,15 +125,17 @@ impl Keyring {
     /// the first candidate. Only the op, and of which release the builder may have been, is learnt
     /// later too.
     pub fn add(&mut self, source: KeySource) {
-        let KeySource { description, candidates, .. } = source;
+        let KeySource { description, candidates, scans, .. } = source;
         let source = self.sources.len();
         let resolved_before = self.records.len();
         let mut count = 0;
+        let mut matches = false;
         for candidate in candidates {
             count += 1;
             for output in 0..candidate.outputs {
                 let record = candidate.op_digest.record(output);
                 if self.wanted.contains(&record) {
+                    matches = true;
                     let resolved = self.records.entry(record).or_insert_with(|| Resolved {
                         op_digest: candidate.op_digest.clone(),
                         output,
@@ -146,7 +153,38 @@ impl Keyring {
             }
         }
         let resolved = self.records.len() - resolved_before;
-        self.sources.push(SourceSummary { description, candidates: count, resolved });
+        self.sources.push(SourceSummary { description, candidates: count, resolved, matches });
+        if matches {
+            self.scans.extend(scans);
+        }
+    }
+
+    /// Adds the keys of the SBOM scans that any of `images` did, which follow from its config: no document
+    /// about a build has them. Those of images that did none are passed over.
+    pub fn add_scanners<'a>(&mut self, images: impl IntoIterator<Item = &'a BaseImage>) {
+        for source in images.into_iter().filter_map(KeySource::from_scanner) {
+            let is_missing = |record: Digest| {
+                self.wanted.contains(&record) && !self.records.contains_key(&record)
+            };
+            if source.candidates.iter().flat_map(Candidate::records).any(is_missing) {
+                self.add(source);
+            }
+        }
+    }
+
+    /// Whether any scan could be recognised.
+    pub(crate) fn knows_scanners(&self) -> bool {
+        !self.scans.is_empty()
+    }
+
+    /// The image whose SBOM scan a step is that runs in one of `images`, by their records, and mounts
+    /// one of the results for which `mounted` holds.
+    pub(crate) fn scanner(
+        &self,
+        images: impl IntoIterator<Item = Digest>,
+        mounted: impl Fn(&BTreeSet<Digest>) -> bool,
+    ) -> Option<&str> {
+        self.scans.image(images, mounted)
     }
 
     /// The op digest of `record`, if it is known.

@@ -1,61 +1,92 @@
 //! Reads key sources from files and directories.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
+use std::io::{self, BufReader, Read, Seek as _};
 use std::path::Path;
 
 use bkstate::bolt::Bucket;
 use bkstate::dir::Dir;
 use bkstate::root::{Kind, RootError};
 
-use super::artifact;
+use super::bundle::Found;
 use super::database::{self, DatabaseError, DatabaseKind};
-use super::detect::{self, Document};
+use super::detect::{self, DetectError, Document};
 use super::error::SourceError;
 use super::file::KeysFile;
 use super::history::{self, Content};
-use super::metadata_file::MetadataFileError;
+use super::input::{self, Input};
+use super::metadata_file::{MetadataFileError, Part};
 use super::source::{KeySource, SourceDescription, SourceKind};
-use super::{attestation, bundle, cache_db, cache_debug, root};
+use super::{artifact, attestation, bundle, cache_db, cache_debug, exported, root};
 use crate::json;
 use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::llb::{Definition, Provenance, ProvenanceError};
+use crate::packing::Packing;
+use crate::unpack::decompress::{Encoding, decoder};
 
-/// Reads the key source at `path`, whose kind shows from what is in it. A directory has to be the
-/// root of a builder, of which everything is read that has keys, or an OCI layout with an image that
-/// carries attestations. Gives one source for each document in it.
+/// Reads the key source at `path`, whose kind shows from what is in it; `-` is stdin. A directory has to be
+/// the root of a builder, of which everything is read that has keys, an OCI layout with an image that
+/// carries attestations, or what a build was exported to, with its provenance. Gives one source for each
+/// document in it.
 ///
 /// # Errors
 /// When it cannot be read, is too large, is nothing known or holds no keys.
 pub fn read_source(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
+    match input::open(path, limits)? {
+        (path, Input::Directory) => read_directory(&path, limits),
+        (path, Input::File(file)) => read_file(&path, file, limits),
+    }
+}
+
+fn read_file(path: &Path, mut file: File, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
     let read_error = |source| SourceError::Read { path: path.to_owned(), source };
-    // Looked at before it is opened, because opening a pipe waits for a writer.
-    let kind = std::fs::metadata(path).map_err(read_error)?.file_type();
-    if kind.is_dir() {
-        return read_directory(path, limits);
-    }
-    if !kind.is_file() {
-        return Err(SourceError::NotAFile { path: path.to_owned() });
-    }
-    let mut file = File::open(path).map_err(read_error)?;
-    let mut head = Vec::with_capacity(detect::HEAD);
-    (&file).take(detect::HEAD as u64).read_to_end(&mut head).map_err(read_error)?;
+    let head = head(&file).map_err(read_error)?;
     file.rewind().map_err(read_error)?;
-    if detect::is_bolt(&head) {
-        return read_database(path, file, limits);
+    if head.is_empty() {
+        return Err(SourceError::Empty { path: path.to_owned() });
     }
-    if detect::is_archive(&head) {
-        return read_archive(path, &file, limits);
+    let packing = Packing::of(&head);
+    match packing {
+        _ if detect::is_bolt(&head) => return read_database(path, file, limits),
+        Packing::None if detect::is_tar(&head) => return read_archive(path, &file, limits),
+        Packing::None => {}
+        Packing::Unknown(program) => {
+            return Err(SourceError::Compressed { path: path.to_owned(), program });
+        }
+        // An archive is decompressed while it is read.
+        Packing::Known => {
+            let stream = decoder(BufReader::new(&file), Encoding::Detect).map_err(read_error)?;
+            let unpacked = self::head(stream).map_err(read_error)?;
+            file.rewind().map_err(read_error)?;
+            if detect::is_tar(&unpacked) {
+                return read_archive(path, &file, limits);
+            }
+            if detect::is_bolt(&unpacked) {
+                let stream =
+                    decoder(BufReader::new(&file), Encoding::Detect).map_err(read_error)?;
+                return read_database(path, input::spooled(path, stream, limits)?, limits);
+            }
+        }
     }
+    let encoding = if packing == Packing::None { Encoding::Plain } else { Encoding::Detect };
     // One byte more than allowed shows that there is more.
     let mut bytes = Vec::new();
     let limit = limits.keys_document;
-    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(read_error)?;
+    decoder(BufReader::new(file), encoding)
+        .and_then(|stream| stream.take(limit.saturating_add(1)).read_to_end(&mut bytes))
+        .map_err(read_error)?;
     if bytes.len() as u64 > limit {
+        let limit = limits.of_keys_document(limit);
         return Err(SourceError::TooLarge { path: path.to_owned(), limit });
     }
     read_document(path, &bytes, limits)
+}
+
+fn head(stream: impl Read) -> io::Result<Vec<u8>> {
+    let mut head = Vec::with_capacity(detect::HEAD);
+    stream.take(detect::HEAD as u64).read_to_end(&mut head)?;
+    Ok(head)
 }
 
 /// Reads the provenance attached to the images of a layout, such as the one that holds the cache,
@@ -87,7 +118,13 @@ pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
 }
 
 fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
-    let (dir, kind) = bkstate::root::find(Dir::open(path)?)?;
+    let dir = Dir::open(path)?;
+    let exported = exported::provenance(&dir)?;
+    if !exported.is_empty() {
+        let sources = exported.into_iter().map(|(path, file)| read_file(&path, file, limits));
+        return Ok(sources.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect());
+    }
+    let (dir, kind) = bkstate::root::find(dir)?;
     match kind {
         // That of Docker Engine has a `cache.db` like any other.
         Kind::Root | Kind::LayoutAndRoot | Kind::Engine => return read_root(&dir, limits),
@@ -169,7 +206,7 @@ fn read_history(
 }
 
 fn read_archive(path: &Path, file: &File, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
-    let parts = bundle::provenance(file, limits)
+    let Found { parts, is_history } = bundle::provenance(file, limits)
         .map_err(|source| SourceError::Archive { path: path.to_owned(), source: source.into() })?;
     let mut sources = Vec::with_capacity(parts.len());
     for part in parts {
@@ -177,10 +214,11 @@ fn read_archive(path: &Path, file: &File, limits: &Limits) -> Result<Vec<KeySour
         let description = describe(path, kind, Some(part.digest.to_string()));
         sources.extend(read_one_of_many(&part.json, description)?);
     }
-    if sources.is_empty() {
-        return Err(SourceError::NoAttestations { path: path.to_owned() });
+    match sources.is_empty() {
+        true if is_history => Err(SourceError::NoHistory { path: path.to_owned() }),
+        true => Err(SourceError::NoAttestations { path: path.to_owned() }),
+        false => Ok(sources),
     }
-    Ok(sources)
 }
 
 fn read_document(
@@ -193,7 +231,10 @@ fn read_document(
     let unrecognised = |source| SourceError::Unrecognised { path: path.to_owned(), source };
     let document = match detect::document(bytes) {
         Ok(document) => document,
-        Err(error) => {
+        Err(DetectError::Envelope(source)) => {
+            return Err(SourceError::Envelope { path: path.to_owned(), source });
+        }
+        Err(DetectError::Json(error)) => {
             let definition = read_definition(path, bytes);
             return Ok(vec![definition.ok_or_else(|| unrecognised(Some(error)))?]);
         }
@@ -216,15 +257,40 @@ fn read_document(
             let source = MetadataFileError::NoProvenance;
             Err(SourceError::MetadataFile { path: path.to_owned(), source })
         }
-        Some(Document::MetadataFile(parts)) => parts
-            .into_iter()
-            .map(|part| {
-                let description = describe(path, SourceKind::MetadataFile, part.name);
-                read_provenance(part.provenance.get().as_bytes(), description)
-            })
-            .collect(),
+        Some(Document::MetadataFile(parts)) => read_parts(path, SourceKind::MetadataFile, parts),
+        Some(Document::Printed(parts)) => read_parts(path, SourceKind::Provenance, parts),
+        Some(Document::Envelopes(statements)) => read_statements(path, &statements, limits),
         None => Err(unrecognised(None)),
     }
+}
+
+fn read_parts(
+    path: &Path,
+    kind: SourceKind,
+    parts: Vec<Part<'_>>,
+) -> Result<Vec<KeySource>, SourceError> {
+    let read = |part: Part<'_>| {
+        read_provenance(part.provenance.get().as_bytes(), describe(path, kind, part.name))
+    };
+    parts.into_iter().map(read).collect()
+}
+
+/// The provenance among signed statements.
+fn read_statements(
+    path: &Path,
+    statements: &[Vec<u8>],
+    limits: &Limits,
+) -> Result<Vec<KeySource>, SourceError> {
+    let mut sources = Vec::new();
+    for statement in statements.iter().filter(|statement| attestation::is_statement(statement)) {
+        json::check(statement, limits)
+            .map_err(|source| SourceError::TooComplex { path: path.to_owned(), source })?;
+        sources.push(read_provenance(statement, describe(path, SourceKind::Attestation, None))?);
+    }
+    if sources.is_empty() {
+        return Err(SourceError::NoProvenance { path: path.to_owned() });
+    }
+    Ok(sources)
 }
 
 /// The most bytes read of LLB in protobuf. A daemon takes no more in a request: it is the limit for

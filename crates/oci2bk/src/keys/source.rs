@@ -4,6 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bkstate::Digest;
+
+use super::scan::Scans;
 use crate::llb::{
     self, Definition, Encoding, Graph, NotComputable, Op, OpDigest, Platform, Provenance, Vertex,
 };
@@ -31,6 +34,13 @@ pub struct Candidate {
     pub builder: Option<Span>,
 }
 
+impl Candidate {
+    /// The records that it would name.
+    pub(super) fn records(&self) -> impl Iterator<Item = Digest> {
+        (0..self.outputs).map(|output| self.op_digest.record(output))
+    }
+}
+
 /// One document with op digests, or with ops.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -43,6 +53,8 @@ pub struct KeySource {
     pub uncomputable: Vec<Uncomputable>,
     /// The whole build, where the source has it.
     pub graph: Option<Arc<Graph>>,
+    /// How the SBOM scans of the build would show.
+    pub(super) scans: Scans,
 }
 
 /// A step whose op digest its source does not determine.
@@ -100,6 +112,8 @@ pub enum SourceKind {
     Dump,
     /// A keys file of our own, or one that is attached to a cache.
     KeysFile,
+    /// The image of an SBOM scanner.
+    Scanner,
 }
 
 impl fmt::Display for SourceKind {
@@ -115,6 +129,7 @@ impl fmt::Display for SourceKind {
             Self::Definition => "LLB",
             Self::Dump => "LLB dump",
             Self::KeysFile => "keys file",
+            Self::Scanner => "scanner image",
         })
     }
 }
@@ -124,8 +139,8 @@ impl KeySource {
     pub fn from_provenance(provenance: &Provenance, description: SourceDescription) -> Self {
         let platforms = std::slice::from_ref(&provenance.default_platform);
         let graph = provenance.graph.clone();
-        let ops = &provenance.ops;
-        Self { graph, ..Self::from_ops(ops, platforms, provenance.builder, description) }
+        let (ops, scans) = (&provenance.ops, Scans::of(provenance));
+        Self { graph, scans, ..Self::from_ops(ops, platforms, provenance.builder, description) }
     }
 
     /// What the ops of `definition` offer, on whatever platform the daemon was that ran those that
@@ -138,7 +153,8 @@ impl KeySource {
 
     /// Op digests themselves, proved or not, from wherever they are known.
     pub fn from_digests(candidates: Vec<Candidate>, description: SourceDescription) -> Self {
-        Self { description, candidates, uncomputable: Vec::new(), graph: None }
+        let scans = Scans::default();
+        Self { description, candidates, uncomputable: Vec::new(), graph: None, scans }
     }
 
     fn from_ops(
@@ -157,13 +173,13 @@ impl KeySource {
                 Err(reason) => uncomputable.push(Uncomputable { name: llb::step_name(op), reason }),
             }
         }
-        KeySource { description, candidates, uncomputable, graph: None }
+        Self { uncomputable, ..Self::from_digests(candidates, description) }
     }
 }
 
 /// The digests of `op` in all encodings, newest first, each once. An op that names no platform runs
 /// on one of `platforms`.
-fn candidates_of(
+pub(super) fn candidates_of(
     op: &Op,
     platforms: &[Platform],
     builder: Option<Span>,

@@ -1,18 +1,28 @@
-//! A layout in a tar archive, read where it lies: only the archive's headers are read to begin
-//! with, and blobs from where they are in it.
+//! A layout in a tar archive, or in a directory in one, read where it lies: only the archive's headers are
+//! read to begin with, and blobs from where they are in it.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Seek as _};
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::open::{FileKind, OpenError};
-use super::store::{BlobFile, Name};
+use super::store::{BlobFile, Name, prefix_of};
 use crate::limits::Limits;
+use crate::packing::{self, Packing, SpoolError, spooled};
 use crate::unpack::TarError;
+use crate::unpack::decompress::{Encoding, decoder};
 use crate::unpack::tar::{Entry, Kind, Reader};
+
+/// How much of a compressed archive is read at a time.
+const CHUNK: usize = 128 << 10;
+/// How many directories of an archive are remembered that may be the layout.
+const PREFIXES: usize = 100;
+/// How many of them a message lists.
+const LISTED: usize = 5;
 
 /// An archive whose members are known.
 #[derive(Debug)]
@@ -25,12 +35,36 @@ pub(super) struct Archive {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArchiveError {
-    /// It is compressed as a whole, so that its members have no place in it.
+    /// It is compressed in a way that is not read.
+    #[error("it is compressed with {0}, which is not read; decompress it first, with {0} -d")]
+    Compressed(&'static str),
+    /// What it is compressed to is damaged.
+    #[error("cannot decompress it")]
+    Decompress(#[source] io::Error),
+    /// It has more bytes than it may.
     #[error(
-        "it is compressed as a whole; decompress it first, which costs little space since layers \
-         are compressed themselves"
+        "it has more than {limit} bytes, decompressed; allow for more with --limit archive-size"
     )]
-    Compressed,
+    TooLarge {
+        /// How many it may have.
+        limit: u64,
+    },
+    /// There is no room for what it holds.
+    #[error(
+        "cannot decompress it into a file in {}; name a directory with room for it in TMPDIR, or \
+         decompress it first",
+        directory.display()
+    )]
+    Temporary {
+        /// Where temporary files are made.
+        directory: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// There are several layouts in it.
+    #[error("it has layouts in several directories: {}; make an archive of one of them", .0.join(", "))]
+    SeveralLayouts(Vec<String>),
     /// It is not a sound tar archive.
     #[error(transparent)]
     Tar(#[from] TarError),
@@ -62,12 +96,21 @@ enum Member {
 }
 
 impl Archive {
-    /// Finds the members of the archive `file`, which has `size` bytes.
+    /// Finds the members of the archive `file`, which has `size` bytes. One that is compressed is
+    /// decompressed into a file without a name first, since blobs are read in any order.
     pub(super) fn index(file: File, size: u64, limits: &Limits) -> Result<Self, ArchiveError> {
-        if is_compressed(&file).map_err(ArchiveError::Io)? {
-            return Err(ArchiveError::Compressed);
+        let (file, size) = match packing(&file).map_err(ArchiveError::Io)? {
+            Packing::None => (file, size),
+            Packing::Unknown(name) => return Err(ArchiveError::Compressed(name)),
+            Packing::Known => decompressed(&file, limits.archive_size)?,
+        };
+        let limit = limits.archive_members;
+        let mut members = members(&file, size, limit, b"")?;
+        if !members.contains_key(&Name::Index)
+            && let Some(prefix) = prefix(&file, size, limit)?
+        {
+            members = self::members(&file, size, limit, &prefix)?;
         }
-        let members = members(&file, size, limits.archive_members)?;
         Ok(Self { file: Arc::new(file), members })
     }
 
@@ -82,9 +125,58 @@ impl Archive {
     }
 }
 
-/// Where the members are, of which there may be `limit`.
-fn members(file: &File, size: u64, limit: u64) -> Result<BTreeMap<Name, Member>, ArchiveError> {
+/// Where the members of the layout in the directory `prefix` are. In all there may be `limit`.
+fn members(
+    file: &File,
+    size: u64,
+    limit: u64,
+    prefix: &[u8],
+) -> Result<BTreeMap<Name, Member>, ArchiveError> {
     let mut members = BTreeMap::new();
+    each_member(file, size, limit, |entry, start, length| {
+        let Some(name) = Name::of_member(&entry.name, prefix) else { return Ok(()) };
+        let member = other_kind(entry).map_or(Member::File(start, length), Member::Other);
+        match members.entry(name) {
+            MapEntry::Vacant(vacant) => drop(vacant.insert(member)),
+            MapEntry::Occupied(_) => {
+                return Err(ArchiveError::Duplicate { name: name.to_string() });
+            }
+        }
+        Ok(())
+    })?;
+    Ok(members)
+}
+
+/// The directory that has the layout, if that is not the archive itself: the only one with an
+/// `index.json`, or, of several, with an `oci-layout`, too.
+fn prefix(file: &File, size: u64, limit: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
+    let [mut with_index, mut with_version] = [BTreeSet::new(), BTreeSet::new()];
+    each_member(file, size, limit, |entry, _, _| {
+        for (name, found) in [(Name::Index, &mut with_index), (Name::OciLayout, &mut with_version)]
+        {
+            if let Some(prefix) = prefix_of(&entry.name, name).filter(|_| found.len() < PREFIXES) {
+                found.insert(prefix.to_owned());
+            }
+        }
+        Ok(())
+    })?;
+    let with_both: BTreeSet<_> = with_index.intersection(&with_version).cloned().collect();
+    let mut found = if with_both.is_empty() { with_index } else { with_both };
+    if found.len() > 1 {
+        let names = found.iter().map(|prefix| String::from_utf8_lossy(prefix).into_owned());
+        return Err(ArchiveError::SeveralLayouts(names.take(LISTED).collect()));
+    }
+    Ok(found.pop_first())
+}
+
+/// Tells `of` each member, and where its content is, and how long.
+fn each_member(
+    mut file: &File,
+    size: u64,
+    limit: u64,
+    mut of: impl FnMut(&Entry, u64, u64) -> Result<(), ArchiveError>,
+) -> Result<(), ArchiveError> {
+    file.rewind().map_err(ArchiveError::Io)?;
     let mut count = 0;
     let mut archive = Reader::new(BufReader::new(file));
     while let Some(entry) = archive.next()? {
@@ -96,16 +188,9 @@ fn members(file: &File, size: u64, limit: u64) -> Result<BTreeMap<Name, Member>,
             return Err(ArchiveError::OldSparse);
         }
         let (start, length) = archive.seek_over_body(size)?;
-        let Some(name) = Name::of_member(&entry.name) else { continue };
-        let member = other_kind(&entry).map_or(Member::File(start, length), Member::Other);
-        match members.entry(name) {
-            MapEntry::Vacant(vacant) => vacant.insert(member),
-            MapEntry::Occupied(_) => {
-                return Err(ArchiveError::Duplicate { name: name.to_string() });
-            }
-        };
+        of(&entry, start, length)?;
     }
-    Ok(members)
+    Ok(())
 }
 
 /// What a member is, unless it is a regular file.
@@ -122,13 +207,22 @@ fn other_kind(entry: &Entry) -> Option<FileKind> {
     })
 }
 
-/// Whether a file starts as gzip (RFC 1952), zstd (RFC 8878), xz or bzip2 streams do.
-fn is_compressed(file: &File) -> io::Result<bool> {
-    const MAGIC: [&[u8]; 4] =
-        [&[0x1f, 0x8b], &[0x28, 0xb5, 0x2f, 0xfd], &[0xfd, b'7', b'z', b'X', b'Z', 0], b"BZh"];
-    let mut head = [0; 6];
+fn packing(file: &File) -> io::Result<Packing> {
+    let mut head = [0; packing::HEAD];
     let length = file.read_at(&mut head, 0)?;
-    Ok(MAGIC.iter().any(|magic| head[..length].starts_with(magic)))
+    Ok(Packing::of(&head[..length]))
+}
+
+/// A file without a name that has what `file` has, decompressed, and its size, which is `limit` at most.
+fn decompressed(file: &File, limit: u64) -> Result<(File, u64), ArchiveError> {
+    let stream = decoder(BufReader::with_capacity(CHUNK, file), Encoding::Detect);
+    spooled(stream.map_err(ArchiveError::Decompress)?, limit).map_err(|error| match error {
+        SpoolError::Read(source) => ArchiveError::Decompress(source),
+        SpoolError::Write(source) => {
+            ArchiveError::Temporary { directory: std::env::temp_dir(), source }
+        }
+        SpoolError::TooLarge => ArchiveError::TooLarge { limit },
+    })
 }
 
 #[cfg(test)]

@@ -59,10 +59,10 @@
 //! let error = Layout::open(temporary.path(), &Limits::default()).unwrap_err();
 //! assert!(matches!(error, LayoutError::NotAFile { kind: FileKind::Symlink, .. }));
 //!
-//! let archive = temporary.path().join("cache.tar.gz");
-//! fs::write(&archive, [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0])?;
+//! let archive = temporary.path().join("cache.tar.xz");
+//! fs::write(&archive, b"\xfd7zXZ\0")?;
 //! let error = Layout::open(&archive, &Limits::default()).unwrap_err();
-//! assert!(matches!(error, LayoutError::Archive { source: ArchiveError::Compressed, .. }));
+//! assert!(matches!(error, LayoutError::Archive { source: ArchiveError::Compressed { .. }, .. }));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -143,6 +143,7 @@ pub use write::{LayoutWriter, WriteError, edited_index};
 use crate::json::{self, TooComplex, from_objects};
 use crate::limits::Limits;
 use crate::manifest::{Document, DocumentError};
+use crate::source::hint;
 use open::OpenError;
 use store::{Name, Store};
 
@@ -162,6 +163,12 @@ pub struct Layout {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutError {
+    /// There is nothing at the path.
+    #[error("{} is not there{}", path.display(), hint(path))]
+    NotFound {
+        /// The path.
+        path: PathBuf,
+    },
     /// The directory or archive cannot be opened.
     #[error("cannot open {path}")]
     Open {
@@ -191,7 +198,7 @@ pub enum LayoutError {
     /// There is no `index.json`.
     #[error(
         "{} has no index.json, so it is not an OCI layout; give the directory that \
-         --cache-to type=local,dest=DIR wrote, or a tar archive of what is in it",
+         --cache-to type=local,dest=DIR wrote, or a tar archive of it",
         path.display()
     )]
     NoIndex {

@@ -40,16 +40,28 @@ impl fmt::Display for Name {
 }
 
 impl Name {
-    /// The file that a member of an archive of a layout is; `None` if it is none of those that
-    /// matter. Archives made with `tar -C DIR .` have names that start with `./`.
-    pub(super) fn of_member(name: &[u8]) -> Option<Self> {
-        let name = std::str::from_utf8(name.strip_prefix(b"./").unwrap_or(name)).ok()?;
+    /// The file that a member of an archive is of the layout in the directory `prefix`, which ends in a
+    /// slash or is empty; `None` if it is none of those that matter.
+    pub(super) fn of_member(name: &[u8], prefix: &[u8]) -> Option<Self> {
+        let name = std::str::from_utf8(plain(name).strip_prefix(prefix)?).ok()?;
         match name {
             OCI_LAYOUT => Some(Self::OciLayout),
             INDEX => Some(Self::Index),
             _ => format!("sha256:{}", name.strip_prefix(BLOBS)?).parse().map(Self::Blob).ok(),
         }
     }
+}
+
+/// The name of a member of an archive. Archives made with `tar -C DIR .` have names that start with `./`.
+fn plain(name: &[u8]) -> &[u8] {
+    name.strip_prefix(b"./").unwrap_or(name)
+}
+
+/// Where in an archive a layout may be that has a member of this name: the directory of an `index.json`,
+/// or of an `oci-layout`.
+pub(super) fn prefix_of(name: &[u8], file: Name) -> Option<&[u8]> {
+    let prefix = plain(name).strip_suffix(file.to_string().as_bytes())?;
+    (prefix.is_empty() || prefix.ends_with(b"/")).then_some(prefix)
 }
 
 #[derive(Debug)]
@@ -60,7 +72,10 @@ pub(super) enum Store {
 
 impl Store {
     pub(super) fn open(path: &Path, limits: &Limits) -> Result<Self, LayoutError> {
-        let io_error = |source| LayoutError::Open { path: path.to_owned(), source };
+        let io_error = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => LayoutError::NotFound { path: path.to_owned() },
+            _ => LayoutError::Open { path: path.to_owned(), source },
+        };
         let open = |flags| {
             openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|error| io_error(error.into()))

@@ -1,6 +1,6 @@
 //! A whole build: its ops, and how they hang together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Digest;
 use serde::de::{self, Error as _};
@@ -89,7 +89,7 @@ pub(super) struct Metadata {
 pub(super) struct ShapedOp {
     pub(super) op: Op,
     pub(super) inputs: Vec<(String, i64)>,
-    identifier: Option<String>,
+    pub(super) identifier: Option<String>,
 }
 
 impl ShapedOp {
@@ -179,6 +179,20 @@ impl Graph {
             });
         }
         Some(Self { platforms, steps: resolved })
+    }
+
+    /// The outputs that are the result of the build.
+    pub fn results(&self) -> Vec<Output> {
+        let returned = self.steps.iter().filter(|step| step.is_return());
+        let returned: Vec<_> = returned.flat_map(|step| step.inputs.iter().copied()).collect();
+        if !returned.is_empty() {
+            return returned;
+        }
+        // Provenance of older releases has no step that names the result: it is what nothing builds on.
+        let built_on: BTreeSet<_> =
+            self.steps.iter().flat_map(|step| &step.inputs).map(|input| input.step).collect();
+        let last = (0..self.steps.len()).filter(|step| !built_on.contains(step));
+        last.map(|step| Output { step, output: 0 }).collect()
     }
 
     /// The steps that something builds on or that are the result, with the outputs that are asked

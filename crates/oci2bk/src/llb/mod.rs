@@ -148,6 +148,7 @@ mod digest;
 mod encoding;
 mod graph;
 mod json;
+mod material;
 mod name;
 pub mod op;
 mod platform;
@@ -162,11 +163,13 @@ pub use definition::{Definition, DefinitionError, MAX_PARTS};
 pub use digest::{InvalidOpDigest, MAX_OP_DIGEST_BYTES, NotComputable, OpDigest, digest};
 pub use encoding::{Encoding, Release};
 pub use graph::{Graph, Output, Step};
+pub use material::ResolvedImage;
 pub use name::step_name;
 pub use op::Op;
 pub use platform::{ParsePlatformError, Platform};
 pub use provenance::{Provenance, ProvenanceError};
 pub use selector::Selectors;
+pub(crate) use selector::below_root;
 pub use vertex::{Patterns, Vertex};
 
 #[cfg(test)]

@@ -5,12 +5,15 @@
 //! up to BuildKit v0.27) or v1 (since v0.28), each as an in-toto statement around the predicate or
 //! as the bare predicate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use super::graph::{Graph, Metadata, ShapedOp, Unresolved};
+use super::material::{Material, ResolvedImage};
 use super::op::Op;
 use super::platform::{ParsePlatformError, Platform};
 use crate::release::Span;
@@ -27,6 +30,9 @@ pub struct Provenance {
     /// The releases of which the daemon can have been; nothing if the document does not tell, as of
     /// releases before v0.30.
     pub builder: Option<Span>,
+    /// The images that the build resolved and that none of its ops fetches: of frontends, of SBOM
+    /// scanners, and of other platforms.
+    pub images: Vec<ResolvedImage>,
 }
 
 /// Why a document gives no ops.
@@ -61,6 +67,8 @@ struct Document {
     invocation: Option<Invocation>,
     #[serde(default)]
     build_config: Option<BuildConfig>,
+    #[serde(default, deserialize_with = "lenient")]
+    materials: Vec<Material>,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +82,8 @@ struct Predicate {
     invocation: Option<Invocation>,
     #[serde(default)]
     build_config: Option<BuildConfig>,
+    #[serde(default, deserialize_with = "lenient")]
+    materials: Vec<Material>,
 }
 
 #[derive(Deserialize)]
@@ -81,8 +91,10 @@ struct Predicate {
 struct BuildDefinition {
     #[serde(default)]
     internal_parameters: InternalParameters,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     external_parameters: ExternalParameters,
+    #[serde(default, deserialize_with = "lenient")]
+    resolved_dependencies: Vec<Material>,
 }
 
 #[derive(Deserialize, Default)]
@@ -95,7 +107,7 @@ struct ExternalParameters {
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct Request {
-    compatibility_version: Option<i64>,
+    compatibility_version: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize, Default)]
@@ -103,6 +115,7 @@ struct Request {
 struct InternalParameters {
     build_config: Option<BuildConfig>,
     builder_platform: String,
+    #[serde(deserialize_with = "lenient")]
     dockerfile_version: Option<String>,
 }
 
@@ -110,7 +123,7 @@ struct InternalParameters {
 struct Invocation {
     #[serde(default)]
     environment: Environment,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     parameters: Request,
 }
 
@@ -118,7 +131,17 @@ struct Invocation {
 #[serde(default, rename_all = "camelCase")]
 struct Environment {
     platform: String,
+    #[serde(deserialize_with = "lenient")]
     dockerfile_version: Option<String>,
+}
+
+/// What only helps: a value of another form is as none. Whoever runs the daemon may put values of
+/// their own among the parameters (`ProvenanceCustomEnv`).
+fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let json = <&RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(json.get()).unwrap_or_default())
 }
 
 #[derive(Deserialize)]
@@ -152,18 +175,20 @@ impl Provenance {
             build_definition: document.build_definition,
             invocation: document.invocation,
             build_config: document.build_config,
+            materials: document.materials,
         });
-        let (platform, config, builder) = match predicate {
+        let (platform, config, builder, materials) = match predicate {
             Predicate { build_definition: Some(definition), .. } => {
                 let (internal, external) =
                     (definition.internal_parameters, definition.external_parameters);
                 let builder = builder(internal.dockerfile_version.as_deref(), &external.request);
-                (internal.builder_platform, internal.build_config, builder)
+                let materials = definition.resolved_dependencies;
+                (internal.builder_platform, internal.build_config, builder, materials)
             }
-            Predicate { invocation: Some(invocation), build_config, .. } => {
+            Predicate { invocation: Some(invocation), build_config, materials, .. } => {
                 let Invocation { environment, parameters } = invocation;
                 let builder = builder(environment.dockerfile_version.as_deref(), &parameters);
-                (environment.platform, build_config, builder)
+                (environment.platform, build_config, builder, materials)
             }
             _ => return Err(ProvenanceError::NotProvenance),
         };
@@ -176,8 +201,9 @@ impl Provenance {
         let digests: BTreeMap<_, _> = digests.into_iter().map(|(d, step)| (step, d)).collect();
         let steps: Vec<_> = steps.into_iter().filter_map(|step| step.resolved(&digests)).collect();
         let ops = steps.iter().map(|step| step.shaped.op.clone()).collect();
+        let images = images(&materials, &steps);
         let graph = Graph::resolve(steps, vec![default_platform.clone()]).map(Arc::new);
-        Ok(Self { default_platform, ops, graph, builder })
+        Ok(Self { default_platform, ops, graph, builder, images })
     }
 }
 
@@ -186,6 +212,18 @@ fn builder(dockerfile_version: Option<&str>, request: &Request) -> Option<Span> 
     let of_frontend = dockerfile_version.and_then(Span::of_builtin_frontend);
     let of_request = request.compatibility_version.map(|_| Span::with_compatibility_version());
     of_frontend.or(of_request)
+}
+
+/// More images than this no build resolves without fetching them.
+const MOST_IMAGES: usize = 64;
+
+/// The images of `materials` that none of `steps` fetches.
+fn images(materials: &[Material], steps: &[Unresolved]) -> Vec<ResolvedImage> {
+    let identifiers = steps.iter().filter_map(|step| step.shaped.identifier.as_deref());
+    let fetched = identifiers.filter_map(|identifier| identifier.rsplit_once('@'));
+    let fetched: BTreeSet<_> = fetched.map(|(_, digest)| digest.to_owned()).collect();
+    let images = materials.iter().filter_map(Material::image);
+    images.filter(|image| !fetched.contains(&image.digest.to_string())).take(MOST_IMAGES).collect()
 }
 
 impl Step {

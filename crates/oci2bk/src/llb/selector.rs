@@ -136,7 +136,7 @@ fn at<T>(of_inputs: &mut [T], input: i64) -> Option<&mut T> {
 }
 
 /// Go's `path.Join("/", path)`.
-fn below_root(path: &str) -> String {
+pub(crate) fn below_root(path: &str) -> String {
     let mut parts = Vec::new();
     for part in path.split('/') {
         match part {

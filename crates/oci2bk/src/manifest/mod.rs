@@ -176,7 +176,7 @@ pub use inline::InlineCache;
 pub use layer::{Compression, LayerBlob, LayerError, MAX_DESCRIPTION};
 pub(crate) use select::REF_NAME;
 pub use select::{FoundCache, SelectError, Selected, other_manifests, select};
-pub(crate) use select::{entry_names, tagged};
+pub(crate) use select::{entry_names, reachable, tagged};
 
 use crate::layout::{BlobError, Descriptor, Layout};
 

@@ -237,6 +237,14 @@ pub fn other_manifests(layout: &Layout) -> Result<Vec<Descriptor>, SelectError> 
     Ok(survey.others.into_iter().map(|other| other.descriptor).collect())
 }
 
+/// The digests of all manifests and indexes that `entries` lead to, there or not.
+pub(crate) fn reachable(
+    layout: &Layout,
+    entries: &[Descriptor],
+) -> Result<BTreeSet<Digest>, SelectError> {
+    Ok(survey(layout, entries, Trust::MediaType)?.seen)
+}
+
 /// What is believed of the descriptors that a survey starts with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trust {
@@ -255,6 +263,8 @@ struct Survey {
     tags: BTreeMap<Digest, BTreeSet<String>>,
     /// Those of the entries that somebody may mean by a tag.
     named: BTreeSet<Digest>,
+    /// All that is mentioned.
+    seen: BTreeSet<Digest>,
 }
 
 /// A cache of its own.
@@ -314,7 +324,7 @@ struct Candidates {
 impl Survey {
     /// The caches that were found, or else the images with inline caches.
     fn candidates(self, layout: &Layout) -> Result<Candidates, SelectError> {
-        let Self { caches, others, mut missing, tags, named } = self;
+        let Self { caches, others, mut missing, tags, named, .. } = self;
         let without = others.len();
         let mut found: Vec<_> = caches.into_iter().map(Candidate::from).collect();
         if found.is_empty() {
@@ -488,6 +498,7 @@ fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Surve
             }
         }
     }
+    survey.seen = queue.seen;
     Ok(survey)
 }
 

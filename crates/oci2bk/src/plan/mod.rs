@@ -259,7 +259,8 @@ pub struct Lost {
     pub digest: Digest,
     /// Why.
     pub reason: LostReason,
-    /// What is known of it: a description of its layer, or the steps it builds on.
+    /// What is known of it: a description of its layer, or the steps it builds on; of an SBOM scan, the
+    /// image of the scanner.
     pub hint: Option<String>,
 }
 
@@ -271,6 +272,9 @@ pub enum LostReason {
     NoKey,
     /// Its op digest is known, but one of its inputs is lost in every alternative.
     LostInput,
+    /// It is the scan of a build with an SBOM, whose op no key source has. It follows from the image of
+    /// the scanner, see [`Keyring::add_scanners`].
+    SbomScan,
 }
 
 /// A result that a partial copy of a cache lacks a layer for.
@@ -369,7 +373,7 @@ impl Plan {
         }
     }
 
-    /// The records for which no key source has the op digest.
+    /// The records for which no key source has the op digest, apart from SBOM scans.
     pub fn unkeyed(&self) -> impl Iterator<Item = &Lost> {
         self.lost.iter().filter(|lost| lost.reason == LostReason::NoKey)
     }

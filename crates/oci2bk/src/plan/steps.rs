@@ -49,6 +49,13 @@ impl Steps {
             let step = match self.links(record, translation, &step_of_record) {
                 Ok(links) => self.step(record, key, links),
                 Err(reason) => {
+                    let scanner =
+                        translation.scanner(index).filter(|_| reason == LostReason::NoKey);
+                    if let Some(image) = scanner {
+                        let (reason, hint) = (LostReason::SbomScan, Some(image.to_owned()));
+                        self.lost.push(Lost { source, digest: record.digest, reason, hint });
+                        continue;
+                    }
                     let hint = key.and_then(|key| key.name.clone());
                     let described =
                         || tops.iter().find_map(|&top| layers.description(top)).map(str::to_owned);

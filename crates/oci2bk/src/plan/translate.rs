@@ -6,6 +6,7 @@
 //! exports the cache again (`addBacklinks` in BuildKit `solver/exporter.go`).
 
 mod misses;
+mod scans;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,8 @@ pub(super) struct Translation<'a> {
     named: Option<Releases>,
     /// Those of them that the key sources allow for.
     exporter: Option<Releases>,
+    /// The records that others build on, where that is looked at.
+    built_on: BTreeSet<usize>,
     /// What the target calls the op of each record. Many records may have one op.
     names: BTreeMap<Digest, Vec<OpDigest>>,
 }
@@ -42,7 +45,8 @@ impl<'a> Translation<'a> {
             (named, _) => named,
         };
         let names = BTreeMap::new();
-        let mut translation = Self { records, keyring, target, named, exporter, names };
+        let built_on = scans::built_on(records, keyring);
+        let mut translation = Self { records, keyring, target, named, exporter, built_on, names };
         let digests: BTreeSet<_> = records.iter().map(|record| record.digest).collect();
         let names = |digest| Some((digest, translation.translated(keyring.get(&digest)?)));
         translation.names = digests.into_iter().filter_map(names).collect();

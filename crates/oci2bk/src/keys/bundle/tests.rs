@@ -62,7 +62,8 @@ fn read(bytes: &[u8]) -> Result<Vec<Digest>, BundleError> {
 }
 
 fn read_within(bytes: &[u8], limits: &Limits) -> Result<Vec<Digest>, BundleError> {
-    let parts = provenance(&file(bytes), limits)?;
+    let Found { parts, is_history } = provenance(&file(bytes), limits)?;
+    assert_eq!(is_history, !parts.is_empty());
     assert!(parts.iter().all(|part| part.of_history && Digest::of(&part.json) == part.digest));
     Ok(parts.into_iter().map(|part| part.digest).collect())
 }

@@ -11,7 +11,7 @@ use crate::release::Version;
 fn source(candidates: Vec<Candidate>) -> KeySource {
     let description =
         SourceDescription { path: "keys".into(), kind: SourceKind::CacheDb, part: None };
-    KeySource { description, candidates, uncomputable: Vec::new(), graph: None }
+    KeySource::from_digests(candidates, description)
 }
 
 fn candidate(op_digest: &str, encoding: Option<Encoding>, name: Option<&str>) -> Candidate {

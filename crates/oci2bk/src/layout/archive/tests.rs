@@ -182,26 +182,89 @@ fn too_many_members_are_refused_even_if_they_are_not_of_the_layout() {
     let archive = written(&bytes);
     let members = |limit| {
         archive.as_file().rewind().unwrap();
-        super::members(archive.as_file(), bytes.len() as u64, limit)
+        super::members(archive.as_file(), bytes.len() as u64, limit, b"")
     };
     let error = members(2).unwrap_err();
     assert!(matches!(error, ArchiveError::TooManyMembers { limit: 2 }), "{error}");
     assert_eq!(members(3).unwrap().len(), 1);
 }
 
+fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
 #[test]
-fn compressed_archives_are_named_as_such() {
-    let archive = tar::archive(&[index()]);
-    let gzip = {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(&archive).unwrap();
-        encoder.finish().unwrap()
-    };
-    for bytes in [gzip, zstd::encode_all(&*archive, 1).unwrap(), b"BZh91AY".to_vec()] {
-        let error = Layout::open(written(&bytes).path(), &Limits::default()).unwrap_err();
+fn a_compressed_archive_is_decompressed_within_the_limit() {
+    let content = "0123456789abcdef".repeat(100_000);
+    let archive = tar::archive(&[index(), file(blob_name(&content), &content)]);
+    for bytes in [gzipped(&archive), zstd::encode_all(&*archive, 1).unwrap()] {
+        let written = written(&bytes);
+        let layout = Layout::open(written.path(), &Limits::default()).unwrap();
+        layout.verify_blob(&descriptor(&content)).unwrap();
+        let open = |archive_size| {
+            let limits = Limits { archive_size, ..Limits::default() };
+            Layout::open(written.path(), &limits)
+        };
+        assert!(open(archive.len() as u64).is_ok());
+        let error = open(archive.len() as u64 - 1).unwrap_err();
+        let LayoutError::Archive { source: ArchiveError::TooLarge { limit }, .. } = error else {
+            panic!("{error}")
+        };
+        assert_eq!(limit, archive.len() as u64 - 1);
+
+        written.as_file().set_len(bytes.len() as u64 / 2).unwrap();
+        let error = Layout::open(written.path(), &Limits::default()).unwrap_err();
         let LayoutError::Archive { source, .. } = error else { panic!("{error}") };
-        assert!(matches!(source, ArchiveError::Compressed), "{source}");
+        assert!(matches!(source, ArchiveError::Decompress(_)), "{source}");
     }
+}
+
+#[test]
+fn what_compressed_an_archive_that_is_not_read_is_named() {
+    for (bytes, name) in
+        [(&b"BZh91AY"[..], "bzip2"), (b"\xfd7zXZ\0", "xz"), (&[4, 0x22, 0x4d, 0x18], "lz4")]
+    {
+        let error = Layout::open(written(bytes).path(), &Limits::default()).unwrap_err();
+        let LayoutError::Archive { source, .. } = error else { panic!("{error}") };
+        assert!(matches!(source, ArchiveError::Compressed(found) if found == name), "{source}");
+        assert!(source.to_string().ends_with(&format!("{name} -d")), "{source}");
+    }
+}
+
+#[test]
+fn a_layout_in_a_directory_of_the_archive_is_found() {
+    let in_dir = |dir: &str, with_version: bool| {
+        let mut members = vec![
+            file(format!("{dir}index.json"), INDEX),
+            file(format!("{dir}{}", blob_name("abc")), "abc"),
+        ];
+        if with_version {
+            members.push(file(format!("{dir}oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#));
+        }
+        members
+    };
+    for dir in ["cache/", "./cache/", "srv/ci/cache/", "/srv/cache/"] {
+        for with_version in [true, false] {
+            let layout = opened(&in_dir(dir, with_version)).unwrap();
+            layout.verify_blob(&descriptor("abc")).unwrap();
+        }
+    }
+    // What lies at the top is meant, or what is surely a layout.
+    let rest =
+        [file("app/index.json", "{}"), file("index.json.bak", ""), file("my-index.json", "")];
+    for dir in ["", "cache/"] {
+        let layout = opened(&[&rest, &*in_dir(dir, true)].concat()).unwrap();
+        layout.verify_blob(&descriptor("abc")).unwrap();
+    }
+    for with_version in [true, false] {
+        let both = [in_dir("a/", with_version), in_dir("b/", with_version)].concat();
+        let error = refused(&both);
+        assert!(matches!(&error, ArchiveError::SeveralLayouts(names) if *names == ["a/", "b/"]));
+    }
+    let error = opened(&[file("cache/oci-layout", "{}")]).unwrap_err();
+    assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");
 }
 
 #[test]

@@ -1,0 +1,88 @@
+//! Where a key source is read from: a file, a pipe or stdin.
+
+use std::fs::{File, FileType};
+use std::io::{self, Read, Seek as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use super::error::SourceError;
+use crate::limits::{Bound, Limits};
+use crate::packing::{self, SpoolError};
+
+/// The path that means stdin.
+const STDIN: &str = "-";
+
+/// A key source that is open.
+pub(super) enum Input {
+    Directory,
+    /// A file that can be read from any position.
+    File(File),
+}
+
+/// Opens the key source at `path`, and gives what messages call it.
+pub(super) fn open(path: &Path, limits: &Limits) -> Result<(PathBuf, Input), SourceError> {
+    if path == Path::new(STDIN) {
+        let path = PathBuf::from("stdin");
+        let stdin = io::stdin().as_fd().try_clone_to_owned();
+        let stdin = stdin.map_err(|source| SourceError::Read { path: path.clone(), source })?;
+        let file = seekable(&path, File::from(stdin), limits)?;
+        return Ok((path, Input::File(file)));
+    }
+    let read_error = |source| SourceError::Read { path: path.to_owned(), source };
+    // Looked at before it is opened, because opening a device can have effects.
+    let kind = std::fs::metadata(path).map_err(read_error)?.file_type();
+    if kind.is_dir() {
+        return Ok((path.to_owned(), Input::Directory));
+    }
+    if !is_read(kind) {
+        return Err(SourceError::NotAFile { path: path.to_owned() });
+    }
+    // A pipe is opened without waiting for somebody who writes into it.
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = File::options();
+    options.read(true).custom_flags(flags.bits().cast_signed());
+    let file = options.open(path).map_err(read_error)?;
+    Ok((path.to_owned(), Input::File(seekable(path, file, limits)?)))
+}
+
+fn is_read(kind: FileType) -> bool {
+    kind.is_file() || kind.is_fifo() || kind.is_socket()
+}
+
+/// `file`, or, if that is a pipe, a file without a name that has all that comes out of it.
+fn seekable(path: &Path, mut file: File, limits: &Limits) -> Result<File, SourceError> {
+    let read_error = |source| SourceError::Read { path: path.to_owned(), source };
+    let kind = file.metadata().map_err(read_error)?.file_type();
+    if kind.is_file() {
+        file.rewind().map_err(read_error)?;
+        return Ok(file);
+    }
+    if !is_read(kind) {
+        return Err(SourceError::NotAFile { path: path.to_owned() });
+    }
+    let flags = rustix::fs::fcntl_getfl(&file).map_err(|error| read_error(error.into()))?;
+    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)
+        .map_err(|error| read_error(error.into()))?;
+    spooled(path, &file, limits)
+}
+
+/// A file without a name that has all that `stream` gives, of the key source at `path`.
+pub(super) fn spooled(
+    path: &Path,
+    stream: impl Read,
+    limits: &Limits,
+) -> Result<File, SourceError> {
+    let path = path.to_owned();
+    let limit = Bound { value: limits.bundle_size, name: "bundle-size" };
+    match packing::spooled(stream, limit.value) {
+        Ok((file, _)) => Ok(file),
+        Err(SpoolError::Read(source)) => Err(SourceError::Read { path, source }),
+        Err(SpoolError::TooLarge) => Err(SourceError::TooLarge { path, limit }),
+        Err(SpoolError::Write(source)) => {
+            Err(SourceError::Temporary { path, directory: std::env::temp_dir(), source })
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Scans as daemons name them.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::image::ImageDocument;
+
+/// An image with this config for linux/amd64.
+fn image(config: &Value) -> BaseImage {
+    let config = json!({"os": "linux", "architecture": "amd64", "config": config});
+    let content: Vec<u8> = config.to_string().into();
+    let document = ImageDocument { digest: Digest::of(&content), content: content.into() };
+    BaseImage {
+        reference: "scanner".to_owned(),
+        repositories: BTreeSet::new(),
+        platforms: vec![PlatformImage {
+            documents: vec![document],
+            records: BTreeSet::new(),
+            chain_id: None,
+        }],
+    }
+}
+
+fn records(config: &Value) -> Vec<Digest> {
+    let source = KeySource::from_scanner(&image(config)).unwrap();
+    source.candidates.iter().flat_map(Candidate::records).collect()
+}
+
+/// What a daemon of v0.34.2, and one of v0.32.2, exported of `attest:sbom` with a scanner of this config.
+#[test]
+fn a_scan_has_the_record_that_daemons_export() {
+    let exported = "sha256:b04f741b3e04e358457831634eeeeabaa5fd0daaf823904b015b5fe6ba98e004";
+    let config = json!({"Env": ["PATH=/bin"], "Cmd": ["/scan"]});
+    assert!(records(&config).contains(&exported.parse().unwrap()));
+    let other = json!({"Env": ["PATH=/bin"], "Entrypoint": ["/scan"], "Cmd": ["-v"]});
+    assert!(!records(&other).contains(&exported.parse().unwrap()));
+}
+
+#[test]
+fn an_image_without_a_command_is_no_scanner() {
+    for config in [json!({}), json!({"Cmd": [], "Entrypoint": null})] {
+        assert!(KeySource::from_scanner(&image(&config)).is_none(), "{config}");
+    }
+}
+
+#[test]
+fn the_working_directory_and_the_environment_are_as_the_client_library_makes_them() {
+    for (directory, expected) in
+        [("", "/"), ("/app/", "/app/"), ("app/../b", "/b"), (".", "/"), ("../..", "/")]
+    {
+        assert_eq!(self::directory(directory), expected, "{directory}");
+    }
+    let mut variables = Variables::default();
+    ["A=1", "B=2", "A=3=4", "C"].into_iter().for_each(|variable| variables.set(variable));
+    assert_eq!(variables.0, ["B=2", "A=3=4", "C="]);
+}
