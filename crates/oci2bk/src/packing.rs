@@ -8,7 +8,7 @@ use std::io::{self, Read, Seek as _, Write as _};
 pub(crate) enum Packing {
     /// Not at all, as far as is known.
     None,
-    /// In a way that [`decoder`](crate::unpack::decompress::decoder) reads: gzip or zstd.
+    /// In a way that [`Decoder`](crate::unpack::decompress::Decoder) reads: gzip or zstd.
     Known,
     /// In one that it does not, by the program of this name.
     Unknown(&'static str),

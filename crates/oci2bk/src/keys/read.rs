@@ -23,7 +23,7 @@ use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::llb::{Definition, Provenance, ProvenanceError};
 use crate::packing::Packing;
-use crate::unpack::decompress::{Encoding, decoder};
+use crate::unpack::decompress::{Decoder, Encoding};
 
 /// Reads the key source at `path`, whose kind shows from what is in it; `-` is stdin. A directory has to be
 /// the root of a builder, of which everything is read that has keys, an OCI layout with an image that
@@ -56,7 +56,8 @@ fn read_file(path: &Path, mut file: File, limits: &Limits) -> Result<Vec<KeySour
         }
         // An archive is decompressed while it is read.
         Packing::Known => {
-            let stream = decoder(BufReader::new(&file), Encoding::Detect).map_err(read_error)?;
+            let stream =
+                Decoder::new(BufReader::new(&file), Encoding::Detect).map_err(read_error)?;
             let unpacked = self::head(stream).map_err(read_error)?;
             file.rewind().map_err(read_error)?;
             if detect::is_tar(&unpacked) {
@@ -64,7 +65,7 @@ fn read_file(path: &Path, mut file: File, limits: &Limits) -> Result<Vec<KeySour
             }
             if detect::is_bolt(&unpacked) {
                 let stream =
-                    decoder(BufReader::new(&file), Encoding::Detect).map_err(read_error)?;
+                    Decoder::new(BufReader::new(&file), Encoding::Detect).map_err(read_error)?;
                 return read_database(path, input::spooled(path, stream, limits)?, limits);
             }
         }
@@ -73,7 +74,7 @@ fn read_file(path: &Path, mut file: File, limits: &Limits) -> Result<Vec<KeySour
     // One byte more than allowed shows that there is more.
     let mut bytes = Vec::new();
     let limit = limits.keys_document;
-    decoder(BufReader::new(file), encoding)
+    Decoder::new(BufReader::new(file), encoding)
         .and_then(|stream| stream.take(limit.saturating_add(1)).read_to_end(&mut bytes))
         .map_err(read_error)?;
     if bytes.len() as u64 > limit {

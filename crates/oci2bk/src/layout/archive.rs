@@ -14,7 +14,7 @@ use super::store::{BlobFile, Name, prefix_of};
 use crate::limits::Limits;
 use crate::packing::{self, Packing, SpoolError, spooled};
 use crate::unpack::TarError;
-use crate::unpack::decompress::{Encoding, decoder};
+use crate::unpack::decompress::{Decoder, Encoding};
 use crate::unpack::tar::{Entry, Kind, Reader};
 
 /// How much of a compressed archive is read at a time.
@@ -215,7 +215,7 @@ fn packing(file: &File) -> io::Result<Packing> {
 
 /// A file without a name that has what `file` has, decompressed, and its size, which is `limit` at most.
 fn decompressed(file: &File, limit: u64) -> Result<(File, u64), ArchiveError> {
-    let stream = decoder(BufReader::with_capacity(CHUNK, file), Encoding::Detect);
+    let stream = Decoder::new(BufReader::with_capacity(CHUNK, file), Encoding::Detect);
     spooled(stream.map_err(ArchiveError::Decompress)?, limit).map_err(|error| match error {
         SpoolError::Read(source) => ArchiveError::Decompress(source),
         SpoolError::Write(source) => {
