@@ -183,6 +183,12 @@ pub fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     #[test]
+    fn minor_versions() {
+        assert_eq!(super::minor("v0.32.2"), Some(32));
+        assert_eq!(super::minor("v1.0.0"), None);
+    }
+
+    #[test]
     fn the_pinned_release_is_known() {
         let release = super::buildkitd_release();
         assert!(release.starts_with('v') && release.split('.').count() == 3, "{release:?}");
