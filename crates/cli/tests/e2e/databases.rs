@@ -85,7 +85,6 @@ pub(crate) fn at_some_pages(world: &World) -> Result<()> {
 /// without a list of their free pages.
 pub(crate) fn at_every_page(world: &World) -> Result<()> {
     let previous = world.tools.of_release(PREVIOUS).map_err(anyhow::Error::msg)?;
-    let previous = Tools { saves_cache_debug: true, ..previous };
     for (tools, killed) in [(&world.tools, false), (&world.tools, true), (&previous, false)] {
         let prove = || -> Result<()> {
             let bench = Bench::new(world, tools.clone(), killed)?;
