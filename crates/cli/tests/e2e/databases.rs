@@ -84,8 +84,8 @@ pub(crate) fn at_some_pages(world: &World) -> Result<()> {
 /// All of them, on states of two releases, and of a daemon that was killed: since v0.34 that leaves databases
 /// without a list of their free pages.
 pub(crate) fn at_every_page(world: &World) -> Result<()> {
-    let previous = world.tools.of_release(PREVIOUS).map_err(anyhow::Error::msg)?;
-    let previous = Tools { saves_cache_debug: true, ..previous };
+    let mut previous = world.tools.of_release(PREVIOUS).map_err(anyhow::Error::msg)?;
+    previous.saves_cache_debug = true;
     for (tools, killed) in [(&world.tools, false), (&world.tools, true), (&previous, false)] {
         let prove = || -> Result<()> {
             let bench = Bench::new(world, tools.clone(), killed)?;
