@@ -28,6 +28,9 @@ const RESUMED: &str = "<... ";
 pub(crate) struct Call {
     pub(crate) name: String,
     pub(crate) nth: usize,
+    /// The file or directory that it uses, if it is counted among the calls of that only. Whatever else a thread
+    /// calls then makes no difference.
+    pub(crate) of: Option<String>,
 }
 
 /// What a run that nothing disturbs calls.
@@ -60,7 +63,7 @@ impl Profile {
             let nth = counts.entry((thread, name)).or_default();
             *nth += 1;
             if !lines.is_empty() || (call.contains(from) && name != "execve") {
-                let id = Call { name: name.to_owned(), nth: *nth };
+                let id = Call { name: name.to_owned(), nth: *nth, of: None };
                 lines.push((thread.to_owned(), id, call.to_owned()));
             }
         }
@@ -78,6 +81,26 @@ impl Profile {
         self.calls(|_| true)
     }
 
+    /// The calls with one of these names that use what lies below `root`, counted for each file and directory,
+    /// each once, in the order of the run.
+    pub(crate) fn calls_below(&self, root: &Path, names: &[&str]) -> Vec<Call> {
+        let mut counts: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        let mut calls = Vec::new();
+        for (thread, Call { name, .. }, line) in &self.lines {
+            let Some(of) = used(line).filter(|of| Path::new(of).starts_with(root)) else {
+                continue;
+            };
+            let nth = counts.entry((thread, name, of)).or_default();
+            *nth += 1;
+            let call = Call { name: name.clone(), nth: *nth, of: Some(of.to_owned()) };
+            if names.contains(&name.as_str()) && seen.insert(call.clone()) {
+                calls.push(call);
+            }
+        }
+        calls
+    }
+
     /// Whether `call` comes before the first move of anything to its place.
     pub(crate) fn precedes_publishing(&self, call: &Call) -> bool {
         let first = self.lines.iter().position(|(_, call, _)| call.name.starts_with("rename"));
@@ -91,6 +114,13 @@ impl Profile {
         let lines = self.lines.iter().filter(|(_, _, line)| wanted(line));
         lines.map(|(_, call, _)| call).filter(|call| seen.insert(*call)).cloned().collect()
     }
+}
+
+/// What the call in `line` uses, by which strace selects it: a path that it names in full, or its first
+/// descriptor, as in `openat(3</root>, "name", …)`.
+fn used(line: &str) -> Option<&str> {
+    let named = line.split('"').nth(1).filter(|name| name.starts_with('/'));
+    named.or_else(|| line.split_once('<')?.1.split('>').next())
 }
 
 /// Whether the call changes a file, or makes changes last.
@@ -128,6 +158,9 @@ pub(crate) fn disturb(command: &Command, call: &Call, how: &str) -> Result<Distu
     strace.args(["-f", "-qq", "-y", "-o"]).arg(log.path());
     strace.args(["-e", &format!("trace={}", call.name)]);
     strace.args(["-e", &format!("inject={}:{how}:when={}", call.name, call.nth)]);
+    if let Some(path) = &call.of {
+        strace.args(["-P", path]);
+    }
     let mut output = follow(strace, command).output().context("strace")?;
     // The first process of a namespace cannot end by a signal, and ends as a shell does.
     if output.status.code() == Some(128 + KILL) {

@@ -24,33 +24,23 @@ pub(crate) fn with_failing_reads(bench: &Bench) -> Result<()> {
     let subject = converted(bench, dir.path())?;
     let verify = verify(&subject);
     let profile = Profile::record(&verify, &dir.path().join("log"), &subject.root)?;
-    let root = subject.root.to_str().context("a path in UTF-8")?;
-    let reads = profile.calls(|line| {
-        let name = line.split('(').next().unwrap_or_default();
-        line.contains(root) && READS.contains(&name)
-    });
+    let reads = profile.calls_below(&subject.root, &READS);
+    ensure!(reads.len() > 100, "only {reads:#?}");
     let reads = spread(reads, limit(120));
-    let mut missed = 0;
     for call in &reads {
-        let mut check = || -> Result<()> {
+        let check = || -> Result<()> {
             let disturbed = disturb(&verify, call, "error=EIO")?;
             let output = disturbed.output;
             let text = said(&output) + &String::from_utf8_lossy(&output.stdout);
-            // Threads share their work differently each time, and each counts for itself: there may be no
-            // such call, or it be one about something else.
-            if !disturbed.calls.iter().any(|call| call.contains(root)) {
-                missed += 1;
-                return Ok(());
-            }
             let calls = &disturbed.calls;
+            ensure!(!calls.is_empty(), "it was not called");
             ensure!(matches!(output.status.code(), Some(1 | 5)), "{calls:#?}\n{text}");
             ensure!(text.contains("(os error 5)"), "the cause is not named: {text}");
             ensure!(!text.contains("damaged-page") && !text.contains("no-database"), "{text}");
             Ok(())
         };
-        check().with_context(|| format!("EIO from {} {}", call.name, call.nth))?;
+        check().with_context(|| format!("EIO from {call:?}"))?;
     }
-    ensure!(missed * 5 <= reads.len(), "{missed} of {} failures missed", reads.len());
     Ok(())
 }
 

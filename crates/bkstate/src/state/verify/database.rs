@@ -229,7 +229,12 @@ pub(super) fn sound<T: Default>(
 fn open(dir: &Dir, name: &str) -> Result<Db, DatabaseDamage> {
     let path = dir.path().join(name);
     let file = dir.file(name).map_err(|source| absent(path.clone(), source))?;
-    if dir.size(name).is_ok_and(|size| size == Some(0)) {
+    let length = file.metadata().map(|metadata| metadata.len());
+    let length = length.map_err(|source| {
+        let source = DirError { action: "look at", path: path.clone(), source };
+        DatabaseDamage::Unreadable { path: path.clone(), source }
+    })?;
+    if length == 0 {
         return Err(DatabaseDamage::Empty { path });
     }
     Db::open(file).map_err(|error| match unread(&path, error) {
