@@ -33,6 +33,7 @@ mod offline;
 mod ops;
 mod proof;
 mod results;
+mod sbom;
 mod shapes;
 mod state;
 mod tree;
@@ -86,6 +87,7 @@ fn main() {
     suite.add("damage", damage::prove);
     suite.add("branches", shapes::prove_branches);
     suite.add("results", results::prove);
+    suite.add("sbom", sbom::prove);
     suite.add("merging::converted", merging::prove_converted);
     suite.add("merging::natural", merging::prove_natural);
     for (name, proof) in blobs::PROOFS {
