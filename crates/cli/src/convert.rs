@@ -1,10 +1,11 @@
 //! `oci2bk convert`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use oci2bk::convert::check_root;
 use oci2bk::gc::Collection;
+use oci2bk::keys::SourceSummary;
 use oci2bk::{BaseImage, CacheExport, Converter, Keyring, Limits, Plan};
 
 use crate::args::{Convert, Format, Places};
@@ -69,7 +70,8 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     }
     let unkeyed: Vec<_> = plan.unkeyed().cloned().collect();
     if !unkeyed.is_empty() && !arguments.allow_unkeyed {
-        return Err(Failure::Unkeyed(unkeyed));
+        let foreign = foreign(&keyring, &exports);
+        return Err(Failure::Unkeyed { lost: unkeyed, foreign });
     }
     summary::warn_of_losses(&plan);
     summary::warn_of_releases(&plan);
@@ -101,6 +103,31 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         Format::Table => summary::report(&report),
         Format::Json => serde_json::to_string_pretty(&report)?,
     })
+}
+
+/// Says which of the key sources are not of `exports`.
+fn foreign(keyring: &Keyring, exports: &[CacheExport]) -> Vec<String> {
+    let is_ours = |cache| exports.iter().any(|export| export.manifest.digest == cache);
+    let sources = keyring.sources();
+    // A builder's history has other builds too.
+    let has_ours = |path: &Path| sources.iter().any(|s| s.matches && s.description.path == path);
+    let of_other = |source: &SourceSummary| {
+        let path = source.description.path.as_path();
+        match source.attached_to {
+            Some(cache) if !is_ours(cache) => Some(format!(
+                "the keys attached in {} are of another cache, {cache}; attach keys after each export",
+                path.display()
+            )),
+            _ if !has_ours(path) => Some(format!(
+                "no key of {} is of the cache: it is of another build",
+                path.display()
+            )),
+            _ => None,
+        }
+    };
+    let mut lines: Vec<_> = sources.iter().filter_map(of_other).collect();
+    lines.dedup();
+    lines
 }
 
 /// What the key sources know: what the user names, then what lies inside the layouts. The first

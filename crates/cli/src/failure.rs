@@ -34,8 +34,12 @@ pub(crate) enum Failure {
     Keys(#[from] SourceError),
     #[error(transparent)]
     Image(#[from] ImageError),
-    #[error("{}", missing_keys(.0))]
-    Unkeyed(Vec<Lost>),
+    #[error("{}", missing_keys(lost, foreign))]
+    Unkeyed {
+        lost: Vec<Lost>,
+        /// The key sources that are of other caches.
+        foreign: Vec<String>,
+    },
     #[error("no key source has a key, so nothing was written; give provenance with mode=max")]
     NoKeys,
     #[error(transparent)]
@@ -121,9 +125,12 @@ impl From<Code> for ExitCode {
 /// More unresolved records than this are counted, not named.
 const NAMED: usize = 20;
 
-fn missing_keys(lost: &[Lost]) -> String {
+fn missing_keys(lost: &[Lost], foreign: &[String]) -> String {
     use fmt::Write as _;
-    let mut text = format!("no key source has the op digests of {} steps:", lost.len());
+    let mut text = match lost.len() {
+        1 => "no key source has the op digest of 1 step:".to_owned(),
+        steps => format!("no key source has the op digests of {steps} steps:"),
+    };
     for record in lost.iter().take(NAMED) {
         // Writing to a String cannot fail.
         let _ = write!(text, "\n  {}", record.digest);
@@ -133,6 +140,9 @@ fn missing_keys(lost: &[Lost]) -> String {
     }
     if lost.len() > NAMED {
         let _ = write!(text, "\n  and {} more", lost.len() - NAMED);
+    }
+    for source in foreign {
+        let _ = write!(text, "\n{source}");
     }
     text.push_str(
         "\nnothing was written; give the provenance of the build (mode=max), its metadata file, the \
@@ -162,7 +172,7 @@ impl Failure {
             Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
             Self::Explain(ExplainError::NoBuild { .. } | ExplainError::Explain(_)) => Code::Input,
             Self::Daemon(error) if error.is_input() => Code::Input,
-            Self::Unkeyed(_) | Self::NoKeys => Code::Unkeyed,
+            Self::Unkeyed { .. } | Self::NoKeys => Code::Unkeyed,
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
             Self::Attach(

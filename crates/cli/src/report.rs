@@ -78,7 +78,7 @@ pub(crate) struct KeySource {
 /// Counts of records.
 #[derive(Debug, Serialize)]
 pub(crate) struct Records {
-    /// In all exports.
+    /// In all exports; what several have is one.
     pub(crate) total: usize,
     /// That became keys of the solver.
     pub(crate) converted: usize,
@@ -125,7 +125,7 @@ impl Report {
             sources: plan.sources.clone(),
             keys: key_sources(keyring),
             records: Records {
-                total: plan.sources.iter().map(|source| source.records).sum(),
+                total: plan.steps.len() + different(&plan.lost),
                 converted: plan.steps.len(),
                 unresolved: plan.unkeyed().count(),
                 results: plan.steps.iter().filter(|step| !step.results.is_empty()).count(),
@@ -164,6 +164,20 @@ pub(crate) fn key_sources(keyring: &Keyring) -> Vec<KeySource> {
             resolved: summary.resolved,
         })
         .collect()
+}
+
+/// How many different records these are: of the same digest, as many as any one source has.
+fn different(lost: &[Lost]) -> usize {
+    let mut of_source: BTreeMap<(Digest, usize), usize> = BTreeMap::new();
+    for record in lost {
+        *of_source.entry((record.digest, record.source)).or_default() += 1;
+    }
+    let mut most: BTreeMap<Digest, usize> = BTreeMap::new();
+    for ((digest, _), count) in of_source {
+        let known = most.entry(digest).or_default();
+        *known = count.max(*known);
+    }
+    most.values().sum()
 }
 
 /// How many records of `plan` are lost for `reason`.

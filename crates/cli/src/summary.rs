@@ -181,12 +181,12 @@ pub(crate) fn warn_of_losses(plan: &Plan) {
         note(format_args!("warning:   {}", one_line(lost)));
     }
     // Of several platforms, each has one.
-    let scanners: BTreeSet<_> = scans.iter().filter_map(|lost| lost.hint.as_ref()).collect();
+    let scanners: BTreeSet<_> = scans.iter().map(|lost| lost.hint.as_deref()).collect();
     for image in scanners {
+        let by = image.map(|image| format!(" by {}", one_line(image))).unwrap_or_default();
         note(format_args!(
-            "warning: the SBOM scan by {} will run again; --image with this image keeps it, if the \
-             scan has no parameters",
-            one_line(image)
+            "warning: the SBOM scan{by} will run again; give the image of the scanner with --image to \
+             have it cached, if it has no parameters"
         ));
     }
     for dropped in &plan.dropped {

@@ -43,6 +43,8 @@ pub(crate) struct Options<'a> {
     pub(crate) step_more: bool,
     /// `--opt` for the provenance attestation.
     pub(crate) provenance: &'a str,
+    /// The same for the SBOM attestation.
+    pub(crate) sbom: String,
 }
 
 /// What a build reported.
@@ -174,6 +176,9 @@ impl Source<'_> {
         }
         if !options.provenance.is_empty() {
             command.args(["--opt", &format!("attest:provenance={}", options.provenance)]);
+        }
+        if !options.sbom.is_empty() {
+            command.args(["--opt", &format!("attest:sbom={}", options.sbom)]);
         }
         if let Some((dir, attributes)) = options.export {
             command.args([

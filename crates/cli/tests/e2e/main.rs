@@ -34,6 +34,7 @@ mod offline;
 mod ops;
 mod proof;
 mod results;
+mod sbom;
 mod shapes;
 mod sharing;
 mod state;
@@ -102,6 +103,7 @@ fn main() {
     suite.add("upgraded::mended", upgraded::prove_mended);
     suite.add("upgraded::lie", upgraded::prove_lie);
     suite.add("upgraded::killed", upgraded::prove_killed);
+    suite.add("sbom", sbom::prove);
     suite.add("merging::converted", merging::prove_converted);
     suite.add("merging::natural", merging::prove_natural);
     for (name, proof) in blobs::PROOFS {

@@ -123,7 +123,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
 }
 
 /// Builds an image, pushes it, writes it into a layout too, and returns the digest of its manifest.
-fn push(
+pub(crate) fn push(
     daemon: &Daemon,
     source: &Source<'_>,
     repository: &str,

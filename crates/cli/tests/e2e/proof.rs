@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::build::{Options, Report, Source};
 use crate::case::{Case, Context, Keys, Mode};
@@ -172,7 +173,11 @@ impl Bench<'_> {
             command.arg("--keys").arg(keys);
         }
         let source = format!("type=local,src={},tag={}", made.cache.display(), made.tag);
-        run(command.arg(source).arg(root))?;
+        let report = run(command.arg("--format=json").arg(source).arg(root))?;
+        let report: Value = serde_json::from_str(&report)?;
+        // The two daemons are of one release, so every step is found.
+        let misses = report["misses"].as_array().context("a report without misses")?;
+        ensure!(misses.is_empty(), "these may run again: {misses:#?}");
         state::ensure_sound(&self.world.tools, root)
     }
 

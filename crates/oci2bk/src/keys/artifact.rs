@@ -114,9 +114,18 @@ pub struct Attached {
     pub changed: bool,
 }
 
-/// The keys files in a layout, each with the digest of its blob. What is mentioned but not there,
-/// as in a partial copy, is passed over.
-pub(super) fn keys_files(layout: &Layout) -> Result<Vec<(Digest, Vec<u8>)>, ArtifactError> {
+/// A keys file in a layout.
+pub(super) struct AttachedFile {
+    /// Its blob.
+    pub(super) digest: Digest,
+    /// The cache that it is attached to.
+    pub(super) subject: Option<Digest>,
+    /// Its bytes.
+    pub(super) json: Vec<u8>,
+}
+
+/// The keys files in a layout. What is mentioned but not there, as in a partial copy, is passed over.
+pub(super) fn keys_files(layout: &Layout) -> Result<Vec<AttachedFile>, ArtifactError> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     let mut left = layout.limits().keys_documents;
@@ -134,7 +143,8 @@ pub(super) fn keys_files(layout: &Layout) -> Result<Vec<(Digest, Vec<u8>)>, Arti
                 json => {
                     let json = json?;
                     left = left.saturating_sub(json.len() as u64);
-                    found.push((layer.digest, json));
+                    let subject = manifest.subject.as_ref().map(|subject| subject.digest);
+                    found.push(AttachedFile { digest: layer.digest, subject, json });
                 }
             }
         }

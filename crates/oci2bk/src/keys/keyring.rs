@@ -49,6 +49,8 @@ pub struct SourceSummary {
     pub resolved: usize,
     /// Whether it has the op digest of any record that is wanted.
     pub matches: bool,
+    /// The cache that it is attached to, if it is.
+    pub attached_to: Option<Digest>,
 }
 
 /// The records whose op digests are known, out of those that are wanted.
@@ -125,7 +127,7 @@ impl Keyring {
     /// the first candidate. Only the op, and of which release the builder may have been, is learnt
     /// later too.
     pub fn add(&mut self, source: KeySource) {
-        let KeySource { description, candidates, scans, .. } = source;
+        let KeySource { description, candidates, scans, attached_to, .. } = source;
         let source = self.sources.len();
         let resolved_before = self.records.len();
         let mut count = 0;
@@ -153,7 +155,13 @@ impl Keyring {
             }
         }
         let resolved = self.records.len() - resolved_before;
-        self.sources.push(SourceSummary { description, candidates: count, resolved, matches });
+        self.sources.push(SourceSummary {
+            description,
+            candidates: count,
+            resolved,
+            matches,
+            attached_to,
+        });
         if matches {
             self.scans.extend(scans);
         }
@@ -177,13 +185,13 @@ impl Keyring {
         !self.scans.is_empty()
     }
 
-    /// The image whose SBOM scan a step is that runs in one of `images`, by their records, and mounts
-    /// one of the results for which `mounted` holds.
+    /// Whether a step is an SBOM scan that runs in one of `images`, by their records, and mounts what
+    /// `mounted` holds for: the name of the image, as far as it is known.
     pub(crate) fn scanner(
         &self,
         images: impl IntoIterator<Item = Digest>,
         mounted: impl Fn(&BTreeSet<Digest>) -> bool,
-    ) -> Option<&str> {
+    ) -> Option<Option<&str>> {
         self.scans.image(images, mounted)
     }
 

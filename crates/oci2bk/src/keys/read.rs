@@ -111,9 +111,10 @@ pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
         path: path.to_owned(),
         source: source.into(),
     })?;
-    for (digest, json) in attached {
+    for artifact::AttachedFile { digest, subject, json } in attached {
         let part = Some(digest.to_string());
-        sources.push(read_keys_file(&json, describe(path, SourceKind::KeysFile, part))?);
+        let source = read_keys_file(&json, describe(path, SourceKind::KeysFile, part))?;
+        sources.push(KeySource { attached_to: subject, ..source });
     }
     Ok(sources)
 }
@@ -329,7 +330,7 @@ fn read_provenance(json: &[u8], description: SourceDescription) -> Result<KeySou
 
 fn read_keys_file(json: &[u8], description: SourceDescription) -> Result<KeySource, SourceError> {
     match KeysFile::decode(json) {
-        Ok(file) => Ok(KeySource::from_digests(file.candidates(), description)),
+        Ok(file) => Ok(KeySource::from_keys_file(&file, description)),
         Err(source) => Err(SourceError::KeysFile { document: description, source }),
     }
 }

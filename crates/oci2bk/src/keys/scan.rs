@@ -32,7 +32,8 @@ pub(super) struct Scans {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Scanner {
-    image: String,
+    /// Its name, where that is known.
+    image: Option<String>,
     /// What may have been scanned.
     results: BTreeSet<Digest>,
 }
@@ -45,7 +46,7 @@ impl Scans {
         for image in provenance.images.iter().filter(|_| !results.is_empty()) {
             let platform = image.platform.as_ref().unwrap_or(&provenance.default_platform);
             if let Some(record) = record_of(image.digest, &platform.normalized()) {
-                let scanner = Scanner { image: image.name.clone(), results: results.clone() };
+                let scanner = Scanner { image: Some(image.name.clone()), results: results.clone() };
                 scans.scanners.insert(record, scanner);
             }
         }
@@ -59,21 +60,53 @@ impl Scans {
     /// Adds those of another build.
     pub(super) fn extend(&mut self, other: Self) {
         for (record, scanner) in other.scanners {
-            match self.scanners.get_mut(&record) {
-                Some(known) => known.results.extend(scanner.results),
-                None => drop(self.scanners.insert(record, scanner)),
-            }
+            let Scanner { image, results } = scanner;
+            let known = self
+                .scanners
+                .entry(record)
+                .or_insert_with(|| Scanner { image: None, results: BTreeSet::new() });
+            known.image = known.image.take().or(image);
+            known.results.extend(results);
         }
     }
 
-    /// The image whose scan a step is that runs in one of `images` and mounts one of `mounted`.
+    /// Those of what has one of the records `wanted`.
+    pub(super) fn of_records(&self, wanted: &BTreeSet<Digest>) -> Self {
+        let scanners = self.scanners.iter().filter_map(|(record, scanner)| {
+            let results: BTreeSet<_> = scanner.results.intersection(wanted).copied().collect();
+            let image = scanner.image.clone();
+            (!results.is_empty()).then_some((*record, Scanner { image, results }))
+        });
+        Self { scanners: scanners.collect() }
+    }
+
+    /// The records of the images and of what they may have scanned, without the names.
+    pub(super) fn records(&self) -> impl Iterator<Item = (Digest, &BTreeSet<Digest>)> {
+        self.scanners.iter().map(|(record, scanner)| (*record, &scanner.results))
+    }
+
+    /// Adds what may have been scanned by an image whose name is not known.
+    pub(super) fn insert(&mut self, record: Digest, results: BTreeSet<Digest>) {
+        let scanner = Scanner { image: None, results };
+        self.extend(Self { scanners: BTreeMap::from([(record, scanner)]) });
+    }
+
+    /// The same without the names of images.
+    pub(super) fn unnamed(&self) -> Self {
+        let mut unnamed = Self::default();
+        self.records().for_each(|(record, results)| unnamed.insert(record, results.clone()));
+        unnamed
+    }
+
+    /// Whether a step is a scan that runs in one of `images` and mounts what `mounted` holds for: the
+    /// name of the image, as far as it is known.
     pub(super) fn image(
         &self,
         images: impl IntoIterator<Item = Digest>,
         mounted: impl Fn(&BTreeSet<Digest>) -> bool,
-    ) -> Option<&str> {
+    ) -> Option<Option<&str>> {
         let mut scanners = images.into_iter().filter_map(|record| self.scanners.get(&record));
-        scanners.find(|scanner| mounted(&scanner.results)).map(|scanner| &*scanner.image)
+        scanners.find(|scanner| mounted(&scanner.results)).map(|scanner| scanner.image.as_deref())
     }
 }
 

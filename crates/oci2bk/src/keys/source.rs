@@ -55,6 +55,8 @@ pub struct KeySource {
     pub graph: Option<Arc<Graph>>,
     /// How the SBOM scans of the build would show.
     pub(super) scans: Scans,
+    /// The cache that it is attached to, if it is.
+    pub attached_to: Option<Digest>,
 }
 
 /// A step whose op digest its source does not determine.
@@ -153,8 +155,14 @@ impl KeySource {
 
     /// Op digests themselves, proved or not, from wherever they are known.
     pub fn from_digests(candidates: Vec<Candidate>, description: SourceDescription) -> Self {
-        let scans = Scans::default();
-        Self { description, candidates, uncomputable: Vec::new(), graph: None, scans }
+        Self {
+            description,
+            candidates,
+            uncomputable: Vec::new(),
+            graph: None,
+            scans: Scans::default(),
+            attached_to: None,
+        }
     }
 
     fn from_ops(

@@ -260,7 +260,7 @@ pub struct Lost {
     /// Why.
     pub reason: LostReason,
     /// What is known of it: a description of its layer, or the steps it builds on; of an SBOM scan, the
-    /// image of the scanner.
+    /// name of the scanner's image.
     pub hint: Option<String>,
 }
 

@@ -52,7 +52,7 @@ impl Steps {
                     let scanner =
                         translation.scanner(index).filter(|_| reason == LostReason::NoKey);
                     if let Some(image) = scanner {
-                        let (reason, hint) = (LostReason::SbomScan, Some(image.to_owned()));
+                        let (reason, hint) = (LostReason::SbomScan, image.map(str::to_owned));
                         self.lost.push(Lost { source, digest: record.digest, reason, hint });
                         continue;
                     }

@@ -1,6 +1,7 @@
 //! The JSON of keys files.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use bkstate::Digest;
@@ -164,6 +165,12 @@ struct DigestOut<'a> {
     escapes: Option<&'static str>,
 }
 
+#[derive(Serialize)]
+struct ScanOut<'a> {
+    image: Digest,
+    results: &'a BTreeSet<Digest>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Head {
@@ -173,6 +180,14 @@ struct Head {
 #[derive(Deserialize)]
 struct FileIn {
     ops: Vec<OpIn>,
+    #[serde(default)]
+    scans: Vec<ScanIn>,
+}
+
+#[derive(Deserialize)]
+struct ScanIn {
+    image: Digest,
+    results: BTreeSet<Digest>,
 }
 
 #[derive(Deserialize)]
@@ -215,7 +230,15 @@ impl KeysFile {
                 return Err(too_large());
             }
         }
-        json.extend_from_slice(b"\n]}\n");
+        json.extend_from_slice(b"\n]");
+        let mut separator = ",\"scans\":[\n";
+        for (image, results) in self.scans.records() {
+            json.extend_from_slice(separator.as_bytes());
+            serde_json::to_writer(&mut json, &ScanOut { image, results })?;
+            separator = ",\n";
+        }
+        json.extend_from_slice(if self.scans.is_empty() { b"" } else { b"\n]" });
+        json.extend_from_slice(b"}\n");
         if json.len() as u64 > MAX_DOCUMENT_BYTES { Err(too_large()) } else { Ok(json) }
     }
 
@@ -231,8 +254,9 @@ impl KeysFile {
         if media_type != KEYS_MEDIA_TYPE {
             return Err(KeysFileError::UnknownVersion { media_type: shortened(&media_type) });
         }
-        let FileIn { ops } = serde_json::from_slice(json)?;
+        let FileIn { ops, scans } = serde_json::from_slice(json)?;
         let mut file = Self::default();
+        scans.into_iter().for_each(|scan| file.scans.insert(scan.image, scan.results));
         let mut tried = 0;
         for (number, op) in ops.into_iter().enumerate() {
             if !(1..=MOST_OUTPUTS).contains(&op.outputs) {

@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Digest;
 
-use super::source::{Candidate, KeySource};
+use super::scan::Scans;
+use super::source::{Candidate, KeySource, SourceDescription};
 use crate::llb::{Encoding, OpDigest};
 use crate::release::Span;
 
@@ -29,6 +30,8 @@ const MOST_OUTPUTS: u32 = 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeysFile {
     ops: BTreeMap<Digests, About>,
+    /// How SBOM scans show, without names of images.
+    scans: Scans,
 }
 
 /// The digests of an op, newest class first; those of no known class before all others.
@@ -51,6 +54,7 @@ impl KeysFile {
     pub fn from_sources<'a>(sources: impl IntoIterator<Item = &'a KeySource>) -> Self {
         let mut ops = Self::default();
         for source in sources {
+            ops.scans.extend(source.scans.unnamed());
             // The candidates of an op follow each other, newest class first.
             let of_ops = source.candidates.chunk_by(|before, next| {
                 Option::zip(before.encoding, next.encoding)
@@ -85,7 +89,7 @@ impl KeysFile {
             }
             named.extend(of_op);
         }
-        (Self { ops }, named.len())
+        (Self { ops, scans: self.scans.of_records(wanted) }, named.len())
     }
 
     /// How many ops there are.
@@ -152,6 +156,14 @@ impl KeysFile {
                 holders.iter().for_each(|holder| self.insert(holder.clone(), about));
             }
         }
+    }
+}
+
+impl KeySource {
+    /// What `file` offers.
+    pub fn from_keys_file(file: &KeysFile, description: SourceDescription) -> Self {
+        let scans = file.scans.clone();
+        Self { scans, ..Self::from_digests(file.candidates(), description) }
     }
 }
 

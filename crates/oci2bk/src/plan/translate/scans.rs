@@ -13,10 +13,10 @@ pub(super) fn built_on(records: &[Record], keyring: &Keyring) -> BTreeSet<usize>
 }
 
 impl Translation<'_> {
-    /// The scanner if the record number `index` is that of an SBOM scan: it runs in an image that the
-    /// build resolved and none of its ops fetches, it mounts what came of that very build, and nothing
-    /// builds on it.
-    pub(in crate::plan) fn scanner(&self, index: usize) -> Option<&str> {
+    /// The scanner, as far as its name is known, if the record number `index` is that of an SBOM scan: it
+    /// runs in an image that the build resolved and none of its ops fetches, it mounts what came of that
+    /// very build, and nothing builds on it.
+    pub(in crate::plan) fn scanner(&self, index: usize) -> Option<Option<&str>> {
         let record = self.records.get(index).filter(|_| !self.built_on.contains(&index))?;
         let (image, mounted) = record.inputs.split_first()?;
         let digest = |input: &Input| self.records.get(input.record).map(|record| record.digest);
@@ -25,3 +25,6 @@ impl Translation<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
