@@ -472,3 +472,210 @@ fn a_layout_that_another_program_writes_to_is_left_alone() {
     assert!(error.contains("another program"), "{error}");
     assert!(contents(layout.path()) == before);
 }
+
+/// Puts another cache into `layout` under the tag of the one that is there, as an export does.
+fn export_again(layout: &Path, number: usize) {
+    let mut top = index(layout);
+    let mut cache = blob(layout, &top["manifests"][0]["digest"]);
+    cache["annotations"] = json!({"export": number.to_string()});
+    let content = cache.to_string();
+    let digest = bkstate::Digest::of(&content);
+    fs::write(layout.join("blobs/sha256").join(digest.hex()), &content).unwrap();
+    let entry = &mut top["manifests"][0];
+    entry["digest"] = json!(digest);
+    entry["size"] = content.len().into();
+    fs::write(layout.join("index.json"), top.to_string()).unwrap();
+}
+
+#[test]
+fn keys_of_caches_that_were_replaced_go_when_others_are_attached() {
+    let (name, source) = FIXTURES[1];
+    let layout = copy(name);
+    let source = fixture(name).join(source);
+    let tag = "org.opencontainers.image.ref.name";
+    for number in 0..3 {
+        export_again(layout.path(), number);
+        done(|command| {
+            command.args(["keys", "attach"]).arg(layout.path()).arg("--keys").arg(&source);
+            command.arg("--tag=main-keys")
+        });
+        let now = index(layout.path());
+        let entries = now["manifests"].as_array().unwrap();
+        let tags: Vec<_> = entries.iter().map(|e| e["annotations"][tag].clone()).collect();
+        let list = entries[0]["digest"].as_str().unwrap().replace(':', "-");
+        assert_eq!(tags, [json!("latest"), json!("main-keys"), json!(list)], "{number}");
+        let keys = blob(layout.path(), &entries_of_keys(layout.path())[0]["digest"]);
+        assert_eq!(keys["subject"]["digest"], entries[0]["digest"]);
+    }
+
+    // Those of a cache that has another tag stay, and so does what others attached.
+    let mut top = index(layout.path());
+    let mut old = top["manifests"][0].clone();
+    old["annotations"][tag] = "release".into();
+    let signature = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": format!("sha256:{}", "5".repeat(64)), "size": 5, "artifactType": "signature"});
+    top["manifests"].as_array_mut().unwrap().extend([old, signature.clone()]);
+    fs::write(layout.path().join("index.json"), top.to_string()).unwrap();
+    export_again(layout.path(), 3);
+    let latest = format!("oci:{}:latest", layout.path().display());
+    attach(Path::new(&latest), &source);
+    assert_eq!(entries_of_keys(layout.path()).len(), 2);
+    assert!(index(layout.path())["manifests"].as_array().unwrap().contains(&signature));
+
+    // The blobs of what was replaced may be gone, as after an export with reset=true.
+    let keys = entries_of_keys(layout.path());
+    for entry in &keys {
+        let hex = entry["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+        fs::remove_file(layout.path().join("blobs/sha256").join(hex)).unwrap();
+    }
+    attach(Path::new(&latest), &source);
+    assert_eq!(entries_of_keys(layout.path()).len(), 1);
+}
+
+fn base64(content: &[u8], alphabet: &[u8; 64]) -> String {
+    let mut text = String::new();
+    for chunk in content.chunks(3) {
+        let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = bits << (8 * (3 - chunk.len()));
+        for position in 0..=chunk.len() {
+            let index = (bits >> (18 - 6 * position)) & 63;
+            text.push(char::from(alphabet[index as usize]));
+        }
+    }
+    text
+}
+
+#[test]
+fn provenance_is_taken_however_it_is_wrapped() {
+    let temp = tempfile::tempdir().unwrap();
+    let plain = fixture(FIXTURES[0].0).join(FIXTURES[0].1);
+    let expected = done(|command| command.arg("keys").arg(&plain).args(["-o", "-"]));
+    let text = fs::read_to_string(&plain).unwrap();
+    let provenance: Value = serde_json::from_str(&text).unwrap();
+    let predicate = provenance.get("predicate").unwrap_or(&provenance);
+    let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [],
+        "predicateType": "https://slsa.dev/provenance/v1", "predicate": predicate});
+    let sbom = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [],
+        "predicateType": "https://spdx.dev/Document", "predicate": {"~~": "??>>"}});
+    let standard = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let url_safe = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let envelope = |statement: &Value, alphabet| {
+        json!({"payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": "c2ln"}],
+            "payload": base64(statement.to_string().as_bytes(), alphabet)})
+    };
+    let bundle = json!({"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": {}, "dsseEnvelope": envelope(&statement, standard)});
+    for (name, content) in [
+        ("printed", json!({"SLSA": predicate}).to_string()),
+        ("printed of platforms", json!({"linux/amd64": {"SLSA": predicate}}).to_string()),
+        ("envelope", envelope(&statement, standard).to_string()),
+        ("envelope of another alphabet", envelope(&statement, url_safe).to_string()),
+        ("bundle", bundle.to_string()),
+        ("several", format!("{}\n{bundle}\n", envelope(&sbom, url_safe))),
+    ] {
+        let file = temp.path().join(name);
+        fs::write(&file, content).unwrap();
+        let found = done(|command| command.arg("keys").arg(&file).args(["-o", "-"]));
+        assert!(found == expected, "{name}");
+    }
+    let file = temp.path().join("sbom");
+    fs::write(&file, envelope(&sbom, standard).to_string()).unwrap();
+    let error = fails(3, |command| command.arg("keys").arg(&file).args(["-o", "-"]));
+    assert!(error.contains("none of the attestations") && error.contains("SLSA"), "{error}");
+    for (payload, said) in [("?", "not base64"), ("", "none of the attestations")] {
+        let json = json!({"payloadType": "application/vnd.in-toto+json", "payload": payload});
+        fs::write(&file, json.to_string()).unwrap();
+        let error = fails(3, |command| command.arg("keys").arg(&file).args(["-o", "-"]));
+        assert!(error.contains(said), "{error}");
+    }
+
+    // Compressed, whatever it is.
+    for (program, ending) in [("gzip", "gz"), ("zstd", "zst"), ("xz", "xz")] {
+        let packed = Command::new(program).arg("-c").arg(&plain).output();
+        let Ok(packed) = packed.map(|output| output.stdout) else { continue };
+        let file = temp.path().join(format!("provenance.json.{ending}"));
+        fs::write(&file, packed).unwrap();
+        if program == "xz" {
+            let error = fails(3, |command| command.arg("keys").arg(&file).args(["-o", "-"]));
+            assert!(error.contains("with xz -d"), "{error}");
+        } else {
+            let found = done(|command| command.arg("keys").arg(&file).args(["-o", "-"]));
+            assert!(found == expected, "{program}");
+        }
+    }
+}
+
+#[test]
+fn keys_come_out_of_pipes() {
+    let binary = env!("CARGO_BIN_EXE_oci2bk");
+    for (name, source) in [FIXTURES[0], FIXTURES[2], FIXTURES[3]] {
+        let file = fixture(name).join(source);
+        let expected = done(|command| command.arg("keys").arg(&file).args(["-o", "-"]));
+        let file = file.display();
+        for script in [
+            format!("cat '{file}' | '{binary}' keys - -o -"),
+            format!("'{binary}' keys - -o - < '{file}'"),
+            format!("'{binary}' keys <(cat '{file}') -o -"),
+            format!("cat '{file}' | '{binary}' keys /dev/stdin -o -"),
+            format!("gzip -c '{file}' | '{binary}' keys - -o -"),
+        ] {
+            let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+            assert!(output.status.success(), "{script}\n{output:?}");
+            assert!(output.stdout == expected.as_bytes(), "{script}");
+        }
+    }
+    // An archive, with the layout in a directory of it.
+    let image = fixture(FIXTURES[1].0).join(FIXTURES[1].1);
+    let expected = done(|command| command.arg("keys").arg(&image).args(["-o", "-"]));
+    let parent = image.parent().unwrap().display();
+    for packed in ["", "z"] {
+        let script = format!("tar -C '{parent}' -c{packed}f - image | '{binary}' keys - -o -");
+        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        assert!(output.status.success(), "{script}\n{output:?}");
+        assert!(output.stdout == expected.as_bytes(), "{script}");
+    }
+    for (script, said) in [
+        (format!("true | '{binary}' keys - -o -"), "the key source stdin is empty"),
+        (format!("'{binary}' keys - -o - < /dev/null"), "neither a file, a directory nor a pipe"),
+        (
+            format!("head -c 2000 /dev/zero | '{binary}' keys - -o - --limit bundle-size=1K"),
+            "--limit bundle-size",
+        ),
+    ] {
+        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{script}\n{stderr}");
+        assert!(stderr.contains(said), "{script}\n{stderr}");
+    }
+}
+
+#[test]
+fn what_a_build_was_exported_to_has_its_provenance() {
+    let plain = fixture(FIXTURES[0].0).join(FIXTURES[0].1);
+    let expected = done(|command| command.arg("keys").arg(&plain).args(["-o", "-"]));
+    for names in [
+        &["provenance.json"][..],
+        &["app-provenance.json"],
+        &["provenance.linux_amd64.json", "provenance.linux_arm64.json"],
+        &["linux_amd64/provenance.json", "linux_arm64/provenance.json"],
+    ] {
+        let out = tempfile::tempdir().unwrap();
+        for other in ["index.json", "sbom.spdx.json", "usr_local", "linux_arm64/app"] {
+            let path = out.path().join(other);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "what the build made").unwrap();
+        }
+        std::os::unix::fs::symlink(&plain, out.path().join("my-provenance.json")).unwrap();
+        for name in names {
+            let path = out.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::copy(&plain, path).unwrap();
+        }
+        let found = done(|command| command.arg("keys").arg(out.path()).args(["-o", "-"]));
+        assert!(found == expected, "{names:?}");
+    }
+    let out = tempfile::tempdir().unwrap();
+    fs::write(out.path().join("app"), "").unwrap();
+    let error = fails(3, |command| command.arg("keys").arg(out.path()).args(["-o", "-"]));
+    assert!(error.contains("it has no provenance.json"), "{error}");
+}

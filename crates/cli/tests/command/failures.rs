@@ -67,7 +67,10 @@ fn exit_2_the_command_line_is_wrong() {
         (&["--jobs", "0", "src"], "--jobs"),
         (&["--format", "yaml", "src"], "table, json"),
         (&["--progress", "loud", "src"], "rawjson"),
-        (&["type=registry,ref=a/b"], "\"ref\""),
+        (&["type=registry,ref=a.io/b:c"], "regctl image copy a.io/b:c ocidir://cache:latest"),
+        (&["docker://a.io/b:c"], "regctl image copy a.io/b:c ocidir://cache:latest"),
+        (&["docker-archive:a.tar"], "skopeo copy --all docker-archive:a.tar oci:cache:latest"),
+        (&["-"], "write it to a file"),
         (&["type=gha"], "only type=local"),
         (&["oci:dir:"], "empty tag"),
         (&["oci:dir@sha256:abc"], "malformed digest"),
@@ -78,8 +81,13 @@ fn exit_2_the_command_line_is_wrong() {
         assert!(!printed.stderr.contains("Usage") || printed.stderr.contains("<SRC>... <ROOT>"));
     }
     assert!(place.names().is_empty());
-    Printed::of(convert(index(), &place).env("SOURCE_DATE_EPOCH", "today"), 2);
-    Printed::of(convert(index(), &place).env("BUILDKIT_PROGRESS", "loud"), 2);
+    let printed = Printed::of(convert(index(), &place).env("SOURCE_DATE_EPOCH", "today"), 2);
+    printed.says(&["the variable SOURCE_DATE_EPOCH is \"today\"", "correct or unset it"]);
+    assert!(!printed.stderr.contains("--"), "{}", printed.stderr);
+    let printed = Printed::of(convert(index(), &place).env("BUILDKIT_PROGRESS", "loud"), 2);
+    printed.says(&["the variable BUILDKIT_PROGRESS is \"loud\"", "rawjson"]);
+    let printed = Printed::of(convert(index(), &place).args(["--progress", "loud"]), 2);
+    assert!(!printed.stderr.contains("BUILDKIT_PROGRESS"), "{}", printed.stderr);
 }
 
 /// Asserts that the words are refused as bad input, which is said, and that nothing is written.
@@ -97,19 +105,113 @@ fn exit_3_the_source_is_no_cache() {
     let temp = tempfile::tempdir().unwrap();
     let empty = temp.path().to_str().unwrap();
     let cache = fixture("index/cache");
-    bad_input(&["/nowhere/cache"], &["/nowhere/cache", "because: "]);
+    bad_input(&["/nowhere/cache"], &["/nowhere/cache is not there"]);
+    let digest = format!("sha256:{}", "0".repeat(64));
+    for word in [format!("{cache}:latest"), format!("{cache}@{digest}")] {
+        bad_input(&[&word], &["is not there", &format!("write oci:{word}")]);
+    }
+    bad_input(&["ghcr.io/team/cache:main"], &["regctl image copy ghcr.io/team/cache:main"]);
     bad_input(&[empty], &["index.json", "--cache-to type=local"]);
     bad_input(&[&fixture("manifest/keys/image")], &["cache"]);
     bad_input(&[&format!("oci:{cache}:nightly")], &["nightly", "latest"]);
-    let digest = format!("sha256:{}", "0".repeat(64));
     bad_input(&[&format!("oci:{cache}@{digest}")], &[&digest]);
+}
+
+/// A copy of a layout.
+fn copied(layout: &str) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    fs::create_dir_all(copy.path().join("blobs/sha256")).unwrap();
+    for name in ["index.json", "oci-layout"] {
+        fs::copy(Path::new(layout).join(name), copy.path().join(name)).unwrap();
+    }
+    for blob in fs::read_dir(Path::new(layout).join("blobs/sha256")).unwrap() {
+        let blob = blob.unwrap();
+        fs::copy(blob.path(), copy.path().join("blobs/sha256").join(blob.file_name())).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn exit_3_the_latest_cache_is_gone_and_no_other_is_taken() {
+    let layout = copied(&fixture("index/cache"));
+    let path = layout.path().join("index.json");
+    let mut index: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let name = "org.opencontainers.image.ref.name";
+    let whole = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
+    index["manifests"][0]["annotations"][name] = "feature-x".into();
+    let gone = format!("sha256:{}", "ab".repeat(32));
+    index["manifests"].as_array_mut().unwrap().push(serde_json::json!({
+        "mediaType": "application/vnd.oci.image.index.v1+json", "digest": gone, "size": 1234,
+        "annotations": {name: "latest"},
+    }));
+    fs::write(&path, index.to_string()).unwrap();
+    let cache = layout.path().to_str().unwrap();
+    let keys = fixture("index/keys/provenance.json");
+    let said = ["lists \"latest\"", &gone, "is not in the layout", &whole, "\"feature-x\""];
+    bad_input(&[cache, "--keys", &keys], &said);
+    for words in [
+        &["inspect", cache][..],
+        &["explain", cache, "--llb", &keys],
+        &["keys", "attach", cache, "--keys", &keys],
+    ] {
+        Printed::of(command().args(words), 3).says(&said);
+    }
+    let place = Place::new();
+    let other = format!("oci:{cache}:feature-x");
+    Printed::of(&mut convert([&*other, "--keys", &keys], &place), 0);
+}
+
+#[test]
+fn exit_3_the_cache_is_empty() {
+    let layout = copied(&fixture("min/cache"));
+    let blob = |content: &str| {
+        let digest = bkstate::Digest::of(content);
+        fs::write(layout.path().join("blobs/sha256").join(digest.hex()), content).unwrap();
+        (digest.to_string(), content.len())
+    };
+    let (config, size) = blob("{}");
+    let (top, size) = blob(
+        &serde_json::json!({"layers": [], "config": {"digest": config, "size": size,
+        "mediaType": "application/vnd.buildkit.cacheconfig.v0"}})
+        .to_string(),
+    );
+    let index = serde_json::json!({"manifests": [{"digest": top, "size": size}]});
+    fs::write(layout.path().join("index.json"), index.to_string()).unwrap();
+    bad_input(&[layout.path().to_str().unwrap()], &[&top, "has no records", "--cache-to"]);
+}
+
+#[test]
+fn archives_are_taken_as_people_make_them() {
+    let cache = Path::new(&fixture("index/cache")).to_owned();
+    let temp = tempfile::tempdir().unwrap();
+    let expected = Place::new();
+    Printed::of(&mut convert(index(), &expected), 0);
+    for (file, options) in [
+        ("in-dir.tar", &["-cf"][..]),
+        ("in-dir.tar.gz", &["--gzip", "-cf"]),
+        ("in-dir.tar.zst", &["--zstd", "-cf"]),
+    ] {
+        let archive = temp.path().join(file);
+        let mut tar = Command::new("tar");
+        tar.args(options).arg(&archive).arg("-C").arg(cache.parent().unwrap()).arg("cache");
+        assert!(tar.status().unwrap().success(), "{file}");
+        let place = Place::new();
+        let words =
+            [archive.as_os_str(), "--keys".as_ref(), index()[2].as_ref()].map(OsStr::to_owned);
+        Printed::of(&mut convert(words, &place), 0);
+        assert_eq!(place.names(), expected.names(), "{file}");
+        assert_eq!(place.read("cache.db"), expected.read("cache.db"), "{file}");
+    }
 }
 
 #[test]
 fn exit_3_the_keys_are_none() {
     let cache = fixture("index/cache");
     bad_input(&[&cache, "--keys", "/nowhere/keys"], &["/nowhere/keys", "because: "]);
-    bad_input(&[&cache, "--keys", "/dev/null"], &["/dev/null", "neither a file nor a directory"]);
+    bad_input(
+        &[&cache, "--keys", "/dev/null"],
+        &["/dev/null", "neither a file, a directory nor a pipe"],
+    );
     let dockerfile = fixture("index/Dockerfile");
     bad_input(&[&cache, "--keys", &dockerfile], &["not a known key source", "provenance"]);
 }

@@ -56,7 +56,10 @@ fn du_says_why_it_cannot() {
     drop(lock);
     std::fs::write(place.root().join("cache.db"), "no database").unwrap();
     Printed::of(&mut du(&place), 5).says(&["is damaged"]);
-    Printed::of(command().arg("du").arg(place.temp.path()), 1).says(&["holds no state"]);
+    let other = Printed::of(command().arg("du").arg(place.temp.path()), 1);
+    other.says(&["neither empty nor the root of a buildkitd", "\"root\""]);
+    let empty = Place::new();
+    Printed::of(command().arg("du").arg(empty.temp.path()), 1).says(&["holds no state"]);
 }
 
 #[test]

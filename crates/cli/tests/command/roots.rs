@@ -4,10 +4,10 @@ use super::*;
 
 /// Every command that takes a root, with `root` for it.
 fn commands(root: &Path) -> Vec<Command> {
-    let provenance = fixture("index/keys/provenance.json");
+    let [cache, _, provenance] = index();
     let words: [&[&str]; 7] = [
-        &["convert", "--no-extract", &fixture("index/cache"), "--keys", &provenance],
-        &["convert", "--dry-run", &fixture("index/cache"), "--keys", &provenance],
+        &["convert", "--no-extract", &cache, "--keys", &provenance],
+        &["convert", "--dry-run", &cache, "--keys", &provenance],
         &["verify"],
         &["du"],
         &["inspect"],

@@ -96,8 +96,9 @@ fn a_metadata_file_without_provenance_says_how_to_get_it() {
 
 #[test]
 fn what_is_no_key_source_is_refused() {
-    let contents: [&[u8]; 6] =
-        [b"", b"no json", b"[]", b"{}", br#"{"layers":[],"records":[]}"#, &[0xff; 64]];
+    assert!(matches!(read(b""), Err(SourceError::Empty { .. })));
+    let contents: [&[u8]; 5] =
+        [b"no json", b"[]", b"{}", br#"{"layers":[],"records":[]}"#, &[0xff; 64]];
     for content in contents {
         let error = read(content).unwrap_err();
         assert!(matches!(error, SourceError::Unrecognised { .. }), "{error:?}");
@@ -325,4 +326,24 @@ fn an_archive_of_something_else_is_refused() {
     );
     let error = read([0x1F, 0x8B, 8, 0]).unwrap_err();
     assert!(matches!(error, SourceError::Archive { .. }), "{error:?}");
+}
+
+#[test]
+fn a_history_bundle_without_provenance_is_not_told_to_have_it() {
+    let config = r#"{"Ref":"x"}"#;
+    let blob = |content: &str| json!({"digest": Digest::of(content), "size": content.len()});
+    let mut descriptor = blob(config);
+    descriptor["mediaType"] = "application/vnd.buildkit.historyrecord.v0".into();
+    let manifest = json!({"config": descriptor, "layers": []}).to_string();
+    let index = json!({"manifests": [blob(&manifest)]}).to_string();
+    let name = format!("blobs/sha256/{}", Digest::of(&manifest).hex());
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, content) in [(&*name, &manifest), ("index.json", &index)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, name, content.as_bytes()).unwrap();
+    }
+    let error = read(tar.into_inner().unwrap()).unwrap_err();
+    assert!(matches!(error, SourceError::NoHistory { .. }), "{error:?}");
+    assert!(!error.to_string().contains("--provenance"), "{error}");
 }

@@ -109,7 +109,7 @@ pub enum SelectError {
     },
     /// What was asked for is listed, and is not there.
     #[error(
-        "{} lists {tag:?}, but {missing}, which it leads to, is not in the layout; export or copy that \
+        "{} lists {tag:?}, but {digest}, which it leads to, is not in the layout; export or copy that \
          cache again{}",
         path.display(), or_another(whole)
     )]
@@ -119,7 +119,7 @@ pub enum SelectError {
         /// The tag of the entry.
         tag: String,
         /// What is not there.
-        missing: Digest,
+        digest: Digest,
         /// The caches that are there, whatever their tags.
         whole: Vec<FoundCache>,
     },
@@ -392,11 +392,11 @@ impl Candidates {
 
 fn gone_error(
     layout: &Layout,
-    (tag, missing): (String, Digest),
+    (tag, digest): (String, Digest),
 ) -> Result<SelectError, SelectError> {
     let all = survey(layout, layout.entries(), Trust::MediaType)?.candidates(layout)?;
     let whole = all.found.into_iter().map(|found| found.cache).collect();
-    Ok(SelectError::Gone { path: layout.path().to_owned(), tag, missing, whole })
+    Ok(SelectError::Gone { path: layout.path().to_owned(), tag, digest, whole })
 }
 
 /// What inline caches there are.

@@ -292,7 +292,7 @@ fn a_cache_is_found_in_nested_indexes_even_if_other_manifests_are_absent() {
     layout.index(&[tagged(&absent, "app")]);
     for reference in [Reference::Default, tag("app")] {
         let error = chosen(&layout, reference).unwrap_err();
-        let SelectError::Gone { missing, whole, .. } = error else { panic!("{error}") };
+        let SelectError::Gone { digest: missing, whole, .. } = error else { panic!("{error}") };
         assert_eq!((missing, whole), (Digest::of("?"), Vec::new()));
     }
     layout.index(&[absent]);
@@ -309,7 +309,9 @@ fn no_other_cache_is_taken_in_place_of_one_that_is_gone() {
         layout.index(entries);
         let error = chosen(&layout, reference).unwrap_err();
         let text = error.to_string();
-        let SelectError::Gone { tag, missing, whole: found, .. } = error else { panic!("{error}") };
+        let SelectError::Gone { tag, digest: missing, whole: found, .. } = error else {
+            panic!("{error}")
+        };
         assert_eq!((&*tag, missing), (of, Digest::of("?")));
         let found: Vec<_> = found.iter().map(|cache| cache.digest).collect();
         assert_eq!(found, whole.iter().map(|cache| digest_of(cache)).collect::<Vec<_>>());
