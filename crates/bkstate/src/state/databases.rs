@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use super::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB, WORKER, is_worker};
-use crate::dir::{Dir, DirError, FileKind, if_there};
+use crate::dir::{Dir, DirError, FileKind, Found, if_there};
 
 /// The records of past builds. A daemon makes it when it starts (BuildKit v0.32.2
 /// `cmd/buildkitd/main.go`).
@@ -68,6 +68,13 @@ pub(super) fn worker_names(root: &Dir) -> Result<Vec<String>, DirError> {
     let entries = root.entries()?;
     let names = entries.iter().filter(|entry| entry.is_dir).filter_map(|entry| entry.to_str());
     Ok(names.filter(|name| is_worker(name)).map(str::to_owned).collect())
+}
+
+/// Whether there is something at `name` other than a file without content, in which a daemon begins anew as
+/// if it were not there: it was stopped when it made the database.
+pub(super) fn is_made(dir: &Dir, name: &str) -> Result<bool, DirError> {
+    let begins_anew = |found: Found| found.kind == FileKind::File && found.size == 0;
+    Ok(dir.find(name)?.is_some_and(|found| !begins_anew(found)))
 }
 
 /// Opens the directory `name`, if there is one. A link to one is not.

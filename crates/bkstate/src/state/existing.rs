@@ -409,24 +409,25 @@ fn parts(
     })
 }
 
-/// What of the state's files is not there.
+/// What of the state's files is not there, or is a database that a daemon begins anew.
 fn missing(
     root: &Dir,
     worker: Option<&Dir>,
     snapshots: Option<&Dir>,
 ) -> Result<BTreeSet<&'static str>, DirError> {
-    let files = [
+    let mut missing = BTreeSet::new();
+    for (dir, name) in [
         (Some(root), CACHE_DB),
-        (worker, WORKER_ID),
         (worker, RECORDS_DB),
         (worker, METADATA_DB),
         (snapshots, SNAPSHOTS_DB),
-    ];
-    let mut missing = BTreeSet::new();
-    for (dir, name) in files {
-        if dir.map(|dir| dir.size(name)).transpose()?.flatten().is_none() {
+    ] {
+        if !dir.map(|dir| databases::is_made(dir, name)).transpose()?.unwrap_or(false) {
             missing.insert(name);
         }
+    }
+    if worker.map(|worker| worker.find(WORKER_ID)).transpose()?.flatten().is_none() {
+        missing.insert(WORKER_ID);
     }
     Ok(missing)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bkstate::dir::Dir;
-use bkstate::state::verify;
+use bkstate::state::{VerifyError, verify};
 
 use crate::build::{Options, Source};
 use crate::case::Context;
@@ -162,11 +162,15 @@ fn stopped_times(world: &World, release: &Release, times: u32) -> Result<()> {
 }
 
 fn ensure_clean(world: &World, root: &Path) -> Result<()> {
-    let found = verify(&Dir::open(root)?)?;
-    ensure!(found.damage.is_empty(), "{:#?}", found.damage);
-    if found.leftovers.is_empty() {
-        return Ok(());
-    }
+    let leftovers = match verify(&Dir::open(root)?) {
+        Ok(found) => {
+            ensure!(found.damage.is_empty(), "{:#?}", found.damage);
+            found.leftovers
+        }
+        // Stopped in its first start.
+        Err(VerifyError::NoState { .. }) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
     run(Command::new(&world.tools.oci2bk)
         .args(["convert", "--progress=quiet", "--no-extract", "--keys"])
         .arg(Path::new(FIXTURE).join("keys/provenance.json"))
@@ -174,6 +178,6 @@ fn ensure_clean(world: &World, root: &Path) -> Result<()> {
         .arg(root))?;
     let after = verify(&Dir::open(root)?)?;
     let abandoned = after.leftovers.iter().any(|leftover| leftover.kind() == "abandoned-record");
-    ensure!(after.damage.is_empty() && !abandoned, "{after:#?} of {:#?}", found.leftovers);
+    ensure!(after.damage.is_empty() && !abandoned, "{after:#?} of {leftovers:#?}");
     Ok(())
 }

@@ -102,6 +102,11 @@ fn parts_that_are_missing_are_empty_as_they_are_to_a_daemon() {
     assert_eq!(existing.state.solver, sound().solver);
     assert!(existing.state.records.by_id.is_empty());
 
+    // A daemon begins anew in an empty file, too.
+    let root = Root::with(&sound());
+    fs::write(root.path().join(CACHE_DB), "").unwrap();
+    assert_eq!(read(&root).state, State { solver: SolverCache::default(), ..sound() });
+
     // A daemon that was stopped before it did anything.
     let root = Root::empty();
     fs::create_dir(root.path().join(WORKER)).unwrap();

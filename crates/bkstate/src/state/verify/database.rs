@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::bolt::{self, Db, Problem, ReadError};
 use crate::decode::DecodeError;
-use crate::dir::{Dir, DirError, FileKind, Found};
+use crate::dir::{Dir, DirError};
 use crate::ids::{InvalidId, WorkerId};
-use crate::state::databases::{CACHE_DEBUG_DB, DatabasePlace, HISTORY_DB};
+use crate::state::databases::{self, CACHE_DEBUG_DB, DatabasePlace, HISTORY_DB};
 use crate::state::read::{WorkerIdError, read_worker_id};
 use crate::state::{CACHE_DB, WORKER_ID};
 
@@ -244,12 +244,10 @@ fn open(dir: &Dir, name: &str) -> Result<Db, DatabaseDamage> {
     })
 }
 
-/// Looks for damage in a database that is no part of a state. A daemon makes those that are not there, and
-/// begins anew in a file that is empty.
+/// Looks for damage in a database that is no part of a state. A daemon makes those that are not there.
 pub(super) fn check_kept(place: &DatabasePlace, findings: &mut Findings) -> Result<(), DirError> {
     let DatabasePlace { dir, name } = place;
-    let is_new = |found: Found| found.kind == FileKind::File && found.size == 0;
-    if !dir.find(*name)?.is_none_or(is_new) {
+    if databases::is_made(dir, name)? {
         sound(Some(dir), name, |_| Ok(()), findings);
     }
     Ok(())

@@ -34,7 +34,7 @@ use database::{check_kept, sound, worker_id};
 pub(crate) use parts::is_worker;
 pub(super) use parts::other_workers;
 
-use super::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS_DB, SNAPSHOTTER, State};
+use super::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS_DB, SNAPSHOTTER, State, databases};
 use crate::dir::{Dir, DirError};
 use crate::metadata::{Metadata, NAMESPACE};
 use crate::records::Records;
@@ -120,20 +120,27 @@ impl Parts {
             WorkerName::In(worker) => worker_id(worker, findings),
             WorkerName::Given(id) => Some(id.clone()),
         };
-        let solver =
-            sound(self.solver.as_ref(), CACHE_DB, SolverCache::read_with_miswritten, findings);
         let records = sound(
             self.records.as_ref(),
             RECORDS_DB,
             |db| Ok((Records::read(db)?, Records::read_index(db)?)),
             findings,
         );
+        // A daemon makes it last, and without a record it has had no result.
+        let mut solver = self.solver.as_ref();
+        if let Some(dir) = solver
+            && !databases::is_made(dir, CACHE_DB)?
+            && records.as_ref().is_some_and(|records| records.content.0.by_id.is_empty())
+        {
+            solver = None;
+        }
+        let solver = sound(solver, CACHE_DB, SolverCache::read_with_miswritten, findings);
         let metadata = sound(self.metadata.as_ref(), METADATA_DB, Metadata::read, findings);
         let read = |db: &_| Ok((Snapshots::read(db)?, Snapshots::read_parents(db)?));
         // The snapshotter makes its database when it is first asked for something.
         let mut snapshotter = self.snapshotter.as_ref();
         if let Some(dir) = snapshotter
-            && dir.find(SNAPSHOTS_DB)?.is_none()
+            && !databases::is_made(dir, SNAPSHOTS_DB)?
             && metadata.as_ref().is_some_and(|metadata| !has_snapshots(&metadata.content))
         {
             snapshotter = None;

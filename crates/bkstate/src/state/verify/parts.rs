@@ -9,7 +9,7 @@ use crate::ids::WorkerId;
 use crate::snapshots::Trees;
 use crate::state::databases::{self, DatabasePlace, HISTORY_DB};
 use crate::state::read::{WorkerIdError, read_worker_id};
-use crate::state::{CACHE_DB, SNAPSHOTS, STAGING, WORKER, WORKER_ID};
+use crate::state::{CACHE_DB, RECORDS_DB, SNAPSHOTS, STAGING, WORKER, WORKER_ID};
 
 use super::DatabaseDamage;
 
@@ -80,7 +80,7 @@ impl History {
 #[non_exhaustive]
 pub enum VerifyError {
     /// Nothing of a state is there.
-    #[error("{} holds no state: nothing was converted into it, and no buildkitd has run on it", root.display())]
+    #[error("{} holds no state: nothing was converted into it, and no buildkitd has built on it", root.display())]
     NoState {
         /// The root.
         root: PathBuf,
@@ -135,6 +135,9 @@ impl Parts {
             };
         }
         let worker = required(root, WORKER)?;
+        if !is_begun(root, &worker)? {
+            return Err(VerifyError::NoState { root: path() });
+        }
         let snapshotter = required(&worker, SNAPSHOTS)?;
         // A daemon makes these two when it first needs them.
         let blobs = optional(BlobStore::open(&worker))?;
@@ -203,6 +206,28 @@ fn is_half_published(root: &Dir) -> Result<bool, DirError> {
 /// (BuildKit v0.34.2 `worker/runc/runc.go`, `worker/containerd/containerd.go`).
 pub(crate) fn is_worker(name: &str) -> bool {
     name.starts_with("runc-") || name.starts_with("containerd-")
+}
+
+/// Whether the worker has ever had anything. A daemon that is stopped in the middle of its first start has made
+/// some of the files: the directories of the worker first, then its databases, `cache.db` last (BuildKit
+/// v0.32.2 and v0.34.2 `worker/runc/runc.go` `NewWorkerOpt`, `cmd/buildkitd/main.go` `newController`).
+fn is_begun(root: &Dir, worker: &Dir) -> Result<bool, VerifyError> {
+    if databases::is_made(root, CACHE_DB)? || databases::is_made(worker, RECORDS_DB)? {
+        return Ok(true);
+    }
+    for blobs in optional(BlobStore::open(worker))? {
+        if !blobs.names()?.is_empty() {
+            return Ok(true);
+        }
+    }
+    for snapshots in optional(worker.dir(SNAPSHOTS))? {
+        for trees in optional(Trees::open(&snapshots))? {
+            if !trees.names()?.is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// A directory that need not be there.

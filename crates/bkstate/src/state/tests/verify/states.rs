@@ -23,6 +23,39 @@ fn a_state_of_a_daemon_that_was_never_asked_for_anything_has_no_damage() {
 }
 
 #[test]
+fn a_daemon_that_was_stopped_in_its_first_start_leaves_no_damage() {
+    let root = Root::with(&State::without_anything());
+    fs::remove_dir_all(root.worker("content")).unwrap();
+    fs::remove_file(root.worker("snapshots/metadata.db")).unwrap();
+    // Backwards: each file is empty before it is not there.
+    let made = ["cache.db", "runc-overlayfs/metadata_v2.db", "runc-overlayfs/containerdmeta.db"];
+    for (at, name) in made.into_iter().enumerate() {
+        let path = root.path().join(name);
+        let empty = |path: &Path| fs::write(path, "");
+        for step in [empty, |path: &Path| fs::remove_file(path)] {
+            step(&path).unwrap();
+            let found = verify(&root.dir);
+            match at {
+                0 => assert!(found.unwrap().damage.is_empty(), "{name}"),
+                _ => {
+                    assert!(matches!(found, Err(VerifyError::NoState { .. })), "{name}: {found:?}")
+                }
+            }
+        }
+    }
+    fs::remove_file(root.worker(WORKER_ID)).unwrap();
+    fs::remove_dir_all(root.worker("snapshots")).unwrap();
+    assert!(matches!(verify(&root.dir), Err(VerifyError::NoState { .. })));
+
+    // Where something is left, something is lost.
+    let root = Root::with(&sound());
+    for name in ["cache.db", "runc-overlayfs/metadata_v2.db"] {
+        fs::remove_file(root.path().join(name)).unwrap();
+    }
+    assert_eq!(kinds_of(&damage_of(&root)), ["missing-file"; 2]);
+}
+
+#[test]
 fn everything_that_is_damaged_is_listed() {
     let mut state = sound();
     state.solver.backlinks.remove(&key("top"));
@@ -167,9 +200,12 @@ fn records_that_a_daemon_was_stopped_over_are_no_damage() {
     }
 }
 
+/// What makes something need a record, and what that is.
+type Need = (&'static str, fn(&mut State));
+
 #[test]
 fn records_that_something_needs_are_not_taken_for_abandoned() {
-    let needed: [(&str, fn(&mut State)); 5] = [
+    let needed: [Need; 5] = [
         ("a result", |state| {
             let result = result(state, "let go");
             state.solver.add_result(&key("top"), result, NOW);
