@@ -51,6 +51,9 @@
 //! assert!(!exporter.contains(&"v0.13.2".parse()?));
 //! assert!(exporter.classes().all(|class| class.first >= "0.26.0".parse().unwrap()));
 //! assert_eq!(exporter.to_string(), "v0.26.0 or later");
+//!
+//! let other = Releases::of(|class| class.first < "0.13.0".parse().unwrap()).expect("there is one");
+//! assert_eq!(exporter.or(other).to_string(), "v0.11.0 to v0.12.5, v0.26.0 or later");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
