@@ -209,7 +209,7 @@ fn the_same_sources_make_the_same_file_in_whatever_order() {
 }
 
 #[test]
-fn nothing_but_digests_and_kinds_of_steps_is_written() {
+fn nothing_but_digests_releases_and_kinds_of_steps_is_written() {
     for (name, source) in FIXTURES {
         let temp = tempfile::tempdir().unwrap();
         let file = temp.path().join("keys.json");
@@ -225,6 +225,8 @@ fn nothing_but_digests_and_kinds_of_steps_is_written() {
                     text.starts_with("sha256:") && text.len() == 71
                         || text.starts_with(r#"{"Type":"buildkit.merge.v0","Merge":{"inputs":["#)
                         || ["v0.18", "v0.17", "v0.13", "v0.11", "long"].contains(&&*text)
+                        // That of the daemon which made the fixtures.
+                        || ["v0.32.0", "v0.33.0"].contains(&&*text)
                         || ["RUN", "COPY", "MKDIR", "MKFILE", "RM", "MERGE"].contains(&&*text),
                     "{name}: {text}"
                 ),

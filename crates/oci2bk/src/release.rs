@@ -33,7 +33,8 @@
 //! # Ok::<(), ParseTargetError>(())
 //! ```
 //!
-//! The steps of a cache tell of which releases the daemon can have been that exported it:
+//! The steps of a cache, and the provenance of its build, tell of which releases the daemon can have been
+//! that exported it:
 //!
 //! ```
 //! use oci2bk::release::Releases;
@@ -48,8 +49,11 @@
 //! let exporter: Releases = plan.sources[0].exporter.expect("the provenance has the ops");
 //! assert!(exporter.contains(&Target::NEWEST));
 //! assert!(!exporter.contains(&"v0.13.2".parse()?));
-//! assert!(exporter.classes().all(|class| class.first >= "0.18.0".parse().unwrap()));
-//! assert_eq!(exporter.to_string(), "v0.18.0 or later");
+//! assert!(exporter.classes().all(|class| class.first >= "0.26.0".parse().unwrap()));
+//! assert_eq!(exporter.to_string(), "v0.26.0 or later");
+//!
+//! let other = Releases::of(|class| class.first < "0.13.0".parse().unwrap()).expect("there is one");
+//! assert_eq!(exporter.or(other).to_string(), "v0.11.0 to v0.12.5, v0.26.0 or later");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -64,6 +64,7 @@ pub(crate) struct Convert {
     ///
     /// That takes its manifest and config; layers are those of the cache. LAYOUT has the forms of
     /// SRC, NAME is what stands behind FROM. Images with a name inside SRC are looked at anyway.
+    /// The image of an SBOM scanner also has what makes its scan cached.
     #[arg(long = "image", value_name = "[NAME=]LAYOUT")]
     pub(crate) images: Vec<ImageRef>,
 

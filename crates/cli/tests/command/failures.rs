@@ -307,6 +307,54 @@ fn exit_4_keys_are_missing() {
 }
 
 #[test]
+fn exit_4_the_keys_are_of_another_build() {
+    let place = Place::new();
+    let keys = fixture("min/keys/metadata.json");
+    let words = [fixture("index/cache"), "--keys".to_owned(), keys.clone()];
+    let printed = Printed::of(&mut convert(words, &place), 4);
+    printed.says(&[&format!("\nno key of {keys} is of the cache: it is of another build\n")]);
+    // One that has some of the keys is not of another build.
+    let words = [&index()[..], &[fixture("min/cache")]].concat();
+    let printed = Printed::of(&mut convert(words, &place), 4);
+    assert!(!printed.stderr.contains("another"), "{}", printed.stderr);
+}
+
+// As after another export into the same layout.
+#[test]
+fn exit_4_the_attached_keys_are_of_another_cache() {
+    let place = Place::new();
+    let [older, newer] = ["index", "zstd"].map(|name| place.temp.path().join(name));
+    for (name, to) in [("index/cache", &older), ("zstd/cache", &newer)] {
+        let copied = Command::new("cp").arg("-r").arg(fixture(name)).arg(to).status().unwrap();
+        assert!(copied.success());
+    }
+    let words = [&older.to_str().unwrap().to_owned(), &index()[1], &index()[2]];
+    Printed::of(command().args(["keys", "attach"]).args(words), 0);
+    let read = |layout: &Path| -> Value {
+        serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap()
+    };
+    let (with_keys, mut both) = (read(&older), read(&newer));
+    let entries = with_keys["manifests"].as_array().unwrap();
+    let cache = entries
+        .iter()
+        .find(|entry| entry["annotations"]["org.opencontainers.image.ref.name"] == "latest");
+    let cache = cache.unwrap()["digest"].as_str().unwrap();
+    let keys = entries.iter().filter(|entry| entry["artifactType"].is_string());
+    both["manifests"].as_array_mut().unwrap().extend(keys.cloned());
+    fs::write(newer.join("index.json"), both.to_string()).unwrap();
+    let blobs = older.join("blobs/sha256/.");
+    let copied = Command::new("cp").arg("-r").arg(blobs).arg(newer.join("blobs/sha256")).status();
+    assert!(copied.unwrap().success());
+    let printed = Printed::of(&mut convert([&newer], &place), 4);
+    let expected = format!(
+        "the keys attached in {} are of another cache, {cache}; attach keys after each export",
+        newer.display()
+    );
+    printed.says(&[&expected]);
+    assert!(!printed.stderr.contains("another build"), "{}", printed.stderr);
+}
+
+#[test]
 fn exit_6_the_root_is_in_use() {
     let place = Place::new();
     fs::create_dir(place.root()).unwrap();

@@ -138,6 +138,15 @@ fn several_sources_become_one_root() {
     let doubled = Printed::of(convert(words, &twice).arg("--format=json"), 0).json();
     assert_eq!(doubled["layers"]["records"], 13);
     assert_eq!(doubled["records"]["converted"], 20);
+    assert_eq!(doubled["records"]["total"], 20);
+    // What is lost of both is one, too.
+    let words = [&sources[3], &sources[0], &sources[0], &keys[3]];
+    let words = words.into_iter().map(String::as_str).chain(["--allow-unkeyed", "--format=json"]);
+    let partly = Printed::of(&mut convert(words, &Place::new()), 0).json();
+    let total = partly["records"]["total"].as_u64().unwrap();
+    let records = |source: &Value| source["records"].as_u64().unwrap();
+    let of_sources: u64 = partly["sources"].as_array().unwrap().iter().map(records).sum();
+    assert_eq!(total, of_sources - 20);
 }
 
 #[test]

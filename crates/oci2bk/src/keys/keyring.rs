@@ -57,7 +57,7 @@ pub struct SourceSummary {
 ///
 /// ```
 /// use oci2bk::keys::SourceError;
-/// use oci2bk::{CacheExport, Keyring, Limits};
+/// use oci2bk::{BaseImage, CacheExport, Keyring, Limits};
 ///
 /// let limits = Limits::default();
 /// let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
@@ -68,6 +68,12 @@ pub struct SourceSummary {
 ///     println!("{}: {} of {}", source.description, source.resolved, source.candidates);
 /// }
 /// assert_eq!(keyring.sources()[0].resolved, keyring.len());
+///
+/// // What scans made the SBOM of a build is in no document about it. The image of the scanner tells; this
+/// // one is of no scanner.
+/// let image = "debian=../../fixtures/manifest/keys/image".parse()?;
+/// keyring.add_scanners(&BaseImage::read(&image, &limits)?);
+/// assert_eq!(keyring.sources().len(), 1);
 ///
 /// // Of another build: nothing is resolved, and nothing is wrong.
 /// let wanted = exports[0].config.digests_with_inputs().collect();

@@ -157,7 +157,7 @@ from_objects!(Image, Config);
 
 impl KeySource {
     /// The scans that `image` would do as a scanner without parameters; nothing if it cannot be one.
-    pub fn from_scanner(image: &BaseImage) -> Option<Self> {
+    pub(super) fn from_scanner(image: &BaseImage) -> Option<Self> {
         let candidates: Vec<_> = image.platforms.iter().flat_map(scans_by).collect();
         let path = image.reference.clone().into();
         let description = SourceDescription { path, kind: SourceKind::Scanner, part: None };

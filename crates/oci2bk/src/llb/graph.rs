@@ -182,7 +182,7 @@ impl Graph {
     }
 
     /// The outputs that are the result of the build.
-    pub fn results(&self) -> Vec<Output> {
+    pub(crate) fn results(&self) -> Vec<Output> {
         let returned = self.steps.iter().filter(|step| step.is_return());
         let returned: Vec<_> = returned.flat_map(|step| step.inputs.iter().copied()).collect();
         if !returned.is_empty() {

@@ -18,12 +18,16 @@
 //!
 //! use oci2bk::llb::{
 //!     Base, Encoding, NotComputable, Op, OpDigest, Platform, Provenance, ProvenanceError, Release,
-//!     digest, step_name,
+//!     ResolvedImage, digest, step_name,
 //! };
 //! use oci2bk::{CacheExport, Digest, Limits};
 //!
 //! let json = std::fs::read("../../fixtures/index/keys/provenance.json")?;
-//! let Provenance { default_platform, ops, .. } = Provenance::from_json(&json)?;
+//! let Provenance { default_platform, ops, images, .. } = Provenance::from_json(&json)?;
+//! // What the build resolved and did not start from, such as the image of an SBOM scanner.
+//! for ResolvedImage { name, digest, .. } in &images {
+//!     println!("{name} was {digest}");
+//! }
 //! let exports =
 //!     CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &Limits::default())?;
 //! let records: BTreeSet<Digest> = exports[0].config.digests_with_inputs().collect();

@@ -46,7 +46,7 @@ impl Span {
 
     /// The daemons whose provenance has a `compatibilityVersion`. It says what a client asked for, and
     /// not which daemon it was.
-    pub const fn with_compatibility_version() -> Self {
+    pub(crate) const fn with_compatibility_version() -> Self {
         Self::since(TELLS)
     }
 

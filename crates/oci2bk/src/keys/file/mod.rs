@@ -161,7 +161,7 @@ impl KeysFile {
 
 impl KeySource {
     /// What `file` offers.
-    pub fn from_keys_file(file: &KeysFile, description: SourceDescription) -> Self {
+    pub(crate) fn from_keys_file(file: &KeysFile, description: SourceDescription) -> Self {
         let scans = file.scans.clone();
         Self { scans, ..Self::from_digests(file.candidates(), description) }
     }
