@@ -12,19 +12,28 @@ use crate::process::run;
 /// # Errors
 /// If the kernel does not tell.
 pub fn below(dir: &Path) -> Result<Vec<PathBuf>> {
-    const TABLE: &str = "/proc/self/mountinfo";
-    let table = std::fs::read_to_string(TABLE).context(TABLE)?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-    Ok(points.filter(|point| point.starts_with(dir)).collect())
+    let mut points = points(|_| true)?;
+    points.retain(|point| point.starts_with(dir));
+    Ok(points)
 }
 
-/// Unmounts all of it.
+/// Unmounts it, and what lies in `dir` and is mounted elsewhere: a daemon mounts snapshots in the directory for
+/// temporary files.
 ///
 /// # Errors
 /// If the kernel does not tell, or `umount` fails.
-pub fn unmount_below(dir: &Path) -> Result<()> {
-    for point in below(dir)?.into_iter().rev() {
+pub fn unmount_all_of(dir: &Path) -> Result<()> {
+    let dir = dir.to_string_lossy();
+    for point in points(|line| line.contains(&*dir))?.into_iter().rev() {
         run(Command::new("umount").arg("--lazy").arg(point))?;
     }
     Ok(())
+}
+
+/// The mount points in those lines of the table that are `wanted`.
+fn points(wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+    const TABLE: &str = "/proc/self/mountinfo";
+    let table = std::fs::read_to_string(TABLE).context(TABLE)?;
+    let lines = table.lines().filter(|line| wanted(line));
+    Ok(lines.filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).collect())
 }

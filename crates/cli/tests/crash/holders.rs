@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::bench::{Bench, Start, Subject, layout, said};
 use crate::daemon::Daemon;
-use crate::mounts::{below, unmount_below};
+use crate::mounts::{below, unmount_all_of};
 use crate::process::{run, wait_until};
 use crate::strace::Profile;
 use crate::warm::REGISTRY;
@@ -59,7 +59,7 @@ pub(crate) fn daemon(bench: &Bench) -> Result<()> {
     drop(daemon);
     ensure!(is_mounted(&root), "nothing of the step is left");
     ensure_in_use(bench, &root, &["in use by the mount at", "runc-overlayfs"])?;
-    unmount_below(&root)
+    unmount_all_of(&root)
 }
 
 /// The process of the daemon on `root`.

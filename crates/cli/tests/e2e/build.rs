@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use crate::case::{Case, Keys};
 use crate::daemon::Daemon;
-use crate::ops;
 use crate::process::run;
 use crate::tools::Tools;
 
@@ -39,8 +38,8 @@ pub(crate) struct Options<'a> {
     pub(crate) import: Option<&'a Path>,
     /// The value of `--output`.
     pub(crate) output: Option<String>,
-    /// Whether there is a step more than in the case, if that builds LLB.
-    pub(crate) step_more: bool,
+    /// The LLB in place of that of the case, if that builds LLB.
+    pub(crate) definition: Option<Vec<u8>>,
     /// `--opt` for the provenance attestation.
     pub(crate) provenance: &'a str,
     /// The same for the SBOM attestation.
@@ -138,14 +137,15 @@ impl Report {
     }
 }
 
-/// What is built of the cases whose keys are LLB, at the beginning of a file.
-fn definition(step_more: bool) -> Result<File> {
-    let mut definition = fs::read(DEFINITION).context(DEFINITION)?;
-    if step_more {
-        definition = ops::with_step_more(&definition).context(DEFINITION)?;
-    }
+/// What is built of the cases whose keys are LLB.
+pub(crate) fn definition() -> Result<Vec<u8>> {
+    fs::read(DEFINITION).context(DEFINITION)
+}
+
+/// A file that is read from its beginning.
+fn file_of(content: &[u8]) -> Result<File> {
     let mut file = tempfile::tempfile()?;
-    file.write_all(&definition)?;
+    file.write_all(content)?;
     file.rewind()?;
     Ok(file)
 }
@@ -167,7 +167,8 @@ impl Source<'_> {
         let mut command = daemon.buildctl();
         command.args(["build", "--progress=rawjson"]).args(self.arguments());
         if self.case.keys == Keys::Definition {
-            command.stdin(definition(options.step_more)?);
+            let definition = options.definition.clone().map_or_else(definition, Ok)?;
+            command.stdin(file_of(&definition)?);
         } else {
             command
                 .args(["--frontend", "dockerfile.v0"])

@@ -16,7 +16,7 @@ use crate::cases::releases::CASE;
 use crate::daemon::Daemon;
 use crate::damage::FIXTURE;
 use crate::matrix::{OLD, PREVIOUS, Release};
-use crate::mounts::unmount_below;
+use crate::mounts::unmount_all_of;
 use crate::process::run;
 use crate::proof::GARBAGE_COLLECTED;
 use crate::state;
@@ -153,7 +153,7 @@ fn stopped_times(world: &World, release: &Release, times: u32) -> Result<()> {
         }
         build.kill()?;
         build.wait()?;
-        unmount_below(&root)?;
+        unmount_all_of(&root)?;
         ensure_clean(world, &root)
             .with_context(|| format!("stopped {after:?} into build {time}: {dockerfile}"))?;
         fs::remove_dir_all(&root)?;

@@ -12,9 +12,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::build::{Options, Source};
+use crate::build::{Options, Source, definition};
 use crate::case::{Case, Context, Keys};
 use crate::daemon::Daemon;
+use crate::ops::with_step_more;
 use crate::process::run;
 use crate::proof::tolerance;
 use crate::state;
@@ -197,7 +198,9 @@ impl Roots<'_> {
             Scenario::NewerCache => {
                 (self.case.edit)(&context);
                 options.import = Some(&self.newer);
-                options.step_more = self.case.keys == Keys::Definition;
+                if self.case.keys == Keys::Definition {
+                    options.definition = Some(with_step_more(&definition()?)?);
+                }
             }
             Scenario::BaseByDigest => {
                 options.output = Some(format!("type=oci,dest={}", dir.join("image").display()));
