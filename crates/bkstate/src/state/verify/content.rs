@@ -10,6 +10,7 @@ use crate::ids::RecordId;
 use crate::metadata::{LABEL_UNCOMPRESSED, Metadata, Namespace};
 use crate::records::{Record, Records};
 use crate::solver::SolverCache;
+use crate::state::SNAPSHOTTER;
 
 use super::Findings;
 
@@ -187,8 +188,14 @@ fn check_record(
     findings: &mut Findings,
 ) {
     let Some(content) = namespace.content.get(&blob) else {
-        // A layer of an image that no step needed the files of; they are still at the registry.
-        if record.blob_only != Some(true) || needed {
+        // A layer of an image that no step needed the files of; they are still at the registry. Or one that
+        // has another blob than the layer of the same content whose snapshot it shares (BuildKit v0.34.2
+        // cache/manager.go GetByBlob).
+        let shared = || {
+            let table = namespace.snapshots.get(SNAPSHOTTER);
+            table.is_some_and(|table| table.rows.contains_key(record.snapshot_key(id)))
+        };
+        if record.blob_only != Some(true) || (needed && !shared()) {
             findings.add(ContentDamage::NoRow { record: id.clone(), blob });
         }
         return;

@@ -232,6 +232,24 @@ fn records_that_something_needs_are_not_taken_for_abandoned() {
 }
 
 #[test]
+fn a_layer_that_shares_a_snapshot_needs_no_blob_of_its_own() {
+    let mut state = sound();
+    let base = state.records.by_id[&id("base")].clone();
+    let diff_id = base.diff_id.unwrap();
+    let pair = Digest::of(format!("{} {diff_id}", blob("remote")));
+    let other = Record {
+        diff_id: Some(diff_id),
+        chain_id: base.chain_id,
+        blob_chain_id: Some(pair),
+        ..state.records.by_id[&id("remote")].clone()
+    };
+    state.add_record("remote", "base", other);
+    let result = result(&state, "remote");
+    state.solver.add_result(&key("top"), result, NOW);
+    assert_eq!(kinds_of(&damage_of(&Root::with(&state))), Vec::<&str>::new());
+}
+
+#[test]
 fn what_a_daemon_had_yet_to_collect_is_no_damage() {
     let mut state = sound();
     state.snapshots.by_name.insert(
