@@ -88,6 +88,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     summary::warn_of_mended(root, &done.mended);
     summary::warn_of_different(root, &done.legacy.different);
     summary::warn_of_trailing(&done.trailing);
+    summary::warn_of_packed(&done.left_packed);
 
     let collection = Collection::new(&gc_config, plan.target, done.record_bytes, root)?;
     if let Some(collection) = &collection {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bkstate::Digest;
 use bkstate::ids::WorkerId;
-use oci2bk::convert::{self, Shares};
+use oci2bk::convert::{self, LeftPacked, Shares};
 use oci2bk::gc::Collection;
 use oci2bk::keys::Keyring;
 use oci2bk::plan::{Dropped, Lost, LostReason, Miss, Plan, Source};
@@ -58,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) legacy: Legacy,
     /// Layers with bytes behind their gzip streams, and how many were ignored.
     pub(crate) trailing: BTreeMap<Digest, u64>,
+    /// Layers that stay packed, as they cannot be unpacked and no step needs their files.
+    pub(crate) left_packed: Vec<LeftPacked>,
     /// What the root had before, and what is new.
     pub(crate) shares: Shares,
     /// Nothing if the limits of the target are not known.
@@ -148,6 +150,7 @@ impl Report {
                 different: done.legacy.different.clone(),
             },
             trailing: done.trailing.clone(),
+            left_packed: done.left_packed.clone(),
             shares: done.shares,
             gc,
             timings,

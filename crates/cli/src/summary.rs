@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bkstate::Digest;
 use comfy_table::{Table, presets};
-use oci2bk::convert::{Share, Shares};
+use oci2bk::convert::{LeftPacked, PackedReason, Share, Shares};
 pub(crate) use oci2bk::graph::size;
 use oci2bk::graph::{one_line, short_digest};
 use oci2bk::keys::Keyring;
@@ -166,6 +166,26 @@ pub(crate) fn warn_of_trailing(trailing: &BTreeMap<Digest, u64>) {
     }
 }
 
+/// Says on stderr which layers stay packed.
+pub(crate) fn warn_of_packed(left: &[LeftPacked]) {
+    for layer in left {
+        note(format_args!("warning: {}", left_packed(layer)));
+    }
+}
+
+fn left_packed(LeftPacked { layer, reason, .. }: &LeftPacked) -> String {
+    match reason {
+        PackedReason::CannotUnpack(why) => format!(
+            "layer {layer} stays packed: it cannot be unpacked, and no step of the cache needs its \
+             files: {}",
+            one_line(why)
+        ),
+        PackedReason::LiesOn(below) => {
+            format!("layer {layer} stays packed, as it lies on layer {below}")
+        }
+    }
+}
+
 /// Says on stderr what will not be carried over, before anything is written.
 pub(crate) fn warn_of_losses(plan: &Plan) {
     let unkeyed = lost_for(plan, LostReason::NoKey);
@@ -308,6 +328,7 @@ pub(crate) fn report(report: &Report) -> String {
     } else if report.shares.snapshots.existing == 0 {
         lines.push("  not unpacked; the daemon does so when a build needs it".to_owned());
     }
+    lines.extend(report.left_packed.iter().map(|layer| format!("  {}", left_packed(layer))));
     let translated = report.sources.iter().filter(|source| source.translated);
     lines.extend(translated.filter_map(|source| source.exporter).map(|exporter| {
         format!("  keys of BuildKit {exporter} translated to {}", report.buildkit)

@@ -29,14 +29,14 @@ const SIZE_UNKNOWN: i64 = -1;
 
 /// The databases of `existing` with `plan` in them at `places`.
 ///
-/// `usages` are the sizes of the snapshots that were unpacked, by their places in the plan.
+/// `trees` are the snapshots that were unpacked, by their places in the plan.
 /// `last_used` is what the daemon's garbage collection will take for the time at which all of it
 /// was last used, unless what is there was used later.
 pub(crate) fn assemble(
     plan: &Plan,
     places: &Places,
     existing: &State,
-    usages: &BTreeMap<usize, Usage>,
+    trees: &BTreeMap<usize, Tree>,
     last_used: Option<Time>,
 ) -> State {
     let mut state = existing.clone();
@@ -46,9 +46,17 @@ pub(crate) fn assemble(
     let namespace = state.metadata.namespaces.entry(metadata::NAMESPACE.to_owned()).or_default();
     assembly.add_content(namespace);
     assembly.add_leases(namespace, &state.records);
-    assembly.add_snapshots(namespace, &mut state.snapshots, usages);
+    assembly.add_snapshots(namespace, &mut state.snapshots, trees);
     steps::add(plan, places, &state.worker_id, &mut state.solver);
     state
+}
+
+/// A snapshot that was unpacked.
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    pub(crate) usage: Usage,
+    /// The labels that the snapshotter is to keep.
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 struct Assembly<'p> {
@@ -203,10 +211,10 @@ impl<'p> Assembly<'p> {
         &self,
         namespace: &mut Namespace,
         snapshots: &mut Snapshots,
-        usages: &BTreeMap<usize, Usage>,
+        trees: &BTreeMap<usize, Tree>,
     ) {
-        for (index, usage) in usages {
-            let (Some(planned), Some(SnapshotPlace::New { key, name, id, blob })) =
+        for (index, Tree { usage, labels }) in trees {
+            let (Some(planned), Some(SnapshotPlace::New { key, id, blob })) =
                 (self.plan.snapshots.get(*index), self.places.snapshots.get(*index))
             else {
                 continue;
@@ -221,6 +229,8 @@ impl<'p> Assembly<'p> {
                 row.children.insert(key.clone());
                 row.name.clone()
             });
+            table.sequence += 1;
+            let name = format!("{}/{}/{key}", metadata::NAMESPACE, table.sequence);
             let row = SnapshotRow {
                 name: name.clone(),
                 created_at,
@@ -229,7 +239,6 @@ impl<'p> Assembly<'p> {
                 ..SnapshotRow::default()
             };
             table.rows.insert(key.clone(), row);
-            table.sequence += 1;
             let snapshot = Snapshot {
                 id: *id,
                 kind: Kind::Committed,
@@ -238,9 +247,9 @@ impl<'p> Assembly<'p> {
                 updated_at: created_at,
                 inodes: Some(usage.inodes),
                 size: Some(usage.size),
-                labels: BTreeMap::new(),
+                labels: labels.clone(),
             };
-            snapshots.by_name.insert(name.clone(), snapshot);
+            snapshots.by_name.insert(name, snapshot);
             snapshots.sequence = snapshots.sequence.max(*id);
         }
     }

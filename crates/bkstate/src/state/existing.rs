@@ -285,13 +285,14 @@ impl Existing {
         self.stale.is_empty() && self.state == *state
     }
 
-    /// Removes the files and directories that belong to nothing in the databases.
+    /// Removes the files and directories that belong to nothing in the databases, as far as they are still
+    /// there.
     ///
     /// # Errors
     /// If one of them cannot be removed.
     pub fn remove_leftovers(&self, _lock: &RootLock) -> Result<(), DirError> {
         if let Some(blobs) = &self.store {
-            self.stray_blobs.iter().try_for_each(|blob| blobs.remove(blob))?;
+            self.stray_blobs.iter().try_for_each(|blob| if_there(blobs.remove(blob)).map(drop))?;
         }
         if let Some(trees) = &self.directories {
             self.stray_directories.iter().try_for_each(|name| trees.remove(name))?;

@@ -9,6 +9,7 @@ mod look;
 mod output;
 mod readme;
 mod results;
+mod rights;
 mod roots;
 mod signals;
 mod verify;

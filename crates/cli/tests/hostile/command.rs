@@ -30,6 +30,7 @@ pub(crate) fn prove(case: &Case) -> Result<()> {
         .args([MEMORY.to_string(), SECONDS.to_string()])
         .args([env!("CARGO_BIN_EXE_oci2bk"), "convert", "--progress=quiet", "--jobs=1"])
         .args(case.limits.iter().map(|setting| format!("--limit={setting}")))
+        .arg(format!("--keys={}", layout.join("keys.json").display()))
         .args([&layout, &root])
         .stdin(Stdio::null())
         .output()?;
@@ -49,7 +50,8 @@ pub(crate) fn prove(case: &Case) -> Result<()> {
     check(&case.outcome, outcome, &fs)
 }
 
-/// Writes a cache in image-manifest style whose one record is a chain of these layers.
+/// Writes a cache in image-manifest style of one step, whose result is a chain of these layers: one that
+/// was run, so that a daemon has unpacked them. Its key lies beside them.
 fn write_layout(layout: &Path, layers: &[Blob]) -> Result<()> {
     fs::create_dir_all(layout.join("blobs/sha256"))?;
     fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -67,8 +69,19 @@ fn write_layout(layout: &Path, layers: &[Blob]) -> Result<()> {
         descriptors.push(descriptor);
     }
     let last = layers.len().checked_sub(1).context("no layer")?;
-    let record = json!({"digest": Digest::of("record"), "layers": [{"layer": last}]});
-    let config = json!({"layers": nodes, "records": [record]}).to_string();
+    let source = json!({"digest": Digest::of("source")});
+    let op = Digest::of("op");
+    let step = json!({
+        "digest": Digest::of(format!("{op}@0")),
+        "layers": [{"layer": last}],
+        "inputs": [[{"link": 0}]],
+    });
+    let keys = json!({
+        "mediaType": "application/vnd.oci2bk.keys.v1+json",
+        "ops": [{"digests": [{"digest": op}], "outputs": 1}],
+    });
+    fs::write(layout.join("keys.json"), keys.to_string())?;
+    let config = json!({"layers": nodes, "records": [source, step]}).to_string();
     let config = blob("application/vnd.buildkit.cacheconfig.v0", config.as_bytes())?;
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     let manifest = json!({

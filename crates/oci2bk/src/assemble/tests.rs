@@ -40,8 +40,10 @@ fn usages() -> Vec<Usage> {
 fn assembled(plan: &Plan, usages: Option<&[Usage]>, last_used: Option<Time>) -> State {
     let existing = Existing::nothing(plan.worker_id.clone());
     let places = Places::new(plan, &existing, scope(usages.is_some()));
-    let usages = usages.into_iter().flatten().copied().enumerate().collect();
-    assemble(plan, &places, &existing.state, &usages, last_used)
+    let labels = BTreeMap::from([("oci2bk.witness.whiteout".to_owned(), "gone".to_owned())]);
+    let tree = |usage: &Usage| Tree { usage: *usage, labels: labels.clone() };
+    let trees = usages.into_iter().flatten().map(tree).enumerate().collect();
+    assemble(plan, &places, &existing.state, &trees, last_used)
 }
 
 fn namespace(state: &State) -> &Namespace {
@@ -109,6 +111,7 @@ fn snapshots_agree_in_both_databases() {
     let top = &state.snapshots.by_name[&table.rows[&key(2)].name];
     assert_eq!((top.id, top.kind), (3, Kind::Committed));
     assert_eq!(top.parent.as_ref(), Some(&base.name));
+    assert_eq!(top.labels["oci2bk.witness.whiteout"], "gone");
     assert_eq!((top.size, top.inodes), (Some(3 * 4096), Some(3)));
 }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 
 use bkstate::Digest;
 use bkstate::state::{Existing, Staging};
 
 use super::copying::Stored;
+use super::packed;
 use super::parallel::in_parallel;
 use super::store::{self, StoreBlobs};
 use super::{ConvertError, Run};
@@ -17,7 +18,7 @@ use crate::layout::BlobError;
 use crate::merge::Places;
 use crate::plan::{Blob, Plan};
 use crate::progress::{Event, LayerWork, Unpacking};
-use crate::unpack::{self, Placement, UnpackError, Unpacked, Watch as _};
+use crate::unpack::{self, Placement, Stream, UnpackError, Unpacked, Watch as _};
 
 /// What a conversion works with.
 pub(super) struct Site<'a> {
@@ -29,32 +30,62 @@ pub(super) struct Site<'a> {
     pub(super) staging: &'a Staging<'a>,
     /// How blobs come into the root.
     pub(super) store: StoreBlobs,
+    /// For each snapshot, whether a step needs it unpacked. Only asked for if one cannot be.
+    mounted: OnceLock<Vec<bool>>,
 }
 
-impl Site<'_> {
+impl<'a> Site<'a> {
+    pub(super) fn new(
+        plan: &'a Plan,
+        exports: &'a [CacheExport],
+        places: &'a Places,
+        existing: &'a Existing,
+        staging: &'a Staging<'a>,
+        store: StoreBlobs,
+    ) -> Self {
+        Self { plan, exports, places, existing, staging, store, mounted: OnceLock::new() }
+    }
+
+    /// Whether the snapshot at `index` of the plan, which cannot be unpacked because of `error`, need not
+    /// be. What stays packed needs its blob.
+    pub(super) fn can_stay_packed(&self, index: usize, error: &UnpackError) -> bool {
+        let is_mounted = || self.mounted.get_or_init(|| packed::mounted(self.plan))[index];
+        self.store != StoreBlobs::None && error.can_stay_packed() && !is_mounted()
+    }
+
     /// A blob that could not be written.
     pub(super) fn copy_error(&self, digest: Digest, source: io::Error) -> ConvertError {
         ConvertError::Copy { digest, root: self.staging.root().to_owned(), source }
     }
 }
 
+/// What came of the blobs of a plan.
+#[derive(Default)]
+pub(super) struct Worked {
+    /// What was unpacked, and what could not be, by its place in the plan.
+    pub(super) snapshots: BTreeMap<usize, Result<Unpacked, UnpackError>>,
+    /// The blobs with bytes behind a gzip stream, and how many.
+    pub(super) trailing: BTreeMap<Digest, u64>,
+}
+
+impl Worked {
+    fn note_trailing(&mut self, blob: Digest, stream: Option<Stream>) {
+        if let Some(stream) = stream.filter(|stream| stream.ignored > 0) {
+            self.trailing.insert(blob, stream.ignored);
+        }
+    }
+}
+
 /// Stores the blobs that the root lacks and unpacks the snapshots that it lacks.
 ///
-/// Returns what was unpacked by its place in the plan.
-pub(super) fn store_and_unpack(
-    site: &Site<'_>,
-    run: &Run<'_>,
-) -> Result<BTreeMap<usize, Unpacked>, ConvertError> {
+/// Layers that cannot be unpacked, and need not be, are no error.
+pub(super) fn store_and_unpack(site: &Site<'_>, run: &Run<'_>) -> Result<Worked, ConvertError> {
     let tasks = tasks(site);
-    let done = Mutex::new(BTreeMap::new());
+    let done = Mutex::new(Worked::default());
     in_parallel(&tasks, run.options.jobs.min(unpack::MOST_AT_ONCE), |task| {
         run.check()?;
         run.progress.event(Event::LayerStarted(&task.work));
-        task.run(site, run, |snapshot, unpacked| {
-            if let Ok(mut done) = done.lock() {
-                done.insert(snapshot, unpacked);
-            }
-        })?;
+        task.run(site, run, &done)?;
         run.progress.event(Event::LayerFinished(&task.work));
         Ok::<_, ConvertError>(())
     })?;
@@ -133,7 +164,7 @@ impl Task<'_> {
         &self,
         site: &Site<'_>,
         run: &Run<'_>,
-        unpacked: impl Fn(usize, Unpacked),
+        done: &Mutex<Worked>,
     ) -> Result<(), ConvertError> {
         let digest = self.work.digest;
         let mut stored = self.open(site)?;
@@ -151,7 +182,18 @@ impl Task<'_> {
             let result = unpack::unpack(&layer, fs.as_fd(), placement, limits, &unpacking);
             // Unpacking fails too if a copy cannot be written, and does not know why.
             stored = stored.after_reading().map_err(|source| site.copy_error(digest, source))?;
-            unpacked(index, result.map_err(|source| self.unpack_error(site, source))?);
+            match result {
+                Err(error) if !site.can_stay_packed(index, &error) => {
+                    return Err(self.unpack_error(site, error));
+                }
+                result => {
+                    if let Ok(mut done) = done.lock() {
+                        let stream = result.as_ref().ok().map(|unpacked| unpacked.stream);
+                        done.note_trailing(digest, stream);
+                        done.snapshots.insert(index, result);
+                    }
+                }
+            }
         }
         if self.snapshots.is_empty() {
             // Nobody before BuildKit v0.33.1 would ever check that the layer has its diffID.
@@ -160,7 +202,10 @@ impl Task<'_> {
             let layer = self.layer(&stored);
             let result = unpack::check(&layer, &run.options.limits, &unpacking);
             stored.after_reading().map_err(|source| site.copy_error(digest, source))?;
-            result.map_err(|source| self.check_error(source))?;
+            let stream = result.map_err(|source| self.check_error(source))?;
+            if let Ok(mut done) = done.lock() {
+                done.note_trailing(digest, Some(stream));
+            }
         }
         Ok(())
     }

@@ -9,7 +9,9 @@
 //! it is the input that is wrong.
 //!
 //! ```
-//! use oci2bk::convert::{ConvertError, Report, Share, Shares, StoreBlobs, check_root};
+//! use oci2bk::convert::{
+//!     ConvertError, LeftPacked, PackedReason, Report, Share, Shares, StoreBlobs, check_root,
+//! };
 //! use oci2bk::{CacheExport, Cancel, Converter, Keyring, Limits, Plan};
 //!
 //! let limits = Limits::default();
@@ -37,6 +39,14 @@
 //! // Nothing is unpacked, so the state is as large as its blobs.
 //! assert_eq!(report.record_bytes, report.blob_bytes);
 //!
+//! // Where layers are to be unpacked, some may not have to be, and cannot be.
+//! for LeftPacked { layer, reason, .. } in &report.left_packed {
+//!     match reason {
+//!         PackedReason::CannotUnpack(why) => println!("{layer}: {why}"),
+//!         PackedReason::LiesOn(below) => println!("{layer} lies on {below}"),
+//!     }
+//! }
+//!
 //! // A state that has neither blobs nor trees would be of no use.
 //! let nothing = converter.clone().blobs(StoreBlobs::None).convert(&plan, &exports, &root);
 //! assert!(matches!(nothing, Err(ConvertError::NothingToStore)));
@@ -53,6 +63,8 @@ mod blobs;
 mod check;
 mod converter;
 mod copying;
+mod error;
+mod packed;
 pub(crate) mod parallel;
 mod snapshots;
 mod store;
@@ -61,32 +73,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use bkstate::dir::{Dir, DirError};
+use bkstate::dir::Dir;
 use bkstate::ids::WorkerId;
-use bkstate::root::{self, RootError};
-use bkstate::state::{
-    Damage, Existing, ExistingError, LockError, RootLock, Scratch, Staging, StagingError,
-    VerifyError,
-};
+use bkstate::root;
+use bkstate::state::{Existing, RootLock, Scratch, Staging};
 use bkstate::{Digest, Time};
 
 use crate::assemble::assemble;
 use crate::cancel::Cancel;
 use crate::export::CacheExport;
-use crate::layout::BlobError;
 use crate::limits::Limits;
+use crate::mend;
 pub use crate::mend::Legacy;
-use crate::mend::{self, MendWithError};
 use crate::merge::{Places, Scope, steps};
 pub use crate::merge::{Share, Shares};
 use crate::plan::Plan;
 use crate::progress::{Event, Progress, Stage};
-use crate::root::{OpenRootError, Root};
-use crate::unpack::{UnpackError, Unpacked};
+use crate::root::Root;
+use crate::unpack::check_rights;
 use crate::verify::Verifier;
 
 use blobs::Site;
 pub use converter::Converter;
+pub use error::ConvertError;
+pub use packed::{LeftPacked, PackedReason};
 pub use store::{LinkError, StoreBlobs};
 
 /// How to carry a plan out; a [`Converter`] documents each.
@@ -144,9 +154,11 @@ pub struct Report {
     pub mended: BTreeSet<Digest>,
     /// What came of layers that a daemon before v0.33.1 unpacked.
     pub legacy: Legacy,
-    /// The layers that were unpacked and have bytes behind their gzip streams, and how many. They are
+    /// The layers that were read and have bytes behind their gzip streams, and how many. They are
     /// [ignored](crate::unpack::Stream::ignored).
     pub trailing: BTreeMap<Digest, u64>,
+    /// The layers that stay packed though layers were to be unpacked, those below first.
+    pub left_packed: Vec<LeftPacked>,
     /// Blobs stored, with those in place of damaged ones.
     pub blobs: usize,
     /// Their bytes.
@@ -162,155 +174,6 @@ pub struct Report {
     /// Bytes of the whole state, with what was there before, as the daemon counts them. See
     /// [`State::record_bytes`](bkstate::state::State::record_bytes).
     pub record_bytes: u64,
-}
-
-/// Why a conversion failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConvertError {
-    /// The root is in use or cannot be locked.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The root cannot be opened, or is not one.
-    #[error(transparent)]
-    NotARoot(#[from] RootError),
-    /// The root cannot be made.
-    #[error("cannot make the root {}", path.display())]
-    CreateRoot {
-        /// The root.
-        path: PathBuf,
-        /// What the kernel answered.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A file or directory of the root cannot be used.
-    #[error("cannot use the root")]
-    Root(#[from] DirError),
-    /// What the root holds cannot be read, or nothing can be added to it.
-    #[error(transparent)]
-    Existing(#[from] ExistingError),
-    /// The state cannot be written.
-    #[error(transparent)]
-    Staging(#[from] StagingError),
-    /// A blob is missing from the layout or is not what the manifest says.
-    #[error("cannot use a layer of the cache")]
-    Blob(#[from] BlobError),
-    /// A blob could not be copied.
-    #[error("cannot copy the layer blob {digest} into {}", root.display())]
-    Copy {
-        /// The blob.
-        digest: Digest,
-        /// The root.
-        root: PathBuf,
-        /// What the kernel answered.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A blob of the layout cannot be the file of the store too, as was asked for.
-    #[error(
-        "cannot hard-link the layer blob {digest} into the root; copy what has to be with \
-         --blobs auto"
-    )]
-    Link {
-        /// The blob.
-        digest: Digest,
-        /// Why.
-        #[source]
-        reason: LinkError,
-    },
-    /// Blobs are neither to be stored nor unpacked, which leaves nothing to build on.
-    #[error("layers that are not unpacked need their blobs in the root")]
-    NothingToStore,
-    /// A layer could not be unpacked.
-    #[error("cannot unpack the layer {digest} into {}", root.display())]
-    Unpack {
-        /// The blob.
-        digest: Digest,
-        /// The root.
-        root: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<UnpackError>,
-    },
-    /// A layer that stays packed is not the one that the cache says.
-    #[error("cannot check the layer {digest}")]
-    Check {
-        /// The blob.
-        digest: Digest,
-        /// Why.
-        #[source]
-        source: Box<UnpackError>,
-    },
-    /// A layer whose blob the root has already could not be unpacked.
-    #[error("cannot unpack the layer {digest} from the blob that {} has", root.display())]
-    UnpackExisting {
-        /// The blob.
-        digest: Digest,
-        /// The root.
-        root: PathBuf,
-        /// Why.
-        #[source]
-        source: Box<UnpackError>,
-    },
-    /// A layer that the root has cannot be compared with that of the cache.
-    #[error("cannot compare the layers that the root has with those of the cache")]
-    Compare(#[source] Box<crate::verify::VerifyError>),
-    /// The plan does not belong to the exports.
-    #[error("the plan was not made from these exports: they have no blob {digest}")]
-    ForeignPlan {
-        /// The blob.
-        digest: Digest,
-    },
-    /// Somebody [asked to stop](Converter::cancel). The root is as it was.
-    #[error("the conversion was cancelled; the root is as it was")]
-    Cancelled,
-    /// The state cannot be read back before it is published.
-    #[error("cannot read the state back")]
-    Verify(#[from] VerifyError),
-    /// The state is not sound, so it is not published.
-    #[error(
-        "what was to be published is damaged, so nothing was; 1 of {}: {}",
-        damage.len(), first(damage)
-    )]
-    Damaged {
-        /// What is wrong with it.
-        damage: Vec<Damage>,
-    },
-}
-
-impl From<MendWithError> for ConvertError {
-    fn from(error: MendWithError) -> Self {
-        match error {
-            MendWithError::Verify(crate::verify::VerifyError::Cancelled) => Self::Cancelled,
-            MendWithError::Verify(error) => Self::Compare(Box::new(error)),
-            MendWithError::Blob(error) => Self::Blob(error),
-            MendWithError::Foreign(digest) => Self::ForeignPlan { digest },
-        }
-    }
-}
-
-impl From<OpenRootError> for ConvertError {
-    fn from(error: OpenRootError) -> Self {
-        match error {
-            OpenRootError::Root(error) => Self::NotARoot(error),
-            OpenRootError::Lock(error) => Self::Lock(error),
-        }
-    }
-}
-
-fn first(damage: &[Damage]) -> String {
-    damage.first().map(ToString::to_string).unwrap_or_default()
-}
-
-impl ConvertError {
-    /// Whether the input is to blame, rather than the machine or the root.
-    pub fn is_input(&self) -> bool {
-        match self {
-            Self::Blob(_) | Self::ForeignPlan { .. } => true,
-            Self::Unpack { source, .. } | Self::Check { source, .. } => source.is_input(),
-            _ => false,
-        }
-    }
 }
 
 fn convert(
@@ -334,13 +197,19 @@ fn convert(
     let mut legacy = Legacy::default();
     if mend::is_needed(plan, &existing) {
         let done = stage(Stage::Trees);
-        let scratch = Scratch::create(&root, &lock)?;
+        let scratch = scratch(&root, &lock, &existing)?;
         let verifier = run.verifier();
         let unpacked = options.extract;
+        if unpacked {
+            try_rights(&root, &scratch)?;
+        }
         legacy = mend::mend_with(plan, exports, &mut existing, unpacked, scratch.dir(), &verifier)?;
         done();
     }
     let mut places = Places::new(plan, &existing, options.scope());
+    if places.unpack_something() {
+        try_rights(&root, &scratch(&root, &lock, &existing)?)?;
+    }
     let last_used = options.last_used.or_else(|| plan.newest());
     let reused = check::reused(plan, &places, &existing);
     let mut mended = BTreeSet::new();
@@ -363,27 +232,30 @@ fn convert(
 
     let done = stage(Stage::Layers);
     let staging = Staging::begin(&root, &lock, &existing)?;
-    let (places, existing, store) = (&places, &existing, options.blobs);
-    let site = Site { plan, exports, places, existing, staging: &staging, store };
+    let site = Site::new(plan, exports, &places, &existing, &staging, options.blobs);
     blobs::store_documents(&site)?;
-    let unpacked = blobs::store_and_unpack(&site, run)?;
+    let worked = blobs::store_and_unpack(&site, run)?;
+    report.trailing = worked.trailing;
     done();
 
-    let mut usages = BTreeMap::new();
+    let mut trees = BTreeMap::new();
     if options.extract {
         let done = stage(Stage::Settle);
-        report.snapshots = unpacked.len();
-        report.unpacked_bytes = unpacked.values().map(|layer| layer.stream.bytes).sum();
-        report.trailing = trailing(plan, &unpacked);
-        report.entries = unpacked.values().map(|layer| layer.entries).sum();
-        usages = snapshots::settle(&site, &unpacked, run)?;
-        report.disk_bytes = usages.values().map(|usage| usage.size.cast_unsigned()).sum();
+        let settled = snapshots::settle(&site, worked.snapshots, run)?;
+        report.snapshots = settled.trees.len();
+        report.unpacked_bytes = settled.bytes;
+        report.entries = settled.entries;
+        trees = settled.trees;
+        report.disk_bytes = trees.values().map(|tree| tree.usage.size.cast_unsigned()).sum();
+        places.leave_packed(settled.left.keys());
+        report.left_packed = packed::report(plan, settled.left);
+        report.shares = shares(plan, &existing, &places);
         done();
     }
 
     run.check()?;
     let done = stage(Stage::Verify);
-    let state = assemble(plan, places, &existing.state, &usages, last_used);
+    let state = assemble(plan, &places, &existing.state, &trees, last_used);
     report.record_bytes = state.record_bytes();
     let written = staging.write(&state)?;
     run.check()?;
@@ -414,6 +286,7 @@ impl Report {
             mended: BTreeSet::new(),
             legacy: Legacy::default(),
             trailing: BTreeMap::new(),
+            left_packed: Vec::new(),
             blobs: stored().count(),
             blob_bytes: stored().fold(0, |sum, (_, blob)| sum.saturating_add(blob.size)),
             snapshots: 0,
@@ -425,13 +298,20 @@ impl Report {
     }
 }
 
-/// The bytes behind the gzip streams of what was unpacked, by blob.
-fn trailing(plan: &Plan, unpacked: &BTreeMap<usize, Unpacked>) -> BTreeMap<Digest, u64> {
-    let layers = unpacked.iter().filter_map(|(index, unpacked)| {
-        let blob = plan.snapshots.get(*index)?.blob;
-        (unpacked.stream.ignored > 0).then_some((blob, unpacked.stream.ignored))
-    });
-    layers.collect()
+/// A directory in the root for what comes before the work. The next run knows the state that is there
+/// without what dead runs left.
+fn scratch<'r>(
+    root: &'r Dir,
+    lock: &RootLock,
+    existing: &Existing,
+) -> Result<Scratch<'r>, ConvertError> {
+    existing.remove_leftovers(lock)?;
+    Ok(Scratch::create(root, lock)?)
+}
+
+fn try_rights(root: &Dir, scratch: &Scratch<'_>) -> Result<(), ConvertError> {
+    let rights = check_rights(scratch.dir());
+    rights.map_err(|source| ConvertError::Rights { root: root.path().to_owned(), source })
 }
 
 fn shares(plan: &Plan, existing: &Existing, places: &Places) -> Shares {

@@ -4,43 +4,90 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::sync::Mutex;
 
+use bkstate::dir::DirError;
+
 use super::blobs::Site;
+use super::packed::PackedReason;
 use super::parallel::in_parallel;
 use super::{ConvertError, Run};
-use crate::unpack::{Unpacked, Usage, usage};
+use crate::assemble::Tree;
+use crate::unpack::{UnpackError, Unpacked, usage};
 
-/// Gives the directories that layers imply their owners and modes from the layers below, and
-/// measures every snapshot. Both are by the places in the plan.
+/// The snapshots by their places in the plan.
+#[derive(Default)]
+pub(super) struct Settled {
+    /// Those that are whole.
+    pub(super) trees: BTreeMap<usize, Tree>,
+    /// Those that are not there, as their layers stay packed.
+    pub(super) left: BTreeMap<usize, PackedReason>,
+    /// Bytes of the uncompressed layers.
+    pub(super) bytes: u64,
+    /// Entries of the layers.
+    pub(super) entries: u64,
+}
+
+/// Gives the directories that layers imply their owners and modes from the layers below, measures every
+/// snapshot, and removes those that cannot be there: of layers that stay packed, and those on top.
 pub(super) fn settle(
     site: &Site<'_>,
-    unpacked: &BTreeMap<usize, Unpacked>,
+    unpacked: BTreeMap<usize, Result<Unpacked, UnpackError>>,
     run: &Run<'_>,
-) -> Result<BTreeMap<usize, Usage>, ConvertError> {
-    let failed = |index: usize| {
-        let digest = site.plan.snapshots[index].blob;
-        let root = site.staging.root().to_owned();
-        move |source| ConvertError::Unpack { digest, root, source: Box::new(source) }
-    };
+) -> Result<Settled, ConvertError> {
+    let mut settled = Settled::default();
+    let mut whole = BTreeMap::new();
     // From the bottom up: what a layer takes from below has to be settled there.
-    for (&index, layer) in unpacked {
+    for (index, unpacked) in unpacked {
         run.check()?;
-        if layer.implied.is_empty() {
-            continue;
-        }
-        let fs = site.staging.trees().fs(site.id(index))?;
-        let settled = layer.implied.settle_on(fs.as_fd(), site.trees_below(index))?;
-        settled.map_err(failed(index))?;
+        let below = site.plan.snapshots[index].parent;
+        let reason = match below.filter(|below| settled.left.contains_key(below)) {
+            Some(below) => PackedReason::LiesOn(site.plan.snapshots[below].blob),
+            None => match settle_one(site, index, unpacked)? {
+                Ok(unpacked) => {
+                    settled.bytes += unpacked.stream.bytes;
+                    settled.entries += unpacked.entries;
+                    whole.insert(index, unpacked.labels);
+                    continue;
+                }
+                Err(error) if site.can_stay_packed(index, &error) => PackedReason::of(&error),
+                Err(error) => return Err(unpack_error(site, index, error)),
+            },
+        };
+        site.staging.trees().remove(&site.id(index).to_string())?;
+        settled.left.insert(index, reason);
     }
     let sizes = Mutex::new(BTreeMap::new());
-    let indexes: Vec<_> = unpacked.keys().copied().collect();
+    let indexes: Vec<_> = whole.keys().copied().collect();
     in_parallel(&indexes, run.options.jobs, |&index| {
         run.check()?;
         let fs = site.staging.trees().fs(site.id(index))?;
-        let measured = usage(fs.as_fd()).map_err(failed(index))?;
+        let measured = usage(fs.as_fd()).map_err(|error| unpack_error(site, index, error))?;
         if let Ok(mut sizes) = sizes.lock() {
             sizes.insert(index, measured);
         }
         Ok::<_, ConvertError>(())
     })?;
-    Ok(sizes.into_inner().unwrap_or_default())
+    let sizes = sizes.into_inner().unwrap_or_default();
+    let tree = |(index, usage)| Some((index, Tree { usage, labels: whole.remove(&index)? }));
+    settled.trees = sizes.into_iter().filter_map(tree).collect();
+    Ok(settled)
+}
+
+fn settle_one(
+    site: &Site<'_>,
+    index: usize,
+    unpacked: Result<Unpacked, UnpackError>,
+) -> Result<Result<Unpacked, UnpackError>, DirError> {
+    let unpacked = match unpacked {
+        Ok(unpacked) if !unpacked.implied.is_empty() => unpacked,
+        done => return Ok(done),
+    };
+    let fs = site.staging.trees().fs(site.id(index))?;
+    let settled = unpacked.implied.settle_on(fs.as_fd(), site.trees_below(index))?;
+    Ok(settled.map(|()| unpacked))
+}
+
+fn unpack_error(site: &Site<'_>, index: usize, source: UnpackError) -> ConvertError {
+    let digest = site.plan.snapshots[index].blob;
+    let root = site.staging.root().to_owned();
+    ConvertError::Unpack { digest, root, source: Box::new(source) }
 }

@@ -183,11 +183,6 @@ impl<'e> Found<'e> {
             self.existing.blobs.get(blob).is_some_and(|size| size.cast_signed() == row.size)
         })
     }
-
-    /// The last number that was drawn for the name of a snapshot.
-    pub(super) fn last_number(&self) -> u64 {
-        self.table.map_or(0, |table| table.sequence)
-    }
 }
 
 /// Whether the record is committed for good. Others can still vanish when the daemon starts.

@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Digest;
 use bkstate::ids::RecordId;
-use bkstate::metadata::NAMESPACE;
 use bkstate::state::Existing;
 use serde::Serialize;
 
@@ -71,8 +70,6 @@ pub(crate) enum SnapshotPlace {
     New {
         /// What records will call it.
         key: String,
-        /// Its name in `snapshots/metadata.db`.
-        name: String,
         /// The id of its directory.
         id: u64,
         /// The blob to unpack, one of those with these files.
@@ -174,10 +171,8 @@ impl Places {
                 (None, None) => SnapshotPlace::Packed { key: key() },
                 (None, Some(blob)) => {
                     added += 1;
-                    let key = key();
                     SnapshotPlace::New {
-                        name: format!("{NAMESPACE}/{}/{key}", found.last_number() + added),
-                        key,
+                        key: key(),
                         id: existing.state.snapshots.sequence + added,
                         blob: *blob,
                     }
@@ -196,8 +191,22 @@ impl Places {
 
     /// Whether there is nothing to be stored or unpacked.
     pub(crate) fn need_no_files(&self) -> bool {
-        let new = |place: &SnapshotPlace| matches!(place, SnapshotPlace::New { .. });
-        self.blobs.is_empty() && self.documents.is_empty() && !self.snapshots.iter().any(new)
+        self.blobs.is_empty() && self.documents.is_empty() && !self.unpack_something()
+    }
+
+    /// Whether there is something to be unpacked.
+    pub(crate) fn unpack_something(&self) -> bool {
+        self.snapshots.iter().any(|place| matches!(place, SnapshotPlace::New { .. }))
+    }
+
+    /// Leaves packed what was to be unpacked at these places and cannot be. The ids that were meant for it
+    /// are not given to anything.
+    pub(crate) fn leave_packed<'i>(&mut self, indexes: impl IntoIterator<Item = &'i usize>) {
+        for index in indexes {
+            if let Some(place) = self.snapshots.get_mut(*index) {
+                *place = SnapshotPlace::Packed { key: place.key().to_owned() };
+            }
+        }
     }
 
     /// The blobs of `plan` that are in the store or will be, with what each is to be unpacked into. Those

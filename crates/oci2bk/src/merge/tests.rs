@@ -1,10 +1,11 @@
 mod blobless;
+mod packed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Time;
 use bkstate::ids::{KeyId, ResultId, WorkerId};
-use bkstate::metadata::Namespace;
+use bkstate::metadata::{NAMESPACE, Namespace};
 use bkstate::records::Records;
 use bkstate::snapshots::Kind;
 use bkstate::solver::SolverCache;
@@ -14,7 +15,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::assemble::assemble;
+use crate::assemble::{Tree, assemble};
 use crate::plan::testing::*;
 use crate::unpack::Usage;
 
@@ -32,16 +33,17 @@ fn merged(existing: &Existing, plan: &Plan, extract: bool) -> (Existing, Places)
 fn merged_with(existing: &Existing, plan: &Plan, scope: Scope) -> (Existing, Places) {
     let places = Places::new(plan, existing, scope);
     let unpacked = |index: &usize| matches!(places.snapshots[*index], SnapshotPlace::New { .. });
-    let usages: BTreeMap<_, _> = (0..plan.snapshots.len())
+    let usage = Usage { size: 4096, inodes: 1 };
+    let trees: BTreeMap<_, _> = (0..plan.snapshots.len())
         .filter(unpacked)
-        .map(|index| (index, Usage { size: 4096, inodes: 1 }))
+        .map(|index| (index, Tree { usage, labels: BTreeMap::new() }))
         .collect();
     let mut after = nothing();
-    after.state = assemble(plan, &places, &existing.state, &usages, USED);
+    after.state = assemble(plan, &places, &existing.state, &trees, USED);
     after.blobs = existing.blobs.clone();
     after.blobs.extend(places.blobs.iter().map(|blob| (*blob, plan.blobs[blob].size)));
     after.trees = existing.trees.clone();
-    after.trees.extend(usages.keys().filter_map(|index| places.snapshots[*index].id()));
+    after.trees.extend(trees.keys().filter_map(|index| places.snapshots[*index].id()));
     (after, places)
 }
 
@@ -384,10 +386,9 @@ fn a_snapshot_that_is_not_committed_or_has_no_directory_is_made_anew_under_anoth
     let plan = plan();
     for has_directory in [false, true] {
         let (mut existing, places) = merged(&nothing(), &plan, true);
-        let SnapshotPlace::New { name, id, key, .. } = places.snapshots[1].clone() else {
-            panic!()
-        };
+        let SnapshotPlace::New { id, key, .. } = places.snapshots[1].clone() else { panic!() };
         if has_directory {
+            let name = namespace(&existing).snapshots[SNAPSHOTTER].rows[&key].name.clone();
             existing.state.snapshots.by_name.get_mut(&name).unwrap().kind = Kind::View;
         } else {
             existing.trees.remove(&id);

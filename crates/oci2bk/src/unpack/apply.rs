@@ -1,6 +1,7 @@
 //! Applies the entries of a layer, one after the other, as containerd's applier does (containerd
 //! v2.3.3 `pkg/archive/tar.go` `applyNaive`).
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,7 +22,8 @@ use super::paths::{Directories, Directory, Lookups, OPEN_DIRECTORY, clean, open_
 use super::remove::{Removed, remove_all};
 use super::tar::{Entry, Kind, OLD_SPARSE, Reader};
 use super::times::{self, Deferred};
-use super::whiteout::{self, Whiteout};
+use super::whiteout::{self, OVERLAY_OPAQUE, Whiteout};
+use super::witness::Candidates;
 use crate::limits::Limits;
 
 const CREATE_FILE: OFlags = OFlags::WRONLY
@@ -32,12 +34,16 @@ const CREATE_FILE: OFlags = OFlags::WRONLY
 /// What new files and directories may have from the beginning: setuid and the like come last.
 const PERMISSIONS: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
 
+/// Labels for a snapshot.
+type Labels = BTreeMap<String, String>;
+
 /// A layer being applied.
 pub(super) struct Applier {
     directories: Directories,
     placement: Placement,
     implied: ImpliedParents,
     deferred: Deferred,
+    candidates: Candidates,
     limits: Limits,
 }
 
@@ -53,6 +59,7 @@ impl Applier {
             placement,
             implied: ImpliedParents::new(layer, limits.layer_lookups),
             deferred: Deferred::default(),
+            candidates: Candidates::default(),
             limits: *limits,
         })
     }
@@ -122,8 +129,8 @@ impl Applier {
     }
 
     /// Sets the times of directories, after the last entry. Those that the layer does not name,
-    /// and the root, get the epoch.
-    pub(super) fn finish(self) -> Result<ImpliedParents, (Vec<u8>, Refusal)> {
+    /// and the root, get the epoch. What it implies, and the labels for what it unpacked to.
+    pub(super) fn finish(self) -> Result<(ImpliedParents, Labels), (Vec<u8>, Refusal)> {
         for path in self.implied.unnamed() {
             set_untold_times(&self.directories, path)?;
         }
@@ -131,7 +138,8 @@ impl Applier {
         for (name, times) in self.deferred.into_ordered() {
             set_directory_times(&self.directories, &name, &times).map_err(|error| (name, error))?;
         }
-        Ok(self.implied)
+        let labels = self.candidates.labels(self.directories.root());
+        Ok((self.implied, labels))
     }
 
     fn hide(
@@ -141,8 +149,16 @@ impl Applier {
         entry: &Entry,
     ) -> Result<(), Refusal> {
         match (self.placement, whiteout) {
-            (Placement::Overlay, Whiteout::Opaque) => whiteout::make_opaque(parent),
-            (Placement::Overlay, Whiteout::Of(name)) => whiteout::make_device(parent, name, entry),
+            (Placement::Overlay, Whiteout::Opaque) => {
+                whiteout::make_opaque(parent)?;
+                self.candidates.attribute(&parent.path, OVERLAY_OPAQUE);
+                Ok(())
+            }
+            (Placement::Overlay, Whiteout::Of(name)) => {
+                whiteout::make_device(parent, name, entry)?;
+                self.candidates.whiteout(&parent.join(name));
+                Ok(())
+            }
             (Placement::Base, Whiteout::Of(name)) => self.remove(parent, name),
             (Placement::Base, Whiteout::Opaque) => {
                 // The directory was empty before this layer, so all that can be there without an
@@ -186,7 +202,16 @@ impl Applier {
             rustix::fs::ftruncate(&file, entry.size)
                 .map_err(Refusal::io("set the length of the file"))?;
         }
-        set_attributes(&OwnedFd::from(file), entry, given)
+        set_attributes(&OwnedFd::from(file), entry, given)?;
+        self.note_attributes(parent, base, entry);
+        Ok(())
+    }
+
+    /// Remembers that the entry may have extended attributes.
+    fn note_attributes(&mut self, parent: &Directory, base: &[u8], entry: &Entry) {
+        for (name, _) in &entry.xattrs {
+            self.candidates.attribute(&parent.join(base), name);
+        }
     }
 
     fn directory(
@@ -218,6 +243,7 @@ impl Applier {
         let fd = fd.map_err(Refusal::io("create the directory"))?;
         let given = Given::of(&fd)?;
         set_attributes(&fd, entry, given)?;
+        self.note_attributes(parent, base, entry);
         Ok(fd)
     }
 

@@ -170,6 +170,24 @@ impl UnpackError {
             _ => true,
         }
     }
+
+    /// Whether the layer is the right one, and only cannot be unpacked: it can stay packed where nobody
+    /// needs its files.
+    pub fn can_stay_packed(&self) -> bool {
+        match self {
+            Self::Archive { .. } | Self::TooManyEntries { .. } => true,
+            Self::Entry { reason, .. } | Self::Settle { reason, .. } => reason.is_input(),
+            _ => false,
+        }
+    }
+
+    /// Whether the system refuses what takes privileges, or an owner that a user namespace lacks.
+    pub(crate) fn is_denied(&self) -> bool {
+        let (Self::Entry { reason, .. } | Self::Settle { reason, .. }) = self else { return false };
+        matches!(reason, Refusal::Io { source, .. } | Refusal::Xattr { source, .. }
+            if matches!(source.kind(), io::ErrorKind::PermissionDenied)
+                || !reason.is_input() && source.kind() == io::ErrorKind::InvalidInput)
+    }
 }
 
 /// Why one entry of a layer was refused.

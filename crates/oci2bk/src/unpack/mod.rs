@@ -91,7 +91,8 @@
 //! let directory = tempfile::tempdir()?;
 //! let tree = File::open(directory.path())?;
 //! let error = unpack(&layer(&blob), tree.as_fd(), Placement::Base, &limits, &|_| {}).unwrap_err();
-//! assert!(error.is_input());
+//! // The digests are right, so where nobody needs the files, the layer will do as it is.
+//! assert!(error.is_input() && error.can_stay_packed());
 //! let UnpackError::Entry { reason, .. } = error else { panic!("{error}") };
 //! assert!(matches!(reason, Refusal::Archive(TarError::Truncated)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -108,11 +109,14 @@ mod implied;
 pub(crate) mod paths;
 mod pipeline;
 mod remove;
+mod rights;
 pub(crate) mod tar;
 mod times;
 mod usage;
 mod whiteout;
+pub(crate) mod witness;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -128,6 +132,8 @@ use decompress::Encoding;
 pub use error::{EntryName, Refusal, UnpackError};
 pub use implied::ImpliedParents;
 use pipeline::TarStream;
+pub use rights::RightsError;
+pub(crate) use rights::check_rights;
 use tar::Reader;
 pub use tar::TarError;
 pub use usage::{Usage, usage};
@@ -199,6 +205,8 @@ pub struct Unpacked {
     pub stream: Stream,
     /// Directories whose attributes have to be settled.
     pub implied: ImpliedParents,
+    /// The labels that the snapshot is to have, see [`witness`].
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// The tar stream of a layer.
@@ -241,7 +249,8 @@ impl<F: Fn(u64) + Sync> Watch for F {
 /// say become the Unix epoch: those of `fs`, implied directories and whiteout devices.
 ///
 /// # Errors
-/// See [`UnpackError`]. On any of them `fs` holds an unknown part of the layer and must be discarded.
+/// See [`UnpackError`]. On any of them `fs` holds an unknown part of the layer and must be discarded. That
+/// entries cannot be unpacked is only said of a layer that has its diffID.
 pub fn unpack(
     layer: &Layer<'_>,
     fs: BorrowedFd<'_>,
@@ -292,18 +301,37 @@ fn unpack_stream(
     placement: Placement,
     limits: &Limits,
 ) -> Result<Unpacked, UnpackError> {
+    let mut archive = Reader::new(stream);
+    match apply_all(layer, &mut archive, fs, placement, limits) {
+        Ok((unpacked, holes)) => {
+            let bytes = finish(layer, archive.into_inner())?;
+            check_size(layer, limits, holes.saturating_add(bytes))?;
+            Ok(Unpacked { stream: Stream { bytes, ignored: 0 }, ..unpacked })
+        }
+        Err(error) => {
+            // Whether it is the right layer that cannot be unpacked.
+            if error.can_stay_packed() {
+                finish(layer, archive.into_inner())?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Applies all entries; the bytes of holes in them, too.
+fn apply_all(
+    layer: &Layer<'_>,
+    archive: &mut Reader<TarStream>,
+    fs: BorrowedFd<'_>,
+    placement: Placement,
+    limits: &Limits,
+) -> Result<(Unpacked, u64), UnpackError> {
     let digest = layer.digest;
     let refused = |name: &[u8], reason| {
         let entry = EntryName::new(name);
         UnpackError::Entry { layer: digest, entry, reason }
     };
-    let mut archive = Reader::new(stream);
     let mut applier = Applier::new(fs, placement, digest, limits).map_err(|r| refused(b"/", r))?;
-    let check_size = |bytes| {
-        let (limit, name) = (limits.layer_size, "layer-size");
-        let too_large = UnpackError::TooLarge { layer: digest, limit, name };
-        if bytes > limit { Err(too_large) } else { Ok(()) }
-    };
     let mut entries = 0;
     let mut holes: u64 = 0;
     let mut last = Vec::new();
@@ -316,15 +344,19 @@ fn unpack_stream(
         }
         // Holes take no space here, but wherever else the files are copied to.
         holes = holes.saturating_add(entry.hole_bytes());
-        check_size(holes.saturating_add(archive.stream().bytes()))?;
-        applier.apply(&mut archive, &entry).map_err(|reason| refused(&entry.name, reason))?;
+        check_size(layer, limits, holes.saturating_add(archive.stream().bytes()))?;
+        applier.apply(archive, &entry).map_err(|reason| refused(&entry.name, reason))?;
         entries += 1;
         last = entry.name;
     }
-    let implied = applier.finish().map_err(|(name, reason)| refused(&name, reason))?;
-    let bytes = finish(layer, archive.into_inner())?;
-    check_size(holes.saturating_add(bytes))?;
-    Ok(Unpacked { entries, stream: Stream { bytes, ignored: 0 }, implied })
+    let (implied, labels) = applier.finish().map_err(|(name, reason)| refused(&name, reason))?;
+    let stream = Stream { bytes: 0, ignored: 0 };
+    Ok((Unpacked { entries, stream, implied, labels }, holes))
+}
+
+fn check_size(layer: &Layer<'_>, limits: &Limits, bytes: u64) -> Result<(), UnpackError> {
+    let (layer, limit, name) = (layer.digest, limits.layer_size, "layer-size");
+    if bytes > limit { Err(UnpackError::TooLarge { layer, limit, name }) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -22,7 +22,8 @@ use super::times;
 
 const PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
-const OVERLAY_OPAQUE: &[u8] = b"trusted.overlay.opaque";
+/// What makes a directory opaque in overlayfs.
+pub(super) const OVERLAY_OPAQUE: &[u8] = b"trusted.overlay.opaque";
 
 /// What a whiteout hides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

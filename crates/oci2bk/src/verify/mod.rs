@@ -45,6 +45,7 @@
 pub(crate) mod blobs;
 mod damage;
 pub(crate) mod trees;
+mod witnesses;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -59,7 +60,7 @@ use crate::convert::parallel::processors;
 use crate::limits::Limits;
 use crate::progress::{Event, Progress, Silent, Stage};
 use crate::root::Root;
-use crate::unpack::UnpackError;
+use crate::unpack::{EntryName, RightsError, UnpackError};
 
 pub use crate::mend::MendError;
 use crate::mend::mend_root;
@@ -182,9 +183,26 @@ pub enum VerifyError {
         "cannot make a directory for temporary files; set TMPDIR to where there is room for layers"
     )]
     Temporary(#[source] std::io::Error),
+    /// Layers cannot be unpacked into the directory for temporary files, whatever is in them.
+    #[error(
+        "cannot unpack layers to compare trees with them; set TMPDIR to a directory where that can be \
+         done, or verify without --trees"
+    )]
+    Rights(#[source] RightsError),
     /// A layer could not be unpacked, for a reason other than the layer.
     #[error("cannot unpack a layer to compare a snapshot with it")]
     Unpack(#[source] Box<UnpackError>),
+    /// An entry of an unpacked tree cannot be looked at.
+    #[error("cannot look at snapshots/snapshots/{snapshot}/fs: {path}")]
+    Entry {
+        /// The id of the snapshot.
+        snapshot: u64,
+        /// The entry.
+        path: EntryName,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// Somebody [asked to stop](Verifier::cancel).
     #[error("the verification was cancelled")]
     Cancelled,
@@ -304,14 +322,18 @@ impl<'p> Verifier<'p> {
         report.damage.extend(hashed.damage.into_iter().map(Damage::from));
         done();
 
+        let mut compared_trees = BTreeSet::new();
         if self.trees {
             let done = self.stage(Stage::Trees);
             let compared = trees::compare(&state, &parts, self)?;
             sound = compared.sound();
             report.counts.trees = compared.trees.len();
             report.damage.extend(compared.damage.into_iter().map(Damage::Tree));
+            compared_trees = compared.trees;
             done();
         }
+        let lost = witnesses::look_at(&state, &parts, &compared_trees, self)?;
+        report.damage.extend(lost.into_iter().map(Damage::Tree));
         Ok(Findings { report, sound, is_usable })
     }
 

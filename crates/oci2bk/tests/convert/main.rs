@@ -4,10 +4,12 @@
 
 mod archives;
 mod blobs;
+mod cache;
 mod cancelled;
 mod fixture;
 mod legacy;
 mod merging;
+mod packed;
 mod partial;
 mod pinned;
 mod refused;
@@ -15,6 +17,7 @@ mod releases;
 mod repeated;
 mod tree;
 mod verified;
+mod witnesses;
 
 use std::num::NonZeroUsize;
 use std::path::Path;

@@ -19,7 +19,7 @@ const PINNED: &[(&str, &str, &str)] = &[
     (
         "index",
         "efce87a32d40461be058f2fcf7992cc4bb0f56edf19eebcd92c57251e0f16f9d",
-        "b37ef4f39c9c1795c2fffc24e09fb94e3fa759ec5a8ab0f337e401e77fd50be2",
+        "03a3232b3ea9f913b31c850ff6a6e8b408ac13f5d7e0d738170be9aa24c2b10e",
     ),
     (
         "manifest",
@@ -34,7 +34,7 @@ const PINNED: &[(&str, &str, &str)] = &[
     (
         "min",
         "5fc18fc35d5dd2142dd4a99d9ac89712e57b4d7ba5ebcd8b15a03462ab0423e6",
-        "5f10fd31af96942b52ce8da524195e09614427a974f27185bb96b2feac98c47f",
+        "89e92b218aa2d57222a1444672101b0570ccb90886d8c56bc0beb1a7d488d021",
     ),
 ];
 

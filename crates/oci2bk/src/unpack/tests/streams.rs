@@ -37,6 +37,12 @@ fn attempt(blob: &[u8], media_type: &str) -> (Snapshot, Result<Unpacked, UnpackE
     (snapshot, outcome)
 }
 
+/// How a layer that is these very bytes fails.
+fn attempt_as_plain(blob: &[u8]) -> UnpackError {
+    let snapshot = Snapshot::new();
+    unpack_blob(&snapshot, blob, PLAIN, Digest::of(blob), Placement::Base).unwrap_err()
+}
+
 #[test]
 fn all_encodings_give_the_same_tree() {
     let tar = tar();
@@ -66,7 +72,7 @@ fn all_encodings_give_the_same_tree() {
 
 #[test]
 fn a_compressed_blob_called_plain_is_no_archive() {
-    let error = attempt(&gzip(&tar()), PLAIN).1.unwrap_err();
+    let error = attempt_as_plain(&gzip(&tar()));
     assert!(matches!(error, UnpackError::Archive { .. }), "{error:?}");
 }
 
@@ -140,10 +146,10 @@ fn streams_that_are_cut_off_are_refused() {
             assert!(named, "{media_type} cut at {cut}: {error:?}");
         }
     }
-    let error = attempt(&tar[..300_000], PLAIN).1.unwrap_err();
+    let error = attempt_as_plain(&tar[..300_000]);
     let named = matches!(&error, UnpackError::Entry { reason: Refusal::Archive(_), .. });
     assert!(named, "{error:?}");
-    let error = attempt(&tar[..700], PLAIN).1.unwrap_err();
+    let error = attempt_as_plain(&tar[..700]);
     assert!(chain(&error).contains("noise"), "{}", chain(&error));
 }
 
@@ -200,11 +206,18 @@ fn empty_layers_are_empty_directories() {
 }
 
 #[test]
-fn an_error_of_an_entry_ends_the_layer_however_much_follows() {
+fn an_error_of_an_entry_is_said_of_the_right_layer_only() {
     let mut tar = archive(&[member(b'7', "x")]);
     tar.resize(8 << 20, 1);
+    let diff_id = Digest::of(&tar);
+    let snapshot = Snapshot::new();
+    let error =
+        unpack_blob(&snapshot, &gzip(&tar), OCI_GZIP, diff_id, Placement::Base).unwrap_err();
+    assert!(matches!(error, UnpackError::Entry { .. }) && error.can_stay_packed(), "{error:?}");
+    // It is not even the right layer.
     let error = attempt(&gzip(&tar), OCI_GZIP).1.unwrap_err();
-    assert!(matches!(error, UnpackError::Entry { .. }), "{error:?}");
+    assert!(matches!(error, UnpackError::WrongDiffId { .. }), "{error:?}");
+    assert!(!error.can_stay_packed());
 }
 
 #[test]

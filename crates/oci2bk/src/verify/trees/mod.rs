@@ -28,7 +28,9 @@ use bkstate::state::{Parts, SNAPSHOTTER, State};
 use super::{Verifier, VerifyError};
 use crate::convert::parallel::in_parallel;
 use crate::progress::{Event, LayerWork, Unpacking};
-use crate::unpack::{Blob, EntryName, Layer, MOST_AT_ONCE, Placement, UnpackError, unpack};
+use crate::unpack::{
+    Blob, EntryName, Layer, MOST_AT_ONCE, Placement, UnpackError, check_rights, unpack,
+};
 
 use compare::Comparison;
 pub use entry::Difference;
@@ -72,6 +74,28 @@ pub enum TreeDamage {
         #[source]
         source: std::io::Error,
     },
+    /// The tree has lost extended attributes, those of one namespace or all, as when the root was copied
+    /// by a tool that does not keep them. That is told by an entry that was noted when it was unpacked.
+    #[error(
+        "snapshots/snapshots/{snapshot}/fs: {path} has lost the extended attribute {name} that it was \
+         unpacked with"
+    )]
+    LostAttributes {
+        /// The id of the snapshot.
+        snapshot: u64,
+        /// The entry that was noted.
+        path: EntryName,
+        /// The attribute.
+        name: EntryName,
+    },
+    /// The tree has lost its whiteouts, as when the root was copied by a tool that does not keep devices.
+    #[error("snapshots/snapshots/{snapshot}/fs: the whiteout {path} is gone")]
+    LostWhiteouts {
+        /// The id of the snapshot.
+        snapshot: u64,
+        /// The whiteout that was noted.
+        path: EntryName,
+    },
     /// The layer cannot be unpacked, or is not the one that the record says.
     #[error("snapshots/snapshots/{snapshot}: cannot unpack its layer: {source}")]
     Layer {
@@ -89,6 +113,8 @@ impl TreeDamage {
             Self::Entry { snapshot, .. }
             | Self::More { snapshot, .. }
             | Self::Unreadable { snapshot, .. }
+            | Self::LostAttributes { snapshot, .. }
+            | Self::LostWhiteouts { snapshot, .. }
             | Self::Layer { snapshot, .. } => *snapshot,
         }
     }
@@ -98,6 +124,8 @@ impl TreeDamage {
         match self {
             Self::Entry { .. } | Self::More { .. } => "tree-differs",
             Self::Unreadable { .. } => "unreadable-tree",
+            Self::LostAttributes { .. } => "lost-attributes",
+            Self::LostWhiteouts { .. } => "lost-whiteouts",
             Self::Layer { .. } => "layer-of-tree",
         }
     }
@@ -110,6 +138,13 @@ impl TreeDamage {
                  exported"
             }
             Self::Unreadable { .. } => "builds that need the files fail",
+            Self::LostAttributes { .. } => {
+                "the daemon never looks: in builds, files that a layer deletes are visible again, and \
+                 programs lack their capabilities"
+            }
+            Self::LostWhiteouts { .. } => {
+                "the daemon never looks: in builds, files that a layer deletes are visible again"
+            }
             Self::Layer { .. } => {
                 "builds run on the files that are there, but what is exported cannot be unpacked or \
                  is refused"
@@ -156,6 +191,9 @@ pub(super) fn compare(
     let temporary = temporary.map_err(VerifyError::Temporary)?;
     let scratch = Dir::open(temporary.path())?;
     let tasks = tasks(state, parts)?;
+    if !tasks.is_empty() {
+        check_rights(&scratch).map_err(VerifyError::Rights)?;
+    }
     let damage = Mutex::new(BTreeMap::new());
     in_parallel(&tasks, verifier.jobs.min(MOST_AT_ONCE), |(tree, store)| {
         verifier.check()?;
@@ -261,7 +299,7 @@ pub(crate) fn stored(
 }
 
 /// Which of the trees have that of a snapshot.
-fn holder(snapshot: u64, all: &[Trees]) -> Result<Option<&Trees>, DirError> {
+pub(super) fn holder(snapshot: u64, all: &[Trees]) -> Result<Option<&Trees>, DirError> {
     for trees in all {
         if trees.find(snapshot)?.fs {
             return Ok(Some(trees));

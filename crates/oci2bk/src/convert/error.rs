@@ -1,0 +1,190 @@
+//! Why a conversion fails.
+
+use std::path::PathBuf;
+
+use bkstate::Digest;
+use bkstate::dir::DirError;
+use bkstate::root::RootError;
+use bkstate::state::{Damage, ExistingError, LockError, StagingError, VerifyError};
+
+use super::store::LinkError;
+use crate::layout::BlobError;
+use crate::mend::MendWithError;
+use crate::root::OpenRootError;
+use crate::unpack::{RightsError, UnpackError};
+
+/// Why a conversion failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// The root is in use or cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The root cannot be opened, or is not one.
+    #[error(transparent)]
+    NotARoot(#[from] RootError),
+    /// The root cannot be made.
+    #[error("cannot make the root {}", path.display())]
+    CreateRoot {
+        /// The root.
+        path: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file or directory of the root cannot be used.
+    #[error("cannot use the root")]
+    Root(#[from] DirError),
+    /// What the root holds cannot be read, or nothing can be added to it.
+    #[error(transparent)]
+    Existing(#[from] ExistingError),
+    /// The state cannot be written.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// A blob is missing from the layout or is not what the manifest says.
+    #[error("cannot use a layer of the cache")]
+    Blob(#[from] BlobError),
+    /// A blob could not be copied.
+    #[error("cannot copy the layer blob {digest} into {}", root.display())]
+    Copy {
+        /// The blob.
+        digest: Digest,
+        /// The root.
+        root: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A blob of the layout cannot be the file of the store too, as was asked for.
+    #[error(
+        "cannot hard-link the layer blob {digest} into the root; copy what has to be with \
+         --blobs auto"
+    )]
+    Link {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        #[source]
+        reason: LinkError,
+    },
+    /// Blobs are neither to be stored nor unpacked, which leaves nothing to build on.
+    #[error("layers that are not unpacked need their blobs in the root")]
+    NothingToStore,
+    /// A layer could not be unpacked.
+    #[error("cannot unpack the layer {digest} into {}{}", root.display(), advice(source))]
+    Unpack {
+        /// The blob.
+        digest: Digest,
+        /// The root.
+        root: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<UnpackError>,
+    },
+    /// A layer that stays packed is not the one that the cache says.
+    #[error("cannot check the layer {digest}")]
+    Check {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: Box<UnpackError>,
+    },
+    /// A layer whose blob the root has already could not be unpacked.
+    #[error(
+        "cannot unpack the layer {digest} from the blob that {} has{}",
+        root.display(), advice(source)
+    )]
+    UnpackExisting {
+        /// The blob.
+        digest: Digest,
+        /// The root.
+        root: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<UnpackError>,
+    },
+    /// Layers cannot be unpacked there, whatever is in them. Nothing was read yet.
+    #[error(
+        "cannot unpack layers into {}; leave them packed with --no-extract, which takes no privileges",
+        root.display()
+    )]
+    Rights {
+        /// The root.
+        root: PathBuf,
+        /// Why.
+        #[source]
+        source: RightsError,
+    },
+    /// A layer that the root has cannot be compared with that of the cache.
+    #[error("cannot compare the layers that the root has with those of the cache")]
+    Compare(#[source] Box<crate::verify::VerifyError>),
+    /// The plan does not belong to the exports.
+    #[error("the plan was not made from these exports: they have no blob {digest}")]
+    ForeignPlan {
+        /// The blob.
+        digest: Digest,
+    },
+    /// Somebody [asked to stop](Converter::cancel). The root is as it was.
+    #[error("the conversion was cancelled; the root is as it was")]
+    Cancelled,
+    /// The state cannot be read back before it is published.
+    #[error("cannot read the state back")]
+    Verify(#[from] VerifyError),
+    /// The state is not sound, so it is not published.
+    #[error(
+        "what was to be published is damaged, so nothing was; 1 of {}: {}",
+        damage.len(), first(damage)
+    )]
+    Damaged {
+        /// What is wrong with it.
+        damage: Vec<Damage>,
+    },
+}
+
+impl From<MendWithError> for ConvertError {
+    fn from(error: MendWithError) -> Self {
+        match error {
+            MendWithError::Verify(crate::verify::VerifyError::Cancelled) => Self::Cancelled,
+            MendWithError::Verify(error) => Self::Compare(Box::new(error)),
+            MendWithError::Blob(error) => Self::Blob(error),
+            MendWithError::Foreign(digest) => Self::ForeignPlan { digest },
+        }
+    }
+}
+
+impl From<OpenRootError> for ConvertError {
+    fn from(error: OpenRootError) -> Self {
+        match error {
+            OpenRootError::Root(error) => Self::NotARoot(error),
+            OpenRootError::Lock(error) => Self::Lock(error),
+        }
+    }
+}
+
+/// What to do about a layer that cannot be unpacked, to follow the message.
+fn advice(error: &UnpackError) -> &'static str {
+    if error.is_denied() {
+        "; that takes root with CAP_SYS_ADMIN, not in a user namespace; leave layers packed with \
+         --no-extract"
+    } else if error.can_stay_packed() {
+        ", and a step needs its files; leave layers packed with --no-extract"
+    } else {
+        ""
+    }
+}
+
+fn first(damage: &[Damage]) -> String {
+    damage.first().map(ToString::to_string).unwrap_or_default()
+}
+
+impl ConvertError {
+    /// Whether the input is to blame, rather than the machine or the root.
+    pub fn is_input(&self) -> bool {
+        match self {
+            Self::Blob(_) | Self::ForeignPlan { .. } => true,
+            Self::Unpack { source, .. } | Self::Check { source, .. } => source.is_input(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Layers that cannot be unpacked, and need not be.
+//!
+//! A daemon unpacks a chain of layers when it mounts it: for a `RUN`, for a `COPY` onto it or from it. An
+//! image that only stands below `COPY --link` stays packed: the daemon puts the copied layer on top of it,
+//! for exports, without looking into either (BuildKit v0.34.2 `cache/refs.go` `mergeRef`,
+//! `solver/llbsolver/ops/merge.go`). So does an image that a build only passes on. If such a chain cannot be
+//! unpacked, a natural root is as warm with it as with any other, and so is a converted one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bkstate::Digest;
+use serde::Serialize;
+
+use crate::plan::Plan;
+use crate::unpack::UnpackError;
+
+/// A layer that is in the root with its blob only, as a daemon leaves what it has not needed yet, though
+/// layers were to be unpacked. It is what the cache says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LeftPacked {
+    /// Its blob.
+    pub layer: Digest,
+    /// Why.
+    #[serde(flatten)]
+    pub reason: PackedReason,
+}
+
+/// Why a layer was left packed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PackedReason {
+    /// It cannot be unpacked. The errors, with what led to each.
+    CannotUnpack(String),
+    /// The layer below it, with this blob, was left packed.
+    LiesOn(Digest),
+}
+
+impl PackedReason {
+    /// That a layer could not be unpacked.
+    pub(super) fn of(error: &UnpackError) -> Self {
+        let first: &dyn std::error::Error = error;
+        let errors = std::iter::successors(Some(first), |error| error.source());
+        let messages: Vec<_> = errors.map(ToString::to_string).collect();
+        Self::CannotUnpack(messages.join(": "))
+    }
+}
+
+/// For each snapshot of `plan` whether a daemon that did the steps has unpacked it, or one on top of it.
+///
+/// Steps without inputs are sources. Of the others, those that were run have a topmost layer of their own,
+/// while what is put together of layers ends with one that a step before it made.
+pub(super) fn mounted(plan: &Plan) -> Vec<bool> {
+    let mut made: BTreeSet<Digest> = BTreeSet::new();
+    let mut is_mounted = vec![false; plan.steps.len()];
+    for (index, step) in plan.steps.iter().enumerate() {
+        let tops = step.results.iter().filter_map(|result| plan.layers.get(result.layer));
+        // All of them count as made.
+        let own = tops.filter(|layer| made.insert(layer.blob)).count();
+        if own > 0 && !step.links.is_empty() {
+            let mounts = step.links.iter().map(|link| link.from).chain([index]);
+            mounts.for_each(|step| is_mounted[step] = true);
+        }
+    }
+    let steps = plan.steps.iter().zip(is_mounted).filter(|(_, mounted)| *mounted);
+    let layers = steps.flat_map(|(step, _)| &step.results).map(|result| result.layer);
+    let mut needed = vec![false; plan.snapshots.len()];
+    for layer in layers {
+        let mut next = plan.layers.get(layer).map(|layer| layer.snapshot);
+        while let Some(index) = next.filter(|index| !needed[*index]) {
+            needed[index] = true;
+            next = plan.snapshots[index].parent;
+        }
+    }
+    needed
+}
+
+/// Those that were left packed, by their places in `plan`.
+pub(super) fn report(plan: &Plan, left: BTreeMap<usize, PackedReason>) -> Vec<LeftPacked> {
+    let layer = |(index, reason): (usize, _)| {
+        let layer = plan.snapshots.get(index)?.blob;
+        Some(LeftPacked { layer, reason })
+    };
+    left.into_iter().filter_map(layer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::testing::{blob, plain, planned, record, result};
+
+    /// An image of the layers `base` and `top`, a file `copied` that is copied from the build context, and
+    /// both together; with another record on them.
+    fn mounted_with(record_on_them: serde_json::Value, name: &str) -> Vec<bool> {
+        let layers = ["base", "top", "copied", "ran"].map(plain);
+        let nodes = [("base", -1), ("top", 0), ("copied", -1), ("copied", 1), ("ran", 3)];
+        let image = json!({"digest": blob("image"), "layers": result(1)});
+        let context = json!({"digest": blob("context")});
+        let copy =
+            json!({"digest": record("copy"), "layers": result(2), "inputs": [[{"link": 1}]]});
+        let merge = json!({
+            "digest": record("merge"), "layers": result(3), "inputs": [[{"link": 0}], [{"link": 2}]],
+        });
+        let records = json!([image, context, copy, merge, record_on_them]);
+        let plan = planned(&layers, &nodes, &records, &["copy", "merge", name]);
+        assert_eq!(plan.steps.len(), 5);
+        let needed = mounted(&plan);
+        let of = |layer: &crate::plan::Layer| needed[layer.snapshot];
+        let names = [(0, "base"), (1, "top"), (2, "copied"), (3, "copied"), (4, "ran")];
+        names
+            .into_iter()
+            .filter_map(|(node, name)| {
+                let mut layers = plan.layers.iter().filter(|layer| layer.blob == blob(name));
+                layers.find(|layer| layer.parent.is_some() == [1, 3, 4].contains(&node)).map(of)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_image_below_a_linked_copy_is_not_mounted() {
+        // The same image again, by another step without inputs.
+        let other = json!({"digest": blob("other"), "layers": result(1)});
+        assert_eq!(mounted_with(other, "none"), [false, false, true, false]);
+    }
+
+    #[test]
+    fn what_a_command_runs_on_is_mounted_to_the_bottom() {
+        let run = json!({"digest": record("run"), "layers": result(4), "inputs": [[{"link": 3}]]});
+        assert_eq!(mounted_with(run, "run"), [true; 5]);
+    }
+
+    #[test]
+    fn what_is_copied_from_is_mounted_though_the_result_does_not_lie_on_it() {
+        let layers = ["base", "copied"].map(plain);
+        let image = json!({"digest": blob("image"), "layers": result(0)});
+        let copy =
+            json!({"digest": record("copy"), "layers": result(1), "inputs": [[{"link": 0}]]});
+        let nodes = [("base", -1), ("copied", -1)];
+        let plan = planned(&layers, &nodes, &json!([image, copy]), &["copy"]);
+        assert_eq!(mounted(&plan), [true, true]);
+        // Without the key of the copy nothing says that it was made.
+        let plan = planned(&layers, &nodes, &json!([image, copy]), &[]);
+        assert_eq!(mounted(&plan), [false, false]);
+    }
+}

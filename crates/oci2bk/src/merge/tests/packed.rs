@@ -1,0 +1,28 @@
+//! Layers that are left packed.
+
+use super::*;
+
+#[test]
+fn what_is_left_packed_has_no_snapshot_and_takes_no_name() {
+    let plan = plan();
+    let existing = nothing();
+    let mut places = Places::new(&plan, &existing, scope(true));
+    let tree = Tree { usage: Usage { size: 4096, inodes: 1 }, labels: BTreeMap::new() };
+    let left: Vec<usize> = (0..plan.snapshots.len())
+        .filter(|index| *index == 1 || plan.snapshots[*index].parent == Some(1))
+        .collect();
+    let all = (0..plan.snapshots.len()).filter(|index| !left.contains(index));
+    let trees: BTreeMap<_, _> = all.map(|index| (index, tree.clone())).collect();
+    places.leave_packed(&left);
+    let state = assemble(&plan, &places, &existing.state, &trees, USED);
+    let table = &state.metadata.namespaces[NAMESPACE].snapshots[SNAPSHOTTER];
+    assert_eq!((table.rows.len(), table.sequence), (trees.len(), trees.len() as u64));
+    for layer in &plan.layers {
+        let record = &state.records.by_id[&layer.record];
+        let is_left = left.contains(&layer.snapshot);
+        assert_eq!(record.blob_only, is_left.then_some(true));
+        assert_eq!(table.rows.contains_key(record.snapshot.as_ref().unwrap()), !is_left);
+        let lease = &state.metadata.namespaces[NAMESPACE].leases[layer.record.as_str()];
+        assert!(lease.snapshots[SNAPSHOTTER].contains(record.snapshot.as_ref().unwrap()));
+    }
+}
