@@ -121,6 +121,14 @@ pub enum ExportError {
 
 impl ExportError {
     /// Whether the input is to blame, rather than the machine.
+    ///
+    /// ```
+    /// use oci2bk::{CacheExport, Limits};
+    ///
+    /// let error = CacheExport::read_all(&"/nowhere".parse()?, &Limits::default()).unwrap_err();
+    /// assert!(error.is_input());
+    /// # Ok::<(), oci2bk::source::ParseSourceError>(())
+    /// ```
     pub fn is_input(&self) -> bool {
         let no_room = |error: &ArchiveError| matches!(error, ArchiveError::Temporary { .. });
         !matches!(self, Self::Layout(LayoutError::Archive { source, .. }) if no_room(source))

@@ -4,7 +4,8 @@
 //! with it. So a directory is opened as a root only if it is one, or can become one.
 //!
 //! ```
-//! use bkstate::root::{Kind, RootError, open, open_if_there};
+//! use bkstate::dir::Dir;
+//! use bkstate::root::{Kind, RootError, find, open, open_if_there};
 //!
 //! let temp = tempfile::tempdir()?;
 //! let volume = temp.path().join("buildx_buildkit_ci0_state");
@@ -17,6 +18,11 @@
 //! std::fs::write(volume.join("notes"), "")?;
 //! let error = open(&volume).unwrap_err();
 //! assert!(matches!(error, RootError::NotARoot { kind: Kind::Other { .. }, .. }));
+//!
+//! // Whoever takes other directories too asks what one is.
+//! std::fs::write(temp.path().join("index.json"), "{}")?;
+//! let (dir, kind) = find(Dir::open(temp.path())?)?;
+//! assert_eq!((dir.path(), kind), (temp.path(), Kind::Layout));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -72,6 +72,15 @@ pub enum SourceError {
         /// The file.
         path: PathBuf,
     },
+    /// What it is compressed to is damaged or cut off.
+    #[error("cannot decompress the key source {path}")]
+    Decompress {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
     /// It is compressed in a way that is not read.
     #[error(
         "the key source {path} is compressed with {program}, which is not read; decompress it first, \

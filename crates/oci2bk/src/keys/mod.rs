@@ -166,8 +166,8 @@
 //! ```
 //! use oci2bk::Limits;
 //! use oci2bk::keys::{
-//!     ArtifactError, AttestationError, BundleError, DatabaseError, HistoryError, MetadataFileError,
-//!     SourceError, read_source,
+//!     ArtifactError, AttestationError, BundleError, DatabaseError, EnvelopeError, HistoryError,
+//!     MetadataFileError, SourceError, read_source,
 //! };
 //!
 //! fn is_cut_off_or_changed(error: &SourceError) -> bool {
@@ -197,6 +197,13 @@
 //! let SourceError::MetadataFile { source, .. } = &error else { panic!("{error}") };
 //! assert_eq!(*source, MetadataFileError::NoProvenance);
 //! assert!(!is_cut_off_or_changed(&error));
+//!
+//! // What is signed has to be a statement about a build.
+//! let error = read(br#"{"payloadType": "text/plain", "payload": "aGVsbG8="}"#);
+//! let SourceError::Envelope { source: EnvelopeError::PayloadType(kind), .. } = &error else {
+//!     panic!("{error}")
+//! };
+//! assert_eq!(kind, "text/plain");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

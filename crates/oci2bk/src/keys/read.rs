@@ -43,45 +43,55 @@ fn read_file(path: &Path, mut file: File, limits: &Limits) -> Result<Vec<KeySour
     let read_error = |source| SourceError::Read { path: path.to_owned(), source };
     let head = head(&file).map_err(read_error)?;
     file.rewind().map_err(read_error)?;
-    if head.is_empty() {
-        return Err(SourceError::Empty { path: path.to_owned() });
-    }
-    let packing = Packing::of(&head);
-    match packing {
-        _ if detect::is_bolt(&head) => return read_database(path, file, limits),
-        Packing::None if detect::is_tar(&head) => return read_archive(path, &file, limits),
-        Packing::None => {}
+    match Packing::of(&head) {
+        _ if head.is_empty() => Err(SourceError::Empty { path: path.to_owned() }),
+        _ if detect::is_bolt(&head) => read_database(path, file, limits),
+        Packing::None if detect::is_tar(&head) => read_archive(path, &file, limits),
+        Packing::None => {
+            let document = within_limit(path, file, limits, read_error)?;
+            read_document(path, &document, limits)
+        }
+        Packing::Known => read_packed(path, &file, limits),
         Packing::Unknown(program) => {
-            return Err(SourceError::Compressed { path: path.to_owned(), program });
-        }
-        // An archive is decompressed while it is read.
-        Packing::Known => {
-            let stream =
-                Decoder::new(BufReader::new(&file), Encoding::Detect).map_err(read_error)?;
-            let unpacked = self::head(stream).map_err(read_error)?;
-            file.rewind().map_err(read_error)?;
-            if detect::is_tar(&unpacked) {
-                return read_archive(path, &file, limits);
-            }
-            if detect::is_bolt(&unpacked) {
-                let stream =
-                    Decoder::new(BufReader::new(&file), Encoding::Detect).map_err(read_error)?;
-                return read_database(path, input::spooled(path, stream, limits)?, limits);
-            }
+            Err(SourceError::Compressed { path: path.to_owned(), program })
         }
     }
-    let encoding = if packing == Packing::None { Encoding::Plain } else { Encoding::Detect };
-    // One byte more than allowed shows that there is more.
+}
+
+/// What is in a file that is compressed.
+fn read_packed(path: &Path, file: &File, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
+    let damaged = |source| SourceError::Decompress { path: path.to_owned(), source };
+    let stream = |file| Decoder::new(BufReader::new(file), Encoding::Detect);
+    let head = stream(file).and_then(head).map_err(damaged)?;
+    let mut rewound = file;
+    rewound.rewind().map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
+    if detect::is_tar(&head) {
+        // It is decompressed while it is read.
+        return read_archive(path, file, limits);
+    }
+    let stream = stream(file).map_err(damaged)?;
+    if detect::is_bolt(&head) {
+        return read_database(path, input::spooled(path, stream, limits)?, limits);
+    }
+    let document = within_limit(path, stream, limits, damaged)?;
+    read_document(path, &document, limits)
+}
+
+/// All that `stream` gives, unless that is more than a document may have.
+fn within_limit(
+    path: &Path,
+    stream: impl Read,
+    limits: &Limits,
+    failed: impl FnOnce(io::Error) -> SourceError,
+) -> Result<Vec<u8>, SourceError> {
+    let limit = limits.of_keys_document(limits.keys_document);
     let mut bytes = Vec::new();
-    let limit = limits.keys_document;
-    Decoder::new(BufReader::new(file), encoding)
-        .and_then(|stream| stream.take(limit.saturating_add(1)).read_to_end(&mut bytes))
-        .map_err(read_error)?;
-    if bytes.len() as u64 > limit {
-        let limit = limits.of_keys_document(limit);
+    // One byte more than allowed shows that there is more.
+    let read = stream.take(limit.value.saturating_add(1)).read_to_end(&mut bytes);
+    if bytes.len() as u64 > limit.value {
         return Err(SourceError::TooLarge { path: path.to_owned(), limit });
     }
-    read_document(path, &bytes, limits)
+    read.map(|_| bytes).map_err(failed)
 }
 
 fn head(stream: impl Read) -> io::Result<Vec<u8>> {

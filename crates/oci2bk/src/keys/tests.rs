@@ -325,7 +325,7 @@ fn an_archive_of_something_else_is_refused() {
         "{error:?}"
     );
     let error = read([0x1F, 0x8B, 8, 0]).unwrap_err();
-    assert!(matches!(error, SourceError::Archive { .. }), "{error:?}");
+    assert!(matches!(error, SourceError::Decompress { .. }), "{error:?}");
 }
 
 #[test]

@@ -61,7 +61,9 @@ fn plain(name: &[u8]) -> &[u8] {
 /// or of an `oci-layout`.
 pub(super) fn prefix_of(name: &[u8], file: Name) -> Option<&[u8]> {
     let prefix = plain(name).strip_suffix(file.to_string().as_bytes())?;
-    (prefix.is_empty() || prefix.ends_with(b"/")).then_some(prefix)
+    let is_directory = prefix.is_empty() || prefix.ends_with(b"/");
+    let leads_up = prefix.split(|byte| *byte == b'/').any(|part| part == b"..");
+    (is_directory && !leads_up).then_some(prefix)
 }
 
 #[derive(Debug)]

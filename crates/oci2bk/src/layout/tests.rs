@@ -206,7 +206,7 @@ fn a_directory_that_is_no_layout_is_named() {
     let test = TestLayout::new();
     let nowhere = test.path().join("nowhere");
     let error = Layout::open(&nowhere, &Limits::default()).unwrap_err();
-    assert!(matches!(error, LayoutError::Open { path, .. } if path == nowhere));
+    assert!(matches!(error, LayoutError::NotFound { path } if path == nowhere));
     let file = test.path().join("index.json");
     assert!(matches!(Layout::open(&file, &Limits::default()), Err(LayoutError::Archive { .. })));
     fs::remove_file(file).unwrap();

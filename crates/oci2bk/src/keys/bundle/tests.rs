@@ -101,14 +101,14 @@ fn builds_are_found_whether_alone_or_in_nested_indexes_and_each_document_once() 
 fn the_layout_may_lie_in_a_directory() {
     let mut archive = Archive::default();
     let (manifest, provenance) = archive.build(&json!({"a": 1}));
-    let members =
-        tar::Archive::new(&*archive.bytes(&[manifest])).entries().unwrap().map(|member| {
-            let mut member = member.unwrap();
-            let mut content = Vec::new();
-            member.read_to_end(&mut content).unwrap();
-            (member.path().unwrap().to_str().unwrap().to_owned(), content)
-        });
-    let members: Vec<_> = members.collect();
+    let bytes = archive.bytes(&[manifest]);
+    let mut members = Vec::new();
+    for member in tar::Archive::new(&*bytes).entries().unwrap() {
+        let mut member = member.unwrap();
+        let mut content = Vec::new();
+        member.read_to_end(&mut content).unwrap();
+        members.push((member.path().unwrap().to_str().unwrap().to_owned(), content));
+    }
     for prefix in ["cache/", "./a/b/"] {
         let mut tar = tar::Builder::new(Vec::new());
         for (name, content) in &members {
