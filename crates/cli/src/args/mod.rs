@@ -46,12 +46,14 @@ pub(crate) struct Arguments {
 /// Prints why the command line is wrong, and exits. To clap the value of a variable is that of its option.
 pub(crate) fn refuse(error: &clap::Error) -> ! {
     let value = error.get(ContextKind::InvalidValue).map(ToString::to_string);
-    let variable = std::env::var(PROGRESS_VARIABLE).ok();
     let is_given = |value: &String| std::env::args().any(|word| word.ends_with(value.as_str()));
-    if error.kind() == ErrorKind::InvalidValue && value == variable {
-        if let Some(value) = value.filter(|value| !is_given(value)) {
-            note(format_args!("the variable {PROGRESS_VARIABLE} is {value:?}:"));
-        }
+    let of_variable = std::env::var(PROGRESS_VARIABLE).ok().filter(|variable| {
+        error.kind() == ErrorKind::InvalidValue
+            && value.as_ref() == Some(variable)
+            && !is_given(variable)
+    });
+    if let Some(value) = of_variable {
+        note(format_args!("the variable {PROGRESS_VARIABLE} is {value:?}:"));
     }
     error.exit()
 }
