@@ -209,7 +209,7 @@ impl Applier {
 
     /// Remembers that the entry may have extended attributes.
     fn note_attributes(&mut self, parent: &Directory, base: &[u8], entry: &Entry) {
-        for (name, _) in &entry.xattrs {
+        for name in entry.xattrs.keys() {
             self.candidates.attribute(&parent.join(base), name);
         }
     }

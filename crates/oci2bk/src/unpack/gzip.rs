@@ -195,12 +195,10 @@ impl<R: BufRead> Bytes<'_, R> {
             }
         }
         for text in [HAS_NAME, HAS_COMMENT] {
-            while flags & text != 0 {
-                match self.array(&mut crc)? {
-                    None => return Ok(None),
-                    Some([0]) => break,
-                    Some([_]) => {}
-                }
+            let mut goes_on = flags & text != 0;
+            while goes_on {
+                let Some([byte]) = self.array(&mut crc)? else { return Ok(None) };
+                goes_on = byte != 0;
             }
         }
         if flags & HAS_HEADER_CRC != 0 {
@@ -228,7 +226,8 @@ impl<R: BufRead> Bytes<'_, R> {
 
 /// Whether these are the first bytes of a zlib stream without a dictionary (RFC 1950, 2.2).
 fn is_zlib(magic: [u8; 2]) -> bool {
-    u16::from_be_bytes(magic) % 31 == 0 && magic[0] & 0x8F == DEFLATE && magic[1] & 0x20 == 0
+    let is_header = u16::from_be_bytes(magic).is_multiple_of(31);
+    is_header && magic[0] & 0x8F == DEFLATE && magic[1] & 0x20 == 0
 }
 
 #[cfg(test)]
@@ -259,8 +258,11 @@ mod tests {
         Ok((content, members.ignored()))
     }
 
+    /// What follows a member, and the content and the ignored bytes; nothing for an error.
+    type Ending = (&'static str, Vec<u8>, Option<(&'static str, u64)>);
+
     /// What pigz 2.6 and 2.8 make of `unpigz -d -c`; nothing if they fail.
-    fn endings() -> Vec<(&'static str, Vec<u8>, Option<(&'static str, u64)>)> {
+    fn endings() -> Vec<Ending> {
         let more = member(b" more");
         let with_crc = |wrong: u8| {
             let head = with_header(HAS_HEADER_CRC, &[], b"")[..10].to_vec();
