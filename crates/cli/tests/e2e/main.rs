@@ -26,7 +26,9 @@ mod explain;
 mod export;
 mod gc;
 mod git;
+mod images;
 mod inspecting;
+mod lazy;
 mod matrix;
 mod merging;
 mod naturals;
@@ -100,6 +102,7 @@ fn main() {
     suite.add("damage", damage::prove);
     suite.add("branches", shapes::prove_branches);
     suite.add("results", results::prove);
+    suite.add("lazy", lazy::prove);
     suite.add("upgraded::mended", upgraded::prove_mended);
     suite.add("upgraded::lie", upgraded::prove_lie);
     suite.add("upgraded::killed", upgraded::prove_killed);

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use bkstate::Digest;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::build::Options;
-use crate::case::{Case, Context, Export, Keys};
+use crate::case::{Case, Export, Keys};
+use crate::images::Image;
 use crate::matrix::{PREVIOUS, Release};
 use crate::merging::{YESTERDAY, bench};
 use crate::process::run;
@@ -135,31 +135,19 @@ pub(crate) fn prove_lie(world: &World) -> Result<()> {
     let old = previous(world)?;
     let bench = bench(world, "lie")?;
     let daemon = world.start(&bench.path("maker"))?;
-    let layout = |name: &str, dockerfile: &str| -> Result<PathBuf> {
-        let context = Context::create(&bench.path(&format!("context-{name}")));
-        context.file("Dockerfile", world.fill_in(dockerfile));
-        let layout = bench.path(name);
-        run(daemon
-            .buildctl()
-            .args(["build", "--progress=plain", "--frontend", "dockerfile.v0"])
-            .arg(format!("--local=context={}", context.dir().display()))
-            .arg(format!("--local=dockerfile={}", context.dir().display()))
-            .arg(format!("--output=type=oci,tar=false,dest={}", layout.display())))?;
-        Ok(layout)
-    };
-    let (good, bad) = (layout("good", GOOD)?, layout("bad", BAD)?);
-    let diff_ids = |layout: &Path| -> Result<Value> {
-        let (_, config) = image(layout)?;
-        Ok(config["rootfs"]["diff_ids"].clone())
-    };
-    let lied = diff_ids(&good)?;
-    ensure!(lied != diff_ids(&bad)?, "both images are the same");
-    claim(&bad, &lied)?;
-    for (name, layout) in [("good", &good), ("bad", &bad)] {
-        run(Command::new("skopeo")
-            .args(["--insecure-policy", "copy", "--dest-tls-verify=false"])
-            .arg(format!("oci:{}", layout.display()))
-            .arg(format!("docker://{}/{name}", world.registry())))?;
+    let dir = bench.path("images");
+    let (good, bad) = (
+        Image::build(world, &daemon, &dir.join("good"), GOOD)?,
+        Image::build(world, &daemon, &dir.join("bad"), BAD)?,
+    );
+    let lied = good.config()?["rootfs"]["diff_ids"].clone();
+    ensure!(lied != bad.config()?["rootfs"]["diff_ids"], "both images are the same");
+    bad.change(|_, config| {
+        config["rootfs"]["diff_ids"] = lied;
+        Ok(())
+    })?;
+    for image in [&good, &bad] {
+        image.push(world)?;
     }
     let made = bench.make(&daemon, &ON_GOOD)?;
     daemon.stop()?;
@@ -183,41 +171,6 @@ pub(crate) fn prove_lie(world: &World) -> Result<()> {
         let text = fs::read_to_string(out.join(file))?;
         ensure!(text == "good\n", "/{file} has {text:?}");
     }
-    Ok(())
-}
-
-/// The manifest of the only image in a layout, with its descriptor, and its config.
-fn image(layout: &Path) -> Result<(Value, Value)> {
-    let index: Value = serde_json::from_slice(&fs::read(layout.join("index.json"))?)?;
-    let manifest = blob(layout, &index["manifests"][0])?;
-    let config = blob(layout, &manifest["config"])?;
-    Ok((manifest, config))
-}
-
-fn blob(layout: &Path, descriptor: &Value) -> Result<Value> {
-    let digest = descriptor["digest"].as_str().context("a descriptor without a digest")?;
-    let hex = digest.strip_prefix("sha256:").context(digest.to_owned())?;
-    Ok(serde_json::from_slice(&fs::read(layout.join("blobs/sha256").join(hex))?)?)
-}
-
-/// Gives the image in a layout a config that claims these diffIDs.
-fn claim(layout: &Path, diff_ids: &Value) -> Result<()> {
-    let (mut manifest, mut config) = image(layout)?;
-    config["rootfs"]["diff_ids"] = diff_ids.clone();
-    put(layout, &config, &mut manifest["config"])?;
-    let path = layout.join("index.json");
-    let mut index: Value = serde_json::from_slice(&fs::read(&path)?)?;
-    put(layout, &manifest, &mut index["manifests"][0])?;
-    Ok(fs::write(path, serde_json::to_vec(&index)?)?)
-}
-
-/// Stores a document and points its descriptor to it.
-fn put(layout: &Path, document: &Value, descriptor: &mut Value) -> Result<()> {
-    let bytes = serde_json::to_vec(document)?;
-    let digest = Digest::of(&bytes);
-    fs::write(layout.join("blobs/sha256").join(digest.hex()), &bytes)?;
-    descriptor["size"] = json!(bytes.len());
-    descriptor["digest"] = json!(digest.to_string());
     Ok(())
 }
 
