@@ -139,7 +139,7 @@ fn members_that_are_links_or_devices() {
 
 #[test]
 fn names_that_lead_elsewhere_are_not_those_of_the_layout() {
-    for prefix in ["/", "../", "./../", "x/../", "/../", "././", ".//", "blobs/../"] {
+    for prefix in ["../", "./../", "x/../", "/../", "blobs/../"] {
         let mut members = sound();
         for member in &mut members {
             member.name = format!("{prefix}{}", member.name);
