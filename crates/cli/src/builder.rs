@@ -206,7 +206,10 @@ impl Instance {
         if self.driver != "docker-container" {
             return Err(BuilderError::Driver { builder, driver: self.driver.clone() });
         }
-        match self.nodes.iter().find(|node| node.endpoint.starts_with("ssh://")) {
+        let is_remote = |node: &&Node| {
+            ["ssh://", "tcp://"].iter().any(|scheme| node.endpoint.starts_with(scheme))
+        };
+        match self.nodes.iter().find(is_remote) {
             Some(node) => Err(BuilderError::Remote { builder, endpoint: node.endpoint.clone() }),
             None => Ok(()),
         }

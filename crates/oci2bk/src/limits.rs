@@ -108,7 +108,8 @@ limits! {
     layer_size = 1 << 40;
     /// How many times as large as its blob an unpacked layer of more than 4 GiB may be.
     ///
-    /// What people and programs write is rarely above 20; gzip cannot go beyond 1032, zstd can.
+    /// What people and programs write is rarely above 20; gzip cannot go beyond 1032, zstd can. It holds
+    /// for a layout in a compressed archive, too.
     layer_ratio = 200;
     /// Bytes of memory for the names of one layer's directories.
     ///
@@ -336,6 +337,13 @@ impl Limits {
     pub(crate) fn of_keys_document(&self, left: u64) -> Bound {
         let one = Bound { value: self.keys_document, name: "keys-document" };
         smaller(one, Bound { value: left, name: "keys-documents" })
+    }
+
+    /// The most bytes of a layout in a compressed archive of `size` bytes.
+    pub(crate) fn of_archive(&self, size: u64) -> Bound {
+        let by_ratio = size.saturating_mul(self.layer_ratio).max(FREE_OF_RATIO);
+        let by_size = Bound { value: self.archive_size, name: "archive-size" };
+        smaller(by_size, Bound { value: by_ratio, name: "layer-ratio" })
     }
 
     /// The most bytes of the unpacked layer of a blob of `size` bytes, and the limit that says so.

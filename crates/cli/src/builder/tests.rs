@@ -123,10 +123,12 @@ fn builders_without_a_volume_here_are_refused() {
     machine.volume("ci0");
     machine.instance("ci", "kubernetes", json!([node("ci0")]));
     assert!(machine.error("ci").contains("the driver kubernetes"));
-    let mut remote = node("ci0");
-    remote["Endpoint"] = "ssh://build@host".into();
-    machine.instance("ci", "docker-container", json!([remote]));
-    assert!(machine.error("ci").contains("ssh://build@host"));
+    for endpoint in ["ssh://build@host", "tcp://host:2376"] {
+        let mut remote = node("ci0");
+        remote["Endpoint"] = endpoint.into();
+        machine.instance("ci", "docker-container", json!([remote]));
+        assert!(machine.error("ci").contains(endpoint));
+    }
 }
 
 #[test]

@@ -30,7 +30,10 @@ pub enum DatabaseError {
     #[error("it is damaged, or was copied while its daemon was running")]
     Read(#[from] ReadError),
     /// A database, but none of a builder.
-    #[error("it has neither _links nor byhash nor _records, so it is not one of a builder's")]
+    #[error(
+        "it has neither _links nor byhash nor _records, so it has no keys; give the root of the builder, \
+         or its cache.db"
+    )]
     Unknown,
 }
 

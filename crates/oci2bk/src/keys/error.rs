@@ -166,10 +166,19 @@ pub enum SourceError {
         #[source]
         source: Box<HistoryError>,
     },
-    /// A build history without provenance, or without the content store that has it.
+    /// A build history without the content store that has its provenance.
     #[error(
-        "the build history {path} leads to no provenance; give the whole root directory of the \
-         builder, where the provenance lies beside it"
+        "the build history {path} is not in a root; give the root directory of the builder, where the \
+         provenance is beside it"
+    )]
+    NoContent {
+        /// The `history.db`.
+        path: PathBuf,
+    },
+    /// A build history without provenance.
+    #[error(
+        "no build in the history {path} has provenance that lists ops: a build that failed has none, and \
+         that of old builds was removed; give another key source"
     )]
     EmptyHistory {
         /// The `history.db`.

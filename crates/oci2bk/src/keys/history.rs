@@ -182,6 +182,11 @@ impl<'l> Content<'l> {
         Ok(Self { limits, stores, left: limits.keys_documents })
     }
 
+    /// Whether there is a store.
+    pub(super) fn is_there(&self) -> bool {
+        !self.stores.is_empty()
+    }
+
     /// The blob `digest`, verified; nothing if no store has it.
     pub(super) fn read(&mut self, digest: &Digest) -> Result<Option<Vec<u8>>, HistoryError> {
         let limit = self.limits.of_keys_document(self.left);

@@ -166,7 +166,7 @@ fn read_root(root: &Dir, limits: &Limits) -> Result<Vec<KeySource>, SourceError>
         match read_database(&root.path().join(name), root.file(name)?, limits) {
             Ok(of_database) => sources.extend(of_database),
             // A daemon that has not built anything yet has databases without buckets.
-            Err(SourceError::EmptyHistory { .. }) => {}
+            Err(SourceError::EmptyHistory { .. } | SourceError::NoContent { .. }) => {}
             Err(SourceError::Database { source, .. })
                 if matches!(*source, DatabaseError::Unknown) => {}
             Err(error) => return Err(error),
@@ -212,7 +212,12 @@ fn read_history(
         sources.extend(read_one_of_many(&json, description)?);
     }
     if sources.is_empty() {
-        return Err(SourceError::EmptyHistory { path: path.to_owned() });
+        let path = path.to_owned();
+        return Err(if content.is_there() {
+            SourceError::EmptyHistory { path }
+        } else {
+            SourceError::NoContent { path }
+        });
     }
     Ok(sources)
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::open::{FileKind, OpenError};
 use super::store::{BlobFile, Name, prefix_of};
-use crate::limits::Limits;
+use crate::limits::{Bound, Limits};
 use crate::packing::{self, Packing, SpoolError, spooled};
 use crate::unpack::TarError;
 use crate::unpack::decompress::{Decoder, Encoding};
@@ -43,11 +43,12 @@ pub enum ArchiveError {
     Decompress(#[source] io::Error),
     /// It has more bytes than it may.
     #[error(
-        "it has more than {limit} bytes, decompressed; allow for more with --limit archive-size"
+        "it has more than {} bytes, decompressed; allow for more with --limit {}",
+        limit.value, limit.name
     )]
     TooLarge {
         /// How many it may have.
-        limit: u64,
+        limit: Bound,
     },
     /// There is no room for what it holds.
     #[error(
@@ -102,7 +103,7 @@ impl Archive {
         let (file, size) = match packing(&file).map_err(ArchiveError::Io)? {
             Packing::None => (file, size),
             Packing::Unknown(name) => return Err(ArchiveError::Compressed(name)),
-            Packing::Known => decompressed(&file, limits.archive_size)?,
+            Packing::Known => decompressed(&file, limits.of_archive(size))?,
         };
         let limit = limits.archive_members;
         let mut members = members(&file, size, limit, b"")?;
@@ -214,9 +215,9 @@ fn packing(file: &File) -> io::Result<Packing> {
 }
 
 /// A file without a name that has what `file` has, decompressed, and its size, which is `limit` at most.
-fn decompressed(file: &File, limit: u64) -> Result<(File, u64), ArchiveError> {
+fn decompressed(file: &File, limit: Bound) -> Result<(File, u64), ArchiveError> {
     let stream = Decoder::new(BufReader::with_capacity(CHUNK, file), Encoding::Detect);
-    spooled(stream.map_err(ArchiveError::Decompress)?, limit).map_err(|error| match error {
+    spooled(stream.map_err(ArchiveError::Decompress)?, limit.value).map_err(|error| match error {
         SpoolError::Read(source) => ArchiveError::Decompress(source),
         SpoolError::Write(source) => {
             ArchiveError::Temporary { directory: std::env::temp_dir(), source }

@@ -139,7 +139,7 @@ fn members_that_are_links_or_devices() {
 
 #[test]
 fn names_that_lead_elsewhere_are_not_those_of_the_layout() {
-    for prefix in ["/", "../", "./../", "x/../", "/../", "././", ".//", "blobs/../"] {
+    for prefix in ["../", "./../", "x/../", "/../", "blobs/../"] {
         let mut members = sound();
         for member in &mut members {
             member.name = format!("{prefix}{}", member.name);
@@ -233,10 +233,19 @@ fn with_any_byte_of_a_header_flipped() {
 
 #[test]
 fn compressed_or_no_archive_at_all() {
-    for head in [&[0x1f, 0x8b, 8][..], &[0x28, 0xb5, 0x2f, 0xfd], b"\xfd7zXZ\0", b"BZh9"] {
+    for (head, is_known) in [
+        (&[0x1f, 0x8b, 8][..], true),
+        (&[0x28, 0xb5, 0x2f, 0xfd], true),
+        (b"\xfd7zXZ\0", false),
+        (b"BZh9", false),
+    ] {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(head).unwrap();
-        assert!(matches!(refused(&file), ArchiveError::Compressed));
+        match refused(&file) {
+            ArchiveError::Decompress(_) if is_known => {}
+            ArchiveError::Compressed(_) if !is_known => {}
+            error => panic!("{head:?}: {error:?}"),
+        }
     }
     for content in ["", "x", "{}"] {
         let mut file = NamedTempFile::new().unwrap();
@@ -256,4 +265,24 @@ fn compressed_or_no_archive_at_all() {
     }
     let error = export_error(file.path());
     assert!(matches!(error, ExportError::Layout(LayoutError::NoIndex { .. })), "{error:?}");
+}
+
+#[test]
+fn that_become_far_larger_than_they_are() {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..8 {
+        encoder.write_all(&zeros).unwrap();
+    }
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(&encoder.finish().unwrap()).unwrap();
+    // No header is in it, whatever comes behind.
+    assert!(matches!(export_error(file.path()), ExportError::Layout(LayoutError::NoIndex { .. })));
+    let limits = oci2bk::Limits { archive_size: 1 << 20, ..oci2bk::Limits::default() };
+    let source = file.path().to_str().unwrap().parse().unwrap();
+    let error = oci2bk::CacheExport::read_all(&source, &limits).unwrap_err();
+    let ExportError::Layout(LayoutError::Archive { source, .. }) = error else {
+        panic!("{error:?}")
+    };
+    assert!(matches!(source, ArchiveError::TooLarge { limit } if limit.name == "archive-size"));
 }

@@ -115,7 +115,8 @@ fn a_layout_that_is_no_directory() {
             // A link to a layout is fine; these lead elsewhere or nowhere.
             (
                 FileKind::Symlink,
-                LayoutError::Open { .. }
+                LayoutError::NotFound { .. }
+                | LayoutError::Open { .. }
                 | LayoutError::NotALayout { .. }
                 | LayoutError::Archive { .. },
             )

@@ -94,6 +94,12 @@ fn a_history_without_its_content_says_what_to_give() {
     let root = root(&[("build", record(&Digest::of("gone").to_string()))]);
     let error = read_source(&root.path().join("history.db"), &Limits::default()).unwrap_err();
     assert!(matches!(error, SourceError::EmptyHistory { .. }), "{error:?}");
+    assert!(!error.to_string().contains("root directory"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let alone = elsewhere.path().join("history.db");
+    fs::copy(root.path().join("history.db"), &alone).unwrap();
+    let error = read_source(&alone, &Limits::default()).unwrap_err();
+    assert!(matches!(error, SourceError::NoContent { .. }), "{error:?}");
     assert!(error.to_string().contains("root directory"));
     let error = read_source(root.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, SourceError::EmptyRoot { .. }), "{error:?}");

@@ -212,7 +212,8 @@ fn a_compressed_archive_is_decompressed_within_the_limit() {
         let LayoutError::Archive { source: ArchiveError::TooLarge { limit }, .. } = error else {
             panic!("{error}")
         };
-        assert_eq!(limit, archive.len() as u64 - 1);
+        assert_eq!(limit.name, "archive-size");
+        assert_eq!(limit.value, archive.len() as u64 - 1);
 
         written.as_file().set_len(bytes.len() as u64 / 2).unwrap();
         let error = Layout::open(written.path(), &Limits::default()).unwrap_err();
