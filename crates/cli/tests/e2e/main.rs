@@ -14,6 +14,7 @@
     reason = "a test program: a broken set-up ends it, and what it prints is for the developer"
 )]
 
+mod alarm;
 mod blobs;
 mod build;
 mod case;
@@ -24,6 +25,7 @@ mod databases;
 mod du;
 mod explain;
 mod export;
+mod fixtures;
 mod gc;
 mod git;
 mod images;
@@ -34,9 +36,11 @@ mod merging;
 mod naturals;
 mod offline;
 mod ops;
+mod page;
 mod proof;
 mod results;
 mod sbom;
+mod shape;
 mod shapes;
 mod sharing;
 mod state;
@@ -48,7 +52,7 @@ mod world;
 use std::path::Path;
 
 // What the lab uses too.
-use testkit::trials::Suite;
+use testkit::trials::{Suite, alone};
 use testkit::{daemon, mounts, process, registry, tools};
 
 use crate::matrix::Release;
@@ -94,6 +98,18 @@ fn main() {
     suite.add(format!("natural-states::{}", matrix::OLD), naturals::of_old_release);
     suite.add("natural-states::stopped", naturals::stopped);
     suite.add("databases", databases::at_some_pages);
+    suite.push(alone("shape::alarm".to_owned(), shape::prove_alarm));
+    suite.add("shape::newest", shape::prove);
+    for version in [matrix::PREVIOUS, matrix::OLD] {
+        suite.add(format!("shape::{version}"), |world| {
+            let release = Release::old(&world.tools, version).map_err(anyhow::Error::msg)?;
+            shape::prove(&world.on(release))
+        });
+    }
+    suite.add_ignored("shapes", shape::prove_all);
+    if let Ok(version) = std::env::var(alarm::VERSION) {
+        suite.add_ignored("new-release", move |world| alarm::prove(world, &version));
+    }
     for case in shapes::INLINE {
         suite.add(case.name, |world| shapes::prove_inline(world, case));
     }

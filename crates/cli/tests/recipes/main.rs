@@ -13,6 +13,7 @@
 )]
 
 mod actions;
+mod alarm;
 mod ansible;
 mod cloud_init;
 mod dockerfile;
@@ -35,7 +36,7 @@ use crate::world::World;
 /// What shows that a recipe works.
 type Proof = fn(&World) -> anyhow::Result<()>;
 
-const RECIPES: [(&str, Proof); 8] = [
+const RECIPES: [(&str, Proof); 9] = [
     ("github-actions", actions::prove),
     ("packer", packer::prove),
     ("ansible", ansible::prove),
@@ -44,6 +45,7 @@ const RECIPES: [(&str, Proof); 8] = [
     ("dockerfile", dockerfile::prove),
     ("systemd", systemd::prove),
     ("docs::site", site::prove),
+    ("alarm", alarm::prove),
 ];
 
 /// What shows that pages are right; needs no daemon.

@@ -12,7 +12,7 @@ use crate::pages::repository;
 const PAGE: &str = "docs/faq.md";
 /// Where what `scripts/matrix` measured is.
 const MEASURED: &str = "docs/compatibility.md";
-/// What says of which release the suite has a daemon besides the newest.
+/// What says of which releases the suite has daemons besides the newest.
 const SUITE: &str = include_str!("../e2e/matrix.rs");
 const HEAD: &str = "| releases that name steps alike | daemons that were run |";
 
@@ -52,12 +52,12 @@ impl Measured {
 fn row(class: &Class, measured: &Measured) -> Result<String> {
     let in_class = |version: &Version| (class.first..=class.last).contains(version);
     let daemons: Vec<_> = measured.0.keys().copied().filter(in_class).collect();
-    let start = "pub(crate) const OLD: &str = \"";
-    let old = SUITE.lines().find_map(|line| line.strip_prefix(start)?.strip_suffix("\";"));
-    let old: Version = old.context("the suite has no old release")?.parse()?;
+    let (previous, old) = (of_suite("PREVIOUS")?, of_suite("OLD")?);
     let mut checks: Vec<String> = Vec::new();
-    if daemons.contains(&Version::NEWEST) {
-        checks.push(format!("the whole suite with {}", Version::NEWEST));
+    let whole = [Version::NEWEST, previous].into_iter().filter(|version| daemons.contains(version));
+    let whole: Vec<_> = whole.map(|version| version.to_string()).collect();
+    if !whole.is_empty() {
+        checks.push(format!("the whole suite with {}", whole.join(" and ")));
     }
     if daemons.contains(&old) {
         checks.push(format!("one build and its states in the suite with {old}"));
@@ -90,6 +90,13 @@ fn row(class: &Class, measured: &Measured) -> Result<String> {
         found(2),
         checks.join("; ")
     ))
+}
+
+/// The release that the suite calls by this name.
+fn of_suite(name: &str) -> Result<Version> {
+    let start = format!("pub(crate) const {name}: &str = \"");
+    let version = SUITE.lines().find_map(|line| line.strip_prefix(&start)?.strip_suffix("\";"));
+    Ok(version.with_context(|| format!("the suite has no {name}"))?.parse()?)
 }
 
 /// The releases whose daemons `scripts/matrix` runs.

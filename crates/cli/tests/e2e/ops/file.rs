@@ -47,7 +47,7 @@ pub(super) fn file(path: &str, data: &[u8]) -> Message {
 }
 
 /// A file with these contents in an input of the op.
-pub(super) fn file_in(input: i64, path: &str, data: &[u8]) -> Message {
+pub(crate) fn file_in(input: i64, path: &str, data: &[u8]) -> Message {
     let mkfile = Message::new().text(1, path).int(2, 0o600).bytes(3, data).int(5, NONE);
     Message::new().message(2, action(input, NONE, 0).message(MKFILE, mkfile))
 }

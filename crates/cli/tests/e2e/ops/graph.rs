@@ -6,7 +6,7 @@ use testkit::protobuf::Message;
 /// The kinds of ops, by their field in `pb.Op`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Exec = 2,
     Source = 3,
     File = 4,
@@ -18,20 +18,20 @@ pub(super) enum Kind {
 
 /// An output of an op.
 #[derive(Clone, Debug)]
-pub(super) struct Output {
+pub(crate) struct Output {
     pub(super) op: String,
     pub(super) index: i64,
 }
 
 /// Ops, inputs first.
 #[derive(Debug, Default)]
-pub(super) struct Graph {
+pub(crate) struct Graph {
     ops: Vec<Vec<u8>>,
 }
 
 impl Graph {
     /// Adds an op with `outputs` outputs.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         inputs: &[Output],
         kind: Kind,
@@ -46,12 +46,12 @@ impl Graph {
     }
 
     /// Adds an op with one output, for any platform.
-    pub(super) fn add_one(&mut self, inputs: &[Output], kind: Kind, op: Message) -> Output {
+    pub(crate) fn add_one(&mut self, inputs: &[Output], kind: Kind, op: Message) -> Output {
         self.add(inputs, kind, op, None, 1).remove(0)
     }
 
     /// The `pb.Definition` of `result`.
-    pub(super) fn definition(&self, result: &Output) -> Vec<u8> {
+    pub(crate) fn definition(&self, result: &Output) -> Vec<u8> {
         let result = references(std::slice::from_ref(result)).into_bytes();
         let ops = self.ops.iter().chain([&result]);
         ops.fold(Message::new(), |message, op| message.bytes(1, op)).into_bytes()
