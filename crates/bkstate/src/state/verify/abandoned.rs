@@ -7,6 +7,7 @@
 //! | let go of a mutable record (`cache/refs.go` `remove`) | the record without its lease, perhaps without its snapshot |
 //! | made an immutable record of a mutable one (`commit`) | a record without lease and snapshot, not committed yet |
 //! | gave the snapshot of a mutable record to its twin (`finalize`) | the record without its snapshot, perhaps without its lease |
+//! | made a merge or a difference (`cache/manager.go` `createMergeRef`, `createDiffRef`) | a record without lease, or with an empty one, not committed yet |
 //! | made a record of a layer (`cache/manager.go` `GetByBlob`) | a record with a lease, not committed yet |
 //!
 //! The next daemon drops such a record when it starts and finds no snapshot of it (`getRecord`), and collects a
@@ -44,10 +45,10 @@ pub(super) fn abandoned(state: &State, namespace: &Namespace) -> BTreeSet<Record
         let let_go = record.cache_policy != Some(POLICY_RETAIN) && record.cache_dir.is_none();
         let has_lease = namespace.leases.contains_key(id.as_str());
         let given = with_twin.contains(id) && !has_snapshot(id, record);
-        record.is_mutable()
-            && !record.is_removed()
-            && !needed.contains(id)
-            && (given || (let_go && (!has_lease || !has_snapshot(id, record))))
+        let begun = record.is_composed() && record.committed != Some(true);
+        let mutable =
+            record.is_mutable() && (given || (let_go && (!has_lease || !has_snapshot(id, record))));
+        !record.is_removed() && !needed.contains(id) && (mutable || begun)
     };
     let found = records.iter().filter(|(id, record)| is_abandoned(id, record));
     found.map(|(id, _)| id.clone()).collect()

@@ -119,7 +119,7 @@ pub enum RecordDamage {
         entry: String,
     },
     /// A daemon was stopped while it made or removed a record that nothing needs.
-    #[error("metadata_v2.db: the mutable record {record} was being made or removed")]
+    #[error("metadata_v2.db: the record {record} was being made or removed")]
     Abandoned {
         /// The record.
         record: RecordId,

@@ -181,7 +181,9 @@ pub(in crate::state::tests) fn stopped_over() -> (State, Vec<RecordId>) {
     // A layer of which nothing but its parent is known.
     let layer = Record { parent: Some(id("top")), ..Record::default() };
     state.add_record("begun", id("begun").as_str(), layer);
-    let mut ids: Vec<_> = ["let go", "collected", "given", "begun"].map(id).into();
+    let merge = Record { merge_parents: Some(vec![id("base"), id("top")]), ..Record::default() };
+    state.records.by_id.insert(id("begun merge"), merge);
+    let mut ids: Vec<_> = ["let go", "collected", "given", "begun", "begun merge"].map(id).into();
     ids.sort();
     (state, ids)
 }
