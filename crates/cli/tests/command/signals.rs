@@ -36,10 +36,20 @@ impl Waiting {
 
     /// Whether the command has a handler for the signal.
     fn catches(&self, signal: Signal) -> bool {
+        self.has("SigCgt:", signal)
+    }
+
+    /// Whether the signal was sent and no handler has begun.
+    fn is_pending(&self, signal: Signal) -> bool {
+        self.has("ShdPnd:", signal)
+    }
+
+    /// Whether the signal is in a set of `/proc/PID/status`.
+    fn has(&self, set: &str, signal: Signal) -> bool {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
-        let caught = u64::from_str_radix(caught.trim(), 16).unwrap();
-        caught & (1 << (signal.as_raw() - 1)) != 0
+        let set = status.lines().find_map(|line| line.strip_prefix(set)).unwrap();
+        let set = u64::from_str_radix(set.trim(), 16).unwrap();
+        set & (1 << (signal.as_raw() - 1)) != 0
     }
 
     fn send(&self, signal: Signal) {
@@ -73,6 +83,10 @@ fn a_second_signal_kills() {
     let place = Place::new();
     let mut waiting = Waiting::new(&place);
     waiting.send(Signal::TERM);
+    // Of two that wait, the kernel delivers the one with the lower number first.
+    while waiting.is_pending(Signal::TERM) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     // Those that come before the handler of the first has run count as the first. The pipe is still full, so
     // nothing but a signal ends it.
     let status = loop {

@@ -267,10 +267,12 @@ impl Applier {
         base: &[u8],
         entry: &Entry,
     ) -> Result<(), Refusal> {
-        // The kernel keeps 12 bits of the major and 20 of the minor number; containerd passes
-        // larger ones on without a check.
-        let major = (entry.major & 0xFFF) as u32;
-        let minor = (entry.minor & 0xF_FFFF) as u32;
+        let number = |number: i64| {
+            let (major, minor) = (entry.major, entry.minor);
+            u32::try_from(number).map_err(|_| Refusal::DeviceNumber { major, minor })
+        };
+        // The kernel keeps 12 bits of the major and 20 of the minor number.
+        let (major, minor) = (number(entry.major)? & 0xFFF, number(entry.minor)? & 0xF_FFFF);
         let device = rustix::fs::makedev(major, minor);
         self.create(parent, base, "create the device or FIFO", || {
             rustix::fs::mknodat(parent, base, kind, mode(entry), device)

@@ -204,6 +204,15 @@ pub enum Refusal {
         /// The type flag in the header.
         typeflag: u8,
     },
+    /// A number of a device that has more than 32 bits or is negative (containerd v2.4.2
+    /// `pkg/archive/tar_unix.go`; releases before v2.4 take the lower bits).
+    #[error("the device number {major}:{minor} is out of range")]
+    DeviceNumber {
+        /// The major number in the header.
+        major: i64,
+        /// The minor number.
+        minor: i64,
+    },
     /// An entry without a group of its own in a directory that is only implied. Whether the kernel would
     /// give it the group of that directory follows from the layers below, which are unpacked at the
     /// same time.

@@ -160,7 +160,8 @@ fn whose_images_are_all_of_one_repository_have_an_end() {
         let name = format!("docker-image://docker.io/library/debian@sha256:{digest:064x}");
         (json!({"Op": {"source": {"identifier": name}}}), Vec::new())
     };
-    let mut cache = cache(&json!([]));
+    let record = json!({"digest": Digest::of("another build"), "inputs": []});
+    let mut cache = cache(&json!([record]));
     let known = build((0..500).map(image));
     cache.learn(read_source(file(known.to_string()).path(), &Limits::default()).unwrap());
     let (explanation, comparisons) =

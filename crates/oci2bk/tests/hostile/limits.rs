@@ -11,8 +11,10 @@ use serde_json::json;
 use super::keys::file;
 use super::*;
 
-/// What a conversion has nothing to do with ([`super::builds`]), or meets in layers only.
-const ELSEWHERE: [&str; 8] = [
+/// What a conversion has nothing to do with ([`super::builds`]), or meets in layers or compressed archives
+/// ([`super::archives`]) only.
+const ELSEWHERE: [&str; 9] = [
+    "archive-size",
     "comparisons",
     "layer-entries",
     "layer-size",
