@@ -20,9 +20,10 @@
 //! assert!(matches!(error, RootError::NotARoot { kind: Kind::Other { .. }, .. }));
 //!
 //! // Whoever takes other directories too asks what one is.
-//! std::fs::write(temp.path().join("index.json"), "{}")?;
-//! let (dir, kind) = find(Dir::open(temp.path())?)?;
-//! assert_eq!((dir.path(), kind), (temp.path(), Kind::Layout));
+//! let layout = tempfile::tempdir()?;
+//! std::fs::write(layout.path().join("index.json"), "{}")?;
+//! let (dir, kind) = find(Dir::open(layout.path())?)?;
+//! assert_eq!((dir.path(), kind), (layout.path(), Kind::Layout));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

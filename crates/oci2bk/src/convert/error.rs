@@ -125,7 +125,7 @@ pub enum ConvertError {
         /// The blob.
         digest: Digest,
     },
-    /// Somebody [asked to stop](Converter::cancel). The root is as it was.
+    /// Somebody [asked to stop](super::Converter::cancel). The root is as it was.
     #[error("the conversion was cancelled; the root is as it was")]
     Cancelled,
     /// The state cannot be read back before it is published.
