@@ -292,7 +292,7 @@ impl Existing {
     /// If one of them cannot be removed.
     pub fn remove_leftovers(&self, _lock: &RootLock) -> Result<(), DirError> {
         if let Some(blobs) = &self.store {
-            self.stray_blobs.iter().try_for_each(|blob| if_there(blobs.remove(blob)).map(drop))?;
+            self.stray_blobs.iter().try_for_each(|blob| blobs.remove(blob))?;
         }
         if let Some(trees) = &self.directories {
             self.stray_directories.iter().try_for_each(|name| trees.remove(name))?;

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Existing, RootLock, SNAPSHOTS, WORKER};
 use crate::content::BlobStore;
-use crate::dir::{Dir, DirError, if_there};
+use crate::dir::{Dir, DirError, FileKind, if_there};
 use crate::encode::EncodeError;
 use crate::snapshots::Trees;
 
 pub(crate) const STAGING: &str = ".oci2bk-staging";
+/// The directory in the staging area for what is needed before a state is built.
+const SCRATCH: &str = "scratch";
 
 /// A state being built. Dropped before [`publish`](Self::publish), it leaves nothing behind.
 ///
@@ -192,16 +194,34 @@ impl<'r> Staging<'r> {
 pub struct Scratch<'r> {
     root: &'r Dir,
     dir: Dir,
+    /// Whether a dead run had left the staging area. It tells the next run that one was stopped, so it stays
+    /// until a [`Staging`] takes its place.
+    of_dead_run: bool,
 }
 
 impl<'r> Scratch<'r> {
-    /// Makes it where a [`Staging`] will be, and removes what dead runs left there.
+    /// Makes it where a [`Staging`] will be.
     ///
     /// # Errors
     /// If the root cannot be written.
     pub fn create(root: &'r Dir, lock: &RootLock) -> Result<Self, DirError> {
+        let left = root.find(STAGING)?;
+        let of_dead_run = left.is_some_and(|found| found.kind == FileKind::Directory);
+        if of_dead_run {
+            return Ok(Self { root, dir: Self::within(root.dir(STAGING)?)?, of_dead_run });
+        }
+        // Anything else of that name is nobody's staging.
         Staging::remove_dead_run(root, lock)?;
-        Ok(Self { root, dir: root.create_dir(STAGING, 0o700)? })
+        let dir = root.create_dir(STAGING, 0o700).and_then(Self::within).inspect_err(|_| {
+            // The error that is reported is the one that led here.
+            let _ = root.remove_tree(STAGING);
+        })?;
+        Ok(Self { root, dir, of_dead_run })
+    }
+
+    fn within(staging: Dir) -> Result<Dir, DirError> {
+        staging.remove_tree(SCRATCH)?;
+        staging.create_dir(SCRATCH, 0o700)
     }
 
     /// The directory.
@@ -213,7 +233,11 @@ impl<'r> Scratch<'r> {
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         // If this fails, what is left is that of a dead run.
-        let _ = self.root.remove_tree(STAGING);
+        let _ = if self.of_dead_run {
+            self.root.dir(STAGING).and_then(|staging| staging.remove_tree(SCRATCH))
+        } else {
+            self.root.remove_tree(STAGING)
+        };
     }
 }
 

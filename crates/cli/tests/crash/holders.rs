@@ -14,6 +14,7 @@ use crate::daemon::Daemon;
 use crate::mounts::{below, unmount_all_of};
 use crate::process::{run, wait_until};
 use crate::strace::Profile;
+use crate::volume::wait_until_gone;
 use crate::warm::REGISTRY;
 
 const LOCK: &str = "buildkitd.lock";
@@ -107,7 +108,9 @@ pub(crate) fn mounts(bench: &Bench) -> Result<()> {
         let check = || -> Result<()> {
             run(Command::new("sh").args(["-ec", &mount]))?;
             let refused = ensure_in_use(bench, root, &["in use by the mount at", part]);
-            run(Command::new("umount").arg(mount.split(' ').next_back().unwrap_or_default()))?;
+            let point = mount.split(' ').next_back().unwrap_or_default();
+            run(Command::new("umount").arg(point))?;
+            wait_until_gone(Path::new(point))?;
             refused
         };
         check().with_context(|| mount.clone())?;

@@ -5,13 +5,40 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::process::run;
 
 /// How long a file system that is to be unmounted may be in use: what other tests start has what is open here
 /// until it becomes another program.
 const BUSY: Duration = Duration::from_secs(5);
+/// The same for what was unmounted: how long a command may take that another test follows.
+const FOLLOWED: Duration = Duration::from_secs(60);
+
+/// Waits until nobody has `point` mounted any more. What was unmounted stays with the commands that other tests
+/// follow in namespaces of their own, until they end: with the loop device, which would write into the image that
+/// comes next.
+pub(crate) fn wait_until_gone(point: &Path) -> Result<()> {
+    let given_up = Instant::now() + FOLLOWED;
+    while is_mounted_anywhere(point)? {
+        ensure!(Instant::now() < given_up, "{} is still mounted somewhere", point.display());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Whether any process has something mounted at `point`.
+fn is_mounted_anywhere(point: &Path) -> Result<bool> {
+    for process in std::fs::read_dir("/proc")? {
+        // A process that has ended has nothing.
+        let table = std::fs::read_to_string(process?.path().join("mountinfo")).unwrap_or_default();
+        let mut points = table.lines().filter_map(|line| line.split(' ').nth(4));
+        if points.any(|mounted| Path::new(mounted) == point) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
 
 /// A mounted file system; unmounted when dropped.
 #[derive(Debug)]
@@ -52,7 +79,10 @@ impl Volume {
                 Err(_) if Instant::now() < given_up => {
                     std::thread::sleep(Duration::from_millis(20))
                 }
-                unmounted => return unmounted.map(drop),
+                unmounted => {
+                    unmounted?;
+                    return wait_until_gone(&point);
+                }
             }
         }
     }

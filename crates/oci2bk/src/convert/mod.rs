@@ -197,7 +197,7 @@ fn convert(
     let mut legacy = Legacy::default();
     if mend::is_needed(plan, &existing) {
         let done = stage(Stage::Trees);
-        let scratch = scratch(&root, &lock, &existing)?;
+        let scratch = Scratch::create(&root, &lock)?;
         let verifier = run.verifier();
         let unpacked = options.extract;
         if unpacked {
@@ -208,7 +208,7 @@ fn convert(
     }
     let mut places = Places::new(plan, &existing, options.scope());
     if places.unpack_something() {
-        try_rights(&root, &scratch(&root, &lock, &existing)?)?;
+        try_rights(&root, &Scratch::create(&root, &lock)?)?;
     }
     let last_used = options.last_used.or_else(|| plan.newest());
     let reused = check::reused(plan, &places, &existing);
@@ -296,17 +296,6 @@ impl Report {
             record_bytes: 0,
         }
     }
-}
-
-/// A directory in the root for what comes before the work. The next run knows the state that is there
-/// without what dead runs left.
-fn scratch<'r>(
-    root: &'r Dir,
-    lock: &RootLock,
-    existing: &Existing,
-) -> Result<Scratch<'r>, ConvertError> {
-    existing.remove_leftovers(lock)?;
-    Ok(Scratch::create(root, lock)?)
 }
 
 fn try_rights(root: &Dir, scratch: &Scratch<'_>) -> Result<(), ConvertError> {
