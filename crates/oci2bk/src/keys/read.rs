@@ -175,6 +175,11 @@ fn read_root(root: &Dir, limits: &Limits) -> Result<Vec<KeySource>, SourceError>
     if sources.is_empty() {
         return Err(SourceError::EmptyRoot { path: root.path().to_owned() });
     }
+    // What a document of one build says of its daemon is more exact.
+    let releases = root::releases(root);
+    for candidate in sources.iter_mut().flat_map(|source| &mut source.candidates) {
+        candidate.builder = candidate.builder.or(releases);
+    }
     Ok(sources)
 }
 

@@ -1,5 +1,61 @@
 //! The root directory of a builder, with everything in it that has keys.
 
+use bkstate::dir::Dir;
+use bkstate::ids::RecordId;
+use bkstate::records::{Record, Records};
+use bkstate::state::State;
+
+use crate::release::Span;
+
 /// The files of a root that keys are in, those that name the steps first
 /// (BuildKit v0.32.2 `cmd/buildkitd/main.go`).
 pub(super) const DATABASES: [&str; 3] = ["history.db", "cache-debug.db", "cache.db"];
+
+/// What the records in a root tell of the releases of its daemons. Of a root whose state is not whole they tell
+/// nothing, and it has its keys all the same.
+pub(super) fn releases(root: &Dir) -> Option<Span> {
+    of_records(&State::read(root).ok()?.records)
+}
+
+/// Daemons since v0.33.1 note the identity of each layer that they give a blob, and older ones never do. Where
+/// all layers have it, no older daemon has worked. A conversion notes it too, for any daemon.
+fn of_records(records: &Records) -> Option<Span> {
+    let converted = |id: &RecordId, record: &Record| {
+        record.blob_chain_id.is_some_and(|chain| *id == RecordId::derive(&chain.to_string()))
+    };
+    let mut layers = records
+        .by_id
+        .iter()
+        .filter(|(id, record)| record.blob.is_some() && !converted(id, record))
+        .map(|(_, record)| record.layer_identity.is_some())
+        .peekable();
+    layers.peek()?;
+    layers.all(|noted| noted).then(Span::with_layer_identity)
+}
+
+#[cfg(test)]
+mod tests {
+    use bkstate::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_root_is_of_new_daemons_if_all_layers_but_converted_ones_say_so() {
+        let digest = Digest::of("a layer");
+        let old = Record { blob: Some(digest), blob_chain_id: Some(digest), ..Record::default() };
+        let new = Record { layer_identity: Some(digest), ..old.clone() };
+        let converted = RecordId::derive(&digest.to_string());
+        let drawn = RecordId::new("drawn").unwrap();
+        let other = RecordId::new("another").unwrap();
+        let span = |records: &[(&RecordId, &Record)]| {
+            let by_id = records.iter().map(|(id, record)| ((*id).clone(), (*record).clone()));
+            of_records(&Records { by_id: by_id.collect(), ..Records::default() })
+        };
+        assert_eq!(span(&[]), None);
+        assert_eq!(span(&[(&converted, &new)]), None, "made for any daemon");
+        assert_eq!(span(&[(&drawn, &new)]), Some(Span::with_layer_identity()));
+        assert_eq!(span(&[(&drawn, &new), (&converted, &old)]), Some(Span::with_layer_identity()));
+        assert_eq!(span(&[(&drawn, &new), (&other, &old)]), None);
+        assert_eq!(span(&[(&drawn, &new), (&other, &Record::default())]), span(&[(&drawn, &new)]));
+    }
+}

@@ -44,6 +44,11 @@ impl Span {
         Self::since(Version::new(0, 24, 0))
     }
 
+    /// The daemons that note the identity of a layer with its blob (`cache/blobs.go` `setBlob`).
+    pub(crate) const fn with_layer_identity() -> Self {
+        Self::since(Version::new(0, 33, 1))
+    }
+
     /// The daemons whose provenance has a `compatibilityVersion`. It says what a client asked for, and
     /// not which daemon it was.
     pub(crate) const fn with_compatibility_version() -> Self {
