@@ -40,13 +40,16 @@ ENTRYPOINT ["/bin/scan"]
 CMD ["--quiet"]
 "#;
 
+/// Of what is copied to scratch each platform has its own: a step that both share bears the name that one of them
+/// gave it, whichever came first.
 const DOCKERFILE: &str = "
 FROM --platform=$BUILDPLATFORM {registry}/busybox AS made
 ARG TARGETARCH
 COPY a /a
 RUN cat /a > /made && echo $TARGETARCH >> /made
 FROM scratch
-COPY a /a
+ARG TARGETARCH
+COPY a /a-$TARGETARCH
 COPY --from=made /made /made
 ";
 
