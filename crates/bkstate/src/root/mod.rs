@@ -19,7 +19,7 @@
 //! let error = open(&volume).unwrap_err();
 //! assert!(matches!(error, RootError::NotARoot { kind: Kind::Other { .. }, .. }));
 //!
-//! // Whoever takes other directories too asks what one is.
+//! // A caller that takes other directories too asks what this one is.
 //! let layout = tempfile::tempdir()?;
 //! std::fs::write(layout.path().join("index.json"), "{}")?;
 //! let (dir, kind) = find(Dir::open(layout.path())?)?;

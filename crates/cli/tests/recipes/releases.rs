@@ -54,10 +54,11 @@ fn row(class: &Class, measured: &Measured) -> Result<String> {
     let daemons: Vec<_> = measured.0.keys().copied().filter(in_class).collect();
     let (previous, old) = (of_suite("PREVIOUS")?, of_suite("OLD")?);
     let mut checks: Vec<String> = Vec::new();
-    let whole = [Version::NEWEST, previous].into_iter().filter(|version| daemons.contains(version));
-    let whole: Vec<_> = whole.map(|version| version.to_string()).collect();
-    if !whole.is_empty() {
-        checks.push(format!("the whole suite with {}", whole.join(" and ")));
+    if daemons.contains(&Version::NEWEST) {
+        checks.push(format!("the whole suite with {}", Version::NEWEST));
+    }
+    if daemons.contains(&previous) {
+        checks.push(format!("its table of builds with {previous}"));
     }
     if daemons.contains(&old) {
         checks.push(format!("one build and its states in the suite with {old}"));

@@ -135,8 +135,8 @@ struct Environment {
     dockerfile_version: Option<String>,
 }
 
-/// What only helps: a value of another form is as none. Whoever runs the daemon may put values of
-/// their own among the parameters (`ProvenanceCustomEnv`).
+/// What only helps: a value of another form counts as none. The operator of a daemon may put other values
+/// among the parameters (`ProvenanceCustomEnv`).
 fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
