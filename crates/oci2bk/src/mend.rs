@@ -73,13 +73,7 @@ struct PackedLayer<'p> {
 impl PackedLayer<'_> {
     /// Whether `blob` is its blob and has the diffID.
     fn is_of(&self, blob: &dyn Blob, verifier: &Verifier<'_>) -> Result<bool, VerifyError> {
-        let layer = Layer {
-            blob,
-            digest: self.work.digest,
-            size: self.work.size,
-            media_type: self.media_type,
-            diff_id: self.diff_id,
-        };
+        let layer = Layer::of(blob, &self.work, self.media_type, self.diff_id);
         let (progress, cancel) = (verifier.progress, &verifier.cancel);
         let unpacking = Unpacking { work: &self.work, before: 0, progress, cancel };
         match unpack::check(&layer, &verifier.limits, &unpacking) {

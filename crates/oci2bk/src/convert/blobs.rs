@@ -211,13 +211,8 @@ impl Task<'_> {
     }
 
     fn layer<'a>(&'a self, stored: &'a Stored) -> unpack::Layer<'a> {
-        unpack::Layer {
-            blob: stored.blob(),
-            digest: self.work.digest,
-            size: self.blob.size,
-            media_type: &self.blob.media_type,
-            diff_id: self.blob.diff_id,
-        }
+        let Blob { media_type, diff_id, .. } = self.blob;
+        unpack::Layer::of(stored.blob(), &self.work, media_type, *diff_id)
     }
 
     fn unpack_error(&self, site: &Site<'_>, source: UnpackError) -> ConvertError {

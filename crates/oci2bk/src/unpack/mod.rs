@@ -127,6 +127,7 @@ use std::os::unix::fs::FileExt;
 use bkstate::Digest;
 
 use crate::limits::Limits;
+use crate::progress::LayerWork;
 use apply::Applier;
 use decompress::Encoding;
 pub use error::{EntryName, Refusal, UnpackError};
@@ -183,6 +184,18 @@ pub struct Layer<'a> {
     pub media_type: &'a str,
     /// The digest of the uncompressed tar stream.
     pub diff_id: Digest,
+}
+
+impl<'a> Layer<'a> {
+    /// The layer that `work` is about.
+    pub(crate) fn of(
+        blob: &'a dyn Blob,
+        work: &LayerWork,
+        media_type: &'a str,
+        diff_id: Digest,
+    ) -> Self {
+        Self { blob, digest: work.digest, size: work.size, media_type, diff_id }
+    }
 }
 
 /// Where a layer lies, which decides what its whiteouts become.

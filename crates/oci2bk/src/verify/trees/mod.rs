@@ -368,13 +368,7 @@ impl<'p> UnpackedLayer<'p> {
     ) -> Result<Vec<TreeDamage>, VerifyError> {
         let Verifier { limits, progress, cancel, .. } = verifier;
         let unpacking = Unpacking { work: &self.work, before: 0, progress: *progress, cancel };
-        let layer = Layer {
-            blob,
-            digest: self.work.digest,
-            size: self.work.size,
-            media_type: self.media_type,
-            diff_id: self.diff_id,
-        };
+        let layer = Layer::of(blob, &self.work, self.media_type, self.diff_id);
         let on_others = !self.below.is_empty();
         let placement = if on_others { Placement::Overlay } else { Placement::Base };
         let unpacked = unpack(&layer, expected.as_fd(), placement, limits, &unpacking);
