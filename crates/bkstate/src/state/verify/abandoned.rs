@@ -6,7 +6,7 @@
 //! |---|---|
 //! | let go of a mutable record (`cache/refs.go` `remove`) | the record without its lease, perhaps without its snapshot |
 //! | made an immutable record of a mutable one (`commit`) | a record without lease and snapshot, not committed yet |
-//! | gave the snapshot of a mutable record to its twin (`finalize`) | the record without its snapshot, perhaps without its lease |
+//! | gave the snapshot of a mutable record to its twin (`finalize`) | the record without its snapshot, perhaps without its lease; the twin may not name it any more |
 //! | made a merge or a difference (`cache/manager.go` `createMergeRef`, `createDiffRef`) | a record without lease, or with an empty one, not committed yet |
 //! | made a record of a layer (`cache/manager.go` `GetByBlob`) | a record with a lease, not committed yet |
 //!
@@ -41,13 +41,14 @@ pub(super) fn abandoned(state: &State, namespace: &Namespace) -> BTreeSet<Record
         }
     }
     let is_abandoned = |id: &RecordId, record: &Record| {
-        // The daemon lets go of one that it retains, such as a cache mount, with a mark only.
-        let let_go = record.cache_policy != Some(POLICY_RETAIN) && record.cache_dir.is_none();
+        // The snapshot of a cache mount is in nobody else's hands, so one without it has lost it.
+        let may_lose = record.cache_dir.is_none();
+        // The daemon lets go of one that it retains with a mark only.
+        let let_go = may_lose && record.cache_policy != Some(POLICY_RETAIN);
         let has_lease = namespace.leases.contains_key(id.as_str());
-        let given = with_twin.contains(id) && !has_snapshot(id, record);
+        let given = (may_lose || with_twin.contains(id)) && !has_snapshot(id, record);
         let begun = record.is_composed() && record.committed != Some(true);
-        let mutable =
-            record.is_mutable() && (given || (let_go && (!has_lease || !has_snapshot(id, record))));
+        let mutable = record.is_mutable() && (given || (let_go && !has_lease));
         !record.is_removed() && !needed.contains(id) && (mutable || begun)
     };
     let found = records.iter().filter(|(id, record)| is_abandoned(id, record));
