@@ -8,8 +8,8 @@ use super::mend::Renamed;
 use super::verify::other_workers;
 use super::{
     CACHE_DB, Damage, History, LeaseDamage, METADATA_DB, OLD_RECORDS_DB, Parts, RECORDS_DB,
-    RecordDamage, RootLock, SNAPSHOTS, SNAPSHOTS_DB, State, Verified, VerifyError, WORKER,
-    WORKER_ID, WorkerName, databases,
+    RecordDamage, RootLock, SNAPSHOTS, SNAPSHOTS_DB, SnapshotDamage, State, Verified, VerifyError,
+    WORKER, WORKER_ID, WorkerName, databases,
 };
 use crate::content::BlobStore;
 use crate::digest::Digest;
@@ -232,6 +232,13 @@ impl Existing {
         let has_worker = worker.is_some();
         let nothing = Self::nothing(worker_id.clone());
         let mut existing = Self { state, has_worker, stale, damage, ..nothing };
+        // The state that was read has the commit completed.
+        let half = |damage: &Damage| {
+            matches!(damage, Damage::Snapshot(SnapshotDamage::HalfCommitted { .. }))
+        };
+        if existing.damage.iter().any(half) {
+            existing.stale.insert(METADATA_DB);
+        }
         existing.sort_out_records();
         existing.sort_out_leases();
         existing.drop_former_rows();

@@ -350,6 +350,87 @@ fn records_that_a_daemon_was_stopped_over_are_dropped_with_their_leases() {
     assert_eq!(found.state, Some(state));
 }
 
+/// A state in which a daemon was killed while it committed the snapshot of `wrote` as that of `written`,
+/// the result of a step: the snapshotter was done already.
+fn half_committed() -> State {
+    let mut state = sound();
+    let (old, new) = (id("wrote").to_string(), id("written").to_string());
+    let below = || Some(id("top"));
+    state.add_record("wrote", &old, Record { parent: below(), ..Record::default() });
+    state.add_snapshot(&old, Kind::Active, Some("top"));
+    let twin = Record {
+        committed: Some(true),
+        parent: below(),
+        equal_mutable: Some(id("wrote")),
+        ..Record::default()
+    };
+    state.add_record("written", &new, twin);
+    let result = result(&state, "written");
+    state.solver.add_key(&key("step"));
+    state.solver.add_result(&key("step"), result, NOW);
+    let name = table_mut(&mut state).rows[&old].name.clone();
+    let mut snapshot = state.snapshots.by_name.remove(&name).unwrap();
+    snapshot.kind = Kind::Committed;
+    (snapshot.inodes, snapshot.size) = (Some(1), Some(4096));
+    let name = format!("{NAMESPACE}/{}/{new}", table_mut(&mut state).sequence + 1);
+    state.snapshots.by_name.insert(name, snapshot);
+    state
+}
+
+#[test]
+fn a_commit_that_a_daemon_was_killed_in_is_completed() {
+    let root = Root::with(&half_committed());
+    let refused = Existing::read(&root.dir, &WorkerId::derive("new"));
+    assert!(refused.is_err(), "no daemon has been here");
+    write_other(&root.path().join("history.db"));
+    let found = verify(&root.dir).unwrap();
+    assert!(found.damage.is_empty(), "{:#?}", found.damage);
+    // What the snapshot was taken from is of no use any more.
+    assert_eq!(kinds_of(&found.leftovers), ["half-committed-snapshot", "abandoned-record"]);
+    let existing = read(&root);
+    assert!(!existing.is_all_of(&existing.state));
+    let state = existing.state;
+    assert!(!state.records.by_id.contains_key(&id("wrote")));
+    let new = id("written").to_string();
+    let row = &namespace(&state).snapshots[SNAPSHOTTER].rows[&new];
+    assert_eq!(row.parent.as_deref(), Some("top"));
+    assert!(namespace(&state).leases[&new].snapshots[SNAPSHOTTER].contains(&new));
+    add(&root, &state);
+    let found = verify(&root.dir).unwrap();
+    assert!(found.damage.is_empty() && found.leftovers.is_empty(), "{found:#?}");
+    assert_eq!(found.state, Some(state));
+}
+
+#[test]
+fn a_row_without_a_snapshot_is_no_half_of_a_commit_unless_the_other_half_is_there() {
+    let changes: [fn(&mut State, &str); 5] = [
+        // The number is not the next.
+        |state, _| table_mut(state).sequence += 1,
+        |state, name| {
+            state.snapshots.by_name.get_mut(name).unwrap().kind = Kind::Active;
+        },
+        // It lies on something else.
+        |state, name| {
+            state.snapshots.by_name.get_mut(name).unwrap().parent = None;
+        },
+        |state, name| drop(state.snapshots.by_name.remove(name)),
+        // Another row has no snapshot either.
+        |state, _| {
+            let view = table_mut(state).rows["a view"].name.clone();
+            state.snapshots.by_name.remove(&view);
+        },
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        let mut state = half_committed();
+        let next = format!("{NAMESPACE}/{}/{}", table_mut(&mut state).sequence + 1, id("written"));
+        change(&mut state, &next);
+        let root = Root::with(&state);
+        write_other(&root.path().join("history.db"));
+        let kinds = kinds_of(&verify(&root.dir).unwrap().damage);
+        assert!(kinds.contains(&"snapshot-not-in-snapshotter"), "{number}: {kinds:?}");
+    }
+}
+
 #[test]
 fn nothing_is_added_where_a_daemon_would_not_start() {
     for name in OTHERS {

@@ -8,6 +8,7 @@
 //! to a depth that a file chooses, and memory is bounded by the size of the databases.
 
 mod abandoned;
+mod commits;
 mod content;
 mod damage;
 mod database;
@@ -102,10 +103,16 @@ impl Parts {
         let mut findings = Findings::default();
         let read = self.read(&mut findings)?;
         self.kept.iter().try_for_each(|place| check_kept(place, &mut findings))?;
-        let Some(databases) = read else {
+        let Some(mut databases) = read else {
             // What the others say is not worth comparing with what is missing.
             return Ok(findings.into_verified(None));
         };
+        if databases.used.metadata {
+            let State { metadata, snapshots, .. } = &mut databases.state;
+            let namespace = metadata.namespaces.get_mut(NAMESPACE);
+            let completed = namespace.and_then(|it| commits::complete(it, snapshots));
+            findings.leftovers.extend(completed.map(Damage::from));
+        }
         self.compare(&databases, &mut findings)?;
         // containerd removes rows first and what they stood for later (v2.3.3 core/metadata/db.go
         // GarbageCollect), so a daemon can be stopped in between.

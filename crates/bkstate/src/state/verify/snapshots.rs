@@ -31,6 +31,14 @@ pub enum SnapshotDamage {
         /// The name.
         name: String,
     },
+    /// A daemon was killed while it committed the snapshot. The next conversion completes the commit.
+    #[error("containerdmeta.db: the commit of snapshot {name}, which was {key}, is not complete")]
+    HalfCommitted {
+        /// Its new name.
+        name: String,
+        /// The key that it had while it could change.
+        key: String,
+    },
     /// The snapshotter knows it, containerd does not.
     #[error("snapshot {name} is in snapshots/metadata.db and not in containerdmeta.db")]
     NotInContainerd {
@@ -127,6 +135,7 @@ impl SnapshotDamage {
             Self::NumberAboveSequence { .. } => "snapshot-number",
             Self::IdAboveSequence { .. } => "snapshot-id",
             Self::NotInSnapshotter { .. } => "snapshot-not-in-snapshotter",
+            Self::HalfCommitted { .. } => "half-committed-snapshot",
             Self::NotInContainerd { .. } => "snapshot-not-in-containerd",
             Self::UnusedKey { .. } => "unused-snapshot-key",
             Self::SharedName { .. } => "shared-snapshot-name",
@@ -155,6 +164,10 @@ impl SnapshotDamage {
             }
             Self::NotInSnapshotter { .. } => {
                 "the daemon takes the layer for unpacked; the first build that needs its files fails"
+            }
+            Self::HalfCommitted { .. } => {
+                "the daemon drops the record of the step, and those on it, when it starts; the next \
+                 conversion keeps them"
             }
             Self::NotInContainerd { .. } => {
                 "the daemon does not know the snapshot and removes it at the next collection that \
