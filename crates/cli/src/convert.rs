@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     timings.add("keys", started.elapsed());
 
     let started = Instant::now();
-    let mut plan = Plan::for_target(&exports, &keyring, arguments.buildkit);
+    let mut plan = Plan::for_target(&exports, &keyring, arguments.buildkit)?;
     plan.add_images_of(&exports)?;
     for images in &images {
         summary::warn_of_unused_images(&plan.add_images(images));
@@ -88,6 +88,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     summary::warn_of_mended(root, &done.mended);
     summary::warn_of_different(root, &done.legacy.different);
     summary::warn_of_trailing(&done.trailing);
+    summary::warn_of_bad_copies(&done.bad_copies);
     summary::warn_of_packed(&done.left_packed);
 
     let collection = Collection::new(&gc_config, plan.target, done.record_bytes, root)?;

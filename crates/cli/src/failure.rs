@@ -15,7 +15,7 @@ use oci2bk::image::ImageError;
 use oci2bk::inspect::{InspectError, PlaceError};
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::layout::WriteError;
-use oci2bk::plan::Lost;
+use oci2bk::plan::{Lost, LostReason, PlanError};
 use oci2bk::root::OpenRootError;
 use oci2bk::verify::{MendError, VerifyError};
 
@@ -34,6 +34,8 @@ pub(crate) enum Failure {
     Keys(#[from] SourceError),
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     #[error("{}", missing_keys(lost, foreign))]
     Unkeyed {
         lost: Vec<Lost>,
@@ -128,14 +130,17 @@ const NAMED: usize = 20;
 fn missing_keys(lost: &[Lost], foreign: &[String]) -> String {
     use fmt::Write as _;
     let mut text = match lost.len() {
-        1 => "no key source has the op digest of 1 step:".to_owned(),
-        steps => format!("no key source has the op digests of {steps} steps:"),
+        1 => "no key source has the key of 1 step:".to_owned(),
+        steps => format!("no key source has the keys of {steps} steps:"),
     };
     for record in lost.iter().take(NAMED) {
         // Writing to a String cannot fail.
         let _ = write!(text, "\n  {}", record.digest);
         if let Some(hint) = &record.hint {
             let _ = write!(text, "  {hint}");
+        }
+        if record.reason == LostReason::Unproven {
+            text.push_str("  (what its mounts select is not what the cache says: another build)");
         }
     }
     if lost.len() > NAMED {
@@ -169,7 +174,7 @@ impl Failure {
             }
             Self::Export(error) if !error.is_input() => Code::Failed,
             Self::Keys(SourceError::Temporary { .. }) => Code::Failed,
-            Self::Export(_) | Self::Keys(_) | Self::Image(_) => Code::Input,
+            Self::Export(_) | Self::Keys(_) | Self::Image(_) | Self::Plan(_) => Code::Input,
             Self::Explain(ExplainError::NoBuild { .. } | ExplainError::Explain(_)) => Code::Input,
             Self::Daemon(error) if error.is_input() => Code::Input,
             Self::Unkeyed { .. } | Self::NoKeys => Code::Unkeyed,

@@ -9,6 +9,7 @@ use bkstate::ids::WorkerId;
 use oci2bk::convert::{self, LeftPacked, Shares};
 use oci2bk::gc::Collection;
 use oci2bk::keys::Keyring;
+use oci2bk::layout::BadCopy;
 use oci2bk::plan::{Dropped, Lost, LostReason, Miss, Plan, Source};
 use oci2bk::release::Target;
 use serde::Serialize;
@@ -58,6 +59,8 @@ pub(crate) struct Report {
     pub(crate) legacy: Legacy,
     /// Layers with bytes behind their gzip streams, and how many were ignored.
     pub(crate) trailing: BTreeMap<Digest, u64>,
+    /// Copies of layers that were passed over, as another was good.
+    pub(crate) bad_copies: BTreeSet<BadCopy>,
     /// Layers that stay packed, as they cannot be unpacked and no step needs their files.
     pub(crate) left_packed: Vec<LeftPacked>,
     /// What the root had before, and what is new.
@@ -150,6 +153,7 @@ impl Report {
                 different: done.legacy.different.clone(),
             },
             trailing: done.trailing.clone(),
+            bad_copies: done.bad_copies.clone(),
             left_packed: done.left_packed.clone(),
             shares: done.shares,
             gc,

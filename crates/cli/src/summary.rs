@@ -9,6 +9,7 @@ use oci2bk::convert::{LeftPacked, PackedReason, Share, Shares};
 pub(crate) use oci2bk::graph::size;
 use oci2bk::graph::{one_line, short_digest};
 use oci2bk::keys::Keyring;
+use oci2bk::layout::BadCopy;
 use oci2bk::plan::{Layer, Lost, LostReason, Miss, MissReason, Plan, Step};
 use oci2bk::release::{Releases, Target, Version};
 use serde::Serialize;
@@ -48,6 +49,7 @@ pub(crate) fn plan(plan: &Plan, keyring: &Keyring, shares: Shares) -> String {
         let name = lost.hint.clone().unwrap_or_else(|| lost.digest.to_string());
         let why = match lost.reason {
             LostReason::NoKey => "no key",
+            LostReason::Unproven => "no proven key",
             LostReason::LostInput => "no key below",
             LostReason::SbomScan => "SBOM scan",
         };
@@ -166,6 +168,18 @@ pub(crate) fn warn_of_trailing(trailing: &BTreeMap<Digest, u64>) {
     }
 }
 
+/// Says on stderr which copies of layers were passed over.
+pub(crate) fn warn_of_bad_copies(copies: &BTreeSet<BadCopy>) {
+    for copy in copies {
+        note(format_args!(
+            "warning: the copy of layer {} in {} was passed over for a good one: {}",
+            copy.blob,
+            copy.layout.display(),
+            one_line(&copy.why)
+        ));
+    }
+}
+
 /// Says on stderr which layers stay packed.
 pub(crate) fn warn_of_packed(left: &[LeftPacked]) {
     for layer in left {
@@ -188,7 +202,7 @@ fn left_packed(LeftPacked { layer, reason, .. }: &LeftPacked) -> String {
 
 /// Says on stderr what will not be carried over, before anything is written.
 pub(crate) fn warn_of_losses(plan: &Plan) {
-    let unkeyed = lost_for(plan, LostReason::NoKey);
+    let unkeyed = plan.unkeyed().count();
     let above = lost_for(plan, LostReason::LostInput);
     if unkeyed + above > 0 {
         note(format_args!(

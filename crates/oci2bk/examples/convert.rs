@@ -40,7 +40,7 @@ pub(crate) fn run(
     }
     keyring.read_layouts(&exports)?;
 
-    let mut plan = Plan::new(&exports, &keyring);
+    let mut plan = Plan::new(&exports, &keyring)?;
     plan.add_images_of(&exports)?;
     for lost in plan.unkeyed() {
         println!("no key for {}: the step will run again", lost.digest);

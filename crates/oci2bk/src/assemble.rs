@@ -255,7 +255,8 @@ impl<'p> Assembly<'p> {
     }
 }
 
-/// Adds a row to the content store. Of one that is there, only the labels are completed.
+/// Adds a row to the content store. Of one that is there, only the labels are completed that follow from the
+/// content, and the repositories: what a cache says of its blobs does not hold for those of others.
 fn add_row(namespace: &mut Namespace, digest: &Digest, content: Content) {
     let Some(row) = namespace.content.get_mut(digest) else {
         namespace.content.insert(*digest, content);
@@ -266,7 +267,7 @@ fn add_row(namespace: &mut Namespace, digest: &Digest, content: Content) {
         if known.key().starts_with(LABEL_SOURCE) {
             let paths = known.or_default();
             value.split(',').for_each(|path| add_path(paths, path));
-        } else {
+        } else if known.key() == LABEL_UNCOMPRESSED {
             known.or_insert(value);
         }
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bkstate::Digest;
 
 use crate::config::{CacheConfig, ConfigError};
-use crate::layout::{ArchiveError, BlobError, Layout, LayoutError};
+use crate::layout::copies::{self, Unusable};
+use crate::layout::{ArchiveError, BadCopy, BlobError, Layout, LayoutError};
 use crate::limits::Limits;
 use crate::manifest::{CacheManifest, InlineCache, SelectError, Selected, select};
 use crate::source::Source;
@@ -95,6 +96,12 @@ pub enum ExportError {
         #[source]
         source: BlobError,
     },
+    /// Several layouts have the file of a layer, and none of the copies is one, or as large as it should be.
+    #[error("no copy of a layer can be used: {}", copies::all(copies))]
+    NoGoodCopy {
+        /// The copies.
+        copies: Vec<BadCopy>,
+    },
     /// There is nothing in the cache.
     #[error(
         "the cache {cache} in {path} has no records, so no step would be cached; export the cache of a \
@@ -137,14 +144,16 @@ impl ExportError {
 
 impl CacheExport {
     /// Reads the caches that `sources` name, one after the other, as [`read_all`](Self::read_all) reads
-    /// each.
+    /// each. A layer may also be in the layout of another than the cache that lists it.
     ///
     /// # Errors
     /// See [`ExportError`].
     pub fn read_sources(sources: &[Source], limits: &Limits) -> Result<Vec<Self>, ExportError> {
+        let open = |source: &Source| Layout::open(&source.path, limits).map(Arc::new);
+        let layouts = sources.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let mut exports = Vec::with_capacity(sources.len());
-        for source in sources {
-            exports.extend(Self::read_all(source, limits)?);
+        for (source, layout) in sources.iter().zip(&layouts) {
+            exports.extend(Self::read_in(source, layout, &layouts)?);
         }
         Ok(exports)
     }
@@ -159,11 +168,23 @@ impl CacheExport {
     /// See [`ExportError`].
     pub fn read_all(source: &Source, limits: &Limits) -> Result<Vec<Self>, ExportError> {
         let layout = Arc::new(Layout::open(&source.path, limits)?);
-        let exports = match select(&layout, &source.reference).map_err(Box::new)? {
-            Selected::Cache(manifest) => vec![Self::from_manifest(source, layout, *manifest)?],
+        Self::read_in(source, &layout, std::slice::from_ref(&layout))
+    }
+
+    /// Reads the cache in `layout`, whose layers may be in any of `layouts`.
+    fn read_in(
+        source: &Source,
+        layout: &Arc<Layout>,
+        layouts: &[Arc<Layout>],
+    ) -> Result<Vec<Self>, ExportError> {
+        let layouts = own_first(layout, layouts.iter().map(|layout| &**layout));
+        let exports = match select(layout, &source.reference).map_err(Box::new)? {
+            Selected::Cache(manifest) => {
+                vec![Self::from_manifest(source, layout, &layouts, *manifest)?]
+            }
             Selected::Inline(caches) => caches
                 .into_iter()
-                .map(|cache| Self::from_inline(source, Arc::clone(&layout), cache))
+                .map(|cache| Self::from_inline(source, layout, &layouts, cache))
                 .collect::<Result<_, _>>()?,
         };
         match exports.first() {
@@ -177,31 +198,33 @@ impl CacheExport {
 
     fn from_manifest(
         source: &Source,
-        layout: Arc<Layout>,
+        layout: &Arc<Layout>,
+        layouts: &[&Layout],
         mut manifest: CacheManifest,
     ) -> Result<Self, ExportError> {
         let content =
             layout.read_blob(&manifest.config, layout.limits().of_config()).map_err(|error| {
                 ExportError::ConfigBlob { path: source.path.clone(), source: error }
             })?;
-        drop_missing(source, &layout, &mut manifest)?;
+        drop_missing(layouts, &mut manifest)?;
         let config = CacheConfig::parse(&content, &manifest.layers);
         Self::new(source, layout, manifest, config)
     }
 
     fn from_inline(
         source: &Source,
-        layout: Arc<Layout>,
+        layout: &Arc<Layout>,
+        layouts: &[&Layout],
         InlineCache { mut manifest, blobs, records }: InlineCache,
     ) -> Result<Self, ExportError> {
-        drop_missing(source, &layout, &mut manifest)?;
+        drop_missing(layouts, &mut manifest)?;
         let config = CacheConfig::parse_inline(&records, &blobs, &manifest.layers);
         Self::new(source, layout, manifest, config)
     }
 
     fn new(
         source: &Source,
-        layout: Arc<Layout>,
+        layout: &Arc<Layout>,
         manifest: CacheManifest,
         config: Result<CacheConfig, ConfigError>,
     ) -> Result<Self, ExportError> {
@@ -214,7 +237,7 @@ impl CacheExport {
         if config.listed_layers() as u64 > limit {
             return Err(ExportError::TooManyLayers { path: source.path.clone(), limit });
         }
-        Ok(Self { source: source.clone(), layout, manifest, config })
+        Ok(Self { source: source.clone(), layout: Arc::clone(layout), manifest, config })
     }
 }
 
@@ -224,25 +247,49 @@ pub(crate) fn layouts(exports: &[CacheExport]) -> impl Iterator<Item = &Layout> 
     shared.filter_map(|exports| exports.first().map(|export| &*export.layout))
 }
 
-/// Drops the layers that the layout lacks, and refuses those that it has something else of: looking
+/// The layouts that a blob may come from: `own`, then those of `all` at other paths.
+fn own_first<'l>(own: &'l Layout, all: impl Iterator<Item = &'l Layout>) -> Vec<&'l Layout> {
+    let mut layouts = vec![own];
+    for layout in all {
+        if layouts.iter().all(|known| known.path() != layout.path()) {
+            layouts.push(layout);
+        }
+    }
+    layouts
+}
+
+/// The layouts of `exports` that a blob may come from which the export at `source` names: its own first.
+pub(crate) fn layouts_for(exports: &[CacheExport], source: usize) -> Vec<&Layout> {
+    let own = exports.get(source).map(|export| &*export.layout);
+    own.map(|own| own_first(own, layouts(exports))).unwrap_or_default()
+}
+
+/// Drops the layers that no layout has, and refuses those that all have something else of: looking
 /// at a file costs nothing, and nothing has been written yet.
-fn drop_missing(
-    source: &Source,
-    layout: &Layout,
-    manifest: &mut CacheManifest,
-) -> Result<(), ExportError> {
+fn drop_missing(layouts: &[&Layout], manifest: &mut CacheManifest) -> Result<(), ExportError> {
     let mut missing = BTreeSet::new();
     for (digest, layer) in &manifest.layers {
-        match layout.open_blob(&layer.descriptor) {
-            Ok(_) => {}
-            Err(BlobError::Missing { .. }) => drop(missing.insert(*digest)),
-            Err(error) => {
-                return Err(ExportError::LayerBlob { path: source.path.clone(), source: error });
-            }
+        match copies::is_there(layouts, &layer.descriptor) {
+            Ok(true) => {}
+            Ok(false) => drop(missing.insert(*digest)),
+            Err(bad) => return Err(unusable(*digest, bad)),
         }
     }
     manifest.layers.retain(|digest, _| !missing.contains(digest));
     Ok(())
+}
+
+fn unusable(blob: Digest, mut bad: Unusable<'_>) -> ExportError {
+    match (bad.pop(), bad.is_empty()) {
+        (Some((layout, source)), true) => {
+            ExportError::LayerBlob { path: layout.path().to_owned(), source }
+        }
+        (last, _) => {
+            let copies = bad.iter().chain(&last);
+            let copies = copies.map(|(layout, error)| BadCopy::new(blob, layout, error));
+            ExportError::NoGoodCopy { copies: copies.collect() }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@
 //!     keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
 //!     keyring.read_layouts(&exports)?;
 //!
-//!     let plan = Plan::new(&exports, &keyring);
+//!     let plan = Plan::new(&exports, &keyring)?;
 //!     assert_eq!(plan.unkeyed().count(), 0);
 //!
 //!     // `/var/lib/buildkit`, say.
@@ -51,7 +51,7 @@
 //! daemon wants the op digest itself, so a second file about the same build has to tell it: a **key
 //! source**, such as provenance, or the root of the builder. A **[keyring](Keyring)** takes all that
 //! sources offer and keeps what the records prove. A wrong or hostile source can leave a step without
-//! its key, but never give it a wrong one.
+//! its key, but never give it that of another.
 //!
 //! A **[plan](Plan)** is what will be written, as plain data, for a daemon of a given
 //! [release](Target). What is lost is in it too: steps without keys, results with missing layers, steps

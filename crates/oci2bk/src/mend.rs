@@ -16,13 +16,13 @@ use bkstate::snapshots::Trees;
 use bkstate::state::{Existing, ExistingError, Parts, Staging, StagingError, State};
 
 use crate::convert::parallel::in_parallel;
-use crate::export::CacheExport;
-use crate::layout::{BlobError, BlobFile};
+use crate::export::{CacheExport, layouts_for};
+use crate::layout::BlobFile;
 use crate::plan::Plan;
 use crate::progress::{LayerWork, Unpacking};
 use crate::root::Root;
 use crate::unpack::{self, Blob, Layer, MOST_AT_ONCE, UnpackError};
-use crate::verify::trees::{Keyed, UnpackedLayer, stored};
+use crate::verify::trees::{Keyed, TreeDamage, UnpackedLayer, stored};
 use crate::verify::{Verifier, VerifyError};
 
 /// Why the legacy layers of a root could not be mended.
@@ -93,7 +93,7 @@ impl PackedLayer<'_> {
 /// use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan};
 ///
 /// # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
-/// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+/// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 /// # let directory = tempfile::tempdir()?;
 /// // A root that no daemon has worked on.
 /// let report = Converter::new().extract(false).convert(&plan, &exports, &directory)?;
@@ -122,13 +122,25 @@ pub(crate) fn mend_with(
     let suspects = suspects_of_plan(plan, existing)?;
     let right = Mutex::new(BTreeMap::new());
     in_parallel(&suspects, verifier.jobs.min(MOST_AT_ONCE), |suspect| {
-        verifier.check()?;
-        let blob = || blob_of(plan, exports, &suspect.blob);
-        let is_right = match &suspect.form {
-            Form::Unpacked(_) if !unpacked => return Ok(()),
-            Form::Unpacked(tree) => tree.compare_with(&blob()?, scratch, verifier)?.is_empty(),
-            Form::Packed(layer) => layer.is_of(&blob()?, verifier)?,
-        };
+        if matches!(suspect.form, Form::Unpacked(_)) && !unpacked {
+            return Ok(());
+        }
+        let mut is_right = false;
+        for blob in blobs_of(plan, exports, &suspect.blob)? {
+            verifier.check()?;
+            let is_decided;
+            (is_right, is_decided) = match &suspect.form {
+                Form::Unpacked(tree) => {
+                    let found = tree.compare_with(&blob, scratch, verifier)?;
+                    (found.is_empty(), !matches!(*found, [TreeDamage::Layer { .. }]))
+                }
+                Form::Packed(layer) => (layer.is_of(&blob, verifier)?, false),
+            };
+            // A copy of the blob may be bad, and another one good.
+            if is_right || is_decided {
+                break;
+            }
+        }
         if let Ok(mut right) = right.lock() {
             right.insert(suspect.chain_id, is_right);
         }
@@ -150,9 +162,6 @@ pub(crate) enum MendWithError {
     /// A tree could not be read, or a layer not unpacked.
     #[error(transparent)]
     Verify(#[from] VerifyError),
-    /// A blob of the layout cannot be opened.
-    #[error(transparent)]
-    Blob(#[from] BlobError),
     /// The plan has a blob that the exports lack.
     #[error("no export has the blob {0}")]
     Foreign(Digest),
@@ -206,15 +215,18 @@ fn suspects_of_plan<'p>(
     Ok(suspects)
 }
 
-fn blob_of(
+/// The copies of a blob that can be opened.
+fn blobs_of<'e>(
     plan: &Plan,
-    exports: &[CacheExport],
+    exports: &'e [CacheExport],
     digest: &Digest,
-) -> Result<BlobFile, MendWithError> {
-    let export = plan.blobs.get(digest).and_then(|blob| exports.get(blob.source));
-    let found = export.and_then(|export| Some((export, export.manifest.layers.get(digest)?)));
-    let (export, layer) = found.ok_or(MendWithError::Foreign(*digest))?;
-    Ok(export.layout.open_blob(&layer.descriptor)?)
+) -> Result<impl Iterator<Item = BlobFile> + use<'e>, MendWithError> {
+    let source = plan.blobs.get(digest).map(|blob| blob.source);
+    let export = source.and_then(|source| Some((source, exports.get(source)?)));
+    let layer = export.and_then(|(source, it)| Some((source, it.manifest.layers.get(digest)?)));
+    let (source, layer) = layer.ok_or(MendWithError::Foreign(*digest))?;
+    let copies = layouts_for(exports, source).into_iter();
+    Ok(copies.filter_map(|layout| layout.open_blob(&layer.descriptor).ok()))
 }
 
 /// Gives the legacy layers of `root` that pass the keys of daemons since v0.33.1: those whose snapshots

@@ -45,7 +45,7 @@
 //! let mut keyring = Keyring::for_exports(&exports);
 //! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
 //!
-//! let plan = Plan::new(&exports, &keyring);
+//! let plan = Plan::new(&exports, &keyring)?;
 //! let exporter: Releases = plan.sources[0].exporter.expect("the provenance has the ops");
 //! assert!(exporter.contains(&Target::NEWEST));
 //! assert!(!exporter.contains(&"v0.13.2".parse()?));

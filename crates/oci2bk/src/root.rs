@@ -9,7 +9,7 @@
 //! assert!(Root::open_if_there(&path)?.is_none());
 //!
 //! let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
-//! let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+//! let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 //! Converter::new().extract(false).convert(&plan, &exports, &path)?;
 //!
 //! let root = Root::open(&path)?;

@@ -31,7 +31,7 @@ fn look_into_export(source: &Source, arguments: &Inspect) -> Result<(), Failure>
     let limits = arguments.limits.limits();
     let exports = CacheExport::read_all(source, &limits)?;
     let keyring = keyring(&exports, &arguments.keys, &limits)?;
-    let export = Export::new(&exports, &keyring, arguments.buildkit.unwrap_or_default());
+    let export = Export::new(&exports, &keyring, arguments.buildkit.unwrap_or_default())?;
     let export = match &arguments.only {
         Some(word) => export.only(word).ok_or_else(|| nothing(arguments, word))?,
         None => export,

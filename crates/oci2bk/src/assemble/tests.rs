@@ -143,6 +143,22 @@ fn content_tells_the_diff_id_and_keeps_annotations() {
 }
 
 #[test]
+fn what_a_cache_says_of_a_blob_does_not_change_what_the_root_says_of_it() {
+    let plan = plan();
+    let mut before = assembled(&plan, None, None);
+    let labels = |state: &mut State| {
+        let namespace = state.metadata.namespaces.get_mut(metadata::NAMESPACE).unwrap();
+        std::mem::take(&mut namespace.content.get_mut(&blob("a")).unwrap().labels)
+    };
+    labels(&mut before);
+    let existing = Existing::nothing(plan.worker_id.clone());
+    let places = Places::new(&plan, &existing, scope(false));
+    let mut after = assemble(&plan, &places, &before, &BTreeMap::new(), None);
+    let diff_id = (LABEL_UNCOMPRESSED.to_owned(), diff_id("a").to_string());
+    assert_eq!(labels(&mut after), BTreeMap::from([diff_id]));
+}
+
+#[test]
 fn times_that_the_export_does_not_tell_are_the_epoch() {
     let plan = plan();
     let state = assembled(&plan, Some(&usages()), None);

@@ -1,11 +1,13 @@
 //! Storing blobs and unpacking the layers in them, several at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::{Mutex, OnceLock};
 
 use bkstate::Digest;
+use bkstate::dir::{DirError, if_there};
 use bkstate::state::{Existing, Staging};
 
 use super::copying::Stored;
@@ -13,8 +15,8 @@ use super::packed;
 use super::parallel::in_parallel;
 use super::store::{self, StoreBlobs};
 use super::{ConvertError, Run};
-use crate::export::CacheExport;
-use crate::layout::BlobError;
+use crate::export::{CacheExport, layouts_for};
+use crate::layout::{BadCopy, BlobError, Descriptor, Layout};
 use crate::merge::Places;
 use crate::plan::{Blob, Plan};
 use crate::progress::{Event, LayerWork, Unpacking};
@@ -66,6 +68,8 @@ pub(super) struct Worked {
     pub(super) snapshots: BTreeMap<usize, Result<Unpacked, UnpackError>>,
     /// The blobs with bytes behind a gzip stream, and how many.
     pub(super) trailing: BTreeMap<Digest, u64>,
+    /// The copies of blobs that were passed over.
+    pub(super) bad_copies: BTreeSet<BadCopy>,
 }
 
 impl Worked {
@@ -167,7 +171,57 @@ impl Task<'_> {
         done: &Mutex<Worked>,
     ) -> Result<(), ConvertError> {
         let digest = self.work.digest;
-        let mut stored = self.open(site)?;
+        if self.origin == Origin::Root {
+            return self.work_on(Stored::Whole(site.existing.blob(&digest)?), site, run, done);
+        }
+        let export = site.exports.get(self.blob.source);
+        let layer = export.and_then(|export| export.manifest.layers.get(&digest));
+        let descriptor = &layer.ok_or(ConvertError::ForeignPlan { digest })?.descriptor;
+        let mut bad = Vec::new();
+        let mut failure = ConvertError::Blob(BlobError::Missing { digest });
+        for layout in layouts_for(site.exports, self.blob.source) {
+            let stored = self.open(layout, descriptor, site);
+            match stored.and_then(|stored| self.work_on(stored, site, run, done)) {
+                Ok(()) => {
+                    if let Ok(mut done) = done.lock() {
+                        done.bad_copies.extend(bad);
+                    }
+                    return Ok(());
+                }
+                Err(ConvertError::Blob(BlobError::Missing { .. })) => {}
+                Err(error) if error.is_of_copy() => {
+                    bad.push(BadCopy::new(digest, layout, error.source().unwrap_or(&error)));
+                    failure = error;
+                    self.discard(site, done)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(if bad.len() > 1 { ConvertError::NoGoodCopy { copies: bad } } else { failure })
+    }
+
+    /// Takes back what came of a copy that turned out to be bad.
+    fn discard(&self, site: &Site<'_>, done: &Mutex<Worked>) -> Result<(), DirError> {
+        if let Ok(mut done) = done.lock() {
+            done.trailing.remove(&self.work.digest);
+            self.snapshots.iter().for_each(|index| drop(done.snapshots.remove(index)));
+        }
+        for index in &self.snapshots {
+            if_there(site.staging.trees().remove(&site.id(*index).to_string()))?;
+        }
+        if_there(site.staging.blobs().remove(&self.work.digest))?;
+        Ok(())
+    }
+
+    /// Unpacks or checks the blob.
+    fn work_on(
+        &self,
+        mut stored: Stored,
+        site: &Site<'_>,
+        run: &Run<'_>,
+        done: &Mutex<Worked>,
+    ) -> Result<(), ConvertError> {
+        let digest = self.work.digest;
         for (pass, &index) in (0..).zip(&self.snapshots) {
             let before = self.blob.size.saturating_mul(pass);
             let (progress, cancel) = (run.progress, run.cancel);
@@ -238,20 +292,16 @@ impl Task<'_> {
         }
     }
 
-    /// The blob to unpack or to check.
-    fn open(&self, site: &Site<'_>) -> Result<Stored, ConvertError> {
-        let digest = self.work.digest;
-        if self.origin == Origin::Root {
-            return Ok(Stored::Whole(site.existing.blob(&digest)?));
-        }
-        let export =
-            site.exports.get(self.blob.source).ok_or(ConvertError::ForeignPlan { digest })?;
-        let layer =
-            export.manifest.layers.get(&digest).ok_or(ConvertError::ForeignPlan { digest })?;
-        let descriptor = &layer.descriptor;
+    /// The blob in `layout`, to unpack or to check.
+    fn open(
+        &self,
+        layout: &Layout,
+        descriptor: &Descriptor,
+        site: &Site<'_>,
+    ) -> Result<Stored, ConvertError> {
         if self.origin == Origin::Layout {
-            return Ok(Stored::Left(export.layout.open_blob(descriptor)?));
+            return Ok(Stored::Left(layout.open_blob(descriptor)?));
         }
-        store::store(site, export, descriptor)
+        store::store(site, layout, descriptor)
     }
 }

@@ -29,7 +29,7 @@ use crate::progress::{Progress, Silent};
 /// let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
 /// let mut keyring = Keyring::for_exports(&exports);
 /// keyring.read("../../fixtures/min/keys/metadata.json", &limits)?;
-/// let plan = Plan::new(&exports, &keyring);
+/// let plan = Plan::new(&exports, &keyring)?;
 ///
 /// let cancel = Cancel::new();
 /// let show = |event: Event<'_>| println!("{event:?}");

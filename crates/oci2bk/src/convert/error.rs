@@ -8,7 +8,7 @@ use bkstate::root::RootError;
 use bkstate::state::{Damage, ExistingError, LockError, StagingError, VerifyError};
 
 use super::store::LinkError;
-use crate::layout::BlobError;
+use crate::layout::{BadCopy, BlobError, copies};
 use crate::mend::MendWithError;
 use crate::root::OpenRootError;
 use crate::unpack::{RightsError, UnpackError};
@@ -44,6 +44,12 @@ pub enum ConvertError {
     /// A blob is missing from the layout or is not what the manifest says.
     #[error("cannot use a layer of the cache")]
     Blob(#[from] BlobError),
+    /// Several layouts have a blob, and no copy is what it should be.
+    #[error("no copy of a layer can be used: {}", copies::all(copies))]
+    NoGoodCopy {
+        /// The copies.
+        copies: Vec<BadCopy>,
+    },
     /// A blob could not be copied.
     #[error("cannot copy the layer blob {digest} into {}", root.display())]
     Copy {
@@ -147,7 +153,6 @@ impl From<MendWithError> for ConvertError {
         match error {
             MendWithError::Verify(crate::verify::VerifyError::Cancelled) => Self::Cancelled,
             MendWithError::Verify(error) => Self::Compare(Box::new(error)),
-            MendWithError::Blob(error) => Self::Blob(error),
             MendWithError::Foreign(digest) => Self::ForeignPlan { digest },
         }
     }
@@ -182,8 +187,17 @@ impl ConvertError {
     /// Whether the input is to blame, rather than the machine or the root.
     pub fn is_input(&self) -> bool {
         match self {
-            Self::Blob(_) | Self::ForeignPlan { .. } => true,
+            Self::Blob(_) | Self::NoGoodCopy { .. } | Self::ForeignPlan { .. } => true,
             Self::Unpack { source, .. } | Self::Check { source, .. } => source.is_input(),
+            _ => false,
+        }
+    }
+
+    /// Whether it is about the copy of a blob that was read, so that another copy may do.
+    pub(super) fn is_of_copy(&self) -> bool {
+        match self {
+            Self::Blob(_) => true,
+            Self::Unpack { source, .. } | Self::Check { source, .. } => source.is_of_blob(),
             _ => false,
         }
     }

@@ -18,7 +18,7 @@
 //! let exports = CacheExport::read_sources(&["../../fixtures/zstd/cache".parse()?], &limits)?;
 //! let mut keyring = Keyring::for_exports(&exports);
 //! keyring.read("../../fixtures/zstd/keys/cache.db", &limits)?;
-//! let plan = Plan::new(&exports, &keyring);
+//! let plan = Plan::new(&exports, &keyring)?;
 //!
 //! let temporary = tempfile::tempdir()?;
 //! let root = temporary.path().join("buildkit");
@@ -82,6 +82,7 @@ use bkstate::{Digest, Time};
 use crate::assemble::assemble;
 use crate::cancel::Cancel;
 use crate::export::CacheExport;
+use crate::layout::BadCopy;
 use crate::limits::Limits;
 use crate::mend;
 pub use crate::mend::Legacy;
@@ -157,6 +158,8 @@ pub struct Report {
     /// The layers that were read and have bytes behind their gzip streams, and how many. They are
     /// [ignored](crate::unpack::Stream::ignored).
     pub trailing: BTreeMap<Digest, u64>,
+    /// Copies of blobs that cannot be used and were passed over, as another layout has a good one.
+    pub bad_copies: BTreeSet<BadCopy>,
     /// The layers that stay packed though layers were to be unpacked, those below first.
     pub left_packed: Vec<LeftPacked>,
     /// Blobs stored, with those in place of damaged ones.
@@ -236,6 +239,7 @@ fn convert(
     blobs::store_documents(&site)?;
     let worked = blobs::store_and_unpack(&site, run)?;
     report.trailing = worked.trailing;
+    report.bad_copies = worked.bad_copies;
     done();
 
     let mut trees = BTreeMap::new();
@@ -286,6 +290,7 @@ impl Report {
             mended: BTreeSet::new(),
             legacy: Legacy::default(),
             trailing: BTreeMap::new(),
+            bad_copies: BTreeSet::new(),
             left_packed: Vec::new(),
             blobs: stored().count(),
             blob_bytes: stored().fold(0, |sum, (_, blob)| sum.saturating_add(blob.size)),

@@ -9,8 +9,7 @@ use rustix::fs::ioctl_ficlone;
 use super::ConvertError;
 use super::blobs::Site;
 use super::copying::Stored;
-use crate::export::CacheExport;
-use crate::layout::{BlobFile, Descriptor};
+use crate::layout::{BlobFile, Descriptor, Layout};
 
 /// How the blobs of layers come into the root.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,7 +42,7 @@ pub enum StoreBlobs {
 ///
 /// let source = format!("oci-archive:{}", archive.display()).parse()?;
 /// let exports = CacheExport::read_sources(&[source], &Limits::default())?;
-/// let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+/// let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 /// let converter = Converter::new().extract(false).blobs(StoreBlobs::Hardlink);
 /// let Err(ConvertError::Link { reason, .. }) =
 ///     converter.convert(&plan, &exports, temporary.path().join("buildkit"))
@@ -80,15 +79,15 @@ pub enum LinkError {
     Look(#[source] std::io::Error),
 }
 
-/// Puts the blob of `descriptor`, which `export` has, into the store. It is verified when it is read from
+/// Puts the blob of `descriptor`, which `layout` has, into the store. It is verified when it is read from
 /// what is returned, and a copy is made of just what is read.
 pub(super) fn store(
     site: &Site<'_>,
-    export: &CacheExport,
+    layout: &Layout,
     descriptor: &Descriptor,
 ) -> Result<Stored, ConvertError> {
     let digest = descriptor.digest;
-    let blob = export.layout.open_blob(descriptor)?;
+    let blob = layout.open_blob(descriptor)?;
     let store = site.staging.blobs();
     if site.store == StoreBlobs::Hardlink {
         let file = linkable(&blob).and_then(|file| {

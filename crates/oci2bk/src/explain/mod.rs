@@ -62,7 +62,7 @@
 //! # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
 //! # let mut keyring = Keyring::for_exports(&exports);
 //! # keyring.read(metadata, &limits)?;
-//! # let plan = Plan::new(&exports, &keyring);
+//! # let plan = Plan::new(&exports, &keyring)?;
 //! # let directory = tempfile::tempdir()?;
 //! # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
 //! // A root that a conversion has made for a daemon of the newest release.

@@ -30,7 +30,7 @@
 //!
 //! // Only what a step starts from gets into the state.
 //! let exports = CacheExport::read_sources(&["../../fixtures/manifest/cache".parse()?], &limits)?;
-//! let mut plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+//! let mut plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 //! let unused = plan.add_images(&images);
 //! assert_eq!(unused, [image.to_string()]);
 //! assert!(plan.documents.is_empty());

@@ -8,10 +8,10 @@ use super::names;
 use crate::config::{CacheConfig, Chain, Record};
 use crate::export::CacheExport;
 use crate::graph::{Edge, Graph, Node, Warmth, short_digest, size};
-use crate::keys::{Keyring, SourceSummary};
+use crate::keys::{Keyring, Resolved, SourceSummary};
 use crate::llb::OpDigest;
 use crate::manifest::Compression;
-use crate::plan::{MissReason, Plan, Source};
+use crate::plan::{LostReason, MissReason, Plan, PlanError, Source};
 use crate::release::Target;
 
 /// Exports, with what is known of their records.
@@ -123,13 +123,22 @@ pub struct StepResult {
 
 impl Export {
     /// Looks into `exports`, with the keys of `keyring`, for a daemon of the release `target`.
-    pub fn new(exports: &[CacheExport], keyring: &Keyring, target: Target) -> Self {
-        let plan = Plan::for_target(exports, keyring, target);
+    ///
+    /// # Errors
+    /// They cannot be converted together.
+    pub fn new(
+        exports: &[CacheExport],
+        keyring: &Keyring,
+        target: Target,
+    ) -> Result<Self, PlanError> {
+        let plan = Plan::for_target(exports, keyring, target)?;
         let mut misses: BTreeMap<(usize, Digest), Vec<StepMiss>> = BTreeMap::new();
         for miss in &plan.misses {
             let of_record = misses.entry((miss.source, miss.record)).or_default();
             of_record.push(StepMiss { reason: miss.reason, certain: miss.certain });
         }
+        let unproven = plan.lost.iter().filter(|lost| lost.reason == LostReason::Unproven);
+        let unproven: BTreeSet<_> = unproven.map(|lost| (lost.source, lost.digest)).collect();
         let mut view = Self {
             target,
             sources: plan.sources,
@@ -139,9 +148,12 @@ impl Export {
         };
         for (source, export) in exports.iter().enumerate() {
             view.layers.extend(layers(source, export));
-            view.steps.extend(steps(source, export, keyring, &misses));
+            let key = |digest: &Digest| {
+                keyring.get(digest).filter(|_| !unproven.contains(&(source, *digest)))
+            };
+            view.steps.extend(steps(source, export, key, &misses));
         }
-        view
+        Ok(view)
     }
 
     /// Only what `word` names, a digest or the beginning of one, with what is tied to it: records,
@@ -280,10 +292,10 @@ fn layers(source: usize, export: &CacheExport) -> impl Iterator<Item = ExportLay
     })
 }
 
-fn steps(
+fn steps<'k>(
     source: usize,
     export: &CacheExport,
-    keyring: &Keyring,
+    key_of: impl Fn(&Digest) -> Option<&'k Resolved>,
     misses: &BTreeMap<(usize, Digest), Vec<StepMiss>>,
 ) -> Vec<ExportStep> {
     let config = &export.config;
@@ -297,7 +309,7 @@ fn steps(
         .iter()
         .enumerate()
         .map(|(number, record)| {
-            let key = keyring.get(&record.digest).filter(|_| !record.inputs.is_empty());
+            let key = key_of(&record.digest).filter(|_| !record.inputs.is_empty());
             ExportStep {
                 source,
                 number,

@@ -28,7 +28,7 @@
 //! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
 //!
 //! // As a daemon of an old release would see it.
-//! let view = Export::new(&exports, &keyring, "v0.13.2".parse()?);
+//! let view = Export::new(&exports, &keyring, "v0.13.2".parse()?)?;
 //! for ExportStep { digest, source, key, misses, inputs, results, .. } in &view.steps {
 //!     let key: Option<&StepKey> = key.as_ref();
 //!     println!("{digest}: {}", key.map_or("(no key)", |key| key.op_digest.as_str()));
@@ -71,7 +71,7 @@
 //! # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
 //! # let mut keyring = Keyring::for_exports(&exports);
 //! # keyring.read("../../fixtures/min/keys/metadata.json", &limits)?;
-//! # let plan = Plan::new(&exports, &keyring);
+//! # let plan = Plan::new(&exports, &keyring)?;
 //! # let directory = tempfile::tempdir()?;
 //! # let directory = directory.path();
 //! # Converter::new().extract(false).convert(&plan, &exports, directory)?;

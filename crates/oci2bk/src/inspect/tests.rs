@@ -34,7 +34,7 @@ fn view() -> (TestLayout, Export) {
     let layers = ["a", "b"].map(plain);
     let (layout, export) = export(&layers, &[("a", -1), ("b", 0), ("gone", 1)], &records);
     let keys = keyring(&["warm", "key only", "above", "either", "gone", "after gone"]);
-    let view = Export::new(&[export], &keys, Target::default());
+    let view = Export::new(&[export], &keys, Target::default()).unwrap();
     (layout, view)
 }
 

@@ -118,6 +118,7 @@
 
 mod archive;
 mod blob;
+pub(crate) mod copies;
 mod descriptor;
 mod open;
 mod store;
@@ -134,6 +135,7 @@ use serde::Deserialize;
 
 pub use archive::ArchiveError;
 pub use blob::BlobError;
+pub use copies::BadCopy;
 pub(crate) use descriptor::null_as_default;
 pub use descriptor::{Descriptor, Platform};
 pub use open::FileKind;

@@ -129,6 +129,8 @@
 //! // What is mounted whole selects nothing, but for newer releases that is something too.
 //! assert_eq!(run.selector(0, Selectors::V0_11), Some(String::new()));
 //! assert_ne!(run.selector(0, Selectors::V0_15_2), Some(String::new()));
+//! // There is one mount of the second input, so it is clear which one the selector is of.
+//! assert!(run.tells_selections(1, Selectors::V0_11));
 //!
 //! // COPY app.conf src/ /work/
 //! let copy = vertex("COPY /app.conf /src");

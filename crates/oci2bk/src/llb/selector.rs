@@ -43,6 +43,14 @@ pub(super) fn exec(exec: &ExecOp, input: usize, class: Selectors) -> String {
     joined(&paths)
 }
 
+/// Whether the selector on links to input `input` of `exec` tells what each of its mounts selects.
+pub(super) fn tells_selections(exec: &ExecOp, input: usize, class: Selectors) -> bool {
+    let of_input = |mount: &&Mount| usize::try_from(mount.input) == Ok(input);
+    let mut mounts = exec.mounts.iter().filter(of_input).map(|mount| mount.selector.is_empty());
+    let first = mounts.next();
+    class != Selectors::V0_11 || mounts.all(|is_empty| Some(is_empty) == first)
+}
+
 /// Whether a daemon may look for `exec` by what is in its input `input`, too: not if the input is
 /// only mounted as the root, which is hashed on demand only (`getMountDeps`).
 pub(super) fn hashes_contents(exec: &ExecOp, input: usize) -> bool {
@@ -177,6 +185,28 @@ mod tests {
         let mounts = r#"{"dest":"/"},{"input":1,"dest":"/b","selector":"x/../b/"},
             {"input":1,"dest":"/a","selector":"/a"},{"input":1,"dest":"/c","mountType":3}"#;
         assert_eq!(selectors(mounts, 1), [of("/b\0/a\0/"), of("/b\0/a\0/"), of("/b\0/a")]);
+    }
+
+    #[test]
+    fn before_v0_13_a_selector_does_not_tell_which_of_several_mounts_it_is_of() {
+        let tells = |mounts: &str| {
+            let json = format!(r#"{{"Op":{{"exec":{{"meta":{{}},"mounts":[{mounts}]}}}}}}"#);
+            let op: Op = serde_json::from_str(&json).unwrap();
+            let Kind::Exec(exec) = op.kind else { panic!("{json}") };
+            Selectors::ALL.map(|class| tells_selections(&exec, 1, class))
+        };
+        let [a, b] =
+            ["a", "b"].map(|dir| format!(r#"{{"input":1,"dest":"/{dir}","selector":"{dir}"}}"#));
+        let whole = r#"{"input":1,"dest":"/c"}"#;
+        for all_or_none in
+            [String::new(), a.clone(), whole.into(), format!("{a},{b}"), format!("{whole},{whole}")]
+        {
+            assert_eq!(
+                tells(format!(r#"{{"dest":"/"}},{all_or_none}"#).trim_end_matches(',')),
+                [true; 3]
+            );
+        }
+        assert_eq!(tells(&format!("{a},{whole}")), [true, true, false]);
     }
 
     #[test]

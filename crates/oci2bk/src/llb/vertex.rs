@@ -85,6 +85,16 @@ impl Vertex {
         Some(vertex)
     }
 
+    /// Whether the selector of a release of `class` on input `input` tells what each mount selects. Releases
+    /// before v0.13 leave out the mounts that select nothing, so if others of the same input do, it can be
+    /// any of them.
+    pub fn tells_selections(&self, input: usize, class: Selectors) -> bool {
+        match &self.op.kind {
+            Kind::Exec(exec) => selector::tells_selections(exec, input, class),
+            _ => true,
+        }
+    }
+
     /// Whether a daemon may look for the op by what is in its input `input`, too.
     pub fn hashes_contents(&self, input: usize) -> bool {
         match &self.op.kind {

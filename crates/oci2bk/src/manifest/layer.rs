@@ -1,5 +1,7 @@
 //! Layers of a cache, with what BuildKit's annotations say about them.
 
+use std::fmt;
+
 use bkstate::digest::ParseDigestError;
 use bkstate::time::ParseTimeError;
 use bkstate::{Digest, Time};
@@ -29,6 +31,16 @@ pub enum Compression {
     Zstd,
 }
 
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "not compressed",
+            Self::Gzip => "compressed with gzip",
+            Self::Zstd => "compressed with zstd",
+        })
+    }
+}
+
 impl Compression {
     /// The compression of a layer of this media type; `None` if it is not a tar layer.
     ///
@@ -48,6 +60,15 @@ impl Compression {
             | "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
             | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Some(Self::Zstd),
             _ => None,
+        }
+    }
+
+    /// The media type of a layer with this compression that anybody may pass on (OCI image-spec 1.1).
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Self::None => "application/vnd.oci.image.layer.v1.tar",
+            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
         }
     }
 }
@@ -107,12 +128,59 @@ pub enum LayerError {
         #[source]
         source: ParseTimeError,
     },
-    /// Two descriptors of one blob disagree on its size, compression or diffID.
-    #[error("the descriptors of layer {layer} contradict each other")]
+    /// Two descriptors of one blob disagree.
+    #[error("the descriptors of layer {layer} contradict each other: {what}")]
     Conflict {
         /// The layer.
         layer: Digest,
+        /// About what.
+        what: Box<Disagreement>,
     },
+}
+
+/// What two descriptors of one blob say differently, though it follows from the blob: one of them is wrong.
+/// The first is said first.
+///
+/// ```
+/// use oci2bk::manifest::Disagreement;
+///
+/// assert_eq!(Disagreement::Size(7, 8).to_string(), "it has 7 bytes, and 8");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Disagreement {
+    /// The digest of the uncompressed tar.
+    #[error("its diffID is {0}, and {1}")]
+    DiffId(Digest, Digest),
+    /// The size of the blob in bytes.
+    #[error("it has {0} bytes, and {1}")]
+    Size(u64, u64),
+    /// How the media types say that the blob is compressed.
+    #[error("it is {0}, and {1}")]
+    Compression(Compression, Compression),
+}
+
+/// What a descriptor says of a blob that follows from the content of the blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) diff_id: Digest,
+    pub(crate) size: u64,
+    pub(crate) compression: Compression,
+}
+
+impl Facts {
+    /// What `other` says differently, if anything.
+    pub(crate) fn disagreement(&self, other: &Self) -> Option<Disagreement> {
+        if self.diff_id != other.diff_id {
+            Some(Disagreement::DiffId(self.diff_id, other.diff_id))
+        } else if self.size != other.size {
+            Some(Disagreement::Size(self.size, other.size))
+        } else if self.compression != other.compression {
+            Some(Disagreement::Compression(self.compression, other.compression))
+        } else {
+            None
+        }
+    }
 }
 
 fn shortened(text: &str) -> String {
@@ -147,10 +215,9 @@ impl LayerBlob {
         Ok(Self { descriptor, compression, diff_id, created_at, description })
     }
 
-    /// Whether the blob that `self` describes can be the one that `other` describes.
-    pub(super) fn agrees_with(&self, other: &Self) -> bool {
-        self.descriptor.size == other.descriptor.size
-            && self.compression == other.compression
-            && self.diff_id == other.diff_id
+    /// What it says that follows from the content of the blob.
+    pub(crate) fn facts(&self) -> Facts {
+        let Self { compression, diff_id, .. } = *self;
+        Facts { diff_id, size: self.descriptor.size, compression }
     }
 }

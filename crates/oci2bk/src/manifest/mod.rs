@@ -173,7 +173,8 @@ pub use document::{
     OCI_INDEX, OCI_MANIFEST,
 };
 pub use inline::InlineCache;
-pub use layer::{Compression, LayerBlob, LayerError, MAX_DESCRIPTION};
+pub(crate) use layer::Facts;
+pub use layer::{Compression, Disagreement, LayerBlob, LayerError, MAX_DESCRIPTION};
 pub(crate) use select::REF_NAME;
 pub use select::{FoundCache, SelectError, Selected, other_manifests, select};
 pub(crate) use select::{entry_names, reachable, tagged};
@@ -348,8 +349,9 @@ fn by_digest(descriptors: Vec<Descriptor>) -> Result<BTreeMap<Digest, LayerBlob>
     for descriptor in descriptors {
         let layer = LayerBlob::from_descriptor(descriptor)?;
         let digest = layer.descriptor.digest;
-        if layers.get(&digest).is_some_and(|other| !layer.agrees_with(other)) {
-            return Err(LayerError::Conflict { layer: digest });
+        let known = layers.get(&digest).map(LayerBlob::facts);
+        if let Some(what) = known.and_then(|known| known.disagreement(&layer.facts())) {
+            return Err(LayerError::Conflict { layer: digest, what: what.into() });
         }
         layers.insert(digest, layer);
     }

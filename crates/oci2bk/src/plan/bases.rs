@@ -66,7 +66,7 @@ mod tests {
     fn results(records: &Value, base: Option<Base>) -> Vec<Vec<usize>> {
         let nodes = [("a", -1), ("b", 0), ("c", 1), ("d", 1)];
         let (_layout, export) = export(&["a", "b", "c", "d"].map(described), &nodes, records);
-        let plan = Plan::new(&[export], &keyring_with_bases(&["x", "y", "z"], base));
+        let plan = Plan::new(&[export], &keyring_with_bases(&["x", "y", "z"], base)).unwrap();
         let layers = |step: &super::Step| step.results.iter().map(|r| r.layer).collect();
         plan.steps.iter().map(layers).collect()
     }
@@ -112,7 +112,7 @@ mod tests {
             step("z", &json!([[{"link": 0}]]), Some(3)),
         ]);
         let (_layout, export) = export(&["a", "b", "c"].map(described), &nodes, &records);
-        let plan = Plan::new(&[export], &keyring_with_bases(&["x", "y", "z"], FIRST));
+        let plan = Plan::new(&[export], &keyring_with_bases(&["x", "y", "z"], FIRST)).unwrap();
         let root = &plan.steps[0];
         assert_eq!(root.results.iter().map(|r| r.layer).collect::<Vec<_>>(), [0, 1]);
         assert!(root.results.iter().all(|r| r.created_at == plan.layers[0].created_at));
@@ -147,7 +147,7 @@ mod tests {
         wide["layers"] = (1..=MANY).map(|layer| json!({"layer": layer})).collect();
         records.push(wide);
         let (_layout, export) = export(&layers, &nodes, &Value::from(records));
-        let plan = Plan::new(&[export], &keyring_with_bases(&["x"], FIRST));
+        let plan = Plan::new(&[export], &keyring_with_bases(&["x"], FIRST)).unwrap();
         let (wide, roots) = plan.steps.split_last().unwrap();
         assert_eq!((wide.results.len(), roots.len()), (MANY, MANY + 1));
         assert!(roots.iter().all(|root| root.results.len() == super::MOST_RESULTS));

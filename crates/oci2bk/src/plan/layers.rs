@@ -1,6 +1,7 @@
 //! From the nodes of cache configs to layer records and snapshots.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bkstate::ids::RecordId;
 use bkstate::{Digest, Time};
@@ -9,7 +10,7 @@ use super::{Blob, Layer, Snapshot};
 use crate::assemble::LABEL_ANNOTATION;
 use crate::config::Chain;
 use crate::export::CacheExport;
-use crate::manifest::LayerBlob;
+use crate::manifest::{Compression, Disagreement, Facts, LayerBlob};
 
 /// The annotations that the daemon writes into every descriptor itself, so they are not kept.
 const DERIVED_ANNOTATIONS: [&str; 3] =
@@ -30,12 +31,23 @@ pub(super) struct Layers {
     layer_of: BTreeMap<Digest, usize>,
 }
 
+/// Two exports, by their places, that contradict each other about a layer blob.
+pub(super) struct Conflict {
+    pub(super) layer: Digest,
+    pub(super) what: Disagreement,
+    pub(super) first: usize,
+    pub(super) second: usize,
+}
+
 /// For each record of an export the layer on top of each of its results.
 pub(super) type Tops = Vec<Vec<usize>>;
 
 impl Layers {
     /// Adds what the results of `export` consist of.
-    pub(super) fn add(&mut self, source: usize, export: &CacheExport) -> Tops {
+    ///
+    /// # Errors
+    /// The export describes a blob otherwise than those before.
+    pub(super) fn add(&mut self, source: usize, export: &CacheExport) -> Result<Tops, Conflict> {
         let config = &export.config;
         let blob_of = |node: usize| {
             let blob = config.nodes.get(node)?.blob;
@@ -56,24 +68,27 @@ impl Layers {
             }
             let parent = config.nodes.get(node).and_then(|node| node.parent);
             let below = parent.and_then(|parent| layer_of_node.get(parent).copied().flatten());
-            let layer = blob_of(node).map(|blob| self.layer(source, blob, below));
+            let layer = blob_of(node).map(|blob| self.layer(source, blob, below)).transpose()?;
             if let Some(slot) = layer_of_node.get_mut(node) {
                 *slot = layer;
             }
         }
         let mut top_of = |chain: &Chain| match chain {
-            Chain::Top(top) => layer_of_node.get(*top).copied().flatten(),
-            Chain::Explicit(nodes) => nodes.iter().try_fold(None, |below, node| {
-                Some(Some(self.layer(source, blob_of(*node)?, below)))
-            })?,
+            Chain::Top(top) => Ok(layer_of_node.get(*top).copied().flatten()),
+            Chain::Explicit(nodes) => {
+                let mut below = None;
+                for node in nodes {
+                    let Some(blob) = blob_of(*node) else { return Ok(None) };
+                    below = Some(self.layer(source, blob, below)?);
+                }
+                Ok(below)
+            }
         };
-        config
-            .records
-            .iter()
-            .map(|record| {
-                record.results.iter().filter_map(|result| top_of(&result.chain)).collect()
-            })
-            .collect()
+        let tops = config.records.iter().map(|record| {
+            let tops = record.results.iter().map(|result| top_of(&result.chain));
+            tops.filter_map(Result::transpose).collect()
+        });
+        tops.collect()
     }
 
     /// Takes over what a step tells about its topmost layer where the export itself does not:
@@ -104,25 +119,23 @@ impl Layers {
     }
 
     /// The layer of `blob` on top of `below`, made if it is new.
-    fn layer(&mut self, source: usize, blob: &LayerBlob, below: Option<usize>) -> usize {
+    fn layer(
+        &mut self,
+        source: usize,
+        blob: &LayerBlob,
+        below: Option<usize>,
+    ) -> Result<usize, Conflict> {
         let digest = blob.descriptor.digest;
+        self.blob(source, blob)?;
         let pair = chain(Some(digest), blob.diff_id);
         let below = below.and_then(|index| Some((index, self.layers.get(index)?)));
         let blob_chain_id = chain(below.map(|(_, layer)| layer.blob_chain_id), pair);
         if let Some(&known) = self.layer_of.get(&blob_chain_id) {
-            return known;
+            return Ok(known);
         }
         let parent = below.map(|(index, _)| index);
         let snapshot_below = below.map(|(_, layer)| layer.snapshot);
         let snapshot = self.snapshot(blob, snapshot_below);
-        self.blobs.entry(digest).or_insert_with(|| Blob {
-            source,
-            size: blob.descriptor.size,
-            media_type: blob.descriptor.media_type.clone(),
-            diff_id: blob.diff_id,
-            created_at: blob.created_at,
-            annotations: kept_annotations(blob),
-        });
         self.layers.push(Layer {
             record: RecordId::derive(&blob_chain_id.to_string()),
             blob_chain_id,
@@ -134,7 +147,48 @@ impl Layers {
         });
         let index = self.layers.len() - 1;
         self.layer_of.insert(blob_chain_id, index);
-        index
+        Ok(index)
+    }
+
+    /// Adds a blob. Of one that another export has, what follows from its content has to be said alike, and
+    /// of the rest counts what both say, so that no cache speaks for the blobs of another.
+    fn blob(&mut self, source: usize, blob: &LayerBlob) -> Result<(), Conflict> {
+        let layer = blob.descriptor.digest;
+        let known = match self.blobs.entry(layer) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                place.insert(Blob {
+                    source,
+                    size: blob.descriptor.size,
+                    media_type: blob.descriptor.media_type.clone(),
+                    diff_id: blob.diff_id,
+                    created_at: blob.created_at,
+                    annotations: kept_annotations(blob),
+                });
+                return Ok(());
+            }
+        };
+        if known.source == source {
+            return Ok(());
+        }
+        let facts = Facts {
+            diff_id: known.diff_id,
+            size: known.size,
+            compression: Compression::of_media_type(&known.media_type).unwrap_or(blob.compression),
+        };
+        if let Some(what) = facts.disagreement(&blob.facts()) {
+            return Err(Conflict { layer, what, first: known.source, second: source });
+        }
+        if known.media_type != blob.descriptor.media_type {
+            known.media_type = blob.compression.media_type().to_owned();
+        }
+        let annotations = &blob.descriptor.annotations;
+        known.annotations.retain(|key, value| annotations.get(key) == Some(value));
+        known.created_at = match (known.created_at, blob.created_at) {
+            (Some(known), Some(time)) => Some(known.min(time)),
+            (known, time) => known.or(time),
+        };
+        Ok(())
     }
 
     fn snapshot(&mut self, blob: &LayerBlob, parent: Option<usize>) -> usize {

@@ -13,7 +13,7 @@
 //! let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
 //!
 //! // Without keys, all that is known of a step is its place.
-//! let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+//! let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 //! for Lost { digest, reason, hint, .. } in plan.unkeyed() {
 //!     assert_eq!(*reason, LostReason::NoKey);
 //!     println!("{digest}: {}", hint.as_deref().unwrap_or("nothing is known of it"));
@@ -22,7 +22,7 @@
 //!
 //! let mut keyring = Keyring::for_exports(&exports);
 //! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
-//! let mut plan = Plan::for_target(&exports, &keyring, Target::NEWEST);
+//! let mut plan = Plan::for_target(&exports, &keyring, Target::NEWEST)?;
 //! assert!(plan.lost.is_empty() && plan.dropped.is_empty() && plan.misses.is_empty());
 //! assert!(plan.newest().is_some());
 //! let [Source { records, .. }] = plan.sources.as_slice() else { panic!("one was given") };
@@ -64,7 +64,7 @@
 //! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
 //!
 //! // What is copied is known by a hash of it. Older releases make another one of links.
-//! let plan = Plan::for_target(&exports, &keyring, "v0.13.2".parse()?);
+//! let plan = Plan::for_target(&exports, &keyring, "v0.13.2".parse()?)?;
 //! let may_run_again = |miss: &Miss| miss.reason == MissReason::Links && !miss.certain;
 //! assert!(plan.misses.iter().any(may_run_again));
 //! for Dropped { record, missing, .. } in &plan.dropped {
@@ -74,6 +74,7 @@
 //! ```
 
 mod bases;
+mod error;
 mod images;
 mod layers;
 mod steps;
@@ -97,6 +98,7 @@ use crate::keys::Keyring;
 use crate::manifest::Style;
 use crate::release::{Releases, Target};
 
+pub use error::PlanError;
 use layers::Layers;
 use steps::Steps;
 use translate::Translation;
@@ -152,17 +154,18 @@ pub struct Source {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Blob {
-    /// Index of the source whose layout has it.
+    /// Index of the first source that names it, whose layout is asked for it first.
     pub source: usize,
     /// Size in bytes.
     pub size: u64,
-    /// Media type, which tells the compression.
+    /// Media type, which tells the compression. If sources call the blob by several, it is the OCI one.
     pub media_type: String,
     /// Digest of the uncompressed layer.
     pub diff_id: Digest,
     /// When the layer was made.
     pub created_at: Option<Time>,
-    /// Annotations that the daemon keeps with the blob, such as the table of contents of eStargz.
+    /// Annotations that the daemon keeps with the blob, such as the table of contents of eStargz; those
+    /// that all sources with the blob agree on.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -272,6 +275,9 @@ pub enum LostReason {
     NoKey,
     /// Its op digest is known, but one of its inputs is lost in every alternative.
     LostInput,
+    /// Its op digest is known, but it does not say what the mounts of the step select, and what the key
+    /// source says of that is not what the cache does.
+    Unproven,
     /// It is the scan of a build with an SBOM, whose op no key source has. It follows from the image of
     /// the scanner, see [`Keyring::add_scanners`].
     SbomScan,
@@ -330,12 +336,22 @@ impl Plan {
     /// known release.
     ///
     /// What several exports have in common is planned once.
-    pub fn new(exports: &[CacheExport], keyring: &Keyring) -> Self {
+    ///
+    /// # Errors
+    /// See [`PlanError`].
+    pub fn new(exports: &[CacheExport], keyring: &Keyring) -> Result<Self, PlanError> {
         Self::for_target(exports, keyring, Target::NEWEST)
     }
 
     /// Plans the conversion for a daemon of the given release.
-    pub fn for_target(exports: &[CacheExport], keyring: &Keyring, target: Target) -> Self {
+    ///
+    /// # Errors
+    /// See [`PlanError`].
+    pub fn for_target(
+        exports: &[CacheExport],
+        keyring: &Keyring,
+        target: Target,
+    ) -> Result<Self, PlanError> {
         let mut layers = Layers::default();
         let mut steps = Steps::default();
         let mut dropped = Vec::new();
@@ -345,7 +361,7 @@ impl Plan {
             let translation = Translation::new(export, keyring, target);
             sources.push(Source::of(export, &translation));
             misses.extend(translation.misses(source));
-            let tops = layers.add(source, export);
+            let tops = layers.add(source, export).map_err(|it| PlanError::of(exports, &it))?;
             steps.add(source, export, &translation, &tops, &mut layers);
             dropped.extend(export.config.dropped.iter().map(|result| Dropped {
                 source,
@@ -358,7 +374,7 @@ impl Plan {
         bases::infer(&mut steps.steps, &steps.bases, &layers.layers);
         let manifests: Vec<_> =
             exports.iter().map(|export| export.manifest.digest.to_string()).collect();
-        Self {
+        Ok(Self {
             target,
             worker_id: WorkerId::derive(&manifests.join(" ")),
             sources,
@@ -370,12 +386,13 @@ impl Plan {
             lost: steps.lost,
             dropped,
             misses,
-        }
+        })
     }
 
-    /// The records for which no key source has the op digest, apart from SBOM scans.
+    /// The records for which no key source has the key, apart from SBOM scans.
     pub fn unkeyed(&self) -> impl Iterator<Item = &Lost> {
-        self.lost.iter().filter(|lost| lost.reason == LostReason::NoKey)
+        let without = [LostReason::NoKey, LostReason::Unproven];
+        self.lost.iter().filter(move |lost| without.contains(&lost.reason))
     }
 
     /// The time of the newest thing in the plan.

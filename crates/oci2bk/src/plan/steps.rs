@@ -87,10 +87,14 @@ impl Steps {
         let mut links = Vec::new();
         for (number, alternatives) in record.inputs.iter().enumerate() {
             let before = links.len();
+            let mut reason = LostReason::LostInput;
             for alternative in alternatives {
                 let from = step_of_record.get(alternative.record).copied().flatten();
                 let (Some(from), Ok(input)) = (from, i64::try_from(number)) else { continue };
                 let selectors = translation.selectors(key, number, alternative);
+                if selectors.is_empty() {
+                    reason = LostReason::Unproven;
+                }
                 for (digest, selector) in
                     digests.iter().flat_map(|digest| selectors.iter().map(move |s| (digest, s)))
                 {
@@ -104,7 +108,7 @@ impl Steps {
                 }
             }
             if links.len() == before {
-                return Err(LostReason::LostInput);
+                return Err(reason);
             }
         }
         Ok(links)

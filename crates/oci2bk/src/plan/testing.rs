@@ -137,5 +137,5 @@ pub(crate) fn planned(
     keys: &[&str],
 ) -> Plan {
     let (_layout, export) = export(layers, nodes, records);
-    Plan::new(&[export], &keyring(keys))
+    Plan::new(&[export], &keyring(keys)).unwrap()
 }

@@ -103,7 +103,8 @@ impl<'a> Translation<'a> {
     }
 
     /// The target's selectors for input `number` of the op of `key`, in place of that of
-    /// `alternative`.
+    /// `alternative`. None if there is no telling: the op digest says nothing of what the mounts of a command
+    /// select, so what the key source says of that has to be what the export says.
     pub(super) fn selectors(
         &self,
         key: &Resolved,
@@ -117,18 +118,21 @@ impl<'a> Translation<'a> {
         let Some(selector) = vertex.selector(number, self.target.class().selectors) else {
             return vec![exported];
         };
-        let may_be = |class: Selectors| vertex.selector(number, class).as_ref() == Some(&exported);
+        let proves = |class: Selectors| {
+            vertex.selector(number, class).as_ref() == Some(&exported)
+                && vertex.tells_selections(number, class)
+        };
+        let is_proven = Selectors::ALL.into_iter().any(proves);
         if !exported.is_empty() {
             // Another directory than that of the op that is known: one digest may stand for both.
-            let known = Selectors::ALL.into_iter().any(may_be);
-            return vec![if known { selector } else { exported }];
+            return vec![if is_proven { selector } else { exported }];
         }
         if !may_be_contents(self.records, vertex, number, alternative) {
-            return vec![selector];
+            return is_proven.then_some(selector).into_iter().collect();
         }
         // A key of contents has no selector in any release. Up to v0.12 others had none either.
         let mut classes = self.named.iter().flat_map(Releases::classes);
-        let ambiguous = classes.any(|class| may_be(class.selectors));
+        let ambiguous = classes.any(|class| proves(class.selectors));
         if ambiguous && !selector.is_empty() { vec![exported, selector] } else { vec![exported] }
     }
 }

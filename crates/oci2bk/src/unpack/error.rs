@@ -171,6 +171,14 @@ impl UnpackError {
         }
     }
 
+    /// Whether the blob cannot be read or is not the one of the descriptor, whatever is in it.
+    pub(crate) fn is_of_blob(&self) -> bool {
+        matches!(
+            self,
+            Self::ReadBlob { .. } | Self::WrongBlobSize { .. } | Self::WrongBlobDigest { .. }
+        )
+    }
+
     /// Whether the layer is the right one, and only cannot be unpacked: it can stay packed where nobody
     /// needs its files.
     pub fn can_stay_packed(&self) -> bool {

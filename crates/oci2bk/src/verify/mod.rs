@@ -14,7 +14,7 @@
 //! use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root, Verifier};
 //!
 //! # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
-//! # let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+//! # let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 //! # let directory = tempfile::tempdir()?;
 //! # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
 //! // A root that a conversion has made, and a disk that has lost a bit.
@@ -77,7 +77,7 @@ pub use trees::{Difference, TreeDamage};
 ///
 /// # let limits = Limits::default();
 /// # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
-/// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+/// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 /// # let directory = tempfile::tempdir()?;
 /// # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
 /// // A root that a conversion has made.
@@ -274,7 +274,7 @@ impl<'p> Verifier<'p> {
     /// use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root, Verifier};
     ///
     /// # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
-    /// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports));
+    /// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
     /// # let directory = tempfile::tempdir()?;
     /// # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
     /// match Verifier::new().mend(&Root::open(&directory)?) {

@@ -81,7 +81,7 @@ impl Cache {
             SourceDescription { path: "keys".into(), kind: SourceKind::CacheDb, part: None };
         let mut keyring = Keyring::for_exports(&exports);
         keyring.add(KeySource::from_digests(candidates.collect(), description));
-        let plan = Plan::new(&exports, &keyring);
+        let plan = Plan::new(&exports, &keyring).unwrap();
         assert!(plan.lost.is_empty(), "{:?}", plan.lost);
         (exports, plan)
     }

@@ -45,7 +45,7 @@ fn convert_until(
     extract: bool,
 ) -> (Result<(), ConvertError>, Vec<String>) {
     let exports = [ALL[1].export()];
-    let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[1]]));
+    let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[1]])).unwrap();
     let (cancel, seen) = (Cancel::new(), Mutex::default());
     let progress = cancelling(moment, &cancel, &seen);
     let converter = converter(extract).progress(&progress).cancel(cancel.clone());
@@ -99,7 +99,7 @@ fn a_conversion_that_is_cancelled_before_it_begins_makes_no_root() {
     let temp = tempfile::tempdir().unwrap();
     let root = temp.path().join("root");
     let exports = [ALL[1].export()];
-    let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[1]]));
+    let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[1]])).unwrap();
     let cancel = Cancel::new();
     cancel.cancel();
     let result = converter(false).cancel(cancel).convert(&plan, &exports, &root);

@@ -78,6 +78,10 @@ impl Copy {
         read(self.temp.path())
     }
 
+    pub(super) fn path(&self) -> PathBuf {
+        self.temp.path().to_owned()
+    }
+
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
         self.temp.path().join("blobs/sha256").join(digest.hex())
     }

@@ -6,6 +6,7 @@ mod archives;
 mod blobs;
 mod cache;
 mod cancelled;
+mod copies;
 mod fixture;
 mod legacy;
 mod merging;
@@ -43,7 +44,7 @@ fn converted(
     root: &Path,
     converter: &Converter<'_>,
 ) -> Result<Report, ConvertError> {
-    let plan = Plan::new(exports, &fixture::keyring(exports, fixtures));
+    let plan = Plan::new(exports, &fixture::keyring(exports, fixtures)).unwrap();
     converter.convert(&plan, exports, root)
 }
 
@@ -62,7 +63,7 @@ fn every_record_is_resolved_by_its_keys() {
     for fixture in ALL {
         let exports = [fixture.export()];
         let keyring = fixture::keyring(&exports, &[fixture]);
-        let plan = Plan::new(&exports, &keyring);
+        let plan = Plan::new(&exports, &keyring).unwrap();
         assert_eq!(plan.lost.len(), 0, "{}: {:#?}", fixture.name, plan.lost);
         assert_eq!(plan.dropped.len(), 0, "{}", fixture.name);
         let with_inputs: std::collections::BTreeSet<_> =
@@ -75,7 +76,7 @@ fn every_record_is_resolved_by_its_keys() {
 fn every_record_with_inputs_is_lost_without_keys() {
     for fixture in ALL {
         let exports = [fixture.export()];
-        let plan = Plan::new(&exports, &fixture::keyring(&exports, &[]));
+        let plan = Plan::new(&exports, &fixture::keyring(&exports, &[])).unwrap();
         assert!(plan.steps.iter().all(|step| step.links.is_empty()));
         assert!(plan.lost.iter().all(|lost| lost.reason == LostReason::NoKey));
         assert_eq!(plan.lost.len(), exports[0].config.digests_with_inputs().count());
@@ -90,7 +91,7 @@ fn a_converted_root_is_sound_and_has_what_the_plan_says() {
             // Made with all directories above it.
             let root = temp.path().join("var/lib/buildkit");
             let exports = [fixture.export()];
-            let plan = Plan::new(&exports, &fixture::keyring(&exports, &[fixture]));
+            let plan = Plan::new(&exports, &fixture::keyring(&exports, &[fixture])).unwrap();
             let report = converter(extract).convert(&plan, &exports, &root).unwrap();
             let dir = Dir::open(&root).unwrap();
             assert!(verify(&dir).unwrap().damage.is_empty());
@@ -127,7 +128,7 @@ fn several_caches_make_one_root() {
 #[test]
 fn a_plan_of_other_exports_is_refused() {
     let [index, manifest] = [ALL[0].export(), ALL[1].export()];
-    let plan = Plan::new(&[index], &fixture::keyring(&[], &[]));
+    let plan = Plan::new(&[index], &fixture::keyring(&[], &[])).unwrap();
     let temp = tempfile::tempdir().unwrap();
     let error = converter(false).convert(&plan, &[manifest], temp.path()).unwrap_err();
     assert!(matches!(error, ConvertError::ForeignPlan { .. }), "{error}");

@@ -122,7 +122,7 @@ fn a_preview_tells_what_a_conversion_does_and_changes_nothing() {
         let root = one_after_the_other(&[&ALL[0]], &converter);
         let before = stamps(root.path());
         let exports = [ALL[1].export()];
-        let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[1]]));
+        let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[1]])).unwrap();
         let shares = converter.preview(&plan, root.path()).unwrap();
         assert_eq!(stamps(root.path()), before);
         let report = converter.convert(&plan, &exports, root.path()).unwrap();

@@ -21,10 +21,10 @@ fn with_result(plan: &Plan) -> usize {
 /// The copy converts to a sound root without `missing` and the results that need it.
 fn converts_without(copy: &Copy, missing: Digest) {
     let whole = [ALL[MANIFEST].export()];
-    let whole = Plan::new(&whole, &fixture::keyring(&whole, &[&ALL[MANIFEST]]));
+    let whole = Plan::new(&whole, &fixture::keyring(&whole, &[&ALL[MANIFEST]])).unwrap();
     for converter in ways() {
         let exports = [copy.export()];
-        let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[MANIFEST]]));
+        let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[MANIFEST]])).unwrap();
         assert!(!plan.dropped.is_empty());
         for dropped in &plan.dropped {
             assert_eq!(dropped.missing, missing);

@@ -220,7 +220,7 @@ fn a_description_of_a_layer_that_thousands_of_nodes_share() {
         &layout.path().to_str().unwrap().parse().unwrap(),
         &Default::default(),
     );
-    let plan = oci2bk::plan::Plan::new(&exports.unwrap(), &Default::default());
+    let plan = oci2bk::plan::Plan::new(&exports.unwrap(), &Default::default()).unwrap();
     let bytes: usize =
         plan.layers.iter().filter_map(|layer| layer.description.as_ref()).map(String::len).sum();
     assert!(plan.layers.len() == 2000 && bytes < 2000 * 1100, "{bytes}");

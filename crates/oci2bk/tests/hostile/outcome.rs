@@ -101,7 +101,7 @@ pub(super) fn read(
         keyring.read(path, limits)?;
     }
     keyring.read_layouts(&exports)?;
-    let plan = Plan::new(&exports, &keyring);
+    let plan = Plan::new(&exports, &keyring).unwrap();
     Ok((exports, plan))
 }
 

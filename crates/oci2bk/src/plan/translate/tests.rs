@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::keys::{Candidate, KeySource, SourceDescription, SourceKind};
 use crate::plan::testing::export;
-use crate::plan::{Miss, MissReason, Plan};
+use crate::plan::{LostReason, Miss, MissReason, Plan};
 use crate::release::CLASSES;
 
 /// Steps whose keys differ between releases, each with its op and what its inputs are: other steps,
@@ -116,7 +116,7 @@ fn key_source(class: &Class, with_op: impl Fn(&str) -> bool, builder: Option<Spa
 
 fn planned(exporter: &Class, target: Target, with_op: impl Fn(&str) -> bool) -> Plan {
     let (_layout, export) = export(&[], &[], &records(exporter));
-    Plan::for_target(&[export], &keyring(exporter, with_op), target)
+    Plan::for_target(&[export], &keyring(exporter, with_op), target).unwrap()
 }
 
 /// The links to each step, as digest and selectors.
@@ -182,7 +182,7 @@ fn a_release_between_two_that_agree_may_differ() {
     let records = json!([records[0], step]);
     let (_layout, export) = export(&[], &[], &records);
     let keyring = keyring(exporter, |_| true);
-    let plan = Plan::for_target(&[export], &keyring, target(between));
+    let plan = Plan::for_target(&[export], &keyring, target(between)).unwrap();
     let exporter = plan.sources[0].exporter.unwrap();
     assert_eq!(exporter.to_string(), "v0.11.0 to v0.16.0, v0.18.0 or later");
     let digest = digest(&vertex(STEPS[4].1), between).to_string();
@@ -196,7 +196,7 @@ fn caches_of_several_releases_have_their_steps_in_common() {
     let mut keys = Keyring::for_exports(&exports);
     keys.add(key_source(newer, |_| true, None));
     keys.add(key_source(older, |_| true, None));
-    let plan = Plan::for_target(&exports, &keys, Target::NEWEST);
+    let plan = Plan::for_target(&exports, &keys, Target::NEWEST).unwrap();
     assert_eq!(plan.steps.len(), STEPS.len() + 2);
 }
 
@@ -274,7 +274,7 @@ fn misses_if_told(
     let builder = Span { since: version(builder.0), before: builder.1.map(version) };
     let keyring = keyring_of(key_source(exporter, |_| true, Some(builder)));
     let (_layout, export) = export(&[], &[], &records(exporter));
-    let plan = Plan::for_target(&[export], &keyring, target.parse().unwrap());
+    let plan = Plan::for_target(&[export], &keyring, target.parse().unwrap()).unwrap();
     let misses = plan.misses.into_iter();
     let told = |miss: Miss| {
         (miss.name.unwrap(), miss.certain, miss.exporter.map(|exporter| exporter.to_string()))
@@ -313,7 +313,7 @@ fn the_exporter_is_shown_as_far_as_all_keys_tell() {
     let builder = Some(Span::since("0.30.0".parse().unwrap()));
     let shown = |source: KeySource| {
         let (_layout, export) = export(&[], &[], &records(exporter));
-        let plan = Plan::for_target(&[export], &keyring_of(source), Target::NEWEST);
+        let plan = Plan::for_target(&[export], &keyring_of(source), Target::NEWEST).unwrap();
         plan.sources[0].exporter.map(|exporter| exporter.to_string())
     };
     let told = || key_source(exporter, |_| true, builder);
@@ -330,7 +330,7 @@ fn a_key_without_its_op_is_silent_if_it_tells_a_release_as_the_target() {
     let reasons = |target: &str| {
         let keyring = keyring_of(key_source(exporter, |_| false, builder));
         let (_layout, export) = export(&[], &[], &records(exporter));
-        let plan = Plan::for_target(&[export], &keyring, target.parse().unwrap());
+        let plan = Plan::for_target(&[export], &keyring, target.parse().unwrap()).unwrap();
         assert!(!plan.sources[0].translated);
         plan.misses.into_iter().map(|miss| miss.reason).collect::<Vec<_>>()
     };
@@ -355,8 +355,96 @@ fn a_wildcard_that_matches_nothing_is_no_certain_miss() {
     let nothing = "sha256:b58f6cd83b69bbc0eba0437bb72d34b4814b12891064666e9cb8efea631847fb";
     records[1]["digest"] = nothing.into();
     let (_layout, export) = export(&[], &[], &records);
-    let plan = Plan::for_target(&[export], &keyring(exporter, |_| true), Target::NEWEST);
+    let plan = Plan::for_target(&[export], &keyring(exporter, |_| true), Target::NEWEST).unwrap();
     assert!(plan.misses.iter().all(|miss| !miss.certain), "{:?}", plan.misses);
+}
+
+/// A command that mounts `selected` of a stage that it does not run in, as `class` exports it.
+fn command_on_a_stage(class: &Class, selected: &[&str]) -> (Arc<Vertex>, Value) {
+    let mounts = selected.iter().enumerate().map(|(number, selector)| {
+        format!(r#",{{"input":1,"dest":"/m{number}","selector":"{selector}","output":-1}}"#)
+    });
+    let op = format!(
+        r#"{{"Op":{{"exec":{{"meta":{{"args":["a"]}},"mounts":[{{"dest":"/"}}{}]}}}}}}"#,
+        mounts.collect::<String>()
+    );
+    let vertex = vertex(&op);
+    let stage = vertex_of_stage();
+    let selector = |number| vertex.selector(number, class.selectors).unwrap();
+    let base = |link: usize, selector: String| json!([{"link": link, "selector": selector}]);
+    let records = json!([
+        {"digest": Digest::of("base")},
+        {"digest": digest(&stage, class).record(0),
+         "inputs": [base(0, stage.selector(0, class.selectors).unwrap())]},
+        {"digest": digest(&vertex, class).record(0), "inputs": [base(0, selector(0)), base(1, selector(1))]},
+    ]);
+    (vertex, records)
+}
+
+fn vertex_of_stage() -> Arc<Vertex> {
+    vertex(r#"{"Op":{"exec":{"meta":{"args":["stage"]},"mounts":[{"dest":"/"}]}}}"#)
+}
+
+/// The selectors on the links to the command of which `exporter` exported that it selects `actual`, for
+/// the newest release, if the key source says `told`; or why it is lost.
+fn selected(exporter: &Class, actual: &[&str], told: &[&str]) -> Result<Vec<String>, LostReason> {
+    let (_, records) = command_on_a_stage(exporter, actual);
+    let (told, _) = command_on_a_stage(exporter, told);
+    let candidates = [vertex_of_stage(), told].map(|vertex| Candidate {
+        op_digest: digest(&vertex, exporter),
+        outputs: 1,
+        name: None,
+        encoding: None,
+        vertex: Some(vertex),
+        builder: None,
+    });
+    let description =
+        SourceDescription { path: "keys".into(), kind: SourceKind::Provenance, part: None };
+    let keyring = keyring_of(KeySource::from_digests(candidates.into(), description));
+    let (_layout, export) = export(&[], &[], &records);
+    let plan = Plan::for_target(&[export], &keyring, Target::NEWEST).unwrap();
+    match plan.lost.as_slice() {
+        [] => {
+            let links = plan.steps.last().unwrap().links.iter();
+            Ok(links
+                .filter(|link| link.link.input == 1)
+                .map(|link| link.link.selector.clone())
+                .collect())
+        }
+        [lost] => Err(lost.reason),
+        lost => panic!("{lost:?}"),
+    }
+}
+
+#[test]
+fn what_a_command_selects_is_taken_from_a_key_source_only_if_the_export_proves_it() {
+    let of = |paths: &str| Ok(vec![Digest::of(paths).to_string()]);
+    let unproven = Err(LostReason::Unproven);
+    for exporter in CLASSES.iter().filter(|class| class.selectors == Selectors::V0_11) {
+        // Nothing is selected, and the export says nothing.
+        assert_eq!(selected(exporter, &[""], &[""]), of("/"));
+        assert_eq!(selected(exporter, &["", ""], &["", ""]), of("/\0/"));
+        assert_eq!(selected(exporter, &["/a"], &["/a"]), of("/a"));
+        assert_eq!(selected(exporter, &["/a", "/b"], &["/a", "/b"]), of("/a\0/b"));
+        // Somebody changed `source=` since, or lies. The digest is the same.
+        assert_eq!(selected(exporter, &[""], &["/a"]), unproven);
+        assert_eq!(selected(exporter, &["", ""], &["/a", ""]), unproven);
+        // What the export says is no selector of the target for two mounts.
+        assert_eq!(selected(exporter, &["/a"], &["/b"]), of("/a"));
+        for told in [["/a", ""], ["", "/a"]] {
+            assert_eq!(selected(exporter, &["/a", ""], &told), of("/a"), "{told:?}");
+        }
+    }
+    let newest = &CLASSES[0];
+    let whole_says = |exporter: &Class| exporter.selectors != Selectors::V0_11;
+    for exporter in CLASSES.iter().filter(|class| whole_says(class)) {
+        for actual in [[""; 2], ["/a", ""], ["/a", "/b"]] {
+            let expected = selected(newest, &actual, &actual);
+            for told in [[""; 2], ["/a", ""], ["", "/a"], ["/a", "/b"]] {
+                assert_eq!(selected(exporter, &actual, &told), expected, "{actual:?} {told:?}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -365,7 +453,8 @@ fn a_selector_of_another_op_with_the_same_digest_stays() {
     let other = Digest::of("/elsewhere").to_string();
     records[4]["inputs"][0][0]["selector"] = other.clone().into();
     let (_layout, export) = export(&[], &[], &records);
-    let plan = Plan::for_target(&[export], &keyring(&CLASSES[0], |_| true), target(&CLASSES[7]));
+    let plan =
+        Plan::for_target(&[export], &keyring(&CLASSES[0], |_| true), target(&CLASSES[7])).unwrap();
     let links = links(&plan);
     assert!(links[2].1.iter().any(|link| link.1 == other), "{links:?}");
 }

@@ -91,7 +91,7 @@ fn lost(source: KeySource, records: &[Value]) -> Vec<(LostReason, Option<String>
     let exports = [export];
     let mut keyring = Keyring::for_exports(&exports);
     keyring.add(source);
-    let plan = Plan::new(&exports, &keyring);
+    let plan = Plan::new(&exports, &keyring).unwrap();
     let scans = plan.lost.iter().filter(|lost| lost.reason == LostReason::SbomScan).count();
     assert_eq!(plan.unkeyed().count() + scans, plan.lost.len());
     plan.lost.into_iter().map(|lost| (lost.reason, lost.hint)).collect()

@@ -1,0 +1,88 @@
+//! Copies of a blob in several layouts.
+//!
+//! A blob is what its digest says, so it may come from any layout that has it: where one has a bad copy, that
+//! of another will do.
+
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+
+use bkstate::Digest;
+use serde::Serialize;
+
+use super::{BlobError, Descriptor, Layout};
+
+/// A copy of a blob that cannot be used.
+///
+/// ```
+/// use oci2bk::layout::BadCopy;
+/// use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan};
+///
+/// # let cache = "../../fixtures/min/cache";
+/// // The same cache from two places. It is enough if one of them has a layer as it should be.
+/// let sources = [cache.parse()?, cache.parse()?];
+/// let exports = CacheExport::read_sources(&sources, &Limits::default())?;
+/// let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
+/// # let root = tempfile::tempdir()?;
+/// let report = Converter::new().extract(false).convert(&plan, &exports, &root)?;
+/// for BadCopy { blob, layout, why, .. } in &report.bad_copies {
+///     println!("the copy of {blob} in {} was passed over: {why}", layout.display());
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[non_exhaustive]
+pub struct BadCopy {
+    /// The blob.
+    pub blob: Digest,
+    /// The directory or archive of the layout.
+    pub layout: PathBuf,
+    /// What is wrong with the copy, with what led to that.
+    pub why: String,
+}
+
+impl BadCopy {
+    pub(crate) fn new(blob: Digest, layout: &Layout, error: &dyn Error) -> Self {
+        let mut why = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            why = format!("{why}: {error}");
+            cause = error.source();
+        }
+        Self { blob, layout: layout.path().to_owned(), why }
+    }
+}
+
+impl fmt::Display for BadCopy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.layout.display(), self.why)
+    }
+}
+
+/// Copies of one blob, for a message: each with its layout.
+pub(crate) fn all(copies: &[BadCopy]) -> String {
+    let copies: Vec<_> = copies.iter().map(ToString::to_string).collect();
+    copies.join("; ")
+}
+
+/// The copies of a blob that are there and cannot be used, each with its layout.
+pub(crate) type Unusable<'l> = Vec<(&'l Layout, BlobError)>;
+
+/// Whether one of `layouts` has a copy of the blob of `descriptor` that can be opened and has the right size.
+///
+/// # Errors
+/// Some have it, and none of them in a way that it can be used.
+pub(crate) fn is_there<'l>(
+    layouts: &[&'l Layout],
+    descriptor: &Descriptor,
+) -> Result<bool, Unusable<'l>> {
+    let mut bad = Vec::new();
+    for &layout in layouts {
+        match layout.open_blob(descriptor) {
+            Ok(_) => return Ok(true),
+            Err(BlobError::Missing { .. }) => {}
+            Err(error) => bad.push((layout, error)),
+        }
+    }
+    if bad.is_empty() { Ok(false) } else { Err(bad) }
+}

@@ -1,0 +1,58 @@
+//! Why there is no plan.
+
+use bkstate::Digest;
+
+use super::layers::Conflict;
+use crate::export::CacheExport;
+use crate::manifest::Disagreement;
+
+/// Why exports cannot be converted together.
+///
+/// ```
+/// use oci2bk::manifest::Disagreement;
+/// use oci2bk::plan::PlanError;
+/// use oci2bk::{CacheExport, Digest, Keyring, Limits, Plan};
+///
+/// let sources = ["../../fixtures/min/cache".parse()?, "../../fixtures/min/cache".parse()?];
+/// let mut exports = CacheExport::read_sources(&sources, &Limits::default())?;
+/// // The second says of a blob that it unpacks to something else.
+/// for layer in exports[1].manifest.layers.values_mut() {
+///     layer.diff_id = Digest::of("something else");
+/// }
+/// let error = Plan::new(&exports, &Keyring::for_exports(&exports)).unwrap_err();
+/// let PlanError::Conflict { layer, what, first, second } = error else { panic!("{error}") };
+/// println!("{first} and {second} do not agree on {layer}: {what}");
+/// assert!(matches!(*what, Disagreement::DiffId(..)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// Two exports say different things of one blob, of which only one can be true.
+    #[error(
+        "{first} and {second} contradict each other about the layer {layer}: {what}; leave out the \
+         wrong one"
+    )]
+    Conflict {
+        /// The blob.
+        layer: Digest,
+        /// What they say.
+        what: Box<Disagreement>,
+        /// The first export: its cache manifest, and how the user named it.
+        first: String,
+        /// The other one.
+        second: String,
+    },
+}
+
+impl PlanError {
+    pub(super) fn of(exports: &[CacheExport], conflict: &Conflict) -> Self {
+        let &Conflict { layer, what, first, second } = conflict;
+        let name = |source: usize| match exports.get(source) {
+            // An image has several caches under one name.
+            Some(export) => format!("the cache {} in {}", export.manifest.digest, export.source),
+            None => format!("source {source}"),
+        };
+        Self::Conflict { layer, what: what.into(), first: name(first), second: name(second) }
+    }
+}
