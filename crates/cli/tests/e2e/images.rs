@@ -38,6 +38,11 @@ impl Image {
         Ok(Self { layout: layout.to_owned() })
     }
 
+    /// That in the directory `layout`; a cache in the style of an image will do.
+    pub(crate) fn at(layout: &Path) -> Self {
+        Self { layout: layout.to_owned() }
+    }
+
     /// Its config.
     pub(crate) fn config(&self) -> Result<Value> {
         self.document(&self.manifest()?["config"])
@@ -86,7 +91,7 @@ impl Image {
         Ok(serde_json::from_slice(&fs::read(self.layout.join("index.json"))?)?)
     }
 
-    fn manifest(&self) -> Result<Value> {
+    pub(crate) fn manifest(&self) -> Result<Value> {
         self.document(&self.index()?["manifests"][0])
     }
 

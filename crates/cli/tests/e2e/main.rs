@@ -45,6 +45,7 @@ mod shapes;
 mod sharing;
 mod state;
 mod tree;
+mod trust;
 mod upgraded;
 mod web;
 mod world;
@@ -122,6 +123,9 @@ fn main() {
     suite.add("upgraded::mended", upgraded::prove_mended);
     suite.add("upgraded::lie", upgraded::prove_lie);
     suite.add("upgraded::killed", upgraded::prove_killed);
+    suite.add("trust::two-diffids", trust::prove_two_diff_ids);
+    suite.add("trust::annotations", trust::prove_annotations);
+    suite.add_ignored("trust::wrong-key", trust::prove_wrong_key);
     suite.add("sbom", sbom::prove);
     suite.add("merging::converted", merging::prove_converted);
     suite.add("merging::natural", merging::prove_natural);

@@ -189,6 +189,8 @@ impl ConvertError {
         match self {
             Self::Blob(_) | Self::NoGoodCopy { .. } | Self::ForeignPlan { .. } => true,
             Self::Unpack { source, .. } | Self::Check { source, .. } => source.is_input(),
+            // The blob is what its digest says, and not what the cache says.
+            Self::UnpackExisting { source, .. } => source.is_input() && !source.is_of_blob(),
             _ => false,
         }
     }
