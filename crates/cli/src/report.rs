@@ -58,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) legacy: Legacy,
     /// Layers with bytes behind their gzip streams, and how many were ignored.
     pub(crate) trailing: BTreeMap<Digest, u64>,
+    /// Blobs that were hard-linked and that somebody may have open for writing: the kernel does not tell.
+    pub(crate) unleased: BTreeSet<Digest>,
     /// Layers that stay packed, as they cannot be unpacked and no step needs their files.
     pub(crate) left_packed: Vec<LeftPacked>,
     /// What the root had before, and what is new.
@@ -150,6 +152,7 @@ impl Report {
                 different: done.legacy.different.clone(),
             },
             trailing: done.trailing.clone(),
+            unleased: done.unleased.clone(),
             left_packed: done.left_packed.clone(),
             shares: done.shares,
             gc,
