@@ -28,7 +28,7 @@ fn write(sources: &[PathBuf], output: &Path, limits: &Limits) -> Result<(), Fail
         return Err(Failure::NoKeys);
     }
     let json = keys.encode()?;
-    if output == Path::new("-") {
+    if output == Path::new("-") || output::is_stdout(output) {
         // The line feed at the end is written with it.
         return output::result(String::from_utf8_lossy(&json).trim_end());
     }

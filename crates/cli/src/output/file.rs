@@ -41,13 +41,22 @@ pub(crate) enum FileError {
 /// Writes `content` to the file that the user names: as a new file in the place of what is there, if that is
 /// a file or a link. What is a pipe or a terminal is written to.
 pub(crate) fn write_file(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let (parent, name) = split(path)?;
+    match descriptor(parent, name) {
+        Some(descriptor) => write_descriptor(descriptor, content),
+        None => write_into(&Dir::open(parent)?, name, content),
+    }
+}
+
+/// Whether the path is one of those that stand for our stdout.
+pub(crate) fn is_stdout(path: &Path) -> bool {
+    split(path).is_ok_and(|(parent, name)| descriptor(parent, name) == Some(1))
+}
+
+fn split(path: &Path) -> Result<(&Path, &OsStr), FileError> {
     let name = path.file_name().ok_or(FileError::NoName)?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    if let Some(descriptor) = descriptor(parent, name) {
-        return write_descriptor(descriptor, content);
-    }
-    write_into(&Dir::open(parent)?, name, content)
+    Ok((parent.unwrap_or(Path::new(".")), name))
 }
 
 /// The same for the file `name` in a directory.

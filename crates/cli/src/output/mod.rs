@@ -14,7 +14,7 @@ use oci2bk::text;
 
 use crate::failure::Failure;
 
-pub(crate) use file::{FileError, write_file, write_into};
+pub(crate) use file::{FileError, is_stdout, write_file, write_into};
 
 /// Writes a page with the result, and a line feed, to stdout.
 ///

@@ -87,8 +87,8 @@ impl World {
         let statement = statements.flatten().find(|text| text.contains("\"predicate\"")).unwrap();
         let quoted = Value::from(HOSTILE).to_string();
         let quoted = &quoted[1..quoted.len() - 1];
-        let other = statement.replace("/bin/busybox", &format!("/bin/busybox{quoted}"));
-        assert_ne!(other, statement);
+        let other = statement.replace("/gone/inner", &format!("/gone/inner{quoted}"));
+        assert!(other.len() > statement.len());
         fs::write(world.path("keys"), statement).unwrap();
         fs::write(world.path("other"), other).unwrap();
         fs::write(world.path("toml"), format!("root = {HOSTILE}")).unwrap();
@@ -327,4 +327,16 @@ fn variables_are_as_clean() {
         is_clean(&output.stderr, variable);
         assert!(has_escapes(&output.stderr), "{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+#[test]
+fn bars_have_nothing_but_what_draws_them() {
+    let world = World::new();
+    let mut command = command();
+    command.args(["convert", "--no-extract"]).args([world.path("cache"), world.path("new")]);
+    let shown = super::output::on_a_terminal(command.arg("--keys").arg(world.path("keys")));
+    // Bars move the cursor, which takes escapes and line feeds.
+    let raw: Vec<_> = shown.chars().filter(|&c| is_hostile(c) && !"\u{1b}\r".contains(c)).collect();
+    assert!(raw.is_empty() && !shown.contains("\u{1b}]"), "{raw:?} in {shown:?}");
+    assert!(shown.contains("\\u{1b}]0;pwn"), "{shown:?}");
 }
