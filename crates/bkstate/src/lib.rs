@@ -31,6 +31,7 @@
 //! - What a daemon will do with a state: [`usage`] says what it takes, [`gc`] what of it will be removed under
 //!   which [`config`].
 //! - [`layers`] says what the snapshots of layers are called, and which of them daemons share.
+//! - [`input`] opens files that the user names, and [`kernel`] has what the kernel tells of files.
 //! - All are tied together by [`ids`] and [`digest`]s; [`time`], [`varint`] and [`gojson`] write values as Go
 //!   does; [`few`] holds what a key most often has one of.
 //!
@@ -50,6 +51,8 @@ pub mod few;
 pub mod gc;
 pub mod gojson;
 pub mod ids;
+pub mod input;
+pub mod kernel;
 pub mod layers;
 pub mod metadata;
 pub mod records;

@@ -10,13 +10,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bkstate::Digest;
+use bkstate::input::{self, InputError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -68,7 +68,7 @@ pub(crate) enum BuilderError {
     Remote { builder: String, endpoint: String },
     #[error(
         "the builder {builder} has {} nodes, each with a state of its own; give the root of the one \
-         that is meant:{}", nodes.len(), listed(nodes)
+         that is meant: {}", nodes.len(), listed(nodes)
     )]
     SeveralNodes { builder: String, nodes: Vec<PathBuf> },
     #[error(
@@ -82,7 +82,7 @@ pub(crate) enum BuilderError {
     Read {
         path: PathBuf,
         #[source]
-        source: io::Error,
+        source: InputError,
     },
     #[error("{} has more than {MAX_BYTES} bytes", path.display())]
     TooLarge { path: PathBuf },
@@ -97,7 +97,8 @@ pub(crate) enum BuilderError {
 }
 
 fn listed(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| format!("\n  {}", path.display())).collect()
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(", ")
 }
 
 impl BuilderError {
@@ -236,12 +237,13 @@ fn valid_name(name: &str) -> Result<String, BuilderError> {
 /// The document in a file, if that is there.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, BuilderError> {
     let failed = |source| BuilderError::Read { path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+    let file = match input::open(path) {
+        Err(InputError::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.map_err(failed)?,
     };
     let mut bytes = Vec::new();
-    let length = file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
+    let length = read.map_err(|error| failed(error.into()))?;
     if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
         return Err(BuilderError::TooLarge { path: path.to_owned() });
     }

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use oci2bk::convert::check_root;
+use bkstate::root::strangers;
+use oci2bk::convert::{ConvertError, check_root};
 use oci2bk::gc::Collection;
 use oci2bk::keys::SourceSummary;
+use oci2bk::text;
 use oci2bk::{BaseImage, CacheExport, Converter, Keyring, Limits, Plan};
 
 use crate::args::{Convert, Format, Places};
@@ -61,6 +63,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         converter = converter.jobs(jobs);
     }
     check_root(root)?;
+    summary::warn_of_strangers(root, &strangers(root).map_err(ConvertError::NotARoot)?);
     if arguments.dry_run {
         let shares = converter.preview(&plan, root)?;
         output::result(&match arguments.format {
@@ -89,6 +92,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     summary::warn_of_different(root, &done.legacy.different);
     summary::warn_of_trailing(&done.trailing);
     summary::warn_of_bad_copies(&done.bad_copies);
+    summary::warn_of_unleased(done.unleased.len());
     summary::warn_of_packed(&done.left_packed);
 
     let collection = Collection::new(&gc_config, plan.target, done.record_bytes, root)?;
@@ -97,13 +101,13 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     }
     let report = Report::new(root, &plan, &keyring, &done, collection, timings);
     if let Some(path) = &arguments.metadata_file {
-        let json = serde_json::to_string_pretty(&report)? + "\n";
-        std::fs::write(path, json)
+        let json = text::to_json(&report)? + "\n";
+        output::write_file(path, json.as_bytes())
             .map_err(|source| Failure::MetadataFile { path: path.clone(), source })?;
     }
     output::result(&match arguments.format {
         Format::Table => summary::report(&report),
-        Format::Json => serde_json::to_string_pretty(&report)?,
+        Format::Json => text::to_json(&report)?,
     })
 }
 

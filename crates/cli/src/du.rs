@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use bkstate::Time;
 use bkstate::usage::{Filters, Totals, Usage, disk_usage};
 use comfy_table::{Table, presets};
+use oci2bk::text::{self, one_line};
 use serde::Serialize;
 
 use crate::args::{Du, Format};
 use crate::failure::Failure;
-use crate::output::{self, Plain, note};
+use crate::output::{self, note};
 use crate::summary::legacy_note;
 
 pub(crate) fn run(arguments: &Du) -> Result<(), Failure> {
@@ -23,7 +24,7 @@ pub(crate) fn run(arguments: &Du) -> Result<(), Failure> {
     usages.retain(|usage| filters.matches(usage));
     if arguments.format == Format::Json {
         let lines: Result<Vec<_>, _> =
-            usages.iter().map(|usage| serde_json::to_string(&Printed::of(usage))).collect();
+            usages.iter().map(|usage| text::to_json_line(&Printed::of(usage))).collect();
         return if usages.is_empty() { Ok(()) } else { output::result(&lines?.join("\n")) };
     }
     let mut text = if arguments.verbose { verbose(&usages) } else { table(&usages) };
@@ -79,7 +80,7 @@ fn table(usages: &[Usage]) -> String {
     let marked = |text: String, mark| if mark { text + "*" } else { text };
     for usage in usages {
         table.add_row([
-            marked(usage.id.to_string(), usage.mutable),
+            marked(one_line(usage.id.as_str()), usage.mutable),
             (!usage.in_use).to_string(),
             marked(units(usage.size), usage.shared),
             usage.last_used_at.map(|time| time.to_string()).unwrap_or_default(),
@@ -95,7 +96,7 @@ fn verbose(usages: &[Usage]) -> String {
         let parents: Vec<_> = usage.parents.iter().map(|parent| parent.as_str()).collect();
         let some = |text: &str| (!text.is_empty()).then(|| one_line(text));
         let lines = [
-            ("ID", Some(usage.id.to_string())),
+            ("ID", Some(one_line(usage.id.as_str()))),
             ("Parents", some(&parents.join(";"))),
             ("Created at", usage.created_at.map(go_time)),
             ("Mutable", Some(usage.mutable.to_string())),
@@ -132,10 +133,6 @@ fn line(text: &mut String, name: &str, value: &str) {
     let tabs = if name.len() + 1 < 8 { "\t\t" } else { "\t" };
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{name}:{tabs}{value}");
-}
-
-fn one_line(text: &str) -> String {
-    Plain(text).to_string().replace('\n', "\\n")
 }
 
 /// A time as Go prints it.

@@ -5,15 +5,15 @@ use comfy_table::{Table, presets};
 use oci2bk::explain::{
     self, Cache, Contents, Difference, Explained, Explainer, Explanation, Outcome, Reason,
 };
-use oci2bk::graph::shortened;
 use oci2bk::inspect::{Place, find};
 use oci2bk::keys::{self, SourceError};
+use oci2bk::text::{self, one_line, shortened};
 use oci2bk::{CacheExport, Limits, Root};
 use serde::Serialize;
 
 use crate::args::{Explain, Format};
 use crate::failure::Failure;
-use crate::output::{self, Plain};
+use crate::output;
 
 /// More differences than this are counted, not named.
 const NAMED: usize = 8;
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
     }
     output::result(&match arguments.format {
         Format::Table => builds.iter().map(table).collect::<Vec<_>>().join("\n\n"),
-        Format::Json => serde_json::to_string_pretty(&builds)?,
+        Format::Json => text::to_json(&builds)?,
     })
 }
 
@@ -227,8 +227,4 @@ fn of_difference(difference: &Difference) -> [String; 3] {
         format!("    cached: {}", value(&difference.cached)),
         format!("    asked:  {}", value(&difference.asked)),
     ]
-}
-
-fn one_line(text: &str) -> String {
-    Plain(text).to_string().replace('\n', "\\n")
 }

@@ -1,7 +1,6 @@
 //! How the command fails: what it prints and which code it returns.
 
 use std::error::Error;
-use std::fmt;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,7 +21,7 @@ use oci2bk::verify::{MendError, VerifyError};
 use crate::daemon::DaemonError;
 use crate::explain::ExplainError;
 use crate::last_used::EpochError;
-use crate::output::{Plain, note, with_causes};
+use crate::output::{FileError, labelled, note, with_causes};
 use crate::signals::Signal;
 
 /// Why the command failed.
@@ -36,7 +35,7 @@ pub(crate) enum Failure {
     Image(#[from] ImageError),
     #[error(transparent)]
     Plan(#[from] PlanError),
-    #[error("{}", missing_keys(lost, foreign))]
+    #[error("{}", missing_keys(lost, foreign).join("\n"))]
     Unkeyed {
         lost: Vec<Lost>,
         /// The key sources that are of other caches.
@@ -50,7 +49,7 @@ pub(crate) enum Failure {
     WriteKeys {
         path: PathBuf,
         #[source]
-        source: std::io::Error,
+        source: FileError,
     },
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -88,13 +87,13 @@ pub(crate) enum Failure {
     MetadataFile {
         path: PathBuf,
         #[source]
-        source: std::io::Error,
+        source: FileError,
     },
     #[error("cannot write the manual page {}", path.display())]
     WriteMan {
         path: PathBuf,
         #[source]
-        source: std::io::Error,
+        source: FileError,
     },
     #[error("cannot write the result to stdout")]
     Stdout(#[source] std::io::Error),
@@ -127,34 +126,33 @@ impl From<Code> for ExitCode {
 /// More unresolved records than this are counted, not named.
 const NAMED: usize = 20;
 
-fn missing_keys(lost: &[Lost], foreign: &[String]) -> String {
-    use fmt::Write as _;
-    let mut text = match lost.len() {
+/// The lines of the message.
+fn missing_keys(lost: &[Lost], foreign: &[String]) -> Vec<String> {
+    let mut lines = vec![match lost.len() {
         1 => "no key source has the key of 1 step:".to_owned(),
         steps => format!("no key source has the keys of {steps} steps:"),
-    };
-    for record in lost.iter().take(NAMED) {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "\n  {}", record.digest);
-        if let Some(hint) = &record.hint {
-            let _ = write!(text, "  {hint}");
-        }
-        if record.reason == LostReason::Unproven {
-            text.push_str("  (what its mounts select is not what the cache says: another build)");
-        }
-    }
+    }];
+    lines.extend(lost.iter().take(NAMED).map(|record| {
+        let hint = record.hint.as_ref().map(|hint| format!("  {hint}"));
+        let unproven = match record.reason {
+            LostReason::Unproven => {
+                "  (what its mounts select is not what the cache says: another build)"
+            }
+            _ => "",
+        };
+        format!("  {}{}{unproven}", record.digest, hint.unwrap_or_default())
+    }));
     if lost.len() > NAMED {
-        let _ = write!(text, "\n  and {} more", lost.len() - NAMED);
+        lines.push(format!("  and {} more", lost.len() - NAMED));
     }
-    for source in foreign {
-        let _ = write!(text, "\n{source}");
-    }
-    text.push_str(
-        "\nnothing was written; give the provenance of the build (mode=max), its metadata file, the \
+    lines.extend_from_slice(foreign);
+    lines.push(
+        "nothing was written; give the provenance of the build (mode=max), its metadata file, the \
          exported image, a bundle of docker buildx history export, or the root or cache.db of the \
-         builder with --keys, or go on without these steps with --allow-unkeyed",
+         builder with --keys, or go on without these steps with --allow-unkeyed"
+            .to_owned(),
     );
-    text
+    lines
 }
 
 impl From<MendError> for Failure {
@@ -228,18 +226,22 @@ impl Failure {
 
     /// Prints the failure and what led to it on stderr.
     pub(crate) fn print(&self) {
-        // As for the other variables, empty counts as unset (https://no-color.org).
-        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colored = std::io::stderr().is_terminal() && !no_color;
-        let label = if colored { "\x1b[1;31merror:\x1b[0m" } else { "error:" };
-        note(format_args!("{label} {}", Plain(self)));
+        let lines = match self {
+            Self::Unkeyed { lost, foreign } => missing_keys(lost, foreign),
+            failure => vec![failure.to_string()],
+        };
+        let mut label = error_label();
+        for line in lines {
+            labelled(label, line);
+            label = "";
+        }
         let mut said = self.to_string();
         let mut source = self.source();
         while let Some(error) = source {
             let text = error.to_string();
             // A transparent error says the same as its source.
             if text != said {
-                note(format_args!("  because: {}", Plain(&text)));
+                note(format_args!("  because: {text}"));
             }
             said = text;
             source = error.source();
@@ -251,10 +253,18 @@ impl Failure {
         | Self::Inspect(InspectError::Damaged { damage, .. }) = self
         {
             for item in damage {
-                note(format_args!("  {}", Plain(with_causes(item))));
+                note(format_args!("  {}", with_causes(item)));
             }
         }
     }
+}
+
+/// What stands before an error.
+pub(crate) fn error_label() -> &'static str {
+    // As for the other variables, empty counts as unset (https://no-color.org).
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colored = std::io::stderr().is_terminal() && !no_color;
+    if colored { "\x1b[1;31merror:\x1b[0m " } else { "error: " }
 }
 
 #[cfg(test)]

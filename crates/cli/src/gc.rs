@@ -3,9 +3,9 @@
 use bkstate::Time;
 use bkstate::gc::Loss;
 use oci2bk::gc::Collection;
+use oci2bk::text::size;
 
 use crate::output::note;
-use crate::summary::size;
 
 /// Says on stderr what will go, and what to do about it.
 pub(crate) fn warn(collection: &Collection, last_used: Option<Time>) {

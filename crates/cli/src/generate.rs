@@ -1,13 +1,16 @@
 //! `oci2bk completions` and `oci2bk man`: what is made of the definition of the command line.
 
+use std::ffi::OsStr;
 use std::io;
+use std::path::Path;
 
+use bkstate::dir::Dir;
 use clap::{Command, CommandFactory as _};
 use roff::{Roff, roman};
 
 use crate::args::{Arguments, Completions, Man};
 use crate::failure::Failure;
-use crate::output;
+use crate::output::{self, FileError};
 
 /// Prints the completions for a shell.
 pub(crate) fn completions(arguments: &Completions) -> Result<(), Failure> {
@@ -22,10 +25,15 @@ pub(crate) fn completions(arguments: &Completions) -> Result<(), Failure> {
 pub(crate) fn man(arguments: &Man) -> Result<(), Failure> {
     let mut command = Arguments::command().disable_help_subcommand(true);
     command.build();
-    let failed = |path| |source| Failure::WriteMan { path, source };
-    for page in pages(&command).map_err(failed(arguments.dir.clone()))? {
-        let path = arguments.dir.join(&page.name);
-        std::fs::write(&path, page.text).map_err(failed(path))?;
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        |source: FileError| Failure::WriteMan { path, source }
+    };
+    let dir = Dir::open(&arguments.dir);
+    let dir = dir.map_err(|error| failed(&arguments.dir)(error.into()))?;
+    for page in pages(&command).map_err(|error| failed(&arguments.dir)(error.into()))? {
+        let written = output::write_into(&dir, OsStr::new(&page.name), &page.text);
+        written.map_err(failed(&arguments.dir.join(&page.name)))?;
     }
     Ok(())
 }

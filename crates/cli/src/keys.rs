@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use oci2bk::export::CacheExport;
 use oci2bk::keys::{self, AttachError, Attached, KeySource, KeysFile, attach};
 use oci2bk::limits::Limits;
+use oci2bk::text;
 
 use crate::args::{Attach, Keys, KeysCommand};
 use crate::failure::Failure;
-use crate::output::{self, Plain, note};
+use crate::output::{self, note};
 
 pub(crate) fn run(arguments: &Keys) -> Result<(), Failure> {
     match (&arguments.command, &arguments.output) {
@@ -27,13 +28,13 @@ fn write(sources: &[PathBuf], output: &Path, limits: &Limits) -> Result<(), Fail
         return Err(Failure::NoKeys);
     }
     let json = keys.encode()?;
-    if output == Path::new("-") {
+    if output == Path::new("-") || output::is_stdout(output) {
         // The line feed at the end is written with it.
         return output::result(String::from_utf8_lossy(&json).trim_end());
     }
-    std::fs::write(output, json)
+    output::write_file(output, &json)
         .map_err(|source| Failure::WriteKeys { path: output.to_owned(), source })?;
-    output::result(&format!("{} has the keys of {} ops", output.display(), keys.len()))
+    output::result(&format!("{} has the keys of {} ops", text::path(output), keys.len()))
 }
 
 fn run_attach(arguments: &Attach) -> Result<(), Failure> {
@@ -67,7 +68,7 @@ fn describe(export: &CacheExport, attached: &Attached) -> String {
         attached.records,
         wanted.len(),
         export.manifest.digest,
-        export.layout.path().display(),
+        text::path(export.layout.path()),
         attached.manifest
     )
 }
@@ -82,9 +83,7 @@ fn read(paths: &[PathBuf], limits: &Limits) -> Result<Vec<KeySource>, Failure> {
         for step in &source.uncomputable {
             note(format_args!(
                 "warning: {} has no key for the step {}: {}",
-                source.description,
-                Plain(&step.name).to_string().replace('\n', "\\n"),
-                Plain(&step.reason)
+                source.description, step.name, step.reason
             ));
         }
     }

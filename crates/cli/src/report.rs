@@ -61,6 +61,8 @@ pub(crate) struct Report {
     pub(crate) trailing: BTreeMap<Digest, u64>,
     /// Copies of layers that were passed over, as another was good.
     pub(crate) bad_copies: BTreeSet<BadCopy>,
+    /// Blobs that were hard-linked and that somebody may have open for writing: the kernel does not tell.
+    pub(crate) unleased: BTreeSet<Digest>,
     /// Layers that stay packed, as they cannot be unpacked and no step needs their files.
     pub(crate) left_packed: Vec<LeftPacked>,
     /// What the root had before, and what is new.
@@ -154,6 +156,7 @@ impl Report {
             },
             trailing: done.trailing.clone(),
             bad_copies: done.bad_copies.clone(),
+            unleased: done.unleased.clone(),
             left_packed: done.left_packed.clone(),
             shares: done.shares,
             gc,

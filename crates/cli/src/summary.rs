@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bkstate::Digest;
+use bkstate::root::Stranger;
 use comfy_table::{Table, presets};
 use oci2bk::convert::{LeftPacked, PackedReason, Share, Shares};
-pub(crate) use oci2bk::graph::size;
-use oci2bk::graph::{one_line, short_digest};
 use oci2bk::keys::Keyring;
 use oci2bk::layout::BadCopy;
 use oci2bk::plan::{Layer, Lost, LostReason, Miss, MissReason, Plan, Step};
 use oci2bk::release::{Releases, Target, Version};
+use oci2bk::text::{self, one_line, short_digest, size};
 use serde::Serialize;
 
 use crate::output::note;
@@ -34,7 +34,7 @@ pub(crate) fn plan_as_json(
     keyring: &Keyring,
     shares: Shares,
 ) -> Result<String, serde_json::Error> {
-    serde_json::to_string_pretty(&PrintedPlan { plan, keys: key_sources(keyring), shares })
+    text::to_json(&PrintedPlan { plan, keys: key_sources(keyring), shares })
 }
 
 /// A plan for people, for `--dry-run`.
@@ -58,7 +58,8 @@ pub(crate) fn plan(plan: &Plan, keyring: &Keyring, shares: Shares) -> String {
     let mut lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.push(String::new());
     lines.extend(key_sources(keyring).iter().map(|key| {
-        format!("{}: {} of {} op digests used", key.source, key.resolved, key.candidates)
+        let source = one_line(&key.source);
+        format!("{source}: {} of {} op digests used", key.resolved, key.candidates)
     }));
     let bytes: u64 = plan.blobs.values().map(|blob| blob.size).sum();
     lines.push(format!(
@@ -107,9 +108,10 @@ fn step_row(plan: &Plan, step: &Step) -> [String; 4] {
 
 /// That a root is damaged, and in how many places.
 pub(crate) fn damaged_in(root: &Path, places: usize) -> String {
+    let root = text::path(root);
     match places {
-        1 => format!("{} is damaged in one place", root.display()),
-        places => format!("{} is damaged in {places} places", root.display()),
+        1 => format!("{root} is damaged in one place"),
+        places => format!("{root} is damaged in {places} places"),
     }
 }
 
@@ -123,7 +125,7 @@ pub(crate) fn legacy_note(records: usize, root: &Path) -> Option<String> {
     Some(format!(
         "{records} on layers that a BuildKit before v0.33.1 unpacked, so v0.33.1 and later share none of \
          them with images and caches; check and mend them with: oci2bk verify --trees --mend {}",
-        root.display()
+        text::path(root)
     ))
 }
 
@@ -143,7 +145,7 @@ pub(crate) fn warn_of_unused_images(unused: &[String]) {
     for image in unused {
         note(format_args!(
             "warning: no step of the caches uses the image in {}; it is left out",
-            one_line(image)
+            image
         ));
     }
 }
@@ -176,6 +178,26 @@ pub(crate) fn warn_of_bad_copies(copies: &BTreeSet<BadCopy>) {
             copy.blob,
             copy.layout.display(),
             one_line(&copy.why)
+        ));
+    }
+}
+
+/// Says on stderr that others can replace a root, by one directory on the way to it.
+pub(crate) fn warn_of_strangers(root: &Path, strangers: &[Stranger]) {
+    if let Some(stranger) = strangers.first() {
+        note(format_args!(
+            "warning: {stranger}, and can put something else in the place of {}, which a daemon would trust",
+            root.display()
+        ));
+    }
+}
+
+/// Says on stderr of how many linked blobs it is not known whether somebody can still change them.
+pub(crate) fn warn_of_unleased(blobs: usize) {
+    if blobs > 0 {
+        note(format_args!(
+            "warning: the file system of the cache has no leases, so who has one of the {blobs} hard-linked \
+             blobs open for writing can still change it"
         ));
     }
 }
@@ -312,7 +334,7 @@ pub(crate) fn report(report: &Report) -> String {
     let whole = report.lost.is_empty() && report.dropped.is_empty() && !missed;
     let warmth = if whole { "warm" } else { "partly warm" };
     let mut lines = vec![
-        format!("{} is {warmth} after {seconds:.1} s", report.root.display()),
+        format!("{} is {warmth} after {seconds:.1} s", text::path(&report.root)),
         format!(
             "  {} of {} steps, {} with a result",
             report.records.converted, report.records.total, report.records.results
@@ -348,7 +370,7 @@ pub(crate) fn report(report: &Report) -> String {
         format!("  keys of BuildKit {exporter} translated to {}", report.buildkit)
     }));
     let used = report.keys.iter().filter(|key| key.resolved > 0);
-    lines.extend(used.map(|key| format!("  {} keys from {}", key.resolved, key.source)));
+    lines.extend(used.map(|key| format!("  {} keys from {}", key.resolved, one_line(&key.source))));
     lines.join("\n")
 }
 

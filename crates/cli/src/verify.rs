@@ -2,19 +2,25 @@
 
 use std::path::Path;
 
+use bkstate::root::check_access;
+use oci2bk::root::OpenRootError;
+use oci2bk::text::{self, one_line, size};
 use oci2bk::verify::{Damage, Report};
 use oci2bk::{Root, Verifier};
 use serde::Serialize;
 
 use crate::args::{Format, Verify};
 use crate::failure::Failure;
-use crate::output::{self, Plain};
+use crate::output;
 use crate::progress::Display;
 use crate::signals::Signals;
-use crate::summary::{damaged_in, legacy_note, size};
+use crate::summary::{damaged_in, legacy_note};
 
 pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     let root = Root::open(arguments.root.resolve()?.root)?;
+    if arguments.mend {
+        check_access(root.dir()).map_err(OpenRootError::Root)?;
+    }
     let display = Display::new(arguments.progress);
     // The trees are unpacked into a directory that has to be removed.
     let signals = Signals::catch()?;
@@ -36,7 +42,7 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     let printed = Printed::new(root.path(), arguments.trees, &report, mended);
     output::result(&match arguments.format {
         Format::Table => printed.table(),
-        Format::Json => serde_json::to_string_pretty(&printed)?,
+        Format::Json => text::to_json(&printed)?,
     })?;
     if report.damage.is_empty() {
         Ok(())
@@ -102,7 +108,7 @@ impl<'a> Printed<'a> {
     }
 
     fn table(&self) -> String {
-        let root = self.root.display();
+        let root = text::path(self.root);
         let mut lines = vec![match self.damage.len() {
             0 => format!("{root} is sound"),
             places => damaged_in(self.root, places),
@@ -128,7 +134,7 @@ impl<'a> Printed<'a> {
 
 impl Item {
     fn lines(&self) -> [String; 2] {
-        let message = Plain(&self.message).to_string().replace('\n', "\\n");
+        let message = one_line(&self.message);
         [format!("{}: {message}", self.kind), format!("  {}", self.consequence)]
     }
 }

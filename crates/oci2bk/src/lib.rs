@@ -108,6 +108,7 @@
 //! | [`root`], [`verify`], [`gc`] | what a root holds, what is wrong with it, what a daemon will remove of it |
 //! | [`limits`], [`json`] | what the input may cost |
 //! | [`progress`], [`cancel`] | following the work, and ending it |
+//! | [`graph`], [`text`] | showing what came of it |
 
 mod assemble;
 pub mod cancel;
@@ -133,6 +134,7 @@ pub mod progress;
 pub mod release;
 pub mod root;
 pub mod source;
+pub mod text;
 pub mod unpack;
 pub mod verify;
 

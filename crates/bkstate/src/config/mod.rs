@@ -30,16 +30,16 @@
 
 mod value;
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use toml::Table;
 
 use crate::gc::GcConfig;
+use crate::input::{self, InputError};
 
 pub use value::ConfigError;
-pub(crate) use value::{boolean, member, oci_worker, strings, text};
+pub(crate) use value::{boolean, member, oci_worker, parse, strings, text};
 
 /// The largest file that is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -85,9 +85,9 @@ pub enum ReadConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel answered.
+        /// Why.
         #[source]
-        source: std::io::Error,
+        source: InputError,
     },
     /// No configuration is that large.
     #[error("the configuration {} has more than {MAX_BYTES} bytes", path.display())]
@@ -115,8 +115,8 @@ impl DaemonConfig {
         let path = path.to_owned();
         let error = |source| ReadConfigError::Read { path: path.clone(), source };
         let mut text = String::new();
-        let mut file = File::open(&path).map_err(error)?.take(MAX_BYTES + 1);
-        let length = file.read_to_string(&mut text).map_err(error)?;
+        let mut file = input::open(&path).map_err(error)?.take(MAX_BYTES + 1);
+        let length = file.read_to_string(&mut text).map_err(|source| error(source.into()))?;
         if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
             return Err(ReadConfigError::TooLarge { path });
         }
@@ -128,7 +128,7 @@ impl DaemonConfig {
     /// # Errors
     /// When it is no TOML, or a value that matters here is not what the daemon takes.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        let config: Table = text.parse()?;
+        let config = parse(text)?;
         let oci = oci_worker(&config)?;
         let root = string(&config, "root")?;
         // The daemon's own directory is not ours.

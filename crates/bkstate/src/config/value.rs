@@ -9,8 +9,13 @@ use crate::gc::{ParseDiskSpaceError, ParseDurationError};
 #[non_exhaustive]
 pub enum ConfigError {
     /// It is no TOML.
-    #[error("it is not TOML")]
-    Toml(#[from] toml::de::Error),
+    #[error("it is not TOML: {message} in line {line}")]
+    Toml {
+        /// Where, counted from 1.
+        line: usize,
+        /// Why.
+        message: String,
+    },
     /// A value is of another type than the daemon takes.
     #[error("{key} has to be {expected}")]
     Type {
@@ -37,6 +42,14 @@ pub enum ConfigError {
         #[source]
         source: ParseDurationError,
     },
+}
+
+/// The whole of a configuration.
+pub(crate) fn parse(text: &str) -> Result<Table, ConfigError> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        ConfigError::Toml { line: before.split('\n').count(), message: error.message().to_owned() }
+    })
 }
 
 /// What `[worker.oci]` has.

@@ -38,7 +38,11 @@ pub enum FileKind {
     File,
     /// A directory.
     Directory,
-    /// A link, device, FIFO or socket.
+    /// A symbolic link, whatever it leads to.
+    Link,
+    /// What is read or written as it comes: a FIFO, or a character device such as a terminal.
+    Stream,
+    /// A block device or a socket.
     Other,
 }
 
@@ -54,6 +58,8 @@ impl Dir {
                 let kind = match FileType::from_raw_mode(stat.st_mode) {
                     FileType::RegularFile => FileKind::File,
                     FileType::Directory => FileKind::Directory,
+                    FileType::Symlink => FileKind::Link,
+                    FileType::Fifo | FileType::CharacterDevice => FileKind::Stream,
                     _ => FileKind::Other,
                 };
                 Ok(Some(Found { kind, size: stat.st_size.cast_unsigned() }))

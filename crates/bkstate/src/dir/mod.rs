@@ -15,7 +15,7 @@
 //! // A link is seen, and never followed.
 //! let entries: Vec<DirEntry> = dir.entries()?;
 //! assert_eq!(entries[0].to_str(), Some("link"));
-//! assert!(matches!(dir.find(&*entries[0].name)?, Some(Found { kind: FileKind::Other, .. })));
+//! assert!(matches!(dir.find(&*entries[0].name)?, Some(Found { kind: FileKind::Link, .. })));
 //! assert!(dir.dir("link").is_err());
 //!
 //! // Nor is there a name for what is elsewhere.
@@ -132,6 +132,19 @@ impl Dir {
     pub fn open(path: &Path) -> Result<Self, DirError> {
         let flags = READ_DIR.difference(OFlags::NOFOLLOW);
         let fd = open_quietly(fs::CWD, path, flags).map_err(|error| DirError {
+            action: "open the directory",
+            path: path.to_owned(),
+            source: error.into(),
+        })?;
+        Ok(Self { fd, path: path.to_owned() })
+    }
+
+    /// The directory that `place` is a handle of, which need not be one for reading (`O_PATH`).
+    ///
+    /// # Errors
+    /// If we may not read it.
+    pub(crate) fn of_place(place: OwnedFd, path: &Path) -> Result<Self, DirError> {
+        let fd = open_quietly(place, c".", READ_DIR).map_err(|error| DirError {
             action: "open the directory",
             path: path.to_owned(),
             source: error.into(),

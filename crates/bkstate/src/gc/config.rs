@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::amount::parse_duration;
 use super::{Disk, DiskSpace, Policy, Rule};
-use crate::config::{ConfigError, boolean, member, oci_worker, strings, text};
+use crate::config::{ConfigError, boolean, member, oci_worker, parse, strings, text};
 
 /// What `[worker.oci]` says of garbage collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl GcConfig {
     /// # Errors
     /// When it is no TOML, or a value about garbage collection is not what the daemon takes.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        Self::of_worker(&oci_worker(&text.parse()?)?)
+        Self::of_worker(&oci_worker(&parse(text)?)?)
     }
 
     /// What the table `[worker.oci]` says.

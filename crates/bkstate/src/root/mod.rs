@@ -27,6 +27,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod access;
 mod kind;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use access::{Stranger, check_access, strangers};
 pub use kind::Kind;
 
 use crate::dir::{Dir, DirError};
@@ -59,6 +61,45 @@ pub enum RootError {
         /// What it names.
         target: PathBuf,
     },
+    /// It belongs to another user, who could change what is written there.
+    #[error(
+        "{} belongs to user {owner}, who can change all in it, and a daemon would trust it; give another \
+         directory, or make it yours: chown {user} {}",
+        path.display(), path.display()
+    )]
+    Owner {
+        /// The directory.
+        path: PathBuf,
+        /// The user id of its owner.
+        owner: u32,
+        /// Ours.
+        user: u32,
+    },
+    /// Others may write to it.
+    #[error(
+        "users other than the owner of {} may write to it (mode {mode:04o}), and a daemon would trust what \
+         they put there: chmod go-w {}",
+        path.display(), path.display()
+    )]
+    Writable {
+        /// The directory.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// A link in the path belongs to another user, who could let it lead anywhere.
+    #[error(
+        "{} is a symbolic link to {} that belongs to user {owner}; give the directory itself",
+        link.display(), target.display()
+    )]
+    Link {
+        /// The link.
+        link: PathBuf,
+        /// What it names.
+        target: PathBuf,
+        /// The user id of its owner.
+        owner: u32,
+    },
     /// It is a directory of something else.
     #[error("{}", kind.not_a_root(path))]
     NotARoot {
@@ -74,7 +115,12 @@ pub enum RootError {
 /// # Errors
 /// If it is not there, or neither a root nor empty.
 pub fn open(path: &Path) -> Result<Dir, RootError> {
-    let (dir, kind) = find(Dir::open(path).map_err(|error| refused(path, error))?)?;
+    of_root(Dir::open(path).map_err(|error| refused(path, error))?)
+}
+
+/// `dir`, or the one in the volume that it is, if that is a root.
+fn of_root(dir: Dir) -> Result<Dir, RootError> {
+    let (dir, kind) = find(dir)?;
     match kind {
         Kind::Root | Kind::Empty => Ok(dir),
         kind => Err(RootError::NotARoot { path: dir.path().to_owned(), kind }),
@@ -91,6 +137,39 @@ pub fn open_if_there(path: &Path) -> Result<Option<Dir>, RootError> {
         Err(RootError::Dir(error)) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// As [`open_if_there`], for whoever writes to the root: it has to belong to who runs this, or to root, and
+/// nobody else may write to it; nor may a link on the way to it be another user's.
+///
+/// ```
+/// use std::os::unix::fs::PermissionsExt as _;
+///
+/// use bkstate::root::{RootError, check_access, open, open_to_write};
+///
+/// let temp = tempfile::tempdir()?;
+/// assert!(open_to_write(temp.path())?.is_some());
+/// assert!(open_to_write(&temp.path().join("absent"))?.is_none());
+///
+/// std::fs::set_permissions(temp.path(), std::fs::Permissions::from_mode(0o777))?;
+/// assert!(matches!(open_to_write(temp.path()), Err(RootError::Writable { mode: 0o777, .. })));
+/// assert!(check_access(&open(temp.path())?).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As for [`open`], and if others have power over it.
+pub fn open_to_write(path: &Path) -> Result<Option<Dir>, RootError> {
+    let opened = access::open(path).map_err(|error| match error {
+        RootError::Dir(error) => refused(path, error),
+        error => error,
+    });
+    let dir = match opened {
+        Err(RootError::Dir(error)) if error.is_not_found() => return Ok(None),
+        dir => of_root(dir?)?,
+    };
+    check_access(&dir)?;
+    Ok(Some(dir))
 }
 
 /// What `dir` is, or the directory with the files of the Docker volume that `dir` is.

@@ -172,6 +172,7 @@ mod mounts;
 mod publish;
 mod read;
 mod staging;
+mod strangers;
 #[cfg(test)]
 mod tests;
 mod verify;

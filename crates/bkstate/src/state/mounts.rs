@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
+use super::strangers::Users;
 use super::{Holder, LockError, SNAPSHOTS};
 use crate::dir::{Dir, DirError};
 
@@ -196,15 +197,26 @@ pub(super) fn ensure_unused(root: &Dir) -> Result<(), LockError> {
     if let Some((part, mount)) = own.user(&place, |mount, layer| resolve(root, mount, layer))? {
         return Err(mounted(part, mount, None));
     }
-    let namespace = |process: &str| format!("/proc/{process}/ns/mnt");
-    let mut seen: BTreeSet<_> = there(namespace("self"), target)?.into_iter().collect();
+    let namespace = |link: &Path| {
+        let namespace = File::open(link)?;
+        Ok((namespace.metadata()?.ino(), namespace))
+    };
+    let own = there("/proc/self/ns/mnt", namespace)?;
+    let mut seen: BTreeSet<u64> = own.into_iter().map(|(number, _)| number).collect();
+    let users = Users::of(root)?;
     for pid in processes()? {
-        let Some(name) = visible(namespace(&pid.to_string()), target)? else { continue };
-        if !seen.insert(name) {
+        let found = visible(format!("/proc/{pid}/ns/mnt"), namespace)?;
+        let Some((number, namespace)) = found.filter(|(number, _)| !seen.contains(number)) else {
+            continue;
+        };
+        if users.are_strangers_to(&namespace) {
+            seen.insert(number);
             continue;
         }
+        // Another process may tell of the same namespace if this one has ended.
         let table = visible(format!("/proc/{pid}/mountinfo"), Table::read)?;
         let Some(table) = table else { continue };
+        seen.insert(number);
         if let Some((part, mount)) = table.user(&place, |_, layer| Ok(layer.to_owned()))? {
             return Err(mounted(part, mount, Some(Holder::process(pid))));
         }

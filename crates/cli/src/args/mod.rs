@@ -11,8 +11,9 @@ mod keys;
 mod layers;
 mod verify;
 
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
+use oci2bk::text::one_line;
 
 use common::PROGRESS_VARIABLE;
 pub(crate) use common::{Format, ProgressMode};
@@ -25,7 +26,8 @@ pub(crate) use inspect::{Inspect, InspectFormat};
 pub(crate) use keys::{Attach, Keys, KeysCommand};
 pub(crate) use verify::Verify;
 
-use crate::output::note;
+use crate::failure::error_label;
+use crate::output::{labelled_page, note};
 use crate::version;
 
 /// Turn a BuildKit cache export into the state directory of a buildkitd that has already run
@@ -55,7 +57,29 @@ pub(crate) fn refuse(error: &clap::Error) -> ! {
     if let Some(value) = of_variable {
         note(format_args!("the variable {PROGRESS_VARIABLE} is {value:?}:"));
     }
-    error.exit()
+    if !error.use_stderr() {
+        // Help and version have nothing from outside.
+        error.exit();
+    }
+    let page = error.render().to_string();
+    let page =
+        words_in(error).into_iter().fold(page, |page, word| page.replace(&word, &one_line(&word)));
+    labelled_page(error_label(), page.strip_prefix("error: ").unwrap_or(&page).trim_end());
+    std::process::exit(error.exit_code())
+}
+
+/// What of the command line the message has in it, which may be several lines.
+fn words_in(error: &clap::Error) -> Vec<String> {
+    let values = error.context().flat_map(|(_, value)| match value {
+        ContextValue::String(word) => vec![word.clone()],
+        ContextValue::Strings(words) => words.clone(),
+        _ => Vec::new(),
+    });
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    let mut words: Vec<_> = values.chain(cause).filter(|word| word.contains('\n')).collect();
+    // A word may be a part of another.
+    words.sort_by_key(|word| std::cmp::Reverse(word.len()));
+    words
 }
 
 fn more_help() -> String {

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use oci2bk::graph::{Warmth, one_line, short_digest, size};
+use oci2bk::graph::Warmth;
 use oci2bk::inspect::{Export, ExportStep, count};
 use oci2bk::plan::MissReason;
+use oci2bk::text::{one_line, short_digest, size};
 
 use super::table::{Page, bytes, name, tally, time, unnamed};
 

@@ -12,6 +12,7 @@ use oci2bk::graph::{self, Graph};
 use oci2bk::inspect::{Export, Place, Root, find};
 use oci2bk::keys;
 use oci2bk::source::Source;
+use oci2bk::text;
 use serde_json::Value;
 
 use crate::args::{Inspect, InspectFormat};
@@ -68,7 +69,7 @@ fn nothing(arguments: &Inspect, word: &str) -> Failure {
 /// Says on stderr what is not seen, or not to be trusted.
 fn warn(path: &Path, root: &Root) {
     for unread in &root.unread {
-        note(format_args!("warning: {}", graph::one_line(&with_causes(unread))));
+        note(format_args!("warning: {}", with_causes(unread)));
     }
     if !root.damage.is_empty() {
         note(format_args!(
@@ -86,7 +87,7 @@ fn print(
 ) -> Result<(), Failure> {
     output::result(&match format {
         InspectFormat::Table => table(),
-        InspectFormat::Json => serde_json::to_string_pretty(&json())?,
+        InspectFormat::Json => text::to_json(&json())?,
         // They end with a line feed of their own.
         InspectFormat::Dot => graph::dot(&graph()).trim_end().to_owned(),
         InspectFormat::Svg => graph::svg(&graph()).trim_end().to_owned(),

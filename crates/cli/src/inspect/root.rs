@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bkstate::ids::{KeyId, RecordId};
 use bkstate::snapshots::Kind;
 use bkstate::{Digest, Time};
-use oci2bk::graph::{one_line, short_digest, shortened};
 use oci2bk::inspect::{Build, Key, Record, Root, count};
+use oci2bk::text::{one_line, path, short_digest, shortened};
 
 use crate::summary::legacy_note;
 
@@ -16,7 +16,7 @@ use super::table::{Page, WIDE, bytes, name, signed, tally, time, unnamed, yes};
 pub(super) fn table(root: &Root, detailed: bool) -> String {
     let order = root.graph().in_order();
     let mut page = Page::default();
-    page.line(one_line(&root.path.display().to_string()));
+    page.line(path(&root.path));
     page.line(format!(
         "  {} keys: {}",
         root.keys.len(),

@@ -2,7 +2,8 @@
 
 use bkstate::Time;
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use oci2bk::graph::{Warmth, shortened, size};
+use oci2bk::graph::Warmth;
+use oci2bk::text::{shortened, size};
 
 /// How wide what comes from outside may be in a table, which has other columns too.
 pub(super) const WIDE: usize = 60;

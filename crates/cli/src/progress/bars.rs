@@ -6,9 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use bkstate::Digest;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use oci2bk::progress::{Event, LayerWork};
+use oci2bk::text::one_line;
 
 use super::Renderer;
-use crate::output::Plain;
 
 const LAYER: &str = "  {prefix} [{bar:24}] {bytes:>10}/{total_bytes:<10} {wide_msg}";
 const STAGE: &str = "{spinner} {msg}";
@@ -39,9 +39,7 @@ impl Bars {
             let bar = ProgressBar::new(work.to_read)
                 .with_style(style(LAYER))
                 .with_prefix(work.digest.hex().chars().take(12).collect::<String>())
-                .with_message(
-                    work.description.iter().map(|text| Plain(text).to_string()).collect::<String>(),
-                );
+                .with_message(work.description.as_deref().map(one_line).unwrap_or_default());
             self.all.add(bar)
         }));
     }

@@ -1,11 +1,11 @@
 //! Progress as lines: for logs, and for programs.
 
 use oci2bk::progress::{Event, LayerWork};
+use oci2bk::text::{size, to_json_line};
 use serde::Serialize;
 
 use super::Renderer;
-use crate::output::{self, note};
-use crate::summary::size;
+use crate::output::note;
 
 /// A line for each layer and stage that is done.
 pub(super) struct Plain;
@@ -15,9 +15,8 @@ impl Renderer for Plain {
         match event {
             Event::StageStarted(stage) => note(stage.name()),
             Event::LayerFinished(work) => {
-                let description =
-                    work.description.iter().map(|text| format!(" {}", output::Plain(text)));
-                let description: String = description.collect();
+                let description: String =
+                    work.description.iter().map(|text| format!(" {text}")).collect();
                 note(format_args!("  {} {}{description}", work.digest, size(work.size)));
             }
             _ => {}
@@ -78,7 +77,7 @@ impl Renderer for Json {
             Event::LayerFinished(work) => Line { layer: Layer::of(work), ..line("layer-finished") },
             _ => return,
         };
-        if let Ok(json) = serde_json::to_string(&line) {
+        if let Ok(json) = to_json_line(&line) {
             note(json);
         }
     }

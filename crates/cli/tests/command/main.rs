@@ -1,17 +1,22 @@
 //! The command as its users meet it: what it prints, where, and how it exits.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod daemon;
 mod dry_run;
 mod failures;
+mod hostile_text;
 mod inspect;
 mod look;
 mod output;
+mod outputs;
+mod prepared;
 mod readme;
 mod results;
 mod rights;
 mod roots;
 mod signals;
+mod strangers;
 mod verify;
 mod voice;
 

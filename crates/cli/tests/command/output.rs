@@ -66,7 +66,7 @@ fn rawjson_is_an_object_for_each_event() {
 }
 
 /// Runs the command with a terminal as stderr, and gives what the terminal got.
-fn on_a_terminal(command: &mut Command) -> String {
+pub(super) fn on_a_terminal(command: &mut Command) -> String {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();

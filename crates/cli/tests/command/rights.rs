@@ -25,8 +25,10 @@ fn exit_1_missing_rights_are_found_before_anything_is_read() {
     ] {
         let place = Place::new();
         std::fs::create_dir(place.root()).unwrap();
-        std::os::unix::fs::chown(place.root(), Some(1), Some(1)).unwrap();
-        std::os::unix::fs::chown(place.temp.path(), Some(1), Some(1)).unwrap();
+        if words.contains(&"--reuid=1") {
+            std::os::unix::fs::chown(place.root(), Some(1), Some(1)).unwrap();
+            std::os::unix::fs::chown(place.temp.path(), Some(1), Some(1)).unwrap();
+        }
         let printed = Printed::of(&mut convert_by(words, &place), 1);
         printed.says(&["cannot unpack layers into", "root", "CAP_SYS_ADMIN", "--no-extract"]);
         assert_eq!(place.names(), ["root", "root/buildkitd.lock"], "{words:?}");

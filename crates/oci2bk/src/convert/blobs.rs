@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bkstate::Digest;
 use bkstate::dir::{DirError, if_there};
@@ -34,6 +34,8 @@ pub(super) struct Site<'a> {
     pub(super) store: StoreBlobs,
     /// For each snapshot, whether a step needs it unpacked. Only asked for if one cannot be.
     mounted: OnceLock<Vec<bool>>,
+    /// The blobs that were linked and of which the kernel does not tell who has them open.
+    unleased: Mutex<BTreeSet<Digest>>,
 }
 
 impl<'a> Site<'a> {
@@ -45,7 +47,8 @@ impl<'a> Site<'a> {
         staging: &'a Staging<'a>,
         store: StoreBlobs,
     ) -> Self {
-        Self { plan, exports, places, existing, staging, store, mounted: OnceLock::new() }
+        let (mounted, unleased) = (OnceLock::new(), Mutex::default());
+        Self { plan, exports, places, existing, staging, store, mounted, unleased }
     }
 
     /// Whether the snapshot at `index` of the plan, which cannot be unpacked because of `error`, need not
@@ -53,6 +56,16 @@ impl<'a> Site<'a> {
     pub(super) fn can_stay_packed(&self, index: usize, error: &UnpackError) -> bool {
         let is_mounted = || self.mounted.get_or_init(|| packed::mounted(self.plan))[index];
         self.store != StoreBlobs::None && error.can_stay_packed() && !is_mounted()
+    }
+
+    /// Notes a blob that was linked without a lease.
+    pub(super) fn note_unleased(&self, blob: Digest) {
+        self.unleased.lock().unwrap_or_else(PoisonError::into_inner).insert(blob);
+    }
+
+    /// The blobs that were linked without a lease.
+    pub(super) fn unleased(&self) -> BTreeSet<Digest> {
+        self.unleased.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A blob that could not be written.

@@ -70,6 +70,7 @@ mod snapshots;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -160,6 +161,9 @@ pub struct Report {
     pub trailing: BTreeMap<Digest, u64>,
     /// Copies of blobs that cannot be used and were passed over, as another layout has a good one.
     pub bad_copies: BTreeSet<BadCopy>,
+    /// The blobs that were [hard-linked](StoreBlobs::Hardlink) and of which the kernel does not tell whether
+    /// somebody has them open for writing.
+    pub unleased: BTreeSet<Digest>,
     /// The layers that stay packed though layers were to be unpacked, those below first.
     pub left_packed: Vec<LeftPacked>,
     /// Blobs stored, with those in place of damaged ones.
@@ -240,6 +244,7 @@ fn convert(
     let worked = blobs::store_and_unpack(&site, run)?;
     report.trailing = worked.trailing;
     report.bad_copies = worked.bad_copies;
+    report.unleased = site.unleased();
     done();
 
     let mut trees = BTreeMap::new();
@@ -291,6 +296,7 @@ impl Report {
             legacy: Legacy::default(),
             trailing: BTreeMap::new(),
             bad_copies: BTreeSet::new(),
+            unleased: BTreeSet::new(),
             left_packed: Vec::new(),
             blobs: stored().count(),
             blob_bytes: stored().fold(0, |sum, (_, blob)| sum.saturating_add(blob.size)),
@@ -316,12 +322,14 @@ fn shares(plan: &Plan, existing: &Existing, places: &Places) -> Shares {
 }
 
 /// Refuses a root that a conversion could not use, without changing anything: one that a daemon
-/// works on, that another worker has to itself, or that is a directory of something else.
+/// works on, that another worker has to itself, that other users can change, or that is a directory of
+/// something else.
 ///
 /// # Errors
 /// [`ConvertError::Lock`], [`ConvertError::Existing`], or [`ConvertError::NotARoot`] if it is not a root
 /// or cannot be read. A root that does not exist is fine.
 pub fn check_root(root: impl AsRef<Path>) -> Result<(), ConvertError> {
+    root::open_to_write(root.as_ref())?;
     match Root::open_if_there(root.as_ref())? {
         Some(root) => Ok(Existing::check_workers(root.dir())?),
         None => Ok(()),
@@ -339,7 +347,7 @@ fn preview(plan: &Plan, root: &Path, options: &Options) -> Result<Shares, Conver
 fn open_root(path: &Path) -> Result<Dir, ConvertError> {
     use std::os::unix::fs::DirBuilderExt as _;
     // What is there is not made: of what the kernel answers, that would only tell that it exists.
-    if let Some(root) = root::open_if_there(path)? {
+    if let Some(root) = root::open_to_write(path)? {
         return Ok(root);
     }
     let mut builder = std::fs::DirBuilder::new();
@@ -348,5 +356,9 @@ fn open_root(path: &Path) -> Result<Dir, ConvertError> {
         .mode(0o700)
         .create(path)
         .map_err(|source| ConvertError::CreateRoot { path: path.to_owned(), source })?;
-    Ok(root::open(path)?)
+    let made = root::open_to_write(path)?;
+    made.ok_or_else(|| ConvertError::CreateRoot {
+        path: path.to_owned(),
+        source: io::ErrorKind::NotFound.into(),
+    })
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 
 use bkstate::dir::DirError;
+use bkstate::kernel::{Lease, read_lease};
 use rustix::fs::ioctl_ficlone;
 
 use super::ConvertError;
@@ -20,7 +21,9 @@ pub enum StoreBlobs {
     /// By copying every byte.
     Copy,
     /// By making the file of the layout the file of the store too. Whoever can write to the one then
-    /// writes to the other, so only files that nobody else can write to are taken.
+    /// writes to the other, so only files that nobody else can write to are taken, and none that
+    /// somebody has open for writing. File systems without leases do not tell that:
+    /// [`Report::unleased`](super::Report::unleased).
     Hardlink,
     /// Not at all. New records know nothing but their snapshots, as those of steps that a daemon ran
     /// and never exported. This takes [`extract`](super::Converter::extract).
@@ -71,6 +74,12 @@ pub enum LinkError {
         /// Its permissions.
         mode: u32,
     },
+    /// Somebody has the file open for writing, and would still have it then.
+    #[error(
+        "somebody has the file open for writing, or mapped, and could change it later; end that program \
+         (lsof or fuser -v names it), or copy the blobs"
+    )]
+    OpenForWriting,
     /// The kernel refuses, as between file systems.
     #[error("the kernel refuses a link")]
     Kernel(#[source] DirError),
@@ -91,6 +100,12 @@ pub(super) fn store(
     let store = site.staging.blobs();
     if site.store == StoreBlobs::Hardlink {
         let file = linkable(&blob).and_then(|file| {
+            // Before it is linked and hashed. It lasts until what is returned here is closed.
+            match read_lease(file) {
+                Lease::Held => {}
+                Lease::Refused => return Err(LinkError::OpenForWriting),
+                Lease::Unknown(_) => site.note_unleased(digest),
+            }
             store.link_blob(&digest, file).map_err(LinkError::Kernel)?;
             file.try_clone().map_err(LinkError::Look)
         });

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::model::Graph;
 use super::svg::{NAME_COLUMNS, colours};
-use super::text::{shortened, size};
+use crate::text::{shortened, size};
 
 /// `graph` in the language of Graphviz, whole: it is up to the reader what can be drawn.
 pub fn dot(graph: &Graph) -> String {

@@ -10,7 +10,7 @@
 //!
 //! ```
 //! use oci2bk::graph::{
-//!     Edge, Folded, Graph, MOST_BOXES, MOST_LINES, Node, Warmth, dot, fold, shortened, size, svg,
+//!     Edge, Folded, Graph, MOST_BOXES, MOST_LINES, Node, Warmth, dot, fold, svg,
 //! };
 //!
 //! let node = |name: &str, warmth| Node {
@@ -41,24 +41,11 @@
 //! let Folded { graph: drawn, hidden_steps, .. } = fold(&graph);
 //! assert!(drawn.nodes.len() <= MOST_BOXES && drawn.edges.len() <= MOST_LINES);
 //! assert!(hidden_steps > 0);
-//!
-//! assert_eq!(shortened("RUN make all", 8), "RUN mak…");
-//! assert_eq!(size(1_234_567), "1.23 MB");
 //! ```
 //!
 //! # Text and layout
 //!
-//! Text that comes from a cache is not to be trusted, and ids are too long to be read:
-//!
-//! ```
-//! use oci2bk::graph::{one_line, short_digest};
-//!
-//! assert_eq!(one_line("RUN a\nRUN b"), r"RUN a\nRUN b");
-//! let digest = oci2bk::Digest::of("");
-//! assert_eq!(short_digest(&digest.to_string()), "e3b0c44298fc");
-//! ```
-//!
-//! The layout is of use for other drawings too:
+//! Names are shown as [`text`](crate::text) makes them fit to be. The layout is of use for other drawings too:
 //!
 //! ```
 //! use oci2bk::graph::{Edge, Graph, Layout, Line, Node, Rect, SPARSE, UNFOLDED, Warmth, fold};
@@ -105,11 +92,9 @@ mod rank;
 mod svg;
 #[cfg(test)]
 mod tests;
-mod text;
 
 pub use dot::dot;
 pub use fold::{Folded, MOST_BOXES, MOST_LINES, SPARSE, UNFOLDED, fold};
 pub use layout::{Layout, Line, Rect};
 pub use model::{Edge, Graph, Node, Warmth};
 pub use svg::svg;
-pub use text::{one_line, short_digest, shortened, size};

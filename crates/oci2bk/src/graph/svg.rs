@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use super::fold::{Folded, SPARSE, UNFOLDED, fold};
 use super::layout::{Layout, Line, Rect};
 use super::model::{Graph, Node, Warmth};
-use super::text::{shortened, size};
+use crate::text::{shortened, size};
 
 /// How many columns of a step's name are shown. The rest is in the title of its box, which browsers
 /// show under the pointer.

@@ -7,12 +7,13 @@ use bkstate::{Digest, Time};
 use super::names;
 use crate::config::{CacheConfig, Chain, Record};
 use crate::export::CacheExport;
-use crate::graph::{Edge, Graph, Node, Warmth, short_digest, size};
+use crate::graph::{Edge, Graph, Node, Warmth};
 use crate::keys::{Keyring, Resolved, SourceSummary};
 use crate::llb::OpDigest;
 use crate::manifest::Compression;
 use crate::plan::{LostReason, MissReason, Plan, PlanError, Source};
 use crate::release::Target;
+use crate::text::{short_digest, size};
 
 /// Exports, with what is known of their records.
 #[derive(Debug, Clone)]

@@ -33,8 +33,8 @@ pub enum SourceError {
         #[source]
         source: io::Error,
     },
-    /// A device or the like.
-    #[error("the key source {path} is neither a file, a directory nor a pipe")]
+    /// A device, a FIFO with a name, or the like.
+    #[error("the key source {path} is neither a file, a directory nor a pipe of a shell")]
     NotAFile {
         /// The path.
         path: PathBuf,

@@ -1,12 +1,11 @@
 //! Where a key source is read from: a file, a pipe or stdin.
 
 use std::fs::{File, FileType};
-use std::io::{self, Read, Seek as _};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::io::{Read, Seek as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use bkstate::input::{self, InputError};
 
 use super::error::SourceError;
 use crate::limits::{Bound, Limits};
@@ -26,26 +25,18 @@ pub(super) enum Input {
 pub(super) fn open(path: &Path, limits: &Limits) -> Result<(PathBuf, Input), SourceError> {
     if path == Path::new(STDIN) {
         let path = PathBuf::from("stdin");
-        let stdin = io::stdin().as_fd().try_clone_to_owned();
+        let stdin = input::stdin();
         let stdin = stdin.map_err(|source| SourceError::Read { path: path.clone(), source })?;
-        let file = seekable(&path, File::from(stdin), limits)?;
+        let file = seekable(&path, stdin, limits)?;
         return Ok((path, Input::File(file)));
     }
-    let read_error = |source| SourceError::Read { path: path.to_owned(), source };
-    // Looked at before it is opened, because opening a device can have effects.
-    let kind = std::fs::metadata(path).map_err(read_error)?.file_type();
-    if kind.is_dir() {
-        return Ok((path.to_owned(), Input::Directory));
+    let path = path.to_owned();
+    match input::open(&path) {
+        Ok(file) => Ok((path.clone(), Input::File(seekable(&path, file, limits)?))),
+        Err(InputError::Io(source)) => Err(SourceError::Read { path, source }),
+        Err(_) if path.is_dir() => Ok((path, Input::Directory)),
+        Err(_) => Err(SourceError::NotAFile { path }),
     }
-    if !is_read(kind) {
-        return Err(SourceError::NotAFile { path: path.to_owned() });
-    }
-    // A pipe is opened without waiting for somebody who writes into it.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mut options = File::options();
-    options.read(true).custom_flags(flags.bits().cast_signed());
-    let file = options.open(path).map_err(read_error)?;
-    Ok((path.to_owned(), Input::File(seekable(path, file, limits)?)))
 }
 
 fn is_read(kind: FileType) -> bool {
@@ -63,9 +54,6 @@ fn seekable(path: &Path, mut file: File, limits: &Limits) -> Result<File, Source
     if !is_read(kind) {
         return Err(SourceError::NotAFile { path: path.to_owned() });
     }
-    let flags = rustix::fs::fcntl_getfl(&file).map_err(|error| read_error(error.into()))?;
-    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)
-        .map_err(|error| read_error(error.into()))?;
     spooled(path, &file, limits)
 }
 

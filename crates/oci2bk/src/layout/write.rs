@@ -373,6 +373,21 @@ mod tests {
     }
 
     #[test]
+    fn a_link_to_the_same_content_is_not_taken_for_the_blob() {
+        let outside = tempfile::tempdir().unwrap();
+        let elsewhere = outside.path().join("blob");
+        fs::write(&elsewhere, "blob").unwrap();
+        let layout = TestLayout::new();
+        let place = layout.blob_path(Digest::of("blob"));
+        symlink(&elsewhere, &place).unwrap();
+        layout.open().writer().unwrap().put_blob(b"blob").unwrap();
+        assert!(fs::symlink_metadata(&place).unwrap().is_file());
+        // What its owner makes of it later is no matter.
+        fs::write(elsewhere, "blub").unwrap();
+        assert_eq!(fs::read(place).unwrap(), b"blob");
+    }
+
+    #[test]
     fn no_link_in_the_layout_is_written_through() {
         let outside = tempfile::tempdir().unwrap();
         let victim = outside.path().join("victim");

@@ -146,6 +146,28 @@ fn a_file_that_others_can_change_is_not_linked() {
 }
 
 #[test]
+fn a_file_that_is_open_for_writing_is_not_linked() {
+    let cache = ALL[0].copy();
+    let path = cache.blob(&cache.largest_layer());
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let convert = |blobs| {
+        let root = tempfile::tempdir().unwrap();
+        let converter = converter(false).blobs(blobs);
+        converted(&[cache.export()], &[&ALL[0]], root.path(), &converter)
+    };
+    // As a process has it that opened it before the file became ours.
+    let writer = fs::File::options().write(true).open(&path).unwrap();
+    match convert(StoreBlobs::Hardlink) {
+        Err(ConvertError::Link { reason: LinkError::OpenForWriting, .. }) => {}
+        result => panic!("{result:?}"),
+    }
+    // A copy is not theirs.
+    convert(StoreBlobs::Copy).unwrap();
+    drop(writer);
+    assert!(convert(StoreBlobs::Hardlink).unwrap().unleased.is_empty());
+}
+
+#[test]
 fn without_blobs_there_are_files_only_and_blobs_can_be_added() {
     if !can_extract() {
         return;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Key, Record, Root};
-use crate::graph::{Edge, Graph, Node, short_digest, size};
+use crate::graph::{Edge, Graph, Node};
+use crate::text::{short_digest, size};
 
 impl Root {
     /// The record of this id.

@@ -1,0 +1,133 @@
+//! What the kernel tells about files and namespaces and no crate makes safe: the only unsafe code.
+//!
+//! ```
+//! use std::fs::File;
+//!
+//! use bkstate::kernel::{Lease, read_lease};
+//!
+//! let temp = tempfile::NamedTempFile::new()?;
+//! let file = File::open(temp.path())?;
+//! // Somebody has it open for writing: we.
+//! assert!(matches!(read_lease(&file), Lease::Refused | Lease::Unknown(_)));
+//! drop(temp.into_temp_path());
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+#![allow(unsafe_code, reason = "three calls that rustix does not have")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+use rustix::io::Errno;
+
+/// `NS_GET_USERNS` and `NS_GET_OWNER_UID` (Linux 4.11, `include/uapi/linux/nsfs.h`; `ioctl_nsfs(2)`).
+const NS_GET_USERNS: libc::Ioctl = 0xb701;
+const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
+
+/// `include/uapi/asm-generic/fcntl.h`; no architecture that Rust has with Linux and std differs.
+const F_SETSIG: libc::c_int = 10;
+
+/// What came of asking for a lease.
+#[derive(Debug)]
+pub enum Lease {
+    /// Nobody has the file open for writing. Who opens it so, or cuts it short, waits until all handles of
+    /// `file` are closed, or for some seconds (`/proc/sys/fs/lease-break-time`).
+    Held,
+    /// Somebody has it open for writing, or mapped.
+    Refused,
+    /// The kernel does not tell, as on file systems without leases, or of files of other users.
+    Unknown(io::Error),
+}
+
+/// Takes a read lease on `file`, which has to be open for nothing but reading (`F_SETLEASE`, `fcntl(2)`).
+pub fn read_lease(file: &File) -> Lease {
+    let descriptor = file.as_raw_fd();
+    // The signal for whoever lets others wait would end the process; this one is ignored by default.
+    // SAFETY: the descriptor is open, and the argument a number.
+    let signal = unsafe { libc::fcntl(descriptor, F_SETSIG, libc::SIGURG) };
+    if signal != 0 {
+        return Lease::Unknown(io::Error::last_os_error());
+    }
+    // SAFETY: as above.
+    if unsafe { libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_RDLCK) } == 0 {
+        return Lease::Held;
+    }
+    let error = io::Error::last_os_error();
+    if Errno::from_io_error(&error) == Some(Errno::AGAIN) {
+        Lease::Refused
+    } else {
+        Lease::Unknown(error)
+    }
+}
+
+/// The user namespace that `namespace` belongs to, a handle of a namespace of another kind.
+///
+/// # Errors
+/// If it is none, or its user namespace is not below ours.
+pub(crate) fn user_namespace_of(namespace: &File) -> io::Result<File> {
+    // SAFETY: the descriptor is open, and there is no argument.
+    let descriptor = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just opened it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }.into())
+}
+
+/// The user who made the user namespace `namespace`, as numbered in ours.
+///
+/// # Errors
+/// If it is no user namespace.
+pub(crate) fn owner_of(namespace: &File) -> io::Result<u32> {
+    let mut owner: libc::uid_t = 0;
+    // SAFETY: the descriptor is open, and the kernel writes one `uid_t`.
+    if unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_OWNER_UID, &raw mut owner) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(owner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_tells_whether_somebody_may_write() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("file");
+        let writer = File::create(&path).unwrap();
+        assert!(matches!(read_lease(&File::open(&path).unwrap()), Lease::Refused));
+        drop(writer);
+        let file = File::open(&path).unwrap();
+        assert!(matches!(read_lease(&file), Lease::Held));
+        // A second reader is in nobody's way, and another handle keeps it.
+        let other = file.try_clone().unwrap();
+        drop(file);
+        assert!(matches!(read_lease(&File::open(&path).unwrap()), Lease::Held));
+        let mut options = File::options();
+        let options = std::os::unix::fs::OpenOptionsExt::custom_flags(
+            options.write(true),
+            rustix::fs::OFlags::NONBLOCK.bits().cast_signed(),
+        );
+        assert_eq!(options.open(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(other);
+        options.open(&path).unwrap();
+        // Nothing but reading.
+        assert!(!matches!(
+            read_lease(&File::options().write(true).open(&path).unwrap()),
+            Lease::Held
+        ));
+    }
+
+    #[test]
+    fn namespaces_tell_whose_they_are() {
+        let own = File::open("/proc/self/ns/mnt").unwrap();
+        let user = user_namespace_of(&own).unwrap();
+        owner_of(&user).unwrap();
+        assert!(owner_of(&own).is_err());
+        let file = tempfile::tempfile().unwrap();
+        assert!(user_namespace_of(&file).is_err());
+        assert!(owner_of(&file).is_err());
+    }
+}

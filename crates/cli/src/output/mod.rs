@@ -1,0 +1,65 @@
+//! stdout and stderr, which may be gone or full, and terminals, which obey what is written to them; and
+//! files.
+//!
+//! Nothing is printed but through here, and nothing from here has a character that [`text`] escapes. What
+//! comes from outside is put into [one line](text::one_line) where a page is made of it.
+
+mod file;
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Write as _};
+
+use oci2bk::text;
+
+use crate::failure::Failure;
+
+pub(crate) use file::{FileError, is_stdout, write_file, write_into};
+
+/// Writes a page with the result, and a line feed, to stdout.
+///
+/// A reader that has gone has read what it wanted, so that is no failure.
+pub(crate) fn result(page: &str) -> Result<(), Failure> {
+    match write_stdout(format!("{}\n", text::page(page)).as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(Failure::Stdout),
+    }
+}
+
+fn write_stdout(content: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(content)?;
+    stdout.flush()
+}
+
+/// Writes a line to stderr, at once. If that fails there is nobody to tell.
+pub(crate) fn note(line: impl fmt::Display) {
+    labelled("", line);
+}
+
+/// The same behind a label of ours, which may have colours.
+pub(crate) fn labelled(label: &str, line: impl fmt::Display) {
+    let line = format!("{label}{}\n", text::one_line(&line.to_string()));
+    let _ = io::stderr().lock().write_all(line.as_bytes());
+}
+
+/// The same for a page of ours.
+pub(crate) fn labelled_page(label: &str, page: &str) {
+    let page = format!("{label}{}\n", text::page(page));
+    let _ = io::stderr().lock().write_all(page.as_bytes());
+}
+
+/// What an error says, and what led to it, on one line.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        // A message may have its cause in it already.
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        source = cause.source();
+    }
+    message
+}
