@@ -22,7 +22,7 @@ use bkstate::content::BlobStore;
 use bkstate::dir::{Dir, DirError, FileKind};
 use bkstate::layers;
 use bkstate::records::Record;
-use bkstate::snapshots::{Kind, Snapshot, Trees};
+use bkstate::snapshots::{Kind, Snapshot, Snapshots, Trees};
 use bkstate::state::{Parts, SNAPSHOTTER, State};
 
 use super::{Verifier, VerifyError};
@@ -237,8 +237,7 @@ pub(crate) struct UnpackedLayer<'p> {
     snapshot: u64,
     trees: &'p Trees,
     origin: Origin,
-    /// The ids of the snapshots below, the nearest first.
-    below: Vec<u64>,
+    chain: Chain<'p>,
     all_trees: &'p [Trees],
     media_type: &'p str,
     diff_id: Digest,
@@ -308,18 +307,29 @@ pub(super) fn holder(snapshot: u64, all: &[Trees]) -> Result<Option<&Trees>, Dir
     Ok(None)
 }
 
-/// The ids of the snapshots below. Their number is bounded in case they lie on each other in a circle.
-fn below(state: &State, snapshot: &Snapshot) -> Vec<u64> {
-    let names = &state.snapshots.by_name;
-    let parent = |snapshot: &&Snapshot| snapshot.parent.as_ref().and_then(|name| names.get(name));
-    let chain = std::iter::successors(parent(&snapshot), parent);
-    chain.take(names.len()).map(|snapshot| snapshot.id).collect()
+/// What a snapshot lies on, looked up whenever it is asked for: the lists of all snapshots of a deep chain
+/// would be the square of it.
+#[derive(Clone, Copy)]
+struct Chain<'s> {
+    snapshots: &'s Snapshots,
+    top: &'s Snapshot,
+}
+
+impl<'s> Chain<'s> {
+    /// The ids of the snapshots below, the nearest first. Their number is bounded in case they lie on each
+    /// other in a circle.
+    fn below(self) -> impl Iterator<Item = u64> {
+        let names = &self.snapshots.by_name;
+        let parent = |snapshot: &&'s Snapshot| names.get(snapshot.parent.as_ref()?);
+        let chain = std::iter::successors(parent(&self.top), parent);
+        chain.take(names.len()).map(|snapshot| snapshot.id)
+    }
 }
 
 impl<'p> UnpackedLayer<'p> {
     /// The snapshot `key`, if its directory is in `all_trees`.
     pub(crate) fn new(
-        keyed: &Keyed<'_>,
+        keyed: &Keyed<'p>,
         all_trees: &'p [Trees],
         key: &str,
         media_type: &'p str,
@@ -333,7 +343,7 @@ impl<'p> UnpackedLayer<'p> {
             snapshot: snapshot.id,
             trees,
             origin,
-            below: below(keyed.state, snapshot),
+            chain: Chain { snapshots: &keyed.state.snapshots, top: snapshot },
             all_trees,
             media_type,
             diff_id,
@@ -369,7 +379,7 @@ impl<'p> UnpackedLayer<'p> {
         let Verifier { limits, progress, cancel, .. } = verifier;
         let unpacking = Unpacking { work: &self.work, before: 0, progress: *progress, cancel };
         let layer = Layer::of(blob, &self.work, self.media_type, self.diff_id);
-        let on_others = !self.below.is_empty();
+        let on_others = self.chain.below().next().is_some();
         let placement = if on_others { Placement::Overlay } else { Placement::Base };
         let unpacked = unpack(&layer, expected.as_fd(), placement, limits, &unpacking);
         let settled = match unpacked {
@@ -397,7 +407,7 @@ impl<'p> UnpackedLayer<'p> {
     /// The trees below, the nearest first. Opened one after the other: a chain may be longer than the
     /// files we may have open. What is missing is reported elsewhere.
     fn lowers(&self) -> impl Iterator<Item = Result<Dir, DirError>> {
-        let open = |id: &u64| holder(*id, self.all_trees)?.map(|trees| trees.fs(*id)).transpose();
-        self.below.iter().filter_map(move |id| open(id).transpose())
+        let open = |id: u64| holder(id, self.all_trees)?.map(|trees| trees.fs(id)).transpose();
+        self.chain.below().filter_map(move |id| open(id).transpose())
     }
 }
