@@ -21,7 +21,7 @@ use crate::layout::{BlobError, BlobFile};
 use crate::plan::Plan;
 use crate::progress::{LayerWork, Unpacking};
 use crate::root::Root;
-use crate::unpack::{self, Blob, Layer, MOST_AT_ONCE, UnpackError};
+use crate::unpack::{self, Allowance, Blob, Layer, MOST_AT_ONCE, UnpackError};
 use crate::verify::trees::{Keyed, UnpackedLayer, stored};
 use crate::verify::{Verifier, VerifyError};
 
@@ -120,13 +120,16 @@ pub(crate) fn mend_with(
     verifier: &Verifier<'_>,
 ) -> Result<Legacy, MendWithError> {
     let suspects = suspects_of_plan(plan, existing)?;
+    let allowance = Allowance::of_comparison(&verifier.limits);
     let right = Mutex::new(BTreeMap::new());
     in_parallel(&suspects, verifier.jobs.min(MOST_AT_ONCE), |suspect| {
         verifier.check()?;
         let blob = || blob_of(plan, exports, &suspect.blob);
         let is_right = match &suspect.form {
             Form::Unpacked(_) if !unpacked => return Ok(()),
-            Form::Unpacked(tree) => tree.compare_with(&blob()?, scratch, verifier)?.is_empty(),
+            Form::Unpacked(tree) => {
+                tree.compare_with(&blob()?, scratch, verifier, &allowance)?.is_empty()
+            }
             Form::Packed(layer) => layer.is_of(&blob()?, verifier)?,
         };
         if let Ok(mut right) = right.lock() {

@@ -6,6 +6,7 @@ mod archives;
 mod blobs;
 mod cache;
 mod cancelled;
+mod chains;
 mod fixture;
 mod legacy;
 mod merging;
@@ -18,6 +19,7 @@ mod repeated;
 mod tree;
 mod verified;
 mod witnesses;
+mod work;
 
 use std::num::NonZeroUsize;
 use std::path::Path;

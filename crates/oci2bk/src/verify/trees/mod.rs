@@ -29,7 +29,8 @@ use super::{Verifier, VerifyError};
 use crate::convert::parallel::in_parallel;
 use crate::progress::{Event, LayerWork, Unpacking};
 use crate::unpack::{
-    Blob, EntryName, Layer, MOST_AT_ONCE, Placement, UnpackError, check_rights, unpack,
+    Allowance, Blob, EntryName, Layer, MOST_AT_ONCE, Placement, UnpackError, check_rights,
+    unpack_within,
 };
 
 use compare::Comparison;
@@ -194,11 +195,12 @@ pub(super) fn compare(
     if !tasks.is_empty() {
         check_rights(&scratch).map_err(VerifyError::Rights)?;
     }
+    let allowance = Allowance::of_comparison(&verifier.limits);
     let damage = Mutex::new(BTreeMap::new());
     in_parallel(&tasks, verifier.jobs.min(MOST_AT_ONCE), |(tree, store)| {
         verifier.check()?;
         let blob = store.blob(&tree.work.digest)?;
-        let found = tree.compare_with(&blob, &scratch, verifier)?;
+        let found = tree.compare_with(&blob, &scratch, verifier, &allowance)?;
         if let Ok(mut damage) = damage.lock() {
             damage.insert(tree.snapshot, found);
         }
@@ -357,13 +359,14 @@ impl<'p> UnpackedLayer<'p> {
         blob: &dyn Blob,
         scratch: &Dir,
         verifier: &Verifier<'_>,
+        allowance: &Allowance,
     ) -> Result<Vec<TreeDamage>, VerifyError> {
         verifier.progress.event(Event::LayerStarted(&self.work));
         let name = self.snapshot.to_string();
         let result = scratch
             .create_dir(name.as_str(), 0o755)
             .map_err(VerifyError::from)
-            .and_then(|expected| self.run(blob, &expected, verifier));
+            .and_then(|expected| self.run(blob, &expected, verifier, allowance));
         scratch.remove_tree(name.as_str())?;
         let found = result?;
         verifier.progress.event(Event::LayerFinished(&self.work));
@@ -375,16 +378,18 @@ impl<'p> UnpackedLayer<'p> {
         blob: &dyn Blob,
         expected: &Dir,
         verifier: &Verifier<'_>,
+        allowance: &Allowance,
     ) -> Result<Vec<TreeDamage>, VerifyError> {
-        let Verifier { limits, progress, cancel, .. } = verifier;
+        let Verifier { progress, cancel, .. } = verifier;
         let unpacking = Unpacking { work: &self.work, before: 0, progress: *progress, cancel };
         let layer = Layer::of(blob, &self.work, self.media_type, self.diff_id);
         let on_others = self.chain.below().next().is_some();
         let placement = if on_others { Placement::Overlay } else { Placement::Base };
-        let unpacked = unpack(&layer, expected.as_fd(), placement, limits, &unpacking);
+        let unpacked = unpack_within(&layer, expected.as_fd(), placement, allowance, &unpacking);
         let settled = match unpacked {
             Ok(unpacked) => {
-                let settled = unpacked.implied.settle_on(expected.as_fd(), self.lowers())?;
+                let implied = &unpacked.implied;
+                let settled = implied.settle_within(expected.as_fd(), self.lowers(), allowance)?;
                 settled.map(|()| unpacked)
             }
             Err(error) => Err(error),
@@ -392,14 +397,14 @@ impl<'p> UnpackedLayer<'p> {
         let unpacked = match settled {
             Ok(unpacked) => unpacked,
             Err(UnpackError::Cancelled { .. }) => return Err(VerifyError::Cancelled),
-            Err(source) if source.is_input() => {
+            Err(source) if source.is_input() && !source.is_total() => {
                 let source = Box::new(source);
                 return Ok(vec![TreeDamage::Layer { snapshot: self.snapshot, source }]);
             }
             Err(source) => return Err(VerifyError::Unpack(Box::new(source))),
         };
         let found = self.trees.fs(self.snapshot)?;
-        let mut comparison = Comparison::new(self, &unpacked.implied);
+        let mut comparison = Comparison::new(self, &unpacked.implied, allowance);
         comparison.run(expected.as_fd(), found.as_fd());
         Ok(comparison.into_damage())
     }
