@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
     let limits = arguments.limits.limits();
     let mut cache = read_cache(arguments, &limits)?;
     for path in &arguments.keys {
-        cache.learn(keys::read_source(path, &limits)?);
+        cache.learn(keys::read_source(path, &limits)?, &limits).map_err(SourceError::from)?;
     }
     let explainer = Explainer::new(&cache, &limits);
     let mut builds = Vec::new();
@@ -95,7 +95,7 @@ fn read_cache(arguments: &Explain, limits: &Limits) -> Result<Cache, Failure> {
     };
     let mut cache = Cache::of_state(&state, arguments.buildkit.unwrap_or_default());
     match keys::read_source(&path, limits) {
-        Ok(sources) => cache.learn(sources),
+        Ok(sources) => cache.learn(sources, limits).map_err(SourceError::from)?,
         // Nobody has built on it.
         Err(SourceError::EmptyRoot { .. }) => {}
         Err(error) => return Err(error.into()),

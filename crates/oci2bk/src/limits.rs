@@ -109,17 +109,38 @@ limits! {
     /// How many times as large as its blob an unpacked layer of more than 4 GiB may be.
     ///
     /// What people and programs write is rarely above 20; gzip cannot go beyond 1032, zstd can. It holds
-    /// for a layout in a compressed archive, too.
+    /// for a layout in a compressed archive, too, and for all layers of a conversion together: they may
+    /// have as many times the bytes of their blobs, of which each counts once, though it may lie in many
+    /// chains of layers and is unpacked for each.
     layer_ratio = 200;
     /// Bytes of memory for the names of one layer's directories.
     ///
     /// They are needed once more after the last entry. A directory takes some 200.
     layer_directories = 1 << 30;
-    /// Bytes of paths looked up to find links in the paths of one layer.
+    /// Bytes of paths looked up for one layer, to find links in them and directories in layers below.
     ///
     /// A path is looked up once for each of its components if a directory of it is missing or a
-    /// link, up to 8192 times with many links. The default takes some minutes.
+    /// link, up to 8192 times with many links. A directory that the layer has no entry for is looked up
+    /// in the layers below, until one has it. Each look-up counts as 64 bytes more than the path has.
+    /// The default takes some minutes.
     layer_lookups = 16 << 30;
+    /// Bytes of all unpacked layers of one conversion, holes of sparse files included.
+    ///
+    /// A cache of 25 GB unpacks to some 100 GB, and to several times that if layers lie in several chains,
+    /// as with `COPY --link`. Layers that stay packed are read all the same, and count.
+    total_size = 2 << 40;
+    /// Entries of all unpacked layers of one conversion.
+    ///
+    /// That many small files of a block on disk each are 400 GB.
+    total_entries = 100_000_000;
+    /// Bytes of paths looked up for all layers of one conversion, see `layer-lookups`.
+    ///
+    /// Ordinary caches take less than a thousandth of it. The default takes a quarter of an hour.
+    total_lookups = 64 << 30;
+    /// Snapshots that one conversion unpacks.
+    ///
+    /// Of a build each step makes one at most.
+    snapshots = 100_000;
     /// Bytes of the name of an entry of a layer, and of the target of a link.
     ///
     /// Those of a path that Linux takes. A longer name can still be that of a short path.
@@ -164,6 +185,12 @@ limits! {
     ///
     /// That of one build has about ten.
     bundle_members = 20_000;
+    /// Outputs of ops tried to find the keys of a cache, from all key sources together.
+    ///
+    /// Each takes a hash, in which the default is some ten seconds. Most ops have one output, and as many
+    /// names as releases of BuildKit call them differently: three or four. Of the ops in a `cache.db` at
+    /// least eight outputs are tried.
+    key_outputs = 64 << 20;
     /// Values in one JSON document.
     ///
     /// A record of a cache config has about 12, a step in provenance about 50.
@@ -183,8 +210,18 @@ limits! {
 /// How deep indexes may be nested below `index.json`. Tools make one or two levels.
 pub const MAX_INDEX_DEPTH: usize = 8;
 
-/// Up to this size a layer may be any number of times as large as its blob.
-pub(crate) const FREE_OF_RATIO: u64 = 4 << 30;
+/// Up to this size a layer may be any number of times as large as its blob, and so may all together.
+const FREE_OF_RATIO: u64 = 4 << 30;
+
+/// The most layers that a snapshot may have in its chain, itself included: overlayfs takes no more lower
+/// layers (Linux 6.18 `fs/overlayfs/params.h` `OVL_MAX_STACK`), so nothing could be mounted on more.
+///
+/// ```
+/// use oci2bk::limits::MAX_CHAIN;
+///
+/// assert_eq!(MAX_CHAIN, 500);
+/// ```
+pub const MAX_CHAIN: usize = 500;
 
 /// The value that a limit has, and its name for whoever wants to change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -341,19 +378,23 @@ impl Limits {
 
     /// The most bytes of a layout in a compressed archive of `size` bytes.
     pub(crate) fn of_archive(&self, size: u64) -> Bound {
-        let by_ratio = size.saturating_mul(self.layer_ratio).max(FREE_OF_RATIO);
-        let by_size = Bound { value: self.archive_size, name: "archive-size" };
-        smaller(by_size, Bound { value: by_ratio, name: "layer-ratio" })
+        smaller(Bound { value: self.archive_size, name: "archive-size" }, self.by_ratio(size))
     }
 
-    /// The most bytes of the unpacked layer of a blob of `size` bytes, and the limit that says so.
-    pub(crate) fn unpacked_bytes(&self, size: u64) -> (u64, &'static str) {
-        let by_ratio = size.saturating_mul(self.layer_ratio).max(FREE_OF_RATIO);
-        if by_ratio < self.layer_size {
-            (by_ratio, "layer-ratio")
-        } else {
-            (self.layer_size, "layer-size")
-        }
+    /// The most bytes of the unpacked layer of a blob of `size` bytes.
+    pub(crate) fn of_unpacked(&self, size: u64) -> Bound {
+        smaller(Bound { value: self.layer_size, name: "layer-size" }, self.by_ratio(size))
+    }
+
+    /// The most bytes of all unpacked layers.
+    pub(crate) fn of_all_unpacked(&self) -> Bound {
+        Bound { value: self.total_size, name: "total-size" }
+    }
+
+    /// The most bytes of the unpacked layers of blobs that have `size` bytes together, without holes.
+    pub(crate) fn by_ratio(&self, size: u64) -> Bound {
+        let value = size.saturating_mul(self.layer_ratio).max(FREE_OF_RATIO);
+        Bound { value, name: "layer-ratio" }
     }
 }
 
@@ -412,12 +453,13 @@ mod tests {
     #[test]
     fn small_layers_are_free_of_the_ratio() {
         let limits = Limits::default();
-        assert_eq!(limits.unpacked_bytes(0), (4 << 30, "layer-ratio"));
-        assert_eq!(limits.unpacked_bytes(1 << 30), (200 << 30, "layer-ratio"));
-        assert_eq!(limits.unpacked_bytes(1 << 50), (1 << 40, "layer-size"));
-        assert_eq!(limits.unpacked_bytes(u64::MAX), (1 << 40, "layer-size"));
+        let of = |size| limits.of_unpacked(size);
+        assert_eq!(of(0), Bound { value: 4 << 30, name: "layer-ratio" });
+        assert_eq!(of(1 << 30), Bound { value: 200 << 30, name: "layer-ratio" });
+        assert_eq!(of(1 << 50), Bound { value: 1 << 40, name: "layer-size" });
+        assert_eq!(of(u64::MAX), Bound { value: 1 << 40, name: "layer-size" });
         let limits = Limits { layer_size: 100, ..limits };
-        assert_eq!(limits.unpacked_bytes(1), (100, "layer-size"));
+        assert_eq!(limits.of_unpacked(1), Bound { value: 100, name: "layer-size" });
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::layout::BlobFile;
 use crate::plan::Plan;
 use crate::progress::{LayerWork, Unpacking};
 use crate::root::Root;
-use crate::unpack::{self, Blob, Layer, MOST_AT_ONCE, UnpackError};
+use crate::unpack::{self, Allowance, Blob, Layer, MOST_AT_ONCE, UnpackError};
 use crate::verify::trees::{Keyed, TreeDamage, UnpackedLayer, stored};
 use crate::verify::{Verifier, VerifyError};
 
@@ -120,6 +120,7 @@ pub(crate) fn mend_with(
     verifier: &Verifier<'_>,
 ) -> Result<Legacy, MendWithError> {
     let suspects = suspects_of_plan(plan, existing)?;
+    let allowance = Allowance::of_comparison(&verifier.limits);
     let right = Mutex::new(BTreeMap::new());
     in_parallel(&suspects, verifier.jobs.min(MOST_AT_ONCE), |suspect| {
         if matches!(suspect.form, Form::Unpacked(_)) && !unpacked {
@@ -131,7 +132,7 @@ pub(crate) fn mend_with(
             let is_decided;
             (is_right, is_decided) = match &suspect.form {
                 Form::Unpacked(tree) => {
-                    let found = tree.compare_with(&blob, scratch, verifier)?;
+                    let found = tree.compare_with(&blob, scratch, verifier, &allowance)?;
                     (found.is_empty(), !matches!(*found, [TreeDamage::Layer { .. }]))
                 }
                 Form::Packed(layer) => (layer.is_of(&blob, verifier)?, false),

@@ -26,7 +26,7 @@ fn cache(name: &str) -> Cache {
 /// The cache of the fixture `index`, with what it was made of.
 fn index() -> Cache {
     let mut cache = cache("index");
-    cache.learn(read(&fixture("index/keys/provenance.json")));
+    cache.learn(read(&fixture("index/keys/provenance.json")), &Limits::default()).unwrap();
     cache
 }
 
@@ -238,7 +238,7 @@ fn an_image_of_another_digest_is_told_from_those_that_were_cached() {
         source
     };
     let mut cache = cache("index");
-    cache.learn([of_image('a')]);
+    cache.learn([of_image('a')], &Limits::default()).unwrap();
     let explained = explanation(&[of_image('b')], &cache);
     let cached = format!("docker-image://docker.io/library/debian:12@sha256:{}", "a".repeat(64));
     let miss = explained.first_miss().unwrap();

@@ -17,10 +17,11 @@ use super::store::{self, StoreBlobs};
 use super::{ConvertError, Run};
 use crate::export::{CacheExport, layouts_for};
 use crate::layout::{BadCopy, BlobError, Descriptor, Layout};
+use crate::limits::{Limits, smaller};
 use crate::merge::Places;
 use crate::plan::{Blob, Plan};
 use crate::progress::{Event, LayerWork, Unpacking};
-use crate::unpack::{self, Placement, Stream, UnpackError, Unpacked, Watch as _};
+use crate::unpack::{self, Allowance, Placement, Stream, UnpackError, Unpacked, Watch as _};
 
 /// What a conversion works with.
 pub(super) struct Site<'a> {
@@ -30,6 +31,8 @@ pub(super) struct Site<'a> {
     /// What the root holds already.
     pub(super) existing: &'a Existing,
     pub(super) staging: &'a Staging<'a>,
+    /// What all layers may cost together.
+    pub(super) allowance: &'a Allowance,
     /// How blobs come into the root.
     pub(super) store: StoreBlobs,
     /// For each snapshot, whether a step needs it unpacked. Only asked for if one cannot be.
@@ -45,10 +48,11 @@ impl<'a> Site<'a> {
         places: &'a Places,
         existing: &'a Existing,
         staging: &'a Staging<'a>,
+        allowance: &'a Allowance,
         store: StoreBlobs,
     ) -> Self {
         let (mounted, unleased) = (OnceLock::new(), Mutex::default());
-        Self { plan, exports, places, existing, staging, store, mounted, unleased }
+        Self { plan, exports, places, existing, staging, allowance, store, mounted, unleased }
     }
 
     /// Whether the snapshot at `index` of the plan, which cannot be unpacked because of `error`, need not
@@ -107,6 +111,31 @@ pub(super) fn store_and_unpack(site: &Site<'_>, run: &Run<'_>) -> Result<Worked,
         Ok::<_, ConvertError>(())
     })?;
     Ok(done.into_inner().unwrap_or_default())
+}
+
+/// What the layers of `plan` that are to be read may cost together.
+///
+/// # Errors
+/// If it is known, without reading any, that they take more: they are not compressed.
+pub(super) fn allowance(
+    plan: &Plan,
+    places: &Places,
+    limits: &Limits,
+) -> Result<Allowance, ConvertError> {
+    let (mut bytes, mut unpacked) = (0_u64, 0_u64);
+    for (digest, snapshots) in places.work(plan) {
+        let Some(blob) = plan.blobs.get(&digest) else { continue };
+        bytes = bytes.saturating_add(blob.size);
+        if unpack::is_plain(&blob.media_type) {
+            let passes = snapshots.len().max(1) as u64;
+            unpacked = unpacked.saturating_add(blob.size.saturating_mul(passes));
+        }
+    }
+    let limit = smaller(limits.of_all_unpacked(), limits.by_ratio(bytes));
+    if unpacked > limit.value {
+        return Err(ConvertError::TooLarge { bytes: unpacked, limit });
+    }
+    Ok(Allowance::of_run(limits, bytes))
 }
 
 /// Stores the documents of base images.
@@ -245,8 +274,8 @@ impl Task<'_> {
             let below = site.plan.snapshots.get(index).and_then(|snapshot| snapshot.parent);
             let placement = if below.is_some() { Placement::Overlay } else { Placement::Base };
             let layer = self.layer(&stored);
-            let limits = &run.options.limits;
-            let result = unpack::unpack(&layer, fs.as_fd(), placement, limits, &unpacking);
+            let result =
+                unpack::unpack_within(&layer, fs.as_fd(), placement, site.allowance, &unpacking);
             // Unpacking fails too if a copy cannot be written, and does not know why.
             stored = stored.after_reading().map_err(|source| site.copy_error(digest, source))?;
             match result {
@@ -267,7 +296,7 @@ impl Task<'_> {
             let (progress, cancel) = (run.progress, run.cancel);
             let unpacking = Unpacking { work: &self.work, before: 0, progress, cancel };
             let layer = self.layer(&stored);
-            let result = unpack::check(&layer, &run.options.limits, &unpacking);
+            let result = unpack::check_within(&layer, site.allowance, &unpacking);
             stored.after_reading().map_err(|source| site.copy_error(digest, source))?;
             let stream = result.map_err(|source| self.check_error(source))?;
             if let Ok(mut done) = done.lock() {

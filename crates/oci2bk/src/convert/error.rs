@@ -9,6 +9,7 @@ use bkstate::state::{Damage, ExistingError, LockError, StagingError, VerifyError
 
 use super::store::LinkError;
 use crate::layout::{BadCopy, BlobError, copies};
+use crate::limits::{Bound, MAX_CHAIN};
 use crate::mend::MendWithError;
 use crate::root::OpenRootError;
 use crate::unpack::{RightsError, UnpackError};
@@ -76,6 +77,43 @@ pub enum ConvertError {
     /// Blobs are neither to be stored nor unpacked, which leaves nothing to build on.
     #[error("layers that are not unpacked need their blobs in the root")]
     NothingToStore,
+    /// A layer lies on more others than overlayfs can mount, and a step needs its files. Nothing was read
+    /// yet.
+    #[error(
+        "the layer {layer}{} lies on {MAX_CHAIN} others, and a step needs its files; overlayfs mounts no \
+         more at a time, so no daemon could use it; leave layers packed with --no-extract",
+        of_step(description.as_deref())
+    )]
+    ChainTooLong {
+        /// Its blob.
+        layer: Digest,
+        /// What the cache says of it, such as the step that made it.
+        description: Option<String>,
+    },
+    /// More snapshots are to be unpacked than may be. Nothing was read yet.
+    #[error(
+        "{count} snapshots are to be unpacked, more than {limit}; allow for more with --limit snapshots, or \
+         leave layers packed with --no-extract"
+    )]
+    TooManySnapshots {
+        /// How many.
+        count: u64,
+        /// How many may be.
+        limit: u64,
+    },
+    /// The layers that are not compressed have more bytes than all together may have, each time they are
+    /// unpacked. Nothing was read yet.
+    #[error(
+        "the layers have {bytes} bytes or more when they are unpacked, more than {}; allow for more with \
+         --limit {}",
+        limit.value, limit.name
+    )]
+    TooLarge {
+        /// How many at least.
+        bytes: u64,
+        /// How many they may have.
+        limit: Bound,
+    },
     /// A layer could not be unpacked.
     #[error("cannot unpack the layer {digest} into {}{}", root.display(), advice(source))]
     Unpack {
@@ -179,6 +217,10 @@ fn advice(error: &UnpackError) -> &'static str {
     }
 }
 
+fn of_step(description: Option<&str>) -> String {
+    description.map(|step| format!(" of {step:?}")).unwrap_or_default()
+}
+
 fn first(damage: &[Damage]) -> String {
     damage.first().map(ToString::to_string).unwrap_or_default()
 }
@@ -187,7 +229,12 @@ impl ConvertError {
     /// Whether the input is to blame, rather than the machine or the root.
     pub fn is_input(&self) -> bool {
         match self {
-            Self::Blob(_) | Self::NoGoodCopy { .. } | Self::ForeignPlan { .. } => true,
+            Self::Blob(_)
+            | Self::NoGoodCopy { .. }
+            | Self::ForeignPlan { .. }
+            | Self::ChainTooLong { .. }
+            | Self::TooManySnapshots { .. }
+            | Self::TooLarge { .. } => true,
             Self::Unpack { source, .. } | Self::Check { source, .. } => source.is_input(),
             // The blob is what its digest says, and not what the cache says.
             Self::UnpackExisting { source, .. } => source.is_input() && !source.is_of_blob(),

@@ -60,6 +60,7 @@
 
 mod below;
 mod blobs;
+mod chains;
 mod check;
 mod converter;
 mod copying;
@@ -214,6 +215,8 @@ fn convert(
         done();
     }
     let mut places = Places::new(plan, &existing, options.scope());
+    let left = chains::leave_packed(plan, &existing, &mut places, options)?;
+    let allowance = blobs::allowance(plan, &places, &options.limits)?;
     if places.unpack_something() {
         try_rights(&root, &Scratch::create(&root, &lock)?)?;
     }
@@ -239,7 +242,7 @@ fn convert(
 
     let done = stage(Stage::Layers);
     let staging = Staging::begin(&root, &lock, &existing)?;
-    let site = Site::new(plan, exports, &places, &existing, &staging, options.blobs);
+    let site = Site::new(plan, exports, &places, &existing, &staging, &allowance, options.blobs);
     blobs::store_documents(&site)?;
     let worked = blobs::store_and_unpack(&site, run)?;
     report.trailing = worked.trailing;
@@ -250,13 +253,14 @@ fn convert(
     let mut trees = BTreeMap::new();
     if options.extract {
         let done = stage(Stage::Settle);
-        let settled = snapshots::settle(&site, worked.snapshots, run)?;
+        let mut settled = snapshots::settle(&site, worked.snapshots, run)?;
         report.snapshots = settled.trees.len();
         report.unpacked_bytes = settled.bytes;
         report.entries = settled.entries;
         trees = settled.trees;
         report.disk_bytes = trees.values().map(|tree| tree.usage.size.cast_unsigned()).sum();
         places.leave_packed(settled.left.keys());
+        settled.left.extend(left);
         report.left_packed = packed::report(plan, settled.left);
         report.shares = shares(plan, &existing, &places);
         done();
@@ -341,7 +345,10 @@ fn preview(plan: &Plan, root: &Path, options: &Options) -> Result<Shares, Conver
         Some(root) => Existing::read(root.dir(), &plan.worker_id)?,
         None => Existing::nothing(plan.worker_id.clone()),
     };
-    Ok(shares(plan, &existing, &Places::new(plan, &existing, options.scope())))
+    let mut places = Places::new(plan, &existing, options.scope());
+    chains::leave_packed(plan, &existing, &mut places, options)?;
+    blobs::allowance(plan, &places, &options.limits)?;
+    Ok(shares(plan, &existing, &places))
 }
 
 fn open_root(path: &Path) -> Result<Dir, ConvertError> {

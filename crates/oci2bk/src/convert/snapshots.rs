@@ -82,7 +82,8 @@ fn settle_one(
         done => return Ok(done),
     };
     let fs = site.staging.trees().fs(site.id(index))?;
-    let settled = unpacked.implied.settle_on(fs.as_fd(), site.trees_below(index))?;
+    let settled =
+        unpacked.implied.settle_within(fs.as_fd(), site.trees_below(index), site.allowance)?;
     Ok(settled.map(|()| unpacked))
 }
 

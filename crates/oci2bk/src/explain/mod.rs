@@ -17,7 +17,7 @@
 //! let mut cache = Cache::of_exports(&exports);
 //! // What the cached build was made of, to compare with.
 //! let provenance = "../../fixtures/index/keys/provenance.json".as_ref();
-//! cache.learn(read_source(provenance, &limits)?);
+//! cache.learn(read_source(provenance, &limits)?, &limits)?;
 //! cache.learn_layouts(&exports)?;
 //! let explainer = Explainer::new(&cache, &limits);
 //!
@@ -101,7 +101,7 @@ use serde::Serialize;
 pub use difference::Difference;
 
 use crate::export::{CacheExport, layouts};
-use crate::keys::{KeySource, Keyring, SourceError, read_layout};
+use crate::keys::{KeySource, Keyring, SourceError, TooManyOutputs, read_layout};
 use crate::limits::Limits;
 use crate::llb::{Encoding, Graph, Selectors};
 use crate::release::Target;
@@ -143,7 +143,14 @@ impl Cache {
 
     /// Takes the ops of the cached build from key sources, so that a miss can be compared with what
     /// is there. What none of its records confirms is left out.
-    pub fn learn(&mut self, sources: impl IntoIterator<Item = KeySource>) {
+    ///
+    /// # Errors
+    /// If the sources, with those before, have more outputs of ops to try than `limits` allow.
+    pub fn learn(
+        &mut self,
+        sources: impl IntoIterator<Item = KeySource>,
+        limits: &Limits,
+    ) -> Result<(), TooManyOutputs> {
         for source in sources {
             let steps = source.graph.iter().flat_map(|graph| &graph.steps);
             for identifier in steps.filter_map(|step| step.identifier.as_ref()) {
@@ -153,17 +160,18 @@ impl Cache {
                     images.insert((identifier.clone(), digest.parse().ok()));
                 }
             }
-            self.keyring.add(source);
+            self.keyring.add(source, limits)?;
         }
+        Ok(())
     }
 
     /// [Learns](Self::learn) from what lies beside the caches in their layouts.
     ///
     /// # Errors
-    /// See [`read_layout`].
+    /// See [`read_layout`], or as for [`learn`](Self::learn).
     pub fn learn_layouts(&mut self, exports: &[CacheExport]) -> Result<(), SourceError> {
         for layout in layouts(exports) {
-            self.learn(read_layout(layout)?);
+            self.learn(read_layout(layout)?, layout.limits())?;
         }
         Ok(())
     }

@@ -75,6 +75,17 @@ pub enum AttachError {
         /// The tag.
         tag: String,
     },
+    /// The ops have more outputs to try than may be tried.
+    #[error(
+        "the ops that the key sources have claim {outputs} outputs to try, more than {limit}; allow for \
+         more with --limit key-outputs"
+    )]
+    TooManyOutputs {
+        /// How many they have.
+        outputs: u64,
+        /// How many they may have.
+        limit: u64,
+    },
     /// The keys make no file.
     #[error("cannot write the keys as a file")]
     KeysFile(#[from] KeysFileError),
@@ -170,6 +181,10 @@ pub fn attach(
 ) -> Result<Attached, AttachError> {
     if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
         return Err(AttachError::InvalidTag { tag: tag.to_owned() });
+    }
+    let (outputs, limit) = (keys.outputs(), export.layout.limits().key_outputs);
+    if outputs > limit {
+        return Err(AttachError::TooManyOutputs { outputs, limit });
     }
     let cache = export.manifest.digest;
     let (matching, records) = keys.of_records(&export.config.digests_with_inputs().collect());

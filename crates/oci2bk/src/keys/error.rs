@@ -13,6 +13,7 @@ use super::database::DatabaseError;
 use super::envelope::EnvelopeError;
 use super::file::KeysFileError;
 use super::history::HistoryError;
+use super::keyring::TooManyOutputs;
 use super::metadata_file::MetadataFileError;
 use super::source::SourceDescription;
 use crate::json::TooComplex;
@@ -229,6 +230,9 @@ pub enum SourceError {
         /// The directory.
         path: PathBuf,
     },
+    /// It has more to try than may be tried for all sources.
+    #[error(transparent)]
+    TooManyOutputs(#[from] TooManyOutputs),
     /// A directory of Docker, or a part of a root.
     #[error(transparent)]
     Root(#[from] RootError),

@@ -91,6 +91,35 @@ pub struct Keyring {
     records: BTreeMap<Digest, Resolved>,
     sources: Vec<SourceSummary>,
     scans: Scans,
+    /// How many outputs of ops were tried.
+    tried: u64,
+}
+
+/// Sources have more outputs of ops to try than may be tried for a keyring.
+///
+/// ```
+/// use oci2bk::keys::{SourceError, TooManyOutputs};
+/// use oci2bk::{CacheExport, Keyring, Limits};
+///
+/// let limits = Limits { key_outputs: 10, ..Limits::default() };
+/// let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+/// let mut keyring = Keyring::for_exports(&exports);
+/// let error = keyring.read("../../fixtures/index/keys/provenance.json", &limits).unwrap_err();
+/// assert!(matches!(error, SourceError::TooManyOutputs(TooManyOutputs { limit: 10, .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "with the {description}, the key sources have {outputs} outputs of ops to try, more than {limit}; \
+     allow for more with --limit key-outputs"
+)]
+pub struct TooManyOutputs {
+    /// The source that has too many besides those before.
+    pub description: SourceDescription,
+    /// How many there are with its.
+    pub outputs: u64,
+    /// How many there may be.
+    pub limit: u64,
 }
 
 impl Keyring {
@@ -108,9 +137,12 @@ impl Keyring {
     /// knows.
     ///
     /// # Errors
-    /// When it cannot be read, is too large, is nothing known or holds no keys.
+    /// When it cannot be read, is too large, is nothing known or holds no keys, or has too many outputs of
+    /// ops to try.
     pub fn read(&mut self, path: impl AsRef<Path>, limits: &Limits) -> Result<(), SourceError> {
-        read_source(path.as_ref(), limits)?.into_iter().for_each(|source| self.add(source));
+        for source in read_source(path.as_ref(), limits)? {
+            self.add(source, limits)?;
+        }
         Ok(())
     }
 
@@ -119,10 +151,12 @@ impl Keyring {
     /// [`read`](Self::read) others before.
     ///
     /// # Errors
-    /// See [`read_layout`].
+    /// See [`read_layout`], or there are too many outputs of ops to try.
     pub fn read_layouts(&mut self, exports: &[CacheExport]) -> Result<(), SourceError> {
         for layout in layouts(exports) {
-            read_layout(layout)?.into_iter().for_each(|source| self.add(source));
+            for source in read_layout(layout)? {
+                self.add(source, layout.limits())?;
+            }
         }
         Ok(())
     }
@@ -132,7 +166,23 @@ impl Keyring {
     /// A record that is already resolved stays as it is: the first source wins, and in a source
     /// the first candidate. Only the op, and of which release the builder may have been, is learnt
     /// later too.
-    pub fn add(&mut self, source: KeySource) {
+    ///
+    /// # Errors
+    /// If there would be more outputs than `limits` allow to be tried for all sources of the keyring. Then
+    /// nothing of the source is added.
+    pub fn add(&mut self, source: KeySource, limits: &Limits) -> Result<(), TooManyOutputs> {
+        let outputs = source.candidates.iter().map(|candidate| u64::from(candidate.outputs));
+        let outputs = outputs.fold(self.tried, u64::saturating_add);
+        if outputs > limits.key_outputs {
+            let (description, limit) = (source.description, limits.key_outputs);
+            return Err(TooManyOutputs { description, outputs, limit });
+        }
+        self.tried = outputs;
+        self.try_outputs(source);
+        Ok(())
+    }
+
+    fn try_outputs(&mut self, source: KeySource) {
         let KeySource { description, candidates, scans, attached_to, .. } = source;
         let source = self.sources.len();
         let resolved_before = self.records.len();
@@ -181,7 +231,7 @@ impl Keyring {
                 self.wanted.contains(&record) && !self.records.contains_key(&record)
             };
             if source.candidates.iter().flat_map(Candidate::records).any(is_missing) {
-                self.add(source);
+                self.try_outputs(source);
             }
         }
     }

@@ -31,7 +31,7 @@
 //!     for Uncomputable { name, reason, .. } in &source.uncomputable {
 //!         println!("{}: no digest for {name}: {reason}", source.description);
 //!     }
-//!     keyring.add(source);
+//!     keyring.add(source, &limits)?;
 //! }
 //! let [SourceSummary { candidates, resolved, .. }] = keyring.sources() else { panic!("one image") };
 //! assert_eq!(*resolved, keyring.len());
@@ -235,7 +235,7 @@ pub use envelope::EnvelopeError;
 pub use error::SourceError;
 pub use file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError, MAX_DOCUMENT_BYTES};
 pub use history::HistoryError;
-pub use keyring::{Keyring, Resolved, SourceSummary};
+pub use keyring::{Keyring, Resolved, SourceSummary, TooManyOutputs};
 pub use metadata_file::MetadataFileError;
 pub use read::{read_layout, read_source};
 pub use source::{Candidate, KeySource, SourceDescription, SourceKind, Uncomputable};

@@ -275,8 +275,8 @@ fn only_candidates_that_name_a_record_get_into_the_keyring() {
     // Output 1 of b is one more than the source says there are.
     let first = vec![candidate("a", 3, "A"), candidate("b", 1, "B"), candidate("c", 9, "C")];
     let second = vec![candidate("a", 1, "again"), candidate("b", 2, "B")];
-    keyring.add(KeySource::from_digests(first, description.clone()));
-    keyring.add(KeySource::from_digests(second, description));
+    keyring.add(KeySource::from_digests(first, description.clone()), &Limits::default()).unwrap();
+    keyring.add(KeySource::from_digests(second, description), &Limits::default()).unwrap();
     let resolved: Vec<_> = ["a@0", "a@2", "b@1", "never@0"]
         .map(|record| keyring.get(&Digest::of(record)))
         .map(|key| key.map(|key| (key.output, key.name.clone().unwrap(), key.source)))
@@ -292,6 +292,24 @@ fn only_candidates_that_name_a_record_get_into_the_keyring() {
     );
     let counts: Vec<_> = keyring.sources().iter().map(|s| (s.candidates, s.resolved)).collect();
     assert_eq!(counts, [(3, 2), (2, 1)]);
+}
+
+#[test]
+fn the_outputs_of_all_sources_together_are_limited() {
+    let description =
+        SourceDescription { path: "keys".into(), kind: SourceKind::CacheDb, part: None };
+    let source = |candidates| KeySource::from_digests(candidates, description.clone());
+    let limits = Limits { key_outputs: 10, ..Limits::default() };
+    let mut keyring = Keyring::new(["a@0", "b@0"].into_iter().map(Digest::of).collect());
+    keyring.add(source(vec![candidate("a", 3, "A"), candidate("c", 4, "C")]), &limits).unwrap();
+    let many = source(vec![candidate("b", 1, "B"), candidate("d", 3, "D")]);
+    let error = keyring.add(many, &limits).unwrap_err();
+    assert_eq!((error.outputs, error.limit), (11, 10));
+    // Nothing of it was tried, and there is room for less.
+    assert_eq!((keyring.len(), keyring.sources().len()), (1, 1));
+    keyring.add(source(vec![candidate("b", 3, "B")]), &limits).unwrap();
+    assert_eq!(keyring.len(), 2);
+    assert!(keyring.add(source(vec![candidate("a", u32::MAX, "A")]), &limits).is_err());
 }
 
 #[test]

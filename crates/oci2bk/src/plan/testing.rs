@@ -116,7 +116,8 @@ pub(crate) fn keyring_with_bases(names: &[&str], base: Option<Base>) -> Keyring 
         part: None,
     };
     let mut keyring = Keyring::new(wanted);
-    keyring.add(KeySource::from_digests(candidates.collect(), description));
+    let source = KeySource::from_digests(candidates.collect(), description);
+    keyring.add(source, &Limits::default()).unwrap();
     keyring
 }
 

@@ -13,12 +13,15 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps};
 use rustix::io::Errno;
 
 use super::Placement;
+use super::allowance::Allowance;
 use super::create::{
     Given, leaves_group_to_kernel, mode, set_attributes, set_attributes_at, set_symlink_attributes,
 };
 use super::error::{EntryName, Refusal};
 use super::implied::ImpliedParents;
-use super::paths::{Directories, Directory, Lookups, OPEN_DIRECTORY, clean, open_plain, split};
+use super::paths::{
+    Directories, Directory, LayerLookups, Lookups, OPEN_DIRECTORY, clean, open_plain, split,
+};
 use super::remove::{Removed, remove_all};
 use super::tar::{Entry, Kind, OLD_SPARSE, Reader};
 use super::times::{self, Deferred};
@@ -38,8 +41,8 @@ const PERMISSIONS: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
 type Labels = BTreeMap<String, String>;
 
 /// A layer being applied.
-pub(super) struct Applier {
-    directories: Directories,
+pub(super) struct Applier<'a> {
+    directories: Directories<'a>,
     placement: Placement,
     implied: ImpliedParents,
     deferred: Deferred,
@@ -47,20 +50,21 @@ pub(super) struct Applier {
     limits: Limits,
 }
 
-impl Applier {
+impl<'a> Applier<'a> {
     pub(super) fn new(
         fs: BorrowedFd<'_>,
         placement: Placement,
         layer: Digest,
-        limits: &Limits,
+        allowance: &'a Allowance,
     ) -> Result<Self, Refusal> {
+        let lookups = LayerLookups::new(allowance.limits.layer_lookups);
         Ok(Self {
-            directories: Directories::new(fs, Lookups::new(limits.layer_lookups))?,
+            directories: Directories::new(fs, Lookups::new(lookups, &allowance.lookups))?,
             placement,
-            implied: ImpliedParents::new(layer, limits.layer_lookups),
+            implied: ImpliedParents::new(layer, lookups),
             deferred: Deferred::default(),
             candidates: Candidates::default(),
-            limits: *limits,
+            limits: allowance.limits,
         })
     }
 
@@ -130,7 +134,7 @@ impl Applier {
 
     /// Sets the times of directories, after the last entry. Those that the layer does not name,
     /// and the root, get the epoch. What it implies, and the labels for what it unpacked to.
-    pub(super) fn finish(self) -> Result<(ImpliedParents, Labels), (Vec<u8>, Refusal)> {
+    pub(super) fn finish(mut self) -> Result<(ImpliedParents, Labels), (Vec<u8>, Refusal)> {
         for path in self.implied.unnamed() {
             set_untold_times(&self.directories, path)?;
         }
@@ -139,6 +143,7 @@ impl Applier {
             set_directory_times(&self.directories, &name, &times).map_err(|error| (name, error))?;
         }
         let labels = self.candidates.labels(self.directories.root());
+        self.implied.allow(self.directories.lookups());
         Ok((self.implied, labels))
     }
 
@@ -364,7 +369,7 @@ fn is_directory(parent: &impl AsFd, base: &[u8]) -> bool {
     stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
-fn set_untold_times(directories: &Directories, path: &[u8]) -> Result<(), (Vec<u8>, Refusal)> {
+fn set_untold_times(directories: &Directories<'_>, path: &[u8]) -> Result<(), (Vec<u8>, Refusal)> {
     open_plain(directories.root(), path, OPEN_DIRECTORY)
         .and_then(|fd| rustix::fs::futimens(fd, &times::UNTOLD))
         .map_err(|errno| (path.to_vec(), Refusal::io("set the times of the directory")(errno)))
@@ -373,7 +378,7 @@ fn set_untold_times(directories: &Directories, path: &[u8]) -> Result<(), (Vec<u
 /// Sets the times of what the directory entry `name` leads to at the end. Usually that is still
 /// the directory; containerd looks it up by name again, so we do.
 fn set_directory_times(
-    directories: &Directories,
+    directories: &Directories<'_>,
     name: &[u8],
     times: &Timestamps,
 ) -> Result<(), Refusal> {

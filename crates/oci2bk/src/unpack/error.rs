@@ -7,6 +7,7 @@ use bkstate::Digest;
 use rustix::io::Errno;
 
 use super::tar::TarError;
+use crate::limits::Bound;
 
 /// Names in messages are cut after this many bytes; an archive may hold names of a megabyte.
 const SHOWN_NAME_BYTES: usize = 200;
@@ -97,6 +98,20 @@ pub enum UnpackError {
         /// How many it may have.
         limit: u64,
     },
+    /// All layers of the conversion together take more than they may.
+    #[error(
+        "with layer {layer}, all layers together have more than {} {what} when they are unpacked; allow \
+         for more with --limit {}",
+        limit.value, limit.name
+    )]
+    TotalReached {
+        /// The layer's blob.
+        layer: Digest,
+        /// Of what there is too much, for messages: `bytes` or `entries`.
+        what: &'static str,
+        /// The limit that says so.
+        limit: Bound,
+    },
     /// The uncompressed content is not the one that the layer is known by.
     #[error("layer {layer} unpacks to the diffID {found}, but its descriptor says {expected}")]
     WrongDiffId {
@@ -184,7 +199,20 @@ impl UnpackError {
     pub fn can_stay_packed(&self) -> bool {
         match self {
             Self::Archive { .. } | Self::TooManyEntries { .. } => true,
-            Self::Entry { reason, .. } | Self::Settle { reason, .. } => reason.is_input(),
+            Self::Entry { reason, .. } | Self::Settle { reason, .. } => {
+                reason.is_input() && !self.is_total()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it is not this layer, but all together that are too much.
+    pub(crate) fn is_total(&self) -> bool {
+        match self {
+            Self::TotalReached { .. } => true,
+            Self::Entry { reason, .. } | Self::Settle { reason, .. } => {
+                matches!(reason, Refusal::TooManyTotalLookups { .. })
+            }
             _ => false,
         }
     }
@@ -278,10 +306,19 @@ pub enum Refusal {
     },
     /// Finding the paths of the layer costs more than it may.
     #[error(
-        "finding the layer's paths, with the links in them, takes looking up more than {limit} \
-         bytes of paths; allow for more with --limit layer-lookups"
+        "finding the layer's paths, with the links in them and in the layers below, takes looking up more \
+         than {limit} bytes of paths; allow for more with --limit layer-lookups"
     )]
     TooManyLookups {
+        /// How many bytes may be looked up.
+        limit: u64,
+    },
+    /// Finding the paths of all layers costs more than it may.
+    #[error(
+        "finding the paths of all layers so far, with the links in them and in the layers below, takes \
+         looking up more than {limit} bytes of paths; allow for more with --limit total-lookups"
+    )]
+    TooManyTotalLookups {
         /// How many bytes may be looked up.
         limit: u64,
     },

@@ -12,8 +12,9 @@ use bkstate::Digest;
 use rustix::fs::{FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::allowance::{Allowance, Counter};
 use super::error::{EntryName, Refusal, UnpackError};
-use super::paths::{Lookups, OPEN_DIRECTORY, open_plain, resolve, split};
+use super::paths::{LayerLookups, Lookups, OPEN_DIRECTORY, open_plain, resolve, split};
 use super::times::name_memory;
 
 /// The directories that a layer implies, by their path in the snapshot.
@@ -25,8 +26,8 @@ pub struct ImpliedParents {
     named: Paths,
     /// About how many bytes of memory all paths take that were ever among them.
     memory: u64,
-    /// How much may be looked up in the layers below.
-    lookups: u64,
+    /// How much may be looked up in the layers below: what unpacking has left.
+    lookups: LayerLookups,
 }
 
 /// Clean paths, sorted by bytes: a directory comes before what it contains, but not directly
@@ -44,8 +45,13 @@ enum Inherits {
 }
 
 impl ImpliedParents {
-    pub(super) fn new(layer: Digest, lookups: u64) -> Self {
+    pub(super) fn new(layer: Digest, lookups: LayerLookups) -> Self {
         Self { layer, unnamed: Paths::new(), named: Paths::new(), memory: 0, lookups }
+    }
+
+    /// `lookups` is what may be looked up to settle them.
+    pub(super) fn allow(&mut self, lookups: LayerLookups) {
+        self.lookups = lookups;
     }
 
     /// Whether the layer implies no directory, so that there is nothing to settle.
@@ -97,17 +103,23 @@ impl ImpliedParents {
         self.unnamed.iter().map(Vec::as_slice)
     }
 
-    /// [Settles](Self::settle) with layers of which each is opened when it is needed, and ends with the
-    /// first that cannot be.
-    pub(crate) fn settle_on<L: AsFd, E>(
+    /// [Settles](Self::settle) a layer as one of several, on layers of which each is opened when it is
+    /// needed, and ends with the first that cannot be.
+    pub(crate) fn settle_within<L: AsFd, E>(
         &self,
         fs: BorrowedFd<'_>,
         lowers: impl Iterator<Item = Result<L, E>>,
+        allowance: &Allowance,
     ) -> Result<Result<(), UnpackError>, E> {
         let mut unopened = None;
         let opened = lowers.map_while(|lower| lower.map_err(|error| unopened = Some(error)).ok());
-        let settled = self.settle(fs, opened);
+        let settled = self.settle_on(fs, opened, &allowance.lookups);
         unopened.map_or(Ok(settled), Err)
+    }
+
+    /// How much may be looked up besides, of which `allowance` counts what all layers may.
+    pub(crate) fn lookups<'a>(&self, allowance: &'a Allowance) -> Lookups<'a> {
+        Lookups::new(self.lookups, &allowance.lookups)
     }
 
     /// Copies owner, mode, times and extended attributes (except `trusted.*`) to each implied
@@ -120,12 +132,21 @@ impl ImpliedParents {
     /// Times of `fs` itself do not change.
     ///
     /// # Errors
-    /// A layer below has something that is no directory where the path needs one, or the system
-    /// refuses an operation.
+    /// A layer below has something that is no directory where the path needs one, looking the
+    /// directories up takes more than the limits allow, or the system refuses an operation.
     pub fn settle<L: AsFd>(
         &self,
         fs: BorrowedFd<'_>,
         lowers: impl IntoIterator<Item = L>,
+    ) -> Result<(), UnpackError> {
+        self.settle_on(fs, lowers, &self.lookups.counter())
+    }
+
+    fn settle_on<L: AsFd>(
+        &self,
+        fs: BorrowedFd<'_>,
+        lowers: impl IntoIterator<Item = L>,
+        of_all: &Counter,
     ) -> Result<(), UnpackError> {
         let failed = |path: &[u8], reason| {
             let path = EntryName::new(path);
@@ -135,11 +156,13 @@ impl ImpliedParents {
         let named = self.named.iter().map(|path| (path.as_slice(), Inherits::Xattrs));
         let mut open: Vec<_> = unnamed.chain(named).collect();
         let mut new = BTreeSet::new();
-        let lookups = Lookups::new(self.lookups);
+        let lookups = Lookups::new(self.lookups, of_all);
         let mut lowers = lowers.into_iter();
         while !open.is_empty()
             && let Some(lower) = lowers.next()
         {
+            // To open the layer takes about as long as to look a directory up in it.
+            lookups.take(&[]).map_err(|r| failed(&[], r))?;
             let mut undecided = Vec::with_capacity(open.len());
             for (path, inherits) in open {
                 let origin =
@@ -183,7 +206,8 @@ enum Origin {
 }
 
 impl Origin {
-    fn find(lower: BorrowedFd<'_>, path: &[u8], lookups: &Lookups) -> Result<Self, Refusal> {
+    fn find(lower: BorrowedFd<'_>, path: &[u8], lookups: &Lookups<'_>) -> Result<Self, Refusal> {
+        lookups.take(path)?;
         match open_plain(&lower, path, OPEN_DIRECTORY) {
             Ok(fd) => return Ok(Self::Directory(fd)),
             Err(Errno::NOENT) => return Ok(Self::Missing),

@@ -98,6 +98,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod allowance;
 mod apply;
 mod chunks;
 mod create;
@@ -128,6 +129,7 @@ use bkstate::Digest;
 
 use crate::limits::Limits;
 use crate::progress::LayerWork;
+pub(crate) use allowance::Allowance;
 use apply::Applier;
 use decompress::Encoding;
 pub use error::{EntryName, Refusal, UnpackError};
@@ -271,9 +273,20 @@ pub fn unpack(
     limits: &Limits,
     watch: &dyn Watch,
 ) -> Result<Unpacked, UnpackError> {
+    unpack_within(layer, fs, placement, &Allowance::of_run(limits, layer.size), watch)
+}
+
+/// [Unpacks](unpack()) a layer as one of several.
+pub(crate) fn unpack_within(
+    layer: &Layer<'_>,
+    fs: BorrowedFd<'_>,
+    placement: Placement,
+    allowance: &Allowance,
+    watch: &dyn Watch,
+) -> Result<Unpacked, UnpackError> {
     let encoding = encoding(layer)?;
-    let (unpacked, ignored) = pipeline::run(layer, encoding, limits, watch, |stream| {
-        unpack_stream(layer, stream, fs, placement, limits)
+    let (unpacked, ignored) = pipeline::run(layer, encoding, allowance, watch, |stream| {
+        unpack_stream(layer, stream, fs, placement, allowance)
     })?;
     Ok(Unpacked { stream: Stream { ignored, ..unpacked.stream }, ..unpacked })
 }
@@ -285,8 +298,17 @@ pub fn unpack(
 /// The blob cannot be read or decompressed, is larger than the limits allow, or is not what the
 /// descriptor says.
 pub fn check(layer: &Layer<'_>, limits: &Limits, watch: &dyn Watch) -> Result<Stream, UnpackError> {
+    check_within(layer, &Allowance::of_run(limits, layer.size), watch)
+}
+
+/// [Checks](check()) a layer as one of several.
+pub(crate) fn check_within(
+    layer: &Layer<'_>,
+    allowance: &Allowance,
+    watch: &dyn Watch,
+) -> Result<Stream, UnpackError> {
     let finish = |stream| finish(layer, stream);
-    let (bytes, ignored) = pipeline::run(layer, encoding(layer)?, limits, watch, finish)?;
+    let (bytes, ignored) = pipeline::run(layer, encoding(layer)?, allowance, watch, finish)?;
     Ok(Stream { bytes, ignored })
 }
 
@@ -295,6 +317,11 @@ fn encoding(layer: &Layer<'_>) -> Result<Encoding, UnpackError> {
         layer: layer.digest,
         media_type: layer.media_type.chars().take(100).collect(),
     })
+}
+
+/// Whether the blobs of layers of this media type are not compressed, so that their size is known.
+pub(crate) fn is_plain(media_type: &str) -> bool {
+    Encoding::of(media_type) == Some(Encoding::Plain)
 }
 
 /// Takes what follows the archive and verifies the diffID; the bytes of the whole stream.
@@ -312,13 +339,13 @@ fn unpack_stream(
     stream: TarStream,
     fs: BorrowedFd<'_>,
     placement: Placement,
-    limits: &Limits,
+    allowance: &Allowance,
 ) -> Result<Unpacked, UnpackError> {
     let mut archive = Reader::new(stream);
-    match apply_all(layer, &mut archive, fs, placement, limits) {
+    match apply_all(layer, &mut archive, fs, placement, allowance) {
         Ok((unpacked, holes)) => {
             let bytes = finish(layer, archive.into_inner())?;
-            check_size(layer, limits, holes.saturating_add(bytes))?;
+            check_size(layer, &allowance.limits, holes.saturating_add(bytes))?;
             Ok(Unpacked { stream: Stream { bytes, ignored: 0 }, ..unpacked })
         }
         Err(error) => {
@@ -337,14 +364,15 @@ fn apply_all(
     archive: &mut Reader<TarStream>,
     fs: BorrowedFd<'_>,
     placement: Placement,
-    limits: &Limits,
+    allowance: &Allowance,
 ) -> Result<(Unpacked, u64), UnpackError> {
-    let digest = layer.digest;
+    let (digest, limits) = (layer.digest, &allowance.limits);
     let refused = |name: &[u8], reason| {
         let entry = EntryName::new(name);
         UnpackError::Entry { layer: digest, entry, reason }
     };
-    let mut applier = Applier::new(fs, placement, digest, limits).map_err(|r| refused(b"/", r))?;
+    let mut applier =
+        Applier::new(fs, placement, digest, allowance).map_err(|r| refused(b"/", r))?;
     let mut entries = 0;
     let mut holes: u64 = 0;
     let mut last = Vec::new();
@@ -355,9 +383,10 @@ fn apply_all(
         if entries == limits.layer_entries {
             return Err(UnpackError::TooManyEntries { layer: digest, limit: limits.layer_entries });
         }
-        // Holes take no space here, but wherever else the files are copied to.
+        allowance.take_entry(digest)?;
         holes = holes.saturating_add(entry.hole_bytes());
         check_size(layer, limits, holes.saturating_add(archive.stream().bytes()))?;
+        allowance.take_hole(digest, entry.hole_bytes())?;
         applier.apply(archive, &entry).map_err(|reason| refused(&entry.name, reason))?;
         entries += 1;
         last = entry.name;

@@ -14,8 +14,10 @@ use std::rc::Rc;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::allowance::Counter;
 use super::create::Given;
 use super::error::Refusal;
+use crate::limits::Bound;
 
 /// Linux' `PATH_MAX` without the NUL.
 const MAX_PATH_BYTES: usize = 4095;
@@ -34,24 +36,54 @@ const PLAIN: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
-/// How much may still be looked up while the paths of one layer are resolved, in bytes of the paths
-/// looked up: what the kernel has to walk. Each path has its own bounds, but there are millions.
-#[derive(Debug)]
-pub(super) struct Lookups {
-    left: Cell<u64>,
+/// What a look-up costs besides walking the path, in bytes of path: a system call takes about as long as
+/// the kernel takes for so many.
+const COST_OF_CALL: u64 = 64;
+
+/// How much may be looked up for one layer, in bytes of the paths looked up: what the kernel has to walk.
+/// Each path has its own bounds, but there are millions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LayerLookups {
+    left: u64,
     limit: u64,
 }
 
-impl Lookups {
+impl LayerLookups {
     pub(super) fn new(limit: u64) -> Self {
-        Self { left: Cell::new(limit), limit }
+        Self { left: limit, limit }
     }
 
-    fn take(&self, path: &[u8]) -> Result<(), Refusal> {
-        let too_many = || Refusal::TooManyLookups { limit: self.limit };
-        let left = self.left.get().checked_sub(path.len() as u64).ok_or_else(too_many)?;
-        self.left.set(left);
-        Ok(())
+    /// What is left of it, for a layer that is the only one.
+    pub(super) fn counter(self) -> Counter {
+        Counter::new(Bound { value: self.left, name: "layer-lookups" })
+    }
+}
+
+/// How much may still be looked up for a layer, and for all.
+#[derive(Debug)]
+pub(crate) struct Lookups<'a> {
+    of_layer: Cell<LayerLookups>,
+    of_all: &'a Counter,
+}
+
+impl<'a> Lookups<'a> {
+    pub(super) fn new(of_layer: LayerLookups, of_all: &'a Counter) -> Self {
+        Self { of_layer: Cell::new(of_layer), of_all }
+    }
+
+    /// Counts one look-up of `path`.
+    pub(crate) fn take(&self, path: &[u8]) -> Result<(), Refusal> {
+        let LayerLookups { left, limit } = self.of_layer.get();
+        let cost = COST_OF_CALL + path.len() as u64;
+        let left = left.checked_sub(cost).ok_or(Refusal::TooManyLookups { limit })?;
+        self.of_layer.set(LayerLookups { left, limit });
+        let reached = |Bound { value: limit, .. }| Refusal::TooManyTotalLookups { limit };
+        self.of_all.take(cost).map_err(reached)
+    }
+
+    /// What is left for the layer.
+    pub(super) fn of_layer(&self) -> LayerLookups {
+        self.of_layer.get()
     }
 }
 
@@ -113,11 +145,11 @@ impl AsFd for Directory {
 
 /// Resolves names to directories, and remembers the last ones.
 #[derive(Debug)]
-pub(super) struct Directories {
+pub(super) struct Directories<'a> {
     root: Rc<Directory>,
     /// By [`Use`].
     remembered: [Option<Remembered>; USES],
-    lookups: Lookups,
+    lookups: Lookups<'a>,
 }
 
 #[derive(Debug)]
@@ -143,13 +175,18 @@ enum Use {
 
 const USES: usize = 3;
 
-impl Directories {
+impl<'a> Directories<'a> {
     /// Everything happens inside `root`.
-    pub(super) fn new(root: BorrowedFd<'_>, lookups: Lookups) -> Result<Self, Refusal> {
+    pub(super) fn new(root: BorrowedFd<'_>, lookups: Lookups<'a>) -> Result<Self, Refusal> {
         let fd = rustix::fs::openat(root, ".", OPEN_DIRECTORY, Mode::empty())
             .map_err(Refusal::io("open the snapshot's root directory"))?;
         let root = Rc::new(Directory::new(Vec::new(), fd));
         Ok(Self { root, remembered: [const { None }; USES], lookups })
+    }
+
+    /// How much may still be looked up for the layer.
+    pub(super) fn lookups(&self) -> LayerLookups {
+        self.lookups.of_layer()
     }
 
     /// The snapshot's root directory.
@@ -289,7 +326,7 @@ impl Directories {
 pub(super) fn resolve(
     root: BorrowedFd<'_>,
     name: &[u8],
-    budget: &Lookups,
+    allowance: &Lookups<'_>,
 ) -> Result<Vec<u8>, Refusal> {
     let (mut links, mut lookups) = (0, 0);
     let mut path = name.to_vec();
@@ -306,7 +343,7 @@ pub(super) fn resolve(
                 return Err(Refusal::TooManySymlinks);
             }
             let candidate = clean(&[&current, &b"/"[..], component].concat());
-            budget.take(&candidate)?;
+            allowance.take(&candidate)?;
             current = match read_link(root, &candidate)? {
                 None => candidate,
                 Some(target) => {

@@ -15,11 +15,12 @@ use bkstate::Digest;
 use bkstate::digest::Hasher;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::allowance::Allowance;
 use super::chunks::{Chunks, chunk_to_fill, fill};
 use super::decompress::{Decoder, Encoding};
 use super::error::UnpackError;
 use super::{Layer, Watch};
-use crate::limits::Limits;
+use crate::limits::Bound;
 
 /// The size of a chunk of the blob.
 const BLOB_CHUNK: usize = 128 << 10;
@@ -39,7 +40,7 @@ pub(super) const BUFFERS: usize = CHUNKS * (BLOB_CHUNK + STREAM_CHUNK);
 pub(super) fn run<T>(
     layer: &Layer<'_>,
     encoding: Encoding,
-    limits: &Limits,
+    allowance: &Allowance,
     watch: &dyn Watch,
     consume: impl FnOnce(TarStream) -> Result<T, UnpackError>,
 ) -> Result<(T, u64), UnpackError> {
@@ -54,7 +55,7 @@ pub(super) fn run<T>(
         let reader = start(layer, scope, move || read_blob(layer, watch, blob, &free_of_blob))?;
         let decompressor = start(layer, scope, move || {
             let blob = Chunks::new(read, used_of_blob);
-            decompress(layer, blob, encoding, limits, watch, &stream, &free_of_stream)
+            decompress(layer, blob, encoding, allowance, watch, &stream, &free_of_stream)
         })?;
         let chunks = Chunks::new(decompressed, used_of_stream);
         let consumed = consume(TarStream { chunks, hasher: Hasher::new() });
@@ -130,13 +131,13 @@ fn decompress(
     layer: &Layer<'_>,
     blob: Chunks,
     encoding: Encoding,
-    limits: &Limits,
+    allowance: &Allowance,
     watch: &dyn Watch,
     stream: &Sender<Vec<u8>>,
     free: &Receiver<Vec<u8>>,
 ) -> Result<u64, UnpackError> {
     let failed = |source| UnpackError::Decompress { layer: layer.digest, source };
-    let (limit, name) = limits.unpacked_bytes(layer.size);
+    let Bound { value: limit, name } = allowance.limits.of_unpacked(layer.size);
     let mut sent = 0;
     let mut decoder = Decoder::new(blob, encoding).map_err(failed)?;
     loop {
@@ -148,6 +149,7 @@ fn decompress(
         if sent > limit {
             return Err(UnpackError::TooLarge { layer: layer.digest, limit, name });
         }
+        allowance.take_stream(layer.digest, chunk.len() as u64)?;
         // An error of the queue means that the consumer failed and says why itself.
         if chunk.is_empty() || stream.send(chunk).is_err() {
             return Ok(decoder.ignored());

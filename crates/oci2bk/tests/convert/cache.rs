@@ -3,7 +3,7 @@
 use std::fs;
 
 use oci2bk::Digest;
-use oci2bk::export::CacheExport;
+use oci2bk::export::{CacheExport, ExportError};
 use oci2bk::keys::{Candidate, KeySource, Keyring, SourceDescription, SourceKind};
 use oci2bk::limits::Limits;
 use oci2bk::plan::Plan;
@@ -61,14 +61,15 @@ impl Cache {
         Self { temp, layers: digests }
     }
 
-    fn export(&self) -> CacheExport {
+    /// Reads it, if the limits allow for that.
+    pub(super) fn export(&self, limits: &Limits) -> Result<CacheExport, ExportError> {
         let source = self.temp.path().to_str().unwrap().parse().unwrap();
-        CacheExport::read_all(&source, &Limits::default()).unwrap().remove(0)
+        Ok(CacheExport::read_all(&source, limits)?.remove(0))
     }
 
     /// The plan of it with keys of the steps of these names.
     pub(super) fn plan(&self, names: &[&str]) -> (Vec<CacheExport>, Plan) {
-        let exports = vec![self.export()];
+        let exports = vec![self.export(&Limits::default()).unwrap()];
         let candidates = names.iter().map(|name| Candidate {
             op_digest: op(name).into(),
             outputs: 1,
@@ -80,7 +81,8 @@ impl Cache {
         let description =
             SourceDescription { path: "keys".into(), kind: SourceKind::CacheDb, part: None };
         let mut keyring = Keyring::for_exports(&exports);
-        keyring.add(KeySource::from_digests(candidates.collect(), description));
+        let source = KeySource::from_digests(candidates.collect(), description);
+        keyring.add(source, &Limits::default()).unwrap();
         let plan = Plan::new(&exports, &keyring).unwrap();
         assert!(plan.lost.is_empty(), "{:?}", plan.lost);
         (exports, plan)

@@ -6,6 +6,7 @@ mod archives;
 mod blobs;
 mod cache;
 mod cancelled;
+mod chains;
 mod copies;
 mod fixture;
 mod legacy;
@@ -19,6 +20,7 @@ mod repeated;
 mod tree;
 mod verified;
 mod witnesses;
+mod work;
 
 use std::num::NonZeroUsize;
 use std::path::Path;

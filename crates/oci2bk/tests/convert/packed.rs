@@ -15,7 +15,7 @@ use super::converter;
 use super::fixture::can_extract;
 
 /// A layer of the file `name`, and a hard link to something that is not in it if it is `broken`.
-fn layer(name: &str, broken: bool) -> Vec<u8> {
+pub(super) fn layer(name: &str, broken: bool) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_size(4);
@@ -49,7 +49,7 @@ fn below_a_linked_copy(broken: bool) -> Cache {
 }
 
 /// What is in a root, without the sizes and times of files.
-fn state_of(root: &Path) -> State {
+pub(super) fn state_of(root: &Path) -> State {
     let dir = Dir::open(root).unwrap();
     assert!(verify(&dir).unwrap().damage.is_empty());
     State::read(&dir).unwrap()

@@ -139,7 +139,8 @@ fn whose_ops_are_large_and_differ_in_everything_have_an_end() {
     records.extend(cached.iter().map(|op| json!({"digest": record(op), "inputs": on})));
     let mut cache = cache(&records.into());
     let known = build(cached.into_iter().map(|op| (op, Vec::new())));
-    cache.learn(read_source(file(known.to_string()).path(), &Limits::default()).unwrap());
+    let sources = read_source(file(known.to_string()).path(), &Limits::default()).unwrap();
+    cache.learn(sources, &Limits::default()).unwrap();
     let asked = |count: usize| {
         let steps = (0..count).map(|n| (large(&format!("new {n}")), vec!["0:0".to_owned()]));
         build(std::iter::once((start("/"), Vec::new())).chain(steps))
@@ -163,7 +164,8 @@ fn whose_images_are_all_of_one_repository_have_an_end() {
     let record = json!({"digest": Digest::of("another build"), "inputs": []});
     let mut cache = cache(&json!([record]));
     let known = build((0..500).map(image));
-    cache.learn(read_source(file(known.to_string()).path(), &Limits::default()).unwrap());
+    let sources = read_source(file(known.to_string()).path(), &Limits::default()).unwrap();
+    cache.learn(sources, &Limits::default()).unwrap();
     let (explanation, comparisons) =
         explained(&build((500..1000).map(image)), &cache, &Limits::default()).unwrap();
     assert!(explanation.steps.iter().all(|step| step.outcome == Outcome::Miss));

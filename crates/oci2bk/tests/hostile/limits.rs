@@ -11,9 +11,9 @@ use serde_json::json;
 use super::keys::file;
 use super::*;
 
-/// What a conversion has nothing to do with ([`super::builds`]), or meets in layers or compressed archives
-/// ([`super::archives`]) only.
-const ELSEWHERE: [&str; 9] = [
+/// What a conversion has nothing to do with ([`super::builds`]), or meets in layers, compressed archives
+/// ([`super::archives`]) or what are many together only.
+const ELSEWHERE: [&str; 14] = [
     "archive-size",
     "comparisons",
     "layer-entries",
@@ -21,6 +21,11 @@ const ELSEWHERE: [&str; 9] = [
     "layer-ratio",
     "layer-directories",
     "layer-lookups",
+    "total-size",
+    "total-entries",
+    "total-lookups",
+    "snapshots",
+    "key-outputs",
     "path",
     "xattrs",
 ];

@@ -233,7 +233,7 @@ fn limits() -> Vec<Case> {
             members.extend((0..200).map(|index| file(format!("l/{}/f", index % 2), "")));
             members
         })
-        .limit("layer-lookups=1K")
+        .limit("layer-lookups=20K")
         .containerd(beyond),
     ]
 }

@@ -92,6 +92,14 @@ impl KeysFile {
         (Self { ops, scans: self.scans.of_records(wanted) }, named.len())
     }
 
+    /// How many outputs of ops there are to try.
+    pub(super) fn outputs(&self) -> u64 {
+        let of_op = |(digests, about): (&Digests, &About)| {
+            u64::from(about.outputs).saturating_mul(digests.len() as u64)
+        };
+        self.ops.iter().map(of_op).fold(0, u64::saturating_add)
+    }
+
     /// How many ops there are.
     pub fn len(&self) -> usize {
         self.ops.len()

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::keys::{Candidate, KeySource, SourceDescription, SourceKind};
+use crate::limits::Limits;
 use crate::plan::testing::export;
 use crate::plan::{LostReason, Miss, MissReason, Plan};
 use crate::release::CLASSES;
@@ -93,7 +94,7 @@ fn keyring_of(source: KeySource) -> Keyring {
     let offered = source.candidates.iter();
     let mut keyring =
         Keyring::new(offered.map(|candidate| candidate.op_digest.record(0)).collect());
-    keyring.add(source);
+    keyring.add(source, &Limits::default()).unwrap();
     keyring
 }
 
@@ -194,8 +195,8 @@ fn caches_of_several_releases_have_their_steps_in_common() {
     let [newer, older] = [&CLASSES[0], &CLASSES[4]];
     let exports = [newer, older].map(|class| export(&[], &[], &records(class)).1);
     let mut keys = Keyring::for_exports(&exports);
-    keys.add(key_source(newer, |_| true, None));
-    keys.add(key_source(older, |_| true, None));
+    keys.add(key_source(newer, |_| true, None), &Limits::default()).unwrap();
+    keys.add(key_source(older, |_| true, None), &Limits::default()).unwrap();
     let plan = Plan::for_target(&exports, &keys, Target::NEWEST).unwrap();
     assert_eq!(plan.steps.len(), STEPS.len() + 2);
 }

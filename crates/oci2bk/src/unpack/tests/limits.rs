@@ -2,6 +2,10 @@
 
 use super::archive::*;
 use super::*;
+use crate::unpack::{Allowance, unpack_within};
+
+/// What each look-up counts besides the bytes of its path.
+const CALL: u64 = 64;
 
 /// Unpacks as a base layer with these limits.
 fn unpacked(tar: &[u8], limits: &Limits) -> Result<Unpacked, UnpackError> {
@@ -78,11 +82,97 @@ fn lookups_are_limited() {
     let limits = |layer_lookups| Limits { layer_lookups, ..Limits::default() };
     // For `l/f` one link, then its target; for `d/f`, which is there, nothing.
     let layer = [dir("d"), symlink("l", "d"), file("l/f", ""), file("d/f", "")];
-    let error = exact(&layer, 2, limits);
-    assert!(matches!(refusal(error), Refusal::TooManyLookups { limit: 1 }));
+    let error = exact(&layer, 2 * (CALL + 1), limits);
+    assert!(matches!(refusal(error), Refusal::TooManyLookups { limit: 129 }));
     // A directory that is missing costs the path up to each of its components.
-    let error = exact(&[file("a/b/c/f", "")], 1 + 3 + 5, limits);
-    assert!(matches!(refusal(error), Refusal::TooManyLookups { limit: 8 }));
+    let error = exact(&[file("a/b/c/f", "")], 3 * CALL + 1 + 3 + 5, limits);
+    assert!(matches!(refusal(error), Refusal::TooManyLookups { limit: 200 }));
+}
+
+#[test]
+fn lookups_in_layers_below_count_for_the_layer() {
+    require_root!();
+    let unpacked = |has| {
+        let (snapshot, tar) = (Snapshot::new(), archive(&[file("ab/f", "")]));
+        let limits = Limits { layer_lookups: has, ..Limits::default() };
+        let unpacked = unpacked_on(&snapshot, &tar, &Allowance::of_run(&limits, 0)).unwrap();
+        let below = [Snapshot::new(), Snapshot::new()];
+        let lowers = below.iter().map(Snapshot::open);
+        unpacked.implied.settle(snapshot.open().as_fd(), lowers)
+    };
+    // The directory itself when it is made, then each layer below and the directory in it.
+    let has = (CALL + 2) + 2 * (CALL + CALL + 2);
+    unpacked(has).unwrap();
+    let error = unpacked(has - 1).unwrap_err();
+    assert!(error.is_input() && error.can_stay_packed());
+    let UnpackError::Settle { reason: Refusal::TooManyLookups { limit }, .. } = error else {
+        panic!("{}", chain(&error))
+    };
+    assert_eq!(limit, has - 1);
+}
+
+/// Unpacks two such layers as an overlay each, where `limits` say so for what both have, and is refused
+/// with one less.
+fn both(members: &[Member], has: u64, limits: impl Fn(u64) -> Limits) -> UnpackError {
+    let tar = archive(members);
+    let run = |limits: Limits| {
+        let allowance = Allowance::of_run(&limits, tar.len() as u64);
+        unpacked_on(&Snapshot::new(), &tar, &allowance)?;
+        unpacked_on(&Snapshot::new(), &tar, &allowance)
+    };
+    run(limits(has)).unwrap_or_else(|error| panic!("{}", chain(&error)));
+    let error = run(limits(has - 1)).unwrap_err();
+    assert!(error.is_input() && error.is_total() && !error.can_stay_packed());
+    error
+}
+
+fn unpacked_on(
+    snapshot: &Snapshot,
+    tar: &[u8],
+    allowance: &Allowance,
+) -> Result<Unpacked, UnpackError> {
+    let file = blob_file(tar);
+    let (digest, size) = (Digest::of(tar), tar.len() as u64);
+    let layer = Layer { blob: &file, digest, size, media_type: PLAIN, diff_id: digest };
+    unpack_within(&layer, snapshot.open().as_fd(), Placement::Overlay, allowance, &|_| ())
+}
+
+#[test]
+fn all_layers_together_are_limited() {
+    require_root!();
+    let members = [file("a/b", "data")];
+    let of_all = |error: UnpackError| {
+        let UnpackError::TotalReached { what, limit, .. } = error else {
+            panic!("{}", chain(&error))
+        };
+        (what, limit.name)
+    };
+    let error = both(&members, 2, |total_entries| Limits { total_entries, ..Limits::default() });
+    assert_eq!(of_all(error), ("entries", "total-entries"));
+    let error = both(&members, 2 * 2048, |total_size| Limits { total_size, ..Limits::default() });
+    assert_eq!(of_all(error), ("bytes", "total-size"));
+    let lookups = 2 * (CALL + 1);
+    let error =
+        both(&members, lookups, |total_lookups| Limits { total_lookups, ..Limits::default() });
+    assert!(matches!(refusal(error), Refusal::TooManyTotalLookups { limit: 129 }));
+}
+
+#[test]
+fn holes_count_in_all_layers_together() {
+    require_root!();
+    let sparse = [
+        pax(&[
+            ("GNU.sparse.major", b"0"),
+            ("GNU.sparse.minor", b"1"),
+            ("GNU.sparse.size", b"1000000"),
+            ("GNU.sparse.numblocks", b"1"),
+            ("GNU.sparse.map", b"10,4"),
+        ]),
+        file("a", "data"),
+    ];
+    let has = 2 * (3072 + 999_996);
+    let error = both(&sparse, has, |total_size| Limits { total_size, ..Limits::default() });
+    assert!(matches!(error, UnpackError::TotalReached { what: "bytes", .. }));
 }
 
 #[test]

@@ -9,8 +9,8 @@ use rustix::io::Errno;
 
 use super::entry::{Difference, Entry, same_content};
 use super::{Origin, TreeDamage, UnpackedLayer};
-use crate::unpack::paths::{OPEN_DIRECTORY, join, open_plain};
-use crate::unpack::{EntryName, ImpliedParents};
+use crate::unpack::paths::{Lookups, OPEN_DIRECTORY, join, open_plain};
+use crate::unpack::{Allowance, EntryName, ImpliedParents};
 
 /// More differences of one tree than this are counted, not named.
 const NAMED: usize = 20;
@@ -28,6 +28,7 @@ const ESTARGZ: [&[u8]; 3] = [b"stargz.index.json", b".prefetch.landmark", b".no.
 pub(super) struct Comparison<'t> {
     tree: &'t UnpackedLayer<'t>,
     implied: &'t ImpliedParents,
+    lookups: Lookups<'t>,
     damage: Vec<TreeDamage>,
     more: u64,
     /// For files with several names: which file of the tree that of the layer is.
@@ -45,11 +46,16 @@ struct Pending {
 }
 
 impl<'t> Comparison<'t> {
-    pub(super) fn new(tree: &'t UnpackedLayer<'t>, implied: &'t ImpliedParents) -> Self {
+    pub(super) fn new(
+        tree: &'t UnpackedLayer<'t>,
+        implied: &'t ImpliedParents,
+        allowance: &'t Allowance,
+    ) -> Self {
         let root = Pending { path: Vec::new(), covered: false };
         Self {
             tree,
             implied,
+            lookups: implied.lookups(allowance),
             damage: Vec::new(),
             more: 0,
             links: BTreeMap::new(),
@@ -148,6 +154,7 @@ impl<'t> Comparison<'t> {
     fn is_below(&self, path: &[u8], entry: &Entry<'_>) -> io::Result<bool> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for lower in self.tree.lowers() {
+            self.lookups.take(path).map_err(io::Error::other)?;
             let below = match open_plain(&lower.map_err(io::Error::other)?, path, flags) {
                 Ok(below) => rustix::fs::fstat(below)?,
                 // Something on the way is missing there, or no directory.

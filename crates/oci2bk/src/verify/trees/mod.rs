@@ -22,14 +22,15 @@ use bkstate::content::BlobStore;
 use bkstate::dir::{Dir, DirError, FileKind};
 use bkstate::layers;
 use bkstate::records::Record;
-use bkstate::snapshots::{Kind, Snapshot, Trees};
+use bkstate::snapshots::{Kind, Snapshot, Snapshots, Trees};
 use bkstate::state::{Parts, SNAPSHOTTER, State};
 
 use super::{Verifier, VerifyError};
 use crate::convert::parallel::in_parallel;
 use crate::progress::{Event, LayerWork, Unpacking};
 use crate::unpack::{
-    Blob, EntryName, Layer, MOST_AT_ONCE, Placement, UnpackError, check_rights, unpack,
+    Allowance, Blob, EntryName, Layer, MOST_AT_ONCE, Placement, UnpackError, check_rights,
+    unpack_within,
 };
 
 use compare::Comparison;
@@ -194,11 +195,12 @@ pub(super) fn compare(
     if !tasks.is_empty() {
         check_rights(&scratch).map_err(VerifyError::Rights)?;
     }
+    let allowance = Allowance::of_comparison(&verifier.limits);
     let damage = Mutex::new(BTreeMap::new());
     in_parallel(&tasks, verifier.jobs.min(MOST_AT_ONCE), |(tree, store)| {
         verifier.check()?;
         let blob = store.blob(&tree.work.digest)?;
-        let found = tree.compare_with(&blob, &scratch, verifier)?;
+        let found = tree.compare_with(&blob, &scratch, verifier, &allowance)?;
         if let Ok(mut damage) = damage.lock() {
             damage.insert(tree.snapshot, found);
         }
@@ -237,8 +239,7 @@ pub(crate) struct UnpackedLayer<'p> {
     snapshot: u64,
     trees: &'p Trees,
     origin: Origin,
-    /// The ids of the snapshots below, the nearest first.
-    below: Vec<u64>,
+    chain: Chain<'p>,
     all_trees: &'p [Trees],
     media_type: &'p str,
     diff_id: Digest,
@@ -308,18 +309,29 @@ pub(super) fn holder(snapshot: u64, all: &[Trees]) -> Result<Option<&Trees>, Dir
     Ok(None)
 }
 
-/// The ids of the snapshots below. Their number is bounded in case they lie on each other in a circle.
-fn below(state: &State, snapshot: &Snapshot) -> Vec<u64> {
-    let names = &state.snapshots.by_name;
-    let parent = |snapshot: &&Snapshot| snapshot.parent.as_ref().and_then(|name| names.get(name));
-    let chain = std::iter::successors(parent(&snapshot), parent);
-    chain.take(names.len()).map(|snapshot| snapshot.id).collect()
+/// What a snapshot lies on, looked up whenever it is asked for: the lists of all snapshots of a deep chain
+/// would be the square of it.
+#[derive(Clone, Copy)]
+struct Chain<'s> {
+    snapshots: &'s Snapshots,
+    top: &'s Snapshot,
+}
+
+impl<'s> Chain<'s> {
+    /// The ids of the snapshots below, the nearest first. Their number is bounded in case they lie on each
+    /// other in a circle.
+    fn below(self) -> impl Iterator<Item = u64> {
+        let names = &self.snapshots.by_name;
+        let parent = |snapshot: &&'s Snapshot| names.get(snapshot.parent.as_ref()?);
+        let chain = std::iter::successors(parent(&self.top), parent);
+        chain.take(names.len()).map(|snapshot| snapshot.id)
+    }
 }
 
 impl<'p> UnpackedLayer<'p> {
     /// The snapshot `key`, if its directory is in `all_trees`.
     pub(crate) fn new(
-        keyed: &Keyed<'_>,
+        keyed: &Keyed<'p>,
         all_trees: &'p [Trees],
         key: &str,
         media_type: &'p str,
@@ -333,7 +345,7 @@ impl<'p> UnpackedLayer<'p> {
             snapshot: snapshot.id,
             trees,
             origin,
-            below: below(keyed.state, snapshot),
+            chain: Chain { snapshots: &keyed.state.snapshots, top: snapshot },
             all_trees,
             media_type,
             diff_id,
@@ -347,13 +359,14 @@ impl<'p> UnpackedLayer<'p> {
         blob: &dyn Blob,
         scratch: &Dir,
         verifier: &Verifier<'_>,
+        allowance: &Allowance,
     ) -> Result<Vec<TreeDamage>, VerifyError> {
         verifier.progress.event(Event::LayerStarted(&self.work));
         let name = self.snapshot.to_string();
         let result = scratch
             .create_dir(name.as_str(), 0o755)
             .map_err(VerifyError::from)
-            .and_then(|expected| self.run(blob, &expected, verifier));
+            .and_then(|expected| self.run(blob, &expected, verifier, allowance));
         scratch.remove_tree(name.as_str())?;
         let found = result?;
         verifier.progress.event(Event::LayerFinished(&self.work));
@@ -365,16 +378,18 @@ impl<'p> UnpackedLayer<'p> {
         blob: &dyn Blob,
         expected: &Dir,
         verifier: &Verifier<'_>,
+        allowance: &Allowance,
     ) -> Result<Vec<TreeDamage>, VerifyError> {
-        let Verifier { limits, progress, cancel, .. } = verifier;
+        let Verifier { progress, cancel, .. } = verifier;
         let unpacking = Unpacking { work: &self.work, before: 0, progress: *progress, cancel };
         let layer = Layer::of(blob, &self.work, self.media_type, self.diff_id);
-        let on_others = !self.below.is_empty();
+        let on_others = self.chain.below().next().is_some();
         let placement = if on_others { Placement::Overlay } else { Placement::Base };
-        let unpacked = unpack(&layer, expected.as_fd(), placement, limits, &unpacking);
+        let unpacked = unpack_within(&layer, expected.as_fd(), placement, allowance, &unpacking);
         let settled = match unpacked {
             Ok(unpacked) => {
-                let settled = unpacked.implied.settle_on(expected.as_fd(), self.lowers())?;
+                let implied = &unpacked.implied;
+                let settled = implied.settle_within(expected.as_fd(), self.lowers(), allowance)?;
                 settled.map(|()| unpacked)
             }
             Err(error) => Err(error),
@@ -382,14 +397,14 @@ impl<'p> UnpackedLayer<'p> {
         let unpacked = match settled {
             Ok(unpacked) => unpacked,
             Err(UnpackError::Cancelled { .. }) => return Err(VerifyError::Cancelled),
-            Err(source) if source.is_input() => {
+            Err(source) if source.is_input() && !source.is_total() => {
                 let source = Box::new(source);
                 return Ok(vec![TreeDamage::Layer { snapshot: self.snapshot, source }]);
             }
             Err(source) => return Err(VerifyError::Unpack(Box::new(source))),
         };
         let found = self.trees.fs(self.snapshot)?;
-        let mut comparison = Comparison::new(self, &unpacked.implied);
+        let mut comparison = Comparison::new(self, &unpacked.implied, allowance);
         comparison.run(expected.as_fd(), found.as_fd());
         Ok(comparison.into_damage())
     }
@@ -397,7 +412,7 @@ impl<'p> UnpackedLayer<'p> {
     /// The trees below, the nearest first. Opened one after the other: a chain may be longer than the
     /// files we may have open. What is missing is reported elsewhere.
     fn lowers(&self) -> impl Iterator<Item = Result<Dir, DirError>> {
-        let open = |id: &u64| holder(*id, self.all_trees)?.map(|trees| trees.fs(*id)).transpose();
-        self.below.iter().filter_map(move |id| open(id).transpose())
+        let open = |id: u64| holder(id, self.all_trees)?.map(|trees| trees.fs(id)).transpose();
+        self.chain.below().filter_map(move |id| open(id).transpose())
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::image::record_of;
 use crate::keys::{KeySource, Keyring, KeysFile, SourceDescription, SourceKind};
+use crate::limits::Limits;
 use crate::llb::{Encoding, Platform, Provenance, digest};
 use crate::plan::testing::export;
 use crate::plan::{LostReason, Plan};
@@ -90,7 +91,7 @@ fn lost(source: KeySource, records: &[Value]) -> Vec<(LostReason, Option<String>
     let (_layout, export) = export(&[], &[], &json!(records));
     let exports = [export];
     let mut keyring = Keyring::for_exports(&exports);
-    keyring.add(source);
+    keyring.add(source, &Limits::default()).unwrap();
     let plan = Plan::new(&exports, &keyring).unwrap();
     let scans = plan.lost.iter().filter(|lost| lost.reason == LostReason::SbomScan).count();
     assert_eq!(plan.unkeyed().count() + scans, plan.lost.len());

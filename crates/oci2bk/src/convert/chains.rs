@@ -1,0 +1,89 @@
+//! Chains of layers that nothing can mount, and how many there are in all.
+
+use std::collections::BTreeMap;
+
+use bkstate::state::Existing;
+
+use super::packed::{self, PackedReason};
+use super::{ConvertError, Options, StoreBlobs};
+use crate::limits::{Limits, MAX_CHAIN};
+use crate::merge::{Places, SnapshotPlace};
+use crate::plan::Plan;
+
+/// Leaves packed what was to be unpacked and lies on more layers than can be mounted; why, by its place in
+/// `plan`.
+///
+/// # Errors
+/// If a step needs the files of any such layer, or nothing would be left of it as blobs are not stored;
+/// or if more snapshots are to be unpacked than may be.
+pub(super) fn leave_packed(
+    plan: &Plan,
+    existing: &Existing,
+    places: &mut Places,
+    options: &Options,
+) -> Result<BTreeMap<usize, PackedReason>, ConvertError> {
+    let heights = heights(plan, existing, places);
+    let too_high: Vec<usize> = new(places).filter(|index| heights[*index] > MAX_CHAIN).collect();
+    if !too_high.is_empty() {
+        let mounted = packed::mounted(plan);
+        let needs = |index: &&usize| options.blobs == StoreBlobs::None || mounted[**index];
+        if let Some(index) = too_high.iter().find(needs) {
+            let layer = plan.snapshots[*index].blob;
+            let of_layer = plan.layers.iter().find(|layer| layer.snapshot == *index);
+            let description = of_layer.and_then(|layer| layer.description.clone());
+            return Err(ConvertError::ChainTooLong { layer, description });
+        }
+    }
+    places.leave_packed(&too_high);
+    check_number(places, &options.limits)?;
+    let reason = |index: usize| match plan.snapshots[index].parent {
+        Some(below) if heights[index] > MAX_CHAIN + 1 => {
+            PackedReason::LiesOn(plan.snapshots[below].blob)
+        }
+        _ => PackedReason::CannotUnpack(format!(
+            "it lies on {MAX_CHAIN} others in its chain, and overlayfs mounts no more at a time"
+        )),
+    };
+    Ok(too_high.into_iter().map(|index| (index, reason(index))).collect())
+}
+
+fn check_number(places: &Places, limits: &Limits) -> Result<(), ConvertError> {
+    let (count, limit) = (new(places).count() as u64, limits.snapshots);
+    if count > limit { Err(ConvertError::TooManySnapshots { count, limit }) } else { Ok(()) }
+}
+
+/// The places of what is to be unpacked.
+fn new(places: &Places) -> impl Iterator<Item = usize> {
+    let places = places.snapshots.iter().enumerate();
+    places.filter_map(|(index, place)| matches!(place, SnapshotPlace::New { .. }).then_some(index))
+}
+
+/// How many layers there are in the chain of each snapshot of `plan`, itself included.
+fn heights(plan: &Plan, existing: &Existing, places: &Places) -> Vec<usize> {
+    let mut in_root = BTreeMap::new();
+    let mut heights: Vec<usize> = Vec::with_capacity(plan.snapshots.len());
+    // Snapshots stand after those below them.
+    for (snapshot, place) in plan.snapshots.iter().zip(&places.snapshots) {
+        heights.push(match place {
+            SnapshotPlace::Existing { id, .. } => height_in_root(*id, existing, &mut in_root),
+            _ => 1 + snapshot.parent.map_or(0, |below| heights[below]),
+        });
+    }
+    heights
+}
+
+/// The same of a snapshot in the root; `known` are those that were asked for before.
+fn height_in_root(id: u64, existing: &Existing, known: &mut BTreeMap<u64, usize>) -> usize {
+    let mut chain = Vec::new();
+    let mut next = Some(id);
+    while let Some(id) = next.filter(|id| !known.contains_key(id)) {
+        chain.push(id);
+        next = existing.below(id);
+    }
+    let mut height = next.map_or(0, |below| known[&below]);
+    for id in chain.into_iter().rev() {
+        height += 1;
+        known.insert(id, height);
+    }
+    height
+}

@@ -1,0 +1,133 @@
+//! Chains of layers that are longer than what can be mounted, and limits on all layers together.
+
+use std::fs;
+use std::path::Path;
+
+use oci2bk::Digest;
+use oci2bk::convert::{ConvertError, Converter, PackedReason, StoreBlobs};
+use oci2bk::limits::{Limits, MAX_CHAIN};
+use serde_json::json;
+
+use super::cache::{Cache, record};
+use super::converter;
+use super::fixture::can_extract;
+use super::packed::{layer, state_of};
+
+/// So many layers, each on the one before.
+fn chain(layers: i64) -> Vec<(Vec<u8>, i64)> {
+    (0..layers).map(|n| (layer(&format!("f{n}"), false), n - 1)).collect()
+}
+
+/// An image of so many layers.
+fn image(layers: usize) -> Cache {
+    let image = json!({"digest": Digest::of("image"), "layers": [{"layer": layers - 1}]});
+    Cache::new(&chain(layers as i64), &json!([image]))
+}
+
+/// A command on an image, whose result is the topmost of so many layers.
+fn command(layers: usize) -> Cache {
+    let image = json!({"digest": Digest::of("image"), "layers": [{"layer": layers - 2}]});
+    let run = json!({
+        "digest": record("run"), "layers": [{"layer": layers - 1}], "inputs": [[{"link": 0}]],
+    });
+    Cache::new(&chain(layers as i64), &json!([image, run]))
+}
+
+/// What is left in a root after the conversion failed.
+fn left(root: &Path) -> usize {
+    fs::read_dir(root).unwrap().count()
+}
+
+#[test]
+fn a_chain_that_a_step_needs_is_refused_beyond_what_can_be_mounted() {
+    if !can_extract() {
+        return;
+    }
+    let cache = command(MAX_CHAIN + 1);
+    let (exports, plan) = cache.plan(&["run"]);
+    let root = tempfile::tempdir().unwrap();
+    let error = converter(true).convert(&plan, &exports, root.path()).unwrap_err();
+    assert!(
+        matches!(&error, ConvertError::ChainTooLong { layer, .. } if layer == cache.layers.last().unwrap())
+    );
+    assert!(error.is_input() && error.to_string().contains("--no-extract"), "{error}");
+    assert_eq!(left(root.path()), 1, "the lock file");
+    // So is the plan.
+    let error = converter(true).preview(&plan, root.path()).unwrap_err();
+    assert!(matches!(error, ConvertError::ChainTooLong { .. }), "{error}");
+    // What is there already counts.
+    let below = command(MAX_CHAIN);
+    let (of_below, plan_of_below) = below.plan(&["run"]);
+    let report = converter(true).convert(&plan_of_below, &of_below, root.path()).unwrap();
+    assert_eq!((report.snapshots, report.left_packed.len()), (MAX_CHAIN, 0));
+    let before = state_of(root.path());
+    let error = converter(true).convert(&plan, &exports, root.path()).unwrap_err();
+    assert!(matches!(error, ConvertError::ChainTooLong { .. }), "{error}");
+    assert_eq!(state_of(root.path()), before);
+    // And packed it may be of any length.
+    converter(false).convert(&plan, &exports, root.path()).unwrap();
+}
+
+#[test]
+fn a_chain_that_no_step_needs_stays_packed_from_where_it_cannot_be_mounted() {
+    if !can_extract() {
+        return;
+    }
+    let cache = image(MAX_CHAIN + 2);
+    let (exports, plan) = cache.plan(&[]);
+    let root = tempfile::tempdir().unwrap();
+    let report = converter(true).convert(&plan, &exports, root.path()).unwrap();
+    assert_eq!((report.snapshots, report.blobs), (MAX_CHAIN, MAX_CHAIN + 2));
+    let [first, second] = report.left_packed.as_slice() else { panic!("{report:?}") };
+    assert_eq!(first.layer, cache.layers[MAX_CHAIN]);
+    let PackedReason::CannotUnpack(why) = &first.reason else { panic!("{first:?}") };
+    assert!(why.contains("500"), "{why}");
+    assert_eq!(second.layer, cache.layers[MAX_CHAIN + 1]);
+    assert_eq!(second.reason, PackedReason::LiesOn(first.layer));
+    assert_eq!(state_of(root.path()).snapshots.by_name.len(), MAX_CHAIN);
+    // Without its blob nothing would be left of it.
+    let root = tempfile::tempdir().unwrap();
+    let without = converter(true).blobs(StoreBlobs::None);
+    let error = without.convert(&plan, &exports, root.path()).unwrap_err();
+    assert!(matches!(error, ConvertError::ChainTooLong { .. }), "{error}");
+}
+
+fn within(limits: Limits) -> Converter<'static> {
+    converter(true).limits(limits)
+}
+
+#[test]
+fn what_is_known_to_be_too_much_is_refused_before_anything_is_read() {
+    if !can_extract() {
+        return;
+    }
+    let cache = image(3);
+    let (exports, plan) = cache.plan(&[]);
+    let bytes = plan.blobs.values().map(|blob| blob.size).sum();
+    let enough = Limits { snapshots: 3, total_size: bytes, total_entries: 3, ..Limits::default() };
+    let root = tempfile::tempdir().unwrap();
+    within(enough).convert(&plan, &exports, root.path()).unwrap();
+    // Now everything is there.
+    let nothing = Limits { snapshots: 0, total_size: 0, ..enough };
+    within(nothing).convert(&plan, &exports, root.path()).unwrap();
+
+    let root = tempfile::tempdir().unwrap();
+    let error = |limits| within(limits).convert(&plan, &exports, root.path()).unwrap_err();
+    let too_many = error(Limits { snapshots: 2, ..enough });
+    assert!(matches!(too_many, ConvertError::TooManySnapshots { count: 3, limit: 2 }));
+    let too_large = error(Limits { total_size: bytes - 1, ..enough });
+    assert!(matches!(&too_large, ConvertError::TooLarge { bytes: found, .. } if *found == bytes));
+    // How many entries there are shows when they are unpacked.
+    let entries = error(Limits { total_entries: 2, ..enough });
+    assert!(matches!(entries, ConvertError::Unpack { .. }), "{entries}");
+    for error in [too_many, too_large, entries] {
+        assert!(error.is_input());
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        let text = format!("{error} {source:?}");
+        assert!(text.contains("--limit snapshots") || text.contains("--limit total-"), "{text}");
+    }
+    assert_eq!(left(root.path()), 1, "the lock file");
+    // Packed layers are read and count as bytes; there are no entries and no snapshots.
+    let packed = converter(false).limits(Limits { snapshots: 0, total_entries: 0, ..enough });
+    packed.convert(&plan, &exports, root.path()).unwrap();
+}
