@@ -11,6 +11,7 @@ mod keys;
 mod layers;
 mod verify;
 
+use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 use oci2bk::text::one_line;
@@ -46,7 +47,7 @@ pub(crate) struct Arguments {
 }
 
 /// Prints why the command line is wrong, and exits. To clap the value of a variable is that of its option.
-pub(crate) fn refuse(error: &clap::Error) -> ! {
+pub(crate) fn refuse(mut error: clap::Error) -> ! {
     let value = error.get(ContextKind::InvalidValue).map(ToString::to_string);
     let is_given = |value: &String| std::env::args().any(|word| word.ends_with(value.as_str()));
     let of_variable = std::env::var(PROGRESS_VARIABLE).ok().filter(|variable| {
@@ -61,25 +62,37 @@ pub(crate) fn refuse(error: &clap::Error) -> ! {
         // Help and version have nothing from outside.
         error.exit();
     }
+    // The usage is ours, and has several lines.
+    let words = error.context().filter(|(kind, _)| *kind != ContextKind::Usage);
+    let words: Vec<_> = words.map(|(kind, value)| (kind, in_one_line(value))).collect();
+    for (kind, value) in words {
+        error.insert(kind, value);
+    }
     let page = error.render().to_string();
-    let page =
-        words_in(error).into_iter().fold(page, |page, word| page.replace(&word, &one_line(&word)));
+    // What a parser of ours says may quote a word.
+    let page = match std::error::Error::source(&error) {
+        Some(cause) => {
+            let shown = StyledStr::from(cause.to_string()).to_string();
+            page.replace(&shown, &one_line(&shown))
+        }
+        None => page,
+    };
     labelled_page(error_label(), page.strip_prefix("error: ").unwrap_or(&page).trim_end());
     std::process::exit(error.exit_code())
 }
 
-/// What of the command line the message has in it, which may be several lines.
-fn words_in(error: &clap::Error) -> Vec<String> {
-    let values = error.context().flat_map(|(_, value)| match value {
-        ContextValue::String(word) => vec![word.clone()],
-        ContextValue::Strings(words) => words.clone(),
-        _ => Vec::new(),
-    });
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    let mut words: Vec<_> = values.chain(cause).filter(|word| word.contains('\n')).collect();
-    // A word may be a part of another.
-    words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-    words
+fn in_one_line(value: &ContextValue) -> ContextValue {
+    match value {
+        ContextValue::String(word) => ContextValue::String(one_line(word)),
+        ContextValue::Strings(words) => {
+            ContextValue::Strings(words.iter().map(|word| one_line(word)).collect())
+        }
+        ContextValue::StyledStrs(words) => {
+            let words = words.iter().map(|word| one_line(&word.to_string()).into());
+            ContextValue::StyledStrs(words.collect())
+        }
+        other => other.clone(),
+    }
 }
 
 fn more_help() -> String {
