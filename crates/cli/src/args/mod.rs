@@ -11,6 +11,8 @@ mod keys;
 mod layers;
 mod verify;
 
+use std::process::ExitCode;
+
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
@@ -27,7 +29,7 @@ pub(crate) use inspect::{Inspect, InspectFormat};
 pub(crate) use keys::{Attach, Keys, KeysCommand};
 pub(crate) use verify::Verify;
 
-use crate::failure::error_label;
+use crate::failure::{Code, error_label};
 use crate::output::{labelled_page, note};
 use crate::version;
 
@@ -46,10 +48,13 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// Prints why the command line is wrong, and exits. To clap the value of a variable is that of its option.
-pub(crate) fn refuse(mut error: clap::Error) -> ! {
+/// Prints why the command line is wrong, or the help that was asked for. To clap the value of a variable is
+/// that of its option.
+pub(crate) fn refuse(mut error: clap::Error) -> ExitCode {
     let value = error.get(ContextKind::InvalidValue).map(ToString::to_string);
-    let is_given = |value: &String| std::env::args().any(|word| word.ends_with(value.as_str()));
+    let is_given = |value: &String| {
+        std::env::args_os().any(|word| word.to_string_lossy().ends_with(value.as_str()))
+    };
     let of_variable = std::env::var(PROGRESS_VARIABLE).ok().filter(|variable| {
         error.kind() == ErrorKind::InvalidValue
             && value.as_ref() == Some(variable)
@@ -59,8 +64,9 @@ pub(crate) fn refuse(mut error: clap::Error) -> ! {
         note(format_args!("the variable {PROGRESS_VARIABLE} is {value:?}:"));
     }
     if !error.use_stderr() {
-        // Help and version have nothing from outside.
-        error.exit();
+        // Help and version have nothing from outside. A reader that has gone has read what it wanted.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
     }
     // The usage is ours, and has several lines.
     let words = error.context().filter(|(kind, _)| *kind != ContextKind::Usage);
@@ -77,8 +83,12 @@ pub(crate) fn refuse(mut error: clap::Error) -> ! {
         }
         None => page,
     };
-    labelled_page(error_label(), page.strip_prefix("error: ").unwrap_or(&page).trim_end());
-    std::process::exit(error.exit_code())
+    match page.strip_prefix("error: ") {
+        Some(said) => labelled_page(error_label(), said.trim_end()),
+        // Nothing was said, and help may be wanted.
+        None => labelled_page("", page.trim_end()),
+    }
+    Code::Usage.into()
 }
 
 fn in_one_line(value: &ContextValue) -> ContextValue {
