@@ -7,9 +7,10 @@
 //!
 //! let temp = tempfile::NamedTempFile::new()?;
 //! let file = File::open(temp.path())?;
-//! // Somebody has it open for writing: we.
+//! // Somebody has it open for writing: `temp`. Some file systems do not tell.
 //! assert!(matches!(read_lease(&file), Lease::Refused | Lease::Unknown(_)));
-//! drop(temp.into_temp_path());
+//! drop(temp);
+//! assert!(matches!(read_lease(&file), Lease::Held | Lease::Unknown(_)));
 //! # Ok::<(), std::io::Error>(())
 //! ```
 

@@ -73,7 +73,7 @@ pub fn shortened(text: &str, width: usize) -> String {
 /// A page that we made of several lines, without what a terminal would obey and so on: line feeds and tabs
 /// stay, as they are ours. What comes from outside has to be in [one line](one_line) in it already.
 pub fn page(text: &str) -> Cow<'_, str> {
-    replaced(text, |c| c != '\n' && c != '\t' && is_escaped(c), |page, c| push_escaped(page, c))
+    replaced(text, |c| c != '\n' && c != '\t' && is_escaped(c), push_escaped)
 }
 
 /// `value` as JSON over several lines, as [`escaped_json`].

@@ -25,22 +25,6 @@ const STICKY: u32 = 0o1000;
 const PROC: u64 = 0x9fa0;
 
 /// A directory on the way to a root in which another user can put something else in its place.
-///
-/// ```
-/// use std::os::unix::fs::PermissionsExt as _;
-///
-/// use bkstate::root::strangers;
-///
-/// let temp = tempfile::tempdir()?;
-/// let all = temp.path().join("all");
-/// std::fs::create_dir(&all)?;
-/// std::fs::set_permissions(&all, std::fs::Permissions::from_mode(0o777))?;
-/// let found = strangers(&all.join("buildkit"))?;
-/// let last = found.last().ok_or("nobody")?;
-/// assert_eq!((&*last.directory, last.mode), (&*all, 0o777));
-/// assert!(last.to_string().contains("users other than its owner may write to"));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stranger {
     /// The directory.

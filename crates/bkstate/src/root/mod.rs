@@ -26,6 +26,31 @@
 //! assert_eq!((dir.path(), kind), (layout.path(), Kind::Layout));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Whoever writes to a root has to know that nobody else can, since a daemon trusts all that is in it:
+//!
+//! ```
+//! use std::fs::{Permissions, create_dir, set_permissions};
+//! use std::os::unix::fs::PermissionsExt as _;
+//!
+//! use bkstate::root::{RootError, Stranger, check_access, open, open_to_write, strangers};
+//!
+//! let temp = tempfile::tempdir()?;
+//! let path = temp.path().join("buildkit");
+//! assert!(open_to_write(&path)?.is_none());
+//! create_dir(&path)?;
+//! set_permissions(&path, Permissions::from_mode(0o777))?;
+//! assert!(matches!(open_to_write(&path), Err(RootError::Writable { mode: 0o777, .. })));
+//! assert!(check_access(&open(&path)?).is_err());
+//!
+//! set_permissions(&path, Permissions::from_mode(0o700))?;
+//! assert!(open_to_write(&path)?.is_some());
+//! // But somebody else can put another directory in its place.
+//! set_permissions(temp.path(), Permissions::from_mode(0o777))?;
+//! let found: Vec<Stranger> = strangers(&path)?;
+//! assert!(found.iter().any(|found| found.directory == temp.path() && found.mode == 0o777));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod access;
 mod kind;
@@ -141,21 +166,6 @@ pub fn open_if_there(path: &Path) -> Result<Option<Dir>, RootError> {
 
 /// As [`open_if_there`], for whoever writes to the root: it has to belong to who runs this, or to root, and
 /// nobody else may write to it; nor may a link on the way to it be another user's.
-///
-/// ```
-/// use std::os::unix::fs::PermissionsExt as _;
-///
-/// use bkstate::root::{RootError, check_access, open, open_to_write};
-///
-/// let temp = tempfile::tempdir()?;
-/// assert!(open_to_write(temp.path())?.is_some());
-/// assert!(open_to_write(&temp.path().join("absent"))?.is_none());
-///
-/// std::fs::set_permissions(temp.path(), std::fs::Permissions::from_mode(0o777))?;
-/// assert!(matches!(open_to_write(temp.path()), Err(RootError::Writable { mode: 0o777, .. })));
-/// assert!(check_access(&open(temp.path())?).is_err());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 ///
 /// # Errors
 /// As for [`open`], and if others have power over it.

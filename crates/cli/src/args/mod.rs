@@ -11,6 +11,9 @@ mod keys;
 mod layers;
 mod verify;
 
+use std::process::ExitCode;
+
+use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 use oci2bk::text::one_line;
@@ -26,7 +29,7 @@ pub(crate) use inspect::{Inspect, InspectFormat};
 pub(crate) use keys::{Attach, Keys, KeysCommand};
 pub(crate) use verify::Verify;
 
-use crate::failure::error_label;
+use crate::failure::{Code, error_label};
 use crate::output::{labelled_page, note};
 use crate::version;
 
@@ -45,10 +48,13 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// Prints why the command line is wrong, and exits. To clap the value of a variable is that of its option.
-pub(crate) fn refuse(error: &clap::Error) -> ! {
+/// Prints why the command line is wrong, or the help that was asked for. To clap the value of a variable is
+/// that of its option.
+pub(crate) fn refuse(mut error: clap::Error) -> ExitCode {
     let value = error.get(ContextKind::InvalidValue).map(ToString::to_string);
-    let is_given = |value: &String| std::env::args().any(|word| word.ends_with(value.as_str()));
+    let is_given = |value: &String| {
+        std::env::args_os().any(|word| word.to_string_lossy().ends_with(value.as_str()))
+    };
     let of_variable = std::env::var(PROGRESS_VARIABLE).ok().filter(|variable| {
         error.kind() == ErrorKind::InvalidValue
             && value.as_ref() == Some(variable)
@@ -58,28 +64,45 @@ pub(crate) fn refuse(error: &clap::Error) -> ! {
         note(format_args!("the variable {PROGRESS_VARIABLE} is {value:?}:"));
     }
     if !error.use_stderr() {
-        // Help and version have nothing from outside.
-        error.exit();
+        // Help and version have nothing from outside. A reader that has gone has read what it wanted.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    // The usage is ours, and has several lines.
+    let words = error.context().filter(|(kind, _)| *kind != ContextKind::Usage);
+    let words: Vec<_> = words.map(|(kind, value)| (kind, in_one_line(value))).collect();
+    for (kind, value) in words {
+        error.insert(kind, value);
     }
     let page = error.render().to_string();
-    let page =
-        words_in(error).into_iter().fold(page, |page, word| page.replace(&word, &one_line(&word)));
-    labelled_page(error_label(), page.strip_prefix("error: ").unwrap_or(&page).trim_end());
-    std::process::exit(error.exit_code())
+    // What a parser of ours says may quote a word.
+    let page = match std::error::Error::source(&error) {
+        Some(cause) => {
+            let shown = StyledStr::from(cause.to_string()).to_string();
+            page.replace(&shown, &one_line(&shown))
+        }
+        None => page,
+    };
+    match page.strip_prefix("error: ") {
+        Some(said) => labelled_page(error_label(), said.trim_end()),
+        // Nothing was said, and help may be wanted.
+        None => labelled_page("", page.trim_end()),
+    }
+    Code::Usage.into()
 }
 
-/// What of the command line the message has in it, which may be several lines.
-fn words_in(error: &clap::Error) -> Vec<String> {
-    let values = error.context().flat_map(|(_, value)| match value {
-        ContextValue::String(word) => vec![word.clone()],
-        ContextValue::Strings(words) => words.clone(),
-        _ => Vec::new(),
-    });
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    let mut words: Vec<_> = values.chain(cause).filter(|word| word.contains('\n')).collect();
-    // A word may be a part of another.
-    words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-    words
+fn in_one_line(value: &ContextValue) -> ContextValue {
+    match value {
+        ContextValue::String(word) => ContextValue::String(one_line(word)),
+        ContextValue::Strings(words) => {
+            ContextValue::Strings(words.iter().map(|word| one_line(word)).collect())
+        }
+        ContextValue::StyledStrs(words) => {
+            let words = words.iter().map(|word| one_line(&word.to_string()).into());
+            ContextValue::StyledStrs(words.collect())
+        }
+        other => other.clone(),
+    }
 }
 
 fn more_help() -> String {

@@ -249,7 +249,7 @@ const RUNS: &[(&[&str], bool)] = &[
     (&["du", "--verbose", "ROOT"], true),
     (&["du", "--format=json", "ROOT"], true),
     (&["du", "--filter", "HOSTILE", "ROOT"], true),
-    (&["du", "DAMAGED"], true),
+    (&["du", "DAMAGED"], false),
     (&["verify", "ROOT", "--progress=plain"], true),
     (&["verify", "ROOT", "--progress=rawjson", "--format=json"], true),
     (&["verify", "DAMAGED"], true),
@@ -262,7 +262,7 @@ const RUNS: &[(&[&str], bool)] = &[
     (&["keys", "ABSENT", "--output", "-"], true),
     (&["keys", "NOTHING", "--output", "-"], true),
     (&["keys", "attach", "CACHE", "--keys", "KEYS"], true),
-    (&["keys", "attach", "CACHE", "--keys", "OTHER"], false),
+    (&["keys", "attach", "CACHE", "--keys", "OTHER"], true),
     (&["keys", "attach", "CACHE", "--keys", "KEYS", "--tag", "HOSTILE"], true),
     (&["keys", "attach", "TWO", "--keys", "KEYS"], true),
     (&["man", "ABSENT"], true),
@@ -272,6 +272,7 @@ const RUNS: &[(&[&str], bool)] = &[
 #[test]
 fn what_is_hostile_comes_out_of_no_command_as_it_is() {
     let world = World::new();
+    let mut odd = Vec::new();
     for (words, shows) in RUNS {
         let Output { status, stdout, stderr } = world.run(words);
         let what = words.join(" ");
@@ -279,14 +280,11 @@ fn what_is_hostile_comes_out_of_no_command_as_it_is() {
         assert!(status.code().is_some_and(|code| code < 100), "{what}: {status}");
         is_clean(&stdout, &format!("stdout of {what}"));
         is_clean(&stderr, &format!("stderr of {what}"));
-        let escaped = has_escapes(&stdout) || has_escapes(&stderr);
-        assert_eq!(
-            escaped,
-            *shows,
-            "{what}\n{}\n{}",
-            String::from_utf8_lossy(&stdout),
-            String::from_utf8_lossy(&stderr)
-        );
+        if (has_escapes(&stdout) || has_escapes(&stderr)) != *shows {
+            let [stdout, stderr] =
+                [stdout.clone(), stderr].map(|text| String::from_utf8(text).unwrap());
+            odd.push(format!("{what}: {shows} is wrong\n{stdout}\n{stderr}"));
+        }
         if words.contains(&"--format=json") && status.success() {
             // JSON says what there is.
             let text = String::from_utf8(stdout).unwrap();
@@ -295,6 +293,7 @@ fn what_is_hostile_comes_out_of_no_command_as_it_is() {
             }
         }
     }
+    assert!(odd.is_empty(), "{}", odd.join("\n"));
     let metadata = fs::read(world.path("meta")).unwrap();
     is_clean(&metadata, "the metadata file");
     let metadata: Value = serde_json::from_slice(&metadata).unwrap();

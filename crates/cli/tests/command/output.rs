@@ -148,6 +148,8 @@ fn help_tells_the_exit_codes_and_goes_to_stdout() {
         }
         assert_eq!(printed.stderr, "");
     }
+    let printed = Printed::of(&mut command(), 2);
+    assert!(printed.stderr.starts_with("Turn a BuildKit cache"), "{}", printed.stderr);
     let version = Printed::of(command().arg("--version"), 0).stdout;
     assert_eq!(version.lines().next(), Some(concat!("oci2bk ", env!("CARGO_PKG_VERSION"))));
 }
