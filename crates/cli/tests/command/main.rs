@@ -1,6 +1,7 @@
 //! The command as its users meet it: what it prints, where, and how it exits.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
+mod corruptions;
 mod daemon;
 mod dry_run;
 mod failures;
