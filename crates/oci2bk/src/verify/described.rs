@@ -1,6 +1,6 @@
 //! Media types of layers, against what the first bytes of their blobs say, and where they are said to be had.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 
 use bkstate::Digest;
@@ -87,8 +87,12 @@ impl LayerDamage {
 }
 
 /// What records of `state` say wrongly of their layers. What a daemon pulled has the type that the image says,
-/// be it wrong: it counts as it is.
-pub(super) fn check(state: &State, parts: &Parts) -> Result<Vec<LayerDamage>, VerifyError> {
+/// be it wrong: it counts as it is. Only the blobs that are `sound` are looked at.
+pub(super) fn check(
+    state: &State,
+    parts: &Parts,
+    sound: &BTreeSet<Digest>,
+) -> Result<Vec<LayerDamage>, VerifyError> {
     let mut starts = BTreeMap::new();
     let mut damage = Vec::new();
     for (id, record) in &state.records.by_id {
@@ -104,6 +108,9 @@ pub(super) fn check(state: &State, parts: &Parts) -> Result<Vec<LayerDamage>, Ve
         };
         if record.urls.as_ref().is_some_and(|urls| !urls.is_empty()) && !is_foreign(media_type) {
             damage.push(LayerDamage::Urls { record: id.clone(), blob });
+        }
+        if !sound.contains(&blob) {
+            continue;
         }
         let found = match starts.get(&blob) {
             Some(found) => *found,

@@ -402,7 +402,8 @@ impl<'p> Verifier<'p> {
         report.counts.blobs = hashed.blobs;
         report.counts.blob_bytes = hashed.bytes;
         report.damage.extend(hashed.damage.into_iter().map(Damage::from));
-        report.damage.extend(described::check(&state, &parts)?.into_iter().map(Damage::Layer));
+        let described = described::check(&state, &parts, &hashed.sound)?;
+        report.damage.extend(described.into_iter().map(Damage::Layer));
         done();
 
         let mut compared_trees = BTreeSet::new();

@@ -52,7 +52,7 @@ pub enum Outcome {
     Noted(&'static str),
     /// It is as if a daemon had collected the step: it runs again, and `verify --against` counts it.
     Counted,
-    /// A daemon has the same steps cached and the same files, but exports what it was told of a layer.
+    /// A daemon has the same steps cached and the same files, but exports what it was told of a layer or a result.
     Exported(&'static str),
     /// A daemon has the same steps cached, the same files and the same export, and does not complain. Why.
     Harmless(&'static str),

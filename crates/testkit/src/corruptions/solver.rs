@@ -5,7 +5,7 @@ use bkstate::digest::Digest;
 use bkstate::ids::WorkerId;
 use bkstate::solver::Link;
 
-use super::Outcome::{Against, Counted, Found, Harmless, Noted};
+use super::Outcome::{Against, Counted, Exported, Found, Harmless, Noted};
 use super::*;
 
 pub(super) const ALL: &[Corruption] = &[
@@ -77,9 +77,11 @@ pub(super) const ALL: &[Corruption] = &[
     model("result: date in the future", Noted("future-result"), |m| {
         date_results(m, "2099-01-01T00:00:00Z".parse()?)
     }),
-    model("result: date long ago", Harmless("the step has no other result"), |m| {
-        date_results(m, Time::from_unix_seconds(-1))
-    }),
+    model(
+        "result: date long ago",
+        Exported("the step has no other result; the export has the date"),
+        |m| date_results(m, Time::from_unix_seconds(-1)),
+    ),
     entries("result: date that is none", Found("unknown-content"), SOLVER, |tree, m| {
         let (key, result) = (m.key(m.top())?, m.result(m.top()).to_string());
         let value = format!(r#"{{"CreatedAt":"yesterday","ID":"{result}"}}"#);
