@@ -16,7 +16,8 @@
 //! let store = BlobStore::create(&dir.create_dir("worker", 0o700)?)?;
 //! let blob = Digest::of("a layer");
 //! store.create_blob(&blob)?.write_all(b"a layer")?;
-//! assert_eq!(store.find(&blob)?, Some(Found { kind: FileKind::File, size: 7 }));
+//! let found = store.find(&blob)?;
+//! assert!(matches!(found, Some(Found { kind: FileKind::File, size: 7, mode: 0o444, .. })));
 //!
 //! // Where both are on one file system, a second store takes the file itself.
 //! let staged = BlobStore::open_or_create(&dir.create_dir("staging", 0o700)?)?;
@@ -38,9 +39,9 @@ use std::path::Path;
 use crate::digest::Digest;
 use crate::dir::{Dir, DirError, FileKind, Found, if_there};
 
-const CONTENT: &str = "content";
-const BLOBS: &str = "blobs";
-const SHA256: &str = "sha256";
+pub(crate) const CONTENT: &str = "content";
+pub(crate) const BLOBS: &str = "blobs";
+pub(crate) const SHA256: &str = "sha256";
 
 /// `content/blobs/sha256` of a worker.
 #[derive(Debug)]

@@ -66,6 +66,25 @@ pub fn legacy_chain_id(key: &str) -> Option<Digest> {
     key.parse().ok()
 }
 
+/// The chainID that `key` is made of, in either form.
+///
+/// ```
+/// use bkstate::{Digest, layers};
+///
+/// let chain_id = Digest::of("a layer");
+/// for key in [layers::snapshot_key(&chain_id), layers::legacy_snapshot_key(&chain_id)] {
+///     assert_eq!(layers::chain_id_of(&key), Some(chain_id));
+/// }
+/// assert_eq!(layers::chain_id_of("the id of a record"), None);
+/// ```
+pub fn chain_id_of(key: &str) -> Option<Digest> {
+    let hex = key.strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix("sha256-"));
+    match hex {
+        Some(hex) => format!("sha256:{hex}").parse().ok(),
+        None => legacy_chain_id(key),
+    }
+}
+
 /// Whether a snapshot with this key was unpacked from a layer, by a daemon of any release. What a
 /// step made has the id of its record as key.
 pub fn is_unpacked(key: &str) -> bool {

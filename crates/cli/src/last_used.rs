@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 use std::num::ParseIntError;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bkstate::Time;
 use bkstate::time::ParseTimeError;
+
+use crate::clock;
 
 /// The variable (<https://reproducible-builds.org/specs/source-date-epoch/>).
 const VARIABLE: &str = "SOURCE_DATE_EPOCH";
@@ -27,11 +28,7 @@ pub(crate) enum LastUsedError {
 /// what is written.
 pub(crate) fn parse(text: &str) -> Result<Time, LastUsedError> {
     let time = match (text, text.strip_prefix('@')) {
-        ("now", _) => {
-            let since = SystemTime::now().duration_since(UNIX_EPOCH);
-            let seconds = since.map_err(|_| LastUsedError::Clock)?.as_secs();
-            Time::from_unix_seconds(i64::try_from(seconds).map_err(|_| LastUsedError::Clock)?)
-        }
+        ("now", _) => clock::now().ok_or(LastUsedError::Clock)?,
         (_, Some(seconds)) => Time::from_unix_seconds(seconds.parse()?),
         (text, None) => text.parse()?,
     };

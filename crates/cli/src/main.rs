@@ -5,6 +5,7 @@
 //! or exits.
 mod args;
 mod builder;
+mod clock;
 mod convert;
 mod daemon;
 mod du;

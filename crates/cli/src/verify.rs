@@ -5,11 +5,13 @@ use std::path::Path;
 use bkstate::root::check_access;
 use oci2bk::root::OpenRootError;
 use oci2bk::text::{self, one_line, size};
-use oci2bk::verify::{Damage, Report};
-use oci2bk::{Root, Verifier};
+use oci2bk::verify::{Against, Damage, Report};
+use oci2bk::{CacheExport, Plan, Root, Verifier};
 use serde::Serialize;
 
 use crate::args::{Format, Verify};
+use crate::clock;
+use crate::convert::keyring;
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::Display;
@@ -21,6 +23,7 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     if arguments.mend {
         check_access(root.dir()).map_err(OpenRootError::Root)?;
     }
+    let plan = plan(arguments)?;
     let display = Display::new(arguments.progress);
     // The trees are unpacked into a directory that has to be removed.
     let signals = Signals::catch()?;
@@ -32,6 +35,12 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     if let Some(jobs) = arguments.jobs {
         verifier = verifier.jobs(jobs);
     }
+    if let Some(now) = clock::now() {
+        verifier = verifier.now(now);
+    }
+    if let Some(plan) = &plan {
+        verifier = verifier.against(plan);
+    }
     let (report, mended) = if arguments.mend {
         let (report, mended) = verifier.mend(&root).map_err(|error| signals.explain(error))?;
         (report, Some(mended))
@@ -39,7 +48,8 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
         (verifier.verify(&root).map_err(|error| signals.explain(error))?, None)
     };
     display.finish();
-    let printed = Printed::new(root.path(), arguments.trees, &report, mended);
+    let unkeyed = plan.map(|plan| plan.lost.len());
+    let printed = Printed::new(root.path(), arguments.trees, &report, mended, unkeyed);
     output::result(&match arguments.format {
         Format::Table => printed.table(),
         Format::Json => text::to_json(&printed)?,
@@ -49,6 +59,17 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     } else {
         Err(Failure::Damaged { root: root.path().to_owned() })
     }
+}
+
+/// What a conversion of the caches that were given would write.
+fn plan(arguments: &Verify) -> Result<Option<Plan>, Failure> {
+    if arguments.against.is_empty() {
+        return Ok(None);
+    }
+    let limits = arguments.limits.limits();
+    let exports = CacheExport::read_sources(&arguments.against, &limits)?;
+    let keyring = keyring(&exports, &arguments.keys, &limits)?;
+    Ok(Some(Plan::for_target(&exports, &keyring, arguments.buildkit)?))
 }
 
 /// What was found, as data.
@@ -68,8 +89,26 @@ struct Printed<'a> {
     legacy: usize,
     /// Layers that such daemons share now, if that was asked for.
     mended: Option<usize>,
+    /// What of the caches is in the root, if there was something to compare it with.
+    against: Option<Compared>,
     damage: Vec<Item>,
     leftovers: Vec<Item>,
+}
+
+#[derive(Debug, Serialize)]
+struct Compared {
+    steps: usize,
+    missing_steps: usize,
+    /// Steps of the root that the caches do not have.
+    other_steps: usize,
+    links: usize,
+    missing_links: usize,
+    results: usize,
+    missing_results: usize,
+    /// Results of the caches' steps that daemons have made since.
+    other_results: usize,
+    /// Records of the caches that no key source has the op digest of. They are not compared.
+    unkeyed: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,7 +126,13 @@ impl Item {
 }
 
 impl<'a> Printed<'a> {
-    fn new(root: &'a Path, trees: bool, report: &Report, mended: Option<usize>) -> Self {
+    fn new(
+        root: &'a Path,
+        trees: bool,
+        report: &Report,
+        mended: Option<usize>,
+        unkeyed: Option<usize>,
+    ) -> Self {
         let counts = &report.counts;
         let items = |list: &[Damage]| list.iter().map(Item::of).collect();
         Self {
@@ -102,6 +147,7 @@ impl<'a> Printed<'a> {
             trees: trees.then_some(counts.trees),
             legacy: counts.legacy,
             mended,
+            against: report.against.map(|against| Compared::of(&against, unkeyed.unwrap_or(0))),
             damage: items(&report.damage),
             leftovers: items(&report.leftovers),
         }
@@ -123,12 +169,47 @@ impl<'a> Printed<'a> {
                 "  {mended} layers mended, which BuildKit v0.33.1 and later share with images and caches now"
             )),
         });
+        lines.extend(self.against.iter().flat_map(Compared::lines));
         lines.extend(self.damage.iter().flat_map(Item::lines));
         if !self.leftovers.is_empty() {
-            lines.push("left behind by a daemon, which is no damage:".to_owned());
+            lines.push("no damage, but to be known:".to_owned());
             lines.extend(self.leftovers.iter().flat_map(Item::lines));
         }
         lines.join("\n")
+    }
+}
+
+impl Compared {
+    fn of(against: &Against, unkeyed: usize) -> Self {
+        Self {
+            steps: against.steps,
+            missing_steps: against.missing_steps,
+            other_steps: against.other_steps,
+            links: against.links,
+            missing_links: against.missing_links,
+            results: against.results,
+            missing_results: against.missing_results,
+            other_results: against.other_results,
+            unkeyed,
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let there = [
+            (self.steps, self.missing_steps, "steps"),
+            (self.links, self.missing_links, "links"),
+            (self.results, self.missing_results, "results"),
+        ];
+        let there = there.map(|(all, missing, what)| format!("{} of {all} {what}", all - missing));
+        let mut lines = vec![format!("  of the caches: {}", there.join(", "))];
+        let notes = [
+            (self.unkeyed, "records of the caches without a key, which were not compared"),
+            (self.other_steps, "steps that the caches do not have"),
+            (self.other_results, "later results of the caches' steps"),
+        ];
+        let notes = notes.iter().filter(|(count, _)| *count > 0);
+        lines.extend(notes.map(|(count, what)| format!("  {count} {what}")));
+        lines
     }
 }
 

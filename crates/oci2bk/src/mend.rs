@@ -45,7 +45,7 @@ pub enum MendError {
     #[error("what was to be published is damaged, so nothing was: {damage}")]
     Damaged {
         /// The first thing that is wrong.
-        damage: bkstate::state::Damage,
+        damage: Box<bkstate::state::Damage>,
     },
 }
 
@@ -249,7 +249,7 @@ pub(crate) fn mend_root(
     let written = staging.write(&existing.state)?;
     let found = staging.parts(&written)?.verify().map_err(VerifyError::from)?;
     if let Some(damage) = existing.new_damage(found).into_iter().next() {
-        return Err(MendError::Damaged { damage });
+        return Err(MendError::Damaged { damage: damage.into() });
     }
     verifier.check()?;
     staging.publish(written)?;

@@ -1,7 +1,8 @@
 //! Real daemons and registries on this machine, for the end-to-end suite, the crash harness and the
 //! lab: where the programs are, how they are started, and that none of them outlives its owner. And
-//! what those write who give a daemon something to build.
+//! what those write who give a daemon something to build, and ways to corrupt what a daemon starts on.
 
+pub mod corruptions;
 pub mod daemon;
 pub mod mounts;
 pub mod process;

@@ -29,6 +29,24 @@ pub struct Found {
     pub kind: FileKind,
     /// Its size in bytes.
     pub size: u64,
+    /// The id of the user it belongs to.
+    pub owner: u32,
+    /// Its permissions.
+    pub mode: u32,
+}
+
+impl Found {
+    fn of(stat: &fs::Stat) -> Self {
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => FileKind::File,
+            FileType::Directory => FileKind::Directory,
+            FileType::Symlink => FileKind::Link,
+            FileType::Fifo | FileType::CharacterDevice => FileKind::Stream,
+            _ => FileKind::Other,
+        };
+        let (size, mode) = (stat.st_size.cast_unsigned(), stat.st_mode & 0o7777);
+        Self { kind, size, owner: stat.st_uid, mode }
+    }
 }
 
 /// The kinds of files that are told apart.
@@ -54,19 +72,19 @@ impl Dir {
     pub fn find(&self, name: impl Name) -> Result<Option<Found>, DirError> {
         let name = &*name.c_name(self)?;
         match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => {
-                let kind = match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::RegularFile => FileKind::File,
-                    FileType::Directory => FileKind::Directory,
-                    FileType::Symlink => FileKind::Link,
-                    FileType::Fifo | FileType::CharacterDevice => FileKind::Stream,
-                    _ => FileKind::Other,
-                };
-                Ok(Some(Found { kind, size: stat.st_size.cast_unsigned() }))
-            }
+            Ok(stat) => Ok(Some(Found::of(&stat))),
             Err(rustix::io::Errno::NOENT) => Ok(None),
             Err(error) => Err(self.error("look at", name)(error)),
         }
+    }
+
+    /// What the directory itself is.
+    ///
+    /// # Errors
+    /// If it cannot be looked at.
+    pub fn itself(&self) -> Result<Found, DirError> {
+        let stat = fs::fstat(&self.fd).map_err(self.error("look at", c"."))?;
+        Ok(Found::of(&stat))
     }
 
     /// The size in bytes of what `name` is, without following a link; `None` if there is nothing.

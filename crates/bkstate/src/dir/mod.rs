@@ -17,6 +17,8 @@
 //! assert_eq!(entries[0].to_str(), Some("link"));
 //! assert!(matches!(dir.find(&*entries[0].name)?, Some(Found { kind: FileKind::Link, .. })));
 //! assert!(dir.dir("link").is_err());
+//! let inner = dir.create_dir("inner", 0o750)?.itself()?;
+//! assert_eq!((inner.kind, inner.mode, inner.owner), (FileKind::Directory, 0o750, dir.itself()?.owner));
 //!
 //! // Nor is there a name for what is elsewhere.
 //! fn is_refused(dir: &Dir, name: impl Name) -> bool {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use super::mend::Renamed;
-use super::verify::other_workers;
+use super::verify::{open_to_others, other_workers};
 use super::{
     CACHE_DB, Damage, History, LeaseDamage, METADATA_DB, OLD_RECORDS_DB, Parts, RECORDS_DB,
     RecordDamage, RootLock, SNAPSHOTS, SNAPSHOTS_DB, SnapshotDamage, State, Verified, VerifyError,
@@ -223,8 +223,9 @@ impl Existing {
             return Err(ExistingError::OldRecords { path: worker.path().join(OLD_RECORDS_DB) });
         }
         let found = parts(root, worker, snapshots, &stale, worker_id)?.verify()?;
+        let open = if worker.is_some() { open_to_others(root)? } else { Vec::new() };
         let (known, damage): (Vec<_>, Vec<_>) =
-            found.damage.into_iter().partition(Damage::is_harmless);
+            found.damage.into_iter().chain(open).partition(Damage::is_harmless);
         let Some(state) = found.state.filter(|_| damage.is_empty()) else {
             return Err(ExistingError::Damaged { root: root.path().to_owned(), damage });
         };

@@ -105,9 +105,9 @@
 //! assert!(expected.damage.is_empty(), "{:?}", expected.damage);
 //! staging.publish(written)?;
 //!
-//! let Verified { state: found, damage, leftovers } = verify(&root)?;
+//! let Verified { state: found, damage, leftovers, used } = verify(&root)?;
 //! assert_eq!(found, Some(state.clone()));
-//! assert!(damage.is_empty() && leftovers.is_empty());
+//! assert!(damage.is_empty() && leftovers.is_empty() && !used);
 //!
 //! // What is added later is added to what is there by then.
 //! let existing = Existing::read(&root, &WorkerId::derive("another"))?;
@@ -187,8 +187,9 @@ pub(crate) use staging::STAGING;
 pub use staging::{Scratch, Staging, StagingError};
 pub(crate) use verify::is_worker;
 pub use verify::{
-    ContentDamage, Damage, DatabaseDamage, DirectoryDamage, History, LeaseDamage, Parts,
-    RecordDamage, SnapshotDamage, SolverDamage, Verified, VerifyError, WorkerName, verify,
+    AccessDamage, ContentDamage, Damage, DatabaseDamage, DirectoryDamage, FutureDate, History,
+    LeaseDamage, Parts, RecordDamage, SnapshotDamage, SolverDamage, Verified, VerifyError,
+    WorkerName, dated_ahead, verify,
 };
 
 use std::collections::BTreeSet;

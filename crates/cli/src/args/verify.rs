@@ -1,8 +1,10 @@
 //! The arguments of `verify`.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use clap::Args;
+use oci2bk::{Source, Target};
 
 use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, more_help};
 use super::daemon::RootArguments;
@@ -17,6 +19,9 @@ Examples:
 
   # After an upgrade from before BuildKit v0.33.1: let the daemon share its layers again
   oci2bk verify --trees --mend /var/lib/buildkit
+
+  # Whether every result is that of its step, by the cache that the root was made of
+  oci2bk verify --against cache --keys provenance.json /var/lib/buildkit
 
   # The unpacked trees too, with the result as JSON
   oci2bk verify --trees --format json /var/lib/buildkit";
@@ -39,6 +44,22 @@ pub(crate) struct Verify {
     /// caches. What is what its layer unpacks to, with all below it, is renamed; nothing else is changed.
     #[arg(long, requires = "trees")]
     pub(crate) mend: bool,
+
+    /// Compare the root with a cache that it was made of, as convert takes it [repeatable]
+    ///
+    /// Finds results and links that belong to other steps, which nothing in the root itself shows. Give all the
+    /// caches, with the --keys and --buildkit of the conversions. What a daemon has added or removed since is
+    /// counted.
+    #[arg(long, value_name = "SRC")]
+    pub(crate) against: Vec<Source>,
+
+    /// What the caches' steps are called, as for convert [repeatable]
+    #[arg(long, value_name = "FILE", requires = "against")]
+    pub(crate) keys: Vec<PathBuf>,
+
+    /// The release that the root was made for
+    #[arg(long, value_name = "VERSION", default_value_t, requires = "against")]
+    pub(crate) buildkit: Target,
 
     #[command(flatten)]
     pub(crate) limits: LimitArguments,

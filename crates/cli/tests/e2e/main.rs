@@ -20,6 +20,7 @@ mod build;
 mod case;
 mod cases;
 mod copies;
+mod corruptions;
 mod damage;
 mod databases;
 mod du;
@@ -96,6 +97,7 @@ fn main() {
     suite.add_ignored("natural-states::all", naturals::of_all_releases);
     suite.add_ignored("natural-states::stopped::often", naturals::stopped_often);
     suite.add_ignored("databases::every-page", databases::at_every_page);
+    suite.add_ignored("corruptions::each", corruptions::prove_each);
     suite.add(format!("natural-states::{}", matrix::OLD), naturals::of_old_release);
     suite.add("natural-states::stopped", naturals::stopped);
     suite.add("databases", databases::at_some_pages);
@@ -117,6 +119,7 @@ fn main() {
     suite.add("du", du::prove);
     suite.add("explain", explain::prove);
     suite.add("damage", damage::prove);
+    suite.add("corruptions", corruptions::prove_at_once);
     suite.add("branches", shapes::prove_branches);
     suite.add("results", results::prove);
     suite.add("lazy", lazy::prove);

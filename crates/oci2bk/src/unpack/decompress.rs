@@ -43,6 +43,22 @@ impl Encoding {
     }
 }
 
+/// The most bytes of a blob that tell its compression.
+pub(crate) const LONGEST_MAGIC: u64 = 4;
+
+/// What the first bytes of a blob say of its compression.
+pub(crate) fn compression_of(start: &[u8]) -> Compression {
+    let is_zstd = start.starts_with(frames::MAGIC)
+        || matches!(start, [0x50..=0x5F, rest @ ..] if rest.starts_with(ZSTD_SKIPPABLE_MAGIC));
+    if start.starts_with(GZIP_MAGIC) {
+        Compression::Gzip
+    } else if is_zstd {
+        Compression::Zstd
+    } else {
+        Compression::None
+    }
+}
+
 /// The tar stream of a blob.
 pub(crate) enum Decoder<R> {
     /// The blob is the stream.
@@ -63,16 +79,11 @@ impl<R: BufRead> Decoder<R> {
             return Ok(Self::Plain(blob));
         }
         // Only an end of file makes it shorter than a magic.
-        let start = blob.fill_buf()?;
-        let is_zstd = start.starts_with(frames::MAGIC)
-            || matches!(start, [0x50..=0x5F, rest @ ..] if rest.starts_with(ZSTD_SKIPPABLE_MAGIC));
-        if start.starts_with(GZIP_MAGIC) {
-            Ok(Self::Gzip(Members::new(blob)))
-        } else if is_zstd {
-            Ok(Self::Zstd(Frames::new(blob)?))
-        } else {
-            Ok(Self::Plain(blob))
-        }
+        Ok(match compression_of(blob.fill_buf()?) {
+            Compression::Gzip => Self::Gzip(Members::new(blob)),
+            Compression::Zstd => Self::Zstd(Frames::new(blob)?),
+            Compression::None => Self::Plain(blob),
+        })
     }
 
     /// The bytes behind a gzip stream, which are ignored, once all of the stream was read.

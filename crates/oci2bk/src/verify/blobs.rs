@@ -1,6 +1,6 @@
 //! Hashing every blob of a state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
@@ -26,6 +26,8 @@ pub(super) struct Hashed {
     pub(super) blobs: usize,
     pub(super) bytes: u64,
     pub(super) damage: Vec<ContentDamage>,
+    /// The blobs that are what they are named.
+    pub(super) sound: BTreeSet<Digest>,
 }
 
 /// Hashes the blobs that have a row and a file of its size, whatever the namespace. The others have
@@ -50,6 +52,7 @@ pub(super) fn hash(
     Ok(Hashed {
         blobs: sizes.len(),
         bytes: sizes.iter().map(|(_, size)| size).sum(),
+        sound: blobs.keys().filter(|blob| !damage.contains_key(blob)).copied().collect(),
         damage: damage.into_values().collect(),
     })
 }

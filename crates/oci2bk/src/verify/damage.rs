@@ -2,7 +2,7 @@
 
 use bkstate::state::ContentDamage;
 
-use super::TreeDamage;
+use super::{AgainstDamage, LayerDamage, TreeDamage};
 
 /// Something in a root that a daemon would trip over. The message says what and where.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,12 @@ pub enum Damage {
     /// In an unpacked tree.
     #[error(transparent)]
     Tree(#[from] TreeDamage),
+    /// In what a record says of its layer.
+    #[error(transparent)]
+    Layer(#[from] LayerDamage),
+    /// In what the caches say that the root was made of.
+    #[error(transparent)]
+    Against(#[from] AgainstDamage),
 }
 
 impl From<ContentDamage> for Damage {
@@ -28,6 +34,8 @@ impl Damage {
         match self {
             Self::State(damage) => damage.kind(),
             Self::Tree(damage) => damage.kind(),
+            Self::Layer(damage) => damage.kind(),
+            Self::Against(damage) => damage.kind(),
         }
     }
 
@@ -36,6 +44,8 @@ impl Damage {
         match self {
             Self::State(damage) => damage.consequence(),
             Self::Tree(damage) => damage.consequence(),
+            Self::Layer(damage) => damage.consequence(),
+            Self::Against(damage) => damage.consequence(),
         }
     }
 }

@@ -42,8 +42,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod against;
 pub(crate) mod blobs;
 mod damage;
+mod described;
 pub(crate) mod trees;
 mod witnesses;
 
@@ -51,20 +53,24 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 
+use bkstate::Time;
 use bkstate::dir::DirError;
 use bkstate::layers;
-use bkstate::state::{Parts, State};
+use bkstate::state::{Parts, State, dated_ahead};
 
 use crate::cancel::Cancel;
 use crate::convert::parallel::processors;
 use crate::limits::Limits;
+use crate::plan::Plan;
 use crate::progress::{Event, Progress, Silent, Stage};
 use crate::root::Root;
 use crate::unpack::{EntryName, RightsError, UnpackError};
 
 pub use crate::mend::MendError;
 use crate::mend::mend_root;
+pub use against::{Against, AgainstDamage};
 pub use damage::Damage;
+pub use described::LayerDamage;
 pub use trees::{Difference, TreeDamage};
 
 /// Verifies roots.
@@ -104,6 +110,8 @@ pub use trees::{Difference, TreeDamage};
 #[derive(Clone)]
 pub struct Verifier<'p> {
     trees: bool,
+    now: Option<Time>,
+    against: Option<&'p Plan>,
     pub(crate) jobs: NonZeroUsize,
     pub(crate) limits: Limits,
     pub(crate) progress: &'p dyn Progress,
@@ -118,8 +126,11 @@ pub struct Report {
     pub counts: Counts,
     /// What is wrong with it.
     pub damage: Vec<Damage>,
-    /// What daemons leave behind in the normal course of things, and clear away by themselves.
+    /// What daemons leave behind in the normal course of things, and clear away by themselves; and what is
+    /// dated in the future, if it is known [when that begins](Verifier::now).
     pub leftovers: Vec<Damage>,
+    /// What of the caches is in the root, if there is [something to compare it with](Verifier::against).
+    pub against: Option<Against>,
 }
 
 /// What there is in a state. All of it is zero if a database cannot be read.
@@ -214,6 +225,8 @@ impl<'p> Verifier<'p> {
     pub fn new() -> Self {
         Self {
             trees: false,
+            now: None,
+            against: None,
             jobs: processors(),
             limits: Limits::default(),
             progress: &Silent,
@@ -226,6 +239,66 @@ impl<'p> Verifier<'p> {
     #[must_use]
     pub fn trees(mut self, trees: bool) -> Self {
         self.trees = trees;
+        self
+    }
+
+    /// What time it is. With it, what is dated more than a day ahead is among the
+    /// [leftovers](Report::leftovers); nothing else depends on it.
+    #[must_use]
+    pub fn now(mut self, now: Time) -> Self {
+        self.now = Some(now);
+        self
+    }
+
+    /// Compares the root with `plan`, made of the caches and the key sources that the root was made of. What
+    /// contradicts them is damage.
+    ///
+    /// ```
+    /// use bkstate::dir::Dir;
+    /// use bkstate::state::State;
+    /// use oci2bk::verify::{Against, AgainstDamage, Damage, Report};
+    /// use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root, Verifier};
+    ///
+    /// let limits = Limits::default();
+    /// let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+    /// let mut keyring = Keyring::for_exports(&exports);
+    /// keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+    /// let plan = Plan::new(&exports, &keyring);
+    /// # let directory = tempfile::tempdir()?;
+    /// # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
+    /// // A root that was made of it, and nobody has used.
+    /// let Report { damage, against, .. } =
+    ///     Verifier::new().against(&plan).verify(&Root::open(&directory)?)?;
+    /// let Some(Against { steps, missing_steps, other_steps, .. }) = against else { panic!() };
+    /// assert!(damage.is_empty());
+    /// assert_eq!((steps, missing_steps, other_steps), (plan.steps.len(), 0, 0));
+    ///
+    /// // A consistent lie: two steps have each other's results.
+    /// let mut state = State::read(&Dir::open(directory.path())?)?;
+    /// let with_results = state.solver.results.iter().filter(|(_, results)| !results.is_empty());
+    /// let [a, b] = [0, 1].map(|n| with_results.clone().nth(n).expect("a step").0.clone());
+    /// let (of_a, of_b) = (state.solver.results[&a].clone(), state.solver.results[&b].clone());
+    /// # assert_ne!(of_a, of_b);
+    /// # for (result, from, to) in of_a.keys().map(|r| (r, &a, &b)).chain(of_b.keys().map(|r| (r, &b, &a))) {
+    /// #     let keys = state.solver.by_result.get_mut(result).expect("an index");
+    /// #     *keys = keys.iter().map(|key| if key == from { to.clone() } else { key.clone() }).collect();
+    /// # }
+    /// state.solver.results.insert(a, of_b);
+    /// state.solver.results.insert(b, of_a);
+    /// # std::fs::remove_file(directory.path().join("cache.db"))?;
+    /// state.solver.write(&std::fs::File::create_new(directory.path().join("cache.db"))?)?;
+    /// let root = Root::open(&directory)?;
+    /// assert!(Verifier::new().verify(&root)?.damage.is_empty());
+    /// let damage = Verifier::new().against(&plan).verify(&root)?.damage;
+    /// let is_lie = |damage: &Damage| {
+    ///     matches!(damage, Damage::Against(AgainstDamage::ResultOfOther { .. }))
+    /// };
+    /// assert!(damage.len() == 2 && damage.iter().all(is_lie), "{damage:#?}");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn against(mut self, plan: &'p Plan) -> Self {
+        self.against = Some(plan);
         self
     }
 
@@ -306,6 +379,7 @@ impl<'p> Verifier<'p> {
             counts: verified.state.as_ref().map(Counts::of).unwrap_or_default(),
             damage: verified.damage.into_iter().map(Damage::State).collect(),
             leftovers: verified.leftovers.into_iter().map(Damage::State).collect(),
+            against: None,
         };
         done();
         // Blobs and trees are known by what the databases say of them.
@@ -314,12 +388,22 @@ impl<'p> Verifier<'p> {
             return Ok(Findings { report, sound, is_usable });
         };
         let parts = Parts::of_root(root.dir())?;
+        if let Some(now) = self.now {
+            report.leftovers.extend(dated_ahead(&state, now).into_iter().map(Damage::State));
+        }
+        if let Some(plan) = self.against {
+            let (counts, found) = against::compare(&state, plan, verified.used);
+            report.against = Some(counts);
+            report.damage.extend(found.into_iter().map(Damage::Against));
+        }
 
         let done = self.stage(Stage::Blobs);
         let hashed = blobs::hash(&state, &parts, self)?;
         report.counts.blobs = hashed.blobs;
         report.counts.blob_bytes = hashed.bytes;
         report.damage.extend(hashed.damage.into_iter().map(Damage::from));
+        let described = described::check(&state, &parts, &hashed.sound)?;
+        report.damage.extend(described.into_iter().map(Damage::Layer));
         done();
 
         let mut compared_trees = BTreeSet::new();
@@ -356,9 +440,10 @@ impl Default for Verifier<'_> {
 
 impl fmt::Debug for Verifier<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { trees, jobs, limits, cancel, .. } = self;
+        let Self { trees, now, jobs, limits, cancel, .. } = self;
         f.debug_struct("Verifier")
             .field("trees", trees)
+            .field("now", now)
             .field("jobs", jobs)
             .field("limits", limits)
             .field("cancel", cancel)

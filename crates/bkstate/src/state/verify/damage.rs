@@ -1,8 +1,8 @@
 //! What can be wrong with a state.
 
 use super::{
-    ContentDamage, DatabaseDamage, DirectoryDamage, LeaseDamage, RecordDamage, SnapshotDamage,
-    SolverDamage,
+    AccessDamage, ContentDamage, DatabaseDamage, DirectoryDamage, FutureDate, LeaseDamage,
+    RecordDamage, SnapshotDamage, SolverDamage,
 };
 
 /// Something in a state that a daemon would trip over. The message says what and where.
@@ -80,6 +80,12 @@ pub enum Damage {
     /// In the directories of snapshots.
     #[error(transparent)]
     Directory(#[from] DirectoryDamage),
+    /// In who can change the files.
+    #[error(transparent)]
+    Access(#[from] AccessDamage),
+    /// In a date, which is no damage: see [`dated_ahead`](super::dated_ahead).
+    #[error(transparent)]
+    Future(#[from] FutureDate),
 }
 
 impl Damage {
@@ -93,6 +99,8 @@ impl Damage {
             Self::Content(damage) => damage.kind(),
             Self::Snapshot(damage) => damage.kind(),
             Self::Directory(damage) => damage.kind(),
+            Self::Access(damage) => damage.kind(),
+            Self::Future(damage) => damage.kind(),
         }
     }
 
@@ -106,6 +114,8 @@ impl Damage {
             Self::Content(damage) => damage.consequence(),
             Self::Snapshot(damage) => damage.consequence(),
             Self::Directory(damage) => damage.consequence(),
+            Self::Access(damage) => damage.consequence(),
+            Self::Future(damage) => damage.consequence(),
         }
     }
 

@@ -8,11 +8,14 @@
 //! to a depth that a file chooses, and memory is bounded by the size of the databases.
 
 mod abandoned;
+mod access;
 mod commits;
 mod content;
 mod damage;
 mod database;
 mod directories;
+mod future;
+mod keys;
 mod leases;
 mod parts;
 mod records;
@@ -21,10 +24,12 @@ mod solver;
 
 use std::collections::BTreeSet;
 
+pub use access::AccessDamage;
 pub use content::ContentDamage;
 pub use damage::Damage;
 pub use database::DatabaseDamage;
 pub use directories::DirectoryDamage;
+pub use future::{FutureDate, dated_ahead};
 pub use leases::LeaseDamage;
 pub use parts::{History, Parts, VerifyError, WorkerName};
 pub use records::RecordDamage;
@@ -52,6 +57,8 @@ pub struct Verified {
     /// What a daemon leaves behind in the normal course of things, and clears away by itself. Only
     /// databases that a daemon has changed can have it; in others it is damage.
     pub leftovers: Vec<Damage>,
+    /// Whether a daemon has changed any of its databases.
+    pub used: bool,
 }
 
 /// Collects what is found.
@@ -73,7 +80,8 @@ impl Findings {
     }
 
     fn into_verified(self, state: Option<State>) -> Verified {
-        Verified { state, damage: self.damage, leftovers: self.leftovers }
+        let Self { damage, leftovers } = self;
+        Verified { state, damage, leftovers, used: false }
     }
 }
 
@@ -85,13 +93,22 @@ impl Findings {
 /// # Errors
 /// If there is no state, or the system refuses to look at it.
 pub fn verify(root: &Dir) -> Result<Verified, VerifyError> {
-    match Parts::of_root(root) {
-        Ok(parts) => parts.verify(),
+    let mut verified = match Parts::of_root(root) {
+        Ok(parts) => parts.verify()?,
         Err(VerifyError::Incomplete(damage)) => {
-            Ok(Verified { damage: vec![damage.into()], ..Verified::default() })
+            Verified { damage: vec![damage.into()], ..Verified::default() }
         }
-        Err(error) => Err(error),
-    }
+        Err(error) => return Err(error),
+    };
+    verified.damage.extend(open_to_others(root)?);
+    Ok(verified)
+}
+
+/// What of the state in `root` others can change.
+pub(super) fn open_to_others(root: &Dir) -> Result<Vec<Damage>, DirError> {
+    let mut findings = Findings::default();
+    access::check(root, &mut findings)?;
+    Ok(findings.damage)
 }
 
 impl Parts {
@@ -119,7 +136,9 @@ impl Parts {
         if self.history.stopped_conversion || databases.used.metadata {
             findings.leftovers.extend(findings.damage.extract_if(.., |damage| damage.is_unused()));
         }
-        Ok(findings.into_verified(Some(databases.state)))
+        let Used { solver, records, metadata } = databases.used;
+        let used = solver || records || metadata;
+        Ok(Verified { used, ..findings.into_verified(Some(databases.state)) })
     }
 
     fn read(&self, findings: &mut Findings) -> Result<Option<Databases>, VerifyError> {

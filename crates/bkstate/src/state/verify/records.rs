@@ -9,7 +9,14 @@ use crate::records::{Record, Records};
 use crate::snapshots::{Kind, Snapshots};
 use crate::state::SNAPSHOTTER;
 
+use super::keys::SnapshotKeys;
 use super::{Findings, Used};
+
+/// The size of a record that is not known yet (BuildKit v0.34.2 `cache/metadata.go` `sizeUnknown`).
+const SIZE_UNKNOWN: i64 = -1;
+
+/// An exbibyte, in bytes: more than file systems hold.
+pub(super) const MOST_BYTES: i64 = 1 << 60;
 
 /// Something wrong in `metadata_v2.db`.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +36,14 @@ pub enum RecordDamage {
         /// One record of the circle.
         record: RecordId,
         /// The one it names, which closes the circle.
+        parent: RecordId,
+    },
+    /// A record builds on one that is marked as deleted.
+    #[error("metadata_v2.db: record {record} has the parent {parent}, which is marked as deleted")]
+    RemovedParent {
+        /// The record.
+        record: RecordId,
+        /// Its parent.
         parent: RecordId,
     },
     /// A record builds on one that may still change.
@@ -54,6 +69,43 @@ pub enum RecordDamage {
         record: RecordId,
         /// The mutable one.
         mutable: RecordId,
+    },
+    /// A record is called the twin of one that cannot change, or of one with other parents.
+    #[error("metadata_v2.db: record {record} has the twin {twin}, which {}", if *mutable { "has other parents" } else { "is not mutable" })]
+    WrongTwin {
+        /// The record.
+        record: RecordId,
+        /// What is called its mutable twin.
+        twin: RecordId,
+        /// Whether that one is mutable.
+        mutable: bool,
+    },
+    /// The key of a record's snapshot is that of another chain or another record.
+    #[error(
+        "metadata_v2.db: record {record} has the snapshot {snapshot}, which is that of {owner}"
+    )]
+    SnapshotOfOther {
+        /// The record.
+        record: RecordId,
+        /// The key of the snapshot.
+        snapshot: String,
+        /// Whose it is: a chainID, or a record.
+        owner: String,
+    },
+    /// The snapshot of a record lies on that of other layers than the record does.
+    #[error(
+        "containerdmeta.db: the snapshot {snapshot} of record {record} lies on {}, the record on {}",
+        named(found.as_ref()), named(expected.as_ref())
+    )]
+    SnapshotOnOther {
+        /// The record.
+        record: RecordId,
+        /// The key of the snapshot.
+        snapshot: String,
+        /// The key of the snapshot that it lies on.
+        found: Option<String>,
+        /// The key of the snapshot of the record's parent.
+        expected: Option<String>,
     },
     /// A record names a snapshot that is not there.
     #[error("containerdmeta.db: record {record} has no snapshot {snapshot}")]
@@ -85,8 +137,36 @@ pub enum RecordDamage {
         record: RecordId,
         /// The blob.
         blob: Digest,
-        /// `diffID` or `media type`.
+        /// `diffID`, `media type` or `size`.
         lacks: &'static str,
+    },
+    /// A record has the diffID of a layer but not its blob; daemons write them together.
+    #[error("metadata_v2.db: record {record} has the diffID {diff_id} but no blob")]
+    NoBlob {
+        /// The record.
+        record: RecordId,
+        /// The diffID.
+        diff_id: Digest,
+    },
+    /// What a layer adds to chains is not its diffID, as it is with the overlayfs snapshotter.
+    #[error(
+        "metadata_v2.db: the layer identity of record {record} is {found}, not its diffID {diff_id}"
+    )]
+    LayerIdentity {
+        /// The record.
+        record: RecordId,
+        /// What it is.
+        found: Digest,
+        /// The diffID.
+        diff_id: Digest,
+    },
+    /// A record has a size that no file system has.
+    #[error("metadata_v2.db: record {record} has the size {size}, which no snapshot can have")]
+    Size {
+        /// The record.
+        record: RecordId,
+        /// The size in bytes.
+        size: i64,
     },
     /// A layer's chain id is not that of its parent's and its own digests.
     #[error("metadata_v2.db: the {what} of record {record} is {found}, but should be {expected}")]
@@ -132,6 +212,10 @@ pub enum RecordDamage {
     },
 }
 
+fn named(key: Option<&String>) -> &str {
+    key.map_or("nothing", String::as_str)
+}
+
 fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::View => "a view",
@@ -145,12 +229,18 @@ impl RecordDamage {
         match self {
             Self::MissingParent { .. } => "missing-parent",
             Self::ParentCycle { .. } => "parent-cycle",
+            Self::RemovedParent { .. } => "removed-parent",
             Self::MutableParent { .. } => "mutable-parent",
             Self::MutableWithoutSnapshot { .. } => "mutable-without-snapshot",
             Self::MissingTwin { .. } => "missing-twin",
+            Self::WrongTwin { .. } => "wrong-twin",
+            Self::SnapshotOfOther { .. } => "snapshot-of-other",
+            Self::SnapshotOnOther { .. } => "snapshot-on-other",
             Self::MissingSnapshot { .. } => "missing-snapshot",
             Self::SnapshotKind { .. } => "snapshot-kind",
-            Self::IncompleteLayer { .. } => "incomplete-layer",
+            Self::IncompleteLayer { .. } | Self::NoBlob { .. } => "incomplete-layer",
+            Self::LayerIdentity { .. } => "layer-identity",
+            Self::Size { .. } => "record-size",
             Self::ChainId { .. } => "chain-id",
             Self::MissingIndex { .. } => "missing-index",
             Self::StrayIndex { .. } => "stray-index",
@@ -160,11 +250,12 @@ impl RecordDamage {
         }
     }
 
-    // BuildKit v0.32.2 cache/manager.go init, getRecord, parentsOf, GetByBlob; cache/refs.go mount,
-    // ociDesc, unlazyLayer; cache/metadata/metadata.go Search.
+    // BuildKit v0.32.2 cache/manager.go init, getRecord, parentsOf, GetByBlob, prune; cache/refs.go mount,
+    // ociDesc, unlazyLayer; cache/metadata/metadata.go Search. v0.34.2 cache/blobs.go computeChainMetadata.
     pub(super) fn consequence(&self) -> &'static str {
         match self {
             Self::MissingParent { .. }
+            | Self::RemovedParent { .. }
             | Self::MutableWithoutSnapshot { .. }
             | Self::MissingTwin { .. } => {
                 "the daemon deletes the record, those that build on it and their results when it \
@@ -177,12 +268,31 @@ impl RecordDamage {
                 "the daemon makes a copy of the parent for the record and locks the parent, so that \
                  its own users do not get it"
             }
+            Self::WrongTwin { mutable: false, .. } => {
+                "the daemon crashes when it collects garbage, a second after each start"
+            }
+            Self::WrongTwin { mutable: true, .. } => {
+                "the daemon gives the record the files of the twin, which lie on those of other layers"
+            }
+            Self::SnapshotOfOther { .. } | Self::SnapshotOnOther { .. } => {
+                "the daemon never compares the two: what the step made is missing or other files are \
+                 there, while the step is cached"
+            }
             Self::MissingSnapshot { .. } => {
                 "the daemon takes the layer for unpacked; the first build that needs its files fails"
             }
             Self::SnapshotKind { .. } => "the first build that mounts the snapshot fails",
             Self::IncompleteLayer { .. } => {
-                "the daemon cannot unpack the layer, or exports what others cannot unpack"
+                "the daemon cannot unpack or export the layer, or exports what others cannot unpack"
+            }
+            Self::NoBlob { .. } => {
+                "the daemon makes another blob of the layer when it exports it, and another cache"
+            }
+            Self::LayerIdentity { .. } => {
+                "the daemon takes what it merges of the layer for other layers"
+            }
+            Self::Size { .. } => {
+                "the daemon collects far more or far less than it should, to keep to its limits"
             }
             Self::ChainId { .. } => {
                 "the daemon takes the layer for another when an image or a cache has one of that id, \
@@ -215,8 +325,16 @@ pub(super) fn check(
     used: Used,
     findings: &mut Findings,
 ) {
+    let table = namespace.snapshots.get(SNAPSHOTTER);
+    let keys = SnapshotKeys::of(records);
     for (id, record) in records.by_id.iter().filter(|(_, record)| !record.is_removed()) {
         check_parents(id, record, records, findings);
+        check_twin(id, record, records, findings);
+        keys.check(id, record, table, used, findings);
+        if record.size.is_some_and(|size| !(SIZE_UNKNOWN..MOST_BYTES).contains(&size)) {
+            let (record, size) = (id.clone(), record.size.unwrap_or_default());
+            findings.add(RecordDamage::Size { record, size });
+        }
         if abandoned.contains(id) {
             findings.leftovers.push(RecordDamage::Abandoned { record: id.clone() }.into());
         } else {
@@ -238,12 +356,31 @@ fn check_parents(id: &RecordId, record: &Record, records: &Records, findings: &m
         let (record, name) = (id.clone(), parent.clone());
         match records.by_id.get(parent) {
             None => findings.add(RecordDamage::MissingParent { record, parent: name }),
+            Some(parent) if parent.is_removed() => {
+                findings.add(RecordDamage::RemovedParent { record, parent: name });
+            }
             Some(parent) if parent.is_mutable() => {
                 findings.add(RecordDamage::MutableParent { record, parent: name });
             }
             Some(_) => {}
         }
     }
+}
+
+/// The twin of an immutable record is the mutable one that it was made of, with its parents (BuildKit
+/// v0.34.2 `cache/refs.go` `commit`).
+fn check_twin(id: &RecordId, record: &Record, records: &Records, findings: &mut Findings) {
+    let twin = record.equal_mutable.as_ref();
+    let Some((twin, mutable)) = twin.and_then(|twin| records.by_id.get_key_value(twin)) else {
+        return;
+    };
+    let is_mutable = mutable.is_mutable();
+    // A daemon that finds a deleted one forgets it.
+    if mutable.is_removed() || (is_mutable && record.parents().eq(mutable.parents())) {
+        return;
+    }
+    let (record, twin) = (id.clone(), twin.clone());
+    findings.add(RecordDamage::WrongTwin { record, twin, mutable: is_mutable });
 }
 
 fn check_snapshot(
@@ -283,16 +420,26 @@ fn check_snapshot(
 }
 
 fn check_layer(id: &RecordId, record: &Record, records: &Records, findings: &mut Findings) {
-    let Some(blob) = record.blob else { return };
+    let Some(blob) = record.blob else {
+        let bare =
+            record.diff_id.map(|diff_id| RecordDamage::NoBlob { record: id.clone(), diff_id });
+        return bare.into_iter().for_each(|damage| findings.add(damage));
+    };
     let mut incomplete = |lacks| {
         findings.add(RecordDamage::IncompleteLayer { record: id.clone(), blob, lacks });
     };
     if record.media_type.is_none() {
         incomplete("media type");
     }
+    if record.blob_size.is_none() {
+        incomplete("size");
+    }
     let Some(diff_id) = record.diff_id else {
         return incomplete("diffID");
     };
+    if let Some(found) = record.layer_identity.filter(|identity| *identity != diff_id) {
+        findings.add(RecordDamage::LayerIdentity { record: id.clone(), found, diff_id });
+    }
     // How those of merges and differences come about depends on the build that needed them.
     if record.is_composed() {
         return;

@@ -7,6 +7,7 @@ use crate::records::Records;
 use crate::snapshots::{Kind, Snapshots};
 
 use super::super::mend::unused_twins;
+use super::records::MOST_BYTES;
 use super::{Findings, Used};
 
 /// Something wrong with a snapshot, which is called by its name in `snapshots/metadata.db`.
@@ -113,6 +114,18 @@ pub enum SnapshotDamage {
         /// The id.
         id: u64,
     },
+    /// Its usage is one that no file system has.
+    #[error(
+        "snapshots/metadata.db: snapshot {name} has {size} bytes in {inodes} inodes, which none can have"
+    )]
+    Usage {
+        /// The name.
+        name: String,
+        /// The bytes.
+        size: i64,
+        /// The inodes.
+        inodes: i64,
+    },
     /// The index of parents lacks it.
     #[error("snapshots/metadata.db: the bucket parents does not have snapshot {name}")]
     MissingParentIndex {
@@ -146,6 +159,7 @@ impl SnapshotDamage {
             Self::MissingChild { .. } => "missing-snapshot-child",
             Self::StrayChild { .. } => "stray-snapshot-child",
             Self::SharedId { .. } => "shared-snapshot-id",
+            Self::Usage { .. } => "snapshot-usage",
             Self::MissingParentIndex { .. } => "missing-parents-entry",
             Self::StrayParentIndex { .. } => "stray-parents-entry",
         }
@@ -200,6 +214,10 @@ impl SnapshotDamage {
             }
             Self::StrayParentIndex { .. } => {
                 "the daemon can never remove the snapshot; it costs space"
+            }
+            Self::Usage { .. } => {
+                "the daemon takes it for the size of the record, and collects far more or far less \
+                 than it should, to keep to its limits"
             }
             Self::SharedId { .. } => {
                 "builds see the files of the other snapshot, and lose their own when it is removed"
@@ -303,6 +321,11 @@ fn check_snapshots(table: &SnapshotTable, snapshots: &Snapshots, findings: &mut 
         }
         if snapshot.id > snapshots.sequence {
             findings.add(SnapshotDamage::IdAboveSequence { name: name() });
+        }
+        let usage = |count: Option<i64>| count.unwrap_or_default();
+        let (size, inodes) = (usage(snapshot.size), usage(snapshot.inodes));
+        if [size, inodes].iter().any(|count| !(0..MOST_BYTES).contains(count)) {
+            findings.add(SnapshotDamage::Usage { name: name(), size, inodes });
         }
         match below {
             Some(None) => {

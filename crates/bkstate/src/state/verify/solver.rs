@@ -161,7 +161,7 @@ fn check_results(
                     let (key, result) = named();
                     findings.add(SolverDamage::ResultOfUnknownWorker { key, result });
                 }
-            } else if result.record.as_ref().is_some_and(|id| !records.by_id.contains_key(id)) {
+            } else if is_gone(result, records) {
                 // A daemon that removes a record leaves its results until later, often until it
                 // starts again.
                 let (key, result) = named();
@@ -170,6 +170,12 @@ fn check_results(
             }
         }
     }
+}
+
+/// Whether the record of a result is not there, or is one that the daemon removes when it starts.
+fn is_gone(result: &ResultId, records: &Records) -> bool {
+    let is_live = |id| records.by_id.get(id).is_some_and(|record| !record.is_removed());
+    result.record.as_ref().is_some_and(|id| !is_live(id))
 }
 
 /// Checks `_byresult` against `_result`.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{Dir, FileType, OFlags};
+use rustix::fs::{Dir, FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::entry::{Difference, Entry, same_content};
@@ -64,19 +64,48 @@ impl<'t> Comparison<'t> {
         }
     }
 
-    /// Compares `found` with `expected`, which must not change meanwhile. The attributes of the two
-    /// root directories do not count: no layer tells them.
+    /// Compares `found` with `expected`, which must not change meanwhile. Of the two root directories only
+    /// owner and mode count, and only if the tree was unpacked: no layer tells the others, and a step may
+    /// have changed what its layer does not tell.
     pub(super) fn run(&mut self, expected: BorrowedFd<'_>, found: BorrowedFd<'_>) {
+        if self.tree.origin == Origin::Layer
+            && let Err(errno) = self.top(expected, found)
+        {
+            self.unreadable(b"/", errno.into());
+        }
         // Trees may be deeper than the stack or the files we may have open.
         while let Some(Pending { path, covered }) = self.pending.pop() {
             if let Err(source) = self.directory(&path, covered, expected, found) {
-                self.damage.push(TreeDamage::Unreadable {
-                    snapshot: self.tree.snapshot,
-                    layer: self.tree.work.digest,
-                    path: EntryName::new(&path),
-                    source,
-                });
+                self.unreadable(&path, source);
             }
+        }
+    }
+
+    fn unreadable(&mut self, path: &[u8], source: io::Error) {
+        self.damage.push(TreeDamage::Unreadable {
+            snapshot: self.tree.snapshot,
+            layer: self.tree.work.digest,
+            path: EntryName::new(path),
+            source,
+        });
+    }
+
+    fn top(&mut self, expected: BorrowedFd<'_>, found: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.access(b"/", &rustix::fs::fstat(expected)?, &rustix::fs::fstat(found)?);
+        Ok(())
+    }
+
+    /// Compares mode and owner.
+    fn access(&mut self, path: &[u8], a: &Stat, b: &Stat) {
+        // A symbolic link has the mode that the kernel gives it.
+        let is_link = FileType::from_raw_mode(a.st_mode) == FileType::Symlink;
+        if a.st_mode != b.st_mode && !is_link {
+            let (found, expected) = (b.st_mode & 0o7777, a.st_mode & 0o7777);
+            self.add(path, Difference::Mode { found, expected });
+        }
+        if (a.st_uid, a.st_gid) != (b.st_uid, b.st_gid) {
+            let (found, expected) = ((b.st_uid, b.st_gid), (a.st_uid, a.st_gid));
+            self.add(path, Difference::Owner { found, expected });
         }
     }
 
@@ -179,19 +208,11 @@ impl<'t> Comparison<'t> {
         if a.st_rdev != b.st_rdev {
             self.add(path, Difference::Device);
         }
-        // A symbolic link has the mode that the kernel gives it, and overlayfs' own whiteouts have
-        // an owner that layers do not tell.
+        // Overlayfs' own whiteouts have an owner that layers do not tell.
         if expected.is_whiteout() && found.is_whiteout() {
             return Ok(());
         }
-        if a.st_mode != b.st_mode && expected.kind() != FileType::Symlink {
-            let (found, expected) = (b.st_mode & 0o7777, a.st_mode & 0o7777);
-            self.add(path, Difference::Mode { found, expected });
-        }
-        if (a.st_uid, a.st_gid) != (b.st_uid, b.st_gid) {
-            let (found, expected) = ((b.st_uid, b.st_gid), (a.st_uid, a.st_gid));
-            self.add(path, Difference::Owner { found, expected });
-        }
+        self.access(path, a, b);
         self.times(path, expected, found);
         self.xattrs(path, expected, found)?;
         match expected.kind() {

@@ -403,6 +403,11 @@ impl<'p> UnpackedLayer<'p> {
             }
             Err(source) => return Err(VerifyError::Unpack(Box::new(source))),
         };
+        // A new snapshot takes the owner of its root directory from the one below (containerd v2.3.3
+        // plugins/snapshots/overlay/overlay.go createSnapshot).
+        if let Some(lower) = self.lowers().next() {
+            expected.copy_owner(&lower?)?;
+        }
         let found = self.trees.fs(self.snapshot)?;
         let mut comparison = Comparison::new(self, &unpacked.implied, allowance);
         comparison.run(expected.as_fd(), found.as_fd());

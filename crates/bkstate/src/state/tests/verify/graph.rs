@@ -25,7 +25,8 @@ fn circles_of_records_are_found_wherever_they_are() {
 fn a_twin_counts_for_circles() {
     let mut state = sound();
     record_mut(&mut state, "local").parent = Some(id("files"));
-    assert_eq!(kinds_of(&damage_of(&Root::with(&state))), ["parent-cycle"]);
+    let found = kinds_of(&damage_of(&Root::with(&state)));
+    assert_eq!(found, ["snapshot-on-other", "wrong-twin", "parent-cycle"]);
 }
 
 #[test]

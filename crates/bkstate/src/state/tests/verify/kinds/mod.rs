@@ -1,5 +1,6 @@
 //! One test for the list of all kinds of damage: each is made by breaking a sound state in one way.
 
+mod access;
 mod content;
 pub(in crate::state::tests) mod databases;
 mod directories;
@@ -34,12 +35,16 @@ const CASES: &[&[Case]] = &[
     snapshots::CASES,
     directories::CASES,
     databases::CASES,
+    access::CASES,
 ];
 
 #[test]
 fn each_kind_of_damage_is_found_and_no_other() {
+    let cases = CASES.iter().copied().flatten();
+    let as_root = rustix::process::geteuid().is_root();
+    let of_owners = access::OF_OWNERS.iter().filter(|_| as_root);
     let mut wrong = Vec::new();
-    for (what, expected, how) in CASES.iter().copied().flatten() {
+    for (what, expected, how) in cases.chain(of_owners) {
         let mut state = sound();
         if let Model(change) = how {
             change(&mut state);

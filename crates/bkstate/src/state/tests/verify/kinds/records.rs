@@ -51,7 +51,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     (
         "an immutable record of an active snapshot",
-        &["snapshot-kind"],
+        &["snapshot-kind", "wrong-twin"],
         Model(|state| {
             record_mut(state, "local").committed = Some(true);
         }),
@@ -69,6 +69,116 @@ pub(super) const CASES: &[Case] = &[
         Model(|state| {
             record_mut(state, "packed").media_type = None;
         }),
+    ),
+    (
+        "a layer without its blob",
+        &["incomplete-layer"],
+        Model(|state| {
+            record_mut(state, "top").blob = None;
+        }),
+    ),
+    (
+        "a layer without a size",
+        &["incomplete-layer"],
+        Model(|state| {
+            record_mut(state, "packed").blob_size = None;
+        }),
+    ),
+    (
+        "a layer that counts as another in chains",
+        &["layer-identity"],
+        Model(|state| {
+            record_mut(state, "packed").layer_identity = Some(Digest::of("another"));
+        }),
+    ),
+    (
+        "a size that no file system has",
+        &["record-size"],
+        Model(|state| {
+            record_mut(state, "top").size = Some(9_000_000_000_000_000_000);
+        }),
+    ),
+    (
+        "a negative size",
+        &["record-size"],
+        Model(|state| {
+            record_mut(state, "top").size = Some(-2);
+        }),
+    ),
+    (
+        "a deleted record below live ones",
+        &["removed-parent"; 3],
+        Model(|state| {
+            record_mut(state, "base").deleted = Some(true);
+        }),
+    ),
+    (
+        "a twin that cannot change",
+        &["wrong-twin"],
+        Model(|state| {
+            let twin = Record {
+                committed: Some(true),
+                equal_mutable: Some(id("base")),
+                ..Record::default()
+            };
+            state.records.by_id.insert(id("files too"), twin);
+        }),
+    ),
+    (
+        "a twin with another parent",
+        &["wrong-twin"],
+        Model(|state| {
+            record_mut(state, "files").parent = Some(id("base"));
+        }),
+    ),
+    (
+        "a record with the snapshot of the one below",
+        // What lies on it is on another snapshot than it says, too.
+        &["snapshot-of-other", "snapshot-of-other"],
+        Model(|state| take_snapshot(state, "top", "base")),
+    ),
+    (
+        "a packed layer with the snapshot of another",
+        &["snapshot-of-other"; 2],
+        Model(|state| take_snapshot(state, "packed", "top")),
+    ),
+    (
+        "a key that is made of another chainID",
+        &["snapshot-of-other"],
+        Model(|state| {
+            take_snapshot(state, "packed", &crate::layers::snapshot_key(&Digest::of("another")));
+        }),
+    ),
+    (
+        "an old key that is made of another chainID",
+        &["snapshot-of-other"],
+        Model(|state| {
+            take_snapshot(state, "packed", &Digest::of("another").to_string());
+        }),
+    ),
+    (
+        "a merge that has the snapshot of another record",
+        &["snapshot-of-other"],
+        Model(|state| take_snapshot(state, "merged", "nobody's")),
+    ),
+    (
+        "a snapshot on another than the record",
+        &["snapshot-on-other"],
+        Model(|state| {
+            state.add_layer("other", None, false);
+            state.add_snapshot("other", Kind::Committed, None);
+            lie_on(state, "top", Some("other"));
+        }),
+    ),
+    (
+        "a snapshot on none, of a record with a parent",
+        &["snapshot-on-other"],
+        Model(|state| lie_on(state, "top", None)),
+    ),
+    (
+        "a cache mount on another layer",
+        &["snapshot-on-other"],
+        Model(|state| lie_on(state, id("mount").as_str(), Some("top"))),
     ),
     (
         "a layer without a diffID",
@@ -127,3 +237,25 @@ pub(super) const CASES: &[Case] = &[
         }),
     ),
 ];
+
+/// Gives a record the snapshot `key`, and its lease with it.
+fn take_snapshot(state: &mut State, name: &str, key: &str) {
+    record_mut(state, name).snapshot = Some(key.to_owned());
+    let lease = namespace_mut(state).leases.get_mut(id(name).as_str()).unwrap();
+    lease.snapshots.get_mut(SNAPSHOTTER).unwrap().insert(key.to_owned());
+}
+
+/// Lays the snapshot `key` on another, as both databases have it.
+fn lie_on(state: &mut State, key: &str, parent: Option<&str>) {
+    let table = table_mut(state);
+    for row in table.rows.values_mut() {
+        row.children.remove(key);
+    }
+    let name = parent.map(|parent| {
+        let row = table.rows.get_mut(parent).unwrap();
+        row.children.insert(key.to_owned());
+        row.name.clone()
+    });
+    table.rows.get_mut(key).unwrap().parent = parent.map(str::to_owned);
+    snapshot_mut(state, key).parent = name;
+}

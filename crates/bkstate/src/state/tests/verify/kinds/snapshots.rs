@@ -7,6 +7,16 @@ const ROWS: [&str; 4] = ["v1", NAMESPACE, "snapshots", SNAPSHOTTER];
 
 pub(super) const CASES: &[Case] = &[
     (
+        "a usage that no file system has",
+        &["snapshot-usage"],
+        Model(|state| snapshot_mut(state, "top").size = Some(1 << 60)),
+    ),
+    (
+        "a negative usage",
+        &["snapshot-usage"],
+        Model(|state| snapshot_mut(state, "top").inodes = Some(-1)),
+    ),
+    (
         "a sequence of ids below one in use",
         &["snapshot-id"],
         Model(|state| {
@@ -89,7 +99,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     (
         "snapshots on themselves",
-        &["snapshot-parent-cycle"; 2],
+        &["snapshot-parent-cycle", "snapshot-parent-cycle", "snapshot-on-other"],
         Model(|state| {
             let name = table_mut(state).rows["top"].name.clone();
             snapshot_mut(state, "base").parent = Some(name);

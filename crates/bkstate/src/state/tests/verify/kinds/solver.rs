@@ -4,6 +4,14 @@ use super::*;
 
 pub(super) const CASES: &[Case] = &[
     (
+        "a result of a deleted record",
+        &["result-without-record"],
+        Model(|state| {
+            let removed = result(state, "removed");
+            state.solver.add_result(&key("top"), removed, NOW);
+        }),
+    ),
+    (
         "a result of no record",
         &["result-without-record"],
         Model(|state| {
