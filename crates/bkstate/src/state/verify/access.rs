@@ -16,6 +16,31 @@ use crate::state::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB, W
 use super::Findings;
 
 /// A part of the state that others can change.
+///
+/// ```
+/// use std::fs::{Permissions, set_permissions};
+/// use std::os::unix::fs::PermissionsExt as _;
+///
+/// use bkstate::dir::Dir;
+/// use bkstate::ids::WorkerId;
+/// use bkstate::state::{AccessDamage, Damage, Existing, RootLock, Staging, State, verify};
+///
+/// let temp = tempfile::tempdir()?;
+/// let root = Dir::open(temp.path())?;
+/// let lock = RootLock::acquire(&root)?;
+/// let state = State::empty(WorkerId::derive("worker"));
+/// let nothing = Existing::nothing(state.worker_id.clone());
+/// let staging = Staging::begin(&root, &lock, &nothing)?;
+/// let written = staging.write(&state)?;
+/// staging.publish(written)?;
+///
+/// set_permissions(temp.path(), Permissions::from_mode(0o777))?;
+/// let found = verify(&root)?.damage;
+/// let [Damage::Access(AccessDamage::Writable { mode: 0o777, .. })] = found.as_slice() else {
+///     panic!("{found:?}")
+/// };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccessDamage {
