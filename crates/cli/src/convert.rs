@@ -11,6 +11,7 @@ use oci2bk::text;
 use oci2bk::{BaseImage, CacheExport, Converter, Keyring, Limits, Plan};
 
 use crate::args::{Convert, Format, Places};
+use crate::clock;
 use crate::daemon::DaemonRoot;
 use crate::failure::Failure;
 use crate::gc;
@@ -78,6 +79,9 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     }
     summary::warn_of_losses(&plan);
     summary::warn_of_releases(&plan);
+    if let Some(now) = clock::now() {
+        summary::warn_of_future(&plan, now);
+    }
     if arguments.dry_run {
         return Ok(());
     }

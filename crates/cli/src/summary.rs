@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use bkstate::Digest;
 use bkstate::root::Stranger;
+use bkstate::state::is_ahead;
+use bkstate::{Digest, Time};
 use comfy_table::{Table, presets};
 use oci2bk::convert::{LeftPacked, PackedReason, Share, Shares};
 use oci2bk::keys::Keyring;
@@ -251,6 +252,20 @@ pub(crate) fn warn_of_losses(plan: &Plan) {
             "warning: the cache lacks layer {} of the step {}; it will run",
             dropped.missing,
             one_line(&name)
+        ));
+    }
+}
+
+/// Says on stderr of how many results the date is ahead of `now`.
+pub(crate) fn warn_of_future(plan: &Plan, now: Time) {
+    let results = plan.steps.iter().flat_map(|step| &step.results);
+    let ahead = results.filter_map(|result| result.created_at.filter(|time| is_ahead(*time, now)));
+    let ahead: Vec<_> = ahead.collect();
+    if let Some(latest) = ahead.iter().max() {
+        note(format_args!(
+            "warning: {} of the results are dated in the future, up to {latest}; until then a daemon prefers \
+             them to what it builds itself",
+            ahead.len()
         ));
     }
 }

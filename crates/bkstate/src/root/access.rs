@@ -17,7 +17,7 @@ use crate::dir::{Dir, DirError};
 /// As many links are followed as the kernel follows.
 const MOST_LINKS: u32 = 40;
 /// Group and others may write.
-const SHARED: u32 = 0o022;
+pub(crate) const SHARED: u32 = 0o022;
 /// In a directory that all may write to, only the owner of a thing may remove it.
 const STICKY: u32 = 0o1000;
 /// The file system of `/proc` (Linux `include/uapi/linux/magic.h` `PROC_SUPER_MAGIC`). Its links lead where
@@ -49,18 +49,22 @@ impl std::fmt::Display for Stranger {
 }
 
 /// Users whom a root is safe with.
-struct Trusted {
+pub(crate) struct Trusted {
     /// Root, who runs this, and whom everything belongs to: in a user namespace root may have another number.
-    users: [u32; 3],
+    users: Vec<u32>,
 }
 
 impl Trusted {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let top = rustix::fs::stat("/").map_or(0, |stat| stat.st_uid);
-        Self { users: [0, rustix::process::geteuid().as_raw(), top] }
+        Self { users: vec![0, rustix::process::geteuid().as_raw(), top] }
     }
 
-    fn has(&self, user: u32) -> bool {
+    pub(crate) fn add(&mut self, user: u32) {
+        self.users.push(user);
+    }
+
+    pub(crate) fn has(&self, user: u32) -> bool {
         self.users.contains(&user)
     }
 }

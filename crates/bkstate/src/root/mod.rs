@@ -60,6 +60,7 @@ mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use access::{SHARED, Trusted};
 pub use access::{Stranger, check_access, strangers};
 pub use kind::Kind;
 

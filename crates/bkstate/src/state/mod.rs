@@ -189,7 +189,7 @@ pub(crate) use verify::is_worker;
 pub use verify::{
     AccessDamage, ContentDamage, Damage, DatabaseDamage, DirectoryDamage, FutureDate, History,
     LeaseDamage, Parts, RecordDamage, SnapshotDamage, SolverDamage, Verified, VerifyError,
-    WorkerName, dated_ahead, verify,
+    WorkerName, dated_ahead, is_ahead, verify,
 };
 
 use std::collections::BTreeSet;

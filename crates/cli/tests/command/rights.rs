@@ -17,18 +17,16 @@ fn exit_1_missing_rights_are_found_before_anything_is_read() {
         return;
     }
     let without = |capability| ["setpriv", capability];
-    for words in [
+    for (words, owner) in [
         // As in a container, and in a step of a Dockerfile.
-        &without("--bounding-set=-sys_admin")[..],
-        &without("--bounding-set=-chown"),
-        &without("--reuid=1"),
+        (&without("--bounding-set=-sys_admin")[..], 0),
+        (&without("--bounding-set=-chown"), 0),
+        (&without("--reuid=1"), 1),
     ] {
         let place = Place::new();
         std::fs::create_dir(place.root()).unwrap();
-        if words.contains(&"--reuid=1") {
-            std::os::unix::fs::chown(place.root(), Some(1), Some(1)).unwrap();
-            std::os::unix::fs::chown(place.temp.path(), Some(1), Some(1)).unwrap();
-        }
+        std::os::unix::fs::chown(place.root(), Some(owner), Some(owner)).unwrap();
+        std::os::unix::fs::chown(place.temp.path(), Some(owner), Some(owner)).unwrap();
         let printed = Printed::of(&mut convert_by(words, &place), 1);
         printed.says(&["cannot unpack layers into", "root", "CAP_SYS_ADMIN", "--no-extract"]);
         assert_eq!(place.names(), ["root", "root/buildkitd.lock"], "{words:?}");

@@ -139,3 +139,41 @@ fn a_root_that_is_mounted_read_only_is_verified() {
     }
     let _ = unmount(&mounted, UnmountFlags::DETACH);
 }
+
+#[test]
+fn a_root_is_compared_with_its_cache() {
+    let place = converted();
+    let [cache, keys, file] = index();
+    let against = ["--against", &cache, &keys, &file];
+    let printed = Printed::of(verify(&place.root()).args(against), 0);
+    let lines: Vec<_> = printed.stdout.lines().collect();
+    assert!(lines[4].starts_with("  of the caches: 20 of 20 steps, "), "{lines:#?}");
+    assert!(lines[4].ends_with(", 13 of 13 results"), "{lines:#?}");
+    let json = Printed::of(verify(&place.root()).args(against).arg("--format=json"), 0).json();
+    let against = &json["against"];
+    assert_eq!((&against["steps"], &against["missing_steps"]), (&20.into(), &0.into()));
+    assert_eq!((&against["other_steps"], &against["unkeyed"]), (&0.into(), &0.into()));
+    let json = Printed::of(verify(&place.root()).arg("--format=json"), 0).json();
+    assert_eq!(json["against"], Value::Null);
+
+    // Without keys there are no steps to compare.
+    let json = Printed::of(
+        verify(&place.root()).args(["--format=json", "--against", &fixture("manifest/cache")]),
+        0,
+    );
+    assert!(json.json()["against"]["unkeyed"].as_u64().unwrap() > 0);
+    // What says what the steps are called is of no use without a cache.
+    Printed::of(verify(&place.root()).args(["--keys", &file]), 2).says(&["--against"]);
+}
+
+#[test]
+fn what_others_can_write_to_is_damage_and_nothing_is_added_to_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = converted();
+    fs::set_permissions(place.root(), fs::Permissions::from_mode(0o777)).unwrap();
+    let printed = Printed::of(&mut verify(&place.root()), 5);
+    assert!(printed.stdout.contains("writable-by-others: "), "{}", printed.stdout);
+    Printed::of(&mut convert(index(), &place), 5).says(&["has the mode 0777"]);
+    fs::set_permissions(place.root(), fs::Permissions::from_mode(0o755)).unwrap();
+    Printed::of(&mut convert(index(), &place), 0);
+}

@@ -29,6 +29,16 @@ use crate::plan::{Plan, Step};
 const MOST_ALIKE: usize = 16;
 
 /// What of the caches is in the root.
+///
+/// ```
+/// use oci2bk::verify::Against;
+///
+/// /// Whether a build of the caches finds all that it would after a conversion.
+/// fn is_whole(against: &Against) -> bool {
+///     against.missing_steps + against.missing_links + against.missing_results == 0
+/// }
+/// assert!(is_whole(&Against::default()));
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Against {

@@ -14,6 +14,16 @@ use crate::manifest::Compression;
 use crate::unpack::decompress::{LONGEST_MAGIC, compression_of};
 
 /// A record that says of its layer what is not so.
+///
+/// ```
+/// use oci2bk::manifest::Compression;
+/// use oci2bk::verify::{Damage, LayerDamage};
+///
+/// /// Whether the media type can be set right by what the blob is.
+/// fn is_known(damage: &Damage) -> bool {
+///     matches!(damage, Damage::Layer(LayerDamage::Compression { found: Compression::Gzip, .. }))
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayerDamage {

@@ -93,6 +93,8 @@ pub use trees::{Difference, TreeDamage};
 /// let verifier = Verifier::new()
 ///     // Nothing is unpacked here. If it were, comparing it would take root.
 ///     .trees(false)
+///     // When the future begins, in which nothing should be dated.
+///     .now("2026-11-29T12:00:00Z".parse()?)
 ///     .jobs(NonZeroUsize::MIN)
 ///     .limits(limits)
 ///     .progress(&show)

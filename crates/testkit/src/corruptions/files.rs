@@ -108,12 +108,8 @@ pub(super) const ALL: &[Corruption] = &[
     files("tree: a file gone", InTrees("tree-differs"), |root, m| {
         let fs = m.directory(root, m.top())?.join("fs");
         let entry = fs::read_dir(fs)?.next().context("an empty tree")??.path();
-        if entry.symlink_metadata()?.is_dir() {
-            fs::remove_dir_all(entry)?;
-        } else {
-            fs::remove_file(entry)?;
-        }
-        Ok(())
+        let is_dir = entry.symlink_metadata()?.is_dir();
+        Ok(if is_dir { fs::remove_dir_all(entry) } else { fs::remove_file(entry) }?)
     }),
     files("tree: mode of the top", InTrees("tree-differs"), |root, m| {
         mode(&m.directory(root, m.top())?.join("fs"), 0o700)

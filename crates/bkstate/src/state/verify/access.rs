@@ -10,12 +10,38 @@ use std::path::{Path, PathBuf};
 
 use crate::content::{BLOBS, CONTENT, SHA256};
 use crate::dir::{Dir, DirError, FileKind, Found};
+use crate::root::{SHARED, Trusted};
 use crate::state::databases::{CACHE_DEBUG_DB, HISTORY_DB};
 use crate::state::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB, WORKER, WORKER_ID};
 
 use super::Findings;
 
 /// A part of the state that others can change.
+///
+/// ```
+/// use std::fs::{Permissions, set_permissions};
+/// use std::os::unix::fs::PermissionsExt as _;
+///
+/// use bkstate::dir::Dir;
+/// use bkstate::ids::WorkerId;
+/// use bkstate::state::{AccessDamage, Damage, Existing, RootLock, Staging, State, verify};
+///
+/// let temp = tempfile::tempdir()?;
+/// let root = Dir::open(temp.path())?;
+/// let lock = RootLock::acquire(&root)?;
+/// let state = State::empty(WorkerId::derive("worker"));
+/// let nothing = Existing::nothing(state.worker_id.clone());
+/// let staging = Staging::begin(&root, &lock, &nothing)?;
+/// let written = staging.write(&state)?;
+/// staging.publish(written)?;
+///
+/// set_permissions(temp.path(), Permissions::from_mode(0o777))?;
+/// let found = verify(&root)?.damage;
+/// let [Damage::Access(AccessDamage::Writable { mode: 0o777, .. })] = found.as_slice() else {
+///     panic!("{found:?}")
+/// };
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccessDamage {
@@ -94,15 +120,15 @@ const PLACES: &[Place] = &[place(
 /// Looks at who can change the state in `root`. Links are not followed, and are reported elsewhere.
 pub(in crate::state) fn check(root: &Dir, findings: &mut Findings) -> Result<(), DirError> {
     let found = root.itself()?;
-    let mut walk = Walk { trusted: vec![0, rustix::process::geteuid().as_raw()], findings };
+    let mut walk = Walk { trusted: Trusted::new(), findings };
     walk.judge(root.path(), found, true);
-    walk.trusted.push(found.owner);
+    walk.trusted.add(found.owner);
     walk.inside(root, ROOT_FILES, PLACES, is_open(found))
 }
 
 struct Walk<'f> {
     /// The users who may own a part.
-    trusted: Vec<u32>,
+    trusted: Trusted,
     findings: &'f mut Findings,
 }
 
@@ -139,13 +165,13 @@ impl Walk<'_> {
 
     fn judge(&mut self, path: &Path, found: Found, reachable: bool) {
         let (owner, mode) = (found.owner, found.mode);
-        if found.kind == FileKind::Other {
+        if !matches!(found.kind, FileKind::File | FileKind::Directory) {
             return;
         }
-        if !self.trusted.contains(&owner) {
+        if !self.trusted.has(owner) {
             self.findings.add(AccessDamage::ForeignOwner { path: path.to_owned(), owner });
         }
-        if reachable && mode & 0o022 != 0 {
+        if reachable && mode & SHARED != 0 {
             self.findings.add(AccessDamage::Writable { path: path.to_owned(), mode });
         }
     }

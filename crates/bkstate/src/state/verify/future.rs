@@ -1,6 +1,6 @@
 //! What is dated in the future.
 
-use crate::ids::{KeyId, RecordId, ResultId};
+use crate::ids::{KeyId, RecordId};
 use crate::state::State;
 use crate::time::Time;
 
@@ -15,12 +15,10 @@ const SKEW: i64 = 24 * 60 * 60;
 #[non_exhaustive]
 pub enum FutureDate {
     /// A result.
-    #[error("cache.db: key {key} results in {result}, which is dated {created_at}, in the future")]
+    #[error("cache.db: a result of key {key} is dated {created_at}, in the future")]
     Result {
         /// The key.
         key: KeyId,
-        /// The result.
-        result: ResultId,
         /// When it was made, so it says.
         created_at: Time,
     },
@@ -57,6 +55,20 @@ impl FutureDate {
     }
 }
 
+/// Whether `time` is so far after `now` that the difference of two clocks does not explain it: a day.
+///
+/// ```
+/// use bkstate::state::is_ahead;
+/// use bkstate::Time;
+///
+/// let now = Time::from_unix_seconds(1_800_000_000);
+/// assert!(!is_ahead(Time::from_unix_seconds(1_800_000_000 + 3600), now));
+/// assert!(is_ahead(Time::from_unix_seconds(1_900_000_000), now));
+/// ```
+pub fn is_ahead(time: Time, now: Time) -> bool {
+    time.unix_seconds() > now.unix_seconds().saturating_add(SKEW)
+}
+
 /// What of `state` is dated more than a day after `now`: results, and the last uses of records. As clocks
 /// differ, and verification is the same at any time, [`verify`](super::verify) does not look.
 ///
@@ -80,12 +92,10 @@ impl FutureDate {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn dated_ahead(state: &State, now: Time) -> Vec<Damage> {
-    let latest = now.unix_seconds().saturating_add(SKEW);
-    let is_ahead = |time: &Time| time.unix_seconds() > latest;
+    let is_ahead = |time: &Time| is_ahead(*time, now);
     let results = state.solver.results.iter().flat_map(|(key, results)| {
-        results.iter().filter(|(_, time)| is_ahead(time)).map(move |(result, time)| {
-            FutureDate::Result { key: key.clone(), result: result.clone(), created_at: *time }
-        })
+        let ahead = results.iter().filter(|(_, time)| is_ahead(time));
+        ahead.map(|(_, time)| FutureDate::Result { key: key.clone(), created_at: *time })
     });
     let uses = state.records.by_id.iter().filter_map(|(id, record)| {
         let last_used = Time::from_unix_nanos(record.last_used_at?);

@@ -29,7 +29,7 @@ pub use content::ContentDamage;
 pub use damage::Damage;
 pub use database::DatabaseDamage;
 pub use directories::DirectoryDamage;
-pub use future::{FutureDate, dated_ahead};
+pub use future::{FutureDate, dated_ahead, is_ahead};
 pub use leases::LeaseDamage;
 pub use parts::{History, Parts, VerifyError, WorkerName};
 pub use records::RecordDamage;
