@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 
+use super::forged::{copy, put, read};
 use super::*;
 
 /// Everything that must not come out as it is: C0, DEL, C1, what turns directions, what shows as nothing,
@@ -32,18 +33,6 @@ fn has_escapes(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     // On terminals, in pictures, and in JSON.
     text.contains(r"\u{1b}") || text.contains(r"\\u{1b}") || text.contains(r"\u001b")
-}
-
-/// A blob of a layout, and its descriptor.
-fn put(layout: &Path, content: &Value) -> (Value, Value) {
-    let content = content.to_string();
-    let digest = oci2bk::Digest::of(content.as_bytes());
-    fs::write(layout.join("blobs/sha256").join(&*digest.hex()), &content).unwrap();
-    (digest.to_string().into(), content.len().into())
-}
-
-fn read(path: impl AsRef<Path>) -> Value {
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 /// What is hostile below a temporary directory.
@@ -155,19 +144,6 @@ fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     }
     assert!(found > 0);
     bytes
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 /// Words, and whether what is hostile has to show, escaped.

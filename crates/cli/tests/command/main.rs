@@ -6,6 +6,7 @@ mod corruptions;
 mod daemon;
 mod dry_run;
 mod failures;
+mod forged;
 mod hostile_text;
 mod inspect;
 mod look;

@@ -4,6 +4,7 @@ use bkstate::dir::Dir;
 use bkstate::state::State;
 use serde_json::json;
 
+use super::forged::changed;
 use super::*;
 
 const DATABASES: [&str; 3] =
@@ -272,4 +273,25 @@ fn unpacking_reports_what_it_takes_on_disk() {
     assert!(report["layers"]["files"].as_u64().unwrap() > 300);
     assert!(report["timings"]["settle"].is_f64());
     assert!(place.root().join("runc-overlayfs/snapshots/snapshots/13/fs").is_dir());
+}
+
+#[test]
+fn results_of_the_future_are_warned_of() {
+    let place = Place::new();
+    let cache = place.temp.path().join("cache");
+    let date = |time: &str| {
+        changed(&fixture("manifest/cache"), &cache, |_, config| {
+            let records = config["records"].as_array_mut().unwrap();
+            let with_result = |record: &&mut Value| record.get("layers").is_some();
+            let record = records.iter_mut().find(with_result).unwrap();
+            record["layers"][0]["createdAt"] = time.into();
+        });
+        let keys = fixture("manifest/keys/image");
+        let words = [cache.to_str().unwrap(), "--keys", &keys, "--dry-run"];
+        Printed::of(&mut convert(words, &place), 0)
+    };
+    let future = "warning: 1 of the results are dated in the future, up to 2999-01-01T00:00:00Z";
+    date("2999-01-01T00:00:00Z").says(&[future]);
+    let past = date("2026-01-01T00:00:00Z");
+    assert!(!past.stderr.contains("future"), "{}", past.stderr);
 }

@@ -170,10 +170,20 @@ fn a_root_is_compared_with_its_cache() {
 fn what_others_can_write_to_is_damage_and_nothing_is_added_to_it() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = converted();
-    fs::set_permissions(place.root(), fs::Permissions::from_mode(0o777)).unwrap();
-    let printed = Printed::of(&mut verify(&place.root()), 5);
-    assert!(printed.stdout.contains("writable-by-others: "), "{}", printed.stdout);
-    Printed::of(&mut convert(index(), &place), 5).says(&["has the mode 0777"]);
-    fs::set_permissions(place.root(), fs::Permissions::from_mode(0o755)).unwrap();
-    Printed::of(&mut convert(index(), &place), 0);
+    let set = |path: &Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    // Of the root itself, the command says what to do before it looks further.
+    let database = place.root().join("cache.db");
+    for (path, code, message) in
+        [(place.root(), 1, "chmod go-w"), (database, 5, "has the mode 0777")]
+    {
+        set(&place.root(), 0o755);
+        set(&path, 0o777);
+        let printed = Printed::of(&mut verify(&place.root()), 5);
+        assert!(printed.stdout.contains("writable-by-others: "), "{}", printed.stdout);
+        Printed::of(&mut convert(index(), &place), code).says(&[message]);
+        set(&path, 0o755);
+        Printed::of(&mut convert(index(), &place), 0);
+    }
 }
