@@ -24,6 +24,21 @@ pub(crate) struct Case {
     pub(crate) keys: Keys,
 }
 
+impl Case {
+    /// A build without a context, whose cache and keys are exported in the usual way.
+    pub(crate) const fn plain(name: &'static str, dockerfile: fn() -> String) -> Self {
+        Self {
+            name,
+            dockerfile,
+            context: |_| {},
+            edit: |_| {},
+            arguments: &[],
+            export: Export::MAX,
+            keys: Keys::Provenance,
+        }
+    }
+}
+
 /// The shape of the cache export.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Export {

@@ -9,7 +9,7 @@ use bkstate::Digest;
 use serde_json::{Value, json};
 
 use crate::build::Options;
-use crate::case::{Case, Export, Keys};
+use crate::case::Case;
 use crate::images::Image;
 use crate::matrix::{PREVIOUS, Release};
 use crate::merging::{Bench, Made, bench};
@@ -20,13 +20,13 @@ use crate::world::World;
 /// The last release class whose exports state no selection of a mount of a whole input.
 const BEFORE_SELECTORS: &str = "v0.12.5";
 
-const HONEST: Case = case("honest", || {
+const HONEST: Case = Case::plain("honest", || {
     "FROM {registry}/busybox\nRUN echo honest > /which\nRUN cp /which /out\n".into()
 });
-const WHOLE: Case = case("whole", || {
+const WHOLE: Case = Case::plain("whole", || {
     DATA.to_owned() + "RUN --mount=type=bind,from=data,target=/m cat /m/f > /out\n"
 });
-const PART: Case = case("part", || {
+const PART: Case = Case::plain("part", || {
     DATA.to_owned() + "RUN --mount=type=bind,from=data,source=/other,target=/m cat /m/f > /out\n"
 });
 const DATA: &str = "
@@ -34,18 +34,6 @@ FROM {registry}/busybox AS data
 RUN mkdir /other && echo other > /other/f && echo top > /f
 FROM {registry}/busybox
 ";
-
-const fn case(name: &'static str, dockerfile: fn() -> String) -> Case {
-    Case {
-        name,
-        dockerfile,
-        context: |_| {},
-        edit: |_| {},
-        arguments: &[],
-        export: Export::MAX,
-        keys: Keys::Provenance,
-    }
-}
 
 /// Converts `sources`, and returns the exit code and what was said.
 fn convert(

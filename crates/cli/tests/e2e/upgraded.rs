@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::build::Options;
-use crate::case::{Case, Export, Keys};
+use crate::case::Case;
 use crate::images::Image;
 use crate::matrix::{PREVIOUS, Release};
 use crate::merging::{YESTERDAY, bench};
@@ -114,20 +114,9 @@ pub(crate) fn prove_mended(world: &World) -> Result<()> {
 
 const GOOD: &str = "FROM {registry}/busybox\nRUN echo good > /which\n";
 const BAD: &str = "FROM {registry}/busybox\nRUN echo bad > /which\n";
-const ON_GOOD: Case = case("on-good", || "FROM {registry}/good\nRUN cp /which /out\n".into());
-const ON_BAD: Case = case("on-bad", || "FROM {registry}/bad\nRUN cp /which /out\n".into());
-
-const fn case(name: &'static str, dockerfile: fn() -> String) -> Case {
-    Case {
-        name,
-        dockerfile,
-        context: |_| {},
-        edit: |_| {},
-        arguments: &[],
-        export: Export::MAX,
-        keys: Keys::Provenance,
-    }
-}
+const ON_GOOD: Case =
+    Case::plain("on-good", || "FROM {registry}/good\nRUN cp /which /out\n".into());
+const ON_BAD: Case = Case::plain("on-bad", || "FROM {registry}/bad\nRUN cp /which /out\n".into());
 
 /// An image that gives its layer the diffID of another image's layer, on which a daemon of the previous
 /// release has built, puts nothing into the builds of the other image that is converted afterwards.
