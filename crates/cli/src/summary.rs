@@ -21,6 +21,9 @@ use crate::report::{KeySource, Report, key_sources, lost_for};
 /// How many of the steps that may run again are named.
 const NAMED: usize = 3;
 
+/// How many of the layers that stay packed are named. A chain of them may have any number.
+const NAMED_LAYERS: usize = 10;
+
 #[derive(Serialize)]
 struct PrintedPlan<'a> {
     #[serde(flatten)]
@@ -205,9 +208,21 @@ pub(crate) fn warn_of_unleased(blobs: usize) {
 
 /// Says on stderr which layers stay packed.
 pub(crate) fn warn_of_packed(left: &[LeftPacked]) {
-    for layer in left {
-        note(format_args!("warning: {}", left_packed(layer)));
+    for line in all_left_packed(left) {
+        note(format_args!("warning: {line}"));
     }
+}
+
+fn all_left_packed(left: &[LeftPacked]) -> Vec<String> {
+    let (named, more) = left.split_at(left.len().min(NAMED_LAYERS));
+    let mut lines: Vec<_> = named.iter().map(left_packed).collect();
+    if !more.is_empty() {
+        let more = more.len();
+        lines.push(format!(
+            "{more} more layers stay packed; --format json and --metadata-file name all"
+        ));
+    }
+    lines
 }
 
 fn left_packed(LeftPacked { layer, reason, .. }: &LeftPacked) -> String {
@@ -379,7 +394,7 @@ pub(crate) fn report(report: &Report) -> String {
     } else if report.shares.snapshots.existing == 0 {
         lines.push("  not unpacked; the daemon does so when a build needs it".to_owned());
     }
-    lines.extend(report.left_packed.iter().map(|layer| format!("  {}", left_packed(layer))));
+    lines.extend(all_left_packed(&report.left_packed).iter().map(|line| format!("  {line}")));
     let translated = report.sources.iter().filter(|source| source.translated);
     lines.extend(translated.filter_map(|source| source.exporter).map(|exporter| {
         format!("  keys of BuildKit {exporter} translated to {}", report.buildkit)

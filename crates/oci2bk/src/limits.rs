@@ -121,7 +121,7 @@ limits! {
     ///
     /// A path is looked up once for each of its components if a directory of it is missing or a
     /// link, up to 8192 times with many links. A directory that the layer has no entry for is looked up
-    /// in the layers below, until one has it. Each look-up counts as 64 bytes more than the path has.
+    /// in the layers below, until one has it. Each look-up counts as 256 bytes more than the path has.
     /// The default takes some minutes.
     layer_lookups = 16 << 30;
     /// Bytes of all unpacked layers of one conversion, holes of sparse files included.
@@ -135,7 +135,7 @@ limits! {
     total_entries = 100_000_000;
     /// Bytes of paths looked up for all layers of one conversion, see `layer-lookups`.
     ///
-    /// Ordinary caches take less than a thousandth of it. The default takes a quarter of an hour.
+    /// Ordinary caches take less than a hundredth of it. The default takes some twenty minutes.
     total_lookups = 64 << 30;
     /// Snapshots that one conversion unpacks.
     ///

@@ -38,7 +38,7 @@ const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGIC
 
 /// What a look-up costs besides walking the path, in bytes of path: a system call takes about as long as
 /// the kernel takes for so many.
-const COST_OF_CALL: u64 = 64;
+const COST_OF_CALL: u64 = 256;
 
 /// How much may be looked up for one layer, in bytes of the paths looked up: what the kernel has to walk.
 /// Each path has its own bounds, but there are millions.

@@ -14,7 +14,7 @@ use super::converter;
 use super::fixture::can_extract;
 
 /// What each look-up counts besides the bytes of its path.
-const CALL: u64 = 64;
+const CALL: u64 = 256;
 
 /// The lowest value of `limit` with which `passes` holds.
 fn least(limit: &str, passes: impl Fn(&Limits) -> bool) -> u64 {
