@@ -113,9 +113,26 @@ impl Bench<'_> {
         Ok(Made { cache, keys, export, warm })
     }
 
-    /// Converts into `root` and returns the report.
+    /// Converts into `root`, which has all of the cache then, and returns the report.
     fn convert(&self, made: &Made, root: &Path) -> Result<Value> {
-        self.convert_with(made, root, &[])
+        let report = self.convert_with(made, root, &[])?;
+        let against = self.against(made, root)?;
+        for missing in ["missing_steps", "missing_links", "missing_results"] {
+            ensure!(against[missing] == 0, "after the conversion: {against:#}");
+        }
+        Ok(report)
+    }
+
+    /// What of the cache is in `root`, which nothing contradicts.
+    fn against(&self, made: &Made, root: &Path) -> Result<Value> {
+        let printed = run(Command::new(&self.world.tools.oci2bk)
+            .args(["verify", "--progress=quiet", "--format=json", "--keys"])
+            .arg(&made.keys)
+            .arg("--against")
+            .arg(&made.cache)
+            .arg(root))?;
+        let printed: Value = serde_json::from_str(&printed)?;
+        Ok(printed["against"].clone())
     }
 
     /// The same with more arguments.
@@ -208,6 +225,10 @@ pub(crate) fn prove_converted(world: &World) -> Result<()> {
     today.export.ensure_same(&CacheExport::open(&exported, "latest")?)?;
     daemon.stop()?;
     state::ensure_sound(&world.tools, &root)?;
+    for made in [&yesterday, &today] {
+        let against = bench.against(made, &root)?;
+        ensure!(against["other_steps"].as_u64() > Some(0), "{against:#}");
+    }
 
     let daemon = world.start(&root)?;
     let warm = bench.build(&daemon, &TODAY, false)?;

@@ -1,6 +1,6 @@
 //! What is dated in the future.
 
-use crate::ids::{KeyId, RecordId};
+use crate::ids::KeyId;
 use crate::state::State;
 use crate::time::Time;
 
@@ -22,13 +22,15 @@ pub enum FutureDate {
         /// When it was made, so it says.
         created_at: Time,
     },
-    /// The last use of a record.
-    #[error("metadata_v2.db: the last use of record {record} is dated {last_used}, in the future")]
-    LastUse {
-        /// The record.
-        record: RecordId,
-        /// When it was used, so it says.
-        last_used: Time,
+    /// The last uses of records.
+    #[error(
+        "metadata_v2.db: the last uses of {records} records are dated in the future, the latest {latest}"
+    )]
+    LastUses {
+        /// How many records.
+        records: usize,
+        /// The latest of their dates.
+        latest: Time,
     },
 }
 
@@ -36,7 +38,7 @@ impl FutureDate {
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Result { .. } => "future-result",
-            Self::LastUse { .. } => "future-use",
+            Self::LastUses { .. } => "future-use",
         }
     }
 
@@ -48,8 +50,8 @@ impl FutureDate {
                 "until then the daemon prefers the result to those that it makes itself, also after a \
                  build with --no-cache"
             }
-            Self::LastUse { .. } => {
-                "until then the daemon collects the record after all others, and never for its age"
+            Self::LastUses { .. } => {
+                "until then the daemon collects these records after all others, and never for their age"
             }
         }
     }
@@ -97,9 +99,9 @@ pub fn dated_ahead(state: &State, now: Time) -> Vec<Damage> {
         let ahead = results.iter().filter(|(_, time)| is_ahead(time));
         ahead.map(|(_, time)| FutureDate::Result { key: key.clone(), created_at: *time })
     });
-    let uses = state.records.by_id.iter().filter_map(|(id, record)| {
-        let last_used = Time::from_unix_nanos(record.last_used_at?);
-        is_ahead(&last_used).then(|| FutureDate::LastUse { record: id.clone(), last_used })
-    });
+    let uses = state.records.by_id.values().filter_map(|record| record.last_used_at);
+    let uses: Vec<_> = uses.map(Time::from_unix_nanos).filter(|time| is_ahead(time)).collect();
+    let latest = uses.iter().max().copied();
+    let uses = latest.map(|latest| FutureDate::LastUses { records: uses.len(), latest });
     results.chain(uses).map(Damage::from).collect()
 }
