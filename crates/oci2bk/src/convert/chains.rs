@@ -14,7 +14,7 @@ use crate::plan::Plan;
 /// `plan`.
 ///
 /// # Errors
-/// If a step needs the files of any such layer, or nothing would be left of it as blobs are not stored;
+/// If a step is done on any such layer, or nothing would be left of it as blobs are not stored;
 /// or if more snapshots are to be unpacked than may be.
 pub(super) fn leave_packed(
     plan: &Plan,
@@ -25,8 +25,9 @@ pub(super) fn leave_packed(
     let heights = heights(plan, existing, places);
     let too_high: Vec<usize> = new(places).filter(|index| heights[*index] > MAX_CHAIN).collect();
     if !too_high.is_empty() {
-        let mounted = packed::mounted(plan);
-        let needs = |index: &&usize| options.blobs == StoreBlobs::None || mounted[**index];
+        // The topmost of 501 layers is what a step has left that was done on 500.
+        let built_on = packed::built_on(plan);
+        let needs = |index: &&usize| options.blobs == StoreBlobs::None || built_on[**index];
         if let Some(index) = too_high.iter().find(needs) {
             let layer = plan.snapshots[*index].blob;
             let of_layer = plan.layers.iter().find(|layer| layer.snapshot == *index);

@@ -46,11 +46,20 @@ impl PackedReason {
     }
 }
 
-/// For each snapshot of `plan` whether a daemon that did the steps has unpacked it, or one on top of it.
-///
+/// For each snapshot of `plan` whether a daemon that did the steps has unpacked it, or one on top of it: to
+/// do a step on it or copy from it, or as what a step left.
+pub(super) fn mounted(plan: &Plan) -> Vec<bool> {
+    needed(plan, true)
+}
+
+/// The same without what the steps left.
+pub(super) fn built_on(plan: &Plan) -> Vec<bool> {
+    needed(plan, false)
+}
+
 /// Steps without inputs are sources. Of the others, those that were run have a topmost layer of their own,
 /// while what is put together of layers ends with one that a step before it made.
-pub(super) fn mounted(plan: &Plan) -> Vec<bool> {
+fn needed(plan: &Plan, with_results: bool) -> Vec<bool> {
     let mut made: BTreeSet<Digest> = BTreeSet::new();
     let mut is_mounted = vec![false; plan.steps.len()];
     for (index, step) in plan.steps.iter().enumerate() {
@@ -58,7 +67,8 @@ pub(super) fn mounted(plan: &Plan) -> Vec<bool> {
         // All of them count as made.
         let own = tops.filter(|layer| made.insert(layer.blob)).count();
         if own > 0 && !step.links.is_empty() {
-            let mounts = step.links.iter().map(|link| link.from).chain([index]);
+            let inputs = step.links.iter().map(|link| link.from);
+            let mounts = inputs.chain(with_results.then_some(index));
             mounts.for_each(|step| is_mounted[step] = true);
         }
     }
