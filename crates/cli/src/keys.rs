@@ -30,7 +30,7 @@ fn write(sources: &[PathBuf], output: &Path, limits: &Limits) -> Result<(), Fail
     let json = keys.encode()?;
     if output == Path::new("-") || output::is_stdout(output) {
         // The line feed at the end is written with it.
-        return output::result(String::from_utf8_lossy(&json).trim_end());
+        return output::result(text::escaped_json(&String::from_utf8_lossy(&json)).trim_end());
     }
     output::write_file(output, &json)
         .map_err(|source| Failure::WriteKeys { path: output.to_owned(), source })?;

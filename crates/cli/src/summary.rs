@@ -190,7 +190,8 @@ pub(crate) fn warn_of_bad_copies(copies: &BTreeSet<BadCopy>) {
 pub(crate) fn warn_of_strangers(root: &Path, strangers: &[Stranger]) {
     if let Some(stranger) = strangers.first() {
         note(format_args!(
-            "warning: {stranger}, and can put something else in the place of {}, which a daemon would trust",
+            "warning: {stranger}; who can write there can put something else in the place of {}, which a \
+             daemon would trust",
             root.display()
         ));
     }
