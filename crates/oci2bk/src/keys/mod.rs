@@ -59,7 +59,7 @@
 //! let description = SourceDescription { path, kind: SourceKind::KeysFile, part: None };
 //! let mut other = Keyring::for_exports(&exports);
 //! assert!(other.is_empty());
-//! other.add(KeySource::from_digests(vec![candidate], description));
+//! other.add(KeySource::from_digests(vec![candidate], description), &limits)?;
 //! assert_eq!(other.len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
