@@ -179,7 +179,8 @@ impl Failure {
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
             Self::Attach(
-                AttachError::Manifest(_)
+                AttachError::TooManyOutputs { .. }
+                | AttachError::Manifest(_)
                 | AttachError::Manifests(_)
                 | AttachError::Index { .. }
                 | AttachError::Write(WriteError::Index(_)),

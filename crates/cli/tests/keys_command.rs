@@ -417,6 +417,30 @@ fn keys_of_another_build_are_not_attached() {
 }
 
 #[test]
+fn sources_with_more_to_try_than_may_be_tried_are_refused() {
+    let (name, source) = FIXTURES[0];
+    let (layout, source) = (copy(name), fixture(name).join(source));
+    let limit = ["--limit", "key-outputs=1"];
+    let attaching = fails(3, |command| {
+        command.args(["keys", "attach"]).arg(layout.path()).arg("--keys").arg(&source).args(limit)
+    });
+    let root = tempfile::tempdir().unwrap();
+    let converting = fails(3, |command| {
+        command
+            .arg("convert")
+            .args([layout.path(), root.path()])
+            .arg("--keys")
+            .arg(&source)
+            .args(limit)
+    });
+    for error in [attaching, converting] {
+        assert!(error.contains("--limit key-outputs"), "{error}");
+    }
+    assert!(entries_of_keys(layout.path()).is_empty());
+    assert_eq!(root.path().read_dir().unwrap().count(), 0);
+}
+
+#[test]
 fn what_cannot_be_read_is_refused() {
     let temp = tempfile::tempdir().unwrap();
     let [file, output] = ["keys.json", "out.json"].map(|name| temp.path().join(name));
