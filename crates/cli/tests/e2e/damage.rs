@@ -11,7 +11,9 @@ use bkstate::dir::Dir;
 use bkstate::ids::{RecordId, WorkerId};
 use bkstate::metadata::{LABEL_TEMPORARY, Lease, NAMESPACE};
 use bkstate::state::{State, verify};
+use testkit::corruptions::{self, Outcome};
 
+use crate::daemon::Daemon;
 use crate::process::{run, wait_until};
 use crate::proof::GARBAGE_COLLECTED;
 use crate::world::World;
@@ -25,6 +27,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     bench.collects_what_no_lease_keeps().context("leases")?;
     bench.deletes_what_has_no_parent().context("a missing parent")?;
     bench.deletes_results_of_another_worker().context("another worker id")?;
+    bench.crashes_on_a_twin_that_cannot_change().context("a wrong twin")?;
     bench.starts_cold_or_not_at_all().context("databases that are none")
 }
 
@@ -116,6 +119,24 @@ impl Bench<'_> {
         let found = verify(&Dir::open(&root)?)?;
         ensure!(found.damage.iter().all(|damage| damage.kind() == "result-of-unknown-worker"));
         ensure!(self.after_a_run(&root)?.solver.by_result.is_empty(), "results are left");
+        Ok(())
+    }
+
+    fn crashes_on_a_twin_that_cannot_change(&self) -> Result<()> {
+        let (root, _) = self.root("twin")?;
+        let mut corruptions = corruptions::all();
+        let twin = corruptions.find(|one| one.outcome == Outcome::Found("wrong-twin"));
+        twin.context("no such corruption")?.apply(&root)?;
+        ensure_kinds(&root, &["wrong-twin"])?;
+        // It listens before it looks.
+        let daemon = self.world.start(&root);
+        let listed = daemon.as_ref().map(Daemon::du);
+        ensure!(!matches!(listed, Ok(Ok(_))), "it lists its records");
+        let log = root.with_extension("log");
+        let crashed =
+            || fs::read_to_string(&log).is_ok_and(|l| l.contains("nil pointer dereference"));
+        ensure!(wait_until(Duration::from_secs(20), crashed), "the daemon goes on");
+        drop(daemon);
         Ok(())
     }
 

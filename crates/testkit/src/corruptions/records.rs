@@ -213,8 +213,8 @@ pub(super) const ALL: &[Corruption] = &[
         Ok(())
     }),
     model("cache.equalMutable: an immutable record", Found("wrong-twin"), |m| {
-        let base = m.layers[0].clone();
-        m.top_mut()?.equal_mutable = Some(base);
+        let [base, _, middle, _] = m.layers.clone();
+        m.record_mut(&middle)?.equal_mutable = Some(base);
         Ok(())
     }),
     model("cache.equalMutable: itself", Found("parent-cycle"), |m| {

@@ -269,7 +269,8 @@ impl RecordDamage {
                  its own users do not get it"
             }
             Self::WrongTwin { mutable: false, .. } => {
-                "the daemon crashes when it collects garbage, a second after each start"
+                "the daemon takes the two for one; if others lie on both, it crashes when it collects \
+                 garbage, a second after each start"
             }
             Self::WrongTwin { mutable: true, .. } => {
                 "the daemon gives the record the files of the twin, which lie on those of other layers"
