@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 
 use bkstate::Digest;
+use bkstate::dir::DirError;
 use bkstate::ids::RecordId;
 use bkstate::records::Record;
 use bkstate::state::{Parts, State};
@@ -144,10 +145,13 @@ fn is_pulled(record: &Record) -> bool {
     record.image_refs.as_ref().is_some_and(|images| !images.is_empty())
 }
 
-/// How the blob is compressed. What is not there or cannot be read is said elsewhere.
+/// How the blob is compressed. That it is not there is said elsewhere.
 fn first_bytes(blob: Digest, parts: &Parts) -> Result<Option<Compression>, VerifyError> {
     let Some((store, size)) = stored(blob, &parts.blobs)? else { return Ok(None) };
     let mut start = Vec::new();
-    let read = store.blob(&blob)?.take(LONGEST_MAGIC).read_to_end(&mut start);
-    Ok((read.is_ok() && size > 0).then(|| compression_of(&start)))
+    store.blob(&blob)?.take(LONGEST_MAGIC).read_to_end(&mut start).map_err(|source| {
+        let path = store.path().join(&*blob.hex());
+        DirError { action: "read", path, source }
+    })?;
+    Ok((size > 0).then(|| compression_of(&start)))
 }
