@@ -265,7 +265,7 @@ impl<'p> Verifier<'p> {
     /// let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
     /// let mut keyring = Keyring::for_exports(&exports);
     /// keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
-    /// let plan = Plan::new(&exports, &keyring);
+    /// let plan = Plan::new(&exports, &keyring)?;
     /// # let directory = tempfile::tempdir()?;
     /// # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
     /// // A root that was made of it, and nobody has used.
