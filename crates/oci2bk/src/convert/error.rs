@@ -115,7 +115,10 @@ pub enum ConvertError {
         limit: Bound,
     },
     /// A layer could not be unpacked.
-    #[error("cannot unpack the layer {digest} into {}{}", root.display(), advice(source))]
+    #[error(
+        "cannot unpack the layer {digest} into {}{}{}",
+        root.display(), advice(source), advice_on_cache(source)
+    )]
     Unpack {
         /// The blob.
         digest: Digest,
@@ -126,7 +129,7 @@ pub enum ConvertError {
         source: Box<UnpackError>,
     },
     /// A layer that stays packed is not the one that the cache says.
-    #[error("cannot check the layer {digest}")]
+    #[error("cannot check the layer {digest}{}", advice_on_cache(source))]
     Check {
         /// The blob.
         digest: Digest,
@@ -214,6 +217,17 @@ fn advice(error: &UnpackError) -> &'static str {
         ", and a step needs its files; leave layers packed with --no-extract"
     } else {
         ""
+    }
+}
+
+/// What to do about a layer of the cache that is not what the cache says.
+fn advice_on_cache(error: &UnpackError) -> &'static str {
+    match error {
+        UnpackError::WrongBlobSize { .. }
+        | UnpackError::WrongBlobDigest { .. }
+        | UnpackError::WrongDiffId { .. }
+        | UnpackError::Decompress { .. } => "; copy or export the cache again",
+        _ => "",
     }
 }
 

@@ -33,7 +33,10 @@ pub enum BlobError {
         kind: FileKind,
     },
     /// The file is larger or smaller than its descriptor says.
-    #[error("blob {digest} has {actual} bytes, but its descriptor says {expected}")]
+    #[error(
+        "blob {digest} has {actual} bytes, but its descriptor says {expected}; copy or export the cache \
+         again"
+    )]
     Size {
         /// The blob.
         digest: Digest,
@@ -66,7 +69,9 @@ pub enum BlobError {
         source: TooComplex,
     },
     /// The content is not the one that the name promises.
-    #[error("blob {digest} is damaged: its content has the digest {actual}")]
+    #[error(
+        "blob {digest} is damaged: its content has the digest {actual}; copy or export the cache again"
+    )]
     Digest {
         /// The blob.
         digest: Digest,
