@@ -44,7 +44,7 @@ pub enum Lease {
 /// Takes a read lease on `file`, which has to be open for nothing but reading (`F_SETLEASE`, `fcntl(2)`).
 pub fn read_lease(file: &File) -> Lease {
     let descriptor = file.as_raw_fd();
-    // The signal for whoever lets others wait would end the process; this one is ignored by default.
+    // The usual signal to the holder of a lease would end the process; this one is ignored by default.
     // SAFETY: the descriptor is open, and the argument a number.
     let signal = unsafe { libc::fcntl(descriptor, F_SETSIG, libc::SIGURG) };
     if signal != 0 {
@@ -79,7 +79,7 @@ pub(crate) fn user_namespace_of(namespace: &File) -> io::Result<File> {
 /// The user who made the user namespace `namespace`, as numbered in ours.
 ///
 /// # Errors
-/// If it is no user namespace.
+/// If it is not a user namespace.
 pub(crate) fn owner_of(namespace: &File) -> io::Result<u32> {
     let mut owner: libc::uid_t = 0;
     // SAFETY: the descriptor is open, and the kernel writes one `uid_t`.

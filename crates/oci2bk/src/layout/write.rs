@@ -382,7 +382,7 @@ mod tests {
         symlink(&elsewhere, &place).unwrap();
         layout.open().writer().unwrap().put_blob(b"blob").unwrap();
         assert!(fs::symlink_metadata(&place).unwrap().is_file());
-        // What its owner makes of it later is no matter.
+        // What its owner makes of it later does not matter.
         fs::write(elsewhere, "blub").unwrap();
         assert_eq!(fs::read(place).unwrap(), b"blob");
     }

@@ -46,7 +46,7 @@ impl Layers {
     /// Adds what the results of `export` consist of.
     ///
     /// # Errors
-    /// The export describes a blob otherwise than those before.
+    /// The export contradicts an earlier one about a blob.
     pub(super) fn add(&mut self, source: usize, export: &CacheExport) -> Result<Tops, Conflict> {
         let config = &export.config;
         let blob_of = |node: usize| {

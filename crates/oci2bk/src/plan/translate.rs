@@ -103,7 +103,7 @@ impl<'a> Translation<'a> {
     }
 
     /// The target's selectors for input `number` of the op of `key`, in place of that of
-    /// `alternative`. None if there is no telling: the op digest says nothing of what the mounts of a command
+    /// `alternative`. None if they are not known: the op digest says nothing of what the mounts of a command
     /// select, so what the key source says of that has to be what the export says.
     pub(super) fn selectors(
         &self,

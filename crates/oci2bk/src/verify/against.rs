@@ -244,7 +244,7 @@ impl<'c> Comparison<'c> {
         for result in self.state.solver.results.get(key).into_iter().flat_map(|r| r.keys()) {
             let records = &self.state.records.by_id;
             let record = result.record.as_ref().and_then(|id| records.get_key_value(id));
-            // That a record is not there, or is another worker's, is no matter of the cache.
+            // That a record is not there, or is another worker's, is not judged here.
             let Some((id, record)) = record.filter(|_| !planned.is_empty()) else { continue };
             let chain = chain_of(record);
             if let Some(chain) = chain.filter(|chain| planned.contains(chain)) {

@@ -83,7 +83,7 @@ pub enum Damage {
     /// In who can change the files.
     #[error(transparent)]
     Access(#[from] AccessDamage),
-    /// In a date, which is no damage: see [`dated_ahead`](super::dated_ahead).
+    /// In a date, which is not damage: see [`dated_ahead`](super::dated_ahead).
     #[error(transparent)]
     Future(#[from] FutureDate),
 }

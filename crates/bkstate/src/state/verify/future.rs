@@ -9,7 +9,7 @@ use super::Damage;
 /// How far clocks may be apart, in seconds: a day.
 const SKEW: i64 = 24 * 60 * 60;
 
-/// Something that is dated more than a day ahead. It is no damage: a cache can say so, and a daemon that
+/// Something that is dated more than a day ahead. It is not damage: a cache can say so, and a daemon that
 /// imports the cache believes it, too.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -36,13 +36,9 @@ fn entries_are_limited() {
     assert!(matches!(error, UnpackError::TooManyEntries { limit: 2, .. }), "{error}");
 }
 
-#[test]
-fn the_size_is_limited_and_holes_count() {
-    require_root!();
-    let limits = |layer_size| Limits { layer_size, ..Limits::default() };
-    let error = exact(&[file("a", "data")], 2048, limits);
-    assert!(matches!(error, UnpackError::TooLarge { name: "layer-size", .. }), "{error}");
-    let sparse = [
+/// A file of a megabyte that is holes but for four bytes.
+fn sparse() -> [Member; 2] {
+    [
         pax(&[
             ("GNU.sparse.major", b"0"),
             ("GNU.sparse.minor", b"1"),
@@ -51,8 +47,16 @@ fn the_size_is_limited_and_holes_count() {
             ("GNU.sparse.map", b"10,4"),
         ]),
         file("a", "data"),
-    ];
-    let error = exact(&sparse, 3072 + 999_996, limits);
+    ]
+}
+
+#[test]
+fn the_size_is_limited_and_holes_count() {
+    require_root!();
+    let limits = |layer_size| Limits { layer_size, ..Limits::default() };
+    let error = exact(&[file("a", "data")], 2048, limits);
+    assert!(matches!(error, UnpackError::TooLarge { name: "layer-size", .. }), "{error}");
+    let error = exact(&sparse(), 3072 + 999_996, limits);
     assert!(matches!(error, UnpackError::TooLarge { name: "layer-size", .. }), "{error}");
 }
 
@@ -160,18 +164,8 @@ fn all_layers_together_are_limited() {
 #[test]
 fn holes_count_in_all_layers_together() {
     require_root!();
-    let sparse = [
-        pax(&[
-            ("GNU.sparse.major", b"0"),
-            ("GNU.sparse.minor", b"1"),
-            ("GNU.sparse.size", b"1000000"),
-            ("GNU.sparse.numblocks", b"1"),
-            ("GNU.sparse.map", b"10,4"),
-        ]),
-        file("a", "data"),
-    ];
     let has = 2 * (3072 + 999_996);
-    let error = both(&sparse, has, |total_size| Limits { total_size, ..Limits::default() });
+    let error = both(&sparse(), has, |total_size| Limits { total_size, ..Limits::default() });
     assert!(matches!(error, UnpackError::TotalReached { what: "bytes", .. }));
 }
 
