@@ -7,6 +7,7 @@ use bkstate::root::strangers;
 use oci2bk::convert::{ConvertError, check_root};
 use oci2bk::gc::Collection;
 use oci2bk::keys::SourceSummary;
+use oci2bk::sparse;
 use oci2bk::text;
 use oci2bk::{BaseImage, CacheExport, Converter, Keyring, Limits, Plan};
 
@@ -20,7 +21,9 @@ use crate::output;
 use crate::progress::Display;
 use crate::report::{Report, Timings};
 use crate::signals::Signals;
+use crate::sparse::Written;
 use crate::summary;
+use crate::warmth::cache_from;
 
 pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let display = Display::new(arguments.progress);
@@ -30,6 +33,9 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         given => given,
     };
 
+    if let Some(directory) = &arguments.sparse_layout {
+        sparse::check_place(directory)?;
+    }
     let Places { sources, root } = &arguments.places;
     let DaemonRoot { root, gc: gc_config } = arguments.daemon.resolve(root.as_deref())?;
     let root = root.as_path();
@@ -73,11 +79,16 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         })?;
     }
     let unkeyed: Vec<_> = plan.unkeyed().cloned().collect();
-    if !unkeyed.is_empty() && !arguments.allow_unkeyed {
+    // Where there is no key source, nobody expects steps.
+    let asked = arguments.require_keys || !keyring.sources().is_empty();
+    if !unkeyed.is_empty() && asked && !arguments.allow_unkeyed {
         let foreign = foreign(&keyring, &exports);
         return Err(Failure::Unkeyed { lost: unkeyed, foreign });
     }
-    summary::warn_of_losses(&plan);
+    if asked {
+        summary::warn_of_losses(&plan);
+    }
+    summary::warn_of_dropped(&plan);
     summary::warn_of_releases(&plan);
     if let Some(now) = clock::now() {
         summary::warn_of_future(&plan, now);
@@ -103,7 +114,13 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     if let Some(collection) = &collection {
         gc::warn(collection, last_used.or(plan.newest()));
     }
-    let report = Report::new(root, &plan, &keyring, &done, collection, timings);
+    let mut report = Report::new(root, &plan, &keyring, &done, collection, timings);
+    report.cache_from = cache_from(&exports);
+    if let Some(directory) = &arguments.sparse_layout {
+        let sparse = Written::new(directory, &sparse::write(&exports, directory, &limits)?);
+        report.cache_from = sparse.cache_from();
+        report.sparse_layout = Some(sparse);
+    }
     if let Some(path) = &arguments.metadata_file {
         let json = text::to_json(&report)? + "\n";
         output::write_file(path, json.as_bytes())

@@ -16,6 +16,7 @@ use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::layout::WriteError;
 use oci2bk::plan::{Lost, LostReason, PlanError};
 use oci2bk::root::OpenRootError;
+use oci2bk::sparse::SparseError;
 use oci2bk::verify::{MendError, VerifyError};
 
 use crate::daemon::DaemonError;
@@ -35,6 +36,8 @@ pub(crate) enum Failure {
     Image(#[from] ImageError),
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error(transparent)]
+    Sparse(#[from] SparseError),
     #[error("{}", missing_keys(lost, foreign).join("\n"))]
     Unkeyed {
         lost: Vec<Lost>,
@@ -175,6 +178,7 @@ impl Failure {
             Self::Export(_) | Self::Keys(_) | Self::Image(_) | Self::Plan(_) => Code::Input,
             Self::Explain(ExplainError::NoBuild { .. } | ExplainError::Explain(_)) => Code::Input,
             Self::Daemon(error) if error.is_input() => Code::Input,
+            Self::Sparse(error) if error.is_input() => Code::Input,
             Self::Unkeyed { .. } | Self::NoKeys => Code::Unkeyed,
             Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
             Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
@@ -204,6 +208,7 @@ impl Failure {
             Self::Ended { signal: Signal::Terminate } => Code::Terminated,
             Self::Convert(error) if error.is_input() => Code::Input,
             Self::Convert(_)
+            | Self::Sparse(_)
             | Self::KeysFile(_)
             | Self::WriteKeys { .. }
             | Self::Attach(_)

@@ -20,9 +20,11 @@ mod output;
 mod progress;
 mod report;
 mod signals;
+mod sparse;
 mod summary;
 mod verify;
 mod version;
+mod warmth;
 
 use std::process::ExitCode;
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     let outcome = match &arguments.command {
         Command::Convert(arguments) => convert::run(arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Sparse(arguments) => sparse::run(arguments),
         Command::Keys(arguments) => keys::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Du(arguments) => du::run(arguments),

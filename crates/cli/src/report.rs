@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bkstate::Digest;
 use bkstate::ids::WorkerId;
+use oci2bk::Degree;
 use oci2bk::convert::{self, LeftPacked, Shares};
 use oci2bk::gc::Collection;
 use oci2bk::keys::Keyring;
@@ -13,6 +14,8 @@ use oci2bk::layout::BadCopy;
 use oci2bk::plan::{Dropped, Lost, LostReason, Miss, Plan, Source};
 use oci2bk::release::Target;
 use serde::Serialize;
+
+use crate::sparse::Written;
 
 /// How long each stage took, in seconds.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -47,6 +50,12 @@ pub(crate) struct Report {
     pub(crate) root: PathBuf,
     pub(crate) worker_id: WorkerId,
     pub(crate) buildkit: Target,
+    /// How warm the caches make a root; nothing if they have no layers.
+    pub(crate) warmth: Option<Degree>,
+    /// What `--cache-from` takes of each cache, as far as BuildKit can read it where it is.
+    pub(crate) cache_from: Vec<String>,
+    /// Nothing if none was asked for.
+    pub(crate) sparse_layout: Option<Written>,
     pub(crate) sources: Vec<Source>,
     pub(crate) keys: Vec<KeySource>,
     pub(crate) records: Records,
@@ -129,6 +138,9 @@ impl Report {
             root: root.to_owned(),
             worker_id: done.worker_id.clone(),
             buildkit: plan.target,
+            warmth: plan.degree(),
+            cache_from: Vec::new(),
+            sparse_layout: None,
             sources: plan.sources.clone(),
             keys: key_sources(keyring),
             records: Records {

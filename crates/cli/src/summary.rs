@@ -7,6 +7,7 @@ use bkstate::root::Stranger;
 use bkstate::state::is_ahead;
 use bkstate::{Digest, Time};
 use comfy_table::{Table, presets};
+use oci2bk::Degree;
 use oci2bk::convert::{LeftPacked, PackedReason, Share, Shares};
 use oci2bk::keys::Keyring;
 use oci2bk::layout::BadCopy;
@@ -16,7 +17,8 @@ use oci2bk::text::{self, one_line, short_digest, size};
 use serde::Serialize;
 
 use crate::output::note;
-use crate::report::{KeySource, Report, key_sources, lost_for};
+use crate::report::{KeySource, Records, Report, key_sources, lost_for};
+use crate::warmth::advice;
 
 /// How many of the steps that may run again are named.
 const NAMED: usize = 3;
@@ -28,6 +30,7 @@ const NAMED_LAYERS: usize = 10;
 struct PrintedPlan<'a> {
     #[serde(flatten)]
     plan: &'a Plan,
+    warmth: Option<Degree>,
     keys: Vec<KeySource>,
     shares: Shares,
 }
@@ -38,7 +41,7 @@ pub(crate) fn plan_as_json(
     keyring: &Keyring,
     shares: Shares,
 ) -> Result<String, serde_json::Error> {
-    text::to_json(&PrintedPlan { plan, keys: key_sources(keyring), shares })
+    text::to_json(&PrintedPlan { plan, warmth: plan.degree(), keys: key_sources(keyring), shares })
 }
 
 /// A plan for people, for `--dry-run`.
@@ -245,7 +248,8 @@ pub(crate) fn warn_of_losses(plan: &Plan) {
     let above = lost_for(plan, LostReason::LostInput);
     if unkeyed + above > 0 {
         note(format_args!(
-            "warning: {unkeyed} steps have no key and {above} build on them; they will run"
+            "warning: {unkeyed} steps have no key and {above} build on them; they will run, unless the build has \
+             --cache-from of the cache"
         ));
     }
     let (scans, steps): (Vec<&Lost>, Vec<_>) =
@@ -262,6 +266,10 @@ pub(crate) fn warn_of_losses(plan: &Plan) {
              have it cached, if it has no parameters"
         ));
     }
+}
+
+/// Says on stderr which results lack a layer.
+pub(crate) fn warn_of_dropped(plan: &Plan) {
     for dropped in &plan.dropped {
         let name = dropped.name.clone().unwrap_or_else(|| dropped.record.to_string());
         note(format_args!(
@@ -363,14 +371,23 @@ pub(crate) fn report(report: &Report) -> String {
     let seconds = report.timings.total();
     let missed = report.misses.iter().any(|miss| miss.certain);
     let whole = report.lost.is_empty() && report.dropped.is_empty() && !missed;
-    let warmth = if whole { "warm" } else { "partly warm" };
-    let mut lines = vec![
-        format!("{} is {warmth} after {seconds:.1} s", text::path(&report.root)),
-        format!(
-            "  {} of {} steps, {} with a result",
-            report.records.converted, report.records.total, report.records.results
-        ),
-    ];
+    let root = text::path(&report.root);
+    let steps = || {
+        let Records { converted, total, results, .. } = &report.records;
+        format!("  {converted} of {total} steps, {results} with a result")
+    };
+    let mut lines = match report.warmth {
+        Some(Degree::Layers) => {
+            let mut lines = vec![format!("{root} has warm layers after {seconds:.1} s")];
+            let has_steps = report.records.total > 0;
+            lines.extend(
+                advice(&report.cache_from, has_steps).iter().map(|line| format!("  {line}")),
+            );
+            lines
+        }
+        _ if whole => vec![format!("{root} is warm after {seconds:.1} s"), steps()],
+        _ => vec![format!("{root} is partly warm after {seconds:.1} s"), steps()],
+    };
     let there = already_there(&report.shares);
     if there.is_empty() {
         lines.push(format!(

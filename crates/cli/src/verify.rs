@@ -6,7 +6,7 @@ use bkstate::root::check_access;
 use oci2bk::root::OpenRootError;
 use oci2bk::text::{self, one_line, size};
 use oci2bk::verify::{Against, Damage, Report};
-use oci2bk::{CacheExport, Plan, Root, Verifier};
+use oci2bk::{CacheExport, Degree, Plan, Root, Verifier};
 use serde::Serialize;
 
 use crate::args::{Format, Verify};
@@ -17,6 +17,7 @@ use crate::output;
 use crate::progress::Display;
 use crate::signals::Signals;
 use crate::summary::{damaged_in, legacy_note};
+use crate::warmth::layers_note;
 
 pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     let root = Root::open(arguments.root.resolve()?.root)?;
@@ -77,6 +78,8 @@ fn plan(arguments: &Verify) -> Result<Option<Plan>, Failure> {
 struct Printed<'a> {
     root: &'a Path,
     sound: bool,
+    /// Nothing if the root has no layers.
+    warmth: Option<Degree>,
     keys: usize,
     results: usize,
     records: usize,
@@ -138,6 +141,7 @@ impl<'a> Printed<'a> {
         Self {
             root,
             sound: report.damage.is_empty(),
+            warmth: report.degree,
             keys: counts.keys,
             results: counts.results,
             records: counts.records,
@@ -162,6 +166,7 @@ impl<'a> Printed<'a> {
         lines.push(format!("  {} keys, {} with a result", self.keys, self.results));
         lines.push(format!("  {} records, {} snapshots", self.records, self.snapshots));
         lines.push(format!("  {} blobs with {} hashed", self.blobs, size(self.blob_bytes)));
+        lines.extend(layers_note(self.warmth).map(|note| format!("  {note}")));
         lines.extend(self.trees.map(|trees| format!("  {trees} trees compared with their layers")));
         lines.extend(match self.mended {
             None => legacy_note(self.legacy, self.root).map(|note| format!("  {note}")),

@@ -10,7 +10,7 @@ use crate::config::{CacheConfig, ConfigError};
 use crate::layout::copies::{self, Unusable};
 use crate::layout::{ArchiveError, BadCopy, BlobError, Layout, LayoutError};
 use crate::limits::Limits;
-use crate::manifest::{CacheManifest, InlineCache, SelectError, Selected, select};
+use crate::manifest::{CacheManifest, FoundCache, InlineCache, SelectError, Selected, select};
 use crate::source::Source;
 
 /// A cache export. The layer blobs have not been read, but are there.
@@ -51,6 +51,8 @@ pub struct CacheExport {
     pub source: Source,
     /// The layout that holds the blobs, which several exports may share.
     pub layout: Arc<Layout>,
+    /// What leads to it in the layout; of an inline cache, the image or the index of its platforms.
+    pub found: FoundCache,
     /// The top object of the cache, without the layers whose blobs the layout lacks.
     pub manifest: CacheManifest,
     /// The steps and their results.
@@ -179,12 +181,12 @@ impl CacheExport {
     ) -> Result<Vec<Self>, ExportError> {
         let layouts = own_first(layout, layouts.iter().map(|layout| &**layout));
         let exports = match select(layout, &source.reference).map_err(Box::new)? {
-            Selected::Cache(manifest) => {
-                vec![Self::from_manifest(source, layout, &layouts, *manifest)?]
+            Selected::Cache { found, manifest } => {
+                vec![Self::from_manifest(source, layout, &layouts, found, *manifest)?]
             }
-            Selected::Inline(caches) => caches
+            Selected::Inline { found, platforms } => platforms
                 .into_iter()
-                .map(|cache| Self::from_inline(source, layout, &layouts, cache))
+                .map(|cache| Self::from_inline(source, layout, &layouts, found.clone(), cache))
                 .collect::<Result<_, _>>()?,
         };
         match exports.first() {
@@ -200,6 +202,7 @@ impl CacheExport {
         source: &Source,
         layout: &Arc<Layout>,
         layouts: &[&Layout],
+        found: FoundCache,
         mut manifest: CacheManifest,
     ) -> Result<Self, ExportError> {
         let content =
@@ -208,23 +211,25 @@ impl CacheExport {
             })?;
         drop_missing(layouts, &mut manifest)?;
         let config = CacheConfig::parse(&content, &manifest.layers);
-        Self::new(source, layout, manifest, config)
+        Self::new(source, layout, found, manifest, config)
     }
 
     fn from_inline(
         source: &Source,
         layout: &Arc<Layout>,
         layouts: &[&Layout],
+        found: FoundCache,
         InlineCache { mut manifest, blobs, records }: InlineCache,
     ) -> Result<Self, ExportError> {
         drop_missing(layouts, &mut manifest)?;
         let config = CacheConfig::parse_inline(&records, &blobs, &manifest.layers);
-        Self::new(source, layout, manifest, config)
+        Self::new(source, layout, found, manifest, config)
     }
 
     fn new(
         source: &Source,
         layout: &Arc<Layout>,
+        found: FoundCache,
         manifest: CacheManifest,
         config: Result<CacheConfig, ConfigError>,
     ) -> Result<Self, ExportError> {
@@ -237,7 +242,14 @@ impl CacheExport {
         if config.listed_layers() as u64 > limit {
             return Err(ExportError::TooManyLayers { path: source.path.clone(), limit });
         }
-        Ok(Self { source: source.clone(), layout: Arc::clone(layout), manifest, config })
+        Ok(Self { source: source.clone(), layout: Arc::clone(layout), found, manifest, config })
+    }
+}
+
+impl CacheExport {
+    /// Whether the cache lists layers and none of them is there, as in a [sparse layout](crate::sparse).
+    pub fn is_sparse(&self) -> bool {
+        self.manifest.layers.is_empty() && !self.config.dropped.is_empty()
     }
 }
 

@@ -105,7 +105,8 @@
 //! | [`llb`], [`keys`] | ops and their digests for each release; key sources and the keyring |
 //! | [`image`], [`release`], [`plan`] | base images, what depends on the release, and the plan |
 //! | [`convert`], [`unpack`] | carrying the plan out; layers into trees |
-//! | [`root`], [`verify`], [`gc`] | what a root holds, what is wrong with it, what a daemon will remove of it |
+//! | [`sparse`] | the index of caches without their layers, for `--cache-from` |
+//! | [`root`], [`degree`], [`verify`], [`gc`] | what a root holds, how warm it is, what is wrong with it, what a daemon will remove of it |
 //! | [`limits`], [`json`] | what the input may cost |
 //! | [`progress`], [`cancel`] | following the work, and ending it |
 //! | [`graph`], [`text`] | showing what came of it |
@@ -114,6 +115,7 @@ mod assemble;
 pub mod cancel;
 pub mod config;
 pub mod convert;
+pub mod degree;
 pub mod explain;
 pub mod export;
 pub mod gc;
@@ -134,6 +136,7 @@ pub mod progress;
 pub mod release;
 pub mod root;
 pub mod source;
+pub mod sparse;
 pub mod text;
 pub mod unpack;
 pub mod verify;
@@ -144,6 +147,7 @@ pub use bkstate::{Digest, Time};
 
 pub use cancel::Cancel;
 pub use convert::Converter;
+pub use degree::Degree;
 pub use export::CacheExport;
 pub use image::BaseImage;
 pub use keys::Keyring;

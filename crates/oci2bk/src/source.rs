@@ -218,12 +218,26 @@ impl fmt::Display for Source {
         if short.parse().as_ref() == Ok(self) {
             return f.write_str(&short);
         }
-        write!(f, "type=local,{}", quoted(&format!("src={path}")))?;
-        match &self.reference {
-            Reference::Default => Ok(()),
-            Reference::Tag(tag) => write!(f, ",{}", quoted(&format!("tag={tag}"))),
-            Reference::Digest(digest) => write!(f, ",digest={digest}"),
-        }
+        f.write_str(&self.attributes())
+    }
+}
+
+impl Source {
+    /// The source as the attributes that `--cache-from` and `--import-cache` take, if it is a directory.
+    ///
+    /// ```
+    /// let source: oci2bk::Source = "oci:cache:main".parse()?;
+    /// assert_eq!(source.attributes(), "type=local,src=cache,tag=main");
+    /// # Ok::<(), oci2bk::source::ParseSourceError>(())
+    /// ```
+    pub fn attributes(&self) -> String {
+        let path = quoted(&format!("src={}", self.path.to_string_lossy()));
+        let reference = match &self.reference {
+            Reference::Default => String::new(),
+            Reference::Tag(tag) => format!(",{}", quoted(&format!("tag={tag}"))),
+            Reference::Digest(digest) => format!(",digest={digest}"),
+        };
+        format!("type=local,{path}{reference}")
     }
 }
 

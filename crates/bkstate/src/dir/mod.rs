@@ -106,6 +106,9 @@ pub use name::Name;
 /// assert!(aside.shares_file_system(&dir)?);
 /// aside.rename("tree", &dir, "tree")?;
 /// assert!(aside.rename("absent", &dir, "tree").is_err());
+/// aside.create_dir("newer", 0o755)?;
+/// aside.exchange("newer", &dir, "tree")?;
+/// dir.exchange("tree", &aside, "newer")?;
 /// dir.remove_dir("aside")?;
 /// dir.sync_file_system()?;
 ///
@@ -297,6 +300,22 @@ impl Dir {
         let name = &*name.c_name(self)?;
         let new = &*new.c_name(target)?;
         fs::renameat(&self.fd, name, &target.fd, new).map_err(target.error("put into place", new))
+    }
+
+    /// Exchanges `name` and `other` in `target`, at once: there is no moment at which either is missing.
+    ///
+    /// # Errors
+    /// If one of them is missing, or the kernel refuses, as some file systems do.
+    pub fn exchange(
+        &self,
+        name: impl Name,
+        target: &Self,
+        other: impl Name,
+    ) -> Result<(), DirError> {
+        let name = &*name.c_name(self)?;
+        let other = &*other.c_name(target)?;
+        fs::renameat_with(&self.fd, name, &target.fd, other, fs::RenameFlags::EXCHANGE)
+            .map_err(target.error("exchange", other))
     }
 
     /// Gives `file` the owner and the permissions of the file `name`, if that is there.

@@ -40,11 +40,19 @@ impl Name for &CStr {
 
 impl Name for &str {
     fn c_name(&self, dir: &Dir) -> Result<Cow<'_, CStr>, DirError> {
-        let name = CString::new(*self).map_err(|_| not_a_component(dir, self.as_bytes()))?;
-        if is_component(name.to_bytes()) {
-            Ok(name.into())
-        } else {
-            Err(not_a_component(dir, self.as_bytes()))
-        }
+        component(dir, self.as_bytes())
+    }
+}
+
+impl Name for &OsStr {
+    fn c_name(&self, dir: &Dir) -> Result<Cow<'_, CStr>, DirError> {
+        component(dir, self.as_bytes())
+    }
+}
+
+fn component(dir: &Dir, name: &[u8]) -> Result<Cow<'static, CStr>, DirError> {
+    match CString::new(name) {
+        Ok(name) if is_component(name.to_bytes()) => Ok(name.into()),
+        _ => Err(not_a_component(dir, name)),
     }
 }

@@ -23,6 +23,12 @@ const USAGE: &str = "oci2bk convert [OPTIONS] <SRC>... <ROOT>\n       \
 
 const EXAMPLES: &str = "\
 Examples:
+  # The layers of a cache; its builds keep --cache-from type=local,src=./cache
+  oci2bk convert ./cache /var/lib/buildkit
+
+  # The same, with the few kilobytes that --cache-from reads of it
+  oci2bk convert ./cache /var/lib/buildkit --sparse-layout /etc/buildkit/cache
+
   # The cache of one build, with the keys from its provenance
   oci2bk convert ./cache /var/lib/buildkit --keys provenance.json
 
@@ -71,11 +77,23 @@ pub(crate) struct Convert {
     #[command(flatten)]
     pub(crate) layers: Layers,
 
-    /// Go on if keys are missing
+    /// Go on if the key sources leave steps out
     ///
-    /// The steps without them will run again, and so will what can only be reached through them.
+    /// The steps without keys will run again, and so will what can only be reached through them, unless
+    /// the build has --cache-from of the cache. Where there is no key source at all this is not needed.
     #[arg(long)]
     pub(crate) allow_unkeyed: bool,
+
+    /// End with exit code 4 if a step has no key, also where there is no key source at all
+    #[arg(long, conflicts_with = "allow_unkeyed")]
+    pub(crate) require_keys: bool,
+
+    /// Write the index of the caches, without the layers, into DIR, for --cache-from
+    ///
+    /// As oci2bk sparse does it, after the conversion. DIR is a new or empty directory, or a sparse
+    /// layout, which is replaced.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sparse_layout: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) limits: LimitArguments,

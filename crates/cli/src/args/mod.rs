@@ -9,6 +9,7 @@ mod generate;
 mod inspect;
 mod keys;
 mod layers;
+mod sparse;
 mod verify;
 
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ pub(crate) use explain::Explain;
 pub(crate) use generate::{Completions, Man};
 pub(crate) use inspect::{Inspect, InspectFormat};
 pub(crate) use keys::{Attach, Keys, KeysCommand};
+pub(crate) use sparse::Sparse;
 pub(crate) use verify::Verify;
 
 use crate::failure::{Code, error_label};
@@ -128,7 +130,7 @@ Exit codes:
   1  failed
   2  the command line is wrong
   3  the input is damaged, or not what it has to be
-  4  keys are missing, or none is of the cache; nothing was written
+  4  the key sources leave steps out, or none is of the cache; nothing was written
   5  verification found damage
   6  the root is in use, or another program writes to the layout
   130, 143  ended by SIGINT or SIGTERM; nothing in the root was changed";
@@ -137,6 +139,8 @@ Exit codes:
 pub(crate) enum Command {
     /// Write the state of caches into the root of a buildkitd that does not run
     Convert(Convert),
+    /// Write the index of caches without their layers, for --cache-from
+    Sparse(Sparse),
     /// Write the keys that sources have into a file, or attach them to a cache
     Keys(Keys),
     /// Show what is in a cache or in the root of a buildkitd that does not run, and what is warm

@@ -158,6 +158,7 @@ pub(super) fn root(root: &Root) -> Value {
         "kind": "root",
         "root": root.path.to_string_lossy(),
         "damage": root.damage.len(),
+        "warmth": root.degree,
         "legacy": root.legacy,
         "workers": workers.collect::<Value>(),
         "states": states(count(root.keys.iter().map(|key| key.warmth))),

@@ -9,6 +9,7 @@ use oci2bk::inspect::{Build, Key, Record, Root, count};
 use oci2bk::text::{one_line, path, short_digest, shortened};
 
 use crate::summary::legacy_note;
+use crate::warmth::layers_note;
 
 use super::table::{Page, WIDE, bytes, name, signed, tally, time, unnamed, yes};
 
@@ -22,6 +23,9 @@ pub(super) fn table(root: &Root, detailed: bool) -> String {
         root.keys.len(),
         tally(&count(root.keys.iter().map(|key| key.warmth)))
     ));
+    if let Some(note) = layers_note(root.degree) {
+        page.line(format!("  {note}"));
+    }
     if let Some(note) = legacy_note(root.legacy, &root.path) {
         page.line(format!("  {note}"));
     }

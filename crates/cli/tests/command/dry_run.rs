@@ -47,11 +47,12 @@ fn the_json_is_the_plan() {
 
 #[test]
 fn a_plan_with_losses_is_shown_and_still_refused() {
-    let printed = Printed::of(convert([fixture("index/cache")], &Place::new()).arg("--dry-run"), 4);
+    let words = [fixture("index/cache"), "--keys".to_owned(), fixture("min/keys/metadata.json")];
+    let printed = Printed::of(convert(&words, &Place::new()).arg("--dry-run"), 4);
     assert_eq!(printed.stdout.matches("(no key)").count(), 13, "{}", printed.stdout);
     printed.says(&["--keys", "--allow-unkeyed"]);
     let allowed = ["--dry-run", "--allow-unkeyed"];
-    let printed = Printed::of(convert([fixture("index/cache")], &Place::new()).args(allowed), 0);
+    let printed = Printed::of(convert(&words, &Place::new()).args(allowed), 0);
     printed.says(&["13 steps have no key"]);
 }
 

@@ -300,7 +300,8 @@ fn exit_3_a_limit_is_reached_and_can_be_raised() {
 #[test]
 fn exit_4_keys_are_missing() {
     let place = Place::new();
-    let printed = Printed::of(&mut convert([fixture("index/cache")], &place), 4);
+    let words = [fixture("index/cache"), "--require-keys".to_owned()];
+    let printed = Printed::of(&mut convert(words, &place), 4);
     printed.says(&["the keys of 13 steps", "sha256:1616bd1a", "--keys", "--allow-unkeyed"]);
     printed.says(&["nothing was written"]);
     assert!(place.names().is_empty());

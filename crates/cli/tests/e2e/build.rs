@@ -106,7 +106,8 @@ impl Report {
         Ok(())
     }
 
-    fn parse(progress: &str) -> Result<Self> {
+    /// Reads `--progress=rawjson`.
+    pub(crate) fn parse(progress: &str) -> Result<Self> {
         let mut report = Self::default();
         // buildctl logs its own warnings between the lines of JSON.
         for line in progress.lines().filter(|line| line.starts_with('{')) {

@@ -31,6 +31,7 @@ mod gc;
 mod git;
 mod images;
 mod inspecting;
+mod layers;
 mod lazy;
 mod matrix;
 mod merging;
@@ -87,6 +88,16 @@ fn main() {
         }
     }
     suite.add("offline", offline::prove);
+    for form in layers::FORMS {
+        suite.add(format!("layers::{}", form.name), move |world| layers::prove(world, form));
+        for version in [matrix::PREVIOUS, matrix::OLD] {
+            suite.add(format!("{version}::layers::{}", form.name), move |world| {
+                let release = Release::old(&world.tools, version).map_err(anyhow::Error::msg)?;
+                layers::prove(&world.on(release), form)
+            });
+        }
+    }
+    suite.add("layers::buildx", layers::prove_with_buildx);
     suite.add("gc::policies", gc::prove_policies);
     suite.add("gc::first-start", gc::prove_first_start);
     suite.add("inspect", inspecting::prove);

@@ -16,6 +16,7 @@ use bkstate::state::{Damage, LockError, VerifyError};
 use bkstate::{Digest, Time};
 
 use super::history::{Build, BuildsError};
+use crate::degree::Degree;
 use crate::graph::Warmth;
 use crate::keys::SourceError;
 
@@ -24,6 +25,8 @@ use crate::keys::SourceError;
 pub struct Root {
     /// Where it is.
     pub path: PathBuf,
+    /// How warm it is; nothing if it has no layers.
+    pub degree: Option<Degree>,
     /// Its workers. What follows is of the OCI worker with the overlayfs snapshotter.
     pub workers: Vec<Worker>,
     /// The solver's keys.

@@ -17,7 +17,7 @@ use crate::export::CacheExport;
 use crate::layout::{BlobError, Descriptor, Layout, LayoutWriter, WriteError, edited_index};
 use crate::manifest::{
     Document, DocumentError, ImageManifest, ManifestError, OCI_INDEX, OCI_MANIFEST, REF_NAME,
-    SelectError, Style, other_manifests, reachable,
+    SelectError, other_manifests, reachable,
 };
 
 /// The config of an artifact that has none, and its media type (OCI image-spec 1.1, `manifest.md`).
@@ -191,7 +191,7 @@ pub fn attach(
     if matching.is_empty() {
         return Err(AttachError::NothingMatches { cache, ops: keys.len() });
     }
-    let artifact = Artifact::new(&export.layout, cache, export.manifest.style, &matching)?;
+    let artifact = Artifact::new(&export.layout, cache, &matching)?;
     let writer = export.layout.writer()?;
     let (manifest, changed) = artifact.put(&export.layout, writer, tag)?;
     Ok(Attached { manifest, ops: matching.len(), records, changed })
@@ -212,12 +212,7 @@ struct Artifact {
 }
 
 impl Artifact {
-    fn new(
-        layout: &Layout,
-        cache: Digest,
-        style: Style,
-        keys: &KeysFile,
-    ) -> Result<Self, AttachError> {
+    fn new(layout: &Layout, cache: Digest, keys: &KeysFile) -> Result<Self, AttachError> {
         let file = keys.encode()?;
         let mut layer = descriptor(KEYS_MEDIA_TYPE, &file);
         layer["annotations"] = json!({TITLE: FILE_NAME});
@@ -227,7 +222,7 @@ impl Artifact {
             "artifactType": KEYS_MEDIA_TYPE,
             "config": descriptor(EMPTY_TYPE, EMPTY.as_bytes()),
             "layers": [layer],
-            "subject": subject(layout, cache, style)?,
+            "subject": subject(layout, cache)?,
         });
         Ok(Self { cache, file, manifest: manifest.to_string().into() })
     }
@@ -379,19 +374,10 @@ fn descriptor(media_type: &str, content: &[u8]) -> Value {
 }
 
 /// The descriptor of the cache, with the media type it gives itself: registries compare.
-fn subject(layout: &Layout, cache: Digest, style: Style) -> Result<Value, ManifestError> {
-    #[derive(serde::Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Top {
-        media_type: Option<String>,
-    }
+fn subject(layout: &Layout, cache: Digest) -> Result<Value, ManifestError> {
     let described = layout.describe_blob(cache)?;
     let content = layout.read_blob(&described, layout.limits().of_manifest())?;
-    let Top { media_type } = serde_json::from_slice(&content)
-        .map_err(|source| ManifestError::Document { digest: cache, source: source.into() })?;
-    let usual = match style {
-        Style::Index => OCI_INDEX,
-        Style::ImageManifest | Style::Inline => OCI_MANIFEST,
-    };
-    Ok(descriptor(media_type.as_deref().unwrap_or(usual), &content))
+    let document = Document::parse(&content)
+        .map_err(|source| ManifestError::Document { digest: cache, source })?;
+    Ok(descriptor(&document.media_type(&content), &content))
 }

@@ -16,6 +16,7 @@
 //!
 //! let layout = Layout::open("../../fixtures/zstd/cache".as_ref(), &Limits::default())?;
 //! let [cache] = layout.entries() else { panic!("{} has several", layout.path().display()) };
+//! assert!(layout.is_directory() && layout.annotations().is_empty());
 //!
 //! let manifest = layout.read_blob(cache, layout.limits().of_manifest())?;
 //! let manifest: serde_json::Value = serde_json::from_slice(&manifest)?;
@@ -128,6 +129,7 @@ pub(crate) mod testing;
 mod tests;
 mod write;
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -144,13 +146,14 @@ pub use write::{LayoutWriter, WriteError, edited_index};
 
 use crate::json::{self, TooComplex, from_objects};
 use crate::limits::Limits;
-use crate::manifest::{Document, DocumentError};
+use crate::manifest::{Document, DocumentError, Index};
 use crate::source::hint;
 use open::OpenError;
+pub(crate) use store::{INDEX, OCI_LAYOUT};
 use store::{Name, Store};
 
 /// The one version of the layout that exists (OCI image-spec 1.1, `image-layout.md`).
-const VERSION: &str = "1.0.0";
+pub(crate) const VERSION: &str = "1.0.0";
 
 /// An open layout.
 #[derive(Debug)]
@@ -158,7 +161,7 @@ pub struct Layout {
     path: PathBuf,
     store: Store,
     limits: Limits,
-    entries: Vec<Descriptor>,
+    index: Index,
 }
 
 /// Why a path does not lead to a usable layout.
@@ -289,7 +292,7 @@ impl Layout {
         let index_error = |source| LayoutError::Index { path: index, source };
         match Document::parse(&content) {
             Ok(Document::Index(index)) => {
-                Ok(Self { path: path.to_owned(), store, limits: *limits, entries: index.manifests })
+                Ok(Self { path: path.to_owned(), store, limits: *limits, index })
             }
             Ok(Document::Manifest(_)) => Err(index_error(None)),
             Err(error) => Err(index_error(Some(error))),
@@ -308,7 +311,17 @@ impl Layout {
 
     /// The entries of `index.json`, in its order.
     pub fn entries(&self) -> &[Descriptor] {
-        &self.entries
+        &self.index.manifests
+    }
+
+    /// The annotations of `index.json` itself.
+    pub fn annotations(&self) -> &BTreeMap<String, String> {
+        &self.index.annotations
+    }
+
+    /// Whether the layout is a directory, which BuildKit can read, and no archive.
+    pub fn is_directory(&self) -> bool {
+        self.store.directory().is_some()
     }
 }
 

@@ -25,8 +25,8 @@ pub(super) enum Name {
     Blob(Digest),
 }
 
-const OCI_LAYOUT: &str = "oci-layout";
-pub(super) const INDEX: &str = "index.json";
+pub(crate) const OCI_LAYOUT: &str = "oci-layout";
+pub(crate) const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs/sha256/";
 
 impl fmt::Display for Name {

@@ -130,6 +130,24 @@ impl Document {
     }
 }
 
+impl Document {
+    /// The media type of the document that `content` was read as: what it calls itself, since registries
+    /// compare that, or what OCI calls its kind.
+    pub(crate) fn media_type(&self, content: &[u8]) -> String {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Top {
+            media_type: Option<String>,
+        }
+        let usual = match self {
+            Self::Index(_) => OCI_INDEX,
+            Self::Manifest(_) => OCI_MANIFEST,
+        };
+        let own = serde_json::from_slice(content).ok().and_then(|top: Top| top.media_type);
+        own.filter(|own| !own.is_empty()).unwrap_or_else(|| usual.to_owned())
+    }
+}
+
 /// Tells a member that is `null` from one that is absent.
 fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where

@@ -21,9 +21,10 @@
 //! use oci2bk::source::Reference;
 //!
 //! let layout = Layout::open("../../fixtures/zstd/cache".as_ref(), &Limits::default())?;
-//! let Selected::Cache(cache) = select(&layout, &Reference::Default)? else {
+//! let Selected::Cache { found, manifest: cache } = select(&layout, &Reference::Default)? else {
 //!     panic!("it is in an image");
 //! };
+//! assert_eq!(found.digest, cache.digest);
 //! assert_eq!(cache.style, Style::ImageManifest);
 //! assert_eq!(cache.config.media_type, CACHE_CONFIG);
 //! assert!(cache.layers.values().all(|layer: &LayerBlob| layer.compression == Compression::Zstd));
@@ -143,7 +144,7 @@
 //! writer.put_index(json!({"manifests": [image]}).to_string().into_bytes())?;
 //!
 //! let layout = Layout::open(temporary.path(), &Limits::default())?;
-//! let Selected::Inline(platforms) = select(&layout, &Reference::Default)? else {
+//! let Selected::Inline { platforms, .. } = select(&layout, &Reference::Default)? else {
 //!     panic!("there is no other cache");
 //! };
 //! assert_eq!(platforms.len(), 1);
@@ -175,7 +176,7 @@ pub use document::{
 pub use inline::InlineCache;
 pub(crate) use layer::Facts;
 pub use layer::{Compression, Disagreement, LayerBlob, LayerError, MAX_DESCRIPTION};
-pub(crate) use select::REF_NAME;
+pub(crate) use select::{DEFAULT_TAG, REF_NAME};
 pub use select::{FoundCache, SelectError, Selected, other_manifests, select};
 pub(crate) use select::{entry_names, reachable, tagged};
 

@@ -17,7 +17,7 @@ pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The full image name that containerd and BuildKit add to entries for images.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 /// The tag that BuildKit gives to a local cache by default (`client/solve.go`).
-const DEFAULT_TAG: &str = "latest";
+pub(crate) const DEFAULT_TAG: &str = "latest";
 /// How many caches or tags an error message lists.
 const LISTED: usize = 20;
 
@@ -67,9 +67,19 @@ pub struct FoundCache {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selected {
     /// A cache of its own.
-    Cache(Box<CacheManifest>),
+    Cache {
+        /// What leads to it.
+        found: FoundCache,
+        /// Its top object.
+        manifest: Box<CacheManifest>,
+    },
     /// The inline caches of an image, one for each platform; at least one.
-    Inline(Vec<InlineCache>),
+    Inline {
+        /// What leads to them: the image, or the index of its platforms.
+        found: FoundCache,
+        /// The caches.
+        platforms: Vec<InlineCache>,
+    },
 }
 
 /// Why no cache was chosen in a layout.
@@ -214,8 +224,13 @@ pub fn select(layout: &Layout, reference: &Reference) -> Result<Selected, Select
             of_tag(layout, &entries)
         }
         Reference::Digest(digest) => {
-            let entry = layout.describe_blob(*digest).map_err(|error| unusable(layout, error))?;
-            survey(layout, &[entry], Trust::Nothing)?.candidates(layout)?.only(layout)
+            let is_it = |entry: &&Descriptor| entry.digest == *digest;
+            let mut entries: Vec<_> = layout.entries().iter().filter(is_it).cloned().collect();
+            if entries.is_empty() {
+                let blob = layout.describe_blob(*digest);
+                entries.push(blob.map_err(|error| unusable(layout, error))?);
+            }
+            survey(layout, &entries, Trust::Nothing)?.candidates(layout)?.only(layout)
         }
     }
 }
@@ -373,11 +388,15 @@ impl Candidates {
             let caches = self.found.into_iter().map(|found| found.cache).collect();
             return Err(SelectError::SeveralCaches { path: layout.path().to_owned(), caches });
         }
-        match (self.found.pop().map(|found| found.content), self.missing.first()) {
-            (Some(Content::Inline(caches)), _) => Ok(Selected::Inline(caches)),
-            (Some(Content::Cache(cache)), _) => {
-                let cache = CacheManifest::read(layout, &cache);
-                cache.map(|cache| Selected::Cache(Box::new(cache))).map_err(|e| unusable(layout, e))
+        let found = self.found.pop().map(|found| (found.cache, found.content));
+        match (found, self.missing.first()) {
+            (Some((found, Content::Inline(platforms))), _) => {
+                Ok(Selected::Inline { found, platforms })
+            }
+            (Some((found, Content::Cache(cache))), _) => {
+                let manifest = CacheManifest::read(layout, &cache);
+                let manifest = manifest.map_err(|error| unusable(layout, error))?;
+                Ok(Selected::Cache { found, manifest: Box::new(manifest) })
             }
             (None, Some(&Missing { digest, .. })) => {
                 Err(unusable(layout, BlobError::Missing { digest }))

@@ -59,8 +59,8 @@ fn chosen(layout: &TestLayout, reference: Reference) -> Result<Digest, SelectErr
 
 fn selected(layout: &TestLayout, reference: Reference) -> Result<CacheManifest, SelectError> {
     select(&layout.open(), &reference).map(|selected| match selected {
-        Selected::Cache(manifest) => *manifest,
-        Selected::Inline(_) => panic!("{selected:?}"),
+        Selected::Cache { manifest, .. } => *manifest,
+        Selected::Inline { .. } => panic!("{selected:?}"),
     })
 }
 

@@ -43,9 +43,29 @@ pub enum PlanError {
         /// The other one.
         second: String,
     },
+    /// An export has nothing but what an importer reads to find steps.
+    #[error(
+        "{source_name} is a sparse layout: it has none of the layers of the cache {cache}; give the layout \
+         that it was made from, and keep this one for --cache-from"
+    )]
+    Sparse {
+        /// How the user named it.
+        source_name: String,
+        /// The top object of the cache.
+        cache: Digest,
+    },
 }
 
 impl PlanError {
+    /// Refuses an export that has no layers.
+    pub(super) fn of_sparse(export: &CacheExport) -> Result<(), Self> {
+        if !export.is_sparse() {
+            return Ok(());
+        }
+        let source_name = export.source.to_string();
+        Err(Self::Sparse { source_name, cache: export.manifest.digest })
+    }
+
     pub(super) fn of(exports: &[CacheExport], conflict: &Conflict) -> Self {
         let &Conflict { layer, what, first, second } = conflict;
         let name = |source: usize| match exports.get(source) {

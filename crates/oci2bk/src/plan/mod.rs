@@ -92,6 +92,7 @@ use bkstate::solver::Link;
 use bkstate::{Digest, Time};
 use serde::Serialize;
 
+use crate::degree::Degree;
 use crate::export::CacheExport;
 use crate::image::Repository;
 use crate::keys::Keyring;
@@ -358,6 +359,7 @@ impl Plan {
         let mut sources = Vec::with_capacity(exports.len());
         let mut misses = Vec::new();
         for (source, export) in exports.iter().enumerate() {
+            PlanError::of_sparse(export)?;
             let translation = Translation::new(export, keyring, target);
             sources.push(Source::of(export, &translation));
             misses.extend(translation.misses(source));
@@ -393,6 +395,12 @@ impl Plan {
     pub fn unkeyed(&self) -> impl Iterator<Item = &Lost> {
         let without = [LostReason::NoKey, LostReason::Unproven];
         self.lost.iter().filter(move |lost| without.contains(&lost.reason))
+    }
+
+    /// How warm the plan alone makes a root; `None` if there is nothing in it.
+    pub fn degree(&self) -> Option<Degree> {
+        let has_links = self.steps.iter().any(|step| !step.links.is_empty());
+        Degree::of(has_links, || !self.layers.is_empty())
     }
 
     /// The time of the newest thing in the plan.

@@ -251,7 +251,9 @@ fn exports_that_contradict_each_other_about_a_blob_are_refused_and_both_named() 
     for (other, about) in cases {
         for [first, second] in [[plain("a"), other.clone()], [other.clone(), plain("a")]] {
             let error = described_twice(first, second).unwrap_err();
-            let PlanError::Conflict { layer, what, first, second } = &error;
+            let PlanError::Conflict { layer, what, first, second } = &error else {
+                panic!("{error}")
+            };
             assert_eq!(*layer, blob("a"));
             assert!(what.to_string().contains(about), "{what}");
             assert_ne!(first, second);

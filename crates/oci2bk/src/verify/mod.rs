@@ -60,6 +60,7 @@ use bkstate::state::{Parts, State, dated_ahead};
 
 use crate::cancel::Cancel;
 use crate::convert::parallel::processors;
+use crate::degree::Degree;
 use crate::limits::Limits;
 use crate::plan::Plan;
 use crate::progress::{Event, Progress, Silent, Stage};
@@ -126,6 +127,8 @@ pub struct Verifier<'p> {
 pub struct Report {
     /// What there is.
     pub counts: Counts,
+    /// How warm the root is; nothing if it has no layers, or if a database cannot be read.
+    pub degree: Option<Degree>,
     /// What is wrong with it.
     pub damage: Vec<Damage>,
     /// What daemons leave behind in the normal course of things, and clear away by themselves; and what is
@@ -379,6 +382,7 @@ impl<'p> Verifier<'p> {
         let is_usable = verified.damage.iter().all(bkstate::state::Damage::is_harmless);
         let mut report = Report {
             counts: verified.state.as_ref().map(Counts::of).unwrap_or_default(),
+            degree: verified.state.as_ref().and_then(Degree::of_state),
             damage: verified.damage.into_iter().map(Damage::State).collect(),
             leftovers: verified.leftovers.into_iter().map(Damage::State).collect(),
             against: None,

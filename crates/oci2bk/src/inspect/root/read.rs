@@ -14,6 +14,7 @@ use bkstate::state::{Parts, RootLock, SNAPSHOTTER, State, WorkerName};
 use super::{
     Blob, InspectError, Key, KeyLink, KeyResult, Lease, Record, Root, SnapshotOf, Unread, Worker,
 };
+use crate::degree::Degree;
 use crate::graph::Warmth;
 use crate::inspect::history;
 use crate::keys::{KeySource, SourceError, read_source};
@@ -78,6 +79,7 @@ impl Root {
         Ok(Self {
             path: path.to_owned(),
             workers: workers(&dir, &state.worker_id, &parts)?,
+            degree: Degree::of_state(&state),
             legacy: layers::depend_on_legacy(&state.records).len(),
             leases: leases(&state),
             blobs: blobs(&state, &files),

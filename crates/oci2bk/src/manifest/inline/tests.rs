@@ -42,8 +42,8 @@ fn tagged(descriptor: &Value, tag: &str) -> Value {
 /// The inline caches that `reference` means.
 fn inline(layout: &TestLayout, reference: Reference) -> Result<Vec<InlineCache>, SelectError> {
     select(&layout.open(), &reference).map(|selected| match selected {
-        Selected::Inline(caches) => caches,
-        Selected::Cache(cache) => panic!("{cache:?}"),
+        Selected::Inline { platforms, .. } => platforms,
+        Selected::Cache { manifest, .. } => panic!("{manifest:?}"),
     })
 }
 
@@ -152,7 +152,7 @@ fn a_cache_of_its_own_outweighs_an_inline_cache_of_the_same_tag() {
     for reference in [Reference::Default, Reference::Tag("latest".to_owned())] {
         let selected = select(&layout.open(), &reference).unwrap();
         assert!(
-            matches!(selected, Selected::Cache(manifest) if manifest.digest == digest_of(&cache))
+            matches!(selected, Selected::Cache { manifest, .. } if manifest.digest == digest_of(&cache))
         );
     }
     let caches = inline(&layout, Reference::Digest(digest_of(&image))).unwrap();

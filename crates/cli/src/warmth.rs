@@ -1,0 +1,46 @@
+//! What a root with layers, and without steps, takes to be warm.
+
+use oci2bk::text::one_line;
+use oci2bk::{CacheExport, Degree};
+
+/// Where the documentation of keys is.
+const KEYS_PAGE: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "#keys");
+
+/// What has to be known of a root that knows layers and no steps; nothing of others.
+pub(crate) fn layers_note(degree: Option<Degree>) -> Option<&'static str> {
+    (degree == Some(Degree::Layers)).then_some(
+        "it has layers and knows no steps: builds are CACHED with --cache-from of the cache, of which the index \
+         is enough (oci2bk sparse)",
+    )
+}
+
+/// What `--cache-from` takes of each cache, as far as BuildKit can read it where it is.
+pub(crate) fn cache_from(exports: &[CacheExport]) -> Vec<String> {
+    let readable = exports.iter().filter(|export| export.layout.is_directory());
+    // The platforms of an image are one cache.
+    let mut words: Vec<_> = readable.map(|export| export.source.attributes()).collect();
+    words.dedup();
+    words
+}
+
+/// What a report says of a root that has layers only. `caches` is what `--cache-from` takes; without any, the
+/// sources are images or archives.
+pub(crate) fn advice(caches: &[String], has_steps: bool) -> Vec<String> {
+    let mut lines =
+        vec!["the layers are warm: none of them is fetched or unpacked again".to_owned()];
+    if !has_steps {
+        return lines;
+    }
+    lines.push(match caches {
+        [] => "write the index of the cache with oci2bk sparse SRC DIR, build with --cache-from \
+               type=local,src=DIR, and all steps are CACHED"
+            .to_owned(),
+        caches => {
+            let caches = caches.iter().map(|cache| format!("--cache-from {}", one_line(cache)));
+            let caches: Vec<_> = caches.collect();
+            format!("keep {} in the build, and all steps are CACHED", caches.join(" "))
+        }
+    });
+    lines.push(format!("with keys not even that is needed: {KEYS_PAGE}"));
+    lines
+}

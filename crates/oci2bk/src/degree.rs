@@ -1,0 +1,46 @@
+//! How much of a build a state answers by itself.
+//!
+//! A build whose steps are all known is CACHED with nothing but the root. A root that has only layers needs the
+//! cache's index beside it (`--cache-from`), from which the daemon learns the steps; it then takes the layers
+//! from the root, and neither fetches nor unpacks anything (BuildKit v0.34.2 `cache/manager.go` `GetByBlob`).
+//!
+//! ```
+//! use oci2bk::{CacheExport, Degree, Keyring, Limits, Plan};
+//!
+//! let limits = Limits::default();
+//! let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+//! let mut keyring = Keyring::for_exports(&exports);
+//! assert_eq!(Plan::new(&exports, &keyring)?.degree(), Some(Degree::Layers));
+//!
+//! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
+//! assert_eq!(Plan::new(&exports, &keyring)?.degree(), Some(Degree::Steps));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use bkstate::state::State;
+use serde::Serialize;
+
+/// How warm a state is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Degree {
+    /// It knows steps, so a build finds them CACHED without anything else.
+    Steps,
+    /// It knows layers, and no step that was run. A build finds its steps CACHED with `--cache-from`.
+    Layers,
+}
+
+impl Degree {
+    /// That of a state which a daemon may have worked on; `None` if it has no layers either.
+    ///
+    /// Sources, such as images, are keys without a link: they say nothing of steps.
+    pub(crate) fn of_state(state: &State) -> Option<Self> {
+        let has_links = state.solver.links.values().any(|links| !links.is_empty());
+        let has_layers = || state.records.by_id.values().any(|record| record.blob.is_some());
+        Self::of(has_links, has_layers)
+    }
+
+    pub(crate) fn of(has_links: bool, has_layers: impl FnOnce() -> bool) -> Option<Self> {
+        if has_links { Some(Self::Steps) } else { has_layers().then_some(Self::Layers) }
+    }
+}

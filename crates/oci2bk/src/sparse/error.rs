@@ -1,0 +1,103 @@
+//! Why there is no sparse layout.
+
+use std::io;
+use std::path::PathBuf;
+
+use bkstate::dir::DirError;
+
+use crate::export::ExportError;
+use crate::keys::{AttachError, SourceError};
+use crate::layout::{LayoutError, WriteError};
+use crate::manifest::{ManifestError, SelectError};
+
+/// Why a sparse layout could not be written.
+///
+/// ```
+/// use oci2bk::sparse::{self, SparseError};
+/// use oci2bk::{CacheExport, Limits};
+///
+/// let limits = Limits::default();
+/// let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
+/// let temporary = tempfile::tempdir()?;
+/// std::fs::write(temporary.path().join("a file"), "of somebody")?;
+/// let error = sparse::write(&exports, temporary.path(), &limits).unwrap_err();
+/// assert!(matches!(error, SparseError::NotEmpty { .. }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SparseError {
+    /// The path has no last component, such as `/` or `..`.
+    #[error("{} has no name at its end; name a new directory", path.display())]
+    NoName {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Something is there that is no directory.
+    #[error("{} is not a directory; name a new one", path.display())]
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Something is in the directory that is no sparse layout.
+    #[error(
+        "{} is not empty, and not a sparse layout, which could be replaced; name a new directory",
+        path.display()
+    )]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A document of the cache cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The manifests of an image cannot be listed.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// The keys that are attached to a cache cannot be read.
+    #[error(transparent)]
+    Keys(#[from] Box<SourceError>),
+    /// What was written cannot be read back.
+    #[error(transparent)]
+    Export(#[from] Box<ExportError>),
+    /// The keys cannot be attached to the copy.
+    #[error(transparent)]
+    Attach(#[from] Box<AttachError>),
+    /// The new layout cannot be opened.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A blob or the index cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The directory cannot be made or moved into its place.
+    #[error("cannot write the sparse layout {}", path.display())]
+    Place {
+        /// The path.
+        path: PathBuf,
+        /// What could not be done.
+        #[source]
+        source: DirError,
+    },
+    /// A file of the layout cannot be written.
+    #[error("cannot write {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl SparseError {
+    /// Whether the input is to blame, rather than the machine or the place.
+    ///
+    /// ```
+    /// use oci2bk::sparse::SparseError;
+    ///
+    /// assert!(!SparseError::NoName { path: "..".into() }.is_input());
+    /// ```
+    pub fn is_input(&self) -> bool {
+        matches!(self, Self::Manifest(_) | Self::Select(_) | Self::Keys(_))
+    }
+}

@@ -1,0 +1,167 @@
+//! Sparse layouts: what a build reads of a cache to find its steps, without the layers.
+//!
+//! A daemon that imports a cache reads its top object and its config. It reads a layer only if it has to unpack
+//! or to export it (BuildKit v0.34.2 `cache/remotecache/import.go`, `cache/remote.go`). On a root that has the
+//! layers, a layout without them is as good for `--cache-from`, and it has a few kilobytes.
+//!
+//! A sparse layout has, for each cache: the entries of `index.json` with its tags, its top object and its config
+//! (of an inline cache the index, the manifests and the configs of the image), and the keys that are attached to
+//! it. Its `index.json` has the annotation [`ANNOTATION`].
+//!
+//! ```
+//! use oci2bk::plan::PlanError;
+//! use oci2bk::sparse::{self, Sparse, SparseCache};
+//! use oci2bk::{CacheExport, Keyring, Limits, Plan};
+//!
+//! let limits = Limits::default();
+//! let exports = CacheExport::read_sources(&["../../fixtures/zstd/cache".parse()?], &limits)?;
+//! let temporary = tempfile::tempdir()?;
+//! let path = temporary.path().join("index-of-cache");
+//! sparse::check_place(&path)?;
+//! let Sparse { caches, bytes } = sparse::write(&exports, &path, &limits)?;
+//! let [SparseCache { digest, source, .. }] = caches.as_slice() else { panic!("it is one") };
+//! assert_eq!(*digest, exports[0].manifest.digest);
+//! assert!(bytes < 10_000);
+//! println!("--cache-from {}", source.attributes());
+//!
+//! // Its steps are known, and there is nothing to convert.
+//! let exports = CacheExport::read_all(source, &limits)?;
+//! assert!(exports[0].is_sparse());
+//! let error = Plan::new(&exports, &Keyring::for_exports(&exports)).unwrap_err();
+//! assert!(matches!(error, PlanError::Sparse { .. }));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod documents;
+mod error;
+mod place;
+mod tags;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use bkstate::Digest;
+use serde_json::{Value, json};
+
+use crate::export::CacheExport;
+use crate::keys::{KeysFile, attach, read_layout};
+use crate::layout::{Layout, LayoutWriter};
+use crate::limits::Limits;
+use crate::manifest::{OCI_INDEX, REF_NAME};
+use crate::source::{Reference, Source};
+
+use documents::Documents;
+pub use error::SparseError;
+use place::Place;
+use tags::{Tagged, with_tags};
+
+/// The annotation of the `index.json` of a sparse layout. A directory that has it can be replaced.
+pub const ANNOTATION: &str = "dev.oci2bk.sparse";
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sparse {
+    /// The caches, in the order given. What two sources name is one.
+    pub caches: Vec<SparseCache>,
+    /// The bytes of the blobs.
+    pub bytes: u64,
+}
+
+/// A cache in a sparse layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SparseCache {
+    /// What it was read from.
+    pub of: Source,
+    /// The digest of its top object; of an inline cache, that of the image or its index.
+    pub digest: Digest,
+    /// Where it is now. It is named by its digest if another cache has its tag.
+    pub source: Source,
+}
+
+/// Writes the sparse layout of `exports` into the directory `path`, which must not exist, be empty, or be a sparse
+/// layout, which is replaced.
+///
+/// # Errors
+/// See [`SparseError`]. `path` is then as it was.
+pub fn write(exports: &[CacheExport], path: &Path, limits: &Limits) -> Result<Sparse, SparseError> {
+    let caches = with_tags(exports);
+    let mut documents = Documents::default();
+    for Tagged { export, .. } in &caches {
+        documents.add(export)?;
+    }
+    let place = Place::prepare(path)?;
+    let staging = Layout::open(place.staging().path(), limits)?;
+    let mut writer = staging.writer()?;
+    for content in documents.blobs() {
+        writer.put_blob(content)?;
+    }
+    put_index(&mut writer, &caches, &documents)?;
+    drop(writer);
+    for Tagged { export, .. } in &caches {
+        attach_keys(export, place.staging().path(), limits)?;
+    }
+    drop(staging);
+    place.publish()?;
+    let caches = caches.iter().map(|cache| SparseCache {
+        of: cache.export.source.clone(),
+        digest: cache.export.found.digest,
+        source: Source { path: path.to_owned(), reference: cache.reference() },
+    });
+    Ok(Sparse { caches: caches.collect(), bytes: documents.bytes() })
+}
+
+/// Refuses a place that [`write`] would refuse.
+///
+/// # Errors
+/// See [`SparseError`].
+pub fn check_place(path: &Path) -> Result<(), SparseError> {
+    place::check(path)
+}
+
+fn put_index(
+    writer: &mut LayoutWriter<'_>,
+    caches: &[Tagged<'_>],
+    documents: &Documents,
+) -> Result<(), SparseError> {
+    let mut entries = Vec::new();
+    for Tagged { export, tags } in caches {
+        let digest = export.found.digest;
+        let Some(entry) = documents.descriptor(digest) else { continue };
+        entries.extend(tags.iter().map(|tag| {
+            let mut entry = entry.clone();
+            entry["annotations"] = json!({REF_NAME: tag});
+            entry
+        }));
+        if tags.is_empty() {
+            entries.push(entry);
+        }
+    }
+    let index: Value = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": entries,
+        "annotations": {ANNOTATION: "true"},
+    });
+    Ok(writer.put_index(index.to_string().into())?)
+}
+
+/// Attaches the keys that are attached to `export` to its copy in the layout `copy`.
+fn attach_keys(export: &CacheExport, copy: &Path, limits: &Limits) -> Result<(), SparseError> {
+    let mut sources = read_layout(&export.layout).map_err(Box::new)?;
+    sources.retain(|source| source.attached_to == Some(export.manifest.digest));
+    let keys = KeysFile::from_sources(&sources);
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let reference = Reference::Digest(export.found.digest);
+    let source = Source { path: copy.to_owned(), reference };
+    for copy in CacheExport::read_all(&source, limits).map_err(Box::new)? {
+        if copy.manifest.digest == export.manifest.digest {
+            attach(&copy, &keys, None).map_err(Box::new)?;
+        }
+    }
+    Ok(())
+}
