@@ -6,10 +6,12 @@ use std::time::Instant;
 use bkstate::root::strangers;
 use oci2bk::convert::{ConvertError, check_root};
 use oci2bk::gc::Collection;
+use oci2bk::image::ImageError;
 use oci2bk::keys::SourceSummary;
-use oci2bk::sparse;
+use oci2bk::llb::Platform;
+use oci2bk::sparse::{self, SparseError};
 use oci2bk::text;
-use oci2bk::{BaseImage, CacheExport, Converter, Keyring, Limits, Plan};
+use oci2bk::{BaseImage, CacheExport, Converter, Inputs, Keyring, Limits, Plan};
 
 use crate::args::{Convert, Format, Places};
 use crate::clock;
@@ -42,7 +44,14 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
 
     let started = Instant::now();
     let limits = arguments.limits.limits();
-    let exports = CacheExport::read_sources(sources, &limits)?;
+    let platforms = match arguments.platforms.as_slice() {
+        [] => vec![Platform::of_machine()],
+        given => given.to_vec(),
+    };
+    let Inputs { exports, images: whole, .. } = Inputs::read(sources, &platforms, &limits)?;
+    if arguments.sparse_layout.is_some() && exports.is_empty() {
+        return Err(SparseError::NoCache.into());
+    }
     timings.add("read", started.elapsed());
 
     let started = Instant::now();
@@ -55,7 +64,13 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let started = Instant::now();
     let mut plan = Plan::for_target(&exports, &keyring, arguments.buildkit)?;
     plan.add_images_of(&exports)?;
+    for image in &whole {
+        plan.add_layers(image)?;
+        plan.add_images(std::slice::from_ref(&image.image));
+    }
+    summary::warn_of_nameless_images(&whole);
     for images in &images {
+        add_layers_there(&mut plan, images, &platforms)?;
         summary::warn_of_unused_images(&plan.add_images(images));
     }
     timings.add("plan", started.elapsed());
@@ -100,7 +115,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     // Nothing was written up to here, so a signal may do what it always does.
     let signals = Signals::catch()?;
     let converter = converter.progress(&display).cancel(signals.cancel());
-    let done = converter.convert(&plan, &exports, root).map_err(|error| signals.explain(error))?;
+    let done = converter.convert(&plan, root).map_err(|error| signals.explain(error))?;
     timings.extend(display.finish());
     let root = done.root.as_path();
     summary::warn_of_mended(root, &done.mended);
@@ -130,6 +145,28 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         Format::Table => summary::report(&report),
         Format::Json => text::to_json(&report)?,
     })
+}
+
+/// Adds the layers of base images, as far as they are there: manifest and config alone are of use too.
+fn add_layers_there(
+    plan: &mut Plan,
+    images: &[BaseImage],
+    platforms: &[Platform],
+) -> Result<(), Failure> {
+    for (image, platform) in
+        images.iter().flat_map(|image| platforms.iter().map(move |p| (image, p)))
+    {
+        match image.whole(platform) {
+            Ok(whole) => plan.add_layers(&whole)?,
+            Err(
+                ImageError::NoPlatform { .. }
+                | ImageError::NoManifest { .. }
+                | ImageError::NoLayer { .. },
+            ) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Says which of the key sources are not of `exports`.

@@ -11,6 +11,7 @@ use bkstate::usage::UsageError;
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
 use oci2bk::image::ImageError;
+use oci2bk::inputs::InputError;
 use oci2bk::inspect::{InspectError, PlaceError};
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::layout::WriteError;
@@ -30,6 +31,8 @@ use crate::signals::Signal;
 pub(crate) enum Failure {
     #[error(transparent)]
     Export(#[from] ExportError),
+    #[error(transparent)]
+    Input(InputError),
     #[error(transparent)]
     Keys(#[from] SourceError),
     #[error(transparent)]
@@ -158,6 +161,16 @@ fn missing_keys(lost: &[Lost], foreign: &[String]) -> Vec<String> {
     lines
 }
 
+impl From<InputError> for Failure {
+    fn from(error: InputError) -> Self {
+        match error {
+            InputError::Export(error) => Self::Export(error),
+            InputError::Image(error) => Self::Image(error),
+            error => Self::Input(error),
+        }
+    }
+}
+
 impl From<MendError> for Failure {
     fn from(error: MendError) -> Self {
         match error {
@@ -175,7 +188,9 @@ impl Failure {
             }
             Self::Export(error) if !error.is_input() => Code::Failed,
             Self::Keys(SourceError::Temporary { .. }) => Code::Failed,
-            Self::Export(_) | Self::Keys(_) | Self::Image(_) | Self::Plan(_) => Code::Input,
+            Self::Export(_) | Self::Input(_) | Self::Keys(_) | Self::Image(_) | Self::Plan(_) => {
+                Code::Input
+            }
             Self::Explain(ExplainError::NoBuild { .. } | ExplainError::Explain(_)) => Code::Input,
             Self::Daemon(error) if error.is_input() => Code::Input,
             Self::Sparse(error) if error.is_input() => Code::Input,

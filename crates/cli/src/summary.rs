@@ -9,8 +9,10 @@ use bkstate::{Digest, Time};
 use comfy_table::{Table, presets};
 use oci2bk::Degree;
 use oci2bk::convert::{LeftPacked, PackedReason, Share, Shares};
+use oci2bk::image::WholeImage;
 use oci2bk::keys::Keyring;
 use oci2bk::layout::BadCopy;
+use oci2bk::manifest::Style;
 use oci2bk::plan::{Layer, Lost, LostReason, Miss, MissReason, Plan, Step};
 use oci2bk::release::{Releases, Target, Version};
 use oci2bk::text::{self, one_line, short_digest, size};
@@ -153,6 +155,17 @@ pub(crate) fn warn_of_unused_images(unused: &[String]) {
         note(format_args!(
             "warning: no step of the caches uses the image in {}; it is left out",
             image
+        ));
+    }
+}
+
+/// Says on stderr which images no daemon finds by their digests.
+pub(crate) fn warn_of_nameless_images(images: &[WholeImage]) {
+    for image in images.iter().filter(|image| image.name().is_none()) {
+        note(format_args!(
+            "warning: nothing tells the name of the image in {reference}, so only its layers are warm; with \
+             --image NAME={reference} a FROM with its digest needs no registry either",
+            reference = one_line(&image.image.reference)
         ));
     }
 }
@@ -379,9 +392,9 @@ pub(crate) fn report(report: &Report) -> String {
     let mut lines = match report.warmth {
         Some(Degree::Layers) => {
             let mut lines = vec![format!("{root} has warm layers after {seconds:.1} s")];
-            let has_steps = report.records.total > 0;
+            let has_cache = report.sources.iter().any(|source| source.style != Style::Image);
             lines.extend(
-                advice(&report.cache_from, has_steps).iter().map(|line| format!("  {line}")),
+                advice(&report.cache_from, has_cache).iter().map(|line| format!("  {line}")),
             );
             lines
         }

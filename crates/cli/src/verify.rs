@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use bkstate::root::check_access;
+use oci2bk::llb::Platform;
 use oci2bk::root::OpenRootError;
 use oci2bk::text::{self, one_line, size};
 use oci2bk::verify::{Against, Damage, Report};
-use oci2bk::{CacheExport, Degree, Plan, Root, Verifier};
+use oci2bk::{Degree, Inputs, Plan, Root, Verifier};
 use serde::Serialize;
 
 use crate::args::{Format, Verify};
@@ -68,9 +69,14 @@ fn plan(arguments: &Verify) -> Result<Option<Plan>, Failure> {
         return Ok(None);
     }
     let limits = arguments.limits.limits();
-    let exports = CacheExport::read_sources(&arguments.against, &limits)?;
+    let platforms = [Platform::of_machine()];
+    let Inputs { exports, images, .. } = Inputs::read(&arguments.against, &platforms, &limits)?;
     let keyring = keyring(&exports, &arguments.keys, &limits)?;
-    Ok(Some(Plan::for_target(&exports, &keyring, arguments.buildkit)?))
+    let mut plan = Plan::for_target(&exports, &keyring, arguments.buildkit)?;
+    for image in &images {
+        plan.add_layers(image)?;
+    }
+    Ok(Some(plan))
 }
 
 /// What was found, as data.

@@ -9,8 +9,8 @@ const KEYS_PAGE: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "#keys");
 /// What has to be known of a root that knows layers and no steps; nothing of others.
 pub(crate) fn layers_note(degree: Option<Degree>) -> Option<&'static str> {
     (degree == Some(Degree::Layers)).then_some(
-        "it has layers and knows no steps: builds are CACHED with --cache-from of the cache, of which the index \
-         is enough (oci2bk sparse)",
+        "it has layers and knows no steps: builds are CACHED with --cache-from of a cache of these layers, of which \
+         the index is enough (oci2bk sparse)",
     )
 }
 

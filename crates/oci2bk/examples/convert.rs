@@ -61,7 +61,7 @@ pub(crate) fn run(
                 cancel.cancel();
             }
         });
-        let report = converter.convert(&plan, &exports, root);
+        let report = converter.convert(&plan, root);
         drop(done);
         Ok(report?)
     })

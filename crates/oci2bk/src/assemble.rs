@@ -145,6 +145,7 @@ impl<'p> Assembly<'p> {
             usage_count: self.last_used.map(|_| 1),
             cache_policy: Some(POLICY_RETAIN),
             description: layer.description.clone(),
+            image_refs: layer.image.clone().map(|image| vec![image]),
             size: Some(SIZE_UNKNOWN),
             ..Record::default()
         };

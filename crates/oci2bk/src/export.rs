@@ -174,12 +174,12 @@ impl CacheExport {
     }
 
     /// Reads the cache in `layout`, whose layers may be in any of `layouts`.
-    fn read_in(
+    pub(crate) fn read_in(
         source: &Source,
         layout: &Arc<Layout>,
         layouts: &[Arc<Layout>],
     ) -> Result<Vec<Self>, ExportError> {
-        let layouts = own_first(layout, layouts.iter().map(|layout| &**layout));
+        let layouts = own_first([layout].into_iter().chain(layouts).map(|layout| &**layout));
         let exports = match select(layout, &source.reference).map_err(Box::new)? {
             Selected::Cache { found, manifest } => {
                 vec![Self::from_manifest(source, layout, &layouts, found, *manifest)?]
@@ -254,26 +254,20 @@ impl CacheExport {
 }
 
 /// The layouts of `exports`. Those of the platforms of an image follow each other and share one.
-pub(crate) fn layouts(exports: &[CacheExport]) -> impl Iterator<Item = &Layout> {
+pub(crate) fn layouts(exports: &[CacheExport]) -> impl Iterator<Item = &Arc<Layout>> {
     let shared = exports.chunk_by(|a, b| Arc::ptr_eq(&a.layout, &b.layout));
-    shared.filter_map(|exports| exports.first().map(|export| &*export.layout))
+    shared.filter_map(|exports| exports.first().map(|export| &export.layout))
 }
 
-/// The layouts that a blob may come from: `own`, then those of `all` at other paths.
-fn own_first<'l>(own: &'l Layout, all: impl Iterator<Item = &'l Layout>) -> Vec<&'l Layout> {
-    let mut layouts = vec![own];
+/// Those of `all` that are at different paths, in their order.
+pub(crate) fn own_first<'l>(all: impl Iterator<Item = &'l Layout>) -> Vec<&'l Layout> {
+    let mut layouts: Vec<&Layout> = Vec::new();
     for layout in all {
         if layouts.iter().all(|known| known.path() != layout.path()) {
             layouts.push(layout);
         }
     }
     layouts
-}
-
-/// The layouts of `exports` that a blob may come from which the export at `source` names: its own first.
-pub(crate) fn layouts_for(exports: &[CacheExport], source: usize) -> Vec<&Layout> {
-    let own = exports.get(source).map(|export| &*export.layout);
-    own.map(|own| own_first(own, layouts(exports))).unwrap_or_default()
 }
 
 /// Drops the layers that no layout has, and refuses those that all have something else of: looking

@@ -25,7 +25,7 @@
 //!     // `/var/lib/buildkit`, say.
 //!     let directory = tempfile::tempdir()?;
 //!     // As root, leave `extract` out: the layers are unpacked too then.
-//!     let report = Converter::new().extract(false).convert(&plan, &exports, &directory)?;
+//!     let report = Converter::new().extract(false).convert(&plan, &directory)?;
 //!     assert_eq!(report.blobs, plan.blobs.len());
 //!
 //!     let root = Root::open(&directory)?;
@@ -102,6 +102,7 @@
 //! | | |
 //! |---|---|
 //! | [`source`], [`layout`], [`manifest`], [`config`], [`export`] | from a word to an export: the words, the directory or archive, the cache in it, its records, all in one call |
+//! | [`inputs`] | the same for sources of which some are images without a cache |
 //! | [`llb`], [`keys`] | ops and their digests for each release; key sources and the keyring |
 //! | [`image`], [`release`], [`plan`] | base images, what depends on the release, and the plan |
 //! | [`convert`], [`unpack`] | carrying the plan out; layers into trees |
@@ -121,6 +122,7 @@ pub mod export;
 pub mod gc;
 pub mod graph;
 pub mod image;
+pub mod inputs;
 pub mod inspect;
 pub mod json;
 pub mod keys;
@@ -150,6 +152,7 @@ pub use convert::Converter;
 pub use degree::Degree;
 pub use export::CacheExport;
 pub use image::BaseImage;
+pub use inputs::Inputs;
 pub use keys::Keyring;
 pub use limits::Limits;
 pub use plan::Plan;

@@ -16,7 +16,6 @@ use bkstate::snapshots::Trees;
 use bkstate::state::{Existing, ExistingError, Parts, Staging, StagingError, State};
 
 use crate::convert::parallel::in_parallel;
-use crate::export::{CacheExport, layouts_for};
 use crate::layout::BlobFile;
 use crate::plan::Plan;
 use crate::progress::{LayerWork, Unpacking};
@@ -96,7 +95,7 @@ impl PackedLayer<'_> {
 /// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 /// # let directory = tempfile::tempdir()?;
 /// // A root that no daemon has worked on.
-/// let report = Converter::new().extract(false).convert(&plan, &exports, &directory)?;
+/// let report = Converter::new().extract(false).convert(&plan, &directory)?;
 /// assert_eq!(report.legacy, Legacy::default());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -113,12 +112,11 @@ pub struct Legacy {
 /// are the same. Without `unpacked` only packed layers are looked at, which takes no privileges.
 pub(crate) fn mend_with(
     plan: &Plan,
-    exports: &[CacheExport],
     existing: &mut Existing,
     unpacked: bool,
     scratch: &Dir,
     verifier: &Verifier<'_>,
-) -> Result<Legacy, MendWithError> {
+) -> Result<Legacy, VerifyError> {
     let suspects = suspects_of_plan(plan, existing)?;
     let allowance = Allowance::of_comparison(&verifier.limits);
     let right = Mutex::new(BTreeMap::new());
@@ -127,7 +125,7 @@ pub(crate) fn mend_with(
             return Ok(());
         }
         let mut is_right = false;
-        for blob in blobs_of(plan, exports, &suspect.blob)? {
+        for blob in blobs_of(plan, &suspect.blob) {
             verifier.check()?;
             let is_decided;
             (is_right, is_decided) = match &suspect.form {
@@ -145,7 +143,7 @@ pub(crate) fn mend_with(
         if let Ok(mut right) = right.lock() {
             right.insert(suspect.chain_id, is_right);
         }
-        Ok::<_, MendWithError>(())
+        Ok::<_, VerifyError>(())
     })?;
     drop(suspects);
     let right = right.into_inner().unwrap_or_default();
@@ -155,23 +153,6 @@ pub(crate) fn mend_with(
         mended: existing.mend(&checked.into_keys().collect()),
         different: different.into_keys().collect(),
     })
-}
-
-/// Why legacy layers could not be compared with those of a cache.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum MendWithError {
-    /// A tree could not be read, or a layer not unpacked.
-    #[error(transparent)]
-    Verify(#[from] VerifyError),
-    /// The plan has a blob that the exports lack.
-    #[error("no export has the blob {0}")]
-    Foreign(Digest),
-}
-
-impl From<DirError> for MendWithError {
-    fn from(error: DirError) -> Self {
-        Self::Verify(error.into())
-    }
 }
 
 /// Whether a root has legacy layers that `plan` has, too.
@@ -217,17 +198,14 @@ fn suspects_of_plan<'p>(
 }
 
 /// The copies of a blob that can be opened.
-fn blobs_of<'e>(
-    plan: &Plan,
-    exports: &'e [CacheExport],
-    digest: &Digest,
-) -> Result<impl Iterator<Item = BlobFile> + use<'e>, MendWithError> {
-    let source = plan.blobs.get(digest).map(|blob| blob.source);
-    let export = source.and_then(|source| Some((source, exports.get(source)?)));
-    let layer = export.and_then(|(source, it)| Some((source, it.manifest.layers.get(digest)?)));
-    let (source, layer) = layer.ok_or(MendWithError::Foreign(*digest))?;
-    let copies = layouts_for(exports, source).into_iter();
-    Ok(copies.filter_map(|layout| layout.open_blob(&layer.descriptor).ok()))
+fn blobs_of<'p>(plan: &'p Plan, digest: &Digest) -> impl Iterator<Item = BlobFile> + use<'p> {
+    let digest = *digest;
+    let planned = plan.blobs.get(&digest).into_iter();
+    let copies = planned.flat_map(move |blob| {
+        let descriptor = blob.descriptor(digest);
+        plan.layouts_of(blob).into_iter().map(move |layout| layout.open_blob(&descriptor))
+    });
+    copies.filter_map(Result::ok)
 }
 
 /// Gives the legacy layers of `root` that pass the keys of daemons since v0.33.1: those whose snapshots

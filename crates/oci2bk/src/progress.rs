@@ -30,13 +30,13 @@
 //!
 //! let follower = Follower::default();
 //! let converter = Converter::new().extract(false);
-//! let report = converter.clone().progress(&follower).convert(&plan, &exports, &root)?;
+//! let report = converter.clone().progress(&follower).convert(&plan, &root)?;
 //! assert_eq!(*follower.stages.lock().unwrap(), ["layers", "verify", "publish"]);
 //! assert_eq!(*follower.stored.lock().unwrap(), report.blob_bytes);
 //!
 //! // What a converter tells as long as nothing else is said. A closure will do, too.
-//! converter.clone().progress(&Silent).convert(&plan, &exports, &root)?;
-//! converter.progress(&|_: Event<'_>| {}).convert(&plan, &exports, &root)?;
+//! converter.clone().progress(&Silent).convert(&plan, &root)?;
+//! converter.progress(&|_: Event<'_>| {}).convert(&plan, &root)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

@@ -10,7 +10,7 @@
 //!
 //! let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
 //! let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
-//! Converter::new().extract(false).convert(&plan, &exports, &path)?;
+//! Converter::new().extract(false).convert(&plan, &path)?;
 //!
 //! let root = Root::open(&path)?;
 //! let state: State = root.state()?;

@@ -21,6 +21,8 @@ pub struct Tools {
     pub buildx: PathBuf,
     /// The command of BoltDB's reference implementation.
     pub bbolt: PathBuf,
+    /// The frontend of Dockerfiles, of the newest release, as a program for an image.
+    pub frontend: PathBuf,
     /// `oracle/buildkit/refstate`: containerd's applier and a bbolt dumper.
     pub refstate: PathBuf,
     /// `regctl`, `crane` and `oras`.
@@ -63,6 +65,7 @@ impl Tools {
             saves_cache_debug: true,
             buildctl: pinned("buildkit/buildctl")?,
             bbolt: pinned("buildkit/bbolt")?,
+            frontend: pinned("buildkit/dockerfile-frontend")?,
             refstate: pinned("buildkit/refstate")?,
             buildx: pinned("buildx/buildx")?,
             copiers: pinned("copy")?,

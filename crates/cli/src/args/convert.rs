@@ -9,6 +9,7 @@ use bkstate::Time;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, value_parser};
 use oci2bk::image::ImageRef;
+use oci2bk::llb::Platform;
 use oci2bk::release::Target;
 use oci2bk::source::{ParseSourceError, Source};
 
@@ -66,13 +67,17 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "VERSION", default_value_t)]
     pub(crate) buildkit: Target,
 
-    /// Seed a base image, so that FROM with its digest builds without a registry
+    /// Seed an image as if the daemon had pulled it, so that FROM with its digest builds without a registry
     ///
-    /// That takes its manifest and config; layers are those of the cache. LAYOUT has the forms of
-    /// SRC, NAME is what stands behind FROM. Images with a name inside SRC are looked at anyway.
-    /// The image of an SBOM scanner also has what makes its scan cached.
+    /// Its layers too are warm, if LAYOUT has all of them. LAYOUT has the forms of SRC, NAME is what
+    /// stands behind FROM. Images with a name inside SRC are looked at anyway. The image of an SBOM
+    /// scanner also has what makes its scan cached.
     #[arg(long = "image", value_name = "[NAME=]LAYOUT")]
     pub(crate) images: Vec<ImageRef>,
+
+    /// Take the layers of images for PLATFORM, such as linux/arm64 [default: that of this machine]
+    #[arg(long = "platform", value_name = "PLATFORM", value_delimiter = ',')]
+    pub(crate) platforms: Vec<Platform>,
 
     #[command(flatten)]
     pub(crate) layers: Layers,
@@ -152,11 +157,12 @@ impl Args for Places {
                 .value_name("SRC... ROOT")
                 .value_parser(value_parser!(OsString))
                 .help(
-                    "Cache exports, and last the root of the buildkitd, such as /var/lib/buildkit",
+                    "Cache exports or images, and last the root of the buildkitd, such as /var/lib/buildkit",
                 )
                 .long_help(
-                    "Cache exports, and last the root of the buildkitd, such as \
-                     /var/lib/buildkit\n\nSRC is a cache export, or an image with an inline cache: \
+                    "Cache exports and images, and last the root of the buildkitd, such as \
+                     /var/lib/buildkit\n\nSRC is a cache export, or an image with an inline cache or \
+                     without one: \
                      DIR, oci:DIR[:TAG|@DIGEST], ocidir://DIR[:TAG|@DIGEST], \
                      oci-archive:FILE[:TAG|@DIGEST] or \
                      type=local,src=DIR[,tag=TAG][,digest=DIGEST]. DIR may be a tar archive too, also \

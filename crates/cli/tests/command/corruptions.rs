@@ -49,7 +49,7 @@ fn each_corruption_is_found_or_known_to_be_harmless() {
     let plan = Plan::new(&exports, &keyring).unwrap();
     let place = Place::new();
     let sound = place.temp.path().join("sound");
-    Converter::new().convert(&plan, &exports, &sound).unwrap();
+    Converter::new().convert(&plan, &sound).unwrap();
     let judge_all = |corruptions: Vec<&Corruption>| -> Vec<String> {
         corruptions.into_iter().filter_map(|one| judge(one, &sound, &plan).err()).collect()
     };

@@ -112,7 +112,11 @@ fn exit_3_the_source_is_no_cache() {
     }
     bad_input(&["ghcr.io/team/cache:main"], &["regctl image copy ghcr.io/team/cache:main"]);
     bad_input(&[empty], &["index.json", "--cache-to type=local"]);
-    bad_input(&[&fixture("manifest/keys/image")], &["cache"]);
+    fs::write(temp.path().join("index.json"), r#"{"manifests":[]}"#).unwrap();
+    bad_input(&[empty], &["has no cache and no image", "--cache-to type=local"]);
+    let image = fixture("manifest/keys/image");
+    let said = ["no image for linux/s390x", "it has linux/amd64"];
+    bad_input(&["--platform=linux/s390x", &image], &said);
     bad_input(&[&format!("oci:{cache}:nightly")], &["nightly", "latest"]);
     bad_input(&[&format!("oci:{cache}@{digest}")], &[&digest]);
 }

@@ -9,6 +9,7 @@ mod failures;
 mod forged;
 mod hostile_text;
 mod inspect;
+mod layers;
 mod look;
 mod output;
 mod outputs;

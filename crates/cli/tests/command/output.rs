@@ -84,7 +84,8 @@ pub(super) fn on_a_terminal(command: &mut Command) -> String {
 
 #[test]
 fn a_terminal_gets_colours_unless_it_wants_none() {
-    let refused = || convert([fixture("index/cache")], &Place::new());
+    let words = [fixture("index/cache"), "--require-keys".to_owned()];
+    let refused = || convert(&words, &Place::new());
     assert!(on_a_terminal(&mut refused()).starts_with("\x1b[1;31merror:\x1b[0m "));
     assert!(on_a_terminal(refused().env("NO_COLOR", "")).starts_with('\x1b'));
     let plain = on_a_terminal(refused().env("NO_COLOR", "1"));

@@ -40,6 +40,7 @@ mod offline;
 mod ops;
 mod page;
 mod proof;
+mod pulled;
 mod results;
 mod sbom;
 mod shape;
@@ -98,6 +99,11 @@ fn main() {
         }
     }
     suite.add("layers::buildx", layers::prove_with_buildx);
+    suite.add("pulled", pulled::prove);
+    suite.add(format!("{}::pulled", matrix::PREVIOUS), |world| {
+        let previous = Release::old(&world.tools, matrix::PREVIOUS);
+        pulled::prove(&world.on(previous.map_err(anyhow::Error::msg)?))
+    });
     suite.add("gc::policies", gc::prove_policies);
     suite.add("gc::first-start", gc::prove_first_start);
     suite.add("inspect", inspecting::prove);

@@ -23,7 +23,7 @@ use crate::world::{GROWN, World};
 
 /// A daemon that collects measures its records at any time, and once for all: also those that it is just
 /// extracting.
-const NO_GC: &str = "[worker.oci]\n  gc = false\n";
+pub(crate) const NO_GC: &str = "[worker.oci]\n  gc = false\n";
 
 /// What a user does next on a builder that is warm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,6 @@ use super::packed;
 use super::parallel::in_parallel;
 use super::store::{self, StoreBlobs};
 use super::{ConvertError, Run};
-use crate::export::{CacheExport, layouts_for};
 use crate::layout::{BadCopy, BlobError, Descriptor, Layout};
 use crate::limits::{Limits, smaller};
 use crate::merge::Places;
@@ -26,7 +25,6 @@ use crate::unpack::{self, Allowance, Placement, Stream, UnpackError, Unpacked, W
 /// What a conversion works with.
 pub(super) struct Site<'a> {
     pub(super) plan: &'a Plan,
-    pub(super) exports: &'a [CacheExport],
     pub(super) places: &'a Places,
     /// What the root holds already.
     pub(super) existing: &'a Existing,
@@ -44,7 +42,6 @@ pub(super) struct Site<'a> {
 impl<'a> Site<'a> {
     pub(super) fn new(
         plan: &'a Plan,
-        exports: &'a [CacheExport],
         places: &'a Places,
         existing: &'a Existing,
         staging: &'a Staging<'a>,
@@ -52,7 +49,7 @@ impl<'a> Site<'a> {
         store: StoreBlobs,
     ) -> Self {
         let (mounted, unleased) = (OnceLock::new(), Mutex::default());
-        Self { plan, exports, places, existing, staging, allowance, store, mounted, unleased }
+        Self { plan, places, existing, staging, allowance, store, mounted, unleased }
     }
 
     /// Whether the snapshot at `index` of the plan, which cannot be unpacked because of `error`, need not
@@ -216,12 +213,10 @@ impl Task<'_> {
         if self.origin == Origin::Root {
             return self.work_on(Stored::Whole(site.existing.blob(&digest)?), site, run, done);
         }
-        let export = site.exports.get(self.blob.source);
-        let layer = export.and_then(|export| export.manifest.layers.get(&digest));
-        let descriptor = &layer.ok_or(ConvertError::ForeignPlan { digest })?.descriptor;
+        let descriptor = &self.blob.descriptor(digest);
         let mut bad = Vec::new();
         let mut failure = ConvertError::Blob(BlobError::Missing { digest });
-        for layout in layouts_for(site.exports, self.blob.source) {
+        for layout in site.plan.layouts_of(self.blob) {
             let stored = self.open(layout, descriptor, site);
             match stored.and_then(|stored| self.work_on(stored, site, run, done)) {
                 Ok(()) => {

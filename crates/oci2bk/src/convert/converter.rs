@@ -9,7 +9,6 @@ use bkstate::Time;
 use super::parallel::processors;
 use super::{ConvertError, Options, Report, Run, Shares, StoreBlobs, convert, preview};
 use crate::cancel::Cancel;
-use crate::export::CacheExport;
 use crate::limits::Limits;
 use crate::plan::Plan;
 use crate::progress::{Progress, Silent};
@@ -47,9 +46,9 @@ use crate::progress::{Progress, Silent};
 /// let will_be = converter.preview(&plan, &root)?;
 /// assert_eq!((will_be.blobs.existing, will_be.blobs.added), (0, plan.blobs.len()));
 ///
-/// let report = converter.convert(&plan, &exports, &root)?;
+/// let report = converter.convert(&plan, &root)?;
 /// assert_eq!(report.shares, will_be);
-/// let again = converter.convert(&plan, &exports, &root)?;
+/// let again = converter.convert(&plan, &root)?;
 /// assert_eq!((again.blobs, again.shares.blobs.existing), (0, plan.blobs.len()));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -137,7 +136,7 @@ impl<'p> Converter<'p> {
     }
 
     /// Adds what `plan` describes to the directory `root`, which is made if it is not there. The
-    /// outcome is verified before it is published. The exports are those that the plan was made from.
+    /// outcome is verified before it is published. Layers are read from the layouts that the plan was made from.
     ///
     /// A state that is there, made by a daemon or by earlier conversions, keeps everything it has: its
     /// worker id, records, snapshots, cache mounts and history. What the plan shares with it is neither
@@ -146,14 +145,9 @@ impl<'p> Converter<'p> {
     /// # Errors
     /// See [`ConvertError`]. Before publishing, the root stays as it was. An error while publishing can
     /// leave a part of the plan in the root, which is a sound state; the next conversion completes it.
-    pub fn convert(
-        &self,
-        plan: &Plan,
-        exports: &[CacheExport],
-        root: impl AsRef<Path>,
-    ) -> Result<Report, ConvertError> {
+    pub fn convert(&self, plan: &Plan, root: impl AsRef<Path>) -> Result<Report, ConvertError> {
         let Self { options, progress, cancel } = self;
-        convert(plan, exports, root.as_ref(), &Run { options, progress: *progress, cancel })
+        convert(plan, root.as_ref(), &Run { options, progress: *progress, cancel })
     }
 
     /// What a conversion of `plan` into `root` would find there and what it would add. Nothing is

@@ -10,7 +10,6 @@ use bkstate::state::{Damage, ExistingError, LockError, StagingError, VerifyError
 use super::store::LinkError;
 use crate::layout::{BadCopy, BlobError, copies};
 use crate::limits::{Bound, MAX_CHAIN};
-use crate::mend::MendWithError;
 use crate::root::OpenRootError;
 use crate::unpack::{RightsError, UnpackError};
 
@@ -166,12 +165,6 @@ pub enum ConvertError {
     /// A layer that the root has cannot be compared with that of the cache.
     #[error("cannot compare the layers that the root has with those of the cache")]
     Compare(#[source] Box<crate::verify::VerifyError>),
-    /// The plan does not belong to the exports.
-    #[error("the plan was not made from these exports: they have no blob {digest}")]
-    ForeignPlan {
-        /// The blob.
-        digest: Digest,
-    },
     /// Somebody [asked to stop](super::Converter::cancel). The root is as it was.
     #[error("the conversion was cancelled; the root is as it was")]
     Cancelled,
@@ -189,12 +182,12 @@ pub enum ConvertError {
     },
 }
 
-impl From<MendWithError> for ConvertError {
-    fn from(error: MendWithError) -> Self {
+impl ConvertError {
+    /// Why the layers of a root could not be compared with those of a cache.
+    pub(super) fn of_comparison(error: crate::verify::VerifyError) -> Self {
         match error {
-            MendWithError::Verify(crate::verify::VerifyError::Cancelled) => Self::Cancelled,
-            MendWithError::Verify(error) => Self::Compare(Box::new(error)),
-            MendWithError::Foreign(digest) => Self::ForeignPlan { digest },
+            crate::verify::VerifyError::Cancelled => Self::Cancelled,
+            error => Self::Compare(Box::new(error)),
         }
     }
 }
@@ -245,7 +238,6 @@ impl ConvertError {
         match self {
             Self::Blob(_)
             | Self::NoGoodCopy { .. }
-            | Self::ForeignPlan { .. }
             | Self::ChainTooLong { .. }
             | Self::TooManySnapshots { .. }
             | Self::TooLarge { .. } => true,

@@ -27,12 +27,12 @@
 //!
 //! let cancel = Cancel::new();
 //! cancel.cancel();
-//! let cancelled = Converter::new().cancel(cancel).convert(&plan, &exports, &root);
+//! let cancelled = Converter::new().cancel(cancel).convert(&plan, &root);
 //! assert!(matches!(cancelled, Err(ConvertError::Cancelled)));
 //! assert!(!root.exists());
 //!
 //! let converter = Converter::new().extract(false);
-//! let report: Report = converter.convert(&plan, &exports, &root)?;
+//! let report: Report = converter.convert(&plan, &root)?;
 //! let Shares { records, steps, .. } = report.shares;
 //! assert_eq!(records, Share { existing: 0, added: plan.layers.len() });
 //! assert_eq!(steps, Share { existing: 0, added: plan.steps.len() });
@@ -48,13 +48,9 @@
 //! }
 //!
 //! // A state that has neither blobs nor trees would be of no use.
-//! let nothing = converter.clone().blobs(StoreBlobs::None).convert(&plan, &exports, &root);
-//! assert!(matches!(nothing, Err(ConvertError::NothingToStore)));
+//! let nothing = converter.clone().blobs(StoreBlobs::None).convert(&plan, &root);
+//! assert!(matches!(nothing, Err(error @ ConvertError::NothingToStore) if !error.is_input()));
 //!
-//! // A plan goes with the exports that it was made from.
-//! let elsewhere = temporary.path().join("elsewhere");
-//! let error = converter.convert(&plan, &[], &elsewhere).unwrap_err();
-//! assert!(matches!(error, ConvertError::ForeignPlan { .. }) && error.is_input());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -83,7 +79,6 @@ use bkstate::{Digest, Time};
 
 use crate::assemble::assemble;
 use crate::cancel::Cancel;
-use crate::export::CacheExport;
 use crate::layout::BadCopy;
 use crate::limits::Limits;
 use crate::mend;
@@ -184,12 +179,7 @@ pub struct Report {
     pub record_bytes: u64,
 }
 
-fn convert(
-    plan: &Plan,
-    exports: &[CacheExport],
-    root: &Path,
-    run: &Run<'_>,
-) -> Result<Report, ConvertError> {
+fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertError> {
     let &Run { options, progress, .. } = run;
     run.check()?;
     if options.blobs == StoreBlobs::None && !options.extract {
@@ -211,7 +201,8 @@ fn convert(
         if unpacked {
             try_rights(&root, &scratch)?;
         }
-        legacy = mend::mend_with(plan, exports, &mut existing, unpacked, scratch.dir(), &verifier)?;
+        legacy = mend::mend_with(plan, &mut existing, unpacked, scratch.dir(), &verifier)
+            .map_err(ConvertError::of_comparison)?;
         done();
     }
     let mut places = Places::new(plan, &existing, options.scope());
@@ -242,7 +233,7 @@ fn convert(
 
     let done = stage(Stage::Layers);
     let staging = Staging::begin(&root, &lock, &existing)?;
-    let site = Site::new(plan, exports, &places, &existing, &staging, &allowance, options.blobs);
+    let site = Site::new(plan, &places, &existing, &staging, &allowance, options.blobs);
     blobs::store_documents(&site)?;
     let worked = blobs::store_and_unpack(&site, run)?;
     report.trailing = worked.trailing;

@@ -48,7 +48,7 @@ pub enum StoreBlobs {
 /// let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 /// let converter = Converter::new().extract(false).blobs(StoreBlobs::Hardlink);
 /// let Err(ConvertError::Link { reason, .. }) =
-///     converter.convert(&plan, &exports, temporary.path().join("buildkit"))
+///     converter.convert(&plan, temporary.path().join("buildkit"))
 /// else {
 ///     panic!("a part of a file was linked");
 /// };

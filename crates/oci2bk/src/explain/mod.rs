@@ -64,7 +64,7 @@
 //! # keyring.read(metadata, &limits)?;
 //! # let plan = Plan::new(&exports, &keyring)?;
 //! # let directory = tempfile::tempdir()?;
-//! # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
+//! # Converter::new().extract(false).convert(&plan, &directory)?;
 //! // A root that a conversion has made for a daemon of the newest release.
 //! let state = Root::open(&directory)?.state()?;
 //! let cache = Cache::of_state(&state, plan.target);

@@ -3,7 +3,7 @@
 //! A daemon resolves such a name from its own content store if that has the index or manifest of
 //! this digest, labelled with the repository, and what it leads to down to the config (BuildKit
 //! v0.32.2 `util/pull/pull.go` `tryLocalResolve`, `util/imageutil/config.go` `Config`). The layers
-//! are not needed for it, and not read here.
+//! are not needed for it; a build from an image whose layers are in the root too fetches and unpacks none.
 //!
 //! ```
 //! use oci2bk::image::{
@@ -47,7 +47,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod layers;
 mod reference;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -55,17 +58,18 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bkstate::Digest;
+use bkstate::{Digest, Time};
 use serde::{Deserialize, Serialize};
 
+pub use layers::WholeImage;
 pub use reference::{ImageRef, ParseImageError, ParseRepositoryError, Repository};
 
 use crate::json::from_objects;
 use crate::layout::{BlobError, Descriptor, Layout, LayoutError};
 use crate::limits::{Limits, MAX_INDEX_DEPTH};
 use crate::llb::Platform;
-use crate::manifest::{Document, DocumentError, entry_names, tagged};
-use crate::source::Reference;
+use crate::manifest::{Document, DocumentError, ManifestError, entry_names, tagged};
+use crate::source::{Reference, Source};
 
 const CONFIGS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
@@ -77,8 +81,25 @@ pub struct BaseImage {
     pub reference: String,
     /// The repositories it belongs to.
     pub repositories: BTreeSet<Repository>,
+    /// Its tag in the first of them, if the layout tells.
+    pub tag: Option<String>,
     /// What it is on each platform that the layout has.
     pub platforms: Vec<PlatformImage>,
+    /// What an index lists and the layout lacks, as a copy for some platforms does.
+    pub absent: Vec<Absent>,
+    /// Where it is.
+    pub layout: Arc<Layout>,
+}
+
+/// A part of an image that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Absent {
+    /// The platform that the index names.
+    pub platform: Option<Platform>,
+    /// Manifest or config.
+    pub what: &'static str,
+    /// Its digest.
+    pub digest: Digest,
 }
 
 /// An image for one platform.
@@ -91,6 +112,10 @@ pub struct PlatformImage {
     pub records: BTreeSet<Digest>,
     /// The chainID of its layers, if it has any.
     pub chain_id: Option<Digest>,
+    /// The platform, as its config states it.
+    pub platform: Platform,
+    /// When it was made, if its config tells.
+    pub created: Option<Time>,
 }
 
 /// An index, a manifest or a config.
@@ -148,6 +173,47 @@ pub enum ImageError {
         /// How many it may have.
         limit: u64,
     },
+    /// A layer cannot be used: manifest and config do not belong together, say.
+    #[error("cannot use a layer of the image {image}")]
+    Layer {
+        /// How it was named.
+        image: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<ManifestError>,
+    },
+    /// The layout lacks a layer of the image.
+    #[error("{image} has no file of the layer {layer}; copy the image again, with all its layers")]
+    NoLayer {
+        /// How it was named.
+        image: String,
+        /// The layer.
+        layer: Digest,
+    },
+    /// The layout lacks the manifest or the config of the image for the platform.
+    #[error(
+        "{image} lists an image for {platform}, but its {what} {digest} is not there; copy it again"
+    )]
+    NoManifest {
+        /// How it was named.
+        image: String,
+        /// The platform.
+        platform: String,
+        /// Manifest or config.
+        what: &'static str,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// The image is not for the platform.
+    #[error("{image} has no image for {wanted}; it has {}", platforms.join(", "))]
+    NoPlatform {
+        /// How it was named.
+        image: String,
+        /// The platform that was asked for.
+        wanted: String,
+        /// What there is.
+        platforms: Vec<String>,
+    },
     /// The layout has no such image.
     #[error("{image} has no image whose manifest and config are there")]
     None {
@@ -171,20 +237,10 @@ impl BaseImage {
     /// # Errors
     /// If there is none, if nothing tells its name, or if a document is corrupt.
     pub fn read(image: &ImageRef, limits: &Limits) -> Result<Vec<Self>, ImageError> {
-        let layout = Layout::open(&image.source.path, limits)?;
-        let entries = match &image.source.reference {
-            Reference::Default => layout.entries().to_vec(),
-            Reference::Tag(tag) => tagged(&layout, tag),
-            Reference::Digest(digest) => match layout.describe_blob(*digest) {
-                Ok(descriptor) => vec![descriptor],
-                Err(source) => {
-                    return Err(ImageError::Blob { path: layout.path().to_owned(), source });
-                }
-            },
-        };
+        let layout = Arc::new(Layout::open(&image.source.path, limits)?);
         let given = image.repository.iter().cloned().collect::<BTreeSet<_>>();
         let reference = image.to_string();
-        let found = read_entries(&layout, &entries, &given, &reference)?;
+        let found = read_source(&layout, &image.source.reference, &given, &reference)?;
         if found.is_empty() {
             return Err(ImageError::None { image: reference });
         }
@@ -196,11 +252,19 @@ impl BaseImage {
         Ok(named)
     }
 
+    /// Reads the images that `source` names in `layout`, with a name or without.
+    ///
+    /// # Errors
+    /// If a document is corrupt.
+    pub(crate) fn named_by(source: &Source, layout: &Arc<Layout>) -> Result<Vec<Self>, ImageError> {
+        read_source(layout, &source.reference, &BTreeSet::new(), &source.to_string())
+    }
+
     /// Reads the images that lie in a layout beside a cache, as far as their names are there too.
     ///
     /// # Errors
     /// If a document is corrupt.
-    pub fn in_layout(layout: &Layout) -> Result<Vec<Self>, ImageError> {
+    pub fn in_layout(layout: &Arc<Layout>) -> Result<Vec<Self>, ImageError> {
         let reference = layout.path().display().to_string();
         let named = |entry: &&Descriptor| !repositories(entry).is_empty();
         let entries: Vec<_> = layout.entries().iter().filter(named).cloned().collect();
@@ -208,21 +272,46 @@ impl BaseImage {
     }
 }
 
+/// The images that `reference` means, in the repositories `given` if there are any.
+fn read_source(
+    layout: &Arc<Layout>,
+    reference: &Reference,
+    given: &BTreeSet<Repository>,
+    name: &str,
+) -> Result<Vec<BaseImage>, ImageError> {
+    let entries = match reference {
+        Reference::Default => layout.entries().to_vec(),
+        Reference::Tag(tag) => tagged(layout, tag),
+        Reference::Digest(digest) => match layout.describe_blob(*digest) {
+            Ok(descriptor) => vec![descriptor],
+            Err(source) => {
+                return Err(ImageError::Blob { path: layout.path().to_owned(), source });
+            }
+        },
+    };
+    read_entries(layout, &entries, given, name)
+}
+
 fn read_entries(
-    layout: &Layout,
+    layout: &Arc<Layout>,
     entries: &[Descriptor],
     given: &BTreeSet<Repository>,
     reference: &str,
 ) -> Result<Vec<BaseImage>, ImageError> {
-    let mut reader = Reader { layout, budget: layout.limits().manifests_size, documents: 0 };
+    let budget = layout.limits().manifests_size;
+    let mut reader = Reader { layout, budget, documents: 0, absent: Vec::new() };
     let mut images = Vec::new();
     for entry in entries {
         let platforms = reader.platforms(entry)?;
+        let absent = std::mem::take(&mut reader.absent);
         if !platforms.is_empty() {
             images.push(BaseImage {
                 reference: reference.to_owned(),
                 repositories: if given.is_empty() { repositories(entry) } else { given.clone() },
+                tag: if given.is_empty() { tag(entry) } else { None },
                 platforms,
+                absent,
+                layout: Arc::clone(layout),
             });
         }
     }
@@ -234,12 +323,22 @@ fn repositories(entry: &Descriptor) -> BTreeSet<Repository> {
     entry_names(entry).filter(|name| name.contains('/')).filter_map(|n| n.parse().ok()).collect()
 }
 
+/// The tag in the name of the first repository.
+fn tag(entry: &Descriptor) -> Option<String> {
+    let full = entry_names(entry).filter(|name| name.contains('/'));
+    let (_, name) = full.filter_map(|name| Some((name.parse::<Repository>().ok()?, name))).min()?;
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    let (_, tag) = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
+    Some(tag.to_owned())
+}
+
 /// Reads documents of one layout, all of which are kept in memory.
 struct Reader<'l> {
     layout: &'l Layout,
     /// How many more bytes may be read.
     budget: u64,
     documents: u64,
+    absent: Vec<Absent>,
 }
 
 impl Reader<'_> {
@@ -249,7 +348,10 @@ impl Reader<'_> {
         let mut waiting = VecDeque::from([(entry.clone(), Vec::new())]);
         let mut seen = BTreeSet::new();
         while let Some((descriptor, mut above)) = waiting.pop_front() {
-            let Some(document) = self.read(&descriptor)? else { continue };
+            let Some(document) = self.read(&descriptor)? else {
+                self.note_absent(&descriptor, "manifest", descriptor.digest);
+                continue;
+            };
             let parsed = Document::parse(&document.content).map_err(|source| {
                 let path = self.layout.path().to_owned();
                 ImageError::Document { path, digest: descriptor.digest, source }
@@ -266,10 +368,10 @@ impl Reader<'_> {
                 Document::Index(_) => {}
                 Document::Manifest(manifest) => {
                     let config = manifest.config.filter(is_image_config);
-                    if let Some(config) = config
-                        && let Some(config) = self.read(&config)?
-                    {
-                        images.push(self.image(above, config)?);
+                    let Some(config) = config else { continue };
+                    match self.read(&config)? {
+                        Some(config) => images.push(self.image(above, config)?),
+                        None => self.note_absent(&descriptor, "config", config.digest),
                     }
                 }
             }
@@ -291,7 +393,23 @@ impl Reader<'_> {
         let keys = digests.filter_map(|digest| parsed.manifest_key(digest)).chain(chain_id);
         let records = keys.map(source_record).collect();
         documents.push(config);
-        Ok(PlatformImage { documents, records, chain_id })
+        let platform = Platform {
+            os: parsed.os,
+            architecture: parsed.architecture,
+            variant: parsed.variant,
+            ..Platform::default()
+        };
+        Ok(PlatformImage { documents, records, chain_id, platform, created: parsed.created })
+    }
+
+    fn note_absent(&mut self, descriptor: &Descriptor, what: &'static str, digest: Digest) {
+        let platform = descriptor.platform.as_ref().map(|named| Platform {
+            os: named.os.clone(),
+            architecture: named.architecture.clone(),
+            variant: named.variant.clone().unwrap_or_default(),
+            ..Platform::default()
+        });
+        self.absent.push(Absent { platform, what, digest });
     }
 
     /// The document, if it is there.
@@ -327,6 +445,8 @@ struct Config {
     architecture: String,
     #[serde(default)]
     variant: String,
+    #[serde(default)]
+    created: Option<Time>,
     #[serde(default)]
     rootfs: RootFs,
 }

@@ -87,7 +87,7 @@ fn images_without_a_name_need_one() {
         "latest",
     )]);
     assert!(matches!(read(&layout, ""), Err(ImageError::Unnamed { .. })));
-    assert!(BaseImage::in_layout(&layout.open()).unwrap().is_empty());
+    assert!(BaseImage::in_layout(&Arc::new(layout.open())).unwrap().is_empty());
     let image = read(&layout, "reg.example:5000/base=").unwrap().remove(0);
     assert_eq!(image.repositories.first().unwrap().host_name(), "reg.example");
     // A full name in the same annotation, as skopeo writes it, is enough.
@@ -96,7 +96,7 @@ fn images_without_a_name_need_one() {
         "org.opencontainers.image.ref.name",
         "reg.example/base:latest",
     )]);
-    assert_eq!(BaseImage::in_layout(&layout.open()).unwrap().len(), 1);
+    assert_eq!(BaseImage::in_layout(&Arc::new(layout.open())).unwrap().len(), 1);
 }
 
 #[test]

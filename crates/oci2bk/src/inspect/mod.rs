@@ -74,7 +74,7 @@
 //! # let plan = Plan::new(&exports, &keyring)?;
 //! # let directory = tempfile::tempdir()?;
 //! # let directory = directory.path();
-//! # Converter::new().extract(false).convert(&plan, &exports, directory)?;
+//! # Converter::new().extract(false).convert(&plan, directory)?;
 //! // A root that a conversion has made, with the history of some builds.
 //! let history = directory.join("history.db");
 //! std::fs::copy("tests/data/history/root/history.db", &history)?;

@@ -24,7 +24,7 @@ use super::{BlobError, Descriptor, Layout};
 /// let exports = CacheExport::read_sources(&sources, &Limits::default())?;
 /// let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 /// # let root = tempfile::tempdir()?;
-/// let report = Converter::new().extract(false).convert(&plan, &exports, &root)?;
+/// let report = Converter::new().extract(false).convert(&plan, &root)?;
 /// for BadCopy { blob, layout, why, .. } in &report.bad_copies {
 ///     println!("the copy of {blob} in {} was passed over: {why}", layout.display());
 /// }

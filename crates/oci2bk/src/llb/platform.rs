@@ -61,6 +61,47 @@ impl Platform {
         RELEASED_FOR.into_iter().map(platform).collect()
     }
 
+    /// That of this machine, as far as the program knows: of a processor that has variants, the plain one.
+    ///
+    /// ```
+    /// use oci2bk::llb::Platform;
+    ///
+    /// assert_eq!(Platform::of_machine().normalized(), Platform::of_machine());
+    /// ```
+    pub fn of_machine() -> Self {
+        let architecture = match std::env::consts::ARCH {
+            "x86" => "386",
+            "powerpc64" => "ppc64le",
+            "loongarch64" => "loong64",
+            other => other,
+        };
+        let machine =
+            Self { os: "linux".into(), architecture: architecture.into(), ..Self::default() };
+        machine.normalized()
+    }
+
+    /// How well an image for this platform serves `wanted`; lower is better, and `None` is not at all.
+    ///
+    /// As containerd, a processor runs what is for older variants of it (containerd/platforms v1.0.0-rc.5
+    /// `compare.go` `platformVector`).
+    pub(crate) fn distance(&self, wanted: &Self) -> Option<u32> {
+        let (own, wanted) = (self.normalized(), wanted.normalized());
+        if (&own.os, &own.architecture) != (&wanted.os, &wanted.architecture) {
+            return None;
+        }
+        let level = |platform: &Self| match (&*platform.architecture, &*platform.variant) {
+            ("amd64", "") => Some(1),
+            ("arm64", "") => Some(8),
+            (_, "") => Some(0),
+            (_, variant) => variant.strip_prefix('v')?.parse::<u32>().ok(),
+        };
+        match (level(&own), level(&wanted)) {
+            _ if own.variant == wanted.variant => Some(0),
+            (Some(own), Some(wanted)) => wanted.checked_sub(own),
+            _ => None,
+        }
+    }
+
     /// The platform with names in one spelling, as containerd's `platforms.Normalize`
     /// (containerd/platforms v1.0.0-rc.5, `database.go`): lower case, `x86_64` is `amd64`,
     /// `aarch64` is `arm64` without `v8`, `arm` is `v7` unless said otherwise. A platform without
@@ -184,6 +225,21 @@ mod tests {
         };
         assert_eq!(platform.normalized().os, "linux");
         assert_eq!(platform.normalized().os_features, ["a", "win32k"]);
+    }
+
+    #[test]
+    fn an_image_for_an_older_variant_serves_and_the_nearest_one_is_best() {
+        let distance = |image: &str, wanted: &str| {
+            image.parse::<Platform>().unwrap().distance(&wanted.parse().unwrap())
+        };
+        assert_eq!(distance("linux/amd64", "linux/amd64"), Some(0));
+        assert_eq!(distance("linux/amd64", "linux/amd64/v3"), Some(2));
+        assert_eq!(distance("linux/amd64/v3", "linux/amd64"), None);
+        assert_eq!(distance("linux/arm/v6", "linux/arm/v7"), Some(1));
+        assert_eq!(distance("linux/arm64/v8", "linux/arm64"), Some(0));
+        assert_eq!(distance("linux/arm64", "linux/amd64"), None);
+        assert_eq!(distance("windows/amd64", "linux/amd64"), None);
+        assert_eq!(distance("unknown/unknown", "linux/amd64"), None);
     }
 
     #[test]

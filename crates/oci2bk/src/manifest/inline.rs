@@ -9,7 +9,7 @@ use bkstate::{Digest, Time};
 use serde::Deserialize;
 
 use super::layer::{CREATED_AT, DESCRIPTION, DIFF_ID};
-use super::{CacheManifest, Document, ManifestError, Style, by_digest};
+use super::{CacheManifest, Document, ImageManifest, LayerBlob, ManifestError, Style, by_digest};
 use crate::json::{self, from_objects};
 use crate::layout::{BlobError, Descriptor, Layout, null_as_default};
 
@@ -92,6 +92,23 @@ impl InlineCache {
         let manifest = CacheManifest { digest, style: Style::Inline, config, layers };
         Ok(Some(Self { manifest, blobs, records }))
     }
+}
+
+/// The layers of an image, lowest first, from its manifest and its config.
+///
+/// # Errors
+/// Manifest and config do not belong together, or a layer is unusable.
+pub(crate) fn image_layers(
+    digest: Digest,
+    manifest: ImageManifest,
+    config: &[u8],
+) -> Result<Vec<LayerBlob>, ManifestError> {
+    let of_config = manifest.config.map_or(digest, |config| config.digest);
+    let image = serde_json::from_slice(config)
+        .map_err(|source| ManifestError::ImageConfig { digest: of_config, source })?;
+    let layers = with_annotations(digest, manifest.layers, image)?.into_iter();
+    let layers = layers.map(LayerBlob::from_descriptor).collect::<Result<_, _>>();
+    layers.map_err(|source| ManifestError::Layer { digest, source })
 }
 
 fn may_be_image_config(config: &Descriptor) -> bool {

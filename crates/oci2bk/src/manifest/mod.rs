@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | [`Style::ImageManifest`] | manifest | `config` | `layers` |
 //! | [`Style::Index`] | index | the entry of `manifests` with media type [`CACHE_CONFIG`] | all other entries of `manifests` |
-//! | [`Style::Inline`] | manifest of an image | `config` | `layers` |
+//! | [`Style::Inline`], [`Style::Image`] | manifest of an image | `config` | `layers` |
 //!
 //! Source: BuildKit v0.32 `cache/remotecache/export.go` and `import.go`.
 //!
@@ -174,6 +174,7 @@ pub use document::{
     OCI_INDEX, OCI_MANIFEST,
 };
 pub use inline::InlineCache;
+pub(crate) use inline::image_layers;
 pub(crate) use layer::Facts;
 pub use layer::{Compression, Disagreement, LayerBlob, LayerError, MAX_DESCRIPTION};
 pub(crate) use select::{DEFAULT_TAG, REF_NAME};
@@ -195,6 +196,8 @@ pub enum Style {
     ImageManifest,
     /// An image whose config has the records (`type=inline`).
     Inline,
+    /// An image without records: nothing but its layers.
+    Image,
 }
 
 /// The top object of a cache, validated.

@@ -107,7 +107,7 @@ pub enum SelectError {
     },
     /// There is no cache among the manifests that were looked at.
     #[error(
-        "{} has no cache among the {manifests} manifests looked at; export one with \
+        "{} has no cache and no image among the {manifests} manifests looked at; export a cache with \
          --cache-to type=local,dest=DIR,mode=max",
         path.display()
     )]

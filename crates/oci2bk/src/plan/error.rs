@@ -2,9 +2,10 @@
 
 use bkstate::Digest;
 
+use super::Source;
 use super::layers::Conflict;
 use crate::export::CacheExport;
-use crate::manifest::Disagreement;
+use crate::manifest::{Disagreement, Style};
 
 /// Why exports cannot be converted together.
 ///
@@ -66,11 +67,14 @@ impl PlanError {
         Err(Self::Sparse { source_name, cache: export.manifest.digest })
     }
 
-    pub(super) fn of(exports: &[CacheExport], conflict: &Conflict) -> Self {
+    pub(super) fn of(sources: &[Source], conflict: &Conflict) -> Self {
         let &Conflict { layer, what, first, second } = conflict;
-        let name = |source: usize| match exports.get(source) {
+        let name = |source: usize| match sources.get(source) {
             // An image has several caches under one name.
-            Some(export) => format!("the cache {} in {}", export.manifest.digest, export.source),
+            Some(Source { manifest, style, reference, .. }) => {
+                let what = if *style == Style::Image { "image" } else { "cache" };
+                format!("the {what} {manifest} in {reference}")
+            }
             None => format!("source {source}"),
         };
         Self::Conflict { layer, what: what.into(), first: name(first), second: name(second) }

@@ -106,7 +106,9 @@ impl Plan {
         layers: &BTreeSet<usize>,
     ) {
         // A layer blob of the same digest has its row and its lease already.
-        let new = |digest| !layers.is_empty() && !self.blobs.contains_key(digest);
+        // Without a name no daemon finds them.
+        let is_found = !layers.is_empty() && !image.repositories.is_empty();
+        let new = |digest| is_found && !self.blobs.contains_key(digest);
         for document in platform.documents.iter().filter(|document| new(&document.digest)) {
             let planned = self.documents.entry(document.digest).or_insert_with(|| Document {
                 size: document.content.len() as u64,
@@ -132,16 +134,12 @@ mod tests {
 
     use super::super::testing::*;
     use super::*;
-    use crate::image::ImageDocument;
+    use crate::image::testing;
 
     fn image(name: &str, records: &[&str], chain_id: Option<Digest>) -> BaseImage {
-        let document = ImageDocument { digest: Digest::of(name), content: name.as_bytes().into() };
         let records = records.iter().map(|name| record(name)).collect();
-        BaseImage {
-            reference: name.to_owned(),
-            repositories: ["base".parse().unwrap()].into(),
-            platforms: vec![PlatformImage { documents: vec![document], records, chain_id }],
-        }
+        let image = testing::image(name, name, records, chain_id);
+        BaseImage { repositories: ["base".parse().unwrap()].into(), ..image }
     }
 
     /// A root, a step on it without a result, and one on that which has one.

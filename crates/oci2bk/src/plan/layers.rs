@@ -39,10 +39,53 @@ pub(super) struct Conflict {
     pub(super) second: usize,
 }
 
+/// The image that layers came with.
+pub(super) struct Pulled<'i> {
+    /// Its name, if it has one.
+    pub(super) name: Option<&'i str>,
+    /// When it was made. A daemon would say when it pulled it.
+    pub(super) made: Option<Time>,
+}
+
 /// For each record of an export the layer on top of each of its results.
 pub(super) type Tops = Vec<Vec<usize>>;
 
 impl Layers {
+    /// Those of a plan, to add to.
+    pub(super) fn resume(
+        blobs: BTreeMap<Digest, Blob>,
+        snapshots: Vec<Snapshot>,
+        layers: Vec<Layer>,
+    ) -> Self {
+        let snapshot_of =
+            snapshots.iter().enumerate().map(|(index, it)| (it.chain_id, index)).collect();
+        let layer_of =
+            layers.iter().enumerate().map(|(index, it)| (it.blob_chain_id, index)).collect();
+        Self { blobs, snapshots, layers, snapshot_of, layer_of }
+    }
+
+    /// Adds the layers of an image, lowest first. Gives the topmost one.
+    ///
+    /// # Errors
+    /// An export or another image contradicts it about a blob.
+    pub(super) fn add_chain(
+        &mut self,
+        source: usize,
+        blobs: &[LayerBlob],
+        image: &Pulled<'_>,
+    ) -> Result<Option<usize>, Conflict> {
+        let mut below = None;
+        for blob in blobs {
+            let before = self.layers.len();
+            let index = self.layer(source, blob, below)?;
+            if let Some(layer) = self.layers.get_mut(index) {
+                layer.pull(image, index == before);
+            }
+            below = Some(index);
+        }
+        Ok(below)
+    }
+
     /// Adds what the results of `export` consist of.
     ///
     /// # Errors
@@ -144,6 +187,7 @@ impl Layers {
             parent,
             created_at: blob.created_at.filter(|time| !time.is_zero()),
             description: blob.description.clone(),
+            image: None,
         });
         let index = self.layers.len() - 1;
         self.layer_of.insert(blob_chain_id, index);
@@ -198,6 +242,19 @@ impl Layers {
             self.snapshots.push(Snapshot { chain_id, blob: blob.descriptor.digest, parent });
             self.snapshots.len() - 1
         })
+    }
+}
+
+impl Layer {
+    /// Notes the image that the layer came with, in the words of a daemon that unpacked it if it is `new`
+    /// (BuildKit v0.34.2 `cache/remote.go` `Unlazy`).
+    fn pull(&mut self, image: &Pulled<'_>, new: bool) {
+        self.created_at = self.created_at.or(image.made.filter(|time| !time.is_zero()));
+        let Some(name) = image.name else { return };
+        if new {
+            self.description = Some(format!("pulled from {name}"));
+        }
+        self.image.get_or_insert_with(|| name.to_owned());
     }
 }
 

@@ -77,6 +77,7 @@ mod bases;
 mod error;
 mod images;
 mod layers;
+mod pulled;
 mod steps;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -93,9 +94,10 @@ use bkstate::{Digest, Time};
 use serde::Serialize;
 
 use crate::degree::Degree;
-use crate::export::CacheExport;
+use crate::export::{CacheExport, own_first};
 use crate::image::Repository;
 use crate::keys::Keyring;
+use crate::layout::{Descriptor, Layout};
 use crate::manifest::Style;
 use crate::release::{Releases, Target};
 
@@ -149,6 +151,9 @@ pub struct Source {
     pub exporter: Option<Releases>,
     /// Whether any of its keys are others than the exporter's.
     pub translated: bool,
+    /// Where its blobs are.
+    #[serde(skip)]
+    pub layout: Arc<Layout>,
 }
 
 /// A layer blob.
@@ -215,6 +220,8 @@ pub struct Layer {
     pub created_at: Option<Time>,
     /// What `buildctl du --verbose` will show: a description from the export, or the step.
     pub description: Option<String>,
+    /// The image that it came with, if an image brought it.
+    pub image: Option<String>,
 }
 
 /// A key of the solver.
@@ -363,7 +370,7 @@ impl Plan {
             let translation = Translation::new(export, keyring, target);
             sources.push(Source::of(export, &translation));
             misses.extend(translation.misses(source));
-            let tops = layers.add(source, export).map_err(|it| PlanError::of(exports, &it))?;
+            let tops = layers.add(source, export).map_err(|it| PlanError::of(&sources, &it))?;
             steps.add(source, export, &translation, &tops, &mut layers);
             dropped.extend(export.config.dropped.iter().map(|result| Dropped {
                 source,
@@ -403,11 +410,32 @@ impl Plan {
         Degree::of(has_links, || !self.layers.is_empty())
     }
 
+    /// The layouts that may have a blob, that of its source first.
+    pub(crate) fn layouts_of(&self, blob: &Blob) -> Vec<&Layout> {
+        let own = self.sources.get(blob.source);
+        let layouts = own.into_iter().chain(&self.sources).map(|source| &*source.layout);
+        own_first(layouts)
+    }
+
     /// The time of the newest thing in the plan.
     pub fn newest(&self) -> Option<Time> {
         let layers = self.layers.iter().map(|layer| layer.created_at);
         let results = self.steps.iter().flat_map(|step| &step.results);
         layers.chain(results.map(|result| result.created_at)).flatten().max()
+    }
+}
+
+impl Blob {
+    /// What names the blob `digest`, which this is, in a layout.
+    pub(crate) fn descriptor(&self, digest: Digest) -> Descriptor {
+        Descriptor {
+            media_type: self.media_type.clone(),
+            digest,
+            size: self.size,
+            annotations: BTreeMap::new(),
+            platform: None,
+            artifact_type: None,
+        }
     }
 }
 
@@ -420,6 +448,7 @@ impl Source {
             records: export.config.records.len(),
             exporter: translation.exporter(),
             translated: translation.is_translated(),
+            layout: Arc::clone(&export.layout),
         }
     }
 }

@@ -48,6 +48,9 @@ pub enum SparseError {
         /// The directory.
         path: PathBuf,
     },
+    /// None of the sources is a cache.
+    #[error("there is no cache among the sources, so a sparse layout would be empty")]
+    NoCache,
     /// A document of the cache cannot be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -98,6 +101,6 @@ impl SparseError {
     /// assert!(!SparseError::NoName { path: "..".into() }.is_input());
     /// ```
     pub fn is_input(&self) -> bool {
-        matches!(self, Self::Manifest(_) | Self::Select(_) | Self::Keys(_))
+        matches!(self, Self::NoCache | Self::Manifest(_) | Self::Select(_) | Self::Keys(_))
     }
 }

@@ -88,6 +88,9 @@ pub struct SparseCache {
 /// See [`SparseError`]. `path` is then as it was.
 pub fn write(exports: &[CacheExport], path: &Path, limits: &Limits) -> Result<Sparse, SparseError> {
     let caches = with_tags(exports);
+    if caches.is_empty() {
+        return Err(SparseError::NoCache);
+    }
     let mut documents = Documents::default();
     for Tagged { export, .. } in &caches {
         documents.add(export)?;

@@ -204,6 +204,8 @@ fn only_new_empty_or_sparse_directories_are_written() {
         assert!(matches!(error, SparseError::NotEmpty { .. }), "{error}");
         assert!(!error.is_input());
     }
+    let error = write(&[], &place.join("new"), &Limits::default()).unwrap_err();
+    assert!(matches!(error, SparseError::NoCache) && error.is_input(), "{error}");
     let error = write(&all, Path::new("/"), &Limits::default()).unwrap_err();
     assert!(matches!(error, SparseError::NoName { .. }), "{error}");
     let error = write(&all, &place.join("absent/dir"), &Limits::default()).unwrap_err();

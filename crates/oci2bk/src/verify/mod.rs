@@ -16,7 +16,7 @@
 //! # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
 //! # let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 //! # let directory = tempfile::tempdir()?;
-//! # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
+//! # Converter::new().extract(false).convert(&plan, &directory)?;
 //! // A root that a conversion has made, and a disk that has lost a bit.
 //! let blob = plan.blobs.keys().next().expect("the cache has layers");
 //! let path = directory.path().join("runc-overlayfs/content/blobs/sha256").join(blob.hex());
@@ -86,7 +86,7 @@ pub use trees::{Difference, TreeDamage};
 /// # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &limits)?;
 /// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 /// # let directory = tempfile::tempdir()?;
-/// # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
+/// # Converter::new().extract(false).convert(&plan, &directory)?;
 /// // A root that a conversion has made.
 /// let root = Root::open(&directory)?;
 /// let show = |event: Event<'_>| println!("{event:?}");
@@ -270,7 +270,7 @@ impl<'p> Verifier<'p> {
     /// keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
     /// let plan = Plan::new(&exports, &keyring)?;
     /// # let directory = tempfile::tempdir()?;
-    /// # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
+    /// # Converter::new().extract(false).convert(&plan, &directory)?;
     /// // A root that was made of it, and nobody has used.
     /// let Report { damage, against, .. } =
     ///     Verifier::new().against(&plan).verify(&Root::open(&directory)?)?;
@@ -354,7 +354,7 @@ impl<'p> Verifier<'p> {
     /// # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
     /// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
     /// # let directory = tempfile::tempdir()?;
-    /// # Converter::new().extract(false).convert(&plan, &exports, &directory)?;
+    /// # Converter::new().extract(false).convert(&plan, &directory)?;
     /// match Verifier::new().mend(&Root::open(&directory)?) {
     ///     // No daemon before v0.33.1 has worked on a root that was just made.
     ///     Ok((report, mended)) => assert_eq!((report.counts.legacy, mended), (0, 0)),

@@ -49,7 +49,7 @@ fn convert_until(
     let (cancel, seen) = (Cancel::new(), Mutex::default());
     let progress = cancelling(moment, &cancel, &seen);
     let converter = converter(extract).progress(&progress).cancel(cancel.clone());
-    let result = converter.convert(&plan, &exports, root).map(drop);
+    let result = converter.convert(&plan, root).map(drop);
     drop(progress);
     (result, seen.into_inner().unwrap())
 }
@@ -102,7 +102,7 @@ fn a_conversion_that_is_cancelled_before_it_begins_makes_no_root() {
     let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[1]])).unwrap();
     let cancel = Cancel::new();
     cancel.cancel();
-    let result = converter(false).cancel(cancel).convert(&plan, &exports, &root);
+    let result = converter(false).cancel(cancel).convert(&plan, &root);
     assert!(matches!(result, Err(ConvertError::Cancelled)), "{result:?}");
     assert!(!root.exists());
 }

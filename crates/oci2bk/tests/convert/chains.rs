@@ -46,7 +46,7 @@ fn a_chain_that_a_step_needs_is_refused_beyond_what_can_be_mounted() {
     let cache = command(MAX_CHAIN + 2);
     let (exports, plan) = cache.plan(&["run"]);
     let root = tempfile::tempdir().unwrap();
-    let error = converter(true).convert(&plan, &exports, root.path()).unwrap_err();
+    let error = converter(true).convert(&plan, root.path()).unwrap_err();
     assert!(
         matches!(&error, ConvertError::ChainTooLong { layer, .. } if *layer == cache.layers[MAX_CHAIN])
     );
@@ -58,15 +58,15 @@ fn a_chain_that_a_step_needs_is_refused_beyond_what_can_be_mounted() {
     // What is there already counts.
     let below = command(MAX_CHAIN + 1);
     let (of_below, plan_of_below) = below.plan(&["run"]);
-    let report = converter(true).convert(&plan_of_below, &of_below, root.path()).unwrap();
+    let report = converter(true).convert(&plan_of_below, root.path()).unwrap();
     // What the command left on as many as can be mounted is not built on.
     assert_eq!((report.snapshots, report.left_packed.len()), (MAX_CHAIN, 1));
     let before = state_of(root.path());
-    let error = converter(true).convert(&plan, &exports, root.path()).unwrap_err();
+    let error = converter(true).convert(&plan, root.path()).unwrap_err();
     assert!(matches!(error, ConvertError::ChainTooLong { .. }), "{error}");
     assert_eq!(state_of(root.path()), before);
     // And packed it may be of any length.
-    converter(false).convert(&plan, &exports, root.path()).unwrap();
+    converter(false).convert(&plan, root.path()).unwrap();
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_chain_that_no_step_needs_stays_packed_from_where_it_cannot_be_mounted() {
     let cache = image(MAX_CHAIN + 2);
     let (exports, plan) = cache.plan(&[]);
     let root = tempfile::tempdir().unwrap();
-    let report = converter(true).convert(&plan, &exports, root.path()).unwrap();
+    let report = converter(true).convert(&plan, root.path()).unwrap();
     assert_eq!((report.snapshots, report.blobs), (MAX_CHAIN, MAX_CHAIN + 2));
     let [first, second] = report.left_packed.as_slice() else { panic!("{report:?}") };
     assert_eq!(first.layer, cache.layers[MAX_CHAIN]);
@@ -89,7 +89,7 @@ fn a_chain_that_no_step_needs_stays_packed_from_where_it_cannot_be_mounted() {
     // Without its blob nothing would be left of it.
     let root = tempfile::tempdir().unwrap();
     let without = converter(true).blobs(StoreBlobs::None);
-    let error = without.convert(&plan, &exports, root.path()).unwrap_err();
+    let error = without.convert(&plan, root.path()).unwrap_err();
     assert!(matches!(error, ConvertError::ChainTooLong { .. }), "{error}");
 }
 
@@ -107,13 +107,13 @@ fn what_is_known_to_be_too_much_is_refused_before_anything_is_read() {
     let bytes = plan.blobs.values().map(|blob| blob.size).sum();
     let enough = Limits { snapshots: 3, total_size: bytes, total_entries: 3, ..Limits::default() };
     let root = tempfile::tempdir().unwrap();
-    within(enough).convert(&plan, &exports, root.path()).unwrap();
+    within(enough).convert(&plan, root.path()).unwrap();
     // Now everything is there.
     let nothing = Limits { snapshots: 0, total_size: 0, ..enough };
-    within(nothing).convert(&plan, &exports, root.path()).unwrap();
+    within(nothing).convert(&plan, root.path()).unwrap();
 
     let root = tempfile::tempdir().unwrap();
-    let error = |limits| within(limits).convert(&plan, &exports, root.path()).unwrap_err();
+    let error = |limits| within(limits).convert(&plan, root.path()).unwrap_err();
     let too_many = error(Limits { snapshots: 2, ..enough });
     assert!(matches!(too_many, ConvertError::TooManySnapshots { count: 3, limit: 2 }));
     let too_large = error(Limits { total_size: bytes - 1, ..enough });
@@ -130,5 +130,5 @@ fn what_is_known_to_be_too_much_is_refused_before_anything_is_read() {
     assert_eq!(left(root.path()), 1, "the lock file");
     // Packed layers are read and count as bytes; there are no entries and no snapshots.
     let packed = converter(false).limits(Limits { snapshots: 0, total_entries: 0, ..enough });
-    packed.convert(&plan, &exports, root.path()).unwrap();
+    packed.convert(&plan, root.path()).unwrap();
 }

@@ -28,7 +28,7 @@ fn convert(
     converter: &Converter<'_>,
 ) -> Result<Report, ConvertError> {
     let keyring = fixture::keyring(exports, &[&ALL[MANIFEST]]);
-    converter.convert(&Plan::new(exports, &keyring).unwrap(), exports, root)
+    converter.convert(&Plan::new(exports, &keyring).unwrap(), root)
 }
 
 /// What is in the root of the whole cache.

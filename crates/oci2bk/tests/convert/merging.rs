@@ -125,7 +125,7 @@ fn a_preview_tells_what_a_conversion_does_and_changes_nothing() {
         let plan = Plan::new(&exports, &fixture::keyring(&exports, &[&ALL[1]])).unwrap();
         let shares = converter.preview(&plan, root.path()).unwrap();
         assert_eq!(stamps(root.path()), before);
-        let report = converter.convert(&plan, &exports, root.path()).unwrap();
+        let report = converter.convert(&plan, root.path()).unwrap();
         assert_eq!(report.shares, shares);
         assert_eq!(report.blobs, shares.blobs.added);
         assert_eq!(report.snapshots, shares.snapshots.added);

@@ -63,7 +63,7 @@ fn a_chain_that_no_step_needs_unpacked_stays_packed() {
     let cache = below_a_linked_copy(true);
     let (exports, plan) = cache.plan(&["copy", "merge"]);
     let root = tempfile::tempdir().unwrap();
-    let report = converter(true).convert(&plan, &exports, root.path()).unwrap();
+    let report = converter(true).convert(&plan, root.path()).unwrap();
     let [base, top, merged] = report.left_packed.as_slice() else { panic!("{report:?}") };
     assert_eq!(base.layer, cache.layers[0]);
     let PackedReason::CannotUnpack(why) = &base.reason else { panic!("{base:?}") };
@@ -89,14 +89,14 @@ fn a_chain_that_no_step_needs_unpacked_stays_packed() {
     }
     assert_eq!(state.solver.results.values().flatten().count(), 3);
     // Again: nothing changes, and it is said again.
-    let again = converter(true).convert(&plan, &exports, root.path()).unwrap();
+    let again = converter(true).convert(&plan, root.path()).unwrap();
     assert_eq!(again.left_packed, report.left_packed);
     assert_eq!(state_of(root.path()), state);
     // A cache of the same steps on a good image is unpacked.
     let cache = below_a_linked_copy(false);
     let (exports, plan) = cache.plan(&["copy", "merge"]);
     let root = tempfile::tempdir().unwrap();
-    let report = converter(true).convert(&plan, &exports, root.path()).unwrap();
+    let report = converter(true).convert(&plan, root.path()).unwrap();
     assert_eq!((report.left_packed.len(), report.snapshots), (0, 4));
 }
 
@@ -119,7 +119,7 @@ fn a_chain_that_a_step_needs_is_an_error_that_names_the_way_out() {
     for cache in [run, copy] {
         let (exports, plan) = cache.plan(&["run"]);
         let root = tempfile::tempdir().unwrap();
-        let error = converter(true).convert(&plan, &exports, root.path()).unwrap_err();
+        let error = converter(true).convert(&plan, root.path()).unwrap_err();
         assert!(
             matches!(&error, ConvertError::Unpack { digest, .. } if *digest == cache.layers[0])
         );
@@ -127,7 +127,7 @@ fn a_chain_that_a_step_needs_is_an_error_that_names_the_way_out() {
         let left: Vec<_> = fs::read_dir(root.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "the lock file");
         // And that is right.
-        let report = converter(false).convert(&plan, &exports, root.path()).unwrap();
+        let report = converter(false).convert(&plan, root.path()).unwrap();
         assert_eq!(report.left_packed, []);
         assert!(state_of(root.path()).snapshots.by_name.is_empty());
     }
@@ -142,7 +142,7 @@ fn what_stays_packed_needs_its_blob() {
     let (exports, plan) = cache.plan(&["copy", "merge"]);
     let root = tempfile::tempdir().unwrap();
     let without = converter(true).blobs(StoreBlobs::None);
-    let error = without.convert(&plan, &exports, root.path()).unwrap_err();
+    let error = without.convert(&plan, root.path()).unwrap_err();
     assert!(matches!(error, ConvertError::Unpack { .. }), "{error}");
 }
 
@@ -156,7 +156,7 @@ fn a_layer_with_a_wrong_diff_id_is_never_left_packed() {
     plan.blobs.get_mut(&cache.layers[0]).unwrap().diff_id = Digest::of("another");
     for extract in [true, false] {
         let root = tempfile::tempdir().unwrap();
-        let error = converter(extract).convert(&plan, &exports, root.path()).unwrap_err();
+        let error = converter(extract).convert(&plan, root.path()).unwrap_err();
         let right = match error {
             ConvertError::Unpack { .. } => extract,
             ConvertError::Check { .. } => !extract,

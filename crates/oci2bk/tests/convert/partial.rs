@@ -34,7 +34,7 @@ fn converts_without(copy: &Copy, missing: Digest) {
         assert_eq!(with_result(&plan) + plan.dropped.len(), with_result(&whole));
         assert!(with_result(&plan) > 0);
         let temp = tempfile::tempdir().unwrap();
-        let report = converter.convert(&plan, &exports, temp.path()).unwrap();
+        let report = converter.convert(&plan, temp.path()).unwrap();
         assert!(report.blobs < whole.blobs.len());
         assert!(verify(&Dir::open(temp.path()).unwrap()).unwrap().damage.is_empty());
     }

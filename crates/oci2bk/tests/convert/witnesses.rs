@@ -60,7 +60,7 @@ fn what_copying_loses_is_found_by_the_plain_command() {
     for blobs in [StoreBlobs::Auto, StoreBlobs::None] {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path();
-        converter(true).blobs(blobs).convert(&plan, &exports, root).unwrap();
+        converter(true).blobs(blobs).convert(&plan, root).unwrap();
         let tree = |id: u64| root.join(format!("runc-overlayfs/snapshots/snapshots/{id}/fs"));
         let (ping, dir, gone) =
             (tree(1).join("bin/ping"), tree(2).join("dir"), tree(2).join("gone"));
@@ -97,6 +97,6 @@ fn a_packed_root_has_nothing_to_lose() {
     let cache = cache();
     let (exports, plan) = cache.plan(&["run"]);
     let temp = tempfile::tempdir().unwrap();
-    converter(false).convert(&plan, &exports, temp.path()).unwrap();
+    converter(false).convert(&plan, temp.path()).unwrap();
     assert_eq!(damage(temp.path(), false), []);
 }

@@ -67,7 +67,7 @@ fn converting(limit: &str, cache: &Cache) -> u64 {
     let (exports, plan) = cache.plan(&[]);
     least(limit, |limits| {
         let root = tempfile::tempdir().unwrap();
-        let converted = converter(true).limits(*limits).convert(&plan, &exports, root.path());
+        let converted = converter(true).limits(*limits).convert(&plan, root.path());
         // What cannot be unpacked within a limit of its own stays packed.
         converted.is_ok_and(|report| report.left_packed.is_empty())
     })

@@ -87,7 +87,7 @@ fn convert_and_tell(paths: &str) {
     let source = layout.to_str().unwrap().parse().unwrap();
     let (exports, plan) = read(&source, &[keys], &limits).unwrap();
     assert!(plan.lost.is_empty());
-    Converter::new().extract(false).convert(&plan, &exports, root).unwrap();
+    Converter::new().extract(false).convert(&plan, root).unwrap();
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kibibytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();

@@ -50,7 +50,7 @@ fn packed(layout: &Layout, keys: &[&std::path::Path]) -> (usize, usize) {
     let (exports, plan) = read(&source, keys, &limits).unwrap();
     let converter = Converter::new().extract(false).jobs(NonZeroUsize::MIN).limits(limits);
     let root = tempfile::tempdir().unwrap();
-    converter.convert(&plan, &exports, root.path()).unwrap();
+    converter.convert(&plan, root.path()).unwrap();
     (plan.steps.len(), plan.layers.len())
 }
 

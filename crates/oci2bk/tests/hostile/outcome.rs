@@ -42,7 +42,7 @@ pub(super) fn converted_within(
     let extract = rustix::process::geteuid().is_root();
     let converter = Converter::new().extract(extract).jobs(NonZeroUsize::MIN).limits(*limits);
     let result = read(source, keys, limits).and_then(|(exports, plan)| {
-        let report = converter.convert(&plan, &exports, &root)?;
+        let report = converter.convert(&plan, &root)?;
         Ok((plan, report))
     });
     assert_eq!(files(&source.path), before, "the source was changed");

@@ -5,22 +5,12 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::image::ImageDocument;
+use crate::image::testing;
 
 /// An image with this config for linux/amd64.
 fn image(config: &Value) -> BaseImage {
     let config = json!({"os": "linux", "architecture": "amd64", "config": config});
-    let content: Vec<u8> = config.to_string().into();
-    let document = ImageDocument { digest: Digest::of(&content), content: content.into() };
-    BaseImage {
-        reference: "scanner".to_owned(),
-        repositories: BTreeSet::new(),
-        platforms: vec![PlatformImage {
-            documents: vec![document],
-            records: BTreeSet::new(),
-            chain_id: None,
-        }],
-    }
+    testing::image("scanner", config.to_string(), BTreeSet::new(), None)
 }
 
 fn records(config: &Value) -> Vec<Digest> {

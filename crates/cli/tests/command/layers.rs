@@ -1,0 +1,124 @@
+//! Roots that have layers and know no steps, and the sparse layouts that go with them.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::{Place, Printed, command, convert, fixture, index};
+
+fn bare(place: &Place) -> std::process::Command {
+    convert([fixture("index/cache")], place)
+}
+
+#[test]
+fn without_a_key_source_the_layers_are_converted_and_three_lines_say_what_holds() {
+    let place = Place::new();
+    let printed = Printed::of(&mut bare(&place), 0);
+    let cache = fixture("index/cache");
+    let expected = [
+        "the layers are warm: none of them is fetched or unpacked again".to_owned(),
+        format!("keep --cache-from type=local,src={cache} in the build, and all steps are CACHED"),
+        "with keys not even that is needed: https://github.com/oci2bk/oci2bk#keys".to_owned(),
+    ];
+    let lines: Vec<_> = printed.stdout.lines().skip(1).take(3).map(str::trim).collect();
+    assert_eq!(lines, expected);
+    assert!(printed.stdout.contains("has warm layers after"), "{}", printed.stdout);
+    // What nobody expected is no loss.
+    assert!(!printed.stderr.contains("have no key"), "{}", printed.stderr);
+}
+
+#[test]
+fn documents_tell_the_two_kinds_of_root_apart() {
+    for (words, warmth) in [(vec![fixture("index/cache")], "layers"), (index().to_vec(), "steps")] {
+        let place = Place::new();
+        let printed = Printed::of(convert(&words, &place).arg("--format=json"), 0);
+        assert_eq!(printed.json()["warmth"], warmth);
+        let source = format!("type=local,src={}", fixture("index/cache"));
+        assert_eq!(printed.json()["cache_from"], serde_json::json!([source]));
+        let plan =
+            Printed::of(convert(&words, &Place::new()).args(["--dry-run", "--format=json"]), 0);
+        assert_eq!(plan.json()["warmth"], warmth);
+        for name in ["verify", "inspect"] {
+            let json = Printed::of(command().args([name, "--format=json"]).arg(place.root()), 0);
+            assert_eq!(json.json()["warmth"], warmth, "{name}");
+            let table = Printed::of(command().arg(name).arg(place.root()), 0);
+            let says = table.stdout.contains("it has layers and knows no steps");
+            assert_eq!(says, warmth == "layers", "{name}: {}", table.stdout);
+        }
+    }
+}
+
+#[test]
+fn keys_can_be_asked_for() {
+    let place = Place::new();
+    let printed = Printed::of(bare(&place).arg("--require-keys"), 4);
+    printed.says(&["the keys of 13 steps", "nothing was written"]);
+    assert!(place.names().is_empty());
+    Printed::of(convert(index(), &place).arg("--require-keys"), 0);
+    let both = Printed::of(bare(&place).args(["--require-keys", "--allow-unkeyed"]), 2);
+    both.says(&["cannot be used with"]);
+}
+
+#[test]
+fn steps_that_a_key_source_leaves_out_are_still_refused() {
+    let place = Place::new();
+    let words = [fixture("index/cache"), "--keys".to_owned(), fixture("min/keys/metadata.json")];
+    Printed::of(&mut convert(&words, &place), 4);
+    assert!(place.names().is_empty());
+    let printed = Printed::of(convert(&words, &place).arg("--allow-unkeyed"), 0);
+    printed.says(&["13 steps have no key", "--cache-from"]);
+}
+
+#[test]
+fn a_sparse_layout_is_written_and_named() {
+    let place = Place::new();
+    let sparse = place.temp.path().join("sparse");
+    let printed = Printed::of(bare(&place).arg("--sparse-layout").arg(&sparse), 0);
+    let words = format!("keep --cache-from type=local,src={} in", sparse.display());
+    assert!(printed.stdout.contains(&words), "{}", printed.stdout);
+
+    let alone = place.temp.path().join("alone");
+    let mut command = command();
+    command.arg("sparse").args([fixture("index/cache"), fixture("zstd/cache")]).arg(&alone);
+    let printed = Printed::of(command.arg("--format=json"), 0);
+    let caches = printed.json()["caches"].clone();
+    let from = |at: usize| caches[at]["cache_from"].as_str().unwrap().to_owned();
+    assert_eq!(from(0), format!("type=local,src={}", alone.display()));
+    let digest = caches[1]["digest"].as_str().unwrap();
+    assert_eq!(from(1), format!("type=local,src={},digest={digest}", alone.display()));
+    let again =
+        Printed::of(crate::command().arg("sparse").arg(fixture("index/cache")).arg(&alone), 0);
+    let lines: Vec<_> = again.stdout.lines().collect();
+    assert!(lines[0].contains("has the index of a cache") && lines.len() == 2, "{lines:?}");
+}
+
+#[test]
+fn a_sparse_layout_is_refused_as_a_source() {
+    let place = Place::new();
+    let sparse = place.temp.path().join("sparse");
+    Printed::of(command().arg("sparse").arg(fixture("index/cache")).arg(&sparse), 0);
+    let printed = Printed::of(&mut convert([&sparse], &place), 3);
+    printed.says(&[sparse.to_str().unwrap(), "is a sparse layout"]);
+    assert!(!place.root().exists());
+    // It is one whatever it says of itself.
+    let index = sparse.join("index.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    json.as_object_mut().unwrap().remove("annotations");
+    fs::write(&index, json.to_string()).unwrap();
+    Printed::of(&mut convert([&sparse], &place), 3).says(&["is a sparse layout"]);
+}
+
+#[test]
+fn a_place_that_is_taken_is_refused_before_anything_is_written() {
+    let place = Place::new();
+    let taken = place.temp.path().join("taken");
+    fs::create_dir(&taken).unwrap();
+    fs::write(taken.join("note"), "mine").unwrap();
+    let printed = Printed::of(bare(&place).arg("--sparse-layout").arg(&taken), 1);
+    printed.says(&["is not empty, and not a sparse layout"]);
+    assert!(!place.root().exists());
+    Printed::of(command().arg("sparse").arg(fixture("index/cache")).arg(&taken), 1);
+    assert_eq!(fs::read_dir(&taken).unwrap().count(), 1);
+    let printed = Printed::of(command().arg("sparse").arg("/nowhere").arg(place.root()), 3);
+    printed.says(&["/nowhere is not there"]);
+}

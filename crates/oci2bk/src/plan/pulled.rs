@@ -1,0 +1,69 @@
+//! Images whose layers are in the plan, as if a daemon had pulled them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bkstate::ids::{KeyId, WorkerId};
+
+use super::layers::{Layers, Pulled};
+use super::{Plan, PlanError, Source, Step, StepResult};
+use crate::image::WholeImage;
+use crate::manifest::Style;
+
+impl Plan {
+    /// Adds the layers of `image`, and makes them the result of the source that the image is. With
+    /// [`add_images`](Self::add_images) after it, that is what a daemon has that pulled the image.
+    ///
+    /// # Errors
+    /// If a cache or another image contradicts it about a layer.
+    pub fn add_layers(&mut self, image: &WholeImage) -> Result<(), PlanError> {
+        let name = image.name();
+        let source = self.sources.len();
+        self.sources.push(Source {
+            reference: image.image.reference.clone(),
+            manifest: image.manifest,
+            style: Style::Image,
+            records: 0,
+            exporter: None,
+            translated: false,
+            layout: Arc::clone(image.layout()),
+        });
+        let mut layers = Layers::resume(
+            std::mem::take(&mut self.blobs),
+            std::mem::take(&mut self.snapshots),
+            std::mem::take(&mut self.layers),
+        );
+        let pulled = Pulled { name: name.as_deref(), made: image.on.created };
+        let top = layers.add_chain(source, &image.layers, &pulled);
+        (self.blobs, self.snapshots, self.layers) = (layers.blobs, layers.snapshots, layers.layers);
+        let top = top.map_err(|conflict| PlanError::of(&self.sources, &conflict))?;
+        if let Some(layer) = top {
+            self.add_sources(image, layer);
+        }
+        self.name_worker();
+        Ok(())
+    }
+
+    /// Gives each source that the image is the result `layer`, unless it has one.
+    fn add_sources(&mut self, image: &WholeImage, layer: usize) {
+        let created_at = self.layers.get(layer).and_then(|layer| layer.created_at);
+        let known: BTreeSet<_> = self.steps.iter().map(|step| step.key.clone()).collect();
+        for key in image.on.records.iter().map(|record| KeyId::from(*record)) {
+            // One that is there gets its result with the documents.
+            if !known.contains(&key) {
+                let results = vec![StepResult { layer, created_at }];
+                let name = image.name().map(|name| format!("FROM {name}"));
+                self.steps.push(Step { key, name, results, links: Vec::new() });
+            }
+        }
+    }
+
+    /// Without a cache the images tell what the worker is called.
+    fn name_worker(&mut self) {
+        let images = self.sources.iter().filter(|source| source.style == Style::Image);
+        let manifests: Vec<_> = images.map(|image| image.manifest.to_string()).collect();
+        if manifests.len() == self.sources.len() {
+            self.worker_id = WorkerId::derive(&manifests.join(" "));
+        }
+    }
+}
