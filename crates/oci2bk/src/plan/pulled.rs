@@ -67,3 +67,6 @@ impl Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

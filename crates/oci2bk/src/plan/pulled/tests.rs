@@ -1,0 +1,189 @@
+use serde_json::{Value, json};
+
+use super::super::testing::*;
+use super::*;
+use crate::degree::Degree;
+use crate::image::{BaseImage, ImageError};
+use crate::keys::Keyring;
+use crate::layout::testing::{TestLayout, annotated, digest_of};
+use crate::limits::Limits;
+use crate::llb::Platform;
+use crate::manifest::OCI_INDEX;
+
+const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const NAME: &str = "io.containerd.image.name";
+
+/// A layer without annotations, as an image lists it, whose blob is there.
+fn layer(layout: &TestLayout, name: &str) -> Value {
+    layout.blob(GZIP, name)
+}
+
+fn image(layout: &TestLayout, names: &[&str], platform: [&str; 2]) -> Value {
+    let layers: Vec<_> = names.iter().map(|name| layer(layout, name)).collect();
+    let diff_ids: Vec<_> = names.iter().map(|name| diff_id(name)).collect();
+    let [os, architecture] = platform;
+    layout.image(
+        &layers,
+        &json!({
+            "os": os,
+            "architecture": architecture,
+            "created": "2026-11-21T20:27:19Z",
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
+            "history": [{"created_by": "ADD a"}, {"created_by": "RUN b"}],
+        }),
+    )
+}
+
+/// A layout with an index of an image of the layers `a` and `b` for amd64, and one for arm64.
+fn layout() -> TestLayout {
+    let layout = TestLayout::new();
+    let manifests = [("amd64", ["a", "b"]), ("arm64", ["c", "d"])].map(|(architecture, names)| {
+        let mut image = image(&layout, &names, ["linux", architecture]);
+        image["platform"] = json!({"os": "linux", "architecture": architecture});
+        image
+    });
+    let index = layout.json(OCI_INDEX, &json!({"manifests": manifests}));
+    layout.index(&[annotated(index, NAME, "docker.io/library/base:1.2")]);
+    layout
+}
+
+fn read(layout: &TestLayout) -> BaseImage {
+    let word = layout.path().to_str().unwrap().parse().unwrap();
+    BaseImage::read(&word, &Limits::default()).unwrap().remove(0)
+}
+
+fn amd64() -> Platform {
+    "linux/amd64".parse().unwrap()
+}
+
+fn empty() -> Plan {
+    Plan::new(&[], &Keyring::for_exports(&[])).unwrap()
+}
+
+#[test]
+fn an_image_alone_is_layers_and_a_source_with_each_of_its_keys() {
+    let layout = layout();
+    let whole = read(&layout).whole(&amd64()).unwrap();
+    let mut plan = empty();
+    let without = plan.worker_id.clone();
+    plan.add_layers(&whole).unwrap();
+    assert!(plan.add_images(std::slice::from_ref(&whole.image)).is_empty());
+
+    let blobs: Vec<_> = plan.layers.iter().map(|layer| layer.blob).collect();
+    assert_eq!(blobs, ["a", "b"].map(blob));
+    let name = whole.name().unwrap();
+    let index = layout.open().entries()[0].digest;
+    assert_eq!(name, format!("docker.io/library/base:1.2@{index}"));
+    for layer in &plan.layers {
+        assert_eq!(layer.description, Some(format!("pulled from {name}")));
+        assert_eq!(layer.image.as_ref(), Some(&name));
+        assert_eq!(layer.created_at.unwrap().to_string(), "2026-11-21T20:27:19Z");
+    }
+    // Of the index, of the manifest and of the layers.
+    assert_eq!(plan.steps.len(), 3);
+    assert!(plan.steps.iter().all(|step| step.links.is_empty() && step.results[0].layer == 1));
+    // Index, manifest and config are kept with the topmost layer.
+    assert_eq!(plan.documents.len(), 3);
+    assert!(plan.documents.values().all(|document| document.layers == BTreeSet::from([1])));
+    assert_eq!(plan.degree(), Some(Degree::Layers));
+    assert_eq!(plan.sources[0].style, Style::Image);
+    assert_ne!(plan.worker_id, without);
+}
+
+#[test]
+fn layers_that_a_cache_has_are_planned_once_and_say_what_the_cache_says() {
+    let records = json!([{"digest": record("x"), "layers": result(0)}]);
+    let (_cache, export) = export(&["a"].map(described), &[("a", -1)], &records);
+    let mut plan = Plan::new(&[export], &keyring(&["x"])).unwrap();
+    let worker = plan.worker_id.clone();
+    let described = plan.layers[0].description.clone();
+    plan.add_layers(&read(&layout()).whole(&amd64()).unwrap()).unwrap();
+    assert_eq!(plan.layers.len(), 2);
+    assert_eq!(plan.layers[0].description, described);
+    assert!(plan.layers[0].image.is_some());
+    assert_eq!(plan.blobs[&blob("a")].source, 0);
+    assert_eq!(plan.blobs[&blob("b")].source, 1);
+    assert_eq!(plan.worker_id, worker);
+}
+
+#[test]
+fn an_image_that_contradicts_a_cache_is_refused_by_name() {
+    let records = json!([{"digest": record("x"), "layers": result(0)}]);
+    let mut lying = plain("a");
+    lying["annotations"]["containerd.io/uncompressed"] = diff_id("other").to_string().into();
+    let (_cache, export) = export(&[lying], &[("a", -1)], &records);
+    let mut plan = Plan::new(&[export], &keyring(&["x"])).unwrap();
+    let image = read(&layout()).whole(&amd64()).unwrap();
+    let error = plan.add_layers(&image).unwrap_err();
+    let PlanError::Conflict { layer, second, .. } = &error else { panic!("{error}") };
+    assert_eq!(*layer, blob("a"));
+    assert!(second.starts_with(&format!("the image {}", image.manifest)), "{second}");
+}
+
+#[test]
+fn an_image_without_a_name_has_no_documents_that_nobody_would_find() {
+    let layout = TestLayout::new();
+    layout.index(&[image(&layout, &["a", "b"], ["linux", "amd64"])]);
+    let open = Arc::new(layout.open());
+    let source = layout.path().to_str().unwrap().parse().unwrap();
+    let image = BaseImage::named_by(&source, &open).unwrap().remove(0);
+    let whole = image.whole(&amd64()).unwrap();
+    assert_eq!(whole.name(), None);
+    let mut plan = empty();
+    plan.add_layers(&whole).unwrap();
+    plan.add_images(&[image]);
+    assert!(plan.documents.is_empty());
+    assert_eq!(plan.layers[1].description.as_deref(), Some("RUN b"));
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let layout = layout();
+    let image = read(&layout);
+    let error = image.whole(&"linux/s390x".parse().unwrap()).unwrap_err();
+    let ImageError::NoPlatform { wanted, platforms, .. } = &error else { panic!("{error}") };
+    assert_eq!(
+        (wanted.as_str(), platforms.as_slice()),
+        ("linux/s390x", &["linux/amd64", "linux/arm64"].map(str::to_owned)[..])
+    );
+
+    std::fs::remove_file(layout.blob_path(blob("b"))).unwrap();
+    let error = image.whole(&amd64()).unwrap_err();
+    assert!(matches!(&error, ImageError::NoLayer { layer, .. } if *layer == blob("b")), "{error}");
+    std::fs::write(layout.blob_path(blob("b")), "longer than b").unwrap();
+    let error = image.whole(&amd64()).unwrap_err();
+    assert!(matches!(error, ImageError::Blob { .. }), "{error}");
+
+    let manifest = image.whole(&"linux/arm64".parse().unwrap()).unwrap().manifest;
+    std::fs::remove_file(layout.blob_path(manifest)).unwrap();
+    let error = read(&layout).whole(&"linux/arm64".parse().unwrap()).unwrap_err();
+    let ImageError::NoManifest { what, digest, platform, .. } = &error else { panic!("{error}") };
+    assert_eq!((*what, *digest, platform.as_str()), ("manifest", manifest, "linux/arm64"));
+}
+
+#[test]
+fn a_config_with_other_layers_than_the_manifest_is_refused() {
+    let layout = TestLayout::new();
+    let layers = [layer(&layout, "a")];
+    let config = json!({"os": "linux", "architecture": "amd64",
+        "rootfs": {"type": "layers", "diff_ids": [diff_id("a"), diff_id("b")]}});
+    let image = layout.image(&layers, &config);
+    let digest = digest_of(&image);
+    layout.index(&[annotated(image, NAME, "docker.io/library/base:1")]);
+    let error = read(&layout).whole(&amd64()).unwrap_err();
+    let ImageError::Layer { source, .. } = &error else { panic!("{error}") };
+    assert!(source.to_string().contains(&format!("{digest} has 1 layers")), "{source}");
+}
+
+#[test]
+fn an_image_without_layers_adds_nothing_but_a_source() {
+    let layout = TestLayout::new();
+    let config = json!({"os": "linux", "architecture": "amd64",
+        "rootfs": {"type": "layers", "diff_ids": []}});
+    let image = layout.image(&[], &config);
+    layout.index(&[annotated(image, NAME, "docker.io/library/scratch-like:1")]);
+    let mut plan = empty();
+    plan.add_layers(&read(&layout).whole(&amd64()).unwrap()).unwrap();
+    assert!(plan.layers.is_empty() && plan.steps.is_empty());
+    assert_eq!((plan.degree(), plan.sources.len()), (None, 1));
+}
