@@ -13,10 +13,28 @@ pub enum Builder {
     ImportsFromRegistry,
     /// Its root was made by `oci2bk convert`.
     Converted,
+    /// The same without keys, so it has layers only, and the build imports the layout that was converted.
+    LayersImportLayout,
+    /// The same, and the build imports what `--sparse-layout` left of that layout.
+    LayersImportSparse,
     /// Its root is a copy of that of another, which was stopped.
     Copied,
     /// A daemon ran the same build on this very root before, and was stopped.
     Baked,
+}
+
+impl Builder {
+    /// Whether it gets what it has before the first build, at a cost of its own.
+    pub(crate) fn is_made_in_a_bake(self) -> bool {
+        match self {
+            Self::Converted
+            | Self::LayersImportLayout
+            | Self::LayersImportSparse
+            | Self::Copied
+            | Self::Baked => true,
+            Self::New | Self::Same | Self::ImportsLayout | Self::ImportsFromRegistry => false,
+        }
+    }
 }
 
 /// One kind of measurement.
@@ -33,7 +51,7 @@ pub struct Scenario {
 }
 
 /// All scenarios, in the order of reports.
-pub const ALL: [Scenario; 13] = [
+pub const ALL: [Scenario; 17] = [
     scenario("cold", "a new builder", Builder::New, false),
     scenario("warm", "the same daemon again", Builder::Same, false),
     scenario("edit", "the same daemon again, a source file edited", Builder::Same, true),
@@ -48,6 +66,20 @@ pub const ALL: [Scenario; 13] = [
     ),
     scenario("converted", "a root by oci2bk", Builder::Converted, false),
     scenario("converted-edit", "a root by oci2bk, edited", Builder::Converted, true),
+    scenario("layers", "layers by oci2bk, imports the layout", Builder::LayersImportLayout, false),
+    scenario(
+        "layers-edit",
+        "layers by oci2bk, imports the layout, edited",
+        Builder::LayersImportLayout,
+        true,
+    ),
+    scenario("sparse", "layers by oci2bk, imports the index", Builder::LayersImportSparse, false),
+    scenario(
+        "sparse-edit",
+        "layers by oci2bk, imports the index, edited",
+        Builder::LayersImportSparse,
+        true,
+    ),
     scenario("copied", "a copied root", Builder::Copied, false),
     scenario("copied-edit", "a copied root, edited", Builder::Copied, true),
     scenario("baked", "a root on which the build ran", Builder::Baked, false),

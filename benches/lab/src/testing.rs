@@ -109,8 +109,7 @@ pub(crate) fn builds<'a>(run: &'a mut Run, scenario: &str) -> impl Iterator<Item
 }
 
 fn measurement(scenario: &Scenario, repeat: u32) -> Measurement {
-    let prepared =
-        matches!(scenario.builder, Builder::Converted | Builder::Copied | Builder::Baked);
+    let prepared = scenario.builder.is_made_in_a_bake();
     Measurement {
         scenario: scenario.name.into(),
         repeat,
@@ -124,8 +123,15 @@ fn measurement(scenario: &Scenario, repeat: u32) -> Measurement {
 fn build(scenario: &Scenario, repeat: u32) -> Build {
     let edited = scenario.edited.then_some(1_500_000);
     let cold = (scenario.builder == Builder::New).then_some(8_000_000);
-    let imports = matches!(scenario.builder, Builder::ImportsLayout | Builder::ImportsFromRegistry);
-    let extracts = imports && scenario.edited;
+    let imports = matches!(
+        scenario.builder,
+        Builder::ImportsLayout
+            | Builder::ImportsFromRegistry
+            | Builder::LayersImportLayout
+            | Builder::LayersImportSparse
+    );
+    // Those that have the layers extract none.
+    let extracts = imports && !scenario.builder.is_made_in_a_bake() && scenario.edited;
     let solve = 300_000
         + edited.unwrap_or(0)
         + 2 * cold.unwrap_or(0)

@@ -4,7 +4,7 @@ use oci2bk::text::one_line;
 use oci2bk::{CacheExport, Degree};
 
 /// Where the documentation of keys is.
-const KEYS_PAGE: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "#keys");
+const KEYS_PAGE: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "#why-keys-are-needed");
 
 /// What has to be known of a root that knows layers and no steps; nothing of others.
 pub(crate) fn layers_note(degree: Option<Degree>) -> Option<&'static str> {

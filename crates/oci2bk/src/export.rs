@@ -35,6 +35,7 @@ use crate::source::Source;
 ///         }
 ///     }
 /// }
+/// assert!(!exports.iter().any(CacheExport::is_sparse));
 /// // Of `mode=min`, only some of the steps have results.
 /// assert!(exports[1].config.records.iter().any(|record| record.results.is_empty()));
 ///

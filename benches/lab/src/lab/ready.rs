@@ -47,13 +47,17 @@ impl Lab {
             }
             Builder::Same | Builder::Copied => copy_root(&self.seed_root(), root)?,
             Builder::Converted => {
-                let (cache, keys) = (self.seed_cache(), self.seed_image());
-                let report = self.scratch.path().join("conversion.json");
-                let layout = self.base_layout();
-                let base = layout.exists().then(|| format!("{}={}", self.base(), layout.display()));
-                let converted =
-                    Converted { cache: &cache, keys: &keys, base, root, report: &report };
-                preparation.conversion = Some(convert::run(&self.tools, &converted)?);
+                let keys = self.seed_image();
+                preparation.conversion = Some(self.convert(root, Some(&keys), None)?);
+            }
+            Builder::LayersImportLayout => {
+                self.convert(root, None, None)?;
+                import = Some(format!("type=local,src={}", self.seed_cache().display()));
+            }
+            Builder::LayersImportSparse => {
+                let sparse = self.scratch.path().join("sparse");
+                self.convert(root, None, Some(&sparse))?;
+                import = Some(format!("type=local,src={}", sparse.display()));
             }
             Builder::Baked => {
                 let daemon = self.start(root)?;
@@ -63,7 +67,7 @@ impl Lab {
         }
         // Writing it out must not slow the build down.
         self.sync()?;
-        if matches!(builder, Builder::Copied | Builder::Converted | Builder::Baked) {
+        if builder.is_made_in_a_bake() {
             preparation.micros = Some(micros_since(start));
         }
         let daemon = self.start(root)?;
@@ -71,6 +75,22 @@ impl Lab {
             self.build(&daemon, &self.request(false))?;
         }
         Ok(Ready { daemon, import })
+    }
+}
+
+impl Lab {
+    fn convert(
+        &self,
+        root: &Path,
+        keys: Option<&Path>,
+        sparse: Option<&Path>,
+    ) -> Result<Conversion> {
+        let cache = self.seed_cache();
+        let report = self.scratch.path().join("conversion.json");
+        let layout = self.base_layout();
+        let base = layout.exists().then(|| format!("{}={}", self.base(), layout.display()));
+        let converted = Converted { cache: &cache, keys, sparse, base, root, report: &report };
+        convert::run(&self.tools, &converted)
     }
 }
 

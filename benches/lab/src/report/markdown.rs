@@ -126,6 +126,8 @@ pub(super) fn ways(report: &Report) -> String {
         ("import in a build, from a registry", "cache-from-registry"),
         ("import in a build, from a layout", "cache-from-local"),
         ("convert", "converted"),
+        ("convert layers, import the layout", "layers"),
+        ("convert layers, import their index", "sparse"),
         ("copy a state", "copied"),
     ] {
         let first = report.builds(scenario);

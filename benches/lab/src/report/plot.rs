@@ -60,7 +60,9 @@ fn bar(place: u64, scenario: &str, time: Summary, longest: u64) -> String {
 /// Ways that have something in common are of one colour.
 fn colour(scenario: &str) -> &'static str {
     match crate::scenario::find(scenario).map(|scenario| scenario.builder) {
-        Some(Builder::Converted) => "#2a9d5c",
+        Some(Builder::Converted | Builder::LayersImportLayout | Builder::LayersImportSparse) => {
+            "#2a9d5c"
+        }
         Some(Builder::ImportsLayout | Builder::ImportsFromRegistry) => "#d98c2b",
         Some(Builder::Same | Builder::Copied | Builder::Baked) => "#7aa6d6",
         Some(Builder::New) | None => "#b0b0b0",

@@ -109,6 +109,7 @@ pub use name::Name;
 /// aside.create_dir("newer", 0o755)?;
 /// aside.exchange("newer", &dir, "tree")?;
 /// dir.exchange("tree", &aside, "newer")?;
+/// aside.remove_dir("newer")?;
 /// dir.remove_dir("aside")?;
 /// dir.sync_file_system()?;
 ///

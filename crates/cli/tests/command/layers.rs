@@ -18,7 +18,8 @@ fn without_a_key_source_the_layers_are_converted_and_three_lines_say_what_holds(
     let expected = [
         "the layers are warm: none of them is fetched or unpacked again".to_owned(),
         format!("keep --cache-from type=local,src={cache} in the build, and all steps are CACHED"),
-        "with keys not even that is needed: https://github.com/oci2bk/oci2bk#keys".to_owned(),
+        "with keys not even that is needed: https://github.com/oci2bk/oci2bk#why-keys-are-needed"
+            .to_owned(),
     ];
     let lines: Vec<_> = printed.stdout.lines().skip(1).take(3).map(str::trim).collect();
     assert_eq!(lines, expected);

@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use oci2bk::image::{
-//!     ImageDocument, ImageError, ImageRef, ParseImageError, ParseRepositoryError, PlatformImage,
+//!     Absent, ImageDocument, ImageError, ImageRef, ParseImageError, ParseRepositoryError, PlatformImage,
 //!     Repository,
 //! };
 //! use oci2bk::layout::Layout;
@@ -28,7 +28,11 @@
 //!     }
 //! }
 //!
-//! // Only what a step starts from gets into the state.
+//! // With its layers, and nothing that it lists is missing.
+//! assert!(!images[0].whole(&"linux/amd64".parse()?)?.layers.is_empty());
+//! assert_eq!(images[0].absent, Vec::<Absent>::new());
+//!
+//! // Of the documents alone, only what a step starts from gets into the state.
 //! let exports = CacheExport::read_sources(&["../../fixtures/manifest/cache".parse()?], &limits)?;
 //! let mut plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 //! let unused = plan.add_images(&images);

@@ -7,7 +7,7 @@
 //! use oci2bk::plan::{
 //!     Blob, Document, Layer, Lost, LostReason, Snapshot, Source, Step, StepLink, StepResult,
 //! };
-//! use oci2bk::{BaseImage, CacheExport, Keyring, Limits, Plan, Target};
+//! use oci2bk::{BaseImage, CacheExport, Degree, Keyring, Limits, Plan, Target};
 //!
 //! let limits = Limits::default();
 //! let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
@@ -46,6 +46,11 @@
 //! let images = BaseImage::read(&"debian=../../fixtures/manifest/keys/image".parse()?, &limits)?;
 //! assert_eq!(plan.add_images(&images).len(), 1);
 //! assert_eq!(plan.documents.values().map(|Document { size, .. }| size).sum::<u64>(), 0);
+//!
+//! // An image that is whole brings its layers, and is then used.
+//! assert_eq!(plan.degree(), Some(Degree::Steps));
+//! plan.add_layers(&images[0].whole(&"linux/amd64".parse()?)?)?;
+//! assert!(plan.add_images(&images).is_empty() && !plan.documents.is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -24,6 +24,8 @@
 //! assert!(bytes < 10_000);
 //! println!("--cache-from {}", source.attributes());
 //!
+//! let layout = oci2bk::layout::Layout::open(&path, &limits)?;
+//! assert_eq!(layout.annotations()[sparse::ANNOTATION], "true");
 //! // Its steps are known, and there is nothing to convert.
 //! let exports = CacheExport::read_all(source, &limits)?;
 //! assert!(exports[0].is_sparse());

@@ -68,7 +68,7 @@ impl Cache {
     }
 
     /// The plan of it with keys of the steps of these names.
-    pub(super) fn plan(&self, names: &[&str]) -> (Vec<CacheExport>, Plan) {
+    pub(super) fn plan(&self, names: &[&str]) -> Plan {
         let exports = vec![self.export(&Limits::default()).unwrap()];
         let candidates = names.iter().map(|name| Candidate {
             op_digest: op(name).into(),
@@ -85,6 +85,6 @@ impl Cache {
         keyring.add(source, &Limits::default()).unwrap();
         let plan = Plan::new(&exports, &keyring).unwrap();
         assert!(plan.lost.is_empty(), "{:?}", plan.lost);
-        (exports, plan)
+        plan
     }
 }

@@ -44,7 +44,7 @@ fn a_chain_that_a_step_needs_is_refused_beyond_what_can_be_mounted() {
         return;
     }
     let cache = command(MAX_CHAIN + 2);
-    let (exports, plan) = cache.plan(&["run"]);
+    let plan = cache.plan(&["run"]);
     let root = tempfile::tempdir().unwrap();
     let error = converter(true).convert(&plan, root.path()).unwrap_err();
     assert!(
@@ -57,7 +57,7 @@ fn a_chain_that_a_step_needs_is_refused_beyond_what_can_be_mounted() {
     assert!(matches!(error, ConvertError::ChainTooLong { .. }), "{error}");
     // What is there already counts.
     let below = command(MAX_CHAIN + 1);
-    let (of_below, plan_of_below) = below.plan(&["run"]);
+    let plan_of_below = below.plan(&["run"]);
     let report = converter(true).convert(&plan_of_below, root.path()).unwrap();
     // What the command left on as many as can be mounted is not built on.
     assert_eq!((report.snapshots, report.left_packed.len()), (MAX_CHAIN, 1));
@@ -75,7 +75,7 @@ fn a_chain_that_no_step_needs_stays_packed_from_where_it_cannot_be_mounted() {
         return;
     }
     let cache = image(MAX_CHAIN + 2);
-    let (exports, plan) = cache.plan(&[]);
+    let plan = cache.plan(&[]);
     let root = tempfile::tempdir().unwrap();
     let report = converter(true).convert(&plan, root.path()).unwrap();
     assert_eq!((report.snapshots, report.blobs), (MAX_CHAIN, MAX_CHAIN + 2));
@@ -103,7 +103,7 @@ fn what_is_known_to_be_too_much_is_refused_before_anything_is_read() {
         return;
     }
     let cache = image(3);
-    let (exports, plan) = cache.plan(&[]);
+    let plan = cache.plan(&[]);
     let bytes = plan.blobs.values().map(|blob| blob.size).sum();
     let enough = Limits { snapshots: 3, total_size: bytes, total_entries: 3, ..Limits::default() };
     let root = tempfile::tempdir().unwrap();

@@ -61,7 +61,7 @@ fn a_chain_that_no_step_needs_unpacked_stays_packed() {
         return;
     }
     let cache = below_a_linked_copy(true);
-    let (exports, plan) = cache.plan(&["copy", "merge"]);
+    let plan = cache.plan(&["copy", "merge"]);
     let root = tempfile::tempdir().unwrap();
     let report = converter(true).convert(&plan, root.path()).unwrap();
     let [base, top, merged] = report.left_packed.as_slice() else { panic!("{report:?}") };
@@ -94,7 +94,7 @@ fn a_chain_that_no_step_needs_unpacked_stays_packed() {
     assert_eq!(state_of(root.path()), state);
     // A cache of the same steps on a good image is unpacked.
     let cache = below_a_linked_copy(false);
-    let (exports, plan) = cache.plan(&["copy", "merge"]);
+    let plan = cache.plan(&["copy", "merge"]);
     let root = tempfile::tempdir().unwrap();
     let report = converter(true).convert(&plan, root.path()).unwrap();
     assert_eq!((report.left_packed.len(), report.snapshots), (0, 4));
@@ -117,7 +117,7 @@ fn a_chain_that_a_step_needs_is_an_error_that_names_the_way_out() {
         json!({"digest": record("run"), "layers": [{"layer": 1}], "inputs": [[{"link": 0}]]});
     let copy = Cache::new(&layers, &json!([image, copy]));
     for cache in [run, copy] {
-        let (exports, plan) = cache.plan(&["run"]);
+        let plan = cache.plan(&["run"]);
         let root = tempfile::tempdir().unwrap();
         let error = converter(true).convert(&plan, root.path()).unwrap_err();
         assert!(
@@ -139,7 +139,7 @@ fn what_stays_packed_needs_its_blob() {
         return;
     }
     let cache = below_a_linked_copy(true);
-    let (exports, plan) = cache.plan(&["copy", "merge"]);
+    let plan = cache.plan(&["copy", "merge"]);
     let root = tempfile::tempdir().unwrap();
     let without = converter(true).blobs(StoreBlobs::None);
     let error = without.convert(&plan, root.path()).unwrap_err();
@@ -152,7 +152,7 @@ fn a_layer_with_a_wrong_diff_id_is_never_left_packed() {
         return;
     }
     let cache = below_a_linked_copy(true);
-    let (exports, mut plan) = cache.plan(&["copy", "merge"]);
+    let mut plan = cache.plan(&["copy", "merge"]);
     plan.blobs.get_mut(&cache.layers[0]).unwrap().diff_id = Digest::of("another");
     for extract in [true, false] {
         let root = tempfile::tempdir().unwrap();

@@ -56,7 +56,7 @@ fn what_copying_loses_is_found_by_the_plain_command() {
         return;
     }
     let cache = cache();
-    let (exports, plan) = cache.plan(&["run"]);
+    let plan = cache.plan(&["run"]);
     for blobs in [StoreBlobs::Auto, StoreBlobs::None] {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path();
@@ -95,7 +95,7 @@ fn what_copying_loses_is_found_by_the_plain_command() {
 #[test]
 fn a_packed_root_has_nothing_to_lose() {
     let cache = cache();
-    let (exports, plan) = cache.plan(&["run"]);
+    let plan = cache.plan(&["run"]);
     let temp = tempfile::tempdir().unwrap();
     converter(false).convert(&plan, temp.path()).unwrap();
     assert_eq!(damage(temp.path(), false), []);

@@ -64,7 +64,7 @@ fn cache(layers: &[(Vec<u8>, i64)]) -> Cache {
 
 /// What `limit` counts when `cache` is converted.
 fn converting(limit: &str, cache: &Cache) -> u64 {
-    let (exports, plan) = cache.plan(&[]);
+    let plan = cache.plan(&[]);
     least(limit, |limits| {
         let root = tempfile::tempdir().unwrap();
         let converted = converter(true).limits(*limits).convert(&plan, root.path());

@@ -85,7 +85,7 @@ fn convert_and_tell(paths: &str) {
     let [layout, keys, root] = paths.as_slice() else { panic!("{paths:?}") };
     let limits = Limits::default();
     let source = layout.to_str().unwrap().parse().unwrap();
-    let (exports, plan) = read(&source, &[keys], &limits).unwrap();
+    let plan = read(&source, &[keys], &limits).unwrap();
     assert!(plan.lost.is_empty());
     Converter::new().extract(false).convert(&plan, root).unwrap();
     let status = fs::read_to_string("/proc/self/status").unwrap();

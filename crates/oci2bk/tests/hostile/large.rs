@@ -47,7 +47,7 @@ fn bounded(test: &str, mebibytes: u64, work: impl FnOnce()) {
 fn packed(layout: &Layout, keys: &[&std::path::Path]) -> (usize, usize) {
     let limits = Limits::default();
     let source = layout.path().to_str().unwrap().parse().unwrap();
-    let (exports, plan) = read(&source, keys, &limits).unwrap();
+    let plan = read(&source, keys, &limits).unwrap();
     let converter = Converter::new().extract(false).jobs(NonZeroUsize::MIN).limits(limits);
     let root = tempfile::tempdir().unwrap();
     converter.convert(&plan, root.path()).unwrap();

@@ -41,7 +41,7 @@ pub(super) fn converted_within(
     let root = temp.path().join("root");
     let extract = rustix::process::geteuid().is_root();
     let converter = Converter::new().extract(extract).jobs(NonZeroUsize::MIN).limits(*limits);
-    let result = read(source, keys, limits).and_then(|(exports, plan)| {
+    let result = read(source, keys, limits).and_then(|plan| {
         let report = converter.convert(&plan, &root)?;
         Ok((plan, report))
     });
@@ -86,23 +86,18 @@ pub(super) fn export_error(path: &Path) -> ExportError {
 /// What would be converted: for the many cases that differ in a byte.
 pub(super) fn planned(path: &Path, keys: &[&Path]) -> Result<Plan, Fault> {
     let source = path.to_str().unwrap().parse().unwrap();
-    read(&source, keys, &Limits::default()).map(|(_, plan)| plan)
+    read(&source, keys, &Limits::default())
 }
 
-/// The exports of `source`, and the plan for them with the keys of `keys` and those that lie in it.
-pub(super) fn read(
-    source: &Source,
-    keys: &[&Path],
-    limits: &Limits,
-) -> Result<(Vec<CacheExport>, Plan), Fault> {
+/// The plan for the exports of `source` with the keys of `keys` and those that lie in it.
+pub(super) fn read(source: &Source, keys: &[&Path], limits: &Limits) -> Result<Plan, Fault> {
     let exports = CacheExport::read_all(source, limits)?;
     let mut keyring = Keyring::for_exports(&exports);
     for path in keys {
         keyring.read(path, limits)?;
     }
     keyring.read_layouts(&exports)?;
-    let plan = Plan::new(&exports, &keyring).unwrap();
-    Ok((exports, plan))
+    Ok(Plan::new(&exports, &keyring).unwrap())
 }
 
 /// Everything below `path`, or the file that it is, as type, size and time of the last change.
