@@ -8,12 +8,13 @@ use oci2bk::explain::{
 use oci2bk::inspect::{Place, find};
 use oci2bk::keys::{self, SourceError};
 use oci2bk::text::{self, one_line, shortened};
-use oci2bk::{CacheExport, Limits, Root};
+use oci2bk::{CacheExport, Degree, Limits, Root};
 use serde::Serialize;
 
 use crate::args::{Explain, Format};
 use crate::failure::Failure;
 use crate::output;
+use crate::warmth::no_steps_note;
 
 /// More differences than this are counted, not named.
 const NAMED: usize = 8;
@@ -52,7 +53,7 @@ struct Build {
 
 pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
     let limits = arguments.limits.limits();
-    let mut cache = read_cache(arguments, &limits)?;
+    let (mut cache, degree) = read_cache(arguments, &limits)?;
     for path in &arguments.keys {
         cache.learn(keys::read_source(path, &limits)?, &limits).map_err(SourceError::from)?;
     }
@@ -68,12 +69,17 @@ pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
         return Err(ExplainError::NoBuild { path: arguments.llb.clone() }.into());
     }
     output::result(&match arguments.format {
-        Format::Table => builds.iter().map(table).collect::<Vec<_>>().join("\n\n"),
+        Format::Table => {
+            let mut pages: Vec<_> = builds.iter().map(table).collect();
+            pages.extend(no_steps_note(degree).map(str::to_owned));
+            pages.join("\n\n")
+        }
         Format::Json => text::to_json(&builds)?,
     })
 }
 
-fn read_cache(arguments: &Explain, limits: &Limits) -> Result<Cache, Failure> {
+/// What is known of steps, and of a root how warm it is.
+fn read_cache(arguments: &Explain, limits: &Limits) -> Result<(Cache, Option<Degree>), Failure> {
     let path = match find(&arguments.cache)? {
         Place::Source(_) if arguments.buildkit.is_some() => {
             let place = arguments.cache.to_string_lossy().into_owned();
@@ -84,7 +90,7 @@ fn read_cache(arguments: &Explain, limits: &Limits) -> Result<Cache, Failure> {
             let exports = CacheExport::read_sources(&[source], limits)?;
             let mut cache = Cache::of_exports(&exports);
             cache.learn_layouts(&exports)?;
-            return Ok(cache);
+            return Ok((cache, None));
         }
         Place::Root(path) => path,
     };
@@ -100,7 +106,7 @@ fn read_cache(arguments: &Explain, limits: &Limits) -> Result<Cache, Failure> {
         Err(SourceError::EmptyRoot { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    Ok(cache)
+    Ok((cache, Degree::of_state(&state)))
 }
 
 fn table(build: &Build) -> String {

@@ -14,6 +14,14 @@ pub(crate) fn layers_note(degree: Option<Degree>) -> Option<&'static str> {
     )
 }
 
+/// What `explain` says of such a root, in which it finds no step.
+pub(crate) fn no_steps_note(degree: Option<Degree>) -> Option<&'static str> {
+    (degree == Some(Degree::Layers)).then_some(
+        "the root has layers and knows no steps; a build learns them from the cache that it imports with \
+         --cache-from: explain that one, of which the index is enough",
+    )
+}
+
 /// What `--cache-from` takes of each cache, as far as BuildKit can read it where it is.
 pub(crate) fn cache_from(exports: &[CacheExport]) -> Vec<String> {
     let readable = exports.iter().filter(|export| export.layout.is_directory());

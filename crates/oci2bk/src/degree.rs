@@ -34,7 +34,14 @@ impl Degree {
     /// That of a state which a daemon may have worked on; `None` if it has no layers either.
     ///
     /// Sources, such as images, are keys without a link: they say nothing of steps.
-    pub(crate) fn of_state(state: &State) -> Option<Self> {
+    ///
+    /// ```
+    /// use oci2bk::bkstate::ids::WorkerId;
+    /// use oci2bk::{Degree, State};
+    ///
+    /// assert_eq!(Degree::of_state(&State::empty(WorkerId::derive("worker"))), None);
+    /// ```
+    pub fn of_state(state: &State) -> Option<Self> {
         let has_links = state.solver.links.values().any(|links| !links.is_empty());
         let has_layers = || state.records.by_id.values().any(|record| record.blob.is_some());
         Self::of(has_links, has_layers)

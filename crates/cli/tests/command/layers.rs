@@ -30,10 +30,12 @@ fn without_a_key_source_the_layers_are_converted_and_three_lines_say_what_holds(
 
 #[test]
 fn documents_tell_the_two_kinds_of_root_apart() {
+    let mut bytes = Vec::new();
     for (words, warmth) in [(vec![fixture("index/cache")], "layers"), (index().to_vec(), "steps")] {
         let place = Place::new();
         let printed = Printed::of(convert(&words, &place).arg("--format=json"), 0);
         assert_eq!(printed.json()["warmth"], warmth);
+        bytes.push(printed.json()["gc"]["bytes"].as_u64().unwrap());
         let source = format!("type=local,src={}", fixture("index/cache"));
         assert_eq!(printed.json()["cache_from"], serde_json::json!([source]));
         let plan =
@@ -47,6 +49,31 @@ fn documents_tell_the_two_kinds_of_root_apart() {
             assert_eq!(says, warmth == "layers", "{name}: {}", table.stdout);
         }
     }
+    // What garbage collection counts are layers.
+    assert!(bytes[0] > 0 && bytes[0] == bytes[1], "{bytes:?}");
+}
+
+#[test]
+fn what_a_build_learns_is_explained_and_shown_by_the_index_alone() {
+    let place = Place::new();
+    let sparse = place.temp.path().join("sparse");
+    Printed::of(bare(&place).arg("--sparse-layout").arg(&sparse), 0);
+    let explain = |cache: &std::path::Path| {
+        let keys = fixture("index/keys/provenance.json");
+        Printed::of(command().args(["explain", "--llb", &keys]).arg(cache), 0).stdout
+    };
+    let of_index = explain(&sparse);
+    assert!(of_index.contains("1 of 15 steps are found, 13 if contents are the same; 0 are not"));
+    assert!(!of_index.contains("knows no steps"), "{of_index}");
+    let of_root = explain(&place.root());
+    assert!(of_root.contains("0 of 15 steps are found"), "{of_root}");
+    assert!(of_root.contains("the root has layers and knows no steps"), "{of_root}");
+    let shown = Printed::of(command().args(["inspect", "--format=json"]).arg(&sparse), 0).json();
+    assert_eq!(
+        shown["kind"],
+        Printed::of(command().args(["inspect", "--format=json"]).arg(fixture("index/cache")), 0)
+            .json()["kind"]
+    );
 }
 
 #[test]

@@ -132,7 +132,7 @@ impl Export {
         keyring: &Keyring,
         target: Target,
     ) -> Result<Self, PlanError> {
-        let plan = Plan::for_target(exports, keyring, target)?;
+        let plan = Plan::of_any(exports, keyring, target)?;
         let mut misses: BTreeMap<(usize, Digest), Vec<StepMiss>> = BTreeMap::new();
         for miss in &plan.misses {
             let of_record = misses.entry((miss.source, miss.record)).or_default();

@@ -365,13 +365,22 @@ impl Plan {
         keyring: &Keyring,
         target: Target,
     ) -> Result<Self, PlanError> {
+        exports.iter().try_for_each(PlanError::of_sparse)?;
+        Self::of_any(exports, keyring, target)
+    }
+
+    /// The same, also of exports that have none of their layers, which can be looked at.
+    pub(crate) fn of_any(
+        exports: &[CacheExport],
+        keyring: &Keyring,
+        target: Target,
+    ) -> Result<Self, PlanError> {
         let mut layers = Layers::default();
         let mut steps = Steps::default();
         let mut dropped = Vec::new();
         let mut sources = Vec::with_capacity(exports.len());
         let mut misses = Vec::new();
         for (source, export) in exports.iter().enumerate() {
-            PlanError::of_sparse(export)?;
             let translation = Translation::new(export, keyring, target);
             sources.push(Source::of(export, &translation));
             misses.extend(translation.misses(source));
