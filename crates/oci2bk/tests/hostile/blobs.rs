@@ -8,6 +8,7 @@ use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
 use oci2bk::layout::{BlobError, FileKind};
 use oci2bk::manifest::{DocumentError, ManifestError, SelectError};
+use oci2bk::plan::PlanError;
 use oci2bk::unpack::UnpackError;
 use serde_json::{Value, json};
 
@@ -196,10 +197,14 @@ fn whose_descriptors_have_sizes_that_overflow_when_they_are_added() {
         layout.cache(&layers, config_of(&layers).to_string());
         assert!(matches!(refused(&layout), BlobError::Size { expected, .. } if expected == size));
 
-        // Of layers that are not there the size counts nowhere.
+        // Of layers that are not there the size counts nowhere. Without any layer it is a sparse layout.
         for layer in &layers {
             fs::remove_file(layout.blob_path(layer)).unwrap();
         }
+        let result = converted(layout.path());
+        assert!(matches!(result, Err(Fault::Plan(PlanError::Sparse { .. }))), "{result:?}");
+        let all = [&layers[..], &[layout.layer("c")]].concat();
+        layout.cache(&all, config_of(&layers).to_string());
         let (plan, report) = converted(layout.path()).unwrap();
         assert_eq!((plan.dropped.len(), report.blobs), (1, 0));
 

@@ -7,6 +7,7 @@ use oci2bk::config::ConfigError;
 use oci2bk::export::ExportError;
 use oci2bk::layout::LayoutError;
 use oci2bk::manifest::{DocumentError, ManifestError, SelectError};
+use oci2bk::plan::PlanError;
 use serde_json::{Value, json};
 
 use super::layout::{CACHE_CONFIG, INDEX, MANIFEST, config_of};
@@ -79,7 +80,8 @@ fn an_index_manifest_or_config_with_any_byte_flipped() {
         text
     };
     let check = |what: &str, damaged: &[u8]| match converted(layout.path()) {
-        Err(Fault::Export(_)) => {}
+        // A layer of another digest is not there, so nothing is.
+        Err(Fault::Export(_) | Fault::Plan(PlanError::Sparse { .. })) => {}
         // Some bytes mean nothing, such as the case of an escape or the name of an unknown member;
         // others lead to less, such as a member that is not known any more.
         Ok((plan, _)) => {

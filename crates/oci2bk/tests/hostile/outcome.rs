@@ -13,7 +13,7 @@ use oci2bk::convert::{ConvertError, Converter, Report};
 use oci2bk::export::{CacheExport, ExportError};
 use oci2bk::keys::{Keyring, SourceError};
 use oci2bk::limits::Limits;
-use oci2bk::plan::Plan;
+use oci2bk::plan::{Plan, PlanError};
 use oci2bk::source::Source;
 
 /// Where a conversion stopped.
@@ -23,6 +23,8 @@ pub(super) enum Fault {
     Export(#[from] ExportError),
     #[error(transparent)]
     Keys(#[from] SourceError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
     #[error(transparent)]
     Convert(#[from] ConvertError),
 }
@@ -53,7 +55,9 @@ pub(super) fn converted_within(
             assert_eq!(names, ["root"]);
             assert!(verify(&Dir::open(&root).unwrap()).unwrap().damage.is_empty());
         }
-        Err(Fault::Export(_) | Fault::Keys(_)) => assert!(names.is_empty(), "{names:?}"),
+        Err(Fault::Export(_) | Fault::Keys(_) | Fault::Plan(_)) => {
+            assert!(names.is_empty(), "{names:?}")
+        }
         Err(Fault::Convert(error)) => {
             assert!(error.is_input(), "{error:?}");
             let left: Vec<_> =
@@ -97,7 +101,7 @@ pub(super) fn read(source: &Source, keys: &[&Path], limits: &Limits) -> Result<P
         keyring.read(path, limits)?;
     }
     keyring.read_layouts(&exports)?;
-    Ok(Plan::new(&exports, &keyring).unwrap())
+    Ok(Plan::new(&exports, &keyring)?)
 }
 
 /// Everything below `path`, or the file that it is, as type, size and time of the last change.
