@@ -80,6 +80,11 @@ pub(crate) struct KeySource {
     pub(crate) candidates: usize,
     /// Records that it resolved and none before it.
     pub(crate) resolved: usize,
+    /// Whether it lay inside a cache or beside it, and was not named.
+    pub(crate) found: bool,
+    /// What is known of its signature, if it came with one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) signature: Option<&'static str>,
 }
 
 /// Counts of records.
@@ -172,6 +177,8 @@ pub(crate) fn key_sources(keyring: &Keyring) -> Vec<KeySource> {
             source: summary.description.to_string(),
             candidates: summary.candidates,
             resolved: summary.resolved,
+            found: summary.found,
+            signature: summary.signed.then_some("not checked"),
         })
         .collect()
 }

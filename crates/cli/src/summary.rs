@@ -8,14 +8,14 @@ use bkstate::state::is_ahead;
 use bkstate::{Digest, Time};
 use comfy_table::{Table, presets};
 use oci2bk::convert::{LeftPacked, PackedReason, Share, Shares};
-use oci2bk::keys::Keyring;
+use oci2bk::keys::{Keyring, SourceDescription, SourceError};
 use oci2bk::layout::BadCopy;
 use oci2bk::plan::{Layer, Lost, LostReason, Miss, MissReason, Plan, Step};
 use oci2bk::release::{Releases, Target, Version};
 use oci2bk::text::{self, one_line, short_digest, size};
 use serde::Serialize;
 
-use crate::output::note;
+use crate::output::{note, with_causes};
 use crate::report::{KeySource, Report, key_sources, lost_for};
 
 /// How many of the steps that may run again are named.
@@ -131,6 +131,19 @@ pub(crate) fn legacy_note(records: usize, root: &Path) -> Option<String> {
          them with images and caches; check and mend them with: oci2bk verify --trees --mend {}",
         text::path(root)
     ))
+}
+
+/// Says on stderr that a signature proves nothing here.
+pub(crate) fn note_signature(source: &SourceDescription) {
+    note(format_args!("the signature of the {source} is not checked; its keys need no trust"));
+}
+
+/// Says on stderr why a file that was found where the cache is has no keys.
+pub(crate) fn warn_of_found(error: &SourceError) {
+    note(format_args!(
+        "warning: {}; it was found with the cache, and is left out",
+        with_causes(error)
+    ));
 }
 
 /// Says on stderr which layers of the root are not what the cache has.

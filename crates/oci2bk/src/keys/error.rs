@@ -212,8 +212,8 @@ pub enum SourceError {
         #[source]
         source: KeysFileError,
     },
-    /// A dump of LLB that is malformed.
-    #[error("the LLB dump {path} gives no keys")]
+    /// LLB in JSON that is malformed.
+    #[error("the LLB {path} gives no keys")]
     Dump {
         /// The file.
         path: PathBuf,
