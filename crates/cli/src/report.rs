@@ -72,6 +72,9 @@ pub(crate) struct Report {
     pub(crate) timings: Timings,
 }
 
+/// What is known of a signature: there is no key to check it with, and op digests need no trust.
+pub(crate) const NOT_CHECKED: &str = "not checked";
+
 /// A key source and what came of it.
 #[derive(Debug, Serialize)]
 pub(crate) struct KeySource {
@@ -83,7 +86,6 @@ pub(crate) struct KeySource {
     /// Whether it lay inside a cache or beside it, and was not named.
     pub(crate) found: bool,
     /// What is known of its signature, if it came with one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) signature: Option<&'static str>,
 }
 
@@ -178,7 +180,7 @@ pub(crate) fn key_sources(keyring: &Keyring) -> Vec<KeySource> {
             candidates: summary.candidates,
             resolved: summary.resolved,
             found: summary.found,
-            signature: summary.signed.then_some("not checked"),
+            signature: summary.signed.then_some(NOT_CHECKED),
         })
         .collect()
 }

@@ -262,6 +262,31 @@ impl Source<'_> {
                 self.build(daemon, &Options { export, output, provenance, ..Options::default() })?;
                 Ok(Some(keys.to_owned()))
             }
+            Keys::Beside => {
+                let out = cache.with_file_name("out");
+                let output = Some(format!("type=local,dest={}", out.display()));
+                let provenance = max;
+                self.build(daemon, &Options { export, output, provenance, ..Options::default() })?;
+                Ok(None)
+            }
+            Keys::Tar => {
+                let output = Some(format!("type=tar,dest={}", keys.display()));
+                let provenance = max;
+                self.build(daemon, &Options { export, output, provenance, ..Options::default() })?;
+                Ok(Some(keys.to_owned()))
+            }
+            Keys::Answer => {
+                self.build(daemon, &Options { export, ..Options::default() })?;
+                let answer = run(daemon
+                    .buildctl()
+                    .args(["build", "--progress=plain", "--frontend", "dockerfile.v0"])
+                    .args(["--opt", "requestid=frontend.convertllb"])
+                    .args(self.arguments())
+                    .arg(format!("--local=context={}", self.context.display()))
+                    .arg(format!("--local=dockerfile={}", self.context.display())))?;
+                fs::write(keys, answer)?;
+                Ok(Some(keys.to_owned()))
+            }
             Keys::Inside => {
                 let output = Some(format!("type=oci,tar=false,dest={}", cache.display()));
                 let provenance = max;

@@ -69,6 +69,7 @@ pub struct SourceSummary {
 /// let mut keyring = Keyring::for_exports(&exports);
 /// keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
 /// keyring.read_layouts(&exports)?;
+/// assert!(keyring.has_sources());
 /// for source in keyring.sources() {
 ///     println!("{}: {} of {}", source.description, source.resolved, source.candidates);
 /// }
@@ -85,6 +86,15 @@ pub struct SourceSummary {
 /// let mut keyring = Keyring::new(wanted);
 /// keyring.read("../../fixtures/zstd/keys/cache.db", &limits)?;
 /// assert!(keyring.is_empty());
+///
+/// // What lies beside a cache is found, and counts if it has a key. What was named counts anyway.
+/// let mut found = Keyring::for_exports(&exports);
+/// for error in found.read_beside(&exports) {
+///     eprintln!("left out: {error}");
+/// }
+/// assert!(!found.has_sources() && keyring.has_sources());
+/// let is_proof = |source: &oci2bk::keys::SourceSummary| source.signed && !source.found;
+/// assert!(!keyring.sources().iter().any(is_proof));
 ///
 /// let error = keyring.read("no such file", &limits).unwrap_err();
 /// assert!(matches!(error, SourceError::Read { .. }));

@@ -71,6 +71,47 @@ fn read_within(bytes: &[u8], limits: &Limits) -> Result<Vec<Digest>, BundleError
     Ok(parts.iter().map(|part| Digest::of(&part.json)).collect())
 }
 
+fn archive_of(members: &[(&str, &str)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, content) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, name, content.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn provenance_lies_beside_the_files_of_a_build_whatever_those_are_called() {
+    for (members, expected) in [
+        (&[("app", ""), ("provenance.json", "{}")][..], &["provenance.json"][..]),
+        (&[("./my-provenance.json", "{}")], &["my-provenance.json"]),
+        (
+            &[("index.json", "[]"), ("provenance.linux_arm64.json", "{}")],
+            &["provenance.linux_arm64.json"],
+        ),
+        (&[("web/index.json", r#"{"a":1}"#), ("provenance.json", "{}")], &["provenance.json"]),
+        (
+            &[("linux_386/provenance.json", "{}"), ("linux_arm64/provenance.json", "{}")],
+            &["linux_386/provenance.json", "linux_arm64/provenance.json"],
+        ),
+    ] {
+        let found = provenance(&file(&archive_of(members)), &Limits::default()).unwrap();
+        let names: Vec<_> = found.parts.iter().map(|part| part.name.as_str()).collect();
+        assert_eq!(names, expected);
+        assert!(found.parts.iter().all(|part| part.kind == SourceKind::Provenance));
+    }
+    for other in ["app/provenance.json", "linux_386/app/provenance.json", "provenance.txt"] {
+        let error = read(&archive_of(&[(other, "{}")])).unwrap_err();
+        assert!(matches!(error, BundleError::NoIndex), "{other}: {error}");
+        assert!(error.to_string().contains("neither index.json nor provenance.json"), "{error}");
+    }
+    let large = r#"{"a":1}"#.repeat(100);
+    let limits = Limits { keys_document: 500, ..Limits::default() };
+    let error = read_within(&archive_of(&[("provenance.json", &large)]), &limits).unwrap_err();
+    assert!(matches!(error, BundleError::TooLarge { .. }), "{error}");
+}
+
 /// A member that claims to have `size` bytes, and has none.
 fn claim(name: &str, kind: tar::EntryType, size: u64) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();

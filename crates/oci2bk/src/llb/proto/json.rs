@@ -96,7 +96,7 @@ fn value<'de, D: Deserializer<'de>>(
         Number::Number(value) => i32::try_from(value).ok(),
         Number::Text(text) => {
             let index = names.iter().position(|name| *name == text);
-            let index = index.ok_or_else(|| de::Error::unknown_variant(&text, names))?;
+            let index = index.ok_or_else(|| de::Error::custom("there is no value of that name"))?;
             i32::try_from(index).ok()
         }
     };
