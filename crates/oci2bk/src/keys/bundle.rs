@@ -152,13 +152,15 @@ pub(super) fn provenance(file: &File, limits: &Limits) -> Result<Found, BundleEr
                 | BundleError::TooComplex { .. }
         ),
     };
-    if has_none {
-        let parts = exported(file, limits)?;
-        if !parts.is_empty() {
-            return Ok(Found { parts, is_history: false });
-        }
+    if !has_none {
+        return found;
     }
-    found
+    match (exported(file, limits), found) {
+        (Ok(parts), _) if !parts.is_empty() => Ok(Found { parts, is_history: false }),
+        (Err(error), Ok(_) | Err(BundleError::NoIndex)) => Err(error),
+        // What is wrong with the layout was met first.
+        (_, found) => found,
+    }
 }
 
 /// The provenance beside the files of a build.
