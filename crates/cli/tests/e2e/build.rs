@@ -143,7 +143,7 @@ pub(crate) fn definition() -> Result<Vec<u8>> {
 }
 
 /// A file that is read from its beginning.
-fn file_of(content: &[u8]) -> Result<File> {
+pub(crate) fn file_of(content: &[u8]) -> Result<File> {
     let mut file = tempfile::tempfile()?;
     file.write_all(content)?;
     file.rewind()?;

@@ -177,14 +177,14 @@ fn exported(file: &File, limits: &Limits) -> Result<Vec<Part>, BundleError> {
 fn of_layout(file: &File, limits: &Limits) -> Result<Found, BundleError> {
     let Attestations { prefix, found, is_history } = attestations(file, limits)?;
     let wanted = found.keys().map(|digest| (blob_name(&prefix, digest), *digest)).collect();
-    let documents =
-        Documents::read(file, &wanted, limits.of_keys_document(limits.keys_documents), limits)?;
+    let limit = limits.of_keys_document(limits.keys_documents);
+    let blobs = read_blobs(file, &wanted, limit, limits)?;
     let part = |(digest, json)| {
         let of_history = found.get(&digest).copied().unwrap_or_default();
         let kind = if of_history { SourceKind::Bundle } else { SourceKind::Attestation };
         Part { name: digest.to_string(), kind, json }
     };
-    Ok(Found { parts: documents.blobs.into_iter().map(part).collect(), is_history })
+    Ok(Found { parts: blobs.into_iter().map(part).collect(), is_history })
 }
 
 /// The blobs that hold provenance.
@@ -198,8 +198,7 @@ struct Attestations {
 }
 
 fn attestations(file: &File, limits: &Limits) -> Result<Attestations, BundleError> {
-    let documents = Documents::read(file, &BTreeMap::new(), limits.of_manifest(), limits)?;
-    let (prefix, index) = documents.index.ok_or(BundleError::NoIndex)?;
+    let (prefix, index) = read_index(file, limits)?.ok_or(BundleError::NoIndex)?;
     let mut level = vec![(format!("{prefix}{INDEX}"), index)];
     let mut is_history = false;
     let mut seen = BTreeSet::new();
@@ -232,8 +231,7 @@ fn attestations(file: &File, limits: &Limits) -> Result<Attestations, BundleErro
         if next.is_empty() {
             return Ok(Attestations { prefix, found, is_history });
         }
-        let documents = Documents::read(file, &next, limits.of_manifest(), limits)?;
-        let blobs = documents.blobs.into_iter();
+        let blobs = read_blobs(file, &next, limits.of_manifest(), limits)?.into_iter();
         level = blobs.map(|(digest, json)| (blob_name(&prefix, &digest), json)).collect();
     }
     Err(BundleError::TooDeep)
@@ -244,74 +242,54 @@ fn blob_name(prefix: &str, digest: &Digest) -> String {
     format!("{prefix}{BLOBS}{}", digest.hex())
 }
 
-/// Members of an archive.
-#[derive(Default)]
-struct Documents {
-    /// `index.json`, and the directory that it is in: the top of the archive, or the first that has one.
-    index: Option<(String, Vec<u8>)>,
-    /// Verified blobs.
-    blobs: BTreeMap<Digest, Vec<u8>>,
+/// `index.json`, and the directory that it is in: the top of the archive, or the first that has one.
+fn read_index(file: &File, limits: &Limits) -> Result<Option<(String, Vec<u8>)>, BundleError> {
+    let prefix = |name: &str| {
+        let prefix = name.strip_suffix(INDEX)?;
+        (prefix.is_empty() || prefix.ends_with('/')).then(|| prefix.to_owned())
+    };
+    let mut has_one = false;
+    let is_wanted = |name: &str| {
+        let is_first = prefix(name).is_some_and(|prefix| prefix.is_empty() || !has_one);
+        has_one |= is_first;
+        is_first
+    };
+    let mut index = None;
+    members(file, limits.of_manifest(), limits, is_wanted, |name, content| {
+        let prefix = prefix(name).unwrap_or_default();
+        let is_top = prefix.is_empty();
+        index = Some((prefix, content));
+        Ok(if is_top { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok(index)
 }
 
-impl Documents {
-    /// Reads the blobs in `wanted`, which are found by their names in the archive, or, if that is
-    /// empty, `index.json`; of each at most `limit` bytes.
-    fn read(
-        file: &File,
-        wanted: &BTreeMap<String, Digest>,
-        limit: Bound,
-        limits: &Limits,
-    ) -> Result<Self, BundleError> {
-        if wanted.is_empty() {
-            Self::read_index(file, limit, limits)
-        } else {
-            Self::read_blobs(file, wanted, limit, limits)
-        }
+/// The blobs in `wanted`, which are found by their names in the archive, verified; of each at most `limit`
+/// bytes.
+fn read_blobs(
+    file: &File,
+    wanted: &BTreeMap<String, Digest>,
+    limit: Bound,
+    limits: &Limits,
+) -> Result<BTreeMap<Digest, Vec<u8>>, BundleError> {
+    let mut blobs = BTreeMap::new();
+    if wanted.is_empty() {
+        return Ok(blobs);
     }
-
-    fn read_index(file: &File, limit: Bound, limits: &Limits) -> Result<Self, BundleError> {
-        let prefix = |name: &str| {
-            let prefix = name.strip_suffix(INDEX)?;
-            (prefix.is_empty() || prefix.ends_with('/')).then(|| prefix.to_owned())
+    let is_wanted = |name: &str| wanted.contains_key(name);
+    members(file, limit, limits, is_wanted, |name, content| {
+        let actual = Digest::of(&content);
+        match wanted.get(name) {
+            Some(digest) if *digest != actual => {
+                return Err(BundleError::Corrupt { digest: *digest, actual });
+            }
+            // The same again counts twice, which only lets less in.
+            _ => blobs.insert(actual, content),
         };
-        let mut has_one = false;
-        let is_wanted = |name: &str| {
-            let is_first = prefix(name).is_some_and(|prefix| prefix.is_empty() || !has_one);
-            has_one |= is_first;
-            is_first
-        };
-        let mut index = None;
-        members(file, limit, limits, is_wanted, |name, content| {
-            let prefix = prefix(name).unwrap_or_default();
-            let is_top = prefix.is_empty();
-            index = Some((prefix, content));
-            Ok(if is_top { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
-        Ok(Self { index, ..Self::default() })
-    }
-
-    fn read_blobs(
-        file: &File,
-        wanted: &BTreeMap<String, Digest>,
-        limit: Bound,
-        limits: &Limits,
-    ) -> Result<Self, BundleError> {
-        let mut blobs = BTreeMap::new();
-        let is_wanted = |name: &str| wanted.contains_key(name);
-        members(file, limit, limits, is_wanted, |name, content| {
-            let actual = Digest::of(&content);
-            match wanted.get(name) {
-                Some(digest) if *digest != actual => {
-                    return Err(BundleError::Corrupt { digest: *digest, actual });
-                }
-                // The same again counts twice, which only lets less in.
-                _ => blobs.insert(actual, content),
-            };
-            let is_all = blobs.len() == wanted.len();
-            Ok(if is_all { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-        })?;
-        Ok(Self { blobs, ..Self::default() })
-    }
+        let is_all = blobs.len() == wanted.len();
+        Ok(if is_all { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok(blobs)
 }
 
 /// Gives `take` the members of the archive `file` whose names are wanted, with their content, until it has

@@ -183,7 +183,7 @@ impl Keyring {
     pub fn read_beside(&mut self, exports: &[CacheExport]) -> Vec<SourceError> {
         let mut errors = Vec::new();
         for (limits, place) in beside::places(layouts(exports)) {
-            // What is there already need not be looked for, nor files that have nothing to do with it.
+            // Once all keys are there, nobody need hear of files that have nothing to do with the cache.
             if self.records.len() == self.wanted.len() {
                 break;
             }
