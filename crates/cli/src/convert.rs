@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     }
     let unkeyed: Vec<_> = plan.unkeyed().cloned().collect();
     // Where there is no key source, nobody expects steps.
-    let asked = arguments.require_keys || !keyring.sources().is_empty();
+    let asked = arguments.require_keys || keyring.has_sources();
     if !unkeyed.is_empty() && asked && !arguments.allow_unkeyed {
         let foreign = foreign(&keyring, &exports);
         return Err(Failure::Unkeyed { lost: unkeyed, foreign });
@@ -194,8 +194,8 @@ fn foreign(keyring: &Keyring, exports: &[CacheExport]) -> Vec<String> {
     lines
 }
 
-/// What the key sources know: what the user names, then what lies inside the layouts. The first
-/// that has a key names the step too, and keys attached to a layout have no more than its kind.
+/// What the key sources know: what the user names, then what lies inside the layouts, then beside them.
+/// The first that has a key names the step too, and keys attached to a layout have no more than its kind.
 pub(crate) fn keyring(
     exports: &[CacheExport],
     named: &[PathBuf],
@@ -209,5 +209,10 @@ pub(crate) fn keyring(
     for export in exports {
         keyring.add_scanners(&BaseImage::in_layout(&export.layout)?);
     }
+    for error in keyring.read_beside(exports) {
+        summary::warn_of_found(&error);
+    }
+    let signed = keyring.sources().iter().filter(|source| source.signed);
+    signed.for_each(|source| summary::note_signature(&source.description));
     Ok(keyring)
 }

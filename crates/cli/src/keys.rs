@@ -11,6 +11,7 @@ use oci2bk::text;
 use crate::args::{Attach, Keys, KeysCommand};
 use crate::failure::Failure;
 use crate::output::{self, note};
+use crate::summary;
 
 pub(crate) fn run(arguments: &Keys) -> Result<(), Failure> {
     match (&arguments.command, &arguments.output) {
@@ -80,6 +81,9 @@ fn read(paths: &[PathBuf], limits: &Limits) -> Result<Vec<KeySource>, Failure> {
         sources.extend(keys::read_source(path, limits)?);
     }
     for source in &sources {
+        if source.signed {
+            summary::note_signature(&source.description);
+        }
         for step in &source.uncomputable {
             note(format_args!(
                 "warning: {} has no key for the step {}: {}",

@@ -81,6 +81,9 @@ pub(crate) struct Report {
     pub(crate) timings: Timings,
 }
 
+/// What is known of a signature: there is no key to check it with, and op digests need no trust.
+pub(crate) const NOT_CHECKED: &str = "not checked";
+
 /// A key source and what came of it.
 #[derive(Debug, Serialize)]
 pub(crate) struct KeySource {
@@ -89,6 +92,10 @@ pub(crate) struct KeySource {
     pub(crate) candidates: usize,
     /// Records that it resolved and none before it.
     pub(crate) resolved: usize,
+    /// Whether it lay inside a cache or beside it, and was not named.
+    pub(crate) found: bool,
+    /// What is known of its signature, if it came with one.
+    pub(crate) signature: Option<&'static str>,
 }
 
 /// Counts of records.
@@ -184,6 +191,8 @@ pub(crate) fn key_sources(keyring: &Keyring) -> Vec<KeySource> {
             source: summary.description.to_string(),
             candidates: summary.candidates,
             resolved: summary.resolved,
+            found: summary.found,
+            signature: summary.signed.then_some(NOT_CHECKED),
         })
         .collect()
 }

@@ -10,7 +10,7 @@ use comfy_table::{Table, presets};
 use oci2bk::Degree;
 use oci2bk::convert::{LeftPacked, PackedReason, Share, Shares};
 use oci2bk::image::WholeImage;
-use oci2bk::keys::Keyring;
+use oci2bk::keys::{Keyring, SourceDescription, SourceError};
 use oci2bk::layout::BadCopy;
 use oci2bk::manifest::Style;
 use oci2bk::plan::{Layer, Lost, LostReason, Miss, MissReason, Plan, Step};
@@ -18,7 +18,7 @@ use oci2bk::release::{Releases, Target, Version};
 use oci2bk::text::{self, one_line, short_digest, size};
 use serde::Serialize;
 
-use crate::output::note;
+use crate::output::{note, with_causes};
 use crate::report::{KeySource, Records, Report, key_sources, lost_for};
 use crate::warmth::advice;
 
@@ -136,6 +136,19 @@ pub(crate) fn legacy_note(records: usize, root: &Path) -> Option<String> {
          them with images and caches; check and mend them with: oci2bk verify --trees --mend {}",
         text::path(root)
     ))
+}
+
+/// Says on stderr that a signature proves nothing here.
+pub(crate) fn note_signature(source: &SourceDescription) {
+    note(format_args!("the signature of the {source} is not checked; its keys need no trust"));
+}
+
+/// Says on stderr why a file that was found where the cache is has no keys.
+pub(crate) fn warn_of_found(error: &SourceError) {
+    note(format_args!(
+        "warning: {}; it was found with the cache, and is left out",
+        with_causes(error)
+    ));
 }
 
 /// Says on stderr which layers of the root are not what the cache has.

@@ -201,6 +201,38 @@ fn the_dump_of_buildctl_resolves_all_but_the_symbolic_link() {
     assert_eq!(kinds(&keyring), [(SourceKind::Dump, links.len() - 1)]);
 }
 
+// In the JSON of protobuf, which has the symbolic link too.
+#[test]
+fn the_answer_of_a_frontend_resolves_completely() {
+    let links = links("raw.links");
+    assert_eq!(unresolved("../history/raw.answer.json", &links), NONE);
+    let keyring = keyring("../history/raw.answer.json", &links);
+    assert_eq!(kinds(&keyring), [(SourceKind::Definition, links.len())]);
+    let same = self::keyring("../history/raw.pb", &links);
+    assert_eq!(names(&keyring), names(&same));
+}
+
+// As buildx v0.35.0 prints it of the fixture `index`, with format=json and without, and buildctl.
+#[test]
+fn the_answer_about_a_dockerfile_has_the_keys_of_its_build() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    let cache = fixtures.join("index/cache").to_str().unwrap().parse().unwrap();
+    let exports = oci2bk::CacheExport::read_sources(&[cache], &Limits::default()).unwrap();
+    let json = std::fs::read_to_string(data("../history/dockerfile.answer.json")).unwrap();
+    let temporary = tempfile::NamedTempFile::new().unwrap();
+    for printed in [
+        json.clone(),
+        format!("Name:\"convertllb\" map[result.json:{json} version:0.1.0]\n"),
+        format!("result.json\n{json}\n"),
+    ] {
+        std::fs::write(temporary.path(), printed).unwrap();
+        let mut keyring = Keyring::for_exports(&exports);
+        keyring.read(temporary.path(), &Limits::default()).unwrap();
+        assert_eq!(keyring.len(), exports[0].config.digests_with_inputs().count());
+        assert!(keyring.iter().all(|(_, key)| key.vertex.is_some() && key.name.is_some()));
+    }
+}
+
 #[test]
 fn the_root_of_a_builder_is_read_whole_and_its_history_names_the_steps() {
     let links = links("../history/history.links");

@@ -54,10 +54,11 @@ pub(crate) struct Convert {
     /// Take op digests from FILE, such as the provenance of the build
     ///
     /// FILE is provenance (mode=max), also signed or as docker buildx imagetools prints it, a metadata
-    /// file of buildx, the directory of --output type=local, a layout with an image and its
+    /// file of buildx, what --output type=local or type=tar wrote, a layout with an image and its
     /// attestations, a bundle of docker buildx history export, LLB, the root directory of a builder
     /// or its cache.db, or what oci2bk keys wrote; - is stdin. The type shows from the content. What
-    /// lies inside SRC is looked at anyway.
+    /// lies inside SRC is looked at anyway, and if keys are missing provenance.json, metadata.json,
+    /// keys.json and out beside it.
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,
 

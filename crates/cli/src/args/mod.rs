@@ -10,6 +10,7 @@ mod inspect;
 mod keys;
 mod layers;
 mod sparse;
+mod stdin;
 mod verify;
 
 use std::process::ExitCode;
@@ -48,6 +49,13 @@ use crate::version;
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// The command line, if it can be carried out.
+pub(crate) fn parse() -> Result<Arguments, clap::Error> {
+    let arguments = Arguments::try_parse()?;
+    stdin::check(&arguments.command)?;
+    Ok(arguments)
 }
 
 /// Prints why the command line is wrong, or the help that was asked for. To clap the value of a variable is

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::root::kind;
 use super::table::signed;
+use crate::report::NOT_CHECKED;
 use oci2bk::graph::Warmth;
 
 pub(super) fn export(export: &Export) -> Value {
@@ -59,6 +60,8 @@ pub(super) fn export(export: &Export) -> Value {
             "source": key.description.to_string(),
             "candidates": key.candidates,
             "resolved": key.resolved,
+            "found": key.found,
+            "signature": key.signed.then_some(NOT_CHECKED),
         })
     });
     json!({

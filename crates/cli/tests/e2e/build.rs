@@ -144,7 +144,7 @@ pub(crate) fn definition() -> Result<Vec<u8>> {
 }
 
 /// A file that is read from its beginning.
-fn file_of(content: &[u8]) -> Result<File> {
+pub(crate) fn file_of(content: &[u8]) -> Result<File> {
     let mut file = tempfile::tempfile()?;
     file.write_all(content)?;
     file.rewind()?;
@@ -261,6 +261,31 @@ impl Source<'_> {
                 let output = Some(format!("type=oci,tar=false,dest={}", keys.display()));
                 let provenance = max;
                 self.build(daemon, &Options { export, output, provenance, ..Options::default() })?;
+                Ok(Some(keys.to_owned()))
+            }
+            Keys::Beside => {
+                let out = cache.with_file_name("out");
+                let output = Some(format!("type=local,dest={}", out.display()));
+                let provenance = max;
+                self.build(daemon, &Options { export, output, provenance, ..Options::default() })?;
+                Ok(None)
+            }
+            Keys::Tar => {
+                let output = Some(format!("type=tar,dest={}", keys.display()));
+                let provenance = max;
+                self.build(daemon, &Options { export, output, provenance, ..Options::default() })?;
+                Ok(Some(keys.to_owned()))
+            }
+            Keys::Answer => {
+                self.build(daemon, &Options { export, ..Options::default() })?;
+                let answer = run(daemon
+                    .buildctl()
+                    .args(["build", "--progress=plain", "--frontend", "dockerfile.v0"])
+                    .args(["--opt", "requestid=frontend.convertllb"])
+                    .args(self.arguments())
+                    .arg(format!("--local=context={}", self.context.display()))
+                    .arg(format!("--local=dockerfile={}", self.context.display())))?;
+                fs::write(keys, answer)?;
                 Ok(Some(keys.to_owned()))
             }
             Keys::Inside => {

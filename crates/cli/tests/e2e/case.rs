@@ -106,6 +106,12 @@ pub(crate) enum Keys {
     Bundle,
     /// LLB in protobuf, which is then what is built, in place of the Dockerfile.
     Definition,
+    /// The first, where the local exporter writes it beside the cache, which then needs no `--keys`.
+    Beside,
+    /// The tar exporter.
+    Tar,
+    /// What the frontend answers to `frontend.convertllb`.
+    Answer,
 }
 
 impl Keys {

@@ -5,9 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::build::{Options, Report, Source};
+use crate::build::{Options, Report, Source, buildx, file_of};
 use crate::case::{Case, Context, Export, Keys};
-use crate::process::run;
+use crate::process::{run, run_with_input};
 use crate::proof::ensure_same_steps;
 use crate::state::{self, State};
 use crate::world::World;
@@ -188,7 +188,8 @@ pub(crate) fn prove_branches(world: &World) -> Result<()> {
 }
 
 /// A cache that BuildKit exports to a registry and skopeo copies from there into an archive makes a
-/// state in which the build is cached as on the first daemon.
+/// state in which the build is cached as on the first daemon, with keys that buildx prints of the
+/// image in the registry into a pipe.
 pub(crate) fn prove_registry(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("registry").tempdir_in(world.scratch())?;
     let path = |name: &str| dir.path().join(name);
@@ -199,7 +200,8 @@ pub(crate) fn prove_registry(world: &World) -> Result<()> {
 
     let daemon = world.start(&path("first"))?;
     let export_to = Some(format!("type=registry,ref={name},mode=max"));
-    let output = Some(format!("type=local,dest={}", path("keys").display()));
+    let image = format!("{}/shapes/image:latest", world.registry());
+    let output = Some(format!("type=image,name={image},push=true"));
     let provenance = "mode=max";
     source.build(&daemon, &Options { export_to, output, provenance, ..Options::default() })?;
     let expected = source.build(&daemon, &Options::default())?;
@@ -210,12 +212,13 @@ pub(crate) fn prove_registry(world: &World) -> Result<()> {
         .args(["--insecure-policy", "copy", "--src-tls-verify=false"])
         .arg(format!("docker://{name}"))
         .arg(&archive))?;
+    let printed = run(buildx(&world.tools, &path("buildx"))
+        .args(["imagetools", "inspect", "--format", "{{json .Provenance}}"])
+        .arg(image))?;
     let root = path("second");
-    run(Command::new(&world.tools.oci2bk)
-        .args(["convert", "--progress=plain", "--keys"])
-        .arg(path("keys/provenance.json"))
-        .arg(archive)
-        .arg(&root))?;
+    let mut convert = Command::new(&world.tools.oci2bk);
+    convert.args(["convert", "--progress=plain", "--keys", "-"]).arg(archive).arg(&root);
+    run_with_input(&mut convert, file_of(printed.as_bytes())?)?;
     let daemon = world.start(&root)?;
     let warm = source.build(&daemon, &Options::default())?;
     ensure_same_steps(case.keys, &expected, &warm)?;

@@ -1,5 +1,5 @@
-//! Provenance in archives of OCI layouts, such as the `.dockerbuild` bundles of `docker buildx
-//! history export`.
+//! Provenance in archives: of OCI layouts, such as the `.dockerbuild` bundles of `docker buildx
+//! history export`, and of what a build was exported to.
 //!
 //! buildx v0.35.0 (`util/desktop/bundle/export.go`) writes a tar archive, gzipped, of a layout. A
 //! build is a manifest whose config has the media type [`HISTORY_RECORD`] and whose layers are logs,
@@ -9,16 +9,22 @@
 //!
 //! The layout may lie in a directory of the archive, as `tar cf FILE DIR` makes it.
 //!
+//! What `--output type=tar` writes has no layout, but provenance beside the files of the build, see
+//! [`super::exported`].
+//!
 //! The archive is read once for `index.json`, once per level of manifests and once for the
-//! attestations. Nothing of it is written to disk, and only what was asked for is held in memory.
+//! attestations, and if that gives nothing once for exported provenance. Nothing of it is written to disk, and only what was asked for is held in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _};
+use std::ops::ControlFlow;
 
 use bkstate::Digest;
 
 use super::attestation::is_provenance;
+use super::exported;
+use super::source::SourceKind;
 use crate::json::{self, TooComplex};
 use crate::layout::Descriptor;
 use crate::limits::{Bound, Limits, MAX_INDEX_DEPTH, smaller};
@@ -87,7 +93,10 @@ pub enum BundleError {
         actual: Digest,
     },
     /// An archive of something else.
-    #[error("the archive has no index.json, so it is neither a history bundle nor an OCI layout")]
+    #[error(
+        "the archive has neither index.json nor provenance.json, so it is not a history bundle, an OCI layout \
+         or what --output type=tar wrote with provenance"
+    )]
     NoIndex,
     /// A manifest is malformed.
     #[error("{member} in the archive is malformed")]
@@ -112,10 +121,10 @@ pub enum BundleError {
 /// A provenance document in an archive.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// Its blob.
-    pub(super) digest: Digest,
-    /// Whether it is of a build history, rather than of an image.
-    pub(super) of_history: bool,
+    /// The digest of its blob, or the name of the member.
+    pub(super) name: String,
+    /// What it is part of.
+    pub(super) kind: SourceKind,
     /// The statement, or the bare predicate.
     pub(super) json: Vec<u8>,
 }
@@ -131,15 +140,51 @@ pub(super) struct Found {
 
 /// The provenance in the archive `file`. What is mentioned but not there is passed over.
 pub(super) fn provenance(file: &File, limits: &Limits) -> Result<Found, BundleError> {
+    let found = of_layout(file, limits);
+    let has_none = match &found {
+        Ok(found) => found.parts.is_empty() && !found.is_history,
+        // Files of a build may have any name, and so be called as those of a layout.
+        Err(error) => matches!(
+            error,
+            BundleError::NoIndex
+                | BundleError::Document { .. }
+                | BundleError::TooLarge { .. }
+                | BundleError::TooComplex { .. }
+        ),
+    };
+    if !has_none {
+        return found;
+    }
+    match (exported(file, limits), found) {
+        (Ok(parts), _) if !parts.is_empty() => Ok(Found { parts, is_history: false }),
+        (Err(error), Ok(_) | Err(BundleError::NoIndex)) => Err(error),
+        // What is wrong with the layout was met first.
+        (_, found) => found,
+    }
+}
+
+/// The provenance beside the files of a build.
+fn exported(file: &File, limits: &Limits) -> Result<Vec<Part>, BundleError> {
+    let limit = limits.of_keys_document(limits.keys_documents);
+    let mut parts = Vec::new();
+    members(file, limit, limits, exported::is_member, |name, json| {
+        parts.push(Part { name: name.to_owned(), kind: SourceKind::Provenance, json });
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(parts)
+}
+
+fn of_layout(file: &File, limits: &Limits) -> Result<Found, BundleError> {
     let Attestations { prefix, found, is_history } = attestations(file, limits)?;
     let wanted = found.keys().map(|digest| (blob_name(&prefix, digest), *digest)).collect();
-    let documents =
-        Documents::read(file, &wanted, limits.of_keys_document(limits.keys_documents), limits)?;
+    let limit = limits.of_keys_document(limits.keys_documents);
+    let blobs = read_blobs(file, &wanted, limit, limits)?;
     let part = |(digest, json)| {
         let of_history = found.get(&digest).copied().unwrap_or_default();
-        Part { digest, of_history, json }
+        let kind = if of_history { SourceKind::Bundle } else { SourceKind::Attestation };
+        Part { name: digest.to_string(), kind, json }
     };
-    Ok(Found { parts: documents.blobs.into_iter().map(part).collect(), is_history })
+    Ok(Found { parts: blobs.into_iter().map(part).collect(), is_history })
 }
 
 /// The blobs that hold provenance.
@@ -153,8 +198,7 @@ struct Attestations {
 }
 
 fn attestations(file: &File, limits: &Limits) -> Result<Attestations, BundleError> {
-    let documents = Documents::read(file, &BTreeMap::new(), limits.of_manifest(), limits)?;
-    let (prefix, index) = documents.index.ok_or(BundleError::NoIndex)?;
+    let (prefix, index) = read_index(file, limits)?.ok_or(BundleError::NoIndex)?;
     let mut level = vec![(format!("{prefix}{INDEX}"), index)];
     let mut is_history = false;
     let mut seen = BTreeSet::new();
@@ -187,8 +231,7 @@ fn attestations(file: &File, limits: &Limits) -> Result<Attestations, BundleErro
         if next.is_empty() {
             return Ok(Attestations { prefix, found, is_history });
         }
-        let documents = Documents::read(file, &next, limits.of_manifest(), limits)?;
-        let blobs = documents.blobs.into_iter();
+        let blobs = read_blobs(file, &next, limits.of_manifest(), limits)?.into_iter();
         level = blobs.map(|(digest, json)| (blob_name(&prefix, &digest), json)).collect();
     }
     Err(BundleError::TooDeep)
@@ -199,99 +242,117 @@ fn blob_name(prefix: &str, digest: &Digest) -> String {
     format!("{prefix}{BLOBS}{}", digest.hex())
 }
 
-/// Members of an archive.
-#[derive(Default)]
-struct Documents {
-    /// `index.json`, and the directory that it is in: the top of the archive, or the first that has one.
-    index: Option<(String, Vec<u8>)>,
-    /// Verified blobs.
-    blobs: BTreeMap<Digest, Vec<u8>>,
+/// `index.json`, and the directory that it is in: the top of the archive, or the first that has one.
+fn read_index(file: &File, limits: &Limits) -> Result<Option<(String, Vec<u8>)>, BundleError> {
+    let prefix = |name: &str| {
+        let prefix = name.strip_suffix(INDEX)?;
+        (prefix.is_empty() || prefix.ends_with('/')).then(|| prefix.to_owned())
+    };
+    let mut has_one = false;
+    let is_wanted = |name: &str| {
+        let is_first = prefix(name).is_some_and(|prefix| prefix.is_empty() || !has_one);
+        has_one |= is_first;
+        is_first
+    };
+    let mut index = None;
+    members(file, limits.of_manifest(), limits, is_wanted, |name, content| {
+        let prefix = prefix(name).unwrap_or_default();
+        let is_top = prefix.is_empty();
+        index = Some((prefix, content));
+        Ok(if is_top { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok(index)
 }
 
-impl Documents {
-    /// Reads the blobs in `wanted`, which are found by their names in the archive, or, if that is
-    /// empty, `index.json`; of each at most `limit` bytes.
-    fn read(
-        file: &File,
-        wanted: &BTreeMap<String, Digest>,
-        limit: Bound,
-        limits: &Limits,
-    ) -> Result<Self, BundleError> {
-        let mut rewound = file;
-        rewound.rewind()?;
-        // One byte more than allowed shows that there is more.
-        let mut stream = Decoder::new(BufReader::new(file), Encoding::Detect)?
-            .take(limits.bundle_size.saturating_add(1));
-        let result = Self::read_members(&mut stream, wanted, limit, limits);
-        // An archive that was cut off by the limit looks damaged.
-        if stream.limit() == 0 {
-            return Err(BundleError::TooLong { limit: limits.bundle_size });
-        }
-        result
+/// The blobs in `wanted`, which are found by their names in the archive, verified; of each at most `limit`
+/// bytes.
+fn read_blobs(
+    file: &File,
+    wanted: &BTreeMap<String, Digest>,
+    limit: Bound,
+    limits: &Limits,
+) -> Result<BTreeMap<Digest, Vec<u8>>, BundleError> {
+    let mut blobs = BTreeMap::new();
+    if wanted.is_empty() {
+        return Ok(blobs);
     }
-
-    fn read_members(
-        stream: &mut impl Read,
-        wanted: &BTreeMap<String, Digest>,
-        limit: Bound,
-        limits: &Limits,
-    ) -> Result<Self, BundleError> {
-        let mut documents = Self::default();
-        let mut left = limits.keys_documents;
-        let mut members = 0;
-        let mut reader = Reader::new(BufReader::with_capacity(READ_BYTES, stream));
-        while let Some(entry) = reader.next()? {
-            members += 1;
-            if members > limits.bundle_members {
-                return Err(BundleError::TooManyMembers { limit: limits.bundle_members });
-            }
-            let name = String::from_utf8_lossy(&entry.name);
-            let name = name.strip_prefix("./").unwrap_or(&name);
-            let digest = wanted.get(name);
-            let prefix = name.strip_suffix(INDEX);
-            let prefix = prefix.filter(|prefix| prefix.is_empty() || prefix.ends_with('/'));
-            let is_first = prefix.is_some_and(|p| p.is_empty() || documents.index.is_none());
-            let is_wanted = if wanted.is_empty() { is_first } else { digest.is_some() };
-            if entry.kind != Kind::Regular || !is_wanted {
-                continue;
-            }
-            let limit = smaller(limit, Bound { value: left, name: "keys-documents" });
-            if entry.size > limit.value {
-                return Err(BundleError::TooLarge { member: name.to_owned(), limit });
-            }
-            let mut content = Vec::new();
-            if entry.fragments.is_none() {
-                reader.copy_body(&entry, |_, piece| {
-                    content.extend_from_slice(piece);
-                    Ok::<_, TarError>(())
-                })?;
-            }
-            left -= entry.size;
-            json::check(&content, limits)
-                .map_err(|source| BundleError::TooComplex { member: name.to_owned(), source })?;
-            let Some(digest) = digest else {
-                let prefix = prefix.unwrap_or_default().to_owned();
-                let is_top = prefix.is_empty();
-                documents.index = Some((prefix, content));
-                if is_top {
-                    return Ok(documents);
-                }
-                continue;
-            };
-            let actual = Digest::of(&content);
-            if actual != *digest {
+    let is_wanted = |name: &str| wanted.contains_key(name);
+    members(file, limit, limits, is_wanted, |name, content| {
+        let actual = Digest::of(&content);
+        match wanted.get(name) {
+            Some(digest) if *digest != actual => {
                 return Err(BundleError::Corrupt { digest: *digest, actual });
             }
-            if documents.blobs.insert(*digest, content).is_some() {
-                // The same again. It has been counted twice, which only lets less in.
-                continue;
-            }
-            if documents.blobs.len() == wanted.len() {
-                return Ok(documents);
-            }
-        }
-        Ok(documents)
+            // The same again counts twice, which only lets less in.
+            _ => blobs.insert(actual, content),
+        };
+        let is_all = blobs.len() == wanted.len();
+        Ok(if is_all { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok(blobs)
+}
+
+/// Gives `take` the members of the archive `file` whose names are wanted, with their content, until it has
+/// enough; of each at most `limit` bytes.
+fn members(
+    file: &File,
+    limit: Bound,
+    limits: &Limits,
+    is_wanted: impl FnMut(&str) -> bool,
+    take: impl FnMut(&str, Vec<u8>) -> Result<ControlFlow<()>, BundleError>,
+) -> Result<(), BundleError> {
+    let mut rewound = file;
+    rewound.rewind()?;
+    // One byte more than allowed shows that there is more.
+    let mut stream = Decoder::new(BufReader::new(file), Encoding::Detect)?
+        .take(limits.bundle_size.saturating_add(1));
+    let result = members_of(&mut stream, limit, limits, is_wanted, take);
+    // An archive that was cut off by the limit looks damaged.
+    if stream.limit() == 0 {
+        return Err(BundleError::TooLong { limit: limits.bundle_size });
     }
+    result
+}
+
+fn members_of(
+    stream: &mut impl Read,
+    limit: Bound,
+    limits: &Limits,
+    mut is_wanted: impl FnMut(&str) -> bool,
+    mut take: impl FnMut(&str, Vec<u8>) -> Result<ControlFlow<()>, BundleError>,
+) -> Result<(), BundleError> {
+    let mut left = limits.keys_documents;
+    let mut count = 0;
+    let mut reader = Reader::new(BufReader::with_capacity(READ_BYTES, stream));
+    while let Some(entry) = reader.next()? {
+        count += 1;
+        if count > limits.bundle_members {
+            return Err(BundleError::TooManyMembers { limit: limits.bundle_members });
+        }
+        let name = String::from_utf8_lossy(&entry.name);
+        let name = name.strip_prefix("./").unwrap_or(&name);
+        if entry.kind != Kind::Regular || !is_wanted(name) {
+            continue;
+        }
+        let limit = smaller(limit, Bound { value: left, name: "keys-documents" });
+        if entry.size > limit.value {
+            return Err(BundleError::TooLarge { member: name.to_owned(), limit });
+        }
+        let mut content = Vec::new();
+        if entry.fragments.is_none() {
+            reader.copy_body(&entry, |_, piece| {
+                content.extend_from_slice(piece);
+                Ok::<_, TarError>(())
+            })?;
+        }
+        left -= entry.size;
+        json::check(&content, limits)
+            .map_err(|source| BundleError::TooComplex { member: name.to_owned(), source })?;
+        if take(name, content)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

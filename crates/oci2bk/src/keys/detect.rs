@@ -42,6 +42,8 @@ pub(super) enum Document<'a> {
     Envelopes(Vec<Vec<u8>>),
     /// What `buildctl debug dump-llb` prints, an object per op.
     Dump,
+    /// What a frontend answers to `frontend.convertllb`, and perhaps something behind it.
+    Definition(&'a [u8]),
 }
 
 /// What the JSON document `json` is; nothing if it is none of those known.
@@ -51,6 +53,11 @@ pub(super) enum Document<'a> {
 pub(super) fn document(json: &[u8]) -> Result<Option<Document<'_>>, DetectError> {
     const DUMP: [&str; 2] = ["Op", "Digest"];
     const PROVENANCE: [&str; 4] = ["predicateType", "predicate", "buildDefinition", "invocation"];
+    let of_answer = answer(json).unwrap_or(json);
+    let answer = serde_json::Deserializer::from_slice(of_answer).into_iter::<Fields<'_>>().next();
+    if answer.is_some_and(|fields| fields.is_ok_and(|fields| is_definition(&fields))) {
+        return Ok(Some(Document::Definition(of_answer)));
+    }
     let mut objects = serde_json::Deserializer::from_slice(json).into_iter::<Fields<'_>>();
     if let Some(Ok(first)) = objects.next() {
         if DUMP.iter().all(|key| first.contains_key(*key)) {
@@ -73,6 +80,24 @@ pub(super) fn document(json: &[u8]) -> Result<Option<Document<'_>>, DetectError>
         return Ok(Some(Document::Printed(parts)));
     }
     Ok(metadata_file::parts(&fields).map(Document::MetadataFile))
+}
+
+/// The JSON of what a frontend answers, where that is printed with the name of the document before it: by
+/// buildctl, and by buildx unless it is told `format=json`.
+fn answer(text: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b"result.json";
+    /// buildx puts the name of the call before it.
+    const NAME_AT: usize = 100;
+    let at = text.windows(NAME.len()).take(NAME_AT).position(|bytes| bytes == NAME)?;
+    let json = text.get(at + NAME.len()..)?;
+    matches!(text.first()?, b'N' | b'r').then_some(())?;
+    json.strip_prefix(b":").or_else(|| json.strip_prefix(b"\n"))
+}
+
+/// Whether these are the fields of a definition with its ops by their digests.
+fn is_definition(fields: &Fields<'_>) -> bool {
+    let def = fields.get("def").is_some_and(|def| def.get().starts_with('{'));
+    def && fields.contains_key("metadata")
 }
 
 /// `first`, and the statements of the envelopes that follow.

@@ -96,7 +96,7 @@ pub enum SourceError {
     /// Nothing that is known.
     #[error(
         "{path} is not a known key source; give SLSA provenance (mode=max), also signed or as docker \
-         buildx imagetools prints it, a metadata file of docker buildx, what --output type=local wrote, \
+         buildx imagetools prints it, a metadata file of docker buildx, what --output type=local or type=tar wrote, \
          an image in an OCI layout with attestations, a bundle of docker buildx history export, LLB, the \
          root directory of a builder or its cache.db, or what oci2bk keys wrote"
     )]
@@ -212,8 +212,8 @@ pub enum SourceError {
         #[source]
         source: KeysFileError,
     },
-    /// A dump of LLB that is malformed.
-    #[error("the LLB dump {path} gives no keys")]
+    /// LLB in JSON that is malformed.
+    #[error("the LLB {path} gives no keys")]
     Dump {
         /// The file.
         path: PathBuf,

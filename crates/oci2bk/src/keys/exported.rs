@@ -1,4 +1,4 @@
-//! Provenance in what `--output type=local` wrote.
+//! Provenance in what `--output type=local` or `type=tar` wrote.
 //!
 //! BuildKit v0.34.2 (`exporter/local/fs.go`) puts it beside the files of the build as `provenance.json`, after
 //! the `attestation-prefix`. Of several platforms each has a directory, such as `linux_amd64`, or without
@@ -12,13 +12,23 @@ use bkstate::dir::{Dir, DirError, FileKind};
 const EXTENSION: &str = ".json";
 const PROVENANCE: &str = "provenance";
 
+/// Whether the member `name` of an archive that a build was exported to with `--output type=tar` is
+/// provenance. It has the places that it has in a directory.
+pub(super) fn is_member(name: &str) -> bool {
+    match name.split_once('/') {
+        None => is_provenance(name),
+        Some((directory, name)) => {
+            is_platform(directory) && !name.contains('/') && is_provenance(name)
+        }
+    }
+}
+
 /// The files with provenance in the directory that a build was exported to.
 pub(super) fn provenance(dir: &Dir) -> Result<Vec<(PathBuf, File)>, DirError> {
     let mut found = Vec::new();
     add(dir, &mut found)?;
     for entry in dir.entries()? {
-        let is_platform = entry.to_str().is_some_and(|name| name.contains('_'));
-        if entry.is_dir && is_platform {
+        if entry.is_dir && entry.to_str().is_some_and(is_platform) {
             add(&dir.dir(entry.name.as_c_str())?, &mut found)?;
         }
     }
@@ -34,6 +44,11 @@ fn add(dir: &Dir, found: &mut Vec<(PathBuf, File)>) -> Result<(), DirError> {
         }
     }
     Ok(())
+}
+
+/// Whether a directory may be that of a platform.
+fn is_platform(name: &str) -> bool {
+    name.contains('_')
 }
 
 fn is_provenance(name: &str) -> bool {

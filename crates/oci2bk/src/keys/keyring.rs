@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use bkstate::Digest;
 
+use super::beside;
 use super::error::SourceError;
 use super::read::{read_layout, read_source};
 use super::scan::Scans;
-use super::source::{Candidate, KeySource, SourceDescription};
+use super::source::{Candidate, KeySource, SourceDescription, SourceKind};
 use crate::export::{CacheExport, layouts};
 use crate::image::BaseImage;
 use crate::limits::Limits;
@@ -51,6 +52,10 @@ pub struct SourceSummary {
     pub matches: bool,
     /// The cache that it is attached to, if it is.
     pub attached_to: Option<Digest>,
+    /// Whether it came with a signature, which is not checked.
+    pub signed: bool,
+    /// Whether it lay inside an export or beside it, so that nobody named it.
+    pub found: bool,
 }
 
 /// The records whose op digests are known, out of those that are wanted.
@@ -64,6 +69,7 @@ pub struct SourceSummary {
 /// let mut keyring = Keyring::for_exports(&exports);
 /// keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
 /// keyring.read_layouts(&exports)?;
+/// assert!(keyring.has_sources());
 /// for source in keyring.sources() {
 ///     println!("{}: {} of {}", source.description, source.resolved, source.candidates);
 /// }
@@ -80,6 +86,15 @@ pub struct SourceSummary {
 /// let mut keyring = Keyring::new(wanted);
 /// keyring.read("../../fixtures/zstd/keys/cache.db", &limits)?;
 /// assert!(keyring.is_empty());
+///
+/// // What lies beside a cache is found, and counts if it has a key. What was named counts anyway.
+/// let mut found = Keyring::for_exports(&exports);
+/// for error in found.read_beside(&exports) {
+///     eprintln!("left out: {error}");
+/// }
+/// assert!(!found.has_sources() && keyring.has_sources());
+/// let is_proof = |source: &oci2bk::keys::SourceSummary| source.signed && !source.found;
+/// assert!(!keyring.sources().iter().any(is_proof));
 ///
 /// let error = keyring.read("no such file", &limits).unwrap_err();
 /// assert!(matches!(error, SourceError::Read { .. }));
@@ -161,6 +176,31 @@ impl Keyring {
         Ok(())
     }
 
+    /// Adds the keys that are still missing from the files that lie where the layouts of `exports` lie: in
+    /// their directories or beside them, with the names that tools give them (`docs/format/keys.md`). Of a
+    /// file that has none of them nothing is kept. Gives back why others cannot be read: nobody named
+    /// them, so that is no error of the keyring.
+    pub fn read_beside(&mut self, exports: &[CacheExport]) -> Vec<SourceError> {
+        let mut errors = Vec::new();
+        for (limits, place) in beside::places(layouts(exports).map(|layout| &**layout)) {
+            // Once all keys are there, nobody need hear of files that have nothing to do with the cache.
+            if self.records.len() == self.wanted.len() {
+                break;
+            }
+            for source in beside::read(&place, limits) {
+                let sources = self.sources.len();
+                if let Err(error) = source.and_then(|source| Ok(self.add(source, limits)?)) {
+                    errors.push(error);
+                }
+                let added = self.sources.get(sources);
+                if added.is_some_and(|source| source.resolved == 0) {
+                    self.sources.truncate(sources);
+                }
+            }
+        }
+        errors
+    }
+
     /// Tries every output of every candidate and keeps those that name a wanted record.
     ///
     /// A record that is already resolved stays as it is: the first source wins, and in a source
@@ -183,7 +223,7 @@ impl Keyring {
     }
 
     fn try_outputs(&mut self, source: KeySource) {
-        let KeySource { description, candidates, scans, attached_to, .. } = source;
+        let KeySource { description, candidates, scans, attached_to, signed, found, .. } = source;
         let source = self.sources.len();
         let resolved_before = self.records.len();
         let mut count = 0;
@@ -217,6 +257,8 @@ impl Keyring {
             resolved,
             matches,
             attached_to,
+            signed,
+            found,
         });
         if matches {
             self.scans.extend(scans);
@@ -269,6 +311,14 @@ impl Keyring {
     /// Whether no record is resolved.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    /// Whether there is any source that the keys should come from: one that was named, whatever it has, or
+    /// one that was found and has a key. Images of scanners do not count.
+    pub fn has_sources(&self) -> bool {
+        let counts = |source: &SourceSummary| !source.found || source.matches;
+        let is_scanner = |source: &SourceSummary| source.description.kind == SourceKind::Scanner;
+        self.sources.iter().any(|source| counts(source) && !is_scanner(source))
     }
 
     /// The sources, in the order they were added.

@@ -209,6 +209,7 @@
 
 mod artifact;
 mod attestation;
+mod beside;
 mod bundle;
 mod cache_db;
 mod cache_debug;

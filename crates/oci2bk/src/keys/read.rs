@@ -20,7 +20,7 @@ use super::source::{KeySource, SourceDescription, SourceKind};
 use super::{artifact, attestation, bundle, cache_db, cache_debug, exported, root};
 use crate::json;
 use crate::layout::Layout;
-use crate::limits::Limits;
+use crate::limits::{Bound, Limits};
 use crate::llb::{Definition, Provenance, ProvenanceError};
 use crate::packing::Packing;
 use crate::unpack::decompress::{Decoder, Encoding};
@@ -39,6 +39,24 @@ pub fn read_source(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Sourc
     }
 }
 
+/// Reads a file that nobody named, so that it is a document or nothing. All such in one place may have `left`
+/// more bytes.
+pub(super) fn read_found(
+    path: &Path,
+    file: File,
+    left: &mut u64,
+    limits: &Limits,
+) -> Result<Vec<KeySource>, SourceError> {
+    let read_error = |source| SourceError::Read { path: path.to_owned(), source };
+    let document = within_limit(path, file, limits.of_keys_document(*left), read_error)?;
+    *left = left.saturating_sub(document.len() as u64);
+    if document.is_empty() {
+        return Err(SourceError::Empty { path: path.to_owned() });
+    }
+    let sources = read_document(path, &document, limits)?.into_iter();
+    Ok(sources.map(|source| KeySource { found: true, ..source }).collect())
+}
+
 fn read_file(path: &Path, mut file: File, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
     let read_error = |source| SourceError::Read { path: path.to_owned(), source };
     let head = head(&file).map_err(read_error)?;
@@ -48,7 +66,8 @@ fn read_file(path: &Path, mut file: File, limits: &Limits) -> Result<Vec<KeySour
         _ if detect::is_bolt(&head) => read_database(path, file, limits),
         Packing::None if detect::is_tar(&head) => read_archive(path, &file, limits),
         Packing::None => {
-            let document = within_limit(path, file, limits, read_error)?;
+            let limit = limits.of_keys_document(limits.keys_document);
+            let document = within_limit(path, file, limit, read_error)?;
             read_document(path, &document, limits)
         }
         Packing::Known => read_packed(path, &file, limits),
@@ -73,7 +92,8 @@ fn read_packed(path: &Path, file: &File, limits: &Limits) -> Result<Vec<KeySourc
     if detect::is_bolt(&head) {
         return read_database(path, input::spooled(path, stream, limits)?, limits);
     }
-    let document = within_limit(path, stream, limits, damaged)?;
+    let limit = limits.of_keys_document(limits.keys_document);
+    let document = within_limit(path, stream, limit, damaged)?;
     read_document(path, &document, limits)
 }
 
@@ -81,10 +101,9 @@ fn read_packed(path: &Path, file: &File, limits: &Limits) -> Result<Vec<KeySourc
 fn within_limit(
     path: &Path,
     stream: impl Read,
-    limits: &Limits,
+    limit: Bound,
     failed: impl FnOnce(io::Error) -> SourceError,
 ) -> Result<Vec<u8>, SourceError> {
-    let limit = limits.of_keys_document(limits.keys_document);
     let mut bytes = Vec::new();
     // One byte more than allowed shows that there is more.
     let read = stream.take(limit.value.saturating_add(1)).read_to_end(&mut bytes);
@@ -126,6 +145,9 @@ pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
         let source = read_keys_file(&json, describe(path, SourceKind::KeysFile, part))?;
         sources.push(KeySource { attached_to: subject, ..source });
     }
+    for source in &mut sources {
+        source.found = true;
+    }
     Ok(sources)
 }
 
@@ -148,7 +170,10 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
     }
     let layout = Layout::open(path, limits)
         .map_err(|source| SourceError::Layout { path: path.to_owned(), source: source.into() })?;
-    let sources = read_layout(&layout)?;
+    let mut sources = read_layout(&layout)?;
+    for source in &mut sources {
+        source.found = false;
+    }
     if sources.is_empty() {
         return Err(SourceError::NoAttestations { path: path.to_owned() });
     }
@@ -232,8 +257,7 @@ fn read_archive(path: &Path, file: &File, limits: &Limits) -> Result<Vec<KeySour
         .map_err(|source| SourceError::Archive { path: path.to_owned(), source: source.into() })?;
     let mut sources = Vec::with_capacity(parts.len());
     for part in parts {
-        let kind = if part.of_history { SourceKind::Bundle } else { SourceKind::Attestation };
-        let description = describe(path, kind, Some(part.digest.to_string()));
+        let description = describe(path, part.kind, Some(part.name));
         sources.extend(read_one_of_many(&part.json, description)?);
     }
     match sources.is_empty() {
@@ -275,6 +299,12 @@ fn read_document(
             let description = describe(path, SourceKind::Dump, None);
             Ok(vec![KeySource::from_definition(&definition, description)])
         }
+        Some(Document::Definition(json)) => {
+            let definition = Definition::from_convertllb(json)
+                .map_err(|source| SourceError::Dump { path: path.to_owned(), source })?;
+            let description = describe(path, SourceKind::Definition, None);
+            Ok(vec![KeySource::from_definition(&definition, description)])
+        }
         Some(Document::MetadataFile(parts)) if parts.is_empty() => {
             let source = MetadataFileError::NoProvenance;
             Err(SourceError::MetadataFile { path: path.to_owned(), source })
@@ -307,7 +337,8 @@ fn read_statements(
     for statement in statements.iter().filter(|statement| attestation::is_statement(statement)) {
         json::check(statement, limits)
             .map_err(|source| SourceError::TooComplex { path: path.to_owned(), source })?;
-        sources.push(read_provenance(statement, describe(path, SourceKind::Attestation, None))?);
+        let source = read_provenance(statement, describe(path, SourceKind::Attestation, None))?;
+        sources.push(KeySource { signed: true, ..source });
     }
     if sources.is_empty() {
         return Err(SourceError::NoProvenance { path: path.to_owned() });

@@ -57,6 +57,10 @@ pub struct KeySource {
     pub(super) scans: Scans,
     /// The cache that it is attached to, if it is.
     pub attached_to: Option<Digest>,
+    /// Whether it came with a signature, which is not checked.
+    pub signed: bool,
+    /// Whether it lay inside an export or beside it, so that nobody named it.
+    pub found: bool,
 }
 
 /// A step whose op digest its source does not determine.
@@ -108,7 +112,7 @@ pub enum SourceKind {
     History,
     /// A bundle of `docker buildx history export`.
     Bundle,
-    /// LLB in protobuf.
+    /// LLB in protobuf, or in JSON as a frontend answers to `frontend.convertllb`.
     Definition,
     /// What `buildctl debug dump-llb` prints.
     Dump,
@@ -162,6 +166,8 @@ impl KeySource {
             graph: None,
             scans: Scans::default(),
             attached_to: None,
+            signed: false,
+            found: false,
         }
     }
 

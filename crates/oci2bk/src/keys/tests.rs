@@ -365,3 +365,32 @@ fn a_history_bundle_without_provenance_is_not_told_to_have_it() {
     assert!(matches!(error, SourceError::NoHistory { .. }), "{error:?}");
     assert!(!error.to_string().contains("--provenance"), "{error}");
 }
+
+/// A summary of one source of the merge op, which is wanted or not.
+fn merge_in(keyring: &mut Keyring, found: bool) {
+    let description =
+        SourceDescription { path: "x".into(), kind: SourceKind::KeysFile, part: None };
+    let source = KeySource::from_digests(vec![candidate(MERGE, 1, "MERGE")], description);
+    keyring.add(KeySource { found, ..source }, &Limits::default()).unwrap();
+}
+
+#[test]
+fn a_source_that_was_found_counts_only_if_it_has_a_key() {
+    for (found, is_ours, counts) in [(false, false, true), (true, false, false), (true, true, true)]
+    {
+        let record = Digest::of(format!("{MERGE}@{}", u32::from(!is_ours)));
+        let mut keyring = Keyring::new(BTreeSet::from([record]));
+        assert!(!keyring.has_sources());
+        merge_in(&mut keyring, found);
+        assert_eq!(keyring.has_sources(), counts, "{found} {is_ours}");
+    }
+}
+
+#[test]
+fn what_is_read_of_a_layout_in_passing_was_found() {
+    let layout = LayoutDir::new();
+    layout.finish(&[layout.index(&[layout.attestation(&statement(&merge_provenance()))])]);
+    let opened = crate::layout::Layout::open(layout.path(), &Limits::default()).unwrap();
+    assert!(read_layout(&opened).unwrap().iter().all(|source| source.found));
+    assert!(read_source(layout.path(), &Limits::default()).unwrap().iter().all(|s| !s.found));
+}

@@ -1,6 +1,6 @@
-//! LLB as clients and frontends hand it over: a `pb.Definition`, or what buildctl prints of one.
+//! LLB as clients and frontends hand it over: a `pb.Definition`, or what is printed of one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bkstate::Digest;
@@ -56,6 +56,15 @@ pub enum DefinitionError {
         #[source]
         source: serde_json::Error,
     },
+    /// It is not what a frontend answers to `frontend.convertllb`.
+    #[error("it is not a definition in JSON, as a Dockerfile frontend answers")]
+    Answer(#[source] serde_json::Error),
+    /// Ops build on one that is not there, or on each other in a circle.
+    #[error("an op builds on {input}, which is not there or builds on that op itself")]
+    NoOrder {
+        /// The digest by which the input is named.
+        input: String,
+    },
 }
 
 impl Definition {
@@ -101,6 +110,44 @@ impl Definition {
         Ok(Self::new(steps))
     }
 
+    /// Reads what a Dockerfile frontend since v1.20 answers to the request `frontend.convertllb`, as
+    /// `docker buildx build --call=convertllb,format=json` prints it: ops in the JSON of protobuf by their
+    /// digests, and what is known besides (BuildKit v0.34.2 `frontend/subrequests/convertllb`). Like LLB in
+    /// protobuf it has symbolic links and unrounded times. What follows the document is not looked at.
+    ///
+    /// # Errors
+    /// When it is not of that form, has no ops, or lacks an op that another builds on.
+    pub fn from_convertllb(json: &[u8]) -> Result<Self, DefinitionError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            def: BTreeMap<String, proto::Op>,
+            #[serde(default)]
+            metadata: BTreeMap<String, Metadata>,
+        }
+        let mut documents = serde_json::Deserializer::from_slice(json).into_iter();
+        let answer = documents.next().ok_or(DefinitionError::Empty)?;
+        let Answer { def, mut metadata } = answer.map_err(DefinitionError::Answer)?;
+        if def.is_empty() {
+            return Err(DefinitionError::Empty);
+        }
+        let used: BTreeSet<_> =
+            def.values().flat_map(|op| &op.inputs).map(|input| input.digest.clone()).collect();
+        let steps = inputs_first(def)?.into_iter().map(|(id, message)| {
+            let shape = ProtoShape::from(&message);
+            let (kind, inputs, platform) = message.into_op();
+            // The result of the build is what nothing builds on.
+            let unknown = if used.contains(&id) { Kind::Unknown } else { Kind::Return };
+            let op = Op { inputs, kind: kind.unwrap_or(unknown), platform };
+            Unresolved {
+                shaped: ShapedOp::new(op, shape),
+                metadata: metadata.remove(&id).unwrap_or_default(),
+                digest: Some(id.clone()),
+                id,
+            }
+        });
+        Ok(Self::new(steps.collect()))
+    }
+
     fn new(steps: Vec<Unresolved>) -> Self {
         let ops = steps.iter().map(|step| step.shaped.op.clone()).collect();
         Self { ops, graph: Graph::resolve(steps, Platform::released_for()).map(Arc::new) }
@@ -134,6 +181,41 @@ impl Definition {
         });
         let steps: Vec<_> = ops.collect::<Result<_, _>>()?;
         if steps.is_empty() { Err(DefinitionError::Empty) } else { Ok(Self::new(steps)) }
+    }
+}
+
+/// `ops`, by their digests, each after those it builds on.
+fn inputs_first(
+    mut ops: BTreeMap<String, proto::Op>,
+) -> Result<Vec<(String, proto::Op)>, DefinitionError> {
+    let mut waiting: BTreeMap<String, usize> = BTreeMap::new();
+    let mut above: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (id, op) in &ops {
+        let inputs: BTreeSet<_> = op.inputs.iter().map(|input| &input.digest).collect();
+        for input in &inputs {
+            above.entry((*input).clone()).or_default().push(id.clone());
+        }
+        waiting.insert(id.clone(), inputs.len());
+    }
+    let mut ready: Vec<_> =
+        waiting.iter().filter(|(_, inputs)| **inputs == 0).map(|(id, _)| id.clone()).collect();
+    let mut ordered = Vec::with_capacity(ops.len());
+    while let Some(id) = ready.pop() {
+        for id in above.remove(&id).unwrap_or_default() {
+            let inputs = waiting.entry(id.clone()).or_default();
+            *inputs = inputs.saturating_sub(1);
+            if *inputs == 0 {
+                ready.push(id);
+            }
+        }
+        if let Some(op) = ops.remove(&id) {
+            ordered.push((id, op));
+        }
+    }
+    // What is still built on has not come.
+    match above.into_keys().next() {
+        Some(input) => Err(DefinitionError::NoOrder { input: input.chars().take(100).collect() }),
+        None => Ok(ordered),
     }
 }
 

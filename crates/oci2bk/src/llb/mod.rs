@@ -59,7 +59,7 @@
 //!
 //! # LLB as it is handed over
 //!
-//! LLB itself says the same, in the two forms in which it is met:
+//! LLB itself says the same, in the forms in which it is met:
 //!
 //! ```
 //! use oci2bk::llb::{Definition, DefinitionError, Graph, MAX_PARTS, Output, Step};
@@ -76,6 +76,15 @@
 //! let dump = Definition::from_dump(&std::fs::read("tests/data/history/raw.jsonl")?)?;
 //! let same = Definition::from_protobuf(&std::fs::read("tests/data/history/raw.pb")?)?;
 //! assert_eq!(dump.ops.len(), same.ops.len());
+//!
+//! // As docker buildx build --call=convertllb,format=json prints it.
+//! let answer = Definition::from_convertllb(&std::fs::read("tests/data/history/raw.answer.json")?)?;
+//! assert_eq!(answer.ops.len(), same.ops.len());
+//! let error = Definition::from_convertllb(b"{}").unwrap_err();
+//! assert!(matches!(error, DefinitionError::Answer(_)));
+//! let orphan = br#"{"def": {"a": {"inputs": [{"digest": "b"}]}}}"#;
+//! let error = Definition::from_convertllb(orphan).unwrap_err();
+//! assert!(matches!(error, DefinitionError::NoOrder { input } if input == "b"));
 //!
 //! assert!(matches!(Definition::from_protobuf(b""), Err(DefinitionError::Empty)));
 //! // Two bytes are an op, so there is a limit before anything is made of them.

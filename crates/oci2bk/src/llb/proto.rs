@@ -3,12 +3,18 @@
 //! Field numbers and types are those of BuildKit v0.32.2 `solver/pb/ops.proto`. They have not
 //! changed since v0.11, only been added to. What is not listed here is passed over as an unknown
 //! field is.
+//!
+//! An op is read from the JSON of protobuf too, whose names are those of the fields ([`json`]).
 
 mod convert;
+mod json;
 
 use std::collections::BTreeMap;
 
 use prost::Message;
+use serde::Deserialize;
+
+use super::json::bytes;
 
 /// `pb.Definition`.
 #[derive(Clone, PartialEq, Message)]
@@ -28,7 +34,8 @@ pub(super) struct OpMetadata {
     pub(super) description: BTreeMap<String, String>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(super) struct Op {
     #[prost(message, repeated, tag = "1")]
     pub(super) inputs: Vec<Input>,
@@ -74,55 +81,68 @@ impl Outline {
     }
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(super) struct Input {
     #[prost(string, tag = "1")]
     pub(super) digest: String,
     #[prost(int64, tag = "2")]
+    #[serde(deserialize_with = "json::int64")]
     pub(super) index: i64,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 pub(super) struct SourceOp {
     #[prost(string, tag = "1")]
     pub(super) identifier: String,
 }
 
 /// A message that only its being there is asked of.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self")]
 struct Present {}
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "PascalCase")]
 struct Platform {
     #[prost(string, tag = "1")]
     architecture: String,
     #[prost(string, tag = "2")]
+    #[serde(rename = "OS")]
     os: String,
     #[prost(string, tag = "3")]
     variant: String,
     #[prost(string, tag = "4")]
+    #[serde(rename = "OSVersion")]
     os_version: String,
     #[prost(string, repeated, tag = "5")]
+    #[serde(rename = "OSFeatures")]
     os_features: Vec<String>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct ExecOp {
     #[prost(message, optional, tag = "1")]
     meta: Option<Meta>,
     #[prost(message, repeated, tag = "2")]
     mounts: Vec<Mount>,
     #[prost(int32, tag = "3")]
+    #[serde(deserialize_with = "json::network")]
     network: i32,
     #[prost(int32, tag = "4")]
+    #[serde(deserialize_with = "json::security")]
     security: i32,
     #[prost(message, repeated, tag = "5")]
+    #[serde(rename = "secretenv")]
     secret_env: Vec<SecretEnv>,
     #[prost(message, repeated, tag = "6")]
     cdi_devices: Vec<CdiDevice>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct Meta {
     #[prost(string, repeated, tag = "1")]
     args: Vec<String>,
@@ -146,25 +166,31 @@ struct Meta {
     valid_exit_codes: Vec<i32>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "PascalCase")]
 struct ExtraHost {
     #[prost(string, tag = "1")]
     host: String,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "PascalCase")]
 struct Ulimit {
     #[prost(string, tag = "1")]
     name: String,
     #[prost(int64, tag = "2")]
+    #[serde(deserialize_with = "json::int64")]
     soft: i64,
     #[prost(int64, tag = "3")]
+    #[serde(deserialize_with = "json::int64")]
     hard: i64,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct SecretEnv {
     #[prost(string, tag = "1")]
+    #[serde(rename = "ID")]
     id: String,
     #[prost(string, tag = "2")]
     name: String,
@@ -172,7 +198,8 @@ struct SecretEnv {
     optional: bool,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct CdiDevice {
     #[prost(string, tag = "1")]
     name: String,
@@ -180,52 +207,67 @@ struct CdiDevice {
     optional: bool,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct Mount {
     #[prost(int64, tag = "1")]
+    #[serde(deserialize_with = "json::int64")]
     input: i64,
     #[prost(string, tag = "2")]
     selector: String,
     #[prost(string, tag = "3")]
     dest: String,
     #[prost(int64, tag = "4")]
+    #[serde(deserialize_with = "json::int64")]
     output: i64,
     #[prost(bool, tag = "5")]
     readonly: bool,
     #[prost(int32, tag = "6")]
+    #[serde(deserialize_with = "json::mount_type")]
     mount_type: i32,
     #[prost(message, optional, tag = "19")]
+    #[serde(rename = "TmpfsOpt")]
     tmpfs_opt: Option<TmpfsOpt>,
     #[prost(message, optional, tag = "20")]
     cache_opt: Option<CacheOpt>,
     #[prost(message, optional, tag = "21")]
     secret_opt: Option<SecretOpt>,
     #[prost(message, optional, tag = "22")]
+    #[serde(rename = "SSHOpt")]
     ssh_opt: Option<SecretOpt>,
     #[prost(string, tag = "23")]
+    #[serde(rename = "resultID")]
     result_id: String,
     #[prost(int32, tag = "24")]
+    #[serde(deserialize_with = "json::content_cache")]
     content_cache: i32,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct TmpfsOpt {
     #[prost(int64, tag = "1")]
+    #[serde(deserialize_with = "json::int64")]
     size: i64,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct CacheOpt {
     #[prost(string, tag = "1")]
+    #[serde(rename = "ID")]
     id: String,
     #[prost(int32, tag = "2")]
+    #[serde(deserialize_with = "json::sharing")]
     sharing: i32,
 }
 
 /// `pb.SecretOpt` and `pb.SSHOpt`, which have the same fields.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct SecretOpt {
     #[prost(string, tag = "1")]
+    #[serde(rename = "ID")]
     id: String,
     #[prost(uint32, tag = "2")]
     uid: u32,
@@ -237,19 +279,24 @@ struct SecretOpt {
     optional: bool,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct FileOp {
     #[prost(message, repeated, tag = "2")]
     actions: Vec<FileAction>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct FileAction {
     #[prost(int64, tag = "1")]
+    #[serde(deserialize_with = "json::int64")]
     input: i64,
     #[prost(int64, tag = "2")]
+    #[serde(deserialize_with = "json::int64")]
     secondary_input: i64,
     #[prost(int64, tag = "3")]
+    #[serde(deserialize_with = "json::int64")]
     output: i64,
     #[prost(message, optional, boxed, tag = "4")]
     copy: Option<Box<CopyAction>>,
@@ -263,7 +310,8 @@ struct FileAction {
     symlink: Option<SymlinkAction>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 #[expect(clippy::struct_excessive_bools, reason = "the fields of pb.FileActionCopy")]
 struct CopyAction {
     #[prost(string, tag = "1")]
@@ -287,6 +335,7 @@ struct CopyAction {
     #[prost(bool, tag = "10")]
     allow_empty_wildcard: bool,
     #[prost(int64, tag = "11")]
+    #[serde(deserialize_with = "json::int64")]
     timestamp: i64,
     #[prost(string, repeated, tag = "12")]
     include_patterns: Vec<String>,
@@ -300,21 +349,25 @@ struct CopyAction {
     required_paths: Vec<String>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct MkfileAction {
     #[prost(string, tag = "1")]
     path: String,
     #[prost(int32, tag = "2")]
     mode: i32,
     #[prost(bytes = "vec", tag = "3")]
+    #[serde(deserialize_with = "bytes")]
     data: Vec<u8>,
     #[prost(message, optional, tag = "4")]
     owner: Option<ChownOpt>,
     #[prost(int64, tag = "5")]
+    #[serde(deserialize_with = "json::int64")]
     timestamp: i64,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct MkdirAction {
     #[prost(string, tag = "1")]
     path: String,
@@ -325,10 +378,12 @@ struct MkdirAction {
     #[prost(message, optional, tag = "4")]
     owner: Option<ChownOpt>,
     #[prost(int64, tag = "5")]
+    #[serde(deserialize_with = "json::int64")]
     timestamp: i64,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct RmAction {
     #[prost(string, tag = "1")]
     path: String,
@@ -338,19 +393,24 @@ struct RmAction {
     allow_wildcard: bool,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct SymlinkAction {
     #[prost(string, tag = "1")]
+    #[serde(rename = "oldpath")]
     old_path: String,
     #[prost(string, tag = "2")]
+    #[serde(rename = "newpath")]
     new_path: String,
     #[prost(message, optional, tag = "3")]
     owner: Option<ChownOpt>,
     #[prost(int64, tag = "4")]
+    #[serde(deserialize_with = "json::int64")]
     timestamp: i64,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct ChownOpt {
     #[prost(message, optional, tag = "1")]
     user: Option<UserOpt>,
@@ -358,37 +418,45 @@ struct ChownOpt {
     group: Option<UserOpt>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct UserOpt {
     #[prost(message, optional, tag = "1")]
     by_name: Option<NamedUser>,
     /// Of a oneof, so that it is known whether it is there.
     #[prost(uint32, optional, tag = "2")]
+    #[serde(rename = "byID")]
     by_id: Option<u32>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct NamedUser {
     #[prost(string, tag = "1")]
     name: String,
     #[prost(int64, tag = "2")]
+    #[serde(deserialize_with = "json::int64")]
     input: i64,
 }
 
 /// `pb.MergeInput`, `pb.LowerDiffInput`, `pb.UpperDiffInput` and `pb.BuildInput`.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct InputIndex {
     #[prost(int64, tag = "1")]
+    #[serde(deserialize_with = "json::int64")]
     input: i64,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct MergeOp {
     #[prost(message, repeated, tag = "1")]
     inputs: Vec<InputIndex>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct DiffOp {
     #[prost(message, optional, tag = "1")]
     lower: Option<InputIndex>,
@@ -396,9 +464,11 @@ struct DiffOp {
     upper: Option<InputIndex>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct BuildOp {
     #[prost(int64, tag = "1")]
+    #[serde(deserialize_with = "json::int64")]
     builder: i64,
     #[prost(btree_map = "string, message", tag = "2")]
     inputs: BTreeMap<String, InputIndex>,
@@ -408,10 +478,12 @@ struct BuildOp {
     attrs: BTreeMap<String, String>,
 }
 
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message, Deserialize)]
+#[serde(remote = "Self", default, rename_all = "camelCase")]
 struct PassthroughOp {
     #[prost(string, tag = "1")]
     id: String,
     #[prost(int64, repeated, tag = "2")]
+    #[serde(deserialize_with = "json::int64s")]
     outputs: Vec<i64>,
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a test reports what it measured")]
 
+mod answers;
 mod archives;
 mod blobs;
 mod builds;

@@ -48,6 +48,9 @@ pub(super) const CASES: &[Case] = &[
     // too that daemons still import a cache with keys attached.
     exported("attached", Export { mode: Mode::Min, attributes: "" }, Keys::Attached),
     exported("attached-index", Export::INDEX, Keys::Attached),
+    exported("beside", Export::MAX, Keys::Beside),
+    exported("tar", Export::MAX, Keys::Tar),
+    exported("answer", Export::INDEX, Keys::Answer),
 ];
 
 const DOCKERFILE: &str = r#"

@@ -64,8 +64,52 @@ fn read(bytes: &[u8]) -> Result<Vec<Digest>, BundleError> {
 fn read_within(bytes: &[u8], limits: &Limits) -> Result<Vec<Digest>, BundleError> {
     let Found { parts, is_history } = provenance(&file(bytes), limits)?;
     assert!(is_history || parts.is_empty());
-    assert!(parts.iter().all(|part| part.of_history && Digest::of(&part.json) == part.digest));
-    Ok(parts.into_iter().map(|part| part.digest).collect())
+    let is_sound = |part: &Part| {
+        part.kind == SourceKind::Bundle && Digest::of(&part.json).to_string() == part.name
+    };
+    assert!(parts.iter().all(is_sound));
+    Ok(parts.iter().map(|part| Digest::of(&part.json)).collect())
+}
+
+fn archive_of(members: &[(&str, &str)]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, content) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, name, content.as_bytes()).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn provenance_lies_beside_the_files_of_a_build_whatever_those_are_called() {
+    for (members, expected) in [
+        (&[("app", ""), ("provenance.json", "{}")][..], &["provenance.json"][..]),
+        (&[("./my-provenance.json", "{}")], &["my-provenance.json"]),
+        (
+            &[("index.json", "[]"), ("provenance.linux_arm64.json", "{}")],
+            &["provenance.linux_arm64.json"],
+        ),
+        (&[("web/index.json", r#"{"a":1}"#), ("provenance.json", "{}")], &["provenance.json"]),
+        (
+            &[("linux_386/provenance.json", "{}"), ("linux_arm64/provenance.json", "{}")],
+            &["linux_386/provenance.json", "linux_arm64/provenance.json"],
+        ),
+    ] {
+        let found = provenance(&file(&archive_of(members)), &Limits::default()).unwrap();
+        let names: Vec<_> = found.parts.iter().map(|part| part.name.as_str()).collect();
+        assert_eq!(names, expected);
+        assert!(found.parts.iter().all(|part| part.kind == SourceKind::Provenance));
+    }
+    for other in ["app/provenance.json", "linux_386/app/provenance.json", "provenance.txt"] {
+        let error = read(&archive_of(&[(other, "{}")])).unwrap_err();
+        assert!(matches!(error, BundleError::NoIndex), "{other}: {error}");
+        assert!(error.to_string().contains("neither index.json nor provenance.json"), "{error}");
+    }
+    let large = r#"{"a":1}"#.repeat(100);
+    let limits = Limits { keys_document: 500, ..Limits::default() };
+    let error = read_within(&archive_of(&[("provenance.json", &large)]), &limits).unwrap_err();
+    assert!(matches!(error, BundleError::TooLarge { .. }), "{error}");
 }
 
 /// A member that claims to have `size` bytes, and has none.

@@ -104,10 +104,82 @@ fn a_dump_is_an_object_per_op_whatever_lies_between() {
     }
 }
 
+/// What a frontend answers of these ops.
+fn answer(ops: &serde_json::Value) -> String {
+    serde_json::json!({"def": ops, "metadata": {}, "source": {}}).to_string()
+}
+
+#[test]
+fn the_ops_of_an_answer_come_inputs_first_and_the_last_is_the_result() {
+    let input = |name: &str| serde_json::json!([{"digest": name}]);
+    let ops = serde_json::json!({
+        "a": {"inputs": input("c")},
+        "b": {"source": {"identifier": "local://context"}},
+        "c": {"inputs": input("d"), "merge": {"inputs": [{"input": "-1"}]}, "newer": {}},
+        "d": {"inputs": input("b"), "future": {}},
+    });
+    let definition = Definition::from_convertllb(answer(&ops).as_bytes()).unwrap();
+    let kinds: Vec<_> = definition.ops.into_iter().map(|op| op.kind).collect();
+    let merge = MergeOp { inputs: vec![crate::llb::op::InputIndex { input: -1 }] };
+    assert_eq!(kinds, [Kind::Source, Kind::Unknown, Kind::Merge(merge), Kind::Return]);
+    let graph = definition.graph.unwrap();
+    assert_eq!(graph.steps[0].identifier.as_deref(), Some("local://context"));
+    assert_eq!(graph.steps[3].inputs, [crate::llb::Output { step: 2, output: 0 }]);
+}
+
+#[test]
+fn an_answer_that_lacks_an_op_or_has_a_circle_is_refused() {
+    let op = |input: &str| serde_json::json!({"inputs": [{"digest": input}], "merge": {}});
+    for ops in [
+        serde_json::json!({"a": op("b")}),
+        serde_json::json!({"a": op("b"), "b": op("a"), "c": {"source": {}}}),
+        serde_json::json!({"b": op("b")}),
+    ] {
+        let error = Definition::from_convertllb(answer(&ops).as_bytes()).unwrap_err();
+        let DefinitionError::NoOrder { input } = &error else { panic!("{error:?}") };
+        assert!(["a", "b"].contains(&input.as_str()), "{error}");
+    }
+    // Two inputs of one op are waited for once.
+    let both = serde_json::json!({"inputs": [{"digest": "b"}, {"digest": "b", "index": "1"}]});
+    let ops = serde_json::json!({"a": both, "b": {"source": {}}});
+    assert_eq!(Definition::from_convertllb(answer(&ops).as_bytes()).unwrap().ops.len(), 2);
+}
+
+#[test]
+fn an_answer_is_in_the_json_of_protobuf() {
+    let exec = |mount: serde_json::Value| {
+        let ops = serde_json::json!({"a": {"exec": {"network": "NONE", "mounts": [mount]}}});
+        Definition::from_convertllb(answer(&ops).as_bytes())
+    };
+    let definition = exec(serde_json::json!({"input": "-1", "output": 3, "mountType": "CACHE",
+        "cacheOpt": {"ID": "x", "sharing": "LOCKED"}, "contentCache": 9}));
+    let op = definition.unwrap().ops.remove(0);
+    let Kind::Exec(exec_op) = op.kind else { panic!("{op:?}") };
+    let mount = &exec_op.mounts[0];
+    assert_eq!((exec_op.network, mount.input, mount.output, mount.mount_type), (2, -1, 3, 3));
+    assert_eq!((mount.cache_opt.as_ref().unwrap().sharing, mount.content_cache), (2, 9));
+    for wrong in [
+        serde_json::json!({"input": "one"}),
+        serde_json::json!({"input": 1.5}),
+        serde_json::json!({"mountType": "TAPE"}),
+        serde_json::json!({"mountType": 1_u64 << 40}),
+        serde_json::json!({"cacheOpt": ["x"]}),
+        serde_json::json!(["x"]),
+    ] {
+        let error = exec(wrong.clone()).unwrap_err();
+        assert!(matches!(error, DefinitionError::Answer(_)), "{wrong}: {error}");
+    }
+    for (json, is_empty) in [("", true), ("{}", false), (&*answer(&serde_json::json!({})), true)] {
+        let error = Definition::from_convertllb(json.as_bytes()).unwrap_err();
+        assert_eq!(matches!(error, DefinitionError::Empty), is_empty, "{json}: {error}");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(0..=u8::MAX, 0..200)) {
         let _ = Definition::from_protobuf(&bytes);
         let _ = Definition::from_dump(&bytes);
+        let _ = Definition::from_convertllb(&bytes);
     }
 }

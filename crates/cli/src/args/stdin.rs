@@ -1,0 +1,39 @@
+//! What comes from stdin comes once.
+
+use std::path::Path;
+
+use clap::CommandFactory as _;
+use clap::error::ErrorKind;
+
+use super::{Arguments, Command, KeysCommand};
+
+/// The paths by which stdin can be named.
+const STDIN: [&str; 4] = ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
+
+/// Refuses a command that would read stdin for several key sources: the second would find nothing.
+pub(super) fn check(command: &Command) -> Result<(), clap::Error> {
+    let is_stdin = |path: &&Path| STDIN.iter().any(|stdin| *path == Path::new(stdin));
+    if key_sources(command).into_iter().filter(is_stdin).count() < 2 {
+        return Ok(());
+    }
+    let message = "stdin is named as several key sources, and can be read only once; write one of them to a \
+                   file, or give it as <(command)";
+    Err(Arguments::command().error(ErrorKind::ArgumentConflict, message))
+}
+
+fn key_sources(command: &Command) -> Vec<&Path> {
+    let (keys, other) = match command {
+        Command::Convert(arguments) => (&arguments.keys, None),
+        Command::Inspect(arguments) => (&arguments.keys, None),
+        Command::Verify(arguments) => (&arguments.keys, None),
+        Command::Explain(arguments) => (&arguments.keys, Some(arguments.llb.as_path())),
+        Command::Keys(arguments) => match &arguments.command {
+            Some(KeysCommand::Attach(arguments)) => (&arguments.keys, None),
+            None => (&arguments.sources, None),
+        },
+        Command::Sparse(_) | Command::Du(_) | Command::Completions(_) | Command::Man(_) => {
+            return Vec::new();
+        }
+    };
+    keys.iter().map(std::path::PathBuf::as_path).chain(other).collect()
+}

@@ -1,0 +1,95 @@
+//! Key sources that lie where a cache lies, so that nobody has to name them.
+//!
+//! A cache often has its provenance in the same directory. Only a few names are looked for, and only in the directory of a layout and in the one that has the layout or archive. What has such a name
+//! may be of any build, and anybody may have written it: no link is followed, and a file counts only as a
+//! document of limited size.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use bkstate::dir::{Dir, FileKind, if_there};
+
+use super::error::SourceError;
+use super::exported;
+use super::read::read_found;
+use super::source::KeySource;
+use crate::layout::Layout;
+use crate::limits::Limits;
+
+/// What exporters of BuildKit call provenance, what the documentation of Docker calls the metadata file of
+/// buildx, and what ours calls a keys file.
+const NAMES: [&str; 3] = ["provenance.json", "metadata.json", "keys.json"];
+
+/// What the documentation of Docker calls the directory of `--output type=local`.
+const OUTPUT: &str = "out";
+
+/// How many files are read in one place. Builds are for a few platforms.
+const MAX_FILES: usize = 100;
+
+/// A directory to look into.
+pub(super) struct Place {
+    path: PathBuf,
+    /// Whether it is the layout itself.
+    is_layout: bool,
+}
+
+/// Where sources may lie for these layouts, each once, with the limits of the layout.
+pub(super) fn places<'l>(
+    layouts: impl Iterator<Item = &'l Layout>,
+) -> impl Iterator<Item = (&'l Limits, Place)> {
+    let mut seen = BTreeSet::new();
+    layouts.flat_map(around).filter(move |(_, place)| seen.insert(place.path.clone()))
+}
+
+fn around(layout: &Layout) -> [(&Limits, Place); 2] {
+    let path = layout.path();
+    let parent = match (path.file_name(), path.parent()) {
+        (Some(_), Some(parent)) if parent.as_os_str().is_empty() => PathBuf::from("."),
+        (Some(_), Some(parent)) => parent.to_owned(),
+        // Such as `.`, of which only the system knows where it is.
+        _ => path.join(".."),
+    };
+    [
+        (layout.limits(), Place { path: path.to_owned(), is_layout: true }),
+        (layout.limits(), Place { path: parent, is_layout: false }),
+    ]
+}
+
+/// The sources in one place.
+pub(super) fn read(place: &Place, limits: &Limits) -> Vec<Result<KeySource, SourceError>> {
+    let files = match files(place) {
+        Ok(files) => files,
+        Err(error) => return vec![Err(error)],
+    };
+    let mut left = limits.keys_documents;
+    let mut sources = Vec::new();
+    for (path, file) in files {
+        match read_found(&path, file, &mut left, limits) {
+            Ok(found) => sources.extend(found.into_iter().map(Ok)),
+            Err(error) => sources.push(Err(error)),
+        }
+    }
+    sources
+}
+
+fn files(place: &Place) -> Result<Vec<(PathBuf, File)>, SourceError> {
+    // An archive is no directory, and one that we may not look into has nothing for us.
+    let Ok(dir) = Dir::open(&place.path) else { return Ok(Vec::new()) };
+    let shown = |name: &str| match place.path.as_path() {
+        here if here == Path::new(".") => PathBuf::from(name),
+        path => path.join(name),
+    };
+    let mut files = Vec::new();
+    for name in NAMES {
+        if dir.find(name)?.is_some_and(|found| found.kind == FileKind::File) {
+            files.extend(if_there(dir.file(name))?.map(|file| (shown(name), file)));
+        }
+    }
+    let output = dir.find(OUTPUT)?.filter(|found| found.kind == FileKind::Directory);
+    if !place.is_layout && output.is_some() {
+        files.extend(exported::provenance(&dir.dir(OUTPUT)?)?);
+    }
+    files.truncate(MAX_FILES);
+    Ok(files)
+}
