@@ -58,6 +58,7 @@ use std::sync::Arc;
 use bkstate::Digest;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use reference::full_name;
 pub use reference::{ImageRef, ParseImageError, ParseRepositoryError, Repository};
 
 use crate::json::from_objects;
@@ -171,8 +172,9 @@ impl BaseImage {
     /// # Errors
     /// If there is none, if nothing tells its name, or if a document is corrupt.
     pub fn read(image: &ImageRef, limits: &Limits) -> Result<Vec<Self>, ImageError> {
-        let layout = Layout::open(&image.source.path, limits)?;
-        let entries = match &image.source.reference {
+        let source = image.source.on_disk();
+        let layout = Layout::open_for(&source.path, &source.reference, limits)?;
+        let entries = match &source.reference {
             Reference::Default => layout.entries().to_vec(),
             Reference::Tag(tag) => tagged(&layout, tag),
             Reference::Digest(digest) => match layout.describe_blob(*digest) {
