@@ -257,11 +257,13 @@ impl Members<'_> {
     /// Finds the members `wanted`, which may be links to others.
     fn locate(&mut self, wanted: BTreeSet<String>) -> Result<(), ArchiveError> {
         // What is looked for, and the names that lead to it.
-        let mut open: BTreeMap<String, Vec<String>> =
-            wanted.into_iter().map(|name| (as_member(&name), vec![name])).collect();
+        let mut open = BTreeMap::<String, Vec<String>>::new();
+        for name in wanted {
+            open.entry(as_member(&name)).or_default().push(name);
+        }
         for _ in 0..=LINKS {
             if open.is_empty() {
-                return Ok(());
+                break;
             }
             let mut found = self.find(&open)?;
             let mut links = BTreeMap::<String, Vec<String>>::new();
@@ -285,8 +287,10 @@ impl Members<'_> {
             }
             open = links;
         }
-        let member = open.into_values().flatten().next().unwrap_or_default();
-        Err(DockerError::Links { member }.into())
+        match open.into_values().flatten().next() {
+            None => Ok(()),
+            Some(member) => Err(DockerError::Links { member }.into()),
+        }
     }
 
     /// What those members are that have one of these names.

@@ -285,6 +285,8 @@ impl Found {
                 }
             }
         }
+        found.manifests.sort_unstable();
+        found.others.sort_unstable();
         let is_mirror = !found.prefixes.is_empty() || !found.manifests.is_empty();
         Ok(is_mirror.then_some(found))
     }
@@ -313,21 +315,17 @@ impl Found {
             exact.map_or_else(|| all.cloned().collect(), |path| vec![path.clone()])
         };
         if let Some(name) = wanted {
-            let mut paths = called(name);
-            return match (paths.pop(), paths.is_empty()) {
-                (Some(path), true) => Ok(vec![(path, name.to_owned())]),
-                (Some(path), false) => {
-                    paths.push(path);
-                    Err(MirrorError::SeveralPrefixes { name: name.to_owned(), paths })
-                }
-                (None, _) if self.is_cut => {
-                    Err(MirrorError::TooManyManifests { limit: limits.manifests })
-                }
-                (None, _) if all.is_empty() => Err(MirrorError::NoManifest),
-                (None, _) => {
+            let paths = called(name);
+            let name = name.to_owned();
+            return match &*paths {
+                [path] => Ok(vec![(path.clone(), name)]),
+                [] if self.is_cut => Err(MirrorError::TooManyManifests { limit: limits.manifests }),
+                [] if all.is_empty() => Err(MirrorError::NoManifest),
+                [] => {
                     let known = named(all).into_iter().map(|(_, name)| name).collect();
-                    Err(MirrorError::NoName { name: name.to_owned(), known })
+                    Err(MirrorError::NoName { name, known })
                 }
+                _ => Err(MirrorError::SeveralPrefixes { name, paths }),
             };
         }
         if let [path] = &*called(DEFAULT_NAME)
