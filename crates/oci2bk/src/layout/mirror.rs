@@ -54,8 +54,9 @@ pub enum MirrorError {
     List(#[from] DirError),
     /// There is more in it than in any real one.
     #[error(
-        "it has more than {limit} files and directories; give the directory with manifests/ and blobs/ \
-         in it, or allow for more with --limit mirror-files"
+        "it has no index.json, and more than {limit} files and directories, too many to look for \
+         manifests/ and blobs/; give the directory that has them, or allow for more with --limit \
+         mirror-files"
     )]
     TooManyFiles {
         /// How many it may have.
@@ -266,11 +267,7 @@ impl Found {
             for (name, is_dir) in entries(top, path, &below)? {
                 files += 1;
                 if files > limits.mirror_files {
-                    let limit = limits.mirror_files;
-                    let is_mirror = !found.prefixes.is_empty();
-                    return is_mirror
-                        .then_some(Err(MirrorError::TooManyFiles { limit }))
-                        .transpose();
+                    return Err(MirrorError::TooManyFiles { limit: limits.mirror_files });
                 }
                 let path = format!("{below}{name}");
                 if is_dir {

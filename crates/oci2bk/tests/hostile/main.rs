@@ -21,6 +21,7 @@ mod keys;
 mod large;
 mod layout;
 mod limits;
+mod mirrors;
 mod outcome;
 mod provenance;
 mod top;
