@@ -30,7 +30,7 @@ const LISTED: usize = 5;
 #[derive(Debug)]
 pub(super) struct Archive {
     file: Arc<File>,
-    members: BTreeMap<Name, Member>,
+    members: Places,
 }
 
 /// Why a file is not a usable archive of a layout.
@@ -94,6 +94,9 @@ pub enum ArchiveError {
     Io(#[source] io::Error),
 }
 
+/// The members of an archive, by the file of the layout that each is.
+pub(super) type Places = BTreeMap<Name, Member>;
+
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Member {
     /// A regular file: where its content starts, and how long it is.
@@ -141,13 +144,8 @@ impl Archive {
 }
 
 /// Where the members of the layout in the directory `prefix` are. In all there may be `limit`.
-fn members(
-    file: &File,
-    size: u64,
-    limit: u64,
-    prefix: &[u8],
-) -> Result<BTreeMap<Name, Member>, ArchiveError> {
-    let mut members = BTreeMap::new();
+fn members(file: &File, size: u64, limit: u64, prefix: &[u8]) -> Result<Places, ArchiveError> {
+    let mut members = Places::new();
     each_member(file, size, limit, |entry, start, length| {
         let Some(name) = Name::of_member(&entry.name, prefix) else { return Ok(()) };
         let member = other_kind(entry).map_or(Member::File(start, length), Member::Other);

@@ -14,7 +14,7 @@ use bkstate::Digest;
 use bkstate::digest::Hasher;
 use serde::Deserialize;
 
-use super::archive::{ArchiveError, Member, each_member, other_kind};
+use super::archive::{ArchiveError, Member, Places, each_member, other_kind};
 use super::made::{self, EntryName, Made, Parts};
 use super::null_as_default;
 use super::open::FileKind;
@@ -176,7 +176,7 @@ pub(super) fn read(
     file: &Arc<File>,
     size: u64,
     limits: &Limits,
-) -> Result<Option<(BTreeMap<Name, Member>, Made)>, ArchiveError> {
+) -> Result<Option<(Places, Made)>, ArchiveError> {
     let left = limits.manifests_size;
     let mut members = Members { file, size, limits, places: BTreeMap::new(), left };
     match members.locate([MANIFEST.to_owned()].into()) {
@@ -188,7 +188,7 @@ pub(super) fn read(
     let wanted = images.iter().flat_map(|image| image.layers.iter().chain([&image.config]));
     members.locate(wanted.cloned().collect())?;
 
-    let mut blobs = BTreeMap::new();
+    let mut blobs = Places::new();
     let mut add = |digest, (start, size): (u64, u64)| {
         blobs.entry(Name::Blob(digest)).or_insert(Member::File(start, size));
         size

@@ -66,6 +66,30 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! An archive that `docker save` wrote is a layout by documents that are made in memory, if all is there that
+//! its `manifest.json` lists:
+//!
+//! ```
+//! use oci2bk::Limits;
+//! use oci2bk::layout::{ArchiveError, DockerError, Layout, LayoutError};
+//!
+//! let list = br#"[{"Config": "c.json", "RepoTags": ["app:main"], "Layers": ["a/layer.tar"]}]"#;
+//! let mut header = tar::Header::new_ustar();
+//! header.set_size(list.len() as u64);
+//! let mut archive = tar::Builder::new(Vec::new());
+//! archive.append_data(&mut header, "manifest.json", &list[..])?;
+//! let temporary = tempfile::tempdir()?;
+//! let path = temporary.path().join("image.tar");
+//! std::fs::write(&path, archive.into_inner()?)?;
+//!
+//! let error = Layout::open(&path, &Limits::default()).unwrap_err();
+//! let LayoutError::Archive { source: ArchiveError::Docker(error), .. } = error else {
+//!     panic!("{error}")
+//! };
+//! assert!(matches!(error, DockerError::Missing { member } if member == "a/layer.tar"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! The index of an image for several platforms says which is which:
 //!
 //! ```

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bkstate::Digest;
 use oci2bk::export::ExportError;
-use oci2bk::layout::{BlobError, LayoutError, MirrorError};
+use oci2bk::layout::{BlobError, FileKind, LayoutError, MirrorError};
 use serde_json::json;
 
 use super::layout::{TAR, tar_of};
@@ -106,9 +106,9 @@ fn files_that_lead_elsewhere() {
         symlink(outside.path().join(name), mirror.path().join(name)).unwrap();
         match converted(mirror.path()) {
             Err(Fault::Export(ExportError::Layout(LayoutError::Mirror {
-                source: MirrorError::NoManifest,
+                source: MirrorError::NotAFile { path, kind: FileKind::Symlink },
                 ..
-            }))) => assert_eq!(name, "manifests"),
+            }))) => assert_eq!((name, path), ("manifests", mirror.path().join("manifests"))),
             Ok((plan, _)) => assert_eq!((name, plan.dropped.len()), ("blobs", 1)),
             result => panic!("{name}: {result:?}"),
         }
