@@ -128,7 +128,7 @@ fn every_way_to_name_a_source_is_the_same_source() {
         assert!(databases(&place)[1..] == databases(&plain)[1..], "{source}");
         // Which of them it is, a directory shows by what is in it.
         let shown = Printed::of(command().args(["inspect", &source, "--format=json"]), 0).json();
-        assert_eq!(shown["steps"].as_array().map(Vec::len), Some(20), "{shown}");
+        assert_eq!(shown["records"].as_array().map(Vec::len), Some(20));
     }
     Printed::of(convert([format!("s3dir:{mirror}:other")], &Place::new()).args(keys), 3)
         .says(&["has no cache \"other\"; it has \"main\""]);
