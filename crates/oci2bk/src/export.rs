@@ -152,8 +152,9 @@ impl CacheExport {
     /// # Errors
     /// See [`ExportError`].
     pub fn read_sources(sources: &[Source], limits: &Limits) -> Result<Vec<Self>, ExportError> {
-        let open = |source: &Source| Layout::open(&source.path, limits).map(Arc::new);
-        let layouts = sources.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let sources: Vec<_> = sources.iter().map(Source::on_disk).collect();
+        let layouts =
+            sources.iter().map(|source| open(source, limits)).collect::<Result<Vec<_>, _>>()?;
         let mut exports = Vec::with_capacity(sources.len());
         for (source, layout) in sources.iter().zip(&layouts) {
             exports.extend(Self::read_in(source, layout, &layouts)?);
@@ -170,8 +171,9 @@ impl CacheExport {
     /// # Errors
     /// See [`ExportError`].
     pub fn read_all(source: &Source, limits: &Limits) -> Result<Vec<Self>, ExportError> {
-        let layout = Arc::new(Layout::open(&source.path, limits)?);
-        Self::read_in(source, &layout, std::slice::from_ref(&layout))
+        let source = source.on_disk();
+        let layout = open(&source, limits)?;
+        Self::read_in(&source, &layout, std::slice::from_ref(&layout))
     }
 
     /// Reads the cache in `layout`, whose layers may be in any of `layouts`.
@@ -252,6 +254,10 @@ impl CacheExport {
     pub fn is_sparse(&self) -> bool {
         self.manifest.layers.is_empty() && !self.config.dropped.is_empty()
     }
+}
+
+pub(crate) fn open(source: &Source, limits: &Limits) -> Result<Arc<Layout>, LayoutError> {
+    Layout::open_for(&source.path, &source.reference, limits).map(Arc::new)
 }
 
 /// The layouts of `exports`. Those of the platforms of an image follow each other and share one.

@@ -1,10 +1,8 @@
 //! What the sources of a conversion are: caches, and images without a cache.
 
-use std::sync::Arc;
-
-use crate::export::{CacheExport, ExportError};
+use crate::export::{CacheExport, ExportError, open};
 use crate::image::{BaseImage, ImageError, WholeImage};
-use crate::layout::{BlobError, Layout};
+use crate::layout::BlobError;
 use crate::limits::Limits;
 use crate::llb::Platform;
 use crate::manifest::{ManifestError, SelectError};
@@ -78,9 +76,10 @@ impl Inputs {
         platforms: &[Platform],
         limits: &Limits,
     ) -> Result<Self, InputError> {
-        let open = |source: &Source| Layout::open(&source.path, limits).map(Arc::new);
+        let sources: Vec<_> = sources.iter().map(Source::on_disk).collect();
         let layouts =
-            sources.iter().map(open).collect::<Result<Vec<_>, _>>().map_err(ExportError::from)?;
+            sources.iter().map(|source| open(source, limits)).collect::<Result<Vec<_>, _>>();
+        let layouts = layouts.map_err(ExportError::from)?;
         let mut inputs = Self { exports: Vec::with_capacity(sources.len()), images: Vec::new() };
         for (source, layout) in sources.iter().zip(&layouts) {
             match CacheExport::read_in(source, layout, &layouts) {

@@ -167,6 +167,8 @@ limits! {
     ///
     /// What is remembered of each takes about 100 bytes.
     archive_members = 1_000_000;
+    /// Files and directories of a mirror of a cache in S3 or Azure.
+    mirror_files = 1_000_000;
     /// Bytes of a layout in a compressed archive, decompressed.
     ///
     /// They take as much in a temporary file. Layers are compressed themselves, so it is hardly larger.

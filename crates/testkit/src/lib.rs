@@ -8,9 +8,11 @@ pub mod mounts;
 pub mod process;
 pub mod protobuf;
 pub mod registry;
+pub mod s3;
 pub mod tools;
 pub mod trials;
 
 pub use daemon::Daemon;
 pub use registry::Registry;
+pub use s3::S3;
 pub use tools::Tools;

@@ -164,10 +164,12 @@ impl Args for Places {
                     "Cache exports and images, and last the root of the buildkitd, such as \
                      /var/lib/buildkit\n\nSRC is a cache export, or an image with an inline cache or \
                      without one: \
-                     DIR, oci:DIR[:TAG|@DIGEST], ocidir://DIR[:TAG|@DIGEST], \
-                     oci-archive:FILE[:TAG|@DIGEST] or \
-                     type=local,src=DIR[,tag=TAG][,digest=DIGEST]. DIR may be a tar archive too, also \
-                     one that gzip or zstd compressed. ROOT is that of a buildkitd or empty; of a \
+                     DIR[:TAG|@DIGEST], oci:DIR[:TAG|@DIGEST], ocidir://DIR[:TAG|@DIGEST], \
+                     oci-archive:FILE[:TAG|@DIGEST], docker-archive:FILE[:NAME:TAG], s3dir:DIR[:NAME] \
+                     or type=local,src=DIR[,tag=TAG][,digest=DIGEST]. DIR may be a tar archive too, \
+                     also one that gzip or zstd compressed, or the mirror of a cache in S3 or Azure. \
+                     What needs a network is refused with the command that fetches it. ROOT is that of \
+                     a buildkitd or empty; of a \
                      volume of Docker it is what is in _data. \
                      ROOT is made if it is not there; it is left out with \
                      --builder, or with one SRC and a --config that has it.",

@@ -60,7 +60,7 @@ pub(crate) enum KeysCommand {
 #[derive(Debug, Args)]
 #[command(after_long_help = more_help(ATTACH_EXAMPLES))]
 pub(crate) struct Attach {
-    /// The cache: DIR, oci:DIR[:TAG|@DIGEST] or type=local,src=DIR[,tag=TAG][,digest=DIGEST]
+    /// The cache: DIR[:TAG|@DIGEST], oci:DIR[:TAG|@DIGEST] or type=local,src=DIR[,tag=TAG][,digest=DIGEST]
     #[arg(value_name = "LAYOUT")]
     pub(crate) layout: Source,
 

@@ -69,9 +69,16 @@ fn exit_2_the_command_line_is_wrong() {
         (&["--progress", "loud", "src"], "rawjson"),
         (&["type=registry,ref=a.io/b:c"], "regctl image copy a.io/b:c ocidir://cache:latest"),
         (&["docker://a.io/b:c"], "regctl image copy a.io/b:c ocidir://cache:latest"),
-        (&["docker-archive:a.tar"], "skopeo copy --all docker-archive:a.tar oci:cache:latest"),
+        (&["docker-daemon:a:b"], "skopeo copy --all docker-daemon:a:b oci:cache:latest"),
+        (&["docker-archive:a.tar:A"], "write docker-archive:FILE:NAME:TAG"),
+        (
+            &["type=s3,bucket=b,name=main"],
+            "give s3dir:cache:main when you have fetched it with: aws",
+        ),
+        (&["type=azblob,account_name=a"], "az storage blob download-batch --destination cache"),
+        (&["s3://b/cache.tar"], "give cache.tar when you have fetched it with: aws s3 cp"),
         (&["-"], "write it to a file"),
-        (&["type=gha"], "only type=local"),
+        (&["type=gha"], "--cache-to type=local,dest=cache,mode=max, too"),
         (&["oci:dir:"], "empty tag"),
         (&["oci:dir@sha256:abc"], "malformed digest"),
         (&[], "the last word is the root"),
@@ -107,9 +114,11 @@ fn exit_3_the_source_is_no_cache() {
     let cache = fixture("index/cache");
     bad_input(&["/nowhere/cache"], &["/nowhere/cache is not there"]);
     let digest = format!("sha256:{}", "0".repeat(64));
-    for word in [format!("{cache}:latest"), format!("{cache}@{digest}")] {
-        bad_input(&[&word], &["is not there", &format!("write oci:{word}")]);
+    for (word, said) in [(":", "has an empty tag"), ("@sha256:abc", "has a malformed digest")] {
+        bad_input(&[&format!("{cache}{word}")], &["is not there", said]);
     }
+    bad_input(&[&format!("{cache}:nightly")], &["no entry with the tag \"nightly\"", "latest"]);
+    bad_input(&[&format!("{cache}@{digest}")], &[&digest]);
     bad_input(&["ghcr.io/team/cache:main"], &["regctl image copy ghcr.io/team/cache:main"]);
     bad_input(&[empty], &["index.json", "--cache-to type=local"]);
     fs::write(temp.path().join("index.json"), r#"{"manifests":[]}"#).unwrap();

@@ -153,7 +153,7 @@ fn what_is_neither_export_nor_root_is_refused() {
     let place = Place::new();
     fs::create_dir(place.root()).unwrap();
     let neither = Printed::of(&mut inspect([place.root()]), 1);
-    neither.says(&["is neither a cache export (no index.json in it) nor the root of a buildkitd"]);
+    neither.says(&["is neither a cache export (no index.json in it, no manifests/ and blobs/)"]);
     fs::write(place.root().join("index.json"), "{}").unwrap();
     Printed::of(&mut inspect([place.root()]), 3);
     fs::write(place.root().join("cache.db"), "").unwrap();

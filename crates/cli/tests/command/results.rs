@@ -1,5 +1,7 @@
 //! What conversions leave behind and report.
 
+use std::fs;
+
 use bkstate::dir::Dir;
 use bkstate::state::State;
 use serde_json::json;
@@ -108,11 +110,58 @@ fn every_way_to_name_a_source_is_the_same_source() {
         format!("type=local,src={cache}"),
         format!("type=local,src={cache},tag=latest"),
         format!("type=local,digest={manifest},src={cache}"),
+        format!("{cache}:latest"),
+        format!("{cache}@{manifest}"),
+        format!("ocidir://{cache}:latest@{manifest}"),
     ] {
         let place = Place::new();
         Printed::of(convert([&source], &place).args(keys), 0);
         assert!(databases(&place) == databases(&plain), "{source}");
     }
+    let mirror = tempfile::tempdir().unwrap();
+    write_mirror(&cache, manifest, &mirror.path().join("ci"));
+    let mirror = mirror.path().display().to_string();
+    for source in [format!("{mirror}/ci"), format!("s3dir:{mirror}"), format!("{mirror}:main")] {
+        let place = Place::new();
+        Printed::of(convert([&source], &place).args(keys), 0);
+        // The id of the worker, which results name, follows from the manifest.
+        assert!(databases(&place)[1..] == databases(&plain)[1..], "{source}");
+        // Which of them it is, a directory shows by what is in it.
+        let shown = Printed::of(command().args(["inspect", &source, "--format=json"]), 0).json();
+        assert_eq!(shown["records"].as_array().map(Vec::len), Some(20));
+    }
+    Printed::of(convert([format!("s3dir:{mirror}:other")], &Place::new()).args(keys), 3)
+        .says(&["has no cache \"other\"; it has \"main\""]);
+}
+
+/// Writes what the exporter to S3 writes of the index-style cache `top` in `layout`.
+fn write_mirror(layout: &str, top: &str, mirror: &Path) {
+    let blob = |digest: &str| Path::new(layout).join("blobs").join(digest.replace(':', "/"));
+    let json = |digest: &str| -> Value {
+        serde_json::from_slice(&fs::read(blob(digest)).unwrap()).unwrap()
+    };
+    for name in ["blobs", "manifests"] {
+        fs::create_dir_all(mirror.join(name)).unwrap();
+    }
+    let top = json(top);
+    let (layers, config): (Vec<_>, Vec<_>) = top["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .partition(|entry| entry["mediaType"] != "application/vnd.buildkit.cacheconfig.v0");
+    let mut config = json(config[0]["digest"].as_str().unwrap());
+    for node in config["layers"].as_array_mut().unwrap() {
+        let layer = layers.iter().find(|layer| layer["digest"] == node["blob"]).unwrap();
+        let digest = layer["digest"].as_str().unwrap();
+        fs::copy(blob(digest), mirror.join("blobs").join(digest)).unwrap();
+        node["annotations"] = json!({
+            "mediaType": layer["mediaType"],
+            "diffID": layer["annotations"]["containerd.io/uncompressed"],
+            "size": layer["size"],
+            "createdAt": layer["annotations"]["buildkit/createdat"],
+        });
+    }
+    fs::write(mirror.join("manifests/main"), config.to_string()).unwrap();
 }
 
 #[test]

@@ -46,6 +46,7 @@ mod sbom;
 mod shape;
 mod shapes;
 mod sharing;
+mod sources;
 mod state;
 mod tree;
 mod trust;
@@ -153,6 +154,12 @@ fn main() {
         suite.add(format!("blobs::{name}"), proof);
     }
     suite.add("registry", shapes::prove_registry);
+    suite.add("sources::forms", sources::prove_forms);
+    suite.add("sources::s3", sources::prove_s3);
+    suite.add(format!("{}::sources::s3", matrix::PREVIOUS), |world| {
+        let previous = Release::old(&world.tools, matrix::PREVIOUS);
+        sources::prove_s3(&world.on(previous.map_err(anyhow::Error::msg)?))
+    });
     for copy in copies::COPIES {
         suite.add(format!("copies::{}", copy.name), |world| copies::prove(world, copy));
     }

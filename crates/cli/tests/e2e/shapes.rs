@@ -91,26 +91,42 @@ pub(crate) fn prove_inline(world: &World, case: &Case) -> Result<()> {
     let imported_edited = edited.build(&daemon, &Options { import, ..Options::default() })?;
     daemon.stop()?;
 
-    let root = path("second");
-    let from = format!("oci-archive:{}:latest", archive.display());
-    run(Command::new(&world.tools.oci2bk)
-        .args(["convert", "--progress=plain"])
-        .arg(from)
-        .arg(&root))?;
-    state::ensure_sound(&world.tools, &root)?;
-    let daemon = world.start(&root)?;
-    let warm = source.build(&daemon, &Options::default())?;
-    // A daemon that imports has no results of steps without inputs.
-    ensure_same_steps(Keys::Donor, &imported, &warm)?;
-    warm.ensure_nothing_imported(|_| false)?;
-    let warm = edited.build(&daemon, &Options::default())?;
-    ensure_same_steps(Keys::Donor, &imported_edited, &warm).context("after the edit")?;
-    warm.ensure_nothing_imported(|_| false).context("after the edit")?;
-    daemon.prune_all()?;
-    let records = daemon.du()?;
-    ensure!(records.is_empty(), "prune --all leaves the records {records:?}");
-    daemon.stop()?;
-    state::ensure_sound(&world.tools, &root)
+    let mut words = vec![format!("oci-archive:{}:latest", archive.display())];
+    if !case.arguments.iter().any(|argument| argument.starts_with("platform=")) {
+        // As `docker save` wrote it, which has one platform.
+        let saved = format!("docker-archive:{}:app:latest", path("saved.tar").display());
+        run(Command::new(world.tools.copier("skopeo")).args([
+            "--insecure-policy",
+            "copy",
+            &words[0],
+            &saved,
+        ]))?;
+        words.push(saved);
+    }
+    for (number, word) in words.iter().enumerate() {
+        let root = path(&format!("root-{number}"));
+        run(Command::new(&world.tools.oci2bk)
+            .args(["convert", "--progress=plain"])
+            // Skopeo takes the image alone, without its provenance.
+            .arg(format!("--keys={}", archive.display()))
+            .arg(word)
+            .arg(&root))?;
+        state::ensure_sound(&world.tools, &root)?;
+        let daemon = world.start(&root)?;
+        let warm = source.build(&daemon, &Options::default())?;
+        // A daemon that imports has no results of steps without inputs.
+        ensure_same_steps(Keys::Donor, &imported, &warm)?;
+        warm.ensure_nothing_imported(|_| false)?;
+        let warm = edited.build(&daemon, &Options::default())?;
+        ensure_same_steps(Keys::Donor, &imported_edited, &warm).context("after the edit")?;
+        warm.ensure_nothing_imported(|_| false).context("after the edit")?;
+        daemon.prune_all()?;
+        let records = daemon.du()?;
+        ensure!(records.is_empty(), "prune --all leaves the records {records:?}");
+        daemon.stop()?;
+        state::ensure_sound(&world.tools, &root).with_context(|| word.clone())?;
+    }
+    Ok(())
 }
 
 /// The same stages in two branches of a Dockerfile.

@@ -66,6 +66,7 @@ use bkstate::{Digest, Time};
 use serde::{Deserialize, Serialize};
 
 pub use layers::WholeImage;
+pub(crate) use reference::full_name;
 pub use reference::{ImageRef, ParseImageError, ParseRepositoryError, Repository};
 
 use crate::json::from_objects;
@@ -241,10 +242,11 @@ impl BaseImage {
     /// # Errors
     /// If there is none, if nothing tells its name, or if a document is corrupt.
     pub fn read(image: &ImageRef, limits: &Limits) -> Result<Vec<Self>, ImageError> {
-        let layout = Arc::new(Layout::open(&image.source.path, limits)?);
+        let source = image.source.on_disk();
+        let layout = Arc::new(Layout::open_for(&source.path, &source.reference, limits)?);
         let given = image.repository.iter().cloned().collect::<BTreeSet<_>>();
         let reference = image.to_string();
-        let found = read_source(&layout, &image.source.reference, &given, &reference)?;
+        let found = read_source(&layout, &source.reference, &given, &reference)?;
         if found.is_empty() {
             return Err(ImageError::None { image: reference });
         }

@@ -51,6 +51,7 @@ pub struct ParseRepositoryError {
 /// (github.com/distribution/reference v0.6.0 `normalize.go`).
 const DEFAULT_HOST: &str = "docker.io";
 const DEFAULT_NAMESPACE: &str = "library/";
+const DEFAULT_TAG: &str = "latest";
 /// The longest name of a repository (`reference.go` `NameTotalLengthMax`).
 const MAX_LENGTH: usize = 255;
 
@@ -104,6 +105,17 @@ impl FromStr for Repository {
         }
         let text = text.chars().take(MAX_LENGTH).collect();
         Err(ParseRepositoryError { text })
+    }
+}
+
+/// The repository and the tag of the image that `name` names, completed as Docker completes it; `None` if it
+/// is not the name of one with a tag.
+pub(crate) fn full_name(name: &str) -> Option<(Repository, &str)> {
+    let repository = name.parse().ok().filter(|_| !name.contains('@'))?;
+    match name.rsplit_once(':') {
+        Some((_, "")) => None,
+        Some((_, tag)) if !tag.contains('/') => Some((repository, tag)),
+        _ => Some((repository, DEFAULT_TAG)),
     }
 }
 

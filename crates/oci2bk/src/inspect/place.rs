@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use bkstate::dir::{Dir, DirError};
 use bkstate::root::{self, Kind, RootError};
 
+use crate::layout::{Layout, LayoutError};
+use crate::limits::Limits;
 use crate::source::{ParseSourceError, Source, hint};
 
 /// Something to look into.
@@ -47,7 +49,7 @@ pub enum PlaceError {
     },
     /// It is neither.
     #[error(
-        "{} is neither a cache export (no index.json in it) nor the root of a buildkitd (no cache.db, \
+        "{} is neither a cache export (no index.json in it, no manifests/ and blobs/) nor the root of a buildkitd (no cache.db, \
          no directory of a worker)",
         path.display()
     )]
@@ -73,6 +75,7 @@ fn meant(path: &Path, error: &std::io::Error) -> String {
 pub fn find(word: &OsStr) -> Result<Place, PlaceError> {
     let path = Path::new(word);
     let source = word.to_str().map(str::parse::<Source>).transpose()?;
+    let source = source.map(|source| source.on_disk().into_owned());
     if let Some(source) = source.as_ref().filter(|source| source.path != path) {
         return Ok(Place::Source(source.clone()));
     }
@@ -90,8 +93,15 @@ fn of_directory(path: &Path, source: Option<Source>) -> Result<Place, PlaceError
     match (kind, source) {
         (Kind::Root, _) => Ok(Place::Root(path)),
         (Kind::Layout, Some(source)) => Ok(Place::Source(source)),
+        (Kind::Other { .. }, Some(source)) if is_mirror(&path) => Ok(Place::Source(source)),
         (Kind::LayoutAndRoot, Some(_)) => Err(PlaceError::Both { path }),
         (Kind::Empty | Kind::Other { .. }, _) => Err(PlaceError::Neither { path }),
         (kind, _) => Err(RootError::NotARoot { path, kind }.into()),
     }
+}
+
+/// Whether the directory is read as a layout without being one.
+fn is_mirror(path: &Path) -> bool {
+    let layout = Layout::open(path, &Limits::default());
+    !matches!(layout, Err(LayoutError::NoIndex { .. }))
 }

@@ -9,6 +9,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::docker::{self, DockerError};
+use super::made::Made;
 use super::open::{FileKind, OpenError};
 use super::store::{BlobFile, Name, prefix_of};
 use crate::limits::{Bound, Limits};
@@ -28,7 +30,7 @@ const LISTED: usize = 5;
 #[derive(Debug)]
 pub(super) struct Archive {
     file: Arc<File>,
-    members: BTreeMap<Name, Member>,
+    members: Places,
 }
 
 /// Why a file is not a usable archive of a layout.
@@ -84,13 +86,19 @@ pub enum ArchiveError {
         /// How many it may have.
         limit: u64,
     },
+    /// It has no `index.json`, and what `docker save` writes in place of one cannot be used.
+    #[error(transparent)]
+    Docker(#[from] DockerError),
     /// It cannot be read.
     #[error("cannot read it")]
     Io(#[source] io::Error),
 }
 
+/// The members of an archive, by the file of the layout that each is.
+pub(super) type Places = BTreeMap<Name, Member>;
+
 #[derive(Debug, Clone, Copy)]
-enum Member {
+pub(super) enum Member {
     /// A regular file: where its content starts, and how long it is.
     File(u64, u64),
     Other(FileKind),
@@ -98,21 +106,30 @@ enum Member {
 
 impl Archive {
     /// Finds the members of the archive `file`, which has `size` bytes. One that is compressed is
-    /// decompressed into a file without a name first, since blobs are read in any order.
-    pub(super) fn index(file: File, size: u64, limits: &Limits) -> Result<Self, ArchiveError> {
+    /// decompressed into a file without a name first, since blobs are read in any order. One of `docker save`
+    /// becomes a layout by documents that are made of what it has.
+    pub(super) fn index(
+        file: File,
+        size: u64,
+        limits: &Limits,
+    ) -> Result<(Self, Made), ArchiveError> {
         let (file, size) = match packing(&file).map_err(ArchiveError::Io)? {
             Packing::None => (file, size),
             Packing::Unknown(name) => return Err(ArchiveError::Compressed(name)),
             Packing::Known => decompressed(&file, limits.of_archive(size))?,
         };
+        let file = Arc::new(file);
         let limit = limits.archive_members;
         let mut members = members(&file, size, limit, b"")?;
-        if !members.contains_key(&Name::Index)
-            && let Some(prefix) = prefix(&file, size, limit)?
-        {
-            members = self::members(&file, size, limit, &prefix)?;
+        let mut made = Made::default();
+        if !members.contains_key(&Name::Index) {
+            if let Some(prefix) = prefix(&file, size, limit)? {
+                members = self::members(&file, size, limit, &prefix)?;
+            } else if let Some(docker) = docker::read(&file, size, limits)? {
+                (members, made) = docker;
+            }
         }
-        Ok(Self { file: Arc::new(file), members })
+        Ok((Self { file, members }, made))
     }
 
     pub(super) fn open(&self, name: Name) -> Result<BlobFile, OpenError> {
@@ -127,13 +144,8 @@ impl Archive {
 }
 
 /// Where the members of the layout in the directory `prefix` are. In all there may be `limit`.
-fn members(
-    file: &File,
-    size: u64,
-    limit: u64,
-    prefix: &[u8],
-) -> Result<BTreeMap<Name, Member>, ArchiveError> {
-    let mut members = BTreeMap::new();
+fn members(file: &File, size: u64, limit: u64, prefix: &[u8]) -> Result<Places, ArchiveError> {
+    let mut members = Places::new();
     each_member(file, size, limit, |entry, start, length| {
         let Some(name) = Name::of_member(&entry.name, prefix) else { return Ok(()) };
         let member = other_kind(entry).map_or(Member::File(start, length), Member::Other);
@@ -171,7 +183,7 @@ fn prefix(file: &File, size: u64, limit: u64) -> Result<Option<Vec<u8>>, Archive
 }
 
 /// Tells `of` each member, and where its content is, and how long.
-fn each_member(
+pub(super) fn each_member(
     mut file: &File,
     size: u64,
     limit: u64,
@@ -195,7 +207,7 @@ fn each_member(
 }
 
 /// What a member is, unless it is a regular file.
-fn other_kind(entry: &Entry) -> Option<FileKind> {
+pub(super) fn other_kind(entry: &Entry) -> Option<FileKind> {
     Some(match entry.kind {
         _ if entry.is_sparse() => FileKind::Sparse,
         Kind::Regular => return None,

@@ -67,6 +67,30 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! An archive that `docker save` wrote is a layout by documents that are made in memory, if all is there that
+//! its `manifest.json` lists:
+//!
+//! ```
+//! use oci2bk::Limits;
+//! use oci2bk::layout::{ArchiveError, DockerError, Layout, LayoutError};
+//!
+//! let list = br#"[{"Config": "c.json", "RepoTags": ["app:main"], "Layers": ["a/layer.tar"]}]"#;
+//! let mut header = tar::Header::new_ustar();
+//! header.set_size(list.len() as u64);
+//! let mut archive = tar::Builder::new(Vec::new());
+//! archive.append_data(&mut header, "manifest.json", &list[..])?;
+//! let temporary = tempfile::tempdir()?;
+//! let path = temporary.path().join("image.tar");
+//! std::fs::write(&path, archive.into_inner()?)?;
+//!
+//! let error = Layout::open(&path, &Limits::default()).unwrap_err();
+//! let LayoutError::Archive { source: ArchiveError::Docker(error), .. } = error else {
+//!     panic!("{error}")
+//! };
+//! assert!(matches!(error, DockerError::Missing { member } if member == "a/layer.tar"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! The index of an image for several platforms says which is which:
 //!
 //! ```
@@ -121,6 +145,9 @@ mod archive;
 mod blob;
 pub(crate) mod copies;
 mod descriptor;
+mod docker;
+mod made;
+mod mirror;
 mod open;
 mod store;
 #[cfg(test)]
@@ -140,6 +167,8 @@ pub use blob::BlobError;
 pub use copies::BadCopy;
 pub(crate) use descriptor::null_as_default;
 pub use descriptor::{Descriptor, Platform};
+pub use docker::DockerError;
+pub use mirror::MirrorError;
 pub use open::FileKind;
 pub use store::BlobFile;
 pub use write::{LayoutWriter, WriteError, edited_index};
@@ -147,7 +176,7 @@ pub use write::{LayoutWriter, WriteError, edited_index};
 use crate::json::{self, TooComplex, from_objects};
 use crate::limits::Limits;
 use crate::manifest::{Document, DocumentError, Index};
-use crate::source::hint;
+use crate::source::{Reference, hint};
 use open::OpenError;
 pub(crate) use store::{INDEX, OCI_LAYOUT};
 use store::{Name, Store};
@@ -200,10 +229,20 @@ pub enum LayoutError {
         #[source]
         source: ArchiveError,
     },
+    /// The directory has what a mirror of a cache in S3 or Azure has, and cannot be used as one.
+    #[error("cannot use {} as the mirror of a cache in S3 or Azure", path.display())]
+    Mirror {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: MirrorError,
+    },
     /// There is no `index.json`.
     #[error(
         "{} has no index.json, so it is not an OCI layout; give the directory that \
-         --cache-to type=local,dest=DIR wrote, or a tar archive of it",
+         --cache-to type=local,dest=DIR wrote, a tar archive of it, or the mirror of a cache in S3 or \
+         Azure (manifests/ and blobs/)",
         path.display()
     )]
     NoIndex {
@@ -276,12 +315,52 @@ impl Layout {
     /// Opens the layout in the directory `path`, or in the tar archive of one that `path` is.
     ///
     /// `path` itself may be a symbolic link; everything below it may not. A missing `oci-layout`
-    /// file is accepted, because BuildKit before v0.12 did not write one.
+    /// file is accepted, because BuildKit before v0.12 did not write one. What says the same in another form
+    /// is read as a layout: the mirror of a cache in S3 or Azure, and an archive of `docker save`.
     ///
     /// # Errors
     /// The directory or archive or one of the two files cannot be read or is malformed.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, LayoutError> {
-        let store = Store::open(path, limits)?;
+        Self::open_for(path, &Reference::Default, limits)
+    }
+
+    /// The same where it is known what is to be chosen in it: what a mirror has besides is not read then.
+    ///
+    /// # Errors
+    /// As for [`Layout::open`].
+    ///
+    /// ```
+    /// use oci2bk::layout::{Layout, LayoutError, MirrorError};
+    /// use oci2bk::manifest::{Selected, select};
+    /// use oci2bk::source::Reference;
+    /// use oci2bk::{Digest, Limits};
+    ///
+    /// // A mirror in which the manifest of one of two caches is cut off.
+    /// let mirror = tempfile::tempdir()?;
+    /// for name in ["manifests", "blobs"] {
+    ///     std::fs::create_dir(mirror.path().join(name))?;
+    /// }
+    /// std::fs::write(mirror.path().join(format!("blobs/{}", Digest::of("layer"))), "layer")?;
+    /// std::fs::write(mirror.path().join("manifests/main"), r#"{"records":[]}"#)?;
+    /// std::fs::write(mirror.path().join("manifests/other"), r#"{"records":["#)?;
+    ///
+    /// let main = Reference::Tag("main".to_owned());
+    /// let layout = Layout::open_for(mirror.path(), &main, &Limits::default())?;
+    /// assert!(matches!(select(&layout, &main)?, Selected::Cache { .. }));
+    ///
+    /// let error = Layout::open(mirror.path(), &Limits::default()).unwrap_err();
+    /// let LayoutError::Mirror { source: MirrorError::Json { path, .. }, .. } = error else {
+    ///     panic!("{error}")
+    /// };
+    /// assert!(path.ends_with("manifests/other"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open_for(
+        path: &Path,
+        reference: &Reference,
+        limits: &Limits,
+    ) -> Result<Self, LayoutError> {
+        let store = Store::open(path, reference, limits)?;
         let version_file = path.join(Name::OciLayout.to_string());
         if let Some(content) = read_file(&store, Name::OciLayout, &version_file, limits)? {
             check_version(&version_file, &content)?;

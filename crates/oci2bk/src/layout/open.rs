@@ -65,6 +65,11 @@ pub(super) fn regular_file(dir: &OwnedFd, path: &str) -> Result<(File, u64), Ope
     Ok((File::from(file), size))
 }
 
+/// Opens the directory `path` below `dir` to list it, as [`regular_file`] opens files.
+pub(super) fn directory(dir: &OwnedFd, path: &str) -> Result<OwnedFd, OpenError> {
+    open(dir, path, OFlags::RDONLY | OFlags::DIRECTORY)
+}
+
 fn open(dir: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, OpenError> {
     let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;

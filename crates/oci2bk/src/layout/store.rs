@@ -1,4 +1,5 @@
-//! Where the files of a layout are: below a directory, or in an archive.
+//! Where the files of a layout are: below a directory, in an archive, or under other names in a mirror of a
+//! cache. What no file is there for may be made in memory.
 
 use std::fmt;
 use std::fs::File;
@@ -14,8 +15,11 @@ use rustix::io::Errno;
 
 use super::LayoutError;
 use super::archive::Archive;
+use super::made::Made;
+use super::mirror::Mirror;
 use super::open::{FileKind, OpenError, regular_file, regular_size};
 use crate::limits::Limits;
+use crate::source::Reference;
 
 /// A file of a layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +57,7 @@ impl Name {
 }
 
 /// The name of a member of an archive. Archives made with `tar -C DIR .` have names that start with `./`.
-fn plain(name: &[u8]) -> &[u8] {
+pub(super) fn plain(name: &[u8]) -> &[u8] {
     name.strip_prefix(b"./").unwrap_or(name)
 }
 
@@ -66,14 +70,28 @@ pub(super) fn prefix_of(name: &[u8], file: Name) -> Option<&[u8]> {
     (is_directory && !leads_up).then_some(prefix)
 }
 
+/// The files of a layout.
 #[derive(Debug)]
-pub(super) enum Store {
+pub(super) struct Store {
+    files: Files,
+    /// What counts before what is in a file.
+    made: Made,
+}
+
+#[derive(Debug)]
+enum Files {
     Directory(OwnedFd),
+    Mirror(Mirror),
     Archive(Archive),
 }
 
 impl Store {
-    pub(super) fn open(path: &Path, limits: &Limits) -> Result<Self, LayoutError> {
+    /// Opens the directory or archive at `path`. Of a mirror, the cache that `reference` means is enough.
+    pub(super) fn open(
+        path: &Path,
+        reference: &Reference,
+        limits: &Limits,
+    ) -> Result<Self, LayoutError> {
         let io_error = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => LayoutError::NotFound { path: path.to_owned() },
             _ => LayoutError::Open { path: path.to_owned(), source },
@@ -90,34 +108,60 @@ impl Store {
         // Looked at first, because opening a device or FIFO can have effects.
         match regular_size(&open(OFlags::PATH)?) {
             Err(OpenError::NotRegular(FileKind::Directory)) => {
-                return open(OFlags::RDONLY | OFlags::DIRECTORY).map(Self::Directory);
+                let dir = open(OFlags::RDONLY | OFlags::DIRECTORY)?;
+                return Self::of_directory(dir, path, reference, limits);
             }
             looked_at => looked_at.map_err(refused)?,
         };
         let file = open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         let size = regular_size(&file).map_err(refused)?;
-        let archive = Archive::index(File::from(file), size, limits);
-        archive
-            .map(Self::Archive)
-            .map_err(|source| LayoutError::Archive { path: path.to_owned(), source })
+        let (archive, made) = Archive::index(File::from(file), size, limits)
+            .map_err(|source| LayoutError::Archive { path: path.to_owned(), source })?;
+        Ok(Self { files: Files::Archive(archive), made })
     }
 
-    /// The directory that the layout is; `None` for an archive.
-    pub(super) fn directory(&self) -> Option<&OwnedFd> {
-        match self {
-            Self::Directory(dir) => Some(dir),
-            Self::Archive(_) => None,
+    /// A layout if there is a file of one at the top, or else a mirror if there is what one has.
+    fn of_directory(
+        dir: OwnedFd,
+        path: &Path,
+        reference: &Reference,
+        limits: &Limits,
+    ) -> Result<Self, LayoutError> {
+        let is_missing = |name: &str| matches!(regular_file(&dir, name), Err(OpenError::Missing));
+        if is_missing(INDEX) && is_missing(OCI_LAYOUT) {
+            let mirror = Mirror::open(&dir, path, reference, limits);
+            let error = |source| LayoutError::Mirror { path: path.to_owned(), source };
+            if let Some((mirror, made)) = mirror.map_err(error)? {
+                return Ok(Self { files: Files::Mirror(mirror), made });
+            }
         }
+        Ok(Self { files: Files::Directory(dir), made: Made::default() })
+    }
+
+    /// The directory that the layout is; `None` for an archive or a mirror.
+    pub(super) fn directory(&self) -> Option<&OwnedFd> {
+        match &self.files {
+            Files::Directory(dir) => Some(dir),
+            Files::Mirror(_) | Files::Archive(_) => None,
+        }
+    }
+
+    pub(super) fn is_mirror(&self) -> bool {
+        matches!(self.files, Files::Mirror(_))
     }
 
     /// Opens a regular file of the layout.
     pub(super) fn file(&self, name: Name) -> Result<BlobFile, OpenError> {
-        match self {
-            Self::Directory(dir) => {
-                let (file, size) = regular_file(dir, &name.to_string())?;
-                Ok(BlobFile::new(Arc::new(file), 0, size))
+        if let Some(made) = self.made.get(name) {
+            return Ok(BlobFile::of_memory(made));
+        }
+        match (&self.files, name) {
+            (Files::Directory(dir), _) => {
+                regular_file(dir, &name.to_string()).map(BlobFile::of_file)
             }
-            Self::Archive(archive) => archive.open(name),
+            (Files::Mirror(mirror), Name::Blob(digest)) => mirror.blob(digest),
+            (Files::Mirror(_), Name::OciLayout | Name::Index) => Err(OpenError::Missing),
+            (Files::Archive(archive), _) => archive.open(name),
         }
     }
 }
@@ -127,17 +171,46 @@ impl Store {
 /// It ends where it ended when it was opened, even if it grows.
 #[derive(Debug)]
 pub struct BlobFile {
-    /// Read at positions only, since an archive's blobs share it.
-    file: Arc<File>,
-    /// Where in the file the next byte is.
+    content: Content,
+    /// Where in the content the next byte is.
     position: u64,
     /// How many bytes are left.
     left: u64,
 }
 
+#[derive(Debug)]
+enum Content {
+    /// Read at positions only, since an archive's blobs share it.
+    File(Arc<File>),
+    Memory(Arc<[u8]>),
+}
+
+impl Content {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read_at(buffer, position),
+            Self::Memory(bytes) => {
+                let start = usize::try_from(position).unwrap_or(usize::MAX);
+                bytes.get(start..).unwrap_or_default().read(buffer)
+            }
+        }
+    }
+}
+
 impl BlobFile {
+    /// A part of a file.
     pub(super) fn new(file: Arc<File>, start: u64, size: u64) -> Self {
-        Self { file, position: start, left: size }
+        Self { content: Content::File(file), position: start, left: size }
+    }
+
+    /// A whole file, with its size.
+    pub(super) fn of_file((file, size): (File, u64)) -> Self {
+        Self::new(Arc::new(file), 0, size)
+    }
+
+    fn of_memory(bytes: &Arc<[u8]>) -> Self {
+        let left = bytes.len() as u64;
+        Self { content: Content::Memory(Arc::clone(bytes)), position: 0, left }
     }
 
     /// The bytes from here to its end: its size, while none were read.
@@ -145,10 +218,12 @@ impl BlobFile {
         self.left
     }
 
-    /// The file on disk, if nothing was read yet and there is nothing else in it: in an archive there is.
+    /// The file on disk, if nothing was read yet and there is nothing else in it: in an archive there is, and
+    /// what was made in memory is in none.
     pub fn whole(&self) -> Option<&File> {
-        let size = self.file.metadata().ok()?.len();
-        (self.position == 0 && self.left == size).then_some(&*self.file)
+        let Content::File(file) = &self.content else { return None };
+        let size = file.metadata().ok()?.len();
+        (self.position == 0 && self.left == size).then_some(&**file)
     }
 
     /// Reads from `offset` bytes behind where it is, and stays there.
@@ -159,7 +234,7 @@ impl BlobFile {
         let left = usize::try_from(self.left.saturating_sub(offset)).unwrap_or(usize::MAX);
         let length = left.min(buffer.len());
         // What is left is in the file, so this cannot overflow unless nothing is.
-        self.file.read_at(&mut buffer[..length], self.position.saturating_add(offset))
+        self.content.read_at(&mut buffer[..length], self.position.saturating_add(offset))
     }
 
     fn advance(&mut self, length: usize) {
@@ -171,7 +246,7 @@ impl BlobFile {
 impl Read for BlobFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let length = usize::try_from(self.left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        let read = self.file.read_at(&mut buffer[..length], self.position)?;
+        let read = self.content.read_at(&mut buffer[..length], self.position)?;
         self.advance(read);
         Ok(read)
     }

@@ -75,6 +75,16 @@ pub enum WriteError {
         /// The archive.
         path: PathBuf,
     },
+    /// It is not a layout, but read as one.
+    #[error(
+        "{} is the mirror of a cache in S3 or Azure, which is only read; keep the keys in a file, and give \
+         it with --keys",
+        path.display()
+    )]
+    Mirror {
+        /// The directory.
+        path: PathBuf,
+    },
     /// `index.json` cannot be read.
     #[error(transparent)]
     Index(#[from] LayoutError),
@@ -89,8 +99,11 @@ impl Layout {
         let path = self.path();
         let dir_error = |source| WriteError::Dir { path: path.to_owned(), source };
         let file_error = |name: &str, source| WriteError::File { path: path.join(name), source };
-        let archive = || WriteError::Archive { path: path.to_owned() };
-        let dir = self.store.directory().ok_or_else(archive)?;
+        let only_read = || match self.store.is_mirror() {
+            true => WriteError::Mirror { path: path.to_owned() },
+            false => WriteError::Archive { path: path.to_owned() },
+        };
+        let dir = self.store.directory().ok_or_else(only_read)?;
         let top = dir.try_clone().map_err(|source| file_error(".", source))?;
         let top = Dir::from_handle(top, path);
         let blobs = top.dir("blobs").and_then(|blobs| blobs.dir("sha256")).map_err(dir_error)?;

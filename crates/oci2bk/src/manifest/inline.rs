@@ -14,7 +14,7 @@ use crate::json::{self, from_objects};
 use crate::layout::{BlobError, Descriptor, Layout, null_as_default};
 
 /// The config of an OCI image (OCI image-spec 1.1, `media-types.md`).
-const OCI_IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const OCI_IMAGE_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// The config of a Docker image.
 const DOCKER_IMAGE_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 

@@ -9,10 +9,10 @@ use bkstate::{Digest, Time};
 use crate::layout::Descriptor;
 
 /// The diffID, on every layer (containerd `pkg/labels`, `LabelUncompressed`).
-pub(super) const DIFF_ID: &str = "containerd.io/uncompressed";
+pub(crate) const DIFF_ID: &str = "containerd.io/uncompressed";
 /// When the layer was made (BuildKit v0.32 `cache/refs.go`, `ociDesc`; absent from blobs that were
 /// converted to another compression for the export).
-pub(super) const CREATED_AT: &str = "buildkit/createdat";
+pub(crate) const CREATED_AT: &str = "buildkit/createdat";
 /// What to show users for the layer (read in BuildKit v0.32 `worker/base/worker.go`, `FromRemote`;
 /// the local exporter does not write it, other tools may).
 pub(super) const DESCRIPTION: &str = "buildkit/description";

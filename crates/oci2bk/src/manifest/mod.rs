@@ -174,10 +174,10 @@ pub use document::{
     OCI_INDEX, OCI_MANIFEST,
 };
 pub use inline::InlineCache;
-pub(crate) use inline::image_layers;
-pub(crate) use layer::Facts;
+pub(crate) use inline::{OCI_IMAGE_CONFIG, image_layers};
+pub(crate) use layer::{CREATED_AT, DIFF_ID, Facts};
 pub use layer::{Compression, Disagreement, LayerBlob, LayerError, MAX_DESCRIPTION};
-pub(crate) use select::{DEFAULT_TAG, REF_NAME};
+pub(crate) use select::{DEFAULT_TAG, IMAGE_NAME, REF_NAME};
 pub use select::{FoundCache, SelectError, Selected, other_manifests, select};
 pub(crate) use select::{entry_names, reachable, tagged};
 

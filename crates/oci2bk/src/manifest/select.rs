@@ -15,7 +15,7 @@ use crate::source::Reference;
 /// The tag of an entry of `index.json` (OCI image-spec 1.1, `annotations.md`).
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The full image name that containerd and BuildKit add to entries for images.
-const IMAGE_NAME: &str = "io.containerd.image.name";
+pub(crate) const IMAGE_NAME: &str = "io.containerd.image.name";
 /// The tag that BuildKit gives to a local cache by default (`client/solve.go`).
 pub(crate) const DEFAULT_TAG: &str = "latest";
 /// How many caches or tags an error message lists.

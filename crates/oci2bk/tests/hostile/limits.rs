@@ -43,6 +43,9 @@ fn inputs(limit: &str) -> (tempfile::TempDir, PathBuf, Vec<PathBuf>) {
         tar.append_dir_all(".", cache).unwrap();
         tar.finish().unwrap();
         path
+    } else if limit == "mirror-files" {
+        mirrors::write(temp.path());
+        temp.path().to_owned()
     } else {
         cache
     };

@@ -22,6 +22,7 @@ mod keys;
 mod large;
 mod layout;
 mod limits;
+mod mirrors;
 mod outcome;
 mod provenance;
 mod top;

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `DIR` | the only cache in the layout, or the one tagged `latest` if there are several |
 //! | `oci:DIR` | the same |
-//! | `oci:DIR:TAG` | the cache with this tag |
-//! | `oci:DIR@DIGEST` | the cache with this digest, tagged or not |
+//! | `oci:DIR:TAG`, `DIR:TAG` | the cache with this tag |
+//! | `oci:DIR@DIGEST`, `DIR@DIGEST` | the cache with this digest, tagged or not |
 //! | `oci-archive:FILE[:TAG\|@DIGEST]` | the same in a tar archive |
 //! | `ocidir://DIR[:TAG\|@DIGEST]`, `oci-layout://DIR[:TAG\|@DIGEST]` | the same as regctl and docker buildx write it |
+//! | `s3dir:DIR[:NAME]` | the cache of this name in the mirror of one in S3 or Azure; the only one, or `buildkit`, without it |
+//! | `docker-archive:FILE[:IMAGE]` | the image of this name in what `docker save` wrote |
 //! | `type=local,src=DIR[,tag=TAG][,digest=DIGEST]` | what BuildKit's `--import-cache` and buildx's `--cache-from` take |
 //!
 //! As in skopeo, the first `:` after `oci:` or `oci-archive:` (here also the first `@`) ends the path.
@@ -15,7 +17,9 @@
 //! `type=local,src=DIR`. A word that starts with `/` or `.` is always a path. Of `TAG@DIGEST` the digest counts,
 //! as it does for BuildKit.
 //!
-//! Every form takes a directory as well as a tar archive of one: which it is shows when it is opened.
+//! Whether `DIR:TAG` is a path shows when it is opened: one that is there counts as such
+//! ([`Source::on_disk`]). Every form takes a directory as well as a tar archive of one, and a mirror of a
+//! cache, which shows then, too.
 //!
 //! ```
 //! use oci2bk::Source;
@@ -28,16 +32,27 @@
 //! // What needs a network is fetched with other tools first.
 //! let error = "type=registry,ref=example.com/cache".parse::<Source>().unwrap_err();
 //! assert!(matches!(error, ParseSourceError::Registry { reference } if reference == "example.com/cache"));
+//! let error = "type=s3,bucket=builds,prefix=ci/,name=main".parse::<Source>().unwrap_err();
+//! let ParseSourceError::Elsewhere { command, then, .. } = error else { panic!("{error}") };
+//! assert_eq!(command, "aws s3 sync s3://builds/ci/ cache");
+//! assert_eq!(then, "s3dir:cache:main");
 //! # Ok::<(), ParseSourceError>(())
 //! ```
 
-use std::collections::BTreeMap;
+mod fetch;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use bkstate::Digest;
 use bkstate::digest::ParseDigestError;
+
+use crate::image::full_name;
+use fetch::{Attributes, word};
 
 /// A layout, and which cache in it is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,8 +102,9 @@ pub enum ParseSourceError {
     },
     /// It is in a registry.
     #[error(
-        "it is in a registry; copy it into a layout first, such as with: regctl image copy {reference} \
-         ocidir://cache:latest"
+        "it is in a registry; copy it into a layout first, such as with: regctl image copy {} \
+         ocidir://cache:latest",
+        word(reference)
     )]
     Registry {
         /// What the registry calls it.
@@ -97,15 +113,33 @@ pub enum ParseSourceError {
     /// It is in a place that other tools read.
     #[error(
         "{text:?} is not in an OCI layout; copy it into one first, such as with: skopeo copy --all \
-         {text} oci:cache:latest"
+         {} oci:cache:latest",
+        word(text)
     )]
     Transport {
         /// The whole word.
         text: String,
     },
-    /// It is to be downloaded.
-    #[error("{text:?} is not on this machine; download it first, and give the file or directory")]
-    Url {
+    /// It is where only a client of that place gets it from.
+    #[error("it is {place}; give {then} when you have fetched it with: {command}")]
+    Elsewhere {
+        /// Where it is.
+        place: &'static str,
+        /// The command that fetches it.
+        command: String,
+        /// What names it then.
+        then: String,
+    },
+    /// It is in the cache of GitHub Actions, which no client reads.
+    #[error(
+        "the cache of GitHub Actions is read by builds in a workflow only; export the cache there with \
+         --cache-to type=local,dest=cache,mode=max, too, and keep the directory, such as with \
+         actions/upload-artifact"
+    )]
+    Actions,
+    /// What is to be chosen in an archive of `docker save` is not the name of an image.
+    #[error("{text:?} does not name an image of the archive; write docker-archive:FILE:NAME:TAG")]
+    ImageName {
         /// The whole word.
         text: String,
     },
@@ -152,12 +186,12 @@ pub enum ParseSourceError {
 
 const OCI_PREFIX: &str = "oci:";
 /// What stands before the path of a layout: for skopeo, for regctl, and for docker buildx.
-const LAYOUT_PREFIXES: [&str; 4] = [OCI_PREFIX, "oci-archive:", "ocidir://", "oci-layout://"];
+const LAYOUT_PREFIXES: [&str; 5] =
+    [OCI_PREFIX, "oci-archive:", "ocidir://", "oci-layout://", "s3dir:"];
+const DOCKER_ARCHIVE: &str = "docker-archive:";
 /// Other places that skopeo reads from (v1.22 `docs/skopeo.1.md`).
-const TRANSPORTS: [&str; 6] =
-    ["containers-storage:", "dir:", "docker-archive:", "docker-daemon:", "ostree:", "sif:"];
+const TRANSPORTS: [&str; 5] = ["containers-storage:", "dir:", "docker-daemon:", "ostree:", "sif:"];
 const DOCKER_PREFIX: &str = "docker://";
-const URL_PREFIXES: [&str; 4] = ["http://", "https://", "s3://", "gs://"];
 /// What attributes start with.
 const ATTRIBUTES: [&str; 4] = ["type=", "src=", "ref=", "dest="];
 
@@ -170,12 +204,14 @@ impl FromStr for Source {
         let layout = LAYOUT_PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix));
         let source = if let Some(rest) = layout {
             parse_oci(text, rest)?
+        } else if let Some(rest) = text.strip_prefix(DOCKER_ARCHIVE) {
+            parse_docker(text, rest)?
         } else if let Some(reference) = text.strip_prefix(DOCKER_PREFIX) {
             return Err(ParseSourceError::Registry { reference: reference.to_owned() });
         } else if starts(&TRANSPORTS) {
             return Err(ParseSourceError::Transport { text: text.to_owned() });
-        } else if starts(&URL_PREFIXES) {
-            return Err(ParseSourceError::Url { text: text.to_owned() });
+        } else if let Some(elsewhere) = fetch::url(text) {
+            return Err(elsewhere);
         } else if text == "-" {
             return Err(ParseSourceError::Stdin);
         } else if !is_path && (starts(&ATTRIBUTES) || text.contains(",type=")) {
@@ -190,12 +226,48 @@ impl FromStr for Source {
     }
 }
 
+impl Source {
+    /// What the source means with what is on disk: `DIR:TAG` and `DIR@DIGEST` are a cache in a layout if `DIR` is
+    /// there and nothing has the whole word for its name. Of several such, the longest counts.
+    ///
+    /// Everything that opens a source does this first.
+    ///
+    /// ```
+    /// use oci2bk::Source;
+    /// use oci2bk::source::Reference;
+    ///
+    /// let source: Source = "../../fixtures/min/cache:latest".parse()?;
+    /// assert_eq!(source.reference, Reference::Default);
+    /// let on_disk = source.on_disk();
+    /// assert_eq!(on_disk.reference, Reference::Tag("latest".to_owned()));
+    /// assert_eq!(on_disk.to_string(), "oci:../../fixtures/min/cache:latest");
+    /// # Ok::<(), oci2bk::source::ParseSourceError>(())
+    /// ```
+    pub fn on_disk(&self) -> Cow<'_, Self> {
+        match split(&self.path).filter(|_| self.reference == Reference::Default) {
+            Some(Ok(source)) => Cow::Owned(source),
+            _ => Cow::Borrowed(self),
+        }
+    }
+}
+
+/// The layout, and what is chosen in it, of a path that is not there itself; `None` if no part of it is.
+fn split(path: &Path) -> Option<Result<Source, ParseSourceError>> {
+    let text = path.to_str()?;
+    if path.symlink_metadata().is_ok() {
+        return None;
+    }
+    let ends = text.match_indices([':', '@']).map(|(end, _)| end);
+    let end = ends.rev().find(|end| Path::new(&text[..*end]).exists())?;
+    let reference = parse_reference(text, &text[end..]);
+    Some(reference.map(|reference| Source { path: text[..end].into(), reference }))
+}
+
 /// What to say of a path that is not there and may have another meaning; nothing if it has none.
 pub(crate) fn hint(path: &Path) -> String {
     let Some(text) = path.to_str() else { return String::new() };
-    let end = text.find([':', '@']);
-    if end.and_then(|end| text.get(..end)).is_some_and(|path| Path::new(path).exists()) {
-        return format!("; to choose a cache by its tag or digest, write {OCI_PREFIX}{text}");
+    if let Some(Err(error)) = split(path) {
+        return format!("; {error}");
     }
     let is_host = |host: &str| host == "localhost" || host.contains(['.', ':']);
     let host = text.split_once('/').map(|(host, _)| host);
@@ -245,15 +317,35 @@ impl Source {
 const WITH_DIGEST: &str = "@sha256:";
 
 fn parse_oci(text: &str, rest: &str) -> Result<Source, ParseSourceError> {
-    let end = rest.find([':', '@']).unwrap_or(rest.len());
-    let (path, reference) = rest.split_at(end);
-    let reference = match reference.split_at_checked(1) {
-        None => Reference::Default,
-        Some(("@", digest)) => parse_digest(text, digest)?,
+    let (path, reference) = rest.split_at(rest.find([':', '@']).unwrap_or(rest.len()));
+    Ok(Source { path: path.into(), reference: parse_reference(text, reference)? })
+}
+
+/// What is behind a path, with the character that separates it.
+fn parse_reference(text: &str, reference: &str) -> Result<Reference, ParseSourceError> {
+    match reference.split_at_checked(1) {
+        None => Ok(Reference::Default),
+        Some(("@", digest)) => parse_digest(text, digest),
         Some((_, tag)) => match tag.find(WITH_DIGEST) {
-            Some(at) => parse_digest(text, &tag[at + 1..])?,
-            None => parse_tag(text, tag)?,
+            Some(at) => parse_digest(text, &tag[at + 1..]),
+            None => parse_tag(text, tag),
         },
+    }
+}
+
+/// An archive of `docker save`, in which images have the names that Docker completes.
+fn parse_docker(text: &str, rest: &str) -> Result<Source, ParseSourceError> {
+    let (path, image) = match rest.split_once(':') {
+        Some((path, image)) => (path, Some(image)),
+        None => (rest, None),
+    };
+    let wrong = || ParseSourceError::ImageName { text: text.to_owned() };
+    let reference = match image {
+        None => Reference::Default,
+        Some(image) => {
+            let (repository, tag) = full_name(image).ok_or_else(wrong)?;
+            Reference::Tag(format!("{repository}:{tag}"))
+        }
     };
     Ok(Source { path: path.into(), reference })
 }
@@ -261,7 +353,7 @@ fn parse_oci(text: &str, rest: &str) -> Result<Source, ParseSourceError> {
 /// BuildKit's attributes (v0.32 `cmd/buildctl/build/importcache.go`, `client/solve.go`): keys in
 /// any case, a digest outweighs a tag, an empty digest counts as none.
 fn parse_attributes(text: &str) -> Result<Source, ParseSourceError> {
-    let mut attributes = BTreeMap::new();
+    let mut attributes = Attributes::new();
     for field in csv_fields(text)? {
         let (key, value) = field
             .split_once('=')
@@ -276,6 +368,9 @@ fn parse_attributes(text: &str) -> Result<Source, ParseSourceError> {
     match (&*kind, attributes.remove("ref")) {
         ("local", None) => {}
         ("registry", Some(reference)) => return Err(ParseSourceError::Registry { reference }),
+        ("s3", _) => return Err(fetch::s3(&attributes)),
+        ("azblob", _) => return Err(fetch::azure(&attributes)),
+        ("gha", _) => return Err(ParseSourceError::Actions),
         ("local", Some(_)) => {
             return Err(ParseSourceError::UnknownAttribute { key: "ref".to_owned() });
         }
@@ -354,143 +449,5 @@ fn quoted(field: &str) -> String {
         format!("\"{}\"", field.replace('"', "\"\""))
     } else {
         field.to_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const DIGEST: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-
-    fn source(path: &str, reference: Reference) -> Source {
-        Source { path: path.into(), reference }
-    }
-
-    fn parse(text: &str) -> Result<Source, ParseSourceError> {
-        text.parse()
-    }
-
-    #[test]
-    fn every_documented_form_parses_and_prints_in_its_shortest_form() {
-        let tag = || Reference::Tag("main".to_owned());
-        let digest = || Reference::Digest(DIGEST.parse().unwrap());
-        for (text, expected, printed) in [
-            ("/cache", source("/cache", Reference::Default), "/cache"),
-            ("./a,type=b", source("./a,type=b", Reference::Default), "./a,type=b"),
-            ("cache:main", source("cache:main", Reference::Default), "cache:main"),
-            ("oci:/cache", source("/cache", Reference::Default), "/cache"),
-            ("oci:/cache:main", source("/cache", tag()), "oci:/cache:main"),
-            ("ocidir://c:main", source("c", tag()), "oci:c:main"),
-            ("oci-layout:///c", source("/c", Reference::Default), "/c"),
-            (&format!("ocidir:///c@{DIGEST}"), source("/c", digest()), &format!("oci:/c@{DIGEST}")),
-            (&format!("oci:c:main@{DIGEST}"), source("c", digest()), &format!("oci:c@{DIGEST}")),
-            ("oci:c:a@b", source("c", Reference::Tag("a@b".to_owned())), "oci:c:a@b"),
-            ("./dir:x", source("./dir:x", Reference::Default), "./dir:x"),
-            (
-                "oci:c:docker.io/library/a:b",
-                source("c", Reference::Tag("docker.io/library/a:b".to_owned())),
-                "oci:c:docker.io/library/a:b",
-            ),
-            (&format!("oci:c@{DIGEST}"), source("c", digest()), &format!("oci:c@{DIGEST}")),
-            ("type=local,src=/cache", source("/cache", Reference::Default), "/cache"),
-            ("oci-archive:/c.tar", source("/c.tar", Reference::Default), "/c.tar"),
-            ("oci-archive:/c.tar:main", source("/c.tar", tag()), "oci:/c.tar:main"),
-            (
-                &format!("oci-archive:c.tar@{DIGEST}"),
-                source("c.tar", digest()),
-                &format!("oci:c.tar@{DIGEST}"),
-            ),
-            ("tag=main,src=/cache,type=local", source("/cache", tag()), "oci:/cache:main"),
-            (
-                &format!("type=local,src=a:b,tag=x,digest={DIGEST}"),
-                source("a:b", digest()),
-                &format!("type=local,src=a:b,digest={DIGEST}"),
-            ),
-            (
-                "type=local,\"src=a,\"\"b\"\":c\",tag=main,digest=",
-                source("a,\"b\":c", tag()),
-                "type=local,\"src=a,\"\"b\"\":c\",tag=main",
-            ),
-            ("type=local,src=oci:x", source("oci:x", Reference::Default), "type=local,src=oci:x"),
-        ] {
-            assert_eq!(parse(text).unwrap(), expected, "{text}");
-            assert_eq!(expected.to_string(), printed);
-        }
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        let named = |text: &str| parse(text).unwrap_err().to_string();
-        assert_eq!(named(""), r#""" names no directory or archive"#);
-        assert_eq!(named("oci::main"), r#""oci::main" names no directory or archive"#);
-        assert!(named("type=local,tag=a").ends_with("names no directory or archive"));
-        assert!(named("oci:/cache:").contains("empty tag"));
-        assert!(named("type=local,src=/c,tag=").contains("empty tag"));
-        assert!(named("oci:/cache@sha256:../../etc").contains("malformed digest"));
-        assert!(named("type=local,src=/c,digest=latest").contains("malformed digest"));
-        for text in
-            ["type=registry,ref=a.io/b:c", "ref=a.io/b:c,type=registry", "docker://a.io/b:c"]
-        {
-            assert!(named(text).ends_with("regctl image copy a.io/b:c ocidir://cache:latest"));
-        }
-        assert!(named("type=local,ref=a").contains("unknown attribute \"ref\""));
-        assert!(named("type=gha,scope=x").contains("\"gha\" is not read"));
-        assert!(named("src=cache").contains("type \"\" is not read; only type=local"));
-        assert!(
-            named("docker-archive:a.tar")
-                .contains("skopeo copy --all docker-archive:a.tar oci:cache")
-        );
-        assert!(named("https://example.com/cache.tar").contains("download it"));
-        assert!(named("-").contains("cat > cache.tar"));
-        assert!(named("oci:/cache:main@sha256:abc").contains("malformed digest"));
-        assert!(named("type=local,dest=/c").contains("unknown attribute \"dest\""));
-        assert!(named("type=local,src=/c,src=/d").contains("\"src\" is given twice"));
-        assert!(named("TYPE=local,src=/c,type=local").contains("\"type\" is given twice"));
-        assert!(named("type=local,/c").contains("\"/c\" is not of the form key=value"));
-        for text in ["type=local,\"src=/c", "type=local,src=\"/c\"", "type=local,\"src=/c\"x"] {
-            assert!(matches!(parse(text), Err(ParseSourceError::Quote { .. })), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_there_may_have_another_meaning() {
-        let temp = tempfile::tempdir().unwrap();
-        let cache = temp.path().join("cache");
-        std::fs::create_dir(&cache).unwrap();
-        let cache = cache.to_str().unwrap();
-        for word in [format!("{cache}:latest"), format!("{cache}@{DIGEST}")] {
-            assert!(hint(Path::new(&word)).ends_with(&format!("write oci:{word}")), "{word}");
-            assert!(word.parse::<Source>().is_ok_and(|source| source.path == Path::new(&word)));
-        }
-        let said = hint(Path::new("ghcr.io/team/cache:main"));
-        assert!(said.contains("regctl image copy ghcr.io/team/cache:main ocidir:"), "{said}");
-        for word in ["cache", "team/cache", "./a.b/c", "../cache", "/a:b", "a:b"] {
-            assert_eq!(hint(Path::new(word)), "", "{word}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_printed_parses_to_the_same_source(
-            path in "[a-z:@,=\"./ -]{1,12}|oci:.|oci-archive:.|ocidir://.|docker://.|dir:.|src=.|type=.",
-            tag in proptest::option::of("[a-z:@,=\"./ ]{1,12}"),
-            hash in proptest::option::of(any::<[u8; 32]>()),
-        ) {
-            let reference = match (tag, hash) {
-                (_, Some(hash)) => Reference::Digest(Digest::from_bytes(hash)),
-                (Some(tag), None) => Reference::Tag(tag),
-                (None, None) => Reference::Default,
-            };
-            let expected = source(&path, reference);
-            prop_assert_eq!(parse(&expected.to_string()), Ok(expected));
-        }
-
-        #[test]
-        fn any_word_is_parsed_or_refused(text in ".*") {
-            let _ = parse(&text);
-        }
     }
 }
