@@ -57,6 +57,8 @@ impl Setup {
         assert!(copied.unwrap().success());
         match name {
             "fixtures" | "cache" => {}
+            // What lies beside a cache is found.
+            "alone" => fs::remove_file(dir.join("provenance.json")).unwrap(),
             "converted" => setup.convert(),
             "edited" => setup.edit(),
             "damaged" => {

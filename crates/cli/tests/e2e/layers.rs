@@ -30,17 +30,14 @@ COPY --from=made /made /made
 const OTHER: &str = "FROM {registry}/busybox\nCOPY first /elsewhere\nRUN cat /elsewhere > /more\n";
 
 const CASE: Case = Case {
-    name: "layers",
-    dockerfile: || DOCKERFILE.to_owned(),
     context: |context| {
         context.file("first", "first\n");
         context.file("second", "second\n");
     },
     edit: |context| drop(context.file("second", "edited\n")),
-    arguments: &[],
-    export: Export::MAX,
     // What an import makes known: the steps, and no results of those without inputs.
     keys: Keys::Donor,
+    ..Case::plain("layers", || DOCKERFILE.to_owned())
 };
 
 /// How a cache is exported and converted.

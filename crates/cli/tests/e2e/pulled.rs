@@ -41,6 +41,9 @@ struct Images {
     frontend: String,
 }
 
+/// What skopeo writes an image as, in a file.
+const FORMS: [&str; 2] = ["oci-archive", "docker-archive"];
+
 /// What a daemon says of a record that it pulled.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
 struct Pulled {
@@ -81,6 +84,9 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     ensure_same(&pulled, &ours)?;
     daemon.stop()?;
     ensure_shared(world, &images, &bench, [&natural, &root])?;
+    for form in FORMS {
+        ensure_warm_from(world, &images, &bench, dir, form).with_context(|| form.to_owned())?;
+    }
 
     // Without a registry: what is named by digest is resolved, and nothing is pulled.
     let Images { registry, base, frontend, .. } = images;
@@ -147,6 +153,30 @@ fn ensure_shared(
     ensure!(ours == expected, "layers extracted and fetched: {ours:?}, naturally {expected:?}");
     ensure!(expected == [(0, 0), (1, 1)], "the natural root costs {expected:?}");
     Ok(())
+}
+
+/// An image in a file: its layers are warm by their content, also where the form gives it another manifest.
+fn ensure_warm_from(
+    world: &World,
+    images: &Images,
+    bench: &Bench,
+    dir: &Path,
+    form: &str,
+) -> Result<()> {
+    let file = format!("{form}:{}", dir.join(form).with_extension("tar").display());
+    run(Command::new("skopeo")
+        .args(["--insecure-policy", "copy"])
+        .arg(format!("oci:{}", dir.join("base").display()))
+        .arg(format!("{file}:{}/base:latest", images.registry.address())))?;
+    let root = dir.join(form);
+    let report = convert(world, &root, &[&file])?;
+    ensure!(report["sources"][0]["style"] == "image", "the source is {}", report["sources"][0]);
+    state::ensure_verified(&world.tools, &root, true)?;
+    let daemon = Daemon::start(&world.tools, &root, &[images.registry.address()])?;
+    let build = bench.build(&daemon, &format!("FROM {}\n{BUILD}", images.base))?;
+    ensure_nothing_moved(&build)?;
+    daemon.stop()?;
+    state::ensure_sound(&world.tools, &root)
 }
 
 fn convert(world: &World, root: &Path, words: &[&str]) -> Result<Value> {

@@ -8,23 +8,18 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::build::{Options, Report, Source};
-use crate::case::{Case, Context, Export, Keys};
+use crate::case::{Case, Context};
 use crate::process::run;
 use crate::proof::ensure_same_steps;
 use crate::state;
 use crate::world::World;
 
 const CASE: Case = Case {
-    name: "sources",
-    dockerfile: || {
+    context: |context| drop(context.file("a", "a\n")),
+    ..Case::plain("sources", || {
         "FROM {registry}/busybox\nCOPY a /a\nRUN cp /a /b && mkdir /c\nCOPY --link a /linked\n"
             .into()
-    },
-    context: |context| drop(context.file("a", "a\n")),
-    edit: |_| {},
-    arguments: &[],
-    export: Export::MAX,
-    keys: Keys::Provenance,
+    })
 };
 
 /// Archives of the layout in `cache`, and the commands that make them.

@@ -1,8 +1,9 @@
 //! Key sources that lie where a cache lies, so that nobody has to name them.
 //!
-//! A cache often has its provenance in the same directory. Only a few names are looked for, and only in the directory of a layout and in the one that has the layout or archive. What has such a name
-//! may be of any build, and anybody may have written it: no link is followed, and a file counts only as a
-//! document of limited size.
+//! A cache often has its provenance in the same directory. Only a few names are looked for, and only in the
+//! directory of a layout and in the one that has the layout or archive. What has such a name may be of any
+//! build, and anybody may have written it: no link is followed, and a file counts only as a document of
+//! limited size.
 
 use std::collections::BTreeSet;
 use std::fs::File;

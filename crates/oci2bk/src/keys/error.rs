@@ -189,7 +189,9 @@ pub enum SourceError {
     #[error("cannot search the directory for keys")]
     Directory(#[from] DirError),
     /// A root directory without keys.
-    #[error("the builder of {path} has no keys: it has not built anything")]
+    #[error(
+        "the builder of {path} has no keys, since it has not built anything; give that of the builder that made the cache"
+    )]
     EmptyRoot {
         /// The directory.
         path: PathBuf,
@@ -224,7 +226,7 @@ pub enum SourceError {
     /// A directory that is neither.
     #[error(
         "the key source {path} is a directory, but neither an OCI layout nor the root of a builder, and \
-         it has no provenance.json"
+         it has no provenance.json, which --output type=local writes with --provenance=mode=max"
     )]
     NoKnownDirectory {
         /// The directory.

@@ -87,7 +87,7 @@ pub struct SourceSummary {
 /// keyring.read("../../fixtures/zstd/keys/cache.db", &limits)?;
 /// assert!(keyring.is_empty());
 ///
-/// // What lies beside a cache is found, and counts if it has a key. What was named counts anyway.
+/// // What lies beside a cache counts if it has a key. What was named counts anyway.
 /// let mut found = Keyring::for_exports(&exports);
 /// for error in found.read_beside(&exports) {
 ///     eprintln!("left out: {error}");
@@ -313,12 +313,11 @@ impl Keyring {
         self.records.is_empty()
     }
 
-    /// Whether there is any source that the keys should come from: one that was named, whatever it has, or
-    /// one that was found and has a key. Images of scanners do not count.
+    /// Whether there is any source that the keys should come from: one that was named or lies in the layout,
+    /// whatever it has, or one [beside it](Self::read_beside), which has a key. Images of scanners do not
+    /// count.
     pub fn has_sources(&self) -> bool {
-        let counts = |source: &SourceSummary| !source.found || source.matches;
-        let is_scanner = |source: &SourceSummary| source.description.kind == SourceKind::Scanner;
-        self.sources.iter().any(|source| counts(source) && !is_scanner(source))
+        self.sources.iter().any(|source| source.description.kind != SourceKind::Scanner)
     }
 
     /// The sources, in the order they were added.

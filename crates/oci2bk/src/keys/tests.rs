@@ -374,15 +374,15 @@ fn merge_in(keyring: &mut Keyring, found: bool) {
     keyring.add(KeySource { found, ..source }, &Limits::default()).unwrap();
 }
 
+// Keys attached to a cache that was replaced, say, are a reason to ask what became of them.
 #[test]
-fn a_source_that_was_found_counts_only_if_it_has_a_key() {
-    for (found, is_ours, counts) in [(false, false, true), (true, false, false), (true, true, true)]
-    {
+fn a_source_counts_whatever_it_has() {
+    for (found, is_ours) in [(false, false), (true, false), (true, true)] {
         let record = Digest::of(format!("{MERGE}@{}", u32::from(!is_ours)));
         let mut keyring = Keyring::new(BTreeSet::from([record]));
         assert!(!keyring.has_sources());
         merge_in(&mut keyring, found);
-        assert_eq!(keyring.has_sources(), counts, "{found} {is_ours}");
+        assert!(keyring.has_sources(), "{found} {is_ours}");
     }
 }
 

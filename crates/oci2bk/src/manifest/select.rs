@@ -82,6 +82,16 @@ pub enum Selected {
     },
 }
 
+impl Selected {
+    /// With the tags that `index.json` has for it.
+    fn with_tags(mut self, layout: &Layout) -> Self {
+        let (Self::Cache { found, .. } | Self::Inline { found, .. }) = &mut self;
+        let entries = layout.entries().iter().filter(|entry| entry.digest == found.digest);
+        found.tags = entries.flat_map(entry_names).map(str::to_owned).collect();
+        self
+    }
+}
+
 /// Why no cache was chosen in a layout.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -224,13 +234,10 @@ pub fn select(layout: &Layout, reference: &Reference) -> Result<Selected, Select
             of_tag(layout, &entries)
         }
         Reference::Digest(digest) => {
-            let is_it = |entry: &&Descriptor| entry.digest == *digest;
-            let mut entries: Vec<_> = layout.entries().iter().filter(is_it).cloned().collect();
-            if entries.is_empty() {
-                let blob = layout.describe_blob(*digest);
-                entries.push(blob.map_err(|error| unusable(layout, error))?);
-            }
-            survey(layout, &entries, Trust::Nothing)?.candidates(layout)?.only(layout)
+            let entry = layout.describe_blob(*digest).map_err(|error| unusable(layout, error))?;
+            let selected =
+                survey(layout, &[entry], Trust::Nothing)?.candidates(layout)?.only(layout)?;
+            Ok(selected.with_tags(layout))
         }
     }
 }
