@@ -92,14 +92,20 @@ fn main() {
     suite.add("offline", offline::prove);
     for form in layers::FORMS {
         suite.add(format!("layers::{}", form.name), move |world| layers::prove(world, form));
-        for version in [matrix::PREVIOUS, matrix::OLD] {
-            suite.add(format!("{version}::layers::{}", form.name), move |world| {
-                let release = Release::old(&world.tools, version).map_err(anyhow::Error::msg)?;
-                layers::prove(&world.on(release), form)
-            });
-        }
     }
     suite.add("layers::buildx", layers::prove_with_buildx);
+    for version in [matrix::PREVIOUS, matrix::OLD] {
+        let on = move |world: &World| -> anyhow::Result<World> {
+            let release = Release::old(&world.tools, version).map_err(anyhow::Error::msg)?;
+            Ok(world.on(release))
+        };
+        for form in layers::FORMS {
+            let name = format!("{version}::layers::{}", form.name);
+            suite.add(name, move |world| layers::prove(&on(world)?, form));
+        }
+        let name = format!("{version}::layers::buildx");
+        suite.add(name, move |world| layers::prove_with_buildx(&on(world)?));
+    }
     suite.add("pulled", pulled::prove);
     suite.add(format!("{}::pulled", matrix::PREVIOUS), |world| {
         let previous = Release::old(&world.tools, matrix::PREVIOUS);
