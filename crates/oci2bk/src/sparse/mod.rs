@@ -18,7 +18,7 @@
 //! let temporary = tempfile::tempdir()?;
 //! let path = temporary.path().join("index-of-cache");
 //! sparse::check_place(&path)?;
-//! let Sparse { caches, bytes } = sparse::write(&exports, &path, &limits)?;
+//! let Sparse { caches, bytes, .. } = sparse::write(&exports, &path, &limits)?;
 //! let [SparseCache { digest, source, .. }] = caches.as_slice() else { panic!("it is one") };
 //! assert_eq!(*digest, exports[0].manifest.digest);
 //! assert!(bytes < 10_000);
@@ -118,7 +118,7 @@ pub fn write(exports: &[CacheExport], path: &Path, limits: &Limits) -> Result<Sp
     Ok(Sparse { caches: caches.collect(), bytes: documents.bytes() })
 }
 
-/// Refuses a place that [`write`] would refuse.
+/// Refuses a place that [`write()`] would refuse.
 ///
 /// # Errors
 /// See [`SparseError`].
