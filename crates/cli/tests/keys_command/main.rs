@@ -484,7 +484,8 @@ fn attached_keys_that_were_tampered_with_are_refused() {
     assert!(error.contains("is damaged"), "{error}");
     // Lost in a partial copy, they are as if never attached.
     fs::remove_file(&path).unwrap();
-    fails(4, |command| command.args(["convert", "--dry-run"]).arg(layout.path()).arg(root.path()));
+    let words = ["convert", "--dry-run", "--require-keys"];
+    fails(4, |command| command.args(words).arg(layout.path()).arg(root.path()));
 }
 
 #[test]
