@@ -104,7 +104,9 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     context.file("Dockerfile", world.fill_in(DOCKERFILE));
     context.file("a", "a\n");
 
-    let (cache, image) = (dir.join("cache"), dir.join("image"));
+    // Not beside the files with keys, which would be found.
+    std::fs::create_dir(dir.join("alone"))?;
+    let (cache, image) = (dir.join("alone/cache"), dir.join("image"));
     let first = dir.join("first");
     let daemon = world.start(&first)?;
     let build = |daemon: &Daemon, cache: &Path, image: &Path| {
