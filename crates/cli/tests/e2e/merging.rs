@@ -180,6 +180,8 @@ pub(crate) fn prove_converted(world: &World) -> Result<()> {
     let edited = bench.build(&daemon, &YESTERDAY, true)?;
     let histories = histories(&daemon)?;
     daemon.stop()?;
+    // What a daemon was about to release when it was stopped, its next start removes, as a conversion does.
+    world.start(&root)?.stop()?;
 
     let before = bench.state(&root)?;
     let directories = state::snapshot_directories(&root)?;
