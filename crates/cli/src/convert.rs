@@ -132,7 +132,8 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let mut report = Report::new(root, &plan, &keyring, &done, collection, timings);
     report.cache_from = cache_from(&exports);
     if let Some(directory) = &arguments.sparse_layout {
-        let sparse = Written::new(directory, &sparse::write(&exports, directory, &limits)?);
+        let sparse = sparse::write(&exports, directory, &limits).map_err(Failure::SparseOfDone)?;
+        let sparse = Written::new(directory, &sparse);
         report.cache_from = sparse.cache_from();
         report.sparse_layout = Some(sparse);
     }

@@ -41,6 +41,8 @@ pub(crate) enum Failure {
     Plan(#[from] PlanError),
     #[error(transparent)]
     Sparse(#[from] SparseError),
+    #[error("cannot write the sparse layout; the conversion itself is done")]
+    SparseOfDone(#[source] SparseError),
     #[error("{}", missing_keys(lost, foreign).join("\n"))]
     Unkeyed {
         lost: Vec<Lost>,
@@ -224,6 +226,7 @@ impl Failure {
             Self::Convert(error) if error.is_input() => Code::Input,
             Self::Convert(_)
             | Self::Sparse(_)
+            | Self::SparseOfDone(_)
             | Self::KeysFile(_)
             | Self::WriteKeys { .. }
             | Self::Attach(_)

@@ -136,6 +136,15 @@ fn a_sparse_layout_is_refused_as_a_source() {
     Printed::of(&mut convert([&sparse], &place), 3).says(&["is a sparse layout"]);
 }
 
+// The root takes the place that was free before.
+#[test]
+fn what_fails_after_the_conversion_says_that_it_is_done() {
+    let place = Place::new();
+    let printed = Printed::of(bare(&place).arg("--sparse-layout").arg(place.root()), 1);
+    printed.says(&["the conversion itself is done", "is not empty, and not a sparse layout"]);
+    Printed::of(command().arg("verify").arg(place.root()), 0);
+}
+
 #[test]
 fn a_place_that_is_taken_is_refused_before_anything_is_written() {
     let place = Place::new();

@@ -7,7 +7,7 @@ use bkstate::Digest;
 use super::{BaseImage, ImageDocument, ImageError, PlatformImage};
 use crate::layout::{BlobError, Layout};
 use crate::llb::Platform;
-use crate::manifest::{Document, LayerBlob, ManifestError, image_layers};
+use crate::manifest::{Document, DocumentError, LayerBlob, ManifestError, image_layers};
 
 /// An image for one platform, all of whose layers are there.
 ///
@@ -135,7 +135,9 @@ fn read_layers(
         .map_err(|source| ManifestError::Document { digest, source })?;
     match document {
         Document::Manifest(document) => image_layers(digest, *document, &config.content),
-        // An image is read from a manifest.
-        Document::Index(_) => Err(ManifestError::NotACache { digest }),
+        // An image is made of a manifest and a config, so this is not one.
+        Document::Index(_) => {
+            Err(ManifestError::Document { digest, source: DocumentError::Neither })
+        }
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn read(place: &Place, limits: &Limits) -> Vec<Result<KeySource, Sour
 }
 
 fn files(place: &Place) -> Result<Vec<(PathBuf, File)>, SourceError> {
-    // An archive is no directory, and one that we may not look into has nothing for us.
+    // An archive is not a directory, and one that we may not look into has nothing for us.
     let Ok(dir) = Dir::open(&place.path) else { return Ok(Vec::new()) };
     let shown = |name: &str| match place.path.as_path() {
         here if here == Path::new(".") => PathBuf::from(name),

@@ -1,4 +1,4 @@
-//! What fetches a cache that is not on this machine: one command, with the words of whoever named it.
+//! What fetches a cache that is not on this machine: one command, with the words of the user.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Why there is no sparse layout.
+//! Why a sparse layout could not be written.
 
 use std::io;
 use std::path::PathBuf;
@@ -33,13 +33,13 @@ pub enum SparseError {
         /// The path.
         path: PathBuf,
     },
-    /// Something is there that is no directory.
+    /// Something is there that is not a directory.
     #[error("{} is not a directory; name a new one", path.display())]
     NotADirectory {
         /// The path.
         path: PathBuf,
     },
-    /// Something is in the directory that is no sparse layout.
+    /// Something is in the directory that is not a sparse layout.
     #[error(
         "{} is not empty, and not a sparse layout, which could be replaced; name a new directory",
         path.display()

@@ -89,7 +89,7 @@ impl Drop for Place {
     }
 }
 
-/// Refuses what is no sparse layout and not empty.
+/// Refuses what is neither empty nor a sparse layout.
 pub(super) fn check(path: &Path) -> Result<(), SparseError> {
     let (parent, name) = split(path)?;
     check_in(path, &parent, &name)
