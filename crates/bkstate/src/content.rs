@@ -13,7 +13,7 @@
 //!
 //! let temp = tempfile::tempdir()?;
 //! let dir = Dir::open(temp.path())?;
-//! let store = BlobStore::create(&dir.create_dir("worker", 0o700)?)?;
+//! let store = BlobStore::create(&dir.create_dir("content", 0o755)?)?;
 //! let blob = Digest::of("a layer");
 //! store.create_blob(&blob)?.write_all(b"a layer")?;
 //! let found = store.find(&blob)?;
@@ -28,7 +28,7 @@
 //! staged.move_all(&store)?;
 //! assert!(staged.names()?.is_empty());
 //! assert_eq!(store.files()?, BTreeMap::from([(blob, 7)]));
-//! assert_eq!(store.path(), temp.path().join("worker/content/blobs/sha256"));
+//! assert_eq!(store.path(), temp.path().join("content/blobs/sha256"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -39,44 +39,42 @@ use std::path::Path;
 use crate::digest::Digest;
 use crate::dir::{Dir, DirError, FileKind, Found, if_there};
 
-pub(crate) const CONTENT: &str = "content";
 pub(crate) const BLOBS: &str = "blobs";
 pub(crate) const SHA256: &str = "sha256";
 
-/// `content/blobs/sha256` of a worker.
+/// `blobs/sha256` of a content store.
 #[derive(Debug)]
 pub struct BlobStore {
     blobs: Dir,
 }
 
 impl BlobStore {
-    /// Makes an empty store in the worker's directory.
+    /// Makes an empty store in its directory ([`Part::Content`](crate::worker::Part::Content)).
     ///
     /// # Errors
     /// If it exists or cannot be made.
-    pub fn create(worker: &Dir) -> Result<Self, DirError> {
-        let content = worker.create_dir(CONTENT, 0o755)?;
+    pub fn create(content: &Dir) -> Result<Self, DirError> {
         Ok(Self { blobs: content.create_dir(BLOBS, 0o755)?.create_dir(SHA256, 0o755)? })
     }
 
-    /// Opens the store of a worker.
+    /// Opens the store in its directory.
     ///
     /// # Errors
     /// If it is not there.
-    pub fn open(worker: &Dir) -> Result<Self, DirError> {
-        Ok(Self { blobs: worker.dir(CONTENT)?.dir(BLOBS)?.dir(SHA256)? })
+    pub fn open(content: &Dir) -> Result<Self, DirError> {
+        Ok(Self { blobs: content.dir(BLOBS)?.dir(SHA256)? })
     }
 
-    /// Opens the store of a worker, and makes what is not there of it.
+    /// Opens the store in its directory, and makes what is not there of it.
     ///
     /// # Errors
     /// If it can be neither opened nor made.
-    pub fn open_or_create(worker: &Dir) -> Result<Self, DirError> {
+    pub fn open_or_create(content: &Dir) -> Result<Self, DirError> {
         let open = |parent: &Dir, name| match if_there(parent.dir(name))? {
             Some(dir) => Ok::<_, DirError>(dir),
             None => parent.create_dir(name, 0o755),
         };
-        Ok(Self { blobs: open(&open(&open(worker, CONTENT)?, BLOBS)?, SHA256)? })
+        Ok(Self { blobs: open(&open(content, BLOBS)?, SHA256)? })
     }
 
     /// Makes the empty file of a blob, open for reading and writing.

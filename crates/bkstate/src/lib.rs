@@ -4,24 +4,22 @@
 //! `/var/lib/buildkit`. It knows nothing of cache exports; the `oci2bk` crate builds on it.
 //!
 //! ```no_run
-//! use std::path::Path;
+//! use bkstate::Root;
 //!
-//! use bkstate::dir::Dir;
-//! use bkstate::state::{RootLock, State, verify};
-//!
-//! let root = Dir::open(Path::new("/var/lib/buildkit"))?;
 //! // Nobody works on the root, and no daemon starts on it for as long as this lives.
-//! let _lock = RootLock::acquire_existing(&root)?;
-//! let state = State::read(&root)?;
+//! let root = Root::open("/var/lib/buildkit")?;
+//! let state = root.state()?;
 //! println!("{} records, {} keys", state.records.by_id.len(), state.solver.links.len());
-//! for damage in verify(&root)?.damage {
+//! for damage in root.verify()?.damage {
 //!     println!("{}: {damage}", damage.kind());
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Where to begin
-//! - [`root`] opens a directory as the root of a daemon, if it is one or can become one.
+//! - [`Root`] is the one door to a state: it opens a directory as the root of a daemon, if it is one or can become
+//!   one ([`root`]), and holds its lock.
+//! - [`worker`] says where the files of a state lie and what they are called.
 //! - [`state`] has the directory as a whole: who may touch it, how a state is written, verified and added to.
 //! - A state is four databases, each a value that is read and written at once: [`solver`] (what is cached),
 //!   [`records`] (what results are), [`metadata`] and [`snapshots`] (what containerd keeps for them). Their
@@ -64,6 +62,8 @@ pub mod state;
 pub mod time;
 pub mod usage;
 pub mod varint;
+pub mod worker;
 
 pub use digest::Digest;
+pub use root::Root;
 pub use time::Time;

@@ -8,14 +8,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use bkstate::Digest;
-use bkstate::dir::Dir;
 use bkstate::ids::WorkerId;
-use bkstate::metadata::Metadata;
-use bkstate::records::Records;
-use bkstate::snapshots::Snapshots;
-use bkstate::solver::SolverCache;
-use bkstate::state::{Existing, RootLock, Staging, State};
+use bkstate::state::{Existing, Staging, State};
+use bkstate::worker::Worker;
+use bkstate::{Digest, Root};
 use rustix::fs::Mode;
 
 fn modes(dir: &Path, prefix: &str, found: &mut BTreeMap<String, u32>) {
@@ -33,13 +29,7 @@ fn modes(dir: &Path, prefix: &str, found: &mut BTreeMap<String, u32>) {
 #[test]
 fn modes_are_those_of_a_daemon_under_any_umask() {
     let blob = Digest::of("blob");
-    let state = State {
-        worker_id: WorkerId::derive("worker"),
-        solver: SolverCache::default(),
-        records: Records::default(),
-        metadata: Metadata::default(),
-        snapshots: Snapshots::default(),
-    };
+    let state = State::empty(Worker::default(), WorkerId::derive("worker"));
     let blob_path = format!("runc-overlayfs/content/blobs/sha256/{}", blob.hex());
     let expected: BTreeMap<String, u32> = [
         ("buildkitd.lock", 0o600),
@@ -64,12 +54,11 @@ fn modes_are_those_of_a_daemon_under_any_umask() {
 
     for umask in [0, 0o022, 0o077, 0o177] {
         let temp = tempfile::tempdir().unwrap();
-        let root = Dir::open(temp.path()).unwrap();
         let before = rustix::process::umask(Mode::from_raw_mode(umask));
         let published = (|| -> Result<(), Box<dyn std::error::Error>> {
-            let lock = RootLock::acquire(&root)?;
-            let nothing = Existing::nothing(state.worker_id.clone());
-            let staging = Staging::begin(&root, &lock, &nothing)?;
+            let root = Root::open_to_write(temp.path())?;
+            let nothing = Existing::nothing(state.worker.clone(), state.worker_id.clone());
+            let staging = Staging::begin(&root, &nothing)?;
             staging.blobs().create_blob(&blob)?;
             staging.trees().create_snapshot(1)?;
             let written = staging.write(&state)?;

@@ -10,13 +10,12 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use bkstate::Root;
 use bkstate::bolt::{Db, Node, Tree};
-use bkstate::dir::Dir;
-use bkstate::metadata::{Metadata, NAMESPACE};
+use bkstate::metadata::Metadata;
 use bkstate::records::Records;
 use bkstate::snapshots::{Kind, Snapshots};
 use bkstate::solver::SolverCache;
-use bkstate::state::{State, verify};
 
 fn states() -> [PathBuf; 2] {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
@@ -111,7 +110,7 @@ fn with_files(state: &Path) -> tempfile::TempDir {
     ] {
         fs::copy(state.join(name), temp.path().join(name)).unwrap();
     }
-    let state = State::read(&Dir::open(temp.path()).unwrap()).unwrap();
+    let state = Root::open(temp.path()).unwrap().state().unwrap();
     let namespaces = state.metadata.namespaces.values();
     for (digest, content) in namespaces.flat_map(|namespace| &namespace.content) {
         // More than one namespace may have a row of it.
@@ -130,7 +129,7 @@ fn with_files(state: &Path) -> tempfile::TempDir {
 fn a_natural_state_is_not_taken_for_damaged() {
     for state in states() {
         let root = with_files(&state);
-        let found = verify(&Dir::open(root.path()).unwrap()).unwrap();
+        let found = Root::open(root.path()).unwrap().verify().unwrap();
         assert!(found.damage.is_empty(), "{state:?}: {:#?}", found.damage);
         // A collection left the names of two snapshots with those that they lay on.
         let children = if state.ends_with("mid-build") { 2 } else { 0 };
@@ -142,7 +141,7 @@ fn a_natural_state_is_not_taken_for_damaged() {
 #[test]
 fn every_field_of_a_natural_record_is_known() {
     for state in states() {
-        let state = State::read(&Dir::open(&state).unwrap()).unwrap();
+        let state = Root::open(&state).unwrap().state().unwrap();
         for (id, record) in &state.records.by_id {
             // What is left are cleared entries.
             let unknown = record.other.iter().find(|(_, value)| !value.is_empty());
@@ -154,7 +153,7 @@ fn every_field_of_a_natural_record_is_known() {
 #[test]
 fn the_state_amid_a_build_has_what_a_check_could_trip_over() {
     let [_, state] = states();
-    let state = State::read(&Dir::open(&state).unwrap()).unwrap();
+    let state = Root::open(&state).unwrap().state().unwrap();
     let known = |id| state.records.by_id.contains_key(id);
     let results = state.solver.by_result.keys().filter_map(|result| result.record.as_ref());
     assert!(results.filter(|record| !known(record)).count() > 0, "results of gone local sources");
@@ -163,6 +162,6 @@ fn the_state_amid_a_build_has_what_a_check_could_trip_over() {
     assert!(records().any(|record| record.merge_parents.is_some()));
     assert!(records().any(|record| record.cache_dir.is_some() && record.parent.is_some()));
     assert!(state.snapshots.by_name.values().any(|snapshot| snapshot.kind == Kind::View));
-    let leases = &state.metadata.namespaces[NAMESPACE].leases;
+    let leases = &state.metadata.namespaces["buildkit"].leases;
     assert!(leases.keys().any(|id| id.ends_with("-variants")));
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use bkstate::root::strangers;
-use oci2bk::convert::{ConvertError, check_root};
+use bkstate::root::{OpenRootError, strangers};
+use oci2bk::convert::check_root;
 use oci2bk::gc::Collection;
 use oci2bk::image::ImageError;
 use oci2bk::keys::SourceSummary;
@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         converter = converter.jobs(jobs);
     }
     check_root(root)?;
-    summary::warn_of_strangers(root, &strangers(root).map_err(ConvertError::NotARoot)?);
+    summary::warn_of_strangers(root, &strangers(root).map_err(OpenRootError::Root)?);
     if arguments.dry_run {
         let shares = converter.preview(&plan, root)?;
         output::result(&match arguments.format {

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use bkstate::Time;
-use bkstate::usage::{Filters, Totals, Usage, disk_usage};
+use bkstate::{Root, Time};
+use bkstate::usage::{Filters, Totals, Usage};
 use comfy_table::{Table, presets};
 use oci2bk::text::{self, one_line};
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::summary::legacy_note;
 pub(crate) fn run(arguments: &Du) -> Result<(), Failure> {
     let filters = Filters::new(arguments.filters.iter().cloned());
     let root = arguments.root.resolve()?.root;
-    let mut usages = disk_usage(&root)?;
+    let mut usages = Root::open(&root)?.usage()?;
     let legacy = usages.iter().filter(|usage| usage.legacy).count();
     if let Some(text) = legacy_note(legacy, &root) {
         note(format_args!("note: {text}"));

@@ -1,6 +1,5 @@
 //! `oci2bk explain`.
 
-use bkstate::state::verify;
 use comfy_table::{Table, presets};
 use oci2bk::explain::{
     self, Cache, Contents, Difference, Explained, Explainer, Explanation, Outcome, Reason,
@@ -95,12 +94,12 @@ fn read_cache(arguments: &Explain, limits: &Limits) -> Result<(Cache, Option<Deg
         Place::Root(path) => path,
     };
     let root = Root::open(&path)?;
-    let verified = verify(root.dir()).map_err(ExplainError::State)?;
+    let verified = root.verify().map_err(ExplainError::State)?;
     let Some(state) = verified.state else {
         return Err(Failure::Damaged { root: path });
     };
     let mut cache = Cache::of_state(&state, arguments.buildkit.unwrap_or_default());
-    match keys::read_source(&path, limits) {
+    match keys::read_root(&root, limits) {
         Ok(sources) => cache.learn(sources, limits).map_err(SourceError::from)?,
         // Nobody has built on it.
         Err(SourceError::EmptyRoot { .. }) => {}

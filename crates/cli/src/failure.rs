@@ -16,7 +16,7 @@ use oci2bk::inspect::{InspectError, PlaceError};
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::layout::WriteError;
 use oci2bk::plan::{Lost, LostReason, PlanError};
-use oci2bk::root::OpenRootError;
+use bkstate::root::OpenRootError;
 use oci2bk::sparse::SparseError;
 use oci2bk::verify::{MendError, VerifyError};
 
@@ -206,10 +206,9 @@ impl Failure {
                 | AttachError::Index { .. }
                 | AttachError::Write(WriteError::Index(_)),
             ) => Code::Input,
-            Self::Convert(ConvertError::Lock(error))
-            | Self::Root(OpenRootError::Lock(error))
-            | Self::Usage(UsageError::Lock(error))
-            | Self::Inspect(InspectError::Lock(error))
+            Self::Root(error)
+            | Self::Convert(ConvertError::Open(error))
+            | Self::Inspect(InspectError::Open(error))
                 if error.is_in_use() =>
             {
                 Code::InUse

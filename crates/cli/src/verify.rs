@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use bkstate::root::check_access;
+use bkstate::root::{OpenRootError, check_access};
 use oci2bk::llb::Platform;
-use oci2bk::root::OpenRootError;
 use oci2bk::text::{self, one_line, size};
 use oci2bk::verify::{Against, Damage, Report};
 use oci2bk::{Degree, Inputs, Plan, Root, Verifier};

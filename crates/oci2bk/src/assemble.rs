@@ -6,10 +6,11 @@ mod tests;
 use std::collections::BTreeMap;
 
 use bkstate::ids::RecordId;
-use bkstate::metadata::{self, Content, LABEL_GC_FLAT, LABEL_UNCOMPRESSED, Namespace, SnapshotRow};
+use bkstate::metadata::{Content, LABEL_GC_FLAT, LABEL_UNCOMPRESSED, Namespace, SnapshotRow};
 use bkstate::records::{POLICY_RETAIN, Record, Records};
 use bkstate::snapshots::{Kind, Snapshot, Snapshots};
-use bkstate::state::{SNAPSHOTTER, State};
+use bkstate::state::State;
+use bkstate::worker::Worker;
 use bkstate::{Digest, Time};
 
 use crate::merge::{LayerPlace, Places, SnapshotPlace, steps};
@@ -40,10 +41,10 @@ pub(crate) fn assemble(
     last_used: Option<Time>,
 ) -> State {
     let mut state = existing.clone();
-    let assembly =
-        Assembly { plan, places, last_used: last_used.and_then(|time| time.unix_nanos()) };
+    let last_used = last_used.and_then(|time| time.unix_nanos());
+    let assembly = Assembly { plan, places, worker: &existing.worker, last_used };
     assembly.add_records(&mut state.records);
-    let namespace = state.metadata.namespaces.entry(metadata::NAMESPACE.to_owned()).or_default();
+    let namespace = assembly.worker.namespace_entry(&mut state.metadata);
     assembly.add_content(namespace);
     assembly.add_leases(namespace, &state.records);
     assembly.add_snapshots(namespace, &mut state.snapshots, trees);
@@ -62,6 +63,7 @@ pub(crate) struct Tree {
 struct Assembly<'p> {
     plan: &'p Plan,
     places: &'p Places,
+    worker: &'p Worker,
     last_used: Option<i64>,
 }
 
@@ -185,7 +187,7 @@ impl<'p> Assembly<'p> {
                 let flat = lease.labels.entry(LABEL_GC_FLAT.to_owned());
                 flat.or_insert_with(|| created_at.to_string());
                 lease.content.extend(self.places.scope.blobs.then_some(placed.layer.blob));
-                lease.snapshots.entry(SNAPSHOTTER.to_owned()).or_default().insert(key);
+                self.worker.kept_by_entry(lease).insert(key);
                 continue;
             }
             let Some(lease) = namespace.leases.get_mut(placed.record.as_str()) else { continue };
@@ -194,7 +196,7 @@ impl<'p> Assembly<'p> {
                 lease.content.insert(placed.layer.blob);
             }
             if record.is_some_and(|record| record.snapshot.as_ref() == Some(&key)) {
-                lease.snapshots.entry(SNAPSHOTTER.to_owned()).or_default().insert(key);
+                self.worker.kept_by_entry(lease).insert(key);
             }
         }
         for (digest, document) in &self.plan.documents {
@@ -222,7 +224,7 @@ impl<'p> Assembly<'p> {
             };
             let created_at = known(self.plan.blobs.get(blob).and_then(|blob| blob.created_at));
             let created_at = Some(created_at);
-            let table = namespace.snapshots.entry(SNAPSHOTTER.to_owned()).or_default();
+            let table = self.worker.table_entry(namespace);
             let parent = planned.parent.and_then(|parent| self.places.snapshots.get(parent));
             let parent = parent.map(|parent| parent.key().to_owned());
             let below = parent.as_ref().and_then(|parent| table.rows.get_mut(parent));
@@ -231,7 +233,7 @@ impl<'p> Assembly<'p> {
                 row.name.clone()
             });
             table.sequence += 1;
-            let name = format!("{}/{}/{key}", metadata::NAMESPACE, table.sequence);
+            let name = self.worker.snapshot_name(table.sequence, key);
             let row = SnapshotRow {
                 name: name.clone(),
                 created_at,

@@ -136,7 +136,6 @@ mod packing;
 pub mod plan;
 pub mod progress;
 pub mod release;
-pub mod root;
 pub mod source;
 pub mod sparse;
 pub mod text;
@@ -145,7 +144,7 @@ pub mod verify;
 
 pub use bkstate;
 pub use bkstate::state::State;
-pub use bkstate::{Digest, Time};
+pub use bkstate::{Digest, Root, Time};
 
 pub use cancel::Cancel;
 pub use convert::Converter;
@@ -158,6 +157,5 @@ pub use limits::Limits;
 pub use plan::Plan;
 pub use progress::{Event, Progress};
 pub use release::Target;
-pub use root::Root;
 pub use source::Source;
 pub use verify::Verifier;

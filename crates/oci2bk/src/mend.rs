@@ -19,7 +19,6 @@ use crate::convert::parallel::in_parallel;
 use crate::layout::BlobFile;
 use crate::plan::Plan;
 use crate::progress::{LayerWork, Unpacking};
-use crate::root::Root;
 use crate::unpack::{self, Allowance, Blob, Layer, MOST_AT_ONCE, UnpackError};
 use crate::verify::trees::{Keyed, TreeDamage, UnpackedLayer, stored};
 use crate::verify::{Verifier, VerifyError};
@@ -215,15 +214,15 @@ pub(crate) fn mend_root(
     sound: &BTreeSet<u64>,
     verifier: &Verifier<'_>,
 ) -> Result<usize, MendError> {
-    let parts = Parts::of_root(root.dir()).map_err(VerifyError::from)?;
+    let parts = root.parts().map_err(VerifyError::from)?;
     // A root that was verified has an id of its own.
-    let mut existing = Existing::read(root.dir(), &WorkerId::derive("mended"))?;
+    let mut existing = root.existing(&WorkerId::derive("mended"))?;
     let checked = checked(&existing.state, &parts, sound, verifier)?;
     let mended = existing.mend(&checked);
     if mended.is_empty() {
         return Ok(0);
     }
-    let staging = Staging::begin(root.dir(), root.lock(), &existing)?;
+    let staging = Staging::begin(root, &existing)?;
     let written = staging.write(&existing.state)?;
     let found = staging.parts(&written)?.verify().map_err(VerifyError::from)?;
     if let Some(damage) = existing.new_damage(found).into_iter().next() {

@@ -22,10 +22,9 @@
 //! use bkstate::bolt::Db;
 //! use bkstate::ids::RecordId;
 //! use bkstate::metadata::{
-//!     Content, LABEL_GC_FLAT, LABEL_UNCOMPRESSED, Lease, Metadata, NAMESPACE, Namespace, SnapshotRow,
-//!     SnapshotTable, VERSION,
+//!     Content, LABEL_GC_FLAT, LABEL_UNCOMPRESSED, Lease, Metadata, Namespace, SnapshotRow, SnapshotTable,
+//!     VERSION,
 //! };
-//! use bkstate::state::SNAPSHOTTER;
 //!
 //! let label = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
 //! let (blob, diff_id) = (Digest::of("a layer in gzip"), Digest::of("a layer"));
@@ -36,21 +35,21 @@
 //!     labels: label(LABEL_UNCOMPRESSED, &diff_id.to_string()),
 //!     ..Content::default()
 //! };
-//! let row = SnapshotRow { name: format!("{NAMESPACE}/1/{key}"), ..SnapshotRow::default() };
+//! let row = SnapshotRow { name: format!("buildkit/1/{key}"), ..SnapshotRow::default() };
 //! let table = SnapshotTable { sequence: 1, rows: BTreeMap::from([(key.clone(), row)]) };
 //! let lease = Lease {
 //!     labels: label(LABEL_GC_FLAT, "2026-11-21T20:27:19Z"),
 //!     content: [blob].into(),
-//!     snapshots: BTreeMap::from([(SNAPSHOTTER.to_owned(), [key].into())]),
+//!     snapshots: BTreeMap::from([("overlayfs".to_owned(), [key].into())]),
 //!     ..Lease::default()
 //! };
 //! let namespace = Namespace {
 //!     content: BTreeMap::from([(blob, content)]),
-//!     snapshots: BTreeMap::from([(SNAPSHOTTER.to_owned(), table)]),
+//!     snapshots: BTreeMap::from([("overlayfs".to_owned(), table)]),
 //!     leases: BTreeMap::from([(RecordId::derive("base").to_string(), lease)]),
 //!     ..Namespace::default()
 //! };
-//! let namespaces = BTreeMap::from([(NAMESPACE.to_owned(), namespace)]);
+//! let namespaces = BTreeMap::from([("buildkit".to_owned(), namespace)]);
 //! let metadata = Metadata { version: VERSION, namespaces };
 //!
 //! let file = tempfile::tempfile()?;
@@ -109,8 +108,6 @@ use crate::varint;
 
 /// The schema version that current releases write, and that every supported one accepts.
 pub const VERSION: i64 = 4;
-/// The namespace of the worker's content, snapshots and leases.
-pub const NAMESPACE: &str = "buildkit";
 const V1: &[u8] = b"v1";
 
 /// One namespace.

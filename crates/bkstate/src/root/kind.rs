@@ -4,9 +4,7 @@ use std::path::Path;
 
 use super::VOLUME_DATA;
 use crate::dir::{Dir, DirEntry, DirError, if_there};
-use crate::state::{
-    DATABASES, LOCK, METADATA_DB, RECORDS_DB, SNAPSHOTS, STAGING, WORKER_ID, is_worker,
-};
+use crate::worker::{Part, STAGING, StateFile, Worker};
 
 /// What buildkitd has in its root beside databases, lock and workers: networks of CNI
 /// (`util/network/cniprovider`) and what it verifies signatures with (BuildKit v0.34.2 `cmd/buildkitd/main.go`).
@@ -24,8 +22,6 @@ const BUILDER_VOLUME: [&str; 2] = ["buildx_buildkit_", "_state"];
 /// The snapshots of the builder of Docker Engine, with graph drivers
 /// (Docker v28.5.2 `daemon/internal/builder-next/controller.go`).
 const OF_ENGINE: &str = "snapshots.db";
-/// Where a worker has its blobs.
-const CONTENT: &str = "content";
 /// How many names a message lists.
 const LISTED: usize = 4;
 
@@ -65,7 +61,9 @@ pub enum Kind {
 
 pub(super) fn of(dir: &Dir) -> Result<Kind, DirError> {
     let entries = dir.entries()?;
+    let worker = Worker::default();
     let has = |name: &str| entries.iter().any(|entry| entry.to_str() == Some(name));
+    let has_file = |file| has(worker.name(file));
     let has_dir =
         |name: &str| entries.iter().any(|entry| entry.is_dir && entry.to_str() == Some(name));
     let has_worker = has_worker(dir, &entries)?;
@@ -77,16 +75,19 @@ pub(super) fn of(dir: &Dir) -> Result<Kind, DirError> {
     let is_volume = has_dir(VOLUME_DATA)
         && foreign.iter().all(|entry| matches!(entry.to_str(), Some(VOLUME_DATA | VOLUME_OPTIONS)));
     let is_root = has_worker || foreign.is_empty();
-    Ok(if has(OF_ENGINE) && has(RECORDS_DB) {
+    Ok(if has(OF_ENGINE) && has_file(StateFile::Records) {
         Kind::Engine
-    } else if has(WORKER_ID) || has(RECORDS_DB) && has(METADATA_DB) {
+    } else if has_file(StateFile::WorkerId)
+        || has_file(StateFile::Records) && has_file(StateFile::Metadata)
+    {
         Kind::Worker
     } else if !volumes.is_empty() || has_dir(VOLUMES) && is_data_root(&has_dir) {
         Kind::DataRoot { volumes: VOLUMES, builders: volumes }
     } else if !builders.is_empty() {
         Kind::DataRoot { volumes: "", builders }
     } else if is_layout {
-        let root = has_worker || DATABASES.into_iter().chain([LOCK]).any(has);
+        let root =
+            has_worker || StateFile::OF_ROOT.into_iter().chain([StateFile::Lock]).any(has_file);
         if root { Kind::LayoutAndRoot } else { Kind::Layout }
     } else if is_volume {
         let root = foreign.len() < entries.len();
@@ -103,10 +104,16 @@ pub(super) fn of(dir: &Dir) -> Result<Kind, DirError> {
 /// Whether there is the directory of a worker that is more than a name.
 fn has_worker(dir: &Dir, entries: &[DirEntry]) -> Result<bool, DirError> {
     for entry in entries.iter().filter(|entry| entry.is_dir) {
-        let Some(name) = entry.to_str().filter(|name| is_worker(name)) else { continue };
-        let Some(worker) = if_there(dir.dir(name))? else { continue };
-        for part in [WORKER_ID, RECORDS_DB, METADATA_DB, SNAPSHOTS, CONTENT] {
-            if worker.find(part)?.is_some() {
+        let Some(worker) = entry.to_str().and_then(Worker::of_directory) else { continue };
+        let Some(opened) = if_there(dir.dir(worker.directory()))? else { continue };
+        let files = [StateFile::WorkerId, StateFile::Records, StateFile::Metadata];
+        let files = files.into_iter().map(|file| worker.name(file));
+        let parts = [Part::Content, Part::Snapshotter].into_iter().filter_map(|part| {
+            // The part itself is what is in the directory of the worker.
+            worker.way(part).last().map(|(name, _)| *name)
+        });
+        for name in files.chain(parts) {
+            if opened.find(name)?.is_some() {
                 return Ok(true);
             }
         }
@@ -118,13 +125,15 @@ fn has_worker(dir: &Dir, entries: &[DirEntry]) -> Result<bool, DirError> {
 fn is_of_root(entry: &DirEntry) -> bool {
     let Some(name) = entry.to_str() else { return false };
     // A daemon has backups of its databases beside them (BuildKit v0.34.2 `util/db/boltutil`).
-    let is_database = |database: &str| {
-        name.strip_prefix(database).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    let worker = Worker::default();
+    let is_database = |file| {
+        let rest = name.strip_prefix(worker.name(file));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    DATABASES.into_iter().any(is_database)
-        || entry.is_dir && is_worker(name)
+    StateFile::OF_ROOT.into_iter().any(is_database)
+        || entry.is_dir && Worker::of_directory(name).is_some()
         || OF_DAEMON.contains(&name)
-        || [LOCK, STAGING, OF_FILE_SYSTEM].contains(&name)
+        || [worker.name(StateFile::Lock), STAGING, OF_FILE_SYSTEM].contains(&name)
 }
 
 fn is_data_root(has_dir: &impl Fn(&str) -> bool) -> bool {

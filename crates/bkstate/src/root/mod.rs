@@ -4,19 +4,20 @@
 //! with it. So a directory is opened as a root only if it is one, or can become one.
 //!
 //! ```
+//! use bkstate::Root;
 //! use bkstate::dir::Dir;
-//! use bkstate::root::{Kind, RootError, find, open, open_if_there};
+//! use bkstate::root::{Kind, OpenRootError, RootError, find};
 //!
 //! let temp = tempfile::tempdir()?;
 //! let volume = temp.path().join("buildx_buildkit_ci0_state");
-//! assert!(open_if_there(&volume)?.is_none());
+//! assert!(Root::open_if_there(&volume)?.is_none());
 //!
 //! // In a volume of Docker, the root is where a container has it.
 //! std::fs::create_dir_all(volume.join("_data/runc-overlayfs"))?;
-//! assert_eq!(open(&volume)?.path(), volume.join("_data"));
+//! assert_eq!(Root::open(&volume)?.path(), volume.join("_data"));
 //!
 //! std::fs::write(volume.join("notes"), "")?;
-//! let error = open(&volume).unwrap_err();
+//! let OpenRootError::Root(error) = Root::open(&volume).unwrap_err() else { panic!() };
 //! assert!(matches!(error, RootError::NotARoot { kind: Kind::Other { .. }, .. }));
 //!
 //! // A caller that takes other directories too asks what this one is.
@@ -27,24 +28,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Whoever writes to a root has to know that nobody else can, since a daemon trusts all that is in it:
+//! Who writes to a root has to know that nobody else can, since a daemon trusts all that is in it:
 //!
 //! ```
 //! use std::fs::{Permissions, create_dir, set_permissions};
 //! use std::os::unix::fs::PermissionsExt as _;
 //!
-//! use bkstate::root::{RootError, Stranger, check_access, open, open_to_write, strangers};
+//! use bkstate::Root;
+//! use bkstate::root::{OpenRootError, RootError, Stranger, check_access, strangers};
 //!
 //! let temp = tempfile::tempdir()?;
 //! let path = temp.path().join("buildkit");
-//! assert!(open_to_write(&path)?.is_none());
+//! assert!(Root::check_to_write(&path)?.is_none());
 //! create_dir(&path)?;
 //! set_permissions(&path, Permissions::from_mode(0o777))?;
-//! assert!(matches!(open_to_write(&path), Err(RootError::Writable { mode: 0o777, .. })));
-//! assert!(check_access(&open(&path)?).is_err());
+//! let Err(OpenRootError::Root(error)) = Root::check_to_write(&path) else { panic!() };
+//! assert!(matches!(error, RootError::Writable { mode: 0o777, .. }));
+//! assert!(check_access(Root::open(&path)?.dir()).is_err());
 //!
 //! set_permissions(&path, Permissions::from_mode(0o700))?;
-//! assert!(open_to_write(&path)?.is_some());
+//! assert!(Root::check_to_write(&path)?.is_some());
 //! // But somebody else can put another directory in its place.
 //! set_permissions(temp.path(), Permissions::from_mode(0o777))?;
 //! let found: Vec<Stranger> = strangers(&path)?;
@@ -53,7 +56,12 @@
 //! ```
 
 mod access;
+mod held;
+mod holders;
 mod kind;
+mod lock;
+mod mounts;
+mod strangers;
 #[cfg(test)]
 mod tests;
 
@@ -62,7 +70,11 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use access::{SHARED, Trusted};
 pub use access::{Stranger, check_access, strangers};
+pub use held::{OpenRootError, Root};
+pub use holders::Holder;
 pub use kind::Kind;
+pub use lock::LockError;
+use lock::RootLock;
 
 use crate::dir::{Dir, DirError};
 
@@ -140,7 +152,7 @@ pub enum RootError {
 ///
 /// # Errors
 /// If it is not there, or neither a root nor empty.
-pub fn open(path: &Path) -> Result<Dir, RootError> {
+fn open(path: &Path) -> Result<Dir, RootError> {
     of_root(Dir::open(path).map_err(|error| refused(path, error))?)
 }
 
@@ -157,7 +169,7 @@ fn of_root(dir: Dir) -> Result<Dir, RootError> {
 ///
 /// # Errors
 /// As for [`open`].
-pub fn open_if_there(path: &Path) -> Result<Option<Dir>, RootError> {
+fn open_if_there(path: &Path) -> Result<Option<Dir>, RootError> {
     match open(path) {
         Ok(dir) => Ok(Some(dir)),
         Err(RootError::Dir(error)) if error.is_not_found() => Ok(None),
@@ -165,12 +177,12 @@ pub fn open_if_there(path: &Path) -> Result<Option<Dir>, RootError> {
     }
 }
 
-/// As [`open_if_there`], for whoever writes to the root: it has to belong to who runs this, or to root, and
+/// As [`open_if_there`], for who writes to the root: it has to belong to who runs this, or to root, and
 /// nobody else may write to it; nor may a link on the way to it be another user's.
 ///
 /// # Errors
 /// As for [`open`], and if others have power over it.
-pub fn open_to_write(path: &Path) -> Result<Option<Dir>, RootError> {
+fn open_to_write(path: &Path) -> Result<Option<Dir>, RootError> {
     let opened = access::open(path).map_err(|error| match error {
         RootError::Dir(error) => refused(path, error),
         error => error,

@@ -71,6 +71,7 @@ mod trees;
 use std::collections::BTreeMap;
 use std::fs::File;
 
+pub(crate) use trees::TREES;
 pub use trees::{Directories, Trees};
 
 use crate::bolt::{self, Bucket, BucketWriter, Db};

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::dir::{Dir, DirError, FileKind, Found, if_there};
 
-const SNAPSHOTS: &str = "snapshots";
+/// The directory of all of them, in that of the snapshotter.
+pub(crate) const TREES: &str = "snapshots";
 const FS: &str = "fs";
 const WORK: &str = "work";
 
@@ -34,7 +35,7 @@ impl Trees {
     /// # Errors
     /// If it exists or cannot be made.
     pub fn create(snapshotter: &Dir) -> Result<Self, DirError> {
-        Ok(Self { dir: snapshotter.create_dir(SNAPSHOTS, 0o700)? })
+        Ok(Self { dir: snapshotter.create_dir(TREES, 0o700)? })
     }
 
     /// Opens the directory in the snapshotter's.
@@ -42,7 +43,7 @@ impl Trees {
     /// # Errors
     /// If it is not there.
     pub fn open(snapshotter: &Dir) -> Result<Self, DirError> {
-        Ok(Self { dir: snapshotter.dir(SNAPSHOTS)? })
+        Ok(Self { dir: snapshotter.dir(TREES)? })
     }
 
     /// Opens the directory in the snapshotter's, and makes it if it is not there.
@@ -50,7 +51,7 @@ impl Trees {
     /// # Errors
     /// If it can be neither opened nor made.
     pub fn open_or_create(snapshotter: &Dir) -> Result<Self, DirError> {
-        match if_there(snapshotter.dir(SNAPSHOTS))? {
+        match if_there(snapshotter.dir(TREES))? {
             Some(dir) => Ok(Self { dir }),
             None => Self::create(snapshotter),
         }

@@ -7,16 +7,17 @@ use std::path::PathBuf;
 use super::mend::Renamed;
 use super::verify::{open_to_others, other_workers};
 use super::{
-    CACHE_DB, Damage, History, LeaseDamage, METADATA_DB, OLD_RECORDS_DB, Parts, RECORDS_DB,
-    RecordDamage, RootLock, SNAPSHOTS, SNAPSHOTS_DB, SnapshotDamage, State, Verified, VerifyError,
-    WORKER, WORKER_ID, WorkerName, databases,
+    Damage, History, LeaseDamage, Parts, RecordDamage, SnapshotDamage, State, Verified,
+    VerifyError, WorkerName,
 };
 use crate::content::BlobStore;
 use crate::digest::Digest;
 use crate::dir::{Dir, DirError, if_there};
 use crate::ids::WorkerId;
-use crate::metadata::{NAMESPACE, Namespace, SUFFIX_VARIANTS};
+use crate::metadata::{Namespace, SUFFIX_VARIANTS};
+use crate::root::Root;
 use crate::snapshots::Trees;
+use crate::worker::{Part, StateFile, Worker, databases, is_made};
 
 /// The state that a root holds, be it empty, with the files that belong to it.
 ///
@@ -29,18 +30,19 @@ use crate::snapshots::Trees;
 /// use std::collections::BTreeMap;
 /// use std::fs;
 ///
-/// use bkstate::dir::Dir;
+/// use bkstate::Root;
 /// use bkstate::ids::WorkerId;
-/// use bkstate::metadata::{NAMESPACE, Namespace, SnapshotRow, SnapshotTable};
+/// use bkstate::metadata::{SnapshotRow, SnapshotTable};
 /// use bkstate::snapshots::{Kind, Snapshot};
-/// use bkstate::state::{Existing, ExistingError, RootLock, SNAPSHOTTER, Staging, State, verify};
+/// use bkstate::state::{Existing, ExistingError, Staging, State};
+/// use bkstate::worker::Worker;
 ///
 /// // Two snapshots, one on the other.
-/// let mut state = State::empty(WorkerId::derive("worker"));
+/// let mut state = State::empty(Worker::default(), WorkerId::derive("worker"));
 /// let mut table = SnapshotTable { sequence: 2, ..SnapshotTable::default() };
 /// for (id, key, parent, child) in [(1, "base", None, Some("top")), (2, "top", Some("base"), None)] {
 ///     let row = SnapshotRow {
-///         name: format!("{NAMESPACE}/{id}/{key}"),
+///         name: state.worker.snapshot_name(id, key),
 ///         parent: parent.map(str::to_owned),
 ///         children: child.map(str::to_owned).into_iter().collect(),
 ///         ..SnapshotRow::default()
@@ -48,7 +50,7 @@ use crate::snapshots::Trees;
 ///     let snapshot = Snapshot {
 ///         id,
 ///         kind: Kind::Committed,
-///         parent: parent.map(|key| format!("{NAMESPACE}/1/{key}")),
+///         parent: parent.map(|key| state.worker.snapshot_name(1, key)),
 ///         created_at: None,
 ///         updated_at: None,
 ///         inodes: Some(1),
@@ -59,16 +61,13 @@ use crate::snapshots::Trees;
 ///     table.rows.insert(key.to_owned(), row);
 /// }
 /// state.snapshots.sequence = 2;
-/// let snapshots = BTreeMap::from([(SNAPSHOTTER.to_owned(), table)]);
-/// let namespace = Namespace { snapshots, ..Namespace::default() };
-/// state.metadata.namespaces.insert(NAMESPACE.to_owned(), namespace);
+/// *state.worker.table_entry(state.worker.namespace_entry(&mut state.metadata)) = table;
 /// assert!(state.named_snapshots().contains("buildkit/2/top"));
 ///
 /// let temp = tempfile::tempdir()?;
-/// let root = Dir::open(temp.path())?;
-/// let lock = RootLock::acquire(&root)?;
-/// let nothing = Existing::nothing(state.worker_id.clone());
-/// let staging = Staging::begin(&root, &lock, &nothing)?;
+/// let root = Root::open_to_write(temp.path())?;
+/// let nothing = Existing::nothing(state.worker.clone(), state.worker_id.clone());
+/// let staging = Staging::begin(&root, &nothing)?;
 /// staging.trees().create_snapshot(1)?;
 /// staging.trees().create_snapshot(2)?.create_file("file", 0o644)?;
 /// let written = staging.write(&state)?;
@@ -83,8 +82,8 @@ use crate::snapshots::Trees;
 /// assert_eq!(existing.tree(2)?.size("file")?, Some(0));
 /// assert!(existing.unpacked().is_some_and(|trees| trees.find(2).is_ok_and(|found| found.fs)));
 /// assert!(existing.trees.contains(&2) && !existing.trees.contains(&3));
-/// assert!(existing.new_damage(verify(&root)?).is_empty());
-/// existing.remove_leftovers(&lock)?;
+/// assert!(existing.new_damage(root.verify()?).is_empty());
+/// existing.remove_leftovers()?;
 /// assert!(!trees.join("3").exists());
 ///
 /// // Nothing is added to what is damaged, or to the state of another worker.
@@ -111,7 +110,7 @@ pub struct Existing {
     /// Whether there is a worker.
     pub(super) has_worker: bool,
     /// The databases, and the worker's id, that are not there or hold leftovers.
-    pub(super) stale: BTreeSet<&'static str>,
+    pub(super) stale: BTreeSet<StateFile>,
     /// The snapshots that were given new keys since they were read.
     pub(super) renamed: Renamed,
     stray_blobs: BTreeSet<Digest>,
@@ -169,17 +168,17 @@ impl From<DirError> for ExistingError {
 }
 
 impl Existing {
-    /// What an empty root holds; `worker_id` is what its worker will be called.
-    pub fn nothing(worker_id: WorkerId) -> Self {
+    /// What an empty root holds; `worker_id` is what `worker` will be called.
+    pub fn nothing(worker: Worker, worker_id: WorkerId) -> Self {
         Self {
-            state: State::empty(worker_id),
+            state: State::empty(worker, worker_id),
             blobs: BTreeMap::new(),
             trees: BTreeSet::new(),
             store: None,
             directories: None,
             below: BTreeMap::new(),
             has_worker: false,
-            stale: [CACHE_DB, WORKER_ID, RECORDS_DB, METADATA_DB, SNAPSHOTS_DB].into(),
+            stale: OF_STATE.into(),
             renamed: Renamed::new(),
             stray_blobs: BTreeSet::new(),
             stray_directories: BTreeSet::new(),
@@ -191,8 +190,8 @@ impl Existing {
     ///
     /// # Errors
     /// [`ExistingError::OtherWorker`], or if the root cannot be listed.
-    pub fn check_workers(root: &Dir) -> Result<(), ExistingError> {
-        if root.find(WORKER)?.is_some() {
+    pub fn check_workers(root: &Root) -> Result<(), ExistingError> {
+        if root.worker().is_in(root.dir())? {
             return Ok(());
         }
         match other_workers(root)?.into_keys().next() {
@@ -203,49 +202,37 @@ impl Existing {
 
     /// Reads and checks what `root` holds. A worker that has no id yet is called `worker_id`.
     ///
-    /// Nothing may change the root meanwhile, so the caller holds its lock, or knows that there is
-    /// none because no daemon runs.
-    ///
     /// # Errors
     /// If something can be read in part only, is of an unknown form, or is damaged in a way that a
     /// daemon does not repair without a loss when it starts.
-    pub fn read(root: &Dir, worker_id: &WorkerId) -> Result<Self, ExistingError> {
+    pub fn read(root: &Root, worker_id: &WorkerId) -> Result<Self, ExistingError> {
         Self::check_workers(root)?;
-        let worker = if_there(root.dir(WORKER))?;
-        let snapshots = worker.as_ref().map(|worker| worker.dir(SNAPSHOTS));
-        let snapshots = snapshots.map(if_there).transpose()?.flatten();
-        let (worker, snapshots) = (worker.as_ref(), snapshots.as_ref());
-
-        let stale = missing(root, worker, snapshots)?;
-        if let Some(worker) = worker
-            && stale.contains(RECORDS_DB)
-            && worker.size(OLD_RECORDS_DB)?.is_some()
-        {
-            return Err(ExistingError::OldRecords { path: worker.path().join(OLD_RECORDS_DB) });
-        }
-        let found = parts(root, worker, snapshots, &stale, worker_id)?.verify()?;
-        let open = if worker.is_some() { open_to_others(root)? } else { Vec::new() };
+        let places = Places::of(root)?;
+        let stale = places.missing()?;
+        places.refuse_former_records(&stale)?;
+        let found = places.parts(&stale, worker_id)?.verify()?;
+        let has_worker = places.has_worker();
+        let open = if has_worker { open_to_others(root)? } else { Vec::new() };
         let (known, damage): (Vec<_>, Vec<_>) =
             found.damage.into_iter().chain(open).partition(Damage::is_harmless);
         let Some(state) = found.state.filter(|_| damage.is_empty()) else {
             return Err(ExistingError::Damaged { root: root.path().to_owned(), damage });
         };
         let damage = known.into_iter().chain(found.leftovers).collect();
-        let has_worker = worker.is_some();
-        let nothing = Self::nothing(worker_id.clone());
+        let nothing = Self::nothing(root.worker().clone(), worker_id.clone());
         let mut existing = Self { state, has_worker, stale, damage, ..nothing };
         // The state that was read has the commit completed.
         let half = |damage: &Damage| {
             matches!(damage, Damage::Snapshot(SnapshotDamage::HalfCommitted { .. }))
         };
         if existing.damage.iter().any(half) {
-            existing.stale.insert(METADATA_DB);
+            existing.stale.insert(StateFile::Metadata);
         }
         existing.sort_out_records();
         existing.sort_out_leases();
         existing.drop_former_rows();
-        existing.sort_out_snapshots(snapshots)?;
-        existing.sort_out_blobs(worker)?;
+        existing.sort_out_snapshots(places.trees()?)?;
+        existing.sort_out_blobs(places.blobs()?)?;
         Ok(existing)
     }
 
@@ -299,7 +286,7 @@ impl Existing {
     ///
     /// # Errors
     /// If one of them cannot be removed.
-    pub fn remove_leftovers(&self, _lock: &RootLock) -> Result<(), DirError> {
+    pub fn remove_leftovers(&self) -> Result<(), DirError> {
         if let Some(blobs) = &self.store {
             self.stray_blobs.iter().try_for_each(|blob| blobs.remove(blob))?;
         }
@@ -315,14 +302,13 @@ impl Existing {
             let Damage::Record(RecordDamage::Abandoned { record }) = damage else { continue };
             self.state.records.by_id.remove(record);
             self.state.records.external.remove(record);
-            self.stale.insert(RECORDS_DB);
-            let Some(namespace) = self.state.metadata.namespaces.get_mut(NAMESPACE) else {
-                continue;
-            };
+            self.stale.insert(StateFile::Records);
+            let State { worker, metadata, .. } = &mut self.state;
+            let Some(namespace) = worker.namespace_of_mut(metadata) else { continue };
             let leases = [record.to_string(), format!("{record}{SUFFIX_VARIANTS}")];
             for lease in leases {
                 if namespace.leases.remove(&lease).is_some() {
-                    self.stale.insert(METADATA_DB);
+                    self.stale.insert(StateFile::Metadata);
                 }
             }
         }
@@ -331,30 +317,31 @@ impl Existing {
     /// Drops leases that nothing belongs to, such as those of a run that died before it published their
     /// records. Nobody else would ever remove them.
     fn sort_out_leases(&mut self) {
-        let Some(namespace) = self.state.metadata.namespaces.get_mut(NAMESPACE) else { return };
+        let State { worker, metadata, .. } = &mut self.state;
+        let Some(namespace) = worker.namespace_of_mut(metadata) else { return };
         for damage in &self.damage {
             if let Damage::Lease(LeaseDamage::Stray { id }) = damage
                 && namespace.leases.remove(id).is_some()
             {
-                self.stale.insert(METADATA_DB);
+                self.stale.insert(StateFile::Metadata);
             }
         }
     }
 
-    fn sort_out_snapshots(&mut self, snapshots: Option<&Dir>) -> Result<(), ExistingError> {
+    fn sort_out_snapshots(&mut self, directories: Option<Trees>) -> Result<(), ExistingError> {
         let named: BTreeSet<String> =
             self.state.named_snapshots().into_iter().map(str::to_owned).collect();
         let all = self.state.snapshots.by_name.len();
         self.state.snapshots.by_name.retain(|name, _| named.contains(name));
         if self.state.snapshots.by_name.len() < all {
-            self.stale.insert(SNAPSHOTS_DB);
+            self.stale.insert(StateFile::Snapshots);
         }
         let by_name = &self.state.snapshots.by_name;
         let below = by_name
             .values()
             .filter_map(|snapshot| Some((snapshot.id, by_name.get(snapshot.parent.as_ref()?)?.id)));
         self.below = below.collect();
-        self.directories = snapshots.map(Trees::open).map(if_there).transpose()?.flatten();
+        self.directories = directories;
         let Some(trees) = &self.directories else { return Ok(()) };
         let ids = self.state.snapshots.by_name.values().map(|snapshot| snapshot.id);
         let mut ids: BTreeMap<String, u64> = ids.map(|id| (id.to_string(), id)).collect();
@@ -367,8 +354,8 @@ impl Existing {
         Ok(())
     }
 
-    fn sort_out_blobs(&mut self, worker: Option<&Dir>) -> Result<(), ExistingError> {
-        self.store = worker.map(BlobStore::open).map(if_there).transpose()?.flatten();
+    fn sort_out_blobs(&mut self, store: Option<BlobStore>) -> Result<(), ExistingError> {
+        self.store = store;
         let Some(store) = &self.store else { return Ok(()) };
         let namespaces = self.state.metadata.namespaces.values();
         let mut known: BTreeSet<Digest> =
@@ -389,55 +376,104 @@ fn not_there(action: &'static str, name: &str) -> DirError {
     DirError { action, path: name.into(), source: std::io::ErrorKind::NotFound.into() }
 }
 
-/// The parts of the state, those that are not there being empty.
-fn parts(
-    root: &Dir,
-    worker: Option<&Dir>,
-    snapshots: Option<&Dir>,
-    missing: &BTreeSet<&'static str>,
-    worker_id: &WorkerId,
-) -> Result<Parts, DirError> {
-    let part = |dir: Option<&Dir>, name| {
-        dir.filter(|_| !missing.contains(name)).map(Dir::try_clone).transpose()
-    };
-    let blobs = worker.map(BlobStore::open).map(if_there).transpose()?.flatten();
-    let trees = snapshots.map(Trees::open).map(if_there).transpose()?.flatten();
-    Ok(Parts {
-        solver: part(Some(root), CACHE_DB)?,
-        records: part(worker, RECORDS_DB)?,
-        metadata: part(worker, METADATA_DB)?,
-        snapshotter: part(snapshots, SNAPSHOTS_DB)?,
-        worker_id: match part(worker, WORKER_ID)? {
-            Some(dir) => WorkerName::In(dir),
-            None => WorkerName::Given(worker_id.clone()),
-        },
-        blobs: blobs.into_iter().collect(),
-        trees: trees.into_iter().collect(),
-        other_workers: other_workers(root)?.into_values().flatten().collect(),
-        kept: databases::kept(root)?,
-        history: History::of(root)?,
-    })
+/// The files that a state consists of.
+const OF_STATE: [StateFile; 5] = [
+    StateFile::Solver,
+    StateFile::WorkerId,
+    StateFile::Records,
+    StateFile::Metadata,
+    StateFile::Snapshots,
+];
+
+/// Where the parts of a state are that need not be there.
+struct Places<'r> {
+    root: &'r Root,
+    dirs: BTreeMap<Part, Dir>,
 }
 
-/// What of the state's files is not there, or is a database that a daemon begins anew.
-fn missing(
-    root: &Dir,
-    worker: Option<&Dir>,
-    snapshots: Option<&Dir>,
-) -> Result<BTreeSet<&'static str>, DirError> {
-    let mut missing = BTreeSet::new();
-    for (dir, name) in [
-        (Some(root), CACHE_DB),
-        (worker, RECORDS_DB),
-        (worker, METADATA_DB),
-        (snapshots, SNAPSHOTS_DB),
-    ] {
-        if !dir.map(|dir| databases::is_made(dir, name)).transpose()?.unwrap_or(false) {
-            missing.insert(name);
+impl<'r> Places<'r> {
+    fn of(root: &'r Root) -> Result<Self, DirError> {
+        let parts = [Part::Root, Part::Worker, Part::Metadata, Part::Content, Part::Snapshotter]
+            .into_iter();
+        let opened = parts.map(|part| Ok((part, root.worker().open(root.dir(), part)?)));
+        let opened: Vec<_> = opened.collect::<Result<_, DirError>>()?;
+        let dirs = opened.into_iter().filter_map(|(part, dir)| Some((part, dir?)));
+        Ok(Self { root, dirs: dirs.collect() })
+    }
+
+    fn has_worker(&self) -> bool {
+        self.dirs.contains_key(&Part::Worker)
+    }
+
+    /// The directory of `file`, if it is there, and the name of the file in it.
+    fn place(&self, file: StateFile) -> (Option<&Dir>, &'static str) {
+        let place = self.root.worker().place(file);
+        (self.dirs.get(&place.part), place.name)
+    }
+
+    /// What of the state's files is not there, or is a database that a daemon begins anew.
+    fn missing(&self) -> Result<BTreeSet<StateFile>, DirError> {
+        let mut missing = BTreeSet::new();
+        for file in OF_STATE {
+            let (dir, name) = self.place(file);
+            let is_there = match dir {
+                None => false,
+                // This is not a database.
+                Some(dir) if file == StateFile::WorkerId => dir.find(name)?.is_some(),
+                Some(dir) => is_made(dir, name)?,
+            };
+            if !is_there {
+                missing.insert(file);
+            }
         }
+        Ok(missing)
     }
-    if worker.map(|worker| worker.find(WORKER_ID)).transpose()?.flatten().is_none() {
-        missing.insert(WORKER_ID);
+
+    fn refuse_former_records(&self, missing: &BTreeSet<StateFile>) -> Result<(), ExistingError> {
+        if let (Some(dir), name) = self.place(StateFile::FormerRecords)
+            && missing.contains(&StateFile::Records)
+            && dir.size(name)?.is_some()
+        {
+            return Err(ExistingError::OldRecords { path: dir.path().join(name) });
+        }
+        Ok(())
     }
-    Ok(missing)
+
+    fn blobs(&self) -> Result<Option<BlobStore>, DirError> {
+        let content = self.dirs.get(&Part::Content);
+        Ok(content.map(BlobStore::open).map(if_there).transpose()?.flatten())
+    }
+
+    fn trees(&self) -> Result<Option<Trees>, DirError> {
+        let snapshotter = self.dirs.get(&Part::Snapshotter);
+        Ok(snapshotter.map(Trees::open).map(if_there).transpose()?.flatten())
+    }
+
+    /// The parts of the state, those that are not there being empty.
+    fn parts(
+        &self,
+        missing: &BTreeSet<StateFile>,
+        worker_id: &WorkerId,
+    ) -> Result<Parts, DirError> {
+        let part = |file| {
+            let (dir, _) = self.place(file);
+            dir.filter(|_| !missing.contains(&file)).map(Dir::try_clone).transpose()
+        };
+        Ok(Parts {
+            worker: self.root.worker().clone(),
+            solver: part(StateFile::Solver)?,
+            records: part(StateFile::Records)?,
+            metadata: part(StateFile::Metadata)?,
+            snapshotter: part(StateFile::Snapshots)?,
+            worker_id: match part(StateFile::WorkerId)? {
+                Some(dir) => WorkerName::In(dir),
+                None => WorkerName::Given(worker_id.clone()),
+            },
+            blobs: self.blobs()?.into_iter().collect(),
+            trees: self.trees()?.into_iter().collect(),
+            other_workers: other_workers(self.root)?.into_values().flatten().collect(),
+            kept: databases::kept(self.root.dir(), self.root.worker())?,
+            history: History::of(self.root)?,
+        })
+    }
 }

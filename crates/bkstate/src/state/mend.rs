@@ -11,12 +11,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Existing, METADATA_DB, RECORDS_DB, SNAPSHOTTER};
+use super::{Existing, State};
 use crate::digest::Digest;
 use crate::ids::RecordId;
 use crate::layers;
-use crate::metadata::{Metadata, NAMESPACE, Namespace, SnapshotTable};
+use crate::metadata::{Metadata, Namespace, SnapshotTable};
 use crate::records::Records;
+use crate::worker::{StateFile, Worker};
 
 /// The new keys of snapshots by those that they had.
 pub(super) type Renamed = BTreeMap<String, String>;
@@ -33,6 +34,7 @@ impl Existing {
     /// use bkstate::layers;
     /// use bkstate::records::Record;
     /// use bkstate::state::Existing;
+    /// use bkstate::worker::Worker;
     ///
     /// let (id, chain_id) = (RecordId::derive("packed"), Digest::of("a layer"));
     /// let packed = Record {
@@ -42,16 +44,16 @@ impl Existing {
     ///     snapshot: Some(layers::legacy_snapshot_key(&chain_id)),
     ///     ..Record::default()
     /// };
-    /// let mut existing = Existing::nothing(WorkerId::derive("worker"));
+    /// let mut existing = Existing::nothing(Worker::default(), WorkerId::derive("worker"));
     /// existing.state.records.by_id.insert(id, packed);
     /// assert!(existing.unpacked().is_none());
     /// assert_eq!(existing.mend(&[chain_id].into()), [chain_id].into());
     /// assert!(layers::depend_on_legacy(&existing.state.records).is_empty());
     /// ```
     pub fn mend(&mut self, checked: &BTreeSet<Digest>) -> BTreeSet<Digest> {
-        let nothing = Namespace::default();
-        let namespace = self.state.metadata.namespaces.get(NAMESPACE).unwrap_or(&nothing);
-        let table = namespace.snapshots.get(SNAPSHOTTER);
+        let worker = &self.state.worker;
+        let namespace = worker.namespace_of(&self.state.metadata);
+        let table = namespace.and_then(|namespace| worker.table_of(namespace));
         let unclean = unclean_keys(&self.state.records, table, checked);
         let taken = |key: &str| {
             let mut records = self.state.records.by_id.values();
@@ -70,23 +72,25 @@ impl Existing {
         let keys = |chain| (layers::legacy_snapshot_key(chain), layers::snapshot_key(chain));
         let renamed: Renamed = mended.iter().map(keys).collect();
         rename_in_records(&mut self.state.records, &renamed);
-        if let Some(namespace) = self.state.metadata.namespaces.get_mut(NAMESPACE) {
-            rename_in(namespace, &renamed);
+        let State { worker, metadata, .. } = &mut self.state;
+        if let Some(namespace) = worker.namespace_of_mut(metadata) {
+            rename_in(namespace, worker, &renamed);
         }
         self.renamed.extend(renamed);
-        self.stale.extend([METADATA_DB, RECORDS_DB]);
+        self.stale.extend([StateFile::Metadata, StateFile::Records]);
         mended
     }
 
     /// Drops the rows that a conversion left which was stopped while it renamed snapshots.
     pub(super) fn drop_former_rows(&mut self) {
-        let Some(namespace) = self.state.metadata.namespaces.get_mut(NAMESPACE) else { return };
-        let Some(table) = namespace.snapshots.get(SNAPSHOTTER) else { return };
-        let dropped = unused_twins(table, &self.state.records);
+        let State { worker, metadata, records, .. } = &mut self.state;
+        let Some(namespace) = worker.namespace_of_mut(metadata) else { return };
+        let Some(table) = worker.table_of(namespace) else { return };
+        let dropped = unused_twins(table, records);
         if dropped.is_empty() {
             return;
         }
-        if let Some(table) = namespace.snapshots.get_mut(SNAPSHOTTER) {
+        if let Some(table) = worker.table_of_mut(namespace) {
             for (key, twin) in &dropped {
                 let row = table.rows.remove(key).unwrap_or_default();
                 if let Some(twin) = table.rows.get_mut(twin) {
@@ -94,8 +98,8 @@ impl Existing {
                 }
             }
         }
-        rename_in(namespace, &dropped);
-        self.stale.insert(METADATA_DB);
+        rename_in(namespace, worker, &dropped);
+        self.stale.insert(StateFile::Metadata);
     }
 }
 
@@ -117,13 +121,13 @@ pub(super) fn unused_twins(table: &SnapshotTable, records: &Records) -> Renamed 
     twins.collect()
 }
 
-/// `metadata` with a row under the former key, too, for each renamed snapshot, and with both in the
-/// leases.
-pub(super) fn with_former_rows(metadata: &Metadata, renamed: &Renamed) -> Metadata {
-    let mut metadata = metadata.clone();
-    let Some(namespace) = metadata.namespaces.get_mut(NAMESPACE) else { return metadata };
+/// The metadata of `state` with a row under the former key, too, for each renamed snapshot, and with both in
+/// the leases.
+pub(super) fn with_former_rows(state: &State, renamed: &Renamed) -> Metadata {
+    let (worker, mut metadata) = (&state.worker, state.metadata.clone());
+    let Some(namespace) = worker.namespace_of_mut(&mut metadata) else { return metadata };
     let former: BTreeMap<&String, &String> = renamed.iter().map(|(old, new)| (new, old)).collect();
-    if let Some(table) = namespace.snapshots.get_mut(SNAPSHOTTER) {
+    if let Some(table) = worker.table_of_mut(namespace) {
         for (old, new) in renamed {
             let Some(mut row) = table.rows.get(new).cloned() else { continue };
             if let Some(parent) = &mut row.parent {
@@ -138,7 +142,7 @@ pub(super) fn with_former_rows(metadata: &Metadata, renamed: &Renamed) -> Metada
         }
     }
     for lease in namespace.leases.values_mut() {
-        if let Some(keys) = lease.snapshots.get_mut(SNAPSHOTTER) {
+        if let Some(keys) = worker.kept_by_mut(lease) {
             let old: Vec<_> =
                 keys.iter().filter_map(|key| former.get(key)).copied().cloned().collect();
             keys.extend(old);
@@ -207,9 +211,9 @@ fn rename_in_records(records: &mut Records, renamed: &Renamed) {
     }
 }
 
-fn rename_in(namespace: &mut Namespace, renamed: &Renamed) {
+fn rename_in(namespace: &mut Namespace, worker: &Worker, renamed: &Renamed) {
     let new = |key: String| renamed.get(&key).cloned().unwrap_or(key);
-    if let Some(table) = namespace.snapshots.get_mut(SNAPSHOTTER) {
+    if let Some(table) = worker.table_of_mut(namespace) {
         let rows = std::mem::take(&mut table.rows);
         let rows = rows.into_iter().map(|(key, mut row)| {
             row.parent = row.parent.map(new);
@@ -219,7 +223,7 @@ fn rename_in(namespace: &mut Namespace, renamed: &Renamed) {
         table.rows = rows.collect();
     }
     for lease in namespace.leases.values_mut() {
-        if let Some(keys) = lease.snapshots.get_mut(SNAPSHOTTER) {
+        if let Some(keys) = worker.kept_by_mut(lease) {
             *keys = std::mem::take(keys).into_iter().map(new).collect();
         }
     }

@@ -1,4 +1,5 @@
-//! A whole state directory of a buildkitd with the OCI worker on overlayfs.
+//! The state of a daemon as a whole: the databases and files in a [`Root`], with their places by its
+//! [`Worker`]. That of the OCI worker on overlayfs:
 //!
 //! ```text
 //! ROOT/                                  0700
@@ -16,28 +17,6 @@
 //! Source: BuildKit v0.32.2 `worker/runc/runc.go` `NewWorkerOpt`, `cmd/buildkitd/main.go`; modes
 //! as a daemon of that release leaves them.
 //!
-//! # Whose it is
-//! A daemon holds the lock of its root for as long as it runs, and so does everybody here who reads or writes a
-//! state that somebody may be using:
-//!
-//! ```
-//! use bkstate::dir::Dir;
-//! use bkstate::state::{Holder, LockError, RootLock};
-//!
-//! let temp = tempfile::tempdir()?;
-//! let root = Dir::open(temp.path())?;
-//! let lock = RootLock::acquire(&root)?;
-//!
-//! let refused = RootLock::acquire_existing(&root).unwrap_err();
-//! assert!(refused.is_in_use());
-//! let LockError::InUse { holder: Holder { pid, .. }, .. } = refused else { panic!() };
-//! assert!(pid.is_none_or(|pid| pid == std::process::id()));
-//!
-//! drop(lock);
-//! RootLock::acquire_existing(&root)?;
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
 //! # A state of one layer
 //! A step is cached if `cache.db` has a result for it, the result is a record, and what the record needs is
 //! there and has a lease. Such a state is put together as data, written beside the place where it belongs,
@@ -47,20 +26,18 @@
 //! use std::collections::BTreeMap;
 //! use std::io::Write as _;
 //!
-//! use bkstate::dir::Dir;
 //! use bkstate::ids::{KeyId, RecordId, ResultId, WorkerId};
-//! use bkstate::metadata::{Content, LABEL_GC_FLAT, Lease, NAMESPACE, Namespace};
+//! use bkstate::metadata::{Content, LABEL_GC_FLAT, Lease};
 //! use bkstate::records::{POLICY_RETAIN, Record};
-//! use bkstate::state::{
-//!     Existing, RootLock, SNAPSHOTTER, Staging, State, Verified, Written, verify,
-//! };
-//! use bkstate::{Digest, Time};
+//! use bkstate::state::{Existing, Staging, State, Verified, Written};
+//! use bkstate::worker::Worker;
+//! use bkstate::{Digest, Root, Time};
 //!
 //! let now = Time::from_unix_seconds(1_795_299_875);
 //! let layer = b"a tar archive that is not compressed";
 //! let blob = Digest::of(layer);
 //! let id = RecordId::derive(&blob.to_string());
-//! let mut state = State::empty(WorkerId::derive("worker"));
+//! let mut state = State::empty(Worker::default(), WorkerId::derive("worker"));
 //!
 //! let step = KeyId::from(Digest::of("COPY . ."));
 //! state.solver.add_key(&step);
@@ -80,37 +57,33 @@
 //!     cache_policy: Some(POLICY_RETAIN),
 //!     ..Record::default()
 //! };
-//! let lease = Lease {
+//! let mut lease = Lease {
 //!     labels: BTreeMap::from([(LABEL_GC_FLAT.to_owned(), now.to_string())]),
 //!     content: [blob].into(),
-//!     snapshots: BTreeMap::from([(SNAPSHOTTER.to_owned(), [id.to_string()].into())]),
 //!     ..Lease::default()
 //! };
-//! let namespace = Namespace {
-//!     content: BTreeMap::from([(blob, Content { size: 36, ..Content::default() })]),
-//!     leases: BTreeMap::from([(id.to_string(), lease)]),
-//!     ..Namespace::default()
-//! };
+//! state.worker.kept_by_entry(&mut lease).insert(id.to_string());
+//! let namespace = state.worker.namespace_entry(&mut state.metadata);
+//! namespace.content.insert(blob, Content { size: 36, ..Content::default() });
+//! namespace.leases.insert(id.to_string(), lease);
 //! state.records.by_id.insert(id, record);
-//! state.metadata.namespaces.insert(NAMESPACE.to_owned(), namespace);
 //!
 //! let temp = tempfile::tempdir()?;
-//! let root = Dir::open(temp.path())?;
-//! let lock = RootLock::acquire(&root)?;
-//! let existing = Existing::read(&root, &state.worker_id)?;
-//! let staging = Staging::begin(&root, &lock, &existing)?;
+//! let root = Root::open_to_write(temp.path())?;
+//! let existing = root.existing(&state.worker_id)?;
+//! let staging = Staging::begin(&root, &existing)?;
 //! staging.blobs().create_blob(&blob)?.write_all(layer)?;
 //! let written: Written = staging.write(&state)?;
 //! let expected = staging.parts(&written)?.verify()?;
 //! assert!(expected.damage.is_empty(), "{:?}", expected.damage);
 //! staging.publish(written)?;
 //!
-//! let Verified { state: found, damage, leftovers, used } = verify(&root)?;
+//! let Verified { state: found, damage, leftovers, used } = root.verify()?;
 //! assert_eq!(found, Some(state.clone()));
 //! assert!(damage.is_empty() && leftovers.is_empty() && !used);
 //!
 //! // What is added later is added to what is there by then.
-//! let existing = Existing::read(&root, &WorkerId::derive("another"))?;
+//! let existing = root.existing(&WorkerId::derive("another"))?;
 //! assert!(existing.is_all_of(&state));
 //! assert_eq!(existing.blob(&blob)?.metadata()?.len(), 36);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -122,70 +95,59 @@
 //! ```
 //! use std::fs;
 //!
-//! use bkstate::dir::Dir;
+//! use bkstate::Root;
 //! use bkstate::ids::WorkerId;
 //! use bkstate::state::{
-//!     Damage, DatabaseDamage, DatabasePlace, Existing, History, Parts, RootLock, Staging, State,
-//!     VerifyError, WorkerName, verify,
+//!     Damage, DatabaseDamage, Existing, History, Parts, Staging, State, VerifyError, WorkerName,
 //! };
+//! use bkstate::worker::{DatabasePlace, Worker};
 //!
 //! let temp = tempfile::tempdir()?;
-//! let root = Dir::open(temp.path())?;
-//! assert!(matches!(Parts::of_root(&root), Err(VerifyError::NoState { .. })));
+//! let root = Root::open_to_write(temp.path())?;
+//! assert!(matches!(root.parts(), Err(VerifyError::NoState { .. })));
 //!
-//! let lock = RootLock::acquire(&root)?;
-//! let state = State::empty(WorkerId::derive("worker"));
-//! let existing = Existing::nothing(state.worker_id.clone());
-//! let staging = Staging::begin(&root, &lock, &existing)?;
+//! let state = State::empty(Worker::default(), WorkerId::derive("worker"));
+//! let existing = Existing::nothing(state.worker.clone(), state.worker_id.clone());
+//! let staging = Staging::begin(&root, &existing)?;
 //! let written = staging.write(&state)?;
 //! staging.publish(written)?;
 //!
 //! // Another worker, without results: as if there were no `cache.db`.
 //! let worker_id = WorkerName::Given(WorkerId::derive("another"));
-//! let parts = Parts { solver: None, worker_id, ..Parts::of_root(&root)? };
+//! let parts = Parts { solver: None, worker_id, ..root.parts()? };
 //! let verified = parts.verify()?;
 //! assert!(verified.damage.is_empty());
 //! assert_eq!(verified.state.map(|state| state.worker_id), Some(WorkerId::derive("another")));
 //!
 //! // A daemon opens other databases, too; a file that is not one stops it.
 //! fs::write(temp.path().join("history.db"), "no database")?;
-//! let Parts { kept, .. } = Parts::of_root(&root)?;
+//! let Parts { kept, .. } = root.parts()?;
 //! let places: Vec<DatabasePlace> = kept;
 //! assert_eq!(places.len(), 2, "the other is that of --save-cache-debug");
-//! let damage = verify(&root)?.damage;
+//! let damage = root.verify()?.damage;
 //! assert!(matches!(&damage[..], [Damage::Database(DatabaseDamage::NotADatabase { .. })]));
 //! fs::remove_file(temp.path().join("history.db"))?;
 //!
 //! // Once a daemon has run on it, what daemons leave behind is no damage.
 //! assert_eq!(History::of(&root)?, History::default());
-//! root.create_file("history.db", 0o600)?;
+//! root.dir().create_file("history.db", 0o600)?;
 //! assert!(History::of(&root)?.daemon);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod databases;
 mod existing;
-mod holders;
-mod lock;
 mod mend;
-mod mounts;
 mod publish;
 mod read;
 mod staging;
-mod strangers;
 #[cfg(test)]
 mod tests;
 mod verify;
 
-pub use databases::DatabasePlace;
 pub use existing::{Existing, ExistingError};
-pub use holders::Holder;
-pub use lock::{LockError, RootLock};
 pub use publish::Written;
 pub use read::ReadStateError;
-pub(crate) use staging::STAGING;
 pub use staging::{Scratch, Staging, StagingError};
-pub(crate) use verify::is_worker;
 pub use verify::{
     AccessDamage, ContentDamage, Damage, DatabaseDamage, DirectoryDamage, FutureDate, History,
     LeaseDamage, Parts, RecordDamage, SnapshotDamage, SolverDamage, Verified, VerifyError,
@@ -197,29 +159,17 @@ use std::collections::BTreeSet;
 use crate::ids::WorkerId;
 use crate::metadata::Metadata;
 use crate::records::Records;
+use crate::root::Root;
 use crate::snapshots::Snapshots;
 use crate::solver::SolverCache;
-
-/// The snapshotter whose state we write, as it is named in leases and directories.
-pub const SNAPSHOTTER: &str = "overlayfs";
-
-pub(crate) const LOCK: &str = "buildkitd.lock";
-const CACHE_DB: &str = "cache.db";
-/// The databases beside the directories of workers (BuildKit v0.34.2 `cmd/buildkitd/main.go`).
-pub(crate) const DATABASES: [&str; 3] = [CACHE_DB, "history.db", "cache-debug.db"];
-const WORKER: &str = "runc-overlayfs";
-pub(crate) const WORKER_ID: &str = "workerid";
-pub(crate) const RECORDS_DB: &str = "metadata_v2.db";
-pub(crate) const METADATA_DB: &str = "containerdmeta.db";
-/// The first form of [`RECORDS_DB`]; see `docs/format/state.md`.
-const OLD_RECORDS_DB: &str = "metadata.db";
-pub(crate) const SNAPSHOTS: &str = "snapshots";
-const SNAPSHOTS_DB: &str = "metadata.db";
+use crate::worker::Worker;
 
 /// The databases of a root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// The worker that the results in the solver's cache refer to.
+    /// The worker whose it is.
+    pub worker: Worker,
+    /// The id of the worker, which the results in the solver's cache refer to.
     pub worker_id: WorkerId,
     /// `cache.db`.
     pub solver: SolverCache,
@@ -233,8 +183,9 @@ pub struct State {
 
 impl State {
     /// The state of a worker that has not done anything yet.
-    pub fn empty(worker_id: WorkerId) -> Self {
+    pub fn empty(worker: Worker, worker_id: WorkerId) -> Self {
         Self {
+            worker,
             worker_id,
             solver: SolverCache::default(),
             records: Records::default(),
@@ -249,16 +200,17 @@ impl State {
     /// ```
     /// use bkstate::ids::WorkerId;
     /// use bkstate::metadata::{Namespace, SnapshotRow, SnapshotTable};
-    /// use bkstate::state::{SNAPSHOTTER, State};
+    /// use bkstate::state::State;
+    /// use bkstate::worker::Worker;
     ///
     /// let table = |name: &str| {
     ///     let row = SnapshotRow { name: name.to_owned(), ..SnapshotRow::default() };
     ///     SnapshotTable { sequence: 2, rows: [("base".to_owned(), row)].into() }
     /// };
-    /// let snapshots = [(SNAPSHOTTER, "buildkit/1/base"), ("native", "buildkit/2/base")]
+    /// let snapshots = [("overlayfs", "buildkit/1/base"), ("native", "buildkit/2/base")]
     ///     .map(|(snapshotter, name)| (snapshotter.to_owned(), table(name)));
     /// let namespace = Namespace { snapshots: snapshots.into(), ..Namespace::default() };
-    /// let mut state = State::empty(WorkerId::derive("worker"));
+    /// let mut state = State::empty(Worker::default(), WorkerId::derive("worker"));
     /// state.metadata.namespaces.insert("buildkit".to_owned(), namespace);
     ///
     /// // Those of one snapshotter, whatever others there were.
@@ -266,7 +218,43 @@ impl State {
     /// ```
     pub fn named_snapshots(&self) -> BTreeSet<&str> {
         let namespaces = self.metadata.namespaces.values();
-        let tables = namespaces.filter_map(|namespace| namespace.snapshots.get(SNAPSHOTTER));
+        let tables = namespaces.filter_map(|namespace| self.worker.table_of(namespace));
         tables.flat_map(|table| table.rows.values()).map(|row| row.name.as_str()).collect()
+    }
+}
+
+/// What a root is asked about the state in it.
+impl Root {
+    /// Reads the databases of the state. To know whether they are sound, [verify](Self::verify) it.
+    ///
+    /// # Errors
+    /// If one of them is missing, damaged or of an unknown form.
+    pub fn state(&self) -> Result<State, ReadStateError> {
+        State::read(self)
+    }
+
+    /// Reads and checks what it holds before something is added. A worker that has no id yet is called
+    /// `worker_id`.
+    ///
+    /// # Errors
+    /// As for [`Existing::read`].
+    pub fn existing(&self, worker_id: &WorkerId) -> Result<Existing, ExistingError> {
+        Existing::read(self, worker_id)
+    }
+
+    /// Where the parts of the state are.
+    ///
+    /// # Errors
+    /// As for [`Parts::of_root`].
+    pub fn parts(&self) -> Result<Parts, VerifyError> {
+        Parts::of_root(self)
+    }
+
+    /// Whether the state is sound, as [`verify()`] tells.
+    ///
+    /// # Errors
+    /// If there is no state, or the system refuses to look at it.
+    pub fn verify(&self) -> Result<Verified, VerifyError> {
+        verify(self)
     }
 }

@@ -4,7 +4,7 @@
 //! each of them has to be a state that a daemon can use without a loss, and that the next run can
 //! complete. Before the next step, each is on disk.
 //!
-//! Into a root without a worker:
+//! The steps are a list ([`Staging::steps`]). Into a root without a worker:
 //!
 //! | step | what there is then |
 //! |---|---|
@@ -26,92 +26,162 @@
 //! The sequences come first because a daemon that draws a number whose directory is there fails to
 //! make its snapshot, and one that draws the number of a name that is there fails to commit it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::mend::with_former_rows;
-use super::staging::STAGING;
 use super::verify::other_workers;
-use super::{
-    CACHE_DB, History, METADATA_DB, Parts, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB, SNAPSHOTTER,
-    Staging, StagingError, State, WORKER, WORKER_ID, WorkerName,
-};
+use super::{History, Parts, Staging, StagingError, State, WorkerName};
 use crate::content::BlobStore;
-use crate::dir::{Dir, DirError, if_there};
+use crate::dir::DirError;
 use crate::encode::EncodeError;
-use crate::metadata::{Metadata, NAMESPACE};
+use crate::metadata::Metadata;
 use crate::snapshots::Trees;
+use crate::worker::{Commit, Part, Place, STAGING, StateFile, Worker};
 
 /// What the name of the file with the state of a database's compaction ends in.
 const COMPACTION_STATE: &str = ".compact-state";
 
-/// `containerdmeta.db` as it was but for the sequence, in the staging area.
-const RESERVATION: &str = "reservation.db";
-/// `containerdmeta.db` as it will be, but with the former keys of renamed snapshots beside the new ones,
-/// in the staging area.
-const EITHER_KEY: &str = "either-key.db";
+/// A file in the staging area.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Staged {
+    /// The file itself, as it will be.
+    File(StateFile),
+    /// [`StateFile::Metadata`] as it was but for the sequence.
+    Reservation,
+    /// [`StateFile::Metadata`] as it will be, but with the former keys of renamed snapshots beside the new
+    /// ones.
+    EitherKey,
+}
+
+impl Staged {
+    /// The file that it will be in the root.
+    fn file(self) -> StateFile {
+        match self {
+            Self::File(file) => file,
+            Self::Reservation | Self::EitherKey => StateFile::Metadata,
+        }
+    }
+
+    /// Where it lies in the staging area.
+    fn place(self, worker: &Worker) -> Place {
+        let place = worker.place(self.file());
+        match self {
+            Self::File(_) => place,
+            Self::Reservation => Place { name: "reservation.db", ..place },
+            Self::EitherKey => Place { name: "either-key.db", ..place },
+        }
+    }
+}
+
+/// A step of publishing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// The directory of the worker, with all in it.
+    Worker,
+    /// The blobs and the directories of snapshots.
+    Files,
+    /// A file, if it was written.
+    Put(Staged),
+}
 
 /// What of a state was written into the staging area. All else stays what the root has.
 #[derive(Debug)]
-pub struct Written {
-    solver: bool,
-    records: bool,
-    metadata: bool,
-    snapshots: bool,
-    worker_id: bool,
-    reservation: bool,
-    either_key: bool,
+pub struct Written(BTreeSet<Staged>);
+
+impl Written {
+    fn has(&self, file: StateFile) -> bool {
+        self.0.contains(&Staged::File(file))
+    }
 }
 
 impl Staging<'_> {
+    /// The steps that put what was `written` in its place, in their order.
+    fn steps(&self, written: &Written) -> Vec<Step> {
+        use StateFile::{Metadata, Records, Snapshots, Solver, WorkerId};
+        let put = |file| Step::Put(Staged::File(file));
+        if !self.existing.has_worker {
+            return vec![Step::Worker, put(Solver)];
+        }
+        let mut steps = vec![Step::Put(Staged::Reservation), put(Snapshots), Step::Files];
+        if written.0.contains(&Staged::EitherKey) {
+            steps.extend([Step::Put(Staged::EitherKey), put(Records), put(Metadata)]);
+        } else {
+            steps.extend([put(Metadata), put(Records)]);
+        }
+        steps.extend([put(WorkerId), put(Solver)]);
+        steps
+    }
+
     /// Writes the databases of `state`, which has everything of the existing one, as far as they
     /// change.
     ///
     /// # Errors
     /// If one could not be written.
     pub fn write(&self, state: &State) -> Result<Written, StagingError> {
-        let before = &self.existing.state;
-        let stale = |name| self.existing.stale.contains(name);
-        let target = self.target()?;
-        let (worker, snapshotter) = (target.worker.as_ref(), target.snapshotter.as_ref());
-        let reservation = reservation(&before.metadata, sequence(&state.metadata));
-        let written = Written {
-            solver: stale(CACHE_DB) || state.solver != before.solver,
-            records: stale(RECORDS_DB) || state.records != before.records,
-            metadata: stale(METADATA_DB) || state.metadata != before.metadata,
-            snapshots: stale(SNAPSHOTS_DB) || state.snapshots != before.snapshots,
-            worker_id: stale(WORKER_ID),
-            reservation: worker.is_some() && reservation.is_some(),
-            either_key: !self.existing.renamed.is_empty(),
-        };
-        if let Some(reserved) = reservation.filter(|_| written.reservation) {
-            let like = worker.map(|worker| (worker, METADATA_DB));
-            write_like(&self.worker, RESERVATION, like, |file| reserved.write(file))?;
+        let (existing, before) = (self.existing, &self.existing.state);
+        let is_stale = |file| existing.stale.contains(&file);
+        let mut written = Written(BTreeSet::new());
+        if existing.has_worker
+            && let Some(reserved) = reservation(before, state)
+        {
+            self.write_database(Staged::Reservation, &mut written, |file| reserved.write(file))?;
         }
-        if written.snapshots {
-            write_database(&self.snapshots, SNAPSHOTS_DB, snapshotter, |file| {
-                state.snapshots.write(file)
-            })?;
+        if is_stale(StateFile::Snapshots) || state.snapshots != before.snapshots {
+            let staged = Staged::File(StateFile::Snapshots);
+            self.write_database(staged, &mut written, |file| state.snapshots.write(file))?;
         }
-        if written.metadata {
-            write_database(&self.worker, METADATA_DB, worker, |file| state.metadata.write(file))?;
+        if is_stale(StateFile::Metadata) || state.metadata != before.metadata {
+            let staged = Staged::File(StateFile::Metadata);
+            self.write_database(staged, &mut written, |file| state.metadata.write(file))?;
         }
-        if written.either_key {
-            let either = with_former_rows(&state.metadata, &self.existing.renamed);
-            let like = worker.map(|worker| (worker, METADATA_DB));
-            write_like(&self.worker, EITHER_KEY, like, |file| either.write(file))?;
+        if !existing.renamed.is_empty() {
+            let either = with_former_rows(state, &existing.renamed);
+            self.write_database(Staged::EitherKey, &mut written, |file| either.write(file))?;
         }
-        if written.records {
-            write_database(&self.worker, RECORDS_DB, worker, |file| state.records.write(file))?;
+        if is_stale(StateFile::Records) || state.records != before.records {
+            let staged = Staged::File(StateFile::Records);
+            self.write_database(staged, &mut written, |file| state.records.write(file))?;
         }
-        if written.solver {
-            write_database(&self.top, CACHE_DB, Some(self.root), |file| state.solver.write(file))?;
+        if is_stale(StateFile::Solver) || state.solver != before.solver {
+            let staged = Staged::File(StateFile::Solver);
+            self.write_database(staged, &mut written, |file| state.solver.write(file))?;
         }
-        if written.worker_id {
-            self.write_worker_id(state)?;
+        if is_stale(StateFile::WorkerId) {
+            let (mut file, path) = self.create_file(Staged::File(StateFile::WorkerId))?;
+            file.write_all(state.worker_id.as_str().as_bytes())
+                .map_err(|source| StagingError::File { path, source })?;
+            written.0.insert(Staged::File(StateFile::WorkerId));
         }
         Ok(written)
+    }
+
+    fn write_database(
+        &self,
+        staged: Staged,
+        written: &mut Written,
+        write: impl FnOnce(&File) -> Result<(), EncodeError>,
+    ) -> Result<(), StagingError> {
+        let (file, path) = self.create_file(staged)?;
+        write(&file).map_err(|source| StagingError::Database { path, source })?;
+        written.0.insert(staged);
+        Ok(())
+    }
+
+    /// Makes an empty file in the staging area, with owner and permissions as the file has them whose place
+    /// it will take.
+    fn create_file(&self, staged: Staged) -> Result<(File, PathBuf), DirError> {
+        let worker = self.root.worker();
+        let place = staged.place(worker);
+        let dir = worker.open_existing(&self.top, place.part)?;
+        let file = dir.create_file(place.name, place.mode)?;
+        if let Some(there) = worker.open(self.root.dir(), place.part)? {
+            there.copy_access(worker.name(staged.file()), &file)?;
+        }
+        Ok((file, dir.path().join(place.name)))
     }
 
     /// Where the parts of the state lie that there will be once `written` is published, so that it
@@ -120,29 +190,26 @@ impl Staging<'_> {
     /// # Errors
     /// If they cannot be opened.
     pub fn parts(&self, written: &Written) -> Result<Parts, DirError> {
-        let target = self.target()?;
-        let either = |written: bool, staged: &Dir, there: Option<&Dir>| {
-            there.filter(|_| !written).unwrap_or(staged).try_clone()
+        let worker = self.root.worker();
+        let place = |file| {
+            let part = worker.place(file).part;
+            match worker.open(self.root.dir(), part)?.filter(|_| !written.has(file)) {
+                Some(there) => Ok(there),
+                None => worker.open_existing(&self.top, part),
+            }
         };
-        let worker = target.worker.as_ref();
-        let mut blobs = vec![BlobStore::open(&self.worker)?];
-        let mut trees = vec![Trees::open(&self.snapshots)?];
-        if let Some(worker) = worker {
-            blobs.extend(if_there(BlobStore::open(worker))?);
-        }
-        if let Some(snapshotter) = &target.snapshotter {
-            trees.extend(if_there(Trees::open(snapshotter))?);
-        }
+        let staged = |part| worker.open_existing(&self.top, part);
+        let mut blobs = vec![BlobStore::open(&staged(Part::Content)?)?];
+        blobs.extend(self.blobs_there()?);
+        let mut trees = vec![Trees::open(&staged(Part::Snapshotter)?)?];
+        trees.extend(self.trees_there()?);
         Ok(Parts {
-            solver: Some(either(written.solver, &self.top, Some(self.root))?),
-            records: Some(either(written.records, &self.worker, worker)?),
-            metadata: Some(either(written.metadata, &self.worker, worker)?),
-            snapshotter: Some(either(
-                written.snapshots,
-                &self.snapshots,
-                target.snapshotter.as_ref(),
-            )?),
-            worker_id: WorkerName::In(either(written.worker_id, &self.worker, worker)?),
+            worker: worker.clone(),
+            solver: Some(place(StateFile::Solver)?),
+            records: Some(place(StateFile::Records)?),
+            metadata: Some(place(StateFile::Metadata)?),
+            snapshotter: Some(place(StateFile::Snapshots)?),
+            worker_id: WorkerName::In(place(StateFile::WorkerId)?),
             blobs,
             trees,
             other_workers: other_workers(self.root)?.into_values().flatten().collect(),
@@ -159,150 +226,82 @@ impl Staging<'_> {
     /// # Errors
     /// If something could not be moved. What was moved stays so, see above.
     pub fn publish(self, written: Written) -> Result<(), StagingError> {
-        self.root.sync_file_system()?;
-        match self.target()? {
-            Target { worker: Some(worker), snapshotter } => {
-                self.publish_into(&worker, snapshotter, &written)?;
-            }
-            Target { worker: None, .. } => self.publish_worker(&written)?,
+        let root = self.root.dir();
+        root.sync_file_system()?;
+        for step in self.steps(&written) {
+            self.take(step, &written)?;
         }
         self.half_published.store(false, Ordering::Relaxed);
-        self.root.remove_tree(STAGING)?;
-        self.root.sync_file_system()?;
-        Ok(())
-    }
-
-    fn target(&self) -> Result<Target, DirError> {
-        if !self.existing.has_worker {
-            return Ok(Target { worker: None, snapshotter: None });
-        }
-        let worker = self.root.dir(WORKER)?;
-        Ok(Target { snapshotter: if_there(worker.dir(SNAPSHOTS))?, worker: Some(worker) })
-    }
-
-    fn publish_worker(&self, written: &Written) -> Result<(), StagingError> {
-        let Self { root, top, .. } = self;
-        top.rename(WORKER, root, WORKER)?;
-        self.half_published.store(true, Ordering::Relaxed);
+        root.remove_tree(STAGING)?;
         root.sync_file_system()?;
-        if written.solver
-            && let Err(error) = replace_database(top, CACHE_DB, root, CACHE_DB)
-        {
-            // Whatever hinders this too, the next run completes what is there.
-            let undone = root.rename(WORKER, top, WORKER);
-            self.half_published.store(undone.is_err(), Ordering::Relaxed);
-            return Err(error.into());
-        }
         Ok(())
     }
 
-    fn publish_into(
-        &self,
-        worker: &Dir,
-        snapshotter: Option<Dir>,
-        written: &Written,
-    ) -> Result<(), StagingError> {
-        let snapshotter = match snapshotter {
-            Some(dir) => dir,
-            None => worker.create_dir(SNAPSHOTS, 0o700)?,
-        };
-        let put = |from: &Dir, name: &str, to: &Dir, new: &str| -> Result<(), StagingError> {
-            replace_database(from, name, to, new)?;
-            self.half_published.store(true, Ordering::Relaxed);
-            Ok(self.root.sync_file_system()?)
-        };
-        if written.reservation {
-            put(&self.worker, RESERVATION, worker, METADATA_DB)?;
+    /// Takes one step, and waits until it is on disk.
+    fn take(&self, step: Step, written: &Written) -> Result<(), DirError> {
+        let (root, worker) = (self.root.dir(), self.root.worker());
+        match step {
+            Step::Worker => {
+                self.top.rename(worker.directory(), root, worker.directory())?;
+                self.half_published.store(true, Ordering::Relaxed);
+            }
+            Step::Files => {
+                self.half_published.store(true, Ordering::Relaxed);
+                let content = worker.create(root, Part::Content)?;
+                self.blobs.move_all(&BlobStore::open_or_create(&content)?)?;
+                let snapshotter = worker.create(root, Part::Snapshotter)?;
+                self.trees.move_all(&Trees::open_or_create(&snapshotter)?)?;
+            }
+            Step::Put(staged) if written.0.contains(&staged) => {
+                self.put(staged).inspect_err(|_| self.take_back())?;
+                self.half_published.store(true, Ordering::Relaxed);
+            }
+            Step::Put(_) => return Ok(()),
         }
-        if written.snapshots {
-            put(&self.snapshots, SNAPSHOTS_DB, &snapshotter, SNAPSHOTS_DB)?;
-        }
-        self.half_published.store(true, Ordering::Relaxed);
-        self.blobs.move_all(&BlobStore::open_or_create(worker)?)?;
-        self.trees.move_all(&Trees::open_or_create(&snapshotter)?)?;
-        self.root.sync_file_system()?;
-        if written.either_key {
-            put(&self.worker, EITHER_KEY, worker, METADATA_DB)?;
-        } else if written.metadata {
-            put(&self.worker, METADATA_DB, worker, METADATA_DB)?;
-        }
-        if written.records {
-            put(&self.worker, RECORDS_DB, worker, RECORDS_DB)?;
-        }
-        if written.either_key {
-            put(&self.worker, METADATA_DB, worker, METADATA_DB)?;
-        }
-        if written.worker_id {
-            self.worker.replace(WORKER_ID, worker, WORKER_ID)?;
-            self.root.sync_file_system()?;
-        }
-        if written.solver {
-            put(&self.top, CACHE_DB, self.root, CACHE_DB)?;
-        }
-        Ok(())
+        root.sync_file_system()
     }
 
-    fn write_worker_id(&self, state: &State) -> Result<(), StagingError> {
-        let mut file = self.worker.create_file(WORKER_ID, 0o400)?;
-        file.write_all(state.worker_id.as_str().as_bytes()).map_err(|source| StagingError::File {
-            path: self.worker.path().join(WORKER_ID),
-            source,
-        })
+    /// Puts a file in the place of what is there.
+    fn put(&self, staged: Staged) -> Result<(), DirError> {
+        let worker = self.root.worker();
+        let (from, to) = (staged.place(worker), worker.place(staged.file()));
+        let from_dir = worker.open_existing(&self.top, from.part)?;
+        let to_dir = worker.create(self.root.dir(), to.part)?;
+        // What the compaction of a daemon remembers of a file is of no other (BuildKit v0.34.2
+        // `util/db/compaction/file.go` `NewFile`).
+        to_dir.remove_tree(&*format!("{}{COMPACTION_STATE}", to.name))?;
+        match worker.commit() {
+            Commit::Rename => from_dir.replace(from.name, &to_dir, to.name),
+        }
+    }
+
+    /// Takes the directory of a worker that is new in the root back, so that a step that failed leaves the
+    /// root as it was.
+    fn take_back(&self) {
+        if self.existing.has_worker || !self.half_published.load(Ordering::Relaxed) {
+            return;
+        }
+        // Whatever hinders this too, the next run completes what is there.
+        let directory = self.root.worker().directory();
+        let undone = self.root.dir().rename(directory, &self.top, directory);
+        self.half_published.store(undone.is_err(), Ordering::Relaxed);
     }
 }
 
-/// The directories of the root that are added to.
-struct Target {
-    worker: Option<Dir>,
-    snapshotter: Option<Dir>,
-}
-
-/// Puts the database `name` in the place of `new`. What the compaction of a daemon remembers of that is of
-/// no other file (BuildKit v0.34.2 `util/db/compaction/file.go` `NewFile`).
-fn replace_database(from: &Dir, name: &str, to: &Dir, new: &str) -> Result<(), DirError> {
-    to.remove_tree(&*format!("{new}{COMPACTION_STATE}"))?;
-    from.replace(name, to, new)
-}
-
-/// `before` with the sequence of the snapshots raised to `sequence`, if it is lower.
-fn reservation(before: &Metadata, sequence: u64) -> Option<Metadata> {
+/// The metadata of `before` with the sequence of the worker's snapshots that `after` has, if that is higher.
+fn reservation(before: &State, after: &State) -> Option<Metadata> {
+    let sequence = sequence(after);
     if self::sequence(before) >= sequence {
         return None;
     }
-    let mut reserved = before.clone();
-    let namespace = reserved.namespaces.entry(NAMESPACE.to_owned()).or_default();
-    namespace.snapshots.entry(SNAPSHOTTER.to_owned()).or_default().sequence = sequence;
+    let mut reserved = before.metadata.clone();
+    let namespace = before.worker.namespace_entry(&mut reserved);
+    before.worker.table_entry(namespace).sequence = sequence;
     Some(reserved)
 }
 
-fn sequence(metadata: &Metadata) -> u64 {
-    let namespace = metadata.namespaces.get(NAMESPACE);
-    let table = namespace.and_then(|namespace| namespace.snapshots.get(SNAPSHOTTER));
+fn sequence(state: &State) -> u64 {
+    let namespace = state.worker.namespace_of(&state.metadata);
+    let table = namespace.and_then(|namespace| state.worker.table_of(namespace));
     table.map_or(0, |table| table.sequence)
-}
-
-/// Writes the database `name` in `dir`, with owner and permissions as its predecessor in `target`
-/// has them.
-fn write_database(
-    dir: &Dir,
-    name: &str,
-    target: Option<&Dir>,
-    write: impl FnOnce(&File) -> Result<(), EncodeError>,
-) -> Result<(), StagingError> {
-    write_like(dir, name, target.map(|target| (target, name)), write)
-}
-
-fn write_like(
-    dir: &Dir,
-    name: &str,
-    like: Option<(&Dir, &str)>,
-    write: impl FnOnce(&File) -> Result<(), EncodeError>,
-) -> Result<(), StagingError> {
-    // As a daemon makes them.
-    let mode = if matches!(name, METADATA_DB | RESERVATION | EITHER_KEY) { 0o644 } else { 0o600 };
-    let file = dir.create_file(name, mode)?;
-    if let Some((target, name)) = like {
-        target.copy_access(name, &file)?;
-    }
-    write(&file).map_err(|source| StagingError::Database { path: dir.path().join(name), source })
 }

@@ -3,15 +3,17 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 
-use super::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB, State, WORKER, WORKER_ID};
+use super::State;
 use crate::bolt::Db;
 use crate::decode::DecodeError;
 use crate::dir::{Dir, DirError};
 use crate::ids::{InvalidId, WorkerId};
 use crate::metadata::Metadata;
 use crate::records::Records;
+use crate::root::Root;
 use crate::snapshots::Snapshots;
 use crate::solver::SolverCache;
+use crate::worker::{Part, StateFile, Worker};
 
 /// Longer worker ids than this are not worker ids; the daemon's have 25 characters.
 const MAX_WORKER_ID: u64 = 4096;
@@ -56,42 +58,44 @@ impl State {
     /// Reads the databases of the state in `root`.
     ///
     /// ```
-    /// use bkstate::dir::Dir;
+    /// use bkstate::Root;
     /// use bkstate::state::{ReadStateError, State};
     ///
     /// let temp = tempfile::tempdir()?;
     /// // There is no worker yet.
-    /// let Err(ReadStateError::Dir(error)) = State::read(&Dir::open(temp.path())?) else { panic!() };
+    /// let Err(ReadStateError::Dir(error)) = State::read(&Root::open(temp.path())?) else { panic!() };
     /// assert!(error.is_not_found());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     /// If one of them is missing, damaged or of an unknown form.
-    pub fn read(root: &Dir) -> Result<Self, ReadStateError> {
-        let worker = root.dir(WORKER)?;
-        let snapshots = worker.dir(SNAPSHOTS)?;
+    pub fn read(root: &Root) -> Result<Self, ReadStateError> {
+        let worker = root.worker();
+        let id = worker.open_existing(root.dir(), Part::Worker)?;
         Ok(Self {
-            worker_id: read_worker_id(&worker).map_err(|error| error.of(&worker))?,
-            solver: read_database(root, CACHE_DB, SolverCache::read)?,
-            records: read_database(&worker, RECORDS_DB, Records::read)?,
-            metadata: read_database(&worker, METADATA_DB, Metadata::read)?,
-            snapshots: read_database(&snapshots, SNAPSHOTS_DB, Snapshots::read)?,
+            worker: worker.clone(),
+            worker_id: read_worker_id(&id, worker).map_err(|error| error.of(&id, worker))?,
+            solver: read_database(root, StateFile::Solver, SolverCache::read)?,
+            records: read_database(root, StateFile::Records, Records::read)?,
+            metadata: read_database(root, StateFile::Metadata, Metadata::read)?,
+            snapshots: read_database(root, StateFile::Snapshots, Snapshots::read)?,
         })
     }
 }
 
-/// Opens the database `name` in `dir` and reads it with `read`.
-pub(super) fn read_database<T>(
-    dir: &Dir,
-    name: &str,
+/// Opens the database `file` of `root` and reads it with `read`.
+fn read_database<T>(
+    root: &Root,
+    file: StateFile,
     read: impl FnOnce(&Db) -> Result<T, DecodeError>,
 ) -> Result<T, ReadStateError> {
-    let file = dir.file(name)?;
-    Db::open(file)
+    let place = root.worker().place(file);
+    let dir = root.worker().open_existing(root.dir(), place.part)?;
+    Db::open(dir.file(place.name)?)
         .map_err(DecodeError::from)
         .and_then(|db| read(&db))
-        .map_err(|source| ReadStateError::Database { path: dir.path().join(name), source })
+        .map_err(|source| ReadStateError::Database { path: dir.path().join(place.name), source })
 }
 
 /// Why there is no worker id.
@@ -102,8 +106,8 @@ pub(super) enum WorkerIdError {
 }
 
 impl WorkerIdError {
-    fn of(self, worker: &Dir) -> ReadStateError {
-        let path = worker.path().join(WORKER_ID);
+    fn of(self, dir: &Dir, worker: &Worker) -> ReadStateError {
+        let path = dir.path().join(worker.name(StateFile::WorkerId));
         match self {
             Self::Dir(error) => error.into(),
             Self::Io(source) => ReadStateError::WorkerIdFile { path, source },
@@ -112,9 +116,10 @@ impl WorkerIdError {
     }
 }
 
-pub(super) fn read_worker_id(worker: &Dir) -> Result<WorkerId, WorkerIdError> {
+/// Reads the id of `worker` in its directory `dir`.
+pub(super) fn read_worker_id(dir: &Dir, worker: &Worker) -> Result<WorkerId, WorkerIdError> {
     let mut text = String::new();
-    let file = worker.file(WORKER_ID).map_err(WorkerIdError::Dir)?;
+    let file = dir.file(worker.name(StateFile::WorkerId)).map_err(WorkerIdError::Dir)?;
     file.take(MAX_WORKER_ID).read_to_string(&mut text).map_err(WorkerIdError::Io)?;
     WorkerId::new(text).map_err(WorkerIdError::Invalid)
 }

@@ -6,22 +6,24 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Existing, RootLock, SNAPSHOTS, WORKER};
+use super::Existing;
 use crate::content::BlobStore;
 use crate::dir::{Dir, DirError, FileKind, if_there};
 use crate::encode::EncodeError;
+use crate::root::Root;
 use crate::snapshots::Trees;
+use crate::worker::{Part, STAGING};
 
-pub(crate) const STAGING: &str = ".oci2bk-staging";
 /// The directory in the staging area for what is needed before a state is built.
 const SCRATCH: &str = "scratch";
 
 /// A state being built. Dropped before [`publish`](Self::publish), it leaves nothing behind.
 ///
 /// ```
-/// use bkstate::dir::Dir;
+/// use bkstate::Root;
 /// use bkstate::ids::WorkerId;
-/// use bkstate::state::{Existing, RootLock, Staging, StagingError};
+/// use bkstate::state::{Existing, Staging, StagingError};
+/// use bkstate::worker::Worker;
 ///
 /// fn unpack_into(staging: &Staging<'_>) -> Result<(), StagingError> {
 ///     staging.trees().create_snapshot(1)?.create_file("half a file", 0o644)?;
@@ -31,30 +33,28 @@ const SCRATCH: &str = "scratch";
 /// }
 ///
 /// let temp = tempfile::tempdir()?;
-/// let root = Dir::open(temp.path())?;
-/// let lock = RootLock::acquire(&root)?;
-/// let existing = Existing::nothing(WorkerId::derive("worker"));
-/// let staging = Staging::begin(&root, &lock, &existing)?;
+/// let root = Root::open_to_write(temp.path())?;
+/// let existing = Existing::nothing(Worker::default(), WorkerId::derive("worker"));
+/// let staging = Staging::begin(&root, &existing)?;
 /// assert_eq!(staging.root(), temp.path());
 /// assert!(matches!(unpack_into(&staging), Err(StagingError::Dir(_))));
 /// drop(staging);
-/// assert_eq!(root.entries()?.len(), 1, "the file of the lock");
+/// assert_eq!(root.dir().entries()?.len(), 1, "the file of the lock");
 ///
 /// // A run that was killed could not clean up; the next one does, or this.
-/// std::mem::forget(Staging::begin(&root, &lock, &existing)?);
-/// assert_eq!(root.entries()?.len(), 2);
-/// Staging::remove_dead_run(&root, &lock)?;
-/// assert_eq!(root.entries()?.len(), 1);
+/// std::mem::forget(Staging::begin(&root, &existing)?);
+/// assert_eq!(root.dir().entries()?.len(), 2);
+/// Staging::remove_dead_run(&root)?;
+/// assert_eq!(root.dir().entries()?.len(), 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Staging<'r> {
-    pub(super) root: &'r Dir,
+    pub(super) root: &'r Root,
     pub(super) existing: &'r Existing,
+    /// The staging area, in which the parts lie as they will in the root.
     pub(super) top: Dir,
-    pub(super) worker: Dir,
     pub(super) blobs: BlobStore,
-    pub(super) snapshots: Dir,
     pub(super) trees: Trees,
     /// Whether a part of the state is in its place, and the rest not.
     pub(super) half_published: AtomicBool,
@@ -97,42 +97,37 @@ pub enum StagingError {
 }
 
 impl<'r> Staging<'r> {
-    /// Prepares to add to what `existing` found in `root`, whose lock the caller holds since before
-    /// that, and removes what dead runs left there.
+    /// Prepares to add to what `existing` found in `root`, and removes what dead runs left there.
     ///
     /// # Errors
     /// If the root cannot be written, or is not on one file system.
-    pub fn begin(
-        root: &'r Dir,
-        lock: &RootLock,
-        existing: &'r Existing,
-    ) -> Result<Self, StagingError> {
-        existing.remove_leftovers(lock)?;
-        Self::remove_dead_run(root, lock)?;
+    pub fn begin(root: &'r Root, existing: &'r Existing) -> Result<Self, StagingError> {
+        existing.remove_leftovers()?;
+        Self::remove_dead_run(root)?;
         let staging = Self::create(root, existing).inspect_err(|_| {
             // The error that is reported is the one that led here.
-            let _ = root.remove_tree(STAGING);
+            let _ = root.dir().remove_tree(STAGING);
         })?;
         staging.check_file_systems()?;
         Ok(staging)
     }
 
-    fn create(root: &'r Dir, existing: &'r Existing) -> Result<Self, DirError> {
-        let top = root.create_dir(STAGING, 0o700)?;
-        let worker = top.create_dir(WORKER, 0o700)?;
-        let blobs = BlobStore::create(&worker)?;
-        let snapshots = worker.create_dir(SNAPSHOTS, 0o700)?;
-        let trees = Trees::create(&snapshots)?;
+    fn create(root: &'r Root, existing: &'r Existing) -> Result<Self, DirError> {
+        let worker = root.worker();
+        let top = root.dir().create_dir(STAGING, 0o700)?;
+        worker.create(&top, Part::Metadata)?;
+        let blobs = BlobStore::create(&worker.create(&top, Part::Content)?)?;
+        let trees = Trees::create(&worker.create(&top, Part::Snapshotter)?)?;
         let half_published = AtomicBool::new(false);
-        Ok(Self { root, existing, top, worker, blobs, snapshots, trees, half_published })
+        Ok(Self { root, existing, top, blobs, trees, half_published })
     }
 
     /// Removes the staging area of a run that did not end.
     ///
     /// # Errors
     /// If it cannot be removed.
-    pub fn remove_dead_run(root: &Dir, _lock: &RootLock) -> Result<(), DirError> {
-        root.remove_tree(STAGING)
+    pub fn remove_dead_run(root: &Root) -> Result<(), DirError> {
+        root.dir().remove_tree(STAGING)
     }
 
     /// The path of the root; for messages only.
@@ -151,26 +146,37 @@ impl<'r> Staging<'r> {
     }
 
     fn check_file_systems(&self) -> Result<(), StagingError> {
-        let other = |path: PathBuf| Err(StagingError::OtherFileSystem { path });
-        let Some(worker) = if_there(self.root.dir(WORKER))? else { return Ok(()) };
-        if !worker.shares_file_system(&self.top)? {
-            return other(worker.path().to_owned());
+        let other = |path: &Path| Err(StagingError::OtherFileSystem { path: path.to_owned() });
+        for part in [Part::Worker, Part::Metadata, Part::Content, Part::Snapshotter] {
+            if let Some(dir) = self.root.worker().open(self.root.dir(), part)?
+                && !dir.shares_file_system(&self.top)?
+            {
+                return other(dir.path());
+            }
         }
-        if let Some(blobs) = if_there(BlobStore::open(&worker))?
+        if let Some(blobs) = self.blobs_there()?
             && !blobs.shares_file_system(&self.top)?
         {
-            return other(blobs.path().to_owned());
+            return other(blobs.path());
         }
-        let Some(snapshots) = if_there(worker.dir(SNAPSHOTS))? else { return Ok(()) };
-        if !snapshots.shares_file_system(&self.top)? {
-            return other(snapshots.path().to_owned());
-        }
-        if let Some(trees) = if_there(Trees::open(&snapshots))?
+        if let Some(trees) = self.trees_there()?
             && !trees.shares_file_system(&self.top)?
         {
-            return other(trees.path().to_owned());
+            return other(trees.path());
         }
         Ok(())
+    }
+
+    /// The content store of the root, if it has one.
+    pub(super) fn blobs_there(&self) -> Result<Option<BlobStore>, DirError> {
+        let content = self.root.worker().open(self.root.dir(), Part::Content)?;
+        Ok(content.as_ref().map(BlobStore::open).map(if_there).transpose()?.flatten())
+    }
+
+    /// The directories of the root's snapshots, if it has any.
+    pub(super) fn trees_there(&self) -> Result<Option<Trees>, DirError> {
+        let snapshotter = self.root.worker().open(self.root.dir(), Part::Snapshotter)?;
+        Ok(snapshotter.as_ref().map(Trees::open).map(if_there).transpose()?.flatten())
     }
 }
 
@@ -178,21 +184,20 @@ impl<'r> Staging<'r> {
 /// dropped.
 ///
 /// ```
-/// use bkstate::dir::Dir;
-/// use bkstate::state::{RootLock, Scratch};
+/// use bkstate::Root;
+/// use bkstate::state::Scratch;
 ///
 /// let temp = tempfile::tempdir()?;
-/// let root = Dir::open(temp.path())?;
-/// let lock = RootLock::acquire(&root)?;
-/// let scratch = Scratch::create(&root, &lock)?;
+/// let root = Root::open_to_write(temp.path())?;
+/// let scratch = Scratch::create(&root)?;
 /// scratch.dir().create_dir("a layer to compare with", 0o755)?;
 /// drop(scratch);
-/// assert_eq!(root.entries()?.len(), 1, "the file of the lock");
+/// assert_eq!(root.dir().entries()?.len(), 1, "the file of the lock");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Scratch<'r> {
-    root: &'r Dir,
+    root: &'r Root,
     dir: Dir,
     /// Whether a dead run had left the staging area. It tells the next run that one was stopped, so it stays
     /// until a [`Staging`] takes its place.
@@ -204,18 +209,19 @@ impl<'r> Scratch<'r> {
     ///
     /// # Errors
     /// If the root cannot be written.
-    pub fn create(root: &'r Dir, lock: &RootLock) -> Result<Self, DirError> {
-        let left = root.find(STAGING)?;
+    pub fn create(root: &'r Root) -> Result<Self, DirError> {
+        let left = root.dir().find(STAGING)?;
         let of_dead_run = left.is_some_and(|found| found.kind == FileKind::Directory);
         if of_dead_run {
-            return Ok(Self { root, dir: Self::within(root.dir(STAGING)?)?, of_dead_run });
+            return Ok(Self { root, dir: Self::within(root.dir().dir(STAGING)?)?, of_dead_run });
         }
         // Anything else of that name is nobody's staging.
-        Staging::remove_dead_run(root, lock)?;
-        let dir = root.create_dir(STAGING, 0o700).and_then(Self::within).inspect_err(|_| {
-            // The error that is reported is the one that led here.
-            let _ = root.remove_tree(STAGING);
-        })?;
+        Staging::remove_dead_run(root)?;
+        let dir =
+            root.dir().create_dir(STAGING, 0o700).and_then(Self::within).inspect_err(|_| {
+                // The error that is reported is the one that led here.
+                let _ = root.dir().remove_tree(STAGING);
+            })?;
         Ok(Self { root, dir, of_dead_run })
     }
 
@@ -234,9 +240,9 @@ impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         // If this fails, what is left is that of a dead run.
         let _ = if self.of_dead_run {
-            self.root.dir(STAGING).and_then(|staging| staging.remove_tree(SCRATCH))
+            self.root.dir().dir(STAGING).and_then(|staging| staging.remove_tree(SCRATCH))
         } else {
-            self.root.remove_tree(STAGING)
+            self.root.dir().remove_tree(STAGING)
         };
     }
 }
@@ -246,7 +252,7 @@ impl Drop for Staging<'_> {
         // By what is left of it the next run, and whoever verifies the root, knows what was stopped.
         if !self.half_published.load(Ordering::Relaxed) {
             // The error that led here is the one to report, and the next run cleans up too.
-            let _ = self.root.remove_tree(STAGING);
+            let _ = self.root.dir().remove_tree(STAGING);
         }
     }
 }

@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::RecordId;
-use crate::metadata::{NAMESPACE, Namespace};
+use crate::metadata::{Namespace, SnapshotTable};
 use crate::records::Record;
-use crate::state::{SNAPSHOTTER, State};
+use crate::state::State;
 
 /// A record that a starting daemon takes over.
 #[derive(Debug)]
@@ -35,11 +35,13 @@ pub(super) struct Listed {
 /// The records that a daemon on `state` has once it started, and that nobody uses yet.
 pub(super) fn load(state: &State) -> BTreeMap<&RecordId, Loaded<'_>> {
     let nothing = Namespace::default();
-    let namespace = state.metadata.namespaces.get(NAMESPACE).unwrap_or(&nothing);
+    let namespace = state.worker.namespace_of(&state.metadata).unwrap_or(&nothing);
+    let no_table = SnapshotTable::default();
+    let table = state.worker.table_of(namespace).unwrap_or(&no_table);
     let mut loaded: BTreeMap<&RecordId, Loaded<'_>> = BTreeMap::new();
     for id in in_order(&state.records.by_id) {
         let Some((id, record)) = state.records.by_id.get_key_value(id) else { continue };
-        let Some(new) = load_one(id, record, namespace, &loaded) else { continue };
+        let Some(new) = load_one(id, record, (namespace, table), &loaded) else { continue };
         if !new.lazy {
             for parent in &new.parents {
                 loaded.entry(parent).and_modify(|parent| parent.references += 1);
@@ -56,17 +58,14 @@ pub(super) fn load(state: &State) -> BTreeMap<&RecordId, Loaded<'_>> {
 fn load_one<'s>(
     id: &'s RecordId,
     record: &'s Record,
-    namespace: &Namespace,
+    (namespace, table): (&Namespace, &SnapshotTable),
     loaded: &BTreeMap<&'s RecordId, Loaded<'s>>,
 ) -> Option<Loaded<'s>> {
     let parents = parents(record);
     if !parents.iter().all(|parent| loaded.get(parent).is_some_and(|parent| !parent.lazy)) {
         return None;
     }
-    let has_snapshot = |key: &str| {
-        let table = namespace.snapshots.get(SNAPSHOTTER);
-        table.is_some_and(|table| table.rows.contains_key(key))
-    };
+    let has_snapshot = |key: &str| table.rows.contains_key(key);
     let plain = Loaded {
         record,
         parents,

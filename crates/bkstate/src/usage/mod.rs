@@ -1,21 +1,22 @@
 //! What `buildctl du` says of a state, from the files alone.
 //!
-//! [`disk_usage`] lists what a daemon that has just started on the root would list, with the sizes
+//! [`Root::usage`] lists what a daemon that has just started on the root would list, with the sizes
 //! that it would measure where it has not yet. See `docs/format/usage.md`.
 //!
 //! ```
-//! use bkstate::dir::Dir;
+//! use bkstate::Root;
 //! use bkstate::ids::{RecordId, WorkerId};
 //! use bkstate::records::Record;
-//! use bkstate::state::{Existing, RootLock, Staging, State, VerifyError};
-//! use bkstate::usage::{Filter, Filters, Totals, Usage, UsageError, disk_usage};
+//! use bkstate::state::{Existing, Staging, State, VerifyError};
+//! use bkstate::usage::{Filter, Filters, Totals, Usage, UsageError};
+//! use bkstate::worker::Worker;
 //!
 //! let temp = tempfile::tempdir()?;
-//! let empty = disk_usage(temp.path());
-//! assert!(matches!(empty, Err(UsageError::State(VerifyError::NoState { .. }))));
+//! let root = Root::open_to_write(temp.path())?;
+//! assert!(matches!(root.usage(), Err(UsageError::State(VerifyError::NoState { .. }))));
 //!
 //! // A root with two records, whose sizes a daemon has measured.
-//! let mut state = State::empty(WorkerId::derive("worker"));
+//! let mut state = State::empty(Worker::default(), WorkerId::derive("worker"));
 //! let base = Record { committed: Some(true), size: Some(3000), ..Record::default() };
 //! let made = Record {
 //!     description: Some("mount / from exec make".to_owned()),
@@ -25,16 +26,13 @@
 //! state.records.by_id = [("base", base), ("made", made)]
 //!     .map(|(name, record)| (RecordId::derive(name), record))
 //!     .into();
-//! let root = Dir::open(temp.path())?;
-//! let lock = RootLock::acquire(&root)?;
-//! let existing = Existing::nothing(state.worker_id.clone());
-//! let staging = Staging::begin(&root, &lock, &existing)?;
+//! let existing = Existing::nothing(state.worker.clone(), state.worker_id.clone());
+//! let staging = Staging::begin(&root, &existing)?;
 //! let written = staging.write(&state)?;
 //! staging.publish(written)?;
-//! drop(lock);
 //!
 //! // Nobody but a build uses a record, so all can go.
-//! let usages: Vec<Usage> = disk_usage(temp.path())?;
+//! let usages: Vec<Usage> = root.usage()?;
 //! let totals = Totals::of(&usages);
 //! assert_eq!((totals.total, totals.reclaimable, totals.private()), (7000, 7000, 7000));
 //!
@@ -53,7 +51,7 @@ mod size;
 mod tests;
 mod tree;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use filter::{Filter, Filters, ParseFilterError};
 
@@ -61,8 +59,8 @@ use crate::dir::DirError;
 use crate::ids::RecordId;
 use crate::layers;
 use crate::records::Record;
-use crate::root::{self, RootError};
-use crate::state::{Damage, LockError, Parts, RootLock, State, VerifyError, verify};
+use crate::root::Root;
+use crate::state::{Damage, State, VerifyError};
 use crate::time::Time;
 
 /// The type of a record that has none (BuildKit v0.32.2 `client/diskusage.go`).
@@ -160,15 +158,9 @@ impl Totals {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsageError {
-    /// A daemon works on it.
-    #[error(transparent)]
-    Lock(#[from] LockError),
     /// It holds no state, or cannot be looked at.
     #[error(transparent)]
     State(#[from] VerifyError),
-    /// It cannot be opened, or is not a root.
-    #[error(transparent)]
-    Root(#[from] RootError),
     /// A database cannot be read.
     #[error(
         "{} is damaged, so what it takes is not known{}",
@@ -192,23 +184,24 @@ pub enum UsageError {
     },
 }
 
-/// What a daemon would say of each record of the state in `root`: by size, the largest last.
-///
-/// Nothing in the root is changed. The lock of the daemon is held meanwhile if its file is there.
-///
-/// # Errors
-/// If there is no state, a daemon works on it, a database cannot be read, or the system refuses to
-/// look at a directory that has to be measured.
-pub fn disk_usage(root: &Path) -> Result<Vec<Usage>, UsageError> {
-    let root = root::open(root)?;
-    let _lock = RootLock::acquire_existing(&root)?;
-    let verified = verify(&root)?;
-    // Of a state that is damaged elsewhere it is known all the same what its daemon would say.
-    let Some(state) = verified.state else {
-        return Err(UsageError::Damaged { root: root.path().to_owned(), damage: verified.damage });
-    };
-    let parts = Parts::of_root(&root)?;
-    state.usage_with(|id| tree::measure(&parts.trees, id))
+impl Root {
+    /// What a daemon would say of each record of the state in it: by size, the largest last.
+    ///
+    /// # Errors
+    /// If there is no state, a database cannot be read, or the system refuses to look at a directory that has
+    /// to be measured.
+    pub fn usage(&self) -> Result<Vec<Usage>, UsageError> {
+        let verified = self.verify()?;
+        // Of a state that is damaged elsewhere it is known all the same what its daemon would say.
+        let Some(state) = verified.state else {
+            return Err(UsageError::Damaged {
+                root: self.path().to_owned(),
+                damage: verified.damage,
+            });
+        };
+        let parts = self.parts()?;
+        state.usage_with(|id| tree::measure(&parts.trees, id))
+    }
 }
 
 /// ```
@@ -217,9 +210,10 @@ pub fn disk_usage(root: &Path) -> Result<Vec<Usage>, UsageError> {
 /// use bkstate::ids::{RecordId, WorkerId};
 /// use bkstate::records::Record;
 /// use bkstate::state::State;
+/// use bkstate::worker::Worker;
 ///
 /// let (base, top) = (RecordId::derive("base"), RecordId::derive("top"));
-/// let mut state = State::empty(WorkerId::derive("worker"));
+/// let mut state = State::empty(Worker::default(), WorkerId::derive("worker"));
 /// let record = Record { committed: Some(true), size: Some(1000), ..Record::default() };
 /// let on_base = Record { parent: Some(base.clone()), size: Some(20), ..record.clone() };
 /// state.records.by_id = [(base.clone(), record), (top.clone(), on_base)].into();

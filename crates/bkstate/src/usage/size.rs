@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::loaded::Loaded;
 use crate::digest::Digest;
 use crate::ids::RecordId;
-use crate::metadata::{NAMESPACE, Namespace};
+use crate::metadata::Namespace;
 use crate::records::Record;
 use crate::snapshots::Kind;
-use crate::state::{SNAPSHOTTER, State};
+use crate::state::State;
 
 /// The beginning of the labels of a blob that name others with the same layer in it.
 const LABEL_VARIANT: &str = "containerd.io/gc.ref.content.blob-";
@@ -32,7 +32,7 @@ where
     M: FnMut(u64) -> Result<i64, E>,
 {
     pub(super) fn new(state: &'s State, measure: M) -> Self {
-        Self { state, namespace: state.metadata.namespaces.get(NAMESPACE), measure }
+        Self { state, namespace: state.worker.namespace_of(&state.metadata), measure }
     }
 
     /// Bytes of the record, by what the daemon stored, or else by what it would find.
@@ -66,7 +66,7 @@ where
     }
 
     fn snapshot(&mut self, key: &str) -> Result<i64, E> {
-        let table = self.namespace.and_then(|namespace| namespace.snapshots.get(SNAPSHOTTER));
+        let table = self.namespace.and_then(|namespace| self.state.worker.table_of(namespace));
         let Some(row) = table.and_then(|table| table.rows.get(key)) else { return Ok(0) };
         if let Some(size) = row.labels.get(LABEL_MERGE_SIZE).and_then(|size| size.parse().ok()) {
             return Ok(size);

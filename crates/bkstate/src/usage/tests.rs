@@ -9,10 +9,10 @@ use super::*;
 use crate::digest::Digest;
 use crate::dir::Dir;
 use crate::ids::WorkerId;
-use crate::metadata::{Content, NAMESPACE, Namespace, SnapshotRow};
+use crate::metadata::{Content, Namespace, SnapshotRow, SnapshotTable};
 use crate::snapshots::Trees;
 use crate::snapshots::{Kind, Snapshot};
-use crate::state::SNAPSHOTTER;
+use crate::worker::Worker;
 
 /// What every tree that can be written is measured to take.
 const TREE: i64 = 40_960;
@@ -27,16 +27,19 @@ fn layer(parent: Option<&str>) -> Record {
     Record { committed: Some(true), parent: parent.map(id), ..Record::default() }
 }
 
+fn table(state: &mut State) -> &mut SnapshotTable {
+    state.worker.table_entry(state.worker.namespace_entry(&mut state.metadata))
+}
+
 fn namespace(state: &mut State) -> &mut Namespace {
-    state.metadata.namespaces.entry(NAMESPACE.to_owned()).or_default()
+    state.worker.namespace_entry(&mut state.metadata)
 }
 
 fn add_snapshot(state: &mut State, key: &str, kind: Kind) {
     let number = state.snapshots.by_name.len() as u64 + 1;
-    let name = format!("{NAMESPACE}/{number}/{key}");
+    let name = state.worker.snapshot_name(number, key);
     let row = SnapshotRow { name: name.clone(), ..SnapshotRow::default() };
-    let table = namespace(state).snapshots.entry(SNAPSHOTTER.to_owned()).or_default();
-    table.rows.insert(key.to_owned(), row);
+    table(state).rows.insert(key.to_owned(), row);
     let snapshot = Snapshot {
         id: number,
         kind,
@@ -52,7 +55,7 @@ fn add_snapshot(state: &mut State, key: &str, kind: Kind) {
 
 /// A state with `records`, each with a snapshot of its name.
 fn state<'r>(records: impl IntoIterator<Item = (&'r str, Record)>) -> State {
-    let mut state = State::empty(WorkerId::derive("worker"));
+    let mut state = State::empty(Worker::default(), WorkerId::derive("worker"));
     for (name, record) in records {
         let kind = if record.is_mutable() { Kind::Active } else { Kind::Committed };
         if record.equal_mutable.is_none() {
@@ -152,7 +155,7 @@ fn blobs_count_with_the_same_layer_in_other_compressions() {
 fn the_label_of_a_merged_snapshot_counts_in_place_of_its_size() {
     let merged = Record { merge_parents: Some(vec![id("base")]), ..layer(None) };
     let mut state = state([("base", layer(None)), ("merged", merged)]);
-    let table = namespace(&mut state).snapshots.get_mut(SNAPSHOTTER).unwrap();
+    let table = self::table(&mut state);
     let labels = &mut table.rows.get_mut("merged").unwrap().labels;
     labels.insert("buildkit.mergeUsageSize".to_owned(), "12".to_owned());
     assert_eq!(listed(&state), [row("merged", 12), row("base", SNAPSHOT)]);

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::UsageError;
 use crate::dir::{Dir, DirError};
-use crate::snapshots::Trees;
+use crate::snapshots::{TREES, Trees};
 
 /// What `st_blocks` counts, whatever the file system allocates in.
 const BLOCK_BYTES: i64 = 512;
@@ -30,7 +30,7 @@ pub(super) fn measure(trees: &[Trees], id: u64) -> Result<i64, UsageError> {
     }
     let none = || DirError {
         action: "find the directories of",
-        path: PathBuf::from("snapshots"),
+        path: PathBuf::from(TREES),
         source: Errno::NOENT.into(),
     };
     Err(UsageError::Tree { id, source: missing.unwrap_or_else(none) })

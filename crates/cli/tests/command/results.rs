@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bkstate::dir::Dir;
+use bkstate::Root;
 use bkstate::state::State;
 use serde_json::json;
 
@@ -17,7 +17,7 @@ fn databases(place: &Place) -> [Vec<u8>; 3] {
 }
 
 fn state(place: &Place) -> State {
-    State::read(&Dir::open(&place.root()).unwrap()).unwrap()
+    Root::open(&place.root()).unwrap().state().unwrap()
 }
 
 #[test]

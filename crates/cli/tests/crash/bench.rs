@@ -8,9 +8,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use bkstate::dir::Dir;
+use bkstate::Root;
 use bkstate::solver::SolverCache;
-use bkstate::state::verify;
 use tempfile::TempDir;
 
 use crate::listing::Listing;
@@ -266,7 +265,7 @@ impl<'b> Subject<'b> {
             SolverCache::default().write(&fs::File::create_new(root.join("cache.db"))?)?;
         }
         // What is moved to its place before that which names it does not count as damage.
-        let damage = verify(&Dir::open(&root)?)?.damage;
+        let damage = Root::open(&root)?.verify()?.damage;
         ensure!(damage.is_empty(), "the root is damaged: {damage:#?}");
         Ok(())
     }
@@ -289,7 +288,7 @@ impl<'b> Subject<'b> {
         // The numbers that the snapshots had are not used again, but all else is the same.
         let now = self.listing()?;
         ensure!(now.layers() == self.after.layers(), "the layers are others than undisturbed");
-        let damage = verify(&Dir::open(&self.root)?)?.damage;
+        let damage = Root::open(&self.root)?.verify()?.damage;
         ensure!(damage.is_empty(), "the root is damaged after running again: {damage:#?}");
         self.ensure_nothing_left()?;
         run(&mut self.convert())?;

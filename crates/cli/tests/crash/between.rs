@@ -7,8 +7,6 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use bkstate::dir::Dir;
-use bkstate::state::verify;
 
 use crate::bench::{Bench, Found, Start, Subject, copy, layout, said};
 use crate::daemon::Daemon;
@@ -157,7 +155,7 @@ impl Case<'_> {
         warmth.ensure_only_known(&daemon.stop()?)?;
 
         run(&mut self.subject.convert()).context("the next run")?;
-        let damage = verify(&Dir::open(root)?)?.damage;
+        let damage = Root::open(root)?.verify()?.damage;
         ensure!(damage.is_empty(), "the root is damaged: {damage:#?}");
         self.subject.ensure_nothing_left()?;
         let daemon = Daemon::start(&bench.tools, root, &[REGISTRY])?;

@@ -7,10 +7,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use bkstate::dir::Dir;
+use bkstate::Root;
 use bkstate::ids::{RecordId, WorkerId};
 use bkstate::metadata::{LABEL_TEMPORARY, Lease, NAMESPACE};
-use bkstate::state::{State, verify};
+use bkstate::state::State;
 use testkit::corruptions::{self, Outcome};
 
 use crate::daemon::Daemon;
@@ -98,7 +98,7 @@ impl Bench<'_> {
         let [child] = <[_; 1]>::try_from(children(&state, &gone)).unwrap_or_else(|_| panic!());
         state.records.by_id.remove(&gone);
         rewrite(&root.join("runc-overlayfs/metadata_v2.db"), |file| state.records.write(file))?;
-        let found = verify(&Dir::open(&root)?)?;
+        let found = Root::open(&root)?.verify()?;
         let kinds: BTreeSet<_> = found.damage.iter().map(|damage| damage.kind()).collect();
         ensure!(kinds.contains("missing-parent") && kinds.contains("result-without-record"));
 
@@ -116,7 +116,7 @@ impl Bench<'_> {
         let path = root.join("runc-overlayfs/workerid");
         fs::remove_file(&path)?;
         fs::write(&path, WorkerId::derive("another").as_str())?;
-        let found = verify(&Dir::open(&root)?)?;
+        let found = Root::open(&root)?.verify()?;
         ensure!(found.damage.iter().all(|damage| damage.kind() == "result-of-unknown-worker"));
         ensure!(self.after_a_run(&root)?.solver.by_result.is_empty(), "results are left");
         Ok(())
@@ -162,7 +162,7 @@ impl Bench<'_> {
 }
 
 fn read(root: &Path) -> Result<State> {
-    Ok(State::read(&Dir::open(root)?)?)
+    Ok(Root::open(root)?.state()?)
 }
 
 /// The records that no other builds on.
@@ -181,7 +181,7 @@ fn rewrite<E: std::error::Error + Send + Sync + 'static>(
 }
 
 fn ensure_kinds(root: &Path, expected: &[&str]) -> Result<()> {
-    let found = verify(&Dir::open(root)?)?;
+    let found = Root::open(root)?.verify()?;
     let mut kinds: Vec<_> = found.damage.iter().map(|damage| damage.kind()).collect();
     kinds.sort_unstable();
     ensure!(kinds == expected, "{:#?}, not {expected:?}", found.damage);

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use bkstate::dir::Dir;
-use bkstate::state::{Damage, verify};
+use bkstate::Root;
+use bkstate::state::Damage;
 
 use crate::case::Context;
 use crate::daemon::Daemon;
@@ -162,7 +162,7 @@ impl<'a> Bench<'a> {
     }
 
     fn damage(&self, root: &Path) -> Result<Vec<Damage>> {
-        Ok(verify(&Dir::open(root)?)?.damage)
+        Ok(Root::open(root)?.verify()?.damage)
     }
 
     /// What is found in `root` with `changes` of `database`, which is as it was afterwards.

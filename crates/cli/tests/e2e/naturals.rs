@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use bkstate::dir::Dir;
-use bkstate::state::{VerifyError, verify};
+use bkstate::Root;
+use bkstate::state::VerifyError;
 
 use crate::build::{Options, Source};
 use crate::case::Context;
@@ -162,7 +162,7 @@ fn stopped_times(world: &World, release: &Release, times: u32) -> Result<()> {
 }
 
 fn ensure_clean(world: &World, root: &Path) -> Result<()> {
-    let leftovers = match verify(&Dir::open(root)?) {
+    let leftovers = match Root::open(root)?.verify() {
         Ok(found) => {
             ensure!(found.damage.is_empty(), "{:#?}", found.damage);
             found.leftovers
@@ -176,7 +176,7 @@ fn ensure_clean(world: &World, root: &Path) -> Result<()> {
         .arg(Path::new(FIXTURE).join("keys/provenance.json"))
         .arg(Path::new(FIXTURE).join("cache"))
         .arg(root))?;
-    let after = verify(&Dir::open(root)?)?;
+    let after = Root::open(root)?.verify()?;
     let abandoned = after.leftovers.iter().any(|leftover| leftover.kind() == "abandoned-record");
     ensure!(after.damage.is_empty() && !abandoned, "{after:#?} of {leftovers:#?}");
     Ok(())

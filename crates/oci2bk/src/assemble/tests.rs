@@ -8,6 +8,9 @@ use bkstate::state::Existing;
 use serde_json::json;
 
 use super::*;
+
+const NAMESPACE: &str = "buildkit";
+const SNAPSHOTTER: &str = "overlayfs";
 use crate::plan::testing::*;
 
 const TOC: &str = "containerd.io/snapshot/stargz/toc.digest";
@@ -38,7 +41,7 @@ fn usages() -> Vec<Usage> {
 
 /// The state of a new root with `plan` in it; unpacked, if there are `usages`.
 fn assembled(plan: &Plan, usages: Option<&[Usage]>, last_used: Option<Time>) -> State {
-    let existing = Existing::nothing(plan.worker_id.clone());
+    let existing = Existing::nothing(Worker::default(), plan.worker_id.clone());
     let places = Places::new(plan, &existing, scope(usages.is_some()));
     let labels = BTreeMap::from([("oci2bk.witness.whiteout".to_owned(), "gone".to_owned())]);
     let tree = |usage: &Usage| Tree { usage: *usage, labels: labels.clone() };
@@ -47,7 +50,7 @@ fn assembled(plan: &Plan, usages: Option<&[Usage]>, last_used: Option<Time>) -> 
 }
 
 fn namespace(state: &State) -> &Namespace {
-    &state.metadata.namespaces[metadata::NAMESPACE]
+    &state.metadata.namespaces[NAMESPACE]
 }
 
 fn time(text: &str) -> Time {
@@ -147,11 +150,11 @@ fn what_a_cache_says_of_a_blob_does_not_change_what_the_root_says_of_it() {
     let plan = plan();
     let mut before = assembled(&plan, None, None);
     let labels = |state: &mut State| {
-        let namespace = state.metadata.namespaces.get_mut(metadata::NAMESPACE).unwrap();
+        let namespace = state.metadata.namespaces.get_mut(NAMESPACE).unwrap();
         std::mem::take(&mut namespace.content.get_mut(&blob("a")).unwrap().labels)
     };
     labels(&mut before);
-    let existing = Existing::nothing(plan.worker_id.clone());
+    let existing = Existing::nothing(Worker::default(), plan.worker_id.clone());
     let places = Places::new(&plan, &existing, scope(false));
     let mut after = assemble(&plan, &places, &before, &BTreeMap::new(), None);
     let diff_id = (LABEL_UNCOMPRESSED.to_owned(), diff_id("a").to_string());
@@ -255,14 +258,14 @@ fn a_document_that_is_there_is_completed_by_more_repositories() {
         plan
     };
     let add = |before: &State, plan: &Plan| {
-        let mut existing = Existing::nothing(plan.worker_id.clone());
+        let mut existing = Existing::nothing(Worker::default(), plan.worker_id.clone());
         existing.state = before.clone();
         let places = Places::new(plan, &existing, scope(false));
         assemble(plan, &places, before, &BTreeMap::new(), None)
     };
     let (one, other) =
         (plan_with(&["base"]), plan_with(&["docker.io/team/other", "reg.example/a"]));
-    let state = add(&add(&State::empty(one.worker_id.clone()), &one), &other);
+    let state = add(&add(&State::empty(Worker::default(), one.worker_id.clone()), &one), &other);
     let labels = &namespace(&state).content[&Digest::of("{}")].labels;
     assert_eq!(labels["containerd.io/distribution.source.docker.io"], "library/base,team/other");
     assert_eq!(labels["containerd.io/distribution.source.reg.example"], "a");

@@ -4,34 +4,21 @@ use std::path::PathBuf;
 
 use bkstate::Digest;
 use bkstate::dir::DirError;
-use bkstate::root::RootError;
-use bkstate::state::{Damage, ExistingError, LockError, StagingError, VerifyError};
+use bkstate::root::OpenRootError;
+use bkstate::state::{Damage, ExistingError, StagingError, VerifyError};
 
 use super::store::LinkError;
 use crate::layout::{BadCopy, BlobError, copies};
 use crate::limits::{Bound, MAX_CHAIN};
-use crate::root::OpenRootError;
 use crate::unpack::{RightsError, UnpackError};
 
 /// Why a conversion failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConvertError {
-    /// The root is in use or cannot be locked.
+    /// The root cannot be opened or made, is not one, or is in use.
     #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The root cannot be opened, or is not one.
-    #[error(transparent)]
-    NotARoot(#[from] RootError),
-    /// The root cannot be made.
-    #[error("cannot make the root {}", path.display())]
-    CreateRoot {
-        /// The root.
-        path: PathBuf,
-        /// What the kernel answered.
-        #[source]
-        source: std::io::Error,
-    },
+    Open(#[from] OpenRootError),
     /// A file or directory of the root cannot be used.
     #[error("cannot use the root")]
     Root(#[from] DirError),
@@ -188,15 +175,6 @@ impl ConvertError {
         match error {
             crate::verify::VerifyError::Cancelled => Self::Cancelled,
             error => Self::Compare(Box::new(error)),
-        }
-    }
-}
-
-impl From<OpenRootError> for ConvertError {
-    fn from(error: OpenRootError) -> Self {
-        match error {
-            OpenRootError::Root(error) => Self::NotARoot(error),
-            OpenRootError::Lock(error) => Self::Lock(error),
         }
     }
 }

@@ -67,15 +67,13 @@ mod snapshots;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use bkstate::dir::Dir;
 use bkstate::ids::WorkerId;
-use bkstate::root;
-use bkstate::state::{Existing, RootLock, Scratch, Staging};
-use bkstate::{Digest, Time};
+use bkstate::state::{Existing, Scratch, Staging};
+use bkstate::worker::Worker;
+use bkstate::{Digest, Root, Time};
 
 use crate::assemble::assemble;
 use crate::cancel::Cancel;
@@ -87,7 +85,6 @@ use crate::merge::{Places, Scope, steps};
 pub use crate::merge::{Share, Shares};
 use crate::plan::Plan;
 use crate::progress::{Event, Progress, Stage};
-use crate::root::Root;
 use crate::unpack::check_rights;
 use crate::verify::Verifier;
 
@@ -185,9 +182,8 @@ fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertErr
     if options.blobs == StoreBlobs::None && !options.extract {
         return Err(ConvertError::NothingToStore);
     }
-    let root = open_root(root)?;
-    let lock = RootLock::acquire(&root)?;
-    let mut existing = Existing::read(&root, &plan.worker_id)?;
+    let root = Root::open_to_write(root)?;
+    let mut existing = root.existing(&plan.worker_id)?;
     let stage = |stage: Stage| {
         progress.event(Event::StageStarted(stage));
         move || progress.event(Event::StageFinished(stage))
@@ -195,7 +191,7 @@ fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertErr
     let mut legacy = Legacy::default();
     if mend::is_needed(plan, &existing) {
         let done = stage(Stage::Trees);
-        let scratch = Scratch::create(&root, &lock)?;
+        let scratch = Scratch::create(&root)?;
         let verifier = run.verifier();
         let unpacked = options.extract;
         if unpacked {
@@ -209,7 +205,7 @@ fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertErr
     let left = chains::leave_packed(plan, &existing, &mut places, options)?;
     let allowance = blobs::allowance(plan, &places, &options.limits)?;
     if places.unpack_something() {
-        try_rights(&root, &Scratch::create(&root, &lock)?)?;
+        try_rights(&root, &Scratch::create(&root)?)?;
     }
     let last_used = options.last_used.or_else(|| plan.newest());
     let reused = check::reused(plan, &places, &existing);
@@ -225,14 +221,14 @@ fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertErr
         let state = assemble(plan, &places, &existing.state, &BTreeMap::new(), last_used);
         if existing.is_all_of(&state) {
             report.record_bytes = state.record_bytes();
-            existing.remove_leftovers(&lock)?;
-            Staging::remove_dead_run(&root, &lock)?;
+            existing.remove_leftovers()?;
+            Staging::remove_dead_run(&root)?;
             return Ok(report);
         }
     }
 
     let done = stage(Stage::Layers);
-    let staging = Staging::begin(&root, &lock, &existing)?;
+    let staging = Staging::begin(&root, &existing)?;
     let site = Site::new(plan, &places, &existing, &staging, &allowance, options.blobs);
     blobs::store_documents(&site)?;
     let worked = blobs::store_and_unpack(&site, run)?;
@@ -281,7 +277,7 @@ fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertErr
 
 impl Report {
     /// The report of a conversion that has not unpacked anything yet.
-    fn new(root: &Dir, plan: &Plan, existing: &Existing, places: &Places) -> Self {
+    fn new(root: &Root, plan: &Plan, existing: &Existing, places: &Places) -> Self {
         let stored = || plan.blobs.iter().filter(|(digest, _)| places.blobs.contains(digest));
         Self {
             root: root.path().to_owned(),
@@ -304,7 +300,7 @@ impl Report {
     }
 }
 
-fn try_rights(root: &Dir, scratch: &Scratch<'_>) -> Result<(), ConvertError> {
+fn try_rights(root: &Root, scratch: &Scratch<'_>) -> Result<(), ConvertError> {
     let rights = check_rights(scratch.dir());
     rights.map_err(|source| ConvertError::Rights { root: root.path().to_owned(), source })
 }
@@ -321,42 +317,22 @@ fn shares(plan: &Plan, existing: &Existing, places: &Places) -> Shares {
 /// something else.
 ///
 /// # Errors
-/// [`ConvertError::Lock`], [`ConvertError::Existing`], or [`ConvertError::NotARoot`] if it is not a root
-/// or cannot be read. A root that does not exist is fine.
+/// [`ConvertError::Open`], or [`ConvertError::Existing`] if it holds another worker's state. A root that does not
+/// exist is fine.
 pub fn check_root(root: impl AsRef<Path>) -> Result<(), ConvertError> {
-    root::open_to_write(root.as_ref())?;
-    match Root::open_if_there(root.as_ref())? {
-        Some(root) => Ok(Existing::check_workers(root.dir())?),
+    match Root::check_to_write(root)? {
+        Some(root) => Ok(Existing::check_workers(&root)?),
         None => Ok(()),
     }
 }
 
 fn preview(plan: &Plan, root: &Path, options: &Options) -> Result<Shares, ConvertError> {
     let existing = match Root::open_if_there(root)? {
-        Some(root) => Existing::read(root.dir(), &plan.worker_id)?,
-        None => Existing::nothing(plan.worker_id.clone()),
+        Some(root) => root.existing(&plan.worker_id)?,
+        None => Existing::nothing(Worker::default(), plan.worker_id.clone()),
     };
     let mut places = Places::new(plan, &existing, options.scope());
     chains::leave_packed(plan, &existing, &mut places, options)?;
     blobs::allowance(plan, &places, &options.limits)?;
     Ok(shares(plan, &existing, &places))
-}
-
-fn open_root(path: &Path) -> Result<Dir, ConvertError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    // What is there is not made: of what the kernel answers, that would only tell that it exists.
-    if let Some(root) = root::open_to_write(path)? {
-        return Ok(root);
-    }
-    let mut builder = std::fs::DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| ConvertError::CreateRoot { path: path.to_owned(), source })?;
-    let made = root::open_to_write(path)?;
-    made.ok_or_else(|| ConvertError::CreateRoot {
-        path: path.to_owned(),
-        source: io::ErrorKind::NotFound.into(),
-    })
 }

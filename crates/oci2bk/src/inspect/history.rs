@@ -9,10 +9,11 @@ use std::path::PathBuf;
 
 use bkstate::Time;
 use bkstate::bolt::{Db, Entry, ReadError};
-use bkstate::dir::{Dir, DirError};
+use bkstate::Root;
+use bkstate::dir::DirError;
+use bkstate::worker::StateFile;
 use prost::Message;
 
-const HISTORY_DB: &str = "history.db";
 const RECORDS: &[u8] = b"_records";
 
 /// A build.
@@ -144,13 +145,14 @@ struct Descriptor {
 ///
 /// # Errors
 /// If the file cannot be read.
-pub(super) fn builds(root: &Dir) -> Result<Vec<Build>, BuildsError> {
-    if matches!(root.size(HISTORY_DB)?, None | Some(0)) {
+pub(super) fn builds(root: &Root) -> Result<Vec<Build>, BuildsError> {
+    let name = root.worker().name(StateFile::History);
+    if matches!(root.dir().size(name)?, None | Some(0)) {
         return Ok(Vec::new());
     }
-    let path = || root.path().join(HISTORY_DB);
+    let path = || root.path().join(name);
     let damaged = |source| BuildsError::Database { path: path(), source };
-    let db = Db::open(root.file(HISTORY_DB)?).map_err(damaged)?;
+    let db = Db::open(root.dir().file(name)?).map_err(damaged)?;
     let Some(records) = db.root().bucket(RECORDS).map_err(damaged)? else { return Ok(Vec::new()) };
     let mut builds = Vec::new();
     for entry in records.entries() {

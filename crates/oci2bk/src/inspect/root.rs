@@ -9,10 +9,10 @@ use std::path::PathBuf;
 
 use bkstate::dir::DirError;
 use bkstate::ids::{KeyId, RecordId, ResultId, WorkerId};
-use bkstate::root::RootError;
+use bkstate::root::OpenRootError;
 use bkstate::snapshots::Kind;
 use bkstate::solver::Link;
-use bkstate::state::{Damage, LockError, VerifyError};
+use bkstate::state::{Damage, VerifyError};
 use bkstate::{Digest, Time};
 
 use super::history::{Build, BuildsError};
@@ -184,12 +184,9 @@ pub enum Unread {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InspectError {
-    /// A daemon works on it.
+    /// It cannot be opened, is not a root, or is in use.
     #[error(transparent)]
-    Lock(#[from] LockError),
-    /// It cannot be opened, or is not a root.
-    #[error(transparent)]
-    Root(#[from] RootError),
+    Open(#[from] OpenRootError),
     /// It holds no state, or one that is not known.
     #[error(transparent)]
     State(#[from] VerifyError),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bkstate::dir::Dir;
 use bkstate::ids::{KeyId, WorkerId};
 use bkstate::solver::Link;
-use bkstate::state::{Existing, RootLock, Staging, State};
+use bkstate::state::{Existing, Staging, State};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -179,9 +179,9 @@ fn one_thing_of_a_root_comes_with_all_that_is_tied_to_it() {
 /// A root whose `cache.db` has these links, and nothing else of note.
 fn with_links(links: impl IntoIterator<Item = (usize, usize)>) -> TempDir {
     let temp = tempfile::tempdir().unwrap();
-    let dir = Dir::open(temp.path()).unwrap();
+    let root = bkstate::Root::open_to_write(temp.path()).unwrap();
     let worker = WorkerId::derive("worker");
-    let mut state = State::empty(worker.clone());
+    let mut state = State::empty(root.worker().clone(), worker.clone());
     let id = |number: usize| KeyId::derive(&number.to_string());
     for (from, to) in links {
         let digest = bkstate::Digest::of(format!("op {to}"));
@@ -189,9 +189,8 @@ fn with_links(links: impl IntoIterator<Item = (usize, usize)>) -> TempDir {
         state.solver.add_key(&id(to));
         state.solver.add_link(&id(from), link, &id(to));
     }
-    let existing = Existing::nothing(worker);
-    let lock = RootLock::acquire(&dir).unwrap();
-    let staging = Staging::begin(&dir, &lock, &existing).unwrap();
+    let existing = Existing::nothing(root.worker().clone(), worker);
+    let staging = Staging::begin(&root, &existing).unwrap();
     let written = staging.write(&state).unwrap();
     staging.publish(written).unwrap();
     temp

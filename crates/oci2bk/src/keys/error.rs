@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use bkstate::dir::DirError;
-use bkstate::root::RootError;
+use bkstate::root::OpenRootError;
 
 use super::artifact::ArtifactError;
 use super::attestation::AttestationError;
@@ -237,7 +237,7 @@ pub enum SourceError {
     TooManyOutputs(#[from] TooManyOutputs),
     /// A directory of Docker, or a part of a root.
     #[error(transparent)]
-    Root(#[from] RootError),
+    Open(#[from] OpenRootError),
     /// A layout that cannot be used.
     #[error("cannot use the OCI layout {path}")]
     Layout {

@@ -12,15 +12,15 @@ use std::path::PathBuf;
 
 use bkstate::Digest;
 use bkstate::bolt::{Bucket, Entry, ReadError};
-use bkstate::dir::{Dir, DirError};
+use bkstate::content::BlobStore;
+use bkstate::dir::{Dir, DirError, if_there};
+use bkstate::worker::{Part, Worker};
 use prost::Message;
 
 use super::attestation::is_provenance;
 use crate::json::{self, TooComplex};
 use crate::limits::{Bound, Limits};
 
-/// Directories of workers are named `runc-<snapshotter>` (`cmd/buildkitd/main_oci_worker.go`).
-const WORKER: &str = "runc-";
 
 /// Why a build history cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +158,7 @@ pub(super) fn builds(records: &Bucket<'_>) -> Result<Vec<Build>, HistoryError> {
 /// The blobs of all workers of a root.
 pub(super) struct Content<'l> {
     limits: &'l Limits,
-    stores: Vec<Dir>,
+    stores: Vec<BlobStore>,
     /// How many bytes may still be read.
     left: u64,
 }
@@ -166,18 +166,10 @@ pub(super) struct Content<'l> {
 impl<'l> Content<'l> {
     pub(super) fn open(root: &Dir, limits: &'l Limits) -> Result<Self, HistoryError> {
         let mut stores = Vec::new();
-        for entry in root.entries()? {
-            let worker = entry.to_str().is_some_and(|name| name.starts_with(WORKER));
-            if !worker || !entry.is_dir {
-                continue;
-            }
-            let worker = root.dir(entry.name.as_c_str())?;
-            let blobs = worker.dir("content").and_then(|dir| dir.dir("blobs"));
-            match blobs.and_then(|dir| dir.dir("sha256")) {
-                Ok(store) => stores.push(store),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error.into()),
-            }
+        for worker in Worker::in_root(root)? {
+            let content = worker.open(root, Part::Content)?;
+            let store = content.as_ref().map(BlobStore::open).map(if_there).transpose()?;
+            stores.extend(store.flatten());
         }
         Ok(Self { limits, stores, left: limits.keys_documents })
     }
@@ -191,9 +183,8 @@ impl<'l> Content<'l> {
     pub(super) fn read(&mut self, digest: &Digest) -> Result<Option<Vec<u8>>, HistoryError> {
         let limit = self.limits.of_keys_document(self.left);
         for store in &self.stores {
-            let name = digest.hex();
-            let path = store.path().join(&*name);
-            let file = match store.file(&*name) {
+            let path = store.path().join(&*digest.hex());
+            let file = match store.blob(digest) {
                 Ok(file) => file,
                 Err(error) if error.is_not_found() => continue,
                 Err(error) => return Err(error.into()),

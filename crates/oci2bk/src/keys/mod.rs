@@ -238,7 +238,7 @@ pub use file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError, MAX_DOCUMENT_BYTES};
 pub use history::HistoryError;
 pub use keyring::{Keyring, Resolved, SourceSummary, TooManyOutputs};
 pub use metadata_file::MetadataFileError;
-pub use read::{read_layout, read_source};
+pub use read::{read_layout, read_root, read_source};
 pub use source::{Candidate, KeySource, SourceDescription, SourceKind, Uncomputable};
 
 #[cfg(test)]

@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _};
 use std::path::Path;
 
+use bkstate::Root;
 use bkstate::bolt::Bucket;
 use bkstate::dir::Dir;
 use bkstate::root::{Kind, RootError};
+use bkstate::worker::Worker;
 
 use super::bundle::Found;
 use super::database::{self, DatabaseError, DatabaseKind};
@@ -160,13 +162,17 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
     }
     let (dir, kind) = bkstate::root::find(dir)?;
     match kind {
-        // That of Docker Engine has a `cache.db` like any other.
-        Kind::Root | Kind::LayoutAndRoot | Kind::Engine => return read_root(&dir, limits),
+        Kind::Root => return read_root(&Root::open(dir.path())?, limits),
+        // That of Docker Engine has a cache of the solver like any other.
+        Kind::LayoutAndRoot | Kind::Engine => return read_databases(&dir, &Worker::default(), limits),
         Kind::Layout => {}
         Kind::Empty | Kind::Other { .. } => {
             return Err(SourceError::NoKnownDirectory { path: dir.path().to_owned() });
         }
-        kind => return Err(RootError::NotARoot { path: dir.path().to_owned(), kind }.into()),
+        kind => {
+            let path = dir.path().to_owned();
+            return Err(SourceError::Open(RootError::NotARoot { path, kind }.into()));
+        }
     }
     let layout = Layout::open(path, limits)
         .map_err(|source| SourceError::Layout { path: path.to_owned(), source: source.into() })?;
@@ -180,15 +186,32 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
     Ok(sources)
 }
 
-/// Everything in the root directory of a builder that has keys.
-fn read_root(root: &Dir, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
+/// Reads everything in the root of a stopped builder that has keys.
+///
+/// # Errors
+/// See [`SourceError`].
+pub fn read_root(root: &Root, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
+    let mut sources = read_databases(root.dir(), root.worker(), limits)?;
+    // What a document of one build says of its daemon is more exact.
+    let releases = root::releases(root);
+    for candidate in sources.iter_mut().flat_map(|source| &mut source.candidates) {
+        candidate.builder = candidate.builder.or(releases);
+    }
+    Ok(sources)
+}
+
+fn read_databases(
+    dir: &Dir,
+    worker: &Worker,
+    limits: &Limits,
+) -> Result<Vec<KeySource>, SourceError> {
     let mut sources = Vec::new();
-    for name in root::DATABASES {
+    for name in root::DATABASES.map(|file| worker.name(file)) {
         // A daemon that was stopped when it made a database leaves an empty file.
-        if matches!(root.size(name)?, None | Some(0)) {
+        if matches!(dir.size(name)?, None | Some(0)) {
             continue;
         }
-        match read_database(&root.path().join(name), root.file(name)?, limits) {
+        match read_database(&dir.path().join(name), dir.file(name)?, limits) {
             Ok(of_database) => sources.extend(of_database),
             // A daemon that has not built anything yet has databases without buckets.
             Err(SourceError::EmptyHistory { .. } | SourceError::NoContent { .. }) => {}
@@ -198,12 +221,7 @@ fn read_root(root: &Dir, limits: &Limits) -> Result<Vec<KeySource>, SourceError>
         }
     }
     if sources.is_empty() {
-        return Err(SourceError::EmptyRoot { path: root.path().to_owned() });
-    }
-    // What a document of one build says of its daemon is more exact.
-    let releases = root::releases(root);
-    for candidate in sources.iter_mut().flat_map(|source| &mut source.candidates) {
-        candidate.builder = candidate.builder.or(releases);
+        return Err(SourceError::EmptyRoot { path: dir.path().to_owned() });
     }
     Ok(sources)
 }

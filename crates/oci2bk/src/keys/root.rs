@@ -1,20 +1,21 @@
 //! The root directory of a builder, with everything in it that has keys.
 
-use bkstate::dir::Dir;
+use bkstate::Root;
 use bkstate::ids::RecordId;
 use bkstate::records::{Record, Records};
-use bkstate::state::State;
+use bkstate::worker::StateFile;
 
 use crate::release::Span;
 
 /// The files of a root that keys are in, those that name the steps first
 /// (BuildKit v0.32.2 `cmd/buildkitd/main.go`).
-pub(super) const DATABASES: [&str; 3] = ["history.db", "cache-debug.db", "cache.db"];
+pub(super) const DATABASES: [StateFile; 3] =
+    [StateFile::History, StateFile::SolverDebug, StateFile::Solver];
 
 /// What the records in a root tell of the releases of its daemons. Of a root whose state is not whole they tell
 /// nothing, and it has its keys all the same.
-pub(super) fn releases(root: &Dir) -> Option<Span> {
-    of_records(&State::read(root).ok()?.records)
+pub(super) fn releases(root: &Root) -> Option<Span> {
+    of_records(&root.state().ok()?.records)
 }
 
 /// Daemons since v0.33.1 note the identity of each layer that they give a blob, and older ones never do. Where

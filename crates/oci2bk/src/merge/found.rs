@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bkstate::Digest;
 use bkstate::ids::RecordId;
 use bkstate::layers;
-use bkstate::metadata::{NAMESPACE, Namespace, SnapshotTable};
+use bkstate::metadata::{Namespace, SnapshotTable};
 use bkstate::records::Record;
 use bkstate::snapshots::Kind;
-use bkstate::state::{Existing, SNAPSHOTTER};
+use bkstate::state::Existing;
 
 use crate::plan::Layer;
 
@@ -23,8 +23,9 @@ pub(super) struct Found<'e> {
 
 impl<'e> Found<'e> {
     pub(super) fn new(existing: &'e Existing) -> Self {
-        let namespace = existing.state.metadata.namespaces.get(NAMESPACE);
-        let table = namespace.and_then(|namespace| namespace.snapshots.get(SNAPSHOTTER));
+        let worker = &existing.state.worker;
+        let namespace = worker.namespace_of(&existing.state.metadata);
+        let table = namespace.and_then(|namespace| worker.table_of(namespace));
         let mut found = Self {
             existing,
             namespace,

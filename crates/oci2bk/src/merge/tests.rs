@@ -5,16 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Time;
 use bkstate::ids::{KeyId, ResultId, WorkerId};
-use bkstate::metadata::{NAMESPACE, Namespace};
+use bkstate::metadata::Namespace;
 use bkstate::records::Records;
 use bkstate::snapshots::Kind;
 use bkstate::solver::SolverCache;
-use bkstate::state::{SNAPSHOTTER, State};
+use bkstate::state::State;
+use bkstate::worker::Worker;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+
+const NAMESPACE: &str = "buildkit";
+const SNAPSHOTTER: &str = "overlayfs";
 use crate::assemble::{Tree, assemble};
 use crate::plan::testing::*;
 use crate::unpack::Usage;
@@ -22,7 +26,7 @@ use crate::unpack::Usage;
 const USED: Option<Time> = Some(Time::from_unix_seconds(1000));
 
 fn nothing() -> Existing {
-    Existing::nothing(WorkerId::derive("worker"))
+    Existing::nothing(Worker::default(), WorkerId::derive("worker"))
 }
 
 /// What a root holds after `plan` was converted into it, and how much of that is new.

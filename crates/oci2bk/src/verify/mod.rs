@@ -64,7 +64,6 @@ use crate::degree::Degree;
 use crate::limits::Limits;
 use crate::plan::Plan;
 use crate::progress::{Event, Progress, Silent, Stage};
-use crate::root::Root;
 use crate::unpack::{EntryName, RightsError, UnpackError};
 
 pub use crate::mend::MendError;
@@ -279,7 +278,7 @@ impl<'p> Verifier<'p> {
     /// assert_eq!((steps, missing_steps, other_steps), (plan.steps.len(), 0, 0));
     ///
     /// // A consistent lie: two steps have each other's results.
-    /// let mut state = State::read(&Dir::open(directory.path())?)?;
+    /// let mut state = Root::open(directory.path())?.state()?;
     /// let with_results = state.solver.results.iter().filter(|(_, results)| !results.is_empty());
     /// let [a, b] = [0, 1].map(|n| with_results.clone().nth(n).expect("a step").0.clone());
     /// let (of_a, of_b) = (state.solver.results[&a].clone(), state.solver.results[&b].clone());
@@ -378,7 +377,7 @@ impl<'p> Verifier<'p> {
     fn look_at(&self, root: &Root) -> Result<Findings, VerifyError> {
         self.check()?;
         let done = self.stage(Stage::Verify);
-        let verified = bkstate::state::verify(root.dir())?;
+        let verified = root.verify()?;
         let is_usable = verified.damage.iter().all(bkstate::state::Damage::is_harmless);
         let mut report = Report {
             counts: verified.state.as_ref().map(Counts::of).unwrap_or_default(),
@@ -393,7 +392,7 @@ impl<'p> Verifier<'p> {
         let Some(state) = verified.state else {
             return Ok(Findings { report, sound, is_usable });
         };
-        let parts = Parts::of_root(root.dir())?;
+        let parts = root.parts()?;
         if let Some(now) = self.now {
             report.leftovers.extend(dated_ahead(&state, now).into_iter().map(Damage::State));
         }

@@ -4,9 +4,8 @@ use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use bkstate::Root;
 use bkstate::Digest;
-use bkstate::dir::Dir;
-use bkstate::state::{State, verify};
 use oci2bk::convert::{ConvertError, LinkError, StoreBlobs};
 use oci2bk::layout::BlobError;
 
@@ -19,7 +18,7 @@ fn blob(root: &Path, digest: &Digest) -> PathBuf {
 }
 
 fn assert_sound(root: &Path) {
-    let found = verify(&Dir::open(root).unwrap()).unwrap();
+    let found = Root::open(root).unwrap().verify().unwrap();
     assert!(found.damage.is_empty(), "{:#?}", found.damage);
 }
 
@@ -193,7 +192,7 @@ fn without_blobs_there_are_files_only_and_blobs_can_be_added() {
         assert_sound(root.path());
         let at_once = tempfile::tempdir().unwrap();
         converted(&[fixture.export()], &[fixture], at_once.path(), &converter(true)).unwrap();
-        let state = |root: &Path| State::read(&Dir::open(root).unwrap()).unwrap();
+        let state = |root: &Path| Root::open(root).unwrap().state().unwrap();
         assert!(state(root.path()) == state(at_once.path()), "{}", fixture.name);
     }
 }

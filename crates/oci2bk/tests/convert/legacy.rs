@@ -15,20 +15,20 @@ use super::tree::describe;
 use super::{converted, converter, extracting};
 
 fn read(root: &Path) -> State {
-    State::read(&Dir::open(root).unwrap()).unwrap()
+    Root::open(root).unwrap().state().unwrap()
 }
 
 /// The keys of the snapshots.
 fn keys(namespace: &Namespace) -> BTreeSet<String> {
-    let table = namespace.snapshots.get(SNAPSHOTTER);
+    let table = namespace.snapshots.get("overlayfs");
     table.into_iter().flat_map(|table| table.rows.keys()).cloned().collect()
 }
 
 /// Gives the snapshots of a root the names that an older daemon would have given them.
 fn make_legacy(root: &Path) {
-    let dir = Dir::open(root).unwrap();
-    let lock = RootLock::acquire(&dir).unwrap();
-    let existing = Existing::read(&dir, &read(root).worker_id).unwrap();
+    let worker_id = read(root).worker_id;
+    let root = Root::open_to_write(root).unwrap();
+    let existing = root.existing(&worker_id).unwrap();
     let mut state = existing.state.clone();
     let mut names = BTreeMap::new();
     for record in state.records.by_id.values_mut() {
@@ -40,7 +40,7 @@ fn make_legacy(root: &Path) {
         record.layer_identity = None;
     }
     let old = |key: String| names.get(&key).cloned().unwrap_or(key);
-    let namespace = state.metadata.namespaces.get_mut(NAMESPACE).unwrap();
+    let namespace = state.metadata.namespaces.get_mut("buildkit").unwrap();
     for lease in namespace.leases.values_mut() {
         for keys in lease.snapshots.values_mut() {
             *keys = std::mem::take(keys).into_iter().map(old).collect();
@@ -54,10 +54,10 @@ fn make_legacy(root: &Path) {
         });
         table.rows = rows.collect();
     }
-    let staging = Staging::begin(&dir, &lock, &existing).unwrap();
+    let staging = Staging::begin(&root, &existing).unwrap();
     let written = staging.write(&state).unwrap();
     staging.publish(written).unwrap();
-    assert!(verify(&dir).unwrap().damage.is_empty());
+    assert!(root.verify().unwrap().damage.is_empty());
     assert_eq!(layers::depend_on_legacy(&read(root).records).len(), state.records.by_id.len());
 }
 
@@ -91,7 +91,7 @@ fn layers_that_are_what_the_cache_has_become_those_of_a_new_root() {
 }
 
 fn namespace(state: &State) -> &Namespace {
-    &state.metadata.namespaces[NAMESPACE]
+    &state.metadata.namespaces["buildkit"]
 }
 
 /// Adds a file to the tree of the lowest snapshot of a root, and returns how many lie on it, with itself.
@@ -134,7 +134,7 @@ fn a_layer_that_is_not_what_the_cache_has_is_stored_beside_it_with_all_above() {
         records.filter_map(|(_, record)| record.blob_chain_id).collect()
     };
     assert_eq!(shared.len(), trees);
-    assert!(verify(&Dir::open(root.path()).unwrap()).unwrap().damage.is_empty());
+    assert!(Root::open(root.path()).unwrap().verify().unwrap().damage.is_empty());
     // Nothing is left to do.
     assert_eq!(convert().snapshots, 0);
 }

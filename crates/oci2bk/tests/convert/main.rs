@@ -95,9 +95,9 @@ fn a_converted_root_is_sound_and_has_what_the_plan_says() {
             let exports = [fixture.export()];
             let plan = Plan::new(&exports, &fixture::keyring(&exports, &[fixture])).unwrap();
             let report = converter(extract).convert(&plan, &root).unwrap();
-            let dir = Dir::open(&root).unwrap();
-            assert!(verify(&dir).unwrap().damage.is_empty());
-            let state = State::read(&dir).unwrap();
+            let opened = Root::open(&root).unwrap();
+            assert!(opened.verify().unwrap().damage.is_empty());
+            let state = opened.state().unwrap();
             assert_eq!(state.records.by_id.len(), plan.layers.len());
             assert_eq!(state.solver.links.len(), plan.steps.len());
             assert_eq!(report.blobs, plan.blobs.len());

@@ -5,10 +5,10 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bkstate::dir::Dir;
+use bkstate::Root;
 use bkstate::metadata::{Metadata, NAMESPACE};
 use bkstate::snapshots::Snapshots;
-use bkstate::state::{SNAPSHOTTER, State, verify};
+use bkstate::state::{SNAPSHOTTER, State};
 use oci2bk::convert::Converter;
 use oci2bk::plan::Plan;
 use tempfile::TempDir;
@@ -25,11 +25,11 @@ const METADATA_DB: &str = "runc-overlayfs/containerdmeta.db";
 const RECORDS_DB: &str = "runc-overlayfs/metadata_v2.db";
 
 fn read(root: &Path) -> State {
-    State::read(&Dir::open(root).unwrap()).unwrap()
+    Root::open(root).unwrap().state().unwrap()
 }
 
 fn assert_sound(root: &Path) {
-    let damage = verify(&Dir::open(root).unwrap()).unwrap().damage;
+    let damage = Root::open(root).unwrap().verify().unwrap().damage;
     assert!(damage.is_empty(), "{damage:#?}");
 }
 
@@ -198,7 +198,7 @@ fn every_prefix_of_publishing_is_a_sound_state_that_the_next_run_completes() {
                 step(from.path(), to.path());
             }
             let stopped = read(to.path());
-            let damage = verify(&Dir::open(to.path()).unwrap()).unwrap().damage;
+            let damage = Root::open(to.path()).unwrap().verify().unwrap().damage;
             assert!(damage.iter().all(|damage| damage.is_harmless()), "{last}: {damage:#?}");
             assert_has(&stopped, &read(before.path()));
 
@@ -220,13 +220,13 @@ fn every_prefix_of_publishing_is_a_sound_state_that_the_next_run_completes() {
 /// What publishing does first: the sequence of the new state in the old one.
 fn reserve(from: &Path, to: &Path) {
     let sequence = |metadata: &Metadata| {
-        let tables = &metadata.namespaces[NAMESPACE].snapshots;
-        tables.get(SNAPSHOTTER).map(|table| table.sequence)
+        let tables = &metadata.namespaces["buildkit"].snapshots;
+        tables.get("overlayfs").map(|table| table.sequence)
     };
     let Some(new) = sequence(&read(from).metadata) else { return };
     let mut metadata = read(to).metadata;
-    let namespace = metadata.namespaces.get_mut(NAMESPACE).unwrap();
-    namespace.snapshots.get_mut(SNAPSHOTTER).unwrap().sequence = new;
+    let namespace = metadata.namespaces.get_mut("buildkit").unwrap();
+    namespace.snapshots.get_mut("overlayfs").unwrap().sequence = new;
     let path = to.join(METADATA_DB);
     fs::remove_file(&path).unwrap();
     metadata.write(&fs::File::create_new(&path).unwrap()).unwrap();

@@ -50,9 +50,9 @@ fn below_a_linked_copy(broken: bool) -> Cache {
 
 /// What is in a root, without the sizes and times of files.
 pub(super) fn state_of(root: &Path) -> State {
-    let dir = Dir::open(root).unwrap();
-    assert!(verify(&dir).unwrap().damage.is_empty());
-    State::read(&dir).unwrap()
+    let root = Root::open(root).unwrap();
+    assert!(root.verify().unwrap().damage.is_empty());
+    root.state().unwrap()
 }
 
 #[test]

@@ -2,9 +2,8 @@
 
 use std::fs;
 
+use bkstate::Root;
 use bkstate::Digest;
-use bkstate::dir::Dir;
-use bkstate::state::verify;
 use oci2bk::plan::Plan;
 
 use super::fixture::{self, ALL, Copy};
@@ -36,7 +35,7 @@ fn converts_without(copy: &Copy, missing: Digest) {
         let temp = tempfile::tempdir().unwrap();
         let report = converter.convert(&plan, temp.path()).unwrap();
         assert!(report.blobs < whole.blobs.len());
-        assert!(verify(&Dir::open(temp.path()).unwrap()).unwrap().damage.is_empty());
+        assert!(Root::open(temp.path()).unwrap().verify().unwrap().damage.is_empty());
     }
 }
 

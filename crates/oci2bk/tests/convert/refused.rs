@@ -6,7 +6,9 @@ use std::path::Path;
 
 use bkstate::Digest;
 use bkstate::dir::Dir;
-use bkstate::state::{ExistingError, LockError, RootLock};
+use bkstate::Root;
+use bkstate::root::{LockError, OpenRootError};
+use bkstate::state::ExistingError;
 use oci2bk::convert::{ConvertError, check_root};
 use oci2bk::layout::BlobError;
 use oci2bk::unpack::UnpackError;
@@ -142,13 +144,13 @@ fn a_state_that_cannot_be_read_stays_as_it_was() {
 #[test]
 fn a_root_in_use_is_not_touched() {
     let temp = tempfile::tempdir().unwrap();
-    let dir = Dir::open(temp.path()).unwrap();
-    let _lock = RootLock::acquire(&dir).unwrap();
+    let _held = Root::open_to_write(temp.path()).unwrap();
     for error in [
         converted(&[ALL[0].export()], &[], temp.path(), &converter(false)).unwrap_err(),
         check_root(temp.path()).unwrap_err(),
     ] {
-        assert!(matches!(error, ConvertError::Lock(LockError::InUse { .. })), "{error:?}");
+        let ConvertError::Open(OpenRootError::Lock(error)) = error else { panic!("{error:?}") };
+        assert!(matches!(error, LockError::InUse { .. }), "{error:?}");
     }
     assert_eq!(names(temp.path()), ["buildkitd.lock"]);
 }
@@ -164,7 +166,7 @@ fn looking_at_a_root_changes_nothing() {
 #[test]
 fn a_root_that_is_a_file_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    assert!(matches!(check_root(file.path()), Err(ConvertError::NotARoot(_))));
+    assert!(matches!(check_root(file.path()), Err(ConvertError::Open(OpenRootError::Root(_)))));
     let error = converted(&[ALL[0].export()], &[], file.path(), &converter(false)).unwrap_err();
-    assert!(matches!(error, ConvertError::NotARoot(_)), "{error:?}");
+    assert!(matches!(error, ConvertError::Open(OpenRootError::Root(_))), "{error:?}");
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bkstate::dir::Dir;
 use bkstate::records::Records;
 use bkstate::root::RootError;
-use bkstate::state::{LockError, RootLock, State};
+use bkstate::state::{LockError, RootLock};
 use oci2bk::root::{OpenRootError, Root};
 use oci2bk::verify::{Damage, Report, Verifier};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
@@ -49,7 +49,7 @@ fn converted_roots_are_sound_and_stay_as_they_are() {
             let before = describe(root.path());
             let report = verified(root.path(), &checks(false));
             assert!(report.damage.is_empty(), "{:#?}", report.damage);
-            let state = State::read(&Dir::open(root.path()).unwrap()).unwrap();
+            let state = Root::open(root.path()).unwrap().state().unwrap();
             assert_eq!(report.counts.keys, state.solver.links.len());
             assert_eq!(report.counts.records, state.records.by_id.len());
             assert_eq!(report.counts.snapshots, state.snapshots.by_name.len());
@@ -261,7 +261,7 @@ fn a_tree_that_is_deeper_than_a_path_may_be_is_no_end() {
 #[test]
 fn a_root_in_use_is_left_alone() {
     let root = root(0, false);
-    let lock = RootLock::acquire(&Dir::open(root.path()).unwrap()).unwrap();
+    let lock = Root::open_to_write(root.path()).unwrap();
     let error = Root::open(root.path()).unwrap_err();
     assert!(matches!(error, OpenRootError::Lock(LockError::InUse { .. })), "{error}");
     drop(lock);

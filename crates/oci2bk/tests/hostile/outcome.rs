@@ -7,8 +7,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bkstate::dir::Dir;
-use bkstate::state::verify;
 use oci2bk::convert::{ConvertError, Converter, Report};
 use oci2bk::export::{CacheExport, ExportError};
 use oci2bk::keys::{Keyring, SourceError};
@@ -53,7 +51,7 @@ pub(super) fn converted_within(
     match &result {
         Ok(_) => {
             assert_eq!(names, ["root"]);
-            assert!(verify(&Dir::open(&root).unwrap()).unwrap().damage.is_empty());
+            assert!(Root::open(&root).unwrap().verify().unwrap().damage.is_empty());
         }
         Err(Fault::Export(_) | Fault::Keys(_) | Fault::Plan(_)) => {
             assert!(names.is_empty(), "{names:?}")

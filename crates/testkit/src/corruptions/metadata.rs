@@ -133,7 +133,7 @@ pub(super) const ALL: &[Corruption] = &[
     }),
     model("lease: keeps what is not there", Harmless("there is nothing to collect"), |m| {
         lease(m)?.content.insert(Digest::of("nothing"));
-        let keys = lease(m)?.snapshots.entry(SNAPSHOTTER.to_owned()).or_default();
+        let keys = lease(m)?.snapshots.entry("overlayfs".to_owned()).or_default();
         keys.insert(layers::snapshot_key(&Digest::of("nothing")));
         Ok(())
     }),

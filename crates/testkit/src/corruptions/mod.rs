@@ -13,13 +13,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use bkstate::Root;
 use bkstate::bolt::{self, Db, Node, Tree};
-use bkstate::dir::Dir;
 use bkstate::ids::{KeyId, RecordId, ResultId};
-use bkstate::metadata::{NAMESPACE, Namespace, SnapshotTable};
+use bkstate::metadata::{Namespace, SnapshotTable};
 use bkstate::records::Record;
 use bkstate::snapshots::Snapshot;
-use bkstate::state::{SNAPSHOTTER, State};
+use bkstate::state::State;
 
 /// The database with the records, in a root.
 const RECORDS: &str = "runc-overlayfs/metadata_v2.db";
@@ -130,7 +130,7 @@ struct Model {
 
 impl Model {
     fn read(root: &Path) -> Result<Self> {
-        let state = State::read(&Dir::open(root)?)?;
+        let state = Root::open(root)?.state()?;
         let below = |id: &RecordId| state.records.by_id.get(id)?.parent.clone();
         let chain = |id: &RecordId| -> Vec<RecordId> {
             std::iter::successors(Some(id.clone()), &below).take(100).collect()
@@ -179,16 +179,20 @@ impl Model {
     }
 
     fn namespace(&mut self) -> Result<&mut Namespace> {
-        self.state.metadata.namespaces.get_mut(NAMESPACE).context("no namespace")
+        let State { worker, metadata, .. } = &mut self.state;
+        worker.namespace_of_mut(metadata).context("no namespace")
     }
 
     fn table(&mut self) -> Result<&mut SnapshotTable> {
-        self.namespace()?.snapshots.get_mut(SNAPSHOTTER).context("no snapshots")
+        let State { worker, metadata, .. } = &mut self.state;
+        let namespace = worker.namespace_of_mut(metadata).context("no namespace")?;
+        worker.table_of_mut(namespace).context("no snapshots")
     }
 
     fn snapshot_name(&self, id: &RecordId) -> Result<String> {
-        let namespace = self.state.metadata.namespaces.get(NAMESPACE).context("no namespace")?;
-        let table = namespace.snapshots.get(SNAPSHOTTER).context("no snapshots")?;
+        let State { worker, metadata, .. } = &self.state;
+        let namespace = worker.namespace_of(metadata).context("no namespace")?;
+        let table = worker.table_of(namespace).context("no snapshots")?;
         Ok(table.rows.get(&self.key_of(id)?).context("no row")?.name.clone())
     }
 
@@ -222,8 +226,10 @@ impl Model {
     /// Gives a record the snapshot `key`, and its lease with it.
     fn take_snapshot(&mut self, id: &RecordId, key: String) -> Result<()> {
         self.record_mut(id)?.snapshot = Some(key.clone());
-        let lease = self.namespace()?.leases.get_mut(id.as_str()).context("no lease")?;
-        lease.snapshots.entry(SNAPSHOTTER.to_owned()).or_default().insert(key);
+        let State { worker, metadata, .. } = &mut self.state;
+        let namespace = worker.namespace_of_mut(metadata).context("no namespace")?;
+        let lease = namespace.leases.get_mut(id.as_str()).context("no lease")?;
+        worker.kept_by_entry(lease).insert(key);
         Ok(())
     }
 }

@@ -7,18 +7,17 @@ use super::*;
 use crate::bolt::{Node, Tree};
 
 fn read(root: &Root) -> Existing {
-    Existing::read(&root.dir, &WorkerId::derive("new")).unwrap()
+    Existing::read(&root.held, &WorkerId::derive("new")).unwrap()
 }
 
 fn refusal(root: &Root) -> ExistingError {
-    Existing::read(&root.dir, &WorkerId::derive("new")).unwrap_err()
+    Existing::read(&root.held, &WorkerId::derive("new")).unwrap_err()
 }
 
 /// Publishes `state` into `root`, with the files that are new in it.
 fn add(root: &Root, state: &State) {
     let existing = read(root);
-    let lock = RootLock::acquire(&root.dir).unwrap();
-    let staging = Staging::begin(&root.dir, &lock, &existing).unwrap();
+    let staging = Staging::begin(&root.held, &existing).unwrap();
     for (digest, content) in &namespace(state).content {
         if !existing.blobs.contains_key(digest) && *digest != blob("remote") {
             let bytes = vec![b'x'; usize::try_from(content.size).unwrap()];
@@ -128,7 +127,7 @@ fn whatever_is_missing_is_there_after_something_was_added() {
         }
         state.worker_id = read(&root).state.worker_id;
         add(&root, &state);
-        assert_eq!(State::read(&root.dir).unwrap(), state, "{missing}");
+        assert_eq!(State::read(&root.held).unwrap(), state, "{missing}");
         assert_eq!(root.names(), ["buildkitd.lock", "cache.db", "runc-overlayfs"]);
     }
 }
@@ -141,8 +140,8 @@ fn what_does_not_change_is_not_written() {
     let before = inodes(root.path());
     let state = sound_and_more();
     add(&root, &state);
-    assert_eq!(State::read(&root.dir).unwrap(), state);
-    assert_eq!(verify(&root.dir).unwrap().damage.len(), 0);
+    assert_eq!(State::read(&root.held).unwrap(), state);
+    assert_eq!(verify(&root.held).unwrap().damage.len(), 0);
     let after = inodes(root.path());
     let changed: Vec<_> = before
         .iter()
@@ -221,11 +220,11 @@ fn damage_is_named_and_what_a_daemon_clears_away_is_none() {
     let root = Root::with(&state);
     let existing = read(&root);
     assert_eq!(existing.state, state);
-    let found = verify(&root.dir).unwrap();
+    let found = verify(&root.held).unwrap();
     assert_eq!(found.damage.len(), 1);
     assert_eq!(existing.new_damage(found).len(), 0);
     fs::create_dir(root.snapshot(99)).unwrap();
-    let stray = || verify(&root.dir).unwrap();
+    let stray = || verify(&root.held).unwrap();
     assert_eq!(kinds_of(&existing.new_damage(stray())), ["stray-directory"]);
     // Only of a daemon it is a leftover, never of a conversion.
     use_database(&root.worker(METADATA_DB));
@@ -280,8 +279,7 @@ fn leftovers_are_recognised_and_removed() {
     let existing = read(&root);
     assert!(!existing.state.snapshots.by_name.keys().any(|name| name.ends_with("unnamed")));
     assert!(existing.blobs.contains_key(&foreign) && !existing.blobs.contains_key(&stray));
-    let lock = RootLock::acquire(&root.dir).unwrap();
-    let staging = Staging::begin(&root.dir, &lock, &existing).unwrap();
+    let staging = Staging::begin(&root.held, &existing).unwrap();
     assert!(!root.snapshot(99).exists() && !root.snapshot(unnamed).exists());
     assert!(!root.worker("snapshots/snapshots/new-123").exists());
     assert!(!root.blob(&stray).exists());
@@ -294,8 +292,7 @@ fn leftovers_are_recognised_and_removed() {
     fs::remove_file(readme).unwrap();
     let written = staging.write(&existing.state).unwrap();
     staging.publish(written).unwrap();
-    assert_eq!(verify(&root.dir).unwrap().damage.len(), 0);
-    drop(lock);
+    assert_eq!(verify(&root.held).unwrap().damage.len(), 0);
     assert!(read(&root).is_all_of(&existing.state));
 }
 
@@ -312,7 +309,7 @@ fn leases_whose_records_a_dead_run_did_not_publish_are_dropped() {
     assert_eq!(namespace(&existing.state).leases, namespace(&before).leases);
     assert!(namespace(&existing.state).content.contains_key(&blob("more")), "to be used again");
     add(&root, &existing.state);
-    assert_eq!(State::read(&root.dir).unwrap(), existing.state);
+    assert_eq!(State::read(&root.held).unwrap(), existing.state);
 
     // What a daemon keeps while it works, and removes when it starts.
     let mut state = sound();
@@ -327,8 +324,8 @@ fn directories_on_another_file_system_are_told_apart() {
     let root = Root::empty();
     // One that is everywhere.
     let other = Dir::open(Path::new("/proc")).unwrap();
-    assert!(!root.dir.shares_file_system(&other).unwrap());
-    assert!(root.dir.shares_file_system(&root.dir).unwrap());
+    assert!(!root.held.dir().shares_file_system(&other).unwrap());
+    assert!(root.held.dir().shares_file_system(&root.held).unwrap());
 }
 
 #[test]
@@ -345,7 +342,7 @@ fn records_that_a_daemon_was_stopped_over_are_dropped_with_their_leases() {
     assert!(existing.state.records.by_id.contains_key(&id("twin")));
     let state = existing.state;
     add(&root, &state);
-    let found = verify(&root.dir).unwrap();
+    let found = verify(&root.held).unwrap();
     assert!(found.damage.is_empty() && found.leftovers.is_empty(), "{found:#?}");
     assert_eq!(found.state, Some(state));
 }
@@ -380,10 +377,10 @@ fn half_committed() -> State {
 #[test]
 fn a_commit_that_a_daemon_was_killed_in_is_completed() {
     let root = Root::with(&half_committed());
-    let refused = Existing::read(&root.dir, &WorkerId::derive("new"));
+    let refused = Existing::read(&root.held, &WorkerId::derive("new"));
     assert!(refused.is_err(), "no daemon has been here");
     write_other(&root.path().join("history.db"));
-    let found = verify(&root.dir).unwrap();
+    let found = verify(&root.held).unwrap();
     assert!(found.damage.is_empty(), "{:#?}", found.damage);
     // What the snapshot was taken from is of no use any more.
     assert_eq!(kinds_of(&found.leftovers), ["half-committed-snapshot", "abandoned-record"]);
@@ -396,7 +393,7 @@ fn a_commit_that_a_daemon_was_killed_in_is_completed() {
     assert_eq!(row.parent.as_deref(), Some("top"));
     assert!(namespace(&state).leases[&new].snapshots[SNAPSHOTTER].contains(&new));
     add(&root, &state);
-    let found = verify(&root.dir).unwrap();
+    let found = verify(&root.held).unwrap();
     assert!(found.damage.is_empty() && found.leftovers.is_empty(), "{found:#?}");
     assert_eq!(found.state, Some(state));
 }
@@ -426,7 +423,7 @@ fn a_row_without_a_snapshot_is_no_half_of_a_commit_unless_the_other_half_is_ther
         change(&mut state, &next);
         let root = Root::with(&state);
         write_other(&root.path().join("history.db"));
-        let kinds = kinds_of(&verify(&root.dir).unwrap().damage);
+        let kinds = kinds_of(&verify(&root.held).unwrap().damage);
         assert!(kinds.contains(&"snapshot-not-in-snapshotter"), "{number}: {kinds:?}");
     }
 }
@@ -439,7 +436,7 @@ fn nothing_is_added_where_a_daemon_would_not_start() {
             let path = root.path().join(name);
             write_other(&path);
             damage(&path);
-            let refused = Existing::read(&root.dir, &WorkerId::derive("new"));
+            let refused = Existing::read(&root.held, &WorkerId::derive("new"));
             let Err(ExistingError::Damaged { damage, .. }) = refused else { panic!("{refused:?}") };
             assert_eq!(damage.len(), 1, "{damage:#?}");
             assert!(damage[0].to_string().contains(name), "{}", damage[0]);
@@ -457,7 +454,7 @@ fn the_state_of_a_compaction_goes_with_its_database() {
     for path in beside(".compact").iter().chain(&beside(".compact-state")) {
         fs::write(path, "{}").unwrap();
     }
-    assert!(verify(&root.dir).unwrap().damage.is_empty());
+    assert!(verify(&root.held).unwrap().damage.is_empty());
     add(&root, &sound_and_more());
     assert_eq!(beside(".compact").map(|path| path.exists()), [true; 3]);
     assert_eq!(beside(".compact-state").map(|path| path.exists()), [false, true, false]);

@@ -33,12 +33,11 @@ fn chains(state: &State, names: &[&str]) -> BTreeSet<Digest> {
 }
 
 fn read(root: &Root) -> Existing {
-    Existing::read(&root.dir, &WorkerId::derive("unused")).unwrap()
+    Existing::read(&root.held, &WorkerId::derive("unused")).unwrap()
 }
 
 fn publish(root: &Root, existing: &Existing) {
-    let lock = RootLock::acquire(&root.dir).unwrap();
-    let staging = Staging::begin(&root.dir, &lock, existing).unwrap();
+    let staging = Staging::begin(&root.held, existing).unwrap();
     let written = staging.write(&existing.state).unwrap();
     assert!(existing.new_damage(staging.parts(&written).unwrap().verify().unwrap()).is_empty());
     staging.publish(written).unwrap();
@@ -75,7 +74,7 @@ fn layers_that_were_checked_get_the_new_keys_everywhere() {
     // The snapshotter's own names are nobody else's business.
     assert_eq!(after.snapshots, before.snapshots);
     assert_eq!(rows.len(), 3);
-    assert!(verify(&root.dir).unwrap().leftovers.is_empty());
+    assert!(verify(&root.held).unwrap().leftovers.is_empty());
     assert!(read(&root).mend(&chains(&before, &ALL)).is_empty(), "nothing is left to mend");
 }
 
@@ -134,11 +133,11 @@ fn every_step_of_renaming_is_sound_and_the_next_run_drops_what_is_left() {
     existing.state = before.clone();
     existing.mend(&chains(&before, &ALL));
     let after = existing.state.clone();
-    let either = with_former_rows(&after.metadata, &existing.renamed);
+    let either = with_former_rows(&after, &existing.renamed);
     for (records, expected) in [(&before.records, &before), (&after.records, &after)] {
         let half = State { records: records.clone(), metadata: either.clone(), ..before.clone() };
         let root = Root::with(&half);
-        let found = verify(&root.dir).unwrap();
+        let found = verify(&root.held).unwrap();
         assert!(found.damage.is_empty(), "{:?}", found.damage);
         let kinds: Vec<_> = found.leftovers.iter().map(Damage::kind).collect();
         assert_eq!(kinds, ["unused-snapshot-key"; 2]);
@@ -146,7 +145,7 @@ fn every_step_of_renaming_is_sound_and_the_next_run_drops_what_is_left() {
         let expected = leases_with_both(expected, &half, &existing);
         assert_eq!(existing.state, expected);
         publish(&root, &existing);
-        assert!(verify(&root.dir).unwrap().leftovers.is_empty());
+        assert!(verify(&root.held).unwrap().leftovers.is_empty());
         assert_eq!(read(&root).state, expected);
     }
 }

@@ -16,8 +16,7 @@ use crate::digest::Digest;
 use crate::dir::Dir;
 use crate::ids::{KeyId, RecordId, ResultId};
 use crate::metadata::{
-    Content, LABEL_GC_FLAT, LABEL_TEMPORARY, Lease, NAMESPACE, Namespace, SnapshotRow,
-    SnapshotTable,
+    Content, LABEL_GC_FLAT, LABEL_TEMPORARY, Lease, Namespace, SnapshotRow, SnapshotTable,
 };
 use crate::records::{POLICY_RETAIN, Record};
 use crate::snapshots::{Kind, Snapshot};
@@ -26,25 +25,34 @@ use crate::time::Time;
 
 const NOW: Time = Time::from_unix_seconds(1_795_299_875);
 
-/// A root in a temporary directory.
+const NAMESPACE: &str = "buildkit";
+const SNAPSHOTTER: &str = "overlayfs";
+const WORKER: &str = "runc-overlayfs";
+const WORKER_ID: &str = "workerid";
+const CACHE_DB: &str = "cache.db";
+const RECORDS_DB: &str = "metadata_v2.db";
+const METADATA_DB: &str = "containerdmeta.db";
+const SNAPSHOTS: &str = "snapshots";
+const SNAPSHOTS_DB: &str = "metadata.db";
+
+/// A root in a temporary directory, under its lock.
 struct Root {
     temp: TempDir,
-    dir: Dir,
+    held: crate::Root,
 }
 
 impl Root {
     fn empty() -> Self {
         let temp = tempfile::tempdir().unwrap();
-        let dir = Dir::open(temp.path()).unwrap();
-        Self { temp, dir }
+        let held = crate::Root::open_to_write(temp.path()).unwrap();
+        Self { temp, held }
     }
 
     /// A root with `state` in it, and the blobs and directories that go with it.
     fn with(state: &State) -> Self {
         let root = Self::empty();
-        let lock = RootLock::acquire(&root.dir).unwrap();
         let nothing = nothing();
-        let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
+        let staging = Staging::begin(&root.held, &nothing).unwrap();
         fill(&staging, state);
         let written = staging.write(state).unwrap();
         staging.publish(written).unwrap();
@@ -74,7 +82,7 @@ impl Root {
 
 /// What an empty root holds.
 fn nothing() -> Existing {
-    Existing::nothing(WorkerId::derive("worker"))
+    Existing::nothing(Worker::default(), WorkerId::derive("worker"))
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -145,6 +153,7 @@ impl State {
         };
         let namespaces = BTreeMap::from([(NAMESPACE.to_owned(), namespace)]);
         Self {
+            worker: Worker::default(),
             worker_id: WorkerId::derive("worker"),
             solver: SolverCache::default(),
             records: Records::default(),

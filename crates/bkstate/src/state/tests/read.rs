@@ -4,7 +4,7 @@ use super::*;
 fn a_published_state_is_read_back_as_it_was() {
     let state = sound();
     let root = Root::with(&state);
-    assert_eq!(State::read(&root.dir).unwrap(), state);
+    assert_eq!(State::read(&root.held).unwrap(), state);
 }
 
 #[test]
@@ -18,7 +18,7 @@ fn every_part_of_a_state_that_is_missing_is_named() {
     ] {
         let root = Root::with(&sound());
         fs::remove_file(root.path().join(part)).unwrap();
-        let error = State::read(&root.dir).unwrap_err();
+        let error = State::read(&root.held).unwrap_err();
         let ReadStateError::Dir(error) = error else { panic!("{part}: {error}") };
         assert!(error.is_not_found() && error.path.ends_with(part), "{part}: {error}");
     }
@@ -30,14 +30,14 @@ fn a_database_that_is_a_link_to_one_is_refused() {
     let database = root.worker(RECORDS_DB);
     fs::rename(&database, root.worker("elsewhere.db")).unwrap();
     std::os::unix::fs::symlink("elsewhere.db", &database).unwrap();
-    assert!(matches!(State::read(&root.dir), Err(ReadStateError::Dir(_))));
+    assert!(matches!(State::read(&root.held), Err(ReadStateError::Dir(_))));
 }
 
 #[test]
 fn a_file_that_is_no_database_is_named() {
     let root = Root::with(&sound());
     fs::write(root.worker(METADATA_DB), "not a database").unwrap();
-    let error = State::read(&root.dir).unwrap_err();
+    let error = State::read(&root.held).unwrap_err();
     let ReadStateError::Database { path, .. } = error else { panic!("{error}") };
     assert!(path.ends_with("runc-overlayfs/containerdmeta.db"), "{path:?}");
 }
@@ -48,11 +48,11 @@ fn a_worker_id_that_would_orphan_all_results_is_refused() {
         let root = Root::with(&sound());
         fs::remove_file(root.worker(WORKER_ID)).unwrap();
         fs::write(root.worker(WORKER_ID), text).unwrap();
-        let error = State::read(&root.dir).unwrap_err();
+        let error = State::read(&root.held).unwrap_err();
         assert!(matches!(error, ReadStateError::WorkerId { .. }), "{text:?}: {error}");
     }
     let root = Root::with(&sound());
     fs::remove_file(root.worker(WORKER_ID)).unwrap();
     fs::write(root.worker(WORKER_ID), b"\xff").unwrap();
-    assert!(matches!(State::read(&root.dir), Err(ReadStateError::WorkerIdFile { .. })));
+    assert!(matches!(State::read(&root.held), Err(ReadStateError::WorkerIdFile { .. })));
 }

@@ -4,9 +4,8 @@ use super::*;
 fn a_staging_area_that_is_given_up_leaves_nothing() {
     let root = Root::empty();
     fs::write(root.path().join("unrelated"), "").unwrap();
-    let lock = RootLock::acquire(&root.dir).unwrap();
     let nothing = nothing();
-    let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
+    let staging = Staging::begin(&root.held, &nothing).unwrap();
     fill(&staging, &sound());
     fs::create_dir_all(root.path().join(".oci2bk-staging/runc-overlayfs/deep/er")).unwrap();
     drop(staging);
@@ -16,20 +15,19 @@ fn a_staging_area_that_is_given_up_leaves_nothing() {
 #[test]
 fn what_a_dead_run_left_is_replaced() {
     let root = Root::empty();
-    let lock = RootLock::acquire(&root.dir).unwrap();
     let nothing = nothing();
-    let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
+    let staging = Staging::begin(&root.held, &nothing).unwrap();
     staging.blobs().create_blob(&blob("half written")).unwrap();
     staging.trees().create_snapshot(1).unwrap().create_file("half written", 0o600).unwrap();
     std::mem::forget(staging);
 
     let state = sound();
-    let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
+    let staging = Staging::begin(&root.held, &nothing).unwrap();
     fill(&staging, &state);
     let written = staging.write(&state).unwrap();
     staging.publish(written).unwrap();
     assert_eq!(root.names(), ["buildkitd.lock", "cache.db", "runc-overlayfs"]);
-    assert_eq!(verify(&root.dir).unwrap().damage.len(), 0);
+    assert_eq!(verify(&root.held).unwrap().damage.len(), 0);
     assert_eq!(names(&root.worker("content/blobs/sha256")).len(), namespace(&state).content.len());
     assert!(names(&root.snapshot(1).join("fs")).is_empty());
 }
@@ -37,9 +35,8 @@ fn what_a_dead_run_left_is_replaced() {
 #[test]
 fn publishing_that_fails_leaves_no_state() {
     let root = Root::empty();
-    let lock = RootLock::acquire(&root.dir).unwrap();
     let nothing = nothing();
-    let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
+    let staging = Staging::begin(&root.held, &nothing).unwrap();
     // The last of the databases cannot be made.
     fs::create_dir(root.path().join(".oci2bk-staging/cache.db")).unwrap();
     assert!(staging.write(&sound()).is_err());
@@ -53,9 +50,8 @@ fn a_link_in_place_of_the_staging_area_is_removed_and_not_followed() {
     fs::create_dir(root.path().join("elsewhere")).unwrap();
     fs::write(root.path().join("elsewhere/kept"), "").unwrap();
     std::os::unix::fs::symlink("elsewhere", root.path().join(".oci2bk-staging")).unwrap();
-    let lock = RootLock::acquire(&root.dir).unwrap();
     let nothing = nothing();
-    let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
+    let staging = Staging::begin(&root.held, &nothing).unwrap();
     let written = staging.write(&sound()).unwrap();
     staging.publish(written).unwrap();
     assert_eq!(names(&root.path().join("elsewhere")), ["kept"]);
@@ -64,9 +60,8 @@ fn a_link_in_place_of_the_staging_area_is_removed_and_not_followed() {
 #[test]
 fn a_state_is_not_published_over_one_that_appeared_meanwhile() {
     let root = Root::empty();
-    let lock = RootLock::acquire(&root.dir).unwrap();
     let nothing = nothing();
-    let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
+    let staging = Staging::begin(&root.held, &nothing).unwrap();
     fs::create_dir(root.path().join(WORKER)).unwrap();
     fs::write(root.worker("kept"), "").unwrap();
     let written = staging.write(&sound()).unwrap();
@@ -78,9 +73,8 @@ fn a_state_is_not_published_over_one_that_appeared_meanwhile() {
 #[test]
 fn a_blob_or_a_snapshot_cannot_be_made_twice() {
     let root = Root::empty();
-    let lock = RootLock::acquire(&root.dir).unwrap();
     let nothing = nothing();
-    let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
+    let staging = Staging::begin(&root.held, &nothing).unwrap();
     staging.blobs().create_blob(&blob("a")).unwrap();
     assert!(staging.blobs().create_blob(&blob("a")).is_err());
     staging.trees().create_snapshot(1).unwrap();

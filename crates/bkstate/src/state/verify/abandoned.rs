@@ -17,19 +17,21 @@
 use std::collections::BTreeSet;
 
 use crate::ids::RecordId;
-use crate::metadata::Namespace;
+use crate::metadata::{Namespace, SnapshotTable};
 use crate::records::{POLICY_RETAIN, Record};
-use crate::state::{SNAPSHOTTER, State};
+use crate::state::State;
 
 /// The records in `state` that are so.
-pub(super) fn abandoned(state: &State, namespace: &Namespace) -> BTreeSet<RecordId> {
+pub(super) fn abandoned(
+    state: &State,
+    namespace: &Namespace,
+    table: &SnapshotTable,
+) -> BTreeSet<RecordId> {
     let records = &state.records.by_id;
     let mut needed: BTreeSet<&RecordId> = records.values().flat_map(Record::parents).collect();
     needed.extend(state.solver.by_result.keys().filter_map(|result| result.record.as_ref()));
-    let table = namespace.snapshots.get(SNAPSHOTTER);
-    let has_snapshot = |id: &RecordId, record: &Record| {
-        table.is_some_and(|table| table.rows.contains_key(record.snapshot_key(id)))
-    };
+    let has_snapshot =
+        |id: &RecordId, record: &Record| table.rows.contains_key(record.snapshot_key(id));
     let mut with_twin = BTreeSet::new();
     for (id, record) in records {
         if let Some(mutable) = &record.equal_mutable {

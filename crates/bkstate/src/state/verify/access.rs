@@ -6,13 +6,14 @@
 //! directory of the mode 0700 (containerd `plugins/content/local/store.go`, BuildKit v0.34.2
 //! `worker/runc/runc.go`). What is in the trees of snapshots is a matter of the layers.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::content::{BLOBS, CONTENT, SHA256};
+use crate::content::{BLOBS, SHA256};
 use crate::dir::{Dir, DirError, FileKind, Found};
-use crate::root::{SHARED, Trusted};
-use crate::state::databases::{CACHE_DEBUG_DB, HISTORY_DB};
-use crate::state::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS, SNAPSHOTS_DB, WORKER, WORKER_ID};
+use crate::root::{Root, SHARED, Trusted};
+use crate::snapshots::TREES;
+use crate::worker::{Part, StateFile};
 
 use super::Findings;
 
@@ -22,21 +23,21 @@ use super::Findings;
 /// use std::fs::{Permissions, set_permissions};
 /// use std::os::unix::fs::PermissionsExt as _;
 ///
-/// use bkstate::dir::Dir;
+/// use bkstate::Root;
 /// use bkstate::ids::WorkerId;
-/// use bkstate::state::{AccessDamage, Damage, Existing, RootLock, Staging, State, verify};
+/// use bkstate::state::{AccessDamage, Damage, Existing, Staging, State};
+/// use bkstate::worker::Worker;
 ///
 /// let temp = tempfile::tempdir()?;
-/// let root = Dir::open(temp.path())?;
-/// let lock = RootLock::acquire(&root)?;
-/// let state = State::empty(WorkerId::derive("worker"));
-/// let nothing = Existing::nothing(state.worker_id.clone());
-/// let staging = Staging::begin(&root, &lock, &nothing)?;
+/// let root = Root::open_to_write(temp.path())?;
+/// let state = State::empty(Worker::default(), WorkerId::derive("worker"));
+/// let nothing = Existing::nothing(state.worker.clone(), state.worker_id.clone());
+/// let staging = Staging::begin(&root, &nothing)?;
 /// let written = staging.write(&state)?;
 /// staging.publish(written)?;
 ///
 /// set_permissions(temp.path(), Permissions::from_mode(0o777))?;
-/// let found = verify(&root)?.damage;
+/// let found = root.verify()?.damage;
 /// let [Damage::Access(AccessDamage::Writable { mode: 0o777, .. })] = found.as_slice() else {
 ///     panic!("{found:?}")
 /// };
@@ -85,45 +86,41 @@ impl AccessDamage {
     }
 }
 
-/// A directory of the state, and what is looked at in it.
-struct Place {
-    name: &'static str,
-    files: &'static [&'static str],
-    inside: &'static [Place],
-    /// Whether everything in it is looked at.
-    all: bool,
-}
-
-const ROOT_FILES: &[&str] = &[CACHE_DB, HISTORY_DB, CACHE_DEBUG_DB];
-
-const fn place(
-    name: &'static str,
-    files: &'static [&'static str],
-    inside: &'static [Place],
-) -> Place {
-    Place { name, files, inside, all: false }
-}
-
-const fn full(name: &'static str) -> Place {
-    Place { name, files: &[], inside: &[], all: true }
-}
-
-const PLACES: &[Place] = &[place(
-    WORKER,
-    &[WORKER_ID, RECORDS_DB, METADATA_DB],
-    &[
-        place(CONTENT, &[], &[place(BLOBS, &[], &[full(SHA256)])]),
-        place(SNAPSHOTS, &[SNAPSHOTS_DB], &[full(SNAPSHOTS)]),
-    ],
-)];
-
 /// Looks at who can change the state in `root`. Links are not followed, and are reported elsewhere.
-pub(in crate::state) fn check(root: &Dir, findings: &mut Findings) -> Result<(), DirError> {
-    let found = root.itself()?;
+pub(in crate::state) fn check(root: &Root, findings: &mut Findings) -> Result<(), DirError> {
+    let (dir, worker) = (root.dir(), root.worker());
+    let found = dir.itself()?;
     let mut walk = Walk { trusted: Trusted::new(), findings };
-    walk.judge(root.path(), found, true);
+    walk.judge(dir.path(), found, true);
     walk.trusted.add(found.owner);
-    walk.inside(root, ROOT_FILES, PLACES, is_open(found))
+    walk.files(dir, &StateFile::OF_ROOT.map(|file| worker.name(file)), is_open(found))?;
+    let mut seen = BTreeSet::new();
+    for part in [Part::Worker, Part::Metadata, Part::Content, Part::Snapshotter] {
+        let way: Vec<_> = worker.way(part).into_iter().map(|(name, _)| name).collect();
+        let files =
+            [StateFile::WorkerId, StateFile::Records, StateFile::Metadata, StateFile::Snapshots];
+        let files = files.map(|file| worker.place(file)).into_iter();
+        let files: Vec<_> =
+            files.filter(|place| place.part == part).map(|place| place.name).collect();
+        let Some((dir, reachable)) = walk.down(dir, &way, is_open(found), &mut seen)? else {
+            continue;
+        };
+        walk.files(&dir, &files, reachable)?;
+        let all: &[&str] = match part {
+            Part::Content => &[BLOBS, SHA256],
+            Part::Snapshotter => &[TREES],
+            _ => continue,
+        };
+        if let Some((dir, reachable)) = walk.down(&dir, all, reachable, &mut seen)? {
+            let names = dir.entries()?.into_iter().map(|entry| entry.name);
+            for name in names {
+                if let Some(found) = dir.find(&*name)? {
+                    walk.judge(&dir.path().join(&*name.to_string_lossy()), found, reachable);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 struct Walk<'f> {
@@ -133,34 +130,39 @@ struct Walk<'f> {
 }
 
 impl Walk<'_> {
-    /// `reachable` is whether others can get to what is in `dir`.
-    fn inside(
-        &mut self,
-        dir: &Dir,
-        files: &[&str],
-        places: &[Place],
-        reachable: bool,
-    ) -> Result<(), DirError> {
-        for name in files {
+    /// Looks at the files `names` in `dir`; `reachable` is whether others can get to what is in it.
+    fn files(&mut self, dir: &Dir, names: &[&str], reachable: bool) -> Result<(), DirError> {
+        for name in names {
             if let Some(found) = dir.find(*name)?.filter(|found| found.kind == FileKind::File) {
                 self.judge(&dir.path().join(name), found, reachable);
             }
         }
-        for place in places {
-            let found = dir.find(place.name)?;
-            let Some(found) = found.filter(|found| found.kind == FileKind::Directory) else {
-                continue;
-            };
-            self.judge(&dir.path().join(place.name), found, reachable);
-            let (dir, reachable) = (dir.dir(place.name)?, reachable && is_open(found));
-            self.inside(&dir, place.files, place.inside, reachable)?;
-            for entry in if place.all { dir.entries()? } else { Vec::new() } {
-                if let Some(found) = dir.find(&*entry.name)? {
-                    self.judge(&dir.path().join(&*entry.name.to_string_lossy()), found, reachable);
-                }
-            }
-        }
         Ok(())
+    }
+
+    /// Goes from `dir` down the directories `names` and looks at each that was not `seen`. Where that leads,
+    /// if all are there, and whether others can get to what is in it.
+    fn down(
+        &mut self,
+        dir: &Dir,
+        names: &[&str],
+        mut reachable: bool,
+        seen: &mut BTreeSet<PathBuf>,
+    ) -> Result<Option<(Dir, bool)>, DirError> {
+        let mut dir = dir.try_clone()?;
+        for name in names {
+            let found = dir.find(*name)?;
+            let Some(found) = found.filter(|found| found.kind == FileKind::Directory) else {
+                return Ok(None);
+            };
+            let path = dir.path().join(name);
+            if seen.insert(path.clone()) {
+                self.judge(&path, found, reachable);
+            }
+            reachable &= is_open(found);
+            dir = dir.dir(*name)?;
+        }
+        Ok(Some((dir, reachable)))
     }
 
     fn judge(&mut self, path: &Path, found: Found, reachable: bool) {

@@ -12,16 +12,19 @@
 
 use std::collections::BTreeSet;
 
-use crate::metadata::{NAMESPACE, Namespace, SnapshotRow, SnapshotTable};
+use crate::metadata::{SnapshotRow, SnapshotTable};
 use crate::snapshots::{Kind, Snapshots};
-use crate::state::SNAPSHOTTER;
+use crate::state::State;
+use crate::worker::Worker;
 
 use super::SnapshotDamage;
 
-/// Completes the commit in `namespace`, if there is one to be completed.
-pub(super) fn complete(namespace: &mut Namespace, snapshots: &Snapshots) -> Option<SnapshotDamage> {
-    let table = namespace.snapshots.get_mut(SNAPSHOTTER)?;
-    let (name, new) = committed(table, snapshots)?;
+/// Completes the commit in the metadata of `state`, if there is one to be completed.
+pub(super) fn complete(state: &mut State) -> Option<SnapshotDamage> {
+    let State { worker, metadata, snapshots, .. } = state;
+    let namespace = worker.namespace_of_mut(metadata)?;
+    let table = worker.table_of_mut(namespace)?;
+    let (name, new) = committed(worker, table, snapshots)?;
     let snapshot = snapshots.by_name.get(&name)?;
     let old = {
         let mut without = table.rows.iter().filter(|(_, row)| !has(snapshots, row));
@@ -52,7 +55,7 @@ pub(super) fn complete(namespace: &mut Namespace, snapshots: &Snapshots) -> Opti
     table.rows.insert(new.clone(), row);
     table.sequence += 1;
     for lease in namespace.leases.values_mut() {
-        if let Some(keys) = lease.snapshots.get_mut(SNAPSHOTTER)
+        if let Some(keys) = worker.kept_by_mut(lease)
             && keys.remove(&old)
         {
             keys.insert(new.clone());
@@ -62,9 +65,13 @@ pub(super) fn complete(namespace: &mut Namespace, snapshots: &Snapshots) -> Opti
 }
 
 /// The committed snapshot that no row has and whose number is the next, with the key that it was to get.
-fn committed(table: &SnapshotTable, snapshots: &Snapshots) -> Option<(String, String)> {
+fn committed(
+    worker: &Worker,
+    table: &SnapshotTable,
+    snapshots: &Snapshots,
+) -> Option<(String, String)> {
     let named: BTreeSet<_> = table.rows.values().map(|row| row.name.as_str()).collect();
-    let begin = format!("{NAMESPACE}/{}/", table.sequence.checked_add(1)?);
+    let begin = worker.snapshot_name(table.sequence.checked_add(1)?, "");
     let mut found = snapshots.by_name.iter().filter(|(name, snapshot)| {
         snapshot.kind == Kind::Committed && !named.contains(name.as_str())
     });

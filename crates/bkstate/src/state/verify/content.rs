@@ -7,10 +7,10 @@ use crate::digest::Digest;
 use crate::dir::{DirError, FileKind};
 use crate::few::FewMap;
 use crate::ids::RecordId;
-use crate::metadata::{LABEL_UNCOMPRESSED, Metadata, Namespace};
+use crate::metadata::{LABEL_UNCOMPRESSED, Namespace, SnapshotTable};
 use crate::records::{Record, Records};
 use crate::solver::SolverCache;
-use crate::state::SNAPSHOTTER;
+use crate::state::State;
 
 use super::Findings;
 
@@ -143,19 +143,20 @@ impl ContentDamage {
 }
 
 pub(super) fn check(
-    records: &Records,
-    solver: &SolverCache,
-    metadata: &Metadata,
+    state: &State,
     namespace: &Namespace,
+    table: &SnapshotTable,
     stores: &[BlobStore],
     findings: &mut Findings,
 ) -> Result<(), DirError> {
+    let State { records, solver, metadata, .. } = state;
     let needed = needed_by_results(records, solver);
     let mut named = BTreeSet::new();
     for (id, record) in records.by_id.iter().filter(|(_, record)| !record.is_removed()) {
         if let Some(blob) = record.blob {
             named.insert(blob);
-            check_record(id, record, blob, namespace, needed.contains(id), findings);
+            let is_needed = needed.contains(id);
+            check_record(id, record, blob, (namespace, table), is_needed, findings);
         }
     }
     let namespaces = metadata.namespaces.values();
@@ -183,7 +184,7 @@ fn check_record(
     id: &RecordId,
     record: &Record,
     blob: Digest,
-    namespace: &Namespace,
+    (namespace, table): (&Namespace, &SnapshotTable),
     needed: bool,
     findings: &mut Findings,
 ) {
@@ -191,10 +192,7 @@ fn check_record(
         // A layer of an image that no step needed the files of; they are still at the registry. Or one that
         // has another blob than the layer of the same content whose snapshot it shares (BuildKit v0.34.2
         // cache/manager.go GetByBlob).
-        let shared = || {
-            let table = namespace.snapshots.get(SNAPSHOTTER);
-            table.is_some_and(|table| table.rows.contains_key(record.snapshot_key(id)))
-        };
+        let shared = || table.rows.contains_key(record.snapshot_key(id));
         if record.blob_only != Some(true) || (needed && !shared()) {
             findings.add(ContentDamage::NoRow { record: id.clone(), blob });
         }

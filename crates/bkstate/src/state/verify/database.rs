@@ -6,9 +6,8 @@ use crate::bolt::{self, Db, Problem, ReadError};
 use crate::decode::DecodeError;
 use crate::dir::{Dir, DirError};
 use crate::ids::{InvalidId, WorkerId};
-use crate::state::databases::{self, CACHE_DEBUG_DB, DatabasePlace, HISTORY_DB};
 use crate::state::read::{WorkerIdError, read_worker_id};
-use crate::state::{CACHE_DB, WORKER_ID};
+use crate::worker::{DatabasePlace, StateFile, Worker, is_made};
 
 use super::Findings;
 
@@ -112,10 +111,11 @@ impl DatabaseDamage {
     // from a panic while it opens the file, but not from a fault beyond the end of the mapped file, nor
     // from a panic of bbolt's other threads or of a later transaction.
     pub(super) fn consequence(&self) -> &'static str {
-        match (self, Use::of(self.path())) {
-            (Self::WorkerId { .. }, _) => NO_WORKER_ID,
-            (Self::Missing { path }, _) if path.ends_with(WORKER_ID) => NO_WORKER_ID,
-            (Self::Missing { .. } | Self::Empty { .. }, Use::Cache) => {
+        match (self, StateFile::common(self.path())) {
+            (Self::WorkerId { .. }, _) | (Self::Missing { .. }, Some(StateFile::WorkerId)) => {
+                NO_WORKER_ID
+            }
+            (Self::Missing { .. } | Self::Empty { .. }, Some(StateFile::Solver)) => {
                 "the daemon makes an empty one and starts cold"
             }
             (Self::Missing { .. } | Self::Empty { .. }, _) => {
@@ -125,45 +125,33 @@ impl DatabaseDamage {
             (Self::Unreadable { .. }, _) => {
                 "the daemon does not start, or follows a link to where nothing was verified"
             }
-            (Self::Cut { .. } | Self::NotADatabase { .. } | Self::Page { .. }, Use::Cache) => {
+            (
+                Self::Cut { .. } | Self::NotADatabase { .. } | Self::Page { .. },
+                Some(StateFile::Solver),
+            ) => {
                 "the daemon replaces the file by an empty one and starts cold, or crashes once it \
                  reads what is damaged or missing"
             }
-            (Self::Cut { .. } | Self::NotADatabase { .. } | Self::Page { .. }, Use::History) => {
+            (
+                Self::Cut { .. } | Self::NotADatabase { .. } | Self::Page { .. },
+                Some(StateFile::History),
+            ) => {
                 "the daemon crashes when it starts, or replaces the file by an empty one; without the \
                  file it starts, and only the list of past builds is lost"
             }
-            (Self::Cut { .. } | Self::NotADatabase { .. } | Self::Page { .. }, Use::CacheDebug) => {
+            (
+                Self::Cut { .. } | Self::NotADatabase { .. } | Self::Page { .. },
+                Some(StateFile::SolverDebug),
+            ) => {
                 "a daemon with --save-cache-debug crashes when it starts, or replaces the file by an \
                  empty one; without the file it makes another"
             }
-            (Self::Cut { .. } | Self::NotADatabase { .. } | Self::Page { .. }, Use::Worker) => {
+            (Self::Cut { .. } | Self::NotADatabase { .. } | Self::Page { .. }, _) => {
                 "the daemon does not start, or crashes once it reads what is damaged or missing"
             }
             (Self::Content { .. }, _) => {
                 "the daemon does not start, or fails once it needs what stands there"
             }
-        }
-    }
-}
-
-/// What a database is used for.
-#[derive(Clone, Copy)]
-enum Use {
-    Cache,
-    History,
-    CacheDebug,
-    Worker,
-}
-
-impl Use {
-    fn of(path: &Path) -> Self {
-        let is = |name| path.ends_with(name);
-        match () {
-            () if is(CACHE_DB) => Self::Cache,
-            () if is(HISTORY_DB) => Self::History,
-            () if is(CACHE_DEBUG_DB) => Self::CacheDebug,
-            () => Self::Worker,
         }
     }
 }
@@ -247,7 +235,7 @@ fn open(dir: &Dir, name: &str) -> Result<Db, DatabaseDamage> {
 /// Looks for damage in a database that is no part of a state. A daemon makes those that are not there.
 pub(super) fn check_kept(place: &DatabasePlace, findings: &mut Findings) -> Result<(), DirError> {
     let DatabasePlace { dir, name } = place;
-    if databases::is_made(dir, name)? {
+    if is_made(dir, name)? {
         sound(Some(dir), name, |_| Ok(()), findings);
     }
     Ok(())
@@ -271,9 +259,9 @@ fn unread(path: &Path, error: ReadError) -> Result<DatabaseDamage, ReadError> {
 }
 
 /// Reads the worker id.
-pub(super) fn worker_id(worker: &Dir, findings: &mut Findings) -> Option<WorkerId> {
-    let path = worker.path().join(WORKER_ID);
-    let damage = match read_worker_id(worker) {
+pub(super) fn worker_id(dir: &Dir, worker: &Worker, findings: &mut Findings) -> Option<WorkerId> {
+    let path = dir.path().join(worker.name(StateFile::WorkerId));
+    let damage = match read_worker_id(dir, worker) {
         Ok(id) => return Some(id),
         Err(WorkerIdError::Dir(source)) => absent(path, source),
         Err(WorkerIdError::Io(source)) => {

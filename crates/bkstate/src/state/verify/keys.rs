@@ -43,7 +43,7 @@ impl<'r> SnapshotKeys<'r> {
         &self,
         id: &RecordId,
         record: &Record,
-        table: Option<&SnapshotTable>,
+        table: &SnapshotTable,
         used: Used,
         findings: &mut Findings,
     ) {
@@ -58,7 +58,7 @@ impl<'r> SnapshotKeys<'r> {
         if record.is_composed() || self.is_composed(key) {
             return;
         }
-        let Some(row) = table.and_then(|table| table.rows.get(key)) else { return };
+        let Some(row) = table.rows.get(key) else { return };
         let parent = record.parent.as_ref().map(|id| self.records.by_id.get_key_value(id));
         let expected = match parent {
             None => None,

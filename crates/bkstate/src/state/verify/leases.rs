@@ -6,8 +6,7 @@ use crate::ids::RecordId;
 use crate::metadata::{
     LABEL_GC_EXPIRE, LABEL_TEMPORARY, Lease, Namespace, SUFFIX_VARIANTS, SUFFIX_VIEW,
 };
-use crate::records::Records;
-use crate::state::SNAPSHOTTER;
+use crate::state::State;
 
 use super::Findings;
 
@@ -81,18 +80,19 @@ impl LeaseDamage {
 }
 
 pub(super) fn check(
-    records: &Records,
+    state: &State,
     namespace: &Namespace,
     abandoned: &BTreeSet<RecordId>,
     findings: &mut Findings,
 ) {
+    let State { worker, records, .. } = state;
     for (id, record) in &records.by_id {
         // The twin of a mutable record gets its lease with its snapshot.
         if record.is_removed() || record.equal_mutable.is_some() || abandoned.contains(id) {
             continue;
         }
         let lease = namespace.leases.get(id.as_str());
-        let snapshots = lease.and_then(|lease| lease.snapshots.get(SNAPSHOTTER));
+        let snapshots = lease.and_then(|lease| worker.kept_by(lease));
         if !snapshots.is_some_and(|keys| keys.contains(record.snapshot_key(id))) {
             findings.add(LeaseDamage::Unleased { record: id.clone(), what: "snapshot" });
         }

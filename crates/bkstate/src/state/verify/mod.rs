@@ -37,15 +37,16 @@ pub use snapshots::SnapshotDamage;
 pub use solver::SolverDamage;
 
 use database::{check_kept, sound, worker_id};
-pub(crate) use parts::is_worker;
 pub(super) use parts::other_workers;
 
-use super::{CACHE_DB, METADATA_DB, RECORDS_DB, SNAPSHOTS_DB, SNAPSHOTTER, State, databases};
+use super::State;
 use crate::dir::{Dir, DirError};
-use crate::metadata::{Metadata, NAMESPACE};
+use crate::metadata::Metadata;
 use crate::records::Records;
+use crate::root::Root;
 use crate::snapshots::Snapshots;
 use crate::solver::SolverCache;
+use crate::worker::{StateFile, Worker, is_made};
 
 /// What was found in a state.
 #[derive(Debug, Default)]
@@ -87,12 +88,11 @@ impl Findings {
 
 /// Verifies the state in `root`.
 ///
-/// Blobs and the files of snapshots are looked for, not read. The caller sees to it that no daemon
-/// works on the root.
+/// Blobs and the files of snapshots are looked for, not read.
 ///
 /// # Errors
 /// If there is no state, or the system refuses to look at it.
-pub fn verify(root: &Dir) -> Result<Verified, VerifyError> {
+pub fn verify(root: &Root) -> Result<Verified, VerifyError> {
     let mut verified = match Parts::of_root(root) {
         Ok(parts) => parts.verify()?,
         Err(VerifyError::Incomplete(damage)) => {
@@ -105,7 +105,7 @@ pub fn verify(root: &Dir) -> Result<Verified, VerifyError> {
 }
 
 /// What of the state in `root` others can change.
-pub(super) fn open_to_others(root: &Dir) -> Result<Vec<Damage>, DirError> {
+pub(super) fn open_to_others(root: &Root) -> Result<Vec<Damage>, DirError> {
     let mut findings = Findings::default();
     access::check(root, &mut findings)?;
     Ok(findings.damage)
@@ -125,9 +125,7 @@ impl Parts {
             return Ok(findings.into_verified(None));
         };
         if databases.used.metadata {
-            let State { metadata, snapshots, .. } = &mut databases.state;
-            let namespace = metadata.namespaces.get_mut(NAMESPACE);
-            let completed = namespace.and_then(|it| commits::complete(it, snapshots));
+            let completed = commits::complete(&mut databases.state);
             findings.leftovers.extend(completed.map(Damage::from));
         }
         self.compare(&databases, &mut findings)?;
@@ -142,36 +140,41 @@ impl Parts {
     }
 
     fn read(&self, findings: &mut Findings) -> Result<Option<Databases>, VerifyError> {
+        let name = |file| self.worker.name(file);
         let worker_id = match &self.worker_id {
-            WorkerName::In(worker) => worker_id(worker, findings),
+            WorkerName::In(dir) => worker_id(dir, &self.worker, findings),
             WorkerName::Given(id) => Some(id.clone()),
         };
         let records = sound(
             self.records.as_ref(),
-            RECORDS_DB,
+            name(StateFile::Records),
             |db| Ok((Records::read(db)?, Records::read_index(db)?)),
             findings,
         );
         // A daemon makes it last, and without a record it has had no result.
         let mut solver = self.solver.as_ref();
         if let Some(dir) = solver
-            && !databases::is_made(dir, CACHE_DB)?
+            && !is_made(dir, name(StateFile::Solver))?
             && records.as_ref().is_some_and(|records| records.content.0.by_id.is_empty())
         {
             solver = None;
         }
-        let solver = sound(solver, CACHE_DB, SolverCache::read_with_miswritten, findings);
-        let metadata = sound(self.metadata.as_ref(), METADATA_DB, Metadata::read, findings);
+        let solver =
+            sound(solver, name(StateFile::Solver), SolverCache::read_with_miswritten, findings);
+        let metadata =
+            sound(self.metadata.as_ref(), name(StateFile::Metadata), Metadata::read, findings);
         let read = |db: &_| Ok((Snapshots::read(db)?, Snapshots::read_parents(db)?));
         // The snapshotter makes its database when it is first asked for something.
         let mut snapshotter = self.snapshotter.as_ref();
         if let Some(dir) = snapshotter
-            && !databases::is_made(dir, SNAPSHOTS_DB)?
-            && metadata.as_ref().is_some_and(|metadata| !has_snapshots(&metadata.content))
+            && !is_made(dir, name(StateFile::Snapshots))?
+            && metadata
+                .as_ref()
+                .is_some_and(|metadata| !has_snapshots(&metadata.content, &self.worker))
         {
             snapshotter = None;
         }
-        let snapshots = sound(snapshotter, SNAPSHOTS_DB, read, findings);
+        let snapshots = sound(snapshotter, name(StateFile::Snapshots), read, findings);
         let (Some(worker_id), Some(solver), Some(records), Some(metadata), Some(snapshots)) =
             (worker_id, solver, records, metadata, snapshots)
         else {
@@ -187,6 +190,7 @@ impl Parts {
                 metadata: metadata.used || self.history.daemon,
             },
             state: State {
+                worker: self.worker.clone(),
                 worker_id,
                 solver: solver.content.0,
                 records: records.content.0,
@@ -200,18 +204,21 @@ impl Parts {
 
     fn compare(&self, databases: &Databases, findings: &mut Findings) -> Result<(), DirError> {
         let Databases { state, used, index, parents } = databases;
-        let State { worker_id, solver, records, metadata, snapshots } = state;
+        let State { worker, worker_id, solver, records, metadata, snapshots } = state;
         let nothing = Default::default();
-        let namespace = metadata.namespaces.get(NAMESPACE).unwrap_or(&nothing);
+        let namespace = worker.namespace_of(metadata).unwrap_or(&nothing);
         let no_table = Default::default();
-        let table = namespace.snapshots.get(SNAPSHOTTER).unwrap_or(&no_table);
+        let table = worker.table_of(namespace).unwrap_or(&no_table);
         solver::check(solver, worker_id, &self.other_workers, records, *used, findings);
         // Only a daemon leaves such records.
-        let abandoned =
-            if used.records { abandoned::abandoned(state, namespace) } else { BTreeSet::new() };
-        records::check(records, index, namespace, snapshots, &abandoned, *used, findings);
-        leases::check(records, namespace, &abandoned, findings);
-        content::check(records, solver, metadata, namespace, &self.blobs, findings)?;
+        let abandoned = if used.records {
+            abandoned::abandoned(state, namespace, table)
+        } else {
+            BTreeSet::new()
+        };
+        records::check(state, index, table, &abandoned, *used, findings);
+        leases::check(state, namespace, &abandoned, findings);
+        content::check(state, namespace, table, &self.blobs, findings)?;
         snapshots::check(table, records, snapshots, parents, *used, findings);
         directories::check(state, &self.trees, findings)
     }
@@ -236,7 +243,8 @@ struct Databases {
     parents: snapshots::ParentIndex,
 }
 
-fn has_snapshots(metadata: &Metadata) -> bool {
-    let tables = metadata.namespaces.values().filter_map(|n| n.snapshots.get(SNAPSHOTTER));
+fn has_snapshots(metadata: &Metadata, worker: &Worker) -> bool {
+    let namespaces = metadata.namespaces.values();
+    let tables = namespaces.filter_map(|namespace| worker.table_of(namespace));
     tables.into_iter().any(|table| !table.rows.is_empty())
 }

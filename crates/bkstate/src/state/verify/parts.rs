@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use crate::content::BlobStore;
 use crate::dir::{Dir, DirError, FileKind};
 use crate::ids::WorkerId;
+use crate::root::Root;
 use crate::snapshots::Trees;
-use crate::state::databases::{self, DatabasePlace, HISTORY_DB};
 use crate::state::read::{WorkerIdError, read_worker_id};
-use crate::state::{CACHE_DB, RECORDS_DB, SNAPSHOTS, STAGING, WORKER, WORKER_ID};
+use crate::worker::{DatabasePlace, Part, STAGING, StateFile, Worker, databases, is_made};
 
 use super::DatabaseDamage;
 
@@ -19,6 +19,8 @@ use super::DatabaseDamage;
 /// snapshots may lie in several places; the first that has one counts.
 #[derive(Debug)]
 pub struct Parts {
+    /// The worker whose they are, which tells the names of the files in them.
+    pub worker: Worker,
     /// The directory with `cache.db`.
     pub solver: Option<Dir>,
     /// The directory with `metadata_v2.db`.
@@ -66,11 +68,11 @@ impl History {
     ///
     /// # Errors
     /// If the root cannot be searched.
-    pub fn of(root: &Dir) -> Result<Self, DirError> {
+    pub fn of(root: &Root) -> Result<Self, DirError> {
         Ok(Self {
             // A daemon makes it when it starts (BuildKit v0.32.2 `cmd/buildkitd/main.go`).
-            daemon: root.find(HISTORY_DB)?.is_some(),
-            stopped_conversion: root.find(STAGING)?.is_some(),
+            daemon: root.dir().find(root.worker().name(StateFile::History))?.is_some(),
+            stopped_conversion: root.dir().find(STAGING)?.is_some(),
         })
     }
 }
@@ -119,108 +121,112 @@ impl Parts {
     ///
     /// # Errors
     /// If there is no state or not all of one, or the system refuses to look for it.
-    pub fn of_root(root: &Dir) -> Result<Self, VerifyError> {
+    pub fn of_root(root: &Root) -> Result<Self, VerifyError> {
+        let worker = root.worker();
         let path = || root.path().to_owned();
         if is_half_published(root)? {
             return Err(VerifyError::HalfPublished { root: path() });
         }
         let others = other_workers(root)?;
-        if root.find(WORKER)?.is_none() {
+        if !worker.is_in(root.dir())? {
             return match others.into_keys().next() {
                 Some(found) => Err(VerifyError::OtherWorker { root: path(), found }),
-                None if root.find(CACHE_DB)?.is_none() => {
+                None if root.dir().find(worker.name(StateFile::Solver))?.is_none() => {
                     Err(VerifyError::NoState { root: path() })
                 }
-                None => Err(DatabaseDamage::Missing { path: root.path().join(WORKER) }.into()),
+                None => {
+                    let path = root.path().join(worker.directory());
+                    Err(DatabaseDamage::Missing { path }.into())
+                }
             };
         }
-        let worker = required(root, WORKER)?;
-        if !is_begun(root, &worker)? {
+        let required = |part| worker.open_existing(root.dir(), part).map_err(absent);
+        let of_worker = required(Part::Worker)?;
+        if !is_begun(root)? {
             return Err(VerifyError::NoState { root: path() });
         }
-        let snapshotter = required(&worker, SNAPSHOTS)?;
-        // A daemon makes these two when it first needs them.
-        let blobs = optional(BlobStore::open(&worker))?;
-        let trees = optional(Trees::open(&snapshotter))?;
+        let snapshotter = required(Part::Snapshotter)?;
         Ok(Self {
-            solver: Some(root.try_clone()?),
-            records: Some(worker.try_clone()?),
-            metadata: Some(worker.try_clone()?),
+            worker: worker.clone(),
+            solver: Some(root.dir().try_clone()?),
+            records: Some(of_worker.try_clone()?),
+            metadata: Some(required(Part::Metadata)?),
+            // A daemon makes these two when it first needs them.
+            blobs: optional(content(root))?,
+            trees: optional(Trees::open(&snapshotter))?,
             snapshotter: Some(snapshotter),
-            worker_id: WorkerName::In(worker),
-            blobs,
-            trees,
+            worker_id: WorkerName::In(of_worker),
             other_workers: others.into_values().flatten().collect(),
-            kept: databases::kept(root)?,
+            kept: databases::kept(root.dir(), worker)?,
             history: History::of(root)?,
         })
     }
 }
 
-/// The directories of other workers than ours, and the id of each that has one.
+/// The directories of other workers than that of `root`, and the id of each that has one.
 pub(in crate::state) fn other_workers(
-    root: &Dir,
+    root: &Root,
 ) -> Result<BTreeMap<String, Option<WorkerId>>, DirError> {
     let mut workers = BTreeMap::new();
-    for name in databases::worker_names(root)? {
-        if name != WORKER {
-            let id = match databases::directory(root, &name)? {
-                Some(worker) => id_of_other(&worker)?,
+    for worker in Worker::in_root(root.dir())? {
+        if worker.directory() != root.worker().directory() {
+            let id = match databases::directory(root.dir(), &worker, Part::Worker)? {
+                Some(dir) => id_of_other(&dir, &worker)?,
                 None => None,
             };
-            workers.insert(name, id);
+            workers.insert(worker.directory().to_owned(), id);
         }
     }
     Ok(workers)
 }
 
-/// The id of the worker in `worker`. One without an id of ours has no results.
-fn id_of_other(worker: &Dir) -> Result<Option<WorkerId>, DirError> {
-    match worker.find(WORKER_ID)? {
+/// The id of `worker`, whose directory is `dir`. One without an id of ours has no results.
+fn id_of_other(dir: &Dir, worker: &Worker) -> Result<Option<WorkerId>, DirError> {
+    let name = worker.name(StateFile::WorkerId);
+    match dir.find(name)? {
         Some(found) if found.kind == FileKind::File => {}
         _ => return Ok(None),
     }
-    match read_worker_id(worker) {
+    match read_worker_id(dir, worker) {
         Ok(id) => Ok(Some(id)),
         Err(WorkerIdError::Invalid(_)) => Ok(None),
         Err(WorkerIdError::Dir(error)) => Err(error),
         Err(WorkerIdError::Io(source)) => {
-            Err(DirError { action: "read", path: worker.path().join(WORKER_ID), source })
+            Err(DirError { action: "read", path: dir.path().join(name), source })
         }
     }
 }
 
 /// Whether a conversion was stopped between the two steps of publishing a new state: it has the
-/// `cache.db` still with it, and no daemon has made another.
-fn is_half_published(root: &Dir) -> Result<bool, DirError> {
+/// cache of the solver still with it, and no daemon has made another.
+fn is_half_published(root: &Root) -> Result<bool, DirError> {
+    let (dir, solver) = (root.dir(), root.worker().name(StateFile::Solver));
     // Anything else of that name is nobody's staging.
-    if root.find(STAGING)?.is_none_or(|found| found.kind != FileKind::Directory) {
+    if dir.find(STAGING)?.is_none_or(|found| found.kind != FileKind::Directory) {
         return Ok(false);
     }
-    let staging = root.dir(STAGING)?;
-    let moved = staging.find(CACHE_DB)?.is_some() && staging.find(WORKER)?.is_none();
-    Ok(moved && root.find(CACHE_DB)?.is_none())
-}
-
-/// Whether a directory of this name in a root is that of a worker, called after its executor and snapshotter
-/// (BuildKit v0.34.2 `worker/runc/runc.go`, `worker/containerd/containerd.go`).
-pub(crate) fn is_worker(name: &str) -> bool {
-    name.starts_with("runc-") || name.starts_with("containerd-")
+    let staging = dir.dir(STAGING)?;
+    let moved = staging.find(solver)?.is_some() && !root.worker().is_in(&staging)?;
+    Ok(moved && dir.find(solver)?.is_none())
 }
 
 /// Whether the worker has ever had anything. A daemon that is stopped in the middle of its first start has made
-/// some of the files: the directories of the worker first, then its databases, `cache.db` last (BuildKit
+/// some of the files: the directories of the worker first, then its databases, that of the solver last (BuildKit
 /// v0.32.2 and v0.34.2 `worker/runc/runc.go` `NewWorkerOpt`, `cmd/buildkitd/main.go` `newController`).
-fn is_begun(root: &Dir, worker: &Dir) -> Result<bool, VerifyError> {
-    if databases::is_made(root, CACHE_DB)? || databases::is_made(worker, RECORDS_DB)? {
-        return Ok(true);
+fn is_begun(root: &Root) -> Result<bool, VerifyError> {
+    let worker = root.worker();
+    for file in [StateFile::Solver, StateFile::Records] {
+        let place = worker.place(file);
+        if is_made(&worker.open_existing(root.dir(), place.part)?, place.name)? {
+            return Ok(true);
+        }
     }
-    for blobs in optional(BlobStore::open(worker))? {
+    for blobs in optional(content(root))? {
         if !blobs.names()?.is_empty() {
             return Ok(true);
         }
     }
-    for snapshots in optional(worker.dir(SNAPSHOTS))? {
+    for snapshots in optional(worker.open_existing(root.dir(), Part::Snapshotter))? {
         for trees in optional(Trees::open(&snapshots))? {
             if !trees.names()?.is_empty() {
                 return Ok(true);
@@ -228,6 +234,10 @@ fn is_begun(root: &Dir, worker: &Dir) -> Result<bool, VerifyError> {
         }
     }
     Ok(false)
+}
+
+fn content(root: &Root) -> Result<BlobStore, DirError> {
+    BlobStore::open(&root.worker().open_existing(root.dir(), Part::Content)?)
 }
 
 /// A directory that need not be there.
@@ -239,13 +249,12 @@ fn optional<T>(opened: Result<T, DirError>) -> Result<Vec<T>, DatabaseDamage> {
     }
 }
 
-fn required(dir: &Dir, name: &'static str) -> Result<Dir, DatabaseDamage> {
-    dir.dir(name).map_err(|source| {
-        let path = source.path.clone();
-        if source.is_not_found() {
-            DatabaseDamage::Missing { path }
-        } else {
-            DatabaseDamage::Unreadable { path, source }
-        }
-    })
+/// What it is that a directory cannot be opened which has to be there.
+fn absent(source: DirError) -> DatabaseDamage {
+    let path = source.path.clone();
+    if source.is_not_found() {
+        DatabaseDamage::Missing { path }
+    } else {
+        DatabaseDamage::Unreadable { path, source }
+    }
 }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::digest::Digest;
 use crate::ids::RecordId;
-use crate::metadata::Namespace;
+use crate::metadata::SnapshotTable;
 use crate::records::{Record, Records};
 use crate::snapshots::{Kind, Snapshots};
-use crate::state::SNAPSHOTTER;
+use crate::state::State;
 
 use super::keys::SnapshotKeys;
 use super::{Findings, Used};
@@ -318,15 +318,14 @@ impl RecordDamage {
 }
 
 pub(super) fn check(
-    records: &Records,
+    state: &State,
     index: &BTreeSet<String>,
-    namespace: &Namespace,
-    snapshots: &Snapshots,
+    table: &SnapshotTable,
     abandoned: &BTreeSet<RecordId>,
     used: Used,
     findings: &mut Findings,
 ) {
-    let table = namespace.snapshots.get(SNAPSHOTTER);
+    let State { records, snapshots, .. } = state;
     let keys = SnapshotKeys::of(records);
     for (id, record) in records.by_id.iter().filter(|(_, record)| !record.is_removed()) {
         check_parents(id, record, records, findings);
@@ -339,7 +338,7 @@ pub(super) fn check(
         if abandoned.contains(id) {
             findings.leftovers.push(RecordDamage::Abandoned { record: id.clone() }.into());
         } else {
-            check_snapshot(id, record, records, namespace, snapshots, findings);
+            check_snapshot(id, record, records, table, snapshots, findings);
         }
         check_layer(id, record, records, findings);
     }
@@ -388,12 +387,12 @@ fn check_snapshot(
     id: &RecordId,
     record: &Record,
     records: &Records,
-    namespace: &Namespace,
+    table: &SnapshotTable,
     snapshots: &Snapshots,
     findings: &mut Findings,
 ) {
     let key = record.snapshot_key(id);
-    let row = namespace.snapshots.get(SNAPSHOTTER).and_then(|table| table.rows.get(key));
+    let row = table.rows.get(key);
     // An immutable record whose mutable twin still owns the snapshot has none of its own yet.
     if let Some(mutable) = &record.equal_mutable {
         if row.is_none() && !records.by_id.contains_key(mutable) {

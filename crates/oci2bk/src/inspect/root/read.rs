@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use bkstate::Digest;
-use bkstate::dir::Dir;
-use bkstate::ids::{KeyId, RecordId, WorkerId};
+use bkstate::ids::{KeyId, RecordId};
 use bkstate::layers;
-use bkstate::metadata::{LABEL_UNCOMPRESSED, NAMESPACE, Namespace, SUFFIX_VARIANTS, SUFFIX_VIEW};
-use bkstate::root;
-use bkstate::state::{Parts, RootLock, SNAPSHOTTER, State, WorkerName};
+use bkstate::metadata::{LABEL_UNCOMPRESSED, Namespace, SUFFIX_VARIANTS, SUFFIX_VIEW};
+use bkstate::state::State;
 
 use super::{
     Blob, InspectError, Key, KeyLink, KeyResult, Lease, Record, Root, SnapshotOf, Unread, Worker,
@@ -17,7 +15,7 @@ use super::{
 use crate::degree::Degree;
 use crate::graph::Warmth;
 use crate::inspect::history;
-use crate::keys::{KeySource, SourceError, read_source};
+use crate::keys::{KeySource, SourceError, read_root};
 use crate::limits::Limits;
 
 impl Root {
@@ -27,20 +25,19 @@ impl Root {
     /// # Errors
     /// See [`InspectError`]. Damage that leaves the databases readable is no error.
     pub fn read(path: &Path, sources: &[KeySource], limits: &Limits) -> Result<Self, InspectError> {
-        let dir = root::open(path)?;
-        let path = dir.path();
-        let _lock = RootLock::acquire_existing(&dir)?;
-        let verified = bkstate::state::verify(&dir)?;
+        let root = bkstate::Root::open(path)?;
+        let path = root.path();
+        let verified = root.verify()?;
         let Some(state) = verified.state else {
             return Err(InspectError::Damaged { root: path.to_owned(), damage: verified.damage });
         };
-        let parts = Parts::of_root(&dir)?;
+        let parts = root.parts()?;
         let mut unread = Vec::new();
-        let builds = history::builds(&dir).unwrap_or_else(|error| {
+        let builds = history::builds(&root).unwrap_or_else(|error| {
             unread.push(error.into());
             Vec::new()
         });
-        let own = match read_source(path, limits) {
+        let own = match read_root(&root, limits) {
             Ok(own) => own,
             // A root that knows no step at all has no names either.
             Err(SourceError::EmptyRoot { .. }) => Vec::new(),
@@ -78,7 +75,7 @@ impl Root {
         }
         Ok(Self {
             path: path.to_owned(),
-            workers: workers(&dir, &state.worker_id, &parts)?,
+            workers: workers(&root, &state)?,
             degree: Degree::of_state(&state),
             legacy: layers::depend_on_legacy(&state.records).len(),
             leases: leases(&state),
@@ -104,22 +101,14 @@ fn step_names<'s>(sources: impl Iterator<Item = &'s KeySource>) -> BTreeMap<&'s 
     names
 }
 
-fn workers(root: &Dir, ours: &WorkerId, parts: &Parts) -> Result<Vec<Worker>, InspectError> {
-    let path = match &parts.worker_id {
-        WorkerName::In(worker) => worker.path().file_name().map(|name| name.to_owned()),
-        WorkerName::Given(_) => None,
-    };
-    let mut workers = Vec::new();
-    for entry in root.entries()? {
-        let Some(name) = entry.to_str().filter(|_| entry.is_dir) else { continue };
-        let is_ours = path.as_deref().is_some_and(|path| path == name);
-        if is_ours {
-            let id = Some(ours.clone());
-            workers.push(Worker { directory: name.to_owned(), id, is_ours });
-        } else if name.starts_with("runc-") || name.starts_with("containerd-") {
-            workers.push(Worker { directory: name.to_owned(), id: None, is_ours });
-        }
-    }
+fn workers(root: &bkstate::Root, state: &State) -> Result<Vec<Worker>, InspectError> {
+    let workers = bkstate::worker::Worker::in_root(root.dir())?;
+    let found = workers.into_iter().map(|worker| {
+        let is_ours = worker.directory() == root.worker().directory();
+        let id = is_ours.then(|| state.worker_id.clone());
+        Worker { directory: worker.directory().to_owned(), id, is_ours }
+    });
+    let mut workers: Vec<_> = found.collect();
     workers.sort_by(|a, b| a.directory.cmp(&b.directory));
     Ok(workers)
 }
@@ -130,8 +119,8 @@ fn snapshots(state: &State, trees: &BTreeSet<String>) -> Vec<SnapshotOf> {
         let key = record.snapshot.as_deref().unwrap_or(id.as_str());
         owners.entry(key).or_default().push(id.clone());
     }
-    let namespace = state.metadata.namespaces.get(NAMESPACE);
-    let table = namespace.and_then(|namespace| namespace.snapshots.get(SNAPSHOTTER));
+    let namespace = state.worker.namespace_of(&state.metadata);
+    let table = namespace.and_then(|namespace| state.worker.table_of(namespace));
     let rows = table.into_iter().flat_map(|table| &table.rows);
     let snapshots = rows.map(|(key, row)| {
         let stored = state.snapshots.by_name.get(&row.name);

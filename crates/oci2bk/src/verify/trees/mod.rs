@@ -23,7 +23,7 @@ use bkstate::dir::{Dir, DirError, FileKind};
 use bkstate::layers;
 use bkstate::records::Record;
 use bkstate::snapshots::{Kind, Snapshot, Snapshots, Trees};
-use bkstate::state::{Parts, SNAPSHOTTER, State};
+use bkstate::state::{Parts, State};
 
 use super::{Verifier, VerifyError};
 use crate::convert::parallel::in_parallel;
@@ -222,7 +222,7 @@ pub(crate) struct Keyed<'s> {
 impl<'s> Keyed<'s> {
     pub(crate) fn new(state: &'s State) -> Self {
         let namespaces = state.metadata.namespaces.values();
-        let tables = namespaces.filter_map(|namespace| namespace.snapshots.get(SNAPSHOTTER));
+        let tables = namespaces.filter_map(|namespace| state.worker.table_of(namespace));
         let rows = tables.flat_map(|table| &table.rows);
         Self { state, names: rows.map(|(key, row)| (key.as_str(), row.name.as_str())).collect() }
     }

@@ -47,9 +47,8 @@ fn a_chain_of_ten_thousand_layers_is_followed() {
     state.snapshots.by_name.values_mut().next().unwrap().parent = topmost;
     // Only the databases: so many files take long.
     let root = Root::empty();
-    let lock = RootLock::acquire(&root.dir).unwrap();
     let nothing = nothing();
-    let staging = Staging::begin(&root.dir, &lock, &nothing).unwrap();
+    let staging = Staging::begin(&root.held, &nothing).unwrap();
     let written = staging.write(&state).unwrap();
     staging.publish(written).unwrap();
     let mut counts = BTreeMap::new();

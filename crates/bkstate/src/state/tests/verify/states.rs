@@ -34,7 +34,7 @@ fn a_daemon_that_was_stopped_in_its_first_start_leaves_no_damage() {
         let empty = |path: &Path| fs::write(path, "");
         for step in [empty, |path: &Path| fs::remove_file(path)] {
             step(&path).unwrap();
-            let found = verify(&root.dir);
+            let found = verify(&root.held);
             match at {
                 0 => assert!(found.unwrap().damage.is_empty(), "{name}"),
                 _ => {
@@ -45,7 +45,7 @@ fn a_daemon_that_was_stopped_in_its_first_start_leaves_no_damage() {
     }
     fs::remove_file(root.worker(WORKER_ID)).unwrap();
     fs::remove_dir_all(root.worker("snapshots")).unwrap();
-    assert!(matches!(verify(&root.dir), Err(VerifyError::NoState { .. })));
+    assert!(matches!(verify(&root.held), Err(VerifyError::NoState { .. })));
 
     // Where something is left, something is lost.
     let root = Root::with(&sound());
@@ -68,7 +68,7 @@ fn everything_that_is_damaged_is_listed() {
 #[test]
 fn a_root_without_a_state_is_not_taken_for_a_damaged_one() {
     let root = Root::empty();
-    let refused = |root: &Root| verify(&root.dir).unwrap_err();
+    let refused = |root: &Root| verify(&root.held).unwrap_err();
     assert!(matches!(refused(&root), VerifyError::NoState { .. }));
     fs::write(root.path().join("buildkitd.lock"), "").unwrap();
     fs::create_dir_all(root.path().join(".oci2bk-staging/runc-overlayfs")).unwrap();
@@ -119,14 +119,14 @@ fn what_daemons_leave_behind_is_no_damage_once_one_has_used_the_state() {
     ];
     assert_eq!(kinds_of(&damage_of(&root)), leftovers);
     use_database(&root.path().join(CACHE_DB));
-    let found = verify(&root.dir).unwrap();
+    let found = verify(&root.held).unwrap();
     assert_eq!(
         kinds_of(&found.damage),
         ["result-without-record", "stray-external", "stray-snapshot-child"]
     );
     use_database(&root.worker(RECORDS_DB));
     use_database(&root.worker(METADATA_DB));
-    let found = verify(&root.dir).unwrap();
+    let found = verify(&root.held).unwrap();
     assert_eq!((kinds_of(&found.damage), kinds_of(&found.leftovers)), (vec![], leftovers.to_vec()));
 }
 
@@ -150,7 +150,7 @@ fn what_is_said_of_a_database_is_true_of_that_one() {
         let path = root.path().join(name);
         let before = fs::read(&path).ok();
         cut(&path);
-        let found = verify(&root.dir).unwrap().damage;
+        let found = verify(&root.held).unwrap().damage;
         fs::write(&path, before.unwrap()).unwrap();
         found[0].consequence()
     };
@@ -200,7 +200,7 @@ fn records_that_a_daemon_was_stopped_over_are_no_damage() {
     let root = Root::with(&state);
     assert_eq!(damage_of(&root).len(), ids.len() + 2, "no daemon has been here");
     fs::write(root.path().join("history.db"), "").unwrap();
-    let found = verify(&root.dir).unwrap();
+    let found = verify(&root.held).unwrap();
     assert!(found.damage.is_empty(), "{:#?}", found.damage);
     assert_eq!(kinds_of(&found.leftovers), vec!["abandoned-record"; ids.len()]);
     for (leftover, id) in found.leftovers.iter().zip(&ids) {
@@ -232,7 +232,7 @@ fn records_that_something_needs_are_not_taken_for_abandoned() {
         need(&mut state);
         let root = Root::with(&state);
         fs::write(root.path().join("history.db"), "").unwrap();
-        let found = verify(&root.dir).unwrap();
+        let found = verify(&root.held).unwrap();
         let about = id("let go").to_string();
         let unleased = found.damage.iter().find(|damage| damage.to_string().contains(&about));
         assert!(unleased.is_some(), "{what}: {:#?}", found.damage);
@@ -280,7 +280,7 @@ fn what_a_daemon_had_yet_to_collect_is_no_damage() {
     assert_eq!(kinds_of(&damage_of(&root)), strays);
     // With the databases of a daemon it may have been stopped before it removed the files.
     use_database(&root.worker(METADATA_DB));
-    let found = verify(&root.dir).unwrap();
+    let found = verify(&root.held).unwrap();
     assert_eq!((kinds_of(&found.damage), kinds_of(&found.leftovers)), (vec![], strays.to_vec()));
 }
 

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock, fstat};
 
-use super::{Holder, LOCK, holders, mounts};
+use super::{Holder, holders, mounts};
 use crate::dir::{Dir, DirError};
+use crate::worker::{StateFile, Worker};
 
 /// Holds `buildkitd.lock` and the databases that are there; no daemon can start on the root while
 /// it lives.
@@ -15,7 +16,7 @@ use crate::dir::{Dir, DirError};
 /// buildkitd takes the same lock with `flock(2)` (BuildKit v0.32.2 `cmd/buildkitd/main.go`). The
 /// file stays behind; a daemon does not mind it.
 #[derive(Debug)]
-pub struct RootLock {
+pub(super) struct RootLock {
     file: Option<OwnedFd>,
     databases: Vec<File>,
 }
@@ -101,9 +102,10 @@ impl RootLock {
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire).
-    pub fn acquire_existing(root: &Dir) -> Result<Self, LockError> {
-        let file = root.size(LOCK)?.map(|_| lock(root)).transpose()?;
-        Self::with(file, root)
+    pub(super) fn acquire_existing(root: &Dir, worker: &Worker) -> Result<Self, LockError> {
+        let name = worker.name(StateFile::Lock);
+        let file = root.size(name)?.map(|_| lock(root, name)).transpose()?;
+        Self::with(file, root, worker)
     }
 
     /// Takes the lock without waiting for it, and makes sure that nobody uses the root without one,
@@ -111,26 +113,26 @@ impl RootLock {
     ///
     /// # Errors
     /// If somebody else uses the root, or the lock cannot be taken at all.
-    pub fn acquire(root: &Dir) -> Result<Self, LockError> {
+    pub(super) fn acquire(root: &Dir, worker: &Worker) -> Result<Self, LockError> {
         // From here on no daemon starts, so nothing comes to be used that is not yet.
-        Self::with(Some(lock(root)?), root)
+        Self::with(Some(lock(root, worker.name(StateFile::Lock))?), root, worker)
     }
 
-    fn with(file: Option<OwnedFd>, root: &Dir) -> Result<Self, LockError> {
-        let databases = holders::lock_databases(root)?;
+    fn with(file: Option<OwnedFd>, root: &Dir, worker: &Worker) -> Result<Self, LockError> {
+        let databases = holders::lock_databases(root, worker)?;
         mounts::ensure_unused(root)?;
         Ok(Self { file, databases })
     }
 }
 
 /// Takes the daemon's lock.
-fn lock(root: &Dir) -> Result<OwnedFd, LockError> {
+fn lock(root: &Dir, name: &str) -> Result<OwnedFd, LockError> {
     let unsupported = |error: rustix::io::Errno| LockError::Unsupported {
         root: root.path().to_owned(),
         source: error.into(),
     };
     loop {
-        let file = root.lock_file(LOCK)?;
+        let file = root.lock_file(name)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -155,23 +157,23 @@ mod tests {
     fn the_second_of_two_is_refused_until_the_first_lets_go() {
         let temp = tempfile::tempdir().unwrap();
         let root = Dir::open(temp.path()).unwrap();
-        let first = RootLock::acquire(&root).unwrap();
-        let refused = RootLock::acquire(&root).unwrap_err();
+        let first = RootLock::acquire(&root, &Worker::default()).unwrap();
+        let refused = RootLock::acquire(&root, &Worker::default()).unwrap_err();
         assert!(matches!(refused, LockError::InUse { .. }), "{refused}");
         drop(first);
-        RootLock::acquire(&root).unwrap();
+        RootLock::acquire(&root, &Worker::default()).unwrap();
     }
 
     #[test]
     fn looking_for_the_lock_makes_no_file() {
         let temp = tempfile::tempdir().unwrap();
         let root = Dir::open(temp.path()).unwrap();
-        RootLock::acquire_existing(&root).unwrap();
+        RootLock::acquire_existing(&root, &Worker::default()).unwrap();
         assert!(root.entries().unwrap().is_empty());
-        let first = RootLock::acquire(&root).unwrap();
-        let refused = RootLock::acquire_existing(&root).unwrap_err();
+        let first = RootLock::acquire(&root, &Worker::default()).unwrap();
+        let refused = RootLock::acquire_existing(&root, &Worker::default()).unwrap_err();
         assert!(matches!(refused, LockError::InUse { .. }), "{refused}");
         drop(first);
-        RootLock::acquire_existing(&root).unwrap();
+        RootLock::acquire_existing(&root, &Worker::default()).unwrap();
     }
 }

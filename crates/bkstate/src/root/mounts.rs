@@ -6,7 +6,7 @@
 //! system and the path in it.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -17,8 +17,10 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::strangers::Users;
-use super::{Holder, LockError, SNAPSHOTS};
+use super::{Holder, LockError};
 use crate::dir::{Dir, DirError};
+use crate::snapshots::TREES;
+use crate::worker::{Part, Worker};
 
 /// Longer tables are not read to their end. Any user may fill one of their own.
 const MAX_TABLE: u64 = 64 << 20;
@@ -277,9 +279,11 @@ fn resolve(root: &Dir, mount: &Mount, layer: &Path) -> Result<PathBuf, DirError>
         return Ok(visible(layer, Path::canonicalize)?.unwrap_or_else(|| layer.to_owned()));
     }
     let inode = |path: &Path| visible(path, |path| Ok(std::fs::metadata(path)?.ino()));
-    for worker in root.entries()?.into_iter().filter(|entry| entry.is_dir) {
-        let name = OsStr::from_bytes(worker.name.as_bytes());
-        let path = root.path().join(name).join(SNAPSHOTS).join(SNAPSHOTS).join(layer);
+    for worker in Worker::in_root(root)? {
+        let way = worker.way(Part::Snapshotter);
+        let snapshotter =
+            way.iter().fold(root.path().to_owned(), |path, (name, _)| path.join(name));
+        let path = snapshotter.join(TREES).join(layer);
         if let Some(found) = inode(&path)?
             && inode(&mount.point)? == Some(found)
         {

@@ -12,8 +12,9 @@ use std::os::fd::AsFd;
 use rustix::fs::{FlockOperation, flock, fstat, major, minor};
 use rustix::io::Errno;
 
-use super::{LockError, databases};
+use super::LockError;
 use crate::dir::{Dir, DirError};
+use crate::worker::{Worker, databases};
 
 /// A process that works on a root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,12 +73,12 @@ fn locker(line: &str, inode: &str) -> Option<u32> {
 ///
 /// The lock is shared, so that other readers are not disturbed; it holds until the files are
 /// closed. A file that cannot be opened is an error: somebody may be using it.
-pub(super) fn lock_databases(root: &Dir) -> Result<Vec<File>, LockError> {
+pub(super) fn lock_databases(root: &Dir, worker: &Worker) -> Result<Vec<File>, LockError> {
     let mut locked = Vec::new();
-    for place in databases::all(root)? {
+    for place in databases::all(root, worker)? {
         // What is not a file, the reader of the state has to report.
         let Some(file) = place.open()? else { continue };
-        let path = || place.dir.path().join(place.name);
+        let path = || place.path();
         match flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => locked.push(file),
             Err(Errno::WOULDBLOCK) => {
@@ -132,19 +133,19 @@ mod tests {
             std::fs::write(path, "").unwrap();
         }
         let root = Dir::open(temp.path()).unwrap();
-        assert_eq!(lock_databases(&root).unwrap().len(), names.len());
+        assert_eq!(lock_databases(&root, &Worker::default()).unwrap().len(), names.len());
         for name in names {
             let path = temp.path().join(name);
             let writer = File::open(&path).unwrap();
             flock(&writer, FlockOperation::NonBlockingLockExclusive).unwrap();
-            match lock_databases(&root) {
+            match lock_databases(&root, &Worker::default()) {
                 Err(LockError::Database { path: found, .. }) => assert_eq!(found, path),
                 other => panic!("{name}: {other:?}"),
             }
             drop(writer);
             let reader = File::open(&path).unwrap();
             flock(&reader, FlockOperation::NonBlockingLockShared).unwrap();
-            lock_databases(&root).unwrap();
+            lock_databases(&root, &Worker::default()).unwrap();
         }
     }
 }

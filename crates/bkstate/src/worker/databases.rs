@@ -1,0 +1,131 @@
+//! Which database files a root has, of whatever worker, and which of them are not part of a
+//! [`State`](crate::state::State).
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use super::{Part, StateFile, Worker};
+use crate::dir::{Dir, DirError, FileKind, if_there};
+
+/// The place of a database that a daemon opens, whether or not there is a file.
+#[derive(Debug)]
+pub struct DatabasePlace {
+    pub(crate) dir: Dir,
+    pub(crate) name: &'static str,
+}
+
+impl DatabasePlace {
+    /// Where the file is, or would be.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.path().join(self.name)
+    }
+
+    /// Opens what is there, if it is a regular file.
+    pub(crate) fn open(&self) -> Result<Option<File>, DirError> {
+        match self.dir.find(self.name)? {
+            Some(found) if found.kind == FileKind::File => if_there(self.dir.file(self.name)),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The databases that daemons open in the root of `worker`: those of the root itself, and those of each
+/// worker in it.
+pub(crate) fn all(root: &Dir, worker: &Worker) -> Result<Vec<DatabasePlace>, DirError> {
+    places(root, worker, &StateFile::OF_ROOT, |_| true)
+}
+
+/// Those of [`all`] that no [`State`](crate::state::State) has: a conversion leaves them as they are.
+pub(crate) fn kept(root: &Dir, worker: &Worker) -> Result<Vec<DatabasePlace>, DirError> {
+    let kept = StateFile::OF_ROOT.into_iter().filter(|file| *file != StateFile::Solver);
+    places(root, worker, &kept.collect::<Vec<_>>(), |other| other.directory() != worker.directory())
+}
+
+/// The databases `of_root`, and those of the workers that are `wanted`.
+fn places(
+    root: &Dir,
+    worker: &Worker,
+    of_root: &[StateFile],
+    wanted: impl Fn(&Worker) -> bool,
+) -> Result<Vec<DatabasePlace>, DirError> {
+    let mut places = Vec::new();
+    for file in of_root {
+        places.push(DatabasePlace { dir: root.try_clone()?, name: worker.name(*file) });
+    }
+    for worker in Worker::in_root(root)?.into_iter().filter(wanted) {
+        for file in StateFile::OF_WORKER {
+            let place = worker.place(file);
+            if let Some(dir) = directory(root, &worker, place.part)? {
+                places.push(DatabasePlace { dir, name: place.name });
+            }
+        }
+    }
+    Ok(places)
+}
+
+/// Opens `part` of a worker that need not be whole. A link in the place of a directory is not one.
+pub(crate) fn directory(root: &Dir, worker: &Worker, part: Part) -> Result<Option<Dir>, DirError> {
+    let mut dir = root.try_clone()?;
+    for (name, _) in worker.way(part) {
+        match dir.find(name)? {
+            Some(found) if found.kind == FileKind::Directory => {}
+            _ => return Ok(None),
+        }
+        let Some(next) = if_there(dir.dir(name))? else { return Ok(None) };
+        dir = next;
+    }
+    Ok(Some(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_part_of_a_state_is_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        for dir in ["runc-overlayfs/snapshots", "runc-native/snapshots", "containerd-overlayfs"] {
+            fs::create_dir_all(temp.path().join(dir)).unwrap();
+        }
+        symlink("runc-native", temp.path().join("runc-link")).unwrap();
+        let root = Dir::open(temp.path()).unwrap();
+        let paths = |places: Vec<DatabasePlace>| -> Vec<String> {
+            let path = |place: &DatabasePlace| place.dir.path().join(place.name);
+            let relative = |place| path(place).strip_prefix(temp.path()).unwrap().to_owned();
+            let mut paths: Vec<_> = places.iter().map(relative).collect();
+            paths.sort();
+            paths.iter().map(|path| path.display().to_string()).collect()
+        };
+        let others = [
+            "cache-debug.db",
+            "containerd-overlayfs/containerdmeta.db",
+            "containerd-overlayfs/metadata_v2.db",
+            "history.db",
+            "runc-native/containerdmeta.db",
+            "runc-native/metadata_v2.db",
+            "runc-native/snapshots/metadata.db",
+        ];
+        let worker = Worker::default();
+        assert_eq!(paths(kept(&root, &worker).unwrap()), others);
+        assert_eq!(paths(all(&root, &worker).unwrap()).len(), others.len() + 4);
+    }
+
+    #[test]
+    fn only_files_are_opened_and_what_cannot_be_opened_is_an_error() {
+        let temp = tempfile::tempdir().unwrap();
+        let place = |name| DatabasePlace { dir: Dir::open(temp.path()).unwrap(), name };
+        assert!(place("history.db").open().unwrap().is_none());
+        fs::create_dir(temp.path().join("history.db")).unwrap();
+        assert!(place("history.db").open().unwrap().is_none());
+        symlink("elsewhere", temp.path().join("cache.db")).unwrap();
+        assert!(place("cache.db").open().unwrap().is_none());
+        fs::write(temp.path().join("cache-debug.db"), "").unwrap();
+        assert!(place("cache-debug.db").open().unwrap().is_some());
+        // Names that are too long are no names of files, and that is another answer than "not there".
+        let long = Box::leak("x".repeat(300).into_boxed_str());
+        assert!(place(long).open().is_err());
+    }
+}
