@@ -205,10 +205,35 @@ impl Record {
             || self.upper_diff_parent.is_some()
     }
 
+    /// Whether the daemon has ended making it.
+    pub fn is_committed(&self) -> bool {
+        self.committed == Some(true)
+    }
+
+    /// Whether it is committed for good. Another one may still vanish when the daemon starts.
+    pub fn is_lasting(&self) -> bool {
+        self.is_committed() && self.equal_mutable.is_none() && !self.is_removed()
+    }
+
+    /// Whether its layer is yet to be unpacked: there is its blob and nothing else.
+    pub fn is_packed(&self) -> bool {
+        self.blob_only == Some(true)
+    }
+
+    /// Whether it is what a `RUN --mount=type=cache` collected.
+    pub fn is_cache_mount(&self) -> bool {
+        self.cache_dir.is_some()
+    }
+
+    /// Whether the daemon keeps it for later builds when nothing uses it.
+    pub fn is_retained(&self) -> bool {
+        self.cache_policy == Some(POLICY_RETAIN)
+    }
+
     /// Whether it may change. Merge and diff records cannot, whatever they say (BuildKit v0.32.2
     /// `cache/manager.go` `getRecord`).
     pub fn is_mutable(&self) -> bool {
-        self.committed != Some(true) && !self.is_composed()
+        !self.is_committed() && !self.is_composed()
     }
 
     /// Whether the daemon was stopped before it could remove it; it does when it starts.

@@ -121,7 +121,7 @@ impl<'p> Assembly<'p> {
                 record.size = Some(SIZE_UNKNOWN);
             }
             let unpacked = self.places.scope.extract && placed.snapshot.id().is_some();
-            if unpacked && record.blob_only == Some(true) {
+            if unpacked && record.is_packed() {
                 record.blob_only = None;
                 record.snapshot = Some(placed.snapshot.key().to_owned());
                 record.size = Some(SIZE_UNKNOWN);

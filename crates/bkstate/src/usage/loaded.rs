@@ -101,7 +101,7 @@ fn parents(record: &Record) -> Vec<&RecordId> {
 
 fn is_lazy(record: &Record, namespace: &Namespace) -> bool {
     let missing = |blob| !namespace.content.contains_key(blob);
-    record.blob_only == Some(true) && record.blob.as_ref().is_some_and(missing)
+    record.is_packed() && record.blob.as_ref().is_some_and(missing)
 }
 
 /// The records, each behind those it needs. Those in a circle are left out: no daemon makes one.

@@ -61,7 +61,7 @@ where
         if let Some(size) = known(data) {
             return Ok(size);
         }
-        let snapshot = if data.blob_only == Some(true) { 0 } else { self.snapshot(key)? };
+        let snapshot = if data.is_packed() { 0 } else { self.snapshot(key)? };
         Ok(data.blob.map_or(snapshot, |blob| snapshot.saturating_add(self.blobs(blob))))
     }
 

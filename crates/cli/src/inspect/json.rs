@@ -181,7 +181,7 @@ fn record(record: &Record) -> Value {
     json!({
         "id": record.id,
         "type": record.kind(),
-        "mutable": stored.committed != Some(true),
+        "mutable": !stored.is_committed(),
         "parents": record.parents().collect::<Vec<_>>(),
         "equal_mutable": stored.equal_mutable,
         "snapshot": record.snapshot,
@@ -200,7 +200,7 @@ fn record(record: &Record) -> Value {
         "last_used_at": time(stored.last_used_at),
         "usage_count": stored.usage_count,
         "description": stored.description,
-        "deleted": stored.deleted == Some(true),
+        "deleted": stored.is_removed(),
     })
 }
 

@@ -238,7 +238,7 @@ fn record_thing(page: &mut Page, record: &Record, above: Vec<&RecordId>) {
     let digest = |digest: Option<Digest>| digest.map(|d| d.to_string()).unwrap_or_default();
     let mut members = vec![
         ("type", one_line(record.kind())),
-        ("state", if stored.committed == Some(true) { "immutable" } else { "mutable" }.to_owned()),
+        ("state", if stored.is_committed() { "immutable" } else { "mutable" }.to_owned()),
         ("on", parents(record, one_line)),
         ("snapshot", record.snapshot.as_deref().map(one_line).unwrap_or_default()),
         ("unpacked", yes(record.is_unpacked, "yes")),
@@ -255,7 +255,7 @@ fn record_thing(page: &mut Page, record: &Record, above: Vec<&RecordId>) {
         ("last used", time(nanos(stored.last_used_at))),
         ("used", stored.usage_count.map(|count| format!("{count} times")).unwrap_or_default()),
         ("description", stored.description.as_deref().map(one_line).unwrap_or_default()),
-        ("to be removed", yes(stored.deleted == Some(true), "when the daemon starts")),
+        ("to be removed", yes(stored.is_removed(), "when the daemon starts")),
     ];
     let keys = record.keys.iter();
     members.extend(keys.map(|key| ("result of", one_line(&key.text()))));

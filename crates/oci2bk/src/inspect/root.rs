@@ -209,7 +209,7 @@ pub enum InspectError {
 impl Record {
     /// Whether it is what a `RUN --mount=type=cache` collected.
     pub fn is_cache_mount(&self) -> bool {
-        self.stored.cache_dir.is_some()
+        self.stored.is_cache_mount()
     }
 
     /// What it is, in BuildKit's words.

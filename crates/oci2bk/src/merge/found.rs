@@ -37,7 +37,7 @@ impl<'e> Found<'e> {
         for (id, record) in &existing.state.records.by_id {
             // A daemon since v0.33.1 does not share what depends on legacy layers, as nobody has checked
             // their trees. The conversion has renamed those that it checked.
-            if !is_lasting(record) || legacy.contains(id) {
+            if !record.is_lasting() || legacy.contains(id) {
                 continue;
             }
             if let Some(chain) = record.blob_chain_id {
@@ -51,7 +51,7 @@ impl<'e> Found<'e> {
             // A layer of its own, which stays as it is, comes before merges with the same content.
             ids.sort_by_key(|id| {
                 let record = existing.state.records.by_id.get(*id);
-                (!record.is_some_and(is_layer), *id)
+                (record.is_none_or(Record::is_composed), *id)
             });
         }
         found
@@ -83,8 +83,8 @@ impl<'e> Found<'e> {
     /// no blobs, or when a daemon has not exported it yet.
     pub(super) fn is_blobless(&self, id: &RecordId) -> bool {
         self.record(id).is_some_and(|record| {
-            is_lasting(record)
-                && is_layer(record)
+            record.is_lasting()
+                && !record.is_composed()
                 && record.blob.is_none()
                 && record.chain_id.is_none()
                 && record.blob_chain_id.is_none()
@@ -120,7 +120,7 @@ impl<'e> Found<'e> {
     /// What `id` calls its snapshot, be it there or not.
     fn snapshot_key(&self, id: &'e RecordId) -> Option<&'e str> {
         let record = self.record(id)?;
-        Some(record.snapshot.as_deref().unwrap_or(id.as_str()))
+        Some(record.snapshot_key(id))
     }
 
     /// Whether its snapshot has a key of daemons before v0.33.1. With a blob it would be legacy.
@@ -142,7 +142,7 @@ impl<'e> Found<'e> {
             given.contains(key) || self.table.is_some_and(|table| table.rows.contains_key(key))
         };
         let records = self.by_trees.get(chain).into_iter().flatten();
-        let layers = records.filter(|id| self.record(id).is_some_and(is_layer));
+        let layers = records.filter(|id| self.record(id).is_some_and(|record| !record.is_composed()));
         let mut keys = layers.filter_map(|id| self.snapshot_key(id)).filter(|key| !taken(key));
         if let Some(key) = keys.next() {
             return key.to_owned();
@@ -169,7 +169,7 @@ impl<'e> Found<'e> {
 
     /// Whether the snapshot of the record is yet to be unpacked.
     pub(super) fn is_packed(&self, id: &RecordId) -> bool {
-        self.record(id).is_some_and(|record| record.blob_only == Some(true))
+        self.record(id).is_some_and(|record| record.is_packed())
     }
 
     /// Whether the record is of a blob, as those of merges are not.
@@ -184,17 +184,4 @@ impl<'e> Found<'e> {
             self.existing.blobs.get(blob).is_some_and(|size| size.cast_signed() == row.size)
         })
     }
-}
-
-/// Whether the record is committed for good. Others can still vanish when the daemon starts.
-fn is_lasting(record: &Record) -> bool {
-    let committed = record.committed == Some(true) && record.equal_mutable.is_none();
-    committed && record.deleted != Some(true)
-}
-
-/// Whether the record is a layer on another one or none, rather than a merge or a difference.
-fn is_layer(record: &Record) -> bool {
-    record.merge_parents.is_none()
-        && record.lower_diff_parent.is_none()
-        && record.upper_diff_parent.is_none()
 }

@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 use crate::ids::RecordId;
 use crate::metadata::{Namespace, SnapshotTable};
-use crate::records::{POLICY_RETAIN, Record};
+use crate::records::Record;
 use crate::state::State;
 
 /// The records in `state` that are so.
@@ -44,12 +44,12 @@ pub(super) fn abandoned(
     }
     let is_abandoned = |id: &RecordId, record: &Record| {
         // The snapshot of a cache mount is in nobody else's hands, so one without it has lost it.
-        let may_lose = record.cache_dir.is_none();
+        let may_lose = !record.is_cache_mount();
         // The daemon lets go of one that it retains with a mark only.
-        let let_go = may_lose && record.cache_policy != Some(POLICY_RETAIN);
+        let let_go = may_lose && !record.is_retained();
         let has_lease = namespace.leases.contains_key(id.as_str());
         let given = (may_lose || with_twin.contains(id)) && !has_snapshot(id, record);
-        let begun = record.is_composed() && record.committed != Some(true);
+        let begun = record.is_composed() && !record.is_committed();
         let mutable = record.is_mutable() && (given || (let_go && !has_lease));
         !record.is_removed() && !needed.contains(id) && (mutable || begun)
     };

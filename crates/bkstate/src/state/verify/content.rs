@@ -193,7 +193,7 @@ fn check_record(
         // has another blob than the layer of the same content whose snapshot it shares (BuildKit v0.34.2
         // cache/manager.go GetByBlob).
         let shared = || table.rows.contains_key(record.snapshot_key(id));
-        if record.blob_only != Some(true) || (needed && !shared()) {
+        if !record.is_packed() || (needed && !shared()) {
             findings.add(ContentDamage::NoRow { record: id.clone(), blob });
         }
         return;

@@ -404,7 +404,7 @@ fn check_snapshot(
     let Some(row) = row else {
         if record.is_mutable() {
             findings.add(RecordDamage::MutableWithoutSnapshot { record: id.clone() });
-        } else if record.blob_only != Some(true) && !record.is_composed() {
+        } else if !record.is_packed() && !record.is_composed() {
             let (record, snapshot) = (id.clone(), key.to_owned());
             findings.add(RecordDamage::MissingSnapshot { record, snapshot });
         }

@@ -116,7 +116,7 @@ fn workers(root: &bkstate::Root, state: &State) -> Result<Vec<Worker>, InspectEr
 fn snapshots(state: &State, trees: &BTreeSet<String>) -> Vec<SnapshotOf> {
     let mut owners: BTreeMap<&str, Vec<RecordId>> = BTreeMap::new();
     for (id, record) in &state.records.by_id {
-        let key = record.snapshot.as_deref().unwrap_or(id.as_str());
+        let key = record.snapshot_key(id);
         owners.entry(key).or_default().push(id.clone());
     }
     let namespace = state.worker.namespace_of(&state.metadata);
@@ -144,11 +144,11 @@ fn records(state: &State, snapshots: &[SnapshotOf]) -> Vec<Record> {
         snapshots.get(at)
     };
     let records = state.records.by_id.iter().map(|(id, stored)| {
-        let snapshot = find(stored.snapshot.as_deref().unwrap_or(id.as_str()));
+        let snapshot = find(stored.snapshot_key(id));
         // The mutable twin still has the files of a record that was not finalised yet.
         let twin = stored.equal_mutable.as_ref().and_then(|twin| {
             let other = state.records.by_id.get(twin)?;
-            find(other.snapshot.as_deref().unwrap_or(twin.as_str()))
+            find(other.snapshot_key(twin))
         });
         Record {
             id: id.clone(),
@@ -175,7 +175,7 @@ fn keys(state: &State, records: &[Record], names: &BTreeMap<&str, &str>) -> Vec<
     ids.extend(inputs.keys());
     let find = |id: &RecordId| {
         let at = records.binary_search_by(|record| record.id.cmp(id)).ok()?;
-        records.get(at).filter(|record| record.stored.deleted != Some(true))
+        records.get(at).filter(|record| !record.stored.is_removed())
     };
     let keys = ids.into_iter().map(|id| {
         let inputs = inputs.remove(id).unwrap_or_default();
