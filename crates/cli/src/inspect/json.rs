@@ -181,7 +181,7 @@ fn record(record: &Record) -> Value {
     json!({
         "id": record.id,
         "type": record.kind(),
-        "mutable": !stored.is_committed(),
+        "mutable": stored.is_mutable(),
         "parents": record.parents().collect::<Vec<_>>(),
         "equal_mutable": stored.equal_mutable,
         "snapshot": record.snapshot,

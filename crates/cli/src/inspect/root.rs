@@ -238,7 +238,7 @@ fn record_thing(page: &mut Page, record: &Record, above: Vec<&RecordId>) {
     let digest = |digest: Option<Digest>| digest.map(|d| d.to_string()).unwrap_or_default();
     let mut members = vec![
         ("type", one_line(record.kind())),
-        ("state", if stored.is_committed() { "immutable" } else { "mutable" }.to_owned()),
+        ("state", if stored.is_mutable() { "mutable" } else { "immutable" }.to_owned()),
         ("on", parents(record, one_line)),
         ("snapshot", record.snapshot.as_deref().map(one_line).unwrap_or_default()),
         ("unpacked", yes(record.is_unpacked, "yes")),

@@ -280,10 +280,7 @@ fn tasks<'p>(
 /// Whether the snapshot of a record is one layer, and done. The daemon makes those of merges and
 /// differences out of other snapshots, and those of mutable records and their twins may change.
 fn is_plain(record: &Record) -> bool {
-    record.committed == Some(true)
-        && !record.is_removed()
-        && record.equal_mutable.is_none()
-        && !record.is_composed()
+    record.is_lasting() && !record.is_composed()
 }
 
 /// The store that has the file of a blob, and its size.
