@@ -49,7 +49,6 @@ pub mod dir;
 pub mod encode;
 pub mod few;
 pub mod gc;
-pub mod gojson;
 pub mod ids;
 pub mod input;
 pub mod kernel;
@@ -65,5 +64,6 @@ pub mod time;
 pub mod usage;
 pub mod varint;
 
+pub use codec::gojson;
 pub use digest::Digest;
 pub use time::Time;

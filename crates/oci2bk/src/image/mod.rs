@@ -63,16 +63,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bkstate::{Digest, Time};
+use codec::from_objects;
+use llb::Platform;
 use serde::{Deserialize, Serialize};
 
 pub use layers::WholeImage;
 pub(crate) use reference::full_name;
 pub use reference::{ImageRef, ParseImageError, ParseRepositoryError, Repository};
 
-use crate::json::from_objects;
 use crate::layout::{BlobError, Descriptor, Layout, LayoutError};
 use crate::limits::{Limits, MAX_INDEX_DEPTH};
-use crate::llb::Platform;
 use crate::manifest::{Document, DocumentError, ManifestError, entry_names, tagged};
 use crate::source::{Reference, Source};
 

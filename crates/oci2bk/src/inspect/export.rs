@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::{Digest, Time};
+use llb::OpDigest;
+use llb::release::Target;
 
 use super::names;
 use crate::config::{CacheConfig, Chain, Record};
 use crate::export::CacheExport;
 use crate::graph::{Edge, Graph, Node, Warmth};
 use crate::keys::{Keyring, Resolved, SourceSummary};
-use crate::llb::OpDigest;
 use crate::manifest::Compression;
 use crate::plan::{LostReason, MissReason, Plan, PlanError, Source};
-use crate::release::Target;
 use crate::text::{short_digest, size};
 
 /// Exports, with what is known of their records.

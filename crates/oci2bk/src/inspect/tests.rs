@@ -8,6 +8,7 @@ use bkstate::dir::Dir;
 use bkstate::ids::{KeyId, WorkerId};
 use bkstate::solver::Link;
 use bkstate::state::{Existing, RootLock, Staging, State};
+use llb::release::Target;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -17,7 +18,6 @@ use crate::keys::read_source;
 use crate::layout::testing::TestLayout;
 use crate::limits::Limits;
 use crate::plan::testing::{blob, export, keyring, op, plain, record, result};
-use crate::release::Target;
 
 /// An export with a step of every kind, and the view of it.
 fn view() -> (TestLayout, Export) {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bkstate::dir::DirError;
 use bkstate::root::RootError;
+use llb::{DefinitionError, ProvenanceError};
 
 use super::artifact::ArtifactError;
 use super::attestation::AttestationError;
@@ -19,7 +20,6 @@ use super::source::SourceDescription;
 use crate::json::TooComplex;
 use crate::layout::LayoutError;
 use crate::limits::Bound;
-use crate::llb::{DefinitionError, ProvenanceError};
 
 /// Why a key source cannot be used.
 #[derive(Debug, thiserror::Error)]

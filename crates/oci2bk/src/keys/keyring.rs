@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bkstate::Digest;
+use llb::release::Span;
+use llb::{Encoding, OpDigest, Vertex};
 
 use super::beside;
 use super::error::SourceError;
@@ -14,8 +16,6 @@ use super::source::{Candidate, KeySource, SourceDescription, SourceKind};
 use crate::export::{CacheExport, layouts};
 use crate::image::BaseImage;
 use crate::limits::Limits;
-use crate::llb::{Encoding, OpDigest, Vertex};
-use crate::release::Span;
 
 /// The op digest of a record, proved by the record's own digest.
 #[derive(Debug, Clone, PartialEq, Eq)]

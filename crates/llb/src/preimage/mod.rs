@@ -1,0 +1,119 @@
+//! The JSON documents that op digests are hashes of.
+//!
+//! Each function gives the exact text that the daemon hashes, in the release that the encoding
+//! names. Field order is that of the generated Go structs, and every zero value is left out unless
+//! said otherwise (`solver/pb/ops.pb.go`).
+
+mod exec;
+mod file;
+
+use std::collections::BTreeMap;
+
+use codec::gojson;
+use serde::Serialize;
+
+use super::encoding::{Encoding, Release};
+use super::op::{BuildOp, DiffOp, InputIndex, MergeOp, PassthroughOp};
+
+pub(super) use exec::exec;
+pub(super) use file::file;
+
+type Json = Result<String, serde_json::Error>;
+
+fn go<T: Serialize>(document: &T, encoding: Encoding) -> Json {
+    gojson::to_string_with(document, encoding.escapes)
+}
+
+/// An index as the release prints it: not at all when 0, or always.
+fn index(value: i64, release: Release) -> Option<i64> {
+    (value != 0 || !release.omits_zero_indexes()).then_some(value)
+}
+
+#[derive(Serialize)]
+struct Input {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<i64>,
+}
+
+impl Input {
+    fn new(input: InputIndex, release: Release) -> Self {
+        Self { input: index(input.input, release) }
+    }
+}
+
+/// `ops/merge.go`.
+pub(super) fn merge(op: &MergeOp, encoding: Encoding) -> Json {
+    #[derive(Serialize)]
+    struct Document {
+        #[serde(rename = "Type")]
+        kind: &'static str,
+        #[serde(rename = "Merge")]
+        op: Merge,
+    }
+    #[derive(Serialize)]
+    struct Merge {
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        inputs: Vec<Input>,
+    }
+    let inputs = op.inputs.iter().map(|input| Input::new(*input, encoding.release)).collect();
+    go(&Document { kind: "buildkit.merge.v0", op: Merge { inputs } }, encoding)
+}
+
+/// `ops/diff.go`.
+pub(super) fn diff(op: &DiffOp, encoding: Encoding) -> Json {
+    #[derive(Serialize)]
+    struct Document {
+        #[serde(rename = "Type")]
+        kind: &'static str,
+        #[serde(rename = "Diff")]
+        op: Diff,
+    }
+    #[derive(Serialize)]
+    struct Diff {
+        lower: Input,
+        upper: Input,
+    }
+    let lower = Input::new(op.lower, encoding.release);
+    let upper = Input::new(op.upper, encoding.release);
+    go(&Document { kind: "buildkit.diff.v0", op: Diff { lower, upper } }, encoding)
+}
+
+/// `ops/build.go`, which has the op under `Exec`.
+pub(super) fn build(op: &BuildOp, encoding: Encoding) -> Json {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        #[serde(rename = "Type")]
+        kind: &'static str,
+        #[serde(rename = "Exec")]
+        op: Build<'a>,
+    }
+    #[derive(Serialize)]
+    struct Build<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        builder: Option<i64>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        inputs: BTreeMap<&'a str, Input>,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        attrs: &'a BTreeMap<String, String>,
+    }
+    let inputs = op
+        .inputs
+        .iter()
+        .map(|(name, input)| (name.as_str(), Input::new(*input, encoding.release)))
+        .collect();
+    let builder = index(op.builder, encoding.release);
+    let op = Build { builder, inputs, attrs: &op.attrs };
+    go(&Document { kind: "buildkit.build.v0", op }, encoding)
+}
+
+/// `ops/passthrough.go`.
+pub(super) fn passthrough(op: &PassthroughOp, encoding: Encoding) -> Json {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        #[serde(rename = "Type")]
+        kind: &'static str,
+        #[serde(rename = "Passthrough")]
+        op: &'a PassthroughOp,
+    }
+    go(&Document { kind: "buildkit.passthrough.v0", op }, encoding)
+}
