@@ -110,7 +110,7 @@
 //! | [`root`], [`degree`], [`verify`], [`gc`] | what a root holds, how warm it is, what is wrong with it, what a daemon will remove of it |
 //! | [`limits`], [`json`] | what the input may cost |
 //! | [`progress`], [`cancel`] | following the work, and ending it |
-//! | [`graph`], [`text`] | showing what came of it |
+//! | [`inspect`], [`explain`], [`text`] | showing what there is; the library `graph` draws it |
 
 mod assemble;
 pub mod cancel;
@@ -120,7 +120,6 @@ pub mod degree;
 pub mod explain;
 pub mod export;
 pub mod gc;
-pub mod graph;
 pub mod image;
 pub mod inputs;
 pub mod inspect;

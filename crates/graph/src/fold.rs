@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::model::{Edge, Graph, Node, Warmth};
+use oci2bk::inspect::Warmth;
+
+use super::model::{Edge, Graph, Node};
 use super::rank::{Neighbours, backward, in_order};
 
 /// Up to as many nodes a graph is drawn as it is, and roomy.

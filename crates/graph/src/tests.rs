@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use oci2bk::inspect::Warmth;
 use proptest::prelude::*;
 
 use super::layout::{Layout, Line, Rect};
-use super::model::{Edge, Graph, Node, Warmth};
+use super::model::{Edge, Graph, Node};
 use super::order::{crossings, order};
 use super::rank::Neighbours;
 use super::svg::LEGEND_COLUMN;

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
+use oci2bk::inspect::Warmth;
+use oci2bk::text::{shortened, size};
+
 use super::fold::{Folded, SPARSE, UNFOLDED, fold};
 use super::layout::{Layout, Line, Rect};
-use super::model::{Graph, Node, Warmth};
-use crate::text::{shortened, size};
+use super::model::{Graph, Node};
 
 /// How many columns of a step's name are shown. The rest is in the title of its box, which browsers
 /// show under the pointer.

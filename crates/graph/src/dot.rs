@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use oci2bk::text::{shortened, size};
+
 use super::model::Graph;
 use super::svg::{NAME_COLUMNS, colours};
-use crate::text::{shortened, size};
 
 /// `graph` in the language of Graphviz, whole: it is up to the reader what can be drawn.
 pub fn dot(graph: &Graph) -> String {
