@@ -1,9 +1,10 @@
 //! An op in its surroundings.
 
-use super::digest::{self, NotComputable, OpDigest};
+use super::digest::{self, OpDigest};
 use super::encoding::Encoding;
 use super::op::{Action, CopyAction, Kind, Mount, Op};
 use super::platform::Platform;
+use super::preimage::{self, NotComputable};
 use super::selector::{self, Selectors};
 
 /// An op, and the machine it ran on: all that decides under what key a daemon of any release looks
@@ -40,7 +41,7 @@ impl Vertex {
     /// # Errors
     /// When the op does not determine its digest.
     pub fn document(&self, encoding: Encoding) -> Result<String, NotComputable> {
-        digest::document(&self.op, encoding, &self.default_platform)
+        preimage::document(&self.op, encoding, &self.default_platform)
     }
 
     /// The selectors with which a daemon of `class` looks for the op from each of its `inputs` inputs,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::is_zero;
-use crate::json;
+use crate::members;
 
 /// Runs a command (`pb.ExecOp`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -77,10 +77,10 @@ pub struct Ulimit {
     #[serde(rename = "Name", skip_serializing_if = "is_zero")]
     pub name: String,
     /// The soft limit.
-    #[serde(rename = "Soft", skip_serializing_if = "is_zero", deserialize_with = "json::int64")]
+    #[serde(rename = "Soft", skip_serializing_if = "is_zero", deserialize_with = "members::int64")]
     pub soft: i64,
     /// The hard limit.
-    #[serde(rename = "Hard", skip_serializing_if = "is_zero", deserialize_with = "json::int64")]
+    #[serde(rename = "Hard", skip_serializing_if = "is_zero", deserialize_with = "members::int64")]
     pub hard: i64,
 }
 
@@ -171,7 +171,7 @@ impl Mount {
 #[serde(default)]
 pub struct TmpfsOpt {
     /// Largest size in bytes.
-    #[serde(skip_serializing_if = "is_zero", deserialize_with = "json::int64")]
+    #[serde(skip_serializing_if = "is_zero", deserialize_with = "members::int64")]
     pub size: i64,
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::is_zero;
-use crate::json;
+use crate::members;
 
 /// Copies, makes and removes files (`pb.FileOp`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -71,7 +71,7 @@ pub struct CopyAction {
     /// Whether they may match nothing.
     pub allow_empty_wildcard: bool,
     /// Modification time in nanoseconds, -1 to keep.
-    #[serde(deserialize_with = "json::int64")]
+    #[serde(deserialize_with = "members::int64")]
     pub timestamp: i64,
     /// Only what matches one of these.
     #[serde(rename = "include_patterns")]
@@ -97,12 +97,12 @@ pub struct MkfileAction {
     /// Permission bits.
     pub mode: i32,
     /// What is in it.
-    #[serde(deserialize_with = "json::bytes")]
+    #[serde(deserialize_with = "members::bytes")]
     pub data: Vec<u8>,
     /// Owner.
     pub owner: Option<ChownOpt>,
     /// Modification time in nanoseconds, -1 for now.
-    #[serde(deserialize_with = "json::int64")]
+    #[serde(deserialize_with = "members::int64")]
     pub timestamp: i64,
 }
 
@@ -119,7 +119,7 @@ pub struct MkdirAction {
     /// Owner.
     pub owner: Option<ChownOpt>,
     /// Modification time in nanoseconds, -1 for now.
-    #[serde(deserialize_with = "json::int64")]
+    #[serde(deserialize_with = "members::int64")]
     pub timestamp: i64,
 }
 
@@ -151,7 +151,7 @@ pub struct SymlinkAction {
     /// Owner.
     pub owner: Option<ChownOpt>,
     /// Modification time in nanoseconds, -1 for now.
-    #[serde(deserialize_with = "json::int64")]
+    #[serde(deserialize_with = "members::int64")]
     pub timestamp: i64,
 }
 

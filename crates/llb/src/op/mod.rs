@@ -128,7 +128,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::json;
+use super::members;
 use super::platform::Platform;
 
 pub use exec::{
@@ -239,7 +239,7 @@ pub struct BuildOp {
     /// Named inputs.
     pub inputs: BTreeMap<String, InputIndex>,
     /// Whether the op carries a whole definition. No frontend or client of BuildKit sends one.
-    #[serde(rename = "def", deserialize_with = "json::present")]
+    #[serde(rename = "def", deserialize_with = "members::present")]
     pub has_definition: bool,
     /// Options.
     pub attrs: BTreeMap<String, String>,

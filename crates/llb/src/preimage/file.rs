@@ -6,8 +6,8 @@ use codec::gojson;
 use serde::ser::{SerializeMap as _, SerializeStruct as _};
 use serde::{Serialize, Serializer};
 
+use super::error::NotComputable;
 use super::{go, index};
-use crate::digest::NotComputable;
 use crate::encoding::{Encoding, Release};
 use crate::op::{
     Action, ChownOpt, CopyAction, FileAction, FileOp, MkdirAction, MkfileAction, SymlinkAction,
@@ -25,7 +25,7 @@ struct Document {
 }
 
 /// `inputs` is the number of inputs of the op.
-pub(crate) fn file(
+pub(super) fn file(
     op: &FileOp,
     inputs: usize,
     encoding: Encoding,

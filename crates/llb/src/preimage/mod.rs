@@ -4,6 +4,7 @@
 //! names. Field order is that of the generated Go structs, and every zero value is left out unless
 //! said otherwise (`solver/pb/ops.pb.go`).
 
+mod error;
 mod exec;
 mod file;
 
@@ -13,10 +14,13 @@ use codec::gojson;
 use serde::Serialize;
 
 use super::encoding::{Encoding, Release};
-use super::op::{BuildOp, DiffOp, InputIndex, MergeOp, PassthroughOp};
+use super::op::{BuildOp, DiffOp, InputIndex, Kind, MergeOp, Op, PassthroughOp};
+use super::platform::Platform;
+pub use error::NotComputable;
 
-pub(super) use exec::exec;
-pub(super) use file::file;
+use error::MAX_MOUNTS;
+use exec::exec;
+use file::file;
 
 type Json = Result<String, serde_json::Error>;
 
@@ -41,8 +45,34 @@ impl Input {
     }
 }
 
+/// The JSON that the digest is one of.
+pub(super) fn document(
+    op: &Op,
+    encoding: Encoding,
+    default_platform: &Platform,
+) -> Result<String, NotComputable> {
+    Ok(match &op.kind {
+        Kind::Exec(exec) if exec.mounts.len() > MAX_MOUNTS => {
+            return Err(NotComputable::TooManyMounts { count: exec.mounts.len() });
+        }
+        Kind::Exec(exec) => {
+            let platform = op.platform.as_ref().unwrap_or(default_platform).normalized();
+            exec(exec, &platform, encoding)?
+        }
+        Kind::File(file) => file(file, op.inputs, encoding)?,
+        Kind::Merge(merge) => merge(merge, encoding)?,
+        Kind::Diff(diff) => diff(diff, encoding)?,
+        Kind::Build(build) if build.has_definition => return Err(NotComputable::NestedDefinition),
+        Kind::Build(build) => build(build, encoding)?,
+        Kind::Passthrough(op) => passthrough(op, encoding)?,
+        Kind::Source => return Err(NotComputable::Source),
+        Kind::Return => return Err(NotComputable::Return),
+        Kind::Unknown => return Err(NotComputable::Unknown),
+    })
+}
+
 /// `ops/merge.go`.
-pub(super) fn merge(op: &MergeOp, encoding: Encoding) -> Json {
+fn merge(op: &MergeOp, encoding: Encoding) -> Json {
     #[derive(Serialize)]
     struct Document {
         #[serde(rename = "Type")]
@@ -60,7 +90,7 @@ pub(super) fn merge(op: &MergeOp, encoding: Encoding) -> Json {
 }
 
 /// `ops/diff.go`.
-pub(super) fn diff(op: &DiffOp, encoding: Encoding) -> Json {
+fn diff(op: &DiffOp, encoding: Encoding) -> Json {
     #[derive(Serialize)]
     struct Document {
         #[serde(rename = "Type")]
@@ -79,7 +109,7 @@ pub(super) fn diff(op: &DiffOp, encoding: Encoding) -> Json {
 }
 
 /// `ops/build.go`, which has the op under `Exec`.
-pub(super) fn build(op: &BuildOp, encoding: Encoding) -> Json {
+fn build(op: &BuildOp, encoding: Encoding) -> Json {
     #[derive(Serialize)]
     struct Document<'a> {
         #[serde(rename = "Type")]
@@ -107,7 +137,7 @@ pub(super) fn build(op: &BuildOp, encoding: Encoding) -> Json {
 }
 
 /// `ops/passthrough.go`.
-pub(super) fn passthrough(op: &PassthroughOp, encoding: Encoding) -> Json {
+fn passthrough(op: &PassthroughOp, encoding: Encoding) -> Json {
     #[derive(Serialize)]
     struct Document<'a> {
         #[serde(rename = "Type")]

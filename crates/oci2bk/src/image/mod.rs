@@ -53,6 +53,7 @@
 
 mod layers;
 mod reference;
+mod repository;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -68,8 +69,9 @@ use llb::Platform;
 use serde::{Deserialize, Serialize};
 
 pub use layers::WholeImage;
-pub(crate) use reference::full_name;
-pub use reference::{ImageRef, ParseImageError, ParseRepositoryError, Repository};
+pub use reference::{ImageRef, ParseImageError};
+pub(crate) use repository::full_name;
+pub use repository::{ParseRepositoryError, Repository};
 
 use crate::layout::{BlobError, Descriptor, Layout, LayoutError};
 use crate::limits::{Limits, MAX_INDEX_DEPTH};

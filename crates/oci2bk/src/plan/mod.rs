@@ -107,6 +107,7 @@ use crate::layout::{Descriptor, Layout};
 use crate::manifest::Style;
 
 pub use error::PlanError;
+pub(crate) use layers::LABEL_ANNOTATION;
 use layers::Layers;
 use steps::Steps;
 use translate::Translation;

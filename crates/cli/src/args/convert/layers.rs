@@ -4,7 +4,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches};
 use oci2bk::convert::StoreBlobs;
 
-use super::convert::refusal;
+use super::usage::refusal;
 
 /// The options about layers, of which not all go together.
 #[derive(Debug, Clone, Copy)]
