@@ -47,7 +47,6 @@ pub mod dir;
 pub mod encode;
 pub mod few;
 pub mod gc;
-pub mod gojson;
 pub mod ids;
 pub mod input;
 pub mod kernel;
@@ -64,6 +63,7 @@ pub mod usage;
 pub mod varint;
 pub mod worker;
 
+pub use codec::gojson;
 pub use digest::Digest;
 pub use root::Root;
 pub use time::Time;

@@ -115,7 +115,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     // Nothing was written up to here, so a signal may do what it always does.
     let signals = Signals::catch()?;
     let converter = converter.progress(&display).cancel(signals.cancel());
-    let done = converter.convert(&plan, root).map_err(|error| signals.explain(error))?;
+    let done = converter.convert(&plan, root).map_err(|error| Failure::under(&signals, error))?;
     timings.extend(display.finish());
     let root = done.root.as_path();
     summary::warn_of_mended(root, &done.mended);

@@ -1,14 +1,17 @@
 //! `oci2bk explain`.
 
+mod error;
 use comfy_table::{Table, presets};
 use oci2bk::explain::{
-    self, Cache, Contents, Difference, Explained, Explainer, Explanation, Outcome, Reason,
+    Cache, Contents, Difference, Explained, Explainer, Explanation, Outcome, Reason,
 };
 use oci2bk::inspect::{Place, find};
 use oci2bk::keys::{self, SourceError};
 use oci2bk::text::{self, one_line, shortened};
 use oci2bk::{CacheExport, Degree, Limits, Root};
 use serde::Serialize;
+
+pub(crate) use error::ExplainError;
 
 use crate::args::{Explain, Format};
 use crate::failure::Failure;
@@ -27,20 +30,6 @@ const LONGEST_REASON: usize = 160;
 /// What helps if no source has the ops of the cache.
 const HOW: &str =
     "provenance of the build that made it, given with --keys, would tell what differs";
-
-/// Why there is nothing to explain.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ExplainError {
-    #[error(
-        "{} has op digests and no whole ops; give LLB or provenance of the build (mode=max)",
-        path.display()
-    )]
-    NoBuild { path: std::path::PathBuf },
-    #[error(transparent)]
-    Explain(#[from] explain::ExplainError),
-    #[error(transparent)]
-    State(#[from] bkstate::state::VerifyError),
-}
 
 /// What becomes of one of the builds that are asked for.
 #[derive(Debug, Serialize)]

@@ -1,9 +1,7 @@
 //! How the command fails: what it prints and which code it returns.
 
 use std::error::Error;
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use bkstate::gc::DiskError;
 use bkstate::state::ExistingError;
@@ -20,11 +18,12 @@ use bkstate::root::OpenRootError;
 use oci2bk::sparse::SparseError;
 use oci2bk::verify::{MendError, VerifyError};
 
+use crate::code::Code;
 use crate::daemon::DaemonError;
 use crate::explain::ExplainError;
 use crate::last_used::EpochError;
-use crate::output::{FileError, labelled, note, with_causes};
-use crate::signals::Signal;
+use crate::output::{FileError, StdoutError, error_label, labelled, note, with_causes};
+use crate::signals::{CatchError, Signal, Signals};
 
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +74,8 @@ pub(crate) enum Failure {
     Mend(MendError),
     #[error("ended by {signal}; nothing in the root was changed")]
     Ended { signal: Signal },
-    #[error("cannot catch signals")]
-    Signals(#[source] std::io::Error),
+    #[error(transparent)]
+    Signals(#[from] CatchError),
     #[error(transparent)]
     Place(#[from] PlaceError),
     #[error(transparent)]
@@ -103,32 +102,12 @@ pub(crate) enum Failure {
         #[source]
         source: FileError,
     },
-    #[error("cannot write the result to stdout")]
-    Stdout(#[source] std::io::Error),
+    #[error(transparent)]
+    Stdout(#[from] StdoutError),
     #[error(transparent)]
     Epoch(#[from] EpochError),
     #[error("the result has no JSON form")]
     Json(#[from] serde_json::Error),
-}
-
-/// The exit codes, see the help of the command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Code {
-    Failed = 1,
-    Usage = 2,
-    Input = 3,
-    Unkeyed = 4,
-    Damaged = 5,
-    InUse = 6,
-    /// As a shell reports a program that the signal killed: 128 and its number.
-    Interrupted = 130,
-    Terminated = 143,
-}
-
-impl From<Code> for ExitCode {
-    fn from(code: Code) -> Self {
-        Self::from(code as u8)
-    }
 }
 
 /// More unresolved records than this are counted, not named.
@@ -183,6 +162,17 @@ impl From<MendError> for Failure {
 }
 
 impl Failure {
+    /// What `error` is while signals are caught: the end that a signal asked for, if it is no more than
+    /// the consequence of that.
+    pub(crate) fn under(signals: &Signals, error: impl Into<Self>) -> Self {
+        match error.into() {
+            Self::Convert(ConvertError::Cancelled) | Self::Verify(VerifyError::Cancelled) => {
+                Self::Ended { signal: signals.last() }
+            }
+            failure => failure,
+        }
+    }
+
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::NoRelease { .. } | Self::Epoch(_) | Self::Place(PlaceError::Source(_)) => {
@@ -280,14 +270,6 @@ impl Failure {
             }
         }
     }
-}
-
-/// What stands before an error.
-pub(crate) fn error_label() -> &'static str {
-    // As for the other variables, empty counts as unset (https://no-color.org).
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colored = std::io::stderr().is_terminal() && !no_color;
-    if colored { "\x1b[1;31merror:\x1b[0m " } else { "error: " }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod args;
 mod builder;
 mod clock;
+mod code;
 mod convert;
 mod daemon;
 mod du;

@@ -1,16 +1,13 @@
 //! Signals that ask the command to end.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use oci2bk::Cancel;
-use oci2bk::convert::ConvertError;
-use oci2bk::verify::VerifyError;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-
-use crate::failure::Failure;
 
 /// A signal that was caught.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +25,11 @@ impl fmt::Display for Signal {
     }
 }
 
+/// Why no signals are caught.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot catch signals")]
+pub(crate) struct CatchError(#[source] io::Error);
+
 /// The signals that came in since [`catch`](Self::catch).
 #[derive(Debug)]
 pub(crate) struct Signals {
@@ -41,7 +43,7 @@ const TERMINATE: usize = 2;
 impl Signals {
     /// From here on the first signal cancels, so that what was begun is removed. The second one ends
     /// the command as if nobody had caught it.
-    pub(crate) fn catch() -> Result<Self, Failure> {
+    pub(crate) fn catch() -> Result<Self, CatchError> {
         let signals = Self { any: Arc::default(), last: Arc::default() };
         let Self { any, last } = &signals;
         for (signal, number) in [(SIGINT, INTERRUPT), (SIGTERM, TERMINATE)] {
@@ -49,7 +51,7 @@ impl Signals {
             flag::register_usize(signal, Arc::clone(last), number)
                 .and_then(|_| flag::register_conditional_default(signal, Arc::clone(any)))
                 .and_then(|_| flag::register(signal, Arc::clone(any)))
-                .map_err(Failure::Signals)?;
+                .map_err(CatchError)?;
         }
         // One that came in between, which only the first of the three had seen.
         if last.load(Ordering::SeqCst) != 0 {
@@ -63,18 +65,11 @@ impl Signals {
         Arc::clone(&self.any).into()
     }
 
-    /// The failure that `error` is: that of the signal, if it is no more than its consequence.
-    pub(crate) fn explain(&self, error: impl Into<Failure>) -> Failure {
-        let failure = error.into();
-        match failure {
-            Failure::Convert(ConvertError::Cancelled) | Failure::Verify(VerifyError::Cancelled) => {
-                let signal = match self.last.load(Ordering::Relaxed) {
-                    TERMINATE => Signal::Terminate,
-                    _ => Signal::Interrupt,
-                };
-                Failure::Ended { signal }
-            }
-            failure => failure,
+    /// The one that came in last. Of none, which nobody asks for, it is the first that can.
+    pub(crate) fn last(&self) -> Signal {
+        match self.last.load(Ordering::Relaxed) {
+            TERMINATE => Signal::Terminate,
+            _ => Signal::Interrupt,
         }
     }
 }

@@ -43,10 +43,11 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
         verifier = verifier.against(plan);
     }
     let (report, mended) = if arguments.mend {
-        let (report, mended) = verifier.mend(&root).map_err(|error| signals.explain(error))?;
+        let (report, mended) =
+            verifier.mend(&root).map_err(|error| Failure::under(&signals, error))?;
         (report, Some(mended))
     } else {
-        (verifier.verify(&root).map_err(|error| signals.explain(error))?, None)
+        (verifier.verify(&root).map_err(|error| Failure::under(&signals, error))?, None)
     };
     display.finish();
     let unkeyed = plan.map(|plan| plan.lost.len());

@@ -14,12 +14,9 @@ use bkstate::worker::Worker;
 use bkstate::{Digest, Time};
 
 use crate::merge::{LayerPlace, Places, SnapshotPlace, steps};
-use crate::plan::{Blob, Document, Layer, Plan};
+use crate::plan::{Blob, Document, LABEL_ANNOTATION, Layer, Plan};
 use crate::unpack::Usage;
 
-/// Where the daemon keeps the annotations of a blob (BuildKit v0.32.2 `cache/refs.go`
-/// `getBlobDesc`).
-pub(crate) const LABEL_ANNOTATION: &str = "buildkit.io/blob/annotation.";
 const LABEL_MEDIA_TYPE: &str = "buildkit.io/blob/mediatype";
 /// What repositories have a blob, for each registry (containerd v2.3.3 `pkg/labels/labels.go`
 /// `LabelDistributionSource`).

@@ -28,9 +28,8 @@
 use std::path::Path;
 
 use bkstate::gc::{Disk, DiskError, GcConfig, Loss, Policy};
+use llb::release::Target;
 use serde::Serialize;
-
-use crate::release::Target;
 
 /// What becomes of a state.
 #[derive(Debug, Clone, Serialize)]

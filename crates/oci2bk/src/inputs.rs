@@ -1,10 +1,11 @@
 //! What the sources of a conversion are: caches, and images without a cache.
 
+use llb::Platform;
+
 use crate::export::{CacheExport, ExportError, open};
 use crate::image::{BaseImage, ImageError, WholeImage};
 use crate::layout::BlobError;
 use crate::limits::Limits;
-use crate::llb::Platform;
 use crate::manifest::{ManifestError, SelectError};
 use crate::source::Source;
 

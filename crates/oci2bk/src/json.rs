@@ -51,36 +51,6 @@ pub(crate) fn check(json: &[u8], limits: &Limits) -> Result<(), TooComplex> {
     Ok(())
 }
 
-/// Lets types be read from objects only. What `serde` derives takes a list of the members' values,
-/// too, which no other reader of these documents does.
-///
-/// The types derive `Deserialize` with `#[serde(remote = "Self")]`.
-macro_rules! from_objects {
-    ($($type:ty),+ $(,)?) => {$(
-        impl<'de> serde::Deserialize<'de> for $type {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Visitor;
-                impl<'de> serde::de::Visitor<'de> for Visitor {
-                    type Value = $type;
-
-                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                        f.write_str("an object")
-                    }
-
-                    fn visit_map<A: serde::de::MapAccess<'de>>(
-                        self,
-                        map: A,
-                    ) -> Result<$type, A::Error> {
-                        <$type>::deserialize(serde::de::value::MapAccessDeserializer::new(map))
-                    }
-                }
-                deserializer.deserialize_map(Visitor)
-            }
-        }
-    )+};
-}
-pub(crate) use from_objects;
-
 #[derive(Debug, PartialEq, Eq)]
 struct Count {
     values: u64,

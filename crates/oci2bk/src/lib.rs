@@ -110,7 +110,7 @@
 //! | [`root`], [`degree`], [`verify`], [`gc`] | what a root holds, how warm it is, what is wrong with it, what a daemon will remove of it |
 //! | [`limits`], [`json`] | what the input may cost |
 //! | [`progress`], [`cancel`] | following the work, and ending it |
-//! | [`graph`], [`text`] | showing what came of it |
+//! | [`inspect`], [`explain`], [`text`] | showing what there is; the library `graph` draws it |
 
 mod assemble;
 pub mod cancel;
@@ -120,7 +120,6 @@ pub mod degree;
 pub mod explain;
 pub mod export;
 pub mod gc;
-pub mod graph;
 pub mod image;
 pub mod inputs;
 pub mod inspect;
@@ -128,14 +127,12 @@ pub mod json;
 pub mod keys;
 pub mod layout;
 pub mod limits;
-pub mod llb;
 pub mod manifest;
 mod mend;
 mod merge;
 mod packing;
 pub mod plan;
 pub mod progress;
-pub mod release;
 pub mod source;
 pub mod sparse;
 pub mod text;
@@ -145,6 +142,8 @@ pub mod verify;
 pub use bkstate;
 pub use bkstate::state::State;
 pub use bkstate::{Digest, Root, Time};
+pub use llb;
+pub use llb::release;
 
 pub use cancel::Cancel;
 pub use convert::Converter;
@@ -154,8 +153,8 @@ pub use image::BaseImage;
 pub use inputs::Inputs;
 pub use keys::Keyring;
 pub use limits::Limits;
+pub use llb::release::Target;
 pub use plan::Plan;
 pub use progress::{Event, Progress};
-pub use release::Target;
 pub use source::Source;
 pub use verify::Verifier;

@@ -61,12 +61,11 @@ impl DigestText {
         matches!(&self.0, Form::Other(text) if text.as_bytes().is_empty())
     }
 
-    /// Calls `use_it` with the text, which is not allocated.
-    fn with_text<R>(&self, use_it: impl FnOnce(&str) -> R) -> R {
+    /// Calls `use_it` with the bytes of the text, which is not allocated.
+    fn with_bytes<R>(&self, use_it: impl FnOnce(&[u8]) -> R) -> R {
         match &self.0 {
-            // Never the default: hex digits are a text.
-            Form::Digest(digest) => use_it(std::str::from_utf8(&digest.text()).unwrap_or_default()),
-            Form::Other(text) => use_it(text.as_str()),
+            Form::Digest(digest) => use_it(&digest.to_ascii()),
+            Form::Other(text) => use_it(text.as_bytes()),
         }
     }
 }
@@ -85,19 +84,20 @@ impl From<Digest> for DigestText {
 
 impl From<&str> for DigestText {
     fn from(text: &str) -> Self {
-        Self(super::parse(text).map_or_else(|| Form::Other(text.into()), Form::Digest))
+        let digest = Digest::from_ascii(text.as_bytes());
+        Self(digest.map_or_else(|| Form::Other(text.into()), Form::Digest))
     }
 }
 
 impl From<String> for DigestText {
     fn from(text: String) -> Self {
-        Self(super::parse(&text).map_or_else(|| Form::Other(text.into()), Form::Digest))
+        Self::from(text.as_str())
     }
 }
 
 impl PartialEq<str> for DigestText {
     fn eq(&self, text: &str) -> bool {
-        self.with_text(|own| own == text)
+        self.with_bytes(|own| own == text.as_bytes())
     }
 }
 
@@ -107,7 +107,7 @@ impl Ord for DigestText {
             // Hex digits sort as what they stand for.
             (Form::Digest(digest), Form::Digest(other)) => digest.cmp(other),
             (Form::Other(text), Form::Other(other)) => text.cmp(other),
-            _ => self.with_text(|text| other.with_text(|other| text.cmp(other))),
+            _ => self.with_bytes(|text| other.with_bytes(|other| text.cmp(other))),
         }
     }
 }
@@ -120,7 +120,10 @@ impl PartialOrd for DigestText {
 
 impl fmt::Display for DigestText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.with_text(|text| f.write_str(text))
+        match &self.0 {
+            Form::Digest(digest) => fmt::Display::fmt(digest, f),
+            Form::Other(text) => f.write_str(text.as_str()),
+        }
     }
 }
 
@@ -132,7 +135,10 @@ impl fmt::Debug for DigestText {
 
 impl Serialize for DigestText {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.with_text(|text| serializer.serialize_str(text))
+        match &self.0 {
+            Form::Digest(digest) => digest.serialize(serializer),
+            Form::Other(text) => serializer.serialize_str(text.as_str()),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use oci2bk::limits::{LIMITS, Limit, Limits, Setting, amount};
 
-use super::EXIT_CODES;
+use crate::code::EXIT_CODES;
 
 /// What the input may cost.
 #[derive(Debug, Args)]

@@ -1,5 +1,8 @@
 //! The arguments of `convert`.
 
+mod layers;
+mod usage;
+
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -15,12 +18,9 @@ use oci2bk::source::{ParseSourceError, Source};
 
 use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, more_help};
 use super::daemon::{BUILDER, CONFIG, DaemonArguments};
-use super::layers::Layers;
 use crate::last_used;
-
-const USAGE: &str = "oci2bk convert [OPTIONS] <SRC>... <ROOT>\n       \
-                     oci2bk convert [OPTIONS] <SRC>... --builder <NAME>\n       \
-                     oci2bk convert [OPTIONS] <SRC> --config <FILE>";
+use layers::Layers;
+use usage::{USAGE, refusal};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -209,11 +209,6 @@ impl FromArgMatches for Places {
         *self = Self::from_arg_matches(matches)?;
         Ok(())
     }
-}
-
-/// An error as clap's own look, with the usage of `convert`.
-pub(super) fn refusal(kind: ErrorKind, message: &str) -> clap::Error {
-    clap::Command::new("convert").override_usage(USAGE).error(kind, message)
 }
 
 /// What went wrong with a source, in one line.

@@ -3,7 +3,6 @@
 use bkstate::usage::Filter;
 use clap::Args;
 
-use super::EXIT_CODES;
 use super::common::Format;
 use super::daemon::RootArguments;
 

@@ -8,7 +8,6 @@ mod explain;
 mod generate;
 mod inspect;
 mod keys;
-mod layers;
 mod sparse;
 mod stdin;
 mod verify;
@@ -32,8 +31,8 @@ pub(crate) use keys::{Attach, Keys, KeysCommand};
 pub(crate) use sparse::Sparse;
 pub(crate) use verify::Verify;
 
-use crate::failure::{Code, error_label};
-use crate::output::{labelled_page, note};
+use crate::code::{Code, EXIT_CODES};
+use crate::output::{error_label, labelled_page, note};
 use crate::version;
 
 /// Turn a BuildKit cache export into the state directory of a buildkitd that has already run
@@ -131,17 +130,6 @@ Examples:
   oci2bk verify /var/lib/buildkit
 
 Each command has examples of its own: oci2bk convert --help";
-
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  failed
-  2  the command line is wrong
-  3  the input is damaged, or not what it has to be
-  4  the key sources leave steps out, or none is of the cache; nothing was written
-  5  verification found damage
-  6  the root is in use, or another program writes to the layout
-  130, 143  ended by SIGINT or SIGTERM; nothing in the root was changed";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use oci2bk::graph::Warmth;
-use oci2bk::inspect::{Export, ExportStep, count};
+use graph::Graph;
+use oci2bk::inspect::{Export, ExportStep, Warmth, count};
 use oci2bk::plan::MissReason;
 use oci2bk::text::{one_line, short_digest, size};
 
@@ -11,7 +11,7 @@ use super::table::{Page, bytes, name, tally, time, unnamed};
 
 /// `detailed` shows each thing with all that is known of it.
 pub(super) fn table(export: &Export, detailed: bool) -> String {
-    let order = export.graph().in_order();
+    let order = Graph::from(export).in_order();
     let mut page = Page::default();
     for source in &export.sources {
         let exporter = source.exporter.map(|exporter| format!(", made by BuildKit {exporter}"));

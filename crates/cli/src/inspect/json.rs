@@ -1,13 +1,12 @@
 //! Both views for programs. The names of members stay the same; the README lists them.
 
 use bkstate::Time;
-use oci2bk::inspect::{Export, Record, Root, count};
+use oci2bk::inspect::{Export, Record, Root, Warmth, count};
 use serde_json::{Map, Value, json};
 
 use super::root::kind;
 use super::table::signed;
 use crate::report::NOT_CHECKED;
-use oci2bk::graph::Warmth;
 
 pub(super) fn export(export: &Export) -> Value {
     let steps = export.steps.iter().map(|step| {

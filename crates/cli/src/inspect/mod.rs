@@ -7,8 +7,8 @@ mod table;
 
 use std::path::Path;
 
+use graph::Graph;
 use oci2bk::export::CacheExport;
-use oci2bk::graph::{self, Graph};
 use oci2bk::inspect::{Export, Place, Root, find};
 use oci2bk::keys;
 use oci2bk::source::Source;
@@ -38,7 +38,7 @@ fn look_into_export(source: &Source, arguments: &Inspect) -> Result<(), Failure>
         None => export,
     };
     let table = || export::table(&export, arguments.only.is_some());
-    print(arguments.format, table, || json::export(&export), || export.graph())
+    print(arguments.format, table, || json::export(&export), || Graph::from(&export))
 }
 
 fn look_into_root(path: &Path, arguments: &Inspect) -> Result<(), Failure> {
@@ -58,7 +58,7 @@ fn look_into_root(path: &Path, arguments: &Inspect) -> Result<(), Failure> {
         None => root,
     };
     let table = || root::table(&root, arguments.only.is_some());
-    print(arguments.format, table, || json::root(&root), || root.graph())
+    print(arguments.format, table, || json::root(&root), || Graph::from(&root))
 }
 
 fn nothing(arguments: &Inspect, word: &str) -> Failure {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bkstate::ids::{KeyId, RecordId};
 use bkstate::snapshots::Kind;
 use bkstate::{Digest, Time};
+use graph::Graph;
 use oci2bk::inspect::{Build, Key, Record, Root, count};
 use oci2bk::text::{one_line, path, short_digest, shortened};
 
@@ -15,7 +16,7 @@ use super::table::{Page, WIDE, bytes, name, signed, tally, time, unnamed, yes};
 
 /// `detailed` shows each record and key with all that is known of it.
 pub(super) fn table(root: &Root, detailed: bool) -> String {
-    let order = root.graph().in_order();
+    let order = Graph::from(root).in_order();
     let mut page = Page::default();
     page.line(path(&root.path));
     page.line(format!(
@@ -190,7 +191,7 @@ fn things(page: &mut Page, root: &Root) {
             above.entry(&input.from).or_default().insert(&key.id);
         }
     }
-    for key in root.graph().in_order().into_iter().map(|key| &root.keys[key]) {
+    for key in Graph::from(root).in_order().into_iter().map(|key| &root.keys[key]) {
         key_thing(page, root, key, above.remove(&key.id).unwrap_or_default());
     }
     let mut above: BTreeMap<&RecordId, Vec<&RecordId>> = BTreeMap::new();

@@ -2,7 +2,7 @@
 
 use bkstate::Time;
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use oci2bk::graph::Warmth;
+use oci2bk::inspect::Warmth;
 use oci2bk::text::{shortened, size};
 
 /// How wide what comes from outside may be in a table, which has other columns too.

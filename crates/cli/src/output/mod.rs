@@ -8,21 +8,24 @@ mod file;
 
 use std::error::Error;
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use oci2bk::text;
 
-use crate::failure::Failure;
-
 pub(crate) use file::{FileError, is_stdout, write_file, write_into};
+
+/// Why a result is not on stdout.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the result to stdout")]
+pub(crate) struct StdoutError(#[source] io::Error);
 
 /// Writes a page with the result, and a line feed, to stdout.
 ///
 /// A reader that has gone has read what it wanted, so that is no failure.
-pub(crate) fn result(page: &str) -> Result<(), Failure> {
+pub(crate) fn result(page: &str) -> Result<(), StdoutError> {
     match write_stdout(format!("{}\n", text::page(page)).as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(Failure::Stdout),
+        written => written.map_err(StdoutError),
     }
 }
 
@@ -37,7 +40,15 @@ pub(crate) fn note(line: impl fmt::Display) {
     labelled("", line);
 }
 
-/// The same behind a label of ours, which may have colours.
+/// What stands before an error.
+pub(crate) fn error_label() -> &'static str {
+    // As for the other variables, empty counts as unset (https://no-color.org).
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let colored = std::io::stderr().is_terminal() && !no_color;
+    if colored { "\x1b[1;31merror:\x1b[0m " } else { "error: " }
+}
+
+/// The same as [`note`] behind a label of ours, which may have colours.
 pub(crate) fn labelled(label: &str, line: impl fmt::Display) {
     let line = format!("{label}{}\n", text::one_line(&line.to_string()));
     let _ = io::stderr().lock().write_all(line.as_bytes());

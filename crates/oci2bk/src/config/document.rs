@@ -1,9 +1,9 @@
 //! The JSON of a cache config, version 0.
 
 use bkstate::{Digest, Time};
+use codec::from_objects;
 use serde::Deserialize;
 
-use crate::json::from_objects;
 use crate::layout::null_as_default;
 
 #[derive(Deserialize)]

@@ -2,7 +2,7 @@
 
 use bkstate::dir::{Dir, DirError};
 
-use super::blobs::Site;
+use super::site::Site;
 use crate::merge::SnapshotPlace;
 
 /// A snapshot below another one.

@@ -61,8 +61,10 @@ mod check;
 mod converter;
 mod copying;
 mod error;
+mod options;
 mod packed;
 pub(crate) mod parallel;
+mod site;
 mod snapshots;
 mod store;
 
@@ -88,11 +90,11 @@ use crate::progress::{Event, Progress, Stage};
 use crate::unpack::check_rights;
 use crate::verify::Verifier;
 
-use blobs::Site;
 pub use converter::Converter;
-pub use error::ConvertError;
+pub use error::{ConvertError, LinkError};
+pub use options::StoreBlobs;
 pub use packed::{LeftPacked, PackedReason};
-pub use store::{LinkError, StoreBlobs};
+use site::Site;
 
 /// How to carry a plan out; a [`Converter`] documents each.
 #[derive(Debug, Clone, Copy)]

@@ -6,9 +6,9 @@ use std::sync::Mutex;
 
 use bkstate::dir::DirError;
 
-use super::blobs::Site;
 use super::packed::PackedReason;
 use super::parallel::in_parallel;
+use super::site::Site;
 use super::{ConvertError, Run};
 use crate::assemble::Tree;
 use crate::unpack::{UnpackError, Unpacked, usage};

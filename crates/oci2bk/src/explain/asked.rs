@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Digest;
+use llb::{Encoding, Graph, NotComputable, Step, Vertex};
 
 use super::Cache;
-use crate::llb::{Encoding, Graph, NotComputable, Step, Vertex};
 
 /// A step with an op.
 pub(super) struct Asked<'a> {

@@ -96,6 +96,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Digest;
 use bkstate::state::State;
+use llb::release::Target;
+use llb::{Encoding, Graph, Selectors};
 use serde::Serialize;
 
 pub use difference::Difference;
@@ -103,8 +105,6 @@ pub use difference::Difference;
 use crate::export::{CacheExport, layouts};
 use crate::keys::{KeySource, Keyring, SourceError, TooManyOutputs, read_layout};
 use crate::limits::Limits;
-use crate::llb::{Encoding, Graph, Selectors};
-use crate::release::Target;
 
 use known::Known;
 use nearest::Neighbours;

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
 
 use bkstate::Digest;
+use llb::Vertex;
 
 use super::asked::Asked;
 use super::difference::{Fields, between};
 use super::known::{Edge, Known};
 use super::walk::Walk;
 use super::{Cache, ExplainError, Nearest};
-use crate::llb::Vertex;
 
 type Named<'a> = (&'a Digest, &'a Edge);
 

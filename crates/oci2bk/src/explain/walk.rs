@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use bkstate::Digest;
+use llb::op::Kind;
+use llb::{Graph, Output, Step};
 
 use super::asked::Asked;
 use super::known::{Alternative, Edge};
@@ -11,8 +13,6 @@ use super::{
     Contents, ExplainError, Explained, Explainer, Explanation, Outcome, Reason, repository,
 };
 use crate::image;
-use crate::llb::op::Kind;
-use crate::llb::{Graph, Output, Step};
 
 pub(super) const IMAGE: &str = "docker-image://";
 const LOCAL: &str = "local://";

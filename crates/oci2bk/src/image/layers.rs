@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bkstate::Digest;
+use llb::Platform;
 
 use super::{BaseImage, ImageDocument, ImageError, PlatformImage};
 use crate::layout::{BlobError, Layout};
-use crate::llb::Platform;
 use crate::manifest::{Document, DocumentError, LayerBlob, ManifestError, image_layers};
 
 /// An image for one platform, all of whose layers are there.

@@ -53,6 +53,7 @@
 
 mod layers;
 mod reference;
+mod repository;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -63,16 +64,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bkstate::{Digest, Time};
+use codec::from_objects;
+use llb::Platform;
 use serde::{Deserialize, Serialize};
 
 pub use layers::WholeImage;
-pub(crate) use reference::full_name;
-pub use reference::{ImageRef, ParseImageError, ParseRepositoryError, Repository};
+pub use reference::{ImageRef, ParseImageError};
+pub(crate) use repository::full_name;
+pub use repository::{ParseRepositoryError, Repository};
 
-use crate::json::from_objects;
 use crate::layout::{BlobError, Descriptor, Layout, LayoutError};
 use crate::limits::{Limits, MAX_INDEX_DEPTH};
-use crate::llb::Platform;
 use crate::manifest::{Document, DocumentError, ManifestError, entry_names, tagged};
 use crate::source::{Reference, Source};
 

@@ -1,10 +1,9 @@
-//! How an image is named: on the command line, and where it comes from.
+//! How an image is named on the command line.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
-
+use super::repository::{ParseRepositoryError, Repository};
 use crate::source::{ParseSourceError, Source};
 
 /// An image in a layout, and the repository it belongs to: `[REPOSITORY=]LAYOUT`.
@@ -18,15 +17,6 @@ pub struct ImageRef {
     pub source: Source,
 }
 
-/// A repository of a registry, as in an image's name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Repository {
-    /// The registry's host, with its port if it has one.
-    pub host: String,
-    /// The path of the repository there.
-    pub path: String,
-}
-
 /// Why a word does not name an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -38,22 +28,6 @@ pub enum ParseImageError {
     #[error(transparent)]
     Source(#[from] ParseSourceError),
 }
-
-/// The text is no name of a repository.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not the name of an image, such as debian or registry.example/team/base")]
-pub struct ParseRepositoryError {
-    /// The text.
-    pub text: String,
-}
-
-/// The registry of names without one, and where it has images without a namespace
-/// (github.com/distribution/reference v0.6.0 `normalize.go`).
-const DEFAULT_HOST: &str = "docker.io";
-const DEFAULT_NAMESPACE: &str = "library/";
-const DEFAULT_TAG: &str = "latest";
-/// The longest name of a repository (`reference.go` `NameTotalLengthMax`).
-const MAX_LENGTH: usize = 255;
 
 impl FromStr for ImageRef {
     type Err = ParseImageError;
@@ -78,88 +52,9 @@ impl fmt::Display for ImageRef {
     }
 }
 
-/// Takes the name of an image too: its tag and digest are left out.
-impl FromStr for Repository {
-    type Err = ParseRepositoryError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let name = text.split_once('@').map_or(text, |(name, _)| name);
-        let name = match name.rsplit_once(':') {
-            Some((name, tag)) if !tag.contains('/') => name,
-            _ => name,
-        };
-        let is_host = |first: &str| first.contains(['.', ':']) || first == "localhost";
-        let (host, path) = match name.split_once('/').filter(|(first, _)| is_host(first)) {
-            Some((host, path)) => (host, path.to_owned()),
-            None if name.contains('/') => (DEFAULT_HOST, name.to_owned()),
-            None => (DEFAULT_HOST, format!("{DEFAULT_NAMESPACE}{name}")),
-        };
-        let host_char = |c: char| c.is_ascii_alphanumeric() || "-.:[]".contains(c);
-        let word_char = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let path_char = |c: char| word_char(c) || "._-".contains(c);
-        let inside = |part: &str| part.starts_with(word_char) && part.ends_with(word_char);
-        let component = |part: &str| inside(part) && part.chars().all(path_char);
-        let fits = host.len() + path.len() < MAX_LENGTH;
-        if fits && host.chars().all(host_char) && path.split('/').all(component) {
-            return Ok(Self { host: host.to_owned(), path });
-        }
-        let text = text.chars().take(MAX_LENGTH).collect();
-        Err(ParseRepositoryError { text })
-    }
-}
-
-/// The repository and the tag of the image that `name` names, completed as Docker completes it; `None` if it
-/// is not the name of one with a tag.
-pub(crate) fn full_name(name: &str) -> Option<(Repository, &str)> {
-    let repository = name.parse().ok().filter(|_| !name.contains('@'))?;
-    match name.rsplit_once(':') {
-        Some((_, "")) => None,
-        Some((_, tag)) if !tag.contains('/') => Some((repository, tag)),
-        _ => Some((repository, DEFAULT_TAG)),
-    }
-}
-
-impl fmt::Display for Repository {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.host, self.path)
-    }
-}
-
-impl Repository {
-    /// The host without its port.
-    pub fn host_name(&self) -> &str {
-        match self.host.rsplit_once(':') {
-            Some((name, port)) if !port.contains(']') => name,
-            _ => &self.host,
-        }
-        .trim_matches(['[', ']'])
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_completed_as_docker_completes_them() {
-        let table = [
-            ("debian", "docker.io", "library/debian"),
-            ("debian:bookworm", "docker.io", "library/debian"),
-            ("moby/buildkit:v0.32.2", "docker.io", "moby/buildkit"),
-            ("docker.io/library/debian", "docker.io", "library/debian"),
-            ("localhost/base", "localhost", "base"),
-            ("127.0.0.1:5000/a/b@sha256:00", "127.0.0.1", "a/b"),
-            ("[::1]:5000/a:tag", "::1", "a"),
-        ];
-        for (text, host, path) in table {
-            let repository: Repository = text.parse().unwrap();
-            assert_eq!((repository.host_name(), &*repository.path), (host, path), "{text}");
-        }
-        for text in ["", "Debian", "a//b", "a/../b", "reg.example/", "a,b", "a b", "h.x/a\n"] {
-            assert!(text.parse::<Repository>().is_err(), "{text:?}");
-        }
-        assert!("a".repeat(300).parse::<Repository>().is_err());
-    }
 
     #[test]
     fn the_repository_stands_before_the_layout() {

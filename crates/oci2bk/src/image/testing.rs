@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bkstate::Digest;
+use llb::Platform;
 
 use super::{BaseImage, ImageDocument, PlatformImage};
 use crate::layout::testing::TestLayout;
-use crate::llb::Platform;
 
 /// An image for one platform that consists of `content` and nothing else, in no repository.
 pub(crate) fn image(

@@ -3,17 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::{Digest, Time};
+use llb::OpDigest;
+use llb::release::Target;
 
-use super::names;
+use super::{Warmth, names};
 use crate::config::{CacheConfig, Chain, Record};
 use crate::export::CacheExport;
-use crate::graph::{Edge, Graph, Node, Warmth};
 use crate::keys::{Keyring, Resolved, SourceSummary};
-use crate::llb::OpDigest;
 use crate::manifest::Compression;
 use crate::plan::{LostReason, MissReason, Plan, PlanError, Source};
-use crate::release::Target;
-use crate::text::{short_digest, size};
 
 /// Exports, with what is known of their records.
 #[derive(Debug, Clone)]
@@ -217,63 +215,16 @@ impl Export {
         let at = self.layers.binary_search_by_key(&(source, number), place).ok()?;
         self.layers.get(at)
     }
-
-    /// The records and what they build on.
-    pub fn graph(&self) -> Graph {
-        let index: BTreeMap<_, _> =
-            self.steps.iter().map(|step| (step.source, step.number)).zip(0..).collect();
-        let edges = self.steps.iter().zip(0..).flat_map(|(step, to)| {
-            let from = |input: &StepInput| index.get(&(step.source, input.step)).copied();
-            step.inputs.iter().filter_map(from).map(move |from| Edge { from, to })
-        });
-        let references: Vec<_> = self.sources.iter().map(|s| s.reference.as_str()).collect();
-        Graph {
-            title: references.join(" "),
-            nodes: self.steps.iter().map(|step| self.node(step)).collect(),
-            edges: edges.collect(),
-        }
-    }
-
-    fn node(&self, step: &ExportStep) -> Node {
-        let result = step.results.first();
-        let layer = result.and_then(|result| self.layer(step.source, result.layer));
-        let digest = step.digest.to_string();
-        // Without a name it is in place of that.
-        let mut detail: Vec<_> = step.name.iter().map(|_| short_digest(&digest)).collect();
-        if let Some(layer) = layer {
-            detail.extend(layer.bytes.map(size));
-            detail.extend(layer.compression.map(|compression| word(compression).to_owned()));
-        }
-        if let Some(result) = result {
-            detail.push(match result.depth {
-                1 => "1 layer".to_owned(),
-                depth => format!("{depth} layers"),
-            });
-        }
-        Node {
-            name: step.name.clone().unwrap_or_else(|| short_digest(&digest)),
-            id: digest,
-            detail: detail.join(" · "),
-            warmth: step.warmth,
-            bytes: layer.and_then(|layer| layer.bytes),
-            count: 1,
-        }
-    }
-}
-
-/// The word for a compression.
-fn word(compression: Compression) -> &'static str {
-    match compression {
-        Compression::None => "tar",
-        Compression::Gzip => "gzip",
-        Compression::Zstd => "zstd",
-    }
 }
 
 impl ExportLayer {
     /// How the blob is compressed: `tar`, `gzip` or `zstd`.
     pub fn compression_word(&self) -> Option<&'static str> {
-        self.compression.map(word)
+        self.compression.map(|compression| match compression {
+            Compression::None => "tar",
+            Compression::Gzip => "gzip",
+            Compression::Zstd => "zstd",
+        })
     }
 }
 

@@ -1,18 +1,17 @@
 //! Looking into an export or a root, with no daemon.
 //!
 //! [`Export`] and [`Root`] are all that there is to see as plain data; [`find`] tells which of the two
-//! a word of the command line names. Both give a [`Graph`](crate::graph::Graph), and both can be
-//! narrowed down to one thing and what is tied to it.
+//! a word of the command line names. Both can be narrowed down to one thing and what is tied to it. The
+//! library `graph` draws them.
 //!
 //! Nothing is written. While a daemon runs on a root it is not looked into.
 //!
 //! # Exports
 //!
 //! ```
-//! use oci2bk::graph::{Warmth, svg};
 //! use oci2bk::inspect::{
 //!     Export, ExportLayer, ExportStep, Place, PlaceError, StepInput, StepKey, StepMiss, StepResult,
-//!     count, find,
+//!     Warmth, count, find,
 //! };
 //! use oci2bk::{CacheExport, Keyring, Limits};
 //!
@@ -45,12 +44,15 @@
 //! }
 //! let warmths = count(view.steps.iter().map(|step| step.warmth));
 //! assert!(warmths.iter().any(|(warmth, steps)| *warmth == Warmth::MayMiss && *steps > 0));
+//! // Each has a word that stays the same, and what it means.
+//! for warmth in Warmth::ALL {
+//!     println!("{}: {} ({})", warmth.word(), warmth.meaning(), warmth.is_cold());
+//! }
 //!
-//! // One step, what it builds on and what builds on it, as a picture.
+//! // One step, what it builds on and what builds on it.
 //! let digest = view.steps[0].digest.to_string();
 //! let near = view.only(&digest[..20]).expect("it is there");
 //! assert!(near.steps.len() < view.steps.len());
-//! assert!(svg(&near.graph()).starts_with("<svg"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -60,7 +62,6 @@
 //! it:
 //!
 //! ```
-//! use oci2bk::graph::dot;
 //! use oci2bk::inspect::{
 //!     Blob, Build, BuildsError, InspectError, Key, KeyLink, KeyResult, Lease, Record, Root, SnapshotOf,
 //!     Unread, Worker,
@@ -92,7 +93,6 @@
 //!         assert!(root.keys.iter().any(|key| key.id == *from));
 //!     }
 //! }
-//! assert!(dot(&root.graph()).contains(" -> "));
 //! for Lease { record, blobs, .. } in &root.leases {
 //!     let Some(record) = record else { continue };
 //!     let record: &Record = root.record(record.as_str()).expect("it keeps what is there");
@@ -127,6 +127,7 @@ mod place;
 mod root;
 #[cfg(test)]
 mod tests;
+mod warmth;
 
 pub use export::{Export, ExportLayer, ExportStep, StepInput, StepKey, StepMiss, StepResult};
 pub use history::{Build, BuildsError};
@@ -134,17 +135,7 @@ pub use place::{Place, PlaceError, find};
 pub use root::{
     Blob, InspectError, Key, KeyLink, KeyResult, Lease, Record, Root, SnapshotOf, Unread, Worker,
 };
-
-use crate::graph::Warmth;
-
-/// How many steps have each warmth.
-pub fn count(warmths: impl IntoIterator<Item = Warmth>) -> Vec<(Warmth, usize)> {
-    let mut counts = Warmth::ALL.map(|warmth| (warmth, 0));
-    for warmth in warmths {
-        counts.iter_mut().filter(|(known, _)| *known == warmth).for_each(|(_, count)| *count += 1);
-    }
-    counts.into_iter().filter(|(_, count)| *count > 0).collect()
-}
+pub use warmth::{Warmth, count};
 
 /// Whether `word` names `id`: it is it, or its beginning, with or without `sha256:`.
 fn names(word: &str, id: &str) -> bool {

@@ -1,6 +1,5 @@
 //! What a root has.
 
-mod graph;
 mod read;
 mod tied;
 
@@ -17,7 +16,7 @@ use bkstate::{Digest, Time};
 
 use super::history::{Build, BuildsError};
 use crate::degree::Degree;
-use crate::graph::Warmth;
+use crate::inspect::Warmth;
 use crate::keys::SourceError;
 
 /// What a root has. All lists are in the order of their ids.
@@ -222,5 +221,19 @@ impl Record {
         let Self { stored, .. } = self;
         let single = [&stored.parent, &stored.lower_diff_parent, &stored.upper_diff_parent];
         single.into_iter().flatten().chain(stored.merge_parents.iter().flatten())
+    }
+
+    /// The bytes of its files on disk, or if they are not known those of its blob.
+    pub fn bytes(&self) -> Option<u64> {
+        let known = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
+        known(self.stored.size).or_else(|| known(self.stored.blob_size))
+    }
+}
+
+impl Root {
+    /// The record of this id.
+    pub fn record(&self, id: &str) -> Option<&Record> {
+        let at = self.records.binary_search_by(|record| record.id.as_str().cmp(id)).ok()?;
+        self.records.get(at)
     }
 }

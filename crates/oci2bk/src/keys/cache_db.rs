@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 
 use bkstate::bolt::{Bucket, Entry, ReadError};
+use llb::OpDigest;
 use serde::Deserialize;
 
 use super::source::{Candidate, USUAL_OUTPUTS};
-use crate::llb::OpDigest;
 
 /// How many outputs of an op are tried at most. No op of a real build comes near.
 const MOST_OUTPUTS: u32 = 1024;

@@ -6,10 +6,10 @@
 //! record bears its name. Diff ops are not there: they are hashed past it (`ops/diff.go`).
 
 use bkstate::bolt::{Bucket, Entry, ReadError};
+use llb::OpDigest;
+use llb::release::Span;
 
 use super::source::{Candidate, USUAL_OUTPUTS};
-use crate::llb::OpDigest;
-use crate::release::Span;
 
 /// The type of the frame that says what was hashed.
 const FRAME_TYPE: u32 = 1;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bkstate::dir::DirError;
 use bkstate::root::OpenRootError;
+use llb::{DefinitionError, ProvenanceError};
 
 use super::artifact::ArtifactError;
 use super::attestation::AttestationError;
@@ -13,13 +14,11 @@ use super::database::DatabaseError;
 use super::envelope::EnvelopeError;
 use super::file::KeysFileError;
 use super::history::HistoryError;
-use super::keyring::TooManyOutputs;
 use super::metadata_file::MetadataFileError;
 use super::source::SourceDescription;
 use crate::json::TooComplex;
 use crate::layout::LayoutError;
 use crate::limits::Bound;
-use crate::llb::{DefinitionError, ProvenanceError};
 
 /// Why a key source cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -283,4 +282,31 @@ pub enum SourceError {
         /// The layout.
         path: PathBuf,
     },
+}
+
+/// Sources have more outputs of ops to try than may be tried for a keyring.
+///
+/// ```
+/// use oci2bk::keys::{SourceError, TooManyOutputs};
+/// use oci2bk::{CacheExport, Keyring, Limits};
+///
+/// let limits = Limits { key_outputs: 10, ..Limits::default() };
+/// let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
+/// let mut keyring = Keyring::for_exports(&exports);
+/// let error = keyring.read("../../fixtures/index/keys/provenance.json", &limits).unwrap_err();
+/// assert!(matches!(error, SourceError::TooManyOutputs(TooManyOutputs { limit: 10, .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "with the {description}, the key sources have {outputs} outputs of ops to try, more than {limit}; \
+     allow for more with --limit key-outputs"
+)]
+pub struct TooManyOutputs {
+    /// The source that has too many besides those before.
+    pub description: SourceDescription,
+    /// How many there are with its.
+    pub outputs: u64,
+    /// How many there may be.
+    pub limit: u64,
 }

@@ -5,17 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bkstate::Digest;
+use llb::release::Span;
+use llb::{Encoding, OpDigest, Vertex};
 
 use super::beside;
-use super::error::SourceError;
+use super::error::{SourceError, TooManyOutputs};
 use super::read::{read_layout, read_source};
 use super::scan::Scans;
 use super::source::{Candidate, KeySource, SourceDescription, SourceKind};
 use crate::export::{CacheExport, layouts};
 use crate::image::BaseImage;
 use crate::limits::Limits;
-use crate::llb::{Encoding, OpDigest, Vertex};
-use crate::release::Span;
 
 /// The op digest of a record, proved by the record's own digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,33 +108,6 @@ pub struct Keyring {
     scans: Scans,
     /// How many outputs of ops were tried.
     tried: u64,
-}
-
-/// Sources have more outputs of ops to try than may be tried for a keyring.
-///
-/// ```
-/// use oci2bk::keys::{SourceError, TooManyOutputs};
-/// use oci2bk::{CacheExport, Keyring, Limits};
-///
-/// let limits = Limits { key_outputs: 10, ..Limits::default() };
-/// let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
-/// let mut keyring = Keyring::for_exports(&exports);
-/// let error = keyring.read("../../fixtures/index/keys/provenance.json", &limits).unwrap_err();
-/// assert!(matches!(error, SourceError::TooManyOutputs(TooManyOutputs { limit: 10, .. })));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "with the {description}, the key sources have {outputs} outputs of ops to try, more than {limit}; \
-     allow for more with --limit key-outputs"
-)]
-pub struct TooManyOutputs {
-    /// The source that has too many besides those before.
-    pub description: SourceDescription,
-    /// How many there are with its.
-    pub outputs: u64,
-    /// How many there may be.
-    pub limit: u64,
 }
 
 impl Keyring {

@@ -9,6 +9,7 @@ use bkstate::bolt::Bucket;
 use bkstate::dir::Dir;
 use bkstate::root::{Kind, RootError};
 use bkstate::worker::Worker;
+use llb::{Definition, Provenance, ProvenanceError};
 
 use super::bundle::Found;
 use super::database::{self, DatabaseError, DatabaseKind};
@@ -23,7 +24,6 @@ use super::{artifact, attestation, bundle, cache_db, cache_debug, exported, root
 use crate::json;
 use crate::layout::Layout;
 use crate::limits::{Bound, Limits};
-use crate::llb::{Definition, Provenance, ProvenanceError};
 use crate::packing::Packing;
 use crate::unpack::decompress::{Decoder, Encoding};
 

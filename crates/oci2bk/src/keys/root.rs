@@ -5,7 +5,7 @@ use bkstate::ids::RecordId;
 use bkstate::records::{Record, Records};
 use bkstate::worker::StateFile;
 
-use crate::release::Span;
+use llb::release::Span;
 
 /// The files of a root that keys are in, those that name the steps first
 /// (BuildKit v0.32.2 `cmd/buildkitd/main.go`).

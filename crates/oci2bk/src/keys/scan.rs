@@ -9,13 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Digest;
+use codec::from_objects;
+use llb::op::{ExecOp, Kind, Meta, Mount, Op, TmpfsOpt};
+use llb::{Output, Platform, Provenance, below_root};
 use serde::Deserialize;
 
 use super::source::{Candidate, KeySource, SourceDescription, SourceKind, candidates_of};
 use crate::image::{BaseImage, PlatformImage, record_of};
-use crate::json::from_objects;
-use crate::llb::op::{ExecOp, Kind, Meta, Mount, Op, TmpfsOpt};
-use crate::llb::{Output, Platform, Provenance, below_root};
 
 /// Where the scanner finds what it scans, and leaves what it finds.
 const CORE: &str = "/run/src/core/sbom";

@@ -5,12 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bkstate::Digest;
+use llb::release::Span;
+use llb::{Definition, Encoding, Graph, NotComputable, Op, OpDigest, Platform, Provenance, Vertex};
 
 use super::scan::Scans;
-use crate::llb::{
-    self, Definition, Encoding, Graph, NotComputable, Op, OpDigest, Platform, Provenance, Vertex,
-};
-use crate::release::Span;
 
 /// How many outputs of an op are tried at least, where a source has digests and no ops. Ops with more
 /// are rare.

@@ -6,12 +6,12 @@ use std::fs;
 use std::path::Path;
 
 use bkstate::Digest;
+use llb::{Encoding, OpDigest, ProvenanceError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
 use crate::limits::Limits;
-use crate::llb::{Encoding, OpDigest, ProvenanceError};
 
 const MERGE: &str = "sha256:436287a2dc2ce494f564331be9ea3a9f27ebec398567877043da2f618f33d6c8";
 

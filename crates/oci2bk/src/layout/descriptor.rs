@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bkstate::Digest;
 use serde::{Deserialize, Deserializer};
 
-use crate::json::from_objects;
+use codec::from_objects;
 
 /// A reference to a blob (OCI image-spec 1.1, `descriptor.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

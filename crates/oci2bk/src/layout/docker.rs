@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bkstate::Digest;
 use bkstate::digest::Hasher;
+use codec::from_objects;
 use serde::Deserialize;
 
 use super::archive::{ArchiveError, Member, Places, each_member, other_kind};
@@ -20,7 +21,7 @@ use super::null_as_default;
 use super::open::FileKind;
 use super::store::{BlobFile, Name, plain};
 use crate::image::full_name;
-use crate::json::{self, TooComplex, from_objects};
+use crate::json::{self, TooComplex};
 use crate::limits::{Bound, Limits, smaller};
 use crate::manifest::{Compression, DIFF_ID, OCI_IMAGE_CONFIG};
 use crate::packing::{self, Packing};

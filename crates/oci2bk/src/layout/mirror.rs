@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use bkstate::dir::{Dir, DirError};
 use bkstate::{Digest, Time};
+use codec::from_objects;
 use rustix::io::Errno;
 use serde::Deserialize;
 
@@ -19,7 +20,7 @@ use super::made::{self, EntryName, Made, Parts};
 use super::null_as_default;
 use super::open::{FileKind, OpenError, directory, regular_file};
 use super::store::BlobFile;
-use crate::json::{self, TooComplex, from_objects};
+use crate::json::{self, TooComplex};
 use crate::limits::{Bound, Limits, smaller};
 use crate::manifest::{CACHE_CONFIG, CREATED_AT, DIFF_ID};
 use crate::source::Reference;

@@ -160,6 +160,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use codec::from_objects;
 use serde::Deserialize;
 
 pub use archive::ArchiveError;
@@ -173,7 +174,7 @@ pub use open::FileKind;
 pub use store::BlobFile;
 pub use write::{LayoutWriter, WriteError, edited_index};
 
-use crate::json::{self, TooComplex, from_objects};
+use crate::json::{self, TooComplex};
 use crate::limits::Limits;
 use crate::manifest::{Document, DocumentError, Index};
 use crate::source::{Reference, hint};

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use codec::from_objects;
 use serde::{Deserialize, Deserializer};
 
-use crate::json::from_objects;
 use crate::layout::{Descriptor, null_as_default};
 
 /// `application/vnd.oci.image.index.v1+json`

@@ -6,11 +6,12 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bkstate::{Digest, Time};
+use codec::from_objects;
 use serde::Deserialize;
 
 use super::layer::{CREATED_AT, DESCRIPTION, DIFF_ID};
 use super::{CacheManifest, Document, ImageManifest, LayerBlob, ManifestError, Style, by_digest};
-use crate::json::{self, from_objects};
+use crate::json;
 use crate::layout::{BlobError, Descriptor, Layout, null_as_default};
 
 /// The config of an OCI image (OCI image-spec 1.1, `media-types.md`).

@@ -45,7 +45,7 @@ mod tests {
 
     use super::super::Plan;
     use super::super::testing::*;
-    use crate::llb::Base;
+    use llb::Base;
 
     const FIRST: Option<Base> = Some(Base { input: 0, inputs: 1 });
 

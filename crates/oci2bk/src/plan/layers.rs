@@ -7,7 +7,6 @@ use bkstate::ids::RecordId;
 use bkstate::{Digest, Time};
 
 use super::{Blob, Layer, Snapshot};
-use crate::assemble::LABEL_ANNOTATION;
 use crate::config::Chain;
 use crate::export::CacheExport;
 use crate::manifest::{Compression, Disagreement, Facts, LayerBlob};
@@ -15,6 +14,10 @@ use crate::manifest::{Compression, Disagreement, Facts, LayerBlob};
 /// The annotations that the daemon writes into every descriptor itself, so they are not kept.
 const DERIVED_ANNOTATIONS: [&str; 3] =
     ["containerd.io/uncompressed", "buildkit/createdat", "buildkit/description"];
+
+/// What the label begins with in which the daemon keeps an annotation of a blob (BuildKit v0.32.2
+/// `cache/refs.go` `getBlobDesc`).
+pub(crate) const LABEL_ANNOTATION: &str = "buildkit.io/blob/annotation.";
 
 /// The most bytes of an annotation's key and value that a daemon can keep: it makes a label of both
 /// and the prefix of [`LABEL_ANNOTATION`], and containerd takes labels of up to 4096 bytes

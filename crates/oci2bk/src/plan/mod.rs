@@ -96,6 +96,7 @@ use std::sync::Arc;
 use bkstate::ids::{KeyId, RecordId, WorkerId};
 use bkstate::solver::Link;
 use bkstate::{Digest, Time};
+use llb::release::{Releases, Target};
 use serde::Serialize;
 
 use crate::degree::Degree;
@@ -104,9 +105,9 @@ use crate::image::Repository;
 use crate::keys::Keyring;
 use crate::layout::{Descriptor, Layout};
 use crate::manifest::Style;
-use crate::release::{Releases, Target};
 
 pub use error::PlanError;
+pub(crate) use layers::LABEL_ANNOTATION;
 use layers::Layers;
 use steps::Steps;
 use translate::Translation;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bkstate::Digest;
 use bkstate::ids::KeyId;
 use bkstate::solver::Link;
+use llb::Base;
 
 use super::layers::{Layers, Tops};
 use super::translate::Translation;
@@ -12,7 +13,6 @@ use super::{Lost, LostReason, Step, StepLink, StepResult};
 use crate::config::Record;
 use crate::export::CacheExport;
 use crate::keys::Resolved;
-use crate::llb::Base;
 
 /// The steps of all exports so far.
 #[derive(Default)]

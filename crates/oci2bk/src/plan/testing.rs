@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bkstate::Digest;
+use llb::op::{ExecOp, Kind, Mount, Op};
+use llb::{Base, Encoding, OpDigest, Vertex};
 use serde_json::{Value, json};
 
 use super::Plan;
@@ -11,8 +13,6 @@ use crate::export::CacheExport;
 use crate::keys::{Candidate, KeySource, Keyring, SourceDescription, SourceKind};
 use crate::layout::testing::{TestLayout, annotated, digest_of, layer};
 use crate::limits::Limits;
-use crate::llb::op::{ExecOp, Kind, Mount, Op};
-use crate::llb::{Base, Encoding, OpDigest, Vertex};
 use crate::manifest::Style;
 use crate::merge::Scope;
 

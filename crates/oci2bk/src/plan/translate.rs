@@ -13,13 +13,13 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Digest;
-use bkstate::gojson::ControlEscapes;
+use codec::gojson::ControlEscapes;
+use llb::release::{Class, Releases, Span, Target};
+use llb::{Encoding, OpDigest, Selectors, Vertex};
 
 use crate::config::{Input, Record};
 use crate::export::CacheExport;
 use crate::keys::{Keyring, Resolved};
-use crate::llb::{Encoding, OpDigest, Selectors, Vertex};
-use crate::release::{Class, Releases, Span, Target};
 
 /// The keys of one export, as a target knows them.
 pub(super) struct Translation<'a> {

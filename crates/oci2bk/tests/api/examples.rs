@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::{Attribute, ImplItem, Item, Type, Visibility};
 
-use super::macros::{Made, made};
+use super::macros::{Made, is_exported, made};
 use super::modules::{Module, attributes, docs, name_of};
 
 /// The items of `root` that no example shows, by the shortest paths that callers can write.
@@ -88,6 +88,17 @@ type Definitions = BTreeMap<Vec<String>, Definition>;
 
 fn collect_definitions(module: &Module, path: &[String], found: &mut Definitions) {
     for item in &module.items {
+        if let Item::Macro(item) = item
+            && is_exported(item)
+            && let Some(name) = &item.ident
+        {
+            let name = name.to_string();
+            let docs = docs(&item.attrs);
+            let exported =
+                Definition { name: name.clone(), docs, is_public: true, is_error: false };
+            // In the root, wherever it stands.
+            found.insert(vec![name], exported);
+        }
         let defined: Vec<Definition> = match item {
             Item::Macro(item) => {
                 let Made { names, docs } = made(item);

@@ -25,6 +25,27 @@ pub(super) fn made(item: &syn::ItemMacro) -> Made {
     made
 }
 
+/// Whether callers of the library can use it, by a name in its root.
+pub(super) fn is_exported(item: &syn::ItemMacro) -> bool {
+    item.attrs.iter().any(|attribute| attribute.path().is_ident("macro_export"))
+}
+
+/// The rules of a macro without what they make.
+pub(super) fn without_bodies(rules: TokenStream) -> TokenStream {
+    let mut is_body = false;
+    let without = rules.into_iter().map(|token| match token {
+        TokenTree::Group(group) if is_body => {
+            is_body = false;
+            proc_macro2::Group::new(group.delimiter(), TokenStream::new()).into()
+        }
+        token => {
+            is_body = matches!(&token, TokenTree::Punct(sign) if sign.as_char() == '>');
+            token
+        }
+    });
+    without.collect()
+}
+
 /// Whether `name` is written as that of a type.
 pub(super) fn is_type(name: &str) -> bool {
     name.starts_with(char::is_uppercase)

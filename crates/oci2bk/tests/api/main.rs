@@ -20,6 +20,21 @@ fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// The libraries that are published, by their directories.
+fn libraries() -> Vec<String> {
+    let directories = fs::read_dir(project().join("crates")).unwrap().map(|entry| entry.unwrap());
+    let mut libraries: Vec<String> = directories
+        .filter(|directory| directory.path().join("src/lib.rs").is_file())
+        .filter(|directory| {
+            let manifest = fs::read_to_string(directory.path().join("Cargo.toml")).unwrap();
+            !manifest.lines().any(|line| line == "publish = false")
+        })
+        .map(|directory| directory.file_name().into_string().unwrap())
+        .collect();
+    libraries.sort();
+    libraries
+}
+
 fn load(library: &str) -> Module {
     Module::load(&project().join("crates").join(library).join("src/lib.rs"))
 }
@@ -44,20 +59,25 @@ fn compare(library: &str) {
     };
     panic!(
         "the interface of {library} is not that of {}; the first difference is\n{line}\n\
-         If that is meant: OCI2BK_UPDATE_API=1 cargo test -p oci2bk --test api, and look at the \
+         If that is meant: OCI2BK_UPDATE_API=1 cargo test --workspace --test api, and look at the \
          difference with docs/semver.md at hand",
         path.display()
     );
 }
 
 #[test]
-fn the_interface_of_bkstate_is_the_one_that_is_written_down() {
-    compare("bkstate");
+fn the_interface_of_each_library_is_the_one_that_is_written_down() {
+    libraries().iter().for_each(|library| compare(library));
 }
 
 #[test]
-fn the_interface_of_oci2bk_is_the_one_that_is_written_down() {
-    compare("oci2bk");
+fn no_interface_is_written_down_that_no_library_has() {
+    let files = fs::read_dir(project().join("docs/api")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let mut written: Vec<String> =
+        names.map(|name| name.strip_suffix(".txt").unwrap().to_owned()).collect();
+    written.sort();
+    assert_eq!(written, libraries());
 }
 
 fn expect_examples(library: &str) {
@@ -72,13 +92,8 @@ fn expect_examples(library: &str) {
 }
 
 #[test]
-fn examples_show_every_public_item_of_bkstate() {
-    expect_examples("bkstate");
-}
-
-#[test]
-fn examples_show_every_public_item_of_oci2bk() {
-    expect_examples("oci2bk");
+fn examples_show_every_public_item_of_each_library() {
+    libraries().iter().for_each(|library| expect_examples(library));
 }
 
 /// A library of this one file.
@@ -124,6 +139,18 @@ fn types_that_macros_make_are_described_with_their_methods() {
         let shown = text.split_whitespace().collect::<Vec<_>>().join(" ").contains(part);
         assert!(shown, "{part} is not in\n{text}");
     }
+}
+
+#[test]
+fn macros_for_callers_are_described_without_what_they_make() {
+    let text = described(
+        "mod hidden {
+             #[macro_export] macro_rules! shown { ($name:ident) => { made!(); }; }
+             macro_rules! ours { () => {}; }
+         }",
+    );
+    assert!(text.contains("macro_rules! shown") && text.contains("$name:ident"), "{text}");
+    assert!(!text.contains("made") && !text.contains("ours"), "{text}");
 }
 
 #[test]
@@ -209,6 +236,17 @@ fn what_macros_make_is_to_be_shown() {
                 id! { #[doc = \" ```\nId::new();\n```\"] Id }
                 id! { Other }";
     assert_eq!(missing(made), ["Other", "new"]);
+}
+
+#[test]
+fn macros_for_callers_are_to_be_shown() {
+    let library = |docs: &str| {
+        missing(&format!(
+            "mod hidden {{ {docs} #[macro_export] macro_rules! call {{ () => {{}}; }} }}"
+        ))
+    };
+    assert_eq!(library(""), ["call"]);
+    assert_eq!(library("#[doc = \"```\\ncall!();\\n```\"]"), [""; 0]);
 }
 
 #[test]

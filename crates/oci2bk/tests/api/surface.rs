@@ -7,7 +7,7 @@ use syn::{
     Attribute, Expr, Fields, ImplItem, Item, TraitItem, Type, Visibility, parse_quote as quoted,
 };
 
-use super::macros::{is_type, made};
+use super::macros::{is_exported, is_type, made, without_bodies};
 use super::modules::{Export, Module, name_of};
 
 /// The interface of the library `root`: its modules, then the implementations for its types, by the
@@ -15,12 +15,28 @@ use super::modules::{Export, Module, name_of};
 pub(super) fn describe(root: &Module) -> String {
     let mut names = BTreeSet::new();
     let mut items = public_items(root, root, &[], &mut names);
+    collect_macros(root, &mut items);
     let mut implementations = Vec::new();
     collect_implementations(root, &names, &mut implementations);
     // By what they say, so that moving them shows nothing.
     implementations.sort_by_cached_key(|item| print(std::slice::from_ref(item)));
     items.extend(implementations);
     print(&items)
+}
+
+/// The macros for callers, which are in the root of the library wherever they stand.
+fn collect_macros(module: &Module, found: &mut Vec<Item>) {
+    for item in &module.items {
+        if let Item::Macro(item) = item
+            && is_exported(item)
+        {
+            let mut item = item.clone();
+            item.attrs.clear();
+            item.mac.tokens = without_bodies(item.mac.tokens);
+            found.push(Item::Macro(item));
+        }
+    }
+    module.modules.values().for_each(|module| collect_macros(module, found));
 }
 
 fn print(items: &[Item]) -> String {

@@ -13,8 +13,7 @@ use super::{
     Blob, InspectError, Key, KeyLink, KeyResult, Lease, Record, Root, SnapshotOf, Unread, Worker,
 };
 use crate::degree::Degree;
-use crate::graph::Warmth;
-use crate::inspect::history;
+use crate::inspect::{Warmth, history};
 use crate::keys::{KeySource, SourceError, read_root};
 use crate::limits::Limits;
 

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use bkstate::Digest;
-use bkstate::gojson::ControlEscapes;
+use codec::gojson::ControlEscapes;
+use llb::release::{Span, Version};
+use llb::{Encoding, InvalidOpDigest, OpDigest, Release};
 use serde::{Deserialize, Serialize};
 
 use super::{About, Digests, KeysFile, MOST_OUTPUTS, step};
-use crate::llb::{Encoding, InvalidOpDigest, OpDigest, Release};
-use crate::release::{Span, Version};
 
 /// The most bytes of a keys file that is written, which is what is read by default.
 pub const MAX_DOCUMENT_BYTES: u64 = 64 << 20;

@@ -13,11 +13,11 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Digest;
+use llb::release::Span;
+use llb::{Encoding, OpDigest};
 
 use super::scan::Scans;
 use super::source::{Candidate, KeySource, SourceDescription};
-use crate::llb::{Encoding, OpDigest};
-use crate::release::Span;
 
 use document::Class;
 pub(super) use document::is_keys_file;

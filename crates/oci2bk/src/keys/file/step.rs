@@ -2,7 +2,7 @@
 
 /// The words that may stand in a keys file, which are those that [`step_name`] starts with.
 ///
-/// [`step_name`]: crate::llb::step_name
+/// [`step_name`]: llb::step_name
 const KINDS: [&str; 10] =
     ["RUN", "COPY", "MKFILE", "MKDIR", "RM", "SYMLINK", "MERGE", "DIFF", "BUILD", "PASSTHROUGH"];
 

@@ -1,13 +1,13 @@
 //! Keys files: what gets in, what never does, and that they come back as they were.
 
+use llb::Provenance;
+use llb::release::Version;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::keys::{Keyring, SourceDescription, SourceKind};
 use crate::limits::Limits;
-use crate::llb::Provenance;
-use crate::release::Version;
 
 fn source(candidates: Vec<Candidate>) -> KeySource {
     let description =

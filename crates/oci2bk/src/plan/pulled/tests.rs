@@ -1,3 +1,4 @@
+use llb::Platform;
 use serde_json::{Value, json};
 
 use super::super::testing::*;
@@ -7,7 +8,6 @@ use crate::image::{BaseImage, ImageError};
 use crate::keys::Keyring;
 use crate::layout::testing::{TestLayout, annotated, digest_of};
 use crate::limits::Limits;
-use crate::llb::Platform;
 use crate::manifest::OCI_INDEX;
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";

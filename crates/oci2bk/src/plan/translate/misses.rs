@@ -6,13 +6,13 @@
 //! does not always show, so some of this is a maybe.
 
 use bkstate::Digest;
+use llb::release::{Class, Contents, Releases};
+use llb::{Patterns, Vertex};
 
 use super::{Translation, may_be_contents};
 use crate::config::{Input, Record};
 use crate::keys::Resolved;
-use crate::llb::{Patterns, Vertex};
 use crate::plan::{Miss, MissReason};
-use crate::release::{Class, Contents, Releases};
 
 /// What there is to say of a miss.
 struct Why {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bkstate::Digest;
+use llb::release::CLASSES;
 use serde_json::{Value, json};
 
 use super::*;
@@ -10,7 +11,6 @@ use crate::keys::{Candidate, KeySource, SourceDescription, SourceKind};
 use crate::limits::Limits;
 use crate::plan::testing::export;
 use crate::plan::{LostReason, Miss, MissReason, Plan};
-use crate::release::CLASSES;
 
 /// Steps whose keys differ between releases, each with its op and what its inputs are: other steps,
 /// the image `base`, or `context`, which is known by its contents.

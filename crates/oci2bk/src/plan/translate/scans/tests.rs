@@ -1,12 +1,12 @@
 //! What counts as the scan of a build, and what as a key that is missing.
 
 use bkstate::Digest;
+use llb::{Encoding, Platform, Provenance, digest};
 use serde_json::{Value, json};
 
 use crate::image::record_of;
 use crate::keys::{KeySource, Keyring, KeysFile, SourceDescription, SourceKind};
 use crate::limits::Limits;
-use crate::llb::{Encoding, Platform, Provenance, digest};
 use crate::plan::testing::export;
 use crate::plan::{LostReason, Plan};
 

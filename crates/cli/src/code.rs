@@ -1,0 +1,35 @@
+//! The exit codes.
+
+use std::process::ExitCode;
+
+/// What the help says of them.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  the command line is wrong
+  3  the input is damaged, or not what it has to be
+  4  the key sources leave steps out, or none is of the cache; nothing was written
+  5  verification found damage
+  6  the root is in use, or another program writes to the layout
+  130, 143  ended by SIGINT or SIGTERM; nothing in the root was changed";
+
+/// How the command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    Failed = 1,
+    Usage = 2,
+    Input = 3,
+    Unkeyed = 4,
+    Damaged = 5,
+    InUse = 6,
+    /// As a shell reports a program that the signal killed: 128 and its number.
+    Interrupted = 130,
+    Terminated = 143,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}

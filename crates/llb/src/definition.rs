@@ -1,0 +1,223 @@
+//! LLB as clients and frontends hand it over: a `pb.Definition`, or what is printed of one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use codec::Digest;
+use prost::Message as _;
+use serde::Deserialize;
+
+use super::graph::{Graph, Metadata, ProtoShape, ShapedOp, Unresolved, digest_of};
+use super::op::{Kind, Op};
+use super::platform::Platform;
+use super::proto;
+
+/// How many ops, mounts and file actions a definition in protobuf may have in all. Builds of a thousand
+/// steps have a few thousand.
+pub const MAX_PARTS: usize = 100_000;
+
+/// The ops of a definition, as far as it says them.
+///
+/// Unlike provenance it does not name the platform of the daemon, on which ops run that name none.
+/// Clients and frontends of BuildKit name it in every op.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Definition {
+    /// All ops, inputs first.
+    pub ops: Vec<Op>,
+    /// How they hang together, if each comes after those it builds on.
+    pub graph: Option<Arc<Graph>>,
+}
+
+/// Why a document is no definition.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DefinitionError {
+    /// It cannot be read as this protobuf message.
+    #[error("it is not LLB in protobuf")]
+    Protobuf(#[from] prost::DecodeError),
+    /// It is a message without ops, as an empty file is.
+    #[error("it has no ops")]
+    Empty,
+    /// There is more to it than any build has.
+    #[error("it has more than {MAX_PARTS} ops, mounts and file actions")]
+    TooLarge,
+    /// An op has an input that is none of the ops. Bytes that happen to be a message fail here.
+    #[error("op {index} builds on one that is not there, so it is not a whole definition")]
+    MissingInput {
+        /// The op, counted from 0.
+        index: usize,
+    },
+    /// A line is not what `buildctl debug dump-llb` prints.
+    #[error("op {index} of the dump is malformed")]
+    Dump {
+        /// The op, counted from 0.
+        index: usize,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// It is not what a frontend answers to `frontend.convertllb`.
+    #[error("it is not a definition in JSON, as a Dockerfile frontend answers")]
+    Answer(#[source] serde_json::Error),
+    /// Ops build on one that is not there, or on each other in a circle.
+    #[error("an op builds on {input}, which is not there or builds on that op itself")]
+    NoOrder {
+        /// The digest by which the input is named.
+        input: String,
+    },
+}
+
+impl Definition {
+    /// Reads a `pb.Definition` in protobuf (BuildKit v0.32.2 `solver/pb/ops.proto`), which is what
+    /// `buildctl build` takes on stdin. Each op is a message of its own inside, and names its inputs
+    /// by the digests of theirs.
+    ///
+    /// # Errors
+    /// When it is not one, has no ops, is too large, or lacks an op that another builds on.
+    pub fn from_protobuf(bytes: &[u8]) -> Result<Self, DefinitionError> {
+        let proto::Definition { def: messages, mut metadata } = proto::Definition::decode(bytes)?;
+        let mut parts = messages.len();
+        for message in &messages {
+            parts = parts.saturating_add(proto::Outline::decode(message.as_slice())?.parts());
+        }
+        if parts > MAX_PARTS {
+            return Err(DefinitionError::TooLarge);
+        }
+        let known: BTreeSet<_> = messages.iter().map(|op| Digest::of(op).to_string()).collect();
+        let mut steps = Vec::new();
+        let last = messages.len().checked_sub(1).ok_or(DefinitionError::Empty)?;
+        for (index, message) in messages.into_iter().enumerate() {
+            let id = digest_of(&message);
+            let message = proto::Op::decode(message.as_slice())?;
+            if !message.inputs.iter().all(|input| known.contains(&input.digest)) {
+                return Err(DefinitionError::MissingInput { index });
+            }
+            let shape = ProtoShape::from(&message);
+            let (kind, inputs, platform) = message.into_op();
+            let unknown = if index == last { Kind::Return } else { Kind::Unknown };
+            let op = Op { inputs, kind: kind.unwrap_or(unknown), platform };
+            let known = metadata.remove(&id).unwrap_or_default();
+            steps.push(Unresolved {
+                shaped: ShapedOp::new(op, shape),
+                metadata: Metadata {
+                    ignore_cache: known.ignore_cache,
+                    description: known.description,
+                },
+                digest: Some(id.clone()),
+                id,
+            });
+        }
+        Ok(Self::new(steps))
+    }
+
+    /// Reads what a Dockerfile frontend since v1.20 answers to the request `frontend.convertllb`, as
+    /// `docker buildx build --call=convertllb,format=json` prints it: ops in the JSON of protobuf by their
+    /// digests, and what is known besides (BuildKit v0.34.2 `frontend/subrequests/convertllb`). Like LLB in
+    /// protobuf it has symbolic links and unrounded times. What follows the document is not looked at.
+    ///
+    /// # Errors
+    /// When it is not of that form, has no ops, or lacks an op that another builds on.
+    pub fn from_convertllb(json: &[u8]) -> Result<Self, DefinitionError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            def: BTreeMap<String, proto::Op>,
+            #[serde(default)]
+            metadata: BTreeMap<String, Metadata>,
+        }
+        let mut documents = serde_json::Deserializer::from_slice(json).into_iter();
+        let answer = documents.next().ok_or(DefinitionError::Empty)?;
+        let Answer { def, mut metadata } = answer.map_err(DefinitionError::Answer)?;
+        if def.is_empty() {
+            return Err(DefinitionError::Empty);
+        }
+        let used: BTreeSet<_> =
+            def.values().flat_map(|op| &op.inputs).map(|input| input.digest.clone()).collect();
+        let steps = inputs_first(def)?.into_iter().map(|(id, message)| {
+            let shape = ProtoShape::from(&message);
+            let (kind, inputs, platform) = message.into_op();
+            // The result of the build is what nothing builds on.
+            let unknown = if used.contains(&id) { Kind::Unknown } else { Kind::Return };
+            let op = Op { inputs, kind: kind.unwrap_or(unknown), platform };
+            Unresolved {
+                shaped: ShapedOp::new(op, shape),
+                metadata: metadata.remove(&id).unwrap_or_default(),
+                digest: Some(id.clone()),
+                id,
+            }
+        });
+        Ok(Self::new(steps.collect()))
+    }
+
+    fn new(steps: Vec<Unresolved>) -> Self {
+        let ops = steps.iter().map(|step| step.shaped.op.clone()).collect();
+        Self { ops, graph: Graph::resolve(steps, Platform::released_for()).map(Arc::new) }
+    }
+
+    /// Reads what `buildctl debug dump-llb` prints: for each op a JSON object with `Op`, `Digest` and
+    /// `OpMetadata` (`cmd/buildctl/debug/dumpllb.go`), in the spelling of any release. Like
+    /// provenance it leaves symbolic links out.
+    ///
+    /// # Errors
+    /// When a line is not of that form, or there is none.
+    pub fn from_dump(json: &[u8]) -> Result<Self, DefinitionError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Line {
+            op: ShapedOp,
+            #[serde(default)]
+            digest: String,
+            #[serde(default)]
+            op_metadata: Option<Metadata>,
+        }
+        let lines = serde_json::Deserializer::from_slice(json).into_iter();
+        let ops = lines.enumerate().map(|(index, line)| {
+            let line = line.map_err(|source| DefinitionError::Dump { index, source });
+            line.map(|Line { op, digest, op_metadata }| Unresolved {
+                shaped: op,
+                metadata: op_metadata.unwrap_or_default(),
+                digest: Some(digest.clone()),
+                id: digest,
+            })
+        });
+        let steps: Vec<_> = ops.collect::<Result<_, _>>()?;
+        if steps.is_empty() { Err(DefinitionError::Empty) } else { Ok(Self::new(steps)) }
+    }
+}
+
+/// `ops`, by their digests, each after those it builds on.
+fn inputs_first(
+    mut ops: BTreeMap<String, proto::Op>,
+) -> Result<Vec<(String, proto::Op)>, DefinitionError> {
+    let mut waiting: BTreeMap<String, usize> = BTreeMap::new();
+    let mut above: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (id, op) in &ops {
+        let inputs: BTreeSet<_> = op.inputs.iter().map(|input| &input.digest).collect();
+        for input in &inputs {
+            above.entry((*input).clone()).or_default().push(id.clone());
+        }
+        waiting.insert(id.clone(), inputs.len());
+    }
+    let mut ready: Vec<_> =
+        waiting.iter().filter(|(_, inputs)| **inputs == 0).map(|(id, _)| id.clone()).collect();
+    let mut ordered = Vec::with_capacity(ops.len());
+    while let Some(id) = ready.pop() {
+        for id in above.remove(&id).unwrap_or_default() {
+            let inputs = waiting.entry(id.clone()).or_default();
+            *inputs = inputs.saturating_sub(1);
+            if *inputs == 0 {
+                ready.push(id);
+            }
+        }
+        if let Some(op) = ops.remove(&id) {
+            ordered.push((id, op));
+        }
+    }
+    // What is still built on has not come.
+    match above.into_keys().next() {
+        Some(input) => Err(DefinitionError::NoOrder { input: input.chars().take(100).collect() }),
+        None => Ok(ordered),
+    }
+}
+
+#[cfg(test)]
+mod tests;
