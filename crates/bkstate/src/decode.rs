@@ -15,7 +15,7 @@
 //! assert!(matches!(error, DecodeError::Value { .. }));
 //! assert_eq!(
 //!     error.to_string(),
-//!     "containerdmeta.db/v1/version holds four, which is not a zig-zag varint"
+//!     "metadata/v1/version holds four, which is not a zig-zag varint"
 //! );
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -295,7 +295,7 @@ impl Records {
     pub fn read(db: &Db) -> Result<Self, DecodeError> {
         let mut records = Self::default();
         let root = db.root();
-        let at = At::root(b"metadata_v2.db");
+        let at = At::root(b"records");
         each_bucket(&root, &at, MAIN, |at, id, bucket| {
             records.by_id.insert(record_id(at, id)?, read_record(&bucket, at)?);
             Ok::<_, DecodeError>(())
@@ -357,7 +357,7 @@ impl Records {
     /// If the file is damaged or the keys are not text.
     pub fn read_index(db: &Db) -> Result<BTreeSet<String>, DecodeError> {
         let mut keys = BTreeSet::new();
-        each_value(&db.root(), &At::root(b"metadata_v2.db"), INDEX, |at, key, _| {
+        each_value(&db.root(), &At::root(b"records"), INDEX, |at, key, _| {
             keys.insert(at.text(key)?);
             Ok::<_, DecodeError>(())
         })?;

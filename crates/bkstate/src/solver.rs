@@ -173,7 +173,7 @@ impl SolverCache {
     fn read_noting(db: &Db, mut note: impl FnMut(Written<'_>)) -> Result<Self, DecodeError> {
         let mut cache = Self::default();
         let root = db.root();
-        let at = At::root(b"cache.db");
+        let at = At::root(b"solver");
         each_bucket(&root, &at, LINKS, |at, key, bucket| {
             let from = key_id(at, &key)?;
             let mut links = FewSet::default();

@@ -140,6 +140,7 @@ pub mod unpack;
 pub mod verify;
 
 pub use bkstate;
+pub use bkstate::root;
 pub use bkstate::state::State;
 pub use bkstate::{Digest, Root, Time};
 pub use llb;

@@ -37,6 +37,7 @@ use toml::Table;
 
 use crate::gc::GcConfig;
 use crate::input::{self, InputError};
+use crate::worker::Worker;
 
 pub use value::ConfigError;
 pub(crate) use value::{boolean, member, oci_worker, parse, strings, text};
@@ -154,7 +155,8 @@ fn unsupported(oci: &Table) -> Result<Option<Unsupported>, ConfigError> {
         return Ok(Some(Unsupported::ProxySnapshotter(path)));
     }
     let snapshotter = string(oci, "snapshotter")?;
-    let other = snapshotter.filter(|name| !matches!(name.as_str(), "overlayfs" | "auto"));
+    let known = Worker::default();
+    let other = snapshotter.filter(|name| name != known.snapshotter() && name != "auto");
     Ok(other.map(Unsupported::Snapshotter))
 }
 

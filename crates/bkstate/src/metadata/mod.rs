@@ -175,7 +175,7 @@ impl Metadata {
     /// # Errors
     /// If the file is damaged or holds something that no known release writes.
     pub fn read(db: &Db) -> Result<Self, DecodeError> {
-        let at = At::root(b"containerdmeta.db");
+        let at = At::root(b"metadata");
         let Some(root) = db.root().bucket(V1)? else {
             return Ok(Self::default());
         };

@@ -133,7 +133,7 @@ impl Snapshots {
     /// If the file is damaged or holds something that no known release writes.
     pub fn read(db: &Db) -> Result<Self, DecodeError> {
         let mut snapshots = Self::default();
-        let at = At::root(b"snapshots/metadata.db");
+        let at = At::root(b"snapshotter");
         let Some(root) = db.root().bucket(V1)? else {
             return Ok(snapshots);
         };
@@ -155,7 +155,7 @@ impl Snapshots {
     /// If the file is damaged or the names in it are not text.
     pub fn read_parents(db: &Db) -> Result<BTreeMap<Vec<u8>, String>, DecodeError> {
         let mut parents = BTreeMap::new();
-        let at = At::root(b"snapshots/metadata.db");
+        let at = At::root(b"snapshotter");
         if let Some(root) = db.root().bucket(V1)? {
             each_value(&root, &at.child(V1), PARENTS, |at, key, name| {
                 parents.insert(key, at.text(name)?);

@@ -231,10 +231,10 @@ fn a_refusal_names_the_place_and_shows_little_of_what_is_there() {
         refusal::<Records>(&[b"_main", b"id", b"cache.size\n"], Node::Bucket(Tree::default()));
     assert_eq!(
         error.to_string(),
-        r"metadata_v2.db/_main/id/cache.size\n is not a value, so the database was not written by a known release"
+        r"records/_main/id/cache.size\n is not a value, so the database was not written by a known release"
     );
     let error = refusal::<Records>(&[b"_main", b"id", b"snapshot.size"], value(&long)).to_string();
-    assert!(error.starts_with(r"metadata_v2.db/_main/id/snapshot.size holds \x00xxx"), "{error}");
+    assert!(error.starts_with(r"records/_main/id/snapshot.size holds \x00xxx"), "{error}");
     assert!(error.len() < 300, "{error}");
 }
 

@@ -66,7 +66,7 @@ pub struct Against {
 pub enum AgainstDamage {
     /// A step has the layers of another as its result.
     #[error(
-        "cache.db: key {key}{} results in record {record}, whose layers are those of another step{}",
+        "solver: key {key}{} results in record {record}, whose layers are those of another step{}",
         of(step),
         of(other)
     )]
@@ -82,7 +82,7 @@ pub enum AgainstDamage {
     },
     /// A step has a result that the caches do not have, and no daemon has worked on the root.
     #[error(
-        "cache.db: key {key}{} results in record {record}, which the caches do not have",
+        "solver: key {key}{} results in record {record}, which the caches do not have",
         of(step)
     )]
     UnknownResult {
@@ -95,7 +95,7 @@ pub enum AgainstDamage {
     },
     /// A link leads to another step.
     #[error(
-        "cache.db: the link from {from} by the op {op}{} leads to {to}, which is another step{}",
+        "solver: the link from {from} by the op {op}{} leads to {to}, which is another step{}",
         of(step),
         of(other)
     )]
@@ -113,7 +113,7 @@ pub enum AgainstDamage {
     },
     /// A record says another diffID of a blob than the caches do.
     #[error(
-        "metadata_v2.db: record {record} says that {blob} unpacks to {found}, the cache {expected}"
+        "records: record {record} says that {blob} unpacks to {found}, the cache {expected}"
     )]
     OtherDiffId {
         /// The record.

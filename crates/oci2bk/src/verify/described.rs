@@ -30,7 +30,7 @@ use crate::unpack::decompress::{LONGEST_MAGIC, compression_of};
 pub enum LayerDamage {
     /// It is of no layer.
     #[error(
-        "metadata_v2.db: the layer {blob} of record {record} has the media type {media_type:?}, which is of no layer"
+        "records: the layer {blob} of record {record} has the media type {media_type:?}, which is of no layer"
     )]
     NoLayer {
         /// The record.
@@ -41,7 +41,7 @@ pub enum LayerDamage {
         media_type: String,
     },
     /// It names another compression than the blob has.
-    #[error("metadata_v2.db: the layer {blob} of record {record} has the media type {media_type:?}, but is {}", match found {
+    #[error("records: the layer {blob} of record {record} has the media type {media_type:?}, but is {}", match found {
         Compression::None => "not compressed",
         Compression::Gzip => "compressed with gzip",
         Compression::Zstd => "compressed with zstd",
@@ -58,7 +58,7 @@ pub enum LayerDamage {
     },
     /// It is said to be had elsewhere, though it is of a type that everybody may pass on.
     #[error(
-        "metadata_v2.db: the layer {blob} of record {record} has URLs, which only foreign layers have"
+        "records: the layer {blob} of record {record} has URLs, which only foreign layers have"
     )]
     Urls {
         /// The record.

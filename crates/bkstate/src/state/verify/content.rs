@@ -19,7 +19,7 @@ use super::Findings;
 #[non_exhaustive]
 pub enum ContentDamage {
     /// A record names a blob that the content store does not know.
-    #[error("containerdmeta.db: the blob {blob} of record {record} has no row")]
+    #[error("metadata: the blob {blob} of record {record} has no row")]
     NoRow {
         /// The record.
         record: RecordId,
@@ -27,7 +27,7 @@ pub enum ContentDamage {
         blob: Digest,
     },
     /// Row and record differ in the size of the blob.
-    #[error("containerdmeta.db: the row of {blob} says {row} bytes, record {record} {size}")]
+    #[error("metadata: the row of {blob} says {row} bytes, record {record} {size}")]
     RecordSize {
         /// The record.
         record: RecordId,
@@ -40,7 +40,7 @@ pub enum ContentDamage {
     },
     /// Row and record differ in what the blob unpacks to.
     #[error(
-        "containerdmeta.db: the row of {blob} says it unpacks to {row}, record {record} {diff_id}"
+        "metadata: the row of {blob} says it unpacks to {row}, record {record} {diff_id}"
     )]
     DiffId {
         /// The record.

@@ -15,7 +15,7 @@ const SKEW: i64 = 24 * 60 * 60;
 #[non_exhaustive]
 pub enum FutureDate {
     /// A result.
-    #[error("cache.db: a result of key {key} is dated {created_at}, in the future")]
+    #[error("solver: a result of key {key} is dated {created_at}, in the future")]
     Result {
         /// The key.
         key: KeyId,
@@ -24,7 +24,7 @@ pub enum FutureDate {
     },
     /// The last uses of records.
     #[error(
-        "metadata_v2.db: the last uses of {records} records are dated in the future, the latest {latest}"
+        "records: the last uses of {records} records are dated in the future, the latest {latest}"
     )]
     LastUses {
         /// How many records.

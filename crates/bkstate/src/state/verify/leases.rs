@@ -19,7 +19,7 @@ const HISTORY_PREFIX: &str = "ref_";
 #[non_exhaustive]
 pub enum LeaseDamage {
     /// No lease of a record keeps its blob or its snapshot.
-    #[error("containerdmeta.db: no lease keeps the {what} of record {record}")]
+    #[error("metadata: no lease keeps the {what} of record {record}")]
     Unleased {
         /// The record.
         record: RecordId,
@@ -27,13 +27,13 @@ pub enum LeaseDamage {
         what: &'static str,
     },
     /// A record's lease has the label of those that a starting daemon deletes.
-    #[error("containerdmeta.db: the lease of record {record} is temporary")]
+    #[error("metadata: the lease of record {record} is temporary")]
     Temporary {
         /// The record.
         record: RecordId,
     },
     /// A record's lease expires.
-    #[error("containerdmeta.db: the lease of record {record} expires at {at:?}")]
+    #[error("metadata: the lease of record {record} expires at {at:?}")]
     Expires {
         /// The record.
         record: RecordId,
@@ -41,7 +41,7 @@ pub enum LeaseDamage {
         at: String,
     },
     /// A lease belongs to nothing, and nothing will ever remove it.
-    #[error("containerdmeta.db: the lease {id:?} belongs to no record")]
+    #[error("metadata: the lease {id:?} belongs to no record")]
     Stray {
         /// The lease.
         id: String,

@@ -23,7 +23,7 @@ pub(super) const MOST_BYTES: i64 = 1 << 60;
 #[non_exhaustive]
 pub enum RecordDamage {
     /// A record builds on one that is not there.
-    #[error("metadata_v2.db: record {record} has the parent {parent}, which is not there")]
+    #[error("records: record {record} has the parent {parent}, which is not there")]
     MissingParent {
         /// The record.
         record: RecordId,
@@ -31,7 +31,7 @@ pub enum RecordDamage {
         parent: RecordId,
     },
     /// Records build on each other in a circle.
-    #[error("metadata_v2.db: record {record} builds on {parent}, which builds on it")]
+    #[error("records: record {record} builds on {parent}, which builds on it")]
     ParentCycle {
         /// One record of the circle.
         record: RecordId,
@@ -39,7 +39,7 @@ pub enum RecordDamage {
         parent: RecordId,
     },
     /// A record builds on one that is marked as deleted.
-    #[error("metadata_v2.db: record {record} has the parent {parent}, which is marked as deleted")]
+    #[error("records: record {record} has the parent {parent}, which is marked as deleted")]
     RemovedParent {
         /// The record.
         record: RecordId,
@@ -47,7 +47,7 @@ pub enum RecordDamage {
         parent: RecordId,
     },
     /// A record builds on one that may still change.
-    #[error("metadata_v2.db: record {record} has the parent {parent}, which is not committed")]
+    #[error("records: record {record} has the parent {parent}, which is not committed")]
     MutableParent {
         /// The record.
         record: RecordId,
@@ -55,14 +55,14 @@ pub enum RecordDamage {
         parent: RecordId,
     },
     /// A mutable record has no snapshot that is named as the record.
-    #[error("containerdmeta.db: the mutable record {record} has no snapshot of its name")]
+    #[error("metadata: the mutable record {record} has no snapshot of its name")]
     MutableWithoutSnapshot {
         /// The record.
         record: RecordId,
     },
     /// A record is the twin of a mutable one that is gone, and has no snapshot of its own.
     #[error(
-        "metadata_v2.db: record {record} has neither its mutable twin {mutable} nor a snapshot"
+        "records: record {record} has neither its mutable twin {mutable} nor a snapshot"
     )]
     MissingTwin {
         /// The record.
@@ -71,7 +71,7 @@ pub enum RecordDamage {
         mutable: RecordId,
     },
     /// A record is called the twin of one that cannot change, or of one with other parents.
-    #[error("metadata_v2.db: record {record} has the twin {twin}, which {}", if *mutable { "has other parents" } else { "is not mutable" })]
+    #[error("records: record {record} has the twin {twin}, which {}", if *mutable { "has other parents" } else { "is not mutable" })]
     WrongTwin {
         /// The record.
         record: RecordId,
@@ -82,7 +82,7 @@ pub enum RecordDamage {
     },
     /// The key of a record's snapshot is that of another chain or another record.
     #[error(
-        "metadata_v2.db: record {record} has the snapshot {snapshot}, which is that of {owner}"
+        "records: record {record} has the snapshot {snapshot}, which is that of {owner}"
     )]
     SnapshotOfOther {
         /// The record.
@@ -94,7 +94,7 @@ pub enum RecordDamage {
     },
     /// The snapshot of a record lies on that of other layers than the record does.
     #[error(
-        "containerdmeta.db: the snapshot {snapshot} of record {record} lies on {}, the record on {}",
+        "metadata: the snapshot {snapshot} of record {record} lies on {}, the record on {}",
         named(found.as_ref()), named(expected.as_ref())
     )]
     SnapshotOnOther {
@@ -108,7 +108,7 @@ pub enum RecordDamage {
         expected: Option<String>,
     },
     /// A record names a snapshot that is not there.
-    #[error("containerdmeta.db: record {record} has no snapshot {snapshot}")]
+    #[error("metadata: record {record} has no snapshot {snapshot}")]
     MissingSnapshot {
         /// The record.
         record: RecordId,
@@ -117,7 +117,7 @@ pub enum RecordDamage {
     },
     /// A record's snapshot is of a kind that it cannot use.
     #[error(
-        "snapshots/metadata.db: the snapshot {snapshot} of record {record} is {}, not {}",
+        "snapshotter: the snapshot {snapshot} of record {record} is {}, not {}",
         kind_name(*found), kind_name(*expected)
     )]
     SnapshotKind {
@@ -131,7 +131,7 @@ pub enum RecordDamage {
         expected: Kind,
     },
     /// A layer's record lacks what its blob is used by.
-    #[error("metadata_v2.db: record {record} has the blob {blob} but no {lacks}")]
+    #[error("records: record {record} has the blob {blob} but no {lacks}")]
     IncompleteLayer {
         /// The record.
         record: RecordId,
@@ -141,7 +141,7 @@ pub enum RecordDamage {
         lacks: &'static str,
     },
     /// A record has the diffID of a layer but not its blob; daemons write them together.
-    #[error("metadata_v2.db: record {record} has the diffID {diff_id} but no blob")]
+    #[error("records: record {record} has the diffID {diff_id} but no blob")]
     NoBlob {
         /// The record.
         record: RecordId,
@@ -150,7 +150,7 @@ pub enum RecordDamage {
     },
     /// What a layer adds to chains is not its diffID, as it is with the overlayfs snapshotter.
     #[error(
-        "metadata_v2.db: the layer identity of record {record} is {found}, not its diffID {diff_id}"
+        "records: the layer identity of record {record} is {found}, not its diffID {diff_id}"
     )]
     LayerIdentity {
         /// The record.
@@ -161,7 +161,7 @@ pub enum RecordDamage {
         diff_id: Digest,
     },
     /// A record has a size that no file system has.
-    #[error("metadata_v2.db: record {record} has the size {size}, which no snapshot can have")]
+    #[error("records: record {record} has the size {size}, which no snapshot can have")]
     Size {
         /// The record.
         record: RecordId,
@@ -169,7 +169,7 @@ pub enum RecordDamage {
         size: i64,
     },
     /// A layer's chain id is not that of its parent's and its own digests.
-    #[error("metadata_v2.db: the {what} of record {record} is {found}, but should be {expected}")]
+    #[error("records: the {what} of record {record} is {found}, but should be {expected}")]
     ChainId {
         /// The record.
         record: RecordId,
@@ -181,31 +181,31 @@ pub enum RecordDamage {
         expected: Digest,
     },
     /// An entry of a record names an index that does not have it.
-    #[error("metadata_v2.db: the index entry {entry:?} is not there")]
+    #[error("records: the index entry {entry:?} is not there")]
     MissingIndex {
         /// The key in `_index`.
         entry: String,
     },
     /// The index has an entry that no record names.
-    #[error("metadata_v2.db: the index entry {entry:?} is of no record")]
+    #[error("records: the index entry {entry:?} is of no record")]
     StrayIndex {
         /// The key in `_index`.
         entry: String,
     },
     /// The index has an entry without `::`.
-    #[error("metadata_v2.db: the index entry {entry:?} names no record")]
+    #[error("records: the index entry {entry:?} names no record")]
     EndlessIndex {
         /// The key in `_index`.
         entry: String,
     },
     /// A daemon was stopped while it made or removed a record that nothing needs.
-    #[error("metadata_v2.db: the record {record} was being made or removed")]
+    #[error("records: the record {record} was being made or removed")]
     Abandoned {
         /// The record.
         record: RecordId,
     },
     /// Content hashes of a record that is not there.
-    #[error("metadata_v2.db: _external has values of record {record}, which is not there")]
+    #[error("records: _external has values of record {record}, which is not there")]
     StrayExternal {
         /// The record.
         record: RecordId,

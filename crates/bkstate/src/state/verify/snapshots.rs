@@ -15,25 +15,25 @@ use super::{Findings, Used};
 #[non_exhaustive]
 pub enum SnapshotDamage {
     /// The next name could be one in use.
-    #[error("containerdmeta.db: the number of snapshot {name} is above the sequence")]
+    #[error("metadata: the number of snapshot {name} is above the sequence")]
     NumberAboveSequence {
         /// The name.
         name: String,
     },
     /// The next id will be one in use.
-    #[error("snapshots/metadata.db: the id of snapshot {name} is above the sequence")]
+    #[error("snapshotter: the id of snapshot {name} is above the sequence")]
     IdAboveSequence {
         /// The name.
         name: String,
     },
     /// containerd knows it, the snapshotter does not.
-    #[error("snapshot {name} is in containerdmeta.db and not in snapshots/metadata.db")]
+    #[error("snapshot {name} is in the metadata and not in the snapshotter")]
     NotInSnapshotter {
         /// The name.
         name: String,
     },
     /// A daemon was killed while it committed the snapshot. The next conversion completes the commit.
-    #[error("containerdmeta.db: the commit of snapshot {name}, which was {key}, is not complete")]
+    #[error("metadata: the commit of snapshot {name}, which was {key}, is not complete")]
     HalfCommitted {
         /// Its new name.
         name: String,
@@ -41,13 +41,13 @@ pub enum SnapshotDamage {
         key: String,
     },
     /// The snapshotter knows it, containerd does not.
-    #[error("snapshot {name} is in snapshots/metadata.db and not in containerdmeta.db")]
+    #[error("snapshot {name} is in the snapshotter and not in the metadata")]
     NotInContainerd {
         /// The name.
         name: String,
     },
     /// A conversion was stopped while it gave the snapshot another key. No record uses this one.
-    #[error("containerdmeta.db: the snapshot {name} has the unused key {key} besides its own")]
+    #[error("metadata: the snapshot {name} has the unused key {key} besides its own")]
     UnusedKey {
         /// The name.
         name: String,
@@ -55,7 +55,7 @@ pub enum SnapshotDamage {
         key: String,
     },
     /// Two rows lead to one snapshot.
-    #[error("containerdmeta.db: more than one row has the name {name}")]
+    #[error("metadata: more than one row has the name {name}")]
     SharedName {
         /// The name.
         name: String,
@@ -70,7 +70,7 @@ pub enum SnapshotDamage {
     },
     /// The databases say different things of what it lies on.
     #[error(
-        "snapshot {name} has another parent in containerdmeta.db than in snapshots/metadata.db"
+        "snapshot {name} has another parent in the metadata than in the snapshotter"
     )]
     ParentDiffers {
         /// The name.
@@ -85,13 +85,13 @@ pub enum SnapshotDamage {
         name: String,
     },
     /// It lies on one that may still change.
-    #[error("snapshots/metadata.db: the parent of snapshot {name} is not committed")]
+    #[error("snapshotter: the parent of snapshot {name} is not committed")]
     ParentNotCommitted {
         /// The name.
         name: String,
     },
     /// Its row does not list one that lies on it.
-    #[error("containerdmeta.db: snapshot {name} does not list its child {child}")]
+    #[error("metadata: snapshot {name} does not list its child {child}")]
     MissingChild {
         /// The name.
         name: String,
@@ -99,7 +99,7 @@ pub enum SnapshotDamage {
         child: String,
     },
     /// Its row lists one that does not lie on it.
-    #[error("containerdmeta.db: snapshot {name} lists {child}, which is not a child of it")]
+    #[error("metadata: snapshot {name} lists {child}, which is not a child of it")]
     StrayChild {
         /// The name.
         name: String,
@@ -107,7 +107,7 @@ pub enum SnapshotDamage {
         child: String,
     },
     /// Two snapshots have one directory.
-    #[error("snapshots/metadata.db: snapshot {name} has the id {id}, which another has too")]
+    #[error("snapshotter: snapshot {name} has the id {id}, which another has too")]
     SharedId {
         /// The name.
         name: String,
@@ -116,7 +116,7 @@ pub enum SnapshotDamage {
     },
     /// Its usage is one that no file system has.
     #[error(
-        "snapshots/metadata.db: snapshot {name} has {size} bytes in {inodes} inodes, which none can have"
+        "snapshotter: snapshot {name} has {size} bytes in {inodes} inodes, which none can have"
     )]
     Usage {
         /// The name.
@@ -127,14 +127,14 @@ pub enum SnapshotDamage {
         inodes: i64,
     },
     /// The index of parents lacks it.
-    #[error("snapshots/metadata.db: the bucket parents does not have snapshot {name}")]
+    #[error("snapshotter: the bucket parents does not have snapshot {name}")]
     MissingParentIndex {
         /// The name.
         name: String,
     },
     /// The index of parents has an entry of nothing.
     #[error(
-        "snapshots/metadata.db: the bucket parents has an entry for {name} that is of no snapshot"
+        "snapshotter: the bucket parents has an entry for {name} that is of no snapshot"
     )]
     StrayParentIndex {
         /// The name in it.
@@ -197,8 +197,8 @@ impl SnapshotDamage {
                 "the first build that mounts the snapshot fails"
             }
             Self::ParentDiffers { .. } => {
-                "builds see the layers below that snapshots/metadata.db names, and the collection \
-                 of garbage keeps those that containerdmeta.db names"
+                "builds see the layers below that the snapshotter names, and the collection \
+                 of garbage keeps those that the metadata names"
             }
             Self::ParentCycle { .. } => {
                 "the daemon follows parents without end once a build needs the snapshot, until its \
@@ -244,11 +244,11 @@ pub(super) fn check(
     let rows = table.rows.iter().map(|(key, row)| (key.as_str(), row.parent.as_deref()));
     for key in cycles(rows.collect()) {
         let name = table.rows.get(key).map(|row| row.name.clone()).unwrap_or_default();
-        findings.add(SnapshotDamage::ParentCycle { database: "containerdmeta.db", name });
+        findings.add(SnapshotDamage::ParentCycle { database: "metadata", name });
     }
     let rows = snapshots.by_name.iter().map(|(name, s)| (name.as_str(), s.parent.as_deref()));
     for name in cycles(rows.collect()) {
-        let (database, name) = ("snapshots/metadata.db", name.to_owned());
+        let (database, name) = ("snapshotter", name.to_owned());
         findings.add(SnapshotDamage::ParentCycle { database, name });
     }
 }
@@ -277,7 +277,7 @@ fn check_table(table: &SnapshotTable, snapshots: &Snapshots, used: Used, finding
         let parent = row.parent.as_ref().map(|parent| table.rows.get(parent));
         match parent {
             Some(None) => {
-                let database = "containerdmeta.db";
+                let database = "metadata";
                 findings.add(SnapshotDamage::MissingParent { database, name: name() });
             }
             Some(Some(parent)) if !parent.children.contains(key) => {
@@ -329,7 +329,7 @@ fn check_snapshots(table: &SnapshotTable, snapshots: &Snapshots, findings: &mut 
         }
         match below {
             Some(None) => {
-                let database = "snapshots/metadata.db";
+                let database = "snapshotter";
                 findings.add(SnapshotDamage::MissingParent { database, name: name() });
             }
             Some(Some(parent)) if parent.kind != Kind::Committed => {

@@ -14,7 +14,7 @@ use super::{Findings, Used};
 #[non_exhaustive]
 pub enum SolverDamage {
     /// A result names a record that is not there.
-    #[error("cache.db: key {key} results in {result}, which is not a record of this worker")]
+    #[error("solver: key {key} results in {result}, which is not a record of this worker")]
     ResultWithoutRecord {
         /// The key.
         key: KeyId,
@@ -22,7 +22,7 @@ pub enum SolverDamage {
         result: ResultId,
     },
     /// A result names a worker that the root does not have.
-    #[error("cache.db: key {key} results in {result}, whose worker is not in the root")]
+    #[error("solver: key {key} results in {result}, whose worker is not in the root")]
     ResultOfUnknownWorker {
         /// The key.
         key: KeyId,
@@ -30,13 +30,13 @@ pub enum SolverDamage {
         result: ResultId,
     },
     /// A key has results and no bucket in `_links`, which is what makes a key exist.
-    #[error("cache.db: key {key} has results but is not in _links")]
+    #[error("solver: key {key} has results but is not in _links")]
     InvisibleKey {
         /// The key.
         key: KeyId,
     },
     /// A link leads to a key that does not know it.
-    #[error("cache.db: the link from {from} to {to} has no backlink")]
+    #[error("solver: the link from {from} to {to} has no backlink")]
     MissingBacklink {
         /// Where the link starts.
         from: KeyId,
@@ -44,7 +44,7 @@ pub enum SolverDamage {
         to: KeyId,
     },
     /// A key knows a link that is not there.
-    #[error("cache.db: {to} has a backlink to {from}, which has no link to it")]
+    #[error("solver: {to} has a backlink to {from}, which has no link to it")]
     StrayBacklink {
         /// Where the link should start.
         from: KeyId,
@@ -52,7 +52,7 @@ pub enum SolverDamage {
         to: KeyId,
     },
     /// A result of a key does not know the key.
-    #[error("cache.db: _byresult does not list key {key} for its result {result}")]
+    #[error("solver: _byresult does not list key {key} for its result {result}")]
     UnindexedResult {
         /// The key.
         key: KeyId,
@@ -60,7 +60,7 @@ pub enum SolverDamage {
         result: ResultId,
     },
     /// `_byresult` lists a key for a result that it does not have.
-    #[error("cache.db: _byresult lists key {key} for {result}, which is not a result of it")]
+    #[error("solver: _byresult lists key {key} for {result}, which is not a result of it")]
     StrayResultIndex {
         /// The key.
         key: KeyId,
@@ -68,7 +68,7 @@ pub enum SolverDamage {
         result: ResultId,
     },
     /// A link or a result is not written as the daemon writes it.
-    #[error("cache.db: {0}")]
+    #[error("solver: {0}")]
     Miswritten(Miswritten),
 }
 

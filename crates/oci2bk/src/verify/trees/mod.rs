@@ -41,7 +41,7 @@ pub use entry::Difference;
 #[non_exhaustive]
 pub enum TreeDamage {
     /// One entry differs.
-    #[error("snapshots/snapshots/{snapshot}/fs: {path} {difference} (layer {layer})")]
+    #[error("tree of snapshot {snapshot}: {path} {difference} (layer {layer})")]
     Entry {
         /// The id of the snapshot.
         snapshot: u64,
@@ -53,7 +53,7 @@ pub enum TreeDamage {
         difference: Difference,
     },
     /// More entries differ than are named.
-    #[error("snapshots/snapshots/{snapshot}/fs: {count} more entries differ (layer {layer})")]
+    #[error("tree of snapshot {snapshot}: {count} more entries differ (layer {layer})")]
     More {
         /// The id of the snapshot.
         snapshot: u64,
@@ -63,7 +63,7 @@ pub enum TreeDamage {
         count: u64,
     },
     /// A part of the tree cannot be read.
-    #[error("snapshots/snapshots/{snapshot}/fs: cannot read {path} (layer {layer})")]
+    #[error("tree of snapshot {snapshot}: cannot read {path} (layer {layer})")]
     Unreadable {
         /// The id of the snapshot.
         snapshot: u64,
@@ -78,7 +78,7 @@ pub enum TreeDamage {
     /// The tree has lost extended attributes, those of one namespace or all, as when the root was copied
     /// by a tool that does not keep them. That is told by an entry that was noted when it was unpacked.
     #[error(
-        "snapshots/snapshots/{snapshot}/fs: {path} has lost the extended attribute {name} that it was \
+        "tree of snapshot {snapshot}: {path} has lost the extended attribute {name} that it was \
          unpacked with"
     )]
     LostAttributes {
@@ -90,7 +90,7 @@ pub enum TreeDamage {
         name: EntryName,
     },
     /// The tree has lost its whiteouts, as when the root was copied by a tool that does not keep devices.
-    #[error("snapshots/snapshots/{snapshot}/fs: the whiteout {path} is gone")]
+    #[error("tree of snapshot {snapshot}: the whiteout {path} is gone")]
     LostWhiteouts {
         /// The id of the snapshot.
         snapshot: u64,
@@ -98,7 +98,7 @@ pub enum TreeDamage {
         path: EntryName,
     },
     /// The layer cannot be unpacked, or is not the one that the record says.
-    #[error("snapshots/snapshots/{snapshot}: cannot unpack its layer: {source}")]
+    #[error("tree of snapshot {snapshot}: cannot unpack its layer: {source}")]
     Layer {
         /// The id of the snapshot.
         snapshot: u64,
