@@ -9,6 +9,7 @@ use bkstate::state::{Damage, ExistingError, LockError, StagingError, VerifyError
 
 use crate::layout::{BadCopy, BlobError, copies};
 use crate::limits::{Bound, MAX_CHAIN};
+use crate::plan::BrokenPlan;
 use crate::root::OpenRootError;
 use crate::unpack::{RightsError, UnpackError};
 
@@ -16,6 +17,18 @@ use crate::unpack::{RightsError, UnpackError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConvertError {
+    /// The plan was changed after it was made, and does not fit together.
+    #[error(transparent)]
+    Plan(#[from] BrokenPlan),
+    /// A snapshot is handled as one to unpack, and has no place to be unpacked into.
+    #[error(
+        "snapshot {index} of the plan has no place to be unpacked into; this is a fault of oci2bk, please \
+         report it"
+    )]
+    NotToUnpack {
+        /// Its index in the plan.
+        index: usize,
+    },
     /// The root is in use or cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),

@@ -63,7 +63,6 @@ mod copying;
 mod error;
 mod options;
 mod packed;
-pub(crate) mod parallel;
 mod site;
 mod snapshots;
 mod store;
@@ -187,6 +186,7 @@ fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertErr
     if options.blobs == StoreBlobs::None && !options.extract {
         return Err(ConvertError::NothingToStore);
     }
+    plan.check()?;
     let root = open_root(root)?;
     let lock = RootLock::acquire(&root)?;
     let mut existing = Existing::read(&root, &plan.worker_id)?;
@@ -334,6 +334,7 @@ pub fn check_root(root: impl AsRef<Path>) -> Result<(), ConvertError> {
 }
 
 fn preview(plan: &Plan, root: &Path, options: &Options) -> Result<Shares, ConvertError> {
+    plan.check()?;
     let existing = match Root::open_if_there(root)? {
         Some(root) => Existing::read(root.dir(), &plan.worker_id)?,
         None => Existing::nothing(plan.worker_id.clone()),
