@@ -97,7 +97,7 @@ impl<'p> Assembly<'p> {
     fn layers(&self) -> impl Iterator<Item = Placed<'p>> {
         let (places, layers) = (self.places, self.plan.layers.iter().zip(&self.places.layers));
         layers.filter_map(|(layer, place)| {
-            let snapshot = places.snapshots.get(layer.snapshot)?;
+            let snapshot = &places.snapshots[layer.snapshot];
             let new = matches!(place, LayerPlace::New(_));
             Some(Placed { layer, record: place.record()?, new, snapshot })
         })
@@ -132,7 +132,7 @@ impl<'p> Assembly<'p> {
 
     fn record(&self, placed: &Placed<'p>) -> Record {
         let layer = placed.layer;
-        let parent = layer.parent.and_then(|parent| self.places.layers.get(parent)?.record());
+        let parent = layer.parent.and_then(|parent| self.places.layers[parent].record());
         let mut record = Record {
             committed: Some(true),
             parent: parent.cloned(),
@@ -157,8 +157,8 @@ impl<'p> Assembly<'p> {
     /// What the record of a layer is to say of its content; nothing if blobs are not wanted.
     fn content_of(&self, placed: &Placed<'p>) -> Option<LayerContent<'p>> {
         let layer = placed.layer;
-        let chain_id = self.plan.snapshots.get(layer.snapshot)?.chain_id;
-        let blob = self.plan.blobs.get(&layer.blob)?;
+        let chain_id = self.plan.snapshots[layer.snapshot].chain_id;
+        let blob = &self.plan.blobs[&layer.blob];
         self.places.scope.blobs.then_some(LayerContent { layer, blob, chain_id })
     }
 
@@ -198,7 +198,7 @@ impl<'p> Assembly<'p> {
         }
         for (digest, document) in &self.plan.documents {
             for layer in &document.layers {
-                let record = self.places.layers.get(*layer).and_then(LayerPlace::record);
+                let record = self.places.layers[*layer].record();
                 let lease = record.and_then(|record| namespace.leases.get_mut(record.as_str()));
                 if let Some(lease) = lease {
                     lease.content.insert(*digest);
@@ -305,7 +305,7 @@ fn document_content(plan: &Plan, document: &Document) -> Content {
         let paths = labels.entry(format!("{LABEL_SOURCE}{}", repository.host_name())).or_default();
         add_path(paths, &repository.path);
     }
-    let layers = document.layers.iter().filter_map(|layer| plan.layers.get(*layer));
+    let layers = document.layers.iter().map(|layer| &plan.layers[*layer]);
     let created_at = known(layers.filter_map(|layer| layer.created_at).min());
     Content {
         created_at: Some(created_at),

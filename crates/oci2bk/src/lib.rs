@@ -131,6 +131,7 @@ pub mod manifest;
 mod mend;
 mod merge;
 mod packing;
+mod parallel;
 pub mod plan;
 pub mod progress;
 pub mod source;

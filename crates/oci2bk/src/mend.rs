@@ -6,7 +6,6 @@
 //! trusted because of who made it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 
 use bkstate::Digest;
 use bkstate::dir::{Dir, DirError};
@@ -15,8 +14,8 @@ use bkstate::layers;
 use bkstate::snapshots::Trees;
 use bkstate::state::{Existing, ExistingError, Parts, Staging, StagingError, State};
 
-use crate::convert::parallel::in_parallel;
 use crate::layout::BlobFile;
+use crate::parallel::in_parallel;
 use crate::plan::Plan;
 use crate::progress::{LayerWork, Unpacking};
 use crate::unpack::{self, Allowance, Blob, Layer, MOST_AT_ONCE, UnpackError};
@@ -118,10 +117,9 @@ pub(crate) fn mend_with(
 ) -> Result<Legacy, VerifyError> {
     let suspects = suspects_of_plan(plan, existing)?;
     let allowance = Allowance::of_comparison(&verifier.limits);
-    let right = Mutex::new(BTreeMap::new());
-    in_parallel(&suspects, verifier.jobs.min(MOST_AT_ONCE), |suspect| {
+    let right = in_parallel(&suspects, verifier.jobs.min(MOST_AT_ONCE), |suspect| {
         if matches!(suspect.form, Form::Unpacked(_)) && !unpacked {
-            return Ok(());
+            return Ok(None);
         }
         let mut is_right = false;
         for blob in blobs_of(plan, &suspect.blob) {
@@ -139,15 +137,11 @@ pub(crate) fn mend_with(
                 break;
             }
         }
-        if let Ok(mut right) = right.lock() {
-            right.insert(suspect.chain_id, is_right);
-        }
-        Ok::<_, VerifyError>(())
+        Ok::<_, VerifyError>(Some((suspect.chain_id, is_right)))
     })?;
     drop(suspects);
-    let right = right.into_inner().unwrap_or_default();
-    let (checked, different): (BTreeMap<_, _>, _) =
-        right.into_iter().partition(|(_, right)| *right);
+    let (checked, different): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        right.into_iter().flatten().partition(|(_, right)| *right);
     Ok(Legacy {
         mended: existing.mend(&checked.into_keys().collect()),
         different: different.into_keys().collect(),

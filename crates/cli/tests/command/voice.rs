@@ -92,7 +92,7 @@ fn errors_speak_with_one_voice() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut found = 0;
     let mut wrong = Vec::new();
-    for name in ["bkstate", "oci2bk", "cli"] {
+    for name in ["bkstate", "codec", "llb", "oci2bk", "graph", "cli"] {
         for Message { place, text } in messages(&crates.join(name).join("src")) {
             found += 1;
             wrong.extend(faults(&text).iter().map(|fault| format!("{place}: {text:?} {fault}")));

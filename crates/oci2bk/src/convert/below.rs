@@ -2,6 +2,7 @@
 
 use bkstate::dir::{Dir, DirError};
 
+use super::ConvertError;
 use super::site::Site;
 use crate::merge::SnapshotPlace;
 
@@ -20,14 +21,16 @@ impl Site<'_> {
     pub(super) fn trees_below(
         &self,
         index: usize,
-    ) -> impl Iterator<Item = Result<Dir, DirError>> + '_ {
+    ) -> impl Iterator<Item = Result<Dir, ConvertError>> + '_ {
         let lowers = std::iter::successors(self.planned_below(index), |lower| match lower {
             Lower::New(index) => self.planned_below(*index),
             Lower::Existing(id) => self.existing.below(*id).map(Lower::Existing),
         });
-        lowers.map(|lower| match lower {
-            Lower::New(index) => self.staging.trees().fs(self.id(index)),
-            Lower::Existing(id) => self.existing.tree(id),
+        lowers.map(|lower| {
+            Ok(match lower {
+                Lower::New(index) => self.staging.trees().fs(self.id(index)?)?,
+                Lower::Existing(id) => self.existing.tree(id)?,
+            })
         })
     }
 
@@ -45,15 +48,21 @@ impl Site<'_> {
         }
     }
 
-    /// The id of the new snapshot at `index`; ids start at 1.
-    pub(super) fn id(&self, index: usize) -> u64 {
-        self.places.snapshots.get(index).and_then(SnapshotPlace::id).unwrap_or_default()
+    /// The id of the snapshot at `index`, which is to be unpacked.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(super) fn id(&self, index: usize) -> Result<u64, ConvertError> {
+        match self.places.snapshots[index] {
+            SnapshotPlace::New { id, .. } => Ok(id),
+            _ => Err(ConvertError::NotToUnpack { index }),
+        }
     }
 
     fn planned_below(&self, index: usize) -> Option<Lower> {
-        let parent = self.plan.snapshots.get(index)?.parent?;
-        Some(match self.places.snapshots.get(parent)? {
-            SnapshotPlace::Existing { id, .. } => Lower::Existing(*id),
+        let parent = self.plan.snapshots[index].parent?;
+        Some(match self.places.snapshots[parent] {
+            SnapshotPlace::Existing { id, .. } => Lower::Existing(id),
             _ => Lower::New(parent),
         })
     }

@@ -4,19 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
-use std::sync::{Mutex, PoisonError};
 
 use bkstate::Digest;
-use bkstate::dir::{DirError, if_there};
+use bkstate::dir::if_there;
 
 use super::copying::Stored;
-use super::parallel::in_parallel;
 use super::site::Site;
 use super::store;
 use super::{ConvertError, Run};
 use crate::layout::{BadCopy, BlobError, Descriptor, Layout};
 use crate::limits::{Limits, smaller};
 use crate::merge::Places;
+use crate::parallel::in_parallel;
 use crate::plan::{Blob, Plan};
 use crate::progress::{Event, LayerWork, Unpacking};
 use crate::unpack::{self, Allowance, Placement, Stream, UnpackError, Unpacked, Watch as _};
@@ -33,8 +32,16 @@ pub(super) struct Worked {
 }
 
 impl Worked {
-    fn note_trailing(&mut self, blob: Digest, stream: Option<Stream>) {
-        if let Some(stream) = stream.filter(|stream| stream.ignored > 0) {
+    /// What came of other blobs, too.
+    fn and(mut self, other: Self) -> Self {
+        self.snapshots.extend(other.snapshots);
+        self.trailing.extend(other.trailing);
+        self.bad_copies.extend(other.bad_copies);
+        self
+    }
+
+    fn note_trailing(&mut self, blob: Digest, stream: Stream) {
+        if stream.ignored > 0 {
             self.trailing.insert(blob, stream.ignored);
         }
     }
@@ -45,15 +52,14 @@ impl Worked {
 /// Layers that cannot be unpacked, and need not be, are no error.
 pub(super) fn store_and_unpack(site: &Site<'_>, run: &Run<'_>) -> Result<Worked, ConvertError> {
     let tasks = tasks(site);
-    let done = Mutex::new(Worked::default());
-    in_parallel(&tasks, run.options.jobs.min(unpack::MOST_AT_ONCE), |task| {
+    let worked = in_parallel(&tasks, run.options.jobs.min(unpack::MOST_AT_ONCE), |task| {
         run.check()?;
         run.progress.event(Event::LayerStarted(&task.work));
-        task.run(site, run, &done)?;
+        let worked = task.run(site, run)?;
         run.progress.event(Event::LayerFinished(&task.work));
-        Ok::<_, ConvertError>(())
+        Ok::<_, ConvertError>(worked)
     })?;
-    Ok(done.into_inner().unwrap_or_default())
+    Ok(worked.into_iter().fold(Worked::default(), Worked::and))
 }
 
 /// What the layers of `plan` that are to be read may cost together.
@@ -67,7 +73,7 @@ pub(super) fn allowance(
 ) -> Result<Allowance, ConvertError> {
     let (mut bytes, mut unpacked) = (0_u64, 0_u64);
     for (digest, snapshots) in places.work(plan) {
-        let Some(blob) = plan.blobs.get(&digest) else { continue };
+        let blob = &plan.blobs[&digest];
         bytes = bytes.saturating_add(blob.size);
         if unpack::is_plain(&blob.media_type) {
             let passes = snapshots.len().max(1) as u64;
@@ -124,8 +130,8 @@ fn tasks<'p>(site: &Site<'p>) -> Vec<Task<'p>> {
         }
     }
     let work = places.work(plan).into_iter();
-    let tasks = work.filter_map(|(digest, snapshots)| {
-        let blob = plan.blobs.get(&digest)?;
+    let tasks = work.map(|(digest, snapshots)| {
+        let blob = &plan.blobs[&digest];
         let origin = if places.blobs.contains(&digest) {
             Origin::Stored
         } else if site.existing.blobs.contains_key(&digest) {
@@ -141,7 +147,7 @@ fn tasks<'p>(site: &Site<'p>) -> Vec<Task<'p>> {
             to_read: blob.size.saturating_mul(passes),
             description: descriptions.get(&digest).map(|text| (*text).clone()),
         };
-        Some(Task { blob, work, origin, snapshots })
+        Task { blob, work, origin, snapshots }
     });
     let mut tasks: Vec<_> = tasks.collect();
     tasks.sort_by_key(|task| std::cmp::Reverse(task.work.to_read));
@@ -149,33 +155,26 @@ fn tasks<'p>(site: &Site<'p>) -> Vec<Task<'p>> {
 }
 
 impl Task<'_> {
-    fn run(
-        &self,
-        site: &Site<'_>,
-        run: &Run<'_>,
-        done: &Mutex<Worked>,
-    ) -> Result<(), ConvertError> {
+    fn run(&self, site: &Site<'_>, run: &Run<'_>) -> Result<Worked, ConvertError> {
         let digest = self.work.digest;
         if self.origin == Origin::Root {
-            return self.work_on(Stored::Whole(site.existing.blob(&digest)?), site, run, done);
+            return self.work_on(Stored::Whole(site.existing.blob(&digest)?), site, run);
         }
         let descriptor = &self.blob.descriptor(digest);
         let mut bad = Vec::new();
         let mut failure = ConvertError::Blob(BlobError::Missing { digest });
         for layout in site.plan.layouts_of(self.blob) {
             let stored = self.open(layout, descriptor, site);
-            match stored.and_then(|stored| self.work_on(stored, site, run, done)) {
-                Ok(()) => {
-                    if let Ok(mut done) = done.lock() {
-                        done.bad_copies.extend(bad);
-                    }
-                    return Ok(());
+            match stored.and_then(|stored| self.work_on(stored, site, run)) {
+                Ok(mut worked) => {
+                    worked.bad_copies.extend(bad);
+                    return Ok(worked);
                 }
                 Err(ConvertError::Blob(BlobError::Missing { .. })) => {}
                 Err(error) if error.is_of_copy() => {
                     bad.push(BadCopy::new(digest, layout, error.source().unwrap_or(&error)));
                     failure = error;
-                    self.discard(site, done)?;
+                    self.discard(site)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -183,14 +182,10 @@ impl Task<'_> {
         Err(if bad.len() > 1 { ConvertError::NoGoodCopy { copies: bad } } else { failure })
     }
 
-    /// Takes back what came of a copy that turned out to be bad.
-    fn discard(&self, site: &Site<'_>, done: &Mutex<Worked>) -> Result<(), DirError> {
-        if let Ok(mut done) = done.lock() {
-            done.trailing.remove(&self.work.digest);
-            self.snapshots.iter().for_each(|index| drop(done.snapshots.remove(index)));
-        }
+    /// Removes what came of a copy that turned out to be bad.
+    fn discard(&self, site: &Site<'_>) -> Result<(), ConvertError> {
         for index in &self.snapshots {
-            if_there(site.staging.trees().remove(&site.id(*index).to_string()))?;
+            if_there(site.staging.trees().remove(&site.id(*index)?.to_string()))?;
         }
         if_there(site.staging.blobs().remove(&self.work.digest))?;
         Ok(())
@@ -202,17 +197,17 @@ impl Task<'_> {
         mut stored: Stored,
         site: &Site<'_>,
         run: &Run<'_>,
-        done: &Mutex<Worked>,
-    ) -> Result<(), ConvertError> {
+    ) -> Result<Worked, ConvertError> {
         let digest = self.work.digest;
+        let mut worked = Worked::default();
         for (pass, &index) in (0..).zip(&self.snapshots) {
             let before = self.blob.size.saturating_mul(pass);
             let (progress, cancel) = (run.progress, run.cancel);
             let unpacking = Unpacking { work: &self.work, before, progress, cancel };
             unpacking.read(0);
-            let fs = site.staging.trees().create_snapshot(site.id(index))?;
+            let fs = site.staging.trees().create_snapshot(site.id(index)?)?;
             site.hand_down_owner(index, &fs)?;
-            let below = site.plan.snapshots.get(index).and_then(|snapshot| snapshot.parent);
+            let below = site.plan.snapshots[index].parent;
             let placement = if below.is_some() { Placement::Overlay } else { Placement::Base };
             let layer = self.layer(&stored);
             let result =
@@ -224,11 +219,11 @@ impl Task<'_> {
                     return Err(self.unpack_error(site, error));
                 }
                 result => {
-                    if let Ok(mut done) = done.lock() {
-                        let stream = result.as_ref().ok().map(|unpacked| unpacked.stream);
-                        done.note_trailing(digest, stream);
-                        done.snapshots.insert(index, result);
+                    // One that stays packed was not read to its end.
+                    if let Ok(unpacked) = &result {
+                        worked.note_trailing(digest, unpacked.stream);
                     }
+                    worked.snapshots.insert(index, result);
                 }
             }
         }
@@ -240,11 +235,9 @@ impl Task<'_> {
             let result = unpack::check_within(&layer, site.allowance, &unpacking);
             stored.after_reading().map_err(|source| site.copy_error(digest, source))?;
             let stream = result.map_err(|source| self.check_error(source))?;
-            if let Ok(mut done) = done.lock() {
-                done.note_trailing(digest, Some(stream));
-            }
+            worked.note_trailing(digest, stream);
         }
-        Ok(())
+        Ok(worked)
     }
 
     fn layer<'a>(&'a self, stored: &'a Stored) -> unpack::Layer<'a> {

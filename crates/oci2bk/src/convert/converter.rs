@@ -6,10 +6,10 @@ use std::path::Path;
 
 use bkstate::Time;
 
-use super::parallel::processors;
 use super::{ConvertError, Options, Report, Run, Shares, StoreBlobs, convert, preview};
 use crate::cancel::Cancel;
 use crate::limits::Limits;
+use crate::parallel::processors;
 use crate::plan::Plan;
 use crate::progress::{Progress, Silent};
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Mutex;
+use std::sync::OnceLock;
 
 use crate::layout::BlobFile;
 use crate::unpack::Blob;
@@ -25,13 +25,13 @@ pub(super) struct Copying {
     from: BlobFile,
     to: File,
     /// Why it could not be written.
-    failure: Mutex<Option<io::Error>>,
+    failure: OnceLock<io::Error>,
 }
 
 impl Stored {
     /// The blob `from`, which is written to the empty file `to` while it is read.
     pub(super) fn copying(from: BlobFile, to: File) -> Self {
-        Self::Copying(Copying { from, to, failure: Mutex::default() })
+        Self::Copying(Copying { from, to, failure: OnceLock::new() })
     }
 
     /// Where to read it.
@@ -50,8 +50,8 @@ impl Stored {
     pub(super) fn after_reading(self) -> io::Result<Self> {
         let Self::Copying(copying) = self else { return Ok(self) };
         match copying.failure.into_inner() {
-            Ok(Some(error)) => Err(error),
-            _ => Ok(Self::Whole(copying.to)),
+            Some(error) => Err(error),
+            None => Ok(Self::Whole(copying.to)),
         }
     }
 }
@@ -75,9 +75,8 @@ impl Blob for Copying {
         let length = BlobFile::read_at(&self.from, buffer, position)?;
         if let Err(error) = self.to.write_all_at(&buffer[..length], position) {
             let kind = error.kind();
-            if let Ok(mut failure) = self.failure.lock() {
-                failure.get_or_insert(error);
-            }
+            // The first one is the cause of the others.
+            let _ = self.failure.set(error);
             return Err(kind.into());
         }
         Ok(length)

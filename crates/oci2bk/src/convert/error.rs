@@ -9,12 +9,25 @@ use bkstate::state::{Damage, ExistingError, StagingError, VerifyError};
 
 use crate::layout::{BadCopy, BlobError, copies};
 use crate::limits::{Bound, MAX_CHAIN};
+use crate::plan::BrokenPlan;
 use crate::unpack::{RightsError, UnpackError};
 
 /// Why a conversion failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConvertError {
+    /// The plan was changed after it was made, and does not fit together.
+    #[error(transparent)]
+    Plan(#[from] BrokenPlan),
+    /// A snapshot is handled as one to unpack, and has no place to be unpacked into.
+    #[error(
+        "snapshot {index} of the plan has no place to be unpacked into; this is a fault of oci2bk, please \
+         report it"
+    )]
+    NotToUnpack {
+        /// Its index in the plan.
+        index: usize,
+    },
     /// The root cannot be opened or made, is not one, or is in use.
     #[error(transparent)]
     Open(#[from] OpenRootError),

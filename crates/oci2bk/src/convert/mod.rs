@@ -63,7 +63,6 @@ mod copying;
 mod error;
 mod options;
 mod packed;
-pub(crate) mod parallel;
 mod site;
 mod snapshots;
 mod store;
@@ -184,6 +183,7 @@ fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertErr
     if options.blobs == StoreBlobs::None && !options.extract {
         return Err(ConvertError::NothingToStore);
     }
+    plan.check()?;
     let root = Root::open_to_write(root)?;
     let mut existing = root.existing(&plan.worker_id)?;
     let stage = |stage: Stage| {
@@ -329,6 +329,7 @@ pub fn check_root(root: impl AsRef<Path>) -> Result<(), ConvertError> {
 }
 
 fn preview(plan: &Plan, root: &Path, options: &Options) -> Result<Shares, ConvertError> {
+    plan.check()?;
     let existing = match Root::open_if_there(root)? {
         Some(root) => root.existing(&plan.worker_id)?,
         None => Existing::nothing(Worker::default(), plan.worker_id.clone()),

@@ -63,7 +63,7 @@ fn needed(plan: &Plan, with_results: bool) -> Vec<bool> {
     let mut made: BTreeSet<Digest> = BTreeSet::new();
     let mut is_mounted = vec![false; plan.steps.len()];
     for (index, step) in plan.steps.iter().enumerate() {
-        let tops = step.results.iter().filter_map(|result| plan.layers.get(result.layer));
+        let tops = step.results.iter().map(|result| &plan.layers[result.layer]);
         // All of them count as made.
         let own = tops.filter(|layer| made.insert(layer.blob)).count();
         if own > 0 && !step.links.is_empty() {
@@ -76,7 +76,7 @@ fn needed(plan: &Plan, with_results: bool) -> Vec<bool> {
     let layers = steps.flat_map(|(step, _)| &step.results).map(|result| result.layer);
     let mut needed = vec![false; plan.snapshots.len()];
     for layer in layers {
-        let mut next = plan.layers.get(layer).map(|layer| layer.snapshot);
+        let mut next = Some(plan.layers[layer].snapshot);
         while let Some(index) = next.filter(|index| !needed[*index]) {
             needed[index] = true;
             next = plan.snapshots[index].parent;
@@ -87,11 +87,9 @@ fn needed(plan: &Plan, with_results: bool) -> Vec<bool> {
 
 /// Those that were left packed, by their places in `plan`.
 pub(super) fn report(plan: &Plan, left: BTreeMap<usize, PackedReason>) -> Vec<LeftPacked> {
-    let layer = |(index, reason): (usize, _)| {
-        let layer = plan.snapshots.get(index)?.blob;
-        Some(LeftPacked { layer, reason })
-    };
-    left.into_iter().filter_map(layer).collect()
+    let layer =
+        |(index, reason): (usize, _)| LeftPacked { layer: plan.snapshots[index].blob, reason };
+    left.into_iter().map(layer).collect()
 }
 
 #[cfg(test)]

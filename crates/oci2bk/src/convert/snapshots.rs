@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
-use std::sync::Mutex;
-
-use bkstate::dir::DirError;
 
 use super::packed::PackedReason;
-use super::parallel::in_parallel;
 use super::site::Site;
 use super::{ConvertError, Run};
 use crate::assemble::Tree;
+use crate::parallel::in_parallel;
 use crate::unpack::{UnpackError, Unpacked, usage};
 
 /// The snapshots by their places in the plan.
@@ -52,23 +49,17 @@ pub(super) fn settle(
                 Err(error) => return Err(unpack_error(site, index, error)),
             },
         };
-        site.staging.trees().remove(&site.id(index).to_string())?;
+        site.staging.trees().remove(&site.id(index)?.to_string())?;
         settled.left.insert(index, reason);
     }
-    let sizes = Mutex::new(BTreeMap::new());
-    let indexes: Vec<_> = whole.keys().copied().collect();
-    in_parallel(&indexes, run.options.jobs, |&index| {
+    let whole: Vec<_> = whole.into_iter().collect();
+    let sizes = in_parallel(&whole, run.options.jobs, |&(index, _)| {
         run.check()?;
-        let fs = site.staging.trees().fs(site.id(index))?;
-        let measured = usage(fs.as_fd()).map_err(|error| unpack_error(site, index, error))?;
-        if let Ok(mut sizes) = sizes.lock() {
-            sizes.insert(index, measured);
-        }
-        Ok::<_, ConvertError>(())
+        let fs = site.staging.trees().fs(site.id(index)?)?;
+        usage(fs.as_fd()).map_err(|error| unpack_error(site, index, error))
     })?;
-    let sizes = sizes.into_inner().unwrap_or_default();
-    let tree = |(index, usage)| Some((index, Tree { usage, labels: whole.remove(&index)? }));
-    settled.trees = sizes.into_iter().filter_map(tree).collect();
+    let tree = |((index, labels), usage)| (index, Tree { usage, labels });
+    settled.trees = whole.into_iter().zip(sizes).map(tree).collect();
     Ok(settled)
 }
 
@@ -76,12 +67,12 @@ fn settle_one(
     site: &Site<'_>,
     index: usize,
     unpacked: Result<Unpacked, UnpackError>,
-) -> Result<Result<Unpacked, UnpackError>, DirError> {
+) -> Result<Result<Unpacked, UnpackError>, ConvertError> {
     let unpacked = match unpacked {
         Ok(unpacked) if !unpacked.implied.is_empty() => unpacked,
         done => return Ok(done),
     };
-    let fs = site.staging.trees().fs(site.id(index))?;
+    let fs = site.staging.trees().fs(site.id(index)?)?;
     let settled =
         unpacked.implied.settle_within(fs.as_fd(), site.trees_below(index), site.allowance)?;
     Ok(settled.map(|()| unpacked))

@@ -125,9 +125,7 @@ impl Known {
 
     fn root(&mut self, key: String, has_result: bool) -> usize {
         if let Some(&node) = self.roots.get(&key) {
-            if let Some(node) = self.nodes.get_mut(node) {
-                node.has_result |= has_result;
-            }
+            self.nodes[node].has_result |= has_result;
             return node;
         }
         let node = self.node(Node { is_root: true, has_result });

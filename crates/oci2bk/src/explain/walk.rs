@@ -87,7 +87,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         };
         let records = platforms.iter().map(|platform| platform.normalized());
         let nodes = records
-            .filter_map(|platform| image::record_of(digest, &platform))
+            .map(|platform| image::record_of(digest, &platform))
             .filter_map(|record| cache.known.find_root(&record));
         let nodes: BTreeMap<_, _> = nodes.map(|node| (node, Sure::Certain)).collect();
         if !nodes.is_empty() {
@@ -252,9 +252,7 @@ impl<'a, 'c> Walk<'a, 'c> {
     fn look_for_results(&mut self, outputs: &[Vec<u32>]) {
         let mut needed: Vec<bool> = vec![true; self.found.len()];
         for input in self.build.steps.iter().flat_map(|step| &step.inputs) {
-            if let Some(needed) = needed.get_mut(input.step) {
-                *needed = false;
-            }
+            needed[input.step] = false;
         }
         for (index, step) in self.build.steps.iter().enumerate().rev() {
             if !needed[index] {
@@ -288,7 +286,7 @@ impl<'a, 'c> Walk<'a, 'c> {
             place.push(count);
             count += usize::from(!step.is_return());
         }
-        let at = |step: usize| place.get(step).copied().unwrap_or_default();
+        let at = |step: usize| place[step];
         let moved = |reason: Reason| match reason {
             Reason::Input { input, step, part } => Reason::Input { input, step: at(step), part },
             Reason::Contents { inputs } => {

@@ -66,7 +66,8 @@ use std::sync::Arc;
 use bkstate::{Digest, Time};
 use codec::from_objects;
 use llb::Platform;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::Value;
 
 pub use layers::WholeImage;
 pub use reference::{ImageRef, ParseImageError};
@@ -398,7 +399,9 @@ impl Reader<'_> {
         })?;
         let chain_id = parsed.rootfs.chain_id();
         let digests = documents.iter().map(|document| document.digest);
-        let keys = digests.filter_map(|digest| parsed.manifest_key(digest)).chain(chain_id);
+        let Config { os, architecture, variant, .. } = &parsed;
+        let keys = digests.map(|digest| manifest_key(digest, os, architecture, variant));
+        let keys = keys.chain(chain_id);
         let records = keys.map(source_record).collect();
         documents.push(config);
         let platform = Platform {
@@ -470,25 +473,15 @@ struct RootFs {
 
 from_objects!(Config, RootFs);
 
-/// BuildKit v0.32.2 `source/containerimage/pull.go` `mainManifestKey`.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct ManifestKey<'a> {
-    digest: Digest,
-    #[serde(rename = "OS")]
-    os: &'a str,
-    arch: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    variant: &'a str,
-}
-
-impl Config {
-    /// The key of the image if it is referred to by `digest`.
-    fn manifest_key(&self, digest: Digest) -> Option<Digest> {
-        let Self { os, architecture: arch, variant, .. } = self;
-        let json = serde_json::to_string(&ManifestKey { digest, os, arch, variant }).ok()?;
-        Some(Digest::of(json))
-    }
+/// The key of an image that is referred to by `digest` (BuildKit v0.32.2
+/// `source/containerimage/pull.go` `mainManifestKey`).
+fn manifest_key(digest: Digest, os: &str, architecture: &str, variant: &str) -> Digest {
+    let digest = digest.to_string();
+    let members = [("Digest", &*digest), ("OS", os), ("Arch", architecture), ("Variant", variant)];
+    let members =
+        members.into_iter().filter(|(name, value)| *name != "Variant" || !value.is_empty());
+    let members = members.map(|(name, value)| format!("\"{name}\":{}", Value::from(value)));
+    Digest::of(format!("{{{}}}", members.collect::<Vec<_>>().join(",")))
 }
 
 impl RootFs {
@@ -500,10 +493,9 @@ impl RootFs {
 }
 
 /// What an export calls the step that an image is which is referred to by `digest`, on `platform`.
-pub(crate) fn record_of(digest: Digest, platform: &Platform) -> Option<Digest> {
-    let Platform { os, architecture: arch, variant, .. } = platform;
-    let key = serde_json::to_string(&ManifestKey { digest, os, arch, variant }).ok()?;
-    Some(source_record(Digest::of(key)))
+pub(crate) fn record_of(digest: Digest, platform: &Platform) -> Digest {
+    let Platform { os, architecture, variant, .. } = platform;
+    source_record(manifest_key(digest, os, architecture, variant))
 }
 
 /// The record of a source op with this key (`solver/llbsolver/ops/source.go`).

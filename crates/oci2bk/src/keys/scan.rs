@@ -45,10 +45,9 @@ impl Scans {
         let mut scans = Self::default();
         for image in provenance.images.iter().filter(|_| !results.is_empty()) {
             let platform = image.platform.as_ref().unwrap_or(&provenance.default_platform);
-            if let Some(record) = record_of(image.digest, &platform.normalized()) {
-                let scanner = Scanner { image: Some(image.name.clone()), results: results.clone() };
-                scans.scanners.insert(record, scanner);
-            }
+            let record = record_of(image.digest, &platform.normalized());
+            let scanner = Scanner { image: Some(image.name.clone()), results: results.clone() };
+            scans.scanners.insert(record, scanner);
         }
         scans
     }
@@ -115,7 +114,7 @@ fn results(provenance: &Provenance) -> BTreeSet<Digest> {
     let Some(graph) = &provenance.graph else { return BTreeSet::new() };
     let mut results = BTreeSet::new();
     for Output { step, output } in graph.results() {
-        let Some(step) = graph.steps.get(step) else { continue };
+        let step = &graph.steps[step];
         let platforms = std::slice::from_ref(&provenance.default_platform);
         let candidates = candidates_of(&step.op, platforms, None).unwrap_or_default();
         results.extend(candidates.iter().map(|candidate| candidate.op_digest.record(output)));
@@ -123,7 +122,7 @@ fn results(provenance: &Provenance) -> BTreeSet<Digest> {
         let fetched = step.identifier.as_deref().and_then(|source| source.rsplit_once('@'));
         if let Some(digest) = fetched.and_then(|(_, digest)| digest.parse().ok()) {
             let platform = step.op.platform.as_ref().unwrap_or(&provenance.default_platform);
-            results.extend(record_of(digest, &platform.normalized()));
+            results.insert(record_of(digest, &platform.normalized()));
         }
     }
     results

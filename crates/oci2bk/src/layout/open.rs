@@ -85,7 +85,7 @@ fn open(dir: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, OpenError> 
 pub(super) fn regular_size(file: &OwnedFd) -> Result<u64, OpenError> {
     let stat = fstat(file).map_err(|error| OpenError::Io(error.into()))?;
     let kind = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => return Ok(u64::try_from(stat.st_size).unwrap_or_default()),
+        FileType::RegularFile => return Ok(stat.st_size.cast_unsigned()),
         FileType::Directory => FileKind::Directory,
         FileType::Symlink => FileKind::Symlink,
         FileType::Fifo => FileKind::Fifo,

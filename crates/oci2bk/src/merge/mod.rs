@@ -139,7 +139,7 @@ impl Places {
         let mut records: Vec<Vec<&RecordId>> = Vec::with_capacity(plan.layers.len());
         for layer in &plan.layers {
             // Layers stand after those below them.
-            let below = layer.parent.and_then(|parent| records.get(parent)?.first().copied());
+            let below = layer.parent.and_then(|parent| records[parent].first().copied());
             records.push(found.records_of(layer, below));
         }
         let mut owners: Vec<Vec<&RecordId>> = vec![Vec::new(); plan.snapshots.len()];
@@ -203,9 +203,8 @@ impl Places {
     /// are not given to anything.
     pub(crate) fn leave_packed<'i>(&mut self, indexes: impl IntoIterator<Item = &'i usize>) {
         for index in indexes {
-            if let Some(place) = self.snapshots.get_mut(*index) {
-                *place = SnapshotPlace::Packed { key: place.key().to_owned() };
-            }
+            let place = &mut self.snapshots[*index];
+            *place = SnapshotPlace::Packed { key: place.key().to_owned() };
         }
     }
 
@@ -220,8 +219,8 @@ impl Places {
             }
         }
         for (layer, place) in plan.layers.iter().zip(&self.layers) {
-            let snapshot = self.snapshots.get(layer.snapshot);
-            if let (LayerPlace::New(_), Some(SnapshotPlace::Packed { .. })) = (place, snapshot) {
+            let snapshot = &self.snapshots[layer.snapshot];
+            if let (LayerPlace::New(_), SnapshotPlace::Packed { .. }) = (place, snapshot) {
                 work.entry(layer.blob).or_default();
             }
         }

@@ -116,9 +116,7 @@ fn add_as(
     for (step, key) in plan.steps.iter().zip(keys) {
         new |= cache.add_key(key);
         for edge in &step.links {
-            if let Some(from) = keys.get(edge.from) {
-                new |= cache.add_link(from, edge.link.clone(), key);
-            }
+            new |= cache.add_link(&keys[edge.from], edge.link.clone(), key);
         }
         for result in &step.results {
             let created_at = result.created_at.unwrap_or(Time::ZERO);
@@ -127,11 +125,11 @@ fn add_as(
                 record: Some(record.clone()),
             };
             let known = cache.results.get(key);
-            let result = match places.layers.get(result.layer) {
-                None | Some(LayerPlace::Unneeded) => continue,
-                Some(LayerPlace::New(record)) => id(record),
+            let result = match &places.layers[result.layer] {
+                LayerPlace::Unneeded => continue,
+                LayerPlace::New(record) => id(record),
                 // Of records with the same content, one as result is enough.
-                Some(LayerPlace::Existing(records)) => {
+                LayerPlace::Existing(records) => {
                     let ids = || records.iter().map(id);
                     let known = ids().find(|id| known.is_some_and(|known| known.contains_key(id)));
                     let Some(id) = known.or_else(|| ids().next()) else { continue };

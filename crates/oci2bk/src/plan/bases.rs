@@ -19,20 +19,17 @@ pub(super) fn infer(steps: &mut [Step], bases: &[Option<usize>], layers: &[Layer
     // A step stands after its inputs, so what it takes from those above is complete when its turn
     // comes.
     for index in (0..steps.len()).rev() {
-        let results = inferred[index].iter().map(|&layer| StepResult {
-            layer,
-            created_at: layers.get(layer).and_then(|layer| layer.created_at),
-        });
+        let results = inferred[index]
+            .iter()
+            .map(|&layer| StepResult { layer, created_at: layers[layer].created_at });
         steps[index].results.extend(results);
         let step = &steps[index];
-        let Some(base) = bases.get(index).copied().flatten() else {
-            continue;
-        };
+        let Some(base) = bases[index] else { continue };
         let tops = step.results.iter().take(MOST_RESULTS);
-        let below: Vec<_> = tops.filter_map(|top| layers.get(top.layer)?.parent).collect();
+        let below: Vec<_> = tops.filter_map(|top| layers[top.layer].parent).collect();
         for edge in &step.links {
             let feeds_base = usize::try_from(edge.link.input) == Ok(base);
-            if feeds_base && steps.get(edge.from).is_some_and(|from| from.results.is_empty()) {
+            if feeds_base && steps[edge.from].results.is_empty() {
                 inferred[edge.from].extend(&below);
             }
         }

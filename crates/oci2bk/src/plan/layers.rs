@@ -81,9 +81,7 @@ impl Layers {
         for blob in blobs {
             let before = self.layers.len();
             let index = self.layer(source, blob, below)?;
-            if let Some(layer) = self.layers.get_mut(index) {
-                layer.pull(image, index == before);
-            }
+            self.layers[index].pull(image, index == before);
             below = Some(index);
         }
         Ok(below)
@@ -96,31 +94,28 @@ impl Layers {
     pub(super) fn add(&mut self, source: usize, export: &CacheExport) -> Result<Tops, Conflict> {
         let config = &export.config;
         let blob_of = |node: usize| {
-            let blob = config.nodes.get(node)?.blob;
+            let blob = config.nodes[node].blob;
             export.manifest.layers.get(&blob)
         };
         let mut used = vec![false; config.nodes.len()];
         for record in &config.records {
             for result in &record.results {
                 if let Chain::Top(top) = result.chain {
-                    mark(&mut used, top, |node| config.nodes.get(node).and_then(|n| n.parent));
+                    mark(&mut used, top, |node| config.nodes[node].parent);
                 }
             }
         }
         let mut layer_of_node = vec![None; config.nodes.len()];
         for &node in config.nodes_parents_first() {
-            if !used.get(node).copied().unwrap_or_default() {
+            if !used[node] {
                 continue;
             }
-            let parent = config.nodes.get(node).and_then(|node| node.parent);
-            let below = parent.and_then(|parent| layer_of_node.get(parent).copied().flatten());
-            let layer = blob_of(node).map(|blob| self.layer(source, blob, below)).transpose()?;
-            if let Some(slot) = layer_of_node.get_mut(node) {
-                *slot = layer;
-            }
+            let below = config.nodes[node].parent.and_then(|parent| layer_of_node[parent]);
+            layer_of_node[node] =
+                blob_of(node).map(|blob| self.layer(source, blob, below)).transpose()?;
         }
         let mut top_of = |chain: &Chain| match chain {
-            Chain::Top(top) => Ok(layer_of_node.get(*top).copied().flatten()),
+            Chain::Top(top) => Ok(layer_of_node[*top]),
             Chain::Explicit(nodes) => {
                 let mut below = None;
                 for node in nodes {
@@ -140,10 +135,9 @@ impl Layers {
     /// Takes over what a step tells about its topmost layer where the export itself does not:
     /// what the layer is, and when it was made.
     pub(super) fn learn(&mut self, layer: usize, step: Option<&str>, created_at: Option<Time>) {
-        if let Some(layer) = self.layers.get_mut(layer) {
-            layer.description = layer.description.take().or_else(|| step.map(str::to_owned));
-            layer.created_at = layer.created_at.or(created_at);
-        }
+        let layer = &mut self.layers[layer];
+        layer.description = layer.description.take().or_else(|| step.map(str::to_owned));
+        layer.created_at = layer.created_at.or(created_at);
     }
 
     /// Gives layers of unknown time that of the first step on top of them. The daemon would
@@ -161,7 +155,7 @@ impl Layers {
 
     /// The description of a layer.
     pub(super) fn description(&self, layer: usize) -> Option<&str> {
-        self.layers.get(layer)?.description.as_deref()
+        self.layers[layer].description.as_deref()
     }
 
     /// The layer of `blob` on top of `below`, made if it is new.
@@ -174,7 +168,7 @@ impl Layers {
         let digest = blob.descriptor.digest;
         self.blob(source, blob)?;
         let pair = chain(Some(digest), blob.diff_id);
-        let below = below.and_then(|index| Some((index, self.layers.get(index)?)));
+        let below = below.map(|index| (index, &self.layers[index]));
         let blob_chain_id = chain(below.map(|(_, layer)| layer.blob_chain_id), pair);
         if let Some(&known) = self.layer_of.get(&blob_chain_id) {
             return Ok(known);
@@ -239,7 +233,7 @@ impl Layers {
     }
 
     fn snapshot(&mut self, blob: &LayerBlob, parent: Option<usize>) -> usize {
-        let below = parent.and_then(|index| self.snapshots.get(index));
+        let below = parent.map(|index| &self.snapshots[index]);
         let chain_id = chain(below.map(|snapshot| snapshot.chain_id), blob.diff_id);
         *self.snapshot_of.entry(chain_id).or_insert_with(|| {
             self.snapshots.push(Snapshot { chain_id, blob: blob.descriptor.digest, parent });
@@ -271,9 +265,8 @@ fn chain(below: Option<Digest>, next: Digest) -> Digest {
 fn mark(used: &mut [bool], node: usize, parent: impl Fn(usize) -> Option<usize>) {
     let mut next = Some(node);
     while let Some(node) = next {
-        match used.get_mut(node) {
-            Some(mark) if !*mark => *mark = true,
-            _ => return,
+        if std::mem::replace(&mut used[node], true) {
+            return;
         }
         next = parent(node);
     }

@@ -83,6 +83,7 @@ mod error;
 mod images;
 mod layers;
 mod pulled;
+mod sound;
 mod steps;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -109,6 +110,7 @@ use crate::manifest::Style;
 pub use error::PlanError;
 pub(crate) use layers::LABEL_ANNOTATION;
 use layers::Layers;
+pub use sound::BrokenPlan;
 use steps::Steps;
 use translate::Translation;
 

@@ -42,9 +42,7 @@ impl Steps {
         let records = &export.config.records;
         let mut step_of_record: Vec<Option<usize>> = vec![None; records.len()];
         for &index in export.config.records_inputs_first() {
-            let (Some(record), Some(tops)) = (records.get(index), tops.get(index)) else {
-                continue;
-            };
+            let (record, tops) = (&records[index], &tops[index]);
             let key = translation.key(record);
             let step = match self.links(record, translation, &step_of_record) {
                 Ok(links) => self.step(record, key, links),
@@ -66,9 +64,7 @@ impl Steps {
                 }
             };
             self.add_results(step, record, tops, layers);
-            if let Some(slot) = step_of_record.get_mut(index) {
-                *slot = Some(step);
-            }
+            step_of_record[index] = Some(step);
         }
     }
 
@@ -85,12 +81,11 @@ impl Steps {
         let key = translation.key(record).ok_or(LostReason::NoKey)?;
         let digests = translation.op_digests(record);
         let mut links = Vec::new();
-        for (number, alternatives) in record.inputs.iter().enumerate() {
+        for (input, (number, alternatives)) in (0..).zip(record.inputs.iter().enumerate()) {
             let before = links.len();
             let mut reason = LostReason::LostInput;
             for alternative in alternatives {
-                let from = step_of_record.get(alternative.record).copied().flatten();
-                let (Some(from), Ok(input)) = (from, i64::try_from(number)) else { continue };
+                let Some(from) = step_of_record[alternative.record] else { continue };
                 let selectors = translation.selectors(key, number, alternative);
                 if selectors.is_empty() {
                     reason = LostReason::Unproven;
@@ -135,9 +130,8 @@ impl Steps {
         let op = Digest::of(format!("{}@{}", first.link.digest, first.link.output));
         let mut edges: Vec<_> = links
             .iter()
-            .filter_map(|StepLink { from, link }| {
-                let from = &self.steps.get(*from)?.key;
-                Some(format!("{} {} {from}", link.input, link.selector))
+            .map(|StepLink { from, link }| {
+                format!("{} {} {}", link.input, link.selector, self.steps[*from].key)
             })
             .collect();
         edges.sort_unstable();
@@ -146,9 +140,7 @@ impl Steps {
     }
 
     fn add_results(&mut self, index: usize, record: &Record, tops: &[usize], layers: &mut Layers) {
-        let Some(step) = self.steps.get_mut(index) else {
-            return;
-        };
+        let step = &mut self.steps[index];
         for (&layer, result) in tops.iter().zip(&record.results) {
             layers.learn(layer, step.name.as_deref(), result.created_at);
             if self.results.insert((index, layer)) {
@@ -160,8 +152,8 @@ impl Steps {
     /// What is known of a record without a name of its own.
     fn hint(&self, record: &Record, step_of_record: &[Option<usize>]) -> Option<String> {
         let below = record.inputs.iter().flatten().find_map(|input| {
-            let step = step_of_record.get(input.record).copied().flatten()?;
-            self.steps.get(step)?.name.as_deref()
+            let step = step_of_record[input.record]?;
+            self.steps[step].name.as_deref()
         })?;
         Some(format!("a step after {below}"))
     }

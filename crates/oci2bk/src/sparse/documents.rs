@@ -13,52 +13,61 @@ use crate::manifest::{Document, ManifestError, Style, reachable};
 /// Documents of caches, in memory.
 #[derive(Default)]
 pub(super) struct Documents {
-    blobs: BTreeMap<Digest, Blob>,
-}
-
-struct Blob {
-    media_type: String,
-    content: Vec<u8>,
+    blobs: BTreeMap<Digest, Vec<u8>>,
 }
 
 impl Documents {
-    /// Adds those of the cache that `export` is, for all platforms of an image.
-    pub(super) fn add(&mut self, export: &CacheExport) -> Result<(), SparseError> {
+    /// Adds those of the cache that `export` is, for all platforms of an image. Gives what an index says of
+    /// the cache.
+    pub(super) fn add(&mut self, export: &CacheExport) -> Result<Value, SparseError> {
         let top = export.layout.describe_blob(export.found.digest).map_err(ManifestError::from)?;
+        let (entry, document) = self.add_document(export, &top)?;
         if export.manifest.style != Style::Inline {
-            self.add_document(export, &top)?;
-            return self.add_config(export, &export.manifest.config);
+            self.add_config(export, &export.manifest.config)?;
+            return Ok(entry);
         }
+        self.add_config_of(export, document)?;
         // Whatever the image consists of is found with the limits that reading the cache has kept.
         let mut digests = reachable(&export.layout, std::slice::from_ref(&top))?;
-        digests.insert(top.digest);
+        digests.remove(&top.digest);
         for digest in digests {
             let described = match export.layout.describe_blob(digest) {
                 Err(BlobError::Missing { .. }) => continue,
                 described => described.map_err(ManifestError::from)?,
             };
-            if let Document::Manifest(manifest) = self.add_document(export, &described)?
-                && let Some(config) = manifest.config
-            {
-                self.add_config(export, &config)?;
-            }
+            let (_, document) = self.add_document(export, &described)?;
+            self.add_config_of(export, document)?;
         }
-        Ok(())
+        Ok(entry)
+    }
+
+    fn add_config_of(
+        &mut self,
+        export: &CacheExport,
+        document: Document,
+    ) -> Result<(), SparseError> {
+        match document {
+            Document::Manifest(manifest) => {
+                manifest.config.map_or(Ok(()), |config| self.add_config(export, &config))
+            }
+            Document::Index(_) => Ok(()),
+        }
     }
 
     fn add_document(
         &mut self,
         export: &CacheExport,
         descriptor: &Descriptor,
-    ) -> Result<Document, SparseError> {
+    ) -> Result<(Value, Document), SparseError> {
         let limit = export.layout.limits().of_manifest();
         let content = export.layout.read_blob(descriptor, limit).map_err(ManifestError::from)?;
         let digest = descriptor.digest;
         let parsed = Document::parse(&content)
             .map_err(|source| ManifestError::Document { digest, source })?;
         let media_type = parsed.media_type(&content);
-        self.blobs.insert(digest, Blob { media_type, content });
-        Ok(parsed)
+        let entry = json!({"mediaType": media_type, "digest": digest, "size": content.len()});
+        self.blobs.insert(digest, content);
+        Ok((entry, parsed))
     }
 
     fn add_config(&mut self, export: &CacheExport, config: &Descriptor) -> Result<(), SparseError> {
@@ -68,8 +77,7 @@ impl Documents {
             Err(BlobError::Missing { .. }) if config.digest != export.manifest.config.digest => {}
             content => {
                 let content = content.map_err(ManifestError::from)?;
-                let media_type = config.media_type.clone();
-                self.blobs.insert(config.digest, Blob { media_type, content });
+                self.blobs.insert(config.digest, content);
             }
         }
         Ok(())
@@ -77,16 +85,10 @@ impl Documents {
 
     /// The contents, in the order of their digests.
     pub(super) fn blobs(&self) -> impl Iterator<Item = &[u8]> {
-        self.blobs.values().map(|blob| blob.content.as_slice())
+        self.blobs.values().map(Vec::as_slice)
     }
 
     pub(super) fn bytes(&self) -> u64 {
         self.blobs().map(|content| content.len() as u64).sum()
-    }
-
-    /// What an index says of the document `digest`.
-    pub(super) fn descriptor(&self, digest: Digest) -> Option<Value> {
-        let Blob { media_type, content } = self.blobs.get(&digest)?;
-        Some(json!({"mediaType": media_type, "digest": digest, "size": content.len()}))
     }
 }

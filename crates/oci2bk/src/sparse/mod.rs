@@ -94,16 +94,15 @@ pub fn write(exports: &[CacheExport], path: &Path, limits: &Limits) -> Result<Sp
         return Err(SparseError::NoCache);
     }
     let mut documents = Documents::default();
-    for Tagged { export, .. } in &caches {
-        documents.add(export)?;
-    }
+    let entries = caches.iter().map(|cache| documents.add(cache.export));
+    let entries = entries.collect::<Result<Vec<_>, _>>()?;
     let place = Place::prepare(path)?;
     let staging = Layout::open(place.staging().path(), limits)?;
     let mut writer = staging.writer()?;
     for content in documents.blobs() {
         writer.put_blob(content)?;
     }
-    put_index(&mut writer, &caches, &documents)?;
+    put_index(&mut writer, &caches, entries)?;
     drop(writer);
     for Tagged { export, .. } in &caches {
         attach_keys(export, place.staging().path(), limits)?;
@@ -129,12 +128,10 @@ pub fn check_place(path: &Path) -> Result<(), SparseError> {
 fn put_index(
     writer: &mut LayoutWriter<'_>,
     caches: &[Tagged<'_>],
-    documents: &Documents,
+    found: Vec<Value>,
 ) -> Result<(), SparseError> {
     let mut entries = Vec::new();
-    for Tagged { export, tags } in caches {
-        let digest = export.found.digest;
-        let Some(entry) = documents.descriptor(digest) else { continue };
+    for (Tagged { tags, .. }, entry) in caches.iter().zip(found) {
         entries.extend(tags.iter().map(|tag| {
             let mut entry = entry.clone();
             entry["annotations"] = json!({REF_NAME: tag});

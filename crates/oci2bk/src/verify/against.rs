@@ -214,7 +214,7 @@ impl<'c> Comparison<'c> {
         let own = ops(step);
         let is_other = |other: &&&Step| ops(other).is_disjoint(&own);
         for edge in &step.links {
-            let Some(from) = self.keys.get(edge.from) else { continue };
+            let from = &self.keys[edge.from];
             self.counts.links += 1;
             if !self.state.solver.has_link(from, &edge.link, key) {
                 self.counts.missing_links += 1;

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt as _;
-use std::sync::Mutex;
 
 use bkstate::Digest;
 use bkstate::content::BlobStore;
@@ -14,7 +13,7 @@ use bkstate::dir::{DirError, FileKind};
 use bkstate::state::{ContentDamage, Parts, State};
 
 use super::{Verifier, VerifyError};
-use crate::convert::parallel::in_parallel;
+use crate::parallel::in_parallel;
 use crate::progress::{Event, LayerWork, Progress};
 
 /// How much of a blob is read at a time.
@@ -75,9 +74,7 @@ pub(crate) fn hash_all<E: Send>(
     let mut tasks: Vec<_> = blobs.iter().map(work).collect();
     // The largest first, so that no large one is left over for one thread at the end.
     tasks.sort_by_key(|task| std::cmp::Reverse(task.size));
-    // In the order of the blobs, whatever that of the threads.
-    let damage = Mutex::new(BTreeMap::new());
-    in_parallel(&tasks, jobs, |task| {
+    let found = in_parallel(&tasks, jobs, |task| {
         let blob = task.digest;
         progress.event(Event::LayerStarted(task));
         let advance = |done| {
@@ -94,14 +91,10 @@ pub(crate) fn hash_all<E: Send>(
             Err(source) => Some(ContentDamage::Unreadable { blob, source }),
         };
         progress.event(Event::LayerFinished(task));
-        if let Some(found) = found
-            && let Ok(mut damage) = damage.lock()
-        {
-            damage.insert(blob, found);
-        }
-        Ok(())
+        Ok(found.map(|found| (blob, found)))
     })?;
-    Ok(damage.into_inner().unwrap_or_default())
+    // In the order of the blobs, whatever that of the tasks.
+    Ok(found.into_iter().flatten().collect())
 }
 
 /// The blobs with rows and their sizes, over all namespaces.

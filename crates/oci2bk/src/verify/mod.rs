@@ -59,10 +59,10 @@ use bkstate::layers;
 use bkstate::state::{Parts, State, dated_ahead};
 
 use crate::cancel::Cancel;
-use crate::convert::parallel::processors;
 use crate::degree::Degree;
 use crate::limits::Limits;
-use crate::plan::Plan;
+use crate::parallel::processors;
+use crate::plan::{BrokenPlan, Plan};
 use crate::progress::{Event, Progress, Silent, Stage};
 use crate::unpack::{EntryName, RightsError, UnpackError};
 
@@ -190,6 +190,9 @@ pub enum VerifyError {
     /// It holds no state, or cannot be looked at.
     #[error(transparent)]
     State(#[from] bkstate::state::VerifyError),
+    /// The plan to compare with was changed after it was made, and does not fit together.
+    #[error(transparent)]
+    Plan(#[from] BrokenPlan),
     /// A directory cannot be used.
     #[error("cannot verify the root")]
     Dir(#[from] DirError),
@@ -376,6 +379,7 @@ impl<'p> Verifier<'p> {
 
     fn look_at(&self, root: &Root) -> Result<Findings, VerifyError> {
         self.check()?;
+        self.against.map_or(Ok(()), Plan::check)?;
         let done = self.stage(Stage::Verify);
         let verified = root.verify()?;
         let is_usable = verified.damage.iter().all(bkstate::state::Damage::is_harmless);

@@ -63,9 +63,9 @@ impl KeysFile {
             for candidates in of_ops {
                 let told = candidates.iter().filter(|c| document::tells_nothing(&c.op_digest));
                 let digests = told.map(|c| (c.encoding.map(Class::from), c.op_digest.clone()));
-                let outputs = candidates.iter().map(|candidate| candidate.outputs).max();
+                let outputs = candidates.iter().map(|candidate| candidate.outputs);
+                let outputs = outputs.fold(1, u32::max).min(MOST_OUTPUTS);
                 let step = candidates.iter().find_map(|c| step::kind(c.name.as_deref()?));
-                let outputs = outputs.unwrap_or_default().clamp(1, MOST_OUTPUTS);
                 let told = candidates.iter().map(|candidate| candidate.builder);
                 let builder = told.fold(None, Span::of_either);
                 ops.insert(digests.collect(), About { outputs, step, builder });

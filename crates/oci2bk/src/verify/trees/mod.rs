@@ -15,7 +15,6 @@ mod entry;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
-use std::sync::Mutex;
 
 use bkstate::Digest;
 use bkstate::content::BlobStore;
@@ -26,7 +25,7 @@ use bkstate::snapshots::{Kind, Snapshot, Snapshots, Trees};
 use bkstate::state::{Parts, State};
 
 use super::{Verifier, VerifyError};
-use crate::convert::parallel::in_parallel;
+use crate::parallel::in_parallel;
 use crate::progress::{Event, LayerWork, Unpacking};
 use crate::unpack::{
     Allowance, Blob, EntryName, Layer, MOST_AT_ONCE, Placement, UnpackError, check_rights,
@@ -196,17 +195,14 @@ pub(super) fn compare(
         check_rights(&scratch).map_err(VerifyError::Rights)?;
     }
     let allowance = Allowance::of_comparison(&verifier.limits);
-    let damage = Mutex::new(BTreeMap::new());
-    in_parallel(&tasks, verifier.jobs.min(MOST_AT_ONCE), |(tree, store)| {
+    let damage = in_parallel(&tasks, verifier.jobs.min(MOST_AT_ONCE), |(tree, store)| {
         verifier.check()?;
         let blob = store.blob(&tree.work.digest)?;
         let found = tree.compare_with(&blob, &scratch, verifier, &allowance)?;
-        if let Ok(mut damage) = damage.lock() {
-            damage.insert(tree.snapshot, found);
-        }
-        Ok::<_, VerifyError>(())
+        Ok::<_, VerifyError>((tree.snapshot, found))
     })?;
-    let damage = damage.into_inner().unwrap_or_default();
+    // In the order of the snapshots, whatever that of the tasks.
+    let damage: BTreeMap<_, _> = damage.into_iter().collect();
     Ok(Compared {
         trees: damage.keys().copied().collect(),
         damage: damage.into_values().flatten().collect(),
