@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::PathBuf;
 
+use archives::{archive, file};
 use bkstate::Digest;
 use bkstate::bolt::{Bucket, Db, Entry, Tree, check};
 use oci2bk::export::CacheExport;
@@ -17,12 +18,6 @@ use oci2bk::plan::Plan;
 use oci2bk::source::{Reference, Source};
 use oci2bk::unpack::{Layer, Placement, unpack as unpack_layer};
 use serde_json::{Value, json};
-
-use self::archive::{archive, file};
-
-#[path = "../../crates/oci2bk/src/unpack/tests/archive.rs"]
-#[allow(dead_code, reason = "what only tests use")]
-mod archive;
 
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));

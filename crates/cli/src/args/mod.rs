@@ -40,6 +40,8 @@ use crate::version;
 #[derive(Debug, Parser)]
 #[command(
     name = "oci2bk",
+    // Whatever the file of the program is called.
+    bin_name = "oci2bk",
     version,
     long_version = version::LONG.as_str(),
     propagate_version = true,

@@ -1,6 +1,7 @@
 //! The parser alone, on archives built byte by byte.
 
-use super::super::tests::archive::*;
+use archives::*;
+
 use super::*;
 
 fn entries(archive: &[u8]) -> Result<Vec<Entry>, TarError> {

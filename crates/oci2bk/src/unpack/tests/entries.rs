@@ -2,7 +2,8 @@
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
-use super::archive::*;
+use archives::*;
+
 use super::*;
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use super::archive::*;
+use archives::*;
+
 use super::*;
 
 /// Unpacks as a base layer and checks that nothing beside the snapshot was touched.

@@ -1,6 +1,7 @@
 //! What a layer may cost.
 
-use super::archive::*;
+use archives::*;
+
 use super::*;
 use crate::unpack::{Allowance, unpack_within};
 

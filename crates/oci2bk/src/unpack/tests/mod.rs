@@ -1,6 +1,5 @@
 //! Tests with archives built byte by byte.
 
-pub(crate) mod archive;
 mod entries;
 mod hostile;
 mod limits;

@@ -2,7 +2,8 @@
 
 use std::os::unix::fs::{MetadataExt as _, symlink as make_symlink};
 
-use super::archive::*;
+use archives::*;
+
 use super::*;
 
 /// A lower layer, settled.

@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::sync::Mutex;
 
-use super::archive::*;
+use archives::*;
+
 use super::*;
 use crate::unpack::{Stream, Watch};
 

@@ -1,0 +1,230 @@
+//! The terminal sessions in README.md: what they show is what the command prints.
+//!
+//! A block of `console` behind the comment `<!-- session: NAME -->` is run in a directory that
+//! [`Setup`] makes for it, one with a command of ours that cannot be run behind `<!-- not run -->`. `…`
+//! stands for any text, a line that begins with `...` for any lines. Where `OCI2BK_UPDATE` is set, what
+//! differs is written into README.md instead.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use super::*;
+
+/// The lines of a session in README.md.
+struct Session {
+    name: String,
+    /// The number of its first line.
+    start: usize,
+    lines: Vec<String>,
+}
+
+fn readme() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")
+}
+
+fn sessions(text: &str) -> Vec<Session> {
+    let mut sessions = Vec::new();
+    let lines: Vec<&str> = text.lines().collect();
+    for (number, _) in lines.iter().enumerate().filter(|(_, line)| **line == "```console") {
+        let block = lines[number + 1..].iter().take_while(|line| **line != "```");
+        let block: Vec<String> = block.map(|line| (*line).to_owned()).collect();
+        let comment = lines[..number].last().copied().unwrap_or_default();
+        let ours = |line: &String| line.starts_with("$ oci2bk") || line.contains("-p oci2bk-cli");
+        let name =
+            comment.strip_prefix("<!-- session: ").and_then(|rest| rest.strip_suffix(" -->"));
+        if let Some(name) = name {
+            sessions.push(Session { name: name.to_owned(), start: number + 1, lines: block });
+        } else if block.iter().any(ours) {
+            assert_eq!(comment, "<!-- not run -->", "line {number} of README.md has no session");
+        }
+    }
+    sessions
+}
+
+/// A directory in which a session makes sense.
+struct Setup {
+    temp: TempDir,
+}
+
+impl Setup {
+    fn of(name: &str) -> Self {
+        let setup = Self { temp: tempfile::tempdir().unwrap() };
+        let dir = setup.temp.path();
+        let fixtures = fixture("");
+        std::os::unix::fs::symlink(&fixtures, dir.join("fixtures")).unwrap();
+        fs::copy(fixture("index/keys/provenance.json"), dir.join("provenance.json")).unwrap();
+        let copied = Command::new("cp").arg("-r").arg(fixture("index/cache")).arg(dir).status();
+        assert!(copied.unwrap().success());
+        match name {
+            "fixtures" | "cache" => {}
+            // What lies beside a cache is found.
+            "alone" => fs::remove_file(dir.join("provenance.json")).unwrap(),
+            "converted" => setup.convert(),
+            "edited" => setup.edit(),
+            "damaged" => {
+                setup.convert();
+                let worker = setup.root().join("runc-overlayfs");
+                fs::remove_dir_all(worker.join("snapshots/snapshots/3")).unwrap();
+                let blobs = worker.join("content/blobs/sha256");
+                let mut blobs: Vec<_> =
+                    fs::read_dir(blobs).unwrap().map(|entry| entry.unwrap().path()).collect();
+                blobs.sort();
+                let mut blob = fs::read(&blobs[0]).unwrap();
+                *blob.last_mut().unwrap() ^= 1;
+                fs::write(&blobs[0], blob).unwrap();
+            }
+            other => panic!("README.md has a session {other}, which nothing is set up for"),
+        }
+        setup
+    }
+
+    fn root(&self) -> PathBuf {
+        self.temp.path().join("root")
+    }
+
+    fn convert(&self) {
+        let words = "convert cache root --keys provenance.json --progress=quiet";
+        Printed::of(command().args(words.split(' ')).current_dir(&self.temp), 0);
+    }
+
+    /// Provenance of the build that made the cache, and of one in which a variable is another.
+    fn edit(&self) {
+        let old = fs::read_to_string(fixture("index/keys/provenance.json")).unwrap();
+        let new = old.replace("LEVEL=3", "LEVEL=4");
+        assert_ne!(old, new);
+        for (name, text) in [("old", old), ("new", new)] {
+            let dir = self.temp.path().join(name);
+            fs::create_dir(&dir).unwrap();
+            fs::write(dir.join("provenance.json"), text).unwrap();
+        }
+    }
+
+    /// What the page calls places, and where they are in the test.
+    fn places(&self) -> [(&'static str, String); 3] {
+        let text = |path: PathBuf| path.into_os_string().into_string().unwrap();
+        [
+            ("/var/lib/buildkit", text(self.root())),
+            ("/tmp/warm", text(self.temp.path().join("warm"))),
+            (
+                "cargo run --release -p oci2bk-cli --",
+                env!("CARGO_BIN_EXE_oci2bk-under-test").to_owned(),
+            ),
+        ]
+    }
+
+    /// What a command prints, on both streams.
+    fn run(&self, line: &str) -> Vec<String> {
+        let mut line =
+            line.replacen("oci2bk ", concat!(env!("CARGO_BIN_EXE_oci2bk-under-test"), " "), {
+                usize::from(line.starts_with("oci2bk "))
+            });
+        for (shown, real) in self.places() {
+            line = line.replace(shown, &real);
+        }
+        let mut shell = Command::new("sh");
+        for variable in ["BUILDKIT_PROGRESS", "NO_COLOR", "SOURCE_DATE_EPOCH"] {
+            shell.env_remove(variable);
+        }
+        let output = shell
+            .args(["-c", &format!("exec 2>&1; {line}")])
+            .current_dir(&self.temp)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let mut text = String::from_utf8(output.stdout).unwrap();
+        for (shown, real) in self.places() {
+            text = text.replace(&real, shown);
+        }
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+/// Whether `line` is what `shown` stands for, whatever time it took.
+fn is_shown(shown: &str, line: &str) -> bool {
+    let shown = without_time(shown);
+    let line = without_time(line);
+    let mut parts = shown.split('…');
+    let Some(mut rest) = parts.next().and_then(|first| line.strip_prefix(first)) else {
+        return false;
+    };
+    for part in parts {
+        let Some(at) = (if part.is_empty() { Some(rest.len()) } else { rest.find(part) }) else {
+            return false;
+        };
+        rest = &rest[at + part.len()..];
+    }
+    rest.is_empty()
+}
+
+/// `after 0.4 s` without the number.
+fn without_time(line: &str) -> String {
+    match line.split_once(" after ").filter(|(_, rest)| rest.ends_with(" s")) {
+        Some((before, _)) => format!("{before} after a while"),
+        None => line.to_owned(),
+    }
+}
+
+/// Whether all of `lines` is what `shown` stands for.
+fn are_shown(shown: &[String], lines: &[String]) -> bool {
+    match shown.split_first() {
+        None => lines.is_empty(),
+        Some((first, rest)) if first.trim_start().starts_with("...") => {
+            (0..=lines.len()).any(|skipped| are_shown(rest, &lines[skipped..]))
+        }
+        Some((first, rest)) => lines
+            .split_first()
+            .is_some_and(|(line, others)| is_shown(first, line) && are_shown(rest, others)),
+    }
+}
+
+#[test]
+fn sessions_show_what_the_command_prints() {
+    if !rustix::process::geteuid().is_root() {
+        return; // Layers have owners.
+    }
+    let text = fs::read_to_string(readme()).unwrap();
+    let mut page: Vec<String> = text.lines().map(str::to_owned).collect();
+    let mut differences = String::new();
+    let found = sessions(&text);
+    assert!(found.len() > 3, "README.md has {} sessions", found.len());
+    // From the last to the first, so that the numbers of lines stay right.
+    for session in found.iter().rev() {
+        let setup = Setup::of(&session.name);
+        let mut written = Vec::new();
+        for block in session.lines.chunk_by(|_, next| !next.starts_with("$ ")) {
+            let (typed, shown) = block.split_first().unwrap();
+            let printed = setup.run(typed.strip_prefix("$ ").unwrap());
+            written.push(typed.clone());
+            if are_shown(shown, &printed) {
+                written.extend_from_slice(shown);
+            } else {
+                let (name, printed) = (&session.name, printed.join("\n"));
+                writeln!(differences, "session {name}: {typed}\n{printed}").unwrap();
+                written.push(printed);
+            }
+        }
+        page.splice(session.start..session.start + session.lines.len(), written);
+    }
+    if std::env::var_os("OCI2BK_UPDATE").is_some() {
+        fs::write(readme(), page.join("\n") + "\n").unwrap();
+    } else {
+        assert!(
+            differences.is_empty(),
+            "README.md shows something else than is printed:\n{differences}"
+        );
+    }
+}
+
+#[test]
+fn lines_are_compared_but_for_what_is_left_out() {
+    assert!(is_shown("a sha256:12… b", "a sha256:1234 b"));
+    assert!(is_shown("a sha256:12…", "a sha256:1234"));
+    assert!(is_shown("r is warm after 0.4 s", "r is warm after 12.0 s"));
+    for line in ["a sha256:1334 b", "a sha256:1234 c", "a sha256:1234 b more", ""] {
+        assert!(!is_shown("a sha256:12… b", line), "{line}");
+    }
+    let lines = |text: &str| text.split('/').map(str::to_owned).collect::<Vec<_>>();
+    assert!(are_shown(&lines("a/  ... some/d"), &lines("a/b/c/d")));
+    assert!(!are_shown(&lines("a/  ... some/d"), &lines("a/b/c")));
+    assert!(!are_shown(&lines("a"), &lines("a/b")));
+}

@@ -1,0 +1,91 @@
+//! What becomes of a root when a conversion is killed, runs out of space, is refused something or
+//! loses power, and when others use the root.
+//!
+//! Whatever happens, the root is as it was, or everything that is published of the new state is
+//! sound; and running again completes it. Needs root, strace and the tools of `scripts/oracle`;
+//! without them the tests are shown as ignored, unless `OCI2BK_REQUIRE_ORACLE` is set.
+//! `OCI2BK_CRASH_EFFORT=10` tries ten times as many points.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::exit,
+    reason = "a test program: a broken set-up ends it, and what it prints is for the developer"
+)]
+
+mod attach;
+mod bench;
+mod between;
+mod disks;
+mod failures;
+mod holders;
+mod kills;
+mod listing;
+mod order;
+mod points;
+mod power;
+mod strace;
+mod verify;
+mod volume;
+mod warm;
+
+use std::path::Path;
+
+use anyhow::Result;
+use system_tests::{build, case, state};
+use testkit::trials::Suite;
+use testkit::{daemon, mounts, process, tools};
+
+use crate::bench::{Bench, Start};
+use crate::tools::{Tools, on_path};
+
+type Proof = fn(&Bench) -> Result<()>;
+type ProofFrom = fn(&Bench, Start) -> Result<()>;
+
+/// What must hold of runs whatever they start from.
+const FROM_STARTS: &[(&str, ProofFrom)] = &[
+    ("killed::at-every-call", kills::at_every_call),
+    ("killed::at-random-times", kills::at_random_times),
+    ("killed::while-cleaning-up", kills::while_cleaning_up),
+    ("killed::used-in-between", between::used),
+    ("failing::every-call", failures::at_every_call),
+    ("failing::permission", failures::without_permission),
+    ("failing::layout", failures::unreadable_layout),
+    ("full::blocks", disks::few_blocks),
+    ("full::inodes", disks::few_inodes),
+    ("full::tmpfs", disks::small_tmpfs),
+    ("power::cut", power::cut),
+    ("power::order", order::syncs_precede_publishing),
+];
+
+/// What has a start of its own.
+const ALONE: &[(&str, Proof)] = &[
+    ("killed::used-in-between::without-id", between::used_without_id),
+    ("verify::failing", verify::with_failing_reads),
+    ("verify::access-times", verify::access_times),
+    ("attach", attach::disturbed),
+    ("holders::daemon", holders::daemon),
+    ("holders::mounts", holders::mounts),
+    ("holders::conversion", holders::conversion),
+];
+
+fn main() {
+    let tools =
+        Tools::locate(Path::new(env!("CARGO_BIN_EXE_oci2bk-under-test"))).and_then(|tools| {
+            on_path("strace", "strace")?;
+            on_path("mkfs.ext4", "e2fsprogs")?;
+            Ok(tools)
+        });
+    let mut suite = Suite::new("the crash harness", tools, Bench::create);
+    for &(name, proof) in FROM_STARTS {
+        for start in Start::ALL {
+            let name = format!("{name}::{}", start.name());
+            suite.add(name, move |bench| proof(bench, start));
+        }
+    }
+    for &(name, proof) in ALONE {
+        suite.add(name, proof);
+    }
+    suite.run()
+}

@@ -1,0 +1,162 @@
+//! What a case is: layers, and what has to come of them.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use archives::{Member, archive};
+
+pub(crate) const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub(crate) const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+/// A layer's blob.
+#[derive(Debug, Clone)]
+pub(crate) struct Blob {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) media_type: &'static str,
+    /// What it unpacks to, for the diffID.
+    pub(crate) tar: Vec<u8>,
+}
+
+impl Blob {
+    pub(crate) fn plain(tar: Vec<u8>) -> Self {
+        Self { bytes: tar.clone(), media_type: PLAIN, tar }
+    }
+
+    pub(crate) fn gzip(tar: Vec<u8>) -> Self {
+        Self { bytes: gzip(&tar), media_type: GZIP, tar }
+    }
+
+    pub(crate) fn zstd(tar: Vec<u8>) -> Self {
+        Self { bytes: zstd(&tar), media_type: ZSTD, tar }
+    }
+
+    /// The same blob with other bytes.
+    pub(crate) fn with_bytes(self, bytes: Vec<u8>) -> Self {
+        Self { bytes, ..self }
+    }
+}
+
+impl<const N: usize> From<[Member; N]> for Blob {
+    fn from(members: [Member; N]) -> Self {
+        Self::plain(archive(&members))
+    }
+}
+
+impl From<Vec<Member>> for Blob {
+    fn from(members: Vec<Member>) -> Self {
+        Self::plain(archive(&members))
+    }
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
+}
+
+/// What has to come of the layers of a case.
+#[derive(Debug, Clone)]
+pub(crate) enum Outcome {
+    /// All unpack, and the last has these names, in the order of bytes.
+    Unpacks(Vec<String>),
+    /// The last is refused, with an error whose messages have this text.
+    Refused(&'static str),
+}
+
+/// What containerd makes of the layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Containerd {
+    /// The same: equal trees, or it refuses too.
+    Same,
+    /// It unpacks what we refuse. Why that is better.
+    Unpacks(&'static str),
+    /// It refuses what we unpack. Why ours is right.
+    Refuses(&'static str),
+    /// Something not to be tried. Why.
+    NotTried(&'static str),
+}
+
+type Layers = dyn Fn(&Path) -> Vec<Blob> + Send + Sync;
+
+/// Hostile layers.
+pub(crate) struct Case {
+    /// `item::case`, of which the first is a heading of `docs/hostile-input.md`.
+    pub(crate) name: String,
+    pub(crate) outcome: Outcome,
+    pub(crate) containerd: Containerd,
+    /// Makes the layers, the lowest first, from the path of a directory that nothing may touch.
+    pub(crate) layers: Box<Layers>,
+    /// Values for `--limit`.
+    pub(crate) limits: Vec<&'static str>,
+}
+
+impl Case {
+    /// One layer that unpacks to these names.
+    pub(crate) fn unpacks<B: Into<Blob>>(
+        name: &str,
+        names: &[&str],
+        layer: impl Fn(&Path) -> B + Send + Sync + 'static,
+    ) -> Self {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        Self::new(name, Outcome::Unpacks(names), move |outside| vec![layer(outside).into()])
+    }
+
+    /// One layer that is refused.
+    pub(crate) fn refused<B: Into<Blob>>(
+        name: &str,
+        text: &'static str,
+        layer: impl Fn(&Path) -> B + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(name, Outcome::Refused(text), move |outside| vec![layer(outside).into()])
+    }
+
+    pub(crate) fn new(
+        name: &str,
+        outcome: Outcome,
+        layers: impl Fn(&Path) -> Vec<Blob> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            outcome,
+            containerd: Containerd::Same,
+            layers: Box::new(layers),
+            limits: Vec::new(),
+        }
+    }
+
+    /// The same case on another layer.
+    pub(crate) fn on<B: Into<Blob>>(self, below: impl Fn() -> B + Send + Sync + 'static) -> Self {
+        let Self { name, outcome, containerd, layers, limits } = self;
+        let layers = Box::new(move |outside: &Path| {
+            let mut chain = vec![below().into()];
+            chain.extend(layers(outside));
+            chain
+        });
+        Self { name, outcome, containerd, layers, limits }
+    }
+
+    pub(crate) fn containerd(self, containerd: Containerd) -> Self {
+        Self { containerd, ..self }
+    }
+
+    pub(crate) fn limit(mut self, setting: &'static str) -> Self {
+        self.limits.push(setting);
+        self
+    }
+
+    /// The heading of its item.
+    pub(crate) fn item(&self) -> &str {
+        self.name.split_once("::").map_or(&self.name, |(item, _)| item)
+    }
+}
+
+/// A path as an entry has it.
+pub(crate) fn text(path: &Path) -> &[u8] {
+    use std::os::unix::ffi::OsStrExt as _;
+    path.as_os_str().as_bytes()
+}

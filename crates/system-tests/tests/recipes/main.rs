@@ -1,0 +1,78 @@
+//! What `examples/` and `docs/` tell people to do works: each recipe is checked by the program that it is
+//! for and run in a [`sandbox`], and a real daemon on what comes out is warm.
+//!
+//! Without root or the tools of `scripts/oracle` and `scripts/recipes` the recipes are shown as ignored,
+//! unless `OCI2BK_REQUIRE_ORACLE` is set.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::exit,
+    reason = "a test program: a broken set-up ends it, and what it prints is for the developer"
+)]
+
+mod actions;
+mod alarm;
+mod ansible;
+mod cloud_init;
+mod dockerfile;
+mod ec2;
+mod packer;
+mod pages;
+mod releases;
+mod sandbox;
+mod sessions;
+mod site;
+mod systemd;
+mod world;
+
+use std::path::Path;
+
+use testkit::trials::{Suite, alone};
+
+use crate::world::World;
+
+/// What shows that a recipe works.
+type Proof = fn(&World) -> anyhow::Result<()>;
+
+const RECIPES: [(&str, Proof); 9] = [
+    ("github-actions", actions::prove),
+    ("packer", packer::prove),
+    ("ansible", ansible::prove),
+    ("ec2-image-builder", ec2::prove),
+    ("cloud-init", cloud_init::prove),
+    ("dockerfile", dockerfile::prove),
+    ("systemd", systemd::prove),
+    ("docs::site", site::prove),
+    ("alarm", alarm::prove),
+];
+
+/// What shows that pages are right; needs no daemon.
+type PageProof = fn() -> anyhow::Result<()>;
+
+const PAGES: [(&str, PageProof); 5] = [
+    ("docs::links", pages::prove_links),
+    ("docs::paths", pages::prove_paths),
+    ("docs::summary", pages::prove_summary),
+    ("docs::diagrams", site::prove_diagrams),
+    ("docs::releases", releases::prove),
+];
+
+fn main() {
+    let tools = World::locate(Path::new(env!("CARGO_BIN_EXE_oci2bk-under-test")));
+    let mut suite = Suite::new("the suite of recipes", tools, World::create);
+    for (name, prove) in RECIPES {
+        suite.add(name, prove);
+    }
+    for (name, prove) in PAGES {
+        suite.push(alone(name.to_owned(), prove));
+    }
+    let root = rustix::process::geteuid().is_root();
+    for page in sessions::PAGES {
+        let session = alone(format!("docs::session::{page}"), move || sessions::prove(page));
+        let kind = if root { "" } else { "needs root: layers have owners" };
+        suite.push(session.with_kind(kind).with_ignored_flag(!root));
+    }
+    suite.run()
+}
