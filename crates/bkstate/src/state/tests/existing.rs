@@ -84,7 +84,7 @@ fn an_empty_root_holds_nothing_and_gets_the_new_worker_id() {
     let root = Root::empty();
     write_other(&root.path().join("history.db"));
     let existing = read(&root);
-    assert_eq!(existing.state, State::empty(WorkerId::derive("new")));
+    assert_eq!(existing.state, State::empty(Worker::default(), WorkerId::derive("new")));
     assert!(!existing.is_all_of(&existing.state), "the databases are not there");
 }
 
@@ -111,7 +111,7 @@ fn parts_that_are_missing_are_empty_as_they_are_to_a_daemon() {
     fs::create_dir(root.path().join(WORKER)).unwrap();
     fs::write(root.worker(WORKER_ID), "drawn").unwrap();
     let existing = read(&root);
-    assert_eq!(existing.state, State::empty(WorkerId::new("drawn").unwrap()));
+    assert_eq!(existing.state, State::empty(Worker::default(), WorkerId::new("drawn").unwrap()));
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn directories_on_another_file_system_are_told_apart() {
     // One that is everywhere.
     let other = Dir::open(Path::new("/proc")).unwrap();
     assert!(!root.held.dir().shares_file_system(&other).unwrap());
-    assert!(root.held.dir().shares_file_system(&root.held).unwrap());
+    assert!(root.held.dir().shares_file_system(root.held.dir()).unwrap());
 }
 
 #[test]

@@ -40,7 +40,7 @@ use database::{check_kept, sound, worker_id};
 pub(super) use parts::other_workers;
 
 use super::State;
-use crate::dir::{Dir, DirError};
+use crate::dir::DirError;
 use crate::metadata::Metadata;
 use crate::records::Records;
 use crate::root::Root;

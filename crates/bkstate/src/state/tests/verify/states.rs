@@ -294,9 +294,9 @@ fn a_state_in_parts_is_verified_as_one() {
     }
     fs::remove_dir_all(new.snapshot(1)).unwrap();
     fs::remove_dir_all(old.snapshot(2)).unwrap();
-    let mut parts = Parts::of_root(&new.dir).unwrap();
+    let mut parts = Parts::of_root(&new.held).unwrap();
     assert_eq!(parts.verify().unwrap().damage.len(), 3);
-    let others = Parts::of_root(&old.dir).unwrap();
+    let others = Parts::of_root(&old.held).unwrap();
     parts.blobs.extend(others.blobs);
     parts.trees.extend(others.trees);
     assert_eq!(kinds_of(&parts.verify().unwrap().damage), Vec::<&str>::new());
