@@ -1,3 +1,3 @@
 //! Fuzz targets for everything that reads hostile input.
 
-pub mod targets;
+pub use fuzz_targets as targets;

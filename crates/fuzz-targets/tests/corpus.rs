@@ -5,9 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-#[path = "../../../fuzz/src/targets.rs"]
-#[allow(unreachable_pub, reason = "public where it is a library")]
-mod targets;
+use fuzz_targets as targets;
 
 fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")

@@ -1,7 +1,8 @@
 //! What the fuzz targets do with their input: plain functions, which ordinary tests call for every
-//! file of `fuzz/corpus` and `fuzz/crashes` too (`crates/oci2bk/tests/fuzz_corpus.rs`).
+//! file of `fuzz/corpus` and `fuzz/crashes` too (`tests/corpus.rs`).
 //!
 //! None of them may panic, run out of memory or take long. Errors are what most input deserves.
+#![allow(clippy::expect_used, clippy::panic, reason = "what is wrong has to end the program")]
 
 use std::fs::File;
 use std::io::Write as _;
