@@ -166,4 +166,6 @@ pub(crate) enum Command {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

@@ -180,7 +180,7 @@ fn the_root_is_left_out_where_it_follows_from_the_daemon() {
 }
 
 /// The command and all below it, with their words.
-fn commands() -> Vec<(String, clap::Command)> {
+pub(super) fn commands() -> Vec<(String, clap::Command)> {
     let mut root = Arguments::command().disable_help_subcommand(true);
     root.build();
     let mut found = Vec::new();
@@ -226,19 +226,5 @@ fn help_has_examples_and_they_are_right() {
                 panic!("{example}: {error}");
             }
         }
-    }
-}
-
-#[test]
-fn every_option_is_in_the_readme() {
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
-    let readme = std::fs::read_to_string(readme).unwrap();
-    for (words, command) in commands() {
-        let visible = command.get_arguments().filter(|argument| !argument.is_hide_set());
-        for option in visible.filter_map(clap::Arg::get_long) {
-            let is_own = matches!(option, "help" | "version");
-            assert!(is_own || readme.contains(&format!("--{option}")), "{words} --{option}");
-        }
-        assert!(readme.contains(&format!("oci2bk{words}")), "oci2bk{words}");
     }
 }
