@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use crate::args::Command;
 
-/// Caches and states are millions of short texts in maps. ARCHITECTURE.md has what this saves.
+/// Caches and states are millions of short texts in maps. docs/design/measurements.md has what this saves.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

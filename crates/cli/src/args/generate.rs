@@ -27,7 +27,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_long_help = MAN_EXAMPLES)]
 pub(crate) struct Man {
-    /// The directory, which has to be there; files in it are overwritten
+    /// An existing directory; files in it are overwritten
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
 }
