@@ -13,7 +13,7 @@ use oci2bk::llb::Platform;
 use oci2bk::release::Target;
 use oci2bk::source::{ParseSourceError, Source};
 
-use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, more_help};
+use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, jobs, more_help};
 use super::daemon::{BUILDER, CONFIG, DaemonArguments};
 use super::layers::Layers;
 use crate::last_used;
@@ -105,7 +105,7 @@ pub(crate) struct Convert {
     pub(crate) limits: LimitArguments,
 
     /// How many layers to work on at a time [default: the number of processors]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = jobs)]
     pub(crate) jobs: Option<NonZeroUsize>,
 
     /// Print the plan and write nothing

@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 use oci2bk::text::one_line;
 
 use common::PROGRESS_VARIABLE;
-pub(crate) use common::{Format, ProgressMode};
+pub(crate) use common::{Format, ProgressMode, limits};
 pub(crate) use convert::{Convert, Places};
 pub(crate) use daemon::{DaemonArguments, RootArguments};
 pub(crate) use du::Du;
@@ -138,7 +138,7 @@ Exit codes:
   0  done
   1  failed
   2  the command line is wrong
-  3  the input is damaged, or is not of the expected kind
+  3  the input cannot be read, is damaged, or is not of the expected kind
   4  the key sources leave steps out, or none belongs to the cache; nothing was written
   5  the root is damaged, or the new state failed its check; the root was not changed
   6  the root is in use, or another program writes to the layout
@@ -160,6 +160,9 @@ pub(crate) enum Command {
     Verify(Verify),
     /// Show what the records in the root of a stopped buildkitd take on disk
     Du(Du),
+    /// List the limits on what the input may cost, with their defaults
+    #[command(after_long_help = generate::limits_help())]
+    Limits,
     /// Print completions for a shell
     Completions(Completions),
     /// Write the manual pages of this command into a directory

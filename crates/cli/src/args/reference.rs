@@ -38,7 +38,9 @@ fn usage(command: &clap::Command) -> String {
     let mut arguments: Vec<_> = command.get_arguments().filter(shown).collect();
     // The order in which they are typed; sorting is stable.
     arguments.sort_by_key(|argument| !argument.is_positional());
-    text += "\n| argument, option | |\n|---|---|\n";
+    if !arguments.is_empty() {
+        text += "\n| argument, option | |\n|---|---|\n";
+    }
     for argument in arguments {
         writeln!(text, "| {} | {} |", label(argument), description(argument)).unwrap();
     }

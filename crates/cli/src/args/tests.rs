@@ -3,7 +3,6 @@ use std::path::PathBuf;
 use clap::{CommandFactory as _, Parser as _};
 use oci2bk::convert::StoreBlobs;
 
-use super::common::limits_and_exit_codes;
 use super::*;
 
 #[test]
@@ -124,10 +123,15 @@ fn limits_are_settings_that_help_lists() {
     };
     assert_eq!(convert.limits.limits().layer_entries, 50_000_000);
     assert!(parse("entries=1").unwrap_err().to_string().contains("there are layer-entries"));
-    let help = limits_and_exit_codes();
+    let mut command = Arguments::command();
+    let help = command.find_subcommand_mut("limits").unwrap().render_long_help().to_string();
     let row = "  layer-size=1Ti         Bytes of one unpacked layer, holes of sparse files \
                included\n";
     assert!(help.contains(row), "{help}");
+    assert!(limits().starts_with("layer-entries=20M "), "{}", limits());
+    let jobs = Arguments::try_parse_from(["oci2bk", "convert", "a", "r", "--jobs", "0"]);
+    let error = jobs.unwrap_err().to_string();
+    assert!(error.contains("'--jobs <N>': it has to be a number from 1 on"), "{error}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use oci2bk::{Source, Target};
 
-use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, more_help};
+use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, jobs, more_help};
 use super::daemon::RootArguments;
 
 const EXAMPLES: &str = "\
@@ -65,7 +65,7 @@ pub(crate) struct Verify {
     pub(crate) limits: LimitArguments,
 
     /// How many blobs or trees to work on at a time [default: the number of processors]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = jobs)]
     pub(crate) jobs: Option<NonZeroUsize>,
 
     /// The form of the result on stdout
