@@ -346,7 +346,10 @@ fn without_keys(unkeyed: usize, above: usize) -> String {
         above => {
             let build = if above == 1 { "builds" } else { "build" };
             let them = if unkeyed == 1 { "it" } else { "them" };
-            format!("{what}, and {} {build} on {them}; all of them will run, {unless}", steps(above))
+            format!(
+                "{what}, and {} {build} on {them}; all of them will run, {unless}",
+                steps(above)
+            )
         }
     }
 }
@@ -401,9 +404,7 @@ fn why(reason: MissReason) -> &'static str {
             "their keys come from a cache.db or a keys file and cannot be translated"
         }
         MissReason::Patterns => "files that wildcards match are hashed differently since v0.26",
-        MissReason::Links => {
-            "directories with symbolic links are hashed differently since v0.14"
-        }
+        MissReason::Links => "directories with symbolic links are hashed differently since v0.14",
     }
 }
 

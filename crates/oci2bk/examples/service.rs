@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use oci2bk::convert::Report;
 use oci2bk::{CacheExport, Cancel, Converter, Event, Keyring, Limits, Plan};
@@ -52,6 +53,11 @@ impl Running {
     /// Asks the job to stop. It takes back what it began, within a fraction of a second.
     pub(crate) fn stop(&self) {
         self.cancel.cancel();
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Waits for the end of the job.
@@ -103,8 +109,15 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         root: root.into(),
         extract: true,
     };
-    let running = Running::start(job);
+    let (running, started) = (Running::start(job), Instant::now());
     let status = Arc::clone(&running.status);
+    while !running.is_finished() {
+        // In a service, somebody asks for it.
+        if started.elapsed() > Duration::from_secs(600) {
+            running.stop();
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
     let report = running.wait()?;
     let layers = status.layers_done.load(Ordering::Relaxed);
     println!("{layers} layers, {} snapshots, {} blobs", report.snapshots, report.blobs);

@@ -144,9 +144,15 @@ fn the_reference_has_what_is_defined() {
 
 #[test]
 fn help_becomes_markdown() {
-    assert_eq!(prose("as with --keys, or DIR[:TAG|@DIGEST]."), "as with `--keys`, or `DIR[:TAG\\|@DIGEST]`.");
+    assert_eq!(
+        prose("as with --keys, or DIR[:TAG|@DIGEST]."),
+        "as with `--keys`, or `DIR[:TAG\\|@DIGEST]`."
+    );
     let jobs = Arg::new("jobs").short('j').long("jobs").value_name("N");
     let jobs = jobs.help("How many [default: all]").default_value("2").env("JOBS");
     assert_eq!(label(&jobs), "`-j, --jobs <N>`");
-    assert_eq!(description(&jobs), "How many. Default: all.<br>Default: `2`<br>Environment: `JOBS`");
+    assert_eq!(
+        description(&jobs),
+        "How many. Default: all.<br>Default: `2`<br>Environment: `JOBS`"
+    );
 }
