@@ -180,11 +180,11 @@ fn foreign(keyring: &Keyring, exports: &[CacheExport]) -> Vec<String> {
         let path = source.description.path.as_path();
         match source.attached_to {
             Some(cache) if !is_ours(cache) => Some(format!(
-                "the keys attached in {} are of another cache, {cache}; attach keys after each export",
+                "the keys attached in {} belong to another cache, {cache}; attach keys after each export",
                 path.display()
             )),
             _ if !has_ours(path) => Some(format!(
-                "no key of {} is of the cache: it is of another build",
+                "no key of {} fits the cache: it belongs to another build",
                 path.display()
             )),
             _ => None,

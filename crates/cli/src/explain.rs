@@ -71,7 +71,7 @@ fn read_cache(arguments: &Explain, limits: &Limits) -> Result<(Cache, Option<Deg
     let path = match find(&arguments.cache)? {
         Place::Source(_) if arguments.buildkit.is_some() => {
             let place = arguments.cache.to_string_lossy().into_owned();
-            let why = "is an export, whose keys convert translates to those of any release";
+            let why = "is an export: convert translates its keys to those of any release";
             return Err(Failure::NoRelease { place, why });
         }
         Place::Source(source) => {
@@ -113,7 +113,7 @@ fn table(build: &Build) -> String {
     let count = |wanted| steps.iter().filter(|step| step.outcome == wanted).count();
     lines.push(String::new());
     lines.push(format!(
-        "{} of {} steps are found, {} if contents are the same; {} are not",
+        "{} of {} steps are found, {} if contents are unchanged; {} are not",
         count(Outcome::Hit),
         steps.len(),
         count(Outcome::IfSame),
@@ -147,24 +147,24 @@ fn short(reason: &Reason, steps: &[Explained]) -> String {
 
 fn words(reason: &Reason, steps: &[Explained]) -> String {
     match reason {
-        Reason::Source => "what it is now decides".to_owned(),
+        Reason::Source => "its current content decides".to_owned(),
         Reason::Image { .. } => "no image of this digest".to_owned(),
         Reason::Contents { inputs } => {
             let hashed = inputs.iter().filter(|input| !input.paths.is_empty());
             let hashed: Vec<_> = hashed.take(NAMED).map(|input| contents(input, steps)).collect();
             match hashed.as_slice() {
-                [] => "as its inputs".to_owned(),
+                [] => "like its inputs".to_owned(),
                 hashed => format!("if unchanged: {}", hashed.join(", ")),
             }
         }
-        Reason::Input { step, part: false, .. } => format!("other input: {}", name(steps, *step)),
+        Reason::Input { step, part: false, .. } => format!("input differs: {}", name(steps, *step)),
         Reason::Input { step, part: true, .. } => {
             format!("not on this result, or this part, of {}", name(steps, *step))
         }
         Reason::Op { nearest: Some(nearest), .. } => {
             let fields = nearest.differences.iter().take(NAMED);
             let fields: Vec<_> = fields.map(|difference| one_line(&difference.field)).collect();
-            format!("not in the cache; other {}", fields.join(", "))
+            format!("not in the cache; differs in {}", fields.join(", "))
         }
         Reason::Op { nearest: None, .. } => "not in the cache".to_owned(),
         Reason::NoResult => "its result is gone".to_owned(),

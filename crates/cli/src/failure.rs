@@ -123,7 +123,7 @@ fn missing_keys(lost: &[Lost], foreign: &[String]) -> Vec<String> {
         let hint = record.hint.as_ref().map(|hint| format!("  {hint}"));
         let unproven = match record.reason {
             LostReason::Unproven => {
-                "  (what its mounts select is not what the cache says: another build)"
+                "  (its mounts select other paths than the cache says: another build)"
             }
             _ => "",
         };

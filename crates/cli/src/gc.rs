@@ -15,8 +15,8 @@ pub(crate) fn warn(collection: &Collection, last_used: Option<Time>) {
     let kept = at_once.iter().map(|loss| loss.keeps).min();
     if let Some(kept) = kept {
         note(format_args!(
-            "warning: the state takes {}, of which the garbage collection of the daemon keeps {} \
-             when it starts: this disk has {}, {} of them free",
+            "warning: the state takes {}; the daemon's garbage collection keeps {} of it when \
+             it starts; this disk has {}, {} of them free (blocks reserved for root included)",
             size(*bytes),
             size(kept),
             size(disk.total),
@@ -26,9 +26,8 @@ pub(crate) fn warn(collection: &Collection, last_used: Option<Time>) {
     let later = later.into_iter().filter(|loss| kept.is_none_or(|kept| loss.keeps < kept));
     if let Some(loss) = later.min_by_key(|loss| (loss.keeps, loss.unused_for)) {
         note(format_args!(
-            "warning: of the {} of the state the garbage collection of the daemon keeps {} if \
-             they were last used {} hours ago; they count as last used {}, and --last-used \
-             changes that",
+            "warning: the state takes {}; the daemon's garbage collection keeps {} of it if it \
+             was last used {} hours ago; it counts as last used {}, and --last-used changes that",
             size(*bytes),
             size(loss.keeps),
             loss.unused_for.as_secs() / 3600,
@@ -37,8 +36,8 @@ pub(crate) fn warn(collection: &Collection, last_used: Option<Time>) {
     }
     if let Some(config) = config {
         note(
-            "warning: it keeps all with these lines in its buildkitd.toml, in place of others \
-              about garbage collection:",
+            "warning: these lines in buildkitd.toml keep all of it, in place of others about \
+             garbage collection:",
         );
         for line in config.lines() {
             note(format_args!("  {line}"));

@@ -176,7 +176,7 @@ pub(crate) fn warn_of_unused_images(unused: &[String]) {
 pub(crate) fn warn_of_nameless_images(images: &[WholeImage]) {
     for image in images.iter().filter(|image| image.name().is_none()) {
         note(format_args!(
-            "warning: nothing tells the name of the image in {reference}, so only its layers are warm; with \
+            "warning: the image in {reference} has no name, so only its layers are warm; with \
              --image NAME={reference} a FROM with its digest needs no registry either",
             reference = one_line(&image.image.reference)
         ));
@@ -207,7 +207,7 @@ pub(crate) fn warn_of_trailing(trailing: &BTreeMap<Digest, u64>) {
 pub(crate) fn warn_of_bad_copies(copies: &BTreeSet<BadCopy>) {
     for copy in copies {
         note(format_args!(
-            "warning: the copy of layer {} in {} was passed over for a good one: {}",
+            "warning: the copy of layer {} in {} was skipped for a good one: {}",
             copy.blob,
             copy.layout.display(),
             one_line(&copy.why)
@@ -219,8 +219,8 @@ pub(crate) fn warn_of_bad_copies(copies: &BTreeSet<BadCopy>) {
 pub(crate) fn warn_of_strangers(root: &Path, strangers: &[Stranger]) {
     if let Some(stranger) = strangers.first() {
         note(format_args!(
-            "warning: {stranger}; who can write there can put something else in the place of {}, which a \
-             daemon would trust",
+            "warning: {stranger}; users who can write there can replace {}, and a daemon would trust the \
+             replacement",
             root.display()
         ));
     }
@@ -230,8 +230,8 @@ pub(crate) fn warn_of_strangers(root: &Path, strangers: &[Stranger]) {
 pub(crate) fn warn_of_unleased(blobs: usize) {
     if blobs > 0 {
         note(format_args!(
-            "warning: the file system of the cache has no leases, so who has one of the {blobs} hard-linked \
-             blobs open for writing can still change it"
+            "warning: the file system of the cache has no leases: a process that has one of the {blobs} \
+             hard-linked blobs open for writing can still change it"
         ));
     }
 }
@@ -273,10 +273,7 @@ pub(crate) fn warn_of_losses(plan: &Plan) {
     let unkeyed = plan.unkeyed().count();
     let above = lost_for(plan, LostReason::LostInput);
     if unkeyed + above > 0 {
-        note(format_args!(
-            "warning: {unkeyed} steps have no key and {above} build on them; they will run, unless the build has \
-             --cache-from of the cache"
-        ));
+        note(format_args!("warning: {}", without_keys(unkeyed, above)));
     }
     let (scans, steps): (Vec<&Lost>, Vec<_>) =
         plan.lost.iter().partition(|lost| lost.reason == LostReason::SbomScan);
@@ -324,14 +321,36 @@ pub(crate) fn warn_of_future(plan: &Plan, now: Time) {
 pub(crate) fn warn_of_releases(plan: &Plan) {
     if plan.target.is_presumed() {
         note(format_args!(
-            "warning: BuildKit {} is newer than {}, the newest release known; its keys are \
-             presumed to be the same",
+            "warning: BuildKit {} is newer than {}, the newest known release; its keys are \
+             assumed to be the same",
             plan.target,
             Version::NEWEST
         ));
     }
     for warning in misses(plan.target, &plan.misses) {
         note(format_args!("warning: {warning}"));
+    }
+}
+
+/// What becomes of steps without keys, and of those that can only be reached through them.
+fn without_keys(unkeyed: usize, above: usize) -> String {
+    let steps = |count| match count {
+        1 => "1 step".to_owned(),
+        count => format!("{count} steps"),
+    };
+    let has = if unkeyed == 1 { "has" } else { "have" };
+    let what = format!("{} {has} no key", steps(unkeyed));
+    let unless = "unless the build has --cache-from of the cache";
+    match above {
+        0 => format!("{what} and will run, {unless}"),
+        above => {
+            let build = if above == 1 { "builds" } else { "build" };
+            let them = if unkeyed == 1 { "it" } else { "them" };
+            format!(
+                "{what}, and {} {build} on {them}; all of them will run, {unless}",
+                steps(above)
+            )
+        }
     }
 }
 
@@ -361,7 +380,7 @@ fn misses(target: Target, misses: &[Miss]) -> Vec<String> {
                 format!("BuildKit {target} {will} run {steps} again: {}", why(reason))
             }
             (None, exporters) => format!(
-                "nothing tells which release of BuildKit exported the cache; if it was {}, BuildKit \
+                "the release of BuildKit that exported the cache is unknown; if it was {}, BuildKit \
                  {target} may run {steps} again",
                 exporters.map(|exporters| exporters.to_string()).unwrap_or_default()
             ),
@@ -384,10 +403,8 @@ fn why(reason: MissReason) -> &'static str {
         MissReason::NoOp => {
             "their keys come from a cache.db or a keys file and cannot be translated"
         }
-        MissReason::Patterns => "what their patterns match is hashed otherwise",
-        MissReason::Links => {
-            "directories with symbolic links in them are hashed otherwise since v0.14"
-        }
+        MissReason::Patterns => "files that wildcards match are hashed differently since v0.26",
+        MissReason::Links => "directories with symbolic links are hashed differently since v0.14",
     }
 }
 
@@ -475,6 +492,16 @@ mod tests {
         assert_eq!(names(&steps), five);
     }
 
+    #[test]
+    fn steps_without_keys_are_counted() {
+        let unless = "unless the build has --cache-from of the cache";
+        assert_eq!(without_keys(6, 0), format!("6 steps have no key and will run, {unless}"));
+        let both = "1 step has no key, and 2 steps build on it; all of them will run";
+        assert_eq!(without_keys(1, 2), format!("{both}, {unless}"));
+        let both = "2 steps have no key, and 1 step builds on them; all of them will run";
+        assert_eq!(without_keys(2, 1), format!("{both}, {unless}"));
+    }
+
     // As the same COPY is in several caches, or for several platforms.
     #[test]
     fn a_step_is_named_once_with_what_is_most_certain() {
@@ -486,8 +513,8 @@ mod tests {
             miss("COPY b /", MissReason::Links, false),
         ];
         let expected = [
-            r#"BuildKit v0.16.0 will run the step "COPY a* /" again: what their patterns match is hashed otherwise"#,
-            r#"BuildKit v0.16.0 may run the step "COPY b /" again: directories with symbolic links in them are hashed otherwise since v0.14"#,
+            r#"BuildKit v0.16.0 will run the step "COPY a* /" again: files that wildcards match are hashed differently since v0.26"#,
+            r#"BuildKit v0.16.0 may run the step "COPY b /" again: directories with symbolic links are hashed differently since v0.14"#,
         ];
         assert_eq!(misses("0.16.0".parse().unwrap(), &found), expected);
     }
@@ -501,7 +528,7 @@ mod tests {
         ];
         found[0].exporter = only_if(1);
         found[1].exporter = only_if(6);
-        let expected = r#"nothing tells which release of BuildKit exported the cache; if it was v0.11.0 to v0.25.2, BuildKit v0.32.2 may run the steps "COPY a* /", "COPY b /" again"#;
+        let expected = r#"the release of BuildKit that exported the cache is unknown; if it was v0.11.0 to v0.25.2, BuildKit v0.32.2 may run the steps "COPY a* /", "COPY b /" again"#;
         assert_eq!(misses("0.32.2".parse().unwrap(), &found), [expected]);
     }
 }

@@ -183,7 +183,7 @@ impl<'a> Printed<'a> {
         lines.extend(self.against.iter().flat_map(Compared::lines));
         lines.extend(self.damage.iter().flat_map(Item::lines));
         if !self.leftovers.is_empty() {
-            lines.push("no damage, but to be known:".to_owned());
+            lines.push("not damage, but worth knowing:".to_owned());
             lines.extend(self.leftovers.iter().flat_map(Item::lines));
         }
         lines.join("\n")

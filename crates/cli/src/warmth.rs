@@ -49,6 +49,6 @@ pub(crate) fn advice(caches: &[String], has_steps: bool) -> Vec<String> {
             format!("keep {} in the build, and all steps are CACHED", caches.join(" "))
         }
     });
-    lines.push(format!("with keys not even that is needed: {KEYS_PAGE}"));
+    lines.push(format!("with keys, builds need no option: {KEYS_PAGE}"));
     lines
 }

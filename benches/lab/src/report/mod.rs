@@ -1,6 +1,7 @@
 //! What a run says, as data; the same for the same results.
 
 mod actions;
+mod after_edit;
 mod findings;
 mod markdown;
 mod pages;

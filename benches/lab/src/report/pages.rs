@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::{Report, markdown, plot};
+use super::{Report, after_edit, markdown, plot};
 
 /// The plot, relative to the repository.
 const PLOT: &str = "docs/build-times.svg";
 
+/// The picture of what a user gains.
+const AFTER_EDIT: &str = "docs/after-edit.svg";
+
 /// Pages that may have marks, relative to the repository.
-const PAGES: [&str; 2] = ["README.md", "docs/trade-offs.md"];
+const PAGES: [&str; 3] = ["README.md", "docs/performance.md", "docs/trade-offs.md"];
 
 /// A file that is to be written.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,12 +54,15 @@ pub enum PageError {
     },
 }
 
-/// The pages of the repository with the tables of the report in them, and the plot.
+/// The pages of the repository with the tables of the report in them, and the pictures.
 ///
 /// # Errors
 /// If a page cannot be read, or its marks are wrong.
 pub fn pages(report: &Report, repository: &Path) -> Result<Vec<Page>, PageError> {
-    let mut pages = vec![Page { path: repository.join(PLOT), text: plot::svg(report) }];
+    let mut pages = vec![
+        Page { path: repository.join(PLOT), text: plot::svg(report) },
+        Page { path: repository.join(AFTER_EDIT), text: after_edit::svg(report) },
+    ];
     for page in PAGES {
         let path = repository.join(page);
         let text = std::fs::read_to_string(&path)
@@ -76,6 +82,7 @@ fn table(report: &Report, name: &str) -> Option<String> {
         "targets" => markdown::targets(report),
         "ways" => markdown::ways(report),
         "before-after" => markdown::before_after(report),
+        "after-edit" => after_edit::section(report),
         "plot" => "![Build time of each scenario](build-times.svg)\n".to_owned(),
         _ => return None,
     })

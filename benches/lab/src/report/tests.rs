@@ -30,6 +30,8 @@ fn the_same_results_give_the_same_report() {
     ensure_golden("report.md", &report.markdown());
     ensure_golden("report.json", &report.json().unwrap());
     ensure_golden("build-times.svg", &plot::svg(&report));
+    ensure_golden("after-edit.svg", &after_edit::svg(&report));
+    ensure_golden("after-edit.md", &after_edit::section(&report));
     ensure_golden("ways.md", &markdown::ways(&report));
     ensure_golden("before-after.md", &markdown::before_after(&report));
 }
@@ -40,9 +42,16 @@ fn the_pages_of_this_repository_can_be_filled_in() {
     let pages = pages(&report(&testing::run()), repository).unwrap();
     let text = |name: &str| &pages.iter().find(|page| page.path.ends_with(name)).unwrap().text;
     assert!(text("docs/build-times.svg").starts_with("<svg "));
-    let page = text("docs/trade-offs.md");
-    for part in ["buildkitd v0.32.2", "| convert | 3.00 s |", "| `cold` |", "| PASS |", "![Build"] {
-        assert!(page.contains(part), "{part} is not in\n{page}");
+    assert!(text("docs/after-edit.svg").starts_with("<svg "));
+    assert!(text("README.md").contains("(Medians of 2 builds, "));
+    for (page, part) in [
+        ("docs/trade-offs.md", "| convert | 3.00 s |"),
+        ("docs/performance.md", "buildkitd v0.32.2"),
+        ("docs/performance.md", "| `cold` |"),
+        ("docs/performance.md", "| PASS |"),
+        ("docs/performance.md", "![Build"),
+    ] {
+        assert!(text(page).contains(part), "{part} is not on {page}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! What several commands take.
 
+use std::num::NonZeroUsize;
+
 use clap::{Args, ValueEnum};
 use oci2bk::limits::{LIMITS, Limit, Limits, Setting, amount};
 
@@ -10,7 +12,7 @@ use crate::code::EXIT_CODES;
 pub(crate) struct LimitArguments {
     /// Raise or lower a limit on what the input may cost, such as layer-entries=50M
     ///
-    /// The names and their defaults are listed below.
+    /// oci2bk help limits lists the names and their defaults.
     #[arg(long = "limit", value_name = "NAME=VALUE")]
     settings: Vec<Setting>,
 }
@@ -23,17 +25,23 @@ impl LimitArguments {
 
 /// What stands at the end of `--help`.
 pub(super) fn more_help(examples: &str) -> String {
-    format!("{}\n\n{}", examples.trim_end(), limits_and_exit_codes())
+    format!("{}\n\n{EXIT_CODES}", examples.trim_end())
 }
 
-pub(super) fn limits_and_exit_codes() -> String {
+/// How many things to work on at a time.
+pub(super) fn jobs(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "it has to be a number from 1 on".to_owned())
+}
+
+/// The limits and their defaults, a line each.
+pub(crate) fn limits() -> String {
     let setting = |limit: &Limit| format!("{}={}", limit.name(), amount(limit.default));
     let settings: Vec<_> = LIMITS.iter().map(setting).collect();
     let width = settings.iter().map(String::len).max().unwrap_or_default();
     let lines = settings.iter().zip(LIMITS).map(|(setting, limit)| {
-        format!("  {setting:width$}  {}\n", limit.description.trim_end_matches('.'))
+        format!("{setting:width$}  {}\n", limit.description.trim_end_matches('.'))
     });
-    format!("Limits and their defaults:\n{}\n{EXIT_CODES}", lines.collect::<String>())
+    lines.collect::<String>().trim_end().to_owned()
 }
 
 /// The form of results.

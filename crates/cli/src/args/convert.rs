@@ -16,7 +16,7 @@ use oci2bk::llb::Platform;
 use oci2bk::release::Target;
 use oci2bk::source::{ParseSourceError, Source};
 
-use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, more_help};
+use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, jobs, more_help};
 use super::daemon::{BUILDER, CONFIG, DaemonArguments};
 use crate::last_used;
 use layers::Layers;
@@ -53,11 +53,11 @@ pub(crate) struct Convert {
 
     /// Take op digests from FILE, such as the provenance of the build
     ///
-    /// FILE is provenance (mode=max), also signed or as docker buildx imagetools prints it, a metadata
-    /// file of buildx, what --output type=local or type=tar wrote, a layout with an image and its
-    /// attestations, a bundle of docker buildx history export, LLB, the root directory of a builder
-    /// or its cache.db, or what oci2bk keys wrote; - is stdin. The type shows from the content. What
-    /// lies inside SRC is looked at anyway, and if keys are missing provenance.json, metadata.json,
+    /// FILE is one of: provenance (mode=max), signed or not, or as docker buildx imagetools prints it; a
+    /// metadata file of buildx; the output of --output type=local or type=tar; a layout with an image and its
+    /// attestations; a bundle of docker buildx history export; LLB; the root directory of a builder or
+    /// its cache.db; a file that oci2bk keys wrote; or - for stdin. The type is detected from the content.
+    /// Keys inside SRC are used anyway. If keys are missing then, so are provenance.json, metadata.json,
     /// keys.json and out beside it.
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,
@@ -70,9 +70,9 @@ pub(crate) struct Convert {
 
     /// Seed an image as if the daemon had pulled it, so that FROM with its digest builds without a registry
     ///
-    /// Its layers too are warm, if LAYOUT has all of them. LAYOUT has the forms of SRC, NAME is what
-    /// stands behind FROM. Images with a name inside SRC are looked at anyway. The image of an SBOM
-    /// scanner also has what makes its scan cached.
+    /// Its layers are warm, too, if LAYOUT has all of them. LAYOUT has the forms of SRC, NAME is the name
+    /// behind FROM. Images with a name inside SRC are used anyway. The image of an SBOM scanner also
+    /// makes its scan cached.
     #[arg(long = "image", value_name = "[NAME=]LAYOUT")]
     pub(crate) images: Vec<ImageRef>,
 
@@ -85,19 +85,19 @@ pub(crate) struct Convert {
 
     /// Go on if the key sources leave steps out
     ///
-    /// The steps without keys will run again, and so will what can only be reached through them, unless
-    /// the build has --cache-from of the cache. Where there is no key source at all this is not needed.
+    /// The steps without keys will run again, and so will steps that can only be reached through them,
+    /// unless the build has --cache-from of the cache. Not needed if there is no key source at all.
     #[arg(long)]
     pub(crate) allow_unkeyed: bool,
 
-    /// End with exit code 4 if a step has no key, also where there is no key source at all
+    /// End with exit code 4 if a step has no key, even if there is no key source at all
     #[arg(long, conflicts_with = "allow_unkeyed")]
     pub(crate) require_keys: bool,
 
     /// Write the index of the caches, without the layers, into DIR, for --cache-from
     ///
-    /// As oci2bk sparse does it, after the conversion. DIR is a new or empty directory, or a sparse
-    /// layout, which is replaced.
+    /// Like oci2bk sparse, after the conversion. DIR is a new or empty directory, or a sparse layout,
+    /// which is replaced.
     #[arg(long, value_name = "DIR")]
     pub(crate) sparse_layout: Option<PathBuf>,
 
@@ -105,14 +105,14 @@ pub(crate) struct Convert {
     pub(crate) limits: LimitArguments,
 
     /// How many layers to work on at a time [default: the number of processors]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = jobs)]
     pub(crate) jobs: Option<NonZeroUsize>,
 
-    /// Print what would be done and do nothing
+    /// Print the plan and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// The form of what is printed on stdout
+    /// The form of the result on stdout
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
 
@@ -120,11 +120,11 @@ pub(crate) struct Convert {
     #[arg(long, value_enum, default_value_t = ProgressMode::Auto, env = PROGRESS_VARIABLE)]
     pub(crate) progress: ProgressMode,
 
-    /// Write what was done to FILE, as JSON
+    /// Write the report to FILE, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata_file: Option<PathBuf>,
 
-    /// When the state counts as last used, for the garbage collection of the daemon
+    /// When the state counts as last used, for the daemon's garbage collection
     ///
     /// TIME is a time such as 2027-06-30T00:00:00Z, @SECONDS since 1970, or now. By default it is
     /// SOURCE_DATE_EPOCH, or when the newest part of the cache was made.
@@ -166,13 +166,11 @@ impl Args for Places {
                      without one: \
                      DIR[:TAG|@DIGEST], oci:DIR[:TAG|@DIGEST], ocidir://DIR[:TAG|@DIGEST], \
                      oci-archive:FILE[:TAG|@DIGEST], docker-archive:FILE[:NAME:TAG], s3dir:DIR[:NAME] \
-                     or type=local,src=DIR[,tag=TAG][,digest=DIGEST]. DIR may be a tar archive too, \
-                     also one that gzip or zstd compressed, or the mirror of a cache in S3 or Azure. \
-                     What needs a network is refused with the command that fetches it. ROOT is that of \
-                     a buildkitd or empty; of a \
-                     volume of Docker it is what is in _data. \
-                     ROOT is made if it is not there; it is left out with \
-                     --builder, or with one SRC and a --config that has it.",
+                     or type=local,src=DIR[,tag=TAG][,digest=DIGEST]. DIR may be a tar archive, \
+                     also one compressed with gzip or zstd, or the mirror of a cache in S3 or Azure. \
+                     Sources that need a network are refused with the command that fetches them. ROOT is \
+                     the root of a buildkitd, or empty, or does not exist yet; for a volume of Docker it is \
+                     _data. It is left out with --builder, or with one SRC and a --config that has it.",
                 ),
         )
     }

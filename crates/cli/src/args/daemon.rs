@@ -14,15 +14,15 @@ const DOCKER_ROOT: &str = "docker-root";
 pub(crate) struct DaemonArguments {
     /// The buildkitd.toml of the daemon, for its root and its garbage collection
     ///
-    /// ROOT may be left out if FILE has one. A worker or snapshotter other than those of OCI and
-    /// overlayfs is refused.
+    /// ROOT may be left out if FILE has one. Workers other than OCI and snapshotters other than overlayfs
+    /// are refused.
     #[arg(id = CONFIG, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
     /// The builder NAME of docker buildx with the docker-container driver, in place of ROOT
     ///
-    /// Its root is a volume of Docker, and its buildkitd.toml is what buildx noted. Docker itself is
-    /// not asked. The builder must have run once and be stopped.
+    /// Its root is a volume of Docker, and its buildkitd.toml is the one that buildx noted. Docker itself is
+    /// not run. The builder must have run once and be stopped.
     #[arg(id = BUILDER, long, value_name = "NAME")]
     pub(crate) builder: Option<String>,
 

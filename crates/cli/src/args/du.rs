@@ -29,11 +29,11 @@ pub(crate) struct Du {
     #[arg(long = "filter", value_name = "FILTER")]
     pub(crate) filters: Vec<Filter>,
 
-    /// Show everything that is known of each record
+    /// Show all fields of each record
     #[arg(short, long, conflicts_with = "format")]
     pub(crate) verbose: bool,
 
-    /// The form of what is printed on stdout
+    /// The form of the result on stdout
     ///
     /// JSON is an object for each record, in a line of its own.
     #[arg(long, value_enum, default_value_t = Format::Table)]

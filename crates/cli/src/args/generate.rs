@@ -1,9 +1,11 @@
-//! The arguments of `completions` and `man`.
+//! The arguments of `completions` and `man`, and the help of `limits`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use clap_complete::Shell;
+
+use super::common::limits;
 
 #[derive(Debug, Args)]
 #[command(after_long_help = COMPLETIONS_EXAMPLES)]
@@ -27,7 +29,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_long_help = MAN_EXAMPLES)]
 pub(crate) struct Man {
-    /// The directory, which has to be there; files in it are overwritten
+    /// An existing directory; files in it are overwritten
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
 }
@@ -36,3 +38,14 @@ const MAN_EXAMPLES: &str = "\
 Examples:
   # For everybody on this machine, then: man oci2bk-convert
   oci2bk man /usr/local/share/man/man1";
+
+/// What stands at the end of `oci2bk help limits`.
+pub(super) fn limits_help() -> String {
+    let lines: Vec<_> = limits().lines().map(|line| format!("  {line}")).collect();
+    format!("{LIMITS_EXAMPLES}\n\nLimits and their defaults:\n{}", lines.join("\n"))
+}
+
+const LIMITS_EXAMPLES: &str = "\
+Examples:
+  # What --limit can change, with the defaults
+  oci2bk limits";

@@ -16,16 +16,16 @@ Examples:
   # The same as a picture
   oci2bk inspect ./cache --keys provenance.json --format svg > cache.svg
 
-  # All that is in the root of a stopped daemon, and one record with all that is tied to it
+  # Everything in the root of a stopped daemon, and one record with everything tied to it
   oci2bk inspect /var/lib/buildkit
   oci2bk inspect /var/lib/buildkit 3f4d3bdb";
 
 #[derive(Debug, Args)]
 #[command(after_long_help = more_help(EXAMPLES))]
 pub(crate) struct Inspect {
-    /// What to look into: a cache export, or the root of a buildkitd that does not run
+    /// A cache export, or the root of a stopped buildkitd
     ///
-    /// Which of them shows from what is there. An export has the forms that convert takes. Nothing is changed.
+    /// The kind is detected from the content. An export has the forms that convert takes. Nothing is changed.
     #[arg(value_name = "SRC|ROOT")]
     pub(crate) place: OsString,
 
@@ -41,14 +41,14 @@ pub(crate) struct Inspect {
 
     /// The release of the buildkitd that would use the state of an export [default: the newest]
     ///
-    /// What that would not find is told. Refused for a root, whose keys are made already.
+    /// Steps that it would not find are listed. Refused for a root: its keys are made already.
     #[arg(long, value_name = "VERSION")]
     pub(crate) buildkit: Option<Target>,
 
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
 
-    /// The form of what is printed on stdout
+    /// The form of the result on stdout
     #[arg(long, value_enum, default_value_t = InspectFormat::Table)]
     pub(crate) format: InspectFormat,
 }

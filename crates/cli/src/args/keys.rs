@@ -35,7 +35,7 @@ pub(crate) struct Keys {
     #[command(subcommand)]
     pub(crate) command: Option<KeysCommand>,
 
-    /// Where to take op digests from: whatever convert takes with --keys
+    /// Key sources, as convert takes them with --keys
     #[arg(required = true, value_name = "SOURCE")]
     pub(crate) sources: Vec<PathBuf>,
 
@@ -53,7 +53,7 @@ pub(crate) struct Keys {
 pub(crate) enum KeysCommand {
     /// Attach the keys of a cache to it, where convert finds them
     ///
-    /// They are an OCI artifact in its layout then. What was attached before is replaced.
+    /// They become an OCI artifact in its layout. Keys that were attached before are replaced.
     Attach(Attach),
 }
 
@@ -64,11 +64,11 @@ pub(crate) struct Attach {
     #[arg(value_name = "LAYOUT")]
     pub(crate) layout: Source,
 
-    /// Where to take op digests from: whatever convert takes with --keys
+    /// Key sources, as convert takes them with --keys
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     pub(crate) keys: Vec<PathBuf>,
 
-    /// Give the artifact a tag, for tools that copy nothing but what has one
+    /// Give the artifact a tag, for tools that copy only what has one
     #[arg(long, value_name = "TAG")]
     pub(crate) tag: Option<String>,
 

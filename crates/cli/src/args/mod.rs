@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 use oci2bk::text::one_line;
 
 use common::PROGRESS_VARIABLE;
-pub(crate) use common::{Format, ProgressMode};
+pub(crate) use common::{Format, ProgressMode, limits};
 pub(crate) use convert::{Convert, Places};
 pub(crate) use daemon::{DaemonArguments, RootArguments};
 pub(crate) use du::Du;
@@ -35,8 +35,9 @@ use crate::code::{Code, EXIT_CODES};
 use crate::output::{error_label, labelled_page, note};
 use crate::version;
 
-/// Turn a BuildKit cache export into the state directory of a buildkitd that has already run
-/// those builds.
+/// Convert a BuildKit cache export into a buildkitd state directory
+///
+/// A daemon started on it finds those builds cached.
 #[derive(Debug, Parser)]
 #[command(
     name = "oci2bk",
@@ -122,10 +123,10 @@ fn more_help() -> String {
 
 const EXAMPLES: &str = "\
 Examples:
-  # Export the cache of a build, and what it takes to convert it
-  docker buildx build --cache-to type=local,dest=cache,mode=max \\
-      --provenance=mode=max --output type=local,dest=out .
-  oci2bk keys attach cache --keys out/provenance.json
+  # Export the cache of a build, and attach its keys
+  BUILDX_METADATA_PROVENANCE=max docker buildx build . --output type=cacheonly \\
+      --provenance mode=max --metadata-file metadata.json --cache-to type=local,dest=cache,mode=max
+  oci2bk keys attach cache --keys metadata.json
 
   # Elsewhere, before buildkitd is started for the first time
   oci2bk convert cache /var/lib/buildkit
@@ -135,25 +136,30 @@ Each command has examples of its own: oci2bk convert --help";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Write the state of caches into the root of a buildkitd that does not run
+    /// Write the state of caches into the root of a stopped buildkitd
     Convert(Convert),
     /// Write the index of caches without their layers, for --cache-from
     Sparse(Sparse),
-    /// Write the keys that sources have into a file, or attach them to a cache
+    /// Write keys into a file, or attach them to a cache
     Keys(Keys),
-    /// Show what is in a cache or in the root of a buildkitd that does not run, and what is warm
+    /// Show what is in a cache or in the root of a stopped buildkitd, and what is warm
     Inspect(Inspect),
-    /// Say which steps of a build a cache has, and how the first that it lacks differs
+    /// Say which steps of a build a cache has, and how the first missing step differs
     Explain(Explain),
-    /// Check the root of a buildkitd that does not run, and say what is damaged
+    /// Check the root of a stopped buildkitd, and say what is damaged
     Verify(Verify),
-    /// Say what the records in the root of a buildkitd that does not run take on disk
+    /// Show what the records in the root of a stopped buildkitd take on disk
     Du(Du),
-    /// Print what completes the words of this command in a shell
+    /// List the limits on what the input may cost, with their defaults
+    #[command(after_long_help = generate::limits_help())]
+    Limits,
+    /// Print completions for a shell
     Completions(Completions),
     /// Write the manual pages of this command into a directory
     Man(Man),
 }
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

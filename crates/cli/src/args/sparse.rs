@@ -30,7 +30,7 @@ pub(crate) struct Sparse {
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
 
-    /// The form of what is printed on stdout
+    /// The form of the result on stdout
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
 }

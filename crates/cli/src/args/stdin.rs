@@ -31,9 +31,11 @@ fn key_sources(command: &Command) -> Vec<&Path> {
             Some(KeysCommand::Attach(arguments)) => (&arguments.keys, None),
             None => (&arguments.sources, None),
         },
-        Command::Sparse(_) | Command::Du(_) | Command::Completions(_) | Command::Man(_) => {
-            return Vec::new();
-        }
+        Command::Sparse(_)
+        | Command::Du(_)
+        | Command::Limits
+        | Command::Completions(_)
+        | Command::Man(_) => return Vec::new(),
     };
     keys.iter().map(std::path::PathBuf::as_path).chain(other).collect()
 }

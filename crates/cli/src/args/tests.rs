@@ -3,7 +3,6 @@ use std::path::PathBuf;
 use clap::{CommandFactory as _, Parser as _};
 use oci2bk::convert::StoreBlobs;
 
-use super::common::limits_and_exit_codes;
 use super::*;
 
 #[test]
@@ -124,10 +123,15 @@ fn limits_are_settings_that_help_lists() {
     };
     assert_eq!(convert.limits.limits().layer_entries, 50_000_000);
     assert!(parse("entries=1").unwrap_err().to_string().contains("there are layer-entries"));
-    let help = limits_and_exit_codes();
+    let mut command = Arguments::command();
+    let help = command.find_subcommand_mut("limits").unwrap().render_long_help().to_string();
     let row = "  layer-size=1Ti         Bytes of one unpacked layer, holes of sparse files \
                included\n";
     assert!(help.contains(row), "{help}");
+    assert!(limits().starts_with("layer-entries=20M "), "{}", limits());
+    let jobs = Arguments::try_parse_from(["oci2bk", "convert", "a", "r", "--jobs", "0"]);
+    let error = jobs.unwrap_err().to_string();
+    assert!(error.contains("'--jobs <N>': it has to be a number from 1 on"), "{error}");
 }
 
 #[test]
@@ -180,7 +184,7 @@ fn the_root_is_left_out_where_it_follows_from_the_daemon() {
 }
 
 /// The command and all below it, with their words.
-fn commands() -> Vec<(String, clap::Command)> {
+pub(super) fn commands() -> Vec<(String, clap::Command)> {
     let mut root = Arguments::command().disable_help_subcommand(true);
     root.build();
     let mut found = Vec::new();
@@ -226,19 +230,5 @@ fn help_has_examples_and_they_are_right() {
                 panic!("{example}: {error}");
             }
         }
-    }
-}
-
-#[test]
-fn every_option_is_in_the_readme() {
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md");
-    let readme = std::fs::read_to_string(readme).unwrap();
-    for (words, command) in commands() {
-        let visible = command.get_arguments().filter(|argument| !argument.is_hide_set());
-        for option in visible.filter_map(clap::Arg::get_long) {
-            let is_own = matches!(option, "help" | "version");
-            assert!(is_own || readme.contains(&format!("--{option}")), "{words} --{option}");
-        }
-        assert!(readme.contains(&format!("oci2bk{words}")), "oci2bk{words}");
     }
 }

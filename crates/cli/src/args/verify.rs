@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use oci2bk::{Source, Target};
 
-use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, more_help};
+use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, jobs, more_help};
 use super::daemon::RootArguments;
 
 const EXAMPLES: &str = "\
@@ -34,14 +34,14 @@ pub(crate) struct Verify {
 
     /// Compare the unpacked trees with their layers too, which needs the privileges of root
     ///
-    /// The layers are unpacked into TMPDIR for that, one for each job at a time.
+    /// The layers are unpacked into TMPDIR, one for each job at a time.
     #[arg(long)]
     pub(crate) trees: bool,
 
     /// Rename the layers of daemons before v0.33.1 that pass, so that newer daemons share them
     ///
-    /// Such a daemon did not check what it unpacked, so newer ones share none of it with images and
-    /// caches. What is what its layer unpacks to, with all below it, is renamed; nothing else is changed.
+    /// Such a daemon did not check what it unpacked, so newer ones do not share these layers with images and
+    /// caches. A layer that equals its blob, as do all layers below it, is renamed. Nothing else is changed.
     #[arg(long, requires = "trees")]
     pub(crate) mend: bool,
 
@@ -53,7 +53,7 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "SRC")]
     pub(crate) against: Vec<Source>,
 
-    /// What the caches' steps are called, as for convert [repeatable]
+    /// The key sources of the conversions, as for convert [repeatable]
     #[arg(long, value_name = "FILE", requires = "against")]
     pub(crate) keys: Vec<PathBuf>,
 
@@ -65,10 +65,10 @@ pub(crate) struct Verify {
     pub(crate) limits: LimitArguments,
 
     /// How many blobs or trees to work on at a time [default: the number of processors]
-    #[arg(short, long, value_name = "N")]
+    #[arg(short, long, value_name = "N", value_parser = jobs)]
     pub(crate) jobs: Option<NonZeroUsize>,
 
-    /// The form of what is printed on stdout
+    /// The form of the result on stdout
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub(crate) format: Format,
 

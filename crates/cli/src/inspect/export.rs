@@ -104,8 +104,8 @@ fn row(export: &Export, step: &ExportStep) -> [String; 8] {
 fn why(step: &ExportStep) -> String {
     let reason = step.misses.first().map(|miss| match miss.reason {
         MissReason::NoOp => "its key comes from a cache.db or a keys file and cannot be translated",
-        MissReason::Patterns => "what its patterns match may be hashed otherwise",
-        MissReason::Links => "directories with symbolic links are hashed otherwise since v0.14",
+        MissReason::Patterns => "files that its wildcards match may be hashed differently",
+        MissReason::Links => "directories with symbolic links are hashed differently since v0.14",
     });
     match step.warmth {
         Warmth::MayMiss => reason.unwrap_or("it builds on a step that may run again").to_owned(),

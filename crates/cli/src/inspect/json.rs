@@ -1,4 +1,4 @@
-//! Both views for programs. The names of members stay the same; the README lists them.
+//! Both views for programs. The names of members stay the same; docs/reference/json.md lists them.
 
 use bkstate::Time;
 use oci2bk::inspect::{Export, Record, Root, Warmth, count};

@@ -44,7 +44,7 @@ fn look_into_export(source: &Source, arguments: &Inspect) -> Result<(), Failure>
 fn look_into_root(path: &Path, arguments: &Inspect) -> Result<(), Failure> {
     if arguments.buildkit.is_some() {
         let place = path.display().to_string();
-        return Err(Failure::NoRelease { place, why: "is a root, whose keys are made already" });
+        return Err(Failure::NoRelease { place, why: "is a root: its keys are made already" });
     }
     let limits = arguments.limits.limits();
     let mut sources = Vec::new();
@@ -73,7 +73,7 @@ fn warn(path: &Path, root: &Root) {
     }
     if !root.damage.is_empty() {
         note(format_args!(
-            "warning: {}, so not all of it is as it seems; list them with oci2bk verify",
+            "warning: {}, so parts of this may be wrong; list the damage with oci2bk verify",
             damaged_in(path, root.damage.len())
         ));
     }

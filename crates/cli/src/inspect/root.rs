@@ -32,7 +32,7 @@ pub(super) fn table(root: &Root, detailed: bool) -> String {
     }
     for worker in &root.workers {
         let id = worker.id.as_ref().map(|id| format!(" {}", one_line(id.as_str())));
-        let other = if worker.is_ours { "" } else { ", which is not looked into" };
+        let other = if worker.is_ours { "" } else { ", not inspected" };
         let directory = one_line(&worker.directory);
         page.line(format!("  worker {directory}{}{other}", id.unwrap_or_default()));
     }

@@ -326,7 +326,7 @@ fn exit_4_the_keys_are_of_another_build() {
     let keys = fixture("min/keys/metadata.json");
     let words = [fixture("index/cache"), "--keys".to_owned(), keys.clone()];
     let printed = Printed::of(&mut convert(words, &place), 4);
-    printed.says(&[&format!("\nno key of {keys} is of the cache: it is of another build\n")]);
+    printed.says(&[&format!("\nno key of {keys} fits the cache: it belongs to another build\n")]);
     // One that has some of the keys is not of another build.
     let words = [&index()[..], &[fixture("min/cache")]].concat();
     let printed = Printed::of(&mut convert(words, &place), 4);
@@ -361,7 +361,7 @@ fn exit_4_the_attached_keys_are_of_another_cache() {
     assert!(copied.unwrap().success());
     let printed = Printed::of(&mut convert([&newer], &place), 4);
     let expected = format!(
-        "the keys attached in {} are of another cache, {cache}; attach keys after each export",
+        "the keys attached in {} belong to another cache, {cache}; attach keys after each export",
         newer.display()
     );
     printed.says(&[&expected]);

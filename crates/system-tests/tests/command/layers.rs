@@ -18,7 +18,7 @@ fn without_a_key_source_the_layers_are_converted_and_three_lines_say_what_holds(
     let expected = [
         "the layers are warm: none of them is fetched or unpacked again".to_owned(),
         format!("keep --cache-from type=local,src={cache} in the build, and all steps are CACHED"),
-        "with keys not even that is needed: https://github.com/oci2bk/oci2bk#why-keys-are-needed"
+        "with keys, builds need no option: https://github.com/oci2bk/oci2bk#why-keys-are-needed"
             .to_owned(),
     ];
     let lines: Vec<_> = printed.stdout.lines().skip(1).take(3).map(str::trim).collect();
@@ -63,7 +63,7 @@ fn what_a_build_learns_is_explained_and_shown_by_the_index_alone() {
         Printed::of(command().args(["explain", "--llb", &keys]).arg(cache), 0).stdout
     };
     let of_index = explain(&sparse);
-    assert!(of_index.contains("1 of 15 steps are found, 13 if contents are the same; 0 are not"));
+    assert!(of_index.contains("1 of 15 steps are found, 13 if contents are unchanged; 0 are not"));
     assert!(!of_index.contains("knows no steps"), "{of_index}");
     let of_root = explain(&place.root());
     assert!(of_root.contains("0 of 15 steps are found"), "{of_root}");

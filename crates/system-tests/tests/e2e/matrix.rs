@@ -46,7 +46,7 @@ const REASONS: [Reason; 2] = [
     Reason {
         since: Version { major: 0, minor: 26, patch: 0 },
         steps: &[PATTERNS],
-        why: "what wildcards match is hashed otherwise since v0.26",
+        why: "files that wildcards match are hashed differently since v0.26",
         is_told: true,
     },
     Reason {

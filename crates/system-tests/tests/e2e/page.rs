@@ -12,7 +12,7 @@ use crate::sharing::Scenario;
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/compatibility.md");
 
 /// The page without what is measured.
-const TEMPLATE: &str = include_str!("matrix.md");
+const TEMPLATE: &str = include_str!("compatibility.template");
 
 /// The rows of the table by their releases, the oldest first.
 #[derive(Debug, Default)]

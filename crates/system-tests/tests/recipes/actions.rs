@@ -37,6 +37,9 @@ pub(crate) fn publish(world: &World) -> Result<()> {
     run(on_runner("docker").args(create).arg(daemon.address()))?;
 
     let steps = workflow["jobs"]["cache"]["steps"].as_array().context("no steps")?;
+    let installation = steps.iter().find(|step| step["name"] == INSTALLATION);
+    let version = installation.map(|step| &step["env"]["VERSION"]).context("no installation")?;
+    ensure!(version == env!("CARGO_PKG_VERSION"), "the workflow installs version {version}");
     let mut ran = 0;
     for step in steps.iter().filter(|step| step["name"] != INSTALLATION) {
         let Some(script) = step["run"].as_str() else { continue };

@@ -24,13 +24,16 @@ exec "$@"
 /// All are root here.
 const SUDO: &str = "#!/bin/sh\nexec \"$@\"\n";
 
-/// Remembers what was started, for whoever asks.
+/// Remembers which units are active. The unit is the last word.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 echo "$*" >>"$HOME/systemctl.log"
+for unit; do :; done
+active=$HOME/active-$unit
 case $1 in
-start | enable) touch "$HOME/active" ;;
-stop) rm -f "$HOME/active" ;;
-show) echo "LoadState=loaded"; [ -e "$HOME/active" ] && echo "ActiveState=active" || echo "ActiveState=inactive" ;;
+start | enable) touch "$active" ;;
+stop) rm -f "$active" ;;
+is-active) [ -e "$active" ] ;;
+show) echo "LoadState=loaded"; [ -e "$active" ] && echo "ActiveState=active" || echo "ActiveState=inactive" ;;
 esac
 "#;
 

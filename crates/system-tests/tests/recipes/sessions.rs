@@ -70,7 +70,10 @@ pub(crate) fn prove(page: &str) -> Result<()> {
     let dir = tempfile::Builder::new().prefix(page).tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let fixture = repository().join("fixtures/index");
     run(Command::new("cp").arg("-r").arg(fixture.join("cache")).arg(dir.path()))?;
-    fs::copy(fixture.join("keys/provenance.json"), dir.path().join("provenance.json"))?;
+    // The type of a key source is detected from its content: pages call it by either name.
+    for name in ["provenance.json", "metadata.json"] {
+        fs::copy(fixture.join("keys/provenance.json"), dir.path().join(name))?;
+    }
     // What is typed is the name of the command.
     let programs = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let program = Path::new(env!("CARGO_BIN_EXE_oci2bk-under-test"));

@@ -26,22 +26,22 @@ struct Options {
     #[arg(long, value_enum, value_name = "HOW", default_value_t = Blobs::Auto)]
     blobs: Blobs,
 
-    /// Take blobs that ROOT has already for what they are named if they have the right size
+    /// Do not hash blobs already in ROOT; check only their size
     ///
-    /// Without it they are hashed, and damaged ones replaced.
+    /// Without this option they are hashed, and damaged ones replaced.
     #[arg(long)]
     trust_blobs: bool,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Blobs {
-    /// Share them with SRC on disk (reflink) where the file system can, and copy them elsewhere
+    /// Share disk blocks with SRC (reflink) where the file system supports it, and copy elsewhere
     Auto,
     /// Copy every byte
     Copy,
-    /// Make the files of SRC those of ROOT too; refused if another user can write to them
+    /// Hard-link the files of SRC; refused if another user can write to them
     Hardlink,
-    /// Leave them out: what is exported is packed again, and not to the same bytes
+    /// Store none; exported layers are packed again, to other bytes
     None,
 }
 

@@ -1,16 +1,21 @@
-//! The terminal sessions in README.md: what they show is what the command prints.
+//! The terminal sessions in README.md and the pages below `docs`: what they show is what the command
+//! prints.
 //!
 //! A block of `console` behind the comment `<!-- session: NAME -->` is run in a directory that
-//! [`Setup`] makes for it, one with a command of ours that cannot be run behind `<!-- not run -->`. `…`
-//! stands for any text, a line that begins with `...` for any lines. Where `OCI2BK_UPDATE` is set, what
-//! differs is written into README.md instead.
+//! [`Setup`] makes for it, one with a command of ours that cannot be run stands behind `<!-- not run -->`.
+//! `…` stands for any text, a line that begins with `...` for any lines. Where `OCI2BK_UPDATE` is set,
+//! what differs is written into the page instead.
 
 use std::fmt::Write as _;
 use std::fs;
 
 use super::*;
 
-/// The lines of a session in README.md.
+/// Pages whose sessions follow from each other or need daemons: the suites `recipes` and `e2e` run them.
+const OTHERS: [&str; 4] =
+    ["docs/baking.md", "docs/copying.md", "docs/troubleshooting.md", "docs/what-is-where.md"];
+
+/// The lines of a session on a page.
 struct Session {
     name: String,
     /// The number of its first line.
@@ -18,11 +23,31 @@ struct Session {
     lines: Vec<String>,
 }
 
-fn readme() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md")
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn sessions(text: &str) -> Vec<Session> {
+/// README.md and all pages below `docs` whose sessions are run here, relative to the repository.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![PathBuf::from("README.md")];
+    let mut pending = vec![PathBuf::from("docs")];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(repository().join(&directory)).unwrap() {
+            let entry = entry.unwrap();
+            let path = directory.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                pending.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(path);
+            }
+        }
+    }
+    pages.retain(|page| !OTHERS.iter().any(|other| page == Path::new(other)));
+    pages.sort();
+    pages
+}
+
+fn sessions(page: &Path, text: &str) -> Vec<Session> {
     let mut sessions = Vec::new();
     let lines: Vec<&str> = text.lines().collect();
     for (number, _) in lines.iter().enumerate().filter(|(_, line)| **line == "```console") {
@@ -35,10 +60,31 @@ fn sessions(text: &str) -> Vec<Session> {
         if let Some(name) = name {
             sessions.push(Session { name: name.to_owned(), start: number + 1, lines: block });
         } else if block.iter().any(ours) {
-            assert_eq!(comment, "<!-- not run -->", "line {number} of README.md has no session");
+            assert_eq!(comment, "<!-- not run -->", "{}:{number} has no session", page.display());
         }
     }
     sessions
+}
+
+impl Session {
+    /// The lines as they should be, and what differs from those on the page.
+    fn run(&self) -> (Vec<String>, String) {
+        let setup = Setup::of(&self.name);
+        let (mut written, mut differs) = (Vec::new(), String::new());
+        for block in self.lines.chunk_by(|_, next| !next.starts_with("$ ")) {
+            let (typed, shown) = block.split_first().unwrap();
+            let printed = setup.run(typed.strip_prefix("$ ").unwrap());
+            written.push(typed.clone());
+            if are_shown(shown, &printed) {
+                written.extend_from_slice(shown);
+            } else {
+                let printed = printed.join("\n");
+                writeln!(differs, "{typed}\n{printed}").unwrap();
+                written.push(printed);
+            }
+        }
+        (written, differs)
+    }
 }
 
 /// A directory in which a session makes sense.
@@ -59,6 +105,12 @@ impl Setup {
             "fixtures" | "cache" => {}
             // What lies beside a cache is found.
             "alone" => fs::remove_file(dir.join("provenance.json")).unwrap(),
+            "bake" => setup.attach(),
+            "small-limits" => {
+                setup.attach();
+                let limits = "[worker.oci]\n  maxUsedSpace = \"1MB\"\n";
+                fs::write(dir.join("buildkitd.toml"), limits).unwrap();
+            }
             "converted" => setup.convert(),
             "edited" => setup.edit(),
             "damaged" => {
@@ -73,7 +125,7 @@ impl Setup {
                 *blob.last_mut().unwrap() ^= 1;
                 fs::write(&blobs[0], blob).unwrap();
             }
-            other => panic!("README.md has a session {other}, which nothing is set up for"),
+            other => panic!("there is a session {other}, which nothing is set up for"),
         }
         setup
     }
@@ -85,6 +137,13 @@ impl Setup {
     fn convert(&self) {
         let words = "convert cache root --keys provenance.json --progress=quiet";
         Printed::of(command().args(words.split(' ')).current_dir(&self.temp), 0);
+    }
+
+    /// The keys go into the cache, as before a cache is pushed.
+    fn attach(&self) {
+        let words = "keys attach cache --keys provenance.json";
+        Printed::of(command().args(words.split(' ')).current_dir(&self.temp), 0);
+        fs::remove_file(self.temp.path().join("provenance.json")).unwrap();
     }
 
     /// Provenance of the build that made the cache, and of one in which a variable is another.
@@ -105,19 +164,15 @@ impl Setup {
         [
             ("/var/lib/buildkit", text(self.root())),
             ("/tmp/warm", text(self.temp.path().join("warm"))),
-            (
-                "cargo run --release -p oci2bk-cli --",
-                env!("CARGO_BIN_EXE_oci2bk-under-test").to_owned(),
-            ),
+            ("cargo run --release -p oci2bk-cli --", env!("CARGO_BIN_EXE_oci2bk-under-test").to_owned()),
         ]
     }
 
     /// What a command prints, on both streams.
     fn run(&self, line: &str) -> Vec<String> {
-        let mut line =
-            line.replacen("oci2bk ", concat!(env!("CARGO_BIN_EXE_oci2bk-under-test"), " "), {
-                usize::from(line.starts_with("oci2bk "))
-            });
+        let mut line = line.replacen("oci2bk ", concat!(env!("CARGO_BIN_EXE_oci2bk-under-test"), " "), {
+            usize::from(line.starts_with("oci2bk "))
+        });
         for (shown, real) in self.places() {
             line = line.replace(shown, &real);
         }
@@ -182,37 +237,33 @@ fn sessions_show_what_the_command_prints() {
     if !rustix::process::geteuid().is_root() {
         return; // Layers have owners.
     }
-    let text = fs::read_to_string(readme()).unwrap();
-    let mut page: Vec<String> = text.lines().map(str::to_owned).collect();
     let mut differences = String::new();
-    let found = sessions(&text);
-    assert!(found.len() > 3, "README.md has {} sessions", found.len());
-    // From the last to the first, so that the numbers of lines stay right.
-    for session in found.iter().rev() {
-        let setup = Setup::of(&session.name);
-        let mut written = Vec::new();
-        for block in session.lines.chunk_by(|_, next| !next.starts_with("$ ")) {
-            let (typed, shown) = block.split_first().unwrap();
-            let printed = setup.run(typed.strip_prefix("$ ").unwrap());
-            written.push(typed.clone());
-            if are_shown(shown, &printed) {
-                written.extend_from_slice(shown);
-            } else {
-                let (name, printed) = (&session.name, printed.join("\n"));
-                writeln!(differences, "session {name}: {typed}\n{printed}").unwrap();
-                written.push(printed);
+    let mut found = 0;
+    for page in pages() {
+        let path = repository().join(&page);
+        let text = fs::read_to_string(&path).unwrap();
+        let sessions = sessions(&page, &text);
+        found += sessions.len();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        // From the last to the first, so that the numbers of lines stay right.
+        for session in sessions.iter().rev() {
+            let (written, differs) = session.run();
+            if !differs.is_empty() {
+                write!(differences, "{}, session {}: {differs}", page.display(), session.name)
+                    .unwrap();
             }
+            lines.splice(session.start..session.start + session.lines.len(), written);
         }
-        page.splice(session.start..session.start + session.lines.len(), written);
+        if std::env::var_os("OCI2BK_UPDATE").is_some() {
+            let updated = lines.join("\n") + "\n";
+            if updated != text {
+                fs::write(path, updated).unwrap();
+            }
+            differences.clear();
+        }
     }
-    if std::env::var_os("OCI2BK_UPDATE").is_some() {
-        fs::write(readme(), page.join("\n") + "\n").unwrap();
-    } else {
-        assert!(
-            differences.is_empty(),
-            "README.md shows something else than is printed:\n{differences}"
-        );
-    }
+    assert!(found > 10, "the pages have {found} sessions");
+    assert!(differences.is_empty(), "pages show something else than is printed:\n{differences}");
 }
 
 #[test]
