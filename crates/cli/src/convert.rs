@@ -88,7 +88,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     summary::warn_of_strangers(root, &strangers(root).map_err(OpenRootError::Root)?);
     if arguments.dry_run {
         let shares = converter.preview(&plan, root)?;
-        output::result(&match arguments.format {
+        output::result::<Failure>(&match arguments.format {
             Format::Table => summary::plan(&plan, &keyring, shares),
             Format::Json => summary::plan_as_json(&plan, &keyring, shares)?,
         })?;

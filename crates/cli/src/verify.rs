@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     display.finish();
     let unkeyed = plan.map(|plan| plan.lost.len());
     let printed = Printed::new(root.path(), arguments.trees, &report, mended, unkeyed);
-    output::result(&match arguments.format {
+    output::result::<Failure>(&match arguments.format {
         Format::Table => printed.table(),
         Format::Json => text::to_json(&printed)?,
     })?;

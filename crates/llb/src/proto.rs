@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 use serde::Deserialize;
 
-use super::json::bytes;
+use super::members::bytes;
 
 /// `pb.Definition`.
 #[derive(Clone, PartialEq, Message)]

@@ -69,7 +69,7 @@ mod tests {
             Ok::<_, ()>(item * 2)
         });
         assert_eq!(doubled.unwrap(), items.iter().map(|item| item * 2).collect::<Vec<_>>());
-        assert_eq!(in_parallel(&[], THREE, |item: &()| Ok::<_, ()>(*item)), Ok(Vec::new()));
+        assert_eq!(in_parallel(&[], THREE, |item: &u8| Ok::<_, ()>(*item)), Ok(Vec::new()));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::common::Format;
 use super::daemon::RootArguments;
+use crate::code::EXIT_CODES;
 
 const EXAMPLES: &str = "\
 Examples:

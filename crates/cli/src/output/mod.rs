@@ -22,10 +22,10 @@ pub(crate) struct StdoutError(#[source] io::Error);
 /// Writes a page with the result, and a line feed, to stdout.
 ///
 /// A reader that has gone has read what it wanted, so that is no failure.
-pub(crate) fn result(page: &str) -> Result<(), StdoutError> {
+pub(crate) fn result<E: From<StdoutError>>(page: &str) -> Result<(), E> {
     match write_stdout(format!("{}\n", text::page(page)).as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(StdoutError),
+        written => Ok(written.map_err(StdoutError)?),
     }
 }
 

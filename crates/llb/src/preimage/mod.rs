@@ -19,8 +19,6 @@ use super::platform::Platform;
 pub use error::NotComputable;
 
 use error::MAX_MOUNTS;
-use exec::exec;
-use file::file;
 
 type Json = Result<String, serde_json::Error>;
 
@@ -57,14 +55,14 @@ pub(super) fn document(
         }
         Kind::Exec(exec) => {
             let platform = op.platform.as_ref().unwrap_or(default_platform).normalized();
-            exec(exec, &platform, encoding)?
+            exec::exec(exec, &platform, encoding)?
         }
-        Kind::File(file) => file(file, op.inputs, encoding)?,
-        Kind::Merge(merge) => merge(merge, encoding)?,
-        Kind::Diff(diff) => diff(diff, encoding)?,
+        Kind::File(file) => file::file(file, op.inputs, encoding)?,
+        Kind::Merge(merge) => self::merge(merge, encoding)?,
+        Kind::Diff(diff) => self::diff(diff, encoding)?,
         Kind::Build(build) if build.has_definition => return Err(NotComputable::NestedDefinition),
-        Kind::Build(build) => build(build, encoding)?,
-        Kind::Passthrough(op) => passthrough(op, encoding)?,
+        Kind::Build(build) => self::build(build, encoding)?,
+        Kind::Passthrough(op) => self::passthrough(op, encoding)?,
         Kind::Source => return Err(NotComputable::Source),
         Kind::Return => return Err(NotComputable::Return),
         Kind::Unknown => return Err(NotComputable::Unknown),

@@ -133,10 +133,13 @@ mod tests {
         assert_eq!(plan().check(), Ok(()));
     }
 
+    /// How its message begins, and a change of a plan.
+    type Case<'c> = (&'static str, &'c dyn Fn(&mut Plan));
+
     #[test]
     fn what_a_changed_plan_refers_to_in_vain_is_named() {
         let result = |layer| StepResult { layer, created_at: None };
-        let changes: [(&str, &dyn Fn(&mut Plan)); 7] = [
+        let changes: [Case<'_>; 7] = [
             ("snapshot 1 of the plan refers to snapshot 1, ", &|plan| {
                 plan.snapshots[1].parent = Some(1);
             }),

@@ -1,6 +1,7 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, Write as _};
 
+use archives::{self as tar, Member as TarMember, dir, file, pax};
 use bkstate::Digest;
 use proptest::prelude::*;
 use serde_json::json;
@@ -9,7 +10,6 @@ use tempfile::NamedTempFile;
 use super::*;
 use crate::layout::{BlobError, Descriptor, Layout, LayoutError};
 use crate::limits::{Bound, Limits};
-use crate::unpack::tests::archive::{self as tar, Member as TarMember, dir, file, pax};
 
 const INDEX: &str = r#"{"schemaVersion":2,"manifests":[]}"#;
 

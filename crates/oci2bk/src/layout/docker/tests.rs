@@ -1,5 +1,6 @@
 use std::io::Write as _;
 
+use archives::{self as tar, Member as TarMember, dir, file};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
@@ -9,7 +10,6 @@ use crate::manifest::{
     Document, IMAGE_NAME, REF_NAME, SelectError, other_manifests, select, tagged,
 };
 use crate::source::{Reference, Source};
-use crate::unpack::tests::archive::{self as tar, Member as TarMember, dir, file};
 
 fn config_of(layers: &[&[u8]]) -> String {
     let diff_ids: Vec<_> = layers.iter().map(Digest::of).collect();
