@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bkstate::Digest;
+use bkstate::{Digest, Root};
 use bkstate::dir::{Dir, DirError};
 use bkstate::ids::WorkerId;
 use bkstate::layers;
