@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use bkstate::{Root, Time};
 use bkstate::usage::{Filters, Totals, Usage};
+use bkstate::{Root, Time};
 use comfy_table::{Table, presets};
 use oci2bk::text::{self, one_line};
 use serde::Serialize;

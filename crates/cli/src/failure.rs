@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use bkstate::gc::DiskError;
+use bkstate::root::OpenRootError;
 use bkstate::state::ExistingError;
 use bkstate::usage::UsageError;
 use oci2bk::convert::ConvertError;
@@ -14,7 +15,6 @@ use oci2bk::inspect::{InspectError, PlaceError};
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
 use oci2bk::layout::WriteError;
 use oci2bk::plan::{Lost, LostReason, PlanError};
-use bkstate::root::OpenRootError;
 use oci2bk::sparse::SparseError;
 use oci2bk::verify::{MendError, VerifyError};
 

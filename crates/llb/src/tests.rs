@@ -30,9 +30,9 @@ fn document(json: &str, release: Release) -> String {
     match &op.kind {
         Kind::Exec(exec) => {
             let platform = op.platform.clone().unwrap_or_else(amd64).normalized();
-            preimage::exec(exec, &platform, encoding).unwrap()
+            preimage::exec::exec(exec, &platform, encoding).unwrap()
         }
-        Kind::File(file) => preimage::file(file, op.inputs, encoding).unwrap(),
+        Kind::File(file) => preimage::file::file(file, op.inputs, encoding).unwrap(),
         Kind::Build(build) => preimage::build(build, encoding).unwrap(),
         other => panic!("{other:?}"),
     }

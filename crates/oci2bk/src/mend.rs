@@ -7,12 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bkstate::{Digest, Root};
 use bkstate::dir::{Dir, DirError};
 use bkstate::ids::WorkerId;
 use bkstate::layers;
 use bkstate::snapshots::Trees;
 use bkstate::state::{Existing, ExistingError, Parts, Staging, StagingError, State};
+use bkstate::{Digest, Root};
 
 use crate::layout::BlobFile;
 use crate::parallel::in_parallel;

@@ -74,7 +74,7 @@ fn is_zero(value: &i32) -> bool {
 }
 
 /// `platform` is the normal form of the op's own platform, or of the daemon's.
-pub(super) fn exec(op: &ExecOp, platform: &Platform, encoding: Encoding) -> Json {
+pub(crate) fn exec(op: &ExecOp, platform: &Platform, encoding: Encoding) -> Json {
     let mounts = match op.mounts.as_slice() {
         [only] if is_plain_root(only) => Vec::new(),
         mounts => mounts.iter().map(|mount| hashed_mount(mount, encoding.release)).collect(),

@@ -25,7 +25,7 @@ struct Document {
 }
 
 /// `inputs` is the number of inputs of the op.
-pub(super) fn file(
+pub(crate) fn file(
     op: &FileOp,
     inputs: usize,
     encoding: Encoding,

@@ -5,8 +5,8 @@
 //! said otherwise (`solver/pb/ops.pb.go`).
 
 mod error;
-mod exec;
-mod file;
+pub(super) mod exec;
+pub(super) mod file;
 
 use std::collections::BTreeMap;
 
@@ -107,7 +107,7 @@ fn diff(op: &DiffOp, encoding: Encoding) -> Json {
 }
 
 /// `ops/build.go`, which has the op under `Exec`.
-fn build(op: &BuildOp, encoding: Encoding) -> Json {
+pub(super) fn build(op: &BuildOp, encoding: Encoding) -> Json {
     #[derive(Serialize)]
     struct Document<'a> {
         #[serde(rename = "Type")]

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use bkstate::Root;
 use bkstate::Time;
 use bkstate::bolt::{Db, Entry, ReadError};
-use bkstate::Root;
 use bkstate::dir::DirError;
 use bkstate::worker::StateFile;
 use prost::Message;

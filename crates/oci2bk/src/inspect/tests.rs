@@ -3,7 +3,6 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bkstate::dir::Dir;
 use bkstate::ids::{KeyId, WorkerId};
 use bkstate::solver::Link;
 use bkstate::state::{Existing, Staging, State};

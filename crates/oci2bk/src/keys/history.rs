@@ -21,7 +21,6 @@ use super::attestation::is_provenance;
 use crate::json::{self, TooComplex};
 use crate::limits::{Bound, Limits};
 
-
 /// Why a build history cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -164,7 +164,9 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
     match kind {
         Kind::Root => return read_root(&Root::open(dir.path())?, limits),
         // That of Docker Engine has a cache of the solver like any other.
-        Kind::LayoutAndRoot | Kind::Engine => return read_databases(&dir, &Worker::default(), limits),
+        Kind::LayoutAndRoot | Kind::Engine => {
+            return read_databases(&dir, &Worker::default(), limits);
+        }
         Kind::Layout => {}
         Kind::Empty | Kind::Other { .. } => {
             return Err(SourceError::NoKnownDirectory { path: dir.path().to_owned() });

@@ -142,7 +142,8 @@ impl<'e> Found<'e> {
             given.contains(key) || self.table.is_some_and(|table| table.rows.contains_key(key))
         };
         let records = self.by_trees.get(chain).into_iter().flatten();
-        let layers = records.filter(|id| self.record(id).is_some_and(|record| !record.is_composed()));
+        let layers =
+            records.filter(|id| self.record(id).is_some_and(|record| !record.is_composed()));
         let mut keys = layers.filter_map(|id| self.snapshot_key(id)).filter(|key| !taken(key));
         if let Some(key) = keys.next() {
             return key.to_owned();

@@ -112,9 +112,7 @@ pub enum AgainstDamage {
         other: Option<String>,
     },
     /// A record says another diffID of a blob than the caches do.
-    #[error(
-        "records: record {record} says that {blob} unpacks to {found}, the cache {expected}"
-    )]
+    #[error("records: record {record} says that {blob} unpacks to {found}, the cache {expected}")]
     OtherDiffId {
         /// The record.
         record: RecordId,

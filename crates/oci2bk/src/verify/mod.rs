@@ -53,10 +53,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 
-use bkstate::{Root, Time};
 use bkstate::dir::DirError;
 use bkstate::layers;
 use bkstate::state::{State, dated_ahead};
+use bkstate::{Root, Time};
 
 use crate::cancel::Cancel;
 use crate::degree::Degree;

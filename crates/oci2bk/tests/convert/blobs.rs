@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use bkstate::Root;
 use bkstate::Digest;
+use bkstate::Root;
 use oci2bk::convert::{ConvertError, LinkError, StoreBlobs};
 use oci2bk::layout::BlobError;
 

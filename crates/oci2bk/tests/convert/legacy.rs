@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use bkstate::dir::Dir;
 use bkstate::layers;
-use bkstate::metadata::{NAMESPACE, Namespace};
-use bkstate::state::{Existing, RootLock, SNAPSHOTTER, Staging, State, verify};
+use bkstate::metadata::Namespace;
+use bkstate::state::{Staging, State};
 use oci2bk::{Root, Verifier};
 
 use super::fixture::{ALL, can_extract};
@@ -27,8 +26,8 @@ fn keys(namespace: &Namespace) -> BTreeSet<String> {
 /// Gives the snapshots of a root the names that an older daemon would have given them.
 fn make_legacy(root: &Path) {
     let worker_id = read(root).worker_id;
-    let root = Root::open_to_write(root).unwrap();
-    let existing = root.existing(&worker_id).unwrap();
+    let opened = Root::open_to_write(root).unwrap();
+    let existing = opened.existing(&worker_id).unwrap();
     let mut state = existing.state.clone();
     let mut names = BTreeMap::new();
     for record in state.records.by_id.values_mut() {
@@ -54,10 +53,11 @@ fn make_legacy(root: &Path) {
         });
         table.rows = rows.collect();
     }
-    let staging = Staging::begin(&root, &existing).unwrap();
+    let staging = Staging::begin(&opened, &existing).unwrap();
     let written = staging.write(&state).unwrap();
     staging.publish(written).unwrap();
-    assert!(root.verify().unwrap().damage.is_empty());
+    assert!(opened.verify().unwrap().damage.is_empty());
+    drop(opened);
     assert_eq!(layers::depend_on_legacy(&read(root).records).len(), state.records.by_id.len());
 }
 

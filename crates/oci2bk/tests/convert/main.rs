@@ -25,8 +25,7 @@ mod work;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use bkstate::dir::Dir;
-use bkstate::state::{State, verify};
+use bkstate::Root;
 use oci2bk::convert::{ConvertError, Converter, Report};
 use oci2bk::export::CacheExport;
 use oci2bk::plan::{LostReason, Plan};

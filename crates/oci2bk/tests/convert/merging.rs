@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bkstate::Root;
-use bkstate::metadata::{Metadata, NAMESPACE};
+use bkstate::metadata::Metadata;
 use bkstate::snapshots::Snapshots;
-use bkstate::state::{SNAPSHOTTER, State};
+use bkstate::state::State;
 use oci2bk::convert::Converter;
 use oci2bk::plan::Plan;
 use tempfile::TempDir;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use bkstate::dir::Dir;
+use bkstate::Root;
 use bkstate::layers;
-use bkstate::state::{State, verify};
+use bkstate::state::State;
 use oci2bk::Digest;
 use oci2bk::convert::{ConvertError, PackedReason, StoreBlobs};
 use serde_json::json;

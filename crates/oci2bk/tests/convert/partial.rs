@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use bkstate::Root;
 use bkstate::Digest;
+use bkstate::Root;
 use oci2bk::plan::Plan;
 
 use super::fixture::{self, ALL, Copy};

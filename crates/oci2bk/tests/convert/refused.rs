@@ -4,11 +4,9 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use bkstate::Digest;
-use bkstate::dir::Dir;
-use bkstate::Root;
 use bkstate::root::{LockError, OpenRootError};
 use bkstate::state::ExistingError;
+use bkstate::{Digest, Root};
 use oci2bk::convert::{ConvertError, check_root};
 use oci2bk::layout::BlobError;
 use oci2bk::unpack::UnpackError;

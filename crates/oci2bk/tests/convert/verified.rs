@@ -4,11 +4,10 @@ use std::fs;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
+use bkstate::Root;
 use bkstate::dir::Dir;
 use bkstate::records::Records;
-use bkstate::root::RootError;
-use bkstate::state::{LockError, RootLock};
-use oci2bk::root::{OpenRootError, Root};
+use bkstate::root::{LockError, OpenRootError, RootError};
 use oci2bk::verify::{Damage, Report, Verifier};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
 use tempfile::TempDir;

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bkstate::Root;
 use oci2bk::convert::{ConvertError, Converter, Report};
 use oci2bk::export::{CacheExport, ExportError};
 use oci2bk::keys::{Keyring, SourceError};

@@ -5,8 +5,7 @@
 use std::process::Command;
 use std::thread;
 
-use bkstate::dir::Dir;
-use bkstate::state::{Existing, ExistingError};
+use bkstate::state::ExistingError;
 use oci2bk::verify::{Damage, Verifier};
 use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan, Root, Time};
 use testkit::corruptions::{Corruption, Outcome, all, ensure_named};
@@ -90,7 +89,7 @@ fn judge(corruption: &Corruption, sound: &Path, plan: &Plan) -> Result<(), Strin
             is_sound && trees().is_empty() && against().damage.is_empty()
         }
     };
-    let existing = Existing::read(&Dir::open(&root).unwrap(), &plan.worker_id);
+    let existing = Root::open(&root).unwrap().existing(&plan.worker_id);
     let is_refused = matches!(existing, Err(ExistingError::Damaged { .. }));
     let to_be_refused = match corruption.outcome {
         // What a daemon begins anew matters by what the others say of it.

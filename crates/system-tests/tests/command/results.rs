@@ -17,7 +17,7 @@ fn databases(place: &Place) -> [Vec<u8>; 3] {
 }
 
 fn state(place: &Place) -> State {
-    Root::open(&place.root()).unwrap().state().unwrap()
+    Root::open(place.root()).unwrap().state().unwrap()
 }
 
 #[test]

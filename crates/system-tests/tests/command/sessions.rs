@@ -164,15 +164,19 @@ impl Setup {
         [
             ("/var/lib/buildkit", text(self.root())),
             ("/tmp/warm", text(self.temp.path().join("warm"))),
-            ("cargo run --release -p oci2bk-cli --", env!("CARGO_BIN_EXE_oci2bk-under-test").to_owned()),
+            (
+                "cargo run --release -p oci2bk-cli --",
+                env!("CARGO_BIN_EXE_oci2bk-under-test").to_owned(),
+            ),
         ]
     }
 
     /// What a command prints, on both streams.
     fn run(&self, line: &str) -> Vec<String> {
-        let mut line = line.replacen("oci2bk ", concat!(env!("CARGO_BIN_EXE_oci2bk-under-test"), " "), {
-            usize::from(line.starts_with("oci2bk "))
-        });
+        let mut line =
+            line.replacen("oci2bk ", concat!(env!("CARGO_BIN_EXE_oci2bk-under-test"), " "), {
+                usize::from(line.starts_with("oci2bk "))
+            });
         for (shown, real) in self.places() {
             line = line.replace(shown, &real);
         }

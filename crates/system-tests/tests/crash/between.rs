@@ -1,6 +1,7 @@
 //! A daemon is started on what a stopped run has published, builds, and leaves the rest to the next
 //! run.
 
+use bkstate::Root;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bkstate::Root;
 use bkstate::ids::{RecordId, WorkerId};
-use bkstate::metadata::{LABEL_TEMPORARY, Lease, NAMESPACE};
+use bkstate::metadata::{LABEL_TEMPORARY, Lease};
 use bkstate::state::State;
 use testkit::corruptions::{self, Outcome};
 
@@ -61,7 +61,7 @@ impl Bench<'_> {
         let (root, mut state) = self.root("leases")?;
         let leaves = leaves(&state);
         let [unleased, temporary, ..] = leaves.as_slice() else { anyhow::bail!("{leaves:?}") };
-        let namespace = state.metadata.namespaces.get_mut(NAMESPACE).context("no namespace")?;
+        let namespace = state.metadata.namespaces.get_mut("buildkit").context("no namespace")?;
         namespace.leases.remove(unleased.as_str());
         let lease = namespace.leases.get_mut(temporary.as_str()).context("no lease")?;
         lease.labels.insert(LABEL_TEMPORARY.to_owned(), String::new());
@@ -77,7 +77,7 @@ impl Bench<'_> {
         wait_until(Duration::from_secs(60), || files.iter().all(|file| !file.exists()));
         daemon.stop()?;
         let after = read(&root)?;
-        let namespace = &after.metadata.namespaces[NAMESPACE];
+        let namespace = &after.metadata.namespaces["buildkit"];
         ensure!(namespace.leases.contains_key(&stray), "the stray lease is gone");
         for blob in blobs.into_iter().flatten() {
             ensure!(!namespace.content.contains_key(&blob), "{blob} was not collected");

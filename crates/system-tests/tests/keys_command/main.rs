@@ -12,7 +12,6 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use bkstate::Root;
 use bkstate::records::Records;
 use bkstate::solver::SolverCache;
 use bkstate::state::State;
@@ -88,7 +87,8 @@ fn converted(cache: &Path, keys: Option<&Path>) -> Root {
         }
         command
     });
-    let State { mut records, solver, .. } = Root::open(root.path()).unwrap().state().unwrap();
+    let State { mut records, solver, .. } =
+        bkstate::Root::open(root.path()).unwrap().state().unwrap();
     let descriptions = records.by_id.values_mut().map(|record| record.description.take()).collect();
     let mut files = contents(root.path());
     files.remove(Path::new("runc-overlayfs/metadata_v2.db")).unwrap();

@@ -32,8 +32,6 @@ const WORKER_ID: &str = "workerid";
 const CACHE_DB: &str = "cache.db";
 const RECORDS_DB: &str = "metadata_v2.db";
 const METADATA_DB: &str = "containerdmeta.db";
-const SNAPSHOTS: &str = "snapshots";
-const SNAPSHOTS_DB: &str = "metadata.db";
 
 /// A root in a temporary directory, under its lock.
 struct Root {

@@ -39,9 +39,7 @@ pub enum ContentDamage {
         size: i64,
     },
     /// Row and record differ in what the blob unpacks to.
-    #[error(
-        "metadata: the row of {blob} says it unpacks to {row}, record {record} {diff_id}"
-    )]
+    #[error("metadata: the row of {blob} says it unpacks to {row}, record {record} {diff_id}")]
     DiffId {
         /// The record.
         record: RecordId,

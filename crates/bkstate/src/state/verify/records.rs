@@ -61,9 +61,7 @@ pub enum RecordDamage {
         record: RecordId,
     },
     /// A record is the twin of a mutable one that is gone, and has no snapshot of its own.
-    #[error(
-        "records: record {record} has neither its mutable twin {mutable} nor a snapshot"
-    )]
+    #[error("records: record {record} has neither its mutable twin {mutable} nor a snapshot")]
     MissingTwin {
         /// The record.
         record: RecordId,
@@ -81,9 +79,7 @@ pub enum RecordDamage {
         mutable: bool,
     },
     /// The key of a record's snapshot is that of another chain or another record.
-    #[error(
-        "records: record {record} has the snapshot {snapshot}, which is that of {owner}"
-    )]
+    #[error("records: record {record} has the snapshot {snapshot}, which is that of {owner}")]
     SnapshotOfOther {
         /// The record.
         record: RecordId,
@@ -149,9 +145,7 @@ pub enum RecordDamage {
         diff_id: Digest,
     },
     /// What a layer adds to chains is not its diffID, as it is with the overlayfs snapshotter.
-    #[error(
-        "records: the layer identity of record {record} is {found}, not its diffID {diff_id}"
-    )]
+    #[error("records: the layer identity of record {record} is {found}, not its diffID {diff_id}")]
     LayerIdentity {
         /// The record.
         record: RecordId,

@@ -69,9 +69,7 @@ pub enum SnapshotDamage {
         name: String,
     },
     /// The databases say different things of what it lies on.
-    #[error(
-        "snapshot {name} has another parent in the metadata than in the snapshotter"
-    )]
+    #[error("snapshot {name} has another parent in the metadata than in the snapshotter")]
     ParentDiffers {
         /// The name.
         name: String,
@@ -133,9 +131,7 @@ pub enum SnapshotDamage {
         name: String,
     },
     /// The index of parents has an entry of nothing.
-    #[error(
-        "snapshotter: the bucket parents has an entry for {name} that is of no snapshot"
-    )]
+    #[error("snapshotter: the bucket parents has an entry for {name} that is of no snapshot")]
     StrayParentIndex {
         /// The name in it.
         name: String,
