@@ -36,6 +36,9 @@
 //! assert_eq!(layer.snapshot_key(&base), "sha256:base");
 //! assert_eq!(cache_mount.snapshot_key(&mount), mount.as_str());
 //!
+//! assert!(layer.is_committed() && layer.is_lasting() && layer.is_retained() && !layer.is_packed());
+//! assert!(cache_mount.is_cache_mount() && !cache_mount.is_committed());
+//!
 //! // A merge has several records below it, and no files before they are needed.
 //! let merge = Record { merge_parents: Some(vec![base.clone(), mount.clone()]), ..Record::default() };
 //! assert!(merge.is_composed() && !merge.is_mutable());

@@ -37,9 +37,10 @@ impl Degree {
     ///
     /// ```
     /// use oci2bk::bkstate::ids::WorkerId;
+    /// use oci2bk::bkstate::worker::Worker;
     /// use oci2bk::{Degree, State};
     ///
-    /// assert_eq!(Degree::of_state(&State::empty(WorkerId::derive("worker"))), None);
+    /// assert_eq!(Degree::of_state(&State::empty(Worker::default(), WorkerId::derive("worker"))), None);
     /// ```
     pub fn of_state(state: &State) -> Option<Self> {
         let has_links = state.solver.links.values().any(|links| !links.is_empty());

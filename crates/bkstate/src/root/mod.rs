@@ -54,6 +54,24 @@
 //! assert!(found.iter().any(|found| found.directory == temp.path() && found.mode == 0o777));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! One that somebody uses is refused, and the error says who:
+//!
+//! ```
+//! use bkstate::Root;
+//! use bkstate::root::{Holder, LockError, OpenRootError};
+//!
+//! let temp = tempfile::tempdir()?;
+//! let held = Root::open_to_write(temp.path())?;
+//! let OpenRootError::Lock(error) = Root::open(temp.path()).unwrap_err() else { panic!() };
+//! assert!(error.is_in_use());
+//! let LockError::InUse { holder: Holder { pid, .. }, .. } = error else { panic!() };
+//! assert!(pid.is_none_or(|pid| pid == std::process::id()));
+//!
+//! drop(held);
+//! Root::open(temp.path())?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod access;
 mod held;

@@ -114,7 +114,7 @@
 //!
 //! // Another worker, without results: as if there were no `cache.db`.
 //! let worker_id = WorkerName::Given(WorkerId::derive("another"));
-//! let parts = Parts { solver: None, worker_id, ..root.parts()? };
+//! let parts = Parts { solver: None, worker_id, ..Parts::of_root(&root)? };
 //! let verified = parts.verify()?;
 //! assert!(verified.damage.is_empty());
 //! assert_eq!(verified.state.map(|state| state.worker_id), Some(WorkerId::derive("another")));

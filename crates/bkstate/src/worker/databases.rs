@@ -8,6 +8,25 @@ use super::{Part, StateFile, Worker};
 use crate::dir::{Dir, DirError, FileKind, if_there};
 
 /// The place of a database that a daemon opens, whether or not there is a file.
+///
+/// ```
+/// use bkstate::Root;
+/// use bkstate::ids::WorkerId;
+/// use bkstate::state::{Existing, Staging, State};
+/// use bkstate::worker::{DatabasePlace, Worker};
+///
+/// let temp = tempfile::tempdir()?;
+/// let root = Root::open_to_write(temp.path())?;
+/// let state = State::empty(Worker::default(), WorkerId::derive("worker"));
+/// let existing = Existing::nothing(state.worker.clone(), state.worker_id.clone());
+/// let staging = Staging::begin(&root, &existing)?;
+/// let written = staging.write(&state)?;
+/// staging.publish(written)?;
+/// // Those that a conversion leaves alone.
+/// let kept: Vec<DatabasePlace> = root.parts()?.kept;
+/// assert_eq!(kept.len(), 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct DatabasePlace {
     pub(crate) dir: Dir,

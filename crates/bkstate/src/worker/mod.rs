@@ -29,6 +29,35 @@
 //! table.sequence = 7;
 //! assert_eq!(metadata.namespaces["buildkit"].snapshots["overlayfs"].sequence, 7);
 //! assert_eq!(worker.snapshot_name(8, "base"), "buildkit/8/base");
+//!
+//! // The same where neither is made if it is not there.
+//! let found = worker.namespace_of(&metadata).and_then(|namespace| worker.table_of(namespace));
+//! assert_eq!(found.map(|table| table.sequence), Some(7));
+//! let namespace = worker.namespace_of_mut(&mut metadata).ok_or("no namespace")?;
+//! worker.table_of_mut(namespace).ok_or("no snapshots")?.rows.clear();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What else depends on it: in which form the files of layers are, whose they are, and how a database is
+//! replaced.
+//!
+//! ```
+//! use bkstate::dir::Dir;
+//! use bkstate::worker::{Commit, OverlayMarks, Owners, Part, Place, StateFile, TreeForm, Worker};
+//!
+//! /// Whether a tree can be made without a mount, and its databases be renamed into place.
+//! fn is_written_as_files(worker: &Worker) -> bool {
+//!     worker.form() == TreeForm::Overlay(OverlayMarks::Trusted)
+//!         && worker.owners() == Owners::AsInLayers
+//!         && worker.commit() == Commit::Rename
+//! }
+//!
+//! let worker = Worker::default();
+//! assert!(is_written_as_files(&worker));
+//! let Place { part, name, .. } = worker.place(StateFile::WorkerId);
+//! let temp = tempfile::tempdir()?;
+//! let absent = worker.open_existing(&Dir::open(temp.path())?, part).unwrap_err();
+//! assert!(absent.is_not_found() && part == Part::Worker && name == worker.name(StateFile::WorkerId));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -111,6 +140,19 @@ const NAMESPACE: &str = "buildkit";
 ///
 /// There is one kind of it: the [`Default`], which is the OCI worker with the overlayfs snapshotter of a
 /// daemon that runs as root (BuildKit v0.34.2 `worker/runc/runc.go` `NewWorkerOpt`).
+///
+/// A lease says for each snapshotter which snapshots it keeps:
+///
+/// ```
+/// use bkstate::metadata::Lease;
+/// use bkstate::worker::Worker;
+///
+/// let (worker, mut lease) = (Worker::default(), Lease::default());
+/// assert!(worker.kept_by(&lease).is_none());
+/// assert!(worker.kept_by_mut(&mut lease).is_none());
+/// worker.kept_by_entry(&mut lease).insert("base".to_owned());
+/// assert!(worker.kept_by(&lease).is_some_and(|keys| keys.contains("base")));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Worker {
     executor: Executor,
@@ -264,17 +306,6 @@ impl Worker {
     }
 
     /// The keys of the worker's snapshots that `lease` keeps, if it keeps any.
-    ///
-    /// ```
-    /// use bkstate::metadata::Lease;
-    /// use bkstate::worker::Worker;
-    ///
-    /// let (worker, mut lease) = (Worker::default(), Lease::default());
-    /// assert!(worker.kept_by(&lease).is_none());
-    /// assert!(worker.kept_by_mut(&mut lease).is_none());
-    /// worker.kept_by_entry(&mut lease).insert("base".to_owned());
-    /// assert!(worker.kept_by(&lease).is_some_and(|keys| keys.contains("base")));
-    /// ```
     pub fn kept_by<'l>(&self, lease: &'l Lease) -> Option<&'l BTreeSet<String>> {
         lease.snapshots.get(&self.snapshotter)
     }

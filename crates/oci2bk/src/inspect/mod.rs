@@ -117,7 +117,7 @@
 //! let is_history = |unread: &Unread| matches!(unread, Unread::Builds(BuildsError::Database { .. }));
 //! assert!(root.unread.iter().any(is_history));
 //! let error = Root::read("../../fixtures".as_ref(), &[], &limits).unwrap_err();
-//! assert!(matches!(error, InspectError::Root(_)));
+//! assert!(matches!(error, InspectError::Open(_)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

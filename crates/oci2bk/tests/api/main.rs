@@ -27,7 +27,8 @@ fn libraries() -> Vec<String> {
         .filter(|directory| directory.path().join("src/lib.rs").is_file())
         .filter(|directory| {
             let manifest = fs::read_to_string(directory.path().join("Cargo.toml")).unwrap();
-            !manifest.lines().any(|line| line == "publish = false")
+            // That of a program is there for its own tests.
+            !manifest.lines().any(|line| matches!(line, "publish = false" | "[[bin]]"))
         })
         .map(|directory| directory.file_name().into_string().unwrap())
         .collect();

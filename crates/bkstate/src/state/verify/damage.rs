@@ -8,13 +8,13 @@ use super::{
 /// Something in a state that a daemon would trip over. The message says what and where.
 ///
 /// ```
-/// use bkstate::dir::Dir;
 /// use bkstate::ids::{KeyId, RecordId, ResultId, WorkerId};
 /// use bkstate::state::{
 ///     ContentDamage, Damage, DatabaseDamage, DirectoryDamage, Existing, LeaseDamage, RecordDamage,
-///     RootLock, SnapshotDamage, SolverDamage, Staging, State, verify,
+///     SnapshotDamage, SolverDamage, Staging, State,
 /// };
-/// use bkstate::Time;
+/// use bkstate::worker::Worker;
+/// use bkstate::{Root, Time};
 ///
 /// /// What to look at next.
 /// fn subject(damage: &Damage) -> String {
@@ -31,11 +31,10 @@ use super::{
 /// }
 ///
 /// let temp = tempfile::tempdir()?;
-/// let root = Dir::open(temp.path())?;
-/// let lock = RootLock::acquire(&root)?;
-/// let mut state = State::empty(WorkerId::derive("worker"));
-/// let existing = Existing::nothing(state.worker_id.clone());
-/// let staging = Staging::begin(&root, &lock, &existing)?;
+/// let root = Root::open_to_write(temp.path())?;
+/// let mut state = State::empty(Worker::default(), WorkerId::derive("worker"));
+/// let existing = Existing::nothing(state.worker.clone(), state.worker_id.clone());
+/// let staging = Staging::begin(&root, &existing)?;
 /// // A directory that no database knows, and a result whose record is gone.
 /// staging.trees().create_snapshot(7)?;
 /// let gone = ResultId { worker: state.worker_id.clone(), record: Some(RecordId::derive("gone")) };
@@ -45,7 +44,7 @@ use super::{
 /// let written = staging.write(&state)?;
 /// staging.publish(written)?;
 ///
-/// let found = verify(&root)?.damage;
+/// let found = root.verify()?.damage;
 /// let kinds: Vec<_> = found.iter().map(|damage| (damage.kind(), damage.is_unused())).collect();
 /// assert_eq!(kinds, [("result-without-record", false), ("stray-directory", true)]);
 /// assert_eq!(

@@ -76,10 +76,11 @@ pub fn is_ahead(time: Time, now: Time) -> bool {
 ///
 /// ```
 /// use bkstate::ids::{KeyId, ResultId, WorkerId};
-/// use bkstate::state::{Damage, FutureDate, State, dated_ahead};
 /// use bkstate::Time;
+/// use bkstate::state::{Damage, FutureDate, State, dated_ahead};
+/// use bkstate::worker::Worker;
 ///
-/// let mut state = State::empty(WorkerId::derive("worker"));
+/// let mut state = State::empty(Worker::default(), WorkerId::derive("worker"));
 /// let step = KeyId::derive("step");
 /// let result = ResultId { worker: state.worker_id.clone(), record: None };
 /// state.solver.add_key(&step);
