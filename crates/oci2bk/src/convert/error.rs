@@ -21,8 +21,8 @@ pub enum ConvertError {
     Plan(#[from] BrokenPlan),
     /// A snapshot is handled as one to unpack, and has no place to be unpacked into.
     #[error(
-        "snapshot {index} of the plan has no place to be unpacked into; this is a fault of oci2bk, please \
-         report it"
+        "snapshot {index} of the plan has no place to be unpacked into; this is a fault of oci2bk; report \
+         it"
     )]
     NotToUnpack {
         /// Its index in the plan.

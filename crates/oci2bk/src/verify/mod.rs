@@ -211,7 +211,7 @@ pub enum VerifyError {
     #[error("cannot unpack a layer to compare a snapshot with it")]
     Unpack(#[source] Box<UnpackError>),
     /// An entry of an unpacked tree cannot be looked at.
-    #[error("cannot look at {path} in the tree of snapshot {snapshot}")]
+    #[error("cannot look at {path} in the tree {snapshot}/fs")]
     Entry {
         /// The id of the snapshot.
         snapshot: u64,

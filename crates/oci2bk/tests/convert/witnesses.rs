@@ -71,7 +71,7 @@ fn what_copying_loses_is_found_by_the_plain_command() {
         lremovexattr(&dir, "trusted.overlay.opaque").unwrap();
         let [(kind, message)] = &damage(root, false)[..] else { panic!("{blobs:?}") };
         assert_eq!(*kind, "lost-attributes");
-        let text = r#"tree of snapshot 2: "dir" has lost the extended attribute"#;
+        let text = r#"trees: 2/fs: "dir" has lost the extended attribute"#;
         assert!(message.starts_with(text), "{message}");
         // The comparison says it in its own words, where it can be made.
         let [(kind, _)] = &damage(root, true)[..] else { panic!("{blobs:?}") };

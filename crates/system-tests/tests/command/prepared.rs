@@ -89,7 +89,7 @@ fn who_can_put_something_else_in_the_place_of_the_root_is_told() {
     let place = Place::new();
     fs::set_permissions(place.temp.path(), Permissions::from_mode(0o777)).unwrap();
     let printed = Printed::of(&mut writers(&place.root())[0], 0);
-    printed.says(&["warning: users other than its owner may write to", "in the place of"]);
+    printed.says(&["warning: users other than its owner may write to", "can replace"]);
     fs::set_permissions(place.temp.path(), Permissions::from_mode(0o1777)).unwrap();
     assert_eq!(Printed::of(&mut writers(&place.root())[0], 0).stderr, "");
     if is_root() {

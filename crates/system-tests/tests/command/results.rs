@@ -285,8 +285,7 @@ fn what_garbage_collection_takes_is_told_with_the_lines_that_keep_it() {
     let lines = "[worker.oci]\n  reservedSpace = \"1GB\"\n  maxUsedSpace = \"1GB\"\n";
     assert_eq!(report["gc"]["config"], lines);
     printed.says(&[
-        "warning: the state takes 1.07 MB, of which",
-        "keeps 1.05 MB when it starts",
+        "warning: the state takes 1.07 MB; the daemon's garbage collection keeps 1.05 MB of it when it starts",
         "\n  [worker.oci]\n    reservedSpace = \"1GB\"\n",
     ]);
 

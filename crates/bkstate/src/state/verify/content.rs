@@ -51,19 +51,19 @@ pub enum ContentDamage {
         diff_id: Digest,
     },
     /// A blob has a row and no file.
-    #[error("content/blobs/sha256: the blob {blob} has a row but no file")]
+    #[error("content: the blob {blob} has a row but no file")]
     NoFile {
         /// The blob.
         blob: Digest,
     },
     /// A link, directory or device stands where a blob belongs.
-    #[error("content/blobs/sha256: the blob {blob} is not a regular file")]
+    #[error("content: the blob {blob} is not a regular file")]
     NotAFile {
         /// The blob.
         blob: Digest,
     },
     /// The file has not the size that its row says.
-    #[error("content/blobs/sha256: the blob {blob} has {file} bytes, but its row says {row}")]
+    #[error("content: the blob {blob} has {file} bytes, but its row says {row}")]
     FileSize {
         /// The blob.
         blob: Digest,
@@ -73,7 +73,7 @@ pub enum ContentDamage {
         file: u64,
     },
     /// The bytes in the file are not those it is named after.
-    #[error("content/blobs/sha256: the blob {blob} is damaged: its content has the digest {found}")]
+    #[error("content: the blob {blob} is damaged: its content has the digest {found}")]
     Digest {
         /// The blob.
         blob: Digest,
@@ -81,7 +81,7 @@ pub enum ContentDamage {
         found: Digest,
     },
     /// The file cannot be read.
-    #[error("content/blobs/sha256: cannot read the blob {blob}")]
+    #[error("content: cannot read the blob {blob}")]
     Unreadable {
         /// The blob.
         blob: Digest,
@@ -90,7 +90,7 @@ pub enum ContentDamage {
         source: DirError,
     },
     /// A file in the store has no row in any namespace.
-    #[error("content/blobs/sha256: the file {name:?} has no row")]
+    #[error("content: the file {name:?} has no row")]
     StrayFile {
         /// Its name.
         name: String,

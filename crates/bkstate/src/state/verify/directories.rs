@@ -13,7 +13,7 @@ use super::Findings;
 #[non_exhaustive]
 pub enum DirectoryDamage {
     /// It is not there, or is no directory.
-    #[error("the directory {id} is not there as a directory; it is that of snapshot {name}")]
+    #[error("trees: {id} is not there as a directory; it is that of snapshot {name}")]
     Missing {
         /// The name of the directory.
         id: u64,
@@ -22,7 +22,7 @@ pub enum DirectoryDamage {
     },
     /// The directory with the files is not there, or is no directory.
     #[error(
-        "the directory {id}/fs is not there as a directory; snapshot {name} has its files in it"
+        "trees: {id}/fs is not there as a directory; snapshot {name} has its files in it"
     )]
     NoFiles {
         /// The name of the directory.
@@ -31,7 +31,7 @@ pub enum DirectoryDamage {
         name: String,
     },
     /// The directory that overlayfs works in is not there, or is no directory.
-    #[error("the directory {id}/work is not there as a directory; snapshot {name} needs it")]
+    #[error("trees: {id}/work is not there as a directory; snapshot {name} needs it")]
     NoWork {
         /// The name of the directory.
         id: u64,
@@ -39,7 +39,7 @@ pub enum DirectoryDamage {
         name: String,
     },
     /// A directory belongs to no snapshot.
-    #[error("the directory {name} belongs to no snapshot")]
+    #[error("trees: the directory {name} belongs to no snapshot")]
     Stray {
         /// The name of the directory.
         name: String,

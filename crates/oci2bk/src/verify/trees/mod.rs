@@ -40,7 +40,7 @@ pub use entry::Difference;
 #[non_exhaustive]
 pub enum TreeDamage {
     /// One entry differs.
-    #[error("tree of snapshot {snapshot}: {path} {difference} (layer {layer})")]
+    #[error("trees: {snapshot}/fs: {path} {difference} (layer {layer})")]
     Entry {
         /// The id of the snapshot.
         snapshot: u64,
@@ -52,7 +52,7 @@ pub enum TreeDamage {
         difference: Difference,
     },
     /// More entries differ than are named.
-    #[error("tree of snapshot {snapshot}: {count} more entries differ (layer {layer})")]
+    #[error("trees: {snapshot}/fs: {count} more entries differ (layer {layer})")]
     More {
         /// The id of the snapshot.
         snapshot: u64,
@@ -62,7 +62,7 @@ pub enum TreeDamage {
         count: u64,
     },
     /// A part of the tree cannot be read.
-    #[error("tree of snapshot {snapshot}: cannot read {path} (layer {layer})")]
+    #[error("trees: {snapshot}/fs: cannot read {path} (layer {layer})")]
     Unreadable {
         /// The id of the snapshot.
         snapshot: u64,
@@ -77,7 +77,7 @@ pub enum TreeDamage {
     /// The tree has lost extended attributes, those of one namespace or all, as when the root was copied
     /// by a tool that does not keep them. That is told by an entry that was noted when it was unpacked.
     #[error(
-        "tree of snapshot {snapshot}: {path} has lost the extended attribute {name} that it was \
+        "trees: {snapshot}/fs: {path} has lost the extended attribute {name} that it was \
          unpacked with"
     )]
     LostAttributes {
@@ -89,7 +89,7 @@ pub enum TreeDamage {
         name: EntryName,
     },
     /// The tree has lost its whiteouts, as when the root was copied by a tool that does not keep devices.
-    #[error("tree of snapshot {snapshot}: the whiteout {path} is gone")]
+    #[error("trees: {snapshot}/fs: the whiteout {path} is gone")]
     LostWhiteouts {
         /// The id of the snapshot.
         snapshot: u64,
@@ -97,7 +97,7 @@ pub enum TreeDamage {
         path: EntryName,
     },
     /// The layer cannot be unpacked, or is not the one that the record says.
-    #[error("tree of snapshot {snapshot}: cannot unpack its layer: {source}")]
+    #[error("trees: {snapshot}: cannot unpack its layer: {source}")]
     Layer {
         /// The id of the snapshot.
         snapshot: u64,
