@@ -190,6 +190,17 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
 
 /// Reads everything in the root of a stopped builder that has keys.
 ///
+/// ```
+/// use oci2bk::keys::{SourceError, read_root};
+/// use oci2bk::{Limits, Root};
+///
+/// let directory = tempfile::tempdir()?;
+/// // Nobody has built on it.
+/// let nothing = read_root(&Root::open(&directory)?, &Limits::default());
+/// assert!(matches!(nothing, Err(SourceError::EmptyRoot { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// See [`SourceError`].
 pub fn read_root(root: &Root, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {

@@ -63,6 +63,17 @@ impl Plan {
     /// Checks that everything in the plan refers to what is in it, and layers, snapshots and steps to those
     /// before them.
     ///
+    /// ```
+    /// use oci2bk::{CacheExport, Keyring, Limits, Plan};
+    ///
+    /// let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
+    /// let mut plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
+    /// plan.check()?;
+    /// plan.blobs.clear();
+    /// assert!(plan.check().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The first that does not.
     pub fn check(&self) -> Result<(), BrokenPlan> {

@@ -55,8 +55,7 @@ fn exit_5_each_damage_is_named_with_what_a_daemon_would_do() {
     printed.says(&["error: ", "is damaged"]);
     let lines: Vec<_> = printed.stdout.lines().collect();
     assert_eq!(lines[0], format!("{} is damaged in 2 places", place.root().display()));
-    for start in ["stray-directory: trees: the directory 99", "blob-digest: content: "]
-    {
+    for start in ["stray-directory: trees: the directory 99", "blob-digest: content: "] {
         let at = lines.iter().position(|line| line.starts_with(start)).unwrap();
         assert!(lines[at + 1].starts_with("  the daemon "), "{}", lines[at + 1]);
     }

@@ -21,9 +21,7 @@ pub enum DirectoryDamage {
         name: String,
     },
     /// The directory with the files is not there, or is no directory.
-    #[error(
-        "trees: {id}/fs is not there as a directory; snapshot {name} has its files in it"
-    )]
+    #[error("trees: {id}/fs is not there as a directory; snapshot {name} has its files in it")]
     NoFiles {
         /// The name of the directory.
         id: u64,
