@@ -292,7 +292,7 @@ fn what_garbage_collection_takes_is_told_with_the_lines_that_keep_it() {
     let text = "[[worker.oci.gcpolicy]]\nkeepDuration = \"48h\"\n";
     let (_place, mut command) = config(text);
     let printed = Printed::of(command.args(["--last-used", "2027-06-30T00:00:00Z"]), 0);
-    printed.says(&["keeps 0 B if they were last used 48 hours ago", "at 2027-06-30T00:00:00Z"]);
+    printed.says(&["keeps 0 B of it if it was last used 48 hours ago", "at 2027-06-30T00:00:00Z"]);
 
     let (_place, mut command) = config("[worker.oci]\ngc = false\n");
     let printed = Printed::of(&mut command, 0);
