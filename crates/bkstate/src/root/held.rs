@@ -22,7 +22,7 @@ use crate::worker::Worker;
 /// let path = temp.path().join("buildkit");
 /// assert!(Root::open_if_there(&path)?.is_none());
 ///
-/// // Whoever writes makes it.
+/// // Opening it to write makes it.
 /// let root = Root::open_to_write(&path)?;
 /// assert_eq!(root.path(), path);
 /// assert!(root.worker().open(root.dir(), Part::Worker)?.is_none());

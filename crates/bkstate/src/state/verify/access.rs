@@ -97,11 +97,9 @@ pub(in crate::state) fn check(root: &Root, findings: &mut Findings) -> Result<()
     let mut seen = BTreeSet::new();
     for part in [Part::Worker, Part::Metadata, Part::Content, Part::Snapshotter] {
         let way: Vec<_> = worker.way(part).into_iter().map(|(name, _)| name).collect();
-        let files =
-            [StateFile::WorkerId, StateFile::Records, StateFile::Metadata, StateFile::Snapshots];
-        let files = files.map(|file| worker.place(file)).into_iter();
-        let files: Vec<_> =
-            files.filter(|place| place.part == part).map(|place| place.name).collect();
+        let files = StateFile::OF_WORKER.into_iter().chain([StateFile::WorkerId]);
+        let places = files.map(|file| worker.place(file)).filter(|place| place.part == part);
+        let files: Vec<_> = places.map(|place| place.name).collect();
         let Some((dir, reachable)) = walk.down(dir, &way, is_open(found), &mut seen)? else {
             continue;
         };
@@ -112,10 +110,9 @@ pub(in crate::state) fn check(root: &Root, findings: &mut Findings) -> Result<()
             _ => continue,
         };
         if let Some((dir, reachable)) = walk.down(&dir, all, reachable, &mut seen)? {
-            let names = dir.entries()?.into_iter().map(|entry| entry.name);
-            for name in names {
-                if let Some(found) = dir.find(&*name)? {
-                    walk.judge(&dir.path().join(&*name.to_string_lossy()), found, reachable);
+            for entry in dir.entries()? {
+                if let Some(found) = dir.find(&*entry.name)? {
+                    walk.judge(&dir.path().join(&*entry.name.to_string_lossy()), found, reachable);
                 }
             }
         }
