@@ -61,7 +61,7 @@ fn locate() -> Result<Tools, String> {
     if oci2bk.exists() {
         Tools::locate(&oci2bk)
     } else {
-        Err("oci2bk is not built: run cargo build -p oci2bk-cli".into())
+        Err("oci2bk is not built: run cargo build --bin oci2bk".into())
     }
 }
 
