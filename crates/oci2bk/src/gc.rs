@@ -37,6 +37,7 @@ use crate::release::Target;
 #[non_exhaustive]
 pub struct Collection {
     /// Its bytes, as the daemon counts them.
+    #[serde(rename = "size")]
     pub bytes: u64,
     /// The disk it is on.
     pub disk: Disk,
