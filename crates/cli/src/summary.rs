@@ -445,9 +445,11 @@ pub(crate) fn report(report: &Report) -> String {
         format!("  keys of BuildKit {exporter} translated to {}", report.buildkit)
     }));
     let used = report.key_sources.iter().filter(|key| key.resolved_count > 0);
-    lines.extend(used.map(|key| {
-        format!("  {} keys from {}", key.resolved_count, one_line(&key.description))
-    }));
+    lines.extend(
+        used.map(|key| {
+            format!("  {} keys from {}", key.resolved_count, one_line(&key.description))
+        }),
+    );
     lines.join("\n")
 }
 

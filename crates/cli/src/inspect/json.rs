@@ -12,9 +12,9 @@ use oci2bk::graph::Warmth;
 pub(super) fn export(export: &Export) -> Value {
     let steps = export.steps.iter().map(|step| {
         let key = step.key.as_ref();
-        let links = step.inputs.iter().map(|input| {
-            json!({"from": input.step, "input": input.input, "selector": input.selector})
-        });
+        let links = step.inputs.iter().map(
+            |input| json!({"from": input.step, "input": input.input, "selector": input.selector}),
+        );
         let results = step.results.iter().map(|result| {
             json!({
                 "layer": result.layer,
@@ -24,10 +24,8 @@ pub(super) fn export(export: &Export) -> Value {
                 "created_at": result.created_at,
             })
         });
-        let misses = step
-            .misses
-            .iter()
-            .map(|miss| json!({"reason": miss.reason, "certain": miss.certain}));
+        let misses =
+            step.misses.iter().map(|miss| json!({"reason": miss.reason, "certain": miss.certain}));
         json!({
             "source": step.source,
             "number": step.number,

@@ -80,8 +80,7 @@ pub(crate) fn prove_first_start(world: &World) -> Result<()> {
 
     let aged = bench.convert("aged", BY_AGE, &[])?;
     ensure!(
-        aged["gc"]["losses"]
-            == json!([{"rule": 0, "kept_size": 0, "unused_seconds": 3600.0}]),
+        aged["gc"]["losses"] == json!([{"rule": 0, "kept_size": 0, "unused_seconds": 3600.0}]),
         "{aged:#}"
     );
     bench.ensure_lost("aged", BY_AGE)?;

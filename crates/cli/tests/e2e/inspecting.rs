@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use testkit::schema;
 
 use crate::build::{Options, Source};
 use crate::case::Context;
@@ -28,6 +29,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
         run(Command::new(&world.tools.oci2bk).arg("inspect").arg(&root).args(words))
     };
     let json: Value = serde_json::from_str(&inspect(&["--format=json"])?)?;
+    schema::ensure_valid("inspect-root.json", &json)?;
     ensure!(json["damage_count"] == 0, "{:#}", json["damage_count"]);
 
     let list = |member: &str| json[member].as_array().cloned().unwrap_or_default();

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use testkit::schema;
 
 use crate::build::{Options, Report, Source};
 use crate::case::{Case, Context, Export, Keys};
@@ -149,7 +150,9 @@ impl Bench<'_> {
             .args([&made.keys, &made.cache])
             .arg(root))?;
         state::ensure_sound(&self.world.tools, root)?;
-        Ok(serde_json::from_str(&report)?)
+        let report = serde_json::from_str(&report)?;
+        schema::ensure_valid("convert.json", &report)?;
+        Ok(report)
     }
 
     fn state(&self, root: &Path) -> Result<State> {

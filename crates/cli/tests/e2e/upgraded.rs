@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use testkit::schema;
 
 use crate::build::Options;
 use crate::case::Case;
@@ -35,7 +36,9 @@ fn verify(world: &World, root: &Path, arguments: &[&str]) -> Result<Value> {
         .args(["verify", "--trees", "--progress=quiet", "--format=json"])
         .args(arguments)
         .arg(root))?;
-    Ok(serde_json::from_str(&report)?)
+    let report = serde_json::from_str(&report)?;
+    schema::ensure_valid("verify.json", &report)?;
+    Ok(report)
 }
 
 /// A root of the previous release costs on today's daemon what it cost on its own, if it was mended or the

@@ -50,7 +50,10 @@ fn planned(place: &Path, cache: &str) -> Output {
 /// The sources that were used, and what was said.
 fn used(output: &Output) -> (Vec<Value>, String) {
     let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
-    (plan["key_sources"].as_array().unwrap().clone(), String::from_utf8(output.stderr.clone()).unwrap())
+    (
+        plan["key_sources"].as_array().unwrap().clone(),
+        String::from_utf8(output.stderr.clone()).unwrap(),
+    )
 }
 
 #[test]
