@@ -152,7 +152,7 @@ impl Asked {
         let step = miss["name"].as_str().unwrap_or_default();
         ensure!(step.starts_with(expected), "{name}: {miss:#}");
         if differs == "image" {
-            let cached = reason["cached"].as_array().context("images")?;
+            let cached = reason["cached_images"].as_array().context("images")?;
             ensure!(reason["kind"] == "image" && cached.is_empty(), "{name}: {miss:#}");
             return Ok(());
         }
@@ -167,7 +167,7 @@ impl Asked {
 /// Which of the steps with inputs are to be found if the context is the same.
 fn foretold(explained: &Value) -> Result<BTreeMap<String, bool>> {
     let steps = explained[0]["steps"].as_array().context("steps")?;
-    let with_inputs = steps.iter().filter(|step| step["inputs"] != json!([]));
+    let with_inputs = steps.iter().filter(|step| step["input_steps"] != json!([]));
     with_inputs
         .map(|step| {
             let name = step["name"].as_str().context("a name")?;

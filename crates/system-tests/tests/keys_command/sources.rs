@@ -229,10 +229,10 @@ fn a_signature_is_said_not_to_be_checked() {
             command.arg("--keys").arg(source)
         });
         let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
-        (plan["keys"][0].clone(), String::from_utf8(output.stderr).unwrap())
+        (plan["key_sources"][0].clone(), String::from_utf8(output.stderr).unwrap())
     };
     let (source, said) = planned(&signed);
-    assert_eq!((&source["signature"], &source["found"]), (&json!("not checked"), &json!(false)));
+    assert_eq!((&source["signature"], &source["found"]), (&json!("not-checked"), &json!(false)));
     assert_eq!(said.matches(note).count(), 1, "{said}");
     let (source, said) = planned(&provenance());
     assert!(source["signature"].is_null() && !said.contains(note), "{source} {said}");
