@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, ensure};
 use jsonschema::{Draft, Registry, Validator};
 use serde_json::{Deserializer, Value};
 
+use crate::process;
+
 /// Where the schemas of one version refer to each other.
 const BASE: &str = "schema:///";
 
 /// All schemas, by the names of their files.
 pub struct Schemas {
+    /// What each file has.
     pub documents: BTreeMap<String, Value>,
     validators: BTreeMap<String, Validator>,
 }
@@ -60,6 +64,16 @@ pub fn ensure_output<'w>(
         }
     }
     Ok(())
+}
+
+/// Runs `oci2bk` with a command that asks for JSON, and returns what it prints, which is as the schemas say.
+///
+/// # Errors
+/// If it fails, or prints something else.
+pub fn run(command: &mut Command) -> Result<Value> {
+    let printed = process::run(command)?;
+    ensure_output(command.get_args(), printed.as_bytes(), &[])?;
+    serde_json::from_str(&printed).with_context(|| format!("stdout of {command:?}"))
 }
 
 /// Ensures that `value` is as the schema `name` says.

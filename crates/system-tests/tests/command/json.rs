@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 
+use base64::engine::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use oci2bk::Digest;
+use oci2bk::explain::Reason;
 use serde_json::{Value, json};
 use testkit::schema::{ensure_valid, schemas};
 
@@ -13,7 +16,19 @@ use super::forged::{changed, copy};
 use super::*;
 
 /// Members that none of the outputs below has, and why. A place stands for all that is below it.
-const UNSEEN: [(&str, &str); 0] = [];
+const UNSEEN: [(&str, &str); 5] = [
+    (
+        "common.json#/$defs/miss/properties/exporter_releases",
+        "no fixture copies what wildcards match",
+    ),
+    ("convert.json#/properties/left_packed/items", "e2e lazy has layers that cannot be unpacked"),
+    ("inspect-root.json#/$defs/record/properties/disk_size", "a daemon notes it: e2e inspecting"),
+    (
+        "inspect-root.json#/properties/builds/items/properties/error",
+        "no build of the history failed",
+    ),
+    ("keys.json#/properties/scans", "no fixture has an SBOM: e2e sbom"),
+];
 
 /// The documents in other words than ours: those of docker buildx, and those of the keys file.
 const WORDS_OF_OTHERS: [&str; 2] = ["du.json", "keys.json"];
@@ -131,6 +146,12 @@ fn blob(layout: &Path, digest: &Value) -> PathBuf {
     layout.join("blobs/sha256").join(digest.as_str().unwrap().replace("sha256:", ""))
 }
 
+/// The provenance of the fixture's build as it would be after an edit.
+fn edited() -> String {
+    let [.., keys] = index();
+    fs::read_to_string(keys).unwrap().replace("LEVEL=3", "LEVEL=4")
+}
+
 /// The layer blobs of a cache.
 fn layers(cache: &str) -> Vec<Value> {
     let shown = Printed::of(command().args(["inspect", cache, "--format=json"]), 0).json();
@@ -186,10 +207,19 @@ fn of_conversions(documents: &mut Documents, place: &Place) {
     documents.run("convert.json", convert([&longer], &Place::new()).args(&keys), 0);
 }
 
-fn of_plans(documents: &mut Documents) {
+fn of_plans(documents: &mut Documents, place: &Place) {
     let image = format!("--image=debian={}", fixture("manifest/keys/image"));
     let words = ["--dry-run", &image];
     documents.run("plan.json", convert(index(), &Place::new()).args(words), 0);
+
+    // A signed source of another build, which leaves steps out.
+    let signed = place.temp.path().join("signed.json");
+    let envelope = json!({"payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": "c2ln"}],
+        "payload": STANDARD.encode(edited())});
+    fs::write(&signed, envelope.to_string()).unwrap();
+    let mut command = convert([fixture("index/cache")], &Place::new());
+    command.args(["--dry-run", "--allow-unkeyed", "--keys"]).arg(&signed);
+    documents.run("plan.json", &mut command, 0);
 }
 
 fn of_roots(documents: &mut Documents, place: &Place) {
@@ -203,6 +233,7 @@ fn of_roots(documents: &mut Documents, place: &Place) {
     let mut command = with_root("verify", &root);
     command.args(["--against", &cache, &option, &keys, "--progress=rawjson"]);
     documents.run("verify.json", &mut command, 0);
+    documents.run("verify.json", with_root("verify", &root).args(["--trees", "--mend"]), 0);
 
     // What a daemon left has cache mounts and local sources; its files are not there.
     let natural = Place::new();
@@ -213,13 +244,24 @@ fn of_roots(documents: &mut Documents, place: &Place) {
 
 fn of_builds(documents: &mut Documents, place: &Place) {
     let [cache, option, keys] = index();
-    let text = fs::read_to_string(&keys).unwrap();
-    let edited = place.temp.path().join("edited.json");
-    fs::write(&edited, text.replace("LEVEL=3", "LEVEL=4")).unwrap();
-    for llb in [Path::new(&keys), &edited] {
+    let other = place.temp.path().join("edited.json");
+    fs::write(&other, edited()).unwrap();
+    for llb in [Path::new(&keys), &other] {
         let mut command = super::command();
         command.args(["explain", &cache, &option, &keys, "--llb"]).arg(llb);
         documents.run("explain.json", &mut command, 0);
+    }
+    // What no build of the fixtures is told, in place of what it is told.
+    let (_, told) = documents.0.last().unwrap().clone();
+    for reason in [
+        Reason::Image { cached: vec!["docker.io/library/debian@sha256:0".to_owned()] },
+        Reason::NoResult,
+        Reason::NoCache,
+        Reason::NotComputable { message: "it is too large".to_owned() },
+    ] {
+        let mut other = told.clone();
+        other[0]["steps"][0]["reason"] = serde_json::to_value(&reason).unwrap();
+        documents.0.push(("explain.json", other));
     }
     for source in [keys, fixture("zstd/keys/cache.db")] {
         let printed = Printed::of(super::command().args(["keys", &source, "-o", "-"]), 0);
@@ -231,7 +273,7 @@ fn documents() -> Vec<(&'static str, Value)> {
     let mut documents = Documents::default();
     let place = Place::new();
     of_conversions(&mut documents, &place);
-    of_plans(&mut documents);
+    of_plans(&mut documents, &place);
     of_roots(&mut documents, &place);
     of_builds(&mut documents, &place);
     documents.0

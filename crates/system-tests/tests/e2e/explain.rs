@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use testkit::schema;
 
 use crate::build::{Options, Source};
 use crate::case::{Case, Context, Export, Keys};
@@ -105,12 +106,13 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     for (asked, [_, llb]) in ASKED.iter().zip(&made) {
         let case = &asked.case;
         let explain = |cache: &Path| -> Result<Value> {
-            let json = run(Command::new(&world.tools.oci2bk)
-                .args(["explain", "--format=json", "--llb"])
-                .arg(llb)
-                .arg("--keys")
-                .args([&keys, cache]))?;
-            Ok(serde_json::from_str(&json)?)
+            schema::run(
+                Command::new(&world.tools.oci2bk)
+                    .args(["explain", "--format=json", "--llb"])
+                    .arg(llb)
+                    .arg("--keys")
+                    .args([&keys, cache]),
+            )
         };
         let of_cache = explain(&cache).context(case.name)?;
         asked.ensure_first_miss(&of_cache).context("in the export")?;

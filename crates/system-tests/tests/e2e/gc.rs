@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bkstate::gc::{Disk, GcConfig};
 use serde_json::{Value, json};
+use testkit::schema;
 
 use crate::process::{run, wait_until};
 use crate::proof::GARBAGE_COLLECTED;
@@ -119,15 +120,20 @@ impl Bench<'_> {
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/index");
         let config = self.root(name).with_extension("buildkitd");
         std::fs::write(&config, configuration)?;
-        let output = run(Command::new(&self.world.tools.oci2bk)
-            .env("SOURCE_DATE_EPOCH", LONG_AGO)
-            .args(["convert", "--progress=quiet", "--format=json"])
-            .args(options)
-            .arg("--config")
-            .arg(config)
-            .arg("--keys")
-            .args([fixture.join("keys/provenance.json"), fixture.join("cache"), self.root(name)]))?;
-        Ok(serde_json::from_str(&output)?)
+        schema::run(
+            Command::new(&self.world.tools.oci2bk)
+                .env("SOURCE_DATE_EPOCH", LONG_AGO)
+                .args(["convert", "--progress=quiet", "--format=json"])
+                .args(options)
+                .arg("--config")
+                .arg(config)
+                .arg("--keys")
+                .args([
+                    fixture.join("keys/provenance.json"),
+                    fixture.join("cache"),
+                    self.root(name),
+                ]),
+        )
     }
 
     /// A daemon with this configuration removes nothing.

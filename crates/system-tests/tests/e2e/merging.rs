@@ -126,13 +126,14 @@ impl Bench<'_> {
 
     /// What of the cache is in `root`, which nothing contradicts.
     fn against(&self, made: &Made, root: &Path) -> Result<Value> {
-        let printed = run(Command::new(&self.world.tools.oci2bk)
-            .args(["verify", "--progress=quiet", "--format=json", "--keys"])
-            .arg(&made.keys)
-            .arg("--against")
-            .arg(&made.cache)
-            .arg(root))?;
-        let printed: Value = serde_json::from_str(&printed)?;
+        let printed = schema::run(
+            Command::new(&self.world.tools.oci2bk)
+                .args(["verify", "--progress=quiet", "--format=json", "--keys"])
+                .arg(&made.keys)
+                .arg("--against")
+                .arg(&made.cache)
+                .arg(root),
+        )?;
         Ok(printed["against"].clone())
     }
 
@@ -143,15 +144,15 @@ impl Bench<'_> {
         root: &Path,
         arguments: &[&str],
     ) -> Result<Value> {
-        let report = run(Command::new(&self.world.tools.oci2bk)
-            .args(["convert", "--progress=quiet", "--format=json"])
-            .args(arguments)
-            .arg("--keys")
-            .args([&made.keys, &made.cache])
-            .arg(root))?;
+        let report = schema::run(
+            Command::new(&self.world.tools.oci2bk)
+                .args(["convert", "--progress=quiet", "--format=json"])
+                .args(arguments)
+                .arg("--keys")
+                .args([&made.keys, &made.cache])
+                .arg(root),
+        )?;
         state::ensure_sound(&self.world.tools, root)?;
-        let report = serde_json::from_str(&report)?;
-        schema::ensure_valid("convert.json", &report)?;
         Ok(report)
     }
 

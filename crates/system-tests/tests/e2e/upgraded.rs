@@ -32,13 +32,12 @@ fn copy(from: &Path, to: PathBuf) -> Result<PathBuf> {
 
 /// Runs `oci2bk verify --trees` with more arguments on a root that has to be sound.
 fn verify(world: &World, root: &Path, arguments: &[&str]) -> Result<Value> {
-    let report = run(Command::new(&world.tools.oci2bk)
-        .args(["verify", "--trees", "--progress=quiet", "--format=json"])
-        .args(arguments)
-        .arg(root))?;
-    let report = serde_json::from_str(&report)?;
-    schema::ensure_valid("verify.json", &report)?;
-    Ok(report)
+    schema::run(
+        Command::new(&world.tools.oci2bk)
+            .args(["verify", "--trees", "--progress=quiet", "--format=json"])
+            .args(arguments)
+            .arg(root),
+    )
 }
 
 /// A root of the previous release costs on today's daemon what it cost on its own, if it was mended or the
