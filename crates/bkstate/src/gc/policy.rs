@@ -62,7 +62,7 @@ pub struct Policy {
     pub rules: Vec<Rule>,
 }
 
-/// A rule of a policy (`PruneInfo` in `client/prune.go`). Zero is no limit.
+/// A rule of a policy (`PruneInfo` in `client/prune.go`). Zero means no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// Only records that one of them matches; all if there are none.
