@@ -356,8 +356,8 @@ fn below_what_is_there_nothing_is_needed() {
     record_of(&mut existing, &plan, 0).chain_id = None;
     let places = Places::new(&plan, &existing, scope(true));
     assert_eq!(places.layers[LayerIndex(0)], LayerPlace::Unneeded);
-    let record = plan.layers[1].record.clone();
-    assert_eq!(places.layers[LayerIndex(1)], LayerPlace::Existing { record, twins: Vec::new() });
+    let there = LayerPlace::Existing { record: plan.layers[1].record.clone(), twins: Vec::new() };
+    assert_eq!(places.layers[LayerIndex(1)], there);
     // But as soon as something new lies on it.
     existing.state.records.by_id.remove(&plan.layers[2].record);
     let places = Places::new(&plan, &existing, scope(true));
@@ -390,9 +390,7 @@ fn a_snapshot_that_is_not_committed_or_has_no_directory_is_made_anew_under_anoth
     let plan = plan();
     for has_directory in [false, true] {
         let (mut existing, places) = merged(&nothing(), &plan, true);
-        let SnapshotPlace::New { id, key, .. } = places.snapshots[SnapshotIndex(1)].clone() else {
-            panic!()
-        };
+        let SnapshotPlace::New { id, key, .. } = places.snapshots.raw[1].clone() else { panic!() };
         if has_directory {
             let name = namespace(&existing).snapshots[SNAPSHOTTER].rows[&key].name.clone();
             existing.state.snapshots.by_name.get_mut(&name).unwrap().kind = Kind::View;
@@ -401,9 +399,7 @@ fn a_snapshot_that_is_not_committed_or_has_no_directory_is_made_anew_under_anoth
         }
         record_of(&mut existing, &plan, 1).blob_only = Some(true);
         let (after, places) = merged(&existing, &plan, true);
-        let SnapshotPlace::New { key: other, .. } = &places.snapshots[SnapshotIndex(1)] else {
-            panic!()
-        };
+        let SnapshotPlace::New { key: other, .. } = &places.snapshots.raw[1] else { panic!() };
         assert_ne!(*other, key);
         assert_eq!(record_of(&mut existing, &plan, 2).blob_only, None);
         let record = &after.state.records.by_id[&plan.layers[1].record];
