@@ -49,7 +49,7 @@ impl Worked {
 
 /// Stores the blobs that the root lacks and unpacks the snapshots that it lacks.
 ///
-/// Layers that cannot be unpacked, and need not be, are no error.
+/// Layers that cannot be unpacked, and need not be, are not an error.
 pub(super) fn store_and_unpack(site: &Site<'_>, run: &Run<'_>) -> Result<Worked, ConvertError> {
     let tasks = tasks(site);
     let worked = in_parallel(&tasks, run.options.jobs.min(unpack::MOST_AT_ONCE), |task| {

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Digest;
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use typed_index_collections::{TiVec, ti_vec};
 
 use crate::index::by_index;
@@ -18,24 +18,38 @@ use crate::unpack::UnpackError;
 
 /// A layer that is in the root with its blob only, as a daemon leaves what it has not needed yet, though
 /// layers were to be unpacked. It is what the cache says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeftPacked {
     /// Its blob.
     pub layer: Digest,
     /// Why.
-    #[serde(flatten)]
     pub reason: PackedReason,
 }
 
 /// Why a layer was left packed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PackedReason {
     /// It cannot be unpacked. The errors, with what led to each.
     CannotUnpack(String),
     /// The layer below it, with this blob, was left packed.
     LiesOn(Digest),
+}
+
+/// The reason is one word, and what belongs to it is null for the other one.
+impl Serialize for LeftPacked {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (reason, message, below) = match &self.reason {
+            PackedReason::CannotUnpack(message) => ("cannot-unpack", Some(message), None),
+            PackedReason::LiesOn(below) => ("lies-on-packed", None, Some(below)),
+        };
+        let mut left = serializer.serialize_struct("LeftPacked", 4)?;
+        left.serialize_field("blob", &self.layer)?;
+        left.serialize_field("reason", reason)?;
+        left.serialize_field("message", &message)?;
+        left.serialize_field("parent_blob", &below)?;
+        left.end()
+    }
 }
 
 impl PackedReason {

@@ -272,8 +272,10 @@ pub struct Explained {
     /// What the frontend calls it, or what it does.
     pub name: String,
     /// The digest by which the progress of a build names it, where the source tells.
+    #[serde(rename = "vertex_digest")]
     pub digest: Option<String>,
     /// The steps it builds on.
+    #[serde(rename = "input_steps")]
     pub inputs: Vec<StepIndex>,
     /// Whether it is found.
     pub outcome: Outcome,
@@ -305,6 +307,7 @@ pub enum Reason {
     /// found, which only its registry can tell.
     Image {
         /// Images of the same repository that cached builds started from.
+        #[serde(rename = "cached_images")]
         cached: Vec<String>,
     },
     /// What these inputs are decides.
@@ -325,6 +328,7 @@ pub enum Reason {
     /// The cache does not have the op on these inputs.
     Op {
         /// How many other ops it has on them.
+        #[serde(rename = "other_op_count")]
         others: usize,
         /// The one that differs least, of those that a key source tells.
         nearest: Option<Nearest>,

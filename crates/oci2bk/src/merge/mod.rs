@@ -124,8 +124,10 @@ pub enum NoPlace {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Share {
     /// In the root already.
+    #[serde(rename = "existing_count")]
     pub existing: usize,
     /// Added to it.
+    #[serde(rename = "added_count")]
     pub added: usize,
 }
 

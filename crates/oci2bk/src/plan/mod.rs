@@ -125,6 +125,7 @@ use translate::Translation;
 #[non_exhaustive]
 pub struct Plan {
     /// The daemon that the state is for.
+    #[serde(rename = "buildkit")]
     pub target: Target,
     /// The worker id of the new state.
     pub worker_id: WorkerId,
@@ -179,9 +180,11 @@ pub struct Source {
     /// The form of the manifest.
     pub style: Style,
     /// How many records it has.
+    #[serde(rename = "step_count")]
     pub records: usize,
     /// The releases of BuildKit that name its steps so, and that the key sources allow for; nothing if no
     /// key source has the ops, or if they contradict each other, as after an upgrade of the builder.
+    #[serde(rename = "exporter_releases")]
     pub exporter: Option<Releases>,
     /// Whether any of its keys are others than the exporter's.
     pub translated: bool,
@@ -284,13 +287,12 @@ pub struct StepResult {
 }
 
 /// An edge to a step.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StepLink {
     /// The step where it starts.
     pub from: StepIndex,
     /// The edge itself.
-    #[serde(flatten)]
     pub link: Link,
 }
 
@@ -332,10 +334,12 @@ pub struct Dropped {
     /// The source.
     pub source: SourceIndex,
     /// The digest of the record in the export.
+    #[serde(rename = "digest")]
     pub record: Digest,
     /// The step, where known.
     pub name: Option<String>,
     /// The lowest layer that is missing.
+    #[serde(rename = "missing_blob")]
     pub missing: Digest,
 }
 
@@ -346,6 +350,7 @@ pub struct Miss {
     /// The source.
     pub source: SourceIndex,
     /// The digest of the record in the export.
+    #[serde(rename = "digest")]
     pub record: Digest,
     /// The step, where known.
     pub name: Option<String>,
@@ -355,6 +360,7 @@ pub struct Miss {
     /// releases exported it.
     pub certain: bool,
     /// If it depends on which of the possible releases exported it, those with which it may not be found.
+    #[serde(rename = "exporter_releases")]
     pub exporter: Option<Releases>,
 }
 

@@ -6,6 +6,7 @@ use bkstate::Digest;
 use bkstate::ids::KeyId;
 use bkstate::solver::Link;
 use llb::Base;
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 use typed_index_collections::{TiSlice, TiVec, ti_vec};
 
 use super::layers::{Layers, Tops};
@@ -166,5 +167,19 @@ impl Steps {
             self.steps[step].name.as_deref()
         })?;
         Some(format!("a step after {below}"))
+    }
+}
+
+/// Not in the words of `cache.db`, which are Go's.
+impl Serialize for StepLink {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { from, link: Link { input, output, digest, selector } } = self;
+        let mut link = serializer.serialize_struct("StepLink", 5)?;
+        link.serialize_field("from", from)?;
+        link.serialize_field("input", input)?;
+        link.serialize_field("output", output)?;
+        link.serialize_field("op_digest", digest)?;
+        link.serialize_field("selector", selector)?;
+        link.end()
     }
 }

@@ -468,7 +468,7 @@ fn the_json_of_a_plan_has_the_names_of_its_fields() {
     );
     let json = serde_json::to_value(&plan).unwrap();
     assert_eq!(json["steps"][1]["name"], "RUN x");
-    assert_eq!(json["steps"][1]["links"][0]["Digest"], op("x").as_str());
+    assert_eq!(json["steps"][1]["links"][0]["op_digest"], op("x").as_str());
     assert_eq!(json["steps"][1]["results"][0]["layer"], 0);
     assert_eq!(json["lost"][0]["reason"], "no-key");
     assert_eq!(json["sources"][0]["style"], "image-manifest");
