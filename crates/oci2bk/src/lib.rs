@@ -121,6 +121,7 @@ pub mod explain;
 pub mod export;
 pub mod gc;
 pub mod image;
+mod index;
 pub mod inputs;
 pub mod inspect;
 pub mod json;
