@@ -14,7 +14,7 @@ use bkstate::worker::Worker;
 use bkstate::{Digest, Time};
 
 use crate::index::by_index;
-use crate::merge::{LayerPlace, NoPlace, Places, SnapshotPlace, steps};
+use crate::place::{LayerPlace, NoPlace, Places, SnapshotPlace, steps};
 use crate::plan::{Blob, Document, LABEL_ANNOTATION, Layer, LayerIndex, Plan, SnapshotIndex};
 use crate::unpack::Usage;
 

@@ -4,7 +4,7 @@ use bkstate::dir::{Dir, DirError};
 
 use super::ConvertError;
 use super::site::Site;
-use crate::merge::{NoPlace, SnapshotPlace};
+use crate::place::{NoPlace, SnapshotPlace};
 use crate::plan::SnapshotIndex;
 
 /// A snapshot below another one.

@@ -8,7 +8,7 @@ use typed_index_collections::TiVec;
 use super::packed::{self, PackedReason};
 use super::{ConvertError, Options, StoreBlobs};
 use crate::limits::{Limits, MAX_CHAIN};
-use crate::merge::{Places, SnapshotPlace};
+use crate::place::{Places, SnapshotPlace};
 use crate::plan::{Plan, SnapshotIndex};
 
 /// Leaves packed what was to be unpacked and lies on more layers than can be mounted; why, by its place in

@@ -9,7 +9,7 @@ use bkstate::state::{Damage, ExistingError, StagingError, VerifyError};
 
 use crate::layout::{BadCopy, BlobError, copies};
 use crate::limits::{Bound, MAX_CHAIN};
-use crate::merge::NoPlace;
+use crate::place::NoPlace;
 use crate::plan::BrokenPlan;
 use crate::unpack::{RightsError, UnpackError};
 

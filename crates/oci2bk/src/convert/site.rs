@@ -11,7 +11,7 @@ use typed_index_collections::TiVec;
 use super::ConvertError;
 use super::options::StoreBlobs;
 use super::packed;
-use crate::merge::Places;
+use crate::place::Places;
 use crate::plan::{Plan, SnapshotIndex};
 use crate::unpack::{Allowance, UnpackError};
 

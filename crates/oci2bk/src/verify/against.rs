@@ -22,7 +22,7 @@ use bkstate::records::Record;
 use bkstate::state::State;
 use typed_index_collections::TiSlice;
 
-use crate::merge::steps;
+use crate::place::steps;
 use crate::plan::{LayerIndex, Plan, Step, StepIndex};
 
 /// How many steps of a plan that are one key in the root are told apart, and how many targets of a link are
