@@ -149,7 +149,7 @@ fn the_data_root_is_that_of_the_daemon() {
     fs::write(&docker.daemon_json, r#"{"data-root": "/srv/docker", "debug": true}"#).unwrap();
     assert_eq!(docker.data_root().unwrap(), Path::new("/srv/docker"));
     fs::write(&docker.daemon_json, "{").unwrap();
-    assert!(docker.data_root().unwrap_err().is_input());
+    assert_eq!(docker.data_root().unwrap_err().class(), Class::Input);
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub struct LeftPacked {
     /// Why.
     #[serde(flatten)]
     pub reason: PackedReason,
+    /// The limit that it reached, by its name, if that is why.
+    #[serde(skip)]
+    pub limit: Option<&'static str>,
 }
 
 /// Why a layer was left packed.
@@ -85,10 +88,17 @@ fn needed(plan: &Plan, with_results: bool) -> Vec<bool> {
     needed
 }
 
-/// Those that were left packed, by their places in `plan`.
-pub(super) fn report(plan: &Plan, left: BTreeMap<usize, PackedReason>) -> Vec<LeftPacked> {
-    let layer =
-        |(index, reason): (usize, _)| LeftPacked { layer: plan.snapshots[index].blob, reason };
+/// Those that were left packed, by their places in `plan`, with the limits that some reached.
+pub(super) fn report(
+    plan: &Plan,
+    left: BTreeMap<usize, PackedReason>,
+    limits: &BTreeMap<usize, &'static str>,
+) -> Vec<LeftPacked> {
+    let layer = |(index, reason): (usize, _)| LeftPacked {
+        layer: plan.snapshots[index].blob,
+        reason,
+        limit: limits.get(&index).copied(),
+    };
     left.into_iter().map(layer).collect()
 }
 

@@ -174,7 +174,7 @@ pub enum ImageError {
         source: serde_json::Error,
     },
     /// The layout has more images than can be meant.
-    #[error("{path} has more than {limit} manifests; allow for more with --limit manifests")]
+    #[error("{path} has more than {limit} manifests")]
     TooMany {
         /// The layout.
         path: PathBuf,

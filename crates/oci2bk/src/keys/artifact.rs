@@ -76,10 +76,7 @@ pub enum AttachError {
         tag: String,
     },
     /// The ops have more outputs to try than may be tried.
-    #[error(
-        "the ops that the key sources have claim {outputs} outputs to try, more than {limit}; allow for \
-         more with --limit key-outputs"
-    )]
+    #[error("the ops that the key sources have claim {outputs} outputs to try, more than {limit}")]
     TooManyOutputs {
         /// How many they have.
         outputs: u64,

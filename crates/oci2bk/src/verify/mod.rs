@@ -204,7 +204,7 @@ pub enum VerifyError {
     /// Layers cannot be unpacked into the directory for temporary files, whatever is in them.
     #[error(
         "cannot unpack layers to compare trees with them; set TMPDIR to a directory where that can be \
-         done, or verify without --trees"
+         done"
     )]
     Rights(#[source] RightsError),
     /// A layer could not be unpacked, for a reason other than the layer.
