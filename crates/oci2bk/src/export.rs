@@ -84,7 +84,7 @@ pub enum ExportError {
     TooManyLayers {
         /// The layout.
         path: PathBuf,
-        /// How many it may list.
+        /// How many it may list ([`Limits::cache_layers`](crate::Limits::cache_layers)).
         limit: u64,
     },
     /// The file of a layer is not one, or not as large as it should be.

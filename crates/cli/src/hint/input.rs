@@ -11,6 +11,7 @@ use oci2bk::llb::ProvenanceError;
 use oci2bk::manifest::{ManifestError, SelectError};
 use oci2bk::plan::PlanError;
 use oci2bk::source::meaning;
+use oci2bk::sparse::SparseError;
 
 use super::of_word;
 
@@ -68,6 +69,14 @@ fn of_select(error: &SelectError) -> Option<String> {
 pub(super) fn of_plan(error: &PlanError) -> Option<String> {
     match error {
         PlanError::Sparse { .. } => Some("keep the sparse layout for --cache-from".to_owned()),
+        _ => None,
+    }
+}
+
+pub(super) fn of_sparse(error: &SparseError) -> Option<String> {
+    match error {
+        SparseError::Select(error) => of_select(error),
+        SparseError::Keys(error) => of_key_source(error),
         _ => None,
     }
 }
@@ -185,5 +194,7 @@ mod tests {
             assert!(hint.contains("--provenance=mode=max"), "{error}: {hint}");
         }
         assert_eq!(of_key_source(&SourceError::NoProvenance { path: path() }), None);
+        let keys = Box::new(SourceError::NoAttestations { path: path() });
+        assert!(of_sparse(&SparseError::Keys(keys)).is_some());
     }
 }

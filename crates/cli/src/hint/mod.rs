@@ -51,8 +51,11 @@ impl Failure {
             Self::Inspect(error) => root::of_inspect(error).into_iter().collect(),
             Self::Place(error) => input::of_place(error).into_iter().collect(),
             Self::Damaged { limits, .. } => limits.iter().map(|name| raise(name)).collect(),
-            // It is not the end of the conversion that its code is about.
-            Self::SparseOfDone(error) => of_limit(error).into_iter().collect(),
+            Self::Sparse(error) => input::of_sparse(error).into_iter().collect(),
+            // The conversion itself is done, so the class does not count.
+            Self::SparseOfDone(error) => {
+                input::of_sparse(error).into_iter().chain(of_limit(error)).collect()
+            }
             _ => Vec::new(),
         };
         let limit = self.classified().and_then(of_limit);

@@ -61,6 +61,7 @@ pub enum ConvertError {
         source: std::io::Error,
     },
     /// A blob of the layout cannot be the file of the store too, as was asked for.
+    /// [`StoreBlobs::Auto`](super::StoreBlobs::Auto) copies it then.
     #[error("cannot hard-link the layer blob {digest} into the root")]
     Link {
         /// The blob.
@@ -73,7 +74,7 @@ pub enum ConvertError {
     #[error("layers that are not unpacked need their blobs in the root")]
     NothingToStore,
     /// A layer lies on more others than overlayfs can mount, and a step needs its files. Nothing was read
-    /// yet.
+    /// yet. [`extract(false)`](super::Converter::extract) takes it.
     #[error(
         "the layer {layer}{} lies on {MAX_CHAIN} others, and a step needs its files; overlayfs mounts no \
          more at a time, so no daemon could use it",
@@ -90,7 +91,7 @@ pub enum ConvertError {
     TooManySnapshots {
         /// How many.
         count: u64,
-        /// How many may be.
+        /// How many may be ([`Limits::snapshots`](crate::Limits::snapshots)).
         limit: u64,
     },
     /// The layers that are not compressed have more bytes than all together may have, each time they are
@@ -140,6 +141,7 @@ pub enum ConvertError {
         source: Box<UnpackError>,
     },
     /// Layers cannot be unpacked there, whatever is in them. Nothing was read yet.
+    /// [`extract(false)`](super::Converter::extract) takes no rights.
     #[error("cannot unpack layers into {}", root.display())]
     Rights {
         /// The root.

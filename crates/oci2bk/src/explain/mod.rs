@@ -195,7 +195,7 @@ pub enum ExplainError {
     /// Many steps are alike, and the cache has many that are like them.
     #[error("what the builds ask for is compared with the cache in more than {limit} places")]
     TooMany {
-        /// How many there may be.
+        /// How many there may be ([`Limits::comparisons`](crate::Limits::comparisons)).
         limit: u64,
     },
 }

@@ -178,7 +178,7 @@ pub enum ImageError {
     TooMany {
         /// The layout.
         path: PathBuf,
-        /// How many it may have.
+        /// How many it may have ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
     /// A layer cannot be used: manifest and config do not belong together, say.

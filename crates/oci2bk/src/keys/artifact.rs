@@ -80,7 +80,7 @@ pub enum AttachError {
     TooManyOutputs {
         /// How many they have.
         outputs: u64,
-        /// How many they may have.
+        /// How many they may have ([`Limits::key_outputs`](crate::Limits::key_outputs)).
         limit: u64,
     },
     /// The keys make no file.

@@ -52,13 +52,13 @@ pub enum BundleError {
     /// It does not end where it may.
     #[error("the archive has more than {limit} bytes")]
     TooLong {
-        /// How many it may have, decompressed.
+        /// How many it may have, decompressed ([`Limits::bundle_size`](crate::Limits::bundle_size)).
         limit: u64,
     },
     /// It has too many members.
     #[error("the archive has more than {limit} members")]
     TooManyMembers {
-        /// How many it may have.
+        /// How many it may have ([`Limits::bundle_members`](crate::Limits::bundle_members)).
         limit: u64,
     },
     /// A document in it is larger than it may be.
@@ -109,7 +109,7 @@ pub enum BundleError {
     /// There are too many manifests.
     #[error("the archive has more than {limit} manifests")]
     TooManyManifests {
-        /// How many it may have.
+        /// How many it may have ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
 }

@@ -303,6 +303,6 @@ pub struct TooManyOutputs {
     pub description: SourceDescription,
     /// How many there are with its.
     pub outputs: u64,
-    /// How many there may be.
+    /// How many there may be ([`Limits::key_outputs`](crate::Limits::key_outputs)).
     pub limit: u64,
 }

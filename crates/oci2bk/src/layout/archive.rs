@@ -80,7 +80,7 @@ pub enum ArchiveError {
     /// There are more members than any layout has.
     #[error("it has more than {limit} members")]
     TooManyMembers {
-        /// How many it may have.
+        /// How many it may have ([`Limits::archive_members`](crate::Limits::archive_members)).
         limit: u64,
     },
     /// It has no `index.json`, and what `docker save` writes in place of one cannot be used.

@@ -95,13 +95,13 @@ pub enum DockerError {
     /// There are more images than can be looked at.
     #[error("{MANIFEST} lists more than {limit} images")]
     TooManyImages {
-        /// How many there may be.
+        /// How many there may be ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
     /// There are more layers than in any real image.
     #[error("{MANIFEST} lists more than {limit} layers")]
     TooManyLayers {
-        /// How many there may be.
+        /// How many there may be ([`Limits::cache_layers`](crate::Limits::cache_layers)).
         limit: u64,
     },
     /// A config is not that of the image.

@@ -59,7 +59,7 @@ pub enum MirrorError {
          manifests/ and blobs/; give the directory that has them"
     )]
     TooManyFiles {
-        /// How many it may have.
+        /// How many it may have ([`Limits::mirror_files`](crate::Limits::mirror_files)).
         limit: u64,
     },
     /// Blobs lie below more prefixes than can be tried for each.
@@ -68,7 +68,7 @@ pub enum MirrorError {
     /// There are more manifests than can be looked at.
     #[error("it has more than {limit} manifests; choose one with :NAME")]
     TooManyManifests {
-        /// How many may be looked at.
+        /// How many may be looked at ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
     /// There are blobs and nothing that says what they are.
@@ -153,7 +153,7 @@ pub enum MirrorError {
     TooManyLayers {
         /// The manifest.
         path: PathBuf,
-        /// How many it may list.
+        /// How many it may list ([`Limits::cache_layers`](crate::Limits::cache_layers)).
         limit: u64,
     },
 }

@@ -271,7 +271,7 @@ pub enum LayoutError {
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// The limit in bytes.
+        /// The limit in bytes ([`Limits::manifest`](crate::Limits::manifest)).
         limit: u64,
     },
     /// `oci-layout` or `index.json` has more in it than any real one.

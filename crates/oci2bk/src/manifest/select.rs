@@ -167,7 +167,7 @@ pub enum SelectError {
     TooLarge {
         /// The layout.
         path: PathBuf,
-        /// How many they may have.
+        /// How many they may have ([`Limits::manifests_size`](crate::Limits::manifests_size)).
         limit: u64,
     },
     /// There are too many manifests to look at.
@@ -178,7 +178,7 @@ pub enum SelectError {
     TooMany {
         /// The layout.
         path: PathBuf,
-        /// How many it may have.
+        /// How many it may have ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
 }

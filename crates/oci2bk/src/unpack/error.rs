@@ -90,7 +90,7 @@ pub enum UnpackError {
     TooManyEntries {
         /// The layer's blob.
         layer: Digest,
-        /// How many it may have.
+        /// How many it may have ([`Limits::layer_entries`](crate::Limits::layer_entries)).
         limit: u64,
     },
     /// All layers of the conversion together take more than they may.
@@ -265,7 +265,7 @@ pub enum Refusal {
     NameTooLong {
         /// The length of the longer one.
         bytes: u64,
-        /// How long it may be.
+        /// How long it may be ([`Limits::path`](crate::Limits::path)).
         limit: u64,
     },
     /// The extended attributes together are larger than they may be.
@@ -273,13 +273,13 @@ pub enum Refusal {
     XattrsTooLarge {
         /// The bytes of their names and values.
         bytes: u64,
-        /// How many they may have.
+        /// How many they may have ([`Limits::xattrs`](crate::Limits::xattrs)).
         limit: u64,
     },
     /// The names of the layer's directories take more memory than they may.
     #[error("the names of the layer's directories take more than {limit} bytes of memory")]
     TooManyDirectories {
-        /// How much they may take.
+        /// How much they may take ([`Limits::layer_directories`](crate::Limits::layer_directories)).
         limit: u64,
     },
     /// Finding the paths of the layer costs more than it may.
@@ -288,7 +288,7 @@ pub enum Refusal {
          than {limit} bytes of paths"
     )]
     TooManyLookups {
-        /// How many bytes may be looked up.
+        /// How many bytes may be looked up ([`Limits::layer_lookups`](crate::Limits::layer_lookups)).
         limit: u64,
     },
     /// Finding the paths of all layers costs more than it may.
@@ -297,7 +297,7 @@ pub enum Refusal {
          looking up more than {limit} bytes of paths"
     )]
     TooManyTotalLookups {
-        /// How many bytes may be looked up.
+        /// How many bytes may be looked up ([`Limits::total_lookups`](crate::Limits::total_lookups)).
         limit: u64,
     },
     /// The path or a name in it is longer than the system allows.
