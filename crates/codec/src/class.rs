@@ -34,6 +34,14 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 
 /// What an error is about.
+///
+/// ```
+/// use codec::Class;
+///
+/// let names = Class::ALL.map(Class::as_str);
+/// assert_eq!(names, ["input", "limit", "io", "in-use", "damaged", "cancelled"]);
+/// assert_eq!(Class::InUse.to_string(), "in-use");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Class {
@@ -56,14 +64,6 @@ pub enum Class {
 
 impl Class {
     /// All classes.
-    ///
-    /// ```
-    /// use codec::Class;
-    ///
-    /// let names = Class::ALL.map(Class::as_str);
-    /// assert_eq!(names, ["input", "limit", "io", "in-use", "damaged", "cancelled"]);
-    /// assert_eq!(Class::InUse.to_string(), "in-use");
-    /// ```
     pub const ALL: [Self; 6] =
         [Self::Input, Self::Limit, Self::Io, Self::InUse, Self::Damaged, Self::Cancelled];
 

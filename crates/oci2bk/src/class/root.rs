@@ -111,7 +111,9 @@ impl Classified for PlaceError {
         match self {
             Self::Read { source, .. } => Class::of_reading(source),
             Self::Dir(error) => Class::of_reading(&error.source),
-            Self::Source(_) | Self::Both { .. } | Self::Neither { .. } => Class::Input,
+            Self::Source(_) => Class::Input,
+            // As for what is no root.
+            Self::Both { .. } | Self::Neither { .. } => Class::Io,
             Self::Root(error) => error.class(),
         }
     }
