@@ -58,11 +58,11 @@ pub(crate) fn measure(
     };
     for round in 1..=rounds {
         let (seconds, report) = convert(oci2bk, cache, &root, &[])?;
-        ensure!(report["shares"]["snapshots"]["added"] == 0, "not repeated: {report:#}");
-        let check = report["timings"]["check"].as_f64().context("no blobs were checked")?;
+        ensure!(report["shares"]["snapshots"]["added_count"] == 0, "not repeated: {report:#}");
+        let check = report["stage_seconds"]["check"].as_f64().context("no blobs were checked")?;
         measured.checked.push(Checked { seconds, check });
         let (trusted, report) = convert(oci2bk, cache, &root, &["--trust-blobs"])?;
-        ensure!(report["timings"]["check"].is_null(), "blobs were not trusted: {report:#}");
+        ensure!(report["stage_seconds"]["check"].is_null(), "blobs were not trusted: {report:#}");
         measured.trusted.push(trusted);
         eprintln!(
             "repeated, round {round}: {seconds:.2} s, {check:.2} s of that the check; trusted \

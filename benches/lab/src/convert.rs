@@ -40,8 +40,8 @@ pub(crate) fn run(tools: &Tools, converted: &Converted<'_>) -> Result<Conversion
     let text = fs::read(converted.report).context("the report of the conversion")?;
     let report: Value = serde_json::from_slice(&text)?;
     let count = |name: &str| {
-        let records = &report["records"][name];
-        records.as_u64().with_context(|| format!("a report has records.{name}"))
+        let steps = &report["step_counts"][name];
+        steps.as_u64().with_context(|| format!("a report has step_counts.{name}"))
     };
-    Ok(Conversion { records: count("total")?, unresolved: count("unresolved")? })
+    Ok(Conversion { records: count("total")?, unresolved: count("unkeyed")? })
 }

@@ -68,7 +68,7 @@ struct Status {
     interval: Option<Interval>,
 }
 
-/// Reads what a build printed. Lines that are no JSON objects are the client's own log.
+/// Reads what a build printed. Lines that are not JSON objects are the client's own log.
 ///
 /// # Errors
 /// If an object is not what buildctl prints.

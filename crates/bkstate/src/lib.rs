@@ -31,7 +31,7 @@
 //! - [`layers`] says what the snapshots of layers are called, and which of them daemons share.
 //! - [`input`] opens files that the user names, and [`kernel`] has what the kernel tells of files.
 //! - All are tied together by [`ids`] and [`digest`]s; [`time`], [`varint`] and [`gojson`] write values as Go
-//!   does; [`few`] holds what a key most often has one of.
+//!   does; [`small_map`] holds what a key most often has one of.
 //!
 //! What it promises is what `docs/semver.md` of the project says. It has no features.
 //!
@@ -46,7 +46,6 @@ pub mod decode;
 pub mod digest;
 pub mod dir;
 pub mod encode;
-pub mod few;
 pub mod gc;
 pub mod ids;
 pub mod input;
@@ -56,6 +55,7 @@ pub mod metadata;
 pub mod records;
 pub mod root;
 mod short;
+pub mod small_map;
 pub mod snapshots;
 pub mod solver;
 pub mod state;

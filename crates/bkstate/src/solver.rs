@@ -51,9 +51,9 @@ use crate::bolt::{self, BucketWriter, Db};
 use crate::decode::{At, DecodeError, each_bucket, json_object, values};
 use crate::digest::DigestText;
 use crate::encode::EncodeError;
-use crate::few::{FewMap, FewSet};
 use crate::gojson;
 use crate::ids::{KeyId, ResultId};
+use crate::small_map::{SmallMap, SmallSet};
 use crate::time::Time;
 
 const LINKS: &[u8] = b"_links";
@@ -100,13 +100,13 @@ struct StoredResult {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SolverCache {
     /// For each key the links that start at it, with their targets.
-    pub links: BTreeMap<KeyId, FewSet<(Link, KeyId)>>,
+    pub links: BTreeMap<KeyId, SmallSet<(Link, KeyId)>>,
     /// For each key the keys that link to it.
-    pub backlinks: BTreeMap<KeyId, FewSet<KeyId>>,
+    pub backlinks: BTreeMap<KeyId, SmallSet<KeyId>>,
     /// For each key its results and when each was made.
-    pub results: BTreeMap<KeyId, FewMap<ResultId, Time>>,
+    pub results: BTreeMap<KeyId, SmallMap<ResultId, Time>>,
     /// For each result the keys that have it.
-    pub by_result: BTreeMap<ResultId, FewSet<KeyId>>,
+    pub by_result: BTreeMap<ResultId, SmallSet<KeyId>>,
 }
 
 impl SolverCache {
@@ -114,7 +114,7 @@ impl SolverCache {
     pub fn add_key(&mut self, key: &KeyId) -> bool {
         let new = !self.links.contains_key(key);
         if new {
-            self.links.insert(key.clone(), FewSet::default());
+            self.links.insert(key.clone(), SmallSet::default());
         }
         new
     }
@@ -176,7 +176,7 @@ impl SolverCache {
         let at = At::root(b"solver");
         each_bucket(&root, &at, LINKS, |at, key, bucket| {
             let from = key_id(at, &key)?;
-            let mut links = FewSet::default();
+            let mut links = SmallSet::default();
             values(&bucket, at, |at, bytes, _| {
                 let link = decode_link(at, &bytes)?;
                 note(Written::Link { from: &from, link: &link, bytes: &bytes });
@@ -187,7 +187,7 @@ impl SolverCache {
             Ok::<_, DecodeError>(())
         })?;
         each_bucket(&root, &at, BACKLINKS, |at, key, bucket| {
-            let mut sources = FewSet::default();
+            let mut sources = SmallSet::default();
             values(&bucket, at, |at, key, _| {
                 sources.insert(key_id(at, &key)?);
                 Ok::<_, DecodeError>(())
@@ -197,7 +197,7 @@ impl SolverCache {
         })?;
         each_bucket(&root, &at, RESULT, |at, key, bucket| {
             let key = key_id(at, &key)?;
-            let mut results = FewMap::default();
+            let mut results = SmallMap::default();
             values(&bucket, at, |at, name, value| {
                 let stored: StoredResult = json_object(&value)
                     .ok_or_else(|| at.value_error(&value, "a result in JSON"))?;
@@ -210,7 +210,7 @@ impl SolverCache {
             Ok::<_, DecodeError>(())
         })?;
         each_bucket(&root, &at, BY_RESULT, |at, key, bucket| {
-            let mut keys = FewSet::default();
+            let mut keys = SmallSet::default();
             values(&bucket, at, |at, key, _| {
                 keys.insert(key_id(at, &key)?);
                 Ok::<_, DecodeError>(())

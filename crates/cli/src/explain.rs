@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use comfy_table::{Table, presets};
 use oci2bk::explain::{
-    Cache, Contents, Difference, Explained, Explainer, Explanation, Outcome, Reason,
+    Cache, Contents, Difference, Explained, Explainer, Explanation, Outcome, Reason, StepIndex,
 };
 use oci2bk::inspect::{Place, find};
 use oci2bk::keys::{self, SourceError};
@@ -36,7 +36,7 @@ const HOW: &str =
 /// What becomes of one of the builds that are asked for.
 #[derive(Debug, Serialize)]
 struct Build {
-    build: String,
+    description: String,
     #[serde(flatten)]
     explanation: Explanation,
 }
@@ -52,7 +52,8 @@ pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
     for source in keys::read_source(&arguments.llb, &limits)? {
         if let Some(graph) = &source.graph {
             let explanation = explainer.explain(graph).map_err(ExplainError::Explain)?;
-            builds.push(Build { build: source.description.to_string(), explanation });
+            let description = source.description.to_string();
+            builds.push(Build { description, explanation });
         }
     }
     if builds.is_empty() {
@@ -100,7 +101,7 @@ fn read_cache(arguments: &Explain, limits: &Limits) -> Result<(Cache, Option<Deg
 }
 
 fn table(build: &Build) -> String {
-    let Build { build: name, explanation } = build;
+    let Build { description, explanation } = build;
     let steps = &explanation.steps;
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -110,7 +111,7 @@ fn table(build: &Build) -> String {
         let outcome = outcome(step.outcome).to_owned();
         table.add_row([outcome, named(&step.name), reason.unwrap_or_default()]);
     }
-    let mut lines = vec![one_line(name)];
+    let mut lines = vec![one_line(description)];
     lines.extend(table.lines().map(|line| line.trim_end().to_owned()));
     let count = |wanted| steps.iter().filter(|step| step.outcome == wanted).count();
     lines.push(String::new());
@@ -134,8 +135,8 @@ fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-fn name(steps: &[Explained], step: usize) -> String {
-    steps.get(step).map(|step| named(&step.name)).unwrap_or_default()
+fn name(steps: &[Explained], step: StepIndex) -> String {
+    named(&steps[step].name)
 }
 
 fn named(name: &str) -> String {

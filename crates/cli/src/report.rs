@@ -9,9 +9,9 @@ use bkstate::ids::WorkerId;
 use oci2bk::Degree;
 use oci2bk::convert::{self, LeftPacked, Shares};
 use oci2bk::gc::Collection;
-use oci2bk::keys::Keyring;
+use oci2bk::keys::{Keyring, SourceSummary};
 use oci2bk::layout::BadCopy;
-use oci2bk::plan::{Dropped, Lost, LostReason, Miss, Plan, Source};
+use oci2bk::plan::{Dropped, Lost, LostReason, Miss, Plan, Source, SourceIndex};
 use oci2bk::release::Target;
 use serde::Serialize;
 
@@ -57,79 +57,85 @@ pub(crate) struct Report {
     /// Nothing if none was asked for.
     pub(crate) sparse_layout: Option<Written>,
     pub(crate) sources: Vec<Source>,
-    pub(crate) keys: Vec<KeySource>,
-    pub(crate) records: Records,
+    pub(crate) key_sources: Vec<KeySource>,
+    pub(crate) step_counts: StepCounts,
     pub(crate) lost: Vec<Lost>,
     pub(crate) dropped: Vec<Dropped>,
     pub(crate) misses: Vec<Miss>,
-    pub(crate) layers: Layers,
+    /// Layers of the caches.
+    pub(crate) layer_count: usize,
+    pub(crate) stored: Stored,
     /// Blobs of the root that were damaged, and were replaced.
-    pub(crate) mended: BTreeSet<Digest>,
-    pub(crate) legacy: Legacy,
-    /// Layers with bytes behind their gzip streams, and how many were ignored.
-    pub(crate) trailing: BTreeMap<Digest, u64>,
+    pub(crate) replaced_blobs: BTreeSet<Digest>,
+    /// Layers that a daemon before v0.33.1 unpacked and that are what the cache has, so that newer daemons share
+    /// them now.
+    pub(crate) mended_layer_count: usize,
+    /// The chainIDs of those that are not what the cache has.
+    pub(crate) different_layers: BTreeSet<Digest>,
+    /// Layers with bytes behind their gzip streams, which were ignored.
+    pub(crate) trailing_data: Vec<TrailingData>,
     /// Copies of layers that were passed over, as another was good.
     pub(crate) bad_copies: BTreeSet<BadCopy>,
     /// Blobs that were hard-linked and that somebody may have open for writing: the kernel does not tell.
-    pub(crate) unleased: BTreeSet<Digest>,
+    pub(crate) unleased_blobs: BTreeSet<Digest>,
     /// Layers that stay packed, as they cannot be unpacked and no step needs their files.
     pub(crate) left_packed: Vec<LeftPacked>,
     /// What the root had before, and what is new.
     pub(crate) shares: Shares,
     /// Nothing if the limits of the target are not known.
     pub(crate) gc: Option<Collection>,
+    #[serde(rename = "stage_seconds")]
     pub(crate) timings: Timings,
 }
 
 /// What is known of a signature: there is no key to check it with, and op digests need no trust.
-pub(crate) const NOT_CHECKED: &str = "not checked";
+const NOT_CHECKED: &str = "not-checked";
 
 /// A key source and what came of it.
 #[derive(Debug, Serialize)]
 pub(crate) struct KeySource {
-    pub(crate) source: String,
+    pub(crate) description: String,
     /// Op digests it offered.
-    pub(crate) candidates: usize,
+    pub(crate) candidate_count: usize,
     /// Records that it resolved and none before it.
-    pub(crate) resolved: usize,
+    pub(crate) resolved_count: usize,
     /// Whether it lay inside a cache or beside it, and was not named.
     pub(crate) found: bool,
     /// What is known of its signature, if it came with one.
     pub(crate) signature: Option<&'static str>,
 }
 
-/// Counts of records.
+/// Counts of the exports' records, which are steps.
 #[derive(Debug, Serialize)]
-pub(crate) struct Records {
+pub(crate) struct StepCounts {
     /// In all exports; what several have is one.
     pub(crate) total: usize,
     /// That became keys of the solver.
     pub(crate) converted: usize,
     /// Without an op digest.
-    pub(crate) unresolved: usize,
+    pub(crate) unkeyed: usize,
     /// With results.
-    pub(crate) results: usize,
+    pub(crate) with_results: usize,
 }
 
-/// Counts and bytes of layers.
+/// What was added to the root: counts, and sizes in bytes.
 #[derive(Debug, Serialize)]
-pub(crate) struct Layers {
-    pub(crate) records: usize,
-    pub(crate) snapshots: usize,
-    pub(crate) blobs: usize,
-    pub(crate) blob_bytes: u64,
-    pub(crate) unpacked_bytes: u64,
-    pub(crate) disk_bytes: u64,
-    pub(crate) files: u64,
+pub(crate) struct Stored {
+    pub(crate) snapshot_count: usize,
+    pub(crate) blob_count: usize,
+    pub(crate) blob_size: u64,
+    /// Of the uncompressed layers.
+    pub(crate) unpacked_size: u64,
+    pub(crate) disk_size: u64,
+    /// Of the layers' archives.
+    pub(crate) entry_count: u64,
 }
 
-/// Layers that a daemon before v0.33.1 unpacked and that the cache has, too.
+/// Bytes behind the gzip stream of a layer.
 #[derive(Debug, Serialize)]
-pub(crate) struct Legacy {
-    /// That are what the cache has, so that newer daemons share them now.
-    pub(crate) mended: usize,
-    /// The chainIDs of those that are not.
-    pub(crate) different: BTreeSet<Digest>,
+pub(crate) struct TrailingData {
+    blob: Digest,
+    size: u64,
 }
 
 impl Report {
@@ -141,6 +147,7 @@ impl Report {
         gc: Option<Collection>,
         timings: Timings,
     ) -> Self {
+        let trailing = done.trailing.iter();
         Self {
             root: root.to_owned(),
             worker_id: done.worker_id.clone(),
@@ -149,33 +156,31 @@ impl Report {
             cache_from: Vec::new(),
             sparse_layout: None,
             sources: plan.sources.clone(),
-            keys: key_sources(keyring),
-            records: Records {
+            key_sources: key_sources(keyring.sources()),
+            step_counts: StepCounts {
                 total: plan.steps.len() + different(&plan.lost),
                 converted: plan.steps.len(),
-                unresolved: plan.unkeyed().count(),
-                results: plan.steps.iter().filter(|step| !step.results.is_empty()).count(),
+                unkeyed: plan.unkeyed().count(),
+                with_results: plan.steps.iter().filter(|step| !step.results.is_empty()).count(),
             },
             lost: plan.lost.clone(),
             dropped: plan.dropped.clone(),
             misses: plan.misses.clone(),
-            layers: Layers {
-                records: plan.layers.len(),
-                snapshots: done.snapshots,
-                blobs: done.blobs,
-                blob_bytes: done.blob_bytes,
-                unpacked_bytes: done.unpacked_bytes,
-                disk_bytes: done.disk_bytes,
-                files: done.entries,
+            layer_count: plan.layers.len(),
+            stored: Stored {
+                snapshot_count: done.snapshots,
+                blob_count: done.blobs,
+                blob_size: done.blob_bytes,
+                unpacked_size: done.unpacked_bytes,
+                disk_size: done.disk_bytes,
+                entry_count: done.entries,
             },
-            mended: done.mended.clone(),
-            legacy: Legacy {
-                mended: done.legacy.mended.len(),
-                different: done.legacy.different.clone(),
-            },
-            trailing: done.trailing.clone(),
+            replaced_blobs: done.mended.clone(),
+            mended_layer_count: done.legacy.mended.len(),
+            different_layers: done.legacy.different.clone(),
+            trailing_data: trailing.map(|(&blob, &size)| TrailingData { blob, size }).collect(),
             bad_copies: done.bad_copies.clone(),
-            unleased: done.unleased.clone(),
+            unleased_blobs: done.unleased.clone(),
             left_packed: done.left_packed.clone(),
             shares: done.shares,
             gc,
@@ -184,13 +189,13 @@ impl Report {
     }
 }
 
-pub(crate) fn key_sources(keyring: &Keyring) -> Vec<KeySource> {
-    let sources = keyring.sources().iter();
+pub(crate) fn key_sources(sources: &[SourceSummary]) -> Vec<KeySource> {
     sources
+        .iter()
         .map(|summary| KeySource {
-            source: summary.description.to_string(),
-            candidates: summary.candidates,
-            resolved: summary.resolved,
+            description: summary.description.to_string(),
+            candidate_count: summary.candidates,
+            resolved_count: summary.resolved,
             found: summary.found,
             signature: summary.signed.then_some(NOT_CHECKED),
         })
@@ -199,7 +204,7 @@ pub(crate) fn key_sources(keyring: &Keyring) -> Vec<KeySource> {
 
 /// How many different records these are: of the same digest, as many as any one source has.
 fn different(lost: &[Lost]) -> usize {
-    let mut of_source: BTreeMap<(Digest, usize), usize> = BTreeMap::new();
+    let mut of_source: BTreeMap<(Digest, SourceIndex), usize> = BTreeMap::new();
     for record in lost {
         *of_source.entry((record.digest, record.source)).or_default() += 1;
     }

@@ -26,27 +26,27 @@ pub(crate) fn run(arguments: &args::Sparse) -> Result<(), Failure> {
 /// A sparse layout, as data.
 #[derive(Debug, Serialize)]
 pub(crate) struct Written {
-    path: String,
-    bytes: u64,
+    layout: String,
+    size: u64,
     caches: Vec<Cache>,
 }
 
 #[derive(Debug, Serialize)]
 struct Cache {
-    source: String,
-    digest: String,
+    reference: String,
+    manifest: String,
     cache_from: String,
 }
 
 impl Written {
     pub(crate) fn new(path: &Path, sparse: &Sparse) -> Self {
         let caches = sparse.caches.iter().map(|cache| Cache {
-            source: cache.of.to_string(),
-            digest: cache.digest.to_string(),
+            reference: cache.of.to_string(),
+            manifest: cache.digest.to_string(),
             cache_from: cache.source.attributes(),
         });
-        let path = path.to_string_lossy().into_owned();
-        Self { path, bytes: sparse.bytes, caches: caches.collect() }
+        let layout = path.to_string_lossy().into_owned();
+        Self { layout, size: sparse.bytes, caches: caches.collect() }
     }
 
     /// What `--cache-from` takes, for each cache.
@@ -61,8 +61,8 @@ impl Written {
         };
         let mut lines = vec![format!(
             "{} has the index of {caches}, {}, and no layers",
-            one_line(&self.path),
-            size(self.bytes)
+            one_line(&self.layout),
+            size(self.size)
         )];
         let from = self.caches.iter().map(|cache| one_line(&cache.cache_from));
         lines.extend(from.map(|from| format!("  --cache-from {from}")));

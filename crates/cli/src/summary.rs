@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::hint::{of_key_source, of_limit, raise};
 use crate::output::{note, with_causes};
-use crate::report::{KeySource, Records, Report, key_sources, lost_for};
+use crate::report::{KeySource, Report, StepCounts, key_sources, lost_for};
 use crate::warmth::advice;
 
 /// How many of the steps that may run again are named.
@@ -34,7 +34,7 @@ struct PrintedPlan<'a> {
     #[serde(flatten)]
     plan: &'a Plan,
     warmth: Option<Degree>,
-    keys: Vec<KeySource>,
+    key_sources: Vec<KeySource>,
     shares: Shares,
 }
 
@@ -44,7 +44,8 @@ pub(crate) fn plan_as_json(
     keyring: &Keyring,
     shares: Shares,
 ) -> Result<String, serde_json::Error> {
-    text::to_json(&PrintedPlan { plan, warmth: plan.degree(), keys: key_sources(keyring), shares })
+    let key_sources = key_sources(keyring.sources());
+    text::to_json(&PrintedPlan { plan, warmth: plan.degree(), key_sources, shares })
 }
 
 /// A plan for people, for `--dry-run`.
@@ -67,9 +68,9 @@ pub(crate) fn plan(plan: &Plan, keyring: &Keyring, shares: Shares) -> String {
     }
     let mut lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.push(String::new());
-    lines.extend(key_sources(keyring).iter().map(|key| {
-        let source = one_line(&key.source);
-        format!("{source}: {} of {} op digests used", key.resolved, key.candidates)
+    lines.extend(key_sources(keyring.sources()).iter().map(|key| {
+        let source = one_line(&key.description);
+        format!("{source}: {} of {} op digests used", key.resolved_count, key.candidate_count)
     }));
     let bytes: u64 = plan.blobs.values().map(|blob| blob.size).sum();
     lines.push(format!(
@@ -105,7 +106,7 @@ fn step_row(plan: &Plan, step: &Step) -> [String; 4] {
         Some(name) => one_line(name),
         None => format!("(source) {}", short_digest(&step.key.text())),
     };
-    let layer = step.results.first().and_then(|result| plan.layers.get(result.layer));
+    let layer = step.results.first().map(|result| &plan.layers[result.layer]);
     let blob = |layer: &Layer| plan.blobs.get(&layer.blob).map(|blob| size(blob.size));
     let created = step.results.first().and_then(|result| result.created_at);
     [
@@ -418,14 +419,14 @@ fn why(reason: MissReason) -> &'static str {
 
 /// What a conversion did, for people.
 pub(crate) fn report(report: &Report) -> String {
-    let layers = &report.layers;
+    let stored = &report.stored;
     let seconds = report.timings.total();
     let missed = report.misses.iter().any(|miss| miss.certain);
     let whole = report.lost.is_empty() && report.dropped.is_empty() && !missed;
     let root = text::path(&report.root);
     let steps = || {
-        let Records { converted, total, results, .. } = &report.records;
-        format!("  {converted} of {total} steps, {results} with a result")
+        let StepCounts { converted, total, with_results, .. } = &report.step_counts;
+        format!("  {converted} of {total} steps, {with_results} with a result")
     };
     let mut lines = match report.warmth {
         Some(Degree::Layers) => {
@@ -443,22 +444,22 @@ pub(crate) fn report(report: &Report) -> String {
     if there.is_empty() {
         lines.push(format!(
             "  {} layers, {} in {} blobs",
-            layers.records,
-            size(layers.blob_bytes),
-            layers.blobs
+            report.layer_count,
+            size(stored.blob_size),
+            stored.blob_count
         ));
     } else {
         lines.extend(there.iter().map(|line| format!("  {line}")));
-        if layers.blobs > 0 {
-            lines.push(format!("  {} in {} blobs", size(layers.blob_bytes), layers.blobs));
+        if stored.blob_count > 0 {
+            lines.push(format!("  {} in {} blobs", size(stored.blob_size), stored.blob_count));
         }
     }
-    if layers.snapshots > 0 {
+    if stored.snapshot_count > 0 {
         lines.push(format!(
             "  {} snapshots with {} entries, {} on disk",
-            layers.snapshots,
-            layers.files,
-            size(layers.disk_bytes)
+            stored.snapshot_count,
+            stored.entry_count,
+            size(stored.disk_size)
         ));
     } else if report.shares.snapshots.existing == 0 {
         lines.push("  not unpacked; the daemon does so when a build needs it".to_owned());
@@ -468,20 +469,25 @@ pub(crate) fn report(report: &Report) -> String {
     lines.extend(translated.filter_map(|source| source.exporter).map(|exporter| {
         format!("  keys of BuildKit {exporter} translated to {}", report.buildkit)
     }));
-    let used = report.keys.iter().filter(|key| key.resolved > 0);
-    lines.extend(used.map(|key| format!("  {} keys from {}", key.resolved, one_line(&key.source))));
+    let used = report.key_sources.iter().filter(|key| key.resolved_count > 0);
+    lines.extend(
+        used.map(|key| {
+            format!("  {} keys from {}", key.resolved_count, one_line(&key.description))
+        }),
+    );
     lines.join("\n")
 }
 
 #[cfg(test)]
 mod tests {
+    use oci2bk::plan::SourceIndex;
     use oci2bk::release::CLASSES;
 
     use super::*;
 
     fn miss(name: &str, reason: MissReason, certain: bool) -> Miss {
         Miss {
-            source: 0,
+            source: SourceIndex(0),
             record: Digest::of(name),
             name: Some(name.to_owned()),
             reason,

@@ -51,8 +51,8 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
         (verifier.verify(&root).map_err(|error| Failure::under(&signals, error))?, None)
     };
     display.finish();
-    let unkeyed = plan.map(|plan| plan.lost.len());
-    let printed = Printed::new(root.path(), arguments.trees, &report, mended, unkeyed);
+    let lost = plan.map(|plan| plan.lost.len());
+    let printed = Printed::new(root.path(), arguments.trees, &report, mended, lost);
     output::result::<Failure>(&match arguments.format {
         Format::Table => printed.table(),
         Format::Json => text::to_json(&printed)?,
@@ -88,38 +88,44 @@ struct Printed<'a> {
     sound: bool,
     /// Nothing if the root has no layers.
     warmth: Option<Degree>,
-    keys: usize,
-    results: usize,
-    records: usize,
-    snapshots: usize,
-    blobs: usize,
-    blob_bytes: u64,
+    step_counts: StepCounts,
+    record_count: usize,
+    snapshot_count: usize,
+    blob_count: usize,
+    blob_size: u64,
     /// Trees that were compared with their layers, if that was asked for.
-    trees: Option<usize>,
+    tree_count: Option<usize>,
     /// Records that daemons since v0.33.1 share with no image or cache; before mending.
-    legacy: usize,
+    legacy_record_count: usize,
     /// Layers that such daemons share now, if that was asked for.
-    mended: Option<usize>,
+    mended_layer_count: Option<usize>,
     /// What of the caches is in the root, if there was something to compare it with.
     against: Option<Compared>,
     damage: Vec<Item>,
     leftovers: Vec<Item>,
 }
 
+/// Keys of the solver.
+#[derive(Debug, Serialize)]
+struct StepCounts {
+    total: usize,
+    with_results: usize,
+}
+
 #[derive(Debug, Serialize)]
 struct Compared {
-    steps: usize,
-    missing_steps: usize,
+    step_count: usize,
+    missing_step_count: usize,
     /// Steps of the root that the caches do not have.
-    other_steps: usize,
-    links: usize,
-    missing_links: usize,
-    results: usize,
-    missing_results: usize,
+    other_step_count: usize,
+    link_count: usize,
+    missing_link_count: usize,
+    result_count: usize,
+    missing_result_count: usize,
     /// Results of the caches' steps that daemons have made since.
-    other_results: usize,
-    /// Records of the caches that no key source has the op digest of. They are not compared.
-    unkeyed: usize,
+    other_result_count: usize,
+    /// Records of the caches that become no step, most often for lack of an op digest. They are not compared.
+    lost_count: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -142,7 +148,7 @@ impl<'a> Printed<'a> {
         trees: bool,
         report: &Report,
         mended: Option<usize>,
-        unkeyed: Option<usize>,
+        lost: Option<usize>,
     ) -> Self {
         let counts = &report.counts;
         let items = |list: &[Damage]| list.iter().map(Item::of).collect();
@@ -150,16 +156,15 @@ impl<'a> Printed<'a> {
             root,
             sound: report.damage.is_empty(),
             warmth: report.degree,
-            keys: counts.keys,
-            results: counts.results,
-            records: counts.records,
-            snapshots: counts.snapshots,
-            blobs: counts.blobs,
-            blob_bytes: counts.blob_bytes,
-            trees: trees.then_some(counts.trees),
-            legacy: counts.legacy,
-            mended,
-            against: report.against.map(|against| Compared::of(&against, unkeyed.unwrap_or(0))),
+            step_counts: StepCounts { total: counts.keys, with_results: counts.results },
+            record_count: counts.records,
+            snapshot_count: counts.snapshots,
+            blob_count: counts.blobs,
+            blob_size: counts.blob_bytes,
+            tree_count: trees.then_some(counts.trees),
+            legacy_record_count: counts.legacy,
+            mended_layer_count: mended,
+            against: report.against.map(|against| Compared::of(&against, lost.unwrap_or(0))),
             damage: items(&report.damage),
             leftovers: items(&report.leftovers),
         }
@@ -171,13 +176,15 @@ impl<'a> Printed<'a> {
             0 => format!("{root} is sound"),
             places => damaged_in(self.root, places),
         }];
-        lines.push(format!("  {} keys, {} with a result", self.keys, self.results));
-        lines.push(format!("  {} records, {} snapshots", self.records, self.snapshots));
-        lines.push(format!("  {} blobs with {} hashed", self.blobs, size(self.blob_bytes)));
+        let StepCounts { total, with_results } = self.step_counts;
+        lines.push(format!("  {total} keys, {with_results} with a result"));
+        lines.push(format!("  {} records, {} snapshots", self.record_count, self.snapshot_count));
+        lines.push(format!("  {} blobs with {} hashed", self.blob_count, size(self.blob_size)));
         lines.extend(layers_note(self.warmth).map(|note| format!("  {note}")));
-        lines.extend(self.trees.map(|trees| format!("  {trees} trees compared with their layers")));
-        lines.extend(match self.mended {
-            None => legacy_note(self.legacy, self.root).map(|note| format!("  {note}")),
+        let trees = self.tree_count;
+        lines.extend(trees.map(|trees| format!("  {trees} trees compared with their layers")));
+        lines.extend(match self.mended_layer_count {
+            None => legacy_note(self.legacy_record_count, self.root).map(|note| format!("  {note}")),
             Some(mended) => Some(format!(
                 "  {mended} layers mended, which BuildKit v0.33.1 and later share with images and caches now"
             )),
@@ -193,32 +200,32 @@ impl<'a> Printed<'a> {
 }
 
 impl Compared {
-    fn of(against: &Against, unkeyed: usize) -> Self {
+    fn of(against: &Against, lost: usize) -> Self {
         Self {
-            steps: against.steps,
-            missing_steps: against.missing_steps,
-            other_steps: against.other_steps,
-            links: against.links,
-            missing_links: against.missing_links,
-            results: against.results,
-            missing_results: against.missing_results,
-            other_results: against.other_results,
-            unkeyed,
+            step_count: against.steps,
+            missing_step_count: against.missing_steps,
+            other_step_count: against.other_steps,
+            link_count: against.links,
+            missing_link_count: against.missing_links,
+            result_count: against.results,
+            missing_result_count: against.missing_results,
+            other_result_count: against.other_results,
+            lost_count: lost,
         }
     }
 
     fn lines(&self) -> Vec<String> {
         let there = [
-            (self.steps, self.missing_steps, "steps"),
-            (self.links, self.missing_links, "links"),
-            (self.results, self.missing_results, "results"),
+            (self.step_count, self.missing_step_count, "steps"),
+            (self.link_count, self.missing_link_count, "links"),
+            (self.result_count, self.missing_result_count, "results"),
         ];
         let there = there.map(|(all, missing, what)| format!("{} of {all} {what}", all - missing));
         let mut lines = vec![format!("  of the caches: {}", there.join(", "))];
         let notes = [
-            (self.unkeyed, "records of the caches without a key, which were not compared"),
-            (self.other_steps, "steps that the caches do not have"),
-            (self.other_results, "later results of the caches' steps"),
+            (self.lost_count, "records of the caches without a key, which were not compared"),
+            (self.other_step_count, "steps that the caches do not have"),
+            (self.other_result_count, "later results of the caches' steps"),
         ];
         let notes = notes.iter().filter(|(count, _)| *count > 0);
         lines.extend(notes.map(|(count, what)| format!("  {count} {what}")));

@@ -3,6 +3,8 @@
 //!
 //! Cargo builds the programs of a package for its tests only, and the lab's tests need this one.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 use std::process::Command;
 
 fn oci2bk(arguments: &[&str]) -> std::process::Output {

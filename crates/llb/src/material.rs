@@ -50,7 +50,7 @@ impl Material {
     }
 }
 
-/// `text` with its percent-encoded bytes as they are; nothing if that is no text.
+/// `text` with its percent-encoded bytes as they are; nothing if that is not text.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

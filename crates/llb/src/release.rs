@@ -96,14 +96,14 @@ impl Version {
     }
 }
 
-/// Why a text is no version.
+/// Why a text is not a version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseVersionError {
     /// Not of the form.
     #[error("a version has two or three numbers, as in v0.34.2 or 0.34")]
     Form,
-    /// A part is no number.
+    /// A part is not a number.
     #[error("a version consists of numbers, as in v0.34.2 or 0.34")]
     Number(#[from] ParseIntError),
 }
@@ -308,7 +308,7 @@ pub enum UnsupportedVersion {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseTargetError {
-    /// It is no version.
+    /// It is not a version.
     #[error(transparent)]
     Version(#[from] ParseVersionError),
     /// It is one of another format.

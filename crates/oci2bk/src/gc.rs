@@ -36,6 +36,7 @@ use serde::Serialize;
 #[non_exhaustive]
 pub struct Collection {
     /// Its bytes, as the daemon counts them.
+    #[serde(rename = "size")]
     pub bytes: u64,
     /// The disk it is on.
     pub disk: Disk,

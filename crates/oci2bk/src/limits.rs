@@ -291,7 +291,7 @@ pub enum ParseSettingError {
         /// The name.
         name: String,
     },
-    /// The value is no number, or too large a one.
+    /// The value is not a number, or too large a one.
     #[error("{value:?} is not a number such as 4096, 50M or 4Gi")]
     Value {
         /// The value.

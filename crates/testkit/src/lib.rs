@@ -1,6 +1,7 @@
 //! Real daemons and registries on this machine, for the end-to-end suite, the crash harness and the
 //! lab: where the programs are, how they are started, and that none of them outlives its owner. And
-//! what those write who give a daemon something to build, and ways to corrupt what a daemon starts on.
+//! what those write who give a daemon something to build, ways to corrupt what a daemon starts on, and the
+//! schemas of what the command prints.
 
 pub mod corruptions;
 pub mod daemon;
@@ -9,6 +10,7 @@ pub mod process;
 pub mod protobuf;
 pub mod registry;
 pub mod s3;
+pub mod schema;
 pub mod tools;
 pub mod trials;
 

@@ -6,7 +6,7 @@
 //! them are built on in turn, in memory, so that no disk decides.
 //!
 //! A daemon keeps the build contexts that clients sent, and asks a client that it knows for what changed only.
-//! They are no part of a cache export, and of no use to buildx on another machine, which adds its own id to the
+//! They are not part of a cache export, and of no use to buildx on another machine, which adds its own id to the
 //! name that a context is kept under (v0.38.2 `build/opt.go`). So they are removed from the root
 //! of the daemon. How much they save is measured, too.
 

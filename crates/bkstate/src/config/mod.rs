@@ -77,7 +77,7 @@ pub enum Unsupported {
     Rootless,
 }
 
-/// Why a file is no configuration.
+/// Why a file is not a configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadConfigError {
@@ -127,7 +127,7 @@ impl DaemonConfig {
     /// Reads a `buildkitd.toml`.
     ///
     /// # Errors
-    /// When it is no TOML, or a value that matters here is not what the daemon takes.
+    /// When it is not TOML, or a value that matters here is not what the daemon takes.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         let config = parse(text)?;
         let oci = oci_worker(&config)?;

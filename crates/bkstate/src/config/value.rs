@@ -4,11 +4,11 @@ use toml::{Table, Value};
 
 use crate::gc::{ParseDiskSpaceError, ParseDurationError};
 
-/// Why a text is no configuration.
+/// Why a text is not a configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// It is no TOML.
+    /// It is not TOML.
     #[error("it is not TOML: {message} in line {line}")]
     Toml {
         /// Where, counted from 1.
@@ -24,7 +24,7 @@ pub enum ConfigError {
         /// What it has to be.
         expected: &'static str,
     },
-    /// A value is no amount.
+    /// A value is not an amount.
     #[error("{key} is wrong")]
     DiskSpace {
         /// Its key.
@@ -33,7 +33,7 @@ pub enum ConfigError {
         #[source]
         source: ParseDiskSpaceError,
     },
-    /// A value is no duration.
+    /// A value is not a duration.
     #[error("{key} is wrong")]
     Duration {
         /// Its key.

@@ -32,7 +32,7 @@ impl Dir {
                     let candidate = lifted.to_string();
                     lifted += 1;
                     if top.size(candidate.as_str())?.is_none() {
-                        break CString::new(candidate).unwrap_or_default();
+                        break candidate.as_str().c_name(&top)?.into_owned();
                     }
                 };
                 dir.rename(&*inner, &top, &*free)?;
@@ -43,7 +43,7 @@ impl Dir {
         self.remove_dir(name)
     }
 
-    /// Removes what is no directory, and returns the names of the directories.
+    /// Removes what is not a directory, and returns the names of the directories.
     fn remove_files(&self) -> Result<Vec<CString>, DirError> {
         let (dirs, files): (Vec<_>, Vec<_>) =
             self.entries()?.into_iter().partition(|entry| entry.is_dir);

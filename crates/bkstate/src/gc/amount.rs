@@ -39,7 +39,7 @@ pub struct ParseDiskSpaceError {
     pub text: String,
 }
 
-/// Why a text is no duration.
+/// Why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a duration, such as 172800 (seconds) or \"48h\"")]
 pub struct ParseDurationError {
@@ -56,7 +56,7 @@ impl DiskSpace {
     /// No limit, the value of what is not configured.
     pub const NONE: Self = Self::Bytes(0);
 
-    /// Whether it is no limit.
+    /// Whether it limits nothing.
     pub fn is_none(self) -> bool {
         matches!(self, Self::Bytes(0) | Self::Percent(0))
     }

@@ -8,10 +8,50 @@ use toml::{Table, Value};
 use super::amount::parse_duration;
 use super::{Disk, DiskSpace, Policy, Rule};
 use crate::config::{ConfigError, boolean, member, oci_worker, parse, strings, text};
+use crate::worker::Worker;
+
+/// The garbage collection of a daemon without a configuration of its own. Each kind of worker has its own defaults:
+/// [`Worker::gc_defaults`](crate::worker::Worker::gc_defaults).
+///
+/// ```
+/// use bkstate::gc::{Disk, DiskSpace, GcConfig, GcDefaults};
+///
+/// let disk = Disk { total: 40_000_000_000, free: 30_000_000_000 };
+/// let defaults = GcDefaults::BUILDKITD;
+/// assert_eq!(defaults.reserved_space.0.bytes(disk), 4_000_000_000);
+/// assert_eq!(defaults.max_used_space.1, DiskSpace::Bytes(100_000_000_000));
+/// assert_eq!(defaults.min_free_space.bytes(disk), 8_000_000_000);
+/// assert_eq!(defaults.short_lived, DiskSpace::Bytes(512_000_000));
+/// assert_eq!(GcConfig::default().defaults, defaults);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GcDefaults {
+    /// The part of the disk that records may always have, and the most that this part may be.
+    pub reserved_space: (DiskSpace, DiskSpace),
+    /// The part of the disk that records may have at most, and the most that this part may be.
+    pub max_used_space: (DiskSpace, DiskSpace),
+    /// What of the disk should stay free.
+    pub min_free_space: DiskSpace,
+    /// What cache mounts and sources that a build can have again may take, if nothing used them for two days.
+    pub short_lived: DiskSpace,
+}
+
+impl GcDefaults {
+    /// Those of buildkitd, since BuildKit v0.17 (`cmd/buildkitd/config/gcpolicy.go` `DefaultGCPolicy`,
+    /// `cmd/buildkitd/config/gcpolicy_unix.go` `DetectDefaultGCCap`).
+    pub const BUILDKITD: Self = Self {
+        reserved_space: (DiskSpace::Percent(10), DiskSpace::Bytes(10_000_000_000)),
+        max_used_space: (DiskSpace::Percent(80), DiskSpace::Bytes(100_000_000_000)),
+        min_free_space: DiskSpace::Percent(20),
+        short_lived: DiskSpace::Bytes(512_000_000),
+    };
+}
 
 /// What `[worker.oci]` says of garbage collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GcConfig {
+    /// What holds where it says nothing.
+    pub defaults: GcDefaults,
     /// `gc`: whether there is any.
     pub enabled: bool,
     /// `reservedSpace`, or `gckeepstorage` by its older name.
@@ -45,6 +85,7 @@ impl Default for GcConfig {
     /// No configuration.
     fn default() -> Self {
         Self {
+            defaults: Worker::default().gc_defaults(),
             enabled: true,
             reserved_space: DiskSpace::NONE,
             max_used_space: DiskSpace::NONE,
@@ -58,7 +99,7 @@ impl GcConfig {
     /// Reads a `buildkitd.toml`. Like the daemon, it takes keys in any case.
     ///
     /// # Errors
-    /// When it is no TOML, or a value about garbage collection is not what the daemon takes.
+    /// When it is not TOML, or a value about garbage collection is not what the daemon takes.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         Self::of_worker(&oci_worker(&parse(text)?)?)
     }
@@ -73,6 +114,7 @@ impl GcConfig {
             Some(_) => return Err(ConfigError::Type { key: "gcpolicy", expected: "a list" }),
         };
         let mut config = Self {
+            defaults: Worker::default().gc_defaults(),
             enabled: boolean(oci, "gc")?.unwrap_or(true),
             reserved_space: disk_space(oci, "reservedSpace")?,
             max_used_space: disk_space(oci, "maxUsedSpace")?,
@@ -86,8 +128,7 @@ impl GcConfig {
         Ok(config)
     }
 
-    /// The policy of a daemon whose root is on `disk` (`getGCPolicy` in `cmd/buildkitd/main.go`,
-    /// `DefaultGCPolicy` in `cmd/buildkitd/config/gcpolicy.go`).
+    /// The policy of a daemon whose root is on `disk` (`getGCPolicy` in `cmd/buildkitd/main.go`).
     pub fn policy(&self, disk: Disk) -> Policy {
         if !self.enabled {
             return Policy::default();
@@ -111,7 +152,7 @@ impl GcConfig {
             RuleConfig {
                 filters: types.map(|name| format!("type=={name}")).into(),
                 keep_duration: days(2),
-                max_used_space: DiskSpace::Bytes(512_000_000),
+                max_used_space: self.defaults.short_lived,
                 ..RuleConfig::default()
             },
             within(days(60), false),
@@ -120,14 +161,14 @@ impl GcConfig {
         ]
     }
 
-    /// The limits that are configured, or the daemon's own (`DetectDefaultGCCap`), in a rule.
+    /// The limits that are configured, or the daemon's own, in a rule.
     fn limits(&self, disk: Disk) -> RuleConfig {
-        let at_most = |percent, bytes| {
-            let part = DiskSpace::Percent(percent);
-            if part.bytes(disk) > bytes { DiskSpace::Bytes(bytes) } else { part }
+        let smaller = |(part, most): (DiskSpace, DiskSpace)| {
+            if part.bytes(disk) > most.bytes(disk) { most } else { part }
         };
         let (reserved_space, max_used_space, min_free_space) = if self.has_no_limits() {
-            (at_most(10, 10_000_000_000), at_most(80, 100_000_000_000), DiskSpace::Percent(20))
+            let GcDefaults { reserved_space, max_used_space, min_free_space, .. } = self.defaults;
+            (smaller(reserved_space), smaller(max_used_space), min_free_space)
         } else {
             (self.reserved_space, self.max_used_space, self.min_free_space)
         };

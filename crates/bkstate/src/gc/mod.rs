@@ -66,5 +66,5 @@ mod policy;
 mod tests;
 
 pub use amount::{DiskSpace, ParseDiskSpaceError, ParseDurationError};
-pub use config::{GcConfig, RuleConfig};
+pub use config::{GcConfig, GcDefaults, RuleConfig};
 pub use policy::{Disk, DiskError, Loss, Policy, Rule};

@@ -9,8 +9,10 @@ use serde::{Serialize, Serializer};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Disk {
     /// Its size in bytes.
+    #[serde(rename = "size")]
     pub total: u64,
     /// The bytes of it that are free, those for root included.
+    #[serde(rename = "free_size")]
     pub free: u64,
 }
 
@@ -60,17 +62,15 @@ pub struct Policy {
     pub rules: Vec<Rule>,
 }
 
-/// A rule of a policy (`PruneInfo` in `client/prune.go`). Zero is no limit.
+/// A rule of a policy (`PruneInfo` in `client/prune.go`). Zero means no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Rule {
     /// Only records that one of them matches; all if there are none.
-    #[serde(rename = "filter")]
     pub filters: Vec<String>,
     /// Records of the daemon itself, too.
     pub all: bool,
     /// Only records that were not used for so long.
-    #[serde(serialize_with = "nanoseconds")]
+    #[serde(rename = "keep_seconds", serialize_with = "seconds")]
     pub keep_duration: Duration,
     /// Nothing as long as all records together have less than that.
     pub reserved_space: u64,
@@ -80,8 +80,8 @@ pub struct Rule {
     pub min_free_space: u64,
 }
 
-fn nanoseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 /// What a rule takes of a state that no build has used.
@@ -90,10 +90,11 @@ pub struct Loss {
     /// The number of the rule, from 0.
     pub rule: usize,
     /// The bytes that are kept.
+    #[serde(rename = "kept_size")]
     pub keeps: u64,
     /// How long a record must have been unused before the rule takes it; zero if that does not
     /// matter.
-    #[serde(serialize_with = "nanoseconds")]
+    #[serde(rename = "unused_seconds", serialize_with = "seconds")]
     pub unused_for: Duration,
 }
 

@@ -128,7 +128,7 @@
 //! assert!(matches!(&damage[..], [Damage::Database(DatabaseDamage::NotADatabase { .. })]));
 //! fs::remove_file(temp.path().join("history.db"))?;
 //!
-//! // Once a daemon has run on it, what daemons leave behind is no damage.
+//! // Once a daemon has run on it, what daemons leave behind is not damage.
 //! assert_eq!(History::of(&root)?, History::default());
 //! root.dir().create_file("history.db", 0o600)?;
 //! assert!(History::of(&root)?.daemon);

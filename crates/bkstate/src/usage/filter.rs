@@ -47,7 +47,7 @@ pub struct Filters {
     any: Vec<Vec<Selector>>,
 }
 
-/// Why a text is no filter.
+/// Why a text is not a filter.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseFilterError {
@@ -76,7 +76,7 @@ pub enum ParseFilterError {
         /// The field.
         field: &'static str,
     },
-    /// The value of `~=` is no regular expression.
+    /// The value of `~=` is not a regular expression.
     #[error("{expression:?} is not a regular expression")]
     Regex {
         /// The value, shortened to 100 characters.

@@ -73,6 +73,7 @@ pub use place::{Part, Place, StateFile};
 pub(crate) use place::{STAGING, is_made};
 
 use crate::dir::{Dir, DirError};
+use crate::gc::GcDefaults;
 use crate::metadata::{Lease, Metadata, Namespace, SnapshotTable};
 
 /// What runs the steps of a build, and with it whose databases hold the state.
@@ -162,6 +163,7 @@ pub struct Worker {
     form: TreeForm,
     owners: Owners,
     commit: Commit,
+    gc_defaults: GcDefaults,
 }
 
 impl Default for Worker {
@@ -222,6 +224,7 @@ impl Worker {
             form: TreeForm::Overlay(OverlayMarks::Trusted),
             owners: Owners::AsInLayers,
             commit: Commit::Rename,
+            gc_defaults: GcDefaults::BUILDKITD,
         }
     }
 
@@ -258,6 +261,18 @@ impl Worker {
     /// How its databases are replaced.
     pub fn commit(&self) -> Commit {
         self.commit
+    }
+
+    /// The garbage collection of its daemon where nothing is configured.
+    ///
+    /// ```
+    /// use bkstate::gc::GcDefaults;
+    /// use bkstate::worker::Worker;
+    ///
+    /// assert_eq!(Worker::default().gc_defaults(), GcDefaults::BUILDKITD);
+    /// ```
+    pub fn gc_defaults(&self) -> GcDefaults {
+        self.gc_defaults
     }
 
     /// The namespace of its build history (BuildKit v0.34.2 `cmd/buildkitd/main.go` `newController`).

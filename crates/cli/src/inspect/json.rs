@@ -1,4 +1,4 @@
-//! Both views for programs. The names of members stay the same; docs/reference/json.md lists them.
+//! Both views for programs, in the words of `docs/reference/json.md`.
 
 use bkstate::Time;
 use oci2bk::inspect::{Export, Record, Root, Warmth, count};
@@ -6,39 +6,37 @@ use serde_json::{Map, Value, json};
 
 use super::root::kind;
 use super::table::signed;
-use crate::report::NOT_CHECKED;
+use crate::report::key_sources;
 
 pub(super) fn export(export: &Export) -> Value {
     let steps = export.steps.iter().map(|step| {
-        let key = step.key.as_ref().map(|key| {
-            json!({"op_digest": key.op_digest.as_str(), "output": key.output, "key_source": key.source})
-        });
-        let inputs = step.inputs.iter().map(|input| {
-            json!({"input": input.input, "selector": input.selector, "record": input.step})
-        });
+        let key = step.key.as_ref();
+        let links = step.inputs.iter().map(
+            |input| json!({"from": input.step, "input": input.input, "selector": input.selector}),
+        );
         let results = step.results.iter().map(|result| {
             json!({
                 "layer": result.layer,
-                "explicit": result.explicit,
-                "layers": result.depth,
-                "bytes": result.bytes,
+                "explicit_layers": result.explicit,
+                "layer_count": result.depth,
+                "blob_size": result.bytes,
                 "created_at": result.created_at,
             })
         });
-        let misses = step
-            .misses
-            .iter()
-            .map(|miss| json!({"reason": miss.reason, "certain": miss.certain}));
+        let misses =
+            step.misses.iter().map(|miss| json!({"reason": miss.reason, "certain": miss.certain}));
         json!({
             "source": step.source,
             "number": step.number,
             "digest": step.digest,
             "name": step.name,
             "state": step.warmth.word(),
-            "key": key,
+            "op_digest": key.map(|key| key.op_digest.as_str()),
+            "output": key.map(|key| key.output),
+            "key_source": key.map(|key| key.source),
             "misses": misses.collect::<Value>(),
-            "missing": step.missing,
-            "inputs": inputs.collect::<Value>(),
+            "missing_blobs": step.missing,
+            "links": links.collect::<Value>(),
             "results": results.collect::<Value>(),
         })
     });
@@ -48,28 +46,19 @@ pub(super) fn export(export: &Export) -> Value {
             "number": layer.number,
             "blob": layer.blob,
             "parent": layer.parent,
-            "size": layer.bytes,
+            "blob_size": layer.bytes,
             "compression": layer.compression_word(),
             "diff_id": layer.diff_id,
             "created_at": layer.created_at,
-        })
-    });
-    let keys = export.keys.iter().map(|key| {
-        json!({
-            "source": key.description.to_string(),
-            "candidates": key.candidates,
-            "resolved": key.resolved,
-            "found": key.found,
-            "signature": key.signed.then_some(NOT_CHECKED),
         })
     });
     json!({
         "kind": "export",
         "buildkit": export.target,
         "sources": export.sources,
-        "keys": keys.collect::<Value>(),
-        "states": states(count(export.steps.iter().map(|step| step.warmth))),
-        "records": steps.collect::<Value>(),
+        "key_sources": key_sources(&export.keys),
+        "state_counts": state_counts(count(export.steps.iter().map(|step| step.warmth))),
+        "steps": steps.collect::<Value>(),
         "layers": layers.collect::<Value>(),
     })
 }
@@ -78,21 +67,21 @@ pub(super) fn root(root: &Root) -> Value {
     let workers = root.workers.iter().map(|worker| {
         json!({"directory": worker.directory, "id": worker.id, "inspected": worker.is_ours})
     });
-    let keys = root.keys.iter().map(|key| {
+    let steps = root.keys.iter().map(|key| {
         let results = key.results.iter().map(|result| {
             json!({
-                "worker": result.id.worker,
+                "worker_id": result.id.worker,
                 "record": result.id.record,
                 "created_at": result.created_at,
-                "there": result.is_there,
+                "present": result.is_there,
             })
         });
         let links = key.inputs.iter().map(|input| {
             json!({
                 "from": input.from,
-                "op_digest": input.link.digest,
                 "input": input.link.input,
                 "output": input.link.output,
+                "op_digest": input.link.digest,
                 "selector": input.link.selector,
             })
         });
@@ -106,13 +95,13 @@ pub(super) fn root(root: &Root) -> Value {
     });
     let snapshots = root.snapshots.iter().map(|snapshot| {
         json!({
-            "key": snapshot.key,
+            "snapshot_key": snapshot.key,
             "kind": snapshot.kind.map(kind),
             "directory": snapshot.id,
-            "there": snapshot.is_there,
+            "present": snapshot.is_there,
             "parent": snapshot.parent,
-            "size": signed(snapshot.bytes),
-            "inodes": signed(snapshot.inodes),
+            "disk_size": signed(snapshot.bytes),
+            "inode_count": signed(snapshot.inodes),
             "records": snapshot.records,
         })
     });
@@ -122,7 +111,7 @@ pub(super) fn root(root: &Root) -> Value {
             "digest": blob.digest,
             "size": blob.bytes,
             "diff_id": blob.diff_id,
-            "there": blob.is_there,
+            "present": blob.is_there,
             "created_at": blob.created_at,
         })
     });
@@ -146,8 +135,8 @@ pub(super) fn root(root: &Root) -> Value {
             "created_at": build.created_at,
             "completed_at": build.completed_at,
             "error": build.error,
-            "steps": build.steps,
-            "cached": build.cached,
+            "step_count": build.steps,
+            "cached_step_count": build.cached,
             "pinned": build.pinned,
             "blobs": build.blobs,
         })
@@ -159,12 +148,12 @@ pub(super) fn root(root: &Root) -> Value {
     json!({
         "kind": "root",
         "root": root.path.to_string_lossy(),
-        "damage": root.damage.len(),
+        "damage_count": root.damage.len(),
         "warmth": root.degree,
-        "legacy": root.legacy,
+        "legacy_record_count": root.legacy,
         "workers": workers.collect::<Value>(),
-        "states": states(count(root.keys.iter().map(|key| key.warmth))),
-        "keys": keys.collect::<Value>(),
+        "state_counts": state_counts(count(root.keys.iter().map(|key| key.warmth))),
+        "steps": steps.collect::<Value>(),
         "records": of(false),
         "cache_mounts": of(true),
         "snapshots": snapshots.collect::<Value>(),
@@ -203,6 +192,6 @@ fn record(record: &Record) -> Value {
     })
 }
 
-fn states(counts: Vec<(Warmth, usize)>) -> Map<String, Value> {
+fn state_counts(counts: Vec<(Warmth, usize)>) -> Map<String, Value> {
     counts.into_iter().map(|(warmth, count)| (warmth.word().to_owned(), count.into())).collect()
 }

@@ -34,17 +34,16 @@ struct Line<'a> {
     stage: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     layer: Option<Layer<'a>>,
-    /// Compressed bytes done, of `toRead`.
+    /// Compressed bytes done, of the layer's `read_size`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    done: Option<u64>,
+    done_size: Option<u64>,
 }
 
 #[derive(Serialize)]
 struct Layer<'a> {
-    digest: String,
-    size: u64,
-    #[serde(rename = "toRead")]
-    to_read: u64,
+    blob: String,
+    blob_size: u64,
+    read_size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
 }
@@ -52,9 +51,9 @@ struct Layer<'a> {
 impl<'a> Layer<'a> {
     fn of(work: &'a LayerWork) -> Option<Self> {
         Some(Self {
-            digest: work.digest.to_string(),
-            size: work.size,
-            to_read: work.to_read,
+            blob: work.digest.to_string(),
+            blob_size: work.size,
+            read_size: work.to_read,
             description: work.description.as_deref(),
         })
     }
@@ -62,7 +61,7 @@ impl<'a> Layer<'a> {
 
 impl Renderer for Json {
     fn render(&self, event: Event<'_>) {
-        let line = |event| Line { event, stage: None, layer: None, done: None };
+        let line = |event| Line { event, stage: None, layer: None, done_size: None };
         let line = match event {
             Event::StageStarted(stage) => {
                 Line { stage: Some(stage.name()), ..line("stage-started") }
@@ -72,7 +71,7 @@ impl Renderer for Json {
             }
             Event::LayerStarted(work) => Line { layer: Layer::of(work), ..line("layer-started") },
             Event::LayerAdvanced(work, done) => {
-                Line { layer: Layer::of(work), done: Some(done), ..line("layer-advanced") }
+                Line { layer: Layer::of(work), done_size: Some(done), ..line("layer-advanced") }
             }
             Event::LayerFinished(work) => Line { layer: Layer::of(work), ..line("layer-finished") },
             _ => return,

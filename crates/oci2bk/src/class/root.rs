@@ -31,7 +31,8 @@ impl Classified for ConvertError {
             Self::Cancelled => Class::Cancelled,
             Self::Verify(error) => error.class(),
             Self::Damaged { .. } => Class::Damaged,
-            Self::NotToUnpack { .. }
+            // A fault of ours.
+            Self::NoPlace(_)
             | Self::Root(_)
             | Self::Copy { .. }
             | Self::Link { .. }

@@ -17,7 +17,7 @@
 //!
 //! // What was meant: a cache, or the root of a daemon?
 //! let Place::Source(source) = find("../../fixtures/index/cache".as_ref())? else {
-//!     panic!("a layout is no root");
+//!     panic!("a layout is not a root");
 //! };
 //! assert!(matches!(find("../../fixtures".as_ref()), Err(PlaceError::Neither { .. })));
 //!

@@ -49,7 +49,7 @@ pub(super) enum Document<'a> {
 /// What the JSON document `json` is; nothing if it is none of those known.
 ///
 /// # Errors
-/// When it is no JSON object, or for a dump or signed attestations no series of them.
+/// When it is not a JSON object, or for a dump or signed attestations no series of them.
 pub(super) fn document(json: &[u8]) -> Result<Option<Document<'_>>, DetectError> {
     const DUMP: [&str; 2] = ["Op", "Digest"];
     const PROVENANCE: [&str; 4] = ["predicateType", "predicate", "buildDefinition", "invocation"];

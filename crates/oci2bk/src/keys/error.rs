@@ -99,7 +99,7 @@ pub enum SourceError {
     Unrecognised {
         /// The file.
         path: PathBuf,
-        /// Why it is no JSON, if it is not.
+        /// Why it is not JSON, if it is not.
         #[source]
         source: Option<serde_json::Error>,
     },

@@ -38,6 +38,7 @@ pub struct BadCopy {
     /// The directory or archive of the layout.
     pub layout: PathBuf,
     /// What is wrong with the copy, with what led to that.
+    #[serde(rename = "message")]
     pub why: String,
 }
 

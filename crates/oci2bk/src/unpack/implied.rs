@@ -132,7 +132,7 @@ impl ImpliedParents {
     /// Times of `fs` itself do not change.
     ///
     /// # Errors
-    /// A layer below has something that is no directory where the path needs one, looking the
+    /// A layer below has something that is not a directory where the path needs one, looking the
     /// directories up takes more than the limits allow, or the system refuses an operation.
     pub fn settle<L: AsFd>(
         &self,
@@ -200,7 +200,7 @@ fn below(paths: &Paths, path: &[u8]) -> Vec<Vec<u8>> {
 /// What a layer below has at the path of an implied directory.
 enum Origin {
     Missing,
-    /// Something that is no directory, such as a whiteout.
+    /// Something that is not a directory, such as a whiteout.
     Replaced,
     Directory(OwnedFd),
 }

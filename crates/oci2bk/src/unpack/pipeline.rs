@@ -125,7 +125,7 @@ fn read_blob(
     if found == layer { Ok(()) } else { Err(UnpackError::WrongBlobDigest { layer, found }) }
 }
 
-/// Decompresses `blob`, as far as the limits allow, into `stream`; how many bytes at its end are no part
+/// Decompresses `blob`, as far as the limits allow, into `stream`; how many bytes at its end are not part
 /// of that.
 fn decompress(
     layer: &Layer<'_>,

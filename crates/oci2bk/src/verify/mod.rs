@@ -341,7 +341,7 @@ impl<'p> Verifier<'p> {
     /// Verifies the state in `root`.
     ///
     /// # Errors
-    /// If there is no state, or the system refuses to look at it. Damage is no error.
+    /// If there is no state, or the system refuses to look at it. Damage is not an error.
     pub fn verify(&self, root: &Root) -> Result<Report, VerifyError> {
         Ok(self.look_at(root)?.report)
     }

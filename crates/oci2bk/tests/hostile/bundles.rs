@@ -111,7 +111,7 @@ fn that_unpack_to_gigabytes() {
         result => panic!("{result:?}"),
     };
     assert!(matches!(error, BundleError::TooLong { .. }), "{error:?}");
-    // A bomb in a bomb is a file that is no archive.
+    // A bomb in a bomb is a file that is not an archive.
     let error = refused(file(gzip(&gzip(&vec![0; 64 << 20]))).path());
     assert!(matches!(error, SourceError::Unrecognised { .. }), "{error:?}");
 }

@@ -54,7 +54,7 @@ fn read(layout: &Layout, bytes: &[u8], what: &str) {
                 "{source:?}"
             );
         }
-        // Without its magic number it is no database.
+        // Without its magic number it is not a database.
         Err(Fault::Keys(SourceError::Unrecognised { .. })) => {}
         Err(fault) => panic!("{what}: {fault:?}"),
     }

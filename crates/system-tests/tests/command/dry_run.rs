@@ -37,7 +37,7 @@ fn the_json_is_the_plan() {
     assert_eq!(plan["layers"].as_array().unwrap().len(), 13);
     assert_eq!(plan["blobs"].as_object().unwrap().len(), 12);
     assert_eq!(plan["sources"][0]["style"], "index");
-    assert_eq!(plan["keys"][0]["resolved"], 13);
+    assert_eq!(plan["key_sources"][0]["resolved_count"], 13);
     assert_eq!(plan["lost"].as_array().unwrap().len(), 0);
     // Paths aside, the same every time.
     let again =

@@ -257,22 +257,17 @@ fn what_is_hostile_comes_out_of_no_command_as_it_is() {
         is_clean(&stdout, &format!("stdout of {what}"));
         is_clean(&stderr, &format!("stderr of {what}"));
         if (has_escapes(&stdout) || has_escapes(&stderr)) != *shows {
-            let [stdout, stderr] =
-                [stdout.clone(), stderr].map(|text| String::from_utf8(text).unwrap());
+            let [stdout, stderr] = [&stdout, &stderr].map(|text| String::from_utf8_lossy(text));
             odd.push(format!("{what}: {shows} is wrong\n{stdout}\n{stderr}"));
         }
-        if words.contains(&"--format=json") && status.success() {
-            // JSON says what there is.
-            let text = String::from_utf8(stdout).unwrap();
-            for document in serde_json::Deserializer::from_str(&text).into_iter::<Value>() {
-                document.unwrap();
-            }
-        }
+        // JSON says what there is, in the form that it always has.
+        schema::ensure_output(words.iter().map(OsStr::new), &stdout, &stderr).unwrap();
     }
     assert!(odd.is_empty(), "{}", odd.join("\n"));
     let metadata = fs::read(world.path("meta")).unwrap();
     is_clean(&metadata, "the metadata file");
     let metadata: Value = serde_json::from_slice(&metadata).unwrap();
+    schema::ensure_valid("convert.json", &metadata).unwrap();
     assert_eq!(metadata["root"], world.path("newf").to_str().unwrap());
 }
 
@@ -282,7 +277,8 @@ fn one_thing_of_a_root_and_of_an_export_is_as_clean() {
     for place in ["CACHE", "ROOT"] {
         let all = world.run(&["inspect", place, "--format=json"]);
         let all: Value = serde_json::from_slice(&all.stdout).unwrap();
-        for thing in all["records"].as_array().unwrap() {
+        let things = if place == "ROOT" { &all["records"] } else { &all["steps"] };
+        for thing in things.as_array().unwrap() {
             let id = thing["id"].as_str().or(thing["digest"].as_str()).unwrap();
             let output = world.run(&["inspect", place, id]);
             is_clean(&output.stdout, id);

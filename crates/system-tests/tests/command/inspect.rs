@@ -41,20 +41,21 @@ fn an_export_is_shown_as_it_was_when_somebody_looked_at_it() {
 fn an_export_without_keys_says_what_would_run_again() {
     let json = Printed::of(inspect([fixture("zstd/cache")]).arg("--format=json"), 0).json();
     assert_eq!(json["kind"], "export");
-    let records = json["records"].as_array().unwrap();
-    let state = |state: &str| records.iter().filter(|record| record["state"] == state).count();
+    let steps = json["steps"].as_array().unwrap();
+    let state = |state: &str| steps.iter().filter(|step| step["state"] == state).count();
     assert!(state("no-key") > 0);
     assert_eq!(state("warm"), 0);
-    assert_eq!(json["states"]["no-key"], state("no-key"));
+    assert_eq!(json["state_counts"]["no-key"], state("no-key"));
     assert!(json["layers"].as_array().unwrap().iter().any(|layer| layer["compression"] == "zstd"));
     let keys = fixture("zstd/keys/cache.db");
     let words = [fixture("zstd/cache"), "--keys".to_owned(), keys];
     let json = Printed::of(inspect(&words).arg("--format=json"), 0).json();
-    assert_eq!(json["states"]["no-key"], Value::Null);
-    assert_eq!(json["keys"][0]["resolved"], state("no-key"));
+    assert_eq!(json["state_counts"]["no-key"], Value::Null);
+    assert_eq!(json["key_sources"][0]["resolved_count"], state("no-key"));
     // An older daemon may know what is copied from the context by another hash.
     let old = Printed::of(inspect(index()).args(["--buildkit=v0.12.5", "--format=json"]), 0).json();
-    assert!(old["records"].as_array().unwrap().iter().any(|r| r["misses"][0]["reason"] == "links"));
+    let steps = old["steps"].as_array().unwrap();
+    assert!(steps.iter().any(|step| step["misses"][0]["reason"] == "links"));
     let table = Printed::of(&mut inspect([fixture("zstd/cache")]), 0).stdout;
     assert!(table.contains("run again, or may ("), "{table}");
     assert!(table.contains("no key source has its op digest"), "{table}");
@@ -64,26 +65,26 @@ fn an_export_without_keys_says_what_would_run_again() {
 fn what_builds_on_a_step_that_may_miss_may_miss() {
     let old = || inspect(index().into_iter().chain(["--buildkit=v0.12.5".to_owned()]));
     let json = Printed::of(old().arg("--format=json"), 0).json();
-    let records = json["records"].as_array().unwrap();
-    let may_miss = |record: &Value| record["state"] == "may-miss";
-    let has_reason = |record: &&Value| !record["misses"].as_array().unwrap().is_empty();
-    assert_eq!(records.iter().filter(has_reason).count(), 4);
-    assert!(records.iter().filter(has_reason).all(may_miss), "{json:#}");
+    let steps = json["steps"].as_array().unwrap();
+    let may_miss = |step: &Value| step["state"] == "may-miss";
+    let has_reason = |step: &&Value| !step["misses"].as_array().unwrap().is_empty();
+    assert_eq!(steps.iter().filter(has_reason).count(), 4);
+    assert!(steps.iter().filter(has_reason).all(may_miss), "{json:#}");
     let mut by_input = 0;
-    for record in records.iter().filter(|record| !has_reason(record)) {
+    for step in steps.iter().filter(|step| !has_reason(step)) {
         // An input may match in several ways, each of which would do.
         let mut ways: BTreeMap<u64, bool> = BTreeMap::new();
-        for input in record["inputs"].as_array().unwrap() {
-            let from = usize::try_from(input["record"].as_u64().unwrap()).unwrap();
-            let only = ways.entry(input["input"].as_u64().unwrap()).or_insert(true);
-            *only &= may_miss(&records[from]);
+        for link in step["links"].as_array().unwrap() {
+            let from = usize::try_from(link["from"].as_u64().unwrap()).unwrap();
+            let only = ways.entry(link["input"].as_u64().unwrap()).or_insert(true);
+            *only &= may_miss(&steps[from]);
         }
         let expected = ways.values().any(|only| *only);
-        assert_eq!(may_miss(record), expected, "{record:#}");
+        assert_eq!(may_miss(step), expected, "{step:#}");
         by_input += usize::from(expected);
     }
     assert!(by_input > 0, "{json:#}");
-    assert_eq!(json["states"]["may-miss"], 4 + by_input);
+    assert_eq!(json["state_counts"]["may-miss"], 4 + by_input);
     let table = Printed::of(&mut old(), 0).stdout;
     let count = table.matches("it builds on a step that may run again").count();
     assert_eq!(count, by_input, "{table}");
@@ -115,10 +116,10 @@ fn a_root_is_shown_with_all_its_parts_and_not_changed() {
     let before = place.names();
     let json = Printed::of(inspect([place.root()]).arg("--format=json"), 0).json();
     let count = |member: &str| json[member].as_array().unwrap().len();
-    assert_eq!((&json["kind"], &json["damage"]), (&"root".into(), &0.into()));
-    let parts = ["workers", "keys", "records", "cache_mounts", "blobs", "leases", "builds"];
+    assert_eq!((&json["kind"], &json["damage_count"]), (&"root".into(), &0.into()));
+    let parts = ["workers", "steps", "records", "cache_mounts", "blobs", "leases", "builds"];
     assert_eq!(parts.map(count), [1, 20, 13, 0, 12, 13, 0]);
-    assert_eq!(json["states"]["packed"], 13);
+    assert_eq!(json["state_counts"]["packed"], 13);
     let table = Printed::of(&mut inspect([place.root()]), 0).stdout;
     for part in ["20 keys: 13 packed, 7 source", "keys (20)", "records (13)", "RUN cat /src/*"] {
         assert!(table.contains(part), "{part}\n{table}");

@@ -35,7 +35,7 @@ fn documents_tell_the_two_kinds_of_root_apart() {
         let place = Place::new();
         let printed = Printed::of(convert(&words, &place).arg("--format=json"), 0);
         assert_eq!(printed.json()["warmth"], warmth);
-        bytes.push(printed.json()["gc"]["bytes"].as_u64().unwrap());
+        bytes.push(printed.json()["gc"]["size"].as_u64().unwrap());
         let source = format!("type=local,src={}", fixture("index/cache"));
         assert_eq!(printed.json()["cache_from"], serde_json::json!([source]));
         let plan =
@@ -112,7 +112,7 @@ fn a_sparse_layout_is_written_and_named() {
     let caches = printed.json()["caches"].clone();
     let from = |at: usize| caches[at]["cache_from"].as_str().unwrap().to_owned();
     assert_eq!(from(0), format!("type=local,src={}", alone.display()));
-    let digest = caches[1]["digest"].as_str().unwrap();
+    let digest = caches[1]["manifest"].as_str().unwrap();
     assert_eq!(from(1), format!("type=local,src={},digest={digest}", alone.display()));
     let again =
         Printed::of(crate::command().arg("sparse").arg(fixture("index/cache")).arg(&alone), 0);

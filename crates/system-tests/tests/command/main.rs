@@ -10,11 +10,13 @@ mod forged;
 mod hints;
 mod hostile_text;
 mod inspect;
+mod json;
 mod layers;
 mod look;
 mod output;
 mod outputs;
 mod prepared;
+mod reference;
 mod results;
 mod rights;
 mod roots;
@@ -30,6 +32,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::schema;
 
 /// A file or directory of the fixtures.
 fn fixture(path: &str) -> String {
@@ -108,8 +111,10 @@ struct Printed {
 }
 
 impl Printed {
+    /// Runs it. What it prints for programs is as `docs/reference/schemas` says.
     fn of(command: &mut Command, code: i32) -> Self {
         let Output { status, stdout, stderr } = command.output().unwrap();
+        schema::ensure_output(command.get_args(), &stdout, &stderr).unwrap();
         let stdout = String::from_utf8(stdout).unwrap();
         let stderr = String::from_utf8(stderr).unwrap();
         assert_eq!(status.code(), Some(code), "{command:?}\n{stdout}\n{stderr}");

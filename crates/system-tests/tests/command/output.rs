@@ -59,8 +59,9 @@ fn rawjson_is_an_object_for_each_event() {
     assert_eq!((of("stage-started"), of("stage-finished")), (3, 3));
     assert_eq!((of("layer-started"), of("layer-finished")), (12, 12));
     for event in events.iter().filter(|event| event["layer"].is_object()) {
-        assert!(event["layer"]["digest"].as_str().unwrap().starts_with("sha256:"), "{event}");
-        assert!(event["layer"]["size"].is_u64() && event["layer"]["toRead"].is_u64(), "{event}");
+        let layer = &event["layer"];
+        assert!(layer["blob"].as_str().unwrap().starts_with("sha256:"), "{event}");
+        assert!(layer["blob_size"].is_u64() && layer["read_size"].is_u64(), "{event}");
     }
     assert_eq!(events[0]["stage"], "layers");
 }

@@ -50,7 +50,7 @@ fn what_is_added_to_a_state_is_told_apart_from_what_was_there() {
         assert!(printed.stdout.lines().any(|found| found == line), "{}", printed.stdout);
     }
     let again = Printed::of(convert(index(), &place).arg("--format=json"), 0).json();
-    let all = |existing| json!({"existing": existing, "added": 0});
+    let all = |existing| json!({"existing_count": existing, "added_count": 0});
     let shares = json!({
         "steps": all(20), "records": all(13), "blobs": all(12), "snapshots": all(0),
     });
@@ -74,24 +74,25 @@ fn the_json_report_has_its_fields_and_is_the_metadata_file() {
     assert_eq!(report["worker_id"], worker_id);
     assert_eq!(report["sources"][0]["reference"], fixture("index/cache"));
     for (pointer, number) in [
-        ("/sources/0/records", 20),
-        ("/keys/0/resolved", 13),
-        ("/records/total", 20),
-        ("/records/converted", 20),
-        ("/records/unresolved", 0),
-        ("/records/results", 13),
-        ("/layers/records", 13),
-        ("/layers/blobs", 12),
-        ("/layers/snapshots", 0),
-        ("/layers/unpacked_bytes", 0),
-        ("/shares/steps/added", 20),
-        ("/shares/steps/existing", 0),
+        ("/sources/0/step_count", 20),
+        ("/key_sources/0/resolved_count", 13),
+        ("/step_counts/total", 20),
+        ("/step_counts/converted", 20),
+        ("/step_counts/unkeyed", 0),
+        ("/step_counts/with_results", 13),
+        ("/layer_count", 13),
+        ("/stored/blob_count", 12),
+        ("/stored/snapshot_count", 0),
+        ("/stored/unpacked_size", 0),
+        ("/shares/steps/added_count", 20),
+        ("/shares/steps/existing_count", 0),
     ] {
         assert_eq!(report.pointer(pointer), Some(&Value::from(number)), "{pointer}");
     }
-    assert!(report["layers"]["blob_bytes"].as_u64().unwrap() > 1_000_000);
+    assert!(report["stored"]["blob_size"].as_u64().unwrap() > 1_000_000);
     for stage in ["read", "keys", "plan", "layers", "publish", "verify"] {
-        assert!(report["timings"][stage].is_f64(), "{stage}: {}", report["timings"]);
+        let seconds = &report["stage_seconds"];
+        assert!(seconds[stage].is_f64(), "{stage}: {seconds}");
     }
     assert_eq!((&report["lost"], &report["dropped"]), (&json!([]), &json!([])));
 }
@@ -128,7 +129,7 @@ fn every_way_to_name_a_source_is_the_same_source() {
         assert!(databases(&place)[1..] == databases(&plain)[1..], "{source}");
         // Which of them it is, a directory shows by what is in it.
         let shown = Printed::of(command().args(["inspect", &source, "--format=json"]), 0).json();
-        assert_eq!(shown["records"].as_array().map(Vec::len), Some(20));
+        assert_eq!(shown["steps"].as_array().map(Vec::len), Some(20));
     }
     Printed::of(convert([format!("s3dir:{mirror}:other")], &Place::new()).args(keys), 3)
         .says(&["has no cache \"other\"; it has \"main\""]);
@@ -181,21 +182,21 @@ fn several_sources_become_one_root() {
     assert_eq!(report["sources"].as_array().unwrap().len(), 4);
     assert_eq!(report["lost"].as_array().unwrap().len(), 0);
     let state = state(&place);
-    assert_eq!(state.records.by_id.len() as u64, report["layers"]["records"].as_u64().unwrap());
+    assert_eq!(state.records.by_id.len() as u64, report["layer_count"].as_u64().unwrap());
     // The same source twice adds nothing.
     let twice = Place::new();
     let words = [&sources[0], &sources[0], &keys[0]];
     let doubled = Printed::of(convert(words, &twice).arg("--format=json"), 0).json();
-    assert_eq!(doubled["layers"]["records"], 13);
-    assert_eq!(doubled["records"]["converted"], 20);
-    assert_eq!(doubled["records"]["total"], 20);
+    assert_eq!(doubled["layer_count"], 13);
+    assert_eq!(doubled["step_counts"]["converted"], 20);
+    assert_eq!(doubled["step_counts"]["total"], 20);
     // What is lost of both is one, too.
     let words = [&sources[3], &sources[0], &sources[0], &keys[3]];
     let words = words.into_iter().map(String::as_str).chain(["--allow-unkeyed", "--format=json"]);
     let partly = Printed::of(&mut convert(words, &Place::new()), 0).json();
-    let total = partly["records"]["total"].as_u64().unwrap();
-    let records = |source: &Value| source["records"].as_u64().unwrap();
-    let of_sources: u64 = partly["sources"].as_array().unwrap().iter().map(records).sum();
+    let total = partly["step_counts"]["total"].as_u64().unwrap();
+    let steps = |source: &Value| source["step_count"].as_u64().unwrap();
+    let of_sources: u64 = partly["sources"].as_array().unwrap().iter().map(steps).sum();
     assert_eq!(total, of_sources - 20);
 }
 
@@ -211,9 +212,9 @@ fn with_some_keys_missing_the_other_steps_are_converted_if_asked_for() {
     let allowed = ["--allow-unkeyed", "--format=json"];
     let printed = Printed::of(convert(words(), &place).args(allowed), 0);
     let report = printed.json();
-    let unresolved = report["records"]["unresolved"].as_u64().unwrap();
-    assert!(unresolved > 0);
-    printed.says(&[&format!("warning: {unresolved} steps have no key")]);
+    let unkeyed = report["step_counts"]["unkeyed"].as_u64().unwrap();
+    assert!(unkeyed > 0);
+    printed.says(&[&format!("warning: {unkeyed} steps have no key")]);
     assert!(report["lost"].as_array().unwrap().iter().any(|lost| lost["reason"] == "no-key"));
     assert!(state(&place).solver.links.len() >= 20);
     let partly = Printed::of(convert(words(), &Place::new()).arg("--allow-unkeyed"), 0);
@@ -278,10 +279,11 @@ fn what_garbage_collection_takes_is_told_with_the_lines_that_keep_it() {
     let printed = Printed::of(&mut command, 0);
     let report = printed.json();
     assert_eq!(report["gc"]["policy"]["rules"].as_array().unwrap().len(), 4);
-    assert_eq!(report["gc"]["losses"][1], json!({"rule": 2, "keeps": 1 << 20, "unused_for": 0}));
+    let loss = json!({"rule": 2, "kept_size": 1 << 20, "unused_seconds": 0.0});
+    assert_eq!(report["gc"]["losses"][1], loss);
     // One layer is the blob of two records.
-    let bytes = report["gc"]["bytes"].as_u64().unwrap();
-    assert!(bytes > report["layers"]["blob_bytes"].as_u64().unwrap(), "{report:#}");
+    let size = report["gc"]["size"].as_u64().unwrap();
+    assert!(size > report["stored"]["blob_size"].as_u64().unwrap(), "{report:#}");
     let lines = "[worker.oci]\n  reservedSpace = \"1GB\"\n  maxUsedSpace = \"1GB\"\n";
     assert_eq!(report["gc"]["config"], lines);
     printed.says(&[
@@ -314,12 +316,12 @@ fn unpacking_reports_what_it_takes_on_disk() {
     let mut command = command();
     command.arg("convert").args(index()).arg("--format=json").arg(place.root());
     let report = Printed::of(&mut command, 0).json();
-    assert_eq!(report["layers"]["snapshots"], 13);
-    for field in ["unpacked_bytes", "disk_bytes"] {
-        assert!(report["layers"][field].as_u64().unwrap() > 1_000_000, "{field}");
+    assert_eq!(report["stored"]["snapshot_count"], 13);
+    for field in ["unpacked_size", "disk_size"] {
+        assert!(report["stored"][field].as_u64().unwrap() > 1_000_000, "{field}");
     }
-    assert!(report["layers"]["files"].as_u64().unwrap() > 300);
-    assert!(report["timings"]["settle"].is_f64());
+    assert!(report["stored"]["entry_count"].as_u64().unwrap() > 300);
+    assert!(report["stage_seconds"]["settle"].is_f64());
     assert!(place.root().join("runc-overlayfs/snapshots/snapshots/13/fs").is_dir());
 }
 

@@ -43,8 +43,8 @@ fn exit_0_the_root_is_sound() {
     assert_eq!(lines.len(), 4, "{lines:#?}");
     assert_eq!(place.names(), before);
     let json = Printed::of(verify(&place.root()).arg("--format=json"), 0).json();
-    assert_eq!((&json["sound"], &json["records"]), (&true.into(), &13.into()));
-    assert_eq!((&json["damage"], &json["trees"]), (&Value::Array(vec![]), &Value::Null));
+    assert_eq!((&json["sound"], &json["record_count"]), (&true.into(), &13.into()));
+    assert_eq!((&json["damage"], &json["tree_count"]), (&Value::Array(vec![]), &Value::Null));
 }
 
 #[test]
@@ -150,8 +150,8 @@ fn a_root_is_compared_with_its_cache() {
     assert!(lines[4].ends_with(", 13 of 13 results"), "{lines:#?}");
     let json = Printed::of(verify(&place.root()).args(against).arg("--format=json"), 0).json();
     let against = &json["against"];
-    assert_eq!((&against["steps"], &against["missing_steps"]), (&20.into(), &0.into()));
-    assert_eq!((&against["other_steps"], &against["unkeyed"]), (&0.into(), &0.into()));
+    assert_eq!((&against["step_count"], &against["missing_step_count"]), (&20.into(), &0.into()));
+    assert_eq!((&against["other_step_count"], &against["lost_count"]), (&0.into(), &0.into()));
     let json = Printed::of(verify(&place.root()).arg("--format=json"), 0).json();
     assert_eq!(json["against"], Value::Null);
 
@@ -160,7 +160,7 @@ fn a_root_is_compared_with_its_cache() {
         verify(&place.root()).args(["--format=json", "--against", &fixture("manifest/cache")]),
         0,
     );
-    assert!(json.json()["against"]["unkeyed"].as_u64().unwrap() > 0);
+    assert!(json.json()["against"]["lost_count"].as_u64().unwrap() > 0);
     // What says what the steps are called is of no use without a cache.
     Printed::of(verify(&place.root()).args(["--keys", &file]), 2).says(&["--against"]);
 }

@@ -35,7 +35,7 @@ fn prove_none(world: &World) -> Result<()> {
     let (yesterday, today) = make(&bench)?;
     let root = bench.path("second");
     let report = bench.convert_with(&yesterday, &root, &["--blobs=none"])?;
-    ensure!(report["layers"]["blobs"] == 0, "the report is {report:#}");
+    ensure!(report["stored"]["blob_count"] == 0, "the report is {report:#}");
     let blobs = state::blob_files(&root)?;
     ensure!(blobs.is_empty(), "there are the blobs {blobs:?}");
     state::ensure_verified(&world.tools, &root, true)?;
@@ -77,7 +77,7 @@ fn prove_none_completed(world: &World) -> Result<()> {
     ensure_warm(&bench, &daemon, &yesterday)?;
     daemon.stop()?;
     let report = bench.convert_with(&yesterday, &root, &[])?;
-    ensure!(report["layers"]["snapshots"] == 0, "the report is {report:#}");
+    ensure!(report["stored"]["snapshot_count"] == 0, "the report is {report:#}");
     state::ensure_verified(&world.tools, &root, true)?;
 
     let daemon = world.start(&root)?;

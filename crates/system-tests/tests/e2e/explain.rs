@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use testkit::schema;
 
 use crate::build::{Options, Source};
 use crate::case::{Case, Context, Export, Keys};
@@ -105,12 +106,13 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     for (asked, [_, llb]) in ASKED.iter().zip(&made) {
         let case = &asked.case;
         let explain = |cache: &Path| -> Result<Value> {
-            let json = run(Command::new(&world.tools.oci2bk)
-                .args(["explain", "--format=json", "--llb"])
-                .arg(llb)
-                .arg("--keys")
-                .args([&keys, cache]))?;
-            Ok(serde_json::from_str(&json)?)
+            schema::run(
+                Command::new(&world.tools.oci2bk)
+                    .args(["explain", "--format=json", "--llb"])
+                    .arg(llb)
+                    .arg("--keys")
+                    .args([&keys, cache]),
+            )
         };
         let of_cache = explain(&cache).context(case.name)?;
         asked.ensure_first_miss(&of_cache).context("in the export")?;
@@ -152,7 +154,7 @@ impl Asked {
         let step = miss["name"].as_str().unwrap_or_default();
         ensure!(step.starts_with(expected), "{name}: {miss:#}");
         if differs == "image" {
-            let cached = reason["cached"].as_array().context("images")?;
+            let cached = reason["cached_images"].as_array().context("images")?;
             ensure!(reason["kind"] == "image" && cached.is_empty(), "{name}: {miss:#}");
             return Ok(());
         }
@@ -167,7 +169,7 @@ impl Asked {
 /// Which of the steps with inputs are to be found if the context is the same.
 fn foretold(explained: &Value) -> Result<BTreeMap<String, bool>> {
     let steps = explained[0]["steps"].as_array().context("steps")?;
-    let with_inputs = steps.iter().filter(|step| step["inputs"] != json!([]));
+    let with_inputs = steps.iter().filter(|step| step["input_steps"] != json!([]));
     with_inputs
         .map(|step| {
             let name = step["name"].as_str().context("a name")?;

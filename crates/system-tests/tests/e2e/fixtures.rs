@@ -43,7 +43,7 @@ pub(crate) fn compare(world: &World) -> Result<usize> {
         let source = Path::new(FIXTURES).join(name).join("keys").join(source);
         for step in steps_of(world, &source)? {
             let digest = step["digests"][0]["digest"].as_str().context("a step without digest")?;
-            // A step without inputs is no link, but a key of its own.
+            // A step without inputs is not a link, but a key of its own.
             let root_key = OpDigest::try_from(digest.to_owned())?.record(0).to_string();
             let known = links.iter().any(|link| link.digest == digest) || keys.contains(&*root_key);
             ensure!(known, "{name}: the daemon does not call this {digest}: {step}");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use bkstate::gc::{Disk, GcConfig};
 use serde_json::{Value, json};
+use testkit::schema;
 
 use crate::process::{run, wait_until};
 use crate::proof::GARBAGE_COLLECTED;
@@ -41,12 +42,15 @@ pub(crate) fn prove_policies(world: &World) -> Result<()> {
             .rules
             .iter()
             .map(|rule| {
-                let mut rule = serde_json::to_value(rule).expect("JSON");
-                // What has no filters has none of them in Go.
-                if rule["filter"] == json!([]) {
-                    rule["filter"] = Value::Null;
-                }
-                rule
+                json!({
+                    // What has no filters has none of them in Go.
+                    "filter": (!rule.filters.is_empty()).then_some(&rule.filters),
+                    "all": rule.all,
+                    "keepDuration": u64::try_from(rule.keep_duration.as_nanos()).ok(),
+                    "reservedSpace": rule.reserved_space,
+                    "maxUsedSpace": rule.max_used_space,
+                    "minFreeSpace": rule.min_free_space,
+                })
             })
             .collect();
         ensure!(ours == theirs, "{configuration}: {ours:#?} is not {theirs:#?}");
@@ -77,8 +81,7 @@ pub(crate) fn prove_first_start(world: &World) -> Result<()> {
 
     let aged = bench.convert("aged", BY_AGE, &[])?;
     ensure!(
-        aged["gc"]["losses"]
-            == json!([{"rule": 0, "keeps": 0, "unused_for": 3_600_000_000_000_i64}]),
+        aged["gc"]["losses"] == json!([{"rule": 0, "kept_size": 0, "unused_seconds": 3600.0}]),
         "{aged:#}"
     );
     bench.ensure_lost("aged", BY_AGE)?;
@@ -90,7 +93,7 @@ pub(crate) fn prove_first_start(world: &World) -> Result<()> {
     bench.ensure_kept("configured", proposed(&aged)?)?;
 
     let large = bench.convert("large", BY_SIZE, &["--last-used=now"])?;
-    let keeps = large["gc"]["losses"][0]["keeps"].as_u64().context("no losses")?;
+    let keeps = large["gc"]["losses"][0]["kept_size"].as_u64().context("no losses")?;
     ensure!(keeps == 1 << 20, "{large:#}");
     bench.ensure_lost("large", BY_SIZE)?;
     bench.convert("roomy", BY_SIZE, &[])?;
@@ -117,15 +120,20 @@ impl Bench<'_> {
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/index");
         let config = self.root(name).with_extension("buildkitd");
         std::fs::write(&config, configuration)?;
-        let output = run(Command::new(&self.world.tools.oci2bk)
-            .env("SOURCE_DATE_EPOCH", LONG_AGO)
-            .args(["convert", "--progress=quiet", "--format=json"])
-            .args(options)
-            .arg("--config")
-            .arg(config)
-            .arg("--keys")
-            .args([fixture.join("keys/provenance.json"), fixture.join("cache"), self.root(name)]))?;
-        Ok(serde_json::from_str(&output)?)
+        schema::run(
+            Command::new(&self.world.tools.oci2bk)
+                .env("SOURCE_DATE_EPOCH", LONG_AGO)
+                .args(["convert", "--progress=quiet", "--format=json"])
+                .args(options)
+                .arg("--config")
+                .arg(config)
+                .arg("--keys")
+                .args([
+                    fixture.join("keys/provenance.json"),
+                    fixture.join("cache"),
+                    self.root(name),
+                ]),
+        )
     }
 
     /// A daemon with this configuration removes nothing.

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use testkit::schema;
 
 use crate::build::{Options, Source};
 use crate::case::Context;
@@ -28,7 +29,8 @@ pub(crate) fn prove(world: &World) -> Result<()> {
         run(Command::new(&world.tools.oci2bk).arg("inspect").arg(&root).args(words))
     };
     let json: Value = serde_json::from_str(&inspect(&["--format=json"])?)?;
-    ensure!(json["damage"] == 0, "{:#}", json["damage"]);
+    schema::ensure_valid("inspect-root.json", &json)?;
+    ensure!(json["damage_count"] == 0, "{:#}", json["damage_count"]);
 
     let list = |member: &str| json[member].as_array().cloned().unwrap_or_default();
     let mounts = list("cache_mounts");
@@ -42,17 +44,18 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     for build in &builds {
         ensure!(build["completed_at"].is_string() && build["error"].is_null(), "{build:#}");
     }
-    ensure!(builds[1]["cached"].as_u64() > builds[0]["cached"].as_u64(), "{builds:#?}");
+    let cached = |build: &Value| build["cached_step_count"].as_u64();
+    ensure!(cached(&builds[1]) > cached(&builds[0]), "{builds:#?}");
 
     // Every step that ran is warm, and has the name that it has in the Dockerfile.
-    let keys = list("keys");
+    let steps = list("steps");
     for name in ["RUN mkdir /given && echo given > /given/file", "RUN cat /heredoc > last"] {
-        let key = keys.iter().find(|key| key["name"] == name).with_context(|| {
-            let names: Vec<_> = keys.iter().map(|key| &key["name"]).collect();
-            format!("no key is named {name:?}: {names:#?}")
+        let step = steps.iter().find(|step| step["name"] == name).with_context(|| {
+            let names: Vec<_> = steps.iter().map(|step| &step["name"]).collect();
+            format!("no step is named {name:?}: {names:#?}")
         })?;
-        ensure!(key["state"] == "warm", "{key:#}");
-        let record = key["results"][0]["record"].as_str().context("a warm key has a record")?;
+        ensure!(step["state"] == "warm", "{step:#}");
+        let record = step["results"][0]["record"].as_str().context("a warm step has a record")?;
         let tied = inspect(&[record])?;
         ensure!(tied.contains(name) && tied.contains("leases ("), "{tied}");
     }

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use testkit::schema;
 
 use crate::build::{Options, Report, Source, buildx};
 use crate::case::{Case, Context, Export, Keys};
@@ -117,10 +118,11 @@ pub(crate) fn prove_with_buildx(world: &World) -> Result<()> {
     daemon.stop()?;
 
     let (root, sparse) = (dir.path().join("root"), dir.path().join("sparse"));
-    let report = run(Command::new(&world.tools.oci2bk)
-        .args(["convert", "--progress=quiet", "--format=json", "--sparse-layout"])
-        .args([&sparse, &cache, &second, &root]))?;
-    let report: Value = serde_json::from_str(&report)?;
+    let report = schema::run(
+        Command::new(&world.tools.oci2bk)
+            .args(["convert", "--progress=quiet", "--format=json", "--sparse-layout"])
+            .args([&sparse, &cache, &second, &root]),
+    )?;
     let words = report["cache_from"].as_array().context("no cache_from")?;
     let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
     // Both are called latest; the second is found by its digest.
@@ -187,17 +189,19 @@ impl Bench<'_> {
     }
 
     fn convert(&self, cache: &Path, root: &Path, sparse: &Path) -> Result<Value> {
-        let report = run(Command::new(&self.world.tools.oci2bk)
-            .args(["convert", "--progress=quiet", "--format=json", "--sparse-layout"])
-            .args([sparse, cache, root]))?;
-        Ok(serde_json::from_str(&report)?)
+        schema::run(
+            Command::new(&self.world.tools.oci2bk)
+                .args(["convert", "--progress=quiet", "--format=json", "--sparse-layout"])
+                .args([sparse, cache, root]),
+        )
     }
 
     fn verify(&self, root: &Path) -> Result<Value> {
-        let report = run(Command::new(&self.world.tools.oci2bk)
-            .args(["verify", "--progress=quiet", "--format=json"])
-            .arg(root))?;
-        Ok(serde_json::from_str(&report)?)
+        schema::run(
+            Command::new(&self.world.tools.oci2bk)
+                .args(["verify", "--progress=quiet", "--format=json"])
+                .arg(root),
+        )
     }
 
     fn build(&self, daemon: &Daemon, edited: bool, import: Option<&Path>) -> Result<Report> {

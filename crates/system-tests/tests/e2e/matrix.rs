@@ -11,13 +11,13 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use oci2bk::release::Version;
 use serde_json::Value;
+use testkit::schema;
 
 use crate::build::{Options, Source};
 use crate::case::{Context, Keys};
 use crate::cases::releases::CASE;
 use crate::daemon::Daemon;
 use crate::page::Page;
-use crate::process::run;
 use crate::proof::compare_sharing;
 use crate::shape;
 use crate::state;
@@ -288,11 +288,18 @@ impl<'a> Comparison<'a> {
     fn lost(&self, exported: &Exported, target: &Release) -> Result<BTreeSet<String>> {
         let dir = tempfile::tempdir_in(self.dir.path())?;
         let root = dir.path().join("root");
-        let report = run(Command::new(&self.world.tools.oci2bk)
-            .args(["convert", "--progress=plain", "--format=json", "--buildkit", &target.version])
-            .arg("--keys")
-            .args([&exported.keys, &exported.cache, &root]))?;
-        let report: Value = serde_json::from_str(&report)?;
+        let report = schema::run(
+            Command::new(&self.world.tools.oci2bk)
+                .args([
+                    "convert",
+                    "--progress=plain",
+                    "--format=json",
+                    "--buildkit",
+                    &target.version,
+                ])
+                .arg("--keys")
+                .args([&exported.keys, &exported.cache, &root]),
+        )?;
         state::ensure_sound(&self.world.tools, &root)?;
         state::ensure_verified(&self.world.tools, &root, true)?;
         let daemon = target.start(self.world, &root)?;

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use testkit::schema;
 
 use crate::build::{Options, Report, Source};
 use crate::case::{Case, Context, Export, Keys};
@@ -117,7 +118,7 @@ impl Bench<'_> {
     fn convert(&self, made: &Made, root: &Path) -> Result<Value> {
         let report = self.convert_with(made, root, &[])?;
         let against = self.against(made, root)?;
-        for missing in ["missing_steps", "missing_links", "missing_results"] {
+        for missing in ["missing_step_count", "missing_link_count", "missing_result_count"] {
             ensure!(against[missing] == 0, "after the conversion: {against:#}");
         }
         Ok(report)
@@ -125,13 +126,14 @@ impl Bench<'_> {
 
     /// What of the cache is in `root`, which nothing contradicts.
     fn against(&self, made: &Made, root: &Path) -> Result<Value> {
-        let printed = run(Command::new(&self.world.tools.oci2bk)
-            .args(["verify", "--progress=quiet", "--format=json", "--keys"])
-            .arg(&made.keys)
-            .arg("--against")
-            .arg(&made.cache)
-            .arg(root))?;
-        let printed: Value = serde_json::from_str(&printed)?;
+        let printed = schema::run(
+            Command::new(&self.world.tools.oci2bk)
+                .args(["verify", "--progress=quiet", "--format=json", "--keys"])
+                .arg(&made.keys)
+                .arg("--against")
+                .arg(&made.cache)
+                .arg(root),
+        )?;
         Ok(printed["against"].clone())
     }
 
@@ -142,14 +144,16 @@ impl Bench<'_> {
         root: &Path,
         arguments: &[&str],
     ) -> Result<Value> {
-        let report = run(Command::new(&self.world.tools.oci2bk)
-            .args(["convert", "--progress=quiet", "--format=json"])
-            .args(arguments)
-            .arg("--keys")
-            .args([&made.keys, &made.cache])
-            .arg(root))?;
+        let report = schema::run(
+            Command::new(&self.world.tools.oci2bk)
+                .args(["convert", "--progress=quiet", "--format=json"])
+                .args(arguments)
+                .arg("--keys")
+                .args([&made.keys, &made.cache])
+                .arg(root),
+        )?;
         state::ensure_sound(&self.world.tools, root)?;
-        Ok(serde_json::from_str(&report)?)
+        Ok(report)
     }
 
     fn state(&self, root: &Path) -> Result<State> {
@@ -190,15 +194,15 @@ pub(crate) fn prove_converted(world: &World) -> Result<()> {
     let shares = &report["shares"];
     let added = state::snapshot_directories(&root)?;
     ensure!(added.is_superset(&directories), "{added:?} is not {directories:?} and more");
-    let unpacked = report["layers"]["snapshots"].as_u64();
+    let unpacked = report["stored"]["snapshot_count"].as_u64();
     ensure!(
         unpacked == Some((added.len() - directories.len()) as u64)
-            && shares["snapshots"]["added"].as_u64() == unpacked,
+            && shares["snapshots"]["added_count"].as_u64() == unpacked,
         "the report is {report:#}"
     );
     // Both builds share all but the last steps. COPY --link makes two: a layer, and that on the rest.
     ensure!(unpacked == Some(4), "the report is {report:#}");
-    ensure!(shares["steps"]["existing"].as_u64() >= Some(5), "the report is {report:#}");
+    ensure!(shares["steps"]["existing_count"].as_u64() >= Some(5), "the report is {report:#}");
     let after = bench.state(&root)?;
     let lost: Vec<_> = before.records().difference(&after.records()).cloned().collect();
     ensure!(lost.is_empty(), "the records {lost:?} are gone");
@@ -207,7 +211,7 @@ pub(crate) fn prove_converted(world: &World) -> Result<()> {
     let listed = listing(&root)?;
     let again = bench.convert(&today, &root)?;
     ensure_same_listing(&listed, &listing(&root)?)?;
-    ensure!(again["shares"]["steps"]["added"] == 0, "the second report is {again:#}");
+    ensure!(again["shares"]["steps"]["added_count"] == 0, "the second report is {again:#}");
 
     let daemon = world.start(&root)?;
     let warm = bench.build(&daemon, &TODAY, false)?;
@@ -229,7 +233,7 @@ pub(crate) fn prove_converted(world: &World) -> Result<()> {
     state::ensure_sound(&world.tools, &root)?;
     for made in [&yesterday, &today] {
         let against = bench.against(made, &root)?;
-        ensure!(against["other_steps"].as_u64() > Some(0), "{against:#}");
+        ensure!(against["other_step_count"].as_u64() > Some(0), "{against:#}");
     }
 
     let daemon = world.start(&root)?;
@@ -253,9 +257,9 @@ pub(crate) fn prove_natural(world: &World) -> Result<()> {
         let report = bench.convert(made, &root)?;
         for what in ["records", "snapshots", "blobs", "steps"] {
             let share = &report["shares"][what];
-            ensure!(share["added"] == 0, "{what}: the report is {report:#}");
+            ensure!(share["added_count"] == 0, "{what}: the report is {report:#}");
         }
-        ensure!(report["shares"]["records"]["existing"].as_u64() > Some(0), "{report:#}");
+        ensure!(report["shares"]["records"]["existing_count"].as_u64() > Some(0), "{report:#}");
         // Records that were last used before the newest of the cache was made now count as used then.
         let mut after = listing(&root)?;
         let records = root.join("runc-overlayfs/metadata_v2.db");

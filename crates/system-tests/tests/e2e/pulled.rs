@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use testkit::schema;
 
 use crate::build::{Options, Report, Source};
 use crate::case::{Case, Context};
@@ -182,7 +183,7 @@ fn ensure_warm_from(
 fn convert(world: &World, root: &Path, words: &[&str]) -> Result<Value> {
     let mut command = Command::new(&world.tools.oci2bk);
     command.args(["convert", "--progress=quiet", "--format=json"]);
-    Ok(serde_json::from_str(&run(command.args(words).arg(root))?)?)
+    schema::run(command.args(words).arg(root))
 }
 
 /// The records that a daemon says it pulled.

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use testkit::schema;
 
 use crate::build::{Options, Source, buildx};
 use crate::case::{Case, Context, Export, Keys};
@@ -75,14 +76,16 @@ fn convert(
     root: &Path,
     image: &[String],
 ) -> Result<Converted> {
-    let output = Command::new(&world.tools.oci2bk)
+    let mut command = Command::new(&world.tools.oci2bk);
+    command
         .args(["convert", "--progress=quiet", "--format=json", "--keys"])
         .arg(keys)
         .args(image)
-        .args([cache, root])
-        .output()?;
+        .args([cache, root]);
+    let output = command.output()?;
     let warnings = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "{}: {warnings}", output.status);
+    schema::ensure_output(command.get_args(), &output.stdout, &output.stderr)?;
     state::ensure_verified(&world.tools, root, true)?;
     Ok(Converted { report: serde_json::from_slice(&output.stdout)?, warnings })
 }
@@ -130,7 +133,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
         let of_file = keys == &keys_file;
         let name = if of_file { String::new() } else { format!("{scanner}:latest") };
         ensure!(found.scans() == [&*name; 2], "{}: {:#}", keys.display(), found.report);
-        ensure!(found.report["records"]["unresolved"] == 0, "{:#}", found.report);
+        ensure!(found.report["step_counts"]["unkeyed"] == 0, "{:#}", found.report);
         let by = if of_file { String::new() } else { format!(" by {name}") };
         let told = format!("the SBOM scan{by} will run again");
         ensure!(found.warnings.matches(&told).count() == 1, "{}", found.warnings);

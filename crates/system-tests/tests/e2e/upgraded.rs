@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use testkit::schema;
 
 use crate::build::Options;
 use crate::case::Case;
@@ -31,11 +32,12 @@ fn copy(from: &Path, to: PathBuf) -> Result<PathBuf> {
 
 /// Runs `oci2bk verify --trees` with more arguments on a root that has to be sound.
 fn verify(world: &World, root: &Path, arguments: &[&str]) -> Result<Value> {
-    let report = run(Command::new(&world.tools.oci2bk)
-        .args(["verify", "--trees", "--progress=quiet", "--format=json"])
-        .args(arguments)
-        .arg(root))?;
-    Ok(serde_json::from_str(&report)?)
+    schema::run(
+        Command::new(&world.tools.oci2bk)
+            .args(["verify", "--trees", "--progress=quiet", "--format=json"])
+            .args(arguments)
+            .arg(root),
+    )
 }
 
 /// A root of the previous release costs on today's daemon what it cost on its own, if it was mended or the
@@ -57,17 +59,19 @@ pub(crate) fn prove_mended(world: &World) -> Result<()> {
     let mended = copy(&root, bench.path("mended"))?;
     let report = verify(world, &mended, &["--mend"])?;
     ensure!(
-        report["mended"].as_u64() > Some(0) && report["legacy"].as_u64() > Some(0),
+        report["mended_layer_count"].as_u64() > Some(0)
+            && report["legacy_record_count"].as_u64() > Some(0),
         "{report:#}"
     );
     let again = verify(world, &mended, &["--mend"])?;
-    ensure!(again["mended"] == 0 && again["legacy"] == 0, "{again:#}");
+    let left = [&again["mended_layer_count"], &again["legacy_record_count"]];
+    ensure!(left == [0, 0], "{again:#}");
     let merged = copy(&root, bench.path("merged"))?;
     let report = bench.convert_with(&made, &merged, &[])?;
-    let legacy = &report["legacy"];
-    ensure!(legacy["mended"].as_u64() > Some(0), "{report:#}");
-    ensure!(legacy["different"].as_array().is_some_and(Vec::is_empty), "{report:#}");
-    ensure!(report["layers"]["snapshots"] == 0 && report["layers"]["blobs"] == 0, "{report:#}");
+    ensure!(report["mended_layer_count"].as_u64() > Some(0), "{report:#}");
+    ensure!(report["different_layers"].as_array().is_some_and(Vec::is_empty), "{report:#}");
+    let stored = &report["stored"];
+    ensure!(stored["snapshot_count"] == 0 && stored["blob_count"] == 0, "{report:#}");
 
     let costs = |world: &World, root: &Path| -> Result<Vec<(Scenario, Cost)>> {
         let dir = tempfile::tempdir_in(world.scratch())?;
@@ -146,7 +150,7 @@ pub(crate) fn prove_lie(world: &World) -> Result<()> {
     bench.build(&daemon, &ON_BAD, false)?;
     daemon.stop()?;
     let report = bench.convert_with(&made, &root, &[])?;
-    let different = report["legacy"]["different"].as_array().map(Vec::len);
+    let different = report["different_layers"].as_array().map(Vec::len);
     ensure!(different == Some(1), "{report:#}");
 
     let out = bench.path("out");

@@ -230,7 +230,7 @@ fn entry() -> impl Strategy<Value = Entry> {
     let mode = select(&[0o644, 0o755, 0o4755, 0o2755, 0o1777, 0o600, 0][..]);
     let owner = (select(&[0, 1, 1000][..]), select(&[0, 5][..]));
     let extras = prop_oneof![3 => Just(Vec::new()), 1 => vec(extra(), 1..4)];
-    // What is no directory mostly has a name of its own, or few layers would unpack.
+    // What is not a directory mostly has a name of its own, or few layers would unpack.
     let leaf = prop_oneof![9 => select(&["/f", "/g", "/h"][..]), 1 => Just("")];
     let link = prop_oneof![3 => select(&["/l", "/m"][..]), 1 => Just("")];
     let leaves = (leaf, link);

@@ -50,7 +50,10 @@ fn planned(place: &Path, cache: &str) -> Output {
 /// The sources that were used, and what was said.
 fn used(output: &Output) -> (Vec<Value>, String) {
     let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
-    (plan["keys"].as_array().unwrap().clone(), String::from_utf8(output.stderr.clone()).unwrap())
+    (
+        plan["key_sources"].as_array().unwrap().clone(),
+        String::from_utf8(output.stderr.clone()).unwrap(),
+    )
 }
 
 #[test]
@@ -67,7 +70,7 @@ fn they_are_found_by_the_names_that_tools_give_them() {
             assert!(output.status.success(), "{prefix}{name}: {said}");
             assert_eq!(keys.len(), 1);
             assert_eq!(keys[0]["found"], true);
-            let source = keys[0]["source"].as_str().unwrap();
+            let source = keys[0]["description"].as_str().unwrap();
             assert!(source.contains(name), "{source}");
         }
     }

@@ -17,6 +17,7 @@ use bkstate::solver::SolverCache;
 use bkstate::state::State;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::schema;
 
 /// Fixtures, each with its key source.
 const FIXTURES: [(&str, &str); 4] = [
@@ -35,7 +36,9 @@ fn run(arguments: impl FnOnce(&mut Command) -> &mut Command) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_oci2bk-under-test"));
     command.env_remove("SOURCE_DATE_EPOCH").env_remove("BUILDKIT_PROGRESS");
     arguments(&mut command);
-    command.output().unwrap()
+    let output = command.output().unwrap();
+    schema::ensure_output(command.get_args(), &output.stdout, &output.stderr).unwrap();
+    output
 }
 
 /// What a run that must end well prints on stdout.
@@ -55,6 +58,8 @@ fn fails(code: i32, arguments: impl FnOnce(&mut Command) -> &mut Command) -> Str
 
 fn keys(source: &Path, file: &Path) {
     done(|command| command.arg("keys").arg(source).arg("-o").arg(file));
+    schema::ensure_valid("keys.json", &serde_json::from_slice(&fs::read(file).unwrap()).unwrap())
+        .unwrap();
 }
 
 fn attach(layout: &Path, source: &Path) -> String {

@@ -40,7 +40,7 @@ fn a_file_that_was_cut_off_is_an_error_wherever_the_cut_is() {
     for length in (0..bytes.len()).step_by(64).chain([79, 80, 4095, bytes.len() - 1]) {
         assert!(Db::open(file_of(&bytes[..length])).is_err(), "{length}");
     }
-    // What bbolt appends in advance is no damage.
+    // What bbolt appends in advance is not damage.
     let mut longer = bytes;
     longer.resize(longer.len() + 32_768 + 100, 0);
     assert!(read_tree(&longer).is_ok());

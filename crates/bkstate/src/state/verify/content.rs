@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::content::BlobStore;
 use crate::digest::Digest;
 use crate::dir::{DirError, FileKind};
-use crate::few::FewMap;
 use crate::ids::RecordId;
 use crate::metadata::{LABEL_UNCOMPRESSED, Namespace, SnapshotTable};
 use crate::records::{Record, Records};
+use crate::small_map::SmallMap;
 use crate::solver::SolverCache;
 use crate::state::State;
 
@@ -229,7 +229,7 @@ fn check_file(
 
 /// The records that results name, and all that those build on.
 fn needed_by_results<'s>(records: &'s Records, solver: &'s SolverCache) -> BTreeSet<&'s RecordId> {
-    let results = solver.results.values().flat_map(FewMap::keys);
+    let results = solver.results.values().flat_map(SmallMap::keys);
     let mut pending: Vec<_> = results.filter_map(|result| result.record.as_ref()).collect();
     let mut needed = BTreeSet::new();
     while let Some(id) = pending.pop() {

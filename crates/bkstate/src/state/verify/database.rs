@@ -21,7 +21,7 @@ pub enum DatabaseDamage {
         /// The file or directory.
         path: PathBuf,
     },
-    /// It is there and cannot be opened or read, or is no file. If reading failed, nothing is said of
+    /// It is there and cannot be opened or read, or is not a file. If reading failed, nothing is said of
     /// what it holds.
     #[error("cannot read {} as a file", path.display())]
     Unreadable {
@@ -232,7 +232,7 @@ fn open(dir: &Dir, name: &str) -> Result<Db, DatabaseDamage> {
     })
 }
 
-/// Looks for damage in a database that is no part of a state. A daemon makes those that are not there.
+/// Looks for damage in a database that is not part of a state. A daemon makes those that are not there.
 pub(super) fn check_kept(place: &DatabasePlace, findings: &mut Findings) -> Result<(), DirError> {
     let DatabasePlace { dir, name } = place;
     if is_made(dir, name)? {

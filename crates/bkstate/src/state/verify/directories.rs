@@ -12,7 +12,7 @@ use super::Findings;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirectoryDamage {
-    /// It is not there, or is no directory.
+    /// It is not there, or is not a directory.
     #[error("trees: {id} is not there as a directory; it is that of snapshot {name}")]
     Missing {
         /// The name of the directory.
@@ -20,7 +20,7 @@ pub enum DirectoryDamage {
         /// The name of the snapshot.
         name: String,
     },
-    /// The directory with the files is not there, or is no directory.
+    /// The directory with the files is not there, or is not a directory.
     #[error("trees: {id}/fs is not there as a directory; snapshot {name} has its files in it")]
     NoFiles {
         /// The name of the directory.
@@ -28,7 +28,7 @@ pub enum DirectoryDamage {
         /// The name of the snapshot.
         name: String,
     },
-    /// The directory that overlayfs works in is not there, or is no directory.
+    /// The directory that overlayfs works in is not there, or is not a directory.
     #[error("trees: {id}/work is not there as a directory; snapshot {name} needs it")]
     NoWork {
         /// The name of the directory.

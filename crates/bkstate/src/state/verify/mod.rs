@@ -74,7 +74,7 @@ impl Findings {
         self.damage.push(damage.into());
     }
 
-    /// Adds something that is no damage if a daemon can have left it.
+    /// Adds something that is not damage if a daemon can have left it.
     fn add_unless(&mut self, leftover: bool, damage: impl Into<Damage>) {
         let list = if leftover { &mut self.leftovers } else { &mut self.damage };
         list.push(damage.into());

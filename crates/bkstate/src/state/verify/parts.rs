@@ -37,10 +37,10 @@ pub struct Parts {
     pub trees: Vec<Trees>,
     /// Other workers that results in `cache.db` may be of.
     pub other_workers: BTreeSet<WorkerId>,
-    /// Databases that a daemon opens and that are no part of the state, such as `history.db`: they are
+    /// Databases that a daemon opens and that are not part of the state, such as `history.db`: they are
     /// verified as files.
     pub kept: Vec<DatabasePlace>,
-    /// Who has left things that are no damage.
+    /// Who has left things that are not damage.
     pub history: History,
 }
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::few::{FewMap, FewSet};
 use crate::ids::{KeyId, ResultId, WorkerId};
 use crate::records::Records;
+use crate::small_map::{SmallMap, SmallSet};
 use crate::solver::{Link, Miswritten, SolverCache};
 
 use super::{Findings, Used};
@@ -181,7 +181,7 @@ fn is_gone(result: &ResultId, records: &Records) -> bool {
 /// Checks `_byresult` against `_result`.
 fn check_result_index(cache: &SolverCache, findings: &mut Findings) {
     let mut indexed = 0;
-    for (key, result) in pairs(&cache.results, FewMap::keys) {
+    for (key, result) in pairs(&cache.results, SmallMap::keys) {
         if cache.by_result.get(result).is_some_and(|keys| keys.contains(key)) {
             indexed += 1;
         } else {
@@ -190,10 +190,10 @@ fn check_result_index(cache: &SolverCache, findings: &mut Findings) {
         }
     }
     // All others are strays, so there is no need to look for them in a sound state.
-    if pairs(&cache.by_result, FewSet::iter).count() == indexed {
+    if pairs(&cache.by_result, SmallSet::iter).count() == indexed {
         return;
     }
-    for (result, key) in pairs(&cache.by_result, FewSet::iter) {
+    for (result, key) in pairs(&cache.by_result, SmallSet::iter) {
         if !cache.results.get(key).is_some_and(|results| results.contains_key(result)) {
             let (key, result) = (key.clone(), result.clone());
             findings.add(SolverDamage::StrayResultIndex { key, result });
@@ -214,11 +214,11 @@ fn check_links(cache: &SolverCache, used: Used, findings: &mut Findings) {
         }
     }
     // As above.
-    if pairs(&cache.backlinks, FewSet::iter).count() == known {
+    if pairs(&cache.backlinks, SmallSet::iter).count() == known {
         return;
     }
     let links: BTreeSet<_> = pairs(&cache.links, targets).collect();
-    for (to, from) in pairs(&cache.backlinks, FewSet::iter) {
+    for (to, from) in pairs(&cache.backlinks, SmallSet::iter) {
         if !links.contains(&(from, to)) {
             let (from, to) = (from.clone(), to.clone());
             findings.add(SolverDamage::StrayBacklink { from, to });
@@ -227,7 +227,7 @@ fn check_links(cache: &SolverCache, used: Used, findings: &mut Findings) {
 }
 
 /// The keys that links lead to.
-fn targets(links: &FewSet<(Link, KeyId)>) -> BTreeSet<&KeyId> {
+fn targets(links: &SmallSet<(Link, KeyId)>) -> BTreeSet<&KeyId> {
     links.iter().map(|(_, to)| to).collect()
 }
 

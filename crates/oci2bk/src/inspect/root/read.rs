@@ -22,7 +22,7 @@ impl Root {
     /// that the root itself has forgotten.
     ///
     /// # Errors
-    /// See [`InspectError`]. Damage that leaves the databases readable is no error.
+    /// See [`InspectError`]. Damage that leaves the databases readable is not an error.
     pub fn read(path: &Path, sources: &[KeySource], limits: &Limits) -> Result<Self, InspectError> {
         let root = bkstate::Root::open(path)?;
         let path = root.path();

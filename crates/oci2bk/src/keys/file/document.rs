@@ -289,7 +289,7 @@ impl<'a> OpOut<'a> {
 }
 
 impl DigestIn {
-    /// The digest with its class, or the text that is no digest.
+    /// The digest with its class, or the text that is not a digest.
     fn read(self) -> Result<(Option<Class>, OpDigest), String> {
         let class = self.release.and_then(|r| Class::parse(&r, self.escapes.as_deref()));
         let op_digest = OpDigest::try_from(self.digest).map_err(|InvalidOpDigest { text }| text)?;

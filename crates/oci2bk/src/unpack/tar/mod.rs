@@ -311,7 +311,7 @@ impl<R: BufRead + Seek> Reader<R> {
     pub(crate) fn seek_over_body(&mut self, size: u64) -> Result<(u64, u64), TarError> {
         let start = self.input.stream_position().map_err(TarError::Read)?;
         let length = std::mem::take(&mut self.remaining);
-        // Seeking beyond the end is no error.
+        // Seeking beyond the end is not an error.
         if start.checked_add(length).is_none_or(|end| end > size) {
             return Err(TarError::Truncated);
         }

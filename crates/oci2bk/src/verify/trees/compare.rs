@@ -264,7 +264,7 @@ impl<'t> Comparison<'t> {
             if known == (Some(&b), Some(&a)) {
                 return Ok(());
             }
-            // To the layer of a step, names that it has not changed are no part of it.
+            // To the layer of a step, names that it has not changed are not part of it.
             if known != (None, None) && self.tree.origin == Origin::Layer {
                 self.add(path, Difference::HardLink);
                 return Ok(());

@@ -3,13 +3,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Entries, FewMap, FewSet, MOST};
+use super::{Entries, MOST, SmallMap, SmallSet};
 
 proptest! {
     /// Twice as many keys as the list holds, so that cases end on both sides of it.
     #[test]
     fn a_map_is_what_a_tree_is(entries in vec((0..2 * MOST, any::<u8>()), 0..4 * MOST)) {
-        let (mut map, mut tree) = (FewMap::default(), BTreeMap::new());
+        let (mut map, mut tree) = (SmallMap::default(), BTreeMap::new());
         for (key, value) in entries {
             prop_assert_eq!(map.insert(key, value), tree.insert(key, value));
             prop_assert_eq!(map.len(), tree.len());
@@ -26,7 +26,7 @@ proptest! {
 
     #[test]
     fn a_set_is_what_a_tree_is(items in vec(0..2 * MOST, 0..4 * MOST), most in 0..2 * MOST) {
-        let (mut set, mut tree) = (FewSet::default(), BTreeSet::new());
+        let (mut set, mut tree) = (SmallSet::default(), BTreeSet::new());
         for item in items {
             prop_assert_eq!(set.insert(item), tree.insert(item));
         }
@@ -42,7 +42,7 @@ proptest! {
 
 #[test]
 fn a_map_takes_room_for_its_entries_alone() {
-    let mut map = FewMap::default();
+    let mut map = SmallMap::default();
     let mut rooms = Vec::new();
     for key in 0..MOST {
         map.insert(key, ());
@@ -52,14 +52,14 @@ fn a_map_takes_room_for_its_entries_alone() {
     }
     assert_eq!(rooms[..5], [1, 2, 4, 4, 8]);
     assert_eq!(rooms.len(), MOST);
-    assert_eq!(size_of::<FewSet<String>>(), size_of::<Vec<String>>());
+    assert_eq!(size_of::<SmallSet<String>>(), size_of::<Vec<String>>());
 }
 
 #[test]
 fn other_entries_make_another_map() {
-    let map = FewMap::from_iter([(1, 'a'), (2, 'b')]);
-    assert_ne!(map, FewMap::from_iter([(1, 'a')]));
-    assert_ne!(map, FewMap::from_iter([(1, 'a'), (2, 'c')]));
-    assert_ne!(map, FewMap::from_iter([(1, 'a'), (3, 'b')]));
-    assert_eq!(map, FewMap::from_iter([(2, 'b'), (1, 'a')]));
+    let map = SmallMap::from_iter([(1, 'a'), (2, 'b')]);
+    assert_ne!(map, SmallMap::from_iter([(1, 'a')]));
+    assert_ne!(map, SmallMap::from_iter([(1, 'a'), (2, 'c')]));
+    assert_ne!(map, SmallMap::from_iter([(1, 'a'), (3, 'b')]));
+    assert_eq!(map, SmallMap::from_iter([(2, 'b'), (1, 'a')]));
 }

@@ -6,9 +6,9 @@
 //! takes no longer to fill than there.
 //!
 //! ```
-//! use bkstate::few::{FewMap, FewSet, Items, Iter};
+//! use bkstate::small_map::{SmallMap, SmallSet, Items, Iter};
 //!
-//! let mut set: FewSet<&str> = ["b", "a"].into_iter().collect();
+//! let mut set: SmallSet<&str> = ["b", "a"].into_iter().collect();
 //! assert!(set.insert("c") && !set.insert("a"));
 //! assert!(set.contains(&"c"));
 //! assert_eq!(set.iter().collect::<Vec<_>>(), [&"a", &"b", &"c"]);
@@ -16,9 +16,9 @@
 //! assert_eq!(items.collect::<Vec<_>>(), [&"b", &"c"]);
 //! set.retain(|item| *item == "b");
 //! assert_eq!((set.len(), set.is_empty(), set.first()), (1, false, Some(&"b")));
-//! assert_eq!(set, FewSet::from_iter(["b"]));
+//! assert_eq!(set, SmallSet::from_iter(["b"]));
 //!
-//! let mut map = FewMap::from_iter([("a", 1)]);
+//! let mut map = SmallMap::from_iter([("a", 1)]);
 //! assert_eq!((map.insert("a", 2), map.insert("b", 3)), (Some(1), None));
 //! assert_eq!((map.get(&"a"), map.contains_key(&"c")), (Some(&2), false));
 //! assert_eq!(map.keys().collect::<Vec<_>>(), [&"a", &"b"]);
@@ -36,7 +36,7 @@ const MOST: usize = 16;
 
 /// An ordered map for few entries.
 #[derive(Clone)]
-pub struct FewMap<K, V>(Entries<K, V>);
+pub struct SmallMap<K, V>(Entries<K, V>);
 
 #[derive(Clone)]
 enum Entries<K, V> {
@@ -47,7 +47,7 @@ enum Entries<K, V> {
     Many(Box<BTreeMap<K, V>>),
 }
 
-impl<K: Ord, V> FewMap<K, V> {
+impl<K: Ord, V> SmallMap<K, V> {
     /// Puts `value` in the place of `key`. The value that was there before.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let list = match &mut self.0 {
@@ -131,27 +131,27 @@ fn search<K: Ord, V>(list: &[(K, V)], key: &K) -> Result<usize, usize> {
     list.binary_search_by(|(known, _)| known.cmp(key))
 }
 
-impl<K, V> Default for FewMap<K, V> {
+impl<K, V> Default for SmallMap<K, V> {
     fn default() -> Self {
         Self(Entries::Few(Vec::new()))
     }
 }
 
-impl<K: Ord, V: PartialEq> PartialEq for FewMap<K, V> {
+impl<K: Ord, V: PartialEq> PartialEq for SmallMap<K, V> {
     fn eq(&self, other: &Self) -> bool {
         self.len() == other.len() && self.iter().eq(other)
     }
 }
 
-impl<K: Ord, V: Eq> Eq for FewMap<K, V> {}
+impl<K: Ord, V: Eq> Eq for SmallMap<K, V> {}
 
-impl<K: Ord + fmt::Debug, V: fmt::Debug> fmt::Debug for FewMap<K, V> {
+impl<K: Ord + fmt::Debug, V: fmt::Debug> fmt::Debug for SmallMap<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self).finish()
     }
 }
 
-impl<K: Ord, V> FromIterator<(K, V)> for FewMap<K, V> {
+impl<K: Ord, V> FromIterator<(K, V)> for SmallMap<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
         let mut map = Self::default();
         for (key, value) in entries {
@@ -161,7 +161,7 @@ impl<K: Ord, V> FromIterator<(K, V)> for FewMap<K, V> {
     }
 }
 
-impl<'m, K: Ord, V> IntoIterator for &'m FewMap<K, V> {
+impl<'m, K: Ord, V> IntoIterator for &'m SmallMap<K, V> {
     type Item = (&'m K, &'m V);
     type IntoIter = Iter<'m, K, V>;
 
@@ -170,7 +170,7 @@ impl<'m, K: Ord, V> IntoIterator for &'m FewMap<K, V> {
     }
 }
 
-/// The entries of a [`FewMap`], in the order of their keys.
+/// The entries of a [`SmallMap`], in the order of their keys.
 pub struct Iter<'m, K, V>(Part<'m, K, V>);
 
 enum Part<'m, K, V> {
@@ -198,9 +198,9 @@ impl<'m, K, V> Iterator for Iter<'m, K, V> {
 
 /// An ordered set for few items.
 #[derive(Clone, PartialEq, Eq)]
-pub struct FewSet<T: Ord>(FewMap<T, ()>);
+pub struct SmallSet<T: Ord>(SmallMap<T, ()>);
 
-impl<T: Ord> FewSet<T> {
+impl<T: Ord> SmallSet<T> {
     /// Adds `item`. Whether it was not there before.
     pub fn insert(&mut self, item: T) -> bool {
         self.0.insert(item, ()).is_none()
@@ -245,25 +245,25 @@ impl<T: Ord> FewSet<T> {
     }
 }
 
-impl<T: Ord> Default for FewSet<T> {
+impl<T: Ord> Default for SmallSet<T> {
     fn default() -> Self {
-        Self(FewMap::default())
+        Self(SmallMap::default())
     }
 }
 
-impl<T: Ord + fmt::Debug> fmt::Debug for FewSet<T> {
+impl<T: Ord + fmt::Debug> fmt::Debug for SmallSet<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self).finish()
     }
 }
 
-impl<T: Ord> FromIterator<T> for FewSet<T> {
+impl<T: Ord> FromIterator<T> for SmallSet<T> {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
         Self(items.into_iter().map(|item| (item, ())).collect())
     }
 }
 
-impl<'s, T: Ord> IntoIterator for &'s FewSet<T> {
+impl<'s, T: Ord> IntoIterator for &'s SmallSet<T> {
     type Item = &'s T;
     type IntoIter = Items<'s, T>;
 
@@ -272,7 +272,7 @@ impl<'s, T: Ord> IntoIterator for &'s FewSet<T> {
     }
 }
 
-/// The items of a [`FewSet`], in order.
+/// The items of a [`SmallSet`], in order.
 pub struct Items<'s, T>(Iter<'s, T, ()>);
 
 impl<'s, T> Iterator for Items<'s, T> {
