@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use bkstate::Class;
+
 /// What the help says of them.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
@@ -26,6 +28,19 @@ pub(crate) enum Code {
     /// As a shell reports a program that the signal killed: 128 and its number.
     Interrupted = 130,
     Terminated = 143,
+}
+
+/// How an operation ends that fails with an error of this class.
+impl From<Class> for Code {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Input | Class::Limit => Self::Input,
+            Class::InUse => Self::InUse,
+            Class::Damaged => Self::Damaged,
+            // That somebody asked for the end of it is said by the signal.
+            _ => Self::Failed,
+        }
+    }
 }
 
 impl From<Code> for ExitCode {

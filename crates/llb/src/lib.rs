@@ -163,6 +163,7 @@
 //! ```
 
 mod base;
+mod class;
 mod definition;
 mod digest;
 mod encoding;

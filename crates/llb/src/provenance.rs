@@ -46,10 +46,7 @@ pub enum ProvenanceError {
     #[error("the document is not SLSA provenance: it has neither buildDefinition nor invocation")]
     NotProvenance,
     /// Provenance without LLB.
-    #[error(
-        "the provenance does not list the build's ops; record it with mode=max \
-         (--provenance=mode=max, or BUILDX_METADATA_PROVENANCE=max for a metadata file)"
-    )]
+    #[error("the provenance does not list the build's ops; record it with mode=max")]
     NoOps,
     /// A platform that cannot be read.
     #[error("the provenance names an unknown platform for the builder")]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{LockError, RootError, RootLock, open, open_if_there, open_to_write};
 use crate::dir::Dir;
 use crate::worker::Worker;
+use crate::{Class, Classified as _};
 
 /// The root of a stopped daemon, under its lock.
 ///
@@ -80,7 +81,7 @@ impl OpenRootError {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn is_in_use(&self) -> bool {
-        matches!(self, Self::Lock(error) if error.is_in_use())
+        self.class() == Class::InUse
     }
 }
 

@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, flock, fstat};
 use super::{Holder, holders, mounts};
 use crate::dir::{Dir, DirError};
 use crate::worker::{StateFile, Worker};
+use crate::{Class, Classified as _};
 
 /// Holds `buildkitd.lock` and the databases that are there; no daemon can start on the root while
 /// it lives.
@@ -93,7 +94,7 @@ fn of(holder: Option<&Holder>) -> String {
 impl LockError {
     /// Whether somebody else uses the root, so that it may work later.
     pub fn is_in_use(&self) -> bool {
-        matches!(self, Self::InUse { .. } | Self::Database { .. } | Self::Mounted { .. })
+        self.class() == Class::InUse
     }
 }
 

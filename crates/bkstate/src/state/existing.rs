@@ -149,8 +149,7 @@ pub enum ExistingError {
     Verify(#[from] VerifyError),
     /// The state is not sound.
     #[error(
-        "the state in {} is damaged, so nothing was changed; oci2bk verify says what a daemon would do \
-         about it; 1 of {}: {}",
+        "the state in {} is damaged, so nothing was changed; 1 of {}: {}",
         root.display(), damage.len(), damage.first().map(ToString::to_string).unwrap_or_default()
     )]
     Damaged {

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use bkstate::Digest;
 use bkstate::dir::DirError;
 use bkstate::root::OpenRootError;
 use bkstate::state::{Damage, ExistingError, StagingError, VerifyError};
+use bkstate::{Classified as _, Digest};
 
 use crate::layout::{BadCopy, BlobError, copies};
 use crate::limits::{Bound, MAX_CHAIN};
@@ -56,10 +56,8 @@ pub enum ConvertError {
         source: std::io::Error,
     },
     /// A blob of the layout cannot be the file of the store too, as was asked for.
-    #[error(
-        "cannot hard-link the layer blob {digest} into the root; copy what has to be with \
-         --blobs auto"
-    )]
+    /// [`StoreBlobs::Auto`](super::StoreBlobs::Auto) copies it then.
+    #[error("cannot hard-link the layer blob {digest} into the root")]
     Link {
         /// The blob.
         digest: Digest,
@@ -71,10 +69,10 @@ pub enum ConvertError {
     #[error("layers that are not unpacked need their blobs in the root")]
     NothingToStore,
     /// A layer lies on more others than overlayfs can mount, and a step needs its files. Nothing was read
-    /// yet.
+    /// yet. [`extract(false)`](super::Converter::extract) takes it.
     #[error(
         "the layer {layer}{} lies on {MAX_CHAIN} others, and a step needs its files; overlayfs mounts no \
-         more at a time, so no daemon could use it; leave layers packed with --no-extract",
+         more at a time, so no daemon could use it",
         of_step(description.as_deref())
     )]
     ChainTooLong {
@@ -84,23 +82,16 @@ pub enum ConvertError {
         description: Option<String>,
     },
     /// More snapshots are to be unpacked than may be. Nothing was read yet.
-    #[error(
-        "{count} snapshots are to be unpacked, more than {limit}; allow for more with --limit snapshots, or \
-         leave layers packed with --no-extract"
-    )]
+    #[error("{count} snapshots are to be unpacked, more than {limit}")]
     TooManySnapshots {
         /// How many.
         count: u64,
-        /// How many may be.
+        /// How many may be ([`Limits::snapshots`](crate::Limits::snapshots)).
         limit: u64,
     },
     /// The layers that are not compressed have more bytes than all together may have, each time they are
     /// unpacked. Nothing was read yet.
-    #[error(
-        "the layers have {bytes} bytes or more when they are unpacked, more than {}; allow for more with \
-         --limit {}",
-        limit.value, limit.name
-    )]
+    #[error("the layers have {bytes} bytes or more when they are unpacked, more than {}", limit.value)]
     TooLarge {
         /// How many at least.
         bytes: u64,
@@ -110,7 +101,7 @@ pub enum ConvertError {
     /// A layer could not be unpacked.
     #[error(
         "cannot unpack the layer {digest} into {}{}{}",
-        root.display(), advice(source), advice_on_cache(source)
+        root.display(), obstacle(source), advice_on_cache(source)
     )]
     Unpack {
         /// The blob.
@@ -133,7 +124,7 @@ pub enum ConvertError {
     /// A layer whose blob the root has already could not be unpacked.
     #[error(
         "cannot unpack the layer {digest} from the blob that {} has{}",
-        root.display(), advice(source)
+        root.display(), obstacle(source)
     )]
     UnpackExisting {
         /// The blob.
@@ -145,10 +136,8 @@ pub enum ConvertError {
         source: Box<UnpackError>,
     },
     /// Layers cannot be unpacked there, whatever is in them. Nothing was read yet.
-    #[error(
-        "cannot unpack layers into {}; leave them packed with --no-extract, which takes no privileges",
-        root.display()
-    )]
+    /// [`extract(false)`](super::Converter::extract) takes no rights.
+    #[error("cannot unpack layers into {}", root.display())]
     Rights {
         /// The root.
         root: PathBuf,
@@ -244,13 +233,12 @@ impl ConvertError {
     }
 }
 
-/// What to do about a layer that cannot be unpacked, to follow the message.
-fn advice(error: &UnpackError) -> &'static str {
+/// What stands in the way of a layer that cannot be unpacked, to follow the message.
+fn obstacle(error: &UnpackError) -> &'static str {
     if error.is_denied() {
-        "; that takes root with CAP_SYS_ADMIN, not in a user namespace; leave layers packed with \
-         --no-extract"
+        "; that takes root with CAP_SYS_ADMIN, not in a user namespace"
     } else if error.can_stay_packed() {
-        ", and a step needs its files; leave layers packed with --no-extract"
+        ", and a step needs its files"
     } else {
         ""
     }
@@ -278,17 +266,7 @@ fn first(damage: &[Damage]) -> String {
 impl ConvertError {
     /// Whether the input is to blame, rather than the machine or the root.
     pub fn is_input(&self) -> bool {
-        match self {
-            Self::Blob(_)
-            | Self::NoGoodCopy { .. }
-            | Self::ChainTooLong { .. }
-            | Self::TooManySnapshots { .. }
-            | Self::TooLarge { .. } => true,
-            Self::Unpack { source, .. } | Self::Check { source, .. } => source.is_input(),
-            // The blob is what its digest says, and not what the cache says.
-            Self::UnpackExisting { source, .. } => source.is_input() && !source.is_of_blob(),
-            _ => false,
-        }
+        self.class().is_of_input()
     }
 
     /// Whether it is about the copy of a blob that was read, so that another copy may do.

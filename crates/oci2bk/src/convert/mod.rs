@@ -250,7 +250,7 @@ fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertErr
         report.disk_bytes = trees.values().map(|tree| tree.usage.size.cast_unsigned()).sum();
         places.leave_packed(settled.left.keys());
         settled.left.extend(left);
-        report.left_packed = packed::report(plan, settled.left);
+        report.left_packed = packed::report(plan, settled.left, &settled.limits);
         report.shares = shares(plan, &existing, &places);
         done();
     }

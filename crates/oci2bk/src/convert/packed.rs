@@ -25,6 +25,8 @@ pub struct LeftPacked {
     pub layer: Digest,
     /// Why.
     pub reason: PackedReason,
+    /// The limit that it reached, by its name, if that is why.
+    pub limit: Option<&'static str>,
 }
 
 /// Why a layer was left packed.
@@ -36,7 +38,7 @@ pub enum PackedReason {
     LiesOn(Digest),
 }
 
-/// The reason is one word, and what belongs to it is null for the other one.
+/// The reason is one word, and what belongs to it is null for the other one. The limit is not a part of it.
 impl Serialize for LeftPacked {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (reason, message, below) = match &self.reason {
@@ -101,11 +103,16 @@ fn needed(plan: &Plan, with_results: bool) -> TiVec<SnapshotIndex, bool> {
     needed
 }
 
-/// Those that were left packed, by their places in `plan`.
-pub(super) fn report(plan: &Plan, left: BTreeMap<SnapshotIndex, PackedReason>) -> Vec<LeftPacked> {
-    let layer = |(index, reason): (SnapshotIndex, _)| {
-        let layer = plan.snapshots[index].blob;
-        LeftPacked { layer, reason }
+/// Those that were left packed, by their places in `plan`, with the limits that some reached.
+pub(super) fn report(
+    plan: &Plan,
+    left: BTreeMap<SnapshotIndex, PackedReason>,
+    limits: &BTreeMap<SnapshotIndex, &'static str>,
+) -> Vec<LeftPacked> {
+    let layer = |(index, reason): (SnapshotIndex, _)| LeftPacked {
+        layer: plan.snapshots[index].blob,
+        reason,
+        limit: limits.get(&index).copied(),
     };
     left.into_iter().map(layer).collect()
 }

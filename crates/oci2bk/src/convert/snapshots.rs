@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
+use bkstate::Classified as _;
+
 use super::packed::PackedReason;
 use super::site::Site;
 use super::{ConvertError, Run};
@@ -18,6 +20,8 @@ pub(super) struct Settled {
     pub(super) trees: BTreeMap<SnapshotIndex, Tree>,
     /// Those that are not there, as their layers stay packed.
     pub(super) left: BTreeMap<SnapshotIndex, PackedReason>,
+    /// Which limits these layers reached.
+    pub(super) limits: BTreeMap<SnapshotIndex, &'static str>,
     /// Bytes of the uncompressed layers.
     pub(super) bytes: u64,
     /// Entries of the layers.
@@ -46,7 +50,10 @@ pub(super) fn settle(
                     whole.insert(index, unpacked.labels);
                     continue;
                 }
-                Err(error) if site.can_stay_packed(index, &error) => PackedReason::of(&error),
+                Err(error) if site.can_stay_packed(index, &error) => {
+                    settled.limits.extend(error.limit_name().map(|name| (index, name)));
+                    PackedReason::of(&error)
+                }
                 Err(error) => return Err(unpack_error(site, index, error)),
             },
         };

@@ -197,12 +197,9 @@ const BYTES_OF_ONE: usize = 16;
 #[non_exhaustive]
 pub enum ExplainError {
     /// Many steps are alike, and the cache has many that are like them.
-    #[error(
-        "what the builds ask for is compared with the cache in more than {limit} places; \
-         allow for more with --limit comparisons"
-    )]
+    #[error("what the builds ask for is compared with the cache in more than {limit} places")]
     TooMany {
-        /// How many there may be.
+        /// How many there may be ([`Limits::comparisons`](crate::Limits::comparisons)).
         limit: u64,
     },
 }

@@ -174,11 +174,11 @@ pub enum ImageError {
         source: serde_json::Error,
     },
     /// The layout has more images than can be meant.
-    #[error("{path} has more than {limit} manifests; allow for more with --limit manifests")]
+    #[error("{path} has more than {limit} manifests")]
     TooMany {
         /// The layout.
         path: PathBuf,
-        /// How many it may have.
+        /// How many it may have ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
     /// A layer cannot be used: manifest and config do not belong together, say.

@@ -76,14 +76,11 @@ pub enum AttachError {
         tag: String,
     },
     /// The ops have more outputs to try than may be tried.
-    #[error(
-        "the ops that the key sources have claim {outputs} outputs to try, more than {limit}; allow for \
-         more with --limit key-outputs"
-    )]
+    #[error("the ops that the key sources have claim {outputs} outputs to try, more than {limit}")]
     TooManyOutputs {
         /// How many they have.
         outputs: u64,
-        /// How many they may have.
+        /// How many they may have ([`Limits::key_outputs`](crate::Limits::key_outputs)).
         limit: u64,
     },
     /// The keys make no file.

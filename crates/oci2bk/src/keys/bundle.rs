@@ -27,7 +27,7 @@ use super::exported;
 use super::source::SourceKind;
 use crate::json::{self, TooComplex};
 use crate::layout::Descriptor;
-use crate::limits::{Bound, Limits, MAX_INDEX_DEPTH, smaller};
+use crate::limits::{Bound, Limits, MAX_INDEX_DEPTH, name, smaller};
 use crate::manifest::{Document, DocumentError};
 use crate::unpack::decompress::{Decoder, Encoding};
 use crate::unpack::tar::{Kind, Reader, TarError};
@@ -50,24 +50,20 @@ pub enum BundleError {
     #[error("the archive is damaged")]
     Tar(#[from] TarError),
     /// It does not end where it may.
-    #[error("the archive has more than {limit} bytes; allow for more with --limit bundle-size")]
+    #[error("the archive has more than {limit} bytes")]
     TooLong {
-        /// How many it may have, decompressed.
+        /// How many it may have, decompressed ([`Limits::bundle_size`](crate::Limits::bundle_size)).
         limit: u64,
     },
     /// It has too many members.
-    #[error(
-        "the archive has more than {limit} members; allow for more with --limit bundle-members"
-    )]
+    #[error("the archive has more than {limit} members")]
     TooManyMembers {
-        /// How many it may have.
+        /// How many it may have ([`Limits::bundle_members`](crate::Limits::bundle_members)).
         limit: u64,
     },
     /// A document in it is larger than it may be.
     #[error(
-        "{member} in the archive has more than {} bytes, or all documents have; allow for more \
-         with --limit {}",
-        limit.value, limit.name
+        "{member} in the archive has more than {} bytes, or all documents have", limit.value
     )]
     TooLarge {
         /// The member.
@@ -95,7 +91,7 @@ pub enum BundleError {
     /// An archive of something else.
     #[error(
         "the archive has neither index.json nor provenance.json, so it is not a history bundle, an OCI layout \
-         or what --output type=tar wrote with provenance"
+         or the output of a build with its provenance"
     )]
     NoIndex,
     /// A manifest is malformed.
@@ -111,9 +107,9 @@ pub enum BundleError {
     #[error("the archive has indexes more than {} deep", MAX_INDEX_DEPTH)]
     TooDeep,
     /// There are too many manifests.
-    #[error("the archive has more than {limit} manifests; allow for more with --limit manifests")]
+    #[error("the archive has more than {limit} manifests")]
     TooManyManifests {
-        /// How many it may have.
+        /// How many it may have ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
 }
@@ -334,7 +330,7 @@ fn members_of(
         if entry.kind != Kind::Regular || !is_wanted(name) {
             continue;
         }
-        let limit = smaller(limit, Bound { value: left, name: "keys-documents" });
+        let limit = smaller(limit, Bound { value: left, name: name::KEYS_DOCUMENTS });
         if entry.size > limit.value {
             return Err(BundleError::TooLarge { member: name.to_owned(), limit });
         }

@@ -40,10 +40,7 @@ pub enum SourceError {
         path: PathBuf,
     },
     /// Too large to be what it should be.
-    #[error(
-        "the key source {path} has more than {} bytes; allow for more with --limit {}",
-        limit.value, limit.name
-    )]
+    #[error("the key source {path} has more than {} bytes", limit.value)]
     TooLarge {
         /// The file.
         path: PathBuf,
@@ -95,9 +92,9 @@ pub enum SourceError {
     /// Nothing that is known.
     #[error(
         "{path} is not a known key source; give SLSA provenance (mode=max), also signed or as docker \
-         buildx imagetools prints it, a metadata file of docker buildx, what --output type=local or type=tar wrote, \
+         buildx imagetools prints it, a metadata file of docker buildx, the output of a build with its provenance, \
          an image in an OCI layout with attestations, a bundle of docker buildx history export, LLB, the \
-         root directory of a builder or its cache.db, or what oci2bk keys wrote"
+         root directory of a builder or its cache.db, or a keys file"
     )]
     Unrecognised {
         /// The file.
@@ -225,7 +222,7 @@ pub enum SourceError {
     /// A directory that is neither.
     #[error(
         "the key source {path} is a directory, but neither an OCI layout nor the root of a builder, and \
-         it has no provenance.json, which --output type=local writes with --provenance=mode=max"
+         it has no provenance.json"
     )]
     NoKnownDirectory {
         /// The directory.
@@ -276,7 +273,7 @@ pub enum SourceError {
     /// A layout or archive without attestations that help, and without keys.
     #[error(
         "no keys are attached in {path} and nothing in it has provenance that lists the build's \
-         ops; export the image of the build with --provenance=mode=max, or give another key source"
+         ops"
     )]
     NoAttestations {
         /// The layout.
@@ -299,14 +296,13 @@ pub enum SourceError {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "with the {description}, the key sources have {outputs} outputs of ops to try, more than {limit}; \
-     allow for more with --limit key-outputs"
+    "with the {description}, the key sources have {outputs} outputs of ops to try, more than {limit}"
 )]
 pub struct TooManyOutputs {
     /// The source that has too many besides those before.
     pub description: SourceDescription,
     /// How many there are with its.
     pub outputs: u64,
-    /// How many there may be.
+    /// How many there may be ([`Limits::key_outputs`](crate::Limits::key_outputs)).
     pub limit: u64,
 }

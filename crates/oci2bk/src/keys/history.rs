@@ -67,9 +67,7 @@ pub enum HistoryError {
     },
     /// Too much provenance, in one blob or in all.
     #[error(
-        "the blob {path} has more than {} bytes, or all provenance up to it has; allow for more \
-         with --limit {}",
-        limit.value, limit.name
+        "the blob {path} has more than {} bytes, or all provenance up to it has", limit.value
     )]
     TooLarge {
         /// Its file.

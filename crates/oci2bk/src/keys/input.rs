@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use bkstate::input::{self, InputError};
 
 use super::error::SourceError;
-use crate::limits::{Bound, Limits};
+use crate::limits::{Bound, Limits, name};
 use crate::packing::{self, SpoolError};
 
 /// The path that means stdin.
@@ -64,7 +64,7 @@ pub(super) fn spooled(
     limits: &Limits,
 ) -> Result<File, SourceError> {
     let path = path.to_owned();
-    let limit = Bound { value: limits.bundle_size, name: "bundle-size" };
+    let limit = Bound { value: limits.bundle_size, name: name::BUNDLE_SIZE };
     match packing::spooled(stream, limit.value) {
         Ok((file, _)) => Ok(file),
         Err(SpoolError::Read(source)) => Err(SourceError::Read { path, source }),

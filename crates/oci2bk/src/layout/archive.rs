@@ -44,10 +44,7 @@ pub enum ArchiveError {
     #[error("cannot decompress it")]
     Decompress(#[source] io::Error),
     /// It has more bytes than it may.
-    #[error(
-        "it has more than {} bytes, decompressed; allow for more with --limit {}",
-        limit.value, limit.name
-    )]
+    #[error("it has more than {} bytes, decompressed", limit.value)]
     TooLarge {
         /// How many it may have.
         limit: Bound,
@@ -72,7 +69,7 @@ pub enum ArchiveError {
     #[error(transparent)]
     Tar(#[from] TarError),
     /// A file in the old GNU sparse format, after which nothing can be found.
-    #[error("it has a sparse file in the old GNU format; make the archive without --sparse")]
+    #[error("it has a sparse file in the old GNU format; make the archive without sparse files")]
     OldSparse,
     /// Two members of the layout have the same name.
     #[error("it has two members {name}")]
@@ -81,9 +78,9 @@ pub enum ArchiveError {
         name: String,
     },
     /// There are more members than any layout has.
-    #[error("it has more than {limit} members; allow for more with --limit archive-members")]
+    #[error("it has more than {limit} members")]
     TooManyMembers {
-        /// How many it may have.
+        /// How many it may have ([`Limits::archive_members`](crate::Limits::archive_members)).
         limit: u64,
     },
     /// It has no `index.json`, and what `docker save` writes in place of one cannot be used.

@@ -47,9 +47,8 @@ pub enum BlobError {
     },
     /// The blob is a document that would have to be held in memory, and too large for it.
     #[error(
-        "blob {digest} has {size} bytes, but {} is all that a document of its kind may have; \
-         allow for more with --limit {}",
-        limit.value, limit.name
+        "blob {digest} has {size} bytes, but {} is all that a document of its kind may have",
+        limit.value
     )]
     TooLarge {
         /// The blob.

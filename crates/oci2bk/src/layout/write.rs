@@ -76,11 +76,7 @@ pub enum WriteError {
         path: PathBuf,
     },
     /// It is not a layout, but read as one.
-    #[error(
-        "{} is the mirror of a cache in S3 or Azure, which is only read; keep the keys in a file, and give \
-         it with --keys",
-        path.display()
-    )]
+    #[error("{} is the mirror of a cache in S3 or Azure, which is only read", path.display())]
     Mirror {
         /// The directory.
         path: PathBuf,

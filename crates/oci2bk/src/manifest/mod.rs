@@ -230,10 +230,7 @@ pub enum ManifestError {
         source: DocumentError,
     },
     /// The document has no cache config.
-    #[error(
-        "{digest} is not a cache: it has no config of type {CACHE_CONFIG}; give the digest of \
-         what --cache-to type=local exported"
-    )]
+    #[error("{digest} is not a cache: it has no config of type {CACHE_CONFIG}")]
     NotACache {
         /// The manifest or index.
         digest: Digest,

@@ -117,8 +117,7 @@ pub enum SelectError {
     },
     /// There is no cache among the manifests that were looked at.
     #[error(
-        "{} has no cache and no image among the {manifests} manifests looked at; export a cache with \
-         --cache-to type=local,dest=DIR,mode=max",
+        "{} has no cache and no image among the {manifests} manifests looked at",
         path.display()
     )]
     NoCache {
@@ -162,26 +161,24 @@ pub enum SelectError {
     },
     /// The manifests are too large to look at them all.
     #[error(
-        "the manifests in {} have more than {limit} bytes; choose the cache with @DIGEST, or \
-         allow for more with --limit manifests-size",
+        "the manifests in {} have more than {limit} bytes; choose the cache with @DIGEST",
         path.display(),
     )]
     TooLarge {
         /// The layout.
         path: PathBuf,
-        /// How many they may have.
+        /// How many they may have ([`Limits::manifests_size`](crate::Limits::manifests_size)).
         limit: u64,
     },
     /// There are too many manifests to look at.
     #[error(
-        "{} has more than {limit} manifests; choose the cache with @DIGEST, or allow for more with \
-         --limit manifests",
+        "{} has more than {limit} manifests; choose the cache with @DIGEST",
         path.display(),
     )]
     TooMany {
         /// The layout.
         path: PathBuf,
-        /// How many it may have.
+        /// How many it may have ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
 }

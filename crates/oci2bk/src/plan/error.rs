@@ -60,7 +60,7 @@ pub enum PlanError {
     /// An export has nothing but what an importer reads to find steps.
     #[error(
         "{source_name} is a sparse layout: it has none of the layers of the cache {cache}; give the layout \
-         that it was made from, and keep this one for --cache-from"
+         that it was made from"
     )]
     Sparse {
         /// How the user named it.

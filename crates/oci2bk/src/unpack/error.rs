@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use bkstate::Digest;
+use bkstate::{Classified as _, Digest};
 use rustix::io::Errno;
 
 use super::tar::TarError;
@@ -76,10 +76,7 @@ pub enum UnpackError {
         source: io::Error,
     },
     /// The layer is larger than it may be when it is unpacked.
-    #[error(
-        "layer {layer} has more than {limit} bytes when it is unpacked; allow for more with \
-         --limit {name}"
-    )]
+    #[error("layer {layer} has more than {limit} bytes when it is unpacked")]
     TooLarge {
         /// The layer's blob.
         layer: Digest,
@@ -89,20 +86,17 @@ pub enum UnpackError {
         name: &'static str,
     },
     /// The layer has more entries than it may have.
-    #[error(
-        "layer {layer} has more than {limit} entries; allow for more with --limit layer-entries"
-    )]
+    #[error("layer {layer} has more than {limit} entries")]
     TooManyEntries {
         /// The layer's blob.
         layer: Digest,
-        /// How many it may have.
+        /// How many it may have ([`Limits::layer_entries`](crate::Limits::layer_entries)).
         limit: u64,
     },
     /// All layers of the conversion together take more than they may.
     #[error(
-        "with layer {layer}, all layers together have more than {} {what} when they are unpacked; allow \
-         for more with --limit {}",
-        limit.value, limit.name
+        "with layer {layer}, all layers together have more than {} {what} when they are unpacked",
+        limit.value
     )]
     TotalReached {
         /// The layer's blob.
@@ -176,14 +170,7 @@ pub enum UnpackError {
 impl UnpackError {
     /// Whether the layer is to blame, rather than the machine it is unpacked on.
     pub fn is_input(&self) -> bool {
-        match self {
-            Self::ReadBlob { .. }
-            | Self::Thread { .. }
-            | Self::Cancelled { .. }
-            | Self::Usage { .. } => false,
-            Self::Entry { reason, .. } | Self::Settle { reason, .. } => reason.is_input(),
-            _ => true,
-        }
+        self.class().is_of_input()
     }
 
     /// Whether the blob cannot be read or is not the one of the descriptor, whatever is in it.
@@ -218,7 +205,7 @@ impl UnpackError {
     }
 
     /// Whether the system refuses what takes privileges, or an owner that a user namespace lacks.
-    pub(crate) fn is_denied(&self) -> bool {
+    pub fn is_denied(&self) -> bool {
         let (Self::Entry { reason, .. } | Self::Settle { reason, .. }) = self else { return false };
         matches!(reason, Refusal::Io { source, .. } | Refusal::Xattr { source, .. }
             if matches!(source.kind(), io::ErrorKind::PermissionDenied)
@@ -274,52 +261,43 @@ pub enum Refusal {
     #[error("the path leads through too many symbolic links")]
     TooManySymlinks,
     /// A name or a link's target is longer than it may be.
-    #[error(
-        "the name or the link's target has {bytes} bytes, more than {limit}; allow for more with \
-         --limit path"
-    )]
+    #[error("the name or the link's target has {bytes} bytes, more than {limit}")]
     NameTooLong {
         /// The length of the longer one.
         bytes: u64,
-        /// How long it may be.
+        /// How long it may be ([`Limits::path`](crate::Limits::path)).
         limit: u64,
     },
     /// The extended attributes together are larger than they may be.
-    #[error(
-        "the extended attributes have {bytes} bytes, more than {limit}; allow for more with \
-         --limit xattrs"
-    )]
+    #[error("the extended attributes have {bytes} bytes, more than {limit}")]
     XattrsTooLarge {
         /// The bytes of their names and values.
         bytes: u64,
-        /// How many they may have.
+        /// How many they may have ([`Limits::xattrs`](crate::Limits::xattrs)).
         limit: u64,
     },
     /// The names of the layer's directories take more memory than they may.
-    #[error(
-        "the names of the layer's directories take more than {limit} bytes of memory; allow for \
-         more with --limit layer-directories"
-    )]
+    #[error("the names of the layer's directories take more than {limit} bytes of memory")]
     TooManyDirectories {
-        /// How much they may take.
+        /// How much they may take ([`Limits::layer_directories`](crate::Limits::layer_directories)).
         limit: u64,
     },
     /// Finding the paths of the layer costs more than it may.
     #[error(
         "finding the layer's paths, with the links in them and in the layers below, takes looking up more \
-         than {limit} bytes of paths; allow for more with --limit layer-lookups"
+         than {limit} bytes of paths"
     )]
     TooManyLookups {
-        /// How many bytes may be looked up.
+        /// How many bytes may be looked up ([`Limits::layer_lookups`](crate::Limits::layer_lookups)).
         limit: u64,
     },
     /// Finding the paths of all layers costs more than it may.
     #[error(
         "finding the paths of all layers so far, with the links in them and in the layers below, takes \
-         looking up more than {limit} bytes of paths; allow for more with --limit total-lookups"
+         looking up more than {limit} bytes of paths"
     )]
     TooManyTotalLookups {
-        /// How many bytes may be looked up.
+        /// How many bytes may be looked up ([`Limits::total_lookups`](crate::Limits::total_lookups)).
         limit: u64,
     },
     /// The path or a name in it is longer than the system allows.
@@ -363,15 +341,7 @@ pub enum Refusal {
 
 impl Refusal {
     fn is_input(&self) -> bool {
-        match self {
-            Self::Io { .. } | Self::NoOpenat2 => false,
-            // The name or value is too long, or the value not of the attribute's form.
-            Self::Xattr { source, .. } => source
-                .raw_os_error()
-                .map(Errno::from_raw_os_error)
-                .is_some_and(|errno| matches!(errno, Errno::RANGE | Errno::TOOBIG | Errno::INVAL)),
-            _ => true,
-        }
+        self.class().is_of_input()
     }
 
     /// For `map_err`: the system refused `operation`.

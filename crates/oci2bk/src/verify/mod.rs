@@ -202,9 +202,10 @@ pub enum VerifyError {
     )]
     Temporary(#[source] std::io::Error),
     /// Layers cannot be unpacked into the directory for temporary files, whatever is in them.
+    /// [`trees(false)`](Verifier::trees) does not take it.
     #[error(
         "cannot unpack layers to compare trees with them; set TMPDIR to a directory where that can be \
-         done, or verify without --trees"
+         done"
     )]
     Rights(#[source] RightsError),
     /// A layer could not be unpacked, for a reason other than the layer.
