@@ -1,14 +1,14 @@
 //! Digests, and JSON as BuildKit writes and reads it.
 //!
-//! BuildKit names things by digests, and many of these are digests of JSON. So both are the business of
-//! whatever has to do with its state or its caches, whether it reads files (`bkstate`, `oci2bk`) or only
-//! computes (`llb`). This crate is what all of them share. It does no I/O.
+//! BuildKit names things by digests, many of which are digests of JSON. All crates that handle its state or
+//! its caches need both, whether they read files (`bkstate`, `oci2bk`) or only compute (`llb`). This crate
+//! does no I/O.
 //!
-//! - [`Digest`] is the SHA-256 of something; [`digest`] has the rest about it.
-//! - [`gojson`] writes JSON as Go's `encoding/json` does, to the byte.
-//! - [`from_objects!`] makes `serde` read structs as Go does, from objects only.
+//! - [`Digest`] is a SHA-256 digest; [`digest`] has related types.
+//! - [`gojson`] writes JSON byte for byte as Go's `encoding/json`.
+//! - [`from_objects!`] makes `serde` read structs from objects only, as Go does.
 //!
-//! What it promises is what `docs/semver.md` of the project says. It has no features.
+//! `docs/semver.md` of the project says what is stable. The crate has no features.
 
 pub mod digest;
 pub mod gojson;
