@@ -1,4 +1,4 @@
-//! The daemon that a command is about: where its root is, and how it is configured.
+//! The daemon of a command: its root, and its configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,14 @@ use bkstate::gc::GcConfig;
 use crate::args::{DaemonArguments, RootArguments};
 use crate::builder::{Builder, BuilderError, CONTAINER_ROOT, Docker};
 
-/// A daemon, as far as it is known.
+/// What is known of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DaemonRoot {
     pub(crate) root: PathBuf,
     pub(crate) gc: GcConfig,
 }
 
-/// Why there is no root.
+/// Why the root of a daemon cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DaemonError {
     #[error(transparent)]
@@ -47,7 +47,7 @@ pub(crate) enum DaemonError {
 }
 
 impl DaemonError {
-    /// Whether a file that was read is to blame.
+    /// Returns whether the content of a file is the cause.
     pub(crate) fn is_input(&self) -> bool {
         match self {
             Self::Config(error) => !matches!(error, ReadConfigError::Read { .. }),
@@ -65,7 +65,7 @@ impl RootArguments {
 }
 
 impl DaemonArguments {
-    /// The daemon that is meant, with the root that is given, if one is.
+    /// Finds the daemon, with the given root, if any.
     pub(crate) fn resolve(&self, root: Option<&Path>) -> Result<DaemonRoot, DaemonError> {
         let config = self.config.as_deref().map(DaemonConfig::read).transpose()?;
         match (&self.builder, &self.config) {
@@ -80,7 +80,7 @@ impl DaemonArguments {
                 Ok(DaemonRoot { root, gc: config.gc })
             }
             (None, None) => {
-                // clap asks for one of the three.
+                // clap requires one of the three.
                 let root = root.map(Path::to_owned).unwrap_or_default();
                 Ok(DaemonRoot { root, gc: GcConfig::default() })
             }
@@ -88,7 +88,7 @@ impl DaemonArguments {
     }
 }
 
-/// The root of a builder, with the configuration that is given or else its own.
+/// Returns the root of a builder, with the given configuration or the builder's own.
 fn of_builder(builder: Builder, config: Option<DaemonConfig>) -> Result<DaemonRoot, DaemonError> {
     let Builder { name, root, config: own } = builder;
     let own = own.as_deref().map(DaemonConfig::from_toml).transpose();
