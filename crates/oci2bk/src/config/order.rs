@@ -1,17 +1,17 @@
-//! Orders of the config's two graphs in which what is referred to comes first. Finding the order
-//! is what finds loops. Both walks take linear time and keep their stack on the heap.
+//! Topological orders of the config's two graphs. Computing the order finds loops. Both walks take linear
+//! time and keep their stack on the heap.
 
 use super::{ConfigError, Node, Record};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     New,
-    /// On the path that is being walked.
+    /// On the current path.
     Open,
     Done,
 }
 
-/// All nodes, each after its parent.
+/// Returns all nodes, each after its parent.
 pub(super) fn parents_first(nodes: &[Node]) -> Result<Vec<usize>, ConfigError> {
     let mut states = vec![State::New; nodes.len()];
     let mut order = Vec::with_capacity(nodes.len());
@@ -36,9 +36,9 @@ pub(super) fn parents_first(nodes: &[Node]) -> Result<Vec<usize>, ConfigError> {
     Ok(order)
 }
 
-/// All records, each after the records that its inputs link to.
+/// Returns all records, each after the records that its inputs link to.
 pub(super) fn inputs_first(records: &[Record]) -> Result<Vec<usize>, ConfigError> {
-    /// A record on the path, and which of its links is next.
+    /// A record on the path, and its next link.
     struct Step {
         record: usize,
         input: usize,
