@@ -1,21 +1,21 @@
-//! What fetches a cache that is not on this machine: one command, with the words of the user.
+//! Commands that fetch a cache from another place, with the user's own values.
 
 use std::collections::BTreeMap;
 
 use super::ParseSourceError;
 
-/// Where the commands put what they fetch.
+/// The directory into which the commands fetch.
 const DIRECTORY: &str = "cache";
-/// What the prefix of manifests in a bucket has to contain for the name alone to be enough (see
+/// Substring of the prefix of manifests in a bucket with which the name alone is enough (see
 /// `layout::mirror`).
 const MANIFESTS: &str = "manifests/";
-/// The container that BuildKit uses unasked (v0.34.2 `cache/remotecache/azblob/utils.go` `getConfig`).
+/// BuildKit's default container (v0.34.2 `cache/remotecache/azblob/utils.go` `getConfig`).
 const AZURE_CONTAINER: &str = "buildkit-cache";
 
 /// Attributes by their names.
 pub(super) type Attributes = BTreeMap<String, String>;
 
-/// A word of a shell that means `text`.
+/// Quotes `text` as one word of a shell.
 pub(super) fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -24,15 +24,15 @@ pub(super) fn word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// `type=s3`, whose keys are prefixes and name one behind the other (v0.34.2 `cache/remotecache/s3/s3.go`
-/// `manifestKey`). What is secret among the attributes is not repeated.
+/// Returns the advice for `type=s3`, whose keys are the prefixes followed by the name (v0.34.2
+/// `cache/remotecache/s3/s3.go` `manifestKey`). Secret attributes are not repeated.
 pub(super) fn s3(attributes: &Attributes) -> ParseSourceError {
     let prefix = attributes.get("prefix").map(String::as_str).unwrap_or_default();
-    // Only whole directories are mirrored.
+    // Only whole directories can be mirrored.
     let (above, start) = prefix.split_at(prefix.rfind('/').map_or(0, |at| at + 1));
     let bucket = match attributes.get("bucket") {
         Some(bucket) => word(&format!("s3://{bucket}/{above}")),
-        // Where the daemon takes it from.
+        // The daemon's own setting.
         None if above.is_empty() => "s3://\"$AWS_BUCKET\"/".to_owned(),
         None => format!("s3://\"$AWS_BUCKET\"/{}", word(above)),
     };
@@ -49,7 +49,8 @@ pub(super) fn s3(attributes: &Attributes) -> ParseSourceError {
     elsewhere("in S3", command, mirror(attributes, manifests))
 }
 
-/// `type=azblob`, whose keys are prefixes and name as the parts of a path (`utils.go` `manifestKey`).
+/// Returns the advice for `type=azblob`, whose keys are prefixes and name as the parts of a path (`utils.go`
+/// `manifestKey`).
 pub(super) fn azure(attributes: &Attributes) -> ParseSourceError {
     let container = attributes.get("container").map_or(AZURE_CONTAINER, String::as_str);
     let mut command = format!(
@@ -75,9 +76,10 @@ pub(super) fn azure(attributes: &Attributes) -> ParseSourceError {
     elsewhere("in Azure Blob Storage", command, mirror(attributes, manifests))
 }
 
-/// The mirror of a cache, of which `manifests` is what stands before the name in paths below the directory.
+/// Returns the source argument for the mirror of a cache; `manifests` is the part of manifest paths before
+/// the name, relative to the directory.
 fn mirror(attributes: &Attributes, manifests: Option<String>) -> String {
-    // Of several names, all are of the same cache.
+    // Several names all belong to the same cache.
     let name = attributes.get("name").and_then(|names| names.split(';').next());
     match (name.filter(|name| !name.is_empty()), manifests) {
         (name, Some(manifests)) if !manifests.contains(MANIFESTS) => {
@@ -89,7 +91,7 @@ fn mirror(attributes: &Attributes, manifests: Option<String>) -> String {
     }
 }
 
-/// What names a file or a directory on another machine; `None` if `text` does not.
+/// Returns the advice for a file or directory on another machine; `None` if `text` is not one.
 pub(super) fn url(text: &str) -> Option<ParseSourceError> {
     let (scheme, rest) = text.split_once("://")?;
     let (place, file, directory) = match scheme {
