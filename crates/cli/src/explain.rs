@@ -3,7 +3,7 @@
 mod error;
 use comfy_table::{Table, presets};
 use oci2bk::explain::{
-    Cache, Contents, Difference, Explained, Explainer, Explanation, Outcome, Reason,
+    Cache, Contents, Difference, Explained, Explainer, Explanation, Outcome, Reason, StepIndex,
 };
 use oci2bk::inspect::{Place, find};
 use oci2bk::keys::{self, SourceError};
@@ -133,8 +133,8 @@ fn outcome(outcome: Outcome) -> &'static str {
     }
 }
 
-fn name(steps: &[Explained], step: usize) -> String {
-    steps.get(step).map(|step| named(&step.name)).unwrap_or_default()
+fn name(steps: &[Explained], step: StepIndex) -> String {
+    named(&steps[step].name)
 }
 
 fn named(name: &str) -> String {

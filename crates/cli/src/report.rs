@@ -11,7 +11,7 @@ use oci2bk::convert::{self, LeftPacked, Shares};
 use oci2bk::gc::Collection;
 use oci2bk::keys::{Keyring, SourceSummary};
 use oci2bk::layout::BadCopy;
-use oci2bk::plan::{Dropped, Lost, LostReason, Miss, Plan, Source};
+use oci2bk::plan::{Dropped, Lost, LostReason, Miss, Plan, Source, SourceIndex};
 use oci2bk::release::Target;
 use serde::Serialize;
 
@@ -204,7 +204,7 @@ pub(crate) fn key_sources(sources: &[SourceSummary]) -> Vec<KeySource> {
 
 /// Returns the number of different records: for each digest, the highest count in any source.
 fn different(lost: &[Lost]) -> usize {
-    let mut of_source: BTreeMap<(Digest, usize), usize> = BTreeMap::new();
+    let mut of_source: BTreeMap<(Digest, SourceIndex), usize> = BTreeMap::new();
     for record in lost {
         *of_source.entry((record.digest, record.source)).or_default() += 1;
     }

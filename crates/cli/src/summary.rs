@@ -105,7 +105,7 @@ fn step_row(plan: &Plan, step: &Step) -> [String; 4] {
         Some(name) => one_line(name),
         None => format!("(source) {}", short_digest(&step.key.text())),
     };
-    let layer = step.results.first().and_then(|result| plan.layers.get(result.layer));
+    let layer = step.results.first().map(|result| &plan.layers[result.layer]);
     let blob = |layer: &Layer| plan.blobs.get(&layer.blob).map(|blob| size(blob.size));
     let created = step.results.first().and_then(|result| result.created_at);
     [
@@ -473,13 +473,14 @@ pub(crate) fn report(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use oci2bk::plan::SourceIndex;
     use oci2bk::release::CLASSES;
 
     use super::*;
 
     fn miss(name: &str, reason: MissReason, certain: bool) -> Miss {
         Miss {
-            source: 0,
+            source: SourceIndex(0),
             record: Digest::of(name),
             name: Some(name.to_owned()),
             reason,

@@ -185,37 +185,40 @@ impl Definition {
 
 /// Returns `ops`, given by their digests, in dependency order.
 fn inputs_first(
-    mut ops: BTreeMap<String, proto::Op>,
+    ops: BTreeMap<String, proto::Op>,
 ) -> Result<Vec<(String, proto::Op)>, DefinitionError> {
-    let mut waiting: BTreeMap<String, usize> = BTreeMap::new();
-    let mut above: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (id, op) in &ops {
-        let inputs: BTreeSet<_> = op.inputs.iter().map(|input| &input.digest).collect();
-        for input in &inputs {
-            above.entry((*input).clone()).or_default().push(id.clone());
+    let no_order =
+        |input: &str| DefinitionError::NoOrder { input: input.chars().take(100).collect() };
+    let ops: Vec<(String, proto::Op)> = ops.into_iter().collect();
+    let index: BTreeMap<&str, usize> = ops.iter().map(|(id, _)| id.as_str()).zip(0..).collect();
+    let mut above = vec![Vec::new(); ops.len()];
+    let mut waits_for = vec![0_usize; ops.len()];
+    for (op, (_, message)) in ops.iter().enumerate() {
+        let inputs: BTreeSet<_> = message.inputs.iter().map(|input| &*input.digest).collect();
+        for input in inputs {
+            above[*index.get(input).ok_or_else(|| no_order(input))?].push(op);
+            waits_for[op] += 1;
         }
-        waiting.insert(id.clone(), inputs.len());
     }
-    let mut ready: Vec<_> =
-        waiting.iter().filter(|(_, inputs)| **inputs == 0).map(|(id, _)| id.clone()).collect();
-    let mut ordered = Vec::with_capacity(ops.len());
-    while let Some(id) = ready.pop() {
-        for id in above.remove(&id).unwrap_or_default() {
-            let inputs = waiting.entry(id.clone()).or_default();
-            *inputs = inputs.saturating_sub(1);
-            if *inputs == 0 {
-                ready.push(id);
+    let mut ready: Vec<usize> = (0..ops.len()).filter(|op| waits_for[*op] == 0).collect();
+    let (mut places, mut place) = (vec![0; ops.len()], 0);
+    while let Some(op) = ready.pop() {
+        places[op] = place;
+        place += 1;
+        for &next in &above[op] {
+            waits_for[next] -= 1;
+            if waits_for[next] == 0 {
+                ready.push(next);
             }
         }
-        if let Some(op) = ops.remove(&id) {
-            ordered.push((id, op));
-        }
     }
-    // An input that is still wanted did not come.
-    match above.into_keys().next() {
-        Some(input) => Err(DefinitionError::NoOrder { input: input.chars().take(100).collect() }),
-        None => Ok(ordered),
+    // If any op still waits, at least one of those is itself an input of another op.
+    if let Some(op) = (0..ops.len()).find(|&op| waits_for[op] > 0 && !above[op].is_empty()) {
+        return Err(no_order(&ops[op].0));
     }
+    let mut placed: Vec<_> = places.into_iter().zip(ops).collect();
+    placed.sort_unstable_by_key(|(place, _)| *place);
+    Ok(placed.into_iter().map(|(_, op)| op).collect())
 }
 
 #[cfg(test)]

@@ -33,15 +33,13 @@ pub(crate) fn run(source: &str, keys: &[String]) -> Result<usize, Box<dyn Error>
         println!("{} {}", export.source, export.manifest.digest);
         // Every step comes after its inputs.
         for &index in export.config.records_inputs_first() {
-            let Some(record) = export.config.records.get(index) else { continue };
+            let record = &export.config.records[index];
             let name = keyring.get(&record.digest).and_then(|key| key.name.as_deref());
             named += usize::from(name.is_some());
             println!("{} {}", record.digest, name.unwrap_or("(no name)"));
             for result in &record.results {
                 for node in export.config.layers(&result.chain) {
-                    if let Some(node) = export.config.nodes.get(node) {
-                        println!("  {}", node.blob);
-                    }
+                    println!("  {}", export.config.nodes[node].blob);
                 }
             }
         }

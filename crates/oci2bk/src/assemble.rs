@@ -13,8 +13,9 @@ use bkstate::state::State;
 use bkstate::worker::Worker;
 use bkstate::{Digest, Time};
 
-use crate::merge::{LayerPlace, Places, SnapshotPlace, steps};
-use crate::plan::{Blob, Document, LABEL_ANNOTATION, Layer, Plan};
+use crate::index::by_index;
+use crate::place::{LayerPlace, NoPlace, Places, SnapshotPlace, steps};
+use crate::plan::{Blob, Document, LABEL_ANNOTATION, Layer, LayerIndex, Plan, SnapshotIndex};
 use crate::unpack::Usage;
 
 const LABEL_MEDIA_TYPE: &str = "buildkit.io/blob/mediatype";
@@ -30,23 +31,26 @@ const SIZE_UNKNOWN: i64 = -1;
 /// `trees` are the snapshots that were unpacked, by their places in the plan.
 /// `last_used` is what the daemon's garbage collection will take for the time at which all of it
 /// was last used, unless what is there was used later.
+///
+/// # Errors
+/// The places are not those of the plan in this state, or the trees not those that they ask for.
 pub(crate) fn assemble(
     plan: &Plan,
     places: &Places,
     existing: &State,
-    trees: &BTreeMap<usize, Tree>,
+    trees: &BTreeMap<SnapshotIndex, Tree>,
     last_used: Option<Time>,
-) -> State {
+) -> Result<State, NoPlace> {
     let mut state = existing.clone();
     let last_used = last_used.and_then(|time| time.unix_nanos());
     let assembly = Assembly { plan, places, worker: &existing.worker, last_used };
-    assembly.add_records(&mut state.records);
+    assembly.add_records(&mut state.records)?;
     let namespace = assembly.worker.namespace_entry(&mut state.metadata);
     assembly.add_content(namespace);
-    assembly.add_leases(namespace, &state.records);
-    assembly.add_snapshots(namespace, &mut state.snapshots, trees);
-    steps::add(plan, places, &state.worker_id, &mut state.solver);
-    state
+    assembly.add_leases(namespace, &state.records)?;
+    assembly.add_snapshots(namespace, &mut state.snapshots, trees)?;
+    steps::add(plan, places, &state.worker_id, &mut state.solver)?;
+    Ok(state)
 }
 
 /// A snapshot that was unpacked.
@@ -66,6 +70,7 @@ struct Assembly<'p> {
 
 /// A layer with its places.
 struct Placed<'p> {
+    index: LayerIndex,
     layer: &'p Layer,
     record: &'p RecordId,
     new: bool,
@@ -95,22 +100,24 @@ impl LayerContent<'_> {
 impl<'p> Assembly<'p> {
     /// The layers that have records.
     fn layers(&self) -> impl Iterator<Item = Placed<'p>> {
-        let (places, layers) = (self.places, self.plan.layers.iter().zip(&self.places.layers));
-        layers.filter_map(|(layer, place)| {
+        let places = self.places;
+        by_index(&self.plan.layers).iter_enumerated().filter_map(|(index, layer)| {
+            let place = &places.layers[index];
             let snapshot = &places.snapshots[layer.snapshot];
             let new = matches!(place, LayerPlace::New(_));
-            Some(Placed { layer, record: place.record()?, new, snapshot })
+            Some(Placed { index, layer, record: place.record()?, new, snapshot })
         })
     }
 
-    fn add_records(&self, records: &mut Records) {
+    fn add_records(&self, records: &mut Records) -> Result<(), NoPlace> {
         for placed in self.layers() {
             if placed.new {
-                records.by_id.insert(placed.record.clone(), self.record(&placed));
+                records.by_id.insert(placed.record.clone(), self.record(&placed)?);
                 continue;
             }
             let content = self.content_of(&placed);
-            let Some(record) = records.by_id.get_mut(placed.record) else { continue };
+            let known = records.by_id.get_mut(placed.record);
+            let record = known.ok_or(NoPlace::Record(placed.index))?;
             if self.places.completed.contains(placed.record)
                 && let Some(content) = content
             {
@@ -128,11 +135,12 @@ impl<'p> Assembly<'p> {
                 record.usage_count = record.usage_count.max(Some(1));
             }
         }
+        Ok(())
     }
 
-    fn record(&self, placed: &Placed<'p>) -> Record {
+    fn record(&self, placed: &Placed<'p>) -> Result<Record, NoPlace> {
         let layer = placed.layer;
-        let parent = layer.parent.and_then(|parent| self.places.layers[parent].record());
+        let parent = layer.parent.map(|parent| self.places.record(parent)).transpose()?;
         let mut record = Record {
             committed: Some(true),
             parent: parent.cloned(),
@@ -151,7 +159,7 @@ impl<'p> Assembly<'p> {
         if let Some(content) = self.content_of(placed) {
             content.describe(&mut record);
         }
-        record
+        Ok(record)
     }
 
     /// What the record of a layer is to say of its content; nothing if blobs are not wanted.
@@ -174,7 +182,7 @@ impl<'p> Assembly<'p> {
     }
 
     /// A lease keeps its blob and its snapshot, also a snapshot that the daemon has yet to make.
-    fn add_leases(&self, namespace: &mut Namespace, records: &Records) {
+    fn add_leases(&self, namespace: &mut Namespace, records: &Records) -> Result<(), NoPlace> {
         for placed in self.layers() {
             let key = placed.snapshot.key().to_owned();
             if placed.new {
@@ -187,48 +195,45 @@ impl<'p> Assembly<'p> {
                 self.worker.kept_by_entry(lease).insert(key);
                 continue;
             }
-            let Some(lease) = namespace.leases.get_mut(placed.record.as_str()) else { continue };
-            let record = records.by_id.get(placed.record);
-            if record.is_some_and(|record| record.blob == Some(placed.layer.blob)) {
+            let lease = namespace.leases.get_mut(placed.record.as_str());
+            let lease = lease.ok_or(NoPlace::Lease(placed.index))?;
+            let record = records.by_id.get(placed.record).ok_or(NoPlace::Record(placed.index))?;
+            if record.blob == Some(placed.layer.blob) {
                 lease.content.insert(placed.layer.blob);
             }
-            if record.is_some_and(|record| record.snapshot.as_ref() == Some(&key)) {
+            if record.snapshot.as_ref() == Some(&key) {
                 self.worker.kept_by_entry(lease).insert(key);
             }
         }
         for (digest, document) in &self.plan.documents {
-            for layer in &document.layers {
-                let record = self.places.layers[*layer].record();
-                let lease = record.and_then(|record| namespace.leases.get_mut(record.as_str()));
-                if let Some(lease) = lease {
-                    lease.content.insert(*digest);
-                }
+            for &layer in &document.layers {
+                let lease = namespace.leases.get_mut(self.places.record(layer)?.as_str());
+                lease.ok_or(NoPlace::Lease(layer))?.content.insert(*digest);
             }
         }
+        Ok(())
     }
 
     fn add_snapshots(
         &self,
         namespace: &mut Namespace,
         snapshots: &mut Snapshots,
-        trees: &BTreeMap<usize, Tree>,
-    ) {
-        for (index, Tree { usage, labels }) in trees {
-            let (Some(planned), Some(SnapshotPlace::New { key, id, blob })) =
-                (self.plan.snapshots.get(*index), self.places.snapshots.get(*index))
-            else {
-                continue;
+        trees: &BTreeMap<SnapshotIndex, Tree>,
+    ) -> Result<(), NoPlace> {
+        for (&index, Tree { usage, labels }) in trees {
+            let SnapshotPlace::New { key, id, blob } = &self.places.snapshots[index] else {
+                return Err(NoPlace::Unpacked(index));
             };
-            let created_at = known(self.plan.blobs.get(blob).and_then(|blob| blob.created_at));
-            let created_at = Some(created_at);
+            let created_at = Some(known(self.plan.blobs[blob].created_at));
             let table = self.worker.table_entry(namespace);
-            let parent = planned.parent.and_then(|parent| self.places.snapshots.get(parent));
-            let parent = parent.map(|parent| parent.key().to_owned());
-            let below = parent.as_ref().and_then(|parent| table.rows.get_mut(parent));
-            let parent_name = below.map(|row| {
-                row.children.insert(key.clone());
-                row.name.clone()
-            });
+            let parent = self.plan.snapshots[index].parent;
+            let parent = parent.map(|parent| self.places.snapshots[parent].key().to_owned());
+            let mut parent_name = None;
+            if let Some(parent) = &parent {
+                let below = table.rows.get_mut(parent).ok_or(NoPlace::Below(index))?;
+                below.children.insert(key.clone());
+                parent_name = Some(below.name.clone());
+            }
             table.sequence += 1;
             let name = self.worker.snapshot_name(table.sequence, key);
             let row = SnapshotRow {
@@ -252,6 +257,7 @@ impl<'p> Assembly<'p> {
             snapshots.by_name.insert(name, snapshot);
             snapshots.sequence = snapshots.sequence.max(*id);
         }
+        Ok(())
     }
 }
 

@@ -312,6 +312,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::config::{NodeIndex, RecordIndex};
     use crate::layout::testing::{TestLayout, digest_of, inline_cache};
     use crate::manifest::{CACHE_CONFIG, Style};
 
@@ -391,7 +392,8 @@ mod tests {
         let export = read(&layout).unwrap();
         let results: Vec<_> = export.config.records.iter().map(|r| r.results.len()).collect();
         assert_eq!(results, [1, 0, 0]);
-        let dropped: Vec<_> = export.config.dropped.iter().map(|d| (d.record, d.missing)).collect();
+        let dropped: Vec<_> =
+            export.config.dropped.iter().map(|d| (d.record.0, d.missing)).collect();
         assert_eq!(dropped, [(1, digest_of(&layers[1])), (2, digest_of(&layers[1]))]);
         assert!(!export.manifest.layers.contains_key(&digest_of(&layers[1])));
     }
@@ -422,10 +424,13 @@ mod tests {
         for (export, name) in exports.iter().zip(["amd64", "arm64"]) {
             let config = &export.config;
             let blobs: Vec<_> = config.nodes.iter().map(|node| (node.blob, node.parent)).collect();
-            assert_eq!(blobs, [(Digest::of(name), None), (Digest::of("shared"), Some(0))]);
+            assert_eq!(
+                blobs,
+                [(Digest::of(name), None), (Digest::of("shared"), Some(NodeIndex(0)))]
+            );
             let chains = config.records.iter().flat_map(|record| &record.results);
             let chains: Vec<_> = chains.map(|result| config.layers(&result.chain)).collect();
-            assert_eq!(chains, [[0, 1], [1, 0]]);
+            assert_eq!(chains, [[0, 1], [1, 0]].map(|chain| chain.map(NodeIndex)));
         }
         assert_eq!(exports.len(), 2);
         assert!(Arc::ptr_eq(&exports[0].layout, &exports[1].layout));
@@ -482,7 +487,7 @@ mod tests {
         assert!(config["size"].as_u64().unwrap() > 2 << 20);
         let export = read(&layout).unwrap();
         assert_eq!(export.config.records.len(), 20_000);
-        assert_eq!(export.config.records_inputs_first().last(), Some(&19_999));
+        assert_eq!(export.config.records_inputs_first().last(), Some(&RecordIndex(19_999)));
     }
 
     #[test]
@@ -506,7 +511,7 @@ mod tests {
         let error = read(&layout).unwrap_err();
         let ExportError::Config { digest, source, .. } = error else { panic!("{error}") };
         assert_eq!(digest, digest_of(&config));
-        assert!(matches!(source, ConfigError::ParentLoop { layer: 0 }), "{source}");
+        assert!(matches!(source, ConfigError::ParentLoop { layer: NodeIndex(0) }), "{source}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oci2bk::explain::{Cache, Explained, Explainer, Explanation, Outcome, Reason};
+use oci2bk::explain::{Cache, Explained, Explainer, Explanation, Outcome, Reason, StepIndex};
 use oci2bk::export::CacheExport;
 use oci2bk::keys::{KeySource, read_source};
 use oci2bk::limits::Limits;
@@ -132,6 +132,7 @@ fn what_lies_on_a_miss_misses_by_its_input() {
         steps[step]["op"]["Op"]["exec"]["meta"]["env"][1] = json!("LEVEL=4");
     });
     let first = explained.steps.iter().position(|s| s.outcome == Outcome::Miss).unwrap();
+    let first = StepIndex(first);
     let above: Vec<_> =
         explained.steps.iter().filter(|step| step.inputs.contains(&first)).collect();
     assert!(!above.is_empty());
@@ -157,7 +158,7 @@ fn a_copy_of_another_path_is_not_the_same_step() {
     });
     match &explained.steps[9] {
         Explained { outcome: Outcome::Miss, reason: Some(reason), .. } => {
-            assert_eq!(*reason, Reason::Input { input: 1, step: 8, part: true });
+            assert_eq!(*reason, Reason::Input { input: 1, step: StepIndex(8), part: true });
         }
         Explained {
             outcome: Outcome::IfSame, reason: Some(Reason::Contents { inputs }), ..

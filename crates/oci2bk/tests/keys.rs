@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use bkstate::Digest;
-use oci2bk::keys::{Keyring, SourceKind, read_source};
+use oci2bk::keys::{KeySourceIndex, Keyring, SourceKind, read_source};
 use oci2bk::limits::Limits;
 use oci2bk::llb::{Encoding, Release};
 
@@ -127,8 +127,11 @@ fn the_first_source_wins_and_each_is_accounted_for() {
     let resolved: Vec<_> = keyring.sources().iter().map(|source| source.resolved).collect();
     assert_eq!(resolved, [2, 1]);
     assert_eq!(keyring.len(), 3);
-    let named: Vec<_> =
-        keyring.iter().filter(|(_, key)| key.source == 0).map(|(_, key)| &key.name).collect();
+    let named: Vec<_> = keyring
+        .iter()
+        .filter(|(_, key)| key.source == KeySourceIndex(0))
+        .map(|(_, key)| &key.name)
+        .collect();
     assert_eq!(named.len(), 2);
     assert!(named.iter().all(|name| name.is_some()));
 }

@@ -242,12 +242,10 @@ fn read_freelist(db: &Db) -> Result<Option<Vec<u64>>, ReadError> {
     }
     let bytes = db.page(page, Owner::Freelist)?;
     let header = PageHeader::decode(&bytes).map(|header| (header.flags, header.count));
-    let (list, count) = match header {
-        Some((FREELIST, LONG_FREELIST)) => {
-            (&bytes[PAGE_HEADER + 8..], u64_at(&bytes, PAGE_HEADER).unwrap_or_default())
-        }
-        Some((FREELIST, count)) => (&bytes[PAGE_HEADER..], u64::from(count)),
-        other => {
+    let (list, count) = match (header, u64_at(&bytes, PAGE_HEADER)) {
+        (Some((FREELIST, LONG_FREELIST)), Some(count)) => (&bytes[PAGE_HEADER + 8..], count),
+        (Some((FREELIST, count)), _) => (&bytes[PAGE_HEADER..], u64::from(count)),
+        (other, _) => {
             let flags = other.map_or(0, |(flags, _)| flags);
             return Err(ReadError::PageType { place: Place::Page(page), flags });
         }

@@ -272,12 +272,13 @@ impl Db {
 
     /// Appends `length` bytes of the file, from `offset`, to `bytes`.
     fn extend(&self, bytes: &mut Vec<u8>, offset: u64, length: u64) -> Result<(), ReadError> {
+        let failed = |source| ReadError::Io { offset, source };
         let start = bytes.len();
         // Callers have checked the length against MAX_NODE_BYTES.
-        bytes.resize(start + usize::try_from(length).unwrap_or_default(), 0);
-        self.file
-            .read_exact_at(&mut bytes[start..], offset)
-            .map_err(|source| ReadError::Io { offset, source })
+        let length =
+            usize::try_from(length).map_err(|_| failed(io::ErrorKind::FileTooLarge.into()))?;
+        bytes.resize(start + length, 0);
+        self.file.read_exact_at(&mut bytes[start..], offset).map_err(failed)
     }
 
     /// Locks the set of pages reached so far.

@@ -32,7 +32,7 @@ impl Dir {
                     let candidate = lifted.to_string();
                     lifted += 1;
                     if top.size(candidate.as_str())?.is_none() {
-                        break CString::new(candidate).unwrap_or_default();
+                        break candidate.as_str().c_name(&top)?.into_owned();
                     }
                 };
                 dir.rename(&*inner, &top, &*free)?;

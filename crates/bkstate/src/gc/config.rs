@@ -12,6 +12,18 @@ use crate::worker::Worker;
 
 /// The garbage collection of a daemon without a configuration. Each kind of worker has its own defaults:
 /// [`Worker::gc_defaults`](crate::worker::Worker::gc_defaults).
+///
+/// ```
+/// use bkstate::gc::{Disk, DiskSpace, GcConfig, GcDefaults};
+///
+/// let disk = Disk { total: 40_000_000_000, free: 30_000_000_000 };
+/// let defaults = GcDefaults::BUILDKITD;
+/// assert_eq!(defaults.reserved_space.0.bytes(disk), 4_000_000_000);
+/// assert_eq!(defaults.max_used_space.1, DiskSpace::Bytes(100_000_000_000));
+/// assert_eq!(defaults.min_free_space.bytes(disk), 8_000_000_000);
+/// assert_eq!(defaults.short_lived, DiskSpace::Bytes(512_000_000));
+/// assert_eq!(GcConfig::default().defaults, defaults);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GcDefaults {
     /// The part of the disk reserved for records, and its maximum.

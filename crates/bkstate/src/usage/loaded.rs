@@ -39,8 +39,7 @@ pub(super) fn load(state: &State) -> BTreeMap<&RecordId, Loaded<'_>> {
     let no_table = SnapshotTable::default();
     let table = state.worker.table_of(namespace).unwrap_or(&no_table);
     let mut loaded: BTreeMap<&RecordId, Loaded<'_>> = BTreeMap::new();
-    for id in in_order(&state.records.by_id) {
-        let Some((id, record)) = state.records.by_id.get_key_value(id) else { continue };
+    for (id, record) in in_order(&state.records.by_id) {
         let Some(new) = load_one(id, record, (namespace, table), &loaded) else { continue };
         if !new.lazy {
             for parent in &new.parents {
@@ -105,26 +104,25 @@ fn is_lazy(record: &Record, namespace: &Namespace) -> bool {
 }
 
 /// Returns the records in dependency order. Records in a cycle are omitted: no daemon makes one.
-fn in_order(records: &BTreeMap<RecordId, Record>) -> Vec<&RecordId> {
-    let mut needed_by: BTreeMap<&RecordId, Vec<&RecordId>> = BTreeMap::new();
+fn in_order(records: &BTreeMap<RecordId, Record>) -> Vec<(&RecordId, &Record)> {
+    let mut needed_by: BTreeMap<&RecordId, Vec<(&RecordId, &Record)>> = BTreeMap::new();
     let mut waits_for: BTreeMap<&RecordId, usize> = BTreeMap::new();
     for (id, record) in records {
         let needs: BTreeSet<_> = record.parents().chain(&record.equal_mutable).collect();
         let needs = needs.into_iter().filter(|need| records.contains_key(need));
         let mut count = 0;
         for need in needs {
-            needed_by.entry(need).or_default().push(id);
+            needed_by.entry(need).or_default().push((id, record));
             count += 1;
         }
         waits_for.insert(id, count);
     }
-    let ready = waits_for.iter().filter(|(_, count)| **count == 0);
-    let mut order: Vec<_> = ready.map(|(id, _)| *id).collect();
+    let mut order: Vec<_> = records.iter().filter(|(id, _)| waits_for[id] == 0).collect();
     let mut next = 0;
-    while let Some(id) = order.get(next) {
+    while let Some((id, _)) = order.get(next) {
         next += 1;
-        for waiting in needed_by.remove(*id).into_iter().flatten() {
-            if let Some(count) = waits_for.get_mut(waiting) {
+        for waiting in needed_by.remove(id).into_iter().flatten() {
+            if let Some(count) = waits_for.get_mut(waiting.0) {
                 *count -= 1;
                 if *count == 0 {
                     order.push(waiting);

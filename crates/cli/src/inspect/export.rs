@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use graph::Graph;
+use oci2bk::config::RecordIndex;
 use oci2bk::inspect::{Export, ExportStep, Warmth, count};
 use oci2bk::plan::MissReason;
 use oci2bk::text::{one_line, short_digest, size};
@@ -46,7 +47,7 @@ pub(super) fn table(export: &Export, detailed: bool) -> String {
             }
         }
         for step in order.iter().map(|&step| &export.steps[step]) {
-            let called = |number: usize| {
+            let called = |number: RecordIndex| {
                 let step = places.get(&(step.source, number));
                 step.map_or_else(|| format!("record {number}"), |step| called(step))
             };
@@ -124,8 +125,8 @@ fn thing(
     page: &mut Page,
     export: &Export,
     step: &ExportStep,
-    called: impl Fn(usize) -> String,
-    above: BTreeSet<usize>,
+    called: impl Fn(RecordIndex) -> String,
+    above: BTreeSet<RecordIndex>,
 ) {
     let mut members = vec![
         ("digest", step.digest.to_string()),
@@ -136,8 +137,8 @@ fn thing(
     }
     if let Some(key) = &step.key {
         members.push(("op digest", one_line(key.op_digest.as_str())));
-        let source = export.keys.get(key.source).map(|source| source.description.to_string());
-        members.push(("key from", one_line(&source.unwrap_or_default())));
+        let source = export.keys[key.source].description.to_string();
+        members.push(("key from", one_line(&source)));
     }
     for input in &step.inputs {
         let of = called(input.step);

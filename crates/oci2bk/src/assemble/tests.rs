@@ -45,8 +45,8 @@ fn assembled(plan: &Plan, usages: Option<&[Usage]>, last_used: Option<Time>) -> 
     let places = Places::new(plan, &existing, scope(usages.is_some()));
     let labels = BTreeMap::from([("oci2bk.witness.whiteout".to_owned(), "gone".to_owned())]);
     let tree = |usage: &Usage| Tree { usage: *usage, labels: labels.clone() };
-    let trees = usages.into_iter().flatten().map(tree).enumerate().collect();
-    assemble(plan, &places, &existing.state, &trees, last_used)
+    let trees = (0..).map(SnapshotIndex).zip(usages.into_iter().flatten().map(tree)).collect();
+    assemble(plan, &places, &existing.state, &trees, last_used).unwrap()
 }
 
 fn namespace(state: &State) -> &Namespace {
@@ -156,7 +156,7 @@ fn what_a_cache_says_of_a_blob_does_not_change_what_the_root_says_of_it() {
     labels(&mut before);
     let existing = Existing::nothing(Worker::default(), plan.worker_id.clone());
     let places = Places::new(&plan, &existing, scope(false));
-    let mut after = assemble(&plan, &places, &before, &BTreeMap::new(), None);
+    let mut after = assemble(&plan, &places, &before, &BTreeMap::new(), None).unwrap();
     let diff_id = (LABEL_UNCOMPRESSED.to_owned(), diff_id("a").to_string());
     assert_eq!(labels(&mut after), BTreeMap::from([diff_id]));
 }
@@ -221,7 +221,7 @@ fn documents_of_images_are_labelled_with_their_repositories_and_leased_by_their_
     let document = Document {
         size: 2,
         repositories: names.iter().map(|name| name.parse().unwrap()).collect(),
-        layers: [0, 2].into(),
+        layers: [LayerIndex(0), LayerIndex(2)].into(),
         content: b"{}".as_slice().into(),
     };
     let digest = Digest::of("{}");
@@ -251,7 +251,7 @@ fn a_document_that_is_there_is_completed_by_more_repositories() {
         let document = Document {
             size: 2,
             repositories: names.iter().map(|name| name.parse().unwrap()).collect(),
-            layers: [0].into(),
+            layers: [LayerIndex(0)].into(),
             content: b"{}".as_slice().into(),
         };
         plan.documents.insert(Digest::of("{}"), document);
@@ -261,7 +261,7 @@ fn a_document_that_is_there_is_completed_by_more_repositories() {
         let mut existing = Existing::nothing(Worker::default(), plan.worker_id.clone());
         existing.state = before.clone();
         let places = Places::new(plan, &existing, scope(false));
-        assemble(plan, &places, before, &BTreeMap::new(), None)
+        assemble(plan, &places, before, &BTreeMap::new(), None).unwrap()
     };
     let (one, other) =
         (plan_with(&["base"]), plan_with(&["docker.io/team/other", "reg.example/a"]));
@@ -270,4 +270,45 @@ fn a_document_that_is_there_is_completed_by_more_repositories() {
     assert_eq!(labels["containerd.io/distribution.source.docker.io"], "library/base,team/other");
     assert_eq!(labels["containerd.io/distribution.source.reg.example"], "a");
     assert_eq!(add(&add(&state, &one), &other), state);
+}
+
+#[test]
+fn what_has_no_place_and_needs_one_is_named() {
+    let plan = plan();
+    let (base, top) = (LayerIndex(0), LayerIndex(1));
+    let nothing = || Existing::nothing(Worker::default(), plan.worker_id.clone());
+    let fault = |existing: &Existing, extract, trees: &[usize], change: &dyn Fn(&mut Places)| {
+        let mut places = Places::new(&plan, existing, scope(extract));
+        change(&mut places);
+        let tree = Tree { usage: usages()[0], labels: BTreeMap::new() };
+        let trees = trees.iter().map(|index| (SnapshotIndex(*index), tree.clone())).collect();
+        let error = assemble(&plan, &places, &existing.state, &trees, None).unwrap_err();
+        let message = error.to_string();
+        assert!(message.ends_with("this is a fault of oci2bk; report it"), "{message}");
+        (error, message.split(';').next().unwrap().to_owned())
+    };
+    let packed = |change: &dyn Fn(&mut Places)| fault(&nothing(), false, &[], change);
+    let record = plan.layers[top].record.clone();
+    let mut unleased = nothing();
+    unleased.state = assembled(&plan, None, None);
+    let leases = &mut unleased.state.metadata.namespaces.get_mut(NAMESPACE).unwrap().leases;
+    leases.remove(record.as_str()).unwrap();
+
+    // That of a result, that below another one, and one that is said to be there.
+    let unneeded = packed(&|places| places.layers[top] = LayerPlace::Unneeded);
+    assert_eq!(unneeded, (NoPlace::Record(top), "layer 1 of the plan has no record".to_owned()));
+    let below = packed(&|places| places.layers[base] = LayerPlace::Unneeded);
+    assert_eq!(below.0, NoPlace::Record(base));
+    let there = || LayerPlace::Existing { record: record.clone(), twins: Vec::new() };
+    let absent = packed(&|places| places.layers[top] = there());
+    assert_eq!(absent.0, NoPlace::Record(top));
+    let lease = "the record of layer 1 of the plan has no lease".to_owned();
+    assert_eq!(fault(&unleased, false, &[], &|_| {}), (NoPlace::Lease(top), lease));
+
+    let unpacked = "snapshot 0 of the plan has no place to be unpacked into".to_owned();
+    let of_packed = fault(&nothing(), false, &[0], &|_| {});
+    assert_eq!(of_packed, (NoPlace::Unpacked(SnapshotIndex(0)), unpacked));
+    let below = "snapshot 1 of the plan lies on nothing".to_owned();
+    let of_no_base = fault(&nothing(), true, &[1], &|_| {});
+    assert_eq!(of_no_base, (NoPlace::Below(SnapshotIndex(1)), below));
 }

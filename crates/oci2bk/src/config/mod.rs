@@ -8,7 +8,8 @@
 //!
 //! use oci2bk::Digest;
 //! use oci2bk::config::{
-//!     CacheConfig, Chain, ConfigError, DroppedResult, Input, MAX_SELECTOR, Node, Record, ResultChain,
+//!     CacheConfig, Chain, ConfigError, DroppedResult, Input, MAX_SELECTOR, Node, NodeIndex, Record,
+//!     RecordIndex, ResultChain,
 //! };
 //! use oci2bk::manifest::LayerBlob;
 //! use serde_json::json;
@@ -39,19 +40,20 @@
 //!     ],
 //! });
 //! let config = CacheConfig::parse(json.to_string().as_bytes(), &layers)?;
-//! assert_eq!(config.nodes[1], Node { blob: digest("top"), parent: Some(0) });
-//! let chain = Chain::Top(1);
-//! assert_eq!(config.layers(&chain), [0, 1]);
+//! let (base, top) = (NodeIndex(0), NodeIndex(1));
+//! assert_eq!(config.nodes[top], Node { blob: digest("top"), parent: Some(base) });
+//! let chain = Chain::Top(top);
+//! assert_eq!(config.layers(&chain), [base, top]);
 //! let result = ResultChain { chain, created_at: None };
-//! let input = Input { selector: "/src".to_owned(), record: 1 };
+//! let input = Input { selector: "/src".to_owned(), record: RecordIndex(1) };
 //! let inputs = vec![vec![input]];
 //! assert_eq!(config.records[0], Record { digest: digest("RUN"), results: vec![result], inputs });
-//! let (record, missing) = (0, digest("lost"));
+//! let (record, missing) = (RecordIndex(0), digest("lost"));
 //! assert_eq!(config.dropped, [DroppedResult { record, digest: digest("RUN"), missing }]);
 //!
 //! // In such an order, a loop over all of them finds its dependencies done.
-//! assert_eq!(config.records_inputs_first(), [1, 0]);
-//! assert_eq!(config.nodes_parents_first()[0], 0);
+//! assert_eq!(config.records_inputs_first(), [1, 0].map(RecordIndex));
+//! assert_eq!(config.nodes_parents_first()[0], base);
 //! // A search for keys needs those of steps with inputs; for the others the digest is the key.
 //! assert_eq!(config.digests_with_inputs().collect::<Vec<_>>(), [digest("RUN")]);
 //! // The three nodes, and the one of the chain.
@@ -61,7 +63,7 @@
 //! let records = json["records"].to_string();
 //! let blobs = ["base", "top", "lost"].map(digest);
 //! let inline = CacheConfig::parse_inline(records.as_bytes(), &blobs, &layers)?;
-//! assert_eq!(inline.nodes[2], Node { blob: digest("lost"), parent: Some(1) });
+//! assert_eq!(inline.nodes[2], Node { blob: digest("lost"), parent: Some(top) });
 //!
 //! // References to nothing or to themselves, and values that cannot be stored, are rejected.
 //! json["records"][0]["inputs"][0][0]["selector"] = "x".repeat(MAX_SELECTOR + 1).into();
@@ -69,7 +71,7 @@
 //! assert!(matches!(error, ConfigError::SelectorTooLong { .. }));
 //! json["records"][0]["inputs"][0][0] = json!({"link": 0});
 //! let error = CacheConfig::parse(json.to_string().as_bytes(), &layers).unwrap_err();
-//! assert!(matches!(error, ConfigError::RecordLoop { record: 0, .. }));
+//! assert!(matches!(error, ConfigError::RecordLoop { record: RecordIndex(0), .. }));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -81,7 +83,9 @@ mod tests;
 use std::collections::BTreeMap;
 
 use bkstate::{Digest, Time};
+use typed_index_collections::{TiVec, ti_vec};
 
+use crate::index::index;
 use crate::manifest::LayerBlob;
 
 /// Maximum length of a link's selector, in bytes. BuildKit's are digests (v0.32.2
@@ -101,8 +105,18 @@ pub struct CacheConfig {
     pub records: Vec<Record>,
     /// The results that were dropped because the cache lacks one of their layers.
     pub dropped: Vec<DroppedResult>,
-    nodes_parents_first: Vec<usize>,
-    records_inputs_first: Vec<usize>,
+    nodes_parents_first: Vec<NodeIndex>,
+    records_inputs_first: Vec<RecordIndex>,
+}
+
+index! {
+    /// The index of a [`Node`] in [`CacheConfig::nodes`].
+    pub struct NodeIndex of Node;
+}
+
+index! {
+    /// The index of a [`Record`] in [`CacheConfig::records`].
+    pub struct RecordIndex of Record;
 }
 
 /// A layer on top of its parent.
@@ -110,8 +124,8 @@ pub struct CacheConfig {
 pub struct Node {
     /// The layer blob. The blobs of nodes that no result uses may be missing.
     pub blob: Digest,
-    /// The index of the parent node.
-    pub parent: Option<usize>,
+    /// The parent node.
+    pub parent: Option<NodeIndex>,
 }
 
 /// A step, and its results.
@@ -138,10 +152,15 @@ pub struct ResultChain {
 /// A stack of layers; [`CacheConfig::layers`] lists them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Chain {
-    /// The node with this index on top of all its ancestors.
-    Top(usize),
-    /// Nodes, lowest first, whose own parents do not matter. Never empty.
-    Explicit(Vec<usize>),
+    /// This node on top of all its ancestors.
+    Top(NodeIndex),
+    /// Nodes whose own parents do not matter.
+    Explicit {
+        /// The nodes below the topmost, lowest first.
+        lower: Vec<NodeIndex>,
+        /// The topmost node.
+        top: NodeIndex,
+    },
 }
 
 /// One way in which an input of a record can match.
@@ -149,15 +168,15 @@ pub enum Chain {
 pub struct Input {
     /// The part of the input that the op uses, verbatim; empty for all of it.
     pub selector: String,
-    /// The index of the record whose result is the input.
-    pub record: usize,
+    /// The record whose result is the input.
+    pub record: RecordIndex,
 }
 
 /// A result that was dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DroppedResult {
-    /// The index of the record.
-    pub record: usize,
+    /// The record.
+    pub record: RecordIndex,
     /// The digest of the record.
     pub digest: Digest,
     /// The lowest layer of the result that is missing from the manifest or the layout.
@@ -175,7 +194,7 @@ pub enum ConfigError {
     #[error("layer {layer} of the cache config has the parent {parent}, which is not there")]
     NoParent {
         /// The layer.
-        layer: usize,
+        layer: NodeIndex,
         /// Its parent.
         parent: i64,
     },
@@ -183,13 +202,13 @@ pub enum ConfigError {
     #[error("layer {layer} of the cache config is its own ancestor")]
     ParentLoop {
         /// The layer.
-        layer: usize,
+        layer: NodeIndex,
     },
     /// A result's layer does not exist.
     #[error("record {record} ({digest}) has a result with layer {layer}, which is not there")]
     NoLayer {
         /// The record.
-        record: usize,
+        record: RecordIndex,
         /// Its digest.
         digest: Digest,
         /// The layer.
@@ -199,7 +218,7 @@ pub enum ConfigError {
     #[error("record {record} ({digest}) has a result without layers")]
     EmptyChain {
         /// The record.
-        record: usize,
+        record: RecordIndex,
         /// Its digest.
         digest: Digest,
     },
@@ -207,7 +226,7 @@ pub enum ConfigError {
     #[error("record {record} ({digest}) has nothing to match its input {input}")]
     EmptyInput {
         /// The record.
-        record: usize,
+        record: RecordIndex,
         /// Its digest.
         digest: Digest,
         /// The input.
@@ -219,7 +238,7 @@ pub enum ConfigError {
     )]
     SelectorTooLong {
         /// The record.
-        record: usize,
+        record: RecordIndex,
         /// Its digest.
         digest: Digest,
         /// Length of the selector in bytes.
@@ -229,7 +248,7 @@ pub enum ConfigError {
     #[error("record {record} ({digest}) links to record {link}, which is not there")]
     NoRecord {
         /// The record.
-        record: usize,
+        record: RecordIndex,
         /// Its digest.
         digest: Digest,
         /// The index in the link.
@@ -239,7 +258,7 @@ pub enum ConfigError {
     #[error("record {record} ({digest}) is an input of itself")]
     RecordLoop {
         /// The record.
-        record: usize,
+        record: RecordIndex,
         /// Its digest.
         digest: Digest,
     },
@@ -289,15 +308,16 @@ impl CacheConfig {
         let mut dropped = Vec::new();
         let count = config.records.len();
         let mut records = Vec::with_capacity(count);
-        for (index, record) in config.records.into_iter().enumerate() {
+        for (index, record) in TiVec::from(config.records).into_iter_enumerated() {
             let digest = record.digest;
             let results = results(index, &record, nodes.len())?;
             let inputs = inputs(index, digest, record.inputs, count)?;
             let is_complete = |result: &ResultChain| {
                 let missing = match &result.chain {
                     Chain::Top(top) => missing[*top],
-                    Chain::Explicit(chain) => {
-                        chain.iter().map(|&node| nodes[node].blob).find(|b| !layers.contains_key(b))
+                    Chain::Explicit { lower, top } => {
+                        let mut blobs = lower.iter().chain([top]).map(|&node| nodes[node].blob);
+                        blobs.find(|blob| !layers.contains_key(blob))
                     }
                 };
                 dropped.extend(missing.map(|missing| DroppedResult {
@@ -314,15 +334,15 @@ impl CacheConfig {
         Ok(Self { nodes, records, dropped, nodes_parents_first, records_inputs_first })
     }
 
-    /// Returns the indexes of the nodes of `chain`, lowest first.
+    /// Returns the nodes of `chain`, lowest first.
     ///
     /// This walks the whole chain; if all chains are needed, one pass over
     /// [`CacheConfig::nodes_parents_first`] takes linear time.
-    pub fn layers(&self, chain: &Chain) -> Vec<usize> {
+    pub fn layers(&self, chain: &Chain) -> Vec<NodeIndex> {
         match chain {
-            Chain::Explicit(layers) => layers.clone(),
+            Chain::Explicit { lower, top } => lower.iter().chain([top]).copied().collect(),
             Chain::Top(top) => {
-                let parent = |&node: &usize| self.nodes[node].parent;
+                let parent = |&node: &NodeIndex| self.nodes[node].parent;
                 let mut layers: Vec<_> = std::iter::successors(Some(*top), parent).collect();
                 layers.reverse();
                 layers
@@ -341,24 +361,24 @@ impl CacheConfig {
         let results = self.records.iter().flat_map(|record| &record.results);
         results.fold(self.nodes.len(), |sum, result| match &result.chain {
             Chain::Top(_) => sum,
-            Chain::Explicit(layers) => sum.saturating_add(layers.len()),
+            Chain::Explicit { lower, .. } => sum.saturating_add(lower.len() + 1),
         })
     }
 
-    /// Returns the indexes of all nodes, each after its parent.
-    pub fn nodes_parents_first(&self) -> &[usize] {
+    /// Returns all nodes, each after its parent.
+    pub fn nodes_parents_first(&self) -> &[NodeIndex] {
         &self.nodes_parents_first
     }
 
-    /// Returns the indexes of all records, each after the records that its inputs link to.
-    pub fn records_inputs_first(&self) -> &[usize] {
+    /// Returns all records, each after the records that its inputs link to.
+    pub fn records_inputs_first(&self) -> &[RecordIndex] {
         &self.records_inputs_first
     }
 }
 
 /// Returns `number` as an index into `length` items, if it is valid.
-fn index(number: i64, length: usize) -> Option<usize> {
-    usize::try_from(number).ok().filter(|&index| index < length)
+fn checked<I: From<usize>>(number: i64, length: usize) -> Option<I> {
+    usize::try_from(number).ok().filter(|&index| index < length).map(I::from)
 }
 
 fn nodes(layers: Vec<document::Layer>) -> Result<Vec<Node>, ConfigError> {
@@ -366,20 +386,20 @@ fn nodes(layers: Vec<document::Layer>) -> Result<Vec<Node>, ConfigError> {
     let node = |(layer, document::Layer { blob, parent })| {
         let parent = match parent {
             -1 => None,
-            parent => Some(index(parent, length).ok_or(ConfigError::NoParent { layer, parent })?),
+            parent => Some(checked(parent, length).ok_or(ConfigError::NoParent { layer, parent })?),
         };
         Ok(Node { blob, parent })
     };
-    layers.into_iter().enumerate().map(node).collect()
+    TiVec::from(layers).into_iter_enumerated().map(node).collect()
 }
 
 /// Returns, for each node, the lowest blob of its chain without a descriptor.
 fn missing_blobs(
     nodes: &[Node],
-    parents_first: &[usize],
+    parents_first: &[NodeIndex],
     layers: &BTreeMap<Digest, LayerBlob>,
-) -> Vec<Option<Digest>> {
-    let mut missing = vec![None; nodes.len()];
+) -> TiVec<NodeIndex, Option<Digest>> {
+    let mut missing = ti_vec![None; nodes.len()];
     for &index in parents_first {
         let Node { blob, parent } = nodes[index];
         let below = parent.and_then(|parent| missing[parent]);
@@ -389,15 +409,13 @@ fn missing_blobs(
 }
 
 fn results(
-    index_of_record: usize,
+    index: RecordIndex,
     record: &document::Record,
     nodes: usize,
 ) -> Result<Vec<ResultChain>, ConfigError> {
-    let (record_index, digest) = (index_of_record, record.digest);
-    let node = |layer| {
-        let record = record_index;
-        index(layer, nodes).ok_or(ConfigError::NoLayer { record, digest, layer })
-    };
+    let digest = record.digest;
+    let node =
+        |layer| checked(layer, nodes).ok_or(ConfigError::NoLayer { record: index, digest, layer });
     let known = |time: Option<Time>| time.filter(|time| !time.is_zero());
     let mut results = Vec::with_capacity(record.results.len() + record.chains.len());
     for result in &record.results {
@@ -405,23 +423,23 @@ fn results(
         results.push(ResultChain { chain, created_at: known(result.created_at) });
     }
     for chain in &record.chains {
-        if chain.layers.is_empty() {
-            return Err(ConfigError::EmptyChain { record: record_index, digest });
-        }
-        let layers = chain.layers.iter().map(|&layer| node(layer)).collect::<Result<_, _>>()?;
-        let created_at = known(chain.created_at);
-        results.push(ResultChain { chain: Chain::Explicit(layers), created_at });
+        let Some((top, lower)) = chain.layers.split_last() else {
+            return Err(ConfigError::EmptyChain { record: index, digest });
+        };
+        let lower = lower.iter().map(|&layer| node(layer)).collect::<Result<_, _>>()?;
+        let explicit = Chain::Explicit { lower, top: node(*top)? };
+        results.push(ResultChain { chain: explicit, created_at: known(chain.created_at) });
     }
     Ok(results)
 }
 
 fn inputs(
-    record: usize,
+    record: RecordIndex,
     digest: Digest,
     inputs: Vec<Vec<document::Input>>,
     records: usize,
 ) -> Result<Vec<Vec<Input>>, ConfigError> {
-    let alternative = |document::Input { selector, link }| match index(link, records) {
+    let alternative = |document::Input { selector, link }| match checked(link, records) {
         _ if selector.len() > MAX_SELECTOR => {
             Err(ConfigError::SelectorTooLong { record, digest, length: selector.len() })
         }

@@ -1,7 +1,10 @@
 //! Topological orders of the config's two graphs. Computing the order finds loops. Both walks take linear
 //! time and keep their stack on the heap.
 
-use super::{ConfigError, Node, Record};
+use typed_index_collections::{TiVec, ti_vec};
+
+use super::{ConfigError, Node, NodeIndex, Record, RecordIndex};
+use crate::index::by_index;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -12,11 +15,11 @@ enum State {
 }
 
 /// Returns all nodes, each after its parent.
-pub(super) fn parents_first(nodes: &[Node]) -> Result<Vec<usize>, ConfigError> {
-    let mut states = vec![State::New; nodes.len()];
+pub(super) fn parents_first(nodes: &[Node]) -> Result<Vec<NodeIndex>, ConfigError> {
+    let mut states: TiVec<NodeIndex, _> = ti_vec![State::New; nodes.len()];
     let mut order = Vec::with_capacity(nodes.len());
     let mut path = Vec::new();
-    for start in 0..nodes.len() {
+    for start in by_index(nodes).keys() {
         let mut next = Some(start);
         while let Some(node) = next {
             match states[node] {
@@ -37,17 +40,17 @@ pub(super) fn parents_first(nodes: &[Node]) -> Result<Vec<usize>, ConfigError> {
 }
 
 /// Returns all records, each after the records that its inputs link to.
-pub(super) fn inputs_first(records: &[Record]) -> Result<Vec<usize>, ConfigError> {
+pub(super) fn inputs_first(records: &[Record]) -> Result<Vec<RecordIndex>, ConfigError> {
     /// A record on the path, and its next link.
     struct Step {
-        record: usize,
+        record: RecordIndex,
         input: usize,
         alternative: usize,
     }
-    let mut states = vec![State::New; records.len()];
+    let mut states: TiVec<RecordIndex, _> = ti_vec![State::New; records.len()];
     let mut order = Vec::with_capacity(records.len());
     let mut path = Vec::new();
-    for start in 0..records.len() {
+    for start in by_index(records).keys() {
         if states[start] == State::New {
             states[start] = State::Open;
             path.push(Step { record: start, input: 0, alternative: 0 });

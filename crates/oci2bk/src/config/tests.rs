@@ -60,17 +60,20 @@ fn a_config_as_buildkit_writes_it() {
     ]))
     .unwrap();
     let node = |name, parent| Node { blob: blob(name), parent };
-    assert_eq!(config.nodes, [node("a", None), node("b", Some(0)), node("c", Some(1))]);
+    assert_eq!(
+        config.nodes,
+        [node("a", None), node("b", Some(NodeIndex(0))), node("c", Some(NodeIndex(1)))]
+    );
     let root = Record { digest: Digest::of("root"), results: vec![], inputs: vec![] };
     assert_eq!(config.records[0], root);
     let run = &config.records[1];
     let time = "2026-11-21T20:27:19.5Z".parse().ok();
-    let result = |top, created_at| ResultChain { chain: Chain::Top(top), created_at };
+    let result = |top, created_at| ResultChain { chain: Chain::Top(NodeIndex(top)), created_at };
     assert_eq!(run.results, [result(2, time), result(0, None)]);
-    let input = |selector: &str| Input { selector: selector.to_owned(), record: 0 };
+    let input = |selector: &str| Input { selector: selector.to_owned(), record: RecordIndex(0) };
     assert_eq!(run.inputs, [vec![input(""), input("sha256:sel")], vec![input("")]]);
-    assert_eq!(config.layers(&run.results[0].chain), [0, 1, 2]);
-    assert_eq!(config.layers(&run.results[1].chain), [0]);
+    assert_eq!(config.layers(&run.results[0].chain), [0, 1, 2].map(NodeIndex));
+    assert_eq!(config.layers(&run.results[1].chain), [NodeIndex(0)]);
     assert!(config.dropped.is_empty());
 }
 
@@ -78,9 +81,11 @@ fn a_config_as_buildkit_writes_it() {
 fn an_explicit_chain_ignores_parents() {
     let config = with_records(json!([record(json!({"chains": [{"layers": [2, 0, 2]}]}))])).unwrap();
     let result = &config.records[0].results[0];
-    assert_eq!(result.chain, Chain::Explicit(vec![2, 0, 2]));
+    let nodes = [2, 0, 2].map(NodeIndex);
+    let lower = nodes[..2].to_vec();
+    assert_eq!(result.chain, Chain::Explicit { lower, top: NodeIndex(2) });
     assert_eq!(result.created_at, None);
-    assert_eq!(config.layers(&result.chain), [2, 0, 2]);
+    assert_eq!(config.layers(&result.chain), nodes);
 }
 
 #[test]
@@ -96,7 +101,7 @@ fn absent_and_null_lists_are_empty() {
 #[test]
 fn an_absent_parent_is_layer_0_so_layer_0_without_one_is_a_loop() {
     let error = parse(&json!({"layers": [{"blob": blob("a")}]})).unwrap_err();
-    assert!(matches!(error, ConfigError::ParentLoop { layer: 0 }), "{error}");
+    assert!(matches!(error, ConfigError::ParentLoop { layer: NodeIndex(0) }), "{error}");
 }
 
 #[test]
@@ -104,7 +109,7 @@ fn parent_loops_are_refused() {
     let layer = |parent: i64| json!({"blob": blob("a"), "parent": parent});
     let layers = [layer(-1), layer(3), layer(1), layer(2), layer(0)];
     let error = parse(&json!({"layers": layers})).unwrap_err();
-    assert!(matches!(error, ConfigError::ParentLoop { layer: 1..=3 }), "{error}");
+    assert!(matches!(error, ConfigError::ParentLoop { layer: NodeIndex(1..=3) }), "{error}");
 }
 
 #[test]
@@ -112,7 +117,7 @@ fn indexes_out_of_range_are_refused() {
     for wrong in [-2, 1, i64::MAX, i64::MIN] {
         let error = parse(&json!({"layers": [{"blob": blob("a"), "parent": wrong}]})).unwrap_err();
         assert!(
-            matches!(error, ConfigError::NoParent { layer: 0, parent } if parent == wrong),
+            matches!(error, ConfigError::NoParent { layer: NodeIndex(0), parent } if parent == wrong),
             "{error}"
         );
     }
@@ -122,14 +127,14 @@ fn indexes_out_of_range_are_refused() {
         {
             let error = with_records(json!([record(members)])).unwrap_err();
             assert!(
-                matches!(error, ConfigError::NoLayer { record: 0, layer, .. } if layer == wrong),
+                matches!(error, ConfigError::NoLayer { record: RecordIndex(0), layer, .. } if layer == wrong),
                 "{error}"
             );
         }
         let members = json!({"inputs": [[{"link": wrong}]]});
         let error = with_records(json!([record(members)])).unwrap_err();
         assert!(
-            matches!(error, ConfigError::NoRecord { record: 0, link, .. } if link == wrong),
+            matches!(error, ConfigError::NoRecord { record: RecordIndex(0), link, .. } if link == wrong),
             "{error}"
         );
     }
@@ -157,9 +162,12 @@ fn record_loops_are_refused() {
 fn an_input_or_a_result_of_nothing_is_refused() {
     let empty = record(json!({"inputs": [[{"link": 0}], []]}));
     let error = with_records(json!([{"digest": blob("root")}, empty])).unwrap_err();
-    assert!(matches!(error, ConfigError::EmptyInput { record: 1, input: 1, .. }), "{error}");
+    assert!(
+        matches!(error, ConfigError::EmptyInput { record: RecordIndex(1), input: 1, .. }),
+        "{error}"
+    );
     let error = with_records(json!([record(json!({"chains": [{"layers": []}]}))])).unwrap_err();
-    assert!(matches!(error, ConfigError::EmptyChain { record: 0, .. }), "{error}");
+    assert!(matches!(error, ConfigError::EmptyChain { record: RecordIndex(0), .. }), "{error}");
 }
 
 #[test]
@@ -205,8 +213,10 @@ fn results_that_lack_a_layer_are_dropped_and_reported() {
     });
     let config = parse(&config).unwrap();
     let chains: Vec<_> = config.records[0].results.iter().map(|result| &result.chain).collect();
-    assert_eq!(chains, [&Chain::Top(0), &Chain::Explicit(vec![0, 2])]);
-    let dropped = |missing| DroppedResult { record: 0, digest: Digest::of("record"), missing };
+    let explicit = Chain::Explicit { lower: vec![NodeIndex(0)], top: NodeIndex(2) };
+    assert_eq!(chains, [&Chain::Top(NodeIndex(0)), &explicit]);
+    let dropped =
+        |missing| DroppedResult { record: RecordIndex(0), digest: Digest::of("record"), missing };
     let gone = || dropped(blob("gone"));
     assert_eq!(config.dropped, [gone(), gone(), dropped(blob("gone too"))]);
 }
@@ -234,13 +244,13 @@ fn a_chain_10000_layers_deep_under_each_of_10000_results_stays_linear() {
     let config = parse(&json!({"layers": layers, "records": records})).unwrap();
     assert_eq!(config.records[0].results.len(), DEPTH);
     let layers = config.layers(&config.records[0].results[0].chain);
-    assert!(layers.into_iter().eq((0..DEPTH).rev()));
+    assert!(layers.into_iter().eq((0..DEPTH).rev().map(NodeIndex)));
 }
 
 #[test]
 fn a_million_records_in_one_chain_are_ordered_without_recursion() {
     const COUNT: usize = 1_000_000;
-    let link = |record| vec![vec![Input { selector: String::new(), record }]];
+    let link = |record| vec![vec![Input { selector: String::new(), record: RecordIndex(record) }]];
     let record = |n| Record {
         digest: Digest::of("record"),
         results: vec![],
@@ -248,7 +258,7 @@ fn a_million_records_in_one_chain_are_ordered_without_recursion() {
     };
     let records: Vec<_> = (0..COUNT).map(record).collect();
     let order = order::inputs_first(&records).unwrap();
-    assert!(order.into_iter().eq((0..COUNT).rev()));
+    assert!(order.into_iter().eq((0..COUNT).rev().map(RecordIndex)));
 }
 
 proptest! {
@@ -282,14 +292,14 @@ proptest! {
 
         let mut done = vec![false; config.nodes.len()];
         for &node in config.nodes_parents_first() {
-            prop_assert!(config.nodes[node].parent.is_none_or(|parent| done[parent]));
-            prop_assert!(!std::mem::replace(&mut done[node], true));
+            prop_assert!(config.nodes[node].parent.is_none_or(|parent| done[parent.0]));
+            prop_assert!(!std::mem::replace(&mut done[node.0], true));
         }
         prop_assert!(done.into_iter().all(|done| done));
         let mut done = vec![false; config.records.len()];
         for &record in config.records_inputs_first() {
-            prop_assert!(config.records[record].inputs.iter().flatten().all(|i| done[i.record]));
-            prop_assert!(!std::mem::replace(&mut done[record], true));
+            prop_assert!(config.records[record].inputs.iter().flatten().all(|i| done[i.record.0]));
+            prop_assert!(!std::mem::replace(&mut done[record.0], true));
         }
         prop_assert!(done.into_iter().all(|done| done));
     }

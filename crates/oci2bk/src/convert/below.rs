@@ -4,13 +4,14 @@ use bkstate::dir::{Dir, DirError};
 
 use super::ConvertError;
 use super::site::Site;
-use crate::merge::SnapshotPlace;
+use crate::place::{NoPlace, SnapshotPlace};
+use crate::plan::SnapshotIndex;
 
 /// A snapshot below another one.
 #[derive(Clone, Copy)]
 enum Lower {
-    /// At this index of the plan.
-    New(usize),
+    /// Of the plan.
+    New(SnapshotIndex),
     /// With this id in the root.
     Existing(u64),
 }
@@ -20,7 +21,7 @@ impl Site<'_> {
     /// after the other: a chain may be longer than the files we may have open.
     pub(super) fn trees_below(
         &self,
-        index: usize,
+        index: SnapshotIndex,
     ) -> impl Iterator<Item = Result<Dir, ConvertError>> + '_ {
         let lowers = std::iter::successors(self.planned_below(index), |lower| match lower {
             Lower::New(index) => self.planned_below(*index),
@@ -37,7 +38,7 @@ impl Site<'_> {
     /// Gives the tree `fs` of the snapshot at `index` the owner that a daemon would have given it:
     /// that of the tree below (containerd v2.3.3 `plugins/snapshots/overlay/overlay.go`
     /// `createSnapshot`). Only steps change it, so of new snapshots it is root's.
-    pub(super) fn hand_down_owner(&self, index: usize, fs: &Dir) -> Result<(), DirError> {
+    pub(super) fn hand_down_owner(&self, index: SnapshotIndex, fs: &Dir) -> Result<(), DirError> {
         let mut below = self.planned_below(index);
         while let Some(Lower::New(index)) = below {
             below = self.planned_below(index);
@@ -52,14 +53,14 @@ impl Site<'_> {
     ///
     /// # Errors
     /// It is not.
-    pub(super) fn id(&self, index: usize) -> Result<u64, ConvertError> {
+    pub(super) fn id(&self, index: SnapshotIndex) -> Result<u64, NoPlace> {
         match self.places.snapshots[index] {
             SnapshotPlace::New { id, .. } => Ok(id),
-            _ => Err(ConvertError::NotToUnpack { index }),
+            _ => Err(NoPlace::Unpacked(index)),
         }
     }
 
-    fn planned_below(&self, index: usize) -> Option<Lower> {
+    fn planned_below(&self, index: SnapshotIndex) -> Option<Lower> {
         let parent = self.plan.snapshots[index].parent?;
         Some(match self.places.snapshots[parent] {
             SnapshotPlace::Existing { id, .. } => Lower::Existing(id),

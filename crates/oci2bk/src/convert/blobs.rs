@@ -14,9 +14,9 @@ use super::store;
 use super::{ConvertError, Run};
 use crate::layout::{BadCopy, BlobError, Descriptor, Layout};
 use crate::limits::{Limits, smaller};
-use crate::merge::Places;
 use crate::parallel::in_parallel;
-use crate::plan::{Blob, Plan};
+use crate::place::Places;
+use crate::plan::{Blob, Plan, SnapshotIndex};
 use crate::progress::{Event, LayerWork, Unpacking};
 use crate::unpack::{self, Allowance, Placement, Stream, UnpackError, Unpacked, Watch as _};
 
@@ -24,7 +24,7 @@ use crate::unpack::{self, Allowance, Placement, Stream, UnpackError, Unpacked, W
 #[derive(Default)]
 pub(super) struct Worked {
     /// What was unpacked, and what could not be, by its place in the plan.
-    pub(super) snapshots: BTreeMap<usize, Result<Unpacked, UnpackError>>,
+    pub(super) snapshots: BTreeMap<SnapshotIndex, Result<Unpacked, UnpackError>>,
     /// The blobs with bytes behind a gzip stream, and how many.
     pub(super) trailing: BTreeMap<Digest, u64>,
     /// The copies of blobs that were passed over.
@@ -105,7 +105,7 @@ struct Task<'p> {
     blob: &'p Blob,
     work: LayerWork,
     origin: Origin,
-    snapshots: Vec<usize>,
+    snapshots: Vec<SnapshotIndex>,
 }
 
 /// Where the file of a blob is that is unpacked.

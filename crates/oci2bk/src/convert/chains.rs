@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use bkstate::state::Existing;
+use typed_index_collections::TiVec;
 
 use super::packed::{self, PackedReason};
 use super::{ConvertError, Options, StoreBlobs};
 use crate::limits::{Limits, MAX_CHAIN};
-use crate::merge::{Places, SnapshotPlace};
-use crate::plan::Plan;
+use crate::place::{Places, SnapshotPlace};
+use crate::plan::{Plan, SnapshotIndex};
 
 /// Leaves packed what was to be unpacked and lies on more layers than can be mounted; why, by its place in
 /// `plan`.
@@ -21,13 +22,13 @@ pub(super) fn leave_packed(
     existing: &Existing,
     places: &mut Places,
     options: &Options,
-) -> Result<BTreeMap<usize, PackedReason>, ConvertError> {
+) -> Result<BTreeMap<SnapshotIndex, PackedReason>, ConvertError> {
     let heights = heights(plan, existing, places);
-    let too_high: Vec<usize> = new(places).filter(|index| heights[*index] > MAX_CHAIN).collect();
+    let too_high: Vec<_> = new(places).filter(|index| heights[*index] > MAX_CHAIN).collect();
     if !too_high.is_empty() {
         // The topmost of 501 layers is what a step has left that was done on 500.
         let built_on = packed::built_on(plan);
-        let needs = |index: &&usize| options.blobs == StoreBlobs::None || built_on[**index];
+        let needs = |index: &&SnapshotIndex| options.blobs == StoreBlobs::None || built_on[**index];
         if let Some(index) = too_high.iter().find(needs) {
             let layer = plan.snapshots[*index].blob;
             let of_layer = plan.layers.iter().find(|layer| layer.snapshot == *index);
@@ -37,7 +38,7 @@ pub(super) fn leave_packed(
     }
     places.leave_packed(&too_high);
     check_number(places, &options.limits)?;
-    let reason = |index: usize| match plan.snapshots[index].parent {
+    let reason = |index: SnapshotIndex| match plan.snapshots[index].parent {
         Some(below) if heights[index] > MAX_CHAIN + 1 => {
             PackedReason::LiesOn(plan.snapshots[below].blob)
         }
@@ -54,15 +55,15 @@ fn check_number(places: &Places, limits: &Limits) -> Result<(), ConvertError> {
 }
 
 /// The places of what is to be unpacked.
-fn new(places: &Places) -> impl Iterator<Item = usize> {
-    let places = places.snapshots.iter().enumerate();
+fn new(places: &Places) -> impl Iterator<Item = SnapshotIndex> {
+    let places = places.snapshots.iter_enumerated();
     places.filter_map(|(index, place)| matches!(place, SnapshotPlace::New { .. }).then_some(index))
 }
 
 /// How many layers there are in the chain of each snapshot of `plan`, itself included.
-fn heights(plan: &Plan, existing: &Existing, places: &Places) -> Vec<usize> {
+fn heights(plan: &Plan, existing: &Existing, places: &Places) -> TiVec<SnapshotIndex, usize> {
     let mut in_root = BTreeMap::new();
-    let mut heights: Vec<usize> = Vec::with_capacity(plan.snapshots.len());
+    let mut heights: TiVec<SnapshotIndex, usize> = TiVec::with_capacity(plan.snapshots.len());
     // Snapshots stand after those below them.
     for (snapshot, place) in plan.snapshots.iter().zip(&places.snapshots) {
         heights.push(match place {

@@ -9,7 +9,7 @@ use bkstate::Digest;
 use bkstate::state::Existing;
 
 use super::{ConvertError, Run};
-use crate::merge::Places;
+use crate::place::Places;
 use crate::plan::Plan;
 use crate::verify::blobs::hash_all;
 

@@ -9,6 +9,7 @@ use bkstate::state::{Damage, ExistingError, StagingError, VerifyError};
 
 use crate::layout::{BadCopy, BlobError, copies};
 use crate::limits::{Bound, MAX_CHAIN};
+use crate::place::NoPlace;
 use crate::plan::BrokenPlan;
 use crate::unpack::{RightsError, UnpackError};
 
@@ -19,15 +20,9 @@ pub enum ConvertError {
     /// The plan was changed after it was made, and does not fit together.
     #[error(transparent)]
     Plan(#[from] BrokenPlan),
-    /// A snapshot is handled as one to unpack, and has no place to be unpacked into.
-    #[error(
-        "snapshot {index} of the plan has no place to be unpacked into; this is a fault of oci2bk; report \
-         it"
-    )]
-    NotToUnpack {
-        /// Its index in the plan.
-        index: usize,
-    },
+    /// A part of the plan has no place in the root and needs one.
+    #[error(transparent)]
+    NoPlace(#[from] NoPlace),
     /// The root cannot be opened or made, is not one, or is in use.
     #[error(transparent)]
     Open(#[from] OpenRootError),

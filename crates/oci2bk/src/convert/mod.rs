@@ -82,8 +82,8 @@ use crate::layout::BadCopy;
 use crate::limits::Limits;
 use crate::mend;
 pub use crate::mend::Legacy;
-use crate::merge::{Places, Scope, steps};
-pub use crate::merge::{Share, Shares};
+pub use crate::place::{NoPlace, Share, Shares};
+use crate::place::{Places, Scope, steps};
 use crate::plan::Plan;
 use crate::progress::{Event, Progress, Stage};
 use crate::unpack::check_rights;
@@ -220,7 +220,7 @@ fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertErr
     }
     let mut report = Report { mended, legacy, ..Report::new(&root, plan, &existing, &places) };
     if places.need_no_files() {
-        let state = assemble(plan, &places, &existing.state, &BTreeMap::new(), last_used);
+        let state = assemble(plan, &places, &existing.state, &BTreeMap::new(), last_used)?;
         if existing.is_all_of(&state) {
             report.record_bytes = state.record_bytes();
             existing.remove_leftovers()?;
@@ -257,7 +257,7 @@ fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertErr
 
     run.check()?;
     let done = stage(Stage::Verify);
-    let state = assemble(plan, &places, &existing.state, &trees, last_used);
+    let state = assemble(plan, &places, &existing.state, &trees, last_used)?;
     report.record_bytes = state.record_bytes();
     let written = staging.write(&state)?;
     run.check()?;

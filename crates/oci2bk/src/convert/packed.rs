@@ -10,8 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::Digest;
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+use typed_index_collections::{TiVec, ti_vec};
 
-use crate::plan::Plan;
+use crate::index::by_index;
+use crate::plan::{Plan, SnapshotIndex, StepIndex};
 use crate::unpack::UnpackError;
 
 /// A layer that is in the root with its blob only, as a daemon leaves what it has not needed yet, though
@@ -62,21 +64,21 @@ impl PackedReason {
 
 /// For each snapshot of `plan` whether a daemon that did the steps has unpacked it, or one on top of it: to
 /// do a step on it or copy from it, or as what a step left.
-pub(super) fn mounted(plan: &Plan) -> Vec<bool> {
+pub(super) fn mounted(plan: &Plan) -> TiVec<SnapshotIndex, bool> {
     needed(plan, true)
 }
 
 /// The same without what the steps left.
-pub(super) fn built_on(plan: &Plan) -> Vec<bool> {
+pub(super) fn built_on(plan: &Plan) -> TiVec<SnapshotIndex, bool> {
     needed(plan, false)
 }
 
 /// Steps without inputs are sources. Of the others, those that were run have a topmost layer of their own,
 /// while what is put together of layers ends with one that a step before it made.
-fn needed(plan: &Plan, with_results: bool) -> Vec<bool> {
+fn needed(plan: &Plan, with_results: bool) -> TiVec<SnapshotIndex, bool> {
     let mut made: BTreeSet<Digest> = BTreeSet::new();
-    let mut is_mounted = vec![false; plan.steps.len()];
-    for (index, step) in plan.steps.iter().enumerate() {
+    let mut is_mounted: TiVec<StepIndex, bool> = ti_vec![false; plan.steps.len()];
+    for (index, step) in by_index(&plan.steps).iter_enumerated() {
         let tops = step.results.iter().map(|result| &plan.layers[result.layer]);
         // All of them count as made.
         let own = tops.filter(|layer| made.insert(layer.blob)).count();
@@ -88,7 +90,7 @@ fn needed(plan: &Plan, with_results: bool) -> Vec<bool> {
     }
     let steps = plan.steps.iter().zip(is_mounted).filter(|(_, mounted)| *mounted);
     let layers = steps.flat_map(|(step, _)| &step.results).map(|result| result.layer);
-    let mut needed = vec![false; plan.snapshots.len()];
+    let mut needed: TiVec<SnapshotIndex, bool> = ti_vec![false; plan.snapshots.len()];
     for layer in layers {
         let mut next = Some(plan.layers[layer].snapshot);
         while let Some(index) = next.filter(|index| !needed[*index]) {
@@ -100,9 +102,11 @@ fn needed(plan: &Plan, with_results: bool) -> Vec<bool> {
 }
 
 /// Those that were left packed, by their places in `plan`.
-pub(super) fn report(plan: &Plan, left: BTreeMap<usize, PackedReason>) -> Vec<LeftPacked> {
-    let layer =
-        |(index, reason): (usize, _)| LeftPacked { layer: plan.snapshots[index].blob, reason };
+pub(super) fn report(plan: &Plan, left: BTreeMap<SnapshotIndex, PackedReason>) -> Vec<LeftPacked> {
+    let layer = |(index, reason): (SnapshotIndex, _)| {
+        let layer = plan.snapshots[index].blob;
+        LeftPacked { layer, reason }
+    };
     left.into_iter().map(layer).collect()
 }
 
@@ -161,9 +165,9 @@ mod tests {
             json!({"digest": record("copy"), "layers": result(1), "inputs": [[{"link": 0}]]});
         let nodes = [("base", -1), ("copied", -1)];
         let plan = planned(&layers, &nodes, &json!([image, copy]), &["copy"]);
-        assert_eq!(mounted(&plan), [true, true]);
+        assert_eq!(mounted(&plan).raw, [true, true]);
         // Without the key of the copy nothing says that it was made.
         let plan = planned(&layers, &nodes, &json!([image, copy]), &[]);
-        assert_eq!(mounted(&plan), [false, false]);
+        assert_eq!(mounted(&plan).raw, [false, false]);
     }
 }

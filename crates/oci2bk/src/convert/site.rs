@@ -6,12 +6,13 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bkstate::Digest;
 use bkstate::state::{Existing, Staging};
+use typed_index_collections::TiVec;
 
 use super::ConvertError;
 use super::options::StoreBlobs;
 use super::packed;
-use crate::merge::Places;
-use crate::plan::Plan;
+use crate::place::Places;
+use crate::plan::{Plan, SnapshotIndex};
 use crate::unpack::{Allowance, UnpackError};
 
 /// What a conversion works with.
@@ -26,7 +27,7 @@ pub(super) struct Site<'a> {
     /// How blobs come into the root.
     pub(super) store: StoreBlobs,
     /// For each snapshot, whether a step needs it unpacked. Only asked for if one cannot be.
-    mounted: OnceLock<Vec<bool>>,
+    mounted: OnceLock<TiVec<SnapshotIndex, bool>>,
     /// The blobs that were linked and of which the kernel does not tell who has them open.
     unleased: Mutex<BTreeSet<Digest>>,
 }
@@ -46,7 +47,7 @@ impl<'a> Site<'a> {
 
     /// Whether the snapshot at `index` of the plan, which cannot be unpacked because of `error`, need not
     /// be. What stays packed needs its blob.
-    pub(super) fn can_stay_packed(&self, index: usize, error: &UnpackError) -> bool {
+    pub(super) fn can_stay_packed(&self, index: SnapshotIndex, error: &UnpackError) -> bool {
         let is_mounted = || self.mounted.get_or_init(|| packed::mounted(self.plan))[index];
         self.store != StoreBlobs::None && error.can_stay_packed() && !is_mounted()
     }

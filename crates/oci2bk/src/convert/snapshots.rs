@@ -8,15 +8,16 @@ use super::site::Site;
 use super::{ConvertError, Run};
 use crate::assemble::Tree;
 use crate::parallel::in_parallel;
+use crate::plan::SnapshotIndex;
 use crate::unpack::{UnpackError, Unpacked, usage};
 
 /// The snapshots by their places in the plan.
 #[derive(Default)]
 pub(super) struct Settled {
     /// Those that are whole.
-    pub(super) trees: BTreeMap<usize, Tree>,
+    pub(super) trees: BTreeMap<SnapshotIndex, Tree>,
     /// Those that are not there, as their layers stay packed.
-    pub(super) left: BTreeMap<usize, PackedReason>,
+    pub(super) left: BTreeMap<SnapshotIndex, PackedReason>,
     /// Bytes of the uncompressed layers.
     pub(super) bytes: u64,
     /// Entries of the layers.
@@ -27,7 +28,7 @@ pub(super) struct Settled {
 /// snapshot, and removes those that cannot be there: of layers that stay packed, and those on top.
 pub(super) fn settle(
     site: &Site<'_>,
-    unpacked: BTreeMap<usize, Result<Unpacked, UnpackError>>,
+    unpacked: BTreeMap<SnapshotIndex, Result<Unpacked, UnpackError>>,
     run: &Run<'_>,
 ) -> Result<Settled, ConvertError> {
     let mut settled = Settled::default();
@@ -65,7 +66,7 @@ pub(super) fn settle(
 
 fn settle_one(
     site: &Site<'_>,
-    index: usize,
+    index: SnapshotIndex,
     unpacked: Result<Unpacked, UnpackError>,
 ) -> Result<Result<Unpacked, UnpackError>, ConvertError> {
     let unpacked = match unpacked {
@@ -78,7 +79,7 @@ fn settle_one(
     Ok(settled.map(|()| unpacked))
 }
 
-fn unpack_error(site: &Site<'_>, index: usize, source: UnpackError) -> ConvertError {
+fn unpack_error(site: &Site<'_>, index: SnapshotIndex, source: UnpackError) -> ConvertError {
     let digest = site.plan.snapshots[index].blob;
     let root = site.staging.root().to_owned();
     ConvertError::Unpack { digest, root, source: Box::new(source) }

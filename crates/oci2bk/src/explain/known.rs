@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bkstate::Digest;
 use bkstate::ids::KeyId;
 use bkstate::state::State;
+use typed_index_collections::TiVec;
 
+use crate::config::RecordIndex;
 use crate::export::CacheExport;
+use crate::index::index;
 
 /// A cache, be it an export or the state of a daemon.
 #[derive(Debug, Default)]
@@ -14,8 +17,13 @@ pub(super) struct Known {
     /// By what an export calls the output of an op: the steps with it, each on other inputs.
     by_name: BTreeMap<Digest, Vec<Edge>>,
     /// The nodes without inputs, by their keys.
-    roots: BTreeMap<String, usize>,
-    nodes: Vec<Node>,
+    roots: BTreeMap<String, NodeIndex>,
+    nodes: TiVec<NodeIndex, Node>,
+}
+
+index! {
+    /// The index of a node.
+    pub(super) struct NodeIndex of Node;
 }
 
 /// A node.
@@ -28,14 +36,14 @@ struct Node {
 /// A way to a node: one alternative of each input.
 #[derive(Debug)]
 pub(super) struct Edge {
-    pub(super) target: usize,
+    pub(super) target: NodeIndex,
     pub(super) inputs: BTreeMap<usize, Vec<Alternative>>,
 }
 
 /// One way in which an input can match.
 #[derive(Debug)]
 pub(super) struct Alternative {
-    pub(super) from: usize,
+    pub(super) from: NodeIndex,
     pub(super) selector: String,
 }
 
@@ -44,7 +52,7 @@ impl Known {
         let mut known = Self::default();
         for export in exports {
             let records = &export.config.records;
-            let mut node_of = Vec::with_capacity(records.len());
+            let mut node_of: TiVec<RecordIndex, _> = TiVec::with_capacity(records.len());
             for record in records {
                 // Those that an export leaves out mostly follow from the steps on top of them.
                 node_of.push(if record.inputs.is_empty() {
@@ -55,9 +63,9 @@ impl Known {
             }
             for (record, &target) in records.iter().zip(&node_of) {
                 let alternatives = |inputs: &Vec<crate::config::Input>| {
-                    let alternatives = inputs.iter().filter_map(|input| {
-                        let from = *node_of.get(input.record)?;
-                        Some(Alternative { from, selector: input.selector.clone() })
+                    let alternatives = inputs.iter().map(|input| Alternative {
+                        from: node_of[input.record],
+                        selector: input.selector.clone(),
                     });
                     alternatives.collect()
                 };
@@ -84,7 +92,7 @@ impl Known {
         };
         let targets: BTreeSet<&KeyId> =
             solver.links.values().flatten().map(|(_, target)| target).collect();
-        let mut node_of: BTreeMap<&KeyId, usize> = BTreeMap::new();
+        let mut node_of: BTreeMap<&KeyId, NodeIndex> = BTreeMap::new();
         for key in solver.links.keys().chain(targets.iter().copied()) {
             if !node_of.contains_key(key) {
                 let has_result = has_result(key);
@@ -97,18 +105,16 @@ impl Known {
             }
         }
         // Several op digests may lead to one key, each with inputs of its own.
-        let mut edges: BTreeMap<(Digest, usize), BTreeMap<usize, Vec<Alternative>>> =
+        let mut edges: BTreeMap<(Digest, NodeIndex), BTreeMap<usize, Vec<Alternative>>> =
             BTreeMap::new();
         for (from, links) in &solver.links {
             for (link, target) in links {
-                let (Some(&from), Some(&target), Ok(input)) =
-                    (node_of.get(from), node_of.get(target), usize::try_from(link.input))
-                else {
-                    continue;
-                };
+                // No op has an input before the first.
+                let Ok(input) = usize::try_from(link.input) else { continue };
                 let name = Digest::of(format!("{}@{}", link.digest, link.output));
-                let alternative = Alternative { from, selector: link.selector.clone() };
-                let inputs = edges.entry((name, target)).or_default();
+                let alternative =
+                    Alternative { from: node_of[from], selector: link.selector.clone() };
+                let inputs = edges.entry((name, node_of[target])).or_default();
                 inputs.entry(input).or_default().push(alternative);
             }
         }
@@ -118,12 +124,11 @@ impl Known {
         known
     }
 
-    fn node(&mut self, node: Node) -> usize {
-        self.nodes.push(node);
-        self.nodes.len() - 1
+    fn node(&mut self, node: Node) -> NodeIndex {
+        self.nodes.push_and_get_key(node)
     }
 
-    fn root(&mut self, key: String, has_result: bool) -> usize {
+    fn root(&mut self, key: String, has_result: bool) -> NodeIndex {
         if let Some(&node) = self.roots.get(&key) {
             self.nodes[node].has_result |= has_result;
             return node;
@@ -150,15 +155,15 @@ impl Known {
     }
 
     /// The node of a step without inputs.
-    pub(super) fn find_root(&self, key: &Digest) -> Option<usize> {
+    pub(super) fn find_root(&self, key: &Digest) -> Option<NodeIndex> {
         self.roots.get(&key.to_string()).copied()
     }
 
-    pub(super) fn is_root(&self, node: usize) -> bool {
-        self.nodes.get(node).is_some_and(|node| node.is_root)
+    pub(super) fn is_root(&self, node: NodeIndex) -> bool {
+        self.nodes[node].is_root
     }
 
-    pub(super) fn has_result(&self, node: usize) -> bool {
-        self.nodes.get(node).is_some_and(|node| node.has_result)
+    pub(super) fn has_result(&self, node: NodeIndex) -> bool {
+        self.nodes[node].has_result
     }
 }

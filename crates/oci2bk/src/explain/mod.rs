@@ -7,6 +7,7 @@
 //! ```
 //! use oci2bk::explain::{
 //!     Cache, Contents, Difference, Explained, Explainer, Explanation, Nearest, Outcome, Reason,
+//!     StepIndex,
 //! };
 //! use oci2bk::keys::read_source;
 //! use oci2bk::llb::op::Kind;
@@ -30,8 +31,10 @@
 //! let Some(Reason::Contents { inputs }) = copy.and_then(|step| step.reason.as_ref()) else {
 //!     panic!("a step copies from the context");
 //! };
-//! let Contents { paths, .. } = &inputs[0];
+//! let Contents { step, paths, .. } = &inputs[0];
+//! let step: StepIndex = *step;
 //! assert_eq!(paths, &["/busybox"]);
+//! assert!(explanation.steps[step].name.contains("context"));
 //!
 //! // The same with another value of a build argument.
 //! for step in &mut build.steps {
@@ -103,6 +106,7 @@ use serde::Serialize;
 pub use difference::Difference;
 
 use crate::export::{CacheExport, layouts};
+use crate::index::index;
 use crate::keys::{KeySource, Keyring, SourceError, TooManyOutputs, read_layout};
 use crate::limits::Limits;
 
@@ -257,6 +261,11 @@ pub struct Explanation {
     pub steps: Vec<Explained>,
 }
 
+index! {
+    /// The index of a step in [`Explanation::steps`].
+    pub struct StepIndex of Explained;
+}
+
 /// What becomes of one step.
 #[derive(Debug, Clone, Serialize)]
 pub struct Explained {
@@ -265,9 +274,9 @@ pub struct Explained {
     /// The digest by which the progress of a build names it, where the source tells.
     #[serde(rename = "vertex_digest")]
     pub digest: Option<String>,
-    /// The steps it builds on, as indexes into [`Explanation::steps`].
+    /// The steps it builds on.
     #[serde(rename = "input_steps")]
-    pub inputs: Vec<usize>,
+    pub inputs: Vec<StepIndex>,
     /// Whether it is found.
     pub outcome: Outcome,
     /// Why it is not, or what that depends on.
@@ -288,8 +297,7 @@ pub enum Outcome {
     Unknown,
 }
 
-/// Why a step is not found, or what that depends on. Steps are indexes into
-/// [`Explanation::steps`], inputs are counted from 0.
+/// Why a step is not found, or what that depends on. Inputs are counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Reason {
@@ -312,7 +320,7 @@ pub enum Reason {
         /// The input.
         input: usize,
         /// The step that is the input.
-        step: usize,
+        step: StepIndex,
         /// Whether the cache has that step on other inputs of this op too: what the op takes of it
         /// is another part then.
         part: bool,
@@ -342,7 +350,7 @@ pub struct Contents {
     /// The input.
     pub input: usize,
     /// The step that is the input.
-    pub step: usize,
+    pub step: StepIndex,
     /// The paths in it; none if it is that step itself which is found only if something is the
     /// same.
     pub paths: Vec<String>,

@@ -8,7 +8,7 @@ use llb::Vertex;
 
 use super::asked::Asked;
 use super::difference::{Fields, between};
-use super::known::{Edge, Known};
+use super::known::{Edge, Known, NodeIndex};
 use super::walk::Walk;
 use super::{Cache, ExplainError, Nearest};
 
@@ -18,7 +18,7 @@ type Named<'a> = (&'a Digest, &'a Edge);
 #[derive(Debug)]
 pub(super) struct Neighbours<'a> {
     /// By the number of an input, and a node that it may be.
-    on: BTreeMap<(usize, usize), Vec<Named<'a>>>,
+    on: BTreeMap<(usize, NodeIndex), Vec<Named<'a>>>,
     /// By the number of an input, those of which it may be a root.
     on_roots: BTreeMap<usize, Vec<Named<'a>>>,
     /// The steps without inputs whose ops are known.
@@ -32,7 +32,7 @@ impl<'a> Neighbours<'a> {
         let mut on_roots: BTreeMap<_, Vec<Named<'a>>> = BTreeMap::new();
         for (name, edge) in known.all_edges() {
             for (&input, ways) in &edge.inputs {
-                let from: BTreeSet<usize> = ways.iter().map(|way| way.from).collect();
+                let from: BTreeSet<NodeIndex> = ways.iter().map(|way| way.from).collect();
                 if from.iter().any(|from| known.is_root(*from)) {
                     on_roots.entry(input).or_default().push((name, edge));
                 }

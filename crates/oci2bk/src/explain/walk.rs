@@ -8,9 +8,10 @@ use llb::op::Kind;
 use llb::{Graph, Output, Step};
 
 use super::asked::Asked;
-use super::known::{Alternative, Edge};
+use super::known::{Alternative, Edge, NodeIndex};
 use super::{
-    Contents, ExplainError, Explained, Explainer, Explanation, Outcome, Reason, repository,
+    Contents, ExplainError, Explained, Explainer, Explanation, Outcome, Reason, StepIndex,
+    repository,
 };
 use crate::image;
 
@@ -30,15 +31,24 @@ type Found = (Outcome, Option<Reason>);
 
 pub(super) struct Walk<'a, 'c> {
     build: &'a Graph,
+    /// Of each step of the build, which it is in the explanation.
+    places: Vec<StepIndex>,
     pub(super) explainer: &'a Explainer<'c>,
     /// What of the cache each output of the steps so far is.
-    pub(super) nodes: BTreeMap<Output, BTreeMap<usize, Sure>>,
+    pub(super) nodes: BTreeMap<Output, BTreeMap<NodeIndex, Sure>>,
     found: Vec<Found>,
 }
 
 impl<'a, 'c> Walk<'a, 'c> {
     pub(super) fn new(build: &'a Graph, explainer: &'a Explainer<'c>) -> Self {
-        Self { build, explainer, nodes: BTreeMap::new(), found: Vec::new() }
+        let mut next = 0;
+        let place = |step: &Step| {
+            let place = StepIndex(next);
+            next += usize::from(!step.is_return());
+            place
+        };
+        let places = build.steps.iter().map(place).collect();
+        Self { build, places, explainer, nodes: BTreeMap::new(), found: Vec::new() }
     }
 
     /// What becomes of the steps of the build.
@@ -124,7 +134,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         &self,
         asked: &Asked<'_>,
         output: u32,
-    ) -> Result<BTreeMap<usize, Sure>, ExplainError> {
+    ) -> Result<BTreeMap<NodeIndex, Sure>, ExplainError> {
         let known = &self.explainer.cache.known;
         let mut nodes = BTreeMap::new();
         for name in asked.names(output) {
@@ -208,7 +218,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         let inputs = inputs.filter(|(_, is_certain)| !is_certain);
         let inputs = inputs.map(|((input, from), _)| Contents {
             input,
-            step: from.step,
+            step: self.places[from.step],
             paths: asked
                 .hashed_paths(input)
                 .unwrap_or_default()
@@ -242,7 +252,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         {
             let found = self.found.get(from.step).map(|(found, _)| *found);
             let part = is_known && matches!(found, Some(Outcome::Hit | Outcome::IfSame));
-            return Ok(Reason::Input { input, step: from.step, part });
+            return Ok(Reason::Input { input, step: self.places[from.step], part });
         }
         let (others, nearest) = self.nearest(asked)?;
         Ok(Reason::Op { others, nearest })
@@ -280,29 +290,14 @@ impl<'a, 'c> Walk<'a, 'c> {
 
     /// Without the step that only names the result.
     fn without_return(self) -> Explanation {
-        let mut place = Vec::with_capacity(self.found.len());
-        let mut count = 0;
-        for step in &self.build.steps {
-            place.push(count);
-            count += usize::from(!step.is_return());
-        }
-        let at = |step: usize| place[step];
-        let moved = |reason: Reason| match reason {
-            Reason::Input { input, step, part } => Reason::Input { input, step: at(step), part },
-            Reason::Contents { inputs } => {
-                let moved = |contents: Contents| Contents { step: at(contents.step), ..contents };
-                Reason::Contents { inputs: inputs.into_iter().map(moved).collect() }
-            }
-            other => other,
-        };
         let steps = self.build.steps.iter().zip(self.found);
         let steps = steps.filter(|(step, _)| !step.is_return());
         let steps = steps.map(|(step, (outcome, reason))| Explained {
             name: step.name(),
             digest: step.digest.clone(),
-            inputs: step.inputs.iter().map(|input| at(input.step)).collect(),
+            inputs: step.inputs.iter().map(|input| self.places[input.step]).collect(),
             outcome,
-            reason: reason.map(moved),
+            reason,
         });
         Explanation { steps: steps.collect() }
     }

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use bkstate::{Digest, Time};
 use llb::OpDigest;
 use llb::release::Target;
+use typed_index_collections::{TiSlice, TiVec, ti_vec};
 
 use super::{Warmth, names};
-use crate::config::{CacheConfig, Chain, Record};
+use crate::config::{CacheConfig, Chain, NodeIndex, Record, RecordIndex};
 use crate::export::CacheExport;
-use crate::keys::{Keyring, Resolved, SourceSummary};
+use crate::index::by_index;
+use crate::keys::{KeySourceIndex, Keyring, Resolved, SourceSummary};
 use crate::manifest::Compression;
-use crate::plan::{LostReason, MissReason, Plan, PlanError, Source};
+use crate::plan::{LostReason, MissReason, Plan, PlanError, Source, SourceIndex};
 
 /// Exports, with what is known of their records.
 #[derive(Debug, Clone)]
@@ -31,14 +33,14 @@ pub struct Export {
 /// A layer on top of its parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportLayer {
-    /// Index of the source.
-    pub source: usize,
-    /// Its number in the config of the source.
-    pub number: usize,
+    /// The source.
+    pub source: SourceIndex,
+    /// Its index in the config of the source.
+    pub number: NodeIndex,
     /// The blob.
     pub blob: Digest,
-    /// The number of the layer below.
-    pub parent: Option<usize>,
+    /// The layer below.
+    pub parent: Option<NodeIndex>,
     /// Size of the blob in bytes; nothing if it is not there.
     pub bytes: Option<u64>,
     /// How the blob is compressed.
@@ -52,10 +54,10 @@ pub struct ExportLayer {
 /// A record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportStep {
-    /// Index of the source.
-    pub source: usize,
-    /// Its number in the config of the source.
-    pub number: usize,
+    /// The source.
+    pub source: SourceIndex,
+    /// Its index in the config of the source.
+    pub number: RecordIndex,
     /// The digest that the export calls it by.
     pub digest: Digest,
     /// The step in the words of a Dockerfile, where a key source tells.
@@ -81,8 +83,8 @@ pub struct StepKey {
     pub op_digest: OpDigest,
     /// Which output of the op the record is.
     pub output: u32,
-    /// Index of the key source.
-    pub source: usize,
+    /// The key source.
+    pub source: KeySourceIndex,
 }
 
 /// Why a daemon may not find a step.
@@ -101,17 +103,17 @@ pub struct StepInput {
     pub input: usize,
     /// The part of it that the op looks at.
     pub selector: String,
-    /// The number of the record.
-    pub step: usize,
+    /// The record.
+    pub step: RecordIndex,
 }
 
 /// A result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepResult {
-    /// The number of its topmost layer.
-    pub layer: usize,
-    /// The numbers of all its layers, lowest first, if they are not that one and those below it.
-    pub explicit: Vec<usize>,
+    /// Its topmost layer.
+    pub layer: NodeIndex,
+    /// All its layers, lowest first, if they are not that one and those below it.
+    pub explicit: Vec<NodeIndex>,
     /// How many layers it has.
     pub depth: usize,
     /// The bytes of their blobs together.
@@ -131,7 +133,7 @@ impl Export {
         target: Target,
     ) -> Result<Self, PlanError> {
         let plan = Plan::of_any(exports, keyring, target)?;
-        let mut misses: BTreeMap<(usize, Digest), Vec<StepMiss>> = BTreeMap::new();
+        let mut misses: BTreeMap<(SourceIndex, Digest), Vec<StepMiss>> = BTreeMap::new();
         for miss in &plan.misses {
             let of_record = misses.entry((miss.source, miss.record)).or_default();
             of_record.push(StepMiss { reason: miss.reason, certain: miss.certain });
@@ -145,7 +147,7 @@ impl Export {
             layers: Vec::new(),
             steps: Vec::new(),
         };
-        for (source, export) in exports.iter().enumerate() {
+        for (source, export) in (0..).map(SourceIndex).zip(exports) {
             view.layers.extend(layers(source, export));
             let key = |digest: &Digest| {
                 keyring.get(digest).filter(|_| !unproven.contains(&(source, *digest)))
@@ -210,7 +212,7 @@ impl Export {
     }
 
     /// The layer `number` of a source.
-    pub fn layer(&self, source: usize, number: usize) -> Option<&ExportLayer> {
+    pub fn layer(&self, source: SourceIndex, number: NodeIndex) -> Option<&ExportLayer> {
         let place = |layer: &ExportLayer| (layer.source, layer.number);
         let at = self.layers.binary_search_by_key(&(source, number), place).ok()?;
         self.layers.get(at)
@@ -228,8 +230,8 @@ impl ExportLayer {
     }
 }
 
-fn layers(source: usize, export: &CacheExport) -> impl Iterator<Item = ExportLayer> {
-    export.config.nodes.iter().enumerate().map(move |(number, node)| {
+fn layers(source: SourceIndex, export: &CacheExport) -> impl Iterator<Item = ExportLayer> {
+    by_index(&export.config.nodes).iter_enumerated().map(move |(number, node)| {
         let blob = export.manifest.layers.get(&node.blob);
         ExportLayer {
             source,
@@ -245,21 +247,19 @@ fn layers(source: usize, export: &CacheExport) -> impl Iterator<Item = ExportLay
 }
 
 fn steps<'k>(
-    source: usize,
+    source: SourceIndex,
     export: &CacheExport,
     key_of: impl Fn(&Digest) -> Option<&'k Resolved>,
-    misses: &BTreeMap<(usize, Digest), Vec<StepMiss>>,
-) -> Vec<ExportStep> {
+    misses: &BTreeMap<(SourceIndex, Digest), Vec<StepMiss>>,
+) -> TiVec<RecordIndex, ExportStep> {
     let config = &export.config;
     let stacks = stacks(export);
-    let mut missing: BTreeMap<usize, Vec<Digest>> = BTreeMap::new();
+    let mut missing: BTreeMap<RecordIndex, Vec<Digest>> = BTreeMap::new();
     for dropped in &config.dropped {
         missing.entry(dropped.record).or_default().push(dropped.missing);
     }
-    let mut steps: Vec<_> = config
-        .records
-        .iter()
-        .enumerate()
+    let mut steps: TiVec<RecordIndex, _> = by_index(&config.records)
+        .iter_enumerated()
         .map(|(number, record)| {
             let key = key_of(&record.digest).filter(|_| !record.inputs.is_empty());
             ExportStep {
@@ -281,17 +281,16 @@ fn steps<'k>(
         })
         .collect();
     // A step of which layers are missing, too, is one that the daemon may not find.
-    let mut may_miss = vec![false; steps.len()];
+    let mut may_miss: TiVec<RecordIndex, _> = ti_vec![false; steps.len()];
     for &number in config.records_inputs_first() {
-        let cold = |step: usize| {
-            let warmth = steps.get(step).map(|step| step.warmth);
+        let cold = |step: RecordIndex| {
             // A result without its layers has a key all the same.
-            warmth.is_none_or(|w| matches!(w, Warmth::NoKey | Warmth::NoInput | Warmth::WillMiss))
+            matches!(steps[step].warmth, Warmth::NoKey | Warmth::NoInput | Warmth::WillMiss)
         };
         let record = &config.records[number];
         let lost =
             record.inputs.iter().any(|alternatives| alternatives.iter().all(|i| cold(i.record)));
-        let in_doubt = |step: usize| cold(step) || may_miss.get(step).is_some_and(|may| *may);
+        let in_doubt = |step: RecordIndex| cold(step) || may_miss[step];
         let doubtful = !steps[number].misses.is_empty()
             || record.inputs.iter().any(|ways| ways.iter().all(|i| in_doubt(i.record)));
         let warmth = warmth(&steps[number], lost, doubtful);
@@ -330,9 +329,9 @@ fn inputs(record: &Record) -> Vec<StepInput> {
 
 /// For each layer how many there are from it down, and their bytes. To walk each chain would take
 /// forever where many are long.
-fn stacks(export: &CacheExport) -> Vec<(usize, u64)> {
+fn stacks(export: &CacheExport) -> TiVec<NodeIndex, (usize, u64)> {
     let config = &export.config;
-    let mut stacks: Vec<(usize, u64)> = vec![(0, 0); config.nodes.len()];
+    let mut stacks: TiVec<NodeIndex, (usize, u64)> = ti_vec![(0, 0); config.nodes.len()];
     for &number in config.nodes_parents_first() {
         let node = &config.nodes[number];
         let (depth, below) = node.parent.map_or((0, 0), |parent| stacks[parent]);
@@ -342,21 +341,27 @@ fn stacks(export: &CacheExport) -> Vec<(usize, u64)> {
     stacks
 }
 
-fn results(record: &Record, config: &CacheConfig, stacks: &[(usize, u64)]) -> Vec<StepResult> {
+fn results(
+    record: &Record,
+    config: &CacheConfig,
+    stacks: &TiSlice<NodeIndex, (usize, u64)>,
+) -> Vec<StepResult> {
     let result = |(chain, created_at): (&Chain, Option<Time>)| {
-        let own = |layer: usize| {
+        let own = |layer: NodeIndex| {
             let below = config.nodes[layer].parent.map_or(0, |parent| stacks[parent].1);
             stacks[layer].1 - below
         };
         let (layer, explicit, (depth, bytes)) = match chain {
             Chain::Top(top) => (*top, Vec::new(), stacks[*top]),
-            Chain::Explicit(layers) => {
+            Chain::Explicit { top, .. } => {
+                let layers = config.layers(chain);
                 let bytes =
                     layers.iter().fold(0, |sum: u64, &layer| sum.saturating_add(own(layer)));
-                (*layers.last()?, layers.clone(), (layers.len(), bytes))
+                let depth = layers.len();
+                (*top, layers, (depth, bytes))
             }
         };
-        Some(StepResult { layer, explicit, depth, bytes, created_at })
+        StepResult { layer, explicit, depth, bytes, created_at }
     };
-    record.results.iter().filter_map(|r| result((&r.chain, r.created_at))).collect()
+    record.results.iter().map(|r| result((&r.chain, r.created_at))).collect()
 }

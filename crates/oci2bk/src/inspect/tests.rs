@@ -11,7 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::keys::read_source;
+use crate::keys::{KeySourceIndex, read_source};
 use crate::layout::testing::TestLayout;
 use crate::limits::Limits;
 use crate::plan::testing::{blob, export, keyring, op, plain, record, result};
@@ -45,16 +45,16 @@ fn what_a_daemon_finds_of_each_step_follows_from_keys_layers_and_inputs() {
     assert_eq!(view.steps[6].missing, [blob("gone")]);
     let result = &view.steps[5].results[0];
     let size = |name| view.layers.iter().find(|l| l.blob == blob(name)).unwrap().bytes.unwrap();
-    assert_eq!((result.layer, result.depth, result.bytes), (1, 2, size("a") + size("b")));
+    assert_eq!((result.layer.0, result.depth, result.bytes), (1, 2, size("a") + size("b")));
     assert_eq!(view.steps[1].name.as_deref(), Some("RUN warm"));
-    assert_eq!(view.steps[1].key.as_ref().unwrap().source, 0);
+    assert_eq!(view.steps[1].key.as_ref().unwrap().source, KeySourceIndex(0));
 }
 
 #[test]
 fn one_thing_of_an_export_comes_with_what_it_is_tied_to() {
     let (_layout, view) = view();
     let numbers = |word: &str| {
-        view.only(word).map(|only| only.steps.iter().map(|step| step.number).collect::<Vec<_>>())
+        view.only(word).map(|only| only.steps.iter().map(|step| step.number.0).collect::<Vec<_>>())
     };
     let both = Some(vec![1, 3, 5, 6]);
     assert_eq!(numbers(&record("either").to_string()), both);
@@ -63,7 +63,7 @@ fn one_thing_of_an_export_comes_with_what_it_is_tied_to() {
     // Where a layer is the topmost of several results, they are all meant.
     let layer = view.only(&blob("b").to_string()).unwrap();
     assert_eq!(layer.layers.len(), 1);
-    assert!([4, 5, 7].iter().all(|number| layer.steps.iter().any(|s| s.number == *number)));
+    assert!([4, 5, 7].iter().all(|number| layer.steps.iter().any(|s| s.number.0 == *number)));
     assert_eq!(numbers("ffff"), None);
     assert_eq!(numbers("sha256:"), None, "the beginning of every digest names none");
     assert_eq!(numbers(""), None);

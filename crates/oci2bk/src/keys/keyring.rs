@@ -15,6 +15,7 @@ use super::scan::Scans;
 use super::source::{Candidate, KeySource, SourceDescription, SourceKind};
 use crate::export::{CacheExport, layouts};
 use crate::image::BaseImage;
+use crate::index::index;
 use crate::limits::Limits;
 
 /// The op digest of a record, proved by the record's own digest.
@@ -27,8 +28,8 @@ pub struct Resolved {
     pub output: u32,
     /// The step in the words of a Dockerfile, where the source tells it.
     pub name: Option<String>,
-    /// The source it came from, as an index into [`Keyring::sources`].
-    pub source: usize,
+    /// The source it came from.
+    pub source: KeySourceIndex,
     /// The releases of BuildKit that call the op so, where the digest was computed.
     pub encoding: Option<Encoding>,
     /// The op, where any source has it.
@@ -36,6 +37,11 @@ pub struct Resolved {
     /// The releases of which the daemon can have been that made the record, by all the sources that
     /// have its op digest and tell.
     pub builder: Option<Span>,
+}
+
+index! {
+    /// The index of a key source in [`Keyring::sources`].
+    pub struct KeySourceIndex of SourceSummary;
 }
 
 /// What came of one key source.
@@ -61,7 +67,7 @@ pub struct SourceSummary {
 /// The records whose op digests are known, out of those that are wanted.
 ///
 /// ```
-/// use oci2bk::keys::SourceError;
+/// use oci2bk::keys::{KeySourceIndex, SourceError};
 /// use oci2bk::{BaseImage, CacheExport, Keyring, Limits};
 ///
 /// let limits = Limits::default();
@@ -73,7 +79,9 @@ pub struct SourceSummary {
 /// for source in keyring.sources() {
 ///     println!("{}: {} of {}", source.description, source.resolved, source.candidates);
 /// }
-/// assert_eq!(keyring.sources()[0].resolved, keyring.len());
+/// let first = KeySourceIndex(0);
+/// assert_eq!(keyring.sources()[first].resolved, keyring.len());
+/// assert!(keyring.iter().all(|(_, key)| key.source == first));
 ///
 /// // What scans made the SBOM of a build is in no document about it. The image of the scanner tells; this
 /// // one is of no scanner.
@@ -197,7 +205,7 @@ impl Keyring {
 
     fn try_outputs(&mut self, source: KeySource) {
         let KeySource { description, candidates, scans, attached_to, signed, found, .. } = source;
-        let source = self.sources.len();
+        let source = KeySourceIndex(self.sources.len());
         let resolved_before = self.records.len();
         let mut count = 0;
         let mut matches = false;

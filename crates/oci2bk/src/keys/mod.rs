@@ -236,7 +236,7 @@ pub use envelope::EnvelopeError;
 pub use error::{SourceError, TooManyOutputs};
 pub use file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError, MAX_DOCUMENT_BYTES};
 pub use history::HistoryError;
-pub use keyring::{Keyring, Resolved, SourceSummary};
+pub use keyring::{KeySourceIndex, Keyring, Resolved, SourceSummary};
 pub use metadata_file::MetadataFileError;
 pub use read::{read_layout, read_root, read_source};
 pub use source::{Candidate, KeySource, SourceDescription, SourceKind, Uncomputable};

@@ -279,7 +279,7 @@ fn only_candidates_that_name_a_record_get_into_the_keyring() {
     keyring.add(KeySource::from_digests(second, description), &Limits::default()).unwrap();
     let resolved: Vec<_> = ["a@0", "a@2", "b@1", "never@0"]
         .map(|record| keyring.get(&Digest::of(record)))
-        .map(|key| key.map(|key| (key.output, key.name.clone().unwrap(), key.source)))
+        .map(|key| key.map(|key| (key.output, key.name.clone().unwrap(), key.source.0)))
         .into();
     assert_eq!(
         resolved,

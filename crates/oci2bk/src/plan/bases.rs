@@ -6,7 +6,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Layer, Step, StepResult};
+use typed_index_collections::{TiSlice, TiVec, ti_vec};
+
+use super::{Layer, LayerIndex, Step, StepIndex, StepResult};
 
 /// How many results of one step are looked at. A step of a real export has one or two; a hostile
 /// one could have so many, for so many inputs, that nobody can store the product.
@@ -14,11 +16,16 @@ const MOST_RESULTS: usize = 16;
 
 /// Gives the steps without results those that follow from the steps on top of them. `bases` has for
 /// each step the input that it is one layer more than.
-pub(super) fn infer(steps: &mut [Step], bases: &[Option<usize>], layers: &[Layer]) {
-    let mut inferred: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); steps.len()];
+pub(super) fn infer(
+    steps: &mut TiSlice<StepIndex, Step>,
+    bases: &TiSlice<StepIndex, Option<usize>>,
+    layers: &TiSlice<LayerIndex, Layer>,
+) {
+    let mut inferred: TiVec<StepIndex, BTreeSet<LayerIndex>> =
+        ti_vec![BTreeSet::new(); steps.len()];
     // A step stands after its inputs, so what it takes from those above is complete when its turn
     // comes.
-    for index in (0..steps.len()).rev() {
+    for index in steps.keys().rev() {
         let results = inferred[index]
             .iter()
             .map(|&layer| StepResult { layer, created_at: layers[layer].created_at });
@@ -64,7 +71,7 @@ mod tests {
         let nodes = [("a", -1), ("b", 0), ("c", 1), ("d", 1)];
         let (_layout, export) = export(&["a", "b", "c", "d"].map(described), &nodes, records);
         let plan = Plan::new(&[export], &keyring_with_bases(&["x", "y", "z"], base)).unwrap();
-        let layers = |step: &super::Step| step.results.iter().map(|r| r.layer).collect();
+        let layers = |step: &super::Step| step.results.iter().map(|r| r.layer.0).collect();
         plan.steps.iter().map(layers).collect()
     }
 
@@ -111,7 +118,7 @@ mod tests {
         let (_layout, export) = export(&["a", "b", "c"].map(described), &nodes, &records);
         let plan = Plan::new(&[export], &keyring_with_bases(&["x", "y", "z"], FIRST)).unwrap();
         let root = &plan.steps[0];
-        assert_eq!(root.results.iter().map(|r| r.layer).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(root.results.iter().map(|r| r.layer.0).collect::<Vec<_>>(), [0, 1]);
         assert!(root.results.iter().all(|r| r.created_at == plan.layers[0].created_at));
     }
 

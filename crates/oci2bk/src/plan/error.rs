@@ -2,8 +2,8 @@
 
 use bkstate::Digest;
 
-use super::Source;
-use super::layers::Conflict;
+use super::layers::Flaw;
+use super::{BrokenPlan, Source, SourceIndex};
 use crate::export::CacheExport;
 use crate::manifest::{Disagreement, Style};
 
@@ -44,6 +44,19 @@ pub enum PlanError {
         /// The other one.
         second: String,
     },
+    /// The plan to add to was changed after it was made, and does not fit together.
+    #[error(transparent)]
+    Plan(#[from] BrokenPlan),
+    /// An export was changed after it was read: it has a result whose layer its manifest does not describe.
+    #[error(
+        "{source_name} has a result with the layer {layer}, which it does not describe; read the cache anew"
+    )]
+    Undescribed {
+        /// The export: its cache manifest, and how the user named it.
+        source_name: String,
+        /// The layer's blob.
+        layer: Digest,
+    },
     /// An export has nothing but what an importer reads to find steps.
     #[error(
         "{source_name} is a sparse layout: it has none of the layers of the cache {cache}; give the layout \
@@ -67,16 +80,23 @@ impl PlanError {
         Err(Self::Sparse { source_name, cache: export.manifest.digest })
     }
 
-    pub(super) fn of(sources: &[Source], conflict: &Conflict) -> Self {
-        let &Conflict { layer, what, first, second } = conflict;
-        let name = |source: usize| match sources.get(source) {
+    pub(super) fn of(sources: &[Source], flaw: &Flaw) -> Self {
+        let name = |source: SourceIndex| {
             // An image has several caches under one name.
-            Some(Source { manifest, style, reference, .. }) => {
-                let what = if *style == Style::Image { "image" } else { "cache" };
-                format!("the {what} {manifest} in {reference}")
-            }
-            None => format!("source {source}"),
+            let Source { manifest, style, reference, .. } = &sources[source];
+            let what = if *style == Style::Image { "image" } else { "cache" };
+            format!("the {what} {manifest} in {reference}")
         };
-        Self::Conflict { layer, what: what.into(), first: name(first), second: name(second) }
+        match *flaw {
+            Flaw::Conflict { layer, what, first, second } => Self::Conflict {
+                layer,
+                what: what.into(),
+                first: name(first),
+                second: name(second),
+            },
+            Flaw::Undescribed { layer, source } => {
+                Self::Undescribed { source_name: name(source), layer }
+            }
+        }
     }
 }

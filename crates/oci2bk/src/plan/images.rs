@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bkstate::Digest;
 use bkstate::ids::KeyId;
 
-use super::{Document, Plan, StepResult};
+use super::{Document, LayerIndex, Plan, StepIndex, StepResult};
 use crate::export::{CacheExport, layouts};
 use crate::image::{BaseImage, ImageError, PlatformImage};
+use crate::index::by_index;
 
 impl Plan {
     /// Adds the base images that lie beside the caches in the layouts of `exports`, with a name and as
@@ -34,11 +35,13 @@ impl Plan {
     /// As in a daemon that pulled the image, the documents are kept for as long as its topmost
     /// layer, or if that is in no result, the layers that were made with the image.
     pub fn add_images(&mut self, images: &[BaseImage]) -> Vec<String> {
+        let steps = by_index(&self.steps).iter_enumerated();
         let step_of: BTreeMap<_, _> =
-            self.steps.iter().enumerate().map(|(index, step)| (step.key.clone(), index)).collect();
-        let mut layers_of: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
-        for (index, layer) in self.layers.iter().enumerate() {
-            if let Some(snapshot) = self.snapshots.get(layer.snapshot) {
+            steps.map(|(index, step)| (step.key.clone(), index)).collect();
+        let mut layers_of: BTreeMap<Digest, Vec<LayerIndex>> = BTreeMap::new();
+        for (index, layer) in by_index(&self.layers).iter_enumerated() {
+            // A plan that was changed may lack it, which is told when it is carried out.
+            if let Some(snapshot) = self.snapshots.get(layer.snapshot.0) {
                 layers_of.entry(snapshot.chain_id).or_default().push(index);
             }
         }
@@ -61,34 +64,34 @@ impl Plan {
     }
 
     /// Makes `tops` the results of those `roots` that have none.
-    fn add_results(&mut self, roots: &BTreeSet<usize>, tops: &[usize]) {
+    fn add_results(&mut self, roots: &BTreeSet<StepIndex>, tops: &[LayerIndex]) {
         for root in roots {
-            if let Some(step) = self.steps.get_mut(*root).filter(|step| step.results.is_empty()) {
-                step.results.extend(tops.iter().map(|&layer| StepResult {
-                    layer,
-                    created_at: self.layers.get(layer).and_then(|layer| layer.created_at),
-                }));
+            let step = &mut self.steps[*root];
+            if step.results.is_empty() {
+                step.results.extend(
+                    tops.iter().map(|&layer| StepResult {
+                        layer,
+                        created_at: self.layers[layer].created_at,
+                    }),
+                );
             }
         }
     }
 
     /// The layers that are to keep an image whose steps are `roots`.
-    fn layers_made_with(&self, roots: BTreeSet<usize>) -> BTreeSet<usize> {
+    fn layers_made_with(&self, roots: BTreeSet<StepIndex>) -> BTreeSet<LayerIndex> {
         if roots.is_empty() {
             return BTreeSet::new();
         }
-        let tops = |step: usize| {
-            let results = self.steps.get(step).map(|step| step.results.as_slice());
-            results.unwrap_or_default().iter().map(|result| result.layer)
-        };
-        let own: BTreeSet<usize> = roots.iter().flat_map(|root| tops(*root)).collect();
+        let tops = |step: StepIndex| self.steps[step].results.iter().map(|result| result.layer);
+        let own: BTreeSet<LayerIndex> = roots.iter().flat_map(|root| tops(*root)).collect();
         if !own.is_empty() {
             return own;
         }
         // Steps stand after those they build on, so one pass finds the nearest with results.
         let mut reached = roots;
         let mut layers = BTreeSet::new();
-        for (index, step) in self.steps.iter().enumerate() {
+        for (index, step) in by_index(&self.steps).iter_enumerated() {
             if step.links.iter().any(|link| reached.contains(&link.from)) {
                 if step.results.is_empty() {
                     reached.insert(index);
@@ -103,7 +106,7 @@ impl Plan {
         &mut self,
         image: &BaseImage,
         platform: &PlatformImage,
-        layers: &BTreeSet<usize>,
+        layers: &BTreeSet<LayerIndex>,
     ) {
         // A layer blob of the same digest has its row and its lease already.
         // Without a name no daemon finds them.
@@ -123,7 +126,7 @@ impl Plan {
 }
 
 /// The steps that an image is.
-fn roots(image: &PlatformImage, step_of: &BTreeMap<KeyId, usize>) -> BTreeSet<usize> {
+fn roots(image: &PlatformImage, step_of: &BTreeMap<KeyId, StepIndex>) -> BTreeSet<StepIndex> {
     let keys = image.records.iter().map(|record| KeyId::from(*record));
     keys.filter_map(|key| step_of.get(&key).copied()).collect()
 }
@@ -157,8 +160,8 @@ mod tests {
         let mut plan = plan();
         let found = image("m", &["absent", "r"], Some(diff_id("a")));
         assert!(plan.add_images(&[found]).is_empty());
-        assert_eq!(plan.steps[0].results[0].layer, 0);
-        assert_eq!(plan.documents[&Digest::of("m")].layers, BTreeSet::from([0]));
+        assert_eq!(plan.steps[0].results[0].layer, LayerIndex(0));
+        assert_eq!(plan.documents[&Digest::of("m")].layers, BTreeSet::from([LayerIndex(0)]));
         assert!(plan.steps[1].results.is_empty());
     }
 
@@ -168,7 +171,7 @@ mod tests {
         let found = image("m", &["r"], Some(diff_id("other")));
         assert!(plan.add_images(&[found]).is_empty());
         assert!(plan.steps[0].results.is_empty());
-        assert_eq!(plan.documents[&Digest::of("m")].layers, BTreeSet::from([1]));
+        assert_eq!(plan.documents[&Digest::of("m")].layers, BTreeSet::from([LayerIndex(1)]));
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::collections::btree_map::Entry;
 
 use bkstate::ids::RecordId;
 use bkstate::{Digest, Time};
+use typed_index_collections::{TiSlice, TiVec, ti_vec};
 
-use super::{Blob, Layer, Snapshot};
-use crate::config::Chain;
+use super::{Blob, Layer, LayerIndex, Snapshot, SnapshotIndex, SourceIndex};
+use crate::config::{Chain, NodeIndex, RecordIndex};
 use crate::export::CacheExport;
 use crate::manifest::{Compression, Disagreement, Facts, LayerBlob};
 
@@ -28,18 +29,18 @@ const MAX_ANNOTATION: usize = 4096 - LABEL_ANNOTATION.len();
 #[derive(Default)]
 pub(super) struct Layers {
     pub(super) blobs: BTreeMap<Digest, Blob>,
-    pub(super) snapshots: Vec<Snapshot>,
-    pub(super) layers: Vec<Layer>,
-    snapshot_of: BTreeMap<Digest, usize>,
-    layer_of: BTreeMap<Digest, usize>,
+    pub(super) snapshots: TiVec<SnapshotIndex, Snapshot>,
+    pub(super) layers: TiVec<LayerIndex, Layer>,
+    snapshot_of: BTreeMap<Digest, SnapshotIndex>,
+    layer_of: BTreeMap<Digest, LayerIndex>,
 }
 
-/// Two exports, by their places, that contradict each other about a layer blob.
-pub(super) struct Conflict {
-    pub(super) layer: Digest,
-    pub(super) what: Disagreement,
-    pub(super) first: usize,
-    pub(super) second: usize,
+/// What is wrong with a layer blob.
+pub(super) enum Flaw {
+    /// Two exports contradict each other about it.
+    Conflict { layer: Digest, what: Disagreement, first: SourceIndex, second: SourceIndex },
+    /// An export has a result with it and does not describe it.
+    Undescribed { layer: Digest, source: SourceIndex },
 }
 
 /// The image that layers came with.
@@ -51,7 +52,7 @@ pub(super) struct Pulled<'i> {
 }
 
 /// For each record of an export the layer on top of each of its results.
-pub(super) type Tops = Vec<Vec<usize>>;
+pub(super) type Tops = TiVec<RecordIndex, Vec<LayerIndex>>;
 
 impl Layers {
     /// Those of a plan, to add to.
@@ -60,10 +61,11 @@ impl Layers {
         snapshots: Vec<Snapshot>,
         layers: Vec<Layer>,
     ) -> Self {
+        let (snapshots, layers) = (TiVec::from(snapshots), TiVec::from(layers));
         let snapshot_of =
-            snapshots.iter().enumerate().map(|(index, it)| (it.chain_id, index)).collect();
+            snapshots.iter_enumerated().map(|(index, it)| (it.chain_id, index)).collect();
         let layer_of =
-            layers.iter().enumerate().map(|(index, it)| (it.blob_chain_id, index)).collect();
+            layers.iter_enumerated().map(|(index, it)| (it.blob_chain_id, index)).collect();
         Self { blobs, snapshots, layers, snapshot_of, layer_of }
     }
 
@@ -73,13 +75,13 @@ impl Layers {
     /// An export or another image contradicts it about a blob.
     pub(super) fn add_chain(
         &mut self,
-        source: usize,
+        source: SourceIndex,
         blobs: &[LayerBlob],
         image: &Pulled<'_>,
-    ) -> Result<Option<usize>, Conflict> {
+    ) -> Result<Option<LayerIndex>, Flaw> {
         let mut below = None;
         for blob in blobs {
-            let before = self.layers.len();
+            let before = self.layers.next_key();
             let index = self.layer(source, blob, below)?;
             self.layers[index].pull(image, index == before);
             below = Some(index);
@@ -90,14 +92,16 @@ impl Layers {
     /// Adds what the results of `export` consist of.
     ///
     /// # Errors
-    /// The export contradicts an earlier one about a blob.
-    pub(super) fn add(&mut self, source: usize, export: &CacheExport) -> Result<Tops, Conflict> {
+    /// The export contradicts an earlier one about a blob, or does not describe one.
+    pub(super) fn add(&mut self, source: SourceIndex, export: &CacheExport) -> Result<Tops, Flaw> {
         let config = &export.config;
-        let blob_of = |node: usize| {
-            let blob = config.nodes[node].blob;
-            export.manifest.layers.get(&blob)
+        let undescribed =
+            |node: NodeIndex| Flaw::Undescribed { layer: config.nodes[node].blob, source };
+        let blob_of = |node: NodeIndex| {
+            let blob = export.manifest.layers.get(&config.nodes[node].blob);
+            blob.ok_or_else(|| undescribed(node))
         };
-        let mut used = vec![false; config.nodes.len()];
+        let mut used = ti_vec![false; config.nodes.len()];
         for record in &config.records {
             for result in &record.results {
                 if let Chain::Top(top) = result.chain {
@@ -105,36 +109,39 @@ impl Layers {
                 }
             }
         }
-        let mut layer_of_node = vec![None; config.nodes.len()];
+        let mut layer_of_node: TiVec<NodeIndex, _> = ti_vec![None; config.nodes.len()];
         for &node in config.nodes_parents_first() {
             if !used[node] {
                 continue;
             }
             let below = config.nodes[node].parent.and_then(|parent| layer_of_node[parent]);
-            layer_of_node[node] =
-                blob_of(node).map(|blob| self.layer(source, blob, below)).transpose()?;
+            layer_of_node[node] = Some(self.layer(source, blob_of(node)?, below)?);
         }
         let mut top_of = |chain: &Chain| match chain {
-            Chain::Top(top) => Ok(layer_of_node[*top]),
-            Chain::Explicit(nodes) => {
+            Chain::Top(top) => layer_of_node[*top].ok_or_else(|| undescribed(*top)),
+            Chain::Explicit { lower, top } => {
                 let mut below = None;
-                for node in nodes {
-                    let Some(blob) = blob_of(*node) else { return Ok(None) };
-                    below = Some(self.layer(source, blob, below)?);
+                for node in lower {
+                    below = Some(self.layer(source, blob_of(*node)?, below)?);
                 }
-                Ok(below)
+                self.layer(source, blob_of(*top)?, below)
             }
         };
-        let tops = config.records.iter().map(|record| {
-            let tops = record.results.iter().map(|result| top_of(&result.chain));
-            tops.filter_map(Result::transpose).collect()
-        });
+        let tops = config
+            .records
+            .iter()
+            .map(|record| record.results.iter().map(|result| top_of(&result.chain)).collect());
         tops.collect()
     }
 
     /// Takes over what a step tells about its topmost layer where the export itself does not:
     /// what the layer is, and when it was made.
-    pub(super) fn learn(&mut self, layer: usize, step: Option<&str>, created_at: Option<Time>) {
+    pub(super) fn learn(
+        &mut self,
+        layer: LayerIndex,
+        step: Option<&str>,
+        created_at: Option<Time>,
+    ) {
         let layer = &mut self.layers[layer];
         layer.description = layer.description.take().or_else(|| step.map(str::to_owned));
         layer.created_at = layer.created_at.or(created_at);
@@ -143,8 +150,8 @@ impl Layers {
     /// Gives layers of unknown time that of the first step on top of them. The daemon would
     /// give them the time of its next start.
     pub(super) fn date(&mut self) {
-        let mut earliest: Vec<Option<Time>> = vec![None; self.layers.len()];
-        for (index, layer) in self.layers.iter_mut().enumerate().rev() {
+        let mut earliest: TiVec<LayerIndex, Option<Time>> = ti_vec![None; self.layers.len()];
+        for (index, layer) in self.layers.iter_mut_enumerated().rev() {
             layer.created_at = layer.created_at.or(earliest[index]);
             if let (Some(time), Some(parent)) = (layer.created_at, layer.parent) {
                 let slot = &mut earliest[parent];
@@ -154,17 +161,17 @@ impl Layers {
     }
 
     /// The description of a layer.
-    pub(super) fn description(&self, layer: usize) -> Option<&str> {
+    pub(super) fn description(&self, layer: LayerIndex) -> Option<&str> {
         self.layers[layer].description.as_deref()
     }
 
     /// The layer of `blob` on top of `below`, made if it is new.
     fn layer(
         &mut self,
-        source: usize,
+        source: SourceIndex,
         blob: &LayerBlob,
-        below: Option<usize>,
-    ) -> Result<usize, Conflict> {
+        below: Option<LayerIndex>,
+    ) -> Result<LayerIndex, Flaw> {
         let digest = blob.descriptor.digest;
         self.blob(source, blob)?;
         let pair = chain(Some(digest), blob.diff_id);
@@ -176,7 +183,7 @@ impl Layers {
         let parent = below.map(|(index, _)| index);
         let snapshot_below = below.map(|(_, layer)| layer.snapshot);
         let snapshot = self.snapshot(blob, snapshot_below);
-        self.layers.push(Layer {
+        let index = self.layers.push_and_get_key(Layer {
             record: RecordId::derive(&blob_chain_id.to_string()),
             blob_chain_id,
             blob: digest,
@@ -186,14 +193,13 @@ impl Layers {
             description: blob.description.clone(),
             image: None,
         });
-        let index = self.layers.len() - 1;
         self.layer_of.insert(blob_chain_id, index);
         Ok(index)
     }
 
     /// Adds a blob. Of one that another export has, what follows from its content has to be said alike, and
     /// of the rest counts what both say, so that no cache speaks for the blobs of another.
-    fn blob(&mut self, source: usize, blob: &LayerBlob) -> Result<(), Conflict> {
+    fn blob(&mut self, source: SourceIndex, blob: &LayerBlob) -> Result<(), Flaw> {
         let layer = blob.descriptor.digest;
         let known = match self.blobs.entry(layer) {
             Entry::Occupied(known) => known.into_mut(),
@@ -218,7 +224,7 @@ impl Layers {
             compression: Compression::of_media_type(&known.media_type).unwrap_or(blob.compression),
         };
         if let Some(what) = facts.disagreement(&blob.facts()) {
-            return Err(Conflict { layer, what, first: known.source, second: source });
+            return Err(Flaw::Conflict { layer, what, first: known.source, second: source });
         }
         if known.media_type != blob.descriptor.media_type {
             known.media_type = blob.compression.media_type().to_owned();
@@ -232,12 +238,12 @@ impl Layers {
         Ok(())
     }
 
-    fn snapshot(&mut self, blob: &LayerBlob, parent: Option<usize>) -> usize {
+    fn snapshot(&mut self, blob: &LayerBlob, parent: Option<SnapshotIndex>) -> SnapshotIndex {
         let below = parent.map(|index| &self.snapshots[index]);
         let chain_id = chain(below.map(|snapshot| snapshot.chain_id), blob.diff_id);
         *self.snapshot_of.entry(chain_id).or_insert_with(|| {
-            self.snapshots.push(Snapshot { chain_id, blob: blob.descriptor.digest, parent });
-            self.snapshots.len() - 1
+            let blob = blob.descriptor.digest;
+            self.snapshots.push_and_get_key(Snapshot { chain_id, blob, parent })
         })
     }
 }
@@ -262,7 +268,11 @@ fn chain(below: Option<Digest>, next: Digest) -> Digest {
 }
 
 /// Marks `node` and everything below it; stops where it was before, so all marking is linear.
-fn mark(used: &mut [bool], node: usize, parent: impl Fn(usize) -> Option<usize>) {
+fn mark(
+    used: &mut TiSlice<NodeIndex, bool>,
+    node: NodeIndex,
+    parent: impl Fn(NodeIndex) -> Option<NodeIndex>,
+) {
     let mut next = Some(node);
     while let Some(node) = next {
         if std::mem::replace(&mut used[node], true) {

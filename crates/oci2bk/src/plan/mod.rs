@@ -5,7 +5,8 @@
 //!
 //! ```
 //! use oci2bk::plan::{
-//!     Blob, Document, Layer, Lost, LostReason, Snapshot, Source, Step, StepLink, StepResult,
+//!     Blob, Document, Layer, LayerIndex, Lost, LostReason, Snapshot, SnapshotIndex, Source,
+//!     SourceIndex, Step, StepIndex, StepLink, StepResult,
 //! };
 //! use oci2bk::{BaseImage, CacheExport, Degree, Keyring, Limits, Plan, Target};
 //!
@@ -28,16 +29,19 @@
 //! let [Source { records, .. }] = plan.sources.as_slice() else { panic!("one was given") };
 //! assert_eq!(*records, exports[0].config.records.len());
 //!
-//! // Everything refers to what comes before it.
+//! // Everything refers to what comes before it. Each list has indexes of its own type.
 //! for (index, Step { name, results, links, .. }) in plan.steps.iter().enumerate() {
 //!     println!("{}", name.as_deref().unwrap_or("(no name)"));
-//!     assert!(links.iter().all(|StepLink { from, .. }| *from < index));
+//!     assert!(links.iter().all(|StepLink { from, .. }| *from < StepIndex(index)));
 //!     for StepResult { layer, .. } in results {
-//!         let Layer { snapshot, blob, .. } = &plan.layers[*layer];
+//!         let layer: LayerIndex = *layer;
+//!         let Layer { snapshot, blob, .. } = &plan.layers[layer];
 //!         let Blob { size, source, .. } = &plan.blobs[blob];
-//!         println!("  {blob}: {size} bytes, from {}", plan.sources[*source].reference);
-//!         let Snapshot { parent, .. } = &plan.snapshots[*snapshot];
-//!         assert!(parent.is_none_or(|parent| parent < *snapshot));
+//!         let source: SourceIndex = *source;
+//!         println!("  {blob}: {size} bytes, from {}", plan.sources[source].reference);
+//!         let snapshot: SnapshotIndex = *snapshot;
+//!         let Snapshot { parent, .. } = &plan.snapshots[snapshot];
+//!         assert!(parent.is_none_or(|parent| parent < snapshot));
 //!     }
 //! }
 //!
@@ -99,10 +103,12 @@ use bkstate::solver::Link;
 use bkstate::{Digest, Time};
 use llb::release::{Releases, Target};
 use serde::Serialize;
+use typed_index_collections::TiVec;
 
 use crate::degree::Degree;
 use crate::export::{CacheExport, own_first};
 use crate::image::Repository;
+use crate::index::index;
 use crate::keys::Keyring;
 use crate::layout::{Descriptor, Layout};
 use crate::manifest::Style;
@@ -143,6 +149,26 @@ pub struct Plan {
     pub misses: Vec<Miss>,
 }
 
+index! {
+    /// The index of a [`Source`] in [`Plan::sources`].
+    pub struct SourceIndex of Source;
+}
+
+index! {
+    /// The index of a [`Snapshot`] in [`Plan::snapshots`].
+    pub struct SnapshotIndex of Snapshot;
+}
+
+index! {
+    /// The index of a [`Layer`] in [`Plan::layers`].
+    pub struct LayerIndex of Layer;
+}
+
+index! {
+    /// The index of a [`Step`] in [`Plan::steps`].
+    pub struct StepIndex of Step;
+}
+
 /// An export that the plan is made from.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
@@ -171,8 +197,8 @@ pub struct Source {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Blob {
-    /// Index of the first source that names it, whose layout is asked for it first.
-    pub source: usize,
+    /// The first source that names it, whose layout is asked for it first.
+    pub source: SourceIndex,
     /// Size in bytes.
     pub size: u64,
     /// Media type, which tells the compression. If sources call the blob by several, it is the OCI one.
@@ -194,8 +220,8 @@ pub struct Document {
     pub size: u64,
     /// The repositories that have it.
     pub repositories: BTreeSet<Repository>,
-    /// Indexes of the layers that keep it.
-    pub layers: BTreeSet<usize>,
+    /// The layers that keep it.
+    pub layers: BTreeSet<LayerIndex>,
     /// Its bytes.
     #[serde(skip)]
     pub content: Arc<[u8]>,
@@ -209,8 +235,8 @@ pub struct Snapshot {
     pub chain_id: Digest,
     /// The blob that holds its files.
     pub blob: Digest,
-    /// Index of the snapshot below.
-    pub parent: Option<usize>,
+    /// The snapshot below.
+    pub parent: Option<SnapshotIndex>,
 }
 
 /// A cache record of a layer, one per chain of blobs.
@@ -223,10 +249,10 @@ pub struct Layer {
     pub blob_chain_id: Digest,
     /// Its blob.
     pub blob: Digest,
-    /// Index of its snapshot.
-    pub snapshot: usize,
-    /// Index of the layer below.
-    pub parent: Option<usize>,
+    /// Its snapshot.
+    pub snapshot: SnapshotIndex,
+    /// The layer below.
+    pub parent: Option<LayerIndex>,
     /// When it was made.
     pub created_at: Option<Time>,
     /// What `buildctl du --verbose` will show: a description from the export, or the step.
@@ -254,8 +280,8 @@ pub struct Step {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct StepResult {
-    /// Index of its topmost layer.
-    pub layer: usize,
+    /// Its topmost layer.
+    pub layer: LayerIndex,
     /// When the step ran. Of a result that the export leaves out, when its layer was made.
     pub created_at: Option<Time>,
 }
@@ -264,8 +290,8 @@ pub struct StepResult {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StepLink {
-    /// Index of the step where it starts.
-    pub from: usize,
+    /// The step where it starts.
+    pub from: StepIndex,
     /// The edge itself.
     pub link: Link,
 }
@@ -274,8 +300,8 @@ pub struct StepLink {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Lost {
-    /// Index of the source.
-    pub source: usize,
+    /// The source.
+    pub source: SourceIndex,
     /// The digest of the record in the export.
     pub digest: Digest,
     /// Why.
@@ -305,8 +331,8 @@ pub enum LostReason {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Dropped {
-    /// Index of the source.
-    pub source: usize,
+    /// The source.
+    pub source: SourceIndex,
     /// The digest of the record in the export.
     #[serde(rename = "digest")]
     pub record: Digest,
@@ -321,8 +347,8 @@ pub struct Dropped {
 /// otherwise.
 #[derive(Debug, Clone, Serialize)]
 pub struct Miss {
-    /// Index of the source.
-    pub source: usize,
+    /// The source.
+    pub source: SourceIndex,
     /// The digest of the record in the export.
     #[serde(rename = "digest")]
     pub record: Digest,
@@ -387,13 +413,13 @@ impl Plan {
         let mut layers = Layers::default();
         let mut steps = Steps::default();
         let mut dropped = Vec::new();
-        let mut sources = Vec::with_capacity(exports.len());
+        let mut sources: TiVec<SourceIndex, Source> = TiVec::with_capacity(exports.len());
         let mut misses = Vec::new();
-        for (source, export) in exports.iter().enumerate() {
+        for export in exports {
             let translation = Translation::new(export, keyring, target);
-            sources.push(Source::of(export, &translation));
+            let source = sources.push_and_get_key(Source::of(export, &translation));
             misses.extend(translation.misses(source));
-            let tops = layers.add(source, export).map_err(|it| PlanError::of(&sources, &it))?;
+            let tops = layers.add(source, export).map_err(|it| PlanError::of(&sources.raw, &it))?;
             steps.add(source, export, &translation, &tops, &mut layers);
             dropped.extend(export.config.dropped.iter().map(|result| Dropped {
                 source,
@@ -409,12 +435,12 @@ impl Plan {
         Ok(Self {
             target,
             worker_id: WorkerId::derive(&manifests.join(" ")),
-            sources,
+            sources: sources.into(),
             blobs: layers.blobs,
             documents: BTreeMap::new(),
-            snapshots: layers.snapshots,
-            layers: layers.layers,
-            steps: steps.steps,
+            snapshots: layers.snapshots.into(),
+            layers: layers.layers.into(),
+            steps: steps.steps.into(),
             lost: steps.lost,
             dropped,
             misses,
@@ -435,7 +461,7 @@ impl Plan {
 
     /// The layouts that may have a blob, that of its source first.
     pub(crate) fn layouts_of(&self, blob: &Blob) -> Vec<&Layout> {
-        let own = self.sources.get(blob.source);
+        let own = self.sources.get(blob.source.0);
         let layouts = own.into_iter().chain(&self.sources).map(|source| &*source.layout);
         own_first(layouts)
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bkstate::ids::{KeyId, WorkerId};
 
 use super::layers::{Layers, Pulled};
-use super::{Plan, PlanError, Source, Step, StepResult};
+use super::{LayerIndex, Plan, PlanError, Source, SourceIndex, Step, StepResult};
 use crate::image::WholeImage;
 use crate::manifest::Style;
 
@@ -15,10 +15,11 @@ impl Plan {
     /// [`add_images`](Self::add_images) after it, that is what a daemon has that pulled the image.
     ///
     /// # Errors
-    /// If a cache or another image contradicts it about a layer.
+    /// If a cache or another image contradicts it about a layer, or the plan does not fit together.
     pub fn add_layers(&mut self, image: &WholeImage) -> Result<(), PlanError> {
+        self.check()?;
         let name = image.name();
-        let source = self.sources.len();
+        let source = SourceIndex(self.sources.len());
         self.sources.push(Source {
             reference: image.image.reference.clone(),
             manifest: image.manifest,
@@ -35,8 +36,9 @@ impl Plan {
         );
         let pulled = Pulled { name: name.as_deref(), made: image.on.created };
         let top = layers.add_chain(source, &image.layers, &pulled);
-        (self.blobs, self.snapshots, self.layers) = (layers.blobs, layers.snapshots, layers.layers);
-        let top = top.map_err(|conflict| PlanError::of(&self.sources, &conflict))?;
+        (self.blobs, self.snapshots, self.layers) =
+            (layers.blobs, layers.snapshots.into(), layers.layers.into());
+        let top = top.map_err(|flaw| PlanError::of(&self.sources, &flaw))?;
         if let Some(layer) = top {
             self.add_sources(image, layer);
         }
@@ -45,8 +47,8 @@ impl Plan {
     }
 
     /// Gives each source that the image is the result `layer`, unless it has one.
-    fn add_sources(&mut self, image: &WholeImage, layer: usize) {
-        let created_at = self.layers.get(layer).and_then(|layer| layer.created_at);
+    fn add_sources(&mut self, image: &WholeImage, layer: LayerIndex) {
+        let created_at = self.layers[layer].created_at;
         let known: BTreeSet<_> = self.steps.iter().map(|step| step.key.clone()).collect();
         for key in image.on.records.iter().map(|record| KeyId::from(*record)) {
             // One that is there gets its result with the documents.

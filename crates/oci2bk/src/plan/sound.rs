@@ -11,14 +11,14 @@ use super::Plan;
 ///
 /// ```
 /// use oci2bk::convert::ConvertError;
-/// use oci2bk::plan::BrokenPlan;
+/// use oci2bk::plan::{BrokenPlan, SnapshotIndex};
 /// use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan};
 ///
 /// let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
 /// let mut plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 /// plan.check()?;
 ///
-/// plan.snapshots[0].parent = Some(7);
+/// plan.snapshots[0].parent = Some(SnapshotIndex(7));
 /// let directory = tempfile::tempdir()?;
 /// let error = Converter::new().convert(&plan, directory.path()).unwrap_err();
 /// let ConvertError::Plan(BrokenPlan::Reference { part, index, .. }) = error else {
@@ -114,10 +114,10 @@ fn refers(
     part: &'static str,
     index: usize,
     other: &'static str,
-    others: impl IntoIterator<Item = usize>,
+    others: impl IntoIterator<Item = impl Into<usize>>,
     end: usize,
 ) -> Result<(), BrokenPlan> {
-    match others.into_iter().find(|to| *to >= end) {
+    match others.into_iter().map(Into::into).find(|to| *to >= end) {
         None => Ok(()),
         Some(to) => Err(BrokenPlan::Reference { part, index, other, to }),
     }
@@ -127,8 +127,8 @@ fn refers(
 mod tests {
     use serde_json::json;
 
-    use super::super::StepResult;
     use super::super::testing::*;
+    use super::super::{LayerIndex, SnapshotIndex, SourceIndex, StepIndex, StepResult};
     use super::*;
 
     fn plan() -> Plan {
@@ -149,19 +149,25 @@ mod tests {
 
     #[test]
     fn what_a_changed_plan_refers_to_in_vain_is_named() {
-        let result = |layer| StepResult { layer, created_at: None };
+        let result = |layer| StepResult { layer: LayerIndex(layer), created_at: None };
         let changes: [Case<'_>; 7] = [
             ("snapshot 1 of the plan refers to snapshot 1, ", &|plan| {
-                plan.snapshots[1].parent = Some(1);
+                plan.snapshots[1].parent = Some(SnapshotIndex(1));
             }),
-            ("layer 0 of the plan refers to layer 1, ", &|plan| plan.layers[0].parent = Some(1)),
-            ("layer 1 of the plan refers to snapshot 2, ", &|plan| plan.layers[1].snapshot = 2),
-            ("step 1 of the plan refers to step 1, ", &|plan| plan.steps[1].links[0].from = 1),
+            ("layer 0 of the plan refers to layer 1, ", &|plan| {
+                plan.layers[0].parent = Some(LayerIndex(1));
+            }),
+            ("layer 1 of the plan refers to snapshot 2, ", &|plan| {
+                plan.layers[1].snapshot = SnapshotIndex(2);
+            }),
+            ("step 1 of the plan refers to step 1, ", &|plan| {
+                plan.steps[1].links[0].from = StepIndex(1);
+            }),
             ("step 0 of the plan refers to layer 9, ", &|plan| {
                 plan.steps[0].results.push(result(9));
             }),
             ("blob 0 of the plan refers to source 1, ", &|plan| {
-                plan.blobs.values_mut().for_each(|blob| blob.source = 1);
+                plan.blobs.values_mut().for_each(|blob| blob.source = SourceIndex(1));
             }),
             ("snapshot 0 of the plan has the blob ", &|plan| plan.blobs.clear()),
         ];

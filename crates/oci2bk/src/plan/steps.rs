@@ -7,41 +7,42 @@ use bkstate::ids::KeyId;
 use bkstate::solver::Link;
 use llb::Base;
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
+use typed_index_collections::{TiSlice, TiVec, ti_vec};
 
 use super::layers::{Layers, Tops};
 use super::translate::Translation;
-use super::{Lost, LostReason, Step, StepLink, StepResult};
-use crate::config::Record;
+use super::{LayerIndex, Lost, LostReason, SourceIndex, Step, StepIndex, StepLink, StepResult};
+use crate::config::{Record, RecordIndex};
 use crate::export::CacheExport;
 use crate::keys::Resolved;
 
 /// The steps of all exports so far.
 #[derive(Default)]
 pub(super) struct Steps {
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: TiVec<StepIndex, Step>,
     pub(super) lost: Vec<Lost>,
     /// For each step the input that its result is one layer more than, where that is known.
-    pub(super) bases: Vec<Option<usize>>,
+    pub(super) bases: TiVec<StepIndex, Option<usize>>,
     /// Only looked up.
-    step_of: HashMap<KeyId, usize>,
+    step_of: HashMap<KeyId, StepIndex>,
     /// What the op of each record lies on. Many records may have one op.
     bases_of: BTreeMap<Digest, Option<Base>>,
     /// The steps' results, each as step and layer. One step may have very many.
-    results: BTreeSet<(usize, usize)>,
+    results: BTreeSet<(StepIndex, LayerIndex)>,
 }
 
 impl Steps {
     /// Adds the records of `export`, whose results have the layers `tops`.
     pub(super) fn add(
         &mut self,
-        source: usize,
+        source: SourceIndex,
         export: &CacheExport,
         translation: &Translation<'_>,
         tops: &Tops,
         layers: &mut Layers,
     ) {
         let records = &export.config.records;
-        let mut step_of_record: Vec<Option<usize>> = vec![None; records.len()];
+        let mut step_of_record: TiVec<RecordIndex, _> = ti_vec![None; records.len()];
         for &index in export.config.records_inputs_first() {
             let (record, tops) = (&records[index], &tops[index]);
             let key = translation.key(record);
@@ -74,7 +75,7 @@ impl Steps {
         &self,
         record: &Record,
         translation: &Translation<'_>,
-        step_of_record: &[Option<usize>],
+        step_of_record: &TiSlice<RecordIndex, Option<StepIndex>>,
     ) -> Result<Vec<StepLink>, LostReason> {
         if record.inputs.is_empty() {
             return Ok(Vec::new());
@@ -111,7 +112,7 @@ impl Steps {
     }
 
     /// The step with these edges, made if it is new.
-    fn step(&mut self, record: &Record, key: Option<&Resolved>, links: Vec<StepLink>) -> usize {
+    fn step(&mut self, record: &Record, key: Option<&Resolved>, links: Vec<StepLink>) -> StepIndex {
         let id = self.key_id(record, &links);
         *self.step_of.entry(id.clone()).or_insert_with(|| {
             let name = key.and_then(|key| key.name.clone());
@@ -119,8 +120,7 @@ impl Steps {
             let base = self.bases_of.entry(record.digest).or_insert_with(|| key.and_then(base_of));
             let base = base.filter(|base| base.inputs == record.inputs.len());
             self.bases.push(base.map(|base| base.input));
-            self.steps.push(Step { key: id, name, results: Vec::new(), links });
-            self.steps.len() - 1
+            self.steps.push_and_get_key(Step { key: id, name, results: Vec::new(), links })
         })
     }
 
@@ -140,7 +140,13 @@ impl Steps {
         KeyId::derive(&format!("{op}\n{}", edges.join("\n")))
     }
 
-    fn add_results(&mut self, index: usize, record: &Record, tops: &[usize], layers: &mut Layers) {
+    fn add_results(
+        &mut self,
+        index: StepIndex,
+        record: &Record,
+        tops: &[LayerIndex],
+        layers: &mut Layers,
+    ) {
         let step = &mut self.steps[index];
         for (&layer, result) in tops.iter().zip(&record.results) {
             layers.learn(layer, step.name.as_deref(), result.created_at);
@@ -151,7 +157,11 @@ impl Steps {
     }
 
     /// What is known of a record without a name of its own.
-    fn hint(&self, record: &Record, step_of_record: &[Option<usize>]) -> Option<String> {
+    fn hint(
+        &self,
+        record: &Record,
+        step_of_record: &TiSlice<RecordIndex, Option<StepIndex>>,
+    ) -> Option<String> {
         let below = record.inputs.iter().flatten().find_map(|input| {
             let step = step_of_record[input.record]?;
             self.steps[step].name.as_deref()

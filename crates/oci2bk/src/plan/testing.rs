@@ -14,7 +14,7 @@ use crate::keys::{Candidate, KeySource, Keyring, SourceDescription, SourceKind};
 use crate::layout::testing::{TestLayout, annotated, digest_of, layer};
 use crate::limits::Limits;
 use crate::manifest::Style;
-use crate::merge::Scope;
+use crate::place::Scope;
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";

@@ -67,7 +67,7 @@ fn one_layer_compressed_twice_is_two_records_of_one_snapshot() {
     assert_eq!(plan.snapshots[0].chain_id, diff_id("a"));
     // The first blob is the one that is unpacked.
     assert_eq!(plan.snapshots[0].blob, blob("a"));
-    assert!(plan.layers.iter().all(|layer| layer.snapshot == 0));
+    assert!(plan.layers.iter().all(|layer| layer.snapshot == SnapshotIndex(0)));
 }
 
 #[test]
@@ -80,12 +80,12 @@ fn chains_are_named_as_image_spec_names_them() {
     );
     let chain = Digest::of(format!("{} {}", diff_id("a"), diff_id("b")));
     assert_eq!(plan.snapshots[1].chain_id, chain);
-    assert_eq!(plan.snapshots[1].parent, Some(0));
+    assert_eq!(plan.snapshots[1].parent, Some(SnapshotIndex(0)));
     let pair = |name: &str| Digest::of(format!("{} {}", blob(name), diff_id(name)));
     assert_eq!(plan.layers[0].blob_chain_id, pair("a"));
     let chain = Digest::of(format!("{} {}", pair("a"), pair("b")));
     assert_eq!(plan.layers[1].blob_chain_id, chain);
-    assert_eq!(plan.layers[1].parent, Some(0));
+    assert_eq!(plan.layers[1].parent, Some(LayerIndex(0)));
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn an_explicit_chain_is_stacked_in_its_own_order() {
         &json!([root("r"), explicit, step_with("y", 0, 2)]),
         &["x", "y"],
     );
-    let stack = |mut layer: usize| {
+    let stack = |mut layer: LayerIndex| {
         let mut blobs = vec![plan.layers[layer].blob];
         while let Some(parent) = plan.layers[layer].parent {
             layer = parent;
@@ -222,7 +222,7 @@ fn what_two_exports_have_in_common_is_planned_once() {
     assert_eq!(plan.snapshots.len(), 3);
     assert_eq!(plan.steps[1].results.len(), 1);
     let sources: Vec<_> = ["a", "b", "c"].map(|name| plan.blobs[&blob(name)].source).into();
-    assert_eq!(sources, [0, 0, 1]);
+    assert_eq!(sources, [0, 0, 1].map(SourceIndex));
     assert_eq!(plan.sources.len(), 2);
 }
 
@@ -259,6 +259,22 @@ fn exports_that_contradict_each_other_about_a_blob_are_refused_and_both_named() 
             assert_ne!(first, second);
             assert!(error.to_string().contains(&format!("{first} and {second}")), "{error}");
         }
+    }
+}
+
+#[test]
+fn an_export_that_was_changed_and_lacks_a_layer_of_a_result_is_refused() {
+    let [node, chain] = [json!({"layers": result(1)}), json!({"chains": [{"layers": [1, 0]}]})];
+    for (mut record, lost) in [(&node, "a"), (&node, "b"), (&chain, "a"), (&chain, "b")]
+        .map(|(record, lost)| (record.clone(), lost))
+    {
+        record["digest"] = json!(Digest::of("r"));
+        let nodes = [("a", -1), ("b", 0)];
+        let (_layout, mut export) = export(&["a", "b"].map(plain), &nodes, &json!([record]));
+        export.manifest.layers.remove(&blob(lost));
+        let error = Plan::new(&[export], &keyring(&[])).unwrap_err();
+        assert!(matches!(&error, PlanError::Undescribed { layer, .. } if *layer == blob(lost)));
+        assert!(error.to_string().contains("which it does not describe"), "{error}");
     }
 }
 
@@ -338,7 +354,7 @@ fn records_that_say_the_same_are_one_step_with_the_results_of_all() {
     );
     assert_eq!(plan.steps.len(), 2);
     let layers: Vec<_> = plan.steps[1].results.iter().map(|result| result.layer).collect();
-    assert_eq!(layers, [0, 1]);
+    assert_eq!(layers, [0, 1].map(LayerIndex));
 }
 
 #[test]
@@ -357,7 +373,7 @@ fn links_carry_the_op_digest_the_input_and_the_selector() {
     let link = |from, input, selector: &str| {
         let digest = op("x").as_str().into();
         let link = Link { input, output: 0, digest, selector: selector.to_owned() };
-        (from, link)
+        (StepIndex(from), link)
     };
     let links = plan.steps[2].links.iter().map(|edge| (edge.from, edge.link.clone()));
     assert_eq!(links.collect::<Vec<_>>(), [link(0, 0, ""), link(1, 0, "sha256:a"), link(1, 1, "")]);
@@ -374,7 +390,7 @@ fn an_alternative_that_is_lost_does_not_lose_the_step() {
         [(record("lost"), LostReason::NoKey), (record("y"), LostReason::LostInput)]
     );
     let links: Vec<_> =
-        plan.steps[1].links.iter().map(|edge| (edge.from, edge.link.input)).collect();
+        plan.steps[1].links.iter().map(|edge| (edge.from.0, edge.link.input)).collect();
     assert_eq!(links, [(0, 0), (0, 1)]);
 }
 

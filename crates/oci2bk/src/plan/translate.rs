@@ -17,7 +17,7 @@ use codec::gojson::ControlEscapes;
 use llb::release::{Class, Releases, Span, Target};
 use llb::{Encoding, OpDigest, Selectors, Vertex};
 
-use crate::config::{Input, Record};
+use crate::config::{Input, Record, RecordIndex};
 use crate::export::CacheExport;
 use crate::keys::{Keyring, Resolved};
 
@@ -31,7 +31,7 @@ pub(super) struct Translation<'a> {
     /// Those of them that the key sources allow for.
     exporter: Option<Releases>,
     /// The records that others build on, where that is looked at.
-    built_on: BTreeSet<usize>,
+    built_on: BTreeSet<RecordIndex>,
     /// What the target calls the op of each record. Many records may have one op.
     names: BTreeMap<Digest, Vec<OpDigest>>,
 }
@@ -205,6 +205,5 @@ fn may_be_contents(
     number: usize,
     alternative: &Input,
 ) -> bool {
-    let root = records.get(alternative.record).is_some_and(|record| record.inputs.is_empty());
-    root && vertex.hashes_contents(number)
+    records[alternative.record].inputs.is_empty() && vertex.hashes_contents(number)
 }

@@ -20,9 +20,10 @@ use bkstate::ids::{KeyId, RecordId};
 use bkstate::layers;
 use bkstate::records::Record;
 use bkstate::state::State;
+use typed_index_collections::TiSlice;
 
-use crate::merge::steps;
-use crate::plan::{Plan, Step};
+use crate::place::steps;
+use crate::plan::{LayerIndex, Plan, Step, StepIndex};
 
 /// How many steps of a plan that are one key in the root are told apart, and how many targets of a link are
 /// looked at. There is one, but for what a hostile file has.
@@ -186,7 +187,7 @@ struct Comparison<'c> {
     state: &'c State,
     plan: &'c Plan,
     /// What the steps are called in the state.
-    keys: &'c [KeyId],
+    keys: &'c TiSlice<StepIndex, KeyId>,
     used: bool,
     chains: Chains<'c>,
     counts: Against,
@@ -236,7 +237,7 @@ impl<'c> Comparison<'c> {
 
     /// Compares the results that `key` has with those of `step`.
     fn results(&mut self, step: &Step, key: &KeyId) {
-        let planned = step.results.iter().filter_map(|result| self.chains.of_layer(result.layer));
+        let planned = step.results.iter().map(|result| self.chains.of_layer(result.layer));
         let planned: BTreeSet<Digest> = planned.collect();
         let mut found = BTreeSet::new();
         for result in self.state.solver.results.get(key).into_iter().flat_map(|r| r.keys()) {
@@ -300,16 +301,14 @@ impl<'p> Chains<'p> {
         let mut chains = Self { plan, steps: BTreeMap::new() };
         for step in &plan.steps {
             for result in &step.results {
-                if let Some(chain) = chains.of_layer(result.layer) {
-                    chains.steps.entry(chain).or_insert(step);
-                }
+                let chain = chains.of_layer(result.layer);
+                chains.steps.entry(chain).or_insert(step);
             }
         }
         chains
     }
 
-    fn of_layer(&self, layer: usize) -> Option<Digest> {
-        let layer = self.plan.layers.get(layer)?;
-        Some(self.plan.snapshots.get(layer.snapshot)?.chain_id)
+    fn of_layer(&self, layer: LayerIndex) -> Digest {
+        self.plan.snapshots[self.plan.layers[layer].snapshot].chain_id
     }
 }

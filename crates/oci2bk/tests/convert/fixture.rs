@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use bkstate::Digest;
+use oci2bk::config::{Node, NodeIndex};
 use oci2bk::export::CacheExport;
 use oci2bk::keys::Keyring;
 use oci2bk::limits::Limits;
@@ -96,12 +97,11 @@ impl Copy {
     pub(super) fn top_layer(&self) -> Digest {
         let nodes = self.export().config.nodes;
         let below: BTreeSet<_> = nodes.iter().filter_map(|node| node.parent).collect();
-        let is_top = |(index, blob): (usize, Digest)| {
-            let times = nodes.iter().filter(|node| node.blob == blob).count();
-            times == 1 && !below.contains(&index) && nodes[index].parent.is_some()
+        let is_top = |(index, node): &(NodeIndex, &Node)| {
+            let times = nodes.iter().filter(|other| other.blob == node.blob).count();
+            times == 1 && !below.contains(index) && node.parent.is_some()
         };
-        let top = nodes.iter().map(|node| node.blob).enumerate().find(|&node| is_top(node));
-        top.unwrap().1
+        (0..).map(NodeIndex).zip(&nodes).find(is_top).unwrap().1.blob
     }
 
     /// Changes the manifest and makes the changed one the only cache of the layout.

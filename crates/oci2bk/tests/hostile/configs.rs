@@ -1,7 +1,7 @@
 //! Cache configs with circular or dangling references.
 
 use bkstate::Digest;
-use oci2bk::config::{ConfigError, MAX_SELECTOR};
+use oci2bk::config::{ConfigError, MAX_SELECTOR, NodeIndex, RecordIndex};
 use oci2bk::export::ExportError;
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ fn parents_in_circles() {
     assert!(matches!(refused(layers(&parents).to_string()), ConfigError::ParentLoop { .. }));
     // A missing parent means layer 0.
     let error = refused(json!({"layers": [{"blob": digest(0)}]}).to_string());
-    assert!(matches!(error, ConfigError::ParentLoop { layer: 0 }), "{error:?}");
+    assert!(matches!(error, ConfigError::ParentLoop { layer: NodeIndex(0) }), "{error:?}");
 }
 
 #[test]
@@ -65,9 +65,15 @@ fn records_in_circles() {
 fn references_out_of_range() {
     for wrong in [1, 2, -2, i64::MAX, i64::MIN, 1 << 32, (1 << 32) - 1] {
         let error = refused(layers(&[wrong]).to_string());
-        assert!(matches!(error, ConfigError::NoParent { layer: 0, .. }), "{wrong}: {error:?}");
+        assert!(
+            matches!(error, ConfigError::NoParent { layer: NodeIndex(0), .. }),
+            "{wrong}: {error:?}"
+        );
         let error = refused(records(&[&[wrong]]).to_string());
-        assert!(matches!(error, ConfigError::NoRecord { record: 0, .. }), "{wrong}: {error:?}");
+        assert!(
+            matches!(error, ConfigError::NoRecord { record: RecordIndex(0), .. }),
+            "{wrong}: {error:?}"
+        );
         let results = [
             json!({"digest": digest(0), "layers": [{"layer": wrong}]}),
             json!({"digest": digest(0), "chains": [{"layers": [0, wrong]}]}),
@@ -76,7 +82,10 @@ fn references_out_of_range() {
             let mut config = layers(&[-1]);
             config["records"] = json!([record]);
             let error = refused(config.to_string());
-            assert!(matches!(error, ConfigError::NoLayer { record: 0, .. }), "{wrong}: {error:?}");
+            assert!(
+                matches!(error, ConfigError::NoLayer { record: RecordIndex(0), .. }),
+                "{wrong}: {error:?}"
+            );
         }
     }
     // -1 means no parent, but it is not a valid layer or record.
@@ -181,7 +190,10 @@ fn a_selector_longer_than_a_database_could_hold() {
         json!({"records": [{"digest": digest(0)}, {"digest": digest(1), "inputs": inputs}]})
     };
     let error = refused(config(MAX_SELECTOR + 1).to_string());
-    assert!(matches!(error, ConfigError::SelectorTooLong { record: 1, .. }), "{error:?}");
+    assert!(
+        matches!(error, ConfigError::SelectorTooLong { record: RecordIndex(1), .. }),
+        "{error:?}"
+    );
     // The longest one is stored, in the form that takes the most space.
     let layout = Layout::new();
     let op = Digest::of("op");

@@ -239,7 +239,7 @@ pub(super) fn check(
     check_index(snapshots, index, findings);
     let rows = table.rows.iter().map(|(key, row)| (key.as_str(), row.parent.as_deref()));
     for key in cycles(rows.collect()) {
-        let name = table.rows.get(key).map(|row| row.name.clone()).unwrap_or_default();
+        let name = table.rows[key].name.clone();
         findings.add(SnapshotDamage::ParentCycle { database: "metadata", name });
     }
     let rows = snapshots.by_name.iter().map(|(name, s)| (name.as_str(), s.parent.as_deref()));

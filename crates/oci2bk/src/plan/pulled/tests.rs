@@ -2,6 +2,7 @@ use llb::Platform;
 use serde_json::{Value, json};
 
 use super::super::testing::*;
+use super::super::{BrokenPlan, SnapshotIndex};
 use super::*;
 use crate::degree::Degree;
 use crate::image::{BaseImage, ImageError};
@@ -81,10 +82,16 @@ fn an_image_alone_is_layers_and_a_source_with_each_of_its_keys() {
     }
     // Of the index, of the manifest and of the layers.
     assert_eq!(plan.steps.len(), 3);
-    assert!(plan.steps.iter().all(|step| step.links.is_empty() && step.results[0].layer == 1));
+    assert!(
+        plan.steps
+            .iter()
+            .all(|step| step.links.is_empty() && step.results[0].layer == LayerIndex(1))
+    );
     // Index, manifest and config are kept with the topmost layer.
     assert_eq!(plan.documents.len(), 3);
-    assert!(plan.documents.values().all(|document| document.layers == BTreeSet::from([1])));
+    assert!(
+        plan.documents.values().all(|document| document.layers == BTreeSet::from([LayerIndex(1)]))
+    );
     assert_eq!(plan.degree(), Some(Degree::Layers));
     assert_eq!(plan.sources[0].style, Style::Image);
     assert_ne!(plan.worker_id, without);
@@ -101,8 +108,8 @@ fn layers_that_a_cache_has_are_planned_once_and_say_what_the_cache_says() {
     assert_eq!(plan.layers.len(), 2);
     assert_eq!(plan.layers[0].description, described);
     assert!(plan.layers[0].image.is_some());
-    assert_eq!(plan.blobs[&blob("a")].source, 0);
-    assert_eq!(plan.blobs[&blob("b")].source, 1);
+    assert_eq!(plan.blobs[&blob("a")].source, SourceIndex(0));
+    assert_eq!(plan.blobs[&blob("b")].source, SourceIndex(1));
     assert_eq!(plan.worker_id, worker);
 }
 
@@ -118,6 +125,19 @@ fn an_image_that_contradicts_a_cache_is_refused_by_name() {
     let PlanError::Conflict { layer, second, .. } = &error else { panic!("{error}") };
     assert_eq!(*layer, blob("a"));
     assert!(second.starts_with(&format!("the image {}", image.manifest)), "{second}");
+}
+
+#[test]
+fn nothing_is_added_to_a_plan_that_does_not_fit_together() {
+    let mut plan = empty();
+    let image = read(&layout()).whole(&amd64()).unwrap();
+    plan.add_layers(&image).unwrap();
+    plan.layers[1].snapshot = SnapshotIndex(7);
+    let before = plan.sources.len();
+    let error = plan.add_layers(&image).unwrap_err();
+    assert!(matches!(error, PlanError::Plan(BrokenPlan::Reference { index: 1, .. })), "{error}");
+    assert!(error.to_string().starts_with("layer 1 of the plan refers to snapshot 7"), "{error}");
+    assert_eq!(plan.sources.len(), before);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use llb::{Patterns, Vertex};
 use super::{Translation, may_be_contents};
 use crate::config::{Input, Record};
 use crate::keys::Resolved;
-use crate::plan::{Miss, MissReason};
+use crate::plan::{Miss, MissReason, SourceIndex};
 
 /// What there is to say of a miss.
 struct Why {
@@ -23,7 +23,7 @@ struct Why {
 
 impl Translation<'_> {
     /// The records that the target will not find, or may not, although they become steps.
-    pub(in crate::plan) fn misses(&self, source: usize) -> impl Iterator<Item = Miss> {
+    pub(in crate::plan) fn misses(&self, source: SourceIndex) -> impl Iterator<Item = Miss> {
         self.records.iter().filter_map(move |record| {
             let key = self.key(record)?;
             let exporter = self.exporter_of(key)?;
@@ -87,9 +87,7 @@ impl Translation<'_> {
             return None;
         }
         let nothing = key_of_nothing();
-        let is_nothing = |alternative: &Input| {
-            self.records.get(alternative.record).is_some_and(|root| root.digest == nothing)
-        };
+        let is_nothing = |alternative: &Input| self.records[alternative.record].digest == nothing;
         let matched = !alternatives.iter().any(is_nothing);
         Some(if matched { patterns } else { patterns.min(Patterns::Some) })
     }

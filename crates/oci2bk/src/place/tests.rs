@@ -36,14 +36,13 @@ fn merged(existing: &Existing, plan: &Plan, extract: bool) -> (Existing, Places)
 
 fn merged_with(existing: &Existing, plan: &Plan, scope: Scope) -> (Existing, Places) {
     let places = Places::new(plan, existing, scope);
-    let unpacked = |index: &usize| matches!(places.snapshots[*index], SnapshotPlace::New { .. });
     let usage = Usage { size: 4096, inodes: 1 };
-    let trees: BTreeMap<_, _> = (0..plan.snapshots.len())
-        .filter(unpacked)
-        .map(|index| (index, Tree { usage, labels: BTreeMap::new() }))
-        .collect();
+    let new = |place: &SnapshotPlace| matches!(place, SnapshotPlace::New { .. });
+    let new = places.snapshots.iter_enumerated().filter(|(_, place)| new(place));
+    let trees: BTreeMap<_, _> =
+        new.map(|(index, _)| (index, Tree { usage, labels: BTreeMap::new() })).collect();
     let mut after = nothing();
-    after.state = assemble(plan, &places, &existing.state, &trees, USED);
+    after.state = assemble(plan, &places, &existing.state, &trees, USED).unwrap();
     after.blobs = existing.blobs.clone();
     after.blobs.extend(places.blobs.iter().map(|blob| (*blob, plan.blobs[blob].size)));
     after.trees = existing.trees.clone();
@@ -356,12 +355,13 @@ fn below_what_is_there_nothing_is_needed() {
     record_of(&mut existing, &plan, 0).blob_chain_id = None;
     record_of(&mut existing, &plan, 0).chain_id = None;
     let places = Places::new(&plan, &existing, scope(true));
-    assert_eq!(places.layers[0], LayerPlace::Unneeded);
-    assert_eq!(places.layers[1], LayerPlace::Existing(vec![plan.layers[1].record.clone()]));
+    assert_eq!(places.layers[LayerIndex(0)], LayerPlace::Unneeded);
+    let there = LayerPlace::Existing { record: plan.layers[1].record.clone(), twins: Vec::new() };
+    assert_eq!(places.layers[LayerIndex(1)], there);
     // But as soon as something new lies on it.
     existing.state.records.by_id.remove(&plan.layers[2].record);
     let places = Places::new(&plan, &existing, scope(true));
-    let LayerPlace::New(new) = &places.layers[0] else { panic!("{places:?}") };
+    let LayerPlace::New(new) = &places.layers[LayerIndex(0)] else { panic!("{places:?}") };
     assert_ne!(*new, base, "an id that is taken");
 }
 
@@ -377,7 +377,7 @@ fn a_record_that_will_not_last_is_not_used() {
         let (mut existing, _) = merged(&nothing(), &plan, true);
         change(record_of(&mut existing, &plan, 1));
         let (after, places) = merged(&existing, &plan, true);
-        let LayerPlace::New(new) = &places.layers[1] else { panic!("{places:?}") };
+        let LayerPlace::New(new) = &places.layers[LayerIndex(1)] else { panic!("{places:?}") };
         assert_ne!(*new, plan.layers[1].record);
         assert!(after.state.records.by_id.contains_key(new));
         let (again, _) = merged(&after, &plan, true);
@@ -390,7 +390,7 @@ fn a_snapshot_that_is_not_committed_or_has_no_directory_is_made_anew_under_anoth
     let plan = plan();
     for has_directory in [false, true] {
         let (mut existing, places) = merged(&nothing(), &plan, true);
-        let SnapshotPlace::New { id, key, .. } = places.snapshots[1].clone() else { panic!() };
+        let SnapshotPlace::New { id, key, .. } = places.snapshots.raw[1].clone() else { panic!() };
         if has_directory {
             let name = namespace(&existing).snapshots[SNAPSHOTTER].rows[&key].name.clone();
             existing.state.snapshots.by_name.get_mut(&name).unwrap().kind = Kind::View;
@@ -399,7 +399,7 @@ fn a_snapshot_that_is_not_committed_or_has_no_directory_is_made_anew_under_anoth
         }
         record_of(&mut existing, &plan, 1).blob_only = Some(true);
         let (after, places) = merged(&existing, &plan, true);
-        let SnapshotPlace::New { key: other, .. } = &places.snapshots[1] else { panic!() };
+        let SnapshotPlace::New { key: other, .. } = &places.snapshots.raw[1] else { panic!() };
         assert_ne!(*other, key);
         assert_eq!(record_of(&mut existing, &plan, 2).blob_only, None);
         let record = &after.state.records.by_id[&plan.layers[1].record];
@@ -469,7 +469,7 @@ fn a_step_that_is_known_by_one_of_its_alternatives_is_that_step() {
     let wide = step(json!([[{"link": 0}, {"link": 1}]]));
     let (existing, _) = merged(&nothing(), &narrow, false);
     let (after, _) = merged(&existing, &wide, false);
-    let keys = steps::keys(&wide, &after.state.solver);
+    let keys = steps::keys(&wide, &after.state.solver).raw;
     assert_eq!(keys[2], narrow.steps[2].key);
     assert_eq!(after.state.solver.links.len(), 3);
     assert_eq!(after.state.solver.backlinks[&keys[2]].len(), 2);
@@ -484,7 +484,7 @@ fn a_step_that_is_known_by_one_of_its_alternatives_is_that_step() {
         &["y"],
     );
     let (after, _) = merged(&existing, &other, false);
-    assert_eq!(steps::keys(&other, &after.state.solver)[1], other.steps[1].key);
+    assert_eq!(steps::keys(&other, &after.state.solver).raw[1], other.steps[1].key);
 }
 
 #[test]

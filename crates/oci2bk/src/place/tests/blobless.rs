@@ -38,8 +38,9 @@ fn blobs_that_are_there_stay_and_new_layers_come_without() {
 
     let mut smaller = plan();
     let top = smaller.layers.pop().unwrap();
-    smaller.snapshots.truncate(top.snapshot);
-    smaller.steps.retain(|step| step.results.iter().all(|r| r.layer < smaller.layers.len()));
+    smaller.snapshots.truncate(top.snapshot.0);
+    let left = smaller.layers.len();
+    smaller.steps.retain(|step| step.results.iter().all(|result| result.layer.0 < left));
     let (before, _) = merged(&nothing(), &smaller, true);
     let (after, places) = merged_with(&before, &plan(), WITHOUT);
     assert!(places.blobs.is_empty());
@@ -53,7 +54,7 @@ fn what_a_daemon_has_exported_since_is_another_layer() {
     let plan = plan();
     let (mut existing, _) = merged_with(&nothing(), &plan, WITHOUT);
     let below = plan.layers[1].parent.unwrap();
-    let packed = record_of(&mut existing, &plan, below);
+    let packed = record_of(&mut existing, &plan, below.0);
     packed.blob = Some(Digest::of("packed again"));
     packed.diff_id = Some(Digest::of("other times"));
     packed.chain_id = packed.diff_id;

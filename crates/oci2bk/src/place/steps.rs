@@ -6,9 +6,10 @@ use bkstate::Time;
 use bkstate::digest::DigestText;
 use bkstate::ids::{KeyId, RecordId, ResultId, WorkerId};
 use bkstate::solver::SolverCache;
+use typed_index_collections::{TiSlice, TiVec};
 
-use super::{LayerPlace, Places};
-use crate::plan::{Plan, Step, StepLink};
+use super::{LayerPlace, NoPlace, Places};
+use crate::plan::{Plan, Step, StepIndex, StepLink};
 
 /// How often the steps are looked up again with what was added before. Once is enough unless a plan
 /// has a step in several versions that an existing state has brought together.
@@ -23,15 +24,18 @@ const MOST_TARGETS: usize = 16;
 /// A step whose inputs all lead to one existing key by its op is that key, as a daemon sees it
 /// (BuildKit v0.32.2 `solver/cachemanager.go` `getIDFromDeps`). Adding the same plan again adds
 /// nothing.
+///
+/// # Errors
+/// A result is a layer without a record.
 pub(crate) fn add(
     plan: &Plan,
     places: &Places,
     worker: &WorkerId,
     cache: &mut SolverCache,
-) -> Vec<KeyId> {
+) -> Result<TiVec<StepIndex, KeyId>, NoPlace> {
     let mut keys = keys(plan, cache);
     for _ in 0..PASSES {
-        if !add_as(plan, &keys, places, worker, cache) {
+        if !add_as(plan, &keys, places, worker, cache)? {
             break;
         }
         // All links that were added lead to the steps' own keys, so they would be found again.
@@ -44,12 +48,12 @@ pub(crate) fn add(
         }
         keys = again;
     }
-    keys
+    Ok(keys)
 }
 
 /// The keys of the steps of `plan` in `cache`; a new one for those that are not there.
-pub(crate) fn keys(plan: &Plan, cache: &SolverCache) -> Vec<KeyId> {
-    let mut keys: Vec<KeyId> = Vec::with_capacity(plan.steps.len());
+pub(crate) fn keys(plan: &Plan, cache: &SolverCache) -> TiVec<StepIndex, KeyId> {
+    let mut keys: TiVec<StepIndex, KeyId> = TiVec::with_capacity(plan.steps.len());
     for step in &plan.steps {
         let key = known_key(step, &keys, cache).unwrap_or_else(|| step.key.clone());
         keys.push(key);
@@ -61,11 +65,8 @@ pub(crate) fn keys(plan: &Plan, cache: &SolverCache) -> Vec<KeyId> {
 type Targets = BTreeMap<(DigestText, i64), BTreeMap<i64, Vec<BTreeSet<KeyId>>>>;
 
 /// The key that the links of `step` lead to in `cache`, where the steps below have the keys `keys`.
-fn known_key(step: &Step, keys: &[KeyId], cache: &SolverCache) -> Option<KeyId> {
-    let from = |edge: &StepLink| keys.get(edge.from);
-    let leads_to = |edge: &StepLink, key: &KeyId| {
-        from(edge).is_some_and(|from| cache.has_link(from, &edge.link, key))
-    };
+fn known_key(step: &Step, keys: &TiSlice<StepIndex, KeyId>, cache: &SolverCache) -> Option<KeyId> {
+    let leads_to = |edge: &StepLink, key: &KeyId| cache.has_link(&keys[edge.from], &edge.link, key);
     if step.links.iter().all(|edge| leads_to(edge, &step.key)) {
         return Some(step.key.clone());
     }
@@ -73,7 +74,7 @@ fn known_key(step: &Step, keys: &[KeyId], cache: &SolverCache) -> Option<KeyId> 
     let mut ops = Targets::new();
     for edge in &step.links {
         let op = ops.entry((edge.link.digest.clone(), edge.link.output)).or_default();
-        let targets = cache.targets(from(edge)?, &edge.link).take(MOST_TARGETS).cloned();
+        let targets = cache.targets(&keys[edge.from], &edge.link).take(MOST_TARGETS).cloned();
         op.entry(edge.link.input).or_default().push(targets.collect());
     }
     // What all alternatives of the inputs lead to is what a second run finds. What some lead to is
@@ -107,11 +108,11 @@ fn intersection(sets: &[BTreeSet<KeyId>]) -> BTreeSet<KeyId> {
 /// Adds the steps as these keys. Whether anything is new.
 fn add_as(
     plan: &Plan,
-    keys: &[KeyId],
+    keys: &TiSlice<StepIndex, KeyId>,
     places: &Places,
     worker: &WorkerId,
     cache: &mut SolverCache,
-) -> bool {
+) -> Result<bool, NoPlace> {
     let mut new = false;
     for (step, key) in plan.steps.iter().zip(keys) {
         new |= cache.add_key(key);
@@ -126,18 +127,17 @@ fn add_as(
             };
             let known = cache.results.get(key);
             let result = match &places.layers[result.layer] {
-                LayerPlace::Unneeded => continue,
+                LayerPlace::Unneeded => return Err(NoPlace::Record(result.layer)),
                 LayerPlace::New(record) => id(record),
                 // Of records with the same content, one as result is enough.
-                LayerPlace::Existing(records) => {
-                    let ids = || records.iter().map(id);
-                    let known = ids().find(|id| known.is_some_and(|known| known.contains_key(id)));
-                    let Some(id) = known.or_else(|| ids().next()) else { continue };
-                    id
+                LayerPlace::Existing { record, twins } => {
+                    let mut ids = [record].into_iter().chain(twins).map(id);
+                    let known = ids.find(|id| known.is_some_and(|known| known.contains_key(id)));
+                    known.unwrap_or_else(|| id(record))
                 }
             };
             new |= cache.add_result(key, result, created_at);
         }
     }
-    new
+    Ok(new)
 }

@@ -15,17 +15,19 @@ use bkstate::Digest;
 use bkstate::ids::RecordId;
 use bkstate::state::Existing;
 use serde::Serialize;
+use typed_index_collections::{TiSlice, TiVec, ti_vec};
 
-use crate::plan::{Layer, Plan};
-use found::Found;
+use crate::index::by_index;
+use crate::plan::{Layer, LayerIndex, Plan, SnapshotIndex};
+use found::{Found, Known};
 
 /// The places of a plan in a state.
 #[derive(Debug)]
 pub(crate) struct Places {
-    /// Of the layers, in the order of the plan.
-    pub(crate) layers: Vec<LayerPlace>,
-    /// Of the snapshots, in the order of the plan.
-    pub(crate) snapshots: Vec<SnapshotPlace>,
+    /// Of the layers of the plan.
+    pub(crate) layers: TiVec<LayerIndex, LayerPlace>,
+    /// Of the snapshots of the plan.
+    pub(crate) snapshots: TiVec<SnapshotIndex, SnapshotPlace>,
     /// The blobs that the store has to have, and does not.
     pub(crate) blobs: BTreeSet<Digest>,
     /// The documents that the store does not have.
@@ -50,8 +52,13 @@ pub(crate) struct Scope {
 pub(crate) enum LayerPlace {
     /// There is none and need be none: what lies on the layer is there.
     Unneeded,
-    /// These are there. The first is the one to use.
-    Existing(Vec<RecordId>),
+    /// It is there.
+    Existing {
+        /// The record to use.
+        record: RecordId,
+        /// Others with the same content.
+        twins: Vec<RecordId>,
+    },
     /// One is to be made.
     New(RecordId),
 }
@@ -80,6 +87,37 @@ pub(crate) enum SnapshotPlace {
         /// What records call it.
         key: String,
     },
+}
+
+/// A part of a plan that has no place in the state and needs one. That is a fault of oci2bk, not of a cache or a root.
+///
+/// ```
+/// use oci2bk::convert::{ConvertError, NoPlace};
+/// use oci2bk::plan::LayerIndex;
+///
+/// let error = ConvertError::from(NoPlace::Record(LayerIndex(2)));
+/// assert!(!error.is_input());
+/// assert!(error.to_string().starts_with("layer 2 of the plan has no record"));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoPlace {
+    /// A layer is used and has no record.
+    #[error("layer {0} of the plan has no record; this is a fault of oci2bk; report it")]
+    Record(LayerIndex),
+    /// The record of a layer has no lease.
+    #[error(
+        "the record of layer {0} of the plan has no lease; this is a fault of oci2bk; report it"
+    )]
+    Lease(LayerIndex),
+    /// A snapshot is handled as one to unpack, and has no place to be unpacked into.
+    #[error(
+        "snapshot {0} of the plan has no place to be unpacked into; this is a fault of oci2bk; report it"
+    )]
+    Unpacked(SnapshotIndex),
+    /// A snapshot lies on one that is not there.
+    #[error("snapshot {0} of the plan lies on nothing; this is a fault of oci2bk; report it")]
+    Below(SnapshotIndex),
 }
 
 /// How much of something is there already, and how much is new.
@@ -112,8 +150,7 @@ impl LayerPlace {
     pub(crate) fn record(&self) -> Option<&RecordId> {
         match self {
             Self::Unneeded => None,
-            Self::Existing(records) => records.first(),
-            Self::New(record) => Some(record),
+            Self::Existing { record, .. } | Self::New(record) => Some(record),
         }
     }
 }
@@ -138,20 +175,22 @@ impl Places {
     /// Finds the places of `plan` in `existing`.
     pub(crate) fn new(plan: &Plan, existing: &Existing, scope: Scope) -> Self {
         let found = Found::new(existing);
-        let mut records: Vec<Vec<&RecordId>> = Vec::with_capacity(plan.layers.len());
+        let mut records: TiVec<LayerIndex, Vec<Known<'_>>> =
+            TiVec::with_capacity(plan.layers.len());
         for layer in &plan.layers {
             // Layers stand after those below them.
             let below = layer.parent.and_then(|parent| records[parent].first().copied());
             records.push(found.records_of(layer, below));
         }
-        let mut owners: Vec<Vec<&RecordId>> = vec![Vec::new(); plan.snapshots.len()];
+        let mut owners: TiVec<SnapshotIndex, Vec<Known<'_>>> =
+            ti_vec![Vec::new(); plan.snapshots.len()];
         for (layer, records) in plan.layers.iter().zip(&records) {
             owners[layer.snapshot].extend(records.first());
         }
         let trees = plan.snapshots.iter().zip(owners);
-        let trees: Vec<_> =
+        let trees: TiVec<SnapshotIndex, _> =
             trees.map(|(snapshot, owners)| found.tree_of(&snapshot.chain_id, &owners)).collect();
-        let needs = Needs::new(plan, &found, &records, &trees, scope);
+        let needs = Needs::new(plan, &records, &trees, scope);
         let missing = |blobs: &mut dyn Iterator<Item = &Digest>| -> BTreeSet<Digest> {
             blobs.filter(|blob| !found.has_blob(blob)).copied().collect()
         };
@@ -161,7 +200,10 @@ impl Places {
             |((layer, records), &needed)| match records.as_slice() {
                 [] if !needed => LayerPlace::Unneeded,
                 [] => LayerPlace::New(found.free_record(layer, &mut taken)),
-                _ => LayerPlace::Existing(records.into_iter().cloned().collect()),
+                [record, twins @ ..] => LayerPlace::Existing {
+                    record: record.id.clone(),
+                    twins: twins.iter().map(|twin| twin.id.clone()).collect(),
+                },
             },
         );
         let (mut added, mut given) = (0, BTreeSet::new());
@@ -201,9 +243,20 @@ impl Places {
         self.snapshots.iter().any(|place| matches!(place, SnapshotPlace::New { .. }))
     }
 
+    /// The record of a layer.
+    ///
+    /// # Errors
+    /// It has none.
+    pub(crate) fn record(&self, layer: LayerIndex) -> Result<&RecordId, NoPlace> {
+        self.layers[layer].record().ok_or(NoPlace::Record(layer))
+    }
+
     /// Leaves packed what was to be unpacked at these places and cannot be. The ids that were meant for it
     /// are not given to anything.
-    pub(crate) fn leave_packed<'i>(&mut self, indexes: impl IntoIterator<Item = &'i usize>) {
+    pub(crate) fn leave_packed<'i>(
+        &mut self,
+        indexes: impl IntoIterator<Item = &'i SnapshotIndex>,
+    ) {
         for index in indexes {
             let place = &mut self.snapshots[*index];
             *place = SnapshotPlace::Packed { key: place.key().to_owned() };
@@ -212,10 +265,10 @@ impl Places {
 
     /// The blobs of `plan` that are in the store or will be, with what each is to be unpacked into. Those
     /// of new records that stay packed are to be checked.
-    pub(crate) fn work(&self, plan: &Plan) -> BTreeMap<Digest, Vec<usize>> {
+    pub(crate) fn work(&self, plan: &Plan) -> BTreeMap<Digest, Vec<SnapshotIndex>> {
         let mut work: BTreeMap<_, Vec<_>> =
             self.blobs.iter().map(|blob| (*blob, Vec::new())).collect();
-        for (index, place) in self.snapshots.iter().enumerate() {
+        for (index, place) in self.snapshots.iter_enumerated() {
             if let SnapshotPlace::New { blob, .. } = place {
                 work.entry(*blob).or_default().push(index);
             }
@@ -235,7 +288,7 @@ impl Places {
         for place in &self.layers {
             match place {
                 LayerPlace::Unneeded => {}
-                LayerPlace::Existing(_) => shares.records.existing += 1,
+                LayerPlace::Existing { .. } => shares.records.existing += 1,
                 LayerPlace::New(_) => shares.records.added += 1,
             }
         }
@@ -260,9 +313,9 @@ impl Places {
 /// What of a plan has to be in the state.
 struct Needs {
     /// For each layer, whether it has to have a record.
-    records: Vec<bool>,
+    records: TiVec<LayerIndex, bool>,
     /// For each snapshot that is to be unpacked, from which blob.
-    trees: Vec<Option<Digest>>,
+    trees: TiVec<SnapshotIndex, Option<Digest>>,
     /// The blobs that have to be in the store.
     blobs: BTreeSet<Digest>,
     /// The records that are to be given what they lack of their layers.
@@ -274,35 +327,33 @@ impl Needs {
     /// they lie on.
     fn new(
         plan: &Plan,
-        found: &Found<'_>,
-        records: &[Vec<&RecordId>],
-        trees: &[Option<(String, u64)>],
+        records: &TiSlice<LayerIndex, Vec<Known<'_>>>,
+        trees: &TiSlice<SnapshotIndex, Option<(String, u64)>>,
         scope: Scope,
     ) -> Self {
         let mut needs = Self {
             records: named_layers(plan),
-            trees: vec![None; plan.snapshots.len()],
+            trees: ti_vec![None; plan.snapshots.len()],
             blobs: BTreeSet::new(),
             completed: BTreeSet::new(),
         };
-        let mut carries_tree = vec![false; plan.layers.len()];
-        for (index, layer) in plan.layers.iter().enumerate().rev() {
+        let mut carries_tree: TiVec<LayerIndex, bool> = ti_vec![false; plan.layers.len()];
+        for (index, layer) in by_index(&plan.layers).iter_enumerated().rev() {
             if !needs.records[index] {
                 continue;
             }
-            let record = records[index].first();
+            let record = records[index].first().copied();
             let new = record.is_none();
-            let packed =
-                scope.extract && (new || record.is_some_and(|record| found.is_packed(record)));
+            let packed = scope.extract && record.is_none_or(Known::is_packed);
             let unpack = (packed || carries_tree[index]) && trees[layer.snapshot].is_none();
             if unpack {
                 needs.trees[layer.snapshot] = Some(layer.blob);
             }
-            let names_blob = record.is_some_and(|record| found.names_blob(record));
+            let names_blob = record.is_some_and(Known::names_blob);
             // One that a conversion without blobs left is given what it lacks, and so are all below
             // it: its chain is made of theirs.
-            let blobless = record.filter(|record| scope.blobs && found.is_blobless(record));
-            needs.completed.extend(blobless.map(|record| (*record).clone()));
+            let blobless = record.filter(|record| scope.blobs && record.is_blobless());
+            needs.completed.extend(blobless.map(|record| record.id.clone()));
             if names_blob || scope.blobs && (new || unpack || blobless.is_some()) {
                 needs.blobs.insert(layer.blob);
             }
@@ -316,8 +367,8 @@ impl Needs {
 }
 
 /// For each layer whether a result or a document names it, or nothing of the plan lies on it.
-fn named_layers(plan: &Plan) -> Vec<bool> {
-    let mut named = vec![true; plan.layers.len()];
+fn named_layers(plan: &Plan) -> TiVec<LayerIndex, bool> {
+    let mut named = ti_vec![true; plan.layers.len()];
     let below = plan.layers.iter().filter_map(|layer: &Layer| layer.parent);
     below.for_each(|layer| named[layer] = false);
     let results = plan.steps.iter().flat_map(|step| &step.results).map(|result| result.layer);

@@ -8,13 +8,13 @@ fn what_is_left_packed_has_no_snapshot_and_takes_no_name() {
     let existing = nothing();
     let mut places = Places::new(&plan, &existing, scope(true));
     let tree = Tree { usage: Usage { size: 4096, inodes: 1 }, labels: BTreeMap::new() };
-    let left: Vec<usize> = (0..plan.snapshots.len())
-        .filter(|index| *index == 1 || plan.snapshots[*index].parent == Some(1))
-        .collect();
-    let all = (0..plan.snapshots.len()).filter(|index| !left.contains(index));
-    let trees: BTreeMap<_, _> = all.map(|index| (index, tree.clone())).collect();
+    let lowest = SnapshotIndex(1);
+    let is_left =
+        |index: &SnapshotIndex| *index == lowest || plan.snapshots[*index].parent == Some(lowest);
+    let (left, whole): (Vec<_>, Vec<_>) = by_index(&plan.snapshots).keys().partition(is_left);
+    let trees: BTreeMap<_, _> = whole.into_iter().map(|index| (index, tree.clone())).collect();
     places.leave_packed(&left);
-    let state = assemble(&plan, &places, &existing.state, &trees, USED);
+    let state = assemble(&plan, &places, &existing.state, &trees, USED).unwrap();
     let table = &state.metadata.namespaces[NAMESPACE].snapshots[SNAPSHOTTER];
     assert_eq!((table.rows.len(), table.sequence), (trees.len(), trees.len() as u64));
     for layer in &plan.layers {

@@ -17,8 +17,48 @@ pub(super) struct Found<'e> {
     existing: &'e Existing,
     namespace: Option<&'e Namespace>,
     table: Option<&'e SnapshotTable>,
-    by_blobs: BTreeMap<Digest, Vec<&'e RecordId>>,
-    by_trees: BTreeMap<Digest, Vec<&'e RecordId>>,
+    by_blobs: BTreeMap<Digest, Vec<Known<'e>>>,
+    by_trees: BTreeMap<Digest, Vec<Known<'e>>>,
+}
+
+/// A record that is there.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'e> {
+    pub(super) id: &'e RecordId,
+    record: &'e Record,
+}
+
+impl<'e> Known<'e> {
+    /// Whether its snapshot is yet to be unpacked.
+    pub(super) fn is_packed(self) -> bool {
+        self.record.is_packed()
+    }
+
+    /// Whether it is of a blob, as those of merges are not.
+    pub(super) fn names_blob(self) -> bool {
+        self.record.blob.is_some()
+    }
+
+    /// Whether it is of a layer of which only the snapshot is known, as when a conversion stored no blobs, or
+    /// when a daemon has not exported it yet.
+    pub(super) fn is_blobless(self) -> bool {
+        let Self { record, .. } = self;
+        record.is_lasting()
+            && !record.is_composed()
+            && record.blob.is_none()
+            && record.chain_id.is_none()
+            && record.blob_chain_id.is_none()
+    }
+
+    /// What it calls its snapshot, be it there or not.
+    fn snapshot_key(self) -> &'e str {
+        self.record.snapshot_key(self.id)
+    }
+
+    /// Whether its snapshot has a key of daemons before v0.33.1. With a blob it would be legacy.
+    fn has_legacy_key(self) -> bool {
+        layers::legacy_chain_id(self.snapshot_key()).is_some()
+    }
 }
 
 impl<'e> Found<'e> {
@@ -41,65 +81,42 @@ impl<'e> Found<'e> {
                 continue;
             }
             if let Some(chain) = record.blob_chain_id {
-                found.by_blobs.entry(chain).or_default().push(id);
+                found.by_blobs.entry(chain).or_default().push(Known { id, record });
             }
             if let Some(chain) = record.chain_id {
-                found.by_trees.entry(chain).or_default().push(id);
+                found.by_trees.entry(chain).or_default().push(Known { id, record });
             }
         }
-        for ids in found.by_blobs.values_mut() {
+        for records in found.by_blobs.values_mut() {
             // A layer of its own, which stays as it is, comes before merges with the same content.
-            ids.sort_by_key(|id| {
-                let record = existing.state.records.by_id.get(*id);
-                (record.is_none_or(Record::is_composed), *id)
-            });
+            records.sort_by_key(|Known { id, record }| (record.is_composed(), *id));
         }
         found
     }
 
     /// The records of `layer`, the best one first; `below` is that of the layer below.
-    pub(super) fn records_of(
-        &self,
-        layer: &Layer,
-        below: Option<&'e RecordId>,
-    ) -> Vec<&'e RecordId> {
+    pub(super) fn records_of(&self, layer: &Layer, below: Option<Known<'e>>) -> Vec<Known<'e>> {
         if let Some(records) = self.by_blobs.get(&layer.blob_chain_id) {
             return records.clone();
         }
         // What a conversion without blobs left can only be told by its id, which nobody else gives. A
         // daemon that exported it since has made another layer of it.
         let own = self.existing.state.records.by_id.get_key_value(&layer.record);
-        let own = own.filter(|(id, record)| {
+        let own = own.map(|(id, record)| Known { id, record }).filter(|own| {
             let same_place = match layer.parent {
-                None => record.parent.is_none(),
-                Some(_) => below.is_some() && record.parent.as_ref() == below,
+                None => own.record.parent.is_none(),
+                Some(_) => below.is_some_and(|below| own.record.parent.as_ref() == Some(below.id)),
             };
-            self.is_blobless(id) && same_place && !self.has_legacy_key(id)
+            own.is_blobless() && same_place && !own.has_legacy_key()
         });
-        own.map(|(id, _)| id).into_iter().collect()
-    }
-
-    /// Whether the record is of a layer of which only the snapshot is known, as when a conversion stored
-    /// no blobs, or when a daemon has not exported it yet.
-    pub(super) fn is_blobless(&self, id: &RecordId) -> bool {
-        self.record(id).is_some_and(|record| {
-            record.is_lasting()
-                && !record.is_composed()
-                && record.blob.is_none()
-                && record.chain_id.is_none()
-                && record.blob_chain_id.is_none()
-        })
+        own.into_iter().collect()
     }
 
     /// The key and the id of a snapshot with the files of the chain `chain`, if one is unpacked; that
     /// of one of the records `preferred` if possible.
-    pub(super) fn tree_of(
-        &self,
-        chain: &Digest,
-        preferred: &[&'e RecordId],
-    ) -> Option<(String, u64)> {
+    pub(super) fn tree_of(&self, chain: &Digest, preferred: &[Known<'e>]) -> Option<(String, u64)> {
         let others = self.by_trees.get(chain).into_iter().flatten();
-        let keys = preferred.iter().chain(others).filter_map(|id| self.snapshot_key(id));
+        let keys = preferred.iter().chain(others).map(|record| record.snapshot_key());
         let mut keys = keys.map(str::to_owned).chain([layers::snapshot_key(chain)]);
         keys.find_map(|key| self.tree(&key).map(|id| (key, id)))
     }
@@ -111,21 +128,6 @@ impl<'e> Found<'e> {
         let unpacked =
             snapshot.kind == Kind::Committed && self.existing.trees.contains(&snapshot.id);
         unpacked.then_some(snapshot.id)
-    }
-
-    fn record(&self, id: &RecordId) -> Option<&'e Record> {
-        self.existing.state.records.by_id.get(id)
-    }
-
-    /// What `id` calls its snapshot, be it there or not.
-    fn snapshot_key(&self, id: &'e RecordId) -> Option<&'e str> {
-        let record = self.record(id)?;
-        Some(record.snapshot_key(id))
-    }
-
-    /// Whether its snapshot has a key of daemons before v0.33.1. With a blob it would be legacy.
-    fn has_legacy_key(&self, id: &'e RecordId) -> bool {
-        self.snapshot_key(id).is_some_and(|key| layers::legacy_chain_id(key).is_some())
     }
 
     /// A key for the snapshot of `chain` that names no other: that of a record which has the snapshot
@@ -142,18 +144,18 @@ impl<'e> Found<'e> {
             given.contains(key) || self.table.is_some_and(|table| table.rows.contains_key(key))
         };
         let records = self.by_trees.get(chain).into_iter().flatten();
-        let layers =
-            records.filter(|id| self.record(id).is_some_and(|record| !record.is_composed()));
-        let mut keys = layers.filter_map(|id| self.snapshot_key(id)).filter(|key| !taken(key));
+        let layers = records.filter(|known| !known.record.is_composed());
+        let mut keys = layers.map(|known| known.snapshot_key()).filter(|key| !taken(key));
         if let Some(key) = keys.next() {
             return key.to_owned();
         }
-        let own = layers::snapshot_key(chain);
-        if !taken(&own) {
-            return own;
+        let mut key = layers::snapshot_key(chain);
+        let mut number = 0_u64;
+        while taken(&key) {
+            number += 1;
+            key = RecordId::derive(&format!("snapshot {number} of {chain}")).to_string();
         }
-        let others = (1_u64..).map(|n| RecordId::derive(&format!("snapshot {n} of {chain}")));
-        others.map(|id| id.to_string()).find(|key| !taken(key)).unwrap_or(own)
+        key
     }
 
     /// An id for the new record of `layer`.
@@ -161,21 +163,11 @@ impl<'e> Found<'e> {
         let mut id = layer.record.clone();
         let mut number = 0_u64;
         // One with that id is of the same layer, but on its way out.
-        while self.record(&id).is_some() || !taken.insert(id.clone()) {
+        while self.existing.state.records.by_id.contains_key(&id) || !taken.insert(id.clone()) {
             number += 1;
             id = RecordId::derive(&format!("{} {number}", layer.blob_chain_id));
         }
         id
-    }
-
-    /// Whether the snapshot of the record is yet to be unpacked.
-    pub(super) fn is_packed(&self, id: &RecordId) -> bool {
-        self.record(id).is_some_and(|record| record.is_packed())
-    }
-
-    /// Whether the record is of a blob, as those of merges are not.
-    pub(super) fn names_blob(&self, id: &RecordId) -> bool {
-        self.record(id).is_some_and(|record| record.blob.is_some())
     }
 
     /// Whether the store has the blob, with its row.
