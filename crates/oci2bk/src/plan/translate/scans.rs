@@ -1,4 +1,4 @@
-//! The records of SBOM scans for which there is no key.
+//! The records of SBOM scans without a key.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::Translation;
 use crate::config::{Input, Record, RecordIndex};
 use crate::keys::Keyring;
 
-/// The records that others build on, if the key sources know of scanners.
+/// Returns the records that others build on, if the key sources know of scanners.
 pub(super) fn built_on(records: &[Record], keyring: &Keyring) -> BTreeSet<RecordIndex> {
     let records = records.iter().filter(|_| keyring.knows_scanners());
     records.flat_map(|record| record.inputs.iter().flatten()).map(|input| input.record).collect()
