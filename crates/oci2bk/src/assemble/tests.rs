@@ -294,7 +294,7 @@ fn what_has_no_place_and_needs_one_is_named() {
     let leases = &mut unleased.state.metadata.namespaces.get_mut(NAMESPACE).unwrap().leases;
     leases.remove(record.as_str()).unwrap();
 
-    // That of a result, that below another one, and one that is said to be there.
+    // The layer of a result, the layer below another one, and one that should exist already.
     let unneeded = packed(&|places| places.layers[top] = LayerPlace::Unneeded);
     assert_eq!(unneeded, (NoPlace::Record(top), "layer 1 of the plan has no record".to_owned()));
     let below = packed(&|places| places.layers[base] = LayerPlace::Unneeded);

@@ -10,7 +10,7 @@ use crate::plan::SnapshotIndex;
 /// A snapshot below another one.
 #[derive(Clone, Copy)]
 enum Lower {
-    /// Of the plan.
+    /// A new one of the plan.
     New(SnapshotIndex),
     /// An existing one of the root, with this id.
     Existing(u64),

@@ -109,7 +109,7 @@ impl Known {
             BTreeMap::new();
         for (from, links) in &solver.links {
             for (link, target) in links {
-                // No op has an input before the first.
+                // No op has an input before the first one.
                 let Ok(input) = usize::try_from(link.input) else { continue };
                 let name = Digest::of(format!("{}@{}", link.digest, link.output));
                 let alternative =

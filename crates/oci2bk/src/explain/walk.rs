@@ -31,7 +31,7 @@ type Found = (Outcome, Option<Reason>);
 
 pub(super) struct Walk<'a, 'c> {
     build: &'a Graph,
-    /// Of each step of the build, which it is in the explanation.
+    /// For each step of the build, its index in the explanation.
     places: Vec<StepIndex>,
     pub(super) explainer: &'a Explainer<'c>,
     /// The possible cache nodes of each output of the steps so far.

@@ -112,7 +112,7 @@ pub struct StepInput {
 pub struct StepResult {
     /// Its topmost layer.
     pub layer: NodeIndex,
-    /// All its layers, lowest first, if they are not that one and those below it.
+    /// All its layers, lowest first, if they are not the topmost layer and those below it.
     pub explicit: Vec<NodeIndex>,
     /// Number of its layers.
     pub depth: usize,

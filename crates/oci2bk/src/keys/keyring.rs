@@ -28,7 +28,7 @@ pub struct Resolved {
     pub output: u32,
     /// The step in the words of a Dockerfile, if the source has it.
     pub name: Option<String>,
-    /// The source it came from.
+    /// Its source.
     pub source: KeySourceIndex,
     /// The releases of BuildKit with this digest, if it was computed.
     pub encoding: Option<Encoding>,

@@ -21,7 +21,7 @@ pub(super) struct Found<'e> {
     by_trees: BTreeMap<Digest, Vec<Known<'e>>>,
 }
 
-/// A record that is there.
+/// An existing record.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'e> {
     pub(super) id: &'e RecordId,
@@ -29,18 +29,18 @@ pub(super) struct Known<'e> {
 }
 
 impl<'e> Known<'e> {
-    /// Whether its snapshot is yet to be unpacked.
+    /// Whether its snapshot is not unpacked yet.
     pub(super) fn is_packed(self) -> bool {
         self.record.is_packed()
     }
 
-    /// Whether it is of a blob, as those of merges are not.
+    /// Whether it has a blob, which the records of merges do not.
     pub(super) fn names_blob(self) -> bool {
         self.record.blob.is_some()
     }
 
-    /// Whether it is of a layer of which only the snapshot is known, as when a conversion stored no blobs, or
-    /// when a daemon has not exported it yet.
+    /// Whether only the snapshot of its layer is known, as after a conversion without blobs, or before a
+    /// daemon has exported it.
     pub(super) fn is_blobless(self) -> bool {
         let Self { record, .. } = self;
         record.is_lasting()
@@ -50,7 +50,7 @@ impl<'e> Known<'e> {
             && record.blob_chain_id.is_none()
     }
 
-    /// What it calls its snapshot, be it there or not.
+    /// The key of its snapshot, existing or not.
     fn snapshot_key(self) -> &'e str {
         self.record.snapshot_key(self.id)
     }

@@ -24,9 +24,9 @@ use found::{Found, Known};
 /// The places of a plan in a state.
 #[derive(Debug)]
 pub(crate) struct Places {
-    /// Of the layers of the plan.
+    /// The places of the layers of the plan.
     pub(crate) layers: TiVec<LayerIndex, LayerPlace>,
-    /// Of the snapshots of the plan.
+    /// The places of the snapshots of the plan.
     pub(crate) snapshots: TiVec<SnapshotIndex, SnapshotPlace>,
     /// The required blobs that the store lacks.
     pub(crate) blobs: BTreeSet<Digest>,
@@ -52,7 +52,7 @@ pub(crate) struct Scope {
 pub(crate) enum LayerPlace {
     /// None, and none is needed: the layers above it exist.
     Unneeded,
-    /// It is there.
+    /// It exists.
     Existing {
         /// The record to use.
         record: RecordId,
@@ -66,7 +66,7 @@ pub(crate) enum LayerPlace {
 /// The snapshot of a chain of layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SnapshotPlace {
-    /// It is there.
+    /// It exists.
     Existing {
         /// Its key in records.
         key: String,
@@ -89,7 +89,8 @@ pub(crate) enum SnapshotPlace {
     },
 }
 
-/// A part of a plan that has no place in the state and needs one. That is a fault of oci2bk, not of a cache or a root.
+/// A part of a plan that needs a place in the state but has none. That is a fault of oci2bk, not of a cache
+/// or a root.
 ///
 /// ```
 /// use oci2bk::convert::{ConvertError, NoPlace};
@@ -102,7 +103,7 @@ pub(crate) enum SnapshotPlace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoPlace {
-    /// A layer is used and has no record.
+    /// A used layer has no record.
     #[error("layer {0} of the plan has no record; this is a fault of oci2bk; report it")]
     Record(LayerIndex),
     /// The record of a layer has no lease.
@@ -110,12 +111,12 @@ pub enum NoPlace {
         "the record of layer {0} of the plan has no lease; this is a fault of oci2bk; report it"
     )]
     Lease(LayerIndex),
-    /// A snapshot is handled as one to unpack, and has no place to be unpacked into.
+    /// A snapshot is treated as one to unpack, but has no place.
     #[error(
         "snapshot {0} of the plan has no place to be unpacked into; this is a fault of oci2bk; report it"
     )]
     Unpacked(SnapshotIndex),
-    /// A snapshot lies on one that is not there.
+    /// The parent of a snapshot does not exist.
     #[error("snapshot {0} of the plan lies on nothing; this is a fault of oci2bk; report it")]
     Below(SnapshotIndex),
 }
@@ -243,10 +244,10 @@ impl Places {
         self.snapshots.iter().any(|place| matches!(place, SnapshotPlace::New { .. }))
     }
 
-    /// The record of a layer.
+    /// Returns the record of a layer.
     ///
     /// # Errors
-    /// It has none.
+    /// If it has none.
     pub(crate) fn record(&self, layer: LayerIndex) -> Result<&RecordId, NoPlace> {
         self.layers[layer].record().ok_or(NoPlace::Record(layer))
     }

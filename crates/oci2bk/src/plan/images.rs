@@ -39,7 +39,7 @@ impl Plan {
             steps.map(|(index, step)| (step.key.clone(), index)).collect();
         let mut layers_of: BTreeMap<Digest, Vec<LayerIndex>> = BTreeMap::new();
         for (index, layer) in by_index(&self.layers).iter_enumerated() {
-            // A plan that was changed may lack it, which is told when it is carried out.
+            // A changed plan may lack it, which is reported when it is executed.
             if let Some(snapshot) = self.snapshots.get(layer.snapshot.0) {
                 layers_of.entry(snapshot.chain_id).or_default().push(index);
             }

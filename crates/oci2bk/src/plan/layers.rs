@@ -35,11 +35,11 @@ pub(super) struct Layers {
     layer_of: BTreeMap<Digest, LayerIndex>,
 }
 
-/// What is wrong with a layer blob.
+/// Why a layer blob cannot be added.
 pub(super) enum Flaw {
     /// Two exports contradict each other about it.
     Conflict { layer: Digest, what: Disagreement, first: SourceIndex, second: SourceIndex },
-    /// An export has a result with it and does not describe it.
+    /// An export has a result with the blob but does not describe it.
     Undescribed { layer: Digest, source: SourceIndex },
 }
 
@@ -92,7 +92,7 @@ impl Layers {
     /// Adds the layers of the results of `export`.
     ///
     /// # Errors
-    /// The export contradicts an earlier one about a blob, or does not describe one.
+    /// If the export contradicts an earlier one about a blob, or does not describe one.
     pub(super) fn add(&mut self, source: SourceIndex, export: &CacheExport) -> Result<Tops, Flaw> {
         let config = &export.config;
         let undescribed =

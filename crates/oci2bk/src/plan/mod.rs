@@ -29,7 +29,7 @@
 //! let [Source { records, .. }] = plan.sources.as_slice() else { panic!("one was given") };
 //! assert_eq!(*records, exports[0].config.records.len());
 //!
-//! // Everything refers to what comes before it. Each list has indexes of its own type.
+//! // All references are to earlier parts. Each list has its own index type.
 //! for (index, Step { name, results, links, .. }) in plan.steps.iter().enumerate() {
 //!     println!("{}", name.as_deref().unwrap_or("(no name)"));
 //!     assert!(links.iter().all(|StepLink { from, .. }| *from < StepIndex(index)));
@@ -197,7 +197,7 @@ pub struct Source {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Blob {
-    /// The first source that names it, whose layout is asked for it first.
+    /// The first source that names it, whose layout is tried first.
     pub source: SourceIndex,
     /// Size in bytes.
     pub size: u64,
@@ -289,7 +289,7 @@ pub struct StepResult {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StepLink {
-    /// The step where it starts.
+    /// The source step.
     pub from: StepIndex,
     /// The edge itself.
     pub link: Link,

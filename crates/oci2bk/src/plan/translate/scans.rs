@@ -13,9 +13,9 @@ pub(super) fn built_on(records: &[Record], keyring: &Keyring) -> BTreeSet<Record
 }
 
 impl Translation<'_> {
-    /// The scanner, as far as its name is known, if the record at `index` is that of an SBOM scan: it
-    /// runs in an image that the build resolved and none of its ops fetches, it mounts what came of that
-    /// very build, and nothing builds on it.
+    /// Returns the scanner, with its name if known, if the record at `index` is that of an SBOM scan: it runs
+    /// in an image that the build resolved and none of its ops fetches, it mounts the result of that build,
+    /// and nothing builds on it.
     pub(in crate::plan) fn scanner(&self, index: RecordIndex) -> Option<Option<&str>> {
         let unused = !self.built_on.contains(&index);
         let (image, mounted) = self.records[index].inputs.split_first().filter(|_| unused)?;
