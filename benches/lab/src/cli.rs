@@ -19,7 +19,7 @@ use crate::units::seconds;
 /// Executes the command line. `out` receives the result, `log` the progress.
 ///
 /// # Errors
-/// If it fails. A failed build is a result, not an error.
+/// Returns an error if it fails. A failed build is a result, not an error.
 pub fn run(arguments: &Arguments, out: &mut dyn Write, log: &mut dyn Write) -> Result<()> {
     let program = std::env::current_exe().context("this program has no path")?;
     // target/release/lab, or debug.

@@ -93,7 +93,7 @@ impl Comparison {
     /// Formats as JSON, for programs.
     ///
     /// # Errors
-    /// Never in practice: all of it can be expressed in JSON.
+    /// Never returns an error in practice: all of it can be expressed in JSON.
     pub fn json(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }

@@ -39,7 +39,7 @@ impl Writer {
     /// Creates the file of a run in `dir`.
     ///
     /// # Errors
-    /// If it cannot be written, or another run began at the same time.
+    /// Returns an error if it cannot be written, or another run began at the same time.
     pub fn create(dir: &Path, header: &Header) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         let name: String =
@@ -60,7 +60,7 @@ impl Writer {
     /// Adds a line.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// Returns an error if it cannot be written.
     pub fn write(&mut self, line: &Line) -> Result<()> {
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
@@ -72,7 +72,7 @@ impl Run {
     /// Reads the results of a run.
     ///
     /// # Errors
-    /// If they cannot be read, or are of another format.
+    /// Returns an error if they cannot be read, or are of another format.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -82,7 +82,7 @@ impl Run {
     /// Parses the results of a run.
     ///
     /// # Errors
-    /// If they are of another format.
+    /// Returns an error if they are of another format.
     pub fn parse(name: String, text: &str) -> Result<Self> {
         let mut run: Option<Self> = None;
         // A killed run may have left an incomplete line.
@@ -121,7 +121,7 @@ impl Run {
     /// Reads the latest `count` runs in `dir`, oldest first.
     ///
     /// # Errors
-    /// If there are fewer, or one of them cannot be read.
+    /// Returns an error if there are fewer, or one of them cannot be read.
     pub fn latest(dir: &Path, count: usize) -> Result<Vec<Self>> {
         let mut paths = Vec::new();
         let entries = fs::read_dir(dir)

@@ -71,7 +71,7 @@ struct Status {
 /// Parses the output of a build. Lines that are not JSON objects are the client's own log.
 ///
 /// # Errors
-/// If an object is not output of buildctl.
+/// Returns an error if an object is not output of buildctl.
 pub fn measure(progress: &str) -> Result<Measures> {
     let mut vertices: BTreeMap<String, Vertex> = BTreeMap::new();
     let mut statuses: BTreeMap<(String, String), Status> = BTreeMap::new();

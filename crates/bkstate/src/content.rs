@@ -52,7 +52,7 @@ impl BlobStore {
     /// Creates an empty store in its directory ([`Part::Content`](crate::worker::Part::Content)).
     ///
     /// # Errors
-    /// If it exists or cannot be created.
+    /// Returns an error if it exists or cannot be created.
     pub fn create(content: &Dir) -> Result<Self, DirError> {
         Ok(Self { blobs: content.create_dir(BLOBS, 0o755)?.create_dir(SHA256, 0o755)? })
     }
@@ -60,7 +60,7 @@ impl BlobStore {
     /// Opens the store in its directory.
     ///
     /// # Errors
-    /// If it does not exist or cannot be opened.
+    /// Returns an error if it does not exist or cannot be opened.
     pub fn open(content: &Dir) -> Result<Self, DirError> {
         Ok(Self { blobs: content.dir(BLOBS)?.dir(SHA256)? })
     }
@@ -68,7 +68,7 @@ impl BlobStore {
     /// Opens the store in its directory, and creates missing parts of it.
     ///
     /// # Errors
-    /// If it can be neither opened nor created.
+    /// Returns an error if it can be neither opened nor created.
     pub fn open_or_create(content: &Dir) -> Result<Self, DirError> {
         let open = |parent: &Dir, name| match if_there(parent.dir(name))? {
             Some(dir) => Ok::<_, DirError>(dir),
@@ -80,7 +80,7 @@ impl BlobStore {
     /// Creates the empty file of a blob, open for reading and writing.
     ///
     /// # Errors
-    /// If it exists or cannot be created.
+    /// Returns an error if it exists or cannot be created.
     pub fn create_blob(&self, digest: &Digest) -> Result<File, DirError> {
         self.blobs.create_file(digest.hex().as_str(), 0o444)
     }
@@ -88,7 +88,7 @@ impl BlobStore {
     /// Makes `file` the file of a blob, by a hard link.
     ///
     /// # Errors
-    /// If the blob has a file, or the kernel refuses, as between file systems.
+    /// Returns an error if the blob has a file, or the kernel refuses, as between file systems.
     pub fn link_blob(&self, digest: &Digest, file: &File) -> Result<(), DirError> {
         self.blobs.link_file(file, digest.hex().as_str())
     }
@@ -96,7 +96,7 @@ impl BlobStore {
     /// Opens the file of a blob for reading.
     ///
     /// # Errors
-    /// If it does not exist, or is not a regular file.
+    /// Returns an error if it does not exist, or is not a regular file.
     pub fn blob(&self, digest: &Digest) -> Result<File, DirError> {
         self.blobs.file(digest.hex().as_str())
     }
@@ -105,7 +105,7 @@ impl BlobStore {
     /// ignored.
     ///
     /// # Errors
-    /// If the store cannot be listed.
+    /// Returns an error if the store cannot be listed.
     pub fn files(&self) -> Result<BTreeMap<Digest, u64>, DirError> {
         let mut files = BTreeMap::new();
         for entry in self.blobs.entries()? {
@@ -123,7 +123,7 @@ impl BlobStore {
     /// Removes the file of a blob.
     ///
     /// # Errors
-    /// If it does not exist or cannot be removed.
+    /// Returns an error if it does not exist or cannot be removed.
     pub fn remove(&self, digest: &Digest) -> Result<(), DirError> {
         self.blobs.remove_file(digest.hex().as_str())
     }
@@ -131,7 +131,7 @@ impl BlobStore {
     /// Moves all blobs to `target`, and replaces files of the same names there.
     ///
     /// # Errors
-    /// If the kernel refuses. Blobs that were moved before stay moved.
+    /// Returns an error if the kernel refuses. Blobs that were moved before stay moved.
     pub fn move_all(&self, target: &Self) -> Result<(), DirError> {
         for entry in self.blobs.entries()? {
             self.blobs.replace(&*entry.name, &target.blobs, &*entry.name)?;
@@ -147,7 +147,7 @@ impl BlobStore {
     /// Returns whether files can be moved between this store and the directory `other`.
     ///
     /// # Errors
-    /// If one of them cannot be examined.
+    /// Returns an error if one of them cannot be examined.
     pub fn shares_file_system(&self, other: &Dir) -> Result<bool, DirError> {
         self.blobs.shares_file_system(other)
     }
@@ -155,7 +155,7 @@ impl BlobStore {
     /// Returns the file under a blob's name, of any kind, if there is one.
     ///
     /// # Errors
-    /// If the store cannot be searched.
+    /// Returns an error if the store cannot be searched.
     pub fn find(&self, digest: &Digest) -> Result<Option<Found>, DirError> {
         self.blobs.find(digest.hex().as_str())
     }
@@ -163,7 +163,7 @@ impl BlobStore {
     /// Returns the names of all files in the store, including those that are not blobs.
     ///
     /// # Errors
-    /// If they cannot be listed.
+    /// Returns an error if they cannot be listed.
     pub fn names(&self) -> Result<BTreeSet<String>, DirError> {
         let entries = self.blobs.entries()?;
         Ok(entries.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect())

@@ -80,7 +80,7 @@ macro_rules! id {
             /// Checks an existing id.
             ///
             /// # Errors
-            /// If it is empty or contains a separator by which BuildKit splits its keys.
+            /// Returns an error if it is empty or contains a separator by which BuildKit splits its keys.
             pub fn new(text: impl Into<String>) -> Result<Self, InvalidId> {
                 let text = text.into();
                 let separators: &[&str] = &$separators;
@@ -194,7 +194,7 @@ impl ResultId {
     /// Reads `<worker id>::<record id>` (BuildKit `worker/cacheresult.go` `parseWorkerRef`).
     ///
     /// # Errors
-    /// If it is not two ids.
+    /// Returns an error if it is not two ids.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let (worker, record) = text.split_once("::").unwrap_or((text, "::"));
         let record = match record {

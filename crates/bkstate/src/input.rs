@@ -47,7 +47,7 @@ pub enum InputError {
 /// Opens the file, or the unnamed pipe, at `path` for reading. Links are followed.
 ///
 /// # Errors
-/// If it is of another kind, such as a FIFO in the file system, or cannot be opened.
+/// Returns an error if it is of another kind, such as a FIFO in the file system, or cannot be opened.
 pub fn open(path: &Path) -> Result<File, InputError> {
     // Examined before it is opened, because opening a device can have side effects.
     check(std::fs::metadata(path)?.file_type())?;
@@ -67,7 +67,7 @@ pub fn open(path: &Path) -> Result<File, InputError> {
 /// Returns stdin, of any kind.
 ///
 /// # Errors
-/// If the system has no more handles.
+/// Returns an error if the system has no more handles.
 pub fn stdin() -> io::Result<File> {
     waiting(io::stdin().as_fd().try_clone_to_owned()?.into())
 }

@@ -65,7 +65,7 @@ pub fn read_lease(file: &File) -> Lease {
 /// Returns the user namespace that owns `namespace`, a handle of a namespace of another kind.
 ///
 /// # Errors
-/// If `namespace` is not a namespace, or its user namespace is not below ours.
+/// Returns an error if `namespace` is not a namespace, or its user namespace is not below ours.
 pub(crate) fn user_namespace_of(namespace: &File) -> io::Result<File> {
     // SAFETY: the descriptor is open, and there is no argument.
     let descriptor = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
@@ -79,7 +79,7 @@ pub(crate) fn user_namespace_of(namespace: &File) -> io::Result<File> {
 /// Returns the user who created the user namespace `namespace`, as numbered in ours.
 ///
 /// # Errors
-/// If it is not a user namespace.
+/// Returns an error if it is not a user namespace.
 pub(crate) fn owner_of(namespace: &File) -> io::Result<u32> {
     let mut owner: libc::uid_t = 0;
     // SAFETY: the descriptor is open, and the kernel writes one `uid_t`.

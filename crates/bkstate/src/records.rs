@@ -294,7 +294,7 @@ impl Records {
     /// The bucket `_index` is not read: it follows from the records, see [`index`](Self::index).
     ///
     /// # Errors
-    /// If the file is damaged or has something that no known release writes.
+    /// Returns an error if the file is damaged or has something that no known release writes.
     pub fn read(db: &Db) -> Result<Self, DecodeError> {
         let mut records = Self::default();
         let root = db.root();
@@ -316,7 +316,7 @@ impl Records {
     /// Writes `metadata_v2.db` into the empty file `file`; the caller syncs it.
     ///
     /// # Errors
-    /// If the file cannot be written or a key is too long.
+    /// Returns an error if the file cannot be written or a key is too long.
     pub fn write(&self, file: &File) -> Result<(), EncodeError> {
         bolt::write(file, |root| {
             root.bucket(EXTERNAL, |bucket| {
@@ -357,7 +357,7 @@ impl Records {
     /// Reads the keys that `_index` actually has.
     ///
     /// # Errors
-    /// If the file is damaged or the keys are not text.
+    /// Returns an error if the file is damaged or the keys are not text.
     pub fn read_index(db: &Db) -> Result<BTreeSet<String>, DecodeError> {
         let mut keys = BTreeSet::new();
         each_value(&db.root(), &At::root(b"records"), INDEX, |at, key, _| {

@@ -154,7 +154,7 @@ impl SolverCache {
     /// Reads `cache.db`.
     ///
     /// # Errors
-    /// If the file is damaged or has something that no known release writes.
+    /// Returns an error if the file is damaged or has something that no known release writes.
     pub fn read(db: &Db) -> Result<Self, DecodeError> {
         Self::read_noting(db, |_| ())
     }
@@ -224,7 +224,7 @@ impl SolverCache {
     /// Writes `cache.db` into the empty file `file`; the caller syncs it.
     ///
     /// # Errors
-    /// If the file cannot be written or an id is too long for a key.
+    /// Returns an error if the file cannot be written or an id is too long for a key.
     pub fn write(&self, file: &File) -> Result<(), EncodeError> {
         bolt::write(file, |root| {
             root.bucket(BACKLINKS, |bucket| {

@@ -125,8 +125,8 @@ impl Time {
     /// Decodes Go's `time.Time.MarshalBinary`.
     ///
     /// # Errors
-    /// If the bytes are not 15 bytes of version 1 with valid nanoseconds. (Version 2, for zones with seconds,
-    /// cannot come from the daemons: they write UTC.)
+    /// Returns an error if the bytes are not 15 bytes of version 1 with valid nanoseconds. (Version 2, for
+    /// zones with seconds, cannot come from the daemons: they write UTC.)
     pub fn from_go_binary(bytes: &[u8]) -> Result<Self, ParseTimeError> {
         let error =
             || ParseTimeError::Binary { length: bytes.len(), version: bytes.first().copied() };

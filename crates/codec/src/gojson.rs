@@ -44,7 +44,7 @@ pub enum ControlEscapes {
 /// Encodes `value` as Go's `json.Marshal` does.
 ///
 /// # Errors
-/// If `value` has no JSON form (a map with keys that are not strings).
+/// Returns an error if `value` has no JSON form (a map with keys that are not strings).
 pub fn to_string<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
     to_string_with(value, ControlEscapes::Short)
 }

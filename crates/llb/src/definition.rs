@@ -72,7 +72,7 @@ impl Definition {
     /// reads from stdin. Each op is a message in it, and names its inputs by the digests of their messages.
     ///
     /// # Errors
-    /// If it is not one, has no ops, is too large, or lacks an input of an op.
+    /// Returns an error if it is not one, has no ops, is too large, or lacks an input of an op.
     pub fn from_protobuf(bytes: &[u8]) -> Result<Self, DefinitionError> {
         let proto::Definition { def: messages, mut metadata } = proto::Definition::decode(bytes)?;
         let mut parts = messages.len();
@@ -115,7 +115,7 @@ impl Definition {
     /// has symbolic links and exact times. Text after the document is ignored.
     ///
     /// # Errors
-    /// If it does not have that form, has no ops, or lacks an input of an op.
+    /// Returns an error if it does not have that form, has no ops, or lacks an input of an op.
     pub fn from_convertllb(json: &[u8]) -> Result<Self, DefinitionError> {
         #[derive(Deserialize)]
         struct Answer {
@@ -157,7 +157,7 @@ impl Definition {
     /// omits symbolic links.
     ///
     /// # Errors
-    /// If a line does not have that form, or there are no lines.
+    /// Returns an error if a line does not have that form, or there are no lines.
     pub fn from_dump(json: &[u8]) -> Result<Self, DefinitionError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]

@@ -71,7 +71,7 @@ impl fmt::Display for OpDigest {
 /// `CacheMap` in `solver/llbsolver/ops/*.go`).
 ///
 /// # Errors
-/// If the op does not determine its digest.
+/// Returns an error if the op does not determine its digest.
 pub fn digest(
     op: &Op,
     encoding: Encoding,

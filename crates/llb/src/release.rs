@@ -338,7 +338,7 @@ impl Target {
     /// differs: the state format has been the same for all of v0 since v0.11.
     ///
     /// # Errors
-    /// If its state has, or may have, another format.
+    /// Returns an error if its state has, or may have, another format.
     pub fn new(version: Version) -> Result<Self, UnsupportedVersion> {
         if version.major > Version::NEWEST.major {
             return Err(UnsupportedVersion::TooNew(version));

@@ -21,7 +21,7 @@ impl Vertex {
     /// Returns the op digest for a daemon of `encoding`.
     ///
     /// # Errors
-    /// If the op does not determine its digest.
+    /// Returns an error if the op does not determine its digest.
     pub fn digest(&self, encoding: Encoding) -> Result<OpDigest, NotComputable> {
         digest::digest(&self.op, encoding, &self.default_platform)
     }
@@ -38,7 +38,7 @@ impl Vertex {
     /// Returns the JSON whose hash is the op digest, for a daemon of `encoding`.
     ///
     /// # Errors
-    /// If the op does not determine its digest.
+    /// Returns an error if the op does not determine its digest.
     pub fn document(&self, encoding: Encoding) -> Result<String, NotComputable> {
         preimage::document(&self.op, encoding, &self.default_platform)
     }

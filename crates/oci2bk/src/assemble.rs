@@ -32,7 +32,8 @@ const SIZE_UNKNOWN: i64 = -1;
 /// daemon's garbage collection, everything was last used, unless existing records were used later.
 ///
 /// # Errors
-/// If the places are not those of the plan in this state, or the trees are not the ones for these places.
+/// Returns an error if the places are not those of the plan in this state, or the trees are not the ones for
+/// these places.
 pub(crate) fn assemble(
     plan: &Plan,
     places: &Places,

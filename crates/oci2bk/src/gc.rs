@@ -54,7 +54,7 @@ impl Collection {
     /// releases before v0.17, which have other limits.
     ///
     /// # Errors
-    /// If the system does not report the size of the disk.
+    /// Returns an error if the system does not report the size of the disk.
     pub fn new(
         config: &GcConfig,
         target: Target,

@@ -79,7 +79,7 @@ pub fn page(text: &str) -> Cow<'_, str> {
 /// Formats `value` as JSON on several lines, escaped by [`escaped_json`].
 ///
 /// # Errors
-/// If it has no JSON form.
+/// Returns an error if it has no JSON form.
 pub fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
     Ok(escaped_json(&serde_json::to_string_pretty(value)?).into_owned())
 }
@@ -87,7 +87,7 @@ pub fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::E
 /// Formats `value` as JSON on one line, escaped by [`escaped_json`].
 ///
 /// # Errors
-/// If it has no JSON form.
+/// Returns an error if it has no JSON form.
 pub fn to_json_line<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
     Ok(escaped_json(&serde_json::to_string(value)?).into_owned())
 }

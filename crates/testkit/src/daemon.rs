@@ -36,8 +36,8 @@ impl Daemon {
     /// than that of a build directory may be.
     ///
     /// # Errors
-    /// If it cannot be started, ends early or is not ready within a minute; its log is part of the
-    /// error.
+    /// Returns an error if it cannot be started, ends early or is not ready within a minute; its log is part
+    /// of the error.
     pub fn start(tools: &Tools, root: &Path, registries: &[&str]) -> Result<Self> {
         Self::start_configured(tools, root, registries, "")
     }
@@ -111,7 +111,7 @@ impl Daemon {
     /// Returns the ids of all cache records, as `buildctl du` lists them.
     ///
     /// # Errors
-    /// If buildctl fails or prints something else.
+    /// Returns an error if buildctl fails or prints something else.
     pub fn du(&self) -> Result<BTreeSet<String>> {
         let json = run(self.buildctl().args(["du", "--format", "{{json .}}"]))?;
         let records: Vec<serde_json::Value> =
@@ -128,7 +128,7 @@ impl Daemon {
     /// Removes everything that is not in use.
     ///
     /// # Errors
-    /// If buildctl fails.
+    /// Returns an error if buildctl fails.
     pub fn prune_all(&self) -> Result<()> {
         run(self.buildctl().args(["prune", "--all"])).map(drop)
     }
@@ -136,7 +136,7 @@ impl Daemon {
     /// Kills the daemon in the middle of its work.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// Returns an error if the system refuses.
     pub fn kill(self) -> Result<()> {
         self.process.kill().context("buildkitd")
     }
@@ -144,7 +144,7 @@ impl Daemon {
     /// Stops the daemon and returns the warnings and errors it logged.
     ///
     /// # Errors
-    /// If it does not end, or its log cannot be read.
+    /// Returns an error if it does not end, or its log cannot be read.
     pub fn stop(self) -> Result<BTreeSet<String>> {
         let root = self.root.display().to_string();
         let log = self.process.stop().context("buildkitd")?;

@@ -10,7 +10,7 @@ use crate::process::run;
 /// Returns the mount points below `dir`, in the order in which they were made.
 ///
 /// # Errors
-/// If the kernel does not list them.
+/// Returns an error if the kernel does not list them.
 pub fn below(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut points = points(|_| true)?;
     points.retain(|point| point.starts_with(dir));
@@ -21,7 +21,7 @@ pub fn below(dir: &Path) -> Result<Vec<PathBuf>> {
 /// snapshots in the directory for temporary files.
 ///
 /// # Errors
-/// If the kernel does not list them, or `umount` fails.
+/// Returns an error if the kernel does not list them, or `umount` fails.
 pub fn unmount_all_of(dir: &Path) -> Result<()> {
     let dir = dir.to_string_lossy();
     for point in points(|line| line.contains(&*dir))?.into_iter().rev() {

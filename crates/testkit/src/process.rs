@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Runs a command to completion and returns its stdout; if it fails, its stderr is part of the error.
 ///
 /// # Errors
-/// If it cannot be started, fails, or its output is not UTF-8.
+/// Returns an error if it cannot be started, fails, or its output is not UTF-8.
 pub fn run(command: &mut Command) -> Result<String> {
     run_with_input(command, Stdio::null())
 }
@@ -58,7 +58,7 @@ impl Background {
     /// Starts the program.
     ///
     /// # Errors
-    /// If it cannot be started, or its output file cannot be created.
+    /// Returns an error if it cannot be started, or its output file cannot be created.
     pub fn start(command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::create(log).with_context(|| log.display().to_string())?;
         let child = command
@@ -73,7 +73,7 @@ impl Background {
     /// Waits until `ready` is true; an early end of the program is an error with its log.
     ///
     /// # Errors
-    /// If it ends first, or is not ready within a minute.
+    /// Returns an error if it ends first, or is not ready within a minute.
     pub fn wait_ready(&mut self, mut ready: impl FnMut() -> bool) -> Result<()> {
         let mut ended = None;
         let up = wait_until(Duration::from_secs(60), || {
@@ -90,7 +90,7 @@ impl Background {
     /// Returns everything that the program has printed so far.
     ///
     /// # Errors
-    /// If its output file cannot be read.
+    /// Returns an error if its output file cannot be read.
     pub fn log(&self) -> Result<String> {
         std::fs::read_to_string(&self.log).with_context(|| self.log.display().to_string())
     }
@@ -98,7 +98,7 @@ impl Background {
     /// Asks the program to end, waits for it, and returns its log.
     ///
     /// # Errors
-    /// If it does not end, or its log cannot be read.
+    /// Returns an error if it does not end, or its log cannot be read.
     pub fn stop(mut self) -> Result<String> {
         ensure!(self.terminate(), "did not end within 30 seconds of SIGTERM:\n{}", self.log()?);
         self.log()
@@ -107,7 +107,7 @@ impl Background {
     /// Kills the program and waits for its end.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// Returns an error if the system refuses.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;

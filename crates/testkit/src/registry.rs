@@ -20,7 +20,7 @@ impl Registry {
     /// Starts a registry that stores its data in `dir`, which no other registry uses.
     ///
     /// # Errors
-    /// If it cannot be started, ends early or is not ready within a minute.
+    /// Returns an error if it cannot be started, ends early or is not ready within a minute.
     pub fn start(tools: &Tools, dir: &Path) -> Result<Self> {
         let address = free_address()?;
         let config = dir.join("registry.yml");
@@ -47,7 +47,7 @@ impl Registry {
 /// Returns a loopback address on which no program listens at the moment.
 ///
 /// # Errors
-/// If there is no free port.
+/// Returns an error if there is no free port.
 pub fn free_address() -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     Ok(listener.local_addr()?.to_string())

@@ -27,7 +27,8 @@ impl S3 {
     /// Starts a server whose log is in `dir`.
     ///
     /// # Errors
-    /// If the tools are missing, it cannot be started, ends early or is not ready within a minute.
+    /// Returns an error if the tools are missing, it cannot be started, ends early or is not ready within a
+    /// minute.
     pub fn start(tools: &Tools, dir: &Path) -> Result<Self> {
         let tool =
             |name: &str| tools.extra(&format!("s3/{name}"), SCRIPT).map_err(anyhow::Error::msg);
@@ -53,7 +54,7 @@ impl S3 {
     /// Copies the objects into `dir`, as `aws s3 sync` does.
     ///
     /// # Errors
-    /// If one cannot be copied.
+    /// Returns an error if one cannot be copied.
     pub fn mirror(&self, dir: &Path) -> Result<()> {
         let endpoint = format!("http://{}", self.address);
         run(Command::new(&self.mirror).args([&endpoint, BUCKET]).arg(dir)).map(drop)

@@ -69,7 +69,7 @@ pub fn ensure_output<'w>(
 /// Runs an `oci2bk` command with JSON output, and returns the output, which matches the schemas.
 ///
 /// # Errors
-/// If it fails, or its output does not match.
+/// Returns an error if it fails, or its output does not match.
 pub fn run(command: &mut Command) -> Result<Value> {
     let printed = process::run(command)?;
     ensure_output(command.get_args(), printed.as_bytes(), &[])?;

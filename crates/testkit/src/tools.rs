@@ -50,7 +50,7 @@ impl Tools {
     /// built it.
     ///
     /// # Errors
-    /// Why the tests cannot run here, for the person who runs them.
+    /// Returns why the tests cannot run here, for the person who runs them.
     pub fn locate(oci2bk: &Path) -> Result<Self, String> {
         if !rustix::process::geteuid().is_root() {
             return Err("needs root: buildkitd mounts, and layers have owners".into());
@@ -80,7 +80,7 @@ impl Tools {
     /// Finds the only tool that the comparison of unpacked layers needs.
     ///
     /// # Errors
-    /// If it is missing.
+    /// Returns an error if it is missing.
     pub fn refstate(oci2bk: &Path) -> Result<PathBuf, String> {
         pinned(&directory(oci2bk), "buildkit/refstate")
     }
@@ -89,7 +89,7 @@ impl Tools {
     /// release is not used: those before v0.13 do not report their builds as JSON.
     ///
     /// # Errors
-    /// If no set of tools of that release exists.
+    /// Returns an error if no set of tools of that release exists.
     pub fn of_release(&self, version: &str) -> Result<Self, String> {
         let set = format!("{RELEASE_SET}{version}");
         let buildkitd = self.oracle.join(&set).join("buildkitd");
@@ -104,7 +104,7 @@ impl Tools {
     /// Returns the other installed releases, oldest first.
     ///
     /// # Errors
-    /// If the directory of the tools cannot be read.
+    /// Returns an error if the directory of the tools cannot be read.
     pub fn releases(&self) -> std::io::Result<Vec<String>> {
         let mut releases = Vec::new();
         for set in std::fs::read_dir(&self.oracle)? {
@@ -127,7 +127,7 @@ impl Tools {
     /// the tools; `script` is the script that installs it.
     ///
     /// # Errors
-    /// If it is missing.
+    /// Returns an error if it is missing.
     pub fn extra(&self, name: &str, script: &str) -> Result<PathBuf, String> {
         let path = self.oracle.join(name);
         if path.exists() {
@@ -174,7 +174,7 @@ fn pinned(oracle: &Path, name: &str) -> Result<PathBuf, String> {
 /// Finds an installed program; its Debian package is `package`.
 ///
 /// # Errors
-/// If it is not installed.
+/// Returns an error if it is not installed.
 pub fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

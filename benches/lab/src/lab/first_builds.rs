@@ -31,7 +31,7 @@ impl Lab {
     /// Measures this number of builds of each kind, after [`Lab::seed`].
     ///
     /// # Errors
-    /// If a tmpfs cannot be mounted, or a build fails or its image differs.
+    /// Returns an error if a tmpfs cannot be mounted, or a build fails or its image differs.
     pub fn first_builds(&self, builds: u32) -> Result<FirstBuilds> {
         let memory = Memory::mount(self.scratch.path().join("memory"))?;
         let [converted, acquainted, natural] =

@@ -78,7 +78,7 @@ impl Lab {
     /// Starts the registries below the directory `target` and pushes the base image.
     ///
     /// # Errors
-    /// If one of the programs fails, or there is not enough space.
+    /// Returns an error if one of the programs fails, or there is not enough space.
     pub fn create(
         tools: &Tools,
         target: &Path,
@@ -114,7 +114,7 @@ impl Lab {
     /// Returns the first line of the results.
     ///
     /// # Errors
-    /// If the command does not print its version.
+    /// Returns an error if the command does not print its version.
     pub fn header(&self, repeats: u32) -> Result<Header> {
         let oci2bk = run(Command::new(&self.tools.oci2bk).arg("--version"))?;
         // `oci2bk 0.1.0`, and further lines.
@@ -140,7 +140,7 @@ impl Lab {
     /// Pushes the base image of a generated project, a different one for each `mark`.
     ///
     /// # Errors
-    /// If it cannot be built.
+    /// Returns an error if it cannot be built.
     pub fn push_base(&self, mark: &str) -> Result<()> {
         let dir = self.scratch.path().join("base");
         let context = dir.join("context");
@@ -198,7 +198,7 @@ impl Lab {
     /// Measures the overhead of measuring, with this number of builds of either kind.
     ///
     /// # Errors
-    /// If a build fails.
+    /// Returns an error if a build fails.
     pub fn overhead(&self, builds: u32) -> Result<Overhead> {
         let root = self.scratch.path().join("builder");
         let ready = self.make_ready(Builder::Same, &root, &mut Preparation::default())?;

@@ -15,7 +15,7 @@ impl Lab {
     /// Builds the seed.
     ///
     /// # Errors
-    /// If a build fails.
+    /// Returns an error if a build fails.
     pub fn seed(&self) -> Result<Seed> {
         fs::create_dir_all(self.scratch.path().join("seed"))?;
         let daemon = self.start(&self.seed_root())?;

@@ -57,7 +57,7 @@ pub enum PageError {
 /// Returns the pages of the repository with the tables of the report, and the pictures.
 ///
 /// # Errors
-/// If a page cannot be read, or its marks are wrong.
+/// Returns an error if a page cannot be read, or its marks are wrong.
 pub fn pages(report: &Report, repository: &Path) -> Result<Vec<Page>, PageError> {
     let mut pages = vec![
         Page { path: repository.join(PLOT), text: plot::svg(report) },

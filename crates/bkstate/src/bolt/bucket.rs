@@ -64,7 +64,7 @@ impl<'db> Bucket<'db> {
     /// Returns the value of `key`; `None` if there is no such key or it is a bucket.
     ///
     /// # Errors
-    /// If a page on the path to the key is damaged.
+    /// Returns an error if a page on the path to the key is damaged.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         Ok(self.find(key)?.and_then(|(node, index)| match node.content(index) {
             Content::Value(value) => Some(value.to_vec()),
@@ -75,7 +75,7 @@ impl<'db> Bucket<'db> {
     /// Returns the bucket `key`; `None` if there is no such key or it is a value.
     ///
     /// # Errors
-    /// If a page on the path to the key, or the bucket's value, is damaged.
+    /// Returns an error if a page on the path to the key, or the bucket's value, is damaged.
     pub fn bucket(&self, key: &[u8]) -> Result<Option<Bucket<'db>>, ReadError> {
         let Some((node, index)) = self.find(key)? else { return Ok(None) };
         match node.content(index) {

@@ -72,9 +72,9 @@ impl Node {
     /// Parses a whole page with its overflow pages.
     ///
     /// # Errors
-    /// If the page has anything that bbolt would not write: another page type, an element outside the page,
-    /// elements that together are larger than the page (they would overlap), a key of invalid length, keys
-    /// out of order, a branch page without children.
+    /// Returns an error if the page has anything that bbolt would not write: another page type, an element
+    /// outside the page, elements that together are larger than the page (they would overlap), a key of
+    /// invalid length, keys out of order, a branch page without children.
     pub(super) fn parse(place: Place, bytes: Vec<u8>) -> Result<Self, ReadError> {
         let header = PageHeader::decode(&bytes).ok_or(ReadError::ShortInline { place })?;
         let is_branch = match (header.flags, place) {

@@ -191,7 +191,7 @@ impl Db {
     /// machine.
     ///
     /// # Errors
-    /// If the file cannot be read, has no valid meta page, or is shorter than its database.
+    /// Returns an error if the file cannot be read, has no valid meta page, or is shorter than its database.
     pub fn open(file: File) -> Result<Self, ReadError> {
         let length = file.metadata().map_err(|source| ReadError::Io { offset: 0, source })?.len();
         let metas = read_metas(&file)?;

@@ -29,7 +29,7 @@ impl Tree {
     /// Reads `bucket` and all buckets in it.
     ///
     /// # Errors
-    /// If a page of one of them is damaged.
+    /// Returns an error if a page of one of them is damaged.
     pub fn read(bucket: &Bucket<'_>) -> Result<Self, ReadError> {
         // The recursion ends at MAX_BUCKET_DEPTH: deeper entries give an error.
         let entries = bucket.entries().map(|entry| {
@@ -46,7 +46,8 @@ impl Tree {
     /// Writes everything into the bucket of `writer`, which must be empty.
     ///
     /// # Errors
-    /// If the length of a key is invalid in bbolt, if buckets are nested too deep, or if writing fails.
+    /// Returns an error if the length of a key is invalid in bbolt, if buckets are nested too deep, or if
+    /// writing fails.
     pub fn write(&self, writer: &mut BucketWriter<'_>) -> Result<(), WriteError> {
         writer.set_sequence(self.sequence);
         for (key, node) in &self.entries {

@@ -137,8 +137,8 @@ impl<'a> BucketWriter<'a> {
     /// Adds a value.
     ///
     /// # Errors
-    /// If the length of `key` is not 1 to [`MAX_KEY_BYTES`] bytes, if `key` is not greater than all keys
-    /// before it, if `value` is too long, or if writing fails.
+    /// Returns an error if the length of `key` is not 1 to [`MAX_KEY_BYTES`] bytes, if `key` is not greater
+    /// than all keys before it, if `value` is too long, or if writing fails.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
         self.check_key(key)?;
         let length = value.len();

@@ -111,7 +111,7 @@ impl DaemonConfig {
     /// Reads the file `path`.
     ///
     /// # Errors
-    /// If the file cannot be read or is invalid.
+    /// Returns an error if the file cannot be read or is invalid.
     pub fn read(path: &Path) -> Result<Self, ReadConfigError> {
         let path = path.to_owned();
         let error = |source| ReadConfigError::Read { path: path.clone(), source };
@@ -127,7 +127,7 @@ impl DaemonConfig {
     /// Reads a `buildkitd.toml`.
     ///
     /// # Errors
-    /// If the text is not TOML, or the daemon would reject a value that is read here.
+    /// Returns an error if the text is not TOML, or the daemon would reject a value that is read here.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         let config = parse(text)?;
         let oci = oci_worker(&config)?;

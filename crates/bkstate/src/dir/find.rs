@@ -68,7 +68,7 @@ impl Dir {
     /// Finds out what `name` is, without following a link; `None` if it does not exist.
     ///
     /// # Errors
-    /// If the directory cannot be searched.
+    /// Returns an error if the directory cannot be searched.
     pub fn find(&self, name: impl Name) -> Result<Option<Found>, DirError> {
         let name = &*name.c_name(self)?;
         match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -81,7 +81,7 @@ impl Dir {
     /// Returns the kind, size and owner of the directory itself.
     ///
     /// # Errors
-    /// If it cannot be examined.
+    /// Returns an error if it cannot be examined.
     pub fn itself(&self) -> Result<Found, DirError> {
         let stat = fs::fstat(&self.fd).map_err(self.error("look at", c"."))?;
         Ok(Found::of(&stat))
@@ -90,7 +90,7 @@ impl Dir {
     /// Returns the size of `name` in bytes, without following a link; `None` if it does not exist.
     ///
     /// # Errors
-    /// If the directory cannot be searched.
+    /// Returns an error if the directory cannot be searched.
     pub fn size(&self, name: impl Name) -> Result<Option<u64>, DirError> {
         Ok(self.find(name)?.map(|found| found.size))
     }
@@ -98,7 +98,7 @@ impl Dir {
     /// Returns the entries of the directory, sorted by name.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// Returns an error if it cannot be read.
     pub fn entries(&self) -> Result<Vec<DirEntry>, DirError> {
         let list = || -> rustix::io::Result<Vec<DirEntry>> {
             let mut entries = Vec::new();

@@ -134,7 +134,7 @@ impl Dir {
     /// Opens the directory at a path from the user; links in it are followed.
     ///
     /// # Errors
-    /// If it is not a directory, or we may not read it.
+    /// Returns an error if it is not a directory, or we may not read it.
     pub fn open(path: &Path) -> Result<Self, DirError> {
         let flags = READ_DIR.difference(OFlags::NOFOLLOW);
         let fd = open_quietly(fs::CWD, path, flags).map_err(|error| DirError {
@@ -148,7 +148,7 @@ impl Dir {
     /// Opens for reading the directory behind `place`, a handle that may be `O_PATH`.
     ///
     /// # Errors
-    /// If we may not read it.
+    /// Returns an error if we may not read it.
     pub(crate) fn of_place(place: OwnedFd, path: &Path) -> Result<Self, DirError> {
         let fd = open_quietly(place, c".", READ_DIR).map_err(|error| DirError {
             action: "open the directory",
@@ -171,7 +171,7 @@ impl Dir {
     /// Returns another handle of the same directory.
     ///
     /// # Errors
-    /// If the system has no more handles.
+    /// Returns an error if the system has no more handles.
     pub fn try_clone(&self) -> Result<Self, DirError> {
         let fd = self.fd.try_clone().map_err(|source| DirError {
             action: "open another handle of",
@@ -193,7 +193,7 @@ impl Dir {
     /// Opens the directory `name`.
     ///
     /// # Errors
-    /// If it is not a directory (a link is not), or we may not read it.
+    /// Returns an error if it is not a directory (a link is not), or we may not read it.
     pub fn dir(&self, name: impl Name) -> Result<Self, DirError> {
         let name = &*name.c_name(self)?;
         let fd = open_quietly(&self.fd, name, READ_DIR)
@@ -204,7 +204,7 @@ impl Dir {
     /// Creates the directory `name` with exactly the permissions `mode` and opens it.
     ///
     /// # Errors
-    /// If it exists or cannot be created.
+    /// Returns an error if it exists or cannot be created.
     pub fn create_dir(&self, name: impl Name, mode: u32) -> Result<Self, DirError> {
         let name = &*name.c_name(self)?;
         fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o700))
@@ -220,7 +220,7 @@ impl Dir {
     /// and writing.
     ///
     /// # Errors
-    /// If it exists or cannot be created.
+    /// Returns an error if it exists or cannot be created.
     pub fn create_file(&self, name: impl Name, mode: u32) -> Result<File, DirError> {
         let name = &*name.c_name(self)?;
         let flags =
@@ -234,7 +234,7 @@ impl Dir {
     /// Gives the open file `file` the additional name `name`, which must not exist.
     ///
     /// # Errors
-    /// If the kernel refuses, as between file systems.
+    /// Returns an error if the kernel refuses, as between file systems.
     pub fn link_file(&self, file: &File, name: impl Name) -> Result<(), DirError> {
         let name = &*name.c_name(self)?;
         // By the handle, not by a path, which could lead to another file by now. An empty path requires a
@@ -252,7 +252,7 @@ impl Dir {
     /// Opens the regular file `name` for reading.
     ///
     /// # Errors
-    /// If it is not a regular file, or we may not read it.
+    /// Returns an error if it is not a regular file, or we may not read it.
     pub fn file(&self, name: impl Name) -> Result<File, DirError> {
         let name = &*name.c_name(self)?;
         // NONBLOCK, so that a FIFO does not make us wait for a writer.
@@ -268,7 +268,7 @@ impl Dir {
     /// Opens the file `name` for locking, and creates it if it is missing.
     ///
     /// # Errors
-    /// If it can be neither opened nor created.
+    /// Returns an error if it can be neither opened nor created.
     pub fn lock_file(&self, name: impl Name) -> Result<OwnedFd, DirError> {
         let name = &*name.c_name(self)?;
         // NONBLOCK, so that a FIFO does not make us wait for a writer.
@@ -285,7 +285,7 @@ impl Dir {
     /// Moves `name` to `new` in `target`, where `new` must not exist.
     ///
     /// # Errors
-    /// If the kernel refuses.
+    /// Returns an error if the kernel refuses.
     pub fn rename(&self, name: impl Name, target: &Self, new: impl Name) -> Result<(), DirError> {
         let name = &*name.c_name(self)?;
         let new = &*new.c_name(target)?;
@@ -296,7 +296,7 @@ impl Dir {
     /// Moves the file `name` to `new` in `target`, and replaces a file there.
     ///
     /// # Errors
-    /// If the kernel refuses.
+    /// Returns an error if the kernel refuses.
     pub fn replace(&self, name: impl Name, target: &Self, new: impl Name) -> Result<(), DirError> {
         let name = &*name.c_name(self)?;
         let new = &*new.c_name(target)?;
@@ -306,7 +306,7 @@ impl Dir {
     /// Exchanges `name` and `other` in `target` atomically: neither is ever missing.
     ///
     /// # Errors
-    /// If one of them is missing, or the kernel refuses, as some file systems do.
+    /// Returns an error if one of them is missing, or the kernel refuses, as some file systems do.
     pub fn exchange(
         &self,
         name: impl Name,
@@ -322,7 +322,7 @@ impl Dir {
     /// Gives `file` the owner and the permissions of the file `name`, if that exists.
     ///
     /// # Errors
-    /// If they cannot be read or changed.
+    /// Returns an error if they cannot be read or changed.
     pub fn copy_access(&self, name: impl Name, file: &File) -> Result<(), DirError> {
         let name = &*name.c_name(self)?;
         let stat = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -343,7 +343,7 @@ impl Dir {
     /// Gives the directory the owner of `other`.
     ///
     /// # Errors
-    /// If it cannot be read or changed.
+    /// Returns an error if it cannot be read or changed.
     pub fn copy_owner(&self, other: &Self) -> Result<(), DirError> {
         let stat = fs::fstat(&other.fd).map_err(other.error("look at", c"."))?;
         let mine = fs::fstat(&self.fd).map_err(self.error("look at", c"."))?;
@@ -358,7 +358,7 @@ impl Dir {
     /// Returns whether files can be moved between this directory and `other`: both are on one file system.
     ///
     /// # Errors
-    /// If one of them cannot be examined.
+    /// Returns an error if one of them cannot be examined.
     pub fn shares_file_system(&self, other: &Self) -> Result<bool, DirError> {
         let stat = fs::fstat(&other.fd).map_err(other.error("look at", c"."))?;
         let mine = fs::fstat(&self.fd).map_err(self.error("look at", c"."))?;
@@ -368,7 +368,7 @@ impl Dir {
     /// Waits until the names in this directory are on disk. It does not sync the files.
     ///
     /// # Errors
-    /// If they cannot be written.
+    /// Returns an error if they cannot be written.
     pub fn sync(&self) -> Result<(), DirError> {
         fs::fsync(&self.fd).map_err(self.error("write out the directory", c"."))
     }
@@ -376,7 +376,7 @@ impl Dir {
     /// Waits until everything written to the file system that holds this directory is on disk.
     ///
     /// # Errors
-    /// If any of it cannot be written.
+    /// Returns an error if any of it cannot be written.
     pub fn sync_file_system(&self) -> Result<(), DirError> {
         fs::syncfs(&self.fd).map_err(self.error("write out the file system of", c"."))
     }

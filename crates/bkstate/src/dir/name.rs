@@ -12,7 +12,7 @@ pub trait Name {
     /// Returns the component for the kernel.
     ///
     /// # Errors
-    /// If it is not one component: empty, `.`, `..`, with a slash or a zero byte.
+    /// Returns an error if it is not one component: empty, `.`, `..`, with a slash or a zero byte.
     fn c_name(&self, dir: &Dir) -> Result<Cow<'_, CStr>, DirError>;
 }
 

@@ -13,7 +13,8 @@ impl Dir {
     /// other to the top of the tree before they are emptied.
     ///
     /// # Errors
-    /// If something cannot be removed. Removed parts stay removed, and the rest is still in `name`.
+    /// Returns an error if something cannot be removed. Removed parts stay removed, and the rest is still in
+    /// `name`.
     pub fn remove_tree(&self, name: impl Name) -> Result<(), DirError> {
         let name = &*name.c_name(self)?;
         let top = match self.dir(name) {
@@ -56,7 +57,7 @@ impl Dir {
     /// Removes the file or link `name`.
     ///
     /// # Errors
-    /// If it is a directory, or does not exist.
+    /// Returns an error if it is a directory, or does not exist.
     pub fn remove_file(&self, name: impl Name) -> Result<(), DirError> {
         let name = &*name.c_name(self)?;
         fs::unlinkat(&self.fd, name, AtFlags::empty()).map_err(self.error("remove", name))
@@ -65,7 +66,7 @@ impl Dir {
     /// Removes the empty directory `name`.
     ///
     /// # Errors
-    /// If it is not empty or not a directory.
+    /// Returns an error if it is not empty or not a directory.
     pub fn remove_dir(&self, name: impl Name) -> Result<(), DirError> {
         let name = &*name.c_name(self)?;
         fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)

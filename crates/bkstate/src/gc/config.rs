@@ -99,7 +99,7 @@ impl GcConfig {
     /// Reads a `buildkitd.toml`. Keys match in any case, as in the daemon.
     ///
     /// # Errors
-    /// If the text is not TOML, or the daemon would reject a value about garbage collection.
+    /// Returns an error if the text is not TOML, or the daemon would reject a value about garbage collection.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         Self::of_worker(&oci_worker(&parse(text)?)?)
     }

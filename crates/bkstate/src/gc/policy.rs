@@ -43,7 +43,7 @@ impl Disk {
     /// ```
     ///
     /// # Errors
-    /// If the kernel does not report it.
+    /// Returns an error if the kernel does not report it.
     pub fn of(path: &Path) -> Result<Self, DiskError> {
         let disk = rustix::fs::statfs(path)
             .map_err(|error| DiskError { path: path.to_owned(), source: error.into() })?;

@@ -173,7 +173,7 @@ impl Metadata {
     /// Reads `containerdmeta.db`.
     ///
     /// # Errors
-    /// If the file is damaged or has something that no known release writes.
+    /// Returns an error if the file is damaged or has something that no known release writes.
     pub fn read(db: &Db) -> Result<Self, DecodeError> {
         let at = At::root(b"metadata");
         let Some(root) = db.root().bucket(V1)? else {
@@ -203,7 +203,7 @@ impl Metadata {
     /// Writes `containerdmeta.db` into the empty file `file`; the caller syncs it.
     ///
     /// # Errors
-    /// If the file cannot be written or a key is too long.
+    /// Returns an error if the file cannot be written or a key is too long.
     pub fn write(&self, file: &File) -> Result<(), EncodeError> {
         bolt::write(file, |root| {
             root.bucket(V1, |v1| {

@@ -73,7 +73,7 @@ impl Trusted {
 /// trust what they put there.
 ///
 /// # Errors
-/// [`RootError::Owner`] or [`RootError::Writable`].
+/// Returns [`RootError::Owner`] or [`RootError::Writable`].
 pub fn check_access(root: &Dir) -> Result<(), RootError> {
     let path = root.path().to_owned();
     let stat = fstat(root.as_fd()).map_err(|error| failed("look at", &path, error))?;
@@ -92,7 +92,7 @@ pub fn check_access(root: &Dir) -> Result<(), RootError> {
 /// the top down. Missing directories are not listed.
 ///
 /// # Errors
-/// [`RootError::Link`], or if a directory cannot be examined.
+/// Returns [`RootError::Link`], or an error if a directory cannot be examined.
 pub fn strangers(root: &Path) -> Result<Vec<Stranger>, RootError> {
     let mut found = Vec::new();
     match walk(root, &mut found) {

@@ -169,7 +169,7 @@ pub enum RootError {
 /// Opens the root at `path`, or the one in the Docker volume at `path`.
 ///
 /// # Errors
-/// If it does not exist, or is neither a root nor empty.
+/// Returns an error if it does not exist, or is neither a root nor empty.
 fn open(path: &Path) -> Result<Dir, RootError> {
     of_root(Dir::open(path).map_err(|error| refused(path, error))?)
 }
@@ -199,7 +199,7 @@ fn open_if_there(path: &Path) -> Result<Option<Dir>, RootError> {
 /// may write to it, and no link on the path may belong to another user.
 ///
 /// # Errors
-/// Same as [`open`], and if other users can change the root.
+/// Same as [`open`]; also if other users can change the root.
 fn open_to_write(path: &Path) -> Result<Option<Dir>, RootError> {
     let opened = access::open(path).map_err(|error| match error {
         RootError::Dir(error) => refused(path, error),
@@ -216,7 +216,7 @@ fn open_to_write(path: &Path) -> Result<Option<Dir>, RootError> {
 /// Determines what `dir` is; if it is a Docker volume, what the directory with its files is.
 ///
 /// # Errors
-/// If a directory cannot be read.
+/// Returns an error if a directory cannot be read.
 pub fn find(dir: Dir) -> Result<(Dir, Kind), DirError> {
     match kind::of(&dir)? {
         Kind::Volume => {

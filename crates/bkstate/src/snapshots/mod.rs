@@ -130,7 +130,7 @@ impl Snapshots {
     /// Reads `snapshots/metadata.db`.
     ///
     /// # Errors
-    /// If the file is damaged or has something that no known release writes.
+    /// Returns an error if the file is damaged or has something that no known release writes.
     pub fn read(db: &Db) -> Result<Self, DecodeError> {
         let mut snapshots = Self::default();
         let at = At::root(b"snapshotter");
@@ -152,7 +152,7 @@ impl Snapshots {
     /// Reads the bucket `parents` as stored in the file; its correct content follows from the snapshots.
     ///
     /// # Errors
-    /// If the file is damaged or the names in it are not text.
+    /// Returns an error if the file is damaged or the names in it are not text.
     pub fn read_parents(db: &Db) -> Result<BTreeMap<Vec<u8>, String>, DecodeError> {
         let mut parents = BTreeMap::new();
         let at = At::root(b"snapshotter");
@@ -168,7 +168,7 @@ impl Snapshots {
     /// Writes `snapshots/metadata.db` into the empty file `file`; the caller syncs it.
     ///
     /// # Errors
-    /// If the file cannot be written or a name is too long for a key.
+    /// Returns an error if the file cannot be written or a name is too long for a key.
     pub fn write(&self, file: &File) -> Result<(), EncodeError> {
         bolt::write(file, |root| {
             root.bucket(V1, |v1| {

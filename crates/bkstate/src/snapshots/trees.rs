@@ -33,7 +33,7 @@ impl Trees {
     /// Creates the empty directory in the snapshotter's.
     ///
     /// # Errors
-    /// If it exists or cannot be created.
+    /// Returns an error if it exists or cannot be created.
     pub fn create(snapshotter: &Dir) -> Result<Self, DirError> {
         Ok(Self { dir: snapshotter.create_dir(TREES, 0o700)? })
     }
@@ -41,7 +41,7 @@ impl Trees {
     /// Opens the directory in the snapshotter's.
     ///
     /// # Errors
-    /// If it does not exist or cannot be opened.
+    /// Returns an error if it does not exist or cannot be opened.
     pub fn open(snapshotter: &Dir) -> Result<Self, DirError> {
         Ok(Self { dir: snapshotter.dir(TREES)? })
     }
@@ -49,7 +49,7 @@ impl Trees {
     /// Opens the directory in the snapshotter's, and creates it if it is missing.
     ///
     /// # Errors
-    /// If it can be neither opened nor created.
+    /// Returns an error if it can be neither opened nor created.
     pub fn open_or_create(snapshotter: &Dir) -> Result<Self, DirError> {
         match if_there(snapshotter.dir(TREES))? {
             Some(dir) => Ok(Self { dir }),
@@ -60,7 +60,7 @@ impl Trees {
     /// Moves all directories to `target`, where none of them may exist.
     ///
     /// # Errors
-    /// If the kernel refuses. Directories that were moved before stay moved.
+    /// Returns an error if the kernel refuses. Directories that were moved before stay moved.
     pub fn move_all(&self, target: &Self) -> Result<(), DirError> {
         for entry in self.dir.entries()? {
             self.dir.rename(&*entry.name, &target.dir, &*entry.name)?;
@@ -71,7 +71,7 @@ impl Trees {
     /// Removes the directory `name` and everything in it.
     ///
     /// # Errors
-    /// If something cannot be removed.
+    /// Returns an error if something cannot be removed.
     pub fn remove(&self, name: &str) -> Result<(), DirError> {
         self.dir.remove_tree(name)
     }
@@ -84,7 +84,7 @@ impl Trees {
     /// Returns whether files can be moved between this directory and `other`.
     ///
     /// # Errors
-    /// If one of them cannot be examined.
+    /// Returns an error if one of them cannot be examined.
     pub fn shares_file_system(&self, other: &Dir) -> Result<bool, DirError> {
         self.dir.shares_file_system(other)
     }
@@ -92,7 +92,7 @@ impl Trees {
     /// Creates the directories of the snapshot `id` and returns `fs`, the directory for its files.
     ///
     /// # Errors
-    /// If they exist or cannot be created.
+    /// Returns an error if they exist or cannot be created.
     pub fn create_snapshot(&self, id: u64) -> Result<Dir, DirError> {
         let snapshot = self.dir.create_dir(id.to_string().as_str(), 0o700)?;
         snapshot.create_dir(WORK, 0o711)?;
@@ -102,7 +102,7 @@ impl Trees {
     /// Opens `fs` of the snapshot `id`.
     ///
     /// # Errors
-    /// If it does not exist or cannot be opened.
+    /// Returns an error if it does not exist or cannot be opened.
     pub fn fs(&self, id: u64) -> Result<Dir, DirError> {
         self.dir.dir(id.to_string().as_str())?.dir(FS)
     }
@@ -110,7 +110,7 @@ impl Trees {
     /// Returns the names of all directories, including those that belong to no snapshot.
     ///
     /// # Errors
-    /// If they cannot be listed.
+    /// Returns an error if they cannot be listed.
     pub fn names(&self) -> Result<BTreeSet<String>, DirError> {
         let entries = self.dir.entries()?;
         Ok(entries.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect())
@@ -119,7 +119,7 @@ impl Trees {
     /// Returns which directories of the snapshot `id` exist, without following links.
     ///
     /// # Errors
-    /// If they cannot be examined.
+    /// Returns an error if they cannot be examined.
     pub fn find(&self, id: u64) -> Result<Directories, DirError> {
         let is_dir = |found: Option<Found>| found.is_some_and(|f| f.kind == FileKind::Directory);
         let name = id.to_string();

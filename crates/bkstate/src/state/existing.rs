@@ -188,7 +188,7 @@ impl Existing {
     /// Rejects a root whose workers prevent adding to it.
     ///
     /// # Errors
-    /// [`ExistingError::OtherWorker`], or if the root cannot be listed.
+    /// Returns [`ExistingError::OtherWorker`], or an error if the root cannot be listed.
     pub fn check_workers(root: &Root) -> Result<(), ExistingError> {
         if root.worker().is_in(root.dir())? {
             return Ok(());

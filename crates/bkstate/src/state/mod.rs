@@ -228,7 +228,7 @@ impl Root {
     /// Reads the databases of the state. To check whether they are sound, [verify](Self::verify) it.
     ///
     /// # Errors
-    /// If one of them is missing, damaged or of an unknown format.
+    /// Returns an error if one of them is missing, damaged or of an unknown format.
     pub fn state(&self) -> Result<State, ReadStateError> {
         State::read(self)
     }
@@ -252,7 +252,7 @@ impl Root {
     /// Verifies the state, see [`verify()`].
     ///
     /// # Errors
-    /// If there is no state, or a part of it cannot be examined.
+    /// Returns an error if there is no state, or a part of it cannot be examined.
     pub fn verify(&self) -> Result<Verified, VerifyError> {
         verify(self)
     }

@@ -119,7 +119,7 @@ impl Staging<'_> {
     /// Writes the changed databases of `state`, which includes everything of the existing one.
     ///
     /// # Errors
-    /// If one cannot be written.
+    /// Returns an error if one cannot be written.
     pub fn write(&self, state: &State) -> Result<Written, StagingError> {
         let (existing, before) = (self.existing, &self.existing.state);
         let is_stale = |file| existing.stale.contains(&file);
@@ -186,7 +186,7 @@ impl Staging<'_> {
     /// Opens the parts of the state as they will be after `written` is published, to verify them before.
     ///
     /// # Errors
-    /// If they cannot be opened.
+    /// Returns an error if they cannot be opened.
     pub fn parts(&self, written: &Written) -> Result<Parts, DirError> {
         let worker = self.root.worker();
         let place = |file| {
@@ -222,7 +222,7 @@ impl Staging<'_> {
     /// place.
     ///
     /// # Errors
-    /// If something cannot be moved. Parts that were moved before stay moved, see above.
+    /// Returns an error if something cannot be moved. Parts that were moved before stay moved, see above.
     pub fn publish(self, written: Written) -> Result<(), StagingError> {
         let root = self.root.dir();
         root.sync_file_system()?;

@@ -69,7 +69,7 @@ impl State {
     /// ```
     ///
     /// # Errors
-    /// If one of them is missing, damaged or of an unknown format.
+    /// Returns an error if one of them is missing, damaged or of an unknown format.
     pub fn read(root: &Root) -> Result<Self, ReadStateError> {
         let worker = root.worker();
         let id = worker.open_existing(root.dir(), Part::Worker)?;

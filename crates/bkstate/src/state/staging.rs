@@ -100,7 +100,7 @@ impl<'r> Staging<'r> {
     /// Prepares to add to `existing` in `root`, and removes the leftovers of interrupted conversions.
     ///
     /// # Errors
-    /// If the root cannot be written, or spans several file systems.
+    /// Returns an error if the root cannot be written, or spans several file systems.
     pub fn begin(root: &'r Root, existing: &'r Existing) -> Result<Self, StagingError> {
         existing.remove_leftovers()?;
         Self::remove_dead_run(root)?;
@@ -125,7 +125,7 @@ impl<'r> Staging<'r> {
     /// Removes the staging directory of an interrupted conversion.
     ///
     /// # Errors
-    /// If it cannot be removed.
+    /// Returns an error if it cannot be removed.
     pub fn remove_dead_run(root: &Root) -> Result<(), DirError> {
         root.dir().remove_tree(STAGING)
     }
@@ -207,7 +207,7 @@ impl<'r> Scratch<'r> {
     /// Creates it at the place of the [`Staging`] directory.
     ///
     /// # Errors
-    /// If the root cannot be written.
+    /// Returns an error if the root cannot be written.
     pub fn create(root: &'r Root) -> Result<Self, DirError> {
         let left = root.dir().find(STAGING)?;
         let of_dead_run = left.is_some_and(|found| found.kind == FileKind::Directory);

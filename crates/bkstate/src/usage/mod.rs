@@ -187,7 +187,8 @@ impl Root {
     /// Returns what a daemon would list for each record of its state, smallest first.
     ///
     /// # Errors
-    /// If there is no state, a database cannot be read, or a directory that must be measured cannot be read.
+    /// Returns an error if there is no state, a database cannot be read, or a directory that must be measured
+    /// cannot be read.
     pub fn usage(&self) -> Result<Vec<Usage>, UsageError> {
         let verified = self.verify()?;
         // Damage elsewhere in the state does not affect what its daemon would list.

@@ -203,7 +203,7 @@ impl Worker {
     /// ```
     ///
     /// # Errors
-    /// If it cannot be listed.
+    /// Returns an error if it cannot be listed.
     pub fn in_root(root: &Dir) -> Result<Vec<Self>, DirError> {
         let entries = root.entries()?;
         let names = entries.iter().filter(|entry| entry.is_dir).filter_map(|entry| entry.to_str());

@@ -116,7 +116,7 @@ impl Worker {
     /// Opens `part` below `root`, if it exists.
     ///
     /// # Errors
-    /// If it cannot be opened, or is not a directory.
+    /// Returns an error if it cannot be opened, or is not a directory.
     pub fn open(&self, root: &Dir, part: Part) -> Result<Option<Dir>, DirError> {
         if_there(self.open_existing(root, part))
     }
@@ -124,7 +124,7 @@ impl Worker {
     /// Opens `part` below `root`, which must exist.
     ///
     /// # Errors
-    /// If it does not exist, or cannot be opened.
+    /// Returns an error if it does not exist, or cannot be opened.
     pub fn open_existing(&self, root: &Dir, part: Part) -> Result<Dir, DirError> {
         let mut dir = root.try_clone()?;
         for (name, _) in self.way(part) {
@@ -136,7 +136,7 @@ impl Worker {
     /// Opens `part` below `root`, and creates missing directories.
     ///
     /// # Errors
-    /// If it can be neither opened nor created.
+    /// Returns an error if it can be neither opened nor created.
     pub fn create(&self, root: &Dir, part: Part) -> Result<Dir, DirError> {
         let mut dir = root.try_clone()?;
         for (name, mode) in self.way(part) {

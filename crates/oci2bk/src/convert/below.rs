@@ -52,7 +52,7 @@ impl Site<'_> {
     /// Returns the id of the snapshot at `index`, which is to be unpacked.
     ///
     /// # Errors
-    /// If it is not to be unpacked.
+    /// Returns an error if it is not to be unpacked.
     pub(super) fn id(&self, index: SnapshotIndex) -> Result<u64, NoPlace> {
         match self.places.snapshots[index] {
             SnapshotPlace::New { id, .. } => Ok(id),

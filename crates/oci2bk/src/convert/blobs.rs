@@ -65,7 +65,8 @@ pub(super) fn store_and_unpack(site: &Site<'_>, run: &Run<'_>) -> Result<Worked,
 /// Returns the allowance for all layers of `plan` that will be read.
 ///
 /// # Errors
-/// If it is known, without reading any, that they exceed it, because they are not compressed.
+/// Returns an error if it is known, without reading any, that they exceed it, because they are not
+/// compressed.
 pub(super) fn allowance(
     plan: &Plan,
     places: &Places,

@@ -14,8 +14,8 @@ use crate::plan::{Plan, SnapshotIndex};
 /// Leaves snapshots packed whose chain is too long to mount; returns the reasons, by their index in `plan`.
 ///
 /// # Errors
-/// If a step runs on such a layer, if nothing would be left of it because blobs are not stored, or if there
-/// are more snapshots to unpack than the limit.
+/// Returns an error if a step runs on such a layer, if nothing would be left of it because blobs are not
+/// stored, or if there are more snapshots to unpack than the limit.
 pub(super) fn leave_packed(
     plan: &Plan,
     existing: &Existing,

@@ -154,7 +154,7 @@ impl<'p> Converter<'p> {
     /// changed.
     ///
     /// # Errors
-    /// Same as [`check_root`](super::check_root), and if the existing state cannot be read or is damaged.
+    /// Same as [`check_root`](super::check_root); also if the existing state cannot be read or is damaged.
     pub fn preview(&self, plan: &Plan, root: impl AsRef<Path>) -> Result<Shares, ConvertError> {
         preview(plan, root.as_ref(), &self.options)
     }

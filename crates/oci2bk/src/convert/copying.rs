@@ -46,7 +46,7 @@ impl Stored {
     /// Returns its state after all of it was read.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// Returns an error if it cannot be written.
     pub(super) fn after_reading(self) -> io::Result<Self> {
         let Self::Copying(copying) = self else { return Ok(self) };
         match copying.failure.into_inner() {

@@ -65,7 +65,7 @@ impl BaseImage {
     /// Returns the complete image that a daemon for `wanted` would select.
     ///
     /// # Errors
-    /// [`ImageError::NoPlatform`] if it is for other platforms only, [`ImageError::NoManifest`] or
+    /// Returns [`ImageError::NoPlatform`] if it is for other platforms only, [`ImageError::NoManifest`] or
     /// [`ImageError::NoLayer`] if a part of it is missing, [`ImageError::Layer`] or [`ImageError::Blob`] if a
     /// part is invalid.
     pub fn whole(&self, wanted: &Platform) -> Result<WholeImage, ImageError> {

@@ -126,7 +126,7 @@ impl Export {
     /// Describes `exports`, with the keys of `keyring`, for a daemon of the release `target`.
     ///
     /// # Errors
-    /// If they cannot be converted together.
+    /// Returns an error if they cannot be converted together.
     pub fn new(
         exports: &[CacheExport],
         keyring: &Keyring,

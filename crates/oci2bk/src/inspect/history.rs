@@ -144,7 +144,7 @@ struct Descriptor {
 /// has no build.
 ///
 /// # Errors
-/// If the file cannot be read.
+/// Returns an error if the file cannot be read.
 pub(super) fn builds(root: &Root) -> Result<Vec<Build>, BuildsError> {
     let name = root.worker().name(StateFile::History);
     if matches!(root.dir().size(name)?, None | Some(0)) {

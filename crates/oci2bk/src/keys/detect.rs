@@ -49,7 +49,7 @@ pub(super) enum Document<'a> {
 /// Detects the type of the JSON document `json`; `None` if it is unknown.
 ///
 /// # Errors
-/// If it is not a JSON object, or for a dump or signed attestations not a series of them.
+/// Returns an error if it is not a JSON object, or for a dump or signed attestations not a series of them.
 pub(super) fn document(json: &[u8]) -> Result<Option<Document<'_>>, DetectError> {
     const DUMP: [&str; 2] = ["Op", "Digest"];
     const PROVENANCE: [&str; 4] = ["predicateType", "predicate", "buildDefinition", "invocation"];

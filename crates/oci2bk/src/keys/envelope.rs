@@ -25,7 +25,7 @@ pub(super) type Fields<'a> = BTreeMap<String, &'a RawValue>;
 /// neither.
 ///
 /// # Errors
-/// If the payload of the envelope is not a statement in base64.
+/// Returns an error if the payload of the envelope is not a statement in base64.
 pub(super) fn statement(fields: &Fields<'_>) -> Option<Result<Vec<u8>, EnvelopeError>> {
     let bundled: Option<Fields<'_>> =
         fields.get(BUNDLED).and_then(|envelope| serde_json::from_str(envelope.get()).ok());

@@ -132,8 +132,8 @@ impl Keyring {
     /// Adds the keys in the file or directory at `path`, of any type that [`read_source`] supports.
     ///
     /// # Errors
-    /// If it cannot be read, is too large, has an unknown type or no keys, or has too many outputs of ops to
-    /// try.
+    /// Returns an error if it cannot be read, is too large, has an unknown type or no keys, or has too many
+    /// outputs of ops to try.
     pub fn read(&mut self, path: impl AsRef<Path>, limits: &Limits) -> Result<(), SourceError> {
         for source in read_source(path.as_ref(), limits)? {
             self.add(source, limits)?;
@@ -145,7 +145,7 @@ impl Keyring {
     /// the step, and keys attached to a cache only have its kind, so [`read`](Self::read) others before.
     ///
     /// # Errors
-    /// See [`read_layout`], or if there are too many outputs of ops to try.
+    /// See [`read_layout`]; also if there are too many outputs of ops to try.
     pub fn read_layouts(&mut self, exports: &[CacheExport]) -> Result<(), SourceError> {
         for layout in layouts(exports) {
             for source in read_layout(layout)? {
@@ -186,8 +186,8 @@ impl Keyring {
     /// candidate. Later sources only add the op, and the possible releases of the builder.
     ///
     /// # Errors
-    /// If more outputs would be tried for all sources of the keyring than `limits` allow. Then nothing of the
-    /// source is added.
+    /// Returns an error if more outputs would be tried for all sources of the keyring than `limits` allow.
+    /// Then nothing of the source is added.
     pub fn add(&mut self, source: KeySource, limits: &Limits) -> Result<(), TooManyOutputs> {
         let outputs = source.candidates.iter().map(|candidate| u64::from(candidate.outputs));
         let outputs = outputs.fold(self.tried, u64::saturating_add);

@@ -32,7 +32,7 @@ use crate::unpack::decompress::{Decoder, Encoding};
 /// attestations, or an exported build with its provenance. Returns one source for each document in it.
 ///
 /// # Errors
-/// If it cannot be read, is too large, has an unknown type or no keys.
+/// Returns an error if it cannot be read, is too large, has an unknown type or no keys.
 pub fn read_source(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
     match input::open(path, limits)? {
         (path, Input::Directory) => read_directory(&path, limits),
@@ -124,7 +124,7 @@ fn head(stream: impl Read) -> io::Result<Vec<u8>> {
 /// attached to its caches. Returns an empty list if there is none, or none that lists the build's operations.
 ///
 /// # Errors
-/// If a manifest, an attestation or a keys file is corrupt or malformed.
+/// Returns an error if a manifest, an attestation or a keys file is corrupt or malformed.
 pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
     let path = layout.path();
     let attestations = attestation::provenance(layout).map_err(|source| {

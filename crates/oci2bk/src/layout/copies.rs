@@ -73,7 +73,7 @@ pub(crate) type Unusable<'l> = Vec<(&'l Layout, BlobError)>;
 /// right size.
 ///
 /// # Errors
-/// If some have copies, but none of them is usable.
+/// Returns an error if some have copies, but none of them is usable.
 pub(crate) fn is_there<'l>(
     layouts: &[&'l Layout],
     descriptor: &Descriptor,

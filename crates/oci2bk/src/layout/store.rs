@@ -230,7 +230,7 @@ impl BlobFile {
     /// Reads at `offset` bytes after the current position, which does not change.
     ///
     /// # Errors
-    /// If reading fails.
+    /// Returns an error if reading fails.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let left = usize::try_from(self.left.saturating_sub(offset)).unwrap_or(usize::MAX);
         let length = left.min(buffer.len());

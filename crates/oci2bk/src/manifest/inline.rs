@@ -70,7 +70,7 @@ impl InlineCache {
     /// manifests and artifacts.
     ///
     /// # Errors
-    /// If the manifest or the image's config cannot be read, or the cache in it is unusable.
+    /// Returns an error if the manifest or the image's config cannot be read, or the cache in it is unusable.
     pub fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Option<Self>, ManifestError> {
         let digest = descriptor.digest;
         let Document::Manifest(manifest) = Document::read(layout, descriptor)? else {
@@ -98,7 +98,7 @@ impl InlineCache {
 /// Returns the layers of an image, lowest first, from its manifest and its config.
 ///
 /// # Errors
-/// If manifest and config do not match, or a layer is unusable.
+/// Returns an error if manifest and config do not match, or a layer is unusable.
 pub(crate) fn image_layers(
     digest: Digest,
     manifest: ImageManifest,

@@ -247,7 +247,7 @@ impl Places {
     /// Returns the record of a layer.
     ///
     /// # Errors
-    /// If it has none.
+    /// Returns an error if it has none.
     pub(crate) fn record(&self, layer: LayerIndex) -> Result<&RecordId, NoPlace> {
         self.layers[layer].record().ok_or(NoPlace::Record(layer))
     }

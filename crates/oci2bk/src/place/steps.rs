@@ -25,7 +25,7 @@ const MOST_TARGETS: usize = 16;
 /// `solver/cachemanager.go` `getIDFromDeps`). Adding the same plan again adds nothing.
 ///
 /// # Errors
-/// If a result is a layer without a record.
+/// Returns an error if a result is a layer without a record.
 pub(crate) fn add(
     plan: &Plan,
     places: &Places,

@@ -72,7 +72,7 @@ impl Layers {
     /// Adds the layers of an image, lowest first. Returns the topmost one.
     ///
     /// # Errors
-    /// If an export or another image contradicts it about a blob.
+    /// Returns an error if an export or another image contradicts it about a blob.
     pub(super) fn add_chain(
         &mut self,
         source: SourceIndex,
@@ -92,7 +92,7 @@ impl Layers {
     /// Adds the layers of the results of `export`.
     ///
     /// # Errors
-    /// If the export contradicts an earlier one about a blob, or does not describe one.
+    /// Returns an error if the export contradicts an earlier one about a blob, or does not describe one.
     pub(super) fn add(&mut self, source: SourceIndex, export: &CacheExport) -> Result<Tops, Flaw> {
         let config = &export.config;
         let undescribed =

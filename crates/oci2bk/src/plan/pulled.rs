@@ -15,7 +15,8 @@ impl Plan {
     /// [`add_images`](Self::add_images), this is the state of a daemon that pulled the image.
     ///
     /// # Errors
-    /// If a cache or another image contradicts it about a layer, or the plan is inconsistent.
+    /// Returns an error if a cache or another image contradicts it about a layer, or the plan is
+    /// inconsistent.
     pub fn add_layers(&mut self, image: &WholeImage) -> Result<(), PlanError> {
         self.check()?;
         let name = image.name();

@@ -131,8 +131,8 @@ impl ImpliedParents {
     /// path is something else in the first layer that has it. Times of `fs` itself do not change.
     ///
     /// # Errors
-    /// If a layer below has another kind of file where the path needs a directory, if the lookups exceed the
-    /// limits, or if the system refuses an operation.
+    /// Returns an error if a layer below has another kind of file where the path needs a directory, if the
+    /// lookups exceed the limits, or if the system refuses an operation.
     pub fn settle<L: AsFd>(
         &self,
         fs: BorrowedFd<'_>,

@@ -150,13 +150,13 @@ pub trait Blob: fmt::Debug + Sync {
     /// Returns the number of bytes.
     ///
     /// # Errors
-    /// If the system does not report it.
+    /// Returns an error if the system does not report it.
     fn size(&self) -> io::Result<u64>;
 
     /// Reads bytes from `position` on into `buffer`; returns their number, 0 at the end.
     ///
     /// # Errors
-    /// If they cannot be read.
+    /// Returns an error if they cannot be read.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
 }
 
@@ -293,7 +293,8 @@ pub(crate) fn unpack_within(
 /// or writing anything.
 ///
 /// # Errors
-/// If the blob cannot be read or decompressed, exceeds the limits, or does not match the descriptor.
+/// Returns an error if the blob cannot be read or decompressed, exceeds the limits, or does not match the
+/// descriptor.
 pub fn check(layer: &Layer<'_>, limits: &Limits, watch: &dyn Watch) -> Result<Stream, UnpackError> {
     check_within(layer, &Allowance::of_run(limits, layer.size), watch)
 }

@@ -36,7 +36,7 @@ pub struct Usage {
 /// Measures the snapshot directory `fs`.
 ///
 /// # Errors
-/// If the system refuses to list or read a directory.
+/// Returns an error if the system refuses to list or read a directory.
 pub fn usage(fs: BorrowedFd<'_>) -> Result<Usage, UnpackError> {
     let root = (Rc::from([]), Vec::new());
     let (usage, linked) = (Usage::default(), BTreeSet::new());

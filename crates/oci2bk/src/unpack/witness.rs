@@ -114,7 +114,7 @@ impl Witness {
     /// Returns whether it exists in the tree `root` as recorded.
     ///
     /// # Errors
-    /// If the system does not report it.
+    /// Returns an error if the system does not report it.
     pub(crate) fn is_there(&self, root: &impl AsFd) -> rustix::io::Result<bool> {
         let flags = match self.attribute {
             // Opening a device has side effects, an `O_PATH` handle has none.

@@ -103,7 +103,7 @@ impl Corruption {
     /// Corrupts `root`, which must have an unpacked chain of four layers, with a result for the topmost.
     ///
     /// # Errors
-    /// If the root is not like that, or cannot be written.
+    /// Returns an error if the root is not like that, or cannot be written.
     pub fn apply(&self, root: &Path) -> Result<()> {
         let mut model = Model::read(root)?;
         match self.change {
@@ -269,7 +269,7 @@ fn remove(tree: &mut Tree, path: &[&str], key: &str) -> Result<()> {
 /// Ensures that the names of `all` are different.
 ///
 /// # Errors
-/// If two are equal.
+/// Returns an error if two are equal.
 pub fn ensure_named() -> Result<()> {
     let names: BTreeSet<_> = all().map(|corruption| corruption.name).collect();
     ensure!(names.len() == all().count(), "two corruptions have one name");

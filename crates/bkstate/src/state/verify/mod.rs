@@ -91,7 +91,7 @@ impl Findings {
 /// Blobs and the files of snapshots are not read; only their existence is checked.
 ///
 /// # Errors
-/// If there is no state, or a part of it cannot be examined.
+/// Returns an error if there is no state, or a part of it cannot be examined.
 pub fn verify(root: &Root) -> Result<Verified, VerifyError> {
     let mut verified = match Parts::of_root(root) {
         Ok(parts) => parts.verify()?,
@@ -115,7 +115,7 @@ impl Parts {
     /// Verifies the state in these parts, as [`verify`] does.
     ///
     /// # Errors
-    /// If a part of it cannot be examined.
+    /// Returns an error if a part of it cannot be examined.
     pub fn verify(&self) -> Result<Verified, VerifyError> {
         let mut findings = Findings::default();
         let read = self.read(&mut findings)?;

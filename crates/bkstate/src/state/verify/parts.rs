@@ -67,7 +67,7 @@ impl History {
     /// Returns the history of `root`.
     ///
     /// # Errors
-    /// If the root cannot be searched.
+    /// Returns an error if the root cannot be searched.
     pub fn of(root: &Root) -> Result<Self, DirError> {
         Ok(Self {
             // A daemon creates it when it starts (BuildKit v0.32.2 `cmd/buildkitd/main.go`).
@@ -120,7 +120,7 @@ impl Parts {
     /// Opens the parts of the state in `root`.
     ///
     /// # Errors
-    /// If there is no state or only a part of one, or the root cannot be searched.
+    /// Returns an error if there is no state or only a part of one, or the root cannot be searched.
     pub fn of_root(root: &Root) -> Result<Self, VerifyError> {
         let worker = root.worker();
         let path = || root.path().to_owned();

@@ -207,7 +207,7 @@ impl KeysFile {
     /// Encodes the file: a line per op. The same ops give the same bytes.
     ///
     /// # Errors
-    /// [`KeysFileError::TooLarge`] if it would be larger than [`decode`](Self::decode) reads.
+    /// Returns [`KeysFileError::TooLarge`] if it would be larger than [`decode`](Self::decode) reads.
     pub fn encode(&self) -> Result<Vec<u8>, KeysFileError> {
         let too_large = || KeysFileError::TooLarge { ops: self.ops.len() };
         let mut json = Vec::new();
@@ -240,7 +240,7 @@ impl KeysFile {
     /// added without a new version.
     ///
     /// # Errors
-    /// If it is of another version, or differs from the output of [`encode`](Self::encode).
+    /// Returns an error if it is of another version, or differs from the output of [`encode`](Self::encode).
     pub fn decode(json: &[u8]) -> Result<Self, KeysFileError> {
         let Head { media_type } = serde_json::from_slice(json)?;
         if media_type != KEYS_MEDIA_TYPE {
