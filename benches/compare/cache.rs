@@ -1,11 +1,11 @@
 //! Generates caches: the same bytes for the same shape.
 //!
 //! ```text
-//! DIR/cache.json          what is there; written last
-//! DIR/build               the build that the cache is of (see `llb`), which also has the keys
+//! DIR/cache.json          the properties of the cache; written last
+//! DIR/build               the build of the cache (see `llb`), which also has the keys
 //! DIR/tar/0..             the layers, uncompressed
 //! DIR/gzip, DIR/zstd      the cache exports
-//! DIR/gzip-image, ...     the same blobs as an image, for tools that know only those
+//! DIR/gzip-image, ...     the same blobs as an image, for tools that only support images
 //! ```
 
 use std::fs::{self, File};

@@ -65,7 +65,7 @@ fn derive(kind: &str, content: &str) -> String {
 pub struct InvalidId {
     /// The kind of identifier.
     pub kind: &'static str,
-    /// The text that was refused, shortened to 100 characters.
+    /// The rejected text, shortened to 100 characters.
     pub text: String,
 }
 

@@ -70,7 +70,7 @@ pub enum ParseTimeError {
     /// The text is not RFC 3339.
     #[error("{text:?} is not an RFC 3339 time")]
     Text {
-        /// The text that was refused, shortened to 100 characters.
+        /// The rejected text, shortened to 100 characters.
         text: String,
     },
 }

@@ -41,7 +41,7 @@ pub struct Platform {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a platform of the form os/architecture[/variant]")]
 pub struct ParsePlatformError {
-    /// The text that was refused, shortened to 100 characters.
+    /// The rejected text, shortened to 100 characters.
     pub text: String,
 }
 

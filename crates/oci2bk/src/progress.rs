@@ -6,7 +6,7 @@
 //! use oci2bk::progress::{LayerWork, Silent, Stage};
 //! use oci2bk::{CacheExport, Converter, Event, Keyring, Limits, Plan, Progress};
 //!
-//! /// Remembers the stages, and how much of the layers is done.
+//! /// Records the stages, and the finished part of the layers.
 //! #[derive(Default)]
 //! struct Follower {
 //!     stages: Mutex<Vec<&'static str>>,

@@ -1,8 +1,8 @@
 //! Filters on records, as in `buildctl du --filter` and `docker buildx du --filter`.
 //!
 //! ```text
-//! filter   := selector ("," selector)*       all of them have to match
-//! selector := field [operator value]         without a value: whether there is one
+//! filter   := selector ("," selector)*       all must match
+//! selector := field [operator value]         without a value: whether the field has one
 //! field    := id | parents | description | inuse | mutable | immutable | type | shared | private
 //! operator := "==" | "!=" | "~=" | "="       equal, not equal, regular expression, see below
 //! value    := quoted | [^\s,]+               quoted in "", of ~= in // or || too

@@ -44,7 +44,7 @@
 //! use bkstate::dir::Dir;
 //! use bkstate::worker::{Commit, OverlayMarks, Owners, Part, Place, StateFile, TreeForm, Worker};
 //!
-//! /// Whether a tree can be made without a mount, and its databases be renamed into place.
+//! /// Whether trees can be made without a mount, and databases can be renamed into place.
 //! fn is_written_as_files(worker: &Worker) -> bool {
 //!     worker.form() == TreeForm::Overlay(OverlayMarks::Trusted)
 //!         && worker.owners() == Owners::AsInLayers

@@ -22,7 +22,7 @@
 //! };
 //! use oci2bk::{Digest, Limits};
 //!
-//! /// A blob that lies in memory. One that lies in a file is a [`File`].
+//! /// A blob in memory. A blob in a file is a [`File`].
 //! #[derive(Debug)]
 //! struct Memory(Vec<u8>);
 //!
@@ -72,7 +72,7 @@
 //! let Usage { inodes, .. } = usage(tree.as_fd())?;
 //! assert_eq!(inodes, 3);
 //!
-//! /// Nobody waits for the layer any more.
+//! /// The layer is not needed any more.
 //! struct Impatient;
 //!
 //! impl Watch for Impatient {

@@ -2,7 +2,7 @@
 //! processors busy:
 //!
 //! ```text
-//! read the blob and hash it ─► decompress ─► hash the tar stream and take it (the caller)
+//! read the blob and hash it ─► decompress ─► hash and consume the tar stream (the caller)
 //! ```
 //!
 //! Bounded queues of reused chunks connect them, so memory does not grow with the layer: an active layer has

@@ -14,7 +14,7 @@ use super::whiteout::OVERLAY_OPAQUE;
 /// use oci2bk::convert::ConvertError;
 /// use oci2bk::unpack::RightsError;
 ///
-/// /// Whether it is worth trying again as root.
+/// /// Returns whether to try again as root.
 /// fn takes_root(error: &ConvertError) -> bool {
 ///     matches!(error, ConvertError::Rights { source: RightsError::Denied { .. }, .. })
 /// }

@@ -34,7 +34,7 @@ const MOST_ALIKE: usize = 16;
 /// ```
 /// use oci2bk::verify::Against;
 ///
-/// /// Whether a build of the caches finds all that it would after a conversion.
+/// /// Returns whether a build of the caches finds everything that it would after a conversion.
 /// fn is_whole(against: &Against) -> bool {
 ///     against.missing_steps + against.missing_links + against.missing_results == 0
 /// }

@@ -20,7 +20,7 @@ use crate::unpack::decompress::{LONGEST_MAGIC, compression_of};
 /// use oci2bk::manifest::Compression;
 /// use oci2bk::verify::{Damage, LayerDamage};
 ///
-/// /// Whether the media type can be set right by what the blob is.
+/// /// Returns whether the media type can be corrected from the blob.
 /// fn is_known(damage: &Damage) -> bool {
 ///     matches!(damage, Damage::Layer(LayerDamage::Compression { found: Compression::Gzip, .. }))
 /// }

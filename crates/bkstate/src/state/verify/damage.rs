@@ -16,7 +16,7 @@ use super::{
 /// use bkstate::worker::Worker;
 /// use bkstate::{Root, Time};
 ///
-/// /// What to look at next.
+/// /// Returns what to examine next.
 /// fn subject(damage: &Damage) -> String {
 ///     match damage {
 ///         Damage::Database(DatabaseDamage::Missing { path }) => path.display().to_string(),
