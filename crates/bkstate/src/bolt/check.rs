@@ -22,7 +22,7 @@ pub enum Problem {
     Meta {
         /// 0 or 1.
         page: u64,
-        /// What is wrong with it.
+        /// The fault.
         fault: MetaFault,
     },
     /// A meta page is valid but its page header is not that of a meta page.

@@ -29,9 +29,9 @@ pub enum ReadError {
         "the file is not a usable BoltDB file: of meta page 0, {meta0}; of meta page 1, {meta1}"
     )]
     NoMeta {
-        /// What is wrong with the first meta page.
+        /// The fault of the first meta page.
         meta0: MetaFault,
-        /// What is wrong with the second meta page.
+        /// The fault of the second meta page.
         meta1: MetaFault,
     },
     /// The file is shorter than the database in it.

@@ -30,7 +30,7 @@ pub enum ReadStateError {
     Database {
         /// The database.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: DecodeError,
     },
@@ -48,7 +48,7 @@ pub enum ReadStateError {
     WorkerId {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: InvalidId,
     },

@@ -81,7 +81,7 @@ pub enum ParseFilterError {
     Regex {
         /// The value, shortened to 100 characters.
         expression: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: regex::Error,
     },

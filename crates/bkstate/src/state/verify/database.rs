@@ -50,7 +50,7 @@ pub enum DatabaseDamage {
     NotADatabase {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         source: ReadError,
     },
     /// A page is damaged.
@@ -58,7 +58,7 @@ pub enum DatabaseDamage {
     Page {
         /// The database.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: Problem,
     },
     /// The database is sound, but its content is not what BuildKit writes.
@@ -74,7 +74,7 @@ pub enum DatabaseDamage {
     WorkerId {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         source: InvalidId,
     },
 }
