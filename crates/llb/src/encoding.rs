@@ -26,23 +26,23 @@ pub enum Release {
 }
 
 impl Release {
-    /// Whether zero `input`, `output` and `builder` indexes are omitted.
+    /// Returns whether zero `input`, `output` and `builder` indexes are omitted.
     pub(super) const fn omits_zero_indexes(self) -> bool {
         matches!(self, Self::V0_18 | Self::V0_17)
     }
 
-    /// Whether options of a cache mount that do not affect the result are cleared
+    /// Returns whether options of a cache mount that do not affect the result are cleared
     /// (`checkShouldClearCacheOpts` in `ops/exec.go`).
     pub(super) const fn clears_cache_options(self) -> bool {
         !matches!(self, Self::V0_11)
     }
 
-    /// Whether OS version and OS features of the platform are part of an exec op.
+    /// Returns whether OS version and OS features of the platform are part of an exec op.
     pub(super) const fn hashes_os_version(self) -> bool {
         !matches!(self, Self::V0_11)
     }
 
-    /// Whether merge and diff ops are hashed, and not named by their JSON.
+    /// Returns whether merge and diff ops are hashed, and not named by their JSON.
     pub(super) const fn hashes_merge_and_diff(self) -> bool {
         !matches!(self, Self::V0_11)
     }
@@ -64,7 +64,7 @@ impl Release {
         }
     }
 
-    /// Whether a user id of 0 is printed.
+    /// Returns whether a user id of 0 is printed.
     pub(super) const fn prints_zero_id(self) -> bool {
         matches!(self, Self::V0_17)
     }

@@ -29,18 +29,18 @@ pub(super) struct Known<'e> {
 }
 
 impl<'e> Known<'e> {
-    /// Whether its snapshot is not unpacked yet.
+    /// Returns whether its snapshot is not unpacked yet.
     pub(super) fn is_packed(self) -> bool {
         self.record.is_packed()
     }
 
-    /// Whether it has a blob, which the records of merges do not.
+    /// Returns whether it has a blob, which the records of merges do not.
     pub(super) fn names_blob(self) -> bool {
         self.record.blob.is_some()
     }
 
-    /// Whether only the snapshot of its layer is known, as after a conversion without blobs, or before a
-    /// daemon has exported it.
+    /// Returns whether only the snapshot of its layer is known, as after a conversion without blobs, or
+    /// before a daemon has exported it.
     pub(super) fn is_blobless(self) -> bool {
         let Self { record, .. } = self;
         record.is_lasting()

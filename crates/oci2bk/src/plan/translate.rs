@@ -69,7 +69,7 @@ impl<'a> Translation<'a> {
         self.keyring.get(&record.digest)
     }
 
-    /// Whether the exporter names everything as the target does.
+    /// Returns whether the exporter names everything as the target does.
     fn is_identity(&self) -> bool {
         let target = self.target.class();
         let as_target =
