@@ -130,7 +130,7 @@ struct Match {
     cores: usize,
     /// Number of parallel layers.
     jobs: usize,
-    /// Contestants besides convert.
+    /// Contestants other than convert.
     others: Option<Vec<Contestant>>,
 }
 

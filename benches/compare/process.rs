@@ -25,7 +25,7 @@ pub(crate) fn run_watched(command: &mut Command) -> Result<u64> {
     let (id, ended) = (child.id(), AtomicBool::new(false));
     let (output, peak) = std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
-            // It only grows, so only the very end can be missed.
+            // It only grows, so only the last moment can be missed.
             let mut peak = 0;
             while !ended.load(Ordering::Relaxed) {
                 peak = peak.max(peak_memory(id));

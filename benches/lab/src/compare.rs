@@ -127,7 +127,7 @@ impl Comparison {
     }
 }
 
-/// Lists other possible causes of changed times besides the builder.
+/// Lists possible causes of changed times other than the builder.
 fn notes(first: &Run, last: &Run) -> Vec<String> {
     let mut notes = Vec::new();
     let (before, after) = (&first.header, &last.header);

@@ -296,7 +296,7 @@ pub enum Miswritten {
     },
 }
 
-/// An entry as it is read.
+/// An entry as read.
 enum Written<'a> {
     /// A link of `from`, and the bytes of its key.
     Link { from: &'a KeyId, link: &'a (Link, KeyId), bytes: &'a [u8] },

@@ -81,7 +81,7 @@ impl fmt::Display for Release {
     }
 }
 
-/// Everything besides the op that determines the bytes of its JSON.
+/// Everything that, with the op, determines the bytes of its JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoding {
     /// The BuildKit release.

@@ -7,7 +7,7 @@ use super::platform::Platform;
 use super::preimage::{self, NotComputable};
 use super::selector::{self, Selectors};
 
-/// An op, and the platform of its daemon: everything besides the inputs that determines by which key a daemon
+/// An op, and the platform of its daemon: everything that, with the inputs, determines by which key a daemon
 /// of any release looks up its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vertex {

@@ -161,7 +161,7 @@ pub enum RootError {
     NotARoot {
         /// The directory.
         path: PathBuf,
-        /// What it is.
+        /// Its kind.
         kind: Kind,
     },
 }

@@ -107,7 +107,7 @@ fn split_lower(value: &[u8]) -> Vec<PathBuf> {
     parts.map(|part| PathBuf::from(OsString::from_vec(part))).collect()
 }
 
-/// Undoes `\040` and the like.
+/// Undoes escapes such as `\040`.
 fn unescape(word: &[u8]) -> OsString {
     let mut plain = Vec::with_capacity(word.len());
     let mut rest = word;

@@ -38,13 +38,13 @@ fn refused_value<M: Model>(path: &[&[u8]], bytes: &[u8]) {
     assert!(matches!(error, DecodeError::Value { .. }), "{path:?}: {error}");
 }
 
-/// Asserts that a bucket at the end of `path` is rejected in place of a value.
+/// Asserts that reading fails if `path` ends in a bucket where a value is expected.
 fn refused_bucket<M: Model>(path: &[&[u8]]) {
     let error = refusal::<M>(path, Node::Bucket(Tree::default()));
     assert!(matches!(error, DecodeError::Kind { expected: "value", .. }), "{path:?}: {error}");
 }
 
-/// Asserts that a value at the end of `path` is rejected in place of a bucket.
+/// Asserts that reading fails if `path` ends in a value where a bucket is expected.
 fn refused_plain<M: Model>(path: &[&[u8]]) {
     let error = refusal::<M>(path, value(b"value"));
     assert!(matches!(error, DecodeError::Kind { expected: "bucket", .. }), "{path:?}: {error}");

@@ -35,7 +35,7 @@ pub enum NotComputable {
         /// The number of mounts.
         count: usize,
     },
-    /// A merge op has so many inputs that a release which names it by its JSON cannot store the name.
+    /// A merge op has too many inputs: a release that names it by its JSON cannot store the name.
     #[error("its name in v0.11 and v0.12 would have {length} bytes, which no cache.db can hold")]
     TooLong {
         /// Length of the name in bytes.

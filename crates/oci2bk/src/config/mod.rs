@@ -277,8 +277,8 @@ impl CacheConfig {
         Self::validate(serde_json::from_slice(content)?, layers)
     }
 
-    /// Parses and validates the records of an inline cache, which has no layers of its own: its nodes are the
-    /// image's layers `blobs`, lowest first, each on top of the previous one. `layers` are the available
+    /// Parses and validates the records of an inline cache, which does not have its own layers: its nodes are
+    /// the image's layers `blobs`, lowest first, each on top of the previous one. `layers` are the available
     /// ones.
     ///
     /// # Errors

@@ -66,7 +66,7 @@ mod tests {
         let table = [
             (r#"{"Digest":"sha256:ab"}@sha256:cd"#, Some(("sha256:ab", 0))),
             (r#"{"Input":1,"Output":2,"Digest":"d","Selector":"s"}@k"#, Some(("d", 2))),
-            // v0.11 and v0.12 have JSON in place of the digests of merge and diff ops.
+            // v0.11 and v0.12 have JSON instead of the digests of merge and diff ops.
             (r#"{"Digest":"{\"Type\":\"x\"}"}@k"#, Some((r#"{"Type":"x"}"#, 0))),
             (r#"{"Digest":"a@b"}@k"#, None),
             (r#"{"Digest":""}@k"#, None),

@@ -46,7 +46,7 @@ fn add(dir: &Dir, found: &mut Vec<(PathBuf, File)>) -> Result<(), DirError> {
     Ok(())
 }
 
-/// Returns whether a directory may be that of a platform.
+/// Returns whether a directory may belong to a platform.
 fn is_platform(name: &str) -> bool {
     name.contains('_')
 }

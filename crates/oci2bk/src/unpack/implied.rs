@@ -1,4 +1,4 @@
-//! Directories that a layer implies: they contain its entries, but have no entry of their own.
+//! Directories that a layer implies: they contain its entries, but do not have entries themselves.
 //!
 //! containerd creates them with mode 0755 and then copies owner, mode, times and extended
 //! attributes from the same directory in the nearest layer below (containerd v2.3.3

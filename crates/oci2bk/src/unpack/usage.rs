@@ -21,7 +21,7 @@ const BLOCK_BYTES: i64 = 4096;
 /// A shorter target of a symbolic link is stored in the inode.
 const LONG_TARGET: i64 = 60;
 
-/// Size of a directory entry besides its name.
+/// Size of a directory entry without its name.
 const ENTRY_BYTES: usize = 8;
 
 /// The size of a snapshot on disk.

@@ -225,7 +225,7 @@ fn examples_of_an_item_its_type_and_the_modules_around_it_show_it() {
                  pub fn own() {}
              }"
         ),
-        // Nobody reads the documentation of a private module.
+        // The documentation of a private module is not published.
         ["renamed"]
     );
 }

@@ -12,7 +12,7 @@ use super::cache::Cache;
 use super::converter;
 use super::fixture::can_extract;
 
-/// The cost of each lookup besides the bytes of its path.
+/// The cost of each lookup in addition to the bytes of its path.
 const CALL: u64 = 256;
 
 /// Returns the lowest value of `limit` with which `passes` is true.

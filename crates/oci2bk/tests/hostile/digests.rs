@@ -1,4 +1,4 @@
-//! Invalid digests in place of digests (CVE-2026-95839).
+//! Invalid digests instead of digests (CVE-2026-95839).
 
 use oci2bk::config::ConfigError;
 use oci2bk::export::ExportError;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::layout::{CACHE_CONFIG, DIFF_ID, config_of};
 use super::*;
 
-/// Returns texts in place of a descriptor's digest.
+/// Returns texts instead of a descriptor's digest.
 fn malformed() -> Vec<String> {
     let hex = "0123456789abcdef".repeat(4);
     let mut malformed: Vec<String> = [

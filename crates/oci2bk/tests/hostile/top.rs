@@ -1,4 +1,4 @@
-//! Other kinds of files in place of the required files and directories of a layout.
+//! Other kinds of files instead of the required files and directories of a layout.
 
 use std::fs;
 use std::os::unix::fs::symlink;

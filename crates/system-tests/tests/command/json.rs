@@ -251,7 +251,7 @@ fn of_builds(documents: &mut Documents, place: &Place) {
         command.args(["explain", &cache, &option, &keys, "--llb"]).arg(llb);
         documents.run("explain.json", &mut command, 0);
     }
-    // Members that no build of the fixtures has, in place of others.
+    // Members that no build of the fixtures has, instead of others.
     let (_, told) = documents.0.last().unwrap().clone();
     for reason in [
         Reason::Image { cached: vec!["docker.io/library/debian@sha256:0".to_owned()] },

@@ -201,7 +201,7 @@ pub(crate) fn prove_converted(world: &World) -> Result<()> {
             && shares["snapshots"]["added_count"].as_u64() == unpacked,
         "the report is {report:#}"
     );
-    // Both builds share all but the last steps. COPY --link makes two layers: one of its own, and the same on
+    // Both builds share all but the last steps. COPY --link makes two layers: one for itself, and the same on
     // top of the rest.
     ensure!(unpacked == Some(4), "the report is {report:#}");
     ensure!(shares["steps"]["existing_count"].as_u64() >= Some(5), "the report is {report:#}");

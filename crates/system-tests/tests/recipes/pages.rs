@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Directories with pages, besides the repository's root.
+/// Directories with pages, in addition to the repository's root.
 const DIRECTORIES: [&str; 5] = ["benches", "docs", "examples", "fixtures", "oracle"];
 
 /// The table of contents of the site.

@@ -12,7 +12,7 @@ use crate::pages::repository;
 const PAGE: &str = "docs/faq.md";
 /// The page with the results of `scripts/matrix`.
 const MEASURED: &str = "docs/compatibility.md";
-/// The source that names the other daemons of the suite besides the newest.
+/// The source that names the daemons of the suite other than the newest.
 const SUITE: &str = include_str!("../e2e/matrix.rs");
 const HEAD: &str = "| releases that name steps alike | daemons that were run |";
 

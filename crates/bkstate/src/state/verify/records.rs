@@ -60,7 +60,7 @@ pub enum RecordDamage {
         /// The record.
         record: RecordId,
     },
-    /// A record is the twin of a mutable one that is missing, and has no snapshot of its own.
+    /// A record is the twin of a missing mutable one, and does not have its own snapshot.
     #[error("records: record {record} has neither its mutable twin {mutable} nor a snapshot")]
     MissingTwin {
         /// The record.

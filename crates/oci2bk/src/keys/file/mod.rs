@@ -36,7 +36,7 @@ pub struct KeysFile {
 /// The digests of an op, newest class first; those of unknown classes before all others.
 type Digests = Vec<(Option<Class>, OpDigest)>;
 
-/// The data about an op besides its digests.
+/// The data about an op except its digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct About {
     outputs: u32,
@@ -47,7 +47,7 @@ struct About {
 impl KeysFile {
     /// Collects the keys of `sources`, independent of their order.
     ///
-    /// Only digests are included, and the JSON that v0.11 and v0.12 have in place of the digests of merge and
+    /// Only digests are included, and the JSON that v0.11 and v0.12 have instead of the digests of merge and
     /// diff ops. No release has anything else on a link; other text in a damaged or false `cache.db` could be
     /// anything, and is excluded.
     pub fn from_sources<'a>(sources: impl IntoIterator<Item = &'a KeySource>) -> Self {

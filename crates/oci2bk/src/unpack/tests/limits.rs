@@ -5,7 +5,7 @@ use archives::*;
 use super::*;
 use crate::unpack::{Allowance, unpack_within};
 
-/// The cost of each lookup besides the bytes of its path.
+/// The cost of each lookup in addition to the bytes of its path.
 const CALL: u64 = 256;
 
 /// Unpacks as a base layer with these limits.

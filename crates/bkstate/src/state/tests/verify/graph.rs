@@ -45,7 +45,7 @@ fn a_chain_of_ten_thousand_layers_is_followed() {
     // The lowest is on top of the topmost.
     let topmost = state.snapshots.by_name.keys().last().cloned();
     state.snapshots.by_name.values_mut().next().unwrap().parent = topmost;
-    // Only the databases: so many files take long.
+    // Only the databases: this many files take long.
     let root = Root::empty();
     let nothing = nothing();
     let staging = Staging::begin(&root.held, &nothing).unwrap();
