@@ -41,7 +41,7 @@ impl Numbers {
     }
 }
 
-/// The pools that files are cut from.
+/// The pools from which files are cut.
 #[derive(Debug)]
 pub(crate) struct Pools {
     text: Vec<u8>,

@@ -81,7 +81,7 @@ fn convert(cache: &Cache, oci2bk: &Path, target: &Path) -> Result<(f64, u64)> {
     let mut child = command.spawn().context("cannot start oci2bk")?;
     let mut peak = 0;
     let status = loop {
-        // Before it is waited for: afterwards the process is gone.
+        // Before the wait: afterwards the process is gone.
         peak = peak.max(high_water(child.id()));
         if let Some(status) = child.try_wait()? {
             break status;

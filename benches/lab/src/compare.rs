@@ -28,7 +28,7 @@ pub struct Change {
     pub scenario: &'static str,
     /// Its time in each run; `None` without a sound build.
     pub times: Vec<Option<Summary>>,
-    /// The median of the last divided by that of the first.
+    /// The median of the last run divided by the median of the first.
     pub ratio: Option<f64>,
     /// The meaning of the change.
     pub trend: Trend,

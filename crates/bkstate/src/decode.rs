@@ -36,7 +36,7 @@ pub enum DecodeError {
     /// The file is not a sound BoltDB file.
     #[error("the database file is damaged; restore it from a backup or delete the state")]
     Bolt(#[from] ReadError),
-    /// A bucket is in the place of a value, or a value in that of a bucket.
+    /// A bucket where a value is expected, or a value where a bucket is expected.
     #[error("{at} is not a {expected}, so the database was not written by a known release")]
     Kind {
         /// Buckets and key, joined by `/`.

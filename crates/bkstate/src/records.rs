@@ -194,7 +194,7 @@ fields! {
 }
 
 impl Record {
-    /// Returns the records that it builds on.
+    /// Returns its parent records.
     pub fn parents(&self) -> impl Iterator<Item = &RecordId> {
         let below = [&self.parent, &self.lower_diff_parent, &self.upper_diff_parent];
         below.into_iter().flatten().chain(self.merge_parents.iter().flatten())

@@ -12,7 +12,7 @@ use super::platform::Platform;
 pub struct ResolvedImage {
     /// Its name, with the tag if it has one.
     pub name: String,
-    /// The digest that the name resolved to: an index or a manifest.
+    /// The digest to which the name resolved: an index or a manifest.
     pub digest: Digest,
     /// The platform for which it was resolved; the daemon's if not given.
     pub platform: Option<Platform>,

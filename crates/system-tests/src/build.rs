@@ -36,7 +36,7 @@ pub struct Options<'a> {
     pub export: Option<(&'a Path, &'a str)>,
     /// The value of `--export-cache` for an export to another place.
     pub export_to: Option<String>,
-    /// The directory to import a cache from.
+    /// The directory of the cache to import.
     pub import: Option<&'a Path>,
     /// The value of `--output`.
     pub output: Option<String>,

@@ -122,7 +122,7 @@ impl<'db> Bucket<'db> {
     }
 }
 
-/// Reads the child page `page`, which element `index` of `node` refers to.
+/// Reads the child page `page` of element `index` of `node`.
 pub(super) fn child(db: &Db, node: &Node, index: usize, page: u64) -> Result<Node, ReadError> {
     match node.place() {
         Place::Page(parent) => db.node(page, Owner::Element { page: parent, index }),

@@ -107,7 +107,7 @@
 //! let open = || Db::open(file.try_clone().map_err(|source| ReadError::Io { offset: 0, source })?);
 //! let page = 3 * u64::from(open()?.page_size());
 //!
-//! // The first key follows the header of the page and those of its two elements.
+//! // The first key follows the headers of the page and of its two elements.
 //! file.write_all_at(b"c", page + 16 + 2 * 16)?;
 //! let error = Tree::read(&open()?.root()).unwrap_err();
 //! assert!(matches!(error, ReadError::KeyOrder { place: Place::Page(3), index: 1 }));

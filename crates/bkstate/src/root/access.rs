@@ -69,7 +69,7 @@ impl Trusted {
     }
 }
 
-/// Rejects a root that belongs to another user or that others can write to: a daemon that runs as root would
+/// Rejects a root that belongs to another user or that others can change: a daemon that runs as root would
 /// trust what they put there.
 ///
 /// # Errors

@@ -169,7 +169,7 @@ use crate::worker::Worker;
 pub struct State {
     /// The worker of the state.
     pub worker: Worker,
-    /// The id of the worker, which the results in the solver's cache refer to.
+    /// The id of the worker, to which the results in the solver's cache refer.
     pub worker_id: WorkerId,
     /// `cache.db`.
     pub solver: SolverCache,

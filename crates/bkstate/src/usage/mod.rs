@@ -71,7 +71,7 @@ const REGULAR: &str = "regular";
 pub struct Usage {
     /// The record.
     pub id: RecordId,
-    /// The records that it builds on.
+    /// Its parent records.
     pub parents: Vec<RecordId>,
     /// When it was created. A daemon gives a record without a time the time of its own start.
     pub created_at: Option<Time>,

@@ -101,7 +101,7 @@ pub(super) fn store_documents(site: &Site<'_>) -> Result<(), ConvertError> {
     Ok(())
 }
 
-/// One blob, and the snapshots to unpack it into.
+/// One blob, and the snapshots into which it is unpacked.
 struct Task<'p> {
     blob: &'p Blob,
     work: LayerWork,

@@ -17,9 +17,9 @@ type Named<'a> = (&'a Digest, &'a Edge);
 /// The steps of a cache by their inputs, so that only those near a miss are compared.
 #[derive(Debug)]
 pub(super) struct Neighbours<'a> {
-    /// By the number of an input, and a possible node of it.
+    /// The steps with a possible node of an input, by the number of the input and the node.
     on: BTreeMap<(usize, NodeIndex), Vec<Named<'a>>>,
-    /// By the number of an input, those of which it may be a root.
+    /// The steps with an input that may be a root, by the number of the input.
     on_roots: BTreeMap<usize, Vec<Named<'a>>>,
     /// The steps without inputs whose ops are known.
     roots: Vec<&'a Digest>,

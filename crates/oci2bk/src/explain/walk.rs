@@ -203,7 +203,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         unknown && identifier.is_some_and(|identifier| !identifier.starts_with(LOCAL))
     }
 
-    /// Returns what the result of a step that may be found depends on.
+    /// Returns the dependencies of the result of a step that may be found.
     fn contents(&self, asked: &Asked<'_>, outputs: &[u32]) -> Result<Reason, ExplainError> {
         let mut is_certain = vec![false; asked.step.inputs.len()];
         for name in outputs.iter().flat_map(|output| asked.names(*output)) {

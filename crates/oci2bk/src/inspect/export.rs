@@ -81,7 +81,7 @@ pub struct ExportStep {
 pub struct StepKey {
     /// The digest, as computed by the exporter.
     pub op_digest: OpDigest,
-    /// The output of the op that the record is for.
+    /// The output of the record's op.
     pub output: u32,
     /// The key source.
     pub source: KeySourceIndex,

@@ -116,7 +116,7 @@ pub struct Record {
 pub struct Lease {
     /// Its namespace in containerd.
     pub namespace: String,
-    /// Its id; that of a record is the record's id.
+    /// Its id, which is the record's id for the lease of a record.
     pub id: String,
     /// Its creation time.
     pub created_at: Option<Time>,
@@ -126,7 +126,7 @@ pub struct Lease {
     pub blobs: BTreeSet<Digest>,
     /// The keys of the snapshots that it keeps.
     pub snapshots: BTreeSet<String>,
-    /// The record that it belongs to.
+    /// The record of this lease.
     pub record: Option<RecordId>,
 }
 
@@ -217,7 +217,7 @@ impl Record {
         self.stored.record_type.as_deref().unwrap_or("regular")
     }
 
-    /// Returns the layers and records that it builds on.
+    /// Returns the layers and records below it.
     pub fn parents(&self) -> impl Iterator<Item = &RecordId> {
         let Self { stored, .. } = self;
         let single = [&stored.parent, &stored.lower_diff_parent, &stored.upper_diff_parent];

@@ -24,7 +24,7 @@ use crate::limits::Limits;
 pub struct Resolved {
     /// The solver's name for the op.
     pub op_digest: OpDigest,
-    /// The output of the op that the record is for.
+    /// The output of the record's op.
     pub output: u32,
     /// The step in the words of a Dockerfile, if the source has it.
     pub name: Option<String>,

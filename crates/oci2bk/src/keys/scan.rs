@@ -56,7 +56,7 @@ impl Scans {
         self.scanners.is_empty()
     }
 
-    /// Adds those of another build.
+    /// Adds the possible scans of another build.
     pub(super) fn extend(&mut self, other: Self) {
         for (record, scanner) in other.scanners {
             let Scanner { image, results } = scanner;
@@ -69,7 +69,7 @@ impl Scans {
         }
     }
 
-    /// Returns those of results with one of the records `wanted`.
+    /// Returns the possible scans of results with one of the records `wanted`.
     pub(super) fn of_records(&self, wanted: &BTreeSet<Digest>) -> Self {
         let scanners = self.scanners.iter().filter_map(|(record, scanner)| {
             let results: BTreeSet<_> = scanner.results.intersection(wanted).copied().collect();

@@ -17,7 +17,8 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    /// Adds those of the cache `export`, for all platforms of an image. Returns the index entry of the cache.
+    /// Adds the documents of the cache `export`, for all platforms of an image. Returns the index entry of
+    /// the cache.
     pub(super) fn add(&mut self, export: &CacheExport) -> Result<Value, SparseError> {
         let top = export.layout.describe_blob(export.found.digest).map_err(ManifestError::from)?;
         let (entry, document) = self.add_document(export, &top)?;

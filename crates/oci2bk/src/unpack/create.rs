@@ -47,13 +47,13 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// Reads those of the file or directory `fd`.
+    /// Reads the values of the file or directory `fd`.
     pub(super) fn of(fd: &impl AsFd) -> Result<Self, Refusal> {
         let stat = rustix::fs::fstat(fd).map_err(Refusal::io("read the attributes"))?;
         Ok(Self::from(&stat))
     }
 
-    /// Reads those of `name` in `directory`, which may be a symbolic link.
+    /// Reads the values of `name` in `directory`, which may be a symbolic link.
     pub(super) fn of_name(directory: &impl AsFd, name: &[u8]) -> Result<Self, Refusal> {
         rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
             .map(|stat| Self::from(&stat))
@@ -66,8 +66,8 @@ impl Given {
             && gid.is_none_or(|gid| gid.as_raw() == self.gid)
     }
 
-    /// Returns whether the mode is that of the entry, after setting everything else: extended attributes may
-    /// be ACLs, which change it.
+    /// Returns whether the file has the mode of the entry, after setting everything else: extended attributes
+    /// may be ACLs, which change it.
     fn has_mode(&self, entry: &Entry) -> bool {
         entry.xattrs.is_empty() && self.mode == mode(entry).as_raw_mode()
     }

@@ -163,7 +163,7 @@ impl Parts {
     }
 }
 
-/// Returns the directories of other workers than that of `root`, and the id of each that has one.
+/// Returns the directories of workers other than the one of `root`, and the id of each that has one.
 pub(in crate::state) fn other_workers(
     root: &Root,
 ) -> Result<BTreeMap<String, Option<WorkerId>>, DirError> {

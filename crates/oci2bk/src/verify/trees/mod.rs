@@ -272,8 +272,9 @@ fn tasks<'p>(
     Ok(tasks)
 }
 
-/// Returns whether the snapshot of a record is one complete layer. The daemon composes those of merges and
-/// differences from other snapshots, and those of mutable records and their twins may change.
+/// Returns whether the snapshot of a record is one complete layer. The daemon composes the snapshots of
+/// merges and differences from other snapshots, and the snapshots of mutable records and their twins may
+/// change.
 fn is_plain(record: &Record) -> bool {
     record.is_lasting() && !record.is_composed()
 }
@@ -291,7 +292,7 @@ pub(crate) fn stored(
     Ok(None)
 }
 
-/// Returns those of the trees that have a snapshot.
+/// Returns the first of the trees that contains the snapshot.
 pub(super) fn holder(snapshot: u64, all: &[Trees]) -> Result<Option<&Trees>, DirError> {
     for trees in all {
         if trees.find(snapshot)?.fs {
