@@ -1,5 +1,5 @@
-//! Writing and reading the databases: 200,000 values in 50,000 nested buckets, about what a cache
-//! of 10,000 records has.
+//! Writes and reads databases: 200,000 values in 50,000 nested buckets, about the size for a cache of 10,000
+//! records.
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros, and a benchmark may")]
 
 use std::fs::File;

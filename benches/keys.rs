@@ -1,4 +1,4 @@
-//! Computing op digests: reading the provenance of a build of twenty steps, and the digest of each op
+//! Computes op digests: reads the provenance of a build of twenty steps, and computes the digest of each op
 //! in every encoding.
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros, and a benchmark may")]
 

@@ -1,5 +1,5 @@
-//! The parts of unpacking that write nothing: decompressing, hashing, taking an archive apart; and
-//! all of it together, as `unpack::check` does it on two threads.
+//! The parts of unpacking that write nothing: decompressing, hashing, parsing an archive; and all of them
+//! together, as `unpack::check` does on two threads.
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros, and a benchmark may")]
 
 use std::fs::File;
@@ -12,13 +12,13 @@ use flate2::bufread::MultiGzDecoder;
 use oci2bk::limits::Limits;
 use oci2bk::unpack::{Layer, Placement, check, unpack};
 
-/// How much is decompressed and hashed.
+/// Size of the decompressed and hashed data, in bytes.
 const BYTES: usize = 16 << 20;
-/// How much is read at a time.
+/// Size of a read, in bytes.
 const CHUNK: usize = 256 << 10;
 const ENTRIES: u32 = 50_000;
 
-/// Words of a small vocabulary: they compress about as well as the files of a distribution.
+/// Returns words of a small vocabulary: they compress about as well as the files of a distribution.
 fn content() -> Vec<u8> {
     let mut state = 1_u64;
     let mut next = |limit: u64| {
@@ -84,7 +84,7 @@ fn streams(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Entries for the root directory are read and then ignored, whatever they are.
+/// Entries for the root directory are read and then ignored, whatever their attributes.
 fn archive(criterion: &mut Criterion) {
     let mut header = tar::Header::new_ustar();
     header.set_path("./").unwrap();

@@ -1,4 +1,4 @@
-//! Unpacking one gzip layer of 32 MiB: as many small files and as few large ones.
+//! Unpacks one gzip layer of 32 MiB: in small files and in large ones.
 #![allow(missing_docs, clippy::unwrap_used, reason = "criterion's macros, and a benchmark may")]
 
 use std::fs::File;
@@ -19,7 +19,7 @@ struct Archive {
     diff_id: Digest,
 }
 
-/// Text-like bytes: they compress about as well as the files of a distribution.
+/// Returns text-like bytes: they compress about as well as the files of a distribution.
 fn content(length: usize, seed: usize) -> Vec<u8> {
     let mut state = seed as u64 | 1;
     let mut next = || {
@@ -68,8 +68,8 @@ fn benchmark(criterion: &mut Criterion) {
             media_type: "application/vnd.oci.image.layer.v1.tar+gzip",
             diff_id: archive.diff_id,
         };
-        // Nothing is removed before the end: for some seconds after files were removed, ext4 makes
-        // new ones many times slower (Linux `fs/ext4/ialloc.c` `recently_deleted`).
+        // Nothing is removed before the end: for some seconds after removals, ext4 creates files many times
+        // slower (Linux `fs/ext4/ialloc.c` `recently_deleted`).
         let all = tempfile::tempdir().unwrap();
         group.bench_function(name, |bench| {
             bench.iter_batched(

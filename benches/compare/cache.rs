@@ -1,11 +1,11 @@
-//! Generates caches: always the same bytes for the same shape.
+//! Generates caches: the same bytes for the same shape.
 //!
 //! ```text
-//! DIR/cache.json          what is there; written last
-//! DIR/build               the build that the cache is of (see `llb`), which also has the keys
+//! DIR/cache.json          the properties of the cache; written last
+//! DIR/build               the build of the cache (see `llb`), which also has the keys
 //! DIR/tar/0..             the layers, uncompressed
 //! DIR/gzip, DIR/zstd      the cache exports
-//! DIR/gzip-image, ...     the same blobs as an image, for tools that know only those
+//! DIR/gzip-image, ...     the same blobs as an image, for tools that only support images
 //! ```
 
 use std::fs::{self, File};
@@ -22,19 +22,19 @@ use crate::content::{Numbers, Pools, share, sizes};
 use crate::layout::{media_type, write_export, write_image};
 use crate::{llb, pool};
 
-/// Stands in `cache.json`; another makes generated caches be generated again.
+/// Version in `cache.json`; a new one makes generated caches be generated again.
 const GENERATION: u32 = 1;
 /// 2025-01-01, for all times.
 const MTIME: u64 = 1_735_689_600;
-/// How many files are in a directory, and how many files come to one symbolic link.
+/// Number of files in a directory, and number of files for each symbolic link.
 const FILES_PER_DIRECTORY: u64 = 16;
 const FILES_PER_LINK: u64 = 20;
 const BUFFER: usize = 1 << 20;
 
-/// How large a cache is.
+/// The size of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Shape {
-    /// Bytes of all files.
+    /// Total size of all files, in bytes.
     pub(crate) bytes: u64,
     pub(crate) files: u64,
     pub(crate) layers: u64,
@@ -69,7 +69,7 @@ pub(crate) struct Cache {
     pub(crate) image: PathBuf,
     /// The build to run with the cache, which also has the keys.
     pub(crate) build: PathBuf,
-    /// The lowest first.
+    /// The layers, lowest first.
     pub(crate) layers: Vec<Layer>,
 }
 
@@ -88,7 +88,7 @@ impl Cache {
         self.layers.iter().map(|layer| layer.size).sum()
     }
 
-    /// Reads all that the contestants will read, so that each finds it in the page cache.
+    /// Reads everything that the contestants will read, so that all find it in the page cache.
     pub(crate) fn warm(&self, with_tars: bool) -> Result<()> {
         for layer in &self.layers {
             io::copy(&mut File::open(&layer.blob)?, &mut io::sink())?;
@@ -100,7 +100,7 @@ impl Cache {
     }
 }
 
-/// The caches of a shape below `work`, generated if they are not there.
+/// Returns the caches of a shape below `work`, and generates missing ones.
 pub(crate) fn caches(
     work: &Path,
     shape: Shape,
@@ -141,7 +141,7 @@ impl Made {
     }
 }
 
-/// What is known of a layer once it is compressed.
+/// The properties of a compressed layer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Blob {
     pub(crate) digest: Digest,
@@ -221,7 +221,7 @@ fn available() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// Writes what is written to it to two places, a file and a hash, and counts.
+/// Writes to a file and a hash, and counts the bytes.
 #[derive(Debug)]
 struct Hashed<W> {
     inner: W,
@@ -289,7 +289,7 @@ fn write_tar(path: &Path, pools: &Pools, layer: u64, files: u64, bytes: u64) -> 
     Ok(file.hasher.finish())
 }
 
-/// What the name of every generated file starts with, and that of nothing else.
+/// Prefix of the names of generated files; no other file has it.
 pub(crate) const FILE_PREFIX: &str = "generated-";
 
 fn append_directory(tar: &mut tar::Builder<impl Write>, path: &str) -> io::Result<()> {
@@ -301,7 +301,7 @@ fn append_directory(tar: &mut tar::Builder<impl Write>, path: &str) -> io::Resul
     tar.append_data(&mut header, format!("{path}/"), io::empty())
 }
 
-/// Compresses a layer at the level that BuildKit takes, into the blobs of `layout`.
+/// Compresses a layer at BuildKit's level, into the blobs of `layout`.
 fn compress(tar: &Path, compression: Compression, layout: &Path, diff_id: Digest) -> Result<Blob> {
     let blobs = layout.join("blobs/sha256");
     let unnamed = blobs.join(format!(".{}", diff_id.hex()));

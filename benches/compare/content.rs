@@ -1,18 +1,17 @@
-//! What the files of a generated cache contain, and how large they are: always the same for the
-//! same parameters.
+//! The contents and sizes of the files of a generated cache: the same for the same parameters.
 //!
-//! Compressors and decompressors take very different times for text, machine code and what is
-//! compressed already, so files are slices of a pool of each. The pools are larger than the windows
-//! of gzip and of zstd at its usual level, so that a file is hardly ever found in one before it.
+//! Compressors and decompressors take very different times for text, machine code and compressed data, so
+//! files are slices of a pool of each. The pools are larger than the windows of gzip and of zstd at its usual
+//! level, so that a file rarely repeats an earlier one in the window.
 
 use std::io::{self, Read};
 
-/// Bytes of each pool.
+/// Size of each pool, in bytes.
 const POOL: usize = 16 << 20;
-/// How much of a pool a file takes in one piece, at most.
+/// Maximum size of one slice of a pool in a file.
 const SLICE: u64 = 256 << 10;
 
-/// A stream of numbers that look random (SplitMix64, Steele, Lea and Flood 2014).
+/// A stream of pseudo-random numbers (SplitMix64, Steele, Lea and Flood 2014).
 #[derive(Debug, Clone)]
 pub(crate) struct Numbers(u64);
 
@@ -29,12 +28,12 @@ impl Numbers {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `limit`; slightly uneven, which nothing here minds.
+    /// Returns a number below `limit`; slightly uneven, which does not matter here.
     pub(crate) const fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 
-    /// A number below `limit`, small ones being likelier, as are the words of a language.
+    /// Returns a number below `limit`; small ones are likelier, like the common words of a language.
     const fn skewed(&mut self, limit: u64) -> u64 {
         let first = self.below(limit);
         let second = self.below(limit);
@@ -42,7 +41,7 @@ impl Numbers {
     }
 }
 
-/// The pools that files are cut from.
+/// The pools from which files are cut.
 #[derive(Debug)]
 pub(crate) struct Pools {
     text: Vec<u8>,
@@ -55,8 +54,8 @@ impl Pools {
         Self { text: text(), code: code(), noise: noise() }
     }
 
-    /// The content of file `number`, of `length` bytes: of 20 files eleven are text, eight code and
-    /// one is compressed already.
+    /// Returns the content of file `number`, of `length` bytes: of 20 files eleven are text, eight code and
+    /// one is compressed data.
     pub(crate) fn file(&self, number: u64, length: u64) -> Content<'_> {
         let mut numbers = Numbers::new(number ^ 0xF11E);
         let pool = match numbers.below(20) {
@@ -68,7 +67,7 @@ impl Pools {
     }
 }
 
-/// Words between spaces and ends of lines.
+/// Generates words, spaces and line ends.
 fn text() -> Vec<u8> {
     let mut numbers = Numbers::new(1);
     let words: Vec<Vec<u8>> = (0..8192)
@@ -91,7 +90,7 @@ fn text() -> Vec<u8> {
     pool
 }
 
-/// Short sequences that come again and again, and operands that do not.
+/// Generates short repeated sequences, and operands that do not repeat.
 fn code() -> Vec<u8> {
     let mut numbers = Numbers::new(2);
     let instructions: Vec<Vec<u8>> = (0..4096)
@@ -111,7 +110,7 @@ fn code() -> Vec<u8> {
     pool
 }
 
-/// Repeats a part of what is less than 16 KiB back, as source code and documents do.
+/// Repeats a part less than 16 KiB back, as source code and documents do.
 fn repeat(pool: &mut Vec<u8>, numbers: &mut Numbers) {
     let length = 16 + numbers.skewed(240) as usize;
     if let Some(latest) = pool.len().checked_sub(length) {
@@ -146,7 +145,7 @@ impl Read for Content<'_> {
     }
 }
 
-/// The sizes of `count` files that have `total` bytes together.
+/// Returns the sizes of `count` files with `total` bytes together.
 ///
 /// Many are small and few are large, as in any distribution: each doubling of the size halves the
 /// number of files, over twelve doublings, so half of the files have a seventh of the mean or less.
@@ -168,7 +167,7 @@ pub(crate) fn share(total: u64, weights: &[u64]) -> Vec<u64> {
     let mut seen = 0;
     let shares = weights.iter().map(|weight| {
         seen += u128::from(*weight);
-        // Rounded down where the next begins, so that nothing is lost.
+        // Each end is rounded down to the next beginning, so that nothing is lost.
         let end = (u128::from(total) * seen / sum) as u64;
         let share = end - given;
         given = end;

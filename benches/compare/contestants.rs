@@ -1,4 +1,4 @@
-//! The programs that are compared.
+//! The compared programs.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,12 +15,12 @@ use crate::process::{peak_memory, run_piped, run_watched};
 use crate::target::{Kind, Target};
 use crate::{floor, pool};
 
-/// A way to get from the blobs of a cache to the files in them.
+/// A way from the blobs of a cache to the files in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contestant {
     Convert,
     Buildkitd,
-    /// GNU tar behind a program that decompresses to stdout.
+    /// GNU tar after a program that decompresses to stdout.
     Tar(&'static str),
     Umoci,
     FloorInflate,
@@ -33,17 +33,17 @@ impl Contestant {
     pub(crate) const ZSTD: Self = Self::Tar("zstd");
     pub(crate) const FLOOR: [Self; 2] = [Self::FloorInflate, Self::FloorWrite];
 
-    /// All that can do it, in the order they take their turns.
+    /// Returns all contestants that support it, in order of their turns.
     pub(crate) fn all(compression: Compression) -> Vec<Self> {
         let peers: &[Self] = match compression {
             Compression::Gzip => &[Self::PIGZ, Self::IGZIP, Self::Umoci],
-            // umoci reads zstd since v0.5.
+            // umoci supports zstd since v0.5.
             Compression::Zstd => &[Self::ZSTD],
         };
         [&[Self::Convert, Self::Buildkitd], peers, &Self::FLOOR].concat()
     }
 
-    /// The name in reports, which programs may rely on.
+    /// Returns the name in reports, which is stable.
     pub(crate) fn name(self) -> String {
         match self {
             Self::Convert => "convert".to_owned(),
@@ -56,24 +56,24 @@ impl Contestant {
     }
 }
 
-/// What the contestants run with.
+/// The environment of the contestants.
 #[derive(Debug)]
 pub(crate) struct Arena {
-    /// Where file systems are mounted.
+    /// The directory of mount points.
     pub(crate) work: PathBuf,
     pub(crate) kind: Kind,
-    /// How many layers to work on at a time.
+    /// Number of parallel layers.
     pub(crate) jobs: NonZeroUsize,
-    /// Our own command.
+    /// Our command.
     pub(crate) oci2bk: PathBuf,
     /// The directory with buildkitd and buildctl.
     pub(crate) buildkit: PathBuf,
 }
 
 impl Arena {
-    /// One run of `contestant` on a file system of its own.
+    /// Runs `contestant` on a new file system.
     pub(crate) fn run(&self, contestant: Contestant, cache: &Cache) -> Result<Sample> {
-        // Blobs and files, and what blocks and inodes take beside them.
+        // Space for blobs and files, plus block and inode overhead.
         let room = cache.shape.bytes * 5 / 4
             + cache.blob_bytes() * 5 / 4
             + cache.shape.files * (16 << 10)
@@ -134,7 +134,7 @@ impl Arena {
     }
 }
 
-/// How many of the generated files are below `dir`: nobody may be fast by doing less.
+/// Counts the generated files below `dir`: no contestant may be fast by doing less.
 fn count_files(dir: &Path) -> Result<u64> {
     let mut count = 0;
     let mut pending = vec![dir.to_owned()];

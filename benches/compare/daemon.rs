@@ -1,4 +1,4 @@
-//! buildkitd, to import and extract a cache.
+//! Runs buildkitd to import and extract a cache.
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
@@ -21,7 +21,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts the buildkitd in `tools` on a new root in `dir`, and waits until it answers.
+    /// Starts the buildkitd in `tools` on a new root in `dir`, and waits until it responds.
     pub(crate) fn start(tools: &Path, dir: &Path) -> Result<Self> {
         let config = dir.join("buildkitd.toml");
         let traces = dir.join("otel.sock").display().to_string();
@@ -61,8 +61,8 @@ impl Daemon {
         command
     }
 
-    /// Runs the build of `cache` with the cache imported. The one step that is not in it has to run, for
-    /// which every layer has to be extracted.
+    /// Runs the build of `cache` with the cache imported. The one step that is not in the cache has to run,
+    /// so every layer must be extracted.
     pub(crate) fn import(&self, cache: &Cache) -> Result<()> {
         let import = format!("type=local,src={}", cache.layout.display());
         let mut build = self.buildctl();
@@ -80,7 +80,7 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         if let Some(id) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // If it has ended by itself, there is nothing to stop.
+            // Nothing to stop if it has ended by itself.
             let _ = kill_process(id, Signal::TERM);
         }
         let _ = self.child.wait();

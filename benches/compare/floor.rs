@@ -1,4 +1,4 @@
-//! The floor: what no program that unpacks these layers can go below, in two parts.
+//! The floor: a lower bound for every program that unpacks these layers, in two parts.
 
 use std::fs::File;
 use std::io::{BufReader, Read as _};
@@ -14,11 +14,10 @@ use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 use crate::cache::{Cache, Layer};
 use crate::pool;
 
-/// How much is written at a time.
+/// Size of a write, in bytes.
 const CHUNK: usize = 256 << 10;
 
-/// Reads, hashes and inflates every layer with the code that `convert` has for it, and hashes what
-/// comes out; writes nothing.
+/// Reads, hashes and inflates every layer with the code of `convert`, and hashes the result; writes nothing.
 pub(crate) fn inflate(cache: &Cache, jobs: NonZeroUsize) -> Result<()> {
     let inflated = pool::run(&largest_first(cache), jobs, |layer| {
         let blob = File::open(&layer.blob)?;
@@ -34,8 +33,8 @@ pub(crate) fn inflate(cache: &Cache, jobs: NonZeroUsize) -> Result<()> {
     inflated.map(drop)
 }
 
-/// Writes the files of every layer below `target` from its tar, which is in the page cache, with as
-/// few system calls as give them names, modes and times.
+/// Writes the files of every layer below `target` from its tar, which is in the page cache, with the minimum
+/// of system calls for names, modes and times.
 pub(crate) fn write(cache: &Cache, target: &Path, jobs: NonZeroUsize) -> Result<()> {
     let target = File::open(target)?;
     let written = pool::run(&largest_first(cache), jobs, |layer| {

@@ -1,4 +1,4 @@
-//! The documents of OCI layouts around generated blobs.
+//! The documents of OCI layouts for generated blobs.
 
 use std::fs;
 use std::path::Path;
@@ -9,15 +9,15 @@ use serde_json::json;
 
 use crate::cache::{Blob, Compression};
 
-/// When all of it was made; the times in the layers are about the same.
+/// The creation time of everything; the times in the layers are about the same.
 pub(crate) const CREATED: &str = "2025-01-01T00:00:00Z";
 
-/// The media type of a layer.
+/// Returns the media type of a layer.
 pub(crate) fn media_type(compression: Compression) -> String {
     format!("application/vnd.oci.image.layer.v1.tar+{}", compression.name())
 }
 
-/// The export, as BuildKit v0.32 writes it in the style of an image manifest.
+/// Writes the export as BuildKit v0.32 does, in image-manifest style.
 pub(crate) fn write_export(
     layout: &Path,
     compression: Compression,
@@ -45,7 +45,7 @@ pub(crate) fn write_export(
     write_layout(layout, "application/vnd.buildkit.cacheconfig.v0", &config, compression, blobs)
 }
 
-/// The same blobs as an image.
+/// Writes an image of the same blobs.
 pub(crate) fn write_image(
     layout: &Path,
     image: &Path,
@@ -91,8 +91,8 @@ fn write_layout(
     finish_layout(layout, config_type, &serde_json::to_vec(config)?, &layers)
 }
 
-/// Writes all documents of a layout that has its blobs: the config, which is `config`, a manifest with
-/// the descriptors `layers`, and the index.
+/// Writes all documents of a layout with existing blobs: the config `config`, a manifest with the descriptors
+/// `layers`, and the index.
 pub(crate) fn finish_layout(
     layout: &Path,
     config_type: &str,
@@ -120,7 +120,7 @@ pub(crate) fn finish_layout(
     Ok(fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?)
 }
 
-/// Adds a document to the blobs; its descriptor without type.
+/// Adds a document to the blobs; returns its descriptor without a type.
 fn write_document(layout: &Path, document: &[u8]) -> Result<serde_json::Value> {
     let digest = Digest::of(document);
     fs::write(layout.join("blobs/sha256").join(digest.hex()), document)?;

@@ -1,17 +1,17 @@
-//! The build that the generated cache is of: a chain of steps that each make a directory, the
-//! cache having one layer for each.
+//! The build of the generated cache: a chain of steps that each make a directory; the cache has one layer for
+//! each.
 //!
-//! What a step does does not matter to a daemon that finds it in the cache: it takes the layer from
-//! there, whatever is in it. The build to be timed has one step more than the cache. That one has to
-//! run, and for that the daemon must unpack every layer below it.
+//! The content of a cached step does not matter to a daemon: it takes the layer from the cache. The timed
+//! build has one step more than the cache. That step has to run, so the daemon must unpack every layer below
+//! it.
 
 use anyhow::{Context as _, Result};
 use bkstate::Digest;
 use oci2bk::llb::{Definition, Encoding, Platform, digest};
 use testkit::protobuf::Message;
 
-/// A chain of `steps` steps and one more, in protobuf as `buildctl build` takes it on stdin. The numbers
-/// of fields are those of BuildKit v0.32.2 `solver/pb/ops.proto`.
+/// Encodes a chain of `steps` steps and one more, in protobuf as `buildctl build` reads it from stdin. Field
+/// numbers are those of BuildKit v0.32.2 `solver/pb/ops.proto`.
 pub(crate) fn build(steps: usize) -> Vec<u8> {
     let mut definition = Message::new();
     let mut inputs = Message::new();
@@ -24,11 +24,11 @@ pub(crate) fn build(steps: usize) -> Vec<u8> {
         inputs = Message::new().message(1, Message::new().text(1, Digest::of(&op).to_string()));
         definition = definition.bytes(1, op);
     }
-    // The last vertex only names the result.
+    // The last vertex only marks the result.
     definition.bytes(1, inputs.into_bytes()).into_bytes()
 }
 
-/// What a cache of the first `steps` steps of `build` calls them.
+/// Returns the names of the first `steps` steps of `build` in a cache.
 pub(crate) fn records(build: &[u8], steps: usize) -> Result<Vec<Digest>> {
     let ops = Definition::from_protobuf(build)?.ops;
     let platform = Platform::default();

@@ -1,4 +1,4 @@
-//! What it was measured on and with.
+//! The machine and the programs of a measurement.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,10 +15,9 @@ pub(crate) struct Machine {
     pub(crate) processors: usize,
     pub(crate) memory_bytes: u64,
     pub(crate) kernel: String,
-    /// The average number of processes that wanted to run in the minute before: if it is not near 0,
-    /// the machine was not idle.
+    /// Load average of the minute before: if it is not near 0, the machine was not idle.
     pub(crate) load_before: String,
-    /// The first line of what each program says of its version.
+    /// The first line of each program's version output.
     pub(crate) versions: BTreeMap<&'static str, String>,
 }
 
@@ -47,7 +46,7 @@ impl Machine {
     }
 }
 
-/// The version of a Go module: programs that are built from a module of ours do not know their own.
+/// Returns the version of a Go module: programs built from our modules do not know their own.
 fn pinned(manifest: &str, module: &str) -> String {
     let text = text(manifest);
     let mut requirements = text.lines().map(|line| line.trim_start_matches("require").trim());
@@ -59,7 +58,7 @@ fn text(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// The value of the first line `name: value`.
+/// Returns the value of the first line `name: value`.
 fn field(path: &str, name: &str) -> String {
     let text = text(path);
     let mut fields = text.lines().filter_map(|line| line.split_once(':'));

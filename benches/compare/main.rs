@@ -128,9 +128,9 @@ struct Match {
     shape: Shape,
     compressions: &'static [Compression],
     cores: usize,
-    /// How many layers to work on at a time.
+    /// Number of parallel layers.
     jobs: usize,
-    /// Besides convert.
+    /// Contestants other than convert.
     others: Option<Vec<Contestant>>,
 }
 
@@ -180,13 +180,13 @@ fn main() -> Result<()> {
             });
         }
         sched_setaffinity(None, &processors)?;
-        // Only the cache of the comparison is kept for the next time; the others take much room.
+        // Only the cache of the comparison is kept for the next time; the others take much space.
         let next = planned_matches.peek().map(|next| next.shape);
         let kept = [Some(arguments.shape()), next];
         if let Some(cache) = caches.first().filter(|cache| !kept.contains(&Some(cache.shape))) {
             cache::remove(cache)?;
         }
-        // What is measured is not lost if the next fails.
+        // Results are not lost if the next measurement fails.
         report.write(&arguments.output)?;
     }
     if arguments.wants(Group::Records) {
@@ -210,7 +210,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// What there is to measure, in the order of the report.
+/// Returns all measurements, in the order of the report.
 fn matches(arguments: &Arguments, available: usize) -> Vec<Match> {
     let wanted = |group| arguments.wants(group);
     let (layers, unit) = (arguments.layers, arguments.unit * 1_000_000);
@@ -226,7 +226,7 @@ fn matches(arguments: &Arguments, available: usize) -> Vec<Match> {
     if wanted(Group::Size) {
         for units in [1, 2, 4, 8] {
             let bytes = units * unit;
-            // As many files for each byte as the cache of the comparison has.
+            // With as many files per byte as the cache of the comparison.
             let files = arguments.files * bytes / shape.bytes.max(1);
             let shape = Shape { bytes, files: files.max(layers), layers };
             let (compressions, cores, others) = (gzip, available, Some(Vec::new()));
@@ -271,7 +271,7 @@ fn matches(arguments: &Arguments, available: usize) -> Vec<Match> {
 }
 
 impl Match {
-    /// How often each contestant runs, if it is `rounds` times in the comparison.
+    /// Returns the number of runs of each contestant, if it is `rounds` in the comparison.
     fn rounds(&self, rounds: usize) -> usize {
         match self.group {
             "whole" => rounds,
@@ -292,7 +292,7 @@ impl Match {
     }
 }
 
-/// Keeps this process and those it starts to the first `count` of `processors`.
+/// Restricts this process and its children to the first `count` of `processors`.
 fn use_cores(processors: &CpuSet, count: usize) -> Result<()> {
     let mut used = CpuSet::new();
     let allowed = (0..CpuSet::MAX_CPU).filter(|index| processors.is_set(*index));
@@ -300,7 +300,7 @@ fn use_cores(processors: &CpuSet, count: usize) -> Result<()> {
     Ok(sched_setaffinity(None, &used)?)
 }
 
-/// Lets the contestants take turns, another one first in every round.
+/// Runs the contestants in turns, starting with another one in every round.
 fn run(
     arena: &Arena,
     cache: &Cache,

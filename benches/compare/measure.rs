@@ -1,4 +1,4 @@
-//! What a run takes.
+//! Measures the cost of a run.
 
 use std::fs;
 use std::path::Path;
@@ -7,19 +7,19 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-/// What one run took.
+/// The cost of one run.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Sample {
-    /// By the clock, until everything was on the file system that was written to.
+    /// Wall-clock time in seconds, until everything was on the file system.
     pub(crate) seconds: f64,
-    /// Of the processors, in all processes that worked on it; threads of the kernel do not count.
+    /// Processor time of all processes that worked on it; kernel threads do not count.
     pub(crate) cpu_seconds: f64,
-    /// The most memory of the process that did the work, in bytes, where it was one.
+    /// Peak memory of the process that did the work, in bytes, if it was one.
     pub(crate) peak_bytes: Option<u64>,
 }
 
-/// Measures `work`, which returns that memory, writes below `target`, does it in this process or in children that it
-/// waits for, and may have `daemon` work for it.
+/// Measures `work`, which returns that memory, writes below `target`, and runs in this process, in children
+/// that it waits for, or in `daemon`.
 pub(crate) fn measure(
     target: &Path,
     daemon: Option<u32>,
@@ -29,13 +29,13 @@ pub(crate) fn measure(
     let busy_before = cpu_seconds(daemon)?;
     let start = Instant::now();
     let peak_bytes = work()?;
-    // Some wait for it themselves; so all have to.
+    // Some programs sync themselves; so all have to.
     rustix::fs::syncfs(&file_system)?;
     let seconds = start.elapsed().as_secs_f64();
     Ok(Sample { seconds, cpu_seconds: cpu_seconds(daemon)? - busy_before, peak_bytes })
 }
 
-/// The processor time of this process, its children that have ended, and the daemon.
+/// Returns the processor time of this process, its finished children, and the daemon.
 fn cpu_seconds(daemon: Option<u32>) -> Result<f64> {
     let mut ticks = ticks("self")?;
     if let Some(daemon) = daemon {
@@ -44,10 +44,10 @@ fn cpu_seconds(daemon: Option<u32>) -> Result<f64> {
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// The times of a process and its children that it has waited for (`proc_pid_stat(5)`).
+/// Returns the times of a process and its finished children (`proc_pid_stat(5)`).
 fn ticks(process: &str) -> Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The second field is the name in parentheses, which may have any characters.
+    // The second field is the name in parentheses, which may contain any characters.
     let (_, fields) = stat.rsplit_once(')').context("a process without a name")?;
     // user, system, and the same of the children: fields 14 to 17, counted from the name as 2.
     let times = fields.split_whitespace().skip(11).take(4);

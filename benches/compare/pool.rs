@@ -1,4 +1,4 @@
-//! Doing the same to many things on a few threads.
+//! Runs one function on many items in a few threads.
 
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result};
 
-/// What `work` makes of each item, in their order. They are begun in their order too, on `jobs`
-/// threads.
+/// Returns the result of `work` for each item, in order. Items are started in order too, on `jobs` threads.
 pub(crate) fn run<T: Sync, U: Send>(
     items: &[T],
     jobs: NonZeroUsize,

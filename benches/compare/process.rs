@@ -1,4 +1,4 @@
-//! Running other programs.
+//! Runs other programs.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Runs a command to its end; stdout and stderr, which are part of the error if it fails.
+/// Runs a command to completion; stdout and stderr are part of the error if it fails.
 pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command
         .output()
@@ -17,7 +17,7 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
     Ok(text.into_owned())
 }
 
-/// As [`run`]; the most memory that the process itself had, in bytes.
+/// Same as [`run`]; returns the peak memory of the process itself, in bytes.
 pub(crate) fn run_watched(command: &mut Command) -> Result<u64> {
     let name = command.get_program().display().to_string();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -25,7 +25,7 @@ pub(crate) fn run_watched(command: &mut Command) -> Result<u64> {
     let (id, ended) = (child.id(), AtomicBool::new(false));
     let (output, peak) = std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
-            // It only grows, so all that can be missed is the end.
+            // It only grows, so only the last moment can be missed.
             let mut peak = 0;
             while !ended.load(Ordering::Relaxed) {
                 peak = peak.max(peak_memory(id));
@@ -43,8 +43,7 @@ pub(crate) fn run_watched(command: &mut Command) -> Result<u64> {
     Ok(peak)
 }
 
-/// The most memory that a process has had so far, in bytes (`proc_pid_status(5)`, `VmHWM`); 0 if it is
-/// gone.
+/// Returns the peak memory of a process so far, in bytes (`proc_pid_status(5)`, `VmHWM`); 0 if it has ended.
 pub(crate) fn peak_memory(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -61,7 +60,7 @@ pub(crate) fn run_piped(source: &mut Command, sink: &mut Command) -> Result<()> 
     let mut first = started(source.stdout(Stdio::piped()))?;
     let output = first.stdout.take().context("the pipe is missing")?;
     let mut second = started(sink.stdin(output))?;
-    // Its end of the pipe must be gone, or the first would not notice that the second has failed.
+    // Our end of the pipe must be closed, or the first program would not notice a failure of the second.
     sink.stdin(Stdio::null());
     let (second, first) = (second.wait()?, first.wait()?);
     ensure!(first.success(), "{source:?} failed with {first}");

@@ -1,4 +1,4 @@
-//! What it costs to convert a cache again into a root that has all of it.
+//! The cost of converting a cache again into a root that has all of it.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,14 +12,14 @@ use crate::cache::{Cache, Shape};
 use crate::process::run;
 use crate::target::{Kind, Target};
 
-/// What repeated conversions took, in seconds.
+/// The times of repeated conversions, in seconds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Repeat {
     pub(crate) shape: Shape,
     pub(crate) blob_bytes: u64,
     /// The first one, into an empty root.
     pub(crate) first: f64,
-    /// For each round, with the blobs checked.
+    /// For each round, with blobs checked.
     pub(crate) checked: Vec<Checked>,
     /// For each round, with `--trust-blobs`.
     pub(crate) trusted: Vec<f64>,
@@ -29,7 +29,7 @@ pub(crate) struct Repeat {
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Checked {
     pub(crate) seconds: f64,
-    /// How much of that it was hashing.
+    /// The part of that time for hashing.
     pub(crate) check: f64,
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn measure(
     Ok(measured)
 }
 
-/// Seconds, and the report.
+/// Converts; returns seconds, and the report.
 fn convert(oci2bk: &Path, cache: &Cache, root: &Path, more: &[&str]) -> Result<(f64, Value)> {
     let mut command = Command::new(oci2bk);
     command.args(["convert", "--progress=quiet", "--format=json"]).args(more);
@@ -80,7 +80,7 @@ fn convert(oci2bk: &Path, cache: &Cache, root: &Path, more: &[&str]) -> Result<(
     let start = Instant::now();
     let said = run(&mut command)?;
     let seconds = start.elapsed().as_secs_f64();
-    // What is on stderr comes after it.
+    // The output of stderr follows it.
     let report = serde_json::Deserializer::from_str(&said).into_iter().next();
     Ok((seconds, report.context("no report")??))
 }

@@ -1,4 +1,4 @@
-//! The report: ratios for people, every single run for programs.
+//! The report: ratios as text, every single run as JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,10 +14,10 @@ use crate::measure::Sample;
 use crate::records::Records;
 use crate::repeat::Repeat;
 
-/// Everything that was measured. Its JSON is the report for programs.
+/// All measurements. Its JSON is the report for programs.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    /// Grows when a field changes its meaning.
+    /// Version of the format, incremented when a field changes its meaning.
     pub(crate) format: u32,
     pub(crate) machine: Machine,
     pub(crate) file_system: &'static str,
@@ -36,21 +36,20 @@ pub(crate) struct Scenario {
     pub(crate) shape: Shape,
     pub(crate) blob_bytes: u64,
     pub(crate) cores: usize,
-    /// How many layers were worked on at a time.
+    /// Number of parallel layers.
     pub(crate) jobs: usize,
-    /// By the name of the contestant, a sample for each round.
+    /// The samples of each contestant, by name, one per round.
     pub(crate) runs: BTreeMap<String, Vec<Sample>>,
 }
 
-/// Between these the report stands in a page of the documentation.
+/// Start of the report in a page of the documentation.
 const BEGIN: &str = "<!-- bench:report -->";
 const END: &str = "<!-- /bench:report -->";
 
-/// What `convert` may have in memory.
+/// Memory target of `convert`.
 const MEMORY: u64 = 128 << 20;
 
-/// What there is to compare with: a title, the contestants whose times are added, and the ratio that
-/// we want to stay below.
+/// The rows of the comparison: a title, the contestants whose times are summed, and the target for the ratio.
 const ROWS: &[(&str, &[&str], Option<f64>)] = &[
     ("buildkitd: import and extraction", &["buildkitd"], Some(0.33)),
     ("GNU tar and pigz, a layer on each core", &["tar+pigz"], Some(1.0)),
@@ -62,7 +61,7 @@ const ROWS: &[(&str, &[&str], Option<f64>)] = &[
     ("the floor's second part: written", &["floor-write"], None),
 ];
 
-/// The middle, the lowest and the highest of some numbers.
+/// The median, minimum and maximum of some numbers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Spread {
     median: f64,
@@ -85,7 +84,7 @@ impl Spread {
 }
 
 impl Scenario {
-    /// `of` of convert over that of all `others` together, round by round; `None` if one did not run.
+    /// Returns `of` for convert divided by its sum over `others`, round by round; `None` if one did not run.
     fn ratio(&self, others: &[&str], of: impl Fn(&Sample) -> f64) -> Option<Spread> {
         let ours = self.runs.get("convert")?;
         let others: Vec<_> =
@@ -101,7 +100,7 @@ impl Scenario {
         Spread::of(self.runs.get("convert")?.iter().map(of).collect())
     }
 
-    /// The most memory that `contestant` had in any round.
+    /// Returns the peak memory of `contestant` in any round.
     fn peak(&self, contestant: &str) -> Option<u64> {
         self.runs.get(contestant)?.iter().filter_map(|sample| sample.peak_bytes).max()
     }
@@ -155,7 +154,7 @@ impl Report {
         text
     }
 
-    /// `page` with the report between its marks; `None` if it has none.
+    /// Returns `page` with the report between its marks; `None` if it has no marks.
     pub(crate) fn fill_in(&self, page: &str) -> Option<String> {
         let (before, rest) = page.split_once(BEGIN)?;
         let (_, after) = rest.split_once(END)?;
@@ -266,8 +265,7 @@ fn write_growth(text: &mut String, title: &str, scenarios: &[&Scenario]) {
     }
 }
 
-/// What 100,000 records may take, in seconds and in bytes of memory, and how many times as long ten times
-/// as many.
+/// Targets for 100,000 records: seconds, bytes of memory, and the factor for ten times as many.
 const RECORDS_WANTED: (u64, f64, u64, f64) = (100_000, 10.0, 1 << 30, 12.0);
 
 fn write_records(text: &mut String, measured: &[Records]) {
@@ -307,7 +305,7 @@ fn write_records(text: &mut String, measured: &[Records]) {
     }
 }
 
-/// What a repeated conversion may take in seconds, apart from the check of the blobs.
+/// Target for a repeated conversion in seconds, without the check of the blobs.
 const REPEAT_WANTED: f64 = 1.0;
 
 fn write_repeat(text: &mut String, repeat: &Repeat) {
@@ -340,7 +338,7 @@ fn write_repeat(text: &mut String, repeat: &Repeat) {
     }
 }
 
-/// Seconds of convert for each GB of files.
+/// Returns the seconds of convert for each GB of files.
 fn per_gigabyte(scenario: &Scenario) -> Option<Spread> {
     scenario.convert(|sample| sample.seconds / scenario.gigabytes())
 }

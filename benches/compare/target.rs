@@ -1,8 +1,8 @@
-//! Where contestants write: a new file system for every run.
+//! The file system for contestants: a new one for every run.
 //!
-//! On a file system that was written to before, a run pays for its forerunners: ext4 makes files many
-//! times slower for some seconds after many were removed (Linux `fs/ext4/ialloc.c`
-//! `recently_deleted`), and what is not yet on disk competes with what is being written.
+//! On a used file system, a run pays for earlier ones: ext4 makes files many times slower for some seconds
+//! after many were removed (Linux `fs/ext4/ialloc.c` `recently_deleted`), and unwritten data competes with
+//! new writes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,17 +32,17 @@ impl Kind {
     }
 }
 
-/// A new and empty file system, unmounted when dropped.
+/// A new, empty file system, unmounted when dropped.
 #[derive(Debug)]
 pub(crate) struct Target {
-    /// Mount points, the outer one first.
+    /// Mount points, outermost first.
     mounts: Vec<PathBuf>,
     path: PathBuf,
     _dir: TempDir,
 }
 
 impl Target {
-    /// Mounts a file system that has room for `bytes` below the directory `work`.
+    /// Mounts a file system with space for `bytes` below the directory `work`.
     pub(crate) fn new(work: &Path, kind: Kind, bytes: u64) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("target-").tempdir_in(work)?;
         let outer = dir.path().join("outer");
@@ -56,7 +56,7 @@ impl Target {
         if kind == Kind::Ext4 {
             let image = outer.join("image");
             fs::File::create(&image)?.set_len(bytes)?;
-            // Nothing is left for the kernel to do while it is measured.
+            // No background work of the kernel during the measurement.
             let options = "lazy_itable_init=0,lazy_journal_init=0,nodiscard";
             run(Command::new("mkfs.ext4").args(["-q", "-E", options]).arg(&image))?;
             run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&target.path))?;

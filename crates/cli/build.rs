@@ -1,5 +1,5 @@
-//! Tells the command which commit it is built from: `OCI2BK_COMMIT`, which `scripts/release` sets, else what cargo
-//! noted in a package, else that of the checkout. Without any of them the command says nothing of a commit.
+//! Determines the commit for the version: `OCI2BK_COMMIT`, which `scripts/release` sets, else cargo's record
+//! in a package, else the commit of the checkout. Without any of them the version has no commit.
 #![allow(clippy::print_stdout, reason = "this is how a build script talks to cargo")]
 
 use std::path::Path;
@@ -22,7 +22,7 @@ fn of_package() -> Option<String> {
     rest.split('"').nth(1).map(str::to_owned)
 }
 
-/// A package that lies in somebody else's checkout has not this directory structure.
+/// A package inside another checkout does not have this directory structure.
 fn of_checkout() -> Option<String> {
     if !Path::new("../../.git").exists() || !Path::new("../../crates/cli/build.rs").exists() {
         return None;

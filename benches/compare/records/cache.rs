@@ -1,13 +1,13 @@
-//! Generates caches of very many records: those of five builds that differ in every step and give the
-//! same layers, as when an argument changes that no file depends on.
+//! Generates caches of very many records: of five builds that differ in every step and produce the same
+//! layers, as when an argument changes that does not affect any file.
 //!
 //! ```text
 //! DIR/layout              the cache export
 //! DIR/provenance.json     the keys
 //! ```
-//! A hundred layers lie on each other. Of each, five steps are known, each with the hash of what it
-//! takes from the build context: ten records. Layers are tars of one small file, as what is in them
-//! does not matter here.
+//! The layers form chains of a hundred. For each, five steps are known, each with the content hash of its
+//! files from the build context: ten records. Layers are tars of one small file, because their content does
+//! not matter here.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -20,11 +20,11 @@ use serde_json::json;
 
 use crate::layout::{CREATED, finish_layout};
 
-/// How many builds have each layer.
+/// Number of builds with each layer.
 const BUILDS: u64 = 5;
-/// How many records there are of each layer: a step and the contents it takes, of every build.
+/// Number of records of each layer: a step and its content, for every build.
 pub(crate) const RECORDS_PER_LAYER: u64 = 2 * BUILDS;
-/// How many layers lie on each other.
+/// Length of a chain of layers.
 const CHAIN: u64 = 100;
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -35,7 +35,7 @@ pub(crate) struct Cache {
     pub(crate) keys: PathBuf,
 }
 
-/// Writes a cache of `layers` layers into the directory `dir`, which is empty.
+/// Writes a cache of `layers` layers into the empty directory `dir`.
 pub(crate) fn generate(dir: &Path, layers: u64) -> Result<Cache> {
     let cache = Cache { layout: dir.join("layout"), keys: dir.join("provenance.json") };
     fs::create_dir_all(cache.layout.join("blobs/sha256"))?;
@@ -54,7 +54,7 @@ pub(crate) fn generate(dir: &Path, layers: u64) -> Result<Cache> {
     Ok(cache)
 }
 
-/// The blob of a layer, which is not compressed: digest, which is the diffID too, and size.
+/// Writes the uncompressed blob of a layer; returns its digest, which is also the diffID, and its size.
 fn write_layer(layout: &Path, layer: u64) -> Result<(Digest, u64)> {
     let mut tar = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_ustar();
@@ -67,8 +67,7 @@ fn write_layer(layout: &Path, layer: u64) -> Result<(Digest, u64)> {
     Ok((digest, tar.len() as u64))
 }
 
-/// Writes the provenance of all builds. Returns what a cache calls the steps, in their order: by
-/// layer, then by build.
+/// Writes the provenance of all builds. Returns the names of the steps in a cache, by layer, then by build.
 fn write_provenance(path: &Path, layers: u64) -> Result<Vec<Digest>> {
     let platform: Platform = "linux/amd64".parse()?;
     let mut records = Vec::new();
@@ -92,7 +91,7 @@ fn write_provenance(path: &Path, layers: u64) -> Result<Vec<Digest>> {
     Ok(records)
 }
 
-/// Step `number`: every second one runs something, the others copy.
+/// Returns step `number`: half of the steps run a command, the others copy.
 fn op(number: u64) -> serde_json::Value {
     let (layer, build) = (number / BUILDS, number % BUILDS);
     let op = if layer.is_multiple_of(2) {
@@ -116,7 +115,7 @@ fn op(number: u64) -> serde_json::Value {
     json!({"Op": op, "platform": {"Architecture": "amd64", "OS": "linux"}, "constraints": {}})
 }
 
-/// Writes the config of the cache. A value of it would take some hundred times the memory.
+/// Writes the config of the cache directly. As a JSON value it would take some hundred times the memory.
 fn write_config(path: &Path, blobs: &[(Digest, u64)], steps: &[Digest]) -> Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     write!(file, r#"{{"layers":["#)?;
@@ -130,7 +129,7 @@ fn write_config(path: &Path, blobs: &[(Digest, u64)], steps: &[Digest]) -> Resul
         let comma = if number == 0 { "" } else { "," };
         let contents = Digest::of(format!("contents {number}"));
         let layer = number / BUILDS;
-        // The contents stand before their step, and the step below it a layer before.
+        // The content is before its step, and the step below it is one layer before.
         let root = 2 * number;
         let below = if layer.is_multiple_of(CHAIN) { root } else { root + 1 - RECORDS_PER_LAYER };
         write!(

@@ -1,5 +1,5 @@
-//! What a conversion costs that leaves all layers packed, so that records are all there is to it: with
-//! ten, a hundred and a thousand times as many.
+//! The cost of a conversion that leaves all layers packed, so that only records matter: with ten, a hundred
+//! and a thousand times as many.
 
 mod cache;
 
@@ -14,28 +14,28 @@ use serde::Serialize;
 use crate::target::{Kind, Target};
 use cache::{Cache, RECORDS_PER_LAYER};
 
-/// How many records the caches have if nothing else is asked for; each ten times as many as the one before.
+/// Default numbers of records in the caches; each ten times the previous one.
 pub(crate) const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
 
-/// What limits have to be raised to for a cache of a million records and its provenance.
+/// Limits raised for a cache of a million records and its provenance.
 const LIMITS: [&str; 5] =
     ["config=1Gi", "manifest=64Mi", "keys-document=1Gi", "json-values=100M", "json-objects=20M"];
 
-/// How often the memory of a running process is looked at.
+/// Interval at which the memory of a running process is read.
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// What converting caches of one size took.
+/// The cost of converting caches of one size.
 #[derive(Debug, Serialize)]
 pub(crate) struct Records {
     pub(crate) records: u64,
     pub(crate) layers: u64,
-    /// For each round, until everything was on the file system.
+    /// Seconds of each round, until everything was on the file system.
     pub(crate) seconds: Vec<f64>,
-    /// The most memory a run took.
+    /// Peak memory of a run, in bytes.
     pub(crate) peak_bytes: u64,
 }
 
-/// Measures caches of so many records, on file systems of `kind`.
+/// Measures caches of the given numbers of records, on file systems of `kind`.
 pub(crate) fn measure(
     work: &Path,
     kind: Kind,
@@ -70,7 +70,7 @@ fn measure_one(
     Ok(measured)
 }
 
-/// Converts the cache into a new root below `target`: seconds and bytes of memory.
+/// Converts the cache into a new root below `target`; returns seconds and bytes of memory.
 fn convert(cache: &Cache, oci2bk: &Path, target: &Path) -> Result<(f64, u64)> {
     let file_system = fs::File::open(target)?;
     let mut command = Command::new(oci2bk);
@@ -81,7 +81,7 @@ fn convert(cache: &Cache, oci2bk: &Path, target: &Path) -> Result<(f64, u64)> {
     let mut child = command.spawn().context("cannot start oci2bk")?;
     let mut peak = 0;
     let status = loop {
-        // Before it is waited for: afterwards there is nobody to ask.
+        // Before the wait: afterwards the process is gone.
         peak = peak.max(high_water(child.id()));
         if let Some(status) = child.try_wait()? {
             break status;
@@ -94,7 +94,7 @@ fn convert(cache: &Cache, oci2bk: &Path, target: &Path) -> Result<(f64, u64)> {
     Ok((seconds, peak))
 }
 
-/// The most memory that a process has had so far, in bytes (`proc_pid_status(5)`); 0 if it is gone.
+/// Returns the peak memory of a process so far, in bytes (`proc_pid_status(5)`); 0 if it has ended.
 fn high_water(process: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -112,17 +112,17 @@ pub struct Compare {
     pub(crate) format: Format,
 }
 
-/// The form of what is printed.
+/// The form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    /// Markdown, for people.
     Markdown,
-    /// For programs.
+    /// JSON, for programs.
     Json,
 }
 
 impl Run {
-    /// The scenarios, in the order of reports.
+    /// Returns the scenarios, in the order of reports.
     pub(crate) fn scenarios(&self) -> Vec<&'static Scenario> {
         let wanted = |scenario: &&Scenario| {
             self.which.all || self.which.scenarios.iter().any(|wanted| wanted == scenario)
@@ -130,16 +130,16 @@ impl Run {
         scenario::ALL.iter().filter(wanted).collect()
     }
 
-    /// Whether to measure what takes more than one scenario: first builds, and what measuring costs.
+    /// Returns whether to measure more than scenarios: first builds, and the overhead of measuring.
     pub(crate) fn measures_all(&self) -> bool {
         self.which.all
     }
 
-    /// Builds of each kind, for each repeat of the scenarios, where kinds of builds are compared that take
-    /// a fraction of a second each.
+    /// Returns the number of builds of each kind per repeat, for comparisons of builds that take a fraction
+    /// of a second.
     pub(crate) fn short_builds(&self) -> u32 {
         match self.workload() {
-            // Is to show that the lab works, and not what builds take.
+            // This one shows that the lab works, not how long builds take.
             Workload::Generated(Size::Tiny) => 2,
             _ => 16,
         }

@@ -1,4 +1,4 @@
-//! Builds with buildctl.
+//! Runs builds with buildctl.
 
 use std::fs;
 use std::path::Path;
@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use testkit::Daemon;
 
-/// What is to be built, and what is to become of it.
+/// The input and the outputs of a build.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
     pub(crate) context: &'a Path,
-    /// Relative to the context.
+    /// The path of the Dockerfile, relative to the context.
     pub(crate) dockerfile: &'a Path,
     /// Values of `--opt`.
     pub(crate) options: Vec<&'a str>,
@@ -23,23 +23,23 @@ pub(crate) struct Request<'a> {
     pub(crate) import: Option<&'a str>,
     /// Values of `--export-cache`.
     pub(crate) exports: Vec<String>,
-    /// Whether its progress is kept.
+    /// Whether to record its progress.
     pub(crate) recorded: bool,
 }
 
-/// What became of it.
+/// The result of a build.
 #[derive(Debug)]
 pub(crate) struct Built {
-    /// From the start of buildctl to its end, in microseconds.
+    /// Duration of buildctl, in microseconds.
     pub(crate) micros: u64,
     /// Digest of the image.
     pub(crate) image: String,
-    /// What it printed; nothing if it was not to be recorded.
+    /// Its output; empty if it was not recorded.
     pub(crate) progress: String,
 }
 
 impl Request<'_> {
-    /// Builds; `metadata` is a file to write on the way.
+    /// Builds; `metadata` is a temporary file.
     pub(crate) fn build(&self, daemon: &Daemon, metadata: &Path) -> Result<Built> {
         let mut command = self.command(daemon);
         command.arg("--metadata-file").arg(metadata).stdin(Stdio::null()).stdout(Stdio::null());
@@ -77,7 +77,7 @@ impl Request<'_> {
     }
 }
 
-/// How long it is since then, in microseconds.
+/// Returns the microseconds since then.
 pub(crate) fn micros_since(start: Instant) -> u64 {
     u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! The commands.
+//! Runs the commands.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use crate::report::{Report, pages};
 use crate::results::{Run, Writer};
 use crate::units::seconds;
 
-/// Does what the command line says. `out` is for the result, `log` for what goes on.
+/// Executes the command line. `out` receives the result, `log` the progress.
 ///
 /// # Errors
-/// If it cannot be done. A build that fails is a result.
+/// Returns an error if it fails. A failed build is a result, not an error.
 pub fn run(arguments: &Arguments, out: &mut dyn Write, log: &mut dyn Write) -> Result<()> {
     let program = std::env::current_exe().context("this program has no path")?;
     // target/release/lab, or debug.
@@ -50,7 +50,7 @@ fn measure(
     let seed = lab.seed()?;
     writeln!(log, "seed: built in {}", seconds(seed.micros))?;
     writer.write(&Line::Seed(seed))?;
-    // What changes in the course of a run is spread over all scenarios.
+    // Effects that change during a run are spread over all scenarios.
     for repeat in 1..=arguments.repeats {
         for scenario in arguments.scenarios() {
             let measurement = lab.measure(scenario, repeat);
@@ -74,7 +74,7 @@ fn measure(
     Ok(())
 }
 
-/// A measurement in a line.
+/// Formats a measurement as one line.
 struct Told<'a>(&'a Measurement);
 
 impl std::fmt::Display for Told<'_> {

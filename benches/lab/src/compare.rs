@@ -1,4 +1,4 @@
-//! How build times changed from run to run.
+//! Changes of build times between runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,34 +17,34 @@ pub struct Comparison {
     pub runs: Vec<String>,
     /// A row for each scenario that any of them measured.
     pub scenarios: Vec<Change>,
-    /// What else differs between the first and the last.
+    /// Other differences between the first and the last.
     pub notes: Vec<String>,
 }
 
-/// How a scenario changed. Only sound builds count.
+/// The change of a scenario. Only sound builds count.
 #[derive(Debug, Serialize)]
 pub struct Change {
     /// Its name.
     pub scenario: &'static str,
-    /// Its time in each run; none where it has no sound build.
+    /// Its time in each run; `None` without a sound build.
     pub times: Vec<Option<Summary>>,
-    /// The median of the last in relation to that of the first.
+    /// The median of the last run divided by the median of the first.
     pub ratio: Option<f64>,
-    /// What that means.
+    /// The meaning of the change.
     pub trend: Trend,
 }
 
-/// Whether builds of the last run take another time than those of the first.
+/// Whether builds of the last run are faster or slower than those of the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trend {
-    /// All of them take less than any of the first run.
+    /// All builds are faster than any of the first run.
     Faster,
-    /// All of them take more.
+    /// All builds are slower than any of the first run.
     Slower,
     /// The times overlap.
     Same,
-    /// One of the runs has none.
+    /// One of the runs has no times.
     Unknown,
 }
 
@@ -90,15 +90,15 @@ impl Comparison {
         }
     }
 
-    /// As JSON, for programs.
+    /// Formats as JSON, for programs.
     ///
     /// # Errors
-    /// Never in practice: there is nothing in it that JSON cannot express.
+    /// Never returns an error in practice: all of it can be expressed in JSON.
     pub fn json(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 
-    /// As Markdown, for people.
+    /// Formats as Markdown, for people.
     #[must_use]
     pub fn markdown(&self) -> String {
         let mut text = format!(
@@ -127,7 +127,7 @@ impl Comparison {
     }
 }
 
-/// What besides the builder may be the cause of other times.
+/// Lists possible causes of changed times other than the builder.
 fn notes(first: &Run, last: &Run) -> Vec<String> {
     let mut notes = Vec::new();
     let (before, after) = (&first.header, &last.header);

@@ -1,4 +1,4 @@
-//! Conversions with the command, as a user would run it.
+//! Runs conversions with the command, as a user would.
 
 use std::fs;
 use std::path::Path;
@@ -11,21 +11,21 @@ use testkit::process::run as run_program;
 
 use crate::record::Conversion;
 
-/// What is converted, and where to.
+/// The input and the output of a conversion.
 pub(crate) struct Converted<'a> {
     pub(crate) cache: &'a Path,
-    /// Without them the root has layers only.
+    /// The key source. Without it the root has layers only.
     pub(crate) keys: Option<&'a Path>,
-    /// Where the index of the cache is to be written.
+    /// The path for the index of the cache.
     pub(crate) sparse: Option<&'a Path>,
-    /// A base image, as `--image` takes it.
+    /// A base image, in the form of `--image`.
     pub(crate) base: Option<String>,
     pub(crate) root: &'a Path,
-    /// A file to write on the way.
+    /// A temporary file for the report.
     pub(crate) report: &'a Path,
 }
 
-/// Converts. Steps without keys are part of the result: they show in the build that follows.
+/// Converts. Steps without keys are part of the result: they have an effect in the next build.
 pub(crate) fn run(tools: &Tools, converted: &Converted<'_>) -> Result<Conversion> {
     let mut command = Command::new(&tools.oci2bk);
     command.args(["convert", "--progress=quiet", "--metadata-file"]).arg(converted.report);

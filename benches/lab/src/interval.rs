@@ -1,4 +1,4 @@
-//! Intervals of time, as a build's progress reports them.
+//! Intervals of time in a build's progress.
 
 /// From a start to an end, in microseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,13 +12,13 @@ impl Interval {
         self.end.saturating_sub(self.start)
     }
 
-    /// The shortest interval that has both in it.
+    /// Returns the shortest interval that contains both.
     pub(crate) fn hull(self, other: Self) -> Self {
         Self { start: self.start.min(other.start), end: self.end.max(other.end) }
     }
 }
 
-/// How long at least one of the intervals lasted, in microseconds: what overlaps counts once.
+/// Returns the time during which at least one interval lasted, in microseconds: overlaps count once.
 pub(crate) fn covered(intervals: impl IntoIterator<Item = Interval>) -> u64 {
     let mut intervals: Vec<_> = intervals.into_iter().collect();
     intervals.sort_unstable();

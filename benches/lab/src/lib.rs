@@ -1,5 +1,5 @@
-//! Measures whole builds, with real daemons, on builders that were warmed in different ways; says
-//! what was measured, and compares runs. `README.md` beside this crate is for its users.
+//! Measures whole builds, with real daemons, on builders that were warmed in different ways; reports the
+//! results, and compares runs. `README.md` beside this crate is for its users.
 
 pub mod args;
 mod build;

@@ -1,11 +1,11 @@
-//! Where it is measured.
+//! The machine of a measurement.
 
 use std::fs;
 use std::num::NonZeroUsize;
 
 use crate::record::Machine;
 
-/// Describes this machine; what Linux does not tell is left empty or 0.
+/// Describes this machine; values that Linux does not report are empty or 0.
 pub(crate) fn describe() -> Machine {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     Machine {
@@ -19,7 +19,7 @@ pub(crate) fn describe() -> Machine {
     }
 }
 
-/// What stands behind the first `key:` of a file of /proc.
+/// Returns the value after the first `key:` of a file of /proc.
 fn value_of(text: &str, key: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;
@@ -27,7 +27,7 @@ fn value_of(text: &str, key: &str) -> Option<String> {
     })
 }
 
-/// The average over a minute, in hundredths.
+/// Returns the load average of a minute, in hundredths.
 fn load(text: &str) -> u32 {
     let digits = text.split(' ').next().unwrap_or_default().replace('.', "");
     digits.parse().unwrap_or(0)

@@ -11,7 +11,7 @@ use lab::cli;
 fn main() -> ExitCode {
     match cli::run(&Arguments::parse(), &mut io::stdout(), &mut io::stderr()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads the report may stop before its end.
+        // A reader may close the pipe before the end.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lab: {error:#}");

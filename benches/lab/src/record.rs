@@ -1,33 +1,33 @@
-//! What a run of the lab leaves: one JSON value per line. `README.md` beside this crate documents
-//! the format; whatever changes its meaning counts [`FORMAT`] up.
+//! The results of a run: one JSON value per line. `README.md` beside this crate documents the format; a
+//! change of its meaning increments [`FORMAT`].
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The version of the format, which the first line of a file states.
+/// The version of the format, in the first line of a file.
 pub const FORMAT: u32 = 2;
 
 /// A line of a results file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Line {
-    /// The first line: where and what was measured.
+    /// The first line: the machine and the workload.
     Run(Header),
-    /// The build that made what the builders of the scenarios are warmed with.
+    /// The build that made the seed for warming the builders.
     Seed(Seed),
     /// One build of one scenario.
     Measurement(Measurement),
     /// The first builds on a converted and on a naturally warm root.
     FirstBuilds(FirstBuilds),
-    /// What measuring itself costs.
+    /// The overhead of measuring.
     Overhead(Overhead),
 }
 
-/// Where and what was measured.
+/// The machine and the workload.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Header {
-    /// [`FORMAT`] of whoever wrote it.
+    /// [`FORMAT`] of the writer.
     pub format: u32,
     /// When the run began, RFC 3339, UTC.
     pub started: String,
@@ -35,18 +35,18 @@ pub struct Header {
     pub machine: Machine,
     /// Versions of the programs by name.
     pub versions: BTreeMap<String, String>,
-    /// What is built, and how its cache is exported.
+    /// The build, and the form of its cache export.
     pub workload: WorkloadInfo,
-    /// How often each scenario is to be measured.
+    /// Number of measurements of each scenario.
     pub repeats: u32,
 }
 
-/// The machine, as far as it matters to times.
+/// The properties of the machine that affect times.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Machine {
     /// The model of the processor.
     pub processor: String,
-    /// How many of its threads there are to use.
+    /// Number of available processor threads.
     pub threads: usize,
     /// Memory in bytes.
     pub memory: u64,
@@ -56,27 +56,27 @@ pub struct Machine {
     pub load: u32,
 }
 
-/// What is built.
+/// The measured build.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct WorkloadInfo {
-    /// The size of the generated project, or the directory of a project of the user's.
+    /// The size of the generated project, or the directory of the user's project.
     pub name: String,
     /// `max` or `min`: the mode of the cache export.
     pub cache_mode: String,
-    /// `max` or `min`: the mode of the provenance that the conversion takes its keys from.
+    /// `max` or `min`: the mode of the provenance, the key source of the conversion.
     pub provenance: String,
 }
 
 /// The build whose results and exports the scenarios use. Durations are in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Seed {
-    /// How long the build took.
+    /// Duration of the build.
     pub micros: u64,
-    /// How long it took to export its cache, to a layout and to a registry at once.
+    /// Duration of its cache export, to a layout and to a registry at once.
     pub export_micros: u64,
     /// Digest of its image.
     pub image: String,
-    /// Names of base images, and the digests that they had.
+    /// Names of base images, and their digests.
     pub bases: BTreeMap<String, String>,
 }
 
@@ -87,23 +87,23 @@ pub struct Measurement {
     pub scenario: String,
     /// Counts from 1.
     pub repeat: u32,
-    /// How long it took to make the builder ready, in microseconds, including writing it to disk.
-    /// Only where that is part of the way to warm it.
+    /// Time to warm the builder, in microseconds, including writing it to disk. Only if that is part of the
+    /// way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preparation: Option<u64>,
-    /// What the conversion reported, where there was one.
+    /// The conversion's report, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversion: Option<Conversion>,
     /// How it ended.
     pub outcome: Outcome,
 }
 
-/// What `oci2bk convert` reported.
+/// The report of `oci2bk convert`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Conversion {
     /// Records of the cache.
     pub records: u64,
-    /// Those that no source has the key of.
+    /// Records without a key in any source.
     pub unresolved: u64,
 }
 
@@ -113,70 +113,70 @@ pub struct Conversion {
 pub enum Outcome {
     /// With an image.
     Built(Build),
-    /// Not at all, or it could not be begun.
+    /// With an error, or it could not start.
     Failed {
-        /// What the programs said.
+        /// The messages of the programs.
         reason: String,
     },
 }
 
-/// A build that ended well. Durations are in microseconds.
+/// A successful build. Durations are in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Build {
-    /// From the start of the client to its end.
+    /// Duration of the client.
     pub micros: u64,
     /// Digest of the image.
     pub image: String,
-    /// What its progress tells.
+    /// Values from its progress.
     pub progress: Measures,
 }
 
-/// What the progress of a build tells. Durations are in microseconds.
+/// Values from the progress of a build. Durations are in microseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Measures {
-    /// From the first thing the daemon did to the last.
+    /// From the first to the last action of the daemon.
     pub solve: u64,
     /// The instructions of the Dockerfile, without `FROM`.
     pub steps: Vec<Step>,
-    /// The caches it was told to import.
+    /// The caches to import.
     pub imports: Vec<Import>,
-    /// How long it was importing at least one of them.
+    /// Time during which at least one of them was imported.
     pub importing: u64,
     /// The layers it extracted.
     pub extracted: Vec<Layer>,
-    /// How long it was extracting at least one of them.
+    /// Time during which at least one of them was extracted.
     pub extracting: u64,
-    /// Bytes of the blobs it fetched.
+    /// Total size of the fetched blobs, in bytes.
     pub fetched_bytes: u64,
-    /// How long it was fetching at least one of them.
+    /// Time during which at least one of them was fetched.
     pub fetching: u64,
     /// Names of base images, and their digests.
     pub bases: BTreeMap<String, String>,
 }
 
-/// An instruction of the Dockerfile that the build had to have the result of.
+/// An instruction of the Dockerfile whose result the build needed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 pub struct Step {
-    /// The stage's name, which may have a platform before it; empty if it is the only one.
+    /// The stage's name, possibly after a platform; empty if it is the only one.
     pub stage: String,
-    /// Its place in the stage, counted from 1.
+    /// Its position in the stage, from 1.
     pub place: u32,
     /// The instruction.
     pub instruction: String,
-    /// Whether it was taken from the cache.
+    /// Whether it was cached.
     pub cached: bool,
-    /// How long it ran.
+    /// Its duration.
     pub micros: u64,
 }
 
-/// A cache that the build was told to import.
+/// A cache to import.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Import {
-    /// What the daemon calls it.
+    /// The daemon's name for it.
     pub from: String,
-    /// How long it took.
+    /// Its duration.
     pub micros: u64,
-    /// Why it could not be imported. Builds go on without.
+    /// Why it could not be imported. Builds continue without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -189,9 +189,9 @@ pub struct Layer {
     /// Size of its blob, if the build fetched it too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// How long it took.
+    /// Its duration.
     pub micros: u64,
-    /// The step that was in need of it.
+    /// The step that needed it.
     pub step: String,
 }
 
@@ -203,22 +203,22 @@ pub struct FirstBuilds {
     pub converted: Vec<u64>,
     /// On roots on which the build ran, without the build contexts that clients sent.
     pub natural: Vec<u64>,
-    /// On roots on which the build ran, with the build context of this very client.
+    /// On roots on which the build ran, with the build context of the same client.
     pub acquainted: Vec<u64>,
 }
 
-/// What measuring costs: the same builds on the same warm daemon, with their progress recorded and
-/// without, in turn. Durations are in microseconds.
+/// The overhead of measuring: the same builds on the same warm daemon, with and without recorded progress, in
+/// turn. Durations are in microseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Overhead {
-    /// With.
+    /// With recorded progress.
     pub recorded: Vec<u64>,
-    /// Without.
+    /// Without recorded progress.
     pub unrecorded: Vec<u64>,
 }
 
 impl Measurement {
-    /// The build, if there was one.
+    /// Returns the build, if it was successful.
     #[must_use]
     pub fn build(&self) -> Option<&Build> {
         match &self.outcome {
@@ -229,19 +229,19 @@ impl Measurement {
 }
 
 impl Measures {
-    /// How many steps were taken from the cache.
+    /// Returns the number of cached steps.
     #[must_use]
     pub fn cached(&self) -> usize {
         self.steps.iter().filter(|step| step.cached).count()
     }
 
-    /// How many steps ran.
+    /// Returns the number of steps that ran.
     #[must_use]
     pub fn ran(&self) -> usize {
         self.steps.len() - self.cached()
     }
 
-    /// Bytes of the blobs of the extracted layers, as far as they are known.
+    /// Returns the total size of the extracted layers' blobs in bytes, as far as known.
     #[must_use]
     pub fn extracted_bytes(&self) -> u64 {
         self.extracted.iter().filter_map(|layer| layer.bytes).sum()
@@ -249,7 +249,7 @@ impl Measures {
 }
 
 impl Step {
-    /// Stage, place and instruction, without how many there are in the stage.
+    /// Returns stage, position and instruction, without the number of steps in the stage.
     #[must_use]
     pub fn name(&self) -> String {
         let space = if self.stage.is_empty() { "" } else { " " };

@@ -1,4 +1,4 @@
-//! The directory of results: a file for each run, named after the time at which it began.
+//! The directory of results: a file for each run, named after its start time.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -8,27 +8,27 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::record::{FORMAT, FirstBuilds, Header, Line, Measurement, Overhead, Seed};
 
-/// What the names of results end with.
+/// Extension of results files.
 const EXTENSION: &str = "jsonl";
 
-/// A run as it was recorded.
+/// A recorded run.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// Name of its file without the extension.
     pub name: String,
-    /// Where and what was measured.
+    /// The machine and the workload.
     pub header: Header,
-    /// The build that the builders were warmed with; there is none if it failed.
+    /// The build that made the seed for warming the builders; `None` if it failed.
     pub seed: Option<Seed>,
-    /// In the order in which they were made.
+    /// The measurements, in the order in which they were made.
     pub measurements: Vec<Measurement>,
     /// First builds on either kind of warm root, if they were compared.
     pub first_builds: Option<FirstBuilds>,
-    /// What measuring costs, if that was measured.
+    /// The overhead of measuring, if it was measured.
     pub overhead: Option<Overhead>,
 }
 
-/// The results of a run that goes on. A line is written as soon as it is known.
+/// The results of a run in progress. Each line is written immediately.
 #[derive(Debug)]
 pub struct Writer {
     file: File,
@@ -36,10 +36,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a file for the run in `dir`.
+    /// Creates the file of a run in `dir`.
     ///
     /// # Errors
-    /// If it cannot be written, or another run began at the very same time.
+    /// Returns an error if it cannot be written, or another run began at the same time.
     pub fn create(dir: &Path, header: &Header) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         let name: String =
@@ -51,7 +51,7 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Where the results are.
+    /// Returns the path of the results.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -60,7 +60,7 @@ impl Writer {
     /// Adds a line.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// Returns an error if it cannot be written.
     pub fn write(&mut self, line: &Line) -> Result<()> {
         let mut text = serde_json::to_string(line)?;
         text.push('\n');
@@ -72,20 +72,20 @@ impl Run {
     /// Reads the results of a run.
     ///
     /// # Errors
-    /// If they cannot be read, or are of another format.
+    /// Returns an error if they cannot be read, or are of another format.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Self::parse(name, &text).with_context(|| path.display().to_string())
     }
 
-    /// Understands the results of a run.
+    /// Parses the results of a run.
     ///
     /// # Errors
-    /// If they are of another format.
+    /// Returns an error if they are of another format.
     pub fn parse(name: String, text: &str) -> Result<Self> {
         let mut run: Option<Self> = None;
-        // A run that was killed may have left a part of a line.
+        // A killed run may have left an incomplete line.
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         for (number, line) in whole.lines().enumerate() {
             let line: Line =
@@ -121,7 +121,7 @@ impl Run {
     /// Reads the latest `count` runs in `dir`, oldest first.
     ///
     /// # Errors
-    /// If there are not as many, or one of them cannot be read.
+    /// Returns an error if there are fewer, or one of them cannot be read.
     pub fn latest(dir: &Path, count: usize) -> Result<Vec<Self>> {
         let mut paths = Vec::new();
         let entries = fs::read_dir(dir)
@@ -142,7 +142,7 @@ impl Run {
         paths[paths.len() - count..].iter().map(|path| Self::read(path)).collect()
     }
 
-    /// The measurements of a scenario.
+    /// Returns the measurements of a scenario.
     pub fn of<'a>(&'a self, scenario: &'a str) -> impl Iterator<Item = &'a Measurement> {
         self.measurements.iter().filter(move |measurement| measurement.scenario == scenario)
     }

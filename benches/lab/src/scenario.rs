@@ -1,30 +1,30 @@
-//! What is measured: a build on a builder that was made ready in one of several ways.
+//! The measured scenarios: a build on a builder that was warmed in one of several ways.
 
-/// How the builder got what it has.
+/// How the builder was warmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Builder {
-    /// It has nothing.
+    /// A new, empty builder.
     New,
     /// It ran the same build before, and still runs.
     Same,
-    /// It has nothing, and the build imports a local layout.
+    /// A new builder, and the build imports a local layout.
     ImportsLayout,
-    /// It has nothing, and the build imports from a registry.
+    /// A new builder, and the build imports from a registry.
     ImportsFromRegistry,
     /// Its root was made by `oci2bk convert`.
     Converted,
-    /// The same without keys, so it has layers only, and the build imports the layout that was converted.
+    /// As `Converted`, but without keys, so it has layers only, and the build imports the converted layout.
     LayersImportLayout,
-    /// The same, and the build imports what `--sparse-layout` left of that layout.
+    /// As `LayersImportLayout`, but the build imports the sparse layout of `--sparse-layout`.
     LayersImportSparse,
-    /// Its root is a copy of that of another, which was stopped.
+    /// Its root is a copy of the root of another, stopped builder.
     Copied,
-    /// A daemon ran the same build on this very root before, and was stopped.
+    /// A daemon ran the same build on this root before, and was stopped.
     Baked,
 }
 
 impl Builder {
-    /// Whether it gets what it has before the first build, at a cost of its own.
+    /// Returns whether it is warmed before the first build, at a separate cost.
     pub(crate) fn is_made_in_a_bake(self) -> bool {
         match self {
             Self::Converted
@@ -40,13 +40,13 @@ impl Builder {
 /// One kind of measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scenario {
-    /// As `--scenario` takes it, and as it stands in results.
+    /// The name for `--scenario` and in results.
     pub name: &'static str,
-    /// What is said of it in a report.
+    /// The description in a report.
     pub about: &'static str,
     /// The builder.
     pub builder: Builder,
-    /// Whether a source file changed since the builder was made ready.
+    /// Whether a source file changed after the builder was warmed.
     pub edited: bool,
 }
 
@@ -95,7 +95,7 @@ const fn scenario(
     Scenario { name, about, builder, edited }
 }
 
-/// The scenario of that name.
+/// Returns the scenario with that name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Scenario> {
     ALL.iter().find(|scenario| scenario.name == name)

@@ -1,21 +1,21 @@
-//! What repeated measurements say.
+//! Statistics of repeated measurements.
 
 use serde::Serialize;
 
 /// The distribution of a duration over repeats, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// How often it was measured.
+    /// Number of measurements.
     pub repeats: usize,
-    /// The middle one; of an even number the mean of the two in the middle.
+    /// The median; for an even number the mean of the two middle values.
     pub median: u64,
     /// The mean.
     pub mean: u64,
-    /// The standard deviation of a sample, 0 of a single one. Its square is the variance.
+    /// The sample standard deviation; 0 for a single measurement. Its square is the variance.
     pub deviation: u64,
-    /// The shortest.
+    /// The shortest duration.
     pub min: u64,
-    /// The longest.
+    /// The longest duration.
     pub max: u64,
 }
 
@@ -45,14 +45,14 @@ impl Summary {
         })
     }
 
-    /// The standard deviation in percent of the mean.
+    /// Returns the standard deviation in percent of the mean.
     #[must_use]
     pub fn spread(&self) -> f64 {
         if self.mean == 0 { 0.0 } else { self.deviation as f64 * 100.0 / self.mean as f64 }
     }
 }
 
-/// How `part` relates to `whole`; `None` where the latter is nothing.
+/// Returns `part` divided by `whole`; `None` if `whole` is 0.
 #[must_use]
 pub fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)

@@ -1,5 +1,5 @@
-//! The progress of a build, as `buildctl build --progress=rawjson` prints it: a
-//! `client.SolveStatus` per line (buildkit v0.32.2, `client/graph.go`).
+//! Parses the progress of a build, as `buildctl build --progress=rawjson` prints it: a `client.SolveStatus`
+//! per line (buildkit v0.32.2, `client/graph.go`).
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use serde::{Deserialize, Deserializer};
 use crate::interval::{Interval, covered};
 use crate::record::{Import, Layer, Measures, Step};
 
-/// What the name of the vertex begins with that imports a cache (`solver/llbsolver/bridge.go`).
+/// Prefix of the name of a vertex that imports a cache (`solver/llbsolver/bridge.go`).
 const IMPORTING: &str = "importing cache manifest from ";
 
-/// What the id of a status begins with that unpacks a layer (`cache/refs.go`, `unlazyLayer`).
+/// Prefix of the id of a status for unpacking a layer (`cache/refs.go`, `unlazyLayer`).
 const EXTRACTING: &str = "extracting ";
 
 #[derive(Deserialize)]
@@ -68,10 +68,10 @@ struct Status {
     interval: Option<Interval>,
 }
 
-/// Reads what a build printed. Lines that are not JSON objects are the client's own log.
+/// Parses the output of a build. Lines that are not JSON objects are the client's own log.
 ///
 /// # Errors
-/// If an object is not what buildctl prints.
+/// Returns an error if an object is not output of buildctl.
 pub fn measure(progress: &str) -> Result<Measures> {
     let mut vertices: BTreeMap<String, Vertex> = BTreeMap::new();
     let mut statuses: BTreeMap<(String, String), Status> = BTreeMap::new();
@@ -97,8 +97,7 @@ pub fn measure(progress: &str) -> Result<Measures> {
 }
 
 impl Vertex {
-    /// A step whose cached result has to be extracted is told of again for each layer, and then as
-    /// not cached.
+    /// A step whose cached result has to be extracted is reported again for each layer, then as not cached.
     fn add(&mut self, update: VertexUpdate) {
         if !update.name.is_empty() {
             self.name = update.name;
@@ -141,8 +140,7 @@ fn bases(vertices: &BTreeMap<String, Vertex>) -> BTreeMap<String, String> {
 }
 
 impl Vertex {
-    /// An instruction that was cached or ran. `FROM` only resolves a name, even if nothing is
-    /// cached.
+    /// Returns an instruction that was cached or ran. `FROM` only resolves a name, even if nothing is cached.
     fn step(&self) -> Option<Step> {
         let (stage, place, text) = instruction(&self.name)?;
         if text.starts_with("FROM ") || (!self.cached && self.interval.is_none()) {
@@ -158,8 +156,8 @@ impl Vertex {
     }
 }
 
-/// Stage, place and text of an instruction, which are in its vertex' name as `[STAGE 2/5] TEXT`;
-/// the only stage has no name.
+/// Returns stage, position and text of an instruction, from its vertex name `[STAGE 2/5] TEXT`; the only
+/// stage has no name.
 fn instruction(name: &str) -> Option<(&str, u32, &str)> {
     let (bracket, text) = name.strip_prefix('[')?.split_once("] ")?;
     let (stage, place) = bracket.rsplit_once(' ').unwrap_or(("", bracket));
@@ -225,7 +223,7 @@ impl Measures {
     }
 }
 
-/// A point in time in RFC 3339, as microseconds since 1970.
+/// Parses a point in time in RFC 3339, as microseconds since 1970.
 fn micros<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let Some(text) = Option::<String>::deserialize(deserializer)? else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Results for tests: all scenarios twice, with times that are made up.
+//! Results for tests: all scenarios twice, with invented times.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub(crate) const EDITED: &str = "sha256:2222222222222222";
 pub(crate) const BASE: &str = "registry/base:latest";
 pub(crate) const BASE_DIGEST: &str = "sha256:3333333333333333";
 
-/// A run in which everything went well.
+/// Returns a run without problems.
 pub(crate) fn run() -> Run {
     let measurements = (1..=2)
         .flat_map(|repeat| ALL.iter().map(move |scenario| measurement(scenario, repeat)))
@@ -61,7 +61,7 @@ pub(crate) fn run() -> Run {
     }
 }
 
-/// The results file of that run.
+/// Returns the results file of that run.
 pub(crate) fn text() -> String {
     let run = run();
     let lines = std::iter::once(Line::Run(run.header))
@@ -76,7 +76,7 @@ pub(crate) fn bases() -> BTreeMap<String, String> {
     BTreeMap::from([(BASE.to_owned(), BASE_DIGEST.to_owned())])
 }
 
-/// A step that ran for that long, or was cached.
+/// Returns a step that ran for that time, or was cached.
 pub(crate) fn step(stage: &str, place: u32, instruction: &str, micros: Option<u64>) -> Step {
     Step {
         stage: stage.into(),
@@ -87,7 +87,7 @@ pub(crate) fn step(stage: &str, place: u32, instruction: &str, micros: Option<u6
     }
 }
 
-/// A layer that took that long to extract.
+/// Returns a layer that took that time to extract.
 pub(crate) fn layer(digit: char, bytes: u64, micros: u64) -> Layer {
     Layer {
         digest: format!("sha256:{}", digit.to_string().repeat(64)),
@@ -97,7 +97,7 @@ pub(crate) fn layer(digit: char, bytes: u64, micros: u64) -> Layer {
     }
 }
 
-/// The builds of a scenario whose measurements can be changed.
+/// Returns the mutable builds of a scenario.
 pub(crate) fn builds<'a>(run: &'a mut Run, scenario: &str) -> impl Iterator<Item = &'a mut Build> {
     let measurements = run.measurements.iter_mut();
     measurements.filter(move |measured| measured.scenario == scenario).filter_map(|measured| {
@@ -130,7 +130,7 @@ fn build(scenario: &Scenario, repeat: u32) -> Build {
             | Builder::LayersImportLayout
             | Builder::LayersImportSparse
     );
-    // Those that have the layers extract none.
+    // Builders that have the layers extract none.
     let extracts = imports && !scenario.builder.is_made_in_a_bake() && scenario.edited;
     let solve = 300_000
         + edited.unwrap_or(0)

@@ -1,17 +1,17 @@
-//! How quantities are written, the same for the same value.
+//! Formats quantities, deterministically.
 
-/// A duration in microseconds, as seconds.
+/// Formats a duration in microseconds as seconds.
 pub(crate) fn seconds(micros: u64) -> String {
     let decimals = if micros < 10_000_000 { 2 } else { 1 };
     format!("{:.decimals$} s", micros as f64 / 1e6)
 }
 
-/// A duration that may not have been measured.
+/// Formats a duration that may not have been measured.
 pub(crate) fn seconds_or_dash(micros: Option<u64>) -> String {
     micros.map_or_else(|| "–".to_owned(), seconds)
 }
 
-/// Bytes in decimal units; nothing is `0`.
+/// Formats bytes in decimal units; zero is `0`.
 pub(crate) fn bytes(bytes: u64) -> String {
     match bytes {
         0 => "0".to_owned(),
@@ -22,7 +22,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
-/// The beginning of a digest, enough to tell those of a report apart.
+/// Returns the start of a digest, enough to distinguish those of a report.
 pub(crate) fn short(digest: &str) -> String {
     digest.strip_prefix("sha256:").unwrap_or(digest).chars().take(12).collect()
 }

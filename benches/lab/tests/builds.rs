@@ -34,7 +34,7 @@ type Test = fn(&Tools) -> Result<()>;
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // Measurements that run at once only get into each other's way.
+    // Parallel measurements would disturb each other.
     arguments.test_threads.get_or_insert(1);
     let tools = locate();
     require("the test of the lab", &tools);
@@ -65,7 +65,7 @@ fn locate() -> Result<Tools, String> {
     }
 }
 
-/// What CI can afford: the whole of the command, once.
+/// An amount that CI can afford: the whole command, once.
 fn all_scenarios(_: &Tools) -> Result<()> {
     let results = tempfile::tempdir()?;
     let lab = |arguments: &[&str]| {
@@ -95,7 +95,7 @@ fn all_scenarios(_: &Tools) -> Result<()> {
     for stability in report["stability"].as_array().into_iter().flatten() {
         ensure!(stability["passed"] == true, "the image differs: {stability}");
     }
-    // Times are none of a busy machine's business.
+    // Times on a busy machine do not matter.
     let targets = report["targets"].as_array().context("a report has targets")?;
     let of_nothing = |target: &&Value| target["bound"] == "0";
     ensure!(targets.iter().filter(of_nothing).count() == 2, "{targets:?}");
@@ -144,7 +144,7 @@ fn breakdowns(tools: &Tools) -> Result<()> {
     Ok(())
 }
 
-/// A project whose first COPY takes everything, with a cache and a provenance that lack most.
+/// A project whose first COPY copies everything, with a cache and a provenance that lack most.
 fn partial_exports(tools: &Tools) -> Result<()> {
     let project = tempfile::tempdir()?;
     let write = |name: &str, text: &str| std::fs::write(project.path().join(name), text);

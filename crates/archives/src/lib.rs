@@ -1,6 +1,6 @@
 //! Builds tar archives byte by byte, valid or not, for tests and fuzz targets.
 
-/// The time of entries that do not say theirs.
+/// The default time of entries.
 pub const MTIME: i64 = 1_700_000_000;
 
 /// One header block and the data after it.
@@ -10,7 +10,7 @@ pub struct Member {
     data: Vec<u8>,
 }
 
-/// A member with an arbitrary type flag.
+/// Creates a member with an arbitrary type flag.
 pub fn member(typeflag: u8, name: impl AsRef<[u8]>) -> Member {
     let mut block = [0; 512];
     block[156] = typeflag;
@@ -21,27 +21,27 @@ pub fn member(typeflag: u8, name: impl AsRef<[u8]>) -> Member {
     member.mode(0o644).owner(0, 0).mtime(MTIME).size(0).device(0, 0)
 }
 
-/// A regular file.
+/// Creates a regular file.
 pub fn file(name: impl AsRef<[u8]>, data: impl AsRef<[u8]>) -> Member {
     member(b'0', name).data(data)
 }
 
-/// A directory.
+/// Creates a directory.
 pub fn dir(name: impl AsRef<[u8]>) -> Member {
     member(b'5', name).mode(0o755)
 }
 
-/// A symbolic link.
+/// Creates a symbolic link.
 pub fn symlink(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Member {
     member(b'2', name).mode(0o777).link(target)
 }
 
-/// A hard link.
+/// Creates a hard link.
 pub fn hard_link(name: impl AsRef<[u8]>, target: impl AsRef<[u8]>) -> Member {
     member(b'1', name).link(target)
 }
 
-/// An extended header with these records, for the next member.
+/// Creates an extended header with these records, for the next member.
 pub fn pax(records: &[(&str, &[u8])]) -> Member {
     let mut body = Vec::new();
     for (key, value) in records {
@@ -50,7 +50,7 @@ pub fn pax(records: &[(&str, &[u8])]) -> Member {
     member(b'x', "PaxHeaders/x").data(body)
 }
 
-/// One record with its right length.
+/// Encodes one record with its correct length.
 pub fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let mut length = rest;
@@ -60,18 +60,18 @@ pub fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
     [length.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat()
 }
 
-/// A GNU long name (`L`) or long link target (`K`) for the next member.
+/// Creates a GNU long name (`L`) or long link target (`K`) for the next member.
 pub fn gnu_long(typeflag: u8, text: impl AsRef<[u8]>) -> Member {
     member(typeflag, "././@LongLink").gnu().data([text.as_ref(), b"\0"].concat())
 }
 
 impl Member {
-    /// Puts bytes at a place of the header block.
+    /// Writes bytes at an offset of the header block.
     pub fn put(&mut self, at: usize, bytes: &[u8]) {
         self.block[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Any bytes at any place of the header block.
+    /// Sets any bytes at any offset of the header block.
     pub fn raw(mut self, at: usize, bytes: &[u8]) -> Self {
         self.put(at, bytes);
         self
@@ -84,56 +84,56 @@ impl Member {
         self
     }
 
-    /// The permission bits.
+    /// Sets the permission bits.
     pub fn mode(self, mode: i64) -> Self {
         self.number(100, 7, mode)
     }
 
-    /// The ids of user and group.
+    /// Sets the ids of user and group.
     pub fn owner(self, uid: i64, gid: i64) -> Self {
         self.number(108, 7, uid).number(116, 7, gid)
     }
 
-    /// What the size field says.
+    /// Sets the size field.
     pub fn size(self, size: i64) -> Self {
         self.number(124, 11, size)
     }
 
-    /// The modification time, in seconds since the Unix epoch.
+    /// Sets the modification time, in seconds since the Unix epoch.
     pub fn mtime(self, seconds: i64) -> Self {
         self.number(136, 11, seconds)
     }
 
-    /// The device number.
+    /// Sets the device number.
     pub fn device(self, major: i64, minor: i64) -> Self {
         self.number(329, 7, major).number(337, 7, minor)
     }
 
-    /// The link target.
+    /// Sets the link target.
     pub fn link(mut self, target: impl AsRef<[u8]>) -> Self {
         let target = target.as_ref();
         self.put(157, &target[..target.len().min(100)]);
         self
     }
 
-    /// As GNU tar marks its members.
+    /// Sets the magic of GNU tar.
     pub fn gnu(self) -> Self {
         self.raw(257, b"ustar  \0")
     }
 
-    /// The data, with the size field to match.
+    /// Sets the data and the size field.
     pub fn data(self, data: impl AsRef<[u8]>) -> Self {
         let size = (data.as_ref().len() as u64).cast_signed();
         self.size(size).data_unsized(data)
     }
 
-    /// The data, whatever the size field says.
+    /// Sets the data, but not the size field.
     pub fn data_unsized(mut self, data: impl AsRef<[u8]>) -> Self {
         self.data = data.as_ref().to_vec();
         self
     }
 
-    /// The member's bytes with the checksum filled in.
+    /// Returns the member's bytes with a correct checksum.
     pub fn bytes(&self) -> Vec<u8> {
         let mut block = self.block;
         block[148..156].fill(b' ');
@@ -146,14 +146,14 @@ impl Member {
     }
 }
 
-/// A whole archive with its end.
+/// Returns a complete archive.
 pub fn archive(members: &[Member]) -> Vec<u8> {
     let mut bytes = open_archive(members);
     bytes.extend_from_slice(&[0; 1024]);
     bytes
 }
 
-/// An archive without the blocks of zeros at its end.
+/// Returns an archive without the blocks of zeros at its end.
 pub fn open_archive(members: &[Member]) -> Vec<u8> {
     members.iter().flat_map(Member::bytes).collect()
 }

@@ -1,6 +1,6 @@
 //! The content store: a file for each blob, named by its digest.
 //!
-//! What else containerd knows of a blob is in its row, see [`Content`](crate::metadata::Content).
+//! Everything else that containerd knows of a blob is in its row, see [`Content`](crate::metadata::Content).
 //! A blob needs both. Source: containerd v2.3.3 `plugins/content/local/store.go`.
 //!
 //! ```
@@ -19,7 +19,7 @@
 //! let found = store.find(&blob)?;
 //! assert!(matches!(found, Some(Found { kind: FileKind::File, size: 7, mode: 0o444, .. })));
 //!
-//! // Where both are on one file system, a second store takes the file itself.
+//! // On the same file system, a second store links the file itself.
 //! let staged = BlobStore::open_or_create(&dir.create_dir("staging", 0o700)?)?;
 //! assert!(staged.shares_file_system(&dir)?);
 //! staged.link_blob(&blob, &store.blob(&blob)?)?;
@@ -42,17 +42,17 @@ use crate::dir::{Dir, DirError, FileKind, Found, if_there};
 pub(crate) const BLOBS: &str = "blobs";
 pub(crate) const SHA256: &str = "sha256";
 
-/// `blobs/sha256` of a content store.
+/// The directory `blobs/sha256` of a content store.
 #[derive(Debug)]
 pub struct BlobStore {
     blobs: Dir,
 }
 
 impl BlobStore {
-    /// Makes an empty store in its directory ([`Part::Content`](crate::worker::Part::Content)).
+    /// Creates an empty store in its directory ([`Part::Content`](crate::worker::Part::Content)).
     ///
     /// # Errors
-    /// If it exists or cannot be made.
+    /// Returns an error if it exists or cannot be created.
     pub fn create(content: &Dir) -> Result<Self, DirError> {
         Ok(Self { blobs: content.create_dir(BLOBS, 0o755)?.create_dir(SHA256, 0o755)? })
     }
@@ -60,15 +60,15 @@ impl BlobStore {
     /// Opens the store in its directory.
     ///
     /// # Errors
-    /// If it is not there.
+    /// Returns an error if it does not exist or cannot be opened.
     pub fn open(content: &Dir) -> Result<Self, DirError> {
         Ok(Self { blobs: content.dir(BLOBS)?.dir(SHA256)? })
     }
 
-    /// Opens the store in its directory, and makes what is not there of it.
+    /// Opens the store in its directory, and creates missing parts of it.
     ///
     /// # Errors
-    /// If it can be neither opened nor made.
+    /// Returns an error if it can be neither opened nor created.
     pub fn open_or_create(content: &Dir) -> Result<Self, DirError> {
         let open = |parent: &Dir, name| match if_there(parent.dir(name))? {
             Some(dir) => Ok::<_, DirError>(dir),
@@ -77,18 +77,18 @@ impl BlobStore {
         Ok(Self { blobs: open(&open(content, BLOBS)?, SHA256)? })
     }
 
-    /// Makes the empty file of a blob, open for reading and writing.
+    /// Creates the empty file of a blob, open for reading and writing.
     ///
     /// # Errors
-    /// If it exists or cannot be made.
+    /// Returns an error if it exists or cannot be created.
     pub fn create_blob(&self, digest: &Digest) -> Result<File, DirError> {
         self.blobs.create_file(digest.hex().as_str(), 0o444)
     }
 
-    /// Makes `file` itself the file of a blob: a hard link.
+    /// Makes `file` the file of a blob, by a hard link.
     ///
     /// # Errors
-    /// If there is one, or the kernel refuses, as between file systems.
+    /// Returns an error if the blob has a file, or the kernel refuses, as between file systems.
     pub fn link_blob(&self, digest: &Digest, file: &File) -> Result<(), DirError> {
         self.blobs.link_file(file, digest.hex().as_str())
     }
@@ -96,16 +96,16 @@ impl BlobStore {
     /// Opens the file of a blob for reading.
     ///
     /// # Errors
-    /// If it is not there, or is not a regular file.
+    /// Returns an error if it does not exist, or is not a regular file.
     pub fn blob(&self, digest: &Digest) -> Result<File, DirError> {
         self.blobs.file(digest.hex().as_str())
     }
 
-    /// The blobs whose files are there, with their sizes in bytes. What is not named as a blob is
-    /// passed over.
+    /// Returns the blobs that have files, with their sizes in bytes. Files that are not named as blobs are
+    /// ignored.
     ///
     /// # Errors
-    /// If the store cannot be listed.
+    /// Returns an error if the store cannot be listed.
     pub fn files(&self) -> Result<BTreeMap<Digest, u64>, DirError> {
         let mut files = BTreeMap::new();
         for entry in self.blobs.entries()? {
@@ -123,15 +123,15 @@ impl BlobStore {
     /// Removes the file of a blob.
     ///
     /// # Errors
-    /// If it is not there or cannot be removed.
+    /// Returns an error if it does not exist or cannot be removed.
     pub fn remove(&self, digest: &Digest) -> Result<(), DirError> {
         self.blobs.remove_file(digest.hex().as_str())
     }
 
-    /// Moves all blobs to `target`, in place of files that have their names there.
+    /// Moves all blobs to `target`, and replaces files of the same names there.
     ///
     /// # Errors
-    /// If the kernel refuses; what was moved stays so.
+    /// Returns an error if the kernel refuses. Blobs that were moved before stay moved.
     pub fn move_all(&self, target: &Self) -> Result<(), DirError> {
         for entry in self.blobs.entries()? {
             self.blobs.replace(&*entry.name, &target.blobs, &*entry.name)?;
@@ -139,31 +139,31 @@ impl BlobStore {
         target.blobs.sync()
     }
 
-    /// The path of the directory; for messages only.
+    /// Returns the path of the directory; for messages only.
     pub fn path(&self) -> &Path {
         self.blobs.path()
     }
 
-    /// Whether files can be moved between this store and the directory `other`.
+    /// Returns whether files can be moved between this store and the directory `other`.
     ///
     /// # Errors
-    /// If one of them cannot be looked at.
+    /// Returns an error if one of them cannot be examined.
     pub fn shares_file_system(&self, other: &Dir) -> Result<bool, DirError> {
         self.blobs.shares_file_system(other)
     }
 
-    /// What stands where the file of a blob belongs, if anything does.
+    /// Returns the file under a blob's name, of any kind, if there is one.
     ///
     /// # Errors
-    /// If the store cannot be searched.
+    /// Returns an error if the store cannot be searched.
     pub fn find(&self, digest: &Digest) -> Result<Option<Found>, DirError> {
         self.blobs.find(digest.hex().as_str())
     }
 
-    /// The names of all files in the store, those of no blob included.
+    /// Returns the names of all files in the store, including those that are not blobs.
     ///
     /// # Errors
-    /// If they cannot be listed.
+    /// Returns an error if they cannot be listed.
     pub fn names(&self) -> Result<BTreeSet<String>, DirError> {
         let entries = self.blobs.entries()?;
         Ok(entries.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect())

@@ -1,6 +1,6 @@
-//! Reading typed values out of the daemon's databases.
+//! Reads typed values from the daemon's databases.
 //!
-//! A sound BoltDB file need not be one of BuildKit's. What is in the way is named by the buckets that lead to
+//! A sound BoltDB file need not be one of BuildKit's. Errors name an unexpected entry by the buckets above
 //! it:
 //!
 //! ```
@@ -36,7 +36,7 @@ pub enum DecodeError {
     /// The file is not a sound BoltDB file.
     #[error("the database file is damaged; restore it from a backup or delete the state")]
     Bolt(#[from] ReadError),
-    /// A bucket stands where a value belongs, or the other way round.
+    /// A bucket where a value is expected, or a value where a bucket is expected.
     #[error("{at} is not a {expected}, so the database was not written by a known release")]
     Kind {
         /// Buckets and key, joined by `/`.
@@ -44,19 +44,19 @@ pub enum DecodeError {
         /// `bucket` or `value`.
         expected: &'static str,
     },
-    /// A key or value does not have the form that its place asks for.
+    /// A key or value does not have the required form.
     #[error("{at} holds {found}, which is not {expected}")]
     Value {
         /// Buckets and key, joined by `/`.
         at: String,
-        /// What stands there, escaped and shortened.
+        /// The entry found, escaped and shortened.
         found: String,
-        /// What belongs there.
+        /// The required form.
         expected: &'static str,
     },
 }
 
-/// Where in a database a value stands, for error messages.
+/// The position of a value in a database, for error messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct At<'a> {
     parent: Option<&'a At<'a>>,
@@ -113,7 +113,7 @@ impl<'a> At<'a> {
     }
 }
 
-/// Calls `visit` with every sub-bucket of the bucket `name`, which may be absent.
+/// Calls `visit` with every sub-bucket of the bucket `name`, which may be missing.
 pub(crate) fn each_bucket<'db, E: From<DecodeError>>(
     parent: &Bucket<'db>,
     at: &At<'_>,
@@ -136,7 +136,7 @@ pub(crate) fn each_bucket<'db, E: From<DecodeError>>(
     Ok(())
 }
 
-/// Calls `visit` with every value of the bucket `name`, which may be absent.
+/// Calls `visit` with every value of the bucket `name`, which may be missing.
 pub(crate) fn each_value<E: From<DecodeError>>(
     parent: &Bucket<'_>,
     at: &At<'_>,
@@ -149,7 +149,7 @@ pub(crate) fn each_value<E: From<DecodeError>>(
     }
 }
 
-/// Calls `visit` with every value of `bucket`, which may not hold buckets.
+/// Calls `visit` with every value of `bucket`, which must not contain buckets.
 pub(crate) fn values<E: From<DecodeError>>(
     bucket: &Bucket<'_>,
     at: &At<'_>,
@@ -167,7 +167,7 @@ pub(crate) fn values<E: From<DecodeError>>(
     Ok(())
 }
 
-/// Reads the bucket `labels`, which containerd leaves out when there are none.
+/// Reads the bucket `labels`, which containerd omits if there are none.
 pub(crate) fn read_labels(
     bucket: &Bucket<'_>,
     at: &At<'_>,
@@ -180,14 +180,13 @@ pub(crate) fn read_labels(
     Ok(labels)
 }
 
-/// Reads a struct from a JSON object. Serde alone would take an array for one as well, which Go does
-/// not.
+/// Reads a struct from a JSON object. Serde alone would also accept an array, which Go does not.
 pub(crate) fn json_object<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<T> {
     let is_object = json.trim_ascii_start().starts_with(b"{");
     is_object.then(|| serde_json::from_slice(json).ok()).flatten()
 }
 
-/// `bytes` for a message: escaped where not printable, at most 100 of them.
+/// Formats `bytes` for a message: at most 100 of them, escaped where not printable.
 fn printable(bytes: &[u8]) -> String {
     let shown = bytes.get(..100).unwrap_or(bytes).escape_ascii();
     if bytes.len() > 100 { format!("{shown}…") } else { shown.to_string() }

@@ -1,4 +1,4 @@
-//! Content digests, and texts that most often are digests.
+//! Content digests, and texts that usually are digests.
 
 mod text;
 

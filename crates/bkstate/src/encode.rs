@@ -1,6 +1,6 @@
-//! Writing models into the daemon's databases.
+//! Writes models into the daemon's databases.
 //!
-//! Each is written as a whole into a new file, never over what is there:
+//! Each is written as a whole into a new file, never over an existing one:
 //!
 //! ```
 //! use bkstate::bolt::WriteError;
@@ -25,7 +25,7 @@ use crate::time::Time;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The file could not be written, or an entry cannot be stored.
+    /// The file cannot be written, or an entry cannot be stored.
     #[error("cannot write the database")]
     Bolt(#[from] WriteError),
     /// A value has no JSON form.

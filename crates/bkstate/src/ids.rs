@@ -1,4 +1,4 @@
-//! The identifiers that tie the databases together.
+//! The identifiers that connect the databases.
 //!
 //! ```text
 //! cache.db            _result[<key id>][<worker id>::<record id>]
@@ -7,25 +7,25 @@
 //! containerdmeta.db   v1/buildkit/leases/<record id>
 //! ```
 //!
-//! The daemon draws them at random (BuildKit `identity.NewID`: 25 base-36 digits). Ours are
-//! derived from what they name, in the same shape, so the same input gives the same state.
+//! The daemon draws them at random (BuildKit `identity.NewID`: 25 base-36 digits). Ours are derived from what
+//! they name, in the same form, so the same input gives the same state.
 //!
 //! ```
 //! use bkstate::Digest;
 //! use bkstate::ids::{InvalidId, KeyId, RecordId, ResultId, WorkerId};
 //!
-//! // What a daemon drew is taken as it is, what is new is derived from what it stands for.
+//! // An id from a daemon is used as it is; a new one is derived from what it names.
 //! let worker = WorkerId::new("nkb3jq2u1n5uzs39w0ohs4fgn")?;
 //! let record = RecordId::derive(&Digest::of("a layer").to_string());
 //! assert_eq!(record.as_str().len(), worker.as_str().len());
 //!
-//! // `cache.db` names a result by both, with a separator that no id has.
+//! // `cache.db` names a result by both, with a separator that no id contains.
 //! let result = ResultId { worker, record: Some(record) };
 //! assert_eq!(ResultId::parse(&result.to_string())?, result);
 //! let refused: InvalidId = RecordId::new("worker::record").unwrap_err();
 //! assert_eq!(refused.kind, "record id");
 //!
-//! // A key that depends on nothing is called after its digest, or by chance if it is of files that one
+//! // The id of a key without dependencies is its digest, or random if the key is of files that one
 //! // build sent.
 //! assert!(KeyId::new("random:nkb3jq2u1n5uzs39w0ohs4fgn")?.is_of_one_session());
 //! let operation = Digest::of("an operation");
@@ -43,7 +43,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::{Digest, DigestText};
 use crate::short::{DRAWN, ShortText};
 
-/// 25 base-36 digits derived from `kind` and `content`.
+/// Derives 25 base-36 digits from `kind` and `content`.
 fn derive(kind: &str, content: &str) -> String {
     let digest = Digest::of(format!("oci2bk {kind} {content}"));
     // 25 base-36 digits hold 129 bits, so 16 bytes lose nothing and leave the first digit small,
@@ -59,13 +59,13 @@ fn derive(kind: &str, content: &str) -> String {
     digits.iter().map(|digit| char::from(*digit)).collect()
 }
 
-/// Why a text cannot be an identifier.
+/// Why a text is not a valid identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} cannot be a {kind}: it is empty or contains a separator of BuildKit's keys")]
 pub struct InvalidId {
-    /// What it should have been.
+    /// The kind of identifier.
     pub kind: &'static str,
-    /// The text that was refused, shortened to 100 characters.
+    /// The rejected text, shortened to 100 characters.
     pub text: String,
 }
 
@@ -77,10 +77,10 @@ macro_rules! id {
         pub struct $name($text);
 
         impl $name {
-            /// Takes an existing id.
+            /// Checks an existing id.
             ///
             /// # Errors
-            /// If it is empty or would be cut apart where BuildKit splits its keys.
+            /// Returns an error if it is empty or contains a separator by which BuildKit splits its keys.
             pub fn new(text: impl Into<String>) -> Result<Self, InvalidId> {
                 let text = text.into();
                 let separators: &[&str] = &$separators;
@@ -91,7 +91,7 @@ macro_rules! id {
                 Ok(Self(text.into()))
             }
 
-            /// The id derived from a text that identifies what it names.
+            /// Derives an id from a text that identifies what it names.
             pub fn derive(content: &str) -> Self {
                 Self(derive($kind, content).into())
             }
@@ -126,49 +126,49 @@ macro_rules! id {
 }
 
 id! {
-    /// Names a cache record, its lease and (unless it says otherwise) its snapshot.
+    /// Names a cache record, its lease and (unless the record says otherwise) its snapshot.
     RecordId(ShortText), "record id", ["::", "@"]
 }
 
 id! {
-    /// Names the worker whose records the results in `cache.db` refer to; the whole content of the
-    /// file `workerid`.
+    /// Names the worker whose records the results in `cache.db` refer to. It is the whole content of the file
+    /// `workerid`.
     WorkerId(ShortText), "worker id", ["::", "@", "\n"]
 }
 
 id! {
-    /// Names a solver key; for root keys `sha256:…`, else anything unique
-    /// (BuildKit `solver/cachemanager.go` `rootKey`, `getIDFromDeps`).
+    /// Names a solver key: for root keys `sha256:…`, otherwise any unique text (BuildKit
+    /// `solver/cachemanager.go` `rootKey`, `getIDFromDeps`).
     KeyId(DigestText), "key id", ["@"]
 }
 
 impl RecordId {
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 }
 
 impl WorkerId {
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 }
 
 impl KeyId {
-    /// What sorts before every key id, and is none.
+    /// A value that sorts before every key id, and is not an id.
     pub(crate) fn least() -> Self {
         Self(DigestText::default())
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn text(&self) -> Cow<'_, str> {
         self.0.text()
     }
 
-    /// Whether the key stands for something that only one build session has: a local source
-    /// (BuildKit v0.32.2 `solver/llbsolver/ops/source.go` `CacheMap`).
+    /// Returns whether the key is of a local source, which only one build session has (BuildKit v0.32.2
+    /// `solver/llbsolver/ops/source.go` `CacheMap`).
     pub fn is_of_one_session(&self) -> bool {
         self.0.digest().is_none() && self.text().starts_with("random:")
     }
@@ -181,8 +181,7 @@ impl From<Digest> for KeyId {
     }
 }
 
-/// Names what a solver key results in: a record of a worker, or nothing for a scratch result. Its order
-/// is that of the texts.
+/// Names the result of a solver key: a record of a worker, or nothing for a scratch result. Sorts as text.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ResultId {
     /// The worker that holds the record.
@@ -195,7 +194,7 @@ impl ResultId {
     /// Reads `<worker id>::<record id>` (BuildKit `worker/cacheresult.go` `parseWorkerRef`).
     ///
     /// # Errors
-    /// If it is not two ids.
+    /// Returns an error if it is not two ids.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let (worker, record) = text.split_once("::").unwrap_or((text, "::"));
         let record = match record {
@@ -211,7 +210,7 @@ impl Ord for ResultId {
         if self.worker == other.worker {
             return self.record.cmp(&other.record);
         }
-        // One worker's name may be the start of another's.
+        // One worker's id can be a prefix of another's.
         self.to_string().cmp(&other.to_string())
     }
 }

@@ -1,7 +1,7 @@
-//! Files that the user names to be read.
+//! Opens files named by the user for reading.
 //!
-//! What lies there may be something else by now: a FIFO that others have put there, and that nobody writes
-//! to, must not keep us waiting. The pipe of a shell, as behind `<(…)`, is read; it has no name.
+//! The path may lead to something else by now: we must not wait on a FIFO that another user put there without
+//! a writer. The pipe of a shell, as in `<(…)`, is read; it has no name.
 //!
 //! ```
 //! use std::io::Read as _;
@@ -16,7 +16,7 @@
 //! assert_eq!(content, "content");
 //!
 //! assert!(matches!(open(temp.path()), Err(InputError::Kind("a directory"))));
-//! // That of a test may be anything.
+//! // The stdin of a test can be anything.
 //! drop(stdin()?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -29,14 +29,14 @@ use std::path::Path;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, fstatfs};
 
-/// The file system of pipes without a name (Linux `include/uapi/linux/magic.h` `PIPEFS_MAGIC`).
+/// The file system of unnamed pipes (Linux `include/uapi/linux/magic.h` `PIPEFS_MAGIC`).
 const PIPES: u64 = 0x5049_5045;
 
-/// Why a file is not read.
+/// Why a file cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputError {
-    /// It is something else.
+    /// It is not a regular file or unnamed pipe.
     #[error("it is {0}; only files, and the pipes of a shell, are read")]
     Kind(&'static str),
     /// It cannot be opened.
@@ -44,18 +44,18 @@ pub enum InputError {
     Io(#[from] io::Error),
 }
 
-/// Opens the file at `path` for reading, or the pipe without a name. Links are followed.
+/// Opens the file, or the unnamed pipe, at `path` for reading. Links are followed.
 ///
 /// # Errors
-/// If it is something else, or cannot be opened. A FIFO in the file system is something else.
+/// Returns an error if it is of another kind, such as a FIFO in the file system, or cannot be opened.
 pub fn open(path: &Path) -> Result<File, InputError> {
-    // Looked at before it is opened, because opening a device can have effects.
+    // Examined before it is opened, because opening a device can have side effects.
     check(std::fs::metadata(path)?.file_type())?;
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let mut options = File::options();
     options.read(true).custom_flags(flags.bits().cast_signed());
     let file = options.open(path)?;
-    // The name could have been given to something else meanwhile.
+    // The path may have been replaced in the meantime.
     let kind = file.metadata()?.file_type();
     check(kind)?;
     if kind.is_fifo() && !is_without_name(&file)? {
@@ -64,15 +64,15 @@ pub fn open(path: &Path) -> Result<File, InputError> {
     Ok(waiting(file)?)
 }
 
-/// What is given as stdin, whatever that is.
+/// Returns stdin, of any kind.
 ///
 /// # Errors
-/// If the system gives no more handles.
+/// Returns an error if the system has no more handles.
 pub fn stdin() -> io::Result<File> {
     waiting(io::stdin().as_fd().try_clone_to_owned()?.into())
 }
 
-/// `file`, of which reading waits for whoever has the other end.
+/// Makes reads from `file` wait for the other end.
 fn waiting(file: File) -> io::Result<File> {
     let flags = fcntl_getfl(&file)?;
     fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
@@ -123,7 +123,7 @@ mod tests {
         let (reader, mut writer) = pipe().unwrap();
         let path = format!("/dev/fd/{}", reader.as_raw_fd());
         let mut opened = open(Path::new(&path)).unwrap();
-        // It is waited for.
+        // The read waits for it.
         let late = std::thread::spawn(move || {
             std::thread::sleep(std::time::Duration::from_millis(50));
             writer.write_all(b"content").unwrap();

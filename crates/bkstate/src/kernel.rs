@@ -1,4 +1,4 @@
-//! What the kernel tells about files and namespaces and no crate makes safe: the only unsafe code.
+//! Kernel interfaces for files and namespaces that no crate wraps safely: the only unsafe code.
 //!
 //! ```
 //! use std::fs::File;
@@ -7,7 +7,7 @@
 //!
 //! let temp = tempfile::NamedTempFile::new()?;
 //! let file = File::open(temp.path())?;
-//! // Somebody has it open for writing: `temp`. Some file systems do not tell.
+//! // A file open for writing, here `temp`. Some file systems do not report it.
 //! assert!(matches!(read_lease(&file), Lease::Refused | Lease::Unknown(_)));
 //! drop(temp);
 //! assert!(matches!(read_lease(&file), Lease::Held | Lease::Unknown(_)));
@@ -26,22 +26,22 @@ use rustix::io::Errno;
 const NS_GET_USERNS: libc::Ioctl = 0xb701;
 const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
 
-/// `include/uapi/asm-generic/fcntl.h`; no architecture that Rust has with Linux and std differs.
+/// `include/uapi/asm-generic/fcntl.h`; the same on all architectures that Rust has with Linux and std.
 const F_SETSIG: libc::c_int = 10;
 
-/// What came of asking for a lease.
+/// The result of a request for a lease.
 #[derive(Debug)]
 pub enum Lease {
-    /// Nobody has the file open for writing. Who opens it so, or cuts it short, waits until all handles of
-    /// `file` are closed, or for some seconds (`/proc/sys/fs/lease-break-time`).
+    /// No process has the file open for writing. A process that opens it for writing, or truncates it, waits
+    /// until all handles of `file` are closed, or for some seconds (`/proc/sys/fs/lease-break-time`).
     Held,
-    /// Somebody has it open for writing, or mapped.
+    /// A process has it open for writing, or mapped.
     Refused,
-    /// The kernel does not tell, as on file systems without leases, or of files of other users.
+    /// The kernel does not tell, for example on file systems without leases, or for files of other users.
     Unknown(io::Error),
 }
 
-/// Takes a read lease on `file`, which has to be open for nothing but reading (`F_SETLEASE`, `fcntl(2)`).
+/// Takes a read lease on `file`, which must be open only for reading (`F_SETLEASE`, `fcntl(2)`).
 pub fn read_lease(file: &File) -> Lease {
     let descriptor = file.as_raw_fd();
     // The usual signal to the holder of a lease would end the process; this one is ignored by default.
@@ -62,10 +62,10 @@ pub fn read_lease(file: &File) -> Lease {
     }
 }
 
-/// The user namespace that `namespace` belongs to, a handle of a namespace of another kind.
+/// Returns the user namespace that owns `namespace`, a handle of a namespace of another kind.
 ///
 /// # Errors
-/// If it is none, or its user namespace is not below ours.
+/// Returns an error if `namespace` is not a namespace, or its user namespace is not below ours.
 pub(crate) fn user_namespace_of(namespace: &File) -> io::Result<File> {
     // SAFETY: the descriptor is open, and there is no argument.
     let descriptor = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
@@ -76,10 +76,10 @@ pub(crate) fn user_namespace_of(namespace: &File) -> io::Result<File> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }.into())
 }
 
-/// The user who made the user namespace `namespace`, as numbered in ours.
+/// Returns the user who created the user namespace `namespace`, as numbered in ours.
 ///
 /// # Errors
-/// If it is not a user namespace.
+/// Returns an error if it is not a user namespace.
 pub(crate) fn owner_of(namespace: &File) -> io::Result<u32> {
     let mut owner: libc::uid_t = 0;
     // SAFETY: the descriptor is open, and the kernel writes one `uid_t`.
@@ -93,8 +93,8 @@ pub(crate) fn owner_of(namespace: &File) -> io::Result<u32> {
 mod tests {
     use super::*;
 
-    /// Whether it is so once processes that other tests start have let go of what they inherit until they run
-    /// their program.
+    /// Waits until `is_so`: processes that other tests start hold inherited handles until they execute their
+    /// program.
     fn soon(is_so: impl Fn() -> bool) -> bool {
         (0..500).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(10));
@@ -111,7 +111,7 @@ mod tests {
         drop(writer);
         let file = File::open(&path).unwrap();
         assert!(soon(|| matches!(read_lease(&file), Lease::Held)));
-        // A second reader is in nobody's way, and another handle keeps it.
+        // A second reader does not conflict, and another handle keeps the lease.
         let other = file.try_clone().unwrap();
         drop(file);
         assert!(matches!(read_lease(&File::open(&path).unwrap()), Lease::Held));
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(options.open(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(other);
         assert!(soon(|| options.open(&path).is_ok()));
-        // Nothing but reading.
+        // Not open only for reading.
         assert!(!matches!(
             read_lease(&File::options().write(true).open(&path).unwrap()),
             Lease::Held

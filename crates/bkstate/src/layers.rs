@@ -1,11 +1,11 @@
-//! What the snapshots of layers are called, and which layers daemons share.
+//! The snapshot keys of layers, and which layers daemons share.
 //!
-//! A layer that a daemon unpacks gets a snapshot whose key is made of its chainID. Up to v0.33.0 the
-//! key was the chainID itself, and such a daemon did not check that what it unpacked has the diffID
-//! that the image claims. So v0.33.1 and later have another key, and do not share a layer with an image
-//! or a cache if it or a layer below it has the old one: it is *legacy*. Older daemons take the key for
-//! what a record says, so the new one is right for every release (BuildKit v0.34.2
-//! `snapshot/snapshotid.go`, `cache/manager.go` `GetByBlob`, `isLegacyLayerRecord`).
+//! When a daemon unpacks a layer, the key of its snapshot is made from its chainID. Up to v0.33.0 the key was
+//! the chainID itself, and these daemons did not check that the unpacked layer has the diffID that the image
+//! claims. v0.33.1 and later have another form of key, and do not share a layer with an image or a cache if
+//! it or a layer below it has the old one: it is *legacy*. Older daemons use the key that a record states, so
+//! the new form works with every release (BuildKit v0.34.2 `snapshot/snapshotid.go`, `cache/manager.go`
+//! `GetByBlob`, `isLegacyLayerRecord`).
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -32,7 +32,7 @@
 //! assert!(layers::is_legacy(&layer));
 //! assert!(!layers::is_legacy(&Record { snapshot: Some(key), ..layer.clone() }));
 //!
-//! // What lies on a legacy layer is not shared either.
+//! // A layer on top of a legacy layer is not shared either.
 //! let (base, top) = (RecordId::derive("base"), RecordId::derive("top"));
 //! let step = Record { parent: Some(base.clone()), ..Record::default() };
 //! let by_id = BTreeMap::from([(base.clone(), layer), (top.clone(), step)]);
@@ -46,27 +46,26 @@ use crate::digest::Digest;
 use crate::ids::RecordId;
 use crate::records::{Record, Records};
 
-/// What stands before algorithm and digest in the key of a snapshot (BuildKit v0.34.2
-/// `snapshot/snapshotid.go`).
+/// The part of a snapshot key before algorithm and digest (BuildKit v0.34.2 `snapshot/snapshotid.go`).
 const PREFIX: &str = "buildkit-layer-snapshot-v1-";
 
-/// The key that daemons since v0.33.1 give the snapshot of the layer with this chainID. It says that
+/// Returns the key that daemons since v0.33.1 give the snapshot of the layer with this chainID. It means that
 /// the diffIDs of the layer and of all below it were checked when they were unpacked.
 pub fn snapshot_key(chain_id: &Digest) -> String {
     format!("{PREFIX}sha256-{}", chain_id.hex())
 }
 
-/// The key that daemons before v0.33.1 give it.
+/// Returns the key that daemons before v0.33.1 give it.
 pub fn legacy_snapshot_key(chain_id: &Digest) -> String {
     chain_id.to_string()
 }
 
-/// The chainID that `key` is made of, if it is a [legacy key](legacy_snapshot_key).
+/// Returns the chainID in `key`, if it is a [legacy key](legacy_snapshot_key).
 pub fn legacy_chain_id(key: &str) -> Option<Digest> {
     key.parse().ok()
 }
 
-/// The chainID that `key` is made of, in either form.
+/// Returns the chainID in `key`, in either form.
 ///
 /// ```
 /// use bkstate::{Digest, layers};
@@ -85,13 +84,13 @@ pub fn chain_id_of(key: &str) -> Option<Digest> {
     }
 }
 
-/// Whether a snapshot with this key was unpacked from a layer, by a daemon of any release. What a
-/// step made has the id of its record as key.
+/// Returns whether a snapshot with this key was unpacked from a layer, by a daemon of any release. A snapshot
+/// that a step made has the id of its record as key.
 pub fn is_unpacked(key: &str) -> bool {
     key.starts_with(PREFIX) || legacy_chain_id(key).is_some()
 }
 
-/// Whether the record is of a layer whose snapshot has the key that daemons before v0.33.1 give.
+/// Returns whether the record is of a layer whose snapshot has a key from before v0.33.1.
 pub fn is_legacy(record: &Record) -> bool {
     let key = || record.chain_id.as_ref().map(legacy_snapshot_key);
     !record.is_composed()
@@ -100,9 +99,8 @@ pub fn is_legacy(record: &Record) -> bool {
         && record.snapshot == key()
 }
 
-/// The records that are legacy themselves or build on one that is. Daemons since v0.33.1 use them, but
-/// share none with an image or a cache (BuildKit v0.34.2 `cache/manager.go`
-/// `hasLegacyLayerSnapshotID`).
+/// Returns the records that are legacy or build on a legacy one. Daemons since v0.33.1 use them, but do not
+/// share them with an image or a cache (BuildKit v0.34.2 `cache/manager.go` `hasLegacyLayerSnapshotID`).
 pub fn depend_on_legacy(records: &Records) -> BTreeSet<&RecordId> {
     let mut above: BTreeMap<&RecordId, Vec<&RecordId>> = BTreeMap::new();
     for (id, record) in &records.by_id {

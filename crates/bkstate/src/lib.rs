@@ -1,12 +1,12 @@
 //! The on-disk state of a BuildKit daemon (`buildkitd` with its OCI worker), as data.
 //!
-//! The crate reads, models, writes and verifies the files of a state directory such as
-//! `/var/lib/buildkit`. It knows nothing of cache exports; the `oci2bk` crate builds on it.
+//! The crate reads, models, writes and verifies the files of a state directory such as `/var/lib/buildkit`.
+//! It does not know cache exports; the `oci2bk` crate builds on it.
 //!
 //! ```no_run
 //! use bkstate::Root;
 //!
-//! // Nobody works on the root, and no daemon starts on it for as long as this lives.
+//! // While this value lives, no other program works on the root, and no daemon starts on it.
 //! let root = Root::open("/var/lib/buildkit")?;
 //! let state = root.state()?;
 //! println!("{} records, {} keys", state.records.by_id.len(), state.solver.links.len());
@@ -17,23 +17,24 @@
 //! ```
 //!
 //! # Where to begin
-//! - [`Root`] is the one door to a state: it opens a directory as the root of a daemon, if it is one or can become
-//!   one ([`root`]), and holds its lock.
-//! - [`worker`] says where the files of a state lie and what they are called.
-//! - [`state`] has the directory as a whole: who may touch it, how a state is written, verified and added to.
-//! - A state is four databases, each a value that is read and written at once: [`solver`] (what is cached),
-//!   [`records`] (what results are), [`metadata`] and [`snapshots`] (what containerd keeps for them). Their
-//!   files are [`bolt`] databases.
-//! - Beside them are the files of layers: packed in [`content`], unpacked in [`snapshots::Trees`], all reached
-//!   through [`dir`], which follows no link.
-//! - What a daemon will do with a state: [`usage`] says what it takes, [`gc`] what of it will be removed under
-//!   which [`config`].
-//! - [`layers`] says what the snapshots of layers are called, and which of them daemons share.
-//! - [`input`] opens files that the user names, and [`kernel`] has what the kernel tells of files.
-//! - All are tied together by [`ids`] and [`digest`]s; [`time`], [`varint`] and [`gojson`] write values as Go
-//!   does; [`small_map`] holds what a key most often has one of.
+//! - [`Root`] is the only entry to a state: it opens a directory as the root of a daemon, if it is one or can
+//!   become one ([`root`]), and holds its lock.
+//! - [`worker`] has the paths and names of the files of a state.
+//! - [`state`] covers the directory as a whole: who may access it, and how a state is written, verified and
+//!   extended.
+//! - A state has four databases, each a value that is read and written as a whole: [`solver`] (cache keys and
+//!   their results), [`records`] (the layers and mounts behind the results), [`metadata`] and [`snapshots`]
+//!   (containerd's data about them). Their files are [`bolt`] databases.
+//! - The files of layers are beside them: packed in [`content`], unpacked in [`snapshots::Trees`], all
+//!   accessed through [`dir`], which follows no links.
+//! - What a daemon will do with a state: [`usage`] computes its size, [`gc`] what a given [`config`] will
+//!   remove.
+//! - [`layers`] has the snapshot keys of layers, and which layers daemons share.
+//! - [`input`] opens files that the user names, and [`kernel`] wraps kernel interfaces for files.
+//! - [`ids`] and [`digest`]s connect all of them; [`time`], [`varint`] and [`gojson`] write values as Go
+//!   does; [`small_map`] holds maps that usually have one entry.
 //!
-//! What it promises is what `docs/semver.md` of the project says. It has no features.
+//! `docs/semver.md` of the project says what is stable. The crate has no features.
 //!
 //! Facts about the formats are documented in the project's `docs/format/`, one page per module of
 //! the same name.

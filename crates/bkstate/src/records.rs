@@ -31,7 +31,7 @@
 //!     ..Record::default()
 //! };
 //!
-//! // An immutable record may use a snapshot of any name, one that changes has its own.
+//! // An immutable record may use a snapshot of any name, a mutable one has its own.
 //! assert!(!layer.is_mutable() && cache_mount.is_mutable());
 //! assert_eq!(layer.snapshot_key(&base), "sha256:base");
 //! assert_eq!(cache_mount.snapshot_key(&mount), mount.as_str());
@@ -39,15 +39,15 @@
 //! assert!(layer.is_committed() && layer.is_lasting() && layer.is_retained() && !layer.is_packed());
 //! assert!(cache_mount.is_cache_mount() && !cache_mount.is_committed());
 //!
-//! // A merge has several records below it, and no files before they are needed.
+//! // A merge has several records below it, and no files until they are needed.
 //! let merge = Record { merge_parents: Some(vec![base.clone(), mount.clone()]), ..Record::default() };
 //! assert!(merge.is_composed() && !merge.is_mutable());
 //! assert!(merge.parents().eq([&base, &mount]));
 //!
-//! // A daemon that was stopped while it removed one leaves this.
+//! // A daemon that was stopped during the removal leaves this.
 //! assert!(Record { deleted: Some(true), ..layer.clone() }.is_removed());
 //!
-//! // By the index a daemon finds the records of a chain, and those of a cache mount.
+//! // A daemon finds the records of a chain, and those of a cache mount, by the index.
 //! let records = Records {
 //!     by_id: BTreeMap::from([(base.clone(), layer), (mount.clone(), cache_mount)]),
 //!     external: BTreeMap::new(),
@@ -81,7 +81,7 @@ const MAIN: &[u8] = b"_main";
 const INDEX: &[u8] = b"_index";
 const EXTERNAL: &[u8] = b"_external";
 
-/// `cache.cachePolicy` of everything that is to outlive its first use.
+/// `cache.cachePolicy` of records that outlive their first use.
 pub const POLICY_RETAIN: i64 = 1;
 
 macro_rules! fields {
@@ -92,13 +92,12 @@ macro_rules! fields {
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct Record {
             $($(#[$doc])* pub $field: Option<$type>,)*
-            /// Entries this model has no field for, and cleared ones (empty), as they stand in
-            /// the file.
+            /// Entries without a field in this model, and cleared ones (empty), as stored in the file.
             pub other: BTreeMap<String, Vec<u8>>,
         }
 
         impl Record {
-            /// The entries of the record's bucket in `_main`.
+            /// Returns the entries of the record's bucket in `_main`.
             fn entries(&self) -> Result<BTreeMap<String, Vec<u8>>, EncodeError> {
                 let mut entries = self.other.clone();
                 $(if let Some(value) = &self.$field {
@@ -108,7 +107,7 @@ macro_rules! fields {
                 Ok(entries)
             }
 
-            /// The indexes under which the record is found.
+            /// Returns the indexes that list the record.
             fn indexes(&self) -> BTreeSet<String> {
                 let mut indexes: BTreeSet<String> =
                     self.other.values().filter_map(|entry| index_of(entry)).collect();
@@ -132,24 +131,24 @@ macro_rules! fields {
 }
 
 fields! {
-    /// Whether the record is immutable. Absent means mutable.
+    /// Whether the record is immutable. Without this entry it is mutable.
     committed: bool = "snapshot.committed",
-    /// The layer below.
+    /// The record of the layer below.
     parent: RecordId = "cache.parent",
-    /// What a merge record merges, bottom first.
+    /// The records that a merge record merges, bottom first.
     merge_parents: Vec<RecordId> = "cache.mergeParents",
     /// The lower side of a diff record.
     lower_diff_parent: RecordId = "cache.lowerDiffParent",
     /// The upper side of a diff record.
     upper_diff_parent: RecordId = "cache.upperDiffParent",
-    /// The key of its snapshot; absent means the record's id.
+    /// The key of its snapshot; without this entry it is the record's id.
     snapshot: String = "cache.snapshot",
     /// The compressed layer blob.
     blob: Digest = "cache.blob",
     /// The digest of the uncompressed layer.
     diff_id: Digest = "cache.diffID",
-    /// What the layer adds to the chainID, since v0.33.1: its diffID, or with stargz and a table of
-    /// contents a digest over both. Absent means the diffID (BuildKit v0.34.2 `cache/blobs.go`
+    /// The layer's part of the chainID, since v0.33.1: its diffID, or with stargz and a table of contents a
+    /// digest over both. Without this entry it is the diffID (BuildKit v0.34.2 `cache/blobs.go`
     /// `layerIdentity`).
     layer_identity: Digest = "cache.layerIdentity",
     /// The OCI chain id of the layer and all below it.
@@ -161,90 +160,91 @@ fields! {
     media_type: String = "cache.mediatype",
     /// Size of the blob.
     blob_size: i64 = "cache.blobsize",
-    /// Whether the blob is there and the snapshot is not yet.
+    /// Whether only the blob exists and the snapshot not yet.
     blob_only: bool = "cache.blobonly",
-    /// Where a foreign layer is to be had.
+    /// The download URLs of a foreign layer.
     urls: Vec<String> = "cache.layer.urls",
-    /// The images the layer came with.
+    /// The images that contain the layer.
     image_refs: Vec<String> = "cache.imageRefs",
     /// `windows` for Windows layers.
     layer_type: String = "cache.layerType",
     /// `regular` if absent; `internal`, `frontend`, `source.local`, `source.git.checkout` or
     /// `exec.cachemount`.
     record_type: String = "cache.recordType",
-    /// When it was made.
+    /// When it was created.
     created_at: i64 = "cache.createdAt",
-    /// When it was last used. Without [`usage_count`](Self::usage_count) it is ignored.
+    /// When it was last used. Ignored without [`usage_count`](Self::usage_count).
     last_used_at: i64 = "cache.lastUsedAt",
     /// How often it was used.
     usage_count: i64 = "cache.usageCount",
-    /// 0 default, 1 retain. A mutable record that is not retained is deleted when first released.
+    /// 0 default, 1 retain. A mutable record without retain is deleted when first released.
     cache_policy: i64 = "cache.cachePolicy",
-    /// What `buildctl du --verbose` shows.
+    /// The text that `buildctl du --verbose` shows.
     description: String = "cache.description",
-    /// Size of its own snapshot on disk, -1 if not computed yet.
+    /// Size of its own snapshot on disk, -1 if not yet computed.
     size: i64 = "snapshot.size",
     /// The mutable record that still owns the snapshot of this immutable one.
     equal_mutable: RecordId = "cache.equalMutable",
-    /// Whether the daemon is to remove it when it starts.
+    /// Whether the daemon removes it when it starts.
     deleted: bool = "cache.deleted",
     /// The key of a cache mount.
     cache_dir: String = "cache-dir" index "cache-dir",
-    /// The key under which a local source is found again.
+    /// The key by which a local source is found again.
     shared_key: String = "local.sharedKey" index "local.sharedKey",
 }
 
 impl Record {
-    /// The records that it builds on.
+    /// Returns its parent records.
     pub fn parents(&self) -> impl Iterator<Item = &RecordId> {
         let below = [&self.parent, &self.lower_diff_parent, &self.upper_diff_parent];
         below.into_iter().flatten().chain(self.merge_parents.iter().flatten())
     }
 
-    /// Whether the daemon makes its snapshot out of others, when it first needs it.
+    /// Returns whether the daemon composes its snapshot from others, when it is first needed.
     pub fn is_composed(&self) -> bool {
         self.merge_parents.is_some()
             || self.lower_diff_parent.is_some()
             || self.upper_diff_parent.is_some()
     }
 
-    /// Whether the daemon has ended making it.
+    /// Returns whether the daemon has completed it.
     pub fn is_committed(&self) -> bool {
         self.committed == Some(true)
     }
 
-    /// Whether it is committed for good. Another one may still vanish when the daemon starts.
+    /// Returns whether it is committed for good. A committed record that is not can still vanish when the
+    /// daemon starts.
     pub fn is_lasting(&self) -> bool {
         self.is_committed() && self.equal_mutable.is_none() && !self.is_removed()
     }
 
-    /// Whether its layer is yet to be unpacked: there is its blob and nothing else.
+    /// Returns whether its layer is not unpacked yet: only its blob exists.
     pub fn is_packed(&self) -> bool {
         self.blob_only == Some(true)
     }
 
-    /// Whether it is what a `RUN --mount=type=cache` collected.
+    /// Returns whether it is a cache mount (`RUN --mount=type=cache`).
     pub fn is_cache_mount(&self) -> bool {
         self.cache_dir.is_some()
     }
 
-    /// Whether the daemon keeps it for later builds when nothing uses it.
+    /// Returns whether the daemon keeps it for later builds when it is not in use.
     pub fn is_retained(&self) -> bool {
         self.cache_policy == Some(POLICY_RETAIN)
     }
 
-    /// Whether it may change. Merge and diff records cannot, whatever they say (BuildKit v0.32.2
-    /// `cache/manager.go` `getRecord`).
+    /// Returns whether it may change. Merge and diff records cannot, whatever their entries say (BuildKit
+    /// v0.32.2 `cache/manager.go` `getRecord`).
     pub fn is_mutable(&self) -> bool {
         !self.is_committed() && !self.is_composed()
     }
 
-    /// Whether the daemon was stopped before it could remove it; it does when it starts.
+    /// Returns whether the daemon was stopped before it removed the record; it does so when it starts.
     pub fn is_removed(&self) -> bool {
         self.deleted == Some(true)
     }
 
-    /// The key of the snapshot that the daemon uses for it; `id` is its own.
+    /// Returns the key of its snapshot; `id` is the record's own id.
     pub fn snapshot_key<'r>(&'r self, id: &'r RecordId) -> &'r str {
         match &self.snapshot {
             Some(snapshot) if !self.is_mutable() => snapshot,
@@ -284,7 +284,7 @@ fn decode<T: DeserializeOwned>(at: &At<'_>, entry: &[u8]) -> Result<Option<T>, D
 pub struct Records {
     /// The records by id.
     pub by_id: BTreeMap<RecordId, Record>,
-    /// Larger values that belong to records, such as content hashes.
+    /// Larger values of records, such as content hashes.
     pub external: BTreeMap<RecordId, BTreeMap<String, Vec<u8>>>,
 }
 
@@ -294,7 +294,7 @@ impl Records {
     /// The bucket `_index` is not read: it follows from the records, see [`index`](Self::index).
     ///
     /// # Errors
-    /// If the file is damaged or holds something that no known release writes.
+    /// Returns an error if the file is damaged or has something that no known release writes.
     pub fn read(db: &Db) -> Result<Self, DecodeError> {
         let mut records = Self::default();
         let root = db.root();
@@ -316,7 +316,7 @@ impl Records {
     /// Writes `metadata_v2.db` into the empty file `file`; the caller syncs it.
     ///
     /// # Errors
-    /// If the file cannot be written or a key is too long.
+    /// Returns an error if the file cannot be written or a key is too long.
     pub fn write(&self, file: &File) -> Result<(), EncodeError> {
         bolt::write(file, |root| {
             root.bucket(EXTERNAL, |bucket| {
@@ -346,7 +346,7 @@ impl Records {
         })
     }
 
-    /// The keys that `_index` has to hold: one for each entry of a record that names an index.
+    /// Returns the keys that `_index` must have: one for each entry of a record that names an index.
     pub fn index(&self) -> BTreeSet<String> {
         let keys = self.by_id.iter().flat_map(|(id, record)| {
             record.indexes().into_iter().map(move |index| format!("{index}::{id}"))
@@ -354,10 +354,10 @@ impl Records {
         keys.collect()
     }
 
-    /// The keys that `_index` does hold.
+    /// Reads the keys that `_index` actually has.
     ///
     /// # Errors
-    /// If the file is damaged or the keys are not text.
+    /// Returns an error if the file is damaged or the keys are not text.
     pub fn read_index(db: &Db) -> Result<BTreeSet<String>, DecodeError> {
         let mut keys = BTreeSet::new();
         each_value(&db.root(), &At::root(b"records"), INDEX, |at, key, _| {
@@ -368,7 +368,7 @@ impl Records {
     }
 }
 
-/// The index that an entry names, if it is an entry at all.
+/// Returns the index that an entry names, if the value is an entry.
 fn index_of(entry: &[u8]) -> Option<String> {
     json_object::<Decoded<'_>>(entry)?.index
 }

@@ -1,13 +1,13 @@
-//! Texts that are kept in place if they are as long as the ids of BuildKit.
+//! Texts that are stored inline if they have the length of BuildKit's ids.
 
 use std::cmp::Ordering;
 use std::fmt;
 
-/// Length of a drawn id (BuildKit v0.32.2 `identity/randomid.go`).
+/// Length of a random id (BuildKit v0.32.2 `identity/randomid.go`).
 pub(crate) const DRAWN: usize = 25;
 
-/// A text. One of [`DRAWN`] bytes takes no memory of its own: states have hundreds of thousands of
-/// ids, and those that lie next to each other are compared without waiting for memory.
+/// A text. One of [`DRAWN`] bytes needs no allocation: states have hundreds of thousands of ids, and inline
+/// ids are compared without waiting for memory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum ShortText {
     Drawn([u8; DRAWN]),
@@ -52,7 +52,7 @@ impl From<String> for ShortText {
 }
 
 impl Ord for ShortText {
-    /// The order of the texts.
+    /// Sorts as text.
     fn cmp(&self, other: &Self) -> Ordering {
         self.as_bytes().cmp(other.as_bytes())
     }

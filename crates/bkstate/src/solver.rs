@@ -25,10 +25,10 @@
 //! cache.add_key(&step);
 //! cache.add_link(&image, run.clone(), &step);
 //! cache.add_result(&step, result.clone(), Time::UNIX_EPOCH);
-//! // The older of two times of the same result says nothing new.
+//! // A second, older time of the same result adds nothing.
 //! assert!(!cache.add_result(&step, result.clone(), Time::ZERO));
 //!
-//! // So a daemon finds what a step resulted in: from the key of its input over its own op digest.
+//! // This is how a daemon finds the result of a step: from the key of its input by its own op digest.
 //! assert!(cache.has_link(&image, &run, &step));
 //! let found: Vec<&KeyId> = cache.targets(&image, &run).collect();
 //! assert_eq!(found, [&step]);
@@ -66,16 +66,16 @@ const BY_RESULT: &[u8] = b"_byresult";
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Link {
-    /// Which input of the target op this edge feeds.
+    /// The index of the target op's input that this edge feeds.
     #[serde(skip_serializing_if = "is_zero")]
     pub input: i64,
-    /// Which output of the target op the target key stands for.
+    /// The index of the target op's output that the target key is for.
     #[serde(skip_serializing_if = "is_zero")]
     pub output: i64,
     /// The op digest of the target op; raw, not combined with the output.
     #[serde(skip_serializing_if = "DigestText::is_empty")]
     pub digest: DigestText,
-    /// The digest of the part of the input that the op looks at; empty for all of it.
+    /// The digest of the part of the input that the op uses; empty for all of it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub selector: String,
 }
@@ -94,23 +94,23 @@ struct StoredResult {
 
 /// The content of `cache.db`.
 ///
-/// The four maps are the four buckets. [`add_key`](Self::add_key), [`add_link`](Self::add_link)
-/// and [`add_result`](Self::add_result) keep each pair in step; a state read from disk may hold
-/// leftovers of a daemon on one side only, and is kept as it is.
+/// The four maps are the four buckets. [`add_key`](Self::add_key), [`add_link`](Self::add_link) and
+/// [`add_result`](Self::add_result) keep each pair consistent. A state read from disk may have leftovers of a
+/// daemon in one map only, and is kept as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SolverCache {
-    /// For each key the links that start at it, with their targets.
+    /// For each key, its outgoing links with their targets.
     pub links: BTreeMap<KeyId, SmallSet<(Link, KeyId)>>,
-    /// For each key the keys that link to it.
+    /// For each key, the keys that link to it.
     pub backlinks: BTreeMap<KeyId, SmallSet<KeyId>>,
-    /// For each key its results and when each was made.
+    /// For each key, its results and their creation times.
     pub results: BTreeMap<KeyId, SmallMap<ResultId, Time>>,
-    /// For each result the keys that have it.
+    /// For each result, the keys that have it.
     pub by_result: BTreeMap<ResultId, SmallSet<KeyId>>,
 }
 
 impl SolverCache {
-    /// Makes `key` exist. Whether it did not before.
+    /// Creates `key`. Returns whether it is new.
     pub fn add_key(&mut self, key: &KeyId) -> bool {
         let new = !self.links.contains_key(key);
         if new {
@@ -119,15 +119,15 @@ impl SolverCache {
         new
     }
 
-    /// Links `source` to `target`. Whether they were not linked so before.
+    /// Links `source` to `target`. Returns whether the link is new.
     pub fn add_link(&mut self, source: &KeyId, link: Link, target: &KeyId) -> bool {
         let link = self.links.entry(source.clone()).or_default().insert((link, target.clone()));
         let back = self.backlinks.entry(target.clone()).or_default().insert(source.clone());
         link || back
     }
 
-    /// Gives `key` a result. A second time for the same result keeps the newer one. Whether
-    /// anything is new.
+    /// Adds a result to `key`. If it has the same result already, the newer time is kept. Returns whether
+    /// anything changed.
     pub fn add_result(&mut self, key: &KeyId, result: ResultId, created_at: Time) -> bool {
         let slot = self.results.entry(key.clone()).or_default();
         let before = slot.insert(result.clone(), created_at);
@@ -138,13 +138,13 @@ impl SolverCache {
         self.by_result.entry(result).or_default().insert(key.clone()) || newer
     }
 
-    /// Whether `link` leads from `source` to `target`.
+    /// Returns whether `link` leads from `source` to `target`.
     pub fn has_link(&self, source: &KeyId, link: &Link, target: &KeyId) -> bool {
         let links = self.links.get(source);
         links.is_some_and(|links| links.contains(&(link.clone(), target.clone())))
     }
 
-    /// The keys that `link` leads to from `source`.
+    /// Returns the targets of `link` from `source`.
     pub fn targets(&self, source: &KeyId, link: &Link) -> impl Iterator<Item = &KeyId> {
         let first = (link.clone(), KeyId::least());
         let links = self.links.get(source).into_iter().flat_map(move |set| set.range_from(&first));
@@ -154,22 +154,22 @@ impl SolverCache {
     /// Reads `cache.db`.
     ///
     /// # Errors
-    /// If the file is damaged or holds something that no known release writes.
+    /// Returns an error if the file is damaged or has something that no known release writes.
     pub fn read(db: &Db) -> Result<Self, DecodeError> {
         Self::read_noting(db, |_| ())
     }
 
-    /// Reads `cache.db`, with the entries in it that a daemon does not understand, as it compares bytes.
+    /// Reads `cache.db`, and the entries in it that a daemon does not understand because it compares bytes.
     ///
     /// # Errors
-    /// As for [`read`](Self::read).
+    /// Same as [`read`](Self::read).
     pub fn read_with_miswritten(db: &Db) -> Result<(Self, Vec<Miswritten>), DecodeError> {
         let mut found = Vec::new();
         let cache = Self::read_noting(db, |entry| found.extend(entry.miswritten()))?;
         Ok((cache, found))
     }
 
-    /// Reads `cache.db` and shows `note` each link and result as it is written.
+    /// Reads `cache.db` and calls `note` with each link and result as it is stored.
     fn read_noting(db: &Db, mut note: impl FnMut(Written<'_>)) -> Result<Self, DecodeError> {
         let mut cache = Self::default();
         let root = db.root();
@@ -224,7 +224,7 @@ impl SolverCache {
     /// Writes `cache.db` into the empty file `file`; the caller syncs it.
     ///
     /// # Errors
-    /// If the file cannot be written or an id is too long for a key.
+    /// Returns an error if the file cannot be written or an id is too long for a key.
     pub fn write(&self, file: &File) -> Result<(), EncodeError> {
         bolt::write(file, |root| {
             root.bucket(BACKLINKS, |bucket| {
@@ -241,7 +241,7 @@ impl SolverCache {
                 each(bucket, &self.links, KeyId::text, |bucket, links| {
                     let keys: Result<Vec<_>, _> = links.iter().map(encode_link).collect();
                     let mut keys = keys?;
-                    // Links do not sort as their JSON does.
+                    // Links sort differently from their JSON.
                     keys.sort_unstable();
                     put_names(bucket, keys)
                 })
@@ -258,14 +258,14 @@ impl SolverCache {
     }
 }
 
-/// An entry that says something other than its place, or says it in other bytes than BuildKit.
+/// An entry whose content contradicts its place, or is encoded in other bytes than BuildKit's.
 ///
 /// ```
 /// use bkstate::bolt::{self, Db};
 /// use bkstate::ids::KeyId;
 /// use bkstate::solver::{Miswritten, SolverCache};
 ///
-/// // Go leaves out what is zero, so no daemon ever looks for this link.
+/// // Go omits zero values, so no daemon ever looks for this link.
 /// let link = br#"{"Input":0,"Digest":"sha256:0"}@target"#;
 /// let file = tempfile::tempfile()?;
 /// bolt::write(&file, |root| root.bucket(b"_links", |all| all.bucket(b"source", |of| of.put(link, b""))))?;
@@ -278,25 +278,25 @@ impl SolverCache {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Miswritten {
-    /// A link whose JSON differs from what Go makes of its members.
+    /// The JSON of a link differs from Go's encoding of it.
     #[error("the link to {to} in key {from} is not written as BuildKit writes it")]
     Link {
-        /// Where the link starts.
+        /// The source of the link.
         from: KeyId,
-        /// Where it leads.
+        /// The target of the link.
         to: KeyId,
     },
-    /// A result whose value has another id than its key.
+    /// The id in the value of a result differs from its key.
     #[error("the result {result} of key {key} has another id in its value")]
     Result {
         /// The key that has the result.
         key: KeyId,
-        /// The id that it stands under.
+        /// The id in its key.
         result: ResultId,
     },
 }
 
-/// An entry as it is read.
+/// An entry as read.
 enum Written<'a> {
     /// A link of `from`, and the bytes of its key.
     Link { from: &'a KeyId, link: &'a (Link, KeyId), bytes: &'a [u8] },
@@ -305,7 +305,7 @@ enum Written<'a> {
 }
 
 impl Written<'_> {
-    /// What is wrong with it, if a daemon does not understand it.
+    /// Returns what is wrong with the entry, if a daemon does not understand it.
     fn miswritten(&self) -> Option<Miswritten> {
         match *self {
             Self::Link { from, link, bytes } => {
@@ -331,7 +331,7 @@ fn each<'m, K, V, T: AsRef<str>>(
     })
 }
 
-/// Writes names, which are in order, as keys without values.
+/// Writes sorted names as keys without values.
 fn put_names(
     bucket: &mut BucketWriter<'_>,
     names: impl IntoIterator<Item = impl AsRef<str>>,

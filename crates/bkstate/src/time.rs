@@ -12,21 +12,21 @@
 //!
 //! let built: Time = "2026-11-21T20:27:19.5Z".parse()?;
 //!
-//! // The records of a daemon count nanoseconds; a time that they cannot hold has none.
+//! // A daemon's records count nanoseconds; a time out of their range has none.
 //! assert_eq!(built.unix_nanos().map(Time::from_unix_nanos), Some(built));
 //! assert_eq!(Time::ZERO.unix_nanos(), None);
 //!
-//! // In whole seconds, as `SOURCE_DATE_EPOCH` has it.
+//! // In whole seconds, as in `SOURCE_DATE_EPOCH`.
 //! let whole = Time::from_unix_seconds(built.unix_seconds());
 //! assert_eq!(whole.to_string(), "2026-11-21T20:27:19Z");
 //!
-//! // containerd has what Go makes of it.
+//! // containerd stores Go's encoding.
 //! let bytes = built.to_go_binary();
 //! assert_eq!(Time::from_go_binary(&bytes), Ok(built));
 //! let refused = Time::from_go_binary(&bytes[..14]);
 //! assert!(matches!(refused, Err(ParseTimeError::Binary { length: 14, .. })));
 //!
-//! // Go's zero time stands for one that is not known. It is not that of Unix.
+//! // Go's zero time means unknown. It is not the Unix epoch.
 //! assert!(Time::ZERO.is_zero() && !Time::UNIX_EPOCH.is_zero());
 //! # Ok::<(), ParseTimeError>(())
 //! ```
@@ -41,10 +41,10 @@ const UNIX_TO_YEAR_ONE: i64 = 62_135_596_800;
 /// The zone offset that Go's binary form uses for UTC, in minutes.
 const BINARY_UTC: i16 = -1;
 
-/// A point in time with nanoseconds and the zone it was written in.
+/// A point in time with nanoseconds and the zone in which it was written.
 ///
-/// The zone is kept because a state must be writable again as it was read; two times are equal
-/// only if their zones are.
+/// The zone is kept so that a state can be written again exactly as it was read; two times are equal only if
+/// their zones are.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time {
     seconds: i64,
@@ -62,15 +62,15 @@ pub enum ParseTimeError {
         "{length} bytes starting with {version:?} are not a Go binary time (version 1, 15 bytes)"
     )]
     Binary {
-        /// How many bytes there were.
+        /// Number of bytes.
         length: usize,
-        /// The first of them.
+        /// The first byte.
         version: Option<u8>,
     },
     /// The text is not RFC 3339.
     #[error("{text:?} is not an RFC 3339 time")]
     Text {
-        /// The text that was refused, shortened to 100 characters.
+        /// The rejected text, shortened to 100 characters.
         text: String,
     },
 }
@@ -82,7 +82,7 @@ impl Time {
     /// The Unix epoch.
     pub const UNIX_EPOCH: Self = Self { seconds: 0, nanoseconds: 0, offset_minutes: 0 };
 
-    /// The time `nanoseconds` after the Unix epoch, in UTC.
+    /// Returns the time `nanoseconds` after the Unix epoch, in UTC.
     pub const fn from_unix_nanos(nanoseconds: i64) -> Self {
         Self {
             seconds: nanoseconds.div_euclid(1_000_000_000),
@@ -91,27 +91,27 @@ impl Time {
         }
     }
 
-    /// The time `seconds` after the Unix epoch, in UTC.
+    /// Returns the time `seconds` after the Unix epoch, in UTC.
     pub const fn from_unix_seconds(seconds: i64) -> Self {
         Self { seconds, nanoseconds: 0, offset_minutes: 0 }
     }
 
-    /// Nanoseconds since the Unix epoch; `None` outside the years 1678 to 2262.
+    /// Returns the nanoseconds since the Unix epoch; `None` outside the years 1678 to 2262.
     pub fn unix_nanos(&self) -> Option<i64> {
         self.seconds.checked_mul(1_000_000_000)?.checked_add(i64::from(self.nanoseconds))
     }
 
-    /// Whole seconds since the Unix epoch.
+    /// Returns the whole seconds since the Unix epoch.
     pub const fn unix_seconds(&self) -> i64 {
         self.seconds
     }
 
-    /// Whether this is [`Time::ZERO`], whatever its zone.
+    /// Returns whether this is [`Time::ZERO`], in any zone.
     pub const fn is_zero(&self) -> bool {
         self.seconds == Self::ZERO.seconds && self.nanoseconds == 0
     }
 
-    /// Go's `time.Time.MarshalBinary`: version 1, seconds since year one, nanoseconds, zone.
+    /// Encodes it as Go's `time.Time.MarshalBinary`: version 1, seconds since year one, nanoseconds, zone.
     pub fn to_go_binary(&self) -> [u8; 15] {
         let mut bytes = [0; 15];
         let zone = if self.offset_minutes == 0 { BINARY_UTC } else { self.offset_minutes };
@@ -122,11 +122,11 @@ impl Time {
         bytes
     }
 
-    /// Reads Go's `time.Time.MarshalBinary`.
+    /// Decodes Go's `time.Time.MarshalBinary`.
     ///
     /// # Errors
-    /// Anything but 15 bytes of version 1 with a possible nanosecond. (Version 2, for zones with
-    /// seconds, cannot come from the daemons: they write UTC.)
+    /// Returns an error if the bytes are not 15 bytes of version 1 with valid nanoseconds. (Version 2, for
+    /// zones with seconds, cannot come from the daemons: they write UTC.)
     pub fn from_go_binary(bytes: &[u8]) -> Result<Self, ParseTimeError> {
         let error =
             || ParseTimeError::Binary { length: bytes.len(), version: bytes.first().copied() };
@@ -148,10 +148,10 @@ impl Time {
     }
 }
 
-/// RFC 3339 as Go's `time.RFC3339Nano` prints it.
+/// Formats it as Go's `time.RFC3339Nano`.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Out of the calendar's range only for hostile binary input; clamp rather than fail.
+        // Only hostile binary input is out of the calendar's range; clamp it and do not fail.
         let local = self.seconds.saturating_add(i64::from(self.offset_minutes) * 60);
         let nanoseconds = i32::try_from(self.nanoseconds).unwrap_or_default();
         let timestamp = jiff::Timestamp::new(local, nanoseconds).unwrap_or(jiff::Timestamp::MAX);
@@ -186,7 +186,7 @@ impl FromStr for Time {
             }
             _ => 0,
         };
-        // Jiff rounds the seconds of times before 1970 towards zero; Go and we floor them.
+        // Jiff rounds the seconds of times before 1970 towards zero; Go and this module round down.
         let nanoseconds = timestamp.as_nanosecond();
         Ok(Self {
             seconds: i64::try_from(nanoseconds.div_euclid(1_000_000_000)).map_err(|_| error())?,

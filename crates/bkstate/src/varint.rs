@@ -1,27 +1,27 @@
 //! The variable-length integers of Go's `encoding/binary`, which containerd's databases use.
 //!
-//! `uvarint` is base 128, least significant group first; `varint` is the same over the zig-zag
-//! form, so small negative numbers stay short.
+//! `uvarint` is base 128, least significant group first; `varint` is the same over the zig-zag form, which
+//! keeps small negative numbers short.
 //!
 //! ```
 //! use bkstate::varint::{decode_signed, decode_unsigned, encode_signed, encode_unsigned};
 //!
-//! // In `snapshots/metadata.db` the snapshot 300 stands under the key 7, 0, 300 if it lies on 7.
+//! // In `snapshots/metadata.db`, the key of the snapshot 300 with the parent 7 is 7, 0, 300.
 //! let key = [encode_unsigned(7), vec![0], encode_unsigned(300)].concat();
 //! assert_eq!(key, [7, 0, 0xac, 2]);
 //! let Some((7, [0, child @ ..])) = decode_unsigned(&key) else { panic!("not on 7") };
 //! assert_eq!(decode_unsigned(child), Some((300, [].as_slice())));
 //!
-//! // Sizes can be unknown, which is -1.
+//! // Sizes can be unknown, encoded as -1.
 //! assert_eq!(encode_signed(-1), [1]);
 //! assert_eq!(decode_signed(&[1]), Some(-1));
 //! assert_eq!(decode_signed(&[1, 0]), None, "a size is the whole value");
 //! ```
 
-/// Longest encoding of 64 bits.
+/// Maximum length of an encoded 64-bit number.
 const MAX_LEN: usize = 10;
 
-/// Go's `binary.PutUvarint`.
+/// Encodes as Go's `binary.PutUvarint`.
 pub fn encode_unsigned(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(MAX_LEN);
     loop {
@@ -35,13 +35,13 @@ pub fn encode_unsigned(mut value: u64) -> Vec<u8> {
     }
 }
 
-/// Go's `binary.PutVarint`.
+/// Encodes as Go's `binary.PutVarint`.
 pub fn encode_signed(value: i64) -> Vec<u8> {
     encode_unsigned((value.wrapping_shl(1) ^ (value >> 63)).cast_unsigned())
 }
 
-/// Reads one uvarint from the start of `bytes` and returns it with what follows; `None` if the
-/// bytes end early or hold more than 64 bits.
+/// Decodes one uvarint at the start of `bytes` and returns it with the remaining bytes; `None` if the bytes
+/// end early or the number has more than 64 bits.
 pub fn decode_unsigned(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0_u64;
     for (at, byte) in bytes.iter().take(MAX_LEN).enumerate() {
@@ -57,7 +57,7 @@ pub fn decode_unsigned(bytes: &[u8]) -> Option<(u64, &[u8])> {
     None
 }
 
-/// Reads one varint that fills `bytes` to the end.
+/// Decodes one varint that fills `bytes` completely.
 pub fn decode_signed(bytes: &[u8]) -> Option<i64> {
     let (value, rest) = decode_unsigned(bytes)?;
     let signed = (value >> 1).cast_signed() ^ -((value & 1).cast_signed());

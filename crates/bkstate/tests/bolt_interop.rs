@@ -1,8 +1,8 @@
-//! The bolt module against Go's bbolt: each reads, checks and continues what the other wrote.
+//! Tests the bolt module against Go's bbolt: each reads, checks and continues the other's files.
 //!
-//! Databases are described by scripts of operations, which `bolt-interop/main.go` runs with bbolt
-//! and [`model`] runs on a [`Tree`]. Without Go these tests are skipped, except for the one that
-//! reads the databases in `bolt-data/`; where `OCI2BK_REQUIRE_ORACLE` is set they fail instead.
+//! Databases are described by scripts of operations, which `bolt-interop/main.go` runs with bbolt and
+//! [`model`] runs on a [`Tree`]. Without Go these tests are skipped, except for the one that reads the
+//! databases in `bolt-data/`; with `OCI2BK_REQUIRE_ORACLE` they fail instead.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,7 +23,7 @@ use bkstate::digest::Hasher;
 
 const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
 
-/// The Go program, built once; `None` where there is no Go.
+/// The Go program, built once; `None` without Go.
 fn go_program() -> Option<&'static Path> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let build = || {
@@ -42,7 +42,7 @@ fn go_program() -> Option<&'static Path> {
     PROGRAM.get_or_init(build).as_deref()
 }
 
-/// Runs the Go program and returns what it prints.
+/// Runs the Go program and returns its output.
 fn go(args: &[&str], file: &Path, input: &str) -> String {
     let mut child = Command::new(go_program().unwrap())
         .args(args)
@@ -108,7 +108,7 @@ fn hex(key: impl AsRef<[u8]>) -> String {
     })
 }
 
-/// What `bolt-interop hash` prints for a database with this content.
+/// Returns the output of `bolt-interop hash` for a database with this content.
 fn hash(tree: &Tree) -> String {
     fn add(tree: &Tree, hasher: &mut Hasher) {
         hasher.update(&tree.sequence.to_le_bytes());
@@ -155,8 +155,8 @@ fn assert_go_sees(path: &Path, tree: &Tree) {
     assert_eq!(go(&["hash"], path, ""), hash(tree));
 }
 
-/// Everything that the format knows: small and large values, long keys, two thousand buckets with
-/// sequences, inline and not, an empty bucket, and buckets in one another.
+/// Everything in the format: small and large values, long keys, two thousand buckets with sequences, inline
+/// and not, an empty bucket, and nested buckets.
 fn mix() -> String {
     let mut script = String::new();
     let s = &mut script;
@@ -262,7 +262,7 @@ fn we_read_what_bbolt_writes() {
         assert!(read(&path) == tree, "{args:?}");
         assert_eq!(go(&["hash"], &path, ""), hash(&tree), "{args:?}");
 
-        // The first meta page is in doubt: the second is found at any page size.
+        // The first meta page is invalid: the second is found at any page size.
         let mut bytes = fs::read(&path).unwrap();
         bytes[..80].fill(0);
         fs::write(&path, bytes).unwrap();
@@ -288,12 +288,12 @@ fn bbolt_can_empty_trees_of_ours_key_by_key() {
     if go_program().is_none() {
         return;
     }
-    // bbolt panics when it merges a page whose parent has no other child, so every shape of branch
-    // page that can come from the end of a level has to survive this.
+    // bbolt panics when it merges a page whose parent has no other child, so every shape of branch page that
+    // the end of a level can produce must survive this.
     let dir = tempfile::tempdir().unwrap();
     for count in [1, 2, 3, 4, 5, 7, 8, 12, 13, 16, 17] {
         let path = dir.path().join(format!("{count}.db"));
-        // Two or three of these make a branch page, so few keys make a high tree.
+        // Two or three of these fill a branch page, so few keys make a high tree.
         let keys: Vec<_> =
             (0..count).map(|n| [[n as u8].as_slice(), &[0; 2000]].concat()).collect();
         let puts =

@@ -1,6 +1,6 @@
-//! The modes of everything that is published, as a daemon leaves them, whatever the umask is.
+//! The modes of everything that is published are those of a daemon, with any umask.
 //!
-//! The only test in this file: a umask holds for the whole process.
+//! The only test in this file: a umask applies to the whole process.
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 use std::collections::BTreeMap;

@@ -1,10 +1,9 @@
-//! The databases of states that a real buildkitd v0.32.2 left behind are read into the model and
-//! written again.
+//! The databases of states by a real buildkitd v0.32.2 are read into the model and written again.
 //!
 //! | state | |
 //! |---|---|
 //! | `natural` | two builds with COPY, RUN, a cache mount and local sources |
-//! | `mid-build` | copied while a RUN was running, after an import and builds with merges, cache mounts of another owner and content, and local sources that are gone |
+//! | `mid-build` | copied while a RUN was running, after an import and builds with merges, cache mounts of another owner and content, and removed local sources |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
 use std::fs::{self, File};
@@ -26,8 +25,8 @@ fn open(path: &Path) -> Db {
     Db::open(File::open(path).unwrap()).unwrap()
 }
 
-/// The whole content of a database, without buckets that have nothing in them: the daemon leaves
-/// some behind, and to it they mean the same as none. The solver's keys are the exception.
+/// The whole content of a database, without empty buckets: the daemon leaves some behind, and treats them
+/// like missing ones. The solver's keys are the exception.
 fn content(db: &Db, keep_empty: bool) -> Tree {
     fn prune(tree: &mut Tree) {
         for node in tree.entries.values_mut() {
@@ -93,8 +92,7 @@ fn snapshots_metadata_db_keeps_its_content() {
     }
 }
 
-/// A state with the files that its databases tell of, in their sizes but without their
-/// content.
+/// Creates a state with the files named by its databases, with their sizes but without their content.
 fn with_files(state: &Path) -> tempfile::TempDir {
     let temp = tempfile::tempdir().unwrap();
     let worker = temp.path().join("runc-overlayfs");
@@ -113,7 +111,7 @@ fn with_files(state: &Path) -> tempfile::TempDir {
     let state = Root::open(temp.path()).unwrap().state().unwrap();
     let namespaces = state.metadata.namespaces.values();
     for (digest, content) in namespaces.flat_map(|namespace| &namespace.content) {
-        // More than one namespace may have a row of it.
+        // Several namespaces may have a row for it.
         let file = File::create(blobs.join(digest.hex())).unwrap();
         file.set_len(content.size.cast_unsigned()).unwrap();
     }
@@ -131,7 +129,7 @@ fn a_natural_state_is_not_taken_for_damaged() {
         let root = with_files(&state);
         let found = Root::open(root.path()).unwrap().verify().unwrap();
         assert!(found.damage.is_empty(), "{state:?}: {:#?}", found.damage);
-        // A collection left the names of two snapshots with those that they lay on.
+        // A garbage collection left the names of two snapshots in their parents.
         let children = if state.ends_with("mid-build") { 2 } else { 0 };
         let leftovers: Vec<_> = found.leftovers.iter().map(|left| left.kind()).collect();
         assert_eq!(leftovers, vec!["stray-snapshot-child"; children], "{state:?}");
@@ -143,7 +141,7 @@ fn every_field_of_a_natural_record_is_known() {
     for state in states() {
         let state = Root::open(&state).unwrap().state().unwrap();
         for (id, record) in &state.records.by_id {
-            // What is left are cleared entries.
+            // The rest are cleared entries.
             let unknown = record.other.iter().find(|(_, value)| !value.is_empty());
             assert_eq!(unknown, None, "{id}");
         }

@@ -1,10 +1,10 @@
-//! Where the files of a worker lie and what they are called stands in one place: `bkstate::worker`.
+//! The paths and names of a worker's files are defined in one place: `bkstate::worker`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What no other file may name.
+/// Names that no other file may contain.
 const NAMES: [&str; 7] = [
     "runc-",
     "\"overlayfs\"",
@@ -15,7 +15,7 @@ const NAMES: [&str; 7] = [
     "buildkit_history",
 ];
 
-/// The sources below `dir` that are neither tests nor those of the worker.
+/// Finds the sources below `dir`, except tests and those of the worker.
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -28,7 +28,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The lines of a source that are neither comments nor tests.
+/// Returns the lines of a source that are neither comments nor tests.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
     text[..end].lines().filter(|line| !line.trim_start().starts_with("//"))

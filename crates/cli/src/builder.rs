@@ -1,12 +1,12 @@
-//! Builders of docker buildx with the `docker-container` driver, from the files that buildx and Docker
-//! keep; neither is run.
+//! Finds builders of docker buildx with the `docker-container` driver, from the files of buildx and Docker;
+//! neither program is run.
 //!
-//! buildx v0.38.2 notes a builder in `instances/NAME` of its directory (`store/store.go`). It names the
-//! nodes `NAME0`, `NAME1` and so on (`store/nodegroup.go`), the container of a node
-//! `buildx_buildkit_NODE` (`driver/driver.go`), and mounts the volume `buildx_buildkit_NODE_state` at
-//! `/var/lib/buildkit` in it (`driver/docker-container/driver.go`). Docker v28.5.2 has the content of a
-//! volume in `volumes/VOLUME/_data` of its data root (`volume/local/local.go`), which `data-root` in
-//! `daemon.json` moves (`daemon/config/config.go`).
+//! buildx v0.38.2 records a builder in `instances/NAME` of its directory (`store/store.go`). It names the
+//! nodes `NAME0`, `NAME1` and so on (`store/nodegroup.go`), the container of a node `buildx_buildkit_NODE`
+//! (`driver/driver.go`), and mounts the volume `buildx_buildkit_NODE_state` at `/var/lib/buildkit` in it
+//! (`driver/docker-container/driver.go`). Docker v28.5.2 has the content of a volume in
+//! `volumes/VOLUME/_data` of its data root (`volume/local/local.go`), which `data-root` in `daemon.json`
+//! moves (`daemon/config/config.go`).
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,20 +20,20 @@ use bkstate::{Class, Classified, Digest};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// Where a volume is mounted in the container of its builder.
+/// The mount point of a volume in the container of its builder.
 pub(crate) const CONTAINER_ROOT: &str = "/var/lib/buildkit";
 
-/// The largest file that is read.
+/// Maximum size of a file to read, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Where buildx and Docker keep what is read here.
+/// The places of buildx's and Docker's files.
 #[derive(Debug)]
 pub(crate) struct Docker {
     /// The directory of buildx, if the user has one.
     pub(crate) buildx: Option<PathBuf>,
-    /// Where the contexts of Docker are noted, if the user has such a directory.
+    /// The directory of Docker's contexts, if the user has one.
     pub(crate) contexts: Option<PathBuf>,
-    /// The configuration of Docker's daemon.
+    /// The configuration of the Docker daemon.
     pub(crate) daemon_json: PathBuf,
     /// The data root, if it is given.
     pub(crate) root: Option<PathBuf>,
@@ -43,13 +43,13 @@ pub(crate) struct Docker {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Builder {
     pub(crate) name: String,
-    /// The root of its daemon, which is there.
+    /// The root of its daemon, which exists.
     pub(crate) root: PathBuf,
     /// Its `buildkitd.toml`.
     pub(crate) config: Option<String>,
 }
 
-/// Why the root of a builder is not found.
+/// Why the root of a builder cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BuilderError {
     #[error("{0:?} cannot be the name of a builder: a letter, then letters, digits and ._-")]
@@ -126,7 +126,7 @@ impl BuilderError {
     }
 }
 
-/// What `instances/NAME` has (`store.NodeGroup` in Go's JSON).
+/// The content of `instances/NAME` (`store.NodeGroup` in Go's JSON).
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Instance {
@@ -140,7 +140,7 @@ struct Node {
     name: String,
     #[serde(default)]
     endpoint: String,
-    /// What is copied into the container, in base64.
+    /// Files that are copied into the container, in base64.
     #[serde(default)]
     files: Option<BTreeMap<String, String>>,
 }
@@ -152,7 +152,7 @@ struct DaemonJson {
 }
 
 impl Docker {
-    /// That of this machine, for the user who runs the command.
+    /// Returns the places on this machine, for the current user.
     pub(crate) fn here(root: Option<PathBuf>) -> Self {
         let variable =
             |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
@@ -168,8 +168,8 @@ impl Docker {
         Self { buildx, contexts, daemon_json: "/etc/docker/daemon.json".into(), root }
     }
 
-    /// The builder `name`, if it has one node and has run. One that buildx has not noted for this
-    /// user, who may be root instead of its owner, is found by the name of its volume.
+    /// Returns the builder `name`, if it has one node and has run. A builder that buildx has not recorded for
+    /// the current user, who may be root and not its owner, is found by the name of its volume.
     pub(crate) fn builder(&self, name: &str) -> Result<Builder, BuilderError> {
         let name = valid_name(name)?;
         let volumes = self.data_root()?.join("volumes");
@@ -202,9 +202,9 @@ impl Docker {
         }
     }
 
-    /// Whether the builder `name` is that of a Docker Engine, which buildx has for each context and notes
-    /// nowhere (`store/storeutil/storeutil.go`). A context lies in a directory that is called after the
-    /// digest of its name (Docker v29.8.2 `cli/context/store/metadatastore.go`).
+    /// Returns whether the builder `name` is that of a Docker Engine. buildx has one for each context and
+    /// does not record it (`store/storeutil/storeutil.go`). The name of a context's directory is the digest
+    /// of the context's name (Docker v29.8.2 `cli/context/store/metadatastore.go`).
     fn is_engine(&self, name: &str) -> bool {
         let has = |dir: &PathBuf| dir.join(&*Digest::of(name).hex()).is_dir();
         name == "default" || self.contexts.as_ref().is_some_and(has)
@@ -234,7 +234,7 @@ impl Instance {
         }
     }
 
-    /// The `buildkitd.toml` of the first node.
+    /// Returns the `buildkitd.toml` of the first node.
     fn config(&self) -> Result<Option<String>, ()> {
         let files = self.nodes.first().and_then(|node| node.files.as_ref());
         let Some(file) = files.and_then(|files| files.get("buildkitd.toml")) else {
@@ -245,14 +245,15 @@ impl Instance {
     }
 }
 
-/// A name of a builder or node as buildx keeps it (`ValidateName` in `store/util.go`).
+/// Checks the name of a builder or node, and returns it as buildx stores it (`ValidateName` in
+/// `store/util.go`).
 fn valid_name(name: &str) -> Result<String, BuilderError> {
     let is_valid = name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     is_valid.then(|| name.to_lowercase()).ok_or_else(|| BuilderError::Name(name.to_owned()))
 }
 
-/// The document in a file, if that is there.
+/// Reads the document in a file; `None` if the file does not exist.
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, BuilderError> {
     let failed = |source| BuilderError::Read { path: path.to_owned(), source };
     let file = match input::open(path) {

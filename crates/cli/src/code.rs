@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use bkstate::Class;
 
-/// What the help says of them.
+/// The exit codes in the help.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done
@@ -16,7 +16,7 @@ Exit codes:
   6  the root is in use, or another program writes to the layout
   130, 143  ended by SIGINT or SIGTERM; nothing in the root was changed";
 
-/// How the command ended.
+/// The exit code of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     Failed = 1,
@@ -25,7 +25,7 @@ pub(crate) enum Code {
     Unkeyed = 4,
     Damaged = 5,
     InUse = 6,
-    /// As a shell reports a program that the signal killed: 128 and its number.
+    /// As in a shell for a program that the signal killed: 128 and its number.
     Interrupted = 130,
     Terminated = 143,
 }

@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         })?;
     }
     let unkeyed: Vec<_> = plan.unkeyed().cloned().collect();
-    // Where there is no key source, nobody expects steps.
+    // Without a key source, no steps are expected.
     let asked = arguments.require_keys || keyring.has_sources();
     if !unkeyed.is_empty() && asked && !arguments.allow_unkeyed {
         let foreign = foreign(&keyring, &exports);
@@ -112,7 +112,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         return Ok(());
     }
 
-    // Nothing was written up to here, so a signal may do what it always does.
+    // Nothing has been written yet, so until here signals have their default effect.
     let signals = Signals::catch()?;
     let converter = converter.progress(&display).cancel(signals.cancel());
     let done = converter.convert(&plan, root).map_err(|error| Failure::under(&signals, error))?;
@@ -148,7 +148,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     })
 }
 
-/// Adds the layers of base images, as far as they are there: manifest and config alone are of use too.
+/// Adds the existing layers of base images: manifest and config are useful alone, too.
 fn add_layers_there(
     plan: &mut Plan,
     images: &[BaseImage],
@@ -170,7 +170,7 @@ fn add_layers_there(
     Ok(())
 }
 
-/// Says which of the key sources are not of `exports`.
+/// Returns the key sources that do not belong to any of `exports`.
 fn foreign(keyring: &Keyring, exports: &[CacheExport]) -> Vec<String> {
     let is_ours = |cache| exports.iter().any(|export| export.manifest.digest == cache);
     let sources = keyring.sources();
@@ -195,8 +195,8 @@ fn foreign(keyring: &Keyring, exports: &[CacheExport]) -> Vec<String> {
     lines
 }
 
-/// What the key sources know: what the user names, then what lies inside the layouts, then beside them.
-/// The first that has a key names the step too, and keys attached to a layout have no more than its kind.
+/// Reads the key sources: those named by the user, then those inside the layouts, then those beside them. The
+/// first source with a key also names the step, and keys attached to a layout only have its kind.
 pub(crate) fn keyring(
     exports: &[CacheExport],
     named: &[PathBuf],

@@ -1,4 +1,4 @@
-//! The daemon that a command is about: where its root is, and how it is configured.
+//! The daemon of a command: its root, and its configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +9,14 @@ use bkstate::{Class, Classified};
 use crate::args::{DaemonArguments, RootArguments};
 use crate::builder::{Builder, BuilderError, CONTAINER_ROOT, Docker};
 
-/// A daemon, as far as it is known.
+/// What is known of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DaemonRoot {
     pub(crate) root: PathBuf,
     pub(crate) gc: GcConfig,
 }
 
-/// Why there is no root.
+/// Why the root of a daemon cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DaemonError {
     #[error(transparent)]
@@ -81,7 +81,7 @@ impl RootArguments {
 }
 
 impl DaemonArguments {
-    /// The daemon that is meant, with the root that is given, if one is.
+    /// Finds the daemon, with the given root, if any.
     pub(crate) fn resolve(&self, root: Option<&Path>) -> Result<DaemonRoot, DaemonError> {
         let config = self.config.as_deref().map(DaemonConfig::read).transpose()?;
         match (&self.builder, &self.config) {
@@ -104,7 +104,7 @@ impl DaemonArguments {
     }
 }
 
-/// The root of a builder, with the configuration that is given or else its own.
+/// Returns the root of a builder, with the given configuration or the builder's own.
 fn of_builder(builder: Builder, config: Option<DaemonConfig>) -> Result<DaemonRoot, DaemonError> {
     let Builder { name, root, config: own } = builder;
     let own = own.as_deref().map(DaemonConfig::from_toml).transpose();

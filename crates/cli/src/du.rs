@@ -28,15 +28,15 @@ pub(crate) fn run(arguments: &Du) -> Result<(), Failure> {
         return if usages.is_empty() { Ok(()) } else { output::result(&lines?.join("\n")) };
     }
     let mut text = if arguments.verbose { verbose(&usages) } else { table(&usages) };
-    // As buildctl does it: sums over a part of the records would be taken for those over all.
+    // As in buildctl: sums over some of the records would be mistaken for those over all.
     if filters.is_empty() {
         text += &totals(&usages);
     }
     output::result(text.trim_end())
 }
 
-/// A record, with the names that `docker buildx du --format json` has for its fields. Their values
-/// are for programs: bytes, and times.
+/// A record, with the field names of `docker buildx du --format json`. The values are for programs: bytes,
+/// and times.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Printed<'u> {
@@ -89,7 +89,7 @@ fn table(usages: &[Usage]) -> String {
     table.lines().map(|line| line.trim().to_owned() + "\n").collect()
 }
 
-/// As `buildctl du --verbose` prints it, to the byte.
+/// Formats the records exactly as `buildctl du --verbose`.
 fn verbose(usages: &[Usage]) -> String {
     let mut text = String::new();
     for usage in usages {
@@ -128,19 +128,19 @@ fn totals(usages: &[Usage]) -> String {
     text
 }
 
-/// Adds a line with the value in the column that Go's tabwriter gives it.
+/// Appends a line with the value in the column of Go's tabwriter.
 fn line(text: &mut String, name: &str, value: &str) {
     let tabs = if name.len() + 1 < 8 { "\t\t" } else { "\t" };
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{name}:{tabs}{value}");
 }
 
-/// A time as Go prints it.
+/// Formats a time as Go does.
 fn go_time(time: Time) -> String {
     time.to_string().replacen('T', " ", 1).replacen('Z', " +0000 UTC", 1)
 }
 
-/// Bytes in the decimal unit that fits, as `buildctl` has them.
+/// Formats bytes in a suitable decimal unit, as `buildctl` does.
 fn units(bytes: i64) -> String {
     let names = ["kB", "MB", "GB", "TB", "PB", "EB"];
     let size = bytes.unsigned_abs();

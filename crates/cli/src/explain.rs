@@ -20,20 +20,20 @@ use crate::failure::Failure;
 use crate::output;
 use crate::warmth::no_steps_note;
 
-/// More differences than this are counted, not named.
+/// Maximum number of differences that are listed; the rest is counted.
 const NAMED: usize = 8;
-/// Longer values than this are cut.
+/// Maximum length of values.
 const LONGEST_VALUE: usize = 60;
-/// And longer names of steps. In a table every line is as long as the longest.
+/// Maximum length of step names. In a table every line is as long as the longest.
 const LONGEST_NAME: usize = 120;
-/// And longer reasons.
+/// Maximum length of reasons.
 const LONGEST_REASON: usize = 160;
 
-/// What helps if no source has the ops of the cache.
+/// Advice for when no source has the ops of the cache.
 const HOW: &str =
     "provenance of the build that made it, given with --keys, would tell what differs";
 
-/// What becomes of one of the builds that are asked for.
+/// The result for one of the given builds.
 #[derive(Debug, Serialize)]
 struct Build {
     description: String,
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
     })
 }
 
-/// What is known of steps, and of a root how warm it is.
+/// Reads the steps of the cache, and for a root its degree of warmth.
 fn read_cache(arguments: &Explain, limits: &Limits) -> Result<(Cache, Option<Degree>), Failure> {
     let path = match find(&arguments.cache)? {
         Place::Source(_) if arguments.buildkit.is_some() => {
@@ -93,7 +93,7 @@ fn read_cache(arguments: &Explain, limits: &Limits) -> Result<(Cache, Option<Deg
     let mut cache = Cache::of_state(&state, arguments.buildkit.unwrap_or_default());
     match keys::read_root(&root, limits) {
         Ok(sources) => cache.learn(sources, limits).map_err(SourceError::from)?,
-        // Nobody has built on it.
+        // An empty root: no build has used it.
         Err(SourceError::EmptyRoot { .. }) => {}
         Err(error) => return Err(error.into()),
     }
@@ -143,7 +143,7 @@ fn named(name: &str) -> String {
     shortened(name, LONGEST_NAME)
 }
 
-/// A reason in a few words.
+/// Formats a reason in a few words.
 fn short(reason: &Reason, steps: &[Explained]) -> String {
     shortened(&words(reason, steps), LONGEST_REASON)
 }
@@ -180,7 +180,7 @@ fn contents(contents: &Contents, steps: &[Explained]) -> String {
     format!("{} of {}", one_line(&contents.paths.join(" ")), name(steps, contents.step))
 }
 
-/// What the first miss is about, at length.
+/// Describes the first miss in detail.
 fn first_miss(step: &Explained, steps: &[Explained]) -> Vec<String> {
     let mut lines = vec![format!("first miss: {}", named(&step.name))];
     match &step.reason {

@@ -1,4 +1,4 @@
-//! How the command fails: what it prints and which code it returns.
+//! How the command fails: its message and its exit code.
 //!
 //! The errors of operations say themselves what they are about, which gives their code. The others here are
 //! those of the command.
@@ -50,7 +50,7 @@ pub(crate) enum Failure {
     #[error("{}", missing_keys(lost, foreign).join("\n"))]
     Unkeyed {
         lost: Vec<Lost>,
-        /// The key sources that are of other caches.
+        /// The key sources that belong to other caches.
         foreign: Vec<String>,
     },
     #[error("no key source has a key, so nothing was written")]
@@ -123,10 +123,10 @@ pub(crate) enum Failure {
     Json(#[from] serde_json::Error),
 }
 
-/// More unresolved records than this are counted, not named.
+/// Maximum number of unresolved records that are listed; the rest is counted.
 const NAMED: usize = 20;
 
-/// The lines of the message.
+/// Returns the lines of the message.
 fn missing_keys(lost: &[Lost], foreign: &[String]) -> Vec<String> {
     let mut lines = vec![match lost.len() {
         1 => "no key source has the key of 1 step:".to_owned(),
@@ -188,8 +188,8 @@ impl From<MendError> for Failure {
 }
 
 impl Failure {
-    /// What `error` is while signals are caught: the end that a signal asked for, if it is no more than
-    /// the consequence of that.
+    /// Returns the failure for `error` while signals are caught: an interruption, if the error is only a
+    /// consequence of the signal.
     pub(crate) fn under(signals: &Signals, error: impl Into<Self>) -> Self {
         let failure = error.into();
         match failure.classified().map(Classified::class) {
@@ -267,7 +267,7 @@ impl Failure {
         let mut source = self.source();
         while let Some(error) = source {
             let text = error.to_string();
-            // A transparent error says the same as its source.
+            // A transparent error has the same message as its source.
             if text != said {
                 note(format_args!("  because: {text}"));
             }

@@ -1,4 +1,4 @@
-//! What the daemon's garbage collection will take of the new state, and how to keep it.
+//! Warnings about garbage collection of the new state, with advice.
 
 use bkstate::Time;
 use bkstate::gc::Loss;
@@ -7,7 +7,7 @@ use oci2bk::text::size;
 
 use crate::output::note;
 
-/// Says on stderr what will go, and what to do about it.
+/// Warns on stderr about what will be removed, and says how to keep it.
 pub(crate) fn warn(collection: &Collection, last_used: Option<Time>) {
     let Collection { bytes, disk, losses, config, .. } = collection;
     let (later, at_once): (Vec<&Loss>, Vec<&Loss>) =

@@ -1,4 +1,4 @@
-//! `oci2bk completions` and `oci2bk man`: what is made of the definition of the command line.
+//! `oci2bk completions` and `oci2bk man`: output generated from the definition of the command line.
 
 use std::ffi::OsStr;
 use std::io;
@@ -44,7 +44,7 @@ struct Page {
     text: Vec<u8>,
 }
 
-/// The pages of a command that is built, and of those below it.
+/// Returns the pages of a built command, and of its subcommands.
 fn pages(command: &Command) -> io::Result<Vec<Page>> {
     let visible = || command.get_subcommands().filter(|below| !below.is_hide_set());
     let mut written = vec![page(command, visible().next().is_some())?];
@@ -70,7 +70,7 @@ fn page(command: &Command, has_commands: bool) -> io::Result<Page> {
     Ok(Page { name: man.get_filename(), text })
 }
 
-/// The end of `--help`, whose paragraphs with a heading become sections with the lines they have.
+/// Formats the end of `--help`: paragraphs with a heading become sections, and keep their lines.
 fn closing_sections(command: &Command) -> Roff {
     let mut roff = Roff::new();
     let help = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();

@@ -17,12 +17,12 @@ pub(crate) fn run(arguments: &Keys) -> Result<(), Failure> {
     match (&arguments.command, &arguments.output) {
         (Some(KeysCommand::Attach(arguments)), _) => run_attach(arguments),
         (None, Some(output)) => write(&arguments.sources, output, &arguments.limits.limits()),
-        // The command line asks for one of them.
+        // The command line requires one of them.
         (None, None) => Err(Failure::NoKeys),
     }
 }
 
-/// Writes what `sources` have to the file `output`.
+/// Writes the keys of `sources` to the file `output`.
 fn write(sources: &[PathBuf], output: &Path, limits: &Limits) -> Result<(), Failure> {
     let keys = KeysFile::from_sources(&read(sources, limits)?);
     if keys.is_empty() {
@@ -30,7 +30,7 @@ fn write(sources: &[PathBuf], output: &Path, limits: &Limits) -> Result<(), Fail
     }
     let json = keys.encode()?;
     if output == Path::new("-") || output::is_stdout(output) {
-        // The line feed at the end is written with it.
+        // The output adds the line feed at the end.
         return output::result(text::escaped_json(&String::from_utf8_lossy(&json)).trim_end());
     }
     output::write_file(output, &json)
@@ -41,7 +41,7 @@ fn write(sources: &[PathBuf], output: &Path, limits: &Limits) -> Result<(), Fail
 fn run_attach(arguments: &Attach) -> Result<(), Failure> {
     let limits = arguments.limits.limits();
     let keys = KeysFile::from_sources(&read(&arguments.keys, &limits)?);
-    // An inline cache of several platforms is several, and the keys may be those of some of them.
+    // An inline cache of several platforms counts as several caches, and the keys may belong to some of them.
     let mut nothing = None;
     let mut done = Vec::new();
     for export in CacheExport::read_all(&arguments.layout, &limits)? {
@@ -74,7 +74,7 @@ fn describe(export: &CacheExport, attached: &Attached) -> String {
     )
 }
 
-/// Reads the sources, and says which of their steps they have no keys for.
+/// Reads the sources, and reports their steps without keys.
 fn read(paths: &[PathBuf], limits: &Limits) -> Result<Vec<KeySource>, Failure> {
     let mut sources = Vec::new();
     for path in paths {

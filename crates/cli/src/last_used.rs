@@ -1,4 +1,4 @@
-//! The value of `--last-used`, and of the variable that stands for it.
+//! The value of `--last-used`, and of its environment variable.
 
 use std::ffi::OsString;
 use std::num::ParseIntError;
@@ -11,7 +11,7 @@ use crate::clock;
 /// The variable (<https://reproducible-builds.org/specs/source-date-epoch/>).
 const VARIABLE: &str = "SOURCE_DATE_EPOCH";
 
-/// Why a text is no such value.
+/// Why a text is not a valid time.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LastUsedError {
     #[error("the seconds behind the @ are not a number")]
@@ -24,8 +24,7 @@ pub(crate) enum LastUsedError {
     Clock,
 }
 
-/// Reads RFC 3339, `@SECONDS` since 1970, or `now`, which is the one place where the clock decides
-/// what is written.
+/// Parses RFC 3339, `@SECONDS` since 1970, or `now`, the only case where the clock affects the output.
 pub(crate) fn parse(text: &str) -> Result<Time, LastUsedError> {
     let time = match (text, text.strip_prefix('@')) {
         ("now", _) => clock::now().ok_or(LastUsedError::Clock)?,
@@ -38,7 +37,7 @@ pub(crate) fn parse(text: &str) -> Result<Time, LastUsedError> {
     }
 }
 
-/// Why the variable has no such value.
+/// Why the variable is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the variable {VARIABLE} is {value:?}, which is not a number of seconds since 1970; correct or unset it"
@@ -47,7 +46,7 @@ pub(crate) struct EpochError {
     value: OsString,
 }
 
-/// The value of the variable; one that is empty counts as none.
+/// Returns the value of the variable; an empty one counts as unset.
 pub(crate) fn source_date_epoch() -> Result<Option<Time>, EpochError> {
     let Some(value) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
         return Ok(None);

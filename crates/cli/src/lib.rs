@@ -1,11 +1,10 @@
-//! The `oci2bk` command: turns a BuildKit cache export into the state directory of a buildkitd,
-//! keeps the keys that this takes, verifies such directories and shows what is in either.
+//! The `oci2bk` command: converts a BuildKit cache export into the state directory of a buildkitd, manages
+//! the necessary keys, verifies such directories and shows the content of both.
 //!
-//! stdout carries the result, stderr progress and errors. This crate is the only one that prints
-//! or exits.
+//! Results go to stdout, progress and errors to stderr. Only this crate prints or exits.
 //!
-//! It is a library so that another program can be the command, too: that of the tests. Only [`main()`] can be
-//! called, and nothing of it is promised.
+//! It is a library so that the tests can build another program from it. Only [`main()`] is public, and it is
+//! not a stable interface.
 
 mod args;
 mod builder;
@@ -36,11 +35,11 @@ use std::process::ExitCode;
 
 use crate::args::Command;
 
-/// Caches and states are millions of short texts in maps. ARCHITECTURE.md has what this saves.
+/// Caches and states are millions of short texts in maps. ARCHITECTURE.md has the measured benefit.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Runs the command: reads its arguments, prints what comes of it, and tells how it ended.
+/// Runs the command: parses its arguments, prints its result, and returns its exit code.
 pub fn main() -> ExitCode {
     let arguments = match args::parse() {
         Ok(arguments) => arguments,

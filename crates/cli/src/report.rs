@@ -1,4 +1,4 @@
-//! What was done, as data: the content of `--metadata-file` and of `--format json`.
+//! Reports as data: the content of `--metadata-file` and of `--format json`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::sparse::Written;
 
-/// How long each stage took, in seconds.
+/// The duration of each stage, in seconds.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Timings {
@@ -44,17 +44,17 @@ impl Timings {
     }
 }
 
-/// What a conversion did.
+/// The result of a conversion.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) root: PathBuf,
     pub(crate) worker_id: WorkerId,
     pub(crate) buildkit: Target,
-    /// How warm the caches make a root; nothing if they have no layers.
+    /// The warmth of a root with the caches; `None` if they have no layers.
     pub(crate) warmth: Option<Degree>,
-    /// What `--cache-from` takes of each cache, as far as BuildKit can read it where it is.
+    /// The `--cache-from` value for each cache that BuildKit can read in its current place.
     pub(crate) cache_from: Vec<String>,
-    /// Nothing if none was asked for.
+    /// `None` if not requested.
     pub(crate) sparse_layout: Option<Written>,
     pub(crate) sources: Vec<Source>,
     pub(crate) key_sources: Vec<KeySource>,
@@ -65,52 +65,52 @@ pub(crate) struct Report {
     /// Layers of the caches.
     pub(crate) layer_count: usize,
     pub(crate) stored: Stored,
-    /// Blobs of the root that were damaged, and were replaced.
+    /// Blobs of the root that were damaged and replaced.
     pub(crate) replaced_blobs: BTreeSet<Digest>,
-    /// Layers that a daemon before v0.33.1 unpacked and that are what the cache has, so that newer daemons share
+    /// Layers that a daemon before v0.33.1 unpacked and that match the cache, so that newer daemons share
     /// them now.
     pub(crate) mended_layer_count: usize,
-    /// The chainIDs of those that are not what the cache has.
+    /// The chainIDs of such layers that differ from the cache.
     pub(crate) different_layers: BTreeSet<Digest>,
-    /// Layers with bytes behind their gzip streams, which were ignored.
+    /// Layers with trailing bytes after their gzip streams, which were ignored.
     pub(crate) trailing_data: Vec<TrailingData>,
-    /// Copies of layers that were passed over, as another was good.
+    /// Copies of layers that were skipped, because another one was good.
     pub(crate) bad_copies: BTreeSet<BadCopy>,
-    /// Blobs that were hard-linked and that somebody may have open for writing: the kernel does not tell.
+    /// Hard-linked blobs that another process may have open for writing: the kernel does not tell.
     pub(crate) unleased_blobs: BTreeSet<Digest>,
-    /// Layers that stay packed, as they cannot be unpacked and no step needs their files.
+    /// Layers that stay packed, because they cannot be unpacked and no step needs their files.
     pub(crate) left_packed: Vec<LeftPacked>,
     /// What the root had before, and what is new.
     pub(crate) shares: Shares,
-    /// Nothing if the limits of the target are not known.
+    /// `None` if the limits of the target are not known.
     pub(crate) gc: Option<Collection>,
     #[serde(rename = "stage_seconds")]
     pub(crate) timings: Timings,
 }
 
-/// What is known of a signature: there is no key to check it with, and op digests need no trust.
+/// The state of a signature: there is no key to check it, and op digests need no trust.
 const NOT_CHECKED: &str = "not-checked";
 
-/// A key source and what came of it.
+/// A key source and its contribution.
 #[derive(Debug, Serialize)]
 pub(crate) struct KeySource {
     pub(crate) description: String,
-    /// Op digests it offered.
+    /// Number of op digests it offered.
     pub(crate) candidate_count: usize,
-    /// Records that it resolved and none before it.
+    /// Records that it resolved and no earlier source did.
     pub(crate) resolved_count: usize,
-    /// Whether it lay inside a cache or beside it, and was not named.
+    /// Whether it was found inside a cache or beside it, and not named by the user.
     pub(crate) found: bool,
-    /// What is known of its signature, if it came with one.
+    /// The state of its signature, if it has one.
     pub(crate) signature: Option<&'static str>,
 }
 
 /// Counts of the exports' records, which are steps.
 #[derive(Debug, Serialize)]
 pub(crate) struct StepCounts {
-    /// In all exports; what several have is one.
+    /// In all exports; duplicates count once.
     pub(crate) total: usize,
-    /// That became keys of the solver.
+    /// Converted to keys of the solver.
     pub(crate) converted: usize,
     /// Without an op digest.
     pub(crate) unkeyed: usize,
@@ -118,20 +118,20 @@ pub(crate) struct StepCounts {
     pub(crate) with_results: usize,
 }
 
-/// What was added to the root: counts, and sizes in bytes.
+/// Additions to the root: counts, and sizes in bytes.
 #[derive(Debug, Serialize)]
 pub(crate) struct Stored {
     pub(crate) snapshot_count: usize,
     pub(crate) blob_count: usize,
     pub(crate) blob_size: u64,
-    /// Of the uncompressed layers.
+    /// Total of the uncompressed layers.
     pub(crate) unpacked_size: u64,
     pub(crate) disk_size: u64,
-    /// Of the layers' archives.
+    /// Total of the layers' archives.
     pub(crate) entry_count: u64,
 }
 
-/// Bytes behind the gzip stream of a layer.
+/// Trailing bytes after the gzip stream of a layer.
 #[derive(Debug, Serialize)]
 pub(crate) struct TrailingData {
     blob: Digest,
@@ -202,7 +202,7 @@ pub(crate) fn key_sources(sources: &[SourceSummary]) -> Vec<KeySource> {
         .collect()
 }
 
-/// How many different records these are: of the same digest, as many as any one source has.
+/// Returns the number of different records: for each digest, the highest count in any source.
 fn different(lost: &[Lost]) -> usize {
     let mut of_source: BTreeMap<(Digest, SourceIndex), usize> = BTreeMap::new();
     for record in lost {
@@ -216,7 +216,7 @@ fn different(lost: &[Lost]) -> usize {
     most.values().sum()
 }
 
-/// How many records of `plan` are lost for `reason`.
+/// Returns the number of records of `plan` that are lost for `reason`.
 pub(crate) fn lost_for(plan: &Plan, reason: LostReason) -> usize {
     plan.lost.iter().filter(|lost| lost.reason == reason).count()
 }

@@ -1,4 +1,4 @@
-//! Signals that ask the command to end.
+//! Signals that end the command.
 
 use std::fmt;
 use std::io;
@@ -25,12 +25,12 @@ impl fmt::Display for Signal {
     }
 }
 
-/// Why no signals are caught.
+/// Why signals cannot be caught.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot catch signals")]
 pub(crate) struct CatchError(#[source] io::Error);
 
-/// The signals that came in since [`catch`](Self::catch).
+/// The signals received since [`catch`](Self::catch).
 #[derive(Debug)]
 pub(crate) struct Signals {
     any: Arc<AtomicBool>,
@@ -41,8 +41,8 @@ const INTERRUPT: usize = 1;
 const TERMINATE: usize = 2;
 
 impl Signals {
-    /// From here on the first signal cancels, so that what was begun is removed. The second one ends
-    /// the command as if nobody had caught it.
+    /// Catches signals: the first one cancels, so that temporary files are removed. The second one ends the
+    /// command as if it were not caught.
     pub(crate) fn catch() -> Result<Self, CatchError> {
         let signals = Self { any: Arc::default(), last: Arc::default() };
         let Self { any, last } = &signals;
@@ -53,19 +53,19 @@ impl Signals {
                 .and_then(|_| flag::register(signal, Arc::clone(any)))
                 .map_err(CatchError)?;
         }
-        // One that came in between, which only the first of the three had seen.
+        // A signal that came in between, which only the first of the three handlers has seen.
         if last.load(Ordering::SeqCst) != 0 {
             any.store(true, Ordering::SeqCst);
         }
         Ok(signals)
     }
 
-    /// What is cancelled by a signal.
+    /// Returns the token that a signal cancels.
     pub(crate) fn cancel(&self) -> Cancel {
         Arc::clone(&self.any).into()
     }
 
-    /// The one that came in last. Of none, which nobody asks for, it is the first that can.
+    /// Returns the last signal. Without any, which callers do not ask for, it is the first variant.
     pub(crate) fn last(&self) -> Signal {
         match self.last.load(Ordering::Relaxed) {
             TERMINATE => Signal::Terminate,

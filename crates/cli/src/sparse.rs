@@ -49,7 +49,7 @@ impl Written {
         Self { layout, size: sparse.bytes, caches: caches.collect() }
     }
 
-    /// What `--cache-from` takes, for each cache.
+    /// Returns the `--cache-from` value for each cache.
     pub(crate) fn cache_from(&self) -> Vec<String> {
         self.caches.iter().map(|cache| cache.cache_from.clone()).collect()
     }

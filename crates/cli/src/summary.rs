@@ -1,4 +1,4 @@
-//! Results for people.
+//! Results as text.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,10 +23,10 @@ use crate::output::{note, with_causes};
 use crate::report::{KeySource, Report, StepCounts, key_sources, lost_for};
 use crate::warmth::advice;
 
-/// How many of the steps that may run again are named.
+/// Maximum number of steps that may run again to list.
 const NAMED: usize = 3;
 
-/// How many of the layers that stay packed are named. A chain of them may have any number.
+/// Maximum number of layers that stay packed to list. A chain of them can have any number.
 const NAMED_LAYERS: usize = 10;
 
 #[derive(Serialize)]
@@ -38,7 +38,7 @@ struct PrintedPlan<'a> {
     shares: Shares,
 }
 
-/// A plan as JSON, for `--dry-run`.
+/// Formats a plan as JSON, for `--dry-run`.
 pub(crate) fn plan_as_json(
     plan: &Plan,
     keyring: &Keyring,
@@ -48,7 +48,7 @@ pub(crate) fn plan_as_json(
     text::to_json(&PrintedPlan { plan, warmth: plan.degree(), key_sources, shares })
 }
 
-/// A plan for people, for `--dry-run`.
+/// Formats a plan as text, for `--dry-run`.
 pub(crate) fn plan(plan: &Plan, keyring: &Keyring, shares: Shares) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -84,7 +84,7 @@ pub(crate) fn plan(plan: &Plan, keyring: &Keyring, shares: Shares) -> String {
     lines.join("\n")
 }
 
-/// What of a plan the root has already and what is new to it; nothing if all is new.
+/// Lists the parts of a plan that the root has already and those that are new; empty if all is new.
 fn already_there(shares: &Shares) -> Vec<String> {
     let Shares { records, snapshots, blobs, steps, .. } = shares;
     let line = |name, of: fn(&Share) -> usize| {
@@ -117,7 +117,7 @@ fn step_row(plan: &Plan, step: &Step) -> [String; 4] {
     ]
 }
 
-/// That a root is damaged, and in how many places.
+/// Says that a root is damaged, and in how many places.
 pub(crate) fn damaged_in(root: &Path, places: usize) -> String {
     let root = text::path(root);
     match places {
@@ -126,7 +126,7 @@ pub(crate) fn damaged_in(root: &Path, places: usize) -> String {
     }
 }
 
-/// That daemons do not share a part of a root, and the way out; nothing if they share all of it.
+/// Says that daemons do not share a part of a root, and what to do; `None` if they share all of it.
 pub(crate) fn legacy_note(records: usize, root: &Path) -> Option<String> {
     let records = match records {
         0 => return None,
@@ -140,12 +140,12 @@ pub(crate) fn legacy_note(records: usize, root: &Path) -> Option<String> {
     ))
 }
 
-/// Says on stderr that a signature proves nothing here.
+/// Notes on stderr that a signature proves nothing here.
 pub(crate) fn note_signature(source: &SourceDescription) {
     note(format_args!("the signature of the {source} is not checked; its keys need no trust"));
 }
 
-/// Says on stderr why a file that was found where the cache is has no keys.
+/// Warns on stderr why a file found beside the cache has no keys.
 pub(crate) fn warn_of_found(error: &SourceError) {
     note(format_args!(
         "warning: {}; it was found with the cache, and is left out{}",
@@ -159,7 +159,7 @@ pub(crate) fn behind(hint: Option<String>) -> String {
     hint.map(|hint| format!("; {hint}")).unwrap_or_default()
 }
 
-/// Says on stderr which layers of the root are not what the cache has.
+/// Warns on stderr about layers of the root that differ from the cache.
 pub(crate) fn warn_of_different(root: &Path, different: &BTreeSet<Digest>) {
     for chain_id in different {
         note(format_args!(
@@ -170,7 +170,7 @@ pub(crate) fn warn_of_different(root: &Path, different: &BTreeSet<Digest>) {
     }
 }
 
-/// Says on stderr which images are left out.
+/// Warns on stderr about omitted images.
 pub(crate) fn warn_of_unused_images(unused: &[String]) {
     for image in unused {
         note(format_args!(
@@ -180,7 +180,7 @@ pub(crate) fn warn_of_unused_images(unused: &[String]) {
     }
 }
 
-/// Says on stderr which images no daemon finds by their digests.
+/// Warns on stderr about images that no daemon finds by their digests.
 pub(crate) fn warn_of_nameless_images(images: &[WholeImage]) {
     for image in images.iter().filter(|image| image.name().is_none()) {
         note(format_args!(
@@ -191,7 +191,7 @@ pub(crate) fn warn_of_nameless_images(images: &[WholeImage]) {
     }
 }
 
-/// Says on stderr which blobs of the root were damaged.
+/// Warns on stderr about damaged blobs of the root.
 pub(crate) fn warn_of_mended(root: &Path, mended: &BTreeSet<Digest>) {
     for blob in mended {
         note(format_args!(
@@ -201,7 +201,7 @@ pub(crate) fn warn_of_mended(root: &Path, mended: &BTreeSet<Digest>) {
     }
 }
 
-/// Says on stderr which layers have bytes that are ignored.
+/// Warns on stderr about layers with ignored trailing bytes.
 pub(crate) fn warn_of_trailing(trailing: &BTreeMap<Digest, u64>) {
     for (blob, bytes) in trailing {
         note(format_args!(
@@ -211,7 +211,7 @@ pub(crate) fn warn_of_trailing(trailing: &BTreeMap<Digest, u64>) {
     }
 }
 
-/// Says on stderr which copies of layers were passed over.
+/// Warns on stderr about skipped copies of layers.
 pub(crate) fn warn_of_bad_copies(copies: &BTreeSet<BadCopy>) {
     for copy in copies {
         note(format_args!(
@@ -223,7 +223,7 @@ pub(crate) fn warn_of_bad_copies(copies: &BTreeSet<BadCopy>) {
     }
 }
 
-/// Says on stderr that others can replace a root, by one directory on the way to it.
+/// Warns on stderr that other users can replace a root, through a directory on its path.
 pub(crate) fn warn_of_strangers(root: &Path, strangers: &[Stranger]) {
     if let Some(stranger) = strangers.first() {
         note(format_args!(
@@ -234,7 +234,7 @@ pub(crate) fn warn_of_strangers(root: &Path, strangers: &[Stranger]) {
     }
 }
 
-/// Says on stderr of how many linked blobs it is not known whether somebody can still change them.
+/// Warns on stderr about linked blobs that other processes may still be able to change.
 pub(crate) fn warn_of_unleased(blobs: usize) {
     if blobs > 0 {
         note(format_args!(
@@ -244,7 +244,7 @@ pub(crate) fn warn_of_unleased(blobs: usize) {
     }
 }
 
-/// Says on stderr which layers stay packed.
+/// Warns on stderr about layers that stay packed.
 pub(crate) fn warn_of_packed(left: &[LeftPacked]) {
     for line in all_left_packed(left) {
         note(format_args!("warning: {line}"));
@@ -277,7 +277,7 @@ fn left_packed(LeftPacked { layer, reason, limit, .. }: &LeftPacked) -> String {
     }
 }
 
-/// Says on stderr what will not be carried over, before anything is written.
+/// Warns on stderr about losses, before anything is written.
 pub(crate) fn warn_of_losses(plan: &Plan) {
     let unkeyed = plan.unkeyed().count();
     let above = lost_for(plan, LostReason::LostInput);
@@ -289,7 +289,7 @@ pub(crate) fn warn_of_losses(plan: &Plan) {
     for lost in steps.iter().filter_map(|lost| lost.hint.as_ref()) {
         note(format_args!("warning:   {}", one_line(lost)));
     }
-    // Of several platforms, each has one.
+    // With several platforms, each has one.
     let scanners: BTreeSet<_> = scans.iter().map(|lost| lost.hint.as_deref()).collect();
     for image in scanners {
         let by = image.map(|image| format!(" by {}", one_line(image))).unwrap_or_default();
@@ -300,7 +300,7 @@ pub(crate) fn warn_of_losses(plan: &Plan) {
     }
 }
 
-/// Says on stderr which results lack a layer.
+/// Warns on stderr about results without a layer.
 pub(crate) fn warn_of_dropped(plan: &Plan) {
     for dropped in &plan.dropped {
         let name = dropped.name.clone().unwrap_or_else(|| dropped.record.to_string());
@@ -312,7 +312,7 @@ pub(crate) fn warn_of_dropped(plan: &Plan) {
     }
 }
 
-/// Says on stderr of how many results the date is ahead of `now`.
+/// Warns on stderr about results that are dated after `now`.
 pub(crate) fn warn_of_future(plan: &Plan, now: Time) {
     let results = plan.steps.iter().flat_map(|step| &step.results);
     let ahead = results.filter_map(|result| result.created_at.filter(|time| is_ahead(*time, now)));
@@ -326,7 +326,7 @@ pub(crate) fn warn_of_future(plan: &Plan, now: Time) {
     }
 }
 
-/// Says on stderr what the release of the target makes of the cache.
+/// Warns on stderr about the effects of the target's release on the cache.
 pub(crate) fn warn_of_releases(plan: &Plan) {
     if plan.target.is_presumed() {
         note(format_args!(
@@ -341,7 +341,7 @@ pub(crate) fn warn_of_releases(plan: &Plan) {
     }
 }
 
-/// What becomes of steps without keys, and of those that can only be reached through them.
+/// Describes the fate of steps without keys, and of those that depend on them.
 fn without_keys(unkeyed: usize, above: usize) -> String {
     let steps = |count| match count {
         1 => "1 step".to_owned(),
@@ -363,12 +363,13 @@ fn without_keys(unkeyed: usize, above: usize) -> String {
     }
 }
 
-/// Why steps run again, or may, a line for each reason. A step is named once, with the first of them.
+/// Explains why steps will or may run again, one line for each reason. A step is listed once, with its first
+/// reason.
 fn misses(target: Target, misses: &[Miss]) -> Vec<String> {
     let unknown = |miss: &Miss| miss.exporter.is_some();
     let mut groups: BTreeMap<_, Vec<&Miss>> = BTreeMap::new();
     for miss in misses {
-        // Whatever the reason is: there is none if the exporter is of another release.
+        // Independent of the reason, which is unknown if the exporter is of another release.
         let reason = (!unknown(miss)).then_some(miss.reason);
         groups.entry((reason.is_none(), !miss.certain, reason)).or_default().push(miss);
     }
@@ -398,7 +399,7 @@ fn misses(target: Target, misses: &[Miss]) -> Vec<String> {
     lines
 }
 
-/// Some of these steps, and how many more there are.
+/// Lists some of these steps, and the number of the others.
 fn names(steps: &[String]) -> String {
     let shown: Vec<_> = steps.iter().take(NAMED).map(String::as_str).collect();
     let more = steps.len() - shown.len();
@@ -417,7 +418,7 @@ fn why(reason: MissReason) -> &'static str {
     }
 }
 
-/// What a conversion did, for people.
+/// Formats the result of a conversion as text.
 pub(crate) fn report(report: &Report) -> String {
     let stored = &report.stored;
     let seconds = report.timings.total();
@@ -516,7 +517,7 @@ mod tests {
         assert_eq!(without_keys(2, 1), format!("{both}, {unless}"));
     }
 
-    // As the same COPY is in several caches, or for several platforms.
+    // For example, the same COPY in several caches, or for several platforms.
     #[test]
     fn a_step_is_named_once_with_what_is_most_certain() {
         let found = [

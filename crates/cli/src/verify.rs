@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     }
 }
 
-/// What a conversion of the caches that were given would write.
+/// Returns the plan of a conversion of the given caches.
 fn plan(arguments: &Verify) -> Result<Option<Plan>, Failure> {
     if arguments.against.is_empty() {
         return Ok(None);
@@ -81,31 +81,31 @@ fn plan(arguments: &Verify) -> Result<Option<Plan>, Failure> {
     Ok(Some(plan))
 }
 
-/// What was found, as data.
+/// The findings, as data.
 #[derive(Debug, Serialize)]
 struct Printed<'a> {
     root: &'a Path,
     sound: bool,
-    /// Nothing if the root has no layers.
+    /// `None` if the root has no layers.
     warmth: Option<Degree>,
     step_counts: StepCounts,
     record_count: usize,
     snapshot_count: usize,
     blob_count: usize,
     blob_size: u64,
-    /// Trees that were compared with their layers, if that was asked for.
+    /// Number of trees compared with their layers, if requested.
     tree_count: Option<usize>,
-    /// Records that daemons since v0.33.1 share with no image or cache; before mending.
+    /// Records that daemons since v0.33.1 do not share with images and caches; before mending.
     legacy_record_count: usize,
-    /// Layers that such daemons share now, if that was asked for.
+    /// Layers that such daemons share now, if requested.
     mended_layer_count: Option<usize>,
-    /// What of the caches is in the root, if there was something to compare it with.
+    /// The comparison with the caches, if any were given.
     against: Option<Compared>,
     damage: Vec<Item>,
     leftovers: Vec<Item>,
 }
 
-/// Keys of the solver.
+/// Number of keys of the solver.
 #[derive(Debug, Serialize)]
 struct StepCounts {
     total: usize,
@@ -124,7 +124,8 @@ struct Compared {
     missing_result_count: usize,
     /// Results of the caches' steps that daemons have made since.
     other_result_count: usize,
-    /// Records of the caches that become no step, most often for lack of an op digest. They are not compared.
+    /// Records of the caches that do not become steps, usually because their op digest is missing. They are
+    /// not compared.
     lost_count: usize,
 }
 

@@ -1,12 +1,12 @@
-//! What a root with layers, and without steps, takes to be warm.
+//! Advice for a root with layers but without steps.
 
 use oci2bk::text::one_line;
 use oci2bk::{CacheExport, Degree};
 
-/// Where the documentation of keys is.
+/// The documentation of keys.
 const KEYS_PAGE: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "#why-keys-are-needed");
 
-/// What has to be known of a root that knows layers and no steps; nothing of others.
+/// Returns the note for a root that has layers but no steps; `None` for others.
 pub(crate) fn layers_note(degree: Option<Degree>) -> Option<&'static str> {
     (degree == Some(Degree::Layers)).then_some(
         "it has layers and knows no steps: builds are CACHED with --cache-from of a cache of these layers, of which \
@@ -14,7 +14,7 @@ pub(crate) fn layers_note(degree: Option<Degree>) -> Option<&'static str> {
     )
 }
 
-/// What `explain` says of such a root, in which it finds no step.
+/// Returns the note of `explain` for such a root, in which it finds no step.
 pub(crate) fn no_steps_note(degree: Option<Degree>) -> Option<&'static str> {
     (degree == Some(Degree::Layers)).then_some(
         "the root has layers and knows no steps; a build learns them from the cache that it imports with \
@@ -22,7 +22,7 @@ pub(crate) fn no_steps_note(degree: Option<Degree>) -> Option<&'static str> {
     )
 }
 
-/// What `--cache-from` takes of each cache, as far as BuildKit can read it where it is.
+/// Returns the `--cache-from` value for each cache that BuildKit can read in its current place.
 pub(crate) fn cache_from(exports: &[CacheExport]) -> Vec<String> {
     let readable = exports.iter().filter(|export| export.layout.is_directory());
     // The platforms of an image are one cache.
@@ -31,8 +31,8 @@ pub(crate) fn cache_from(exports: &[CacheExport]) -> Vec<String> {
     words
 }
 
-/// What a report says of a root that has layers only. `caches` is what `--cache-from` takes; without any, the
-/// sources are images or archives.
+/// Returns the advice of a report for a root that has layers only. `caches` are the `--cache-from` values;
+/// without any, the sources are images or archives.
 pub(crate) fn advice(caches: &[String], has_steps: bool) -> Vec<String> {
     let mut lines =
         vec!["the layers are warm: none of them is fetched or unpacked again".to_owned()];

@@ -1,5 +1,5 @@
-//! The program that users run. What it does is tested in `system-tests`, with a program of its own on the same
-//! library; here is what only this one can get wrong.
+//! The program that users run. `system-tests` has the tests of its behaviour, with another program on the
+//! same library; here are tests of what only this program can get wrong.
 //!
 //! Cargo builds the programs of a package for its tests only, and the lab's tests need this one.
 

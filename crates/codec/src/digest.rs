@@ -35,7 +35,7 @@ pub struct Digest([u8; 32]);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a digest of the form sha256:<64 lowercase hex digits>")]
 pub struct ParseDigestError {
-    /// The text that was refused, shortened to 100 characters.
+    /// The rejected text, shortened to 100 characters.
     pub text: String,
 }
 
@@ -43,27 +43,28 @@ impl Digest {
     /// Length of a printed digest, in bytes.
     pub const LENGTH: usize = PREFIX.len() + 64;
 
-    /// The digest of `bytes`.
+    /// Hashes `bytes`.
     pub fn of(bytes: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(bytes.as_ref()).into())
     }
 
-    /// The digest whose 32 raw bytes are `bytes`.
+    /// Returns the digest whose 32 raw bytes are `bytes`.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 raw bytes.
+    /// Returns the 32 raw bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The 64 lowercase hex digits, which is also the file name under `blobs/sha256/`.
+    /// Returns the 64 lowercase hex digits, which are also the file name under `blobs/sha256/`.
     pub fn hex(&self) -> String {
         self.to_ascii()[PREFIX.len()..].iter().map(|digit| char::from(*digit)).collect()
     }
 
-    /// What is printed, in ASCII. Digests are printed by the million; `{:02x}` takes ten times as long.
+    /// Returns the printed form, in ASCII. Digests are printed by the million; `{:02x}` takes ten times as
+    /// long.
     pub fn to_ascii(&self) -> [u8; Self::LENGTH] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut text = [0; Self::LENGTH];
@@ -75,8 +76,8 @@ impl Digest {
         text
     }
 
-    /// The digest that `text` is, as it is printed. Unlike an error from parsing, nothing costs nothing,
-    /// where most texts are no digests.
+    /// Parses a printed digest. Unlike a parse error, `None` costs nothing, which matters where most texts
+    /// are not digests.
     pub fn from_ascii(text: &[u8]) -> Option<Self> {
         let hex = text.strip_prefix(PREFIX.as_bytes())?;
         if hex.len() != 64 {
@@ -147,7 +148,7 @@ impl<'de> Deserialize<'de> for Digest {
 pub struct Hasher(Sha256);
 
 impl Hasher {
-    /// A hasher that has seen nothing.
+    /// Creates a hasher without input.
     pub fn new() -> Self {
         Self::default()
     }
@@ -157,7 +158,7 @@ impl Hasher {
         self.0.update(bytes);
     }
 
-    /// The digest of everything added.
+    /// Returns the digest of everything added.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }

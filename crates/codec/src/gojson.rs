@@ -1,10 +1,9 @@
-//! JSON to the byte as Go's `encoding/json` writes it.
+//! JSON, byte for byte as Go's `encoding/json` writes it.
 //!
-//! BuildKit hashes JSON documents (op digests) and looks links up by their JSON bytes, so what is
-//! written here is a key, not a rendering. Field order and `omitempty` come from the order and the
-//! `skip_serializing_if` of the serialised struct; this module adds what serde_json does
-//! differently: Go escapes `<`, `>`, `&`, U+2028 and U+2029 in every string
-//! (Go `encoding/json` `appendString` with `escapeHTML`).
+//! BuildKit hashes JSON documents (op digests) and looks up links by their JSON bytes, so the exact bytes are
+//! a key. Field order and `omitempty` come from the order and the `skip_serializing_if` of the serialised
+//! struct; this module adds what serde_json does differently: Go escapes `<`, `>`, `&`, U+2028 and U+2029 in
+//! every string (Go `encoding/json` `appendString` with `escapeHTML`).
 //!
 //! ```
 //! use codec::gojson::{self, ControlEscapes};
@@ -21,7 +20,7 @@
 //! assert_eq!(gojson::to_string(&file)?, r#"{"path":"/a\u0026b","data":"aGk="}"#);
 //! assert_eq!(gojson::base64("hi", serde_json::value::Serializer)?, "aGk=");
 //!
-//! // Daemons that were built with an older Go have other keys for the same build.
+//! // Daemons built with an older Go have other keys for the same build.
 //! assert_eq!(gojson::to_string("\u{8}")?, r#""\b""#);
 //! assert_eq!(gojson::to_string_with("\u{8}", ControlEscapes::Long)?, r#""\u0008""#);
 //! # Ok::<(), serde_json::Error>(())
@@ -32,7 +31,7 @@ use std::io;
 use serde::{Serialize, Serializer};
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
-/// How control characters are written, which changed once in Go.
+/// The form of control characters, which changed once in Go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ControlEscapes {
     /// Go 1.22 and later: `\b` and `\f` in their short form.
@@ -42,23 +41,23 @@ pub enum ControlEscapes {
     Long,
 }
 
-/// `value` as Go's `json.Marshal` would write it.
+/// Encodes `value` as Go's `json.Marshal` does.
 ///
 /// # Errors
-/// When `value` cannot be JSON at all (a map with keys that are not strings).
+/// Returns an error if `value` has no JSON form (a map with keys that are not strings).
 pub fn to_string<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
     to_string_with(value, ControlEscapes::Short)
 }
 
-/// Like [`to_string`], for a daemon built with a chosen generation of Go.
+/// Same as [`to_string`], for a daemon built with a given version class of Go.
 ///
 /// # Errors
-/// As [`to_string`].
+/// Same as [`to_string`].
 pub fn to_string_with<T: Serialize + ?Sized>(
     value: &T,
     escapes: ControlEscapes,
 ) -> Result<String, serde_json::Error> {
-    // Enough for most, so that it does not grow byte by byte.
+    // Enough for most values, so that it does not grow byte by byte.
     let mut bytes = Vec::with_capacity(256);
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Go { escapes }))?;
     String::from_utf8(bytes).map_err(serde::ser::Error::custom)
@@ -67,7 +66,7 @@ pub fn to_string_with<T: Serialize + ?Sized>(
 /// Serialises bytes as Go does a `[]byte`: padded standard base64. For `#[serde(serialize_with)]`.
 ///
 /// # Errors
-/// Only those of the serializer.
+/// Returns the errors of the serializer.
 pub fn base64<S: Serializer>(bytes: impl AsRef<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
     use base64::Engine as _;
     serializer.serialize_str(&base64::engine::general_purpose::STANDARD.encode(bytes))
@@ -110,7 +109,7 @@ impl Formatter for Go {
 mod tests {
     use super::*;
 
-    // The expected texts were printed by Go 1.26's json.Marshal.
+    // The expected texts are output of Go 1.26's json.Marshal.
     #[test]
     fn strings_are_escaped_as_go_does() {
         let text = "a<b>&c\u{2028}\u{2029}\"\\/\n\r\t\u{8}\u{c}\u{0}\u{1f}\u{7f}é😀";

@@ -1,10 +1,9 @@
 //! Structs are read from objects only.
 
-/// Lets types be read from objects only. What `serde` derives takes a list of the members' values,
-/// too, which no other reader of these documents does.
+/// Makes types readable from objects only. `serde`'s derived code also accepts an array of the members'
+/// values, which no other reader of these documents does.
 ///
-/// The types derive `Deserialize` with `#[serde(remote = "Self")]`. The crate that calls it depends on
-/// `serde`.
+/// The types derive `Deserialize` with `#[serde(remote = "Self")]`. The calling crate must depend on `serde`.
 ///
 /// ```
 /// use codec::from_objects;
@@ -19,7 +18,7 @@
 ///
 /// let input: Input = serde_json::from_str(r#"{"digest": "sha256:…"}"#)?;
 /// assert_eq!(input.digest, "sha256:…");
-/// // The same derived for another struct would read this.
+/// // A plain derive accepts this.
 /// let error = serde_json::from_str::<Input>(r#"["sha256:…"]"#).err().expect("it is a list");
 /// assert!(error.to_string().starts_with("invalid type: sequence, expected an object"));
 /// # Ok::<(), serde_json::Error>(())

@@ -1,7 +1,7 @@
-//! What the fuzz targets do with their input: plain functions, which ordinary tests call for every
-//! file of `fuzz/corpus` and `fuzz/crashes` too (`tests/corpus.rs`).
+//! The fuzz targets: plain functions, which ordinary tests also call for every file of `fuzz/corpus` and
+//! `fuzz/crashes` (`tests/corpus.rs`).
 //!
-//! None of them may panic, run out of memory or take long. Errors are what most input deserves.
+//! None of them may panic, run out of memory or take long. Most input causes errors.
 #![allow(clippy::expect_used, clippy::panic, reason = "what is wrong has to end the program")]
 
 use std::fs::File;
@@ -57,18 +57,18 @@ fn bolt(data: &[u8]) {
     let walked = walk(db.root());
     let tree = Tree::read(&db.root());
     if damage.is_empty() {
-        // What the checker passes can be read.
+        // Whatever passes the checker can be read.
         assert!(walked && tree.is_ok());
     }
 }
 
-/// Whether everything could be read. Buckets within buckets wait in a list.
+/// Returns whether everything could be read. Nested buckets wait in a list.
 fn walk(root: Bucket<'_>) -> bool {
     let mut pending = vec![root];
     let mut visited = 0;
     while let Some(bucket) = pending.pop() {
         visited += 1;
-        // Damaged files can have one bucket in many places.
+        // Damaged files can refer to one bucket from many places.
         if visited > 1000 {
             return true;
         }
@@ -83,7 +83,7 @@ fn walk(root: Bucket<'_>) -> bool {
     true
 }
 
-/// Low limits, so that hostile sizes show without gigabytes.
+/// Low limits, so that hostile sizes have an effect without gigabytes.
 fn limits() -> Limits {
     Limits {
         layer_entries: 2000,
@@ -94,8 +94,8 @@ fn limits() -> Limits {
     }
 }
 
-/// A plain archive, as the lowest layer and as one on itself. The checksums of its headers are made
-/// right, which nothing would come past otherwise.
+/// A plain archive, as the lowest layer and on top of itself. The checksums of its headers are corrected,
+/// because almost no input would pass otherwise.
 fn unpack(data: &[u8]) {
     let mut tar = data.to_vec();
     for block in tar.as_chunks_mut::<512>().0 {
@@ -141,7 +141,7 @@ fn layout(data: &[u8]) {
     export(data);
 }
 
-/// The manifest of a cache, in a layout that has what it names.
+/// The manifest of a cache, in a layout with the blobs that it names.
 fn manifest(data: &[u8]) {
     let config = json!({"layers": [], "records": []}).to_string();
     let mut blobs = vec![config.into_bytes(), data.to_vec()];
@@ -150,7 +150,7 @@ fn manifest(data: &[u8]) {
     export_of(&mut blobs, &mentioned, &index);
 }
 
-/// The config of a cache, in a layout that has the layers it names; what is sound is planned.
+/// The config of a cache, in a layout with the layers that it names; valid input is planned.
 fn config(data: &[u8]) {
     let mentioned = mentioned(data);
     let layers: Vec<_> = mentioned
@@ -171,7 +171,7 @@ fn config(data: &[u8]) {
     export_of(&mut vec![data.to_vec(), manifest], &mentioned, &index);
 }
 
-/// The digests in `layers[].blob` and in descriptors, not too many.
+/// Returns the digests in `layers[].blob` and in descriptors, up to a limit.
 fn mentioned(data: &[u8]) -> Vec<Digest> {
     let Ok(document) = serde_json::from_slice::<Value>(data) else { return Vec::new() };
     let lists = [&document["layers"], &document["manifests"]];
@@ -210,11 +210,11 @@ fn export(tar: &[u8]) {
     let source = Source { path, reference: Reference::Default };
     let Ok(exports) = CacheExport::read_all(&source, &limits()) else { return };
     let Ok(plan) = Plan::new(&exports, &Keyring::default()) else { return };
-    // What is printed of a plan depends on all of it.
+    // The output depends on the whole plan.
     assert!(format!("{plan:?}").len() > 1);
 }
 
-/// Whatever `--keys` takes, told by its content.
+/// Any key source for `--keys`; the type is detected from the content.
 fn key_source(data: &[u8]) {
     let (_file, path) = in_memory(data);
     let Ok(sources) = read_source(&path, &limits()) else { return };
@@ -222,7 +222,7 @@ fn key_source(data: &[u8]) {
     if keys.is_empty() {
         return;
     }
-    // What is written can be read.
+    // Encoded keys can be read again.
     let json = keys.encode().expect("an encoding");
     let (_file, path) = in_memory(&json);
     assert!(read_source(&path, &limits()).is_ok());

@@ -1,4 +1,4 @@
-//! The targets of `fuzz/` on all that is committed for them: the seeds, and what once crashed.
+//! Runs the targets of `fuzz/` on all committed files: the seeds, and former crashes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(clippy::print_stdout, reason = "which file it was shows if it panics")]
 
@@ -11,7 +11,7 @@ fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
 }
 
-/// The files of a directory that may not be there.
+/// Returns the files of a directory, which may be missing.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -19,12 +19,12 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Runs a target on its files; how many there are.
+/// Runs a target on its files and returns their number.
 fn replay(name: &str) -> usize {
     let directories = ["corpus", "crashes"].map(|kind| fuzz().join(kind).join(name));
     let files: Vec<_> = directories.iter().flat_map(|directory| files(directory)).collect();
     for file in &files {
-        // The name shows if it panics.
+        // The name is visible if it panics.
         println!("{}", file.display());
         targets::run(name, &fs::read(file).unwrap());
     }
@@ -40,7 +40,7 @@ fn seeds_and_former_crashes_do_no_harm() {
 
 #[test]
 fn damaged_seeds_do_no_harm() {
-    // A little of what the fuzzer does, wherever the tests run.
+    // A small part of what the fuzzer does, in every test run.
     for (name, _) in targets::TARGETS {
         for file in files(&fuzz().join("corpus").join(name)) {
             let seed = fs::read(file).unwrap();

@@ -7,7 +7,7 @@ use oci2bk::text::{shortened, size};
 use super::model::Graph;
 use super::svg::{NAME_COLUMNS, colours};
 
-/// `graph` in the language of Graphviz, whole: it is up to the reader what can be drawn.
+/// Writes `graph` in the language of Graphviz, completely: the reader decides what can be drawn.
 pub fn dot(graph: &Graph) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -46,7 +46,7 @@ fn write_to(text: &mut String, graph: &Graph) -> std::fmt::Result {
     writeln!(text, "}}")
 }
 
-/// A quoted string. Backslashes start escapes there, such as that for the name of the node.
+/// Quotes a string. Backslashes start escapes there, such as the one for the name of the node.
 fn quoted(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!("\"{text}\"")

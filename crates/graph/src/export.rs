@@ -8,7 +8,7 @@ use oci2bk::text::{short_digest, size};
 use super::model::{Edge, Graph, Node};
 
 impl From<&Export> for Graph {
-    /// The records and what they build on.
+    /// Returns the graph of the records and their inputs.
     fn from(export: &Export) -> Self {
         let index: BTreeMap<_, _> =
             export.steps.iter().map(|step| (step.source, step.number)).zip(0..).collect();
@@ -29,7 +29,7 @@ fn node(export: &Export, step: &ExportStep) -> Node {
     let result = step.results.first();
     let layer = result.and_then(|result| export.layer(step.source, result.layer));
     let digest = step.digest.to_string();
-    // Without a name it is in place of that.
+    // Without a name, the digest replaces it.
     let mut detail: Vec<_> = step.name.iter().map(|_| short_digest(&digest)).collect();
     if let Some(layer) = layer {
         detail.extend(layer.bytes.map(size));
@@ -66,7 +66,7 @@ mod tests {
         let export = Export::new(&exports, &keyring, Target::NEWEST).unwrap();
         let whole = Graph::from(&export);
         assert_eq!(whole.nodes.len(), export.steps.len());
-        // Somewhere in the middle: something builds on it, and it builds on something.
+        // Somewhere in the middle: it has inputs, and others build on it.
         let edges = &whole.edges;
         let is_inner = |at: usize| {
             edges.iter().any(|edge| edge.from == at) && edges.iter().any(|edge| edge.to == at)

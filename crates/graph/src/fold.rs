@@ -1,4 +1,4 @@
-//! Large graphs made small enough to be looked at.
+//! Makes large graphs small enough to view.
 
 use std::collections::BTreeSet;
 
@@ -7,34 +7,34 @@ use oci2bk::inspect::Warmth;
 use super::model::{Edge, Graph, Node};
 use super::rank::{Neighbours, backward, in_order};
 
-/// Up to as many nodes a graph is drawn as it is, and roomy.
+/// Maximum number of nodes of a graph that is drawn as it is, with much space.
 pub const SPARSE: usize = 100;
 
-/// Up to as many nodes every step has a box of its own.
+/// Maximum number of nodes of a graph in which every step has its own box.
 pub const UNFOLDED: usize = 600;
 
-/// More boxes than this are not drawn.
+/// Maximum number of boxes.
 pub const MOST_BOXES: usize = 1_200;
 
-/// Nor are more lines.
+/// Maximum number of lines.
 pub const MOST_LINES: usize = 5_000;
 
-/// A graph of which everything can be drawn, and what was left out.
+/// A graph small enough to draw completely, and counts of what was left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Folded {
-    /// What is drawn. No edge is twice, and none names a node that there is not.
+    /// The graph to draw. It has no duplicate edges, and no edges to missing nodes.
     pub graph: Graph,
-    /// How many of the steps of the whole graph are in none of its nodes.
+    /// Number of steps of the whole graph that are in none of its nodes.
     pub hidden_steps: usize,
-    /// How many edges between what is drawn are not.
+    /// Number of edges between drawn nodes that are not drawn.
     pub hidden_edges: usize,
 }
 
-/// Makes `graph` small enough to be drawn.
+/// Makes `graph` small enough to draw.
 ///
-/// Of more than [`SPARSE`] nodes, what only one step starts from is made part of the step; of more than
-/// [`UNFOLDED`], steps of the same warmth that only follow each other become one box too. If there are too many boxes still,
-/// those are left that a build runs again, with what they build on, and then the last ones.
+/// In graphs of more than [`SPARSE`] nodes, a source that only one step uses becomes part of the step. In
+/// graphs of more than [`UNFOLDED`] nodes, chains of steps of the same warmth become one box, too. If there
+/// are still too many boxes, those remain that a build runs again, with their inputs, and then the last ones.
 pub fn fold(graph: &Graph) -> Folded {
     let nodes = graph.nodes.len();
     let known = |edge: &&Edge| edge.from < nodes && edge.to < nodes;
@@ -73,10 +73,10 @@ pub fn fold(graph: &Graph) -> Folded {
     }
 }
 
-/// Makes sources part of the only step that starts from them, and one box of `chains`.
+/// Merges sources into the only step that uses them, and `chains` into one box.
 fn merged(nodes: &[Node], edges: &BTreeSet<Edge>, chains: bool) -> (Vec<Node>, BTreeSet<Edge>) {
     let whole = Neighbours::new(nodes.len(), edges.iter().map(|edge| (edge.from, edge.to)));
-    // A source that only one step starts from goes into the box of that step.
+    // A source that only one step uses goes into the box of that step.
     let owner: Vec<Option<usize>> = (0..nodes.len())
         .map(|node| match whole.below[node][..] {
             [only] if nodes[node].warmth == Warmth::Source && whole.above[node].is_empty() => {
@@ -94,7 +94,7 @@ fn merged(nodes: &[Node], edges: &BTreeSet<Edge>, chains: bool) -> (Vec<Node>, B
         let only = chains && whole.below[before].len() == 1 && before != node;
         (only && nodes[before].warmth == nodes[node].warmth).then_some(before)
     };
-    // In a loop every node follows another; it has no first, and its nodes stay as they are.
+    // In a loop every node has a predecessor; there is no first one, and its nodes stay as they are.
     let mut box_of: Vec<Option<usize>> = vec![None; nodes.len()];
     let mut boxes: Vec<Node> = Vec::new();
     for start in 0..nodes.len() {
@@ -145,7 +145,7 @@ fn sum(a: Option<u64>, b: Option<u64>) -> Option<u64> {
     }
 }
 
-/// As many nodes as can be drawn: those that a build runs again, what they build on, the last ones.
+/// Returns as many nodes as can be drawn: those that a build runs again, their inputs, the last ones.
 fn most_telling(nodes: &[Node], edges: &BTreeSet<Edge>) -> BTreeSet<usize> {
     if nodes.len() <= MOST_BOXES {
         return (0..nodes.len()).collect();

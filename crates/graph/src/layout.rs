@@ -6,23 +6,23 @@ use super::order::order;
 use super::place::place;
 use super::rank::{Neighbours, backward, rows};
 
-/// How many boxes a row has at most. More of the same rank are in several rows.
+/// Maximum number of boxes in a row. More of the same rank take several rows.
 const MOST_IN_ROW: usize = 24;
 
-/// How many places in rows all long lines may pass together. Those beyond go straight, as nobody could
-/// follow them anyway.
+/// Maximum number of places that all long lines together pass in rows. Lines beyond that are straight, since
+/// they could not be followed anyway.
 const MOST_BENDS: usize = 40_000;
 
-/// The room between boxes, and between lines that pass a row.
+/// The space between boxes, and between lines that pass a row.
 const GAP: f64 = 18.0;
 const LANE: f64 = 12.0;
 
-/// A box; `x` and `y` are those of its upper left corner.
+/// A box; `x` and `y` are the position of its upper left corner.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rect {
-    /// From the left.
+    /// Distance from the left.
     pub x: f64,
-    /// From the top.
+    /// Distance from the top.
     pub y: f64,
     /// Its width.
     pub width: f64,
@@ -35,31 +35,31 @@ pub struct Rect {
 pub struct Line {
     /// Index of the edge.
     pub edge: usize,
-    /// The points, from above to below.
+    /// The points, from top to bottom.
     pub points: Vec<(f64, f64)>,
     /// Whether the edge leads upwards, because it is part of a loop.
     pub backward: bool,
 }
 
-/// Where everything is.
+/// The positions of boxes and lines.
 ///
-/// No two boxes touch. A line leads from a box to one in a lower row and through no other, as long as
-/// there are not too many of them.
+/// No two boxes touch. A line leads from a box to one in a lower row and crosses no other box, unless there
+/// are too many lines.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Layout {
     /// The boxes.
     pub boxes: Vec<Rect>,
-    /// The lines, but for those from a box to itself.
+    /// The lines, except those from a box to itself.
     pub lines: Vec<Line>,
-    /// The width of all.
+    /// The total width.
     pub width: f64,
-    /// The height of all.
+    /// The total height.
     pub height: f64,
 }
 
 impl Layout {
-    /// Lays out boxes of these widths and heights in rows with `gap` between them, and edges given as
-    /// indexes of boxes. The same input gives the same layout. An edge that names no box is left out.
+    /// Lays out boxes of the given widths and heights in rows with `gap` between them, and edges given as
+    /// indexes of boxes. The same input gives the same layout. An edge with an invalid index is omitted.
     pub fn new(sizes: &[(f64, f64)], edges: &[(usize, usize)], gap: f64) -> Self {
         let boxes = sizes.len();
         let known = |&(from, to): &(usize, usize)| from < boxes && to < boxes && from != to;
@@ -100,7 +100,7 @@ impl Layout {
         for (index, &(from, to)) in edges.iter().enumerate() {
             let (upper, lower) = (layout.boxes[from], layout.boxes[to]);
             let (start, end) = (upper.x + upper.width / 2.0, lower.x + lower.width / 2.0);
-            // Straight down through rows, so that all that is not straight is between them.
+            // Straight down through rows, so that all curves are between rows.
             let mut points = vec![(start, upper.y + upper.height), (start, spans[row_of[from]].1)];
             for (bend, row) in routes.bends(index) {
                 let x = middles[bend].round();
@@ -115,14 +115,13 @@ impl Layout {
     }
 }
 
-/// The vertices of all rows: boxes, and behind them the places where long lines pass a row.
+/// The vertices of all rows: boxes, followed by the places where long lines pass a row.
 ///
-/// Lines that leave one box, or come to one, pass a row in the same place: what fans out, or in, is one
-/// trunk with branches, however many they are.
+/// Lines from one box, or to one box, pass a row in the same place: many lines form one trunk with branches.
 struct Routes {
     rows: Vec<Vec<usize>>,
     neighbours: Neighbours,
-    /// For each edge the places that it passes and the row of the first.
+    /// For each edge, the places that it passes and the row of the first.
     bends: Vec<(Vec<usize>, usize)>,
 }
 
@@ -164,7 +163,7 @@ impl Routes {
         Self { rows, neighbours: Neighbours::new(next, steps), bends }
     }
 
-    /// The places that edge passes, each with its row.
+    /// Returns the places that the edge passes, each with its row.
     fn bends(&self, edge: usize) -> impl Iterator<Item = (usize, usize)> {
         let (places, row) = &self.bends[edge];
         places.iter().copied().zip(*row..)

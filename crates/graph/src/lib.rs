@@ -1,8 +1,8 @@
-//! Drawing what depends on what: a graph of steps as SVG or in the language of Graphviz.
+//! Draws dependency graphs of steps, as SVG or in the language of Graphviz.
 //!
-//! [`oci2bk::inspect`] sees what is in a cache export or in the root of a daemon. A [`Graph`] is made of
-//! either. It is data with names, sizes and colours, which is folded if it is large ([`fold()`]), laid out
-//! in rows ([`Layout`]) and written ([`svg()`], [`dot()`]).
+//! [`oci2bk::inspect`] reads the content of a cache export or of a daemon's root. A [`Graph`] is made from
+//! either. It has names, sizes and colours, is folded if it is large ([`fold()`]), laid out in rows
+//! ([`Layout`]) and written ([`svg()`], [`dot()`]).
 //!
 //! ```
 //! use graph::{Graph, svg};
@@ -19,9 +19,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Names come from whoever made the cache, and a damaged root may have any graph at all, loops
-//! included. So every text is escaped and shortened, nothing recurses, and the work is about linear in
-//! nodes and edges; of what is too much to be looked at, a part is drawn and the rest counted.
+//! Names come from an untrusted cache, and a damaged root can have any graph, including loops. So every text
+//! is escaped and shortened, nothing is recursive, and the work is about linear in nodes and edges. Of a
+//! graph that is too large to view, a part is drawn and the rest counted.
 //!
 //! ```
 //! use graph::{Edge, Folded, Graph, MOST_BOXES, MOST_LINES, Node, dot, fold, svg};
@@ -40,7 +40,7 @@
 //!     nodes: vec![node("RUN make", Warmth::NoKey), node("FROM debian", Warmth::Source)],
 //!     edges: vec![Edge { from: 1, to: 0 }],
 //! };
-//! // For people who read a list: each after what it builds on.
+//! // For readers of a list: each step after its inputs.
 //! assert_eq!(graph.in_order(), [1, 0]);
 //! assert!(graph.nodes[0].warmth.is_cold() && !graph.nodes[1].warmth.is_cold());
 //!
@@ -48,7 +48,7 @@
 //! assert!(picture.contains("RUN make") && picture.contains(Warmth::NoKey.meaning()));
 //! assert!(dot(&graph).contains(Warmth::NoKey.word()));
 //!
-//! // A cache of very many steps. The picture has no more than can be looked at, and says so.
+//! // A cache of very many steps. The picture has only as many as can be viewed, and says so.
 //! graph.nodes.extend((0..10_000).map(|step| node(&step.to_string(), Warmth::Warm)));
 //! let Folded { graph: drawn, hidden_steps, .. } = fold(&graph);
 //! assert!(drawn.nodes.len() <= MOST_BOXES && drawn.edges.len() <= MOST_LINES);
@@ -57,13 +57,13 @@
 //!
 //! # Text and layout
 //!
-//! Names are shown as [`text`](oci2bk::text) makes them fit to be. The layout is of use for other drawings too:
+//! Names are escaped by [`text`](oci2bk::text). The layout is useful for other drawings too:
 //!
 //! ```
 //! use graph::{Edge, Graph, Layout, Line, Node, Rect, SPARSE, UNFOLDED, fold};
 //! use oci2bk::inspect::Warmth;
 //!
-//! // Three boxes, the first on both others.
+//! // Three boxes, the first above the other two.
 //! let sizes = [(100.0, 20.0); 3];
 //! let Layout { boxes, lines, width, height } = Layout::new(&sizes, &[(1, 0), (2, 0)], 30.0);
 //! let Rect { y: bottom, .. } = boxes[0];
@@ -71,8 +71,8 @@
 //! assert!(lines.iter().all(|Line { points, backward, .. }| points.len() >= 2 && !backward));
 //! assert!(boxes.iter().all(|b| b.x + b.width <= width && b.y + b.height <= height));
 //!
-//! // What only one step starts from has a box of its own as long as there are few, and the steps of a
-//! // row that nothing branches off from have theirs for longer.
+//! // A source that only one step uses has its own box in small graphs, and the steps of a
+//! // chain have theirs in medium ones.
 //! let boxes = |count: usize, warmth: fn(usize) -> Warmth| {
 //!     let node = |index: usize| Node {
 //!         id: index.to_string(),
@@ -95,7 +95,7 @@
 //! assert_eq!(boxes(SPARSE + 1, first_is_source), SPARSE);
 //! ```
 //!
-//! What is promised is what `docs/semver.md` of the project says. There are no features.
+//! `docs/semver.md` of the project says what is stable. The crate has no features.
 
 mod dot;
 mod export;

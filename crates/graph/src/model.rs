@@ -1,21 +1,21 @@
-//! The graph of a cache, as far as it is drawn.
+//! The graph of a cache.
 
 use oci2bk::inspect::Warmth;
 
-/// Steps and what they build on.
+/// Steps and their dependencies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Graph {
-    /// What the graph is of.
+    /// The title of the drawing.
     pub title: String,
     /// The steps.
     pub nodes: Vec<Node>,
-    /// What they build on. An edge that names no node counts for nothing.
+    /// The dependencies. An edge with an invalid index is ignored.
     pub edges: Vec<Edge>,
 }
 
 impl Graph {
-    /// The indexes of the nodes, each after what it builds on and as near to that as can be. Loops do
-    /// no harm; somewhere in one is a node that comes before what it builds on.
+    /// Returns the indexes of the nodes, each after its dependencies and as close to them as possible. Loops
+    /// are allowed; in each loop some node comes before one of its dependencies.
     pub fn in_order(&self) -> Vec<usize> {
         let count = self.nodes.len();
         let mut above = vec![Vec::new(); count];
@@ -48,28 +48,28 @@ impl Graph {
     }
 }
 
-/// A step, or what it starts from.
+/// A step, or a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Names it among the nodes.
+    /// Its unique id.
     pub id: String,
-    /// The step in the words of a Dockerfile, where known.
+    /// The step in the words of a Dockerfile, if known.
     pub name: String,
     /// More about it, in a few words.
     pub detail: String,
-    /// What a build will find of it.
+    /// Its warmth.
     pub warmth: Warmth,
-    /// The bytes of its own layer, if it has one.
+    /// The size of its own layer in bytes, if it has one.
     pub bytes: Option<u64>,
-    /// How many steps it stands for.
+    /// The number of steps that it represents.
     pub count: usize,
 }
 
-/// One node builds on another.
+/// A dependency between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Edge {
-    /// Index of what is built on.
+    /// Index of the dependency.
     pub from: usize,
-    /// Index of what builds on it.
+    /// Index of the dependent node.
     pub to: usize,
 }

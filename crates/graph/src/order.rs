@@ -1,11 +1,11 @@
-//! In which order the vertices of a row stand, so that few lines cross.
+//! Orders the vertices of each row so that few lines cross.
 
 use super::rank::Neighbours;
 
-/// How often the rows are gone through in each direction. More changes nothing that can be seen.
+/// Number of passes in each direction. More passes make no visible difference.
 const SWEEPS: usize = 8;
 
-/// Orders each of `rows`, whose vertices have all their neighbours in the rows next to theirs.
+/// Orders each of `rows`. All neighbours of a vertex are in the adjacent rows.
 pub(super) fn order(rows: &mut Vec<Vec<usize>>, neighbours: &Neighbours) {
     let mut places = vec![0; neighbours.above.len()];
     note(rows, &mut places);
@@ -27,8 +27,8 @@ pub(super) fn order(rows: &mut Vec<Vec<usize>>, neighbours: &Neighbours) {
     *rows = best.1;
 }
 
-/// Puts the vertices of each row into the order in which a walk from the top reaches them, so that
-/// what belongs together is together from the start.
+/// Orders the vertices of each row as a walk from the top reaches them, so that related vertices start close
+/// together.
 fn as_first_reached(rows: &mut [Vec<usize>], neighbours: &Neighbours) {
     let mut row_of = vec![0; neighbours.above.len()];
     for (number, row) in rows.iter().enumerate() {
@@ -58,7 +58,8 @@ fn note(rows: &[Vec<usize>], places: &mut [usize]) {
     }
 }
 
-/// Sorts `row` by the mean place of each vertex's neighbours; one without any stays where it is.
+/// Sorts `row` by the mean position of each vertex's neighbours; a vertex without neighbours keeps its
+/// position.
 fn sort(row: &mut [usize], neighbours: &[Vec<usize>], places: &mut [usize]) {
     let mut keyed: Vec<_> = row
         .iter()
@@ -78,7 +79,7 @@ fn sort(row: &mut [usize], neighbours: &[Vec<usize>], places: &mut [usize]) {
     }
 }
 
-/// How many pairs of lines between neighbouring rows cross.
+/// Counts the pairs of crossing lines between adjacent rows.
 pub(super) fn crossings(rows: &[Vec<usize>], neighbours: &Neighbours, places: &[usize]) -> u64 {
     let widest = rows.iter().map(Vec::len).max().unwrap_or_default();
     let mut ends = Fenwick::new(widest);
@@ -87,7 +88,7 @@ pub(super) fn crossings(rows: &[Vec<usize>], neighbours: &Neighbours, places: &[
         ends.clear();
         for &vertex in row {
             let below = &neighbours.below[vertex];
-            // Those that came before and end further right cross this one.
+            // Earlier lines that end further right cross this one.
             crossings += below.iter().map(|&to| ends.behind(places[to])).sum::<u64>();
             below.iter().for_each(|&to| ends.add(places[to]));
         }
@@ -95,7 +96,7 @@ pub(super) fn crossings(rows: &[Vec<usize>], neighbours: &Neighbours, places: &[
     crossings
 }
 
-/// Counts by place, with sums over a range in logarithmic time.
+/// Counts by position, with range sums in logarithmic time.
 struct Fenwick {
     sums: Vec<u64>,
     total: u64,
@@ -122,7 +123,7 @@ impl Fenwick {
         }
     }
 
-    /// How many are behind `place`.
+    /// Returns the count after `place`.
     fn behind(&self, place: usize) -> u64 {
         let mut up_to = 0;
         let mut at = place + 1;

@@ -1,24 +1,24 @@
-//! Where in its row each vertex is: as near to its neighbours as the others in the row let it.
+//! Places each vertex in its row, as close to its neighbours as the other vertices allow.
 
 use super::rank::Neighbours;
 
-/// How often the rows are gone through in each direction.
+/// Number of passes in each direction.
 const SWEEPS: usize = 10;
 
-/// How much the place of a vertex counts for those beside, above and below it. What has nothing above
-/// it and one box below is moved out of the way, so that the steps below each other make a straight line.
+/// Weights of a vertex for its neighbours beside, above and below it. A vertex with nothing above and one box
+/// below is moved aside, so that a chain of steps forms a straight line.
 const BOX: f64 = 2.0;
 const LINE: f64 = 1.0;
 const LEAF: f64 = 0.001;
 
-/// How far from the middle of all a vertex may be, in widths of the widest row. Without an end to it,
-/// what hangs together loosely would drift apart row by row.
+/// Maximum distance of a vertex from the centre, in widths of the widest row. Without a limit, loosely
+/// connected parts would drift apart row by row.
 const REACH: f64 = 0.8;
-/// So far it may be in any case.
+/// Minimum of that limit.
 const SHORTEST_REACH: f64 = 1200.0;
 
-/// The middle of each vertex. `widths` has what each takes, the distance to the next included; those
-/// from `boxes` on are lines.
+/// Returns the centre of each vertex. `widths` has the width of each, including the gap to the next; vertices
+/// from index `boxes` on are lines.
 pub(super) fn place(
     rows: &[Vec<usize>],
     neighbours: &Neighbours,
@@ -52,7 +52,7 @@ pub(super) fn place(
             });
         }
         for row in rows.iter().rev() {
-            // At last both sides count.
+            // In the last pass both sides count.
             let above = |vertex: usize| {
                 if sweep + 1 == SWEEPS { neighbours.above[vertex].as_slice() } else { &[] }
             };
@@ -67,9 +67,8 @@ pub(super) fn place(
     middles
 }
 
-/// Moves the vertices of a row as near to the mean of their neighbours as can be without one passing
-/// or touching another, or leaving `reach`: the least sum of weighted squares, by pooling those that
-/// would.
+/// Moves the vertices of a row as close to the mean of their neighbours as possible, without overlaps and
+/// within `reach`: minimises the sum of weighted squares by pooling vertices that would overlap.
 fn settle<'n>(
     row: &[usize],
     middles: &mut [f64],
@@ -79,7 +78,7 @@ fn settle<'n>(
     neighbours: impl Fn(usize) -> [&'n [usize]; 2],
 ) {
     struct Pool {
-        /// Where its first vertex wants to be, if all before had no width.
+        /// The wanted position of its first vertex, if all before had no width.
         at: f64,
         weight: f64,
         count: usize,
@@ -99,7 +98,7 @@ fn settle<'n>(
             sum += middles[neighbour] * weight(neighbour);
             total += weight(neighbour);
         }
-        // Without neighbours there is nothing to come nearer to, and little reason to stay.
+        // A vertex without neighbours has no wanted position, and a low weight for staying.
         let (wanted, weight) =
             if total > 0.0 { (sum / total, weight(vertex)) } else { (middles[vertex], LEAF) };
         let mut pool = Pool { at: wanted - offset, weight, count: 1 };
@@ -113,7 +112,7 @@ fn settle<'n>(
         }
         pools.push(pool);
     }
-    // The row is in reach if its first and its last are.
+    // The row is within reach if its first and last vertices are.
     let (Some(&first), Some(&last)) = (row.first(), row.last()) else { return };
     let (least, most) = (widths[first] / 2.0 - reach, reach - offset - widths[last] / 2.0);
     let at = pools

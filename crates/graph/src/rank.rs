@@ -1,6 +1,6 @@
-//! In which row each node is.
+//! Assigns a row to each node.
 
-/// The nodes that build on each node and those it builds on, for edges without loops.
+/// The dependents and the dependencies of each node, for edges without loops.
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
     pub(super) above: Vec<Vec<usize>>,
@@ -19,8 +19,8 @@ impl Neighbours {
     }
 }
 
-/// Which of `edges` have to be turned round for the rest to have no loops: those that lead back to
-/// where a walk came from. One from a node to itself is left out of all that follows.
+/// Returns which of `edges` must be reversed to remove all loops: those that lead back to a node of the
+/// current path. Edges from a node to itself are omitted from all later steps.
 pub(super) fn backward(nodes: usize, edges: &[(usize, usize)]) -> Vec<bool> {
     #[derive(Clone, Copy, PartialEq)]
     enum Visit {
@@ -61,7 +61,7 @@ pub(super) fn backward(nodes: usize, edges: &[(usize, usize)]) -> Vec<bool> {
     backward
 }
 
-/// The nodes, each after all that it builds on.
+/// Returns the nodes, each after all its dependencies.
 pub(super) fn in_order(neighbours: &Neighbours) -> Vec<usize> {
     let mut waits: Vec<_> = neighbours.above.iter().map(Vec::len).collect();
     let mut order: Vec<_> = (0..waits.len()).filter(|&node| waits[node] == 0).collect();
@@ -78,8 +78,8 @@ pub(super) fn in_order(neighbours: &Neighbours) -> Vec<usize> {
     order
 }
 
-/// The row of each node: below all that it builds on, and no row has more than `most` nodes. Where
-/// nothing is above a node, it is just above what builds on it.
+/// Returns the row of each node: below all its dependencies, with at most `most` nodes in a row. A node
+/// without anything above it is directly above its first dependent.
 pub(super) fn rows(neighbours: &Neighbours, most: usize) -> Vec<usize> {
     let order = in_order(neighbours);
     let mut ranks = vec![0_usize; neighbours.above.len()];
@@ -91,8 +91,7 @@ pub(super) fn rows(neighbours: &Neighbours, most: usize) -> Vec<usize> {
         let first = neighbours.below[node].iter().map(|&below| ranks[below]).min();
         ranks[node] = first.unwrap_or_default().saturating_sub(1);
     }
-    // A rank with too many nodes becomes several rows; that of a node among those of its rank tells
-    // which.
+    // A rank with too many nodes becomes several rows; the position of a node in its rank selects the row.
     let mut counts: Vec<usize> = vec![0; ranks.iter().max().map_or(0, |max| max + 1)];
     let places: Vec<_> = ranks
         .iter()

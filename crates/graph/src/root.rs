@@ -8,7 +8,7 @@ use oci2bk::text::{short_digest, size};
 use super::model::{Edge, Graph, Node};
 
 impl From<&Root> for Graph {
-    /// The solver's keys and what leads to them. It can have loops, if the root is damaged.
+    /// Returns the graph of the solver's keys and their links. It can have loops, if the root is damaged.
     fn from(root: &Root) -> Self {
         let index: BTreeMap<_, _> = root.keys.iter().map(|key| &key.id).zip(0..).collect();
         let edges = root.keys.iter().zip(0..).flat_map(|(key, to)| {
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use crate::{dot, svg};
 
-    /// A root whose keys have these links, and nothing else.
+    /// Returns a root that has only keys with these links.
     fn with_links(links: impl IntoIterator<Item = (usize, usize)>) -> Root {
         let id = |number: usize| KeyId::derive(&number.to_string());
         let mut inputs: BTreeMap<usize, Vec<KeyLink>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! The graph as a picture.
+//! Draws the graph as a picture.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -10,23 +10,23 @@ use super::fold::{Folded, SPARSE, UNFOLDED, fold};
 use super::layout::{Layout, Line, Rect};
 use super::model::{Graph, Node};
 
-/// How many columns of a step's name are shown. The rest is in the title of its box, which browsers
-/// show under the pointer.
+/// Visible columns of a step's name. The full name is in the title of its box, which browsers show under the
+/// pointer.
 pub(super) const NAME_COLUMNS: usize = 36;
 const DETAIL_COLUMNS: usize = 42;
 const SOURCE_COLUMNS: usize = 18;
 
 const STEP: (f64, f64) = (276.0, 44.0);
 const SOURCE: (f64, f64) = (120.0, 20.0);
-/// The room between rows.
+/// The space between rows.
 const GAP: f64 = 30.0;
-/// The same in a graph that is not sparse.
+/// Size of a box in a graph that is not sparse.
 const DENSE_STEP: (f64, f64) = (276.0, 20.0);
 const DENSE_GAP: f64 = 12.0;
-/// In one line with the size there is less room for a name.
+/// With the size on the same line, the name has less space.
 const DENSE_COLUMNS: usize = 28;
 const MARGIN: f64 = 28.0;
-/// The head has the title, a bar of all steps and the legend, in columns of this width.
+/// The header has the title, a bar of all steps and the legend, in columns of this width.
 pub(super) const LEGEND_COLUMN: f64 = 430.0;
 const LEGEND_ROW: f64 = 20.0;
 const HEAD_WIDTH: f64 = 2.0 * LEGEND_COLUMN;
@@ -39,8 +39,8 @@ const STYLE: &str = "text{font-family:system-ui,'DejaVu Sans',Helvetica,Arial,sa
     .d{font-size:9.5px;fill:#59636e}\
     .e{fill:none;stroke:#9aa4af;stroke-width:1.2}.b{stroke:#c62828;stroke-dasharray:5 3}";
 
-/// What a box of that warmth is filled with, and its lines. The dark ones have a contrast of more than
-/// 4.5 to white, and no two of them differ in red and green only.
+/// Returns the fill and line colours of a box of that warmth. The dark ones have a contrast of more than 4.5
+/// to white, and no two of them differ only in red and green.
 pub(super) fn colours(warmth: Warmth) -> (&'static str, &'static str) {
     match warmth {
         Warmth::Warm => ("#dcf3e3", "#1a7f37"),
@@ -55,7 +55,7 @@ pub(super) fn colours(warmth: Warmth) -> (&'static str, &'static str) {
     }
 }
 
-/// Tells the kinds apart without colour.
+/// Returns a mark that distinguishes the kinds without colour.
 fn mark(warmth: Warmth) -> &'static str {
     match warmth {
         Warmth::Warm => "✓",
@@ -70,9 +70,9 @@ fn mark(warmth: Warmth) -> &'static str {
     }
 }
 
-/// Draws `graph` as an SVG document: a head that says at a glance how much of it is warm, and below
-/// it the steps from the top down, each with its warmth, its name and the size of its layer. A large
-/// graph is folded first.
+/// Draws `graph` as an SVG document: a header that shows at a glance how much of it is warm, and below it the
+/// steps from top to bottom, each with its warmth, its name and the size of its layer. A large graph is
+/// folded first.
 pub fn svg(graph: &Graph) -> String {
     let folded = fold(graph);
     let drawn = &folded.graph;
@@ -117,7 +117,7 @@ fn write_to(text: &mut String, whole: &Graph, folded: &Folded, layout: &Layout) 
     writeln!(text, "</g>\n</svg>")
 }
 
-/// What is above the graph.
+/// The part above the graph.
 struct Head<'g> {
     title: &'g str,
     /// Steps and bytes by warmth.
@@ -214,7 +214,7 @@ impl<'g> Head<'g> {
         )
     }
 
-    /// One line for who reads nothing else.
+    /// Returns a one-line summary.
     fn summary(&self) -> String {
         let count = |warmth: Warmth| self.counts.get(&warmth).map_or(0, |(count, _)| *count);
         let all: usize = self.counts.values().map(|(count, _)| count).sum();
@@ -227,7 +227,7 @@ impl<'g> Head<'g> {
     }
 }
 
-/// A line whose ends and bends are vertical.
+/// Writes a line whose ends and bends are vertical.
 fn write_line(text: &mut String, line: &Line) -> fmt::Result {
     let class = if line.backward { "e b" } else { "e" };
     write!(text, r#"<path class="{class}" d=""#)?;
@@ -293,7 +293,7 @@ fn write_node(text: &mut String, node: &Node, place: &Rect, largest: u64) -> fmt
         }
     }
     if let Some(bytes) = node.bytes.filter(|_| largest > 0) {
-        // Roots keep what is small visible beside what is a thousand times as large.
+        // Square roots keep small layers visible beside ones that are a thousand times larger.
         let share = (bytes as f64 / largest as f64).sqrt() * (right - inside);
         let (top, thick) = if dense { (y + height - 3.0, 2) } else { (y + 37.0, 3) };
         writeln!(
@@ -305,7 +305,7 @@ fn write_node(text: &mut String, node: &Node, place: &Rect, largest: u64) -> fmt
     writeln!(text, "</g>")
 }
 
-/// Text as character data. What XML has no place for was escaped before ([`shortened`]).
+/// Escapes text as character data. Characters that XML does not allow were escaped before ([`shortened`]).
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -34,7 +34,7 @@ fn graph(warmths: impl IntoIterator<Item = Warmth>, edges: &[(usize, usize)]) ->
 type Boxes = Vec<(f64, f64)>;
 type Edges = Vec<(usize, usize)>;
 
-/// Boxes of the two sizes that there are, and edges that may be anything: loops, doubles, to nowhere.
+/// Boxes of both sizes, and arbitrary edges: loops, duplicates, invalid indexes.
 fn any_graph() -> impl Strategy<Value = (Boxes, Edges)> {
     (1..40_usize).prop_flat_map(|nodes| {
         let size = prop_oneof![Just((248.0, 44.0)), Just((140.0, 22.0))];
@@ -69,7 +69,7 @@ fn what_hangs_together_loosely_does_not_drift_apart() {
 
 #[test]
 fn every_entry_of_the_legend_fits_into_its_column() {
-    // Of the fonts that are asked for, with some room.
+    // In the requested fonts, with some reserve.
     const WIDTH_OF_A_CHARACTER: f64 = 6.3;
     for warmth in Warmth::ALL {
         let mut graph = graph([warmth], &[]);
@@ -189,8 +189,8 @@ fn many_of_one_rank_are_in_several_rows() {
 
 #[test]
 fn of_a_large_graph_what_only_follows_is_one_box_and_nothing_is_lost() {
-    // 100 stages of 20 steps, each from a source of its own, all copied into one last step; the
-    // steps of one stage have no keys from the tenth on.
+    // 100 stages of 20 steps, each with its own source, all copied into one last step; the steps of one stage
+    // have no keys from the tenth on.
     let mut warmths = vec![Warmth::Warm];
     let mut edges = Vec::new();
     for stage in 0..100 {
@@ -240,7 +240,7 @@ fn the_order_of_a_graph_has_what_a_step_builds_on_just_before_it() {
 #[test]
 fn of_too_large_a_graph_what_runs_again_is_drawn() {
     let warmth = |number| if number % 10_000 == 7 { Warmth::NoKey } else { Warmth::Warm };
-    // Every step is started from by two, so nothing folds.
+    // Every step has two dependents, so nothing folds.
     let edges: Vec<_> = (0..30_000).flat_map(|n| [(n, n + 1), (n, n + 2)]).collect();
     let whole = graph((0..30_002).map(warmth), &edges);
     let folded = fold(&whole);
@@ -251,7 +251,7 @@ fn of_too_large_a_graph_what_runs_again_is_drawn() {
     assert!(svg(&whole).contains("28802 more records are not drawn"));
 }
 
-/// 100,000 nodes of whatever shape take no time to speak of: these are the worst that came to mind.
+/// 100,000 nodes of any shape take negligible time: these are the worst known shapes.
 #[test]
 fn large_graphs_take_bounded_time() {
     const MANY: usize = 100_000;
@@ -266,7 +266,7 @@ fn large_graphs_take_bounded_time() {
         assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
         assert!(picture.len() < 8 << 20, "{}", picture.len());
     }
-    // As many lines as there can be between the boxes that are drawn.
+    // As many lines as possible between the drawn boxes.
     let all: Vec<_> = (0..1_200).flat_map(|to| (0..to).map(move |from| (from, to))).collect();
     let whole = graph(vec![Warmth::Warm; 1_200], &all);
     let folded = fold(&whole);
@@ -274,7 +274,7 @@ fn large_graphs_take_bounded_time() {
     assert!(svg(&whole).contains("lines more are not drawn"));
 }
 
-/// What a step may be called by someone who means harm.
+/// A malicious name of a step.
 const HOSTILE: &str =
     "</title><script>alert(\"1\")</script>&'\u{0}\u{1b}[2J\u{202e}\u{fffe}\n\\N\\\" ]]>";
 

@@ -1,29 +1,28 @@
-//! What an op's result lies on.
+//! The input on which an op's result builds.
 
 use std::collections::BTreeMap;
 
 use super::op::{Action, ExecOp, FileOp, Kind, Mount, Op};
 
-/// The input that an output of an op is exactly one layer more than.
+/// The input of an op to which an output adds exactly one layer.
 ///
-/// How many inputs the op has is part of it: a file op's digest does not always tell, and with
-/// another number the same digest would be of an op on another input.
+/// The number of inputs is part of it: a file op's digest does not always determine it, and with another
+/// number the same digest would belong to an op on another input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Base {
     /// Index of the input.
     pub input: usize,
-    /// How many inputs the op has.
+    /// Number of inputs of the op.
     pub inputs: usize,
 }
 
 impl Op {
-    /// What the output `output` is one layer more than. Nothing if that is no input, or if it is
-    /// not certain that it is one layer.
+    /// Returns the input to which the output `output` adds one layer. `None` if there is no such input, or if
+    /// it is not certain that the output is one layer.
     ///
-    /// An exec op makes a layer of every mount that has an output and can be written, also if
-    /// nothing is written (BuildKit v0.32.2 `frontend/gateway/container/container.go`
-    /// `PrepareMounts`). A file op makes one of an action that has an output or that several
-    /// actions go on from (`solver/llbsolver/ops/file.go` `FileOpSolver`).
+    /// An exec op makes a layer of every writable mount with an output, even if nothing is written (BuildKit
+    /// v0.32.2 `frontend/gateway/container/container.go` `PrepareMounts`). A file op makes one of each action
+    /// that has an output or on which several actions build (`solver/llbsolver/ops/file.go` `FileOpSolver`).
     pub fn base(&self, output: u32) -> Option<Base> {
         let output = i64::from(output);
         let input = match &self.kind {
@@ -38,8 +37,8 @@ impl Op {
 fn base_of_mount(exec: &ExecOp, output: i64) -> Option<usize> {
     let mut mounts = exec.mounts.iter().filter(|mount| mount.output == output);
     let mount = mounts.next().filter(|_| mounts.next().is_none())?;
-    // One that cannot be written is handed on as it is. Any other mount of the same input may make
-    // the daemon look at the input's content too, whose key has no result.
+    // A read-only mount is passed on unchanged. Any other mount of the same input can make the daemon look at
+    // the input's content too, whose key has no result.
     let readers = exec.mounts.iter().filter(|other| other.input == mount.input).count();
     let writable = mount.mount_type == Mount::BIND && !mount.readonly;
     (writable && readers == 1 && !mount.may_be_hashed() && mount.result_id.is_empty())
@@ -55,7 +54,7 @@ fn base_of_action(file: &FileOp, output: i64, inputs: usize) -> Option<usize> {
     }
     let mut with_output = file.actions.iter().enumerate().filter(|(_, a)| a.output == output);
     let (mut index, mut action) = with_output.next().filter(|_| with_output.next().is_none())?;
-    // From each action to one before it, so this ends.
+    // Each action refers to an earlier one, so this ends.
     loop {
         if action.action == Action::Lost {
             return None;
@@ -107,13 +106,13 @@ mod tests {
         assert_eq!(bases(&exec(&[mount(0, "/", 0)], 1)), [Some(0)]);
         let readonly = Mount { readonly: true, ..mount(0, "/src", -1) };
         assert_eq!(bases(&exec(&[readonly.clone(), mount(1, "/", 0)], 2)), [Some(1)]);
-        // On an empty file system, or with an input that is not there.
+        // On an empty file system, or with a missing input.
         assert_eq!(bases(&exec(&[mount(-1, "/", 0)], 0)), [None]);
         assert_eq!(bases(&exec(&[mount(7, "/", 0)], 1)), [None]);
-        // What cannot be written is handed on.
+        // Read-only mounts are passed on.
         let mounts = [mount(0, "/", 0), Mount { readonly: true, ..mount(1, "/other", 1) }];
         assert_eq!(bases(&exec(&mounts, 2)), [Some(0), None]);
-        // The daemon looks at the content of what is mounted elsewhere, or read twice.
+        // The daemon looks at the content of an input that is mounted elsewhere, or twice.
         assert_eq!(bases(&exec(&[mount(0, "/", 0), mount(1, "/rw", 1)], 2)), [Some(0), None]);
         let twice = [mount(0, "/", 0), Mount { input: 0, ..readonly }];
         assert_eq!(bases(&exec(&twice, 1)), [None]);
@@ -134,7 +133,7 @@ mod tests {
     #[test]
     fn actions_that_are_kept_on_the_way_are_layers_of_their_own() {
         assert_eq!(bases(&file(&[(0, -1, 0), (1, -1, 1)], 1)), [Some(0), None]);
-        // Both outputs go on from the first action.
+        // Both outputs build on the first action.
         assert_eq!(bases(&file(&[(0, -1, -1), (1, -1, 0), (1, -1, 1)], 1)), [None, None]);
         // The second action copies from the first.
         assert_eq!(bases(&file(&[(0, -1, -1), (1, 1, 0)], 1)), [None]);

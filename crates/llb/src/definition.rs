@@ -1,4 +1,4 @@
-//! LLB as clients and frontends hand it over: a `pb.Definition`, or what is printed of one.
+//! LLB from clients and frontends: a `pb.Definition`, or a dump of one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,68 +12,67 @@ use super::op::{Kind, Op};
 use super::platform::Platform;
 use super::proto;
 
-/// How many ops, mounts and file actions a definition in protobuf may have in all. Builds of a thousand
+/// Maximum number of ops, mounts and file actions in a protobuf definition, in total. Builds of a thousand
 /// steps have a few thousand.
 pub const MAX_PARTS: usize = 100_000;
 
-/// The ops of a definition, as far as it says them.
+/// The ops of a definition.
 ///
-/// Unlike provenance it does not name the platform of the daemon, on which ops run that name none.
-/// Clients and frontends of BuildKit name it in every op.
+/// Unlike provenance, it does not name the platform of the daemon, which applies to ops without a platform.
+/// Clients and frontends of BuildKit set it in every op.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {
     /// All ops, inputs first.
     pub ops: Vec<Op>,
-    /// How they hang together, if each comes after those it builds on.
+    /// The graph of the ops, if each comes after its inputs.
     pub graph: Option<Arc<Graph>>,
 }
 
-/// Why a document is no definition.
+/// Why a document is not a definition.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DefinitionError {
-    /// It cannot be read as this protobuf message.
+    /// It is not such a protobuf message.
     #[error("it is not LLB in protobuf")]
     Protobuf(#[from] prost::DecodeError),
-    /// It is a message without ops, as an empty file is.
+    /// It is a message without ops, such as an empty file.
     #[error("it has no ops")]
     Empty,
-    /// There is more to it than any build has.
+    /// It is larger than any build.
     #[error("it has more than {MAX_PARTS} ops, mounts and file actions")]
     TooLarge,
-    /// An op has an input that is none of the ops. Bytes that happen to be a message fail here.
+    /// An input of an op is missing. Bytes that happen to be a valid message fail here.
     #[error("op {index} builds on one that is not there, so it is not a whole definition")]
     MissingInput {
-        /// The op, counted from 0.
+        /// The index of the op, from 0.
         index: usize,
     },
-    /// A line is not what `buildctl debug dump-llb` prints.
+    /// A line is not output of `buildctl debug dump-llb`.
     #[error("op {index} of the dump is malformed")]
     Dump {
-        /// The op, counted from 0.
+        /// The index of the op, from 0.
         index: usize,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: serde_json::Error,
     },
-    /// It is not what a frontend answers to `frontend.convertllb`.
+    /// It is not a frontend's response to `frontend.convertllb`.
     #[error("it is not a definition in JSON, as a Dockerfile frontend answers")]
     Answer(#[source] serde_json::Error),
-    /// Ops build on one that is not there, or on each other in a circle.
+    /// An input of an op is missing, or ops form a cycle.
     #[error("an op builds on {input}, which is not there or builds on that op itself")]
     NoOrder {
-        /// The digest by which the input is named.
+        /// The digest by which the op names the input.
         input: String,
     },
 }
 
 impl Definition {
-    /// Reads a `pb.Definition` in protobuf (BuildKit v0.32.2 `solver/pb/ops.proto`), which is what
-    /// `buildctl build` takes on stdin. Each op is a message of its own inside, and names its inputs
-    /// by the digests of theirs.
+    /// Reads a `pb.Definition` in protobuf (BuildKit v0.32.2 `solver/pb/ops.proto`), which `buildctl build`
+    /// reads from stdin. Each op is a message in it, and names its inputs by the digests of their messages.
     ///
     /// # Errors
-    /// When it is not one, has no ops, is too large, or lacks an op that another builds on.
+    /// Returns an error if it is not one, has no ops, is too large, or lacks an input of an op.
     pub fn from_protobuf(bytes: &[u8]) -> Result<Self, DefinitionError> {
         let proto::Definition { def: messages, mut metadata } = proto::Definition::decode(bytes)?;
         let mut parts = messages.len();
@@ -110,13 +109,13 @@ impl Definition {
         Ok(Self::new(steps))
     }
 
-    /// Reads what a Dockerfile frontend since v1.20 answers to the request `frontend.convertllb`, as
-    /// `docker buildx build --call=convertllb,format=json` prints it: ops in the JSON of protobuf by their
-    /// digests, and what is known besides (BuildKit v0.34.2 `frontend/subrequests/convertllb`). Like LLB in
-    /// protobuf it has symbolic links and unrounded times. What follows the document is not looked at.
+    /// Reads the response of a Dockerfile frontend since v1.20 to the request `frontend.convertllb`, as
+    /// `docker buildx build --call=convertllb,format=json` prints it: ops in protobuf's JSON by their
+    /// digests, and metadata (BuildKit v0.34.2 `frontend/subrequests/convertllb`). Like LLB in protobuf, it
+    /// has symbolic links and exact times. Text after the document is ignored.
     ///
     /// # Errors
-    /// When it is not of that form, has no ops, or lacks an op that another builds on.
+    /// Returns an error if it does not have that form, has no ops, or lacks an input of an op.
     pub fn from_convertllb(json: &[u8]) -> Result<Self, DefinitionError> {
         #[derive(Deserialize)]
         struct Answer {
@@ -135,7 +134,7 @@ impl Definition {
         let steps = inputs_first(def)?.into_iter().map(|(id, message)| {
             let shape = ProtoShape::from(&message);
             let (kind, inputs, platform) = message.into_op();
-            // The result of the build is what nothing builds on.
+            // The result of the build is the op that no other builds on.
             let unknown = if used.contains(&id) { Kind::Unknown } else { Kind::Return };
             let op = Op { inputs, kind: kind.unwrap_or(unknown), platform };
             Unresolved {
@@ -153,12 +152,12 @@ impl Definition {
         Self { ops, graph: Graph::resolve(steps, Platform::released_for()).map(Arc::new) }
     }
 
-    /// Reads what `buildctl debug dump-llb` prints: for each op a JSON object with `Op`, `Digest` and
-    /// `OpMetadata` (`cmd/buildctl/debug/dumpllb.go`), in the spelling of any release. Like
-    /// provenance it leaves symbolic links out.
+    /// Reads the output of `buildctl debug dump-llb`: for each op a JSON object with `Op`, `Digest` and
+    /// `OpMetadata` (`cmd/buildctl/debug/dumpllb.go`), in the spelling of any release. Like provenance, it
+    /// omits symbolic links.
     ///
     /// # Errors
-    /// When a line is not of that form, or there is none.
+    /// Returns an error if a line does not have that form, or there are no lines.
     pub fn from_dump(json: &[u8]) -> Result<Self, DefinitionError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -184,7 +183,7 @@ impl Definition {
     }
 }
 
-/// `ops`, by their digests, each after those it builds on.
+/// Returns `ops`, given by their digests, in dependency order.
 fn inputs_first(
     ops: BTreeMap<String, proto::Op>,
 ) -> Result<Vec<(String, proto::Op)>, DefinitionError> {
@@ -213,7 +212,7 @@ fn inputs_first(
             }
         }
     }
-    // If any waits still, one of them that others wait for does.
+    // If any op still waits, at least one of those is itself an input of another op.
     if let Some(op) = (0..ops.len()).find(|&op| waits_for[op] > 0 && !above[op].is_empty()) {
         return Err(no_order(&ops[op].0));
     }

@@ -9,18 +9,18 @@ use super::op::{Kind, Op};
 use super::platform::Platform;
 use super::preimage::{NotComputable, document};
 
-/// The longest op digest, in bytes. The key of a link has it, and bbolt takes no key of more than twice
-/// as many; JSON that is longer is that of a merge op with more inputs than overlayfs has layers.
+/// Maximum length of an op digest, in bytes. The key of a link contains it, and bbolt accepts keys of at most
+/// twice this length. Longer JSON would be of a merge op with more inputs than overlayfs has layers.
 pub const MAX_OP_DIGEST_BYTES: usize = 16 << 10;
 
-/// What the solver calls an op (`CacheMap.Digest`), and what `cache.db` has on its links.
+/// The solver's name for an op (`CacheMap.Digest`), which `cache.db` has on its links.
 ///
-/// A digest in all releases but v0.11 and v0.12, which name merge and diff ops by the JSON that
-/// was meant to be hashed (`solver/llbsolver/ops/{merge,diff}.go`).
+/// It is a digest in all releases except v0.11 and v0.12, which name merge and diff ops by the unhashed JSON
+/// (`solver/llbsolver/ops/{merge,diff}.go`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OpDigest(String);
 
-/// Why a text cannot be an op digest.
+/// Why a text is not an op digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{text:?} is not an op digest: that has 1 to {MAX_OP_DIGEST_BYTES} bytes and no '@', which \
@@ -32,13 +32,13 @@ pub struct InvalidOpDigest {
 }
 
 impl OpDigest {
-    /// The digest as `cache.db` has it.
+    /// Returns the digest as in `cache.db`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What an export names the record of the op's output `output` by, if the op has inputs; and
-    /// the key of a root, if it has none (`rootKey` in `solver/cachemanager.go`).
+    /// Returns the name of the record of the op's output `output` in an export, if the op has inputs; for an
+    /// op without inputs, the key of the root (`rootKey` in `solver/cachemanager.go`).
     pub fn record(&self, output: u32) -> Digest {
         Digest::of(format!("{}@{output}", self.0))
     }
@@ -67,11 +67,11 @@ impl fmt::Display for OpDigest {
     }
 }
 
-/// What a daemon of `encoding`, on a machine of `default_platform`, calls `op`
-/// (BuildKit `CacheMap` in `solver/llbsolver/ops/*.go`).
+/// Computes the op digest of `op` as a daemon of `encoding` on a machine of `default_platform` does (BuildKit
+/// `CacheMap` in `solver/llbsolver/ops/*.go`).
 ///
 /// # Errors
-/// When the op does not determine its digest.
+/// Returns an error if the op does not determine its digest.
 pub fn digest(
     op: &Op,
     encoding: Encoding,

@@ -4,50 +4,50 @@ use std::fmt;
 
 use codec::gojson::ControlEscapes;
 
-/// A range of BuildKit releases that make the same JSON of the same op.
+/// A range of BuildKit releases that encode the same op as the same JSON.
 ///
-/// Newest first. Fields that a release added do not make a class of their own: an op that has such
-/// a field was made for a release that knows it.
+/// Newest first. Fields that a release added do not need another class: an op with such a field was made for
+/// a release that knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Release {
-    /// v0.18.0 and later: zero indexes are left out, user options are `byName` and `byId`
+    /// v0.18.0 and later: zero indexes are omitted, user options are `byName` and `byId`
     /// (`solver/pb/json.go`).
     V0_18,
-    /// v0.17.0 to v0.17.3: as v0.18, but user options take the names of the Go types, `ByName` and
-    /// `ByID`, and an id of 0 is printed (google.golang.org/protobuf has no JSON tags for oneofs).
+    /// v0.17.0 to v0.17.3: as v0.18, but user options have the names of the Go types, `ByName` and `ByID`,
+    /// and an id of 0 is printed (google.golang.org/protobuf has no JSON tags for oneofs).
     V0_17,
     /// v0.13.0 to v0.16.0: `input`, `output` and `builder` are printed even when 0 (gogo/protobuf
     /// `customtype`), user options are `byName` and `byID`.
     V0_13,
-    /// v0.11.0 to v0.12.5: as v0.13, but options of cache mounts are kept, the platform's OS version
-    /// and features are not part of an exec op, and merge and diff ops have their JSON itself in
-    /// place of its hash (`solver/llbsolver/ops/{exec,merge,diff}.go`).
+    /// v0.11.0 to v0.12.5: as v0.13, but options of cache mounts are kept, the platform's OS version and
+    /// features are not part of an exec op, and merge and diff ops are named by the JSON itself and not by
+    /// its hash (`solver/llbsolver/ops/{exec,merge,diff}.go`).
     V0_11,
 }
 
 impl Release {
-    /// Zero `input`, `output` and `builder` indexes are left out.
+    /// Returns whether zero `input`, `output` and `builder` indexes are omitted.
     pub(super) const fn omits_zero_indexes(self) -> bool {
         matches!(self, Self::V0_18 | Self::V0_17)
     }
 
-    /// Options of a cache mount that do not matter for the result are cleared
+    /// Returns whether options of a cache mount that do not affect the result are cleared
     /// (`checkShouldClearCacheOpts` in `ops/exec.go`).
     pub(super) const fn clears_cache_options(self) -> bool {
         !matches!(self, Self::V0_11)
     }
 
-    /// OS version and OS features of the platform are part of an exec op.
+    /// Returns whether OS version and OS features of the platform are part of an exec op.
     pub(super) const fn hashes_os_version(self) -> bool {
         !matches!(self, Self::V0_11)
     }
 
-    /// Merge and diff ops are hashed, rather than named by their JSON.
+    /// Returns whether merge and diff ops are hashed, and not named by their JSON.
     pub(super) const fn hashes_merge_and_diff(self) -> bool {
         !matches!(self, Self::V0_11)
     }
 
-    /// The key of a user given by name.
+    /// Returns the JSON key of a user given by name.
     pub(super) const fn by_name(self) -> &'static str {
         match self {
             Self::V0_17 => "ByName",
@@ -55,7 +55,7 @@ impl Release {
         }
     }
 
-    /// The key of a user given by id.
+    /// Returns the JSON key of a user given by id.
     pub(super) const fn by_id(self) -> &'static str {
         match self {
             Self::V0_18 => "byId",
@@ -64,7 +64,7 @@ impl Release {
         }
     }
 
-    /// A user id of 0 is printed.
+    /// Returns whether a user id of 0 is printed.
     pub(super) const fn prints_zero_id(self) -> bool {
         matches!(self, Self::V0_17)
     }
@@ -81,18 +81,18 @@ impl fmt::Display for Release {
     }
 }
 
-/// Everything that decides the bytes of an op's JSON, apart from the op.
+/// Everything that, with the op, determines the bytes of its JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoding {
     /// The BuildKit release.
     pub release: Release,
-    /// The generation of Go that the daemon was built with. Matters only for ops with a backspace
-    /// or a form feed in a string.
+    /// The version class of Go that built the daemon. It matters only for ops with a backspace or a form feed
+    /// in a string.
     pub escapes: ControlEscapes,
 }
 
 impl Encoding {
-    /// What current releases do.
+    /// The encoding of current releases.
     pub const NEWEST: Self = Self::new(Release::V0_18, ControlEscapes::Short);
 
     /// Every encoding, in the order to try them: newest release first. Go 1.22 came with BuildKit

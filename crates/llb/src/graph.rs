@@ -1,4 +1,4 @@
-//! A whole build: its ops, and how they hang together.
+//! The graph of a whole build.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,34 +12,33 @@ use super::op::{Kind, Op};
 use super::platform::Platform;
 use super::proto;
 
-/// The description that frontends give a step for people (BuildKit v0.32.2 `client/llb/state.go`
-/// `WithCustomName`).
+/// A frontend's description of a step for people (BuildKit v0.32.2 `client/llb/state.go` `WithCustomName`).
 const CUSTOM_NAME: &str = "llb.customname";
 
-/// What a build asks for.
+/// The graph of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Graph {
-    /// The platforms one of which is that of the daemon, on which ops run that name none.
+    /// Candidates for the platform of the daemon, which applies to ops without a platform.
     pub platforms: Vec<Platform>,
-    /// The steps, each after those it builds on.
+    /// The steps, in dependency order.
     pub steps: Vec<Step>,
 }
 
 /// One step of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// What it does.
+    /// The op.
     pub op: Op,
-    /// What it builds on; as many as the op has inputs.
+    /// Its inputs; as many as the op has.
     pub inputs: Vec<Output>,
     /// What a source fetches, such as `docker-image://docker.io/library/debian@sha256:…` or
     /// `local://context`.
     pub identifier: Option<String>,
-    /// What the frontend calls it, such as `[build 2/6] RUN make`.
+    /// The frontend's name for it, such as `[build 2/6] RUN make`.
     pub custom_name: Option<String>,
-    /// The digest of the op with its inputs, by which progress names it.
+    /// The digest of the op with its inputs, which names it in progress events.
     pub digest: Option<String>,
-    /// Whether the build is to run it in any case.
+    /// Whether the build must run it even if it is cached.
     pub ignores_cache: bool,
 }
 
@@ -48,12 +47,12 @@ pub struct Step {
 pub struct Output {
     /// Index of the step.
     pub step: usize,
-    /// Which of its outputs.
+    /// Index of the output.
     pub output: u32,
 }
 
 impl Step {
-    /// What to call it when talking to people.
+    /// Returns its name in messages.
     pub fn name(&self) -> String {
         match (&self.custom_name, &self.identifier) {
             (Some(name), _) => name.clone(),
@@ -62,7 +61,7 @@ impl Step {
         }
     }
 
-    /// Whether it only names the result of the build.
+    /// Returns whether it only marks the result of the build.
     pub fn is_return(&self) -> bool {
         self.op.kind == Kind::Return
     }
@@ -70,14 +69,14 @@ impl Step {
 
 /// A step whose inputs are not resolved yet.
 pub(super) struct Unresolved {
-    /// What others call it.
+    /// Its name in the inputs of others.
     pub(super) id: String,
     pub(super) shaped: ShapedOp,
     pub(super) metadata: Metadata,
     pub(super) digest: Option<String>,
 }
 
-/// What is known of an op besides it.
+/// Metadata of an op.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Metadata {
@@ -85,7 +84,7 @@ pub(super) struct Metadata {
     pub(super) description: BTreeMap<String, String>,
 }
 
-/// An op with the inputs that it names and what it fetches.
+/// An op with the names of its inputs and its source identifier.
 pub(super) struct ShapedOp {
     pub(super) op: Op,
     pub(super) inputs: Vec<(String, i64)>,
@@ -98,7 +97,7 @@ impl ShapedOp {
     }
 }
 
-/// What of a protobuf op does not go into [`Op`].
+/// The parts of a protobuf op that are not in [`Op`].
 pub(super) struct ProtoShape {
     inputs: Vec<(String, i64)>,
     identifier: Option<String>,
@@ -154,7 +153,7 @@ impl<'de> Deserialize<'de> for ShapedOp {
 }
 
 impl Graph {
-    /// The build of `steps`; nothing if one of them builds on what does not come before it.
+    /// Builds the graph of `steps`; `None` if an input of a step does not come before it.
     pub(super) fn resolve(steps: Vec<Unresolved>, platforms: Vec<Platform>) -> Option<Self> {
         let mut index: BTreeMap<String, usize> = BTreeMap::new();
         let mut resolved = Vec::with_capacity(steps.len());
@@ -181,22 +180,22 @@ impl Graph {
         Some(Self { platforms, steps: resolved })
     }
 
-    /// The outputs that are the result of the build.
+    /// Returns the outputs that are the result of the build.
     pub fn results(&self) -> Vec<Output> {
         let returned = self.steps.iter().filter(|step| step.is_return());
         let returned: Vec<_> = returned.flat_map(|step| step.inputs.iter().copied()).collect();
         if !returned.is_empty() {
             return returned;
         }
-        // Provenance of older releases has no step that names the result: it is what nothing builds on.
+        // Provenance of older releases has no step that marks the result: it is the step that no other builds
+        // on.
         let built_on: BTreeSet<_> =
             self.steps.iter().flat_map(|step| &step.inputs).map(|input| input.step).collect();
         let last = (0..self.steps.len()).filter(|step| !built_on.contains(step));
         last.map(|step| Output { step, output: 0 }).collect()
     }
 
-    /// The steps that something builds on or that are the result, with the outputs that are asked
-    /// of them.
+    /// Returns, for each step, its outputs that are used by other steps or are the result.
     pub fn outputs(&self) -> Vec<Vec<u32>> {
         let mut outputs = vec![Vec::new(); self.steps.len()];
         for input in self.steps.iter().flat_map(|step| &step.inputs) {
@@ -208,7 +207,7 @@ impl Graph {
             outputs.sort_unstable();
             outputs.dedup();
         }
-        // Provenance has no step that names the result: it is what nothing builds on.
+        // Provenance has no step that marks the result: it is the step that no other builds on.
         for (step, outputs) in self.steps.iter().zip(&mut outputs) {
             if outputs.is_empty() && !step.is_return() {
                 outputs.push(0);
@@ -218,7 +217,7 @@ impl Graph {
     }
 }
 
-/// The digests of what a definition is made of, as they name each other.
+/// Returns the digest by which the ops of a definition name each other.
 pub(super) fn digest_of(message: &[u8]) -> String {
     Digest::of(message).to_string()
 }

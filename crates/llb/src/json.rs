@@ -1,10 +1,10 @@
-//! Ops as JSON, in the spellings of every release.
+//! Ops as JSON, in the spelling of every release.
 //!
-//! Provenance holds each op as Go's JSON of `pb.Op`. Since v0.18 `solver/pb/json.go` decides the
-//! spelling; before, the field tags of the generated code did. They differ in the keys of oneofs
-//! (v0.17 has no tags for them, so the Go names show: `Exec`, `Copy`, `ByID`) and in whether zero
-//! values are printed, so each key is accepted in every spelling and a missing field is its zero
-//! value. Fields that no digest depends on are ignored.
+//! Provenance has each op as Go's JSON of `pb.Op`. Since v0.18 `solver/pb/json.go` determines the spelling;
+//! before, the field tags of the generated code did. They differ in the keys of oneofs (v0.17 has no tags for
+//! them, so the Go names appear: `Exec`, `Copy`, `ByID`) and in whether zero values are printed, so each key
+//! is accepted in every spelling, and a missing field is zero. Fields that do not affect any digest are
+//! ignored.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -31,7 +31,7 @@ struct JsonOp {
 
 from_objects!(JsonOp);
 
-/// `{}` since v0.18, and `null` before, is the last vertex of a definition.
+/// The last vertex of a definition is `{}` since v0.18, and `null` before.
 #[derive(Default)]
 struct JsonKind {
     exec: Option<Box<ExecOp>>,
@@ -41,12 +41,12 @@ struct JsonKind {
     merge: Option<MergeOp>,
     diff: Option<DiffOp>,
     passthrough: Option<PassthroughOp>,
-    /// Whether there is anything else.
+    /// Whether it has any other member.
     other: bool,
 }
 
 impl<'de> Deserialize<'de> for JsonKind {
-    // Not derived with `flatten`, which keeps the content of members that are not known.
+    // Not derived with `flatten`, which buffers the content of unknown members.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(KindVisitor)
     }
@@ -197,7 +197,7 @@ struct JsonUser {
 }
 
 impl<'de> Deserialize<'de> for UserOpt {
-    /// A user option that says nothing is id 0, as in `UserOpt.UnmarshalJSON` (`solver/pb/json.go`).
+    /// An empty user option is id 0, as in `UserOpt.UnmarshalJSON` (`solver/pb/json.go`).
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = JsonUserOpt::deserialize(deserializer)?;
         Ok(match json.user {

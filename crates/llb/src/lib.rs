@@ -1,22 +1,20 @@
-//! LLB: the operations BuildKit runs, and the digest it knows each one by.
+//! LLB: the operations that BuildKit runs, and their op digests.
 //!
-//! BuildKit finds a cached step by its *op digest*: the SHA-256 of a JSON document that the daemon
-//! makes of the op. An exported cache holds only a hash over op digest and output number, so the op
-//! digest itself has to be computed again from the op. This crate has the ops ([`op`]), reads
-//! them from the provenance BuildKit records ([`Provenance`]) and from LLB as clients hand it over
-//! ([`Definition`]), and computes their digests as each release does ([`digest()`], [`Encoding`]).
-//! [`release`] has what of that depends on the release.
+//! BuildKit finds a cached step by its *op digest*: the SHA-256 of a JSON document that the daemon makes from
+//! the op. An exported cache has only a hash over op digest and output number, so the op digest itself must
+//! be computed from the op. This crate defines the ops ([`op`]), reads them from BuildKit's provenance
+//! ([`Provenance`]) and from LLB of clients ([`Definition`]), and computes their digests as each release does
+//! ([`digest()`], [`Encoding`]). [`release`] describes the differences between releases.
 //!
-//! It takes and gives bytes, and does no I/O. Of `oci2bk`, which converts caches, it knows nothing;
-//! its digests and its JSON are those of `codec`, which is re-exported whole.
+//! It works on bytes, without I/O, and does not know `oci2bk`, which converts caches. Its digests and JSON
+//! are those of `codec`, which is re-exported as a whole.
 //!
-//! The formats are described in `docs/format/llb.md` of the project, and what is promised in
-//! `docs/semver.md`. There are no features.
+//! The formats are described in `docs/format/llb.md` of the project, and `docs/semver.md` says what is
+//! stable. The crate has no features.
 //!
 //! # From ops to records
 //!
-//! Provenance says of which ops a build was made, and an exported cache which records came of it. The op
-//! digest ties them together:
+//! Provenance has the ops of a build, and an exported cache its records. The op digest connects them:
 //!
 //! ```
 //! use llb::{
@@ -26,7 +24,7 @@
 //!
 //! let json = std::fs::read("../../fixtures/index/keys/provenance.json")?;
 //! let Provenance { default_platform, ops, images, .. } = Provenance::from_json(&json)?;
-//! // What the build resolved and did not start from, such as the image of an SBOM scanner.
+//! // Images that the build resolved but did not use as a base, such as the image of an SBOM scanner.
 //! for ResolvedImage { name, digest, .. } in &images {
 //!     println!("{name} was {digest}");
 //! }
@@ -40,20 +38,20 @@
 //! let op_digest: OpDigest = digest(op, Encoding::NEWEST, &default_platform)?;
 //! assert!(is_record(&op_digest));
 //!
-//! // Older releases make other JSON of the same op, so they call it something else.
+//! // Older releases encode the same op as other JSON, so its digest differs.
 //! let older = Encoding { release: Release::V0_13, ..Encoding::NEWEST };
 //! assert!(Encoding::ALL.contains(&older));
 //! assert!(!is_record(&digest(op, older, &default_platform)?));
 //!
-//! // The result of the command is one layer more than what it ran in. It has no other output.
+//! // The result of the command adds one layer to its root file system. It has no other output.
 //! assert_eq!(op.base(0), Some(Base { input: 0, inputs: 1 }));
 //! assert_eq!(op.outputs(), 1);
 //!
-//! // The key of a source depends on what there was to fetch, which the op does not say.
+//! // The key of a source depends on the fetched content, which the op does not tell.
 //! let error = digest(&ops[0], Encoding::NEWEST, &default_platform).unwrap_err();
 //! assert!(matches!(error, NotComputable::Source));
 //!
-//! // The platform is a part of the digest, in one spelling.
+//! // The platform is part of the digest, in one spelling.
 //! assert_eq!("linux/x86_64".parse::<Platform>()?.normalized(), "linux/amd64".parse()?);
 //!
 //! let error = Provenance::from_json(b"{}").unwrap_err();
@@ -61,9 +59,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # LLB as it is handed over
+//! LLB from clients
 //!
-//! LLB itself says the same, in the forms in which it is met:
+//! LLB itself has the same content, in several formats:
 //!
 //! ```
 //! use llb::{Definition, DefinitionError, Graph, MAX_PARTS, Output, Step};
@@ -74,7 +72,7 @@
 //! assert!(result.is_return());
 //! let Output { step, output } = result.inputs[0];
 //! println!("the result is output {output} of {}", graph.steps[step].name());
-//! // That much of each step is asked for.
+//! // The requested outputs of each step.
 //! assert!(graph.outputs()[step].contains(&output));
 //! assert_eq!(graph.results(), result.inputs);
 //!
@@ -92,13 +90,13 @@
 //! assert!(matches!(error, DefinitionError::NoOrder { input } if input == "b"));
 //!
 //! assert!(matches!(Definition::from_protobuf(b""), Err(DefinitionError::Empty)));
-//! // Two bytes are an op, so there is a limit before anything is made of them.
+//! // Two bytes are an op, so a limit applies before anything is decoded.
 //! let many = b"\x0a\0".repeat(MAX_PARTS + 1);
 //! assert!(matches!(Definition::from_protobuf(&many), Err(DefinitionError::TooLarge)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! An op digest may also come from a database, and so from anybody:
+//! An op digest can also come from a database, which is untrusted:
 //!
 //! ```
 //! use llb::codec::Digest;
@@ -116,8 +114,8 @@
 //!
 //! # Selectors and contents
 //!
-//! A digest is not all by which a daemon finds a step: it also looks at parts of the inputs. A
-//! [`Vertex`] has what that takes:
+//! A daemon finds a step not only by its digest: it also looks at parts of the inputs. A [`Vertex`] computes
+//! the data for that:
 //!
 //! ```
 //! use llb::op::{Kind, Mount};
@@ -133,23 +131,23 @@
 //! // RUN --mount=type=bind,source=src,target=/src --mount=type=tmpfs,target=/tmp2 cat /src/* > joined
 //! let run = vertex("RUN cat");
 //! println!("{} is the digest of {}", run.digest(Encoding::NEWEST)?, run.document(Encoding::NEWEST)?);
-//! // What is mounted is also looked for by what is in it.
+//! // A mount is also looked up by its content.
 //! assert!(run.hashes_contents(1));
 //! // It has two inputs.
 //! assert_eq!(run.hashed_paths(2)[1], Some(vec!["/src"]));
 //! assert_eq!(run.hashed_patterns(1), Some(Patterns::None));
-//! // The digest does not say which directory that is. The link from the input does.
+//! // The digest does not tell the directory. The link from the input does.
 //! assert!(Selectors::ALL.iter().all(|&class| !run.own_selectors(2, class)[1].is_empty()));
-//! // What is mounted whole selects nothing, but for newer releases that is something too.
+//! // A whole mount selects nothing, but in newer releases this counts as a selection.
 //! assert_eq!(run.selector(0, Selectors::V0_11), Some(String::new()));
 //! assert_ne!(run.selector(0, Selectors::V0_15_2), Some(String::new()));
-//! // There is one mount of the second input, so it is clear which one the selector is of.
+//! // The second input has only one mount, so it is clear which mount the selector belongs to.
 //! assert!(run.tells_selections(1, Selectors::V0_11));
 //!
 //! // COPY app.conf src/ /work/
 //! let copy = vertex("COPY /app.conf /src");
 //! assert_eq!(copy.hashed_paths(2)[1], Some(vec!["/app.conf", "/src"]));
-//! // Selectors of file ops are the same in all releases.
+//! // The selectors of file ops are the same in all releases.
 //! assert_eq!(copy.selector(1, Selectors::V0_11), None);
 //!
 //! // RUN --mount=type=secret,id=token

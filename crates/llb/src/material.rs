@@ -12,9 +12,9 @@ use super::platform::Platform;
 pub struct ResolvedImage {
     /// Its name, with the tag if it has one.
     pub name: String,
-    /// What the name stood for: an index or a manifest.
+    /// The digest to which the name resolved: an index or a manifest.
     pub digest: Digest,
-    /// The platform for which it was resolved; that of the daemon if not given.
+    /// The platform for which it was resolved; the daemon's if not given.
     pub platform: Option<Platform>,
 }
 
@@ -28,8 +28,8 @@ pub(super) struct Material {
 }
 
 impl Material {
-    /// The image that it is, if it is one: a package URL of type `docker`, or `oci` for one in a layout
-    /// (`RefToPURL` in `util/purl/image.go`).
+    /// Returns the image, if the material is one: a package URL of type `docker`, or `oci` for one in a
+    /// layout (`RefToPURL` in `util/purl/image.go`).
     pub(super) fn image(&self) -> Option<ResolvedImage> {
         let digest = format!("sha256:{}", self.digest.get("sha256")?).parse().ok()?;
         let (kind, rest) = self.uri.strip_prefix("pkg:")?.split_once('/')?;
@@ -50,7 +50,7 @@ impl Material {
     }
 }
 
-/// `text` with its percent-encoded bytes as they are; nothing if that is not text.
+/// Decodes the percent-encoding of `text`; `None` if the result is not text.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -1,13 +1,12 @@
-//! What to call a step when talking to people.
+//! Names of steps for people.
 
 use super::op::{Action, FileOp, Kind, Op};
 
-/// Longest name in characters.
+/// Maximum length of a name, in characters.
 const LONGEST: usize = 80;
 
-/// A short name of the step in the words of a Dockerfile, such as `RUN make -j2` or
-/// `COPY /a /b /dest/`. Fit for a terminal: one line, no control characters, at most 80
-/// characters.
+/// Returns a short name of the step in the words of a Dockerfile, such as `RUN make -j2` or `COPY /a /b
+/// /dest/`. It is safe for a terminal: one line, no control characters, at most 80 characters.
 pub fn step_name(op: &Op) -> String {
     let name = match &op.kind {
         Kind::Exec(exec) => match exec.meta.args.as_slice() {
@@ -26,11 +25,11 @@ pub fn step_name(op: &Op) -> String {
     shortened(&name)
 }
 
-/// All actions; copies to the same place, as `COPY a b /dest/` makes, as one.
+/// Names all actions; copies to the same place, as `COPY a b /dest/` makes, appear as one.
 fn file_name(file: &FileOp) -> String {
     let mut name = String::new();
     let mut copying_to = None;
-    // More than what can be shown is not put together first.
+    // Actions that would be cut off anyway are not formatted.
     for action in file.actions.iter().take(LONGEST) {
         let (verb, from, to) = match &action.action {
             Action::Copy(copy) => ("COPY", copy.src.as_str(), Some(copy.dest.as_str())),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-/// A platform as an op states it (`pb.Platform`, which is that of the OCI image specification).
+/// A platform as an op states it (`pb.Platform`, as in the OCI image specification).
 ///
 /// ```
 /// use llb::{ParsePlatformError, Platform};
@@ -41,16 +41,16 @@ pub struct Platform {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a platform of the form os/architecture[/variant]")]
 pub struct ParsePlatformError {
-    /// The text that was refused, shortened to 100 characters.
+    /// The rejected text, shortened to 100 characters.
     pub text: String,
 }
 
-/// What BuildKit is released for on Linux, as architecture and variant (`docker-bake.hcl` of v0.32.2).
+/// The architectures and variants of BuildKit's Linux releases (`docker-bake.hcl` of v0.32.2).
 const RELEASED_FOR: [(&str, &str); 6] =
     [("amd64", ""), ("arm64", ""), ("arm", "v7"), ("ppc64le", ""), ("riscv64", ""), ("s390x", "")];
 
 impl Platform {
-    /// The platforms on Linux that BuildKit is released for.
+    /// Returns the Linux platforms of BuildKit's releases.
     ///
     /// ```
     /// use llb::Platform;
@@ -68,7 +68,8 @@ impl Platform {
         RELEASED_FOR.into_iter().map(platform).collect()
     }
 
-    /// That of this machine, as far as the program knows: of a processor that has variants, the plain one.
+    /// Returns the platform of this machine, at compile time: for an architecture with variants, the one
+    /// without a variant.
     ///
     /// ```
     /// use llb::Platform;
@@ -87,9 +88,10 @@ impl Platform {
         machine.normalized()
     }
 
-    /// How well an image for this platform serves `wanted`; lower is better, and `None` is not at all.
+    /// Returns how well an image for this platform serves `wanted`; lower is better, and `None` means not at
+    /// all.
     ///
-    /// As containerd, a processor runs what is for older variants of it (containerd/platforms v1.0.0-rc.5
+    /// As in containerd, a processor also runs images for older variants (containerd/platforms v1.0.0-rc.5
     /// `compare.go` `platformVector`).
     ///
     /// ```
@@ -117,10 +119,9 @@ impl Platform {
         }
     }
 
-    /// The platform with names in one spelling, as containerd's `platforms.Normalize`
-    /// (containerd/platforms v1.0.0-rc.5, `database.go`): lower case, `x86_64` is `amd64`,
-    /// `aarch64` is `arm64` without `v8`, `arm` is `v7` unless said otherwise. A platform without
-    /// OS is taken for Linux, where the daemon would put its own.
+    /// Returns the platform with canonical names, as containerd's `platforms.Normalize` (containerd/platforms
+    /// v1.0.0-rc.5, `database.go`): lower case, `x86_64` is `amd64`, `aarch64` is `arm64` without `v8`, `arm`
+    /// without a variant is `v7`. A platform without an OS becomes Linux, where the daemon would use its own.
     #[must_use]
     pub fn normalized(&self) -> Self {
         let (architecture, variant) =
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn normalizes_as_containerd_does() {
-        // What containerd/platforms v1.0.0-rc.5 gives for Format(Normalize(Platform)).
+        // The output of containerd/platforms v1.0.0-rc.5 for Format(Normalize(Platform)).
         let table = [
             ("linux/amd64", "linux/amd64"),
             ("Linux/x86_64", "linux/amd64"),

@@ -1,10 +1,9 @@
-//! The protobuf messages of LLB, as far as op digests depend on them.
+//! The protobuf messages of LLB, with the fields that affect op digests.
 //!
-//! Field numbers and types are those of BuildKit v0.32.2 `solver/pb/ops.proto`. They have not
-//! changed since v0.11, only been added to. What is not listed here is passed over as an unknown
-//! field is.
+//! Field numbers and types are those of BuildKit v0.32.2 `solver/pb/ops.proto`. Since v0.11 fields were
+//! added, but none changed. Fields not listed here are skipped as unknown fields.
 //!
-//! An op is read from the JSON of protobuf too, whose names are those of the fields ([`json`]).
+//! Ops are also read from protobuf's JSON, which uses the names of the fields ([`json`]).
 
 mod convert;
 mod json;
@@ -57,8 +56,8 @@ pub(super) struct Op {
     platform: Option<Platform>,
 }
 
-/// A `pb.Op` with nothing but how many mounts and file actions it has, which takes no memory for them:
-/// a message of two bytes may become one of hundreds.
+/// A `pb.Op` that only counts mounts and file actions, without memory for them: a message of two bytes can
+/// become one of hundreds.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Outline {
     #[prost(message, repeated, tag = "2")]
@@ -67,7 +66,7 @@ pub(super) struct Outline {
     file: Vec<Parts>,
 }
 
-/// `pb.ExecOp` or `pb.FileOp`, whose parts happen to have the same number.
+/// `pb.ExecOp` or `pb.FileOp`, whose parts happen to have the same field number.
 #[derive(Clone, PartialEq, Message)]
 struct Parts {
     #[prost(message, repeated, tag = "2")]
@@ -75,7 +74,7 @@ struct Parts {
 }
 
 impl Outline {
-    /// How many mounts and file actions there are.
+    /// Returns the number of mounts and file actions.
     pub(super) fn parts(&self) -> usize {
         self.exec.iter().chain(&self.file).map(|parts| parts.parts.len()).sum()
     }
@@ -98,7 +97,7 @@ pub(super) struct SourceOp {
     pub(super) identifier: String,
 }
 
-/// A message that only its being there is asked of.
+/// A message of which only the presence matters.
 #[derive(Clone, PartialEq, Message, Deserialize)]
 #[serde(remote = "Self")]
 struct Present {}
@@ -423,7 +422,7 @@ struct ChownOpt {
 struct UserOpt {
     #[prost(message, optional, tag = "1")]
     by_name: Option<NamedUser>,
-    /// Of a oneof, so that it is known whether it is there.
+    /// An `Option`, because the member of a oneof can be absent.
     #[prost(uint32, optional, tag = "2")]
     #[serde(rename = "byID")]
     by_id: Option<u32>,

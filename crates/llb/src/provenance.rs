@@ -1,9 +1,8 @@
 //! Ops in SLSA provenance.
 //!
 //! With `mode=max`, BuildKit records the whole LLB of a build in its provenance
-//! (`solver/llbsolver/provenance`). The same document comes in four shapes: SLSA v0.2 (the default
-//! up to BuildKit v0.27) or v1 (since v0.28), each as an in-toto statement around the predicate or
-//! as the bare predicate.
+//! (`solver/llbsolver/provenance`). The document has four forms: SLSA v0.2 (the default up to BuildKit v0.27)
+//! or v1 (since v0.28), each as an in-toto statement around the predicate or as the bare predicate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,24 +17,23 @@ use super::op::Op;
 use super::platform::{ParsePlatformError, Platform};
 use crate::release::Span;
 
-/// What a provenance document says about how the build was done.
+/// The ops and other facts of a build in a provenance document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provenance {
-    /// Platform of the daemon, on which ops run that name none.
+    /// Platform of the daemon, which applies to ops without a platform.
     pub default_platform: Platform,
     /// All ops that the result depends on, inputs first.
     pub ops: Vec<Op>,
-    /// How they hang together, if each comes after those it builds on.
+    /// The graph of the ops, if each comes after its inputs.
     pub graph: Option<Arc<Graph>>,
-    /// The releases of which the daemon can have been; nothing if the document does not tell, as of
-    /// releases before v0.30.
+    /// The possible releases of the daemon; `None` if the document does not tell, as before v0.30.
     pub builder: Option<Span>,
-    /// The images that the build resolved and that none of its ops fetches: of frontends, of SBOM
-    /// scanners, and of other platforms.
+    /// The images that the build resolved but that none of its ops fetches: of frontends, of SBOM scanners,
+    /// and of other platforms.
     pub images: Vec<ResolvedImage>,
 }
 
-/// Why a document gives no ops.
+/// Why a document has no ops.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProvenanceError {
@@ -48,7 +46,7 @@ pub enum ProvenanceError {
     /// Provenance without LLB.
     #[error("the provenance does not list the build's ops; record it with mode=max")]
     NoOps,
-    /// A platform that cannot be read.
+    /// A platform cannot be parsed.
     #[error("the provenance names an unknown platform for the builder")]
     Platform(#[source] ParsePlatformError),
 }
@@ -100,7 +98,7 @@ struct ExternalParameters {
     request: Request,
 }
 
-/// What the client asked for: `Parameters` in `provenance/types/types.go`.
+/// The parameters of the client: `Parameters` in `provenance/types/types.go`.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct Request {
@@ -132,8 +130,8 @@ struct Environment {
     dockerfile_version: Option<String>,
 }
 
-/// What only helps: a value of another form counts as none. The operator of a daemon may put other values
-/// among the parameters (`ProvenanceCustomEnv`).
+/// Reads an optional hint: a value of another form counts as missing. The operator of a daemon may add other
+/// values to the parameters (`ProvenanceCustomEnv`).
 fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
@@ -146,7 +144,7 @@ fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
 struct BuildConfig {
     #[serde(default)]
     llb_definition: Vec<Step>,
-    /// For the digest of each op with its inputs the step.
+    /// The step of each digest of an op with its inputs.
     #[serde(default)]
     digest_mapping: BTreeMap<String, String>,
 }
@@ -156,16 +154,16 @@ struct Step {
     #[serde(default)]
     id: String,
     op: Option<ShapedOp>,
-    /// `step3:0`: which output of which step. The op's own list is emptied.
+    /// Step and output, such as `step3:0`. The op's own list is empty.
     #[serde(default)]
     inputs: Vec<String>,
 }
 
 impl Provenance {
-    /// Reads a provenance document of any of the four shapes.
+    /// Reads a provenance document in any of the four forms.
     ///
     /// # Errors
-    /// When it is something else, or does not list the ops.
+    /// If it is something else, or does not list the ops.
     pub fn from_json(json: &[u8]) -> Result<Self, ProvenanceError> {
         let document: Document = serde_json::from_slice(json).map_err(ProvenanceError::Json)?;
         let predicate = document.predicate.unwrap_or(Predicate {
@@ -204,17 +202,17 @@ impl Provenance {
     }
 }
 
-/// The releases of which the daemon can have been that wrote both.
+/// Returns the possible releases of the daemon, from both values.
 fn builder(dockerfile_version: Option<&str>, request: &Request) -> Option<Span> {
     let of_frontend = dockerfile_version.and_then(Span::of_builtin_frontend);
     let of_request = request.compatibility_version.map(|_| Span::with_compatibility_version());
     of_frontend.or(of_request)
 }
 
-/// More images than this no build resolves without fetching them.
+/// Maximum number of images; no build resolves more without fetching them.
 const MOST_IMAGES: usize = 64;
 
-/// The images of `materials` that none of `steps` fetches.
+/// Returns the images of `materials` that none of `steps` fetches.
 fn images(materials: &[Material], steps: &[Unresolved]) -> Vec<ResolvedImage> {
     let identifiers = steps.iter().filter_map(|step| step.shaped.identifier.as_deref());
     let fetched = identifiers.filter_map(|identifier| identifier.rsplit_once('@'));
@@ -231,7 +229,7 @@ impl Step {
             let (step, output) = input.rsplit_once(':')?;
             Some((step.to_owned(), output.parse().ok()?))
         };
-        // One that is not of the form is an input of no step that is there.
+        // A malformed one refers to no existing step.
         let inputs = self.inputs.iter().map(|input| output(input).unwrap_or_default());
         shaped.inputs = inputs.collect();
         let digest = digests.get(&self.id).cloned();

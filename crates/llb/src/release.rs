@@ -1,8 +1,8 @@
-//! Releases of BuildKit, and what of a cache key depends on them.
+//! Releases of BuildKit, and how cache keys depend on them.
 //!
-//! The state on disk is the same from v0.11 on. But a daemon finds a step only under the keys
-//! that it computes itself, and how it does changed. [`CLASSES`] lists the changes; a [`Target`] is
-//! the daemon that a state is made for.
+//! The state on disk is the same since v0.11. But a daemon finds a step only by the keys that it computes
+//! itself, and their computation changed. [`CLASSES`] lists the changes; a [`Target`] is the daemon that will
+//! use a state.
 //!
 //! ```
 //! use llb::release::{
@@ -21,12 +21,12 @@
 //! assert!(!target.has_space_limits());
 //! assert_eq!(target.encodings().collect::<Vec<Encoding>>().len(), 1);
 //!
-//! // Every release that is known is in one class.
+//! // Every known release is in one class.
 //! assert_eq!(CLASSES[0].last, Version::NEWEST);
 //! assert_eq!(CLASSES[CLASSES.len() - 1].first, Version::OLDEST);
 //! assert_eq!(Target::new(Version::NEWEST), Ok(Target::NEWEST));
 //!
-//! // A newer one is taken to do the same, as long as its first number is.
+//! // A newer one is assumed to be the same, as long as its major number is.
 //! assert!("v0.99.0".parse::<Target>()?.is_presumed());
 //! let error = "v1.0.0".parse::<Target>().unwrap_err();
 //! assert!(matches!(error, ParseTargetError::Unsupported(UnsupportedVersion::TooNew(_))));
@@ -34,8 +34,8 @@
 //! # Ok::<(), ParseTargetError>(())
 //! ```
 //!
-//! The steps of a cache tell of which releases the daemon can have been that exported it, as does the
-//! provenance of its build:
+//! The steps of a cache narrow down the release of the daemon that exported it, as does the provenance of its
+//! build:
 //!
 //! ```
 //! use llb::release::{Releases, Span, Target};
@@ -49,7 +49,7 @@
 //! assert!(!exporter.contains(&"v0.13.2".parse()?));
 //! assert_eq!(exporter.to_string(), "v0.18.0 or later");
 //!
-//! // What another document tells narrows them down.
+//! // Another document narrows it down further.
 //! let exporter = exporter.within(Span::since("0.26.0".parse()?));
 //! assert!(exporter.classes().all(|class| class.first >= "0.26.0".parse().unwrap()));
 //! assert!(exporter.has(Target::NEWEST.class()));
@@ -76,11 +76,11 @@ pub use span::Span;
 /// A release of BuildKit, such as v0.34.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// The first number.
+    /// The major number.
     pub major: u32,
-    /// The second.
+    /// The minor number.
     pub minor: u32,
-    /// The third.
+    /// The patch number.
     pub patch: u32,
 }
 
@@ -88,7 +88,7 @@ impl Version {
     /// The newest release whose keys and state are known.
     pub const NEWEST: Self = Self::new(0, 34, 2);
 
-    /// The oldest release that has the format of state that is written.
+    /// The oldest release with the state format that is written here.
     pub const OLDEST: Self = Self::new(0, 11, 0);
 
     const fn new(major: u32, minor: u32, patch: u32) -> Self {
@@ -100,7 +100,7 @@ impl Version {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseVersionError {
-    /// Not of the form.
+    /// The text does not have the form of a version.
     #[error("a version has two or three numbers, as in v0.34.2 or 0.34")]
     Form,
     /// A part is not a number.
@@ -111,8 +111,8 @@ pub enum ParseVersionError {
 impl FromStr for Version {
     type Err = ParseVersionError;
 
-    /// Takes `v0.34.2` and `0.34.2`. Without a third number it is the last release known of the
-    /// series, or its first.
+    /// Parses `v0.34.2` or `0.34.2`. Without a patch number it is the last known release of the series, or
+    /// its first.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.strip_prefix('v').unwrap_or(text);
         let number = |part: &str| match part.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -135,8 +135,7 @@ fn same_series(a: Version, b: Version) -> bool {
     (a.major, a.minor) == (b.major, b.minor)
 }
 
-/// The last releases of the series in which something changed between two releases, or that are
-/// the newest.
+/// The last releases of series in which something changed between two releases, or that are the newest.
 const LAST_OF_SERIES: [Version; 2] = [Version::NEWEST, Version::new(0, 15, 2)];
 
 impl fmt::Display for Version {
@@ -151,19 +150,18 @@ impl Serialize for Version {
     }
 }
 
-/// How the contents of an input are hashed, where a step is known by them
+/// How the content of an input is hashed, for steps that are found by content
 /// (`cache/contenthash/checksum.go`); oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Contents {
-    /// Up to v0.13: a link in a directory counts as what it leads to.
+    /// Up to v0.13: a link in a directory counts as its target.
     V0_11,
     /// v0.14.0 to v0.24.0: a link in a directory counts as a link, unless wildcards or patterns match
     /// it.
     V0_14,
-    /// v0.25: of what they match, too, only links that are not in a matched directory are followed.
+    /// v0.25: among matches of these, too, a link is followed only if it is not in a matched directory.
     V0_25,
-    /// v0.26.0 and later: what they match is hashed by paths below their fixed part, not by base
-    /// names.
+    /// v0.26.0 and later: matches are hashed by their paths below the fixed part, not by base names.
     V0_26,
 }
 
@@ -172,13 +170,13 @@ pub enum Contents {
 pub struct Class {
     /// The first release.
     pub first: Version,
-    /// The last release; of the newest class, the last that is known.
+    /// The last release; for the newest class, the last known one.
     pub last: Version,
-    /// How ops are named.
+    /// The encoding of op digests.
     pub digests: Release,
-    /// How the parts of their inputs are.
+    /// The form of selectors.
     pub selectors: Selectors,
-    /// How the contents of their inputs are hashed.
+    /// How the content of inputs is hashed.
     pub contents: Contents,
 }
 
@@ -203,7 +201,7 @@ pub const CLASSES: [Class; 8] = {
     ]
 };
 
-/// Some of the classes, such as those that an exporter may be of.
+/// A set of classes, such as the possible classes of an exporter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Releases {
     /// In the order of [`CLASSES`].
@@ -211,40 +209,40 @@ pub struct Releases {
 }
 
 impl Releases {
-    /// All of them.
+    /// All classes.
     pub const ALL: Self = Self { chosen: [true; CLASSES.len()] };
 
-    /// The classes that `holds` for; nothing if there is none.
+    /// Returns the classes for which `holds` is true; `None` if there are none.
     pub fn of(holds: impl FnMut(&Class) -> bool) -> Option<Self> {
         let chosen = CLASSES.each_ref().map(holds);
         chosen.contains(&true).then_some(Self { chosen })
     }
 
-    /// Those of them that a release of `span` is in. All, if there are none: then what tells the one is
-    /// not of the daemon that the other is of.
+    /// Returns those of them that have a release in `span`. Returns all if there are none: then the two facts
+    /// come from different daemons.
     pub fn within(self, span: Span) -> Self {
         let of_span = |class: &Class| self.has(class) && span.may_be_of(class);
         Self::of(of_span).unwrap_or(self)
     }
 
-    /// The classes of both.
+    /// Returns the classes of both.
     pub fn or(self, other: Self) -> Self {
         let mut either = self;
         either.chosen.iter_mut().zip(other.chosen).for_each(|(slot, other)| *slot |= other);
         either
     }
 
-    /// The classes, newest first.
+    /// Returns the classes, newest first.
     pub fn classes(&self) -> impl Iterator<Item = &'static Class> {
         CLASSES.iter().zip(self.chosen).filter_map(|(class, chosen)| chosen.then_some(class))
     }
 
-    /// Whether the release of `target` may be one of them.
+    /// Returns whether the release of `target` can be one of them.
     pub fn contains(&self, target: &Target) -> bool {
         self.has(&target.class)
     }
 
-    /// Whether `class` is one of them.
+    /// Returns whether `class` is one of them.
     pub fn has(&self, class: &Class) -> bool {
         self.classes().any(|chosen| chosen == class)
     }
@@ -252,7 +250,7 @@ impl Releases {
 
 impl fmt::Display for Releases {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Oldest first, neighbours joined.
+        // Oldest first; neighbours are joined.
         let numbered: Vec<_> = CLASSES.iter().zip(self.chosen).rev().collect();
         let runs = numbered.chunk_by(|(_, a), (_, b)| a == b).filter(|run| run[0].1);
         for (number, run) in runs.enumerate() {
@@ -274,7 +272,7 @@ impl Serialize for Releases {
     }
 }
 
-/// The daemon that a state is made for.
+/// The daemon that will use a state.
 ///
 /// ```
 /// use llb::release::Target;
@@ -298,20 +296,20 @@ pub enum UnsupportedVersion {
     #[error("the state of BuildKit {0} has another format; {oldest} is the oldest release that can \
              use what is written", oldest = Version::OLDEST)]
     TooOld(Version),
-    /// Nothing is known of it.
+    /// The release is not known.
     #[error("the state of BuildKit {0} may have another format than that of {newest}, the newest \
              release known; use a newer oci2bk", newest = Version::NEWEST)]
     TooNew(Version),
 }
 
-/// Why a text names no release that a state can be made for.
+/// Why a text is not a release for which a state can be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseTargetError {
-    /// It is not a version.
+    /// The text is not a version.
     #[error(transparent)]
     Version(#[from] ParseVersionError),
-    /// It is one of another format.
+    /// The release is not supported.
     #[error(transparent)]
     Unsupported(#[from] UnsupportedVersion),
 }
@@ -334,45 +332,45 @@ impl Target {
     /// A daemon of the newest known release.
     pub const NEWEST: Self = Self { version: Version::NEWEST, class: CLASSES[0] };
 
-    /// A daemon of the release `version`.
+    /// Returns a daemon of the release `version`.
     ///
-    /// One newer than [`Version::NEWEST`] is taken to do as that one, unless its first number tells
-    /// that it does not: the format of the state has been the same for all of v0 since v0.11.
+    /// A release newer than [`Version::NEWEST`] is assumed to behave like it, unless its major number
+    /// differs: the state format has been the same for all of v0 since v0.11.
     ///
     /// # Errors
-    /// When its state has, or may have, another format.
+    /// Returns an error if its state has, or may have, another format.
     pub fn new(version: Version) -> Result<Self, UnsupportedVersion> {
         if version.major > Version::NEWEST.major {
             return Err(UnsupportedVersion::TooNew(version));
         }
-        // The end of a class is the last release there is; v0.24.1 would be like v0.24.0.
+        // The last release of a class is the last one that exists; a v0.24.1 would behave like v0.24.0.
         let class = CLASSES.into_iter().find(|class| class.first <= version);
         class.map(|class| Self { version, class }).ok_or(UnsupportedVersion::TooOld(version))
     }
 
-    /// The release.
+    /// Returns the release.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// How it computes keys.
+    /// Returns how it computes keys.
     pub fn class(&self) -> &Class {
         &self.class
     }
 
-    /// Whether that is only presumed, because the release is newer than any known.
+    /// Returns whether that is an assumption, because the release is newer than any known.
     pub fn is_presumed(&self) -> bool {
         let Version { major, minor, .. } = self.version;
         (major, minor) > (Version::NEWEST.major, Version::NEWEST.minor)
     }
 
-    /// Whether garbage collection goes by reserved, used and free space. Before v0.17 there was one
-    /// limit (`DefaultGCPolicy` in `cmd/buildkitd/config/gcpolicy.go`).
+    /// Returns whether garbage collection has limits on reserved, used and free space. Before v0.17 there was
+    /// one limit (`DefaultGCPolicy` in `cmd/buildkitd/config/gcpolicy.go`).
     pub fn has_space_limits(&self) -> bool {
         self.version >= Version::new(0, 17, 0)
     }
 
-    /// The encodings that the daemon may have. Releases up to v0.14 were made with a Go older than
+    /// Returns the possible encodings of the daemon. Releases up to v0.14 were built with a Go older than
     /// 1.22 (`GO_VERSION` in the Dockerfile of BuildKit), but can be built with a newer one.
     pub fn encodings(&self) -> impl Iterator<Item = Encoding> {
         let digests = self.class.digests;

@@ -1,21 +1,21 @@
-//! Selectors of exec ops: which part of an input a command looks at.
+//! Selectors: the parts of its inputs that an op uses.
 //!
-//! The op digest of an exec op says nothing of the directories that its mounts select of their
-//! inputs. The link to the step does, as a digest over their paths. How it is made differs between
-//! releases (`ExecOp.getMountDeps` in `solver/llbsolver/ops/exec.go`). Selectors of file ops have
-//! been the same since v0.11 (`ops/file.go`), and other ops have none.
+//! The op digest of an exec op does not include the directories that its mounts select. The link to the step
+//! does, as a digest over their paths. Its computation differs between releases (`ExecOp.getMountDeps` in
+//! `solver/llbsolver/ops/exec.go`). Selectors of file ops have been the same since v0.11 (`ops/file.go`), and
+//! other ops have none.
 
 use codec::Digest;
 
 use super::op::{Action, ExecOp, FileOp, Mount, UserOpt};
 
-/// A range of BuildKit releases that make the same selectors of the same exec op; newest first.
+/// A range of BuildKit releases that compute the same selectors for the same exec op; newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Selectors {
-    /// v0.15.2 and later: every mount counts but secrets, SSH agents and tmpfs.
+    /// v0.15.2 and later: every mount counts except secrets, SSH agents and tmpfs.
     V0_15_2,
-    /// v0.13.0 to v0.15.1: every mount counts, and one without a directory counts as `/`. Clients
-    /// give secrets and the like the input 0, so they add to that.
+    /// v0.13.0 to v0.15.1: every mount counts, and one without a directory counts as `/`. Clients give
+    /// secrets and similar mounts the input 0, so these count for it.
     V0_13,
     /// v0.11.0 to v0.12.5: only mounts of a directory other than the whole input count.
     V0_11,
@@ -34,8 +34,8 @@ impl Selectors {
     }
 }
 
-/// The selector on links from definition keys to input `input` of `exec`; empty if there is none.
-/// Links from keys of contents never have one.
+/// Returns the selector on links from definition keys to input `input` of `exec`; empty if there is none.
+/// Links from content keys never have one.
 pub(super) fn exec(exec: &ExecOp, input: usize, class: Selectors) -> String {
     let of_input = |mount: &&Mount| usize::try_from(mount.input) == Ok(input);
     let counted = exec.mounts.iter().filter(of_input).filter(|mount| class.counts(mount));
@@ -43,7 +43,8 @@ pub(super) fn exec(exec: &ExecOp, input: usize, class: Selectors) -> String {
     joined(&paths)
 }
 
-/// Whether the selector on links to input `input` of `exec` tells what each of its mounts selects.
+/// Returns whether the selector on links to input `input` of `exec` determines what each of its mounts
+/// selects.
 pub(super) fn tells_selections(exec: &ExecOp, input: usize, class: Selectors) -> bool {
     let of_input = |mount: &&Mount| usize::try_from(mount.input) == Ok(input);
     let mut mounts = exec.mounts.iter().filter(of_input).map(|mount| mount.selector.is_empty());
@@ -51,15 +52,15 @@ pub(super) fn tells_selections(exec: &ExecOp, input: usize, class: Selectors) ->
     class != Selectors::V0_11 || mounts.all(|is_empty| Some(is_empty) == first)
 }
 
-/// Whether a daemon may look for `exec` by what is in its input `input`, too: not if the input is
-/// only mounted as the root, which is hashed on demand only (`getMountDeps`).
+/// Returns whether a daemon may also look up `exec` by the content of its input `input`: not if the input is
+/// only mounted as the root, which is hashed only on request (`getMountDeps`).
 pub(super) fn hashes_contents(exec: &ExecOp, input: usize) -> bool {
     let of_input = |mount: &&Mount| usize::try_from(mount.input) == Ok(input);
     exec.mounts.iter().filter(of_input).any(Mount::may_be_hashed)
 }
 
-/// The selectors on links from definition keys to each of the `inputs` inputs of `exec`. In one pass,
-/// as there may be as many inputs as mounts.
+/// Returns the selectors on links from definition keys to each of the `inputs` inputs of `exec`, in one pass,
+/// because there can be as many inputs as mounts.
 pub(super) fn of_exec(exec: &ExecOp, inputs: usize, class: Selectors) -> Vec<String> {
     let mut paths = vec![Vec::new(); inputs];
     for mount in exec.mounts.iter().filter(|mount| class.counts(mount)) {
@@ -70,8 +71,8 @@ pub(super) fn of_exec(exec: &ExecOp, inputs: usize, class: Selectors) -> Vec<Str
     paths.iter().map(|paths| joined(paths)).collect()
 }
 
-/// The selectors on links to each of the `inputs` inputs of `file`; empty if there is none: nothing of
-/// the input is looked at, or a file op works on it (`fileOp.CacheMap` in `ops/file.go`).
+/// Returns the selectors on links to each of the `inputs` inputs of `file`; empty if there is none: the op
+/// does not read the input, or changes it (`fileOp.CacheMap` in `ops/file.go`).
 pub(super) fn of_file(file: &FileOp, inputs: usize) -> Vec<String> {
     let sorted = |mut paths: Vec<&str>| {
         paths.sort_unstable_by(|a, b| b.cmp(a));
@@ -84,7 +85,7 @@ fn joined(paths: &[String]) -> String {
     if paths.is_empty() { String::new() } else { Digest::of(paths.join("\0")).to_string() }
 }
 
-/// The paths of each of the `inputs` inputs that `file` looks at, in the order of its actions.
+/// Returns the paths that `file` reads of each of the `inputs` inputs, in the order of its actions.
 pub(super) fn file_paths(file: &FileOp, inputs: usize) -> Vec<Vec<&str>> {
     let mut paths = vec![Vec::new(); inputs];
     let mut add = |input: i64, path| {
@@ -121,8 +122,8 @@ pub(super) fn file_paths(file: &FileOp, inputs: usize) -> Vec<Vec<&str>> {
     paths
 }
 
-/// The directories that `exec` mounts of each of the `inputs` inputs, if a daemon may look for it by
-/// nothing but their contents.
+/// Returns the directories that `exec` mounts of each of the `inputs` inputs, if a daemon may look it up by
+/// their content alone.
 pub(super) fn exec_paths(exec: &ExecOp, inputs: usize) -> Vec<Option<Vec<&str>>> {
     let mut paths = vec![Vec::new(); inputs];
     let mut is_hashed = vec![false; inputs];
@@ -143,7 +144,7 @@ fn at<T>(of_inputs: &mut [T], input: i64) -> Option<&mut T> {
     usize::try_from(input).ok().and_then(|input| of_inputs.get_mut(input))
 }
 
-/// `path`, taken from `/` on, as Go's `path.Join("/", path)`.
+/// Resolves `path` from `/`, as Go's `path.Join("/", path)`.
 ///
 /// ```
 /// assert_eq!(llb::below_root("a//./b/../c"), "/a/c");

@@ -1,6 +1,6 @@
-//! Digests of ops in JSON. The digests written out are what the `CacheMap` functions of BuildKit
-//! v0.32.2 gave for the same ops; the documents follow the structs and rules of the releases. Whole
-//! builds are compared with a real daemon in `tests/keys.rs`.
+//! Digests of ops in JSON. The expected digests are output of the `CacheMap` functions of BuildKit v0.32.2
+//! for the same ops; the documents follow the structs and rules of the releases. `tests/keys.rs` compares
+//! whole builds with a real daemon.
 
 use codec::Digest;
 use codec::gojson::ControlEscapes;
@@ -24,7 +24,7 @@ fn digest_of(json: &str, release: Release) -> String {
     digest(&op(json), encoding(release), &amd64()).unwrap().to_string()
 }
 
-/// The document that is hashed for an op.
+/// The hashed document of an op.
 fn document(json: &str, release: Release) -> String {
     let (op, encoding) = (op(json), encoding(release));
     match &op.kind {
@@ -156,7 +156,7 @@ fn exec_with_a_locked_cache_mount() {
     assert!(oldest.contains(r#""cacheOpt":{"ID":"/foo","sharing":2}"#), "{oldest}");
 }
 
-/// The `cacheOpt` that is hashed of a cache mount at `/cache`.
+/// The hashed `cacheOpt` of a cache mount at `/cache`.
 fn hashed_cache_opt(id: &str, sharing: i32) -> String {
     let json = format!(
         r#"{{"Op":{{"exec":{{"mounts":[{{"dest":"/"}},{{"dest":"/cache","mountType":3,
@@ -304,7 +304,7 @@ fn user_options_of_every_release() {
         r#"{"User":{"byID":1000}}"#,
     ];
     let zero = [r#"{"User":{}}"#, r#"{"User":{"ByID":0}}"#, r#"{"User":{}}"#, r#"{"User":{}}"#];
-    // Each release's own spelling is read alike.
+    // The spellings of all releases are read alike.
     for spelling in [r#"{"byName":{"name":"joe","input":0}}"#, r#"{"ByName":{"name":"joe"}}"#] {
         assert_eq!(by_release(spelling), name);
     }
@@ -389,7 +389,7 @@ fn outputs_are_those_of_mounts_and_actions() {
     assert_eq!(exec(&[-1, 0, 1, -1]), 2);
     assert_eq!(op(r#"{"Op":{"passthrough":{"outputs":[4,4,4]}}}"#).outputs(), 3);
     assert_eq!(op(r#"{"Op":{"merge":{}}}"#).outputs(), 1);
-    // An output number made up to keep us busy.
+    // An output index invented to cause long loops.
     assert_eq!(exec(&[i64::MAX]), 2);
 }
 

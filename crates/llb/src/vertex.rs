@@ -1,4 +1,4 @@
-//! An op in its surroundings.
+//! An op with its platform.
 
 use super::digest::{self, OpDigest};
 use super::encoding::Encoding;
@@ -7,28 +7,27 @@ use super::platform::Platform;
 use super::preimage::{self, NotComputable};
 use super::selector::{self, Selectors};
 
-/// An op, and the machine it ran on: all that decides under what key a daemon of any release looks
-/// for its result, apart from its inputs.
+/// An op, and the platform of its daemon: everything that, with the inputs, determines by which key a daemon
+/// of any release looks up its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vertex {
     /// The op.
     pub op: Op,
-    /// Platform of the daemon, on which ops run that name none.
+    /// Platform of the daemon, which applies to ops without a platform.
     pub default_platform: Platform,
 }
 
 impl Vertex {
-    /// What a daemon of `encoding` calls the op.
+    /// Returns the op digest for a daemon of `encoding`.
     ///
     /// # Errors
-    /// When the op does not determine its digest.
+    /// Returns an error if the op does not determine its digest.
     pub fn digest(&self, encoding: Encoding) -> Result<OpDigest, NotComputable> {
         digest::digest(&self.op, encoding, &self.default_platform)
     }
 
-    /// The selector on links to input `input` that do not come from keys of contents, empty if
-    /// there is none; or nothing if the op is of a kind whose selectors are the same in all
-    /// releases.
+    /// Returns the selector on links to input `input` that do not come from content keys, empty if there is
+    /// none; `None` if the selectors of such ops are the same in all releases.
     pub fn selector(&self, input: usize, class: Selectors) -> Option<String> {
         match &self.op.kind {
             Kind::Exec(exec) => Some(selector::exec(exec, input, class)),
@@ -36,16 +35,16 @@ impl Vertex {
         }
     }
 
-    /// What the digest of the op is one of, for a daemon of `encoding`.
+    /// Returns the JSON whose hash is the op digest, for a daemon of `encoding`.
     ///
     /// # Errors
-    /// When the op does not determine its digest.
+    /// Returns an error if the op does not determine its digest.
     pub fn document(&self, encoding: Encoding) -> Result<String, NotComputable> {
         preimage::document(&self.op, encoding, &self.default_platform)
     }
 
-    /// The selectors with which a daemon of `class` looks for the op from each of its `inputs` inputs,
-    /// where that is not by contents; empty if there is none.
+    /// Returns the selectors with which a daemon of `class` looks up the op from each of its `inputs` inputs,
+    /// other than by content; empty if there is none.
     pub fn own_selectors(&self, inputs: usize, class: Selectors) -> Vec<String> {
         match &self.op.kind {
             Kind::Exec(exec) => selector::of_exec(exec, inputs, class),
@@ -54,8 +53,8 @@ impl Vertex {
         }
     }
 
-    /// The paths of each of its `inputs` inputs by whose contents a daemon may find the op, too; nothing
-    /// if it does not look at them.
+    /// Returns the paths of each of its `inputs` inputs by whose content a daemon may also find the op;
+    /// `None` if it does not look at them.
     pub fn hashed_paths(&self, inputs: usize) -> Vec<Option<Vec<&str>>> {
         match &self.op.kind {
             Kind::Exec(exec) => selector::exec_paths(exec, inputs),
@@ -67,9 +66,9 @@ impl Vertex {
         }
     }
 
-    /// The same op as clients since v0.15.2 send it, if that is another: until then they gave
-    /// secrets and SSH agents input 0, which means nothing, instead of none (`client/llb/exec.go`).
-    /// What runs is the same, but not the digest.
+    /// Returns the same op as clients since v0.15.2 send it, if it differs: older clients gave secrets and
+    /// SSH agents the meaningless input 0 and not none (`client/llb/exec.go`). The command is the same, but
+    /// not the digest.
     pub fn as_sent_since_v0_15_2(&self) -> Option<Self> {
         let is_stray = |mount: &Mount| {
             matches!(mount.mount_type, Mount::SECRET | Mount::SSH) && mount.input != Mount::NO_INPUT
@@ -86,9 +85,9 @@ impl Vertex {
         Some(vertex)
     }
 
-    /// Whether the selector of a release of `class` on input `input` tells what each mount selects. Releases
-    /// before v0.13 leave out the mounts that select nothing, so if others of the same input do, it can be
-    /// any of them.
+    /// Returns whether the selector of a release of `class` on input `input` determines what each mount
+    /// selects. Releases before v0.13 omit the mounts that select nothing, so if other mounts of the same
+    /// input select something, it could be any of them.
     pub fn tells_selections(&self, input: usize, class: Selectors) -> bool {
         match &self.op.kind {
             Kind::Exec(exec) => selector::tells_selections(exec, input, class),
@@ -96,7 +95,7 @@ impl Vertex {
         }
     }
 
-    /// Whether a daemon may look for the op by what is in its input `input`, too.
+    /// Returns whether a daemon may also look up the op by the content of its input `input`.
     pub fn hashes_contents(&self, input: usize) -> bool {
         match &self.op.kind {
             Kind::Exec(exec) => selector::hashes_contents(exec, input),
@@ -104,9 +103,9 @@ impl Vertex {
         }
     }
 
-    /// What wildcards and patterns select of the contents of input `input`, if a daemon may look for
-    /// the op by nothing but them: not if nothing of the input is copied or mounted, if it is mounted
-    /// as the root, or if a file op works on it (`invalidSelectors` in `ops/file.go`).
+    /// Returns what wildcards and patterns select of the content of input `input`, if a daemon may look up
+    /// the op by their matches alone: not if nothing of the input is copied or mounted, if it is mounted as
+    /// the root, or if a file op changes it (`invalidSelectors` in `ops/file.go`).
     pub fn hashed_patterns(&self, input: usize) -> Option<Patterns> {
         let is_input = |index: i64| usize::try_from(index) == Ok(input);
         match &self.op.kind {
@@ -129,14 +128,14 @@ impl Vertex {
     }
 }
 
-/// What wildcards and patterns select of the contents that an op is known by.
+/// What wildcards and patterns select of the content by which an op is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Patterns {
-    /// Nothing: there are none.
+    /// Nothing: there are no patterns.
     None,
-    /// Something, perhaps: they may match nothing, or there may be nothing but what they match.
+    /// Perhaps something: they may match nothing, or everything.
     Some,
-    /// Everything: a wildcard is all there is.
+    /// Everything: the only selection is a wildcard.
     All,
 }
 
@@ -152,7 +151,7 @@ impl Patterns {
     }
 }
 
-/// Paths that are required select nothing (`HasWildcardOrFilters` in `ops/opsutils/contenthash.go`).
+/// Required paths select nothing (`HasWildcardOrFilters` in `ops/opsutils/contenthash.go`).
 fn has_filters(copy: &CopyAction) -> bool {
     !copy.include_patterns.is_empty() || !copy.exclude_patterns.is_empty()
 }
@@ -194,7 +193,7 @@ mod tests {
             op: serde_json::from_str(&json).unwrap(),
             default_platform: "linux/amd64".parse().unwrap(),
         };
-        // The input that is worked on is never hashed.
+        // The input that a file op changes is never hashed.
         assert_eq!(vertex.hashed_patterns(0), None);
         vertex.hashed_patterns(1).unwrap()
     }

@@ -1,4 +1,4 @@
-//! Converts a cache into the root of a daemon, says what happens, and gives up if it takes too long.
+//! Converts a cache into the root of a daemon, reports progress, and cancels after a timeout.
 //!
 //! ```console
 //! # cargo run --example convert -- fixtures/index/cache /tmp/warm fixtures/index/keys/provenance.json
@@ -49,7 +49,7 @@ pub(crate) fn run(
     let show = |event: Event<'_>| match event {
         Event::StageStarted(stage) => println!("{}", stage.name()),
         Event::LayerFinished(layer) => println!("  {} {} bytes", layer.digest, layer.size),
-        // There will be others.
+        // More events may be added.
         _ => {}
     };
     let cancel = Cancel::new();

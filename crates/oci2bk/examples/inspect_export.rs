@@ -1,5 +1,5 @@
-//! Says what is in a cache, without converting it: its steps, by the names that the key sources give
-//! them, and the layers of their results.
+//! Lists the content of a cache, without converting it: its steps, by the names in the key sources, and the
+//! layers of their results.
 //!
 //! ```console
 //! $ cargo run --example inspect_export -- fixtures/index/cache fixtures/index/keys/provenance.json
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// How many of the steps have a name.
+/// Returns the number of steps with a name.
 pub(crate) fn run(source: &str, keys: &[String]) -> Result<usize, Box<dyn Error>> {
     let limits = Limits::default();
     let exports = CacheExport::read_sources(&[source.parse()?], &limits)?;
@@ -31,7 +31,7 @@ pub(crate) fn run(source: &str, keys: &[String]) -> Result<usize, Box<dyn Error>
     let mut named = 0;
     for export in &exports {
         println!("{} {}", export.source, export.manifest.digest);
-        // Every step comes after those it builds on.
+        // Every step comes after its inputs.
         for &index in export.config.records_inputs_first() {
             let record = &export.config.records[index];
             let name = keyring.get(&record.digest).and_then(|key| key.name.as_deref());

@@ -1,5 +1,5 @@
-//! Writes the op digests that key sources have into one file, without arguments, environment or paths
-//! of the build, and says which steps have none.
+//! Writes the op digests of key sources into one file, without arguments, environment or paths of the build,
+//! and lists the steps that have none.
 //!
 //! ```console
 //! $ cargo run --example keys -- keys.json fixtures/index/keys/provenance.json
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// How many ops there are keys of.
+/// Returns the number of ops with keys.
 pub(crate) fn run(output: &Path, paths: &[String]) -> Result<usize, Box<dyn Error>> {
     let mut sources = Vec::new();
     for path in paths {

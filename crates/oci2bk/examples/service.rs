@@ -1,4 +1,4 @@
-//! A service that keeps roots warm: it converts in the background, tells how far it is, and can be stopped.
+//! A service that keeps roots warm: it converts in the background, reports its progress, and can be stopped.
 //!
 //! ```console
 //! # cargo run --example service -- fixtures/index/cache /tmp/warm fixtures/index/keys/provenance.json
@@ -15,25 +15,25 @@ use std::time::{Duration, Instant};
 use oci2bk::convert::Report;
 use oci2bk::{CacheExport, Cancel, Converter, Event, Keyring, Limits, Plan};
 
-/// What is to be converted.
+/// The input and output of a conversion.
 #[derive(Debug)]
 pub(crate) struct Job {
-    /// A cache, in the words of the command line.
+    /// A cache, in the form of the command line.
     pub(crate) source: String,
     pub(crate) keys: Vec<PathBuf>,
     pub(crate) root: PathBuf,
-    /// Whether layers are unpacked, which needs root.
+    /// Whether layers are unpacked, which requires root.
     pub(crate) extract: bool,
 }
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
     pub(crate) stage: Mutex<String>,
     pub(crate) layers_done: AtomicU64,
 }
 
-/// A job at work.
+/// A running job.
 pub(crate) struct Running {
     pub(crate) status: Arc<Status>,
     cancel: Cancel,
@@ -41,7 +41,7 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts a job on a thread of its own.
+    /// Starts a job on a new thread.
     pub(crate) fn start(job: Job) -> Self {
         let status = Arc::new(Status::default());
         let cancel = Cancel::new();
@@ -50,12 +50,12 @@ impl Running {
         Self { status, cancel, thread }
     }
 
-    /// Asks the job to stop. It takes back what it began, within a fraction of a second.
+    /// Asks the job to stop. It undoes what it began, within a fraction of a second.
     pub(crate) fn stop(&self) {
         self.cancel.cancel();
     }
 
-    /// Whether it has ended.
+    /// Returns whether it has ended.
     pub(crate) fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
@@ -71,7 +71,7 @@ fn convert(
     status: &Status,
     cancel: Cancel,
 ) -> Result<Report, Box<dyn Error + Send + Sync>> {
-    // A service that takes caches from strangers lowers these.
+    // A service for untrusted caches lowers these.
     let limits = Limits { layer_entries: 5_000_000, ..Limits::default() };
     let exports = CacheExport::read_sources(&[job.source.parse()?], &limits)?;
     let mut keyring = Keyring::for_exports(&exports);
@@ -91,7 +91,7 @@ fn convert(
         Event::LayerFinished(_) => {
             status.layers_done.fetch_add(1, Ordering::Relaxed);
         }
-        // There will be others.
+        // More events may be added.
         _ => {}
     };
     let converter = Converter::new().extract(job.extract).progress(&progress).cancel(cancel);
@@ -112,7 +112,7 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let (running, started) = (Running::start(job), Instant::now());
     let status = Arc::clone(&running.status);
     while !running.is_finished() {
-        // In a service, somebody asks for it.
+        // In a service, a user requests it.
         if started.elapsed() > Duration::from_secs(600) {
             running.stop();
         }

@@ -1,4 +1,4 @@
-//! Reads the state in the root of a daemon that does not run, and verifies it.
+//! Reads the state in the root of a stopped daemon, and verifies it.
 //!
 //! ```console
 //! # cargo run --example verify -- /var/lib/buildkit
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 pub(crate) fn run(path: &Path) -> Result<Report, Box<dyn Error>> {
-    // No daemon starts on it, and nobody converts into it, until `root` is dropped.
+    // Until `root` is dropped, no daemon starts on it and no conversion can run.
     let root = Root::open(path)?;
     for record in root.state()?.records.by_id.values() {
         println!("{}", record.description.as_deref().unwrap_or("(no description)"));

@@ -1,4 +1,4 @@
-//! From a plan to the databases of a state: what is there already, and what the plan adds to it.
+//! Builds the databases of a state from a plan and an existing state.
 
 #[cfg(test)]
 mod tests;
@@ -19,21 +19,21 @@ use crate::plan::{Blob, Document, LABEL_ANNOTATION, Layer, LayerIndex, Plan, Sna
 use crate::unpack::Usage;
 
 const LABEL_MEDIA_TYPE: &str = "buildkit.io/blob/mediatype";
-/// What repositories have a blob, for each registry (containerd v2.3.3 `pkg/labels/labels.go`
-/// `LabelDistributionSource`).
+/// The label with the repositories that have a blob, one for each registry (containerd v2.3.3
+/// `pkg/labels/labels.go` `LabelDistributionSource`).
 const LABEL_SOURCE: &str = "containerd.io/distribution.source.";
 
-/// `snapshot.size` of a record whose size the daemon is to compute itself.
+/// `snapshot.size` of a record that the daemon is to measure itself.
 const SIZE_UNKNOWN: i64 = -1;
 
-/// The databases of `existing` with `plan` in them at `places`.
+/// Returns the databases of `existing` with `plan` in them at `places`.
 ///
-/// `trees` are the snapshots that were unpacked, by their places in the plan.
-/// `last_used` is what the daemon's garbage collection will take for the time at which all of it
-/// was last used, unless what is there was used later.
+/// `trees` are the unpacked snapshots, by their index in the plan. `last_used` is the time at which, for the
+/// daemon's garbage collection, everything was last used, unless existing records were used later.
 ///
 /// # Errors
-/// The places are not those of the plan in this state, or the trees not those that they ask for.
+/// Returns an error if the places are not those of the plan in this state, or the trees are not the ones for
+/// these places.
 pub(crate) fn assemble(
     plan: &Plan,
     places: &Places,
@@ -53,11 +53,11 @@ pub(crate) fn assemble(
     Ok(state)
 }
 
-/// A snapshot that was unpacked.
+/// An unpacked snapshot.
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
     pub(crate) usage: Usage,
-    /// The labels that the snapshotter is to keep.
+    /// The labels for the snapshotter.
     pub(crate) labels: BTreeMap<String, String>,
 }
 
@@ -77,7 +77,7 @@ struct Placed<'p> {
     snapshot: &'p SnapshotPlace,
 }
 
-/// What a layer consists of.
+/// The content of a layer.
 struct LayerContent<'p> {
     layer: &'p Layer,
     blob: &'p Blob,
@@ -85,7 +85,7 @@ struct LayerContent<'p> {
 }
 
 impl LayerContent<'_> {
-    /// Notes it in the record of the layer.
+    /// Writes it into the record of the layer.
     fn describe(&self, record: &mut Record) {
         record.blob = Some(self.layer.blob);
         record.diff_id = Some(self.blob.diff_id);
@@ -98,7 +98,7 @@ impl LayerContent<'_> {
 }
 
 impl<'p> Assembly<'p> {
-    /// The layers that have records.
+    /// Returns the layers that have records.
     fn layers(&self) -> impl Iterator<Item = Placed<'p>> {
         let places = self.places;
         by_index(&self.plan.layers).iter_enumerated().filter_map(|(index, layer)| {
@@ -162,7 +162,7 @@ impl<'p> Assembly<'p> {
         Ok(record)
     }
 
-    /// What the record of a layer is to say of its content; nothing if blobs are not wanted.
+    /// Returns the content for the record of a layer; `None` if blobs are not wanted.
     fn content_of(&self, placed: &Placed<'p>) -> Option<LayerContent<'p>> {
         let layer = placed.layer;
         let chain_id = self.plan.snapshots[layer.snapshot].chain_id;
@@ -181,7 +181,7 @@ impl<'p> Assembly<'p> {
         }
     }
 
-    /// A lease keeps its blob and its snapshot, also a snapshot that the daemon has yet to make.
+    /// Adds a lease that keeps its blob and its snapshot, even a snapshot that the daemon has not made yet.
     fn add_leases(&self, namespace: &mut Namespace, records: &Records) -> Result<(), NoPlace> {
         for placed in self.layers() {
             let key = placed.snapshot.key().to_owned();
@@ -261,8 +261,8 @@ impl<'p> Assembly<'p> {
     }
 }
 
-/// Adds a row to the content store. Of one that is there, only the labels are completed that follow from the
-/// content, and the repositories: what a cache says of its blobs does not hold for those of others.
+/// Adds a row to the content store. In an existing row, only the repositories and the labels that follow from
+/// the content are completed: statements of a cache do not apply to the blobs of others.
 fn add_row(namespace: &mut Namespace, digest: &Digest, content: Content) {
     let Some(row) = namespace.content.get_mut(digest) else {
         namespace.content.insert(*digest, content);
@@ -279,7 +279,7 @@ fn add_row(namespace: &mut Namespace, digest: &Digest, content: Content) {
     }
 }
 
-/// Adds a path to a list of paths, if it is not there.
+/// Adds a path to a list of paths, if it is missing.
 fn add_path(paths: &mut String, path: &str) {
     if !paths.split(',').any(|known| known == path) {
         let separator = if paths.is_empty() { "" } else { "," };
@@ -304,7 +304,7 @@ fn content(blob: &Blob) -> Content {
     }
 }
 
-/// A document counts only for the repositories that its labels name.
+/// A document counts only for the repositories in its labels.
 fn document_content(plan: &Plan, document: &Document) -> Content {
     let mut labels: BTreeMap<String, String> = BTreeMap::new();
     for repository in &document.repositories {
@@ -321,7 +321,7 @@ fn document_content(plan: &Plan, document: &Document) -> Content {
     }
 }
 
-/// The epoch stands for times that the export does not tell.
+/// The epoch replaces times that the export does not have.
 fn known(time: Option<Time>) -> Time {
     time.filter(|time| !time.is_zero()).unwrap_or(Time::UNIX_EPOCH)
 }

@@ -1,14 +1,13 @@
-//! Stopping work that runs on other threads.
+//! Cancellation of work on other threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Asks for work to stop. Clones ask for the same, so one is given to the work and another one is
-/// kept, for a signal handler, a timer or a button.
+/// A request to stop work. Clones share the request: one is passed to the work, another one is kept for a
+/// signal handler, a timer or a button.
 ///
-/// The work looks now and then, many times a second, and ends with an error of its own, such as
-/// [`ConvertError::Cancelled`](crate::convert::ConvertError::Cancelled). What was asked for cannot be
-/// taken back.
+/// The work checks it many times a second, and ends with its own error, such as
+/// [`ConvertError::Cancelled`](crate::convert::ConvertError::Cancelled). A request cannot be withdrawn.
 ///
 /// ```
 /// use oci2bk::Cancel;
@@ -23,28 +22,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// Asks for nothing yet.
+    /// Creates a request that is not made yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks to stop.
+    /// Requests the work to stop.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether somebody asked to stop.
+    /// Returns whether a stop was requested.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Ends with `cancelled` if somebody asked to stop.
+    /// Fails with `cancelled` if a stop was requested.
     pub(crate) fn check<E>(&self, cancelled: E) -> Result<(), E> {
         if self.is_cancelled() { Err(cancelled) } else { Ok(()) }
     }
 }
 
-/// Asks to stop once the flag is set, which is all that a signal handler can do.
+/// Requests a stop when the flag is set, which is all that a signal handler can do.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! How much of a build a state answers by itself.
+//! How much of a build a state answers without an import.
 //!
-//! A build whose steps are all known is CACHED with nothing but the root. A root that has only layers needs the
-//! cache's index beside it (`--cache-from`), from which the daemon learns the steps; it then takes the layers
-//! from the root, and neither fetches nor unpacks anything (BuildKit v0.34.2 `cache/manager.go` `GetByBlob`).
+//! A build whose steps are all in the root is CACHED without anything else. A root with layers only needs the
+//! cache's index (`--cache-from`), from which the daemon learns the steps; it then uses the layers in the
+//! root, and neither fetches nor unpacks anything (BuildKit v0.34.2 `cache/manager.go` `GetByBlob`).
 //!
 //! ```
 //! use oci2bk::{CacheExport, Degree, Keyring, Limits, Plan};
@@ -20,20 +20,20 @@
 use bkstate::state::State;
 use serde::Serialize;
 
-/// How warm a state is.
+/// The degree of warmth of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Degree {
-    /// It knows steps, so a build finds them CACHED without anything else.
+    /// It has steps, so a build finds them CACHED without anything else.
     Steps,
-    /// It knows layers, and no step that was run. A build finds its steps CACHED with `--cache-from`.
+    /// It has layers, but no step that was run. A build finds its steps CACHED with `--cache-from`.
     Layers,
 }
 
 impl Degree {
-    /// That of a state which a daemon may have worked on; `None` if it has no layers either.
+    /// Returns the degree of a state that a daemon may have used; `None` if it has no layers either.
     ///
-    /// Sources, such as images, are keys without a link: they say nothing of steps.
+    /// Sources, such as images, are keys without a link: they do not count as steps.
     ///
     /// ```
     /// use oci2bk::bkstate::ids::WorkerId;

@@ -1,4 +1,4 @@
-//! A whole cache export, read and validated.
+//! Reads and validates whole cache exports.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::limits::Limits;
 use crate::manifest::{CacheManifest, FoundCache, InlineCache, SelectError, Selected, select};
 use crate::source::Source;
 
-/// A cache export. The layer blobs have not been read, but are there.
+/// A cache export. The layer blobs exist, but have not been read.
 ///
 /// ```
 /// use oci2bk::export::ExportError;
@@ -24,22 +24,22 @@ use crate::source::Source;
 /// let exports = CacheExport::read_sources(&sources, &limits)?;
 /// for export in &exports {
 ///     println!("{}: {}", export.source, export.manifest.digest);
-///     // Every step comes after those it builds on.
+///     // Every step comes after its inputs.
 ///     for &index in export.config.records_inputs_first() {
 ///         let record = &export.config.records[index];
 ///         println!("  {}: {} results", record.digest, record.results.len());
 ///         for layer in record.results.iter().flat_map(|result| export.config.layers(&result.chain)) {
-///             // What results are made of is there, and has the right size.
+///             // The layers of results exist, and have the right size.
 ///             let blob = export.config.nodes[layer].blob;
 ///             export.layout.open_blob(&export.manifest.layers[&blob].descriptor)?;
 ///         }
 ///     }
 /// }
 /// assert!(!exports.iter().any(CacheExport::is_sparse));
-/// // Of `mode=min`, only some of the steps have results.
+/// // With `mode=min`, only some of the steps have results.
 /// assert!(exports[1].config.records.iter().any(|record| record.results.is_empty()));
 ///
-/// // What may be a cache of millions of layers is up to the caller.
+/// // The caller decides whether a cache may have millions of layers.
 /// let limits = Limits { cache_layers: 3, ..limits };
 /// let error = CacheExport::read_all(&sources[0], &limits).unwrap_err();
 /// assert!(matches!(error, ExportError::TooManyLayers { limit: 3, .. }));
@@ -48,26 +48,26 @@ use crate::source::Source;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CacheExport {
-    /// Where the export was read from.
+    /// The source of the export.
     pub source: Source,
-    /// The layout that holds the blobs, which several exports may share.
+    /// The layout with the blobs, which several exports may share.
     pub layout: Arc<Layout>,
-    /// What leads to it in the layout; of an inline cache, the image or the index of its platforms.
+    /// The reference to it in the layout; for an inline cache, the image or the index of its platforms.
     pub found: FoundCache,
-    /// The top object of the cache, without the layers whose blobs the layout lacks.
+    /// The top object of the cache, without layers whose blobs are missing from the layout.
     pub manifest: CacheManifest,
     /// The steps and their results.
     pub config: CacheConfig,
 }
 
-/// Why a cache export could not be read.
+/// Why a cache export cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
     /// The directory is not a usable layout.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// The layout has no usable cache of that name.
+    /// The layout has no usable cache with that name.
     #[error(transparent)]
     Select(#[from] Box<SelectError>),
     /// The cache config cannot be read or is corrupt.
@@ -79,7 +79,7 @@ pub enum ExportError {
         #[source]
         source: BlobError,
     },
-    /// There are more layers than in any real cache.
+    /// It has more layers than any real cache.
     #[error("the cache in {path} lists more than {limit} layers")]
     TooManyLayers {
         /// The layout.
@@ -87,7 +87,7 @@ pub enum ExportError {
         /// How many it may list ([`Limits::cache_layers`](crate::Limits::cache_layers)).
         limit: u64,
     },
-    /// The file of a layer is not one, or not as large as it should be.
+    /// The file of a layer is not a regular file, or has the wrong size.
     #[error("cannot use a layer of the cache in {path}")]
     LayerBlob {
         /// The layout.
@@ -96,13 +96,13 @@ pub enum ExportError {
         #[source]
         source: BlobError,
     },
-    /// Several layouts have the file of a layer, and none of the copies is one, or as large as it should be.
+    /// Several layouts have the file of a layer, but none of the copies is a regular file of the right size.
     #[error("no copy of a layer can be used: {}", copies::all(copies))]
     NoGoodCopy {
         /// The copies.
         copies: Vec<BadCopy>,
     },
-    /// There is nothing in the cache.
+    /// The cache is empty.
     #[error("the cache {cache} in {path} has no records, so no step would be cached")]
     NoRecords {
         /// The layout.
@@ -117,14 +117,14 @@ pub enum ExportError {
         path: PathBuf,
         /// The config.
         digest: Digest,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: ConfigError,
     },
 }
 
 impl ExportError {
-    /// Whether the input is to blame, rather than the machine.
+    /// Returns whether the input is the cause, and not the machine.
     ///
     /// ```
     /// use oci2bk::{CacheExport, Limits};
@@ -139,8 +139,8 @@ impl ExportError {
 }
 
 impl CacheExport {
-    /// Reads the caches that `sources` name, one after the other, as [`read_all`](Self::read_all) reads
-    /// each. A layer may also be in the layout of another than the cache that lists it.
+    /// Reads the caches of `sources`, one after the other, as [`read_all`](Self::read_all) does. A layer may
+    /// be in the layout of another cache.
     ///
     /// # Errors
     /// See [`ExportError`].
@@ -155,11 +155,11 @@ impl CacheExport {
         Ok(exports)
     }
 
-    /// Reads the cache that `source` names: manifest and config, but not the layers. This is one
-    /// export, except that an inline cache is one for each platform of the image.
+    /// Reads the cache of `source`: manifest and config, but not the layers. The result is one export, or for
+    /// an inline cache one for each platform of the image.
     ///
-    /// A layer whose blob is not in the layout counts as not described: the results that need it
-    /// are left out. Of the others the size is checked, not the content.
+    /// A layer whose blob is missing from the layout counts as not described: the results that need it are
+    /// dropped. For the others the size is checked, not the content.
     ///
     /// # Errors
     /// See [`ExportError`].
@@ -243,7 +243,7 @@ impl CacheExport {
 }
 
 impl CacheExport {
-    /// Whether the cache lists layers and none of them is there, as in a [sparse layout](crate::sparse).
+    /// Returns whether the cache lists layers but has none of them, as in a [sparse layout](crate::sparse).
     pub fn is_sparse(&self) -> bool {
         self.manifest.layers.is_empty() && !self.config.dropped.is_empty()
     }
@@ -253,13 +253,13 @@ pub(crate) fn open(source: &Source, limits: &Limits) -> Result<Arc<Layout>, Layo
     Layout::open_for(&source.path, &source.reference, limits).map(Arc::new)
 }
 
-/// The layouts of `exports`. Those of the platforms of an image follow each other and share one.
+/// Returns the layouts of `exports`. The platforms of an image are adjacent and share one.
 pub(crate) fn layouts(exports: &[CacheExport]) -> impl Iterator<Item = &Arc<Layout>> {
     let shared = exports.chunk_by(|a, b| Arc::ptr_eq(&a.layout, &b.layout));
     shared.filter_map(|exports| exports.first().map(|export| &export.layout))
 }
 
-/// Those of `all` that are at different paths, in their order.
+/// Returns those of `all` with different paths, in order.
 pub(crate) fn own_first<'l>(all: impl Iterator<Item = &'l Layout>) -> Vec<&'l Layout> {
     let mut layouts: Vec<&Layout> = Vec::new();
     for layout in all {
@@ -270,8 +270,8 @@ pub(crate) fn own_first<'l>(all: impl Iterator<Item = &'l Layout>) -> Vec<&'l La
     layouts
 }
 
-/// Drops the layers that no layout has, and refuses those that all have something else of: looking
-/// at a file costs nothing, and nothing has been written yet.
+/// Drops the layers that no layout has, and rejects those with only invalid copies: checking a file costs
+/// nothing, and nothing has been written yet.
 fn drop_missing(layouts: &[&Layout], manifest: &mut CacheManifest) -> Result<(), ExportError> {
     let mut missing = BTreeSet::new();
     for (digest, layer) in &manifest.layers {
@@ -311,7 +311,7 @@ mod tests {
 
     const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-    /// A layout with one cache in it, and its config's descriptor.
+    /// Returns a layout with one cache in it, and its config's descriptor.
     fn exported(style: Style) -> (TestLayout, Value) {
         let layout = TestLayout::new();
         let mut layer = layout.blob(LAYER, "layer");
@@ -461,7 +461,7 @@ mod tests {
         let empty = layout.image(&[], &of(&Value::Null));
         layout.index(std::slice::from_ref(&empty));
         assert!(matches!(read(&layout), Err(ExportError::NoRecords { .. })));
-        // Of the platforms of an image, one may have none.
+        // One of the platforms of an image may have none.
         let full = layout.image(&[], &of(&json!([{"digest": Digest::of("root")}])));
         layout.index(&[layout.json("", &json!({"manifests": [empty, full]}))]);
         assert_eq!(read(&layout).unwrap().config.records.len(), 0);

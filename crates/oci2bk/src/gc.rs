@@ -1,7 +1,7 @@
-//! What the garbage collection of a daemon takes of a state, as soon as the daemon starts.
+//! What a daemon's garbage collection removes from a state when the daemon starts.
 //!
-//! How a daemon comes by its limits is the matter of [`bkstate::gc`]. Here they are held against the
-//! state that a conversion has made.
+//! [`bkstate::gc`] determines the limits of a daemon. This module compares them with the state that a
+//! conversion has made.
 //!
 //! ```
 //! use oci2bk::Target;
@@ -9,12 +9,12 @@
 //! use oci2bk::gc::Collection;
 //!
 //! let root = std::env::temp_dir();
-//! // A state of a kilobyte is below the limits that any daemon has by itself.
+//! // A state of a kilobyte is below every daemon's default limits.
 //! let small = Collection::new(&GcConfig::default(), Target::NEWEST, 1000, &root)?
 //!     .expect("the limits of this release are known");
 //! assert!(small.losses.is_empty() && small.config.is_none());
 //!
-//! // One that is larger than the disk is not, whatever the daemon is told.
+//! // A state larger than the disk is not, with any configuration.
 //! let too_large = small.disk.total.saturating_mul(2);
 //! let large = Collection::new(&GcConfig::default(), Target::NEWEST, too_large, &root)?
 //!     .expect("the limits of this release are known");
@@ -31,30 +31,30 @@ use bkstate::gc::{Disk, DiskError, GcConfig, Loss, Policy};
 use llb::release::Target;
 use serde::Serialize;
 
-/// What becomes of a state.
+/// The effect of garbage collection on a state.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Collection {
-    /// Its bytes, as the daemon counts them.
+    /// Size of the state in bytes, as the daemon counts it.
     #[serde(rename = "size")]
     pub bytes: u64,
-    /// The disk it is on.
+    /// The disk of the state.
     pub disk: Disk,
     /// The limits of the daemon.
     pub policy: Policy,
-    /// What will go by them.
+    /// What the limits will remove.
     pub losses: Vec<Loss>,
-    /// The lines for `buildkitd.toml` with which nothing will go; nothing if nothing will anyway.
+    /// The lines for `buildkitd.toml` that prevent all losses; `None` if there are no losses.
     pub config: Option<String>,
 }
 
 impl Collection {
-    /// What a daemon of `target`, configured so, will do with the `bytes` in `root`, which is there:
-    /// the [`record_bytes`](crate::convert::Report::record_bytes) of a conversion. Nothing is known of
+    /// Computes the effect of a daemon of `target` with this configuration on the `bytes` in the existing
+    /// `root`: the [`record_bytes`](crate::convert::Report::record_bytes) of a conversion. Returns `None` for
     /// releases before v0.17, which have other limits.
     ///
     /// # Errors
-    /// If the system does not tell how large the disk is.
+    /// Returns an error if the system does not report the size of the disk.
     pub fn new(
         config: &GcConfig,
         target: Target,

@@ -1,22 +1,22 @@
-//! Indexes into lists. Each kind of thing has a type of its own, so that the index of a layer is not taken for that of
-//! a snapshot.
+//! Typed indexes into lists. Each kind of item has its own index type, so that the index of a layer cannot be
+//! used for a snapshot.
 //!
 //! Callers see plain lists that take these indexes. Tables beside them are `TiVec`s.
 
 use typed_index_collections::TiSlice;
 
-/// Something that stands in a list, by whose index there it is referred to.
+/// An item of a list that is referred to by its index.
 pub(crate) trait Listed: Sized {
-    /// Its index.
+    /// The type of its index.
     type Index;
 }
 
-/// The list by the indexes of what is in it.
+/// Returns the list with typed indexes.
 pub(crate) fn by_index<T: Listed>(list: &[T]) -> &TiSlice<T::Index, T> {
     list.as_ref()
 }
 
-/// Makes a type for the indexes of some things, and lists of these take it.
+/// Defines an index type for a type of item, and makes lists of that type accept it.
 macro_rules! index {
     ($(#[$doc:meta])* $vis:vis struct $name:ident of $listed:ty;) => {
         $(#[$doc])*

@@ -1,4 +1,4 @@
-//! What the sources of a conversion are: caches, and images without a cache.
+//! The sources of a conversion: caches, and images without a cache.
 
 use bkstate::Classified as _;
 use llb::Platform;
@@ -20,7 +20,7 @@ use crate::source::Source;
 /// let platforms = ["linux/amd64".parse()?];
 /// let Inputs { exports, images, .. } = Inputs::read(&sources, &platforms, &Limits::default())?;
 /// assert_eq!((exports.len(), images.len()), (1, 1));
-/// // Nothing tells the name of this one, by which a daemon would find it without its registry.
+/// // The name of this one is not known; a daemon needs it to find the image without its registry.
 /// assert_eq!(images[0].name(), None);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -47,26 +47,25 @@ pub struct Inputs {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputError {
-    /// A cache cannot be read, or there is none and no image either.
+    /// A cache cannot be read, or the source has neither a cache nor an image.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// An image cannot be read, or is not for a platform that is wanted.
+    /// An image cannot be read, or is not for a wanted platform.
     #[error(transparent)]
     Image(#[from] ImageError),
 }
 
 impl InputError {
-    /// Whether the input is to blame, rather than the machine.
+    /// Returns whether the input is the cause, and not the machine.
     pub fn is_input(&self) -> bool {
         self.class().is_of_input()
     }
 }
 
 impl Inputs {
-    /// Reads what `sources` name. Where there is no cache, an image is taken: what it is on each of
-    /// `platforms`.
+    /// Reads the `sources`. A source without a cache is an image: it is taken for each of `platforms`.
     ///
-    /// A layer of a cache may be in the layout of another source. An image has to be whole.
+    /// A layer of a cache may be in the layout of another source. An image must be complete.
     ///
     /// # Errors
     /// See [`InputError`].
@@ -101,7 +100,8 @@ impl Inputs {
     }
 }
 
-/// Whether there is no cache in a layout, and perhaps an image, of which parts may be missing.
+/// Returns whether the error means that the layout has no cache, and possibly an image, perhaps with missing
+/// parts.
 fn may_be_image(error: &ExportError) -> bool {
     let ExportError::Select(error) = error else { return false };
     match &**error {

@@ -1,16 +1,15 @@
-//! JSON that anybody may have written.
+//! Checks untrusted JSON.
 //!
-//! `serde_json` bounds how deep values are nested, but not how many there are: two bytes such as
-//! `{}` or `0,` can become a structure of hundreds. So values are counted before anything is made of
-//! them. What comes of a document then takes no more memory than its own bytes and a fixed amount
-//! for each value that it may have.
+//! `serde_json` limits the depth of values, but not their number: two bytes such as `{}` or `0,` can become a
+//! structure of hundreds. So values are counted before anything is made from them. Then a parsed document
+//! takes no more memory than its own bytes and a fixed amount for each allowed value.
 //!
 //! ```
 //! use oci2bk::json::TooComplex;
 //! use oci2bk::keys::{SourceError, read_source};
 //! use oci2bk::Limits;
 //!
-//! // How many values the provenance of a build may have is up to whoever reads it.
+//! // The reader decides how many values the provenance of a build may have.
 //! let limits = Limits { json_objects: 100, ..Limits::default() };
 //! let provenance = "../../fixtures/index/keys/provenance.json";
 //! let Err(SourceError::TooComplex { source, .. }) = read_source(provenance.as_ref(), &limits) else {
@@ -39,7 +38,7 @@ pub enum TooComplex {
     },
 }
 
-/// Checks that `json`, be it well formed or not, has no more values than `limits` allow.
+/// Checks that `json`, well formed or not, has no more values than `limits` allow.
 pub(crate) fn check(json: &[u8], limits: &Limits) -> Result<(), TooComplex> {
     let Count { values, objects } = count(json);
     if objects > limits.json_objects {
@@ -57,8 +56,8 @@ struct Count {
     objects: u64,
 }
 
-/// At least as many values as a parser can meet before it has read `json` or given up. An empty list
-/// or object counts as two.
+/// Returns an upper bound of the values that a parser can meet before it has read `json` or given up. An
+/// empty list or object counts as two.
 fn count(json: &[u8]) -> Count {
     let mut count = Count { values: 1, objects: 0 };
     let mut bytes = json.iter();
@@ -71,7 +70,7 @@ fn count(json: &[u8]) -> Count {
             }
             b'"' => {
                 while let Some(b'\\') = bytes.find(|byte| matches!(byte, b'"' | b'\\')) {
-                    // Whatever is escaped, it does not end the string.
+                    // An escaped character does not end the string.
                     bytes.next();
                 }
             }
@@ -94,7 +93,7 @@ mod tests {
             ("[1,2,[3]]", 5, 0),
             (r#"{"a":1,"b":{}}"#, 4, 2),
             (r#"["{,[","\"{{,","\\",{"\\\"[":1}]"#, 6, 1),
-            // Cut off within a string, and behind a backslash.
+            // Truncated within a string, and after a backslash.
             (r#"[",,,,"#, 2, 0),
             (r#"["\"#, 2, 0),
         ] {

@@ -1,16 +1,16 @@
-//! What the input may cost: the one place for the limits that can be changed.
+//! Limits on the cost of the input: the only place for limits that can be changed.
 //!
-//! Caches, layers and key sources come over a network and may be hostile. Where a limit does not
-//! follow from a format, from containerd or from the kernel, it is here, with a default far above
-//! what real caches need (25 GB, a million records) and low enough that no input exhausts a
-//! machine. `docs/limits.md` has the table, and those that are fixed.
+//! Caches, layers and key sources come over a network and may be hostile. Limits that do not follow from a
+//! format, from containerd or from the kernel are here, with defaults far above what real caches need (25 GB,
+//! a million records) and low enough that no input exhausts a machine. `docs/limits.md` has the table, and
+//! the fixed limits.
 //!
-//! To add one, add it to the table below and to `docs/limits.md`, and check it where the input is
-//! read: [`Layout::limits`](crate::layout::Layout::limits) has them for all that is read from a
-//! layout, [`unpack`](crate::unpack::unpack) and [`read_source`](crate::keys::read_source) are given
-//! them. The command line and its help follow by themselves.
+//! To add one, add it to the table below and to `docs/limits.md`, and check it where the input is read:
+//! [`Layout::limits`](crate::layout::Layout::limits) has them for everything in a layout;
+//! [`unpack`](crate::unpack::unpack) and [`read_source`](crate::keys::read_source) take them as an argument.
+//! The command line and its help need no change.
 //!
-//! Whoever takes limits from people does as the command line:
+//! Limits from people are parsed as on the command line:
 //!
 //! ```
 //! use oci2bk::Limits;
@@ -24,7 +24,7 @@
 //! let settings: Vec<Setting> =
 //!     ["manifest=1Mi", "config=64M"].into_iter().map(str::parse).collect::<Result<_, _>>()?;
 //! let limits = Limits::with(&settings);
-//! // A bound knows the limit that it follows from, for messages about what is beyond.
+//! // A bound knows its limit, for error messages.
 //! assert_eq!(limits.of_manifest(), Bound { value: 1 << 20, name: "manifest" });
 //! assert_eq!(limits.of_config(), Bound { value: 64_000_000, name: "config" });
 //!
@@ -33,7 +33,7 @@
 //! # Ok::<(), ParseSettingError>(())
 //! ```
 //!
-//! Indexes may lead to indexes, [`MAX_INDEX_DEPTH`] deep. What is deeper is refused:
+//! Indexes may be nested [`MAX_INDEX_DEPTH`] deep. Deeper ones are rejected:
 //!
 //! ```
 //! use oci2bk::Limits;
@@ -66,12 +66,12 @@ use std::str::FromStr;
 /// description for people.
 macro_rules! limits {
     ($($(#[doc = $doc:literal])+ $field:ident $constant:ident $name:literal = $default:expr;)+) => {
-        /// How much of everything the input may have.
+        /// Limits on the amounts in the input.
         ///
         /// ```
         /// use oci2bk::Limits;
         ///
-        /// // There may be more of them in any release.
+        /// // Any release may add limits.
         /// let limits = Limits { layer_entries: 1000, ..Limits::default() };
         /// assert_eq!(limits.path, 4095);
         ///
@@ -113,30 +113,30 @@ limits! {
     layer_size LAYER_SIZE "layer-size" = 1 << 40;
     /// How many times as large as its blob an unpacked layer of more than 4 GiB may be.
     ///
-    /// What people and programs write is rarely above 20; gzip cannot go beyond 1032, zstd can. It holds
-    /// for a layout in a compressed archive, too, and for all layers of a conversion together: they may
-    /// have as many times the bytes of their blobs, of which each counts once, though it may lie in many
-    /// chains of layers and is unpacked for each.
+    /// Real layers are rarely above 20; gzip cannot exceed 1032, zstd can. The limit also applies to a layout
+    /// in a compressed archive, and to all layers of a conversion together: their total may be that many
+    /// times the bytes of their blobs. Each blob counts once, although it can be in many chains of layers and
+    /// is unpacked for each.
     layer_ratio LAYER_RATIO "layer-ratio" = 200;
     /// Bytes of memory for the names of one layer's directories.
     ///
-    /// They are needed once more after the last entry. A directory takes some 200.
+    /// They are needed again after the last entry. A directory takes some 200.
     layer_directories LAYER_DIRECTORIES "layer-directories" = 1 << 30;
     /// Bytes of paths looked up for one layer, to find links in them and directories in layers below.
     ///
-    /// A path is looked up once for each of its components if a directory of it is missing or a
-    /// link, up to 8192 times with many links. A directory that the layer has no entry for is looked up
-    /// in the layers below, until one has it. Each look-up counts as 256 bytes more than the path has.
-    /// The default takes some minutes.
+    /// If a directory of a path is missing or a link, the path is looked up once for each of its components,
+    /// up to 8192 times with many links. A directory without an entry in the layer is looked up in the layers
+    /// below, until one has it. Each lookup counts as the length of the path plus 256 bytes. The default
+    /// takes some minutes.
     layer_lookups LAYER_LOOKUPS "layer-lookups" = 16 << 30;
     /// Bytes of all unpacked layers of one conversion, holes of sparse files included.
     ///
-    /// A cache of 25 GB unpacks to some 100 GB, and to several times that if layers lie in several chains,
-    /// as with `COPY --link`. Layers that stay packed are read all the same, and count.
+    /// A cache of 25 GB unpacks to some 100 GB, and to several times that if layers are in several chains, as
+    /// with `COPY --link`. Layers that stay packed are still read, and count.
     total_size TOTAL_SIZE "total-size" = 2 << 40;
     /// Entries of all unpacked layers of one conversion.
     ///
-    /// That many small files of a block on disk each are 400 GB.
+    /// This many small files of one disk block each take 400 GB.
     total_entries TOTAL_ENTRIES "total-entries" = 100_000_000;
     /// Bytes of paths looked up for all layers of one conversion, see `layer-lookups`.
     ///
@@ -144,11 +144,11 @@ limits! {
     total_lookups TOTAL_LOOKUPS "total-lookups" = 64 << 30;
     /// Snapshots that one conversion unpacks.
     ///
-    /// Of a build each step makes one at most.
+    /// Each step of a build makes at most one.
     snapshots SNAPSHOTS "snapshots" = 100_000;
     /// Bytes of the name of an entry of a layer, and of the target of a link.
     ///
-    /// Those of a path that Linux takes. A longer name can still be that of a short path.
+    /// The maximum length of a path in Linux. A longer name can still be that of a short path.
     path PATH "path" = 4095;
     /// Bytes of all extended attributes of one entry of a layer, names and values.
     xattrs XATTRS "xattrs" = 128 << 10;
@@ -158,7 +158,7 @@ limits! {
     config CONFIG "config" = 256 << 20;
     /// Layers of a cache: those of its config, and those in the chains of an inline cache.
     ///
-    /// What a state has of each takes about 2 KiB of memory.
+    /// Each takes about 2 KiB of memory in a state.
     cache_layers CACHE_LAYERS "cache-layers" = 250_000;
     /// Bytes of `oci-layout`, of `index.json`, and of one manifest or index.
     ///
@@ -170,33 +170,34 @@ limits! {
     manifests_size MANIFESTS_SIZE "manifests-size" = 256 << 20;
     /// Members of a layout in a tar archive.
     ///
-    /// What is remembered of each takes about 100 bytes.
+    /// The index takes about 100 bytes for each.
     archive_members ARCHIVE_MEMBERS "archive-members" = 1_000_000;
     /// Files and directories of a mirror of a cache in S3 or Azure.
     mirror_files MIRROR_FILES "mirror-files" = 1_000_000;
     /// Bytes of a layout in a compressed archive, decompressed.
     ///
-    /// They take as much in a temporary file. Layers are compressed themselves, so it is hardly larger.
+    /// They take the same space in a temporary file. Layers are compressed themselves, so it is hardly larger
+    /// than the archive.
     archive_size ARCHIVE_SIZE "archive-size" = 128 << 30;
     /// Bytes of one document with keys, such as provenance.
     ///
-    /// That of a build of a thousand steps has about a million.
+    /// Provenance of a build of a thousand steps has about a million.
     keys_document KEYS_DOCUMENT "keys-document" = 64 << 20;
     /// Bytes of all documents with keys in one layout, build history or bundle.
     keys_documents KEYS_DOCUMENTS "keys-documents" = 512 << 20;
     /// Bytes of a bundle of build history, decompressed.
     ///
-    /// It holds logs and traces of the builds besides.
+    /// It also contains logs and traces of the builds.
     bundle_size BUNDLE_SIZE "bundle-size" = 1 << 30;
     /// Members of a bundle of build history.
     ///
-    /// That of one build has about ten.
+    /// A bundle of one build has about ten.
     bundle_members BUNDLE_MEMBERS "bundle-members" = 20_000;
     /// Outputs of ops tried to find the keys of a cache, from all key sources together.
     ///
-    /// Each takes a hash, in which the default is some ten seconds. Most ops have one output, and as many
-    /// names as releases of BuildKit call them differently: three or four. Of the ops in a `cache.db` at
-    /// least eight outputs are tried.
+    /// Each takes one hash; the default takes some ten seconds. Most ops have one output, and as many digests
+    /// as there are encodings in BuildKit releases: three or four. For the ops in a `cache.db` at least eight
+    /// outputs are tried.
     key_outputs KEY_OUTPUTS "key-outputs" = 64 << 20;
     /// Values in one JSON document.
     ///
@@ -209,7 +210,7 @@ limits! {
     json_objects JSON_OBJECTS "json-objects" = 4_000_000;
     /// Comparisons of what builds ask for with what a cache has, to explain why they are not cached.
     ///
-    /// A step is compared with each cached one of its name, and, if it is not found, with those on the
+    /// A step is compared with each cached step of the same name, and, if it is not found, with those on the
     /// same inputs. A build of a thousand steps takes some tens of thousands.
     comparisons COMPARISONS "comparisons" = 10_000_000;
 }
@@ -217,11 +218,11 @@ limits! {
 /// How deep indexes may be nested below `index.json`. Tools make one or two levels.
 pub const MAX_INDEX_DEPTH: usize = 8;
 
-/// Up to this size a layer may be any number of times as large as its blob, and so may all together.
+/// Up to this size a layer may be any number of times as large as its blob, and so may all layers together.
 const FREE_OF_RATIO: u64 = 4 << 30;
 
-/// The most layers that a snapshot may have in its chain, itself included: overlayfs takes no more lower
-/// layers (Linux 6.18 `fs/overlayfs/params.h` `OVL_MAX_STACK`), so nothing could be mounted on more.
+/// Maximum number of layers in the chain of a snapshot, itself included: overlayfs accepts no more lower
+/// layers (Linux 6.18 `fs/overlayfs/params.h` `OVL_MAX_STACK`), so nothing could be mounted on a longer one.
 ///
 /// ```
 /// use oci2bk::limits::MAX_CHAIN;
@@ -230,12 +231,12 @@ const FREE_OF_RATIO: u64 = 4 << 30;
 /// ```
 pub const MAX_CHAIN: usize = 500;
 
-/// The value that a limit has, and its name for whoever wants to change it.
+/// The value of a limit, and its name, for advice on how to change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bound {
     /// Its value.
     pub value: u64,
-    /// Its name on the command line.
+    /// Returns its name on the command line.
     pub name: &'static str,
 }
 
@@ -263,35 +264,35 @@ impl fmt::Debug for Limit {
     }
 }
 
-/// The first line of a doc comment, as it stands in the table.
+/// Returns the first line of a doc comment in the table.
 const fn first(lines: &[&'static str]) -> &'static str {
     lines[0].trim_ascii()
 }
 
-/// A limit with another value, from `NAME=VALUE`.
+/// A limit with a new value, from `NAME=VALUE`.
 ///
-/// The value is a whole number, which may end in `K`, `M`, `G` or `T` for powers of 1000, or in
-/// `Ki`, `Mi`, `Gi` or `Ti` for powers of 1024.
+/// The value is an integer, which may end in `K`, `M`, `G` or `T` for powers of 1000, or in `Ki`, `Mi`, `Gi`
+/// or `Ti` for powers of 1024.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     limit: &'static Limit,
     value: u64,
 }
 
-/// Why a text is no [`Setting`].
+/// Why a text is not a [`Setting`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseSettingError {
-    /// There is no `=` in it.
+    /// It has no `=`.
     #[error("it is not NAME=VALUE, such as layer-entries=50M")]
     NoValue,
-    /// There is no such limit.
+    /// The limit does not exist.
     #[error("there is no limit {name:?}; there are {}", names())]
     UnknownName {
         /// The name.
         name: String,
     },
-    /// The value is not a number, or too large a one.
+    /// The value is not a number, or is too large.
     #[error("{value:?} is not a number such as 4096, 50M or 4Gi")]
     Value {
         /// The value.
@@ -319,7 +320,7 @@ impl FromStr for Setting {
     }
 }
 
-/// Units, and the powers of their base.
+/// Units, and the exponents of their base.
 const UNITS: [(char, u32); 4] = [('K', 1), ('M', 2), ('G', 3), ('T', 4)];
 
 fn parse_amount(text: &str) -> Option<u64> {
@@ -333,14 +334,14 @@ fn parse_amount(text: &str) -> Option<u64> {
         None if base == 1024 => return None,
         None => (text, 0),
     };
-    // No sign, which integers may have in Rust.
+    // No sign, which Rust accepts for integers.
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     digits.parse::<u64>().ok()?.checked_mul(base.pow(power))
 }
 
-/// An amount as [`Setting`] takes it, in the largest unit of which it is a whole number.
+/// Formats an amount in the form of [`Setting`], in the largest unit that divides it.
 pub fn amount(value: u64) -> String {
     for (base, ending) in [(1024_u64, "i"), (1000, "")] {
         for (unit, power) in UNITS.into_iter().rev() {
@@ -353,7 +354,7 @@ pub fn amount(value: u64) -> String {
 }
 
 impl Limits {
-    /// The default limits with some changed; of several settings of one limit the last counts.
+    /// Returns the default limits with some changed; of several settings of one limit the last counts.
     pub fn with<'s>(settings: impl IntoIterator<Item = &'s Setting>) -> Self {
         let mut limits = Self::default();
         for setting in settings {
@@ -362,50 +363,50 @@ impl Limits {
         limits
     }
 
-    /// The most bytes of a cache config.
+    /// Returns the maximum size of a cache config, in bytes.
     pub fn of_config(&self) -> Bound {
         Bound { value: self.config, name: name::CONFIG }
     }
 
-    /// The most bytes of a manifest.
+    /// Returns the maximum size of a manifest, in bytes.
     pub fn of_manifest(&self) -> Bound {
         Bound { value: self.manifest, name: name::MANIFEST }
     }
 
-    /// The most bytes of one of several manifests that may have `left` more in all.
+    /// Returns the maximum size of one of several manifests, if `left` bytes are left for all.
     pub(crate) fn of_manifests(&self, left: u64) -> Bound {
         smaller(self.of_manifest(), Bound { value: left, name: name::MANIFESTS_SIZE })
     }
 
-    /// The most bytes of a document with keys, if all may have `left` more.
+    /// Returns the maximum size of a document with keys, if `left` bytes are left for all.
     pub(crate) fn of_keys_document(&self, left: u64) -> Bound {
         let one = Bound { value: self.keys_document, name: name::KEYS_DOCUMENT };
         smaller(one, Bound { value: left, name: name::KEYS_DOCUMENTS })
     }
 
-    /// The most bytes of a layout in a compressed archive of `size` bytes.
+    /// Returns the maximum size of a layout in a compressed archive of `size` bytes.
     pub(crate) fn of_archive(&self, size: u64) -> Bound {
         smaller(Bound { value: self.archive_size, name: name::ARCHIVE_SIZE }, self.by_ratio(size))
     }
 
-    /// The most bytes of the unpacked layer of a blob of `size` bytes.
+    /// Returns the maximum size of the unpacked layer of a blob of `size` bytes.
     pub(crate) fn of_unpacked(&self, size: u64) -> Bound {
         smaller(Bound { value: self.layer_size, name: name::LAYER_SIZE }, self.by_ratio(size))
     }
 
-    /// The most bytes of all unpacked layers.
+    /// Returns the maximum size of all unpacked layers, in bytes.
     pub(crate) fn of_all_unpacked(&self) -> Bound {
         Bound { value: self.total_size, name: name::TOTAL_SIZE }
     }
 
-    /// The most bytes of the unpacked layers of blobs that have `size` bytes together, without holes.
+    /// Returns the maximum size of the unpacked layers of blobs with `size` bytes in total, without holes.
     pub(crate) fn by_ratio(&self, size: u64) -> Bound {
         let value = size.saturating_mul(self.layer_ratio).max(FREE_OF_RATIO);
         Bound { value, name: name::LAYER_RATIO }
     }
 }
 
-/// The bound that is reached first.
+/// Returns the bound that is reached first.
 pub(crate) fn smaller(one: Bound, other: Bound) -> Bound {
     if other.value < one.value { other } else { one }
 }

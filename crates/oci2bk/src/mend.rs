@@ -1,9 +1,8 @@
-//! Checking legacy layers, so that daemons since v0.33.1 share them.
+//! Checks legacy layers, so that daemons since v0.33.1 share them.
 //!
-//! Daemons before v0.33.1 did not check that what they unpacked has the diffID that the image claims, so
-//! newer ones do not share these layers with images and caches ([`bkstate::layers`]). Here each is compared
-//! with its blob, as `verify --trees` does, and what is the same gets the key that says so. Nothing is
-//! trusted because of who made it.
+//! Daemons before v0.33.1 did not check that an unpacked layer has the diffID that the image claims, so newer
+//! ones do not share these layers with images and caches ([`bkstate::layers`]). This module compares each
+//! with its blob, as `verify --trees` does, and renames equal ones. Nothing is trusted because of its origin.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,14 +21,14 @@ use crate::unpack::{self, Allowance, Blob, Layer, MOST_AT_ONCE, UnpackError};
 use crate::verify::trees::{Keyed, TreeDamage, UnpackedLayer, stored};
 use crate::verify::{Verifier, VerifyError};
 
-/// Why the legacy layers of a root could not be mended.
+/// Why the legacy layers of a root cannot be mended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MendError {
-    /// The root could not be verified.
+    /// The root cannot be verified.
     #[error(transparent)]
     Verify(#[from] VerifyError),
-    /// What the root holds cannot be read, or is damaged.
+    /// The state in the root cannot be read, or is damaged.
     #[error(transparent)]
     Existing(#[from] ExistingError),
     /// A file or directory of the root cannot be used.
@@ -38,10 +37,10 @@ pub enum MendError {
     /// The databases cannot be written.
     #[error(transparent)]
     Staging(#[from] StagingError),
-    /// What was written is not sound, so it was not published.
+    /// The written state is not sound, so it was not published.
     #[error("what was to be published is damaged, so nothing was: {damage}")]
     Damaged {
-        /// The first thing that is wrong.
+        /// The first finding.
         damage: Box<bkstate::state::Damage>,
     },
 }
@@ -54,7 +53,7 @@ struct Suspect<'p> {
     form: Form<'p>,
 }
 
-/// What there is of a legacy layer, and what it should be.
+/// The form of a legacy layer, and its expected content.
 enum Form<'p> {
     Unpacked(UnpackedLayer<'p>),
     Packed(PackedLayer<'p>),
@@ -68,7 +67,7 @@ struct PackedLayer<'p> {
 }
 
 impl PackedLayer<'_> {
-    /// Whether `blob` is its blob and has the diffID.
+    /// Returns whether `blob` is its blob and has the diffID.
     fn is_of(&self, blob: &dyn Blob, verifier: &Verifier<'_>) -> Result<bool, VerifyError> {
         let layer = Layer::of(blob, &self.work, self.media_type, self.diff_id);
         let (progress, cancel) = (verifier.progress, &verifier.cancel);
@@ -82,8 +81,8 @@ impl PackedLayer<'_> {
     }
 }
 
-/// What came of the layers that a daemon before v0.33.1 unpacked and that the cache has, too. They are
-/// known by their chainIDs.
+/// The results for layers that a daemon before v0.33.1 unpacked and that the cache has, too. They are
+/// identified by their chainIDs.
 ///
 /// ```
 /// use oci2bk::convert::Legacy;
@@ -92,7 +91,7 @@ impl PackedLayer<'_> {
 /// # let exports = CacheExport::read_sources(&["../../fixtures/min/cache".parse()?], &Limits::default())?;
 /// # let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 /// # let directory = tempfile::tempdir()?;
-/// // A root that no daemon has worked on.
+/// // A root that no daemon has used.
 /// let report = Converter::new().extract(false).convert(&plan, &directory)?;
 /// assert_eq!(report.legacy, Legacy::default());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -100,14 +99,14 @@ impl PackedLayer<'_> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Legacy {
-    /// Those that are what the cache has. Newer daemons share them now ([`bkstate::layers`]).
+    /// Layers that match the cache. Newer daemons share them now ([`bkstate::layers`]).
     pub mended: BTreeSet<Digest>,
-    /// Those that are not. They stay as they are, and the layers of the cache stand beside them.
+    /// Layers that differ. They stay unchanged, and the layers of the cache are added beside them.
     pub different: BTreeSet<Digest>,
 }
 
-/// Compares the legacy layers of a root with the layers of `plan`, and mends in `existing` those that
-/// are the same. Without `unpacked` only packed layers are looked at, which takes no privileges.
+/// Compares the legacy layers of a root with the layers of `plan`, and mends the equal ones in `existing`.
+/// Without `unpacked` it only checks packed layers, which requires no privileges.
 pub(crate) fn mend_with(
     plan: &Plan,
     existing: &mut Existing,
@@ -132,7 +131,7 @@ pub(crate) fn mend_with(
                 }
                 Form::Packed(layer) => (layer.is_of(&blob, verifier)?, false),
             };
-            // A copy of the blob may be bad, and another one good.
+            // One copy of the blob may be bad, and another one good.
             if is_right || is_decided {
                 break;
             }
@@ -148,7 +147,7 @@ pub(crate) fn mend_with(
     })
 }
 
-/// Whether a root has legacy layers that `plan` has, too.
+/// Returns whether a root has legacy layers that `plan` has, too.
 pub(crate) fn is_needed(plan: &Plan, existing: &Existing) -> bool {
     let records = existing.state.records.by_id.values();
     let used: BTreeSet<_> = records.filter_map(|record| record.snapshot.as_deref()).collect();
@@ -190,7 +189,7 @@ fn suspects_of_plan<'p>(
     Ok(suspects)
 }
 
-/// The copies of a blob that can be opened.
+/// Returns the copies of a blob that can be opened.
 fn blobs_of<'p>(plan: &'p Plan, digest: &Digest) -> impl Iterator<Item = BlobFile> + use<'p> {
     let digest = *digest;
     let planned = plan.blobs.get(&digest).into_iter();
@@ -201,15 +200,15 @@ fn blobs_of<'p>(plan: &'p Plan, digest: &Digest) -> impl Iterator<Item = BlobFil
     copies.filter_map(Result::ok)
 }
 
-/// Gives the legacy layers of `root` that pass the keys of daemons since v0.33.1: those whose snapshots
-/// have the ids `sound`, and packed ones whose blob has their diffID. How many.
+/// Gives the verified legacy layers of `root` the keys of daemons since v0.33.1: those whose snapshots have
+/// the ids `sound`, and packed ones whose blob has their diffID. Returns their number.
 pub(crate) fn mend_root(
     root: &Root,
     sound: &BTreeSet<u64>,
     verifier: &Verifier<'_>,
 ) -> Result<usize, MendError> {
     let parts = root.parts().map_err(VerifyError::from)?;
-    // A root that was verified has an id of its own.
+    // A verified root has its own id.
     let mut existing = root.existing(&WorkerId::derive("mended"))?;
     let checked = checked(&existing.state, &parts, sound, verifier)?;
     let mended = existing.mend(&checked);
@@ -227,7 +226,7 @@ pub(crate) fn mend_root(
     Ok(mended.len())
 }
 
-/// The chainIDs of the legacy layers that are what their blobs unpack to.
+/// Returns the chainIDs of the legacy layers that match their blobs.
 fn checked(
     state: &State,
     parts: &Parts,

@@ -1,24 +1,24 @@
-//! Files that are compressed as a whole, and what can be read only once.
+//! Compressed files, and streams that can be read only once.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
 
-/// How a file is compressed, by its first bytes.
+/// The compression of a file, according to its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Packing {
-    /// Not at all, as far as is known.
+    /// None known.
     None,
-    /// In a way that [`Decoder`](crate::unpack::decompress::Decoder) reads: gzip or zstd.
+    /// Supported by [`Decoder`](crate::unpack::decompress::Decoder): gzip or zstd.
     Known,
-    /// In one that it does not, by the program of this name.
+    /// Not supported; the name is that of its program.
     Unknown(&'static str),
 }
 
-/// How much of a file has to be seen.
+/// Number of bytes needed to detect it.
 pub(crate) const HEAD: usize = 6;
 
 impl Packing {
-    /// What a file is that starts with `head`.
+    /// Returns the compression of a file that starts with `head`.
     pub(crate) fn of(head: &[u8]) -> Self {
         match head {
             // RFC 1952, and RFC 8878 with its skippable frames.
@@ -33,22 +33,22 @@ impl Packing {
     }
 }
 
-/// How much is read at a time.
+/// Size of a read, in bytes.
 const CHUNK: usize = 128 << 10;
 
-/// Why there is no file with what a stream gives.
+/// Why a stream cannot be stored in a file.
 #[derive(Debug)]
 pub(crate) enum SpoolError {
     /// It cannot be read.
     Read(io::Error),
-    /// There is no room for it in the directory of temporary files.
+    /// The directory of temporary files has no space for it.
     Write(io::Error),
-    /// It has more bytes than it may.
+    /// It exceeds the limit.
     TooLarge,
 }
 
-/// A file without a name that has all that `stream` gives, at its start, and its size in bytes, which is
-/// `limit` at most.
+/// Stores all of `stream` in an unnamed file, positioned at its start; returns the file and its size in
+/// bytes, which is `limit` at most.
 pub(crate) fn spooled(mut stream: impl Read, limit: u64) -> Result<(File, u64), SpoolError> {
     let mut temporary = tempfile::tempfile().map_err(SpoolError::Write)?;
     let mut chunk = vec![0; CHUNK];

@@ -1,16 +1,16 @@
-//! Doing the same to many things on a few threads.
+//! Runs one function on many items in a few threads.
 
 use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// As many jobs as there are processors.
+/// Returns one job per processor.
 pub(crate) fn processors() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// Runs `work` on every item, on `jobs` threads, and gives what came of each, in the order of the items.
-/// The first error stops the others.
+/// Runs `work` on every item, on `jobs` threads, and returns the results in the order of the items. The first
+/// error stops the others.
 pub(crate) fn in_parallel<T: Sync, R: Send, E: Send>(
     items: &[T],
     jobs: NonZeroUsize,

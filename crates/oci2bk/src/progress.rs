@@ -1,4 +1,4 @@
-//! What a conversion or a verification tells while it runs.
+//! Progress of a conversion or a verification.
 //!
 //! ```
 //! use std::sync::Mutex;
@@ -6,7 +6,7 @@
 //! use oci2bk::progress::{LayerWork, Silent, Stage};
 //! use oci2bk::{CacheExport, Converter, Event, Keyring, Limits, Plan, Progress};
 //!
-//! /// Remembers the stages, and how much of the layers is done.
+//! /// Records the stages, and the finished part of the layers.
 //! #[derive(Default)]
 //! struct Follower {
 //!     stages: Mutex<Vec<&'static str>>,
@@ -18,7 +18,7 @@
 //!         match event {
 //!             Event::StageFinished(stage) => self.stages.lock().unwrap().push(Stage::name(stage)),
 //!             Event::LayerFinished(LayerWork { size, .. }) => *self.stored.lock().unwrap() += size,
-//!             // There will be others.
+//!             // More events may be added.
 //!             _ => {}
 //!         }
 //!     }
@@ -34,7 +34,7 @@
 //! assert_eq!(*follower.stages.lock().unwrap(), ["layers", "verify", "publish"]);
 //! assert_eq!(*follower.stored.lock().unwrap(), report.blob_bytes);
 //!
-//! // What a converter tells as long as nothing else is said. A closure will do, too.
+//! // The default of a converter. A closure works, too.
 //! converter.clone().progress(&Silent).convert(&plan, &root)?;
 //! converter.progress(&|_: Event<'_>| {}).convert(&plan, &root)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -45,9 +45,10 @@ use bkstate::Digest;
 use crate::cancel::Cancel;
 use crate::unpack::Watch;
 
-/// Receives the progress. Called from several threads at once. Any function of an [`Event`] will do.
+/// Receives progress events. It is called from several threads at once. Any function of an [`Event`]
+/// implements it.
 pub trait Progress: Sync {
-    /// Something happened.
+    /// Receives an event.
     fn event(&self, event: Event<'_>);
 }
 
@@ -57,44 +58,44 @@ impl<F: Fn(Event<'_>) + Sync> Progress for F {
     }
 }
 
-/// Something that happened.
+/// An event during the work.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A stage begins.
+    /// A stage starts.
     StageStarted(Stage),
-    /// A stage has ended well.
+    /// A stage was successful.
     StageFinished(Stage),
-    /// Work on a layer begins.
+    /// Work on a layer starts.
     LayerStarted(&'a LayerWork),
-    /// So many of a layer's [`to_read`](LayerWork::to_read) bytes are done.
+    /// The number of a layer's [`to_read`](LayerWork::to_read) bytes that are done.
     LayerAdvanced(&'a LayerWork, u64),
-    /// A layer is done.
+    /// A layer is finished.
     LayerFinished(&'a LayerWork),
 }
 
-/// The stages of a conversion and of a verification, in their order.
+/// The stages of a conversion and of a verification, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Stage {
-    /// The blobs that the root has already are hashed.
+    /// Hashes the existing blobs of the root.
     Check,
-    /// Blobs are stored and checked, and layers unpacked.
+    /// Stores and checks blobs, and unpacks layers.
     Layers,
-    /// What layers leave to the ones below them is filled in, and sizes are taken.
+    /// Completes the attributes that layers inherit from those below, and measures sizes.
     Settle,
-    /// Databases are written, and compared with each other and with what is there.
+    /// Writes databases, and checks their consistency with each other and with the files.
     Verify,
-    /// Everything is synced and moved into place.
+    /// Syncs everything and moves it into place.
     Publish,
-    /// The blobs of a state are hashed.
+    /// Hashes the blobs of a state.
     Blobs,
-    /// The unpacked trees of a state are compared with their layers.
+    /// Compares the unpacked trees of a state with their layers.
     Trees,
 }
 
 impl Stage {
-    /// Its name, as reports show it.
+    /// Returns its name in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Check => "check",
@@ -119,11 +120,11 @@ pub struct LayerWork {
     /// Compressed bytes to read: the size of the blob for storing it, and once more for each
     /// snapshot it is unpacked into.
     pub to_read: u64,
-    /// What the layer is, for people.
+    /// A description of the layer, for people.
     pub description: Option<String>,
 }
 
-/// Listens to nothing.
+/// Ignores all events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
@@ -131,10 +132,10 @@ impl Progress for Silent {
     fn event(&self, _event: Event<'_>) {}
 }
 
-/// Tells how far the unpacking of a layer is, and ends it when asked to.
+/// Reports the progress of unpacking a layer, and ends it on cancellation.
 pub(crate) struct Unpacking<'a> {
     pub(crate) work: &'a LayerWork,
-    /// Of the bytes to read, those that were read before.
+    /// Number of bytes that were read before.
     pub(crate) before: u64,
     pub(crate) progress: &'a dyn Progress,
     pub(crate) cancel: &'a Cancel,

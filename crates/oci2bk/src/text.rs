@@ -1,8 +1,8 @@
-//! Text that comes from outside, made fit to be shown: on terminals, in logs, in documents. Sizes, too.
+//! Makes external text safe for output: terminals, logs, documents. Also formats sizes.
 //!
-//! Names of steps, annotations, paths and what else a stranger may have written can have characters that a
-//! terminal obeys, that show as nothing, or that turn the direction of others. This is the one place that
-//! knows them; the command prints nothing that has not been through it.
+//! Names of steps, annotations, paths and other untrusted text can contain characters that control a
+//! terminal, are invisible, or change the text direction. Only this module knows them; the command prints
+//! nothing without it.
 //!
 //! ```
 //! use oci2bk::text::{
@@ -16,10 +16,10 @@
 //! assert_eq!(short_digest(&digest.to_string()), "e3b0c44298fc");
 //! assert_eq!(size(1_234_567), "1.23 MB");
 //!
-//! // Of a whole page, the lines and columns are ours.
+//! // The lines and columns of a whole page are ours.
 //! assert_eq!(page("a:\tb\n\u{202e}c\n"), "a:\tb\n\\u{202e}c\n");
 //!
-//! // JSON stays what it is for whoever parses it.
+//! // JSON keeps its meaning for parsers.
 //! assert_eq!(to_json_line(&["\u{9b}31m"])?, r#"["\u009b31m"]"#);
 //! assert_eq!(serde_json::from_str::<[String; 1]>(&to_json(&["\u{9b}31m"])?)?, ["\u{9b}31m"]);
 //! assert_eq!(escaped_json("{\"\u{200b}\":1}"), r#"{"\u200b":1}"#);
@@ -32,27 +32,27 @@ use std::path::Path;
 
 use serde::Serialize;
 
-/// Digests are shortened to as many hex digits as docker shows.
+/// Length of shortened digests in hex digits, as in docker.
 const SHORT: usize = 12;
 
-/// `text` in one line, without what a terminal would obey and without characters that turn the
-/// direction of others, so that it can look like nothing but what it is.
+/// Returns `text` in one line, without terminal controls and characters that change the text direction, so
+/// that it cannot look like anything else.
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     text.chars().for_each(|c| push_escaped(&mut line, c));
     line
 }
 
-/// A path in one line, as [`one_line`] makes it.
+/// Returns a path in one line, as [`one_line`] does.
 pub fn path(path: &Path) -> String {
     one_line(&path.to_string_lossy())
 }
 
-/// The same as [`one_line`], but no wider than `width` columns: what is longer ends with an ellipsis.
+/// Same as [`one_line`], but at most `width` columns wide: longer text ends with an ellipsis.
 pub fn shortened(text: &str, width: usize) -> String {
     let mut line = String::new();
     let mut columns = 0;
-    // What still fits with the ellipsis.
+    // The text that fits together with the ellipsis.
     let mut fits = 0;
     for c in text.chars() {
         let start = line.len();
@@ -70,31 +70,31 @@ pub fn shortened(text: &str, width: usize) -> String {
     line
 }
 
-/// A page that we made of several lines, without what a terminal would obey and so on: line feeds and tabs
-/// stay, as they are ours. What comes from outside has to be in [one line](one_line) in it already.
+/// Makes a page of several lines safe: line feeds and tabs stay, because they are ours. External text must
+/// already be in [one line](one_line) in it.
 pub fn page(text: &str) -> Cow<'_, str> {
     replaced(text, |c| c != '\n' && c != '\t' && is_escaped(c), push_escaped)
 }
 
-/// `value` as JSON over several lines, as [`escaped_json`].
+/// Formats `value` as JSON on several lines, escaped by [`escaped_json`].
 ///
 /// # Errors
-/// If it has no form in JSON.
+/// Returns an error if it has no JSON form.
 pub fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
     Ok(escaped_json(&serde_json::to_string_pretty(value)?).into_owned())
 }
 
-/// `value` as JSON in one line, as [`escaped_json`].
+/// Formats `value` as JSON on one line, escaped by [`escaped_json`].
 ///
 /// # Errors
-/// If it has no form in JSON.
+/// Returns an error if it has no JSON form.
 pub fn to_json_line<T: Serialize + ?Sized>(value: &T) -> Result<String, serde_json::Error> {
     Ok(escaped_json(&serde_json::to_string(value)?).into_owned())
 }
 
-/// The same JSON, with `\u` and four digits in place of each character that must not be shown as it is.
+/// Returns the same JSON, with `\u` escapes for characters that must not be printed.
 pub fn escaped_json(json: &str) -> Cow<'_, str> {
-    // In JSON that is sound, those from U+007F on are in strings only, and those below U+0020 between the
+    // In valid JSON, characters from U+007F on are only in strings, and those below U+0020 only between
     // values.
     replaced(
         json,
@@ -127,7 +127,7 @@ fn replaced(
     new.into()
 }
 
-/// As much of a digest, or another id, as is needed to recognise it.
+/// Returns a prefix of a digest, or another id, that is enough to recognise it.
 pub fn short_digest(digest: &str) -> String {
     shortened_id(digest.strip_prefix("sha256:").unwrap_or(digest))
 }
@@ -145,9 +145,9 @@ fn push_escaped(line: &mut String, c: char) {
     }
 }
 
-/// Whether a character is never shown as it is: a terminal obeys it (C0, DEL, C1), it shows as nothing, or
-/// it changes how others show (Unicode 17: `Bidi_Control`, line and paragraph separators, zero-width ones
-/// and tags), or it is none.
+/// Returns whether a character must never be printed: it controls a terminal (C0, DEL, C1), is invisible,
+/// changes the display of others (Unicode 17: `Bidi_Control`, line and paragraph separators, zero-width ones
+/// and tags), or is unassigned.
 fn is_escaped(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -165,12 +165,13 @@ fn is_escaped(c: char) -> bool {
         || (u32::from(c) & 0xfffe) == 0xfffe
 }
 
-/// A bound on the columns that a character takes: most of Latin, Greek and Cyrillic one, the rest two.
+/// Returns an upper bound of the columns of a character: one for most of Latin, Greek and Cyrillic, otherwise
+/// two.
 fn columns_of(c: char) -> usize {
     if u32::from(c) < 0x1100 || c == '…' { 1 } else { 2 }
 }
 
-/// Bytes as buildctl shows them: decimal units, three digits.
+/// Formats bytes as buildctl does: decimal units, three digits.
 pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut value = bytes as f64;

@@ -1,4 +1,4 @@
-//! The examples do what they say, on the committed fixtures.
+//! The examples work on the committed fixtures.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(dead_code, reason = "nobody calls the main functions here")]
 
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use oci2bk::convert::ConvertError;
 
-/// The cache of the first fixture, and its keys.
+/// Returns the cache of the first fixture, and its keys.
 fn fixture() -> (String, String) {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/index");
     let path = |name| fixture.join(name).into_os_string().into_string().unwrap();

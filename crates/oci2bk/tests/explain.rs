@@ -1,4 +1,4 @@
-//! Which steps of a build the fixtures have, and why not.
+//! Which steps of a build the fixtures have, and why others are missing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn cache(name: &str) -> Cache {
     Cache::of_exports(&CacheExport::read_all(&source, &Limits::default()).unwrap())
 }
 
-/// The cache of the fixture `index`, with what it was made of.
+/// Returns the cache of the fixture `index`, with its ops.
 fn index() -> Cache {
     let mut cache = cache("index");
     cache.learn(read(&fixture("index/keys/provenance.json")), &Limits::default()).unwrap();
@@ -38,7 +38,7 @@ fn explanation(sources: &[KeySource], cache: &Cache) -> Explanation {
     explain(sources[0].graph.as_ref().unwrap(), cache)
 }
 
-/// The build of the fixture `index`, edited.
+/// Explains the edited build of the fixture `index`.
 fn edited(edit: impl FnOnce(&mut Vec<Value>)) -> Explanation {
     let json = std::fs::read(fixture("index/keys/provenance.json")).unwrap();
     let mut json: Value = serde_json::from_slice(&json).unwrap();
@@ -50,7 +50,7 @@ fn edited(edit: impl FnOnce(&mut Vec<Value>)) -> Explanation {
     explanation(&read(&path), &index())
 }
 
-/// The position of the first step whose command has `text` in it.
+/// Returns the position of the first step whose command contains `text`.
 fn exec(steps: &mut [Value], text: &str) -> usize {
     let script = |step: &Value| step["op"]["Op"]["exec"]["meta"]["args"][2].to_string();
     steps.iter().position(|step| script(step).contains(text)).unwrap()
@@ -137,7 +137,7 @@ fn what_lies_on_a_miss_misses_by_its_input() {
         explained.steps.iter().filter(|step| step.inputs.contains(&first)).collect();
     assert!(!above.is_empty());
     for step in above {
-        // What only copies from it is found if it makes the same.
+        // A step that only copies from it is found if the output is the same.
         match (&step.outcome, &step.reason) {
             (Outcome::Miss, Some(Reason::Input { step, .. })) => assert_eq!(*step, first),
             (Outcome::IfSame, Some(Reason::Contents { inputs })) => {
@@ -199,7 +199,7 @@ fn a_definition_and_its_dump_are_the_same_build() {
     assert!(definition.steps.iter().any(|step| step.inputs.len() > 1));
     assert_eq!(definition.steps[0].name(), "local://bb");
     assert!(definition.steps.last().unwrap().is_return());
-    // Nothing of it is in another cache.
+    // Another cache has none of it.
     let explained = explain(&definition, &index());
     let sources = explained.steps.iter().filter(|step| step.outcome == Outcome::Unknown);
     assert!(sources.clone().count() > 0);

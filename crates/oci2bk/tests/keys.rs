@@ -1,5 +1,5 @@
-//! Key sources that a real daemon and a real buildx made (`data/provenance/make.sh` and
-//! `data/history/make.sh`), against the op digests that the daemon itself used.
+//! Key sources of a real daemon and a real buildx (`data/provenance/make.sh` and `data/history/make.sh`),
+//! compared with the op digests that the daemon itself used.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,8 +19,8 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/provenance").join(name)
 }
 
-/// What the daemon has on the links of its `cache.db`, as `<op digest>@<output>`; an export names
-/// the records by the hash of that.
+/// Returns the links of the daemon's `cache.db`, as `<op digest>@<output>`; an export names the records by
+/// the hash of that.
 fn links(name: &str) -> BTreeSet<String> {
     std::fs::read_to_string(data(name)).unwrap().lines().map(str::to_owned).collect()
 }
@@ -32,7 +32,7 @@ fn keyring(source: &str, links: &BTreeSet<String>) -> Keyring {
     keyring
 }
 
-/// The links whose op digests `source` does not give.
+/// Returns the links whose op digests `source` does not have.
 fn unresolved(source: &str, links: &BTreeSet<String>) -> Vec<String> {
     let keyring = keyring(source, links);
     let resolved: BTreeSet<_> =
@@ -41,7 +41,7 @@ fn unresolved(source: &str, links: &BTreeSet<String>) -> Vec<String> {
     links.difference(&resolved).cloned().collect()
 }
 
-/// The names of the steps that were resolved.
+/// Returns the names of the resolved steps.
 fn names(keyring: &Keyring) -> BTreeSet<&str> {
     keyring.iter().filter_map(|(_, key)| key.name.as_deref()).collect()
 }
@@ -94,7 +94,7 @@ fn a_step_that_provenance_does_not_determine_is_named() {
 fn metadata_files_of_buildx_have_a_source_per_platform_and_target() {
     let links = links("buildx.links");
     assert_eq!(unresolved("metadata-platforms.json", &links), NONE);
-    // Built for the platform of the daemon only.
+    // Built only for the platform of the daemon.
     assert_eq!(unresolved("metadata.json", &links).len(), 1);
     let parts = |file: &str| -> Vec<Option<String>> {
         let sources = read_source(&data(file), &Limits::default()).unwrap();
@@ -143,7 +143,7 @@ fn a_source_of_another_build_resolves_nothing() {
     assert!(keyring.sources()[0].candidates > 0);
 }
 
-// `data/releases` has ops as the JSON code of old releases writes them, and their digests.
+// `data/releases` has ops in the JSON of old releases, and their digests.
 #[test]
 fn ops_of_old_releases_resolve_in_the_release_s_encoding() {
     for (file, release) in [
@@ -169,19 +169,19 @@ fn ops_of_old_releases_resolve_in_the_release_s_encoding() {
         let resolved: BTreeSet<_> =
             keyring.iter().map(|(_, key)| format!("{}@{}", key.op_digest, key.output)).collect();
         assert_eq!(resolved, links, "{file}");
-        // Ops that look the same in newer releases count as theirs; no op is older.
+        // Ops that look the same in newer releases count as newer ones; none is older.
         let oldest = keyring.iter().map(|(_, key)| key.encoding.unwrap().release).max();
         assert_eq!(oldest, Some(release));
     }
 }
 
-/// What each source resolved that no source before it had.
+/// Returns what each source resolved that no earlier source did.
 fn kinds(keyring: &Keyring) -> Vec<(SourceKind, usize)> {
     let sources = keyring.sources().iter();
     sources.map(|source| (source.description.kind, source.resolved)).collect()
 }
 
-// Unlike provenance it has the symbolic link, and no rounded time.
+// Unlike provenance it has the symbolic link, and exact times.
 #[test]
 fn llb_in_protobuf_resolves_completely() {
     let links = links("raw.links");
@@ -204,7 +204,7 @@ fn the_dump_of_buildctl_resolves_all_but_the_symbolic_link() {
     assert_eq!(kinds(&keyring), [(SourceKind::Dump, links.len() - 1)]);
 }
 
-// In the JSON of protobuf, which has the symbolic link too.
+// In protobuf's JSON, which also has the symbolic link.
 #[test]
 fn the_answer_of_a_frontend_resolves_completely() {
     let links = links("raw.links");
@@ -215,7 +215,7 @@ fn the_answer_of_a_frontend_resolves_completely() {
     assert_eq!(names(&keyring), names(&same));
 }
 
-// As buildx v0.35.0 prints it of the fixture `index`, with format=json and without, and buildctl.
+// Output of buildx v0.35.0 for the fixture `index`, with format=json and without, and of buildctl.
 #[test]
 fn the_answer_about_a_dockerfile_has_the_keys_of_its_build() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
@@ -304,7 +304,7 @@ fn a_docker_volume_leads_to_the_root_in_it() {
     }
 }
 
-/// Puts the content of the builder's root where a `history.db` in `root` leads to.
+/// Copies the content of the builder's root to where a `history.db` in `root` refers to.
 fn copy_content(root: &Path) {
     let blobs = "runc-overlayfs/content/blobs/sha256";
     std::fs::create_dir_all(root.join(blobs)).unwrap();

@@ -1,4 +1,4 @@
-//! Builds through buildctl and buildx, and what they report of their steps.
+//! Builds through buildctl and buildx, and their reports about steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -13,42 +13,42 @@ use testkit::{Daemon, Tools};
 
 use crate::case::{Case, Keys};
 
-/// What is built of the cases whose keys are LLB.
+/// The input of cases that build LLB.
 const DEFINITION: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../oci2bk/tests/data/history/steps.pb");
 
 /// A context with its Dockerfile, ready to build.
 #[derive(Debug)]
 pub struct Source<'a> {
-    /// What is built, and how.
+    /// The build.
     pub case: &'a Case,
-    /// The directory of the Dockerfile and everything it copies.
+    /// The directory of the Dockerfile and of all files that it copies.
     pub context: &'a Path,
 }
 
 /// The step that makes the file of a heredoc.
 const HEREDOC: &str = "[internal] preparing inline document";
 
-/// What a build does besides building.
+/// Options of a build.
 #[derive(Debug, Default)]
 pub struct Options<'a> {
     /// The directory to export the cache to, and more attributes of `--export-cache`.
     pub export: Option<(&'a Path, &'a str)>,
-    /// The value of `--export-cache` for an export to somewhere else.
+    /// The value of `--export-cache` for an export to another place.
     pub export_to: Option<String>,
-    /// The directory to import a cache from.
+    /// The directory of the cache to import.
     pub import: Option<&'a Path>,
     /// The value of `--output`.
     pub output: Option<String>,
-    /// The LLB in place of that of the case, if that builds LLB.
+    /// LLB that replaces the case's, if the case builds LLB.
     pub definition: Option<Vec<u8>>,
     /// `--opt` for the provenance attestation.
     pub provenance: &'a str,
-    /// The same for the SBOM attestation.
+    /// `--opt` for the SBOM attestation.
     pub sbom: String,
 }
 
-/// What a build reported.
+/// The report of a build.
 #[derive(Debug, Default)]
 pub struct Report {
     vertices: BTreeMap<String, Vertex>,
@@ -63,13 +63,13 @@ struct Vertex {
 }
 
 impl Report {
-    /// The names of the steps that were taken from the cache, a name once for each step that has it.
+    /// Returns the names of the cached steps, a name once for each step that has it.
     ///
-    /// A cache export carries no results of steps without inputs, such as base images and the first
-    /// WORKDIR on scratch (`ExportRoots` is false in buildkit's `solver/llbsolver`); they follow from
-    /// the steps on top of them if the source of keys has the ops. Left out are those that cannot
-    /// follow: all of them if `keys` are but digests, as in a `cache.db`, and always the files of
-    /// heredocs, which are only copied from, so no layer of an export is their result.
+    /// A cache export has no results of steps without inputs, such as base images and the first WORKDIR on
+    /// scratch (`ExportRoots` is false in buildkit's `solver/llbsolver`); they follow from the steps above
+    /// them if the source of keys has the ops. Steps whose results cannot follow are left out: all of them if
+    /// `keys` are only digests, as in a `cache.db`, and always the files of heredocs, because they are only
+    /// copied and so are not the result of any layer of an export.
     pub fn cached(&self, keys: Keys) -> Vec<&str> {
         let follows = |vertex: &Vertex| keys.have_ops() && vertex.name != HEREDOC;
         let counts = |vertex: &&Vertex| vertex.has_inputs || follows(vertex);
@@ -79,24 +79,24 @@ impl Report {
         names
     }
 
-    /// Each step by its name, and whether it was taken from the cache.
+    /// Returns each step by its name, and whether it was cached.
     pub fn steps(&self) -> impl Iterator<Item = (&str, bool)> {
         self.vertices.values().map(|vertex| (vertex.name.as_str(), vertex.cached))
     }
 
-    /// The layers that were extracted.
+    /// Returns the layers that were extracted.
     pub fn extracted(&self) -> impl Iterator<Item = &str> {
         self.statuses.iter().filter_map(|status| status.strip_prefix("extracting "))
     }
 
-    /// The blobs of layers that were fetched, from a registry or a cache (BuildKit v0.34.2
+    /// Returns the layer blobs that were fetched, from a registry or a cache (BuildKit v0.34.2
     /// `util/pull/pullprogress/progress.go`, `trackProgress`).
     pub fn fetched(&self) -> impl Iterator<Item = &str> {
         self.statuses.iter().map(String::as_str).filter(|status| status.starts_with("sha256:"))
     }
 
-    /// Fails if a step fetched or unpacked anything of a cache, other than the layers `of_base`
-    /// holds for.
+    /// Fails if a step fetched or unpacked anything from a cache, other than the layers for which `of_base`
+    /// is true.
     pub fn ensure_nothing_imported(&self, of_base: impl Fn(&str) -> bool) -> Result<()> {
         let names = self.vertices.values().map(|vertex| &vertex.name);
         let telling: Vec<_> = names
@@ -108,7 +108,7 @@ impl Report {
         Ok(())
     }
 
-    /// Reads `--progress=rawjson`.
+    /// Parses the output of `--progress=rawjson`.
     pub fn parse(progress: &str) -> Result<Self> {
         let mut report = Self::default();
         // buildctl logs its own warnings between the lines of JSON.
@@ -132,20 +132,20 @@ impl Report {
         }
         let vertex = self.vertices.entry(digest.to_owned()).or_default();
         vertex.name = without_target_platform(name);
-        // A step whose cached result has to be extracted is told of again later, and then without
-        // its inputs and as not cached.
+        // A step whose cached result has to be extracted is reported again later, then without its inputs and
+        // as not cached.
         vertex.has_inputs |= update["inputs"].as_array().is_some_and(|inputs| !inputs.is_empty());
         vertex.cached |= update["cached"].as_bool().unwrap_or_default();
         Ok(())
     }
 }
 
-/// What is built of the cases whose keys are LLB.
+/// Reads the input of cases that build LLB.
 pub fn definition() -> Result<Vec<u8>> {
     fs::read(DEFINITION).context(DEFINITION)
 }
 
-/// A file that is read from its beginning.
+/// Returns a file that is read from its beginning.
 pub fn file_of(content: &[u8]) -> Result<File> {
     let mut file = tempfile::tempfile()?;
     file.write_all(content)?;
@@ -153,8 +153,8 @@ pub fn file_of(content: &[u8]) -> Result<File> {
     Ok(file)
 }
 
-/// A step that the builds for two platforms share bears the name that one of them gave it, whichever
-/// came first: `[linux/amd64->arm64 native 2/3] …` is also `[linux/amd64 native 2/3] …`.
+/// A step that the builds for two platforms share has the name that the first of them gave it:
+/// `[linux/amd64->arm64 native 2/3] …` is also `[linux/amd64 native 2/3] …`.
 fn without_target_platform(name: &str) -> String {
     match name.split_once("->") {
         Some((native, rest)) if native.starts_with('[') && !native.contains(']') => {
@@ -240,8 +240,8 @@ impl Source<'_> {
         .map(drop)
     }
 
-    /// The first build: exports the cache to `cache` and returns the file or directory that holds
-    /// the keys, if they are not in the layout of the cache itself.
+    /// Runs the first build: exports the cache to `cache` and returns the file or directory with the keys, if
+    /// they are not in the layout of the cache itself.
     pub fn make(
         &self,
         tools: &Tools,
@@ -346,7 +346,7 @@ impl Source<'_> {
     }
 }
 
-/// buildx with what it keeps in the directory `config`.
+/// Returns buildx with its data in the directory `config`.
 pub fn buildx(tools: &Tools, config: &Path) -> Command {
     let mut command = Command::new(&tools.buildx);
     command.env("BUILDX_CONFIG", config).env("DOCKER_CONFIG", config);

@@ -1,4 +1,4 @@
-//! One build of the table: what is built, how its cache is exported, and where the keys come from.
+//! One build of the table: its input, the export of its cache, and the source of its keys.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,24 +11,24 @@ use rustix::fs::XattrFlags;
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// What its test is called.
+    /// The name of its test.
     pub name: &'static str,
     /// Makes the Dockerfile; `World` fills in `{registry}` and `{web}`.
     pub dockerfile: fn() -> String,
     /// Makes the build context.
     pub context: fn(&Context),
-    /// Changes a file of the context that a step in the middle of the build reads.
+    /// Edits a file of the context that a step in the middle of the build reads.
     pub edit: fn(&Context),
-    /// What the build needs besides, as arguments of buildctl; `{context}` is the context directory.
+    /// Additional arguments of buildctl; `{context}` is the context directory.
     pub arguments: &'static [&'static str],
-    /// How its cache is exported.
+    /// The form of its cache export.
     pub export: Export,
-    /// Where its keys come from.
+    /// The source of its keys.
     pub keys: Keys,
 }
 
 impl Case {
-    /// A build without a context, whose cache and keys are exported in the usual way.
+    /// A build without a context, with the default form of cache and keys.
     pub const fn plain(name: &'static str, dockerfile: fn() -> String) -> Self {
         Self {
             name,
@@ -42,26 +42,26 @@ impl Case {
     }
 }
 
-/// The shape of the cache export.
+/// The form of the cache export.
 #[derive(Clone, Copy, Debug)]
 pub struct Export {
-    /// Which results it carries.
+    /// The results in it.
     pub mode: Mode,
     /// Attributes of `--export-cache` after `type`, `dest` and `mode`, with a leading comma.
     pub attributes: &'static str,
 }
 
-/// Which results an export carries.
+/// The results in an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Those of every step.
+    /// The results of every step.
     Max,
-    /// Those that are part of the final result.
+    /// The results that are part of the final one.
     Min,
 }
 
 impl Mode {
-    /// What buildctl calls it.
+    /// Returns its name in buildctl.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -72,11 +72,11 @@ impl Mode {
 }
 
 impl Export {
-    /// What a daemon of the pinned release does unasked, with every step's result.
+    /// The default of a daemon of the pinned release, with every step's result.
     pub const MAX: Self = Self { mode: Mode::Max, attributes: "" };
 
-    /// Whether the layers of the export contain the same archives as those of the base image, however
-    /// compressed: estargz adds entries to the archive.
+    /// Returns whether the layers of the export contain the same archives as those of the base image, with
+    /// any compression: estargz adds entries to the archive.
     pub fn keeps_diff_ids(&self) -> bool {
         !self.attributes.contains("estargz")
     }
@@ -85,43 +85,43 @@ impl Export {
     pub const INDEX: Self = Self { mode: Mode::Max, attributes: ",image-manifest=false" };
 }
 
-/// Where oci2bk gets the op digests from.
+/// The source of op digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keys {
-    /// SLSA provenance v1 as the local exporter writes it: an in-toto statement.
+    /// SLSA provenance v1 from the local exporter: an in-toto statement.
     Provenance,
     /// The same in SLSA v0.2.
     ProvenanceV02,
     /// The attestation manifests of an image exported to an OCI layout.
     Attestation,
-    /// The same in the layout of the cache itself, which then needs no `--keys`.
+    /// The same in the layout of the cache itself, which then does not need `--keys`.
     Inside,
-    /// The first, taken out with `oci2bk keys` and attached to the cache with `oci2bk keys attach`.
+    /// Provenance, converted with `oci2bk keys` and attached to the cache with `oci2bk keys attach`.
     Attached,
     /// `docker buildx build --metadata-file`.
     Metadata,
-    /// The `cache.db` of the daemon that made the export.
+    /// The `cache.db` of the daemon that exported.
     Donor,
     /// Its `cache-debug.db`.
     CacheDebug,
     /// Its build history, through `history.db`.
     History,
-    /// Its root directory, as it is.
+    /// Its root directory, unchanged.
     Root,
     /// `docker buildx history export`.
     Bundle,
-    /// LLB in protobuf, which is then what is built, in place of the Dockerfile.
+    /// LLB in protobuf, which is built in this case, not a Dockerfile.
     Definition,
-    /// The first, where the local exporter writes it beside the cache, which then needs no `--keys`.
+    /// Provenance that the local exporter writes beside the cache, which then does not need `--keys`.
     Beside,
-    /// The tar exporter.
+    /// The output of the tar exporter.
     Tar,
-    /// What the frontend answers to `frontend.convertllb`.
+    /// The response of the frontend to `frontend.convertllb`.
     Answer,
 }
 
 impl Keys {
-    /// Whether the source has the ops, and not only their digests.
+    /// Returns whether the source has the ops, and not only their digests.
     pub fn have_ops(self) -> bool {
         !matches!(self, Self::Attached | Self::Donor | Self::CacheDebug)
     }
@@ -134,20 +134,20 @@ pub struct Context {
 }
 
 impl Context {
-    /// An empty context in `dir`, in place of what was there.
+    /// Creates an empty context in `dir`, and replaces an existing one.
     pub fn create(dir: &Path) -> Self {
         let _ = fs::remove_dir_all(dir);
         fs::create_dir_all(dir).expect("the scratch directory is writable");
         Self { dir: dir.to_owned() }
     }
 
-    /// Where it is.
+    /// Returns its directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Writes a file, and the directories above it.
+    /// Writes a file, and creates the directories above it.
     pub fn file(&self, path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.dir.join(path);
         if let Some(parent) = path.parent() {
@@ -168,12 +168,12 @@ impl Context {
         self.file(OsStr::from_bytes(name), contents);
     }
 
-    /// Makes a symbolic link.
+    /// Creates a symbolic link.
     pub fn symlink(&self, path: &str, target: &str) {
         std::os::unix::fs::symlink(target, self.dir.join(path)).expect("context symlink");
     }
 
-    /// Makes another name for a file.
+    /// Creates a hard link to a file.
     pub fn hard_link(&self, path: &str, existing: &str) {
         fs::hard_link(self.dir.join(existing), self.dir.join(path)).expect("context hard link");
     }

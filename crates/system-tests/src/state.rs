@@ -12,7 +12,7 @@ use serde_json::Value;
 use testkit::process::{run, wait_until};
 use testkit::{Daemon, Tools};
 
-/// The databases that a conversion writes, below the root.
+/// The databases that a conversion writes, relative to the root.
 const DATABASES: [&str; 4] = [
     "cache.db",
     "runc-overlayfs/metadata_v2.db",
@@ -20,7 +20,7 @@ const DATABASES: [&str; 4] = [
     "runc-overlayfs/snapshots/metadata.db",
 ];
 
-/// The `snapshot.size` of a record that nobody has asked for its size yet.
+/// The `snapshot.size` of a record that was not measured yet.
 const SIZE_UNKNOWN: &str = r#"{"value":-1}"#;
 
 /// An extracted layer.
@@ -28,31 +28,31 @@ const SIZE_UNKNOWN: &str = r#"{"value":-1}"#;
 pub struct Snapshot {
     /// The directory of its files.
     pub fs: PathBuf,
-    /// What containerd measured (or would have) when it committed the snapshot.
+    /// The usage that containerd measured (or would have) when it committed the snapshot.
     pub inodes: u64,
     /// The same in bytes.
     pub size: u64,
 }
 
-/// What leads from one key of the solver to another.
+/// A link from one key of the solver to another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Link {
-    /// Which input of the op it is.
+    /// The index of the op's input.
     pub input: i64,
     /// The op digest.
     pub digest: String,
-    /// The part of the input that the op looks at.
+    /// The part of the input that the op uses.
     pub selector: String,
 }
 
-/// How many changes a failure lists.
+/// Maximum number of changes in a failure message.
 const SHOWN: usize = 25;
 
 const BLOBS: &str = "runc-overlayfs/content/blobs/sha256";
 const SNAPSHOTS: &str = "runc-overlayfs/snapshots/snapshots";
 
-/// What a state holds, without the contents of blobs and snapshots.
+/// The content of a state, without the contents of blobs and snapshots.
 #[derive(Debug, PartialEq)]
 pub struct State {
     databases: BTreeMap<&'static str, Value>,
@@ -61,7 +61,7 @@ pub struct State {
 }
 
 impl State {
-    /// Reads the state of a daemon that does not run.
+    /// Reads the state of a stopped daemon.
     pub fn read(tools: &Tools, root: &Path) -> Result<Self> {
         let mut databases = BTreeMap::new();
         for name in DATABASES {
@@ -75,17 +75,17 @@ impl State {
         })
     }
 
-    /// The ids of all cache records.
+    /// Returns the ids of all cache records.
     pub fn records(&self) -> BTreeSet<String> {
         self.record_map().map(|(id, _)| id.clone()).collect()
     }
 
-    /// The ids of the solver's keys.
+    /// Returns the ids of the solver's keys.
     pub fn keys(&self) -> BTreeSet<&str> {
         self.solver_links().map(|(key, _)| key.as_str()).collect()
     }
 
-    /// The links between them.
+    /// Returns the links between them.
     pub fn links(&self) -> Result<BTreeSet<Link>> {
         let links = self.solver_links().filter_map(|(_, links)| links["keys"].as_object());
         let links = links.flatten().map(|(link, _)| {
@@ -100,14 +100,14 @@ impl State {
         keys.into_iter().flatten()
     }
 
-    /// How many results each key of the solver has.
+    /// Returns the number of results of each key of the solver.
     pub fn results_by_key(&self) -> BTreeMap<&str, usize> {
         let keys = self.databases["cache.db"]["buckets"]["_result"]["buckets"].as_object();
         let results = |key: &Value| key["keys"].as_object().map_or(0, |results| results.len());
         keys.into_iter().flatten().map(|(id, key)| (id.as_str(), results(key))).collect()
     }
 
-    /// The hex digests of the layers that records name.
+    /// Returns the hex digests of the layers in records.
     pub fn layer_blobs(&self) -> BTreeSet<String> {
         self.record_map()
             .filter_map(|(_, record)| record_value(record, "cache.blob"))
@@ -115,9 +115,8 @@ impl State {
             .collect()
     }
 
-    /// Every chain id that a record names, with the snapshot that the record leads to
-    /// (record, snapshot key, the containerd name of the key, the id of the name), or none if the
-    /// record says that the layer is not extracted.
+    /// Returns every chain id in a record, with the record's snapshot (record, snapshot key, the containerd
+    /// name of the key, the id of the name), or `None` if the record says that the layer is not extracted.
     pub fn snapshots_by_chain(&self, root: &Path) -> Result<BTreeMap<String, Option<Snapshot>>> {
         let mut found = BTreeMap::new();
         let rows = &self.databases["runc-overlayfs/containerdmeta.db"]["buckets"]["v1"]["buckets"]
@@ -144,7 +143,7 @@ impl State {
                     .with_context(|| format!("the snapshot {name} has no {key}"))
             };
             let fs = root.join(SNAPSHOTS).join(number("id")?.to_string()).join("fs");
-            // Signed varints: twice the value for those that are not negative.
+            // Signed varints: non-negative values are doubled.
             let snapshot =
                 Snapshot { fs, inodes: number("inodes")? / 2, size: number("size")? / 2 };
             if let Some(Some(other)) = found.insert(chain, Some(snapshot.clone())) {
@@ -160,7 +159,7 @@ impl State {
         records.as_object().into_iter().flatten()
     }
 
-    /// Fails with what changed unless `self` and `later` are the same state. Sizes of records may
+    /// Fails with the changes unless `self` and `later` are the same state. Unknown sizes of records may
     /// become known, as they do when the records are first listed.
     pub fn ensure_unchanged(&self, later: &Self) -> Result<()> {
         for (name, before) in &self.databases {
@@ -185,7 +184,7 @@ impl State {
     }
 }
 
-/// Runs `bbolt check` on every database of a daemon that does not run.
+/// Runs `bbolt check` on every database of a stopped daemon.
 pub fn ensure_sound(tools: &Tools, root: &Path) -> Result<()> {
     for name in DATABASES {
         run(Command::new(&tools.bbolt).arg("check").arg(root.join(name)))
@@ -194,8 +193,7 @@ pub fn ensure_sound(tools: &Tools, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs the verification under test on the root of a daemon that does not run: it must not find
-/// anything.
+/// Runs the verification under test on the root of a stopped daemon: it must not find anything.
 pub fn ensure_verified(tools: &Tools, root: &Path, trees: bool) -> Result<()> {
     let mut command = Command::new(&tools.oci2bk);
     command.args(["verify", "--progress=quiet"]).arg(root);
@@ -205,7 +203,7 @@ pub fn ensure_verified(tools: &Tools, root: &Path, trees: bool) -> Result<()> {
     run(&mut command).map(drop).with_context(|| format!("verify of {}", root.display()))
 }
 
-/// Prunes everything, and looks that nothing is left.
+/// Prunes everything, and checks that nothing is left.
 pub fn ensure_prunable(tools: &Tools, daemon: Daemon, root: &Path) -> Result<()> {
     daemon.prune_all()?;
     let records = daemon.du()?;
@@ -218,12 +216,12 @@ pub fn ensure_prunable(tools: &Tools, daemon: Daemon, root: &Path) -> Result<()>
     ensure_sound(tools, root)
 }
 
-/// The ids of the snapshot directories that are there while the daemon may run.
+/// Returns the ids of the existing snapshot directories; the daemon may be running.
 pub fn snapshot_directories(root: &Path) -> Result<BTreeSet<String>> {
     names_in(&root.join(SNAPSHOTS))
 }
 
-/// The hex digests of the blobs that are there while the daemon may run.
+/// Returns the hex digests of the existing blobs; the daemon may be running.
 pub fn blob_files(root: &Path) -> Result<BTreeSet<String>> {
     names_in(&root.join(BLOBS))
 }
@@ -238,14 +236,14 @@ fn names_in(dir: &Path) -> Result<BTreeSet<String>> {
         .collect()
 }
 
-/// A value of a record: `{"value": <JSON>, "index": …}` (buildkit's `cache/metadata`).
+/// Reads a value of a record: `{"value": <JSON>, "index": …}` (buildkit's `cache/metadata`).
 fn record_value(record: &Value, key: &str) -> Option<Value> {
     let text = record["keys"][key].as_str()?;
     let mut value: Value = serde_json::from_str(text).ok()?;
     Some(value["value"].take())
 }
 
-/// An unsigned varint that `refstate dump` shows as text, or as 0x and hex if it is not UTF-8.
+/// Decodes an unsigned varint that `refstate dump` prints as text, or as 0x and hex if it is not UTF-8.
 fn decode_uvarint(text: &str) -> Option<u64> {
     let bytes: Vec<u8> = match text.strip_prefix("0x") {
         Some(hex) => (0..hex.len())
@@ -261,7 +259,7 @@ fn decode_uvarint(text: &str) -> Option<u64> {
     Some(number)
 }
 
-/// Names the paths at which two dumps differ.
+/// Lists the paths at which two dumps differ.
 fn difference(path: &str, before: &Value, after: &Value, changes: &mut Vec<String>) {
     match (before, after) {
         (Value::Object(a), Value::Object(b)) => {

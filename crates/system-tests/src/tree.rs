@@ -1,4 +1,4 @@
-//! Comparing two directory trees, down to times and extended attributes.
+//! Compares two directory trees, including times and extended attributes.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
@@ -11,16 +11,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 
-/// How many differences a failure lists.
+/// Maximum number of differences in a failure message.
 const SHOWN: usize = 25;
 
 /// Fails unless `ours` equals `theirs`, which was extracted not earlier than `extracted`.
 ///
-/// What is compared: names, types, modes, owners, access and modification times, device numbers,
-/// link targets, extended attributes, which names are one inode, sizes and contents. The one
-/// exception: a time of `theirs` that is not before `extracted` is the clock of the extraction
-/// itself, because the archive does not set it (whiteouts, implied parent directories, the root of a
-/// snapshot) or because the tree was read since (access times); it is not compared.
+/// It compares names, types, modes, owners, access and modification times, device numbers, link targets,
+/// extended attributes, hard links, sizes and contents. There is one exception: a time in `theirs` that is
+/// not before `extracted` is the clock of the extraction itself, because the archive does not set it
+/// (whiteouts, implied parent directories, the root of a snapshot) or because the tree was read since (access
+/// times); it is not compared.
 pub fn ensure_equal(ours: &Path, theirs: &Path, extracted: SystemTime) -> Result<()> {
     let clock = extracted.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let (our_entries, their_entries) = (walk(ours)?, walk(theirs)?);
@@ -106,8 +106,8 @@ fn show_xattrs(xattrs: &BTreeMap<CString, Vec<u8>>) -> String {
     format!("{xattrs:x?}")
 }
 
-/// Every entry below and including `root`. Entries are read before the directories they are in are
-/// listed, so that access times are those from before.
+/// Returns every entry below and including `root`. Entries are read before the directories that contain them
+/// are listed, so that access times are those from before.
 fn walk(root: &Path) -> Result<BTreeMap<PathBuf, Entry>> {
     let mut entries = BTreeMap::new();
     let mut pending = vec![PathBuf::new()];
@@ -129,7 +129,7 @@ fn walk(root: &Path) -> Result<BTreeMap<PathBuf, Entry>> {
     Ok(entries)
 }
 
-/// Without the trailing slash that joining an empty path adds.
+/// Joins paths without the trailing slash that joining an empty path adds.
 fn join(root: &Path, relative: &Path) -> PathBuf {
     if relative.as_os_str().is_empty() { root.to_owned() } else { root.join(relative) }
 }

@@ -1,4 +1,4 @@
-//! A buildkitd on a root of its own.
+//! A buildkitd on its own root.
 
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 use crate::process::{Background, run};
 use crate::tools::Tools;
 
-/// What it logs when it is asked to stop.
+/// Its log line when it starts to stop.
 const STOPPING: &str = "msg=\"stopping server\"";
 
-/// What it logs when a client goes while its session is looked at, which it is every few seconds
+/// Its log line when a client goes away during a health check of its session, which happens every few seconds
 /// (BuildKit v0.32.2 `session/grpc.go` `monitorHealth`).
 const CLIENT_GONE: &str = "level=warning msg=\"healthcheck failed\"";
 
@@ -29,23 +29,23 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts buildkitd on `root` with its default garbage collection, which runs a second later.
-    /// It talks to `registries` without TLS.
+    /// Starts buildkitd on `root` with its default garbage collection, which runs a second later. It uses
+    /// `registries` without TLS.
     ///
-    /// The configuration and the log lie beside the root. The socket does not: its path must be
-    /// shorter than a build directory's may be.
+    /// The configuration and the log are beside the root. The socket is not, because its path must be shorter
+    /// than that of a build directory may be.
     ///
     /// # Errors
-    /// If it cannot be started, ends early or is not ready within a minute; its log is part of the
-    /// error.
+    /// Returns an error if it cannot be started, ends early or is not ready within a minute; its log is part
+    /// of the error.
     pub fn start(tools: &Tools, root: &Path, registries: &[&str]) -> Result<Self> {
         Self::start_configured(tools, root, registries, "")
     }
 
-    /// The same with this at the beginning of its configuration.
+    /// Same as [`Daemon::start`], with this text at the beginning of its configuration.
     ///
     /// # Errors
-    /// As those of [`Daemon::start`].
+    /// Same as [`Daemon::start`].
     pub fn start_configured(
         tools: &Tools,
         root: &Path,
@@ -53,7 +53,7 @@ impl Daemon {
         configuration: &str,
     ) -> Result<Self> {
         let socket_dir = tempfile::Builder::new().prefix("testkit-").tempdir()?;
-        // Daemons that start at the same time would fight for the trace collector's usual socket.
+        // Daemons that start at the same time would compete for the trace collector's default socket.
         let traces = socket_dir.path().join("otel.sock");
         let config = root.with_extension("toml");
         let mut text = format!(
@@ -88,19 +88,19 @@ impl Daemon {
         })
     }
 
-    /// Where it listens, as `buildctl --addr` takes it.
+    /// Returns its address, for `buildctl --addr`.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The directory of its state.
+    /// Returns the directory of its state.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A buildctl command that talks to this daemon.
+    /// Returns a buildctl command for this daemon.
     #[must_use]
     pub fn buildctl(&self) -> Command {
         let mut command = Command::new(&self.buildctl);
@@ -108,10 +108,10 @@ impl Daemon {
         command
     }
 
-    /// The ids of all cache records, as `buildctl du` lists them.
+    /// Returns the ids of all cache records, as `buildctl du` lists them.
     ///
     /// # Errors
-    /// If buildctl fails or prints something else.
+    /// Returns an error if buildctl fails or prints something else.
     pub fn du(&self) -> Result<BTreeSet<String>> {
         let json = run(self.buildctl().args(["du", "--format", "{{json .}}"]))?;
         let records: Vec<serde_json::Value> =
@@ -125,18 +125,18 @@ impl Daemon {
             .collect()
     }
 
-    /// Removes everything that nothing uses.
+    /// Removes everything that is not in use.
     ///
     /// # Errors
-    /// If buildctl fails.
+    /// Returns an error if buildctl fails.
     pub fn prune_all(&self) -> Result<()> {
         run(self.buildctl().args(["prune", "--all"])).map(drop)
     }
 
-    /// Kills the daemon, so that it ends in the middle of what it does.
+    /// Kills the daemon in the middle of its work.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// Returns an error if the system refuses.
     pub fn kill(self) -> Result<()> {
         self.process.kill().context("buildkitd")
     }
@@ -144,12 +144,12 @@ impl Daemon {
     /// Stops the daemon and returns the warnings and errors it logged.
     ///
     /// # Errors
-    /// If it does not end, or its log cannot be read.
+    /// Returns an error if it does not end, or its log cannot be read.
     pub fn stop(self) -> Result<BTreeSet<String>> {
         let root = self.root.display().to_string();
         let log = self.process.stop().context("buildkitd")?;
-        // Once it stops, it complains of what the stop overtook, such as the collection of garbage
-        // that starts a second after a build. Only a crash counts from there on.
+        // After it starts to stop, it complains about interrupted work, such as the garbage collection a
+        // second after a build. From there on only a crash counts.
         let (before, after) = log.split_at(log.find(STOPPING).unwrap_or(log.len()));
         let complaints = before.lines().filter_map(|line| complaint(line, &root));
         Ok(complaints
@@ -158,8 +158,8 @@ impl Daemon {
     }
 }
 
-/// The kind of warning or error that a line of the log is: its message and its error text, without
-/// what differs from run to run (paths below the root, ids, digests, numbers).
+/// Returns the kind of warning or error in a line of the log: its message and its error text, without the
+/// parts that differ between runs (paths below the root, ids, digests, numbers).
 fn complaint(line: &str, root: &str) -> Option<String> {
     let level = ["level=warning", "level=error", "level=fatal"];
     let told = level.iter().any(|marker| line.contains(marker)) && !line.contains(CLIENT_GONE);
@@ -170,12 +170,12 @@ fn complaint(line: &str, root: &str) -> Option<String> {
     Some(text.split(' ').map(generalise).collect::<Vec<_>>().join(" "))
 }
 
-/// Whether the line reports a panic or data race, which are not logged as such.
+/// Returns whether the line reports a panic or data race, which have no log level.
 fn is_loud(line: &str) -> bool {
     ["panic:", "DATA RACE", "fatal error:"].iter().any(|marker| line.contains(marker))
 }
 
-/// A word of the log with its variable part replaced: words with a digit in them, other than keys.
+/// Replaces the variable part of a word of the log: words with digits, except keys.
 fn generalise(word: &str) -> &str {
     match word.split_once('=') {
         Some((key, value)) if value.contains(|c: char| c.is_ascii_digit()) => key,

@@ -1,7 +1,6 @@
-//! Real daemons and registries on this machine, for the end-to-end suite, the crash harness and the
-//! lab: where the programs are, how they are started, and that none of them outlives its owner. And
-//! what those write who give a daemon something to build, ways to corrupt what a daemon starts on, and the
-//! schemas of what the command prints.
+//! Real daemons and registries on this machine, for the end-to-end suite, the crash harness and the lab:
+//! finds the programs, starts them, and ensures that none of them outlives its owner. Also writers of build
+//! input, ways to corrupt a root, and the schemas of the command's output.
 
 pub mod corruptions;
 pub mod daemon;

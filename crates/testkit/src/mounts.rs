@@ -1,4 +1,4 @@
-//! What is mounted below a directory, such as what a killed daemon leaves in its root.
+//! Mounts below a directory, such as those that a killed daemon leaves in its root.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,21 +7,21 @@ use anyhow::{Context as _, Result};
 
 use crate::process::run;
 
-/// The mount points below `dir`, in the order in which they were made.
+/// Returns the mount points below `dir`, in the order in which they were made.
 ///
 /// # Errors
-/// If the kernel does not tell.
+/// Returns an error if the kernel does not list them.
 pub fn below(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut points = points(|_| true)?;
     points.retain(|point| point.starts_with(dir));
     Ok(points)
 }
 
-/// Unmounts it, and what lies in `dir` and is mounted elsewhere: a daemon mounts snapshots in the directory for
-/// temporary files.
+/// Unmounts everything below `dir`, and mounts elsewhere of directories below `dir`: a daemon mounts
+/// snapshots in the directory for temporary files.
 ///
 /// # Errors
-/// If the kernel does not tell, or `umount` fails.
+/// Returns an error if the kernel does not list them, or `umount` fails.
 pub fn unmount_all_of(dir: &Path) -> Result<()> {
     let dir = dir.to_string_lossy();
     for point in points(|line| line.contains(&*dir))?.into_iter().rev() {
@@ -30,7 +30,7 @@ pub fn unmount_all_of(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The mount points in those lines of the table that are `wanted`.
+/// Returns the mount points of the `wanted` lines of the table.
 fn points(wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
     const TABLE: &str = "/proc/self/mountinfo";
     let table = std::fs::read_to_string(TABLE).context(TABLE)?;

@@ -1,4 +1,4 @@
-//! Running programs: to the end with their output, or in the background until dropped.
+//! Runs programs: to completion with their output, or in the background until dropped.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Runs a command to its end and returns its stdout; its stderr is part of the error if it fails.
+/// Runs a command to completion and returns its stdout; if it fails, its stderr is part of the error.
 ///
 /// # Errors
-/// If it cannot be started, fails, or prints what is not UTF-8.
+/// Returns an error if it cannot be started, fails, or its output is not UTF-8.
 pub fn run(command: &mut Command) -> Result<String> {
     run_with_input(command, Stdio::null())
 }
@@ -19,7 +19,7 @@ pub fn run(command: &mut Command) -> Result<String> {
 /// Runs a command that reads `input`.
 ///
 /// # Errors
-/// As those of [`run`].
+/// Same as [`run`].
 pub fn run_with_input(command: &mut Command, input: impl Into<Stdio>) -> Result<String> {
     let output = command
         .stdin(input)
@@ -35,7 +35,7 @@ pub fn run_with_input(command: &mut Command, input: impl Into<Stdio>) -> Result<
     String::from_utf8(output.stdout).with_context(|| format!("stdout of {command:?}"))
 }
 
-/// Polls until `ready` holds, at most for `limit`.
+/// Polls until `ready` is true, at most for `limit`.
 pub fn wait_until(limit: Duration, mut ready: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + limit;
     while Instant::now() < end {
@@ -58,7 +58,7 @@ impl Background {
     /// Starts the program.
     ///
     /// # Errors
-    /// If it cannot be started, or the file of its output not be made.
+    /// Returns an error if it cannot be started, or its output file cannot be created.
     pub fn start(command: &mut Command, log: &Path) -> Result<Self> {
         let file = File::create(log).with_context(|| log.display().to_string())?;
         let child = command
@@ -70,10 +70,10 @@ impl Background {
         Ok(Self { child, log: log.to_owned() })
     }
 
-    /// Waits until `ready` holds; an early end of the program is an error that carries its log.
+    /// Waits until `ready` is true; an early end of the program is an error with its log.
     ///
     /// # Errors
-    /// If it ends first, or is not ready within a minute.
+    /// Returns an error if it ends first, or is not ready within a minute.
     pub fn wait_ready(&mut self, mut ready: impl FnMut() -> bool) -> Result<()> {
         let mut ended = None;
         let up = wait_until(Duration::from_secs(60), || {
@@ -87,10 +87,10 @@ impl Background {
         }
     }
 
-    /// Everything the program printed so far.
+    /// Returns everything that the program has printed so far.
     ///
     /// # Errors
-    /// If the file of its output cannot be read.
+    /// Returns an error if its output file cannot be read.
     pub fn log(&self) -> Result<String> {
         std::fs::read_to_string(&self.log).with_context(|| self.log.display().to_string())
     }
@@ -98,7 +98,7 @@ impl Background {
     /// Asks the program to end, waits for it, and returns its log.
     ///
     /// # Errors
-    /// If it does not end, or its log cannot be read.
+    /// Returns an error if it does not end, or its log cannot be read.
     pub fn stop(mut self) -> Result<String> {
         ensure!(self.terminate(), "did not end within 30 seconds of SIGTERM:\n{}", self.log()?);
         self.log()
@@ -107,7 +107,7 @@ impl Background {
     /// Kills the program and waits for its end.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// Returns an error if the system refuses.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -130,7 +130,7 @@ impl Background {
 impl Drop for Background {
     fn drop(&mut self) {
         if !self.terminate() {
-            // Nothing can be reported from here, and the process must not outlive its owner.
+            // Errors cannot be reported here, and the process must not outlive its owner.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

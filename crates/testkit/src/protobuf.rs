@@ -1,30 +1,30 @@
-//! Messages in protobuf, field by field: nothing of the code under test, and no message that it does
-//! not know.
+//! Protobuf messages, written field by field: independent of the code under test, and able to write messages
+//! that it does not know.
 
-/// A message while it is made. Zero values are left out, as everybody does.
+/// A message being built. Zero values are omitted, as usual.
 #[derive(Clone, Debug, Default)]
 pub struct Message(Vec<u8>);
 
 impl Message {
-    /// One without fields.
+    /// Creates a message without fields.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What it is on the wire.
+    /// Returns the encoded message.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    /// A number.
+    /// Adds a number.
     #[must_use]
     pub fn int(self, field: u8, value: i64) -> Self {
         if value == 0 { self } else { self.choice(field, value) }
     }
 
-    /// A number that is there even if it is zero, as the chosen member of a oneof is.
+    /// Adds a number even if it is zero, as for the chosen member of a oneof.
     #[must_use]
     pub fn choice(mut self, field: u8, value: i64) -> Self {
         self.tag(field, 0);
@@ -32,26 +32,26 @@ impl Message {
         self
     }
 
-    /// A truth value.
+    /// Adds a boolean.
     #[must_use]
     pub fn flag(self, field: u8, value: bool) -> Self {
         self.int(field, value.into())
     }
 
-    /// A text.
+    /// Adds a text.
     #[must_use]
     pub fn text(self, field: u8, value: impl AsRef<str>) -> Self {
         let value = value.as_ref();
         if value.is_empty() { self } else { self.bytes(field, value) }
     }
 
-    /// A list of texts.
+    /// Adds a list of texts.
     #[must_use]
     pub fn texts<T: AsRef<str>>(self, field: u8, values: impl IntoIterator<Item = T>) -> Self {
         values.into_iter().fold(self, |message, value| message.bytes(field, value.as_ref()))
     }
 
-    /// A list of numbers, packed.
+    /// Adds a packed list of numbers.
     #[must_use]
     pub fn ints(self, field: u8, values: &[i64]) -> Self {
         let mut packed = Self::new();
@@ -59,13 +59,13 @@ impl Message {
         if values.is_empty() { self } else { self.bytes(field, packed.0) }
     }
 
-    /// A message in it.
+    /// Adds a nested message.
     #[must_use]
     pub fn message(self, field: u8, value: Self) -> Self {
         self.bytes(field, value.0)
     }
 
-    /// A message in it, if there is one.
+    /// Adds a nested message, if there is one.
     #[must_use]
     pub fn optional(self, field: u8, value: Option<Self>) -> Self {
         match value {
@@ -74,13 +74,13 @@ impl Message {
         }
     }
 
-    /// A list of messages.
+    /// Adds a list of messages.
     #[must_use]
     pub fn messages(self, field: u8, values: impl IntoIterator<Item = Self>) -> Self {
         values.into_iter().fold(self, |message, value| message.message(field, value))
     }
 
-    /// Bytes, even if there are none.
+    /// Adds bytes, even if empty.
     #[must_use]
     pub fn bytes(mut self, field: u8, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref();

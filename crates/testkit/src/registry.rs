@@ -17,10 +17,10 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts a registry that keeps what it gets in `dir`, which no other uses.
+    /// Starts a registry that stores its data in `dir`, which no other registry uses.
     ///
     /// # Errors
-    /// If it cannot be started, ends early or is not ready within a minute.
+    /// Returns an error if it cannot be started, ends early or is not ready within a minute.
     pub fn start(tools: &Tools, dir: &Path) -> Result<Self> {
         let address = free_address()?;
         let config = dir.join("registry.yml");
@@ -37,17 +37,17 @@ impl Registry {
         Ok(Self { _process: process, address })
     }
 
-    /// `127.0.0.1:PORT`: the part of an image name before the first slash.
+    /// Returns `127.0.0.1:PORT`, the part of an image name before the first slash.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 }
 
-/// A loopback address that nothing listens on at this moment.
+/// Returns a loopback address on which no program listens at the moment.
 ///
 /// # Errors
-/// If there is none.
+/// Returns an error if there is no free port.
 pub fn free_address() -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     Ok(listener.local_addr()?.to_string())

@@ -12,10 +12,10 @@ use crate::tools::Tools;
 
 /// The only bucket.
 const BUCKET: &str = "builds";
-/// What makes the tools.
+/// The script that installs the tools.
 const SCRIPT: &str = "scripts/oracle s3";
 
-/// A running server, which keeps objects in memory and lets everybody in.
+/// A running server, which keeps objects in memory and accepts every client.
 #[derive(Debug)]
 pub struct S3 {
     _process: Background,
@@ -27,7 +27,8 @@ impl S3 {
     /// Starts a server whose log is in `dir`.
     ///
     /// # Errors
-    /// If the tools are not there, it cannot be started, ends early or is not ready within a minute.
+    /// Returns an error if the tools are missing, it cannot be started, ends early or is not ready within a
+    /// minute.
     pub fn start(tools: &Tools, dir: &Path) -> Result<Self> {
         let tool =
             |name: &str| tools.extra(&format!("s3/{name}"), SCRIPT).map_err(anyhow::Error::msg);
@@ -40,7 +41,7 @@ impl S3 {
         Ok(Self { _process: process, address, mirror })
     }
 
-    /// What `--export-cache` takes to export to it.
+    /// Returns the `--export-cache` value for an export to it.
     #[must_use]
     pub fn attributes(&self) -> String {
         format!(
@@ -53,7 +54,7 @@ impl S3 {
     /// Copies the objects into `dir`, as `aws s3 sync` does.
     ///
     /// # Errors
-    /// If one cannot be copied.
+    /// Returns an error if one cannot be copied.
     pub fn mirror(&self, dir: &Path) -> Result<()> {
         let endpoint = format!("http://{}", self.address);
         run(Command::new(&self.mirror).args([&endpoint, BUCKET]).arg(dir)).map(drop)

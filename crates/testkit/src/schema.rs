@@ -1,4 +1,4 @@
-//! The JSON Schemas in `docs/reference/schemas`, and whether what the command prints is as they say.
+//! The JSON Schemas in `docs/reference/schemas`, and checks of the command's output against them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,17 +13,17 @@ use serde_json::{Deserializer, Value};
 
 use crate::process;
 
-/// Where the schemas of one version refer to each other.
+/// The base URI of references between the schemas of one version.
 const BASE: &str = "schema:///";
 
 /// All schemas, by the names of their files.
 pub struct Schemas {
-    /// What each file has.
+    /// The content of each file.
     pub documents: BTreeMap<String, Value>,
     validators: BTreeMap<String, Validator>,
 }
 
-/// The schemas of the repository. They are valid themselves.
+/// Returns the schemas of the repository, after checking that they are valid.
 pub fn schemas() -> Result<&'static Schemas> {
     static SCHEMAS: OnceLock<Schemas> = OnceLock::new();
     match SCHEMAS.get() {
@@ -35,8 +35,8 @@ pub fn schemas() -> Result<&'static Schemas> {
     }
 }
 
-/// Ensures that what `oci2bk` printed for programs is as the schemas say, when it was run with `words`. What is
-/// for people is passed over.
+/// Ensures that the JSON output of `oci2bk` with the arguments `words` matches the schemas. Other output is
+/// ignored.
 pub fn ensure_output<'w>(
     words: impl IntoIterator<Item = &'w OsStr>,
     stdout: &[u8],
@@ -66,17 +66,17 @@ pub fn ensure_output<'w>(
     Ok(())
 }
 
-/// Runs `oci2bk` with a command that asks for JSON, and returns what it prints, which is as the schemas say.
+/// Runs an `oci2bk` command with JSON output, and returns the output, which matches the schemas.
 ///
 /// # Errors
-/// If it fails, or prints something else.
+/// Returns an error if it fails, or its output does not match.
 pub fn run(command: &mut Command) -> Result<Value> {
     let printed = process::run(command)?;
     ensure_output(command.get_args(), printed.as_bytes(), &[])?;
     serde_json::from_str(&printed).with_context(|| format!("stdout of {command:?}"))
 }
 
-/// Ensures that `value` is as the schema `name` says.
+/// Ensures that `value` matches the schema `name`.
 pub fn ensure_valid(name: &str, value: &Value) -> Result<()> {
     let validator = schemas()?.validators.get(name).with_context(|| format!("no schema {name}"))?;
     let errors = validator.iter_errors(value).map(|error| {
@@ -88,7 +88,7 @@ pub fn ensure_valid(name: &str, value: &Value) -> Result<()> {
     Ok(())
 }
 
-/// The file that has the schema of what a command prints.
+/// Returns the file with the schema of a command's output.
 fn document(words: &[&str], value: &Value) -> Option<&'static str> {
     Some(match *words.first()? {
         "convert" if words.contains(&"--dry-run") => "plan.json",

@@ -1,8 +1,8 @@
-//! Where the reference tools are, and what happens when they are not there.
+//! Finds the reference tools, and handles missing ones.
 
 use std::path::{Path, PathBuf};
 
-/// Set (to anything) where a missing tool is an error instead of a reason to skip: in CI.
+/// If set (to anything), as in CI, a missing tool is an error and not a reason to skip.
 const REQUIRE: &str = "OCI2BK_REQUIRE_ORACLE";
 
 /// Names the directory that `scripts/oracle` prints, if it is not `target/oracle`.
@@ -13,7 +13,7 @@ const DIRECTORY: &str = "OCI2BK_ORACLE";
 pub struct Tools {
     /// The daemon.
     pub buildkitd: PathBuf,
-    /// Whether it writes `cache-debug.db` if asked to, which releases before v0.24 do not.
+    /// Whether it can write `cache-debug.db`, which releases before v0.24 cannot.
     pub saves_cache_debug: bool,
     /// Its client.
     pub buildctl: PathBuf,
@@ -31,18 +31,18 @@ pub struct Tools {
     pub registry: PathBuf,
     /// A static shell with all its tools.
     pub busybox: PathBuf,
-    /// A tarball of a minimal Debian, for the case that builds on thousands of files.
+    /// A tarball of a minimal Debian, for the case with a base image of thousands of files.
     pub debian: PathBuf,
     /// The command under test.
     pub oci2bk: PathBuf,
-    /// Where the sets of tools are.
+    /// The directory of the sets of tools.
     oracle: PathBuf,
 }
 
-/// The first v0 whose daemon writes `cache-debug.db` (`--save-cache-debug`).
+/// The first v0 minor release whose daemon writes `cache-debug.db` (`--save-cache-debug`).
 const CACHE_DEBUG: u32 = 24;
 
-/// What the names of the sets with other releases of buildkitd begin with.
+/// Prefix of the names of sets with other releases of buildkitd.
 const RELEASE_SET: &str = "buildkit-";
 
 impl Tools {
@@ -50,7 +50,7 @@ impl Tools {
     /// built it.
     ///
     /// # Errors
-    /// Why it cannot be done here, for whoever runs the tests.
+    /// Returns why the tests cannot run here, for the person who runs them.
     pub fn locate(oci2bk: &Path) -> Result<Self, String> {
         if !rustix::process::geteuid().is_root() {
             return Err("needs root: buildkitd mounts, and layers have owners".into());
@@ -77,19 +77,19 @@ impl Tools {
         })
     }
 
-    /// The one tool that comparing unpacked layers takes.
+    /// Finds the only tool that the comparison of unpacked layers needs.
     ///
     /// # Errors
-    /// If it is missing.
+    /// Returns an error if it is missing.
     pub fn refstate(oci2bk: &Path) -> Result<PathBuf, String> {
         pinned(&directory(oci2bk), "buildkit/refstate")
     }
 
-    /// The same tools with the buildkitd of another release, such as `v0.16.0`. Its buildctl would
-    /// not do: those before v0.13 do not report what they build as JSON.
+    /// Returns the same tools with the buildkitd of another release, such as `v0.16.0`. The buildctl of that
+    /// release is not used: those before v0.13 do not report their builds as JSON.
     ///
     /// # Errors
-    /// If there is no set of tools of that release.
+    /// Returns an error if no set of tools of that release exists.
     pub fn of_release(&self, version: &str) -> Result<Self, String> {
         let set = format!("{RELEASE_SET}{version}");
         let buildkitd = self.oracle.join(&set).join("buildkitd");
@@ -101,10 +101,10 @@ impl Tools {
         }
     }
 
-    /// The other releases that there are, oldest first.
+    /// Returns the other installed releases, oldest first.
     ///
     /// # Errors
-    /// If the directory of the tools cannot be read.
+    /// Returns an error if the directory of the tools cannot be read.
     pub fn releases(&self) -> std::io::Result<Vec<String>> {
         let mut releases = Vec::new();
         for set in std::fs::read_dir(&self.oracle)? {
@@ -116,18 +116,18 @@ impl Tools {
         Ok(releases)
     }
 
-    /// A program that copies images: one of the pinned ones, or one that is installed.
+    /// Returns a program that copies images: a pinned one, or an installed one.
     #[must_use]
     pub fn copier(&self, name: &str) -> PathBuf {
         let pinned = self.copiers.join(name);
         if pinned.exists() { pinned } else { name.into() }
     }
 
-    /// A tool that only one suite takes, such as `recipes/packer`, by its place in the directory of the
-    /// tools; `script` is what makes it.
+    /// Returns a tool that only one suite needs, such as `recipes/packer`, by its path in the directory of
+    /// the tools; `script` is the script that installs it.
     ///
     /// # Errors
-    /// If it is missing.
+    /// Returns an error if it is missing.
     pub fn extra(&self, name: &str, script: &str) -> Result<PathBuf, String> {
         let path = self.oracle.join(name);
         if path.exists() {
@@ -137,14 +137,15 @@ impl Tools {
         }
     }
 
-    /// Whether a missing tool must fail the run.
+    /// Returns whether a missing tool must fail the run.
     #[must_use]
     pub fn required() -> bool {
         std::env::var_os(REQUIRE).is_some_and(|value| !value.is_empty())
     }
 }
 
-/// The release of the pinned buildkitd, such as `v0.32.2`; what is built of its module does not know.
+/// Returns the release of the pinned buildkitd, such as `v0.32.2`; a buildkitd built from its module does not
+/// know it.
 #[must_use]
 pub fn buildkitd_release() -> &'static str {
     let pins = include_str!("../../../oracle/buildkit/go.mod");
@@ -152,12 +153,12 @@ pub fn buildkitd_release() -> &'static str {
     pins.lines().find_map(pin).unwrap_or_default()
 }
 
-/// The 32 of `v0.32.2`.
+/// Returns the minor number, such as 32 for `v0.32.2`.
 fn minor(version: &str) -> Option<u32> {
     version.strip_prefix("v0.")?.split('.').next()?.parse().ok()
 }
 
-/// The directory of the pinned tools: beside that of the profile which the command was built in.
+/// Returns the directory of the pinned tools: beside the profile directory in which the command was built.
 fn directory(oci2bk: &Path) -> PathBuf {
     let beside = || oci2bk.ancestors().nth(2).unwrap_or(oci2bk).join("oracle");
     std::env::var_os(DIRECTORY).map_or_else(beside, PathBuf::from)
@@ -170,10 +171,10 @@ fn pinned(oracle: &Path, name: &str) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("{name} is not in {}: run scripts/oracle", oracle.display()))
 }
 
-/// Finds an installed program, which Debian has in `package`.
+/// Finds an installed program; its Debian package is `package`.
 ///
 /// # Errors
-/// If it is not installed.
+/// Returns an error if it is not installed.
 pub fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

@@ -1,4 +1,4 @@
-//! Suites of tests that share something costly, and need the tools.
+//! Test suites that share something costly, and need the tools.
 
 use std::sync::{Arc, OnceLock};
 
@@ -7,8 +7,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::Tools;
 
-/// What the tests of a suite share. The first of them that runs makes it, so that `--list` starts
-/// nothing.
+/// The shared value of a suite. The first test that runs creates it, so that `--list` starts nothing.
 type Shared<T> = Arc<OnceLock<Result<T, String>>>;
 
 /// A test binary with a table of tests.
@@ -21,18 +20,18 @@ pub struct Suite<T> {
 }
 
 impl<T: Send + Sync + 'static> Suite<T> {
-    /// An empty suite that is called `name` in messages. Its tests share what `create` makes of the tools;
-    /// without tools they are shown as ignored, with the reason. Where tools are required, the process
-    /// ends.
+    /// Creates an empty suite that is called `name` in messages. Its tests share the value that `create`
+    /// makes from the tools; without tools they are shown as ignored, with the reason. If tools are required,
+    /// the process ends.
     pub fn new(name: &str, tools: Result<Tools, String>, create: fn(&Tools) -> Result<T>) -> Self {
         let mut arguments = Arguments::from_args();
-        // More daemons at once only get into each other's way.
+        // More daemons at once only slow each other down.
         arguments.test_threads.get_or_insert(2);
         require(name, &tools);
         Self { arguments, tools, create, shared: Arc::default(), trials: Vec::new() }
     }
 
-    /// Adds a test of what the tests share.
+    /// Adds a test of the shared value.
     pub fn add(
         &mut self,
         name: impl Into<String>,
@@ -42,7 +41,7 @@ impl<T: Send + Sync + 'static> Suite<T> {
         self.trials.push(trial);
     }
 
-    /// Adds a test that runs only if it is asked for.
+    /// Adds a test that runs only on request.
     pub fn add_ignored(
         &mut self,
         name: impl Into<String>,
@@ -52,7 +51,7 @@ impl<T: Send + Sync + 'static> Suite<T> {
         self.trials.push(trial);
     }
 
-    /// Adds a test that has nothing to do with what the others share.
+    /// Adds a test that does not use the shared value.
     pub fn push(&mut self, trial: Trial) {
         self.trials.push(trial);
     }
@@ -72,7 +71,7 @@ impl<T: Send + Sync + 'static> Suite<T> {
         }
     }
 
-    /// Runs the tests that the command line asks for, and ends the process.
+    /// Runs the selected tests, and ends the process.
     pub fn run(self) -> ! {
         let conclusion = libtest_mimic::run(&self.arguments, self.trials);
         // Stops servers, unmounts and removes directories before the process exits.
@@ -81,12 +80,12 @@ impl<T: Send + Sync + 'static> Suite<T> {
     }
 }
 
-/// A test with an error for a failure.
+/// Creates a test that fails with an error.
 pub fn alone(name: String, prove: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     Trial::test(name, move || prove().map_err(|error| Failed::from(format!("{error:#}"))))
 }
 
-/// Ends the process if the suite `name` lacks something where nothing may be lacking.
+/// Ends the process if the suite `name` lacks something although tools are required.
 #[allow(clippy::print_stderr, clippy::exit, reason = "it is what a main function would do")]
 pub fn require<T>(name: &str, needed: &Result<T, String>) {
     if let (Err(reason), true) = (needed, Tools::required()) {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::metadata::{Metadata, Node, Package};
 
-/// What is in the program that the package `main` builds, which is called `name`.
+/// Lists the content of the program `name`, which the package `main` builds.
 pub(crate) fn bom(metadata: &Metadata, main: &str, name: &str) -> Result<Value> {
     let packages: BTreeMap<&str, &Package> =
         metadata.packages.iter().map(|package| (package.id.as_str(), package)).collect();
@@ -27,7 +27,7 @@ pub(crate) fn bom(metadata: &Metadata, main: &str, name: &str) -> Result<Value> 
         }
     }
 
-    // Identifiers of cargo have paths in them, so the order is that of names.
+    // Cargo's identifiers contain paths, so the order is that of names.
     let mut components = BTreeMap::new();
     let mut dependencies = BTreeMap::new();
     for id in &linked {
@@ -62,7 +62,7 @@ fn linked_below<'a>(nodes: &BTreeMap<&str, &'a Node>, id: &str) -> Result<Vec<&'
 
 /// A package URL, also for those of the workspace, which have the same version.
 fn reference(package: &Package) -> String {
-    // The only character of a version that a package URL has otherwise.
+    // The only character of a version that a package URL encodes.
     format!("pkg:cargo/{}@{}", package.name, package.version.replace('+', "%2B"))
 }
 
@@ -80,7 +80,7 @@ fn component(package: &Package) -> Value {
         component["description"] = description.trim().into();
     }
     if let Some(license) = &package.license {
-        // Before SPDX expressions, crates separated alternatives so.
+        // Before SPDX expressions, crates separated alternatives in this way.
         component["licenses"] = json!([{"expression": license.replace('/', " OR ")}]);
     }
     if let Some(repository) = &package.repository {

@@ -1,7 +1,8 @@
-//! Writes the bill of materials of the command as CycloneDX 1.5 JSON to stdout, from what `cargo metadata` says on
-//! stdin: the crates that are linked into it, with version, licence, package URL, and what each depends on.
+//! Writes the bill of materials of the command as CycloneDX 1.5 JSON to stdout, from the output of `cargo
+//! metadata` on stdin: the crates linked into it, with version, licence, package URL, and dependencies.
 //!
-//! cargo-cyclonedx names the crates of a workspace by paths of the machine, and so no two machines write the same.
+//! cargo-cyclonedx names the crates of a workspace by paths of the machine, so its output differs between
+//! machines.
 #![allow(clippy::print_stdout, reason = "the result goes to stdout")]
 
 mod bom;

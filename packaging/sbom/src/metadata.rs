@@ -1,4 +1,4 @@
-//! The output of `cargo metadata --format-version 1`, as far as it goes into a bill of materials.
+//! The output of `cargo metadata --format-version 1`, with the fields that a bill of materials needs.
 
 use serde::Deserialize;
 
@@ -16,7 +16,7 @@ pub(crate) struct Package {
     pub(crate) license: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) repository: Option<String>,
-    /// Where it comes from; nothing for those of the workspace.
+    /// Its origin; `None` for workspace members.
     pub(crate) source: Option<String>,
 }
 
@@ -39,12 +39,12 @@ pub(crate) struct Dependency {
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct Kind {
-    /// `dev`, `build`, or nothing for what is linked.
+    /// `dev`, `build`, or `None` for linked dependencies.
     pub(crate) kind: Option<String>,
 }
 
 impl Dependency {
-    /// Whether it is linked into what depends on it. Macros count: they write parts of it.
+    /// Returns whether it is linked into the dependent crate. Macros count: they write parts of it.
     pub(crate) fn is_linked(&self) -> bool {
         self.dep_kinds.iter().any(|kind| kind.kind.is_none())
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::{self, BASE, builds};
 
-/// A run, and a later one in which imports take half the time and conversions twice.
+/// Returns a run, and a later one in which imports take half the time and conversions twice.
 fn runs() -> [Run; 2] {
     let first = testing::run();
     let mut last = testing::run();

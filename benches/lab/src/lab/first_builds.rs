@@ -1,14 +1,14 @@
-//! The first build on a converted root against that on a root which a daemon made, often enough to
-//! tell 5 %.
+//! Compares the first build on a converted root with that on a root which a daemon made, often enough to
+//! detect a difference of 5 %.
 //!
-//! A build whose every step is cached takes a tenth of a second or two, and that of a scenario differs
-//! from repeat to repeat by more than what is to be shown. Here both roots are made once, and copies of
-//! them are built on in turn, in memory, so that no disk decides.
+//! A fully cached build takes a tenth of a second or two, and in a scenario it varies between repeats by more
+//! than the expected difference. Here both roots are made once, and builds run in turn on copies of them, in
+//! memory, so that the disk has no effect.
 //!
-//! A daemon keeps the build contexts that clients sent, and asks a client that it knows for what changed only.
-//! They are not part of a cache export, and of no use to buildx on another machine, which adds its own id to the
-//! name that a context is kept under (v0.38.2 `build/opt.go`). So they are removed from the root
-//! of the daemon. How much they save is measured, too.
+//! A daemon keeps the build contexts that clients sent, and asks a known client only for changes. Contexts
+//! are not part of a cache export, and of no use to buildx on another machine, which adds its own id to the
+//! name of a context (v0.38.2 `build/opt.go`). So they are removed from the root of the daemon. Their effect
+//! is measured, too.
 
 use std::fs;
 use std::thread;
@@ -23,15 +23,15 @@ use super::ready::{Preparation, copy_root};
 use crate::record::FirstBuilds;
 use crate::scenario::Builder;
 
-/// How long after its start a daemon has nothing left to do: it collects garbage after a second, and what
-/// the build before left is cleared away.
+/// Time after which a started daemon is idle: it collects garbage after a second, and removes leftovers of
+/// the previous build.
 const SETTLED: Duration = Duration::from_secs(2);
 
 impl Lab {
-    /// Measures so many builds of each kind, after [`Lab::seed`].
+    /// Measures this number of builds of each kind, after [`Lab::seed`].
     ///
     /// # Errors
-    /// If no tmpfs can be mounted, or a build fails or is not what was built before.
+    /// Returns an error if a tmpfs cannot be mounted, or a build fails or its image differs.
     pub fn first_builds(&self, builds: u32) -> Result<FirstBuilds> {
         let memory = Memory::mount(self.scratch.path().join("memory"))?;
         let [converted, acquainted, natural] =
@@ -54,7 +54,7 @@ impl Lab {
                 (&natural, &mut measured.natural),
                 (&acquainted, &mut measured.acquainted),
             ];
-            // So that none is always the one after another.
+            // So that the order varies.
             kinds.rotate_left(build as usize % 3);
             if build % 2 == 1 {
                 kinds.reverse();

@@ -1,4 +1,4 @@
-//! Directories in memory, for what no disk is to decide.
+//! Directories in memory, where the disk must not have an effect.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use testkit::process::run;
 pub(super) struct Memory(PathBuf);
 
 impl Memory {
-    /// Mounts one at `point`, which is made.
+    /// Creates `point` and mounts a tmpfs on it.
     pub(super) fn mount(point: PathBuf) -> Result<Self> {
         fs::create_dir(&point)?;
         run(Command::new("mount").args(["-t", "tmpfs", "oci2bk-lab"]).arg(&point))
@@ -27,7 +27,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // What cannot be unmounted now is as soon as nobody uses it.
+        // A busy file system is unmounted when it is not in use any more.
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }

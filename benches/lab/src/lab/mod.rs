@@ -1,4 +1,4 @@
-//! The lab: registries, a seed, and builders that are made ready in each of the ways.
+//! The lab: registries, a seed, and builders that are warmed in each of the ways.
 
 mod first_builds;
 mod memory;
@@ -24,16 +24,16 @@ use crate::scenario::{Builder, Scenario};
 use crate::workload::{Sources, Workload};
 use crate::{machine, record, stream};
 
-/// What results call the registry of images and the one of caches, whose addresses are others in
+/// The names in results for the registry of images and the registry of caches, whose addresses differ in
 /// every run.
 const NAMES: [&str; 2] = ["registry", "cache-registry"];
 
-/// How much of a build a cache export or a provenance has.
+/// The mode of a cache export or provenance: how much of a build it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     /// All steps.
     Max,
-    /// Of a cache, the steps that the image consists of; of a provenance, none.
+    /// In a cache, the steps of the image; in provenance, none.
     Min,
 }
 
@@ -46,16 +46,16 @@ impl Mode {
     }
 }
 
-/// How the cache of the workload is exported.
+/// The modes of the workload's exports.
 #[derive(Clone, Copy, Debug)]
 pub struct Exports {
-    /// What the cache has.
+    /// The mode of the cache.
     pub cache: Mode,
-    /// What the provenance has.
+    /// The mode of the provenance.
     pub provenance: Mode,
 }
 
-/// Everything that is needed to measure.
+/// The environment of a measurement.
 #[derive(Debug)]
 pub struct Lab {
     tools: Tools,
@@ -65,7 +65,7 @@ pub struct Lab {
     _images: Registry,
     // Dropped after the registry in it.
     _memory: Memory,
-    /// None once it is down.
+    /// `None` after it was stopped.
     caches: Option<Registry>,
     /// Addresses of both registries.
     addresses: [String; 2],
@@ -78,7 +78,7 @@ impl Lab {
     /// Starts the registries below the directory `target` and pushes the base image.
     ///
     /// # Errors
-    /// If one of the programs fails, or there is no space.
+    /// Returns an error if one of the programs fails, or there is not enough space.
     pub fn create(
         tools: &Tools,
         target: &Path,
@@ -111,13 +111,13 @@ impl Lab {
         Ok(lab)
     }
 
-    /// The first line of the results.
+    /// Returns the first line of the results.
     ///
     /// # Errors
-    /// If the command does not tell its version.
+    /// Returns an error if the command does not print its version.
     pub fn header(&self, repeats: u32) -> Result<Header> {
         let oci2bk = run(Command::new(&self.tools.oci2bk).arg("--version"))?;
-        // `oci2bk 0.1.0`, and lines that say more.
+        // `oci2bk 0.1.0`, and further lines.
         let version = oci2bk.split_whitespace().nth(1).unwrap_or_default();
         let versions = BTreeMap::from([
             ("buildkitd".to_owned(), tools::buildkitd_release().to_owned()),
@@ -137,10 +137,10 @@ impl Lab {
         })
     }
 
-    /// Pushes the base image of a generated project, another one for each `mark`.
+    /// Pushes the base image of a generated project, a different one for each `mark`.
     ///
     /// # Errors
-    /// If it cannot be built.
+    /// Returns an error if it cannot be built.
     pub fn push_base(&self, mark: &str) -> Result<()> {
         let dir = self.scratch.path().join("base");
         let context = dir.join("context");
@@ -177,7 +177,7 @@ impl Lab {
             .make_ready(scenario.builder, &root, &mut preparation)
             .context("the builder could not be made ready")
             .and_then(|ready| self.measure_on(ready, scenario.edited));
-        // What is left behind would only take space from the next.
+        // Leftovers would only take space from the next.
         let removed = fs::remove_dir_all(&root).or_else(|error| match error.kind() {
             std::io::ErrorKind::NotFound => Ok(()),
             _ => Err(error),
@@ -195,10 +195,10 @@ impl Lab {
         }
     }
 
-    /// Measures what measuring costs, with so many builds of either kind.
+    /// Measures the overhead of measuring, with this number of builds of either kind.
     ///
     /// # Errors
-    /// If a build fails.
+    /// Returns an error if a build fails.
     pub fn overhead(&self, builds: u32) -> Result<Overhead> {
         let root = self.scratch.path().join("builder");
         let ready = self.make_ready(Builder::Same, &root, &mut Preparation::default())?;
@@ -214,7 +214,7 @@ impl Lab {
         Ok(overhead)
     }
 
-    /// Stops the registry of caches, as if it had broken down.
+    /// Stops the registry of caches, as if it had failed.
     pub fn stop_cache_registry(&mut self) {
         self.caches = None;
     }
@@ -252,15 +252,15 @@ impl Lab {
         Ok(rustix::fs::syncfs(File::open(self.scratch.path())?)?)
     }
 
-    /// The text with names in place of what is another in each run.
+    /// Replaces values that differ between runs by names.
     fn anonymous(&self, text: &str) -> String {
         let text = text.replace(&self.scratch.path().display().to_string(), "SCRATCH");
         let named = |text: String, (address, name): (&String, &str)| text.replace(address, name);
         self.addresses.iter().zip(NAMES).fold(text, named)
     }
 
-    /// The base image of a generated project, and a layout with it: the conversion seeds its
-    /// manifest, as the root on which the build itself ran has it.
+    /// Returns the base image of a generated project, and a layout with it: the conversion seeds its
+    /// manifest, which the root of the original daemon has too.
     fn base(&self) -> String {
         format!("{}/base", self.addresses[0])
     }

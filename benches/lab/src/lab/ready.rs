@@ -1,4 +1,4 @@
-//! Builders, made ready in each of the ways.
+//! Warms builders in each of the ways.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,13 +14,13 @@ use crate::convert::{self, Converted};
 use crate::record::Conversion;
 use crate::scenario::Builder;
 
-/// A builder that is ready to be measured.
+/// A warmed builder.
 pub(super) struct Ready {
     pub(super) daemon: Daemon,
     pub(super) import: Option<String>,
 }
 
-/// What making it ready took.
+/// The cost of warming it.
 #[derive(Default)]
 pub(super) struct Preparation {
     pub(super) micros: Option<u64>,
@@ -28,7 +28,7 @@ pub(super) struct Preparation {
 }
 
 impl Lab {
-    /// Makes a builder ready on `root`; what that took is known even if it fails.
+    /// Warms a builder on `root`; the cost is known even if it fails.
     pub(super) fn make_ready(
         &self,
         builder: Builder,
@@ -65,7 +65,7 @@ impl Lab {
                 daemon.stop()?;
             }
         }
-        // Writing it out must not slow the build down.
+        // Writeback must not slow the build down.
         self.sync()?;
         if builder.is_made_in_a_bake() {
             preparation.micros = Some(micros_since(start));

@@ -1,5 +1,5 @@
-//! What the builders are warmed with: a root, a cache in a layout and in a registry, and an image
-//! with provenance.
+//! The seed that warms the builders: a root, a cache in a layout and in a registry, and an image with
+//! provenance.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,10 +12,10 @@ use crate::record::Seed;
 use crate::stream;
 
 impl Lab {
-    /// Builds it.
+    /// Builds the seed.
     ///
     /// # Errors
-    /// If a build fails.
+    /// Returns an error if a build fails.
     pub fn seed(&self) -> Result<Seed> {
         fs::create_dir_all(self.scratch.path().join("seed"))?;
         let daemon = self.start(&self.seed_root())?;

@@ -1,4 +1,4 @@
-//! What would make the builds faster, as far as the measurements show it.
+//! Advice to make the builds faster, from the measurements.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::units::{bytes, seconds, short};
 /// Builds after an edit on a builder that had everything, the most natural first.
 const EDITED: [&str; 4] = ["edit", "baked-edit", "copied-edit", "converted-edit"];
 
-/// Builds that extract what they import, those that extract most first.
+/// Builds that extract imported layers, those that extract most first.
 const IMPORTING: [&str; 4] = [
     "cache-from-registry-edit",
     "cache-from-local-edit",
@@ -21,16 +21,16 @@ const IMPORTING: [&str; 4] = [
     "cache-from-local",
 ];
 
-/// What part of a build is worth a word.
+/// Minimum part of a build's time that is worth mentioning.
 const WORTHWHILE: f64 = 0.2;
 
-/// Something to do.
+/// A piece of advice.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Action {
-    /// What it is about: `early-break`, `dominant-layer`, `missing-keys`, `missing-steps`,
-    /// `unstable-image`, `moving-base`.
+    /// Its subject: `early-break`, `dominant-layer`, `missing-keys`, `missing-steps`, `unstable-image`,
+    /// `moving-base`.
     pub about: &'static str,
-    /// What was seen and what to do.
+    /// The observation and the advice.
     pub text: String,
 }
 
@@ -44,7 +44,7 @@ pub(super) fn of(run: &Run, threshold: f64) -> Vec<Action> {
     actions
 }
 
-/// The sound build with the median time of the first of the scenarios that has any.
+/// Returns the sound build with the median time, of the first scenario that has any.
 fn typical<'a>(run: &'a Run, scenarios: &[&'a str]) -> Option<(&'a str, &'a Build)> {
     scenarios.iter().find_map(|&scenario| {
         let mut builds: Vec<_> = sound(run, scenario).map(|(_, build)| build).collect();
@@ -53,7 +53,7 @@ fn typical<'a>(run: &'a Run, scenarios: &[&'a str]) -> Option<(&'a str, &'a Buil
     })
 }
 
-/// A COPY that changes and has several commands below it: the first of them may not need it.
+/// Finds a changed COPY with several commands below it: the first of them may not need it.
 fn early_breaks(run: &Run) -> Vec<Action> {
     let Some((scenario, build)) = typical(run, &EDITED) else { return Vec::new() };
     let mut stages: BTreeMap<&str, Vec<&Step>> = BTreeMap::new();
@@ -63,7 +63,7 @@ fn early_breaks(run: &Run) -> Vec<Action> {
     let early = |steps: Vec<&Step>| {
         let (first, below) = steps.split_first()?;
         let copies = ["COPY ", "ADD "].iter().any(|word| first.instruction.starts_with(word));
-        // What another stage made is no source.
+        // Output of another stage is not source.
         let copies = copies && !first.instruction.contains("--from=");
         let commands: Vec<_> =
             below.iter().filter(|step| step.instruction.starts_with("RUN ")).collect();
@@ -85,7 +85,7 @@ fn early_breaks(run: &Run) -> Vec<Action> {
     stages.into_values().filter_map(early).collect()
 }
 
-/// A layer that most of the extraction is spent on.
+/// Finds a layer that takes most of the extraction time.
 fn dominant_layer(run: &Run) -> Option<Action> {
     let (scenario, build) = typical(run, &IMPORTING)?;
     let total: u64 = build.progress.extracted.iter().map(|layer| layer.micros).sum();
@@ -106,7 +106,7 @@ fn dominant_layer(run: &Run) -> Option<Action> {
     })
 }
 
-/// Records that no key source had the key of, or a source that has none at all.
+/// Finds records without a key in any source, or a source without any keys.
 fn missing_keys(run: &Run) -> Option<Action> {
     let failed = |scenario| run.of(scenario).any(|measured| measured.build().is_none());
     if run.header.workload.provenance == "min" && failed("converted") {
@@ -129,7 +129,7 @@ fn missing_keys(run: &Run) -> Option<Action> {
     })
 }
 
-/// Steps that an importing build runs after an edit though a warm builder does not.
+/// Finds steps that an importing build runs after an edit, but a warm builder does not.
 fn missing_steps(run: &Run) -> Option<Action> {
     let (_, warm) = typical(run, &EDITED[..1])?;
     let (scenario, importing) = typical(run, &IMPORTING[..2])?;
@@ -169,7 +169,7 @@ fn unstable_image(run: &Run, threshold: f64) -> Option<Action> {
     })
 }
 
-/// Base images whose tag meant another image during the run.
+/// Finds base images whose tag moved to another image during the run.
 fn moving_bases(run: &Run) -> Vec<Action> {
     let Some(seed) = &run.seed else { return Vec::new() };
     let builds = run.measurements.iter().filter_map(|measurement| measurement.build());

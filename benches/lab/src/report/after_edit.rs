@@ -1,9 +1,9 @@
-//! What a user gains, at a glance: the first build on a new builder after an edit to one source file.
+//! The benefit for a user at a glance: the first build on a new builder after an edit to one source file.
 
 use super::{Builds, Report};
 use crate::units::{bytes, seconds};
 
-/// The ways that are compared: their scenario, their name and their colour.
+/// The compared ways: their scenario, their name and their colour.
 const WAYS: [(&str, &str, &str); 3] = [
     ("cache-from-registry-edit", "--cache-from a registry", "#d98c2b"),
     ("converted-edit", "a root by oci2bk", "#2a9d5c"),
@@ -17,7 +17,7 @@ const LABELS: u64 = 210;
 const BARS: u64 = 330;
 const VALUES: u64 = 210;
 
-/// Draws it as SVG. Ways without a sound build are left out.
+/// Draws it as SVG. Ways without a sound build are omitted.
 pub(super) fn svg(report: &Report) -> String {
     let rows: Vec<_> = WAYS
         .into_iter()
@@ -52,7 +52,7 @@ pub(super) fn svg(report: &Report) -> String {
     svg + "</svg>\n"
 }
 
-/// The picture and the same in words, for a page in the root of the repository.
+/// Returns the picture and the same in words, for a page in the root of the repository.
 pub(super) fn section(report: &Report) -> String {
     let picture = "![First build on a new builder after an edit to one source file]\
                    (docs/after-edit.svg)\n";

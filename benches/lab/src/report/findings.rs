@@ -1,4 +1,4 @@
-//! What did not go as planned.
+//! Problems during the run.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub(super) fn of(run: &Run) -> Vec<String> {
         findings.push("There is no seed: the run ended before anything could be measured.".into());
     }
     for scenario in &scenario::ALL {
-        // The same in several repeats is said once.
+        // The same problem in several repeats is reported once.
         let mut said: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         for measurement in run.of(scenario.name) {
             for text in of_measurement(run, measurement) {
@@ -36,7 +36,7 @@ pub(super) fn of(run: &Run) -> Vec<String> {
     findings
 }
 
-/// More than half of the processor was not ours.
+/// Reports a machine with more than half of its processor in use by others.
 fn busy(run: &Run) -> Option<String> {
     let machine = &run.header.machine;
     let (load, threads) = (u64::from(machine.load), machine.threads as u64);

@@ -1,9 +1,9 @@
-//! Reports for people.
+//! Reports as Markdown.
 
 use super::{Builds, Report, Row};
 use crate::units::{bytes, seconds, seconds_or_dash, short};
 
-/// The whole report.
+/// Formats the whole report.
 pub(super) fn document(report: &Report) -> String {
     let sections = [
         ("Builds", scenarios(report)),
@@ -19,7 +19,7 @@ pub(super) fn document(report: &Report) -> String {
     text
 }
 
-/// What was measured where, in a paragraph.
+/// Describes the workload and the machine, in a paragraph.
 pub(super) fn environment(report: &Report) -> String {
     let header = &report.header;
     let machine = &header.machine;
@@ -47,7 +47,7 @@ pub(super) fn environment(report: &Report) -> String {
     )
 }
 
-/// A row for each scenario.
+/// Formats a row for each scenario.
 pub(super) fn scenarios(report: &Report) -> String {
     let mut text = String::from(
         "| scenario | | build | ± | to cold | cached | ran | hit ratio | importing | fetched | extracted | extracting | making ready |\n\
@@ -89,7 +89,7 @@ fn extracted(builds: &Builds) -> String {
     }
 }
 
-/// What is to be reached.
+/// Formats the targets.
 pub(super) fn targets(report: &Report) -> String {
     let mut text = String::from("| | measured | at most | |\n|---|--:|--:|---|\n");
     for target in &report.targets {
@@ -114,7 +114,7 @@ fn stability(report: &Report) -> String {
     text
 }
 
-/// The ways to warm a builder, and what each costs and gives.
+/// Formats the ways to warm a builder, with the cost and benefit of each.
 pub(super) fn ways(report: &Report) -> String {
     let mut text = String::from(
         "| way | once, in the bake | first build | first build after an edit | fetched then | extracted then |\n\
@@ -145,7 +145,7 @@ pub(super) fn ways(report: &Report) -> String {
     text
 }
 
-/// What a user gains, in a few lines.
+/// Describes the benefit for a user, in a few lines.
 pub(super) fn before_after(report: &Report) -> String {
     let mut text = String::from(
         "| first build on a new builder | nothing changed | a source file edited | fetched and extracted |\n\

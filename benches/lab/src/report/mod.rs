@@ -1,4 +1,4 @@
-//! What a run says, as data; the same for the same results.
+//! The report of a run, as data; deterministic for the same results.
 
 mod actions;
 mod after_edit;
@@ -26,83 +26,83 @@ pub use targets::{Target, Verdict};
 /// The version of the JSON form.
 const FORMAT: u32 = 1;
 
-/// Everything a run says.
+/// The report of a run.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The version of this form.
+    /// The version of the format.
     pub format: u32,
     /// Name of the run.
     pub run: String,
-    /// Where and what was measured.
+    /// The machine and the workload.
     pub header: Header,
-    /// The build that the builders were warmed with.
+    /// The build that made the seed for warming the builders.
     pub seed: Option<Seed>,
     /// A row for each scenario that was measured.
     pub scenarios: Vec<Row>,
     /// Whether repeats gave the same image.
     pub stability: Vec<Stability>,
-    /// What is to be reached.
+    /// The targets.
     pub targets: Vec<Target>,
-    /// What did not go as planned.
+    /// Problems during the run.
     pub findings: Vec<String>,
-    /// What would make the builds faster.
+    /// Advice to make the builds faster.
     pub actions: Vec<Action>,
 }
 
-/// A scenario. Numbers are of its sound builds only: those that imported what they were to import
-/// and started from the seed's base images. Durations are in microseconds.
+/// A scenario. Numbers are only for its sound builds: those that imported what they should and started from
+/// the seed's base images. Durations are in microseconds.
 #[derive(Debug, Serialize)]
 pub struct Row {
     /// Its name.
     pub scenario: &'static str,
-    /// What it is.
+    /// Its description.
     pub about: &'static str,
     /// Builds that failed.
     pub failed: usize,
     /// Builds that are not sound.
     pub degraded: usize,
-    /// Medians and more; none if there is no sound build.
+    /// Medians and other statistics; `None` without a sound build.
     pub builds: Option<Builds>,
-    /// What the first conversion reported, where there was one.
+    /// The report of the first conversion, if there was one.
     pub conversion: Option<Conversion>,
 }
 
-/// The sound builds of a scenario. What is not a summary is a median.
+/// The sound builds of a scenario. Values that are not summaries are medians.
 #[derive(Debug, Serialize)]
 pub struct Builds {
-    /// From the start of the client to its end.
+    /// Duration of the client.
     pub time: Summary,
-    /// From the first thing the daemon did to the last.
+    /// From the first to the last action of the daemon.
     pub solve: Summary,
-    /// How long making the builder ready took, where that is part of the way.
+    /// Time to warm the builder, if that is part of the way.
     pub preparation: Option<Summary>,
-    /// The median time in relation to that of `cold`.
+    /// The median time divided by that of `cold`.
     pub to_cold: Option<f64>,
-    /// Steps that were taken from the cache.
+    /// Number of cached steps.
     pub cached: u64,
-    /// Steps that ran.
+    /// Number of steps that ran.
     pub ran: u64,
-    /// The first in relation to both; none if there are no steps.
+    /// Cached steps divided by all steps; `None` if there are no steps.
     pub hit_ratio: Option<f64>,
-    /// How long at least one import went on.
+    /// Time during which at least one import was active.
     pub importing: u64,
-    /// How long at least one layer was being fetched.
+    /// Time during which at least one layer was fetched.
     pub fetching: u64,
     /// Bytes fetched.
     pub fetched_bytes: u64,
-    /// How long at least one layer was being extracted.
+    /// Time during which at least one layer was extracted.
     pub extracting: u64,
     /// Layers extracted.
     pub extracted: u64,
-    /// Bytes of their blobs.
+    /// Total size of their blobs in bytes.
     pub extracted_bytes: u64,
     /// Digests of the images.
     pub images: BTreeSet<String>,
 }
 
 impl Report {
-    /// Derives the report; a scenario's digests are stable if at least `threshold` of its builds
-    /// have the expected one.
+    /// Computes the report; a scenario's digests are stable if at least `threshold` of its builds have the
+    /// expected one.
     #[must_use]
     pub fn new(run: &Run, threshold: f64) -> Self {
         let cold = time(run, "cold");
@@ -120,15 +120,15 @@ impl Report {
         }
     }
 
-    /// As JSON, for programs.
+    /// Formats as JSON, for programs.
     ///
     /// # Errors
-    /// Never in practice: there is nothing in it that JSON cannot express.
+    /// Never returns an error in practice: all of it can be expressed in JSON.
     pub fn json(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 
-    /// As Markdown, for people.
+    /// Formats as Markdown, for people.
     #[must_use]
     pub fn markdown(&self) -> String {
         markdown::document(self)
@@ -143,13 +143,13 @@ impl Report {
     }
 }
 
-/// A build that did what the scenario is about.
+/// Returns whether a build is valid for its scenario.
 fn is_sound(run: &Run, build: &Build) -> bool {
     build.progress.imports.iter().all(|import| import.error.is_none())
         && run.seed.as_ref().is_none_or(|seed| build.progress.bases == seed.bases)
 }
 
-/// The sound builds of a scenario, each with its measurement.
+/// Returns the sound builds of a scenario, each with its measurement.
 fn sound<'a>(
     run: &'a Run,
     scenario: &'a str,
@@ -159,7 +159,7 @@ fn sound<'a>(
         .filter(|(_, build)| is_sound(run, build))
 }
 
-/// The median time of a scenario's builds.
+/// Returns the median time of a scenario's builds.
 pub(crate) fn time(run: &Run, scenario: &str) -> Option<Summary> {
     Summary::of(sound(run, scenario).map(|(_, build)| build.micros))
 }

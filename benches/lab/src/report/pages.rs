@@ -1,4 +1,4 @@
-//! Tables in pages of the documentation: they stand between two marks and are replaced as a whole.
+//! Tables in pages of the documentation: they are between two marks and are replaced as a whole.
 
 use std::path::{Path, PathBuf};
 
@@ -9,22 +9,22 @@ use super::{Report, after_edit, markdown, plot};
 /// The plot, relative to the repository.
 const PLOT: &str = "docs/build-times.svg";
 
-/// The picture of what a user gains.
+/// The picture of the benefit for a user.
 const AFTER_EDIT: &str = "docs/after-edit.svg";
 
 /// Pages that may have marks, relative to the repository.
 const PAGES: [&str; 3] = ["README.md", "docs/performance.md", "docs/trade-offs.md"];
 
-/// A file that is to be written.
+/// A file to write.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Where, below the repository.
+    /// Its path below the repository.
     pub path: PathBuf,
     /// Its new text.
     pub text: String,
 }
 
-/// A page cannot be filled in.
+/// A page cannot be updated.
 #[derive(Debug, Error)]
 pub enum PageError {
     /// The page cannot be read.
@@ -32,32 +32,32 @@ pub enum PageError {
     Read {
         /// The page.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// A mark names a table that there is none of.
+    /// A mark names an unknown table.
     #[error("{page} has the mark lab:{name}, but there is no such table")]
     UnknownTable {
         /// The page.
         page: &'static str,
-        /// What the mark names.
+        /// The name in the mark.
         name: String,
     },
-    /// A table does not end.
+    /// A table has no end mark.
     #[error("{page} has the mark lab:{name}, but no <!-- /lab:{name} --> behind it")]
     NoEnd {
         /// The page.
         page: &'static str,
-        /// What the mark names.
+        /// The name in the mark.
         name: String,
     },
 }
 
-/// The pages of the repository with the tables of the report in them, and the pictures.
+/// Returns the pages of the repository with the tables of the report, and the pictures.
 ///
 /// # Errors
-/// If a page cannot be read, or its marks are wrong.
+/// Returns an error if a page cannot be read, or its marks are wrong.
 pub fn pages(report: &Report, repository: &Path) -> Result<Vec<Page>, PageError> {
     let mut pages = vec![
         Page { path: repository.join(PLOT), text: plot::svg(report) },
@@ -88,7 +88,7 @@ fn table(report: &Report, name: &str) -> Option<String> {
     })
 }
 
-/// Replaces what stands between `<!-- lab:NAME -->` and `<!-- /lab:NAME -->`.
+/// Replaces the text between `<!-- lab:NAME -->` and `<!-- /lab:NAME -->`.
 fn fill_in(
     page: &'static str,
     text: &str,

@@ -13,7 +13,7 @@ const LABELS: u64 = 190;
 const BARS: u64 = 480;
 const VALUES: u64 = 80;
 
-/// Draws it as SVG. Scenarios without a sound build are left out.
+/// Draws it as SVG. Scenarios without a sound build are omitted.
 pub(super) fn svg(report: &Report) -> String {
     let rows: Vec<_> = report
         .scenarios
@@ -57,7 +57,7 @@ fn bar(place: u64, scenario: &str, time: Summary, longest: u64) -> String {
     )
 }
 
-/// Ways that have something in common are of one colour.
+/// Returns the colour of a scenario; related ways have the same.
 fn colour(scenario: &str) -> &'static str {
     match crate::scenario::find(scenario).map(|scenario| scenario.builder) {
         Some(Builder::Converted | Builder::LayersImportLayout | Builder::LayersImportSparse) => {

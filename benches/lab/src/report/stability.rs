@@ -1,4 +1,4 @@
-//! Whether the same sources give the same image, however the builder was warmed.
+//! Checks whether the same sources give the same image with every kind of builder.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,14 @@ use crate::scenario::{self, Scenario};
 pub struct Stability {
     /// Name of the scenario.
     pub scenario: &'static str,
-    /// The digest that its images should have: without an edit that of the seed, otherwise the one
-    /// that most builds after the edit have.
+    /// The expected digest of its images: without an edit that of the seed, otherwise the most common one
+    /// after the edit.
     pub expected: String,
-    /// Builds that gave an image.
+    /// Builds with an image.
     pub builds: usize,
-    /// Those whose image is the expected one.
+    /// Builds with the expected image.
     pub equal: usize,
-    /// Whether that is enough.
+    /// Whether these are enough.
     pub passed: bool,
 }
 
@@ -49,7 +49,7 @@ fn builds<'a>(run: &'a Run, scenario: &Scenario) -> impl Iterator<Item = &'a Bui
         .filter_map(|measurement| measurement.build())
 }
 
-/// The image that most builds gave, or of several such the one whose digest is the smallest.
+/// Returns the most common image; of several equally common ones, that with the smallest digest.
 fn most_common(run: &Run, edited: bool) -> Option<String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for scenario in scenario::ALL.iter().filter(|scenario| scenario.edited == edited) {

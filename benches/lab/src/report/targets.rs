@@ -1,4 +1,4 @@
-//! What is to be reached, and whether it was.
+//! Targets, and whether they were reached.
 
 use serde::Serialize;
 
@@ -6,39 +6,39 @@ use super::{sound, time};
 use crate::results::Run;
 use crate::stats::{Summary, ratio};
 
-/// What a converted root may take in relation to one on which the build itself ran.
+/// Maximum time on a converted root, relative to a root on which the build itself ran.
 const CONVERTED: f64 = 1.05;
 
-/// What a recorded build may take in relation to one whose progress is thrown away.
+/// Maximum time of a recorded build, relative to one whose progress is discarded.
 const RECORDED: f64 = 1.05;
 
-/// Something to be reached.
+/// A target.
 #[derive(Debug, Serialize)]
 pub struct Target {
-    /// What it is.
+    /// Its description.
     pub name: String,
-    /// What was measured, in words.
+    /// The measured value, as text.
     pub measured: String,
-    /// What it may be at most, in words.
+    /// The maximum, as text.
     pub bound: String,
     /// The outcome.
     pub verdict: Verdict,
 }
 
-/// Whether something was reached.
+/// Whether a target was reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// It was.
+    /// Reached.
     Pass,
-    /// It was not.
+    /// Not reached.
     Fail,
-    /// What it takes to tell was not measured.
+    /// The required values were not measured.
     NotMeasured,
 }
 
 impl Verdict {
-    /// As it stands in reports.
+    /// Returns the word in reports.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

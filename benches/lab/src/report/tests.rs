@@ -4,7 +4,7 @@ use crate::testing::{self, BASE, EDITED, builds, layer, step};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
 
-/// Compares with a file of what was once right; set `UPDATE_GOLDEN` to write it anew.
+/// Compares with a golden file; with `UPDATE_GOLDEN` it writes the file.
 fn ensure_golden(name: &str, text: &str) {
     let path = std::path::Path::new(GOLDEN).join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -24,14 +24,14 @@ fn abouts(run: &Run) -> Vec<&'static str> {
 
 #[test]
 fn the_same_results_give_the_same_report() {
-    // Read from the text, as the command does.
+    // Parsed from text, as in the command.
     let run = Run::parse("20260101T000000Z".into(), &testing::text()).unwrap();
     let report = report(&run);
     ensure_golden("report.md", &report.markdown());
     ensure_golden("report.json", &report.json().unwrap());
     ensure_golden("build-times.svg", &plot::svg(&report));
     ensure_golden("after-edit.svg", &after_edit::svg(&report));
-    // Not as a page: its link is of the page that it becomes a part of.
+    // Not as a page: its link is relative to the page that will contain it.
     ensure_golden("after-edit.txt", &after_edit::section(&report));
     ensure_golden("ways.md", &markdown::ways(&report));
     ensure_golden("before-after.md", &markdown::before_after(&report));
@@ -181,7 +181,7 @@ fn a_copy_above_commands_that_need_not_follow_it_is_named() {
          8.00 s of 10.0 s. Copy there only what `[build 3] RUN install` needs, and the rest below \
          it."
     );
-    // One command below the copy is what an edit is about.
+    // An edit affects one command below the copy.
     for build in builds(&mut run, "edit") {
         build.progress.steps.remove(1);
     }
@@ -201,7 +201,7 @@ fn a_layer_that_dominates_is_named() {
         "Layer bbbbbbbbbbbb (700.0 MB) takes 4.50 s of the 5.00 s of extracting in \
          `cache-from-registry-edit`, for `[build 2/3] RUN install`."
     ));
-    // The same layer in a build that takes much longer is not worth a word.
+    // The same layer in a much longer build is not worth mentioning.
     builds(&mut run, "cache-from-registry-edit").for_each(|build| build.micros = 100_000_000);
     assert_eq!(abouts(&run), [""; 0]);
 }

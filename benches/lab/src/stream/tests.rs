@@ -1,6 +1,6 @@
 use super::*;
 
-/// What a build prints that imports a cache whose second step is no longer right.
+/// The output of a build that imports a cache whose second step has changed.
 const IMPORTED: &str = r#"
 time="2026-11-22T01:22:34Z" level=warning msg="a warning of the client"
 {"vertexes":[{"digest":"sha256:i","name":"importing cache manifest from cache:5000/cache","started":"2026-01-01T00:00:00.5Z"}]}

@@ -1,4 +1,4 @@
-//! What is built: a project that is generated, always the same, or one of the user's.
+//! The workload: a generated project, always the same, or a user's project.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,10 +11,10 @@ use clap::ValueEnum;
 use testkit::Tools;
 use testkit::process::run;
 
-/// How much the generated project is.
+/// The size of the generated project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Size {
-    /// A shell and some hundred kilobytes, to see that the lab works.
+    /// A shell and some hundred kilobytes, to check that the lab works.
     Tiny,
     /// A minimal Debian and 45 MB in 4,000 files.
     Small,
@@ -22,18 +22,18 @@ pub enum Size {
     Full,
 }
 
-/// What is built.
+/// The measured project.
 #[derive(Clone, Debug)]
 pub enum Workload {
-    /// A project of this size on a base image of the lab's own.
+    /// A project of this size on a base image of the lab.
     Generated(Size),
-    /// A project of the user's.
+    /// A user's project.
     Project {
         /// The build context.
         context: PathBuf,
         /// The Dockerfile, relative to the context.
         dockerfile: PathBuf,
-        /// The source file that is edited, relative to the context.
+        /// The source file to edit, relative to the context.
         edit: PathBuf,
     },
 }
@@ -64,8 +64,8 @@ const DEBIAN: &str = "FROM scratch\nADD base /\n";
 const SOURCES: (u32, usize) = (40, 2000);
 
 impl Size {
-    /// The arguments of make-files.sh, how many files of how many blocks: of tools, and of
-    /// dependencies to build and to run.
+    /// Returns the arguments of make-files.sh, the numbers of files and their blocks: for tools, and for
+    /// build and runtime dependencies.
     fn files(self) -> [&'static str; 3] {
         match self {
             Self::Tiny => ["20 2", "50 1", "20 1"],
@@ -84,7 +84,7 @@ impl Size {
 }
 
 impl Workload {
-    /// The size, or the directory.
+    /// Returns the size, or the directory.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -93,8 +93,8 @@ impl Workload {
         }
     }
 
-    /// Values of `--opt`. Digests of a generated project's images are always the same; what a
-    /// project of the user's does about them is its own business.
+    /// Returns values of `--opt`. They make image digests of a generated project reproducible; a user's
+    /// project handles that itself.
     pub(crate) fn options(&self) -> &'static [&'static str] {
         match self {
             Self::Generated(_) => &["build-arg:SOURCE_DATE_EPOCH=0"],
@@ -102,8 +102,8 @@ impl Workload {
         }
     }
 
-    /// Makes the context of the base image in `dir`; a user's project has bases of its own. With a
-    /// `mark` the image is another one.
+    /// Writes the context of the base image to `dir`; a user's project has its own base images. A `mark`
+    /// makes a different image.
     pub(crate) fn write_base(&self, tools: &Tools, dir: &Path, mark: &str) -> Result<bool> {
         let Self::Generated(size) = self else { return Ok(false) };
         let (dockerfile, content) = match size {
@@ -120,7 +120,7 @@ impl Workload {
         Ok(true)
     }
 
-    /// Makes both contexts in `dir`.
+    /// Writes both contexts to `dir`.
     pub(crate) fn write_sources(&self, registry: &str, dir: &Path) -> Result<Sources> {
         let (original, edited) = (dir.join("original"), dir.join("edited"));
         for context in [&original, &edited] {
@@ -163,7 +163,7 @@ fn generate(size: Size, registry: &str, context: &Path) -> Result<()> {
     settle(context)
 }
 
-/// Gives everything below `dir` the same time: it becomes part of layers.
+/// Gives everything below `dir` the same time, because it becomes part of layers.
 fn settle(dir: &Path) -> Result<()> {
     run(Command::new("find").arg(dir).args(["-exec", "touch", "-d", "@0", "{}", "+"])).map(drop)
 }

@@ -1,4 +1,4 @@
-//! Looking things up in a bucket.
+//! Lookups in a bucket.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub struct Bucket<'db> {
     pub(super) db: &'db Db,
     sequence: u64,
     store: Store,
-    /// How many buckets this one lies in.
+    /// Number of buckets that contain this one.
     depth: usize,
 }
 
@@ -30,8 +30,8 @@ impl<'db> Bucket<'db> {
         Self { db, sequence: db.meta.sequence, store, depth: 0 }
     }
 
-    /// The bucket in element `index` of `node`, which belongs to a bucket of depth `depth`, and
-    /// whose value is `value`.
+    /// Opens the bucket in element `index` of `node`. `depth` is the depth of the bucket that `node` belongs
+    /// to, `value` the element's value.
     pub(super) fn open(
         db: &'db Db,
         node: &Node,
@@ -56,15 +56,15 @@ impl<'db> Bucket<'db> {
         Ok(Self { db, sequence: value.sequence, store, depth: depth + 1 })
     }
 
-    /// The number that bbolt's `NextSequence` gave out last.
+    /// Returns the last number that bbolt's `NextSequence` returned.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// The value of `key`; `None` if there is no such key or it leads to a bucket.
+    /// Returns the value of `key`; `None` if there is no such key or it is a bucket.
     ///
     /// # Errors
-    /// When a page on the way to the key is damaged.
+    /// Returns an error if a page on the path to the key is damaged.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
         Ok(self.find(key)?.and_then(|(node, index)| match node.content(index) {
             Content::Value(value) => Some(value.to_vec()),
@@ -72,10 +72,10 @@ impl<'db> Bucket<'db> {
         }))
     }
 
-    /// The bucket `key`; `None` if there is no such key or it leads to a value.
+    /// Returns the bucket `key`; `None` if there is no such key or it is a value.
     ///
     /// # Errors
-    /// When a page on the way to the key is damaged, or the bucket's value is.
+    /// Returns an error if a page on the path to the key, or the bucket's value, is damaged.
     pub fn bucket(&self, key: &[u8]) -> Result<Option<Bucket<'db>>, ReadError> {
         let Some((node, index)) = self.find(key)? else { return Ok(None) };
         match node.content(index) {
@@ -86,17 +86,17 @@ impl<'db> Bucket<'db> {
         }
     }
 
-    /// Everything in the bucket, in the order of the keys. Holds one page per level of the tree.
+    /// Iterates over all entries of the bucket, in key order. Holds one page per level of the tree in memory.
     pub fn entries(&self) -> Entries<'db> {
         Entries::new(self.clone())
     }
 
-    /// How many buckets this one lies in.
+    /// Number of buckets that contain this one.
     pub(super) fn depth(&self) -> usize {
         self.depth
     }
 
-    /// The page at the top of the bucket's tree.
+    /// Returns the root page of the bucket's tree.
     pub(super) fn top(&self) -> Result<Arc<Node>, ReadError> {
         match &self.store {
             Store::Page { root, owner } => Ok(Arc::new(self.db.node(*root, *owner)?)),
@@ -104,7 +104,7 @@ impl<'db> Bucket<'db> {
         }
     }
 
-    /// The leaf page and position of `key`.
+    /// Finds the leaf page and the position of `key`.
     fn find(&self, key: &[u8]) -> Result<Option<(Arc<Node>, usize)>, ReadError> {
         let mut node = self.top()?;
         for _ in 0..MAX_TREE_HEIGHT {
@@ -122,11 +122,11 @@ impl<'db> Bucket<'db> {
     }
 }
 
-/// The child page `page` that element `index` of `node` leads to.
+/// Reads the child page `page` of element `index` of `node`.
 pub(super) fn child(db: &Db, node: &Node, index: usize, page: u64) -> Result<Node, ReadError> {
     match node.place() {
         Place::Page(parent) => db.node(page, Owner::Element { page: parent, index }),
-        // Not reachable: an inline page is parsed as a leaf, which has no children.
+        // Unreachable: an inline page is parsed as a leaf, which has no children.
         place @ Place::Inline { .. } => Err(ReadError::ElementOutside { place, index }),
     }
 }

@@ -1,4 +1,4 @@
-//! Finding damage in a whole database, as `bbolt check` does (bbolt 1.5.0, tx_check.go).
+//! Checks a whole database for damage, as `bbolt check` does (bbolt 1.5.0, tx_check.go).
 
 use std::sync::Arc;
 
@@ -10,33 +10,31 @@ use super::node::{Content, Node, Place};
 use super::owners::Owner;
 use super::reader::{Db, ReadError};
 
-/// [`check()`] stops when it has found about so many problems; a damaged freelist alone could give
-/// millions.
+/// [`check()`] stops after about this many problems; a damaged freelist alone could give millions.
 const ENOUGH: usize = 1000;
 
-/// Damage that [`check()`] found.
+/// Damage found by [`check()`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Problem {
-    /// One of the meta pages does not count; the other does. After a crash this may be so until
-    /// the next transaction.
+    /// One meta page is invalid, the other is valid. After a crash this can last until the next transaction.
     #[error("meta page {page} is damaged: {fault}")]
     Meta {
         /// 0 or 1.
         page: u64,
-        /// What is wrong with it.
+        /// The fault.
         fault: MetaFault,
     },
-    /// A meta page is valid but does not carry the header of one.
+    /// A meta page is valid but its page header is not that of a meta page.
     #[error("meta page {page} does not have the header of a meta page")]
     MetaHeader {
         /// 0 or 1.
         page: u64,
     },
-    /// A part of the database cannot be read; what is below it was not checked.
+    /// Part of the database cannot be read; pages below it were not checked.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// A key lies outside of the range that the branch pages above it give.
+    /// A key is outside the range that the branch pages above it allow.
     #[error("the key \"{}\" on page {page} belongs on another page", shown(key))]
     KeyOutOfRange {
         /// The page.
@@ -74,11 +72,11 @@ pub enum Problem {
     },
 }
 
-/// Looks for damage in the whole database; an empty list means that it is sound.
+/// Checks the whole database for damage; returns an empty list if it is sound.
 ///
-/// Checked are both meta pages; type, number and bounds of every page; the order of the keys
-/// within and across pages; that every page is in use exactly once or listed as free exactly once;
-/// and inline buckets. The list ends early when it has about a thousand entries.
+/// It checks both meta pages; type, number and bounds of every page; the order of keys within and across
+/// pages; inline buckets; and that every page is in use exactly once or listed as free exactly once. The list
+/// ends early, at about a thousand entries.
 pub fn check(db: &Db) -> Vec<Problem> {
     let mut problems = Vec::new();
     check_metas(db, &mut problems);
@@ -101,23 +99,23 @@ fn check_metas(db: &Db, problems: &mut Vec<Problem>) {
     }
 }
 
-/// A page on the way from the root bucket's root page to the page that is being checked.
+/// A page on the path from the root page of the root bucket to the page being checked.
 struct Frame {
     node: Arc<Node>,
     /// The element to check next.
     next: usize,
-    /// How many buckets the page's bucket lies in.
+    /// Number of buckets that contain the page's bucket.
     depth: usize,
-    /// How many pages are above it in the tree of its bucket.
+    /// Number of pages above it in its bucket's tree.
     height: usize,
-    /// No key below may be smaller.
+    /// Lower bound, inclusive, of the keys below.
     from: Option<Vec<u8>>,
-    /// All keys below must be smaller.
+    /// Upper bound, exclusive, of the keys below.
     to: Option<Vec<u8>>,
 }
 
-/// Walks through all buckets. The way is kept on the heap, as a bucket's tree may be as high as
-/// buckets are deep.
+/// Walks all buckets. The path is kept on the heap, because a bucket's tree can be as high as buckets can be
+/// deep.
 fn check_buckets(db: &Db, problems: &mut Vec<Problem>) {
     let mut path = Vec::new();
     enter_bucket(&db.root(), &mut path, problems);
@@ -173,7 +171,7 @@ fn enter_bucket(bucket: &Bucket<'_>, path: &mut Vec<Frame>, problems: &mut Vec<P
 }
 
 fn enter(frame: Frame, path: &mut Vec<Frame>, problems: &mut Vec<Problem>) {
-    // Keys ascend within the page, so the first and the last stand for all.
+    // Keys ascend within the page, so it is enough to compare the first and the last.
     let Place::Page(page) = frame.node.place() else { return };
     let below = frame.node.first_key().filter(|key| frame.from.as_deref() > Some(key));
     let above =
@@ -184,7 +182,7 @@ fn enter(frame: Frame, path: &mut Vec<Frame>, problems: &mut Vec<Problem>) {
     path.push(frame);
 }
 
-/// Compares the pages that were reached with the freelist.
+/// Compares the reached pages with the freelist.
 fn check_pages(db: &Db, problems: &mut Vec<Problem>) {
     let free = match read_freelist(db) {
         Ok(free) => free,
@@ -194,8 +192,8 @@ fn check_pages(db: &Db, problems: &mut Vec<Problem>) {
         return; // Not all pages in use are known.
     }
     let pages = db.page_count();
-    // Ascending runs, whose gaps are the pages that nothing accounts for. A database without a
-    // freelist has free pages there.
+    // Runs of used pages in ascending order; the gaps between them are unaccounted pages. A database without
+    // a freelist has its free pages in the gaps.
     let mut expected = 2;
     let mut account = |first: u64, last: u64, problems: &mut Vec<Problem>| {
         if first > expected && free.is_some() {
@@ -236,7 +234,7 @@ fn check_pages(db: &Db, problems: &mut Vec<Problem>) {
     account(pages, pages, problems);
 }
 
-/// The free pages, sorted; `None` if the database was written without a freelist.
+/// Reads the free pages, sorted; `None` if the database was written without a freelist.
 fn read_freelist(db: &Db) -> Result<Option<Vec<u64>>, ReadError> {
     let page = db.meta.freelist;
     if page == NO_FREELIST {

@@ -1,4 +1,4 @@
-//! Walking through a bucket in key order.
+//! Iteration over a bucket in key order.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::bucket::{Bucket, child};
 use super::node::{Content, Node};
 use super::reader::ReadError;
 
-/// What a key leads to.
+/// The entry of a key.
 #[derive(Debug, Clone)]
 pub enum Entry<'db> {
     /// A value.
@@ -16,12 +16,13 @@ pub enum Entry<'db> {
     Bucket(Bucket<'db>),
 }
 
-/// Iterator over a bucket, from [`Bucket::entries`]: keys ascend strictly. After an error it ends.
+/// Iterator over a bucket, from [`Bucket::entries`]. Keys are strictly ascending. It ends after the first
+/// error.
 #[derive(Debug)]
 pub struct Entries<'db> {
     bucket: Bucket<'db>,
     started: bool,
-    /// From the root page to the leaf page that is being read.
+    /// Path from the root page to the leaf page being read.
     path: Vec<Frame>,
     /// Last key of the leaf page before the current one.
     previous: Option<Vec<u8>>,
@@ -75,7 +76,7 @@ impl<'db> Entries<'db> {
         }
         let is_leaf = node.len() > 0 && !matches!(node.content(0), Content::Child(_));
         if let (true, Some(first), Some(last)) = (is_leaf, node.first_key(), node.last_key()) {
-            // Within a page the keys have been compared already.
+            // The keys within a page have been compared already.
             if self.previous.as_deref().is_some_and(|previous| previous >= first) {
                 return Err(ReadError::KeyOrder { place: node.place(), index: 0 });
             }

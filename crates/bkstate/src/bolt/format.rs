@@ -1,7 +1,7 @@
 //! Byte layouts: page headers and meta pages (bbolt 1.5.0, `internal/common/page.go`, `meta.go`).
 //!
-//! Go writes these structures in the byte order of its machine; BuildKit runs on little-endian
-//! machines only, and a file from another one fails with a wrong magic number.
+//! Go writes these structures in the byte order of the machine. BuildKit runs on little-endian machines only;
+//! a file from a big-endian one fails with a wrong magic number.
 
 /// Length of the header that starts every page.
 pub(super) const PAGE_HEADER: usize = 16;
@@ -12,7 +12,7 @@ pub(super) const BUCKET_HEADER: usize = 16;
 /// Length of the meta structure that follows the header of pages 0 and 1.
 pub(super) const META: usize = 64;
 
-/// Page flag: elements lead to child pages.
+/// Page flag: elements refer to child pages.
 pub(super) const BRANCH: u16 = 0x01;
 /// Page flag: elements hold values and buckets.
 pub(super) const LEAF: u16 = 0x02;
@@ -23,12 +23,12 @@ pub(super) const FREELIST: u16 = 0x10;
 /// Leaf element flag: the value is a bucket.
 pub(super) const BUCKET_ELEMENT: u32 = 0x01;
 
-/// The freelist "page" of a database written with `NoFreelistSync`: there is none.
+/// The freelist page number in a database written with `NoFreelistSync`: it has no freelist.
 pub(super) const NO_FREELIST: u64 = u64::MAX;
-/// A page's count field when the real count of a freelist is its first entry.
+/// Value of a page's count field when the real count of a freelist is its first entry.
 pub(super) const LONG_FREELIST: u16 = 0xFFFF;
 
-/// Page sizes that occur: bbolt takes the machine's by default and looks for a second meta page at
+/// Valid page sizes. bbolt takes the machine's page size by default and looks for the second meta page at
 /// these distances (`getPageSizeFromSecondMeta`, db.go).
 pub(super) const PAGE_SIZES: std::ops::RangeInclusive<u32> = 1 << 10..=1 << 24;
 
@@ -37,22 +37,22 @@ const VERSION: u32 = 2;
 /// The checksum covers everything before itself.
 const CHECKSUMMED: usize = META - 8;
 
-/// The `N` bytes at `at`, if there are so many.
+/// Returns the `N` bytes at `at`; `None` if there are fewer.
 pub(super) fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
-/// The little-endian number at `at`.
+/// Reads the little-endian number at `at`.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes_at(bytes, at).map(u32::from_le_bytes)
 }
 
-/// The little-endian number at `at`.
+/// Reads the little-endian number at `at`.
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     bytes_at(bytes, at).map(u64::from_le_bytes)
 }
 
-/// What every page starts with.
+/// The header of every page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PageHeader {
     /// The page's own number; 0 in the page of an inline bucket.
@@ -75,7 +75,7 @@ impl PageHeader {
         bytes
     }
 
-    /// The header that `page` starts with; `None` if it is too short.
+    /// Decodes the header of `page`; `None` if `page` is too short.
     pub(super) fn decode(page: &[u8]) -> Option<Self> {
         Some(Self {
             id: u64_at(page, 0)?,
@@ -86,7 +86,8 @@ impl PageHeader {
     }
 }
 
-/// One of the two records of where the database is; the valid one with the higher `txid` counts.
+/// One of the two meta structures, which locate the database. The valid one with the higher `txid` is in
+/// force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Meta {
     pub(super) page_size: u32,
@@ -96,38 +97,38 @@ pub(super) struct Meta {
     pub(super) sequence: u64,
     /// Page of the freelist, or [`NO_FREELIST`].
     pub(super) freelist: u64,
-    /// The number that the next new page would get; all pages in use are below it.
+    /// First page number that was never used; all pages in use are below it.
     pub(super) high_water: u64,
-    /// Transaction that wrote this.
+    /// Transaction that wrote this meta page.
     pub(super) txid: u64,
 }
 
-/// Why a meta page does not count.
+/// Why a meta page is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetaFault {
     /// The file ends before or inside it.
     #[error("the file ends before it")]
     Missing,
-    /// It does not start with bbolt's magic number.
+    /// The magic number is not bbolt's.
     #[error("it has the magic number {found:#010x} instead of 0xed0cdaed")]
     Magic {
-        /// The number it starts with.
+        /// The number found.
         found: u32,
     },
-    /// It has a format version other than 2.
+    /// The format version is not 2.
     #[error("it has format version {found} instead of 2")]
     Version {
-        /// The version it has.
+        /// The version found.
         found: u32,
     },
-    /// Its checksum does not match: it was written only in part, or damaged later.
+    /// The checksum does not match: the page was written in part, or damaged later.
     #[error("its checksum is wrong")]
     Checksum,
-    /// Its page size is not a power of two from 1 KiB to 16 MiB, or not the distance it was found at.
+    /// The page size is not a power of two from 1 KiB to 16 MiB, or does not match the distance of the page.
     #[error("its page size of {found} bytes is impossible there")]
     PageSize {
-        /// The page size it states.
+        /// The page size found.
         found: u32,
     },
 }
@@ -138,7 +139,7 @@ impl Meta {
         bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
         bytes[4..8].copy_from_slice(&VERSION.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.page_size.to_le_bytes());
-        // 12..16: flags, which nothing uses.
+        // 12..16: flags, unused.
         bytes[16..24].copy_from_slice(&self.root.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.freelist.to_le_bytes());
@@ -149,7 +150,7 @@ impl Meta {
         bytes
     }
 
-    /// Reads and validates the structure, without the page header before it.
+    /// Decodes and validates the structure; `bytes` start after the page header.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, MetaFault> {
         let bytes: &[u8; META] = bytes.first_chunk().ok_or(MetaFault::Missing)?;
         let u32_field = |at| u32_at(bytes, at).ok_or(MetaFault::Missing);
@@ -177,14 +178,14 @@ impl Meta {
     }
 }
 
-/// FNV-1a with 64 bits, as Go's `hash/fnv.New64a`.
+/// 64-bit FNV-1a, as Go's `hash/fnv.New64a`.
 pub(super) fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
-/// A key as messages show it: printable, and not longer than a line.
+/// Formats a key for messages: printable, and at most one line long.
 pub(super) fn shown(key: &[u8]) -> String {
     const LONGEST: usize = 100;
     match key.get(..LONGEST) {

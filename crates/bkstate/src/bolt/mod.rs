@@ -1,20 +1,20 @@
 //! The BoltDB file format, as Go's `bbolt` 1.3 to 1.5 reads and writes it (format version 2).
 //!
-//! Every database of a BuildKit state is one such file. A file is a tree of *buckets*: sorted maps
-//! whose keys lead to values or to further buckets, each with a *sequence* number. The module has
+//! Every database of a BuildKit state is one such file. A file is a tree of *buckets*: sorted maps from keys
+//! to values or nested buckets, each with a *sequence* number. The module has
 //!
-//! - [`Db`], a reader that looks pages up with `pread` and trusts nothing it finds,
-//! - [`write()`], which writes a whole database in key order, in little memory, always to the same
-//!   bytes for the same content,
+//! - [`Db`], a reader that reads pages with `pread` and trusts nothing in them,
+//! - [`write()`], which writes a whole database in key order and in little memory; the same content always
+//!   gives the same bytes,
 //! - [`check()`], which finds every kind of damage that `bbolt check` finds,
 //! - [`Tree`], a bucket as a value in memory, for small databases and for tests.
 //!
-//! Nothing here changes a file in place. To change a database, read it, write a new file, sync it
-//! and rename it over the old one. Nothing here takes bbolt's `flock` on the file either: whoever
-//! owns the state directory does that.
+//! This module never changes a file in place. To change a database, read it, write a new file, sync it and
+//! rename it over the old one. It does not take bbolt's `flock` on the file either: the owner of the state
+//! directory does.
 //!
 //! # Writing and reading
-//! Buckets are filled in the order of their keys, and looked up or walked through in any:
+//! Buckets are filled in key order, and read in any order:
 //!
 //! ```
 //! use bkstate::bolt::{
@@ -32,7 +32,7 @@
 //!
 //! let db = Db::open(file)?;
 //! assert!(check(&db).is_empty());
-//! // Two meta pages, the freelist, and the two buckets that have buckets in them; the others fit into
+//! // Two meta pages, the freelist, and the two buckets that contain buckets; the others fit into
 //! // their elements.
 //! assert_eq!((db.page_size(), db.page_count(), db.txid()), (4096, 5, WRITTEN_TXID));
 //!
@@ -61,7 +61,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What bbolt could not read is not written:
+//! Content that bbolt could not read is rejected:
 //!
 //! ```
 //! use bkstate::bolt::{self, MAX_BUCKET_DEPTH, MAX_KEY_BYTES, MAX_NODE_BYTES, Node, Tree, WriteError};
@@ -86,14 +86,13 @@
 //! ```
 //!
 //! # Damaged and hostile files
-//! Reading ends with a [`ReadError`]; it does not panic, loop or allocate more than
-//! [`MAX_NODE_BYTES`] for one page. Three rules make that so: a length is checked against the page
-//! it lies in before it is used; every page has one *owner*, the element that refers to it, and a
-//! second reference from elsewhere is an error, so no walk can come back to a page; and both the
-//! height of a tree ([`MAX_TREE_HEIGHT`]) and the nesting of buckets ([`MAX_BUCKET_DEPTH`]) are
-//! bounded, so recursion over buckets is safe.
+//! Reading fails with a [`ReadError`]; it does not panic, loop or allocate more than [`MAX_NODE_BYTES`] for
+//! one page. Three rules ensure that. A length is checked against its page before it is used. Every page has
+//! one *owner*, the element that refers to it, and a second reference from elsewhere is an error, so a walk
+//! cannot return to a page. The height of a tree ([`MAX_TREE_HEIGHT`]) and the nesting of buckets
+//! ([`MAX_BUCKET_DEPTH`]) are bounded, so recursion over buckets is safe.
 //!
-//! An error says which page is damaged, and what leads there:
+//! An error names the damaged page and what refers to it:
 //!
 //! ```
 //! use std::os::unix::fs::FileExt as _;
@@ -108,18 +107,18 @@
 //! let open = || Db::open(file.try_clone().map_err(|source| ReadError::Io { offset: 0, source })?);
 //! let page = 3 * u64::from(open()?.page_size());
 //!
-//! // Behind the header of the page and those of its two elements is the first key.
+//! // The first key follows the headers of the page and of its two elements.
 //! file.write_all_at(b"c", page + 16 + 2 * 16)?;
 //! let error = Tree::read(&open()?.root()).unwrap_err();
 //! assert!(matches!(error, ReadError::KeyOrder { place: Place::Page(3), index: 1 }));
 //! assert!(matches!(check(&open()?)[..], [Problem::Read(ReadError::KeyOrder { .. })]));
 //!
-//! // The last part of the header says how many pages belong to it.
+//! // The last part of the header is the number of overflow pages.
 //! file.write_all_at(&u32::MAX.to_le_bytes(), page + 12)?;
 //! let error = open()?.root().get(b"a").unwrap_err();
 //! assert!(matches!(error, ReadError::PageOutside { owner: Owner::Root, pages: 4, .. }));
 //!
-//! // The other meta page stands in for the first one. Without both there is no database.
+//! // The other meta page replaces the first one. Without both there is no database.
 //! file.write_all_at(&[0; 64], 16)?;
 //! let first = Problem::Meta { page: 0, fault: MetaFault::Magic { found: 0 } };
 //! assert_eq!(check(&open()?)[0].to_string(), first.to_string());
@@ -151,28 +150,27 @@ pub use reader::{Db, ReadError};
 pub use tree::{Node, Tree};
 pub use writer::{BucketWriter, WriteError, write};
 
-/// How many buckets may lie inside one another. BuildKit's deepest are the labels that
-/// containerd stores, 6 deep.
+/// Maximum nesting of buckets. BuildKit's deepest are the labels that containerd stores, 6 deep.
 pub const MAX_BUCKET_DEPTH: usize = 64;
 
-/// How many pages a lookup within one bucket may pass. A branch page has at least two children,
-/// so 32 levels hold more pages than any file:
+/// Maximum number of pages on a lookup path within one bucket. A branch page has at least two children, so 32
+/// levels hold more pages than any file:
 ///
 /// ```
 /// use bkstate::bolt::MAX_TREE_HEIGHT;
 ///
-/// // ext4 has none above 16 TiB.
+/// // the largest ext4 file has 16 TiB.
 /// assert!(4096_u64 << MAX_TREE_HEIGHT >= 16 << 40);
 /// ```
 pub const MAX_TREE_HEIGHT: usize = 32;
 
-/// The size of the largest page, its overflow pages included. The largest values that BuildKit
-/// stores are below 1 MB.
+/// Maximum size of a page in bytes, including its overflow pages. The largest values that BuildKit stores are
+/// below 1 MB.
 pub const MAX_NODE_BYTES: u64 = 64 << 20;
 
-/// The transaction that [`write()`] writes a file in, and bbolt a new one. A file with a higher one
-/// has been changed by bbolt since.
+/// The transaction number of files that [`write()`] writes, which is also bbolt's for a new file. In a file
+/// with a higher one, bbolt has changed something since.
 pub const WRITTEN_TXID: u64 = 1;
 
-/// The longest key, in bytes (bbolt `MaxKeySize`, bucket.go).
+/// Maximum length of a key, in bytes (bbolt `MaxKeySize`, bucket.go).
 pub const MAX_KEY_BYTES: usize = 32_768;

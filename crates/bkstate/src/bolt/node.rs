@@ -1,4 +1,4 @@
-//! Branch and leaf pages, taken apart and validated as a whole before anything is used.
+//! Branch and leaf pages, parsed and validated as a whole before use.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,12 +9,12 @@ use super::format::{
 };
 use super::reader::ReadError;
 
-/// Where the elements of a bucket, or of a part of it, are stored.
+/// Where a page of a bucket's tree is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// On a page of their own.
+    /// On its own page.
     Page(u64),
-    /// In the value of the bucket's element, as bbolt does with small buckets.
+    /// In the value of the bucket's element, as bbolt stores small buckets.
     Inline {
         /// The page of the bucket's element.
         page: u64,
@@ -48,33 +48,33 @@ struct Element {
     content: Content<Range<usize>>,
 }
 
-/// What an element leads to.
+/// The content of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content<B> {
     /// A child page; on branch pages only.
     Child(u64),
     /// A value.
     Value(B),
-    /// A bucket's value: [`BucketValue`] reads it.
+    /// A bucket's value, to be parsed by [`BucketValue`].
     Bucket(B),
 }
 
 /// The value of a bucket's element.
 pub(super) struct BucketValue<'a> {
-    /// Root page; 0 if the bucket is inline.
+    /// Root page number; 0 if the bucket is inline.
     pub(super) root: u64,
     pub(super) sequence: u64,
-    /// The page that follows if the bucket is inline.
+    /// The page, if the bucket is inline.
     pub(super) inline: &'a [u8],
 }
 
 impl Node {
-    /// Takes a whole page with its overflow pages apart.
+    /// Parses a whole page with its overflow pages.
     ///
     /// # Errors
-    /// Anything that bbolt would not write: another page type, an element that lies outside of the
-    /// page, elements that together are larger than it (they would overlap), a key without
-    /// a possible length, keys out of order, a branch page without children.
+    /// Returns an error if the page has anything that bbolt would not write: another page type, an element
+    /// outside the page, elements that together are larger than the page (they would overlap), a key of
+    /// invalid length, keys out of order, a branch page without children.
     pub(super) fn parse(place: Place, bytes: Vec<u8>) -> Result<Self, ReadError> {
         let header = PageHeader::decode(&bytes).ok_or(ReadError::ShortInline { place })?;
         let is_branch = match (header.flags, place) {
@@ -87,7 +87,7 @@ impl Node {
             return Err(ReadError::EmptyBranch { place });
         }
         let mut elements: Vec<Element> = Vec::new();
-        // What is left of the page once the element table and the data so far are taken away.
+        // Bytes of the page that are left after the element table and the data so far.
         let mut room = bytes
             .len()
             .checked_sub(PAGE_HEADER + count * ELEMENT)
@@ -142,7 +142,7 @@ impl Node {
         }
     }
 
-    /// Where `key` is, or would have to be inserted.
+    /// Finds the position of `key`, or the position to insert it, as [`slice::binary_search`] does.
     pub(super) fn search(&self, key: &[u8]) -> Result<usize, usize> {
         self.elements.binary_search_by(|element| self.bytes[element.key.clone()].cmp(key))
     }
@@ -157,8 +157,8 @@ impl Element {
     }
 }
 
-/// Entry `index` of the element table; `None` if it lies outside of the page or its end cannot be
-/// expressed. Positions count from the entry itself.
+/// Reads entry `index` of the element table; `None` if it is outside the page or its end overflows. Positions
+/// are relative to the entry itself.
 fn element(bytes: &[u8], is_branch: bool, index: usize) -> Option<Element> {
     let at = PAGE_HEADER + index * ELEMENT;
     let field = |offset| Some(usize::try_from(u32_at(bytes, at + offset)?).unwrap_or(usize::MAX));

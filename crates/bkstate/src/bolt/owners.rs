@@ -1,18 +1,19 @@
-//! Who refers to which page.
+//! Page owners: which element refers to which page.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What refers to a page. In a sound file each page has exactly one owner.
+/// The reference to a page. In a sound file each page has exactly one owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// The meta page, to the root of the root bucket.
+    /// The meta page refers to the root page of the root bucket.
     Root,
-    /// The meta page, to the freelist.
+    /// The meta page refers to the freelist.
     Freelist,
-    /// An element of a branch page, to a child; or of a leaf page, to the root of a bucket.
+    /// An element of a branch page refers to a child, or an element of a leaf page to the root page of a
+    /// bucket.
     Element {
-        /// The page that the element is on.
+        /// The page of the element.
         page: u64,
         /// Its position on the page, from 0.
         index: usize,
@@ -29,7 +30,7 @@ impl fmt::Display for Owner {
     }
 }
 
-/// The pages that have been reached so far, as runs of a page and its overflow pages.
+/// The pages reached so far, as runs of a page and its overflow pages.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
     runs: BTreeMap<u64, Run>,
@@ -43,10 +44,10 @@ struct Run {
 }
 
 impl Owners {
-    /// Notes that `owner` refers to the pages `first..=last`. Noting it again is fine.
+    /// Records `owner` as the owner of the pages `first..=last`. Recording it twice is fine.
     ///
     /// # Errors
-    /// The owner of a run that has some of the pages already.
+    /// Returns the owner of a run that overlaps these pages.
     pub(super) fn claim(&mut self, first: u64, last: u64, owner: Owner) -> Result<(), Owner> {
         match self.runs.range(..=last).next_back() {
             Some((&start, run)) if run.last >= first => {
@@ -60,7 +61,7 @@ impl Owners {
         }
     }
 
-    /// All runs, as first and last page, ascending.
+    /// Returns all runs, as first and last page, ascending.
     pub(super) fn runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.runs.iter().map(|(&first, run)| (first, run.last))
     }

@@ -2,7 +2,7 @@
 
 use super::format::{BRANCH, BUCKET_ELEMENT, ELEMENT, LEAF, PAGE_HEADER, PageHeader};
 
-/// A page that elements are added to in key order.
+/// A page to which elements are added in key order.
 #[derive(Debug)]
 pub(super) struct Packer {
     flags: u16,
@@ -65,23 +65,23 @@ impl Packer {
         self.data.clear();
     }
 
-    /// Length of the page so far, in bytes.
+    /// Size of the page so far, in bytes.
     pub(super) fn size(&self) -> usize {
         PAGE_HEADER + self.elements.len() * ELEMENT + self.data.len()
     }
 
-    /// Length of the page once an element with so many bytes of key and value is added.
+    /// Size of the page after adding an element with `data` bytes of key and value.
     pub(super) fn size_with(&self, data: usize) -> usize {
         self.size() + ELEMENT + data
     }
 
-    /// The first key; empty if there is none.
+    /// Returns the first key; empty if there is none.
     pub(super) fn first_key(&self) -> &[u8] {
         let length = self.elements.first().map_or(0, |element| element.key);
         &self.data[..length]
     }
 
-    /// Takes the last child off a branch page again.
+    /// Removes and returns the last child of a branch page.
     pub(super) fn pop_child(&mut self) -> Option<(Vec<u8>, u64)> {
         let Packed { key, value, kind: Kind::Child(page) } = self.elements.pop()? else {
             return None;
@@ -92,14 +92,14 @@ impl Packer {
 
     /// Appends the page to `out`, without padding.
     pub(super) fn encode(&self, id: u64, overflow: u32, out: &mut Vec<u8>) {
-        // Neither conversion fails: a page has at most 240 elements (the writer lets it grow
-        // beyond 4 KiB only while it has three or fewer), and is shorter than MAX_NODE_BYTES.
+        // Neither conversion can fail: a page has at most 240 elements (the writer lets it grow beyond 4 KiB
+        // only while it has three or fewer), and is shorter than MAX_NODE_BYTES.
         let count = u16::try_from(self.elements.len()).unwrap_or(u16::MAX);
         let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
         out.extend_from_slice(&PageHeader { id, flags: self.flags, count, overflow }.encode());
         let mut start = 0;
         for (index, element) in self.elements.iter().enumerate() {
-            // The position of the key, counted from this entry of the table.
+            // The position of the key, relative to this entry of the table.
             let position = number((self.elements.len() - index) * ELEMENT + start);
             match element.kind {
                 Kind::Child(page) => {

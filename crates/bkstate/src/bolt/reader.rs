@@ -18,20 +18,20 @@ pub enum ReadError {
     /// The file could not be read.
     #[error("cannot read the database at byte {offset}")]
     Io {
-        /// Where in the file.
+        /// Offset in the file.
         offset: u64,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// Neither meta page is valid: not a BoltDB file, or damaged beyond use.
+    /// Neither meta page is valid: the file is not a BoltDB file, or is damaged beyond use.
     #[error(
         "the file is not a usable BoltDB file: of meta page 0, {meta0}; of meta page 1, {meta1}"
     )]
     NoMeta {
-        /// What is wrong with the first meta page.
+        /// The fault of the first meta page.
         meta0: MetaFault,
-        /// What is wrong with the second meta page.
+        /// The fault of the second meta page.
         meta1: MetaFault,
     },
     /// The file is shorter than the database in it.
@@ -42,30 +42,30 @@ pub enum ReadError {
     Truncated {
         /// Length of the file in bytes.
         length: u64,
-        /// Pages that the database has.
+        /// Number of pages of the database.
         pages: u64,
-        /// Their size in bytes.
+        /// Size of a page in bytes.
         page_size: u32,
     },
-    /// A reference leads out of the file or to a meta page.
+    /// A reference points outside the file or to a meta page.
     #[error("{owner} refers to page {page}, but pages run from 2 to below {pages}")]
     PageOutside {
         /// The page referred to.
         page: u64,
-        /// What refers to it.
+        /// The owner of the reference.
         owner: Owner,
         /// Number of pages of the database.
         pages: u64,
     },
-    /// A page carries another page's number.
+    /// The number in a page's header is not its own.
     #[error("page {page} says that it is page {found}")]
     PageNumber {
-        /// The page as it was looked up.
+        /// The page that was read.
         page: u64,
-        /// The number it carries.
+        /// The number found.
         found: u64,
     },
-    /// A page has a type that it cannot have where it is used.
+    /// A page has the wrong type for its use.
     #[error("{place} has the type {flags:#x}, which cannot be there")]
     PageType {
         /// The page.
@@ -73,7 +73,7 @@ pub enum ReadError {
         /// Its type: 1 branch, 2 leaf, 4 meta, 16 freelist.
         flags: u16,
     },
-    /// A page with its overflow pages is larger than [`MAX_NODE_BYTES`].
+    /// A page with its overflow pages exceeds [`MAX_NODE_BYTES`].
     #[error("page {page} is {bytes} bytes long, more than {MAX_NODE_BYTES}")]
     PageTooLarge {
         /// The page.
@@ -81,22 +81,22 @@ pub enum ReadError {
         /// Its length with all overflow pages.
         bytes: u64,
     },
-    /// Two references lead to the same page: the tree has a cycle or a shared part.
+    /// Two references point to the same page: the tree has a cycle or a shared part.
     #[error("page {page} is referred to by {first} and again by {second}")]
     PageShared {
         /// The page.
         page: u64,
-        /// What refers to it, or to a page that overlaps it, and was seen first.
+        /// The first reference seen, to this page or to one that overlaps it.
         first: Owner,
         /// The other reference.
         second: Owner,
     },
-    /// An element lies outside of its page, or overlaps another.
+    /// An element is outside its page, or overlaps another one.
     #[error("element {index} of {place} does not fit into the page")]
     ElementOutside {
         /// The page.
         place: Place,
-        /// The element's position on it, from 0.
+        /// The element's position on the page, from 0.
         index: usize,
     },
     /// A key is empty or longer than [`MAX_KEY_BYTES`].
@@ -106,20 +106,20 @@ pub enum ReadError {
     KeyLength {
         /// The page.
         place: Place,
-        /// The element's position on it, from 0.
+        /// The element's position on the page, from 0.
         index: usize,
         /// Length of the key in bytes.
         length: usize,
     },
-    /// A key is not above the one before it.
+    /// A key is not greater than the key before it.
     #[error("the key of element {index} of {place} is not above the key before it")]
     KeyOrder {
         /// The page.
         place: Place,
-        /// The element's position on it, from 0.
+        /// The element's position on the page, from 0.
         index: usize,
     },
-    /// A branch page leads nowhere.
+    /// A branch page has no children.
     #[error("branch {place} has no children")]
     EmptyBranch {
         /// The page.
@@ -130,7 +130,7 @@ pub enum ReadError {
     ShortBucket {
         /// The page of the bucket's element.
         place: Place,
-        /// The element's position on it, from 0.
+        /// The element's position on the page, from 0.
         index: usize,
     },
     /// An inline bucket's page is shorter than a page's header.
@@ -139,23 +139,23 @@ pub enum ReadError {
         /// The page.
         place: Place,
     },
-    /// A bucket lies in an inline bucket, which bbolt never writes.
+    /// An inline bucket contains a bucket, which bbolt never writes.
     #[error("element {index} of {place} is a bucket, which an inline bucket cannot hold")]
     BucketInInline {
         /// The inline bucket.
         place: Place,
-        /// The element's position in it, from 0.
+        /// The element's position in the inline bucket, from 0.
         index: usize,
     },
-    /// Buckets lie in one another more than [`MAX_BUCKET_DEPTH`] deep.
+    /// Buckets are nested more than [`MAX_BUCKET_DEPTH`] deep.
     #[error("the bucket in element {index} of {place} is nested more than {MAX_BUCKET_DEPTH} deep")]
     BucketsTooDeep {
         /// The page of the bucket's element.
         place: Place,
-        /// The element's position on it, from 0.
+        /// The element's position on the page, from 0.
         index: usize,
     },
-    /// Branch pages lie below one another more than [`MAX_TREE_HEIGHT`] deep.
+    /// The tree of a bucket is higher than [`MAX_TREE_HEIGHT`].
     #[error("{place} is more than {MAX_TREE_HEIGHT} pages below the root of its bucket")]
     TreeTooHigh {
         /// The page.
@@ -166,15 +166,15 @@ pub enum ReadError {
     FreelistTooLong {
         /// The page.
         page: u64,
-        /// Entries that it claims to have.
+        /// Number of entries that it claims to have.
         count: u64,
     },
 }
 
 /// An open database, read-only.
 ///
-/// It shows the state of the last complete transaction at the time of [`Db::open`]. The file must
-/// not change while it is open.
+/// It shows the state of the last complete transaction at the time of [`Db::open`]. The file must not change
+/// while the database is open.
 #[derive(Debug)]
 pub struct Db {
     file: File,
@@ -186,12 +186,12 @@ pub struct Db {
 impl Db {
     /// Opens the database in `file`.
     ///
-    /// Of the two meta pages the valid one with the higher transaction number counts, so a
-    /// transaction that was interrupted while it wrote its meta page never happened. The page size
-    /// comes from the meta pages, whatever this machine's is.
+    /// The valid meta page with the higher transaction number counts, so a transaction that was interrupted
+    /// while it wrote its meta page never happened. The page size comes from the meta pages, not from this
+    /// machine.
     ///
     /// # Errors
-    /// When the file cannot be read, has no valid meta page, or is shorter than its database.
+    /// Returns an error if the file cannot be read, has no valid meta page, or is shorter than its database.
     pub fn open(file: File) -> Result<Self, ReadError> {
         let length = file.metadata().map_err(|source| ReadError::Io { offset: 0, source })?.len();
         let metas = read_metas(&file)?;
@@ -211,33 +211,33 @@ impl Db {
         Ok(Self { file, metas, meta, owners: Mutex::default() })
     }
 
-    /// The root bucket, which holds the top-level buckets (and, in bbolt, nothing else).
+    /// Returns the root bucket, which contains the top-level buckets (and, in bbolt, nothing else).
     pub fn root(&self) -> Bucket<'_> {
         Bucket::root(self)
     }
 
-    /// The size of a page in bytes.
+    /// Returns the size of a page in bytes.
     pub fn page_size(&self) -> u32 {
         self.meta.page_size
     }
 
-    /// The number of pages that the database has had so far, free ones included. Growing in large
-    /// steps, bbolt may have made the file longer than that.
+    /// Returns the number of pages of the database, including free ones. The file can be longer, because
+    /// bbolt grows it in large steps.
     pub fn page_count(&self) -> u64 {
         self.meta.high_water
     }
 
-    /// The number of the transaction that wrote the state which is shown.
+    /// Returns the number of the last complete transaction, whose state this is.
     pub fn txid(&self) -> u64 {
         self.meta.txid
     }
 
-    /// The branch or leaf page `page`.
+    /// Reads the branch or leaf page `page`.
     pub(super) fn node(&self, page: u64, owner: Owner) -> Result<Node, ReadError> {
         Node::parse(Place::Page(page), self.page(page, owner)?)
     }
 
-    /// Page `page` with its overflow pages, to which `owner` refers.
+    /// Reads page `page`, to which `owner` refers, with its overflow pages.
     pub(super) fn page(&self, page: u64, owner: Owner) -> Result<Vec<u8>, ReadError> {
         let pages = self.meta.high_water;
         let outside = || ReadError::PageOutside { page, owner, pages };
@@ -245,7 +245,7 @@ impl Db {
             return Err(outside());
         }
         let page_size = u64::from(self.meta.page_size);
-        // Cannot overflow: the file is at least `high_water` pages long.
+        // Cannot overflow: the file has at least `high_water` pages.
         let offset = page * page_size;
         let mut bytes = Vec::new();
         self.extend(&mut bytes, offset, page_size)?;
@@ -270,7 +270,7 @@ impl Db {
         Ok(bytes)
     }
 
-    /// Appends `length` bytes of the file from `offset` on.
+    /// Appends `length` bytes of the file, from `offset`, to `bytes`.
     fn extend(&self, bytes: &mut Vec<u8>, offset: u64, length: u64) -> Result<(), ReadError> {
         let failed = |source| ReadError::Io { offset, source };
         let start = bytes.len();
@@ -281,13 +281,13 @@ impl Db {
         self.file.read_exact_at(&mut bytes[start..], offset).map_err(failed)
     }
 
-    /// The pages that have been reached so far.
+    /// Locks the set of pages reached so far.
     pub(super) fn owners(&self) -> MutexGuard<'_, Owners> {
-        // A claim is a single insertion, so there is no half-made state behind a panic.
+        // A claim is a single insertion, so a panic cannot leave a half-made state.
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The header of meta page `index`.
+    /// Reads the page header of meta page `index`.
     pub(super) fn meta_header(&self, index: u64) -> Result<Option<PageHeader>, ReadError> {
         let mut header = [0; PAGE_HEADER];
         let offset = index * u64::from(self.meta.page_size);
@@ -298,8 +298,8 @@ impl Db {
     }
 }
 
-/// Both meta pages. The second lies a page size after the first; if the first is damaged, so that
-/// the page size is not known, it is looked for at every distance that is possible, as bbolt does.
+/// Reads both meta pages. The second one is one page size after the first. If the first is damaged, the page
+/// size is unknown, and every possible distance is tried, as bbolt does.
 fn read_metas(file: &File) -> Result<[Result<Meta, MetaFault>; 2], ReadError> {
     let meta0 = read_meta(file, 0)?;
     let meta1 = match &meta0 {

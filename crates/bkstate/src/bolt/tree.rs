@@ -7,16 +7,16 @@ use super::entries::Entry;
 use super::reader::ReadError;
 use super::writer::{BucketWriter, WriteError};
 
-/// A bucket with everything in it.
+/// A bucket with all its entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
-    /// The number that bbolt's `NextSequence` gave out last.
+    /// The last number that bbolt's `NextSequence` returned.
     pub sequence: u64,
-    /// What the bucket holds.
+    /// The entries of the bucket.
     pub entries: BTreeMap<Vec<u8>, Node>,
 }
 
-/// What a key of a [`Tree`] leads to.
+/// An entry of a [`Tree`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
     /// A value.
@@ -29,9 +29,9 @@ impl Tree {
     /// Reads `bucket` and all buckets in it.
     ///
     /// # Errors
-    /// When any page of them is damaged.
+    /// Returns an error if a page of one of them is damaged.
     pub fn read(bucket: &Bucket<'_>) -> Result<Self, ReadError> {
-        // Recursion ends at MAX_BUCKET_DEPTH, beyond which the entries give an error.
+        // The recursion ends at MAX_BUCKET_DEPTH: deeper entries give an error.
         let entries = bucket.entries().map(|entry| {
             let (key, entry) = entry?;
             let node = match entry {
@@ -46,8 +46,8 @@ impl Tree {
     /// Writes everything into the bucket of `writer`, which must be empty.
     ///
     /// # Errors
-    /// When a key has a length that bbolt does not allow, when buckets are nested too deep, or
-    /// when writing fails.
+    /// Returns an error if the length of a key is invalid in bbolt, if buckets are nested too deep, or if
+    /// writing fails.
     pub fn write(&self, writer: &mut BucketWriter<'_>) -> Result<(), WriteError> {
         writer.set_sequence(self.sequence);
         for (key, node) in &self.entries {

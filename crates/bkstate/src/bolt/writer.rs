@@ -1,9 +1,9 @@
-//! Writing a whole database, once, in key order.
+//! Writes a whole database, once, in key order.
 //!
-//! Pages are packed full and written as soon as they are, children before their parents, so memory
-//! holds one page per level. Two rules of bbolt's rebalancing shape the trees: a branch page must
-//! have two children or more (`node.rebalance`, node.go, asserts it when a child shrinks), and only
-//! the root page of a bucket may be empty.
+//! Pages are filled completely and written when they are full, children before their parents, so memory holds
+//! one page per level. Two rules of bbolt's rebalancing shape the trees: a branch page must have two children
+//! or more (`node.rebalance`, node.go, asserts it when a child shrinks), and only the root page of a bucket
+//! may be empty.
 
 use std::fs::File;
 use std::io;
@@ -13,18 +13,18 @@ use super::format::{BUCKET_HEADER, FREELIST, META_PAGE, Meta, PageHeader, shown}
 use super::pack::Packer;
 use super::{MAX_BUCKET_DEPTH, MAX_KEY_BYTES, MAX_NODE_BYTES, WRITTEN_TXID};
 
-/// Every file is written with pages of 4 KiB. bbolt takes the page size from the file, so it opens
-/// on machines with other pages too, and the bytes do not depend on where they were made.
+/// Every file has pages of 4 KiB. bbolt takes the page size from the file, so machines with other page sizes
+/// can open it, and the bytes do not depend on the machine that wrote them.
 const PAGE_SIZE: usize = 4096;
-/// A bucket without buckets is stored in its element if its page is not longer than this
+/// A bucket without nested buckets is stored in its element if its page is not longer than this
 /// (`maxInlineBucketSize`, bucket.go).
 const MAX_INLINE: usize = PAGE_SIZE / 4;
 /// Pages 0 and 1 are the meta pages, page 2 is the freelist, as in a new file of bbolt.
 const FREELIST_PAGE: u64 = 2;
 const FIRST_PAGE: u64 = 3;
-/// Pages are handed to the system in pieces of about this many bytes.
+/// Pages are written to the file in pieces of about this size.
 const BUFFER: usize = 256 << 10;
-/// A page with one element only: the element must still be readable.
+/// Maximum data of a page with only one element: the element must still be readable.
 const MAX_DATA: u64 = MAX_NODE_BYTES - PAGE_SIZE as u64;
 
 /// Why a database cannot be written.
@@ -34,13 +34,13 @@ pub enum WriteError {
     /// The file could not be written.
     #[error("cannot write the database at byte {offset}")]
     Io {
-        /// Where in the file.
+        /// Offset in the file.
         offset: u64,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// There is something in the file already.
+    /// The file is not empty.
     #[error("the file to write the database to has {length} bytes already; it must be empty")]
     NotEmpty {
         /// Length of the file in bytes.
@@ -55,7 +55,7 @@ pub enum WriteError {
         /// The key.
         key: Vec<u8>,
     },
-    /// A key is not above the one before it in the same bucket.
+    /// A key is not greater than the key before it in the same bucket.
     #[error(
         "the key \"{}\" was written after \"{}\"; keys must ascend",
         shown(key),
@@ -75,27 +75,27 @@ pub enum WriteError {
         /// Length of the value in bytes.
         length: usize,
     },
-    /// A bucket lies more than [`MAX_BUCKET_DEPTH`] buckets deep.
+    /// A bucket is nested more than [`MAX_BUCKET_DEPTH`] deep.
     #[error("the bucket \"{}\" is nested more than {MAX_BUCKET_DEPTH} deep", shown(key))]
     BucketsTooDeep {
         /// The key of the bucket.
         key: Vec<u8>,
     },
-    /// Part of the database could not be written, and the error was ignored then.
+    /// Part of the database could not be written, and the caller ignored the error.
     #[error("the database is incomplete because writing a part of it failed before")]
     Incomplete,
 }
 
-/// Writes a database whose root bucket is filled by `fill` into `file`, which must be empty.
+/// Writes a database into `file`, which must be empty. `fill` fills its root bucket.
 ///
-/// The same content gives the same bytes. Both meta pages describe what was written, so that a
-/// daemon that is interrupted in its first transactions falls back to it. They are written last:
-/// before the function returns, the file is not a database.
+/// The same content gives the same bytes. Both meta pages describe the written content, so a daemon that is
+/// interrupted in its first transactions falls back to it. They are written last: until the function returns,
+/// the file is not a database.
 ///
-/// The data is not synced; call [`File::sync_all`] before the file is renamed to its place.
+/// The data is not synced; call [`File::sync_all`] before renaming the file to its place.
 ///
 /// # Errors
-/// Those of `fill`, and every [`WriteError`]; the content of the file is of no use then.
+/// Returns the errors of `fill`, and every [`WriteError`]. The content of the file is unusable then.
 pub fn write<E: From<WriteError>>(
     file: &File,
     fill: impl FnOnce(&mut BucketWriter<'_>) -> Result<(), E>,
@@ -108,7 +108,7 @@ pub fn write<E: From<WriteError>>(
     Ok(output.finish(root, sequence)?)
 }
 
-/// A bucket that is being written.
+/// A bucket being written.
 #[derive(Debug)]
 pub struct BucketWriter<'a> {
     output: &'a mut Output,
@@ -117,7 +117,7 @@ pub struct BucketWriter<'a> {
     last_key: Vec<u8>,
     has_buckets: bool,
     leaf: Packer,
-    /// The branch pages above the leaf, from the lowest; none as long as one leaf page is enough.
+    /// The branch pages above the leaf, lowest first; empty while one leaf page is enough.
     branches: Vec<Packer>,
 }
 
@@ -137,8 +137,8 @@ impl<'a> BucketWriter<'a> {
     /// Adds a value.
     ///
     /// # Errors
-    /// When `key` does not have 1 to [`MAX_KEY_BYTES`] bytes or is not above all keys before it,
-    /// when `value` is too long, or when writing fails.
+    /// Returns an error if the length of `key` is not 1 to [`MAX_KEY_BYTES`] bytes, if `key` is not greater
+    /// than all keys before it, if `value` is too long, or if writing fails.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), WriteError> {
         self.check_key(key)?;
         let length = value.len();
@@ -151,11 +151,11 @@ impl<'a> BucketWriter<'a> {
         Ok(())
     }
 
-    /// Adds a bucket, which `fill` fills. Small buckets are stored inline where bbolt does so.
+    /// Adds a bucket; `fill` fills it. Small buckets are stored inline, as in bbolt.
     ///
     /// # Errors
-    /// Those of `fill`; and when `key` is refused as by [`BucketWriter::put`], when the bucket is
-    /// nested too deep, or when writing fails.
+    /// Returns the errors of `fill`, and an error if `key` is invalid as in [`BucketWriter::put`], if the
+    /// bucket is nested too deep, or if writing fails.
     pub fn bucket<E: From<WriteError>>(
         &mut self,
         key: &[u8],
@@ -165,7 +165,7 @@ impl<'a> BucketWriter<'a> {
         if self.depth >= MAX_BUCKET_DEPTH {
             return Err(WriteError::BucketsTooDeep { key: key.to_vec() }.into());
         }
-        // If `fill` fails, the pages of the bucket that are written already lead nowhere.
+        // If `fill` fails, nothing refers to the pages of the bucket that are already written.
         self.output.unfinished += 1;
         let mut bucket = BucketWriter::new(self.output, self.depth + 1);
         fill(&mut bucket)?;
@@ -178,12 +178,12 @@ impl<'a> BucketWriter<'a> {
         Ok(())
     }
 
-    /// Sets the number that bbolt's `NextSequence` counts on from; 0 if this is never called.
+    /// Sets the number from which bbolt's `NextSequence` continues; the default is 0.
     pub fn set_sequence(&mut self, sequence: u64) {
         self.sequence = sequence;
     }
 
-    /// How much memory is held for pages that are not written yet.
+    /// Bytes of memory held for pages that are not written yet.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         let branches: usize = self.branches.iter().map(Packer::size).sum();
@@ -194,7 +194,7 @@ impl<'a> BucketWriter<'a> {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Err(WriteError::KeyLength { key: key.to_vec() });
         }
-        // Keys are not empty, so the empty key that we start with is below all of them.
+        // Keys are not empty, so the initial empty key is below all of them.
         if key <= self.last_key.as_slice() {
             let (key, previous) = (key.to_vec(), self.last_key.clone());
             return Err(WriteError::KeyOrder { key, previous });
@@ -222,7 +222,7 @@ impl<'a> BucketWriter<'a> {
         self.add_child(0, key, page)
     }
 
-    /// Adds a page to the branch pages of `level`, and those that become full to the level above.
+    /// Adds a page to the branch page of `level`, and full branch pages to the level above.
     fn add_child(
         &mut self,
         mut level: usize,
@@ -238,7 +238,7 @@ impl<'a> BucketWriter<'a> {
                 branch.child(&key, page);
                 return Ok(());
             }
-            // The last child goes to the next page, so that this one cannot end up with only one.
+            // The last child moves to the next page, so that this one never ends up with a single child.
             let moved = branch.pop_child();
             let written = self.output.append(branch)?;
             let first_key = branch.first_key().to_vec();
@@ -251,12 +251,12 @@ impl<'a> BucketWriter<'a> {
         }
     }
 
-    /// Writes what is left and returns the root page.
+    /// Writes the remaining pages and returns the root page.
     fn finish(mut self) -> Result<u64, WriteError> {
         if self.branches.is_empty() {
             return self.output.append(&self.leaf);
         }
-        // There is an element in the leaf: the branches began when it did not fit into another.
+        // The leaf has an element: the branches began when it did not fit into the previous leaf.
         self.write_leaf()?;
         let mut level = 0;
         loop {
@@ -270,7 +270,7 @@ impl<'a> BucketWriter<'a> {
         }
     }
 
-    /// Writes what is left and returns the value of the bucket's element.
+    /// Writes the remaining pages and returns the value of the bucket's element.
     fn into_value(self) -> Result<Vec<u8>, WriteError> {
         let sequence = self.sequence.to_le_bytes();
         let is_inline =
@@ -292,13 +292,13 @@ impl<'a> BucketWriter<'a> {
 #[derive(Debug)]
 struct Output {
     file: File,
-    /// Pages that are not handed to the system yet.
+    /// Pages not yet written to the file.
     buffer: Vec<u8>,
-    /// The page that the buffer starts with.
+    /// The first page in the buffer.
     buffer_page: u64,
     /// The page to write next.
     next_page: u64,
-    /// Buckets that are being written, and writes that failed.
+    /// Number of buckets being written, and of failed writes.
     unfinished: usize,
 }
 
@@ -318,7 +318,7 @@ impl Output {
         })
     }
 
-    /// Writes a page, with as many overflow pages as it needs, and returns its number.
+    /// Writes a page with the overflow pages it needs, and returns its number.
     fn append(&mut self, packer: &Packer) -> Result<u64, WriteError> {
         let page = self.next_page;
         let pages = packer.size().div_ceil(PAGE_SIZE);
@@ -345,15 +345,15 @@ impl Output {
         Ok(())
     }
 
-    /// Writes the rest, an empty freelist, and both meta pages.
+    /// Writes the remaining pages, an empty freelist, and both meta pages.
     fn finish(mut self, root: u64, sequence: u64) -> Result<(), WriteError> {
         if self.unfinished > 0 {
             return Err(WriteError::Incomplete);
         }
         self.flush()?;
         let mut start = Vec::with_capacity(PAGE_SIZE * 3);
-        // Transaction numbers as in a new file of bbolt (`DB.init`, db.go). The one that counts
-        // is 1, so bbolt's first transaction replaces meta page 0.
+        // Transaction numbers as in a new file of bbolt (`DB.init`, db.go). The current one is 1, so bbolt's
+        // first transaction replaces meta page 0.
         for txid in 0..=WRITTEN_TXID {
             let header = PageHeader { id: txid, flags: META_PAGE, count: 0, overflow: 0 };
             let meta = Meta {

@@ -1,7 +1,7 @@
-//! `buildkitd.toml`: what it says of where the state is and what it has to be
+//! `buildkitd.toml`: the settings that affect the location and form of the state
 //! (`cmd/buildkitd/config/config.go` of BuildKit v0.32.2).
 //!
-//! Options on the daemon's command line take precedence over the file, and do not show in it.
+//! Options on the daemon's command line take precedence over the file; the file does not show them.
 //!
 //! ```
 //! use std::path::Path;
@@ -17,11 +17,11 @@
 //! assert_eq!(config.gc.reserved_space, DiskSpace::Bytes(20 << 30));
 //! assert_eq!(config.unsupported, None);
 //!
-//! // A daemon of another kind is recognised; it has no use for a state on overlayfs.
+//! // A daemon of another kind is recognised; it cannot use a state on overlayfs.
 //! let native = DaemonConfig::from_toml("[worker.oci]\n  snapshotter = \"native\"\n")?;
 //! assert_eq!(native.unsupported, Some(Unsupported::Snapshotter("native".to_owned())));
 //!
-//! // What the daemon would not start with is an error here too.
+//! // A value that the daemon would reject is an error here too.
 //! std::fs::write(&path, "[worker.oci]\n  gc = 1\n")?;
 //! let Err(ReadConfigError::Invalid { source, .. }) = DaemonConfig::read(&path) else { panic!() };
 //! assert!(matches!(source, ConfigError::Type { key: "gc", expected: "true or false" }));
@@ -42,34 +42,34 @@ use crate::worker::Worker;
 pub use value::ConfigError;
 pub(crate) use value::{boolean, member, oci_worker, parse, strings, text};
 
-/// The largest file that is read.
+/// Maximum size of a configuration file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The configuration of a daemon, as far as its state depends on it.
+/// The part of a daemon's configuration that affects its state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DaemonConfig {
-    /// `root`, if it is there. Without one the daemon takes that of its command line, or its own.
+    /// `root`, if it is set. Otherwise the daemon takes the root of its command line, or its default.
     pub root: Option<PathBuf>,
-    /// What it says of garbage collection.
+    /// The garbage collection settings.
     pub gc: GcConfig,
-    /// Why the daemon has no use for a state as this crate models it, if that shows.
+    /// Why the daemon cannot use a state as this crate models it, if the file shows that.
     pub unsupported: Option<Unsupported>,
 }
 
-/// What a daemon is configured to, and this crate does not model.
+/// A configured feature that this crate does not model.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unsupported {
-    /// `worker.oci.enabled` is false: what it has is the containerd worker, or none.
+    /// `worker.oci.enabled` is false: the daemon has the containerd worker or none.
     #[error("it turns the OCI worker off, and the state of the containerd worker is in containerd")]
     NoOciWorker,
-    /// `worker.oci.snapshotter` is neither `overlayfs` nor `auto`, which becomes overlayfs where the
-    /// kernel has it.
+    /// `worker.oci.snapshotter` is neither `overlayfs` nor `auto`, which becomes overlayfs where the kernel
+    /// supports it.
     #[error(
         "its snapshotter is {0}; only overlayfs, and auto where that is overlayfs, is supported"
     )]
     Snapshotter(String),
-    /// `worker.oci.proxySnapshotterPath`: the snapshots are another daemon's.
+    /// `worker.oci.proxySnapshotterPath`: another daemon manages the snapshots.
     #[error("its snapshots are kept by the program behind {0}; only overlayfs is supported")]
     ProxySnapshotter(String),
     /// `worker.oci.rootless`.
@@ -77,31 +77,31 @@ pub enum Unsupported {
     Rootless,
 }
 
-/// Why a file is not a configuration.
+/// Why a configuration file cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadConfigError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the configuration {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: InputError,
     },
-    /// No configuration is that large.
+    /// The file is larger than any configuration.
     #[error("the configuration {} has more than {MAX_BYTES} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
-    /// It is not what a daemon takes.
+    /// The daemon would reject the file.
     #[error("cannot use the configuration {}", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: ConfigError,
     },
@@ -111,7 +111,7 @@ impl DaemonConfig {
     /// Reads the file `path`.
     ///
     /// # Errors
-    /// When it cannot be read or used.
+    /// Returns an error if the file cannot be read or is invalid.
     pub fn read(path: &Path) -> Result<Self, ReadConfigError> {
         let path = path.to_owned();
         let error = |source| ReadConfigError::Read { path: path.clone(), source };
@@ -127,12 +127,12 @@ impl DaemonConfig {
     /// Reads a `buildkitd.toml`.
     ///
     /// # Errors
-    /// When it is not TOML, or a value that matters here is not what the daemon takes.
+    /// Returns an error if the text is not TOML, or the daemon would reject a value that is read here.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         let config = parse(text)?;
         let oci = oci_worker(&config)?;
         let root = string(&config, "root")?;
-        // The daemon's own directory is not ours.
+        // The daemon's working directory is not ours.
         if root.as_deref().is_some_and(|root| !Path::new(root).is_absolute()) {
             return Err(ConfigError::Type { key: "root", expected: "an absolute path" });
         }
@@ -160,7 +160,7 @@ fn unsupported(oci: &Table) -> Result<Option<Unsupported>, ConfigError> {
     Ok(other.map(Unsupported::Snapshotter))
 }
 
-/// A text that is not empty, which counts as none.
+/// Returns a text; an empty one counts as not set.
 fn string(table: &Table, key: &'static str) -> Result<Option<String>, ConfigError> {
     match member(table, key) {
         None => Ok(None),
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(reason("Snapshotter = \"native\""), native);
         let proxy = reason("proxySnapshotterPath = \"/run/x.sock\"\nsnapshotter = \"overlayfs\"");
         assert_eq!(proxy, Some(Unsupported::ProxySnapshotter("/run/x.sock".into())));
-        // Beside the OCI worker, which is the first, it does no harm.
+        // The OCI worker comes first, so a containerd worker beside it does no harm.
         assert_eq!(config("[worker.containerd]\nenabled = true\n").unsupported, None);
     }
 }

@@ -1,35 +1,35 @@
-//! Values of `buildkitd.toml`. Like the daemon, their readers take keys in any case (go-toml v2).
+//! Values of `buildkitd.toml`. Keys match in any case, as in the daemon (go-toml v2).
 
 use toml::{Table, Value};
 
 use crate::gc::{ParseDiskSpaceError, ParseDurationError};
 
-/// Why a text is not a configuration.
+/// Why a text is not a valid configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// It is not TOML.
+    /// The text is not TOML.
     #[error("it is not TOML: {message} in line {line}")]
     Toml {
-        /// Where, counted from 1.
+        /// The line, from 1.
         line: usize,
-        /// Why.
+        /// The message of the parser.
         message: String,
     },
-    /// A value is of another type than the daemon takes.
+    /// A value has the wrong type.
     #[error("{key} has to be {expected}")]
     Type {
         /// Its key.
         key: &'static str,
-        /// What it has to be.
+        /// The expected type.
         expected: &'static str,
     },
-    /// A value is not an amount.
+    /// A value is not an amount of disk space.
     #[error("{key} is wrong")]
     DiskSpace {
         /// Its key.
         key: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: ParseDiskSpaceError,
     },
@@ -38,13 +38,13 @@ pub enum ConfigError {
     Duration {
         /// Its key.
         key: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: ParseDurationError,
     },
 }
 
-/// The whole of a configuration.
+/// Parses a whole configuration.
 pub(crate) fn parse(text: &str) -> Result<Table, ConfigError> {
     text.parse().map_err(|error: toml::de::Error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
@@ -52,13 +52,13 @@ pub(crate) fn parse(text: &str) -> Result<Table, ConfigError> {
     })
 }
 
-/// What `[worker.oci]` has.
+/// Returns the table `[worker.oci]`.
 pub(crate) fn oci_worker(config: &Table) -> Result<Table, ConfigError> {
     let Some(worker) = table(config, "worker")? else { return Ok(Table::new()) };
     Ok(table(worker, "oci")?.cloned().unwrap_or_default())
 }
 
-/// The value of `key`, in whatever case it is written.
+/// Returns the value of `key`, written in any case.
 pub(crate) fn member<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     let by_case = || table.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
     table.get(key).or_else(|| Some(by_case()?.1))
@@ -91,7 +91,7 @@ pub(crate) fn strings(table: &Table, key: &'static str) -> Result<Vec<String>, C
     }
 }
 
-/// A number or a text, as a text.
+/// Returns a number or a text, as a text.
 pub(crate) fn text(table: &Table, key: &'static str) -> Result<String, ConfigError> {
     match member(table, key) {
         None => Ok(String::new()),

@@ -1,4 +1,4 @@
-//! Texts that most often are digests.
+//! Texts that usually are digests.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -10,11 +10,11 @@ use serde::ser::{Serialize, Serializer};
 use super::Digest;
 use crate::short::ShortText;
 
-/// A text that most often is a digest, and takes no more memory than one then.
+/// A text that usually is a digest, and then takes no more memory than a digest.
 ///
-/// The solver calls roots and ops by their digests, other keys by drawn ids, and merge and diff ops up
-/// to v0.12 by JSON (BuildKit v0.32.2 `solver/cachemanager.go`, v0.12.5 `solver/llbsolver/ops/merge.go`).
-/// Its order is that of the texts.
+/// The solver's ids of roots and ops are digests. Other keys have random ids, and merge and diff ops up to
+/// v0.12 have JSON (BuildKit v0.32.2 `solver/cachemanager.go`, v0.12.5 `solver/llbsolver/ops/merge.go`).
+/// Sorts as text.
 ///
 /// ```
 /// use bkstate::Digest;
@@ -32,7 +32,7 @@ use crate::short::ShortText;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct DigestText(Form);
 
-/// What is written as a digest is always kept as one, so equal texts have equal forms.
+/// A text that is a digest is always stored as one, so equal texts have equal forms.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Form {
     Digest(Digest),
@@ -40,7 +40,7 @@ enum Form {
 }
 
 impl DigestText {
-    /// The text.
+    /// Returns the text.
     pub fn text(&self) -> Cow<'_, str> {
         match &self.0 {
             Form::Digest(digest) => Cow::Owned(digest.to_string()),
@@ -48,7 +48,7 @@ impl DigestText {
         }
     }
 
-    /// The digest, if it is one.
+    /// Returns the digest, if the text is one.
     pub fn digest(&self) -> Option<Digest> {
         match &self.0 {
             Form::Digest(digest) => Some(*digest),
@@ -56,12 +56,12 @@ impl DigestText {
         }
     }
 
-    /// Whether there is no text.
+    /// Returns whether the text is empty.
     pub fn is_empty(&self) -> bool {
         matches!(&self.0, Form::Other(text) if text.as_bytes().is_empty())
     }
 
-    /// Calls `use_it` with the bytes of the text, which is not allocated.
+    /// Calls `use_it` with the bytes of the text, without allocating them.
     fn with_bytes<R>(&self, use_it: impl FnOnce(&[u8]) -> R) -> R {
         match &self.0 {
             Form::Digest(digest) => use_it(&digest.to_ascii()),
@@ -104,7 +104,7 @@ impl PartialEq<str> for DigestText {
 impl Ord for DigestText {
     fn cmp(&self, other: &Self) -> Ordering {
         match (&self.0, &other.0) {
-            // Hex digits sort as what they stand for.
+            // Hex digits sort as the bytes that they encode.
             (Form::Digest(digest), Form::Digest(other)) => digest.cmp(other),
             (Form::Other(text), Form::Other(other)) => text.cmp(other),
             _ => self.with_bytes(|text| other.with_bytes(|other| text.cmp(other))),

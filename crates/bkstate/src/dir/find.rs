@@ -1,4 +1,4 @@
-//! What is in a directory.
+//! Lookups in a directory.
 
 use std::ffi::CString;
 
@@ -11,25 +11,25 @@ use super::{Dir, DirError, Name};
 pub struct DirEntry {
     /// Its name.
     pub name: CString,
-    /// Whether it is itself a directory.
+    /// Whether it is a directory; false for a link to one.
     pub is_dir: bool,
 }
 
 impl DirEntry {
-    /// The name as text, where it is text.
+    /// Returns the name, if it is UTF-8.
     pub fn to_str(&self) -> Option<&str> {
         self.name.to_str().ok()
     }
 }
 
-/// What stands under a name.
+/// The file under a name, of any kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    /// What it is; a link is something else than what it leads to.
+    /// Its kind; a link is not followed.
     pub kind: FileKind,
     /// Its size in bytes.
     pub size: u64,
-    /// The id of the user it belongs to.
+    /// The id of its owner.
     pub owner: u32,
     /// Its permissions.
     pub mode: u32,
@@ -49,7 +49,7 @@ impl Found {
     }
 }
 
-/// The kinds of files that are told apart.
+/// The kinds of files that are distinguished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// A regular file.
@@ -58,17 +58,17 @@ pub enum FileKind {
     Directory,
     /// A symbolic link, whatever it leads to.
     Link,
-    /// What is read or written as it comes: a FIFO, or a character device such as a terminal.
+    /// A file that is read or written as a stream: a FIFO, or a character device such as a terminal.
     Stream,
     /// A block device or a socket.
     Other,
 }
 
 impl Dir {
-    /// What `name` is, without following a link; `None` if there is nothing.
+    /// Finds out what `name` is, without following a link; `None` if it does not exist.
     ///
     /// # Errors
-    /// If the directory cannot be searched.
+    /// Returns an error if the directory cannot be searched.
     pub fn find(&self, name: impl Name) -> Result<Option<Found>, DirError> {
         let name = &*name.c_name(self)?;
         match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -78,27 +78,27 @@ impl Dir {
         }
     }
 
-    /// What the directory itself is.
+    /// Returns the kind, size and owner of the directory itself.
     ///
     /// # Errors
-    /// If it cannot be looked at.
+    /// Returns an error if it cannot be examined.
     pub fn itself(&self) -> Result<Found, DirError> {
         let stat = fs::fstat(&self.fd).map_err(self.error("look at", c"."))?;
         Ok(Found::of(&stat))
     }
 
-    /// The size in bytes of what `name` is, without following a link; `None` if there is nothing.
+    /// Returns the size of `name` in bytes, without following a link; `None` if it does not exist.
     ///
     /// # Errors
-    /// If the directory cannot be searched.
+    /// Returns an error if the directory cannot be searched.
     pub fn size(&self, name: impl Name) -> Result<Option<u64>, DirError> {
         Ok(self.find(name)?.map(|found| found.size))
     }
 
-    /// What is in the directory, sorted by name.
+    /// Returns the entries of the directory, sorted by name.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// Returns an error if it cannot be read.
     pub fn entries(&self) -> Result<Vec<DirEntry>, DirError> {
         let list = || -> rustix::io::Result<Vec<DirEntry>> {
             let mut entries = Vec::new();

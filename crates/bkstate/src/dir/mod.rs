@@ -1,7 +1,7 @@
 //! Files and directories below an open directory handle.
 //!
-//! We run as root on trees that archives have shaped. Every name here is a single component that
-//! is opened without following a link, so nothing outside the handle can be reached.
+//! We run as root on trees that archives have shaped. Every name is a single component that is opened without
+//! following a link, so nothing outside the handle can be reached.
 //!
 //! ```
 //! use std::os::unix::fs::symlink;
@@ -12,7 +12,7 @@
 //! symlink("/etc", temp.path().join("link"))?;
 //! let dir = Dir::open(temp.path())?;
 //!
-//! // A link is seen, and never followed.
+//! // A link is visible, and never followed.
 //! let entries: Vec<DirEntry> = dir.entries()?;
 //! assert_eq!(entries[0].to_str(), Some("link"));
 //! assert!(matches!(dir.find(&*entries[0].name)?, Some(Found { kind: FileKind::Link, .. })));
@@ -20,14 +20,14 @@
 //! let inner = dir.create_dir("inner", 0o750)?.itself()?;
 //! assert_eq!((inner.kind, inner.mode, inner.owner), (FileKind::Directory, 0o750, dir.itself()?.owner));
 //!
-//! // Nor is there a name for what is elsewhere.
+//! // No name leads out of the directory.
 //! fn is_refused(dir: &Dir, name: impl Name) -> bool {
 //!     dir.file(name).is_err_and(|error: DirError| !error.is_not_found())
 //! }
 //! assert!(["..", "", "link/passwd", "/etc/passwd"].iter().all(|name| is_refused(&dir, *name)));
 //! assert!(is_refused(&dir, c".."));
 //!
-//! // What need not be there is no error.
+//! // A missing file can be allowed.
 //! assert!(if_there(dir.file("absent"))?.is_none());
 //! assert_eq!(dir.size("absent")?, None);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -51,9 +51,9 @@ pub use error::{DirError, if_there};
 pub use find::{DirEntry, FileKind, Found};
 pub use name::Name;
 
-/// An open directory, with the path it was reached by for messages.
+/// An open directory, with its path for messages.
 ///
-/// A file is replaced as a whole, by a new one with the access of the old:
+/// A file is replaced as a whole, by a new one with the access rights of the old one:
 ///
 /// ```
 /// use std::fs::File;
@@ -65,7 +65,7 @@ pub use name::Name;
 /// let dir = Dir::open(temp.path())?;
 /// dir.create_file("state", 0o640)?.write_all(b"old")?;
 ///
-/// // Only one at a time.
+/// // Only one lock at a time.
 /// let lock = File::from(dir.lock_file("lock")?);
 /// lock.try_lock()?;
 /// assert!(File::from(dir.lock_file("lock")?).try_lock().is_err());
@@ -83,7 +83,7 @@ pub use name::Name;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A tree is built aside, and moved to its place where nothing is:
+/// A tree is built aside, and moved to a place that is free:
 ///
 /// ```
 /// use std::fs::File;
@@ -92,7 +92,7 @@ pub use name::Name;
 /// use bkstate::dir::Dir;
 ///
 /// let temp = tempfile::tempdir()?;
-/// // As handed over by somebody else; the path is for messages.
+/// // A handle from elsewhere; the path is for messages.
 /// let dir = Dir::from_handle(File::open(temp.path())?.into(), temp.path());
 /// assert_eq!(dir.path(), temp.path());
 ///
@@ -113,7 +113,7 @@ pub use name::Name;
 /// dir.remove_dir("aside")?;
 /// dir.sync_file_system()?;
 ///
-/// // A handle stays what it was opened on.
+/// // A handle stays on the directory that was opened.
 /// let another = tree.try_clone()?;
 /// another.remove_file("the same")?;
 /// assert_eq!(dir.dir("tree")?.entries()?.len(), 1);
@@ -131,10 +131,10 @@ const READ_DIR: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Dir {
-    /// Opens the directory at a path that the user gave; links in it are followed.
+    /// Opens the directory at a path from the user; links in it are followed.
     ///
     /// # Errors
-    /// If it is not a directory that we may read.
+    /// Returns an error if it is not a directory, or we may not read it.
     pub fn open(path: &Path) -> Result<Self, DirError> {
         let flags = READ_DIR.difference(OFlags::NOFOLLOW);
         let fd = open_quietly(fs::CWD, path, flags).map_err(|error| DirError {
@@ -145,10 +145,10 @@ impl Dir {
         Ok(Self { fd, path: path.to_owned() })
     }
 
-    /// The directory that `place` is a handle of, which need not be one for reading (`O_PATH`).
+    /// Opens for reading the directory behind `place`, a handle that may be `O_PATH`.
     ///
     /// # Errors
-    /// If we may not read it.
+    /// Returns an error if we may not read it.
     pub(crate) fn of_place(place: OwnedFd, path: &Path) -> Result<Self, DirError> {
         let fd = open_quietly(place, c".", READ_DIR).map_err(|error| DirError {
             action: "open the directory",
@@ -158,20 +158,20 @@ impl Dir {
         Ok(Self { fd, path: path.to_owned() })
     }
 
-    /// A directory that is open already; `path` is what messages call it.
+    /// Takes a directory that is already open; `path` is its name in messages.
     pub fn from_handle(fd: OwnedFd, path: &Path) -> Self {
         Self { fd, path: path.to_owned() }
     }
 
-    /// The path it was reached by; for messages only.
+    /// Returns its path; for messages only.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Another handle of the same directory.
+    /// Returns another handle of the same directory.
     ///
     /// # Errors
-    /// If the system gives no more handles.
+    /// Returns an error if the system has no more handles.
     pub fn try_clone(&self) -> Result<Self, DirError> {
         let fd = self.fd.try_clone().map_err(|source| DirError {
             action: "open another handle of",
@@ -193,7 +193,7 @@ impl Dir {
     /// Opens the directory `name`.
     ///
     /// # Errors
-    /// If it is not a directory that we may read; a link is not.
+    /// Returns an error if it is not a directory (a link is not), or we may not read it.
     pub fn dir(&self, name: impl Name) -> Result<Self, DirError> {
         let name = &*name.c_name(self)?;
         let fd = open_quietly(&self.fd, name, READ_DIR)
@@ -201,26 +201,26 @@ impl Dir {
         Ok(Self { fd, path: self.path.join(OsStr::from_bytes(name.to_bytes())) })
     }
 
-    /// Makes the directory `name` with exactly the permissions `mode` and opens it.
+    /// Creates the directory `name` with exactly the permissions `mode` and opens it.
     ///
     /// # Errors
-    /// If it exists or cannot be made.
+    /// Returns an error if it exists or cannot be created.
     pub fn create_dir(&self, name: impl Name, mode: u32) -> Result<Self, DirError> {
         let name = &*name.c_name(self)?;
         fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o700))
             .map_err(self.error("make the directory", name))?;
         let dir = self.dir(name)?;
-        // Not through mkdir, whose mode the umask would cut.
+        // Not by mkdir, which applies the umask to the mode.
         fs::fchmod(&dir.fd, Mode::from_raw_mode(mode))
             .map_err(self.error("set the mode of", name))?;
         Ok(dir)
     }
 
-    /// Makes the file `name`, which must not exist, with exactly the permissions `mode`, open for
-    /// reading and writing.
+    /// Creates the file `name`, which must not exist, with exactly the permissions `mode`, open for reading
+    /// and writing.
     ///
     /// # Errors
-    /// If it exists or cannot be made.
+    /// Returns an error if it exists or cannot be created.
     pub fn create_file(&self, name: impl Name, mode: u32) -> Result<File, DirError> {
         let name = &*name.c_name(self)?;
         let flags =
@@ -231,14 +231,14 @@ impl Dir {
         Ok(fd.into())
     }
 
-    /// Gives the open file `file` the name `name` too, which must not exist.
+    /// Gives the open file `file` the additional name `name`, which must not exist.
     ///
     /// # Errors
-    /// If the kernel refuses, as between file systems.
+    /// Returns an error if the kernel refuses, as between file systems.
     pub fn link_file(&self, file: &File, name: impl Name) -> Result<(), DirError> {
         let name = &*name.c_name(self)?;
-        // By the handle rather than by a path, where another file could be by now. An empty path takes
-        // a capability, or Linux 6.10.
+        // By the handle, not by a path, which could lead to another file by now. An empty path requires a
+        // capability, or Linux 6.10.
         match fs::linkat(file, c"", &self.fd, name, AtFlags::EMPTY_PATH) {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::PERM) => {
                 let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -252,10 +252,10 @@ impl Dir {
     /// Opens the regular file `name` for reading.
     ///
     /// # Errors
-    /// If it is anything but a regular file that we may read.
+    /// Returns an error if it is not a regular file, or we may not read it.
     pub fn file(&self, name: impl Name) -> Result<File, DirError> {
         let name = &*name.c_name(self)?;
-        // NONBLOCK so that a FIFO does not make us wait for a writer.
+        // NONBLOCK, so that a FIFO does not make us wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = open_quietly(&self.fd, name, flags).map_err(self.error("open the file", name))?;
         let stat = fs::fstat(&fd).map_err(self.error("look at", name))?;
@@ -265,13 +265,13 @@ impl Dir {
         Ok(fd.into())
     }
 
-    /// Opens the file `name` for locking, and makes it if it is not there.
+    /// Opens the file `name` for locking, and creates it if it is missing.
     ///
     /// # Errors
-    /// If it can be neither opened nor made.
+    /// Returns an error if it can be neither opened nor created.
     pub fn lock_file(&self, name: impl Name) -> Result<OwnedFd, DirError> {
         let name = &*name.c_name(self)?;
-        // NONBLOCK so that a FIFO does not make us wait for a writer.
+        // NONBLOCK, so that a FIFO does not make us wait for a writer.
         let flags = OFlags::RDONLY
             | OFlags::CREATE
             | OFlags::NOFOLLOW
@@ -282,10 +282,10 @@ impl Dir {
             .map_err(self.error("open the lock file", name))
     }
 
-    /// Moves `name` to `new` in `target`, which must not have it.
+    /// Moves `name` to `new` in `target`, where `new` must not exist.
     ///
     /// # Errors
-    /// If the kernel refuses.
+    /// Returns an error if the kernel refuses.
     pub fn rename(&self, name: impl Name, target: &Self, new: impl Name) -> Result<(), DirError> {
         let name = &*name.c_name(self)?;
         let new = &*new.c_name(target)?;
@@ -293,20 +293,20 @@ impl Dir {
             .map_err(self.error("move into place", name))
     }
 
-    /// Moves the file `name` to `new` in `target`, in place of a file that is there.
+    /// Moves the file `name` to `new` in `target`, and replaces a file there.
     ///
     /// # Errors
-    /// If the kernel refuses.
+    /// Returns an error if the kernel refuses.
     pub fn replace(&self, name: impl Name, target: &Self, new: impl Name) -> Result<(), DirError> {
         let name = &*name.c_name(self)?;
         let new = &*new.c_name(target)?;
         fs::renameat(&self.fd, name, &target.fd, new).map_err(target.error("put into place", new))
     }
 
-    /// Exchanges `name` and `other` in `target`, at once: there is no moment at which either is missing.
+    /// Exchanges `name` and `other` in `target` atomically: neither is ever missing.
     ///
     /// # Errors
-    /// If one of them is missing, or the kernel refuses, as some file systems do.
+    /// Returns an error if one of them is missing, or the kernel refuses, as some file systems do.
     pub fn exchange(
         &self,
         name: impl Name,
@@ -319,10 +319,10 @@ impl Dir {
             .map_err(target.error("exchange", other))
     }
 
-    /// Gives `file` the owner and the permissions of the file `name`, if that is there.
+    /// Gives `file` the owner and the permissions of the file `name`, if that exists.
     ///
     /// # Errors
-    /// If they cannot be read or changed.
+    /// Returns an error if they cannot be read or changed.
     pub fn copy_access(&self, name: impl Name, file: &File) -> Result<(), DirError> {
         let name = &*name.c_name(self)?;
         let stat = match fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -343,7 +343,7 @@ impl Dir {
     /// Gives the directory the owner of `other`.
     ///
     /// # Errors
-    /// If it cannot be read or changed.
+    /// Returns an error if it cannot be read or changed.
     pub fn copy_owner(&self, other: &Self) -> Result<(), DirError> {
         let stat = fs::fstat(&other.fd).map_err(other.error("look at", c"."))?;
         let mine = fs::fstat(&self.fd).map_err(self.error("look at", c"."))?;
@@ -355,20 +355,20 @@ impl Dir {
             .map_err(self.error("set the owner of", c"."))
     }
 
-    /// Whether files can be moved between this directory and `other`: both are on one file system.
+    /// Returns whether files can be moved between this directory and `other`: both are on one file system.
     ///
     /// # Errors
-    /// If one of them cannot be looked at.
+    /// Returns an error if one of them cannot be examined.
     pub fn shares_file_system(&self, other: &Self) -> Result<bool, DirError> {
         let stat = fs::fstat(&other.fd).map_err(other.error("look at", c"."))?;
         let mine = fs::fstat(&self.fd).map_err(self.error("look at", c"."))?;
         Ok(mine.st_dev == stat.st_dev)
     }
 
-    /// Waits until the names in this directory are on disk. That of the files is their own matter.
+    /// Waits until the names in this directory are on disk. It does not sync the files.
     ///
     /// # Errors
-    /// If they could not be written.
+    /// Returns an error if they cannot be written.
     pub fn sync(&self) -> Result<(), DirError> {
         fs::fsync(&self.fd).map_err(self.error("write out the directory", c"."))
     }
@@ -376,14 +376,13 @@ impl Dir {
     /// Waits until everything written to the file system that holds this directory is on disk.
     ///
     /// # Errors
-    /// If any of it could not be written.
+    /// Returns an error if any of it cannot be written.
     pub fn sync_file_system(&self) -> Result<(), DirError> {
         fs::syncfs(&self.fd).map_err(self.error("write out the file system of", c"."))
     }
 }
 
-/// Opens what is there for reading, without leaving a trace in its access time if we may: that takes
-/// its owner or root.
+/// Opens a file for reading, without changing its access time where we may: only its owner and root may.
 fn open_quietly(
     dir: impl AsFd,
     path: impl Arg + Copy,

@@ -1,4 +1,4 @@
-//! Names of files, which cannot lead out of the directory.
+//! File names, which cannot lead out of a directory.
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, OsStr};
@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use super::{Dir, DirError};
 
-/// A single component of a path.
+/// A single path component.
 pub trait Name {
-    /// The component for the kernel.
+    /// Returns the component for the kernel.
     ///
     /// # Errors
-    /// If it is not one component: empty, `.`, `..`, with a slash or a zero byte.
+    /// Returns an error if it is not one component: empty, `.`, `..`, with a slash or a zero byte.
     fn c_name(&self, dir: &Dir) -> Result<Cow<'_, CStr>, DirError>;
 }
 

@@ -1,4 +1,4 @@
-//! Taking things out of a directory.
+//! Removes things from a directory.
 
 use std::ffi::CString;
 
@@ -7,13 +7,14 @@ use rustix::fs::{self, AtFlags};
 use super::{Dir, DirError, Name};
 
 impl Dir {
-    /// Removes `name` and everything in it.
+    /// Removes `name` and everything below it.
     ///
-    /// Trees may be deeper than we may have files open or stack to recurse on. So directories are
-    /// lifted out of each other to the top of the tree before they are emptied.
+    /// A tree can be deeper than the limits on open files and stack allow. So directories are moved from each
+    /// other to the top of the tree before they are emptied.
     ///
     /// # Errors
-    /// If something cannot be removed; what was removed stays so, and the rest is still in `name`.
+    /// Returns an error if something cannot be removed. Removed parts stay removed, and the rest is still in
+    /// `name`.
     pub fn remove_tree(&self, name: impl Name) -> Result<(), DirError> {
         let name = &*name.c_name(self)?;
         let top = match self.dir(name) {
@@ -27,7 +28,7 @@ impl Dir {
         while let Some(name) = pending.pop() {
             let dir = top.dir(&*name)?;
             for inner in dir.remove_files()? {
-                // Full directories move out; that needs write permission on them, as emptying does.
+                // Full directories are moved out; that requires write permission on them, as emptying does.
                 let free = loop {
                     let candidate = lifted.to_string();
                     lifted += 1;
@@ -43,7 +44,7 @@ impl Dir {
         self.remove_dir(name)
     }
 
-    /// Removes what is not a directory, and returns the names of the directories.
+    /// Removes everything that is not a directory, and returns the names of the directories.
     fn remove_files(&self) -> Result<Vec<CString>, DirError> {
         let (dirs, files): (Vec<_>, Vec<_>) =
             self.entries()?.into_iter().partition(|entry| entry.is_dir);
@@ -56,7 +57,7 @@ impl Dir {
     /// Removes the file or link `name`.
     ///
     /// # Errors
-    /// If it is a directory, or not there.
+    /// Returns an error if it is a directory, or does not exist.
     pub fn remove_file(&self, name: impl Name) -> Result<(), DirError> {
         let name = &*name.c_name(self)?;
         fs::unlinkat(&self.fd, name, AtFlags::empty()).map_err(self.error("remove", name))
@@ -65,7 +66,7 @@ impl Dir {
     /// Removes the empty directory `name`.
     ///
     /// # Errors
-    /// If it is not empty or not a directory.
+    /// Returns an error if it is not empty or not a directory.
     pub fn remove_dir(&self, name: impl Name) -> Result<(), DirError> {
         let name = &*name.c_name(self)?;
         fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)

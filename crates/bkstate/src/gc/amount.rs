@@ -1,5 +1,4 @@
-//! Amounts of disk space and durations as `buildkitd.toml` has them
-//! (`cmd/buildkitd/config/gcpolicy.go`).
+//! Amounts of disk space and durations in `buildkitd.toml` (`cmd/buildkitd/config/gcpolicy.go`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,13 +6,13 @@ use std::time::Duration;
 
 use super::Disk;
 
-/// An amount of disk space: bytes, or a part of the disk.
+/// An amount of disk space: bytes, or a percentage of the disk.
 ///
 /// ```
 /// use bkstate::gc::{Disk, DiskSpace, ParseDiskSpaceError};
 ///
 /// let disk = Disk { total: 50 << 30, free: 10 << 30 };
-/// // Units are powers of 1024 whatever they are called, and parts of a disk are rounded to powers of 1000.
+/// // Units are powers of 1024 in any spelling, and percentages are rounded to powers of 1000.
 /// assert_eq!("20GB".parse::<DiskSpace>()?.bytes(disk), 20 << 30);
 /// assert_eq!("10%".parse::<DiskSpace>()?.bytes(disk), 6_000_000_000);
 /// assert_eq!("".parse(), Ok(DiskSpace::NONE));
@@ -31,7 +30,7 @@ pub enum DiskSpace {
     Percent(u64),
 }
 
-/// Why a text is no amount of disk space.
+/// Why a text is not an amount of disk space.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not an amount of disk space, such as 512000000, \"20GB\" or \"10%\"")]
 pub struct ParseDiskSpaceError {
@@ -49,19 +48,19 @@ pub struct ParseDurationError {
 
 const GIB: u64 = 1 << 30;
 
-/// What a part of a disk is whose size is not known (`defaultCap`).
+/// The value of a percentage if the disk size is unknown (`defaultCap`).
 const UNKNOWN_DISK: u64 = 2_000_000_000;
 
 impl DiskSpace {
-    /// No limit, the value of what is not configured.
+    /// No limit, the value of settings that are not configured.
     pub const NONE: Self = Self::Bytes(0);
 
-    /// Whether it limits nothing.
+    /// Returns whether there is no limit.
     pub fn is_none(self) -> bool {
         matches!(self, Self::Bytes(0) | Self::Percent(0))
     }
 
-    /// The amount on `disk`. A part of a disk is rounded: one more than its whole GiB, in GB
+    /// Returns the amount on `disk`, in bytes. A percentage is rounded: its whole GiB plus one, in GB
     /// (`DiskSpace.AsBytes`).
     pub fn bytes(self, disk: Disk) -> u64 {
         match self {
@@ -77,7 +76,7 @@ impl DiskSpace {
     }
 }
 
-/// As a value in TOML.
+/// Formats a TOML value.
 impl fmt::Display for DiskSpace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -93,8 +92,8 @@ impl fmt::Display for DiskSpace {
 impl FromStr for DiskSpace {
     type Err = ParseDiskSpaceError;
 
-    /// Takes a percentage, or a number with a unit such as `20GB`, which are binary whatever they are
-    /// called (`RAMInBytes` of go-units v0.5).
+    /// Parses a percentage, or a number with a unit such as `20GB`. Units are binary in any spelling
+    /// (`RAMInBytes` of go-units v0.5).
     fn from_str(text: &str) -> Result<Self, ParseDiskSpaceError> {
         let error = || ParseDiskSpaceError { text: text.chars().take(100).collect() };
         if text.is_empty() {
@@ -103,7 +102,7 @@ impl FromStr for DiskSpace {
         if let Some(percent) = text.strip_suffix('%') {
             return percent.parse().map(Self::Percent).map_err(|_| error());
         }
-        // Up to the last digit it is the number; one space may follow.
+        // The number ends at the last digit; one space may follow.
         let last = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ');
         let (number, unit) = text.split_at(last.ok_or_else(error)? + 1);
         let number = number.strip_suffix(' ').unwrap_or(number);
@@ -126,8 +125,8 @@ impl FromStr for DiskSpace {
     }
 }
 
-/// Reads a duration as Go's `time.ParseDuration` does, such as `48h` or `1h30m`; a number alone is in
-/// seconds (`Duration.UnmarshalText`). Fractions of a nanosecond are cut.
+/// Reads a duration as Go's `time.ParseDuration` does, such as `48h` or `1h30m`; a plain number is in seconds
+/// (`Duration.UnmarshalText`). Fractions of a nanosecond are truncated.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
     let error = || ParseDurationError { text: text.chars().take(100).collect() };
     if text.is_empty() {
@@ -159,7 +158,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, ParseDurationError>
     Ok(Duration::from_nanos(nanoseconds))
 }
 
-/// A decimal number times `unit`.
+/// Multiplies a decimal number by `unit`.
 fn times(number: &str, unit: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() && fraction.is_empty() {

@@ -1,4 +1,4 @@
-//! `buildkitd.toml`, as far as garbage collection goes (`cmd/buildkitd/config/config.go`).
+//! The garbage collection settings of `buildkitd.toml` (`cmd/buildkitd/config/config.go`).
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::{Disk, DiskSpace, Policy, Rule};
 use crate::config::{ConfigError, boolean, member, oci_worker, parse, strings, text};
 use crate::worker::Worker;
 
-/// The garbage collection of a daemon without a configuration of its own. Each kind of worker has its own defaults:
+/// The garbage collection of a daemon without a configuration. Each kind of worker has its own defaults:
 /// [`Worker::gc_defaults`](crate::worker::Worker::gc_defaults).
 ///
 /// ```
@@ -26,18 +26,18 @@ use crate::worker::Worker;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GcDefaults {
-    /// The part of the disk that records may always have, and the most that this part may be.
+    /// The part of the disk reserved for records, and its maximum.
     pub reserved_space: (DiskSpace, DiskSpace),
-    /// The part of the disk that records may have at most, and the most that this part may be.
+    /// The part of the disk that records may take at most, and its maximum.
     pub max_used_space: (DiskSpace, DiskSpace),
-    /// What of the disk should stay free.
+    /// The space of the disk that should stay free.
     pub min_free_space: DiskSpace,
-    /// What cache mounts and sources that a build can have again may take, if nothing used them for two days.
+    /// The maximum for cache mounts and for sources that a build can fetch again, if unused for two days.
     pub short_lived: DiskSpace,
 }
 
 impl GcDefaults {
-    /// Those of buildkitd, since BuildKit v0.17 (`cmd/buildkitd/config/gcpolicy.go` `DefaultGCPolicy`,
+    /// The defaults of buildkitd since BuildKit v0.17 (`cmd/buildkitd/config/gcpolicy.go` `DefaultGCPolicy`,
     /// `cmd/buildkitd/config/gcpolicy_unix.go` `DetectDefaultGCCap`).
     pub const BUILDKITD: Self = Self {
         reserved_space: (DiskSpace::Percent(10), DiskSpace::Bytes(10_000_000_000)),
@@ -47,24 +47,24 @@ impl GcDefaults {
     };
 }
 
-/// What `[worker.oci]` says of garbage collection.
+/// The garbage collection settings of `[worker.oci]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GcConfig {
-    /// What holds where it says nothing.
+    /// The values of settings that are not configured.
     pub defaults: GcDefaults,
-    /// `gc`: whether there is any.
+    /// `gc`: whether garbage is collected.
     pub enabled: bool,
-    /// `reservedSpace`, or `gckeepstorage` by its older name.
+    /// `reservedSpace`, or its older name `gckeepstorage`.
     pub reserved_space: DiskSpace,
     /// `maxUsedSpace`.
     pub max_used_space: DiskSpace,
     /// `minFreeSpace`.
     pub min_free_space: DiskSpace,
-    /// `[[worker.oci.gcpolicy]]`: rules in place of the daemon's own.
+    /// `[[worker.oci.gcpolicy]]`: rules that replace the daemon's own.
     pub rules: Vec<RuleConfig>,
 }
 
-/// A rule as it is configured.
+/// A configured rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleConfig {
     /// `filters`.
@@ -73,7 +73,7 @@ pub struct RuleConfig {
     pub all: bool,
     /// `keepDuration`.
     pub keep_duration: Duration,
-    /// `reservedSpace`, or `keepBytes` by its older name.
+    /// `reservedSpace`, or its older name `keepBytes`.
     pub reserved_space: DiskSpace,
     /// `maxUsedSpace`.
     pub max_used_space: DiskSpace,
@@ -96,15 +96,15 @@ impl Default for GcConfig {
 }
 
 impl GcConfig {
-    /// Reads a `buildkitd.toml`. Like the daemon, it takes keys in any case.
+    /// Reads a `buildkitd.toml`. Keys match in any case, as in the daemon.
     ///
     /// # Errors
-    /// When it is not TOML, or a value about garbage collection is not what the daemon takes.
+    /// Returns an error if the text is not TOML, or the daemon would reject a value about garbage collection.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
         Self::of_worker(&oci_worker(&parse(text)?)?)
     }
 
-    /// What the table `[worker.oci]` says.
+    /// Reads the table `[worker.oci]`.
     pub(crate) fn of_worker(oci: &Table) -> Result<Self, ConfigError> {
         let rules = match member(oci, "gcpolicy") {
             None => Vec::new(),
@@ -128,7 +128,7 @@ impl GcConfig {
         Ok(config)
     }
 
-    /// The policy of a daemon whose root is on `disk` (`getGCPolicy` in `cmd/buildkitd/main.go`).
+    /// Returns the policy of a daemon whose root is on `disk` (`getGCPolicy` in `cmd/buildkitd/main.go`).
     pub fn policy(&self, disk: Disk) -> Policy {
         if !self.enabled {
             return Policy::default();
@@ -143,7 +143,7 @@ impl GcConfig {
         Policy { rules: rules.iter().map(|rule| rule.on(disk)).collect() }
     }
 
-    /// The rules of the daemon itself, with the limits that are configured or its own.
+    /// Returns the daemon's own rules, with configured or default limits.
     fn own_rules(&self, disk: Disk) -> [RuleConfig; 4] {
         let limits = self.limits(disk);
         let within = |keep_duration, all| RuleConfig { keep_duration, all, ..limits.clone() };
@@ -161,7 +161,7 @@ impl GcConfig {
         ]
     }
 
-    /// The limits that are configured, or the daemon's own, in a rule.
+    /// Returns a rule with the configured or default limits.
     fn limits(&self, disk: Disk) -> RuleConfig {
         let smaller = |(part, most): (DiskSpace, DiskSpace)| {
             if part.bytes(disk) > most.bytes(disk) { most } else { part }
@@ -181,16 +181,16 @@ impl GcConfig {
             && self.min_free_space.is_none()
     }
 
-    /// The lines of `buildkitd.toml` with which no rule takes anything of a state of `size` bytes on
-    /// `disk` that no build has used, or nothing if none does anyway. They stand for those about
-    /// garbage collection that are in it.
+    /// Returns the lines of `buildkitd.toml` with which no rule removes anything from an unused state of
+    /// `size` bytes on `disk`; `None` if no rule does so anyway. They replace the lines about garbage
+    /// collection in the file.
     pub fn keeping(&self, size: u64, disk: Disk) -> Option<String> {
         let policy = self.policy(disk);
         let losses = policy.losses(size, disk);
         if losses.is_empty() {
             return None;
         }
-        // What is less than the reserved space is never removed. Whole units are easier to read.
+        // Records below the reserved space are never removed. Whole units are easier to read.
         let enough = DiskSpace::Bytes((size / UNIT + 1).saturating_mul(UNIT));
         let mut lines = String::from("[worker.oci]\n");
         if self.rules.is_empty() {
@@ -207,7 +207,7 @@ impl GcConfig {
     }
 }
 
-/// What reserved space is rounded up to.
+/// Reserved space is rounded up to this.
 const UNIT: u64 = 1 << 30;
 
 fn days(days: u64) -> Duration {
@@ -215,7 +215,7 @@ fn days(days: u64) -> Duration {
 }
 
 impl Default for RuleConfig {
-    /// A rule without limits, which takes everything.
+    /// A rule without limits, which matches everything.
     fn default() -> Self {
         Self {
             filters: Vec::new(),
@@ -258,7 +258,7 @@ impl RuleConfig {
         }
     }
 
-    /// The same with so much space reserved, and so much allowed.
+    /// Returns the rule with at least `enough` space reserved and allowed.
     fn raised(&self, enough: DiskSpace, disk: Disk) -> Self {
         let too_small = |limit: DiskSpace| limit.bytes(disk) < enough.bytes(disk);
         let has_limit = !self.max_used_space.is_none();

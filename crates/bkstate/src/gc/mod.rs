@@ -1,9 +1,9 @@
-//! What the garbage collection of a daemon removes.
+//! What a daemon's garbage collection removes.
 //!
-//! A daemon collects garbage a second after it starts, before any build has used what is in its
-//! root. It applies the rules of its policy one after another, those of `buildkitd.toml` or its own,
-//! which depend on the disk ([`GcConfig`], [`Policy`]). [`Policy::losses`] tells what they take of a
-//! state of a given size, and [`GcConfig::keeping`] how to configure the daemon so that they do not.
+//! A daemon collects garbage one second after it starts, before any build has used its root. It applies the
+//! rules of its policy one after another, those of `buildkitd.toml` or its own, which depend on the disk
+//! ([`GcConfig`], [`Policy`]). [`Policy::losses`] says what they remove from a state of a given size, and
+//! [`GcConfig::keeping`] how to configure the daemon so that they remove nothing.
 //!
 //! All of it is as in BuildKit v0.17 and later. See `docs/format/gc.md`.
 //!
@@ -16,14 +16,14 @@
 //! let disk = Disk { total: 100 * GIB, free: 60 * GIB };
 //! let config = GcConfig::from_toml("[worker.oci]\n  reservedSpace = \"10GB\"\n")?;
 //!
-//! // A state of 20 GiB is cut to the half of that, first by a rule for what is older than 60 days.
+//! // A state of 20 GiB is cut to half, first by a rule for records older than 60 days.
 //! let policy: Policy = config.policy(disk);
 //! let losses = policy.losses(20 * GIB, disk);
 //! let unused_for = Duration::from_secs(60 * 24 * 60 * 60);
 //! assert_eq!(losses[0], Loss { rule: 1, keeps: 10 * GIB, unused_for });
 //! assert_eq!(losses.len(), 3);
 //!
-//! // So that it is kept, the configuration has to become this.
+//! // This configuration keeps it.
 //! let lines = config.keeping(20 * GIB, disk).ok_or("nothing to do")?;
 //! assert_eq!(lines, "[worker.oci]\n  reservedSpace = \"21GB\"\n");
 //! let kept = GcConfig::from_toml(&lines)?;
@@ -32,7 +32,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Rules that are configured take the place of the daemon's own. Parts of a disk become bytes:
+//! Configured rules replace the daemon's own. Percentages of a disk become bytes:
 //!
 //! ```
 //! use std::time::Duration;

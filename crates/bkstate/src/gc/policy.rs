@@ -1,4 +1,4 @@
-//! Rules, and what they take.
+//! Rules, and what they remove.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,24 +11,24 @@ pub struct Disk {
     /// Its size in bytes.
     #[serde(rename = "size")]
     pub total: u64,
-    /// The bytes of it that are free, those for root included.
+    /// Its free bytes, including those reserved for root.
     #[serde(rename = "free_size")]
     pub free: u64,
 }
 
-/// The file system cannot be asked.
+/// The file system cannot be queried.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the size of the file system of {}", path.display())]
 pub struct DiskError {
     /// A path in it.
     pub path: PathBuf,
-    /// What the kernel answered.
+    /// The error of the kernel.
     #[source]
     pub source: std::io::Error,
 }
 
 impl Disk {
-    /// The file system that `path` is in (`util/disk/disk_unix.go`).
+    /// Returns the file system of `path` (`util/disk/disk_unix.go`).
     ///
     /// ```
     /// use bkstate::gc::{Disk, DiskError};
@@ -43,7 +43,7 @@ impl Disk {
     /// ```
     ///
     /// # Errors
-    /// When the kernel does not tell.
+    /// Returns an error if the kernel does not report it.
     pub fn of(path: &Path) -> Result<Self, DiskError> {
         let disk = rustix::fs::statfs(path)
             .map_err(|error| DiskError { path: path.to_owned(), source: error.into() })?;
@@ -55,7 +55,7 @@ impl Disk {
     }
 }
 
-/// What a daemon does to keep its root small, as `buildctl debug workers` lists it.
+/// The rules by which a daemon keeps its root small, as `buildctl debug workers` lists them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Policy {
     /// Applied one after another.
@@ -65,18 +65,18 @@ pub struct Policy {
 /// A rule of a policy (`PruneInfo` in `client/prune.go`). Zero means no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Rule {
-    /// Only records that one of them matches; all if there are none.
+    /// Apply only to records that match one of them; to all if there are none.
     pub filters: Vec<String>,
-    /// Records of the daemon itself, too.
+    /// Also apply to the daemon's internal records.
     pub all: bool,
-    /// Only records that were not used for so long.
+    /// Apply only to records that were not used for this long.
     #[serde(rename = "keep_seconds", serialize_with = "seconds")]
     pub keep_duration: Duration,
-    /// Nothing as long as all records together have less than that.
+    /// Remove nothing while all records together take less than this.
     pub reserved_space: u64,
-    /// The most that all records together should have.
+    /// Maximum size of all records together.
     pub max_used_space: u64,
-    /// What should be free on the disk.
+    /// Space that should be free on the disk.
     pub min_free_space: u64,
 }
 
@@ -84,30 +84,29 @@ fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S
     serializer.serialize_f64(duration.as_secs_f64())
 }
 
-/// What a rule takes of a state that no build has used.
+/// The records of an unused state that a rule removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Loss {
-    /// The number of the rule, from 0.
+    /// The index of the rule, from 0.
     pub rule: usize,
     /// The bytes that are kept.
     #[serde(rename = "kept_size")]
     pub keeps: u64,
-    /// How long a record must have been unused before the rule takes it; zero if that does not
-    /// matter.
+    /// How long a record must have been unused before the rule removes it; zero if that does not matter.
     #[serde(rename = "unused_seconds", serialize_with = "seconds")]
     pub unused_for: Duration,
 }
 
 impl Policy {
-    /// What the rules take of a state of `size` bytes, counted as the daemon does: for each record
-    /// its blob and its snapshot. The records are those of build steps.
+    /// Returns what the rules remove from a state of `size` bytes, counted as the daemon does: for each
+    /// record its blob and its snapshot. The records are those of build steps.
     pub fn losses(&self, size: u64, disk: Disk) -> Vec<Loss> {
         let rules = self.rules.iter().enumerate();
         rules
             .filter(|(_, rule)| rule.may_match_steps())
             .filter_map(|(number, rule)| {
                 let keeps = rule.kept(size, disk);
-                // The limit itself is too much already.
+                // Reaching the limit is already too much.
                 (keeps == 0 || size >= keeps).then_some(Loss {
                     rule: number,
                     keeps: keeps.min(size),
@@ -119,8 +118,8 @@ impl Policy {
 }
 
 impl Rule {
-    /// Whether a filter may match a record of a build step, whose type is `regular`. Of a filter only
-    /// comparisons with the type are understood, which are those that the daemon's own rules have.
+    /// Returns whether a filter can match a record of a build step, whose type is `regular`. Only comparisons
+    /// with the type are understood, which are all that the daemon's own rules use.
     pub(super) fn may_match_steps(&self) -> bool {
         let excludes = |condition: &str| match condition.trim().split_once("==") {
             Some((field, value)) => {
@@ -132,7 +131,7 @@ impl Rule {
             || self.filters.iter().any(|filter| !filter.split(',').any(excludes))
     }
 
-    /// How many bytes the rule keeps of `size`; 0 is none (`calculateKeepBytes` in
+    /// Returns the bytes that the rule keeps of `size`; 0 keeps nothing (`calculateKeepBytes` in
     /// `cache/manager.go`).
     fn kept(&self, size: u64, disk: Disk) -> u64 {
         let Self { reserved_space, max_used_space, min_free_space, .. } = *self;
@@ -141,7 +140,7 @@ impl Rule {
             let rest = size.saturating_sub(lacking);
             if max_used_space == 0 { rest } else { max_used_space.min(rest) }
         } else if min_free_space != 0 && max_used_space == 0 {
-            // The daemon means to take nothing, but takes one record: it compares with less.
+            // The daemon intends to remove nothing, but removes one record: it compares with "less than".
             size
         } else {
             max_used_space

@@ -1,5 +1,5 @@
-//! Configurations as people write them, and what a daemon makes of them. `buildctl debug workers` of
-//! a real daemon is compared in the end-to-end suite.
+//! Configurations as people write them, and their effect in a daemon. The end-to-end suite compares with
+//! `buildctl debug workers` of a real daemon.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::*;
 
 const GB: u64 = 1_000_000_000;
 
-/// What a daemon of v0.32.2 had that printed the numbers of the first test.
+/// The disk of a daemon v0.32.2 that printed the numbers of the first test.
 const DISK: Disk = Disk { total: 270_553_174_016, free: 229_341_241_344 };
 
 /// Reserved, most used and least free of each rule.
@@ -31,7 +31,7 @@ fn the_daemons_own_rules_depend_on_the_disk() {
         policy.rules.iter().map(|rule| rule.all).collect::<Vec<_>>(),
         [false, false, false, true]
     );
-    // On 8 GiB, parts of the disk.
+    // On 8 GiB: percentages of the disk.
     let small = Disk { total: 8 << 30, free: 1 << 30 };
     assert_eq!(limits("", small)[2], [GB, 7 * GB, 2 * GB]);
     let unknown = Disk { total: 0, free: 0 };
@@ -100,7 +100,7 @@ fn what_the_daemon_refuses_is_refused() {
 
 #[test]
 fn durations_are_those_of_go() {
-    // What Go 1.26's time.ParseDuration gives, in nanoseconds.
+    // The results of Go 1.26's time.ParseDuration, in nanoseconds.
     for (text, nanoseconds) in [
         ("", 0),
         ("0", 0),
@@ -161,10 +161,10 @@ fn what_is_above_a_limit_goes() {
     };
     assert_eq!(losses(100 * GB, DISK), lost(100 * GB));
     assert_eq!(losses(150 * GB, DISK), lost(100 * GB));
-    // The disk is nearly full: 41 GB too little are free.
+    // The disk is nearly full: it lacks 41 GB of free space.
     let full = Disk { free: 10 * GB, ..DISK };
     assert_eq!(losses(60 * GB, full), lost(19 * GB));
-    // But what is reserved stays.
+    // But reserved space stays.
     assert_eq!(losses(30 * GB, full), lost(10 * GB));
     assert_eq!(losses(9 * GB, full), []);
 }
@@ -178,7 +178,7 @@ fn a_rule_without_limits_takes_what_is_old() {
     let others = "filters = [\"type==source.local\", \"type==\\\"frontend\\\",shared==true\"]";
     assert_eq!(losses(&format!("{text}{others}")), []);
     assert_eq!(losses(&format!("{text}filters = [\"type!=source.local\"]")).len(), 1);
-    // The daemon takes one record, whatever it means to do.
+    // The daemon removes one record although it intends to remove none.
     let free = "[[worker.oci.gcpolicy]]\nminFreeSpace = 1\n";
     assert_eq!(losses(free), [Loss { rule: 0, keeps: 1, unused_for: Duration::ZERO }]);
 }

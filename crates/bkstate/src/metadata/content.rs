@@ -1,4 +1,4 @@
-//! Rows of the content store: what containerd knows of a blob besides its bytes.
+//! Rows of the content store: what containerd knows about a blob except its bytes.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Leases: what garbage collection may not remove.
+//! Leases, which protect resources from garbage collection.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,28 +9,28 @@ use crate::digest::Digest;
 use crate::encode::{EncodeError, put_time, write_labels};
 use crate::time::Time;
 
-/// The label whose presence makes a lease keep only what it names itself.
+/// The label with which a lease keeps only what it names itself.
 pub const LABEL_GC_FLAT: &str = "containerd.io/gc.flat";
 
-/// The label of a lease that counts only until the time in it.
+/// The label of a lease that expires at the time in its value.
 pub const LABEL_GC_EXPIRE: &str = "containerd.io/gc.expire";
 
 /// The label of a lease that a starting daemon deletes (BuildKit v0.32.2 `util/leaseutil/manager.go`
 /// `MakeTemporary`).
 pub const LABEL_TEMPORARY: &str = "buildkit/lease.temporary";
 
-/// What the lease of a record's view is called after the record's id, and so is the view (BuildKit
-/// v0.32.2 `cache/refs.go` `viewLeaseID`).
+/// Suffix of the ids of a record's view and of the view's lease, after the record's id (BuildKit v0.32.2
+/// `cache/refs.go` `viewLeaseID`).
 pub const SUFFIX_VIEW: &str = "-view";
 
-/// What the lease of other compressions of a record's blob is called after the record's id (BuildKit
+/// Suffix of the id of the lease of other compressions of a record's blob, after the record's id (BuildKit
 /// v0.32.2 `cache/refs.go` `compressionVariantsLeaseID`).
 pub const SUFFIX_VARIANTS: &str = "-variants";
 
-/// What garbage collection may not remove.
+/// A set of resources that garbage collection must not remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lease {
-    /// When it was made.
+    /// When it was created.
     pub created_at: Option<Time>,
     /// Labels, among them [`LABEL_GC_FLAT`].
     pub labels: BTreeMap<String, String>,
@@ -38,7 +38,7 @@ pub struct Lease {
     pub content: BTreeSet<Digest>,
     /// Snapshots it keeps: snapshotter name to snapshot keys.
     pub snapshots: BTreeMap<String, BTreeSet<String>>,
-    /// Other resources (ingests, images), as they stand in the file.
+    /// Other resources (ingests, images), as stored in the file.
     pub other: BTreeMap<Vec<u8>, Node>,
 }
 

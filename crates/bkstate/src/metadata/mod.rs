@@ -12,8 +12,8 @@
 //! The OCI worker keeps its layers in the namespace `buildkit` and build history in
 //! `buildkit_history`. Source: containerd v2.3.3 `core/metadata/buckets.go`.
 //!
-//! A layer there is a blob, a snapshot, and a lease that keeps both as long as there is the record that it is
-//! called after:
+//! Here a layer is a blob, a snapshot, and a lease. The lease is named after a record and keeps both as long
+//! as the record exists:
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -58,7 +58,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Which record a lease belongs to shows from its id, and from its labels whether it lasts:
+//! The id of a lease says which record it belongs to, its labels whether it is permanent:
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -115,19 +115,19 @@ const V1: &[u8] = b"v1";
 pub struct Namespace {
     /// Blobs by digest.
     pub content: BTreeMap<Digest, Content>,
-    /// Unfinished downloads, as they stand in the file.
+    /// Unfinished downloads, as stored in the file.
     pub ingests: Option<Tree>,
     /// Snapshots by name of the snapshotter.
     pub snapshots: BTreeMap<String, SnapshotTable>,
     /// Leases by id.
     pub leases: BTreeMap<String, Lease>,
-    /// What the OCI worker does not use (images, containers, sandboxes), as it stands in the file.
+    /// Data that the OCI worker does not use (images, containers, sandboxes), as stored in the file.
     pub other: BTreeMap<Vec<u8>, Node>,
 }
 
 impl Namespace {
-    /// The blobs that unfinished downloads will be. Their files may be there already, for another
-    /// namespace (containerd v2.3.3 `core/metadata/content.go` `garbageCollect`).
+    /// Returns the blobs of unfinished downloads. Their files may exist already, for another namespace
+    /// (containerd v2.3.3 `core/metadata/content.go` `garbageCollect`).
     ///
     /// ```
     /// use bkstate::Digest;
@@ -173,7 +173,7 @@ impl Metadata {
     /// Reads `containerdmeta.db`.
     ///
     /// # Errors
-    /// If the file is damaged or holds something that no known release writes.
+    /// Returns an error if the file is damaged or has something that no known release writes.
     pub fn read(db: &Db) -> Result<Self, DecodeError> {
         let at = At::root(b"metadata");
         let Some(root) = db.root().bucket(V1)? else {
@@ -203,7 +203,7 @@ impl Metadata {
     /// Writes `containerdmeta.db` into the empty file `file`; the caller syncs it.
     ///
     /// # Errors
-    /// If the file cannot be written or a key is too long.
+    /// Returns an error if the file cannot be written or a key is too long.
     pub fn write(&self, file: &File) -> Result<(), EncodeError> {
         bolt::write(file, |root| {
             root.bucket(V1, |v1| {
@@ -320,7 +320,7 @@ fn read_time(bucket: &Bucket<'_>, at: &At<'_>, key: &[u8]) -> Result<Option<Time
     bucket.get(key)?.map(|bytes| at.child(key).time(&bytes)).transpose()
 }
 
-/// A bucket that is a set: names as keys, nothing as values.
+/// Writes a set as a bucket: names as keys, with empty values.
 fn put_names(bucket: &mut BucketWriter<'_>, names: &BTreeSet<String>) -> Result<(), EncodeError> {
     names.iter().try_for_each(|name| Ok(bucket.put(name.as_bytes(), b"")?))
 }

@@ -1,4 +1,4 @@
-//! Rows of snapshots: their keys, their names in `snapshots/metadata.db`, and what depends on them.
+//! Rows of snapshots: their keys, their names in `snapshots/metadata.db`, and their children.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,13 +13,13 @@ use crate::time::Time;
 pub struct SnapshotRow {
     /// Its name in `snapshots/metadata.db`: `<namespace>/<number>/<key>`.
     pub name: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Option<Time>,
     /// When it was last changed.
     pub updated_at: Option<Time>,
     /// The key of the snapshot below it.
     pub parent: Option<String>,
-    /// The keys of the snapshots above it. They keep it from being removed.
+    /// The keys of the snapshots above it. While it has children, it cannot be removed.
     pub children: BTreeSet<String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! Who else has power over a root that is to be written.
+//! Checks which other users can change a root that is to be written.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -14,26 +14,26 @@ use rustix::io::Errno;
 use super::RootError;
 use crate::dir::{Dir, DirError};
 
-/// As many links are followed as the kernel follows.
+/// Maximum number of links to follow, as in the kernel.
 const MOST_LINKS: u32 = 40;
-/// Group and others may write.
+/// Mode bits: group and others may write.
 pub(crate) const SHARED: u32 = 0o022;
-/// In a directory that all may write to, only the owner of a thing may remove it.
+/// Mode bit: in a directory that everybody may write to, only the owner of a file may remove it.
 const STICKY: u32 = 0o1000;
-/// The file system of `/proc` (Linux `include/uapi/linux/magic.h` `PROC_SUPER_MAGIC`). Its links lead where
-/// their text does not.
+/// The file system of `/proc` (Linux `include/uapi/linux/magic.h` `PROC_SUPER_MAGIC`). The text of its links
+/// is not where they lead.
 const PROC: u64 = 0x9fa0;
 
-/// A directory on the way to a root in which another user can put something else in its place.
+/// A directory on the path to a root in which another user can replace the next component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stranger {
     /// The directory.
     pub directory: PathBuf,
-    /// The user it belongs to.
+    /// The id of its owner.
     pub owner: u32,
     /// Its permissions.
     pub mode: u32,
-    /// Whether the owner is neither root nor who runs this.
+    /// Whether the owner is neither root nor the current user.
     is_foreign: bool,
 }
 
@@ -48,9 +48,9 @@ impl std::fmt::Display for Stranger {
     }
 }
 
-/// Users whom a root is safe with.
+/// Users who may own a root.
 pub(crate) struct Trusted {
-    /// Root, who runs this, and whom everything belongs to: in a user namespace root may have another number.
+    /// Root, the current user, and the owner of `/`: in a user namespace, root may have another number.
     users: Vec<u32>,
 }
 
@@ -69,11 +69,11 @@ impl Trusted {
     }
 }
 
-/// Refuses a root that belongs to another user or that others can write to: what they put there would be
-/// trusted by a daemon that runs as root.
+/// Rejects a root that belongs to another user or that others can change: a daemon that runs as root would
+/// trust what they put there.
 ///
 /// # Errors
-/// [`RootError::Owner`] and [`RootError::Writable`].
+/// Returns [`RootError::Owner`] or [`RootError::Writable`].
 pub fn check_access(root: &Dir) -> Result<(), RootError> {
     let path = root.path().to_owned();
     let stat = fstat(root.as_fd()).map_err(|error| failed("look at", &path, error))?;
@@ -88,15 +88,15 @@ pub fn check_access(root: &Dir) -> Result<(), RootError> {
     Ok(())
 }
 
-/// The directories on the way to `root` in which other users can put something else in its place, from the
-/// top down. What is not there yet has none.
+/// Returns the directories on the path to `root` in which other users can replace the next component, from
+/// the top down. Missing directories are not listed.
 ///
 /// # Errors
-/// [`RootError::Link`], or if a directory cannot be looked at.
+/// Returns [`RootError::Link`], or an error if a directory cannot be examined.
 pub fn strangers(root: &Path) -> Result<Vec<Stranger>, RootError> {
     let mut found = Vec::new();
     match walk(root, &mut found) {
-        // The root itself is refused, not warned of.
+        // The root itself is an error, not a warning.
         Ok(_) => found.truncate(found.len() - 1),
         Err(RootError::Dir(error)) if error.is_not_found() => {}
         Err(error) => return Err(error),
@@ -104,13 +104,13 @@ pub fn strangers(root: &Path) -> Result<Vec<Stranger>, RootError> {
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Opens the directory at `path`; every link on the way has to belong to a trusted user.
+/// Opens the directory at `path`; every link on the path must belong to a trusted user.
 pub(super) fn open(path: &Path) -> Result<Dir, RootError> {
     Ok(Dir::of_place(walk(path, &mut Vec::new())?, path)?)
 }
 
-/// Goes to the directory at `path`, and notes of each on the way, the last included, who else has power over
-/// it.
+/// Walks to the directory at `path`. For each directory on the path, including the last, it records which
+/// other user can change it.
 fn walk(path: &Path, found: &mut Vec<Option<Stranger>>) -> Result<OwnedFd, RootError> {
     let trusted = Trusted::new();
     let absolute = std::path::absolute(path).map_err(|source| DirError {
@@ -153,7 +153,7 @@ fn walk(path: &Path, found: &mut Vec<Option<Stranger>>) -> Result<OwnedFd, RootE
     Ok(way.place)
 }
 
-/// The names that a path has, and the dots that lead up.
+/// Returns the names in a path, and its `..` components.
 fn components(path: &Path) -> impl Iterator<Item = OsString> {
     path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),
@@ -162,7 +162,7 @@ fn components(path: &Path) -> impl Iterator<Item = OsString> {
     })
 }
 
-/// How far we have come.
+/// The position of the walk.
 struct Way<'a> {
     trusted: &'a Trusted,
     found: &'a mut Vec<Option<Stranger>>,
@@ -198,7 +198,7 @@ impl<'a> Way<'a> {
         self.note()
     }
 
-    /// Notes who else has power over the directory.
+    /// Records which other user can change the current directory.
     fn note(&mut self) -> Result<(), DirError> {
         let stat: Stat =
             fstat(&self.place).map_err(|error| failed("look at", &self.path, error))?;
@@ -216,7 +216,7 @@ impl<'a> Way<'a> {
     }
 }
 
-/// A handle of a directory that need not be readable.
+/// Opens a handle of a directory that need not be readable.
 fn place(dir: impl AsFd, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat(dir, name.as_bytes(), flags, Mode::empty())
@@ -272,7 +272,7 @@ mod tests {
         let error = open_to_write(temp.path()).unwrap_err();
         assert!(matches!(error, RootError::Owner { owner: 1, user: 0, .. }), "{error}");
         assert!(error.to_string().contains(&format!("chown 0 {}", temp.path().display())));
-        // Of a volume, that of the files in it counts.
+        // Of a volume, the mode of the directory with the files counts.
         let volume = tempfile::tempdir().unwrap();
         fs::create_dir(volume.path().join("_data")).unwrap();
         assert!(open_to_write(volume.path()).unwrap().is_some());
@@ -301,7 +301,7 @@ mod tests {
         assert!(open_to_write(&temp.path().join("absent")).unwrap().is_none());
         assert!(open_to_write(&temp.path().join("twice/absent")).unwrap().is_none());
         assert!(matches!(open_to_write(&temp.path().join("loop")), Err(RootError::Dir(_))));
-        // As of a container, or of ourselves: the text of such a link is not where it leads.
+        // As for a container, or for ourselves: the text of such a link is not where it leads.
         let open = fs::File::open(&real).unwrap();
         let own = format!("/proc/self/fd/{}", open.as_raw_fd());
         let dir = open_to_write(Path::new(&own)).unwrap().unwrap();
@@ -335,7 +335,7 @@ mod tests {
         mode(&temp.path().join("a"), 0o777);
         mode(&temp.path().join("a/b"), 0o1777);
         assert_eq!(named(), [temp.path().join("a")]);
-        // The root itself is refused.
+        // The root itself is an error.
         fs::create_dir(&path).unwrap();
         mode(&path, 0o777);
         assert_eq!(named(), [temp.path().join("a")]);

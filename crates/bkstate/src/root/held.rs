@@ -1,4 +1,4 @@
-//! A root that nobody else works on: the one door to a state.
+//! A locked root: the only entry to a state.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,8 @@ use crate::{Class, Classified as _};
 
 /// The root of a stopped daemon, under its lock.
 ///
-/// No daemon can start on it, and nobody else can read or write it, for as long as this lives. Dropping it
-/// lets go of the lock.
+/// While it lives, no daemon can start on the root, and no other program can read or write it. Dropping it
+/// releases the lock.
 ///
 /// ```
 /// use bkstate::Root;
@@ -23,7 +23,7 @@ use crate::{Class, Classified as _};
 /// let path = temp.path().join("buildkit");
 /// assert!(Root::open_if_there(&path)?.is_none());
 ///
-/// // Opening it to write makes it.
+/// // Opening it for writing creates it.
 /// let root = Root::open_to_write(&path)?;
 /// assert_eq!(root.path(), path);
 /// assert!(root.worker().open(root.dir(), Part::Worker)?.is_none());
@@ -32,7 +32,7 @@ use crate::{Class, Classified as _};
 /// let existing = root.existing(&WorkerId::derive("worker"))?;
 /// assert!(existing.blobs.is_empty());
 ///
-/// // Somebody else is refused, and told who has it.
+/// // A second attempt fails, and the error names the holder of the lock.
 /// let refused = Root::open(&path).unwrap_err();
 /// let OpenRootError::Lock(LockError::InUse { holder: Holder { pid, .. }, .. }) = refused else { panic!() };
 /// assert!(pid.is_none_or(|pid| pid == std::process::id()));
@@ -52,25 +52,25 @@ pub struct Root {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenRootError {
-    /// It cannot be opened, or is not a root.
+    /// The directory cannot be opened, or is not a root.
     #[error(transparent)]
     Root(#[from] RootError),
-    /// It is in use or cannot be locked.
+    /// The root is in use or cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// It is not there and cannot be made.
+    /// The root does not exist and cannot be created.
     #[error("cannot make the root {}", path.display())]
     Create {
         /// The root.
         path: PathBuf,
-        /// What the kernel answered.
+        /// The error of the kernel.
         #[source]
         source: std::io::Error,
     },
 }
 
 impl OpenRootError {
-    /// Whether somebody else uses the root, so that it may work later.
+    /// Returns whether another program uses the root, so that a later attempt may succeed.
     ///
     /// ```
     /// use bkstate::Root;
@@ -86,32 +86,32 @@ impl OpenRootError {
 }
 
 impl Root {
-    /// Opens the root at `path`, or in the Docker volume at `path`, to read it. It may be empty.
+    /// Opens the root at `path`, or in the Docker volume at `path`, for reading. The root may be empty.
     ///
-    /// Nothing in it is changed, and no file of a lock is made where there is none, because no daemon runs
+    /// It changes nothing in the root. If the root has no lock file, it creates none, because no daemon runs
     /// then.
     ///
     /// # Errors
-    /// If it is not there or not a root, or somebody uses it.
+    /// If it does not exist, is not a root, or is in use.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenRootError> {
         Self::to_read(open(path.as_ref())?)
     }
 
-    /// Opens the root at `path` to read it; nothing if there is none.
+    /// Opens the root at `path` for reading; returns `None` if it does not exist.
     ///
     /// # Errors
-    /// As for [`open`](Self::open).
+    /// Same as [`open`](Self::open).
     pub fn open_if_there(path: impl AsRef<Path>) -> Result<Option<Self>, OpenRootError> {
         open_if_there(path.as_ref())?.map(Self::to_read).transpose()
     }
 
-    /// Opens the root at `path` to write to it, and makes it if it is not there.
+    /// Opens the root at `path` for writing, and creates it if it is missing.
     ///
     /// # Errors
-    /// As for [`open`](Self::open), and if others have power over it.
+    /// Same as [`open`](Self::open), and if other users can change the root.
     pub fn open_to_write(path: impl AsRef<Path>) -> Result<Self, OpenRootError> {
         let path = path.as_ref();
-        // What is there is not made: of what the kernel answers, that would only tell that it exists.
+        // An existing directory is not created: the kernel's answer would only be that it exists.
         let dir = match open_to_write(path)? {
             Some(dir) => dir,
             None => make(path)?,
@@ -121,17 +121,17 @@ impl Root {
         Ok(Self { dir, worker, _lock: lock })
     }
 
-    /// Refuses a path that [`open_to_write`](Self::open_to_write) would refuse, without making anything.
-    /// Opens what is there, to read it.
+    /// Checks a path as [`open_to_write`](Self::open_to_write) does, without creating anything. Opens an
+    /// existing root for reading.
     ///
     /// # Errors
-    /// As for `open_to_write`.
+    /// Same as `open_to_write`.
     pub fn check_to_write(path: impl AsRef<Path>) -> Result<Option<Self>, OpenRootError> {
         open_to_write(path.as_ref())?;
         Self::open_if_there(path)
     }
 
-    /// The root at `path` with the state of `worker`.
+    /// Opens the root at `path` with the state of `worker`.
     #[cfg(test)]
     pub(crate) fn open_of(worker: Worker, path: &Path) -> Result<Self, OpenRootError> {
         Ok(Self { worker, ..Self::open_to_write(path)? })
@@ -143,17 +143,17 @@ impl Root {
         Ok(Self { dir, worker, _lock: lock })
     }
 
-    /// Its directory, for what else there is to read.
+    /// Returns its directory, to read other files.
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
 
-    /// Its path, for messages.
+    /// Returns its path, for messages.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// The worker whose state it holds, or will hold.
+    /// Returns the worker whose state it contains, or will contain.
     pub fn worker(&self) -> &Worker {
         &self.worker
     }

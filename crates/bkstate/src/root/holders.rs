@@ -1,8 +1,8 @@
-//! Other processes that have the databases of a root open.
+//! Finds other processes that have the databases of a root open.
 //!
-//! Whoever opens a BoltDB file to write holds an exclusive `flock(2)` on it for as long
-//! (go.etcd.io/bbolt v1.5.0, `bolt_unix.go`). So a containerd that works on the files, or a daemon
-//! whose `buildkitd.lock` was removed, shows there.
+//! A process that opens a BoltDB file for writing holds an exclusive `flock(2)` on it (go.etcd.io/bbolt
+//! v1.5.0, `bolt_unix.go`). This detects a containerd that works on the files, or a daemon whose
+//! `buildkitd.lock` was removed.
 
 use std::fmt;
 use std::fs::File;
@@ -19,21 +19,21 @@ use crate::worker::{Worker, databases};
 /// A process that works on a root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holder {
-    /// Its id, where the kernel tells.
+    /// Its id, if the kernel tells.
     pub pid: Option<u32>,
-    /// The name of its program, where the kernel tells; at most 15 bytes of it.
+    /// The name of its program, at most 15 bytes of it, if the kernel tells.
     pub name: Option<String>,
 }
 
 impl Holder {
-    /// The process `pid`.
+    /// Returns the process `pid`.
     pub(super) fn process(pid: u32) -> Self {
         let name = std::fs::read(format!("/proc/{pid}/comm")).ok();
         let name = name.map(|name| String::from_utf8_lossy(name.trim_ascii_end()).into_owned());
         Self { pid: Some(pid), name }
     }
 
-    /// Who holds a lock on `file`.
+    /// Finds the process that holds a lock on `file`.
     pub(super) fn of_lock(file: impl AsFd) -> Self {
         let Ok(stat) = fstat(file) else { return Self::default() };
         let inode =
@@ -57,26 +57,26 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The process that holds the lock in `line` of `/proc/locks`, if it is a `flock` on `inode`.
+/// Returns the process that holds the lock in `line` of `/proc/locks`, if it is a `flock` on `inode`.
 fn locker(line: &str, inode: &str) -> Option<u32> {
     let mut words = line.split_ascii_whitespace().skip(1);
-    // One that waits for the lock has an arrow in this place.
+    // A process that waits for the lock has an arrow here.
     if words.next() != Some("FLOCK") {
         return None;
     }
     let (pid, locked) = (words.nth(2)?, words.next()?);
-    // That of a process in another namespace is 0.
+    // The id of a process in another namespace is 0.
     pid.parse().ok().filter(|&pid| pid > 0 && locked == inode)
 }
 
 /// Locks every database of the root against writers, without waiting.
 ///
-/// The lock is shared, so that other readers are not disturbed; it holds until the files are
-/// closed. A file that cannot be opened is an error: somebody may be using it.
+/// The lock is shared, so other readers are not affected; it lasts until the files are closed. A file that
+/// cannot be opened is an error, because it may be in use.
 pub(super) fn lock_databases(root: &Dir, worker: &Worker) -> Result<Vec<File>, LockError> {
     let mut locked = Vec::new();
     for place in databases::all(root, worker)? {
-        // What is not a file, the reader of the state has to report.
+        // The reader of the state reports what is not a file.
         let Some(file) = place.open()? else { continue };
         let path = || place.path();
         match flock(&file, FlockOperation::NonBlockingLockShared) {

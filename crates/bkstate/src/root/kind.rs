@@ -1,4 +1,4 @@
-//! What a directory is, as far as its entries tell.
+//! Determines what a directory is, from its entries.
 
 use std::path::Path;
 
@@ -6,23 +6,23 @@ use super::VOLUME_DATA;
 use crate::dir::{Dir, DirEntry, DirError, if_there};
 use crate::worker::{Part, STAGING, StateFile, Worker};
 
-/// What buildkitd has in its root beside databases, lock and workers: networks of CNI
-/// (`util/network/cniprovider`) and what it verifies signatures with (BuildKit v0.34.2 `cmd/buildkitd/main.go`).
+/// Entries of a buildkitd root besides databases, lock and workers: networks of CNI
+/// (`util/network/cniprovider`) and data for verifying signatures (BuildKit v0.34.2 `cmd/buildkitd/main.go`).
 const OF_DAEMON: [&str; 2] = ["net", "policy"];
-/// What a new file system has.
+/// Entry of a new file system.
 const OF_FILE_SYSTEM: &str = "lost+found";
-/// What only a layout has (OCI image-layout 1.0).
+/// Entries that only a layout has (OCI image-layout 1.0).
 const OF_LAYOUT: [&str; 2] = ["index.json", "oci-layout"];
-/// What Docker notes beside the files of a volume (v28.5.2 `volume/local/local.go`).
+/// Docker's file beside those of a volume (v28.5.2 `volume/local/local.go`).
 const VOLUME_OPTIONS: &str = "opts.json";
-/// Where Docker and Podman have their volumes, below their data roots.
+/// The directory of volumes in the data roots of Docker and Podman.
 const VOLUMES: &str = "volumes";
-/// How the volumes of docker buildx are called (v0.38.2 `driver/docker-container/driver.go`).
+/// Prefix and suffix of the names of docker buildx volumes (v0.38.2 `driver/docker-container/driver.go`).
 const BUILDER_VOLUME: [&str; 2] = ["buildx_buildkit_", "_state"];
-/// The snapshots of the builder of Docker Engine, with graph drivers
-/// (Docker v28.5.2 `daemon/internal/builder-next/controller.go`).
+/// The snapshot database of Docker Engine's builder, with graph drivers (Docker v28.5.2
+/// `daemon/internal/builder-next/controller.go`).
 const OF_ENGINE: &str = "snapshots.db";
-/// How many names a message lists.
+/// Maximum number of names in a message.
 const LISTED: usize = 4;
 
 /// What a directory is.
@@ -31,15 +31,15 @@ const LISTED: usize = 4;
 pub enum Kind {
     /// The root of a daemon.
     Root,
-    /// There is nothing in it, so it can become a root.
+    /// An empty directory, which can become a root.
     Empty,
     /// A volume of Docker or Podman, which has its files in `_data`.
     Volume,
     /// An OCI layout, such as a cache export.
     Layout,
-    /// It has what a layout has, and what a root has.
+    /// It has entries of a layout and of a root.
     LayoutAndRoot,
-    /// It has the `_data` of a volume, and what a root has beside it.
+    /// It has the `_data` of a volume, and entries of a root beside it.
     VolumeAndRoot,
     /// The directory of a worker, in a root.
     Worker,
@@ -47,14 +47,14 @@ pub enum Kind {
     Engine,
     /// The data root of Docker or Podman, or the directory of its volumes.
     DataRoot {
-        /// The directory of volumes, below the directory; empty if it is that itself.
+        /// The path of the volumes below the directory; empty if the directory has them itself.
         volumes: &'static str,
-        /// The volumes that builders of docker buildx have there.
+        /// Volumes of docker buildx builders in it.
         builders: Vec<String>,
     },
     /// Something else.
     Other {
-        /// What is in it that a root does not have.
+        /// Its entries that a root does not have.
         names: Vec<String>,
     },
 }
@@ -101,7 +101,7 @@ pub(super) fn of(dir: &Dir) -> Result<Kind, DirError> {
     })
 }
 
-/// Whether there is the directory of a worker that is more than a name.
+/// Returns whether a directory is that of a worker, by more than its name.
 fn has_worker(dir: &Dir, entries: &[DirEntry]) -> Result<bool, DirError> {
     for entry in entries.iter().filter(|entry| entry.is_dir) {
         let Some(worker) = entry.to_str().and_then(Worker::of_directory) else { continue };
@@ -109,7 +109,7 @@ fn has_worker(dir: &Dir, entries: &[DirEntry]) -> Result<bool, DirError> {
         let files = [StateFile::WorkerId, StateFile::Records, StateFile::Metadata];
         let files = files.into_iter().map(|file| worker.name(file));
         let parts = [Part::Content, Part::Snapshotter].into_iter().filter_map(|part| {
-            // The part itself is what is in the directory of the worker.
+            // The part itself is in the directory of the worker.
             worker.way(part).last().map(|(name, _)| *name)
         });
         for name in files.chain(parts) {
@@ -121,7 +121,7 @@ fn has_worker(dir: &Dir, entries: &[DirEntry]) -> Result<bool, DirError> {
     Ok(false)
 }
 
-/// Whether an entry is one that a root has, or a new file system.
+/// Returns whether a root, or a new file system, has such an entry.
 fn is_of_root(entry: &DirEntry) -> bool {
     let Some(name) = entry.to_str() else { return false };
     // A daemon has backups of its databases beside them (BuildKit v0.34.2 `util/db/boltutil`).
@@ -150,7 +150,7 @@ fn builders(entries: &[DirEntry]) -> Vec<String> {
 }
 
 impl Kind {
-    /// Says of `path`, which is of this kind, why it is not a root, and what to do.
+    /// Explains why `path`, which is of this kind, is not a root, and what to do.
     pub(super) fn not_a_root(&self, path: &Path) -> String {
         let what = match self {
             Self::Root | Self::Empty | Self::Volume => {

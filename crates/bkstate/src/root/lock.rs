@@ -1,4 +1,4 @@
-//! The lock that a running buildkitd holds on its root, and who else may be using the root.
+//! The lock of a running buildkitd on its root, and other users of the root.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,11 +11,10 @@ use crate::dir::{Dir, DirError};
 use crate::worker::{StateFile, Worker};
 use crate::{Class, Classified as _};
 
-/// Holds `buildkitd.lock` and the databases that are there; no daemon can start on the root while
-/// it lives.
+/// Holds `buildkitd.lock` and the existing databases; no daemon can start on the root while it lives.
 ///
-/// buildkitd takes the same lock with `flock(2)` (BuildKit v0.32.2 `cmd/buildkitd/main.go`). The
-/// file stays behind; a daemon does not mind it.
+/// buildkitd takes the same lock with `flock(2)` (BuildKit v0.32.2 `cmd/buildkitd/main.go`). The file
+/// remains; a daemon does not mind it.
 #[derive(Debug)]
 pub(super) struct RootLock {
     file: Option<OwnedFd>,
@@ -24,8 +23,8 @@ pub(super) struct RootLock {
 
 impl Drop for RootLock {
     fn drop(&mut self) {
-        // Closing them is not enough: if another thread starts a process just now, that has them too
-        // until it executes its program.
+        // Closing them is not enough: if another thread starts a process right now, that process holds them
+        // too until it executes its program.
         let databases = self.databases.iter().map(AsFd::as_fd);
         for file in databases.chain(self.file.as_ref().map(AsFd::as_fd)) {
             let _ = flock(file, FlockOperation::Unlock);
@@ -37,7 +36,7 @@ impl Drop for RootLock {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LockError {
-    /// A daemon, or another run of ours, works on the root.
+    /// A daemon, or another run of oci2bk, uses the root.
     #[error(
         "{} is in use by {holder}, a running buildkitd or another conversion; stop it and run again",
         root.display()
@@ -45,18 +44,18 @@ pub enum LockError {
     InUse {
         /// The root.
         root: PathBuf,
-        /// Who has the lock.
+        /// The holder of the lock.
         holder: Holder,
     },
-    /// Somebody has a database open for writing, without the lock of the root.
+    /// A process has a database open for writing, without the lock of the root.
     #[error("{} is in use by {holder}; stop it and run again", path.display())]
     Database {
         /// The database.
         path: PathBuf,
-        /// Who has it open.
+        /// The process.
         holder: Holder,
     },
-    /// A part of the root is mounted, as those of a running container are.
+    /// A part of the root is mounted, as in a running container.
     #[error(
         "{} is in use by the mount at {}{}; stop the container that has it, or unmount it, and run \
          again",
@@ -67,21 +66,20 @@ pub enum LockError {
     Mounted {
         /// The directory of the root.
         part: PathBuf,
-        /// Where it, or the overlay that it is part of, is mounted; or where something is mounted
-        /// on it.
+        /// The mount point of the directory, or of the overlay that contains it, or of a mount on it.
         point: PathBuf,
-        /// A process that has the mount, if it is not in our own mount namespace.
+        /// A process that has the mount, if it is in another mount namespace.
         holder: Option<Holder>,
     },
     /// The lock file or a database cannot be opened or locked.
     #[error("cannot lock the root")]
     File(#[from] DirError),
-    /// The file system does not lock.
+    /// The file system does not support locks.
     #[error("cannot lock {}; use a file system that supports flock", root.display())]
     Unsupported {
         /// The root.
         root: PathBuf,
-        /// What the kernel answered.
+        /// The error of the kernel.
         #[source]
         source: std::io::Error,
     },
@@ -92,30 +90,30 @@ fn of(holder: Option<&Holder>) -> String {
 }
 
 impl LockError {
-    /// Whether somebody else uses the root, so that it may work later.
+    /// Returns whether another program uses the root, so that a later attempt may succeed.
     pub fn is_in_use(&self) -> bool {
         self.class() == Class::InUse
     }
 }
 
 impl RootLock {
-    /// Takes the lock without making its file where there is none, because no daemon runs then.
+    /// Takes the lock. If the lock file is missing, it does not create one, because no daemon runs then.
     ///
     /// # Errors
-    /// As [`acquire`](Self::acquire).
+    /// Same as [`acquire`](Self::acquire).
     pub(super) fn acquire_existing(root: &Dir, worker: &Worker) -> Result<Self, LockError> {
         let name = worker.name(StateFile::Lock);
         let file = root.size(name)?.map(|_| lock(root, name)).transpose()?;
         Self::with(file, root, worker)
     }
 
-    /// Takes the lock without waiting for it, and makes sure that nobody uses the root without one,
-    /// as far as the kernel tells.
+    /// Takes the lock without waiting, and checks as well as the kernel allows that no process uses the root
+    /// without it.
     ///
     /// # Errors
-    /// If somebody else uses the root, or the lock cannot be taken at all.
+    /// If another program uses the root, or the lock cannot be taken at all.
     pub(super) fn acquire(root: &Dir, worker: &Worker) -> Result<Self, LockError> {
-        // From here on no daemon starts, so nothing comes to be used that is not yet.
+        // From here on no daemon can start, so nothing unused comes into use.
         Self::with(Some(lock(root, worker.name(StateFile::Lock))?), root, worker)
     }
 
@@ -142,8 +140,8 @@ fn lock(root: &Dir, name: &str) -> Result<OwnedFd, LockError> {
             }
             Err(error) => return Err(unsupported(error)),
         }
-        // A daemon that stops removes its file, perhaps after we opened it. A lock on a file
-        // that has no name any more keeps nobody out.
+        // A stopping daemon removes the file, perhaps after we opened it. A lock on an unlinked file keeps no
+        // daemon out.
         if fstat(&file).map_err(unsupported)?.st_nlink > 0 {
             return Ok(file);
         }

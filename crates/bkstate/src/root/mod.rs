@@ -1,7 +1,7 @@
-//! The directory that is given as the root of a daemon: what it is, and whether it can be one.
+//! Checks whether a directory is the root of a daemon, or can become one.
 //!
-//! A state that lies where no daemon looks for it is of no use, and what a wrong path holds would be mixed
-//! with it. So a directory is opened as a root only if it is one, or can become one.
+//! A state in a wrong directory is useless, since no daemon looks there, and it would be mixed with other
+//! files. So a directory is opened as a root only if it is one, or can become one.
 //!
 //! ```
 //! use bkstate::Root;
@@ -12,7 +12,7 @@
 //! let volume = temp.path().join("buildx_buildkit_ci0_state");
 //! assert!(Root::open_if_there(&volume)?.is_none());
 //!
-//! // In a volume of Docker, the root is where a container has it.
+//! // In a Docker volume, the root is where the container has it.
 //! std::fs::create_dir_all(volume.join("_data/runc-overlayfs"))?;
 //! assert_eq!(Root::open(&volume)?.path(), volume.join("_data"));
 //!
@@ -20,7 +20,7 @@
 //! let OpenRootError::Root(error) = Root::open(&volume).unwrap_err() else { panic!() };
 //! assert!(matches!(error, RootError::NotARoot { kind: Kind::Other { .. }, .. }));
 //!
-//! // A caller that takes other directories too asks what this one is.
+//! // A caller that accepts other directories too asks what this one is.
 //! let layout = tempfile::tempdir()?;
 //! std::fs::write(layout.path().join("index.json"), "{}")?;
 //! let (dir, kind) = find(Dir::open(layout.path())?)?;
@@ -28,7 +28,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Who writes to a root has to know that nobody else can, since a daemon trusts all that is in it:
+//! A writer must be sure that no other user can write to a root, because a daemon trusts everything in it:
 //!
 //! ```
 //! use std::fs::{Permissions, create_dir, set_permissions};
@@ -48,14 +48,14 @@
 //!
 //! set_permissions(&path, Permissions::from_mode(0o700))?;
 //! assert!(Root::check_to_write(&path)?.is_some());
-//! // But somebody else can put another directory in its place.
+//! // But another user can replace the directory.
 //! set_permissions(temp.path(), Permissions::from_mode(0o777))?;
 //! let found: Vec<Stranger> = strangers(&path)?;
 //! assert!(found.iter().any(|found| found.directory == temp.path() && found.mode == 0o777));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! One that somebody uses is refused, and the error says who:
+//! A root in use is rejected, and the error names the user:
 //!
 //! ```
 //! use bkstate::Root;
@@ -96,17 +96,17 @@ use lock::RootLock;
 
 use crate::dir::{Dir, DirError};
 
-/// Where the files of a Docker volume are in its directory (Docker v28.5.2 `volume/local/local.go`).
+/// The directory of a Docker volume with its files (Docker v28.5.2 `volume/local/local.go`).
 pub(crate) const VOLUME_DATA: &str = "_data";
 
-/// Why a path does not lead to the root of a daemon.
+/// Why a path is not a usable root.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RootError {
-    /// It is not a directory that can be opened.
+    /// The path is not a directory that can be opened.
     #[error("cannot open the root")]
     Dir(#[from] DirError),
-    /// A link in the path leads to nothing.
+    /// A link in the path is dangling.
     #[error(
         "{} is a symbolic link to {}, which is not there; make that directory, or remove the link",
         link.display(), target.display()
@@ -114,10 +114,10 @@ pub enum RootError {
     DanglingLink {
         /// The link.
         link: PathBuf,
-        /// What it names.
+        /// Its target.
         target: PathBuf,
     },
-    /// It belongs to another user, who could change what is written there.
+    /// The directory belongs to another user, who could change what is written there.
     #[error(
         "{} belongs to user {owner}, who can change all in it, and a daemon would trust it; give another \
          directory, or make it yours: chown {user} {}",
@@ -128,10 +128,10 @@ pub enum RootError {
         path: PathBuf,
         /// The user id of its owner.
         owner: u32,
-        /// Ours.
+        /// The id of the current user.
         user: u32,
     },
-    /// Others may write to it.
+    /// Other users may write to the directory.
     #[error(
         "users other than the owner of {} may write to it (mode {mode:04o}), and a daemon would trust what \
          they put there: chmod go-w {}",
@@ -143,7 +143,7 @@ pub enum RootError {
         /// Its permissions.
         mode: u32,
     },
-    /// A link in the path belongs to another user, who could let it lead anywhere.
+    /// A link in the path belongs to another user, who could redirect it.
     #[error(
         "{} is a symbolic link to {} that belongs to user {owner}; give the directory itself",
         link.display(), target.display()
@@ -151,17 +151,17 @@ pub enum RootError {
     Link {
         /// The link.
         link: PathBuf,
-        /// What it names.
+        /// Its target.
         target: PathBuf,
         /// The user id of its owner.
         owner: u32,
     },
-    /// It is a directory of something else.
+    /// The directory is something else.
     #[error("{}", kind.not_a_root(path))]
     NotARoot {
         /// The directory.
         path: PathBuf,
-        /// What it is.
+        /// Its kind.
         kind: Kind,
     },
 }
@@ -169,12 +169,12 @@ pub enum RootError {
 /// Opens the root at `path`, or the one in the Docker volume at `path`.
 ///
 /// # Errors
-/// If it is not there, or neither a root nor empty.
+/// Returns an error if it does not exist, or is neither a root nor empty.
 fn open(path: &Path) -> Result<Dir, RootError> {
     of_root(Dir::open(path).map_err(|error| refused(path, error))?)
 }
 
-/// `dir`, or the one in the volume that it is, if that is a root.
+/// Returns `dir`, or the directory in it if it is a volume, if that is a root.
 fn of_root(dir: Dir) -> Result<Dir, RootError> {
     let (dir, kind) = find(dir)?;
     match kind {
@@ -183,10 +183,10 @@ fn of_root(dir: Dir) -> Result<Dir, RootError> {
     }
 }
 
-/// As [`open`]; nothing if there is nothing at `path`.
+/// Same as [`open`], but returns `None` if `path` does not exist.
 ///
 /// # Errors
-/// As for [`open`].
+/// Same as [`open`].
 fn open_if_there(path: &Path) -> Result<Option<Dir>, RootError> {
     match open(path) {
         Ok(dir) => Ok(Some(dir)),
@@ -195,11 +195,11 @@ fn open_if_there(path: &Path) -> Result<Option<Dir>, RootError> {
     }
 }
 
-/// As [`open_if_there`], for who writes to the root: it has to belong to who runs this, or to root, and
-/// nobody else may write to it; nor may a link on the way to it be another user's.
+/// Same as [`open_if_there`], for writing: the root must belong to the current user or to root, no other user
+/// may write to it, and no link on the path may belong to another user.
 ///
 /// # Errors
-/// As for [`open`], and if others have power over it.
+/// Same as [`open`]; also if other users can change the root.
 fn open_to_write(path: &Path) -> Result<Option<Dir>, RootError> {
     let opened = access::open(path).map_err(|error| match error {
         RootError::Dir(error) => refused(path, error),
@@ -213,10 +213,10 @@ fn open_to_write(path: &Path) -> Result<Option<Dir>, RootError> {
     Ok(Some(dir))
 }
 
-/// What `dir` is, or the directory with the files of the Docker volume that `dir` is.
+/// Determines what `dir` is; if it is a Docker volume, what the directory with its files is.
 ///
 /// # Errors
-/// If a directory cannot be read.
+/// Returns an error if a directory cannot be read.
 pub fn find(dir: Dir) -> Result<(Dir, Kind), DirError> {
     match kind::of(&dir)? {
         Kind::Volume => {
@@ -228,7 +228,7 @@ pub fn find(dir: Dir) -> Result<(Dir, Kind), DirError> {
     }
 }
 
-/// What is not there may be what a link on the way to it names.
+/// A missing directory may be the target of a link on the path.
 fn refused(path: &Path, error: DirError) -> RootError {
     if error.source.kind() == io::ErrorKind::NotFound {
         let dangling = path.ancestors().filter(|part| !part.exists()).find_map(|part| {

@@ -1,9 +1,8 @@
-//! Mounts that use the files of a root: what a container that still runs has of it.
+//! Finds mounts that use the files of a root, such as those of a running container.
 //!
-//! A snapshot in use is a directory of an overlay, or is bound somewhere. Both show in
-//! `/proc/PID/mountinfo` of every process that has the mount, see `proc_pid_mountinfo(5)`. A path
-//! means something else in each mount namespace, so all are translated into places: a file
-//! system and the path in it.
+//! A snapshot in use is a directory of an overlay, or a bind mount. Both appear in `/proc/PID/mountinfo` of
+//! every process that has the mount, see `proc_pid_mountinfo(5)`. A path means something else in each mount
+//! namespace, so all paths are translated into places: a file system and the path in it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -22,10 +21,10 @@ use crate::dir::{Dir, DirError};
 use crate::snapshots::TREES;
 use crate::worker::{Part, Worker};
 
-/// Longer tables are not read to their end. Any user may fill one of their own.
+/// Maximum size of a table to read. Any user can fill their own.
 const MAX_TABLE: u64 = 64 << 20;
 
-/// A directory of a file system, wherever that is mounted.
+/// A directory of a file system, independent of its mount points.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Place {
     /// Major and minor number of the file system.
@@ -35,7 +34,7 @@ struct Place {
 }
 
 impl Place {
-    /// The path from `self` to `other`, if that is the same directory or lies in it.
+    /// Returns the path from `self` to `other`, if that is the same directory or below it.
     fn down_to<'o>(&self, other: &'o Self) -> Option<&'o Path> {
         let same = self.device == other.device;
         other.path.strip_prefix(&self.path).ok().filter(|_| same)
@@ -47,11 +46,11 @@ impl Place {
 struct Mount {
     id: u64,
     parent: u64,
-    /// The directory that is mounted.
+    /// The mounted directory.
     place: Place,
-    /// Where it is mounted.
+    /// The mount point.
     point: PathBuf,
-    /// The directories that an overlay consists of.
+    /// The directories of an overlay.
     layers: Vec<PathBuf>,
 }
 
@@ -63,7 +62,7 @@ impl Mount {
         let device = OsString::from_vec(words.next()?.to_owned());
         let path = PathBuf::from(unescape(words.next()?));
         let point = PathBuf::from(unescape(words.next()?));
-        // Optional fields end with a dash; behind it are type, source and options.
+        // Optional fields end with a dash; type, source and options follow.
         let mut rest = words.skip_while(|word| *word != b"-").skip(1);
         let is_overlay = rest.next()? == b"overlay";
         let options = rest.nth(1).filter(|_| is_overlay).unwrap_or_default();
@@ -71,8 +70,8 @@ impl Mount {
     }
 }
 
-/// The directories in the options of an overlay. The kernel escapes commas in them, and separates
-/// the lower ones by colons, before which the one who mounted may have put a backslash.
+/// Returns the directories in the options of an overlay. The kernel escapes commas in them, and separates the
+/// lower ones by colons, which the mounting program may have escaped with a backslash.
 fn layers(options: &[u8]) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for option in options.split(|&byte| byte == b',') {
@@ -103,12 +102,12 @@ fn split_lower(value: &[u8]) -> Vec<PathBuf> {
             }
         }
     }
-    // Two colons precede a layer that has nothing but data.
+    // Two colons precede a data-only layer.
     let parts = parts.into_iter().filter(|part| !part.is_empty());
     parts.map(|part| PathBuf::from(OsString::from_vec(part))).collect()
 }
 
-/// Undoes `\040` and the like.
+/// Undoes escapes such as `\040`.
 fn unescape(word: &[u8]) -> OsString {
     let mut plain = Vec::with_capacity(word.len());
     let mut rest = word;
@@ -129,7 +128,7 @@ fn unescape(word: &[u8]) -> OsString {
     OsString::from_vec(plain)
 }
 
-/// The mounts of a namespace, in the order they were made.
+/// The mounts of a namespace, in the order in which they were made.
 #[derive(Debug)]
 struct Table(Vec<Mount>);
 
@@ -144,14 +143,14 @@ impl Table {
         Self(text.split(|&byte| byte == b'\n').filter_map(Mount::parse).collect())
     }
 
-    /// Where `path` leads in this namespace: a later mount hides those before it.
+    /// Translates `path` in this namespace: a later mount hides earlier ones.
     fn place(&self, path: &Path) -> Option<Place> {
         self.0.iter().rev().find_map(|mount| place_in(mount, path))
     }
 
-    /// The first part of `root` that a mount uses, as path in `root`, and the mount.
+    /// Returns the first part of `root` that a mount uses, as a path in `root`, and the mount.
     ///
-    /// `resolve` takes a directory of an overlay to the path that it has without links.
+    /// `resolve` returns the link-free path of a directory of an overlay.
     fn user(
         &self,
         root: &Place,
@@ -177,14 +176,14 @@ impl Table {
     }
 }
 
-/// The place of `path` if it is in `mount`.
+/// Returns the place of `path` if it is in `mount`.
 fn place_in(mount: &Mount, path: &Path) -> Option<Place> {
     let below = path.strip_prefix(&mount.point).ok()?;
     let Place { device, path } = &mount.place;
     Some(Place { device: device.clone(), path: path.join(below).components().collect() })
 }
 
-/// Refuses a root of which something is mounted, as far as our view of `/proc` tells.
+/// Rejects a root of which a part is mounted, if `/proc` shows that to us.
 pub(super) fn ensure_unused(root: &Dir) -> Result<(), LockError> {
     // Without /proc nothing can be known, and a daemon could not have run here.
     let Some(own) = there("/proc/self/mountinfo", Table::read)? else { return Ok(()) };
@@ -215,7 +214,7 @@ pub(super) fn ensure_unused(root: &Dir) -> Result<(), LockError> {
             seen.insert(number);
             continue;
         }
-        // Another process may tell of the same namespace if this one has ended.
+        // If this process has ended, another one may show the same namespace.
         let table = visible(format!("/proc/{pid}/mountinfo"), Table::read)?;
         let Some(table) = table else { continue };
         seen.insert(number);
@@ -226,12 +225,12 @@ pub(super) fn ensure_unused(root: &Dir) -> Result<(), LockError> {
     Ok(())
 }
 
-/// What a link leads to.
+/// Reads the target of a link.
 fn target(link: &Path) -> io::Result<PathBuf> {
     std::fs::read_link(link)
 }
 
-/// What `read` finds at `path`, if that is there.
+/// Returns what `read` finds at `path`, if the path exists.
 fn there<T>(
     path: impl Into<PathBuf>,
     read: impl FnOnce(&Path) -> io::Result<T>,
@@ -244,14 +243,15 @@ fn there<T>(
     }
 }
 
-/// The same of another process: it ends at any time, and that of another user is not ours to see.
+/// Same as [`there`] for another process, which can end at any time, or belong to another user and be hidden
+/// from us.
 fn visible<T>(
     path: impl Into<PathBuf>,
     read: impl FnOnce(&Path) -> io::Result<T>,
 ) -> Result<Option<T>, DirError> {
     match there(path, read) {
         Err(error) => match error.source.raw_os_error().map(Errno::from_raw_os_error) {
-            // The kernel says INVAL of a process that has ended and was not waited for.
+            // The kernel returns INVAL for a process that has ended and was not waited for.
             Some(Errno::SRCH | Errno::INVAL | Errno::ACCESS | Errno::PERM) => Ok(None),
             _ => Err(error),
         },
@@ -268,13 +268,13 @@ fn processes() -> Result<Vec<u32>, DirError> {
     Ok(pids)
 }
 
-/// The path without links of the directory `layer` of an overlay in our own namespace.
+/// Returns the link-free path of the directory `layer` of an overlay in our own namespace.
 ///
-/// containerd shortens long lists to paths that are relative to the directory of the snapshots
-/// (v2.3.3 `core/mount/mount_linux.go` `compactLowerdirOption`), and the kernel does not tell to
-/// what. But an overlay without an upper directory has the inode number of its uppermost layer.
+/// containerd shortens long lists to paths relative to the directory of the snapshots (v2.3.3
+/// `core/mount/mount_linux.go` `compactLowerdirOption`), and the kernel does not show that directory. But an
+/// overlay without an upper directory has the inode number of its uppermost layer.
 fn resolve(root: &Dir, mount: &Mount, layer: &Path) -> Result<PathBuf, DirError> {
-    // What is unmounted or removed meanwhile, or hidden from us, leads nowhere else.
+    // A directory that was unmounted or removed in the meantime, or is hidden from us, cannot lead elsewhere.
     if layer.is_absolute() {
         return Ok(visible(layer, Path::canonicalize)?.unwrap_or_else(|| layer.to_owned()));
     }
@@ -307,7 +307,7 @@ mod tests {
         Place { device: device.into(), path: path.into() }
     }
 
-    /// What the mount in `line` uses of the root `/var/lib/buildkit` of [`HOST`].
+    /// Returns the part of the root `/var/lib/buildkit` of [`HOST`] that the mount in `line` uses.
     fn part(line: &str) -> Option<PathBuf> {
         let root = Table::parse(HOST.as_bytes()).place(Path::new("/var/lib/buildkit")).unwrap();
         assert_eq!(root, place("8:2", "/buildkit"));
@@ -324,7 +324,7 @@ mod tests {
         let bind =
             |path: &str| part(&format!("30 22 8:2 {path} /mnt rw shared:3 - ext4 /dev/sda2 rw"));
         assert_eq!(bind("/buildkit/a\\040b"), Some("a b".into()));
-        // The whole root in a container, what lies beside it, and what it lies in.
+        // The whole root in a container, a directory beside it, and one above it.
         for other in ["/buildkit", "/buildkit-2/a", "/"] {
             assert_eq!(bind(other), None, "{other}");
         }

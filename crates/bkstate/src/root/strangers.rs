@@ -1,8 +1,8 @@
-//! Whose a mount namespace is.
+//! The owners of mount namespaces.
 //!
-//! Any user may have user namespaces, and in a mount namespace of one may mount whatever then looks, in its
-//! table, like a part of a root that this user cannot even see. No daemon that has a use for the root works
-//! there: it would be that of root or of whom the root belongs to.
+//! Any user can create user namespaces, and in a mount namespace of one can mount things whose table entries
+//! look like parts of a root that this user cannot even see. No daemon that uses the root runs there: it
+//! would be a daemon of root or of the owner of the root.
 
 use std::fs::File;
 use std::io;
@@ -14,19 +14,19 @@ use rustix::fs::fstat;
 use crate::dir::{Dir, DirError};
 use crate::kernel;
 
-/// Who has a use for a root.
+/// Users who may run a daemon on a root.
 #[derive(Debug)]
 pub(super) struct Users {
-    /// Root, whom the root belongs to, and who runs this.
+    /// Root, the owner of the root, and the current user.
     users: [u32; 3],
-    /// What stands for users who have no number in our user namespace, if it can stand for nobody else.
+    /// The number shown for users without a number in our user namespace, if no other user has it.
     unknown: Option<u32>,
-    /// Our own user namespace, as the file system that the kernel has them in numbers it.
+    /// Inode number of our own user namespace.
     own: Option<u64>,
 }
 
 impl Users {
-    /// Those of `root`.
+    /// Returns the users of `root`.
     pub(super) fn of(root: &Dir) -> Result<Self, DirError> {
         let owner = fstat(root.as_fd()).map_err(|error| DirError {
             action: "look at",
@@ -43,14 +43,14 @@ impl Users {
         })
     }
 
-    /// Whether `namespace`, a handle of a mount namespace, belongs to none of them for sure.
+    /// Returns whether `namespace`, a handle of a mount namespace, certainly belongs to none of them.
     pub(super) fn are_strangers_to(&self, namespace: &File) -> bool {
         self.have_no_part_in(namespace).unwrap_or(false)
     }
 
     fn have_no_part_in(&self, namespace: &File) -> io::Result<bool> {
         let user = kernel::user_namespace_of(namespace)?;
-        // Ours may have been made by somebody who has no number in it.
+        // A user who has no number in our namespace may have created it.
         if self.own == Some(user.metadata()?.ino()) {
             return Ok(false);
         }
@@ -59,7 +59,8 @@ impl Users {
     }
 }
 
-/// Whether all users have the same number in a user namespace with this `uid_map` as outside, as in the first.
+/// Returns whether all users have the same number in a user namespace with this `uid_map` as outside, as in
+/// the initial one.
 fn is_everybody(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A directory with these files, and with these directories, which end in a slash.
+/// Creates a directory with these files, and these directories, whose names end in a slash.
 fn directory(names: &[&str]) -> TempDir {
     let temp = tempfile::tempdir().unwrap();
     add(temp.path(), names);
@@ -24,7 +24,7 @@ fn add(path: &Path, names: &[&str]) {
     }
 }
 
-/// What `open` says of a directory with these names.
+/// Returns the error of `open` for a directory with these names.
 fn error(names: &[&str]) -> String {
     let temp = directory(names);
     let before = fs::read_dir(temp.path()).unwrap().count();
@@ -44,7 +44,7 @@ fn what_daemons_and_file_systems_make_is_a_root() {
         &["cache.db", "history.db", "cache-debug.db", "cache.db.3f2k.bak", "net/cni/", "policy/"],
         &["runc-native/"],
         &["containerd-overlayfs/workerid", "history_c8d.db", "executor/"],
-        // A root in use stays one, whatever people put beside it.
+        // A root in use stays a root, whatever people put beside it.
         &["cache.db", "runc-overlayfs/metadata_v2.db", "buildkitd.toml", "certs/"],
     ] {
         let temp = directory(names);
@@ -69,7 +69,7 @@ fn a_volume_is_followed_to_its_files() {
     let message = open(temp.path()).unwrap_err().to_string();
     assert!(message.contains("_data is neither empty nor"), "{message}");
     assert!(error(&["_data/_data/"]).contains("a volume within a volume"));
-    // What a conversion of 0.1.0 left where no daemon looks.
+    // A directory that a conversion of 0.1.0 left in the wrong place.
     let message = error(&["_data/", "cache.db", "buildkitd.lock", "runc-overlayfs/workerid"]);
     assert!(message.contains("move it into _data"), "{message}");
 }
@@ -88,7 +88,7 @@ fn directories_of_something_else_are_refused_with_what_helps() {
         (&["cache.db", "metadata_v2.db", "snapshots.db"], "Docker Engine"),
         (&["volumes/", "containers/", "image/"], "DIR/volumes/buildx_buildkit_NAME0_state"),
         (&["volumes/buildx_buildkit_ci0_state/_data/"], "DIR/volumes/buildx_buildkit_ci0_state"),
-        // With what a conversion of 0.1.0 left in it.
+        // With the result of a conversion of 0.1.0 in it.
         (
             &["volumes/buildx_buildkit_ci0_state/_data/", "cache.db", "runc-overlayfs/workerid"],
             "DIR/volumes/buildx_buildkit_ci0_state",

@@ -1,9 +1,9 @@
-//! Ordered maps and sets that most often hold one or two entries.
+//! Ordered maps and sets that usually have one or two entries.
 //!
-//! Of the keys in `cache.db` nearly all have one link, one result and one key that leads to them. A node
-//! of a [`BTreeMap`] has room for eleven entries, so a map of one link would take a kilobyte. These
-//! take what their entries take. Beyond a few entries they are a [`BTreeMap`], so a key with a million links
-//! takes no longer to fill than there.
+//! Nearly all keys in `cache.db` have one link, one result and one key that links to them. A node of a
+//! [`BTreeMap`] has room for eleven entries, so a map with one link would take a kilobyte. These maps take
+//! only the memory of their entries. Beyond a few entries they become a [`BTreeMap`], so filling a key with a
+//! million links takes no longer.
 //!
 //! ```
 //! use bkstate::small_map::{SmallMap, SmallSet, Items, Iter};
@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, btree_map};
 use std::fmt;
 use std::slice;
 
-/// Up to so many entries are a sorted list, in which an insertion moves at most as many.
+/// Maximum length of the sorted list, in which an insertion moves at most this many entries.
 const MOST: usize = 16;
 
 /// An ordered map for few entries.
@@ -40,15 +40,15 @@ pub struct SmallMap<K, V>(Entries<K, V>);
 
 #[derive(Clone)]
 enum Entries<K, V> {
-    /// Sorted by their keys, each of which is there once.
+    /// Sorted by key, without duplicates.
     Few(Vec<(K, V)>),
-    /// More than [`MOST`], at least once.
+    /// More than [`MOST`] entries, now or before.
     #[expect(clippy::box_collection, reason = "without the box every list takes 8 bytes more")]
     Many(Box<BTreeMap<K, V>>),
 }
 
 impl<K: Ord, V> SmallMap<K, V> {
-    /// Puts `value` in the place of `key`. The value that was there before.
+    /// Sets the value of `key`. Returns the previous value.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let list = match &mut self.0 {
             Entries::Few(list) => list,
@@ -73,7 +73,7 @@ impl<K: Ord, V> SmallMap<K, V> {
         }
     }
 
-    /// The value of `key`.
+    /// Returns the value of `key`.
     pub fn get(&self, key: &K) -> Option<&V> {
         match &self.0 {
             Entries::Few(list) => {
@@ -84,17 +84,17 @@ impl<K: Ord, V> SmallMap<K, V> {
         }
     }
 
-    /// Whether `key` has a value.
+    /// Returns whether `key` has a value.
     pub fn contains_key(&self, key: &K) -> bool {
         self.get(key).is_some()
     }
 
-    /// The keys, in order.
+    /// Returns the keys, in order.
     pub fn keys(&self) -> impl Iterator<Item = &K> {
         self.iter().map(|(key, _)| key)
     }
 
-    /// The entries, in the order of their keys.
+    /// Returns the entries, in key order.
     pub fn iter(&self) -> Iter<'_, K, V> {
         Iter(match &self.0 {
             Entries::Few(list) => Part::Few(list.iter()),
@@ -102,7 +102,7 @@ impl<K: Ord, V> SmallMap<K, V> {
         })
     }
 
-    /// The entries from `first` on, in the order of their keys.
+    /// Returns the entries from `first` on, in key order.
     fn range_from(&self, first: &K) -> Iter<'_, K, V> {
         Iter(match &self.0 {
             Entries::Few(list) => {
@@ -113,7 +113,7 @@ impl<K: Ord, V> SmallMap<K, V> {
         })
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         match &self.0 {
             Entries::Few(list) => list.len(),
@@ -121,7 +121,7 @@ impl<K: Ord, V> SmallMap<K, V> {
         }
     }
 
-    /// Whether there is no entry.
+    /// Returns whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -170,7 +170,7 @@ impl<'m, K: Ord, V> IntoIterator for &'m SmallMap<K, V> {
     }
 }
 
-/// The entries of a [`SmallMap`], in the order of their keys.
+/// Iterator over the entries of a [`SmallMap`], in key order.
 pub struct Iter<'m, K, V>(Part<'m, K, V>);
 
 enum Part<'m, K, V> {
@@ -201,42 +201,42 @@ impl<'m, K, V> Iterator for Iter<'m, K, V> {
 pub struct SmallSet<T: Ord>(SmallMap<T, ()>);
 
 impl<T: Ord> SmallSet<T> {
-    /// Adds `item`. Whether it was not there before.
+    /// Adds `item`. Returns whether it is new.
     pub fn insert(&mut self, item: T) -> bool {
         self.0.insert(item, ()).is_none()
     }
 
-    /// Whether `item` is there.
+    /// Returns whether the set contains `item`.
     pub fn contains(&self, item: &T) -> bool {
         self.0.contains_key(item)
     }
 
-    /// The items, in order.
+    /// Returns the items, in order.
     pub fn iter(&self) -> Items<'_, T> {
         Items(self.0.iter())
     }
 
-    /// The items from `first` on, in order.
+    /// Returns the items from `first` on, in order.
     pub fn range_from(&self, first: &T) -> Items<'_, T> {
         Items(self.0.range_from(first))
     }
 
-    /// The least item.
+    /// Returns the smallest item.
     pub fn first(&self) -> Option<&T> {
         self.iter().next()
     }
 
-    /// How many items there are.
+    /// Returns the number of items.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no item.
+    /// Returns whether there are no items.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Removes the items that `keep` does not say to keep.
+    /// Removes the items for which `keep` returns false.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         match &mut self.0.0 {
             Entries::Few(list) => list.retain(|(item, ())| keep(item)),
@@ -272,7 +272,7 @@ impl<'s, T: Ord> IntoIterator for &'s SmallSet<T> {
     }
 }
 
-/// The items of a [`SmallSet`], in order.
+/// Iterator over the items of a [`SmallSet`], in order.
 pub struct Items<'s, T>(Iter<'s, T, ()>);
 
 impl<'s, T> Iterator for Items<'s, T> {

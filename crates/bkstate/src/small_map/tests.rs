@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{Entries, MOST, SmallMap, SmallSet};
 
 proptest! {
-    /// Twice as many keys as the list holds, so that cases end on both sides of it.
+    /// Twice as many keys as the list can have, so that cases end in both forms.
     #[test]
     fn a_map_is_what_a_tree_is(entries in vec((0..2 * MOST, any::<u8>()), 0..4 * MOST)) {
         let (mut map, mut tree) = (SmallMap::default(), BTreeMap::new());
@@ -35,7 +35,7 @@ proptest! {
         prop_assert!(set.iter().eq(&tree));
         prop_assert_eq!(format!("{set:?}"), format!("{tree:?}"));
         prop_assert_eq!(set.first(), tree.first());
-        // Whether it once was a tree is not part of what it is.
+        // Equality does not depend on whether it once was a tree.
         prop_assert_eq!(set, tree.into_iter().collect());
     }
 }

@@ -1,4 +1,4 @@
-//! `snapshots/metadata.db`: which directory holds which snapshot, and what lies below it.
+//! `snapshots/metadata.db`: the directory and the parent of each snapshot.
 //!
 //! ```text
 //! [v1]
@@ -34,12 +34,12 @@
 //! snapshots.write(&file)?;
 //! let db = Db::open(file)?;
 //! assert_eq!(Snapshots::read(&db)?, snapshots);
-//! // What lies on what is in the file twice: here 2 on 1.
+//! // The file stores parents twice: here 1 below 2.
 //! assert_eq!(Snapshots::read_parents(&db)?, BTreeMap::from([(vec![1, 0, 2], top)]));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The files of these are in [`Trees`]:
+//! Their files are in [`Trees`]:
 //!
 //! ```
 //! use std::io::Write as _;
@@ -52,7 +52,7 @@
 //! let trees = Trees::create(&dir.create_dir("snapshots", 0o700)?)?;
 //! assert_eq!(trees.path(), temp.path().join("snapshots/snapshots"));
 //!
-//! // New ones are made beside them, where that is on the same file system.
+//! // New ones are created beside them, on the same file system.
 //! let staged = Trees::open_or_create(&dir.create_dir("staging", 0o700)?)?;
 //! assert!(staged.shares_file_system(&dir)?);
 //! staged.create_snapshot(1)?.create_file("motd", 0o644)?.write_all(b"hello")?;
@@ -84,7 +84,7 @@ const V1: &[u8] = b"v1";
 const SNAPSHOTS: &[u8] = b"snapshots";
 const PARENTS: &[u8] = b"parents";
 
-/// What a snapshot can be used for (containerd `core/snapshots/snapshotter.go` `Kind`).
+/// The kind of a snapshot (containerd `core/snapshots/snapshotter.go` `Kind`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Read-only, for a reader.
@@ -98,19 +98,19 @@ pub enum Kind {
 /// A snapshot of the overlay snapshotter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The number that names its directory.
+    /// The number that is the name of its directory.
     pub id: u64,
-    /// What it can be used for.
+    /// Its kind.
     pub kind: Kind,
     /// The name of the snapshot below it.
     pub parent: Option<String>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Option<Time>,
     /// When it was last changed.
     pub updated_at: Option<Time>,
-    /// Distinct inodes in its own layer; only of committed snapshots.
+    /// Distinct inodes in its own layer; only for committed snapshots.
     pub inodes: Option<i64>,
-    /// Bytes its own layer occupies on disk; only of committed snapshots.
+    /// Bytes of its own layer on disk; only for committed snapshots.
     pub size: Option<i64>,
     /// Labels of the snapshotter.
     pub labels: BTreeMap<String, String>,
@@ -119,8 +119,8 @@ pub struct Snapshot {
 /// The content of `snapshots/metadata.db`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshots {
-    /// The highest id ever given. If it is lower than an id in use, the daemon reuses that id and
-    /// destroys its directory.
+    /// The highest id ever assigned. If it is lower than an id in use, the daemon reuses that id and destroys
+    /// its directory.
     pub sequence: u64,
     /// All snapshots by name.
     pub by_name: BTreeMap<String, Snapshot>,
@@ -130,7 +130,7 @@ impl Snapshots {
     /// Reads `snapshots/metadata.db`.
     ///
     /// # Errors
-    /// If the file is damaged or holds something that no known release writes.
+    /// Returns an error if the file is damaged or has something that no known release writes.
     pub fn read(db: &Db) -> Result<Self, DecodeError> {
         let mut snapshots = Self::default();
         let at = At::root(b"snapshotter");
@@ -149,10 +149,10 @@ impl Snapshots {
         Ok(snapshots)
     }
 
-    /// The bucket `parents` as it stands in the file; what it should be follows from the snapshots.
+    /// Reads the bucket `parents` as stored in the file; its correct content follows from the snapshots.
     ///
     /// # Errors
-    /// If the file is damaged or the names in it are not text.
+    /// Returns an error if the file is damaged or the names in it are not text.
     pub fn read_parents(db: &Db) -> Result<BTreeMap<Vec<u8>, String>, DecodeError> {
         let mut parents = BTreeMap::new();
         let at = At::root(b"snapshotter");
@@ -168,7 +168,7 @@ impl Snapshots {
     /// Writes `snapshots/metadata.db` into the empty file `file`; the caller syncs it.
     ///
     /// # Errors
-    /// If the file cannot be written or a name is too long for a key.
+    /// Returns an error if the file cannot be written or a name is too long for a key.
     pub fn write(&self, file: &File) -> Result<(), EncodeError> {
         bolt::write(file, |root| {
             root.bucket(V1, |v1| {
@@ -190,7 +190,7 @@ impl Snapshots {
         })
     }
 
-    /// The bucket `parents`, which is an index over [`Snapshot::parent`].
+    /// Returns the content of the bucket `parents`, an index over [`Snapshot::parent`].
     pub(crate) fn parents(&self) -> BTreeMap<Vec<u8>, &str> {
         self.by_name
             .iter()

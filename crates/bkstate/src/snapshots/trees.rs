@@ -7,12 +7,12 @@ use std::path::Path;
 
 use crate::dir::{Dir, DirError, FileKind, Found, if_there};
 
-/// The directory of all of them, in that of the snapshotter.
+/// Their common directory, in that of the snapshotter.
 pub(crate) const TREES: &str = "snapshots";
 const FS: &str = "fs";
 const WORK: &str = "work";
 
-/// The directories of one snapshot.
+/// Which directories of a snapshot exist.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Directories {
     /// `<id>` itself.
@@ -30,10 +30,10 @@ pub struct Trees {
 }
 
 impl Trees {
-    /// Makes the empty directory in the snapshotter's.
+    /// Creates the empty directory in the snapshotter's.
     ///
     /// # Errors
-    /// If it exists or cannot be made.
+    /// Returns an error if it exists or cannot be created.
     pub fn create(snapshotter: &Dir) -> Result<Self, DirError> {
         Ok(Self { dir: snapshotter.create_dir(TREES, 0o700)? })
     }
@@ -41,15 +41,15 @@ impl Trees {
     /// Opens the directory in the snapshotter's.
     ///
     /// # Errors
-    /// If it is not there.
+    /// Returns an error if it does not exist or cannot be opened.
     pub fn open(snapshotter: &Dir) -> Result<Self, DirError> {
         Ok(Self { dir: snapshotter.dir(TREES)? })
     }
 
-    /// Opens the directory in the snapshotter's, and makes it if it is not there.
+    /// Opens the directory in the snapshotter's, and creates it if it is missing.
     ///
     /// # Errors
-    /// If it can be neither opened nor made.
+    /// Returns an error if it can be neither opened nor created.
     pub fn open_or_create(snapshotter: &Dir) -> Result<Self, DirError> {
         match if_there(snapshotter.dir(TREES))? {
             Some(dir) => Ok(Self { dir }),
@@ -57,10 +57,10 @@ impl Trees {
         }
     }
 
-    /// Moves all directories to `target`, which must not have any of them.
+    /// Moves all directories to `target`, where none of them may exist.
     ///
     /// # Errors
-    /// If the kernel refuses; what was moved stays so.
+    /// Returns an error if the kernel refuses. Directories that were moved before stay moved.
     pub fn move_all(&self, target: &Self) -> Result<(), DirError> {
         for entry in self.dir.entries()? {
             self.dir.rename(&*entry.name, &target.dir, &*entry.name)?;
@@ -68,31 +68,31 @@ impl Trees {
         target.dir.sync()
     }
 
-    /// Removes the directory `name` with everything in it.
+    /// Removes the directory `name` and everything in it.
     ///
     /// # Errors
-    /// If something cannot be removed.
+    /// Returns an error if something cannot be removed.
     pub fn remove(&self, name: &str) -> Result<(), DirError> {
         self.dir.remove_tree(name)
     }
 
-    /// The path of the directory; for messages only.
+    /// Returns the path of the directory; for messages only.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Whether files can be moved between this directory and `other`.
+    /// Returns whether files can be moved between this directory and `other`.
     ///
     /// # Errors
-    /// If one of them cannot be looked at.
+    /// Returns an error if one of them cannot be examined.
     pub fn shares_file_system(&self, other: &Dir) -> Result<bool, DirError> {
         self.dir.shares_file_system(other)
     }
 
-    /// Makes the directories of the snapshot `id` and returns `fs`, where its files belong.
+    /// Creates the directories of the snapshot `id` and returns `fs`, the directory for its files.
     ///
     /// # Errors
-    /// If they exist or cannot be made.
+    /// Returns an error if they exist or cannot be created.
     pub fn create_snapshot(&self, id: u64) -> Result<Dir, DirError> {
         let snapshot = self.dir.create_dir(id.to_string().as_str(), 0o700)?;
         snapshot.create_dir(WORK, 0o711)?;
@@ -102,24 +102,24 @@ impl Trees {
     /// Opens `fs` of the snapshot `id`.
     ///
     /// # Errors
-    /// If it is not there.
+    /// Returns an error if it does not exist or cannot be opened.
     pub fn fs(&self, id: u64) -> Result<Dir, DirError> {
         self.dir.dir(id.to_string().as_str())?.dir(FS)
     }
 
-    /// The names of all directories, those of no snapshot included.
+    /// Returns the names of all directories, including those that belong to no snapshot.
     ///
     /// # Errors
-    /// If they cannot be listed.
+    /// Returns an error if they cannot be listed.
     pub fn names(&self) -> Result<BTreeSet<String>, DirError> {
         let entries = self.dir.entries()?;
         Ok(entries.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect())
     }
 
-    /// Which directories of the snapshot `id` are there, without following a link.
+    /// Returns which directories of the snapshot `id` exist, without following links.
     ///
     /// # Errors
-    /// If they cannot be looked for.
+    /// Returns an error if they cannot be examined.
     pub fn find(&self, id: u64) -> Result<Directories, DirError> {
         let is_dir = |found: Option<Found>| found.is_some_and(|f| f.kind == FileKind::Directory);
         let name = id.to_string();

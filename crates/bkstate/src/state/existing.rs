@@ -1,4 +1,4 @@
-//! What a root holds before something is added to it.
+//! The content of a root before something is added to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -19,12 +19,11 @@ use crate::root::Root;
 use crate::snapshots::Trees;
 use crate::worker::{Part, StateFile, Worker, databases, is_made};
 
-/// The state that a root holds, be it empty, with the files that belong to it.
+/// The state in a root, possibly empty, with its files.
 ///
-/// What dead runs and killed daemons left is not part of it: snapshots that `containerdmeta.db` does
-/// not name, directories that belong to no snapshot and blobs without a row, which a daemon removes
-/// too at a garbage collection, records that were being made or removed, and leases that belong to
-/// nothing.
+/// Leftovers of interrupted conversions and killed daemons are not part of it: snapshots that
+/// `containerdmeta.db` does not name; directories without a snapshot and blobs without a row, which a
+/// daemon's garbage collection removes too; records that were being made or removed; and leases of nothing.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -37,7 +36,7 @@ use crate::worker::{Part, StateFile, Worker, databases, is_made};
 /// use bkstate::state::{Existing, ExistingError, Staging, State};
 /// use bkstate::worker::Worker;
 ///
-/// // Two snapshots, one on the other.
+/// // Two snapshots, one on top of the other.
 /// let mut state = State::empty(Worker::default(), WorkerId::derive("worker"));
 /// let mut table = SnapshotTable { sequence: 2, ..SnapshotTable::default() };
 /// for (id, key, parent, child) in [(1, "base", None, Some("top")), (2, "top", Some("base"), None)] {
@@ -73,7 +72,7 @@ use crate::worker::{Part, StateFile, Worker, databases, is_made};
 /// let written = staging.write(&state)?;
 /// staging.publish(written)?;
 ///
-/// // A run that died left a directory, which is known but not part of the state.
+/// // An interrupted conversion left a directory, which is known but not part of the state.
 /// let trees = temp.path().join("runc-overlayfs/snapshots/snapshots");
 /// fs::create_dir(trees.join("3"))?;
 /// let existing = Existing::read(&root, &state.worker_id)?;
@@ -86,7 +85,7 @@ use crate::worker::{Part, StateFile, Worker, databases, is_made};
 /// existing.remove_leftovers()?;
 /// assert!(!trees.join("3").exists());
 ///
-/// // Nothing is added to what is damaged, or to the state of another worker.
+/// // Nothing is added to a damaged state, or to the state of another worker.
 /// fs::remove_dir_all(trees.join("1"))?;
 /// let damaged = Existing::read(&root, &state.worker_id);
 /// assert!(matches!(damaged, Err(ExistingError::Damaged { damage, .. }) if damage.len() == 1));
@@ -97,32 +96,32 @@ use crate::worker::{Part, StateFile, Worker, databases, is_made};
 /// ```
 #[derive(Debug)]
 pub struct Existing {
-    /// The databases. Those that are not there are empty.
+    /// The databases. Missing ones are empty.
     pub state: State,
     /// The files of blobs that have a row, with their sizes in bytes.
     pub blobs: BTreeMap<Digest, u64>,
-    /// The ids of the snapshots whose directories are there.
+    /// The ids of the snapshots whose directories exist.
     pub trees: BTreeSet<u64>,
     store: Option<BlobStore>,
     directories: Option<Trees>,
-    /// For each snapshot by its id the one below it.
+    /// The id of each snapshot's parent.
     below: BTreeMap<u64, u64>,
-    /// Whether there is a worker.
+    /// Whether the root has a worker.
     pub(super) has_worker: bool,
-    /// The databases, and the worker's id, that are not there or hold leftovers.
+    /// The databases, and the worker id, that are missing or have leftovers.
     pub(super) stale: BTreeSet<StateFile>,
-    /// The snapshots that were given new keys since they were read.
+    /// The snapshots whose keys were changed after reading.
     pub(super) renamed: Renamed,
     stray_blobs: BTreeSet<Digest>,
     stray_directories: BTreeSet<String>,
     damage: Vec<Damage>,
 }
 
-/// Why nothing can be added to what a root holds.
+/// Why nothing can be added to a root.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExistingError {
-    /// There is the state of another worker and none of ours. They would share `cache.db`.
+    /// The root has the state of another worker and none of ours. Both would share `cache.db`.
     #[error(
         "{} holds the state of another worker ({found}); convert into an empty directory, or into \
          the root of a buildkitd with the OCI worker on overlayfs",
@@ -131,10 +130,10 @@ pub enum ExistingError {
     OtherWorker {
         /// The root.
         root: PathBuf,
-        /// The directory of that worker.
+        /// The directory of the other worker.
         found: String,
     },
-    /// The records are in their first form, which a daemon has to migrate.
+    /// The records are in their oldest format, which a daemon must migrate.
     #[error(
         "{} is the first form of the records; start a buildkitd of v0.11 to v0.27 on the root once, \
          which migrates them",
@@ -144,7 +143,7 @@ pub enum ExistingError {
         /// The database.
         path: PathBuf,
     },
-    /// The system refused to look at a part of it.
+    /// A part of the root cannot be examined.
     #[error(transparent)]
     Verify(#[from] VerifyError),
     /// The state is not sound.
@@ -155,7 +154,7 @@ pub enum ExistingError {
     Damaged {
         /// The root.
         root: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         damage: Vec<Damage>,
     },
 }
@@ -167,7 +166,7 @@ impl From<DirError> for ExistingError {
 }
 
 impl Existing {
-    /// What an empty root holds; `worker_id` is what `worker` will be called.
+    /// Returns the content of an empty root; `worker_id` will be the id of `worker`.
     pub fn nothing(worker: Worker, worker_id: WorkerId) -> Self {
         Self {
             state: State::empty(worker, worker_id),
@@ -185,10 +184,10 @@ impl Existing {
         }
     }
 
-    /// Refuses a root whose workers show that nothing can be added to it.
+    /// Rejects a root whose workers prevent adding to it.
     ///
     /// # Errors
-    /// [`ExistingError::OtherWorker`], or if the root cannot be listed.
+    /// Returns [`ExistingError::OtherWorker`], or an error if the root cannot be listed.
     pub fn check_workers(root: &Root) -> Result<(), ExistingError> {
         if root.worker().is_in(root.dir())? {
             return Ok(());
@@ -199,11 +198,11 @@ impl Existing {
         }
     }
 
-    /// Reads and checks what `root` holds. A worker that has no id yet is called `worker_id`.
+    /// Reads and checks the content of `root`. A worker without an id gets `worker_id`.
     ///
     /// # Errors
-    /// If something can be read in part only, is of an unknown form, or is damaged in a way that a
-    /// daemon does not repair without a loss when it starts.
+    /// If a part cannot be read, has an unknown format, or is damaged in a way that a starting daemon does
+    /// not repair without loss.
     pub fn read(root: &Root, worker_id: &WorkerId) -> Result<Self, ExistingError> {
         Self::check_workers(root)?;
         let places = Places::of(root)?;
@@ -220,7 +219,7 @@ impl Existing {
         let damage = known.into_iter().chain(found.leftovers).collect();
         let nothing = Self::nothing(root.worker().clone(), worker_id.clone());
         let mut existing = Self { state, has_worker, stale, damage, ..nothing };
-        // The state that was read has the commit completed.
+        // In the state that was read, the commit is completed.
         let half = |damage: &Damage| {
             matches!(damage, Damage::Snapshot(SnapshotDamage::HalfCommitted { .. }))
         };
@@ -238,7 +237,7 @@ impl Existing {
     /// Opens the file of a blob.
     ///
     /// # Errors
-    /// If it is not there.
+    /// If it does not exist.
     pub fn blob(&self, digest: &Digest) -> Result<File, DirError> {
         match &self.store {
             Some(store) => store.blob(digest),
@@ -249,7 +248,7 @@ impl Existing {
     /// Opens the tree of the snapshot `id`.
     ///
     /// # Errors
-    /// If it is not there.
+    /// If it does not exist.
     pub fn tree(&self, id: u64) -> Result<Dir, DirError> {
         match &self.directories {
             Some(trees) => trees.fs(id),
@@ -257,31 +256,30 @@ impl Existing {
         }
     }
 
-    /// The directories of snapshots, if there are any.
+    /// Returns the directories of snapshots, if any.
     pub fn unpacked(&self) -> Option<&Trees> {
         self.directories.as_ref()
     }
 
-    /// The id of the snapshot below `id`. It is always lower, so this comes to an end.
+    /// Returns the id of the parent of snapshot `id`. It is always lower, so following parents ends.
     pub fn below(&self, id: u64) -> Option<u64> {
         self.below.get(&id).copied().filter(|below| *below < id)
     }
 
-    /// What of `found` is new since the state was read. What a daemon may leave is damage here: a
-    /// conversion leaves nothing.
+    /// Returns the damage in `found` that is new since the state was read. What only a daemon may leave is
+    /// damage here: a conversion leaves nothing.
     pub fn new_damage(&self, found: Verified) -> Vec<Damage> {
         let known: BTreeSet<_> = self.damage.iter().map(ToString::to_string).collect();
         let all = found.damage.into_iter().chain(found.leftovers);
         all.filter(|damage| !known.contains(&damage.to_string())).collect()
     }
 
-    /// Whether `state` is what the root holds, to the last file.
+    /// Returns whether `state` is the complete content of the root, including every file.
     pub fn is_all_of(&self, state: &State) -> bool {
         self.stale.is_empty() && self.state == *state
     }
 
-    /// Removes the files and directories that belong to nothing in the databases, as far as they are still
-    /// there.
+    /// Removes the files and directories that no database refers to, if they still exist.
     ///
     /// # Errors
     /// If one of them cannot be removed.
@@ -295,7 +293,8 @@ impl Existing {
         Ok(())
     }
 
-    /// Drops records that a daemon was stopped over, as the next one does, with their leases.
+    /// Drops records that a daemon was making or removing when it stopped, with their leases, as the next
+    /// daemon does.
     fn sort_out_records(&mut self) {
         for damage in &self.damage {
             let Damage::Record(RecordDamage::Abandoned { record }) = damage else { continue };
@@ -313,8 +312,8 @@ impl Existing {
         }
     }
 
-    /// Drops leases that nothing belongs to, such as those of a run that died before it published their
-    /// records. Nobody else would ever remove them.
+    /// Drops leases of nothing, such as those of a conversion that was interrupted before it published their
+    /// records. No daemon would ever remove them.
     fn sort_out_leases(&mut self) {
         let State { worker, metadata, .. } = &mut self.state;
         let Some(namespace) = worker.namespace_of_mut(metadata) else { return };
@@ -375,7 +374,7 @@ fn not_there(action: &'static str, name: &str) -> DirError {
     DirError { action, path: name.into(), source: std::io::ErrorKind::NotFound.into() }
 }
 
-/// The files that a state consists of.
+/// The files of a state.
 const OF_STATE: [StateFile; 5] = [
     StateFile::Solver,
     StateFile::WorkerId,
@@ -384,7 +383,7 @@ const OF_STATE: [StateFile; 5] = [
     StateFile::Snapshots,
 ];
 
-/// Where the parts of a state are that need not be there.
+/// The directories of the parts of a state, which may be missing.
 struct Places<'r> {
     root: &'r Root,
     dirs: BTreeMap<Part, Dir>,
@@ -404,20 +403,20 @@ impl<'r> Places<'r> {
         self.dirs.contains_key(&Part::Worker)
     }
 
-    /// The directory of `file`, if it is there, and the name of the file in it.
+    /// Returns the directory of `file`, if it exists, and the file's name in it.
     fn place(&self, file: StateFile) -> (Option<&Dir>, &'static str) {
         let place = self.root.worker().place(file);
         (self.dirs.get(&place.part), place.name)
     }
 
-    /// What of the state's files is not there, or is a database that a daemon begins anew.
+    /// Returns the files of the state that are missing, or are databases that a daemon starts over.
     fn missing(&self) -> Result<BTreeSet<StateFile>, DirError> {
         let mut missing = BTreeSet::new();
         for file in OF_STATE {
             let (dir, name) = self.place(file);
             let is_there = match dir {
                 None => false,
-                // This is not a database.
+                // The worker id is not a database.
                 Some(dir) if file == StateFile::WorkerId => dir.find(name)?.is_some(),
                 Some(dir) => is_made(dir, name)?,
             };
@@ -448,7 +447,7 @@ impl<'r> Places<'r> {
         Ok(snapshotter.map(Trees::open).map(if_there).transpose()?.flatten())
     }
 
-    /// The parts of the state, those that are not there being empty.
+    /// Returns the parts of the state; missing ones are empty.
     fn parts(
         &self,
         missing: &BTreeSet<StateFile>,

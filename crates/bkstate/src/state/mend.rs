@@ -1,13 +1,13 @@
-//! New keys for legacy layers that were checked.
+//! Renames checked legacy layers.
 //!
-//! A daemon since v0.33.1 shares a layer only if neither its snapshot nor one below has the key that
-//! older daemons give ([`layers`]). Who has checked a layer and all below it can say so by giving its
-//! snapshot the new key: in the row, in the leases, in the records, and as parent and child of its
-//! neighbours. The name in `snapshots/metadata.db` may stay as it is.
+//! A daemon since v0.33.1 shares a layer only if neither its snapshot nor one below it has a key in the form
+//! of older daemons ([`layers`]). After a layer and all layers below it have been checked, its snapshot can
+//! get the new key: in the row, in the leases, in the records, and as parent and child of its neighbours. The
+//! name in `snapshots/metadata.db` can stay.
 //!
-//! The key stands in two files, which cannot be replaced at once. So `containerdmeta.db` has a row under
-//! either key until `metadata_v2.db` is in its place. Both are of one snapshot, so a daemon that starts
-//! then has all that it had; the next conversion drops the row that no record uses.
+//! The key is in two files, which cannot be replaced atomically. So `containerdmeta.db` has a row under each
+//! key until `metadata_v2.db` is replaced. Both rows are of one snapshot, so a daemon that starts in between
+//! loses nothing; the next conversion drops the row that no record uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,14 +19,14 @@ use crate::metadata::{Metadata, Namespace, SnapshotTable};
 use crate::records::Records;
 use crate::worker::{StateFile, Worker};
 
-/// The new keys of snapshots by those that they had.
+/// The new keys of snapshots by their old keys.
 pub(super) type Renamed = BTreeMap<String, String>;
 
 impl Existing {
-    /// Gives the snapshots of the chains `checked` the keys of daemons since v0.33.1. Returns those that
-    /// got one. The others depend on a legacy layer that is not among them, or the key is taken.
+    /// Gives the snapshots of the chains `checked` the keys of daemons since v0.33.1. Returns the renamed
+    /// ones. The others depend on a legacy layer that is not in `checked`, or their new key is taken.
     ///
-    /// The caller has compared each with its layer, or has checked the diffID of one that is packed.
+    /// The caller has compared each with its layer, or has checked the diffID of a packed one.
     ///
     /// ```
     /// use bkstate::Digest;
@@ -81,7 +81,7 @@ impl Existing {
         mended
     }
 
-    /// Drops the rows that a conversion left which was stopped while it renamed snapshots.
+    /// Drops the rows left by a conversion that was stopped while it renamed snapshots.
     pub(super) fn drop_former_rows(&mut self) {
         let State { worker, metadata, records, .. } = &mut self.state;
         let Some(namespace) = worker.namespace_of_mut(metadata) else { return };
@@ -103,8 +103,8 @@ impl Existing {
     }
 }
 
-/// The rows that have a twin: another row of the same snapshot, of which one has the legacy key and the
-/// other the new one. Of the two it is the one that no record uses, with the key of the other.
+/// Returns the rows that have a twin: of two rows of the same snapshot, one with the legacy key and one with
+/// the new key, the one that no record uses, with the key of the other.
 pub(super) fn unused_twins(table: &SnapshotTable, records: &Records) -> Renamed {
     let used: BTreeSet<&str> =
         records.by_id.iter().map(|(id, record)| record.snapshot_key(id)).collect();
@@ -121,8 +121,8 @@ pub(super) fn unused_twins(table: &SnapshotTable, records: &Records) -> Renamed 
     twins.collect()
 }
 
-/// The metadata of `state` with a row under the former key, too, for each renamed snapshot, and with both in
-/// the leases.
+/// Returns the metadata of `state` with an additional row under the former key for each renamed snapshot, and
+/// with both keys in the leases.
 pub(super) fn with_former_rows(state: &State, renamed: &Renamed) -> Metadata {
     let (worker, mut metadata) = (&state.worker, state.metadata.clone());
     let Some(namespace) = worker.namespace_of_mut(&mut metadata) else { return metadata };
@@ -151,8 +151,8 @@ pub(super) fn with_former_rows(state: &State, renamed: &Renamed) -> Metadata {
     metadata
 }
 
-/// The keys that cannot be renamed with `checked`: legacy ones that are not of these chains, and those
-/// of what lies on them, as rows and as records have it.
+/// Returns the keys that cannot be renamed with `checked`: legacy ones of other chains, and those of
+/// snapshots above them, according to rows and records.
 fn unclean_keys(
     records: &Records,
     table: Option<&SnapshotTable>,
@@ -171,7 +171,7 @@ fn unclean_keys(
     }
     for (id, record) in &records.by_id {
         let (node, key) = (Node::Record(id), record.snapshot_key(id));
-        // Records share the fate of their snapshot, and it that of each of them.
+        // A record depends on its snapshot, and the snapshot on each of its records.
         above.entry(node).or_default().push(Node::Key(key));
         above.entry(Node::Key(key)).or_default().push(node);
         for parent in record.parents() {
@@ -192,7 +192,7 @@ fn unclean_keys(
     keys.collect()
 }
 
-/// What depends on what lies below it.
+/// A node of the dependency graph: it depends on what is below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Node<'s> {
     /// A snapshot by its key.

@@ -1,5 +1,5 @@
-//! The state of a daemon as a whole: the databases and files in a [`Root`], with their places by its
-//! [`Worker`]. That of the OCI worker on overlayfs:
+//! The state of a daemon as a whole: the databases and files in a [`Root`], at the places given by its
+//! [`Worker`]. For the OCI worker on overlayfs:
 //!
 //! ```text
 //! ROOT/                                  0700
@@ -18,9 +18,9 @@
 //! as a daemon of that release leaves them.
 //!
 //! # A state of one layer
-//! A step is cached if `cache.db` has a result for it, the result is a record, and what the record needs is
-//! there and has a lease. Such a state is put together as data, written beside the place where it belongs,
-//! checked there, and moved as a whole:
+//! A step is cached if `cache.db` has a result for it, the result is a record, and everything that the record
+//! needs exists and has a lease. Such a state is built as data, written to a staging directory, verified
+//! there, and moved into place as a whole:
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -82,7 +82,7 @@
 //! assert_eq!(found, Some(state.clone()));
 //! assert!(damage.is_empty() && leftovers.is_empty() && !used);
 //!
-//! // What is added later is added to what is there by then.
+//! // A later conversion adds to the existing state.
 //! let existing = root.existing(&WorkerId::derive("another"))?;
 //! assert!(existing.is_all_of(&state));
 //! assert_eq!(existing.blob(&blob)?.metadata()?.len(), 36);
@@ -90,7 +90,7 @@
 //! ```
 //!
 //! # Its parts
-//! What is verified need not lie below one root, nor be there as a whole:
+//! A state to be verified need not be below one root, nor be complete:
 //!
 //! ```
 //! use std::fs;
@@ -119,7 +119,7 @@
 //! assert!(verified.damage.is_empty());
 //! assert_eq!(verified.state.map(|state| state.worker_id), Some(WorkerId::derive("another")));
 //!
-//! // A daemon opens other databases, too; a file that is not one stops it.
+//! // A daemon opens other databases, too; an invalid one stops it.
 //! fs::write(temp.path().join("history.db"), "no database")?;
 //! let Parts { kept, .. } = root.parts()?;
 //! let places: Vec<DatabasePlace> = kept;
@@ -128,7 +128,7 @@
 //! assert!(matches!(&damage[..], [Damage::Database(DatabaseDamage::NotADatabase { .. })]));
 //! fs::remove_file(temp.path().join("history.db"))?;
 //!
-//! // Once a daemon has run on it, what daemons leave behind is not damage.
+//! // Once a daemon has used the state, its usual leftovers are not damage.
 //! assert_eq!(History::of(&root)?, History::default());
 //! root.dir().create_file("history.db", 0o600)?;
 //! assert!(History::of(&root)?.daemon);
@@ -167,9 +167,9 @@ use crate::worker::Worker;
 /// The databases of a root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// The worker whose it is.
+    /// The worker of the state.
     pub worker: Worker,
-    /// The id of the worker, which the results in the solver's cache refer to.
+    /// The id of the worker, to which the results in the solver's cache refer.
     pub worker_id: WorkerId,
     /// `cache.db`.
     pub solver: SolverCache,
@@ -182,7 +182,7 @@ pub struct State {
 }
 
 impl State {
-    /// The state of a worker that has not done anything yet.
+    /// Returns the state of a worker that has done nothing yet.
     pub fn empty(worker: Worker, worker_id: WorkerId) -> Self {
         Self {
             worker,
@@ -194,7 +194,7 @@ impl State {
         }
     }
 
-    /// The names of the snapshots that `containerdmeta.db` knows. The daemon removes all others from
+    /// Returns the names of the snapshots that `containerdmeta.db` knows. The daemon removes all others from
     /// `snapshots/metadata.db` (containerd v2.3.3 `core/metadata/snapshot.go` `garbageCollect`).
     ///
     /// ```
@@ -213,7 +213,7 @@ impl State {
     /// let mut state = State::empty(Worker::default(), WorkerId::derive("worker"));
     /// state.metadata.namespaces.insert("buildkit".to_owned(), namespace);
     ///
-    /// // Those of one snapshotter, whatever others there were.
+    /// // Those of one snapshotter only.
     /// assert_eq!(state.named_snapshots(), ["buildkit/1/base"].into());
     /// ```
     pub fn named_snapshots(&self) -> BTreeSet<&str> {
@@ -223,37 +223,36 @@ impl State {
     }
 }
 
-/// What a root is asked about the state in it.
+/// Operations on the state in a root.
 impl Root {
-    /// Reads the databases of the state. To know whether they are sound, [verify](Self::verify) it.
+    /// Reads the databases of the state. To check whether they are sound, [verify](Self::verify) it.
     ///
     /// # Errors
-    /// If one of them is missing, damaged or of an unknown form.
+    /// Returns an error if one of them is missing, damaged or of an unknown format.
     pub fn state(&self) -> Result<State, ReadStateError> {
         State::read(self)
     }
 
-    /// Reads and checks what it holds before something is added. A worker that has no id yet is called
-    /// `worker_id`.
+    /// Reads and checks the state before something is added. A worker without an id gets `worker_id`.
     ///
     /// # Errors
-    /// As for [`Existing::read`].
+    /// Same as [`Existing::read`].
     pub fn existing(&self, worker_id: &WorkerId) -> Result<Existing, ExistingError> {
         Existing::read(self, worker_id)
     }
 
-    /// Where the parts of the state are.
+    /// Opens the parts of the state.
     ///
     /// # Errors
-    /// As for [`Parts::of_root`].
+    /// Same as [`Parts::of_root`].
     pub fn parts(&self) -> Result<Parts, VerifyError> {
         Parts::of_root(self)
     }
 
-    /// Whether the state is sound, as [`verify()`] tells.
+    /// Verifies the state, see [`verify()`].
     ///
     /// # Errors
-    /// If there is no state, or the system refuses to look at it.
+    /// Returns an error if there is no state, or a part of it cannot be examined.
     pub fn verify(&self) -> Result<Verified, VerifyError> {
         verify(self)
     }

@@ -1,30 +1,30 @@
-//! Moving what was staged to the place it belongs.
+//! Moves staged files into place.
 //!
-//! A run may be killed and the machine may stop between any two of the steps, so what there is after
-//! each of them has to be a state that a daemon can use without a loss, and that the next run can
-//! complete. Before the next step, each is on disk.
+//! The process can be killed and the machine can stop between any two steps. So after each step the root must
+//! have a state that a daemon can use without loss and that the next run can complete. Each step is synced to
+//! disk before the next.
 //!
-//! The steps are a list ([`Staging::steps`]). Into a root without a worker:
+//! The steps are a list ([`Staging::steps`]). For a root without a worker:
 //!
-//! | step | what there is then |
+//! | step | content of the root after it |
 //! |---|---|
-//! | the worker's directory | records that no result names; a daemon starts cold on them |
+//! | the worker's directory | records without results; a daemon starts cold on them |
 //! | `cache.db` | everything |
 //!
-//! Into the worker of a root:
+//! For an existing worker:
 //!
-//! | step | what there is then |
+//! | step | content of the root after it |
 //! |---|---|
-//! | `containerdmeta.db` with the new sequence only | numbers that are never drawn again; as after snapshots that were removed |
-//! | `snapshots/metadata.db` | snapshots that no row names: a daemon removes them when it collects garbage, and draws other ids |
-//! | blobs and directories of snapshots | blobs without a row, which a daemon does not see and removes like those |
-//! | `containerdmeta.db` | leases without records; nothing asks for what they keep. Snapshots that get other keys have either |
-//! | `metadata_v2.db` | records that no result names |
-//! | `containerdmeta.db` with the other keys only, if there are any | the same |
+//! | `containerdmeta.db` with only the new sequence | numbers that will never be drawn again; as after removed snapshots |
+//! | `snapshots/metadata.db` | snapshots without a row: a daemon removes them at the next garbage collection, and draws other ids |
+//! | blobs and directories of snapshots | blobs without a row, which a daemon does not see and removes in the same way |
+//! | `containerdmeta.db` | leases without records; nothing uses what they keep. Renamed snapshots have both keys |
+//! | `metadata_v2.db` | records without results |
+//! | `containerdmeta.db` with only the new keys, if snapshots were renamed | the same |
 //! | `cache.db` | everything |
 //!
-//! The sequences come first because a daemon that draws a number whose directory is there fails to
-//! make its snapshot, and one that draws the number of a name that is there fails to commit it.
+//! The sequences come first, because a daemon fails to create a snapshot if it draws a number whose directory
+//! exists, and fails to commit one if it draws the number of an existing name.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -42,23 +42,23 @@ use crate::metadata::Metadata;
 use crate::snapshots::Trees;
 use crate::worker::{Commit, Part, Place, STAGING, StateFile, Worker};
 
-/// What the name of the file with the state of a database's compaction ends in.
+/// Suffix of the file with the state of a database's compaction.
 const COMPACTION_STATE: &str = ".compact-state";
 
-/// A file in the staging area.
+/// A file in the staging directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Staged {
-    /// The file itself, as it will be.
+    /// The file in its final form.
     File(StateFile),
-    /// [`StateFile::Metadata`] as it was but for the sequence.
+    /// [`StateFile::Metadata`] with its old content and the new sequence.
     Reservation,
-    /// [`StateFile::Metadata`] as it will be, but with the former keys of renamed snapshots beside the new
+    /// [`StateFile::Metadata`] in its new form, with the former keys of renamed snapshots beside the new
     /// ones.
     EitherKey,
 }
 
 impl Staged {
-    /// The file that it will be in the root.
+    /// Returns the file that it becomes in the root.
     fn file(self) -> StateFile {
         match self {
             Self::File(file) => file,
@@ -66,7 +66,7 @@ impl Staged {
         }
     }
 
-    /// Where it lies in the staging area.
+    /// Returns its place in the staging directory.
     fn place(self, worker: &Worker) -> Place {
         let place = worker.place(self.file());
         match self {
@@ -80,7 +80,7 @@ impl Staged {
 /// A step of publishing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// The directory of the worker, with all in it.
+    /// The directory of the worker, with everything in it.
     Worker,
     /// The blobs and the directories of snapshots.
     Files,
@@ -88,7 +88,7 @@ enum Step {
     Put(Staged),
 }
 
-/// What of a state was written into the staging area. All else stays what the root has.
+/// The files that were written to the staging directory. Everything else stays as it is in the root.
 #[derive(Debug)]
 pub struct Written(BTreeSet<Staged>);
 
@@ -99,7 +99,7 @@ impl Written {
 }
 
 impl Staging<'_> {
-    /// The steps that put what was `written` in its place, in their order.
+    /// Returns the steps that publish `written`, in order.
     fn steps(&self, written: &Written) -> Vec<Step> {
         use StateFile::{Metadata, Records, Snapshots, Solver, WorkerId};
         let put = |file| Step::Put(Staged::File(file));
@@ -116,11 +116,10 @@ impl Staging<'_> {
         steps
     }
 
-    /// Writes the databases of `state`, which has everything of the existing one, as far as they
-    /// change.
+    /// Writes the changed databases of `state`, which includes everything of the existing one.
     ///
     /// # Errors
-    /// If one could not be written.
+    /// Returns an error if one cannot be written.
     pub fn write(&self, state: &State) -> Result<Written, StagingError> {
         let (existing, before) = (self.existing, &self.existing.state);
         let is_stale = |file| existing.stale.contains(&file);
@@ -171,8 +170,8 @@ impl Staging<'_> {
         Ok(())
     }
 
-    /// Makes an empty file in the staging area, with owner and permissions as the file has them whose place
-    /// it will take.
+    /// Creates an empty file in the staging directory, with the owner and permissions of the file that it
+    /// will replace.
     fn create_file(&self, staged: Staged) -> Result<(File, PathBuf), DirError> {
         let worker = self.root.worker();
         let place = staged.place(worker);
@@ -184,11 +183,10 @@ impl Staging<'_> {
         Ok((file, dir.path().join(place.name)))
     }
 
-    /// Where the parts of the state lie that there will be once `written` is published, so that it
-    /// can be verified before.
+    /// Opens the parts of the state as they will be after `written` is published, to verify them before.
     ///
     /// # Errors
-    /// If they cannot be opened.
+    /// Returns an error if they cannot be opened.
     pub fn parts(&self, written: &Written) -> Result<Parts, DirError> {
         let worker = self.root.worker();
         let place = |file| {
@@ -213,18 +211,18 @@ impl Staging<'_> {
             blobs,
             trees,
             other_workers: other_workers(self.root)?.into_values().flatten().collect(),
-            // Nothing is written to them.
+            // They are not written.
             kept: Vec::new(),
-            // Our own staging area is not that of a conversion that was stopped.
+            // Our own staging directory is not one of a stopped conversion.
             history: History { stopped_conversion: false, ..History::of(self.root)? },
         })
     }
 
-    /// Waits until all is on disk and puts what was written in the place of what was there, with the
-    /// blobs and trees that were staged.
+    /// Waits until everything is on disk, and moves the written files, the staged blobs and the trees into
+    /// place.
     ///
     /// # Errors
-    /// If something could not be moved. What was moved stays so, see above.
+    /// Returns an error if something cannot be moved. Parts that were moved before stay moved, see above.
     pub fn publish(self, written: Written) -> Result<(), StagingError> {
         let root = self.root.dir();
         root.sync_file_system()?;
@@ -237,7 +235,7 @@ impl Staging<'_> {
         Ok(())
     }
 
-    /// Takes one step, and waits until it is on disk.
+    /// Executes one step, and waits until it is on disk.
     fn take(&self, step: Step, written: &Written) -> Result<(), DirError> {
         let (root, worker) = (self.root.dir(), self.root.worker());
         match step {
@@ -261,13 +259,13 @@ impl Staging<'_> {
         root.sync_file_system()
     }
 
-    /// Puts a file in the place of what is there.
+    /// Replaces a file.
     fn put(&self, staged: Staged) -> Result<(), DirError> {
         let worker = self.root.worker();
         let (from, to) = (staged.place(worker), worker.place(staged.file()));
         let from_dir = worker.open_existing(&self.top, from.part)?;
         let to_dir = worker.create(self.root.dir(), to.part)?;
-        // What the compaction of a daemon remembers of a file is of no other (BuildKit v0.34.2
+        // The compaction state of a daemon is valid only for the replaced file (BuildKit v0.34.2
         // `util/db/compaction/file.go` `NewFile`).
         to_dir.remove_tree(&*format!("{}{COMPACTION_STATE}", to.name))?;
         match worker.commit() {
@@ -275,20 +273,20 @@ impl Staging<'_> {
         }
     }
 
-    /// Takes the directory of a worker that is new in the root back, so that a step that failed leaves the
-    /// root as it was.
+    /// Moves the directory of a new worker back, so that a failed step leaves the root as it was.
     fn take_back(&self) {
         if self.existing.has_worker || !self.half_published.load(Ordering::Relaxed) {
             return;
         }
-        // Whatever hinders this too, the next run completes what is there.
+        // If this fails too, the next run completes the state.
         let directory = self.root.worker().directory();
         let undone = self.root.dir().rename(directory, &self.top, directory);
         self.half_published.store(undone.is_err(), Ordering::Relaxed);
     }
 }
 
-/// The metadata of `before` with the sequence of the worker's snapshots that `after` has, if that is higher.
+/// Returns the metadata of `before` with the sequence of the worker's snapshots in `after`, if that is
+/// higher.
 fn reservation(before: &State, after: &State) -> Option<Metadata> {
     let sequence = sequence(after);
     if self::sequence(before) >= sequence {

@@ -1,4 +1,4 @@
-//! Reading the databases of a root.
+//! Reads the databases of a root.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -15,22 +15,22 @@ use crate::snapshots::Snapshots;
 use crate::solver::SolverCache;
 use crate::worker::{Part, StateFile, Worker};
 
-/// Longer worker ids than this are not worker ids; the daemon's have 25 characters.
+/// Maximum size of the file `workerid`, in bytes; the daemon's ids have 25 characters.
 const MAX_WORKER_ID: u64 = 4096;
 
-/// Why a root could not be read.
+/// Why the state of a root cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadStateError {
     /// A file or directory of the state is missing or cannot be read.
     #[error("the root does not hold the state of a buildkitd with the OCI worker on overlayfs")]
     Dir(#[from] DirError),
-    /// A database cannot be understood.
+    /// A database cannot be decoded.
     #[error("cannot read {}", path.display())]
     Database {
         /// The database.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: DecodeError,
     },
@@ -39,16 +39,16 @@ pub enum ReadStateError {
     WorkerIdFile {
         /// The file.
         path: PathBuf,
-        /// What the kernel answered.
+        /// The error of the kernel.
         #[source]
         source: std::io::Error,
     },
-    /// The worker id is none.
+    /// The content of the file is not a worker id.
     #[error("{} does not hold a worker id", path.display())]
     WorkerId {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: InvalidId,
     },
@@ -62,14 +62,14 @@ impl State {
     /// use bkstate::state::{ReadStateError, State};
     ///
     /// let temp = tempfile::tempdir()?;
-    /// // There is no worker yet.
+    /// // No worker yet.
     /// let Err(ReadStateError::Dir(error)) = State::read(&Root::open(temp.path())?) else { panic!() };
     /// assert!(error.is_not_found());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
-    /// If one of them is missing, damaged or of an unknown form.
+    /// Returns an error if one of them is missing, damaged or of an unknown format.
     pub fn read(root: &Root) -> Result<Self, ReadStateError> {
         let worker = root.worker();
         let id = worker.open_existing(root.dir(), Part::Worker)?;
@@ -98,7 +98,7 @@ fn read_database<T>(
         .map_err(|source| ReadStateError::Database { path: dir.path().join(place.name), source })
 }
 
-/// Why there is no worker id.
+/// Why the worker id cannot be read.
 pub(super) enum WorkerIdError {
     Dir(DirError),
     Io(std::io::Error),

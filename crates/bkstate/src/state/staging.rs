@@ -1,7 +1,7 @@
-//! Building a state, or what is added to one, beside the place it belongs.
+//! Builds a state, or additions to one, in a staging directory.
 //!
-//! Everything is written below `ROOT/.oci2bk-staging`, on the root's own file system, and moved from
-//! there when it is whole (`publish`).
+//! Everything is written below `ROOT/.oci2bk-staging`, on the root's own file system, and moved into place
+//! when it is complete (`publish`).
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,10 +14,10 @@ use crate::root::Root;
 use crate::snapshots::Trees;
 use crate::worker::{Part, STAGING};
 
-/// The directory in the staging area for what is needed before a state is built.
+/// The subdirectory for files that are needed before a state is built.
 const SCRATCH: &str = "scratch";
 
-/// A state being built. Dropped before [`publish`](Self::publish), it leaves nothing behind.
+/// A state being built. If it is dropped before [`publish`](Self::publish), it leaves nothing behind.
 ///
 /// ```
 /// use bkstate::Root;
@@ -27,7 +27,7 @@ const SCRATCH: &str = "scratch";
 ///
 /// fn unpack_into(staging: &Staging<'_>) -> Result<(), StagingError> {
 ///     staging.trees().create_snapshot(1)?.create_file("half a file", 0o644)?;
-///     // A second one with this number.
+///     // A second snapshot with this number.
 ///     staging.trees().create_snapshot(1)?;
 ///     Ok(())
 /// }
@@ -41,7 +41,7 @@ const SCRATCH: &str = "scratch";
 /// drop(staging);
 /// assert_eq!(root.dir().entries()?.len(), 1, "the file of the lock");
 ///
-/// // A run that was killed could not clean up; the next one does, or this.
+/// // A killed process cannot clean up; the next run does, or this function.
 /// std::mem::forget(Staging::begin(&root, &existing)?);
 /// assert_eq!(root.dir().entries()?.len(), 2);
 /// Staging::remove_dead_run(&root)?;
@@ -52,19 +52,19 @@ const SCRATCH: &str = "scratch";
 pub struct Staging<'r> {
     pub(super) root: &'r Root,
     pub(super) existing: &'r Existing,
-    /// The staging area, in which the parts lie as they will in the root.
+    /// The staging directory, in which the parts have the same layout as in the root.
     pub(super) top: Dir,
     pub(super) blobs: BlobStore,
     pub(super) trees: Trees,
-    /// Whether a part of the state is in its place, and the rest not.
+    /// Whether the state is published in part.
     pub(super) half_published: AtomicBool,
 }
 
-/// Why a state could not be built or published.
+/// Why a state cannot be built or published.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StagingError {
-    /// A part of the root is on a file system of its own, so nothing can be moved there.
+    /// A part of the root is on another file system, so nothing can be moved there.
     #[error(
         "{} is on another file system than the rest of the root; move all of the root to one",
         path.display()
@@ -73,39 +73,39 @@ pub enum StagingError {
         /// The directory.
         path: PathBuf,
     },
-    /// A file or directory could not be made or moved.
+    /// A file or directory cannot be created or moved.
     #[error("cannot write the state")]
     Dir(#[from] DirError),
-    /// A database could not be written.
+    /// A database cannot be written.
     #[error("cannot write {}", path.display())]
     Database {
         /// The database.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: EncodeError,
     },
-    /// A file could not be written.
+    /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the kernel answered.
+        /// The error of the kernel.
         #[source]
         source: std::io::Error,
     },
 }
 
 impl<'r> Staging<'r> {
-    /// Prepares to add to what `existing` found in `root`, and removes what dead runs left there.
+    /// Prepares to add to `existing` in `root`, and removes the leftovers of interrupted conversions.
     ///
     /// # Errors
-    /// If the root cannot be written, or is not on one file system.
+    /// Returns an error if the root cannot be written, or spans several file systems.
     pub fn begin(root: &'r Root, existing: &'r Existing) -> Result<Self, StagingError> {
         existing.remove_leftovers()?;
         Self::remove_dead_run(root)?;
         let staging = Self::create(root, existing).inspect_err(|_| {
-            // The error that is reported is the one that led here.
+            // The original error is the one to report.
             let _ = root.dir().remove_tree(STAGING);
         })?;
         staging.check_file_systems()?;
@@ -122,25 +122,25 @@ impl<'r> Staging<'r> {
         Ok(Self { root, existing, top, blobs, trees, half_published })
     }
 
-    /// Removes the staging area of a run that did not end.
+    /// Removes the staging directory of an interrupted conversion.
     ///
     /// # Errors
-    /// If it cannot be removed.
+    /// Returns an error if it cannot be removed.
     pub fn remove_dead_run(root: &Root) -> Result<(), DirError> {
         root.dir().remove_tree(STAGING)
     }
 
-    /// The path of the root; for messages only.
+    /// Returns the path of the root; for messages only.
     pub fn root(&self) -> &Path {
         self.root.path()
     }
 
-    /// The content store, for the blobs.
+    /// Returns the content store for the blobs.
     pub fn blobs(&self) -> &BlobStore {
         &self.blobs
     }
 
-    /// The directories of the snapshots.
+    /// Returns the directories of the snapshots.
     pub fn trees(&self) -> &Trees {
         &self.trees
     }
@@ -167,21 +167,20 @@ impl<'r> Staging<'r> {
         Ok(())
     }
 
-    /// The content store of the root, if it has one.
+    /// Returns the content store of the root, if it has one.
     pub(super) fn blobs_there(&self) -> Result<Option<BlobStore>, DirError> {
         let content = self.root.worker().open(self.root.dir(), Part::Content)?;
         Ok(content.as_ref().map(BlobStore::open).map(if_there).transpose()?.flatten())
     }
 
-    /// The directories of the root's snapshots, if it has any.
+    /// Returns the directories of the root's snapshots, if it has any.
     pub(super) fn trees_there(&self) -> Result<Option<Trees>, DirError> {
         let snapshotter = self.root.worker().open(self.root.dir(), Part::Snapshotter)?;
         Ok(snapshotter.as_ref().map(Trees::open).map(if_there).transpose()?.flatten())
     }
 }
 
-/// A directory in the root for what is needed before a state is built, which is removed when this is
-/// dropped.
+/// A directory in the root for files that are needed before a state is built. It is removed on drop.
 ///
 /// ```
 /// use bkstate::Root;
@@ -199,27 +198,27 @@ impl<'r> Staging<'r> {
 pub struct Scratch<'r> {
     root: &'r Root,
     dir: Dir,
-    /// Whether a dead run had left the staging area. It tells the next run that one was stopped, so it stays
-    /// until a [`Staging`] takes its place.
+    /// Whether an interrupted conversion had left the staging directory. It tells the next run about the
+    /// interruption, so it stays until a [`Staging`] replaces it.
     of_dead_run: bool,
 }
 
 impl<'r> Scratch<'r> {
-    /// Makes it where a [`Staging`] will be.
+    /// Creates it at the place of the [`Staging`] directory.
     ///
     /// # Errors
-    /// If the root cannot be written.
+    /// Returns an error if the root cannot be written.
     pub fn create(root: &'r Root) -> Result<Self, DirError> {
         let left = root.dir().find(STAGING)?;
         let of_dead_run = left.is_some_and(|found| found.kind == FileKind::Directory);
         if of_dead_run {
             return Ok(Self { root, dir: Self::within(root.dir().dir(STAGING)?)?, of_dead_run });
         }
-        // Anything else of that name is nobody's staging.
+        // Anything else with that name is not a staging directory.
         Staging::remove_dead_run(root)?;
         let dir =
             root.dir().create_dir(STAGING, 0o700).and_then(Self::within).inspect_err(|_| {
-                // The error that is reported is the one that led here.
+                // The original error is the one to report.
                 let _ = root.dir().remove_tree(STAGING);
             })?;
         Ok(Self { root, dir, of_dead_run })
@@ -230,7 +229,7 @@ impl<'r> Scratch<'r> {
         staging.create_dir(SCRATCH, 0o700)
     }
 
-    /// The directory.
+    /// Returns the directory.
     pub fn dir(&self) -> &Dir {
         &self.dir
     }
@@ -238,7 +237,7 @@ impl<'r> Scratch<'r> {
 
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
-        // If this fails, what is left is that of a dead run.
+        // If this fails, the remaining files look like those of an interrupted conversion.
         let _ = if self.of_dead_run {
             self.root.dir().dir(STAGING).and_then(|staging| staging.remove_tree(SCRATCH))
         } else {
@@ -249,9 +248,9 @@ impl Drop for Scratch<'_> {
 
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
-        // By what is left of it the next run, and whoever verifies the root, knows what was stopped.
+        // The remaining files tell the next run, and `verify`, that a conversion was interrupted.
         if !self.half_published.load(Ordering::Relaxed) {
-            // The error that led here is the one to report, and the next run cleans up too.
+            // The original error is the one to report, and the next run cleans up too.
             let _ = self.root.dir().remove_tree(STAGING);
         }
     }

@@ -1,18 +1,18 @@
-//! Filters on records, as `buildctl du --filter` and `docker buildx du --filter` take them.
+//! Filters on records, as in `buildctl du --filter` and `docker buildx du --filter`.
 //!
 //! ```text
-//! filter   := selector ("," selector)*       all of them have to match
-//! selector := field [operator value]         without a value: whether there is one
+//! filter   := selector ("," selector)*       all must match
+//! selector := field [operator value]         without a value: whether the field has one
 //! field    := id | parents | description | inuse | mutable | immutable | type | shared | private
 //! operator := "==" | "!=" | "~=" | "="       equal, not equal, regular expression, see below
 //! value    := quoted | [^\s,]+               quoted in "", of ~= in // or || too
 //! ```
-//! The operator `=` is that of buildx, which makes `~=` of it for `id` and `==` for the others.
-//! Source: containerd v2.3.3 `pkg/filters`, BuildKit v0.32.2 `cache/manager.go` `adaptUsageInfo`,
-//! buildx v0.35.0 `commands/prune.go` `toBuildkitPruneInfo`.
+//! The operator `=` is buildx's, which turns it into `~=` for `id` and `==` for the others. Source:
+//! containerd v2.3.3 `pkg/filters`, BuildKit v0.32.2 `cache/manager.go` `adaptUsageInfo`, buildx v0.35.0
+//! `commands/prune.go` `toBuildkitPruneInfo`.
 //!
-//! What the daemon takes and never matches is refused: fields that it does not know, and values of
-//! fields that have none.
+//! Filters that the daemon accepts but never matches are rejected: unknown fields, and values of fields
+//! without a value.
 
 use std::str::{Chars, FromStr};
 
@@ -24,14 +24,14 @@ use super::Usage;
 #[derive(Debug, Clone)]
 pub struct Filter {
     selectors: Vec<Selector>,
-    /// Whether an operator of it is that of buildx.
+    /// Whether it uses the operator of buildx.
     is_buildx: bool,
 }
 
 /// Several filters.
 ///
-/// A record has to match one of them, as for buildctl; those in the form of buildx count as one that
-/// has them all, as they do for buildx. Without any, every record matches.
+/// A record must match one of them, as in buildctl. Those in the form of buildx count as one filter that
+/// requires them all, as in buildx. Without filters, every record matches.
 ///
 /// ```
 /// use bkstate::usage::{Filter, Filters, ParseFilterError};
@@ -51,17 +51,17 @@ pub struct Filters {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseFilterError {
-    /// Something is missing, or stands where it cannot.
+    /// Something is missing or misplaced.
     #[error("{filter:?} lacks {expected} before {rest:?}")]
     Expected {
-        /// What had to come.
+        /// The expected token.
         expected: &'static str,
         /// The filter, shortened to 100 characters.
         filter: String,
-        /// What came, shortened likewise.
+        /// The text found instead, shortened likewise.
         rest: String,
     },
-    /// There is no such field.
+    /// The field does not exist.
     #[error(
         "{field:?} is not a field of a record; there are id, parents, description, type, and \
          without a value inuse, mutable, immutable, shared and private"
@@ -70,7 +70,7 @@ pub enum ParseFilterError {
         /// The name, shortened to 100 characters.
         field: String,
     },
-    /// The field is there or not and has no value to compare.
+    /// The field is either present or not, and has no value to compare.
     #[error("{field} has no value; write {field} alone")]
     NoValue {
         /// The field.
@@ -81,7 +81,7 @@ pub enum ParseFilterError {
     Regex {
         /// The value, shortened to 100 characters.
         expression: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: regex::Error,
     },
@@ -131,7 +131,7 @@ impl Field {
         matches!(self, Self::Id | Self::Parents | Self::Description | Self::Type)
     }
 
-    /// The value, and whether there is one.
+    /// Returns the value of the field, and whether the field is present.
     fn of(self, usage: &Usage) -> (String, bool) {
         let text = |text: &str| (text.to_owned(), !text.is_empty());
         let flag = |is: bool| (String::new(), is);
@@ -165,7 +165,7 @@ impl Selector {
 }
 
 impl Filters {
-    /// The filters together.
+    /// Combines filters.
     pub fn new(filters: impl IntoIterator<Item = Filter>) -> Self {
         let mut any = Vec::new();
         let mut buildx = Vec::new();
@@ -182,12 +182,12 @@ impl Filters {
         Self { any }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no filters.
     pub fn is_empty(&self) -> bool {
         self.any.is_empty()
     }
 
-    /// Whether `usage` is to be shown.
+    /// Returns whether `usage` matches.
     pub fn matches(&self, usage: &Usage) -> bool {
         let all = |selectors: &Vec<Selector>| selectors.iter().all(|each| each.matches(usage));
         self.any.is_empty() || self.any.iter().any(all)
@@ -273,7 +273,7 @@ impl<'t> Scanner<'t> {
         found.is_some()
     }
 
-    /// Skips spaces and takes the characters after them for which `belongs` holds.
+    /// Skips spaces and returns the following characters for which `belongs` is true.
     fn while_in(&mut self, belongs: impl Fn(char) -> bool) -> &'t str {
         self.skip_spaces();
         let text = self.rest.as_str();
@@ -298,7 +298,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// A value in quotes, with the escapes of Go.
+    /// Parses a quoted value, with Go's escapes.
     fn quoted(&mut self, quote: char) -> Result<String, ParseFilterError> {
         const BACKSLASHED: &str =
             "one of the characters abfnrtvxuU\\, an octal number or the quote";
@@ -335,7 +335,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// The character with the number that `first` and as many `digits` have.
+    /// Parses the character whose number is `first` and the next `digits` digits.
     fn number(&mut self, first: &str, digits: usize, radix: u32) -> Option<char> {
         let text = self.rest.as_str().get(..digits)?;
         self.rest = self.rest.as_str().get(digits..)?.chars();

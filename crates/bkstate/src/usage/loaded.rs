@@ -1,4 +1,4 @@
-//! Which records a daemon has after it started, and what refers to them.
+//! The records that a daemon has after it started, and the references to them.
 //!
 //! Source: BuildKit v0.32.2 `cache/manager.go` `init`, `getRecord`, `parentsOf` and `DiskUsage`.
 
@@ -9,7 +9,7 @@ use crate::metadata::{Namespace, SnapshotTable};
 use crate::records::Record;
 use crate::state::State;
 
-/// A record that a starting daemon takes over.
+/// A record that a starting daemon loads.
 #[derive(Debug)]
 pub(super) struct Loaded<'s> {
     pub(super) record: &'s Record,
@@ -17,12 +17,12 @@ pub(super) struct Loaded<'s> {
     pub(super) mutable: bool,
     /// The mutable record that owns its snapshot.
     pub(super) owner: Option<&'s RecordId>,
-    /// The immutable record that has the same data; only of a mutable one.
+    /// The immutable record with the same data; only for a mutable one.
     pub(super) twin: Option<&'s RecordId>,
-    /// Whether its layer has to be downloaded, which a daemon cannot do by itself. It is listed, and
-    /// what builds on it is not.
+    /// Whether its layer has to be downloaded, which a daemon cannot do by itself. The record is listed,
+    /// records that build on it are not.
     pub(super) lazy: bool,
-    /// How many records refer to it.
+    /// Number of records that refer to it.
     references: i64,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Listed {
     pub(super) in_use: bool,
 }
 
-/// The records that a daemon on `state` has once it started, and that nobody uses yet.
+/// Returns the records of a daemon that has just started on `state` and runs no builds.
 pub(super) fn load(state: &State) -> BTreeMap<&RecordId, Loaded<'_>> {
     let nothing = Namespace::default();
     let namespace = state.worker.namespace_of(&state.metadata).unwrap_or(&nothing);
@@ -78,7 +78,7 @@ fn load_one<'s>(
         if loaded.contains_key(owner) {
             return Some(Loaded { owner: Some(owner), mutable: false, lazy: false, ..plain });
         }
-        // The daemon was stopped while it made the record the owner of its snapshot.
+        // The daemon was stopped while it made this record the owner of its snapshot.
         if !has_snapshot(record.snapshot_key(id)) {
             return None;
         }
@@ -87,7 +87,7 @@ fn load_one<'s>(
     (!gone).then_some(plain)
 }
 
-/// What a daemon shows as the parents of a record, in its order.
+/// Returns the parents of a record as a daemon lists them, in its order.
 fn parents(record: &Record) -> Vec<&RecordId> {
     match (&record.parent, &record.merge_parents) {
         (Some(parent), _) => vec![parent],
@@ -103,7 +103,7 @@ fn is_lazy(record: &Record, namespace: &Namespace) -> bool {
     record.is_packed() && record.blob.as_ref().is_some_and(missing)
 }
 
-/// The records, each behind those it needs. Those in a circle are left out: no daemon makes one.
+/// Returns the records in dependency order. Records in a cycle are omitted: no daemon makes one.
 fn in_order(records: &BTreeMap<RecordId, Record>) -> Vec<(&RecordId, &Record)> {
     let mut needed_by: BTreeMap<&RecordId, Vec<(&RecordId, &Record)>> = BTreeMap::new();
     let mut waits_for: BTreeMap<&RecordId, usize> = BTreeMap::new();
@@ -133,8 +133,8 @@ fn in_order(records: &BTreeMap<RecordId, Record>) -> Vec<(&RecordId, &Record)> {
     order
 }
 
-/// The records that are listed: of two that have the same data, the mutable one unless something is
-/// based on the other.
+/// Returns the listed records: of two with the same data, the mutable one unless something builds on the
+/// other.
 pub(super) fn listed<'s>(
     loaded: &BTreeMap<&'s RecordId, Loaded<'s>>,
 ) -> BTreeMap<&'s RecordId, Listed> {
@@ -146,7 +146,7 @@ pub(super) fn listed<'s>(
     let shown = loaded.iter().filter(|(_, record)| !hidden(record));
     let mut references: BTreeMap<_, i64> =
         shown.map(|(id, record)| (*id, record.references)).collect();
-    // What is referred to by unused records only is unused.
+    // A record that only unused records refer to is unused.
     let mut unused: Vec<_> =
         references.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
     while let Some(id) = unused.pop() {

@@ -1,7 +1,7 @@
-//! What `buildctl du` says of a state, from the files alone.
+//! The output of `buildctl du` for a state, from the files alone.
 //!
-//! [`Root::usage`] lists what a daemon that has just started on the root would list, with the sizes
-//! that it would measure where it has not yet. See `docs/format/usage.md`.
+//! [`Root::usage`] lists what a daemon that has just started on the root would list. It measures sizes that
+//! the daemon has not measured yet. See `docs/format/usage.md`.
 //!
 //! ```
 //! use bkstate::Root;
@@ -31,7 +31,7 @@
 //! let written = staging.write(&state)?;
 //! staging.publish(written)?;
 //!
-//! // Nobody but a build uses a record, so all can go.
+//! // Only builds use records, so all can be removed.
 //! let usages: Vec<Usage> = root.usage()?;
 //! let totals = Totals::of(&usages);
 //! assert_eq!((totals.total, totals.reclaimable, totals.private()), (7000, 7000, 7000));
@@ -63,34 +63,33 @@ use crate::root::Root;
 use crate::state::{Damage, State, VerifyError};
 use crate::time::Time;
 
-/// The type of a record that has none (BuildKit v0.32.2 `client/diskusage.go`).
+/// The type of a record without a type entry (BuildKit v0.32.2 `client/diskusage.go`).
 const REGULAR: &str = "regular";
 
-/// What a daemon says of one record (BuildKit v0.32.2 `client/diskusage.go` `UsageInfo`).
+/// A daemon's data about one record (BuildKit v0.32.2 `client/diskusage.go` `UsageInfo`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
     /// The record.
     pub id: RecordId,
-    /// What it builds on.
+    /// Its parent records.
     pub parents: Vec<RecordId>,
-    /// When it was made. A daemon gives a record that has no time that of its own start.
+    /// When it was created. A daemon gives a record without a time the time of its own start.
     pub created_at: Option<Time>,
-    /// Whether it may change, as a cache mount or a local source may.
+    /// Whether it may change, like a cache mount or a local source.
     pub mutable: bool,
-    /// Whether something uses it, so that it cannot be removed. Without a daemon that is never a
-    /// build.
+    /// Whether it is in use and cannot be removed. Without a daemon, no build uses it.
     pub in_use: bool,
-    /// Whether an image of Docker has the layer too. The OCI worker has no images, so it is false.
+    /// Whether a Docker image has the layer too. The OCI worker has no images, so it is false.
     pub shared: bool,
-    /// Bytes on disk: its own snapshot and its blobs.
+    /// Size on disk in bytes: its own snapshot and its blobs.
     pub size: i64,
-    /// Which step made it.
+    /// The step that made it.
     pub description: String,
-    /// How often it was used.
+    /// Number of uses.
     pub usage_count: i64,
     /// When it was last used.
     pub last_used_at: Option<Time>,
-    /// Whether daemons since v0.33.1 share it with no image or cache ([`crate::layers`]).
+    /// Whether daemons since v0.33.1 do not share it with images and caches ([`crate::layers`]).
     pub legacy: bool,
     /// `regular`, `internal`, `frontend`, `source.local`, `source.git.checkout` or
     /// `exec.cachemount`.
@@ -99,7 +98,7 @@ pub struct Usage {
 
 impl Usage {
     fn new(id: &RecordId, record: &Record, size: i64) -> Self {
-        // Without a count the time is not read (`cache/metadata.go` `getLastUsed`).
+        // Without a count, the daemon does not read the time (`cache/metadata.go` `getLastUsed`).
         let last_used =
             record.last_used_at.filter(|time| *time != 0 && record.usage_count.is_some());
         let record_type = record.record_type.clone().filter(|name| !name.is_empty());
@@ -125,14 +124,14 @@ impl Usage {
 pub struct Totals {
     /// All records.
     pub total: i64,
-    /// Those that nothing uses.
+    /// Records that are not in use.
     pub reclaimable: i64,
-    /// Those that images have too.
+    /// Records that images have too.
     pub shared: i64,
 }
 
 impl Totals {
-    /// The sums over `records`.
+    /// Sums up `records`.
     pub fn of<'u>(records: impl IntoIterator<Item = &'u Usage>) -> Self {
         let mut totals = Self::default();
         for usage in records {
@@ -148,17 +147,17 @@ impl Totals {
         totals
     }
 
-    /// What no image has.
+    /// Returns the size of records that no image has.
     pub fn private(&self) -> i64 {
         self.total.saturating_sub(self.shared)
     }
 }
 
-/// Why the usage of a root is not known.
+/// Why the usage of a root cannot be determined.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsageError {
-    /// It holds no state, or cannot be looked at.
+    /// The root has no state, or cannot be examined.
     #[error(transparent)]
     State(#[from] VerifyError),
     /// A database cannot be read.
@@ -170,29 +169,29 @@ pub enum UsageError {
     Damaged {
         /// The root.
         root: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         damage: Vec<Damage>,
     },
     /// The files of a cache mount or local source cannot be measured.
     #[error("cannot measure the files of the snapshot {id}")]
     Tree {
-        /// The number of its directory.
+        /// The name of its directory.
         id: u64,
-        /// What the system refused.
+        /// The error of the system.
         #[source]
         source: DirError,
     },
 }
 
 impl Root {
-    /// What a daemon would say of each record of the state in it: by size, the largest last.
+    /// Returns what a daemon would list for each record of its state, smallest first.
     ///
     /// # Errors
-    /// If there is no state, a database cannot be read, or the system refuses to look at a directory that has
-    /// to be measured.
+    /// Returns an error if there is no state, a database cannot be read, or a directory that must be measured
+    /// cannot be read.
     pub fn usage(&self) -> Result<Vec<Usage>, UsageError> {
         let verified = self.verify()?;
-        // Of a state that is damaged elsewhere it is known all the same what its daemon would say.
+        // Damage elsewhere in the state does not affect what its daemon would list.
         let Some(state) = verified.state else {
             return Err(UsageError::Damaged {
                 root: self.path().to_owned(),
@@ -224,12 +223,11 @@ impl Root {
 /// assert_eq!(state.record_bytes(), 1020);
 /// ```
 impl State {
-    /// What a daemon would say of each record: by size, the largest last. `measure` tells what the
-    /// files of the snapshot with a number take on disk; it is asked of those that can still be
-    /// written.
+    /// Returns what a daemon would list for each record, smallest first. `measure` returns the size on disk
+    /// of the snapshot with a given id; it is called for those that are still writable.
     ///
     /// # Errors
-    /// That of `measure`.
+    /// Returns the errors of `measure`.
     pub fn usage_with<E>(
         &self,
         measure: impl FnMut(u64) -> Result<i64, E>,
@@ -253,8 +251,8 @@ impl State {
         Ok(usages)
     }
 
-    /// Bytes of the state as its daemon counts them, but for the files of cache mounts and local
-    /// sources that it has not measured yet.
+    /// Returns the size of the state in bytes as its daemon counts it, without the files of cache mounts and
+    /// local sources that the daemon has not measured yet.
     pub fn record_bytes(&self) -> u64 {
         let Ok(usages) = self.usage_with(|_| Ok::<_, std::convert::Infallible>(0));
         Totals::of(&usages).total.cast_unsigned()

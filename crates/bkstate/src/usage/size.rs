@@ -1,4 +1,4 @@
-//! What a record takes, as the daemon measures it when it is first asked.
+//! The size of a record, as the daemon measures it on the first request.
 //!
 //! Source: BuildKit v0.32.2 `cache/refs.go` `size`, `walkBlobVariantsOnly`; `snapshot/merge.go`
 //! `Usage`; containerd v2.3.3 `plugins/snapshots/overlay/overlay.go` `Usage`.
@@ -13,11 +13,11 @@ use crate::records::Record;
 use crate::snapshots::Kind;
 use crate::state::State;
 
-/// The beginning of the labels of a blob that name others with the same layer in it.
+/// Prefix of the labels of a blob that refer to blobs with the same layer.
 const LABEL_VARIANT: &str = "containerd.io/gc.ref.content.blob-";
-/// The label that says of what media type a blob is; without it the daemon does not count a variant.
+/// The label with the media type of a blob; without it the daemon does not count a variant.
 const LABEL_MEDIA_TYPE: &str = "buildkit.io/blob/mediatype";
-/// The label of a merged snapshot with what it takes without what it shares by hard links.
+/// The label of a merged snapshot with its size without files shared by hard links.
 const LABEL_MERGE_SIZE: &str = "buildkit.mergeUsageSize";
 
 /// The sizes of records.
@@ -35,7 +35,8 @@ where
         Self { state, namespace: state.worker.namespace_of(&state.metadata), measure }
     }
 
-    /// Bytes of the record, by what the daemon stored, or else by what it would find.
+    /// Returns the size of the record in bytes: the size that the daemon stored, or the one that it would
+    /// measure.
     pub(super) fn of(
         &mut self,
         id: &RecordId,
@@ -51,7 +52,8 @@ where
         if loaded.lazy {
             return Ok(0);
         }
-        // A mutable record is measured as an immutable one, which it gets for that if it has none.
+        // A mutable record is measured through an immutable one, which it gets for that purpose if it has
+        // none.
         let owner = loaded.owner.and_then(|owner| Some((owner, record_of(owner)?)));
         let (key, data) = match (loaded.twin.and_then(record_of), owner) {
             (Some(twin), _) => (record.snapshot_key(id), twin),
@@ -78,7 +80,7 @@ where
         }
     }
 
-    /// Bytes of `blob` and of the same layer in other compressions.
+    /// Returns the bytes of `blob` and of the same layer in other compressions.
     fn blobs(&self, blob: Digest) -> i64 {
         let content = self.namespace.map(|namespace| &namespace.content);
         let mut met = BTreeSet::from([blob]);

@@ -1,5 +1,4 @@
-//! What a daemon would list of small states. That of whole ones is compared with real daemons in the
-//! end-to-end suite.
+//! What a daemon would list for small states. The end-to-end suite compares whole ones with real daemons.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,9 +13,9 @@ use crate::snapshots::Trees;
 use crate::snapshots::{Kind, Snapshot};
 use crate::worker::Worker;
 
-/// What every tree that can be written is measured to take.
+/// The measured size of every writable tree.
 const TREE: i64 = 40_960;
-/// What every committed snapshot takes.
+/// The size of every committed snapshot.
 const SNAPSHOT: i64 = 4096;
 
 fn id(name: &str) -> RecordId {
@@ -53,7 +52,7 @@ fn add_snapshot(state: &mut State, key: &str, kind: Kind) {
     state.snapshots.by_name.insert(name, snapshot);
 }
 
-/// A state with `records`, each with a snapshot of its name.
+/// A state with `records`, each with a snapshot of the same name.
 fn state<'r>(records: impl IntoIterator<Item = (&'r str, Record)>) -> State {
     let mut state = State::empty(Worker::default(), WorkerId::derive("worker"));
     for (name, record) in records {
@@ -89,7 +88,7 @@ fn of_two_records_with_the_same_data_one_is_listed() {
     let measured = Record { size: Some(7), ..twin.clone() };
     let unused = state([("local", Record::default()), ("files", measured)]);
     assert_eq!(listed(&unused), [row("local", 7)]);
-    // Once something is based on the immutable one, it is that.
+    // Once something builds on the immutable one, that one is listed.
     let based = [("local", Record::default()), ("files", twin), ("top", layer(Some("files")))];
     assert_eq!(listed(&state(based)), [row("top", SNAPSHOT), row("files", TREE)]);
 }
@@ -241,7 +240,7 @@ fn filters_are_those_of_buildctl_and_of_buildx() {
         (&["description==\"mount /c, \\\"a b\\x22\""], "mount"),
         (&["type==regular,id==top", "mutable"], "top mount"),
         (&["type=regular"], "base top"),
-        // buildx takes several together.
+        // buildx combines several.
         (&["type=regular", "id=o"], "top"),
         (&["id=^b"], "base"),
     ] {

@@ -1,5 +1,5 @@
-//! What the files of a snapshot take on disk, as containerd measures it: allocated blocks, each
-//! inode once, the root directory included (continuity v0.5 `fs/du_unix.go` `diskUsage`).
+//! Measures the files of a snapshot on disk as containerd does: allocated blocks, each inode once, including
+//! the root directory (continuity v0.5 `fs/du_unix.go` `diskUsage`).
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
@@ -13,12 +13,12 @@ use super::UsageError;
 use crate::dir::{Dir, DirError};
 use crate::snapshots::{TREES, Trees};
 
-/// What `st_blocks` counts, whatever the file system allocates in.
+/// Unit of `st_blocks`, independent of the file system's block size.
 const BLOCK_BYTES: i64 = 512;
-/// The kernel answers EAGAIN if it cannot rule out a race with a rename elsewhere.
+/// The kernel returns EAGAIN if it cannot rule out a race with a rename elsewhere.
 const MAX_ATTEMPTS: usize = 64;
 
-/// Bytes of the snapshot `id`, in the first of `trees` that has it.
+/// Returns the size in bytes of the snapshot `id`, in the first of `trees` that has it.
 pub(super) fn measure(trees: &[Trees], id: u64) -> Result<i64, UsageError> {
     let mut missing = None;
     for trees in trees {
@@ -52,7 +52,7 @@ fn allocated(top: &Dir) -> Result<i64, DirError> {
 }
 
 struct Walk {
-    /// Inodes with several links that were met before.
+    /// Inodes with several links that were counted already.
     linked: BTreeSet<(u64, u64)>,
     bytes: i64,
     /// Directories not yet read, by their paths.
@@ -85,7 +85,7 @@ impl Walk {
     }
 }
 
-/// Opens the directory `path` below `top`, through no link.
+/// Opens the directory `path` below `top`, without following links.
 fn open(top: &Dir, path: &Path) -> Result<std::os::fd::OwnedFd, Errno> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -1,4 +1,4 @@
-//! Which database files a root has, of whatever worker, and which of them are not part of a
+//! The database files of a root, of any worker, including those that are not part of a
 //! [`State`](crate::state::State).
 
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::{Part, StateFile, Worker};
 use crate::dir::{Dir, DirError, FileKind, if_there};
 
-/// The place of a database that a daemon opens, whether or not there is a file.
+/// The place of a database that a daemon opens, whether or not the file exists.
 ///
 /// ```
 /// use bkstate::Root;
@@ -22,7 +22,7 @@ use crate::dir::{Dir, DirError, FileKind, if_there};
 /// let staging = Staging::begin(&root, &existing)?;
 /// let written = staging.write(&state)?;
 /// staging.publish(written)?;
-/// // Those that a conversion leaves alone.
+/// // The databases that a conversion does not change.
 /// let kept: Vec<DatabasePlace> = root.parts()?.kept;
 /// assert_eq!(kept.len(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -34,12 +34,12 @@ pub struct DatabasePlace {
 }
 
 impl DatabasePlace {
-    /// Where the file is, or would be.
+    /// Returns the path of the file, existing or not.
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join(self.name)
     }
 
-    /// Opens what is there, if it is a regular file.
+    /// Opens the file, if it exists and is a regular file.
     pub(crate) fn open(&self) -> Result<Option<File>, DirError> {
         match self.dir.find(self.name)? {
             Some(found) if found.kind == FileKind::File => if_there(self.dir.file(self.name)),
@@ -48,19 +48,20 @@ impl DatabasePlace {
     }
 }
 
-/// The databases that daemons open in the root of `worker`: those of the root itself, and those of each
-/// worker in it.
+/// Returns the databases that daemons open in the root of `worker`: those of the root itself, and those of
+/// each worker in it.
 pub(crate) fn all(root: &Dir, worker: &Worker) -> Result<Vec<DatabasePlace>, DirError> {
     places(root, worker, &StateFile::OF_ROOT, |_| true)
 }
 
-/// Those of [`all`] that no [`State`](crate::state::State) has: a conversion leaves them as they are.
+/// Returns those of [`all`] that are not part of a [`State`](crate::state::State): a conversion leaves them
+/// as they are.
 pub(crate) fn kept(root: &Dir, worker: &Worker) -> Result<Vec<DatabasePlace>, DirError> {
     let kept = StateFile::OF_ROOT.into_iter().filter(|file| *file != StateFile::Solver);
     places(root, worker, &kept.collect::<Vec<_>>(), |other| other.directory() != worker.directory())
 }
 
-/// The databases `of_root`, and those of the workers that are `wanted`.
+/// Returns the databases `of_root`, and those of the `wanted` workers.
 fn places(
     root: &Dir,
     worker: &Worker,
@@ -82,7 +83,7 @@ fn places(
     Ok(places)
 }
 
-/// Opens `part` of a worker that need not be whole. A link in the place of a directory is not one.
+/// Opens `part` of a worker that may be incomplete. A link instead of a directory is not followed.
 pub(crate) fn directory(root: &Dir, worker: &Worker, part: Part) -> Result<Option<Dir>, DirError> {
     let mut dir = root.try_clone()?;
     for (name, _) in worker.way(part) {
@@ -143,7 +144,7 @@ mod tests {
         assert!(place("cache.db").open().unwrap().is_none());
         fs::write(temp.path().join("cache-debug.db"), "").unwrap();
         assert!(place("cache-debug.db").open().unwrap().is_some());
-        // Names that are too long are no names of files, and that is another answer than "not there".
+        // Over-long names cause another error than "not found".
         let long = Box::leak("x".repeat(300).into_boxed_str());
         assert!(place(long).open().is_err());
     }

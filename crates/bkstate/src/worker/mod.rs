@@ -1,8 +1,8 @@
-//! Workers: where the parts of a daemon's state lie, and what they are called.
+//! Workers: the paths and names of the parts of a daemon's state.
 //!
-//! A daemon has one state for each of its workers. What runs the steps (the *executor*) and what keeps the
-//! files of layers (the *snapshotter*) decide where its files are and what stands in them. A [`Worker`] is
-//! the only place that knows: everybody else asks it for a [`Part`], a [`StateFile`] or a name.
+//! A daemon has one state for each of its workers. The component that runs the steps (the *executor*) and the
+//! one that keeps the files of layers (the *snapshotter*) determine the paths and the content of its files.
+//! Only a [`Worker`] knows them: all other code asks it for a [`Part`], a [`StateFile`] or a name.
 //!
 //! ```
 //! use bkstate::dir::Dir;
@@ -13,7 +13,7 @@
 //! assert_eq!((worker.executor(), worker.snapshotter()), (Executor::Oci, "overlayfs"));
 //! assert_eq!(worker.directory(), "runc-overlayfs");
 //!
-//! // Its files are reached from the directory of the root, without following a link.
+//! // Its files are opened from the directory of the root, without following links.
 //! let temp = tempfile::tempdir()?;
 //! let root = Dir::open(temp.path())?;
 //! assert!(worker.open(&root, Part::Snapshotter)?.is_none());
@@ -22,7 +22,7 @@
 //! let place = worker.place(StateFile::Records);
 //! assert_eq!((place.part, place.name, place.mode), (Part::Worker, "metadata_v2.db", 0o600));
 //!
-//! // In the metadata of containerd it has a namespace, and in that a table of its snapshots.
+//! // In containerd's metadata it has a namespace, and in that a table of its snapshots.
 //! let mut metadata = Metadata::default();
 //! let namespace: &mut Namespace = worker.namespace_entry(&mut metadata);
 //! let table: &mut SnapshotTable = worker.table_entry(namespace);
@@ -30,7 +30,7 @@
 //! assert_eq!(metadata.namespaces["buildkit"].snapshots["overlayfs"].sequence, 7);
 //! assert_eq!(worker.snapshot_name(8, "base"), "buildkit/8/base");
 //!
-//! // The same where neither is made if it is not there.
+//! // The same, without creating missing ones.
 //! let found = worker.namespace_of(&metadata).and_then(|namespace| worker.table_of(namespace));
 //! assert_eq!(found.map(|table| table.sequence), Some(7));
 //! let namespace = worker.namespace_of_mut(&mut metadata).ok_or("no namespace")?;
@@ -38,14 +38,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What else depends on it: in which form the files of layers are, whose they are, and how a database is
-//! replaced.
+//! It also determines the form and the ownership of the files of layers, and how a database is replaced.
 //!
 //! ```
 //! use bkstate::dir::Dir;
 //! use bkstate::worker::{Commit, OverlayMarks, Owners, Part, Place, StateFile, TreeForm, Worker};
 //!
-//! /// Whether a tree can be made without a mount, and its databases be renamed into place.
+//! /// Whether trees can be made without a mount, and databases can be renamed into place.
 //! fn is_written_as_files(worker: &Worker) -> bool {
 //!     worker.form() == TreeForm::Overlay(OverlayMarks::Trusted)
 //!         && worker.owners() == Owners::AsInLayers
@@ -76,20 +75,20 @@ use crate::dir::{Dir, DirError};
 use crate::gc::GcDefaults;
 use crate::metadata::{Lease, Metadata, Namespace, SnapshotTable};
 
-/// What runs the steps of a build, and with it whose databases hold the state.
+/// The component that runs the steps of a build; its databases have the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Executor {
-    /// buildkitd itself, by runc or another OCI runtime. All of the state is in the root of the daemon.
+    /// buildkitd itself, with runc or another OCI runtime. The whole state is in the daemon's root.
     Oci,
-    /// containerd. Layers and their metadata are in the root of containerd.
+    /// containerd. Layers and their metadata are in containerd's root.
     Containerd,
 }
 
 impl Executor {
     const ALL: [Self; 2] = [Self::Oci, Self::Containerd];
 
-    /// What the directory of a worker begins with (BuildKit v0.34.2 `worker/runc/runc.go` and
+    /// Prefix of the name of a worker's directory (BuildKit v0.34.2 `worker/runc/runc.go` and
     /// `worker/containerd/containerd.go` `NewWorkerOpt`).
     fn prefix(self) -> &'static str {
         match self {
@@ -99,50 +98,48 @@ impl Executor {
     }
 }
 
-/// What the directory of a snapshot holds.
+/// The form of the files in a snapshot's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TreeForm {
-    /// The difference to the snapshot below it, as overlayfs has it: whiteouts are devices 0:0, and opaque
+    /// The difference to the parent snapshot, in the form of overlayfs: whiteouts are devices 0:0, and opaque
     /// directories have an extended attribute.
     Overlay(OverlayMarks),
 }
 
-/// Which extended attributes mark what overlayfs has to know of a file.
+/// The extended attributes that mark files for overlayfs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OverlayMarks {
-    /// `trusted.overlay.*`, as of a daemon that runs as root.
+    /// `trusted.overlay.*`, used by a daemon that runs as root.
     Trusted,
 }
 
-/// Whose files are whose in the trees of snapshots.
+/// The ownership of files in the trees of snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Owners {
-    /// Those that the layers name.
+    /// The owners in the layers.
     AsInLayers,
 }
 
-/// How a database that changes takes the place of what was there.
+/// How a changed database replaces the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Commit {
-    /// A new file is renamed to it. Nobody waits for a lock of the old one, since there is
-    /// [`StateFile::Lock`].
+    /// A new file is renamed to it. The old file's own lock is not needed, since [`StateFile::Lock`] is held.
     Rename,
 }
 
-/// The namespace that daemons take unless they are told another (BuildKit v0.34.2 `worker/runc/runc.go`,
-/// `defaults`).
+/// The default namespace of daemons (BuildKit v0.34.2 `worker/runc/runc.go`, `defaults`).
 const NAMESPACE: &str = "buildkit";
 
 /// A worker of a daemon.
 ///
-/// There is one kind of it: the [`Default`], which is the OCI worker with the overlayfs snapshotter of a
-/// daemon that runs as root (BuildKit v0.34.2 `worker/runc/runc.go` `NewWorkerOpt`).
+/// Only one kind exists: the [`Default`], the OCI worker with the overlayfs snapshotter of a daemon that runs
+/// as root (BuildKit v0.34.2 `worker/runc/runc.go` `NewWorkerOpt`).
 ///
-/// A lease says for each snapshotter which snapshots it keeps:
+/// A lease lists the snapshots that it keeps per snapshotter:
 ///
 /// ```
 /// use bkstate::metadata::Lease;
@@ -173,8 +170,8 @@ impl Default for Worker {
 }
 
 impl Worker {
-    /// The worker whose directory in a root has this name, if one has: it is called after its executor and its
-    /// snapshotter.
+    /// Returns the worker whose directory in a root has this name, if there is such a worker. The name
+    /// consists of executor and snapshotter.
     ///
     /// ```
     /// use bkstate::worker::{Executor, Worker};
@@ -193,7 +190,7 @@ impl Worker {
         })
     }
 
-    /// The workers that have a directory in `root`.
+    /// Returns the workers that have a directory in `root`.
     ///
     /// ```
     /// use bkstate::dir::Dir;
@@ -206,14 +203,14 @@ impl Worker {
     /// ```
     ///
     /// # Errors
-    /// If it cannot be listed.
+    /// Returns an error if it cannot be listed.
     pub fn in_root(root: &Dir) -> Result<Vec<Self>, DirError> {
         let entries = root.entries()?;
         let names = entries.iter().filter(|entry| entry.is_dir).filter_map(|entry| entry.to_str());
         Ok(names.filter_map(Self::of_directory).collect())
     }
 
-    /// The worker of `executor` that keeps layers with `snapshotter`, and in containerd's metadata in
+    /// Returns the worker of `executor` that keeps layers with `snapshotter`, and in containerd's metadata in
     /// `namespace`.
     fn new(executor: Executor, snapshotter: &str, namespace: &str) -> Self {
         Self {
@@ -228,42 +225,42 @@ impl Worker {
         }
     }
 
-    /// What runs its steps.
+    /// Returns the component that runs its steps.
     pub fn executor(&self) -> Executor {
         self.executor
     }
 
-    /// The name of its snapshotter, as leases and the metadata have it.
+    /// Returns the name of its snapshotter, as used in leases and metadata.
     pub fn snapshotter(&self) -> &str {
         &self.snapshotter
     }
 
-    /// The namespace of its content, snapshots and leases (BuildKit v0.34.2 `worker/runc/runc.go`).
+    /// Returns the namespace of its content, snapshots and leases (BuildKit v0.34.2 `worker/runc/runc.go`).
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// The name of its directory in the root.
+    /// Returns the name of its directory in the root.
     pub fn directory(&self) -> &str {
         &self.directory
     }
 
-    /// What the directories of its snapshots hold.
+    /// Returns the form of the files in its snapshots.
     pub fn form(&self) -> TreeForm {
         self.form
     }
 
-    /// Whose files are whose in them.
+    /// Returns the ownership of the files in its snapshots.
     pub fn owners(&self) -> Owners {
         self.owners
     }
 
-    /// How its databases are replaced.
+    /// Returns how its databases are replaced.
     pub fn commit(&self) -> Commit {
         self.commit
     }
 
-    /// The garbage collection of its daemon where nothing is configured.
+    /// Returns the default garbage collection of its daemon.
     ///
     /// ```
     /// use bkstate::gc::GcDefaults;
@@ -275,7 +272,7 @@ impl Worker {
         self.gc_defaults
     }
 
-    /// The namespace of its build history (BuildKit v0.34.2 `cmd/buildkitd/main.go` `newController`).
+    /// Returns the namespace of its build history (BuildKit v0.34.2 `cmd/buildkitd/main.go` `newController`).
     ///
     /// ```
     /// assert_eq!(bkstate::worker::Worker::default().history_namespace(), "buildkit_history");
@@ -284,53 +281,53 @@ impl Worker {
         format!("{}_history", self.namespace)
     }
 
-    /// What the snapshot that is the `number`th of the namespace and has the key `key` there is called by the
-    /// snapshotter (containerd v2.3.3 `core/metadata/snapshot.go` `createKey`).
+    /// Returns the snapshotter's name for the snapshot with the number `number` and the key `key` in the
+    /// namespace (containerd v2.3.3 `core/metadata/snapshot.go` `createKey`).
     pub fn snapshot_name(&self, number: u64, key: &str) -> String {
         format!("{}/{number}/{key}", self.namespace)
     }
 
-    /// The namespace of the worker, if there is one.
+    /// Returns the namespace of the worker, if it exists.
     pub fn namespace_of<'m>(&self, metadata: &'m Metadata) -> Option<&'m Namespace> {
         metadata.namespaces.get(&self.namespace)
     }
 
-    /// The same, to be changed.
+    /// Mutable version of [`namespace_of`](Self::namespace_of).
     pub fn namespace_of_mut<'m>(&self, metadata: &'m mut Metadata) -> Option<&'m mut Namespace> {
         metadata.namespaces.get_mut(&self.namespace)
     }
 
-    /// The namespace of the worker, which is made if it is not there.
+    /// Returns the namespace of the worker, and creates it if it is missing.
     pub fn namespace_entry<'m>(&self, metadata: &'m mut Metadata) -> &'m mut Namespace {
         metadata.namespaces.entry(self.namespace.clone()).or_default()
     }
 
-    /// The snapshots of the worker in `namespace`, if there are any.
+    /// Returns the snapshots of the worker in `namespace`, if any.
     pub fn table_of<'n>(&self, namespace: &'n Namespace) -> Option<&'n SnapshotTable> {
         namespace.snapshots.get(&self.snapshotter)
     }
 
-    /// The same, to be changed.
+    /// Mutable version of [`table_of`](Self::table_of).
     pub fn table_of_mut<'n>(&self, namespace: &'n mut Namespace) -> Option<&'n mut SnapshotTable> {
         namespace.snapshots.get_mut(&self.snapshotter)
     }
 
-    /// The snapshots of the worker in `namespace`, whose table is made if it is not there.
+    /// Returns the snapshots of the worker in `namespace`, and creates the table if it is missing.
     pub fn table_entry<'n>(&self, namespace: &'n mut Namespace) -> &'n mut SnapshotTable {
         namespace.snapshots.entry(self.snapshotter.clone()).or_default()
     }
 
-    /// The keys of the worker's snapshots that `lease` keeps, if it keeps any.
+    /// Returns the keys of the worker's snapshots that `lease` keeps, if any.
     pub fn kept_by<'l>(&self, lease: &'l Lease) -> Option<&'l BTreeSet<String>> {
         lease.snapshots.get(&self.snapshotter)
     }
 
-    /// The same, to be changed.
+    /// Mutable version of [`kept_by`](Self::kept_by).
     pub fn kept_by_mut<'l>(&self, lease: &'l mut Lease) -> Option<&'l mut BTreeSet<String>> {
         lease.snapshots.get_mut(&self.snapshotter)
     }
 
-    /// The keys of the worker's snapshots that `lease` keeps, of which it may have none yet.
+    /// Returns the keys of the worker's snapshots that `lease` keeps, and creates the set if it is missing.
     pub fn kept_by_entry<'l>(&self, lease: &'l mut Lease) -> &'l mut BTreeSet<String> {
         lease.snapshots.entry(self.snapshotter.clone()).or_default()
     }

@@ -1,4 +1,4 @@
-//! Where the parts of a state lie.
+//! The places of the parts of a state.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub enum Part {
     Snapshotter,
 }
 
-/// A file of a state that has a fixed place.
+/// A file of a state with a fixed place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum StateFile {
@@ -29,30 +29,30 @@ pub enum StateFile {
     Lock,
     /// The cache of the solver: keys, links and results.
     Solver,
-    /// The builds that the daemon remembers.
+    /// The build history.
     History,
-    /// What a daemon with `--save-cache-debug` hashed (BuildKit v0.24 and later).
+    /// The inputs of hashes that a daemon with `--save-cache-debug` records (BuildKit v0.24 and later).
     SolverDebug,
     /// The id of the worker.
     WorkerId,
     /// The records of the cache.
     Records,
-    /// The records in the form of daemons before v0.8; see `docs/format/state.md`.
+    /// The records in the format of daemons before v0.8; see `docs/format/state.md`.
     FormerRecords,
     /// containerd's metadata of content, snapshots and leases.
     Metadata,
-    /// The snapshots, as the snapshotter knows them.
+    /// The snapshots in the snapshotter's database.
     Snapshots,
 }
 
 impl StateFile {
-    /// The databases that lie in the root itself (BuildKit v0.34.2 `cmd/buildkitd/main.go`).
+    /// The databases in the root itself (BuildKit v0.34.2 `cmd/buildkitd/main.go`).
     pub(crate) const OF_ROOT: [Self; 3] = [Self::Solver, Self::History, Self::SolverDebug];
     /// The databases of a worker (`worker/runc/runc.go`, `worker/containerd/containerd.go`; containerd
     /// v2.4.2 `plugins/snapshots/overlay/overlay.go`).
     pub(crate) const OF_WORKER: [Self; 3] = [Self::Records, Self::Metadata, Self::Snapshots];
 
-    /// Which of the files that are called the same for every worker lies at `path`, if it is one.
+    /// Returns the file at `path`, if it is one that has the same name for every worker.
     pub(crate) fn common(path: &Path) -> Option<Self> {
         let worker = Worker::default();
         let mut files = Self::OF_ROOT.into_iter().chain([Self::WorkerId]);
@@ -60,18 +60,18 @@ impl StateFile {
     }
 }
 
-/// Where a file lies.
+/// The place of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The directory.
     pub part: Part,
     /// Its name there.
     pub name: &'static str,
-    /// The permissions that a daemon makes it with.
+    /// The permissions with which a daemon creates it.
     pub mode: u32,
 }
 
-/// What is in the making, in a root.
+/// The directory of unfinished work, in a root.
 pub(crate) const STAGING: &str = ".oci2bk-staging";
 
 /// The content store, in the directory of an OCI worker (`worker/runc/runc.go`).
@@ -80,7 +80,7 @@ const CONTENT: &str = "content";
 const SNAPSHOTS: &str = "snapshots";
 
 impl Worker {
-    /// Where `file` lies.
+    /// Returns the place of `file`.
     pub fn place(&self, file: StateFile) -> Place {
         let (part, name, mode) = match file {
             StateFile::Lock => (Part::Root, "buildkitd.lock", 0o600),
@@ -96,12 +96,13 @@ impl Worker {
         Place { part, name, mode }
     }
 
-    /// The name of `file` in its directory.
+    /// Returns the name of `file` in its directory.
     pub fn name(&self, file: StateFile) -> &'static str {
         self.place(file).name
     }
 
-    /// The names that lead from the root to `part`, with the permissions that a daemon makes each with.
+    /// Returns the names that lead from the root to `part`, with the permissions with which a daemon creates
+    /// each.
     pub(crate) fn way(&self, part: Part) -> Vec<(&str, u32)> {
         let below = match part {
             Part::Root => return Vec::new(),
@@ -112,18 +113,18 @@ impl Worker {
         [(self.directory(), 0o700)].into_iter().chain(below).collect()
     }
 
-    /// Opens `part` below `root`, if it is there.
+    /// Opens `part` below `root`, if it exists.
     ///
     /// # Errors
-    /// If it cannot be opened, or is not a directory.
+    /// Returns an error if it cannot be opened, or is not a directory.
     pub fn open(&self, root: &Dir, part: Part) -> Result<Option<Dir>, DirError> {
         if_there(self.open_existing(root, part))
     }
 
-    /// Opens `part` below `root`, which has to be there.
+    /// Opens `part` below `root`, which must exist.
     ///
     /// # Errors
-    /// If it is not there, or cannot be opened.
+    /// Returns an error if it does not exist, or cannot be opened.
     pub fn open_existing(&self, root: &Dir, part: Part) -> Result<Dir, DirError> {
         let mut dir = root.try_clone()?;
         for (name, _) in self.way(part) {
@@ -132,10 +133,10 @@ impl Worker {
         Ok(dir)
     }
 
-    /// Opens `part` below `root`, and makes what is not there of it.
+    /// Opens `part` below `root`, and creates missing directories.
     ///
     /// # Errors
-    /// If it can be neither opened nor made.
+    /// Returns an error if it can be neither opened nor created.
     pub fn create(&self, root: &Dir, part: Part) -> Result<Dir, DirError> {
         let mut dir = root.try_clone()?;
         for (name, mode) in self.way(part) {
@@ -147,14 +148,14 @@ impl Worker {
         Ok(dir)
     }
 
-    /// Whether something has the name of the worker's directory in `root`.
+    /// Returns whether `root` has an entry with the name of the worker's directory.
     pub(crate) fn is_in(&self, root: &Dir) -> Result<bool, DirError> {
         Ok(root.find(self.directory())?.is_some())
     }
 }
 
-/// Whether there is something at `name` other than a file without content, in which a daemon begins anew as
-/// if it were not there: it was stopped when it made the database.
+/// Returns whether `name` exists and is not an empty file. A daemon that was stopped when it created the
+/// database leaves an empty file, and the next one starts over.
 pub(crate) fn is_made(dir: &Dir, name: &str) -> Result<bool, DirError> {
     let found = dir.find(name)?;
     Ok(found.is_some_and(|found| found.kind != FileKind::File || found.size > 0))

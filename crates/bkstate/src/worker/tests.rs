@@ -48,7 +48,7 @@ fn a_part_is_not_reached_through_a_link() {
     assert!(worker.create(&root, Part::Content).is_err());
 }
 
-/// All paths below `dir`.
+/// Returns all paths below `dir`.
 fn paths(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut pending = vec![dir.to_owned()];
@@ -99,7 +99,7 @@ fn state(worker: &Worker) -> State {
     state
 }
 
-/// Nothing but the worker says where the parts lie and what they are called.
+/// Only the worker determines the paths and names of the parts.
 #[test]
 fn a_worker_with_other_names_has_its_state_at_its_own_places() {
     let temp = tempfile::tempdir().unwrap();
@@ -152,7 +152,7 @@ fn a_worker_with_other_names_has_its_state_at_its_own_places() {
     assert_eq!(root.state().unwrap(), more);
     drop(root);
 
-    // To the worker that is meant by default, it is that of another one.
+    // To the default worker, it is the state of another one.
     let root = Root::open(temp.path()).unwrap();
     assert!(Existing::check_workers(&root).is_err() && root.verify().is_err());
 }

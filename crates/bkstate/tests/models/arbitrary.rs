@@ -1,4 +1,4 @@
-//! Models with anything in them that their files can hold.
+//! Arbitrary models, with anything that their files can contain.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -14,7 +14,7 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
-/// Text with what JSON escapes, Go's JSON escapes on top, and what needs several bytes.
+/// Text with characters that JSON escapes, that only Go's JSON escapes, and that need several bytes.
 fn text() -> impl Strategy<Value = String> {
     "[a-z<>&\"\\\\/:\u{0}\u{8}\n\u{7f}\u{e9}\u{2028}\u{1f40b}]{0,8}"
 }

@@ -24,7 +24,7 @@ fn at(path: &[&[u8]], node: Node) -> Tree {
     tree
 }
 
-/// How a file with `node` at the end of `path` is refused.
+/// Returns the error for a file with `node` at the end of `path`.
 fn refusal<M: Model>(path: &[&[u8]], node: Node) -> DecodeError {
     match M::of(&at(path, node)) {
         Err(error) => error,
@@ -32,19 +32,19 @@ fn refusal<M: Model>(path: &[&[u8]], node: Node) -> DecodeError {
     }
 }
 
-/// Asserts that `bytes` at the end of `path` are refused as not being what is expected there.
+/// Asserts that `bytes` at the end of `path` are rejected as unexpected.
 fn refused_value<M: Model>(path: &[&[u8]], bytes: &[u8]) {
     let error = refusal::<M>(path, value(bytes));
     assert!(matches!(error, DecodeError::Value { .. }), "{path:?}: {error}");
 }
 
-/// Asserts that a bucket at the end of `path` is refused where only a value can be.
+/// Asserts that reading fails if `path` ends in a bucket where a value is expected.
 fn refused_bucket<M: Model>(path: &[&[u8]]) {
     let error = refusal::<M>(path, Node::Bucket(Tree::default()));
     assert!(matches!(error, DecodeError::Kind { expected: "value", .. }), "{path:?}: {error}");
 }
 
-/// Asserts that a value at the end of `path` is refused where only a bucket can be.
+/// Asserts that reading fails if `path` ends in a value where a bucket is expected.
 fn refused_plain<M: Model>(path: &[&[u8]]) {
     let error = refusal::<M>(path, value(b"value"));
     assert!(matches!(error, DecodeError::Kind { expected: "bucket", .. }), "{path:?}: {error}");
@@ -176,7 +176,7 @@ fn times_that_are_none() {
         }
         refused_value::<Metadata>(&[b"v1", b"n", b"leases", b"id", b"createdat"], time);
     }
-    // Billionths of a second run to 999,999,999.
+    // The maximum of nanoseconds is 999,999,999.
     let nanoseconds = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0x3b, 0x9a, 0xca, 0x00, 0xff, 0xff];
     refused_value::<Metadata>(&[b"v1", b"n", b"leases", b"id", b"createdat"], &nanoseconds);
 }
@@ -238,7 +238,7 @@ fn a_refusal_names_the_place_and_shows_little_of_what_is_there() {
     assert!(error.len() < 300, "{error}");
 }
 
-/// Puts `node` in place of some entry of `tree`, or beside it under the name `name`.
+/// Replaces some entry of `tree` by `node`, or adds `node` beside it under the name `name`.
 fn disturb(tree: &mut Tree, way: &[Index], node: Node, name: Option<Vec<u8>>) {
     let Some((first, rest)) = way.split_first() else { return };
     if tree.entries.is_empty() {
@@ -266,7 +266,7 @@ fn disturbance() -> impl Strategy<Value = (Vec<Index>, Node, Option<Vec<u8>>)> {
     (proptest::collection::vec(any::<Index>(), 1..6), node, name)
 }
 
-/// A disturbed file is refused, or read into a model that comes back as it was.
+/// A disturbed file is rejected, or read into a model that survives a round trip.
 fn read_or_refused<M: Model>(model: &M, (way, node, name): (Vec<Index>, Node, Option<Vec<u8>>)) {
     let mut tree = Tree::read(&model.db().unwrap().root()).unwrap();
     disturb(&mut tree, &way, node, name);

@@ -1,5 +1,4 @@
-//! The models of the four databases: whatever they hold comes back as it was, and whatever a file
-//! holds is read or refused.
+//! The models of the four databases: any content survives a round trip, and any file is read or rejected.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
 mod arbitrary;
@@ -16,26 +15,26 @@ use bkstate::records::Records;
 use bkstate::snapshots::Snapshots;
 use bkstate::solver::SolverCache;
 
-/// What the four models have in common.
+/// The common interface of the four models.
 trait Model: Sized + PartialEq + std::fmt::Debug {
     fn read(db: &Db) -> Result<Self, DecodeError>;
     fn write(&self, file: &File) -> Result<(), EncodeError>;
 
-    /// The database that is written from the model.
+    /// Writes the model to a database.
     fn db(&self) -> Result<Db, EncodeError> {
         let file = tempfile::tempfile().unwrap();
         self.write(&file)?;
         Ok(Db::open(file).unwrap())
     }
 
-    /// The model as it comes back from the file that is written from it.
+    /// Writes the model and reads it back.
     fn rewritten(&self) -> Self {
         let db = self.db().unwrap();
         assert_eq!(bolt::check(&db).len(), 0, "bbolt would refuse the file");
         Self::read(&db).unwrap()
     }
 
-    /// The model that is read from a file with the content `tree`.
+    /// Reads the model from a file with the content `tree`.
     fn of(tree: &Tree) -> Result<Self, DecodeError> {
         let file = tempfile::tempfile().unwrap();
         bolt::write(&file, |root| tree.write(root)).unwrap();

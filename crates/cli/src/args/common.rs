@@ -1,4 +1,4 @@
-//! What several commands take.
+//! Arguments of several commands.
 
 use std::num::NonZeroUsize;
 
@@ -7,7 +7,7 @@ use oci2bk::limits::{LIMITS, Limit, Limits, Setting, amount};
 
 use crate::code::EXIT_CODES;
 
-/// What the input may cost.
+/// The limits on the cost of the input.
 #[derive(Debug, Args)]
 pub(crate) struct LimitArguments {
     /// Raise or lower a limit on what the input may cost, such as layer-entries=50M
@@ -23,17 +23,17 @@ impl LimitArguments {
     }
 }
 
-/// What stands at the end of `--help`.
+/// Returns the text at the end of `--help`.
 pub(super) fn more_help(examples: &str) -> String {
     format!("{}\n\n{EXIT_CODES}", examples.trim_end())
 }
 
-/// How many things to work on at a time.
+/// Parses the number of parallel jobs.
 pub(super) fn jobs(text: &str) -> Result<NonZeroUsize, String> {
     text.parse().map_err(|_| "it has to be a number from 1 on".to_owned())
 }
 
-/// The limits and their defaults, a line each.
+/// Returns the limits and their defaults, one per line.
 pub(crate) fn limits() -> String {
     let setting = |limit: &Limit| format!("{}={}", limit.name(), amount(limit.default));
     let settings: Vec<_> = LIMITS.iter().map(setting).collect();
@@ -53,14 +53,14 @@ pub(crate) enum Format {
     Json,
 }
 
-/// The variable that stands for `--progress`.
+/// The environment variable for `--progress`.
 pub(super) const PROGRESS_VARIABLE: &str = "BUILDKIT_PROGRESS";
 
 /// The form of progress, as in `docker buildx build --progress`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgressMode {
     /// As tty on a terminal, as plain elsewhere
-    // An empty variable counts as none.
+    // An empty variable counts as unset.
     #[value(alias = "")]
     Auto,
     /// A line per event

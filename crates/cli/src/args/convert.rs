@@ -136,14 +136,14 @@ pub(crate) struct Convert {
     pub(crate) daemon: DaemonArguments,
 }
 
-/// Where from and where to: `SRC... ROOT`.
+/// Sources and destination: `SRC... ROOT`.
 ///
-/// To clap it is one list, whose last word is the root. As two arguments it would let no option
-/// stand between the sources and the root.
+/// For clap it is one list, whose last word is the root. As two arguments, no option could come between the
+/// sources and the root.
 #[derive(Debug)]
 pub(crate) struct Places {
     pub(crate) sources: Vec<Source>,
-    /// Left out if it follows from the daemon that is named.
+    /// Omitted if the daemon's options determine it.
     pub(crate) root: Option<PathBuf>,
 }
 
@@ -186,7 +186,7 @@ impl FromArgMatches for Places {
         let words = matches.get_many::<OsString>(PLACES).unwrap_or_default();
         let mut words: Vec<_> = words.collect();
         let is_given = |id: &str| matches.contains_id(id);
-        // With a configuration, one word is a source without a root; of several the last is the root.
+        // With a configuration, a single word is a source, without a root; of several the last is the root.
         let has_no_root = is_given(BUILDER) || is_given(CONFIG) && words.len() == 1;
         let root = if has_no_root { None } else { words.pop() };
         if words.is_empty() {
@@ -217,7 +217,7 @@ impl FromArgMatches for Places {
     }
 }
 
-/// What went wrong with a source, in one line.
+/// Formats a source's error and its causes in one line.
 fn chain(error: &ParseSourceError) -> String {
     let reason = error.source().map(|source| format!(": {source}"));
     format!("{error}{}", reason.unwrap_or_default())

@@ -1,4 +1,4 @@
-//! Which daemon a command is about: its root, or what the root follows from.
+//! The daemon of a command: its root, or options that determine the root.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ pub(super) const CONFIG: &str = "config";
 pub(super) const BUILDER: &str = "builder";
 const DOCKER_ROOT: &str = "docker-root";
 
-/// A daemon whose root may be left out.
+/// A daemon whose root may be omitted.
 #[derive(Debug, Args)]
 pub(crate) struct DaemonArguments {
     /// The buildkitd.toml of the daemon, for its root and its garbage collection
@@ -33,7 +33,7 @@ pub(crate) struct DaemonArguments {
     pub(crate) docker_root: Option<PathBuf>,
 }
 
-/// The root of a daemon, given or not.
+/// The root of a daemon, if it is given.
 #[derive(Debug, Args)]
 pub(crate) struct RootArguments {
     /// The root of the buildkitd, such as /var/lib/buildkit

@@ -39,7 +39,7 @@ Examples:
   # For everybody on this machine, then: man oci2bk-convert
   oci2bk man /usr/local/share/man/man1";
 
-/// What stands at the end of `oci2bk help limits`.
+/// Returns the text at the end of `oci2bk help limits`.
 pub(super) fn limits_help() -> String {
     let lines: Vec<_> = limits().lines().map(|line| format!("  {line}")).collect();
     format!("{LIMITS_EXAMPLES}\n\nLimits and their defaults:\n{}", lines.join("\n"))

@@ -53,7 +53,7 @@ pub(crate) struct Inspect {
     pub(crate) format: InspectFormat,
 }
 
-/// The form of what is seen.
+/// The form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum InspectFormat {
     /// For people

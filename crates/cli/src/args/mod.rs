@@ -43,7 +43,7 @@ use crate::version;
 #[derive(Debug, Parser)]
 #[command(
     name = "oci2bk",
-    // Whatever the file of the program is called.
+    // In any case, also if the program's file has another name.
     bin_name = "oci2bk",
     version,
     long_version = version::LONG.as_str(),
@@ -55,15 +55,15 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// The command line, if it can be carried out.
+/// Parses and checks the command line.
 pub(crate) fn parse() -> Result<Arguments, clap::Error> {
     let arguments = Arguments::try_parse()?;
     stdin::check(&arguments.command)?;
     Ok(arguments)
 }
 
-/// Prints why the command line is wrong, or the help that was asked for. To clap the value of a variable is
-/// that of its option.
+/// Prints the error of the command line, or the requested help. clap treats the value of a variable like that
+/// of its option.
 pub(crate) fn refuse(mut error: clap::Error) -> ExitCode {
     let value = error.get(ContextKind::InvalidValue).map(ToString::to_string);
     let is_given = |value: &String| {
@@ -78,7 +78,8 @@ pub(crate) fn refuse(mut error: clap::Error) -> ExitCode {
         note(format_args!("the variable {PROGRESS_VARIABLE} is {value:?}:"));
     }
     if !error.use_stderr() {
-        // Help and version have nothing from outside. A reader that has gone has read what it wanted.
+        // Help and version contain nothing from outside. A closed pipe is not an error: its reader has what
+        // it wanted.
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
@@ -89,7 +90,7 @@ pub(crate) fn refuse(mut error: clap::Error) -> ExitCode {
         error.insert(kind, value);
     }
     let page = error.render().to_string();
-    // What a parser of ours says may quote a word.
+    // A message of our parsers may quote a word.
     let page = match std::error::Error::source(&error) {
         Some(cause) => {
             let shown = StyledStr::from(cause.to_string()).to_string();
@@ -100,7 +101,7 @@ pub(crate) fn refuse(mut error: clap::Error) -> ExitCode {
     let hint = hint(&error);
     match page.strip_prefix("error: ") {
         Some(said) => labelled_page(error_label(), said.trim_end()),
-        // Nothing was said, and help may be wanted.
+        // No arguments were given, so help may be wanted.
         None => labelled_page("", page.trim_end()),
     }
     if let Some(hint) = hint {

@@ -1,7 +1,7 @@
-//! The pages in `docs/reference` have the usage of each command as it is defined.
+//! The pages in `docs/reference` contain the usage of each command.
 //!
-//! It stands between `<!-- options: oci2bk COMMAND -->` and `<!-- /options: oci2bk COMMAND -->`, on the
-//! page of that command. Where `OCI2BK_BLESS` is set, it is written there and not compared.
+//! It is between `<!-- options: oci2bk COMMAND -->` and `<!-- /options: oci2bk COMMAND -->`, on the page of
+//! that command. With `OCI2BK_BLESS`, the test writes it and does not compare.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,7 +12,7 @@ use clap::builder::PossibleValue;
 
 use super::tests::commands;
 
-/// The page of a command: `keys attach` is on that of `keys`.
+/// Returns the page of a command: `keys attach` is on that of `keys`.
 fn page(words: &str) -> PathBuf {
     let command = words.split_whitespace().next().unwrap();
     directory().join(command).with_extension("md")
@@ -22,12 +22,12 @@ fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference")
 }
 
-/// What stands around the usage of a command.
+/// Returns the marks around the usage of a command.
 fn marks(words: &str) -> [String; 2] {
     ["", "/"].map(|slash| format!("<!-- {slash}options: oci2bk{words} -->"))
 }
 
-/// Usage, arguments, options and examples of a command.
+/// Formats usage, arguments, options and examples of a command.
 fn usage(command: &clap::Command) -> String {
     let synopsis = command.clone().render_usage().to_string();
     let synopsis: Vec<_> = synopsis.trim_start_matches("Usage:").lines().map(str::trim).collect();
@@ -89,7 +89,7 @@ fn description(argument: &Arg) -> String {
     text
 }
 
-/// Plain text as Markdown in a cell of a table.
+/// Escapes plain text for a cell of a Markdown table.
 fn prose(text: &str) -> String {
     let words = text.split(' ').map(|word| {
         let is_code = word.starts_with("--") || word.contains(['=', '[', '|', '@', '_', '*', '<']);
@@ -103,7 +103,7 @@ fn prose(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The examples at the end of `--help`.
+/// Returns the examples at the end of `--help`.
 fn examples(command: &clap::Command) -> String {
     let help = command.get_after_long_help().unwrap().to_string();
     let examples = help.strip_prefix("Examples:\n").unwrap().lines();

@@ -1,4 +1,4 @@
-//! What comes from stdin comes once.
+//! Checks that stdin is used only once.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use clap::error::ErrorKind;
 
 use super::{Arguments, Command, KeysCommand};
 
-/// The paths by which stdin can be named.
+/// The paths of stdin.
 const STDIN: [&str; 4] = ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
 
-/// Refuses a command that would read stdin for several key sources: the second would find nothing.
+/// Rejects a command that would read stdin for several key sources: the second would be empty.
 pub(super) fn check(command: &Command) -> Result<(), clap::Error> {
     let is_stdin = |path: &&Path| STDIN.iter().any(|stdin| *path == Path::new(stdin));
     if key_sources(command).into_iter().filter(is_stdin).count() < 2 {

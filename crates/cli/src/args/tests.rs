@@ -10,7 +10,7 @@ fn the_definition_is_consistent() {
     Arguments::command().debug_assert();
 }
 
-/// A command and all below it.
+/// Returns a command and all its subcommands.
 fn all_commands(command: clap::Command) -> Vec<clap::Command> {
     let below: Vec<_> = command.get_subcommands().cloned().flat_map(all_commands).collect();
     [command].into_iter().chain(below).collect()
@@ -154,7 +154,7 @@ fn keys_are_written_or_attached() {
     assert_eq!(attach.keys, ["a", "b", "c"].map(PathBuf::from));
     assert_eq!(attach.tag.as_deref(), Some("keys"));
 
-    // A file of that name can be given with its directory.
+    // A file with that name can be given with its directory.
     assert_eq!(parse("oci2bk keys ./attach -o -").unwrap().sources.len(), 1);
     for wrong in ["keys", "keys a", "keys -o a", "keys attach a", "keys attach a -o b --keys c"] {
         assert!(parse(&format!("oci2bk {wrong}")).is_err(), "{wrong}");
@@ -183,7 +183,7 @@ fn the_root_is_left_out_where_it_follows_from_the_daemon() {
     }
 }
 
-/// The command and all below it, with their words.
+/// Returns the command and all its subcommands, with their words.
 pub(super) fn commands() -> Vec<(String, clap::Command)> {
     let mut root = Arguments::command().disable_help_subcommand(true);
     root.build();

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// The files of buildx and Docker, made by hand.
+/// Hand-made files of buildx and Docker.
 struct Machine {
     temp: TempDir,
 }
@@ -168,6 +168,6 @@ fn the_builder_of_docker_engine_is_not_to_be_made() {
         let [hint] = &machine.builder(name).unwrap_err().hints()[..] else { panic!("{name}") };
         assert!(hint.ends_with("docker buildx create --driver docker-container --bootstrap"));
     }
-    // Any other name may be that of a builder to come.
+    // Any other name may be that of a future builder.
     assert!(matches!(machine.builder("desktop"), Err(BuilderError::NoVolume { .. })));
 }

@@ -1,4 +1,4 @@
-//! Why there is nothing to explain.
+//! Errors of `explain`.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! An export, for people.
+//! Tables of an export.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use oci2bk::text::{one_line, short_digest, size};
 
 use super::table::{Page, bytes, name, tally, time, unnamed};
 
-/// `detailed` shows each thing with all that is known of it.
+/// Formats the tables. `detailed` shows everything known about each item.
 pub(super) fn table(export: &Export, detailed: bool) -> String {
     let order = Graph::from(export).in_order();
     let mut page = Page::default();

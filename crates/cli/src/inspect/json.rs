@@ -1,4 +1,4 @@
-//! Both views for programs, in the words of `docs/reference/json.md`.
+//! Both views as JSON, with the fields of `docs/reference/json.md`.
 
 use bkstate::Time;
 use oci2bk::inspect::{Export, Record, Root, Warmth, count};

@@ -67,7 +67,7 @@ fn nothing(arguments: &Inspect, word: &str) -> Failure {
     Failure::NoSuchThing { place, word: word.to_owned() }
 }
 
-/// Says on stderr what is not seen, or not to be trusted.
+/// Warns on stderr about missing or unreliable information.
 fn warn(path: &Path, root: &Root) {
     for unread in &root.unread {
         let hint = match unread {
@@ -94,7 +94,7 @@ fn print(
     output::result(&match format {
         InspectFormat::Table => table(),
         InspectFormat::Json => text::to_json(&json())?,
-        // They end with a line feed of their own.
+        // They end with a line feed.
         InspectFormat::Dot => graph::dot(&graph()).trim_end().to_owned(),
         InspectFormat::Svg => graph::svg(&graph()).trim_end().to_owned(),
     })

@@ -1,4 +1,4 @@
-//! A root, for people.
+//! Tables of a root.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::warmth::layers_note;
 
 use super::table::{Page, WIDE, bytes, name, signed, tally, time, unnamed, yes};
 
-/// `detailed` shows each record and key with all that is known of it.
+/// Formats the tables. `detailed` shows everything known about each record and key.
 pub(super) fn table(root: &Root, detailed: bool) -> String {
     let order = Graph::from(root).in_order();
     let mut page = Page::default();
@@ -183,7 +183,7 @@ fn build_row(build: &Build) -> [String; 8] {
     ]
 }
 
-/// Each key and each record, with all that is known of it.
+/// Adds each key and each record, with all details.
 fn things(page: &mut Page, root: &Root) {
     let mut above: BTreeMap<&KeyId, BTreeSet<&KeyId>> = BTreeMap::new();
     for key in &root.keys {

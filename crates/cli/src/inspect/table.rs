@@ -1,14 +1,14 @@
-//! What the tables of all views have in common.
+//! Common parts of the tables.
 
 use bkstate::Time;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use oci2bk::inspect::Warmth;
 use oci2bk::text::{shortened, size};
 
-/// How wide what comes from outside may be in a table, which has other columns too.
+/// Maximum width of external text in a table with other columns.
 pub(super) const WIDE: usize = 60;
 
-/// Several tables under each other, each with a heading and its number of rows.
+/// Several tables in sequence, each with a heading and its number of rows.
 #[derive(Default)]
 pub(super) struct Page {
     lines: Vec<String>,
@@ -19,7 +19,7 @@ impl Page {
         self.lines.push(line.into());
     }
 
-    /// Adds a table, if it has any rows. Columns whose heading starts with `>` are set to the right.
+    /// Adds a table, unless it is empty. Columns whose heading starts with `>` are right-aligned.
     pub(super) fn table<const N: usize>(
         &mut self,
         heading: &str,
@@ -49,7 +49,7 @@ impl Page {
         }
     }
 
-    /// Adds one thing: what it is, and what is known of it. What is empty is left out.
+    /// Adds one item with its details. Empty details are omitted.
     pub(super) fn thing(&mut self, heading: &str, members: &[(&str, String)]) {
         if !self.lines.is_empty() {
             self.line("");
@@ -66,7 +66,7 @@ impl Page {
     }
 }
 
-/// A line with how many steps have which warmth.
+/// Returns a line with the number of steps of each warmth.
 pub(super) fn tally(counts: &[(Warmth, usize)]) -> String {
     let counts: Vec<_> =
         counts.iter().map(|(warmth, count)| format!("{count} {}", warmth.word())).collect();
@@ -77,7 +77,7 @@ pub(super) fn name(name: Option<&str>) -> String {
     name.map(|name| shortened(name, WIDE)).unwrap_or_default()
 }
 
-/// What stands in place of a name.
+/// Returns the replacement for a missing name.
 pub(super) fn unnamed(warmth: Warmth) -> String {
     if warmth == Warmth::Source { "(source)" } else { "(no name)" }.to_owned()
 }
@@ -86,7 +86,7 @@ pub(super) fn bytes(bytes: Option<u64>) -> String {
     bytes.map(size).unwrap_or_default()
 }
 
-/// A number that a database stores with a sign, and that is negative where it is not known.
+/// Converts a signed number from a database, where negative means unknown.
 pub(super) fn signed(bytes: Option<i64>) -> Option<u64> {
     bytes.and_then(|bytes| u64::try_from(bytes).ok())
 }

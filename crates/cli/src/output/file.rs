@@ -1,7 +1,7 @@
-//! Files that the user names to be written.
+//! Writes files named by the user.
 //!
-//! Others may have prepared the place: a symbolic link there must not make root write elsewhere. So a file
-//! is written beside its place and moved there, as `buildctl --metadata-file` does it (BuildKit v0.34.2
+//! Other users may have prepared the path: a symbolic link there must not make root write elsewhere. So a
+//! file is written beside its destination and renamed, as by `buildctl --metadata-file` (BuildKit v0.34.2
 //! `cmd/buildctl/build.go`, containerd/continuity v0.5.0 `ioutils.go`).
 
 use std::ffi::{CString, OsStr};
@@ -18,12 +18,12 @@ use rustix::process::umask;
 
 use super::write_stdout;
 
-/// What a file may be that is written, before the umask.
+/// The mode of written files, before the umask.
 const MODE: u32 = 0o644;
-/// As many names are tried for the file beside the place.
+/// Maximum number of names to try for the temporary file.
 const MOST_NAMES: u32 = 100;
 
-/// Why a file could not be written.
+/// Why a file cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
     #[error("it has no name of a file at its end")]
@@ -38,8 +38,8 @@ pub(crate) enum FileError {
     Io(#[from] io::Error),
 }
 
-/// Writes `content` to the file that the user names: as a new file in the place of what is there, if that is
-/// a file or a link. What is a pipe or a terminal is written to.
+/// Writes `content` to the file named by the user: as a new file that replaces an existing file or link. A
+/// pipe or a terminal is written to directly.
 pub(crate) fn write_file(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let (parent, name) = split(path)?;
     match descriptor(parent, name) {
@@ -48,7 +48,7 @@ pub(crate) fn write_file(path: &Path, content: &[u8]) -> Result<(), FileError> {
     }
 }
 
-/// Whether the path is one of those that stand for our stdout.
+/// Returns whether the path is one of those of our stdout.
 pub(crate) fn is_stdout(path: &Path) -> bool {
     split(path).is_ok_and(|(parent, name)| descriptor(parent, name) == Some(1))
 }
@@ -59,7 +59,7 @@ fn split(path: &Path) -> Result<(&Path, &OsStr), FileError> {
     Ok((parent.unwrap_or(Path::new(".")), name))
 }
 
-/// The same for the file `name` in a directory.
+/// Same as [`write_file`], for the file `name` in a directory.
 pub(crate) fn write_into(dir: &Dir, name: &OsStr, content: &[u8]) -> Result<(), FileError> {
     let name = CString::new(name.as_bytes()).map_err(|_| FileError::NoName)?;
     match dir.find(&*name)?.map(|found| found.kind) {
@@ -70,8 +70,8 @@ pub(crate) fn write_into(dir: &Dir, name: &OsStr, content: &[u8]) -> Result<(), 
     }
 }
 
-/// The descriptor of ours that a path such as `/dev/stdout` or `/dev/fd/63` stands for. The names are links,
-/// which no file must replace.
+/// Returns the descriptor of this process that a path such as `/dev/stdout` or `/dev/fd/63` means. These
+/// names are links, which must not be replaced.
 fn descriptor(parent: &Path, name: &OsStr) -> Option<u32> {
     let parent = parent.canonicalize().ok()?;
     if parent == Path::new("/dev") {
@@ -81,7 +81,7 @@ fn descriptor(parent: &Path, name: &OsStr) -> Option<u32> {
             _ => None,
         };
     }
-    // /dev/fd and /proc/self lead there.
+    // /dev/fd and /proc/self lead to this directory.
     let own = format!("/proc/{}/fd", std::process::id());
     if parent == Path::new(&own) { name.to_str()?.parse().ok() } else { None }
 }
@@ -92,7 +92,7 @@ fn write_descriptor(descriptor: u32, content: &[u8]) -> Result<(), FileError> {
         2 => Ok(io::stderr().lock().write_all(content)?),
         other => {
             let mut options = File::options();
-            // Behind what is in a file already, as what has the descriptor would.
+            // Append to existing content, as a write to the descriptor would.
             options
                 .append(true)
                 .custom_flags((OFlags::NOCTTY | OFlags::NONBLOCK).bits().cast_signed());
@@ -103,7 +103,7 @@ fn write_descriptor(descriptor: u32, content: &[u8]) -> Result<(), FileError> {
     }
 }
 
-/// Writes to a FIFO that somebody reads, or a character device, such as a terminal or `/dev/null`.
+/// Writes to a FIFO with a reader, or a character device, such as a terminal or `/dev/null`.
 fn write_stream(dir: &Dir, name: &CString, content: &[u8]) -> Result<(), FileError> {
     let flags =
         OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -112,7 +112,7 @@ fn write_stream(dir: &Dir, name: &CString, content: &[u8]) -> Result<(), FileErr
         Errno::NXIO => FileError::NoReader,
         error => FileError::Io(error.into()),
     })?);
-    // The name could have been given to something else meanwhile.
+    // The path may have been replaced in the meantime.
     let kind = file.metadata()?.file_type();
     if !kind.is_fifo() && !kind.is_char_device() {
         return Err(FileError::Kind("no pipe any more"));
@@ -128,13 +128,13 @@ fn replace(dir: &Dir, name: &CString, content: &[u8]) -> Result<(), FileError> {
         .map_err(FileError::from)
         .and_then(|()| Ok(dir.replace(&*temporary, dir, &**name)?));
     if moved.is_err() {
-        // The error that is reported is the one that led here.
+        // The original error is the one to report.
         let _ = dir.remove_file(&*temporary);
     }
     moved
 }
 
-/// A new file in `dir`, under a name that is free.
+/// Creates a new file in `dir`, under a free name.
 fn beside(dir: &Dir) -> Result<(String, File), DirError> {
     let mode = MODE & !current_umask();
     let mut number = 0;
@@ -151,7 +151,7 @@ fn beside(dir: &Dir) -> Result<(String, File), DirError> {
     }
 }
 
-/// It can only be read by setting it.
+/// The umask can only be read by setting it.
 fn current_umask() -> u32 {
     let mask = umask(Mode::from_raw_mode(0o077));
     umask(mask);
@@ -175,7 +175,7 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let other = temp.path().join("other name");
         fs::hard_link(&path, &other).unwrap();
-        // As a run left it that was killed, and as somebody may put it there.
+        // As left by a killed run, and as another user could create it.
         symlink("out.json", temp.path().join(format!(".oci2bk-{}-0.tmp", std::process::id())))
             .unwrap();
         write_file(&path, b"new").unwrap();

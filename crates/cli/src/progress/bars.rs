@@ -1,4 +1,4 @@
-//! Progress as bars on a terminal: one for each layer being worked on.
+//! Progress as bars on a terminal: one for each active layer.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -65,7 +65,7 @@ impl Renderer for Bars {
 
     fn finish(&self) {
         self.stage.finish_and_clear();
-        // The terminal may be gone; there is nobody to tell.
+        // The terminal may be closed; nothing to report.
         let _ = self.all.clear();
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Renderer;
 use crate::output::note;
 
-/// A line for each layer and stage that is done.
+/// Prints a line for each finished layer and stage.
 pub(super) struct Plain;
 
 impl Renderer for Plain {
@@ -24,7 +24,7 @@ impl Renderer for Plain {
     }
 }
 
-/// A JSON object for each event.
+/// Prints a JSON object for each event.
 pub(super) struct Json;
 
 #[derive(Serialize)]

@@ -1,4 +1,4 @@
-//! Progress on stderr, in the form the user asked for.
+//! Progress on stderr, in the form selected by the user.
 
 mod bars;
 mod lines;
@@ -24,7 +24,7 @@ pub(crate) struct Display {
 trait Renderer: Sync {
     fn render(&self, event: Event<'_>);
 
-    /// Leaves the terminal as it was.
+    /// Restores the terminal.
     fn finish(&self) {}
 }
 
@@ -51,7 +51,7 @@ impl Display {
         Self { renderer, stages: Mutex::default() }
     }
 
-    /// Ends the display and tells how long each stage took.
+    /// Ends the display and returns the duration of each stage.
     pub(crate) fn finish(&self) -> Vec<(&'static str, Duration)> {
         self.renderer.finish();
         let stages = self.stages.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,9 +1,9 @@
-//! Definitions that are whole, and others.
+//! Valid and invalid definitions.
 
 use super::*;
 use crate::op::MergeOp;
 
-/// A field of protobuf with bytes in it.
+/// A protobuf field with bytes.
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let length = u8::try_from(bytes.len()).unwrap();
     assert!(number < 16 && length < 128);
@@ -104,7 +104,7 @@ fn a_dump_is_an_object_per_op_whatever_lies_between() {
     }
 }
 
-/// What a frontend answers of these ops.
+/// A frontend's response with these ops.
 fn answer(ops: &serde_json::Value) -> String {
     serde_json::json!({"def": ops, "metadata": {}, "source": {}}).to_string()
 }
@@ -139,7 +139,7 @@ fn an_answer_that_lacks_an_op_or_has_a_circle_is_refused() {
         let DefinitionError::NoOrder { input } = &error else { panic!("{error:?}") };
         assert!(["a", "b"].contains(&input.as_str()), "{error}");
     }
-    // Two inputs of one op are waited for once.
+    // An op waits only once for two equal inputs.
     let both = serde_json::json!({"inputs": [{"digest": "b"}, {"digest": "b", "index": "1"}]});
     let ops = serde_json::json!({"a": both, "b": {"source": {}}});
     assert_eq!(Definition::from_convertllb(answer(&ops).as_bytes()).unwrap().ops.len(), 2);

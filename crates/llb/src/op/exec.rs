@@ -11,7 +11,7 @@ use crate::members;
 pub struct ExecOp {
     /// The process.
     pub meta: Meta,
-    /// The file systems it sees.
+    /// The file systems mounted in it.
     pub mounts: Vec<Mount>,
     /// 0 sandbox, 1 host, 2 none.
     pub network: i32,
@@ -49,7 +49,7 @@ pub struct Meta {
     /// Its resource limits.
     #[serde(skip_serializing_if = "is_zero")]
     pub ulimit: Vec<Ulimit>,
-    /// The cgroup to put it in.
+    /// The parent cgroup.
     #[serde(skip_serializing_if = "is_zero")]
     pub cgroup_parent: String,
     /// Whether empty parents of mount points are removed afterwards.
@@ -91,7 +91,7 @@ pub struct SecretEnv {
     /// The secret.
     #[serde(rename = "ID", skip_serializing_if = "is_zero")]
     pub id: String,
-    /// The variable.
+    /// The environment variable.
     #[serde(skip_serializing_if = "is_zero")]
     pub name: String,
     /// Whether it may be missing.
@@ -99,12 +99,12 @@ pub struct SecretEnv {
     pub optional: bool,
 }
 
-/// A device (`pb.CDIDevice`). The daemon may put the names of resolved devices in its place before
-/// it hashes, which only that daemon can know.
+/// A device (`pb.CDIDevice`). The daemon may replace it by the names of resolved devices before it hashes,
+/// which only that daemon can know.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CdiDevice {
-    /// Such as `vendor.com/gpu=gpu0`.
+    /// Its name, such as `vendor.com/gpu=gpu0`.
     #[serde(skip_serializing_if = "is_zero")]
     pub name: String,
     /// Whether it may be missing.
@@ -112,33 +112,33 @@ pub struct CdiDevice {
     pub optional: bool,
 }
 
-/// A file system in a command's view (`pb.Mount`).
+/// A file system mounted in a command (`pb.Mount`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Mount {
     /// Index of the op's input, or -1 for an empty file system.
     pub input: i64,
-    /// The directory of the input that is mounted; empty for all of it. Not part of the digest.
+    /// The mounted directory of the input; empty for all of it. Not part of the digest.
     pub selector: String,
-    /// Where it appears.
+    /// The mount point.
     pub dest: String,
-    /// The output it becomes, or -1.
+    /// The index of the op's output that it becomes, or -1.
     pub output: i64,
-    /// Whether it cannot be written.
+    /// Whether it is read-only.
     pub readonly: bool,
     /// 0 bind, 1 secret, 2 SSH, 3 cache, 4 tmpfs.
     pub mount_type: i32,
-    /// For tmpfs.
+    /// Options of a tmpfs.
     #[serde(rename = "TmpfsOpt")]
     pub tmpfs_opt: Option<TmpfsOpt>,
-    /// For cache mounts.
+    /// Options of a cache mount.
     pub cache_opt: Option<CacheOpt>,
-    /// For secrets.
+    /// Options of a secret.
     pub secret_opt: Option<SecretOpt>,
-    /// For SSH agents; the same fields as for secrets.
+    /// Options of an SSH agent; the same fields as for secrets.
     #[serde(rename = "SSHOpt")]
     pub ssh_opt: Option<SecretOpt>,
-    /// The result it is, when it is one of a nested build.
+    /// The id of the result, if it is one of a nested build.
     #[serde(rename = "resultID")]
     pub result_id: String,
     /// 0 default, 1 on, 2 off (v0.13 and later).
@@ -146,11 +146,11 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// `input` of a mount that is not of an input.
+    /// `input` of a mount without an input.
     pub const NO_INPUT: i64 = -1;
     /// `mount_type` of a bind mount.
     pub const BIND: i32 = 0;
-    /// `content_cache` of a mount that is always looked up by its content too.
+    /// `content_cache` of a mount that is always looked up by its content, too.
     pub const CONTENT_CACHE_ON: i32 = 1;
     /// `mount_type` of a secret.
     pub const SECRET: i32 = 1;
@@ -159,8 +159,8 @@ impl Mount {
     /// `mount_type` of a tmpfs.
     pub const TMPFS: i32 = 4;
 
-    /// Whether a daemon may look for the command by what is in the mount: in the root only on demand
-    /// (`getMountDeps` in `ops/exec.go`).
+    /// Returns whether a daemon may look up the command by the content of the mount; for the root only on
+    /// request (`getMountDeps` in `ops/exec.go`).
     pub(crate) fn may_be_hashed(&self) -> bool {
         self.dest != "/" || self.content_cache == Self::CONTENT_CACHE_ON
     }
@@ -170,7 +170,7 @@ impl Mount {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TmpfsOpt {
-    /// Largest size in bytes.
+    /// Maximum size in bytes.
     #[serde(skip_serializing_if = "is_zero", deserialize_with = "members::int64")]
     pub size: i64,
 }
@@ -179,7 +179,7 @@ pub struct TmpfsOpt {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CacheOpt {
-    /// Which cache.
+    /// The id of the cache.
     #[serde(rename = "ID", skip_serializing_if = "is_zero")]
     pub id: String,
     /// 0 shared, 1 private, 2 locked.
@@ -191,7 +191,7 @@ pub struct CacheOpt {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SecretOpt {
-    /// Which secret or agent.
+    /// The id of the secret or agent.
     #[serde(rename = "ID", skip_serializing_if = "is_zero")]
     pub id: String,
     /// Owner of the file or socket.

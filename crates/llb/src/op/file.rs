@@ -1,4 +1,4 @@
-//! Copying, making and removing files.
+//! File operations: copying, making and removing.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,25 +9,25 @@ use crate::members;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub struct FileOp {
-    /// What is done, in order.
+    /// The actions, in order.
     pub actions: Vec<FileAction>,
 }
 
-/// One step of a file op (`pb.FileAction`).
+/// One action of a file op (`pb.FileAction`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileAction {
-    /// What it works on: an input of the op, or, counting on from there, an earlier action; -1 for
+    /// The file system to change: an input of the op, or, counting on from there, an earlier action; -1 for
     /// an empty file system.
     pub input: i64,
-    /// Where a copy takes from, counted as `input`; -1 for none.
+    /// The source of a copy, counted as `input`; -1 for none.
     pub secondary_input: i64,
-    /// The output it becomes, or -1.
+    /// The index of the op's output that it becomes, or -1.
     pub output: i64,
-    /// What it does.
+    /// The action.
     pub action: Action,
 }
 
-/// What one step of a file op does.
+/// An action of a file op.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Copies.
@@ -40,8 +40,8 @@ pub enum Action {
     Rm(RmAction),
     /// Makes a symbolic link (v0.19 and later).
     Symlink(SymlinkAction),
-    /// Not said: provenance of v0.19 to v0.32 leaves symbolic links out (`jsonFileAction` in
-    /// `solver/pb/json.go` has no field for them).
+    /// Unknown: provenance of v0.19 to v0.32 omits symbolic links (`jsonFileAction` in `solver/pb/json.go`
+    /// has no field for them).
     Lost,
 }
 
@@ -50,9 +50,9 @@ pub enum Action {
 #[serde(default, rename_all = "camelCase")]
 #[expect(clippy::struct_excessive_bools, reason = "the fields of pb.FileActionCopy")]
 pub struct CopyAction {
-    /// From.
+    /// The source path.
     pub src: String,
-    /// To.
+    /// The destination path.
     pub dest: String,
     /// Owner of the copies.
     pub owner: Option<ChownOpt>,
@@ -60,7 +60,7 @@ pub struct CopyAction {
     pub mode: i32,
     /// Whether a symbolic link at `src` is followed.
     pub follow_symlink: bool,
-    /// Whether of a directory only what is in it is copied.
+    /// Whether only the content of a directory is copied, not the directory.
     pub dir_copy_contents: bool,
     /// Whether an archive is unpacked.
     pub attempt_unpack_docker_compatibility: bool,
@@ -73,17 +73,17 @@ pub struct CopyAction {
     /// Modification time in nanoseconds, -1 to keep.
     #[serde(deserialize_with = "members::int64")]
     pub timestamp: i64,
-    /// Only what matches one of these.
+    /// Patterns of files to copy; all if empty.
     #[serde(rename = "include_patterns")]
     pub include_patterns: Vec<String>,
-    /// Nothing that matches one of these.
+    /// Patterns of files not to copy.
     #[serde(rename = "exclude_patterns")]
     pub exclude_patterns: Vec<String>,
-    /// Whether something of another type at `dest` is replaced (v0.14 and later).
+    /// Whether an existing file of another type at `dest` is replaced (v0.14 and later).
     pub always_replace_existing_dest_paths: bool,
     /// Permission bits as text (v0.17 and later).
     pub mode_str: String,
-    /// Paths that have to exist (v0.26 and later).
+    /// Paths that must exist (v0.26 and later).
     #[serde(rename = "required_paths")]
     pub required_paths: Vec<String>,
 }
@@ -92,11 +92,11 @@ pub struct CopyAction {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub struct MkfileAction {
-    /// Where.
+    /// Its path.
     pub path: String,
     /// Permission bits.
     pub mode: i32,
-    /// What is in it.
+    /// Its content.
     #[serde(deserialize_with = "members::bytes")]
     pub data: Vec<u8>,
     /// Owner.
@@ -110,7 +110,7 @@ pub struct MkfileAction {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct MkdirAction {
-    /// Where.
+    /// Its path.
     pub path: String,
     /// Permission bits.
     pub mode: i32,
@@ -127,7 +127,7 @@ pub struct MkdirAction {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct RmAction {
-    /// What.
+    /// The path.
     #[serde(skip_serializing_if = "is_zero")]
     pub path: String,
     /// Whether it may be missing.
@@ -142,10 +142,10 @@ pub struct RmAction {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub struct SymlinkAction {
-    /// Where it points.
+    /// Its target.
     #[serde(rename = "oldpath")]
     pub old_path: String,
-    /// Where it is.
+    /// Its path.
     #[serde(rename = "newpath")]
     pub new_path: String,
     /// Owner.
@@ -168,9 +168,9 @@ pub struct ChownOpt {
 /// A user or group (`pb.UserOpt`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserOpt {
-    /// Looked up in `/etc/passwd` or `/etc/group` of an input.
+    /// A name, looked up in `/etc/passwd` or `/etc/group` of an input.
     ByName(NamedUser),
-    /// Given as a number.
+    /// A number.
     ById(u32),
 }
 
@@ -180,6 +180,6 @@ pub enum UserOpt {
 pub struct NamedUser {
     /// The name.
     pub name: String,
-    /// The input whose `/etc/passwd` or `/etc/group` is read.
+    /// The input with the `/etc/passwd` or `/etc/group`.
     pub input: i64,
 }

@@ -1,14 +1,12 @@
-//! The ops of LLB, as far as their digests depend on them (BuildKit v0.32.2,
-//! `solver/pb/ops.proto`).
+//! The ops of LLB, with the fields that affect their digests (BuildKit v0.32.2, `solver/pb/ops.proto`).
 //!
-//! A message whose JSON is the same in all releases implements `Serialize` here, with Go's field
-//! names and order; the others are written by `preimage`. Of the fields that BuildKit clears before
-//! it hashes, addresses of extra hosts and proxy settings are not kept at all.
+//! A message whose JSON is the same in all releases implements `Serialize` here, with Go's field names and
+//! order; `preimage` writes the others. Fields that BuildKit clears before hashing, the addresses of extra
+//! hosts and the proxy settings, are not kept.
 //!
 //! # Making ops
 //!
-//! An op can be made by hand as well as read, to ask what a daemon would call it. A command, in all that it
-//! may be given:
+//! An op can be built by hand as well as read, to compute its digest. A command with every option:
 //!
 //! ```
 //! use llb::op::{
@@ -31,13 +29,13 @@
 //!         ..Meta::default()
 //!     },
 //!     mounts: vec![
-//!         // The root, whose changes are the result.
+//!         // The root file system, whose changes are the result.
 //!         Mount { input: 0, output: 0, ..mount(Mount::BIND, "/") },
 //!         Mount { input: 1, content_cache: Mount::CONTENT_CACHE_ON, ..mount(Mount::BIND, "/src") },
 //!         Mount { secret_opt: Some(secret.clone()), ..mount(Mount::SECRET, "/run/secrets/token") },
 //!         Mount { ssh_opt: Some(secret), ..mount(Mount::SSH, "/run/agent") },
 //!         Mount { tmpfs_opt: Some(TmpfsOpt { size: 1 << 20 }), ..mount(Mount::TMPFS, "/tmp") },
-//!         // 3 is that of caches.
+//!         // 3 is the type of cache mounts.
 //!         Mount { cache_opt: Some(CacheOpt::default()), ..mount(3, "/root/.cache") },
 //!     ],
 //!     secret_env: vec![SecretEnv { id: "key".to_owned(), name: "KEY".to_owned(), optional: true }],
@@ -51,7 +49,7 @@
 //! let name = |exec: &ExecOp| vertex(exec).digest(Encoding::NEWEST).unwrap();
 //! assert!(vertex(&exec).hashes_contents(1));
 //!
-//! // The same with another command, and with another cache, which is not a part of what it does.
+//! // The same with another command, and with another cache, which does not affect the digest.
 //! let mut other = exec.clone();
 //! other.meta.args.push("install".to_owned());
 //! assert_ne!(name(&exec), name(&other));
@@ -60,7 +58,7 @@
 //! assert_eq!(name(&exec), name(&same));
 //! ```
 //!
-//! Files are made by a list of actions, each of which may go on from one before it:
+//! A list of actions makes files. Each action can build on an earlier one:
 //!
 //! ```
 //! use llb::op::{
@@ -83,8 +81,8 @@
 //!     Action::Rm(RmAction { path: gone, allow_not_found: true, ..RmAction::default() }),
 //!     Action::Symlink(SymlinkAction { old_path, new_path, ..SymlinkAction::default() }),
 //! ];
-//! // The first one works on input 0 and copies from input 1, of which there are two. Each of the others
-//! // works on what the one before has made, and the last gives the output.
+//! // The first action changes input 0 and copies from input 1 of two inputs. Each of the others
+//! // changes the result of the previous one, and the last one is the output.
 //! let action = |(index, action)| FileAction {
 //!     input: if index == 0 { 0 } else { index + 1 },
 //!     secondary_input: if index == 0 { 1 } else { -1 },
@@ -97,7 +95,7 @@
 //! assert_eq!(op.base(0).map(|base| base.input), Some(0));
 //! ```
 //!
-//! The rest work on whole file systems:
+//! The other ops work on whole file systems:
 //!
 //! ```
 //! use llb::op::{BuildOp, DiffOp, InputIndex, Kind, MergeOp, Op, PassthroughOp};
@@ -111,7 +109,7 @@
 //! };
 //! let merge = op(Kind::Merge(MergeOp { inputs: vec![lower, upper] }));
 //! assert!(name(&merge, Release::V0_18).starts_with("sha256:"));
-//! // Two releases meant to hash it as well.
+//! // Two releases do not hash it.
 //! let diff = op(Kind::Diff(DiffOp { lower, upper }));
 //! assert!(name(&diff, Release::V0_11).starts_with('{'));
 //!
@@ -142,42 +140,42 @@ pub use file::{
 /// One vertex of a build (`pb.Op`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Op {
-    /// How many inputs the op has. A file op's digest depends on it.
+    /// Number of inputs. A file op's digest depends on it.
     pub inputs: usize,
-    /// What the op does.
+    /// The operation.
     pub kind: Kind,
-    /// Where it runs; the daemon's own platform if not given.
+    /// The platform on which it runs; the daemon's own if not given.
     pub platform: Option<Platform>,
 }
 
-/// What an op does.
+/// The operation of an op.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// Runs a command.
     Exec(Box<ExecOp>),
     /// Copies, makes and removes files.
     File(FileOp),
-    /// Lays inputs over each other.
+    /// Merges its inputs on top of each other.
     Merge(MergeOp),
-    /// Takes what one input changed over another.
+    /// Computes the difference between two inputs.
     Diff(DiffOp),
     /// Runs a nested build.
     Build(BuildOp),
-    /// Hands inputs through as outputs (v0.31 and later).
+    /// Passes inputs through as outputs (v0.31 and later).
     Passthrough(PassthroughOp),
-    /// Fetches something. Its key depends on what was found, so the op does not say it.
+    /// Fetches something. Its key depends on the fetched content, not on the op.
     Source,
-    /// The last vertex of a definition, which only names the result.
+    /// The last vertex of a definition, which only marks the result.
     Return,
-    /// An op that no release known here has.
+    /// An op that no known release has.
     Unknown,
 }
 
 impl Op {
-    /// How many outputs the op may have: those it can be asked for are `0..outputs()`.
+    /// Returns the maximum number of outputs: valid indexes are `0..outputs()`.
     ///
-    /// An op with more outputs than mounts or actions does not exist, so a number made up in a
-    /// hostile document does not make anybody count far.
+    /// No op has more outputs than mounts or actions, so an invented index in a hostile document does not
+    /// cause long loops.
     pub fn outputs(&self) -> u32 {
         let outputs = match &self.kind {
             Kind::Exec(exec) => bounded(exec.mounts.iter().map(|mount| mount.output)),
@@ -212,21 +210,21 @@ pub struct InputIndex {
     pub input: i64,
 }
 
-/// Lays inputs over each other (`pb.MergeOp`).
+/// Merges its inputs on top of each other (`pb.MergeOp`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub struct MergeOp {
-    /// From the lowest up.
+    /// The inputs, lowest first.
     pub inputs: Vec<InputIndex>,
 }
 
-/// Takes what one input changed over another (`pb.DiffOp`).
+/// Computes the difference between two inputs (`pb.DiffOp`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub struct DiffOp {
-    /// Before.
+    /// The base.
     pub lower: InputIndex,
-    /// After.
+    /// The changed file system.
     pub upper: InputIndex,
 }
 
@@ -234,25 +232,25 @@ pub struct DiffOp {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub struct BuildOp {
-    /// What builds: index of the op's input, -1 for LLB as it is.
+    /// The builder: index of the op's input, -1 for plain LLB.
     pub builder: i64,
     /// Named inputs.
     pub inputs: BTreeMap<String, InputIndex>,
-    /// Whether the op carries a whole definition. No frontend or client of BuildKit sends one.
+    /// Whether the op contains a whole definition. No frontend or client of BuildKit sends one.
     #[serde(rename = "def", deserialize_with = "members::present")]
     pub has_definition: bool,
     /// Options.
     pub attrs: BTreeMap<String, String>,
 }
 
-/// Hands inputs through as outputs (`pb.PassthroughOp`).
+/// Passes inputs through as outputs (`pb.PassthroughOp`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PassthroughOp {
-    /// What makes it differ from others.
+    /// Distinguishes it from others.
     #[serde(skip_serializing_if = "is_zero")]
     pub id: String,
-    /// The input that is each output.
+    /// The input of each output.
     #[serde(skip_serializing_if = "is_zero")]
     pub outputs: Vec<i64>,
 }

@@ -73,7 +73,7 @@ fn is_zero(value: &i32) -> bool {
     *value == 0
 }
 
-/// `platform` is the normal form of the op's own platform, or of the daemon's.
+/// Writes the document. `platform` is the normal form of the op's own platform, or of the daemon's.
 pub(crate) fn exec(op: &ExecOp, platform: &Platform, encoding: Encoding) -> Json {
     let mounts = match op.mounts.as_slice() {
         [only] if is_plain_root(only) => Vec::new(),
@@ -99,8 +99,8 @@ pub(crate) fn exec(op: &ExecOp, platform: &Platform, encoding: Encoding) -> Json
     go(&document, encoding)
 }
 
-/// Whether the mount is left out when it is the only one, as releases before all mounts were hashed
-/// did. Neither its input and output nor the options of a tmpfs are looked at.
+/// Returns whether the mount is omitted when it is the only one, as in releases from before all mounts were
+/// hashed. Neither its input and output nor the options of a tmpfs matter.
 fn is_plain_root(mount: &Mount) -> bool {
     mount.dest == "/"
         && !mount.readonly
@@ -134,8 +134,8 @@ fn hashed_mount(mount: &Mount, release: Release) -> HashedMount<'_> {
     }
 }
 
-/// Whether the options are those the Dockerfile frontend gives a cache mount without options: the
-/// id is the destination, or that behind a namespace and a slash (`checkShouldClearCacheOpts`).
+/// Returns whether the options are the Dockerfile frontend's for a cache mount without options: the id is the
+/// destination, or the destination after a namespace and a slash (`checkShouldClearCacheOpts`).
 fn is_dockerfile_default(cache: &CacheOpt, dest: &str) -> bool {
     let behind_namespace = || cache.id.split_once('/').is_some_and(|(_, id)| id == dest);
     cache.sharing == 0 && (cache.id == dest || behind_namespace())

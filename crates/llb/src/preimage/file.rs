@@ -24,7 +24,7 @@ struct Document {
     indexes: Vec<[i64; 3]>,
 }
 
-/// `inputs` is the number of inputs of the op.
+/// Writes the document. `inputs` is the number of inputs of the op.
 pub(crate) fn file(
     op: &FileOp,
     inputs: usize,
@@ -53,12 +53,12 @@ pub(crate) fn file(
     Ok(go(&Document { kind: "buildkit.file.v0", actions, indexes }, encoding)?)
 }
 
-/// Whether the actions form the usual chain, which is then not spelled out (`isDefaultIndexes`):
-/// the first works on input 0, each other on the one before it, the last is output 0, and all take
-/// what they copy from input 1 or nowhere.
+/// Returns whether the actions form the default chain, whose indexes are omitted (`isDefaultIndexes`): the
+/// first changes input 0, each other the previous one, the last is output 0, and all copy from input 1 or
+/// from none.
 ///
-/// The one before action i is index n + i - 1 here, n being the number of actions. That is right
-/// when there are as many inputs as actions; other ops are spelled out although they are chains.
+/// Here the action before action i has index n + i - 1, where n is the number of actions. That is correct
+/// only if there are as many inputs as actions; other chains are written with indexes.
 fn are_default(indexes: &[[i64; 3]]) -> bool {
     let count = i64::try_from(indexes.len()).unwrap_or(i64::MAX);
     (0..count).zip(indexes).all(|(at, [input, secondary, output])| {
@@ -68,8 +68,8 @@ fn are_default(indexes: &[[i64; 3]]) -> bool {
     })
 }
 
-/// The path a copy is hashed with: only its last part if it comes from an input, because the rest
-/// is in the selector of that input.
+/// Returns the hashed path of a copy: only its last part if it comes from an input, because the selector of
+/// that input has the rest.
 fn hashed_source<'a>(copy: &'a CopyAction, action: &FileAction, inputs: usize) -> &'a str {
     match usize::try_from(action.secondary_input) {
         Ok(input) if input < inputs => base_name(&copy.src),
@@ -239,7 +239,7 @@ impl<'a> Owner<'a> {
     }
 }
 
-/// `pb.UserOpt`: an object `User` with at most one field, whose name changed twice.
+/// `pb.UserOpt`: an object `User` with at most one field, which was renamed twice.
 struct User<'a> {
     user: &'a UserOpt,
     release: Release,
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn base_name_is_go_path_base() {
-        // Printed by Go 1.26's path.Base.
+        // The output of Go 1.26's path.Base.
         let table = [
             ("", "."),
             (".", "."),

@@ -1,8 +1,7 @@
-//! The JSON documents that op digests are hashes of.
+//! The JSON documents whose hashes are op digests.
 //!
-//! Each function gives the exact text that the daemon hashes, in the release that the encoding
-//! names. Field order is that of the generated Go structs, and every zero value is left out unless
-//! said otherwise (`solver/pb/ops.pb.go`).
+//! Each function returns the exact text that the daemon of the encoding's release hashes. Field order is that
+//! of the generated Go structs, and zero values are omitted unless stated (`solver/pb/ops.pb.go`).
 
 mod error;
 pub(super) mod exec;
@@ -26,7 +25,7 @@ fn go<T: Serialize>(document: &T, encoding: Encoding) -> Json {
     gojson::to_string_with(document, encoding.escapes)
 }
 
-/// An index as the release prints it: not at all when 0, or always.
+/// Returns an index as the release prints it: omitted when 0, or always printed.
 fn index(value: i64, release: Release) -> Option<i64> {
     (value != 0 || !release.omits_zero_indexes()).then_some(value)
 }
@@ -43,7 +42,7 @@ impl Input {
     }
 }
 
-/// The JSON that the digest is one of.
+/// Returns the JSON whose hash is the op digest.
 pub(super) fn document(
     op: &Op,
     encoding: Encoding,
@@ -106,7 +105,7 @@ fn diff(op: &DiffOp, encoding: Encoding) -> Json {
     go(&Document { kind: "buildkit.diff.v0", op: Diff { lower, upper } }, encoding)
 }
 
-/// `ops/build.go`, which has the op under `Exec`.
+/// `ops/build.go`, which has the op as `Exec`.
 pub(super) fn build(op: &BuildOp, encoding: Encoding) -> Json {
     #[derive(Serialize)]
     struct Document<'a> {

@@ -1,4 +1,4 @@
-//! From messages to ops.
+//! Conversion of messages to ops.
 
 use super::{
     BuildOp, CopyAction, DiffOp, ExecOp, FileAction, FileOp, InputIndex, MergeOp, Meta,
@@ -9,7 +9,7 @@ use crate::op::{self, Action, Kind};
 use crate::platform;
 
 impl Op {
-    /// The op; nothing in place of its kind if that is none of those known.
+    /// Converts to an op; the kind is `None` if it is unknown.
     pub(crate) fn into_op(self) -> (Option<Kind>, usize, Option<platform::Platform>) {
         let kind = None
             .or(self.exec.map(|exec| Kind::Exec(Box::new((*exec).into()))))

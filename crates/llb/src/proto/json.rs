@@ -1,5 +1,5 @@
-//! The JSON of protobuf: 64-bit integers are strings, enums have names, zero values are left out
-//! (protocolbuffers `docs/programming-guides/json.md`, as Go's `protojson` writes it).
+//! Protobuf's JSON: 64-bit integers are strings, enums have names, zero values are omitted (protocolbuffers
+//! `docs/programming-guides/json.md`, as written by Go's `protojson`).
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
@@ -70,7 +70,7 @@ pub(super) fn int64s<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<i
     numbers.iter().map(Number::value).collect()
 }
 
-/// Functions that read an enum, whose values have these names, from 0 on.
+/// Defines functions that read an enum whose values have these names, numbered from 0.
 macro_rules! enums {
     ($($function:ident: $($name:literal),+;)+) => {$(
         pub(super) fn $function<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
@@ -87,7 +87,7 @@ enums! {
     sharing: "SHARED", "PRIVATE", "LOCKED";
 }
 
-/// The value of an enum. One without a name is printed as a number.
+/// Reads the value of an enum. A value without a name is printed as a number.
 fn value<'de, D: Deserializer<'de>>(
     deserializer: D,
     names: &'static [&'static str],

@@ -1,23 +1,23 @@
-//! What a document tells of the release of the daemon that made it.
+//! The possible releases of a daemon, according to a document that it wrote.
 
 use super::{CLASSES, Class, Version};
 
-/// The releases of which a daemon can have been, as a document that it made tells.
+/// The possible releases of a daemon, according to a document that it wrote.
 ///
 /// ```
 /// use llb::release::{Span, Version};
 ///
-/// // What provenance has as `dockerfileVersion`: that of the frontend inside the daemon.
+/// // The `dockerfileVersion` in provenance: the version of the frontend inside the daemon.
 /// let span = Span::of_builtin_frontend("1.26.0").expect("it is one of v0.30 or later");
 /// assert_eq!(span.to_string(), "v0.32.0 to before v0.33.0");
 /// assert!(span.contains("0.32.2".parse()?) && !span.contains("0.33.0".parse()?));
 ///
-/// // Of two documents the one or the other may be of the build.
+/// // Either of two documents can belong to the build.
 /// let either = span.or(Span::since("0.34.0".parse()?));
 /// assert_eq!((either.since, either.before), ("0.32.0".parse()?, None));
 /// assert_eq!(Span::of_either(Some(span), None), Some(span));
 ///
-/// // What only newer daemons do tells of them.
+/// // Some features exist only in newer daemons.
 /// assert_eq!(Span::with_cache_debug().to_string(), "v0.24.0 or later");
 /// assert_eq!(Span::with_layer_identity().to_string(), "v0.33.1 or later");
 /// # Ok::<(), llb::release::ParseVersionError>(())
@@ -26,12 +26,12 @@ use super::{CLASSES, Class, Version};
 pub struct Span {
     /// The oldest of them.
     pub since: Version,
-    /// The first release that is none of them any more; nothing if all later ones may be.
+    /// The first later release that is not possible; `None` if all later ones are.
     pub before: Option<Version>,
 }
 
-/// For the second number of a version of the frontend that of the release which has it built in
-/// (`frontend/dockerfile/version/version.go`), from the oldest that tells.
+/// Minor versions of the frontend, and those of the releases that have it built in
+/// (`frontend/dockerfile/version/version.go`), from the first release that records it.
 const FRONTENDS: [(u32, u32); 5] = [(24, 30), (25, 31), (26, 32), (27, 33), (28, 34)];
 
 /// The oldest release that writes `dockerfileVersion` and `compatibilityVersion` into provenance
@@ -39,35 +39,36 @@ const FRONTENDS: [(u32, u32); 5] = [(24, 30), (25, 31), (26, 32), (27, 33), (28,
 const TELLS: Version = Version::new(0, 30, 0);
 
 impl Span {
-    /// The release `since`, and all later ones.
+    /// Returns the release `since`, and all later ones.
     pub const fn since(since: Version) -> Self {
         Self { since, before: None }
     }
 
-    /// The daemons with `--save-cache-debug`, which write a `cache-debug.db` (`cmd/buildkitd/main.go`).
+    /// Returns the daemons with `--save-cache-debug`, which write a `cache-debug.db`
+    /// (`cmd/buildkitd/main.go`).
     pub const fn with_cache_debug() -> Self {
         Self::since(Version::new(0, 24, 0))
     }
 
-    /// The daemons that note the identity of a layer with its blob (`cache/blobs.go` `setBlob`).
+    /// Returns the daemons that store the identity of a layer with its blob (`cache/blobs.go` `setBlob`).
     pub const fn with_layer_identity() -> Self {
         Self::since(Version::new(0, 33, 1))
     }
 
-    /// The daemons whose provenance has a `compatibilityVersion`. It says what a client asked for, and
-    /// not which daemon it was.
+    /// Returns the daemons whose provenance has a `compatibilityVersion`. Its value is the client's request
+    /// and does not identify the daemon.
     pub(crate) const fn with_compatibility_version() -> Self {
         Self::since(TELLS)
     }
 
-    /// The daemons whose provenance has this as `dockerfileVersion`, such as `1.26.0` or `1.28.0-dev`.
-    /// It is the version of the frontend inside the daemon, whatever frontend built. Nothing if it is
-    /// not a version.
+    /// Returns the daemons whose provenance has this `dockerfileVersion`, such as `1.26.0` or `1.28.0-dev`.
+    /// It is the version of the frontend inside the daemon, whichever frontend built. `None` if it is not a
+    /// version.
     pub fn of_builtin_frontend(version: &str) -> Option<Self> {
         let number = |part: &str| part.parse::<u32>().ok();
         let mut parts = version.splitn(3, '.');
         let frontend = (number(parts.next()?)?, number(parts.next()?)?);
-        // As far as is known, each series has one, and later ones have newer ones.
+        // As far as known, each series has one, and later series have newer ones.
         let released = |(_, release): &(u32, u32)| Version::new(0, *release, 0);
         let since = FRONTENDS.iter().rfind(|(minor, _)| (1, *minor) <= frontend);
         let is_known = since.is_some_and(|(minor, _)| (1, *minor) == frontend);
@@ -76,14 +77,14 @@ impl Span {
         Some(Self { since, before: is_known.then_some(next) })
     }
 
-    /// The releases from the oldest of both to the newest.
+    /// Returns the releases from the oldest of both to the newest.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         let before = Option::zip(self.before, other.before).map(|(a, b)| a.max(b));
         Self { since: self.since.min(other.since), before }
     }
 
-    /// The releases of either, as far as each tells.
+    /// Returns the possible releases if either document can belong to the build.
     pub fn of_either(a: Option<Self>, b: Option<Self>) -> Option<Self> {
         match (a, b) {
             (Some(a), Some(b)) => Some(a.or(b)),
@@ -91,14 +92,14 @@ impl Span {
         }
     }
 
-    /// Whether `version` is one of them.
+    /// Returns whether `version` is one of them.
     pub fn contains(&self, version: Version) -> bool {
         self.since <= version && self.before.is_none_or(|before| version < before)
     }
 
-    /// Whether a release of `class` is one of them.
+    /// Returns whether a release of `class` is one of them.
     pub(crate) fn may_be_of(&self, class: &Class) -> bool {
-        // Newest first: the class that the oldest is in.
+        // Newest first: the class of the oldest release.
         let oldest = CLASSES.iter().find(|class| class.first <= self.since);
         oldest.is_none_or(|oldest| oldest.first <= class.first)
             && self.before.is_none_or(|before| class.first < before)
@@ -135,10 +136,10 @@ mod tests {
             ("1.27.0-45-g95735c4ef", "0.33.0", Some("0.34.0")),
             ("1.28.3", "0.34.0", Some("0.35.0")),
             ("1.28", "0.34.0", Some("0.35.0")),
-            // Not known: newer.
+            // Unknown: newer.
             ("1.29.0", "0.34.0", None),
             ("2.0.0", "0.34.0", None),
-            // Of a development version that nobody released.
+            // An unreleased development version.
             ("1.23.0-dev", "0.30.0", None),
         ] {
             let expected = Some(span(since, before));

@@ -15,7 +15,7 @@ use crate::plan::testing::*;
 
 const TOC: &str = "containerd.io/snapshot/stargz/toc.digest";
 
-/// `b` and `c` on `a`, of the steps `x` and `y`, both on the root `r`; `c` and the times of `b` and
+/// `b` and `c` on top of `a`, of the steps `x` and `y`, both on the root `r`; `c` and the times of `b` and
 /// `c` are unknown.
 fn plan() -> Plan {
     let a = with_annotation(described("a"), TOC, "sha256:toc");
@@ -39,7 +39,7 @@ fn usages() -> Vec<Usage> {
     (1..=3).map(|n| Usage { size: 4096 * n, inodes: n }).collect()
 }
 
-/// The state of a new root with `plan` in it; unpacked, if there are `usages`.
+/// Returns the state of a new root with `plan` in it; unpacked, if there are `usages`.
 fn assembled(plan: &Plan, usages: Option<&[Usage]>, last_used: Option<Time>) -> State {
     let existing = Existing::nothing(Worker::default(), plan.worker_id.clone());
     let places = Places::new(plan, &existing, scope(usages.is_some()));
@@ -73,7 +73,7 @@ fn steps_become_keys_links_and_results() {
     assert_eq!(result.worker, plan.worker_id);
     assert_eq!(result.record.as_ref(), Some(&plan.layers[1].record));
     assert_eq!(*created_at, time("2026-01-02T03:04:05Z"));
-    // Go's zero time, which is what an exporter that does not know it writes, too.
+    // Go's zero time, which an exporter without a time also writes.
     assert_eq!(*cache.results[&y.key].iter().next().unwrap().1, Time::ZERO);
     assert_eq!(cache.by_result.len(), 2);
 }
@@ -170,7 +170,7 @@ fn times_that_the_export_does_not_tell_are_the_epoch() {
     assert_eq!(content[&blob("c")].created_at, Some(Time::UNIX_EPOCH));
     let c = &plan.layers[2].record;
     assert_eq!(namespace(&state).leases[c.as_str()].created_at, Some(Time::UNIX_EPOCH));
-    // The daemon would take the time of its start for one that is absent.
+    // The daemon would replace a missing time by its start time.
     assert_eq!(state.records.by_id[c].created_at, Some(0));
 }
 
@@ -183,7 +183,7 @@ fn the_time_of_the_last_use_comes_with_a_count() {
     for record in assembled(&plan, None, None).records.by_id.values() {
         assert_eq!((record.last_used_at, record.usage_count), (None, None));
     }
-    // Nothing in a record but that depends on it.
+    // Nothing else in a record depends on it.
     let mut state = assembled(&plan, None, Some(Time::UNIX_EPOCH));
     for record in state.records.by_id.values_mut() {
         record.last_used_at = None;
@@ -294,7 +294,7 @@ fn what_has_no_place_and_needs_one_is_named() {
     let leases = &mut unleased.state.metadata.namespaces.get_mut(NAMESPACE).unwrap().leases;
     leases.remove(record.as_str()).unwrap();
 
-    // That of a result, that below another one, and one that is said to be there.
+    // The layer of a result, the layer below another one, and one that should exist already.
     let unneeded = packed(&|places| places.layers[top] = LayerPlace::Unneeded);
     assert_eq!(unneeded, (NoPlace::Record(top), "layer 1 of the plan has no record".to_owned()));
     let below = packed(&|places| places.layers[base] = LayerPlace::Unneeded);

@@ -19,7 +19,7 @@ pub(super) struct Config {
 #[serde(remote = "Self")]
 pub(super) struct Layer {
     pub(super) blob: Digest,
-    /// Go leaves out a zero, so an absent member is layer 0, and -1 is no parent.
+    /// Go omits zero, so a missing member is layer 0; -1 means no parent.
     #[serde(default)]
     pub(super) parent: i64,
 }

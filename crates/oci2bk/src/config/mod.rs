@@ -1,7 +1,7 @@
-//! The cache config, version 0: which steps a cache knows and which layers their results have.
+//! The cache config, version 0: the steps of a cache, and the layers of their results.
 //!
-//! Source: BuildKit v0.32 `cache/remotecache/v1/types/spec.go` (the JSON), `v1/parse.go` (what an
-//! importer makes of it) and `v1/chains.go` (what an exporter writes).
+//! Source: BuildKit v0.32 `cache/remotecache/v1/types/spec.go` (the JSON), `v1/parse.go` (the importer) and
+//! `v1/chains.go` (the exporter).
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -26,7 +26,7 @@
 //! };
 //! let layers: BTreeMap<Digest, LayerBlob> = [have("base")?, have("top")?].into();
 //!
-//! // A step on top of another one. It has two results; the layer of one of them was not copied.
+//! // A step on top of another one. It has two results; a layer of one of them was not copied.
 //! let mut json = json!({
 //!     "layers": [
 //!         {"blob": digest("base"), "parent": -1},
@@ -51,21 +51,21 @@
 //! let (record, missing) = (RecordIndex(0), digest("lost"));
 //! assert_eq!(config.dropped, [DroppedResult { record, digest: digest("RUN"), missing }]);
 //!
-//! // In such an order a loop over all of them has what it needs.
+//! // In such an order, a loop over all of them finds its dependencies done.
 //! assert_eq!(config.records_inputs_first(), [1, 0].map(RecordIndex));
 //! assert_eq!(config.nodes_parents_first()[0], base);
-//! // Whoever looks for keys needs those of steps with inputs; the others are called by theirs.
+//! // A search for keys needs those of steps with inputs; for the others the digest is the key.
 //! assert_eq!(config.digests_with_inputs().collect::<Vec<_>>(), [digest("RUN")]);
 //! // The three nodes, and the one of the chain.
 //! assert_eq!(config.listed_layers(), 4);
 //!
-//! // The records alone, as an image has them: the layers are those of the image.
+//! // Only the records, as in an image: the layers are those of the image.
 //! let records = json["records"].to_string();
 //! let blobs = ["base", "top", "lost"].map(digest);
 //! let inline = CacheConfig::parse_inline(records.as_bytes(), &blobs, &layers)?;
 //! assert_eq!(inline.nodes[2], Node { blob: digest("lost"), parent: Some(top) });
 //!
-//! // Whatever refers to nothing, or to itself, or could not be stored, is refused.
+//! // References to nothing or to themselves, and values that cannot be stored, are rejected.
 //! json["records"][0]["inputs"][0][0]["selector"] = "x".repeat(MAX_SELECTOR + 1).into();
 //! let error = CacheConfig::parse(json.to_string().as_bytes(), &layers).unwrap_err();
 //! assert!(matches!(error, ConfigError::SelectorTooLong { .. }));
@@ -88,23 +88,22 @@ use typed_index_collections::{TiVec, ti_vec};
 use crate::index::index;
 use crate::manifest::LayerBlob;
 
-/// The longest selector of a link, in bytes. BuildKit makes digests of them (v0.32.2
-/// `solver/llbsolver/ops/{exec,file}.go`). It is a part of a key in `cache.db`, which is limited.
+/// Maximum length of a link's selector, in bytes. BuildKit's are digests (v0.32.2
+/// `solver/llbsolver/ops/{exec,file}.go`). It is part of a key in `cache.db`, whose length is limited.
 pub const MAX_SELECTOR: usize = 1024;
 
-/// A cache config whose references all exist and do not loop.
+/// A cache config with valid references and without loops.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheConfig {
     /// The layers on top of their parents. One blob under two parents is two nodes.
     pub nodes: Vec<Node>,
     /// The steps.
     ///
-    /// Several records may have one digest: it names the operation, and the same operation on
-    /// other inputs is another record. BuildKit's importer unites records of equal digest and
-    /// inputs; they are kept as they are here, since both have the same key and unite in the
-    /// state.
+    /// Several records can have the same digest: it names the operation, and the same operation on other
+    /// inputs is another record. BuildKit's importer merges records of equal digest and inputs; here they are
+    /// kept, since both have the same key and merge in the state.
     pub records: Vec<Record>,
-    /// The results that were left out because the cache lacks one of their layers.
+    /// The results that were dropped because the cache lacks one of their layers.
     pub dropped: Vec<DroppedResult>,
     nodes_parents_first: Vec<NodeIndex>,
     records_inputs_first: Vec<RecordIndex>,
@@ -123,19 +122,19 @@ index! {
 /// A layer on top of its parent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// The layer blob. Those of nodes that no result uses may be missing.
+    /// The layer blob. The blobs of nodes that no result uses may be missing.
     pub blob: Digest,
-    /// The node below.
+    /// The parent node.
     pub parent: Option<NodeIndex>,
 }
 
-/// A step, and what is known of its results.
+/// A step, and its results.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The key itself for a record without inputs; otherwise the digest of the op digest and
-    /// output index, which cannot be inverted.
+    /// The key itself for a record without inputs; otherwise a hash of the op digest and output index, which
+    /// cannot be inverted.
     pub digest: Digest,
-    /// The results, all of whose layers the cache has.
+    /// The results whose layers the cache has.
     pub results: Vec<ResultChain>,
     /// For each input of the op, the alternatives of which one must match; never empty.
     pub inputs: Vec<Vec<Input>>,
@@ -153,13 +152,13 @@ pub struct ResultChain {
 /// A stack of layers; [`CacheConfig::layers`] lists them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Chain {
-    /// This node on top of all its parents.
+    /// This node on top of all its ancestors.
     Top(NodeIndex),
-    /// Nodes whose own parents do not count.
+    /// Nodes whose own parents do not matter.
     Explicit {
-        /// Those below the topmost, lowest first.
+        /// The nodes below the topmost, lowest first.
         lower: Vec<NodeIndex>,
-        /// The topmost.
+        /// The topmost node.
         top: NodeIndex,
     },
 }
@@ -173,23 +172,22 @@ pub struct Input {
     pub record: RecordIndex,
 }
 
-/// A result that was left out.
+/// A result that was dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DroppedResult {
     /// The record.
     pub record: RecordIndex,
     /// The digest of the record.
     pub digest: Digest,
-    /// The lowest layer of the result that the manifest does not describe or the layout lacks.
+    /// The lowest layer of the result that is missing from the manifest or the layout.
     pub missing: Digest,
 }
 
-/// Why bytes are not a valid cache config. Indexes are positions in the config's `layers` and
-/// `records`, from 0.
+/// Why a cache config is invalid. Indexes are positions in the config's `layers` and `records`, from 0.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// Not JSON, or a member is missing or has the wrong form.
+    /// It is not JSON, or a member is missing or has the wrong form.
     #[error("the JSON of the cache config is malformed")]
     Json(#[from] serde_json::Error),
     /// A layer's parent does not exist.
@@ -200,7 +198,7 @@ pub enum ConfigError {
         /// Its parent.
         parent: i64,
     },
-    /// A layer is its own ancestor. (An absent `parent` means layer 0.)
+    /// A layer is its own ancestor. (A missing `parent` means layer 0.)
     #[error("layer {layer} of the cache config is its own ancestor")]
     ParentLoop {
         /// The layer.
@@ -253,10 +251,10 @@ pub enum ConfigError {
         record: RecordIndex,
         /// Its digest.
         digest: Digest,
-        /// What it links to.
+        /// The index in the link.
         link: i64,
     },
-    /// A record is, over several links, an input of itself.
+    /// A record is a direct or indirect input of itself.
     #[error("record {record} ({digest}) is an input of itself")]
     RecordLoop {
         /// The record.
@@ -267,9 +265,8 @@ pub enum ConfigError {
 }
 
 impl CacheConfig {
-    /// Reads and validates a cache config. `layers` are the blobs that can be had; results that need
-    /// another one are left out, as BuildKit's importer leaves out those that need a blob which the
-    /// manifest does not describe.
+    /// Parses and validates a cache config. `layers` are the available blobs; results that need another one
+    /// are dropped, as BuildKit's importer drops those that need a blob which the manifest does not describe.
     ///
     /// # Errors
     /// See [`ConfigError`].
@@ -280,9 +277,9 @@ impl CacheConfig {
         Self::validate(serde_json::from_slice(content)?, layers)
     }
 
-    /// Reads and validates the records of an inline cache, which has no layers of its own: its
-    /// nodes are the image's layers, `blobs` from the lowest to the highest, each on top of the one
-    /// before. `layers` are those of them that can be had.
+    /// Parses and validates the records of an inline cache, which does not have its own layers: its nodes are
+    /// the image's layers `blobs`, lowest first, each on top of the previous one. `layers` are the available
+    /// ones.
     ///
     /// # Errors
     /// See [`ConfigError`].
@@ -337,10 +334,10 @@ impl CacheConfig {
         Ok(Self { nodes, records, dropped, nodes_parents_first, records_inputs_first })
     }
 
-    /// The nodes of `chain`, lowest first.
+    /// Returns the nodes of `chain`, lowest first.
     ///
-    /// This walks the whole chain; where all chains are needed, going through
-    /// [`CacheConfig::nodes_parents_first`] once takes linear time.
+    /// This walks the whole chain; if all chains are needed, one pass over
+    /// [`CacheConfig::nodes_parents_first`] takes linear time.
     pub fn layers(&self, chain: &Chain) -> Vec<NodeIndex> {
         match chain {
             Chain::Explicit { lower, top } => lower.iter().chain([top]).copied().collect(),
@@ -353,13 +350,13 @@ impl CacheConfig {
         }
     }
 
-    /// The digests of the records whose op digests are needed: all that have inputs.
+    /// Returns the digests of the records whose op digests are needed: all with inputs.
     pub fn digests_with_inputs(&self) -> impl Iterator<Item = Digest> {
         let with_inputs = self.records.iter().filter(|record| !record.inputs.is_empty());
         with_inputs.map(|record| record.digest)
     }
 
-    /// How many layers the cache lists: its nodes, and those of explicit chains over again.
+    /// Returns the number of layers that the cache lists: its nodes, plus those of explicit chains.
     pub fn listed_layers(&self) -> usize {
         let results = self.records.iter().flat_map(|record| &record.results);
         results.fold(self.nodes.len(), |sum, result| match &result.chain {
@@ -368,18 +365,18 @@ impl CacheConfig {
         })
     }
 
-    /// All nodes, each after its parent.
+    /// Returns all nodes, each after its parent.
     pub fn nodes_parents_first(&self) -> &[NodeIndex] {
         &self.nodes_parents_first
     }
 
-    /// All records, each after the records that its inputs link to.
+    /// Returns all records, each after the records that its inputs link to.
     pub fn records_inputs_first(&self) -> &[RecordIndex] {
         &self.records_inputs_first
     }
 }
 
-/// `number` as an index into something of `length` items.
+/// Returns `number` as an index into `length` items, if it is valid.
 fn checked<I: From<usize>>(number: i64, length: usize) -> Option<I> {
     usize::try_from(number).ok().filter(|&index| index < length).map(I::from)
 }
@@ -396,7 +393,7 @@ fn nodes(layers: Vec<document::Layer>) -> Result<Vec<Node>, ConfigError> {
     TiVec::from(layers).into_iter_enumerated().map(node).collect()
 }
 
-/// For each node, the lowest blob of its chain that has no descriptor.
+/// Returns, for each node, the lowest blob of its chain without a descriptor.
 fn missing_blobs(
     nodes: &[Node],
     parents_first: &[NodeIndex],

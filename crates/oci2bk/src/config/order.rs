@@ -1,5 +1,5 @@
-//! Orders of the config's two graphs in which what is referred to comes first. Finding the order
-//! is what finds loops. Both walks take linear time and keep their stack on the heap.
+//! Topological orders of the config's two graphs. Computing the order finds loops. Both walks take linear
+//! time and keep their stack on the heap.
 
 use typed_index_collections::{TiVec, ti_vec};
 
@@ -9,12 +9,12 @@ use crate::index::by_index;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     New,
-    /// On the path that is being walked.
+    /// On the current path.
     Open,
     Done,
 }
 
-/// All nodes, each after its parent.
+/// Returns all nodes, each after its parent.
 pub(super) fn parents_first(nodes: &[Node]) -> Result<Vec<NodeIndex>, ConfigError> {
     let mut states: TiVec<NodeIndex, _> = ti_vec![State::New; nodes.len()];
     let mut order = Vec::with_capacity(nodes.len());
@@ -39,9 +39,9 @@ pub(super) fn parents_first(nodes: &[Node]) -> Result<Vec<NodeIndex>, ConfigErro
     Ok(order)
 }
 
-/// All records, each after the records that its inputs link to.
+/// Returns all records, each after the records that its inputs link to.
 pub(super) fn inputs_first(records: &[Record]) -> Result<Vec<RecordIndex>, ConfigError> {
-    /// A record on the path, and which of its links is next.
+    /// A record on the path, and its next link.
     struct Step {
         record: RecordIndex,
         input: usize,

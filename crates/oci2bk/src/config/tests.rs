@@ -7,7 +7,7 @@ fn blob(name: &str) -> Digest {
     Digest::of(name)
 }
 
-/// Descriptors for the layer blobs of these names.
+/// Returns descriptors for the layer blobs with these names.
 fn blobs(names: &[&str]) -> BTreeMap<Digest, LayerBlob> {
     let describe = |name: &&str| {
         let digest = blob(name);
@@ -154,7 +154,7 @@ fn record_loops_are_refused() {
         let error = with_records(records).unwrap_err();
         assert!(matches!(error, ConfigError::RecordLoop { .. }), "{error}");
     }
-    // Two ways to the same record are not a loop.
+    // Two paths to the same record are not a loop.
     with_records(json!([to(&[]), to(&[0, 0]), to(&[0, 1]), to(&[1, 2])])).unwrap();
 }
 
@@ -268,7 +268,7 @@ proptest! {
         links in proptest::collection::vec(proptest::collection::vec(any::<u16>(), 0..4), 1..50),
         reversed in any::<bool>(),
     ) {
-        // Everything refers downwards, or upwards if reversed, so that there is no loop.
+        // All references point downwards, or upwards if reversed, so that there is no loop.
         let below = |n: usize, of: usize, pick: u16| {
             let target = if n == 0 { return None } else { usize::from(pick) % n };
             Some(if reversed { of - 1 - target } else { target })

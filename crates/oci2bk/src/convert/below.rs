@@ -1,4 +1,4 @@
-//! What a snapshot lies on: snapshots that are new too, then those that the root had before.
+//! The snapshots below a snapshot: new ones, then existing ones of the root.
 
 use bkstate::dir::{Dir, DirError};
 
@@ -10,15 +10,15 @@ use crate::plan::SnapshotIndex;
 /// A snapshot below another one.
 #[derive(Clone, Copy)]
 enum Lower {
-    /// Of the plan.
+    /// A new one of the plan.
     New(SnapshotIndex),
-    /// With this id in the root.
+    /// An existing one of the root, with this id.
     Existing(u64),
 }
 
 impl Site<'_> {
-    /// The trees of all snapshots below the one at `index` of the plan, the nearest first. Opened one
-    /// after the other: a chain may be longer than the files we may have open.
+    /// Returns the trees of all snapshots below the one at `index` of the plan, nearest first. They are
+    /// opened one after the other, because a chain can be longer than the limit on open files.
     pub(super) fn trees_below(
         &self,
         index: SnapshotIndex,
@@ -35,9 +35,9 @@ impl Site<'_> {
         })
     }
 
-    /// Gives the tree `fs` of the snapshot at `index` the owner that a daemon would have given it:
-    /// that of the tree below (containerd v2.3.3 `plugins/snapshots/overlay/overlay.go`
-    /// `createSnapshot`). Only steps change it, so of new snapshots it is root's.
+    /// Gives the tree `fs` of the snapshot at `index` the owner that a daemon would have given it: that of
+    /// the tree below (containerd v2.3.3 `plugins/snapshots/overlay/overlay.go` `createSnapshot`). Only steps
+    /// change the owner, so for new snapshots it is root.
     pub(super) fn hand_down_owner(&self, index: SnapshotIndex, fs: &Dir) -> Result<(), DirError> {
         let mut below = self.planned_below(index);
         while let Some(Lower::New(index)) = below {
@@ -49,10 +49,10 @@ impl Site<'_> {
         }
     }
 
-    /// The id of the snapshot at `index`, which is to be unpacked.
+    /// Returns the id of the snapshot at `index`, which is to be unpacked.
     ///
     /// # Errors
-    /// It is not.
+    /// Returns an error if it is not to be unpacked.
     pub(super) fn id(&self, index: SnapshotIndex) -> Result<u64, NoPlace> {
         match self.places.snapshots[index] {
             SnapshotPlace::New { id, .. } => Ok(id),

@@ -1,4 +1,4 @@
-//! Storing blobs and unpacking the layers in them, several at a time.
+//! Stores blobs and unpacks the layers in them, several in parallel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
@@ -20,19 +20,19 @@ use crate::plan::{Blob, Plan, SnapshotIndex};
 use crate::progress::{Event, LayerWork, Unpacking};
 use crate::unpack::{self, Allowance, Placement, Stream, UnpackError, Unpacked, Watch as _};
 
-/// What came of the blobs of a plan.
+/// The results for the blobs of a plan.
 #[derive(Default)]
 pub(super) struct Worked {
-    /// What was unpacked, and what could not be, by its place in the plan.
+    /// The unpacked snapshots, and the errors of others, by their index in the plan.
     pub(super) snapshots: BTreeMap<SnapshotIndex, Result<Unpacked, UnpackError>>,
-    /// The blobs with bytes behind a gzip stream, and how many.
+    /// The blobs with bytes after a gzip stream, and the number of bytes.
     pub(super) trailing: BTreeMap<Digest, u64>,
-    /// The copies of blobs that were passed over.
+    /// The skipped copies of blobs.
     pub(super) bad_copies: BTreeSet<BadCopy>,
 }
 
 impl Worked {
-    /// What came of other blobs, too.
+    /// Adds the results for other blobs.
     fn and(mut self, other: Self) -> Self {
         self.snapshots.extend(other.snapshots);
         self.trailing.extend(other.trailing);
@@ -47,7 +47,7 @@ impl Worked {
     }
 }
 
-/// Stores the blobs that the root lacks and unpacks the snapshots that it lacks.
+/// Stores the missing blobs of the root and unpacks its missing snapshots.
 ///
 /// Layers that cannot be unpacked, and need not be, are not an error.
 pub(super) fn store_and_unpack(site: &Site<'_>, run: &Run<'_>) -> Result<Worked, ConvertError> {
@@ -62,10 +62,11 @@ pub(super) fn store_and_unpack(site: &Site<'_>, run: &Run<'_>) -> Result<Worked,
     Ok(worked.into_iter().fold(Worked::default(), Worked::and))
 }
 
-/// What the layers of `plan` that are to be read may cost together.
+/// Returns the allowance for all layers of `plan` that will be read.
 ///
 /// # Errors
-/// If it is known, without reading any, that they take more: they are not compressed.
+/// Returns an error if it is known, without reading any, that they exceed it, because they are not
+/// compressed.
 pub(super) fn allowance(
     plan: &Plan,
     places: &Places,
@@ -100,7 +101,7 @@ pub(super) fn store_documents(site: &Site<'_>) -> Result<(), ConvertError> {
     Ok(())
 }
 
-/// One blob, and the snapshots that hold its files.
+/// One blob, and the snapshots into which it is unpacked.
 struct Task<'p> {
     blob: &'p Blob,
     work: LayerWork,
@@ -108,19 +109,18 @@ struct Task<'p> {
     snapshots: Vec<SnapshotIndex>,
 }
 
-/// Where the file of a blob is that is unpacked.
+/// The place of a blob to unpack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    /// In the staging area, where it has to be stored first.
+    /// In the staging directory, where it has to be stored first.
     Stored,
     /// In the root already.
     Root,
-    /// In the layout, as it is not to be stored.
+    /// In the layout, because it is not to be stored.
     Layout,
 }
 
-/// The tasks of a plan, largest first, so that no large one is left over for one thread at the
-/// end.
+/// Returns the tasks of a plan, largest first, so that no thread is left with a large one at the end.
 fn tasks<'p>(site: &Site<'p>) -> Vec<Task<'p>> {
     let (plan, places) = (site.plan, site.places);
     let mut descriptions: BTreeMap<Digest, &String> = BTreeMap::new();
@@ -182,7 +182,7 @@ impl Task<'_> {
         Err(if bad.len() > 1 { ConvertError::NoGoodCopy { copies: bad } } else { failure })
     }
 
-    /// Removes what came of a copy that turned out to be bad.
+    /// Removes the results of a copy that turned out to be bad.
     fn discard(&self, site: &Site<'_>) -> Result<(), ConvertError> {
         for index in &self.snapshots {
             if_there(site.staging.trees().remove(&site.id(*index)?.to_string()))?;
@@ -212,14 +212,14 @@ impl Task<'_> {
             let layer = self.layer(&stored);
             let result =
                 unpack::unpack_within(&layer, fs.as_fd(), placement, site.allowance, &unpacking);
-            // Unpacking fails too if a copy cannot be written, and does not know why.
+            // Unpacking also fails if a copy cannot be written, without knowing the cause.
             stored = stored.after_reading().map_err(|source| site.copy_error(digest, source))?;
             match result {
                 Err(error) if !site.can_stay_packed(index, &error) => {
                     return Err(self.unpack_error(site, error));
                 }
                 result => {
-                    // One that stays packed was not read to its end.
+                    // A layer that stays packed was not read to its end.
                     if let Ok(unpacked) = &result {
                         worked.note_trailing(digest, unpacked.stream);
                     }
@@ -228,7 +228,7 @@ impl Task<'_> {
             }
         }
         if self.snapshots.is_empty() {
-            // Nobody before BuildKit v0.33.1 would ever check that the layer has its diffID.
+            // No daemon before BuildKit v0.33.1 would ever check that the layer has its diffID.
             let (progress, cancel) = (run.progress, run.cancel);
             let unpacking = Unpacking { work: &self.work, before: 0, progress, cancel };
             let layer = self.layer(&stored);
@@ -268,7 +268,7 @@ impl Task<'_> {
         }
     }
 
-    /// The blob in `layout`, to unpack or to check.
+    /// Opens the blob in `layout`, to unpack or to check it.
     fn open(
         &self,
         layout: &Layout,

@@ -1,4 +1,4 @@
-//! Chains of layers that nothing can mount, and how many there are in all.
+//! Limits on the length of chains and on the number of snapshots.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,11 @@ use crate::limits::{Limits, MAX_CHAIN};
 use crate::place::{Places, SnapshotPlace};
 use crate::plan::{Plan, SnapshotIndex};
 
-/// Leaves packed what was to be unpacked and lies on more layers than can be mounted; why, by its place in
-/// `plan`.
+/// Leaves snapshots packed whose chain is too long to mount; returns the reasons, by their index in `plan`.
 ///
 /// # Errors
-/// If a step is done on any such layer, or nothing would be left of it as blobs are not stored;
-/// or if more snapshots are to be unpacked than may be.
+/// Returns an error if a step runs on such a layer, if nothing would be left of it because blobs are not
+/// stored, or if there are more snapshots to unpack than the limit.
 pub(super) fn leave_packed(
     plan: &Plan,
     existing: &Existing,
@@ -26,7 +25,7 @@ pub(super) fn leave_packed(
     let heights = heights(plan, existing, places);
     let too_high: Vec<_> = new(places).filter(|index| heights[*index] > MAX_CHAIN).collect();
     if !too_high.is_empty() {
-        // The topmost of 501 layers is what a step has left that was done on 500.
+        // The topmost of 501 layers is the result of a step that ran on 500.
         let built_on = packed::built_on(plan);
         let needs = |index: &&SnapshotIndex| options.blobs == StoreBlobs::None || built_on[**index];
         if let Some(index) = too_high.iter().find(needs) {
@@ -54,17 +53,17 @@ fn check_number(places: &Places, limits: &Limits) -> Result<(), ConvertError> {
     if count > limit { Err(ConvertError::TooManySnapshots { count, limit }) } else { Ok(()) }
 }
 
-/// The places of what is to be unpacked.
+/// Returns the indexes of the snapshots to unpack.
 fn new(places: &Places) -> impl Iterator<Item = SnapshotIndex> {
     let places = places.snapshots.iter_enumerated();
     places.filter_map(|(index, place)| matches!(place, SnapshotPlace::New { .. }).then_some(index))
 }
 
-/// How many layers there are in the chain of each snapshot of `plan`, itself included.
+/// Returns the number of layers in the chain of each snapshot of `plan`, including itself.
 fn heights(plan: &Plan, existing: &Existing, places: &Places) -> TiVec<SnapshotIndex, usize> {
     let mut in_root = BTreeMap::new();
     let mut heights: TiVec<SnapshotIndex, usize> = TiVec::with_capacity(plan.snapshots.len());
-    // Snapshots stand after those below them.
+    // Snapshots come after those below them.
     for (snapshot, place) in plan.snapshots.iter().zip(&places.snapshots) {
         heights.push(match place {
             SnapshotPlace::Existing { id, .. } => height_in_root(*id, existing, &mut in_root),
@@ -74,7 +73,7 @@ fn heights(plan: &Plan, existing: &Existing, places: &Places) -> TiVec<SnapshotI
     heights
 }
 
-/// The same of a snapshot in the root; `known` are those that were asked for before.
+/// Returns the same for a snapshot in the root; `known` caches earlier results.
 fn height_in_root(id: u64, existing: &Existing, known: &mut BTreeMap<u64, usize>) -> usize {
     let mut chain = Vec::new();
     let mut next = Some(id);

@@ -1,7 +1,7 @@
-//! Hashing the blobs that a root has already, before a conversion relies on them.
+//! Hashes the existing blobs of a root, before a conversion relies on them.
 //!
-//! A daemon never hashes a blob again, so one that a disk has damaged goes on into every image and
-//! cache that it exports. The cache that is converted has the same blobs, so here it can be mended.
+//! A daemon never hashes a blob again, so a blob damaged by the disk gets into every image and cache that it
+//! exports. The converted cache has the same blobs, so they can be repaired here.
 
 use std::collections::BTreeSet;
 
@@ -13,13 +13,13 @@ use crate::place::Places;
 use crate::plan::Plan;
 use crate::verify::blobs::hash_all;
 
-/// The blobs of `plan` that the root has.
+/// Returns the blobs of `plan` that the root has.
 pub(super) fn reused(plan: &Plan, places: &Places, existing: &Existing) -> Vec<(Digest, u64)> {
     let there = plan.blobs.keys().filter(|blob| !places.blobs.contains(blob));
     there.filter_map(|blob| Some((*blob, *existing.blobs.get(blob)?))).collect()
 }
 
-/// Hashes the `blobs` in the root, several at a time. Returns those that are not what they are named, or
+/// Hashes the `blobs` in the root, several in parallel. Returns those that do not match their digest, or
 /// cannot be read.
 pub(super) fn damaged(
     blobs: &[(Digest, u64)],

@@ -1,4 +1,4 @@
-//! Carrying plans out, as set up by the caller.
+//! Executes plans with the caller's settings.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -13,10 +13,10 @@ use crate::parallel::processors;
 use crate::plan::Plan;
 use crate::progress::{Progress, Silent};
 
-/// Carries plans out.
+/// Executes plans.
 ///
-/// A converter is set up once and carries out any number of plans. Here the first conversion stores
-/// all blobs, and the second one finds everything there and writes nothing.
+/// A converter is configured once and executes any number of plans. Here the first conversion stores all
+/// blobs, and the second one finds everything and writes nothing.
 ///
 /// ```
 /// use std::num::NonZeroUsize;
@@ -60,7 +60,7 @@ pub struct Converter<'p> {
 }
 
 impl<'p> Converter<'p> {
-    /// A converter that unpacks, with a job for each processor, within the default limits.
+    /// Creates a converter that unpacks, with one job per processor, within the default limits.
     pub fn new() -> Self {
         let options = Options {
             extract: true,
@@ -73,88 +73,88 @@ impl<'p> Converter<'p> {
         Self { options, progress: &Silent, cancel: Cancel::new() }
     }
 
-    /// Whether to unpack the layers, which takes root; as long as nothing else is said, they are. If
-    /// not, the daemon unpacks each when a build first needs it.
+    /// Sets whether to unpack the layers, which requires root; the default is true. Otherwise the daemon
+    /// unpacks each layer when a build first needs it.
     #[must_use]
     pub fn extract(mut self, extract: bool) -> Self {
         self.options.extract = extract;
         self
     }
 
-    /// How many layers to work on at a time; by default as many as there are processors. It does not
-    /// show in what is written.
+    /// Sets the number of layers to work on in parallel; the default is the number of processors. It does not
+    /// affect the output.
     #[must_use]
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
         self.options.jobs = jobs;
         self
     }
 
-    /// How the blobs of the layers come into the root; by default they share what is on disk if the file
-    /// system can do that, and are copied if not.
+    /// Sets how the blobs of layers are stored in the root; by default they share disk blocks if the file
+    /// system supports that, and are copied otherwise.
     #[must_use]
     pub fn blobs(mut self, blobs: StoreBlobs) -> Self {
         self.options.blobs = blobs;
         self
     }
 
-    /// Whether blobs that the root has already are what they are named if they have the right size. As
-    /// long as nothing else is said, those that the plan uses are hashed, and what is damaged is replaced.
+    /// Sets whether existing blobs of the root with the right size are trusted. By default those that the
+    /// plan uses are hashed, and damaged ones are replaced.
     #[must_use]
     pub fn trust_blobs(mut self, trust: bool) -> Self {
         self.options.trust_blobs = trust;
         self
     }
 
-    /// When the daemon's garbage collection is to believe that everything was last used. Without it
-    /// that is when the newest part of the cache was made.
+    /// Sets the time at which, for the daemon's garbage collection, everything was last used. The default is
+    /// the creation time of the newest part of the cache.
     #[must_use]
     pub fn last_used(mut self, time: impl Into<Option<Time>>) -> Self {
         self.options.last_used = time.into();
         self
     }
 
-    /// What unpacking a layer may cost.
+    /// Sets the limits on unpacking.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.options.limits = limits;
         self
     }
 
-    /// Tells `progress` what happens, from several threads.
+    /// Reports events to `progress`, from several threads.
     #[must_use]
     pub fn progress(mut self, progress: &'p dyn Progress) -> Self {
         self.progress = progress;
         self
     }
 
-    /// Stops with [`ConvertError::Cancelled`] as soon as `cancel` asks for it. Once the result is being
-    /// moved into its place, the conversion goes on to its end.
+    /// Stops with [`ConvertError::Cancelled`] as soon as `cancel` requests it. Once the result is being moved
+    /// into place, the conversion continues to its end.
     #[must_use]
     pub fn cancel(mut self, cancel: Cancel) -> Self {
         self.cancel = cancel;
         self
     }
 
-    /// Adds what `plan` describes to the directory `root`, which is made if it is not there. The
-    /// outcome is verified before it is published. Layers are read from the layouts that the plan was made from.
+    /// Adds the content of `plan` to the directory `root`, which is created if it is missing. The result is
+    /// verified before it is published. Layers are read from the layouts from which the plan was made.
     ///
-    /// A state that is there, made by a daemon or by earlier conversions, keeps everything it has: its
-    /// worker id, records, snapshots, cache mounts and history. What the plan shares with it is neither
-    /// stored nor unpacked again. If it has all of the plan already, nothing is written.
+    /// An existing state, made by a daemon or by earlier conversions, keeps everything: its worker id,
+    /// records, snapshots, cache mounts and history. Parts that it shares with the plan are neither stored
+    /// nor unpacked again. If it has all of the plan already, nothing is written.
     ///
     /// # Errors
-    /// See [`ConvertError`]. Before publishing, the root stays as it was. An error while publishing can
-    /// leave a part of the plan in the root, which is a sound state; the next conversion completes it.
+    /// See [`ConvertError`]. Before publishing, the root stays unchanged. An error while publishing can leave
+    /// a part of the plan in the root, which is a sound state; the next conversion completes it.
     pub fn convert(&self, plan: &Plan, root: impl AsRef<Path>) -> Result<Report, ConvertError> {
         let Self { options, progress, cancel } = self;
         convert(plan, root.as_ref(), &Run { options, progress: *progress, cancel })
     }
 
-    /// What a conversion of `plan` into `root` would find there and what it would add. Nothing is
+    /// Returns what a conversion of `plan` into `root` would find there and what it would add. Nothing is
     /// changed.
     ///
     /// # Errors
-    /// As [`check_root`](super::check_root), and if what the root holds cannot be read or is damaged.
+    /// Same as [`check_root`](super::check_root); also if the existing state cannot be read or is damaged.
     pub fn preview(&self, plan: &Plan, root: impl AsRef<Path>) -> Result<Shares, ConvertError> {
         preview(plan, root.as_ref(), &self.options)
     }

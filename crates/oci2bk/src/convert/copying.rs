@@ -1,4 +1,4 @@
-//! Blobs that come into the store while they are unpacked, so that each is read once.
+//! Stores blobs while they are unpacked, so that each is read once.
 
 use std::fs::File;
 use std::io;
@@ -8,33 +8,33 @@ use std::sync::OnceLock;
 use crate::layout::BlobFile;
 use crate::unpack::Blob;
 
-/// A blob to unpack: in the store, on its way there, or elsewhere because it is not to be stored.
+/// A blob to unpack: in the store, being copied there, or elsewhere because it is not to be stored.
 #[derive(Debug)]
 pub(super) enum Stored {
     /// It is in the store.
     Whole(File),
     /// It stays in the layout.
     Left(BlobFile),
-    /// What is read of it is written there.
+    /// It is copied to the store while it is read.
     Copying(Copying),
 }
 
-/// What is read of `from` is written to `to`.
+/// A blob that is copied from `from` to `to` while it is read.
 #[derive(Debug)]
 pub(super) struct Copying {
     from: BlobFile,
     to: File,
-    /// Why it could not be written.
+    /// Why it cannot be written.
     failure: OnceLock<io::Error>,
 }
 
 impl Stored {
-    /// The blob `from`, which is written to the empty file `to` while it is read.
+    /// Creates a copy of the blob `from`, which is written to the empty file `to` while it is read.
     pub(super) fn copying(from: BlobFile, to: File) -> Self {
         Self::Copying(Copying { from, to, failure: OnceLock::new() })
     }
 
-    /// Where to read it.
+    /// Returns the blob to read.
     pub(super) fn blob(&self) -> &dyn Blob {
         match self {
             Self::Whole(file) => file,
@@ -43,10 +43,10 @@ impl Stored {
         }
     }
 
-    /// What it is once all of it was read.
+    /// Returns its state after all of it was read.
     ///
     /// # Errors
-    /// It could not be written.
+    /// Returns an error if it cannot be written.
     pub(super) fn after_reading(self) -> io::Result<Self> {
         let Self::Copying(copying) = self else { return Ok(self) };
         match copying.failure.into_inner() {
@@ -75,7 +75,7 @@ impl Blob for Copying {
         let length = BlobFile::read_at(&self.from, buffer, position)?;
         if let Err(error) = self.to.write_all_at(&buffer[..length], position) {
             let kind = error.kind();
-            // The first one is the cause of the others.
+            // The first error is the cause of the others.
             let _ = self.failure.set(error);
             return Err(kind.into());
         }

@@ -1,19 +1,19 @@
-//! What a conversion can be told.
+//! Options of a conversion.
 
-/// How the blobs of layers come into the root.
+/// How the blobs of layers are stored in the root.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum StoreBlobs {
-    /// By sharing what is on disk (reflink) where the file system can do that, else by copying.
+    /// Share disk blocks (reflink) if the file system supports it, otherwise copy.
     #[default]
     Auto,
-    /// By copying every byte.
+    /// Copy every byte.
     Copy,
-    /// By making the file of the layout the file of the store too. Whoever can write to the one then
-    /// writes to the other, so only files that nobody else can write to are taken, and none that
-    /// somebody has open for writing. File systems without leases do not tell that:
+    /// Hard-link the file of the layout into the store. A process that can write to one can then write to the
+    /// other, so only files are linked that no other user can write to, and none that a process has open for
+    /// writing. File systems without leases do not report that:
     /// [`Report::unleased`](super::Report::unleased).
     Hardlink,
-    /// Not at all. New records know nothing but their snapshots, as those of steps that a daemon ran
-    /// and never exported. This takes [`extract`](super::Converter::extract).
+    /// Do not store blobs. New records only refer to their snapshots, like those of steps that a daemon ran
+    /// and never exported. This requires [`extract`](super::Converter::extract).
     None,
 }

@@ -1,4 +1,4 @@
-//! What a conversion works with.
+//! The shared data of a conversion.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,20 +15,20 @@ use crate::place::Places;
 use crate::plan::{Plan, SnapshotIndex};
 use crate::unpack::{Allowance, UnpackError};
 
-/// What a conversion works with.
+/// The shared data of a conversion.
 pub(super) struct Site<'a> {
     pub(super) plan: &'a Plan,
     pub(super) places: &'a Places,
-    /// What the root holds already.
+    /// The existing state of the root.
     pub(super) existing: &'a Existing,
     pub(super) staging: &'a Staging<'a>,
-    /// What all layers may cost together.
+    /// The limits on all layers together.
     pub(super) allowance: &'a Allowance,
-    /// How blobs come into the root.
+    /// How blobs are stored in the root.
     pub(super) store: StoreBlobs,
-    /// For each snapshot, whether a step needs it unpacked. Only asked for if one cannot be.
+    /// For each snapshot, whether a step needs it unpacked. Computed only if one cannot be unpacked.
     mounted: OnceLock<TiVec<SnapshotIndex, bool>>,
-    /// The blobs that were linked and of which the kernel does not tell who has them open.
+    /// The linked blobs for which the kernel does not report open files.
     unleased: Mutex<BTreeSet<Digest>>,
 }
 
@@ -45,24 +45,24 @@ impl<'a> Site<'a> {
         Self { plan, places, existing, staging, allowance, store, mounted, unleased }
     }
 
-    /// Whether the snapshot at `index` of the plan, which cannot be unpacked because of `error`, need not
-    /// be. What stays packed needs its blob.
+    /// Returns whether the snapshot at `index` of the plan, which cannot be unpacked because of `error`, may
+    /// stay packed. A packed layer needs its blob.
     pub(super) fn can_stay_packed(&self, index: SnapshotIndex, error: &UnpackError) -> bool {
         let is_mounted = || self.mounted.get_or_init(|| packed::mounted(self.plan))[index];
         self.store != StoreBlobs::None && error.can_stay_packed() && !is_mounted()
     }
 
-    /// Notes a blob that was linked without a lease.
+    /// Records a blob that was linked without a lease.
     pub(super) fn note_unleased(&self, blob: Digest) {
         self.unleased.lock().unwrap_or_else(PoisonError::into_inner).insert(blob);
     }
 
-    /// The blobs that were linked without a lease.
+    /// Returns the blobs that were linked without a lease.
     pub(super) fn unleased(&self) -> BTreeSet<Digest> {
         self.unleased.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A blob that could not be written.
+    /// Returns the error for a blob that cannot be written.
     pub(super) fn copy_error(&self, digest: Digest, source: io::Error) -> ConvertError {
         ConvertError::Copy { digest, root: self.staging.root().to_owned(), source }
     }

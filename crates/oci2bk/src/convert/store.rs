@@ -1,4 +1,4 @@
-//! How the blobs of a cache come into the content store of a root.
+//! Stores the blobs of a cache in the content store of a root.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,8 +12,8 @@ use super::options::StoreBlobs;
 use super::site::Site;
 use crate::layout::{BlobFile, Descriptor, Layout};
 
-/// Puts the blob of `descriptor`, which `layout` has, into the store. It is verified when it is read from
-/// what is returned, and a copy is made of just what is read.
+/// Puts the blob of `descriptor`, which `layout` has, into the store. It is verified when the returned value
+/// is read, and a copy is made of exactly what is read.
 pub(super) fn store(
     site: &Site<'_>,
     layout: &Layout,
@@ -24,7 +24,7 @@ pub(super) fn store(
     let store = site.staging.blobs();
     if site.store == StoreBlobs::Hardlink {
         let file = linkable(&blob).and_then(|file| {
-            // Before it is linked and hashed. It lasts until what is returned here is closed.
+            // Before it is linked and hashed. The lease lasts until the returned value is closed.
             match read_lease(file) {
                 Lease::Held => {}
                 Lease::Refused => return Err(LinkError::OpenForWriting),
@@ -43,7 +43,7 @@ pub(super) fn store(
     Ok(Stored::copying(blob, copy))
 }
 
-/// The file of `blob`, if that can be the one of a store too.
+/// Returns the file of `blob`, if it can be hard-linked into a store.
 fn linkable(blob: &BlobFile) -> Result<&File, LinkError> {
     let file = blob.whole().ok_or(LinkError::InArchive)?;
     let metadata = file.metadata().map_err(LinkError::Look)?;
@@ -58,9 +58,9 @@ fn linkable(blob: &BlobFile) -> Result<&File, LinkError> {
     Ok(file)
 }
 
-/// Makes `copy` share what `blob` has on disk. Whether that was possible: some file systems can, for
-/// files that are both on them (Linux 6.18 `Documentation/filesystems/vfs.rst` `remap_file_range`). If
-/// not, `copy` is as empty as it was.
+/// Makes `copy` share the disk blocks of `blob`. Returns whether that was possible: some file systems support
+/// it, for two files on them (Linux 6.18 `Documentation/filesystems/vfs.rst` `remap_file_range`). Otherwise
+/// `copy` stays empty.
 fn is_cloned(blob: &BlobFile, copy: &File) -> bool {
     blob.whole().is_some_and(|file| ioctl_ficlone(copy, file).is_ok())
 }

@@ -1,4 +1,4 @@
-//! A step of a build, and what it may be called.
+//! A step of a build, and its possible names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,11 @@ pub(super) struct Asked<'a> {
     pub(super) step: &'a Step,
     pub(super) vertex: Vertex,
     pub(super) encoding: Encoding,
-    /// By the outputs that are asked for.
+    /// The possible names, by requested output.
     names: BTreeMap<u32, BTreeSet<Digest>>,
-    /// By input.
+    /// The possible selectors, by input.
     selectors: Vec<BTreeSet<String>>,
-    /// By input: the paths by whose contents it may be found.
+    /// By input: the paths by whose content it may be found.
     hashed_paths: Vec<Option<Vec<String>>>,
 }
 
@@ -70,12 +70,12 @@ impl<'a> Asked<'a> {
         self.names.get(&output).into_iter().flatten()
     }
 
-    /// Whether it may be looked for from its input `input` with this selector.
+    /// Returns whether it may be looked up from its input `input` with this selector.
     pub(super) fn has_selector(&self, input: usize, selector: &str) -> bool {
         self.selectors.get(input).is_some_and(|own| own.contains(selector))
     }
 
-    /// The paths of its input `input` by whose contents it may be found, if it may.
+    /// Returns the paths of its input `input` by whose content it may be found, if any.
     pub(super) fn hashed_paths(&self, input: usize) -> Option<&[String]> {
         self.hashed_paths.get(input)?.as_deref()
     }

@@ -1,4 +1,4 @@
-//! How two ops differ, field by field of the documents that their digests are of.
+//! Differences between two ops, by field of the documents that are hashed.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use serde_json::Value;
 /// A field in which two ops differ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// Where, such as `meta.args[2]`, `meta.env.LEVEL`, `mounts[1].dest` or `Arch`.
+    /// The field, such as `meta.args[2]`, `meta.env.LEVEL`, `mounts[1].dest` or `Arch`.
     pub field: String,
-    /// What the cached op has there.
+    /// Its value in the cached op.
     pub cached: Option<String>,
-    /// What the op that is asked for has there.
+    /// Its value in the requested op.
     pub asked: Option<String>,
 }
 
 /// The values of the document of an op, by their paths.
 pub(super) struct Fields(BTreeMap<String, String>);
 
-/// What `asked` has otherwise than `cached`.
+/// Returns the differences of `asked` from `cached`.
 pub(super) fn between(cached: Fields, asked: &Fields) -> Vec<Difference> {
     let Fields(mut cached) = cached;
     let mut differences: Vec<_> = asked
@@ -68,7 +68,7 @@ fn fields(mut document: Value) -> BTreeMap<String, String> {
         }
     }
     let mut fields = BTreeMap::new();
-    // The documents are ours and of a few levels.
+    // The documents are ours and have few levels.
     let mut pending = vec![(String::new(), document)];
     while let Some((path, value)) = pending.pop() {
         match value {

@@ -1,4 +1,4 @@
-//! What a cache knows: nodes for the outputs of steps, and what leads from one to the next.
+//! The content of a cache as a graph: nodes for the outputs of steps, and edges between them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use crate::config::RecordIndex;
 use crate::export::CacheExport;
 use crate::index::index;
 
-/// A cache, be it an export or the state of a daemon.
+/// A cache: an export or the state of a daemon.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// By what an export calls the output of an op: the steps with it, each on other inputs.
+    /// The steps for each name of an op's output in an export, each with different inputs.
     by_name: BTreeMap<Digest, Vec<Edge>>,
     /// The nodes without inputs, by their keys.
     roots: BTreeMap<String, NodeIndex>,
@@ -33,7 +33,7 @@ struct Node {
     has_result: bool,
 }
 
-/// A way to a node: one alternative of each input.
+/// A set of edges to a node: one alternative for each input.
 #[derive(Debug)]
 pub(super) struct Edge {
     pub(super) target: NodeIndex,
@@ -54,7 +54,7 @@ impl Known {
             let records = &export.config.records;
             let mut node_of: TiVec<RecordIndex, _> = TiVec::with_capacity(records.len());
             for record in records {
-                // Those that an export leaves out mostly follow from the steps on top of them.
+                // Results that an export omits mostly follow from the steps above them.
                 node_of.push(if record.inputs.is_empty() {
                     known.root(record.digest.to_string(), true)
                 } else {
@@ -104,12 +104,12 @@ impl Known {
                 node_of.insert(key, node);
             }
         }
-        // Several op digests may lead to one key, each with inputs of its own.
+        // Several op digests may lead to one key, each with different inputs.
         let mut edges: BTreeMap<(Digest, NodeIndex), BTreeMap<usize, Vec<Alternative>>> =
             BTreeMap::new();
         for (from, links) in &solver.links {
             for (link, target) in links {
-                // No op has an input before the first.
+                // No op has an input before the first one.
                 let Ok(input) = usize::try_from(link.input) else { continue };
                 let name = Digest::of(format!("{}@{}", link.digest, link.output));
                 let alternative =
@@ -138,23 +138,23 @@ impl Known {
         node
     }
 
-    /// What the outputs of ops are called.
+    /// Returns the names of the outputs of ops.
     pub(super) fn names(&self) -> BTreeSet<Digest> {
         let roots = self.roots.keys().filter_map(|key| key.parse().ok());
         self.by_name.keys().copied().chain(roots).collect()
     }
 
-    /// The steps of a name.
+    /// Returns the steps with a name.
     pub(super) fn edges(&self, name: &Digest) -> &[Edge] {
         self.by_name.get(name).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// All steps, with their names.
+    /// Returns all steps, with their names.
     pub(super) fn all_edges(&self) -> impl Iterator<Item = (&Digest, &Edge)> {
         self.by_name.iter().flat_map(|(name, edges)| edges.iter().map(move |edge| (name, edge)))
     }
 
-    /// The node of a step without inputs.
+    /// Returns the node of a step without inputs.
     pub(super) fn find_root(&self, key: &Digest) -> Option<NodeIndex> {
         self.roots.get(&key.to_string()).copied()
     }

@@ -1,4 +1,4 @@
-//! What a cache has in place of a step that it does not have.
+//! Finds the cached steps most similar to a missing one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
@@ -14,12 +14,12 @@ use super::{Cache, ExplainError, Nearest};
 
 type Named<'a> = (&'a Digest, &'a Edge);
 
-/// The steps of a cache by what they lie on, so that only those near a miss are looked at.
+/// The steps of a cache by their inputs, so that only those near a miss are compared.
 #[derive(Debug)]
 pub(super) struct Neighbours<'a> {
-    /// By the number of an input, and a node that it may be.
+    /// The steps with a possible node of an input, by the number of the input and the node.
     on: BTreeMap<(usize, NodeIndex), Vec<Named<'a>>>,
-    /// By the number of an input, those of which it may be a root.
+    /// The steps with an input that may be a root, by the number of the input.
     on_roots: BTreeMap<usize, Vec<Named<'a>>>,
     /// The steps without inputs whose ops are known.
     roots: Vec<&'a Digest>,
@@ -48,7 +48,7 @@ impl<'a> Neighbours<'a> {
 }
 
 impl Walk<'_, '_> {
-    /// How many other ops there are on the inputs, and the one that differs least.
+    /// Returns the number of other ops on the inputs, and the least different one.
     pub(super) fn nearest(
         &self,
         asked: &Asked<'_>,
@@ -80,7 +80,7 @@ impl Walk<'_, '_> {
         Ok((names.len(), nearest))
     }
 
-    /// The names of the steps on the inputs.
+    /// Returns the names of the steps on the inputs.
     fn others(&self, asked: &Asked<'_>) -> Result<BTreeSet<Digest>, ExplainError> {
         let neighbours = self.explainer.neighbours();
         let inputs = &asked.step.inputs;
@@ -88,7 +88,7 @@ impl Walk<'_, '_> {
             self.explainer.spend(neighbours.roots.len())?;
             return Ok(neighbours.roots.iter().map(|name| **name).collect());
         }
-        // All inputs have to match, so those on the one with the fewest steps on it will do.
+        // All inputs must match, so it is enough to take the input with the fewest steps.
         let mut fewest: Option<Vec<&[Named<'_>]>> = None;
         let count = |lists: &Vec<&[Named<'_>]>| lists.iter().map(|list| list.len()).sum::<usize>();
         for (input, from) in inputs.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! From step to step, as the solver of a daemon goes (BuildKit v0.32.2 `solver/edge.go`,
+//! Walks from step to step, as the solver of a daemon does (BuildKit v0.32.2 `solver/edge.go`,
 //! `solver/cachemanager.go`).
 
 use std::collections::BTreeMap;
@@ -18,10 +18,10 @@ use crate::image;
 pub(super) const IMAGE: &str = "docker-image://";
 const LOCAL: &str = "local://";
 
-/// How sure it is that something is found.
+/// How certain it is that something is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Sure {
-    /// If contents or sources are what they were.
+    /// If content or sources are unchanged.
     IfSame,
     /// In any case.
     Certain,
@@ -31,10 +31,10 @@ type Found = (Outcome, Option<Reason>);
 
 pub(super) struct Walk<'a, 'c> {
     build: &'a Graph,
-    /// Of each step of the build, which it is in the explanation.
+    /// For each step of the build, its index in the explanation.
     places: Vec<StepIndex>,
     pub(super) explainer: &'a Explainer<'c>,
-    /// What of the cache each output of the steps so far is.
+    /// The possible cache nodes of each output of the steps so far.
     pub(super) nodes: BTreeMap<Output, BTreeMap<NodeIndex, Sure>>,
     found: Vec<Found>,
 }
@@ -51,7 +51,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         Self { build, places, explainer, nodes: BTreeMap::new(), found: Vec::new() }
     }
 
-    /// What becomes of the steps of the build.
+    /// Returns the results for the steps of the build.
     pub(super) fn explanation(mut self) -> Result<Explanation, ExplainError> {
         let outputs = self.build.outputs();
         for (step, outputs) in self.build.steps.iter().zip(&outputs) {
@@ -77,7 +77,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         })
     }
 
-    /// The output of the step whose turn it is.
+    /// Returns the output of the current step.
     fn here(&self, output: u32) -> Output {
         Output { step: self.found.len(), output }
     }
@@ -152,7 +152,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         Ok(nodes)
     }
 
-    /// How sure each input of `edge` is, and, if asked for, that the op takes the same part of it.
+    /// Returns how certain each input of `edge` is, and, if requested, that the op uses the same part of it.
     pub(super) fn inputs(
         &self,
         asked: &Asked<'_>,
@@ -172,7 +172,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         (0..count).map(sure).collect()
     }
 
-    /// How sure it is that the input `input` is the one that `way` starts from.
+    /// Returns how certain it is that the input `input` is the source of `way`.
     fn alternative(
         &self,
         asked: &Asked<'_>,
@@ -194,7 +194,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         (hashed || fetched).then_some(Sure::IfSame)
     }
 
-    /// Whether what an output is shows only when it is fetched, and then by its name.
+    /// Returns whether the content of an output is known only after fetching it, and then by name.
     pub(super) fn is_fetched(&self, output: Output) -> bool {
         let unknown =
             self.found.get(output.step).is_some_and(|(found, _)| *found == Outcome::Unknown);
@@ -203,7 +203,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         unknown && identifier.is_some_and(|identifier| !identifier.starts_with(LOCAL))
     }
 
-    /// What decides, of a step that may be found.
+    /// Returns the dependencies of the result of a step that may be found.
     fn contents(&self, asked: &Asked<'_>, outputs: &[u32]) -> Result<Reason, ExplainError> {
         let mut is_certain = vec![false; asked.step.inputs.len()];
         for name in outputs.iter().flat_map(|output| asked.names(*output)) {
@@ -246,7 +246,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         });
         let is_known = nearest.is_some();
         let unmatched = nearest.and_then(|inputs| inputs.iter().position(|matched| !matched));
-        // What misses itself is where to go on from.
+        // A missing input is the place to continue.
         if let Some(input) = missing.or(unmatched)
             && let Some(from) = asked.step.inputs.get(input)
         {
@@ -258,7 +258,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         Ok(Reason::Op { others, nearest })
     }
 
-    /// Steps whose result is needed by one that runs, and that have none, run too.
+    /// Steps without a result that a running step needs run too.
     fn look_for_results(&mut self, outputs: &[Vec<u32>]) {
         let mut needed: Vec<bool> = vec![true; self.found.len()];
         for input in self.build.steps.iter().flat_map(|step| &step.inputs) {
@@ -288,7 +288,7 @@ impl<'a, 'c> Walk<'a, 'c> {
         }
     }
 
-    /// Without the step that only names the result.
+    /// Removes the step that only marks the result.
     fn without_return(self) -> Explanation {
         let steps = self.build.steps.iter().zip(self.found);
         let steps = steps.filter(|(step, _)| !step.is_return());

@@ -1,4 +1,4 @@
-//! An image for one platform, with its layers.
+//! Images for one platform, with their layers.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{BaseImage, ImageDocument, ImageError, PlatformImage};
 use crate::layout::{BlobError, Layout};
 use crate::manifest::{Document, DocumentError, LayerBlob, ManifestError, image_layers};
 
-/// An image for one platform, all of whose layers are there.
+/// A complete image for one platform.
 ///
 /// ```
 /// use oci2bk::image::{ImageError, WholeImage};
@@ -38,7 +38,7 @@ use crate::manifest::{Document, DocumentError, LayerBlob, ManifestError, image_l
 pub struct WholeImage {
     /// The image, for all platforms.
     pub image: BaseImage,
-    /// What it is on this one.
+    /// The image on this platform.
     pub on: PlatformImage,
     /// The digest of its manifest.
     pub manifest: Digest,
@@ -47,8 +47,8 @@ pub struct WholeImage {
 }
 
 impl WholeImage {
-    /// The name by which a daemon can have pulled it: the first of its repositories, its tag if that is known, and
-    /// the digest that leads to it. `None` if nothing tells a repository.
+    /// Returns the name under which a daemon can have pulled it: its first repository, its tag if known, and
+    /// the digest of its top object. `None` if no repository is known.
     pub fn name(&self) -> Option<String> {
         let repository = self.image.repositories.first()?;
         let tag = self.image.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
@@ -62,12 +62,12 @@ impl WholeImage {
 }
 
 impl BaseImage {
-    /// The image as a daemon for `wanted` takes it, whole.
+    /// Returns the complete image that a daemon for `wanted` would select.
     ///
     /// # Errors
-    /// [`ImageError::NoPlatform`] if it is for others only, [`ImageError::NoManifest`] or
-    /// [`ImageError::NoLayer`] if a part of it is missing, [`ImageError::Layer`] or [`ImageError::Blob`] if a part
-    /// cannot be used.
+    /// Returns [`ImageError::NoPlatform`] if it is for other platforms only, [`ImageError::NoManifest`] or
+    /// [`ImageError::NoLayer`] if a part of it is missing, [`ImageError::Layer`] or [`ImageError::Blob`] if a
+    /// part is invalid.
     pub fn whole(&self, wanted: &Platform) -> Result<WholeImage, ImageError> {
         let fitting = self
             .platforms
@@ -97,7 +97,7 @@ impl BaseImage {
         Ok(WholeImage { image: self.clone(), on: on.clone(), manifest, layers })
     }
 
-    /// Why there is nothing for `wanted`.
+    /// Returns why there is nothing for `wanted`.
     fn lacks(&self, wanted: &Platform) -> ImageError {
         let (image, platform) = (self.reference.clone(), wanted.to_string());
         let is_it = |platform: &Platform| platform.distance(wanted).is_some();
@@ -113,11 +113,11 @@ impl BaseImage {
     }
 }
 
-/// The platform of what is attached to an image, such as its provenance, begins with it.
+/// Prefix of the platform of things attached to an image, such as its provenance.
 const UNKNOWN: &str = "unknown/";
 
 impl PlatformImage {
-    /// The documents end with both.
+    /// Returns the manifest and the config, the last two documents.
     fn manifest_and_config(&self) -> Option<(&ImageDocument, &ImageDocument)> {
         match self.documents.as_slice() {
             [.., manifest, config] => Some((manifest, config)),
@@ -135,7 +135,7 @@ fn read_layers(
         .map_err(|source| ManifestError::Document { digest, source })?;
     match document {
         Document::Manifest(document) => image_layers(digest, *document, &config.content),
-        // An image is made of a manifest and a config, so this is not one.
+        // An image consists of a manifest and a config, so this is not one.
         Document::Index(_) => {
             Err(ManifestError::Document { digest, source: DocumentError::Neither })
         }

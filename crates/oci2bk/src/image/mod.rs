@@ -1,9 +1,9 @@
-//! Base images: the documents that a `FROM` with a digest needs when it is resolved.
+//! Base images: the documents that a daemon needs to resolve a `FROM` with a digest.
 //!
-//! A daemon resolves such a name from its own content store if that has the index or manifest of
-//! this digest, labelled with the repository, and what it leads to down to the config (BuildKit
-//! v0.32.2 `util/pull/pull.go` `tryLocalResolve`, `util/imageutil/config.go` `Config`). The layers
-//! are not needed for it; a build from an image whose layers are in the root too fetches and unpacks none.
+//! A daemon resolves such a name from its own content store if that has the index or manifest with this
+//! digest, labelled with the repository, and everything below it down to the config (BuildKit v0.32.2
+//! `util/pull/pull.go` `tryLocalResolve`, `util/imageutil/config.go` `Config`). It does not need the layers
+//! for that; a build from an image whose layers are in the root too fetches and unpacks none.
 //!
 //! ```
 //! use oci2bk::image::{
@@ -28,21 +28,21 @@
 //!     }
 //! }
 //!
-//! // With its layers, and nothing that it lists is missing.
+//! // With its layers; everything that it lists exists.
 //! assert!(!images[0].whole(&"linux/amd64".parse()?)?.layers.is_empty());
 //! assert_eq!(images[0].absent, Vec::<Absent>::new());
 //!
-//! // Of the documents alone, only what a step starts from gets into the state.
+//! // Without layers, only documents that a step starts from get into the state.
 //! let exports = CacheExport::read_sources(&["../../fixtures/manifest/cache".parse()?], &limits)?;
 //! let mut plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 //! let unused = plan.add_images(&images);
 //! assert_eq!(unused, [image.to_string()]);
 //! assert!(plan.documents.is_empty());
-//! // Images beside the cache, if their names are there too. Here is nothing but the cache.
+//! // Images beside the cache, if their names are known. This layout has only the cache.
 //! assert!(BaseImage::in_layout(&exports[0].layout)?.is_empty());
 //! plan.add_images_of(&exports)?;
 //!
-//! // A layout that does not say what it is the copy of.
+//! // A layout that does not say which repository it is a copy of.
 //! let error = BaseImage::read(&"../../fixtures/manifest/keys/image".parse()?, &limits).unwrap_err();
 //! assert!(matches!(error, ImageError::Unnamed { .. }));
 //! let error = "Debian!=./image".parse::<ImageRef>().unwrap_err();
@@ -82,27 +82,27 @@ use crate::source::{Reference, Source};
 const CONFIGS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
-/// An image that builds may start from.
+/// A possible base image of builds.
 #[derive(Debug, Clone)]
 pub struct BaseImage {
-    /// How it was named.
+    /// The argument that named it.
     pub reference: String,
-    /// The repositories it belongs to.
+    /// Its repositories.
     pub repositories: BTreeSet<Repository>,
-    /// Its tag in the first of them, if the layout tells.
+    /// Its tag in the first repository, if the layout has it.
     pub tag: Option<String>,
-    /// What it is on each platform that the layout has.
+    /// The image on each platform that the layout has.
     pub platforms: Vec<PlatformImage>,
-    /// What an index lists and the layout lacks, as a copy for some platforms does.
+    /// Parts that an index lists but the layout lacks, as in a copy for some platforms.
     pub absent: Vec<Absent>,
-    /// Where it is.
+    /// Its layout.
     pub layout: Arc<Layout>,
 }
 
-/// A part of an image that is not there.
+/// A missing part of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Absent {
-    /// The platform that the index names.
+    /// The platform in the index.
     pub platform: Option<Platform>,
     /// Manifest or config.
     pub what: &'static str,
@@ -113,16 +113,15 @@ pub struct Absent {
 /// An image for one platform.
 #[derive(Debug, Clone)]
 pub struct PlatformImage {
-    /// The documents from the top down: indexes, manifest, config.
+    /// The documents from top to bottom: indexes, manifest, config.
     pub documents: Vec<ImageDocument>,
-    /// What an export calls the step that the image is: its record's digest, one for each way in
-    /// which the image can be referred to.
+    /// The digests of the records for the image in an export, one for each way to refer to the image.
     pub records: BTreeSet<Digest>,
     /// The chainID of its layers, if it has any.
     pub chain_id: Option<Digest>,
-    /// The platform, as its config states it.
+    /// The platform, from its config.
     pub platform: Platform,
-    /// When it was made, if its config tells.
+    /// The creation time, if its config has it.
     pub created: Option<Time>,
 }
 
@@ -135,7 +134,7 @@ pub struct ImageDocument {
     pub content: Arc<[u8]>,
 }
 
-/// Why images could not be read.
+/// Why images cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
@@ -147,7 +146,7 @@ pub enum ImageError {
     Blob {
         /// The layout.
         path: PathBuf,
-        /// What is wrong with the document.
+        /// The cause.
         #[source]
         source: BlobError,
     },
@@ -173,7 +172,7 @@ pub enum ImageError {
         #[source]
         source: serde_json::Error,
     },
-    /// The layout has more images than can be meant.
+    /// The layout has more images than allowed.
     #[error("{path} has more than {limit} manifests")]
     TooMany {
         /// The layout.
@@ -181,19 +180,19 @@ pub enum ImageError {
         /// How many it may have ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
-    /// A layer cannot be used: manifest and config do not belong together, say.
+    /// A layer cannot be used, for example because manifest and config do not match.
     #[error("cannot use a layer of the image {image}")]
     Layer {
-        /// How it was named.
+        /// The argument that named it.
         image: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: Box<ManifestError>,
     },
     /// The layout lacks a layer of the image.
     #[error("{image} has no file of the layer {layer}; copy the image again, with all its layers")]
     NoLayer {
-        /// How it was named.
+        /// The argument that named it.
         image: String,
         /// The layer.
         layer: Digest,
@@ -203,7 +202,7 @@ pub enum ImageError {
         "{image} lists an image for {platform}, but its {what} {digest} is not there; copy it again"
     )]
     NoManifest {
-        /// How it was named.
+        /// The argument that named it.
         image: String,
         /// The platform.
         platform: String,
@@ -215,35 +214,35 @@ pub enum ImageError {
     /// The image is not for the platform.
     #[error("{image} has no image for {wanted}; it has {}", platforms.join(", "))]
     NoPlatform {
-        /// How it was named.
+        /// The argument that named it.
         image: String,
-        /// The platform that was asked for.
+        /// The requested platform.
         wanted: String,
-        /// What there is.
+        /// The platforms of the image.
         platforms: Vec<String>,
     },
     /// The layout has no such image.
     #[error("{image} has no image whose manifest and config are there")]
     None {
-        /// How it was named.
+        /// The argument that named it.
         image: String,
     },
-    /// Nothing tells the repository.
+    /// The repository is not known.
     #[error(
         "nothing in {image} tells the name of the image; give it as NAME={image}, with the name \
          that is behind FROM"
     )]
     Unnamed {
-        /// How it was named.
+        /// The argument that named it.
         image: String,
     },
 }
 
 impl BaseImage {
-    /// Reads the images that `image` names.
+    /// Reads the images of `image`.
     ///
     /// # Errors
-    /// If there is none, if nothing tells its name, or if a document is corrupt.
+    /// If there is none, if its name is not known, or if a document is corrupt.
     pub fn read(image: &ImageRef, limits: &Limits) -> Result<Vec<Self>, ImageError> {
         let source = image.source.on_disk();
         let layout = Arc::new(Layout::open_for(&source.path, &source.reference, limits)?);
@@ -261,7 +260,7 @@ impl BaseImage {
         Ok(named)
     }
 
-    /// Reads the images that `source` names in `layout`, with a name or without.
+    /// Reads the images of `source` in `layout`, with or without a name.
     ///
     /// # Errors
     /// If a document is corrupt.
@@ -269,7 +268,7 @@ impl BaseImage {
         read_source(layout, &source.reference, &BTreeSet::new(), &source.to_string())
     }
 
-    /// Reads the images that lie in a layout beside a cache, as far as their names are there too.
+    /// Reads the images beside a cache in a layout, if their names are known.
     ///
     /// # Errors
     /// If a document is corrupt.
@@ -281,7 +280,7 @@ impl BaseImage {
     }
 }
 
-/// The images that `reference` means, in the repositories `given` if there are any.
+/// Returns the images of `reference`, in the `given` repositories if there are any.
 fn read_source(
     layout: &Arc<Layout>,
     reference: &Reference,
@@ -327,12 +326,12 @@ fn read_entries(
     Ok(images)
 }
 
-/// The repositories in the names of an entry. A name without a slash is a tag to most tools.
+/// Returns the repositories in the names of an entry. For most tools a name without a slash is a tag.
 fn repositories(entry: &Descriptor) -> BTreeSet<Repository> {
     entry_names(entry).filter(|name| name.contains('/')).filter_map(|n| n.parse().ok()).collect()
 }
 
-/// The tag in the name of the first repository.
+/// Returns the tag in the name of the first repository.
 fn tag(entry: &Descriptor) -> Option<String> {
     let full = entry_names(entry).filter(|name| name.contains('/'));
     let (_, name) = full.filter_map(|name| Some((name.parse::<Repository>().ok()?, name))).min()?;
@@ -341,17 +340,17 @@ fn tag(entry: &Descriptor) -> Option<String> {
     Some(tag.to_owned())
 }
 
-/// Reads documents of one layout, all of which are kept in memory.
+/// Reads documents of one layout, and keeps all of them in memory.
 struct Reader<'l> {
     layout: &'l Layout,
-    /// How many more bytes may be read.
+    /// Number of bytes that may still be read.
     budget: u64,
     documents: u64,
     absent: Vec<Absent>,
 }
 
 impl Reader<'_> {
-    /// The images that `entry` leads to, those left out of which a part is missing.
+    /// Returns the images below `entry`, except those with missing parts.
     fn platforms(&mut self, entry: &Descriptor) -> Result<Vec<PlatformImage>, ImageError> {
         let mut images = Vec::new();
         let mut waiting = VecDeque::from([(entry.clone(), Vec::new())]);
@@ -423,7 +422,7 @@ impl Reader<'_> {
         self.absent.push(Absent { platform, what, digest });
     }
 
-    /// The document, if it is there.
+    /// Reads the document, if it exists.
     fn read(&mut self, descriptor: &Descriptor) -> Result<Option<ImageDocument>, ImageError> {
         let path = || self.layout.path().to_owned();
         self.documents += 1;
@@ -446,7 +445,7 @@ fn is_image_config(descriptor: &Descriptor) -> bool {
     CONFIGS.contains(&&*descriptor.media_type)
 }
 
-/// What of an image config the keys of the image depend on.
+/// The parts of an image config that determine the keys of the image.
 #[derive(Deserialize)]
 #[serde(remote = "Self")]
 struct Config {
@@ -473,8 +472,8 @@ struct RootFs {
 
 from_objects!(Config, RootFs);
 
-/// The key of an image that is referred to by `digest` (BuildKit v0.32.2
-/// `source/containerimage/pull.go` `mainManifestKey`).
+/// Computes the key of an image referred to by `digest` (BuildKit v0.32.2 `source/containerimage/pull.go`
+/// `mainManifestKey`).
 fn manifest_key(digest: Digest, os: &str, architecture: &str, variant: &str) -> Digest {
     let digest = digest.to_string();
     let members = [("Digest", &*digest), ("OS", os), ("Arch", architecture), ("Variant", variant)];
@@ -485,20 +484,20 @@ fn manifest_key(digest: Digest, os: &str, architecture: &str, variant: &str) -> 
 }
 
 impl RootFs {
-    /// The chainID, which is also the key of the image by its layers (`cacheKeyFromConfig`).
+    /// Returns the chainID, which is also the key of the image by its layers (`cacheKeyFromConfig`).
     fn chain_id(&self) -> Option<Digest> {
         let layers = self.diff_ids.iter().copied().filter(|_| self.kind == "layers");
         layers.reduce(|below, next| Digest::of(format!("{below} {next}")))
     }
 }
 
-/// What an export calls the step that an image is which is referred to by `digest`, on `platform`.
+/// Computes the digest of the record in an export for an image referred to by `digest`, on `platform`.
 pub(crate) fn record_of(digest: Digest, platform: &Platform) -> Digest {
     let Platform { os, architecture, variant, .. } = platform;
     source_record(manifest_key(digest, os, architecture, variant))
 }
 
-/// The record of a source op with this key (`solver/llbsolver/ops/source.go`).
+/// Computes the record of a source op with this key (`solver/llbsolver/ops/source.go`).
 fn source_record(key: Digest) -> Digest {
     let op_digest = Digest::of(format!("buildkit.source.v0:{key}"));
     Digest::of(format!("{op_digest}@0"))

@@ -1,4 +1,4 @@
-//! How an image is named on the command line.
+//! The command line's form of an image.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,25 +6,25 @@ use std::str::FromStr;
 use super::repository::{ParseRepositoryError, Repository};
 use crate::source::{ParseSourceError, Source};
 
-/// An image in a layout, and the repository it belongs to: `[REPOSITORY=]LAYOUT`.
+/// An image in a layout, and its repository: `[REPOSITORY=]LAYOUT`.
 ///
-/// `LAYOUT` has the forms of [`Source`]; all images of the layout are meant if it names none.
+/// `LAYOUT` has the forms of [`Source`]; without a name it means all images of the layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageRef {
     /// The repository, if it is given.
     pub repository: Option<Repository>,
-    /// Where the image is.
+    /// The place of the image.
     pub source: Source,
 }
 
-/// Why a word does not name an image.
+/// Why an argument does not name an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseImageError {
-    /// What is before the `=` is no name of a repository.
+    /// The part before the `=` is not the name of a repository.
     #[error(transparent)]
     Repository(#[from] ParseRepositoryError),
-    /// What is behind it names no layout.
+    /// The part after it does not name a layout.
     #[error(transparent)]
     Source(#[from] ParseSourceError),
 }

@@ -1,4 +1,4 @@
-//! Where an image comes from.
+//! Repositories of images.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,11 +10,11 @@ use serde::Serialize;
 pub struct Repository {
     /// The registry's host, with its port if it has one.
     pub host: String,
-    /// The path of the repository there.
+    /// The path of the repository on the host.
     pub path: String,
 }
 
-/// The text is no name of a repository.
+/// The text is not the name of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not the name of an image, such as debian or registry.example/team/base")]
 pub struct ParseRepositoryError {
@@ -22,15 +22,15 @@ pub struct ParseRepositoryError {
     pub text: String,
 }
 
-/// The registry of names without one, and where it has images without a namespace
-/// (github.com/distribution/reference v0.6.0 `normalize.go`).
+/// The default registry of names, and its namespace for images without one (github.com/distribution/reference
+/// v0.6.0 `normalize.go`).
 const DEFAULT_HOST: &str = "docker.io";
 const DEFAULT_NAMESPACE: &str = "library/";
 const DEFAULT_TAG: &str = "latest";
-/// The longest name of a repository (`reference.go` `NameTotalLengthMax`).
+/// Maximum length of a repository's name (`reference.go` `NameTotalLengthMax`).
 const MAX_LENGTH: usize = 255;
 
-/// Takes the name of an image too: its tag and digest are left out.
+/// Also parses the name of an image: its tag and digest are ignored.
 impl FromStr for Repository {
     type Err = ParseRepositoryError;
 
@@ -60,8 +60,8 @@ impl FromStr for Repository {
     }
 }
 
-/// The repository and the tag of the image that `name` names, completed as Docker completes it; `None` if it
-/// is not the name of one with a tag.
+/// Returns the repository and the tag of the image `name`, completed as Docker does; `None` if it is not an
+/// image name with a tag.
 pub(crate) fn full_name(name: &str) -> Option<(Repository, &str)> {
     let repository = name.parse().ok().filter(|_| !name.contains('@'))?;
     match name.rsplit_once(':') {
@@ -78,7 +78,7 @@ impl fmt::Display for Repository {
 }
 
 impl Repository {
-    /// The host without its port.
+    /// Returns the host without its port.
     pub fn host_name(&self) -> &str {
         match self.host.rsplit_once(':') {
             Some((name, port)) if !port.contains(']') => name,

@@ -1,4 +1,4 @@
-//! Images made by hand, for tests.
+//! Hand-made images, for tests.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use llb::Platform;
 use super::{BaseImage, ImageDocument, PlatformImage};
 use crate::layout::testing::TestLayout;
 
-/// An image for one platform that consists of `content` and nothing else, in no repository.
+/// Returns an image for one platform that consists only of `content`, in no repository.
 pub(crate) fn image(
     name: &str,
     content: impl AsRef<[u8]>,

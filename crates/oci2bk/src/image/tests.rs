@@ -20,7 +20,7 @@ fn config(variant: &str) -> Value {
     config
 }
 
-/// A manifest with this config; its layers are not there.
+/// Returns a manifest with this config; its layers are missing.
 fn manifest(layout: &TestLayout, config: &Value) -> Value {
     let config = layout.json(CONFIGS[0], config);
     let layers = ["a", "b"].map(|name| {

@@ -1,4 +1,4 @@
-//! What an export has, and what a daemon would find of it.
+//! The content of an export, and what a daemon would find of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,16 +15,16 @@ use crate::keys::{KeySourceIndex, Keyring, Resolved, SourceSummary};
 use crate::manifest::Compression;
 use crate::plan::{LostReason, MissReason, Plan, PlanError, Source, SourceIndex};
 
-/// Exports, with what is known of their records.
+/// Exports, with the data about their records.
 #[derive(Debug, Clone)]
 pub struct Export {
-    /// The daemon whose builds are asked for.
+    /// The daemon for which the export would be converted.
     pub target: Target,
     /// The exports.
     pub sources: Vec<Source>,
-    /// The key sources, and what came of each.
+    /// The key sources, and the contribution of each.
     pub keys: Vec<SourceSummary>,
-    /// The layers, each on top of its parent. One blob under two parents is two of them.
+    /// The layers, each on top of its parent. One blob under two parents is two layers.
     pub layers: Vec<ExportLayer>,
     /// The records.
     pub steps: Vec<ExportStep>,
@@ -41,13 +41,13 @@ pub struct ExportLayer {
     pub blob: Digest,
     /// The layer below.
     pub parent: Option<NodeIndex>,
-    /// Size of the blob in bytes; nothing if it is not there.
+    /// Size of the blob in bytes; `None` if it is missing.
     pub bytes: Option<u64>,
-    /// How the blob is compressed.
+    /// The compression of the blob.
     pub compression: Option<Compression>,
     /// The digest of the uncompressed layer.
     pub diff_id: Option<Digest>,
-    /// When it was made.
+    /// Its creation time.
     pub created_at: Option<Time>,
 }
 
@@ -58,19 +58,19 @@ pub struct ExportStep {
     pub source: SourceIndex,
     /// Its index in the config of the source.
     pub number: RecordIndex,
-    /// The digest that the export calls it by.
+    /// The digest of the record in the export.
     pub digest: Digest,
-    /// The step in the words of a Dockerfile, where a key source tells.
+    /// The step in the words of a Dockerfile, if a key source has it.
     pub name: Option<String>,
     /// Its key, if it needs one and a source has it.
     pub key: Option<StepKey>,
-    /// What the daemon will find of it.
+    /// Its warmth for the daemon.
     pub warmth: Warmth,
-    /// Why the daemon may call it otherwise.
+    /// Why the daemon may have another name for it.
     pub misses: Vec<StepMiss>,
-    /// The lowest missing layer of each result that is left out.
+    /// The lowest missing layer of each dropped result.
     pub missing: Vec<Digest>,
-    /// What it builds on.
+    /// Its inputs.
     pub inputs: Vec<StepInput>,
     /// Its results.
     pub results: Vec<StepResult>,
@@ -79,9 +79,9 @@ pub struct ExportStep {
 /// The op digest of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepKey {
-    /// The digest, as the exporter calls the op.
+    /// The digest, as computed by the exporter.
     pub op_digest: OpDigest,
-    /// Which output of the op the record is.
+    /// The output of the record's op.
     pub output: u32,
     /// The key source.
     pub source: KeySourceIndex,
@@ -90,18 +90,18 @@ pub struct StepKey {
 /// Why a daemon may not find a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepMiss {
-    /// Why.
+    /// The reason.
     pub reason: MissReason,
-    /// Whether it will not, whatever is built.
+    /// Whether it is certain, for any build.
     pub certain: bool,
 }
 
 /// One way in which an input can match.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepInput {
-    /// Which input.
+    /// The number of the input.
     pub input: usize,
-    /// The part of it that the op looks at.
+    /// The part of it that the op uses.
     pub selector: String,
     /// The record.
     pub step: RecordIndex,
@@ -112,21 +112,21 @@ pub struct StepInput {
 pub struct StepResult {
     /// Its topmost layer.
     pub layer: NodeIndex,
-    /// All its layers, lowest first, if they are not that one and those below it.
+    /// All its layers, lowest first, if they are not the topmost layer and those below it.
     pub explicit: Vec<NodeIndex>,
-    /// How many layers it has.
+    /// Number of its layers.
     pub depth: usize,
-    /// The bytes of their blobs together.
+    /// Total size of their blobs, in bytes.
     pub bytes: u64,
     /// When the step ran.
     pub created_at: Option<Time>,
 }
 
 impl Export {
-    /// Looks into `exports`, with the keys of `keyring`, for a daemon of the release `target`.
+    /// Describes `exports`, with the keys of `keyring`, for a daemon of the release `target`.
     ///
     /// # Errors
-    /// They cannot be converted together.
+    /// Returns an error if they cannot be converted together.
     pub fn new(
         exports: &[CacheExport],
         keyring: &Keyring,
@@ -157,8 +157,8 @@ impl Export {
         Ok(view)
     }
 
-    /// Only what `word` names, a digest or the beginning of one, with what is tied to it: records,
-    /// their layers, what they build on and what builds on them. Nothing if it names nothing.
+    /// Returns only the part that `word` names, a digest or a prefix of one, with related parts: records,
+    /// their layers, their inputs and dependents. `None` if it names nothing.
     pub fn only(&self, word: &str) -> Option<Self> {
         let is = |digest: &Digest| names(word, &digest.to_string());
         let layers: BTreeSet<_> = self
@@ -211,7 +211,7 @@ impl Export {
         })
     }
 
-    /// The layer `number` of a source.
+    /// Returns the layer `number` of a source.
     pub fn layer(&self, source: SourceIndex, number: NodeIndex) -> Option<&ExportLayer> {
         let place = |layer: &ExportLayer| (layer.source, layer.number);
         let at = self.layers.binary_search_by_key(&(source, number), place).ok()?;
@@ -220,7 +220,7 @@ impl Export {
 }
 
 impl ExportLayer {
-    /// How the blob is compressed: `tar`, `gzip` or `zstd`.
+    /// Returns the compression of the blob: `tar`, `gzip` or `zstd`.
     pub fn compression_word(&self) -> Option<&'static str> {
         self.compression.map(|compression| match compression {
             Compression::None => "tar",
@@ -280,11 +280,11 @@ fn steps<'k>(
             }
         })
         .collect();
-    // A step of which layers are missing, too, is one that the daemon may not find.
+    // A step with missing layers is also one that the daemon may not find.
     let mut may_miss: TiVec<RecordIndex, _> = ti_vec![false; steps.len()];
     for &number in config.records_inputs_first() {
         let cold = |step: RecordIndex| {
-            // A result without its layers has a key all the same.
+            // A result without its layers still has a key.
             matches!(steps[step].warmth, Warmth::NoKey | Warmth::NoInput | Warmth::WillMiss)
         };
         let record = &config.records[number];
@@ -300,7 +300,7 @@ fn steps<'k>(
     steps
 }
 
-/// `doubtful` if the daemon may not find the step, or what it builds on.
+/// `doubtful` means that the daemon may not find the step or one of its inputs.
 fn warmth(step: &ExportStep, lost_input: bool, doubtful: bool) -> Warmth {
     let has_result = !step.results.is_empty();
     match () {
@@ -327,8 +327,8 @@ fn inputs(record: &Record) -> Vec<StepInput> {
     inputs.collect()
 }
 
-/// For each layer how many there are from it down, and their bytes. To walk each chain would take
-/// forever where many are long.
+/// Returns, for each layer, the number of layers from it downwards, and their bytes. Walking each chain would
+/// take forever if many are long.
 fn stacks(export: &CacheExport) -> TiVec<NodeIndex, (usize, u64)> {
     let config = &export.config;
     let mut stacks: TiVec<NodeIndex, (usize, u64)> = ti_vec![(0, 0); config.nodes.len()];

@@ -1,8 +1,8 @@
-//! The builds that a daemon remembers.
+//! The build history of a daemon.
 //!
-//! `history.db` has a `BuildHistoryRecord` for each (BuildKit v0.32.2
-//! `api/services/control/control.proto`). Where keys are read from it, only what leads to provenance is
-//! decoded (`keys`), so that a record which is odd elsewhere still gives its keys; here the rest is.
+//! `history.db` has a `BuildHistoryRecord` for each build (BuildKit v0.32.2
+//! `api/services/control/control.proto`). When keys are read from it (`keys`), only the path to provenance is
+//! decoded, so that a record with other defects still gives its keys; this module decodes the rest.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,27 +19,27 @@ const RECORDS: &[u8] = b"_records";
 /// A build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Build {
-    /// What the daemon calls it.
+    /// The daemon's name for it.
     pub reference: String,
     /// The frontend, such as `dockerfile.v0`; empty if the client sent LLB.
     pub frontend: String,
-    /// What the frontend was asked for.
+    /// The options of the frontend.
     pub options: BTreeMap<String, String>,
     /// The kinds of exporter.
     pub exporters: Vec<String>,
-    /// When it started.
+    /// Its start time.
     pub created_at: Option<Time>,
-    /// When it ended; nothing if it did not, or its daemon was killed.
+    /// Its end time; `None` if it did not end, or its daemon was killed.
     pub completed_at: Option<Time>,
     /// Why it failed, if it did.
     pub error: Option<String>,
-    /// How many steps it had, and how many of them were cached.
+    /// Number of its steps; `cached` is the number of cached ones.
     pub steps: u32,
     /// See `steps`.
     pub cached: u32,
-    /// Whether the daemon keeps it when it makes room.
+    /// Whether the daemon's garbage collection keeps it.
     pub pinned: bool,
-    /// The digests of its results and of what it recorded of them.
+    /// The digests of its results and of the documents about them.
     pub blobs: Vec<String>,
 }
 
@@ -50,23 +50,23 @@ pub enum BuildsError {
     /// The file cannot be opened.
     #[error(transparent)]
     Dir(#[from] DirError),
-    /// It is damaged.
+    /// The file is damaged.
     #[error("{} is damaged", path.display())]
     Database {
         /// The database.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: ReadError,
     },
-    /// A record is not one.
+    /// A record is malformed.
     #[error("{} has a malformed record of the build {reference:?}", path.display())]
     Record {
         /// The database.
         path: PathBuf,
         /// The build, shortened to 100 characters.
         reference: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: prost::DecodeError,
     },
@@ -140,11 +140,11 @@ struct Descriptor {
     digest: String,
 }
 
-/// The builds in the `history.db` of `root`, the oldest first. None if there is no such file, or nothing
-/// or no build in it.
+/// Returns the builds in the `history.db` of `root`, oldest first; empty if the file is missing or empty, or
+/// has no build.
 ///
 /// # Errors
-/// If the file cannot be read.
+/// Returns an error if the file cannot be read.
 pub(super) fn builds(root: &Root) -> Result<Vec<Build>, BuildsError> {
     let name = root.worker().name(StateFile::History);
     if matches!(root.dir().size(name)?, None | Some(0)) {

@@ -1,10 +1,10 @@
-//! Looking into an export or a root, with no daemon.
+//! Describes the content of an export or a root, without a daemon.
 //!
-//! [`Export`] and [`Root`] are all that there is to see as plain data; [`find`] tells which of the two
-//! a word of the command line names. Both can be narrowed down to one thing and what is tied to it. The
-//! library `graph` draws them.
+//! [`Export`] and [`Root`] have all visible content as plain data; [`find`] determines which of the two an
+//! argument of the command line names. Both can be reduced to one item and its related items. The library
+//! `graph` draws them.
 //!
-//! Nothing is written. While a daemon runs on a root it is not looked into.
+//! Nothing is written. A root is not read while a daemon runs on it.
 //!
 //! # Exports
 //!
@@ -15,7 +15,7 @@
 //! };
 //! use oci2bk::{CacheExport, Keyring, Limits};
 //!
-//! // What was meant: a cache, or the root of a daemon?
+//! // The kind of the argument: a cache, or the root of a daemon?
 //! let Place::Source(source) = find("../../fixtures/index/cache".as_ref())? else {
 //!     panic!("a layout is not a root");
 //! };
@@ -26,7 +26,7 @@
 //! let mut keyring = Keyring::for_exports(&exports);
 //! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
 //!
-//! // As a daemon of an old release would see it.
+//! // As for a daemon of an old release.
 //! let view = Export::new(&exports, &keyring, "v0.13.2".parse()?)?;
 //! for ExportStep { digest, source, key, misses, inputs, results, .. } in &view.steps {
 //!     let key: Option<&StepKey> = key.as_ref();
@@ -44,12 +44,12 @@
 //! }
 //! let warmths = count(view.steps.iter().map(|step| step.warmth));
 //! assert!(warmths.iter().any(|(warmth, steps)| *warmth == Warmth::MayMiss && *steps > 0));
-//! // Each has a word that stays the same, and what it means.
+//! // Each has a stable word, and a meaning.
 //! for warmth in Warmth::ALL {
 //!     println!("{}: {} ({})", warmth.word(), warmth.meaning(), warmth.is_cold());
 //! }
 //!
-//! // One step, what it builds on and what builds on it.
+//! // One step, its inputs and its dependents.
 //! let digest = view.steps[0].digest.to_string();
 //! let near = view.only(&digest[..20]).expect("it is there");
 //! assert!(near.steps.len() < view.steps.len());
@@ -58,8 +58,7 @@
 //!
 //! # Roots
 //!
-//! A root is looked into as it lies there. What cannot be read and is not needed for the rest is told with
-//! it:
+//! A root is described as it is. Parts that cannot be read and are not needed for the rest are listed:
 //!
 //! ```
 //! use oci2bk::inspect::{
@@ -137,9 +136,9 @@ pub use root::{
 };
 pub use warmth::{Warmth, count};
 
-/// Whether `word` names `id`: it is it, or its beginning, with or without `sha256:`.
+/// Returns whether `word` names `id`: it is equal, or a prefix, with or without `sha256:`.
 fn names(word: &str, id: &str) -> bool {
-    /// Less than this would name too much by accident.
+    /// Shorter words would match too much by accident.
     const SHORTEST: usize = 4;
     let bare = |text: &str| text.strip_prefix("sha256:").unwrap_or(text).len();
     id == word

@@ -1,4 +1,4 @@
-//! What a word of the command line names: an export or a root.
+//! Determines what an argument of the command line names: an export or a root.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::layout::{Layout, LayoutError};
 use crate::limits::Limits;
 use crate::source::{ParseSourceError, Source, hint};
 
-/// Something to look into.
+/// Something to inspect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A cache export, or an image with an inline cache.
@@ -19,19 +19,19 @@ pub enum Place {
     Root(PathBuf),
 }
 
-/// Why a word names nothing to look into.
+/// Why an argument does not name anything to inspect.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlaceError {
-    /// It has the form of a source, but is none.
+    /// It has the form of a source, but is not valid.
     #[error(transparent)]
     Source(#[from] ParseSourceError),
-    /// It is nothing that can be looked at.
+    /// It cannot be examined.
     #[error("cannot look at {}{}", path.display(), meant(path, source))]
     Read {
-        /// What was named.
+        /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: std::io::Error,
     },
@@ -62,13 +62,13 @@ pub enum PlaceError {
     Root(#[from] RootError),
 }
 
-/// What else a path that is not there may have meant.
+/// Returns another possible meaning of a path that does not exist.
 fn meant(path: &Path, error: &std::io::Error) -> String {
     if error.kind() == std::io::ErrorKind::NotFound { hint(path) } else { String::new() }
 }
 
-/// What `word` names. A form such as `oci:DIR` and a file are sources; what a directory is shows from
-/// what is in it. The root may be that of a Docker volume.
+/// Finds what `word` names. A form such as `oci:DIR` and a file are sources; the kind of a directory is
+/// detected from its content. The root may be that of a Docker volume.
 ///
 /// # Errors
 /// See [`PlaceError`].
@@ -100,7 +100,7 @@ fn of_directory(path: &Path, source: Option<Source>) -> Result<Place, PlaceError
     }
 }
 
-/// Whether the directory is read as a layout without being one.
+/// Returns whether the directory is read as a layout without being one.
 fn is_mirror(path: &Path) -> bool {
     let layout = Layout::open(path, &Limits::default());
     !matches!(layout, Err(LayoutError::NoIndex { .. }))

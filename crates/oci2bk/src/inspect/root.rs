@@ -1,4 +1,4 @@
-//! What a root has.
+//! The content of a root.
 
 mod read;
 mod tied;
@@ -19,20 +19,21 @@ use crate::degree::Degree;
 use crate::inspect::Warmth;
 use crate::keys::SourceError;
 
-/// What a root has. All lists are in the order of their ids.
+/// The content of a root. All lists are sorted by id.
 #[derive(Debug)]
 pub struct Root {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// How warm it is; nothing if it has no layers.
+    /// Its degree of warmth; `None` if it has no layers.
     pub degree: Option<Degree>,
-    /// Its workers. What follows is of the OCI worker with the overlayfs snapshotter.
+    /// Its workers. The following fields are of the OCI worker with the overlayfs snapshotter.
     pub workers: Vec<Worker>,
     /// The solver's keys.
     pub keys: Vec<Key>,
-    /// The cache records, cache mounts among them.
+    /// The cache records, including cache mounts.
     pub records: Vec<Record>,
-    /// How many of them daemons since v0.33.1 share with no image or cache ([`bkstate::layers`]).
+    /// Number of records that daemons since v0.33.1 do not share with images and caches
+    /// ([`bkstate::layers`]).
     pub legacy: usize,
     /// Leases of all namespaces.
     pub leases: Vec<Lease>,
@@ -40,11 +41,11 @@ pub struct Root {
     pub snapshots: Vec<SnapshotOf>,
     /// The blobs of all namespaces.
     pub blobs: Vec<Blob>,
-    /// The builds that it remembers, oldest first.
+    /// The builds in its history, oldest first.
     pub builds: Vec<Build>,
-    /// What is wrong with it, as `verify` tells.
+    /// Its damage, as found by `verify`.
     pub damage: Vec<Damage>,
-    /// What could not be read, and is not needed to see the rest.
+    /// Parts that cannot be read, and are not needed for the rest.
     pub unread: Vec<Unread>,
 }
 
@@ -55,23 +56,23 @@ pub struct Worker {
     pub directory: String,
     /// Its id, if it has one.
     pub id: Option<WorkerId>,
-    /// Whether it is the one that is looked into.
+    /// Whether it is the inspected one.
     pub is_ours: bool,
 }
 
 /// A key of the solver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// Its id: of a source its digest.
+    /// Its id; for a source its digest.
     pub id: KeyId,
-    /// The step in the words of a Dockerfile, where the build history or a key source tells; else what
-    /// the record of its result says.
+    /// The step in the words of a Dockerfile, if the build history or a key source has it; otherwise the
+    /// description of its result's record.
     pub name: Option<String>,
-    /// What a build will find of it.
+    /// Its warmth.
     pub warmth: Warmth,
     /// Its results.
     pub results: Vec<KeyResult>,
-    /// The links that lead to it.
+    /// The links to it.
     pub inputs: Vec<KeyLink>,
 }
 
@@ -82,14 +83,14 @@ pub struct KeyResult {
     pub id: ResultId,
     /// When the step ran.
     pub created_at: Time,
-    /// Whether the record is there. Nothing is known of other workers.
+    /// Whether the record exists. Other workers are not examined.
     pub is_there: bool,
 }
 
 /// A link to a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyLink {
-    /// The key that it leads from.
+    /// The source of the link.
     pub from: KeyId,
     /// Op digest, input, output and selector.
     pub link: Link,
@@ -102,22 +103,22 @@ pub struct Record {
     pub id: RecordId,
     /// The record as it is stored.
     pub stored: bkstate::records::Record,
-    /// The key of its snapshot, if that is there.
+    /// The key of its snapshot, if that exists.
     pub snapshot: Option<String>,
-    /// Whether its files are there, unpacked.
+    /// Whether its unpacked files exist.
     pub is_unpacked: bool,
-    /// The keys that result in it.
+    /// The keys with it as a result.
     pub keys: Vec<KeyId>,
 }
 
 /// A lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The namespace of containerd that it is in.
+    /// Its namespace in containerd.
     pub namespace: String,
-    /// Its id; that of a record is called as the record.
+    /// Its id, which is the record's id for the lease of a record.
     pub id: String,
-    /// When it was made.
+    /// Its creation time.
     pub created_at: Option<Time>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
@@ -125,7 +126,7 @@ pub struct Lease {
     pub blobs: BTreeSet<Digest>,
     /// The keys of the snapshots that it keeps.
     pub snapshots: BTreeSet<String>,
-    /// The record that it belongs to.
+    /// The record of this lease.
     pub record: Option<RecordId>,
 }
 
@@ -136,38 +137,38 @@ pub struct SnapshotOf {
     pub key: String,
     /// The key of the snapshot below it.
     pub parent: Option<String>,
-    /// The number of its directory; nothing if the snapshotter does not know it.
+    /// The number of its directory; `None` if the snapshotter does not have it.
     pub id: Option<u64>,
-    /// What it can be used for.
+    /// Its kind.
     pub kind: Option<Kind>,
-    /// Bytes of its own layer on disk, where known.
+    /// Size of its own layer on disk in bytes, if known.
     pub bytes: Option<i64>,
-    /// Inodes of its own layer, where known.
+    /// Inodes of its own layer, if known.
     pub inodes: Option<i64>,
-    /// Whether its directory is there.
+    /// Whether its directory exists.
     pub is_there: bool,
-    /// The records that have it.
+    /// The records that use it.
     pub records: Vec<RecordId>,
 }
 
 /// A blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {
-    /// The namespace of containerd that knows it.
+    /// Its namespace in containerd.
     pub namespace: String,
     /// Its digest.
     pub digest: Digest,
-    /// Its size in bytes, as it is stored in the database.
+    /// Its size in bytes, as stored in the database.
     pub bytes: i64,
     /// When it was stored.
     pub created_at: Option<Time>,
     /// The digest of the uncompressed layer.
     pub diff_id: Option<String>,
-    /// Whether its file is there.
+    /// Whether its file exists.
     pub is_there: bool,
 }
 
-/// Something that could not be read.
+/// A part that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unread {
@@ -179,14 +180,14 @@ pub enum Unread {
     Builds(#[from] BuildsError),
 }
 
-/// Why a root cannot be looked into.
+/// Why a root cannot be inspected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InspectError {
     /// It cannot be opened, is not a root, or is in use.
     #[error(transparent)]
     Open(#[from] OpenRootError),
-    /// It holds no state, or one that is not known.
+    /// It has no state, or one of an unknown format.
     #[error(transparent)]
     State(#[from] VerifyError),
     /// A directory cannot be read.
@@ -200,30 +201,30 @@ pub enum InspectError {
     Damaged {
         /// The root.
         root: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         damage: Vec<Damage>,
     },
 }
 
 impl Record {
-    /// Whether it is what a `RUN --mount=type=cache` collected.
+    /// Returns whether it is a cache mount (`RUN --mount=type=cache`).
     pub fn is_cache_mount(&self) -> bool {
         self.stored.is_cache_mount()
     }
 
-    /// What it is, in BuildKit's words.
+    /// Returns its type, in BuildKit's words.
     pub fn kind(&self) -> &str {
         self.stored.record_type.as_deref().unwrap_or("regular")
     }
 
-    /// The layers and records that it builds on.
+    /// Returns the layers and records below it.
     pub fn parents(&self) -> impl Iterator<Item = &RecordId> {
         let Self { stored, .. } = self;
         let single = [&stored.parent, &stored.lower_diff_parent, &stored.upper_diff_parent];
         single.into_iter().flatten().chain(stored.merge_parents.iter().flatten())
     }
 
-    /// The bytes of its files on disk, or if they are not known those of its blob.
+    /// Returns the size of its files on disk in bytes, or if unknown, that of its blob.
     pub fn bytes(&self) -> Option<u64> {
         let known = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
         known(self.stored.size).or_else(|| known(self.stored.blob_size))
@@ -231,7 +232,7 @@ impl Record {
 }
 
 impl Root {
-    /// The record of this id.
+    /// Returns the record with this id.
     pub fn record(&self, id: &str) -> Option<&Record> {
         let at = self.records.binary_search_by(|record| record.id.as_str().cmp(id)).ok()?;
         self.records.get(at)

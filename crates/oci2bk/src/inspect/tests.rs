@@ -16,7 +16,7 @@ use crate::layout::testing::TestLayout;
 use crate::limits::Limits;
 use crate::plan::testing::{blob, export, keyring, op, plain, record, result};
 
-/// An export with a step of every kind, and the view of it.
+/// Creates an export with a step of every kind, and its description.
 fn view() -> (TestLayout, Export) {
     let records = json!([
         {"digest": record("root")},
@@ -60,7 +60,7 @@ fn one_thing_of_an_export_comes_with_what_it_is_tied_to() {
     assert_eq!(numbers(&record("either").to_string()), both);
     assert_eq!(numbers(&record("either").hex()[..8]), both);
     assert_eq!(numbers(op("either").as_str()), both);
-    // Where a layer is the topmost of several results, they are all meant.
+    // If a layer is the topmost of several results, all of them are included.
     let layer = view.only(&blob("b").to_string()).unwrap();
     assert_eq!(layer.layers.len(), 1);
     assert!([4, 5, 7].iter().all(|number| layer.steps.iter().any(|s| s.number.0 == *number)));
@@ -100,7 +100,7 @@ fn what_a_word_names_shows_from_what_is_there() {
     assert!(matches!(find(OsStr::new("type=s3,src=x")), Err(PlaceError::Source(_))));
 }
 
-/// The databases of a real daemon, and its build history, without what belongs to them.
+/// Returns the databases of a real daemon, and its build history, without the files.
 fn natural() -> TempDir {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let temp = tempfile::tempdir().unwrap();
@@ -171,7 +171,7 @@ fn one_thing_of_a_root_comes_with_all_that_is_tied_to_it() {
     assert!(read(&temp).only("no-such-thing").is_none());
 }
 
-/// A root whose `cache.db` has these links, and nothing else of note.
+/// Returns a root whose `cache.db` has only these links.
 fn with_links(links: impl IntoIterator<Item = (usize, usize)>) -> TempDir {
     let temp = tempfile::tempdir().unwrap();
     let root = bkstate::Root::open_to_write(temp.path()).unwrap();

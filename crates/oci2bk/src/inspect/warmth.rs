@@ -3,28 +3,28 @@
 /// What a build finds of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Warmth {
-    /// Its result is there.
+    /// Its result exists.
     Warm,
-    /// Its result is there, in layers that the daemon has to unpack first.
+    /// Its result exists, in layers that the daemon has to unpack first.
     Packed,
-    /// It is known without a result.
+    /// Its key exists without a result.
     KeyOnly,
-    /// It is where a build starts: an image, files of the context.
+    /// It is a source of a build: an image, files of the context.
     Source,
-    /// It, or what it builds on, may be called otherwise by the daemon that will use it.
+    /// It, or one of its inputs, may have another name in the daemon that will use it.
     MayMiss,
-    /// It is called otherwise by the daemon that will use it.
+    /// It has another name in the daemon that will use it.
     WillMiss,
     /// Layers of its result are missing.
     NoLayers,
     /// No key source has its op digest.
     NoKey,
-    /// It builds on something that will not be found.
+    /// One of its inputs will not be found.
     NoInput,
 }
 
 impl Warmth {
-    /// All of them, the best first.
+    /// All of them, best first.
     pub const ALL: [Self; 9] = [
         Self::Warm,
         Self::Packed,
@@ -37,7 +37,7 @@ impl Warmth {
         Self::NoInput,
     ];
 
-    /// The word for it, which stays the same.
+    /// Returns its word, which is stable.
     pub fn word(self) -> &'static str {
         match self {
             Self::Warm => "warm",
@@ -52,7 +52,7 @@ impl Warmth {
         }
     }
 
-    /// What it means.
+    /// Returns its meaning.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Warm => "cached, with its result",
@@ -67,13 +67,13 @@ impl Warmth {
         }
     }
 
-    /// Whether a build will, or may, run it again.
+    /// Returns whether a build will, or may, run it again.
     pub fn is_cold(self) -> bool {
         self > Self::Source
     }
 }
 
-/// How many steps have each warmth.
+/// Returns the number of steps with each warmth.
 pub fn count(warmths: impl IntoIterator<Item = Warmth>) -> Vec<(Warmth, usize)> {
     let mut counts = Warmth::ALL.map(|warmth| (warmth, 0));
     for warmth in warmths {

@@ -1,9 +1,9 @@
 //! Provenance attached to images in an OCI layout.
 //!
-//! BuildKit puts the attestations of an image into a manifest of their own beside it, one layer
-//! each (v0.32.2, `exporter/containerimage/writer.go`). The layers tell what they are by media type
-//! and annotation, which holds for the bundles of `docker buildx history export` too; how the
-//! manifest is annotated changed over the releases and is not looked at.
+//! BuildKit puts the attestations of an image into a separate manifest beside it, one layer each (v0.32.2,
+//! `exporter/containerimage/writer.go`). The layers are recognised by media type and annotation, also in the
+//! bundles of `docker buildx history export`; the annotations of the manifest changed over the releases and
+//! are not used.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ pub enum AttestationError {
     Document {
         /// The manifest.
         digest: Digest,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: DocumentError,
     },
@@ -46,8 +46,8 @@ pub(super) struct Attestation {
     pub(super) json: Vec<u8>,
 }
 
-/// The provenance attached to the images of `layout`. What is mentioned but not there, as in a
-/// partial copy, is passed over.
+/// Reads the provenance attached to the images of `layout`. Parts that are referred to but missing, as in a
+/// partial copy, are skipped.
 pub(super) fn provenance(layout: &Layout) -> Result<Vec<Attestation>, AttestationError> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
@@ -76,13 +76,13 @@ pub(super) fn provenance(layout: &Layout) -> Result<Vec<Attestation>, Attestatio
     Ok(found)
 }
 
-/// Whether a blob with this media type and these annotations is provenance.
+/// Returns whether a blob with this media type and these annotations is provenance.
 pub(super) fn is_provenance(media_type: &str, annotations: &BTreeMap<String, String>) -> bool {
     let predicate = annotations.get(PREDICATE_TYPE);
     media_type == IN_TOTO && predicate.is_some_and(|kind| kind.starts_with(SLSA_PROVENANCE))
 }
 
-/// Whether a statement is provenance.
+/// Returns whether a statement is provenance.
 pub(super) fn is_statement(json: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]

@@ -1,9 +1,8 @@
-//! Key sources that lie where a cache lies, so that nobody has to name them.
+//! Finds key sources beside a cache, which need not be named.
 //!
-//! A cache often has its provenance in the same directory. Only a few names are looked for, and only in the
-//! directory of a layout and in the one that has the layout or archive. What has such a name may be of any
-//! build, and anybody may have written it: no link is followed, and a file counts only as a document of
-//! limited size.
+//! A cache often has its provenance in the same directory. Only a few names are tried, and only in the
+//! directory of a layout and in the parent directory of the layout or archive. A file with such a name may be
+//! of any build, and from anybody: no link is followed, and a file counts only as a document of limited size.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -18,24 +17,24 @@ use super::source::KeySource;
 use crate::layout::Layout;
 use crate::limits::Limits;
 
-/// What exporters of BuildKit call provenance, what the documentation of Docker calls the metadata file of
-/// buildx, and what ours calls a keys file.
+/// The names of provenance from BuildKit's exporters, of buildx' metadata file in Docker's documentation, and
+/// of a keys file in ours.
 const NAMES: [&str; 3] = ["provenance.json", "metadata.json", "keys.json"];
 
-/// What the documentation of Docker calls the directory of `--output type=local`.
+/// The directory of `--output type=local` in Docker's documentation.
 const OUTPUT: &str = "out";
 
-/// How many files are read in one place. Builds are for a few platforms.
+/// Maximum number of files to read in one place. Builds are for a few platforms.
 const MAX_FILES: usize = 100;
 
-/// A directory to look into.
+/// A directory to search.
 pub(super) struct Place {
     path: PathBuf,
     /// Whether it is the layout itself.
     is_layout: bool,
 }
 
-/// Where sources may lie for these layouts, each once, with the limits of the layout.
+/// Returns the possible places of sources for these layouts, each once, with the limits of the layout.
 pub(super) fn places<'l>(
     layouts: impl Iterator<Item = &'l Layout>,
 ) -> impl Iterator<Item = (&'l Limits, Place)> {
@@ -48,7 +47,7 @@ fn around(layout: &Layout) -> [(&Limits, Place); 2] {
     let parent = match (path.file_name(), path.parent()) {
         (Some(_), Some(parent)) if parent.as_os_str().is_empty() => PathBuf::from("."),
         (Some(_), Some(parent)) => parent.to_owned(),
-        // Such as `.`, of which only the system knows where it is.
+        // Such as `.`, whose parent only the system knows.
         _ => path.join(".."),
     };
     [
@@ -57,7 +56,7 @@ fn around(layout: &Layout) -> [(&Limits, Place); 2] {
     ]
 }
 
-/// The sources in one place.
+/// Reads the sources in one place.
 pub(super) fn read(place: &Place, limits: &Limits) -> Vec<Result<KeySource, SourceError>> {
     let files = match files(place) {
         Ok(files) => files,
@@ -75,7 +74,7 @@ pub(super) fn read(place: &Place, limits: &Limits) -> Vec<Result<KeySource, Sour
 }
 
 fn files(place: &Place) -> Result<Vec<(PathBuf, File)>, SourceError> {
-    // An archive is not a directory, and one that we may not look into has nothing for us.
+    // An archive is not a directory, and an unreadable directory is ignored.
     let Ok(dir) = Dir::open(&place.path) else { return Ok(Vec::new()) };
     let shown = |name: &str| match place.path.as_path() {
         here if here == Path::new(".") => PathBuf::from(name),

@@ -1,8 +1,8 @@
 //! Op digests in the `cache.db` of another builder.
 //!
-//! `_links` has a bucket per key, and in it keys of the form `<link>@<key>`, where the link is
-//! JSON with the op digest in `Digest` and the output of the op in `Output`
-//! (BuildKit `solver/bboltcachestorage/storage.go`, `solver/cachestorage.go`).
+//! `_links` has a bucket per key, with keys of the form `<link>@<key>`, where the link is JSON with the op
+//! digest in `Digest` and the output of the op in `Output` (BuildKit `solver/bboltcachestorage/storage.go`,
+//! `solver/cachestorage.go`).
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::source::{Candidate, USUAL_OUTPUTS};
 
-/// How many outputs of an op are tried at most. No op of a real build comes near.
+/// Maximum number of outputs of an op to try. No op of a real build comes near.
 const MOST_OUTPUTS: u32 = 1024;
 
 #[derive(Deserialize)]
@@ -23,7 +23,7 @@ struct Link {
     digest: String,
 }
 
-/// Every op digest on a link in `links`, each once.
+/// Returns every op digest on a link in `links`, each once.
 pub(super) fn candidates(links: &Bucket<'_>) -> Result<Vec<Candidate>, ReadError> {
     let mut outputs = BTreeMap::new();
     for key in links.entries() {
@@ -47,8 +47,7 @@ pub(super) fn candidates(links: &Bucket<'_>) -> Result<Vec<Candidate>, ReadError
     Ok(outputs.into_iter().map(candidate).collect())
 }
 
-/// The op digest and output of a link. Nothing for a link that is not one: the solver passes over
-/// such keys too.
+/// Parses the op digest and output of a link. Invalid links are skipped, as in the solver.
 fn parse(link: &[u8]) -> Option<(OpDigest, u32)> {
     let end = link.iter().rposition(|byte| *byte == b'@')?;
     let Link { digest, output } = serde_json::from_slice(&link[..end]).ok()?;
@@ -67,7 +66,7 @@ mod tests {
         let table = [
             (r#"{"Digest":"sha256:ab"}@sha256:cd"#, Some(("sha256:ab", 0))),
             (r#"{"Input":1,"Output":2,"Digest":"d","Selector":"s"}@k"#, Some(("d", 2))),
-            // v0.11 and v0.12 have JSON in place of the digests of merge and diff ops.
+            // v0.11 and v0.12 have JSON instead of the digests of merge and diff ops.
             (r#"{"Digest":"{\"Type\":\"x\"}"}@k"#, Some((r#"{"Type":"x"}"#, 0))),
             (r#"{"Digest":"a@b"}@k"#, None),
             (r#"{"Digest":""}@k"#, None),

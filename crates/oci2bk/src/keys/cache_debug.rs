@@ -1,9 +1,9 @@
-//! What a daemon with `--save-cache-debug` hashed (v0.24 and later).
+//! The hashed inputs that a daemon with `--save-cache-debug` records (v0.24 and later).
 //!
-//! `byhash` has a value per digest: frames, each a type and a length (big-endian, 4 bytes) and the
-//! data. The first frame says what was hashed; of an op that is JSON, and the key is then the op
-//! digest (BuildKit v0.32.2 `util/cachedigest/{db,frame}.go`). What sources found is JSON too; no
-//! record bears its name. Diff ops are not there: they are hashed past it (`ops/diff.go`).
+//! `byhash` has a value per digest: frames, each with a type and a length (big-endian, 4 bytes) and the data.
+//! The first frame names the kind of hashed data; for an op that is JSON, and the key is then the op digest
+//! (BuildKit v0.32.2 `util/cachedigest/{db,frame}.go`). Results of sources are JSON too; no record has such a
+//! name. Diff ops are missing, because they are hashed in another way (`ops/diff.go`).
 
 use bkstate::bolt::{Bucket, Entry, ReadError};
 use llb::OpDigest;
@@ -11,11 +11,11 @@ use llb::release::Span;
 
 use super::source::{Candidate, USUAL_OUTPUTS};
 
-/// The type of the frame that says what was hashed.
+/// The type of the frame with the kind of hashed data.
 const FRAME_TYPE: u32 = 1;
 const JSON: &[u8] = b"json";
 
-/// Every digest of a JSON document in `by_hash`.
+/// Returns every digest of a JSON document in `by_hash`.
 pub(super) fn candidates(by_hash: &Bucket<'_>) -> Result<Vec<Candidate>, ReadError> {
     let mut candidates = Vec::new();
     for entry in by_hash.entries() {
@@ -39,7 +39,7 @@ pub(super) fn candidates(by_hash: &Bucket<'_>) -> Result<Vec<Candidate>, ReadErr
     Ok(candidates)
 }
 
-/// What the frames say was hashed.
+/// Returns the kind of hashed data in the frames.
 fn kind(frames: &[u8]) -> Option<&[u8]> {
     let mut rest = frames;
     while let Some((id, after)) = rest.split_first_chunk() {

@@ -1,8 +1,8 @@
-//! The databases of a builder, told apart by their buckets.
+//! The databases of a builder, distinguished by their buckets.
 //!
-//! A daemon holds an exclusive `flock` on each of its databases for as long as it runs, and readers
-//! take a shared one (go.etcd.io/bbolt v1.5.0, `bolt_unix.go`). So do we, but without waiting: a
-//! database that is written while it is read could show anything.
+//! A daemon holds an exclusive `flock` on each of its databases while it runs, and readers take a shared one
+//! (go.etcd.io/bbolt v1.5.0, `bolt_unix.go`). So do we, but without waiting: a database that is written while
+//! it is read could show anything.
 
 use std::fs::File;
 
@@ -10,14 +10,14 @@ use bkstate::bolt::{Bucket, Db, ReadError};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-/// Of `cache.db` (`solver/bboltcachestorage/storage.go`).
+/// The bucket of `cache.db` (`solver/bboltcachestorage/storage.go`).
 const LINKS: &[u8] = b"_links";
-/// Of `cache-debug.db` (`util/cachedigest/db.go`).
+/// The bucket of `cache-debug.db` (`util/cachedigest/db.go`).
 const BY_HASH: &[u8] = b"byhash";
-/// Of `history.db` (`solver/llbsolver/history/buildhistory.go`).
+/// The bucket of `history.db` (`solver/llbsolver/history/buildhistory.go`).
 const RECORDS: &[u8] = b"_records";
 
-/// Why a database gives no op digests.
+/// Why a database has no op digests.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatabaseError {
@@ -29,7 +29,7 @@ pub enum DatabaseError {
     /// The file is damaged, or was copied while it changed.
     #[error("it is damaged, or was copied while its daemon was running")]
     Read(#[from] ReadError),
-    /// A database, but none of a builder.
+    /// It is a database, but not of a builder.
     #[error(
         "it has neither _links nor byhash nor _records, so it has no keys; give the root of the builder, \
          or its cache.db"
@@ -37,7 +37,7 @@ pub enum DatabaseError {
     Unknown,
 }
 
-/// Which database of a builder it is.
+/// The kind of database of a builder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DatabaseKind {
     /// `cache.db`.
@@ -52,12 +52,12 @@ pub(super) enum DatabaseKind {
 pub(super) fn open(file: File) -> Result<Db, DatabaseError> {
     match flock(&file, FlockOperation::NonBlockingLockShared) {
         Err(Errno::WOULDBLOCK) => Err(DatabaseError::InUse),
-        // Where files cannot be locked there is no daemon either: bbolt refuses to work there.
+        // Where files cannot be locked, no daemon can run: bbolt refuses to work there.
         Ok(()) | Err(_) => Ok(Db::open(file)?),
     }
 }
 
-/// What `db` is, and the bucket to read of it.
+/// Returns the kind of `db`, and the bucket to read.
 pub(super) fn recognise(db: &Db) -> Result<(DatabaseKind, Bucket<'_>), DatabaseError> {
     let kinds = [
         (DatabaseKind::Cache, LINKS),
@@ -87,7 +87,7 @@ mod tests {
         let refused = open(File::open(&path).unwrap()).unwrap_err();
         assert!(matches!(refused, DatabaseError::InUse), "{refused}");
         drop(daemon);
-        // Two readers do not mind each other.
+        // Two readers do not conflict.
         let first = open(File::open(&path).unwrap()).unwrap();
         let second = open(File::open(&path).unwrap()).unwrap();
         for db in [first, second] {

@@ -1,55 +1,55 @@
-//! What a file is, by what is in it.
+//! Detects the type of a file from its content.
 
 use super::envelope::{self, EnvelopeError, Fields};
 use super::file;
 use super::metadata_file::{self, Part};
 
-/// Where the magic number of a BoltDB file is: behind the 16-byte header of page 0
-/// (go.etcd.io/bbolt v1.5.0, `internal/common/meta.go`).
+/// Offset of the magic number of a BoltDB file: after the 16-byte header of page 0 (go.etcd.io/bbolt v1.5.0,
+/// `internal/common/meta.go`).
 const BOLT_MAGIC_AT: usize = 16;
 const BOLT_MAGIC: u32 = 0xED0C_DAED;
 const BOLT_HEAD: usize = BOLT_MAGIC_AT + 4;
 
-/// Where the first header block of a tar archive says that it is one (POSIX `ustar`, GNU tar).
+/// Offset of the magic in the first header block of a tar archive (POSIX `ustar`, GNU tar).
 const TAR_MAGIC_AT: usize = 257;
 const TAR_MAGIC: &[u8] = b"ustar";
-/// How much of a file has to be seen to tell what it is, if it is no document.
+/// Number of bytes needed to detect the type of a file that is not a document.
 pub(super) const HEAD: usize = TAR_MAGIC_AT + TAR_MAGIC.len();
 
-/// Whether a file that starts with `head` is a BoltDB file, of a machine of either byte order.
+/// Returns whether a file that starts with `head` is a BoltDB file, in either byte order.
 pub(super) fn is_bolt(head: &[u8]) -> bool {
     head.get(BOLT_MAGIC_AT..BOLT_HEAD)
         .is_some_and(|magic| magic == BOLT_MAGIC.to_le_bytes() || magic == BOLT_MAGIC.to_be_bytes())
 }
 
-/// Whether a file that starts with `head` is a tar archive.
+/// Returns whether a file that starts with `head` is a tar archive.
 pub(super) fn is_tar(head: &[u8]) -> bool {
     head.get(TAR_MAGIC_AT..HEAD).is_some_and(|at| at == TAR_MAGIC)
 }
 
-/// A JSON document that op digests can come from.
+/// A JSON document with op digests or ops.
 #[derive(Debug)]
 pub(super) enum Document<'a> {
-    /// A keys file of our own, of whatever version.
+    /// A keys file of our own, of any version.
     KeysFile,
     /// SLSA provenance, as statement or bare predicate.
     Provenance,
     /// The `--metadata-file` of `docker buildx build` or `bake`, with the provenance in it.
     MetadataFile(Vec<Part<'a>>),
-    /// What `docker buildx imagetools inspect` prints of provenance.
+    /// The output of `docker buildx imagetools inspect` for provenance.
     Printed(Vec<Part<'a>>),
-    /// Signed attestations, by their statements.
+    /// Signed attestations; the items are their statements.
     Envelopes(Vec<Vec<u8>>),
-    /// What `buildctl debug dump-llb` prints, an object per op.
+    /// The output of `buildctl debug dump-llb`, an object per op.
     Dump,
-    /// What a frontend answers to `frontend.convertllb`, and perhaps something behind it.
+    /// A frontend's response to `frontend.convertllb`, possibly followed by other text.
     Definition(&'a [u8]),
 }
 
-/// What the JSON document `json` is; nothing if it is none of those known.
+/// Detects the type of the JSON document `json`; `None` if it is unknown.
 ///
 /// # Errors
-/// When it is not a JSON object, or for a dump or signed attestations no series of them.
+/// Returns an error if it is not a JSON object, or for a dump or signed attestations not a series of them.
 pub(super) fn document(json: &[u8]) -> Result<Option<Document<'_>>, DetectError> {
     const DUMP: [&str; 2] = ["Op", "Digest"];
     const PROVENANCE: [&str; 4] = ["predicateType", "predicate", "buildDefinition", "invocation"];
@@ -82,11 +82,11 @@ pub(super) fn document(json: &[u8]) -> Result<Option<Document<'_>>, DetectError>
     Ok(metadata_file::parts(&fields).map(Document::MetadataFile))
 }
 
-/// The JSON of what a frontend answers, where that is printed with the name of the document before it: by
-/// buildctl, and by buildx unless it is told `format=json`.
+/// Returns the JSON of a frontend's response that is printed after the name of the document: by buildctl, and
+/// by buildx without `format=json`.
 fn answer(text: &[u8]) -> Option<&[u8]> {
     const NAME: &[u8] = b"result.json";
-    /// buildx puts the name of the call before it.
+    /// buildx prints the name of the call before it.
     const NAME_AT: usize = 100;
     let at = text.windows(NAME.len()).take(NAME_AT).position(|bytes| bytes == NAME)?;
     let json = text.get(at + NAME.len()..)?;
@@ -94,13 +94,13 @@ fn answer(text: &[u8]) -> Option<&[u8]> {
     json.strip_prefix(b":").or_else(|| json.strip_prefix(b"\n"))
 }
 
-/// Whether these are the fields of a definition with its ops by their digests.
+/// Returns whether these are the fields of a definition with its ops by their digests.
 fn is_definition(fields: &Fields<'_>) -> bool {
     let def = fields.get("def").is_some_and(|def| def.get().starts_with('{'));
     def && fields.contains_key("metadata")
 }
 
-/// `first`, and the statements of the envelopes that follow.
+/// Returns `first`, and the statements of the following envelopes.
 fn statements<'a>(
     first: Vec<u8>,
     others: impl Iterator<Item = Result<Fields<'a>, serde_json::Error>>,
@@ -114,7 +114,7 @@ fn statements<'a>(
     Ok(statements)
 }
 
-/// Why a document cannot be told.
+/// Why the type of a document cannot be detected.
 #[derive(Debug)]
 pub(super) enum DetectError {
     Json(serde_json::Error),

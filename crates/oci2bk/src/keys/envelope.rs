@@ -2,7 +2,7 @@
 //!
 //! A DSSE envelope (secure-systems-lab/dsse v1.0.2, `envelope.md`) has a statement in base64, of either
 //! alphabet. A sigstore bundle (v0.3, `sigstore_bundle.proto`) has an envelope in `dsseEnvelope`. Tools such
-//! as cosign print one after the other. Signatures are not verified, as the op digests are.
+//! as cosign print one after the other. Signatures are not verified, because the op digests are.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::metadata_file::Part;
 
-/// What a statement in an envelope is of.
+/// The payload type of an envelope with a statement.
 const IN_TOTO: &str = "application/vnd.in-toto+json";
 const BUNDLED: &str = "dsseEnvelope";
 /// The predicate of SLSA as buildx v0.35.0 prints it (`util/imagetools/loader.go`).
@@ -21,10 +21,11 @@ const SLSA: &str = "SLSA";
 
 pub(super) type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
-/// The statement in the envelope, or bundle of one, with these fields; nothing if it is neither.
+/// Returns the statement in the envelope, or in the bundle with one, with these fields; `None` if it is
+/// neither.
 ///
 /// # Errors
-/// If what is in the envelope is not a statement in base64.
+/// Returns an error if the payload of the envelope is not a statement in base64.
 pub(super) fn statement(fields: &Fields<'_>) -> Option<Result<Vec<u8>, EnvelopeError>> {
     let bundled: Option<Fields<'_>> =
         fields.get(BUNDLED).and_then(|envelope| serde_json::from_str(envelope.get()).ok());
@@ -49,7 +50,7 @@ fn decoded(payload: &str) -> Result<Vec<u8>, EnvelopeError> {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnvelopeError {
-    /// It is of something else.
+    /// Its payload has another type.
     #[error("the envelope holds {0:?}, not an attestation ({IN_TOTO})")]
     PayloadType(String),
     /// The statement is not in base64.
@@ -57,8 +58,8 @@ pub enum EnvelopeError {
     Base64(#[from] base64::DecodeError),
 }
 
-/// The provenance in what `docker buildx imagetools inspect --format '{{json .Provenance}}'` prints: that of
-/// an image, or of each of its platforms; nothing if it is something else.
+/// Returns the provenance in the output of `docker buildx imagetools inspect --format '{{json
+/// .Provenance}}'`: that of an image, or of each of its platforms; `None` if it is something else.
 pub(super) fn printed<'a>(fields: &Fields<'a>) -> Option<Vec<Part<'a>>> {
     if let Some(provenance) = fields.get(SLSA) {
         return Some(vec![Part { name: None, provenance }]);

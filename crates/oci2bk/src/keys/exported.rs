@@ -1,8 +1,8 @@
-//! Provenance in what `--output type=local` or `type=tar` wrote.
+//! Provenance in the output of `--output type=local` or `type=tar`.
 //!
-//! BuildKit v0.34.2 (`exporter/local/fs.go`) puts it beside the files of the build as `provenance.json`, after
-//! the `attestation-prefix`. Of several platforms each has a directory, such as `linux_amd64`, or without
-//! `platform-split` a file, such as `provenance.linux_amd64.json`.
+//! BuildKit v0.34.2 (`exporter/local/fs.go`) puts it beside the files of the build as `provenance.json`,
+//! after the `attestation-prefix`. With several platforms each has a directory, such as `linux_amd64`, or
+//! without `platform-split` a file, such as `provenance.linux_amd64.json`.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use bkstate::dir::{Dir, DirError, FileKind};
 const EXTENSION: &str = ".json";
 const PROVENANCE: &str = "provenance";
 
-/// Whether the member `name` of an archive that a build was exported to with `--output type=tar` is
-/// provenance. It has the places that it has in a directory.
+/// Returns whether the member `name` of an archive exported with `--output type=tar` is provenance. It has
+/// the same places as in a directory.
 pub(super) fn is_member(name: &str) -> bool {
     match name.split_once('/') {
         None => is_provenance(name),
@@ -23,7 +23,7 @@ pub(super) fn is_member(name: &str) -> bool {
     }
 }
 
-/// The files with provenance in the directory that a build was exported to.
+/// Returns the provenance files in the directory of an exported build.
 pub(super) fn provenance(dir: &Dir) -> Result<Vec<(PathBuf, File)>, DirError> {
     let mut found = Vec::new();
     add(dir, &mut found)?;
@@ -38,7 +38,7 @@ pub(super) fn provenance(dir: &Dir) -> Result<Vec<(PathBuf, File)>, DirError> {
 fn add(dir: &Dir, found: &mut Vec<(PathBuf, File)>) -> Result<(), DirError> {
     for entry in dir.entries()? {
         let Some(name) = entry.to_str().filter(|name| is_provenance(name)) else { continue };
-        // What else a build has of that name is not provenance.
+        // Other files of a build with that name are not provenance.
         if dir.find(name)?.is_some_and(|found| found.kind == FileKind::File) {
             found.push((dir.path().join(name), dir.file(name)?));
         }
@@ -46,7 +46,7 @@ fn add(dir: &Dir, found: &mut Vec<(PathBuf, File)>) -> Result<(), DirError> {
     Ok(())
 }
 
-/// Whether a directory may be that of a platform.
+/// Returns whether a directory may belong to a platform.
 fn is_platform(name: &str) -> bool {
     name.contains('_')
 }

@@ -22,20 +22,20 @@ use crate::limits::Limits;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resolved {
-    /// What the solver calls the op.
+    /// The solver's name for the op.
     pub op_digest: OpDigest,
-    /// Which of the op's outputs the record is.
+    /// The output of the record's op.
     pub output: u32,
-    /// The step in the words of a Dockerfile, where the source tells it.
+    /// The step in the words of a Dockerfile, if the source has it.
     pub name: Option<String>,
-    /// The source it came from.
+    /// Its source.
     pub source: KeySourceIndex,
-    /// The releases of BuildKit that call the op so, where the digest was computed.
+    /// The releases of BuildKit with this digest, if it was computed.
     pub encoding: Option<Encoding>,
-    /// The op, where any source has it.
+    /// The op, if any source has it.
     pub vertex: Option<Arc<Vertex>>,
-    /// The releases of which the daemon can have been that made the record, by all the sources that
-    /// have its op digest and tell.
+    /// The possible releases of the daemon that made the record, according to all sources that have its op
+    /// digest and identify a release.
     pub builder: Option<Span>,
 }
 
@@ -54,27 +54,27 @@ index! {
     pub struct KeySourceIndex of SourceSummary;
 }
 
-/// What came of one key source.
+/// The contribution of one key source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SourceSummary {
-    /// What the source is.
+    /// The description of the source.
     pub description: SourceDescription,
-    /// How many op digests it offered.
+    /// Number of op digests it offered.
     pub candidates: usize,
-    /// How many records it resolved that no source before it had.
+    /// Number of records that it resolved and no earlier source did.
     pub resolved: usize,
-    /// Whether it has the op digest of any record that is wanted.
+    /// Whether it has the op digest of any wanted record.
     pub matches: bool,
-    /// The cache that it is attached to, if it is.
+    /// The cache to which it is attached, if any.
     pub attached_to: Option<Digest>,
-    /// Whether it came with a signature, which is not checked.
+    /// Whether it has a signature, which is not checked.
     pub signed: bool,
-    /// Whether it lay inside an export or beside it, so that nobody named it.
+    /// Whether it was found inside an export or beside it, and not named by the user.
     pub found: bool,
 }
 
-/// The records whose op digests are known, out of those that are wanted.
+/// The wanted records whose op digests are known.
 ///
 /// ```
 /// use oci2bk::keys::SourceError;
@@ -91,19 +91,19 @@ pub struct SourceSummary {
 /// }
 /// assert_eq!(keyring.sources()[0].resolved, keyring.len());
 ///
-/// // What scans made the SBOM of a build is in no document about it. The image of the scanner tells; this
-/// // one is of no scanner.
+/// // No document about a build has the scans for its SBOM. The image of the scanner determines them; this
+/// // one is not a scanner.
 /// let image = "debian=../../fixtures/manifest/keys/image".parse()?;
 /// keyring.add_scanners(&BaseImage::read(&image, &limits)?);
 /// assert_eq!(keyring.sources().len(), 1);
 ///
-/// // Of another build: nothing is resolved, and nothing is wrong.
+/// // Of another build: nothing is resolved, which is not an error.
 /// let wanted = exports[0].config.digests_with_inputs().collect();
 /// let mut keyring = Keyring::new(wanted);
 /// keyring.read("../../fixtures/zstd/keys/cache.db", &limits)?;
 /// assert!(keyring.is_empty());
 ///
-/// // What lies beside a cache counts if it has a key. What was named counts anyway.
+/// // A source beside a cache counts if it has a key. A named source counts anyway.
 /// let mut found = Keyring::for_exports(&exports);
 /// for error in found.read_beside(&exports) {
 ///     eprintln!("left out: {error}");
@@ -122,27 +122,26 @@ pub struct Keyring {
     records: BTreeMap<Digest, Resolved>,
     sources: Vec<SourceSummary>,
     scans: Scans,
-    /// How many outputs of ops were tried.
+    /// Number of outputs of ops that were tried.
     tried: u64,
 }
 
 impl Keyring {
-    /// A keyring without keys, for the records of these digests.
+    /// Creates a keyring without keys, for the records with these digests.
     pub fn new(wanted: BTreeSet<Digest>) -> Self {
         Self { wanted, ..Self::default() }
     }
 
-    /// A keyring without keys, for all records of `exports` that need one: those with inputs.
+    /// Creates a keyring without keys, for all records of `exports` that need one: those with inputs.
     pub fn for_exports(exports: &[CacheExport]) -> Self {
         Self::new(exports.iter().flat_map(|export| export.config.digests_with_inputs()).collect())
     }
 
-    /// Adds the keys in the file or directory at `path`, whatever it is of all that [`read_source`]
-    /// knows.
+    /// Adds the keys in the file or directory at `path`, of any type that [`read_source`] supports.
     ///
     /// # Errors
-    /// When it cannot be read, is too large, is nothing known or holds no keys, or has too many outputs of
-    /// ops to try.
+    /// Returns an error if it cannot be read, is too large, has an unknown type or no keys, or has too many
+    /// outputs of ops to try.
     pub fn read(&mut self, path: impl AsRef<Path>, limits: &Limits) -> Result<(), SourceError> {
         for source in read_source(path.as_ref(), limits)? {
             self.add(source, limits)?;
@@ -150,12 +149,11 @@ impl Keyring {
         Ok(())
     }
 
-    /// Adds the keys that lie beside the caches in the layouts of `exports`. The first source that has
-    /// a key names the step too, and keys attached to a cache have no more than its kind, so
-    /// [`read`](Self::read) others before.
+    /// Adds the keys beside the caches in the layouts of `exports`. The first source with a key also names
+    /// the step, and keys attached to a cache only have its kind, so [`read`](Self::read) others before.
     ///
     /// # Errors
-    /// See [`read_layout`], or there are too many outputs of ops to try.
+    /// See [`read_layout`]; also if there are too many outputs of ops to try.
     pub fn read_layouts(&mut self, exports: &[CacheExport]) -> Result<(), SourceError> {
         for layout in layouts(exports) {
             for source in read_layout(layout)? {
@@ -165,14 +163,14 @@ impl Keyring {
         Ok(())
     }
 
-    /// Adds the keys that are still missing from the files that lie where the layouts of `exports` lie: in
-    /// their directories or beside them, with the names that tools give them (`docs/format/keys.md`). Of a
-    /// file that has none of them nothing is kept. Gives back why others cannot be read: nobody named
-    /// them, so that is no error of the keyring.
+    /// Adds the keys that are still missing from files near the layouts of `exports`: in their directories or
+    /// beside them, with the names that tools use (`docs/format/keys.md`). A file without such keys is
+    /// ignored. Returns why others cannot be read: the user did not name them, so that is not an error of the
+    /// keyring.
     pub fn read_beside(&mut self, exports: &[CacheExport]) -> Vec<SourceError> {
         let mut errors = Vec::new();
         for (limits, place) in beside::places(layouts(exports).map(|layout| &**layout)) {
-            // Once all keys are there, nobody need hear of files that have nothing to do with the cache.
+            // Once all keys are known, files unrelated to the cache are not reported.
             if self.records.len() == self.wanted.len() {
                 break;
             }
@@ -192,13 +190,12 @@ impl Keyring {
 
     /// Tries every output of every candidate and keeps those that name a wanted record.
     ///
-    /// A record that is already resolved stays as it is: the first source wins, and in a source
-    /// the first candidate. Only the op, and of which release the builder may have been, is learnt
-    /// later too.
+    /// A resolved record stays as it is: the first source takes precedence, and in a source the first
+    /// candidate. Later sources only add the op, and the possible releases of the builder.
     ///
     /// # Errors
-    /// If there would be more outputs than `limits` allow to be tried for all sources of the keyring. Then
-    /// nothing of the source is added.
+    /// Returns an error if more outputs would be tried for all sources of the keyring than `limits` allow.
+    /// Then nothing of the source is added.
     pub fn add(&mut self, source: KeySource, limits: &Limits) -> Result<(), TooManyOutputs> {
         let outputs = source.candidates.iter().map(|candidate| u64::from(candidate.outputs));
         let outputs = outputs.fold(self.tried, u64::saturating_add);
@@ -254,8 +251,8 @@ impl Keyring {
         }
     }
 
-    /// Adds the keys of the SBOM scans that any of `images` did, which follow from its config: no document
-    /// about a build has them. Those of images that did none are passed over.
+    /// Adds the keys of the SBOM scans that any of `images` made, which follow from its config: no document
+    /// about a build has them. Images that made none are ignored.
     pub fn add_scanners<'a>(&mut self, images: impl IntoIterator<Item = &'a BaseImage>) {
         for source in images.into_iter().filter_map(KeySource::from_scanner) {
             let is_missing = |record: Digest| {
@@ -267,13 +264,13 @@ impl Keyring {
         }
     }
 
-    /// Whether any scan could be recognised.
+    /// Returns whether any scan can be recognised.
     pub(crate) fn knows_scanners(&self) -> bool {
         !self.scans.is_empty()
     }
 
-    /// Whether a step is an SBOM scan that runs in one of `images`, by their records, and mounts what
-    /// `mounted` holds for: the name of the image, as far as it is known.
+    /// Returns whether a step is an SBOM scan that runs in one of `images`, by their records, and mounts
+    /// something for which `mounted` is true: the name of the image, if known.
     pub(crate) fn scanner(
         &self,
         images: impl IntoIterator<Item = Digest>,
@@ -282,34 +279,33 @@ impl Keyring {
         self.scans.image(images, mounted)
     }
 
-    /// The op digest of `record`, if it is known.
+    /// Returns the op digest of `record`, if it is known.
     pub fn get(&self, record: &Digest) -> Option<&Resolved> {
         self.records.get(record)
     }
 
-    /// All resolved records, by their digests.
+    /// Returns all resolved records, by their digests.
     pub fn iter(&self) -> impl Iterator<Item = (&Digest, &Resolved)> {
         self.records.iter()
     }
 
-    /// How many records are resolved.
+    /// Returns the number of resolved records.
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Whether no record is resolved.
+    /// Returns whether no record is resolved.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Whether there is any source that the keys should come from: one that was named or lies in the layout,
-    /// whatever it has, or one [beside it](Self::read_beside), which has a key. Images of scanners do not
-    /// count.
+    /// Returns whether there is any source for the keys: one that was named or is in the layout, with any
+    /// content, or one [beside it](Self::read_beside) with a key. Images of scanners do not count.
     pub fn has_sources(&self) -> bool {
         self.sources.iter().any(|source| source.description.kind != SourceKind::Scanner)
     }
 
-    /// The sources, in the order they were added.
+    /// Returns the sources, in the order in which they were added.
     pub fn sources(&self) -> &[SourceSummary] {
         &self.sources
     }

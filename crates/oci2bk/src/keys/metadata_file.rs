@@ -1,9 +1,8 @@
 //! The `--metadata-file` of `docker buildx build` and `docker buildx bake`.
 //!
 //! buildx v0.35.0 (`build/provenance.go`) writes the bare predicate of SLSA v0.2 under
-//! `buildx.build.provenance`, or, of a build for several platforms, each under
-//! `buildx.build.provenance/<platform>`. `bake` has one such object per target, under the target's
-//! name.
+//! `buildx.build.provenance`, or, for a build of several platforms, each under
+//! `buildx.build.provenance/<platform>`. `bake` has one such object per target, under the target's name.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +10,11 @@ use serde_json::value::RawValue;
 
 const PROVENANCE: &str = "buildx.build.provenance";
 
-/// Why a metadata file gives no op digests.
+/// Why a metadata file has no op digests.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetadataFileError {
-    /// buildx did not put provenance in it.
+    /// buildx did not put provenance into it.
     #[error(
         "the metadata file has no provenance; set BUILDX_METADATA_PROVENANCE=max for the build \
          that writes it"
@@ -26,13 +25,13 @@ pub enum MetadataFileError {
 /// One provenance in a metadata file.
 #[derive(Debug)]
 pub(super) struct Part<'a> {
-    /// Target and platform, as far as the file tells them apart.
+    /// Target and platform, if the file distinguishes them.
     pub(super) name: Option<String>,
     /// The predicate.
     pub(super) provenance: &'a RawValue,
 }
 
-/// The provenance in a metadata file whose fields these are; nothing if it is no metadata file.
+/// Returns the provenance in a metadata file with these fields; `None` if it is not a metadata file.
 pub(super) fn parts<'a>(fields: &BTreeMap<String, &'a RawValue>) -> Option<Vec<Part<'a>>> {
     if is_metadata(fields) {
         return Some(parts_of_target(None, fields));
@@ -47,7 +46,7 @@ pub(super) fn parts<'a>(fields: &BTreeMap<String, &'a RawValue>) -> Option<Vec<P
     parts
 }
 
-/// Whether an object is what buildx tells about one build.
+/// Returns whether an object is buildx' data about one build.
 fn is_metadata(fields: &BTreeMap<String, &RawValue>) -> bool {
     fields.keys().any(|key| key.starts_with("buildx.build.") || key.starts_with("containerimage."))
 }

@@ -1,17 +1,15 @@
-//! Key sources and the keyring they make.
+//! Key sources and keyrings.
 //!
-//! An exported cache names the record of a step by a hash over the step's op digest, which cannot
-//! be turned back (see `docs/format/keys.md`). The op digests come from a *key source*:
-//! provenance of the build, in any of its wrappings, the LLB itself, what a builder keeps in its root
-//! directory, or a [`KeysFile`] of our own, which may be [attached](attach()) to the cache. What a
-//! source offers are [`Candidate`]s; only those whose hash is that of a record get into the
-//! [`Keyring`], so a wrong or hostile source can leave records unresolved but never resolve one
-//! wrongly.
+//! An exported cache names the record of a step by a hash over the step's op digest, which cannot be inverted
+//! (see `docs/format/keys.md`). The op digests come from a *key source*: provenance of the build, in any
+//! container, the LLB itself, the root directory of a builder, or a [`KeysFile`] of our own, which may be
+//! [attached](attach()) to the cache. A source offers [`Candidate`]s; only those whose hash is that of a
+//! record get into the [`Keyring`], so a wrong or hostile source can leave records unresolved but never
+//! resolve one wrongly.
 //!
 //! # From sources to keys
 //!
-//! What a source has, and what of it is wanted, are two things until the keyring has brought them
-//! together:
+//! The content of a source and the wanted records are separate until the keyring combines them:
 //!
 //! ```
 //! use oci2bk::keys::{
@@ -45,7 +43,7 @@
 //!     }
 //! }
 //!
-//! // A digest that somebody remembers is a source too. It is tried like any other.
+//! // A single known digest is a source too. It is tried like any other.
 //! let (_, known) = keyring.iter().next().expect("there are some");
 //! let candidate = Candidate {
 //!     op_digest: known.op_digest.clone(),
@@ -64,7 +62,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Ops that are there already, and not in a file, become sources by themselves:
+//! Ops in memory can be sources without a file:
 //!
 //! ```
 //! use oci2bk::keys::{KeySource, SourceDescription, SourceKind};
@@ -76,7 +74,7 @@
 //! let source = KeySource::from_provenance(&Provenance::from_json(&json)?, description.clone());
 //! assert!(source.graph.is_some() && !source.candidates.is_empty());
 //!
-//! // LLB does not say on which platform the daemon ran. Where its ops do not either, all are tried.
+//! // LLB does not say on which platform the daemon ran. If its ops do not either, all are tried.
 //! let definition = Definition::from_protobuf(&std::fs::read("tests/data/history/steps.pb")?)?;
 //! let description = SourceDescription { kind: SourceKind::Definition, ..description };
 //! let source = KeySource::from_definition(&definition, description);
@@ -86,8 +84,8 @@
 //!
 //! # Keys files
 //!
-//! Whoever wants to hand keys on, and not the arguments and paths of the build, makes a keys file of
-//! them, which is what `oci2bk keys` does:
+//! A keys file has the keys without the arguments and paths of the build, to share them. `oci2bk keys` writes
+//! it:
 //!
 //! ```
 //! use oci2bk::keys::{
@@ -110,7 +108,7 @@
 //! assert!(read.candidates().iter().all(|candidate| candidate.vertex.is_none()));
 //! assert!(matches!(KeysFile::decode(b"{}"), Err(KeysFileError::Json(_))));
 //!
-//! // Those of one cache. That of another build shares no step with this one.
+//! // The keys of one cache. A cache of another build has no step in common with this one.
 //! let caches = ["../../fixtures/index/cache".parse()?, "../../fixtures/zstd/cache".parse()?];
 //! for (export, is_ours) in CacheExport::read_sources(&caches, &limits)?.iter().zip([true, false]) {
 //!     let wanted = export.config.digests_with_inputs().collect();
@@ -121,7 +119,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! It can travel with the cache:
+//! It can be attached to the cache and copied with it:
 //!
 //! ```
 //! use oci2bk::keys::{AttachError, Attached, KeysFile, attach, read_layout, read_source};
@@ -139,14 +137,14 @@
 //! # copy("../../fixtures/min/cache".as_ref(), temporary.path())?;
 //! # let source = temporary.path().to_str().unwrap().parse()?;
 //! # let limits = Limits::default();
-//! // `source` names the cache of the fixture `min`, in a directory of our own.
+//! // `source` names the cache of the fixture `min`, in a temporary directory.
 //! let exports = CacheExport::read_all(&source, &limits)?;
 //! let keys = read_source("../../fixtures/min/keys/metadata.json".as_ref(), &limits)?;
 //! let Attached { records, changed, .. } =
 //!     attach(&exports[0], &KeysFile::from_sources(&keys), Some("keys"))?;
 //! assert!(changed);
 //!
-//! // Whoever gets the cache has its keys now.
+//! // A copy of the cache has its keys now.
 //! let exports = CacheExport::read_all(&source, &limits)?;
 //! assert_eq!(read_layout(&exports[0].layout)?.len(), 1);
 //! let mut keyring = Keyring::for_exports(&exports);
@@ -158,10 +156,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What can be wrong with a source
+//! # Errors of a source
 //!
-//! Errors say which document it is, and what is wrong with it in terms of its kind. A program that fetches
-//! sources may want to know whether to fetch one again:
+//! Errors name the document, and the problem in terms of its type. A program that fetches sources may need to
+//! know whether to fetch one again:
 //!
 //! ```
 //! use oci2bk::Limits;
@@ -192,13 +190,13 @@
 //! let database = std::fs::read("../../fixtures/zstd/keys/cache.db")?;
 //! assert!(is_cut_off_or_changed(&read(&database[..database.len() / 2])));
 //!
-//! // Here the build has to be told to write more.
+//! // Here the build must be told to write more.
 //! let error = read(br#"{"buildx.build.ref": "builder/node/id"}"#);
 //! let SourceError::MetadataFile { source, .. } = &error else { panic!("{error}") };
 //! assert_eq!(*source, MetadataFileError::NoProvenance);
 //! assert!(!is_cut_off_or_changed(&error));
 //!
-//! // What is signed has to be a statement about a build.
+//! // A signed document must be a statement about a build.
 //! let error = read(br#"{"payloadType": "text/plain", "payload": "aGVsbG8="}"#);
 //! let SourceError::Envelope { source: EnvelopeError::PayloadType(kind), .. } = &error else {
 //!     panic!("{error}")

@@ -27,13 +27,12 @@ use crate::limits::{Bound, Limits};
 use crate::packing::Packing;
 use crate::unpack::decompress::{Decoder, Encoding};
 
-/// Reads the key source at `path`, whose kind shows from what is in it; `-` is stdin. A directory has to be
-/// the root of a builder, of which everything is read that has keys, an OCI layout with an image that
-/// carries attestations, or what a build was exported to, with its provenance. Gives one source for each
-/// document in it.
+/// Reads the key source at `path`, whose type is detected from its content; `-` is stdin. A directory must be
+/// the root of a builder, of which everything with keys is read, an OCI layout with an image that has
+/// attestations, or an exported build with its provenance. Returns one source for each document in it.
 ///
 /// # Errors
-/// When it cannot be read, is too large, is nothing known or holds no keys.
+/// Returns an error if it cannot be read, is too large, has an unknown type or no keys.
 pub fn read_source(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
     match input::open(path, limits)? {
         (path, Input::Directory) => read_directory(&path, limits),
@@ -41,8 +40,8 @@ pub fn read_source(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Sourc
     }
 }
 
-/// Reads a file that nobody named, so that it is a document or nothing. All such in one place may have `left`
-/// more bytes.
+/// Reads a file that the user did not name, so it is ignored unless it is a document. All such files in one
+/// place may have `left` more bytes.
 pub(super) fn read_found(
     path: &Path,
     file: File,
@@ -79,7 +78,7 @@ fn read_file(path: &Path, mut file: File, limits: &Limits) -> Result<Vec<KeySour
     }
 }
 
-/// What is in a file that is compressed.
+/// Reads the content of a compressed file.
 fn read_packed(path: &Path, file: &File, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
     let damaged = |source| SourceError::Decompress { path: path.to_owned(), source };
     let stream = |file| Decoder::new(BufReader::new(file), Encoding::Detect);
@@ -99,7 +98,7 @@ fn read_packed(path: &Path, file: &File, limits: &Limits) -> Result<Vec<KeySourc
     read_document(path, &document, limits)
 }
 
-/// All that `stream` gives, unless that is more than a document may have.
+/// Reads all of `stream`, unless that exceeds the limit on a document.
 fn within_limit(
     path: &Path,
     stream: impl Read,
@@ -121,12 +120,11 @@ fn head(stream: impl Read) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Reads the provenance attached to the images of a layout, such as the one that holds the cache,
-/// and the keys attached to its caches. Gives nothing if there is none, or none that lists the
-/// build's operations.
+/// Reads the provenance attached to the images of a layout, such as the one with the cache, and the keys
+/// attached to its caches. Returns an empty list if there is none, or none that lists the build's operations.
 ///
 /// # Errors
-/// When a manifest, an attestation or a keys file is corrupt or malformed.
+/// Returns an error if a manifest, an attestation or a keys file is corrupt or malformed.
 pub fn read_layout(layout: &Layout) -> Result<Vec<KeySource>, SourceError> {
     let path = layout.path();
     let attestations = attestation::provenance(layout).map_err(|source| {
@@ -163,7 +161,7 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
     let (dir, kind) = bkstate::root::find(dir)?;
     match kind {
         Kind::Root => return read_root(&Root::open(dir.path())?, limits),
-        // That of Docker Engine has a cache of the solver like any other.
+        // Docker Engine's root has a cache of the solver like any other.
         Kind::LayoutAndRoot | Kind::Engine => {
             return read_databases(&dir, &Worker::default(), limits);
         }
@@ -188,14 +186,14 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
     Ok(sources)
 }
 
-/// Reads everything in the root of a stopped builder that has keys.
+/// Reads everything with keys in the root of a stopped builder.
 ///
 /// ```
 /// use oci2bk::keys::{SourceError, read_root};
 /// use oci2bk::{Limits, Root};
 ///
 /// let directory = tempfile::tempdir()?;
-/// // Nobody has built on it.
+/// // A root without builds.
 /// let nothing = read_root(&Root::open(&directory)?, &Limits::default());
 /// assert!(matches!(nothing, Err(SourceError::EmptyRoot { .. })));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -205,7 +203,7 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
 /// See [`SourceError`].
 pub fn read_root(root: &Root, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
     let mut sources = read_databases(root.dir(), root.worker(), limits)?;
-    // What a document of one build says of its daemon is more exact.
+    // A document's statement about the daemon of its build is more precise.
     let releases = root::releases(root);
     for candidate in sources.iter_mut().flat_map(|source| &mut source.candidates) {
         candidate.builder = candidate.builder.or(releases);
@@ -220,13 +218,13 @@ fn read_databases(
 ) -> Result<Vec<KeySource>, SourceError> {
     let mut sources = Vec::new();
     for name in root::DATABASES.map(|file| worker.name(file)) {
-        // A daemon that was stopped when it made a database leaves an empty file.
+        // A daemon that was stopped when it created a database leaves an empty file.
         if matches!(dir.size(name)?, None | Some(0)) {
             continue;
         }
         match read_database(&dir.path().join(name), dir.file(name)?, limits) {
             Ok(of_database) => sources.extend(of_database),
-            // A daemon that has not built anything yet has databases without buckets.
+            // A daemon without any builds has databases without buckets.
             Err(SourceError::EmptyHistory { .. } | SourceError::NoContent { .. }) => {}
             Err(SourceError::Database { source, .. })
                 if matches!(*source, DatabaseError::Unknown) => {}
@@ -255,7 +253,7 @@ fn read_database(path: &Path, file: File, limits: &Limits) -> Result<Vec<KeySour
     Ok(vec![KeySource::from_digests(candidates, describe(path, kind, None))])
 }
 
-/// The builds in a `history.db`, whose content lies beside it.
+/// Reads the builds in a `history.db`, whose content is beside it.
 fn read_history(
     path: &Path,
     records: &Bucket<'_>,
@@ -267,7 +265,7 @@ fn read_history(
     let mut content = Content::open(&root, limits).map_err(error)?;
     let mut sources = Vec::new();
     for build in history::builds(records).map_err(error)? {
-        // Not there if the daemon's garbage collection removed it, or only databases were copied.
+        // Missing if the daemon's garbage collection removed it, or only databases were copied.
         let Some(json) = content.read(&build.provenance).map_err(error)? else { continue };
         let description = describe(path, SourceKind::History, Some(build.name));
         sources.extend(read_one_of_many(&json, description)?);
@@ -358,7 +356,7 @@ fn read_parts(
     parts.into_iter().map(read).collect()
 }
 
-/// The provenance among signed statements.
+/// Reads the provenance among signed statements.
 fn read_statements(
     path: &Path,
     statements: &[Vec<u8>],
@@ -377,11 +375,11 @@ fn read_statements(
     Ok(sources)
 }
 
-/// The most bytes read of LLB in protobuf. A daemon takes no more in a request: it is the limit for
-/// messages of containerd's `defaults.DefaultMaxRecvMsgSize`, which BuildKit uses.
+/// Maximum size of LLB in protobuf. A daemon accepts no more in a request: it is the limit for messages of
+/// containerd's `defaults.DefaultMaxRecvMsgSize`, which BuildKit uses.
 const MAX_DEFINITION_BYTES: u64 = 16 << 20;
 
-/// LLB in protobuf, which has nothing to recognise it by but that it is whole.
+/// Reads LLB in protobuf, which can only be recognised by being complete.
 fn read_definition(path: &Path, bytes: &[u8]) -> Option<KeySource> {
     if bytes.len() as u64 > MAX_DEFINITION_BYTES {
         return None;
@@ -391,8 +389,8 @@ fn read_definition(path: &Path, bytes: &[u8]) -> Option<KeySource> {
     Some(KeySource::from_definition(&definition, description))
 }
 
-/// Provenance that may be of no help, because others are there; nothing if it does not list the
-/// build's operations.
+/// Reads provenance that may be of no use, because there are others; `None` if it does not list the build's
+/// operations.
 fn read_one_of_many(
     json: &[u8],
     description: SourceDescription,

@@ -7,19 +7,18 @@ use bkstate::worker::StateFile;
 
 use llb::release::Span;
 
-/// The files of a root that keys are in, those that name the steps first
-/// (BuildKit v0.32.2 `cmd/buildkitd/main.go`).
+/// The files of a root with keys, those that name the steps first (BuildKit v0.32.2 `cmd/buildkitd/main.go`).
 pub(super) const DATABASES: [StateFile; 3] =
     [StateFile::History, StateFile::SolverDebug, StateFile::Solver];
 
-/// What the records in a root tell of the releases of its daemons. Of a root whose state is not whole they tell
-/// nothing, and it has its keys all the same.
+/// Returns the possible releases of a root's daemons, according to its records. An incomplete state tells
+/// nothing, but may still have keys.
 pub(super) fn releases(root: &Root) -> Option<Span> {
     of_records(&root.state().ok()?.records)
 }
 
-/// Daemons since v0.33.1 note the identity of each layer that they give a blob, and older ones never do. Where
-/// all layers have it, no older daemon has worked. A conversion notes it too, for any daemon.
+/// Daemons since v0.33.1 store the identity of each layer with its blob, and older ones never do. If all
+/// layers have it, no older daemon has used the root. A conversion stores it too, for any daemon.
 fn of_records(records: &Records) -> Option<Span> {
     let converted = |id: &RecordId, record: &Record| {
         record.blob_chain_id.is_some_and(|chain| *id == RecordId::derive(&chain.to_string()))

@@ -1,10 +1,10 @@
-//! SBOM scans: the step that a build with `attest:sbom` has and no document about it lists.
+//! SBOM scans: a step of builds with `attest:sbom` that no document about the build lists.
 //!
 //! A daemon makes the scan an exec op in the image of the scanner, with the result of the build mounted
 //! (`frontend/attestations/sbom/sbom.go`). It is exported with the cache, but neither provenance nor the
-//! build history has its op. Where the image is at hand, the op follows from its config. Where it is not,
-//! provenance has what it takes to know the scan when it is seen: the image is among its materials though
-//! no op fetches it, and the op digest of the result is known.
+//! build history has its op. With the image, the op follows from its config. Without it, provenance has
+//! enough to recognise the scan: the image is among its materials though no op fetches it, and the op digest
+//! of the result is known.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,14 +17,14 @@ use serde::Deserialize;
 use super::source::{Candidate, KeySource, SourceDescription, SourceKind, candidates_of};
 use crate::image::{BaseImage, PlatformImage, record_of};
 
-/// Where the scanner finds what it scans, and leaves what it finds.
+/// The mount point of the scanned files, and the directory of the output.
 const CORE: &str = "/run/src/core/sbom";
 const EXTRAS: &str = "/run/src/extras";
-/// The build context, with `BUILDKIT_SBOM_SCAN_CONTEXT`.
+/// The mount point of the build context, with `BUILDKIT_SBOM_SCAN_CONTEXT`.
 const CONTEXT: &str = "/run/src/extras/sbom-context";
 const OUT: &str = "/run/out/";
 
-/// The scans that a cache may have, by the records of the images they run in.
+/// The possible scans in a cache, by the records of the images in which they run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Scans {
     scanners: BTreeMap<Digest, Scanner>,
@@ -32,14 +32,14 @@ pub(super) struct Scans {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Scanner {
-    /// Its name, where that is known.
+    /// Its name, if known.
     image: Option<String>,
-    /// What may have been scanned.
+    /// The possible scanned results.
     results: BTreeSet<Digest>,
 }
 
 impl Scans {
-    /// Those that may belong to the build of `provenance`.
+    /// Returns the possible scans of the build of `provenance`.
     pub(super) fn of(provenance: &Provenance) -> Self {
         let results = results(provenance);
         let mut scans = Self::default();
@@ -56,7 +56,7 @@ impl Scans {
         self.scanners.is_empty()
     }
 
-    /// Adds those of another build.
+    /// Adds the possible scans of another build.
     pub(super) fn extend(&mut self, other: Self) {
         for (record, scanner) in other.scanners {
             let Scanner { image, results } = scanner;
@@ -69,7 +69,7 @@ impl Scans {
         }
     }
 
-    /// Those of what has one of the records `wanted`.
+    /// Returns the possible scans of results with one of the records `wanted`.
     pub(super) fn of_records(&self, wanted: &BTreeSet<Digest>) -> Self {
         let scanners = self.scanners.iter().filter_map(|(record, scanner)| {
             let results: BTreeSet<_> = scanner.results.intersection(wanted).copied().collect();
@@ -79,26 +79,26 @@ impl Scans {
         Self { scanners: scanners.collect() }
     }
 
-    /// The records of the images and of what they may have scanned, without the names.
+    /// Returns the records of the images and of the possible scanned results, without the names.
     pub(super) fn records(&self) -> impl Iterator<Item = (Digest, &BTreeSet<Digest>)> {
         self.scanners.iter().map(|(record, scanner)| (*record, &scanner.results))
     }
 
-    /// Adds what may have been scanned by an image whose name is not known.
+    /// Adds the possible scanned results for an image without a known name.
     pub(super) fn insert(&mut self, record: Digest, results: BTreeSet<Digest>) {
         let scanner = Scanner { image: None, results };
         self.extend(Self { scanners: BTreeMap::from([(record, scanner)]) });
     }
 
-    /// The same without the names of images.
+    /// Returns the same without the names of images.
     pub(super) fn unnamed(&self) -> Self {
         let mut unnamed = Self::default();
         self.records().for_each(|(record, results)| unnamed.insert(record, results.clone()));
         unnamed
     }
 
-    /// Whether a step is a scan that runs in one of `images` and mounts what `mounted` holds for: the
-    /// name of the image, as far as it is known.
+    /// Returns whether a step is a scan that runs in one of `images` and mounts something for which `mounted`
+    /// is true: the name of the image, if known.
     pub(super) fn image(
         &self,
         images: impl IntoIterator<Item = Digest>,
@@ -109,7 +109,7 @@ impl Scans {
     }
 }
 
-/// What an export may call the result of the build.
+/// Returns the possible names of the build's result in an export.
 fn results(provenance: &Provenance) -> BTreeSet<Digest> {
     let Some(graph) = &provenance.graph else { return BTreeSet::new() };
     let mut results = BTreeSet::new();
@@ -118,7 +118,7 @@ fn results(provenance: &Provenance) -> BTreeSet<Digest> {
         let platforms = std::slice::from_ref(&provenance.default_platform);
         let candidates = candidates_of(&step.op, platforms, None).unwrap_or_default();
         results.extend(candidates.iter().map(|candidate| candidate.op_digest.record(output)));
-        // A build may be nothing but an image.
+        // A build may consist only of an image.
         let fetched = step.identifier.as_deref().and_then(|source| source.rsplit_once('@'));
         if let Some(digest) = fetched.and_then(|(_, digest)| digest.parse().ok()) {
             let platform = step.op.platform.as_ref().unwrap_or(&provenance.default_platform);
@@ -128,7 +128,7 @@ fn results(provenance: &Provenance) -> BTreeSet<Digest> {
     results
 }
 
-/// What of an image config decides how it scans.
+/// The parts of an image config that determine how it scans.
 #[derive(Deserialize)]
 #[serde(remote = "Self")]
 struct Image {
@@ -155,7 +155,7 @@ struct Config {
 from_objects!(Image, Config);
 
 impl KeySource {
-    /// The scans that `image` would do as a scanner without parameters; nothing if it cannot be one.
+    /// Returns the scans that `image` would make as a scanner without parameters; `None` if it cannot be one.
     pub(super) fn from_scanner(image: &BaseImage) -> Option<Self> {
         let candidates: Vec<_> = image.platforms.iter().flat_map(scans_by).collect();
         let path = image.reference.clone().into();
@@ -180,8 +180,8 @@ fn scans_by(image: &PlatformImage) -> Vec<Candidate> {
     ops.iter().flat_map(of_op).map(name).collect()
 }
 
-/// The ops that scan with `image`: of the result alone, or of the build context too; with a `/tmp` of
-/// their own since v0.12.
+/// Returns the ops that scan with `image`: of the result alone, or of the build context too; with a separate
+/// `/tmp` since v0.12.
 fn scan_ops(config: &Config, platform: &Platform) -> Vec<Op> {
     let Config { env, entrypoint, cmd, working_dir } = config;
     let args: Vec<_> = entrypoint.iter().chain(cmd).flatten().cloned().collect();
@@ -233,7 +233,7 @@ fn scan_ops(config: &Config, platform: &Platform) -> Vec<Op> {
     ops
 }
 
-/// Environment as `llb.AddEnv` puts it together: what is set again goes to the end.
+/// An environment as built by `llb.AddEnv`: a variable that is set again moves to the end.
 #[derive(Default)]
 struct Variables(Vec<String>);
 
@@ -245,7 +245,7 @@ impl Variables {
     }
 }
 
-/// The working directory, which `llb.Dir` takes from the root on.
+/// Returns the working directory, which `llb.Dir` resolves from the root.
 fn directory(working_dir: &str) -> String {
     if working_dir.starts_with('/') { working_dir.to_owned() } else { below_root(working_dir) }
 }

@@ -1,4 +1,4 @@
-//! What a key source offers.
+//! The content of a key source.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,30 +10,28 @@ use llb::{Definition, Encoding, Graph, NotComputable, Op, OpDigest, Platform, Pr
 
 use super::scan::Scans;
 
-/// How many outputs of an op are tried at least, where a source has digests and no ops. Ops with more
-/// are rare.
+/// Minimum number of outputs of an op to try, if a source has digests and no ops. Ops with more are rare.
 pub(super) const USUAL_OUTPUTS: u32 = 8;
 
-/// An op digest that a source offers, not proved yet.
+/// An unproved op digest from a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    /// What the solver would call the op.
+    /// The solver's name for the op.
     pub op_digest: OpDigest,
-    /// How many outputs to try: `0..outputs`.
+    /// The outputs to try: `0..outputs`.
     pub outputs: u32,
-    /// The step in the words of a Dockerfile, where the source tells it.
+    /// The step in the words of a Dockerfile, if the source has it.
     pub name: Option<String>,
-    /// The releases that would call the op so, where the digest was computed.
+    /// The releases with this digest, if it was computed.
     pub encoding: Option<Encoding>,
-    /// The op, where the digest was computed. Without it there is no telling what another release
-    /// calls the op.
+    /// The op, if the digest was computed. Without it the digest for another release is unknown.
     pub vertex: Option<Arc<Vertex>>,
-    /// The releases of which the daemon can have been that made the cache, where the source tells.
+    /// The possible releases of the daemon that made the cache, if the source identifies them.
     pub builder: Option<Span>,
 }
 
 impl Candidate {
-    /// The records that it would name.
+    /// Returns the records that it would name.
     pub(super) fn records(&self) -> impl Iterator<Item = Digest> {
         (0..self.outputs).map(|output| self.op_digest.record(output))
     }
@@ -43,21 +41,21 @@ impl Candidate {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct KeySource {
-    /// What it is.
+    /// Its description.
     pub description: SourceDescription,
-    /// What it offers, the most likely encoding of each op first.
+    /// Its candidates, the most likely encoding of each op first.
     pub candidates: Vec<Candidate>,
-    /// The steps it has that no digest can be computed for, sources left out.
+    /// Its steps for which no digest can be computed, except sources.
     pub uncomputable: Vec<Uncomputable>,
-    /// The whole build, where the source has it.
+    /// The whole build, if the source has it.
     pub graph: Option<Arc<Graph>>,
-    /// How the SBOM scans of the build would show.
+    /// The data to recognise the SBOM scans of the build.
     pub(super) scans: Scans,
-    /// The cache that it is attached to, if it is.
+    /// The cache to which it is attached, if any.
     pub attached_to: Option<Digest>,
-    /// Whether it came with a signature, which is not checked.
+    /// Whether it has a signature, which is not checked.
     pub signed: bool,
-    /// Whether it lay inside an export or beside it, so that nobody named it.
+    /// Whether it was found inside an export or beside it, and not named by the user.
     pub found: bool,
 }
 
@@ -67,18 +65,18 @@ pub struct KeySource {
 pub struct Uncomputable {
     /// The step in the words of a Dockerfile.
     pub name: String,
-    /// Why.
+    /// The cause.
     pub reason: NotComputable,
 }
 
-/// What a key source is, for people.
+/// The description of a key source, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceDescription {
     /// The file or directory.
     pub path: PathBuf,
-    /// What kind of document.
+    /// The type of document.
     pub kind: SourceKind,
-    /// Which part of it, if it has several: a platform, a target or the digest of a blob.
+    /// The part of it, if it has several: a platform, a target or the digest of a blob.
     pub part: Option<String>,
 }
 
@@ -110,11 +108,11 @@ pub enum SourceKind {
     History,
     /// A bundle of `docker buildx history export`.
     Bundle,
-    /// LLB in protobuf, or in JSON as a frontend answers to `frontend.convertllb`.
+    /// LLB in protobuf, or in JSON from a frontend's response to `frontend.convertllb`.
     Definition,
-    /// What `buildctl debug dump-llb` prints.
+    /// The output of `buildctl debug dump-llb`.
     Dump,
-    /// A keys file of our own, or one that is attached to a cache.
+    /// A keys file of our own, possibly attached to a cache.
     KeysFile,
     /// The image of an SBOM scanner.
     Scanner,
@@ -139,7 +137,7 @@ impl fmt::Display for SourceKind {
 }
 
 impl KeySource {
-    /// What the ops of `provenance` offer.
+    /// Returns the source with the candidates for the ops of `provenance`.
     pub fn from_provenance(provenance: &Provenance, description: SourceDescription) -> Self {
         let platforms = std::slice::from_ref(&provenance.default_platform);
         let graph = provenance.graph.clone();
@@ -147,15 +145,15 @@ impl KeySource {
         Self { graph, scans, ..Self::from_ops(ops, platforms, provenance.builder, description) }
     }
 
-    /// What the ops of `definition` offer, on whatever platform the daemon was that ran those that
-    /// name none.
+    /// Returns the source with the candidates for the ops of `definition`; ops without a platform may have
+    /// run on any platform.
     pub fn from_definition(definition: &Definition, description: SourceDescription) -> Self {
         let platforms = Platform::released_for();
         let graph = definition.graph.clone();
         Self { graph, ..Self::from_ops(&definition.ops, &platforms, None, description) }
     }
 
-    /// Op digests themselves, proved or not, from wherever they are known.
+    /// Returns a source of op digests themselves, proved or not, from any origin.
     pub fn from_digests(candidates: Vec<Candidate>, description: SourceDescription) -> Self {
         Self {
             description,
@@ -180,7 +178,7 @@ impl KeySource {
         for op in ops {
             match candidates_of(op, platforms, builder) {
                 Ok(of_op) => candidates.extend(of_op),
-                // Neither has a record that a key could be missing for.
+                // Neither has a record that needs a key.
                 Err(NotComputable::Source | NotComputable::Return) => {}
                 Err(reason) => uncomputable.push(Uncomputable { name: llb::step_name(op), reason }),
             }
@@ -189,8 +187,8 @@ impl KeySource {
     }
 }
 
-/// The digests of `op` in all encodings, newest first, each once. An op that names no platform runs
-/// on one of `platforms`.
+/// Returns the digests of `op` in all encodings, newest first, each once. An op without a platform runs on
+/// one of `platforms`.
 pub(super) fn candidates_of(
     op: &Op,
     platforms: &[Platform],

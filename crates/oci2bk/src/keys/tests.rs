@@ -163,7 +163,7 @@ impl LayoutDir {
         json!({"mediaType": media_type, "digest": digest, "size": content.len()})
     }
 
-    /// An attestation manifest with `statement`, as BuildKit v0.32 makes it.
+    /// Adds an attestation manifest with `statement`, as BuildKit v0.32 makes it.
     fn attestation(&self, statement: &Value) -> Value {
         let mut layer = self.blob("application/vnd.in-toto+json", statement);
         layer["annotations"] = json!({"in-toto.io/predicate-type": statement["predicateType"]});
@@ -272,7 +272,7 @@ fn only_candidates_that_name_a_record_get_into_the_keyring() {
         SourceDescription { path: "keys".into(), kind: SourceKind::CacheDb, part: None };
     let wanted = ["a@0", "a@2", "b@1", "never@0"].into_iter().map(Digest::of).collect();
     let mut keyring = Keyring::new(wanted);
-    // Output 1 of b is one more than the source says there are.
+    // Output 1 of b is one more than the source says.
     let first = vec![candidate("a", 3, "A"), candidate("b", 1, "B"), candidate("c", 9, "C")];
     let second = vec![candidate("a", 1, "again"), candidate("b", 2, "B")];
     keyring.add(KeySource::from_digests(first, description.clone()), &Limits::default()).unwrap();
@@ -305,7 +305,7 @@ fn the_outputs_of_all_sources_together_are_limited() {
     let many = source(vec![candidate("b", 1, "B"), candidate("d", 3, "D")]);
     let error = keyring.add(many, &limits).unwrap_err();
     assert_eq!((error.outputs, error.limit), (11, 10));
-    // Nothing of it was tried, and there is room for less.
+    // Nothing of it was tried, and the limit allows less.
     assert_eq!((keyring.len(), keyring.sources().len()), (1, 1));
     keyring.add(source(vec![candidate("b", 3, "B")]), &limits).unwrap();
     assert_eq!(keyring.len(), 2);
@@ -366,7 +366,7 @@ fn a_history_bundle_without_provenance_is_not_told_to_have_it() {
     assert!(!error.to_string().contains("--provenance"), "{error}");
 }
 
-/// A summary of one source of the merge op, which is wanted or not.
+/// Adds a source with the merge op, and checks whether it is wanted.
 fn merge_in(keyring: &mut Keyring, found: bool) {
     let description =
         SourceDescription { path: "x".into(), kind: SourceKind::KeysFile, part: None };
@@ -374,7 +374,7 @@ fn merge_in(keyring: &mut Keyring, found: bool) {
     keyring.add(KeySource { found, ..source }, &Limits::default()).unwrap();
 }
 
-// Keys attached to a cache that was replaced, say, are a reason to ask what became of them.
+// For example keys attached to a replaced cache: a reason to report missing keys.
 #[test]
 fn a_source_counts_whatever_it_has() {
     for (found, is_ours) in [(false, false), (true, false), (true, true)] {

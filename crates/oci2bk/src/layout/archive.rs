@@ -1,5 +1,5 @@
-//! A layout in a tar archive, or in a directory in one, read where it lies: only the archive's headers are
-//! read to begin with, and blobs from where they are in it.
+//! Layouts in tar archives, or in a directory of one, read in place: only the archive's headers are read at
+//! first, and blobs later from their offsets.
 
 use std::collections::btree_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,14 +19,14 @@ use crate::unpack::TarError;
 use crate::unpack::decompress::{Decoder, Encoding};
 use crate::unpack::tar::{Entry, Kind, Reader};
 
-/// How much of a compressed archive is read at a time.
+/// Size of reads from a compressed archive.
 const CHUNK: usize = 128 << 10;
-/// How many directories of an archive are remembered that may be the layout.
+/// Maximum number of possible layout directories of an archive to remember.
 const PREFIXES: usize = 100;
-/// How many of them a message lists.
+/// Maximum number of them in a message.
 const LISTED: usize = 5;
 
-/// An archive whose members are known.
+/// An archive with indexed members.
 #[derive(Debug)]
 pub(super) struct Archive {
     file: Arc<File>,
@@ -37,38 +37,38 @@ pub(super) struct Archive {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArchiveError {
-    /// It is compressed in a way that is not read.
+    /// It is compressed in an unsupported format.
     #[error("it is compressed with {0}, which is not read; decompress it first, with {0} -d")]
     Compressed(&'static str),
-    /// What it is compressed to is damaged.
+    /// The compressed data is damaged.
     #[error("cannot decompress it")]
     Decompress(#[source] io::Error),
-    /// It has more bytes than it may.
+    /// It exceeds the limit on bytes.
     #[error("it has more than {} bytes, decompressed", limit.value)]
     TooLarge {
-        /// How many it may have.
+        /// The limit.
         limit: Bound,
     },
-    /// There is no room for what it holds.
+    /// There is no space for its content.
     #[error(
         "cannot decompress it into a file in {}; name a directory with room for it in TMPDIR, or \
          decompress it first",
         directory.display()
     )]
     Temporary {
-        /// Where temporary files are made.
+        /// The directory of temporary files.
         directory: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// There are several layouts in it.
+    /// It contains several layouts.
     #[error("it has layouts in several directories: {}; make an archive of one of them", .0.join(", "))]
     SeveralLayouts(Vec<String>),
     /// It is not a sound tar archive.
     #[error(transparent)]
     Tar(#[from] TarError),
-    /// A file in the old GNU sparse format, after which nothing can be found.
+    /// It has a file in the old GNU sparse format, after which members cannot be found.
     #[error("it has a sparse file in the old GNU format; make the archive without sparse files")]
     OldSparse,
     /// Two members of the layout have the same name.
@@ -77,13 +77,13 @@ pub enum ArchiveError {
         /// The name.
         name: String,
     },
-    /// There are more members than any layout has.
+    /// It has more members than any layout.
     #[error("it has more than {limit} members")]
     TooManyMembers {
         /// How many it may have ([`Limits::archive_members`](crate::Limits::archive_members)).
         limit: u64,
     },
-    /// It has no `index.json`, and what `docker save` writes in place of one cannot be used.
+    /// It has no `index.json`, and the files of `docker save` in it cannot be used.
     #[error(transparent)]
     Docker(#[from] DockerError),
     /// It cannot be read.
@@ -91,20 +91,20 @@ pub enum ArchiveError {
     Io(#[source] io::Error),
 }
 
-/// The members of an archive, by the file of the layout that each is.
+/// The members of an archive, by their file in the layout.
 pub(super) type Places = BTreeMap<Name, Member>;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Member {
-    /// A regular file: where its content starts, and how long it is.
+    /// A regular file: the offset of its content, and its length.
     File(u64, u64),
     Other(FileKind),
 }
 
 impl Archive {
-    /// Finds the members of the archive `file`, which has `size` bytes. One that is compressed is
-    /// decompressed into a file without a name first, since blobs are read in any order. One of `docker save`
-    /// becomes a layout by documents that are made of what it has.
+    /// Indexes the members of the archive `file`, which has `size` bytes. A compressed one is decompressed
+    /// into an unnamed file first, since blobs are read in any order. One of `docker save` becomes a layout
+    /// with generated documents.
     pub(super) fn index(
         file: File,
         size: u64,
@@ -140,7 +140,7 @@ impl Archive {
     }
 }
 
-/// Where the members of the layout in the directory `prefix` are. In all there may be `limit`.
+/// Finds the members of the layout in the directory `prefix`; at most `limit` in total.
 fn members(file: &File, size: u64, limit: u64, prefix: &[u8]) -> Result<Places, ArchiveError> {
     let mut members = Places::new();
     each_member(file, size, limit, |entry, start, length| {
@@ -157,8 +157,8 @@ fn members(file: &File, size: u64, limit: u64, prefix: &[u8]) -> Result<Places, 
     Ok(members)
 }
 
-/// The directory that has the layout, if that is not the archive itself: the only one with an
-/// `index.json`, or, of several, with an `oci-layout`, too.
+/// Finds the directory of the layout, if it is not the top of the archive: the only one with an `index.json`,
+/// or, of several, the only one with an `oci-layout`, too.
 fn prefix(file: &File, size: u64, limit: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
     let [mut with_index, mut with_version] = [BTreeSet::new(), BTreeSet::new()];
     each_member(file, size, limit, |entry, _, _| {
@@ -179,7 +179,7 @@ fn prefix(file: &File, size: u64, limit: u64) -> Result<Option<Vec<u8>>, Archive
     Ok(found.pop_first())
 }
 
-/// Tells `of` each member, and where its content is, and how long.
+/// Calls `of` with each member, the offset of its content, and its length.
 pub(super) fn each_member(
     mut file: &File,
     size: u64,
@@ -203,7 +203,7 @@ pub(super) fn each_member(
     Ok(())
 }
 
-/// What a member is, unless it is a regular file.
+/// Returns the kind of a member, unless it is a regular file.
 pub(super) fn other_kind(entry: &Entry) -> Option<FileKind> {
     Some(match entry.kind {
         _ if entry.is_sparse() => FileKind::Sparse,
@@ -223,7 +223,7 @@ fn packing(file: &File) -> io::Result<Packing> {
     Ok(Packing::of(&head[..length]))
 }
 
-/// A file without a name that has what `file` has, decompressed, and its size, which is `limit` at most.
+/// Decompresses `file` into an unnamed file; returns that and its size, which is `limit` at most.
 fn decompressed(file: &File, limit: Bound) -> Result<(File, u64), ArchiveError> {
     let stream = Decoder::new(BufReader::with_capacity(CHUNK, file), Encoding::Detect);
     spooled(stream.map_err(ArchiveError::Decompress)?, limit.value).map_err(|error| match error {

@@ -11,10 +11,10 @@ use super::{Descriptor, Layout};
 use crate::json::{self, TooComplex};
 use crate::limits::Bound;
 
-/// How much of a blob is in memory while it is streamed through the hash.
+/// Size of the pieces in which a blob is hashed.
 const CHUNK: usize = 256 << 10;
 
-/// Why a blob of a layout could not be read or is not what its descriptor says.
+/// Why a blob of a layout cannot be read or does not match its descriptor.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlobError {
@@ -24,15 +24,15 @@ pub enum BlobError {
         /// The blob.
         digest: Digest,
     },
-    /// Something that is not a regular file has the blob's name.
+    /// The name of the blob belongs to something other than a regular file.
     #[error("blob {digest} is {kind}, and only regular files are read; replace it by the file")]
     NotAFile {
         /// The blob.
         digest: Digest,
-        /// What it is.
+        /// Its kind.
         kind: FileKind,
     },
-    /// The file is larger or smaller than its descriptor says.
+    /// The size of the file differs from its descriptor.
     #[error(
         "blob {digest} has {actual} bytes, but its descriptor says {expected}; copy or export the cache \
          again"
@@ -40,12 +40,12 @@ pub enum BlobError {
     Size {
         /// The blob.
         digest: Digest,
-        /// The bytes that the descriptor promises.
+        /// The size in the descriptor, in bytes.
         expected: u64,
-        /// The bytes that are there.
+        /// The actual size, in bytes.
         actual: u64,
     },
-    /// The blob is a document that would have to be held in memory, and too large for it.
+    /// The blob is a document that is read into memory, and too large for that.
     #[error(
         "blob {digest} has {size} bytes, but {} is all that a document of its kind may have",
         limit.value
@@ -58,16 +58,16 @@ pub enum BlobError {
         /// The limit in bytes.
         limit: Bound,
     },
-    /// The blob is a document with more in it than any real one.
+    /// The blob is a document with more content than any real one.
     #[error("blob {digest} is not a document of a build")]
     TooComplex {
         /// The blob.
         digest: Digest,
-        /// What there is too much of.
+        /// The exceeded limit.
         #[source]
         source: TooComplex,
     },
-    /// The content is not the one that the name promises.
+    /// The content does not match the digest.
     #[error(
         "blob {digest} is damaged: its content has the digest {actual}; copy or export the cache again"
     )]
@@ -82,18 +82,18 @@ pub enum BlobError {
     Io {
         /// The blob.
         digest: Digest,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
 }
 
 impl Layout {
-    /// A descriptor of the blob `digest`, which need not be mentioned in any index, with the size
-    /// of its file and no media type.
+    /// Returns a descriptor of the blob `digest`, which need not be in any index, with the size of its file
+    /// and without a media type.
     ///
     /// # Errors
-    /// The blob is missing, not a regular file, or cannot be opened.
+    /// If the blob is missing, not a regular file, or cannot be opened.
     pub fn describe_blob(&self, digest: Digest) -> Result<Descriptor, BlobError> {
         let size = self.open_any_size(digest)?.left();
         Ok(Descriptor {
@@ -109,18 +109,18 @@ impl Layout {
     /// Opens a blob and checks its size, but not its content.
     ///
     /// # Errors
-    /// The blob is missing, not a regular file, cannot be opened, or has another size.
+    /// If the blob is missing, not a regular file, cannot be opened, or has another size.
     pub fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobFile, BlobError> {
         let blob = self.open_any_size(descriptor.digest)?;
         check_size(descriptor, blob.left())?;
         Ok(blob)
     }
 
-    /// Reads a whole blob of at most `limit` bytes, which is JSON, and checks its size and digest, and
-    /// how many values it has.
+    /// Reads a whole JSON blob of at most `limit` bytes, and checks its size, its digest and its number of
+    /// values.
     ///
     /// # Errors
-    /// As for [`Layout::open_blob`]; also if the blob is over the limits or corrupt.
+    /// Same as [`Layout::open_blob`], and if the blob exceeds the limits or is corrupt.
     pub fn read_blob(&self, descriptor: &Descriptor, limit: Bound) -> Result<Vec<u8>, BlobError> {
         let digest = descriptor.digest;
         let mut file = self.open_blob(descriptor)?;
@@ -141,16 +141,15 @@ impl Layout {
     /// Reads a blob of any size in pieces and checks its size and digest.
     ///
     /// # Errors
-    /// As for [`Layout::open_blob`]; also if the blob is corrupt.
+    /// Same as [`Layout::open_blob`], and if the blob is corrupt.
     pub fn verify_blob(&self, descriptor: &Descriptor) -> Result<(), BlobError> {
         self.stream_blob(descriptor, |_| Ok(()))
     }
 
-    /// Like [`Layout::verify_blob`], and hands each piece to `sink` before it is known whether the
-    /// whole is right.
+    /// Same as [`Layout::verify_blob`], and passes each piece to `sink`, before the whole blob is verified.
     ///
     /// # Errors
-    /// As for [`Layout::verify_blob`]; also those of `sink`.
+    /// Same as [`Layout::verify_blob`], and the errors of `sink`.
     pub fn stream_blob<E: From<BlobError>>(
         &self,
         descriptor: &Descriptor,
@@ -159,7 +158,7 @@ impl Layout {
         let digest = descriptor.digest;
         let mut file = self.open_blob(descriptor)?;
         let mut hasher = Hasher::new();
-        // No more than there is: a cache may have very many small blobs.
+        // Not larger than the blob: a cache can have very many small blobs.
         let length = usize::try_from(file.left()).map_or(CHUNK, |left| left.clamp(1, CHUNK));
         let mut chunk = vec![0; length];
         let mut read = 0;

@@ -1,7 +1,7 @@
 //! Copies of a blob in several layouts.
 //!
-//! A blob is what its digest says, so it may come from any layout that has it: where one has a bad copy, that
-//! of another will do.
+//! A blob is defined by its digest, so it can come from any layout that has it: if one copy is bad, another
+//! one is used.
 
 use std::error::Error;
 use std::fmt;
@@ -19,7 +19,7 @@ use super::{BlobError, Descriptor, Layout};
 /// use oci2bk::{CacheExport, Converter, Keyring, Limits, Plan};
 ///
 /// # let cache = "../../fixtures/min/cache";
-/// // The same cache from two places. It is enough if one of them has a layer as it should be.
+/// // The same cache from two places. It is enough if one of them has a good copy of a layer.
 /// let sources = [cache.parse()?, cache.parse()?];
 /// let exports = CacheExport::read_sources(&sources, &Limits::default())?;
 /// let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
@@ -37,7 +37,7 @@ pub struct BadCopy {
     pub blob: Digest,
     /// The directory or archive of the layout.
     pub layout: PathBuf,
-    /// What is wrong with the copy, with what led to that.
+    /// Why the copy cannot be used, with the causes.
     #[serde(rename = "message")]
     pub why: String,
 }
@@ -60,19 +60,20 @@ impl fmt::Display for BadCopy {
     }
 }
 
-/// Copies of one blob, for a message: each with its layout.
+/// Formats the copies of one blob for a message, each with its layout.
 pub(crate) fn all(copies: &[BadCopy]) -> String {
     let copies: Vec<_> = copies.iter().map(ToString::to_string).collect();
     copies.join("; ")
 }
 
-/// The copies of a blob that are there and cannot be used, each with its layout.
+/// The unusable copies of a blob, each with its layout.
 pub(crate) type Unusable<'l> = Vec<(&'l Layout, BlobError)>;
 
-/// Whether one of `layouts` has a copy of the blob of `descriptor` that can be opened and has the right size.
+/// Returns whether one of `layouts` has a copy of the blob of `descriptor` that can be opened and has the
+/// right size.
 ///
 /// # Errors
-/// Some have it, and none of them in a way that it can be used.
+/// Returns an error if some have copies, but none of them is usable.
 pub(crate) fn is_there<'l>(
     layouts: &[&'l Layout],
     descriptor: &Descriptor,

@@ -1,9 +1,8 @@
-//! Descriptors: the references by which indexes and manifests name other blobs.
+//! Descriptors: the references to blobs in indexes and manifests.
 //!
-//! The types here and in [`crate::manifest`] are our own instead of the `oci-spec` crate's: four
-//! small structs, against a crate that adds a regex engine and two derive frameworks, accepts
-//! digests that are not SHA-256, and does not tell an absent member from an empty one, which
-//! finding ambiguous documents needs.
+//! The types here and in [`crate::manifest`] replace the `oci-spec` crate: four small structs, against a
+//! crate that adds a regex engine and two derive frameworks, accepts digests that are not SHA-256, and does
+//! not distinguish a missing member from an empty one, which is necessary to find ambiguous documents.
 
 use std::collections::BTreeMap;
 
@@ -17,25 +16,25 @@ use codec::from_objects;
 #[serde(rename_all = "camelCase")]
 #[serde(remote = "Self")]
 pub struct Descriptor {
-    /// What the referring document says the blob is; empty if it says nothing.
+    /// The media type according to the referring document; may be empty.
     #[serde(default)]
     pub media_type: String,
     /// The digest of the blob.
     pub digest: Digest,
     /// The size of the blob in bytes.
     pub size: u64,
-    /// Annotations, which carry most of what BuildKit says about a layer.
+    /// Annotations, which carry most of BuildKit's data about a layer.
     #[serde(default, deserialize_with = "null_as_default")]
     pub annotations: BTreeMap<String, String>,
     /// The platform of an image, in an index of images.
     #[serde(default)]
     pub platform: Option<Platform>,
-    /// The type of artifact that the blob is a manifest of, for referrers.
+    /// The artifact type of the manifest, for referrers.
     #[serde(default)]
     pub artifact_type: Option<String>,
 }
 
-/// The platform that an image is for (OCI image-spec 1.1, `image-index.md`).
+/// The platform of an image (OCI image-spec 1.1, `image-index.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(remote = "Self")]
 pub struct Platform {

@@ -1,9 +1,10 @@
-//! An archive of `docker save` in its own form, which Docker Engine before v25 writes, and skopeo and others as
-//! `docker-archive:`: a `manifest.json` that lists images, each with its config and layers by the names of
-//! members (Docker Engine v24.0 `image/tarexport/save.go`; containers/image v5.36 `docker/internal/tarfile`).
+//! Archives of `docker save` in Docker's own format, which Docker Engine before v25 writes, and skopeo and
+//! others as `docker-archive:`: a `manifest.json` lists images, each with its config and layers by the names
+//! of members (Docker Engine v24.0 `image/tarexport/save.go`; containers/image v5.36
+//! `docker/internal/tarfile`).
 //!
-//! From each image the manifest of an OCI image is [made](super::made). Its layers are named as their content
-//! is: a plain tar by its diffID, which the config has. So they are not read until they are needed.
+//! For each image the manifest of an OCI image is [generated](super::made). Its layers are named by their
+//! content: a plain tar by its diffID, which the config has. So they are not read until they are needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -28,9 +29,9 @@ use crate::packing::{self, Packing};
 use crate::unpack::tar::{Entry, Kind};
 
 const MANIFEST: &str = "manifest.json";
-/// How many links lead from one to the other. `docker save` writes one where layers are the same.
+/// Maximum number of links in a chain. `docker save` writes one link for equal layers.
 const LINKS: usize = 8;
-/// How much of a layer is read at a time to hash it.
+/// Size of reads when hashing a layer.
 const CHUNK: usize = 128 << 10;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
@@ -38,95 +39,95 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DockerError {
-    /// What is listed is not there.
+    /// A listed member is missing.
     #[error("{member} is listed in {MANIFEST}, but not in the archive; save the image again")]
     Missing {
-        /// The name that is listed.
+        /// The listed name.
         member: String,
     },
-    /// What is listed is something other than a regular file.
+    /// A listed member is not a regular file.
     #[error("{member} is {kind}, and only regular files are read; save the image again")]
     NotAFile {
-        /// The name that is listed.
+        /// The listed name.
         member: String,
-        /// What it is.
+        /// Its kind.
         kind: FileKind,
     },
-    /// A link leads out of the archive.
+    /// A link leads outside the archive.
     #[error("{member} is a link to {target}, which is not in the archive; save the image again")]
     LinkOut {
         /// The name of the link.
         member: String,
-        /// What it leads to.
+        /// Its target.
         target: String,
     },
-    /// Links lead to links too often, or in a circle.
+    /// The chain of links is too long, or circular.
     #[error("{member} leads over more than {LINKS} links; save the image again")]
     Links {
-        /// The name that is listed.
+        /// The listed name.
         member: String,
     },
-    /// A document is larger than it may be.
+    /// A document exceeds the limit on its size.
     #[error("{member} has more than {} bytes", limit.value)]
     TooLarge {
         /// The document.
         member: String,
-        /// How many bytes it may have.
+        /// The limit.
         limit: Bound,
     },
-    /// A document has more in it than any real one.
+    /// A document has more content than any real one.
     #[error("{member} is not a document of an image")]
     TooComplex {
         /// The document.
         member: String,
-        /// What there is too much of.
+        /// The exceeded limit.
         #[source]
         source: TooComplex,
     },
-    /// A document is not the JSON that it should be.
+    /// A document is not the expected JSON.
     #[error("{member} is malformed; save the image again")]
     Json {
         /// The document.
         member: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: serde_json::Error,
     },
-    /// There are more images than can be looked at.
+    /// It has more images than the limit.
     #[error("{MANIFEST} lists more than {limit} images")]
     TooManyImages {
         /// How many there may be ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
-    /// There are more layers than in any real image.
+    /// It has more layers than any real image.
     #[error("{MANIFEST} lists more than {limit} layers")]
     TooManyLayers {
         /// How many there may be ([`Limits::cache_layers`](crate::Limits::cache_layers)).
         limit: u64,
     },
-    /// A config is not that of the image.
+    /// A config does not match its image.
     #[error(
         "{config} has {diff_ids} diffIDs, but {MANIFEST} lists {layers} layers for it; save the image again"
     )]
     DiffIds {
         /// The config.
         config: String,
-        /// How many layers are listed.
+        /// The number of listed layers.
         layers: usize,
-        /// How many diffIDs the config has.
+        /// The number of diffIDs in the config.
         diff_ids: usize,
     },
-    /// A layer is compressed in a way that is not read.
+    /// A layer is compressed in an unsupported format.
     #[error("{member} is compressed with {program}, which is not read; save the image again")]
     Compressed {
         /// The layer.
         member: String,
-        /// What decompresses it.
+        /// The program that decompresses it.
         program: &'static str,
     },
 }
 
-/// An image as `manifest.json` lists it.
+/// An image in `manifest.json`.
 #[derive(Deserialize)]
 #[serde(remote = "Self")]
 struct Image {
@@ -158,21 +159,21 @@ struct Members<'f> {
     file: &'f Arc<File>,
     size: u64,
     limits: &'f Limits,
-    /// Where those are that were looked for, links resolved.
+    /// The places of located members, links resolved.
     places: BTreeMap<String, (u64, u64)>,
-    /// How many more bytes documents may have.
+    /// Number of bytes of documents that may still be read.
     left: u64,
 }
 
-/// What a member is that is looked for.
+/// A located member.
 enum Found {
     File(u64, u64),
     Link(String),
     Other(FileKind),
 }
 
-/// The images in the archive `file`, which has `size` bytes, as documents of a layout, and its blobs; `None` if
-/// it has no `manifest.json`.
+/// Reads the images in the archive `file`, which has `size` bytes, as generated documents of a layout, and
+/// its blobs; `None` if it has no `manifest.json`.
 pub(super) fn read(
     file: &Arc<File>,
     size: u64,
@@ -239,8 +240,8 @@ fn check_counts(images: &[Image], limits: &Limits) -> Result<(), DockerError> {
     Ok(())
 }
 
-/// The names of an image as newer releases write them in `index.json`. What is not the name of an image is
-/// left out.
+/// Returns the names of an image as newer releases write them in `index.json`. Invalid image names are
+/// omitted.
 fn names(tags: &[String]) -> Vec<EntryName> {
     let name = |text: &String| {
         let (repository, tag) = full_name(text)?;
@@ -257,7 +258,7 @@ fn malformed(member: &str, source: serde_json::Error) -> DockerError {
 impl Members<'_> {
     /// Finds the members `wanted`, which may be links to others.
     fn locate(&mut self, wanted: BTreeSet<String>) -> Result<(), ArchiveError> {
-        // What is looked for, and the names that lead to it.
+        // The wanted members, and the names that lead to them.
         let mut open = BTreeMap::<String, Vec<String>>::new();
         for name in wanted {
             open.entry(as_member(&name)).or_default().push(name);
@@ -294,7 +295,7 @@ impl Members<'_> {
         }
     }
 
-    /// What those members are that have one of these names.
+    /// Finds the members with one of these names.
     fn find(
         &self,
         names: &BTreeMap<String, Vec<String>>,
@@ -321,7 +322,7 @@ impl Members<'_> {
         Ok(found)
     }
 
-    /// Where the content of a member starts that was located, and its size.
+    /// Returns the offset and the size of a located member.
     fn place(&self, member: &str) -> Result<(u64, u64), DockerError> {
         let missing = || DockerError::Missing { member: member.to_owned() };
         self.places.get(member).copied().ok_or_else(missing)
@@ -331,7 +332,7 @@ impl Members<'_> {
         BlobFile::new(Arc::clone(self.file), start, size)
     }
 
-    /// A document, and what is read of it.
+    /// Reads and parses a document.
     fn json<T: for<'de> Deserialize<'de>>(
         &mut self,
         member: &str,
@@ -353,14 +354,14 @@ impl Members<'_> {
     }
 }
 
-/// Layers that were looked at, by where they start.
+/// Examined layers, by their offset.
 struct Layers<'m, 'f> {
     members: &'m mut Members<'f>,
     known: BTreeMap<u64, (Compression, Option<Digest>)>,
 }
 
 impl Layers<'_, '_> {
-    /// How a layer is compressed, and if it is, its digest, for which it is read.
+    /// Determines the compression of a layer, and if it is compressed, reads it for its digest.
     fn look_at(
         &mut self,
         member: &str,
@@ -403,12 +404,12 @@ fn hash(mut file: BlobFile) -> io::Result<Digest> {
     }
 }
 
-/// The name of the member that `manifest.json` calls `name`.
+/// Returns the name of the member that `manifest.json` calls `name`.
 fn as_member(name: &str) -> String {
     name.strip_prefix("./").unwrap_or(name).to_owned()
 }
 
-/// The member that the link `name` to `target` leads to; `None` if it is outside.
+/// Returns the target of the link `name` to `target`; `None` if it is outside.
 fn resolved(name: &str, target: &str) -> Option<String> {
     if target.starts_with('/') {
         return None;

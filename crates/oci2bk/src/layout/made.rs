@@ -1,5 +1,5 @@
-//! Documents of a layout that nothing on disk has: what says the same in another form is written anew as
-//! the `index.json` and the manifests of an OCI layout, in memory, and everybody who reads layouts reads those.
+//! Generated documents of a layout: other formats with the same content are converted in memory to the
+//! `index.json` and the manifests of an OCI layout, so that all readers of layouts can use them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use serde::Serialize;
 use super::store::Name;
 use crate::manifest::{IMAGE_NAME, OCI_INDEX, OCI_MANIFEST, REF_NAME};
 
-/// The documents, by the file of a layout that each is.
+/// The documents, by their file in the layout.
 #[derive(Debug, Default)]
 pub(super) struct Made(BTreeMap<Name, Arc<[u8]>>);
 
-/// What a manifest is made of.
+/// The parts of a manifest.
 #[derive(Debug)]
 pub(super) struct Parts {
     pub(super) config: Blob,
-    /// In the order that the manifest is to have.
+    /// In the order of the manifest.
     pub(super) layers: Vec<Blob>,
-    /// What entries of `index.json` call it; one entry without a name if there are none.
+    /// The names of its entries in `index.json`; empty for one entry without a name.
     pub(super) names: Vec<EntryName>,
 }
 
-/// The names that an entry of `index.json` gives.
+/// The names in an entry of `index.json`.
 #[derive(Debug, Clone)]
 pub(super) struct EntryName {
     /// Its tag.
@@ -61,11 +61,11 @@ struct Index {
     manifests: Vec<Blob>,
 }
 
-/// The version of the schema that manifests and indexes have (OCI image-spec 1.1).
+/// The schema version of manifests and indexes (OCI image-spec 1.1).
 const SCHEMA_VERSION: u32 = 2;
 
 impl Made {
-    /// The documents of a layout whose manifests are made of `all`, in this order.
+    /// Generates the documents of a layout with one manifest for each of `all`, in order.
     pub(super) fn of(all: impl IntoIterator<Item = Parts>) -> serde_json::Result<Self> {
         let mut documents = BTreeMap::new();
         let mut manifests = Vec::new();

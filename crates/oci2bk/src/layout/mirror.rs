@@ -1,9 +1,10 @@
-//! A directory that mirrors a cache in S3 or Azure (`type=s3`, `type=azblob`): its manifests and blobs, each
-//! in the file that the key of the object names.
+//! Mirrors of caches in S3 or Azure (`type=s3`, `type=azblob`): directories with manifests and blobs, each in
+//! the file named by the key of its object.
 //!
-//! A manifest is the config of a cache, with what a descriptor says of each layer beside it (BuildKit v0.34.2
+//! A manifest is the config of a cache, extended by the descriptor data of each layer (BuildKit v0.34.2
 //! `cache/remotecache/s3/s3.go` and `azblob/exporter.go` `Finalize`). From that the manifest of a cache in
-//! image style is [made]; the object itself is its config. `docs/format/mirror.md` has the whole format.
+//! image-manifest style is [generated](made); the object itself is its config. `docs/format/mirror.md` has
+//! the whole format.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
@@ -25,24 +26,24 @@ use crate::limits::{Bound, Limits, name, smaller};
 use crate::manifest::{CACHE_CONFIG, CREATED_AT, DIFF_ID};
 use crate::source::Reference;
 
-/// What the manifests of a cache lie below, unless `manifests_prefix` is given.
+/// The directory of a cache's manifests, unless `manifests_prefix` is given.
 const MANIFESTS: &str = "manifests/";
-/// What a cache is called unless `name` is given (`s3.go`, `azblob/utils.go` `getConfig`).
+/// The name of a cache, unless `name` is given (`s3.go`, `azblob/utils.go` `getConfig`).
 const DEFAULT_NAME: &str = "buildkit";
-/// What the names of blobs contain, before the hash.
+/// The part of blob names before the hash.
 const ALGORITHM: &str = "sha256:";
-/// How many prefixes of blobs are remembered. A mirror has one, or one for each prefix in the bucket.
+/// Maximum number of blob prefixes to remember. A mirror has one, or one for each prefix in the bucket.
 const PREFIXES: usize = 100;
-/// How many names a message lists.
+/// Maximum number of names in a message.
 const LISTED: usize = 20;
 
-/// The files of a mirror that count.
+/// The relevant files of a mirror.
 #[derive(Debug)]
 pub(super) struct Mirror {
     dir: OwnedFd,
-    /// What stands before the digest in the paths of blobs.
+    /// The parts of blob paths before the digest.
     prefixes: BTreeSet<String>,
-    /// The paths of those manifests that can be chosen, each of which is a config.
+    /// The paths of the manifests that can be chosen, each of which is a config.
     configs: BTreeMap<Digest, String>,
 }
 
@@ -50,10 +51,10 @@ pub(super) struct Mirror {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MirrorError {
-    /// A directory of it cannot be listed.
+    /// One of its directories cannot be listed.
     #[error(transparent)]
     List(#[from] DirError),
-    /// There is more in it than in any real one.
+    /// It has more content than any real one.
     #[error(
         "it has no index.json, and more than {limit} files and directories, too many to look for \
          manifests/ and blobs/; give the directory that has them"
@@ -62,40 +63,40 @@ pub enum MirrorError {
         /// How many it may have ([`Limits::mirror_files`](crate::Limits::mirror_files)).
         limit: u64,
     },
-    /// Blobs lie below more prefixes than can be tried for each.
+    /// Blobs have more prefixes than can be tried for each.
     #[error("it has blobs below more than {PREFIXES} prefixes; give the directory of one of them")]
     TooManyPrefixes,
-    /// There are more manifests than can be looked at.
+    /// It has more manifests than the limit.
     #[error("it has more than {limit} manifests; choose one with :NAME")]
     TooManyManifests {
         /// How many may be looked at ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
-    /// There are blobs and nothing that says what they are.
+    /// It has blobs but no manifest.
     #[error("it has blobs, but no manifest; fetch what the cache has below manifests/, too")]
     NoManifest,
-    /// There is no cache of that name.
+    /// It has no cache with that name.
     #[error("it has no cache {name:?}; it has {}", list(known))]
     NoName {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// Those that there are.
+        /// The existing names.
         known: Vec<String>,
     },
-    /// Several files are manifests of that name.
+    /// Several files are manifests with that name.
     #[error("it has several caches {name:?}; choose one by its path: {}", list(paths))]
     SeveralPrefixes {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
         /// The paths of the manifests.
         paths: Vec<String>,
     },
-    /// A manifest is something other than a regular file.
+    /// A manifest is not a regular file.
     #[error("{} is {kind}, and only regular files are read", path.display())]
     NotAFile {
         /// The manifest.
         path: PathBuf,
-        /// What it is.
+        /// Its kind.
         kind: FileKind,
     },
     /// A manifest cannot be read.
@@ -103,28 +104,28 @@ pub enum MirrorError {
     Io {
         /// The manifest.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// A manifest is larger than it may be.
+    /// A manifest exceeds the limit on its size.
     #[error("{} has more than {} bytes", path.display(), limit.value)]
     TooLarge {
         /// The manifest.
         path: PathBuf,
-        /// How many bytes it may have.
+        /// The limit.
         limit: Bound,
     },
-    /// A manifest has more in it than any real one.
+    /// A manifest has more content than any real one.
     #[error("{} is not the manifest of a cache", path.display())]
     TooComplex {
         /// The manifest.
         path: PathBuf,
-        /// What there is too much of.
+        /// The exceeded limit.
         #[source]
         source: TooComplex,
     },
-    /// A manifest is not the JSON that it should be.
+    /// A manifest is not the expected JSON.
     #[error(
         "{} is not the whole manifest of a cache; fetch it again, or choose another with :NAME",
         path.display()
@@ -132,11 +133,11 @@ pub enum MirrorError {
     Json {
         /// The manifest.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: serde_json::Error,
     },
-    /// A manifest lists a layer without saying what it is.
+    /// A manifest lists a layer without its annotations.
     #[error(
         "{} has no annotations of layer {layer}, so it is not the manifest of a cache in S3 or Azure; \
          export the cache again",
@@ -167,8 +168,8 @@ fn list(names: &[String]) -> String {
 }
 
 impl Mirror {
-    /// The cache that `reference` means in the mirror at `path`, of which `dir` is a handle, or all that it may
-    /// mean; `None` if the directory is not a mirror.
+    /// Opens the cache of `reference` in the mirror at `path`, of which `dir` is a handle, or all possible
+    /// ones; `None` if the directory is not a mirror.
     pub(super) fn open(
         dir: &OwnedFd,
         path: &Path,
@@ -195,7 +196,7 @@ impl Mirror {
             let content = read(&mirror.dir, &path_below, &at, limit, limits)?;
             left -= content.len() as u64;
             let layers = match layers(&content, &at, limits) {
-                // Directories are called so for many reasons.
+                // Other directories can have this name, too.
                 Err(MirrorError::Json { .. }) if !has_blobs => return Ok(None),
                 layers => layers?,
             };
@@ -230,22 +231,22 @@ impl Mirror {
     }
 }
 
-/// What lies below a directory.
+/// The content of a directory.
 #[derive(Default)]
 struct Found {
-    /// What stands before the digest in the paths of blobs.
+    /// The parts of blob paths before the digest.
     prefixes: BTreeSet<String>,
-    /// The paths of what lies below `manifests/`.
+    /// The paths below `manifests/`.
     manifests: Vec<String>,
-    /// The paths of all else: the manifests, if `manifests_prefix` was given.
+    /// All other paths: the manifests, if `manifests_prefix` was given.
     others: Vec<String>,
     /// Whether there are more than these.
     is_cut: bool,
 }
 
 impl Found {
-    /// Walks the directories below `top`, which is at `path`; `None` if there is neither a blob nor anything below
-    /// `manifests/`. Of the manifests, all that may be `wanted` are remembered, and as many as the limit allows.
+    /// Walks the directories below `top`, which is at `path`; `None` if there is neither a blob nor anything
+    /// below `manifests/`. It remembers all manifests that may be `wanted`, and others up to the limit.
     fn below(
         top: &OwnedFd,
         path: &Path,
@@ -290,7 +291,7 @@ impl Found {
         }
     }
 
-    /// The paths of the manifests that are meant, each with what it is called.
+    /// Returns the paths of the selected manifests, each with its name.
     fn choose(
         &self,
         wanted: Option<&str>,
@@ -332,7 +333,7 @@ impl Found {
     }
 }
 
-/// The paths, each with the name of the cache, or, where several have the same, with itself.
+/// Returns the paths, each with the name of the cache, or, for ambiguous names, with the path itself.
 fn named(paths: &[String]) -> Vec<(String, String)> {
     let mut times = BTreeMap::<_, usize>::new();
     for path in paths {
@@ -345,13 +346,13 @@ fn named(paths: &[String]) -> Vec<(String, String)> {
     paths.iter().map(|path| (path.clone(), name(path))).collect()
 }
 
-/// Whether the manifest at `path` is that of the cache `name`.
+/// Returns whether the manifest at `path` is that of the cache `name`.
 fn is_called(path: &str, name: &str) -> bool {
     path == name || short_name(path) == Some(name)
 }
 
-/// What is in the directory `below`, in the order of the names, and whether each is a directory. What is not
-/// called by text cannot have come from a cache.
+/// Returns the entries of the directory `below`, sorted by name, and whether each is a directory. A name that
+/// is not text cannot come from a cache.
 fn entries(top: &OwnedFd, path: &Path, below: &str) -> Result<Vec<(String, bool)>, MirrorError> {
     let at = path.join(below);
     let dir = directory(top, if below.is_empty() { "." } else { below });
@@ -368,13 +369,14 @@ fn entries(top: &OwnedFd, path: &Path, below: &str) -> Result<Vec<(String, bool)
     Ok(named.collect())
 }
 
-/// What stands before the digest in the path of a blob; `None` if it is not one.
+/// Returns the part of a blob's path before the digest; `None` if it is not a blob.
 fn before_digest(path: &str) -> Option<&str> {
     let at = path.rfind(ALGORITHM)?;
     path[at..].parse::<Digest>().is_ok().then(|| &path[..at])
 }
 
-/// The name of the cache whose manifest is at `path`: what stands behind `manifests/`, if that is in it.
+/// Returns the name of the cache whose manifest is at `path`: the part after `manifests/`, if the path
+/// contains that.
 fn short_name(path: &str) -> Option<&str> {
     path.find(MANIFESTS).map(|at| &path[at + MANIFESTS.len()..])
 }
@@ -394,7 +396,7 @@ struct Layer {
     annotations: Option<Annotations>,
 }
 
-/// What is said of a layer (BuildKit v0.34.2 `cache/remotecache/v1/types/spec.go` `LayerAnnotations`).
+/// The annotations of a layer (BuildKit v0.34.2 `cache/remotecache/v1/types/spec.go` `LayerAnnotations`).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[serde(remote = "Self")]
@@ -411,7 +413,7 @@ struct Annotations {
 
 from_objects!(Config, Layer, Annotations);
 
-/// The layers that the manifest `content`, which is at `path`, lists, as the importer describes them (`s3.go`
+/// Returns the layers in the manifest `content`, which is at `path`, as the importer describes them (`s3.go`
 /// `makeDescriptorProviderPair`).
 fn layers(content: &[u8], path: &Path, limits: &Limits) -> Result<Vec<made::Blob>, MirrorError> {
     let Config { layers } = serde_json::from_slice(content)
@@ -436,7 +438,7 @@ fn layers(content: &[u8], path: &Path, limits: &Limits) -> Result<Vec<made::Blob
     Ok(blobs.into_iter().collect())
 }
 
-/// The content of the manifest `below` the directory `dir`, which is at `path`.
+/// Reads the manifest `below` the directory `dir`, which is at `path`.
 fn read(
     dir: &OwnedFd,
     below: &str,

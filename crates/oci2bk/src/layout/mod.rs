@@ -1,14 +1,14 @@
-//! An OCI image layout: a directory with `oci-layout`, `index.json` and `blobs/sha256/`, or a tar
-//! archive of one.
+//! OCI image layouts: directories with `oci-layout`, `index.json` and `blobs/sha256/`, or tar archives of
+//! one.
 //!
-//! BuildKit's `type=local` cache exporter writes this form (BuildKit `client/ociindex/ociindex.go`
-//! for the files at the top, containerd's local content store for the blobs). Nothing in a layout
-//! is trusted: every file is reached from one handle without following a symbolic link, must be a regular file, and is checked against its digest before its content counts.
+//! BuildKit's `type=local` cache exporter writes this format (BuildKit `client/ociindex/ociindex.go` for the
+//! top-level files, containerd's local content store for the blobs). Nothing in a layout is trusted: every
+//! file is opened relative to one handle without following symbolic links, must be a regular file, and is
+//! checked against its digest before its content is used.
 //!
 //! # Reading
 //!
-//! Documents are read whole, within [limits](Limits); layers, of which nobody knows how large they are, in
-//! pieces or in place.
+//! Documents are read whole, within [limits](Limits); layers, whose size is unbounded, in pieces or in place.
 //!
 //! ```
 //! use oci2bk::layout::{BlobError, BlobFile, Descriptor, Layout};
@@ -30,23 +30,23 @@
 //! })?;
 //! assert_eq!(bytes, layer.size);
 //!
-//! // Of what is only opened, the content is not checked.
+//! // Opening a blob does not check its content.
 //! let blob: BlobFile = layout.open_blob(&layer)?;
 //! assert_eq!(blob.left(), layer.size);
 //! let mut magic = [0; 4];
 //! blob.read_at(&mut magic, 0)?;
 //! assert_eq!(magic, [0x28, 0xb5, 0x2f, 0xfd]);
-//! // In a directory a blob has a file to itself, which can be linked.
+//! // In a directory each blob is a separate file, which can be linked.
 //! assert!(blob.whole().is_some());
 //!
-//! // A blob can be had without anything that refers to it.
+//! // A blob can be read without a reference to it.
 //! assert_eq!(layout.describe_blob(layer.digest)?.size, layer.size);
 //! let absent = layout.describe_blob(Digest::of("nothing")).unwrap_err();
 //! assert!(matches!(absent, BlobError::Missing { .. }));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What is refused is named:
+//! Errors name the rejected part:
 //!
 //! ```
 //! use std::fs;
@@ -67,8 +67,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! An archive that `docker save` wrote is a layout by documents that are made in memory, if all is there that
-//! its `manifest.json` lists:
+//! An archive of `docker save` is read as a layout with documents generated in memory, if everything in its
+//! `manifest.json` exists:
 //!
 //! ```
 //! use oci2bk::Limits;
@@ -91,7 +91,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The index of an image for several platforms says which is which:
+//! The index of an image for several platforms lists the platform of each:
 //!
 //! ```
 //! use oci2bk::Limits;
@@ -112,7 +112,7 @@
 //!
 //! # Writing
 //!
-//! A layout in a directory can be added to, by one program at a time:
+//! A layout in a directory can be extended, by one program at a time:
 //!
 //! ```
 //! use oci2bk::Limits;
@@ -133,7 +133,7 @@
 //! let entry = json!({"mediaType": OCI_INDEX, "digest": digest, "size": empty.len()});
 //! let edited = edited_index(writer.index(), |_| false, std::slice::from_ref(&entry))?;
 //! writer.put_index(edited.expect("it was not there"))?;
-//! // That is all, so there is no change to be made.
+//! // It has only that entry, so nothing changes.
 //! assert_eq!(edited_index(writer.index(), |_| false, &[entry])?, None);
 //!
 //! let again = Layout::open(temporary.path(), &Limits::default())?;
@@ -182,7 +182,7 @@ use open::OpenError;
 pub(crate) use store::{INDEX, OCI_LAYOUT};
 use store::{Name, Store};
 
-/// The one version of the layout that exists (OCI image-spec 1.1, `image-layout.md`).
+/// The only version of the layout (OCI image-spec 1.1, `image-layout.md`).
 pub(crate) const VERSION: &str = "1.0.0";
 
 /// An open layout.
@@ -194,11 +194,11 @@ pub struct Layout {
     index: Index,
 }
 
-/// Why a path does not lead to a usable layout.
+/// Why a path is not a usable layout.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutError {
-    /// There is nothing at the path.
+    /// The path does not exist.
     #[error("{} is not there{}", path.display(), hint(path))]
     NotFound {
         /// The path.
@@ -213,7 +213,7 @@ pub enum LayoutError {
         #[source]
         source: io::Error,
     },
-    /// Neither a directory nor a file.
+    /// It is neither a directory nor a file.
     #[error("{path} is {kind}; an OCI layout is a directory or a tar archive of one")]
     NotALayout {
         /// The path.
@@ -221,7 +221,7 @@ pub enum LayoutError {
         /// What it is.
         kind: FileKind,
     },
-    /// The file is not an archive, or one that cannot be used.
+    /// The file is not a usable archive.
     #[error("{path} is not a usable tar archive of an OCI layout")]
     Archive {
         /// The file.
@@ -230,7 +230,7 @@ pub enum LayoutError {
         #[source]
         source: ArchiveError,
     },
-    /// The directory has what a mirror of a cache in S3 or Azure has, and cannot be used as one.
+    /// The directory looks like a mirror of a cache in S3 or Azure, but cannot be used as one.
     #[error("cannot use {} as the mirror of a cache in S3 or Azure", path.display())]
     Mirror {
         /// The directory.
@@ -239,7 +239,7 @@ pub enum LayoutError {
         #[source]
         source: MirrorError,
     },
-    /// There is no `index.json`.
+    /// `index.json` is missing.
     #[error(
         "{} is neither an OCI layout (it has no index.json) nor the mirror of a cache in S3 or Azure (it \
          has no manifests/ and blobs/)",
@@ -249,7 +249,7 @@ pub enum LayoutError {
         /// The directory or archive.
         path: PathBuf,
     },
-    /// `oci-layout` or `index.json` is something other than a regular file.
+    /// `oci-layout` or `index.json` is not a regular file.
     #[error("{path} is {kind}, and only regular files are read")]
     NotAFile {
         /// The file.
@@ -266,7 +266,7 @@ pub enum LayoutError {
         #[source]
         source: io::Error,
     },
-    /// `oci-layout` or `index.json` is too large to be one.
+    /// `oci-layout` or `index.json` exceeds the limit on its size.
     #[error("{path} has more than {limit} bytes")]
     TooLarge {
         /// The file.
@@ -274,16 +274,16 @@ pub enum LayoutError {
         /// The limit in bytes ([`Limits::manifest`](crate::Limits::manifest)).
         limit: u64,
     },
-    /// `oci-layout` or `index.json` has more in it than any real one.
+    /// `oci-layout` or `index.json` has more content than any real one.
     #[error("{path} is not a file of a layout")]
     TooComplex {
         /// The file.
         path: PathBuf,
-        /// What there is too much of.
+        /// The exceeded limit.
         #[source]
         source: TooComplex,
     },
-    /// `oci-layout` is not the JSON that it should be.
+    /// `oci-layout` is not the expected JSON.
     #[error("{path} does not state the version of an OCI layout")]
     Version {
         /// The file.
@@ -292,7 +292,7 @@ pub enum LayoutError {
         #[source]
         source: serde_json::Error,
     },
-    /// The layout has a version that is not known.
+    /// The version of the layout is unknown.
     #[error("{path} states version {version:?} of the OCI layout; only {VERSION} is known")]
     UnknownVersion {
         /// The file.
@@ -305,29 +305,29 @@ pub enum LayoutError {
     Index {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it; nothing if it is a well-formed manifest.
+        /// The cause; `None` if it is a well-formed manifest.
         #[source]
         source: Option<DocumentError>,
     },
 }
 
 impl Layout {
-    /// Opens the layout in the directory `path`, or in the tar archive of one that `path` is.
+    /// Opens the layout in the directory `path`, or in the tar archive `path`.
     ///
-    /// `path` itself may be a symbolic link; everything below it may not. A missing `oci-layout`
-    /// file is accepted, because BuildKit before v0.12 did not write one. What says the same in another form
-    /// is read as a layout: the mirror of a cache in S3 or Azure, and an archive of `docker save`.
+    /// `path` itself may be a symbolic link; nothing below it may be one. A missing `oci-layout` file is
+    /// accepted, because BuildKit before v0.12 did not write one. Other formats with the same content are
+    /// read as a layout: mirrors of caches in S3 or Azure, and archives of `docker save`.
     ///
     /// # Errors
-    /// The directory or archive or one of the two files cannot be read or is malformed.
+    /// If the directory or archive or one of the two files cannot be read or is malformed.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, LayoutError> {
         Self::open_for(path, &Reference::Default, limits)
     }
 
-    /// The same where it is known what is to be chosen in it: what a mirror has besides is not read then.
+    /// Same as [`Layout::open`], with a known reference: other parts of a mirror are not read then.
     ///
     /// # Errors
-    /// As for [`Layout::open`].
+    /// Same as [`Layout::open`].
     ///
     /// ```
     /// use oci2bk::layout::{Layout, LayoutError, MirrorError};
@@ -335,7 +335,7 @@ impl Layout {
     /// use oci2bk::source::Reference;
     /// use oci2bk::{Digest, Limits};
     ///
-    /// // A mirror in which the manifest of one of two caches is cut off.
+    /// // A mirror of two caches, one with a truncated manifest.
     /// let mirror = tempfile::tempdir()?;
     /// for name in ["manifests", "blobs"] {
     ///     std::fs::create_dir(mirror.path().join(name))?;
@@ -378,27 +378,27 @@ impl Layout {
         }
     }
 
-    /// The directory or archive that was opened.
+    /// Returns the opened directory or archive.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the input may cost, as it was given when the layout was opened.
+    /// Returns the limits with which the layout was opened.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The entries of `index.json`, in its order.
+    /// Returns the entries of `index.json`, in order.
     pub fn entries(&self) -> &[Descriptor] {
         &self.index.manifests
     }
 
-    /// The annotations of `index.json` itself.
+    /// Returns the annotations of `index.json` itself.
     pub fn annotations(&self) -> &BTreeMap<String, String> {
         &self.index.annotations
     }
 
-    /// Whether the layout is a directory, which BuildKit can read, and no archive.
+    /// Returns whether the layout is a directory, which BuildKit can read, and not an archive.
     pub fn is_directory(&self) -> bool {
         self.store.directory().is_some()
     }
@@ -423,7 +423,7 @@ fn check_version(path: &Path, content: &[u8]) -> Result<(), LayoutError> {
     Err(LayoutError::UnknownVersion { path: path.to_owned(), version })
 }
 
-/// The content of the file `name` of the layout, at `path`; `None` if there is no such file.
+/// Reads the file `name` of the layout, at `path`; `None` if it does not exist.
 fn read_file(
     store: &Store,
     name: Name,

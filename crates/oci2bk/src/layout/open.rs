@@ -1,4 +1,4 @@
-//! Opens regular files below a directory handle, and nothing else.
+//! Opens only regular files, relative to a directory handle.
 
 use std::fmt;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::io::Errno;
 
-/// What stands where a regular file is expected.
+/// The kind of file found instead of a regular file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// A symbolic link, as the last or an earlier part of the path.
@@ -21,11 +21,11 @@ pub enum FileKind {
     Socket,
     /// A character or block device.
     Device,
-    /// Another name of another member of an archive.
+    /// A hard link to another member of an archive.
     HardLink,
-    /// A sparse file in an archive, whose content does not lie there as it is.
+    /// A sparse file in an archive, whose content is not stored contiguously.
     Sparse,
-    /// Something else, such as a file where a directory of the path should be.
+    /// Anything else, such as a file where a directory of the path should be.
     Other,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for FileKind {
     }
 }
 
-/// Why a regular file could not be opened; the callers add which file.
+/// Why a regular file cannot be opened; the callers add the name.
 #[derive(Debug)]
 pub(super) enum OpenError {
     Missing,
@@ -52,14 +52,14 @@ pub(super) enum OpenError {
     Io(io::Error),
 }
 
-/// Opens the regular file `path` below `dir` for reading, and gives its size in bytes.
+/// Opens the regular file `path` below `dir` for reading, and returns its size in bytes.
 ///
-/// No symbolic link is followed anywhere in `path`. A device or FIFO is recognised through an
-/// `O_PATH` handle, without opening it: opening a device can have effects of its own.
+/// No symbolic link in `path` is followed. A device or FIFO is recognised through an `O_PATH` handle, without
+/// opening it: opening a device can have side effects.
 pub(super) fn regular_file(dir: &OwnedFd, path: &str) -> Result<(File, u64), OpenError> {
     open(dir, path, OFlags::PATH).and_then(|handle| regular_size(&handle))?;
-    // The name could have been given to something else meanwhile, hence O_NONBLOCK and a second
-    // look at what was opened.
+    // The path may have been replaced in the meantime, hence O_NONBLOCK and a second check of the opened
+    // file.
     let file = open(dir, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
     let size = regular_size(&file)?;
     Ok((File::from(file), size))
@@ -81,7 +81,7 @@ fn open(dir: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, OpenError> 
     })
 }
 
-/// The size in bytes of a regular file.
+/// Returns the size of a regular file in bytes.
 pub(super) fn regular_size(file: &OwnedFd) -> Result<u64, OpenError> {
     let stat = fstat(file).map_err(|error| OpenError::Io(error.into()))?;
     let kind = match FileType::from_raw_mode(stat.st_mode) {

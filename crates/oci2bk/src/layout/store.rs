@@ -1,5 +1,5 @@
-//! Where the files of a layout are: below a directory, in an archive, or under other names in a mirror of a
-//! cache. What no file is there for may be made in memory.
+//! The storage of a layout's files: a directory, an archive, or a mirror of a cache with other names. Files
+//! that do not exist can be generated in memory.
 
 use std::fmt;
 use std::fs::File;
@@ -44,8 +44,8 @@ impl fmt::Display for Name {
 }
 
 impl Name {
-    /// The file that a member of an archive is of the layout in the directory `prefix`, which ends in a
-    /// slash or is empty; `None` if it is none of those that matter.
+    /// Returns the file of the layout in the directory `prefix`, which ends in a slash or is empty, for a
+    /// member of an archive; `None` if it is not relevant.
     pub(super) fn of_member(name: &[u8], prefix: &[u8]) -> Option<Self> {
         let name = std::str::from_utf8(plain(name).strip_prefix(prefix)?).ok()?;
         match name {
@@ -56,13 +56,14 @@ impl Name {
     }
 }
 
-/// The name of a member of an archive. Archives made with `tar -C DIR .` have names that start with `./`.
+/// Returns the normalised name of a member of an archive. In archives made with `tar -C DIR .` names start
+/// with `./`.
 pub(super) fn plain(name: &[u8]) -> &[u8] {
     name.strip_prefix(b"./").unwrap_or(name)
 }
 
-/// Where in an archive a layout may be that has a member of this name: the directory of an `index.json`,
-/// or of an `oci-layout`.
+/// Returns the directory of a possible layout with a member of this name: that of an `index.json`, or of an
+/// `oci-layout`.
 pub(super) fn prefix_of(name: &[u8], file: Name) -> Option<&[u8]> {
     let prefix = plain(name).strip_suffix(file.to_string().as_bytes())?;
     let is_directory = prefix.is_empty() || prefix.ends_with(b"/");
@@ -74,7 +75,7 @@ pub(super) fn prefix_of(name: &[u8], file: Name) -> Option<&[u8]> {
 #[derive(Debug)]
 pub(super) struct Store {
     files: Files,
-    /// What counts before what is in a file.
+    /// Generated documents, which take precedence over files.
     made: Made,
 }
 
@@ -86,7 +87,7 @@ enum Files {
 }
 
 impl Store {
-    /// Opens the directory or archive at `path`. Of a mirror, the cache that `reference` means is enough.
+    /// Opens the directory or archive at `path`. For a mirror, only the cache of `reference` is needed.
     pub(super) fn open(
         path: &Path,
         reference: &Reference,
@@ -105,7 +106,7 @@ impl Store {
             OpenError::Io(source) => io_error(source),
             OpenError::Missing => io_error(Errno::NOENT.into()),
         };
-        // Looked at first, because opening a device or FIFO can have effects.
+        // Examined first, because opening a device or FIFO can have side effects.
         match regular_size(&open(OFlags::PATH)?) {
             Err(OpenError::NotRegular(FileKind::Directory)) => {
                 let dir = open(OFlags::RDONLY | OFlags::DIRECTORY)?;
@@ -120,7 +121,7 @@ impl Store {
         Ok(Self { files: Files::Archive(archive), made })
     }
 
-    /// A layout if there is a file of one at the top, or else a mirror if there is what one has.
+    /// Opens a layout if its files exist at the top, otherwise a mirror if it looks like one.
     fn of_directory(
         dir: OwnedFd,
         path: &Path,
@@ -138,7 +139,7 @@ impl Store {
         Ok(Self { files: Files::Directory(dir), made: Made::default() })
     }
 
-    /// The directory that the layout is; `None` for an archive or a mirror.
+    /// Returns the directory of the layout; `None` for an archive or a mirror.
     pub(super) fn directory(&self) -> Option<&OwnedFd> {
         match &self.files {
             Files::Directory(dir) => Some(dir),
@@ -166,21 +167,21 @@ impl Store {
     }
 }
 
-/// A file of a layout that is open for reading, at its start. Its content has not been verified.
+/// A file of a layout open for reading, at its start. Its content is not verified.
 ///
-/// It ends where it ended when it was opened, even if it grows.
+/// Its length is fixed when it is opened, even if the file grows.
 #[derive(Debug)]
 pub struct BlobFile {
     content: Content,
-    /// Where in the content the next byte is.
+    /// The position of the next byte in the content.
     position: u64,
-    /// How many bytes are left.
+    /// Number of remaining bytes.
     left: u64,
 }
 
 #[derive(Debug)]
 enum Content {
-    /// Read at positions only, since an archive's blobs share it.
+    /// Read by position only, since the blobs of an archive share it.
     File(Arc<File>),
     Memory(Arc<[u8]>),
 }
@@ -198,12 +199,12 @@ impl Content {
 }
 
 impl BlobFile {
-    /// A part of a file.
+    /// Creates a part of a file.
     pub(super) fn new(file: Arc<File>, start: u64, size: u64) -> Self {
         Self { content: Content::File(file), position: start, left: size }
     }
 
-    /// A whole file, with its size.
+    /// Creates a whole file, with its size.
     pub(super) fn of_file((file, size): (File, u64)) -> Self {
         Self::new(Arc::new(file), 0, size)
     }
@@ -213,27 +214,27 @@ impl BlobFile {
         Self { content: Content::Memory(Arc::clone(bytes)), position: 0, left }
     }
 
-    /// The bytes from here to its end: its size, while none were read.
+    /// Returns the number of remaining bytes: the size, before anything was read.
     pub fn left(&self) -> u64 {
         self.left
     }
 
-    /// The file on disk, if nothing was read yet and there is nothing else in it: in an archive there is, and
-    /// what was made in memory is in none.
+    /// Returns the file on disk, if nothing was read yet and it contains only this blob: not in an archive,
+    /// and not if generated in memory.
     pub fn whole(&self) -> Option<&File> {
         let Content::File(file) = &self.content else { return None };
         let size = file.metadata().ok()?.len();
         (self.position == 0 && self.left == size).then_some(&**file)
     }
 
-    /// Reads from `offset` bytes behind where it is, and stays there.
+    /// Reads at `offset` bytes after the current position, which does not change.
     ///
     /// # Errors
-    /// Those of reading.
+    /// Returns an error if reading fails.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let left = usize::try_from(self.left.saturating_sub(offset)).unwrap_or(usize::MAX);
         let length = left.min(buffer.len());
-        // What is left is in the file, so this cannot overflow unless nothing is.
+        // The remaining bytes are in the file, so this cannot overflow unless there are none.
         self.content.read_at(&mut buffer[..length], self.position.saturating_add(offset))
     }
 

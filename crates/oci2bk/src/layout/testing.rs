@@ -1,4 +1,4 @@
-//! Layouts made by hand, for tests.
+//! Hand-made layouts, for tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub(crate) struct TestLayout {
 }
 
 impl TestLayout {
-    /// A layout without any blob and with an empty index.
+    /// Creates a layout without blobs and with an empty index.
     pub(crate) fn new() -> Self {
         let layout = Self { dir: tempfile::tempdir().unwrap() };
         fs::create_dir_all(layout.path().join("blobs/sha256")).unwrap();
@@ -39,7 +39,7 @@ impl TestLayout {
         fs::write(self.path().join(name), content).unwrap();
     }
 
-    /// Adds a blob and gives its descriptor.
+    /// Adds a blob and returns its descriptor.
     pub(crate) fn blob(&self, media_type: &str, content: impl AsRef<[u8]>) -> Value {
         let content = content.as_ref();
         let digest = Digest::of(content);
@@ -47,7 +47,7 @@ impl TestLayout {
         json!({"mediaType": media_type, "digest": digest, "size": content.len()})
     }
 
-    /// Adds a blob of JSON and gives its descriptor.
+    /// Adds a JSON blob and returns its descriptor.
     pub(crate) fn json(&self, media_type: &str, content: &Value) -> Value {
         self.blob(media_type, content.to_string())
     }
@@ -58,8 +58,8 @@ impl TestLayout {
         self.write("index.json", &index.to_string());
     }
 
-    /// Makes a cache of `layers`, which are descriptors, and `config` the only one of the layout;
-    /// gives the descriptor of the config.
+    /// Makes a cache of the descriptors `layers` and of `config` the only one of the layout; returns the
+    /// descriptor of the config.
     pub(crate) fn cache(&self, style: Style, layers: &[Value], config: &Value) -> Value {
         let config = self.json(CACHE_CONFIG, config);
         let top = if style == Style::Index {
@@ -71,8 +71,8 @@ impl TestLayout {
         config
     }
 
-    /// Adds an image of `layers`, which are descriptors, whose config has `members`, and gives the
-    /// descriptor of its manifest.
+    /// Adds an image of the descriptors `layers`, whose config has `members`, and returns the descriptor of
+    /// its manifest.
     pub(crate) fn image(&self, layers: &[Value], members: &Value) -> Value {
         let config = self.json("application/vnd.oci.image.config.v1+json", members);
         self.json(OCI_MANIFEST, &json!({"config": config, "layers": layers}))
@@ -83,7 +83,7 @@ impl TestLayout {
     }
 }
 
-/// A layer descriptor as BuildKit writes it, whose blob is not there.
+/// Returns a layer descriptor as BuildKit writes it, whose blob is missing.
 pub(crate) fn layer(name: &str, media_type: &str) -> Value {
     json!({
         "mediaType": media_type,
@@ -97,18 +97,18 @@ pub(crate) fn layer(name: &str, media_type: &str) -> Value {
     })
 }
 
-/// `descriptor` with one more annotation.
+/// Returns `descriptor` with another annotation.
 pub(crate) fn annotated(mut descriptor: Value, name: &str, value: &str) -> Value {
     descriptor["annotations"][name] = value.into();
     descriptor
 }
 
-/// The digest in `descriptor`.
+/// Returns the digest in `descriptor`.
 pub(crate) fn digest_of(descriptor: &Value) -> Digest {
     descriptor["digest"].as_str().unwrap().parse().unwrap()
 }
 
-/// The base64 form in which an image config carries `records`.
+/// Returns `records` in the base64 form of an image config.
 pub(crate) fn inline_cache(records: &Value) -> String {
     use base64::Engine as _;
     base64::prelude::BASE64_STANDARD.encode(records.to_string())

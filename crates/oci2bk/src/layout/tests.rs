@@ -18,7 +18,7 @@ fn sized(digest: Digest, size: u64) -> Descriptor {
     serde_json::from_value(json!({"digest": digest, "size": size})).unwrap()
 }
 
-/// A layout whose blob `abc` is put there by `make`, which gets its path.
+/// Creates a layout whose blob `abc` is made by `make`, given its path.
 fn with_blob(make: impl FnOnce(&Path)) -> (TestLayout, Layout) {
     let test = TestLayout::new();
     make(&test.blob_path(Digest::of("abc")));
@@ -30,7 +30,7 @@ fn bound(value: u64) -> Bound {
     Bound { value, name: "manifest" }
 }
 
-/// The kind that every way to open the blob `abc` reports.
+/// Returns the kind that every way to open the blob `abc` reports.
 fn refused_kind(layout: &Layout) -> FileKind {
     let abc = descriptor(b"abc");
     let errors = [

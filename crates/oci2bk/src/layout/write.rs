@@ -1,8 +1,7 @@
 //! Adds blobs to a layout and changes its `index.json`.
 //!
-//! Everything is written to a file beside its place, waited for, and moved there, so whoever reads
-//! the layout meanwhile, or after we died, finds it as it was or as it is to be. Blobs come before
-//! the index that names them.
+//! Every file is written to a temporary file, synced, and renamed, so readers of the layout find its old or
+//! its new state, even if we were killed. Blobs are written before the index that names them.
 
 use std::fs::Metadata;
 use std::io::{self, Write as _};
@@ -22,14 +21,13 @@ use super::open::{OpenError, regular_file};
 use super::store::{INDEX, Name};
 use super::{Descriptor, Layout, LayoutError, read_file};
 
-/// What BuildKit locks while it changes the index, and removes after (v0.32.2
+/// BuildKit's lock file for changes of the index, which it removes afterwards (v0.32.2
 /// `client/ociindex/ociindex.go`).
 const LOCK: &str = "index.json.lock";
-/// Where files are written before they are moved to their place. The lock is ours meanwhile, so
-/// what is there was left by a run that died.
+/// The temporary file. We hold the lock, so an existing one is a leftover of an interrupted run.
 const TEMPORARY: &str = ".oci2bk.tmp";
 
-/// Write access to a layout. Until it is dropped no BuildKit client writes to the layout.
+/// Write access to a layout. Until it is dropped, no BuildKit client writes to the layout.
 #[derive(Debug)]
 pub struct LayoutWriter<'a> {
     layout: &'a Layout,
@@ -41,31 +39,31 @@ pub struct LayoutWriter<'a> {
     _lock: OwnedFd,
 }
 
-/// Why a layout could not be changed.
+/// Why a layout cannot be changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// A BuildKit client, or another of us, writes to the layout.
+    /// A BuildKit client, or another run of oci2bk, writes to the layout.
     #[error("{} is being written to by another program; try again when it is done", path.display())]
     InUse {
         /// The layout.
         path: PathBuf,
     },
-    /// A file could not be made, locked, moved or removed.
+    /// A file cannot be created, locked, moved or removed.
     #[error("cannot change {}", path.display())]
     Dir {
         /// The layout.
         path: PathBuf,
-        /// What could not be done.
+        /// The cause.
         #[source]
         source: DirError,
     },
-    /// A file could not be written.
+    /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -75,7 +73,7 @@ pub enum WriteError {
         /// The archive.
         path: PathBuf,
     },
-    /// It is not a layout, but read as one.
+    /// It is not a layout, but is read as one.
     #[error("{} is the mirror of a cache in S3 or Azure, which is only read", path.display())]
     Mirror {
         /// The directory.
@@ -90,7 +88,7 @@ impl Layout {
     /// Opens the layout for writing, and reads its index again.
     ///
     /// # Errors
-    /// If somebody else is writing to it, or we may not.
+    /// If another program writes to it, or we may not.
     pub fn writer(&self) -> Result<LayoutWriter<'_>, WriteError> {
         let path = self.path();
         let dir_error = |source| WriteError::Dir { path: path.to_owned(), source };
@@ -119,7 +117,7 @@ impl Layout {
         })
     }
 
-    /// The index, and the attributes of its file.
+    /// Reads the index, and the attributes of its file.
     fn index_to_edit(&self, dir: &OwnedFd) -> Result<(Vec<u8>, Metadata), WriteError> {
         let path = self.path();
         let index = read_file(&self.store, Name::Index, &path.join(INDEX), &self.limits)?
@@ -147,8 +145,8 @@ fn lock(top: &Dir, path: &Path) -> Result<OwnedFd, WriteError> {
             Err(Errno::WOULDBLOCK) => return Err(WriteError::InUse { path: path.to_owned() }),
             Err(error) => return Err(unsupported(error)),
         }
-        // Whoever had it before removes it, perhaps after we opened it. A lock on a file that has
-        // no name any more keeps nobody out.
+        // The previous owner removes it, perhaps after we opened it. A lock on an unlinked file excludes no
+        // other program.
         if fstat(&file).map_err(unsupported)?.st_nlink > 0 {
             return Ok(file);
         }
@@ -156,12 +154,12 @@ fn lock(top: &Dir, path: &Path) -> Result<OwnedFd, WriteError> {
 }
 
 impl LayoutWriter<'_> {
-    /// The content of `index.json`, as it is now.
+    /// Returns the current content of `index.json`.
     pub fn index(&self) -> &[u8] {
         &self.index
     }
 
-    /// Adds a blob, and gives its digest. One that is there and not corrupt stays as it is.
+    /// Adds a blob, and returns its digest. An existing blob stays unless it is corrupt.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -175,7 +173,7 @@ impl LayoutWriter<'_> {
         Ok(digest)
     }
 
-    /// Puts `index` in the place of `index.json`.
+    /// Replaces `index.json` by `index`.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -198,14 +196,14 @@ impl LayoutWriter<'_> {
                 .map_err(dir_error)
         });
         if moved.is_err() {
-            // The error that is reported is the one that led here.
+            // The original error is the one to report.
             let _ = self.top.remove_file(TEMPORARY);
         }
         moved
     }
 
-    /// Writes `content` beside its place, for whoever owns the index: root may work on somebody
-    /// else's layout.
+    /// Writes `content` to the temporary file, with the owner of the index: root may work on another user's
+    /// layout.
     fn fill(&self, content: &[u8]) -> Result<(), WriteError> {
         let path = self.layout.path();
         let mut file = self
@@ -227,16 +225,16 @@ impl LayoutWriter<'_> {
 
 impl Drop for LayoutWriter<'_> {
     fn drop(&mut self) {
-        // A lock file that stays is in nobody's way.
+        // A remaining lock file does no harm.
         let _ = self.top.remove_file(LOCK);
     }
 }
 
-/// `index` without the entries that `drop` holds for, and with those of `add` that it does not have
-/// yet; `None` if that is no change. Everything else stays byte for byte.
+/// Returns `index` without the entries for which `drop` is true, and with the missing entries of `add`;
+/// `None` if nothing changes. Everything else stays byte for byte.
 ///
 /// # Errors
-/// If `index` is no index.
+/// If `index` is not an index.
 pub fn edited_index(
     index: &[u8],
     drop: impl Fn(&Descriptor) -> bool,
@@ -266,7 +264,7 @@ pub fn edited_index(
     }
     kept.extend(missing.into_iter().map(Value::to_string));
     let list = format!("[{}]", kept.join(","));
-    // `manifests` is a part of `index`.
+    // `manifests` is a slice of `index`.
     let start = manifests.get().as_ptr().addr() - index.as_ptr().addr();
     let end = start + manifests.get().len();
     Ok(Some([&index[..start], list.as_bytes(), &index[end..]].concat()))
@@ -391,7 +389,7 @@ mod tests {
         symlink(&elsewhere, &place).unwrap();
         layout.open().writer().unwrap().put_blob(b"blob").unwrap();
         assert!(fs::symlink_metadata(&place).unwrap().is_file());
-        // What its owner makes of it later does not matter.
+        // Later changes by its owner do not matter.
         fs::write(elsewhere, "blub").unwrap();
         assert_eq!(fs::read(place).unwrap(), b"blob");
     }

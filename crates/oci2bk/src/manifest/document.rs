@@ -1,8 +1,8 @@
-//! Manifests and indexes, told apart by what they contain.
+//! Manifests and indexes, distinguished by their content.
 //!
-//! The media type in a descriptor is the referrer's claim, and BuildKit's own `type=local`
-//! importer passes none. A document with the members of both kinds could be read as either,
-//! depending on the reader (CVE-2021-41190), and is refused.
+//! The media type in a descriptor is only the referrer's claim, and BuildKit's own `type=local` importer
+//! passes none. A document with the members of both kinds could be read as either, depending on the reader
+//! (CVE-2021-41190), and is rejected.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ pub enum Document {
 /// An OCI image index or a Docker manifest list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
-    /// What is listed.
+    /// The listed descriptors.
     pub manifests: Vec<Descriptor>,
     /// Annotations of the index itself.
     pub annotations: BTreeMap<String, String>,
@@ -47,29 +47,29 @@ pub struct ImageManifest {
     pub config: Option<Descriptor>,
     /// The layers, lowest first.
     pub layers: Vec<Descriptor>,
-    /// The manifest that this one is about, for referrers.
+    /// The manifest to which this one refers, for referrers.
     pub subject: Option<Descriptor>,
     /// Annotations of the manifest itself.
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Why bytes are not a manifest or an index.
+/// Why a document is not a manifest or an index.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DocumentError {
-    /// Not JSON, or a member has the wrong form.
+    /// It is not JSON, or a member has the wrong form.
     #[error("the JSON of the document is malformed")]
     Json(#[from] serde_json::Error),
-    /// Members of an index and of a manifest.
+    /// It has members of an index and of a manifest.
     #[error("the document is ambiguous: it has the members of an index and of a manifest")]
     Ambiguous,
-    /// The media type inside contradicts the members.
+    /// The media type in the document contradicts its members.
     #[error("the document calls itself {media_type}, but has the members of the other kind")]
     MediaType {
-        /// The media type that the document gives itself.
+        /// The media type in the document.
         media_type: String,
     },
-    /// Neither `manifests` nor `config` and `layers`.
+    /// It has neither `manifests` nor `config` and `layers`.
     #[error("the document is neither an index nor a manifest")]
     Neither,
 }
@@ -82,7 +82,7 @@ struct Members {
     media_type: Option<String>,
     #[serde(default)]
     artifact_type: Option<String>,
-    // The outer `Option` is whether the member is there at all, the inner is JSON's `null`.
+    // The outer `Option` is whether the member is present, the inner is JSON's `null`.
     #[serde(default, deserialize_with = "present")]
     manifests: Option<Option<Vec<Descriptor>>>,
     #[serde(default, deserialize_with = "present")]
@@ -98,7 +98,7 @@ struct Members {
 from_objects!(Members);
 
 impl Document {
-    /// Reads a manifest or an index.
+    /// Parses a manifest or an index.
     ///
     /// # Errors
     /// See [`DocumentError`].
@@ -131,8 +131,8 @@ impl Document {
 }
 
 impl Document {
-    /// The media type of the document that `content` was read as: what it calls itself, since registries
-    /// compare that, or what OCI calls its kind.
+    /// Returns the media type of the document parsed from `content`: the one in the document, since
+    /// registries compare that, or OCI's type of its kind.
     pub(crate) fn media_type(&self, content: &[u8]) -> String {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -148,7 +148,7 @@ impl Document {
     }
 }
 
-/// Tells a member that is `null` from one that is absent.
+/// Distinguishes a member that is `null` from a missing one.
 fn present<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
 where
     D: Deserializer<'de>,

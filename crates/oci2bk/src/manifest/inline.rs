@@ -1,7 +1,7 @@
-//! Inline caches: images whose config has the records of a cache beside what makes it an image.
+//! Inline caches: images whose config also has the records of a cache.
 //!
-//! Source: BuildKit v0.32 `cache/remotecache/inline/inline.go` (what is written) and
-//! `cache/remotecache/import.go` `importInlineCache` (what is read).
+//! Source: BuildKit v0.32 `cache/remotecache/inline/inline.go` (the exporter) and
+//! `cache/remotecache/import.go` `importInlineCache` (the importer).
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -66,11 +66,11 @@ struct Step {
 from_objects!(WithCache, ImageConfig, RootFs, Step);
 
 impl InlineCache {
-    /// Reads the cache of the image whose manifest `descriptor` names. `None` if there is none, as
-    /// in attestation manifests and artifacts.
+    /// Reads the cache of the image with the manifest `descriptor`. `None` if it has none, as attestation
+    /// manifests and artifacts.
     ///
     /// # Errors
-    /// The manifest or the image's config cannot be read, or it has a cache that is unusable.
+    /// Returns an error if the manifest or the image's config cannot be read, or the cache in it is unusable.
     pub fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Option<Self>, ManifestError> {
         let digest = descriptor.digest;
         let Document::Manifest(manifest) = Document::read(layout, descriptor)? else {
@@ -95,10 +95,10 @@ impl InlineCache {
     }
 }
 
-/// The layers of an image, lowest first, from its manifest and its config.
+/// Returns the layers of an image, lowest first, from its manifest and its config.
 ///
 /// # Errors
-/// Manifest and config do not belong together, or a layer is unusable.
+/// Returns an error if manifest and config do not match, or a layer is unusable.
 pub(crate) fn image_layers(
     digest: Digest,
     manifest: ImageManifest,
@@ -116,7 +116,7 @@ fn may_be_image_config(config: &Descriptor) -> bool {
     matches!(&*config.media_type, "" | OCI_IMAGE_CONFIG | DOCKER_IMAGE_CONFIG)
 }
 
-/// The layers with the annotations that layers of other caches have, made from the image's config.
+/// Returns the layers with the annotations of layers in other caches, derived from the image's config.
 fn with_annotations(
     digest: Digest,
     mut layers: Vec<Descriptor>,
@@ -129,7 +129,7 @@ fn with_annotations(
     }
     let mut history: Vec<_> = image.history.into_iter().filter(|step| !step.empty_layer).collect();
     if history.len() != layers.len() {
-        // The history is optional; one that does not tell which step made which layer is useless.
+        // The history is optional; it is useless if it does not tell which step made which layer.
         history.clear();
     }
     let mut history = history.into_iter();

@@ -1,4 +1,4 @@
-//! Layers of a cache, with what BuildKit's annotations say about them.
+//! Layers of a cache, with BuildKit's annotations about them.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ use crate::layout::Descriptor;
 
 /// The diffID, on every layer (containerd `pkg/labels`, `LabelUncompressed`).
 pub(crate) const DIFF_ID: &str = "containerd.io/uncompressed";
-/// When the layer was made (BuildKit v0.32 `cache/refs.go`, `ociDesc`; absent from blobs that were
-/// converted to another compression for the export).
+/// The creation time of the layer (BuildKit v0.32 `cache/refs.go`, `ociDesc`; missing for blobs that were
+/// recompressed for the export).
 pub(crate) const CREATED_AT: &str = "buildkit/createdat";
-/// What to show users for the layer (read in BuildKit v0.32 `worker/base/worker.go`, `FromRemote`;
-/// the local exporter does not write it, other tools may).
+/// The description of the layer for users (read in BuildKit v0.32 `worker/base/worker.go`, `FromRemote`; the
+/// local exporter does not write it, other tools may).
 pub(super) const DESCRIPTION: &str = "buildkit/description";
 
-/// The longest description of a layer, in characters.
+/// Maximum length of a layer's description, in characters.
 pub const MAX_DESCRIPTION: usize = 1024;
 
-/// How a layer blob is compressed, by its media type.
+/// The compression of a layer blob, according to its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Compression {
     /// A plain tar.
@@ -42,10 +42,10 @@ impl fmt::Display for Compression {
 }
 
 impl Compression {
-    /// The compression of a layer of this media type; `None` if it is not a tar layer.
+    /// Returns the compression of a layer with this media type; `None` if it is not a tar layer.
     ///
-    /// The types are those of OCI image-spec 1.1 and Docker's manifest v2 schema 2, with the
-    /// "nondistributable" and "foreign" ones, which differ only in who may pass them on.
+    /// The types are those of OCI image-spec 1.1 and Docker's manifest v2 schema 2, including the
+    /// "nondistributable" and "foreign" ones, which differ only in who may distribute them.
     pub fn of_media_type(media_type: &str) -> Option<Self> {
         match media_type {
             "application/vnd.oci.image.layer.v1.tar"
@@ -63,7 +63,7 @@ impl Compression {
         }
     }
 
-    /// The media type of a layer with this compression that anybody may pass on (OCI image-spec 1.1).
+    /// Returns the media type of a distributable layer with this compression (OCI image-spec 1.1).
     pub(crate) fn media_type(self) -> &'static str {
         match self {
             Self::None => "application/vnd.oci.image.layer.v1.tar",
@@ -73,23 +73,23 @@ impl Compression {
     }
 }
 
-/// A layer blob that a cache has a descriptor for.
+/// A layer blob with a descriptor in a cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerBlob {
     /// The descriptor, with all its annotations.
     pub descriptor: Descriptor,
-    /// How the blob is compressed.
+    /// The compression of the blob.
     pub compression: Compression,
     /// The digest of the uncompressed tar.
     pub diff_id: Digest,
-    /// When the layer was made, if known.
+    /// The creation time of the layer, if known.
     pub created_at: Option<Time>,
-    /// What to show users for the layer, if the export says it; shortened to
-    /// [`MAX_DESCRIPTION`] characters, as it is stored with every layer that the blob is.
+    /// The description of the layer for users, if the export has it; shortened to [`MAX_DESCRIPTION`]
+    /// characters, because it is stored with every layer that uses the blob.
     pub description: Option<String>,
 }
 
-/// Why a descriptor is not that of a cache layer.
+/// Why a descriptor is not a valid cache layer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayerError {
@@ -101,7 +101,7 @@ pub enum LayerError {
         /// Its media type, shortened to 100 characters.
         media_type: String,
     },
-    /// The diffID is not stated.
+    /// The diffID is missing.
     #[error(
         "layer {layer} has no annotation {DIFF_ID}; a tool that copied the cache may have \
          dropped it, so export or copy the cache again"
@@ -115,16 +115,16 @@ pub enum LayerError {
     DiffId {
         /// The layer.
         layer: Digest,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: ParseDigestError,
     },
-    /// The time is not one.
+    /// The time is invalid.
     #[error("layer {layer} has a malformed annotation {CREATED_AT}")]
     CreatedAt {
         /// The layer.
         layer: Digest,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: ParseTimeError,
     },
@@ -133,13 +133,13 @@ pub enum LayerError {
     Conflict {
         /// The layer.
         layer: Digest,
-        /// About what.
+        /// The fact on which they disagree.
         what: Box<Disagreement>,
     },
 }
 
-/// What two descriptors of one blob say differently, though it follows from the blob: one of them is wrong.
-/// The first is said first.
+/// A property of a blob's content on which two descriptors of the blob disagree: one of them is wrong. The
+/// value of the first descriptor comes first.
 ///
 /// ```
 /// use oci2bk::manifest::Disagreement;
@@ -155,12 +155,12 @@ pub enum Disagreement {
     /// The size of the blob in bytes.
     #[error("it has {0} bytes, and {1}")]
     Size(u64, u64),
-    /// How the media types say that the blob is compressed.
+    /// The compression, according to the media types.
     #[error("it is {0}, and {1}")]
     Compression(Compression, Compression),
 }
 
-/// What a descriptor says of a blob that follows from the content of the blob.
+/// The properties of a blob's content that a descriptor states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) diff_id: Digest,
@@ -169,7 +169,7 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// What `other` says differently, if anything.
+    /// Returns the first disagreement with `other`, if any.
     pub(crate) fn disagreement(&self, other: &Self) -> Option<Disagreement> {
         if self.diff_id != other.diff_id {
             Some(Disagreement::DiffId(self.diff_id, other.diff_id))
@@ -191,7 +191,7 @@ fn shortened(text: &str) -> String {
 }
 
 impl LayerBlob {
-    /// Reads the descriptor of a cache layer.
+    /// Parses the descriptor of a cache layer.
     ///
     /// # Errors
     /// See [`LayerError`].
@@ -215,7 +215,7 @@ impl LayerBlob {
         Ok(Self { descriptor, compression, diff_id, created_at, description })
     }
 
-    /// What it says that follows from the content of the blob.
+    /// Returns the stated properties of the blob's content.
     pub(crate) fn facts(&self) -> Facts {
         let Self { compression, diff_id, .. } = *self;
         Facts { diff_id, size: self.descriptor.size, compression }

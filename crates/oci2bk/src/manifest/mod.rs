@@ -10,7 +10,8 @@
 //!
 //! # Finding a cache
 //!
-//! [`select`] finds what a [reference](crate::source::Reference) means, which is all that most callers need:
+//! [`select`] finds the cache of a [reference](crate::source::Reference), which is all that most callers
+//! need:
 //!
 //! ```
 //! use oci2bk::Limits;
@@ -29,10 +30,10 @@
 //! assert_eq!(cache.config.media_type, CACHE_CONFIG);
 //! assert!(cache.layers.values().all(|layer: &LayerBlob| layer.compression == Compression::Zstd));
 //!
-//! // The same, where it is known which entry is meant.
+//! // The same, with a known entry.
 //! assert_eq!(CacheManifest::read(&layout, &layout.entries()[0])?, *cache);
 //!
-//! // Whoever asks for another is told what there is.
+//! // The error for another name lists the existing ones.
 //! let error = select(&layout, &Reference::Tag("main".to_owned())).unwrap_err();
 //! let SelectError::NoTag { known, .. } = error else { panic!("{error}") };
 //! assert!(known.contains("latest"));
@@ -41,8 +42,8 @@
 //!
 //! # Documents
 //!
-//! A document is an index or a manifest by what is in it, and never both. What it is called by whoever refers
-//! to it, such as [`DOCKER_MANIFEST`], does not count:
+//! A document is an index or a manifest by its content, and never both. The media type in a reference to it,
+//! such as [`DOCKER_MANIFEST`], does not matter:
 //!
 //! ```
 //! use oci2bk::Digest;
@@ -68,7 +69,7 @@
 //!     assert!(subject.is_none() && layers.is_empty());
 //! }
 //!
-//! // What one reader takes for an index and another for a manifest.
+//! // One reader could take this for an index and another for a manifest.
 //! let error = parse(json!({"manifests": [], "config": config, "layers": []})).unwrap_err();
 //! assert!(matches!(error, DocumentError::Ambiguous));
 //!
@@ -80,7 +81,7 @@
 //!
 //! # Layers
 //!
-//! What is needed of a layer stands in its descriptor:
+//! The descriptor of a layer has all necessary data:
 //!
 //! ```
 //! use oci2bk::Digest;
@@ -103,7 +104,7 @@
 //! assert_eq!(layer.diff_id, Digest::of("the tar"));
 //! assert_eq!(layer.description.unwrap().chars().count(), MAX_DESCRIPTION);
 //!
-//! // Without the digest of the tar, nothing can be named after it.
+//! // Without the digest of the tar, no name can be derived.
 //! descriptor.annotations.clear();
 //! let error = LayerBlob::from_descriptor(descriptor).unwrap_err();
 //! assert!(matches!(error, LayerError::NoDiffId { .. }));
@@ -113,7 +114,7 @@
 //!
 //! # Inline caches
 //!
-//! An image can have a cache in its config:
+//! An image can contain a cache in its config:
 //!
 //! ```
 //! use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -123,7 +124,7 @@
 //! use oci2bk::{Digest, Limits};
 //! use serde_json::json;
 //!
-//! // An image without layers, as `--cache-to type=inline` leaves it.
+//! // An image without layers, as made with `--cache-to type=inline`.
 //! let temporary = tempfile::tempdir()?;
 //! std::fs::create_dir_all(temporary.path().join("blobs/sha256"))?;
 //! std::fs::write(temporary.path().join("index.json"), r#"{"manifests":[]}"#)?;
@@ -152,7 +153,7 @@
 //! assert_eq!(manifest.style, Style::Inline);
 //! assert_eq!((blobs.len(), records.as_slice()), (0, b"[]".as_slice()));
 //!
-//! // It is an image all the same, which is looked through for keys.
+//! // It is also an image, which is searched for keys.
 //! let [image] = &other_manifests(&layout)?[..] else { panic!("there is one image") };
 //! assert_eq!(InlineCache::read(&layout, image)?.as_ref(), Some(&platforms[0]));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -186,7 +187,7 @@ use crate::layout::{BlobError, Descriptor, Layout};
 /// The media type of a cache config (BuildKit v0.32 `cache/remotecache/v1/types/spec.go`).
 pub const CACHE_CONFIG: &str = "application/vnd.buildkit.cacheconfig.v0";
 
-/// Which form a cache has.
+/// The form of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Style {
@@ -196,11 +197,11 @@ pub enum Style {
     ImageManifest,
     /// An image whose config has the records (`type=inline`).
     Inline,
-    /// An image without records: nothing but its layers.
+    /// An image without records: only its layers.
     Image,
 }
 
-/// The top object of a cache, validated.
+/// A validated top object of a cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheManifest {
     /// The digest of the top object itself.
@@ -213,7 +214,7 @@ pub struct CacheManifest {
     pub layers: BTreeMap<Digest, LayerBlob>,
 }
 
-/// Why a blob could not be read as a manifest, an index or a cache.
+/// Why a blob is not a valid manifest, index or cache.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
@@ -225,7 +226,7 @@ pub enum ManifestError {
     Document {
         /// The blob.
         digest: Digest,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: DocumentError,
     },
@@ -245,12 +246,12 @@ pub enum ManifestError {
         /// The second config.
         second: Digest,
     },
-    /// The config of an image is not one.
+    /// The config of an image is invalid.
     #[error("the image config {digest} is malformed")]
     ImageConfig {
         /// The config.
         digest: Digest,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: serde_json::Error,
     },
@@ -259,43 +260,43 @@ pub enum ManifestError {
     InlineBase64 {
         /// The config.
         digest: Digest,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: base64::DecodeError,
     },
-    /// Manifest and config of an image with an inline cache do not belong together.
+    /// Manifest and config of an image with an inline cache do not match.
     #[error("image {digest} has {layers} layers, but its config has {diff_ids} diffIDs")]
     DiffIds {
         /// The manifest.
         digest: Digest,
-        /// How many layers it has.
+        /// The number of layers.
         layers: usize,
-        /// How many diffIDs the config has.
+        /// The number of diffIDs in the config.
         diff_ids: usize,
     },
-    /// A layer's descriptor is wrong.
+    /// A layer's descriptor is invalid.
     #[error("cannot use a layer of cache {digest}")]
     Layer {
         /// The manifest or index.
         digest: Digest,
-        /// Which layer, and what is wrong with it.
+        /// The layer, and the cause.
         #[source]
         source: LayerError,
     },
 }
 
 impl Document {
-    /// Reads the manifest or index that `descriptor` names from a layout.
+    /// Reads the manifest or index of `descriptor` from a layout.
     ///
     /// # Errors
-    /// The blob cannot be read, is larger than the limits allow, corrupt, or something else.
+    /// If the blob cannot be read, exceeds the limits, is corrupt, or is something else.
     pub fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Self, ManifestError> {
         let content = layout.read_blob(descriptor, layout.limits().of_manifest())?;
         Self::parse(&content)
             .map_err(|source| ManifestError::Document { digest: descriptor.digest, source })
     }
 
-    /// Whether the document is the top object of a cache.
+    /// Returns whether the document is the top object of a cache.
     pub fn is_cache(&self) -> bool {
         match self {
             Self::Index(index) => index.manifests.iter().any(is_cache_config),
@@ -305,10 +306,10 @@ impl Document {
 }
 
 impl CacheManifest {
-    /// Reads the cache whose top object `descriptor` names.
+    /// Reads the cache with the top object `descriptor`.
     ///
     /// # Errors
-    /// The blob cannot be read, is not a cache, or has an unusable layer.
+    /// If the blob cannot be read, is not a cache, or has an unusable layer.
     pub fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Self, ManifestError> {
         Self::from_document(descriptor.digest, Document::read(layout, descriptor)?)
     }
@@ -316,7 +317,7 @@ impl CacheManifest {
     /// Validates `document`, whose digest is `digest`, as the top object of a cache.
     ///
     /// # Errors
-    /// The document is not a cache, or has an unusable layer.
+    /// If the document is not a cache, or has an unusable layer.
     pub fn from_document(digest: Digest, document: Document) -> Result<Self, ManifestError> {
         let (style, configs, layers) = match document {
             Document::Index(index) => {
@@ -343,8 +344,7 @@ fn is_cache_config(descriptor: &Descriptor) -> bool {
     descriptor.media_type == CACHE_CONFIG
 }
 
-/// A blob that several chains use may be listed several times; like BuildKit's importer, take the
-/// last.
+/// A blob in several chains may be listed several times; the last one counts, as in BuildKit's importer.
 fn by_digest(descriptors: Vec<Descriptor>) -> Result<BTreeMap<Digest, LayerBlob>, LayerError> {
     let mut layers = BTreeMap::<Digest, LayerBlob>::new();
     for descriptor in descriptors {

@@ -1,4 +1,4 @@
-//! Finds the cache that a source means among everything in a layout.
+//! Selects the cache of a source from the content of a layout.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -16,12 +16,12 @@ use crate::source::Reference;
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The full image name that containerd and BuildKit add to entries for images.
 pub(crate) const IMAGE_NAME: &str = "io.containerd.image.name";
-/// The tag that BuildKit gives to a local cache by default (`client/solve.go`).
+/// BuildKit's default tag of a local cache (`client/solve.go`).
 pub(crate) const DEFAULT_TAG: &str = "latest";
-/// How many caches or tags an error message lists.
+/// Maximum number of caches or tags in an error message.
 const LISTED: usize = 20;
 
-/// A cache that lies in a layout.
+/// A cache in a layout.
 ///
 /// ```
 /// use oci2bk::Limits;
@@ -30,7 +30,7 @@ const LISTED: usize = 20;
 /// use oci2bk::source::Reference;
 /// use serde_json::json;
 ///
-/// // Two caches, neither of which is tagged `latest`.
+/// // Two caches, neither of which has the tag `latest`.
 /// let temporary = tempfile::tempdir()?;
 /// std::fs::create_dir_all(temporary.path().join("blobs/sha256"))?;
 /// std::fs::write(temporary.path().join("index.json"), r#"{"manifests":[]}"#)?;
@@ -59,23 +59,23 @@ const LISTED: usize = 20;
 pub struct FoundCache {
     /// The digest of its top object.
     pub digest: Digest,
-    /// The tags in `index.json` that lead to it.
+    /// Its tags in `index.json`.
     pub tags: BTreeSet<String>,
 }
 
-/// What a reference means.
+/// The selected cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selected {
-    /// A cache of its own.
+    /// A separate cache.
     Cache {
-        /// What leads to it.
+        /// The reference to it.
         found: FoundCache,
         /// Its top object.
         manifest: Box<CacheManifest>,
     },
     /// The inline caches of an image, one for each platform; at least one.
     Inline {
-        /// What leads to them: the image, or the index of its platforms.
+        /// The reference to them: the image, or the index of its platforms.
         found: FoundCache,
         /// The caches.
         platforms: Vec<InlineCache>,
@@ -83,7 +83,7 @@ pub enum Selected {
 }
 
 impl Selected {
-    /// With the tags that `index.json` has for it.
+    /// Adds its tags in `index.json`.
     fn with_tags(mut self, layout: &Layout) -> Self {
         let (Self::Cache { found, .. } | Self::Inline { found, .. }) = &mut self;
         let entries = layout.entries().iter().filter(|entry| entry.digest == found.digest);
@@ -92,16 +92,16 @@ impl Selected {
     }
 }
 
-/// Why no cache was chosen in a layout.
+/// Why no cache was selected in a layout.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SelectError {
-    /// A manifest could not be read, or is not a usable cache.
+    /// A manifest cannot be read, or is not a usable cache.
     #[error("cannot use a manifest in {}", path.display())]
     Manifest {
         /// The layout.
         path: PathBuf,
-        /// Which manifest, and what is wrong with it.
+        /// The manifest, and the cause.
         #[source]
         source: Box<ManifestError>,
     },
@@ -110,12 +110,12 @@ pub enum SelectError {
     NoTag {
         /// The layout.
         path: PathBuf,
-        /// The tag that was asked for.
+        /// The requested tag.
         tag: String,
-        /// The tags that there are.
+        /// The existing tags.
         known: BTreeSet<String>,
     },
-    /// There is no cache among the manifests that were looked at.
+    /// None of the examined manifests is a cache.
     #[error(
         "{} has no cache and no image among the {manifests} manifests looked at",
         path.display()
@@ -123,10 +123,10 @@ pub enum SelectError {
     NoCache {
         /// The layout.
         path: PathBuf,
-        /// How many manifests and indexes were looked at.
+        /// The number of examined manifests and indexes.
         manifests: usize,
     },
-    /// What was asked for is listed, and is not there.
+    /// The requested cache is listed, but missing.
     #[error(
         "{} lists {tag:?}, but {digest}, which it leads to, is not in the layout; export or copy that \
          cache again{}",
@@ -137,12 +137,12 @@ pub enum SelectError {
         path: PathBuf,
         /// The tag of the entry.
         tag: String,
-        /// What is not there.
+        /// The missing blob.
         digest: Digest,
-        /// The caches that are there, whatever their tags.
+        /// The existing caches, with any tags.
         whole: Vec<FoundCache>,
     },
-    /// Several caches fit.
+    /// Several caches match.
     #[error(
         "{} has several caches; choose one with :TAG or @DIGEST: {}",
         path.display(), list_caches(caches)
@@ -150,16 +150,16 @@ pub enum SelectError {
     SeveralCaches {
         /// The layout.
         path: PathBuf,
-        /// The caches that fit.
+        /// The matching caches.
         caches: Vec<FoundCache>,
     },
-    /// Indexes are nested too deeply.
+    /// Indexes are nested too deep.
     #[error("index {digest} lies more than {} indexes deep", MAX_INDEX_DEPTH)]
     TooDeep {
         /// The index at the limit.
         digest: Digest,
     },
-    /// The manifests are too large to look at them all.
+    /// The manifests exceed the limit on their total size.
     #[error(
         "the manifests in {} have more than {limit} bytes; choose the cache with @DIGEST",
         path.display(),
@@ -170,7 +170,7 @@ pub enum SelectError {
         /// How many they may have ([`Limits::manifests_size`](crate::Limits::manifests_size)).
         limit: u64,
     },
-    /// There are too many manifests to look at.
+    /// There are more manifests than the limit.
     #[error(
         "{} has more than {limit} manifests; choose the cache with @DIGEST",
         path.display(),
@@ -183,23 +183,22 @@ pub enum SelectError {
     },
 }
 
-/// Reads the cache that `reference` means.
+/// Reads the cache of `reference`.
 ///
-/// - A tag is compared with the ref name of each entry of `index.json`; if none fits, with the
-///   containerd image name. It is enough that one entry that fits is a cache: images may have the
-///   same tag.
-/// - A digest may be that of any blob of the layout, as for BuildKit, so that an older export that
-///   has lost its tag can be chosen as well.
-/// - Nothing means the only cache there is, or the one tagged `latest` if there are several.
+/// - A tag is compared with the ref name of each entry of `index.json`; if none matches, with the containerd
+///   image name. It is enough that one matching entry is a cache: images may have the same tag.
+/// - A digest may be that of any blob of the layout, as in BuildKit, so that an older export without a tag
+///   can be selected, too.
+/// - No reference means the only cache, or the one tagged `latest` if there are several.
 ///
-/// No other cache is taken in place of one that is gone: an entry with the tag that was asked for, or, if
-/// nothing was, with any tag, may be that of a cache whose manifest is not in the layout (BuildKit's
-/// `reset=true` removes that of an export at the same time). That of keys attached to a cache is not.
+/// A missing cache is not replaced by another: an entry with the requested tag, or, if none was requested,
+/// with any tag, may be that of a cache whose manifest is missing from the layout (BuildKit's `reset=true`
+/// removes the manifest of a concurrent export). Entries of keys attached to a cache are not affected.
 ///
-/// Where an index of manifests is chosen, the cache is looked for in it and the indexes below.
+/// If an index of manifests is selected, the cache is searched in it and the indexes below.
 ///
-/// A cache of its own outweighs inline caches. If there is none, each entry of `index.json` that
-/// leads to images with inline caches counts as one cache: its platforms belong together.
+/// A separate cache takes precedence over inline caches. If there is none, each entry of `index.json` with
+/// inline caches counts as one cache: its platforms belong together.
 ///
 /// # Errors
 /// See [`SelectError`].
@@ -243,20 +242,20 @@ fn unusable(layout: &Layout, error: impl Into<ManifestError>) -> SelectError {
     SelectError::Manifest { path: layout.path().to_owned(), source: Box::new(error.into()) }
 }
 
-/// Descriptors of all manifests in the layout that are not caches: images, their attestations,
-/// artifacts. Key recovery looks at them.
+/// Returns the descriptors of all manifests in the layout that are not caches: images, their attestations,
+/// artifacts. They are searched for keys.
 ///
-/// Each manifest is listed once, in the order in which `index.json` leads to them. Manifests that
-/// are mentioned but not there, as in the copy of one platform of an image, are left out.
+/// Each manifest is listed once, in the order of `index.json`. Manifests that are referred to but missing, as
+/// in a copy of one platform of an image, are omitted.
 ///
 /// # Errors
-/// A manifest or index is corrupt, or the limits of the layout are exceeded.
+/// If a manifest or index is corrupt, or the limits of the layout are exceeded.
 pub fn other_manifests(layout: &Layout) -> Result<Vec<Descriptor>, SelectError> {
     let survey = survey(layout, layout.entries(), Trust::MediaType)?;
     Ok(survey.others.into_iter().map(|other| other.descriptor).collect())
 }
 
-/// The digests of all manifests and indexes that `entries` lead to, there or not.
+/// Returns the digests of all manifests and indexes reachable from `entries`, existing or not.
 pub(crate) fn reachable(
     layout: &Layout,
     entries: &[Descriptor],
@@ -264,12 +263,12 @@ pub(crate) fn reachable(
     Ok(survey(layout, entries, Trust::MediaType)?.seen)
 }
 
-/// What is believed of the descriptors that a survey starts with.
+/// Which initial descriptors of a survey are examined.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Trust {
-    /// Those with a media type that is not a manifest's or index's are passed over.
+    /// Those with another media type than a manifest or index are skipped.
     MediaType,
-    /// Each was asked for, so it must be a manifest or index, whatever its media type.
+    /// All, because each was requested, so it must be a manifest or index, with any media type.
     Nothing,
 }
 
@@ -278,40 +277,40 @@ struct Survey {
     caches: Vec<Cache>,
     others: Vec<Other>,
     missing: Vec<Missing>,
-    /// The tags of the entries that the survey started with.
+    /// The tags of the initial entries.
     tags: BTreeMap<Digest, BTreeSet<String>>,
-    /// Those of the entries that somebody may mean by a tag.
+    /// The entries that could be meant by a tag.
     named: BTreeSet<Digest>,
-    /// All that is mentioned.
+    /// All digests referred to.
     seen: BTreeSet<Digest>,
 }
 
-/// A cache of its own.
+/// A separate cache.
 struct Cache {
     descriptor: Descriptor,
     tags: BTreeSet<String>,
-    /// The digest of the entry that led to it first.
+    /// The digest of the first entry that leads to it.
     entry: Digest,
 }
 
-/// A manifest that is no cache of its own.
+/// A manifest that is not a separate cache.
 struct Other {
     descriptor: Descriptor,
-    /// The digest of the entry that led to it first.
+    /// The digest of the first entry that leads to it.
     entry: Digest,
 }
 
-/// Something that is mentioned and not there.
+/// A digest that is referred to but missing.
 struct Missing {
     digest: Digest,
-    /// The digest of the entry that led to it first.
+    /// The digest of the first entry that leads to it.
     entry: Digest,
 }
 
-/// What a reference may mean.
+/// A possible match of a reference.
 struct Candidate {
     cache: FoundCache,
-    /// The digest of the entry that led to it first.
+    /// The digest of the first entry that leads to it.
     entry: Digest,
     content: Content,
 }
@@ -321,7 +320,7 @@ enum Content {
     Inline(Vec<InlineCache>),
 }
 
-/// The cache with the tag that `entries` have.
+/// Returns the cache with the tag of `entries`.
 fn of_tag(layout: &Layout, entries: &[Descriptor]) -> Result<Selected, SelectError> {
     let found = survey(layout, entries, Trust::Nothing)?.candidates(layout)?;
     match found.gone() {
@@ -330,10 +329,10 @@ fn of_tag(layout: &Layout, entries: &[Descriptor]) -> Result<Selected, SelectErr
     }
 }
 
-/// What the manifests of a layout offer.
+/// The candidates in the manifests of a layout.
 struct Candidates {
     found: Vec<Candidate>,
-    /// How many manifests have no cache.
+    /// Number of manifests without a cache.
     without: usize,
     missing: Vec<Missing>,
     tags: BTreeMap<Digest, BTreeSet<String>>,
@@ -341,7 +340,7 @@ struct Candidates {
 }
 
 impl Survey {
-    /// The caches that were found, or else the images with inline caches.
+    /// Returns the caches found, or if there are none, the images with inline caches.
     fn candidates(self, layout: &Layout) -> Result<Candidates, SelectError> {
         let Self { caches, others, mut missing, tags, named, .. } = self;
         let without = others.len();
@@ -367,8 +366,8 @@ impl From<Cache> for Candidate {
 }
 
 impl Candidates {
-    /// The tag of an entry that may be that of a cache which is not there, and what is not. The default
-    /// one comes first.
+    /// Returns the tag of an entry that may be that of a missing cache, and the missing digest. The default
+    /// tag comes first.
     fn gone(&self) -> Option<(String, Digest)> {
         let leads_to_one = |entry| self.found.iter().any(|found| found.entry == entry);
         let gone = self
@@ -386,7 +385,7 @@ impl Candidates {
         self.found.iter().any(|found| found.cache.tags.contains(DEFAULT_TAG))
     }
 
-    /// The only one.
+    /// Returns the only candidate.
     fn only(mut self, layout: &Layout) -> Result<Selected, SelectError> {
         if self.found.len() > 1 {
             let caches = self.found.into_iter().map(|found| found.cache).collect();
@@ -422,12 +421,12 @@ fn gone_error(
     Ok(SelectError::Gone { path: layout.path().to_owned(), tag, digest, whole })
 }
 
-/// What inline caches there are.
+/// The inline caches found.
 #[derive(Default)]
 struct Inline {
-    /// Those of each image, by the digest of the entry that led to it.
+    /// Those of each image, by the digest of the entry that leads to it.
     images: BTreeMap<Digest, Vec<InlineCache>>,
-    /// Configs of images that are not there.
+    /// Missing configs of images.
     missing: Vec<Missing>,
 }
 
@@ -446,7 +445,7 @@ fn inline(layout: &Layout, manifests: Vec<Other>) -> Result<Inline, SelectError>
     Ok(inline)
 }
 
-/// The entries of `index.json` with this tag.
+/// Returns the entries of `index.json` with this tag.
 pub(crate) fn tagged(layout: &Layout, tag: &str) -> Vec<Descriptor> {
     let with = |name: &str| -> Vec<Descriptor> {
         let fits = |entry: &&Descriptor| entry.annotations.get(name).is_some_and(|n| n == tag);
@@ -456,8 +455,8 @@ pub(crate) fn tagged(layout: &Layout, tag: &str) -> Vec<Descriptor> {
     if by_ref_name.is_empty() { with(IMAGE_NAME) } else { by_ref_name }
 }
 
-/// Whether an entry is of something that refers to a manifest, such as the keys of a cache, or the index
-/// that lists such for one (OCI distribution-spec 1.1, "Referrers Tag Schema").
+/// Returns whether an entry is a referrer of a manifest, such as the keys of a cache, or the index of a
+/// manifest's referrers (OCI distribution-spec 1.1, "Referrers Tag Schema").
 fn is_referrer(entry: &Descriptor) -> bool {
     let lists = |tag: &String| {
         tag.strip_prefix("sha256-")
@@ -466,17 +465,17 @@ fn is_referrer(entry: &Descriptor) -> bool {
     entry.artifact_type.is_some() || entry.annotations.get(REF_NAME).is_some_and(lists)
 }
 
-/// The names that an entry of `index.json` has.
+/// Returns the names of an entry of `index.json`.
 pub(crate) fn entry_names(entry: &Descriptor) -> impl Iterator<Item = &str> {
     [REF_NAME, IMAGE_NAME].into_iter().filter_map(|name| entry.annotations.get(name)).map(|n| &**n)
 }
 
-/// Reads every manifest and index that `entries` lead to, breadth first, each digest once.
+/// Reads every manifest and index reachable from `entries`, breadth first, each digest once.
 fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Survey, SelectError> {
     let wanted = |entry: &&Descriptor| trust == Trust::Nothing || may_be_manifest(entry);
     let entries: Vec<_> = entries.iter().filter(wanted).cloned().collect();
     let mut survey = Survey::default();
-    // The same manifest may have several tags, each an entry of its own.
+    // The same manifest may have several tags, each in a separate entry.
     for entry in &entries {
         let tags = survey.tags.entry(entry.digest).or_default();
         tags.extend(entry_names(entry).map(str::to_owned));
@@ -493,7 +492,7 @@ fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Surve
     let mut left = limits.manifests_size;
     while let Some(Waiting { descriptor, depth, entry }) = queue.waiting.pop_front() {
         let digest = descriptor.digest;
-        // Whatever lies about its size is refused when it is read.
+        // A descriptor with a wrong size is rejected when its blob is read.
         left = left.checked_sub(descriptor.size.min(limits.manifest)).ok_or_else(|| {
             let (path, limit) = (layout.path().to_owned(), limits.manifests_size);
             SelectError::TooLarge { path, limit }
@@ -525,7 +524,7 @@ fn survey(layout: &Layout, entries: &[Descriptor], trust: Trust) -> Result<Surve
     Ok(survey)
 }
 
-/// Manifests and indexes that are still to be read.
+/// Manifests and indexes that remain to be read.
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
@@ -534,14 +533,14 @@ struct Queue {
 
 struct Waiting {
     descriptor: Descriptor,
-    /// How deep it is nested.
+    /// Its depth.
     depth: usize,
-    /// The digest of the entry that led to it.
+    /// The digest of the entry that leads to it.
     entry: Digest,
 }
 
 impl Queue {
-    /// Adds what was not seen before.
+    /// Adds descriptors that were not seen before.
     fn push(&mut self, layout: &Layout, waiting: Waiting) -> Result<(), SelectError> {
         if self.seen.insert(waiting.descriptor.digest) {
             self.waiting.push_back(waiting);
@@ -554,8 +553,8 @@ impl Queue {
     }
 }
 
-/// Whether a descriptor may name a manifest or an index. Which of them is found out by reading it;
-/// this only passes over blobs that are obviously something else, such as layers.
+/// Returns whether a descriptor may be that of a manifest or an index. Reading it determines which; this only
+/// skips blobs that are obviously something else, such as layers.
 fn may_be_manifest(descriptor: &Descriptor) -> bool {
     matches!(
         &*descriptor.media_type,

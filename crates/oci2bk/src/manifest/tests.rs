@@ -19,7 +19,7 @@ fn index_of(entries: &[Value]) -> Value {
     json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
 }
 
-/// A cache in the image-manifest style whose digest depends on `name`.
+/// Creates a cache in image-manifest style whose digest depends on `name`.
 fn cache(layout: &TestLayout, name: &str) -> Value {
     let layers = [layer(name, GZIP)];
     let manifest = json!({
@@ -28,7 +28,7 @@ fn cache(layout: &TestLayout, name: &str) -> Value {
     layout.json(OCI_MANIFEST, &manifest)
 }
 
-/// An ordinary image.
+/// Creates an ordinary image.
 fn image(layout: &TestLayout, name: &str) -> Value {
     layout.image(&[], &json!({"author": name}))
 }
@@ -64,7 +64,7 @@ fn selected(layout: &TestLayout, reference: Reference) -> Result<CacheManifest, 
     })
 }
 
-/// What is wrong with the manifest that makes choosing it fail.
+/// Returns the manifest error that makes the selection fail.
 fn unusable(result: Result<Digest, SelectError>) -> ManifestError {
     match result {
         Err(SelectError::Manifest { source, .. }) => *source,
@@ -88,7 +88,7 @@ fn both_styles_say_the_same_in_oci_and_docker_types() {
         (image_manifest, Style::ImageManifest),
         (index_of(&with_config(&oci)), Style::Index),
         (list, Style::Index),
-        // Without a media type, which is how old exporters wrote it.
+        // Without a media type, as written by old exporters.
         (json!({"manifests": with_config(&docker)}), Style::Index),
         (json!({"config": config(), "layers": docker}), Style::ImageManifest),
     ] {
@@ -288,7 +288,7 @@ fn a_cache_is_found_in_nested_indexes_even_if_other_manifests_are_absent() {
     for reference in [Reference::Default, tag("app"), Reference::Digest(digest_of(&inner))] {
         assert_eq!(chosen(&layout, reference).unwrap(), digest_of(&cache));
     }
-    // If the absent one could have been the cache, say that it is absent.
+    // If the missing one could have been the cache, the error says that it is missing.
     layout.index(&[tagged(&absent, "app")]);
     for reference in [Reference::Default, tag("app")] {
         let error = chosen(&layout, reference).unwrap_err();
@@ -328,21 +328,21 @@ fn no_other_cache_is_taken_in_place_of_one_that_is_gone() {
         "latest",
         &[&a, &b],
     );
-    // Nobody named it, but it may be what is meant.
+    // It was not named, but it may be the wanted one.
     gone(Reference::Default, &[other.clone(), tagged(&absent, "main")], "main", &[&a]);
-    // Which of the two that have the tag is meant?
+    // It is ambiguous which of the two with the tag is meant.
     gone(tag("main"), &[tagged(&a, "main"), tagged(&absent, "main")], "main", &[&a]);
-    // In an index that is there.
+    // In an existing index.
     let index = layout.json(OCI_INDEX, &index_of(std::slice::from_ref(&absent)));
     gone(Reference::Default, &[other.clone(), tagged(&index, "latest")], "latest", &[&a]);
 
-    // What is asked for is there.
+    // The requested one exists.
     layout.index(&both);
     assert_eq!(chosen(&layout, tag("feature-x")).unwrap(), digest_of(&a));
     assert_eq!(chosen(&layout, Reference::Digest(digest_of(&a))).unwrap(), digest_of(&a));
     layout.index(&[tagged(&a, "latest"), tagged(&absent, "feature-x")]);
     assert_eq!(chosen(&layout, Reference::Default).unwrap(), digest_of(&a));
-    // Keys of a cache that is gone, and the list of them.
+    // Keys of a missing cache, and the list of them.
     let mut keys = tagged(&absent, "main-keys");
     keys["artifactType"] = "application/vnd.oci2bk.keys".into();
     let list = tagged(&absent, &format!("sha256-{}", Digest::of("old").hex()));
@@ -355,7 +355,7 @@ fn other_manifests_are_listed_once_and_layers_are_not_opened() {
     let layout = TestLayout::new();
     let (app, tool) = (image(&layout, "app"), image(&layout, "tool"));
     let index = layout.json(OCI_INDEX, &index_of(&[app.clone(), tool.clone()]));
-    // A layer blob in index.json, which is not even there.
+    // A layer blob in index.json, which does not even exist.
     layout.index(&[index, cache(&layout, "a"), layer("l", GZIP), app.clone()]);
     let others = other_manifests(&layout.open()).unwrap();
     let digests: Vec<_> = others.iter().map(|other| other.digest).collect();

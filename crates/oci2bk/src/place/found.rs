@@ -1,4 +1,4 @@
-//! What is there, by what it is looked for.
+//! The existing parts of a state, by how they are looked up.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ pub(super) struct Found<'e> {
     by_trees: BTreeMap<Digest, Vec<Known<'e>>>,
 }
 
-/// A record that is there.
+/// An existing record.
 #[derive(Clone, Copy)]
 pub(super) struct Known<'e> {
     pub(super) id: &'e RecordId,
@@ -29,18 +29,18 @@ pub(super) struct Known<'e> {
 }
 
 impl<'e> Known<'e> {
-    /// Whether its snapshot is yet to be unpacked.
+    /// Returns whether its snapshot is not unpacked yet.
     pub(super) fn is_packed(self) -> bool {
         self.record.is_packed()
     }
 
-    /// Whether it is of a blob, as those of merges are not.
+    /// Returns whether it has a blob, which the records of merges do not.
     pub(super) fn names_blob(self) -> bool {
         self.record.blob.is_some()
     }
 
-    /// Whether it is of a layer of which only the snapshot is known, as when a conversion stored no blobs, or
-    /// when a daemon has not exported it yet.
+    /// Returns whether only the snapshot of its layer is known, as after a conversion without blobs, or
+    /// before a daemon has exported it.
     pub(super) fn is_blobless(self) -> bool {
         let Self { record, .. } = self;
         record.is_lasting()
@@ -50,12 +50,12 @@ impl<'e> Known<'e> {
             && record.blob_chain_id.is_none()
     }
 
-    /// What it calls its snapshot, be it there or not.
+    /// The key of its snapshot, existing or not.
     fn snapshot_key(self) -> &'e str {
         self.record.snapshot_key(self.id)
     }
 
-    /// Whether its snapshot has a key of daemons before v0.33.1. With a blob it would be legacy.
+    /// Returns whether its snapshot has a key from before v0.33.1. With a blob it would be legacy.
     fn has_legacy_key(self) -> bool {
         layers::legacy_chain_id(self.snapshot_key()).is_some()
     }
@@ -75,8 +75,8 @@ impl<'e> Found<'e> {
         };
         let legacy = layers::depend_on_legacy(&existing.state.records);
         for (id, record) in &existing.state.records.by_id {
-            // A daemon since v0.33.1 does not share what depends on legacy layers, as nobody has checked
-            // their trees. The conversion has renamed those that it checked.
+            // A daemon since v0.33.1 does not share records that depend on legacy layers, because their trees
+            // were not checked. The conversion has renamed those that it checked.
             if !record.is_lasting() || legacy.contains(id) {
                 continue;
             }
@@ -88,19 +88,19 @@ impl<'e> Found<'e> {
             }
         }
         for records in found.by_blobs.values_mut() {
-            // A layer of its own, which stays as it is, comes before merges with the same content.
+            // A separate layer, which stays as it is, comes before merges with the same content.
             records.sort_by_key(|Known { id, record }| (record.is_composed(), *id));
         }
         found
     }
 
-    /// The records of `layer`, the best one first; `below` is that of the layer below.
+    /// Returns the records of `layer`, the best one first; `below` is that of the layer below.
     pub(super) fn records_of(&self, layer: &Layer, below: Option<Known<'e>>) -> Vec<Known<'e>> {
         if let Some(records) = self.by_blobs.get(&layer.blob_chain_id) {
             return records.clone();
         }
-        // What a conversion without blobs left can only be told by its id, which nobody else gives. A
-        // daemon that exported it since has made another layer of it.
+        // A record that a conversion without blobs left can only be recognised by its id, which is unique to
+        // us. A daemon that has exported it since has made another layer from it.
         let own = self.existing.state.records.by_id.get_key_value(&layer.record);
         let own = own.map(|(id, record)| Known { id, record }).filter(|own| {
             let same_place = match layer.parent {
@@ -112,8 +112,8 @@ impl<'e> Found<'e> {
         own.into_iter().collect()
     }
 
-    /// The key and the id of a snapshot with the files of the chain `chain`, if one is unpacked; that
-    /// of one of the records `preferred` if possible.
+    /// Returns the key and the id of an unpacked snapshot with the files of the chain `chain`, if there is
+    /// one; that of one of the records `preferred` if possible.
     pub(super) fn tree_of(&self, chain: &Digest, preferred: &[Known<'e>]) -> Option<(String, u64)> {
         let others = self.by_trees.get(chain).into_iter().flatten();
         let keys = preferred.iter().chain(others).map(|record| record.snapshot_key());
@@ -121,7 +121,7 @@ impl<'e> Found<'e> {
         keys.find_map(|key| self.tree(&key).map(|id| (key, id)))
     }
 
-    /// The id of the snapshot `key`, if it is unpacked.
+    /// Returns the id of the snapshot `key`, if it is unpacked.
     fn tree(&self, key: &str) -> Option<u64> {
         let row = self.table?.rows.get(key)?;
         let snapshot = self.existing.state.snapshots.by_name.get(&row.name)?;
@@ -130,9 +130,8 @@ impl<'e> Found<'e> {
         unpacked.then_some(snapshot.id)
     }
 
-    /// A key for the snapshot of `chain` that names no other: that of a record which has the snapshot
-    /// yet to be made, else the one that is made of the chain, as in `GetByBlob`. `given` are those of
-    /// other chains.
+    /// Returns an unused key for the snapshot of `chain`: that of a record whose snapshot is not made yet,
+    /// otherwise the one derived from the chain, as in `GetByBlob`. `given` are those of other chains.
     pub(super) fn free_snapshot(&self, chain: &Digest, given: &mut BTreeSet<String>) -> String {
         let key = self.untaken_key(chain, given);
         given.insert(key.clone());
@@ -158,11 +157,11 @@ impl<'e> Found<'e> {
         key
     }
 
-    /// An id for the new record of `layer`.
+    /// Returns an id for the new record of `layer`.
     pub(super) fn free_record(&self, layer: &Layer, taken: &mut BTreeSet<RecordId>) -> RecordId {
         let mut id = layer.record.clone();
         let mut number = 0_u64;
-        // One with that id is of the same layer, but on its way out.
+        // A record with that id is of the same layer, but being removed.
         while self.existing.state.records.by_id.contains_key(&id) || !taken.insert(id.clone()) {
             number += 1;
             id = RecordId::derive(&format!("{} {number}", layer.blob_chain_id));
@@ -170,7 +169,7 @@ impl<'e> Found<'e> {
         id
     }
 
-    /// Whether the store has the blob, with its row.
+    /// Returns whether the store has the blob, with its row.
     pub(super) fn has_blob(&self, blob: &Digest) -> bool {
         let row = self.namespace.and_then(|namespace| namespace.content.get(blob));
         row.is_some_and(|row| {

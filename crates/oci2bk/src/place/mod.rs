@@ -1,8 +1,8 @@
-//! Where the parts of a plan have their place in the state that a root holds, be it empty.
+//! Assigns places in the state of a root, possibly empty, to the parts of a plan.
 //!
-//! What is there already is used as it is, found as a daemon finds it (BuildKit v0.32.2
-//! `cache/manager.go` `GetByBlob`): a layer by the chain of its blobs, a snapshot by the chain of
-//! its trees. All else gets a place of its own beside it.
+//! Existing parts are used as they are, found as a daemon finds them (BuildKit v0.32.2 `cache/manager.go`
+//! `GetByBlob`): a layer by the chain of its blobs, a snapshot by the chain of its trees. Everything else
+//! gets a new place beside them.
 
 mod found;
 pub(crate) mod steps;
@@ -24,72 +24,73 @@ use found::{Found, Known};
 /// The places of a plan in a state.
 #[derive(Debug)]
 pub(crate) struct Places {
-    /// Of the layers of the plan.
+    /// The places of the layers of the plan.
     pub(crate) layers: TiVec<LayerIndex, LayerPlace>,
-    /// Of the snapshots of the plan.
+    /// The places of the snapshots of the plan.
     pub(crate) snapshots: TiVec<SnapshotIndex, SnapshotPlace>,
-    /// The blobs that the store has to have, and does not.
+    /// The required blobs that the store lacks.
     pub(crate) blobs: BTreeSet<Digest>,
-    /// The documents that the store does not have.
+    /// The documents that the store lacks.
     pub(crate) documents: BTreeSet<Digest>,
-    /// The records that know nothing but their snapshots and are to be given the rest.
+    /// The records with only a snapshot that are to be completed.
     pub(crate) completed: BTreeSet<RecordId>,
-    /// What is wanted of them.
+    /// The required parts.
     pub(crate) scope: Scope,
 }
 
-/// What of a plan is to be in a state.
+/// The parts of a plan that a state must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scope {
-    /// Whether every layer that a new record or a packed one stands for is to be unpacked.
+    /// Whether every layer of a new record or a packed one is to be unpacked.
     pub(crate) extract: bool,
-    /// Whether the records of layers are to have their blobs. Those that name one need it either way.
+    /// Whether the records of layers must have their blobs. Those that name a blob need it in any case.
     pub(crate) blobs: bool,
 }
 
 /// The record of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LayerPlace {
-    /// There is none and need be none: what lies on the layer is there.
+    /// None, and none is needed: the layers above it exist.
     Unneeded,
-    /// It is there.
+    /// It exists.
     Existing {
         /// The record to use.
         record: RecordId,
         /// Others with the same content.
         twins: Vec<RecordId>,
     },
-    /// One is to be made.
+    /// One is to be created.
     New(RecordId),
 }
 
 /// The snapshot of a chain of layers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SnapshotPlace {
-    /// It is there.
+    /// It exists.
     Existing {
-        /// What records call it.
+        /// Its key in records.
         key: String,
         /// The id of its directory.
         id: u64,
     },
     /// It is to be unpacked.
     New {
-        /// What records will call it.
+        /// Its key in records.
         key: String,
         /// The id of its directory.
         id: u64,
         /// The blob to unpack, one of those with these files.
         blob: Digest,
     },
-    /// There is none; the daemon will make it under this key if it needs it.
+    /// It does not exist; the daemon will make it under this key if it needs it.
     Packed {
-        /// What records call it.
+        /// Its key in records.
         key: String,
     },
 }
 
-/// A part of a plan that has no place in the state and needs one. That is a fault of oci2bk, not of a cache or a root.
+/// A part of a plan that needs a place in the state but has none. That is a fault of oci2bk, not of a cache
+/// or a root.
 ///
 /// ```
 /// use oci2bk::convert::{ConvertError, NoPlace};
@@ -102,7 +103,7 @@ pub(crate) enum SnapshotPlace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NoPlace {
-    /// A layer is used and has no record.
+    /// A used layer has no record.
     #[error("layer {0} of the plan has no record; this is a fault of oci2bk; report it")]
     Record(LayerIndex),
     /// The record of a layer has no lease.
@@ -110,20 +111,20 @@ pub enum NoPlace {
         "the record of layer {0} of the plan has no lease; this is a fault of oci2bk; report it"
     )]
     Lease(LayerIndex),
-    /// A snapshot is handled as one to unpack, and has no place to be unpacked into.
+    /// A snapshot is treated as one to unpack, but has no place.
     #[error(
         "snapshot {0} of the plan has no place to be unpacked into; this is a fault of oci2bk; report it"
     )]
     Unpacked(SnapshotIndex),
-    /// A snapshot lies on one that is not there.
+    /// The parent of a snapshot does not exist.
     #[error("snapshot {0} of the plan lies on nothing; this is a fault of oci2bk; report it")]
     Below(SnapshotIndex),
 }
 
-/// How much of something is there already, and how much is new.
+/// The numbers of existing and of new items.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Share {
-    /// In the root already.
+    /// Existing in the root.
     #[serde(rename = "existing_count")]
     pub existing: usize,
     /// Added to it.
@@ -131,8 +132,8 @@ pub struct Share {
     pub added: usize,
 }
 
-/// How much of a plan a root has already. What the plan has and the root does not need, because
-/// all that lies on it is there, does not count.
+/// How much of a plan a root has already. Parts of the plan that the root does not need, because everything
+/// above them exists, do not count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Shares {
@@ -162,7 +163,7 @@ impl SnapshotPlace {
         }
     }
 
-    /// The id of its directory, if it has one or will have one.
+    /// Returns the id of its directory, if it has one or will have one.
     pub(crate) fn id(&self) -> Option<u64> {
         match self {
             Self::Existing { id, .. } | Self::New { id, .. } => Some(*id),
@@ -178,7 +179,7 @@ impl Places {
         let mut records: TiVec<LayerIndex, Vec<Known<'_>>> =
             TiVec::with_capacity(plan.layers.len());
         for layer in &plan.layers {
-            // Layers stand after those below them.
+            // Layers come after those below them.
             let below = layer.parent.and_then(|parent| records[parent].first().copied());
             records.push(found.records_of(layer, below));
         }
@@ -233,26 +234,26 @@ impl Places {
         }
     }
 
-    /// Whether there is nothing to be stored or unpacked.
+    /// Returns whether there is nothing to store or unpack.
     pub(crate) fn need_no_files(&self) -> bool {
         self.blobs.is_empty() && self.documents.is_empty() && !self.unpack_something()
     }
 
-    /// Whether there is something to be unpacked.
+    /// Returns whether there is anything to unpack.
     pub(crate) fn unpack_something(&self) -> bool {
         self.snapshots.iter().any(|place| matches!(place, SnapshotPlace::New { .. }))
     }
 
-    /// The record of a layer.
+    /// Returns the record of a layer.
     ///
     /// # Errors
-    /// It has none.
+    /// Returns an error if it has none.
     pub(crate) fn record(&self, layer: LayerIndex) -> Result<&RecordId, NoPlace> {
         self.layers[layer].record().ok_or(NoPlace::Record(layer))
     }
 
-    /// Leaves packed what was to be unpacked at these places and cannot be. The ids that were meant for it
-    /// are not given to anything.
+    /// Leaves the snapshots at these indexes packed, because they cannot be unpacked. Their reserved ids stay
+    /// unused.
     pub(crate) fn leave_packed<'i>(
         &mut self,
         indexes: impl IntoIterator<Item = &'i SnapshotIndex>,
@@ -263,8 +264,8 @@ impl Places {
         }
     }
 
-    /// The blobs of `plan` that are in the store or will be, with what each is to be unpacked into. Those
-    /// of new records that stay packed are to be checked.
+    /// Returns the blobs of `plan` that are in the store or will be, with the snapshots to unpack each into.
+    /// Blobs of new records that stay packed are to be checked.
     pub(crate) fn work(&self, plan: &Plan) -> BTreeMap<Digest, Vec<SnapshotIndex>> {
         let mut work: BTreeMap<_, Vec<_>> =
             self.blobs.iter().map(|blob| (*blob, Vec::new())).collect();
@@ -282,7 +283,7 @@ impl Places {
         work
     }
 
-    /// How much of `plan` is there; but for the steps, see [`steps`].
+    /// Returns how much of `plan` exists, except steps, see [`steps`].
     pub(crate) fn shares(&self, plan: &Plan, existing: &Existing) -> Shares {
         let mut shares = Shares::default();
         for place in &self.layers {
@@ -310,21 +311,21 @@ impl Places {
     }
 }
 
-/// What of a plan has to be in the state.
+/// The parts of a plan that the state must have.
 struct Needs {
-    /// For each layer, whether it has to have a record.
+    /// For each layer, whether it must have a record.
     records: TiVec<LayerIndex, bool>,
-    /// For each snapshot that is to be unpacked, from which blob.
+    /// For each snapshot to unpack, its blob.
     trees: TiVec<SnapshotIndex, Option<Digest>>,
-    /// The blobs that have to be in the store.
+    /// The blobs that the store must have.
     blobs: BTreeSet<Digest>,
-    /// The records that are to be given what they lack of their layers.
+    /// The records that are to be completed with data of their layers.
     completed: BTreeSet<RecordId>,
 }
 
 impl Needs {
-    /// From the top down: results need their layers, new records their parents, new snapshots what
-    /// they lie on.
+    /// From the top down: results need their layers, new records their parents, new snapshots those below
+    /// them.
     fn new(
         plan: &Plan,
         records: &TiSlice<LayerIndex, Vec<Known<'_>>>,
@@ -350,8 +351,8 @@ impl Needs {
                 needs.trees[layer.snapshot] = Some(layer.blob);
             }
             let names_blob = record.is_some_and(Known::names_blob);
-            // One that a conversion without blobs left is given what it lacks, and so are all below
-            // it: its chain is made of theirs.
+            // A record that a conversion without blobs left is completed, and so are all below it: its chain
+            // depends on theirs.
             let blobless = record.filter(|record| scope.blobs && record.is_blobless());
             needs.completed.extend(blobless.map(|record| record.id.clone()));
             if names_blob || scope.blobs && (new || unpack || blobless.is_some()) {
@@ -366,7 +367,7 @@ impl Needs {
     }
 }
 
-/// For each layer whether a result or a document names it, or nothing of the plan lies on it.
+/// Returns, for each layer, whether a result or a document names it, or no layer of the plan is on top of it.
 fn named_layers(plan: &Plan) -> TiVec<LayerIndex, bool> {
     let mut named = ti_vec![true; plan.layers.len()];
     let below = plan.layers.iter().filter_map(|layer: &Layer| layer.parent);

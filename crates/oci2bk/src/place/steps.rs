@@ -1,4 +1,4 @@
-//! Which of the solver's keys the steps of a plan are.
+//! Maps the steps of a plan to keys of the solver.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,22 +11,21 @@ use typed_index_collections::{TiSlice, TiVec};
 use super::{LayerPlace, NoPlace, Places};
 use crate::plan::{Plan, Step, StepIndex, StepLink};
 
-/// How often the steps are looked up again with what was added before. Once is enough unless a plan
-/// has a step in several versions that an existing state has brought together.
+/// Maximum number of lookups of the steps again with the results of the last one. Once is enough unless a
+/// plan has a step in several versions that an existing state has merged.
 const PASSES: usize = 8;
 
-/// How many keys that one link leads to are looked at. There is one unless builds ran at the same
-/// time; a hostile cache could have so many that nobody can compare them.
+/// Maximum number of targets of one link to examine. There is one unless builds ran at the same time; a
+/// hostile cache could have too many to compare.
 const MOST_TARGETS: usize = 16;
 
 /// Adds the keys, links and results of `plan` to `cache`. Returns the key of each step.
 ///
-/// A step whose inputs all lead to one existing key by its op is that key, as a daemon sees it
-/// (BuildKit v0.32.2 `solver/cachemanager.go` `getIDFromDeps`). Adding the same plan again adds
-/// nothing.
+/// A step whose inputs all lead to one existing key by its op is that key, as for a daemon (BuildKit v0.32.2
+/// `solver/cachemanager.go` `getIDFromDeps`). Adding the same plan again adds nothing.
 ///
 /// # Errors
-/// A result is a layer without a record.
+/// Returns an error if a result is a layer without a record.
 pub(crate) fn add(
     plan: &Plan,
     places: &Places,
@@ -38,7 +37,7 @@ pub(crate) fn add(
         if !add_as(plan, &keys, places, worker, cache)? {
             break;
         }
-        // All links that were added lead to the steps' own keys, so they would be found again.
+        // All added links lead to the steps' own keys, so they would be found again.
         if plan.steps.iter().map(|step| &step.key).eq(&keys) {
             break;
         }
@@ -51,7 +50,7 @@ pub(crate) fn add(
     Ok(keys)
 }
 
-/// The keys of the steps of `plan` in `cache`; a new one for those that are not there.
+/// Returns the keys of the steps of `plan` in `cache`; a new one for missing steps.
 pub(crate) fn keys(plan: &Plan, cache: &SolverCache) -> TiVec<StepIndex, KeyId> {
     let mut keys: TiVec<StepIndex, KeyId> = TiVec::with_capacity(plan.steps.len());
     for step in &plan.steps {
@@ -61,30 +60,30 @@ pub(crate) fn keys(plan: &Plan, cache: &SolverCache) -> TiVec<StepIndex, KeyId> 
     keys
 }
 
-/// For each op, input and alternative the keys that it leads to.
+/// For each op, input and alternative, the keys to which it leads.
 type Targets = BTreeMap<(DigestText, i64), BTreeMap<i64, Vec<BTreeSet<KeyId>>>>;
 
-/// The key that the links of `step` lead to in `cache`, where the steps below have the keys `keys`.
+/// Returns the key to which the links of `step` lead in `cache`, where the steps below have the keys `keys`.
 fn known_key(step: &Step, keys: &TiSlice<StepIndex, KeyId>, cache: &SolverCache) -> Option<KeyId> {
     let leads_to = |edge: &StepLink, key: &KeyId| cache.has_link(&keys[edge.from], &edge.link, key);
     if step.links.iter().all(|edge| leads_to(edge, &step.key)) {
         return Some(step.key.clone());
     }
-    // One step may go by several op digests, for daemons of several releases.
+    // One step may have several op digests, for daemons of several releases.
     let mut ops = Targets::new();
     for edge in &step.links {
         let op = ops.entry((edge.link.digest.clone(), edge.link.output)).or_default();
         let targets = cache.targets(&keys[edge.from], &edge.link).take(MOST_TARGETS).cloned();
         op.entry(edge.link.input).or_default().push(targets.collect());
     }
-    // What all alternatives of the inputs lead to is what a second run finds. What some lead to is
-    // the same step, seen by one who did not know the other alternatives.
+    // A second run finds the keys to which all alternatives of the inputs lead. A key to which some lead is
+    // the same step, from a source that did not know the other alternatives.
     let all = |alternatives: &[BTreeSet<KeyId>]| intersection(alternatives);
     let any = |alternatives: &[BTreeSet<KeyId>]| alternatives.iter().flatten().cloned().collect();
     best(&step.key, &ops, all).or_else(|| best(&step.key, &ops, any))
 }
 
-/// The best of the keys that all inputs of an op lead to: `own`, or else the first.
+/// Returns the best of the keys to which all inputs of an op lead: `own`, or else the first.
 fn best(
     own: &KeyId,
     ops: &Targets,
@@ -105,7 +104,7 @@ fn intersection(sets: &[BTreeSet<KeyId>]) -> BTreeSet<KeyId> {
     first.iter().filter(|key| others.iter().all(|set| set.contains(key))).cloned().collect()
 }
 
-/// Adds the steps as these keys. Whether anything is new.
+/// Adds the steps as these keys. Returns whether anything is new.
 fn add_as(
     plan: &Plan,
     keys: &TiSlice<StepIndex, KeyId>,

@@ -29,7 +29,7 @@ fn nothing() -> Existing {
     Existing::nothing(Worker::default(), WorkerId::derive("worker"))
 }
 
-/// What a root holds after `plan` was converted into it, and how much of that is new.
+/// Returns the state of a root after `plan` was converted into it, and how much of it is new.
 fn merged(existing: &Existing, plan: &Plan, extract: bool) -> (Existing, Places) {
     merged_with(existing, plan, scope(extract))
 }
@@ -54,7 +54,7 @@ fn namespace(existing: &Existing) -> &Namespace {
     &existing.state.metadata.namespaces[NAMESPACE]
 }
 
-/// Ids as a daemon draws them: the records, snapshots and keys of `existing` under other names.
+/// Renames the records, snapshots and keys of `existing` to ids like a daemon's.
 fn naturalised(mut existing: Existing) -> Existing {
     let record = |id: &RecordId| RecordId::derive(&format!("drawn {id}"));
     let key = |id: &KeyId| match id.text().starts_with("sha256:") {
@@ -125,7 +125,7 @@ fn naturalised(mut existing: Existing) -> Existing {
     existing
 }
 
-/// What must hold of every state that `plan` was converted into.
+/// Checks the invariants of every state into which `plan` was converted.
 fn assert_whole(existing: &Existing, plan: &Plan, places: &Places, extract: bool) {
     let State { records, snapshots, solver, .. } = &existing.state;
     let namespace = namespace(existing);
@@ -138,7 +138,7 @@ fn assert_whole(existing: &Existing, plan: &Plan, places: &Places, extract: bool
         let blob = record.blob.unwrap();
         assert!(lease.content.contains(&blob) && namespace.content.contains_key(&blob), "{id}");
         assert!(existing.blobs.contains_key(&blob), "{id}");
-        // A packed one may share the key of another that was unpacked, as it does for a daemon.
+        // A packed one may share the key of another, unpacked one, as in a daemon.
         assert!(record.blob_only.is_some() || table.rows.contains_key(key), "{id}");
     }
     let mut ids = BTreeSet::new();
@@ -156,7 +156,7 @@ fn assert_whole(existing: &Existing, plan: &Plan, places: &Places, extract: bool
         let known = |id: &ResultId| records.by_id.contains_key(id.record.as_ref().unwrap());
         assert!(results.keys().all(known));
     }
-    // Every step is reached from all its inputs, and has what the plan says.
+    // Every step can be reached from all its inputs, and has the plan's results.
     let keys = steps::keys(plan, solver);
     for (step, key) in plan.steps.iter().zip(&keys) {
         assert!(solver.links.contains_key(key));
@@ -177,8 +177,8 @@ fn assert_whole(existing: &Existing, plan: &Plan, places: &Places, extract: bool
     }
 }
 
-/// Everything that `before` has is in `after`, apart from the times of the last use and what was
-/// unpacked since.
+/// Checks that everything in `before` is in `after`, except for the times of the last use and later
+/// unpacking.
 fn assert_kept(before: &Existing, after: &Existing) {
     let (old, new) = (&before.state, &after.state);
     assert_eq!(old.worker_id, new.worker_id);
@@ -219,8 +219,8 @@ fn assert_kept(before: &Existing, after: &Existing) {
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const STEPS: [&str; 6] = ["u", "v", "w", "x", "y", "z"];
 
-/// A plan of what a few numbers say: nodes on earlier ones, and steps on earlier ones that result
-/// in them. All have their layers and steps from the same few, so two plans overlap.
+/// A plan from a few numbers: nodes on earlier ones, and steps on earlier ones with them as results. All use
+/// the same few layers and steps, so two plans overlap.
 fn any_plan() -> impl Strategy<Value = Plan> {
     let nodes = vec((0..NAMES.len(), any::<bool>(), any::<prop::sample::Index>()), 1..6);
     let inputs = vec(vec(any::<prop::sample::Index>(), 1..3), 1..3);
@@ -294,7 +294,7 @@ proptest! {
     }
 }
 
-/// Layers `b` and `c` on `a`, of the steps `x` and `y` on the root `r`.
+/// Layers `b` and `c` on top of `a`, of the steps `x` and `y` on the root `r`.
 fn plan() -> Plan {
     let records = json!([
         {"digest": record("r")},
@@ -304,7 +304,7 @@ fn plan() -> Plan {
     planned(&["a", "b", "c"].map(plain), &[("a", -1), ("b", 0), ("c", 0)], &records, &["x", "y"])
 }
 
-/// Of [`plan`] only `x`, with its layers compressed by another program.
+/// Only `x` of [`plan`], with its layers compressed by another program.
 fn recompressed_plan() -> Plan {
     let records = json!([
         {"digest": record("r")},
@@ -342,7 +342,7 @@ fn what_was_packed_is_unpacked_from_the_blob_that_is_there() {
     assert_eq!(after.trees.len(), 3);
     assert_kept(&packed, &after);
     assert_whole(&after, &plan, &places, true);
-    // The other way round, what is unpacked stays so.
+    // The other way round, unpacked ones stay unpacked.
     assert_eq!(merged(&after, &plan, false).0.state, after.state);
 }
 
@@ -350,7 +350,7 @@ fn what_was_packed_is_unpacked_from_the_blob_that_is_there() {
 fn below_what_is_there_nothing_is_needed() {
     let plan = plan();
     let (mut existing, _) = merged(&nothing(), &plan, true);
-    // As in a merge, which is a chain of layers that are not records.
+    // As in a merge, which is a chain of layers without records.
     let base = plan.layers[0].record.clone();
     record_of(&mut existing, &plan, 0).blob_chain_id = None;
     record_of(&mut existing, &plan, 0).chain_id = None;
@@ -358,7 +358,7 @@ fn below_what_is_there_nothing_is_needed() {
     assert_eq!(places.layers[LayerIndex(0)], LayerPlace::Unneeded);
     let there = LayerPlace::Existing { record: plan.layers[1].record.clone(), twins: Vec::new() };
     assert_eq!(places.layers[LayerIndex(1)], there);
-    // But as soon as something new lies on it.
+    // But as soon as something new is on top of it.
     existing.state.records.by_id.remove(&plan.layers[2].record);
     let places = Places::new(&plan, &existing, scope(true));
     let LayerPlace::New(new) = &places.layers[LayerIndex(0)] else { panic!("{places:?}") };

@@ -1,8 +1,8 @@
-//! The results that an export leaves out, as far as what lies on top of them shows them.
+//! Infers results that an export omits from the steps above them.
 //!
-//! An export has no results of steps without inputs, such as base images, and with `mode=min` none
-//! of intermediate steps. Where a step is its input and one layer, what is below that layer is the
-//! result of the input.
+//! An export has no results of steps without inputs, such as base images, and with `mode=min` none of
+//! intermediate steps. If a step adds one layer to its input, the layers below that one are the result of the
+//! input.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ use typed_index_collections::{TiSlice, TiVec, ti_vec};
 
 use super::{Layer, LayerIndex, Step, StepIndex, StepResult};
 
-/// How many results of one step are looked at. A step of a real export has one or two; a hostile
-/// one could have so many, for so many inputs, that nobody can store the product.
+/// Maximum number of results of one step to examine. A step of a real export has one or two; a hostile one
+/// could have so many, for so many inputs, that the product could not be stored.
 const MOST_RESULTS: usize = 16;
 
-/// Gives the steps without results those that follow from the steps on top of them. `bases` has for
-/// each step the input that it is one layer more than.
+/// Gives the steps without results those that follow from the steps above them. `bases` has for each step the
+/// input to which it adds one layer.
 pub(super) fn infer(
     steps: &mut TiSlice<StepIndex, Step>,
     bases: &TiSlice<StepIndex, Option<usize>>,
@@ -23,8 +23,7 @@ pub(super) fn infer(
 ) {
     let mut inferred: TiVec<StepIndex, BTreeSet<LayerIndex>> =
         ti_vec![BTreeSet::new(); steps.len()];
-    // A step stands after its inputs, so what it takes from those above is complete when its turn
-    // comes.
+    // A step comes after its inputs, so its results from those above are complete when its turn comes.
     for index in steps.keys().rev() {
         let results = inferred[index]
             .iter()
@@ -53,7 +52,7 @@ mod tests {
 
     const FIRST: Option<Base> = Some(Base { input: 0, inputs: 1 });
 
-    /// A record on top of others, one alternative each, with a result if `top` is a node.
+    /// Returns a record on top of others, one alternative each, with a result if `top` is a node.
     fn step(name: &str, inputs: &Value, top: Option<usize>) -> Value {
         let mut step = json!({"digest": record(name), "inputs": inputs});
         if let Some(top) = top {
@@ -66,7 +65,7 @@ mod tests {
         json!({"digest": record(name)})
     }
 
-    /// The layers of each step's results, in the order of the steps.
+    /// Returns the layers of each step's results, in the order of the steps.
     fn results(records: &Value, base: Option<Base>) -> Vec<Vec<usize>> {
         let nodes = [("a", -1), ("b", 0), ("c", 1), ("d", 1)];
         let (_layout, export) = export(&["a", "b", "c", "d"].map(described), &nodes, records);

@@ -1,4 +1,4 @@
-//! Which base images a state needs, and which layers keep them.
+//! Selects the base images that a state needs, and the layers that keep them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,14 +11,14 @@ use crate::image::{BaseImage, ImageError, PlatformImage};
 use crate::index::by_index;
 
 impl Plan {
-    /// Adds the base images that lie beside the caches in the layouts of `exports`, with a name and as
-    /// far as steps use them.
+    /// Adds the base images beside the caches in the layouts of `exports`, if they have a name and steps use
+    /// them.
     ///
     /// # Errors
     /// See [`BaseImage::in_layout`].
     pub fn add_images_of(&mut self, exports: &[CacheExport]) -> Result<(), ImageError> {
         for layout in layouts(exports) {
-            // Most of what lies beside a cache is no base of it.
+            // Most images beside a cache are not its base.
             let images = BaseImage::in_layout(layout)?;
             if !images.is_empty() {
                 self.add_images(&images);
@@ -27,20 +27,19 @@ impl Plan {
         Ok(())
     }
 
-    /// Adds the documents of those `images` that steps of the plan start from or copy from, so that
-    /// a daemon can resolve them by digest without asking their registry. If all layers of an image
-    /// are in the plan, they become the result of its step. Returns how the images were named that
-    /// no step uses.
+    /// Adds the documents of those `images` that steps of the plan start from or copy from, so that a daemon
+    /// can resolve them by digest without asking their registry. If all layers of an image are in the plan,
+    /// they become the result of its step. Returns the arguments of the images that no step uses.
     ///
-    /// As in a daemon that pulled the image, the documents are kept for as long as its topmost
-    /// layer, or if that is in no result, the layers that were made with the image.
+    /// As in a daemon that pulled the image, the documents are kept for as long as its topmost layer, or if
+    /// that is in no result, the layers that were made from the image.
     pub fn add_images(&mut self, images: &[BaseImage]) -> Vec<String> {
         let steps = by_index(&self.steps).iter_enumerated();
         let step_of: BTreeMap<_, _> =
             steps.map(|(index, step)| (step.key.clone(), index)).collect();
         let mut layers_of: BTreeMap<Digest, Vec<LayerIndex>> = BTreeMap::new();
         for (index, layer) in by_index(&self.layers).iter_enumerated() {
-            // A plan that was changed may lack it, which is told when it is carried out.
+            // A changed plan may lack it, which is reported when it is executed.
             if let Some(snapshot) = self.snapshots.get(layer.snapshot.0) {
                 layers_of.entry(snapshot.chain_id).or_default().push(index);
             }
@@ -78,7 +77,7 @@ impl Plan {
         }
     }
 
-    /// The layers that are to keep an image whose steps are `roots`.
+    /// Returns the layers that keep an image whose steps are `roots`.
     fn layers_made_with(&self, roots: BTreeSet<StepIndex>) -> BTreeSet<LayerIndex> {
         if roots.is_empty() {
             return BTreeSet::new();
@@ -88,7 +87,7 @@ impl Plan {
         if !own.is_empty() {
             return own;
         }
-        // Steps stand after those they build on, so one pass finds the nearest with results.
+        // Steps come after their inputs, so one pass finds the nearest ones with results.
         let mut reached = roots;
         let mut layers = BTreeSet::new();
         for (index, step) in by_index(&self.steps).iter_enumerated() {
@@ -125,7 +124,7 @@ impl Plan {
     }
 }
 
-/// The steps that an image is.
+/// Returns the steps for an image.
 fn roots(image: &PlatformImage, step_of: &BTreeMap<KeyId, StepIndex>) -> BTreeSet<StepIndex> {
     let keys = image.records.iter().map(|record| KeyId::from(*record));
     keys.filter_map(|key| step_of.get(&key).copied()).collect()
@@ -145,7 +144,7 @@ mod tests {
         BaseImage { repositories: ["base".parse().unwrap()].into(), ..image }
     }
 
-    /// A root, a step on it without a result, and one on that which has one.
+    /// A root, a step on it without a result, and a step on that with a result.
     fn plan() -> Plan {
         let records = json!([
             {"digest": record("r")},

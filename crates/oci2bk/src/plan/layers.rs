@@ -1,4 +1,4 @@
-//! From the nodes of cache configs to layer records and snapshots.
+//! Converts the nodes of cache configs to layer records and snapshots.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -16,13 +16,13 @@ use crate::manifest::{Compression, Disagreement, Facts, LayerBlob};
 const DERIVED_ANNOTATIONS: [&str; 3] =
     ["containerd.io/uncompressed", "buildkit/createdat", "buildkit/description"];
 
-/// What the label begins with in which the daemon keeps an annotation of a blob (BuildKit v0.32.2
-/// `cache/refs.go` `getBlobDesc`).
+/// Prefix of the label in which the daemon keeps an annotation of a blob (BuildKit v0.32.2 `cache/refs.go`
+/// `getBlobDesc`).
 pub(crate) const LABEL_ANNOTATION: &str = "buildkit.io/blob/annotation.";
 
-/// The most bytes of an annotation's key and value that a daemon can keep: it makes a label of both
-/// and the prefix of [`LABEL_ANNOTATION`], and containerd takes labels of up to 4096 bytes
-/// (containerd v2.3.3 `pkg/labels/validate.go`).
+/// Maximum size of an annotation's key and value that a daemon can keep: it makes a label of both and the
+/// prefix [`LABEL_ANNOTATION`], and containerd accepts labels of up to 4096 bytes (containerd v2.3.3
+/// `pkg/labels/validate.go`).
 const MAX_ANNOTATION: usize = 4096 - LABEL_ANNOTATION.len();
 
 /// The layers of all exports so far.
@@ -35,27 +35,27 @@ pub(super) struct Layers {
     layer_of: BTreeMap<Digest, LayerIndex>,
 }
 
-/// What is wrong with a layer blob.
+/// Why a layer blob cannot be added.
 pub(super) enum Flaw {
     /// Two exports contradict each other about it.
     Conflict { layer: Digest, what: Disagreement, first: SourceIndex, second: SourceIndex },
-    /// An export has a result with it and does not describe it.
+    /// An export has a result with the blob but does not describe it.
     Undescribed { layer: Digest, source: SourceIndex },
 }
 
-/// The image that layers came with.
+/// The image of pulled layers.
 pub(super) struct Pulled<'i> {
     /// Its name, if it has one.
     pub(super) name: Option<&'i str>,
-    /// When it was made. A daemon would say when it pulled it.
+    /// Its creation time. A daemon would use the time of the pull.
     pub(super) made: Option<Time>,
 }
 
-/// For each record of an export the layer on top of each of its results.
+/// For each record of an export, the top layer of each of its results.
 pub(super) type Tops = TiVec<RecordIndex, Vec<LayerIndex>>;
 
 impl Layers {
-    /// Those of a plan, to add to.
+    /// Continues with the layers of a plan.
     pub(super) fn resume(
         blobs: BTreeMap<Digest, Blob>,
         snapshots: Vec<Snapshot>,
@@ -69,10 +69,10 @@ impl Layers {
         Self { blobs, snapshots, layers, snapshot_of, layer_of }
     }
 
-    /// Adds the layers of an image, lowest first. Gives the topmost one.
+    /// Adds the layers of an image, lowest first. Returns the topmost one.
     ///
     /// # Errors
-    /// An export or another image contradicts it about a blob.
+    /// Returns an error if an export or another image contradicts it about a blob.
     pub(super) fn add_chain(
         &mut self,
         source: SourceIndex,
@@ -89,10 +89,10 @@ impl Layers {
         Ok(below)
     }
 
-    /// Adds what the results of `export` consist of.
+    /// Adds the layers of the results of `export`.
     ///
     /// # Errors
-    /// The export contradicts an earlier one about a blob, or does not describe one.
+    /// Returns an error if the export contradicts an earlier one about a blob, or does not describe one.
     pub(super) fn add(&mut self, source: SourceIndex, export: &CacheExport) -> Result<Tops, Flaw> {
         let config = &export.config;
         let undescribed =
@@ -134,8 +134,8 @@ impl Layers {
         tops.collect()
     }
 
-    /// Takes over what a step tells about its topmost layer where the export itself does not:
-    /// what the layer is, and when it was made.
+    /// Adds data from a step to its topmost layer if the export itself lacks it: its description, and its
+    /// creation time.
     pub(super) fn learn(
         &mut self,
         layer: LayerIndex,
@@ -147,8 +147,8 @@ impl Layers {
         layer.created_at = layer.created_at.or(created_at);
     }
 
-    /// Gives layers of unknown time that of the first step on top of them. The daemon would
-    /// give them the time of its next start.
+    /// Gives layers without a time that of the first step above them. The daemon would use the time of its
+    /// next start.
     pub(super) fn date(&mut self) {
         let mut earliest: TiVec<LayerIndex, Option<Time>> = ti_vec![None; self.layers.len()];
         for (index, layer) in self.layers.iter_mut_enumerated().rev() {
@@ -160,12 +160,12 @@ impl Layers {
         }
     }
 
-    /// The description of a layer.
+    /// Returns the description of a layer.
     pub(super) fn description(&self, layer: LayerIndex) -> Option<&str> {
         self.layers[layer].description.as_deref()
     }
 
-    /// The layer of `blob` on top of `below`, made if it is new.
+    /// Returns the layer of `blob` on top of `below`, created if it is new.
     fn layer(
         &mut self,
         source: SourceIndex,
@@ -197,8 +197,9 @@ impl Layers {
         Ok(index)
     }
 
-    /// Adds a blob. Of one that another export has, what follows from its content has to be said alike, and
-    /// of the rest counts what both say, so that no cache speaks for the blobs of another.
+    /// Adds a blob. If another export has it, statements that follow from its content must be equal, and of
+    /// the others those count on which both agree, so that no cache makes statements about the blobs of
+    /// another.
     fn blob(&mut self, source: SourceIndex, blob: &LayerBlob) -> Result<(), Flaw> {
         let layer = blob.descriptor.digest;
         let known = match self.blobs.entry(layer) {
@@ -249,8 +250,8 @@ impl Layers {
 }
 
 impl Layer {
-    /// Notes the image that the layer came with, in the words of a daemon that unpacked it if it is `new`
-    /// (BuildKit v0.34.2 `cache/remote.go` `Unlazy`).
+    /// Records the image of the layer, as a daemon that unpacked it does if it is `new` (BuildKit v0.34.2
+    /// `cache/remote.go` `Unlazy`).
     fn pull(&mut self, image: &Pulled<'_>, new: bool) {
         self.created_at = self.created_at.or(image.made.filter(|time| !time.is_zero()));
         let Some(name) = image.name else { return };
@@ -261,13 +262,13 @@ impl Layer {
     }
 }
 
-/// The OCI chain id of `next` on top of the chain `below`
-/// (opencontainers/image-spec v1.1 `identity.ChainID`).
+/// Returns the OCI chain id of `next` on top of the chain `below` (opencontainers/image-spec v1.1
+/// `identity.ChainID`).
 fn chain(below: Option<Digest>, next: Digest) -> Digest {
     below.map_or(next, |below| Digest::of(format!("{below} {next}")))
 }
 
-/// Marks `node` and everything below it; stops where it was before, so all marking is linear.
+/// Marks `node` and everything below it; stops at marked nodes, so that all marking is linear.
 fn mark(
     used: &mut TiSlice<NodeIndex, bool>,
     node: NodeIndex,

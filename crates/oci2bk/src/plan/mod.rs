@@ -1,7 +1,7 @@
-//! What a conversion will write, as data.
+//! Plans: the state to be written, as data.
 //!
-//! A plan is made from exports and a keyring without touching the target. It can be printed,
-//! serialised, and carried out by [`convert`](crate::convert).
+//! A plan is made from exports and a keyring without reading the target root. It can be printed, serialised,
+//! and executed by [`convert`](crate::convert).
 //!
 //! ```
 //! use oci2bk::plan::{
@@ -13,7 +13,7 @@
 //! let limits = Limits::default();
 //! let exports = CacheExport::read_sources(&["../../fixtures/index/cache".parse()?], &limits)?;
 //!
-//! // Without keys, all that is known of a step is its place.
+//! // Without keys, only the position of a step is known.
 //! let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 //! for Lost { digest, reason, hint, .. } in plan.unkeyed() {
 //!     assert_eq!(*reason, LostReason::NoKey);
@@ -29,7 +29,7 @@
 //! let [Source { records, .. }] = plan.sources.as_slice() else { panic!("one was given") };
 //! assert_eq!(*records, exports[0].config.records.len());
 //!
-//! // Everything refers to what comes before it. Each list has indexes of its own type.
+//! // All references are to earlier parts. Each list has its own index type.
 //! for (index, Step { name, results, links, .. }) in plan.steps.iter().enumerate() {
 //!     println!("{}", name.as_deref().unwrap_or("(no name)"));
 //!     assert!(links.iter().all(|StepLink { from, .. }| *from < StepIndex(index)));
@@ -45,13 +45,13 @@
 //!     }
 //! }
 //!
-//! // What it takes to resolve a `FROM` is added if a step uses it. These start from nothing.
+//! // The documents to resolve a `FROM` are added if a step uses them. These steps have no inputs.
 //! plan.add_images_of(&exports)?;
 //! let images = BaseImage::read(&"debian=../../fixtures/manifest/keys/image".parse()?, &limits)?;
 //! assert_eq!(plan.add_images(&images).len(), 1);
 //! assert_eq!(plan.documents.values().map(|Document { size, .. }| size).sum::<u64>(), 0);
 //!
-//! // An image that is whole brings its layers, and is then used.
+//! // A complete image adds its layers, and is then used.
 //! assert_eq!(plan.degree(), Some(Degree::Steps));
 //! plan.add_layers(&images[0].whole(&"linux/amd64".parse()?)?)?;
 //! assert!(plan.add_images(&images).is_empty() && !plan.documents.is_empty());
@@ -60,8 +60,8 @@
 //!
 //! # What will be missing
 //!
-//! What a daemon will not find is told before anything is written, for whoever has to decide whether that
-//! will do:
+//! Steps that a daemon will not find are known before anything is written, so that the caller can decide
+//! whether that is acceptable:
 //!
 //! ```
 //! use oci2bk::plan::{Dropped, Miss, MissReason};
@@ -72,7 +72,7 @@
 //! let mut keyring = Keyring::for_exports(&exports);
 //! keyring.read("../../fixtures/index/keys/provenance.json", &limits)?;
 //!
-//! // What is copied is known by a hash of it. Older releases make another one of links.
+//! // Copied files are found by their hash. Older releases hash links differently.
 //! let plan = Plan::for_target(&exports, &keyring, "v0.13.2".parse()?)?;
 //! let may_run_again = |miss: &Miss| miss.reason == MissReason::Links && !miss.certain;
 //! assert!(plan.misses.iter().any(may_run_again));
@@ -120,16 +120,16 @@ pub use sound::BrokenPlan;
 use steps::Steps;
 use translate::Translation;
 
-/// What a conversion will write.
+/// The state to be written.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Plan {
-    /// The daemon that the state is for.
+    /// The daemon that will use the state.
     #[serde(rename = "buildkit")]
     pub target: Target,
     /// The worker id of the new state.
     pub worker_id: WorkerId,
-    /// The exports, in the order given.
+    /// The exports, in the given order.
     pub sources: Vec<Source>,
     /// The blobs for the content store.
     pub blobs: BTreeMap<Digest, Blob>,
@@ -143,7 +143,7 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The records of the exports that cannot become steps.
     pub lost: Vec<Lost>,
-    /// The results that a partial copy of a cache lacks layers for.
+    /// The results for which a partial copy of a cache lacks layers.
     pub dropped: Vec<Dropped>,
     /// The steps that the target will not find, or may not.
     pub misses: Vec<Miss>,
@@ -173,22 +173,22 @@ index! {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Source {
-    /// How the user named it.
+    /// The user's argument.
     pub reference: String,
     /// The digest of its cache manifest.
     pub manifest: Digest,
     /// The form of the manifest.
     pub style: Style,
-    /// How many records it has.
+    /// Number of its records.
     #[serde(rename = "step_count")]
     pub records: usize,
-    /// The releases of BuildKit that name its steps so, and that the key sources allow for; nothing if no
-    /// key source has the ops, or if they contradict each other, as after an upgrade of the builder.
+    /// The releases of BuildKit that match the names of its steps and the key sources; `None` if no key
+    /// source has the ops, or if they contradict each other, as after an upgrade of the builder.
     #[serde(rename = "exporter_releases")]
     pub exporter: Option<Releases>,
-    /// Whether any of its keys are others than the exporter's.
+    /// Whether any of its keys differ from the exporter's.
     pub translated: bool,
-    /// Where its blobs are.
+    /// The layout with its blobs.
     #[serde(skip)]
     pub layout: Arc<Layout>,
 }
@@ -197,18 +197,18 @@ pub struct Source {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Blob {
-    /// The first source that names it, whose layout is asked for it first.
+    /// The first source that names it, whose layout is tried first.
     pub source: SourceIndex,
     /// Size in bytes.
     pub size: u64,
-    /// Media type, which tells the compression. If sources call the blob by several, it is the OCI one.
+    /// Media type, which includes the compression. If sources have several for the blob, it is the OCI one.
     pub media_type: String,
     /// Digest of the uncompressed layer.
     pub diff_id: Digest,
-    /// When the layer was made.
+    /// The creation time of the layer.
     pub created_at: Option<Time>,
-    /// Annotations that the daemon keeps with the blob, such as the table of contents of eStargz; those
-    /// that all sources with the blob agree on.
+    /// Annotations that the daemon keeps with the blob, such as the table of contents of eStargz; those on
+    /// which all sources with the blob agree.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -231,9 +231,9 @@ pub struct Document {
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// The chainID, of which the key of the snapshot is made.
+    /// The chainID, from which the key of the snapshot is made.
     pub chain_id: Digest,
-    /// The blob that holds its files.
+    /// The blob with its files.
     pub blob: Digest,
     /// The snapshot below.
     pub parent: Option<SnapshotIndex>,
@@ -253,11 +253,11 @@ pub struct Layer {
     pub snapshot: SnapshotIndex,
     /// The layer below.
     pub parent: Option<LayerIndex>,
-    /// When it was made.
+    /// Its creation time.
     pub created_at: Option<Time>,
-    /// What `buildctl du --verbose` will show: a description from the export, or the step.
+    /// The description for `buildctl du --verbose`: from the export, or the step.
     pub description: Option<String>,
-    /// The image that it came with, if an image brought it.
+    /// Its image, if an image brought it.
     pub image: Option<String>,
 }
 
@@ -267,12 +267,11 @@ pub struct Layer {
 pub struct Step {
     /// The id of the key.
     pub key: KeyId,
-    /// The step as the user wrote it, where a key source tells.
+    /// The step as the user wrote it, if a key source has it.
     pub name: Option<String>,
-    /// The layers of its results, of those too that the export leaves out and that follow from
-    /// the steps on top of it.
+    /// The layers of its results, including inferred results that the export omits.
     pub results: Vec<StepResult>,
-    /// The edges that lead to it.
+    /// The edges to it.
     pub links: Vec<StepLink>,
 }
 
@@ -282,7 +281,7 @@ pub struct Step {
 pub struct StepResult {
     /// Its topmost layer.
     pub layer: LayerIndex,
-    /// When the step ran. Of a result that the export leaves out, when its layer was made.
+    /// When the step ran. For an inferred result, when its layer was created.
     pub created_at: Option<Time>,
 }
 
@@ -290,7 +289,7 @@ pub struct StepResult {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StepLink {
-    /// The step where it starts.
+    /// The source step.
     pub from: StepIndex,
     /// The edge itself.
     pub link: Link,
@@ -304,10 +303,9 @@ pub struct Lost {
     pub source: SourceIndex,
     /// The digest of the record in the export.
     pub digest: Digest,
-    /// Why.
+    /// The reason.
     pub reason: LostReason,
-    /// What is known of it: a description of its layer, or the steps it builds on; of an SBOM scan, the
-    /// name of the scanner's image.
+    /// A description: of its layer, or its inputs; for an SBOM scan, the name of the scanner's image.
     pub hint: Option<String>,
 }
 
@@ -319,15 +317,15 @@ pub enum LostReason {
     NoKey,
     /// Its op digest is known, but one of its inputs is lost in every alternative.
     LostInput,
-    /// Its op digest is known, but it does not say what the mounts of the step select, and what the key
-    /// source says of that is not what the cache does.
+    /// Its op digest is known, but does not include what the mounts of the step select, and the selection in
+    /// the key source differs from the one in the cache.
     Unproven,
     /// It is the scan of a build with an SBOM, whose op no key source has. It follows from the image of
     /// the scanner, see [`Keyring::add_scanners`].
     SbomScan,
 }
 
-/// A result that a partial copy of a cache lacks a layer for.
+/// A result for which a partial copy of a cache lacks a layer.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Dropped {
@@ -336,15 +334,15 @@ pub struct Dropped {
     /// The digest of the record in the export.
     #[serde(rename = "digest")]
     pub record: Digest,
-    /// The step, where known.
+    /// The step, if known.
     pub name: Option<String>,
-    /// The lowest layer that is missing.
+    /// The lowest missing layer.
     #[serde(rename = "missing_blob")]
     pub missing: Digest,
 }
 
-/// A step that the target will not find, or may not, because the release that exported it names it
-/// otherwise.
+/// A step that the target will not find, or may not, because it has another name in the release that exported
+/// it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Miss {
     /// The source.
@@ -352,14 +350,13 @@ pub struct Miss {
     /// The digest of the record in the export.
     #[serde(rename = "digest")]
     pub record: Digest,
-    /// The step, where known.
+    /// The step, if known.
     pub name: Option<String>,
-    /// Why.
+    /// The reason.
     pub reason: MissReason,
-    /// Whether it will not be found whatever is in the build context, and whichever of the possible
-    /// releases exported it.
+    /// Whether it will not be found with any build context and any possible release of the exporter.
     pub certain: bool,
-    /// If it depends on which of the possible releases exported it, those with which it may not be found.
+    /// If it depends on the release of the exporter, those with which it may not be found.
     #[serde(rename = "exporter_releases")]
     pub exporter: Option<Releases>,
 }
@@ -368,11 +365,10 @@ pub struct Miss {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MissReason {
-    /// It is known by a hash of contents. If they are a directory with symbolic links in it, the
-    /// target computes another.
+    /// It is found by a hash of content. If that is a directory with symbolic links in it, the target
+    /// computes another hash.
     Links,
-    /// It is known by a hash of what patterns match in the build context, which the target computes
-    /// otherwise.
+    /// It is found by a hash of pattern matches in the build context, which the target computes differently.
     Patterns,
     /// The op digest comes from the `cache.db` of a builder or a keys file, which do not have the op
     /// itself, so it is not translated.
@@ -380,10 +376,10 @@ pub enum MissReason {
 }
 
 impl Plan {
-    /// Plans the conversion of `exports` with what `keyring` knows, for a daemon of the newest
-    /// known release.
+    /// Plans the conversion of `exports` with the keys of `keyring`, for a daemon of the newest known
+    /// release.
     ///
-    /// What several exports have in common is planned once.
+    /// Common parts of several exports are planned once.
     ///
     /// # Errors
     /// See [`PlanError`].
@@ -404,7 +400,8 @@ impl Plan {
         Self::of_any(exports, keyring, target)
     }
 
-    /// The same, also of exports that have none of their layers, which can be looked at.
+    /// Same as [`for_target`](Self::for_target), but also accepts exports without any of their layers, for
+    /// inspection.
     pub(crate) fn of_any(
         exports: &[CacheExport],
         keyring: &Keyring,
@@ -447,26 +444,26 @@ impl Plan {
         })
     }
 
-    /// The records for which no key source has the key, apart from SBOM scans.
+    /// Returns the records for which no key source has the key, except SBOM scans.
     pub fn unkeyed(&self) -> impl Iterator<Item = &Lost> {
         let without = [LostReason::NoKey, LostReason::Unproven];
         self.lost.iter().filter(move |lost| without.contains(&lost.reason))
     }
 
-    /// How warm the plan alone makes a root; `None` if there is nothing in it.
+    /// Returns how warm the plan alone makes a root; `None` if it is empty.
     pub fn degree(&self) -> Option<Degree> {
         let has_links = self.steps.iter().any(|step| !step.links.is_empty());
         Degree::of(has_links, || !self.layers.is_empty())
     }
 
-    /// The layouts that may have a blob, that of its source first.
+    /// Returns the layouts that may have a blob, that of its source first.
     pub(crate) fn layouts_of(&self, blob: &Blob) -> Vec<&Layout> {
         let own = self.sources.get(blob.source.0);
         let layouts = own.into_iter().chain(&self.sources).map(|source| &*source.layout);
         own_first(layouts)
     }
 
-    /// The time of the newest thing in the plan.
+    /// Returns the time of the newest part of the plan.
     pub fn newest(&self) -> Option<Time> {
         let layers = self.layers.iter().map(|layer| layer.created_at);
         let results = self.steps.iter().flat_map(|step| &step.results);
@@ -475,7 +472,7 @@ impl Plan {
 }
 
 impl Blob {
-    /// What names the blob `digest`, which this is, in a layout.
+    /// Returns the descriptor of the blob `digest` in a layout.
     pub(crate) fn descriptor(&self, digest: Digest) -> Descriptor {
         Descriptor {
             media_type: self.media_type.clone(),

@@ -11,11 +11,12 @@ use crate::image::WholeImage;
 use crate::manifest::Style;
 
 impl Plan {
-    /// Adds the layers of `image`, and makes them the result of the source that the image is. With
-    /// [`add_images`](Self::add_images) after it, that is what a daemon has that pulled the image.
+    /// Adds the layers of `image`, and makes them the result of the image's source. Followed by
+    /// [`add_images`](Self::add_images), this is the state of a daemon that pulled the image.
     ///
     /// # Errors
-    /// If a cache or another image contradicts it about a layer, or the plan does not fit together.
+    /// Returns an error if a cache or another image contradicts it about a layer, or the plan is
+    /// inconsistent.
     pub fn add_layers(&mut self, image: &WholeImage) -> Result<(), PlanError> {
         self.check()?;
         let name = image.name();
@@ -46,12 +47,12 @@ impl Plan {
         Ok(())
     }
 
-    /// Gives each source that the image is the result `layer`, unless it has one.
+    /// Gives each source of the image the result `layer`, unless it has one.
     fn add_sources(&mut self, image: &WholeImage, layer: LayerIndex) {
         let created_at = self.layers[layer].created_at;
         let known: BTreeSet<_> = self.steps.iter().map(|step| step.key.clone()).collect();
         for key in image.on.records.iter().map(|record| KeyId::from(*record)) {
-            // One that is there gets its result with the documents.
+            // An existing one gets its result with the documents.
             if !known.contains(&key) {
                 let results = vec![StepResult { layer, created_at }];
                 let name = image.name().map(|name| format!("FROM {name}"));
@@ -60,7 +61,7 @@ impl Plan {
         }
     }
 
-    /// Without a cache the images tell what the worker is called.
+    /// Without a cache the worker id is derived from the images.
     fn name_worker(&mut self) {
         let images = self.sources.iter().filter(|source| source.style == Style::Image);
         let manifests: Vec<_> = images.map(|image| image.manifest.to_string()).collect();

@@ -1,13 +1,13 @@
-//! Whether the parts of a plan fit together.
+//! Checks whether the parts of a plan are consistent.
 
 use bkstate::Digest;
 
 use super::Plan;
 
-/// What does not fit together in a plan.
+/// An inconsistency in a plan.
 ///
-/// A plan is made so that everything refers to what is in it and comes before. It is plain data, and may be
-/// changed; one that no longer fits together is not carried out.
+/// In a plan everything refers to earlier parts of it. It is plain data, and may be changed; an inconsistent
+/// plan is not executed.
 ///
 /// ```
 /// use oci2bk::convert::ConvertError;
@@ -30,19 +30,19 @@ use super::Plan;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrokenPlan {
-    /// A part refers to one that is not there, or that does not come before it.
+    /// A part refers to one that is missing or does not come before it.
     #[error(
         "{part} {index} of the plan refers to {other} {to}, which is not there or does not come before it; \
          make the plan anew"
     )]
     Reference {
-        /// What refers: `snapshot`, `layer`, `step`, `document` or `blob`.
+        /// The referring part: `snapshot`, `layer`, `step`, `document` or `blob`.
         part: &'static str,
-        /// Which of them, in the order of the plan.
+        /// Its index in the plan.
         index: usize,
-        /// To what: `snapshot`, `layer`, `step` or `source`.
+        /// The kind of the target: `snapshot`, `layer`, `step` or `source`.
         other: &'static str,
-        /// The index of that.
+        /// The index of the target.
         to: usize,
     },
     /// A part refers to a blob that is not in the plan.
@@ -50,9 +50,9 @@ pub enum BrokenPlan {
         "{part} {index} of the plan has the blob {blob}, which is not in it; make the plan anew"
     )]
     Blob {
-        /// What refers: `snapshot` or `layer`.
+        /// The referring part: `snapshot` or `layer`.
         part: &'static str,
-        /// Which of them, in the order of the plan.
+        /// Its index in the plan.
         index: usize,
         /// The blob.
         blob: Digest,
@@ -60,8 +60,8 @@ pub enum BrokenPlan {
 }
 
 impl Plan {
-    /// Checks that everything in the plan refers to what is in it, and layers, snapshots and steps to those
-    /// before them.
+    /// Checks that all references in the plan are valid, and that layers, snapshots and steps refer to
+    /// earlier ones.
     ///
     /// ```
     /// use oci2bk::{CacheExport, Keyring, Limits, Plan};
@@ -75,7 +75,7 @@ impl Plan {
     /// ```
     ///
     /// # Errors
-    /// The first that does not.
+    /// Returns the first invalid reference.
     pub fn check(&self) -> Result<(), BrokenPlan> {
         for (index, snapshot) in self.snapshots.iter().enumerate() {
             refers("snapshot", index, "snapshot", snapshot.parent, index)?;
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(plan().check(), Ok(()));
     }
 
-    /// How its message begins, and a change of a plan.
+    /// The start of its message, and a change of a plan.
     type Case<'c> = (&'static str, &'c dyn Fn(&mut Plan));
 
     #[test]

@@ -1,4 +1,4 @@
-//! From the records of cache configs to the solver's keys.
+//! Converts the records of cache configs to the solver's keys.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -21,11 +21,11 @@ use crate::keys::Resolved;
 pub(super) struct Steps {
     pub(super) steps: TiVec<StepIndex, Step>,
     pub(super) lost: Vec<Lost>,
-    /// For each step the input that its result is one layer more than, where that is known.
+    /// For each step, the input to which its result adds one layer, if known.
     pub(super) bases: TiVec<StepIndex, Option<usize>>,
-    /// Only looked up.
+    /// Only used for lookups.
     step_of: HashMap<KeyId, StepIndex>,
-    /// What the op of each record lies on. Many records may have one op.
+    /// The base of each record's op. Many records may have one op.
     bases_of: BTreeMap<Digest, Option<Base>>,
     /// The steps' results, each as step and layer. One step may have very many.
     results: BTreeSet<(StepIndex, LayerIndex)>,
@@ -70,7 +70,7 @@ impl Steps {
         }
     }
 
-    /// The edges to `record`, or why there can be none.
+    /// Returns the edges to `record`, or why there can be none.
     fn links(
         &self,
         record: &Record,
@@ -111,7 +111,7 @@ impl Steps {
         Ok(links)
     }
 
-    /// The step with these edges, made if it is new.
+    /// Returns the step with these edges, created if it is new.
     fn step(&mut self, record: &Record, key: Option<&Resolved>, links: Vec<StepLink>) -> StepIndex {
         let id = self.key_id(record, &links);
         *self.step_of.entry(id.clone()).or_insert_with(|| {
@@ -124,8 +124,8 @@ impl Steps {
         })
     }
 
-    /// The id of a root key is its digest; any other follows from the op and the keys it is
-    /// reached from, so the same step on the same inputs is the same key in every export.
+    /// Returns the id of a key: for a root key its digest; any other is derived from the op and the keys of
+    /// its inputs, so the same step on the same inputs is the same key in every export.
     fn key_id(&self, record: &Record, links: &[StepLink]) -> KeyId {
         let Some(first) = links.first() else { return KeyId::from(record.digest) };
         let op = Digest::of(format!("{}@{}", first.link.digest, first.link.output));
@@ -156,7 +156,7 @@ impl Steps {
         }
     }
 
-    /// What is known of a record without a name of its own.
+    /// Returns a description of a record without a name.
     fn hint(
         &self,
         record: &Record,
@@ -170,7 +170,7 @@ impl Steps {
     }
 }
 
-/// Not in the words of `cache.db`, which are Go's.
+/// Not with the names of `cache.db`, which are Go's.
 impl Serialize for StepLink {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { from, link: Link { input, output, digest, selector } } = self;

@@ -1,4 +1,4 @@
-//! Exports made by hand and plans of them, for tests. Their layer blobs have the right size only.
+//! Hand-made exports and plans of them, for tests. Their layer blobs only have the right size.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::place::Scope;
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
-/// What a conversion with blobs puts into a state.
+/// The scope of a conversion with blobs.
 pub(crate) const fn scope(extract: bool) -> Scope {
     Scope { extract, blobs: true }
 }
 
-/// The descriptor of a layer that says nothing but what it must.
+/// Returns the descriptor of a layer with only the required data.
 pub(crate) fn plain(name: &str) -> Value {
     let mut layer = layer(name, GZIP);
     let diff_id = layer["annotations"]["containerd.io/uncompressed"].take();
@@ -32,7 +32,7 @@ pub(crate) fn plain(name: &str) -> Value {
     layer
 }
 
-/// The descriptor of the same layer as [`plain`], compressed differently.
+/// Returns the descriptor of the same layer as [`plain`], with another compression.
 pub(crate) fn recompressed(name: &str) -> Value {
     let mut layer = plain(name);
     layer["mediaType"] = ZSTD.into();
@@ -40,7 +40,7 @@ pub(crate) fn recompressed(name: &str) -> Value {
     layer
 }
 
-/// The descriptor of a layer with a description and a time.
+/// Returns the descriptor of a layer with a description and a time.
 pub(crate) fn described(name: &str) -> Value {
     layer(name, GZIP)
 }
@@ -57,22 +57,22 @@ pub(crate) fn diff_id(name: &str) -> Digest {
     Digest::of(format!("tar of {name}"))
 }
 
-/// The op digest of the step `name`.
+/// Returns the op digest of the step `name`.
 pub(crate) fn op(name: &str) -> OpDigest {
     OpDigest::from(Digest::of(format!("op {name}")))
 }
 
-/// What an export calls the record of the step `name`.
+/// Returns the digest of the record of the step `name` in an export.
 pub(crate) fn record(name: &str) -> Digest {
     op(name).record(0)
 }
 
-/// The member `layers` of a record whose only result has the node `top` on top.
+/// Returns the member `layers` of a record whose only result has the top node `top`.
 pub(crate) fn result(top: usize) -> Value {
     json!([{"layer": top}])
 }
 
-/// An export with these layer descriptors, nodes `(blob, parent)` and records.
+/// Creates an export with these layer descriptors, nodes `(blob, parent)` and records.
 pub(crate) fn export(
     layers: &[Value],
     nodes: &[(&str, i64)],
@@ -94,12 +94,12 @@ pub(crate) fn export(
     (layout, export)
 }
 
-/// A keyring that has the op digests of the steps of these names.
+/// Returns a keyring with the op digests of the steps with these names.
 pub(crate) fn keyring(names: &[&str]) -> Keyring {
     keyring_with_bases(names, None)
 }
 
-/// The same from a source that tells what every step is one layer more than.
+/// Returns the same from a source that knows to which input every step adds one layer.
 pub(crate) fn keyring_with_bases(names: &[&str], base: Option<Base>) -> Keyring {
     let candidates = names.iter().map(|name| Candidate {
         op_digest: op(name),
@@ -121,7 +121,7 @@ pub(crate) fn keyring_with_bases(names: &[&str], base: Option<Base>) -> Keyring 
     keyring
 }
 
-/// A command that adds a layer to its input `base`.
+/// Returns a command that adds a layer to its input `base`.
 fn one_layer_more(base: Base) -> Arc<Vertex> {
     let input = i64::try_from(base.input).unwrap();
     let root = Mount { input, dest: "/".to_owned(), ..Mount::default() };
@@ -130,7 +130,7 @@ fn one_layer_more(base: Base) -> Arc<Vertex> {
     Arc::new(Vertex { op, default_platform: "linux/amd64".parse().unwrap() })
 }
 
-/// The plan of one export whose steps of these names have keys.
+/// Returns the plan of one export in which the steps with these names have keys.
 pub(crate) fn planned(
     layers: &[Value],
     nodes: &[(&str, i64)],

@@ -3,12 +3,12 @@ use serde_json::{Value, json};
 use super::testing::*;
 use super::*;
 
-/// A root record.
+/// Returns a root record.
 fn root(name: &str) -> Value {
     json!({"digest": record(name)})
 }
 
-/// A record on top of the record at `link`, without a result.
+/// Returns a record on top of the record at `link`, without a result.
 fn step(name: &str, link: usize) -> Value {
     json!({"digest": record(name), "inputs": [[{"link": link}]]})
 }
@@ -65,7 +65,7 @@ fn one_layer_compressed_twice_is_two_records_of_one_snapshot() {
     assert_ne!(plan.layers[0].record, plan.layers[1].record);
     assert_eq!(plan.snapshots.len(), 1);
     assert_eq!(plan.snapshots[0].chain_id, diff_id("a"));
-    // The first blob is the one that is unpacked.
+    // The first blob is unpacked.
     assert_eq!(plan.snapshots[0].blob, blob("a"));
     assert!(plan.layers.iter().all(|layer| layer.snapshot == SnapshotIndex(0)));
 }
@@ -90,7 +90,7 @@ fn chains_are_named_as_image_spec_names_them() {
 
 #[test]
 fn an_explicit_chain_is_stacked_in_its_own_order() {
-    // c lies on b by its node, and on nothing of the kind in the chain.
+    // c is on top of b by its node, but not in the chain.
     let explicit = json!({
         "digest": record("x"),
         "inputs": [[{"link": 0}]],
@@ -169,7 +169,7 @@ fn without_a_key_a_step_and_all_above_are_lost_and_its_siblings_kept() {
     assert_eq!(plan.unkeyed().map(|lost| lost.digest).collect::<Vec<_>>(), [record("no key")]);
     let names: Vec<_> = plan.steps.iter().map(|step| step.name.as_deref()).collect();
     assert_eq!(names, [None, Some("RUN kept"), Some("RUN sibling")]);
-    // What is told of them: the description of a layer, the name of the step.
+    // Their descriptions: that of a layer, the name of the step.
     let hints: Vec<_> = plan.lost.iter().map(|lost| lost.hint.as_deref()).collect();
     assert_eq!(hints, [Some("RUN b"), Some("RUN above"), Some("RUN higher")]);
 }
@@ -226,7 +226,7 @@ fn what_two_exports_have_in_common_is_planned_once() {
     assert_eq!(plan.sources.len(), 2);
 }
 
-/// The plan of two exports that have the layer `a`, each with a descriptor of its own.
+/// Returns the plan of two exports with the layer `a`, each with another descriptor.
 fn described_twice(first: Value, second: Value) -> Result<Plan, PlanError> {
     let records = json!([root("r"), step_with("x", 0, 0)]);
     let of = |layer: Value| export(&[layer], &[("a", -1)], &records);
@@ -444,7 +444,7 @@ fn a_plan_is_the_same_every_time_and_in_any_order_of_the_records() {
     let json = |records: &Value| {
         let plan = planned(&layers, &nodes, records, &["x", "y"]);
         let mut json = serde_json::to_value(&plan).unwrap();
-        // Where the layout lies, and what its manifest is called.
+        // The path of the layout, and the digest of its manifest.
         json["sources"][0].take();
         json["worker_id"].take();
         json
@@ -474,8 +474,8 @@ fn the_json_of_a_plan_has_the_names_of_its_fields() {
     assert_eq!(json["sources"][0]["style"], "image-manifest");
 }
 
-/// A chain of layers and steps, and as many results of one step, so that whatever is not linear
-/// would take minutes.
+/// A chain of layers and steps, and as many results of one step, so that anything non-linear would take
+/// minutes.
 #[test]
 fn ten_thousand_layers_and_steps_are_planned() {
     const DEPTH: usize = 10_000;

@@ -1,9 +1,9 @@
-//! From the keys of the release that exported a cache to those of the release that will use it.
+//! Translates the keys of the release that exported a cache to those of the release that will use it.
 //!
-//! Op and result are the same whatever a release calls the step, so where a key source has the op,
-//! the links get the target's op digest and selectors. The exporter's own are not kept beside them:
-//! nothing would look for them, but the target would list them as records of their own when it
-//! exports the cache again (`addBacklinks` in BuildKit `solver/exporter.go`).
+//! Op and result do not depend on a release's name for the step, so if a key source has the op, the links get
+//! the target's op digest and selectors. The exporter's own are not kept: no lookup would use them, but the
+//! target would list them as separate records when it exports the cache again (`addBacklinks` in BuildKit
+//! `solver/exporter.go`).
 
 mod misses;
 mod scans;
@@ -21,18 +21,18 @@ use crate::config::{Input, Record, RecordIndex};
 use crate::export::CacheExport;
 use crate::keys::{Keyring, Resolved};
 
-/// The keys of one export, as a target knows them.
+/// The keys of one export for a target.
 pub(super) struct Translation<'a> {
     records: &'a [Record],
     keyring: &'a Keyring,
     target: Target,
-    /// The releases that name the records as the export does, as far as their ops are known.
+    /// The releases that name the records as in the export, as far as their ops are known.
     named: Option<Releases>,
-    /// Those of them that the key sources allow for.
+    /// Those of them that are consistent with the key sources.
     exporter: Option<Releases>,
-    /// The records that others build on, where that is looked at.
+    /// The records that others build on, if that is needed.
     built_on: BTreeSet<RecordIndex>,
-    /// What the target calls the op of each record. Many records may have one op.
+    /// The target's names for the op of each record. Many records may have one op.
     names: BTreeMap<Digest, Vec<OpDigest>>,
 }
 
@@ -53,23 +53,23 @@ impl<'a> Translation<'a> {
         translation
     }
 
-    /// The releases of one of which the exporter was.
+    /// Returns the possible releases of the exporter.
     pub(super) fn exporter(&self) -> Option<Releases> {
         self.exporter
     }
 
-    /// Whether any key is another than the exporter's.
+    /// Returns whether any key differs from the exporter's.
     pub(super) fn is_translated(&self) -> bool {
         let mut keys = self.records.iter().filter_map(|record| self.key(record));
         !self.is_identity() && keys.any(|key| key.vertex.is_some())
     }
 
-    /// What the exporter calls `record`.
+    /// Returns the exporter's key of `record`.
     pub(super) fn key(&self, record: &Record) -> Option<&'a Resolved> {
         self.keyring.get(&record.digest)
     }
 
-    /// The exporter names everything as the target does.
+    /// Returns whether the exporter names everything as the target does.
     fn is_identity(&self) -> bool {
         let target = self.target.class();
         let as_target =
@@ -77,8 +77,8 @@ impl<'a> Translation<'a> {
         self.named.is_some_and(|named| named.classes().any(as_target))
     }
 
-    /// What the target calls the op of `record`: several, if that depends on how the daemon was
-    /// built, or on the release of the frontend. None if it has no key.
+    /// Returns the target's op digests of `record`: several, if they depend on how the daemon was built, or
+    /// on the release of the frontend. Empty if it has no key.
     pub(super) fn op_digests(&self, record: &Record) -> &[OpDigest] {
         self.names.get(&record.digest).map(Vec::as_slice).unwrap_or_default()
     }
@@ -94,7 +94,7 @@ impl<'a> Translation<'a> {
         let mut digests = Vec::new();
         for vertex in [Some(vertex), newer.as_ref()].into_iter().flatten() {
             for encoding in self.target.encodings() {
-                // An op that has a digest in one encoding has one in all.
+                // An op with a digest in one encoding has one in all.
                 digests.extend(vertex.digest(encoding).ok());
             }
             digests.dedup();
@@ -102,9 +102,9 @@ impl<'a> Translation<'a> {
         if digests.is_empty() { vec![key.op_digest.clone()] } else { digests }
     }
 
-    /// The target's selectors for input `number` of the op of `key`, in place of that of
-    /// `alternative`. None if they are not known: the op digest says nothing of what the mounts of a command
-    /// select, so what the key source says of that has to be what the export says.
+    /// Returns the target's selectors for input `number` of the op of `key`, replacing that of `alternative`.
+    /// `None` if they are not known: the op digest does not include what the mounts of a command select, so
+    /// the selection in the key source must be the one in the export.
     pub(super) fn selectors(
         &self,
         key: &Resolved,
@@ -124,21 +124,21 @@ impl<'a> Translation<'a> {
         };
         let is_proven = Selectors::ALL.into_iter().any(proves);
         if !exported.is_empty() {
-            // Another directory than that of the op that is known: one digest may stand for both.
+            // Another directory than that of the known op: one digest may cover both.
             return vec![if is_proven { selector } else { exported }];
         }
         if !may_be_contents(self.records, vertex, number, alternative) {
             return is_proven.then_some(selector).into_iter().collect();
         }
-        // A key of contents has no selector in any release. Up to v0.12 others had none either.
+        // A content key has no selector in any release. Up to v0.12 others had none either.
         let mut classes = self.named.iter().flat_map(Releases::classes);
         let ambiguous = classes.any(|class| proves(class.selectors));
         if ambiguous && !selector.is_empty() { vec![exported, selector] } else { vec![exported] }
     }
 }
 
-/// What the key sources tell of the release that made `records`; nothing if that leaves out any of
-/// which they have the op.
+/// Returns what the key sources say about the release that made `records`; `None` if that excludes any whose
+/// op they have.
 fn told(records: &[Record], keyring: &Keyring) -> Option<Span> {
     let keys = records.iter().filter_map(|record| keyring.get(&record.digest));
     let mut told = keys.filter(|key| key.vertex.is_some()).map(|key| key.builder);
@@ -146,7 +146,8 @@ fn told(records: &[Record], keyring: &Keyring) -> Option<Span> {
     told.try_fold(first, |all, builder| Some(all.or(builder?)))
 }
 
-/// The releases that name all `records` so, as far as their ops are known; nothing if there is none.
+/// Returns the releases that name all `records` like this, as far as their ops are known; `None` if there is
+/// none.
 fn named(records: &[Record], keyring: &Keyring) -> Option<Releases> {
     let known: Vec<_> = records
         .iter()
@@ -160,7 +161,7 @@ fn named(records: &[Record], keyring: &Keyring) -> Option<Releases> {
         .iter()
         .map(|(record, op_digest, vertex)| (record.digest, (op_digest, vertex)))
         .collect();
-    // Some classes differ in one of the two only, or in neither.
+    // Some classes differ in only one of the two, or in neither.
     let (mut named, mut selected) = (BTreeMap::new(), BTreeMap::new());
     let evidence = |class: &Class| {
         let names_so = || ops.values().all(|(digest, vertex)| names_so(class, digest, vertex));
@@ -181,8 +182,8 @@ fn names_so(class: &Class, op_digest: &OpDigest, vertex: &Vertex) -> bool {
     })
 }
 
-/// Whether the selectors of `record` are those of `class`. If they are those of none, the op is not
-/// quite the one of the record, and says nothing.
+/// Returns whether the selectors of `record` are those of `class`. If they match no class, the op is not
+/// exactly the one of the record, and tells nothing.
 fn selects_so(class: Selectors, records: &[Record], record: &Record, vertex: &Vertex) -> bool {
     let fits = |class: Selectors| {
         record.inputs.iter().enumerate().all(|(number, alternatives)| {
@@ -197,8 +198,8 @@ fn selects_so(class: Selectors, records: &[Record], record: &Record, vertex: &Ve
     fits(class) || !Selectors::ALL.into_iter().any(fits)
 }
 
-/// Whether `alternative`, which has no selector, may stand for the contents of the input. Keys of
-/// contents have no inputs.
+/// Returns whether `alternative`, which has no selector, may be for the content of the input. Content keys
+/// have no inputs.
 fn may_be_contents(
     records: &[Record],
     vertex: &Vertex,

@@ -1,4 +1,4 @@
-//! The source of a conversion, as it is written on the command line.
+//! The source of a conversion, in the form of the command line.
 //!
 //! | form | meaning |
 //! |---|---|
@@ -7,19 +7,18 @@
 //! | `oci:DIR:TAG`, `DIR:TAG` | the cache with this tag |
 //! | `oci:DIR@DIGEST`, `DIR@DIGEST` | the cache with this digest, tagged or not |
 //! | `oci-archive:FILE[:TAG\|@DIGEST]` | the same in a tar archive |
-//! | `ocidir://DIR[:TAG\|@DIGEST]`, `oci-layout://DIR[:TAG\|@DIGEST]` | the same as regctl and docker buildx write it |
-//! | `s3dir:DIR[:NAME]` | the cache of this name in the mirror of one in S3 or Azure; the only one, or `buildkit`, without it |
-//! | `docker-archive:FILE[:IMAGE]` | the image of this name in what `docker save` wrote |
-//! | `type=local,src=DIR[,tag=TAG][,digest=DIGEST]` | what BuildKit's `--import-cache` and buildx's `--cache-from` take |
+//! | `ocidir://DIR[:TAG\|@DIGEST]`, `oci-layout://DIR[:TAG\|@DIGEST]` | the same in the form of regctl and docker buildx |
+//! | `s3dir:DIR[:NAME]` | the cache with this name in a mirror from S3 or Azure; without a name the only one, or `buildkit` |
+//! | `docker-archive:FILE[:IMAGE]` | the image with this name in an archive of `docker save` |
+//! | `type=local,src=DIR[,tag=TAG][,digest=DIGEST]` | the form of BuildKit's `--import-cache` and buildx's `--cache-from` |
 //!
-//! As in skopeo, the first `:` after `oci:` or `oci-archive:` (here also the first `@`) ends the path.
-//! A path with these characters in it, or one that looks like another form, can be given as
-//! `type=local,src=DIR`. A word that starts with `/` or `.` is always a path. Of `TAG@DIGEST` the digest counts,
-//! as it does for BuildKit.
+//! As in skopeo, the first `:` after `oci:` or `oci-archive:` (here also the first `@`) ends the path. A path
+//! with these characters, or one that looks like another form, can be given as `type=local,src=DIR`. An
+//! argument that starts with `/` or `.` is always a path. In `TAG@DIGEST` the digest counts, as in BuildKit.
 //!
-//! Whether `DIR:TAG` is a path shows when it is opened: one that is there counts as such
-//! ([`Source::on_disk`]). Every form takes a directory as well as a tar archive of one, and a mirror of a
-//! cache, which shows then, too.
+//! Whether `DIR:TAG` is a path is decided when it is opened: an existing file is a path
+//! ([`Source::on_disk`]). Every form accepts a directory as well as a tar archive of one, and a mirror of a
+//! cache, which is detected then, too.
 //!
 //! ```
 //! use oci2bk::Source;
@@ -29,7 +28,7 @@
 //! assert_eq!(source.reference, Reference::Tag("main".to_owned()));
 //! assert_eq!(source.to_string(), "oci:cache:main");
 //!
-//! // What needs a network is fetched with other tools first.
+//! // A cache in a network must be fetched with other tools first.
 //! let error = "type=registry,ref=example.com/cache".parse::<Source>().unwrap_err();
 //! assert!(matches!(error, ParseSourceError::Registry { reference } if reference == "example.com/cache"));
 //! let error = "type=s3,bucket=builds,prefix=ci/,name=main".parse::<Source>().unwrap_err();
@@ -59,16 +58,16 @@ use remote::Attributes;
 
 pub use remote::Remote;
 
-/// A layout, and which cache in it is meant.
+/// A layout, and the reference to a cache in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The directory of the layout, or a tar archive of it.
     pub path: PathBuf,
-    /// Which cache in it.
+    /// The cache in it.
     pub reference: Reference,
 }
 
-/// Which cache of a layout is meant.
+/// The reference to a cache of a layout.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Reference {
     /// The only cache, or the one tagged `latest` if there are several.
@@ -80,56 +79,56 @@ pub enum Reference {
     Digest(Digest),
 }
 
-/// Why a word does not name a source.
+/// Why an argument does not name a source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseSourceError {
-    /// No path is given.
+    /// The path is missing.
     #[error("{text:?} names no directory or archive")]
     NoPath {
-        /// The whole word.
+        /// The whole argument.
         text: String,
     },
     /// The tag is empty.
     #[error("{text:?} has an empty tag; leave it out to take the only cache, or the latest")]
     EmptyTag {
-        /// The whole word.
+        /// The whole argument.
         text: String,
     },
     /// The digest is malformed.
     #[error("{text:?} has a malformed digest")]
     Digest {
-        /// The whole word.
+        /// The whole argument.
         text: String,
-        /// What is wrong with the digest.
+        /// The cause.
         #[source]
         source: ParseDigestError,
     },
-    /// It is in a registry.
+    /// The source is in a registry.
     #[error("it is in a registry, and registries are not read")]
     Registry {
-        /// What the registry calls it.
+        /// Its name in the registry.
         reference: String,
     },
-    /// It is in a place that other tools read.
+    /// The source is in a place that other tools read.
     #[error("{text:?} is not in an OCI layout")]
     Transport {
-        /// The whole word.
+        /// The whole argument.
         text: String,
     },
-    /// It is where only a client of that place gets it from.
+    /// The source is in a place that only its own client can read.
     #[error("it is {0}, which is not read")]
     Elsewhere(Box<Remote>),
-    /// It is in the cache of GitHub Actions, which no client reads.
+    /// The source is in the cache of GitHub Actions, which no client reads.
     #[error("the cache of GitHub Actions is read by builds in a workflow only")]
     Actions,
-    /// What is to be chosen in an archive of `docker save` is not the name of an image.
+    /// The selected part of an archive of `docker save` is not the name of an image.
     #[error("{text:?} does not name an image of the archive; write docker-archive:FILE:NAME:TAG")]
     ImageName {
-        /// The whole word.
+        /// The whole argument.
         text: String,
     },
-    /// It is what comes from stdin.
+    /// The source is stdin.
     #[error(
         "a source is not read from stdin, since its layers are read in any order; write it to a file \
          first, such as with: cat > cache.tar"
@@ -141,7 +140,7 @@ pub enum ParseSourceError {
         /// The type.
         kind: String,
     },
-    /// An attribute is not known.
+    /// An attribute is unknown.
     #[error("unknown attribute {key:?}; the directory is src, and others are type, tag and digest")]
     UnknownAttribute {
         /// The attribute.
@@ -162,20 +161,20 @@ pub enum ParseSourceError {
     /// Quotes are unbalanced or inside a field.
     #[error("{text:?} has a misplaced quote; quote a whole field and double quotes inside it")]
     Quote {
-        /// The whole word.
+        /// The whole argument.
         text: String,
     },
 }
 
 const OCI_PREFIX: &str = "oci:";
-/// What stands before the path of a layout: for skopeo, for regctl, and for docker buildx.
+/// Prefixes of the path of a layout: skopeo's, regctl's, and docker buildx's.
 const LAYOUT_PREFIXES: [&str; 5] =
     [OCI_PREFIX, "oci-archive:", "ocidir://", "oci-layout://", "s3dir:"];
 const DOCKER_ARCHIVE: &str = "docker-archive:";
-/// Other places that skopeo reads from (v1.22 `docs/skopeo.1.md`).
+/// Other places that skopeo can read (v1.22 `docs/skopeo.1.md`).
 const TRANSPORTS: [&str; 5] = ["containers-storage:", "dir:", "docker-daemon:", "ostree:", "sif:"];
 const DOCKER_PREFIX: &str = "docker://";
-/// What attributes start with.
+/// Prefixes of attributes.
 const ATTRIBUTES: [&str; 4] = ["type=", "src=", "ref=", "dest="];
 
 impl FromStr for Source {
@@ -210,10 +209,10 @@ impl FromStr for Source {
 }
 
 impl Source {
-    /// What the source means with what is on disk: `DIR:TAG` and `DIR@DIGEST` are a cache in a layout if `DIR` is
-    /// there and nothing has the whole word for its name. Of several such, the longest counts.
+    /// Resolves the source against the files on disk: `DIR:TAG` and `DIR@DIGEST` mean a cache in a layout if
+    /// `DIR` exists and no file has the whole argument as its name. The longest such `DIR` counts.
     ///
-    /// Everything that opens a source does this first.
+    /// Every function that opens a source calls this first.
     ///
     /// ```
     /// use oci2bk::Source;
@@ -234,7 +233,7 @@ impl Source {
     }
 }
 
-/// The layout, and what is chosen in it, of a path that is not there itself; `None` if no part of it is.
+/// Splits a path that does not exist into a layout and the selection in it; `None` if no part of it exists.
 fn split(path: &Path) -> Option<Result<Source, ParseSourceError>> {
     let text = path.to_str()?;
     if path.symlink_metadata().is_ok() {
@@ -269,7 +268,7 @@ pub(crate) fn hint(path: &Path) -> String {
     }
 }
 
-/// The shortest form that parses to the same source.
+/// Formats the shortest form that parses to the same source.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.to_string_lossy();
@@ -286,7 +285,7 @@ impl fmt::Display for Source {
 }
 
 impl Source {
-    /// The source as the attributes that `--cache-from` and `--import-cache` take, if it is a directory.
+    /// Returns the source as attributes for `--cache-from` and `--import-cache`, if it is a directory.
     ///
     /// ```
     /// let source: oci2bk::Source = "oci:cache:main".parse()?;
@@ -304,7 +303,7 @@ impl Source {
     }
 }
 
-/// What is between a tag and a digest.
+/// The separator between a tag and a digest.
 const WITH_DIGEST: &str = "@sha256:";
 
 fn parse_oci(text: &str, rest: &str) -> Result<Source, ParseSourceError> {
@@ -312,7 +311,7 @@ fn parse_oci(text: &str, rest: &str) -> Result<Source, ParseSourceError> {
     Ok(Source { path: path.into(), reference: parse_reference(text, reference)? })
 }
 
-/// What is behind a path, with the character that separates it.
+/// Parses the part after a path, including its separator.
 fn parse_reference(text: &str, reference: &str) -> Result<Reference, ParseSourceError> {
     match reference.split_at_checked(1) {
         None => Ok(Reference::Default),
@@ -324,7 +323,7 @@ fn parse_reference(text: &str, reference: &str) -> Result<Reference, ParseSource
     }
 }
 
-/// An archive of `docker save`, in which images have the names that Docker completes.
+/// Parses an archive of `docker save`, in which images have names that Docker completes.
 fn parse_docker(text: &str, rest: &str) -> Result<Source, ParseSourceError> {
     let (path, image) = match rest.split_once(':') {
         Some((path, image)) => (path, Some(image)),
@@ -341,8 +340,8 @@ fn parse_docker(text: &str, rest: &str) -> Result<Source, ParseSourceError> {
     Ok(Source { path: path.into(), reference })
 }
 
-/// BuildKit's attributes (v0.32 `cmd/buildctl/build/importcache.go`, `client/solve.go`): keys in
-/// any case, a digest outweighs a tag, an empty digest counts as none.
+/// Parses BuildKit's attributes (v0.32 `cmd/buildctl/build/importcache.go`, `client/solve.go`): keys in any
+/// case, a digest takes precedence over a tag, an empty digest counts as none.
 fn parse_attributes(text: &str) -> Result<Source, ParseSourceError> {
     let mut attributes = Attributes::new();
     for field in csv_fields(text)? {
@@ -391,8 +390,8 @@ fn parse_digest(text: &str, digest: &str) -> Result<Reference, ParseSourceError>
     digest.parse().map(Reference::Digest).map_err(wrong)
 }
 
-/// Splits at commas; a field that starts with a quote ends at the next single quote, and two
-/// quotes in it stand for one.
+/// Splits at commas; a field that starts with a quote ends at the next single quote, and two quotes in it
+/// mean one.
 fn csv_fields(text: &str) -> Result<Vec<String>, ParseSourceError> {
     let misplaced = || ParseSourceError::Quote { text: text.to_owned() };
     let mut fields = Vec::new();
@@ -418,7 +417,7 @@ fn csv_fields(text: &str) -> Result<Vec<String>, ParseSourceError> {
     }
 }
 
-/// The field whose opening quote has been taken off, and what follows its closing quote.
+/// Parses a field after its opening quote; returns it and the text after its closing quote.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut field = String::new();
     let mut rest = text;

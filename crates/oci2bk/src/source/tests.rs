@@ -169,23 +169,23 @@ fn a_path_that_is_there_counts_before_a_tag_of_a_shorter_one() {
     ] {
         let word = format!("{cache}{reference}");
         assert_eq!(on_disk(&word), source(cache, expected), "{word}");
-        // Whoever only reads the word sees a path.
+        // Parsing alone sees a path.
         assert_eq!(parse(&word).unwrap(), source(&word, Reference::Default));
     }
-    // Nothing there is called so.
+    // No file has that name.
     let elsewhere = format!("{cache}-2:latest");
     assert_eq!(on_disk(&elsewhere), source(&elsewhere, Reference::Default));
     assert_eq!(hint(Path::new(&elsewhere)), "");
-    // The longest that is there, and what is there as a whole.
+    // The longest existing path, and a path that exists as a whole.
     let longer = format!("{cache}:main");
     std::fs::create_dir(&longer).unwrap();
     assert_eq!(on_disk(&format!("{longer}:x")), source(&longer, tag("x")));
     assert_eq!(on_disk(&longer), source(&longer, Reference::Default));
-    // A link is there, even if what it leads to is not.
+    // A link exists, even if its target does not.
     let link = format!("{cache}:link");
     std::os::unix::fs::symlink("nowhere", &link).unwrap();
     assert_eq!(on_disk(&link), source(&link, Reference::Default));
-    // What was chosen is chosen.
+    // A given selection stays.
     let chosen = source(&format!("{cache}:other"), tag("x"));
     assert_eq!(*chosen.on_disk(), chosen);
 }

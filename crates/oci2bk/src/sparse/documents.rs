@@ -17,7 +17,7 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    /// Adds those of the cache that `export` is, for all platforms of an image. Gives what an index says of
+    /// Adds the documents of the cache `export`, for all platforms of an image. Returns the index entry of
     /// the cache.
     pub(super) fn add(&mut self, export: &CacheExport) -> Result<Value, SparseError> {
         let top = export.layout.describe_blob(export.found.digest).map_err(ManifestError::from)?;
@@ -27,7 +27,7 @@ impl Documents {
             return Ok(entry);
         }
         self.add_config_of(export, document)?;
-        // Whatever the image consists of is found with the limits that reading the cache has kept.
+        // The parts of the image are found within the same limits as when the cache was read.
         let mut digests = reachable(&export.layout, std::slice::from_ref(&top))?;
         digests.remove(&top.digest);
         for digest in digests {
@@ -73,7 +73,7 @@ impl Documents {
     fn add_config(&mut self, export: &CacheExport, config: &Descriptor) -> Result<(), SparseError> {
         let limit = export.layout.limits().of_config();
         match export.layout.read_blob(config, limit) {
-            // As that of another platform in a partial copy.
+            // As for another platform in a partial copy.
             Err(BlobError::Missing { .. }) if config.digest != export.manifest.config.digest => {}
             content => {
                 let content = content.map_err(ManifestError::from)?;
@@ -83,7 +83,7 @@ impl Documents {
         Ok(())
     }
 
-    /// The contents, in the order of their digests.
+    /// Returns the contents, in the order of their digests.
     pub(super) fn blobs(&self) -> impl Iterator<Item = &[u8]> {
         self.blobs.values().map(Vec::as_slice)
     }

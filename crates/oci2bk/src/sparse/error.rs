@@ -1,4 +1,4 @@
-//! Why a sparse layout could not be written.
+//! Errors of writing a sparse layout.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::keys::{AttachError, SourceError};
 use crate::layout::{LayoutError, WriteError};
 use crate::manifest::{ManifestError, SelectError};
 
-/// Why a sparse layout could not be written.
+/// Why a sparse layout cannot be written.
 ///
 /// ```
 /// use oci2bk::sparse::{self, SparseError};
@@ -34,13 +34,13 @@ pub enum SparseError {
         /// The path.
         path: PathBuf,
     },
-    /// Something is there that is not a directory.
+    /// The path is not a directory.
     #[error("{} is not a directory; name a new one", path.display())]
     NotADirectory {
         /// The path.
         path: PathBuf,
     },
-    /// Something is in the directory that is not a sparse layout.
+    /// The directory has files that do not belong to a sparse layout.
     #[error(
         "{} is not empty, and not a sparse layout, which could be replaced; name a new directory",
         path.display()
@@ -61,7 +61,7 @@ pub enum SparseError {
     /// The keys that are attached to a cache cannot be read.
     #[error(transparent)]
     Keys(#[from] Box<SourceError>),
-    /// What was written cannot be read back.
+    /// The written layout cannot be read back.
     #[error(transparent)]
     Export(#[from] Box<ExportError>),
     /// The keys cannot be attached to the copy.
@@ -73,12 +73,12 @@ pub enum SparseError {
     /// A blob or the index cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The directory cannot be made or moved into its place.
+    /// The directory cannot be created or moved into its place.
     #[error("cannot write the sparse layout {}", path.display())]
     Place {
         /// The path.
         path: PathBuf,
-        /// What could not be done.
+        /// The cause.
         #[source]
         source: DirError,
     },
@@ -87,14 +87,14 @@ pub enum SparseError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
 }
 
 impl SparseError {
-    /// Whether the input is to blame, rather than the machine or the place.
+    /// Returns whether the input is the cause, and not the machine or the directory.
     ///
     /// ```
     /// use oci2bk::sparse::SparseError;

@@ -1,12 +1,12 @@
-//! Sparse layouts: what a build reads of a cache to find its steps, without the layers.
+//! Sparse layouts: the parts of a cache from which a build finds its steps, without the layers.
 //!
-//! A daemon that imports a cache reads its top object and its config. It reads a layer only if it has to unpack
-//! or to export it (BuildKit v0.34.2 `cache/remotecache/import.go`, `cache/remote.go`). On a root that has the
-//! layers, a layout without them is as good for `--cache-from`, and it has a few kilobytes.
+//! A daemon that imports a cache reads its top object and its config. It reads a layer only to unpack or
+//! export it (BuildKit v0.34.2 `cache/remotecache/import.go`, `cache/remote.go`). With a root that has the
+//! layers, a layout without them is equivalent for `--cache-from`, and takes a few kilobytes.
 //!
-//! A sparse layout has, for each cache: the entries of `index.json` with its tags, its top object and its config
-//! (of an inline cache the index, the manifests and the configs of the image), and the keys that are attached to
-//! it. Its `index.json` has the annotation [`ANNOTATION`].
+//! For each cache, a sparse layout has: the entries of `index.json` with its tags, its top object and its
+//! config (for an inline cache the index, the manifests and the configs of the image), and the keys attached
+//! to it. Its `index.json` has the annotation [`ANNOTATION`].
 //!
 //! ```
 //! use oci2bk::plan::PlanError;
@@ -26,7 +26,7 @@
 //!
 //! let layout = oci2bk::layout::Layout::open(&path, &limits)?;
 //! assert_eq!(layout.annotations()[sparse::ANNOTATION], "true");
-//! // Its steps are known, and there is nothing to convert.
+//! // It has the steps, but nothing to convert.
 //! let exports = CacheExport::read_all(source, &limits)?;
 //! assert!(exports[0].is_sparse());
 //! let error = Plan::new(&exports, &Keyring::for_exports(&exports)).unwrap_err();
@@ -58,16 +58,16 @@ pub use error::SparseError;
 use place::Place;
 use tags::{Tagged, with_tags};
 
-/// The annotation of the `index.json` of a sparse layout. A directory that has it can be replaced.
+/// The annotation in the `index.json` of a sparse layout. A directory with it can be replaced.
 pub const ANNOTATION: &str = "dev.oci2bk.sparse";
 
-/// What was written.
+/// The written layout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sparse {
-    /// The caches, in the order given. What two sources name is one.
+    /// The caches, in the given order. If two sources name the same cache, it counts once.
     pub caches: Vec<SparseCache>,
-    /// The bytes of the blobs.
+    /// Total size of the blobs, in bytes.
     pub bytes: u64,
 }
 
@@ -75,11 +75,11 @@ pub struct Sparse {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SparseCache {
-    /// What it was read from.
+    /// The source of the cache.
     pub of: Source,
-    /// The digest of its top object; of an inline cache, that of the image or its index.
+    /// The digest of its top object; for an inline cache, that of the image or its index.
     pub digest: Digest,
-    /// Where it is now. It is named by its digest if another cache has its tag.
+    /// Its place in the layout. It is named by its digest if another cache has its tag.
     pub source: Source,
 }
 
@@ -87,7 +87,7 @@ pub struct SparseCache {
 /// layout, which is replaced.
 ///
 /// # Errors
-/// See [`SparseError`]. `path` is then as it was.
+/// See [`SparseError`]. `path` is unchanged then.
 pub fn write(exports: &[CacheExport], path: &Path, limits: &Limits) -> Result<Sparse, SparseError> {
     let caches = with_tags(exports);
     if caches.is_empty() {
@@ -117,7 +117,7 @@ pub fn write(exports: &[CacheExport], path: &Path, limits: &Limits) -> Result<Sp
     Ok(Sparse { caches: caches.collect(), bytes: documents.bytes() })
 }
 
-/// Refuses a place that [`write()`] would refuse.
+/// Checks a path as [`write()`] does, without writing.
 ///
 /// # Errors
 /// See [`SparseError`].

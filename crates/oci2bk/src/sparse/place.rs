@@ -1,4 +1,4 @@
-//! Where a sparse layout is written, and moved to.
+//! The place of a sparse layout, and its staging directory.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
@@ -12,14 +12,13 @@ use crate::layout::{INDEX, Layout, OCI_LAYOUT};
 use crate::limits::Limits;
 use crate::manifest::OCI_INDEX;
 
-/// What directories and files may be, as BuildKit makes those of a layout (v0.34.2
-/// `client/ociindex/ociindex.go`).
+/// The modes of directories and files, as in BuildKit's layouts (v0.34.2 `client/ociindex/ociindex.go`).
 const DIRECTORY_MODE: u32 = 0o755;
 const FILE_MODE: u32 = 0o644;
-/// What a layout has.
+/// The entries of a layout.
 const OURS: [&str; 3] = [OCI_LAYOUT, INDEX, "blobs"];
 
-/// A directory to be, and the one beside it in which it is built. Dropping it removes that.
+/// A directory to create, and the directory beside it in which it is built. Dropping it removes the latter.
 pub(super) struct Place {
     path: PathBuf,
     parent: Dir,
@@ -29,12 +28,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Refuses a place that something else has, and makes an empty layout beside it.
+    /// Checks the place, and creates an empty layout beside it.
     pub(super) fn prepare(path: &Path) -> Result<Self, SparseError> {
         let (parent, name) = split(path)?;
         check_in(path, &parent, &name)?;
         let failed = |source| SparseError::Place { path: path.to_owned(), source };
-        // What a run that died left there has a name that nobody else uses.
+        // The name of an interrupted run's leftover is not used for anything else.
         let mut beside = OsString::from(".");
         beside.push(&name);
         beside.push(".oci2bk");
@@ -65,9 +64,9 @@ impl Place {
         Ok(())
     }
 
-    /// Moves the layout to its place, and removes one that was there.
+    /// Moves the layout to its place, and removes an old one.
     pub(super) fn publish(self) -> Result<(), SparseError> {
-        // Somebody may have put something there meanwhile.
+        // Another process may have created something there in the meantime.
         check_in(&self.path, &self.parent, &self.name)?;
         self.move_there().map_err(|source| SparseError::Place { path: self.path.clone(), source })
     }
@@ -84,18 +83,18 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // Either what was there before, or what was not finished. The next run removes what stays.
+        // Either the old layout, or an unfinished one. The next run removes what is left.
         let _ = self.parent.remove_tree(&*self.beside);
     }
 }
 
-/// Refuses what is neither empty nor a sparse layout.
+/// Rejects a place that is neither empty nor a sparse layout.
 pub(super) fn check(path: &Path) -> Result<(), SparseError> {
     let (parent, name) = split(path)?;
     check_in(path, &parent, &name)
 }
 
-/// The directory that is to have it, and its name there.
+/// Returns the parent directory, and the name in it.
 fn split(path: &Path) -> Result<(Dir, OsString), SparseError> {
     let name = path.file_name().ok_or_else(|| SparseError::NoName { path: path.to_owned() })?;
     let above = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -120,7 +119,7 @@ fn check_in(path: &Path, parent: &Dir, name: &OsStr) -> Result<(), SparseError> 
     Err(SparseError::NotEmpty { path: path.to_owned() })
 }
 
-/// Whether the directory is a layout that says so itself.
+/// Returns whether the directory is a layout with the annotation.
 fn is_sparse(path: &Path) -> bool {
     let layout = Layout::open(path, &Limits::default());
     layout.is_ok_and(|layout| layout.annotations().contains_key(ANNOTATION))

@@ -1,4 +1,4 @@
-//! Which tags the caches of a sparse layout have.
+//! The tags of the caches in a sparse layout.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ pub(super) struct Tagged<'e> {
 }
 
 impl Tagged<'_> {
-    /// What `--cache-from` calls it.
+    /// Returns its reference for `--cache-from`.
     pub(super) fn reference(&self) -> Reference {
         match self.tags.first() {
             _ if self.tags.contains(DEFAULT_TAG) => Reference::Default,
@@ -23,8 +23,8 @@ impl Tagged<'_> {
     }
 }
 
-/// The caches with their tags. Of several with the same tag the first keeps it; if none is called `latest`, the
-/// first without a tag is, since that is what BuildKit looks for.
+/// Assigns tags to the caches. Of several with the same tag, the first keeps it; if none has `latest`, the
+/// first without a tag gets it, since that is BuildKit's default.
 pub(super) fn with_tags(exports: &[CacheExport]) -> Vec<Tagged<'_>> {
     let mut caches: Vec<Tagged<'_>> = Vec::new();
     let mut taken = BTreeSet::new();

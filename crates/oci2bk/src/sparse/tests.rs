@@ -13,7 +13,7 @@ use crate::{Keyring, keys};
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// A layout with a cache of one layer, which the record `name` results in.
+/// Creates a layout with a cache of one layer, the result of the record `name`.
 fn cache(style: Style, name: &str, tags: &[&str]) -> TestLayout {
     let layout = TestLayout::new();
     layout.blob(GZIP, name);
@@ -105,7 +105,7 @@ fn the_first_of_several_keeps_a_tag_and_the_others_are_named_by_digest() {
         let copies = CacheExport::read_all(&cache.source, &Limits::default()).unwrap();
         assert_eq!(copies[0].found.digest, cache.digest);
     }
-    // The same one twice is one.
+    // The same one twice counts once.
     let twice = written(&exports(&[word(&first), word(&first)]), &path);
     assert_eq!(references(&twice), [Reference::Default]);
 }
@@ -136,7 +136,7 @@ fn an_inline_cache_has_all_platforms_of_its_image() {
             }),
         )
     };
-    // One is not there, as in a partial copy.
+    // One is missing, as in a partial copy.
     let absent = json!({"mediaType": "", "digest": Digest::of("absent"), "size": 1});
     let index = json!({"manifests": [image("amd64"), image("arm64"), absent]});
     let index = annotated(layout.json(OCI_INDEX, &index), REF_NAME, "latest");
@@ -186,7 +186,7 @@ fn only_new_empty_or_sparse_directories_are_written() {
     let place = place.path();
     fs::create_dir(place.join("empty")).unwrap();
     written(&all, &place.join("empty"));
-    // Replaced by that of another cache.
+    // Replaced by the layout of another cache.
     let other = cache(Style::Index, "b", &["latest"]);
     written(&exports(&[word(&other)]), &place.join("empty"));
     assert_eq!(blobs(&place.join("empty")).len(), 2);
@@ -197,7 +197,7 @@ fn only_new_empty_or_sparse_directories_are_written() {
         let error = write(&all, &place.join(name), &Limits::default()).unwrap_err();
         assert!(matches!(error, SparseError::NotADirectory { .. }), "{name}: {error}");
     }
-    // A full cache, and a sparse layout to which somebody added something.
+    // A full cache, and a sparse layout with an additional file.
     fs::write(place.join("empty/note"), "mine").unwrap();
     for path in [layout.path().to_owned(), place.join("empty")] {
         let error = write(&all, &path, &Limits::default()).unwrap_err();

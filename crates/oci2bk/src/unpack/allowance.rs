@@ -1,4 +1,4 @@
-//! What all layers of a run may cost together, on whatever threads they are unpacked.
+//! Limits on all layers of a run together, across threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,11 +7,11 @@ use bkstate::Digest;
 use super::error::UnpackError;
 use crate::limits::{Bound, Limits, name};
 
-/// The limits of a run, and how much of those for all its layers is spent.
+/// The limits of a run, and the amounts spent for all its layers.
 #[derive(Debug)]
 pub(crate) struct Allowance {
     pub(super) limits: Limits,
-    /// Bytes of the streams, which may be so many times those of the blobs.
+    /// Bytes of the streams, limited by a ratio to the blobs.
     streams: Counter,
     /// Bytes of the streams and of holes, as in `total-size`.
     bytes: Counter,
@@ -20,8 +20,8 @@ pub(crate) struct Allowance {
 }
 
 impl Allowance {
-    /// For a run that unpacks or checks layers whose blobs have `blob_bytes`, each counted once, however
-    /// often it is unpacked.
+    /// Returns the allowance of a run that unpacks or checks layers whose blobs have `blob_bytes`, each
+    /// counted once, however often it is unpacked.
     pub(crate) fn of_run(limits: &Limits, blob_bytes: u64) -> Self {
         Self {
             limits: *limits,
@@ -32,8 +32,8 @@ impl Allowance {
         }
     }
 
-    /// For a run that compares layers with what is there. Nothing of them stays, and a root may have had
-    /// many conversions and builds, so bytes and entries only count for each layer.
+    /// Returns the allowance of a run that compares layers with a root. Nothing is stored, and a root may
+    /// contain many conversions and builds, so bytes and entries are limited only per layer.
     pub(crate) fn of_comparison(limits: &Limits) -> Self {
         let unbounded = u64::MAX;
         let limits = &Limits { total_size: unbounded, total_entries: unbounded, ..*limits };
@@ -47,8 +47,7 @@ impl Allowance {
         self.bytes.take(bytes).map_err(reached)
     }
 
-    /// Counts bytes of holes in its files. They take no space here, but wherever else the files are copied
-    /// to.
+    /// Counts bytes of holes in its files. They take no space here, but do in copies of the files.
     pub(super) fn take_hole(&self, layer: Digest, bytes: u64) -> Result<(), UnpackError> {
         let reached = |limit| UnpackError::TotalReached { layer, what: "bytes", limit };
         self.bytes.take(bytes).map_err(reached)
@@ -61,7 +60,7 @@ impl Allowance {
     }
 }
 
-/// How much is spent of what there may be.
+/// The amount spent of a limit.
 #[derive(Debug)]
 pub(super) struct Counter {
     spent: AtomicU64,
@@ -73,7 +72,7 @@ impl Counter {
         Self { spent: AtomicU64::new(0), bound }
     }
 
-    /// Counts so much more. If that is beyond the bound, the bound.
+    /// Adds to the amount. Returns the bound if it is exceeded.
     pub(super) fn take(&self, amount: u64) -> Result<(), Bound> {
         let more = |spent: u64| Some(spent.saturating_add(amount));
         let (Ok(before) | Err(before)) =

@@ -34,7 +34,7 @@ const CREATE_FILE: OFlags = OFlags::WRONLY
     .union(OFlags::EXCL)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-/// What new files and directories may have from the beginning: setuid and the like come last.
+/// Permissions that new files and directories may have at creation: setuid and similar bits are set last.
 const PERMISSIONS: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
 
 /// Labels for a snapshot.
@@ -68,20 +68,20 @@ impl<'a> Applier<'a> {
         })
     }
 
-    /// Applies `entry`, the current one of `archive`.
+    /// Applies `entry`, the current entry of `archive`.
     pub(super) fn apply<R: BufRead>(
         &mut self,
         archive: &mut Reader<R>,
         entry: &Entry,
     ) -> Result<(), Refusal> {
-        // First of all, because the entries after it cannot be found.
+        // First, because the entries after it cannot be found.
         if entry.kind == Kind::OldSparse {
             return Err(unsupported(OLD_SPARSE));
         }
         self.check_limits(entry)?;
         let name = clean(&entry.name);
         let (parent, base) = split(&name);
-        // The snapshot's root directory is not the layer's to change.
+        // The layer must not change the snapshot's root directory.
         if base.is_empty() {
             return Ok(());
         }
@@ -109,7 +109,7 @@ impl<'a> Applier<'a> {
             Kind::CharDevice => self.node(FileType::CharacterDevice, &parent, base, entry),
             Kind::BlockDevice => self.node(FileType::BlockDevice, &parent, base, entry),
             Kind::Fifo => self.node(FileType::Fifo, &parent, base, entry),
-            // Nothing is created, yet containerd makes room for it first.
+            // Nothing is created, but containerd removes an existing file first.
             Kind::GlobalHeader => self.remove(&parent, base),
             Kind::OldSparse => Err(unsupported(OLD_SPARSE)),
             Kind::Other(typeflag) => Err(unsupported(typeflag)),
@@ -132,8 +132,8 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    /// Sets the times of directories, after the last entry. Those that the layer does not name,
-    /// and the root, get the epoch. What it implies, and the labels for what it unpacked to.
+    /// Sets the times of directories, after the last entry. Those without an entry in the layer, and the
+    /// root, get the epoch. Returns the implied directories, and the labels of the snapshot.
     pub(super) fn finish(mut self) -> Result<(ImpliedParents, Labels), (Vec<u8>, Refusal)> {
         for path in self.implied.unnamed() {
             set_untold_times(&self.directories, path)?;
@@ -166,10 +166,10 @@ impl<'a> Applier<'a> {
             }
             (Placement::Base, Whiteout::Of(name)) => self.remove(parent, name),
             (Placement::Base, Whiteout::Opaque) => {
-                // The directory was empty before this layer, so all that can be there without an
-                // entry of its own is what entries implied.
+                // The directory was empty before this layer, so it can only contain entries and implied
+                // directories.
                 for path in self.implied.unnamed_below(&parent.path) {
-                    // It may have gone with one that contained it.
+                    // It may have been removed with a directory above it.
                     if !self.implied.is_unnamed(&path) {
                         continue;
                     }
@@ -203,7 +203,7 @@ impl<'a> Applier<'a> {
                 .map_err(|source| Refusal::Io { operation: "write the file", source })
         })?;
         if entry.fragments.is_some() {
-            // What follows the last fragment is a hole.
+            // After the last fragment is a hole.
             rustix::fs::ftruncate(&file, entry.size)
                 .map_err(Refusal::io("set the length of the file"))?;
         }
@@ -212,7 +212,7 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    /// Remembers that the entry may have extended attributes.
+    /// Records that the entry may have extended attributes.
     fn note_attributes(&mut self, parent: &Directory, base: &[u8], entry: &Entry) {
         for name in entry.xattrs.keys() {
             self.candidates.attribute(&parent.join(base), name);
@@ -226,7 +226,7 @@ impl<'a> Applier<'a> {
         entry: &Entry,
     ) -> Result<OwnedFd, Refusal> {
         let open = || rustix::fs::openat(parent, base, OPEN_DIRECTORY, Mode::empty());
-        // Others than root need all bits of the owner until everything is in it.
+        // Users other than root need all owner bits until the directory is filled.
         let permissions = (mode(entry) & PERMISSIONS) | Mode::RWXU;
         let make = || rustix::fs::mkdirat(parent, base, permissions);
         let fd = match make() {
@@ -291,17 +291,17 @@ impl<'a> Applier<'a> {
         base: &[u8],
         entry: &Entry,
     ) -> Result<(), Refusal> {
-        // Before the target is looked up: it may be what is replaced.
+        // Before the target is looked up, because it may be the replaced file.
         self.remove(parent, base)?;
         let target = || EntryName::new(&entry.link);
         let missing = || Refusal::HardLinkTargetMissing { target: target() };
         let to_directory = || Refusal::HardLinkToDirectory { target: target() };
 
-        // Links in the target's directory are followed, a link as the target itself is not.
+        // Links in the target's directory are followed, but not a link that is the target itself.
         let (target_parent, target_base) = split(&entry.link);
         let resolved;
         let (target_parent, target_base) = match target_base {
-            // A trailing slash or dot: the directory is the target. It may prove to be a file.
+            // A trailing slash or dot: the directory is the target. It can turn out to be a file.
             b"" | b"." | b".." => {
                 resolved = self.directories.resolve(&entry.link)?;
                 split(&resolved)
@@ -355,7 +355,7 @@ impl<'a> Applier<'a> {
     }
 }
 
-/// The bytes of the names and values of all extended attributes.
+/// Returns the bytes of the names and values of all extended attributes.
 fn xattr_bytes(entry: &Entry) -> u64 {
     entry.xattrs.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
 }
@@ -375,8 +375,8 @@ fn set_untold_times(directories: &Directories<'_>, path: &[u8]) -> Result<(), (V
         .map_err(|errno| (path.to_vec(), Refusal::io("set the times of the directory")(errno)))
 }
 
-/// Sets the times of what the directory entry `name` leads to at the end. Usually that is still
-/// the directory; containerd looks it up by name again, so we do.
+/// Sets the final times of the file behind the directory entry `name`. Usually that is still the directory;
+/// containerd looks it up by name again, and so do we.
 fn set_directory_times(
     directories: &Directories<'_>,
     name: &[u8],

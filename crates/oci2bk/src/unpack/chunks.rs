@@ -1,18 +1,18 @@
-//! Bytes on their way from one thread to the next, in chunks that are used again.
+//! Passes bytes from one thread to the next, in reused chunks.
 
 use std::io::{self, BufRead, Read};
 
 use crossbeam_channel::{Receiver, Sender};
 
-/// A chunk to be filled: one that came back, or a new one. It has `size` bytes.
+/// Returns a chunk to fill, of `size` bytes: a returned one, or a new one.
 pub(super) fn chunk_to_fill(free: &Receiver<Vec<u8>>, size: usize) -> Vec<u8> {
     let Ok(mut chunk) = free.try_recv() else { return vec![0; size] };
-    // Only the last one of a stream is not full.
+    // Only the last chunk of a stream is shorter.
     chunk.resize(size, 0);
     chunk
 }
 
-/// Reads until `chunk` is full or the stream ends, and cuts off what stays empty.
+/// Reads until `chunk` is full or the stream ends, and truncates it to the bytes read.
 pub(super) fn fill(
     chunk: &mut Vec<u8>,
     mut read: impl FnMut(&mut [u8], usize) -> io::Result<usize>,
@@ -30,7 +30,7 @@ pub(super) fn fill(
     Ok(())
 }
 
-/// The receiving end: the bytes of all chunks. Each goes back once it was read.
+/// The receiving end: the bytes of all chunks. Each goes back after it was read.
 #[derive(Debug)]
 pub(super) struct Chunks {
     queue: Receiver<Vec<u8>>,
@@ -45,22 +45,22 @@ impl Chunks {
         Self { queue, used, chunk: Vec::new(), position: 0, arrived: 0 }
     }
 
-    /// How many bytes have arrived.
+    /// Returns the number of received bytes.
     pub(super) fn arrived(&self) -> u64 {
         self.arrived
     }
 
-    /// What is left of the current chunk.
+    /// Returns the rest of the current chunk.
     pub(super) fn left(&self) -> &[u8] {
         &self.chunk[self.position..]
     }
 
-    /// Takes the next chunk; whether there was one.
+    /// Takes the next chunk; returns whether there was one.
     pub(super) fn advance(&mut self) -> bool {
         let used = std::mem::take(&mut self.chunk);
         self.position = 0;
         if !used.is_empty() {
-            // If nobody fills it any more, it is dropped.
+            // If the sender has ended, the chunk is dropped.
             let _ = self.used.send(used);
         }
         let Ok(chunk) = self.queue.recv() else { return false };

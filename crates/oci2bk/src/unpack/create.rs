@@ -1,8 +1,8 @@
-//! Gives entries their attributes: owner, then extended attributes (a change of owner drops file
-//! capabilities), then mode (it drops setuid too), then times, which everything else changes.
+//! Sets the attributes of entries: owner, then extended attributes (a change of owner drops file
+//! capabilities), then mode (a change of owner drops setuid too), then times, which everything else changes.
 //! Facts: containerd v2.3.3 `pkg/archive/tar.go` `createTarFile`, `tar_unix.go`.
 //!
-//! What the kernel has given already is not set again: for most files that saves two of six system
+//! Attributes that the kernel has already set are not set again: for most files that saves two of six system
 //! calls.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,19 +14,19 @@ use super::error::{EntryName, Refusal};
 use super::tar::Entry;
 use super::times;
 
-/// The permission bits of an entry, with setuid, setgid and sticky.
+/// Returns the permission bits of an entry, with setuid, setgid and sticky.
 pub(super) fn mode(entry: &Entry) -> Mode {
     // Masked to 12 bits, so the cast keeps all of them.
     Mode::from_raw_mode((entry.mode & 0o7777) as u32)
 }
 
-/// Whether an entry has no group of its own.
+/// Returns whether an entry does not set a group.
 pub(super) fn leaves_group_to_kernel(entry: &Entry) -> bool {
     owner(entry).1.is_none()
 }
 
-/// The owner as the kernel takes it: the low 32 bits, of which all ones mean "leave as it is".
-/// containerd passes ids on without a check, so larger ones wrap round.
+/// Returns the owner for the kernel: the low 32 bits, of which all ones mean "unchanged". containerd passes
+/// ids on without a check, so larger ones wrap around.
 fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
     let (uid, gid) = (entry.uid as u32, entry.gid as u32);
     let uid = (uid != u32::MAX).then(|| Uid::from_raw(uid));
@@ -34,10 +34,10 @@ fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
     (uid, gid)
 }
 
-/// What something has before its attributes are set.
+/// The attributes of a file before they are set.
 ///
-/// The kernel takes it from the process (user, umask) and, for what is new, from the directory
-/// (setgid, default ACL), so it is looked at and not computed.
+/// The kernel derives them from the process (user, umask) and, for new files, from the directory (setgid,
+/// default ACL), so they are read and not computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Given {
     uid: u32,
@@ -47,13 +47,13 @@ pub(super) struct Given {
 }
 
 impl Given {
-    /// What the file or directory `fd` has.
+    /// Reads the values of the file or directory `fd`.
     pub(super) fn of(fd: &impl AsFd) -> Result<Self, Refusal> {
         let stat = rustix::fs::fstat(fd).map_err(Refusal::io("read the attributes"))?;
         Ok(Self::from(&stat))
     }
 
-    /// What `name` in `directory` has, which may be a symbolic link.
+    /// Reads the values of `name` in `directory`, which may be a symbolic link.
     pub(super) fn of_name(directory: &impl AsFd, name: &[u8]) -> Result<Self, Refusal> {
         rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
             .map(|stat| Self::from(&stat))
@@ -66,7 +66,7 @@ impl Given {
             && gid.is_none_or(|gid| gid.as_raw() == self.gid)
     }
 
-    /// Whether the mode is that of the entry, whatever else of it will be set: extended attributes
+    /// Returns whether the file has the mode of the entry, after setting everything else: extended attributes
     /// may be ACLs, which change it.
     fn has_mode(&self, entry: &Entry) -> bool {
         entry.xattrs.is_empty() && self.mode == mode(entry).as_raw_mode()
@@ -86,7 +86,7 @@ pub(super) fn chown(directory: &impl AsFd, name: &[u8], entry: &Entry) -> Result
         .map_err(Refusal::io("set the owner"))
 }
 
-/// Sets all attributes of an open file or directory that it does not have.
+/// Sets all attributes of an open file or directory that differ.
 pub(super) fn set_attributes(fd: &OwnedFd, entry: &Entry, given: Given) -> Result<(), Refusal> {
     let has_owner = given.has_owner(entry);
     if !has_owner {
@@ -96,23 +96,23 @@ pub(super) fn set_attributes(fd: &OwnedFd, entry: &Entry, given: Given) -> Resul
     set_xattrs(entry, true, |name, value| {
         rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
     })?;
-    // A change of the owner may have changed the mode.
+    // The change of the owner may have changed the mode.
     if !(has_owner && given.has_mode(entry)) {
         rustix::fs::fchmod(fd, mode(entry)).map_err(Refusal::io("set the mode"))?;
     }
     rustix::fs::futimens(fd, &times::of(entry)).map_err(Refusal::io("set the times"))
 }
 
-/// Sets all attributes of `name` in `directory`, whatever it is, without opening it: opening a
-/// device or FIFO has effects. A symbolic link keeps its mode.
+/// Sets all attributes of `name` in `directory`, of any kind, without opening it: opening a device or FIFO
+/// has side effects. A symbolic link keeps its mode.
 pub(super) fn set_attributes_at(
     directory: &impl AsFd,
     name: &[u8],
     entry: &Entry,
 ) -> Result<(), Refusal> {
     chown(directory, name, entry)?;
-    // A handle for the inode itself. Its name in /proc leads to the inode and no further, so
-    // that no symbolic link can be followed.
+    // A handle of the inode itself. Its name in /proc leads only to the inode, so no symbolic link can be
+    // followed.
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(directory, name, flags, Mode::empty())
         .map_err(Refusal::io("open what was created"))?;
@@ -150,15 +150,15 @@ fn set_times_at(directory: &impl AsFd, name: &[u8], entry: &Entry) -> Result<(),
         .map_err(Refusal::io("set the times"))
 }
 
-/// What an open handle refers to.
+/// Returns the type of the file behind an open handle.
 fn kind(fd: &impl AsFd) -> Result<FileType, Refusal> {
     let stat = rustix::fs::fstat(fd).map_err(Refusal::io("read the attributes"))?;
     Ok(FileType::from_raw_mode(stat.st_mode))
 }
 
-/// Sets the extended attributes, except `trusted.*`, which a layer must not set: overlayfs keeps
-/// its own state there. What the file system does not support is left out, and so are `user.*`
-/// attributes where the kernel does not allow any.
+/// Sets the extended attributes, except `trusted.*`, which a layer must not set: overlayfs keeps its own
+/// state there. Attributes that the file system does not support are skipped, and so are `user.*` attributes
+/// where the kernel does not allow any.
 fn set_xattrs(
     entry: &Entry,
     has_user_xattrs: bool,

@@ -1,4 +1,4 @@
-//! Why a layer was not unpacked.
+//! Errors of unpacking a layer.
 
 use std::fmt;
 use std::io;
@@ -9,17 +9,16 @@ use rustix::io::Errno;
 use super::tar::TarError;
 use crate::limits::Bound;
 
-/// Names in messages are cut after this many bytes; an archive may hold names of a megabyte.
+/// Maximum length of names in messages, in bytes; an archive may contain names of a megabyte.
 const SHOWN_NAME_BYTES: usize = 200;
 
-/// Why a layer could not be unpacked, settled or measured.
+/// Why a layer cannot be unpacked, settled or measured.
 ///
-/// After any error the directory that was unpacked into holds an unknown part of the layer and
-/// must be discarded.
+/// After any error the target directory has an unknown part of the layer and must be discarded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnpackError {
-    /// The layer's media type is not one that a layer can have.
+    /// The layer's media type is unknown.
     #[error(
         "layer {layer} has the media type {media_type:?}, which is not a known layer type; known \
          are OCI and Docker layers as plain tar, gzip or zstd"
@@ -30,7 +29,7 @@ pub enum UnpackError {
         /// The media type, shortened.
         media_type: String,
     },
-    /// The blob file could not be read.
+    /// The blob file cannot be read.
     #[error("cannot read the blob of layer {layer}")]
     ReadBlob {
         /// The layer's blob.
@@ -48,7 +47,7 @@ pub enum UnpackError {
         #[source]
         source: io::Error,
     },
-    /// The blob is longer or shorter than its descriptor says.
+    /// The size of the blob differs from its descriptor.
     #[error("the blob of layer {layer} has {found} bytes, but its descriptor says {expected}")]
     WrongBlobSize {
         /// The layer's blob.
@@ -58,7 +57,7 @@ pub enum UnpackError {
         /// The size of the file in bytes.
         found: u64,
     },
-    /// The blob's content is not what its name says.
+    /// The blob's content does not match its digest.
     #[error("the blob of layer {layer} is damaged: its content has the digest {found}")]
     WrongBlobDigest {
         /// The layer's blob.
@@ -66,26 +65,26 @@ pub enum UnpackError {
         /// The digest of the content.
         found: Digest,
     },
-    /// The compressed stream is invalid or cut off.
+    /// The compressed stream is invalid or truncated.
     #[error("cannot decompress layer {layer}")]
     Decompress {
         /// The layer's blob.
         layer: Digest,
-        /// What the decompressor said.
+        /// The error of the decompressor.
         #[source]
         source: io::Error,
     },
-    /// The layer is larger than it may be when it is unpacked.
+    /// The unpacked layer exceeds a limit on its size.
     #[error("layer {layer} has more than {limit} bytes when it is unpacked")]
     TooLarge {
         /// The layer's blob.
         layer: Digest,
-        /// How many bytes it may have.
+        /// The limit in bytes.
         limit: u64,
-        /// The limit that says so, by its name on the command line.
+        /// The name of the limit on the command line.
         name: &'static str,
     },
-    /// The layer has more entries than it may have.
+    /// The layer has more entries than the limit.
     #[error("layer {layer} has more than {limit} entries")]
     TooManyEntries {
         /// The layer's blob.
@@ -93,7 +92,7 @@ pub enum UnpackError {
         /// How many it may have ([`Limits::layer_entries`](crate::Limits::layer_entries)).
         limit: u64,
     },
-    /// All layers of the conversion together take more than they may.
+    /// All layers of the conversion together exceed a limit.
     #[error(
         "with layer {layer}, all layers together have more than {} {what} when they are unpacked",
         limit.value
@@ -101,12 +100,12 @@ pub enum UnpackError {
     TotalReached {
         /// The layer's blob.
         layer: Digest,
-        /// Of what there is too much, for messages: `bytes` or `entries`.
+        /// The limited quantity, for messages: `bytes` or `entries`.
         what: &'static str,
-        /// The limit that says so.
+        /// The limit.
         limit: Bound,
     },
-    /// The uncompressed content is not the one that the layer is known by.
+    /// The uncompressed content does not match the layer's diffID.
     #[error("layer {layer} unpacks to the diffID {found}, but its descriptor says {expected}")]
     WrongDiffId {
         /// The layer's blob.
@@ -123,57 +122,56 @@ pub enum UnpackError {
         layer: Digest,
         /// The last entry that was unpacked; empty at the start of the archive.
         after: EntryName,
-        /// What is wrong.
+        /// The cause.
         #[source]
         source: TarError,
     },
-    /// An entry of the archive was refused or could not be created.
+    /// An entry of the archive was rejected or cannot be created.
     #[error("cannot unpack entry {entry} of layer {layer}")]
     Entry {
         /// The layer's blob.
         layer: Digest,
-        /// Which entry.
+        /// The entry.
         entry: EntryName,
-        /// Why.
+        /// The cause.
         #[source]
         reason: Refusal,
     },
-    /// A directory that the layer implies could not take over the attributes of the same
-    /// directory in a layer below.
+    /// A directory that the layer implies cannot get the attributes of the same directory in a layer below.
     #[error("cannot give directory {path} of layer {layer} the attributes it has in a lower layer")]
     Settle {
         /// The layer's blob.
         layer: Digest,
         /// The directory.
         path: EntryName,
-        /// Why.
+        /// The cause.
         #[source]
         reason: Refusal,
     },
-    /// Whoever [watches](super::Watch) the work ended it.
+    /// The work was cancelled through [`Watch`](super::Watch).
     #[error("unpacking layer {layer} was cancelled")]
     Cancelled {
         /// The layer's blob.
         layer: Digest,
     },
-    /// A snapshot directory could not be measured.
+    /// A snapshot directory cannot be measured.
     #[error("cannot measure the snapshot at {path}")]
     Usage {
         /// The directory inside the snapshot.
         path: EntryName,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
 }
 
 impl UnpackError {
-    /// Whether the layer is to blame, rather than the machine it is unpacked on.
+    /// Returns whether the layer is the cause, and not the machine.
     pub fn is_input(&self) -> bool {
         self.class().is_of_input()
     }
 
-    /// Whether the blob cannot be read or is not the one of the descriptor, whatever is in it.
+    /// Returns whether the blob cannot be read or does not match the descriptor, whatever its content.
     pub(crate) fn is_of_blob(&self) -> bool {
         matches!(
             self,
@@ -181,8 +179,8 @@ impl UnpackError {
         )
     }
 
-    /// Whether the layer is the right one, and only cannot be unpacked: it can stay packed where nobody
-    /// needs its files.
+    /// Returns whether the layer is the right one but cannot be unpacked: it can stay packed if its files are
+    /// not needed.
     pub fn can_stay_packed(&self) -> bool {
         match self {
             Self::Archive { .. } | Self::TooManyEntries { .. } => true,
@@ -193,7 +191,7 @@ impl UnpackError {
         }
     }
 
-    /// Whether it is not this layer, but all together that are too much.
+    /// Returns whether not this layer, but all together exceed a limit.
     pub(crate) fn is_total(&self) -> bool {
         match self {
             Self::TotalReached { .. } => true,
@@ -204,7 +202,7 @@ impl UnpackError {
         }
     }
 
-    /// Whether the system refuses what takes privileges, or an owner that a user namespace lacks.
+    /// Returns whether the system refused a privileged operation, or an owner that a user namespace lacks.
     pub fn is_denied(&self) -> bool {
         let (Self::Entry { reason, .. } | Self::Settle { reason, .. }) = self else { return false };
         matches!(reason, Refusal::Io { source, .. } | Refusal::Xattr { source, .. }
@@ -213,38 +211,37 @@ impl UnpackError {
     }
 }
 
-/// Why one entry of a layer was refused.
+/// Why one entry of a layer was rejected.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The archive is not valid within this entry.
     #[error(transparent)]
     Archive(#[from] TarError),
-    /// The entry's type is one that containerd's applier does not know either ("unhandled tar
-    /// header type", containerd v2.3.3 `pkg/archive/tar.go`).
+    /// containerd's applier does not know the entry's type either ("unhandled tar header type", containerd
+    /// v2.3.3 `pkg/archive/tar.go`).
     #[error("cannot unpack an entry of tar type {}", typeflag.escape_ascii())]
     UnsupportedType {
         /// The type flag in the header.
         typeflag: u8,
     },
-    /// A number of a device that has more than 32 bits or is negative (containerd v2.4.2
-    /// `pkg/archive/tar_unix.go`; releases before v2.4 take the lower bits).
+    /// A device number has more than 32 bits or is negative (containerd v2.4.2 `pkg/archive/tar_unix.go`;
+    /// releases before v2.4 take the lower bits).
     #[error("the device number {major}:{minor} is out of range")]
     DeviceNumber {
         /// The major number in the header.
         major: i64,
-        /// The minor number.
+        /// The minor number in the header.
         minor: i64,
     },
-    /// An entry without a group of its own in a directory that is only implied. Whether the kernel would
-    /// give it the group of that directory follows from the layers below, which are unpacked at the
-    /// same time.
+    /// An entry without a group is in a directory that is only implied. Whether the kernel would give it the
+    /// group of that directory depends on the layers below, which are unpacked at the same time.
     #[error(
         "the entry leaves its group to the kernel (all ones) in a directory that the layer has no \
          entry for; give the entry a group"
     )]
     GroupOfImpliedDirectory,
-    /// A whiteout that would remove its own directory or the one above.
+    /// A whiteout would remove its own directory or the one above.
     #[error("the whiteout names a directory instead of an entry in it")]
     WhiteoutEscapes,
     /// An overlay layer both contains and deletes a path, which the OCI specification forbids.
@@ -253,14 +250,14 @@ pub enum Refusal {
     /// A component of the entry's path exists and is not a directory.
     #[error("a parent of the path is not a directory")]
     ParentNotDirectory,
-    /// A directory was removed by a later entry of the layer that did not replace it. containerd
-    /// fails like this too: it sets times after the last entry.
+    /// A later entry of the layer removed the directory without replacing it. containerd fails like this too:
+    /// it sets times after the last entry.
     #[error("the directory is not there any more when its times are set")]
     DirectoryGone,
-    /// Symbolic links lead round in a circle or through too many steps.
+    /// Symbolic links form a cycle or too long a chain.
     #[error("the path leads through too many symbolic links")]
     TooManySymlinks,
-    /// A name or a link's target is longer than it may be.
+    /// A name or a link's target exceeds the limit on its length.
     #[error("the name or the link's target has {bytes} bytes, more than {limit}")]
     NameTooLong {
         /// The length of the longer one.
@@ -268,7 +265,7 @@ pub enum Refusal {
         /// How long it may be ([`Limits::path`](crate::Limits::path)).
         limit: u64,
     },
-    /// The extended attributes together are larger than they may be.
+    /// The extended attributes together exceed the limit.
     #[error("the extended attributes have {bytes} bytes, more than {limit}")]
     XattrsTooLarge {
         /// The bytes of their names and values.
@@ -276,13 +273,13 @@ pub enum Refusal {
         /// How many they may have ([`Limits::xattrs`](crate::Limits::xattrs)).
         limit: u64,
     },
-    /// The names of the layer's directories take more memory than they may.
+    /// The names of the layer's directories exceed the limit on memory.
     #[error("the names of the layer's directories take more than {limit} bytes of memory")]
     TooManyDirectories {
         /// How much they may take ([`Limits::layer_directories`](crate::Limits::layer_directories)).
         limit: u64,
     },
-    /// Finding the paths of the layer costs more than it may.
+    /// Looking up the paths of the layer exceeds the limit.
     #[error(
         "finding the layer's paths, with the links in them and in the layers below, takes looking up more \
          than {limit} bytes of paths"
@@ -291,7 +288,7 @@ pub enum Refusal {
         /// How many bytes may be looked up ([`Limits::layer_lookups`](crate::Limits::layer_lookups)).
         limit: u64,
     },
-    /// Finding the paths of all layers costs more than it may.
+    /// Looking up the paths of all layers exceeds the limit.
     #[error(
         "finding the paths of all layers so far, with the links in them and in the layers below, takes \
          looking up more than {limit} bytes of paths"
@@ -307,33 +304,33 @@ pub enum Refusal {
     /// the layers are separate directories.
     #[error("the hard link's target {target} is not in the same layer")]
     HardLinkTargetMissing {
-        /// The target as the header names it.
+        /// The target in the header.
         target: EntryName,
     },
     /// The hard link's target is a directory.
     #[error("the hard link's target {target} is a directory")]
     HardLinkToDirectory {
-        /// The target as the header names it.
+        /// The target in the header.
         target: EntryName,
     },
-    /// An extended attribute could not be set.
+    /// An extended attribute cannot be set.
     #[error("cannot set the extended attribute {name}")]
     Xattr {
         /// The attribute.
         name: EntryName,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// The kernel has no `openat2`, without which paths cannot be resolved safely.
+    /// The kernel does not have `openat2`, without which paths cannot be resolved safely.
     #[error("the kernel has no openat2 system call; Linux 5.6 or newer is needed")]
     NoOpenat2,
     /// The system refused an operation.
     #[error("cannot {operation}")]
     Io {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -344,7 +341,7 @@ impl Refusal {
         self.class().is_of_input()
     }
 
-    /// For `map_err`: the system refused `operation`.
+    /// Returns a function for `map_err`: the system refused `operation`.
     pub(super) fn io(operation: &'static str) -> impl Fn(Errno) -> Self {
         move |errno| match errno {
             Errno::NAMETOOLONG => Self::PathTooLong,
@@ -400,7 +397,7 @@ impl EntryName {
         Self(name.to_vec())
     }
 
-    /// The whole name.
+    /// Returns the whole name.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

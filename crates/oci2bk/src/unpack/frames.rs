@@ -1,36 +1,36 @@
-//! zstd streams, frame by frame, with a bound on what the windows of all of them take together.
+//! Decodes zstd streams, frame by frame, with a limit on the total size of the windows of all streams.
 //!
-//! A frame says in its header how much of what was decompressed has to stay in memory, its window.
-//! BuildKit's encoder asks for 8 MiB, other tools for up to 128 MiB, which many layers at a time must not
-//! all have. Format: RFC 8878, 3.1.1.1.
+//! The header of a frame says how much decompressed data has to stay in memory, its window. BuildKit's
+//! encoder uses 8 MiB, other tools up to 128 MiB, which many parallel layers must not have all at once.
+//! Format: RFC 8878, 3.1.1.1.
 
 use std::io::{self, BufRead, Read};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use zstd::stream::raw::{Decoder, Operation as _};
 
-/// What the windows of all streams may take together, in bytes. A larger one has to be alone.
+/// Maximum total size of the windows of all streams, in bytes. A larger window has to be the only one.
 const WINDOWS: u64 = 48 << 20;
-/// The largest window that the library takes. It refuses others itself.
+/// The largest window that the library supports. It rejects larger ones itself.
 const LARGEST_WINDOW: u64 = 128 << 20;
-/// The magic of a frame that is none to skip.
+/// The magic of a frame that is not skippable.
 pub(super) const MAGIC: &[u8] = &[0x28, 0xB5, 0x2F, 0xFD];
-/// The longest header of a frame.
+/// Maximum length of a frame header.
 const LONGEST_HEADER: u64 = 18;
 
 static BUDGET: Budget = Budget { taken: Mutex::new(0), given_back: Condvar::new() };
 
-/// What is left of [`WINDOWS`]. The memory is that of the process, and so is this.
+/// The rest of [`WINDOWS`]. It is global, because memory belongs to the process.
 struct Budget {
     taken: Mutex<u64>,
     given_back: Condvar,
 }
 
-/// A part of the budget, given back when dropped.
+/// A part of the budget, returned on drop.
 struct Share(u64);
 
 impl Share {
-    /// Waits until there is enough left. Who waits must hold nothing.
+    /// Waits until enough is left. The caller must not hold a share while waiting.
     fn take(bytes: u64) -> Self {
         let taken = BUDGET.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let too_much = |taken: &mut u64| *taken > 0 && *taken + bytes > WINDOWS;
@@ -51,10 +51,10 @@ impl Drop for Share {
 pub(crate) struct Frames<R> {
     blob: R,
     decoder: Decoder<'static>,
-    /// What was looked at and the decoder has not got yet.
+    /// Bytes that were examined but not passed to the decoder yet.
     head: io::Cursor<Vec<u8>>,
     in_frame: bool,
-    /// For the largest window so far: the decoder keeps its memory.
+    /// For the largest window so far, because the decoder keeps its memory.
     share: Share,
 }
 
@@ -64,15 +64,15 @@ impl<R: BufRead> Frames<R> {
         Ok(Self { blob, decoder, head, in_frame: false, share: Share(0) })
     }
 
-    /// Looks at the header of the next frame; whether there is one.
+    /// Examines the header of the next frame; returns whether there is one.
     fn begin(&mut self) -> io::Result<bool> {
-        // A frame may be so short that the next one was looked at with it.
+        // A frame may be so short that the next one is in the buffer too.
         let mut head = self.head.fill_buf()?.to_vec();
         let missing = LONGEST_HEADER.saturating_sub(head.len() as u64);
         (&mut self.blob).take(missing).read_to_end(&mut head)?;
         let window = window(&head).unwrap_or(0).min(LARGEST_WINDOW);
         if window > self.share.0 {
-            // Its memory goes before more is taken.
+            // Its memory is freed before more is taken.
             self.decoder = Decoder::new()?;
             self.share = Share(0);
             self.share = Share::take(window);
@@ -107,7 +107,7 @@ impl<R: BufRead> Read for Frames<R> {
     }
 }
 
-/// The window that the frame with the header `head` needs; `None` if it is one to skip, or none at all.
+/// Returns the window that the frame with the header `head` needs; `None` if it is skippable, or not a frame.
 fn window(head: &[u8]) -> Option<u64> {
     let (flags, fields) = head.strip_prefix(MAGIC)?.split_first()?;
     let is_single_segment = flags & 0x20 != 0;
@@ -128,7 +128,7 @@ fn window(head: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// A frame of `bytes` whose encoder was told the length or not.
+    /// Returns a frame of `bytes`, with or without the content size.
     fn frame(bytes: &[u8], window_log: u32, with_size: bool) -> Vec<u8> {
         use std::io::Write as _;
         let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
@@ -143,7 +143,7 @@ mod tests {
         let bytes = vec![7; 300_000];
         assert_eq!(window(&frame(&bytes, 20, false)), Some(1 << 20));
         assert_eq!(window(&frame(&bytes, 27, false)), Some(128 << 20));
-        // In a single segment, it is the content.
+        // In a single segment, the window is the content.
         assert_eq!(window(&frame(&bytes, 24, true)), Some(300_000));
         assert_eq!(window(&frame(&bytes[..300], 24, true)), Some(300));
         assert_eq!(window(&frame(&bytes[..30], 24, true)), Some(30));

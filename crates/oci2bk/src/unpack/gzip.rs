@@ -1,15 +1,15 @@
-//! gzip streams, member by member, and what lies behind them.
+//! Decodes gzip streams, member by member, and the bytes after them.
 //!
-//! Go's decompressor refuses a stream with anything but members in it. containerd asks for `unpigz`
-//! first, which BuildKit's own image has, and that ignores what follows the last member, as the zeros
-//! are that some tools fill the last block of a tape or file with. So do we. Facts: containerd v2.4.2
+//! Go's decompressor rejects a stream with anything but members. containerd prefers `unpigz`, which
+//! BuildKit's own image has, and which ignores data after the last member, such as the zeros with which some
+//! tools fill the last block of a tape or file. So do we. Facts: containerd v2.4.2
 //! `pkg/archive/compression/compression.go` `gzipDecompress`, pigz v2.8 `pigz.c` `get_header`, `infchk`.
 //!
 //! | after a member | |
 //! |---|---|
-//! | the whole header of a member | it is the next one, and an error if it is cut off or damaged |
+//! | the whole header of a member | it is the next member, and an error if that is truncated or damaged |
 //! | anything else | ignored, to the end of the blob |
-//! | what begins as a zlib stream or a zip archive | an error: `unpigz` would unpack that |
+//! | the start of a zlib stream or a zip archive | an error: `unpigz` would unpack it |
 //!
 //! Format: RFC 1952.
 
@@ -17,9 +17,9 @@ use std::io::{self, BufRead, Read};
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
-/// What a member begins with.
+/// The magic of a member.
 const MAGIC: [u8; 2] = [0x1F, 0x8B];
-/// The only method that there is.
+/// The only compression method.
 const DEFLATE: u8 = 8;
 const HAS_HEADER_CRC: u8 = 1 << 1;
 const HAS_EXTRA: u8 = 1 << 2;
@@ -39,7 +39,7 @@ pub(crate) struct Members<R> {
     ignored: u64,
 }
 
-/// What is to be read next.
+/// The next part to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     FirstHeader,
@@ -49,7 +49,7 @@ enum Part {
     Nothing,
 }
 
-/// What a blob goes on with.
+/// What follows in the blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Header {
     /// A member.
@@ -58,7 +58,7 @@ enum Header {
     Other,
     /// A part of a header, or nothing.
     CutOff,
-    /// What `unpigz` takes for a stream of another format.
+    /// The start of another format for `unpigz`.
     OtherFormat,
 }
 
@@ -68,12 +68,12 @@ impl<R: BufRead> Members<R> {
         Self { blob, inflate, crc: Crc::new(), next: Part::FirstHeader, ignored: 0 }
     }
 
-    /// The bytes behind the last member, once the content was read to its end.
+    /// Returns the number of bytes after the last member, once the content was read to its end.
     pub(super) fn ignored(&self) -> u64 {
         self.ignored
     }
 
-    /// Goes on with the next member, or to the end of the blob if there is none.
+    /// Continues with the next member, or skips to the end of the blob if there is none.
     fn header(&mut self) -> io::Result<Part> {
         let mut bytes = Bytes { blob: &mut self.blob, read: 0 };
         let is_first = self.next == Part::FirstHeader;
@@ -95,7 +95,7 @@ impl<R: BufRead> Members<R> {
         }
     }
 
-    /// Decompresses some of a member; 0 bytes at its end.
+    /// Decompresses a part of a member; 0 bytes at its end.
     fn data(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let input = self.blob.fill_buf()?;
@@ -103,7 +103,7 @@ impl<R: BufRead> Members<R> {
             let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
             let status = self.inflate.decompress(input, buffer, FlushDecompress::None);
             let status = status.map_err(|_| invalid("corrupt deflate stream"))?;
-            // Both are no more than the slices that were given.
+            // Both are at most the lengths of the given slices.
             self.blob.consume((self.inflate.total_in() - read) as usize);
             let length = (self.inflate.total_out() - written) as usize;
             self.crc.update(&buffer[..length]);
@@ -120,7 +120,7 @@ impl<R: BufRead> Members<R> {
         }
     }
 
-    /// Compares the checksum and the length behind the data with the data.
+    /// Compares the checksum and the length after the data with the data.
     fn trailer(&mut self) -> io::Result<Part> {
         let mut trailer = [0; 8];
         self.blob.read_exact(&mut trailer).map_err(|error| match error.kind() {
@@ -169,12 +169,12 @@ struct Bytes<'a, R> {
 }
 
 impl<R: BufRead> Bytes<'_, R> {
-    /// Takes the header of a member, or as much of it as is one.
+    /// Reads the header of a member, or as much of one as there is.
     fn header(&mut self) -> io::Result<Header> {
         Ok(self.whole_header()?.unwrap_or(Header::CutOff))
     }
 
-    /// Nothing if the blob ends before the header does.
+    /// Returns `None` if the blob ends before the header does.
     fn whole_header(&mut self) -> io::Result<Option<Header>> {
         let mut crc = Crc::new();
         let Some(magic) = self.array(&mut crc)? else { return Ok(None) };
@@ -224,7 +224,7 @@ impl<R: BufRead> Bytes<'_, R> {
     }
 }
 
-/// Whether these are the first bytes of a zlib stream without a dictionary (RFC 1950, 2.2).
+/// Returns whether these are the first bytes of a zlib stream without a dictionary (RFC 1950, 2.2).
 fn is_zlib(magic: [u8; 2]) -> bool {
     let is_header = u16::from_be_bytes(magic).is_multiple_of(31);
     is_header && magic[0] & 0x8F == DEFLATE && magic[1] & 0x20 == 0
@@ -242,7 +242,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// A member of `content` whose header has the flags `flags` and then `fields`.
+    /// Returns a member of `content` whose header has the flags `flags` and then `fields`.
     fn with_header(flags: u8, fields: &[u8], content: &[u8]) -> Vec<u8> {
         let plain = member(content);
         let mut head = plain[..10].to_vec();
@@ -250,7 +250,7 @@ mod tests {
         [&head, fields, &plain[10..]].concat()
     }
 
-    /// The content of `blob` and the bytes behind it, read in pieces of `size`.
+    /// Reads the content of `blob`, in pieces of `size`, and the number of bytes after it.
     fn read(blob: &[u8], size: usize) -> io::Result<(Vec<u8>, u64)> {
         let mut members = Members::new(io::BufReader::with_capacity(size, blob));
         let mut content = Vec::new();
@@ -258,10 +258,10 @@ mod tests {
         Ok((content, members.ignored()))
     }
 
-    /// What follows a member, and the content and the ignored bytes; nothing for an error.
+    /// What follows a member, and the content and the ignored bytes; `None` for an error.
     type Ending = (&'static str, Vec<u8>, Option<(&'static str, u64)>);
 
-    /// What pigz 2.6 and 2.8 make of `unpigz -d -c`; nothing if they fail.
+    /// The results of `unpigz -d -c` of pigz 2.6 and 2.8; `None` if they fail.
     fn endings() -> Vec<Ending> {
         let more = member(b" more");
         let with_crc = |wrong: u8| {

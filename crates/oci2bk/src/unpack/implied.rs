@@ -1,4 +1,4 @@
-//! Directories that a layer implies: they contain its entries, but it has no entry for them.
+//! Directories that a layer implies: they contain its entries, but do not have entries themselves.
 //!
 //! containerd creates them with mode 0755 and then copies owner, mode, times and extended
 //! attributes from the same directory in the nearest layer below (containerd v2.3.3
@@ -22,25 +22,25 @@ use super::times::name_memory;
 pub struct ImpliedParents {
     layer: Digest,
     unnamed: Paths,
-    /// Directories that the layer named after it had implied them.
+    /// Implied directories that a later entry of the layer names.
     named: Paths,
-    /// About how many bytes of memory all paths take that were ever among them.
+    /// Approximate memory of all paths that were ever in it, in bytes.
     memory: u64,
-    /// How much may be looked up in the layers below: what unpacking has left.
+    /// Remaining lookups in the layers below, after unpacking.
     lookups: LayerLookups,
 }
 
-/// Clean paths, sorted by bytes: a directory comes before what it contains, but not directly
-/// before it (`a`, `a-b`, `a/c`).
+/// Clean paths, sorted by bytes: a directory comes before its content, but not directly before it (`a`,
+/// `a-b`, `a/c`).
 type Paths = BTreeSet<Vec<u8>>;
 
-/// What an implied directory takes over from the layer below.
+/// The attributes that an implied directory inherits from the layer below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Inherits {
     /// Owner, mode, times and extended attributes.
     Everything,
-    /// Only the extended attributes that it does not have: the layer's own entry for the
-    /// directory gave it all else.
+    /// Only extended attributes that it does not have: the layer's own entry for the directory set everything
+    /// else.
     Xattrs,
 }
 
@@ -49,36 +49,36 @@ impl ImpliedParents {
         Self { layer, unnamed: Paths::new(), named: Paths::new(), memory: 0, lookups }
     }
 
-    /// `lookups` is what may be looked up to settle them.
+    /// Sets the limit on lookups for settling them.
     pub(super) fn allow(&mut self, lookups: LayerLookups) {
         self.lookups = lookups;
     }
 
-    /// Whether the layer implies no directory, so that there is nothing to settle.
+    /// Returns whether the layer implies no directory, so that settling is not needed.
     pub fn is_empty(&self) -> bool {
         self.unnamed.is_empty() && self.named.is_empty()
     }
 
-    /// The implied directory `path` was created.
+    /// Records that the implied directory `path` was created.
     pub(super) fn created(&mut self, path: &[u8]) {
         if self.unnamed.insert(path.to_vec()) {
             self.memory += name_memory(path);
         }
     }
 
-    /// About how many bytes of memory the paths take.
+    /// Returns the approximate memory of the paths, in bytes.
     pub(super) fn memory(&self) -> u64 {
         self.memory
     }
 
-    /// The layer has an entry for the directory `path` after all.
+    /// Records that the layer has an entry for the directory `path` after all.
     pub(super) fn named(&mut self, path: &[u8]) {
         if let Some(path) = self.unnamed.take(path) {
             self.named.insert(path);
         }
     }
 
-    /// `path` was removed with all below it.
+    /// Records that `path` was removed with everything below it.
     pub(super) fn removed(&mut self, path: &[u8]) {
         for paths in [&mut self.unnamed, &mut self.named] {
             paths.remove(path);
@@ -88,23 +88,23 @@ impl ImpliedParents {
         }
     }
 
-    /// The directories below `path` that the layer never named, each before those it contains.
+    /// Returns the directories below `path` without an entry in the layer, each before its content.
     pub(super) fn unnamed_below(&self, path: &[u8]) -> Vec<Vec<u8>> {
         below(&self.unnamed, path)
     }
 
-    /// Whether `path` is such a directory (still).
+    /// Returns whether `path` is (still) such a directory.
     pub(crate) fn is_unnamed(&self, path: &[u8]) -> bool {
         self.unnamed.contains(path)
     }
 
-    /// Those that the layer never named.
+    /// Returns those without an entry in the layer.
     pub(super) fn unnamed(&self) -> impl Iterator<Item = &[u8]> {
         self.unnamed.iter().map(Vec::as_slice)
     }
 
-    /// [Settles](Self::settle) a layer as one of several, on layers of which each is opened when it is
-    /// needed, and ends with the first that cannot be.
+    /// [Settles](Self::settle) one of several layers, on top of layers that are opened when needed, and fails
+    /// with the first that cannot be opened.
     pub(crate) fn settle_within<L: AsFd, E>(
         &self,
         fs: BorrowedFd<'_>,
@@ -117,7 +117,7 @@ impl ImpliedParents {
         unopened.map_or(Ok(settled), Err)
     }
 
-    /// How much may be looked up besides, of which `allowance` counts what all layers may.
+    /// Returns the remaining lookups; `allowance` counts those of all layers.
     pub(crate) fn lookups<'a>(&self, allowance: &'a Allowance) -> Lookups<'a> {
         Lookups::new(self.lookups, &allowance.lookups)
     }
@@ -125,15 +125,14 @@ impl ImpliedParents {
     /// Copies owner, mode, times and extended attributes (except `trusted.*`) to each implied
     /// directory in `fs` from the first of `lowers` that has its path.
     ///
-    /// `lowers` are the root directories of the layers below, the nearest first; each must be
-    /// settled itself. No more of them are taken than are needed. A directory that no layer below
-    /// has keeps mode 0755, owner root (the group of a parent with setgid) and the Unix epoch as
-    /// its times, and so does one whose path is something else in the first layer that has it.
-    /// Times of `fs` itself do not change.
+    /// `lowers` are the root directories of the layers below, nearest first; each must be settled already.
+    /// The iterator is only advanced as far as needed. A directory that no layer below has keeps mode 0755,
+    /// owner root (the group of a parent with setgid) and the Unix epoch as its times, and so does one whose
+    /// path is something else in the first layer that has it. Times of `fs` itself do not change.
     ///
     /// # Errors
-    /// A layer below has something that is not a directory where the path needs one, looking the
-    /// directories up takes more than the limits allow, or the system refuses an operation.
+    /// Returns an error if a layer below has another kind of file where the path needs a directory, if the
+    /// lookups exceed the limits, or if the system refuses an operation.
     pub fn settle<L: AsFd>(
         &self,
         fs: BorrowedFd<'_>,
@@ -161,7 +160,7 @@ impl ImpliedParents {
         while !open.is_empty()
             && let Some(lower) = lowers.next()
         {
-            // To open the layer takes about as long as to look a directory up in it.
+            // Opening the layer takes about as long as a lookup in it.
             lookups.take(&[]).map_err(|r| failed(&[], r))?;
             let mut undecided = Vec::with_capacity(open.len());
             for (path, inherits) in open {
@@ -179,7 +178,7 @@ impl ImpliedParents {
             open = undecided;
         }
         new.extend(open.into_iter().map(|(path, _)| path));
-        // Parents come before what they contain.
+        // Parents come before their content.
         for path in new.into_iter().filter(|path| self.unnamed.contains(*path)) {
             let (parent, _) = split(path);
             if self.unnamed.contains(parent) {
@@ -190,7 +189,7 @@ impl ImpliedParents {
     }
 }
 
-/// The paths below `path`; the root's is empty.
+/// Returns the paths below `path`; the root's is empty.
 fn below(paths: &Paths, path: &[u8]) -> Vec<Vec<u8>> {
     let start = if path.is_empty() { Vec::new() } else { [path, b"/"].concat() };
     let range = paths.range(start.clone()..);
@@ -200,7 +199,7 @@ fn below(paths: &Paths, path: &[u8]) -> Vec<Vec<u8>> {
 /// What a layer below has at the path of an implied directory.
 enum Origin {
     Missing,
-    /// Something that is not a directory, such as a whiteout.
+    /// Anything but a directory, such as a whiteout.
     Replaced,
     Directory(OwnedFd),
 }
@@ -212,7 +211,7 @@ impl Origin {
             Ok(fd) => return Ok(Self::Directory(fd)),
             Err(Errno::NOENT) => return Ok(Self::Missing),
             Err(Errno::NOSYS) => return Err(Refusal::NoOpenat2),
-            // A link or something else is on the way.
+            // A link or another file is in the path.
             Err(_) => {}
         }
         let resolved = resolve(lower, path, lookups)?;
@@ -229,8 +228,8 @@ impl Origin {
     }
 }
 
-/// The kernel gives a new directory the group of its parent if that has setgid; here the parent
-/// got it only after the directory was made.
+/// The kernel gives a new directory the group of its parent if that has setgid; here the parent got setgid
+/// only after the directory was created.
 fn take_group(fs: BorrowedFd<'_>, parent: &[u8], path: &[u8]) -> Result<(), Refusal> {
     let above = open_plain(&fs, parent, OPEN_DIRECTORY)
         .and_then(rustix::fs::fstat)
@@ -283,7 +282,7 @@ fn copy_xattrs(source: &OwnedFd, target: &OwnedFd) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The names, each followed by a NUL.
+/// Reads the names, each followed by a NUL.
 fn xattr_names(source: &OwnedFd) -> Result<Vec<u8>, Refusal> {
     // The kernel's limits for the list and for one value, XATTR_LIST_MAX and XATTR_SIZE_MAX.
     let mut names = vec![0; 1 << 16];
@@ -314,6 +313,6 @@ fn xattr_error(name: &[u8], errno: Errno) -> Refusal {
 }
 
 fn time(seconds: i64, nanoseconds: u64) -> Timespec {
-    // The kernel gives less than a second.
+    // The kernel returns less than a second.
     Timespec { tv_sec: seconds, tv_nsec: nanoseconds.cast_signed() }
 }

@@ -1,13 +1,12 @@
-//! Unpacks layers into overlay snapshots, so that each tree equals what containerd's own applier
-//! makes of the layer.
+//! Unpacks layers into overlay snapshots, so that each tree equals the result of containerd's own applier.
 //!
-//! The archive is hostile until its diffID has been verified, and an honest diffID does not make
-//! it friendly: every path is resolved inside the snapshot (see `paths`), nothing that the
-//! archive says is believed before it is checked, and memory does not grow with the layer.
+//! The archive is untrusted until its diffID has been verified, and even a correct diffID does not make it
+//! harmless: every path is resolved inside the snapshot (see `paths`), every statement of the archive is
+//! checked before it is used, and memory does not grow with the layer.
 //!
-//! Layers are unpacked independently of each other and in any order. What a layer takes over from
-//! those below it, the attributes of directories that it does not name, is remembered in
-//! [`ImpliedParents`] and settled once all of them are there.
+//! Layers are unpacked independently and in any order. The attributes that a layer inherits from those below
+//! it, those of directories without an entry in it, are recorded in [`ImpliedParents`] and settled after all
+//! layers are unpacked.
 //!
 //! `docs/format/unpack.md` has the rules.
 //!
@@ -23,7 +22,7 @@
 //! };
 //! use oci2bk::{Digest, Limits};
 //!
-//! /// A blob that lies in memory. One that lies in a file is a [`File`].
+//! /// A blob in memory. A blob in a file is a [`File`].
 //! #[derive(Debug)]
 //! struct Memory(Vec<u8>);
 //!
@@ -47,7 +46,7 @@
 //! let mut header = tar::Header::new_gnu();
 //! header.set_size(6);
 //! header.set_mode(0o644);
-//! // Giving files to others takes root.
+//! // Setting owners requires root.
 //! header.set_uid(rustix::process::getuid().as_raw().into());
 //! header.set_gid(rustix::process::getgid().as_raw().into());
 //! archive.append_data(&mut header, "etc/motd", &b"hello\n"[..])?;
@@ -66,14 +65,14 @@
 //!     unpack(&layer(&blob), tree.as_fd(), Placement::Base, &limits, &|_| {})?;
 //! assert_eq!(entries, 1);
 //! let implied: ImpliedParents = implied;
-//! // `etc` is what the layers below say, from the topmost down. There are none.
+//! // `etc` has the attributes in the layers below, topmost first. Here there are none.
 //! assert!(!implied.is_empty());
 //! implied.settle(tree.as_fd(), std::iter::empty::<File>())?;
 //! assert_eq!(std::fs::read(directory.path().join("etc/motd"))?, b"hello\n");
 //! let Usage { inodes, .. } = usage(tree.as_fd())?;
 //! assert_eq!(inodes, 3);
 //!
-//! /// Nobody waits for the layer any more.
+//! /// The layer is not needed any more.
 //! struct Impatient;
 //!
 //! impl Watch for Impatient {
@@ -91,7 +90,7 @@
 //! let directory = tempfile::tempdir()?;
 //! let tree = File::open(directory.path())?;
 //! let error = unpack(&layer(&blob), tree.as_fd(), Placement::Base, &limits, &|_| {}).unwrap_err();
-//! // The digests are right, so where nobody needs the files, the layer will do as it is.
+//! // The digests are right, so if its files are not needed, the layer can stay packed.
 //! assert!(error.is_input() && error.can_stay_packed() && !error.is_denied());
 //! let UnpackError::Entry { reason, .. } = error else { panic!("{error}") };
 //! assert!(matches!(reason, Refusal::Archive(TarError::Truncated)));
@@ -141,28 +140,27 @@ use tar::Reader;
 pub use tar::TarError;
 pub use usage::{Usage, usage};
 
-/// How many layers are unpacked at a time at most, so that the buffers of all take 30 MiB. Each keeps
-/// several processors busy.
+/// Maximum number of layers unpacked in parallel, so that the buffers of all take 30 MiB. Each keeps several
+/// processors busy.
 pub(crate) const MOST_AT_ONCE: NonZeroUsize =
     NonZeroUsize::new((30 << 20) / pipeline::BUFFERS).unwrap();
 
 /// The bytes of a blob, which need not be verified.
 pub trait Blob: fmt::Debug + Sync {
-    /// How many there are.
+    /// Returns the number of bytes.
     ///
     /// # Errors
-    /// The system refuses to tell.
+    /// Returns an error if the system does not report it.
     fn size(&self) -> io::Result<u64>;
 
-    /// Reads some of those from `position` on into `buffer`; how many, of which 0 means that there are
-    /// no more.
+    /// Reads bytes from `position` on into `buffer`; returns their number, 0 at the end.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// Returns an error if they cannot be read.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
 }
 
-/// The whole file, whose own position is neither used nor changed.
+/// The whole file; its own position is neither used nor changed.
 impl Blob for File {
     fn size(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
@@ -173,10 +171,10 @@ impl Blob for File {
     }
 }
 
-/// A layer as its descriptor gives it, with its blob.
+/// A layer with the data of its descriptor, and its blob.
 #[derive(Debug, Clone, Copy)]
 pub struct Layer<'a> {
-    /// The blob. It is read once, from its beginning to its end.
+    /// The blob. It is read once, from start to end.
     pub blob: &'a dyn Blob,
     /// The digest of the blob.
     pub digest: Digest,
@@ -189,7 +187,7 @@ pub struct Layer<'a> {
 }
 
 impl<'a> Layer<'a> {
-    /// The layer that `work` is about.
+    /// Returns the layer of `work`.
     pub(crate) fn of(
         blob: &'a dyn Blob,
         work: &LayerWork,
@@ -200,27 +198,27 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// Where a layer lies, which decides what its whiteouts become.
+/// The position of a layer, which determines how its whiteouts are represented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
-    /// It has no layer below, so whiteouts can only remove what the layer itself unpacked.
+    /// It has no layer below, so whiteouts can only remove files that the layer itself unpacked.
     Base,
-    /// It lies on others in an overlay: whiteouts become character devices 0:0, opaque
-    /// directories get the extended attribute `trusted.overlay.opaque=y`.
+    /// It is on top of others in an overlay: whiteouts become character devices 0:0, opaque directories get
+    /// the extended attribute `trusted.overlay.opaque=y`.
     Overlay,
 }
 
-/// What was unpacked.
+/// The result of unpacking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unpacked {
-    /// Entries in the archive, global headers included.
+    /// Number of entries in the archive, including global headers.
     pub entries: u64,
     /// The tar stream.
     pub stream: Stream,
-    /// Directories whose attributes have to be settled.
+    /// Directories whose attributes must be settled.
     pub implied: ImpliedParents,
-    /// The labels that the snapshot is to have, see [`witness`].
+    /// The labels for the snapshot, see [`witness`].
     pub(crate) labels: BTreeMap<String, String>,
 }
 
@@ -228,21 +226,22 @@ pub struct Unpacked {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stream {
-    /// Its bytes, uncompressed.
+    /// Its size in bytes, uncompressed.
     pub bytes: u64,
-    /// Bytes of the blob behind a gzip stream. They are ignored, as by `unpigz`, which containerd uses
-    /// where it is installed, as in BuildKit's own image. Elsewhere a daemon refuses such a layer.
+    /// Bytes of the blob after a gzip stream. They are ignored, as by `unpigz`, which containerd uses if it
+    /// is installed, as in BuildKit's own image. Other daemons reject such a layer.
     pub ignored: u64,
 }
 
-/// Follows the work on a layer, and may end it. Called from another thread.
+/// Follows the work on a layer, and can cancel it. It is called from another thread.
 ///
-/// A function that takes the bytes is one that never ends the work.
+/// A function that takes the bytes implements it and never cancels.
 pub trait Watch: Sync {
-    /// So many bytes of the blob have been read so far.
+    /// Reports the number of bytes of the blob that have been read so far.
     fn read(&self, bytes: u64);
 
-    /// Whether to end the work with [`UnpackError::Cancelled`]. Asked for every piece of the layer.
+    /// Returns whether to end the work with [`UnpackError::Cancelled`]. It is called for every piece of the
+    /// layer.
     fn is_cancelled(&self) -> bool {
         false
     }
@@ -256,16 +255,15 @@ impl<F: Fn(u64) + Sync> Watch for F {
 
 /// Unpacks `layer` into the empty directory `fs`.
 ///
-/// The blob's size and digest and the layer's diffID are verified; bytes after the archive's end
-/// count. What the layer may cost is up to `limits`. `watch` is told what is done, and asked whether
-/// to go on.
+/// The blob's size and digest and the layer's diffID are verified, including bytes after the archive's end.
+/// `limits` bound the cost. `watch` is told the progress, and can cancel.
 ///
-/// Owner and mode of `fs` itself are the caller's, whatever the archive says. Times that it does not
-/// say become the Unix epoch: those of `fs`, implied directories and whiteout devices.
+/// Owner and mode of `fs` itself are the caller's, whatever the archive says. Times without an entry become
+/// the Unix epoch: those of `fs`, implied directories and whiteout devices.
 ///
 /// # Errors
-/// See [`UnpackError`]. On any of them `fs` holds an unknown part of the layer and must be discarded. That
-/// entries cannot be unpacked is only said of a layer that has its diffID.
+/// See [`UnpackError`]. After any of them `fs` has an unknown part of the layer and must be discarded. Errors
+/// about entries occur only for a layer with the correct diffID.
 pub fn unpack(
     layer: &Layer<'_>,
     fs: BorrowedFd<'_>,
@@ -276,7 +274,7 @@ pub fn unpack(
     unpack_within(layer, fs, placement, &Allowance::of_run(limits, layer.size), watch)
 }
 
-/// [Unpacks](unpack()) a layer as one of several.
+/// [Unpacks](unpack()) one of several layers.
 pub(crate) fn unpack_within(
     layer: &Layer<'_>,
     fs: BorrowedFd<'_>,
@@ -291,17 +289,17 @@ pub(crate) fn unpack_within(
     Ok(Unpacked { stream: Stream { ignored, ..unpacked.stream }, ..unpacked })
 }
 
-/// Verifies the blob's size and digest and the layer's diffID as [`unpack`] does, without looking
-/// into the archive or writing anything.
+/// Verifies the blob's size and digest and the layer's diffID as [`unpack`] does, without parsing the archive
+/// or writing anything.
 ///
 /// # Errors
-/// The blob cannot be read or decompressed, is larger than the limits allow, or is not what the
-/// descriptor says.
+/// Returns an error if the blob cannot be read or decompressed, exceeds the limits, or does not match the
+/// descriptor.
 pub fn check(layer: &Layer<'_>, limits: &Limits, watch: &dyn Watch) -> Result<Stream, UnpackError> {
     check_within(layer, &Allowance::of_run(limits, layer.size), watch)
 }
 
-/// [Checks](check()) a layer as one of several.
+/// [Checks](check()) one of several layers.
 pub(crate) fn check_within(
     layer: &Layer<'_>,
     allowance: &Allowance,
@@ -319,12 +317,12 @@ fn encoding(layer: &Layer<'_>) -> Result<Encoding, UnpackError> {
     })
 }
 
-/// Whether the blobs of layers of this media type are not compressed, so that their size is known.
+/// Returns whether the blobs of layers with this media type are uncompressed, so that their size is known.
 pub(crate) fn is_plain(media_type: &str) -> bool {
     Encoding::of(media_type) == Some(Encoding::Plain)
 }
 
-/// Takes what follows the archive and verifies the diffID; the bytes of the whole stream.
+/// Reads the rest after the archive and verifies the diffID; returns the size of the whole stream.
 fn finish(layer: &Layer<'_>, stream: TarStream) -> Result<u64, UnpackError> {
     let (found, bytes) = stream.finish();
     if found != layer.diff_id {
@@ -349,7 +347,7 @@ fn unpack_stream(
             Ok(Unpacked { stream: Stream { bytes, ignored: 0 }, ..unpacked })
         }
         Err(error) => {
-            // Whether it is the right layer that cannot be unpacked.
+            // Check whether it is the right layer, which only cannot be unpacked.
             if error.can_stay_packed() {
                 finish(layer, archive.into_inner())?;
             }
@@ -358,7 +356,7 @@ fn unpack_stream(
     }
 }
 
-/// Applies all entries; the bytes of holes in them, too.
+/// Applies all entries; also counts the bytes of holes in them.
 fn apply_all(
     layer: &Layer<'_>,
     archive: &mut Reader<TarStream>,

@@ -1,10 +1,10 @@
-//! Finds directories inside the snapshot, and nowhere else.
+//! Finds directories inside the snapshot, and never outside.
 //!
-//! The names of a layer are resolved as containerd does (continuity v0.5 `fs/path.go` `RootPath`):
-//! symbolic links in the path are followed with the snapshot as root directory, `..` above the
-//! root stays there, and a component that does not exist counts as itself. The outcome is a path
-//! without any symbolic link, and only such paths are ever opened, by the kernel's `openat2` with
-//! `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`; so even a wrong resolution could not leave the root.
+//! The names of a layer are resolved as in containerd (continuity v0.5 `fs/path.go` `RootPath`): symbolic
+//! links in the path are followed with the snapshot as root directory, `..` at the root stays there, and a
+//! component that does not exist is kept. The result is a path without any symbolic link, and only such paths
+//! are ever opened, by the kernel's `openat2` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`; so even a wrong
+//! resolution could not leave the root.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -21,27 +21,27 @@ use crate::limits::{Bound, name};
 
 /// Linux' `PATH_MAX` without the NUL.
 const MAX_PATH_BYTES: usize = 4095;
-/// How many symbolic links containerd follows in one path.
+/// Maximum number of symbolic links that containerd follows in one path.
 const MAX_LINKS: usize = 255;
-/// How many components are looked up for one path, over all rounds. Without this limit a few
-/// links in a very deep directory would cost minutes for each entry.
+/// Maximum number of component lookups for one path, over all rounds. Without this limit a few links in a
+/// very deep directory would cost minutes for each entry.
 const MAX_LOOKUPS: usize = 8192;
-/// The kernel answers EAGAIN if it cannot rule out a race with a rename elsewhere.
+/// The kernel returns EAGAIN if it cannot rule out a race with a rename elsewhere.
 const MAX_ATTEMPTS: usize = 64;
 
-/// How directories are opened.
+/// Flags for opening directories.
 pub(crate) const OPEN_DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const PLAIN: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
-/// What a look-up costs besides walking the path, in bytes of path: a system call takes about as long as
-/// the kernel takes for so many.
+/// Cost of a lookup besides walking the path, in bytes of path: a system call takes about as long as the
+/// kernel takes for this many.
 const COST_OF_CALL: u64 = 256;
 
-/// How much may be looked up for one layer, in bytes of the paths looked up: what the kernel has to walk.
-/// Each path has its own bounds, but there are millions.
+/// The limit on lookups for one layer, in bytes of the paths looked up, which the kernel has to walk. Each
+/// path has its own limits, but there can be millions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LayerLookups {
     left: u64,
@@ -53,13 +53,13 @@ impl LayerLookups {
         Self { left: limit, limit }
     }
 
-    /// What is left of it, for a layer that is the only one.
+    /// Returns the rest of it, for a single layer.
     pub(super) fn counter(self) -> Counter {
         Counter::new(Bound { value: self.left, name: name::LAYER_LOOKUPS })
     }
 }
 
-/// How much may still be looked up for a layer, and for all.
+/// The remaining lookups for a layer, and for all.
 #[derive(Debug)]
 pub(crate) struct Lookups<'a> {
     of_layer: Cell<LayerLookups>,
@@ -71,7 +71,7 @@ impl<'a> Lookups<'a> {
         Self { of_layer: Cell::new(of_layer), of_all }
     }
 
-    /// Counts one look-up of `path`.
+    /// Counts one lookup of `path`.
     pub(crate) fn take(&self, path: &[u8]) -> Result<(), Refusal> {
         let LayerLookups { left, limit } = self.of_layer.get();
         let cost = COST_OF_CALL + path.len() as u64;
@@ -81,7 +81,7 @@ impl<'a> Lookups<'a> {
         self.of_all.take(cost).map_err(reached)
     }
 
-    /// What is left for the layer.
+    /// Returns the rest for the layer.
     pub(super) fn of_layer(&self) -> LayerLookups {
         self.of_layer.get()
     }
@@ -93,7 +93,7 @@ pub(super) struct Directory {
     /// The path from the root, without symbolic links, dots and outer slashes; empty for the root.
     pub(super) path: Vec<u8>,
     fd: OwnedFd,
-    /// What new files were given here, by the permission bits they were made with; `None` stands for
+    /// The attributes that new files got here, by the permission bits at their creation; `None` is for
     /// symbolic links.
     given: RefCell<BTreeMap<Option<u32>, Given>>,
 }
@@ -103,8 +103,8 @@ impl Directory {
         Self { path, fd, given: RefCell::default() }
     }
 
-    /// What the new file `file`, made here with `permissions`, was given. Only the first of its kind is
-    /// looked at.
+    /// Returns the attributes that the new file `file`, created here with `permissions`, got. Only the first
+    /// of its kind is examined.
     pub(super) fn given_to_file(
         &self,
         file: &impl AsFd,
@@ -113,7 +113,7 @@ impl Directory {
         self.given(Some(permissions.as_raw_mode()), || Given::of(file))
     }
 
-    /// What the new symbolic link `name` was given here.
+    /// Returns the attributes that the new symbolic link `name` got here.
     pub(super) fn given_to_symlink(&self, name: &[u8]) -> Result<Given, Refusal> {
         self.given(None, || Given::of_name(self, name))
     }
@@ -131,7 +131,7 @@ impl Directory {
         Ok(given)
     }
 
-    /// The path of the entry `name` in this directory.
+    /// Returns the path of the entry `name` in this directory.
     pub(super) fn join(&self, name: &[u8]) -> Vec<u8> {
         join(&self.path, name)
     }
@@ -143,7 +143,7 @@ impl AsFd for Directory {
     }
 }
 
-/// Resolves names to directories, and remembers the last ones.
+/// Resolves names to directories, and caches the last ones.
 #[derive(Debug)]
 pub(super) struct Directories<'a> {
     root: Rc<Directory>,
@@ -154,20 +154,19 @@ pub(super) struct Directories<'a> {
 
 #[derive(Debug)]
 struct Remembered {
-    /// What was resolved.
+    /// The resolved name.
     name: Vec<u8>,
     directory: Rc<Directory>,
-    /// Whether no symbolic link was involved, so that only the removal of a directory can make
-    /// this wrong.
+    /// Whether no symbolic link was involved, so that only the removal of a directory can invalidate it.
     plain: bool,
 }
 
-/// What a directory was looked up for; each use has its own memory.
+/// The purpose of a lookup; each has its own cache.
 #[derive(Debug, Clone, Copy)]
 enum Use {
     /// The directory of the last entry.
     Parent,
-    /// The directory that was the last entry itself: usually those after it are inside.
+    /// The directory of the last directory entry: usually the next entries are in it.
     Entered,
     /// The directory of the last hard link's target.
     LinkTarget,
@@ -184,18 +183,18 @@ impl<'a> Directories<'a> {
         Ok(Self { root, remembered: [const { None }; USES], lookups })
     }
 
-    /// How much may still be looked up for the layer.
+    /// Returns the remaining lookups for the layer.
     pub(super) fn lookups(&self) -> LayerLookups {
         self.lookups.of_layer()
     }
 
-    /// The snapshot's root directory.
+    /// Returns the snapshot's root directory.
     pub(super) fn root(&self) -> &Rc<Directory> {
         &self.root
     }
 
-    /// The directory that `name` leads to, creating what is missing with mode 0755; `created`
-    /// gets the path of each directory made.
+    /// Opens the directory `name`, and creates missing ones with mode 0755; `created` is called with the path
+    /// of each.
     pub(super) fn open_or_create(
         &mut self,
         name: &[u8],
@@ -204,7 +203,7 @@ impl<'a> Directories<'a> {
         self.lookup(name, Use::Parent, |directories, path| directories.create(path, created))
     }
 
-    /// The directory that `name` leads to, if there is one.
+    /// Opens the directory `name`, if it exists.
     pub(super) fn open_existing(&mut self, name: &[u8]) -> Result<Option<Rc<Directory>>, Refusal> {
         let mut missing = false;
         let found = self.lookup(name, Use::LinkTarget, |directories, path| {
@@ -240,7 +239,7 @@ impl<'a> Directories<'a> {
             Some(fd) => (Rc::new(Directory::new(path, fd)), true),
             None => {
                 let path = self.resolve(name)?;
-                // With `..` a link may have mattered that is not part of the outcome.
+                // With `..` a link may have been involved that is not part of the result.
                 let plain = path == name;
                 (open(self, &path)?, plain)
             }
@@ -249,8 +248,8 @@ impl<'a> Directories<'a> {
         Ok(directory)
     }
 
-    /// Remembers the directory `fd`, which is `base` in `parent`, for the entries in it. `name` is its
-    /// clean name in the archive.
+    /// Caches the directory `fd`, which is `base` in `parent`, for the entries in it. `name` is its clean
+    /// name in the archive.
     pub(super) fn entered(&mut self, name: &[u8], parent: &Directory, base: &[u8], fd: OwnedFd) {
         let directory = Rc::new(Directory::new(parent.join(base), fd));
         let plain = directory.path == name;
@@ -263,38 +262,36 @@ impl<'a> Directories<'a> {
         self.remembered[purpose as usize] = Some(remembered);
     }
 
-    /// Must be called when a symbolic link was created or something was removed that is no
-    /// directory.
+    /// Must be called after a symbolic link was created or a file other than a directory was removed.
     pub(super) fn links_changed(&mut self) {
         for slot in &mut self.remembered {
             slot.take_if(|known| !known.plain);
         }
     }
 
-    /// Must be called when a directory was removed, or one that was there got other attributes: what
-    /// new files are given in it may be something else now.
+    /// Must be called after a directory was removed, or the attributes of an existing one changed: new files
+    /// in it may now get other attributes.
     pub(super) fn directory_changed(&mut self) {
         self.remembered = [const { None }; USES];
     }
 
-    /// The usual case, at the price of one system call: every component exists and is a
-    /// directory.
+    /// The usual case with only one system call: every component exists and is a directory.
     fn open_directly(&self, name: &[u8]) -> Result<Option<OwnedFd>, Refusal> {
         let start = name.iter().position(|byte| *byte != b'/').unwrap_or(name.len());
         match open_plain(&self.root, &name[start..], OPEN_DIRECTORY) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::NOSYS) => Err(Refusal::NoOpenat2),
-            // A link, something missing, `..` at the root, or an error that resolving will meet.
+            // A link, a missing component, `..` at the root, or an error that resolving will meet.
             Err(_) => Ok(None),
         }
     }
 
-    /// Follows the symbolic links of `name`, the last component's too.
+    /// Follows the symbolic links of `name`, including the last component's.
     pub(super) fn resolve(&self, name: &[u8]) -> Result<Vec<u8>, Refusal> {
         resolve(self.root.as_fd(), name, &self.lookups)
     }
 
-    /// Opens a path without symbolic links component by component, creating what is missing.
+    /// Opens a path without symbolic links component by component, and creates missing ones.
     fn create(
         &self,
         path: &[u8],
@@ -321,8 +318,8 @@ impl<'a> Directories<'a> {
     }
 }
 
-/// Follows the symbolic links of `name` inside `root`, the last component's too. The outcome is a
-/// clean path; it need not exist.
+/// Follows the symbolic links of `name` inside `root`, including the last component's. The result is a clean
+/// path, which need not exist.
 pub(super) fn resolve(
     root: BorrowedFd<'_>,
     name: &[u8],
@@ -330,7 +327,7 @@ pub(super) fn resolve(
 ) -> Result<Vec<u8>, Refusal> {
     let (mut links, mut lookups) = (0, 0);
     let mut path = name.to_vec();
-    // Each round follows every link it meets by one step, until a round meets none.
+    // Each round follows every link in the path by one step, until there are no links.
     loop {
         let before = links;
         if path.len() > 2 * MAX_PATH_BYTES {
@@ -366,7 +363,7 @@ pub(super) fn resolve(
     }
 }
 
-/// The target if `path` is a symbolic link; `None` if it is anything else or missing.
+/// Returns the target if `path` is a symbolic link; `None` if it is anything else or missing.
 fn read_link(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
     if path.is_empty() {
         return Ok(None);
@@ -388,7 +385,7 @@ fn read_link(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<Vec<u8>>, Refus
     }
 }
 
-/// Opens a path that has no symbolic link.
+/// Opens a path without symbolic links.
 pub(crate) fn open_plain(
     root: &impl AsFd,
     path: &[u8],
@@ -413,7 +410,7 @@ fn make_directory(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Refusal> {
     rustix::fs::mkdirat(parent, name, mode).map_err(Refusal::io("create a parent directory"))?;
     let fd =
         rustix::fs::openat(parent, name, OPEN_DIRECTORY, Mode::empty()).map_err(parent_error)?;
-    // The process's umask may have taken bits away.
+    // The process's umask may have removed bits.
     rustix::fs::fchmod(&fd, mode).map_err(Refusal::io("set the mode of a parent directory"))?;
     Ok(fd)
 }
@@ -428,12 +425,12 @@ fn parent_error(errno: Errno) -> Refusal {
     }
 }
 
-/// The components of a path; empty ones and `.` do not count.
+/// Returns the components of a path, without empty ones and `.`.
 fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').filter(|component| !matches!(*component, b"" | b"."))
 }
 
-/// The path with `..` taken literally, that of the root being the root, without outer slashes.
+/// Returns the path with `..` resolved lexically, that of the root being the root, without outer slashes.
 pub(super) fn clean(path: &[u8]) -> Vec<u8> {
     let mut kept: Vec<&[u8]> = Vec::new();
     for component in components(path) {
@@ -446,7 +443,7 @@ pub(super) fn clean(path: &[u8]) -> Vec<u8> {
     kept.join(&b'/')
 }
 
-/// The path of `name` in the directory `above`, whose path is empty for the root.
+/// Returns the path of `name` in the directory `above`, whose path is empty for the root.
 pub(crate) fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
     if above.is_empty() { name.to_vec() } else { [above, b"/", name].concat() }
 }

@@ -1,12 +1,12 @@
-//! The stages of unpacking a layer, each on a thread of its own, so that a single large layer keeps
-//! several processors busy:
+//! The stages of unpacking a layer, each in a separate thread, so that a single large layer keeps several
+//! processors busy:
 //!
 //! ```text
-//! read the blob and hash it ─► decompress ─► hash the tar stream and take it (the caller)
+//! read the blob and hash it ─► decompress ─► hash and consume the tar stream (the caller)
 //! ```
 //!
-//! They are joined by bounded queues of chunks that are used again, so memory does not grow with the
-//! layer: a layer in work has at most [`BUFFERS`] bytes of them.
+//! Bounded queues of reused chunks connect them, so memory does not grow with the layer: an active layer has
+//! at most [`BUFFERS`] bytes of them.
 
 use std::io::{self, BufRead, Read};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
@@ -26,17 +26,17 @@ use crate::limits::Bound;
 const BLOB_CHUNK: usize = 128 << 10;
 /// The size of a chunk of the tar stream.
 const STREAM_CHUNK: usize = 256 << 10;
-/// How many chunks wait between two stages.
+/// Maximum number of chunks waiting between two stages.
 const QUEUED: usize = 3;
-/// How many chunks there are between two stages: those that wait, and one with each of the two.
+/// Number of chunks between two stages: the waiting ones, and one in each of the two.
 const CHUNKS: usize = QUEUED + 2;
 
-/// Bytes of all chunks.
+/// Total size of all chunks, in bytes.
 pub(super) const BUFFERS: usize = CHUNKS * (BLOB_CHUNK + STREAM_CHUNK);
 
-/// Runs `consume` on the tar stream of `layer`; what it returns, and how many bytes behind a gzip stream
-/// were ignored. Whatever it returns, a blob that is not what the descriptor says is the error, because
-/// it explains all others.
+/// Runs `consume` on the tar stream of `layer`; returns its result, and the number of ignored bytes after a
+/// gzip stream. A blob that does not match its descriptor is the reported error, because it explains all
+/// others.
 pub(super) fn run<T>(
     layer: &Layer<'_>,
     encoding: Encoding,
@@ -48,7 +48,7 @@ pub(super) fn run<T>(
     check_size(layer, found)?;
     let (blob, read) = bounded(QUEUED);
     let (stream, decompressed) = bounded(QUEUED);
-    // Chunks on their way back. There is room for all, so nobody waits here.
+    // Chunks on their way back. The queue has space for all, so no thread waits here.
     let (used_of_blob, free_of_blob) = bounded(CHUNKS);
     let (used_of_stream, free_of_stream) = bounded(CHUNKS);
     std::thread::scope(|scope| {
@@ -104,7 +104,7 @@ fn read_blob(
     let mut hasher = Hasher::new();
     let mut position = 0;
     let mut wanted = true;
-    // Not further than one chunk beyond its size, should it grow.
+    // At most one chunk beyond its size, in case it grows.
     while position <= layer.size {
         check(layer, watch)?;
         let mut chunk = chunk_to_fill(free, BLOB_CHUNK);
@@ -116,7 +116,7 @@ fn read_blob(
         hasher.update(&chunk);
         position += chunk.len() as u64;
         watch.read(position);
-        // The stream may end before the blob does, and it does if another stage failed.
+        // The stream may end before the blob does, and does if another stage failed.
         wanted = wanted && blob.send(chunk).is_ok();
     }
     check_size(layer, position)?;
@@ -125,8 +125,8 @@ fn read_blob(
     if found == layer { Ok(()) } else { Err(UnpackError::WrongBlobDigest { layer, found }) }
 }
 
-/// Decompresses `blob`, as far as the limits allow, into `stream`; how many bytes at its end are not part
-/// of that.
+/// Decompresses `blob`, within the limits, into `stream`; returns the number of trailing bytes that do not
+/// belong to it.
 fn decompress(
     layer: &Layer<'_>,
     blob: Chunks,
@@ -141,7 +141,7 @@ fn decompress(
     let mut sent = 0;
     let mut decoder = Decoder::new(blob, encoding).map_err(failed)?;
     loop {
-        // A few bytes of a blob may be many chunks.
+        // A few bytes of a blob may become many chunks.
         check(layer, watch)?;
         let mut chunk = chunk_to_fill(free, STREAM_CHUNK);
         fill(&mut chunk, |buffer, _| decoder.read(buffer)).map_err(failed)?;
@@ -150,32 +150,32 @@ fn decompress(
             return Err(UnpackError::TooLarge { layer: layer.digest, limit, name });
         }
         allowance.take_stream(layer.digest, chunk.len() as u64)?;
-        // An error of the queue means that the consumer failed and says why itself.
+        // An error of the queue means that the consumer failed, and reports its own error.
         if chunk.is_empty() || stream.send(chunk).is_err() {
             return Ok(decoder.ignored());
         }
     }
 }
 
-/// The uncompressed tar stream, hashed as it is taken.
+/// The uncompressed tar stream, hashed while it is read.
 pub(super) struct TarStream {
     chunks: Chunks,
     hasher: Hasher,
 }
 
 impl TarStream {
-    /// How many bytes of the stream have arrived.
+    /// Returns the number of received bytes of the stream.
     pub(super) fn bytes(&self) -> u64 {
         self.chunks.arrived()
     }
 
-    /// Takes what follows the archive; the diffID and the length of the whole stream.
+    /// Reads the rest after the archive; returns the diffID and the length of the whole stream.
     pub(super) fn finish(mut self) -> (Digest, u64) {
         while self.advance() {}
         (self.hasher.finish(), self.chunks.arrived())
     }
 
-    /// Takes the next chunk; whether there was one.
+    /// Takes the next chunk; returns whether there was one.
     fn advance(&mut self) -> bool {
         let there = self.chunks.advance();
         self.hasher.update(self.chunks.left());

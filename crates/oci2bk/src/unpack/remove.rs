@@ -1,4 +1,4 @@
-//! Removes an entry with everything below it.
+//! Removes an entry and everything below it.
 
 use std::os::fd::AsFd;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::error::Refusal;
 use super::paths::{OPEN_DIRECTORY, join, open_plain};
 
-/// What was removed.
+/// The kind of the removed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Removed {
     Nothing,
@@ -17,7 +17,7 @@ pub(super) enum Removed {
     Other,
 }
 
-/// Removes `name` from `parent`, with all it contains; no symbolic link is followed.
+/// Removes `name` from `parent`, and everything below it; no symbolic link is followed.
 pub(super) fn remove_all(parent: &impl AsFd, name: &[u8]) -> Result<Removed, Refusal> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) => Ok(Removed::Other),
@@ -34,11 +34,11 @@ fn failed(errno: Errno) -> Refusal {
     Refusal::io("remove what the entry replaces")(errno)
 }
 
-/// A directory to be removed, by the path of the one it is in.
+/// A directory to remove, by the path of its parent.
 struct Step {
     above: Rc<[u8]>,
     name: Vec<u8>,
-    /// Whether all it contained is gone.
+    /// Whether all of its content is removed.
     emptied: bool,
 }
 
@@ -65,7 +65,7 @@ fn remove_tree(parent: &impl AsFd, name: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Removes what can be removed at once; the names of the directories that are not empty.
+/// Removes everything that can be removed directly; returns the names of non-empty directories.
 fn clear(parent: &impl AsFd, path: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
     let fd = open_plain(parent, path, OPEN_DIRECTORY)?;
     let mut children = Vec::new();
@@ -76,7 +76,7 @@ fn clear(parent: &impl AsFd, path: &[u8]) -> Result<Vec<Vec<u8>>, Errno> {
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        // Some file systems do not tell the type; then the kernel says that it is a directory.
+        // Some file systems do not report the type; then the kernel's error says that it is a directory.
         let known = entry.file_type() == FileType::Directory;
         let flags = if known { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         match rustix::fs::unlinkat(&fd, name, flags) {

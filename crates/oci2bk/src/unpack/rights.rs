@@ -1,4 +1,4 @@
-//! What unpacking takes, tried before there is anything to unpack.
+//! Checks the privileges for unpacking, before there is anything to unpack.
 
 use std::io;
 
@@ -8,13 +8,13 @@ use rustix::io::Errno;
 
 use super::whiteout::OVERLAY_OPAQUE;
 
-/// Why layers cannot be unpacked into a directory, whatever is in them.
+/// Why layers cannot be unpacked into a directory, whatever their content.
 ///
 /// ```
 /// use oci2bk::convert::ConvertError;
 /// use oci2bk::unpack::RightsError;
 ///
-/// /// Whether it is worth trying again as root.
+/// /// Returns whether to try again as root.
 /// fn takes_root(error: &ConvertError) -> bool {
 ///     matches!(error, ConvertError::Rights { source: RightsError::Denied { .. }, .. })
 /// }
@@ -22,37 +22,37 @@ use super::whiteout::OVERLAY_OPAQUE;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RightsError {
-    /// This process may not do it.
+    /// This process lacks a privilege.
     #[error(
         "this process may not {action}: unpacking layers takes root with the capabilities CAP_CHOWN, \
          CAP_MKNOD and CAP_SYS_ADMIN, not in a user namespace"
     )]
     Denied {
-        /// What was tried.
+        /// The attempted operation.
         action: &'static str,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// The file system does not have it.
+    /// The file system does not support it.
     #[error("the file system cannot {action}")]
     Unsupported {
-        /// What was tried.
+        /// The attempted operation.
         action: &'static str,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// The files to try it on could not be made.
+    /// The test files cannot be created.
     #[error(transparent)]
     Dir(#[from] DirError),
 }
 
-/// Tries in the directory `scratch` what the entries of a layer may take, and leaves nothing there.
+/// Tries the operations for a layer's entries in the directory `scratch`, and leaves nothing there.
 pub(crate) fn check_rights(scratch: &Dir) -> Result<(), RightsError> {
     let directory = scratch.create_dir("rights", 0o700)?;
     let tried = try_in(&directory);
-    // Whatever came of it.
+    // In any case.
     scratch.remove_tree("rights")?;
     tried
 }
@@ -69,7 +69,7 @@ fn try_in(directory: &Dir) -> Result<(), RightsError> {
 
 fn refused(action: &'static str) -> impl Fn(Errno) -> RightsError {
     move |errno| match errno {
-        // An owner that a user namespace does not have is an invalid one.
+        // An owner that a user namespace lacks is invalid.
         Errno::PERM | Errno::ACCESS | Errno::INVAL => {
             RightsError::Denied { action, source: errno.into() }
         }

@@ -1,4 +1,4 @@
-//! Times of entries, as containerd sets them (containerd v2.3.3 `pkg/archive/time.go`).
+//! Times of entries, as set by containerd (containerd v2.3.3 `pkg/archive/time.go`).
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use rustix::fs::{Timespec, Timestamps};
 
 use super::tar::{Entry, Timestamp};
 
-/// What everything gets whose time the layer does not say: the Unix epoch.
+/// The time of everything without a time in the layer: the Unix epoch.
 pub(super) const UNTOLD: Timestamps = Timestamps {
     last_access: Timespec { tv_sec: 0, tv_nsec: 0 },
     last_modification: Timespec { tv_sec: 0, tv_nsec: 0 },
@@ -16,8 +16,8 @@ pub(super) const UNTOLD: Timestamps = Timestamps {
 const LATEST: Timestamp =
     Timestamp::from_unix(i64::MAX / 1_000_000_000, (i64::MAX % 1_000_000_000) as u32);
 
-/// An entry's times: the access time is at least the modification time; what lies before 1970 or
-/// does not fit into 64 bits of nanoseconds becomes the epoch.
+/// Returns an entry's times: the access time is at least the modification time; times before 1970 or beyond
+/// 64 bits of nanoseconds become the epoch.
 pub(super) fn of(entry: &Entry) -> Timestamps {
     Timestamps {
         last_access: bounded(entry.atime.max(entry.mtime)),
@@ -31,15 +31,15 @@ fn bounded(time: Timestamp) -> Timespec {
     Timespec { tv_sec: time.unix_seconds(), tv_nsec: time.nanoseconds().into() }
 }
 
-/// About how many bytes a name takes in a sorted collection, with what belongs to it.
+/// Returns the approximate memory of a name in a sorted collection, with its data, in bytes.
 pub(super) fn name_memory(name: &[u8]) -> u64 {
     name.len() as u64 + 128
 }
 
-/// The times of the directories a layer names, which are set after the last entry because every
-/// entry made in a directory changes them.
+/// The times of the directories that a layer names, which are set after the last entry because every new
+/// entry in a directory changes them.
 ///
-/// Only the last mention of a name is kept: memory is bounded by the number of names.
+/// Only the last mention of a name is kept, so memory is bounded by the number of names.
 #[derive(Debug, Default)]
 pub(super) struct Deferred {
     by_name: BTreeMap<Vec<u8>, (u64, Timestamps)>,
@@ -48,7 +48,7 @@ pub(super) struct Deferred {
 }
 
 impl Deferred {
-    /// Remembers the times for the directory entry `name`.
+    /// Records the times for the directory entry `name`.
     pub(super) fn add(&mut self, name: &[u8], times: Timestamps) {
         self.mentions += 1;
         if self.by_name.insert(name.to_vec(), (self.mentions, times)).is_none() {
@@ -56,12 +56,12 @@ impl Deferred {
         }
     }
 
-    /// About how many bytes of memory the names take.
+    /// Returns the approximate memory of the names, in bytes.
     pub(super) fn memory(&self) -> u64 {
         self.memory
     }
 
-    /// The names in the order of the archive.
+    /// Returns the names in the order of the archive.
     pub(super) fn into_ordered(self) -> impl Iterator<Item = (Vec<u8>, Timestamps)> {
         let mut all: Vec<_> = self.by_name.into_iter().collect();
         all.sort_unstable_by_key(|(_, (mention, _))| *mention);

@@ -1,9 +1,9 @@
-//! How much a snapshot takes on disk.
+//! Computes the size of a snapshot on disk.
 //!
-//! containerd counts allocated blocks and inodes, each inode once, the root directory included
-//! (continuity v0.5 `fs/du_unix.go`). Which blocks are allocated depends on the file system, and on
-//! ext4 even on how a file had to be scattered. So that the same layers give the same state
-//! everywhere, what counts here is what ext4 with its usual blocks of 4 KiB would allocate at least.
+//! containerd counts allocated blocks and inodes, each inode once, including the root directory (continuity
+//! v0.5 `fs/du_unix.go`). Which blocks are allocated depends on the file system, and on ext4 even on the
+//! fragmentation of a file. So that the same layers give the same state everywhere, this counts the minimum
+//! that ext4 with its usual blocks of 4 KiB would allocate.
 
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
@@ -15,28 +15,28 @@ use rustix::io::Errno;
 use super::error::{EntryName, UnpackError};
 use super::paths::{OPEN_DIRECTORY, join, open_plain};
 
-/// What files are allocated in.
+/// Size of an allocation block, in bytes.
 const BLOCK_BYTES: i64 = 4096;
 
-/// A shorter target of a symbolic link has its place in the inode.
+/// A shorter target of a symbolic link is stored in the inode.
 const LONG_TARGET: i64 = 60;
 
-/// What the entry of a directory has besides its name.
+/// Size of a directory entry without its name.
 const ENTRY_BYTES: usize = 8;
 
-/// What a snapshot takes on disk.
+/// The size of a snapshot on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Bytes in whole blocks.
+    /// Size in whole blocks, in bytes.
     pub size: i64,
-    /// Inodes.
+    /// Number of inodes.
     pub inodes: i64,
 }
 
 /// Measures the snapshot directory `fs`.
 ///
 /// # Errors
-/// The system refuses to list or read a directory.
+/// Returns an error if the system refuses to list or read a directory.
 pub fn usage(fs: BorrowedFd<'_>) -> Result<Usage, UnpackError> {
     let root = (Rc::from([]), Vec::new());
     let (usage, linked) = (Usage::default(), BTreeSet::new());
@@ -54,9 +54,9 @@ pub fn usage(fs: BorrowedFd<'_>) -> Result<Usage, UnpackError> {
 struct Walk<'fs> {
     fs: BorrowedFd<'fs>,
     usage: Usage,
-    /// Inodes with several links that were met before.
+    /// Inodes with several links that were counted already.
     linked: BTreeSet<(u64, u64)>,
-    /// Directories not yet read: the path of the directory above, and the name.
+    /// Directories not yet read: the path of the parent directory, and the name.
     to_do: Vec<(Rc<[u8]>, Vec<u8>)>,
 }
 
@@ -94,7 +94,7 @@ impl Walk<'_> {
         });
     }
 
-    /// Adds an inode with so many bytes.
+    /// Adds an inode with this many bytes.
     fn add(&mut self, bytes: i64) {
         let blocks = bytes.saturating_add(BLOCK_BYTES - 1) / BLOCK_BYTES;
         self.usage.size = self.usage.size.saturating_add(blocks.saturating_mul(BLOCK_BYTES));

@@ -1,8 +1,8 @@
-//! Whiteouts: entries that stand for the removal of something in the layers below.
+//! Whiteouts: entries that mean the removal of something in the layers below.
 //!
 //! | base name | meaning | overlay snapshot | base layer |
 //! |---|---|---|---|
-//! | `.wh..wh..opq` | hides all the directory has below | xattr `trusted.overlay.opaque=y` on it | removes what this layer did not unpack |
+//! | `.wh..wh..opq` | hides everything that the directory has below | xattr `trusted.overlay.opaque=y` on it | removes files that this layer did not unpack |
 //! | `.wh.NAME` | hides NAME | character device 0:0 NAME | removes NAME |
 //!
 //! Facts: OCI image specification `layer.md`; containerd v2.3.3 `pkg/archive/tar.go`
@@ -22,20 +22,20 @@ use super::times;
 
 const PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// What makes a directory opaque in overlayfs.
+/// The attribute of an opaque directory in overlayfs.
 pub(super) const OVERLAY_OPAQUE: &[u8] = b"trusted.overlay.opaque";
 
-/// What a whiteout hides.
+/// The files that a whiteout hides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whiteout<'a> {
-    /// Everything that the directory has below.
+    /// All files of the directory in lower layers.
     Opaque,
     /// One name in the directory.
     Of(&'a [u8]),
 }
 
 impl<'a> Whiteout<'a> {
-    /// The whiteout that the last component of a name stands for; `None` if it is none.
+    /// Parses the last component of a name; `None` if it is not a whiteout.
     pub(super) fn of(base: &'a [u8]) -> Result<Option<Self>, Refusal> {
         if base == OPAQUE {
             return Ok(Some(Self::Opaque));
@@ -55,10 +55,10 @@ pub(super) fn make_opaque(directory: &Directory) -> Result<(), Refusal> {
     })
 }
 
-/// Makes the device that hides `name` in `directory` for overlayfs.
+/// Creates the device that hides `name` in `directory` for overlayfs.
 ///
-/// containerd leaves the device's times at the present; ours are the epoch, so that the same
-/// layer gives the same tree.
+/// containerd leaves the current time on the device; ours is the epoch, so that the same layer gives the same
+/// tree.
 pub(super) fn make_device(
     directory: &Directory,
     name: &[u8],

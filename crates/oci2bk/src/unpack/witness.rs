@@ -1,20 +1,20 @@
-//! What shows later whether a tree still has what many tools lose when they copy it: extended attributes
-//! and devices.
+//! Witnesses: they show later whether a tree still has extended attributes and devices, which many tools lose
+//! when they copy it.
 //!
-//! Without the extended attribute that makes a directory opaque, and without whiteouts, which are devices,
-//! what a layer deletes is visible again; without `security.capability`, programs fail. Comparing a tree
-//! with its layer finds that, but takes unpacking the layer. A copy that loses one attribute loses all in
-//! its namespace. So of each namespace one entry that has one is noted when the layer is unpacked, in the
-//! labels of the snapshot, and looked at when the root is verified.
+//! Without the extended attribute of opaque directories, and without whiteouts, which are devices, deleted
+//! files are visible again; without `security.capability`, programs fail. Comparing a tree with its layer
+//! detects that, but requires unpacking the layer. A copy that loses one attribute loses all in its
+//! namespace. So for each namespace one entry with an attribute is recorded when the layer is unpacked, in
+//! the labels of the snapshot, and checked when the root is verified.
 //!
 //! | label | value |
 //! |---|---|
-//! | `oci2bk.witness.trusted`, `.security`, `.system`, `.user` | the name of an extended attribute, a space, the path of a file or directory that has it |
+//! | `oci2bk.witness.trusted`, `.security`, `.system`, `.user` | the name of an extended attribute, a space, the path of a file or directory with it |
 //! | `oci2bk.witness.whiteout` | the path of a whiteout |
 //!
-//! Bytes other than printable ASCII, the space and `%` are `%` and two hexadecimal digits. Labels of a
-//! snapshot are the snapshotter's; containerd acts on those that begin with `containerd.io/` only, and
-//! keeps all others (containerd v2.4.2 `core/snapshots/storage/bolt.go`,
+//! Bytes other than printable ASCII, the space and `%` are encoded as `%` and two hexadecimal digits. Labels
+//! of a snapshot belong to the snapshotter; containerd only interprets those that begin with
+//! `containerd.io/`, and keeps all others (containerd v2.4.2 `core/snapshots/storage/bolt.go`,
 //! `plugins/snapshots/overlay/overlay.go`).
 
 use std::collections::BTreeMap;
@@ -27,31 +27,31 @@ use super::paths::open_plain;
 
 const LABEL: &str = "oci2bk.witness.";
 const WHITEOUT: &str = "whiteout";
-/// Of what a layer may set, all that Linux has.
+/// All namespaces of Linux that a layer may set.
 const NAMESPACES: [&str; 4] = ["security", "system", "trusted", "user"];
-/// How many entries of a kind are remembered, in case the layer removes some of them again.
+/// Maximum number of entries of a kind to remember, in case the layer removes some of them again.
 const CANDIDATES: usize = 16;
-/// The longest path that is remembered.
+/// Maximum length of a remembered path.
 const LONGEST: usize = 1024;
 
-/// Entries of a layer that could be witnesses once all of it is unpacked: for each kind, with the name of
+/// Entries of a layer that can become witnesses when all of it is unpacked: for each kind, with the name of
 /// the attribute.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     of: BTreeMap<&'static str, Vec<Witness>>,
 }
 
-/// An entry that has an extended attribute, or is a whiteout.
+/// An entry with an extended attribute, or a whiteout.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Witness {
     /// Its path in the snapshot, without symbolic links.
     pub(crate) path: Vec<u8>,
-    /// The name of the attribute; nothing for a whiteout.
+    /// The name of the attribute; `None` for a whiteout.
     pub(crate) attribute: Option<Vec<u8>>,
 }
 
 impl Candidates {
-    /// `path` is a file or directory that was given the attribute.
+    /// Records that the file or directory `path` got the attribute.
     pub(super) fn attribute(&mut self, path: &[u8], attribute: &[u8]) {
         let namespace = attribute.split(|byte| *byte == b'.').next().unwrap_or_default();
         let known = NAMESPACES.into_iter().find(|name| name.as_bytes() == namespace);
@@ -60,7 +60,7 @@ impl Candidates {
         }
     }
 
-    /// `path` is a whiteout.
+    /// Records that `path` is a whiteout.
     pub(super) fn whiteout(&mut self, path: &[u8]) {
         self.add(WHITEOUT, path, None);
     }
@@ -73,8 +73,8 @@ impl Candidates {
         }
     }
 
-    /// The labels that name those which are in the tree `root`, the first of each kind. What cannot be
-    /// looked at is no witness.
+    /// Returns labels with those that exist in the tree `root`, the first of each kind. Files that cannot be
+    /// examined are skipped.
     pub(super) fn labels(self, root: &impl AsFd) -> BTreeMap<String, String> {
         let there = |witness: &Witness| witness.is_there(root).unwrap_or_default();
         let first = |(kind, known): (&str, Vec<Witness>)| {
@@ -86,7 +86,7 @@ impl Candidates {
 }
 
 impl Witness {
-    /// Those that the labels of a snapshot name.
+    /// Returns those in the labels of a snapshot.
     pub(crate) fn of(labels: &BTreeMap<String, String>) -> impl Iterator<Item = Self> {
         labels.iter().filter_map(|(label, value)| {
             let kind = label.strip_prefix(LABEL)?;
@@ -106,18 +106,18 @@ impl Witness {
         }
     }
 
-    /// Whether only privileged processes see it.
+    /// Returns whether only privileged processes see it.
     pub(crate) fn is_trusted(&self) -> bool {
         self.attribute.as_ref().is_some_and(|name| name.starts_with(b"trusted."))
     }
 
-    /// Whether it is in the tree `root` as it was noted.
+    /// Returns whether it exists in the tree `root` as recorded.
     ///
     /// # Errors
-    /// The system refuses to tell.
+    /// Returns an error if the system does not report it.
     pub(crate) fn is_there(&self, root: &impl AsFd) -> rustix::io::Result<bool> {
         let flags = match self.attribute {
-            // Opening a device has effects, opening nothing but its place has none.
+            // Opening a device has side effects, an `O_PATH` handle has none.
             None => OFlags::PATH,
             Some(_) => OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
         };
@@ -139,8 +139,8 @@ impl Witness {
     }
 }
 
-/// Whether this process sees the extended attributes of the namespace `trusted`. To others the kernel says
-/// that there are none (Linux `fs/xattr.c` `xattr_permission`).
+/// Returns whether this process sees the extended attributes of the namespace `trusted`. To others the kernel
+/// hides them (Linux `fs/xattr.c` `xattr_permission`).
 pub(crate) fn sees_trusted() -> bool {
     rustix::fs::memfd_create("oci2bk", MemfdFlags::CLOEXEC)
         .and_then(|file| rustix::fs::fsetxattr(file, "trusted.oci2bk", b"", XattrFlags::empty()))

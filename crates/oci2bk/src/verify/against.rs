@@ -1,16 +1,16 @@
-//! A root against the caches that it was made of.
+//! Compares a root with the caches from which it was made.
 //!
-//! A state can be consistent and still lie: that a result belongs to another step, or that a link leads to
-//! another one, shows only from the cache. So what a [`Plan`] of the caches would write is looked up in the root.
+//! A state can be consistent and still false: only the cache shows that a result belongs to another step, or
+//! that a link leads to another one. So the content of a [`Plan`] of the caches is looked up in the root.
 //!
-//! A daemon that uses a root adds steps, links and results, runs steps again and collects what was not used
-//! for long. So what is there and not in the plan is counted, and so is what is in the plan and not there.
-//! Damage is what no daemon can have done:
+//! A daemon that uses a root adds steps, links and results, runs steps again and collects unused ones. So
+//! parts of the root that are not in the plan are counted, and so are parts of the plan that are missing.
+//! Only what no daemon can have done is damage:
 //!
-//! * a step has a result that by the plan is the layers of others, and not of this one,
+//! * a step has a result with layers that belong to other steps of the plan, and not to this one,
 //! * a link leads to the key of a step of another op,
 //! * a record has another diffID for a blob,
-//! * and where no daemon has worked, a step of the plan has a result that the plan does not have.
+//! * and if no daemon has used the root, a step of the plan has a result that the plan does not have.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,16 +25,16 @@ use typed_index_collections::TiSlice;
 use crate::place::steps;
 use crate::plan::{LayerIndex, Plan, Step, StepIndex};
 
-/// How many steps of a plan that are one key in the root are told apart, and how many targets of a link are
-/// looked at. There is one, but for what a hostile file has.
+/// Maximum number of steps of a plan with one key in the root to distinguish, and of targets of a link to
+/// examine. There is one, except in a hostile file.
 const MOST_ALIKE: usize = 16;
 
-/// What of the caches is in the root.
+/// How much of the caches is in the root.
 ///
 /// ```
 /// use oci2bk::verify::Against;
 ///
-/// /// Whether a build of the caches finds all that it would after a conversion.
+/// /// Returns whether a build of the caches finds everything that it would after a conversion.
 /// fn is_whole(against: &Against) -> bool {
 ///     against.missing_steps + against.missing_links + against.missing_results == 0
 /// }
@@ -43,25 +43,25 @@ const MOST_ALIKE: usize = 16;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Against {
-    /// Steps that the caches have.
+    /// Number of steps of the caches.
     pub steps: usize,
-    /// Those of them that the root does not have, as when they were collected.
+    /// Those that the root lacks, for example after garbage collection.
     pub missing_steps: usize,
-    /// Steps that the root has and the caches do not. They are not judged.
+    /// Steps of the root that the caches do not have. They are not checked.
     pub other_steps: usize,
-    /// Links between the caches' steps.
+    /// Number of links between the caches' steps.
     pub links: usize,
-    /// Those of them that the root does not have, so that a build does not find the step from there.
+    /// Those that the root lacks, so that a build does not find the step from there.
     pub missing_links: usize,
-    /// Results that the caches have.
+    /// Number of results of the caches.
     pub results: usize,
-    /// Those of them that the root does not have.
+    /// Those that the root lacks.
     pub missing_results: usize,
     /// Results of the caches' steps that only the root has, and that a daemon can have made since.
     pub other_results: usize,
 }
 
-/// Something in a root that contradicts the caches that it was made of.
+/// A contradiction between a root and the caches from which it was made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AgainstDamage {
@@ -78,10 +78,10 @@ pub enum AgainstDamage {
         step: Option<String>,
         /// The record.
         record: RecordId,
-        /// The step whose layers they are.
+        /// The step to which the layers belong.
         other: Option<String>,
     },
-    /// A step has a result that the caches do not have, and no daemon has worked on the root.
+    /// A step has a result that the caches do not have, and no daemon has used the root.
     #[error(
         "solver: key {key}{} results in record {record}, which the caches do not have",
         of(step)
@@ -101,27 +101,27 @@ pub enum AgainstDamage {
         of(other)
     )]
     LinkToOther {
-        /// Where the link starts.
+        /// The source of the link.
         from: KeyId,
         /// The op digest.
         op: DigestText,
-        /// The step that it should lead to, as the user wrote it.
+        /// The expected target, as the user wrote it.
         step: Option<String>,
-        /// Where it leads.
+        /// The actual target.
         to: KeyId,
-        /// The step that this is.
+        /// The step of the actual target.
         other: Option<String>,
     },
-    /// A record says another diffID of a blob than the caches do.
+    /// A record has another diffID for a blob than the caches.
     #[error("records: record {record} says that {blob} unpacks to {found}, the cache {expected}")]
     OtherDiffId {
         /// The record.
         record: RecordId,
         /// The blob.
         blob: Digest,
-        /// What the record says.
+        /// The diffID in the record.
         found: Digest,
-        /// What the cache says.
+        /// The diffID in the cache.
         expected: Digest,
     },
 }
@@ -131,7 +131,7 @@ fn of(step: &Option<String>) -> String {
 }
 
 impl AgainstDamage {
-    /// The kind of damage in a word.
+    /// Returns the kind of damage in a word.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::ResultOfOther { .. } => "result-of-other-step",
@@ -141,7 +141,7 @@ impl AgainstDamage {
         }
     }
 
-    /// What a daemon would do about it.
+    /// Returns what a daemon would do about it.
     pub fn consequence(&self) -> &'static str {
         match self {
             Self::ResultOfOther { .. } | Self::UnknownResult { .. } => {
@@ -157,7 +157,7 @@ impl AgainstDamage {
     }
 }
 
-/// Compares `state` with `plan`. `used` is whether a daemon has worked on the state.
+/// Compares `state` with `plan`. `used` is whether a daemon has used the state.
 pub(super) fn compare(state: &State, plan: &Plan, used: bool) -> (Against, Vec<AgainstDamage>) {
     let keys = steps::keys(plan, &state.solver);
     let mut comparison = Comparison {
@@ -186,7 +186,7 @@ pub(super) fn compare(state: &State, plan: &Plan, used: bool) -> (Against, Vec<A
 struct Comparison<'c> {
     state: &'c State,
     plan: &'c Plan,
-    /// What the steps are called in the state.
+    /// The keys of the steps in the state.
     keys: &'c TiSlice<StepIndex, KeyId>,
     used: bool,
     chains: Chains<'c>,
@@ -195,7 +195,7 @@ struct Comparison<'c> {
 }
 
 impl<'c> Comparison<'c> {
-    /// The steps of each key.
+    /// Returns the steps of each key.
     fn owners(&self) -> BTreeMap<&'c KeyId, Vec<&'c Step>> {
         let mut owners: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (step, key) in self.plan.steps.iter().zip(self.keys) {
@@ -208,7 +208,7 @@ impl<'c> Comparison<'c> {
     }
 
     /// Checks that the links of `step` do not lead to the keys of steps of other ops. Twins, which are one
-    /// step that the plan has in several versions, have an op in common.
+    /// step in several versions in the plan, have an op in common.
     fn links(&mut self, step: &'c Step, key: &KeyId, owners: &BTreeMap<&'c KeyId, Vec<&'c Step>>) {
         let own = ops(step);
         let is_other = |other: &&&Step| ops(other).is_disjoint(&own);
@@ -235,7 +235,7 @@ impl<'c> Comparison<'c> {
         }
     }
 
-    /// Compares the results that `key` has with those of `step`.
+    /// Compares the results of `key` with those of `step`.
     fn results(&mut self, step: &Step, key: &KeyId) {
         let planned = step.results.iter().map(|result| self.chains.of_layer(result.layer));
         let planned: BTreeSet<Digest> = planned.collect();
@@ -243,7 +243,7 @@ impl<'c> Comparison<'c> {
         for result in self.state.solver.results.get(key).into_iter().flat_map(|r| r.keys()) {
             let records = &self.state.records.by_id;
             let record = result.record.as_ref().and_then(|id| records.get_key_value(id));
-            // That a record is not there, or is another worker's, is not judged here.
+            // A missing record, or one of another worker, is not checked here.
             let Some((id, record)) = record.filter(|_| !planned.is_empty()) else { continue };
             let chain = chain_of(record);
             if let Some(chain) = chain.filter(|chain| planned.contains(chain)) {
@@ -279,12 +279,12 @@ impl<'c> Comparison<'c> {
     }
 }
 
-/// The ops of a step: it may go by one for each release.
+/// Returns the ops of a step: it may have one for each release.
 fn ops(step: &Step) -> BTreeSet<(&DigestText, i64)> {
     step.links.iter().map(|edge| (&edge.link.digest, edge.link.output)).collect()
 }
 
-/// The chainID of the layers of a record, if it tells.
+/// Returns the chainID of the layers of a record, if it has one.
 fn chain_of(record: &Record) -> Option<Digest> {
     record.chain_id.or_else(|| layers::chain_id_of(record.snapshot.as_deref()?))
 }
@@ -292,7 +292,7 @@ fn chain_of(record: &Record) -> Option<Digest> {
 /// The chainIDs of a plan's layers.
 struct Chains<'p> {
     plan: &'p Plan,
-    /// For each chainID a step that results in it.
+    /// For each chainID, a step with that result.
     steps: BTreeMap<Digest, &'p Step>,
 }
 

@@ -1,4 +1,4 @@
-//! Hashing every blob of a state.
+//! Hashes every blob of a state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -16,21 +16,20 @@ use super::{Verifier, VerifyError};
 use crate::parallel::in_parallel;
 use crate::progress::{Event, LayerWork, Progress};
 
-/// How much of a blob is read at a time.
+/// Size of reads from a blob.
 const READ_BYTES: usize = 256 * 1024;
 
-/// What was hashed.
+/// The results of hashing.
 #[derive(Debug, Default)]
 pub(super) struct Hashed {
     pub(super) blobs: usize,
     pub(super) bytes: u64,
     pub(super) damage: Vec<ContentDamage>,
-    /// The blobs that are what they are named.
+    /// The blobs that match their digest.
     pub(super) sound: BTreeSet<Digest>,
 }
 
-/// Hashes the blobs that have a row and a file of its size, whatever the namespace. The others have
-/// been reported.
+/// Hashes the blobs that have a row and a file of its size, in any namespace. The others have been reported.
 pub(super) fn hash(
     state: &State,
     parts: &Parts,
@@ -56,8 +55,8 @@ pub(super) fn hash(
     })
 }
 
-/// Hashes blobs of these sizes in bytes. Returns those that are not what they are named. `check` is asked
-/// for every piece whether to go on.
+/// Hashes blobs of these sizes in bytes. Returns those that do not match their digest. `check` is called for
+/// every piece and can stop.
 pub(crate) fn hash_all<E: Send>(
     blobs: &[(Digest, u64)],
     open: impl Fn(&Digest) -> Result<File, DirError> + Sync,
@@ -72,7 +71,7 @@ pub(crate) fn hash_all<E: Send>(
         description: None,
     };
     let mut tasks: Vec<_> = blobs.iter().map(work).collect();
-    // The largest first, so that no large one is left over for one thread at the end.
+    // The largest first, so that no thread is left with a large one at the end.
     tasks.sort_by_key(|task| std::cmp::Reverse(task.size));
     let found = in_parallel(&tasks, jobs, |task| {
         let blob = task.digest;
@@ -93,18 +92,18 @@ pub(crate) fn hash_all<E: Send>(
         progress.event(Event::LayerFinished(task));
         Ok(found.map(|found| (blob, found)))
     })?;
-    // In the order of the blobs, whatever that of the tasks.
+    // In the order of the blobs, not of the tasks.
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The blobs with rows and their sizes, over all namespaces.
+/// Returns the blobs with rows and their sizes, over all namespaces.
 fn rows(state: &State) -> BTreeMap<Digest, i64> {
     let namespaces = state.metadata.namespaces.values();
     let rows = namespaces.flat_map(|namespace| &namespace.content);
     rows.map(|(blob, content)| (*blob, content.size)).collect()
 }
 
-/// The store that has the file of a blob, and its size if it is that of the row.
+/// Returns the store with the file of a blob, and its size if it matches the row.
 fn find(blob: Digest, row: i64, parts: &Parts) -> Result<Option<(&BlobStore, u64)>, DirError> {
     for store in &parts.blobs {
         let whole = store
@@ -117,8 +116,8 @@ fn find(blob: Digest, row: i64, parts: &Parts) -> Result<Option<(&BlobStore, u64
     Ok(None)
 }
 
-/// The digest of a file, or why it cannot be read. `advance` is told how many bytes of it were read, and may
-/// end the work.
+/// Returns the digest of a file, or why it cannot be read. `advance` is called with the number of bytes read,
+/// and can stop the work.
 pub(crate) fn hash_file<E>(
     file: &File,
     advance: impl Fn(u64) -> Result<(), E>,
@@ -128,7 +127,7 @@ pub(crate) fn hash_file<E>(
         Err(error) => return Ok(Err(error)),
     };
     let mut hasher = Hasher::new();
-    // No more than there is: a state may have very many small blobs.
+    // Not larger than the file: a state can have very many small blobs.
     let mut buffer = vec![0; size.clamp(1, READ_BYTES)];
     let mut done = 0;
     loop {

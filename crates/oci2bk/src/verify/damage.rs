@@ -1,23 +1,23 @@
-//! What can be wrong with a root.
+//! The kinds of damage to a root.
 
 use bkstate::state::ContentDamage;
 
 use super::{AgainstDamage, LayerDamage, TreeDamage};
 
-/// Something in a root that a daemon would trip over. The message says what and where.
+/// Something in a root that would break a daemon. The message says what and where.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Damage {
-    /// In what the databases say, or in what should be there by them.
+    /// In the databases, or in the files that they require.
     #[error(transparent)]
     State(#[from] bkstate::state::Damage),
     /// In an unpacked tree.
     #[error(transparent)]
     Tree(#[from] TreeDamage),
-    /// In what a record says of its layer.
+    /// In a record's statement about its layer.
     #[error(transparent)]
     Layer(#[from] LayerDamage),
-    /// In what the caches say that the root was made of.
+    /// A contradiction to the caches from which the root was made.
     #[error(transparent)]
     Against(#[from] AgainstDamage),
 }
@@ -29,7 +29,7 @@ impl From<ContentDamage> for Damage {
 }
 
 impl Damage {
-    /// The kind of damage in a word, which stays the same whatever the message says.
+    /// Returns the kind of damage in a word, which is stable while messages can change.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::State(damage) => damage.kind(),
@@ -39,7 +39,7 @@ impl Damage {
         }
     }
 
-    /// What a daemon would do about it.
+    /// Returns what a daemon would do about it.
     pub fn consequence(&self) -> &'static str {
         match self {
             Self::State(damage) => damage.consequence(),

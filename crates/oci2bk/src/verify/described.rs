@@ -1,4 +1,4 @@
-//! Media types of layers, against what the first bytes of their blobs say, and where they are said to be had.
+//! Checks the media types of layers against the first bytes of their blobs, and their URLs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -14,13 +14,13 @@ use super::trees::stored;
 use crate::manifest::Compression;
 use crate::unpack::decompress::{LONGEST_MAGIC, compression_of};
 
-/// A record that says of its layer what is not so.
+/// A false statement of a record about its layer.
 ///
 /// ```
 /// use oci2bk::manifest::Compression;
 /// use oci2bk::verify::{Damage, LayerDamage};
 ///
-/// /// Whether the media type can be set right by what the blob is.
+/// /// Returns whether the media type can be corrected from the blob.
 /// fn is_known(damage: &Damage) -> bool {
 ///     matches!(damage, Damage::Layer(LayerDamage::Compression { found: Compression::Gzip, .. }))
 /// }
@@ -28,7 +28,7 @@ use crate::unpack::decompress::{LONGEST_MAGIC, compression_of};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayerDamage {
-    /// It is of no layer.
+    /// The media type is not that of a layer.
     #[error(
         "records: the layer {blob} of record {record} has the media type {media_type:?}, which is of no layer"
     )]
@@ -40,7 +40,7 @@ pub enum LayerDamage {
         /// The media type.
         media_type: String,
     },
-    /// It names another compression than the blob has.
+    /// The media type has another compression than the blob.
     #[error("records: the layer {blob} of record {record} has the media type {media_type:?}, but is {}", match found {
         Compression::None => "not compressed",
         Compression::Gzip => "compressed with gzip",
@@ -53,10 +53,10 @@ pub enum LayerDamage {
         blob: Digest,
         /// The media type.
         media_type: String,
-        /// How the blob is compressed.
+        /// The actual compression of the blob.
         found: Compression,
     },
-    /// It is said to be had elsewhere, though it is of a type that everybody may pass on.
+    /// The layer has URLs although its type is distributable.
     #[error(
         "records: the layer {blob} of record {record} has URLs, which only foreign layers have"
     )]
@@ -69,7 +69,7 @@ pub enum LayerDamage {
 }
 
 impl LayerDamage {
-    /// The kind of damage in a word.
+    /// Returns the kind of damage in a word.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NoLayer { .. } | Self::Compression { .. } => "media-type",
@@ -78,7 +78,7 @@ impl LayerDamage {
     }
 
     // containerd v2.3.3 core/diff/stream.go GetProcessor; BuildKit v0.32.2 cache/refs.go ociDesc.
-    /// What a daemon would do about it.
+    /// Returns what a daemon would do about it.
     pub fn consequence(&self) -> &'static str {
         match self {
             Self::NoLayer { .. } => {
@@ -97,8 +97,8 @@ impl LayerDamage {
     }
 }
 
-/// What records of `state` say wrongly of their layers. What a daemon pulled has the type that the image says,
-/// be it wrong: it counts as it is. Only the blobs that are `sound` are looked at.
+/// Finds false statements of `state`'s records about their layers. A record that a daemon pulled has the
+/// media type from the image, right or wrong: it is not checked. Only `sound` blobs are read.
 pub(super) fn check(
     state: &State,
     parts: &Parts,
@@ -135,8 +135,8 @@ pub(super) fn check(
     Ok(damage)
 }
 
-/// Whether a layer of this type may be said to be had elsewhere (OCI image-spec v1.1 `layer.md`,
-/// Docker's manifest v2 schema 2).
+/// Returns whether a layer of this type may have URLs (OCI image-spec v1.1 `layer.md`, Docker's manifest v2
+/// schema 2).
 fn is_foreign(media_type: &str) -> bool {
     media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
 }
@@ -145,7 +145,7 @@ fn is_pulled(record: &Record) -> bool {
     record.image_refs.as_ref().is_some_and(|images| !images.is_empty())
 }
 
-/// How the blob is compressed. That it is not there is said elsewhere.
+/// Returns the compression of the blob. A missing blob is reported elsewhere.
 fn first_bytes(blob: Digest, parts: &Parts) -> Result<Option<Compression>, VerifyError> {
     let Some((store, size)) = stored(blob, &parts.blobs)? else { return Ok(None) };
     let mut start = Vec::new();

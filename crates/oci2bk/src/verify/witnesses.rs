@@ -1,8 +1,7 @@
-//! Whether unpacked trees still have what copying them often loses, by the entries that conversions have
-//! noted for that ([`crate::unpack::witness`]).
+//! Checks whether unpacked trees still have attributes that copying often loses, by the entries that
+//! conversions have recorded for that ([`crate::unpack::witness`]).
 //!
-//! Only these entries are looked at, at most five for each snapshot. Snapshots that daemons made have none
-//! noted.
+//! Only these entries are examined, at most five for each snapshot. Snapshots that daemons made have none.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +12,8 @@ use super::{Verifier, VerifyError};
 use crate::unpack::EntryName;
 use crate::unpack::witness::{Witness, sees_trusted};
 
-/// What is lost of the trees of `state`, but for those with the ids `compared`, of which all is known.
+/// Returns the losses in the trees of `state`, except those with the ids `compared`, which were compared
+/// completely.
 pub(super) fn look_at(
     state: &State,
     parts: &Parts,
@@ -28,7 +28,7 @@ pub(super) fn look_at(
         if compared.contains(&snapshot.id) || noted.peek().is_none() {
             continue;
         }
-        // One that is missing is reported elsewhere.
+        // A missing one is reported elsewhere.
         let Some(trees) = holder(snapshot.id, &parts.trees)? else { continue };
         let tree = trees.fs(snapshot.id)?;
         for witness in noted.filter(|witness| sees_trusted || !witness.is_trusted()) {

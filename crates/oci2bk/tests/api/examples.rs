@@ -1,9 +1,9 @@
-//! Which public items no example shows.
+//! Finds public items without an example.
 //!
-//! An example is a block of Rust in the documentation, and shows what it names. Functions, types, traits and
-//! constants may be shown by their own examples, or by those of a module around any place where callers can
-//! name them; methods also by those of their type. For an error it is enough if something beside it in its
-//! module shows it, such as the function that fails with it.
+//! An example is a block of Rust in the documentation, and covers the items that it names. Functions, types,
+//! traits and constants may be covered by their own examples, or by those of a module around any place where
+//! callers can name them; methods also by those of their type. An error is also covered by an item beside it
+//! in its module, such as the function that returns it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use syn::{Attribute, ImplItem, Item, Type, Visibility};
 use super::macros::{Made, is_exported, made};
 use super::modules::{Module, attributes, docs, name_of};
 
-/// The items of `root` that no example shows, by the shortest paths that callers can write.
+/// Returns the items of `root` without an example, by the shortest paths that callers can write.
 pub(super) fn missing(root: &Module) -> Vec<String> {
     let items = public_items(root);
     let mut beside: BTreeMap<&[String], BTreeSet<String>> = BTreeMap::new();
@@ -39,12 +39,12 @@ pub(super) fn missing(root: &Module) -> Vec<String> {
     missing
 }
 
-/// Something that callers can name.
+/// An item that callers can name.
 struct Public {
     name: String,
     /// The type, if it is a method or a constant of one.
     owner: Option<String>,
-    /// The modules in which they can.
+    /// The modules in which they can name it.
     modules: BTreeSet<Vec<String>>,
     /// Its own documentation and that of its type.
     docs: String,
@@ -74,7 +74,7 @@ fn public_items(root: &Module) -> Vec<Public> {
     items
 }
 
-/// An item where it stands, which need not be where callers name it.
+/// An item at its definition, which can differ from the place where callers name it.
 #[derive(Clone)]
 struct Definition {
     name: String,
@@ -83,7 +83,7 @@ struct Definition {
     is_error: bool,
 }
 
-/// By the modules that lead to a definition, and its name.
+/// Definitions by the modules above them, and their name.
 type Definitions = BTreeMap<Vec<String>, Definition>;
 
 fn collect_definitions(module: &Module, path: &[String], found: &mut Definitions) {
@@ -96,7 +96,7 @@ fn collect_definitions(module: &Module, path: &[String], found: &mut Definitions
             let docs = docs(&item.attrs);
             let exported =
                 Definition { name: name.clone(), docs, is_public: true, is_error: false };
-            // In the root, wherever it stands.
+            // In the root, wherever it is defined.
             found.insert(vec![name], exported);
         }
         let defined: Vec<Definition> = match item {
@@ -113,7 +113,7 @@ fn collect_definitions(module: &Module, path: &[String], found: &mut Definitions
         for definition in defined {
             let place = [path, std::slice::from_ref(&definition.name)].concat();
             match item {
-                // A call may name a type that is defined beside it, and makes something for that.
+                // A call may name a type that is defined beside it, and generates code for that.
                 Item::Macro(_) => drop(found.entry(place).or_insert(definition)),
                 _ => drop(found.insert(place, definition)),
             }
@@ -179,7 +179,7 @@ fn collect_places(
     }
 }
 
-/// Where that is defined which `path` leads to, if it is ours.
+/// Returns the definition of `path`, if it is ours.
 fn resolve(root: &Module, path: &[String], definitions: &Definitions) -> Option<Vec<String>> {
     if definitions.contains_key(path) {
         return Some(path.to_vec());
@@ -221,7 +221,7 @@ fn collect_methods(
     }
 }
 
-/// The type of this name that is defined nearest to the module behind `path`.
+/// Returns the type with this name that is defined nearest to the module of `path`.
 fn owner<'d>(
     kind: &Type,
     path: &[String],

@@ -1,14 +1,14 @@
-//! What macros make, as far as their text says.
+//! Finds what macros generate, from their text.
 
 use proc_macro2::{TokenStream, TokenTree};
 
 use super::modules::docs;
 
-/// Public items that a macro or a call of one makes.
+/// Public items that a macro or a call of one generates.
 pub(super) struct Made {
-    /// Those that are public in its text, and of a call the type with whose name it begins.
+    /// Those that are public in its text, and for a call the type with whose name it begins.
     pub(super) names: Vec<String>,
-    /// What its text has of documentation.
+    /// The documentation in its text.
     pub(super) docs: String,
 }
 
@@ -25,12 +25,12 @@ pub(super) fn made(item: &syn::ItemMacro) -> Made {
     made
 }
 
-/// Whether callers of the library can use it, by a name in its root.
+/// Returns whether callers of the library can use it, by a name in its root.
 pub(super) fn is_exported(item: &syn::ItemMacro) -> bool {
     item.attrs.iter().any(|attribute| attribute.path().is_ident("macro_export"))
 }
 
-/// The rules of a macro without what they make.
+/// Returns the rules of a macro without their expansions.
 pub(super) fn without_bodies(rules: TokenStream) -> TokenStream {
     let mut is_body = false;
     let without = rules.into_iter().map(|token| match token {
@@ -46,7 +46,7 @@ pub(super) fn without_bodies(rules: TokenStream) -> TokenStream {
     without.collect()
 }
 
-/// Whether `name` is written as that of a type.
+/// Returns whether `name` is spelled like a type.
 pub(super) fn is_type(name: &str) -> bool {
     name.starts_with(char::is_uppercase)
 }
@@ -75,7 +75,7 @@ fn read(tokens: TokenStream, made: &mut Made) {
                     _ => read(group.stream(), made),
                 }
             }
-            // `$name`, which the call gives.
+            // `$name`, an argument of the call.
             TokenTree::Punct(_) => (is_public, kind) = (false, false),
             TokenTree::Literal(_) => {}
         }

@@ -1,9 +1,9 @@
-//! The interface of the libraries is the one that is written down in `docs/api`.
+//! The interface of the libraries matches `docs/api`.
 //!
-//! A change of it shows as a difference there, and is looked at as such. With `OCI2BK_UPDATE_API` set,
-//! the test writes the files instead.
+//! A change of it is visible as a difference there, for review. With `OCI2BK_UPDATE_API` set, the test writes
+//! the files.
 //!
-//! Each part of it is shown by an example in the documentation.
+//! An example in the documentation covers each part of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
 mod examples;
@@ -20,14 +20,14 @@ fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The libraries that are published, by their directories.
+/// Returns the directories of the published libraries.
 fn libraries() -> Vec<String> {
     let directories = fs::read_dir(project().join("crates")).unwrap().map(|entry| entry.unwrap());
     let mut libraries: Vec<String> = directories
         .filter(|directory| directory.path().join("src/lib.rs").is_file())
         .filter(|directory| {
             let manifest = fs::read_to_string(directory.path().join("Cargo.toml")).unwrap();
-            // That of a program is there for its own tests.
+            // A program's library exists only for its own tests.
             !manifest.lines().any(|line| matches!(line, "publish = false" | "[[bin]]"))
         })
         .map(|directory| directory.file_name().into_string().unwrap())
@@ -97,7 +97,7 @@ fn examples_show_every_public_item_of_each_library() {
     libraries().iter().for_each(|library| expect_examples(library));
 }
 
-/// A library of this one file.
+/// Returns a library with only this file.
 fn library(source: &str) -> Module {
     Module::of_file(syn::parse_file(source).unwrap())
 }
@@ -225,7 +225,7 @@ fn examples_of_an_item_its_type_and_the_modules_around_it_show_it() {
                  pub fn own() {}
              }"
         ),
-        // Nobody reads the documentation of a private module.
+        // The documentation of a private module is not published.
         ["renamed"]
     );
 }

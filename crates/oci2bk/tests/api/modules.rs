@@ -1,4 +1,4 @@
-//! The modules of a library, read from its sources.
+//! Reads the modules of a library from its sources.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,9 +14,9 @@ pub(super) struct Module {
     pub(super) modules: BTreeMap<String, Module>,
 }
 
-/// A name that a module gives to something of its library or of another one.
+/// A name in a module for an item of its library or of another one.
 pub(super) struct Export {
-    /// The modules that lead there, and its name there.
+    /// The modules above the item, and its name there.
     pub(super) path: Vec<String>,
     pub(super) name: String,
 }
@@ -28,12 +28,12 @@ impl Module {
         Self::of(file, true, root.parent())
     }
 
-    /// A library of one file.
+    /// Returns a library of one file.
     pub(super) fn of_file(file: syn::File) -> Self {
         Self::of(file, true, None)
     }
 
-    /// `directory` is where the files of the modules in it are.
+    /// `directory` is the directory of the files of its modules.
     fn of(file: syn::File, is_public: bool, directory: Option<&Path>) -> Self {
         let mut items = Vec::new();
         let mut modules = BTreeMap::new();
@@ -60,17 +60,17 @@ impl Module {
         Self { is_public, docs: docs(&file.attrs), items, modules }
     }
 
-    /// The module behind `path`, if all of it is ours.
+    /// Returns the module at `path`, if all of it is ours.
     pub(super) fn find(&self, path: &[String]) -> Option<&Self> {
         path.iter().try_fold(self, |module, name| module.modules.get(name))
     }
 
-    /// Whether callers can write `path`.
+    /// Returns whether callers can write `path`.
     pub(super) fn is_reachable(&self, path: &[String]) -> bool {
         (1..=path.len()).all(|n| self.find(&path[..n]).is_some_and(|module| module.is_public))
     }
 
-    /// What this module, which is behind `own`, gives names to by `pub use`.
+    /// Returns the names that this module, at `own`, exports by `pub use`.
     pub(super) fn exports(&self, own: &[String]) -> Vec<Export> {
         let mut exports = Vec::new();
         for item in &self.items {
@@ -86,7 +86,7 @@ impl Module {
         exports
     }
 
-    /// `path`, as it is written in this module, from the root of the library.
+    /// Returns `path`, as written in this module, from the root of the library.
     fn absolute(&self, own: &[String], path: &[String]) -> Vec<String> {
         let (first, rest) = path.split_first().unwrap();
         match first.as_str() {
@@ -124,7 +124,7 @@ fn read(directory: &Path, name: &str) -> syn::File {
     syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// What the documentation of something says, line by line.
+/// Returns the documentation of an item, line by line.
 pub(super) fn docs(attributes: &[Attribute]) -> String {
     let mut docs = String::new();
     for attribute in attributes {
@@ -139,7 +139,7 @@ pub(super) fn docs(attributes: &[Attribute]) -> String {
     docs
 }
 
-/// What an item is called, if it is one that callers name.
+/// Returns the name of an item, if callers can name it.
 pub(super) fn name_of(item: &Item) -> Option<String> {
     let name = match item {
         Item::Const(item) => &item.ident,

@@ -1,4 +1,4 @@
-//! What callers see of a library, as Rust without bodies, comments and private parts.
+//! Describes the public interface of a library, as Rust without bodies, comments and private parts.
 
 use std::collections::BTreeSet;
 
@@ -10,21 +10,21 @@ use syn::{
 use super::macros::{is_exported, is_type, made, without_bodies};
 use super::modules::{Export, Module, name_of};
 
-/// The interface of the library `root`: its modules, then the implementations for its types, by the
-/// modules that they stand in, which may be private.
+/// Returns the interface of the library `root`: its modules, then the implementations for its types, by their
+/// modules, which may be private.
 pub(super) fn describe(root: &Module) -> String {
     let mut names = BTreeSet::new();
     let mut items = public_items(root, root, &[], &mut names);
     collect_macros(root, &mut items);
     let mut implementations = Vec::new();
     collect_implementations(root, &names, &mut implementations);
-    // By what they say, so that moving them shows nothing.
+    // Sorted by their text, so that moving them has no effect.
     implementations.sort_by_cached_key(|item| print(std::slice::from_ref(item)));
     items.extend(implementations);
     print(&items)
 }
 
-/// The macros for callers, which are in the root of the library wherever they stand.
+/// Collects the macros for callers, which are in the root of the library wherever they are defined.
 fn collect_macros(module: &Module, found: &mut Vec<Item>) {
     for item in &module.items {
         if let Item::Macro(item) = item
@@ -43,7 +43,7 @@ fn print(items: &[Item]) -> String {
     prettyplease::unparse(&syn::File { shebang: None, attrs: Vec::new(), items: items.to_vec() })
 }
 
-/// The items that callers can name below `path`, and in `names` the types and traits among them.
+/// Returns the items that callers can name below `path`, and adds the types and traits among them to `names`.
 fn public_items(
     root: &Module,
     module: &Module,
@@ -65,7 +65,7 @@ fn public_items(
     items
 }
 
-/// What a `pub use` stands for: the item itself, if callers cannot name it where it is.
+/// Returns the item that a `pub use` refers to, if callers cannot name it where it is defined.
 fn exported(root: &Module, export: &Export, names: &mut BTreeSet<String>) -> Item {
     let (name, modules) = export.path.split_last().unwrap();
     let as_written = || {
@@ -89,7 +89,7 @@ fn quote_ident(name: &str) -> syn::Ident {
     syn::Ident::new(name, proc_macro2::Span::call_site())
 }
 
-/// A public item without what callers do not see; nothing if it is not public.
+/// Returns a public item without the hidden parts; `None` if it is not public.
 fn shown(item: &Item, names: &mut BTreeSet<String>) -> Option<Item> {
     let mut item = item.clone();
     let (visibility, attributes) = match &mut item {
@@ -115,7 +115,7 @@ fn shown(item: &Item, names: &mut BTreeSet<String>) -> Option<Item> {
         Item::Enum(item) => {
             for variant in &mut item.variants {
                 strip(&mut variant.attrs);
-                // Those of a variant are as public as it is.
+                // The fields of a variant are as public as the variant.
                 variant.fields.iter_mut().for_each(|field| strip(&mut field.attrs));
             }
         }
@@ -126,7 +126,7 @@ fn shown(item: &Item, names: &mut BTreeSet<String>) -> Option<Item> {
     Some(item)
 }
 
-/// Macros that make public items, and what they are called with, stand for what they make.
+/// Macros that generate public items, and their calls, represent the generated items.
 fn shown_macro(item: &syn::ItemMacro, names: &mut BTreeSet<String>) -> Option<Item> {
     let mut item = item.clone();
     item.attrs.clear();
@@ -160,13 +160,13 @@ fn without_docs(tokens: TokenStream) -> TokenStream {
     kept.into_iter().collect()
 }
 
-/// Leaves what is part of the interface.
+/// Keeps the attributes that are part of the interface.
 fn strip(attributes: &mut Vec<Attribute>) {
     const SHOWN: [&str; 3] = ["derive", "must_use", "non_exhaustive"];
     attributes.retain(|attribute| SHOWN.iter().any(|name| attribute.path().is_ident(name)));
 }
 
-/// Leaves the public fields, and whether there are others.
+/// Keeps the public fields, and whether there are others.
 fn strip_fields(fields: &mut Fields) {
     let is_public = |field: &syn::Field| matches!(field.vis, Visibility::Public(_));
     let all_public = fields.iter().all(is_public);
@@ -202,7 +202,7 @@ fn nothing() -> Expr {
     quoted!(_)
 }
 
-/// The implementations for the types, or of the traits, of these names.
+/// Collects the implementations for the types, or of the traits, with these names.
 fn collect_implementations(module: &Module, names: &BTreeSet<String>, found: &mut Vec<Item>) {
     for item in &module.items {
         let Item::Impl(item) = item else { continue };
@@ -218,7 +218,7 @@ fn collect_implementations(module: &Module, names: &BTreeSet<String>, found: &mu
             ImplItem::Fn(function) => {
                 strip(&mut function.attrs);
                 function.block = quoted!({});
-                // Those of a trait are as the trait says.
+                // The items of a trait are as public as the trait.
                 !of_trait && matches!(function.vis, Visibility::Public(_))
             }
             ImplItem::Const(constant) => {

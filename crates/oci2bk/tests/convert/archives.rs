@@ -11,7 +11,7 @@ use super::fixture::ALL;
 use super::tree::describe;
 use super::{converted, ways};
 
-/// Packs what is in `dir` with the `tar` of the system.
+/// Packs the content of `dir` with the `tar` of the system.
 fn pack(dir: &Path, archive: &Path) {
     let status = Command::new("tar").arg("-C").arg(dir).arg("-cf").arg(archive).arg(".").status();
     assert!(status.unwrap().success());

@@ -1,4 +1,4 @@
-//! How blobs come into a root, and what becomes of those that are there.
+//! Storing blobs in a root, and handling existing ones.
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
@@ -83,7 +83,7 @@ fn a_damaged_blob_of_the_right_size_is_not_noticed_if_blobs_are_trusted() {
 fn however_blobs_are_stored_the_root_is_the_same() {
     for way in ways() {
         let tree = |blobs| {
-            // Of an own copy, as hard links want files of ours that nobody else can write to.
+            // From a separate copy, because hard links require files of ours that no other user can write to.
             let cache = ALL[0].copy();
             for file in fs::read_dir(cache.blob(&Digest::of("")).parent().unwrap()).unwrap() {
                 let mode = fs::Permissions::from_mode(0o444);
@@ -117,7 +117,7 @@ fn a_hard_link_is_the_file_of_the_layout_and_is_verified() {
     let other = tempfile::tempdir().unwrap();
     let error = convert(other.path()).unwrap_err();
     assert!(matches!(error, ConvertError::Blob(BlobError::Digest { .. })), "{error:?}");
-    // In both at once, so nothing can mend it.
+    // In both at once, so it cannot be repaired.
     assert!(convert(root.path()).is_err());
 }
 
@@ -154,13 +154,13 @@ fn a_file_that_is_open_for_writing_is_not_linked() {
         let converter = converter(false).blobs(blobs);
         converted(&[cache.export()], &[&ALL[0]], root.path(), &converter)
     };
-    // As a process has it that opened it before the file became ours.
+    // As for a process that opened it before the file became ours.
     let writer = fs::File::options().write(true).open(&path).unwrap();
     match convert(StoreBlobs::Hardlink) {
         Err(ConvertError::Link { reason: LinkError::OpenForWriting, .. }) => {}
         result => panic!("{result:?}"),
     }
-    // A copy is not theirs.
+    // A copy belongs to us.
     convert(StoreBlobs::Copy).unwrap();
     drop(writer);
     assert!(convert(StoreBlobs::Hardlink).unwrap().unleased.is_empty());

@@ -1,4 +1,4 @@
-//! Caches of layers that are made for a test.
+//! Caches of layers made for a test.
 
 use std::fs;
 
@@ -22,13 +22,13 @@ fn op(name: &str) -> Digest {
     Digest::of(format!("op {name}"))
 }
 
-/// The digest of the record of the step `name`.
+/// Returns the digest of the record of the step `name`.
 pub(super) fn record(name: &str) -> Digest {
     Digest::of(format!("{}@0", op(name)))
 }
 
 impl Cache {
-    /// With layers as nodes: the archive, and the index of the one below.
+    /// Creates a cache with layers as nodes: the archive, and the index of the parent.
     pub(super) fn new(layers: &[(Vec<u8>, i64)], records: &Value) -> Self {
         let temp = tempfile::tempdir().unwrap();
         fs::create_dir_all(temp.path().join("blobs/sha256")).unwrap();
@@ -61,13 +61,13 @@ impl Cache {
         Self { temp, layers: digests }
     }
 
-    /// Reads it, if the limits allow for that.
+    /// Reads it, if it is within the limits.
     pub(super) fn export(&self, limits: &Limits) -> Result<CacheExport, ExportError> {
         let source = self.temp.path().to_str().unwrap().parse().unwrap();
         Ok(CacheExport::read_all(&source, limits)?.remove(0))
     }
 
-    /// The plan of it with keys of the steps of these names.
+    /// Returns its plan with keys of the steps with these names.
     pub(super) fn plan(&self, names: &[&str]) -> Plan {
         let exports = vec![self.export(&Limits::default()).unwrap()];
         let candidates = names.iter().map(|name| Candidate {

@@ -1,4 +1,4 @@
-//! A conversion or verification that somebody cancels ends soon, and leaves the root as it was.
+//! A cancelled conversion or verification ends soon, and leaves the root as it was.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use super::fixture::{self, ALL};
 use super::tree::describe;
 use super::{TWO, converted, converter, extracting};
 
-/// What happens, in a word, and in the order of the stages.
+/// Returns the name of an event, in the order of the stages.
 fn word(event: Event<'_>) -> String {
     match event {
         Event::StageStarted(stage) => format!("{} starts", stage.name()),
@@ -23,7 +23,7 @@ fn word(event: Event<'_>) -> String {
     }
 }
 
-/// Cancels when `moment` comes; the events up to there and after it.
+/// Cancels at the event `moment`; records the events before and after it.
 fn cancelling<'a>(
     moment: &'a str,
     cancel: &'a Cancel,

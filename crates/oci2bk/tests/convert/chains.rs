@@ -1,4 +1,4 @@
-//! Chains of layers that are longer than what can be mounted, and limits on all layers together.
+//! Chains of layers that are too long to mount, and limits on all layers together.
 
 use std::fs;
 use std::path::Path;
@@ -13,18 +13,18 @@ use super::converter;
 use super::fixture::can_extract;
 use super::packed::{layer, state_of};
 
-/// So many layers, each on the one before.
+/// Returns this many layers, each on top of the previous one.
 fn chain(layers: i64) -> Vec<(Vec<u8>, i64)> {
     (0..layers).map(|n| (layer(&format!("f{n}"), false), n - 1)).collect()
 }
 
-/// An image of so many layers.
+/// Creates an image of this many layers.
 fn image(layers: usize) -> Cache {
     let image = json!({"digest": Digest::of("image"), "layers": [{"layer": layers - 1}]});
     Cache::new(&chain(layers as i64), &json!([image]))
 }
 
-/// A command on an image, whose result is the topmost of so many layers.
+/// Creates a cache of a command on an image, whose result is the topmost of this many layers.
 fn command(layers: usize) -> Cache {
     let image = json!({"digest": Digest::of("image"), "layers": [{"layer": layers - 2}]});
     let run = json!({
@@ -33,7 +33,7 @@ fn command(layers: usize) -> Cache {
     Cache::new(&chain(layers as i64), &json!([image, run]))
 }
 
-/// What is left in a root after the conversion failed.
+/// Counts the files in a root after the conversion failed.
 fn left(root: &Path) -> usize {
     fs::read_dir(root).unwrap().count()
 }
@@ -52,20 +52,20 @@ fn a_chain_that_a_step_needs_is_refused_beyond_what_can_be_mounted() {
     );
     assert_eq!((error.class(), error.limit_name()), (Class::Limit, None), "{error}");
     assert_eq!(left(root.path()), 1, "the lock file");
-    // So is the plan.
+    // So does the plan.
     let error = converter(true).preview(&plan, root.path()).unwrap_err();
     assert!(matches!(error, ConvertError::ChainTooLong { .. }), "{error}");
-    // What is there already counts.
+    // Existing ones count.
     let below = command(MAX_CHAIN + 1);
     let plan_of_below = below.plan(&["run"]);
     let report = converter(true).convert(&plan_of_below, root.path()).unwrap();
-    // What the command left on as many as can be mounted is not built on.
+    // The command's layer on top of the maximum is not built on.
     assert_eq!((report.snapshots, report.left_packed.len()), (MAX_CHAIN, 1));
     let before = state_of(root.path());
     let error = converter(true).convert(&plan, root.path()).unwrap_err();
     assert!(matches!(error, ConvertError::ChainTooLong { .. }), "{error}");
     assert_eq!(state_of(root.path()), before);
-    // And packed it may be of any length.
+    // Packed, it may have any length.
     converter(false).convert(&plan, root.path()).unwrap();
 }
 
@@ -108,7 +108,7 @@ fn what_is_known_to_be_too_much_is_refused_before_anything_is_read() {
     let enough = Limits { snapshots: 3, total_size: bytes, total_entries: 3, ..Limits::default() };
     let root = tempfile::tempdir().unwrap();
     within(enough).convert(&plan, root.path()).unwrap();
-    // Now everything is there.
+    // Now everything exists.
     let nothing = Limits { snapshots: 0, total_size: 0, ..enough };
     within(nothing).convert(&plan, root.path()).unwrap();
 
@@ -118,7 +118,7 @@ fn what_is_known_to_be_too_much_is_refused_before_anything_is_read() {
     assert!(matches!(too_many, ConvertError::TooManySnapshots { count: 3, limit: 2 }));
     let too_large = error(Limits { total_size: bytes - 1, ..enough });
     assert!(matches!(&too_large, ConvertError::TooLarge { bytes: found, .. } if *found == bytes));
-    // How many entries there are shows when they are unpacked.
+    // The number of entries is known only after unpacking.
     let entries = error(Limits { total_entries: 2, ..enough });
     assert!(matches!(entries, ConvertError::Unpack { .. }), "{entries}");
     for (error, limit) in
@@ -127,7 +127,7 @@ fn what_is_known_to_be_too_much_is_refused_before_anything_is_read() {
         assert_eq!((error.class(), error.limit_name()), (Class::Limit, Some(limit)), "{error}");
     }
     assert_eq!(left(root.path()), 1, "the lock file");
-    // Packed layers are read and count as bytes; there are no entries and no snapshots.
+    // Packed layers are read and count as bytes; they have no entries and no snapshots.
     let packed = converter(false).limits(Limits { snapshots: 0, total_entries: 0, ..enough });
     packed.convert(&plan, root.path()).unwrap();
 }

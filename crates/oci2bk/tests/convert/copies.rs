@@ -1,4 +1,4 @@
-//! Several copies of a cache: a bad copy of a blob does no harm as long as another is good.
+//! Several copies of a cache: a bad copy of a blob does no harm if another is good.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ fn convert(
     converter.convert(&Plan::new(exports, &keyring).unwrap(), root)
 }
 
-/// What is in the root of the whole cache.
+/// Returns the content of the root from the whole cache.
 fn expected(converter: &Converter<'_>) -> String {
     let (first, second) = (ALL[MANIFEST].copy(), ALL[MANIFEST].copy());
     let root = tempfile::tempdir().unwrap();
@@ -40,7 +40,7 @@ fn expected(converter: &Converter<'_>) -> String {
     describe(root.path())
 }
 
-/// A way to make a copy of a blob a bad one, and whether that shows before the blob is read.
+/// A way to damage a copy of a blob, and whether it is detected before the blob is read.
 type Fault = (&'static str, fn(&Path), bool);
 
 const FAULTS: [Fault; 3] = [
@@ -71,7 +71,7 @@ const FAULTS: [Fault; 3] = [
     ),
 ];
 
-/// The ways to convert, with each way to store blobs that reads them.
+/// Returns the ways to convert, with each way to store blobs that reads them.
 fn all_ways() -> impl Iterator<Item = Converter<'static>> {
     let of = |way: Converter<'static>| {
         [StoreBlobs::Auto, StoreBlobs::Copy].map(|blobs| way.clone().blobs(blobs))

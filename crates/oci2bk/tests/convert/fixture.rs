@@ -16,7 +16,7 @@ use tempfile::TempDir;
 /// A directory of `fixtures/`.
 pub(super) struct Fixture {
     pub(super) name: &'static str,
-    /// Where its op digests come from.
+    /// The source of its op digests.
     pub(super) keys: &'static str,
 }
 
@@ -40,7 +40,7 @@ impl Fixture {
         read(&self.layout())
     }
 
-    /// The export in a temporary directory of its own.
+    /// Copies the export to a temporary directory.
     pub(super) fn copy(&self) -> Copy {
         let temp = tempfile::tempdir().unwrap();
         let blobs = temp.path().join("blobs/sha256");
@@ -60,7 +60,7 @@ fn read(layout: &Path) -> CacheExport {
     CacheExport::read_all(&source, &Limits::default()).unwrap().remove(0)
 }
 
-/// What the keys of `fixtures` resolve in `exports`.
+/// Returns what the keys of `fixtures` resolve in `exports`.
 pub(super) fn keyring(exports: &[CacheExport], fixtures: &[&Fixture]) -> Keyring {
     let mut keyring = Keyring::for_exports(exports);
     for fixture in fixtures {
@@ -87,13 +87,13 @@ impl Copy {
         self.temp.path().join("blobs/sha256").join(digest.hex())
     }
 
-    /// The layer blob with the most bytes.
+    /// Returns the largest layer blob.
     pub(super) fn largest_layer(&self) -> Digest {
         let layers = self.export().manifest.layers;
         layers.into_values().max_by_key(|layer| layer.descriptor.size).unwrap().descriptor.digest
     }
 
-    /// A layer that lies on another one and that none lies on.
+    /// Returns a layer that has a layer below it and none above.
     pub(super) fn top_layer(&self) -> Digest {
         let nodes = self.export().config.nodes;
         let below: BTreeSet<_> = nodes.iter().filter_map(|node| node.parent).collect();
@@ -119,7 +119,7 @@ impl Copy {
     }
 }
 
-/// Whether layers can be unpacked, which takes root. A suite that has to be complete sets
+/// Returns whether layers can be unpacked, which requires root. A suite that must be complete sets
 /// `OCI2BK_REQUIRE_ORACLE`.
 pub(super) fn can_extract() -> bool {
     let root = rustix::process::geteuid().is_root();

@@ -17,13 +17,13 @@ fn read(root: &Path) -> State {
     Root::open(root).unwrap().state().unwrap()
 }
 
-/// The keys of the snapshots.
+/// Returns the keys of the snapshots.
 fn keys(namespace: &Namespace) -> BTreeSet<String> {
     let table = namespace.snapshots.get("overlayfs");
     table.into_iter().flat_map(|table| table.rows.keys()).cloned().collect()
 }
 
-/// Gives the snapshots of a root the names that an older daemon would have given them.
+/// Gives the snapshots of a root the names from an older daemon.
 fn make_legacy(root: &Path) {
     let worker_id = read(root).worker_id;
     let opened = Root::open_to_write(root).unwrap();
@@ -83,7 +83,7 @@ fn layers_that_are_what_the_cache_has_become_those_of_a_new_root() {
             assert_eq!((report.blobs, report.snapshots), (0, 0), "nothing is stored twice");
             assert_eq!(legacy(root.path()), 0);
             assert_eq!(keys(namespace(&read(root.path()))), listed);
-            // The names in snapshots/metadata.db, too, are those of before.
+            // The names in snapshots/metadata.db are the old ones, too.
             assert!(describe(root.path()) == new, "{} {extract}", fixture.name);
             assert!(convert().legacy.mended.is_empty());
         }
@@ -94,7 +94,8 @@ fn namespace(state: &State) -> &Namespace {
     &state.metadata.namespaces["buildkit"]
 }
 
-/// Adds a file to the tree of the lowest snapshot of a root, and returns how many lie on it, with itself.
+/// Adds a file to the tree of the lowest snapshot of a root, and returns the number of snapshots on top of
+/// it, including itself.
 fn spoil(root: &Path) -> usize {
     let state = read(root);
     let lowest = state.snapshots.by_name.values().filter(|it| it.parent.is_none());
@@ -127,7 +128,7 @@ fn a_layer_that_is_not_what_the_cache_has_is_stored_beside_it_with_all_above() {
     assert_eq!((report.blobs, report.snapshots), (0, spoiled));
     assert_eq!(legacy(root.path()), spoiled);
     let state = read(root.path());
-    // Of each layer there is a record that a newer daemon shares.
+    // Each layer has a record that a newer daemon shares.
     let shared: Vec<_> = {
         let legacy = layers::depend_on_legacy(&state.records);
         let records = state.records.by_id.iter().filter(|(id, _)| !legacy.contains(id));
@@ -148,7 +149,7 @@ fn a_root_is_mended_by_what_its_own_blobs_unpack_to() {
         let new = describe(root.path());
         make_legacy(root.path());
         let records = legacy(root.path());
-        // Comparing trees takes root, but there are none if nothing was unpacked.
+        // Comparing trees requires root, but there are none if nothing was unpacked.
         let mend = || Verifier::new().mend(&Root::open(root.path()).unwrap()).unwrap();
         let (report, mended) = mend();
         assert_eq!((report.counts.legacy, report.damage.len()), (records, 0));

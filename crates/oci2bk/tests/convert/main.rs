@@ -49,12 +49,12 @@ fn converted(
     converter.convert(&plan, root)
 }
 
-/// Whether to unpack, as far as this user can.
+/// Returns whether to unpack, as far as this user can.
 fn extracting() -> impl Iterator<Item = bool> {
     [false, true].into_iter().filter(|extract| !extract || can_extract())
 }
 
-/// The ways to convert that this user can go.
+/// Returns the ways to convert that this user can use.
 fn ways() -> impl Iterator<Item = Converter<'static>> {
     extracting().map(converter)
 }
@@ -89,7 +89,7 @@ fn a_converted_root_is_sound_and_has_what_the_plan_says() {
     for fixture in ALL {
         for extract in extracting() {
             let temp = tempfile::tempdir().unwrap();
-            // Made with all directories above it.
+            // Created with all directories above it.
             let root = temp.path().join("var/lib/buildkit");
             let exports = [fixture.export()];
             let plan = Plan::new(&exports, &fixture::keyring(&exports, &[fixture])).unwrap();

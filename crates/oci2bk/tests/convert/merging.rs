@@ -1,4 +1,4 @@
-//! Conversions into roots that have a state.
+//! Conversions into roots with a state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -55,7 +55,7 @@ fn copy(root: &Path) -> TempDir {
     copy
 }
 
-/// Moves what `to` lacks of the directory `name` there.
+/// Moves files of the directory `name` that `to` lacks to `to`.
 fn move_new(from: &Path, to: &Path, name: &str) {
     for entry in names(&from.join(name)).difference(&names(&to.join(name))) {
         fs::rename(from.join(name).join(entry), to.join(name).join(entry)).unwrap();
@@ -101,7 +101,7 @@ fn nothing_is_touched_if_everything_is_there() {
     }
 }
 
-/// When each file and directory was last changed, contents and all else.
+/// Returns when each file and directory was last changed, content and attributes.
 fn stamps(root: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
     use std::os::unix::fs::MetadataExt as _;
     let mut stamps = BTreeMap::new();
@@ -173,15 +173,15 @@ fn a_damaged_blob_in_the_root_is_not_blamed_on_the_cache() {
     assert!(describe(root.path()) == before);
 }
 
-/// Whenever a run stops while it adds to a state, what there is then is sound but for what a daemon
-/// clears away, has everything that was there, and is completed by the next run.
+/// If a run stops at any point while it adds to a state, the state is sound except for parts that a daemon
+/// removes, has everything from before, and is completed by the next run.
 #[test]
 fn every_prefix_of_publishing_is_a_sound_state_that_the_next_run_completes() {
     for converter in ways() {
         let before = one_after_the_other(&[&ALL[0]], &converter);
         let after = one_after_the_other(&[&ALL[0], &ALL[1]], &converter);
         let whole = read(after.path());
-        // In the order of `bkstate::state` publish; each on top of those before it.
+        // In the order of `bkstate::state` publish; each after the previous ones.
         let steps: [fn(&Path, &Path); 8] = [
             |_, _| {},
             reserve,
@@ -210,14 +210,14 @@ fn every_prefix_of_publishing_is_a_sound_state_that_the_next_run_completes() {
             assert_eq!(completed.snapshots.by_name.len(), whole.snapshots.by_name.len());
             assert_eq!(names(&to.path().join(BLOBS)), names(&after.path().join(BLOBS)));
             assert_eq!(names(&to.path().join(TREES)).len(), names(&after.path().join(TREES)).len());
-            // As soon as the rows are there, nothing is stored or unpacked again.
+            // As soon as the rows exist, nothing is stored or unpacked again.
             let rows = last >= 5;
             assert_eq!((report.blobs, report.snapshots) == (0, 0), rows, "{last}: {report:?}");
         }
     }
 }
 
-/// What publishing does first: the sequence of the new state in the old one.
+/// The first step of publishing: the sequence of the new state in the old one.
 fn reserve(from: &Path, to: &Path) {
     let sequence = |metadata: &Metadata| {
         let tables = &metadata.namespaces["buildkit"].snapshots;
@@ -232,7 +232,7 @@ fn reserve(from: &Path, to: &Path) {
     metadata.write(&fs::File::create_new(&path).unwrap()).unwrap();
 }
 
-/// `state` has all records, snapshots, keys and results of `before`.
+/// Checks that `state` has all records, snapshots, keys and results of `before`.
 fn assert_has(state: &State, before: &State) {
     assert_eq!(state.worker_id, before.worker_id);
     assert!(before.records.by_id.keys().all(|id| state.records.by_id.contains_key(id)));

@@ -14,7 +14,7 @@ use super::cache::{Cache, record};
 use super::converter;
 use super::fixture::can_extract;
 
-/// A layer of the file `name`, and a hard link to something that is not in it if it is `broken`.
+/// Returns a layer of the file `name`, and if it is `broken`, a hard link to a missing file.
 pub(super) fn layer(name: &str, broken: bool) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
@@ -31,7 +31,7 @@ pub(super) fn layer(name: &str, broken: bool) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
-/// An image of a base and a layer on it, below a file that is copied with `COPY --link`.
+/// Creates a cache of an image of a base and a layer on it, below a file copied with `COPY --link`.
 fn below_a_linked_copy(broken: bool) -> Cache {
     let copied = layer("copied", false);
     let layers =
@@ -48,7 +48,7 @@ fn below_a_linked_copy(broken: bool) -> Cache {
     Cache::new(&layers, &records)
 }
 
-/// What is in a root, without the sizes and times of files.
+/// Returns the content of a root, without the sizes and times of files.
 pub(super) fn state_of(root: &Path) -> State {
     let root = Root::open(root).unwrap();
     assert!(root.verify().unwrap().damage.is_empty());
@@ -72,7 +72,7 @@ fn a_chain_that_no_step_needs_unpacked_stays_packed() {
     assert_eq!(merged.layer, cache.layers[3]);
     assert_eq!(merged.reason, PackedReason::LiesOn(cache.layers[1]));
     assert_eq!((report.snapshots, report.shares.snapshots.added), (1, 1));
-    // Only the copied file is unpacked, but all blobs and results are there.
+    // Only the copied file is unpacked, but all blobs and results exist.
     let state = state_of(root.path());
     assert_eq!(state.snapshots.by_name.len(), 1);
     assert_eq!(
@@ -88,7 +88,7 @@ fn a_chain_that_no_step_needs_unpacked_stays_packed() {
         assert_eq!(record.snapshot, Some(layers::snapshot_key(&chain)));
     }
     assert_eq!(state.solver.results.values().flatten().count(), 3);
-    // Again: nothing changes, and it is said again.
+    // Again: nothing changes, and the report is the same.
     let again = converter(true).convert(&plan, root.path()).unwrap();
     assert_eq!(again.left_packed, report.left_packed);
     assert_eq!(state_of(root.path()), state);
@@ -110,7 +110,7 @@ fn a_chain_that_a_step_needs_is_an_error_that_names_the_way_out() {
     let image = json!({"digest": Digest::of("image"), "layers": [{"layer": 1}]});
     let run = json!({"digest": record("run"), "layers": [{"layer": 2}], "inputs": [[{"link": 0}]]});
     let run = Cache::new(&layers, &json!([image, run]));
-    // A file that is copied out of the image.
+    // A file copied from the image.
     let layers = [(layer("base", true), -1), (layer("copied", false), -1)];
     let image = json!({"digest": Digest::of("image"), "layers": [{"layer": 0}]});
     let copy =
@@ -127,7 +127,7 @@ fn a_chain_that_a_step_needs_is_an_error_that_names_the_way_out() {
         assert!(error.to_string().ends_with(", and a step needs its files"), "{error}");
         let left: Vec<_> = fs::read_dir(root.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "the lock file");
-        // And that is right.
+        // And that is correct.
         let report = converter(false).convert(&plan, root.path()).unwrap();
         assert_eq!(report.left_packed, []);
         assert!(state_of(root.path()).snapshots.by_name.is_empty());

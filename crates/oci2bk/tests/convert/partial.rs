@@ -1,4 +1,4 @@
-//! Partial copies of a cache: what is there works, the rest is named.
+//! Partial copies of a cache: existing parts work, missing parts are reported.
 
 use std::fs;
 
@@ -12,12 +12,12 @@ use super::ways;
 /// The fixture that is copied in part.
 const MANIFEST: usize = 1;
 
-/// How many steps of `plan` have a result.
+/// Returns the number of steps of `plan` with a result.
 fn with_result(plan: &Plan) -> usize {
     plan.steps.iter().filter(|step| !step.results.is_empty()).count()
 }
 
-/// The copy converts to a sound root without `missing` and the results that need it.
+/// Checks that the copy converts to a sound root without `missing` and the results that need it.
 fn converts_without(copy: &Copy, missing: Digest) {
     let whole = [ALL[MANIFEST].export()];
     let whole = Plan::new(&whole, &fixture::keyring(&whole, &[&ALL[MANIFEST]])).unwrap();

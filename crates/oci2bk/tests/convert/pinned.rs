@@ -1,9 +1,9 @@
-//! What the fixtures become, pinned: an alarm for drift.
+//! Pinned digests of the converted fixtures: an alarm for drift.
 //!
-//! A digest here may only change together with a change that is meant to change what is written,
-//! and whoever makes one says in the commit why roots made by an older release are still good. To
-//! update them, run the test and take the digests from its message; with `OCI2BK_KEEP=DIR` it
-//! leaves what the digests are of in `DIR`, one text for each root, to compare with `diff`.
+//! A digest here may only change together with an intended change of the output, and its commit says why
+//! roots from an older release are still valid. To update them, run the test and take the digests from its
+//! message; with `OCI2BK_KEEP=DIR` it writes the hashed texts to `DIR`, one for each root, to compare with
+//! `diff`.
 
 use std::fs;
 use std::path::Path;
@@ -38,7 +38,7 @@ const PINNED: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// The digest of the description of the root that fixture `name` becomes.
+/// Returns the digest of the description of the root from fixture `name`.
 fn digest(name: &str, extract: bool) -> String {
     let fixture = ALL.iter().find(|fixture| fixture.name == name).unwrap();
     let temp = tempfile::tempdir().unwrap();
@@ -51,7 +51,7 @@ fn digest(name: &str, extract: bool) -> String {
     Digest::of(text).hex()
 }
 
-/// Compares the digests of all fixtures at once, so that all are there to be updated.
+/// Compares the digests of all fixtures at once, so that all can be updated together.
 fn assert_pinned(extract: bool) {
     let found: Vec<_> =
         ALL.iter().map(|fixture| (fixture.name, digest(fixture.name, extract))).collect();

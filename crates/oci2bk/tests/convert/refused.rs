@@ -1,4 +1,4 @@
-//! What cannot be converted leaves no state behind.
+//! A failed conversion leaves no state behind.
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::fixture::{ALL, Copy, can_extract};
 use super::{converted, converter, extracting};
 
-/// The fixture that is copied to be damaged.
+/// The fixture whose copy is damaged.
 const MANIFEST: usize = 1;
 
 fn names(dir: &Path) -> Vec<String> {
@@ -26,7 +26,7 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// How the conversion of `copy` fails, which leaves nothing but the lock file.
+/// Returns the error of converting `copy`, after checking that only the lock file is left.
 fn failure(copy: &Copy, extract: bool) -> ConvertError {
     let temp = tempfile::tempdir().unwrap();
     let error = converted(&[copy.export()], &[], temp.path(), &converter(extract)).unwrap_err();

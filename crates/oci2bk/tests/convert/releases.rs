@@ -1,4 +1,4 @@
-//! What daemons of BuildKit v0.32.2 exported, seen as one of many releases.
+//! Exports of daemons of BuildKit v0.32.2, treated as exports of an unknown release.
 
 use oci2bk::llb::Selectors;
 use oci2bk::plan::Plan;
@@ -6,7 +6,7 @@ use oci2bk::release::Target;
 
 use crate::fixture::{self, ALL, Fixture};
 
-/// The fixtures whose keys come with the ops.
+/// Returns the fixtures whose keys include the ops.
 fn with_ops() -> impl Iterator<Item = &'static Fixture> {
     ALL.iter().filter(|fixture| fixture.keys != "keys/cache.db")
 }

@@ -25,7 +25,7 @@ fn a_second_conversion_gives_the_same_tree() {
     }
 }
 
-/// A file system with other blocks, another order of directories and other limits than a disk's.
+/// A file system with other blocks, directory order and limits than a disk's.
 const MEMORY: &str = "/dev/shm";
 
 #[test]

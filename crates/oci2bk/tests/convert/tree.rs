@@ -1,4 +1,4 @@
-//! Everything that can be seen of a directory tree.
+//! Describes everything visible in a directory tree.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use bkstate::Digest;
 use rustix::fs::{lgetxattr, llistxattr};
 
-/// A line for each file of a root, in the order of their paths: path, mode, then
+/// Returns a line for each file of a root, in the order of their paths: path, mode, then
 ///
-/// - in the trees of snapshots: owner, time, device number, extended attributes, and the path of
-///   which it is a hard link;
-/// - of files the digest of the content and of links the target.
+/// - in the trees of snapshots: owner, time, device number, extended attributes, and the first path of a hard
+///   link;
+/// - for files the digest of the content, and for links the target.
 pub(super) fn describe(root: &Path) -> String {
     let mut text = String::new();
     let mut links = BTreeMap::new();
@@ -78,6 +78,6 @@ fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
         value.truncate(length);
         (name.to_owned(), value)
     };
-    // The labels of a host with SELinux are not of the layer.
+    // The labels of a host with SELinux do not belong to the layer.
     names.map(read).filter(|(name, _)| name != "security.selinux").collect()
 }

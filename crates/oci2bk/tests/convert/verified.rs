@@ -80,7 +80,7 @@ fn every_flipped_bit_of_a_blob_is_found() {
             assert!(report.damage[0].to_string().contains(name), "{}", report.damage[0]);
             file.write_all_at(&[whole[at]], at as u64).unwrap();
         }
-        // One that has not even the size is said to be so once.
+        // A blob with a wrong size is reported once.
         let file = fs::File::options().write(true).open(&path).unwrap();
         file.set_len(whole.len() as u64 + 1).unwrap();
         assert_eq!(kinds(&verified(root.path(), &checks(false))), ["blob-file-size"]);
@@ -89,7 +89,7 @@ fn every_flipped_bit_of_a_blob_is_found() {
     assert!(verified(root.path(), &checks(false)).damage.is_empty());
 }
 
-/// The tree that has `path`.
+/// Returns the tree with `path`.
 fn tree_with(root: &Path, path: &str) -> PathBuf {
     let snapshots = root.join("runc-overlayfs/snapshots/snapshots");
     let mut trees: Vec<_> =
@@ -168,7 +168,7 @@ fn every_change_to_a_tree_is_found() {
         assert!(report.damage.iter().all(|damage| damage.kind() == "tree-differs"));
         let texts: Vec<_> = report.damage.iter().map(ToString::to_string).collect();
         assert!(texts.iter().any(|text| text.contains(said)), "{said}: {texts:#?}");
-        // Without being asked to, nobody looks.
+        // Not checked unless requested.
         assert!(verified(root.path(), &checks(false)).damage.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Roots that lost extended attributes or devices, found without comparing trees with layers.
+//! Roots that lost extended attributes or devices, detected without comparing trees with layers.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn archive(entries: &[(&str, bool)]) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
-/// A cache of a command that deletes a file and replaces a directory, on an image with a program.
+/// Creates a cache of a command that deletes a file and replaces a directory, on an image with a program.
 fn cache() -> Cache {
     let base = archive(&[("bin/ping", true), ("gone", false), ("dir/old", false)]);
     let top = archive(&[("dir/.wh..wh..opq", false), ("dir/new", false), (".wh.gone", false)]);
@@ -43,7 +43,7 @@ fn cache() -> Cache {
     Cache::new(&[(base, -1), (top, 0)], &records)
 }
 
-/// The kinds and messages of the damage that verifying finds.
+/// Returns the kinds and messages of the damage found.
 fn damage(root: &Path, trees: bool) -> Vec<(&'static str, String)> {
     let report = Verifier::new().trees(trees).verify(&Root::open(root).unwrap()).unwrap();
     assert!(report.leftovers.is_empty());
@@ -73,7 +73,7 @@ fn what_copying_loses_is_found_by_the_plain_command() {
         assert_eq!(*kind, "lost-attributes");
         let text = r#"trees: 2/fs: "dir" has lost the extended attribute"#;
         assert!(message.starts_with(text), "{message}");
-        // The comparison says it in its own words, where it can be made.
+        // The comparison, if possible, reports it in its own words.
         let [(kind, _)] = &damage(root, true)[..] else { panic!("{blobs:?}") };
         let compared = blobs == StoreBlobs::Auto;
         assert_eq!(*kind, if compared { "tree-differs" } else { "lost-attributes" });

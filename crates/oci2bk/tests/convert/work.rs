@@ -1,6 +1,5 @@
-//! How work grows with each thing that an input can have much of. Work is counted and not timed: it is the
-//! lowest limit on what is counted with which the input still passes. `docs/limits.md` has the times,
-//! which `scripts/limits` measures.
+//! How work grows with each quantity of an input. Work is counted and not timed: it is the lowest limit with
+//! which the input still passes. `docs/limits.md` has the times, which `scripts/limits` measures.
 
 use std::io::Write as _;
 
@@ -13,10 +12,10 @@ use super::cache::Cache;
 use super::converter;
 use super::fixture::can_extract;
 
-/// What each look-up counts besides the bytes of its path.
+/// The cost of each lookup in addition to the bytes of its path.
 const CALL: u64 = 256;
 
-/// The lowest value of `limit` with which `passes` holds.
+/// Returns the lowest value of `limit` with which `passes` is true.
 fn least(limit: &str, passes: impl Fn(&Limits) -> bool) -> u64 {
     let holds = |value: u64| {
         let setting: Setting = format!("{limit}={value}").parse().unwrap();
@@ -34,7 +33,7 @@ fn least(limit: &str, passes: impl Fn(&Limits) -> bool) -> u64 {
     high
 }
 
-/// Asserts that work is at most in proportion to what there is, above what it takes for nothing.
+/// Asserts that work is at most proportional to the amount, above a constant.
 #[track_caller]
 fn assert_linear(what: &str, work: impl Fn(u64) -> u64) {
     let [one, two, four] = [8, 16, 32].map(work);
@@ -42,7 +41,7 @@ fn assert_linear(what: &str, work: impl Fn(u64) -> u64) {
     assert!(four - two <= 2 * (two - one), "{what}: {one} of 8, {two} of 16, {four} of 32");
 }
 
-/// A layer of empty files with these names.
+/// Returns a layer of empty files with these names.
 fn layer(names: impl IntoIterator<Item = String>) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for name in names {
@@ -54,7 +53,7 @@ fn layer(names: impl IntoIterator<Item = String>) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
-/// A cache of layers, with a record for each on which no other lies.
+/// Creates a cache of layers, with a record for each topmost one.
 fn cache(layers: &[(Vec<u8>, i64)]) -> Cache {
     let is_top = |index: &usize| layers.iter().all(|(_, below)| *below != *index as i64);
     let record = |index: usize| json!({"digest": Digest::of(format!("r{index}")), "layers": [{"layer": index}]});
@@ -62,13 +61,13 @@ fn cache(layers: &[(Vec<u8>, i64)]) -> Cache {
     Cache::new(layers, &json!(records))
 }
 
-/// What `limit` counts when `cache` is converted.
+/// Returns what `limit` counts when `cache` is converted.
 fn converting(limit: &str, cache: &Cache) -> u64 {
     let plan = cache.plan(&[]);
     least(limit, |limits| {
         let root = tempfile::tempdir().unwrap();
         let converted = converter(true).limits(*limits).convert(&plan, root.path());
-        // What cannot be unpacked within a limit of its own stays packed.
+        // A layer that exceeds its own limit stays packed.
         converted.is_ok_and(|report| report.left_packed.is_empty())
     })
 }
@@ -122,7 +121,7 @@ fn looking_directories_up_grows_with_their_number_and_with_the_layers_below() {
         let layers: Vec<_> = [base()].into_iter().chain(tops).collect();
         converting("total-lookups", &cache(&layers))
     });
-    // In a chain it is that times the layers below, of which there are less than MAX_CHAIN.
+    // In a chain it is that times the number of layers below, which is less than MAX_CHAIN.
     for height in [8, 16, 32] {
         let layers = in_directories(height).zip(-1..).map(|(name, below)| (layer([name]), below));
         let found = converting("total-lookups", &cache(&layers.collect::<Vec<_>>()));
@@ -131,8 +130,7 @@ fn looking_directories_up_grows_with_their_number_and_with_the_layers_below() {
         assert_eq!(found, height * of_one + below * (CALL + of_one));
         assert!(found <= height * (MAX_CHAIN as u64) * (CALL + of_one));
     }
-    // To make a path takes a look at the path up to each of its components, of which there are at most
-    // 4095 bytes.
+    // Creating a path looks up the path to each of its components, in at most 4095 bytes.
     for depth in [8, 16, 32] {
         let path = "d/".repeat(depth) + "f";
         let found = converting("total-lookups", &cache(&[(layer([path.clone()]), -1)]));

@@ -1,4 +1,4 @@
-//! Definitions in JSON, as frontends answer them, that nobody would answer.
+//! JSON definitions that no frontend would send.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn answer(ops: &Value) -> String {
     json!({"def": ops, "metadata": {}}).to_string()
 }
 
-/// A chain of so many ops, from the last to the first.
+/// Returns a chain of ops, from the last to the first.
 fn chain(length: usize) -> serde_json::Map<String, Value> {
     let op = |at: usize| {
         let input = json!({"digest": format!("{:08}", at + 1)});
@@ -48,7 +48,7 @@ fn with_a_chain_that_leads_nowhere_or_in_a_circle() {
         };
         assert!(input.len() < 10);
     }
-    // With a beginning it is a build, if a strange one.
+    // With a first op it is a valid, if strange, build.
     ops["00002999"]["inputs"] = json!([]);
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), answer(&json!(ops))).unwrap();

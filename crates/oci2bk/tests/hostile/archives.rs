@@ -1,4 +1,4 @@
-//! Layouts in tar archives that are no sound archives.
+//! Layouts in invalid tar archives.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use super::*;
 
-/// A member of an archive, whose header may say anything.
+/// A member of an archive with an arbitrary header.
 #[derive(Clone)]
 struct Member {
     name: String,
@@ -56,7 +56,7 @@ fn archive(members: &[Member]) -> NamedTempFile {
     file
 }
 
-/// The members of a sound archive.
+/// Returns the members of a sound archive.
 fn sound() -> Vec<Member> {
     let (layout, _) = one_layer();
     let mut members = Vec::new();
@@ -201,10 +201,10 @@ fn cut_off_anywhere() {
     let expected = serde_json::to_value(planned(file.path(), &[]).unwrap().steps).unwrap();
     for length in (0..content).step_by(61) {
         file.as_file().set_len(length as u64).unwrap();
-        // Cut between members it is a smaller archive, in which something is missing.
+        // Cut between members it is a smaller archive with missing parts.
         match planned(file.path(), &[]) {
             Err(Fault::Export(_) | Fault::Plan(PlanError::Sparse { .. })) => {}
-            // In the padding of the last member nothing is missing.
+            // Cut in the padding of the last member, nothing is missing.
             Ok(plan) => {
                 let same = serde_json::to_value(plan.steps).unwrap() == expected;
                 assert!(!plan.dropped.is_empty() || same, "{length}");
@@ -225,7 +225,7 @@ fn with_any_byte_of_a_header_flipped() {
         fs::write(file.path(), damaged).unwrap();
         match planned(file.path(), &[]) {
             Err(Fault::Export(_) | Fault::Plan(PlanError::Sparse { .. })) => {}
-            // A byte of the layer's content is found when it is read.
+            // A changed byte of the layer's content is detected when it is read.
             Ok(plan) => assert!(plan.dropped.len() <= 1, "{at}"),
             Err(fault) => panic!("{at}: {fault:?}"),
         }
@@ -258,7 +258,7 @@ fn compressed_or_no_archive_at_all() {
         );
         assert!(named, "{error:?}");
     }
-    // Eight exabytes, or what the file system takes, of nothing.
+    // Eight exabytes of holes, or the maximum of the file system.
     let file = NamedTempFile::new().unwrap();
     let mut size = u64::MAX >> 1;
     while file.as_file().set_len(size).is_err() {
@@ -277,7 +277,7 @@ fn that_become_far_larger_than_they_are() {
     }
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(&encoder.finish().unwrap()).unwrap();
-    // No header is in it, whatever comes behind.
+    // It has no header, whatever follows.
     assert!(matches!(export_error(file.path()), ExportError::Layout(LayoutError::NoIndex { .. })));
     let limits = oci2bk::Limits { archive_size: 1 << 20, ..oci2bk::Limits::default() };
     let source = file.path().to_str().unwrap().parse().unwrap();

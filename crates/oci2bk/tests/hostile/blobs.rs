@@ -1,4 +1,4 @@
-//! Blobs that are something else than files of the right size and content.
+//! Blobs that are not files of the right size and content.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,10 +16,10 @@ use super::layout::{CACHE_CONFIG, config_of, digest};
 use super::top::kinds;
 use super::*;
 
-/// Which blob of a layout is damaged.
+/// The damaged blob of a layout.
 const BLOBS: [&str; 3] = ["manifest", "config", "layer"];
 
-/// A sound layout, and the descriptors of its manifest, config and layer.
+/// Creates a sound layout; also returns the descriptors of its manifest, config and layer.
 fn sound() -> (Layout, [Value; 3]) {
     let (layout, layer) = one_layer();
     let index: Value =
@@ -30,7 +30,7 @@ fn sound() -> (Layout, [Value; 3]) {
     (layout, [manifest, config, layer])
 }
 
-/// Why a blob of the layout is refused.
+/// Returns why a blob of the layout is rejected.
 fn refused(layout: &Layout) -> BlobError {
     match export_error(layout.path()) {
         ExportError::ConfigBlob { source, .. } | ExportError::LayerBlob { source, .. } => source,
@@ -76,7 +76,7 @@ fn that_are_links_to_the_right_content() {
 
 #[test]
 fn that_may_not_be_read() {
-    // Root may read everything, and takes it for what it is.
+    // Root may read everything, so the file is valid.
     let root = rustix::process::geteuid().is_root();
     for blob in 0..BLOBS.len() {
         let (layout, blobs) = sound();
@@ -123,7 +123,7 @@ fn that_are_full_of_holes_up_to_the_largest_size_there_is() {
     for blob in 0..BLOBS.len() {
         let (layout, blobs) = sound();
         let file = fs::File::create(layout.blob_path(&blobs[blob])).unwrap();
-        // The largest that the file system takes.
+        // The maximum of the file system.
         let mut size = u64::MAX >> 1;
         while file.set_len(size).is_err() {
             size /= 2;
@@ -197,7 +197,7 @@ fn whose_descriptors_have_sizes_that_overflow_when_they_are_added() {
         layout.cache(&layers, config_of(&layers).to_string());
         assert!(matches!(refused(&layout), BlobError::Size { expected, .. } if expected == size));
 
-        // Of layers that are not there the size counts nowhere. Without any layer it is a sparse layout.
+        // The sizes of missing layers do not count. Without any layer it is a sparse layout.
         for layer in &layers {
             fs::remove_file(layout.blob_path(layer)).unwrap();
         }

@@ -1,5 +1,4 @@
-//! Builds and caches that are alike in as many places as can be, to be explained. What it takes is
-//! counted, not timed.
+//! Builds and caches that match in as many places as possible, to be explained. Work is counted, not timed.
 
 use bkstate::{Classified as _, Digest};
 use oci2bk::explain::{Cache, ExplainError, Explainer, Explanation, Outcome, Reason};
@@ -12,13 +11,13 @@ use serde_json::{Value, json};
 use super::keys::file;
 use super::*;
 
-/// A command, which says nothing of its inputs.
+/// Returns a command; it does not name its inputs.
 fn command(word: &str) -> Value {
     let mount = json!({"input": 0, "dest": "/", "output": 0});
     json!({"Op": {"exec": {"meta": {"args": [word]}, "mounts": [mount]}}})
 }
 
-/// A step without inputs.
+/// Returns a step without inputs.
 fn start(path: &str) -> Value {
     let mkdir = json!({"mkdir": {"path": path, "mode": 493, "timestamp": -1}});
     let action = json!({"input": -1, "secondaryInput": -1, "output": 0, "Action": mkdir});
@@ -30,22 +29,22 @@ fn vertex(op: &Value) -> Vertex {
     Vertex { op, default_platform: "linux/amd64".parse().unwrap() }
 }
 
-/// What an export calls the step.
+/// Returns the digest of the step's record in an export.
 fn record(op: &Value) -> Digest {
     vertex(op).digest(Encoding::ALL[0]).unwrap().record(0)
 }
 
-/// With which selector it names the input of a [`command`].
+/// Returns the selector for the input of a [`command`].
 fn selector() -> String {
     vertex(&command("")).selector(0, Selectors::ALL[0]).unwrap()
 }
 
-/// A step on others.
+/// Returns a step with inputs.
 fn step((op, inputs): (Value, Vec<String>)) -> Value {
     json!({"op": op, "inputs": inputs})
 }
 
-/// Provenance with these steps, called `0`, `1` and so on.
+/// Returns provenance with these steps, named `0`, `1` and so on.
 fn build(steps: impl IntoIterator<Item = (Value, Vec<String>)>) -> Value {
     let steps = steps.into_iter().map(step).enumerate().map(|(number, mut step)| {
         step["id"] = number.to_string().into();
@@ -64,7 +63,7 @@ fn cache(records: &Value) -> Cache {
     Cache::of_exports(&CacheExport::read_all(&source, &Limits::default()).unwrap())
 }
 
-/// The explanation of `build`, and how many comparisons it took.
+/// Returns the explanation of `build`, and the number of comparisons.
 fn explained(
     build: &Value,
     cache: &Cache,
@@ -76,7 +75,7 @@ fn explained(
     Ok((explanation, explainer.comparisons()))
 }
 
-/// A root, and as many steps of one name on it as there are ways to take something of it.
+/// Returns a root, and as many steps with one name on it as there are ways to select something of it.
 fn alike(count: usize) -> Cache {
     let records = (0..count).map(|number| {
         let link = json!({"link": 0, "selector": selector()});
@@ -87,7 +86,7 @@ fn alike(count: usize) -> Cache {
     cache(&std::iter::once(root).chain(records).collect())
 }
 
-/// As many steps that are all the same command on one root.
+/// Returns that many steps that are all the same command on one root.
 fn all_the_same(count: usize) -> Value {
     let steps = (0..count).map(|_| (command("x"), vec!["0:0".to_owned()]));
     build(std::iter::once((start("/"), Vec::new())).chain(steps))
@@ -196,6 +195,6 @@ fn of_one_op_with_very_many_inputs_outputs_and_parts_take_linear_time() {
     let (explanation, comparisons) = explained(&build(steps), &cache, &Limits::default()).unwrap();
     assert_eq!(explanation.steps[1].outcome, Outcome::Miss);
     assert!(comparisons < 10 * MANY as u64, "{comparisons}");
-    // Each with each would be some minutes.
+    // Comparing each with each would take some minutes.
     assert!((processor_time() - started).as_secs() < 60, "{:?}", processor_time() - started);
 }

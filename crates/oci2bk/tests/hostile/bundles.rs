@@ -1,4 +1,4 @@
-//! Bundles of `docker buildx history export` that are bombs, circles or fragments.
+//! Bundles of `docker buildx history export` that are bombs, cycles or fragments.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::keys::{file, refused};
 use super::*;
 
-/// The bundle of a real build.
+/// Returns the bundle of a real build.
 fn real() -> Vec<u8> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/history/one.dockerbuild");
     fs::read(path).unwrap()
@@ -32,7 +32,7 @@ fn gunzip(bytes: &[u8]) -> Vec<u8> {
     content
 }
 
-/// Why an archive of these documents, which are blobs but for the first, is refused.
+/// Returns why an archive of these documents, which are blobs except for the first, is rejected.
 fn of(documents: &[String]) -> BundleError {
     let mut tar = tar::Builder::new(Vec::new());
     for (position, document) in documents.iter().enumerate() {
@@ -69,7 +69,7 @@ fn cut_off_anywhere() {
         cuts.chain((0..plain.len() - 1024).step_by(487).map(|length| plain[..length].to_vec()));
     for bytes in cuts {
         match source(&bytes) {
-            // All that was needed had been read.
+            // Everything necessary was already read.
             Ok(_) => assert!(bytes.len() > 512),
             Err(Fault::Keys(_)) => {}
             Err(fault) => panic!("{}: {fault:?}", bytes.len()),
@@ -129,7 +129,7 @@ fn that_are_empty_or_no_archive_inside() {
 #[test]
 fn whose_indexes_lead_in_circles() {
     let own = json!({"manifests": [{"digest": Digest::of("x"), "size": 1}]}).to_string();
-    // The index claims to be its own entry: what is there has another digest.
+    // The index claims to be its own entry: the existing file has another digest.
     let name = format!("blobs/sha256/{}", Digest::of("x").hex());
     let mut tar = tar::Builder::new(Vec::new());
     for name in ["index.json", &name] {

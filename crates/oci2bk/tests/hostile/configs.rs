@@ -1,4 +1,4 @@
-//! Cache configs whose references lead in circles or nowhere.
+//! Cache configs with circular or dangling references.
 
 use bkstate::Digest;
 use oci2bk::config::{ConfigError, MAX_SELECTOR, NodeIndex, RecordIndex};
@@ -11,7 +11,7 @@ fn digest(n: usize) -> Digest {
     Digest::of(n.to_string())
 }
 
-/// Why a layout with this cache config, and a layer, is refused.
+/// Returns why a layout with this cache config, and a layer, is rejected.
 fn refused(config: impl AsRef<[u8]>) -> ConfigError {
     let layout = Layout::new();
     let layer = layout.layer("file");
@@ -27,7 +27,7 @@ fn layers(parents: &[i64]) -> Value {
     json!({"layers": layers.collect::<Vec<_>>()})
 }
 
-/// A record for each list of inputs.
+/// Returns a record for each list of inputs.
 fn records(links: &[&[i64]]) -> Value {
     let record = |(n, links): (usize, &&[i64])| {
         let inputs: Vec<_> = links.iter().map(|link| json!([{"link": link}])).collect();
@@ -42,10 +42,10 @@ fn parents_in_circles() {
         let error = refused(layers(parents).to_string());
         assert!(matches!(error, ConfigError::ParentLoop { .. }), "{parents:?}: {error:?}");
     }
-    // A circle of ten thousand.
+    // A cycle of ten thousand.
     let parents: Vec<_> = (1..10_000).chain([0]).collect();
     assert!(matches!(refused(layers(&parents).to_string()), ConfigError::ParentLoop { .. }));
-    // A parent that is left out is layer 0.
+    // A missing parent means layer 0.
     let error = refused(json!({"layers": [{"blob": digest(0)}]}).to_string());
     assert!(matches!(error, ConfigError::ParentLoop { layer: NodeIndex(0) }), "{error:?}");
 }
@@ -88,7 +88,7 @@ fn references_out_of_range() {
             );
         }
     }
-    // -1 is no parent, but no layer and no record either.
+    // -1 means no parent, but it is not a valid layer or record.
     assert!(matches!(refused(records(&[&[-1]]).to_string()), ConfigError::NoRecord { .. }));
 }
 
@@ -174,7 +174,7 @@ fn times_at_the_ends_of_the_calendar() {
         let record = json!({"digest": digest(0), "layers": [{"layer": 0, "createdAt": time}]});
         let nodes = json!([{"blob": layer["digest"], "parent": -1}]);
         layout.cache(&[layer], json!({"layers": nodes, "records": [record]}).to_string());
-        // What a daemon cannot have is not there, and nothing overflows.
+        // Values that a daemon cannot store count as missing, and nothing overflows.
         match converted(layout.path()) {
             Ok((plan, _)) => assert_eq!(plan.layers.len(), 1),
             Err(Fault::Export(_)) => {}
@@ -194,7 +194,7 @@ fn a_selector_longer_than_a_database_could_hold() {
         matches!(error, ConfigError::SelectorTooLong { record: RecordIndex(1), .. }),
         "{error:?}"
     );
-    // The longest one is stored, in whatever form it takes the most space.
+    // The longest one is stored, in the form that takes the most space.
     let layout = Layout::new();
     let op = Digest::of("op");
     let mut longest = config(MAX_SELECTOR);
@@ -205,7 +205,7 @@ fn a_selector_longer_than_a_database_could_hold() {
     assert_eq!(plan.steps[1].links[0].link.selector.len(), MAX_SELECTOR);
 }
 
-// Each list is short; what they would make together is not.
+// Each list is short; their product is not.
 #[test]
 fn chains_that_multiply() {
     let layout = Layout::new();
@@ -223,7 +223,7 @@ fn a_description_of_a_layer_that_thousands_of_nodes_share() {
     let layout = Layout::new();
     let mut layer = layout.layer("file");
     layer["annotations"]["buildkit/description"] = "x".repeat(1 << 20).into();
-    // A chain of one blob: each node is a layer of its own, with the description.
+    // A chain of one blob: each node is a separate layer, with the description.
     let node = |parent: i64| json!({"blob": layer["digest"], "parent": parent});
     let nodes: Vec<_> = (-1..1999).map(node).collect();
     let record = json!({"digest": digest(0), "layers": [{"layer": 1999}]});

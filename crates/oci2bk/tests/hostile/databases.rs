@@ -1,4 +1,4 @@
-//! Databases of builders that are damaged or lie: `cache.db`, `cache-debug.db`, `history.db`.
+//! Damaged or false databases of builders: `cache.db`, `cache-debug.db`, `history.db`.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::*;
 
 const PAGE: usize = 4096;
 
-/// A database that `fill` makes, in a directory of its own.
+/// Creates a database with `fill`, in a new directory.
 fn database(
     name: &str,
     fill: impl FnOnce(&mut BucketWriter<'_>) -> Result<(), WriteError>,
@@ -24,7 +24,7 @@ fn database(
     dir
 }
 
-/// A `cache.db` with links from some keys, on several pages.
+/// Returns a `cache.db` with links from some keys, on several pages.
 fn cache_db() -> Vec<u8> {
     let dir = database("cache.db", |root| {
         root.bucket(b"_links", |links| {
@@ -43,7 +43,7 @@ fn cache_db() -> Vec<u8> {
     fs::read(dir.path().join("cache.db")).unwrap()
 }
 
-/// Reads a damaged database as a source of keys, which must not take long.
+/// Reads a damaged database as a key source, which must not take long.
 fn read(layout: &Layout, bytes: &[u8], what: &str) {
     let started = processor_time();
     match planned(layout.path(), &[file(bytes).path()]) {
@@ -89,7 +89,7 @@ fn with_bytes_flipped() {
     }
 }
 
-// Pages that lead to themselves, to each other, to the meta pages, to the freelist, out of the file.
+// Pages that refer to themselves, to each other, to the meta pages, to the freelist, outside the file.
 #[test]
 fn with_every_word_leading_to_any_page() {
     let (layout, _) = one_layer();
@@ -159,12 +159,12 @@ fn links_that_claim_billions_of_outputs_do_not_keep_us_hashing() {
     assert!((processor_time() - started).as_secs() < 60, "{:?}", processor_time() - started);
 }
 
-/// A field of bytes in protobuf, shorter than 128.
+/// Encodes a protobuf field of bytes, shorter than 128.
 fn field(number: u8, content: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2, content.len().try_into().unwrap()][..], content].concat()
 }
 
-/// The record of a build whose provenance is the blob `digest`.
+/// Returns the record of a build whose provenance is the blob `digest`.
 fn record(digest: &str) -> Vec<u8> {
     let predicate =
         [field(1, b"in-toto.io/predicate-type"), field(2, b"https://slsa.dev/provenance/v1")];
@@ -184,7 +184,7 @@ fn record(digest: &str) -> Vec<u8> {
     long(10, &long(2, &descriptor))
 }
 
-/// A root with a build history whose record is `record`.
+/// Creates a root with a build history with the record `record`.
 fn history(record: &[u8]) -> TempDir {
     let dir = database("history.db", |root| {
         root.bucket(b"_records", |records| records.put(b"build", record))
@@ -210,7 +210,7 @@ fn a_history_whose_records_are_cut_off_anywhere() {
             Err(Fault::Keys(SourceError::History { source, .. })) => {
                 assert!(matches!(*source, HistoryError::Record { .. }), "{length}: {source:?}");
             }
-            // A record of no build, or of one whose provenance is gone.
+            // A record without a build, or of a build whose provenance is missing.
             Err(Fault::Keys(SourceError::EmptyRoot { .. })) => assert!(length == 0),
             result => panic!("{length}: {result:?}"),
         }
@@ -263,7 +263,7 @@ fn roots_whose_databases_are_something_else_than_files() {
             assert!(named, "{error:?}");
         }
     }
-    // A sound file is one source of keys, wherever it lies.
+    // A sound file is one key source, in any place.
     let (layout, _) = one_layer();
     converted_with(layout.path(), &[file_of(&[&Digest::of("x").to_string()]).path()]).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Digests that are none, where digests are expected (CVE-2026-95839).
+//! Invalid digests instead of digests (CVE-2026-95839).
 
 use oci2bk::config::ConfigError;
 use oci2bk::export::ExportError;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::layout::{CACHE_CONFIG, DIFF_ID, config_of};
 use super::*;
 
-/// What a descriptor may have in the place of a digest.
+/// Returns texts instead of a descriptor's digest.
 fn malformed() -> Vec<String> {
     let hex = "0123456789abcdef".repeat(4);
     let mut malformed: Vec<String> = [
@@ -47,7 +47,7 @@ fn malformed() -> Vec<String> {
     malformed
 }
 
-/// Values that are no text at all.
+/// Returns values that are not text.
 fn foreign() -> Vec<Value> {
     vec![
         json!(null),
@@ -115,7 +115,7 @@ fn in_the_annotation_with_the_diff_id() {
         let ManifestError::Layer { source, .. } = *source else { panic!("{text}: {source:?}") };
         let LayerError::DiffId { layer: named, source } = source else { panic!("{source:?}") };
         assert_eq!(named, layout::digest(&layer));
-        // However long it is, the message is not.
+        // The message is short even if the text is long.
         assert!(source.to_string().len() < 1000);
     }
 }

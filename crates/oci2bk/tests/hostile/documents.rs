@@ -1,4 +1,4 @@
-//! Manifests, indexes and configs that are damaged, doubled or mean two things.
+//! Damaged, duplicate or ambiguous manifests, indexes and configs.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::layout::{CACHE_CONFIG, INDEX, MANIFEST, config_of};
 use super::*;
 
-/// Why the manifest of the layout is none.
+/// Returns why the manifest of the layout is invalid.
 fn refused(layout: &Layout) -> DocumentError {
     let ExportError::Select(error) = export_error(layout.path()) else { panic!() };
     let SelectError::Manifest { source, .. } = *error else { panic!("{error:?}") };
@@ -21,7 +21,7 @@ fn refused(layout: &Layout) -> DocumentError {
     source
 }
 
-/// A layer, and the JSON of a manifest and a config that use it.
+/// Returns a layer, and the JSON of a manifest and a config that use it.
 fn parts(layout: &Layout) -> (Value, String) {
     let layer = layout.layer("file");
     let config = config_of(std::slice::from_ref(&layer)).to_string();
@@ -65,7 +65,7 @@ fn a_config_cut_off_at_every_byte() {
     }
 }
 
-// With the digests and sizes put right, so that nothing but the document itself can be refused.
+// With corrected digests and sizes, so that only the document itself can be rejected.
 #[test]
 fn an_index_manifest_or_config_with_any_byte_flipped() {
     let layout = Layout::new();
@@ -80,10 +80,10 @@ fn an_index_manifest_or_config_with_any_byte_flipped() {
         text
     };
     let check = |what: &str, damaged: &[u8]| match converted(layout.path()) {
-        // A layer of another digest is not there, so nothing is.
+        // A layer with another digest is missing, so there are none.
         Err(Fault::Export(_) | Fault::Plan(PlanError::Sparse { .. })) => {}
-        // Some bytes mean nothing, such as the case of an escape or the name of an unknown member;
-        // others lead to less, such as a member that is not known any more.
+        // Some bytes have no effect, such as the case of an escape or the name of an unknown member; others
+        // lead to less, such as a member that is not recognised any more.
         Ok((plan, _)) => {
             let same = serde_json::to_value(&plan.steps).unwrap()
                 == serde_json::to_value(&expected.steps).unwrap();
@@ -97,7 +97,7 @@ fn an_index_manifest_or_config_with_any_byte_flipped() {
                 "{what}: {text}"
             );
         }
-        // Another diffID, say, than that of the layer.
+        // For example a diffID other than the layer's.
         Err(Fault::Convert(error)) if error.is_input() => {}
         Err(fault) => panic!("{what}: {fault:?}\n{}", String::from_utf8_lossy(damaged)),
     };
@@ -120,7 +120,7 @@ fn an_index_manifest_or_config_with_any_byte_flipped() {
     }
 }
 
-// CVE-2021-41190: what one reader takes for a manifest, another takes for an index.
+// CVE-2021-41190: one reader takes it for a manifest, another for an index.
 #[test]
 fn a_manifest_that_is_an_index_too() {
     let layout = Layout::new();
@@ -257,7 +257,7 @@ fn json_nested_100_000_deep() {
             let nested = format!("{}0{close}", open.repeat(DEEP));
             let (layout, _) = one_layer();
             layout.index(&[layout.blob(MANIFEST, &nested)]);
-            // What is not looked at is passed over however deep it is.
+            // Unused members are skipped at any depth.
             let error = refused(&layout);
             let named = matches!(error, DocumentError::Json(_) | DocumentError::Neither);
             assert!(named, "{open}: {error:?}");
@@ -297,11 +297,11 @@ fn strings_of_megabytes() {
     let description = plan.layers[0].description.as_ref().unwrap();
     assert_eq!(description.chars().count(), oci2bk::manifest::MAX_DESCRIPTION);
     assert!(description.ends_with('…'));
-    // No daemon could keep such annotations.
+    // A daemon could not store such annotations.
     assert!(plan.blobs.values().all(|blob| blob.annotations.is_empty()));
 }
 
-// What a reader might take for the members' values in their order.
+// A reader might take these for the members' values in order.
 #[test]
 fn lists_in_the_place_of_objects() {
     let digest = Digest::of("{}");

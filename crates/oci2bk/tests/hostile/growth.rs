@@ -1,7 +1,7 @@
-//! How memory and databases grow with the records of a cache that is as real ones are, only larger: many
-//! steps with inputs, keys and results, over many layers.
+//! How memory and databases grow with the records of a cache that is like real ones, only larger: many steps
+//! with inputs, keys and results, over many layers.
 //!
-//! How long it takes is measured by `scripts/bench records`; a test would depend on what else runs.
+//! `scripts/bench records` measures the time; a test of it would depend on the load of the machine.
 
 use std::fs;
 use std::path::Path;
@@ -17,15 +17,15 @@ use super::keys::file_of;
 use super::outcome::read;
 use super::*;
 
-/// Set in the process that converts: layout, keys and root.
+/// Set in the converting process: layout, keys and root.
 const CHILD: &str = "OCI2BK_GROWTH_CHILD";
 
-/// How many builds have each layer: a step and the contents it takes are two records.
+/// Number of builds with each layer: a step and its content are two records.
 const BUILDS: usize = 5;
-/// How many layers lie on each other.
+/// Length of a chain of layers.
 const CHAIN: usize = 100;
 
-/// A cache of ten records for each of `layers` layers, and its keys.
+/// Creates a cache of ten records for each of `layers` layers, and its keys.
 fn cache(layers: usize) -> (Layout, NamedTempFile) {
     let layout = Layout::new();
     let blobs: Vec<_> = (0..layers).map(|layer| layout.layer(&layer.to_string())).collect();
@@ -53,16 +53,16 @@ fn cache(layers: usize) -> (Layout, NamedTempFile) {
     (layout, file_of(&ops.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
-/// What a conversion takes.
+/// The cost of a conversion.
 #[derive(Debug)]
 struct Cost {
-    /// Bytes of memory.
+    /// Memory in bytes.
     memory: u64,
-    /// Bytes of the databases.
+    /// Size of the databases in bytes.
     databases: u64,
 }
 
-/// Converts such a cache in a process of its own, which runs the test of this name.
+/// Converts such a cache in a child process, which runs the test with this name.
 fn cost(test: &str, layers: usize) -> Cost {
     let (layout, keys) = cache(layers);
     let root = tempfile::tempdir().unwrap();
@@ -79,7 +79,7 @@ fn cost(test: &str, layers: usize) -> Cost {
     Cost { memory: memory.parse().unwrap(), databases: databases.map(size).iter().sum() }
 }
 
-/// What the child does.
+/// The work of the child process.
 fn convert_and_tell(paths: &str) {
     let paths: Vec<_> = paths.split(':').map(Path::new).collect();
     let [layout, keys, root] = paths.as_slice() else { panic!("{paths:?}") };

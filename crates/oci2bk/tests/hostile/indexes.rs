@@ -1,4 +1,4 @@
-//! Indexes without end.
+//! Infinite and huge indexes.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ fn select_error(layout: &Layout) -> SelectError {
     }
 }
 
-// A cycle takes a digest of content that contains it, so a document in it lies about what it is.
+// A cycle would require the digest of content that contains it, so a document in it has a false digest.
 #[test]
 fn that_contain_themselves() {
     for length in [1, 2, 100] {
@@ -75,7 +75,7 @@ fn of_indexes_that_all_list_the_same() {
     converted(layout.path()).unwrap();
 }
 
-/// An index of this many manifests that are not there.
+/// Returns an index of this many missing manifests.
 fn fan_out(count: usize) -> String {
     let entry = |n: usize| format!(r#"{{"digest":"{}","size":1}}"#, Digest::of(n.to_string()));
     format!(r#"{{"manifests":[{}]}}"#, (0..count).map(entry).collect::<Vec<_>>().join(","))
@@ -105,7 +105,7 @@ fn of_a_million_manifests() {
 
 #[test]
 fn of_manifests_that_are_too_large_together() {
-    // Each may be as large as it is; that they exist shows only when they are read.
+    // Each may be as large as the limit; whether they exist is known only when they are read.
     let layout = Layout::new();
     let limits = Limits::default();
     let count = limits.manifests_size / limits.manifest + 1;
@@ -123,7 +123,7 @@ fn of_a_million_empty_annotations() {
     let error = export_error(layout.path());
     let ExportError::Select(error) = error else { panic!("{error:?}") };
     assert!(matches!(*error, SelectError::NoCache { .. }), "{error:?}");
-    // Objects without anything in them, of which few bytes make much.
+    // Empty objects, of which a few bytes become much memory.
     layout.file("index.json", format!(r#"{{"manifests":[{}]}}"#, "{},".repeat(5_000_000)));
     let ExportError::Layout(error) = export_error(layout.path()) else { panic!() };
     let LayoutError::TooComplex { source, .. } = error else { panic!("{error:?}") };

@@ -1,5 +1,4 @@
-//! Key sources that are damaged, foreign or full of nonsense. Those with a format of their own have
-//! a module each.
+//! Damaged, foreign or nonsensical key sources. Those with a special format have separate modules.
 
 use std::fs;
 use std::io::Write as _;
@@ -14,21 +13,21 @@ use tempfile::NamedTempFile;
 use super::top::kinds;
 use super::*;
 
-/// A file with this content.
+/// Creates a file with this content.
 pub(super) fn file(content: impl AsRef<[u8]>) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(content.as_ref()).unwrap();
     file
 }
 
-/// A keys file of ops with these digests.
+/// Creates a keys file of ops with these digests.
 pub(super) fn file_of(ops: &[&str]) -> NamedTempFile {
     let ops: Vec<_> =
         ops.iter().map(|op| json!({"digests": [{"digest": op}], "outputs": 1})).collect();
     file(json!({"mediaType": "application/vnd.oci2bk.keys.v1+json", "ops": ops}).to_string())
 }
 
-/// Why the key source at `path` is refused; of a sound cache, which stays unconverted.
+/// Returns why the key source at `path` is rejected, for a sound cache, which stays unconverted.
 pub(super) fn refused(path: &Path) -> SourceError {
     let (layout, _) = one_layer();
     match converted_with(layout.path(), &[path]) {
@@ -43,12 +42,12 @@ fn that_are_no_files() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("keys");
         make(&path);
-        // Links are followed, since the path is the user's own.
+        // Links are followed, since the path comes from the user.
         let error = refused(&path);
         let named = matches!(
             error,
             SourceError::NotAFile { .. }
-                // Nobody writes into the pipe.
+                // The pipe has no writer.
                 | SourceError::Empty { .. }
                 | SourceError::Read { .. }
                 | SourceError::NoKnownDirectory { .. }

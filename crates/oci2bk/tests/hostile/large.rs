@@ -1,4 +1,4 @@
-//! Caches that are sound and very large, each in a process of its own so that its memory can be told.
+//! Sound but very large caches, each in a separate process to measure its memory.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -19,7 +19,7 @@ use super::*;
 /// Set in the process that does the work.
 const CHILD: &str = "OCI2BK_HOSTILE_CHILD";
 
-/// Runs `work` in a process of its own, the same test again, and asserts that it takes at most
+/// Runs `work` in a child process, by running the same test again, and asserts that it takes at most
 /// `mebibytes` of memory.
 fn bounded(test: &str, mebibytes: u64, work: impl FnOnce()) {
     if std::env::var_os(CHILD).is_some() {
@@ -43,7 +43,7 @@ fn bounded(test: &str, mebibytes: u64, work: impl FnOnce()) {
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Converts the layout without unpacking, and gives the plan's numbers of steps and layers.
+/// Converts the layout without unpacking, and returns the plan's numbers of steps and layers.
 fn packed(layout: &Layout, keys: &[&std::path::Path]) -> (usize, usize) {
     let limits = Limits::default();
     let source = layout.path().to_str().unwrap().parse().unwrap();
@@ -54,7 +54,7 @@ fn packed(layout: &Layout, keys: &[&std::path::Path]) -> (usize, usize) {
     (plan.steps.len(), plan.layers.len())
 }
 
-/// A cache of this many records without inputs.
+/// Creates a cache of this many records without inputs.
 fn many_records(count: usize) {
     let layout = Layout::new();
     let mut records = String::new();
@@ -67,7 +67,7 @@ fn many_records(count: usize) {
     assert_eq!(packed(&layout, &[]), (count, 0));
 }
 
-// 648 MiB, of which the config's JSON and its records take half. More than a minute without
+// 648 MiB, half of which are the config's JSON and its records. It takes more than a minute without
 // optimisation, but an optimised build for this test alone takes longer.
 #[test]
 fn a_million_records() {
@@ -79,7 +79,7 @@ fn records_in_a_chain_of_100_000() {
     bounded("records_in_a_chain_of_100_000", 1000, || {
         const DEEP: usize = 100_000;
         let layout = Layout::new();
-        // One op on itself over and over: the key of each step tells them apart.
+        // One op on itself over and over: the key of each step is different.
         let op = Digest::of("op").to_string();
         let step = Digest::of(format!("{op}@0"));
         let record = |n: usize| match n {
@@ -115,7 +115,7 @@ fn layers_in_20_chains_of_500_unpacked() {
     }
     bounded("layers_in_20_chains_of_500_unpacked", 500, || {
         let layout = Layout::new();
-        // Few blobs, many nodes. Each file lies in a directory that only the lowest layer has.
+        // Few blobs, many nodes. Each file is in a directory that only the lowest layer has.
         let layers: Vec<_> = (0..100).map(|n| layout.layer(&format!("dir/{n}"))).collect();
         let node = |n: usize| {
             let (chain, height) = (n / MAX_CHAIN, n % MAX_CHAIN);
@@ -133,7 +133,7 @@ fn layers_in_20_chains_of_500_unpacked() {
     });
 }
 
-// What a config of the default size can make of its bytes at most, as far as we know.
+// The maximum memory of a config of the default size, as far as known.
 #[test]
 fn configs_that_are_as_dense_as_json_can_be() {
     bounded("configs_that_are_as_dense_as_json_can_be", 2500, || {
@@ -141,7 +141,7 @@ fn configs_that_are_as_dense_as_json_can_be() {
             |item: &str, count: usize| format!("{}{item}", format!("{item},").repeat(count - 1));
         let digest = Digest::of("x");
         for config in [
-            // Inputs of one alternative each, of which there may be 4 million.
+            // Inputs of one alternative each, up to 4 million.
             format!(
                 r#"{{"records":[{{"digest":"{digest}"}},{{"digest":"{digest}","inputs":[{}]}}]}}"#,
                 repeated(r#"[{"link":0}]"#, 3_900_000)
@@ -170,7 +170,7 @@ fn configs_that_are_as_dense_as_json_can_be() {
             let node = json!({"blob": layer["digest"], "parent": -1});
             layout.cache(&[layer], config.replacen('{', &format!(r#"{{"layers":[{node}],"#), 1));
             drop(config);
-            // Refused or not, it must not take more than it may.
+            // Rejected or not, it must stay within the limit.
             let started = Instant::now();
             let result = planned(layout.path(), &[]);
             println!("{} {:?}", result.is_ok(), started.elapsed());

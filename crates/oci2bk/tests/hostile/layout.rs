@@ -1,4 +1,4 @@
-//! Layouts on disk, put together by hand.
+//! Hand-made layouts on disk.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// A layout without blobs, with an index of nothing.
+    /// Creates a layout without blobs, with an empty index.
     pub(super) fn new() -> Self {
         let layout = Self { dir: tempfile::tempdir().unwrap() };
         fs::create_dir_all(layout.path().join("blobs/sha256")).unwrap();
@@ -37,13 +37,13 @@ impl Layout {
         fs::write(self.path().join(name), content).unwrap();
     }
 
-    /// Where the blob that `descriptor` names is.
+    /// Returns the path of the blob of `descriptor`.
     pub(super) fn blob_path(&self, descriptor: &Value) -> PathBuf {
         let digest = descriptor["digest"].as_str().unwrap();
         self.path().join("blobs/sha256").join(digest.strip_prefix("sha256:").unwrap())
     }
 
-    /// Adds a blob and gives its descriptor.
+    /// Adds a blob and returns its descriptor.
     pub(super) fn blob(&self, media_type: &str, content: impl AsRef<[u8]>) -> Value {
         let content = content.as_ref();
         let descriptor =
@@ -52,7 +52,7 @@ impl Layout {
         descriptor
     }
 
-    /// Adds a layer of one file and gives its descriptor.
+    /// Adds a layer of one file and returns its descriptor.
     pub(super) fn layer(&self, name: &str) -> Value {
         let tar = tar_of(name, name.as_bytes());
         let mut layer = self.blob(TAR, &tar);
@@ -77,7 +77,7 @@ impl Layout {
     }
 }
 
-/// A tar archive of one file.
+/// Returns a tar archive of one file.
 pub(super) fn tar_of(name: &str, content: &[u8]) -> Vec<u8> {
     let mut header = tar::Header::new_ustar();
     header.set_size(content.len() as u64);
@@ -91,7 +91,7 @@ pub(super) fn digest(descriptor: &Value) -> Digest {
     descriptor["digest"].as_str().unwrap().parse().unwrap()
 }
 
-/// A config whose only record is a root with the result `layers`, nodes one on the other.
+/// Returns a config whose only record is a root with the result `layers`, nodes on top of each other.
 pub(super) fn config_of(layers: &[Value]) -> Value {
     let nodes: Vec<_> = layers
         .iter()
@@ -103,7 +103,7 @@ pub(super) fn config_of(layers: &[Value]) -> Value {
     json!({"layers": nodes, "records": [record]})
 }
 
-/// A sound layout with a cache of one layer, and the layer's descriptor.
+/// Creates a sound layout with a cache of one layer; also returns the layer's descriptor.
 pub(super) fn one_layer() -> (Layout, Value) {
     let layout = Layout::new();
     let layer = layout.layer("file");

@@ -1,5 +1,5 @@
-//! Every limit on what is read from layouts and key sources, reached and raised. Those on layers have
-//! their tests beside the code that unpacks them.
+//! Every limit on layouts and key sources, reached and raised. The tests of limits on layers are beside the
+//! code that unpacks them.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,8 @@ use serde_json::json;
 use super::keys::file;
 use super::*;
 
-/// What a conversion has nothing to do with ([`super::builds`]), or meets in layers, compressed archives
-/// ([`super::archives`]) or what are many together only.
+/// Limits that do not affect a conversion ([`super::builds`]), or that apply to layers, compressed archives
+/// ([`super::archives`]) or only to many inputs together.
 const ELSEWHERE: [&str; 14] = [
     "archive-size",
     "comparisons",
@@ -29,8 +29,8 @@ const ELSEWHERE: [&str; 14] = [
     "xattrs",
 ];
 
-/// Everything that can be read: a cache with attached provenance, in a directory or an archive, and
-/// sources of keys.
+/// Returns every kind of input: a cache with attached provenance, in a directory or an archive, and key
+/// sources.
 fn inputs(limit: &str) -> (tempfile::TempDir, PathBuf, Vec<PathBuf>) {
     let fixtures = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures"));
     let data = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"));
@@ -70,7 +70,7 @@ fn each_is_an_error_that_names_it_and_can_be_raised() {
     for limit in LIMITS.iter().filter(|limit| !ELSEWHERE.contains(&limit.name())) {
         let name = limit.name();
         for low in ["0", "1"] {
-            // Of one layout one manifest is all it takes.
+            // Of one layout, one manifest is enough.
             if (name, low) == ("manifests", "1") {
                 continue;
             }

@@ -1,9 +1,9 @@
-//! Caches and key sources made to do harm, built byte by byte and taken through everything that a
-//! conversion does: reading the export, collecting keys, planning, converting.
+//! Malicious caches and key sources, built byte by byte and taken through all steps of a conversion: reading
+//! the export, collecting keys, planning, converting.
 //!
-//! Each test is named after what it gives. Whatever it is, the outcome is a named error or the state
-//! that the sound parts make, nothing but the root is written to, and the root is not even made if
-//! the input shows its fault before layers are read.
+//! Each test is named after its input. In every case, the outcome is a named error or the state from the
+//! sound parts, only the root is written, and the root is not even created if the input's fault is detected
+//! before layers are read.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "a test reports what it measured")]
 

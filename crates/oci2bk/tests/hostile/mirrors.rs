@@ -1,4 +1,4 @@
-//! Mirrors of caches in S3 and Azure, and archives of `docker save`, that are not what they seem.
+//! False mirrors of caches in S3 and Azure, and false archives of `docker save`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -35,7 +35,7 @@ fn mirror() -> tempfile::TempDir {
     dir
 }
 
-/// Where the only layer is.
+/// Returns the path of the only layer.
 fn layer(mirror: &Path) -> std::path::PathBuf {
     fs::read_dir(mirror.join("blobs")).unwrap().next().unwrap().unwrap().path()
 }
@@ -88,7 +88,7 @@ fn a_blob_that_is_not_what_the_manifest_says() {
         matches!(&error, ExportError::LayerBlob { source: BlobError::Size { .. }, .. }),
         "{error:?}"
     );
-    // Of the same size, it shows when it is read.
+    // With the same size, it is detected when it is read.
     let mut changed = whole.clone();
     changed[0] ^= 1;
     fs::write(&path, changed).unwrap();
@@ -164,7 +164,7 @@ fn an_archive_of_docker_save_with_any_byte_changed() {
             Ok(_) | Err(LayoutError::Archive { .. } | LayoutError::NoIndex { .. }) => {}
             Err(error) => panic!("{at}: {error:?}"),
         }
-        // Cut off there.
+        // Truncated there.
         match open(&whole[..at]) {
             Ok(_) | Err(LayoutError::Archive { .. } | LayoutError::NoIndex { .. }) => {}
             Err(error) => panic!("{at}: {error:?}"),

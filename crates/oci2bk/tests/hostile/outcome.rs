@@ -1,4 +1,4 @@
-//! What a conversion of a layout comes to.
+//! The outcome of converting a layout.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use oci2bk::limits::Limits;
 use oci2bk::plan::{Plan, PlanError};
 use oci2bk::source::Source;
 
-/// Where a conversion stopped.
+/// The step at which a conversion failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     #[error(transparent)]
@@ -49,9 +49,9 @@ impl Classified for Fault {
     }
 }
 
-/// Converts what `source` names with the keys of `keys`, unpacking if this user can.
+/// Converts `source` with the keys of `keys`, unpacking if this user can.
 ///
-/// Asserts that nothing else is changed, and that the root is not made if the fault shows before
+/// Asserts that nothing else is changed, and that the root is not created if the fault is detected before
 /// layers are read.
 pub(super) fn converted_within(
     source: &Source,
@@ -88,17 +88,17 @@ pub(super) fn converted_within(
     result
 }
 
-/// Converts the cache in the layout at `path`, with the keys that lie in it.
+/// Converts the cache in the layout at `path`, with the keys in it.
 pub(super) fn converted(path: &Path) -> Result<(Plan, Report), Fault> {
     converted_with(path, &[])
 }
 
-/// Converts the cache in the layout at `path`, with the keys of `keys` and those that lie in it.
+/// Converts the cache in the layout at `path`, with the keys of `keys` and those in it.
 pub(super) fn converted_with(path: &Path, keys: &[&Path]) -> Result<(Plan, Report), Fault> {
     converted_within(&path.to_str().unwrap().parse().unwrap(), keys, &Limits::default())
 }
 
-/// Why the layout at `path` has no usable export.
+/// Returns why the layout at `path` has no usable export.
 pub(super) fn export_error(path: &Path) -> ExportError {
     match converted(path) {
         Err(Fault::Export(error)) => error,
@@ -107,13 +107,13 @@ pub(super) fn export_error(path: &Path) -> ExportError {
     }
 }
 
-/// What would be converted: for the many cases that differ in a byte.
+/// Returns the plan: for the many cases that differ in one byte.
 pub(super) fn planned(path: &Path, keys: &[&Path]) -> Result<Plan, Fault> {
     let source = path.to_str().unwrap().parse().unwrap();
     read(&source, keys, &Limits::default())
 }
 
-/// The plan for the exports of `source` with the keys of `keys` and those that lie in it.
+/// Returns the plan for the exports of `source` with the keys of `keys` and those in it.
 pub(super) fn read(source: &Source, keys: &[&Path], limits: &Limits) -> Result<Plan, Fault> {
     let exports = CacheExport::read_all(source, limits)?;
     let mut keyring = Keyring::for_exports(&exports);
@@ -124,7 +124,7 @@ pub(super) fn read(source: &Source, keys: &[&Path], limits: &Limits) -> Result<P
     Ok(Plan::new(&exports, &keyring)?)
 }
 
-/// Everything below `path`, or the file that it is, as type, size and time of the last change.
+/// Returns everything at or below `path`, as type, size and time of the last change.
 fn files(path: &Path) -> BTreeMap<PathBuf, (u32, u64, i64, i64)> {
     let mut found = BTreeMap::new();
     let mut pending = vec![path.to_owned()];
@@ -139,10 +139,10 @@ fn files(path: &Path) -> BTreeMap<PathBuf, (u32, u64, i64, i64)> {
     found
 }
 
-/// The processor time that this thread has had, in which nothing counts that runs beside it.
+/// Returns the processor time of this thread, which other processes do not affect.
 pub(super) fn processor_time() -> Duration {
     let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
-    // Behind the name, which may have spaces, in hundredths of a second (`proc_pid_stat(5)`).
+    // After the name, which may have spaces, in hundredths of a second (`proc_pid_stat(5)`).
     let (_, fields) = stat.rsplit_once(") ").unwrap();
     let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap());
     Duration::from_millis(10 * ticks.sum::<u64>())

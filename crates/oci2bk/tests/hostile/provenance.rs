@@ -1,4 +1,4 @@
-//! Provenance and dumps of LLB that are damaged, nested, huge or contradict themselves.
+//! Provenance and dumps of LLB that are damaged, nested, huge or contradictory.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::keys::{file, refused};
 use super::*;
 
-/// Provenance with these steps.
+/// Returns provenance with these steps.
 fn of(steps: &Value) -> Value {
     json!({
         "invocation": {"environment": {"platform": "linux/amd64"}},
@@ -23,7 +23,7 @@ fn merge(inputs: &Value) -> Value {
     json!([{"op": {"Op": {"merge": {"inputs": inputs}}}, "inputs": ["a:0", "b:0"]}])
 }
 
-/// A cache with a step on a root, whose op digest is the hash of `preimage`.
+/// Creates a cache with a step on a root, whose op digest is the hash of `preimage`.
 fn cache_of(op: &str) -> Layout {
     let layout = Layout::new();
     let step = Digest::of(format!("{op}@0"));
@@ -32,7 +32,7 @@ fn cache_of(op: &str) -> Layout {
     layout
 }
 
-/// How many steps of the cache `layout` the source has keys for, which must not take long.
+/// Returns the number of steps of the cache `layout` with keys in the source, which must not take long.
 fn resolved(layout: &Layout, source: &Path) -> usize {
     let started = processor_time();
     let (plan, _) = converted_with(layout.path(), &[source]).unwrap();
@@ -65,7 +65,7 @@ fn with_any_byte_flipped_names_no_other_step() {
         let mut bytes = whole.clone().into_bytes();
         bytes[at] ^= 1 << (at % 8);
         match planned(layout.path(), &[file(&bytes).path()]) {
-            // Right or not there at all: what a key is taken for is proved by its hash.
+            // Correct or missing: a hash proves each key.
             Ok(plan) => assert!(plan.steps.len() <= 2),
             Err(Fault::Keys(_)) => {}
             Err(fault) => panic!("{at}: {fault:?}"),
@@ -95,7 +95,7 @@ fn nested_100_000_deep() {
         );
         assert!(named, "{error:?}");
     }
-    // What is not looked at may be as deep as it likes.
+    // Unused members may be nested at any depth.
     let unknown = format!(
         r#"{{"x":{nested},"invocation":{{"environment":{{"platform":"linux/amd64"}}}},
             "buildConfig":{{"llbDefinition":[{{"op":{{"Op":{{"new":{nested}}}}}}}]}}}}"#
@@ -106,7 +106,7 @@ fn nested_100_000_deep() {
 
 #[test]
 fn whose_steps_lead_in_circles_or_nowhere() {
-    // What lies on what comes from the cache; the steps' own references are not followed.
+    // The order of steps comes from the cache; their own references are not followed.
     let step = |inputs: Value| json!({"op": {"Op": {"merge": {"inputs": [{"input": 0}]}}}, "inputs": inputs});
     for steps in [
         json!([step(json!(["step0:0"]))]),
@@ -179,7 +179,7 @@ fn with_a_merge_of_a_million_inputs() {
     assert_eq!(resolved(&cache_of(&json), source.path()), 0);
 }
 
-// Every record of a step is named by the step's op, which must not be encoded again for each.
+// The step's op names every record of the step, and must not be encoded again for each.
 #[test]
 fn with_an_op_of_a_megabyte_that_thousands_of_records_share() {
     let args = ["x".repeat(8 << 20)];
@@ -201,7 +201,7 @@ fn with_an_op_of_a_megabyte_that_thousands_of_records_share() {
     assert!((processor_time() - started).as_secs() < 100, "{:?}", processor_time() - started);
 }
 
-// All mounts are looked at for each input of each record of the op.
+// All mounts are visited for each input of each record of the op.
 #[test]
 fn with_an_op_of_more_mounts_than_any() {
     let mounts = |count: usize| {

@@ -1,4 +1,4 @@
-//! The files and directories that every layout has, as something else.
+//! Other kinds of files instead of the required files and directories of a layout.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,10 +16,10 @@ pub(super) fn fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
 }
 
-/// What makes something at a path, and what that is called.
+/// A kind of file, and a function that creates it at a path.
 pub(super) type Kind = (FileKind, fn(&Path));
 
-/// Everything that can stand where a regular file is expected.
+/// Returns everything that can replace a regular file.
 pub(super) fn kinds() -> Vec<Kind> {
     let mut kinds: Vec<Kind> = vec![
         (FileKind::Symlink, |path| symlink("/etc/shadow", path).unwrap()),
@@ -96,7 +96,7 @@ fn a_directory_of_blobs_that_is_none() {
     }
 }
 
-/// Why the manifest of the layout cannot be read.
+/// Returns why the manifest of the layout cannot be read.
 fn top_blob_error(path: &Path) -> BlobError {
     let ExportError::Select(error) = export_error(path) else { panic!() };
     let SelectError::Manifest { source, .. } = *error else { panic!("{error:?}") };
@@ -112,7 +112,7 @@ fn a_layout_that_is_no_directory() {
         make(&path);
         let ExportError::Layout(error) = export_error(&path) else { panic!("{expected}") };
         match (expected, error) {
-            // A link to a layout is fine; these lead elsewhere or nowhere.
+            // A link to a layout is fine; these lead elsewhere or are dangling.
             (
                 FileKind::Symlink,
                 LayoutError::NotFound { .. }

@@ -1,4 +1,4 @@
-//! LLB in protobuf with lengths that lie, numbers without end and groups in groups.
+//! Protobuf LLB with false lengths, endless numbers and nested groups.
 
 use bkstate::Digest;
 use oci2bk::keys::SourceError;
@@ -6,7 +6,7 @@ use oci2bk::keys::SourceError;
 use super::keys::{file, refused};
 use super::*;
 
-/// A field of bytes.
+/// Encodes a field of bytes.
 fn field(number: u8, content: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2][..], &varint(content.len() as u64), content].concat()
 }
@@ -21,7 +21,7 @@ fn varint(mut value: u64) -> Vec<u8> {
     bytes
 }
 
-/// A sound definition: a merge of a source with itself, and the result.
+/// Returns a sound definition: a merge of a source with itself, and the result.
 fn definition() -> Vec<u8> {
     let source = field(3, &field(1, b"docker-image://x"));
     let on = |op: &[u8]| field(1, &field(1, Digest::of(op).to_string().as_bytes()));
@@ -51,7 +51,7 @@ fn cut_off_at_every_byte() {
         match planned(layout.path(), &[file(&whole[..length]).path()]) {
             Err(Fault::Keys(SourceError::Unrecognised { .. })) if length > 0 => {}
             Err(Fault::Keys(SourceError::Empty { .. })) if length == 0 => {}
-            // Whole ops whose inputs are there are a definition too.
+            // Whole ops with existing inputs are a definition too.
             Ok(_) => read.push(length),
             result => panic!("{length}: {result:?}"),
         }
@@ -111,7 +111,7 @@ fn more_parts_than_a_build_has() {
 
 #[test]
 fn more_bytes_than_a_daemon_takes() {
-    // Sound, but for its size: a field that is not known.
+    // Sound, except for its size: an unknown field.
     let large = [definition(), field(15, &vec![b'x'; 16 << 20])].concat();
     is_none(&large);
 }

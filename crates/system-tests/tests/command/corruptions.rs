@@ -1,6 +1,6 @@
-//! A converted root is corrupted in more than a hundred ways, one for each field of every database and each kind
-//! of file. `verify` finds each, or real daemons show that it is harmless (`e2e corruptions`). A
-//! conversion into the root refuses what it finds of it.
+//! A converted root is corrupted in more than a hundred ways, one for each field of every database and each
+//! kind of file. `verify` finds each, or real daemons show that it is harmless (`e2e corruptions`). A
+//! conversion into the root rejects the damage that it finds.
 
 use std::process::Command;
 use std::thread;
@@ -12,11 +12,11 @@ use testkit::corruptions::{Corruption, Outcome, all, ensure_named};
 
 use super::*;
 
-/// How many corruptions are looked at at a time.
+/// Number of corruptions that run in parallel.
 const THREADS: usize = 4;
 
-/// The kinds of damage that a conversion into the root does not mind, or mends: what a daemon deletes when it
-/// starts, what nothing leads to, and what it does not look at, as only reading blobs shows it.
+/// The kinds of damage that a conversion into the root ignores, or repairs: parts that a daemon deletes when
+/// it starts, unreferenced parts, and damage that only reading blobs would show.
 const TOLERATED: [&str; 9] = [
     "blob-digest",
     "layer-urls",
@@ -29,12 +29,12 @@ const TOLERATED: [&str; 9] = [
     "stray-lease",
 ];
 
-/// When no real result is in the future.
+/// Before any date that counts as future.
 const NOW: Time = Time::from_unix_seconds(1_798_000_000);
 
 #[test]
 fn each_corruption_is_found_or_known_to_be_harmless() {
-    // Unpacking takes root.
+    // Unpacking requires root.
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -52,7 +52,7 @@ fn each_corruption_is_found_or_known_to_be_harmless() {
     let judge_all = |corruptions: Vec<&Corruption>| -> Vec<String> {
         corruptions.into_iter().filter_map(|one| judge(one, &sound, &plan).err()).collect()
     };
-    // Each is a copy and several looks at it.
+    // Each makes a copy and checks it several times.
     let wrong: Vec<String> = thread::scope(|scope| {
         let part = |n| all().skip(n).step_by(THREADS).collect();
         let threads: Vec<_> =
@@ -62,7 +62,7 @@ fn each_corruption_is_found_or_known_to_be_harmless() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Corrupts a copy of the root `sound`, and says what is not as it should be.
+/// Corrupts a copy of the root `sound`, and fails if the outcome is not the expected one.
 fn judge(corruption: &Corruption, sound: &Path, plan: &Plan) -> Result<(), String> {
     let place = Place::new();
     let root = place.root();
@@ -92,7 +92,7 @@ fn judge(corruption: &Corruption, sound: &Path, plan: &Plan) -> Result<(), Strin
     let existing = Root::open(&root).unwrap().existing(&plan.worker_id);
     let is_refused = matches!(existing, Err(ExistingError::Damaged { .. }));
     let to_be_refused = match corruption.outcome {
-        // What a daemon begins anew matters by what the others say of it.
+        // A database that a daemon starts over matters if the others refer to it.
         Outcome::Found("missing-file" | "empty-file") => is_refused,
         Outcome::Found(kind) => !TOLERATED.contains(&kind),
         _ => false,

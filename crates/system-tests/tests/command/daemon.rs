@@ -1,10 +1,10 @@
-//! Roots that follow from `--config` and `--builder`.
+//! Roots given by `--config` and `--builder`.
 
 use std::fs;
 
 use super::*;
 
-/// `convert` and `verify` without a root.
+/// Returns `convert` and `verify` without a root.
 fn rootless(words: &[&str], place: &Place) -> [Command; 2] {
     let (mut convert, mut verify) = (command(), command());
     convert.args(["convert", "--no-extract"]).args(index()).args(words);

@@ -39,7 +39,7 @@ fn the_json_is_the_plan() {
     assert_eq!(plan["sources"][0]["style"], "index");
     assert_eq!(plan["key_sources"][0]["resolved_count"], 13);
     assert_eq!(plan["lost"].as_array().unwrap().len(), 0);
-    // Paths aside, the same every time.
+    // Except for paths, the same every time.
     let again =
         Printed::of(convert(index(), &Place::new()).args(["--dry-run", "--format=json"]), 0);
     assert_eq!(printed.stdout, again.stdout);

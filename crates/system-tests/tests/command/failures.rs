@@ -1,4 +1,4 @@
-//! Every exit code but 0.
+//! Every exit code except 0.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -97,7 +97,7 @@ fn exit_2_the_command_line_is_wrong() {
     assert!(!printed.stderr.contains("BUILDKIT_PROGRESS"), "{}", printed.stderr);
 }
 
-/// Asserts that the words are refused as bad input, which is said, and that nothing is written.
+/// Asserts that the arguments are rejected as bad input, with a message, and that nothing is written.
 fn bad_input(words: &[&str], said: &[&str]) {
     let place = Place::new();
     let printed = Printed::of(&mut convert(words, &place), 3);
@@ -277,7 +277,7 @@ fn exit_3_a_hostile_layout_is_named_and_nothing_is_made() {
     hostile(&format!(r#"{{"digest":"{digest}","size":-1}}"#), &["index.json", "-1"]);
     hostile(&format!(r#"{{"digest":"{digest}","size":1}}"#), &[&digest, "not in the layout"]);
     hostile(&format!(r#"["","{digest}",1]"#), &["index.json", "object"]);
-    // Nothing that a document says reaches the terminal as it is.
+    // No text of a document reaches the terminal unescaped.
     hostile("{\"digest\":\"\\u001b[2J\",\"size\":1}", &["not a digest"]);
 
     let layout = layout_of(&format!(r#"{{"digest":"{digest}","size":1}}"#));
@@ -327,7 +327,7 @@ fn exit_4_the_keys_are_of_another_build() {
     let words = [fixture("index/cache"), "--keys".to_owned(), keys.clone()];
     let printed = Printed::of(&mut convert(words, &place), 4);
     printed.says(&[&format!("\nno key of {keys} fits the cache: it belongs to another build\n")]);
-    // One that has some of the keys is not of another build.
+    // A cache with some of the keys is not of another build.
     let words = [&index()[..], &[fixture("min/cache")]].concat();
     let printed = Printed::of(&mut convert(words, &place), 4);
     assert!(!printed.stderr.contains("another"), "{}", printed.stderr);

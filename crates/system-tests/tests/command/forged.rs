@@ -1,11 +1,11 @@
-//! Caches that no daemon exported: copies of the fixtures with changes.
+//! Caches that no daemon exported: changed copies of the fixtures.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-/// A blob of a layout, and its descriptor.
+/// Adds a blob to a layout, and returns its descriptor.
 pub(crate) fn put(layout: &Path, content: &Value) -> (Value, Value) {
     let content = content.to_string();
     let digest = oci2bk::Digest::of(content.as_bytes());
@@ -30,7 +30,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A copy of the cache `fixture` as `cache`, with another manifest and config.
+/// Creates a copy of the cache `fixture` as `cache`, with a changed manifest and config.
 pub(crate) fn changed(fixture: &str, cache: &Path, change: impl FnOnce(&mut Value, &mut Value)) {
     copy(Path::new(fixture), cache);
     let blob = |entry: &Value| {

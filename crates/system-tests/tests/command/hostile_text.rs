@@ -6,12 +6,11 @@ use std::fs;
 use super::forged::{copy, put, read};
 use super::*;
 
-/// Everything that must not come out as it is: C0, DEL, C1, what turns directions, what shows as nothing,
-/// what ends lines.
+/// All characters that must be escaped: C0, DEL, C1, direction changes, invisible characters, line ends.
 const HOSTILE: &str = "A\u{1b}]0;pwn\u{7}\u{1b}[2J\u{8}\u{7f}\u{85}\u{9b}31m\u{9f}\u{61c}\u{200b}\u{200c}\
     \u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2060}\u{2066}\u{2067}\
     \u{2068}\u{2069}\u{feff}\r\nFORGED <b>\"'&]]>\\N\t\u{1f600}";
-/// The same in as many bytes as `dockerfile.v0`, which is what frontends are called in a history.
+/// The same with the length of `dockerfile.v0`, the name of frontends in a history.
 const SHORT: &str = "\u{1b}\u{9b}\u{202e}\u{200b}\n\u{7f}mm";
 
 fn is_hostile(c: char) -> bool {
@@ -21,7 +20,7 @@ fn is_hostile(c: char) -> bool {
     )
 }
 
-/// Asserts that `text` has nothing hostile, and no line that we did not make.
+/// Asserts that `text` has nothing hostile, and no line that is not ours.
 fn is_clean(text: &[u8], what: &str) {
     let text = String::from_utf8(text.to_vec()).unwrap();
     let raw: Vec<_> = text.chars().filter(|&c| is_hostile(c)).collect();
@@ -35,7 +34,7 @@ fn has_escapes(text: &[u8]) -> bool {
     text.contains(r"\u{1b}") || text.contains(r"\\u{1b}") || text.contains(r"\u001b")
 }
 
-/// What is hostile below a temporary directory.
+/// Hostile files below a temporary directory.
 struct World {
     temp: TempDir,
 }
@@ -59,7 +58,7 @@ impl World {
         entry["annotations"]["io.containerd.image.name"] = format!("docker.io/{HOSTILE}").into();
         fs::write(cache.join("index.json"), index.to_string()).unwrap();
 
-        // The same cache under two names, of which none is meant.
+        // The same cache under two names, neither of which is selected.
         let two = world.path("two");
         copy(&cache, &two);
         let mut other = index["manifests"][0].clone();
@@ -107,13 +106,13 @@ impl World {
         world
     }
 
-    /// A path with a hostile name.
+    /// Returns a path with a hostile name.
     fn path(&self, name: &str) -> PathBuf {
-        // A name has no slash, and a colon is where a tag begins.
+        // A file name has no slash, and a colon starts a tag.
         self.temp.path().join(format!("{}{name}", HOSTILE.replace(['/', ':'], "")))
     }
 
-    /// The word for one of the tests' own.
+    /// Returns the word that one of the tests' placeholders means.
     fn word(&self, word: &str) -> OsString {
         match word {
             "HOSTILE" => HOSTILE.into(),
@@ -146,7 +145,7 @@ fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Words, and whether what is hostile has to show, escaped.
+/// Arguments, and whether the hostile text must appear, escaped.
 const RUNS: &[(&[&str], bool)] = &[
     (&["convert", "--no-extract", "CACHE", "NEWA", "--keys", "KEYS", "--progress=plain"], true),
     (&["convert", "--no-extract", "CACHE", "NEWB", "--keys", "KEYS", "--progress=rawjson"], true),
@@ -252,7 +251,7 @@ fn what_is_hostile_comes_out_of_no_command_as_it_is() {
     for (words, shows) in RUNS {
         let Output { status, stdout, stderr } = world.run(words);
         let what = words.join(" ");
-        // A panic has a code of its own.
+        // A panic has its own exit code.
         assert!(status.code().is_some_and(|code| code < 100), "{what}: {status}");
         is_clean(&stdout, &format!("stdout of {what}"));
         is_clean(&stderr, &format!("stderr of {what}"));
@@ -260,7 +259,7 @@ fn what_is_hostile_comes_out_of_no_command_as_it_is() {
             let [stdout, stderr] = [&stdout, &stderr].map(|text| String::from_utf8_lossy(text));
             odd.push(format!("{what}: {shows} is wrong\n{stdout}\n{stderr}"));
         }
-        // JSON says what there is, in the form that it always has.
+        // JSON has the content in its usual form.
         schema::ensure_output(words.iter().map(OsStr::new), &stdout, &stderr).unwrap();
     }
     assert!(odd.is_empty(), "{}", odd.join("\n"));
@@ -306,7 +305,7 @@ fn bars_have_nothing_but_what_draws_them() {
     let mut command = command();
     command.args(["convert", "--no-extract"]).args([world.path("cache"), world.path("new")]);
     let shown = super::output::on_a_terminal(command.arg("--keys").arg(world.path("keys")));
-    // Bars move the cursor, which takes escapes and line feeds.
+    // Bars move the cursor, which requires escapes and line feeds.
     let raw: Vec<_> = shown.chars().filter(|&c| is_hostile(c) && !"\u{1b}\r".contains(c)).collect();
     assert!(raw.is_empty() && !shown.contains("\u{1b}]"), "{raw:?} in {shown:?}");
     assert!(shown.contains("\\u{1b}]0;pwn"), "{shown:?}");

@@ -17,7 +17,7 @@ fn converted() -> Place {
     place
 }
 
-/// What the committed file `name` has. `OCI2BK_BLESS` writes it anew.
+/// Compares with the committed file `name`. With `OCI2BK_BLESS` it writes the file.
 fn golden(name: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/command/golden").join(name);
     let actual = actual.replace(&fixture(""), "fixtures/");
@@ -52,7 +52,7 @@ fn an_export_without_keys_says_what_would_run_again() {
     let json = Printed::of(inspect(&words).arg("--format=json"), 0).json();
     assert_eq!(json["state_counts"]["no-key"], Value::Null);
     assert_eq!(json["key_sources"][0]["resolved_count"], state("no-key"));
-    // An older daemon may know what is copied from the context by another hash.
+    // An older daemon may use another hash for files copied from the context.
     let old = Printed::of(inspect(index()).args(["--buildkit=v0.12.5", "--format=json"]), 0).json();
     let steps = old["steps"].as_array().unwrap();
     assert!(steps.iter().any(|step| step["misses"][0]["reason"] == "links"));
@@ -72,7 +72,7 @@ fn what_builds_on_a_step_that_may_miss_may_miss() {
     assert!(steps.iter().filter(has_reason).all(may_miss), "{json:#}");
     let mut by_input = 0;
     for step in steps.iter().filter(|step| !has_reason(step)) {
-        // An input may match in several ways, each of which would do.
+        // An input may match in several ways, any of which is enough.
         let mut ways: BTreeMap<u64, bool> = BTreeMap::new();
         for link in step["links"].as_array().unwrap() {
             let from = usize::try_from(link["from"].as_u64().unwrap()).unwrap();

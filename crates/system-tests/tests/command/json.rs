@@ -1,5 +1,5 @@
-//! The JSON documents and their schemas: each output that a test sees is held against its schema, where it is
-//! run. Here is what the schemas themselves have to be, and that they name nothing that no output has.
+//! The JSON documents and their schemas: every output in a test is validated against its schema where the
+//! command runs. These tests check the schemas themselves, and that every named member occurs in some output.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use testkit::schema::{ensure_valid, schemas};
 use super::forged::{changed, copy};
 use super::*;
 
-/// Members that none of the outputs below has, and why. A place stands for all that is below it.
+/// Members that none of the outputs below has, with the reason. A place includes everything below it.
 const UNSEEN: [(&str, &str); 5] = [
     (
         "common.json#/$defs/miss/properties/exporter_releases",
@@ -30,10 +30,10 @@ const UNSEEN: [(&str, &str); 5] = [
     ("keys.json#/properties/scans", "no fixture has an SBOM: e2e sbom"),
 ];
 
-/// The documents in other words than ours: those of docker buildx, and those of the keys file.
+/// Documents with names from elsewhere: those of docker buildx, and those of the keys file.
 const WORDS_OF_OTHERS: [&str; 2] = ["du.json", "keys.json"];
 
-/// A member of a document, by where the schema has it.
+/// A member of a document, by its place in the schema.
 struct Member<'s> {
     /// The file, and a JSON pointer in it.
     place: String,
@@ -41,7 +41,7 @@ struct Member<'s> {
     schema: &'s Value,
 }
 
-/// All members that a schema names, those of its definitions as well.
+/// Returns all members that a schema names, including those of its definitions.
 fn members<'s>(place: &str, schema: &'s Value, found: &mut Vec<Member<'s>>) {
     let Some(object) = schema.as_object() else { return };
     for (name, value) in object {
@@ -74,7 +74,7 @@ fn all_members() -> Vec<Member<'static>> {
     found
 }
 
-/// What a `$ref` in `file` leads to, with where that is.
+/// Resolves a `$ref` in `file`; returns the target and its place.
 fn target(file: &str, reference: &str) -> (String, String, &'static Value) {
     let (named, pointer) = reference.split_once('#').unwrap_or((reference, ""));
     let file = if named.is_empty() { file } else { named };
@@ -82,7 +82,7 @@ fn target(file: &str, reference: &str) -> (String, String, &'static Value) {
     (file.to_owned(), pointer.to_owned(), schema)
 }
 
-/// Adds the places of all members that `value` has, and that are not null.
+/// Adds the places of all members of `value` that are not null.
 fn see(file: &str, pointer: &str, schema: &Value, value: &Value, seen: &mut BTreeSet<String>) {
     if let Some(reference) = schema["$ref"].as_str() {
         let (file, pointer, schema) = target(file, reference);
@@ -113,7 +113,7 @@ fn see(file: &str, pointer: &str, schema: &Value, value: &Value, seen: &mut BTre
     }
 }
 
-/// The documents that some runs print, and the files of their schemas.
+/// The documents of some runs, and the files of their schemas.
 #[derive(Default)]
 struct Documents(Vec<(&'static str, Value)>);
 
@@ -123,7 +123,7 @@ impl Documents {
         self.0.extend(values.map(|value| (file, value.unwrap())));
     }
 
-    /// Takes what a command prints, and its progress.
+    /// Adds the output of a command, and its progress.
     fn run(&mut self, file: &'static str, command: &mut Command, code: i32) {
         let printed = Printed::of(command.args(["--format=json"]), code);
         self.add(file, &printed.stdout);
@@ -141,18 +141,18 @@ fn with_root(name: &str, root: &Path) -> Command {
     command
 }
 
-/// The file of a blob.
+/// Returns the file of a blob.
 fn blob(layout: &Path, digest: &Value) -> PathBuf {
     layout.join("blobs/sha256").join(digest.as_str().unwrap().replace("sha256:", ""))
 }
 
-/// The provenance of the fixture's build as it would be after an edit.
+/// Returns the provenance of the fixture's build as it would be after an edit.
 fn edited() -> String {
     let [.., keys] = index();
     fs::read_to_string(keys).unwrap().replace("LEVEL=3", "LEVEL=4")
 }
 
-/// The layer blobs of a cache.
+/// Returns the layer blobs of a cache.
 fn layers(cache: &str) -> Vec<Value> {
     let shown = Printed::of(command().args(["inspect", cache, "--format=json"]), 0).json();
     shown["layers"].as_array().unwrap().iter().map(|layer| layer["blob"].clone()).collect()
@@ -183,7 +183,7 @@ fn of_conversions(documents: &mut Documents, place: &Place) {
     let words = [fixture("index/cache"), option.clone(), keys, "--buildkit=v0.12.5".to_owned()];
     documents.run("inspect-export.json", super::command().arg("inspect").args(words), 0);
 
-    // Layers with something behind their streams, and copies of them that are damaged.
+    // Layers with trailing bytes after their streams, and damaged copies of them.
     let keys = [option, fixture("manifest/keys/image")];
     let cache = fixture("manifest/cache");
     let [damaged, longer] = ["damaged", "longer"].map(|name| temp.join(name));
@@ -212,7 +212,7 @@ fn of_plans(documents: &mut Documents, place: &Place) {
     let words = ["--dry-run", &image];
     documents.run("plan.json", convert(index(), &Place::new()).args(words), 0);
 
-    // A signed source of another build, which leaves steps out.
+    // A signed source of another build, which lacks steps.
     let signed = place.temp.path().join("signed.json");
     let envelope = json!({"payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": "c2ln"}],
         "payload": STANDARD.encode(edited())});
@@ -235,7 +235,7 @@ fn of_roots(documents: &mut Documents, place: &Place) {
     documents.run("verify.json", &mut command, 0);
     documents.run("verify.json", with_root("verify", &root).args(["--trees", "--mend"]), 0);
 
-    // What a daemon left has cache mounts and local sources; its files are not there.
+    // A daemon's state has cache mounts and local sources; their files do not exist here.
     let natural = Place::new();
     copy(&data.join("bkstate/tests/data/natural"), &natural.root());
     documents.run("inspect-root.json", &mut with_root("inspect", &natural.root()), 0);
@@ -251,7 +251,7 @@ fn of_builds(documents: &mut Documents, place: &Place) {
         command.args(["explain", &cache, &option, &keys, "--llb"]).arg(llb);
         documents.run("explain.json", &mut command, 0);
     }
-    // What no build of the fixtures is told, in place of what it is told.
+    // Members that no build of the fixtures has, instead of others.
     let (_, told) = documents.0.last().unwrap().clone();
     for reason in [
         Reason::Image { cached: vec!["docker.io/library/debian@sha256:0".to_owned()] },
@@ -328,7 +328,7 @@ fn a_member_less_or_of_another_type_is_refused() {
     }
 }
 
-/// Adds the places of objects that let any member through, or need none.
+/// Adds the places of objects that allow any member, or require none.
 fn find_open(place: &str, schema: &Value, open: &mut Vec<String>) {
     let closed = schema["additionalProperties"] == false && schema["required"].is_array();
     if schema["properties"].is_object() && !closed {
@@ -357,7 +357,7 @@ fn every_member_says_what_it_is_and_every_object_is_closed() {
     assert!(silent.is_empty(), "{silent:#?}");
 }
 
-/// The name of the definition that a member is of, if it is a shared one.
+/// Returns the name of the definition of a member, if it is a shared one.
 fn definition(schema: &Value) -> Option<&str> {
     let reference = schema["$ref"].as_str().or(schema["anyOf"][0]["$ref"].as_str())?;
     reference.strip_prefix("common.json#/$defs/").or(reference.strip_prefix("#/$defs/"))
@@ -374,7 +374,7 @@ fn a_name_tells_the_unit() {
         let is = |kind: &str| definition(schema) == Some(kind);
         let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
         let is_number = [&schema["type"], &schema["type"][0]].contains(&&"number".into());
-        // The limits of garbage collection are called as in `buildkitd.toml`.
+        // The limits of garbage collection have the names of `buildkitd.toml`.
         let fits = if is("size") {
             *name == "size" || ends(&["_size", "_space"])
         } else if is("count") {

@@ -1,4 +1,4 @@
-//! Roots that have layers and know no steps, and the sparse layouts that go with them.
+//! Roots with layers but without steps, and their sparse layouts.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ fn without_a_key_source_the_layers_are_converted_and_three_lines_say_what_holds(
     let lines: Vec<_> = printed.stdout.lines().skip(1).take(3).map(str::trim).collect();
     assert_eq!(lines, expected);
     assert!(printed.stdout.contains("has warm layers after"), "{}", printed.stdout);
-    // What nobody expected is no loss.
+    // Without expectations there is no loss.
     assert!(!printed.stderr.contains("have no key"), "{}", printed.stderr);
 }
 
@@ -49,7 +49,7 @@ fn documents_tell_the_two_kinds_of_root_apart() {
             assert_eq!(says, warmth == "layers", "{name}: {}", table.stdout);
         }
     }
-    // What garbage collection counts are layers.
+    // Garbage collection counts only layers.
     assert!(bytes[0] > 0 && bytes[0] == bytes[1], "{bytes:?}");
 }
 
@@ -128,7 +128,7 @@ fn a_sparse_layout_is_refused_as_a_source() {
     let printed = Printed::of(&mut convert([&sparse], &place), 3);
     printed.says(&[sparse.to_str().unwrap(), "is a sparse layout"]);
     assert!(!place.root().exists());
-    // It is one whatever it says of itself.
+    // It is a sparse layout whatever its annotations say.
     let index = sparse.join("index.json");
     let mut json: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
     json.as_object_mut().unwrap().remove("annotations");

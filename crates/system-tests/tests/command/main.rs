@@ -1,4 +1,4 @@
-//! The command as its users meet it: what it prints, where, and how it exits.
+//! The command as users see it: its output, the streams, and the exit codes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
@@ -34,13 +34,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 use testkit::schema;
 
-/// A file or directory of the fixtures.
+/// Returns a file or directory of the fixtures.
 fn fixture(path: &str) -> String {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").canonicalize();
     fixtures.unwrap().join(path).into_os_string().into_string().unwrap()
 }
 
-/// A place for a root, which is not there yet.
+/// A place for a root, which does not exist yet.
 struct Place {
     temp: TempDir,
 }
@@ -54,7 +54,7 @@ impl Place {
         self.temp.path().join("root")
     }
 
-    /// Makes the root one that belongs to another worker.
+    /// Makes the root belong to another worker.
     fn hand_over(&self) {
         let ours = self.root().join("runc-overlayfs");
         std::fs::rename(ours, self.root().join("runc-native")).unwrap();
@@ -64,7 +64,7 @@ impl Place {
         std::fs::read(self.root().join(name)).unwrap()
     }
 
-    /// The paths of all files and directories, relative to the place.
+    /// Returns the paths of all files and directories, relative to the place.
     fn names(&self) -> Vec<String> {
         let mut names = Vec::new();
         let mut pending = vec![self.temp.path().to_owned()];
@@ -92,26 +92,26 @@ fn command() -> Command {
     command
 }
 
-/// `oci2bk convert` without unpacking, so that it needs no root.
+/// `oci2bk convert` without unpacking, which does not require root.
 fn convert(words: impl IntoIterator<Item = impl AsRef<OsStr>>, place: &Place) -> Command {
     let mut command = command();
     command.args(["convert", "--no-extract"]).args(words).arg(place.root());
     command
 }
 
-/// The words that name a fixture and its keys.
+/// Returns the arguments for a fixture and its keys.
 fn index() -> [String; 3] {
     [fixture("index/cache"), "--keys".to_owned(), fixture("index/keys/provenance.json")]
 }
 
-/// What a command prints that has to end with the exit code `code`.
+/// The output of a command with the expected exit code `code`.
 struct Printed {
     stdout: String,
     stderr: String,
 }
 
 impl Printed {
-    /// Runs it. What it prints for programs is as `docs/reference/schemas` says.
+    /// Runs it. JSON output must match `docs/reference/schemas`.
     fn of(command: &mut Command, code: i32) -> Self {
         let Output { status, stdout, stderr } = command.output().unwrap();
         schema::ensure_output(command.get_args(), &stdout, &stderr).unwrap();
@@ -125,7 +125,7 @@ impl Printed {
         serde_json::from_str(&self.stdout).unwrap()
     }
 
-    /// Asserts that stderr says all of `parts`.
+    /// Asserts that stderr contains all of `parts`.
     fn says(&self, parts: &[&str]) {
         for part in parts {
             assert!(self.stderr.contains(part), "{part:?} is not in\n{}", self.stderr);

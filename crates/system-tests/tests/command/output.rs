@@ -1,4 +1,4 @@
-//! Progress, colours, and readers that go away.
+//! Progress, colours, and closed pipes.
 
 use std::fs::File;
 use std::io::{PipeWriter, Read as _, pipe};
@@ -7,7 +7,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::*;
 
-/// A pipe that nobody reads.
+/// Returns a pipe without a reader.
 fn broken() -> PipeWriter {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
@@ -66,7 +66,7 @@ fn rawjson_is_an_object_for_each_event() {
     assert_eq!(events[0]["stage"], "layers");
 }
 
-/// Runs the command with a terminal as stderr, and gives what the terminal got.
+/// Runs the command with a terminal as stderr, and returns the output to the terminal.
 pub(super) fn on_a_terminal(command: &mut Command) -> String {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
@@ -74,7 +74,7 @@ pub(super) fn on_a_terminal(command: &mut Command) -> String {
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
     let terminal = File::options().read(true).write(true).open(name).unwrap();
     let mut child = command.stdout(Stdio::null()).stderr(terminal).spawn().unwrap();
-    // So that reading ends once the command has.
+    // So that reading ends when the command has ended.
     command.stderr(Stdio::null());
     let mut text = Vec::new();
     // Linux ends a terminal without writers with an error.

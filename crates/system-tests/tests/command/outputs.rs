@@ -1,4 +1,4 @@
-//! Files that the command writes, in places that others have prepared.
+//! Files that the command writes, at paths that other users have prepared.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -7,8 +7,8 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::*;
 
-/// Every command that writes a file which the user names, with `path` for it, and the code if that is
-/// refused.
+/// Returns every command that writes a file named by the user, with `path` for it, and the exit code if that
+/// is rejected.
 fn writers(path: &Path, place: &Place) -> [(Command, i32); 2] {
     let mut metadata = convert(index(), place);
     metadata.arg("--metadata-file").arg(path).arg("--progress=quiet");
@@ -71,7 +71,7 @@ fn pipes_terminals_and_descriptors_are_written_to() {
     let expected = bash(&format!("{keys} -"));
     assert!(expected.ends_with("}\n"), "{expected:?}");
     for script in [
-        // A file, without a word about it.
+        // A file, without any message about it.
         format!("{keys} /dev/stdout > out; cat out"),
         format!("{keys} /dev/fd/1 >> new; cat new"),
         format!("{keys} /dev/stdout | cat"),
@@ -103,7 +103,7 @@ fn an_old_file_is_replaced_as_a_whole() {
     );
     Printed::of(Command::new("sh").args(["-c", &script]).current_dir(temp.path()), 0);
     serde_json::from_slice::<Value>(&fs::read(&path).unwrap()).unwrap();
-    // As of any new file; who reads the old one has all of it.
+    // As for any new file; a reader of the old one has all of it.
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o640);
     assert_eq!(reader.metadata().unwrap().len(), 1 << 20);
 }

@@ -1,4 +1,4 @@
-//! Roots, sources and configurations that others have prepared.
+//! Roots, sources and configurations that other users have prepared.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
@@ -12,7 +12,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// What writes into a root.
+/// Returns the commands that write into a root.
 fn writers(root: &Path) -> [Command; 3] {
     let [cache, _, keys] = index();
     let words: [&[&str]; 3] = [
@@ -49,7 +49,7 @@ fn a_root_that_others_can_change_is_refused_before_anything_is_written() {
         chown(&root, Some(0), Some(0)).unwrap();
     }
     Printed::of(&mut writers(&root)[0], 0);
-    // What only reads says what is there.
+    // Commands that only read report the content.
     fs::set_permissions(&root, Permissions::from_mode(0o777)).unwrap();
     for words in ["du", "inspect"] {
         Printed::of(command().arg(words).arg(&root), 0);
@@ -57,7 +57,7 @@ fn a_root_that_others_can_change_is_refused_before_anything_is_written() {
     refuse_again(&root);
 }
 
-/// A state that is there makes no difference.
+/// An existing state makes no difference.
 fn refuse_again(root: &Path) {
     for mut command in writers(root) {
         Printed::of(&mut command, 1).says(&["chmod go-w"]);
@@ -98,7 +98,7 @@ fn who_can_put_something_else_in_the_place_of_the_root_is_told() {
     }
 }
 
-/// Runs a command that must not wait for anybody.
+/// Runs a command that must not wait for other processes.
 fn at_once(command: &mut Command, code: i32, said: &[&str]) {
     let started = Instant::now();
     Printed::of(command, code).says(said);
@@ -114,7 +114,7 @@ fn a_fifo_is_waited_for_by_no_command() {
     for path in [&fifo, &instance] {
         mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     }
-    // Whether nobody writes to it, or somebody who never says a word.
+    // With no writer, or with a writer that never writes.
     for silent in [None, Some(fs::File::options().read(true).write(true).open(&fifo).unwrap())] {
         let fifo = fifo.to_str().unwrap();
         let [cache, _, keys] = index();

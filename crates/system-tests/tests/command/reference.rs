@@ -1,4 +1,4 @@
-//! The tables of `docs/reference/json.md`, which are made from the schemas.
+//! The tables of `docs/reference/json.md`, which are generated from the schemas.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,7 +12,7 @@ const PAGE: &str = "../../docs/reference/json.md";
 const START: &str = "<!-- schema: ";
 const END: &str = "<!-- /schema -->";
 
-/// What a `$ref` in `file` leads to: its file, its name, and the schema.
+/// Resolves a `$ref` in `file`: its file, its name, and the schema.
 fn target<'r>(file: &'r str, reference: &'r str) -> (&'r str, &'r str, &'static Value) {
     let (named, pointer) = reference.split_once('#').unwrap_or((reference, ""));
     let file = if named.is_empty() { file } else { named };
@@ -20,7 +20,7 @@ fn target<'r>(file: &'r str, reference: &'r str) -> (&'r str, &'r str, &'static 
     (file, name, schemas().unwrap().documents[file].pointer(pointer).unwrap())
 }
 
-/// What a member has, in words. Objects that several documents have are links to their own table.
+/// Describes the type of a member. Objects of several documents are links to their own table.
 fn kind(file: &str, schema: &Value) -> String {
     if let Some(reference) = schema["$ref"].as_str() {
         let (of, name, schema) = target(file, reference);
@@ -57,7 +57,7 @@ fn kind(file: &str, schema: &Value) -> String {
     name + or_null
 }
 
-/// The members of an object, those that it must have first.
+/// Returns the members of an object, required ones first.
 fn members(schema: &Value) -> Vec<(&String, &Value)> {
     let required: Vec<_> = schema["required"].as_array().unwrap().iter().collect();
     let mut members: Vec<_> = schema["properties"].as_object().unwrap().iter().collect();
@@ -66,7 +66,7 @@ fn members(schema: &Value) -> Vec<(&String, &Value)> {
     members
 }
 
-/// Adds a row for each member of what `path` names, and for the members of those.
+/// Adds a row for each member of the schema at `path`, and for their members.
 fn add_rows(file: &str, path: &str, schema: &Value, rows: &mut String) {
     if let Some(reference) = schema["$ref"].as_str() {
         let (of, _, schema) = target(file, reference);
@@ -96,7 +96,7 @@ fn add_rows(file: &str, path: &str, schema: &Value, rows: &mut String) {
     }
 }
 
-/// The table of the schema that `reference` names.
+/// Returns the table of the schema that `reference` names.
 fn table(reference: &str) -> String {
     let (file, _, schema) = target("", reference);
     let mut rows = "| member | | |\n|---|---|---|\n".to_owned();
@@ -104,7 +104,7 @@ fn table(reference: &str) -> String {
     format!("{}\n\n{rows}", schema["description"].as_str().unwrap())
 }
 
-/// The page with its tables made anew.
+/// Returns the page with its tables regenerated.
 fn remade(page: &str) -> String {
     let mut text = String::new();
     let mut lines = page.lines();

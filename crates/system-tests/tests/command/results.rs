@@ -1,4 +1,4 @@
-//! What conversions leave behind and report.
+//! The effects of conversions and their reports.
 
 use std::fs;
 
@@ -125,9 +125,9 @@ fn every_way_to_name_a_source_is_the_same_source() {
     for source in [format!("{mirror}/ci"), format!("s3dir:{mirror}"), format!("{mirror}:main")] {
         let place = Place::new();
         Printed::of(convert([&source], &place).args(keys), 0);
-        // The id of the worker, which results name, follows from the manifest.
+        // The id of the worker, which results refer to, is derived from the manifest.
         assert!(databases(&place)[1..] == databases(&plain)[1..], "{source}");
-        // Which of them it is, a directory shows by what is in it.
+        // A directory is recognised by its content.
         let shown = Printed::of(command().args(["inspect", &source, "--format=json"]), 0).json();
         assert_eq!(shown["steps"].as_array().map(Vec::len), Some(20));
     }
@@ -135,7 +135,7 @@ fn every_way_to_name_a_source_is_the_same_source() {
         .says(&["has no cache \"other\"; it has \"main\""]);
 }
 
-/// Writes what the exporter to S3 writes of the index-style cache `top` in `layout`.
+/// Writes the files that the exporter to S3 writes for the index-style cache `top` in `layout`.
 fn write_mirror(layout: &str, top: &str, mirror: &Path) {
     let blob = |digest: &str| Path::new(layout).join("blobs").join(digest.replace(':', "/"));
     let json = |digest: &str| -> Value {
@@ -190,7 +190,7 @@ fn several_sources_become_one_root() {
     assert_eq!(doubled["layer_count"], 13);
     assert_eq!(doubled["step_counts"]["converted"], 20);
     assert_eq!(doubled["step_counts"]["total"], 20);
-    // What is lost of both is one, too.
+    // A loss in both counts once, too.
     let words = [&sources[3], &sources[0], &sources[0], &keys[3]];
     let words = words.into_iter().map(String::as_str).chain(["--allow-unkeyed", "--format=json"]);
     let partly = Printed::of(&mut convert(words, &Place::new()), 0).json();

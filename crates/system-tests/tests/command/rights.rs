@@ -1,8 +1,8 @@
-//! What unpacking takes, and what is said where it is missing.
+//! The privileges for unpacking, and the messages if they are missing.
 
 use super::*;
 
-/// `oci2bk convert` into a place, started by `words`.
+/// Returns `oci2bk convert` into a place, started by `words`.
 fn convert_by(words: &[&str], place: &Place) -> Command {
     let (program, rest) = words.split_first().unwrap();
     let mut command = Command::new(program);
@@ -30,9 +30,9 @@ fn exit_1_missing_rights_are_found_before_anything_is_read() {
         let printed = Printed::of(&mut convert_by(words, &place), 1);
         printed.says(&["cannot unpack layers into", "root", "CAP_SYS_ADMIN", "--no-extract"]);
         assert_eq!(place.names(), ["root", "root/buildkitd.lock"], "{words:?}");
-        // The way out is one.
+        // The suggested way out works.
         Printed::of(convert_by(words, &place).arg("--no-extract"), 0);
-        // There is nothing left to unpack that is not there, but layers are packed.
+        // Nothing is left to unpack, but some layers are packed.
         Printed::of(&mut convert_by(words, &place), 1).says(&["--no-extract"]);
     }
 }

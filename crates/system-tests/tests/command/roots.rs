@@ -1,8 +1,8 @@
-//! What is given as ROOT and is not one.
+//! Invalid ROOT arguments.
 
 use super::*;
 
-/// Every command that takes a root, with `root` for it.
+/// Returns every command that takes a root, with `root` as the argument.
 fn commands(root: &Path) -> Vec<Command> {
     let [cache, _, provenance] = index();
     let words: [&[&str]; 7] = [
@@ -70,7 +70,8 @@ fn what_is_no_root_is_refused_by_every_command_before_anything_is_written() {
                 "{command:?}\n{stderr}"
             );
             let names_it = stderr.contains(place.root().to_str().unwrap());
-            // What is neither a root nor a layout is told by what it lacks where it may be either.
+            // If the argument may be a root or a layout, a directory that is neither is described by what it
+            // lacks.
             let is_known = stderr.contains(said) || stderr.contains("neither");
             assert!(names_it && is_known, "{command:?}\n{stderr}");
             assert_eq!(place.names(), before, "{command:?}");
@@ -88,7 +89,7 @@ fn a_layout_is_not_made_a_root() {
         Printed::of(&mut command, 1).says(&["is an OCI layout, not the root", "root directory of"]);
         assert_eq!(place.names(), before, "{command:?}");
     }
-    // What an earlier release made of one.
+    // A directory that an earlier release made into a root.
     make(&place, &["root/runc-overlayfs/content"]);
     for mut command in commands(&place.root()).drain(..6) {
         Printed::of(&mut command, 1).says(&["what", "layout has", "root"]);

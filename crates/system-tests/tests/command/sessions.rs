@@ -1,17 +1,15 @@
-//! The terminal sessions in README.md and the pages below `docs`: what they show is what the command
-//! prints.
+//! The terminal sessions in README.md and the pages below `docs` must match the command's output.
 //!
-//! A block of `console` behind the comment `<!-- session: NAME -->` is run in a directory that
-//! [`Setup`] makes for it, one with a command of ours that cannot be run stands behind `<!-- not run -->`.
-//! `…` stands for any text, a line that begins with `...` for any lines. Where `OCI2BK_UPDATE` is set,
-//! what differs is written into the page instead.
+//! A block of `console` after the comment `<!-- session: NAME -->` is run in a directory that [`Setup`] makes
+//! for it; one with a command of ours that cannot be run follows `<!-- not run -->`. `…` matches any text, a
+//! line that begins with `...` any lines. With `OCI2BK_UPDATE`, differences are written into the page.
 
 use std::fmt::Write as _;
 use std::fs;
 
 use super::*;
 
-/// Pages whose sessions follow from each other or need daemons: the suites `recipes` and `e2e` run them.
+/// Pages whose sessions depend on each other or need daemons: the suites `recipes` and `e2e` run them.
 const OTHERS: [&str; 4] =
     ["docs/baking.md", "docs/copying.md", "docs/troubleshooting.md", "docs/what-is-where.md"];
 
@@ -27,7 +25,7 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// README.md and all pages below `docs` whose sessions are run here, relative to the repository.
+/// Returns README.md and all pages below `docs` whose sessions are run here, relative to the repository.
 fn pages() -> Vec<PathBuf> {
     let mut pages = vec![PathBuf::from("README.md")];
     let mut pending = vec![PathBuf::from("docs")];
@@ -67,7 +65,7 @@ fn sessions(page: &Path, text: &str) -> Vec<Session> {
 }
 
 impl Session {
-    /// The lines as they should be, and what differs from those on the page.
+    /// Returns the correct lines, and the differences from those on the page.
     fn run(&self) -> (Vec<String>, String) {
         let setup = Setup::of(&self.name);
         let (mut written, mut differs) = (Vec::new(), String::new());
@@ -87,7 +85,7 @@ impl Session {
     }
 }
 
-/// A directory in which a session makes sense.
+/// The directory in which a session runs.
 struct Setup {
     temp: TempDir,
 }
@@ -103,7 +101,7 @@ impl Setup {
         assert!(copied.unwrap().success());
         match name {
             "fixtures" | "cache" => {}
-            // What lies beside a cache is found.
+            // A file beside a cache is found.
             "alone" => fs::remove_file(dir.join("provenance.json")).unwrap(),
             "bake" => setup.attach(),
             "small-limits" => {
@@ -139,14 +137,14 @@ impl Setup {
         Printed::of(command().args(words.split(' ')).current_dir(&self.temp), 0);
     }
 
-    /// The keys go into the cache, as before a cache is pushed.
+    /// Attaches the keys to the cache, as before a cache is pushed.
     fn attach(&self) {
         let words = "keys attach cache --keys provenance.json";
         Printed::of(command().args(words.split(' ')).current_dir(&self.temp), 0);
         fs::remove_file(self.temp.path().join("provenance.json")).unwrap();
     }
 
-    /// Provenance of the build that made the cache, and of one in which a variable is another.
+    /// Writes provenance of the build that made the cache, and of one with a changed variable.
     fn edit(&self) {
         let old = fs::read_to_string(fixture("index/keys/provenance.json")).unwrap();
         let new = old.replace("LEVEL=3", "LEVEL=4");
@@ -158,7 +156,7 @@ impl Setup {
         }
     }
 
-    /// What the page calls places, and where they are in the test.
+    /// Returns the page's names of places, and their paths in the test.
     fn places(&self) -> [(&'static str, String); 3] {
         let text = |path: PathBuf| path.into_os_string().into_string().unwrap();
         [
@@ -171,7 +169,7 @@ impl Setup {
         ]
     }
 
-    /// What a command prints, on both streams.
+    /// Runs a command and returns its output, from both streams.
     fn run(&self, line: &str) -> Vec<String> {
         let mut line =
             line.replacen("oci2bk ", concat!(env!("CARGO_BIN_EXE_oci2bk-under-test"), " "), {
@@ -198,7 +196,7 @@ impl Setup {
     }
 }
 
-/// Whether `line` is what `shown` stands for, whatever time it took.
+/// Returns whether `line` matches `shown`, with any time.
 fn is_shown(shown: &str, line: &str) -> bool {
     let shown = without_time(shown);
     let line = without_time(line);
@@ -215,7 +213,7 @@ fn is_shown(shown: &str, line: &str) -> bool {
     rest.is_empty()
 }
 
-/// `after 0.4 s` without the number.
+/// Removes the number from `after 0.4 s`.
 fn without_time(line: &str) -> String {
     match line.split_once(" after ").filter(|(_, rest)| rest.ends_with(" s")) {
         Some((before, _)) => format!("{before} after a while"),
@@ -223,7 +221,7 @@ fn without_time(line: &str) -> String {
     }
 }
 
-/// Whether all of `lines` is what `shown` stands for.
+/// Returns whether `lines` match `shown`.
 fn are_shown(shown: &[String], lines: &[String]) -> bool {
     match shown.split_first() {
         None => lines.is_empty(),
@@ -249,7 +247,7 @@ fn sessions_show_what_the_command_prints() {
         let sessions = sessions(&page, &text);
         found += sessions.len();
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        // From the last to the first, so that the numbers of lines stay right.
+        // From the last to the first, so that the line numbers stay valid.
         for session in sessions.iter().rev() {
             let (written, differs) = session.run();
             if !differs.is_empty() {

@@ -9,10 +9,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Place, convert, index};
 
-/// What a pipe holds (Linux, `pipe(7)`).
+/// Capacity of a pipe (Linux, `pipe(7)`).
 const PIPE_BYTES: usize = 64 << 10;
 
-/// A conversion that waits to write its first line of progress, to a pipe that is full.
+/// A conversion that blocks on its first line of progress, because the pipe is full.
 struct Waiting {
     child: Child,
     stderr: std::io::PipeReader,
@@ -25,7 +25,7 @@ impl Waiting {
         let mut command = convert(index(), place);
         command.arg("--progress=plain").stdout(Stdio::null()).stderr(writer);
         let child = command.spawn().unwrap();
-        // The command has the only writer left once it is dropped here.
+        // After this drop, the command has the only writer.
         drop(command);
         let waiting = Self { child, stderr };
         while !waiting.catches(Signal::TERM) {
@@ -34,17 +34,17 @@ impl Waiting {
         waiting
     }
 
-    /// Whether the command has a handler for the signal.
+    /// Returns whether the command has a handler for the signal.
     fn catches(&self, signal: Signal) -> bool {
         self.has("SigCgt:", signal)
     }
 
-    /// Whether the signal was sent and no handler has begun.
+    /// Returns whether the signal was sent and no handler has started.
     fn is_pending(&self, signal: Signal) -> bool {
         self.has("ShdPnd:", signal)
     }
 
-    /// Whether the signal is in a set of `/proc/PID/status`.
+    /// Returns whether the signal is in a set of `/proc/PID/status`.
     fn has(&self, set: &str, signal: Signal) -> bool {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let set = status.lines().find_map(|line| line.strip_prefix(set)).unwrap();
@@ -57,7 +57,7 @@ impl Waiting {
         kill_process(pid, signal).unwrap();
     }
 
-    /// How it ends once it can write, and what it has written.
+    /// Unblocks it, and returns its exit status and its output.
     fn end(mut self) -> (ExitStatus, String) {
         let mut text = String::new();
         self.stderr.read_to_string(&mut text).unwrap();
@@ -83,12 +83,12 @@ fn a_second_signal_kills() {
     let place = Place::new();
     let mut waiting = Waiting::new(&place);
     waiting.send(Signal::TERM);
-    // Of two that wait, the kernel delivers the one with the lower number first.
+    // Of two pending signals, the kernel delivers the one with the lower number first.
     while waiting.is_pending(Signal::TERM) {
         std::thread::sleep(Duration::from_millis(1));
     }
-    // Those that come before the handler of the first has run count as the first. The pipe is still full, so
-    // nothing but a signal ends it.
+    // Signals before the first handler has run count as the first. The pipe is still full, so only a signal
+    // can end the command.
     let status = loop {
         waiting.send(Signal::INT);
         std::thread::sleep(Duration::from_millis(50));

@@ -1,4 +1,4 @@
-//! Mounts in user namespaces: whose they are decides whether they count.
+//! Mounts in user namespaces: the owner of the namespace determines whether they count.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::chown;
@@ -6,10 +6,10 @@ use std::process::Child;
 
 use super::*;
 
-/// A user who is neither root nor anybody who owns files of the tests.
+/// A user who is neither root nor the owner of any file of the tests.
 const STRANGER: u32 = 65533;
 
-/// A process with a mount namespace of its own, in which something looks like a part of a root.
+/// A process in its own mount namespace, in which a mount looks like a part of a root.
 struct Pretender(Child);
 
 impl Drop for Pretender {
@@ -20,7 +20,7 @@ impl Drop for Pretender {
 }
 
 /// Makes an overlay in namespaces of `user`. Its option names a directory of `root`, which the user need not
-/// even see: it is made in a file system that hides the real one, and that goes then.
+/// be able to see: it is created in a file system that hides the real one and is then removed.
 fn pretend(user: u32, root: &Path) -> Result<Pretender, String> {
     let top: PathBuf = root.components().take(2).collect();
     let script = format!(
@@ -79,12 +79,12 @@ fn mounts_of_strangers_are_in_nobodys_way_and_those_of_owners_are() {
         }
     };
     all(0);
-    // With another process in the way that looks at the same time.
+    // With another process that looks at the same time.
     let owner = pretend(0, &root).unwrap();
     all(6);
     drop(owner);
     all(0);
-    // Of a root that is theirs, they may run the daemon.
+    // If they own the root, they may run its daemon.
     chown(&root, Some(STRANGER), None).unwrap();
     let said = Printed::of(command().arg("verify").arg(&root), 6);
     said.says(&["in use by the mount at /mnt/m of process"]);

@@ -86,7 +86,7 @@ fn exit_1_there_is_no_state() {
     fs::create_dir(place.root()).unwrap();
     Printed::of(&mut verify(&place.root()), 1).says(&["holds no state"]);
     assert_eq!(place.names(), ["root"]);
-    // What a run leaves that is killed.
+    // Leftovers of a killed run.
     fs::create_dir_all(place.root().join(".oci2bk-staging/runc-overlayfs")).unwrap();
     fs::write(place.root().join("buildkitd.lock"), "").unwrap();
     Printed::of(&mut verify(&place.root()), 1).says(&["holds no state"]);
@@ -129,7 +129,7 @@ fn a_root_that_is_mounted_read_only_is_verified() {
     fs::create_dir(&mounted).unwrap();
     let bound = mount_bind(place.root(), &mounted)
         .and_then(|()| mount_remount(&mounted, MountFlags::BIND | MountFlags::RDONLY, c""));
-    // Containers may be kept from mounting.
+    // Containers may not be allowed to mount.
     if bound.is_ok() {
         assert!(fs::write(mounted.join("x"), "").is_err());
         Printed::of(&mut verify(&mounted), 0);
@@ -161,7 +161,7 @@ fn a_root_is_compared_with_its_cache() {
         0,
     );
     assert!(json.json()["against"]["lost_count"].as_u64().unwrap() > 0);
-    // What says what the steps are called is of no use without a cache.
+    // Options about the names of steps are of no use without a cache.
     Printed::of(verify(&place.root()).args(["--keys", &file]), 2).says(&["--against"]);
 }
 
@@ -172,7 +172,7 @@ fn what_others_can_write_to_is_damage_and_nothing_is_added_to_it() {
     let set = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
-    // Of the root itself, the command says what to do before it looks further.
+    // If the argument is the root itself, the command gives advice before it looks further.
     let database = place.root().join("cache.db");
     for (path, code, message) in
         [(place.root(), 1, "chmod go-w"), (database, 5, "has the mode 0777")]

@@ -1,4 +1,4 @@
-//! The messages of all errors follow the rules of docs/design/errors.md, as far as rules can be checked.
+//! The messages of all errors follow the rules of docs/design/errors.md that can be checked automatically.
 
 use std::fs;
 
@@ -14,13 +14,13 @@ const BANNED: [(&str, &str); 6] = [
     ("please", ""),
 ];
 
-/// A message as it stands in the source, and where that is.
+/// A message in the source, and its place.
 struct Message {
     place: String,
     text: String,
 }
 
-/// The message of each `#[error("…")]` below `dir`.
+/// Returns the message of each `#[error("…")]` below `dir`.
 fn messages(dir: &Path) -> Vec<Message> {
     let mut messages = Vec::new();
     let mut pending = vec![dir.to_owned()];
@@ -41,7 +41,7 @@ fn messages(dir: &Path) -> Vec<Message> {
     messages
 }
 
-/// A string literal from behind its first quote: to its last one, with its lines joined.
+/// Returns a string literal, given the text after its first quote, with its lines joined.
 fn literal(source: &str) -> String {
     let mut text = String::new();
     let mut chars = source.chars().peekable();
@@ -55,7 +55,7 @@ fn literal(source: &str) -> String {
     text
 }
 
-/// What is wrong with a message.
+/// Returns the faults of a message.
 fn faults(text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     let first = text.split(' ').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `keys attach`, which writes into a layout that is all there is of a cache.
+//! `keys attach`, which writes into a layout that may be the only copy of a cache.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -13,11 +13,11 @@ use crate::points::{choose, limit};
 use crate::process::run;
 use crate::strace::{Call, Profile, disturb};
 
-/// What a run that was killed may leave; no reader minds it.
+/// Leftovers of a killed run; readers ignore them.
 const LEFT: [&str; 2] = [".oci2bk.tmp", "index.json.lock"];
 
-/// Kills it before each call that changes a file, and makes each call fail once. The layout is as
-/// it was or as it is to be, but for blobs that nothing names; and running again completes it.
+/// Kills it before each call that changes a file, and makes each call fail once. The layout must have its old
+/// or its new state, except for unreferenced blobs; and running again must complete it.
 pub(crate) fn disturbed(bench: &Bench) -> Result<()> {
     let dir = bench.memory()?;
     let case = Attach { bench, layout: dir.path().join("layout") };
@@ -53,7 +53,7 @@ impl Attach<'_> {
         ensure!(killed || !said(&output).contains("panicked"), "{}", said(&output));
         if !killed {
             for left in LEFT.iter().filter(|left| self.layout.join(left).exists()) {
-                // What could not be removed is still there.
+                // A file that could not be removed still exists.
                 ensure!(call.name.starts_with("unlink"), "{left} is still there");
             }
         }

@@ -1,5 +1,5 @@
-//! What all tests share: the command on a fixture, where it starts from, and what must hold of a
-//! root after it was disturbed.
+//! Shared setup of all tests: the command on a fixture, its starting points, and the invariants of a root
+//! after a disturbance.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,10 +18,10 @@ use crate::tools::Tools;
 use crate::volume::Volume;
 use crate::warm::{Warmth, build};
 
-/// What is in the root already where that was converted, with its keys.
+/// An earlier build in the root, with its keys, for [`Start::Converted`].
 const EARLIER: [&str; 3] = ["min/cache", "min/keys/metadata.json", "min/Dockerfile"];
 
-/// What a run may leave beside the state when it dies.
+/// What an interrupted run may leave beside the state.
 const STAGING: &str = ".oci2bk-staging";
 /// A build with the context of the fixture.
 const OTHER: &str = r#"
@@ -35,36 +35,36 @@ COPY src /src
 
 const LOCK: &str = "buildkitd.lock";
 
-/// The surroundings of all tests.
+/// The setup of all tests.
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) tools: Tools,
     // Unmounted before the directory below it is removed.
     memory: Volume,
     scratch: TempDir,
-    /// What daemons said of the roots of each start; learned once it is needed.
+    /// Reports of daemons on the roots of each start; made when first needed.
     warmth: [OnceLock<Result<Warmth, String>>; Start::ALL.len()],
 }
 
-/// What a root is before the run that is disturbed.
+/// The root before the disturbed run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// It is not there.
+    /// It does not exist.
     Absent,
-    /// The state of a daemon that has built something else, which shares steps with the fixture.
+    /// The state of a daemon that has built something else, with steps in common with the fixture.
     Natural,
-    /// The state that the cache of another build was converted to.
+    /// The converted cache of another build.
     Converted,
 }
 
-/// What a root is found to be.
+/// The state of a root after a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// As it was before the run.
+    /// As before the run.
     AsItWas,
-    /// Partly published; everything that is there is sound.
+    /// Published in part; everything that is published is sound.
     Partly,
-    /// As after a run that nothing disturbed.
+    /// As after an undisturbed run.
     Complete,
 }
 
@@ -74,24 +74,24 @@ impl Bench {
             .prefix("crash-")
             .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
             .context("scratch directory")?;
-        // In memory, as every run waits for the file system to be written out.
+        // In memory, because every run waits until the file system is written.
         let memory = Volume::tmpfs(&scratch.path().join("memory"), "size=1g")?;
         let bench = Self { tools: tools.clone(), memory, scratch, warmth: Default::default() };
         bench.prepare().context("what the tests start from")?;
         Ok(bench)
     }
 
-    /// A directory for a test, in memory.
+    /// Returns a directory for a test, in memory.
     pub(crate) fn memory(&self) -> Result<TempDir> {
         tempfile::tempdir_in(self.memory.point()).context("directory in memory")
     }
 
-    /// A directory for a test, on the disk.
+    /// Returns a directory for a test, on the disk.
     pub(crate) fn disk(&self) -> Result<TempDir> {
         tempfile::tempdir_in(self.scratch.path()).context("directory on the disk")
     }
 
-    /// `oci2bk convert` of the fixture into `root`, on `jobs` threads.
+    /// Returns `oci2bk convert` of the fixture into `root`, on `jobs` threads.
     pub(crate) fn convert(&self, root: &Path, jobs: usize) -> Command {
         self.convert_of(&layout(), &keys(), root, jobs)
     }
@@ -112,18 +112,18 @@ impl Bench {
         command
     }
 
-    /// The context of the build that the fixture is the cache of.
+    /// Returns the context of the fixture's build.
     pub(crate) fn context(&self) -> PathBuf {
         self.scratch.path().join("context")
     }
 
-    /// The context of the build that a root has the state of from the start.
+    /// Returns the context of the build whose state the root has at the start.
     pub(crate) fn other_context(&self, start: Start) -> PathBuf {
         self.scratch.path().join(format!("context-{}", start.name()))
     }
 
-    /// Makes the states to start from, and the contexts: the program in them is that in the layers
-    /// of the fixture.
+    /// Makes the starting states, and the contexts: the program in them is the one in the layers of the
+    /// fixture.
     fn prepare(&self) -> Result<()> {
         let scratch = self.scratch.path();
         let converted = scratch.join("converted");
@@ -161,13 +161,12 @@ impl Bench {
     }
 }
 
-/// The cache that is converted: it has whiteouts, and nothing in it is large, so that a run takes
-/// milliseconds.
+/// Returns the converted cache: it has whiteouts, and is small, so that a run takes milliseconds.
 pub(crate) fn layout() -> PathBuf {
     fixture("manifest/cache")
 }
 
-/// Where its keys are.
+/// Returns the source of its keys.
 pub(crate) fn keys() -> PathBuf {
     fixture("manifest/keys/image")
 }
@@ -187,7 +186,7 @@ impl Start {
         }
     }
 
-    /// Makes `root`, which is not there, what this is.
+    /// Creates `root` in this state; it must not exist.
     pub(crate) fn lay(self, bench: &Bench, root: &Path) -> Result<()> {
         match self {
             Self::Absent => Ok(()),
@@ -196,12 +195,12 @@ impl Start {
     }
 }
 
-/// A root that is disturbed again and again, and what it must be compared with.
+/// A root that is disturbed repeatedly, and the expected results.
 #[derive(Debug)]
 pub(crate) struct Subject<'b> {
     pub(crate) bench: &'b Bench,
     pub(crate) start: Start,
-    /// The root, below a directory for it alone.
+    /// The root, in its own directory.
     pub(crate) root: PathBuf,
     before: Listing,
     after: Listing,
@@ -209,7 +208,7 @@ pub(crate) struct Subject<'b> {
 }
 
 impl<'b> Subject<'b> {
-    /// Converts once without disturbance in `dir`, to know what it leads to.
+    /// Converts once without disturbance in `dir`, to learn the expected result.
     pub(crate) fn new(bench: &'b Bench, start: Start, dir: &Path) -> Result<Self> {
         let root = dir.join("root");
         let warmth = bench.warmth(start).context("what daemons say")?;
@@ -228,7 +227,7 @@ impl<'b> Subject<'b> {
         self.bench.convert(&self.root, 1)
     }
 
-    /// Makes the root anew.
+    /// Recreates the root.
     pub(crate) fn reset(&self) -> Result<()> {
         if self.root.exists() {
             fs::remove_dir_all(&self.root)?;
@@ -236,7 +235,7 @@ impl<'b> Subject<'b> {
         self.start.lay(self.bench, &self.root)
     }
 
-    /// What the root holds, but for the lock and what is being built.
+    /// Lists the content of the root, except the lock and the staging directory.
     fn listing(&self) -> Result<Listing> {
         if !self.root.exists() {
             return Ok(Listing::default());
@@ -244,7 +243,7 @@ impl<'b> Subject<'b> {
         Listing::of(&self.root, |name| name == LOCK || name == STAGING)
     }
 
-    /// What the root is, or what is wrong with it.
+    /// Determines the state of the root, or fails if it is wrong.
     pub(crate) fn inspect(&self) -> Result<Found> {
         let now = self.listing()?;
         if now == self.before {
@@ -254,7 +253,7 @@ impl<'b> Subject<'b> {
         Ok(if now == self.after { Found::Complete } else { Found::Partly })
     }
 
-    /// Fails if a daemon would trip over anything in the root.
+    /// Fails if anything in the root would break a daemon.
     fn ensure_sound(&self, now: &Listing) -> Result<()> {
         let mut root = self.root.clone();
         let copy = self.bench.memory()?;
@@ -264,19 +263,19 @@ impl<'b> Subject<'b> {
             self.copy(&root)?;
             SolverCache::default().write(&fs::File::create_new(root.join("cache.db"))?)?;
         }
-        // What is moved to its place before that which names it does not count as damage.
+        // Parts that are moved into place before anything refers to them do not count as damage.
         let damage = Root::open(&root)?.verify()?.damage;
         ensure!(damage.is_empty(), "the root is damaged: {damage:#?}");
         Ok(())
     }
 
-    /// Copies the root as it is, to a place that is not there.
+    /// Copies the root to a new path.
     pub(crate) fn copy(&self, to: &Path) -> Result<()> {
         copy(&self.root, to)
     }
 
-    /// What is there must be of use to a daemon as it is. Then runs again, which must complete what
-    /// was begun and leave nothing else, and shows that to a daemon too.
+    /// A daemon must be able to use the root as it is. Then runs the conversion again, which must complete
+    /// the state and leave nothing else, and checks that with a daemon too.
     pub(crate) fn ensure_completes(&self) -> Result<()> {
         let partly = self.inspect()? == Found::Partly;
         self.warmth.ensure_usable(self.bench, &self.root, self.listing()?)?;
@@ -285,7 +284,7 @@ impl<'b> Subject<'b> {
         if !partly || self.start == Start::Absent {
             return self.ensure_complete();
         }
-        // The numbers that the snapshots had are not used again, but all else is the same.
+        // The numbers of snapshots are not reused, but everything else is the same.
         let now = self.listing()?;
         ensure!(now.layers() == self.after.layers(), "the layers are others than undisturbed");
         let damage = Root::open(&self.root)?.verify()?.damage;
@@ -297,8 +296,8 @@ impl<'b> Subject<'b> {
         self.warmth.ensure_warm(self.bench, &self.root, now)
     }
 
-    /// Fails unless the root is as after a run that nothing disturbed, with nothing beside it, and a
-    /// daemon has everything that it should.
+    /// Fails unless the root is as after an undisturbed run, with nothing beside it, and a daemon has all
+    /// steps cached.
     pub(crate) fn ensure_complete(&self) -> Result<()> {
         let now = self.listing()?;
         ensure!(now == self.after, "the root differs:\n  {}", self.after.difference(&now));
@@ -306,14 +305,14 @@ impl<'b> Subject<'b> {
         self.warmth.ensure_warm(self.bench, &self.root, now)
     }
 
-    /// Fails if anything of a run that failed is still there.
+    /// Fails if a failed run left anything behind.
     pub(crate) fn ensure_nothing_left(&self) -> Result<()> {
         ensure!(!self.root.join(STAGING).exists(), "the staging directory is still there");
         Ok(())
     }
 
-    /// Fails unless a run that ended in an error left the root as it was, and said what of it
-    /// failed. `expected` is what the kernel answered, in words.
+    /// Fails unless a failed run left the root as it was, and reported the failed operation. `expected` is
+    /// the text of the kernel's error.
     pub(crate) fn ensure_refused(&self, output: &Output, expected: &str) -> Result<()> {
         let text = said(output);
         ensure!(output.status.code() == Some(1), "{}: {text}", output.status);
@@ -326,12 +325,12 @@ impl<'b> Subject<'b> {
     }
 }
 
-/// Copies a tree with all that belongs to it.
+/// Copies a tree with all attributes.
 pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
     run(Command::new("cp").arg("-a").arg(from).arg(to)).map(drop)
 }
 
-/// What a run said on stderr.
+/// Returns the stderr of a run.
 pub(crate) fn said(output: &Output) -> String {
     format!("{} {}", output.status, String::from_utf8_lossy(&output.stderr))
 }

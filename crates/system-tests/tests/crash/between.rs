@@ -1,5 +1,5 @@
-//! A daemon is started on what a stopped run has published, builds, and leaves the rest to the next
-//! run.
+//! A daemon starts on the partly published root of a stopped run, and builds; the next run completes the
+//! root.
 
 use bkstate::Root;
 use std::fs::{self, File};
@@ -16,23 +16,23 @@ use crate::state::ensure_prunable;
 use crate::strace::{Call, Profile, disturb, publishing};
 use crate::warm::{REGISTRY, cached_steps};
 
-/// What the daemon builds in between, besides what the root has the state of: one step more.
+/// An additional step that the daemon builds in between.
 const MORE: &str = "\nCOPY src /more\n";
 
 const WORKER_ID: &str = "runc-overlayfs/workerid";
 
-/// A step of publishing that was the last of a run.
+/// The last published step of a stopped run.
 struct Stop {
-    /// Where the step has put something, below the root.
+    /// What the step published, relative to the root.
     published: PathBuf,
     /// The call before which the run is killed.
     before: Call,
 }
 
-/// What is published into a root without a worker, in the order of `docs/format/state.md`.
+/// The published parts for a root without a worker, in the order of `docs/format/state.md`.
 const INTO_NOTHING: &[&str] = &["runc-overlayfs", "cache.db"];
 
-/// What is published into a worker.
+/// The published parts for an existing worker.
 const INTO_WORKER: &[&str] = &[
     "runc-overlayfs/containerdmeta.db",
     "runc-overlayfs/snapshots/metadata.db",
@@ -70,7 +70,7 @@ pub(crate) fn used(bench: &Bench, start: Start) -> Result<()> {
     Ok(())
 }
 
-/// The same where a daemon has lost its id and with it all results, so that a new id is published.
+/// The same after a daemon lost its id and with it all results, so that a new id is published.
 pub(crate) fn used_without_id(bench: &Bench) -> Result<()> {
     let dir = bench.disk()?;
     let subject = Subject::new(bench, Start::Natural, dir.path())?;
@@ -109,13 +109,13 @@ fn ensure_published(stops: &[Stop], steps: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Runs to the end, to see where the steps of publishing end. Blobs are one, and trees.
+/// Runs to the end, to find the ends of the publishing steps. All blobs are one step, and so are all trees.
 fn stops(subject: &Subject<'_>, log: &Path) -> Result<Vec<Stop>> {
     let profile = Profile::record(&subject.convert(), log, &layout())?;
     let mut stops: Vec<Stop> = Vec::new();
     for (at, (_, _, line)) in profile.lines.iter().enumerate() {
         let Some(place) = published(line, &subject.root) else { continue };
-        // What follows the last of the step.
+        // The call after the last one of the step.
         let Some((_, before, _)) = profile.lines.get(at + 1) else { continue };
         stops.pop_if(|stop| stop.published == place);
         stops.push(Stop { published: place, before: before.clone() });
@@ -123,8 +123,8 @@ fn stops(subject: &Subject<'_>, log: &Path) -> Result<Vec<Stop>> {
     Ok(stops)
 }
 
-/// The path that a call moves something to out of the staging area, or the directory of all blobs or
-/// trees.
+/// Returns the path to which a call moves something out of the staging directory, or the directory of all
+/// blobs or trees.
 fn published(line: &str, root: &Path) -> Option<PathBuf> {
     let (dir, name) = publishing(line, root)?;
     let is_content = dir.ends_with("sha256") || dir.ends_with("snapshots/snapshots");
@@ -134,16 +134,16 @@ fn published(line: &str, root: &Path) -> Option<PathBuf> {
 
 struct Case<'s> {
     subject: &'s Subject<'s>,
-    /// What is built, and which of its steps are cached before the run and after it.
+    /// The builds, and their cached steps before and after the run.
     before: Vec<(&'s Path, &'s [String])>,
     after: Vec<(&'s Path, &'s [String])>,
-    /// The context of what is built in between.
+    /// The context of the build in between.
     more: PathBuf,
 }
 
 impl Case<'_> {
-    /// A daemon on the root reports what it did before, and builds more; the next run completes the
-    /// root, on which a daemon then has all that there was, was built, and is new.
+    /// A daemon on the root reports the earlier steps as cached, and builds more; the next run completes the
+    /// root, on which a daemon then has all old, added and new steps.
     fn build_and_complete(&self) -> Result<()> {
         let Subject { bench, root, warmth, .. } = self.subject;
         let daemon = Daemon::start(&bench.tools, root, &[REGISTRY])?;
@@ -174,7 +174,7 @@ fn ensure_cached(daemon: &Daemon, context: &Path, expected: &[String]) -> Result
     Ok(())
 }
 
-/// A context that differs from that of another build in its last step.
+/// Creates a context that differs from that of another build in its last step.
 fn more(bench: &Bench, start: Start, dir: &Path) -> Result<PathBuf> {
     let other = if start == Start::Absent { Start::Converted } else { start };
     let context = dir.join("more");

@@ -1,4 +1,4 @@
-//! The disk is full, at every amount of space that does not suffice.
+//! The disk is full, at every amount of free space that is not enough.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -16,7 +16,7 @@ const NO_SPACE: &str = "No space left on device";
 pub(crate) fn few_blocks(bench: &Bench, start: Start) -> Result<()> {
     on_ext4(bench, start, |volume, free| {
         let file = File::create(volume.join("ballast"))?;
-        // In pieces: what is free may lie scattered, and its map takes space too.
+        // In pieces: free space can be scattered, and its map takes space too.
         loop {
             let now = statvfs(volume)?;
             let taken = now.f_bavail.saturating_sub(free).div_ceil(2) * now.f_frsize;
@@ -40,7 +40,7 @@ pub(crate) fn few_inodes(bench: &Bench, start: Start) -> Result<()> {
     })
 }
 
-/// Runs with less and less free, from where it suffices, and each time again with enough.
+/// Runs with less and less free space, starting with enough, and after each run again with enough.
 fn on_ext4(bench: &Bench, start: Start, fill: impl Fn(&Path, u64) -> Result<()>) -> Result<()> {
     let dir = bench.memory()?;
     let image = dir.path().join("image");
@@ -57,7 +57,7 @@ fn on_ext4(bench: &Bench, start: Start, fill: impl Fn(&Path, u64) -> Result<()>)
             fs::remove_file(&ballast)?;
         }
         match free {
-            // What was removed is only free once that is on disk.
+            // The space of removed files is free only after a sync.
             Some(free) => {
                 rustix::fs::syncfs(File::open(top)?)?;
                 fill(top, free)
@@ -68,7 +68,7 @@ fn on_ext4(bench: &Bench, start: Start, fill: impl Fn(&Path, u64) -> Result<()>)
     volume.unmount()
 }
 
-/// tmpfs that is too small.
+/// A tmpfs that is too small.
 pub(crate) fn small_tmpfs(bench: &Bench, start: Start) -> Result<()> {
     let dir = bench.memory()?;
     for (option, plenty) in [("size", "8m"), ("nr_inodes", "1000")] {
@@ -91,15 +91,15 @@ pub(crate) fn small_tmpfs(bench: &Bench, start: Start) -> Result<()> {
 
 struct Sweep<'s, 'b> {
     subject: &'s Subject<'b>,
-    /// More than suffices.
+    /// More than enough.
     most: u64,
 }
 
 impl Sweep<'_, '_> {
-    /// `leave` makes the volume have so many blocks or inodes free, or plenty.
+    /// `leave` makes the volume have this many free blocks or inodes, or plenty.
     fn run(&self, leave: impl Fn(Option<u64>) -> Result<()>) -> Result<()> {
         let subject = self.subject;
-        // How much suffices, by halving.
+        // Finds the sufficient amount by bisection.
         let (mut too_few, mut enough) = (0, self.most);
         while enough - too_few > 1 {
             let free = too_few.midpoint(enough);
@@ -118,7 +118,7 @@ impl Sweep<'_, '_> {
         subject.ensure_completes()
     }
 
-    /// Whether a run with so much free completes. If not, it says so, and the next completes.
+    /// Returns whether a run with this amount completes. If not, it must say so, and the next must complete.
     fn try_with(&self, free: u64, leave: &impl Fn(Option<u64>) -> Result<()>) -> Result<bool> {
         let subject = self.subject;
         let check = || -> Result<bool> {

@@ -1,4 +1,4 @@
-//! The kernel refuses a call: space, permission, a disk that fails.
+//! The kernel refuses a call: no space, no permission, a failing disk.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use crate::bench::{Bench, Found, Start, Subject, layout, said};
 use crate::points::{choose, limit};
 use crate::strace::{Call, Disturbed, Profile, disturb};
 
-/// Makes each call fail once, with one of the errors that it can have.
+/// Makes each call fail once, with one of its possible errors.
 pub(crate) fn at_every_call(bench: &Bench, start: Start) -> Result<()> {
     let dir = bench.memory()?;
     let subject = Subject::new(bench, start, dir.path())?;
@@ -36,8 +36,8 @@ pub(crate) fn at_every_call(bench: &Bench, start: Start) -> Result<()> {
     Ok(())
 }
 
-/// A run with one failing call does not notice, where it does without; or it says what failed, and
-/// what of the root is then found. What is published cannot be taken back.
+/// A run with one failing call either does not need it and succeeds, or says what failed and returns the
+/// state of the root. Published parts cannot be taken back.
 fn ensure_harmless(
     subject: &Subject<'_>,
     call: &Call,
@@ -75,8 +75,8 @@ fn ensure_harmless(
         ensure!(named, "what it was about is not named: {text}");
     }
     let found = subject.inspect()?;
-    // What is published in part keeps its staging directory, by which the next run knows it. And the
-    // same call of another thread may have failed while it cleaned up.
+    // A partly published root keeps its staging directory, by which the next run recognises it. And the same
+    // call of another thread may have failed during cleanup.
     if found == Found::AsItWas && disturbed.calls.len() < 2 {
         subject.ensure_nothing_left()?;
     }
@@ -104,7 +104,7 @@ fn errors_of(call: &str) -> &'static [&'static str] {
 /// Makes the directory `$0` read-only for the command `$@`.
 const READ_ONLY: &str = r#"mount --bind "$0" "$0"; mount -o remount,bind,ro "$0"; exec "$@""#;
 
-/// A root that may not be written to is refused, by whatever it is protected.
+/// A root without write permission is rejected, however it is protected.
 pub(crate) fn without_permission(bench: &Bench, start: Start) -> Result<()> {
     let dir = bench.disk()?;
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
@@ -144,7 +144,7 @@ fn as_nobody(command: &Command) -> Command {
     nobody
 }
 
-/// A layout that cannot be read, or is damaged where it is read last, leaves no trace in the root.
+/// A layout that cannot be read, or is damaged in the part that is read last, leaves no trace in the root.
 pub(crate) fn unreadable_layout(bench: &Bench, start: Start) -> Result<()> {
     let dir = bench.memory()?;
     let subject = Subject::new(bench, start, dir.path())?;
@@ -172,7 +172,7 @@ pub(crate) fn unreadable_layout(bench: &Bench, start: Start) -> Result<()> {
             let text = said(&output);
             ensure!(!text.contains("panicked"), "{text}");
             let found = subject.inspect()?;
-            // Some blobs only say more of what is known without them.
+            // Some blobs only add to what is known without them.
             if !output.status.success() {
                 ensure!(text.contains(&name_of(&blob)) || text.contains("layout"), "{text}");
                 ensure!(found == Found::AsItWas, "changed the root: {text}");

@@ -1,4 +1,4 @@
-//! Others use the root: daemons, conversions, containers that outlived their daemon.
+//! Other users of the root: daemons, conversions, containers that outlived their daemon.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -19,7 +19,8 @@ use crate::warm::REGISTRY;
 
 const LOCK: &str = "buildkitd.lock";
 
-/// Fails unless a conversion into `root` is refused because it is in use, and says all of `parts`.
+/// Fails unless a conversion into `root` is rejected because the root is in use, with all of `parts` in the
+/// message.
 fn ensure_in_use(bench: &Bench, root: &Path, parts: &[&str]) -> Result<()> {
     for dry in [&[][..], &["--dry-run"]] {
         let output = bench.convert(root, 1).args(dry).output()?;
@@ -32,8 +33,8 @@ fn ensure_in_use(bench: &Bench, root: &Path, parts: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// A daemon in the middle of a step; the same without its lock file; and what is left of the step
-/// once the daemon was killed.
+/// A daemon in the middle of a step; the same without its lock file; and the leftovers of the step after the
+/// daemon was killed.
 pub(crate) fn daemon(bench: &Bench) -> Result<()> {
     let dir = bench.disk()?;
     let context = dir.path().join("context");
@@ -63,7 +64,7 @@ pub(crate) fn daemon(bench: &Bench) -> Result<()> {
     unmount_all_of(&root)
 }
 
-/// The process of the daemon on `root`.
+/// Finds the process of the daemon on `root`.
 fn daemon_on(root: &Path) -> Option<Pid> {
     let root = root.as_os_str().as_encoded_bytes();
     let has_root = |pid: &i32| {
@@ -87,7 +88,7 @@ pub(crate) fn mounts(bench: &Bench) -> Result<()> {
     let subject = Subject::new(bench, Start::Absent, dir.path())?;
     let root = &subject.root;
     let layers = root.join("runc-overlayfs/snapshots/snapshots");
-    // A link on the way to the root, as it may be in a daemon's configuration.
+    // A link on the path to the root, as in a daemon's configuration.
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(root, &link)?;
     let point = dir.path().join("point");
@@ -114,7 +115,7 @@ pub(crate) fn mounts(bench: &Bench) -> Result<()> {
             refused
         };
         check().with_context(|| mount.clone())?;
-        // Links are only followed in our own namespace, and paths that are not whole not found.
+        // Links are only followed in our own namespace, and relative paths are not found.
         if mount.contains("link") || mount.contains("cd ") {
             continue;
         }
@@ -129,7 +130,7 @@ pub(crate) fn mounts(bench: &Bench) -> Result<()> {
         ensure_in_use(bench, root, &["in use by the mount at", part, &pid])
             .with_context(|| format!("in another namespace: {mount}"))?;
     }
-    // None of it is left, and a root that is itself mounted elsewhere is not in use.
+    // All of it is gone, and a root that is itself mounted elsewhere is not in use.
     run(Command::new("mount").arg("--bind").arg(root).arg(&point))?;
     let output = subject.convert().arg("--dry-run").output()?;
     run(Command::new("umount").arg(&point))?;
@@ -137,8 +138,8 @@ pub(crate) fn mounts(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// While a conversion is stopped in the middle, neither another one nor a daemon gets in; and it
-/// completes when it goes on.
+/// While a conversion is stopped in the middle, neither another one nor a daemon can start; and it completes
+/// when it continues.
 pub(crate) fn conversion(bench: &Bench) -> Result<()> {
     let dir = bench.disk()?;
     let subject = Subject::new(bench, Start::Absent, dir.path())?;
@@ -168,7 +169,7 @@ pub(crate) fn conversion(bench: &Bench) -> Result<()> {
         };
         ensure!(wait_until(Duration::from_secs(30), stops), "it does not stop at {call:?}");
 
-        // The kernel tells 15 bytes of the name of the program under test.
+        // The kernel reports 15 bytes of the name of the program under test.
         ensure_in_use(bench, &subject.root, &["another conversion", "(oci2bk-under-te)"])?;
         match Daemon::start(&bench.tools, &subject.root, &[REGISTRY]) {
             Ok(_) => bail!("a daemon starts during a conversion"),
@@ -179,7 +180,7 @@ pub(crate) fn conversion(bench: &Bench) -> Result<()> {
         }
         kill_process(process.context("the stopped process")?, Signal::CONT)?;
         ensure!(stopped.0.wait()?.success(), "the conversion that was stopped failed");
-        // The daemon that did not start has left what it writes before it locks the root.
+        // The daemon that did not start has left the files that it writes before it locks the root.
         subject.ensure_complete()?;
     }
     Ok(())
@@ -190,7 +191,7 @@ struct Reaped(Child);
 
 impl Drop for Reaped {
     fn drop(&mut self) {
-        // A group of its own where it was given one.
+        // Its own process group, if it was given one.
         let group = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
         if let Some(group) = group {
             let _ = kill_process_group(group, Signal::KILL);

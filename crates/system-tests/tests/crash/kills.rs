@@ -1,4 +1,4 @@
-//! The process is killed: before each of its calls that change anything, and at random times.
+//! The process is killed: before each of its calls that changes anything, and at random times.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
@@ -42,7 +42,7 @@ pub(crate) fn at_every_call(bench: &Bench, start: Start) -> Result<()> {
     Ok(())
 }
 
-/// Kills runs on several threads after times that a seed determines.
+/// Kills runs on several threads at times that a seed determines.
 pub(crate) fn at_random_times(bench: &Bench, start: Start) -> Result<()> {
     let dir = bench.memory()?;
     let subject = Subject::new(bench, start, dir.path())?;
@@ -72,7 +72,7 @@ pub(crate) fn at_random_times(bench: &Bench, start: Start) -> Result<()> {
     Ok(())
 }
 
-/// Kills runs that remove what a killed run has left.
+/// Kills runs that remove the leftovers of a killed run.
 pub(crate) fn while_cleaning_up(bench: &Bench, start: Start) -> Result<()> {
     let dir = bench.memory()?;
     let subject = Subject::new(bench, start, dir.path())?;

@@ -1,4 +1,4 @@
-//! Everything that counts in a directory tree, to be compared with that of another.
+//! The relevant content of a directory tree, for comparison with another.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,18 +11,18 @@ use anyhow::{Context as _, Result};
 use bkstate::Digest;
 use rustix::fs::{lgetxattr, llistxattr};
 
-/// How many differences a failure lists.
+/// Maximum number of differences in a failure message.
 const SHOWN: usize = 12;
 
 const LAYERS: &str = "runc-overlayfs/snapshots/snapshots";
 
-/// A line for each path: type, mode, owner, what it holds, and for the files of layers also their
-/// times. The times of the files that are written for the state itself are those of the run.
+/// A line for each path: type, mode, owner, content, and for the files of layers also their times. The times
+/// of the files of the state itself are those of the run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Listing(BTreeMap<PathBuf, String>);
 
 impl Listing {
-    /// Lists `top`, without what `skip` holds for among the names in it.
+    /// Lists `top`, except the names in it for which `skip` is true.
     pub(crate) fn of(top: &Path, skip: impl Fn(&str) -> bool) -> Result<Self> {
         let mut listing = Self::default();
         let mut pending = names_in(top)?;
@@ -38,7 +38,7 @@ impl Listing {
         Ok(listing)
     }
 
-    /// What is said of `path`, if it is there.
+    /// Returns the line of `path`, if it exists.
     pub(crate) fn line(&self, path: &Path) -> Option<&str> {
         self.0.get(path).map(String::as_str)
     }
@@ -47,7 +47,7 @@ impl Listing {
         self.0.iter().map(|(path, line)| (path.as_path(), line.as_str()))
     }
 
-    /// The trees of all layers, whatever their numbers.
+    /// Returns the trees of all layers, independent of their numbers.
     pub(crate) fn layers(&self) -> Vec<String> {
         let mut layers: BTreeMap<_, String> = BTreeMap::new();
         for (path, line) in &self.0 {
@@ -63,7 +63,7 @@ impl Listing {
         layers
     }
 
-    /// In what `self` and `other` differ, in words.
+    /// Describes the differences between `self` and `other`.
     pub(crate) fn difference<'l>(&'l self, other: &'l Self) -> impl fmt::Display + 'l {
         let changed = self.0.iter().filter_map(|(path, line)| match other.0.get(path) {
             None => Some(format!("{} is gone", path.display())),

@@ -1,10 +1,9 @@
-//! What becomes of a root when a conversion is killed, runs out of space, is refused something or
-//! loses power, and when others use the root.
+//! The state of a root after a conversion was killed, ran out of space, was refused something or lost power,
+//! and while others use the root.
 //!
-//! Whatever happens, the root is as it was, or everything that is published of the new state is
-//! sound; and running again completes it. Needs root, strace and the tools of `scripts/oracle`;
-//! without them the tests are shown as ignored, unless `OCI2BK_REQUIRE_ORACLE` is set.
-//! `OCI2BK_CRASH_EFFORT=10` tries ten times as many points.
+//! In every case, the root is as it was, or all published parts of the new state are sound; and running again
+//! completes it. Requires root, strace and the tools of `scripts/oracle`; without them the tests are shown as
+//! ignored, unless `OCI2BK_REQUIRE_ORACLE` is set. `OCI2BK_CRASH_EFFORT=10` tries ten times as many points.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -43,7 +42,7 @@ use crate::tools::{Tools, on_path};
 type Proof = fn(&Bench) -> Result<()>;
 type ProofFrom = fn(&Bench, Start) -> Result<()>;
 
-/// What must hold of runs whatever they start from.
+/// Tests that run from every start.
 const FROM_STARTS: &[(&str, ProofFrom)] = &[
     ("killed::at-every-call", kills::at_every_call),
     ("killed::at-random-times", kills::at_random_times),
@@ -59,7 +58,7 @@ const FROM_STARTS: &[(&str, ProofFrom)] = &[
     ("power::order", order::syncs_precede_publishing),
 ];
 
-/// What has a start of its own.
+/// Tests with their own start.
 const ALONE: &[(&str, Proof)] = &[
     ("killed::used-in-between::without-id", between::used_without_id),
     ("verify::failing", verify::with_failing_reads),

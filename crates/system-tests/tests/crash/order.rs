@@ -1,4 +1,4 @@
-//! What is published was written out before, and was written out when the run says it is done.
+//! Published files were synced before, and publishing was synced before the run reports success.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use crate::strace::{Profile, is_change, publishing};
 
 /// Follows a run call by call.
 ///
-/// Nothing is named by the root that is not on disk, and nothing goes into its place before that
-/// which it relies on is on disk there: so no order in which a disk writes can break the state.
+/// The root never refers to anything that is not on disk, and nothing is moved into place before its
+/// dependencies are on disk: so no order in which a disk writes can break the state.
 pub(crate) fn syncs_precede_publishing(bench: &Bench, start: Start) -> Result<()> {
     let dir = bench.memory()?;
     let subject = Subject::new(bench, start, dir.path())?;
@@ -25,7 +25,7 @@ pub(crate) fn syncs_precede_publishing(bench: &Bench, start: Start) -> Result<()
     Ok(())
 }
 
-/// Whether what is moved is a blob or a tree.
+/// Returns whether a blob or a tree is moved.
 fn is_content(line: &str) -> bool {
     ["/content/blobs/sha256>", "/snapshots/snapshots>"].iter().any(|place| line.contains(place))
 }
@@ -51,7 +51,7 @@ impl<'l> Log<'l> {
                 self.unwritten = None;
                 self.unnamed = None;
             }
-            // That of a directory makes the names in it last.
+            // The fsync of a directory makes its names durable.
             "fsync" => self.unnamed = None,
             _ if publishing(line, self.root).is_some() => {
                 ensure!(
@@ -59,7 +59,7 @@ impl<'l> Log<'l> {
                     "{line}\n  comes before what it names is on disk: {:?}",
                     self.unwritten
                 );
-                // Blobs and trees do not rely on each other.
+                // Blobs and trees do not depend on each other.
                 let together = self.unnamed.is_none_or(is_content) && is_content(line);
                 ensure!(
                     together || self.unnamed.is_none(),
@@ -69,7 +69,7 @@ impl<'l> Log<'l> {
                 self.unnamed = Some(line);
                 self.published += 1;
             }
-            // What is removed need not be on disk.
+            // Removals need not be on disk.
             name if name.starts_with("unlink") || name == "rmdir" => {}
             _ => self.unwritten = Some(line),
         }

@@ -1,13 +1,13 @@
-//! How many points of a run are tried, and which.
+//! Selects the points of a run to try.
 
 use crate::strace::Call;
 
-/// Multiplies how many points are tried, for runs that may take long.
+/// Multiplies the number of points, for long runs.
 const EFFORT: &str = "OCI2BK_CRASH_EFFORT";
-/// Where random times come from.
+/// The seed of random times.
 const SEED: &str = "OCI2BK_CRASH_SEED";
 
-/// `usual`, or more if that is asked for.
+/// Returns `usual`, or more if requested.
 pub(crate) fn limit(usual: usize) -> usize {
     usual.saturating_mul(usize::try_from(number(EFFORT).unwrap_or(1)).unwrap_or(usize::MAX))
 }
@@ -16,8 +16,8 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
-/// At most `limit` of the calls: before others those that publish or wait for the disk, and of all
-/// some from every part of the run.
+/// Returns at most `limit` of the calls: first those that publish or sync, and some from every part of the
+/// run.
 pub(crate) fn choose(calls: Vec<Call>, limit: usize) -> Vec<Call> {
     let decisive = |call: &Call| {
         ["rename", "unlink", "rmdir", "sync"].iter().any(|part| call.name.contains(part))
@@ -31,7 +31,7 @@ pub(crate) fn choose(calls: Vec<Call>, limit: usize) -> Vec<Call> {
     taken
 }
 
-/// At most `limit` of the items, from the first to the last.
+/// Returns at most `limit` of the items, evenly from the first to the last.
 pub(crate) fn spread<T>(items: Vec<T>, limit: usize) -> Vec<T> {
     let count = items.len();
     let limit = limit.min(count).max(1);

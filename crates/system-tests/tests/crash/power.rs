@@ -1,7 +1,7 @@
-//! The machine loses power: what was not written out is gone.
+//! The machine loses power: everything that was not synced is lost.
 //!
-//! The root is on ext4 in a file that nobody writes back in time (`commit=600`). A copy of that
-//! file is what the disk has when the power goes; mounting the copy replays its journal.
+//! The root is on ext4 in a file that the kernel does not write back in time (`commit=600`). A copy of that
+//! file is the content of the disk when the power fails; mounting the copy replays its journal.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -13,13 +13,13 @@ use crate::points::{choose, limit};
 use crate::strace::{Call, Profile, disturb};
 use crate::volume::{Volume, make_ext4};
 
-/// What else happens on the file system while the power goes.
+/// Other activity on the file system while the power fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Neighbour {
-    /// Nothing: all that was not synced is lost.
+    /// None: everything that was not synced is lost.
     Quiet,
-    /// Somebody waits for a file of their own. That commits the journal, and with it the names that
-    /// others made; but not what others wrote.
+    /// Another process syncs its own file. That commits the journal, and with it the names that others
+    /// created, but not the data that others wrote.
     Syncs,
 }
 
@@ -60,7 +60,7 @@ fn mount_new(template: &Path, point: &Path) -> Result<Volume> {
 }
 
 fn mount(image: &Path, point: &Path) -> Result<Volume> {
-    // Data is written when it is, and not because its file is named.
+    // Data is written only when synced, and not because its file is renamed.
     Volume::image(image, point, "commit=600,data=writeback,noauto_da_alloc,noatime")
 }
 

@@ -1,4 +1,4 @@
-//! Runs of the command in which strace ends it, or makes one of its calls fail.
+//! Runs of the command in which strace kills it, or makes one of its calls fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt as _;
@@ -7,42 +7,42 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Calls that change files, or make changes last. Not every architecture has all.
+/// Calls that change files, or sync changes. Not every architecture has all.
 const CHANGES: &str = "?open,openat,openat2,?mkdir,mkdirat,mknodat,?symlink,symlinkat,linkat,\
                        ?rename,?renameat,renameat2,?unlink,unlinkat,?rmdir,write,pwrite64,writev,\
                        copy_file_range,sendfile,ftruncate,fallocate,fchmod,fchmodat,fchown,\
                        fchownat,?lchown,utimensat,?setxattr,lsetxattr,fsetxattr,fsync,fdatasync,\
                        syncfs,flock";
 
-/// Calls that only look.
+/// Calls that only read.
 const READS: &str = "read,pread64,getdents64,?newfstatat,statx,?readlink,readlinkat";
 
 /// The number of SIGKILL.
 const KILL: i32 = 9;
 
-/// How strace goes on with a call in another line, after one of another thread.
+/// How strace continues a call in another line, after one of another thread.
 const RESUMED: &str = "<... ";
 
-/// A call of a run, identified as strace counts: within its thread, among those of the same name.
+/// A call of a run, identified as strace counts: within its thread, among those with the same name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Call {
     pub(crate) name: String,
     pub(crate) nth: usize,
-    /// The file or directory that it uses, if it is counted among the calls of that only. Whatever else a thread
-    /// calls then makes no difference.
+    /// The file or directory that it uses, if only the calls on that are counted. Then other calls of the
+    /// thread make no difference.
     pub(crate) of: Option<String>,
 }
 
-/// What a run that nothing disturbs calls.
+/// The calls of an undisturbed run.
 #[derive(Debug)]
 pub(crate) struct Profile {
-    /// Each line of strace that begins a call: the thread, the call, and the line from its name.
+    /// Each line of strace that begins a call: the thread, the call, and the line from its name on.
     pub(crate) lines: Vec<(String, Call, String)>,
 }
 
 impl Profile {
-    /// Runs `command` to its end under strace. What it calls before it first names `from` is left
-    /// out: its start is none of ours.
+    /// Runs `command` to completion under strace. Calls before the first use of `from` are left out: the
+    /// program's startup is not tested.
     pub(crate) fn record(command: &Command, log: &Path, from: &Path) -> Result<Self> {
         let from = from.to_str().context("a path in UTF-8")?;
         let mut strace = strace();
@@ -71,18 +71,18 @@ impl Profile {
         Ok(Self { lines })
     }
 
-    /// The calls that change files, each once, in the order of the run.
+    /// Returns the calls that change files, each once, in the order of the run.
     pub(crate) fn changes(&self) -> Vec<Call> {
         self.calls(is_change)
     }
 
-    /// The calls that can fail, each once, in the order of the run.
+    /// Returns the calls that can fail, each once, in the order of the run.
     pub(crate) fn all(&self) -> Vec<Call> {
         self.calls(|_| true)
     }
 
-    /// The calls with one of these names that use what lies below `root`, counted for each file and directory,
-    /// each once, in the order of the run.
+    /// Returns the calls with one of these names that use files below `root`, counted for each file and
+    /// directory, each once, in the order of the run.
     pub(crate) fn calls_below(&self, root: &Path, names: &[&str]) -> Vec<Call> {
         let mut counts: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
         let mut seen = BTreeSet::new();
@@ -101,14 +101,14 @@ impl Profile {
         calls
     }
 
-    /// Whether `call` comes before the first move of anything to its place.
+    /// Returns whether `call` comes before the first move of anything into place.
     pub(crate) fn precedes_publishing(&self, call: &Call) -> bool {
         let first = self.lines.iter().position(|(_, call, _)| call.name.starts_with("rename"));
         let last = self.lines.iter().rposition(|(_, other, _)| other == call);
         last < first
     }
 
-    /// The calls whose lines are wanted, each once, in the order of the run.
+    /// Returns the calls with wanted lines, each once, in the order of the run.
     pub(crate) fn calls(&self, wanted: impl Fn(&str) -> bool) -> Vec<Call> {
         let mut seen = BTreeSet::new();
         let lines = self.lines.iter().filter(|(_, _, line)| wanted(line));
@@ -116,14 +116,14 @@ impl Profile {
     }
 }
 
-/// What the call in `line` uses, by which strace selects it: a path that it names in full, or its first
+/// Returns the object of the call in `line`, by which strace selects it: an absolute path, or its first
 /// descriptor, as in `openat(3</root>, "name", …)`.
 fn used(line: &str) -> Option<&str> {
     let named = line.split('"').nth(1).filter(|name| name.starts_with('/'));
     named.or_else(|| line.split_once('<')?.1.split('>').next())
 }
 
-/// Whether the call changes a file, or makes changes last.
+/// Returns whether the call changes a file, or syncs changes.
 pub(crate) fn is_change(line: &str) -> bool {
     let name = line.split('(').next().unwrap_or_default();
     let reads = READS.split(',').map(|read| read.trim_start_matches('?'));
@@ -131,7 +131,8 @@ pub(crate) fn is_change(line: &str) -> bool {
     !only_opens && !reads.into_iter().any(|read| read == name)
 }
 
-/// The directory and the name to which a rename moves something out of the staging area of `root`.
+/// Returns the directory and the name to which a rename moves something out of the staging directory of
+/// `root`.
 pub(crate) fn publishing<'l>(line: &'l str, root: &Path) -> Option<(&'l Path, &'l str)> {
     let staging = root.join(".oci2bk-staging");
     // `renameat2(6</root/.oci2bk-staging>, "name", 3</root>, "name", …)`
@@ -142,15 +143,15 @@ pub(crate) fn publishing<'l>(line: &'l str, root: &Path) -> Option<(&'l Path, &'
     (moves && to.starts_with(root) && !to.starts_with(&staging)).then_some((to, name))
 }
 
-/// A run that was disturbed.
+/// A disturbed run.
 #[derive(Debug)]
 pub(crate) struct Disturbed {
     pub(crate) output: Output,
-    /// The calls that were disturbed: each thread counts its calls for itself.
+    /// The disturbed calls: each thread counts its own calls.
     pub(crate) calls: Vec<String>,
 }
 
-/// Runs `command` and disturbs it at `call`: `signal=SIGKILL`, or `error=ENOSPC` and the like.
+/// Runs `command` and disturbs it at `call`: `signal=SIGKILL`, or `error=ENOSPC` and similar.
 pub(crate) fn disturb(command: &Command, call: &Call, how: &str) -> Result<Disturbed> {
     let log = tempfile::NamedTempFile::new()?;
     let mut strace = strace();
@@ -171,8 +172,8 @@ pub(crate) fn disturb(command: &Command, call: &Call, how: &str) -> Result<Distu
     Ok(Disturbed { output, calls })
 }
 
-/// strace in a process namespace of its own. There the command finds no other processes in `/proc`, so
-/// that it makes the same calls whatever else runs.
+/// Returns strace in its own process namespace. There the command finds no other processes in `/proc`, so its
+/// calls do not depend on them.
 fn strace() -> Command {
     let mut strace = Command::new("unshare");
     strace.args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "strace"]);

@@ -1,4 +1,4 @@
-//! A root is verified: what cannot be read is told, and nothing shows that anything was read.
+//! Verification of a root reports what cannot be read, and leaves no trace of reading.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,12 +13,12 @@ use crate::process::run;
 use crate::strace::{Profile, disturb};
 use crate::volume::Volume;
 
-/// Calls that look, read, or open what is read.
+/// Calls that examine, read, or open files for reading.
 const READS: [&str; 8] =
     ["read", "pread64", "getdents64", "openat", "openat2", "newfstatat", "statx", "readlinkat"];
 
-/// Makes each call fail that reads something of the root. The command says what that was and why, and
-/// neither that the root is sound nor that what it could not read is damaged.
+/// Makes each call fail that reads anything of the root. The command must report the file and the cause, and
+/// must neither call the root sound nor call the unreadable part damaged.
 pub(crate) fn with_failing_reads(bench: &Bench) -> Result<()> {
     let dir = bench.disk()?;
     let subject = converted(bench, dir.path())?;
@@ -44,8 +44,7 @@ pub(crate) fn with_failing_reads(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// The times when things were last read stay, but for symbolic links: of those the kernel lets nobody
-/// keep it.
+/// Access times stay unchanged, except those of symbolic links, which the kernel always updates.
 pub(crate) fn access_times(bench: &Bench) -> Result<()> {
     let dir = bench.memory()?;
     let volume = Volume::tmpfs(&dir.path().join("volume"), "size=64m,strictatime")?;
@@ -53,7 +52,7 @@ pub(crate) fn access_times(bench: &Bench) -> Result<()> {
     let paths = paths(&subject.root)?;
     ensure!(paths.len() > 100, "there are only {paths:?}");
     let before = times(&paths)?;
-    // As exact as the kernel's clock for files.
+    // The resolution of the kernel's clock for files.
     std::thread::sleep(std::time::Duration::from_millis(50));
     run(&mut verify(&subject))?;
     let after = times(&paths)?;
@@ -75,7 +74,7 @@ fn verify(subject: &Subject<'_>) -> Command {
     verify
 }
 
-/// Everything below `top`, and itself, but symbolic links.
+/// Returns everything below `top`, and `top` itself, except symbolic links.
 fn paths(top: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     let mut pending = vec![top.to_owned()];
@@ -93,7 +92,7 @@ fn paths(top: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// When each was last read, and what it is called.
+/// Returns the access time and the name of each.
 fn times(paths: &[PathBuf]) -> Result<Vec<(&Path, i64, i64)>> {
     let mut times = Vec::new();
     for path in paths {

@@ -1,4 +1,4 @@
-//! Small file systems of our own.
+//! Small temporary file systems.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,15 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::process::run;
 
-/// How long a file system that is to be unmounted may be in use: what other tests start has what is open here
-/// until it becomes another program.
+/// Maximum time that a file system to be unmounted may be in use: processes that other tests start hold our
+/// open files until they execute another program.
 const BUSY: Duration = Duration::from_secs(5);
-/// The same for what was unmounted: how long a command may take that another test follows.
+/// The same for an unmounted one: the maximum duration of a command that another test traces.
 const FOLLOWED: Duration = Duration::from_secs(60);
 
-/// Waits until nobody has `point` mounted any more. What was unmounted stays with the commands that other tests
-/// follow in namespaces of their own, until they end: with the loop device, which would write into the image that
-/// comes next.
+/// Waits until `point` is not mounted in any process. An unmounted file system stays with the commands that
+/// other tests trace in their own namespaces, until they end: with the loop device, which would write into
+/// the next image.
 pub(crate) fn wait_until_gone(point: &Path) -> Result<()> {
     let given_up = Instant::now() + FOLLOWED;
     while is_mounted_anywhere(point)? {
@@ -27,10 +27,10 @@ pub(crate) fn wait_until_gone(point: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether any process has something mounted at `point`.
+/// Returns whether any process has something mounted at `point`.
 fn is_mounted_anywhere(point: &Path) -> Result<bool> {
     for process in std::fs::read_dir("/proc")? {
-        // A process that has ended has nothing.
+        // A process that has ended has no mounts.
         let table = std::fs::read_to_string(process?.path().join("mountinfo")).unwrap_or_default();
         let mut points = table.lines().filter_map(|line| line.split(' ').nth(4));
         if points.any(|mounted| Path::new(mounted) == point) {
@@ -90,7 +90,7 @@ impl Volume {
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        // A test that failed may still have something open below.
+        // A failed test may still have files open on it.
         let _ = Command::new("umount").arg("--lazy").arg(&self.point).status();
     }
 }

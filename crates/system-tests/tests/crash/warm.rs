@@ -1,4 +1,4 @@
-//! What a real daemon makes of a root.
+//! The behaviour of a real daemon on a root.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::listing::Listing;
 use crate::process::run;
 use crate::tools::Tools;
 
-/// A place where no registry is; no build here needs one.
+/// An address without a registry; no build here needs one.
 pub(crate) const REGISTRY: &str = "localhost:1";
 
 const CASE: Case = Case {
@@ -27,39 +27,39 @@ const CASE: Case = Case {
     keys: Keys::Provenance,
 };
 
-/// What a daemon says on a root: the steps of each build that are cached, and its complaints.
+/// The report of a daemon on a root: the cached steps of each build, and its complaints.
 #[derive(Debug)]
 struct Said {
     cached: Vec<Vec<String>>,
     complaints: BTreeSet<String>,
 }
 
-/// What a root is shown to a daemon as.
+/// The kind of root that a daemon gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
-    /// What is left of a run that was disturbed.
+    /// The leftovers of a disturbed run.
     Disturbed,
-    /// What the run makes of it that completes it.
+    /// The root after the run that completes it.
     Completed,
 }
 
-/// The answer on an outcome, or why it was not what it should be.
+/// The result for an outcome, or why it was wrong.
 type Answer = Arc<OnceLock<Result<(), String>>>;
 
-/// The builds that roots of one start must be warm for, and what daemons said of such roots.
+/// The builds that roots of one start must have cached, and the reports of daemons on such roots.
 #[derive(Debug)]
 pub(crate) struct Warmth {
-    /// The build of which the root has the state from the start, and the one that is converted.
+    /// The build whose state the root has at the start, and the converted one.
     contexts: Vec<PathBuf>,
     before: Option<Said>,
     after: Said,
-    /// Starting a daemon takes its time, so it is asked of each outcome once: whichever test, point
-    /// and file system leads to the same databases and trees.
+    /// Starting a daemon takes time, so each outcome is tried once: different tests, points and file systems
+    /// can lead to the same databases and trees.
     answers: Mutex<BTreeMap<(Outcome, Listing), Answer>>,
 }
 
 impl Warmth {
-    /// Asks daemons on roots before and after they are converted.
+    /// Runs daemons on roots before and after their conversion.
     pub(crate) fn learn(bench: &Bench, start: Start) -> Result<Self> {
         let dir = bench.memory()?;
         let root = dir.path().join("root");
@@ -83,7 +83,7 @@ impl Warmth {
         Ok(warmth)
     }
 
-    /// What is built, and which of its steps are cached before the conversion.
+    /// Returns the builds, with their cached steps before the conversion.
     pub(crate) fn before(&self) -> impl Iterator<Item = (&Path, &[String])> {
         self.before.iter().flat_map(|said| self.builds(said))
     }
@@ -97,8 +97,8 @@ impl Warmth {
         self.contexts.iter().map(PathBuf::as_path).zip(said.cached.iter().map(Vec::as_slice))
     }
 
-    /// Fails unless a daemon on a copy of the root, which a disturbed run has left so, starts and
-    /// builds without new complaints, and reports the steps as cached that were before.
+    /// Fails unless a daemon on a copy of the root left by a disturbed run starts and builds without new
+    /// complaints, and reports all earlier steps as cached.
     pub(crate) fn ensure_usable(&self, bench: &Bench, root: &Path, listing: Listing) -> Result<()> {
         self.ensure_once(Outcome::Disturbed, listing, || {
             let said = ask(bench, root, &self.contexts)?;
@@ -108,8 +108,8 @@ impl Warmth {
         .context("a daemon on what is left")
     }
 
-    /// Fails unless a daemon on a copy of the root reports the same steps as cached as on one that
-    /// was converted without disturbance.
+    /// Fails unless a daemon on a copy of the root reports the same steps as cached as on a root that was
+    /// converted without disturbance.
     pub(crate) fn ensure_warm(&self, bench: &Bench, root: &Path, listing: Listing) -> Result<()> {
         self.ensure_once(Outcome::Completed, listing, || {
             let said = ask(bench, root, &self.contexts)?;
@@ -120,7 +120,7 @@ impl Warmth {
         .context("a daemon on what was completed")
     }
 
-    /// Fails if `proof` did when this was first the outcome; others wait while it is at it.
+    /// Runs `proof` if this outcome is new, and fails if it failed; other threads wait for it.
     fn ensure_once(
         &self,
         outcome: Outcome,
@@ -142,7 +142,7 @@ impl Warmth {
         Ok(())
     }
 
-    /// Fails if a daemon complains of what it does not of a root that nothing disturbed.
+    /// Fails if a daemon has complaints that it does not have about an undisturbed root.
     pub(crate) fn ensure_only_known(&self, complaints: &BTreeSet<String>) -> Result<()> {
         let new: Vec<_> = complaints.difference(&self.after.complaints).collect();
         ensure!(new.is_empty(), "the daemon complains: {new:#?}");
@@ -164,14 +164,14 @@ fn ask(bench: &Bench, root: &Path, contexts: &[impl AsRef<Path>]) -> Result<Said
     Ok(Said { cached, complaints })
 }
 
-/// Builds `context` with a daemon on `root`, which is not there yet.
+/// Builds `context` with a daemon on `root`, which does not exist yet.
 pub(crate) fn build(tools: &Tools, root: &Path, context: &Path) -> Result<()> {
     let daemon = Daemon::start(tools, root, &[REGISTRY])?;
     cached_steps(&daemon, context)?;
     daemon.stop().map(drop)
 }
 
-/// Builds, and names the steps that are cached. None may fetch or unpack anything.
+/// Builds, and returns the names of the cached steps. None may fetch or unpack anything.
 pub(crate) fn cached_steps(daemon: &Daemon, context: &Path) -> Result<Vec<String>> {
     let report = Source { case: &CASE, context }.build(daemon, &Options::default())?;
     report.ensure_nothing_imported(|_| false)?;

@@ -1,4 +1,4 @@
-//! `scripts/matrix --new`: what a release that nobody has looked at yet does with our states.
+//! `scripts/matrix --new`: the behaviour of a new, unknown release with our states.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ use crate::proof::{self, Subject};
 use crate::shape;
 use crate::world::World;
 
-/// Names the release, and where the report goes.
+/// Names the release, and the path of the report.
 pub(crate) const VERSION: &str = "OCI2BK_NEW";
 const REPORT: &str = "OCI2BK_NEW_REPORT";
 
-/// A check of the release that the first world has, beside the newest one of the suite, which the other
-/// has; says what it found.
+/// A check of the release of the first world, against the newest one of the suite in the second; returns its
+/// findings.
 type Check = fn(&World, &World) -> Result<String>;
 
 const CHECKS: [(&str, Check); 5] = [
@@ -30,8 +30,8 @@ const CHECKS: [(&str, Check); 5] = [
     ("Fixpoint", fixpoint),
 ];
 
-/// Tries a release, and writes what there is to say: its shape, its row and the report. Each check is made,
-/// whether those before failed or not.
+/// Tries a release, and writes the results: its shape, its row and the report. A failed check does not stop
+/// the others.
 pub(crate) fn prove(world: &World, version: &str) -> Result<()> {
     let tried = if world.release.version == version {
         world.clone()

@@ -1,4 +1,4 @@
-//! Blobs that are left out of a root, shared with the cache, or linked to it: what a daemon makes of that.
+//! Blobs that a root lacks, shares with the cache, or links to it, and a daemon's behaviour with them.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -28,8 +28,8 @@ pub(crate) const PROOFS: [(&str, Proof); 4] = [
 
 const BLOBS: &str = "runc-overlayfs/content/blobs/sha256";
 
-/// A daemon on a root without blobs has all steps cached and builds on them. What it exports it packs
-/// again, after which the same cache converts into its root as into that of any daemon.
+/// A daemon on a root without blobs has all steps cached and builds on them. For an export it packs the
+/// layers again, and then the same cache converts into its root as into that of any daemon.
 fn prove_none(world: &World) -> Result<()> {
     let bench = bench(world, "none")?;
     let (yesterday, today) = make(&bench)?;
@@ -49,7 +49,7 @@ fn prove_none(world: &World) -> Result<()> {
     let (layers, expected) = (exported.layers()?.len(), yesterday.export.layers()?.len());
     ensure!(layers == expected, "{layers} layers are exported, not {expected}");
     daemon.stop()?;
-    // With what the daemon has packed.
+    // With the blobs that the daemon has packed.
     state::ensure_sound(&world.tools, &root)?;
     state::ensure_verified(&world.tools, &root, true)?;
 
@@ -67,7 +67,7 @@ fn prove_none(world: &World) -> Result<()> {
     state::ensure_prunable(&world.tools, world.start(&root)?, &root)
 }
 
-/// A root without blobs becomes what it would have been with them, once the cache is converted with them.
+/// A root without blobs becomes complete when the cache is converted again with them.
 fn prove_none_completed(world: &World) -> Result<()> {
     let bench = bench(world, "completed")?;
     let (yesterday, _) = make(&bench)?;
@@ -86,8 +86,8 @@ fn prove_none_completed(world: &World) -> Result<()> {
     state::ensure_prunable(&world.tools, daemon, &root)
 }
 
-/// The blobs of a root may be the files of the cache itself: the daemon exports the same, and leaves
-/// those of the cache alone when it removes its own.
+/// The blobs of a root can be the files of the cache itself: the daemon exports the same, and leaves those of
+/// the cache alone when it removes its own.
 fn prove_hardlink(world: &World) -> Result<()> {
     let bench = bench(world, "hardlink")?;
     let (yesterday, _) = make(&bench)?;
@@ -103,13 +103,13 @@ fn prove_hardlink(world: &World) -> Result<()> {
     yesterday.export.ensure_same(&export(&bench, &daemon)?)?;
     state::ensure_prunable(&world.tools, daemon, &root)?;
     ensure!(inodes(&yesterday.cache.join("blobs/sha256"))? == before, "the cache has other files");
-    // Every blob of it is still what it is named.
+    // Every blob in it still matches its name.
     let again = bench.path("again");
     bench.convert_with(&yesterday, &again, &["--blobs=copy"])?;
     state::ensure_verified(&world.tools, &again, false)
 }
 
-/// On a file system that can, blobs share what the cache has on disk, unless that is not wanted.
+/// On a file system that supports it, blobs share disk blocks with the cache, unless that is disabled.
 fn prove_reflink(world: &World) -> Result<()> {
     let bench = bench(world, "reflink")?;
     let (mut yesterday, _) = make(&bench)?;
@@ -117,7 +117,7 @@ fn prove_reflink(world: &World) -> Result<()> {
     let cache = volume.0.join("cache");
     run(Command::new("cp").arg("-a").args([&yesterday.cache, &cache]))?;
     yesterday.cache = cache;
-    // What is not on disk yet has no place to share.
+    // Unwritten data has no blocks to share.
     run(Command::new("sync").arg("-f").arg(&volume.0))?;
 
     let copied = volume.0.join("copied");
@@ -154,7 +154,7 @@ fn export(bench: &Bench<'_>, daemon: &Daemon) -> Result<CacheExport> {
     CacheExport::open(&exported, "latest")
 }
 
-/// The inode of each file in a directory, with its name and size.
+/// Returns the inode of each file in a directory, with its name and size.
 fn inodes(dir: &Path) -> Result<Vec<(PathBuf, u64, u64)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -166,7 +166,7 @@ fn inodes(dir: &Path) -> Result<Vec<(PathBuf, u64, u64)>> {
     Ok(files)
 }
 
-/// Whether the largest blob in a root shares its place on disk with another file.
+/// Returns whether the largest blob in a root shares its blocks with another file.
 fn is_shared(root: &Path) -> Result<bool> {
     let blobs = root.join(BLOBS);
     let largest = inodes(&blobs)?.into_iter().max_by_key(|(_, _, size)| *size);
@@ -183,7 +183,7 @@ struct Xfs(PathBuf);
 impl Xfs {
     fn mount(bench: &Bench<'_>) -> Result<Self> {
         let (image, point) = (bench.path("xfs-image"), bench.path("xfs"));
-        // The least that mkfs.xfs takes.
+        // The minimum of mkfs.xfs.
         File::create(&image)?.set_len(300 << 20)?;
         run(Command::new("mkfs.xfs")
             .env("PATH", PATH)
@@ -197,7 +197,7 @@ impl Xfs {
 
 impl Drop for Xfs {
     fn drop(&mut self) {
-        // A case that failed may still have something open below.
+        // A failed case may still have files open on it.
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }

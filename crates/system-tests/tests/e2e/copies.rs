@@ -1,5 +1,5 @@
-//! Caches that other tools have copied: the state made of a copy is the state made of the original.
-//! And what these tools do not copy.
+//! Caches copied by other tools: the state from a copy equals the state from the original. And caches that
+//! these tools cannot copy.
 //!
 //! `docs/copying.md` gives the same commands to users.
 
@@ -12,15 +12,15 @@ use crate::process::run;
 use crate::state::State;
 use crate::world::World;
 
-/// How a fixture is copied.
+/// A way to copy a fixture.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Copy {
     pub(crate) name: &'static str,
     fixture: &'static Fixture,
-    /// The commands, in words. `{source}` is the layout, `{registry}` a registry with a name in it
-    /// for this copy, `{copy}` where the copy is to be.
+    /// The commands. `{source}` is the layout, `{registry}` a registry with a name in it for this copy,
+    /// `{copy}` the path of the copy.
     commands: &'static [&'static str],
-    /// What the copy is to oci2bk.
+    /// The SRC argument for the copy.
     result: &'static str,
 }
 
@@ -100,17 +100,17 @@ pub(crate) const COPIES: &[Copy] = &[
     copy("tar", INDEX, &["tar -C {source} -cf {copy}.tar ."], "type=local,src={copy}.tar"),
 ];
 
-/// A way to copy a cache in index style that does not work.
+/// A way to copy an index-style cache that does not work.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal {
     pub(crate) name: &'static str,
     command: &'static str,
-    /// What the tool says of it.
+    /// The error message of the tool.
     message: &'static str,
 }
 
 pub(crate) const REFUSALS: &[Refusal] = &[
-    // It takes the gzip of the first layer for a manifest.
+    // It mistakes the gzip of the first layer for a manifest.
     Refusal {
         name: "skopeo-index",
         command: "skopeo --insecure-policy copy oci:{source}:latest oci:{copy}:main",
@@ -128,7 +128,7 @@ pub(crate) const REFUSALS: &[Refusal] = &[
     },
 ];
 
-/// The tool fails, as the documentation says, rather than to lose a part of the cache.
+/// The tool fails, as documented, and does not silently lose a part of the cache.
 pub(crate) fn prove_refused(world: &World, refusal: &Refusal) -> Result<()> {
     let dir = tempfile::Builder::new().prefix(refusal.name).tempdir_in(world.scratch())?;
     let place = Place { world, dir: dir.path(), name: refusal.name, fixture: INDEX };
@@ -139,7 +139,7 @@ pub(crate) fn prove_refused(world: &World, refusal: &Refusal) -> Result<()> {
     Ok(())
 }
 
-/// Where a fixture is copied.
+/// The directory in which a fixture is copied.
 struct Place<'a> {
     world: &'a World,
     dir: &'a Path,
@@ -164,18 +164,18 @@ impl Place<'_> {
             .replace("{copy}", &self.dir.join("copy").display().to_string())
     }
 
-    /// The command of `line`, in words.
+    /// Parses the command of `line`.
     fn command(&self, line: &str) -> Result<Command> {
         let mut words = line.split(' ').map(|word| self.fill_in(word));
         let program = self.world.tools.copier(&words.next().context("an empty command")?);
         let mut command = Command::new(program);
-        // Where the tools keep settings and credentials.
+        // For the tools' settings and credentials.
         command.args(words).env("HOME", self.dir);
         Ok(command)
     }
 }
 
-/// Copies the fixture and compares what becomes of the copy and of the original.
+/// Copies the fixture and compares the states from the copy and from the original.
 pub(crate) fn prove(world: &World, copy: &Copy) -> Result<()> {
     let dir = tempfile::Builder::new().prefix(copy.name).tempdir_in(world.scratch())?;
     let place = Place { world, dir: dir.path(), name: copy.name, fixture: copy.fixture };

@@ -1,4 +1,4 @@
-//! What the table of corruptions calls harmless is harmless to real daemons.
+//! Corruptions that the table calls harmless are harmless to real daemons.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,7 +28,7 @@ const CASE: Case = Case {
     keys: Keys::Provenance,
 };
 
-/// All that can be done to one root at once: daemons take it for the one that nobody has touched.
+/// All harmless ones at once in one root: a daemon behaves as on an unchanged root.
 pub(crate) fn prove_at_once(world: &World) -> Result<()> {
     let proof = Proof::new(world)?;
     let harmless: Vec<_> =
@@ -37,7 +37,7 @@ pub(crate) fn prove_at_once(world: &World) -> Result<()> {
     proof.ensure_same("all", &harmless)
 }
 
-/// One by one, with those that show in an export.
+/// One by one, including those that change an export.
 pub(crate) fn prove_each(world: &World) -> Result<()> {
     let proof = Proof::new(world)?;
     let mut wrong = Vec::new();
@@ -56,7 +56,7 @@ pub(crate) fn prove_each(world: &World) -> Result<()> {
 struct Proof<'w> {
     bench: Bench<'w>,
     made: Made,
-    /// What daemons complain of on the root that nobody has touched.
+    /// The complaints of daemons on the unchanged root.
     complaints: BTreeSet<String>,
 }
 
@@ -97,7 +97,7 @@ impl<'w> Proof<'w> {
         Ok(())
     }
 
-    /// Builds on a corrupted copy of the root, and gives what the daemon complains of.
+    /// Builds on a corrupted copy of the root, and returns the daemon's complaints.
     fn run(&self, name: &str, corruptions: &[&Corruption]) -> Result<BTreeSet<String>> {
         let root = self.path(name, "root");
         copy(&self.bench.path("sound"), &root)?;

@@ -1,4 +1,4 @@
-//! What `oci2bk verify` says that a daemon would do about some kinds of damage is what one does.
+//! The consequences that `oci2bk verify` states for some kinds of damage are a daemon's real behaviour.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -18,7 +18,7 @@ use crate::process::{run, wait_until};
 use crate::proof::GARBAGE_COLLECTED;
 use crate::world::World;
 
-/// A cache that is converted.
+/// The converted cache.
 pub(crate) const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/index");
 
 pub(crate) fn prove(world: &World) -> Result<()> {
@@ -37,7 +37,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// A converted root.
+    /// Creates a converted root.
     fn root(&self, name: &str) -> Result<(PathBuf, State)> {
         let root = self.dir.join(name);
         run(Command::new(&self.world.tools.oci2bk)
@@ -49,7 +49,7 @@ impl Bench<'_> {
         Ok((root, state))
     }
 
-    /// The state after a daemon has run on the root for a moment.
+    /// Returns the state after a daemon has run on the root for a moment.
     fn after_a_run(&self, root: &Path) -> Result<State> {
         let daemon = self.world.start(root)?;
         std::thread::sleep(GARBAGE_COLLECTED);
@@ -128,7 +128,7 @@ impl Bench<'_> {
         let twin = corruptions.find(|one| one.outcome == Outcome::Found("wrong-twin"));
         twin.context("no such corruption")?.apply(&root)?;
         ensure_kinds(&root, &["wrong-twin"])?;
-        // It listens before it looks.
+        // It listens before it checks.
         let daemon = self.world.start(&root);
         let listed = daemon.as_ref().map(Daemon::du);
         ensure!(!matches!(listed, Ok(Ok(_))), "it lists its records");
@@ -150,7 +150,7 @@ impl Bench<'_> {
             let (root, _) = self.root(name)?;
             fs::write(root.join("runc-overlayfs").join(name), vec![b'x'; 1 << 16])?;
             ensure_kinds(&root, &["no-database"])?;
-            // It listens before it looks.
+            // It listens before it checks.
             let daemon = self.world.start(&root);
             let log = root.with_extension("log");
             let refuses = || fs::read_to_string(&log).is_ok_and(|l| l.contains("invalid database"));
@@ -165,7 +165,7 @@ fn read(root: &Path) -> Result<State> {
     Ok(Root::open(root)?.state()?)
 }
 
-/// The records that no other builds on.
+/// Returns the records that no other builds on.
 fn leaves(state: &State) -> Vec<RecordId> {
     let records = &state.records.by_id;
     let below: BTreeSet<_> = records.values().filter_map(|record| record.parent.as_ref()).collect();

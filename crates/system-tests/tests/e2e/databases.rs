@@ -1,8 +1,8 @@
-//! Databases that are cut off, or of which a page is lost: where a daemon does not run on one, `verify` names
-//! damage, and `convert` refuses.
+//! Truncated databases, and databases with a lost page: if a daemon does not run on one, `verify` reports
+//! damage, and `convert` rejects it.
 //!
-//! Every cut at a page's boundary and every lost page is looked at by `verify`; a daemon is started on each root
-//! in which that finds nothing. It opens each database for itself, so one root has a change in every one of them.
+//! `verify` checks every cut at a page boundary and every lost page; a daemon starts on each root without
+//! findings. It opens the databases independently, so one root has a change in every one of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::proof::GARBAGE_COLLECTED;
 use crate::tools::Tools;
 use crate::world::World;
 
-/// What a daemon with the OCI worker opens in its root.
+/// The databases that a daemon with the OCI worker opens in its root.
 const DATABASES: [&str; 6] = [
     "cache.db",
     "history.db",
@@ -33,19 +33,19 @@ const DATABASES: [&str; 6] = [
 
 const PAGE: usize = 4096;
 
-/// How a database is changed.
+/// A change of a database.
 #[derive(Debug, Clone, Copy)]
 enum Change {
-    /// Only so many pages are left.
+    /// Only this many pages are left.
     Cut(usize),
-    /// The page has nothing but zeros.
+    /// The page is zeroed.
     Zeroed(usize),
-    /// Every bit of the page is another.
+    /// Every bit of the page is inverted.
     Garbled(usize),
 }
 
 impl Change {
-    /// All of a database with so many pages.
+    /// Returns all changes of a database with this many pages.
     fn all(pages: usize) -> impl Iterator<Item = Self> {
         let each = |change: fn(usize) -> Self| (0..pages).map(change);
         each(Self::Cut).chain(each(Self::Zeroed)).chain(each(Self::Garbled))
@@ -63,25 +63,25 @@ impl Change {
     }
 }
 
-/// The changes of one database in which `verify` finds nothing.
+/// The changes of one database without findings.
 #[derive(Debug, Default)]
 struct Unnoticed {
     cuts: Vec<Change>,
-    /// Of the meta pages; what the other one describes is there.
+    /// Changes of meta pages; the state described by the other one is intact.
     metas: Vec<Change>,
-    /// Of pages that nothing uses, to be changed together.
+    /// Changes of unused pages, to be made together.
     zeroed: Vec<Change>,
     garbled: Vec<Change>,
 }
 
-/// A part of the changes, on a state of the newest release.
+/// Tries some of the changes, on a state of the newest release.
 pub(crate) fn at_some_pages(world: &World) -> Result<()> {
     let bench = Bench::new(world, world.tools.clone(), false)?;
     bench.stops_where_one_is_cut()?;
     bench.runs_where_nothing_is_found(true)
 }
 
-/// All of them, on states of two releases, and of a daemon that was killed: since v0.34 that leaves databases
+/// Tries all of them, on states of two releases, and of a killed daemon: since v0.34 that leaves databases
 /// without a list of their free pages.
 pub(crate) fn at_every_page(world: &World) -> Result<()> {
     let previous = world.tools.of_release(PREVIOUS).map_err(anyhow::Error::msg)?;
@@ -147,7 +147,7 @@ impl<'a> Bench<'a> {
         run(&mut build).map(drop)
     }
 
-    /// A copy of the root.
+    /// Copies the root.
     fn copy(&self, name: &str) -> Result<PathBuf> {
         let root = self.dir.path().join(name);
         if root.exists() {
@@ -165,7 +165,7 @@ impl<'a> Bench<'a> {
         Ok(Root::open(root)?.verify()?.damage)
     }
 
-    /// What is found in `root` with `changes` of `database`, which is as it was afterwards.
+    /// Returns the findings in `root` with `changes` of `database`, which is restored afterwards.
     fn damage_with(&self, root: &Path, database: &str, changes: &[Change]) -> Result<Vec<Damage>> {
         change(root, database, changes)?;
         let damage = self.damage(root)?;
@@ -173,7 +173,7 @@ impl<'a> Bench<'a> {
         Ok(damage)
     }
 
-    /// Looks at every change of `database`.
+    /// Tries every change of `database`.
     fn unnoticed(&self, root: &Path, database: &str) -> Result<Unnoticed> {
         let mut unnoticed = Unnoticed::default();
         let mut found = 0;
@@ -193,7 +193,7 @@ impl<'a> Bench<'a> {
         Ok(unnoticed)
     }
 
-    /// A daemon runs on every root in which nothing is found; of the cuts on some only, if that is enough.
+    /// A daemon runs on every root without findings; with `some`, only for some of the cuts.
     fn runs_where_nothing_is_found(&self, some: bool) -> Result<()> {
         let probe = self.copy("probe")?;
         let mut rounds: Vec<Vec<(&str, Vec<Change>)>> = Vec::new();
@@ -212,7 +212,7 @@ impl<'a> Bench<'a> {
                 ensure!(damage.is_empty(), "{changes:?} of {database} together: {damage:#?}");
                 round.push((database, changes));
             }
-            // They lead to the state before the last transaction, which others may be ahead of.
+            // They lead to the state before the last transaction, and other databases may be newer.
             rounds.extend(alone(metas).map(|meta| vec![(database, meta)]));
         }
         for round in rounds {
@@ -225,7 +225,7 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Fails unless a daemon runs on `root` as if nothing had happened.
+    /// Fails unless a daemon runs on `root` as if it were unchanged.
     fn ensure_runs(&self, root: &Path) -> Result<()> {
         let daemon = self.start(root)?;
         self.build(&daemon)?;
@@ -240,8 +240,8 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// With nothing but its meta pages left, each database stops the daemon or is replaced by it. `verify` says so,
-    /// and `convert` refuses.
+    /// With only its meta pages left, each database stops the daemon or is replaced by it. `verify` reports
+    /// that, and `convert` rejects it.
     fn stops_where_one_is_cut(&self) -> Result<()> {
         for database in DATABASES {
             let root = self.copy("cut")?;

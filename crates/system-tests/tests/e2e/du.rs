@@ -1,4 +1,4 @@
-//! `oci2bk du` says of a root what the daemon on it says.
+//! `oci2bk du` lists the same for a root as its daemon.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::process::run;
 use crate::proof::GARBAGE_COLLECTED;
 use crate::world::World;
 
-/// Makes records of all types but those of frontends from images.
+/// Makes records of all types except those of frontends from images.
 const CASE: Case = Case {
     name: "du",
     dockerfile: || DOCKERFILE.into(),
@@ -46,7 +46,7 @@ COPY --link b /linked
 COPY --from=base --link /layers /layers
 ";
 
-/// What the same filters leave for both.
+/// Filters that must select the same records in both.
 const FILTERS: [&[&str]; 11] = [
     &["type==exec.cachemount"],
     &["type==source.git.checkout"],
@@ -61,12 +61,12 @@ const FILTERS: [&[&str]; 11] = [
     &["inuse"],
 ];
 
-/// What the records are called that a daemon makes when it fetches what is added.
+/// Descriptions of the records that a daemon makes when it fetches added sources.
 const FETCHED: [&str; 3] =
     ["git snapshot for git://", "shared git repo for git://", "http url http://"];
 
-/// In a state that a daemon made, one that was converted, and one that was converted into what a
-/// daemon made of that; before the daemon has measured what it made, and afterwards.
+/// For a state that a daemon made, a converted one, and one with a conversion into the state that a daemon
+/// made from that; before and after the daemon has measured its records.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("du").tempdir_in(world.scratch())?;
     let path = |name: &str| dir.path().join(name);
@@ -82,7 +82,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
         (CASE.edit)(&context);
         source.build(daemon, &Options::default())?;
         (CASE.context)(&context);
-        // Otherwise the stop could overtake the removal of what is not needed any more.
+        // Otherwise the stop could come before unused records are removed.
         std::thread::sleep(GARBAGE_COLLECTED);
         Ok(())
     };
@@ -107,7 +107,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     bench.ensure_same(&converted, &["regular"], &[]).context("converted")?;
     let daemon = world.start(&converted)?;
     build_twice(&daemon)?;
-    // What was fetched begins with one of the others.
+    // Descriptions of fetched records begin with one of the others.
     let layers = "type==regular,description~=/^[^ghs]/";
     run(daemon.buildctl().args(["prune", "--filter", layers, "--keep-storage=1"]))?;
     daemon.stop()?;
@@ -120,17 +120,16 @@ pub(crate) fn prove(world: &World) -> Result<()> {
 
 struct Bench<'w> {
     world: &'w World,
-    /// Where buildx keeps what it knows.
+    /// The directory of buildx's data.
     config: PathBuf,
 }
 
 impl Bench<'_> {
-    /// The state in `root` is to have records of these types at least, and some whose descriptions
-    /// begin so.
+    /// The state in `root` must have at least records of these types, and some whose descriptions start with
+    /// these words.
     fn ensure_same(&self, root: &Path, types: &[&str], descriptions: &[&str]) -> Result<()> {
-        // Once a daemon is asked, it measures what it has not, and counts that as a use: so what it
-        // says first is compared with what we say before, and what it says last with the files that
-        // it leaves.
+        // A daemon measures unmeasured records on the first request, and counts that as a use: so its first
+        // output is compared with ours before, and its last one with the files that it leaves.
         let ours = self.ours(root, &[])?;
         let found: BTreeSet<_> = ours.iter().filter_map(|record| record["Type"].as_str()).collect();
         ensure!(types.iter().all(|name| found.contains(name)), "there are only {found:?}");
@@ -186,12 +185,12 @@ impl Bench<'_> {
     }
 }
 
-/// An object in each line.
+/// Parses one object per line.
 fn objects(text: &str) -> Result<Vec<Value>> {
     text.lines().map(|line| serde_json::from_str(line).context("a line of JSON")).collect()
 }
 
-/// What buildctl says, in our form.
+/// Returns buildctl's output, in our form.
 fn theirs(daemon: &Daemon, filters: &[&str]) -> Result<Vec<Value>> {
     let filters = filters.iter().flat_map(|filter| ["--filter", filter]);
     let text = run(daemon.buildctl().args(["du", "--format", "{{json .}}"]).args(filters))?;
@@ -214,12 +213,12 @@ fn theirs(daemon: &Daemon, filters: &[&str]) -> Result<Vec<Value>> {
     Ok(records.unwrap_or_default().into_iter().map(ours).collect())
 }
 
-/// A list, which is null in Go if it is empty.
+/// Returns a list, which is null in Go if it is empty.
 fn list(value: &Value) -> Value {
     if value.is_null() { json!([]) } else { value.clone() }
 }
 
-/// A record without the values that buildx prints for people.
+/// Removes the formatted values that buildx prints from a record.
 fn without_units(mut record: Value) -> Value {
     record["Parents"] = list(&record["Parents"]);
     for name in ["CreatedAt", "LastUsedAt", "Size"] {

@@ -1,4 +1,4 @@
-//! `oci2bk explain` foretells which steps a daemon finds.
+//! `oci2bk explain` predicts which steps a daemon finds.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -50,13 +50,13 @@ COPY --from=other /made /made
 RUN --mount=type=bind,from=other,source=/layers,target=/mounted cat /mounted/1 > /last
 ";
 
-/// A build, the step that is to be the first that misses, and what is to differ there.
+/// A build, its expected first missing step, and the expected difference there.
 struct Asked {
     case: Case,
     miss: Option<(&'static str, &'static str)>,
 }
 
-/// In this order on one root, each of what those before have left.
+/// In this order on one root, each after the previous ones.
 const ASKED: [Asked; 5] = [
     Asked { case: CACHED, miss: None },
     Asked {
@@ -64,7 +64,7 @@ const ASKED: [Asked; 5] = [
         miss: Some(("RUN echo one > /one", "meta.env.LEVEL")),
     },
     Asked {
-        // It makes the same, so what copies that is found.
+        // Its output is the same, so a step that copies it is found.
         case: case("command", || DOCKERFILE.replace("echo 1", "expr 1"), &[]),
         miss: Some(("RUN expr 1", "meta.args[2]")),
     },
@@ -166,7 +166,7 @@ impl Asked {
     }
 }
 
-/// Which of the steps with inputs are to be found if the context is the same.
+/// Returns which of the steps with inputs are predicted to be found if the context is unchanged.
 fn foretold(explained: &Value) -> Result<BTreeMap<String, bool>> {
     let steps = explained[0]["steps"].as_array().context("steps")?;
     let with_inputs = steps.iter().filter(|step| step["input_steps"] != json!([]));
@@ -183,7 +183,7 @@ fn foretold(explained: &Value) -> Result<BTreeMap<String, bool>> {
         .collect()
 }
 
-/// `[other 2/3] RUN --mount=type=cache,target=/c make` as the op alone tells it: `RUN make`.
+/// Shortens `[other 2/3] RUN --mount=type=cache,target=/c make` to what the op alone tells: `RUN make`.
 fn without_flags(name: &str) -> String {
     let name = match name.split_once("] ") {
         Some((stage, rest)) if stage.starts_with('[') => rest,

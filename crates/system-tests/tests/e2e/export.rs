@@ -1,4 +1,4 @@
-//! Comparing two cache exports.
+//! Compares two cache exports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,7 +21,7 @@ pub(crate) struct CacheExport {
     pub(crate) digest: String,
 }
 
-/// What an export consists of.
+/// The parts of an export.
 #[derive(Debug)]
 struct Parts {
     config_digest: String,
@@ -42,7 +42,7 @@ struct Config {
 #[derive(Debug, Deserialize)]
 struct Layer {
     blob: String,
-    /// Zero is left out of the JSON; no parent is -1.
+    /// Zero is omitted from the JSON; no parent is -1.
     #[serde(default)]
     parent: i64,
 }
@@ -71,7 +71,7 @@ struct Input {
 }
 
 impl CacheExport {
-    /// The export that `dir`'s `index.json` lists last under `tag`.
+    /// Opens the last export with `tag` in `dir`'s `index.json`.
     pub(crate) fn open(dir: &Path, tag: &str) -> Result<Self> {
         let path = dir.join("index.json");
         let text = fs::read(&path).with_context(|| path.display().to_string())?;
@@ -86,18 +86,18 @@ impl CacheExport {
         Ok(Self { dir: dir.to_owned(), digest: digest.to_owned() })
     }
 
-    /// Fails unless `other`, made by a daemon that was given this export, is the same: has the same
-    /// digest. There are two exceptions, which buildkit v0.32.2 makes itself:
+    /// Fails unless `other`, made by a daemon on this export, has the same digest. There are two exceptions,
+    /// where buildkit v0.32.2 itself differs:
     ///
-    /// Where one blob lies on two parents, or two records have one digest (one op over different
-    /// inputs), one and the same daemon numbers them in either order: it sorts layers by blob and
-    /// unsorted parent, and records by digest and the digests of their inputs
-    /// (`cache/remotecache/v1/utils.go`, `sortConfig`). The blob bears the time of either record. Such
-    /// exports are the same if they differ in nothing but the numbering and that time.
+    /// If one blob has two parents, or two records have one digest (one op over different inputs), the same
+    /// daemon numbers them in either order: it sorts layers by blob and unsorted parent, and records by
+    /// digest and the digests of their inputs (`cache/remotecache/v1/utils.go`, `sortConfig`). The blob has
+    /// the time of either record. Such exports count as the same if they differ only in the numbering and
+    /// that time.
     ///
-    /// A layer that was compressed anew for the export (`force-compression`) loses the annotation
-    /// with its time (`cache/remote.go`, `getRemote`), but a record must have one
-    /// (`cache/manager.go`, `initializeMetadata`), so whoever exports it again has one to annotate.
+    /// A layer that was recompressed for the export (`force-compression`) loses the annotation with its time
+    /// (`cache/remote.go`, `getRemote`), but a record must have one (`cache/manager.go`,
+    /// `initializeMetadata`), so the next exporter has one to annotate.
     pub(crate) fn ensure_same(&self, other: &Self) -> Result<()> {
         if self.digest == other.digest {
             return Ok(());
@@ -132,7 +132,7 @@ impl CacheExport {
         Ok(())
     }
 
-    /// The digests of its layers.
+    /// Returns the digests of its layers.
     pub(crate) fn layers(&self) -> Result<BTreeSet<String>> {
         Ok(self.parts()?.layers.into_keys().collect())
     }
@@ -168,14 +168,14 @@ impl Config {
         records.len() < self.records.len() || !self.twin_blobs().is_empty()
     }
 
-    /// The blobs that lie on more than one parent.
+    /// Returns the blobs with more than one parent.
     fn twin_blobs(&self) -> BTreeSet<&str> {
         let mut seen = BTreeSet::new();
         let blobs = self.layers.iter().map(|layer| layer.blob.as_str());
         blobs.filter(|blob| !seen.insert(*blob)).collect()
     }
 
-    /// The blobs of a layer and of all below it.
+    /// Returns the blobs of a layer and of all below it.
     fn chain(&self, layer: usize) -> Result<Vec<&str>> {
         let mut chain = Vec::new();
         let mut next = Some(layer);
@@ -189,13 +189,13 @@ impl Config {
     }
 }
 
-/// Descriptions of records that do not depend on how a config numbers them, each with a number of
-/// its own: what a record says, with the numbers of the descriptions that it links to.
+/// Descriptions of records that do not depend on the numbering of a config, each with a unique number: the
+/// content of a record, with the numbers of the descriptions that it links to.
 #[derive(Debug, Default)]
 struct Known(BTreeMap<String, usize>);
 
 impl Known {
-    /// The numbers of all records of a config, in order.
+    /// Returns the numbers of all records of a config, in order.
     fn records(&mut self, config: &Config) -> Result<Vec<usize>> {
         let mut done = BTreeMap::new();
         for record in 0..config.records.len() {

@@ -1,5 +1,5 @@
-//! The committed fixtures, built again by another release: its daemon has to name their steps as the
-//! library does.
+//! The committed fixtures, built again by another release: its daemon must compute the same op digests as the
+//! library.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ const KEYS: [(&str, &str); 4] = [
     ("min", "metadata.json"),
 ];
 
-/// The daemon calls the steps of the fixtures what the library does. Returns how many there are.
+/// Compares the op digests of the daemon and of the library for the fixtures. Returns the number of steps.
 pub(crate) fn compare(world: &World) -> Result<usize> {
     let dir = tempfile::Builder::new().prefix("fixtures").tempdir_in(world.scratch())?;
     let root = dir.path().join("root");
@@ -43,7 +43,7 @@ pub(crate) fn compare(world: &World) -> Result<usize> {
         let source = Path::new(FIXTURES).join(name).join("keys").join(source);
         for step in steps_of(world, &source)? {
             let digest = step["digests"][0]["digest"].as_str().context("a step without digest")?;
-            // A step without inputs is not a link, but a key of its own.
+            // A step without inputs is not a link, but a key.
             let root_key = OpDigest::try_from(digest.to_owned())?.record(0).to_string();
             let known = links.iter().any(|link| link.digest == digest) || keys.contains(&*root_key);
             ensure!(known, "{name}: the daemon does not call this {digest}: {step}");
@@ -53,14 +53,14 @@ pub(crate) fn compare(world: &World) -> Result<usize> {
     Ok(steps)
 }
 
-/// The steps that a source has keys of; the digests that the newest releases give come first.
+/// Returns the steps with keys in a source; the digests of the newest releases come first.
 fn steps_of(world: &World, source: &Path) -> Result<Vec<Value>> {
     let json = run(Command::new(&world.tools.oci2bk).args(["keys", "--output=-"]).arg(source))?;
     let keys: Value = serde_json::from_str(&json)?;
     keys["ops"].as_array().cloned().with_context(|| format!("{} has no keys", source.display()))
 }
 
-/// The context that `fixtures/make` makes.
+/// Writes the context that `fixtures/make` makes.
 fn write_context(world: &World, dir: &Path) -> Result<PathBuf> {
     let context = Context::create(dir);
     fs::copy(&world.tools.busybox, dir.join("busybox"))?;

@@ -1,5 +1,4 @@
-//! What a real daemon's garbage collection makes of a converted state that it finds at its first
-//! start.
+//! The garbage collection of a real daemon on a converted state at its first start.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +14,7 @@ use crate::proof::GARBAGE_COLLECTED;
 use crate::state;
 use crate::world::World;
 
-/// Configurations in every spelling that a daemon takes.
+/// Configurations in every valid spelling.
 const CONFIGURATIONS: [&str; 5] = [
     "",
     "[worker.oci]\n  gckeepstorage = 9000\n",
@@ -27,7 +26,7 @@ const CONFIGURATIONS: [&str; 5] = [
     "[worker.oci]\n  gc = false\n",
 ];
 
-/// The policy that is computed from a configuration is the one that the daemon says it has.
+/// The policy computed from a configuration equals the one that the daemon reports.
 pub(crate) fn prove_policies(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("policies").tempdir_in(world.scratch())?;
     for (number, configuration) in CONFIGURATIONS.iter().enumerate() {
@@ -43,7 +42,7 @@ pub(crate) fn prove_policies(world: &World) -> Result<()> {
             .iter()
             .map(|rule| {
                 json!({
-                    // What has no filters has none of them in Go.
+                    // Go omits an empty list of filters.
                     "filter": (!rule.filters.is_empty()).then_some(&rule.filters),
                     "all": rule.all,
                     "keepDuration": u64::try_from(rule.keep_duration.as_nanos()).ok(),
@@ -58,19 +57,18 @@ pub(crate) fn prove_policies(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Removes whatever was not used for an hour.
+/// Removes everything that was not used for an hour.
 const BY_AGE: &str = "[[worker.oci.gcpolicy]]\n  all = true\n  keepDuration = \"1h\"\n";
 
-/// Has less room than the state takes.
+/// Allows less space than the state takes.
 const BY_SIZE: &str = "[worker.oci]\n  maxUsedSpace = \"1MB\"\n  reservedSpace = \"100KB\"\n  minFreeSpace = \"1%\"\n";
 
-/// When the cache was made, as far as garbage collection is to know: 2020.
+/// The stated creation time of the cache, for garbage collection: 2020.
 const LONG_AGO: &str = "1577836800";
 
-/// A state that was baked long ago survives the first start of a daemon: within the limits anyway;
-/// with rules that go by age, if it counts as used later; and above the limits with the
-/// configuration that the conversion proposes. Without these, it does not, and the conversion
-/// warns.
+/// A state that was baked long ago survives the first start of a daemon: within the limits always; with rules
+/// by age, if it counts as used later; and above the limits with the configuration that the conversion
+/// proposes. Otherwise it does not, and the conversion warns.
 pub(crate) fn prove_first_start(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("first-start").tempdir_in(world.scratch())?;
     let bench = Bench { world, dir: dir.path() };
@@ -100,7 +98,7 @@ pub(crate) fn prove_first_start(world: &World) -> Result<()> {
     bench.ensure_kept("roomy", proposed(&large)?)
 }
 
-/// The lines that a conversion proposes.
+/// Returns the lines that a conversion proposes.
 fn proposed(report: &Value) -> Result<&str> {
     report["gc"]["config"].as_str().with_context(|| format!("nothing is proposed: {report:#}"))
 }

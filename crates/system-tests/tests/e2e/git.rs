@@ -1,4 +1,4 @@
-//! A git repository on the loopback interface, for ADD of one.
+//! A git repository on the loopback interface, for ADD of a repository.
 
 use std::net::TcpStream;
 use std::path::Path;
@@ -9,7 +9,7 @@ use testkit::registry::free_address;
 
 use crate::process::{Background, run};
 
-/// A repository with one commit, and the server that has it.
+/// A repository with one commit, and its server.
 #[derive(Debug)]
 pub(crate) struct Repository {
     _server: Background,
@@ -17,13 +17,13 @@ pub(crate) struct Repository {
 }
 
 impl Repository {
-    /// Makes the repository in `dir`, which no other uses.
+    /// Creates the repository in `dir`, which no other uses.
     pub(crate) fn serve(dir: &Path) -> Result<Self> {
         let work = dir.join("repository.git");
         std::fs::create_dir_all(&work)?;
         std::fs::write(work.join("file"), "from a repository\n")?;
         let git = |words: &[&str]| {
-            // Nobody's own configuration counts.
+            // Independent of the user's configuration.
             let mut command = Command::new("git");
             command.env("HOME", dir).env("GIT_CONFIG_NOSYSTEM", "1").current_dir(&work);
             run(command
@@ -47,7 +47,7 @@ impl Repository {
         Ok(Self { _server: server, url: format!("git://{address}/repository.git") })
     }
 
-    /// What ADD takes.
+    /// Returns the argument of ADD.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }

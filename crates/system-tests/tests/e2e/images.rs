@@ -1,4 +1,4 @@
-//! Images that a daemon makes, changed into such as no daemon would make, and pushed.
+//! Images made by a daemon, changed in ways that no daemon would, and pushed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use crate::daemon::Daemon;
 use crate::process::run;
 use crate::world::World;
 
-/// The only image in a layout, which is called after its directory.
+/// The only image in a layout, named after its directory.
 #[derive(Debug)]
 pub(crate) struct Image {
     layout: PathBuf,
 }
 
 impl Image {
-    /// Builds one without a build context into the directory `layout`.
+    /// Builds an image without a build context into the directory `layout`.
     pub(crate) fn build(
         world: &World,
         daemon: &Daemon,
@@ -38,12 +38,12 @@ impl Image {
         Ok(Self { layout: layout.to_owned() })
     }
 
-    /// That in the directory `layout`; a cache in the style of an image will do.
+    /// Opens the image in the directory `layout`; a cache in image-manifest style works too.
     pub(crate) fn at(layout: &Path) -> Self {
         Self { layout: layout.to_owned() }
     }
 
-    /// Its config.
+    /// Returns its config.
     pub(crate) fn config(&self) -> Result<Value> {
         self.document(&self.manifest()?["config"])
     }
@@ -62,7 +62,7 @@ impl Image {
         Ok(fs::write(self.layout.join("index.json"), serde_json::to_vec(&index)?)?)
     }
 
-    /// Adds a layer on top, as it is.
+    /// Adds a layer on top, unchanged.
     pub(crate) fn add_layer(&self, tar: &[u8]) -> Result<()> {
         let mut layer = json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar" });
         self.store(tar, &mut layer)?;

@@ -1,4 +1,4 @@
-//! What a real daemon left is seen: steps by the names that its history has, cache mounts, builds.
+//! `inspect` on the root of a real daemon: steps with the names in its history, cache mounts, builds.
 
 use std::process::Command;
 
@@ -47,7 +47,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let cached = |build: &Value| build["cached_step_count"].as_u64();
     ensure!(cached(&builds[1]) > cached(&builds[0]), "{builds:#?}");
 
-    // Every step that ran is warm, and has the name that it has in the Dockerfile.
+    // Every step that ran is warm, and has its name in the Dockerfile.
     let steps = list("steps");
     for name in ["RUN mkdir /given && echo given > /given/file", "RUN cat /heredoc > last"] {
         let step = steps.iter().find(|step| step["name"] == name).with_context(|| {

@@ -1,4 +1,4 @@
-//! A root with layers and without steps: with the index of the cache beside it, a build is as warm as on the
+//! A root with layers but without steps: together with the index of the cache, a build is as warm as on the
 //! daemon that made the cache, and nothing is fetched or extracted.
 
 use std::fs;
@@ -27,7 +27,7 @@ RUN cat second > third
 COPY --from=made /made /made
 ";
 
-/// Another one on the same base.
+/// Another build on the same base.
 const OTHER: &str = "FROM {registry}/busybox\nCOPY first /elsewhere\nRUN cat /elsewhere > /more\n";
 
 const CASE: Case = Case {
@@ -36,7 +36,7 @@ const CASE: Case = Case {
         context.file("second", "second\n");
     },
     edit: |context| drop(context.file("second", "edited\n")),
-    // What an import makes known: the steps, and no results of those without inputs.
+    // An import has the steps, but no results of those without inputs.
     keys: Keys::Donor,
     ..Case::plain("layers", || DOCKERFILE.to_owned())
 };
@@ -56,13 +56,13 @@ pub(crate) const FORMS: [Form; 3] = [
     Form { name: "inline", export: Export::MAX, inline: true },
 ];
 
-/// What the daemon that made the cache reports.
+/// The report of the daemon that made the cache.
 struct Natural {
     warm: Report,
     edited: Report,
 }
 
-/// The whole of it, with the cache in one form.
+/// The whole test, with the cache in one form.
 pub(crate) fn prove(world: &World, form: Form) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("layers").tempdir_in(world.scratch())?;
     let case = Case { export: form.export, ..CASE };
@@ -80,7 +80,7 @@ pub(crate) fn prove(world: &World, form: Form) -> Result<()> {
     let copy = dir.path().join("without-import");
     run(Command::new("cp").arg("-a").args([&root, &copy]))?;
 
-    // What is left of the cache is a few kilobytes.
+    // Only a few kilobytes of the cache are left.
     fs::remove_dir_all(&cache)?;
     let daemon = world.start(&root)?;
     bench.ensure_same(&natural.warm, &bench.build(&daemon, false, Some(&sparse))?)?;
@@ -94,7 +94,7 @@ pub(crate) fn prove(world: &World, form: Form) -> Result<()> {
     ensure!(verified["warmth"] == "steps", "after a build verify says {}", verified["warmth"]);
     state::ensure_verified(&world.tools, &root, true)?;
 
-    // It is the import that tells the steps.
+    // The steps come from the import.
     let daemon = world.start(&copy)?;
     let cold = bench.build(&daemon, false, None)?;
     ensure!(cold.cached(case.keys).is_empty(), "the root knows {:?}", cold.cached(case.keys));
@@ -102,7 +102,7 @@ pub(crate) fn prove(world: &World, form: Form) -> Result<()> {
     Ok(())
 }
 
-/// The same through buildx, whose words are others, with the sparse layout of two caches.
+/// The same through buildx, whose attributes differ, with the sparse layout of two caches.
 pub(crate) fn prove_with_buildx(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("layers-buildx").tempdir_in(world.scratch())?;
     let form = FORMS[0];
@@ -125,7 +125,7 @@ pub(crate) fn prove_with_buildx(world: &World) -> Result<()> {
     )?;
     let words = report["cache_from"].as_array().context("no cache_from")?;
     let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
-    // Both are called latest; the second is found by its digest.
+    // Both have the tag latest; the second is found by its digest.
     ensure!(words.len() == 2 && words[1].contains(",digest=sha256:"), "cache_from is {words:?}");
     fs::remove_dir_all(&cache)?;
     fs::remove_dir_all(&second)?;
@@ -158,7 +158,7 @@ pub(crate) fn prove_with_buildx(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// How many steps with an input the Dockerfile has.
+/// Number of steps with an input in the Dockerfile.
 const STEPS: usize = 6;
 
 struct Bench<'a> {
@@ -216,8 +216,8 @@ impl Bench<'_> {
         self.source().build(daemon, &Options::default())
     }
 
-    /// The steps that the natural daemon takes from its cache are cached here, and nothing is fetched or
-    /// extracted. An inline cache has those of the image only, as a natural import shows.
+    /// The cached steps of the natural daemon are cached here, and nothing is fetched or extracted. An inline
+    /// cache has only those of the image, as a natural import shows.
     fn ensure_same(&self, natural: &Report, build: &Report) -> Result<()> {
         ensure_nothing_moved(build)?;
         let (mut expected, cached) = (natural.cached(self.case.keys), build.cached(self.case.keys));

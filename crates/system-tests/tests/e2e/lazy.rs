@@ -1,5 +1,5 @@
-//! A layer of a base image that nobody can unpack, and nobody needs to: a daemon leaves it packed, and so
-//! does a conversion.
+//! A layer of a base image that cannot be unpacked, and need not be: a daemon leaves it packed, and so does a
+//! conversion.
 
 use anyhow::{Result, ensure};
 
@@ -19,11 +19,11 @@ const LAZY: Case = Case {
     edit: |context| drop(context.file("a", "edited\n")),
     arguments: &[],
     export: Export::MAX,
-    // What is not exported as files is not unpacked for it.
+    // An export without files does not unpack it.
     keys: Keys::Attestation,
 };
 
-/// An archive whose only entry is a hard link to a file that does not exist.
+/// Returns an archive whose only entry is a hard link to a missing file.
 fn hard_link_to_nothing() -> Vec<u8> {
     let mut header = [0; 512];
     let fields: [(usize, &[u8]); 9] = [
@@ -47,8 +47,8 @@ fn hard_link_to_nothing() -> Vec<u8> {
     archive
 }
 
-/// The cache of a build on such a base image becomes a root that is as warm as the one that made it. A step
-/// that needs the files fails there as it does on a natural root.
+/// The cache of a build on such a base image becomes a root that is as warm as the original. A step that
+/// needs the files fails there as on a natural root.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let bench = bench(world, "lazy")?;
     let daemon = world.start(&bench.path("natural"))?;
@@ -66,7 +66,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
 
     let root = bench.path("converted");
     let report = bench.convert_with(&made, &root, &[])?;
-    // The layer itself, and what is copied, which lies on it in the cache.
+    // The layer itself, and the copied file, which is above it in the cache.
     let left = report["left_packed"].as_array().map_or(0, Vec::len);
     ensure!(left == 2, "{left} layers are left packed: {report:#}");
     state::ensure_verified(&world.tools, &root, true)?;
@@ -75,7 +75,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let warm = bench.build(&daemon, &LAZY, false)?;
     ensure_same_steps(LAZY.keys, &made.warm, &warm)?;
     warm.ensure_nothing_imported(|_| false)?;
-    // The base image alone is no result of the cache: nothing but a merge lies on it. So the daemon looks it up,
+    // The base image alone is not a result of the cache: only a merge is above it. So the daemon looks it up,
     // and finds its layers.
     let again = bench.build(&daemon, &LAZY, true)?;
     let [before, after] = [&edited, &again].map(|report| report.cached(Keys::Donor));

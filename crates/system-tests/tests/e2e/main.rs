@@ -1,5 +1,5 @@
-//! End-to-end proof with real daemons: a cache that one buildkitd exports is converted, and a
-//! second buildkitd on the result is as warm as the first.
+//! End-to-end tests with real daemons: the export of one buildkitd is converted, and a second buildkitd on
+//! the result is as warm as the first.
 //!
 //! Each build of the table ([`cases`]) is one test; [`proof`] says what must hold. The tools come
 //! from `scripts/oracle`; without them, or without root, the tests are shown as ignored, unless
@@ -52,7 +52,7 @@ mod world;
 
 use std::path::Path;
 
-// What other suites and the lab use too.
+// Shared with other suites and the lab.
 use system_tests::{build, case, state, tree};
 use testkit::trials::{Suite, alone};
 use testkit::{daemon, mounts, process, registry, tools};
@@ -62,10 +62,10 @@ use crate::proof::{Subject, prove};
 use crate::tools::Tools;
 use crate::world::World;
 
-/// Cases that take minutes: on the previous release, scripts/matrix runs them.
+/// Cases that take minutes: scripts/matrix runs them on the previous release.
 const LARGE: [&str; 2] = ["wide", "deep"];
 
-/// Cases that are also run unextracted, and on states that daemons made themselves.
+/// Cases that also run unextracted, and on states that daemons made themselves.
 const CONTROLS: [&str; 2] = ["stages", "files"];
 
 fn main() {
@@ -121,7 +121,7 @@ fn main() {
     suite.add("inspect", inspecting::prove);
     suite.add("ops", ops::prove);
     suite.add("old-release", matrix::old_release);
-    // These take long, and tools that are not made unasked: scripts/matrix runs them.
+    // These take long, and need tools that are not installed by default: scripts/matrix runs them.
     suite.add_ignored("compatibility-page", matrix::write_page);
     suite.add_ignored("natural-states::all", naturals::of_all_releases);
     suite.add_ignored("natural-states::stopped::often", naturals::stopped_often);

@@ -1,8 +1,8 @@
 //! Caches of one release of BuildKit on a daemon of another.
 //!
-//! For each pair, a daemon of the first release builds and exports, the export is converted for the
-//! second, and a daemon of that builds again. What counts is how many steps it reports as cached,
-//! next to how many the first daemon itself does when it builds again.
+//! For each pair, a daemon of the first release builds and exports, the export is converted for the second,
+//! and a daemon of the second builds again. The number of cached steps is compared with that of the first
+//! daemon when it builds again.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -24,21 +24,21 @@ use crate::state;
 use crate::tools::Tools;
 use crate::world::World;
 
-/// The old release that is part of the ordinary suite.
+/// The old release in the ordinary suite.
 pub(crate) const OLD: &str = "v0.16.0";
 
-/// The release before the newest, on which the whole table of builds is proved too.
+/// The release before the newest, on which the whole table of builds is tested too.
 pub(crate) const PREVIOUS: &str = "v0.32.2";
 
-/// Why a newer daemon does not find steps of caches made by older ones. A step that is not found for
-/// another reason fails the comparison.
+/// Why a newer daemon does not find steps of caches made by older ones. A step that is missing for another
+/// reason fails the comparison.
 struct Reason {
-    /// Since when the step is named otherwise.
+    /// The first release with another name for the step.
     since: Version,
-    /// What the names of the steps contain.
+    /// Substrings of the names of the steps.
     steps: &'static [&'static str],
     why: &'static str,
-    /// Whether the command tells of them. It cannot see that a frontend makes other operations.
+    /// Whether the command predicts them. It cannot know that a frontend makes other operations.
     is_told: bool,
 }
 
@@ -51,14 +51,14 @@ const REASONS: [Reason; 2] = [
     },
     Reason {
         since: Version { major: 0, minor: 12, patch: 0 },
-        // The file, and what lies on it.
+        // The file, and the steps above it.
         steps: &["COPY <<FILE /heredoc", "RUN cat /heredoc", "/run/secrets/token"],
         why: "frontends give here-documents other modes since v0.12",
         is_told: false,
     },
 ];
 
-/// The step that is not found.
+/// The missing step.
 const PATTERNS: &str = "COPY src/*.txt";
 
 /// A release, with its daemon.
@@ -68,22 +68,22 @@ pub(crate) struct Release {
     pub(crate) tools: Tools,
 }
 
-/// The cache that a daemon of one release made.
+/// A cache exported by a daemon of one release.
 struct Exported {
     by: Release,
     cache: PathBuf,
     keys: PathBuf,
-    /// What that daemon takes from its own cache.
+    /// The steps that this daemon has cached itself.
     warm: BTreeSet<String>,
 }
 
 impl Release {
-    /// The release `version`, whose daemon `scripts/oracle` has to have made.
+    /// Returns the release `version`, whose daemon `scripts/oracle` must have built.
     pub(crate) fn old(tools: &Tools, version: &str) -> Result<Self, String> {
         Ok(Self { version: version.to_owned(), tools: tools.of_release(version)? })
     }
 
-    /// The release that the suite tests with.
+    /// Returns the release that the suite tests by default.
     pub(crate) fn newest(tools: &Tools) -> Result<Self> {
         let pins = include_str!("../../../../oracle/buildkit/go.mod");
         let pin =
@@ -98,7 +98,7 @@ impl Release {
     }
 }
 
-/// Every release that there is a daemon of, the oldest first.
+/// Returns every release with an installed daemon, oldest first.
 pub(crate) fn all_releases(world: &World) -> Result<Vec<Release>> {
     let mut releases = Vec::new();
     for version in world.tools.releases()? {
@@ -109,7 +109,7 @@ pub(crate) fn all_releases(world: &World) -> Result<Vec<Release>> {
 }
 
 /// A cache of [`OLD`] is fully warm on a daemon of that release, which shares the layers, and on one of the
-/// newest but for the step that the command tells of; and the other way round.
+/// newest except for the step that the command predicts; and the other way round.
 pub(crate) fn old_release(world: &World) -> Result<()> {
     let old = Release::old(&world.tools, OLD).map_err(anyhow::Error::msg)?;
     for compared in compare_sharing(&world.on(old.clone()), &CASE)? {
@@ -133,7 +133,7 @@ pub(crate) fn old_release(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Compares every release that there are tools of, and writes the page about it, row by row.
+/// Compares every release with installed tools, and writes the page about it, row by row.
 pub(crate) fn write_page(world: &World) -> Result<()> {
     let newest = Release::newest(&world.tools)?;
     let mut page = Page::read(&newest.version).unwrap_or_else(|_| Page::new(&newest.version));
@@ -149,9 +149,9 @@ pub(crate) fn write_page(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// What the page says of a release: how many steps a daemon of it finds in its own cache, in a root
-/// converted for it, and a daemon of the newest release in one converted for that; what it shares; and how
-/// its state differs from that of the release before.
+/// Returns the cells of a release: the number of steps that its daemon finds in its own cache, in a root
+/// converted for it, and that a daemon of the newest release finds in one converted for that; the shared
+/// layers; and the differences of its state from that of the release before.
 pub(crate) fn measure(world: &World, exporter: &Release, newest: &Release) -> Result<Vec<String>> {
     let comparison = Comparison::new(world)?;
     let exported = comparison.export(exporter).context(exporter.version.clone())?;
@@ -171,7 +171,7 @@ pub(crate) fn measure(world: &World, exporter: &Release, newest: &Release) -> Re
     Ok(cells)
 }
 
-/// How many layers are unpacked in each scenario of sharing, on a converted root and on a natural one.
+/// Returns the number of layers unpacked in each sharing scenario, on a converted root and on a natural one.
 fn sharing(world: &World) -> Result<String> {
     let mut scenarios = Vec::new();
     for compared in compare_sharing(world, &CASE)? {
@@ -181,7 +181,7 @@ fn sharing(world: &World) -> Result<String> {
     Ok(scenarios.join(", "))
 }
 
-/// Why a step of a cache of `exporter` is not found.
+/// Returns why a step of a cache of `exporter` is missing.
 fn reason(step: &str, exporter: &Release) -> Result<Option<&'static Reason>> {
     let exporter: Version = exporter.version.parse()?;
     let applies = |reason: &&Reason| {
@@ -190,7 +190,7 @@ fn reason(step: &str, exporter: &Release) -> Result<Option<&'static Reason>> {
     Ok(REASONS.iter().find(applies))
 }
 
-/// Why these steps are not found, in words.
+/// Describes why these steps are missing.
 fn reasons(lost: &BTreeSet<String>, exporter: &Release) -> Result<String> {
     let mut reasons = BTreeSet::new();
     for step in lost {
@@ -201,7 +201,7 @@ fn reasons(lost: &BTreeSet<String>, exporter: &Release) -> Result<String> {
     Ok(if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) })
 }
 
-/// The steps that a conversion tells will not be found, or may not.
+/// The steps that a conversion predicts to be missing, or possibly missing.
 struct Told {
     certain: Vec<String>,
     doubtful: Vec<String>,
@@ -218,7 +218,7 @@ impl Told {
         Ok(told)
     }
 
-    /// Every step of `lost` is told of, and what is told for certain is in it.
+    /// Checks that every step of `lost` is predicted, and every certain prediction is in it.
     fn ensure_true(&self, lost: &BTreeSet<String>) -> Result<()> {
         for step in lost {
             let mut told = self.certain.iter().chain(&self.doubtful);
@@ -231,8 +231,8 @@ impl Told {
     }
 }
 
-/// Whether `name`, as the command calls a step, is `step`, as the daemon calls it: of which it has
-/// the paths in full, but not the options or the stage.
+/// Returns whether `name`, the command's name of a step, is `step`, the daemon's name: it has the full paths,
+/// but not the options or the stage.
 fn is_step(name: &str, step: &str) -> bool {
     let step = step.rsplit("] ").next().unwrap_or(step);
     let words = step.split(' ').filter(|word| !word.starts_with("--"));
@@ -241,11 +241,11 @@ fn is_step(name: &str, step: &str) -> bool {
     words.len() == named.len() && named.iter().zip(words).all(|(name, word)| name.ends_with(word))
 }
 
-/// What v0.11 calls the first step of `COPY --link`; the second, which links, has the name that the first
+/// The name in v0.11 of the first step of `COPY --link`; the second, which links, has the name that the first
 /// has since v0.12.
 const COPY_TO_LINK: &str = "copy /src/b /linked/b";
 
-/// The names that frontends since v0.12 give these steps.
+/// Returns the names that frontends since v0.12 give these steps.
 fn with_later_names(mut steps: BTreeSet<String>) -> BTreeSet<String> {
     if steps.remove(COPY_TO_LINK) {
         let links = steps.iter().filter(|step| step.contains("] COPY --link "));
@@ -255,7 +255,7 @@ fn with_later_names(mut steps: BTreeSet<String>) -> BTreeSet<String> {
     steps
 }
 
-/// A directory to compare in.
+/// The directory of a comparison.
 struct Comparison<'a> {
     world: &'a World,
     dir: tempfile::TempDir,
@@ -283,8 +283,8 @@ impl<'a> Comparison<'a> {
         Ok(Exported { by: release.clone(), cache, keys, warm })
     }
 
-    /// The steps that the exporter takes from its own cache, but a daemon of `target` does not take
-    /// from the converted one. The command has to tell of those that it can see.
+    /// Returns the steps that the exporter has cached, but a daemon of `target` does not have cached on the
+    /// converted root. The command must predict those that it can.
     fn lost(&self, exported: &Exported, target: &Release) -> Result<BTreeSet<String>> {
         let dir = tempfile::tempdir_in(self.dir.path())?;
         let root = dir.path().join("root");
@@ -318,7 +318,7 @@ impl<'a> Comparison<'a> {
         Ok(lost)
     }
 
-    /// Builds, and returns the names of the steps with inputs that were cached.
+    /// Builds, and returns the names of the cached steps with inputs.
     fn build(&self, daemon: &Daemon) -> Result<BTreeSet<String>> {
         let report = self.source().build(daemon, &Options::default())?;
         let steps = report.cached(Keys::Donor).into_iter().map(str::to_owned).collect();

@@ -1,5 +1,5 @@
-//! Conversions into roots that have a state already: one that was converted and used, one that a
-//! daemon made by itself.
+//! Conversions into roots with an existing state: one that was converted and used, one that a daemon made by
+//! itself.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -19,7 +19,7 @@ use crate::proof::ensure_same_steps;
 use crate::state::{self, State};
 use crate::world::World;
 
-/// What was built yesterday, and today after more was added to the Dockerfile.
+/// A build of yesterday, and of today with additions to the Dockerfile.
 pub(crate) const YESTERDAY: Case =
     case("yesterday", || SHARED.to_owned() + "RUN cat /shared /a > /final\n");
 pub(crate) const TODAY: Case = case("today", || {
@@ -38,7 +38,7 @@ COPY a /a
 RUN --mount=type=cache,target=/cache cat /a >> /cache/log && cp /cache/log /log
 ";
 
-/// Fails unless the cache mount has what the edited build left there.
+/// Fails unless the cache mount has the content that the edited build left.
 const MOUNT: Case = case("mount", || {
     "FROM {registry}/busybox\nRUN --mount=type=cache,target=/cache grep edited /cache/log\n".into()
 });
@@ -58,16 +58,16 @@ const fn case(name: &'static str, dockerfile: fn() -> String) -> Case {
     }
 }
 
-/// A build whose cache was exported.
+/// A build with its exported cache.
 pub(crate) struct Made {
     pub(crate) cache: PathBuf,
     pub(crate) keys: PathBuf,
     pub(crate) export: CacheExport,
-    /// What the daemon that made it reports when it builds again.
+    /// The report of its daemon when it builds again.
     pub(crate) warm: Report,
 }
 
-/// A directory to work in.
+/// The directory of a test.
 pub(crate) struct Bench<'w> {
     pub(crate) world: &'w World,
     dir: tempfile::TempDir,
@@ -114,7 +114,7 @@ impl Bench<'_> {
         Ok(Made { cache, keys, export, warm })
     }
 
-    /// Converts into `root`, which has all of the cache then, and returns the report.
+    /// Converts into `root`, checks that it then has all of the cache, and returns the report.
     fn convert(&self, made: &Made, root: &Path) -> Result<Value> {
         let report = self.convert_with(made, root, &[])?;
         let against = self.against(made, root)?;
@@ -124,7 +124,7 @@ impl Bench<'_> {
         Ok(report)
     }
 
-    /// What of the cache is in `root`, which nothing contradicts.
+    /// Returns which of the cache is in `root`, after checking that nothing contradicts.
     fn against(&self, made: &Made, root: &Path) -> Result<Value> {
         let printed = schema::run(
             Command::new(&self.world.tools.oci2bk)
@@ -137,7 +137,7 @@ impl Bench<'_> {
         Ok(printed["against"].clone())
     }
 
-    /// The same with more arguments.
+    /// Same as [`Bench::convert`], with more arguments.
     pub(crate) fn convert_with(
         &self,
         made: &Made,
@@ -166,8 +166,8 @@ pub(crate) fn bench<'w>(world: &'w World, name: &str) -> Result<Bench<'w>> {
     Ok(Bench { world, dir })
 }
 
-/// Today's cache, converted into the state that yesterday's became and that a daemon has built on
-/// since, costs only the difference and loses nothing; a second time it changes nothing.
+/// Today's cache, converted into yesterday's converted root that a daemon has used since, costs only the
+/// difference and loses nothing; a second conversion changes nothing.
 pub(crate) fn prove_converted(world: &World) -> Result<()> {
     let bench = bench(world, "merging")?;
     let first = world.start(&bench.path("first"))?;
@@ -184,7 +184,8 @@ pub(crate) fn prove_converted(world: &World) -> Result<()> {
     let edited = bench.build(&daemon, &YESTERDAY, true)?;
     let histories = histories(&daemon)?;
     daemon.stop()?;
-    // What a daemon was about to release when it was stopped, its next start removes, as a conversion does.
+    // Records that a daemon was about to release when it was stopped are removed by its next start, as by a
+    // conversion.
     world.start(&root)?.stop()?;
 
     let before = bench.state(&root)?;
@@ -200,7 +201,8 @@ pub(crate) fn prove_converted(world: &World) -> Result<()> {
             && shares["snapshots"]["added_count"].as_u64() == unpacked,
         "the report is {report:#}"
     );
-    // Both builds share all but the last steps. COPY --link makes two: a layer, and that on the rest.
+    // Both builds share all but the last steps. COPY --link makes two layers: one for itself, and the same on
+    // top of the rest.
     ensure!(unpacked == Some(4), "the report is {report:#}");
     ensure!(shares["steps"]["existing_count"].as_u64() >= Some(5), "the report is {report:#}");
     let after = bench.state(&root)?;
@@ -242,8 +244,8 @@ pub(crate) fn prove_converted(world: &World) -> Result<()> {
     state::ensure_prunable(&world.tools, daemon, &root)
 }
 
-/// The export of a daemon, converted into its own root, changes nothing there. Into the root of
-/// another daemon that has run the same build it brings what that has not.
+/// The export of a daemon, converted into its own root, changes nothing there. Converted into the root of
+/// another daemon that has run the same build, it adds the missing parts.
 pub(crate) fn prove_natural(world: &World) -> Result<()> {
     let bench = bench(world, "natural")?;
     let root = bench.path("first");
@@ -260,7 +262,7 @@ pub(crate) fn prove_natural(world: &World) -> Result<()> {
             ensure!(share["added_count"] == 0, "{what}: the report is {report:#}");
         }
         ensure!(report["shares"]["records"]["existing_count"].as_u64() > Some(0), "{report:#}");
-        // Records that were last used before the newest of the cache was made now count as used then.
+        // Records last used before the newest of the cache was made now count as used then.
         let mut after = listing(&root)?;
         let records = root.join("runc-overlayfs/metadata_v2.db");
         for touched in [records.parent().context("a parent")?, &records] {
@@ -278,7 +280,7 @@ pub(crate) fn prove_natural(world: &World) -> Result<()> {
     }
     daemon.stop()?;
 
-    // One that has not exported, so its records have no blobs to be found by.
+    // A daemon that has not exported, so its records have no blobs by which they could be found.
     let root = bench.path("other");
     let daemon = world.start(&root)?;
     bench.build(&daemon, &YESTERDAY, false)?;
@@ -302,13 +304,13 @@ pub(crate) fn prove_natural(world: &World) -> Result<()> {
     state::ensure_prunable(&world.tools, daemon, &root)
 }
 
-/// The builds that the daemon remembers.
+/// Returns the builds in the daemon's history.
 fn histories(daemon: &Daemon) -> Result<Vec<String>> {
     let listed = run(daemon.buildctl().args(["debug", "histories", "--format", "{{json .}}"]))?;
     Ok(listed.lines().map(str::to_owned).collect())
 }
 
-/// Everything that a change of a file or directory below `root` shows in, but for the lock.
+/// Lists the attributes of every file below `root` that a change affects, except the lock.
 fn listing(root: &Path) -> Result<BTreeMap<PathBuf, [i64; 7]>> {
     let mut listed = BTreeMap::new();
     let mut pending = vec![root.to_owned()];

@@ -1,4 +1,4 @@
-//! States that daemons made, used and pruned have no damage, whatever the release, and whenever the daemon was
+//! States that daemons made, used and pruned have no damage, for every release, and whenever the daemon was
 //! stopped.
 
 use std::fs;
@@ -22,13 +22,12 @@ use crate::proof::GARBAGE_COLLECTED;
 use crate::state;
 use crate::world::World;
 
-/// The states of the old release that is part of the ordinary suite. Those of the newest are verified
-/// in each case.
+/// States of the old release in the ordinary suite. Each case verifies those of the newest.
 pub(crate) fn of_old_release(world: &World) -> Result<()> {
     verify_all(world, &Release::old(&world.tools, OLD).map_err(anyhow::Error::msg)?)
 }
 
-/// The states of every release that there are tools of.
+/// States of every release with installed tools.
 pub(crate) fn of_all_releases(world: &World) -> Result<()> {
     for version in world.tools.releases()? {
         let release = Release::old(&world.tools, &version).map_err(anyhow::Error::msg)?;
@@ -64,7 +63,7 @@ fn verify_all(world: &World, release: &Release) -> Result<()> {
 
     let daemon = release.start(world, &root)?;
     prune_some(&daemon)?;
-    // Some stop while they collect, and leave the rest of that to the next.
+    // Some stop during garbage collection, and leave the rest to the next.
     stopped(daemon, "after some was pruned")?;
 
     let daemon = release.start(world, &root)?;
@@ -76,7 +75,7 @@ fn verify_all(world: &World, release: &Release) -> Result<()> {
     stopped(daemon, "after all was pruned")
 }
 
-/// Removes what was not used for a while until little is left: not the layers that others lie on.
+/// Removes records that were not used for a while until few are left, except layers below others.
 fn prune_some(daemon: &Daemon) -> Result<()> {
     run(daemon.buildctl().args(["prune", "--keep-storage=1"])).map(drop)
 }
@@ -90,7 +89,7 @@ const BUILDS: [(&str, Stop); 3] = [
          COPY --link file /file\n",
         Stop::Terminated,
     ),
-    // A killed daemon leaves containers that run.
+    // A killed daemon leaves running containers.
     (
         "FROM scratch AS stage\nCOPY file /file\nCOPY file /again\nFROM scratch\n\
          COPY --from=stage /file /file\nCOPY --link file /linked\n",
@@ -104,12 +103,12 @@ enum Stop {
     Killed,
 }
 
-/// Some that were stopped.
+/// Some stopped daemons.
 pub(crate) fn stopped(world: &World) -> Result<()> {
     stopped_times(world, &Release::newest(&world.tools)?, 12)
 }
 
-/// Two hundred each of two releases.
+/// Two hundred stopped daemons, for each of two releases.
 pub(crate) fn stopped_often(world: &World) -> Result<()> {
     let previous = Release::old(&world.tools, PREVIOUS).map_err(anyhow::Error::msg)?;
     for release in [&Release::newest(&world.tools)?, &previous] {
@@ -118,8 +117,8 @@ pub(crate) fn stopped_often(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Stops daemons, half of them during a build and half of them just after one. Nothing of what they leave is
-/// damage, and the rest is gone once something was added.
+/// Stops daemons, half of them during a build and half of them just after one. None of the leftovers is
+/// damage, and they are gone after something was added.
 fn stopped_times(world: &World, release: &Release, times: u32) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("stopped").tempdir_in(world.scratch())?;
     let files = Context::create(&dir.path().join("context"));
@@ -167,7 +166,7 @@ fn ensure_clean(world: &World, root: &Path) -> Result<()> {
             ensure!(found.damage.is_empty(), "{:#?}", found.damage);
             found.leftovers
         }
-        // Stopped in its first start.
+        // Stopped during its first start.
         Err(VerifyError::NoState { .. }) => Vec::new(),
         Err(error) => return Err(error.into()),
     };

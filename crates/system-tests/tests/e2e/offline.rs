@@ -1,4 +1,4 @@
-//! A build that starts from an image by its digest, with the registry gone.
+//! A build from an image given by digest, without the registry.
 
 use std::path::Path;
 use std::process::Command;
@@ -28,7 +28,7 @@ const CASE: Case = Case {
 
 const BASE: &str = "FROM {registry}/busybox\nRUN mkdir /base && echo base > /base/file\n";
 
-/// `{image}` is the base by its digest, `{other}` an image that is only copied from.
+/// `{image}` is the base by its digest, `{other}` an image that is only copied.
 const DOCKERFILE: &str = "
 FROM {image} AS made
 RUN mkdir /made && cp /base/file /made/file
@@ -43,8 +43,8 @@ COPY --from=scratch-dir /deep /deep
 COPY --from={other} /etc/passwd /other
 ";
 
-/// With the documents of its base images seeded, a converted state builds without a registry, as
-/// the first daemon's own state does; without them, it does not.
+/// With its base images seeded, a converted state builds without a registry, as the first daemon's own state
+/// does; without them, it does not.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("offline").tempdir_in(world.scratch())?;
     let dir = dir.path();
@@ -94,7 +94,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     daemon.stop()?;
 
     let second = dir.join("second");
-    // The second layout tells the image's name itself.
+    // The second layout has the image's name.
     let images = [
         format!("--image={base}={}", dir.join("base").display()),
         format!("--image={}", dir.join("other").display()),
@@ -103,7 +103,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let daemon = start("second")?;
     ensure_same_steps(CASE.keys, &warm, &source.build(&daemon, &Options::default())?)?;
     daemon.stop()?;
-    // After a start and its garbage collection too.
+    // Also after a start and its garbage collection.
     let daemon = start("second")?;
     std::thread::sleep(GARBAGE_COLLECTED);
     context.file("a", "edited\n");
@@ -122,7 +122,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Builds an image, pushes it, writes it into a layout too, and returns the digest of its manifest.
+/// Builds an image, pushes it, also writes it into a layout, and returns the digest of its manifest.
 pub(crate) fn push(
     daemon: &Daemon,
     source: &Source<'_>,

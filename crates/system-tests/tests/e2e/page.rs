@@ -8,13 +8,13 @@ use oci2bk::release::Version;
 
 use crate::sharing::Scenario;
 
-/// Where the page is.
+/// The path of the page.
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/compatibility.md");
 
-/// The page without what is measured.
+/// The page without measurements.
 const TEMPLATE: &str = include_str!("compatibility.template");
 
-/// The rows of the table by their releases, the oldest first.
+/// The rows of the table by their releases, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     newest: String,
@@ -22,12 +22,12 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// A page without rows. `newest` is the release for which all caches are converted, too.
+    /// Creates a page without rows. `newest` is the release for which all caches are converted, too.
     pub(crate) fn new(newest: &str) -> Self {
         Self { newest: newest.to_owned(), rows: BTreeMap::new() }
     }
 
-    /// The page as it is.
+    /// Reads the existing page.
     pub(crate) fn read(newest: &str) -> Result<Self> {
         let text = fs::read_to_string(PAGE).context(PAGE)?;
         let head = format!("| converted for {newest} |");
@@ -40,14 +40,14 @@ impl Page {
         Ok(page)
     }
 
-    /// Puts in the row of a release, in place of the one that it had, and returns it.
+    /// Adds or replaces the row of a release, and returns it.
     pub(crate) fn set(&mut self, version: &str, cells: &[String]) -> Result<String> {
         let row = format!("| {version} | {} |", cells.join(" | "));
         self.rows.insert(version.parse()?, row.clone());
         Ok(row)
     }
 
-    /// Writes the page, with what was built for it.
+    /// Writes the page, with the Dockerfile of the measured build.
     pub(crate) fn write(&self, dockerfile: &str) -> Result<()> {
         let rows: Vec<_> = self.rows.values().map(String::as_str).collect();
         let page = TEMPLATE

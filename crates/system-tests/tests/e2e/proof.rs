@@ -1,4 +1,4 @@
-//! What must hold for every build of the table.
+//! The tests of every build of the table.
 //!
 //! One daemon builds and exports; the export is converted; a second daemon starts on the result.
 
@@ -21,34 +21,34 @@ use crate::state::{self, Snapshot, State};
 use crate::tree;
 use crate::world::World;
 
-/// The oldest release whose provenance tells the daemon's (`solver/llbsolver/provenance.go`).
+/// The oldest release whose provenance identifies the daemon's (`solver/llbsolver/provenance.go`).
 const TELLS: Version = Version { major: 0, minor: 30, patch: 0 };
 
-/// Longer than the second after which a daemon that just started collects garbage
-/// (`control/control.go`, `Controller.gc`).
+/// Longer than the second after which a starting daemon collects garbage (`control/control.go`,
+/// `Controller.gc`).
 pub(crate) const GARBAGE_COLLECTED: Duration = Duration::from_millis(2500);
 
-/// By how many bytes the size of what takes this many may differ: more blocks are allocated for large
-/// directories and attributes, and to map files that had to be scattered.
+/// Accepted difference in bytes for a snapshot of this size: more blocks are allocated for large directories
+/// and attributes, and to map scattered files.
 pub(crate) fn tolerance(size: u64) -> u64 {
     (size / 100).max(4 * 4096)
 }
 
-/// Which state the second daemon gets.
+/// The state for the second daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
-    /// The converted cache: the proof.
+    /// The converted cache: the actual test.
     Converted,
-    /// The same, converted with `--no-extract`: the daemon extracts what it needs, when it does.
+    /// The same, converted with `--no-extract`: the daemon extracts layers when it needs them.
     Unextracted,
-    /// The first daemon's own: shows that the proof asks for nothing that a natural state lacks.
+    /// The first daemon's own: shows that the test requires nothing that a natural state lacks.
     Natural,
-    /// That of a daemon which imported the cache and had to extract what it needed for the build
-    /// after the edit: shows that the trees we compare with are those that a daemon makes.
+    /// The state of a daemon that imported the cache and extracted the layers for the build after the edit:
+    /// shows that the reference trees are those that a daemon makes.
     Imported,
 }
 
-/// What the first daemon left and reported.
+/// The results and reports of the first daemon.
 struct Made {
     cache: PathBuf,
     tag: &'static str,
@@ -56,12 +56,12 @@ struct Made {
     export: CacheExport,
     warm: Report,
     edited: Report,
-    /// With `mode=min`, the same on a daemon that has nothing but what it imported.
+    /// With `mode=min`, the report of a daemon that has only the import.
     imported: Option<Report>,
     complaints: BTreeSet<String>,
 }
 
-/// Runs the whole proof of one case.
+/// Runs all tests of one case.
 pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> {
     let dir = tempfile::Builder::new().prefix(case.name).tempdir_in(world.scratch())?;
     let context = dir.path().join("context");
@@ -82,7 +82,7 @@ pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> 
         Subject::Converted => {
             bench.convert(&made, &root).context("the conversion")?;
             bench.ensure_same_trees(&made, &root).context("the snapshots")?;
-            // It may change when links were last read, which is compared above.
+            // It may change access times of links, which are compared above.
             state::ensure_verified(&world.tools, &root, true)?;
             for compared in bench.roots(&made, &root)?.compare()? {
                 compared.ensure_shared()?;
@@ -94,8 +94,8 @@ pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> 
     bench.ensure_prunable(&made, &root).context("the second daemon, started again")
 }
 
-/// What the scenarios of sharing cost on a natural and on a converted root, of the release whose daemon
-/// `world` starts.
+/// Compares the costs of the sharing scenarios on a natural and on a converted root, of the release whose
+/// daemon `world` starts.
 pub(crate) fn compare_sharing(world: &World, case: &Case) -> Result<Vec<Compared>> {
     let dir = tempfile::Builder::new().prefix("sharing").tempdir_in(world.scratch())?;
     let context = dir.path().join("context");
@@ -112,13 +112,13 @@ struct Bench<'a> {
     case: &'a Case,
     subject: Subject,
     dir: &'a Path,
-    /// The build context, which holds the Dockerfile too.
+    /// The build context, including the Dockerfile.
     context: PathBuf,
 }
 
 impl Bench<'_> {
-    /// Builds cold with the first daemon and exports; then notes what it reports when it builds
-    /// again, unchanged and after an edit.
+    /// Builds cold with the first daemon and exports; then records its reports when it builds again,
+    /// unchanged and after an edit.
     fn make(&self) -> Result<Made> {
         let root = self.dir.join("first");
         let cache = self.dir.join("cache");
@@ -153,8 +153,8 @@ impl Bench<'_> {
         Ok(Made { cache, tag, keys, export, warm, edited, imported, complaints })
     }
 
-    /// What is cached after an edit if all there is are the results of a `mode=min` export: what a
-    /// daemon reports that imports it.
+    /// Returns the report after an edit of a daemon that has only the results of an imported `mode=min`
+    /// export.
     fn import_and_edit(&self, cache: &Path, root: &Path) -> Result<Report> {
         let daemon = self.world.start(root)?;
         let import = Some(cache);
@@ -178,8 +178,8 @@ impl Bench<'_> {
         }
         let source = format!("type=local,src={},tag={}", made.cache.display(), made.tag);
         let report = schema::run(command.arg("--format=json").arg(source).arg(root))?;
-        // The two daemons are of one release, so every step is found. LLB alone does not tell the release,
-        // and no provenance of an older one: then the report says what depends on that.
+        // The two daemons are of one release, so every step is found. LLB alone does not identify the
+        // release, nor does provenance of an older one: then the report lists what depends on it.
         let misses = report["misses"].as_array().context("a report without misses")?;
         let tells = self.world.release.version.parse::<Version>()? >= TELLS
             && !matches!(self.case.keys, Keys::Definition | Keys::Answer);
@@ -190,8 +190,8 @@ impl Bench<'_> {
         state::ensure_sound(&self.world.tools, root)
     }
 
-    /// The chains of layers of the export are extracted as containerd extracts them: every one of
-    /// them, unless the state is one in which a daemon extracted only what it needed.
+    /// Checks that the chains of layers of the export are extracted as containerd does: all of them, unless a
+    /// daemon extracted only what it needed.
     fn ensure_same_trees(&self, made: &Made, root: &Path) -> Result<()> {
         let tools = &self.world.tools;
         let reference = self.dir.join("reference");
@@ -204,7 +204,7 @@ impl Bench<'_> {
             if let Some(ours) = ours.get(chain).cloned().flatten() {
                 tree::ensure_equal(&ours.fs, &theirs.fs, extracted)
                     .with_context(|| format!("chain {chain}"))?;
-                // Ours are the blocks that every ext4 allocates.
+                // Ours counts the blocks that every ext4 allocates.
                 let same_size = ours.size.abs_diff(theirs.size) <= tolerance(theirs.size);
                 ensure!(
                     ours.inodes == theirs.inodes && same_size,
@@ -218,8 +218,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// A start with the default garbage collection and a stop leave everything as it was. (They do
-    /// not on a natural state, which has records and keys of the local context, good for one run.)
+    /// A start with the default garbage collection and a stop change nothing. (On a natural state they do,
+    /// because it has records and keys of the local context, valid for one run.)
     fn ensure_restart_changes_nothing(&self, made: &Made, root: &Path) -> Result<()> {
         let tools = &self.world.tools;
         let before = State::read(tools, root)?;
@@ -265,11 +265,11 @@ impl Bench<'_> {
             .context("after the edit")?;
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
         state::ensure_sound(&self.world.tools, root)?;
-        // With what the daemon unpacked and the steps that ran after the edit.
+        // With the layers that the daemon unpacked and the steps that ran after the edit.
         state::ensure_verified(&self.world.tools, root, true)
     }
 
-    /// After another start the build is still warm, and pruning leaves nothing of what was there.
+    /// After another start the build is still warm, and pruning leaves nothing.
     fn ensure_prunable(&self, made: &Made, root: &Path) -> Result<()> {
         let layers = State::read(&self.world.tools, root)?.layer_blobs();
         let daemon = self.world.start(root)?;
@@ -293,7 +293,7 @@ impl Bench<'_> {
         state::ensure_verified(&self.world.tools, root, false)
     }
 
-    /// The build took all steps from the cache that `least` took, and none that `most` did not.
+    /// The build had all steps cached that `least` had, and none that `most` did not have.
     fn ensure_steps_between(&self, least: &Report, build: &Report, most: &Report) -> Result<()> {
         let cached = build.cached(self.case.keys);
         let missing = least.cached(self.case.keys).into_iter().find(|name| !cached.contains(name));
@@ -304,7 +304,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Where a copy of the first daemon's root is to be, if this subject takes one.
+    /// Returns the path for a copy of the first daemon's root, if this subject needs one.
     fn copy_of_natural(&self) -> Option<PathBuf> {
         match self.subject {
             Subject::Natural => Some(self.dir.join("second")),
@@ -317,7 +317,7 @@ impl Bench<'_> {
         self.dir.join("newer")
     }
 
-    /// The first daemon's root and the converted one, which nothing has used yet.
+    /// Returns the first daemon's root and the converted one, both unused.
     fn roots(&self, made: &Made, converted: &Path) -> Result<Roots<'_>> {
         let newer = self.newer();
         let counted = if self.case.export.keeps_diff_ids() {
@@ -346,7 +346,7 @@ impl Bench<'_> {
         Source { case: self.case, context: &self.context }
     }
 
-    /// Writes the Dockerfile and the context, as they are at first or after the edit.
+    /// Writes the Dockerfile and the context, original or edited.
     fn write_source(&self, edited: bool) {
         let context = Context::create(&self.context);
         context.file("Dockerfile", self.world.fill_in(&(self.case.dockerfile)()));
@@ -357,7 +357,7 @@ impl Bench<'_> {
     }
 }
 
-/// Both builds took the same steps from the cache, as far as `keys` make them known.
+/// Checks that both builds had the same steps cached, of those that `keys` determine.
 pub(crate) fn ensure_same_steps(keys: Keys, first: &Report, second: &Report) -> Result<()> {
     let (expected, cached) = (first.cached(keys), second.cached(keys));
     ensure!(!expected.is_empty(), "the first daemon reports no step as cached");
@@ -370,7 +370,7 @@ pub(crate) fn ensure_same_steps(keys: Keys, first: &Report, second: &Report) -> 
     Ok(())
 }
 
-/// The daemon complains of nothing that a daemon with an empty root did not complain of.
+/// Checks that the daemon has no complaints that a daemon with an empty root does not have.
 fn ensure_only_known(known: &BTreeSet<String>, complaints: &BTreeSet<String>) -> Result<()> {
     let new: Vec<_> = complaints.difference(known).collect();
     ensure!(new.is_empty(), "the log has {new:#?}\nwhich an empty root does not cause: {known:#?}");

@@ -1,4 +1,4 @@
-//! Images without a cache: a root made of them is as one whose daemon has pulled them.
+//! Images without a cache: a root made from them is like one whose daemon has pulled them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,7 +34,7 @@ const FRONTEND: &str = "FROM scratch\nCOPY dockerfile-frontend /bin/dockerfile-f
 /// All steps need a tree, so the image is unpacked.
 const BUILD: &str = "RUN cat /base/file > /copy\n";
 
-/// What was pushed, and is in layouts too. Each is named by tag and digest.
+/// The pushed images, which are in layouts too. Each is named by tag and digest.
 struct Images {
     registry: Registry,
     base: String,
@@ -42,10 +42,10 @@ struct Images {
     frontend: String,
 }
 
-/// What skopeo writes an image as, in a file.
+/// The formats in which skopeo writes an image into a file.
 const FORMS: [&str; 2] = ["oci-archive", "docker-archive"];
 
-/// What a daemon says of a record that it pulled.
+/// A daemon's data about a pulled record.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
 struct Pulled {
     description: String,
@@ -69,7 +69,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     ensure!(pulled.len() > 1, "the natural root has {pulled:?}");
     daemon.stop()?;
 
-    // As SRC, whose layout tells the name, and as --image beside another.
+    // As SRC, whose layout has the name, and as --image beside another.
     let root = dir.join("root");
     let layout = |name: &str| dir.join(name).display().to_string();
     let frontend = format!("--image={}={}", images.frontend, layout("frontend"));
@@ -89,7 +89,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
         ensure_warm_from(world, &images, &bench, dir, form).with_context(|| form.to_owned())?;
     }
 
-    // Without a registry: what is named by digest is resolved, and nothing is pulled.
+    // Without a registry: references by digest are resolved, and nothing is pulled.
     let Images { registry, base, frontend, .. } = images;
     let registries = [registry.address().to_owned()];
     drop(registry);
@@ -130,7 +130,8 @@ impl Images {
     }
 }
 
-/// What a daemon does next costs the same on both roots: a build from the image, and from one with a layer more.
+/// The next builds cost the same on both roots: one from the image, and one from the image with another
+/// layer.
 fn ensure_shared(
     world: &World,
     images: &Images,
@@ -156,7 +157,7 @@ fn ensure_shared(
     Ok(())
 }
 
-/// An image in a file: its layers are warm by their content, also where the form gives it another manifest.
+/// An image in a file: its layers are warm by their content, even if the format changes its manifest.
 fn ensure_warm_from(
     world: &World,
     images: &Images,
@@ -186,7 +187,7 @@ fn convert(world: &World, root: &Path, words: &[&str]) -> Result<Value> {
     schema::run(command.args(words).arg(root))
 }
 
-/// The records that a daemon says it pulled.
+/// Returns the records that a daemon lists as pulled.
 fn records(daemon: &Daemon) -> Result<BTreeSet<Pulled>> {
     let du = run(daemon.buildctl().args(["du", "--format", "{{json .}}"]))?;
     let records: Option<Vec<Value>> = serde_json::from_str(&du)?;

@@ -1,8 +1,8 @@
 //! Steps with several results.
 //!
 //! No exporter from v0.11 to v0.32 writes more than one result with a record (`marshalItem` in
-//! `cache/remotecache/v1/utils.go`). But the format has room for several, and where two daemons ran
-//! the same step, not knowing of each other, their caches together have two.
+//! `cache/remotecache/v1/utils.go`). But the format allows several, and if two daemons ran the same step
+//! independently, their caches together have two.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,7 +30,7 @@ const CASE: Case = Case {
     keys: Keys::Provenance,
 };
 
-/// Steps that give something else each time they run, and one that does not.
+/// Steps with another result in each run, and one with the same result.
 const DOCKERFILE: &str = "
 FROM {registry}/busybox AS made
 RUN cat /proc/sys/kernel/random/uuid > /random
@@ -41,25 +41,24 @@ COPY --from=made /random /copied /
 COPY b /c
 ";
 
-/// How many steps of [`DOCKERFILE`] have a result of their own on each daemon.
+/// Number of steps of [`DOCKERFILE`] with a different result on each daemon.
 const DIFFERENT: usize = 4;
 
-/// How many of them are one key in the caches of two daemons. What is copied from a stage is known by
-/// its contents too, so the other two are a key for each, next to each other.
+/// Number of those that are one key in the caches of two daemons. Files copied from a stage are also found by
+/// content, so the other two are separate keys.
 const SHARED: usize = 2;
 
-/// What a daemon made.
+/// The output of a daemon.
 struct Made {
     cache: PathBuf,
     keys: PathBuf,
-    /// The file that no two daemons make alike.
+    /// A file that differs between daemons.
     random: Vec<u8>,
     warm: Report,
 }
 
-/// The caches of two daemons that built the same, given as two and united into one, make a state
-/// where the steps have both results. A daemon on it takes all steps from there, and the newest
-/// result of each.
+/// The caches of two daemons with the same build, given as two and united into one, make a state with both
+/// results of the steps. A daemon on it has all steps cached, with the newest result of each.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix(CASE.name).tempdir_in(world.scratch())?;
     let dir = dir.path();
@@ -120,8 +119,8 @@ fn make(world: &World, source: &Source<'_>, dir: &Path) -> Result<Made> {
     Ok(Made { cache, keys, random, warm })
 }
 
-/// Makes one cache of two in which no two records have the same digest: a record that both have gets
-/// the results and the inputs of both.
+/// Combines two caches into one in which no two records have the same digest: a record of both gets the
+/// results and the inputs of both.
 fn unite(first: &Path, second: &Path, united: &Path) -> Result<()> {
     run(Command::new("cp").arg("-a").arg(first).arg(united))?;
     run(Command::new("cp").arg("-a").arg(second.join("blobs")).arg(united))?;
@@ -154,7 +153,7 @@ fn united_config(first: &Value, second: &Value) -> Result<Value> {
     for config in [first, second] {
         let below = layers.len();
         for layer in list(config, "layers")? {
-            // Zero is left out of the JSON.
+            // Zero is omitted from the JSON.
             let parent = layer["parent"].as_i64().unwrap_or_default();
             let parent = if parent < 0 { parent } else { parent + i64::try_from(below)? };
             layers.push(json!({"blob": layer["blob"], "parent": parent}));
@@ -200,7 +199,7 @@ fn list<'a>(document: &'a Value, member: &str) -> Result<&'a Vec<Value>> {
     document[member].as_array().with_context(|| format!("no {member} in {document}"))
 }
 
-/// Adds to a list what it does not have.
+/// Adds a missing value to a list.
 fn push(list: &mut Value, value: Value) -> Result<()> {
     let list = list.as_array_mut().context("not a list")?;
     if value == json!([]) || !list.contains(&value) {

@@ -1,4 +1,4 @@
-//! Builds with an SBOM: the scan is a step of which no document about the build tells.
+//! Builds with an SBOM: the scan is a step that no document about the build lists.
 
 use std::path::Path;
 use std::process::Command;
@@ -41,8 +41,7 @@ ENTRYPOINT ["/bin/scan"]
 CMD ["--quiet"]
 "#;
 
-/// Of what is copied to scratch each platform has its own: a step that both share bears the name that one of them
-/// gave it, whichever came first.
+/// Each platform has its own copy to scratch: a shared step has the name that the first platform gave it.
 const DOCKERFILE: &str = "
 FROM --platform=$BUILDPLATFORM {registry}/busybox AS made
 ARG TARGETARCH
@@ -54,14 +53,14 @@ COPY a /a-$TARGETARCH
 COPY --from=made /made /made
 ";
 
-/// How a conversion ended.
+/// The result of a conversion.
 struct Converted {
     report: Value,
     warnings: String,
 }
 
 impl Converted {
-    /// The names of the scanners whose scans it says will run again.
+    /// Returns the names of the scanners whose scans are predicted to run again.
     fn scans(&self) -> Vec<&str> {
         let lost = self.report["lost"].as_array().into_iter().flatten();
         let scans = lost.filter(|lost| lost["reason"] == "sbom-scan");
@@ -91,7 +90,7 @@ fn convert(
 }
 
 /// A build with an SBOM, for two platforms, converts with every source of keys; with the image of the
-/// scanner at hand, the scans are as cached as on the daemon that did them.
+/// scanner, the scans are cached as on the daemon that ran them.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("sbom").tempdir_in(world.scratch())?;
     let dir = dir.path();
@@ -144,7 +143,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let found = convert(world, &image, &cache, &second, &images)?;
     ensure!(found.report["lost"].as_array().is_some_and(Vec::is_empty), "{:#}", found.report);
     ensure!(found.warnings.is_empty(), "{}", found.warnings);
-    // What was made from the builder's own root has all without the image.
+    // From the builder's own root, everything is found without the image.
     let found = convert(world, &first, &cache, &dir.join("root"), &[])?;
     ensure!(found.report["lost"].as_array().is_some_and(Vec::is_empty), "{:#}", found.report);
 

@@ -1,4 +1,4 @@
-//! What is not one cache of its own in one directory: inline caches, and several caches at once.
+//! Other forms than one separate cache in a directory: inline caches, and several caches at once.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::proof::ensure_same_steps;
 use crate::state::{self, State};
 use crate::world::World;
 
-/// Images that are exported with an inline cache.
+/// Images exported with an inline cache.
 pub(crate) const INLINE: &[Case] = &[
     inline_case("inline", || ORDINARY.into(), &["--export-cache=type=inline"]),
     inline_case(
@@ -38,7 +38,7 @@ const fn inline_case(
     }
 }
 
-/// The layers of the image do not lie on each other as in the build: `COPY --link`.
+/// The order of the image's layers differs from the build's: `COPY --link`.
 const ORDINARY: &str = r#"
 FROM {registry}/busybox AS build
 COPY a /src/a
@@ -68,8 +68,8 @@ fn context(context: &Context) {
     context.file("b", "b\n");
 }
 
-/// An image with an inline cache, in the archive that BuildKit itself writes, makes a state as warm
-/// as the daemon that imports the cache.
+/// An image with an inline cache, in BuildKit's own archive, makes a state as warm as the daemon that imports
+/// the cache.
 pub(crate) fn prove_inline(world: &World, case: &Case) -> Result<()> {
     let dir = tempfile::Builder::new().prefix(case.name).tempdir_in(world.scratch())?;
     let path = |name: &str| dir.path().join(name);
@@ -93,7 +93,7 @@ pub(crate) fn prove_inline(world: &World, case: &Case) -> Result<()> {
 
     let mut words = vec![format!("oci-archive:{}:latest", archive.display())];
     if !case.arguments.iter().any(|argument| argument.starts_with("platform=")) {
-        // As `docker save` wrote it, which has one platform.
+        // As `docker save` writes it, with one platform.
         let saved = format!("docker-archive:{}:app:latest", path("saved.tar").display());
         run(Command::new(world.tools.copier("skopeo")).args([
             "--insecure-policy",
@@ -107,7 +107,7 @@ pub(crate) fn prove_inline(world: &World, case: &Case) -> Result<()> {
         let root = path(&format!("root-{number}"));
         run(Command::new(&world.tools.oci2bk)
             .args(["convert", "--progress=plain"])
-            // Skopeo takes the image alone, without its provenance.
+            // Skopeo copies the image alone, without its provenance.
             .arg(format!("--keys={}", archive.display()))
             .arg(word)
             .arg(&root))?;
@@ -154,8 +154,8 @@ const fn branch(name: &'static str, dockerfile: fn() -> String) -> Case {
     }
 }
 
-/// Two caches that share stages make one state in which both builds are cached, and what they share
-/// is there once.
+/// Two caches with common stages make one state in which both builds are cached, and the common part is
+/// stored once.
 pub(crate) fn prove_branches(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("branches").tempdir_in(world.scratch())?;
     let path = |name: &str| dir.path().join(name);
@@ -203,9 +203,9 @@ pub(crate) fn prove_branches(world: &World) -> Result<()> {
     state::ensure_sound(&world.tools, &path("both"))
 }
 
-/// A cache that BuildKit exports to a registry and skopeo copies from there into an archive makes a
-/// state in which the build is cached as on the first daemon, with keys that buildx prints of the
-/// image in the registry into a pipe.
+/// A cache that BuildKit exports to a registry and skopeo copies into an archive makes a state in which the
+/// build is cached as on the first daemon, with keys that buildx prints for the image in the registry into a
+/// pipe.
 pub(crate) fn prove_registry(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("registry").tempdir_in(world.scratch())?;
     let path = |name: &str| dir.path().join(name);
@@ -243,7 +243,7 @@ pub(crate) fn prove_registry(world: &World) -> Result<()> {
     state::ensure_sound(&world.tools, &root)
 }
 
-/// Makes the context of `case` in a directory of its own below `dir`.
+/// Writes the context of `case` to a new directory below `dir`.
 fn write_source(world: &World, case: &Case, dir: &Path, edited: bool) -> PathBuf {
     let context = Context::create(&dir.join(if edited { "edited" } else { "context" }));
     context.file("Dockerfile", world.fill_in(&(case.dockerfile)()));

@@ -1,9 +1,9 @@
-//! What a root has is shared with what its daemon pulls and imports later: nothing of it is fetched,
-//! extracted or stored again.
+//! The layers of a root are shared with later pulls and imports of its daemon: nothing is fetched, extracted
+//! or stored again.
 //!
-//! CACHED says nothing of that. A daemon looks for a result by the key of its step, but for a layer by its
-//! chain and the name of its snapshot (`cache/manager.go`, `GetByBlob`). So what a build costs on a converted
-//! root is compared with what it costs on the natural one.
+//! CACHED does not show that. A daemon looks up a result by the key of its step, but a layer by its chain and
+//! the name of its snapshot (`cache/manager.go`, `GetByBlob`). So the cost of a build on a converted root is
+//! compared with that on the natural one.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,35 +21,34 @@ use crate::proof::tolerance;
 use crate::state;
 use crate::world::{GROWN, World};
 
-/// A daemon that collects measures its records at any time, and once for all: also those that it is just
-/// extracting.
+/// Garbage collection measures records at any time, and only once, including those that are being extracted.
 pub(crate) const NO_GC: &str = "[worker.oci]\n  gc = false\n";
 
-/// What a user does next on a builder that is warm.
+/// The next action of a user on a warm builder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scenario {
     /// Another Dockerfile on the same base image.
     OtherDockerfile,
-    /// An image of the base image and one step more, where the base image is named by its digest.
+    /// An image of the base image and another step, where the base image is named by its digest.
     BaseByDigest,
-    /// The same build on a base image that got one layer more.
+    /// The same build on a base image with another layer.
     GrownBase,
-    /// The edited build with one step more, and another builder's cache of the edited one imported.
+    /// The edited build with another step, and an import of another builder's cache of the edited build.
     NewerCache,
 }
 
-/// What a build made a daemon do.
+/// The work of a daemon for a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cost {
-    /// How many layers it extracted.
+    /// Number of layers extracted.
     pub(crate) extracted: usize,
-    /// How many layers it fetched, from the registry or the imported cache.
+    /// Number of layers fetched, from the registry or the imported cache.
     pub(crate) fetched: usize,
-    /// By how many bytes the records grew that `buildctl du` calls pulled or imported.
+    /// Growth in bytes of the records that `buildctl du` calls pulled or imported.
     pub(crate) stored: u64,
 }
 
-/// What a scenario costs on either root.
+/// The cost of a scenario on either root.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Compared {
     pub(crate) scenario: Scenario,
@@ -57,7 +56,7 @@ pub(crate) struct Compared {
     pub(crate) converted: Cost,
 }
 
-/// Two roots of one release, which nothing uses at the moment or changes here.
+/// Two unused roots of one release, which are not changed here.
 #[derive(Debug)]
 pub(crate) struct Roots<'a> {
     /// Starts the daemons.
@@ -65,24 +64,24 @@ pub(crate) struct Roots<'a> {
     pub(crate) case: &'a Case,
     /// For copies of the roots.
     pub(crate) dir: &'a Path,
-    /// Of the daemon that made the cache.
+    /// The root of the daemon that made the cache.
     pub(crate) natural: PathBuf,
-    /// Made of the cache.
+    /// The root converted from the cache.
     pub(crate) converted: PathBuf,
     /// The cache of the edited build, by a builder that has the other cache too.
     pub(crate) newer: PathBuf,
-    /// The layers that count, where these are not all: the layers of a base image do not if the export made
-    /// other archives of them.
+    /// The layers that count, if not all: the layers of a base image do not if the export made other archives
+    /// of them.
     pub(crate) counted: Option<BTreeSet<String>>,
 }
 
 impl Scenario {
-    /// In an order in which none makes the next cheaper. The first two find all that they need on a natural
-    /// root; the third needs a layer that the last does not.
+    /// In an order in which none makes the next cheaper. The first two find everything on a natural root; the
+    /// third needs a layer that the last does not.
     pub(crate) const ALL: [Self; 4] =
         [Self::OtherDockerfile, Self::BaseByDigest, Self::GrownBase, Self::NewerCache];
 
-    /// In words.
+    /// Returns its description.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::OtherDockerfile => "another Dockerfile on the base image",
@@ -92,8 +91,8 @@ impl Scenario {
         }
     }
 
-    /// What is built of a case: its Dockerfile, changed. None if the scenario needs a base image and the
-    /// case has none.
+    /// Returns the Dockerfile of a case, changed for the scenario. `None` if the scenario needs a base image
+    /// and the case has none.
     fn dockerfile(self, world: &World, case: &Case) -> Result<Option<String>> {
         let dockerfile = (case.dockerfile)();
         let Some(base) = Base::of(&dockerfile)? else {
@@ -118,7 +117,7 @@ struct Base<'a> {
     name: &'a str,
 }
 
-/// What the names of base images begin with.
+/// Prefix of the names of base images.
 const REGISTRY: &str = "{registry}/";
 
 impl<'a> Base<'a> {
@@ -138,12 +137,12 @@ impl<'a> Base<'a> {
     }
 }
 
-/// The text up to the next white space.
+/// Returns the text up to the next white space.
 fn name_in(text: &str) -> &str {
     text.split_whitespace().next().unwrap_or_default()
 }
 
-/// `text` with `suffix` after the name of each base image.
+/// Returns `text` with `suffix` after the name of each base image.
 fn each_base(text: &str, suffix: &str) -> String {
     let mut parts = text.split(REGISTRY);
     let mut changed = parts.next().unwrap_or_default().to_owned();
@@ -155,7 +154,7 @@ fn each_base(text: &str, suffix: &str) -> String {
 }
 
 impl Roots<'_> {
-    /// What each scenario that there is for the case costs.
+    /// Returns the cost of each scenario that applies to the case.
     pub(crate) fn compare(&self) -> Result<Vec<Compared>> {
         let natural = self.costs(&self.natural).context("on the natural root")?;
         let converted = self.costs(&self.converted).context("on the converted root")?;
@@ -165,7 +164,7 @@ impl Roots<'_> {
             .collect())
     }
 
-    /// What the scenarios cost one after the other, on a copy of the root.
+    /// Returns the costs of the scenarios one after the other, on a copy of the root.
     pub(crate) fn costs(&self, root: &Path) -> Result<Vec<(Scenario, Cost)>> {
         let dir = tempfile::tempdir_in(self.dir)?;
         let copy = dir.path().join("root");
@@ -218,7 +217,7 @@ impl Roots<'_> {
         })
     }
 
-    /// How many bytes the layers take that the daemon pulled or imported. It makes other records too that
+    /// Returns the size in bytes of the layers that the daemon pulled or imported. It also makes records that
     /// only a natural root has, such as the build context and the files of heredocs.
     fn stored(&self, daemon: &Daemon) -> Result<u64> {
         let kinds = match self.counted {
@@ -236,7 +235,7 @@ impl Roots<'_> {
 }
 
 impl Cost {
-    /// Whether it is not above `other`.
+    /// Returns whether it is not higher than `other`.
     pub(crate) fn is_covered_by(&self, other: &Self) -> bool {
         self.extracted <= other.extracted
             && self.fetched <= other.fetched
@@ -245,7 +244,7 @@ impl Cost {
 }
 
 impl Compared {
-    /// The build cost no more on the converted root than on the natural one.
+    /// Checks that the build cost no more on the converted root than on the natural one.
     pub(crate) fn ensure_shared(&self) -> Result<()> {
         let Self { scenario, natural, converted } = self;
         ensure!(

@@ -1,5 +1,4 @@
-//! The words that name a cache, and the places that caches come from: each makes a root on which the build is
-//! cached.
+//! The forms of SRC, and the places of caches: each makes a root on which the build is cached.
 
 use std::path::Path;
 use std::process::Command;
@@ -22,7 +21,7 @@ const CASE: Case = Case {
     })
 };
 
-/// Archives of the layout in `cache`, and the commands that make them.
+/// Archives of the layout in `cache`, and the commands that create them.
 const ARCHIVES: [&str; 6] = [
     "tar -C cache -cf plain.tar .",
     "tar -C cache -czf gzip.tar.gz .",
@@ -32,7 +31,7 @@ const ARCHIVES: [&str; 6] = [
     "tar --zstd -cf below.tar.zst cache",
 ];
 
-/// What names the cache; `{dir}` is the directory that has it, `{digest}` its own.
+/// SRC arguments; `{dir}` is the directory with the cache, `{digest}` its digest.
 const WORDS: [&str; 17] = [
     "{dir}/cache",
     "{dir}/cache:latest",
@@ -53,7 +52,7 @@ const WORDS: [&str; 17] = [
     "type=local,src={dir}/below.tar.zst,tag=latest",
 ];
 
-/// A build whose keys are kept, and what is cached when it is repeated.
+/// A build with its keys, and the steps cached when it is repeated.
 struct Bench<'w> {
     world: &'w World,
     dir: tempfile::TempDir,
@@ -89,7 +88,7 @@ impl<'w> Bench<'w> {
         self.dir.path()
     }
 
-    /// The cache that `word` names makes a root on which everything is cached.
+    /// Checks that everything is cached on a root made from the cache that `word` names.
     fn ensure_warm(&self, word: &str, number: usize) -> Result<()> {
         let root = self.path().join(format!("root-{number}"));
         run(Command::new(&self.world.tools.oci2bk)
@@ -138,7 +137,7 @@ pub(crate) fn prove_s3(world: &World) -> Result<()> {
         world,
         &[
             s3.clone(),
-            // A field with a semicolon is quoted for nobody: no shell is in between.
+            // A field with a semicolon is not quoted: there is no shell.
             format!("{s3},prefix=ci/app/,name=main;team/pr-7"),
             format!("{s3},prefix=old-,manifests_prefix=caches/,blobs_prefix=layers/"),
         ],
@@ -159,7 +158,7 @@ pub(crate) fn prove_s3(world: &World) -> Result<()> {
     {
         bench.ensure_warm(word, number).with_context(|| word.clone())?;
     }
-    // With prefixes of its own, and nothing else beside it.
+    // With its own prefixes, and nothing else beside it.
     let alone = bench.path().join("alone");
     std::fs::create_dir(&alone)?;
     for part in ["old-caches", "old-layers"] {

@@ -1,4 +1,4 @@
-//! Caches and keys of somebody else, together with honest ones, and what a daemon makes of the outcome.
+//! Untrusted caches and keys together with honest ones, and a daemon's behaviour on the result.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::process::run;
 use crate::proof::ensure_same_steps;
 use crate::world::World;
 
-/// The last release class whose exports state no selection of a mount of a whole input.
+/// The last release class whose exports have no selector for a mount of a whole input.
 const BEFORE_SELECTORS: &str = "v0.12.5";
 
 const HONEST: Case = Case::plain("honest", || {
@@ -35,7 +35,7 @@ RUN mkdir /other && echo other > /other/f && echo top > /f
 FROM {registry}/busybox
 ";
 
-/// Converts `sources`, and returns the exit code and what was said.
+/// Converts `sources`, and returns the exit code and the messages.
 fn convert(
     world: &World,
     arguments: &[&str],
@@ -51,7 +51,7 @@ fn convert(
     Ok((output.status.code(), String::from_utf8(output.stderr)?))
 }
 
-/// What a build of `case` on `root` has in its file `/out`.
+/// Returns the content of `/out` in a build of `case` on `root`.
 fn out(bench: &Bench<'_>, world: &World, case: &Case, root: &Path) -> Result<String> {
     let out = tempfile::tempdir_in(world.scratch())?;
     let output = Some(format!("type=local,dest={}", out.path().display()));
@@ -61,7 +61,8 @@ fn out(bench: &Bench<'_>, world: &World, case: &Case, root: &Path) -> Result<Str
     Ok(fs::read_to_string(out.path().join("out"))?)
 }
 
-/// A cache with one record and one layer, the tar of a file `/which`, that claims to be the layer `diff_id`.
+/// Creates a cache with one record and one layer, the tar of a file `/which`, that claims to be the layer
+/// `diff_id`.
 fn forged(layout: &Path, diff_id: Option<&str>) -> Result<()> {
     fs::create_dir_all(layout.join("blobs/sha256"))?;
     let store = |media_type: &str, bytes: &[u8]| -> Result<Value> {
@@ -89,14 +90,14 @@ fn forged(layout: &Path, diff_id: Option<&str>) -> Result<()> {
     Ok(fs::write(layout.join("index.json"), index.to_string())?)
 }
 
-/// The newest release and the previous one.
+/// Returns the newest release and the previous one.
 fn releases(world: &World) -> Result<[World; 2]> {
     let previous = Release::old(&world.tools, PREVIOUS).map_err(anyhow::Error::msg)?;
     Ok([world.clone(), world.on(previous)])
 }
 
-/// Two caches of somebody else that disagree about the diffID of a blob do not bring the blob into the builds of
-/// an honest cache, however blobs are stored, together or one after the other.
+/// Two untrusted caches that disagree about the diffID of a blob do not bring the blob into the builds of an
+/// honest cache, for every kind of blob storage, together or one after the other.
 pub(crate) fn prove_two_diff_ids(world: &World) -> Result<()> {
     let bench = bench(world, "two-diff-ids")?;
     let daemon = world.start(&bench.path("maker"))?;
@@ -145,7 +146,7 @@ fn lowest_diff_id(made: &Made) -> Result<String> {
     Ok(diff_id.as_str().context("its diffID")?.to_owned())
 }
 
-/// What another cache says of a blob, given first, does not come out of the builds of the honest one.
+/// Claims of another cache about a blob, given first, do not appear in the builds of the honest one.
 pub(crate) fn prove_annotations(world: &World) -> Result<()> {
     let bench = bench(world, "annotations")?;
     let daemon = world.start(&bench.path("maker"))?;
@@ -196,8 +197,8 @@ pub(crate) fn prove_annotations(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Provenance of the same step with another `source=` in a mount, which is in no digest, gives a cache that states no
-/// selection none.
+/// Provenance of the same step with another `source=` in a mount, which is in no digest, does not add a
+/// selection to a cache without one.
 pub(crate) fn prove_wrong_key(world: &World) -> Result<()> {
     let old = world.on(Release::old(&world.tools, BEFORE_SELECTORS).map_err(anyhow::Error::msg)?);
     let bench = bench(&old, "wrong-key")?;
@@ -223,7 +224,7 @@ pub(crate) fn prove_wrong_key(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Makes the mounts of another input select `directory`; how many there are.
+/// Makes the mounts of another input select `directory`; returns their number.
 fn select(value: &mut Value, directory: &str) -> usize {
     match value {
         Value::Array(values) => values.iter_mut().map(|value| select(value, directory)).sum(),

@@ -1,5 +1,5 @@
-//! Roots of daemons before v0.33.1, on a daemon of today: what the old one unpacked is not shared any more,
-//! since nobody had checked it, until it is compared with its layers and mended.
+//! Roots of daemons before v0.33.1 on a current daemon: layers unpacked by the old one are not shared any
+//! more, because they were not checked, until they are compared with their blobs and mended.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::sharing::{Cost, Roots, Scenario};
 use crate::state;
 use crate::world::World;
 
-/// The world with the daemon before the change.
+/// Returns the world with a daemon from before the change.
 fn previous(world: &World) -> Result<World> {
     Ok(world.on(Release::old(&world.tools, PREVIOUS).map_err(anyhow::Error::msg)?))
 }
@@ -30,7 +30,7 @@ fn copy(from: &Path, to: PathBuf) -> Result<PathBuf> {
     Ok(to)
 }
 
-/// Runs `oci2bk verify --trees` with more arguments on a root that has to be sound.
+/// Runs `oci2bk verify --trees` with more arguments on a root that must be sound.
 fn verify(world: &World, root: &Path, arguments: &[&str]) -> Result<Value> {
     schema::run(
         Command::new(&world.tools.oci2bk)
@@ -40,8 +40,8 @@ fn verify(world: &World, root: &Path, arguments: &[&str]) -> Result<Value> {
     )
 }
 
-/// A root of the previous release costs on today's daemon what it cost on its own, if it was mended or the
-/// same cache was converted into it; and more if not, or the proof would see nothing.
+/// A root of the previous release costs the same on the current daemon as on its own, if it was mended or the
+/// same cache was converted into it; and more otherwise, or the test would prove nothing.
 pub(crate) fn prove_mended(world: &World) -> Result<()> {
     let old = previous(world)?;
     let bench = bench(&old, "upgraded")?;
@@ -102,7 +102,7 @@ pub(crate) fn prove_mended(world: &World) -> Result<()> {
         }
     }
 
-    // Steps are found as before, by either release, and all of it can be removed.
+    // Both releases find steps as before, and all of it can be removed.
     for (world, root) in [(&old, &mended), (world, &mended), (world, &merged), (&old, &merged)] {
         let daemon = world.start(root)?;
         let warm = bench.build(&daemon, &YESTERDAY, false)?;
@@ -122,8 +122,8 @@ const ON_GOOD: Case =
     Case::plain("on-good", || "FROM {registry}/good\nRUN cp /which /out\n".into());
 const ON_BAD: Case = Case::plain("on-bad", || "FROM {registry}/bad\nRUN cp /which /out\n".into());
 
-/// An image that gives its layer the diffID of another image's layer, on which a daemon of the previous
-/// release has built, puts nothing into the builds of the other image that is converted afterwards.
+/// An image that claims the diffID of another image's layer for its own, built on by a daemon of the previous
+/// release, adds nothing to the builds of the other image when that is converted later.
 pub(crate) fn prove_lie(world: &World) -> Result<()> {
     let old = previous(world)?;
     let bench = bench(world, "lie")?;
@@ -167,8 +167,8 @@ pub(crate) fn prove_lie(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// A daemon of today that was killed leaves databases without lists of free pages. They are read, and
-/// added to.
+/// A current daemon that was killed leaves databases without lists of free pages. They can be read and
+/// extended.
 pub(crate) fn prove_killed(world: &World) -> Result<()> {
     let bench = bench(world, "killed")?;
     let root = bench.path("root");

@@ -13,7 +13,7 @@ pub(crate) fn serve() -> Result<String> {
     let address = format!("http://{}", listener.local_addr()?);
     std::thread::spawn(move || {
         for connection in listener.incoming().flatten() {
-            // A client that hangs up early shows in its own build.
+            // A client that disconnects early fails in its own build.
             let _ = respond(&connection);
         }
     });

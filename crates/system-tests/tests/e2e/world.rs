@@ -1,4 +1,4 @@
-//! What all cases share: the tools, a scratch directory, and the base images in a registry.
+//! Shared setup of all cases: the tools, a scratch directory, and the base images in a registry.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::registry::Registry;
 use crate::tools::Tools;
 use crate::web;
 
-/// A shell in an image of its own, with a user that COPY --chown can name.
+/// A shell in its own image, with a user for COPY --chown.
 const BUSYBOX: &str = r#"
 FROM scratch
 COPY busybox /bin/busybox
@@ -28,18 +28,18 @@ ENV PATH=/bin
 
 const DEBIAN: &str = "FROM scratch\nADD debian.tar /\n";
 
-/// An image that adds steps to the build that starts from it.
+/// An image that adds steps to builds on it.
 const ONBUILD: &str = "
 FROM {registry}/busybox
 ONBUILD COPY onbuild.txt /from-onbuild
 ONBUILD RUN cp /from-onbuild /made-onbuild
 ";
 
-/// The base images, and the tag of each that has one layer more.
+/// The base images, and for each a tag with one more layer.
 const BASES: [(&str, &str); 3] = [("busybox", BUSYBOX), ("debian", DEBIAN), ("onbuild", ONBUILD)];
 pub(crate) const GROWN: &str = "grown";
 
-/// The surroundings of the cases.
+/// The setup of the cases.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
     /// With the daemon of `release`.
@@ -48,7 +48,7 @@ pub(crate) struct World {
     shared: Arc<Shared>,
 }
 
-/// What the daemons of all releases use.
+/// Shared by the daemons of all releases.
 #[derive(Debug)]
 struct Shared {
     // Dropped before the directory below it.
@@ -75,7 +75,7 @@ impl World {
         })
     }
 
-    /// The same with the daemon of another release.
+    /// Returns the same with the daemon of another release.
     pub(crate) fn on(&self, release: Release) -> Self {
         Self { tools: release.tools.clone(), release, shared: Arc::clone(&self.shared) }
     }
@@ -84,12 +84,12 @@ impl World {
         self.shared.scratch.path()
     }
 
-    /// The address of the registry, the part of an image name before the first slash.
+    /// Returns the address of the registry, the part of an image name before the first slash.
     pub(crate) fn registry(&self) -> &str {
         self.shared.registry.address()
     }
 
-    /// The digest of the manifest of a base image.
+    /// Returns the digest of the manifest of a base image.
     pub(crate) fn base_digest(&self, name: &str) -> Result<&str> {
         let digest = self.shared.bases.get(name);
         digest.map(String::as_str).with_context(|| format!("there is no base image {name}"))
@@ -99,7 +99,7 @@ impl World {
         self.start_with(&self.tools, root)
     }
 
-    /// The same with this at the beginning of its configuration.
+    /// Starts a daemon with this text at the beginning of its configuration.
     pub(crate) fn start_configured(&self, root: &Path, configuration: &str) -> Result<Daemon> {
         Daemon::start_configured(&self.tools, root, &[self.registry()], configuration)
     }
@@ -109,7 +109,7 @@ impl World {
         Daemon::start(tools, root, &[self.registry()])
     }
 
-    /// A Dockerfile with the addresses of this run filled in.
+    /// Returns a Dockerfile with the addresses of this run filled in.
     pub(crate) fn fill_in(&self, dockerfile: &str) -> String {
         dockerfile.replace("{registry}", self.registry()).replace("{web}", &self.shared.web)
     }
@@ -123,7 +123,7 @@ fn push_bases(
 ) -> Result<BTreeMap<&'static str, String>> {
     let context = Context::create(&dir.join("context"));
     std::fs::copy(&tools.busybox, context.dir().join("busybox"))?;
-    // The tarball is large: hard-linked where it can be.
+    // The tarball is large: hard-linked if possible.
     let tarball = context.dir().join("debian.tar");
     let source = tools.debian.canonicalize()?;
     std::fs::hard_link(&source, &tarball)

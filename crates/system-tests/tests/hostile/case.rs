@@ -1,4 +1,4 @@
-//! What a case is: layers, and what has to come of them.
+//! A case: layers, and their expected outcome.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub(crate) const ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 pub(crate) struct Blob {
     pub(crate) bytes: Vec<u8>,
     pub(crate) media_type: &'static str,
-    /// What it unpacks to, for the diffID.
+    /// The uncompressed archive, for the diffID.
     pub(crate) tar: Vec<u8>,
 }
 
@@ -31,7 +31,7 @@ impl Blob {
         Self { bytes: zstd(&tar), media_type: ZSTD, tar }
     }
 
-    /// The same blob with other bytes.
+    /// Returns the same blob with other bytes.
     pub(crate) fn with_bytes(self, bytes: Vec<u8>) -> Self {
         Self { bytes, ..self }
     }
@@ -59,25 +59,25 @@ pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).unwrap()
 }
 
-/// What has to come of the layers of a case.
+/// The expected outcome of the layers of a case.
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {
-    /// All unpack, and the last has these names, in the order of bytes.
+    /// All unpack, and the last has these names, sorted by bytes.
     Unpacks(Vec<String>),
-    /// The last is refused, with an error whose messages have this text.
+    /// The last is rejected, with an error whose messages contain this text.
     Refused(&'static str),
 }
 
-/// What containerd makes of the layers.
+/// containerd's behaviour with the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Containerd {
-    /// The same: equal trees, or it refuses too.
+    /// The same: equal trees, or an error too.
     Same,
-    /// It unpacks what we refuse. Why that is better.
+    /// It unpacks what we reject. The text says why rejecting is better.
     Unpacks(&'static str),
-    /// It refuses what we unpack. Why ours is right.
+    /// It rejects what we unpack. The text says why unpacking is right.
     Refuses(&'static str),
-    /// Something not to be tried. Why.
+    /// It must not be tried. The text is the reason.
     NotTried(&'static str),
 }
 
@@ -85,18 +85,18 @@ type Layers = dyn Fn(&Path) -> Vec<Blob> + Send + Sync;
 
 /// Hostile layers.
 pub(crate) struct Case {
-    /// `item::case`, of which the first is a heading of `docs/hostile-input.md`.
+    /// `item::case`; the item is a heading of `docs/hostile-input.md`.
     pub(crate) name: String,
     pub(crate) outcome: Outcome,
     pub(crate) containerd: Containerd,
-    /// Makes the layers, the lowest first, from the path of a directory that nothing may touch.
+    /// Makes the layers, lowest first, given the path of a directory that must stay untouched.
     pub(crate) layers: Box<Layers>,
     /// Values for `--limit`.
     pub(crate) limits: Vec<&'static str>,
 }
 
 impl Case {
-    /// One layer that unpacks to these names.
+    /// Creates a case with one layer that unpacks to these names.
     pub(crate) fn unpacks<B: Into<Blob>>(
         name: &str,
         names: &[&str],
@@ -106,7 +106,7 @@ impl Case {
         Self::new(name, Outcome::Unpacks(names), move |outside| vec![layer(outside).into()])
     }
 
-    /// One layer that is refused.
+    /// Creates a case with one layer that is rejected.
     pub(crate) fn refused<B: Into<Blob>>(
         name: &str,
         text: &'static str,
@@ -129,7 +129,7 @@ impl Case {
         }
     }
 
-    /// The same case on another layer.
+    /// Returns the same case on top of another layer.
     pub(crate) fn on<B: Into<Blob>>(self, below: impl Fn() -> B + Send + Sync + 'static) -> Self {
         let Self { name, outcome, containerd, layers, limits } = self;
         let layers = Box::new(move |outside: &Path| {
@@ -149,13 +149,13 @@ impl Case {
         self
     }
 
-    /// The heading of its item.
+    /// Returns the heading of its item.
     pub(crate) fn item(&self) -> &str {
         self.name.split_once("::").map_or(&self.name, |(item, _)| item)
     }
 }
 
-/// A path as an entry has it.
+/// Returns a path as bytes for an entry.
 pub(crate) fn text(path: &Path) -> &[u8] {
     use std::os::unix::ffi::OsStrExt as _;
     path.as_os_str().as_bytes()

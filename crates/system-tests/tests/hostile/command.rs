@@ -1,4 +1,4 @@
-//! Layers through `oci2bk convert`, in a cache that has nothing else.
+//! Layers through `oci2bk convert`, in a cache that has only them.
 
 use std::fs;
 use std::path::Path;
@@ -12,9 +12,9 @@ use crate::case::{Blob, Case, Outcome};
 use crate::sandbox::{Sandbox, names};
 use crate::unpacker::check;
 
-/// How much memory the command may have for its data, in KiB. What it maps to read is not in it.
+/// Memory limit for the data of the command, in KiB. Memory mapped for reading is not included.
 const MEMORY: u32 = 96 << 10;
-/// How many seconds of processor time it may take.
+/// Limit on its processor time, in seconds.
 const SECONDS: u32 = 60;
 
 /// Converts a cache with the layers of a case.
@@ -24,7 +24,7 @@ pub(crate) fn prove(case: &Case) -> Result<()> {
     let layers = (case.layers)(&sandbox.outside());
     write_layout(&layout, &layers)?;
     let root = sandbox.target("root");
-    // ulimit bounds the process itself, so that more memory or time than that is an error.
+    // ulimit limits the process itself, so exceeding memory or time is an error.
     let output = Command::new("sh")
         .args(["-c", r#"ulimit -d "$1" && ulimit -t "$2" && shift 2 && exec "$@""#, "sh"])
         .args([MEMORY.to_string(), SECONDS.to_string()])
@@ -45,13 +45,13 @@ pub(crate) fn prove(case: &Case) -> Result<()> {
         let left = names(&root)?;
         ensure!(left == ["buildkitd.lock"], "it left {left:?}");
     }
-    // Of a chain, the last.
+    // The last one of a chain.
     let fs = root.join(format!("runc-overlayfs/snapshots/snapshots/{}/fs", layers.len()));
     check(&case.outcome, outcome, &fs)
 }
 
-/// Writes a cache in image-manifest style of one step, whose result is a chain of these layers: one that
-/// was run, so that a daemon has unpacked them. Its key lies beside them.
+/// Writes a cache in image-manifest style of one step, whose result is a chain of these layers: a RUN step,
+/// so that a daemon has unpacked them. Its key is beside them.
 fn write_layout(layout: &Path, layers: &[Blob]) -> Result<()> {
     fs::create_dir_all(layout.join("blobs/sha256"))?;
     fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;

@@ -1,4 +1,4 @@
-//! containerd's own applier, and how ours compares with it.
+//! containerd's own applier, and a comparison with ours.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -26,11 +26,11 @@ impl Applier {
     pub(crate) fn start(refstate: &Path) -> Result<Self> {
         let mut child = Command::new(refstate)
             .arg("layers")
-            // Programs of the host that containerd prefers to its own decompression if it finds
-            // them; they take some streams for whole that are not.
+            // Programs of the host that containerd prefers to its own decompression if they exist; they
+            // accept some truncated streams.
             .env("CONTAINERD_DISABLE_PIGZ", "1")
             .env("CONTAINERD_DISABLE_IGZIP", "1")
-            // What it logs is not about the comparison.
+            // Its log is not relevant.
             .stderr(Stdio::null())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -40,7 +40,7 @@ impl Applier {
         Ok(Self { child, pipes: Mutex::new((pipes.0, BufReader::new(pipes.1))) })
     }
 
-    /// Applies the blob in a file; why it was refused.
+    /// Applies the blob in a file; returns why it was rejected.
     fn apply(&self, blob: &Path, fs: &Path, lowers: &[PathBuf]) -> Result<Result<(), String>> {
         let Ok(mut pipes) = self.pipes.lock() else { bail!("another test failed") };
         let (requests, answers) = &mut *pipes;
@@ -59,7 +59,7 @@ impl Drop for Applier {
     }
 }
 
-/// Compares what becomes of the layers of a case.
+/// Compares the results for the layers of a case.
 pub(crate) fn prove(case: &Case, containerd: &Applier) -> Result<()> {
     let sandbox = Sandbox::new()?;
     let layers = (case.layers)(&sandbox.outside());
@@ -75,12 +75,12 @@ pub(crate) fn prove(case: &Case, containerd: &Applier) -> Result<()> {
     Ok(())
 }
 
-/// What became of the last layer that was tried: ours, and containerd's.
+/// The results for the last layer that was tried: ours, and containerd's.
 #[derive(Debug)]
 pub(crate) struct Outcomes {
     ours: Result<(), String>,
     theirs: Result<(), String>,
-    /// How many layers both unpacked, to equal trees.
+    /// Number of layers that both unpacked, to equal trees.
     pub(crate) equal: usize,
 }
 
@@ -89,7 +89,7 @@ impl Outcomes {
         self.ours.is_ok() == self.theirs.is_ok()
     }
 
-    /// Whether containerd fails where an implied directory is needed only for a moment, and a lower
+    /// Returns whether containerd fails because an implied directory is needed only for a moment, and a lower
     /// layer has something else in its place: see the known differences in docs/format/unpack.md.
     pub(crate) fn is_known_difference(&self) -> bool {
         self.ours.is_ok()
@@ -105,7 +105,7 @@ impl Outcomes {
     }
 }
 
-/// Unpacks a chain of layers twice, up to the first that is refused, and fails if the trees differ.
+/// Unpacks a chain of layers twice, up to the first that is rejected, and fails if the trees differ.
 pub(crate) fn compare(
     sandbox: &Sandbox,
     layers: &[Blob],

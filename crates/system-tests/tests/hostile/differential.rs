@@ -1,7 +1,7 @@
-//! Generated chains of layers, compared with what containerd's applier makes of them.
+//! Generated chains of layers, compared with the results of containerd's applier.
 //!
-//! The seed is fixed, so that a run can be repeated; `PROPTEST_CASES` says how many chains. What
-//! fails is shrunk to the smallest chain that fails.
+//! The seed is fixed, so that a run can be repeated; `PROPTEST_CASES` sets the number of chains. A failure is
+//! shrunk to the smallest chain that fails.
 
 use std::cell::Cell;
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::case::Blob;
 use crate::containerd::{Applier, compare};
 use crate::sandbox::Sandbox;
 
-/// How many chains, unless `PROPTEST_CASES` says.
+/// Number of chains, unless `PROPTEST_CASES` is set.
 const CHAINS: u32 = 600;
 
 /// Compares chains of generated layers.
@@ -42,7 +42,7 @@ pub(crate) fn prove(containerd: &Applier) -> Result<()> {
     Ok(())
 }
 
-/// How many layers unpack, to equal trees.
+/// Returns the number of layers that unpack, to equal trees.
 fn compare_chain(chain: &[(Vec<Entry>, Ending)], containerd: &Applier) -> Result<usize> {
     let sandbox = Sandbox::new()?;
     let layers: Vec<_> = chain.iter().map(|(entries, ending)| layer(entries, *ending)).collect();
@@ -52,7 +52,7 @@ fn compare_chain(chain: &[(Vec<Entry>, Ending)], containerd: &Applier) -> Result
     Ok(outcomes.equal)
 }
 
-/// How an archive ends.
+/// The end of an archive.
 #[derive(Debug, Clone, Copy)]
 enum Ending {
     Whole,
@@ -128,7 +128,7 @@ enum Kind {
     Other(u8),
 }
 
-/// What an entry says beside its header block, or in another form of it.
+/// Attributes of an entry outside its header block, or in another form of it.
 #[derive(Debug, Clone)]
 enum Extra {
     Pax(&'static str, &'static str),
@@ -147,7 +147,7 @@ enum Extra {
     Size(i64),
 }
 
-/// Few names, so that entries meet each other.
+/// Few names, so that entries affect each other.
 fn path() -> impl Strategy<Value = String> {
     let component = prop_oneof![
         20 => select(&["a", "b", "c", "d", "a-b"][..]),
@@ -207,7 +207,8 @@ fn extra() -> impl Strategy<Value = Extra> {
         4 => (select(&["mtime", "atime"][..]), time).prop_map(|(key, time)| Extra::Pax(key, time)),
         4 => (xattr, select(&["v", "value", "yy"][..]))
             .prop_map(|(key, value)| Extra::Pax(key, value)),
-        // All ones for the group are refused in a directory that is only implied: see the known differences in docs/format/unpack.md.
+        // All ones for the group are rejected in an implied directory: see the known differences in
+        // docs/format/unpack.md.
         2 => (select(&["uid", "gid"][..]), id).prop_map(|(key, id)| Extra::Pax(key, id)),
         1 => Just(Extra::Pax("uid", "4294967295")),
         2 => path().prop_map(|path| Extra::Path("path", path)),
@@ -230,7 +231,7 @@ fn entry() -> impl Strategy<Value = Entry> {
     let mode = select(&[0o644, 0o755, 0o4755, 0o2755, 0o1777, 0o600, 0][..]);
     let owner = (select(&[0, 1, 1000][..]), select(&[0, 5][..]));
     let extras = prop_oneof![3 => Just(Vec::new()), 1 => vec(extra(), 1..4)];
-    // What is not a directory mostly has a name of its own, or few layers would unpack.
+    // Files that are not directories mostly have unique names, or few layers would unpack.
     let leaf = prop_oneof![9 => select(&["/f", "/g", "/h"][..]), 1 => Just("")];
     let link = prop_oneof![3 => select(&["/l", "/m"][..]), 1 => Just("")];
     let leaves = (leaf, link);
@@ -247,7 +248,7 @@ fn entry() -> impl Strategy<Value = Entry> {
 }
 
 impl Entry {
-    /// The name that the header block gives.
+    /// Returns the name in the header block.
     fn name(&self) -> Vec<u8> {
         match &self.kind {
             Kind::Whiteout(whiteout) => {

@@ -1,11 +1,11 @@
-//! Hostile layers: each case of the table ([`cases`]) is tried on the unpacker, on `oci2bk convert`
-//! as a whole, and on containerd's own applier for comparison.
+//! Hostile layers: each case of the table ([`cases`]) runs on the unpacker, on `oci2bk convert` as a whole,
+//! and on containerd's own applier for comparison.
 //!
-//! Whatever a layer says, nothing outside the target changes, memory and time stay bounded, and the
-//! outcome is containerd's or a named error. `docs/hostile-input.md` has the table.
+//! With any layer, nothing outside the target changes, memory and time stay bounded, and the result is
+//! containerd's or a named error. `docs/hostile-input.md` has the table.
 //!
-//! All of it needs root, for owners and devices, and the comparisons the tools of `scripts/oracle`;
-//! without, they are shown as ignored, unless `OCI2BK_REQUIRE_ORACLE` is set.
+//! All tests require root, for owners and devices, and the comparisons the tools of `scripts/oracle`; without
+//! them, they are shown as ignored, unless `OCI2BK_REQUIRE_ORACLE` is set.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

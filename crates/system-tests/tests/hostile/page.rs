@@ -6,7 +6,7 @@ use crate::case::{Case, Containerd, Outcome};
 
 const PAGE: &str = include_str!("../../../../docs/hostile-input.md");
 
-/// The row of a case.
+/// Returns the row of a case.
 fn row(case: &Case) -> String {
     let name = case.name.split_once("::").map_or(&*case.name, |(_, name)| name);
     let outcome = match &case.outcome {

@@ -1,4 +1,4 @@
-//! A place for a target beside things that nothing may touch.
+//! A place for a target beside files that must stay untouched.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,17 +8,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
-/// How much a file system needs for the largest cases.
+/// Minimum space of a file system for the largest cases.
 const ROOM: u64 = 1 << 30;
 
-/// Where sandboxes are: in memory if there is room, since hundreds of conversions wait for the disk.
+/// Returns the directory of sandboxes: in memory if there is enough, since hundreds of conversions would wait
+/// for the disk.
 fn scratch() -> PathBuf {
     let memory = Path::new("/dev/shm");
     let roomy = rustix::fs::statvfs(memory).is_ok_and(|fs| fs.f_bavail * fs.f_frsize >= ROOM);
     if roomy { memory.to_owned() } else { std::env::temp_dir() }
 }
 
-/// Everything of a file that an archive could change, but for the time of reading it.
+/// All attributes of a file that an archive could change, except the access time.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
     /// Mode, owner, links, size, modification and change time.
@@ -26,7 +27,7 @@ struct State {
     content: Vec<u8>,
 }
 
-/// A directory with files of all kinds, which has to stay as it is, and room for targets beside it.
+/// A directory with files of all kinds, which must stay unchanged, and space for targets beside it.
 pub(crate) struct Sandbox {
     directory: TempDir,
     before: BTreeMap<PathBuf, State>,
@@ -47,17 +48,17 @@ impl Sandbox {
         Ok(Self { directory, before })
     }
 
-    /// The directory that nothing may touch.
+    /// Returns the directory that must stay untouched.
     pub(crate) fn outside(&self) -> PathBuf {
         self.directory.path().join("outside")
     }
 
-    /// A path for a target. Its parent is there, it is not.
+    /// Returns a path for a target. Its parent exists, the target does not.
     pub(crate) fn target(&self, name: &str) -> PathBuf {
         self.directory.path().join("targets").join(name)
     }
 
-    /// A new, empty directory for the files of a snapshot.
+    /// Creates a new, empty directory for the files of a snapshot.
     pub(crate) fn snapshot(&self, name: &str) -> Result<PathBuf> {
         let path = self.target(name);
         fs::create_dir(&path)?;
@@ -65,7 +66,7 @@ impl Sandbox {
         Ok(path)
     }
 
-    /// Fails if anything changed but the targets.
+    /// Fails if anything except the targets changed.
     pub(crate) fn ensure_untouched(&self) -> Result<()> {
         let after = states(&self.outside())?;
         ensure!(after == self.before, "was {:#?}, is {after:#?}", self.before);
@@ -110,7 +111,7 @@ fn states(root: &Path) -> Result<BTreeMap<PathBuf, State>> {
     Ok(states)
 }
 
-/// The names below `root`, in the order of bytes.
+/// Returns the names below `root`, sorted by bytes.
 pub(crate) fn names(root: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     let mut pending = vec![root.to_owned()];

@@ -12,7 +12,7 @@ use oci2bk::unpack::{Layer, Placement, unpack};
 use crate::case::{Blob, Case, Outcome};
 use crate::sandbox::{Sandbox, names};
 
-/// Unpacks and settles `blob` into `fs`, on `lowers`, the nearest first.
+/// Unpacks and settles `blob` into `fs`, on top of `lowers`, nearest first.
 pub(crate) fn apply(blob: &Blob, fs: &Path, lowers: &[PathBuf], limits: &Limits) -> Result<()> {
     let mut file = tempfile::tempfile()?;
     std::io::Write::write_all(&mut file, &blob.bytes)?;
@@ -59,14 +59,14 @@ pub(crate) fn prove(case: &Case) -> Result<()> {
         }
         lowers.insert(0, fs);
     }
-    // What was made can be removed.
+    // The result can be removed.
     for fs in lowers {
         fs::remove_dir_all(fs)?;
     }
     Ok(())
 }
 
-/// Compares an outcome with what is expected; `fs` is the tree.
+/// Compares an outcome with the expected one; `fs` is the tree.
 pub(crate) fn check(expected: &Outcome, outcome: Result<(), String>, fs: &Path) -> Result<()> {
     match (expected, outcome) {
         (Outcome::Unpacks(expected), Ok(())) => {

@@ -1,4 +1,4 @@
-//! Key sources that lie where a cache lies.
+//! Key sources beside a cache.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -17,7 +17,7 @@ fn provenance() -> PathBuf {
     fixture(FIXTURES[0].0).join(FIXTURES[0].1)
 }
 
-/// A directory with the cache of the fixture `index` as `cache`.
+/// Creates a directory with the cache of the fixture `index` as `cache`.
 fn place() -> TempDir {
     let temp = tempfile::tempdir().unwrap();
     for (path, (_, content)) in contents(copy(FIXTURES[0].0).path()) {
@@ -39,7 +39,7 @@ fn put(source: &Path, at: &Path) {
     fs::copy(source, at).unwrap();
 }
 
-/// A conversion without a named source, in `place`, that only plans.
+/// Runs a conversion in `place` without named sources, as a dry run.
 fn planned(place: &Path, cache: &str) -> Output {
     let root = place.join("root");
     run(|command| {
@@ -47,7 +47,7 @@ fn planned(place: &Path, cache: &str) -> Output {
     })
 }
 
-/// The sources that were used, and what was said.
+/// Returns the sources used, and the messages.
 fn used(output: &Output) -> (Vec<Value>, String) {
     let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
     (
@@ -107,7 +107,7 @@ fn nothing_else_is_looked_at() {
         let (keys, said) = used(&planned(place.path(), "cache"));
         assert!(keys.is_empty(), "{name}: {keys:?} {said}");
     }
-    // Nor is a link followed, or a FIFO waited for.
+    // Links are not followed, and FIFOs are not waited for.
     let place = place();
     symlink(provenance(), place.path().join("provenance.json")).unwrap();
     let fifo = place.path().join("metadata.json");
@@ -132,7 +132,7 @@ fn what_cannot_be_read_there_is_left_out_with_a_warning() {
     fs::write(place.path().join("keys.json"), "").unwrap();
     let huge = fs::File::create(place.path().join("cache/provenance.json")).unwrap();
     huge.set_len(1 << 40).unwrap();
-    // An archive of which something could be unpacked is not looked into.
+    // An archive that would have to be unpacked is not read.
     let image = fixture("../crates/oci2bk/tests/data/history/one.dockerbuild");
     put(&image, &place.path().join("provenance.json"));
     put(&provenance(), &place.path().join("out/provenance.json"));
@@ -149,7 +149,7 @@ fn what_cannot_be_read_there_is_left_out_with_a_warning() {
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }
-    // Named, it is an error.
+    // If named, it is an error.
     let root = place.path().join("root");
     let output = run(|command| {
         let file = place.path().join("metadata.json");

@@ -41,14 +41,14 @@ fn run(arguments: impl FnOnce(&mut Command) -> &mut Command) -> Output {
     output
 }
 
-/// What a run that must end well prints on stdout.
+/// Returns the stdout of a run that must succeed.
 fn done(arguments: impl FnOnce(&mut Command) -> &mut Command) -> String {
     let output = run(arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What a run that must fail with `code` prints on stderr.
+/// Returns the stderr of a run that must fail with `code`.
 fn fails(code: i32, arguments: impl FnOnce(&mut Command) -> &mut Command) -> String {
     let output = run(arguments);
     let text = String::from_utf8(output.stderr).unwrap();
@@ -66,7 +66,7 @@ fn attach(layout: &Path, source: &Path) -> String {
     done(|command| command.args(["keys", "attach"]).arg(layout).arg("--keys").arg(source))
 }
 
-/// What `cache` becomes.
+/// The root converted from `cache`.
 #[derive(PartialEq)]
 struct Root {
     /// Paths with modes and content, without the databases of the cache records and the solver.
@@ -74,7 +74,7 @@ struct Root {
     solver: SolverCache,
     /// The cache records, without their descriptions.
     records: Records,
-    /// What `buildctl du --verbose` would show of each record.
+    /// The description that `buildctl du --verbose` would show for each record.
     descriptions: Vec<Option<String>>,
 }
 
@@ -122,7 +122,7 @@ fn contents(top: &Path) -> Contents {
     found
 }
 
-/// A copy of the cache of a fixture.
+/// Copies the cache of a fixture.
 fn copy(name: &str) -> TempDir {
     let temp = tempfile::tempdir().unwrap();
     let cache = fixture(name).join("cache");
@@ -146,14 +146,14 @@ fn blob(layout: &Path, digest: &Value) -> Value {
     serde_json::from_slice(&fs::read(layout.join("blobs/sha256").join(hex)).unwrap()).unwrap()
 }
 
-/// The entries of `index.json` for keys.
+/// Returns the entries of `index.json` for keys.
 fn entries_of_keys(layout: &Path) -> Vec<Value> {
     let index = index(layout);
     let entries = index["manifests"].as_array().unwrap().iter();
     entries.filter(|entry| entry["artifactType"] == MEDIA_TYPE).cloned().collect()
 }
 
-/// The solver's cache without the results of keys that `other` has no result of.
+/// Returns the solver's cache without the results of keys for which `other` has no result.
 fn with_results_of(solver: &SolverCache, other: &SolverCache) -> SolverCache {
     let mut solver = solver.clone();
     solver.results.retain(|key, _| other.results.contains_key(key));
@@ -164,9 +164,9 @@ fn with_results_of(solver: &SolverCache, other: &SolverCache) -> SolverCache {
     solver
 }
 
-// The root is the same byte for byte, but for what only the ops tell: the name of a step, of which
-// a keys file has the first word, describes layers that the cache itself does not; and what a step
-// lies on is the result of a step without one in the export.
+// The root is the same byte for byte, except for what only the ops tell: the name of a step, of which a keys
+// file has only the first word, describes layers that the cache itself does not; and the layers below a step
+// are the result of a step without one in the export.
 #[test]
 fn a_keys_file_and_attached_keys_are_as_good_as_the_source() {
     for (name, source) in FIXTURES {
@@ -185,14 +185,14 @@ fn a_keys_file_and_attached_keys_are_as_good_as_the_source() {
         for root in [
             converted(&cache, Some(&file)),
             converted(layout.path(), None),
-            // Attached to one copy of the cache, good for another.
+            // Attached to one copy of the cache, valid for another.
             converted(&cache, Some(layout.path())),
         ] {
             assert_eq!(root.descriptions, expected.descriptions, "{name}");
             assert_eq!(root.solver, with_results_of(&expected.solver, &root.solver), "{name}");
             assert!(root.files == expected.files && root.records == expected.records, "{name}");
         }
-        // The source has better names, and comes first.
+        // The source has better names, and takes precedence.
         let both = converted(layout.path(), Some(&source));
         assert!(both == converted(&cache, Some(&source)), "{name}: another root");
     }
@@ -233,7 +233,7 @@ fn nothing_but_digests_releases_and_kinds_of_steps_is_written() {
                     text.starts_with("sha256:") && text.len() == 71
                         || text.starts_with(r#"{"Type":"buildkit.merge.v0","Merge":{"inputs":["#)
                         || ["v0.18", "v0.17", "v0.13", "v0.11", "long"].contains(&&*text)
-                        // That of the daemon which made the fixtures.
+                        // The daemon that made the fixtures.
                         || ["v0.32.0", "v0.33.0"].contains(&&*text)
                         || ["RUN", "COPY", "MKDIR", "MKFILE", "RM", "MERGE"].contains(&&*text),
                     "{name}: {text}"
@@ -287,7 +287,7 @@ fn attaching_twice_changes_nothing() {
     }
 }
 
-/// A keys file with half of the ops of another.
+/// Writes a keys file with half of the ops of another.
 fn half(of: &Path, file: &Path) {
     let mut document: Value = serde_json::from_slice(&fs::read(of).unwrap()).unwrap();
     let ops = document["ops"].as_array_mut().unwrap();
@@ -305,7 +305,7 @@ fn newer_keys_replace_ours_and_leave_what_others_attached() {
     half(&whole, &part);
     attach(layout.path(), &part);
 
-    // Another tool lists a signature of the cache, and knows members that we do not.
+    // Another tool lists a signature of the cache, and has members that we do not know.
     let signature = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json",
         "digest": format!("sha256:{}", "5".repeat(64)), "size": 5, "artifactType": "signature"});
     let mut top = index(layout.path());
@@ -376,7 +376,7 @@ fn a_tag_is_given_but_never_taken_away() {
     assert_eq!(entries_of_keys(layout.path()).len(), 1);
 }
 
-/// Whether skopeo is installed. A suite that has to be complete sets `OCI2BK_REQUIRE_ORACLE`.
+/// Returns whether skopeo is installed. A suite that must be complete sets `OCI2BK_REQUIRE_ORACLE`.
 fn has_skopeo() -> bool {
     let found = Command::new("skopeo").arg("--version").output().is_ok();
     if !found {
@@ -487,7 +487,7 @@ fn attached_keys_that_were_tampered_with_are_refused() {
         command.args(["convert", "--dry-run"]).arg(layout.path()).arg(root.path())
     });
     assert!(error.contains("is damaged"), "{error}");
-    // Lost in a partial copy, they are as if never attached.
+    // Missing from a partial copy, they are as if never attached.
     fs::remove_file(&path).unwrap();
     let words = ["convert", "--dry-run", "--require-keys"];
     fails(4, |command| command.args(words).arg(layout.path()).arg(root.path()));
@@ -508,7 +508,7 @@ fn a_layout_that_another_program_writes_to_is_left_alone() {
     assert!(contents(layout.path()) == before);
 }
 
-/// Puts another cache into `layout` under the tag of the one that is there, as an export does.
+/// Puts another cache into `layout` under the existing tag, as an export does.
 fn export_again(layout: &Path, number: usize) {
     let mut top = index(layout);
     let mut cache = blob(layout, &top["manifests"][0]["digest"]);
@@ -543,7 +543,7 @@ fn keys_of_caches_that_were_replaced_go_when_others_are_attached() {
         assert_eq!(keys["subject"]["digest"], entries[0]["digest"]);
     }
 
-    // Those of a cache that has another tag stay, and so does what others attached.
+    // Keys of a cache with another tag stay, and so does what others attached.
     let mut top = index(layout.path());
     let mut old = top["manifests"][0].clone();
     old["annotations"][tag] = "release".into();
@@ -557,7 +557,7 @@ fn keys_of_caches_that_were_replaced_go_when_others_are_attached() {
     assert_eq!(entries_of_keys(layout.path()).len(), 2);
     assert!(index(layout.path())["manifests"].as_array().unwrap().contains(&signature));
 
-    // The blobs of what was replaced may be gone, as after an export with reset=true.
+    // The blobs of a replaced cache can be missing, as after an export with reset=true.
     let keys = entries_of_keys(layout.path());
     for entry in &keys {
         let hex = entry["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();

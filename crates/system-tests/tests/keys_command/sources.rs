@@ -1,4 +1,4 @@
-//! Key sources in the forms in which people have them.
+//! Key sources in the forms that people have.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ fn provenance() -> PathBuf {
     fixture(FIXTURES[0].0).join(FIXTURES[0].1)
 }
 
-/// The keys file that is made of a source.
+/// Returns the keys file made from a source.
 fn keys_of(source: &Path) -> String {
     done(|command| command.arg("keys").arg(source).args(["-o", "-"]))
 }
@@ -62,7 +62,7 @@ fn provenance_is_taken_however_it_is_wrapped() {
         assert!(error.contains(said), "{error}");
     }
 
-    // Compressed, whatever it is.
+    // Compressed, of any type.
     for (program, ending) in [("gzip", "gz"), ("zstd", "zst"), ("xz", "xz")] {
         let packed = Command::new(program).arg("-c").arg(&plain).output();
         let Ok(packed) = packed.map(|output| output.stdout) else { continue };
@@ -97,7 +97,7 @@ fn keys_come_out_of_pipes() {
             assert!(output.stdout == expected.as_bytes(), "{script}");
         }
     }
-    // An archive, with the layout in a directory of it.
+    // An archive with the layout in a subdirectory.
     let image = fixture(FIXTURES[1].0).join(FIXTURES[1].1);
     let expected = keys_of(&image);
     let parent = image.parent().unwrap().display();
@@ -271,7 +271,7 @@ fn stdin_is_refused_as_two_sources_before_anything_is_read() {
         let error = fails(2, |command| command.args(words));
         assert!(error.contains("stdin is named as several key sources"), "{words:?}: {error}");
     }
-    // Once is right, wherever it stands.
+    // Once is valid, in any position.
     let error = fails(3, |command| command.args(["keys", "-", "no such file", "-o", "-"]));
     assert!(!error.contains("several"), "{error}");
 }

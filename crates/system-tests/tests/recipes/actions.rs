@@ -1,5 +1,5 @@
-//! `examples/github-actions`: checked by actionlint; its own steps, run one after another, make the
-//! cache that all other recipes take.
+//! `examples/github-actions`: checked by actionlint; its own steps, run one after another, make the cache for
+//! all other recipes.
 
 use std::fs;
 use std::process::Command;
@@ -14,10 +14,10 @@ use crate::world::{World, example};
 
 const WORKFLOW: &str = "warm-cache.yml";
 
-/// The step whose outcome a sandbox has already.
+/// The step whose result a sandbox has already.
 const INSTALLATION: &str = "Install oci2bk";
 
-/// What calls a plug-in of Docker's client.
+/// A script that runs a plug-in of Docker's client.
 const DOCKER: &str = "#!/bin/sh\n[ \"$1\" = buildx ] && shift\nexec buildx \"$@\"\n";
 
 /// Runs the steps of the workflow on the project.

@@ -1,5 +1,5 @@
-//! `.github/workflows`: checked by actionlint; the job that looks for a release of BuildKit finds one that
-//! there is no shape of, and no other.
+//! `.github/workflows`: checked by actionlint; the job that looks for a release of BuildKit finds one without
+//! a shape, and no other.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,7 +16,7 @@ use crate::world::World;
 const WORKFLOWS: &str = ".github/workflows";
 const ALARM: &str = "buildkit.yml";
 
-/// A release that will not be soon.
+/// A release in the distant future.
 const UNKNOWN: &str = "v0.999.0";
 
 pub(crate) fn prove(world: &World) -> Result<()> {
@@ -31,7 +31,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let workflow = world.yaml(&workflows.join(ALARM))?;
     let known = buildkitd_release();
     let cases = [
-        // A tag of something else, and a candidate, are newer by their names only.
+        // A tag of something else, and a candidate, are newer only by their names.
         (&[known, "dockerfile/9.9.9", "v0.999.0-rc1"][..], "", ""),
         (&["v0.9.3", UNKNOWN, known], "", UNKNOWN),
         (&[known], known, known),
@@ -46,7 +46,8 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// The release that the first job hands on if the project has these tags, and this release was asked for.
+/// Returns the release that the first job passes on if the project has these tags, and this release was
+/// requested.
 fn found_of(world: &World, workflow: &Value, tags: &[&str], asked: &str) -> Result<String> {
     let dir = tempfile::tempdir_in(world.scratch())?;
     let git = dir.path().join("git");

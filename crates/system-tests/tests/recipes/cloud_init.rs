@@ -1,4 +1,4 @@
-//! `examples/cloud-init`: validated by cloud-init, and run as the script that cloud-init makes of it.
+//! `examples/cloud-init`: validated by cloud-init, and run as the script that cloud-init generates from it.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use testkit::process::run;
 use crate::sandbox::Sandbox;
 use crate::world::{PLACEHOLDER, World, example};
 
-/// Makes of `runcmd` what the module of that name has the system run.
+/// Turns `runcmd` into the script that the module of that name runs.
 const SHELLIFY: &str = "import sys, yaml\nfrom cloudinit.util import shellify\n\
     sys.stdout.write(shellify(yaml.safe_load(open(sys.argv[1]))['runcmd']))\n";
 

@@ -1,5 +1,4 @@
-//! `examples/dockerfile`: built by a daemon; the state in the image that comes out makes another one
-//! warm.
+//! `examples/dockerfile`: built by a daemon; the state in the resulting image makes another one warm.
 
 use std::fs;
 use std::path::Path;
@@ -30,8 +29,8 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     world.ensure_warm(&image.join("var/lib/buildkit"))
 }
 
-/// An image in place of BuildKit's own, which no registry here has: with what the command under test,
-/// which is not static, is linked with. Returns its name.
+/// Pushes an image that replaces BuildKit's own, which no registry here has: with the libraries of the
+/// command under test, which is not static. Returns its name.
 fn push_base(world: &World, daemon: &Daemon, context: &Path) -> Result<String> {
     let name = format!("{}/buildkit:latest", world.registry());
     let libraries = context.join("root");

@@ -1,5 +1,5 @@
-//! `examples/ec2-image-builder`: the recipe is held against Amazon's own schema; the component has the
-//! form of a component, and its commands are run, phase by phase.
+//! `examples/ec2-image-builder`: the recipe is validated against Amazon's own schema; the component has a
+//! component's form, and its commands are run, phase by phase.
 
 use std::process::Command;
 
@@ -27,7 +27,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     world.ensure_warm(&sandbox.state())
 }
 
-/// The commands of all steps, in the order in which they run.
+/// Returns the commands of all steps, in execution order.
 fn scripts(component: &Value) -> Result<Vec<String>> {
     for member in ["name", "description"] {
         ensure!(component[member].is_string(), "the component has no {member}");
@@ -52,7 +52,7 @@ fn scripts(component: &Value) -> Result<Vec<String>> {
     Ok(scripts)
 }
 
-/// Puts in the parameters: the cache, and else their defaults.
+/// Sets the parameters: the cache, and the defaults of the others.
 fn fill_in(script: &str, component: &Value, cache: &str) -> Result<String> {
     let mut script = script.to_owned();
     for parameter in component["parameters"].as_array().into_iter().flatten() {

@@ -1,5 +1,5 @@
-//! What `examples/` and `docs/` tell people to do works: each recipe is checked by the program that it is
-//! for and run in a [`sandbox`], and a real daemon on what comes out is warm.
+//! The instructions in `examples/` and `docs/` work: each recipe is checked by its program and run in a
+//! [`sandbox`], and a real daemon on the result is warm.
 //!
 //! Without root or the tools of `scripts/oracle` and `scripts/recipes` the recipes are shown as ignored,
 //! unless `OCI2BK_REQUIRE_ORACLE` is set.
@@ -33,7 +33,7 @@ use testkit::trials::{Suite, alone};
 
 use crate::world::World;
 
-/// What shows that a recipe works.
+/// A test that a recipe works.
 type Proof = fn(&World) -> anyhow::Result<()>;
 
 const RECIPES: [(&str, Proof); 9] = [
@@ -48,7 +48,7 @@ const RECIPES: [(&str, Proof); 9] = [
     ("alarm", alarm::prove),
 ];
 
-/// What shows that pages are right; needs no daemon.
+/// A test that pages are correct, without a daemon.
 type PageProof = fn() -> anyhow::Result<()>;
 
 const PAGES: [(&str, PageProof); 5] = [

@@ -1,5 +1,5 @@
-//! `examples/packer`: validated as it is, with the builder for Amazon that this Packer has in it; run
-//! over SSH on a sandbox.
+//! `examples/packer`: validated as it is, with the builder for Amazon that this Packer includes; run over SSH
+//! on a sandbox.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -14,7 +14,7 @@ use crate::world::{World, example};
 
 const PASSWORD: &str = "sandbox";
 
-/// The machine that Packer finds instead of one that Amazon starts.
+/// Returns a source that replaces the machine from Amazon.
 fn null_source(port: &str) -> String {
     format!(
         "source \"null\" \"builder\" {{\n  ssh_host     = \"127.0.0.1\"\n  ssh_port     = {port}\n  \
@@ -80,7 +80,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Nothing can be reported from here, and the process must not outlive its owner.
+        // Errors cannot be reported here, and the process must not outlive its owner.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,5 @@
-//! The pages of the repository: every link leads to a file, and to a heading of it if it names one.
+//! The pages of the repository: every link leads to an existing file, and to an existing heading if it names
+//! one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,18 +7,18 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Where there are pages; those in the root itself are pages, too.
+/// Directories with pages, in addition to the repository's root.
 const DIRECTORIES: [&str; 5] = ["benches", "docs", "examples", "fixtures", "oracle"];
 
-/// What the site is made of.
+/// The table of contents of the site.
 const SUMMARY: &str = "docs/SUMMARY.md";
 
-/// The root of the repository.
+/// Returns the root of the repository.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").components().collect()
 }
 
-/// A page without its blocks of code.
+/// Returns a page without its blocks of code.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut in_code = false;
     text.lines().filter(move |line| {
@@ -27,17 +28,17 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A line without its inline code.
+/// Returns a line without its inline code.
 fn without_code(line: &str) -> String {
     line.split('`').step_by(2).collect()
 }
 
-/// What the links in a line lead to.
+/// Returns the targets of the links in a line.
 fn targets(line: &str) -> impl Iterator<Item = &str> {
     line.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next())
 }
 
-/// The anchors that a forge and mdBook give to the headings of a page.
+/// Returns the anchors that a forge and mdBook give to the headings of a page.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let headings = prose(text).filter(|line| line.starts_with('#'));
@@ -53,7 +54,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// All pages, relative to the root.
+/// Returns all pages, relative to the root.
 fn pages() -> Result<Vec<PathBuf>> {
     let root = repository();
     let mut pages = Vec::new();
@@ -79,7 +80,7 @@ fn pages() -> Result<Vec<PathBuf>> {
     Ok(pages)
 }
 
-/// The path in the repository that a link on `page` names.
+/// Returns the path in the repository that a link on `page` names.
 fn resolve(page: &Path, link: &str) -> Option<PathBuf> {
     let mut resolved = page.parent()?.to_owned();
     for component in Path::new(link).components() {
@@ -127,7 +128,7 @@ pub(crate) fn prove_links() -> Result<()> {
     Ok(())
 }
 
-/// The files of ours that pages name are there, as far as they name them from the root on.
+/// Files of the repository that pages name by their full path exist.
 pub(crate) fn prove_paths() -> Result<()> {
     let root = repository();
     let mut gone = Vec::new();
@@ -147,7 +148,7 @@ pub(crate) fn prove_paths() -> Result<()> {
     Ok(())
 }
 
-/// The site has every page but those about itself.
+/// The site has every page except those about itself.
 pub(crate) fn prove_summary() -> Result<()> {
     let summary = fs::read_to_string(repository().join(SUMMARY))?;
     let listed: BTreeSet<_> = summary

@@ -1,4 +1,4 @@
-//! The table of releases in the answers is that of the code, and says what is checked with which daemon.
+//! The table of releases in the FAQ matches the code, and says which daemon is tested for what.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,11 +8,11 @@ use oci2bk::release::{CLASSES, Class, Version};
 
 use crate::pages::repository;
 
-/// Where the table is.
+/// The page with the table.
 const PAGE: &str = "docs/faq.md";
-/// Where what `scripts/matrix` measured is.
+/// The page with the results of `scripts/matrix`.
 const MEASURED: &str = "docs/compatibility.md";
-/// What says of which releases the suite has daemons besides the newest.
+/// The source that names the daemons of the suite other than the newest.
 const SUITE: &str = include_str!("../e2e/matrix.rs");
 const HEAD: &str = "| releases that name steps alike | daemons that were run |";
 
@@ -28,8 +28,7 @@ pub(crate) fn prove() -> Result<()> {
     Ok(())
 }
 
-/// How many steps were found: by the same daemon again, after converting for its release, and for the
-/// newest.
+/// Number of steps found: by the same daemon again, after converting for its release, and for the newest.
 struct Measured(BTreeMap<Version, [String; 3]>);
 
 impl Measured {
@@ -73,7 +72,7 @@ fn row(class: &Class, measured: &Measured) -> Result<String> {
     if checks.is_empty() {
         checks.push("its sources were read; no daemon was run".to_owned());
     }
-    // Where daemons of one range found different numbers, all of them.
+    // If daemons of one range found different numbers, all of them.
     let found = |column: usize| {
         let cells = daemons.iter().filter_map(|version| {
             let counts = measured.0.get(version)?;
@@ -93,14 +92,14 @@ fn row(class: &Class, measured: &Measured) -> Result<String> {
     ))
 }
 
-/// The release that the suite calls by this name.
+/// Returns the release with this name in the suite.
 fn of_suite(name: &str) -> Result<Version> {
     let start = format!("pub(crate) const {name}: &str = \"");
     let version = SUITE.lines().find_map(|line| line.strip_prefix(&start)?.strip_suffix("\";"));
     Ok(version.with_context(|| format!("the suite has no {name}"))?.parse()?)
 }
 
-/// The releases whose daemons `scripts/matrix` runs.
+/// Returns the releases whose daemons `scripts/matrix` runs.
 fn daemons_made() -> Result<BTreeSet<Version>> {
     let mut versions = versions_in("oracle", "buildkit-", "")?;
     let pins = fs::read_to_string(repository().join("oracle/buildkit/go.mod"))?;
@@ -109,7 +108,7 @@ fn daemons_made() -> Result<BTreeSet<Version>> {
     Ok(versions)
 }
 
-/// The versions in the names of what is in a directory.
+/// Returns the versions in the names of a directory's entries.
 fn versions_in(directory: &str, before: &str, after: &str) -> Result<BTreeSet<Version>> {
     let mut versions = BTreeSet::new();
     for entry in fs::read_dir(repository().join(directory)).context(directory.to_owned())? {

@@ -1,4 +1,4 @@
-//! The machine that a recipe bakes: this one, with directories of its own in a few places.
+//! The machine that a recipe bakes: this one, with its own directories in a few places.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,10 +10,10 @@ use tempfile::TempDir;
 
 use crate::world::World;
 
-/// The directories that the machine has for itself.
+/// The machine's own directories.
 const PLACES: [&str; 5] = ["/usr/local/bin", "/var/lib", "/var/tmp", "/var/cache", "/srv"];
 
-/// Mounts the directories over this machine's, for the program that it runs then and nobody else.
+/// Mounts the directories over this machine's, only for the program that it runs then.
 const ENTER: &str = r#"
 base=$1; shift
 for place in /usr/local/bin /var/lib /var/tmp /var/cache /srv; do mount --bind "$base$place" "$place"; done
@@ -21,10 +21,10 @@ export HOME="$base/home" PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:
 exec "$@"
 "#;
 
-/// All are root here.
+/// Every user is root here.
 const SUDO: &str = "#!/bin/sh\nexec \"$@\"\n";
 
-/// Remembers which units are active. The unit is the last word.
+/// Remembers which units are active. The unit is the last argument.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 echo "$*" >>"$HOME/systemctl.log"
 for unit; do :; done
@@ -43,7 +43,7 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    /// A machine where root may use the registry of `world`, with oci2bk and regctl if `installed`.
+    /// Creates a machine where root may use the registry of `world`, with oci2bk and regctl if `installed`.
     pub(crate) fn new(world: &World, name: &str, installed: bool) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix(name).tempdir_in(world.scratch())?;
         let sandbox = Self { dir };
@@ -61,29 +61,29 @@ impl Sandbox {
         Ok(sandbox)
     }
 
-    /// Where a path of the machine is on this one.
+    /// Returns the path on this machine of a path in the sandbox.
     pub(crate) fn outside(&self, path: &str) -> PathBuf {
         self.dir.path().join(path.trim_start_matches('/'))
     }
 
-    /// Root's home on the machine, which is the same path on both.
+    /// Returns root's home on the machine, which is the same path on both.
     pub(crate) fn home(&self) -> PathBuf {
         self.dir.path().join("home")
     }
 
-    /// The root of its buildkitd.
+    /// Returns the root of its buildkitd.
     pub(crate) fn state(&self) -> PathBuf {
         self.outside("/var/lib/buildkit")
     }
 
-    /// A directory for the files that the recipe is run from.
+    /// Creates a directory for the recipe's files.
     pub(crate) fn workspace(&self) -> Result<PathBuf> {
         let workspace = self.dir.path().join("workspace");
         fs::create_dir_all(&workspace)?;
         Ok(workspace)
     }
 
-    /// A program that runs on the machine.
+    /// Returns a command that runs on the machine.
     pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--", "sh", "-euc", ENTER, "sh"]);

@@ -1,7 +1,6 @@
-//! The sessions on pages are run: what stands behind `$` in blocks marked `console`, one block after
-//! another, in a directory with a cache and its provenance. They must print what the page says, where
-//! `…` stands for anything in a line, a line `...` for any lines, and `[exit code 5]` for an exit code
-//! other than 0.
+//! The sessions on pages are run: the commands after `$` in blocks marked `console`, one block after another,
+//! in a directory with a cache and its provenance. Their output must match the page, where `…` matches
+//! anything in a line, a line `...` any lines, and `[exit code 5]` an exit code other than 0.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +13,7 @@ use crate::pages::repository;
 
 pub(crate) const PAGES: [&str; 3] = ["baking", "what-is-where", "troubleshooting"];
 
-/// A command and what it prints.
+/// A command and its output.
 #[derive(Debug, Default)]
 struct Exchange<'a> {
     command: &'a str,
@@ -42,7 +41,7 @@ fn exchanges(page: &str) -> Vec<Exchange<'_>> {
     exchanges
 }
 
-/// Whether lines are what a page says.
+/// Returns whether the printed lines match the page.
 fn agree(said: &[&str], printed: &[&str]) -> bool {
     match said.split_first() {
         None => printed.is_empty(),
@@ -65,16 +64,16 @@ fn agree_line(said: &str, printed: &str) -> bool {
     }
 }
 
-/// Runs the sessions of the page of this name.
+/// Runs the sessions of the page with this name.
 pub(crate) fn prove(page: &str) -> Result<()> {
     let dir = tempfile::Builder::new().prefix(page).tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let fixture = repository().join("fixtures/index");
     run(Command::new("cp").arg("-r").arg(fixture.join("cache")).arg(dir.path()))?;
-    // The type of a key source is detected from its content: pages call it by either name.
+    // The type of a key source is detected from its content: pages use either name.
     for name in ["provenance.json", "metadata.json"] {
         fs::copy(fixture.join("keys/provenance.json"), dir.path().join(name))?;
     }
-    // What is typed is the name of the command.
+    // The typed word is the name of the command.
     let programs = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let program = Path::new(env!("CARGO_BIN_EXE_oci2bk-under-test"));
     std::os::unix::fs::symlink(program, programs.path().join("oci2bk"))?;

@@ -1,4 +1,4 @@
-//! The site that mdBook makes of the pages, and the diagrams in it.
+//! The site that mdBook generates from the pages, and the diagrams in it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ use testkit::process::run;
 use crate::pages::repository;
 use crate::world::World;
 
-/// Every link of the site leads to a file of it, and to an element of it if it names one.
+/// Every link of the site leads to one of its files, and to an existing element if it names one.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("site").tempdir_in(world.scratch())?;
     let mdbook = world.tool("mdbook/bin/mdbook")?;
@@ -39,7 +39,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
 }
 
 fn broken_links(page: &Path) -> Result<Vec<String>> {
-    // These two have pages within them that lie elsewhere.
+    // These two include pages from other directories.
     if ["print.html", "404.html"].iter().any(|name| page.ends_with(name)) {
         return Ok(Vec::new());
     }
@@ -66,7 +66,7 @@ fn broken_links(page: &Path) -> Result<Vec<String>> {
     Ok(broken)
 }
 
-/// The committed diagrams are those that are drawn from their text.
+/// The committed diagrams match their source text.
 pub(crate) fn prove_diagrams() -> Result<()> {
     let committed = repository().join("docs/diagrams");
     let drawn = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;

@@ -1,4 +1,4 @@
-//! `examples/systemd`: verified by systemd, and what the units start is run.
+//! `examples/systemd`: verified by systemd, and the commands of the units are run.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use testkit::process::run;
 use crate::sandbox::Sandbox;
 use crate::world::{World, example};
 
-/// The daemon's own unit, which the examples are ordered by.
+/// The daemon's own unit, which the order of the examples refers to.
 const BUILDKIT: &str = "[Unit]\nDescription=BuildKit\n[Service]\nExecStart=/usr/local/bin/oci2bk\n";
 
 pub(crate) fn prove(world: &World) -> Result<()> {
@@ -25,7 +25,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
             .arg(units.join(name))
             .output()?;
         let said = String::from_utf8_lossy(&output.stderr);
-        // It speaks of this machine's own units, too.
+        // It also reports this machine's own units.
         let ours: Vec<_> = said.lines().filter(|line| line.contains(name)).collect();
         ensure!(ours.is_empty(), "{ours:#?}");
         ensure!(output.status.success(), "{name}: {said}");

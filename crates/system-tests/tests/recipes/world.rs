@@ -1,5 +1,5 @@
-//! What all recipes share: a project whose cache lies in a registry with its keys, as the workflow of
-//! `examples/github-actions` pushed it.
+//! Shared setup of all recipes: a project whose cache is in a registry with its keys, as pushed by the
+//! workflow of `examples/github-actions`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +14,10 @@ use testkit::{Daemon, Registry, Tools};
 
 use crate::actions;
 
-/// What the recipes call the cache.
+/// The name of the cache in the recipes.
 pub(crate) const PLACEHOLDER: &str = "registry.example.com/team/app-cache:latest";
 
-/// Needs no base image, so that builds ask no registry.
+/// Without a base image, so that builds do not need a registry.
 const DOCKERFILE: &str = r#"FROM scratch
 COPY busybox /bin/busybox
 RUN ["/bin/busybox", "--install", "-s", "/bin"]
@@ -25,7 +25,7 @@ COPY app /app
 RUN cat /app/* > /made && rm /app/one
 "#;
 
-/// How many steps that is.
+/// Its number of steps.
 const STEPS: usize = 4;
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct World {
     scratch: TempDir,
 }
 
-/// The programs that only this suite takes.
+/// The programs that only this suite needs.
 const EXTRA: [&str; 7] = [
     "recipes/packer",
     "recipes/actionlint",
@@ -48,7 +48,7 @@ const EXTRA: [&str; 7] = [
 ];
 
 impl World {
-    /// Finds what the recipes take, or says what is missing.
+    /// Finds the tools of the recipes, or says which one is missing.
     pub(crate) fn locate(oci2bk: &Path) -> Result<Tools, String> {
         let tools = Tools::locate(oci2bk)?;
         for name in EXTRA {
@@ -80,22 +80,22 @@ impl World {
         self.scratch.path()
     }
 
-    /// The address of the registry, the part of an image name before the first slash.
+    /// Returns the address of the registry, the part of an image name before the first slash.
     pub(crate) fn registry(&self) -> &str {
         self.registry.address()
     }
 
-    /// The name of the cache in the registry.
+    /// Returns the name of the cache in the registry.
     pub(crate) fn cache(&self) -> String {
         format!("{}/team/app-cache:latest", self.registry())
     }
 
-    /// The directory of the sources that the cache is of.
+    /// Returns the directory of the cache's sources.
     pub(crate) fn project(&self) -> PathBuf {
         self.scratch().join("project")
     }
 
-    /// A tool of this suite.
+    /// Returns a tool of this suite.
     pub(crate) fn tool(&self, name: &str) -> Result<PathBuf> {
         self.tools.extra(name, "scripts/test").map_err(anyhow::Error::msg)
     }
@@ -112,7 +112,7 @@ impl World {
         Ok(())
     }
 
-    /// A YAML document as JSON.
+    /// Converts a YAML document to JSON.
     pub(crate) fn yaml(&self, path: &Path) -> Result<Value> {
         const CONVERT: &str =
             "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";
@@ -121,8 +121,7 @@ impl World {
         serde_json::from_str(&json).with_context(|| path.display().to_string())
     }
 
-    /// A daemon that was first started on `root` takes every step of the project from there and
-    /// fetches nothing.
+    /// A daemon that first started on `root` has every step of the project cached and fetches nothing.
     pub(crate) fn ensure_warm(&self, root: &Path) -> Result<()> {
         let daemon = self.start(root)?;
         let project = self.project();
@@ -152,7 +151,7 @@ impl World {
     }
 }
 
-/// The directory of a recipe.
+/// Returns the directory of a recipe.
 pub(crate) fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name)
 }

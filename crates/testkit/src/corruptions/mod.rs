@@ -1,5 +1,5 @@
-//! Ways to corrupt a converted root, one for each field of every database and each kind of file, and what becomes
-//! of each: `oci2bk verify` finds it, or no daemon minds.
+//! Ways to corrupt a converted root, one for each field of every database and each kind of file, with their
+//! outcome: `oci2bk verify` finds it, or no daemon is affected.
 
 mod files;
 mod metadata;
@@ -23,47 +23,49 @@ use bkstate::state::State;
 
 /// The database with the records, in a root.
 const RECORDS: &str = "runc-overlayfs/metadata_v2.db";
-/// The one with content, snapshots and leases.
+/// The database with content, snapshots and leases.
 const METADATA: &str = "runc-overlayfs/containerdmeta.db";
-/// The one of the snapshotter.
+/// The database of the snapshotter.
 const SNAPSHOTS: &str = "runc-overlayfs/snapshots/metadata.db";
-/// The solver's.
+/// The database of the solver.
 const SOLVER: &str = "cache.db";
 
 /// A way to corrupt a root.
 pub struct Corruption {
-    /// What is done.
+    /// A description of the change.
     pub name: &'static str,
-    /// What becomes of it.
+    /// The outcome.
     pub outcome: Outcome,
     change: Change,
 }
 
-/// What becomes of a corruption of a root that no daemon has used.
+/// The outcome of a corruption of a root that no daemon has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// `verify` finds damage of this kind.
     Found(&'static str),
-    /// `verify --trees` does.
+    /// `verify --trees` finds damage of this kind.
     InTrees(&'static str),
-    /// `verify --against` does.
+    /// `verify --against` finds damage of this kind.
     Against(&'static str),
     /// `verify` notes it.
     Noted(&'static str),
-    /// It is as if a daemon had collected the step: it runs again, and `verify --against` counts it.
+    /// It looks as if a daemon had collected the step: it runs again, and `verify --against` counts it.
     Counted,
-    /// A daemon has the same steps cached and the same files, but exports what it was told of a layer or a result.
+    /// A daemon has the same steps cached and the same files, but exports the corrupted data of a layer or a
+    /// result.
     Exported(&'static str),
-    /// A daemon has the same steps cached, the same files and the same export, and does not complain. Why.
+    /// A daemon has the same steps cached, the same files and the same export, and does not complain. The
+    /// text is the reason.
     Harmless(&'static str),
 }
 
 enum Change {
-    /// In what the databases say.
+    /// Changes the content of the databases as models.
     Model(fn(&mut Model) -> Result<()>),
-    /// In the entries of a database.
+    /// Changes the entries of a database.
     Entries(&'static str, fn(&mut Tree, &Model) -> Result<()>),
-    /// In files.
+    /// Changes files.
     Files(fn(&Path, &Model) -> Result<()>),
 }
 
@@ -92,16 +94,16 @@ const fn files(
     Corruption { name, outcome, change: Change::Files(change) }
 }
 
-/// All of them.
+/// Returns all corruptions.
 pub fn all() -> impl Iterator<Item = &'static Corruption> {
     [solver::ALL, records::ALL, metadata::ALL, snapshots::ALL, files::ALL].into_iter().flatten()
 }
 
 impl Corruption {
-    /// Corrupts `root`, in which a chain of four layers has to be unpacked, the topmost being a result.
+    /// Corrupts `root`, which must have an unpacked chain of four layers, with a result for the topmost.
     ///
     /// # Errors
-    /// If the root is not such a one, or cannot be written.
+    /// Returns an error if the root is not like that, or cannot be written.
     pub fn apply(&self, root: &Path) -> Result<()> {
         let mut model = Model::read(root)?;
         match self.change {
@@ -121,10 +123,10 @@ impl Corruption {
     }
 }
 
-/// What a root has, and a chain of layers in it.
+/// The content of a root, and a chain of layers in it.
 struct Model {
     state: State,
-    /// Four records, each on the one before; the last has a key.
+    /// Four records, each on top of the previous one; the last has a key.
     layers: [RecordId; 4],
 }
 
@@ -156,7 +158,7 @@ impl Model {
         &self.layers[3]
     }
 
-    /// The one below the topmost.
+    /// Returns the record below the topmost.
     fn middle(&self) -> &RecordId {
         &self.layers[2]
     }
@@ -201,7 +203,7 @@ impl Model {
         self.state.snapshots.by_name.get_mut(&name).context("no snapshot")
     }
 
-    /// The directory of a record's snapshot.
+    /// Returns the directory of a record's snapshot.
     fn directory(&self, root: &Path, id: &RecordId) -> Result<PathBuf> {
         let name = self.snapshot_name(id)?;
         let snapshot = self.state.snapshots.by_name.get(&name).context("no snapshot")?;
@@ -217,7 +219,7 @@ impl Model {
         ResultId { worker: self.state.worker_id.clone(), record: Some(id.clone()) }
     }
 
-    /// A key that has the topmost layer as its result, and nothing else.
+    /// Returns a key whose only result is the topmost layer.
     fn key(&self, id: &RecordId) -> Result<KeyId> {
         let keys = self.state.solver.by_result.get(&self.result(id)).context("no result")?;
         keys.first().cloned().context("no key")
@@ -234,7 +236,7 @@ impl Model {
     }
 }
 
-/// Writes a file anew, with the permissions that it had.
+/// Writes a file anew, with its old permissions.
 fn rewrite<E: std::error::Error + Send + Sync + 'static>(
     path: &Path,
     write: impl FnOnce(&File) -> Result<(), E>,
@@ -246,7 +248,7 @@ fn rewrite<E: std::error::Error + Send + Sync + 'static>(
     Ok(write(&file)?)
 }
 
-/// The bucket at `path`.
+/// Returns the bucket at `path`.
 fn bucket<'t>(tree: &'t mut Tree, path: &[&str]) -> Result<&'t mut Tree> {
     path.iter().try_fold(tree, |tree, name| match tree.entries.get_mut(name.as_bytes()) {
         Some(Node::Bucket(bucket)) => Ok(bucket),
@@ -264,10 +266,10 @@ fn remove(tree: &mut Tree, path: &[&str], key: &str) -> Result<()> {
     bucket(tree, path)?.entries.remove(key.as_bytes()).context("no such entry").map(drop)
 }
 
-/// The names of `all` are different.
+/// Ensures that the names of `all` are different.
 ///
 /// # Errors
-/// If two are the same.
+/// Returns an error if two are equal.
 pub fn ensure_named() -> Result<()> {
     let names: BTreeSet<_> = all().map(|corruption| corruption.name).collect();
     ensure!(names.len() == all().count(), "two corruptions have one name");

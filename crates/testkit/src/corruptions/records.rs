@@ -40,7 +40,7 @@ pub(super) const ALL: &[Corruption] = &[
         let pair = Digest::of(format!("{blob} {diff_id}"));
         top.blob_chain_id = chained(base.blob_chain_id, pair);
         let chain_id = top.chain_id.context("no chain")?;
-        // Its own key would give it away.
+        // Its own key would reveal it.
         let (id, key) = (m.top().clone(), bkstate::layers::snapshot_key(&chain_id));
         let old = m.key_of(&id)?;
         let table = m.table()?;

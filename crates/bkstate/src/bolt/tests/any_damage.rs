@@ -1,10 +1,10 @@
-//! Whatever is damaged, reading comes to an end without a panic.
+//! Any damage: reading ends without a panic.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Reads all that can be read. That it returns is the test.
+/// Reads everything that can be read. The test is that it returns.
 fn exercise(bytes: &[u8]) {
     let Ok(db) = Db::open(file_of(bytes)) else { return };
     let _tree = Tree::read(&db.root());
@@ -28,8 +28,8 @@ proptest! {
     ) {
         let mut bytes = contents(&write_tree(&rich()));
         for (at, flip) in flips {
-            // Page headers and element tables decide where a walk goes next, so half of the cases
-            // damage nothing else, and leave the meta pages alone.
+            // Page headers and element tables determine where a walk goes next, so half of the cases damage
+            // only those, and leave the meta pages alone.
             let at = if in_headers {
                 at.index(bytes.len() / 4096 - 2) * 4096 + 2 * 4096 + at.index(64)
             } else {
@@ -51,7 +51,8 @@ fn each_byte_of_a_small_database_may_be_damaged() {
     let mut nested = tree(entries);
     nested.entries.insert(b"e".to_vec(), Node::Bucket(nested.clone()));
     let bytes = contents(&write_tree(&nested));
-    // Zero padding says nothing; what is not zero is flipped in three ways, also with valid metas.
+    // Zero padding has no effect; bytes that are not zero are flipped in three ways, also with valid meta
+    // pages.
     let used: Vec<usize> =
         (0..bytes.len()).filter(|at| at % 4096 < 512 || bytes[*at] != 0).collect();
     for at in used {
@@ -68,7 +69,7 @@ fn each_byte_of_a_small_database_may_be_damaged() {
     }
 }
 
-/// Gives a meta page whose fields were changed the checksum that fits them.
+/// Gives a changed meta page a valid checksum.
 fn reseal(bytes: &mut [u8], page: usize) {
     let at = page * 4096 + PAGE_HEADER;
     let checksum = format::fnv1a(&bytes[at..at + 56]);

@@ -1,4 +1,4 @@
-//! Each kind of damage that a reader can meet is an error of its own.
+//! Each kind of damage that a reader can meet has its own error.
 
 use super::format::{LEAF, META_PAGE};
 use super::*;
@@ -40,7 +40,7 @@ fn a_file_that_was_cut_off_is_an_error_wherever_the_cut_is() {
     for length in (0..bytes.len()).step_by(64).chain([79, 80, 4095, bytes.len() - 1]) {
         assert!(Db::open(file_of(&bytes[..length])).is_err(), "{length}");
     }
-    // What bbolt appends in advance is not damage.
+    // Space that bbolt appends in advance is not damage.
     let mut longer = bytes;
     longer.resize(longer.len() + 32_768 + 100, 0);
     assert!(read_tree(&longer).is_ok());
@@ -68,7 +68,7 @@ fn a_branch_page_that_leads_to_itself_is_an_error() {
 
 #[test]
 fn pages_that_fan_out_to_the_same_children_do_not_multiply() {
-    // Each page has 100 buckets, all with the next page as root: 100^60 ways through 60 pages.
+    // Each page has 100 buckets, all with the next page as root: 100^60 paths through 60 pages.
     let pages: Vec<_> = (3..63)
         .map(|id| {
             leaf(id, |page| {

@@ -1,4 +1,4 @@
-//! The reader, the writer and the checker against each other, and against damage.
+//! The reader, writer and checker, against each other and against damage.
 //!
 //! `tests/bolt_interop.rs` compares them with Go's bbolt.
 
@@ -25,8 +25,8 @@ fn tree(entries: impl IntoIterator<Item = (Vec<u8>, Node)>) -> Tree {
     Tree { sequence: 0, entries: entries.into_iter().collect() }
 }
 
-/// A tree with everything that the format knows: several levels of branch pages, values with
-/// overflow pages, buckets inline and not, empty and nested, keys of the greatest length.
+/// A tree with every feature of the format: several levels of branch pages, values with overflow pages,
+/// inline and other buckets, empty and nested ones, keys of maximum length.
 fn rich() -> Tree {
     let small = |n: u32| {
         let mut bucket = tree((0..n % 60).map(|i| (i.to_be_bytes().to_vec(), value(1, 8))));
@@ -91,7 +91,7 @@ fn set_meta(bytes: &mut [u8], change: impl Fn(&mut Meta)) {
     }
 }
 
-/// A database of hand-made pages from page 3 on; page 3 is the root.
+/// A database of hand-made pages, numbered from 3; page 3 is the root.
 fn hand_made(pages: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = contents(&write_tree(&Tree::default()));
     bytes.truncate(3 * 4096);
@@ -122,7 +122,7 @@ fn branch(id: u64, fill: impl FnOnce(&mut pack::Packer)) -> Vec<u8> {
     page_of(id, fill, pack::Packer::branch())
 }
 
-/// The value of a bucket with this root page.
+/// The value of a bucket with root page `root`.
 fn bucket_at(root: u64) -> [u8; 16] {
     let mut value = [0; 16];
     value[..8].copy_from_slice(&root.to_le_bytes());

@@ -1,4 +1,5 @@
-//! Damage that only the whole file shows: keys on the wrong page, pages in use twice or not at all.
+//! Damage that only a check of the whole file finds: keys on the wrong page, pages in use twice or not at
+//! all.
 
 use super::format::{LEAF, META_PAGE, NO_FREELIST};
 use super::*;

@@ -1,4 +1,4 @@
-//! What could not be read again is not written.
+//! Content that could not be read again is not written.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is written is what is read, in the pages that bbolt would make.
+//! What is written is read back, from the same pages that bbolt would make.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! What a root holds before something is added to it, and adding to it.
+//! The content of a root before something is added to it, and adding to it.
 
 use super::verify::kinds::databases::{OTHERS, cut, write_other};
 use super::verify::states::stopped_over;
@@ -14,7 +14,7 @@ fn refusal(root: &Root) -> ExistingError {
     Existing::read(&root.held, &WorkerId::derive("new")).unwrap_err()
 }
 
-/// Publishes `state` into `root`, with the files that are new in it.
+/// Publishes `state` into `root`, with the new files in it.
 fn add(root: &Root, state: &State) {
     let existing = read(root);
     let staging = Staging::begin(&root.held, &existing).unwrap();
@@ -44,7 +44,7 @@ fn sound_and_more() -> State {
     state
 }
 
-/// The inode of every file and directory below `path`, which a file that is written anew changes.
+/// Returns the inode of every file and directory below `path`, which changes if a file is written anew.
 fn inodes(path: &Path) -> BTreeMap<PathBuf, u64> {
     use std::os::unix::fs::MetadataExt as _;
     let mut inodes = BTreeMap::new();
@@ -101,7 +101,7 @@ fn parts_that_are_missing_are_empty_as_they_are_to_a_daemon() {
     assert_eq!(existing.state.solver, sound().solver);
     assert!(existing.state.records.by_id.is_empty());
 
-    // A daemon begins anew in an empty file, too.
+    // A daemon starts over in an empty file, too.
     let root = Root::with(&sound());
     fs::write(root.path().join(CACHE_DB), "").unwrap();
     assert_eq!(read(&root).state, State { solver: SolverCache::default(), ..sound() });
@@ -158,7 +158,7 @@ fn what_does_not_change_is_not_written() {
         ]
     );
 
-    // Only a use, say.
+    // For example only a use.
     let mut used = state;
     record_mut(&mut used, "top").usage_count = Some(9);
     let before = after;
@@ -226,7 +226,7 @@ fn damage_is_named_and_what_a_daemon_clears_away_is_none() {
     fs::create_dir(root.snapshot(99)).unwrap();
     let stray = || verify(&root.held).unwrap();
     assert_eq!(kinds_of(&existing.new_damage(stray())), ["stray-directory"]);
-    // Only of a daemon it is a leftover, never of a conversion.
+    // A leftover only of a daemon, never of a conversion.
     use_database(&root.worker(METADATA_DB));
     assert_eq!(kinds_of(&stray().leftovers), ["stray-directory"]);
     assert_eq!(kinds_of(&existing.new_damage(stray())), ["stray-directory"]);
@@ -270,7 +270,7 @@ fn leftovers_are_recognised_and_removed() {
         Tree { entries: [(b"layer".to_vec(), Node::Bucket(ingest))].into(), ..Tree::default() };
     state.metadata.namespaces.insert("buildkit_history".to_owned(), history);
     namespace_mut(&mut state).ingests = Some(ingests);
-    // As a daemon would have left it all.
+    // As a daemon would have left it.
     let write = |file: &fs::File| state.metadata.write(file);
     let path = root.worker(METADATA_DB);
     fs::remove_file(&path).unwrap();
@@ -286,7 +286,7 @@ fn leftovers_are_recognised_and_removed() {
     for kept in [root.blob(&foreign), root.blob(&expected), root.blob(&blob("top"))] {
         assert!(kept.exists());
     }
-    // It is not ours to say what this is.
+    // Unknown files are not our business.
     let readme = root.worker("content/blobs/sha256/README");
     assert!(readme.exists());
     fs::remove_file(readme).unwrap();
@@ -311,7 +311,7 @@ fn leases_whose_records_a_dead_run_did_not_publish_are_dropped() {
     add(&root, &existing.state);
     assert_eq!(State::read(&root.held).unwrap(), existing.state);
 
-    // What a daemon keeps while it works, and removes when it starts.
+    // Leftovers of a working daemon, which it removes when it starts.
     let mut state = sound();
     let labels = [(LABEL_TEMPORARY.to_owned(), String::new())].into();
     let temporary = Lease { labels, ..Lease::default() };
@@ -322,7 +322,7 @@ fn leases_whose_records_a_dead_run_did_not_publish_are_dropped() {
 #[test]
 fn directories_on_another_file_system_are_told_apart() {
     let root = Root::empty();
-    // One that is everywhere.
+    // One that exists on every machine.
     let other = Dir::open(Path::new("/proc")).unwrap();
     assert!(!root.held.dir().shares_file_system(&other).unwrap());
     assert!(root.held.dir().shares_file_system(root.held.dir()).unwrap());
@@ -347,8 +347,8 @@ fn records_that_a_daemon_was_stopped_over_are_dropped_with_their_leases() {
     assert_eq!(found.state, Some(state));
 }
 
-/// A state in which a daemon was killed while it committed the snapshot of `wrote` as that of `written`,
-/// the result of a step: the snapshotter was done already.
+/// A state in which a daemon was killed while it committed the snapshot of `wrote` as that of `written`, the
+/// result of a step: the snapshotter had finished.
 fn half_committed() -> State {
     let mut state = sound();
     let (old, new) = (id("wrote").to_string(), id("written").to_string());
@@ -382,7 +382,7 @@ fn a_commit_that_a_daemon_was_killed_in_is_completed() {
     write_other(&root.path().join("history.db"));
     let found = verify(&root.held).unwrap();
     assert!(found.damage.is_empty(), "{:#?}", found.damage);
-    // What the snapshot was taken from is of no use any more.
+    // The mutable original of the snapshot is of no use any more.
     assert_eq!(kinds_of(&found.leftovers), ["half-committed-snapshot", "abandoned-record"]);
     let existing = read(&root);
     assert!(!existing.is_all_of(&existing.state));
@@ -406,12 +406,12 @@ fn a_row_without_a_snapshot_is_no_half_of_a_commit_unless_the_other_half_is_ther
         |state, name| {
             state.snapshots.by_name.get_mut(name).unwrap().kind = Kind::Active;
         },
-        // It lies on something else.
+        // It has another parent.
         |state, name| {
             state.snapshots.by_name.get_mut(name).unwrap().parent = None;
         },
         |state, name| drop(state.snapshots.by_name.remove(name)),
-        // Another row has no snapshot either.
+        // Another row lacks its snapshot too.
         |state, _| {
             let view = table_mut(state).rows["a view"].name.clone();
             state.snapshots.by_name.remove(&view);

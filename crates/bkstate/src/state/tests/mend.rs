@@ -2,8 +2,8 @@ use super::*;
 use crate::layers;
 use crate::state::mend::with_former_rows;
 
-/// Layers `base` and `top` that a daemon before v0.33.1 unpacked, `packed` on them that it did not, and
-/// the snapshot of a step on top.
+/// Layers `base` and `top` that a daemon before v0.33.1 unpacked, `packed` on top of them, not unpacked, and
+/// above it the snapshot of a step.
 fn upgraded() -> State {
     let mut state = State::without_anything();
     state.add_layer("base", None, false);
@@ -71,7 +71,7 @@ fn layers_that_were_checked_get_the_new_keys_everywhere() {
     assert_eq!(rows[&top].parent.as_ref(), Some(&base));
     assert_eq!(rows[&top].children, [id("step").to_string()].into());
     assert_eq!(rows[id("step").as_str()].parent.as_ref(), Some(&top));
-    // The snapshotter's own names are nobody else's business.
+    // The snapshotter's own names do not matter to others.
     assert_eq!(after.snapshots, before.snapshots);
     assert_eq!(rows.len(), 3);
     assert!(verify(&root.held).unwrap().leftovers.is_empty());
@@ -125,7 +125,7 @@ fn a_key_that_is_taken_is_not_given_twice() {
     assert_eq!(existing.state, before);
 }
 
-// A run may be stopped when only `containerdmeta.db` was replaced, or `metadata_v2.db` too.
+// A run can be stopped when only `containerdmeta.db` was replaced, or also `metadata_v2.db`.
 #[test]
 fn every_step_of_renaming_is_sound_and_the_next_run_drops_what_is_left() {
     let before = upgraded();
@@ -150,8 +150,8 @@ fn every_step_of_renaming_is_sound_and_the_next_run_drops_what_is_left() {
     }
 }
 
-/// `expected` with the key of the packed layer as the lease has it in the middle: no row has either key,
-/// so both stay.
+/// `expected` with both keys of the packed layer, as the lease has them halfway: no row has either key, so
+/// both stay.
 fn leases_with_both(expected: &State, half: &State, existing: &Existing) -> State {
     let mut expected = expected.clone();
     let packed = id("packed").to_string();

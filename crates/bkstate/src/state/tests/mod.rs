@@ -46,7 +46,7 @@ impl Root {
         Self { temp, held }
     }
 
-    /// A root with `state` in it, and the blobs and directories that go with it.
+    /// A root with `state`, and its blobs and directories.
     fn with(state: &State) -> Self {
         let root = Self::empty();
         let nothing = nothing();
@@ -78,7 +78,7 @@ impl Root {
     }
 }
 
-/// What an empty root holds.
+/// The content of an empty root.
 fn nothing() -> Existing {
     Existing::nothing(Worker::default(), WorkerId::derive("worker"))
 }
@@ -242,19 +242,19 @@ impl State {
     }
 }
 
-/// A state with one of everything that a daemon leaves behind and that is in order:
+/// A state with one of everything sound that a daemon leaves behind:
 ///
 /// | record | |
 /// |---|---|
 /// | `base`, `top` | layers with blobs and snapshots, `top` on `base`, of a key `top` that `root` links to |
 /// | `packed` | a layer on `top` that is not unpacked |
-/// | `merged` | merges `base` and `top`, not mounted yet |
+/// | `merged` | merges `base` and `top`, never mounted |
 /// | `mount` | a cache mount on `base` |
-/// | `local`, `files` | a local source and the immutable twin of it, under the key of one session |
-/// | `remote` | a layer of an image that nothing needed the files of |
+/// | `local`, `files` | a local source and its immutable twin, under the key of one session |
+/// | `remote` | a layer of an image whose files were never needed |
 /// | `removed` | was being removed when the daemon was stopped |
 ///
-/// and a view of `top` with a lease of its own.
+/// and a view of `top` with its own lease.
 fn sound() -> State {
     let mut state = State::without_anything();
     state.add_layer("base", None, false);

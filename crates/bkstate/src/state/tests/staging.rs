@@ -37,7 +37,7 @@ fn publishing_that_fails_leaves_no_state() {
     let root = Root::empty();
     let nothing = nothing();
     let staging = Staging::begin(&root.held, &nothing).unwrap();
-    // The last of the databases cannot be made.
+    // The last database cannot be created.
     fs::create_dir(root.path().join(".oci2bk-staging/cache.db")).unwrap();
     assert!(staging.write(&sound()).is_err());
     drop(staging);

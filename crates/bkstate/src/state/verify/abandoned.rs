@@ -1,18 +1,18 @@
-//! Records that a daemon was stopped over while it made or removed them.
+//! Records that a daemon was making or removing when it stopped.
 //!
 //! The record, its lease and its snapshot are in two databases, which change one after the other:
 //!
-//! | the daemon was stopped while it | what is left |
+//! | a daemon stopped while it | what remains |
 //! |---|---|
-//! | let go of a mutable record (`cache/refs.go` `remove`) | the record without its lease, perhaps without its snapshot |
+//! | released a mutable record (`cache/refs.go` `remove`) | the record without its lease, perhaps without its snapshot |
 //! | made an immutable record of a mutable one (`commit`) | a record without lease and snapshot, not committed yet |
 //! | gave the snapshot of a mutable record to its twin (`finalize`) | the record without its snapshot, perhaps without its lease; the twin may not name it any more |
 //! | made a merge or a difference (`cache/manager.go` `createMergeRef`, `createDiffRef`) | a record without lease, or with an empty one, not committed yet |
 //! | made a record of a layer (`cache/manager.go` `GetByBlob`) | a record with a lease, not committed yet |
 //!
-//! The next daemon drops such a record when it starts and finds no snapshot of it (`getRecord`), and collects a
-//! snapshot that no lease keeps. Nobody needs the record: no other builds on it, no result names it.
-//! Source: BuildKit v0.32.2 and v0.34.2.
+//! The next daemon drops such a record when it starts and finds that its snapshot is missing (`getRecord`),
+//! and collects a snapshot that no lease keeps. The record is not needed: no other builds on it, no result
+//! names it. Source: BuildKit v0.32.2 and v0.34.2.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ use crate::metadata::{Namespace, SnapshotTable};
 use crate::records::Record;
 use crate::state::State;
 
-/// The records in `state` that are so.
+/// Returns these records in `state`.
 pub(super) fn abandoned(
     state: &State,
     namespace: &Namespace,
@@ -36,16 +36,16 @@ pub(super) fn abandoned(
     for (id, record) in records {
         if let Some(mutable) = &record.equal_mutable {
             with_twin.insert(mutable);
-            // Until it has a snapshot of its own, it has that of the mutable record.
+            // Until it has its own snapshot, it uses that of the mutable record.
             if !has_snapshot(id, record) {
                 needed.insert(mutable);
             }
         }
     }
     let is_abandoned = |id: &RecordId, record: &Record| {
-        // The snapshot of a cache mount is in nobody else's hands, so one without it has lost it.
+        // Only the cache mount itself uses its snapshot, so without it the data is lost.
         let may_lose = !record.is_cache_mount();
-        // The daemon lets go of one that it retains with a mark only.
+        // The daemon releases a retained record only after marking it.
         let let_go = may_lose && !record.is_retained();
         let has_lease = namespace.leases.contains_key(id.as_str());
         let given = (may_lose || with_twin.contains(id)) && !has_snapshot(id, record);

@@ -1,10 +1,10 @@
-//! Whether somebody else could have changed the files of a state, or can.
+//! Checks whether other users can change the files of a state, or could have.
 //!
-//! A daemon that runs as root believes whatever stands in its root. So all of it has to belong to root, to
-//! whoever looks, or to the owner of the root, and nobody else may write to it. What others cannot reach counts
-//! as closed: daemons make `content/ingest`, and up to v0.12 `content`, with the mode 0777, in a worker's
-//! directory of the mode 0700 (containerd `plugins/content/local/store.go`, BuildKit v0.34.2
-//! `worker/runc/runc.go`). What is in the trees of snapshots is a matter of the layers.
+//! A daemon that runs as root believes everything in its root. So all of it must belong to root, to the
+//! current user, or to the owner of the root, and no other user may write to it. Files that others cannot
+//! reach count as closed: daemons make `content/ingest`, and up to v0.12 `content`, with the mode 0777, in a
+//! worker's directory of the mode 0700 (containerd `plugins/content/local/store.go`, BuildKit v0.34.2
+//! `worker/runc/runc.go`). The owners of files in the trees of snapshots come from the layers.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ use super::Findings;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccessDamage {
-    /// It belongs to somebody else than the root does.
+    /// It belongs to another user than the root.
     #[error("{} belongs to the user {owner}", path.display())]
     ForeignOwner {
         /// The file or directory.
@@ -54,7 +54,7 @@ pub enum AccessDamage {
         /// The id of the user.
         owner: u32,
     },
-    /// Its mode lets others write.
+    /// Its mode allows others to write.
     #[error("{} has the mode {mode:04o}, so others than its owner can write to it", path.display())]
     Writable {
         /// The file or directory.
@@ -86,7 +86,7 @@ impl AccessDamage {
     }
 }
 
-/// Looks at who can change the state in `root`. Links are not followed, and are reported elsewhere.
+/// Checks who can change the state in `root`. Links are not followed; they are reported elsewhere.
 pub(in crate::state) fn check(root: &Root, findings: &mut Findings) -> Result<(), DirError> {
     let (dir, worker) = (root.dir(), root.worker());
     let found = dir.itself()?;
@@ -127,7 +127,7 @@ struct Walk<'f> {
 }
 
 impl Walk<'_> {
-    /// Looks at the files `names` in `dir`; `reachable` is whether others can get to what is in it.
+    /// Checks the files `names` in `dir`; `reachable` is whether others can reach the content of `dir`.
     fn files(&mut self, dir: &Dir, names: &[&str], reachable: bool) -> Result<(), DirError> {
         for name in names {
             if let Some(found) = dir.find(*name)?.filter(|found| found.kind == FileKind::File) {
@@ -137,8 +137,8 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Goes from `dir` down the directories `names` and looks at each that was not `seen`. Where that leads,
-    /// if all are there, and whether others can get to what is in it.
+    /// Walks from `dir` down the directories `names` and checks each one that was not `seen`. Returns the
+    /// last one, if all exist, and whether others can reach its content.
     fn down(
         &mut self,
         dir: &Dir,
@@ -176,7 +176,7 @@ impl Walk<'_> {
     }
 }
 
-/// Whether others than the owner of a directory get to what is in it.
+/// Returns whether users other than the owner can reach the content of a directory.
 fn is_open(found: Found) -> bool {
     found.mode & 0o011 != 0
 }

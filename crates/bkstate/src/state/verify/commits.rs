@@ -1,14 +1,14 @@
-//! A commit of a snapshot that a daemon was killed in the middle of.
+//! Commits of a snapshot that a kill of the daemon interrupted.
 //!
-//! containerd commits in a transaction of `containerdmeta.db`, in which the row under the key of the active
-//! snapshot makes way for one under the new key, and so do the leases. Within it, the snapshotter gives the
-//! snapshot its new name and kind, in a transaction of its own, which ends first (containerd v2.4.2
-//! `core/metadata/snapshot.go` `Commit`). In between there is a row whose name the snapshotter does not have,
-//! and a committed snapshot with the number that the row was about to draw. There is never more than one such
-//! pair, as one transaction follows the other.
+//! containerd commits in a transaction of `containerdmeta.db`, which replaces the row under the key of the
+//! active snapshot by one under the new key, in the leases too. Within it, the snapshotter gives the snapshot
+//! its new name and kind, in its own transaction, which ends first (containerd v2.4.2
+//! `core/metadata/snapshot.go` `Commit`). In between, the snapshotter does not have the name in the row, and
+//! has a committed snapshot with the number that the row was about to draw. At most one such pair exists,
+//! because transactions are serial.
 //!
-//! A daemon that starts takes both for lost: it drops the record of the step and those on it. The files are
-//! whole, so here the commit is completed.
+//! A starting daemon treats both as lost: it drops the record of the step and those above it. The files are
+//! complete, so here the commit is completed.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ use crate::worker::Worker;
 
 use super::SnapshotDamage;
 
-/// Completes the commit in the metadata of `state`, if there is one to be completed.
+/// Completes an interrupted commit in the metadata of `state`, if there is one.
 pub(super) fn complete(state: &mut State) -> Option<SnapshotDamage> {
     let State { worker, metadata, snapshots, .. } = state;
     let namespace = worker.namespace_of_mut(metadata)?;
@@ -64,7 +64,7 @@ pub(super) fn complete(state: &mut State) -> Option<SnapshotDamage> {
     Some(SnapshotDamage::HalfCommitted { name, key: old })
 }
 
-/// The committed snapshot that no row has and whose number is the next, with the key that it was to get.
+/// Returns the committed snapshot that has no row and whose number is the next one, with its intended key.
 fn committed(
     worker: &Worker,
     table: &SnapshotTable,

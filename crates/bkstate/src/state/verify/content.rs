@@ -14,11 +14,11 @@ use crate::state::State;
 
 use super::Findings;
 
-/// Something wrong with a blob.
+/// Damage to a blob.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ContentDamage {
-    /// A record names a blob that the content store does not know.
+    /// A record names a blob that the content store does not have.
     #[error("metadata: the blob {blob} of record {record} has no row")]
     NoRow {
         /// The record.
@@ -38,7 +38,7 @@ pub enum ContentDamage {
         /// The size in the record.
         size: i64,
     },
-    /// Row and record differ in what the blob unpacks to.
+    /// Row and record differ in the diffID of the blob.
     #[error("metadata: the row of {blob} says it unpacks to {row}, record {record} {diff_id}")]
     DiffId {
         /// The record.
@@ -50,19 +50,19 @@ pub enum ContentDamage {
         /// The diffID of the record.
         diff_id: Digest,
     },
-    /// A blob has a row and no file.
+    /// A blob has a row but no file.
     #[error("content: the blob {blob} has a row but no file")]
     NoFile {
         /// The blob.
         blob: Digest,
     },
-    /// A link, directory or device stands where a blob belongs.
+    /// There is a link, directory or device in the place of a blob.
     #[error("content: the blob {blob} is not a regular file")]
     NotAFile {
         /// The blob.
         blob: Digest,
     },
-    /// The file has not the size that its row says.
+    /// The size of the file differs from its row.
     #[error("content: the blob {blob} has {file} bytes, but its row says {row}")]
     FileSize {
         /// The blob.
@@ -72,12 +72,12 @@ pub enum ContentDamage {
         /// The size of the file.
         file: u64,
     },
-    /// The bytes in the file are not those it is named after.
+    /// The content of the file does not match its name.
     #[error("content: the blob {blob} is damaged: its content has the digest {found}")]
     Digest {
         /// The blob.
         blob: Digest,
-        /// The digest of what is there.
+        /// The digest of the content.
         found: Digest,
     },
     /// The file cannot be read.
@@ -85,7 +85,7 @@ pub enum ContentDamage {
     Unreadable {
         /// The blob.
         blob: Digest,
-        /// What the kernel answered.
+        /// The error of the kernel.
         #[source]
         source: DirError,
     },
@@ -170,7 +170,7 @@ pub(super) fn check(
     }
     for name in files {
         let blob = format!("sha256:{name}").parse().ok();
-        // That a record's blob lacks its row is said already.
+        // The missing row of the record's blob is reported already.
         if !blob.is_some_and(|blob| rows.contains_key(&blob) || named.contains(&blob)) {
             findings.add(ContentDamage::StrayFile { name });
         }
@@ -187,8 +187,8 @@ fn check_record(
     findings: &mut Findings,
 ) {
     let Some(content) = namespace.content.get(&blob) else {
-        // A layer of an image that no step needed the files of; they are still at the registry. Or one that
-        // has another blob than the layer of the same content whose snapshot it shares (BuildKit v0.34.2
+        // A layer of an image that no step needed; its files are still at the registry. Or a layer with
+        // another blob than the layer of the same content whose snapshot it shares (BuildKit v0.34.2
         // cache/manager.go GetByBlob).
         let shared = || table.rows.contains_key(record.snapshot_key(id));
         if !record.is_packed() || (needed && !shared()) {
@@ -227,7 +227,7 @@ fn check_file(
     Ok(())
 }
 
-/// The records that results name, and all that those build on.
+/// Returns the records that results name, and all records that those build on.
 fn needed_by_results<'s>(records: &'s Records, solver: &'s SolverCache) -> BTreeSet<&'s RecordId> {
     let results = solver.results.values().flat_map(SmallMap::keys);
     let mut pending: Vec<_> = results.filter_map(|result| result.record.as_ref()).collect();

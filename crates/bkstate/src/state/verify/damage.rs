@@ -1,11 +1,11 @@
-//! What can be wrong with a state.
+//! The kinds of damage to a state.
 
 use super::{
     AccessDamage, ContentDamage, DatabaseDamage, DirectoryDamage, FutureDate, LeaseDamage,
     RecordDamage, SnapshotDamage, SolverDamage,
 };
 
-/// Something in a state that a daemon would trip over. The message says what and where.
+/// Something in a state that would break a daemon. The message says what and where.
 ///
 /// ```
 /// use bkstate::ids::{KeyId, RecordId, ResultId, WorkerId};
@@ -16,7 +16,7 @@ use super::{
 /// use bkstate::worker::Worker;
 /// use bkstate::{Root, Time};
 ///
-/// /// What to look at next.
+/// /// Returns what to examine next.
 /// fn subject(damage: &Damage) -> String {
 ///     match damage {
 ///         Damage::Database(DatabaseDamage::Missing { path }) => path.display().to_string(),
@@ -35,7 +35,7 @@ use super::{
 /// let mut state = State::empty(Worker::default(), WorkerId::derive("worker"));
 /// let existing = Existing::nothing(state.worker.clone(), state.worker_id.clone());
 /// let staging = Staging::begin(&root, &existing)?;
-/// // A directory that no database knows, and a result whose record is gone.
+/// // A directory that no database knows, and a result without its record.
 /// staging.trees().create_snapshot(7)?;
 /// let gone = ResultId { worker: state.worker_id.clone(), record: Some(RecordId::derive("gone")) };
 /// let step = KeyId::derive("step");
@@ -58,7 +58,7 @@ use super::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Damage {
-    /// In a file as such.
+    /// In a file itself.
     #[error(transparent)]
     Database(#[from] DatabaseDamage),
     /// In `cache.db`.
@@ -79,16 +79,16 @@ pub enum Damage {
     /// In the directories of snapshots.
     #[error(transparent)]
     Directory(#[from] DirectoryDamage),
-    /// In who can change the files.
+    /// In the access rights of files.
     #[error(transparent)]
     Access(#[from] AccessDamage),
-    /// In a date, which is not damage: see [`dated_ahead`](super::dated_ahead).
+    /// In a date; not damage, see [`dated_ahead`](super::dated_ahead).
     #[error(transparent)]
     Future(#[from] FutureDate),
 }
 
 impl Damage {
-    /// The kind of damage in a word, which stays the same whatever the message says.
+    /// Returns the kind of damage in a word, which is stable while messages can change.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Database(damage) => damage.kind(),
@@ -103,7 +103,7 @@ impl Damage {
         }
     }
 
-    /// What a daemon would do about it.
+    /// Returns what a daemon would do about it.
     pub fn consequence(&self) -> &'static str {
         match self {
             Self::Database(damage) => damage.consequence(),
@@ -118,7 +118,7 @@ impl Damage {
         }
     }
 
-    /// Whether it costs space and nothing else: nothing leads to what was found.
+    /// Returns whether it only wastes space: nothing refers to it.
     pub fn is_unused(&self) -> bool {
         matches!(
             self,
@@ -129,8 +129,8 @@ impl Damage {
         )
     }
 
-    /// Whether a daemon or a conversion that was stopped can have left it in any state, and the next
-    /// daemon takes no harm from it.
+    /// Returns whether an interrupted daemon or conversion can have left it in any state without harm to the
+    /// next daemon.
     pub fn is_harmless(&self) -> bool {
         let result = matches!(
             self,

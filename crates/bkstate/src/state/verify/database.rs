@@ -1,4 +1,4 @@
-//! The files of the databases: whether they are there, sound, and hold what we know.
+//! Checks the files of the databases: whether they exist, are sound, and have known content.
 
 use std::path::{Path, PathBuf};
 
@@ -15,42 +15,42 @@ use super::Findings;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatabaseDamage {
-    /// A file or directory of the state is not there.
+    /// A file or directory of the state is missing.
     #[error("{} is not there", path.display())]
     Missing {
         /// The file or directory.
         path: PathBuf,
     },
-    /// It is there and cannot be opened or read, or is not a file. If reading failed, nothing is said of
-    /// what it holds.
+    /// It exists but cannot be opened or read, or is not a file. If reading failed, nothing is known about
+    /// its content.
     #[error("cannot read {} as a file", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the kernel answered.
+        /// The error of the kernel.
         #[source]
         source: DirError,
     },
-    /// There is nothing in the file.
+    /// The file is empty.
     #[error("{} is empty", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
     },
-    /// The end of the database is missing.
+    /// The database is truncated.
     #[error("{}: {source}", path.display())]
     Cut {
         /// The file.
         path: PathBuf,
-        /// How much of it is there.
+        /// How much of it is left.
         source: ReadError,
     },
-    /// No database is in the file.
+    /// The file is not a database.
     #[error("{}: {source}", path.display())]
     NotADatabase {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         source: ReadError,
     },
     /// A page is damaged.
@@ -58,23 +58,23 @@ pub enum DatabaseDamage {
     Page {
         /// The database.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         problem: Problem,
     },
-    /// The database is sound, but what it holds is not what BuildKit writes.
+    /// The database is sound, but its content is not what BuildKit writes.
     #[error("{}: {source}", path.display())]
     Content {
         /// The database.
         path: PathBuf,
-        /// What stands where.
+        /// The unexpected entry and its place.
         source: DecodeError,
     },
-    /// The file `workerid` does not hold a worker id.
+    /// The content of the file `workerid` is not a worker id.
     #[error("{}: {source}", path.display())]
     WorkerId {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         source: InvalidId,
     },
 }
@@ -159,14 +159,14 @@ impl DatabaseDamage {
 const NO_WORKER_ID: &str = "the daemon goes by another id, takes all results for those of a worker that is gone, and \
      deletes them when it starts";
 
-/// A database that is in order.
+/// A sound database.
 pub(super) struct Sound<T> {
     pub(super) content: T,
     /// Whether a daemon has changed it since it was written as a whole.
     pub(super) used: bool,
 }
 
-/// Reads the database `name` in `dir` if it is in order. Without a directory it is empty.
+/// Reads the database `name` in `dir` if it is sound. Without a directory it is empty.
 pub(super) fn sound<T: Default>(
     dir: Option<&Dir>,
     name: &str,
@@ -182,12 +182,12 @@ pub(super) fn sound<T: Default>(
             return None;
         }
     };
-    // A daemon that was cut off in a commit may leave one meta page torn. The other one counts
-    // then, as if that commit had never begun, and the next commit repairs the torn one.
+    // A daemon that was interrupted in a commit may leave one meta page torn. The other one counts then, as
+    // if that commit had never begun, and the next commit repairs the torn one.
     let counts = |problem: &Problem| !matches!(problem, Problem::Meta { .. });
     let problems: Vec<_> = bolt::check(&db).into_iter().filter(counts).collect();
     if !problems.is_empty() {
-        // What could not be read seems unused, and what it leads to is not known.
+        // Unreadable pages look unused, and the pages below them are unknown.
         let unread = problems.iter().any(is_unread);
         for problem in problems.into_iter().filter(|problem| !unread || is_unread(problem)) {
             let damage = match problem {
@@ -232,7 +232,7 @@ fn open(dir: &Dir, name: &str) -> Result<Db, DatabaseDamage> {
     })
 }
 
-/// Looks for damage in a database that is not part of a state. A daemon makes those that are not there.
+/// Checks a database that is not part of a state. A daemon creates missing ones.
 pub(super) fn check_kept(place: &DatabasePlace, findings: &mut Findings) -> Result<(), DirError> {
     let DatabasePlace { dir, name } = place;
     if is_made(dir, name)? {
@@ -245,8 +245,8 @@ fn is_unread(problem: &Problem) -> bool {
     matches!(problem, Problem::Read(ReadError::Io { .. }))
 }
 
-/// What it is that the system cannot read the file, if that is all that `error` says: whatever was
-/// written to it may be sound.
+/// Returns the damage for a file that the system cannot read, if that is the only problem in `error`: its
+/// content may be sound.
 fn unread(path: &Path, error: ReadError) -> Result<DatabaseDamage, ReadError> {
     match error {
         ReadError::Io { source, .. } => {

@@ -1,4 +1,4 @@
-//! The directories of snapshots against `snapshots/metadata.db`.
+//! Compares the directories of snapshots with `snapshots/metadata.db`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,11 @@ use crate::state::State;
 
 use super::Findings;
 
-/// Something wrong with the directory of a snapshot.
+/// Damage to the directory of a snapshot.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DirectoryDamage {
-    /// It is not there, or is not a directory.
+    /// The directory is missing, or is not a directory.
     #[error("trees: {id} is not there as a directory; it is that of snapshot {name}")]
     Missing {
         /// The name of the directory.
@@ -20,7 +20,7 @@ pub enum DirectoryDamage {
         /// The name of the snapshot.
         name: String,
     },
-    /// The directory with the files is not there, or is not a directory.
+    /// The directory with the files is missing, or is not a directory.
     #[error("trees: {id}/fs is not there as a directory; snapshot {name} has its files in it")]
     NoFiles {
         /// The name of the directory.
@@ -28,7 +28,7 @@ pub enum DirectoryDamage {
         /// The name of the snapshot.
         name: String,
     },
-    /// The directory that overlayfs works in is not there, or is not a directory.
+    /// The work directory of overlayfs is missing, or is not a directory.
     #[error("trees: {id}/work is not there as a directory; snapshot {name} needs it")]
     NoWork {
         /// The name of the directory.
@@ -83,7 +83,7 @@ pub(super) fn check(
     let named = state.named_snapshots();
     for (name, snapshot) in &state.snapshots.by_name {
         ids.insert(snapshot.id.to_string());
-        // That containerd does not know it is said already. Nobody needs its files.
+        // The snapshot's missing row is reported already. Its files are not needed.
         if !named.contains(name.as_str()) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What is dated in the future.
+//! Dates in the future.
 
 use crate::ids::KeyId;
 use crate::state::State;
@@ -6,11 +6,11 @@ use crate::time::Time;
 
 use super::Damage;
 
-/// How far clocks may be apart, in seconds: a day.
+/// Accepted difference between clocks, in seconds: a day.
 const SKEW: i64 = 24 * 60 * 60;
 
-/// Something that is dated more than a day ahead. It is not damage: a cache can say so, and a daemon that
-/// imports the cache believes it, too.
+/// A date more than a day ahead. It is not damage: a cache can have it, and a daemon that imports the cache
+/// believes it, too.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FutureDate {
@@ -19,7 +19,7 @@ pub enum FutureDate {
     Result {
         /// The key.
         key: KeyId,
-        /// When it was made, so it says.
+        /// Its stated creation time.
         created_at: Time,
     },
     /// The last uses of records.
@@ -27,7 +27,7 @@ pub enum FutureDate {
         "records: the last uses of {records} records are dated in the future, the latest {latest}"
     )]
     LastUses {
-        /// How many records.
+        /// The number of records.
         records: usize,
         /// The latest of their dates.
         latest: Time,
@@ -57,7 +57,7 @@ impl FutureDate {
     }
 }
 
-/// Whether `time` is so far after `now` that the difference of two clocks does not explain it: a day.
+/// Returns whether `time` is more than a day after `now`, which a difference of two clocks does not explain.
 ///
 /// ```
 /// use bkstate::state::is_ahead;
@@ -71,8 +71,9 @@ pub fn is_ahead(time: Time, now: Time) -> bool {
     time.unix_seconds() > now.unix_seconds().saturating_add(SKEW)
 }
 
-/// What of `state` is dated more than a day after `now`: results, and the last uses of records. As clocks
-/// differ, and verification is the same at any time, [`verify`](super::verify) does not look.
+/// Returns the dates in `state` more than a day after `now`: of results, and of last uses of records.
+/// [`verify`](super::verify) does not check them, because clocks differ and its result must not depend on the
+/// time.
 ///
 /// ```
 /// use bkstate::ids::{KeyId, ResultId, WorkerId};

@@ -1,17 +1,17 @@
-//! Whether the snapshot that a record names is that of its chain.
+//! Checks whether the snapshot of a record belongs to its chain.
 //!
-//! A daemon finds the files of a record by the key alone and never compares what lies below the snapshot
-//! with what lies below the record. The keys that it gives (BuildKit v0.12.5 to v0.34.2 `cache/manager.go`
-//! `New`, `GetByBlob`, `createMergeRef`, `createDiffRef`; `snapshot/snapshotid.go`):
+//! A daemon finds the files of a record by the key alone and never compares the parents of the snapshot with
+//! those of the record. The keys that it assigns (BuildKit v0.12.5 to v0.34.2 `cache/manager.go` `New`,
+//! `GetByBlob`, `createMergeRef`, `createDiffRef`; `snapshot/snapshotid.go`):
 //!
 //! | record | key |
 //! |---|---|
 //! | of a step, a merge, a difference | its own id |
-//! | of a layer | made of its chainID, in the [form](crate::layers) of the release |
-//! | of a layer of which a record with that chainID was there | that of the other record, be it what it may |
+//! | of a layer | made from its chainID, in the [form](crate::layers) of the release |
+//! | of a layer, if a record with its chainID exists | that of the other record, of any form |
 //!
-//! So records that share a key have one chainID, and the snapshot of a record lies on that of its parent, or
-//! on another one of the parent's chain.
+//! So records that share a key have one chainID, and the parent of a record's snapshot is that of its parent
+//! record, or another one of the parent's chain.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ use crate::records::{Record, Records};
 
 use super::{Findings, RecordDamage, Used};
 
-/// The records that are live, by the keys of their snapshots.
+/// Live records by the keys of their snapshots.
 pub(super) struct SnapshotKeys<'r> {
     records: &'r Records,
     users: BTreeMap<&'r str, Vec<(&'r RecordId, &'r Record)>>,
@@ -38,7 +38,7 @@ impl<'r> SnapshotKeys<'r> {
         Self { records, users }
     }
 
-    /// Checks the key of a record and, if the snapshot is there, what it lies on.
+    /// Checks the key of a record and, if the snapshot exists, the snapshot's parent.
     pub(super) fn check(
         &self,
         id: &RecordId,
@@ -53,8 +53,8 @@ impl<'r> SnapshotKeys<'r> {
             findings.add(RecordDamage::SnapshotOfOther { record, snapshot, owner });
             return;
         }
-        // What the daemon makes the snapshots of merges and differences of depends on what lies below.
-        // Until it has one of its own, a twin has that of the mutable record.
+        // The snapshots of merges and differences depend on their inputs. Until a twin has its own snapshot,
+        // it uses that of the mutable record.
         if record.is_composed() || self.is_composed(key) {
             return;
         }
@@ -63,7 +63,7 @@ impl<'r> SnapshotKeys<'r> {
         let expected = match parent {
             None => None,
             Some(Some((id, parent))) => Some(parent.snapshot_key(id)),
-            // That it is not there is said already.
+            // The missing snapshot is reported already.
             Some(None) => return,
         };
         let same = match (row.parent.as_deref(), expected) {
@@ -81,7 +81,7 @@ impl<'r> SnapshotKeys<'r> {
         }
     }
 
-    /// Whose snapshot the key says it is, if not the record's.
+    /// Returns the owner of the snapshot according to its key, if that is not the record.
     fn other_owner(&self, id: &RecordId, record: &Record, key: &str) -> Option<String> {
         if key == id.as_str() {
             return None;
@@ -104,18 +104,18 @@ impl<'r> SnapshotKeys<'r> {
         self.users.get(key).is_some_and(|users| users.iter().any(|(_, user)| user.is_composed()))
     }
 
-    /// Whether two snapshots have the files of one chain, as far as records say.
+    /// Returns whether two snapshots have the files of one chain, according to records.
     fn have_one_chain(&self, a: &str, b: &str, used: Used) -> bool {
         if a == b {
             return true;
         }
         let (of_a, of_b) = (self.chains_of(a), self.chains_of(b));
-        // A daemon may have removed the record that the snapshot was made for.
+        // A daemon may have removed the record for which the snapshot was made.
         let forgotten = used.records && (of_a.is_empty() || of_b.is_empty());
         forgotten || !of_a.is_disjoint(&of_b)
     }
 
-    /// The chainIDs of the records with this key, and the one that it is made of.
+    /// Returns the chainIDs of the records with this key, and the one in the key.
     fn chains_of(&self, key: &str) -> BTreeSet<Digest> {
         let users = self.users.get(key).into_iter().flatten();
         let chains = users.filter_map(|(_, user)| user.chain_id);

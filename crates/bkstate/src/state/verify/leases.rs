@@ -1,4 +1,4 @@
-//! Leases of `containerdmeta.db`: whether they keep what the records need, as long as those need it.
+//! Checks the leases of `containerdmeta.db`: whether they keep what the records need, for as long as needed.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,11 @@ use crate::state::State;
 
 use super::Findings;
 
-/// What leases of build history are called before v0.12, which keeps them with the layers' (BuildKit
+/// Prefix of the leases of build history before v0.12, which keeps them beside those of layers (BuildKit
 /// v0.11.6 `solver/llbsolver/history.go` `leaseID`).
 const HISTORY_PREFIX: &str = "ref_";
 
-/// Something wrong with a lease.
+/// Damage to a lease.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeaseDamage {
@@ -26,7 +26,7 @@ pub enum LeaseDamage {
         /// `blob` or `snapshot`.
         what: &'static str,
     },
-    /// A record's lease has the label of those that a starting daemon deletes.
+    /// A record's lease has the label of leases that a starting daemon deletes.
     #[error("metadata: the lease of record {record} is temporary")]
     Temporary {
         /// The record.
@@ -40,7 +40,7 @@ pub enum LeaseDamage {
         /// The label.
         at: String,
     },
-    /// A lease belongs to nothing, and nothing will ever remove it.
+    /// A lease belongs to nothing, and no daemon will ever remove it.
     #[error("metadata: the lease {id:?} belongs to no record")]
     Stray {
         /// The lease.
@@ -87,7 +87,7 @@ pub(super) fn check(
 ) {
     let State { worker, records, .. } = state;
     for (id, record) in &records.by_id {
-        // The twin of a mutable record gets its lease with its snapshot.
+        // The twin of a mutable record gets its lease together with its snapshot.
         if record.is_removed() || record.equal_mutable.is_some() || abandoned.contains(id) {
             continue;
         }

@@ -1,11 +1,11 @@
-//! Whether the parts of a state agree with each other.
+//! Verifies that the parts of a state are consistent.
 //!
-//! A daemon believes most of its databases without looking: a record without its snapshot fails a
-//! build, a result without its record is deleted at start, a blob without its row disappears at
-//! the first garbage collection. All of that is found here, without a daemon.
+//! A daemon believes most of its databases without checking: a record without its snapshot fails a build, a
+//! result without its record is deleted at start, a blob without its row disappears at the first garbage
+//! collection. This module finds all of these, without a daemon.
 //!
-//! The files of a state are hostile until they prove otherwise: no link is followed, nothing recurses
-//! to a depth that a file chooses, and memory is bounded by the size of the databases.
+//! The files of a state are untrusted: no link is followed, recursion depth does not depend on a file, and
+//! memory is bounded by the size of the databases.
 
 mod abandoned;
 mod access;
@@ -48,21 +48,21 @@ use crate::snapshots::Snapshots;
 use crate::solver::SolverCache;
 use crate::worker::{StateFile, Worker, is_made};
 
-/// What was found in a state.
+/// The result of verifying a state.
 #[derive(Debug, Default)]
 pub struct Verified {
-    /// What its databases say; `None` if one of them cannot be read, which is damage.
+    /// The content of its databases; `None` if one of them cannot be read, which is damage.
     pub state: Option<State>,
-    /// Everything that is wrong with it.
+    /// All damage.
     pub damage: Vec<Damage>,
-    /// What a daemon leaves behind in the normal course of things, and clears away by itself. Only
-    /// databases that a daemon has changed can have it; in others it is damage.
+    /// Leftovers of a daemon's normal operation, which it removes by itself. Only databases that a daemon has
+    /// changed can have them; in others they are damage.
     pub leftovers: Vec<Damage>,
     /// Whether a daemon has changed any of its databases.
     pub used: bool,
 }
 
-/// Collects what is found.
+/// Collects the findings.
 #[derive(Default)]
 struct Findings {
     damage: Vec<Damage>,
@@ -74,7 +74,7 @@ impl Findings {
         self.damage.push(damage.into());
     }
 
-    /// Adds something that is not damage if a daemon can have left it.
+    /// Adds a finding that is not damage if a daemon can have left it.
     fn add_unless(&mut self, leftover: bool, damage: impl Into<Damage>) {
         let list = if leftover { &mut self.leftovers } else { &mut self.damage };
         list.push(damage.into());
@@ -88,10 +88,10 @@ impl Findings {
 
 /// Verifies the state in `root`.
 ///
-/// Blobs and the files of snapshots are looked for, not read.
+/// Blobs and the files of snapshots are not read; only their existence is checked.
 ///
 /// # Errors
-/// If there is no state, or the system refuses to look at it.
+/// Returns an error if there is no state, or a part of it cannot be examined.
 pub fn verify(root: &Root) -> Result<Verified, VerifyError> {
     let mut verified = match Parts::of_root(root) {
         Ok(parts) => parts.verify()?,
@@ -104,7 +104,7 @@ pub fn verify(root: &Root) -> Result<Verified, VerifyError> {
     Ok(verified)
 }
 
-/// What of the state in `root` others can change.
+/// Returns the parts of the state in `root` that others can change.
 pub(super) fn open_to_others(root: &Root) -> Result<Vec<Damage>, DirError> {
     let mut findings = Findings::default();
     access::check(root, &mut findings)?;
@@ -112,16 +112,16 @@ pub(super) fn open_to_others(root: &Root) -> Result<Vec<Damage>, DirError> {
 }
 
 impl Parts {
-    /// Verifies the state of these parts, as [`verify`] does.
+    /// Verifies the state in these parts, as [`verify`] does.
     ///
     /// # Errors
-    /// If the system refuses to look at it.
+    /// Returns an error if a part of it cannot be examined.
     pub fn verify(&self) -> Result<Verified, VerifyError> {
         let mut findings = Findings::default();
         let read = self.read(&mut findings)?;
         self.kept.iter().try_for_each(|place| check_kept(place, &mut findings))?;
         let Some(mut databases) = read else {
-            // What the others say is not worth comparing with what is missing.
+            // The others cannot be compared with a missing one.
             return Ok(findings.into_verified(None));
         };
         if databases.used.metadata {
@@ -129,8 +129,8 @@ impl Parts {
             findings.leftovers.extend(completed.map(Damage::from));
         }
         self.compare(&databases, &mut findings)?;
-        // containerd removes rows first and what they stood for later (v2.3.3 core/metadata/db.go
-        // GarbageCollect), so a daemon can be stopped in between.
+        // containerd removes rows first and their files later (v2.3.3 core/metadata/db.go GarbageCollect), so
+        // a daemon can be stopped in between.
         if self.history.stopped_conversion || databases.used.metadata {
             findings.leftovers.extend(findings.damage.extract_if(.., |damage| damage.is_unused()));
         }
@@ -151,7 +151,7 @@ impl Parts {
             |db| Ok((Records::read(db)?, Records::read_index(db)?)),
             findings,
         );
-        // A daemon makes it last, and without a record it has had no result.
+        // A daemon creates it last, and without a record there has been no result.
         let mut solver = self.solver.as_ref();
         if let Some(dir) = solver
             && !is_made(dir, name(StateFile::Solver))?
@@ -164,7 +164,7 @@ impl Parts {
         let metadata =
             sound(self.metadata.as_ref(), name(StateFile::Metadata), Metadata::read, findings);
         let read = |db: &_| Ok((Snapshots::read(db)?, Snapshots::read_parents(db)?));
-        // The snapshotter makes its database when it is first asked for something.
+        // The snapshotter creates its database when it is first used.
         let mut snapshotter = self.snapshotter.as_ref();
         if let Some(dir) = snapshotter
             && !is_made(dir, name(StateFile::Snapshots))?
@@ -224,7 +224,7 @@ impl Parts {
     }
 }
 
-/// Which of the databases a daemon has changed since they were written as a whole.
+/// Which databases a daemon has changed since they were written as a whole.
 #[derive(Debug, Clone, Copy)]
 struct Used {
     /// `cache.db`
@@ -235,7 +235,7 @@ struct Used {
     metadata: bool,
 }
 
-/// What the databases hold.
+/// The content of the databases.
 struct Databases {
     state: State,
     used: Used,

@@ -1,4 +1,4 @@
-//! Where the parts of a state are, which need not be below one root while it is being built.
+//! The places of the parts of a state, which can be in several directories while it is being built.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,13 +13,13 @@ use crate::worker::{DatabasePlace, Part, STAGING, StateFile, Worker, databases, 
 
 use super::DatabaseDamage;
 
-/// Where the parts of a state are.
+/// The places of the parts of a state.
 ///
-/// A database without a directory is empty, as it is for a daemon that finds none. Blobs and
-/// snapshots may lie in several places; the first that has one counts.
+/// A database without a directory is empty, as for a daemon that finds none. Blobs and snapshots can be in
+/// several places; the first one that has them counts.
 #[derive(Debug)]
 pub struct Parts {
-    /// The worker whose they are, which tells the names of the files in them.
+    /// The worker of the state, which determines the names of the files.
     pub worker: Worker,
     /// The directory with `cache.db`.
     pub solver: Option<Dir>,
@@ -29,65 +29,65 @@ pub struct Parts {
     pub metadata: Option<Dir>,
     /// The directory with the `metadata.db` of the snapshotter.
     pub snapshotter: Option<Dir>,
-    /// What the worker is called.
+    /// The id of the worker.
     pub worker_id: WorkerName,
     /// The content stores.
     pub blobs: Vec<BlobStore>,
     /// The directories of snapshots.
     pub trees: Vec<Trees>,
-    /// Other workers that results in `cache.db` may be of.
+    /// Other workers that results in `cache.db` may refer to.
     pub other_workers: BTreeSet<WorkerId>,
     /// Databases that a daemon opens and that are not part of the state, such as `history.db`: they are
     /// verified as files.
     pub kept: Vec<DatabasePlace>,
-    /// Who has left things that are not damage.
+    /// Previous users, who can have left things that are not damage.
     pub history: History,
 }
 
-/// What the worker of a state is called.
+/// The id of the worker of a state.
 #[derive(Debug)]
 pub enum WorkerName {
-    /// What the file `workerid` in the directory says.
+    /// The content of the file `workerid` in the directory.
     In(Dir),
-    /// This; there is no such file yet.
+    /// This id; the file does not exist yet.
     Given(WorkerId),
 }
 
-/// Who has worked on a state and may have left things in it.
+/// Previous users of a state, who can have left things in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct History {
-    /// A daemon has run on it, so every database can have what daemons leave. One that shows itself
-    /// that a daemon changed it can anyway.
+    /// A daemon has run on it, so every database can have leftovers of daemons. A database that shows a
+    /// daemon's changes can have them anyway.
     pub daemon: bool,
-    /// A conversion into it was stopped; the next one removes what it left.
+    /// A conversion into it was stopped; the next one removes its leftovers.
     pub stopped_conversion: bool,
 }
 
 impl History {
-    /// The history of `root`.
+    /// Returns the history of `root`.
     ///
     /// # Errors
-    /// If the root cannot be searched.
+    /// Returns an error if the root cannot be searched.
     pub fn of(root: &Root) -> Result<Self, DirError> {
         Ok(Self {
-            // A daemon makes it when it starts (BuildKit v0.32.2 `cmd/buildkitd/main.go`).
+            // A daemon creates it when it starts (BuildKit v0.32.2 `cmd/buildkitd/main.go`).
             daemon: root.dir().find(root.worker().name(StateFile::History))?.is_some(),
             stopped_conversion: root.dir().find(STAGING)?.is_some(),
         })
     }
 }
 
-/// Why a state could not be verified.
+/// Why a state cannot be verified.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// Nothing of a state is there.
+    /// The root has no part of a state.
     #[error("{} holds no state: nothing was converted into it, and no buildkitd has built on it", root.display())]
     NoState {
         /// The root.
         root: PathBuf,
     },
-    /// What is there was left by a conversion that was stopped.
+    /// The root has only leftovers of a stopped conversion.
     #[error(
         "{} holds no state yet: a conversion was stopped while it published one; run it again",
         root.display()
@@ -96,7 +96,7 @@ pub enum VerifyError {
         /// The root.
         root: PathBuf,
     },
-    /// The state is that of a worker we do not know.
+    /// The state is that of an unknown worker.
     #[error(
         "{} holds the state of the worker {found}; only that of the OCI worker with the overlayfs \
          snapshotter can be verified",
@@ -108,19 +108,19 @@ pub enum VerifyError {
         /// The worker's directory.
         found: String,
     },
-    /// A directory of it is missing.
+    /// A directory of the state is missing.
     #[error("the state is not whole")]
     Incomplete(#[from] DatabaseDamage),
-    /// The system refused to look at a part of it.
+    /// A part of the state cannot be examined.
     #[error("cannot look at the state")]
     Dir(#[from] DirError),
 }
 
 impl Parts {
-    /// The parts of the state in `root`.
+    /// Opens the parts of the state in `root`.
     ///
     /// # Errors
-    /// If there is no state or not all of one, or the system refuses to look for it.
+    /// Returns an error if there is no state or only a part of one, or the root cannot be searched.
     pub fn of_root(root: &Root) -> Result<Self, VerifyError> {
         let worker = root.worker();
         let path = || root.path().to_owned();
@@ -151,7 +151,7 @@ impl Parts {
             solver: Some(root.dir().try_clone()?),
             records: Some(of_worker.try_clone()?),
             metadata: Some(required(Part::Metadata)?),
-            // A daemon makes these two when it first needs them.
+            // A daemon creates these two when it first needs them.
             blobs: optional(content(root))?,
             trees: optional(Trees::open(&snapshotter))?,
             snapshotter: Some(snapshotter),
@@ -163,7 +163,7 @@ impl Parts {
     }
 }
 
-/// The directories of other workers than that of `root`, and the id of each that has one.
+/// Returns the directories of workers other than the one of `root`, and the id of each that has one.
 pub(in crate::state) fn other_workers(
     root: &Root,
 ) -> Result<BTreeMap<String, Option<WorkerId>>, DirError> {
@@ -180,7 +180,7 @@ pub(in crate::state) fn other_workers(
     Ok(workers)
 }
 
-/// The id of `worker`, whose directory is `dir`. One without an id of ours has no results.
+/// Reads the id of `worker`, whose directory is `dir`. A worker without a valid id has no results.
 fn id_of_other(dir: &Dir, worker: &Worker) -> Result<Option<WorkerId>, DirError> {
     let name = worker.name(StateFile::WorkerId);
     match dir.find(name)? {
@@ -197,11 +197,11 @@ fn id_of_other(dir: &Dir, worker: &Worker) -> Result<Option<WorkerId>, DirError>
     }
 }
 
-/// Whether a conversion was stopped between the two steps of publishing a new state: it has the
-/// cache of the solver still with it, and no daemon has made another.
+/// Returns whether a conversion was stopped between the two steps of publishing a new state: `cache.db` is
+/// still in the staging directory, and no daemon has created another.
 fn is_half_published(root: &Root) -> Result<bool, DirError> {
     let (dir, solver) = (root.dir(), root.worker().name(StateFile::Solver));
-    // Anything else of that name is nobody's staging.
+    // Anything else with that name is not a staging directory.
     if dir.find(STAGING)?.is_none_or(|found| found.kind != FileKind::Directory) {
         return Ok(false);
     }
@@ -210,8 +210,8 @@ fn is_half_published(root: &Root) -> Result<bool, DirError> {
     Ok(moved && dir.find(solver)?.is_none())
 }
 
-/// Whether the worker has ever had anything. A daemon that is stopped in the middle of its first start has made
-/// some of the files: the directories of the worker first, then its databases, that of the solver last (BuildKit
+/// Returns whether the worker was ever used. A daemon that is stopped during its first start has created some
+/// of the files: the directories of the worker first, then its databases, that of the solver last (BuildKit
 /// v0.32.2 and v0.34.2 `worker/runc/runc.go` `NewWorkerOpt`, `cmd/buildkitd/main.go` `newController`).
 fn is_begun(root: &Root) -> Result<bool, VerifyError> {
     let worker = root.worker();
@@ -240,7 +240,7 @@ fn content(root: &Root) -> Result<BlobStore, DirError> {
     BlobStore::open(&root.worker().open_existing(root.dir(), Part::Content)?)
 }
 
-/// A directory that need not be there.
+/// Opens a directory that may be missing.
 fn optional<T>(opened: Result<T, DirError>) -> Result<Vec<T>, DatabaseDamage> {
     match opened {
         Ok(opened) => Ok(vec![opened]),
@@ -249,7 +249,7 @@ fn optional<T>(opened: Result<T, DirError>) -> Result<Vec<T>, DatabaseDamage> {
     }
 }
 
-/// What it is that a directory cannot be opened which has to be there.
+/// Returns the damage for a required directory that cannot be opened.
 fn absent(source: DirError) -> DatabaseDamage {
     let path = source.path.clone();
     if source.is_not_found() {

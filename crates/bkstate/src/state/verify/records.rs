@@ -1,4 +1,4 @@
-//! `metadata_v2.db`: records, what they build on, and the indexes by which they are found.
+//! `metadata_v2.db`: records, their parents, and the indexes that list them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,17 +12,17 @@ use crate::state::State;
 use super::keys::SnapshotKeys;
 use super::{Findings, Used};
 
-/// The size of a record that is not known yet (BuildKit v0.34.2 `cache/metadata.go` `sizeUnknown`).
+/// Value of an unknown size of a record (BuildKit v0.34.2 `cache/metadata.go` `sizeUnknown`).
 const SIZE_UNKNOWN: i64 = -1;
 
-/// An exbibyte, in bytes: more than file systems hold.
+/// An exbibyte, in bytes: more than any file system has.
 pub(super) const MOST_BYTES: i64 = 1 << 60;
 
-/// Something wrong in `metadata_v2.db`.
+/// Damage in `metadata_v2.db`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordDamage {
-    /// A record builds on one that is not there.
+    /// A record builds on a missing record.
     #[error("records: record {record} has the parent {parent}, which is not there")]
     MissingParent {
         /// The record.
@@ -30,12 +30,12 @@ pub enum RecordDamage {
         /// Its parent.
         parent: RecordId,
     },
-    /// Records build on each other in a circle.
+    /// Records build on each other in a cycle.
     #[error("records: record {record} builds on {parent}, which builds on it")]
     ParentCycle {
-        /// One record of the circle.
+        /// One record of the cycle.
         record: RecordId,
-        /// The one it names, which closes the circle.
+        /// The parent that closes the cycle.
         parent: RecordId,
     },
     /// A record builds on one that is marked as deleted.
@@ -46,7 +46,7 @@ pub enum RecordDamage {
         /// Its parent.
         parent: RecordId,
     },
-    /// A record builds on one that may still change.
+    /// A record builds on one that can still change.
     #[error("records: record {record} has the parent {parent}, which is not committed")]
     MutableParent {
         /// The record.
@@ -54,13 +54,13 @@ pub enum RecordDamage {
         /// Its parent.
         parent: RecordId,
     },
-    /// A mutable record has no snapshot that is named as the record.
+    /// A mutable record has no snapshot named like the record.
     #[error("metadata: the mutable record {record} has no snapshot of its name")]
     MutableWithoutSnapshot {
         /// The record.
         record: RecordId,
     },
-    /// A record is the twin of a mutable one that is gone, and has no snapshot of its own.
+    /// A record is the twin of a missing mutable one, and does not have its own snapshot.
     #[error("records: record {record} has neither its mutable twin {mutable} nor a snapshot")]
     MissingTwin {
         /// The record.
@@ -68,27 +68,27 @@ pub enum RecordDamage {
         /// The mutable one.
         mutable: RecordId,
     },
-    /// A record is called the twin of one that cannot change, or of one with other parents.
+    /// A record names as its twin one that cannot change, or one with other parents.
     #[error("records: record {record} has the twin {twin}, which {}", if *mutable { "has other parents" } else { "is not mutable" })]
     WrongTwin {
         /// The record.
         record: RecordId,
-        /// What is called its mutable twin.
+        /// The named twin.
         twin: RecordId,
-        /// Whether that one is mutable.
+        /// Whether the named twin is mutable.
         mutable: bool,
     },
-    /// The key of a record's snapshot is that of another chain or another record.
+    /// The key of a record's snapshot belongs to another chain or another record.
     #[error("records: record {record} has the snapshot {snapshot}, which is that of {owner}")]
     SnapshotOfOther {
         /// The record.
         record: RecordId,
         /// The key of the snapshot.
         snapshot: String,
-        /// Whose it is: a chainID, or a record.
+        /// Its owner: a chainID, or a record.
         owner: String,
     },
-    /// The snapshot of a record lies on that of other layers than the record does.
+    /// The parents of a record's snapshot belong to other layers than the record's parents.
     #[error(
         "metadata: the snapshot {snapshot} of record {record} lies on {}, the record on {}",
         named(found.as_ref()), named(expected.as_ref())
@@ -98,12 +98,12 @@ pub enum RecordDamage {
         record: RecordId,
         /// The key of the snapshot.
         snapshot: String,
-        /// The key of the snapshot that it lies on.
+        /// The key of the snapshot's parent.
         found: Option<String>,
         /// The key of the snapshot of the record's parent.
         expected: Option<String>,
     },
-    /// A record names a snapshot that is not there.
+    /// A record names a missing snapshot.
     #[error("metadata: record {record} has no snapshot {snapshot}")]
     MissingSnapshot {
         /// The record.
@@ -126,7 +126,7 @@ pub enum RecordDamage {
         /// The kind that the record needs.
         expected: Kind,
     },
-    /// A layer's record lacks what its blob is used by.
+    /// A layer's record lacks an attribute that is needed to use its blob.
     #[error("records: record {record} has the blob {blob} but no {lacks}")]
     IncompleteLayer {
         /// The record.
@@ -144,17 +144,17 @@ pub enum RecordDamage {
         /// The diffID.
         diff_id: Digest,
     },
-    /// What a layer adds to chains is not its diffID, as it is with the overlayfs snapshotter.
+    /// The layer identity is not the diffID, as it must be with the overlayfs snapshotter.
     #[error("records: the layer identity of record {record} is {found}, not its diffID {diff_id}")]
     LayerIdentity {
         /// The record.
         record: RecordId,
-        /// What it is.
+        /// The layer identity.
         found: Digest,
         /// The diffID.
         diff_id: Digest,
     },
-    /// A record has a size that no file system has.
+    /// A record has a size beyond any file system.
     #[error("records: record {record} has the size {size}, which no snapshot can have")]
     Size {
         /// The record.
@@ -162,25 +162,25 @@ pub enum RecordDamage {
         /// The size in bytes.
         size: i64,
     },
-    /// A layer's chain id is not that of its parent's and its own digests.
+    /// A layer's chain id does not follow from its parent's and its own digests.
     #[error("records: the {what} of record {record} is {found}, but should be {expected}")]
     ChainId {
         /// The record.
         record: RecordId,
         /// `chain id` or `blob chain id`.
         what: &'static str,
-        /// What it is.
+        /// The id in the record.
         found: Digest,
-        /// What it should be.
+        /// The expected id.
         expected: Digest,
     },
-    /// An entry of a record names an index that does not have it.
+    /// An entry of a record names an index that lacks it.
     #[error("records: the index entry {entry:?} is not there")]
     MissingIndex {
         /// The key in `_index`.
         entry: String,
     },
-    /// The index has an entry that no record names.
+    /// The index has an entry for no record.
     #[error("records: the index entry {entry:?} is of no record")]
     StrayIndex {
         /// The key in `_index`.
@@ -192,13 +192,13 @@ pub enum RecordDamage {
         /// The key in `_index`.
         entry: String,
     },
-    /// A daemon was stopped while it made or removed a record that nothing needs.
+    /// A daemon was stopped while it made or removed a record that is not needed.
     #[error("records: the record {record} was being made or removed")]
     Abandoned {
         /// The record.
         record: RecordId,
     },
-    /// Content hashes of a record that is not there.
+    /// Content hashes of a missing record.
     #[error("records: _external has values of record {record}, which is not there")]
     StrayExternal {
         /// The record.
@@ -339,7 +339,7 @@ pub(super) fn check(
     check_cycles(records, findings);
     check_index(records, index, findings);
     for record in records.external.keys().filter(|id| !records.by_id.contains_key(id)) {
-        // A daemon may store the hashes of a local source when that has been replaced already.
+        // A daemon may store the hashes of a local source that has been replaced already.
         let damage = RecordDamage::StrayExternal { record: record.clone() };
         findings.add_unless(used.records, damage);
     }
@@ -361,7 +361,7 @@ fn check_parents(id: &RecordId, record: &Record, records: &Records, findings: &m
     }
 }
 
-/// The twin of an immutable record is the mutable one that it was made of, with its parents (BuildKit
+/// Checks that the twin of an immutable record is its mutable original, with the same parents (BuildKit
 /// v0.34.2 `cache/refs.go` `commit`).
 fn check_twin(id: &RecordId, record: &Record, records: &Records, findings: &mut Findings) {
     let twin = record.equal_mutable.as_ref();
@@ -369,7 +369,7 @@ fn check_twin(id: &RecordId, record: &Record, records: &Records, findings: &mut 
         return;
     };
     let is_mutable = mutable.is_mutable();
-    // A daemon that finds a deleted one forgets it.
+    // A daemon drops a deleted one when it finds it.
     if mutable.is_removed() || (is_mutable && record.parents().eq(mutable.parents())) {
         return;
     }
@@ -387,7 +387,7 @@ fn check_snapshot(
 ) {
     let key = record.snapshot_key(id);
     let row = table.rows.get(key);
-    // An immutable record whose mutable twin still owns the snapshot has none of its own yet.
+    // An immutable record whose mutable twin still owns the snapshot does not have its own yet.
     if let Some(mutable) = &record.equal_mutable {
         if row.is_none() && !records.by_id.contains_key(mutable) {
             let (record, mutable) = (id.clone(), mutable.clone());
@@ -434,7 +434,7 @@ fn check_layer(id: &RecordId, record: &Record, records: &Records, findings: &mut
     if let Some(found) = record.layer_identity.filter(|identity| *identity != diff_id) {
         findings.add(RecordDamage::LayerIdentity { record: id.clone(), found, diff_id });
     }
-    // How those of merges and differences come about depends on the build that needed them.
+    // How the snapshots of merges and differences are made depends on the build that needed them.
     if record.is_composed() {
         return;
     }
@@ -455,7 +455,7 @@ fn check_layer(id: &RecordId, record: &Record, records: &Records, findings: &mut
             Some(Some(below)) => chained(Some(below), own),
             Some(None) => continue,
         };
-        // As the upper side of a difference, a layer gets the id of one on a nameless parent.
+        // As the upper side of a difference, a layer gets the id of a layer on an anonymous parent.
         let alone = parent.map(|_| chained(None, own));
         if let Some(found) = found
             && found != expected
@@ -467,13 +467,13 @@ fn check_layer(id: &RecordId, record: &Record, records: &Records, findings: &mut
     }
 }
 
-/// The chain id of `digest` on `below` (opencontainers/image-spec v1.1 `identity.ChainID`).
+/// Returns the chain id of `digest` on `below` (opencontainers/image-spec v1.1 `identity.ChainID`).
 fn chained(below: Option<Digest>, digest: Digest) -> Digest {
     let below = below.map(|below| below.to_string()).unwrap_or_default();
     Digest::of(format!("{below} {digest}"))
 }
 
-/// Follows what records need to load, without recursion: a chain may be as long as the file allows.
+/// Follows the dependencies of records, without recursion: a chain can be as long as the file allows.
 fn check_cycles(records: &Records, findings: &mut Findings) {
     #[derive(PartialEq)]
     enum Visit {

@@ -1,4 +1,4 @@
-//! Snapshots: the rows of `containerdmeta.db`, those of `snapshots/metadata.db`, and that the two agree.
+//! Snapshots: the rows of `containerdmeta.db`, those of `snapshots/metadata.db`, and their consistency.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,11 +10,11 @@ use super::super::mend::unused_twins;
 use super::records::MOST_BYTES;
 use super::{Findings, Used};
 
-/// Something wrong with a snapshot, which is called by its name in `snapshots/metadata.db`.
+/// Damage to a snapshot, which is identified by its name in `snapshots/metadata.db`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapshotDamage {
-    /// The next name could be one in use.
+    /// The next name can be one in use.
     #[error("metadata: the number of snapshot {name} is above the sequence")]
     NumberAboveSequence {
         /// The name.
@@ -26,7 +26,7 @@ pub enum SnapshotDamage {
         /// The name.
         name: String,
     },
-    /// containerd knows it, the snapshotter does not.
+    /// containerd has it, the snapshotter does not.
     #[error("snapshot {name} is in the metadata and not in the snapshotter")]
     NotInSnapshotter {
         /// The name.
@@ -37,16 +37,16 @@ pub enum SnapshotDamage {
     HalfCommitted {
         /// Its new name.
         name: String,
-        /// The key that it had while it could change.
+        /// Its key while it was mutable.
         key: String,
     },
-    /// The snapshotter knows it, containerd does not.
+    /// The snapshotter has it, containerd does not.
     #[error("snapshot {name} is in the snapshotter and not in the metadata")]
     NotInContainerd {
         /// The name.
         name: String,
     },
-    /// A conversion was stopped while it gave the snapshot another key. No record uses this one.
+    /// A conversion was stopped while it renamed the snapshot. No record uses this key.
     #[error("metadata: the snapshot {name} has the unused key {key} besides its own")]
     UnusedKey {
         /// The name.
@@ -54,41 +54,41 @@ pub enum SnapshotDamage {
         /// The key.
         key: String,
     },
-    /// Two rows lead to one snapshot.
+    /// Two rows refer to one snapshot.
     #[error("metadata: more than one row has the name {name}")]
     SharedName {
         /// The name.
         name: String,
     },
-    /// A snapshot lies on one that is not there.
+    /// The parent of a snapshot is missing.
     #[error("{database}: the parent of snapshot {name} is not there")]
     MissingParent {
-        /// The database that says so.
+        /// The database with the reference.
         database: &'static str,
         /// The name.
         name: String,
     },
-    /// The databases say different things of what it lies on.
+    /// The databases differ in the parent.
     #[error("snapshot {name} has another parent in the metadata than in the snapshotter")]
     ParentDiffers {
         /// The name.
         name: String,
     },
-    /// Snapshots lie on each other in a circle.
+    /// The parents of snapshots form a cycle.
     #[error("{database}: snapshot {name} lies on itself")]
     ParentCycle {
-        /// The database that says so.
+        /// The database with the cycle.
         database: &'static str,
         /// The name of one of them.
         name: String,
     },
-    /// It lies on one that may still change.
+    /// The parent can still change.
     #[error("snapshotter: the parent of snapshot {name} is not committed")]
     ParentNotCommitted {
         /// The name.
         name: String,
     },
-    /// Its row does not list one that lies on it.
+    /// Its row does not list one of its children.
     #[error("metadata: snapshot {name} does not list its child {child}")]
     MissingChild {
         /// The name.
@@ -96,12 +96,12 @@ pub enum SnapshotDamage {
         /// The key of the child.
         child: String,
     },
-    /// Its row lists one that does not lie on it.
+    /// Its row lists a snapshot that is not its child.
     #[error("metadata: snapshot {name} lists {child}, which is not a child of it")]
     StrayChild {
         /// The name.
         name: String,
-        /// The key of what it lists.
+        /// The key of the listed snapshot.
         child: String,
     },
     /// Two snapshots have one directory.
@@ -112,7 +112,7 @@ pub enum SnapshotDamage {
         /// The id.
         id: u64,
     },
-    /// Its usage is one that no file system has.
+    /// Its usage is beyond any file system.
     #[error(
         "snapshotter: snapshot {name} has {size} bytes in {inodes} inodes, which none can have"
     )]
@@ -124,16 +124,16 @@ pub enum SnapshotDamage {
         /// The inodes.
         inodes: i64,
     },
-    /// The index of parents lacks it.
+    /// The index of parents lacks the snapshot.
     #[error("snapshotter: the bucket parents does not have snapshot {name}")]
     MissingParentIndex {
         /// The name.
         name: String,
     },
-    /// The index of parents has an entry of nothing.
+    /// The index of parents has an entry for no snapshot.
     #[error("snapshotter: the bucket parents has an entry for {name} that is of no snapshot")]
     StrayParentIndex {
-        /// The name in it.
+        /// The name in the entry.
         name: String,
     },
 }
@@ -222,7 +222,7 @@ impl SnapshotDamage {
     }
 }
 
-/// `[parents]` of `snapshots/metadata.db`, as it stands there.
+/// The bucket `parents` of `snapshots/metadata.db`, as stored.
 pub(super) type ParentIndex = BTreeMap<Vec<u8>, String>;
 
 pub(super) fn check(
@@ -249,7 +249,8 @@ pub(super) fn check(
     }
 }
 
-/// Rows of one name, but for those that a conversion leaves which is stopped while it renames.
+/// Checks for rows with the same name, except those left by a conversion that was stopped while it renamed
+/// snapshots.
 fn check_names(table: &SnapshotTable, records: &Records, findings: &mut Findings) {
     let unused = unused_twins(table, records);
     let mut named = BTreeSet::new();
@@ -286,7 +287,7 @@ fn check_table(table: &SnapshotTable, snapshots: &Snapshots, used: Used, finding
             table.rows.get(*child).is_some_and(|row| row.parent.as_ref() == Some(key))
         };
         for child in row.children.iter().filter(|child| !lies_on_it(child)) {
-            // The collection of garbage removes rows without a look at those of their parents.
+            // Garbage collection removes rows without changing those of their parents.
             let damage = SnapshotDamage::StrayChild { name: name(), child: child.clone() };
             findings.add_unless(used.metadata, damage);
         }
@@ -348,10 +349,10 @@ fn check_index(snapshots: &Snapshots, index: &ParentIndex, findings: &mut Findin
     }
 }
 
-/// One of each circle that following parents runs into.
+/// Returns one node of each cycle in the parents.
 fn cycles<'a>(parents: BTreeMap<&'a str, Option<&'a str>>) -> Vec<&'a str> {
     let mut found = Vec::new();
-    // For what was followed, where that started.
+    // For each followed node, where that walk started.
     let mut followed: BTreeMap<&str, &str> = BTreeMap::new();
     for &start in parents.keys() {
         let mut next = Some(start);

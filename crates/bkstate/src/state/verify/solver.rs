@@ -1,4 +1,4 @@
-//! `cache.db`: keys, links and results, each of which stands there twice.
+//! `cache.db`: keys, links and results, each of which is stored twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,11 +9,11 @@ use crate::solver::{Link, Miswritten, SolverCache};
 
 use super::{Findings, Used};
 
-/// Something wrong in `cache.db`.
+/// Damage in `cache.db`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SolverDamage {
-    /// A result names a record that is not there.
+    /// A result names a missing record.
     #[error("solver: key {key} results in {result}, which is not a record of this worker")]
     ResultWithoutRecord {
         /// The key.
@@ -29,29 +29,29 @@ pub enum SolverDamage {
         /// The result.
         result: ResultId,
     },
-    /// A key has results and no bucket in `_links`, which is what makes a key exist.
+    /// A key has results but no bucket in `_links`, so it does not exist for a daemon.
     #[error("solver: key {key} has results but is not in _links")]
     InvisibleKey {
         /// The key.
         key: KeyId,
     },
-    /// A link leads to a key that does not know it.
+    /// The target of a link lacks the backlink.
     #[error("solver: the link from {from} to {to} has no backlink")]
     MissingBacklink {
-        /// Where the link starts.
+        /// The source of the link.
         from: KeyId,
-        /// Where it leads.
+        /// The target of the link.
         to: KeyId,
     },
-    /// A key knows a link that is not there.
+    /// A backlink has no link.
     #[error("solver: {to} has a backlink to {from}, which has no link to it")]
     StrayBacklink {
-        /// Where the link should start.
+        /// The expected source.
         from: KeyId,
-        /// Where it should lead.
+        /// The expected target.
         to: KeyId,
     },
-    /// A result of a key does not know the key.
+    /// `_byresult` lacks a key's result.
     #[error("solver: _byresult does not list key {key} for its result {result}")]
     UnindexedResult {
         /// The key.
@@ -67,7 +67,7 @@ pub enum SolverDamage {
         /// The result.
         result: ResultId,
     },
-    /// A link or a result is not written as the daemon writes it.
+    /// The encoding of a link or a result differs from the daemon's.
     #[error("solver: {0}")]
     Miswritten(Miswritten),
 }
@@ -120,7 +120,7 @@ impl SolverDamage {
     }
 }
 
-/// Checks what `cache.db` says against itself and the records of the workers of the root.
+/// Checks `cache.db` for consistency with itself and with the records of the root's workers.
 pub(super) fn check(
     cache: &SolverCache,
     worker: &WorkerId,
@@ -131,7 +131,7 @@ pub(super) fn check(
 ) {
     check_results(cache, worker, others, records, used, findings);
     for (key, results) in &cache.results {
-        // Up to v0.14 a daemon that deleted the last link of a key forgot its results.
+        // Up to v0.14 a daemon that deleted the last link of a key left its results behind.
         if !results.is_empty() && !cache.links.contains_key(key) {
             findings.add_unless(used.solver, SolverDamage::InvisibleKey { key: key.clone() });
         }
@@ -151,8 +151,8 @@ fn check_results(
     for (key, results) in &cache.results {
         for result in results.keys() {
             let named = || (key.clone(), result.clone());
-            // No other session asks for the key of a local source, and the daemon forgets its
-            // record as soon as the next session reuses the files.
+            // No other session asks for the key of a local source, and the daemon drops its record as soon as
+            // the next session reuses the files.
             if key.is_of_one_session() {
                 continue;
             }
@@ -162,8 +162,7 @@ fn check_results(
                     findings.add(SolverDamage::ResultOfUnknownWorker { key, result });
                 }
             } else if is_gone(result, records) {
-                // A daemon that removes a record leaves its results until later, often until it
-                // starts again.
+                // A daemon that removes a record removes its results later, often only when it starts again.
                 let (key, result) = named();
                 findings
                     .add_unless(used.records, SolverDamage::ResultWithoutRecord { key, result });
@@ -172,7 +171,7 @@ fn check_results(
     }
 }
 
-/// Whether the record of a result is not there, or is one that the daemon removes when it starts.
+/// Returns whether the record of a result is missing, or is one that the daemon removes when it starts.
 fn is_gone(result: &ResultId, records: &Records) -> bool {
     let is_live = |id| records.by_id.get(id).is_some_and(|record| !record.is_removed());
     result.record.as_ref().is_some_and(|id| !is_live(id))
@@ -189,7 +188,7 @@ fn check_result_index(cache: &SolverCache, findings: &mut Findings) {
             findings.add(SolverDamage::UnindexedResult { key, result });
         }
     }
-    // All others are strays, so there is no need to look for them in a sound state.
+    // All others are strays, so a sound state needs no search for them.
     if pairs(&cache.by_result, SmallSet::iter).count() == indexed {
         return;
     }
@@ -209,7 +208,7 @@ fn check_links(cache: &SolverCache, used: Used, findings: &mut Findings) {
             known += 1;
         } else {
             let (from, to) = (from.clone(), to.clone());
-            // Before v0.18 a daemon could pass over links of a key that it forgot.
+            // Before v0.18 a daemon could leave links of a key that it dropped.
             findings.add_unless(used.solver, SolverDamage::MissingBacklink { from, to });
         }
     }
@@ -226,12 +225,12 @@ fn check_links(cache: &SolverCache, used: Used, findings: &mut Findings) {
     }
 }
 
-/// The keys that links lead to.
+/// Returns the targets of links.
 fn targets(links: &SmallSet<(Link, KeyId)>) -> BTreeSet<&KeyId> {
     links.iter().map(|(_, to)| to).collect()
 }
 
-/// What each key of `map` stands with.
+/// Returns each key of `map` paired with each of its items.
 fn pairs<'m, K, V, I: IntoIterator>(
     map: &'m BTreeMap<K, V>,
     items: impl Fn(&'m V) -> I,

@@ -1,4 +1,4 @@
-//! What `convert` is to do with the layers: unpack them, and store their blobs.
+//! Options of `convert` for layers: unpacking, and storing blobs.
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, FromArgMatches};
@@ -6,7 +6,7 @@ use oci2bk::convert::StoreBlobs;
 
 use super::usage::refusal;
 
-/// The options about layers, of which not all go together.
+/// The options for layers, some of which exclude each other.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layers {
     pub(crate) extract: bool,

@@ -1,4 +1,4 @@
-//! How `convert` is called, and what is said if it is not.
+//! The usage of `convert`, and errors about it.
 
 use clap::error::ErrorKind;
 
@@ -6,7 +6,7 @@ pub(super) const USAGE: &str = "oci2bk convert [OPTIONS] <SRC>... <ROOT>\n      
                      oci2bk convert [OPTIONS] <SRC>... --builder <NAME>\n       \
                      oci2bk convert [OPTIONS] <SRC> --config <FILE>";
 
-/// An error as clap's own look, with the usage of `convert`.
+/// Returns an error in clap's style, with the usage of `convert`.
 pub(super) fn refusal(kind: ErrorKind, message: &str) -> clap::Error {
     clap::Command::new("convert").override_usage(USAGE).error(kind, message)
 }

@@ -1,4 +1,4 @@
-//! Reading a root.
+//! Reads a root.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,8 +18,8 @@ use crate::keys::{KeySource, SourceError, read_root};
 use crate::limits::Limits;
 
 impl Root {
-    /// Looks into the root at `path`, which no daemon may work on. `sources` tell the names of steps
-    /// that the root itself has forgotten.
+    /// Reads the root at `path`, which must not be in use by a daemon. `sources` supply the names of steps
+    /// that the root itself no longer has.
     ///
     /// # Errors
     /// See [`InspectError`]. Damage that leaves the databases readable is not an error.
@@ -38,7 +38,7 @@ impl Root {
         });
         let own = match read_root(&root, limits) {
             Ok(own) => own,
-            // A root that knows no step at all has no names either.
+            // A root without any steps has no names either.
             Err(SourceError::EmptyRoot { .. }) => Vec::new(),
             Err(error) => {
                 unread.push(Unread::Names(error));
@@ -89,7 +89,7 @@ impl Root {
     }
 }
 
-/// What the ops are called, by their digests. The first source that tells wins.
+/// Returns descriptions of the ops, by their digests. The first source with a description takes precedence.
 fn step_names<'s>(sources: impl Iterator<Item = &'s KeySource>) -> BTreeMap<&'s str, &'s str> {
     let mut names = BTreeMap::new();
     for candidate in sources.flat_map(|source| &source.candidates) {
@@ -169,7 +169,7 @@ fn keys(state: &State, records: &[Record], names: &BTreeMap<&str, &str>) -> Vec<
             inputs.entry(to).or_default().push(link);
         }
     }
-    // What a link leads to need not exist, nor what has results.
+    // The target of a link need not exist, nor does a key with results.
     let mut ids: BTreeSet<&KeyId> = solver.links.keys().chain(solver.results.keys()).collect();
     ids.extend(inputs.keys());
     let find = |id: &RecordId| {
@@ -224,7 +224,7 @@ fn leases(state: &State) -> Vec<Lease> {
     state.metadata.namespaces.iter().flat_map(of_namespace).collect()
 }
 
-/// The record that a lease of this id would belong to.
+/// Returns the record of a lease with this id, if it were one.
 fn record_of_lease(id: &str) -> Option<RecordId> {
     let bare = id.strip_suffix(SUFFIX_VIEW).or_else(|| id.strip_suffix(SUFFIX_VARIANTS));
     RecordId::new(bare.unwrap_or(id)).ok()

@@ -1,4 +1,4 @@
-//! One thing of a root, and everything tied to it.
+//! One item of a root, and everything related to it.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,9 @@ use super::{Key, Record, Root};
 use crate::inspect::names;
 
 impl Root {
-    /// Only what `word` names, with what is tied to it: keys, the records that they result in, their
-    /// snapshots, blobs and leases, and the records and keys next to those. It is an id of any kind, a
-    /// digest of any kind or the beginning of one. Nothing if it names nothing.
+    /// Returns only the part that `word` names, with related parts: keys, the records of their results, their
+    /// snapshots, blobs and leases, and the records and keys next to those. `word` is an id or a digest of
+    /// any kind or a prefix of one. `None` if it names nothing.
     pub fn only(mut self, word: &str) -> Option<Self> {
         let is = |id: &str| names(word, id);
         let is_digest = |digest: &Digest| is(&digest.to_string());
@@ -31,7 +31,7 @@ impl Root {
         };
         let named = || self.records.iter().filter(|record| of_record(record));
         let mut records: BTreeSet<RecordId> = named().map(|record| record.id.clone()).collect();
-        // Until a record is finalised its mutable twin has the snapshot and the lease.
+        // Until a record is finalised, its mutable twin has the snapshot and the lease.
         records.extend(named().filter_map(|record| record.stored.equal_mutable.clone()));
         self.snapshots.retain(|snapshot| {
             is(&snapshot.key) || snapshot.records.iter().any(|id| records.contains(id))

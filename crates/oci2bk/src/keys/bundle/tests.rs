@@ -1,4 +1,4 @@
-//! Archives as they should not be.
+//! Invalid archives.
 
 use std::io::Write as _;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A tar archive in the making.
+/// A tar archive being built.
 #[derive(Default)]
 struct Archive(Vec<(String, Vec<u8>)>);
 
@@ -21,7 +21,7 @@ impl Archive {
         json!({"mediaType": "application/octet-stream", "digest": digest, "size": size})
     }
 
-    /// The manifest of a build with one provenance document, and that document's digest.
+    /// Returns the manifest of a build with one provenance document, and that document's digest.
     fn build(&mut self, provenance: &Value) -> (Value, Digest) {
         let mut config = self.blob(&json!({"Ref": "x"}));
         config["mediaType"] = HISTORY_RECORD.into();
@@ -112,7 +112,7 @@ fn provenance_lies_beside_the_files_of_a_build_whatever_those_are_called() {
     assert!(matches!(error, BundleError::TooLarge { .. }), "{error}");
 }
 
-/// A member that claims to have `size` bytes, and has none.
+/// Returns a member that claims to have `size` bytes, and has none.
 fn claim(name: &str, kind: tar::EntryType, size: u64) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
     header.set_path(name).unwrap();
@@ -244,7 +244,7 @@ fn an_index_that_is_no_file_is_none() {
 
 #[test]
 fn a_sparse_member_makes_no_memory_of_its_holes() {
-    // One byte of map that says nothing is there, of a file of 60 MB.
+    // A map of one byte that says that a file of 60 MB has no data.
     let mut bytes = Vec::new();
     let pax = "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n33 GNU.sparse.realsize=60000000\n\
                29 GNU.sparse.name=index.json\n";

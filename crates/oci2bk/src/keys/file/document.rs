@@ -12,66 +12,66 @@ use serde::{Deserialize, Serialize};
 
 use super::{About, Digests, KeysFile, MOST_OUTPUTS, step};
 
-/// The most bytes of a keys file that is written, which is what is read by default.
+/// Maximum size of a keys file that is written, in bytes, which is also the default limit for reading.
 pub const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 
-/// The media type of a keys file: its `mediaType`, and that of the artifact and of the layer that
-/// carry it with a cache. The version is part of it.
+/// The media type of a keys file: its `mediaType`, and that of the artifact and of the layer with which it is
+/// attached to a cache. The version is part of it.
 pub const KEYS_MEDIA_TYPE: &str = "application/vnd.oci2bk.keys.v1+json";
 
-/// What the media types of all versions start with.
+/// Prefix of the media types of all versions.
 const ANY_VERSION: &str = "application/vnd.oci2bk.keys.";
 
 /// Why a keys file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeysFileError {
-    /// Cut off, or not of the right form.
+    /// It is truncated, or malformed.
     #[error("it is not JSON of the form of a keys file")]
     Json(#[from] serde_json::Error),
-    /// A file of a version that this program does not know.
+    /// Its version is unknown to this program.
     #[error(
         "it is a keys file of a version that this program does not know ({media_type}); use a \
          newer oci2bk, or write the file again with this one"
     )]
     UnknownVersion {
-        /// The media type it gives itself, shortened to 100 characters.
+        /// The media type in the file, shortened to 100 characters.
         media_type: String,
     },
-    /// An op without digests.
+    /// An op has no digests.
     #[error("op {op} has no digest")]
     NoDigest {
-        /// The op, counted from 0.
+        /// The index of the op, from 0.
         op: usize,
     },
-    /// A digest that none of BuildKit's releases would make.
+    /// A digest cannot come from any BuildKit release.
     #[error("op {op} has something else in the place of an op digest: {text:?}")]
     OpDigest {
-        /// The op, counted from 0.
+        /// The index of the op, from 0.
         op: usize,
-        /// What it has, shortened to 100 characters.
+        /// The text in its place, shortened to 100 characters.
         text: String,
     },
-    /// An op with no outputs, or more than an op can have.
+    /// An op has no outputs, or more than an op can have.
     #[error("op {op} claims {outputs} outputs; an op has 1 to {MOST_OUTPUTS}")]
     Outputs {
-        /// The op, counted from 0.
+        /// The index of the op, from 0.
         op: usize,
-        /// How many it claims to have.
+        /// The stated number of outputs.
         outputs: u32,
     },
-    /// More keys than a file may have.
+    /// There are more keys than fit into a file.
     #[error(
         "{ops} ops make a keys file of more than {MAX_DOCUMENT_BYTES} bytes, which nothing would \
          read; attach the keys of one cache to it instead"
     )]
     TooLarge {
-        /// How many ops there are.
+        /// The number of ops.
         ops: usize,
     },
 }
 
-/// A class of releases that encode alike. The order is that of [`Encoding::ALL`], newest first.
+/// A class of releases with the same encoding. Sorted as [`Encoding::ALL`], newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Class {
     release: Release,
@@ -110,7 +110,7 @@ impl From<Class> for Encoding {
     }
 }
 
-/// What a file calls the classes: by the oldest release.
+/// The names of the classes in a file: their oldest releases.
 const RELEASES: [(&str, Release); 4] = [
     ("v0.18", Release::V0_18),
     ("v0.17", Release::V0_17),
@@ -124,8 +124,7 @@ impl Class {
         RELEASES.into_iter().find(|(_, release)| *release == self.release).map(|(name, _)| name)
     }
 
-    /// The class of a digest. Later versions may know classes that are not known here: the digest
-    /// can be right all the same.
+    /// Returns the class of a digest. Later versions may have unknown classes: the digest can still be right.
     fn parse(release: &str, escapes: Option<&str>) -> Option<Self> {
         let long_escapes = match escapes {
             None => false,
@@ -199,16 +198,16 @@ struct DigestIn {
     escapes: Option<String>,
 }
 
-/// Whether a JSON document with this media type is a keys file, of whatever version.
+/// Returns whether a JSON document with this media type is a keys file, of any version.
 pub(in crate::keys) fn is_keys_file(media_type: &str) -> bool {
     media_type.starts_with(ANY_VERSION)
 }
 
 impl KeysFile {
-    /// The file: a line per op. The same ops give the same bytes.
+    /// Encodes the file: a line per op. The same ops give the same bytes.
     ///
     /// # Errors
-    /// [`KeysFileError::TooLarge`] if it would be larger than what [`decode`](Self::decode) reads.
+    /// Returns [`KeysFileError::TooLarge`] if it would be larger than [`decode`](Self::decode) reads.
     pub fn encode(&self) -> Result<Vec<u8>, KeysFileError> {
         let too_large = || KeysFileError::TooLarge { ops: self.ops.len() };
         let mut json = Vec::new();
@@ -235,13 +234,13 @@ impl KeysFile {
         if json.len() as u64 > MAX_DOCUMENT_BYTES { Err(too_large()) } else { Ok(json) }
     }
 
-    /// Reads a file.
+    /// Decodes a file.
     ///
-    /// Members that are not known are passed over, and so are kinds of steps and classes of
-    /// releases, which may be added without a new version.
+    /// Unknown members are ignored, and so are unknown kinds of steps and classes of releases, which may be
+    /// added without a new version.
     ///
     /// # Errors
-    /// If it is of another version, or not as [`encode`](Self::encode) makes it.
+    /// Returns an error if it is of another version, or differs from the output of [`encode`](Self::encode).
     pub fn decode(json: &[u8]) -> Result<Self, KeysFileError> {
         let Head { media_type } = serde_json::from_slice(json)?;
         if media_type != KEYS_MEDIA_TYPE {
@@ -289,7 +288,7 @@ impl<'a> OpOut<'a> {
 }
 
 impl DigestIn {
-    /// The digest with its class, or the text that is not a digest.
+    /// Returns the digest with its class, or the text that is not a digest.
     fn read(self) -> Result<(Option<Class>, OpDigest), String> {
         let class = self.release.and_then(|r| Class::parse(&r, self.escapes.as_deref()));
         let op_digest = OpDigest::try_from(self.digest).map_err(|InvalidOpDigest { text }| text)?;
@@ -301,14 +300,14 @@ impl DigestIn {
     }
 }
 
-/// Of which releases a file says that the builder was. What is not a version tells nothing.
+/// Returns the possible releases of the builder according to a file. Invalid versions are ignored.
 fn builder(since: Option<&str>, before: Option<&str>) -> Option<Span> {
     let version = |text: &str| text.parse::<Version>().ok();
     Some(Span { since: since.and_then(version)?, before: before.and_then(version) })
 }
 
-/// Whether an op digest is a digest, or what v0.11 and v0.12 have in its place for merge and diff
-/// ops: JSON with nothing in it but numbers of inputs.
+/// Returns whether an op digest is a digest, or the JSON that v0.11 and v0.12 have in its place for merge and
+/// diff ops: with only the numbers of inputs in it.
 pub(super) fn tells_nothing(op_digest: &OpDigest) -> bool {
     #[derive(Deserialize)]
     #[serde(tag = "Type", deny_unknown_fields)]

@@ -1,9 +1,8 @@
-//! Keys files: op digests without the ops, to keep and to hand on.
+//! Keys files: op digests without the ops, to keep and to share.
 //!
-//! A keys file has the op digests that other sources gave, in every encoding that was known, and
-//! for each op one word that says what kind of step it is. It has no arguments, environment, paths
-//! or names, so whoever reads it learns no more than that (`docs/format/keys-file.md`). Like any
-//! source it is not trusted: only digests that name a record count.
+//! A keys file has the op digests of other sources, in every known encoding, and for each op one word for the
+//! kind of step. It has no arguments, environment, paths or names, so a reader learns nothing else
+//! (`docs/format/keys-file.md`). Like any source it is not trusted: only digests that name a record count.
 
 mod document;
 mod step;
@@ -23,21 +22,21 @@ use document::Class;
 pub(super) use document::is_keys_file;
 pub use document::{KEYS_MEDIA_TYPE, KeysFileError, MAX_DOCUMENT_BYTES};
 
-/// The most outputs that a keys file may have tried of an op, as of a donor's `cache.db`.
+/// Maximum number of outputs of an op in a keys file, as in a `cache.db`.
 const MOST_OUTPUTS: u32 = 1024;
 
-/// The content of a keys file: each op once, in an order that depends on nothing but the ops.
+/// The content of a keys file: each op once, in an order that depends only on the ops.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeysFile {
     ops: BTreeMap<Digests, About>,
-    /// How SBOM scans show, without names of images.
+    /// The data to recognise SBOM scans, without names of images.
     scans: Scans,
 }
 
-/// The digests of an op, newest class first; those of no known class before all others.
+/// The digests of an op, newest class first; those of unknown classes before all others.
 type Digests = Vec<(Option<Class>, OpDigest)>;
 
-/// What is known of an op besides its digests.
+/// The data about an op except its digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct About {
     outputs: u32,
@@ -46,16 +45,16 @@ struct About {
 }
 
 impl KeysFile {
-    /// What `sources` offer, whatever their order.
+    /// Collects the keys of `sources`, independent of their order.
     ///
-    /// Only digests are taken, and the JSON that v0.11 and v0.12 have in the place of the digests
-    /// of merge and diff ops. No release has anything else on a link; what a damaged or made up
-    /// `cache.db` may have could be anything, and stays out.
+    /// Only digests are included, and the JSON that v0.11 and v0.12 have instead of the digests of merge and
+    /// diff ops. No release has anything else on a link; other text in a damaged or false `cache.db` could be
+    /// anything, and is excluded.
     pub fn from_sources<'a>(sources: impl IntoIterator<Item = &'a KeySource>) -> Self {
         let mut ops = Self::default();
         for source in sources {
             ops.scans.extend(source.scans.unnamed());
-            // The candidates of an op follow each other, newest class first.
+            // The candidates of an op are adjacent, newest class first.
             let of_ops = source.candidates.chunk_by(|before, next| {
                 Option::zip(before.encoding, next.encoding)
                     .is_some_and(|(before, next)| Class::from(before) < Class::from(next))
@@ -75,7 +74,8 @@ impl KeysFile {
         ops
     }
 
-    /// The ops that have one of the records `wanted` as output, and how many of these they name.
+    /// Returns the ops that have one of the records `wanted` as output, and the number of records that they
+    /// name.
     pub fn of_records(&self, wanted: &BTreeSet<Digest>) -> (Self, usize) {
         let mut named = BTreeSet::new();
         let mut ops = BTreeMap::new();
@@ -92,7 +92,7 @@ impl KeysFile {
         (Self { ops, scans: self.scans.of_records(wanted) }, named.len())
     }
 
-    /// How many outputs of ops there are to try.
+    /// Returns the number of outputs of ops to try.
     pub(super) fn outputs(&self) -> u64 {
         let of_op = |(digests, about): (&Digests, &About)| {
             u64::from(about.outputs).saturating_mul(digests.len() as u64)
@@ -100,21 +100,21 @@ impl KeysFile {
         self.ops.iter().map(of_op).fold(0, u64::saturating_add)
     }
 
-    /// How many ops there are.
+    /// Returns the number of ops.
     pub fn len(&self) -> usize {
         self.ops.len()
     }
 
-    /// Whether there are no ops.
+    /// Returns whether there are no ops.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
 
-    /// What the file offers; the candidates of an op follow each other, newest class first.
+    /// Returns the candidates of the file; those of an op are adjacent, newest class first.
     pub fn candidates(&self) -> Vec<Candidate> {
         let mut ops: Vec<_> = self.ops.iter().collect();
-        // Ops whose newest class is older come first: then no op starts with an older class than
-        // the one before it ends with, and `from_sources` can tell them apart.
+        // Ops whose newest class is older come first: then no op starts with an older class than the one
+        // before it ends with, and `from_sources` can separate them.
         ops.sort_by_key(|(digests, _)| std::cmp::Reverse(digests.first().and_then(|d| d.0)));
         let of_op = |(digests, about): (&Digests, &About)| -> Vec<Candidate> {
             let About { outputs, step, builder } = *about;
@@ -124,7 +124,7 @@ impl KeysFile {
                 outputs,
                 name: name.clone(),
                 encoding: class.map(Encoding::from),
-                // The digests of other classes are only the file's word, so there is no op.
+                // The digests of other classes are only the file's claim, so there is no op.
                 vertex: None,
                 builder,
             };
@@ -133,7 +133,7 @@ impl KeysFile {
         ops.into_iter().flat_map(of_op).collect()
     }
 
-    /// Adds an op. Of two with the same digests it becomes one that has what either has.
+    /// Adds an op. Two with the same digests become one with the data of both.
     fn insert(&mut self, mut digests: Digests, about: About) {
         digests.sort();
         digests.dedup();
@@ -146,8 +146,8 @@ impl KeysFile {
         known.builder = Span::of_either(known.builder, about.builder);
     }
 
-    /// Lets ops of which only one digest is known, as a `cache.db` has them, go up in those that
-    /// have this digest among others or know its class.
+    /// Merges ops with only one known digest, as in a `cache.db`, into those that have this digest among
+    /// others or know its class.
     fn unite(&mut self) {
         let mut holders = BTreeMap::<OpDigest, Vec<Digests>>::new();
         for digests in self.ops.keys().filter(|digests| !is_bare(digests)) {
@@ -168,14 +168,14 @@ impl KeysFile {
 }
 
 impl KeySource {
-    /// What `file` offers.
+    /// Returns the candidates of `file`.
     pub(crate) fn from_keys_file(file: &KeysFile, description: SourceDescription) -> Self {
         let scans = file.scans.clone();
         Self { scans, ..Self::from_digests(file.candidates(), description) }
     }
 }
 
-/// Whether nothing is known but one digest.
+/// Returns whether only one digest is known.
 fn is_bare(digests: &Digests) -> bool {
     matches!(digests.as_slice(), [(None, _)])
 }

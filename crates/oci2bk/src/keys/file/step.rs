@@ -1,15 +1,15 @@
-//! What a keys file says of a step.
+//! The description of a step in a keys file.
 
-/// The words that may stand in a keys file, which are those that [`step_name`] starts with.
+/// The allowed words in a keys file, which are the first words of [`step_name`].
 ///
 /// [`step_name`]: llb::step_name
 const KINDS: [&str; 10] =
     ["RUN", "COPY", "MKFILE", "MKDIR", "RM", "SYMLINK", "MERGE", "DIFF", "BUILD", "PASSTHROUGH"];
 
-/// The kind of the step that a source calls `name`.
+/// Returns the kind of the step that a source calls `name`.
 ///
-/// A name goes on with arguments, and these may be secrets. So nothing of it is passed on: the word
-/// is one of ours or there is none.
+/// A name continues with arguments, which may be secrets. So no part of it is passed on: the result is one of
+/// our words or none.
 pub(super) fn kind(name: &str) -> Option<&'static str> {
     let word = name.split(' ').next()?;
     KINDS.into_iter().find(|kind| *kind == word)

@@ -1,4 +1,4 @@
-//! Keys files: what gets in, what never does, and that they come back as they were.
+//! Keys files: what is included, what never is, and that they survive a round trip.
 
 use llb::Provenance;
 use llb::release::Version;
@@ -29,7 +29,7 @@ fn text(file: &KeysFile) -> String {
     String::from_utf8(file.encode().unwrap()).unwrap()
 }
 
-/// The provenance of a build that has `secret` wherever a build can have it.
+/// Returns the provenance of a build that has `secret` everywhere.
 fn full_of(secret: &str) -> KeySource {
     let exec = json!({
         "meta": {
@@ -81,7 +81,7 @@ fn a_secret_in_arguments_or_environment_does_not_get_into_the_file() {
     }
 }
 
-// No release makes such links, but a file that calls itself cache.db may have them.
+// No release makes such links, but a false cache.db may have them.
 #[test]
 fn what_is_no_digest_does_not_get_into_the_file() {
     let merge = r#"{"Type":"buildkit.merge.v0","Merge":{"inputs":[{"input":0},{"input":1}]}}"#;
@@ -213,7 +213,7 @@ fn what_is_not_as_a_keys_file_should_be_is_refused() {
     assert!(matches!(with_ops(&negative), Err(KeysFileError::Json(_))));
 }
 
-/// Candidates as a provenance gives them: each op with digests of some classes, newest first.
+/// Candidates as from provenance: each op with digests of some classes, newest first.
 fn arbitrary_op() -> impl Strategy<Value = Vec<Candidate>> {
     let classes = proptest::sample::subsequence((1..Encoding::ALL.len()).collect::<Vec<_>>(), 0..4);
     let name = proptest::option::of(".{0,20}|RUN .{0,20}|COPY .{0,20}");
@@ -250,7 +250,7 @@ proptest! {
         let bytes = file.encode().unwrap();
         let read = KeysFile::decode(&bytes).unwrap();
         prop_assert_eq!(&read, &file);
-        // A keys file made of a keys file is the same.
+        // A keys file made from a keys file is the same.
         let again = KeysFile::from_sources([&source(read.candidates())]);
         prop_assert_eq!(again.encode().unwrap(), bytes);
         // The order of sources does not matter.

@@ -1,4 +1,4 @@
-//! Histories as they should not be.
+//! Invalid histories.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -13,7 +13,7 @@ use crate::limits::Limits;
 
 const BLOBS: &str = "runc-overlayfs/content/blobs/sha256";
 
-/// A root with a history and nothing in its content store.
+/// Creates a root with a history and an empty content store.
 fn root(records: &[(&str, Vec<u8>)]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join(BLOBS)).unwrap();
@@ -27,7 +27,7 @@ fn root(records: &[(&str, Vec<u8>)]) -> TempDir {
     dir
 }
 
-/// The record of a build with this provenance.
+/// Returns the record of a build with this provenance.
 fn record(digest: &str) -> Vec<u8> {
     let kind =
         ("in-toto.io/predicate-type".to_owned(), "https://slsa.dev/provenance/v1".to_owned());

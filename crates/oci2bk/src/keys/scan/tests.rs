@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::image::testing;
 
-/// An image with this config for linux/amd64.
+/// Returns an image with this config for linux/amd64.
 fn image(config: &Value) -> BaseImage {
     let config = json!({"os": "linux", "architecture": "amd64", "config": config});
     testing::image("scanner", config.to_string(), BTreeSet::new(), None)
@@ -18,7 +18,7 @@ fn records(config: &Value) -> Vec<Digest> {
     source.candidates.iter().flat_map(Candidate::records).collect()
 }
 
-/// What a daemon of v0.34.2, and one of v0.32.2, exported of `attest:sbom` with a scanner of this config.
+/// The export of a daemon v0.34.2, and of one v0.32.2, for `attest:sbom` with a scanner of this config.
 #[test]
 fn a_scan_has_the_record_that_daemons_export() {
     let exported = "sha256:b04f741b3e04e358457831634eeeeabaa5fd0daaf823904b015b5fe6ba98e004";

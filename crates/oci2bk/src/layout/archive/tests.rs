@@ -23,7 +23,7 @@ fn opened(members: &[TarMember]) -> Result<Layout, LayoutError> {
     Layout::open(written(&tar::archive(members)).path(), &Limits::default())
 }
 
-/// What is wrong with an archive of these members.
+/// Returns the error for an archive of these members.
 fn refused(members: &[TarMember]) -> ArchiveError {
     match opened(members) {
         Err(LayoutError::Archive { source, .. }) => source,
@@ -70,7 +70,7 @@ fn blobs_are_read_where_they_lie_whatever_else_is_in_the_archive() {
                 content.as_bytes()
             );
             layout.verify_blob(&descriptor(content)).unwrap();
-            // What follows in the archive is not read.
+            // The rest of the archive is not read.
             let mut buffer = vec![0; content.len() + 1];
             let blob = layout.open_blob(&descriptor(content)).unwrap();
             assert_eq!(blob.read_at(&mut buffer, 0).unwrap(), content.len());
@@ -252,7 +252,7 @@ fn a_layout_in_a_directory_of_the_archive_is_found() {
             layout.verify_blob(&descriptor("abc")).unwrap();
         }
     }
-    // What lies at the top is meant, or what is surely a layout.
+    // The layout at the top takes precedence, or the one that certainly is a layout.
     let rest =
         [file("app/index.json", "{}"), file("index.json.bak", ""), file("my-index.json", "")];
     for dir in ["", "cache/"] {

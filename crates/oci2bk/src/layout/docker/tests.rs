@@ -54,7 +54,7 @@ fn refused(members: &[TarMember]) -> DockerError {
     refused_within(members, &Limits::default())
 }
 
-/// The contents of the layers of the only image, and the media types that they have.
+/// Returns the contents of the layers of the only image, and their media types.
 fn layers(layout: &Layout) -> Vec<(Vec<u8>, String)> {
     let [image] = &other_manifests(layout).unwrap()[..] else { panic!() };
     let Document::Manifest(manifest) = Document::read(layout, image).unwrap() else { panic!() };
@@ -77,7 +77,8 @@ fn plain(content: &[u8]) -> (Vec<u8>, String) {
     (content.to_owned(), "application/vnd.oci.image.layer.v1.tar".to_owned())
 }
 
-/// What Docker Engine before v25 saves: a directory for each layer, and a link where two are the same.
+/// Returns an archive as Docker Engine before v25 saves it: a directory for each layer, and a link for two
+/// equal ones.
 fn legacy() -> Vec<TarMember> {
     vec![
         dir("one"),
@@ -111,7 +112,7 @@ fn an_image_of_an_older_docker_is_one_of_a_layout() {
             &name("registry.example/team/base:v1", "v1")
         ]
     );
-    // As it is named on the command line.
+    // In the form of the command line.
     for (word, found) in [("alpine:3.20", 1), ("registry.example/team/base:v1", 1), ("alpine", 0)] {
         let source: Source = format!("docker-archive:x.tar:{word}").parse().unwrap();
         let Reference::Tag(tag) = source.reference else { panic!() };
@@ -139,7 +140,7 @@ fn an_image_of_skopeo_is_one_of_a_layout() {
 
 #[test]
 fn compressed_layers_are_named_by_their_bytes() {
-    // As crane and others write them.
+    // As written by crane and others.
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     gzip.write_all(b"first").unwrap();
     let gzip = gzip.finish().unwrap();
@@ -169,7 +170,7 @@ fn a_plain_layer_is_not_what_the_config_says() {
 
 #[test]
 fn an_index_counts_before_what_docker_writes_beside_it() {
-    // As Docker Engine from v25 on, and BuildKit's `type=docker`.
+    // As written by Docker Engine from v25 on, and BuildKit's `type=docker`.
     let mut members = legacy();
     members.push(file("index.json", r#"{"manifests":[]}"#));
     assert!(opened(&members).entries().is_empty());
@@ -194,7 +195,7 @@ fn several_images_share_layers() {
     }
 }
 
-/// The members of an archive with one layer, which is `layer`.
+/// Returns the members of an archive with one layer, which is `layer`.
 fn with_layer(listed_as: &str, layer: &[TarMember]) -> Vec<TarMember> {
     let config = file("config.json", config_of(&[b"layer"]));
     let manifest = manifest(&[listed(&[], "config.json", &[listed_as])]);
@@ -221,7 +222,7 @@ fn links_are_followed_within_the_archive_only() {
             "{error}"
         );
     }
-    // Nothing on disk is meant, whatever it is called.
+    // Names never refer to files on disk.
     for to in ["etc/shadow", "", "."] {
         let error = refused(&with_layer("link.tar", &[tar::symlink("link.tar", to)]));
         assert!(

@@ -17,7 +17,7 @@ struct TestMirror {
     dir: TempDir,
 }
 
-/// What a manifest says of a layer with this content.
+/// Returns a manifest's annotations for a layer with this content.
 fn annotations(content: &str) -> Value {
     json!({
         "mediaType": TAR,
@@ -27,7 +27,7 @@ fn annotations(content: &str) -> Value {
     })
 }
 
-/// The manifest of a cache of one step, whose result is the layer with this content.
+/// Returns the manifest of a cache of one step, whose result is the layer with this content.
 fn manifest(layer: &str) -> Value {
     json!({
         "layers": [{"blob": Digest::of(layer), "parent": -1, "annotations": annotations(layer)}],
@@ -42,7 +42,7 @@ impl TestMirror {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
-    /// The objects that an exporter leaves which has these prefixes.
+    /// Creates the objects of an exporter with these prefixes.
     fn with(keys: &[(&str, &str, &str)]) -> Self {
         let mirror = Self::new();
         for (blobs, manifest, layer) in keys {
@@ -74,7 +74,7 @@ impl TestMirror {
         format!("s3dir:{}{name}", self.path().display()).parse().unwrap()
     }
 
-    /// The content of the only layer of the cache that `name` chooses.
+    /// Returns the content of the only layer of the cache that `name` selects.
     fn layer(&self, name: &str) -> Result<String, ExportError> {
         let export = CacheExport::read_all(&self.source(name), &Limits::default())?.remove(0);
         let [layer] = &export.manifest.layers.values().collect::<Vec<_>>()[..] else {
@@ -122,9 +122,9 @@ fn the_objects_of_an_s3_cache_are_a_cache_in_image_style() {
     assert_eq!(config, manifest("a").to_string().as_bytes());
     let layer = &cache.layers[&Digest::of("a")].descriptor;
     assert_eq!(layer.annotations.keys().collect::<Vec<_>>(), [CREATED_AT, DIFF_ID]);
-    // In a file of its own, which can be linked.
+    // In a separate file, which can be linked.
     assert!(layout.open_blob(layer).unwrap().whole().is_some());
-    // What was made is the same each time, and no file.
+    // Generated documents are the same each time, and not in a file.
     let [entry] = layout.entries() else { panic!() };
     assert!(layout.open_blob(entry).unwrap().whole().is_none());
     layout.verify_blob(entry).unwrap();
@@ -135,7 +135,7 @@ fn the_objects_of_an_s3_cache_are_a_cache_in_image_style() {
 #[test]
 fn a_cache_of_azure_has_the_same_objects() {
     // BuildKit v0.34.2 `cache/remotecache/azblob/utils.go` joins prefix, `manifests_prefix` (`manifests`) and
-    // name as a path; that of v0.16.0, too.
+    // name as a path; so does v0.16.0.
     let mirror = TestMirror::with(&[("team/app/blobs/", "team/app/manifests/buildkit", "a")]);
     assert_eq!(mirror.layer("").unwrap(), "a");
 }
@@ -175,14 +175,14 @@ fn one_of_several_caches_is_chosen_by_name() {
         error.to_string(),
         r#"it has no cache "other"; it has "buildkit", "main", "team/app""#
     );
-    // Without the one that BuildKit takes unasked.
+    // Without BuildKit's default one.
     fs::remove_file(mirror.path().join("manifests/buildkit")).unwrap();
     let error = mirror.layer("").unwrap_err();
     let ExportError::Select(error) = error else { panic!("{error:?}") };
     let SelectError::SeveralCaches { caches, .. } = *error else { panic!("{error:?}") };
     let tags: BTreeSet<_> = caches.iter().flat_map(|cache| &cache.tags).map(|tag| &**tag).collect();
     assert_eq!(tags, ["main", "team/app"].into());
-    // Each can be chosen by the digest that is listed.
+    // Each can be selected by the listed digest.
     let layers = caches.iter().map(|cache| mirror.layer(&format!("@{}", cache.digest)).unwrap());
     assert_eq!(layers.collect::<BTreeSet<_>>(), ["b".to_owned(), "c".to_owned()].into());
 }
@@ -290,7 +290,7 @@ fn links_are_not_followed() {
         let error = Layout::open(linked.path(), &Limits::default()).unwrap_err();
         assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");
     }
-    // The mirror itself may be one.
+    // The mirror itself may be a link.
     symlink(mirror.path(), outside.path().join("mirror")).unwrap();
     assert_eq!(outside.layer("/mirror:main").unwrap(), "a");
 }
@@ -315,7 +315,7 @@ fn what_is_not_said_of_a_layer_is_named() {
         let error = mirror.refused("");
         assert!(matches!(error, MirrorError::Json { .. }), "{error}");
     }
-    // The zero time of Go is that of nobody.
+    // Go's zero time means unknown.
     with(
         &json!({"mediaType": TAR, "diffID": Digest::of("a"), "createdAt": "0001-01-01T00:00:00Z"}),
     );
@@ -346,7 +346,7 @@ fn a_directory_of_something_else_is_not_a_mirror() {
     mirror.write("manifests/service.yaml", "kind: Service");
     let error = refused();
     assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");
-    // A layout is a layout, whatever else is in it.
+    // A layout is a layout, whatever else it contains.
     mirror.manifest("manifests/main", "a");
     mirror.write("index.json", r#"{"manifests":[]}"#);
     assert!(Layout::open(mirror.path(), &Limits::default()).unwrap().entries().is_empty());
@@ -380,7 +380,7 @@ fn more_than_the_limits_allow_is_refused_by_name() {
         let error = refused(name, few);
         assert!(matches!(error, MirrorError::TooManyManifests { limit: 1 }), "{error}");
     }
-    // One that is named is found.
+    // A named one is found.
     for name in ["a", "b", "c"] {
         let name = Reference::Tag(name.to_owned());
         assert!(Layout::open_for(mirror.path(), &name, &few).is_ok());

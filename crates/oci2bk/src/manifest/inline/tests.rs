@@ -11,7 +11,7 @@ use crate::source::Reference;
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// A layer descriptor as in an image: without annotations.
+/// Returns a layer descriptor as in an image: without annotations.
 fn plain(name: &str) -> Value {
     json!({"mediaType": GZIP, "digest": Digest::of(name), "size": name.len()})
 }
@@ -20,7 +20,7 @@ fn diff_id(name: &str) -> Digest {
     Digest::of(format!("tar of {name}"))
 }
 
-/// The members of an image config for layers of these names, with an inline cache.
+/// Returns the members of an image config for layers with these names, with an inline cache.
 fn config(names: &[&str]) -> Value {
     let diff_ids: Vec<_> = names.iter().map(|name| diff_id(name)).collect();
     json!({
@@ -29,7 +29,7 @@ fn config(names: &[&str]) -> Value {
     })
 }
 
-/// An image of layers of these names, with an inline cache.
+/// Creates an image of layers with these names, with an inline cache.
 fn image(layout: &TestLayout, names: &[&str]) -> Value {
     let layers: Vec<_> = names.iter().map(|name| plain(name)).collect();
     layout.image(&layers, &config(names))
@@ -39,7 +39,7 @@ fn tagged(descriptor: &Value, tag: &str) -> Value {
     annotated(descriptor.clone(), REF_NAME, tag)
 }
 
-/// The inline caches that `reference` means.
+/// Returns the inline caches of `reference`.
 fn inline(layout: &TestLayout, reference: Reference) -> Result<Vec<InlineCache>, SelectError> {
     select(&layout.open(), &reference).map(|selected| match selected {
         Selected::Inline { platforms, .. } => platforms,
@@ -51,7 +51,7 @@ fn digests(caches: &[InlineCache]) -> Vec<Digest> {
     caches.iter().map(|cache| cache.manifest.digest).collect()
 }
 
-/// What is wrong with the only image, whose config has `members`.
+/// Returns the error for the only image, whose config has `members`.
 fn refused(layers: &[Value], members: &Value) -> ManifestError {
     let layout = TestLayout::new();
     layout.index(&[layout.image(layers, members)]);
@@ -104,7 +104,7 @@ fn a_history_that_does_not_fit_the_layers_is_not_used() {
 fn the_platforms_of_an_image_belong_together() {
     let layout = TestLayout::new();
     let (amd64, arm64) = (image(&layout, &["a"]), image(&layout, &["b"]));
-    // As BuildKit writes it: an image config, but of nothing.
+    // As BuildKit writes it: an empty image config.
     let attestation = json!({"architecture": "unknown", "os": "unknown", "rootfs": {}});
     let attestation = layout.image(
         &[json!({
@@ -226,7 +226,7 @@ fn images_without_a_cache_may_have_any_config() {
     let layout = TestLayout::new();
     let odd = json!({"rootfs": "?", "history": {"created": 1}, "moby.buildkit.cache.v0": null});
     let odd = layout.image(&[], &odd);
-    // A config that is not that of an image is not looked at.
+    // A config of another type is not parsed.
     let chart = layout.blob("application/vnd.cncf.helm.config.v1+json", "no JSON");
     let chart = layout.json(OCI_MANIFEST, &json!({"config": chart, "layers": []}));
     let image = image(&layout, &["a"]);

@@ -60,7 +60,7 @@ fn what_a_daemon_has_exported_since_is_another_layer() {
     packed.chain_id = packed.diff_id;
     packed.blob_chain_id = Some(Digest::of("packed again, other times"));
     let places = Places::new(&plan, &existing, scope(true));
-    // Its blob is not that of the cache, and those on it are not on that of the cache.
+    // Its blob is not the cache's, and neither are those above it.
     assert!(places.layers.iter().all(|place| matches!(place, LayerPlace::New(_))), "{places:?}");
     assert!(places.completed.is_empty());
     // The files are the same.

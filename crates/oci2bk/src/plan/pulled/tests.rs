@@ -14,7 +14,7 @@ use crate::manifest::OCI_INDEX;
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const NAME: &str = "io.containerd.image.name";
 
-/// A layer without annotations, as an image lists it, whose blob is there.
+/// Returns a layer without annotations, as an image lists it, with its blob.
 fn layer(layout: &TestLayout, name: &str) -> Value {
     layout.blob(GZIP, name)
 }
@@ -35,7 +35,7 @@ fn image(layout: &TestLayout, names: &[&str], platform: [&str; 2]) -> Value {
     )
 }
 
-/// A layout with an index of an image of the layers `a` and `b` for amd64, and one for arm64.
+/// Creates a layout with an index of an image of the layers `a` and `b` for amd64, and one for arm64.
 fn layout() -> TestLayout {
     let layout = TestLayout::new();
     let manifests = [("amd64", ["a", "b"]), ("arm64", ["c", "d"])].map(|(architecture, names)| {

@@ -1,9 +1,8 @@
 //! The steps that a daemon of another release does not find, or may not.
 //!
-//! Op digests and selectors can be translated, but not hashes of contents, which is all that a build
-//! context is known by. How they are made changed with three releases ([`Contents`]). Whether that
-//! changes a hash depends on the contents, and whether it is another release on an exporter that
-//! does not always show, so some of this is a maybe.
+//! Op digests and selectors can be translated, but not hashes of content, by which alone a build context is
+//! found. Three releases changed their computation ([`Contents`]). Whether that changes a hash depends on the
+//! content, and the release of the exporter is not always known, so some of these are uncertain.
 
 use bkstate::Digest;
 use llb::release::{Class, Contents, Releases};
@@ -14,7 +13,7 @@ use crate::config::{Input, Record};
 use crate::keys::Resolved;
 use crate::plan::{Miss, MissReason, SourceIndex};
 
-/// What there is to say of a miss.
+/// The explanation of a miss.
 struct Why {
     reason: MissReason,
     certain: bool,
@@ -22,7 +21,7 @@ struct Why {
 }
 
 impl Translation<'_> {
-    /// The records that the target will not find, or may not, although they become steps.
+    /// Returns the records that the target will not find, or may not, although they become steps.
     pub(in crate::plan) fn misses(&self, source: SourceIndex) -> impl Iterator<Item = Miss> {
         self.records.iter().filter_map(move |record| {
             let key = self.key(record)?;
@@ -38,10 +37,9 @@ impl Translation<'_> {
         })
     }
 
-    /// The releases of one of which the daemon was that made the record of `key`; nothing if nothing
-    /// tells.
+    /// Returns the possible releases of the daemon that made the record of `key`; `None` if unknown.
     fn exporter_of(&self, key: &Resolved) -> Option<Releases> {
-        // If the names are those of several releases, as after an upgrade, it may be any.
+        // If the names are of several releases, as after an upgrade, it may be any.
         let any = || key.vertex.is_some().then_some(Releases::ALL);
         match (self.named.or_else(any), key.builder) {
             (Some(named), Some(builder)) => Some(named.within(builder)),
@@ -50,7 +48,7 @@ impl Translation<'_> {
         }
     }
 
-    /// Why the target may look for `record` by another hash than the one it is known by.
+    /// Returns why the target may look up `record` by another hash than its own.
     fn hashed_otherwise(
         &self,
         exporter: Releases,
@@ -75,8 +73,8 @@ impl Translation<'_> {
         Some(Why { reason, certain, exporter })
     }
 
-    /// What patterns select of input `number`, if a daemon can find the op of `vertex` only by the
-    /// contents of that input.
+    /// Returns what patterns select of input `number`, if a daemon can find the op of `vertex` only by the
+    /// content of that input.
     fn known_by(&self, vertex: &Vertex, number: usize, alternatives: &[Input]) -> Option<Patterns> {
         let patterns = vertex.hashed_patterns(number)?;
         let by_contents = |alternative: &Input| {
@@ -93,8 +91,8 @@ impl Translation<'_> {
     }
 }
 
-/// Why one release may hash contents otherwise than another if `patterns` select of them, and whether
-/// it does for certain.
+/// Returns why one release may hash content differently from another if `patterns` select from it, and
+/// whether it certainly does.
 fn change(a: Contents, b: Contents, patterns: Patterns) -> Option<(bool, MissReason)> {
     let (older, newer) = (a.min(b), a.max(b));
     let lies_between = |first: Contents| older < first && first <= newer;
@@ -107,9 +105,9 @@ fn change(a: Contents, b: Contents, patterns: Patterns) -> Option<(bool, MissRea
     }
 }
 
-/// The key of the contents that a wildcard selects which matches nothing. It is the same in all
-/// releases: made of a list of one digest, which is that of no bytes (`Checksum` in
-/// `cache/contenthash/checksum.go`, `NewContentHashFunc` in `ops/opsutils/contenthash.go`).
+/// The key of the content selected by a wildcard without matches. It is the same in all releases: made from a
+/// list of one digest, which is that of no bytes (`Checksum` in `cache/contenthash/checksum.go`,
+/// `NewContentHashFunc` in `ops/opsutils/contenthash.go`).
 fn key_of_nothing() -> Digest {
     let contents = Digest::of(Digest::of("").to_string());
     Digest::of(format!("{contents}@-1"))

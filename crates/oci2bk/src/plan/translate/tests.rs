@@ -1,4 +1,4 @@
-//! Translating an export made as each class of releases makes it.
+//! Translates an export of each class of releases.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::limits::Limits;
 use crate::plan::testing::export;
 use crate::plan::{LostReason, Miss, MissReason, Plan};
 
-/// Steps whose keys differ between releases, each with its op and what its inputs are: other steps,
-/// the image `base`, or `context`, which is known by its contents.
+/// Steps whose keys differ between releases, each with its op and its inputs: other steps, the image `base`,
+/// or `context`, which is found by its content.
 const STEPS: [(&str, &str, &[&str]); 6] = [
     (
         "secret",
@@ -61,7 +61,7 @@ fn digest(vertex: &Vertex, class: &Class) -> OpDigest {
     vertex.digest(target(class).encodings().next().unwrap()).unwrap()
 }
 
-/// The selector of a release on a link to `vertex`.
+/// Returns the selector of a release on a link to `vertex`.
 fn selector(vertex: &Vertex, number: usize, from: &str, class: &Class) -> String {
     match vertex.selector(number, class.selectors) {
         Some(selector) if from != "context" => selector,
@@ -69,7 +69,7 @@ fn selector(vertex: &Vertex, number: usize, from: &str, class: &Class) -> String
     }
 }
 
-/// What a daemon of `class` exports of the steps.
+/// Returns the export of the steps by a daemon of `class`.
 fn records(class: &Class) -> Value {
     let names: Vec<_> = ["base", "context"].into_iter().chain(STEPS.map(|step| step.0)).collect();
     let roots = ["base", "context"].map(|name| json!({"digest": Digest::of(name)}));
@@ -85,7 +85,7 @@ fn records(class: &Class) -> Value {
     roots.into_iter().chain(steps).collect()
 }
 
-/// The keys of the export of `class`, of which those `with_op` have the op.
+/// Returns the keys of the export of `class`, of which those `with_op` have the op.
 fn keyring(class: &Class, with_op: impl Fn(&str) -> bool) -> Keyring {
     keyring_of(key_source(class, with_op, None))
 }
@@ -120,7 +120,7 @@ fn planned(exporter: &Class, target: Target, with_op: impl Fn(&str) -> bool) -> 
     Plan::for_target(&[export], &keyring(exporter, with_op), target).unwrap()
 }
 
-/// The links to each step, as digest and selectors.
+/// Returns the links to each step, as digest and selectors.
 fn links(plan: &Plan) -> Vec<(&str, Vec<(String, &str)>)> {
     let steps = plan.steps.iter().filter(|step| !step.links.is_empty());
     steps
@@ -173,7 +173,7 @@ fn the_exporter_s_own_release_gets_the_links_that_it_exported() {
     }
 }
 
-// v0.17 alone prints the user 0.
+// Only v0.17 prints the user 0.
 #[test]
 fn a_release_between_two_that_agree_may_differ() {
     let (exporter, between) = (&CLASSES[2], &CLASSES[3]);
@@ -212,7 +212,7 @@ fn a_step_with_a_secret_is_found_however_the_frontend_sends_it() {
     assert_eq!(found, digests);
 }
 
-/// The steps that a cache of `exporter` may lack on `target`, why, and whether for certain.
+/// Returns the steps that a cache of `exporter` may lack on `target`, why, and whether it is certain.
 fn misses(
     exporter: &Class,
     target: Target,
@@ -228,8 +228,8 @@ fn of_class(last: &str) -> &'static Class {
     CLASSES.iter().find(|class| class.last == version).unwrap()
 }
 
-// All steps together tell v0.11, v0.13, v0.15.2, v0.17 and v0.18 apart, but v0.13 not from v0.14,
-// nor v0.18 from what came later.
+// All steps together distinguish v0.11, v0.13, v0.15.2, v0.17 and v0.18, but not v0.13 from v0.14, nor v0.18
+// from later ones.
 #[test]
 fn what_the_target_will_not_find_is_named() {
     use MissReason::{Links, Patterns};
@@ -265,7 +265,7 @@ fn what_the_target_will_not_find_is_named() {
     }
 }
 
-/// The same of a cache whose keys tell that a daemon of `builder` made it.
+/// Returns the same for a cache whose keys say that a daemon of `builder` made it.
 fn misses_if_told(
     exporter: &Class,
     builder: (&str, Option<&str>),
@@ -295,13 +295,13 @@ fn nothing_may_be_missed_if_the_key_source_tells_that_the_exporter_is_as_the_tar
         (("0.30.0", None), "0.99.0", vec![]),
         (("0.25.0", Some("0.26.0")), "0.25.1", vec![]),
         (("0.19.0", Some("0.20.0")), "0.24.0", vec![]),
-        // It is another for certain, but what is hashed decides.
+        // It is certainly another release, but the effect depends on the hashed content.
         (("0.25.0", Some("0.26.0")), "0.24.0", named(false, None)),
         (("0.32.0", Some("0.33.0")), "0.24.0", named(true, None)),
         (("0.19.0", Some("0.20.0")), "0.32.2", named(true, None)),
-        // It may be.
+        // It is possible.
         (("0.24.0", Some("0.30.0")), "0.32.2", named(false, Some("v0.18.0 to v0.25.2"))),
-        // That is no daemon which names the steps so: what it tells is of another build.
+        // No such daemon names the steps like this: the statement is about another build.
         (("0.11.0", Some("0.12.0")), "0.32.2", named(false, Some("v0.18.0 to v0.25.2"))),
     ] {
         assert_eq!(misses_if_told(exporter, builder, target), expected, "{builder:?} on {target}");
@@ -352,7 +352,7 @@ fn a_key_without_its_op_is_named_if_others_show_another_release() {
 fn a_wildcard_that_matches_nothing_is_no_certain_miss() {
     let exporter = of_class("0.16.0");
     let mut records = records(exporter);
-    // What a daemon of v0.32.2 exports of the contents of `COPY none* /`.
+    // The export of a daemon v0.32.2 for the content of `COPY none* /`.
     let nothing = "sha256:b58f6cd83b69bbc0eba0437bb72d34b4814b12891064666e9cb8efea631847fb";
     records[1]["digest"] = nothing.into();
     let (_layout, export) = export(&[], &[], &records);
@@ -360,7 +360,7 @@ fn a_wildcard_that_matches_nothing_is_no_certain_miss() {
     assert!(plan.misses.iter().all(|miss| !miss.certain), "{:?}", plan.misses);
 }
 
-/// A command that mounts `selected` of a stage that it does not run in, as `class` exports it.
+/// Returns a command that mounts `selected` from a stage other than its root, as `class` exports it.
 fn command_on_a_stage(class: &Class, selected: &[&str]) -> (Arc<Vertex>, Value) {
     let mounts = selected.iter().enumerate().map(|(number, selector)| {
         format!(r#",{{"input":1,"dest":"/m{number}","selector":"{selector}","output":-1}}"#)
@@ -386,8 +386,8 @@ fn vertex_of_stage() -> Arc<Vertex> {
     vertex(r#"{"Op":{"exec":{"meta":{"args":["stage"]},"mounts":[{"dest":"/"}]}}}"#)
 }
 
-/// The selectors on the links to the command of which `exporter` exported that it selects `actual`, for
-/// the newest release, if the key source says `told`; or why it is lost.
+/// Returns the selectors on the links to the command for the newest release, if `exporter` exported that it
+/// selects `actual` and the key source says `told`; or why it is lost.
 fn selected(exporter: &Class, actual: &[&str], told: &[&str]) -> Result<Vec<String>, LostReason> {
     let (_, records) = command_on_a_stage(exporter, actual);
     let (told, _) = command_on_a_stage(exporter, told);
@@ -422,15 +422,15 @@ fn what_a_command_selects_is_taken_from_a_key_source_only_if_the_export_proves_i
     let of = |paths: &str| Ok(vec![Digest::of(paths).to_string()]);
     let unproven = Err(LostReason::Unproven);
     for exporter in CLASSES.iter().filter(|class| class.selectors == Selectors::V0_11) {
-        // Nothing is selected, and the export says nothing.
+        // Nothing is selected, and the export has no selector.
         assert_eq!(selected(exporter, &[""], &[""]), of("/"));
         assert_eq!(selected(exporter, &["", ""], &["", ""]), of("/\0/"));
         assert_eq!(selected(exporter, &["/a"], &["/a"]), of("/a"));
         assert_eq!(selected(exporter, &["/a", "/b"], &["/a", "/b"]), of("/a\0/b"));
-        // Somebody changed `source=` since, or lies. The digest is the same.
+        // `source=` was changed since, or is false. The digest is the same.
         assert_eq!(selected(exporter, &[""], &["/a"]), unproven);
         assert_eq!(selected(exporter, &["", ""], &["/a", ""]), unproven);
-        // What the export says is no selector of the target for two mounts.
+        // The export's selector is not one of the target for two mounts.
         assert_eq!(selected(exporter, &["/a"], &["/b"]), of("/a"));
         for told in [["/a", ""], ["", "/a"]] {
             assert_eq!(selected(exporter, &["/a", ""], &told), of("/a"), "{told:?}");

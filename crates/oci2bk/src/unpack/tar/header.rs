@@ -1,7 +1,7 @@
 //! The 512-byte header block.
 //!
-//! Which fields a block has depends on its format, which is told by magic bytes; the same rules
-//! as Go's `archive/tar` (Go 1.26 `format.go` `getFormat`, `reader.go` `readHeader`).
+//! The fields of a block depend on its format, which is detected by magic bytes, with the same rules as Go's
+//! `archive/tar` (Go 1.26 `format.go` `getFormat`, `reader.go` `readHeader`).
 
 use super::TarError;
 use super::number::{Timestamp, numeric, octal};
@@ -9,7 +9,7 @@ use super::number::{Timestamp, numeric, octal};
 /// The size of all blocks of an archive.
 pub(super) const BLOCK: usize = 512;
 
-/// What one header block says, before extended headers change it.
+/// The content of one header block, before extended headers change it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) typeflag: u8,
@@ -59,7 +59,7 @@ impl Header {
             Format::Ustar => text(&block[345..500]),
             Format::Star => {
                 header.atime = seconds(&block[476..488])?;
-                // The change time is not used, but a damaged one is refused as Go does.
+                // The change time is not used, but a damaged one is rejected as in Go.
                 seconds(&block[488..500])?;
                 text(&block[345..476])
             }
@@ -118,7 +118,7 @@ fn seconds(field: &[u8]) -> Result<Timestamp, TarError> {
     Ok(Timestamp::from_unix(numeric(field)?, 0))
 }
 
-/// The bytes up to the first NUL, or all of them.
+/// Returns the bytes up to the first NUL, or all of them.
 pub(super) fn text(field: &[u8]) -> Vec<u8> {
     field.iter().copied().take_while(|byte| *byte != 0).collect()
 }

@@ -1,8 +1,8 @@
-//! Reads tar archives exactly as Go's `archive/tar` does, because layers are made and applied by
-//! Go programs: what two readers take apart differently is how archives smuggle entries.
+//! Reads tar archives exactly as Go's `archive/tar` does, because Go programs make and apply layers:
+//! differences between two readers allow archives to smuggle entries.
 //!
-//! Facts: Go 1.26 `src/archive/tar/{reader,common,format,strconv}.go`. The one difference: the map
-//! of an old GNU sparse file is not read, because containerd does not unpack such files.
+//! Facts: Go 1.26 `src/archive/tar/{reader,common,format,strconv}.go`. There is one difference: the map of an
+//! old GNU sparse file is not read, because containerd does not unpack such files.
 
 mod header;
 mod number;
@@ -20,20 +20,20 @@ pub(crate) use sparse::Fragment;
 /// The type flag of sparse files in the old GNU format.
 pub(crate) const OLD_SPARSE: u8 = b'S';
 
-/// Go's limit for the body of extended headers and long names.
+/// Go's limit on the body of extended headers and long names.
 const SPECIAL_LIMIT: usize = 1 << 20;
 
-/// What is wrong with an archive.
+/// Why an archive is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TarError {
     /// The stream ends within an entry.
     #[error("the archive ends in the middle of an entry")]
     Truncated,
-    /// A header block has a wrong checksum, or a number in it is none.
+    /// A header block has a wrong checksum, or an invalid number.
     #[error("the archive has a damaged header block")]
     Header,
-    /// One block of zeros followed by something else.
+    /// One block of zeros is followed by something else.
     #[error("the archive has data after a block of zeros")]
     DataAfterZeroBlock,
     /// The size of the entry is negative.
@@ -54,18 +54,18 @@ pub enum TarError {
         /// The key of the record.
         key: String,
     },
-    /// The map of a sparse file is malformed, unordered, too long or leaves the file.
+    /// The map of a sparse file is malformed, unordered, too long or exceeds the file.
     #[error("the map of the sparse file is impossible")]
     SparseMap,
-    /// The entry's data does not have the length that the map of the sparse file gives.
+    /// The length of the entry's data differs from the map of the sparse file.
     #[error("the data of the sparse file does not match its map")]
     SparseData,
-    /// The stream could not be read.
+    /// The stream cannot be read.
     #[error("cannot read the archive")]
     Read(#[source] io::Error),
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Regular,
@@ -89,7 +89,7 @@ pub(crate) struct Entry {
     pub(crate) kind: Kind,
     pub(crate) name: Vec<u8>,
     pub(crate) link: Vec<u8>,
-    /// The length of the file, holes included.
+    /// The length of the file, including holes.
     pub(crate) size: u64,
     pub(crate) mode: i64,
     pub(crate) uid: i64,
@@ -104,14 +104,14 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// How many bytes of the file are holes.
+    /// Returns the number of bytes of the file in holes.
     pub(crate) fn hole_bytes(&self) -> u64 {
         let Some(fragments) = &self.fragments else { return 0 };
-        // They lie within the file and do not overlap.
+        // They are within the file and do not overlap.
         self.size - fragments.iter().map(|fragment| fragment.length).sum::<u64>()
     }
 
-    /// Whether the data in the archive is not what the file consists of.
+    /// Returns whether the data in the archive differs from the file's content.
     pub(crate) fn is_sparse(&self) -> bool {
         self.kind == Kind::OldSparse || self.fragments.is_some()
     }
@@ -131,17 +131,17 @@ impl<R: BufRead> Reader<R> {
         Self { input, remaining: 0, padding: 0 }
     }
 
-    /// The stream.
+    /// Returns the stream.
     pub(crate) fn stream(&self) -> &R {
         &self.input
     }
 
-    /// The stream, after the last entry.
+    /// Returns the stream, after the last entry.
     pub(crate) fn into_inner(self) -> R {
         self.input
     }
 
-    /// The next entry; `None` at the end of the archive. Unread data is skipped.
+    /// Returns the next entry; `None` at the end of the archive. Unread data is skipped.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, TarError> {
         let mut records = Records::new();
         let (mut long_name, mut long_link) = (Vec::new(), Vec::new());
@@ -181,8 +181,8 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// Hands the data of `entry`, which must be the current one, to `write` piece by piece with
-    /// the offset of each.
+    /// Passes the data of `entry`, which must be the current one, to `write` piece by piece with the offset
+    /// of each.
     pub(crate) fn copy_body<E: From<TarError>>(
         &mut self,
         entry: &Entry,
@@ -222,7 +222,7 @@ impl<R: BufRead> Reader<R> {
         Ok(())
     }
 
-    /// The whole body of an extended header or long name.
+    /// Reads the whole body of an extended header or long name.
     fn special(&mut self) -> Result<Vec<u8>, TarError> {
         let size = self.remaining;
         match usize::try_from(size) {
@@ -258,13 +258,13 @@ impl<R: BufRead> Reader<R> {
         Ok(())
     }
 
-    /// Whether the padding was there; Go takes an archive that ends within it as complete.
+    /// Skips the padding; returns whether it was complete. Go accepts an archive that ends within it.
     fn skip_padding(&mut self) -> Result<bool, TarError> {
         let padding = std::mem::take(&mut self.padding);
         Ok(self.read(&mut [0; BLOCK][..padding])? == padding)
     }
 
-    /// The next header block; `None` at the end: no block, one block of zeros, or two.
+    /// Reads the next header block; `None` at the end: no block, one block of zeros, or two.
     fn header(&mut self) -> Result<Option<Header>, TarError> {
         let mut block = [0; BLOCK];
         if !self.block(&mut block)? {
@@ -279,7 +279,7 @@ impl<R: BufRead> Reader<R> {
         Ok(None)
     }
 
-    /// Whether there was a block; a part of one is an error.
+    /// Reads a block; returns whether there was one. A partial block is an error.
     fn block(&mut self, block: &mut [u8; BLOCK]) -> Result<bool, TarError> {
         match self.read(block)? {
             0 => Ok(false),
@@ -288,7 +288,7 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// Reads until `buffer` is full or the stream ends; the number of bytes read.
+    /// Reads until `buffer` is full or the stream ends; returns the number of bytes read.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -306,8 +306,8 @@ impl<R: BufRead> Reader<R> {
 }
 
 impl<R: BufRead + Seek> Reader<R> {
-    /// Skips the data of the current entry without reading it; where it starts in the archive, which
-    /// has `size` bytes, and its length.
+    /// Skips the data of the current entry without reading it; returns its offset in the archive, which has
+    /// `size` bytes, and its length.
     pub(crate) fn seek_over_body(&mut self, size: u64) -> Result<(u64, u64), TarError> {
         let start = self.input.stream_position().map_err(TarError::Read)?;
         let length = std::mem::take(&mut self.remaining);
@@ -321,17 +321,17 @@ impl<R: BufRead + Seek> Reader<R> {
     }
 }
 
-/// Types whose size field does not announce data: links, devices, directories and FIFOs.
+/// Returns whether the size field of the type does not announce data: links, devices, directories and FIFOs.
 const fn is_header_only(typeflag: u8) -> bool {
     matches!(typeflag, b'1'..=b'6')
 }
 
-/// The smaller of the two.
+/// Returns the smaller of the two.
 fn clamp(wanted: u64, available: usize) -> usize {
     usize::try_from(wanted).map_or(available, |wanted| wanted.min(available))
 }
 
-/// A global header: Go passes on its name and nothing else.
+/// Returns a global header: Go passes on only its name.
 fn global(header: Header, records: &Records) -> Entry {
     let path = records.get(b"path".as_slice()).filter(|path| !path.is_empty());
     let name = path.cloned().unwrap_or_else(|| header.name.clone());

@@ -1,12 +1,12 @@
-//! Numbers and times as tar writes them, read as Go's `archive/tar` reads them
-//! (Go 1.26 `src/archive/tar/strconv.go`).
+//! Parses numbers and times in tar archives as Go's `archive/tar` does (Go 1.26
+//! `src/archive/tar/strconv.go`).
 
 use super::TarError;
 
-/// A number of a header block: octal text, or base-256 if the first bit is set.
+/// Parses a number of a header block: octal text, or base-256 if the first bit is set.
 ///
-/// Base-256 is a big-endian two's complement number whose first bit is the marker, so the second
-/// bit is the sign. Octal text may be padded with spaces and NULs on both sides; nothing is zero.
+/// Base-256 is a big-endian two's complement number whose first bit is the marker, so the second bit is the
+/// sign. Octal text may be padded with spaces and NULs on both sides; an empty field is zero.
 pub(super) fn numeric(field: &[u8]) -> Result<i64, TarError> {
     match field.first() {
         Some(first) if first & 0x80 != 0 => base256(field),
@@ -29,7 +29,7 @@ fn base256(field: &[u8]) -> Result<i64, TarError> {
     Ok(if negative { !value } else { value })
 }
 
-/// Octal text of a header block; what follows a NUL in the middle is ignored.
+/// Parses octal text of a header block; text after a NUL in the middle is ignored.
 pub(super) fn octal(field: &[u8]) -> Result<i64, TarError> {
     let digit = |byte: &u8| !matches!(byte, b' ' | 0);
     let start = field.iter().position(digit).unwrap_or(field.len());
@@ -41,18 +41,18 @@ pub(super) fn octal(field: &[u8]) -> Result<i64, TarError> {
         }
         value = value << 3 | u64::from(digit - b'0');
     }
-    // Go lets the top bit turn the number negative.
+    // In Go the top bit makes the number negative.
     Ok(value.cast_signed())
 }
 
-/// A decimal number of an extended header: digits with an optional sign.
+/// Parses a decimal number of an extended header: digits with an optional sign.
 pub(super) fn decimal(text: &[u8]) -> Option<i64> {
-    // Rust's integers are parsed by the same rules as Go's `strconv.ParseInt` in base ten.
+    // Rust parses integers by the same rules as Go's `strconv.ParseInt` in base ten.
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// A point in time as Go's `time.Time` counts it: seconds since the year one, wrapping, and
-/// nanoseconds. The default is Go's zero time, which stands for "not set".
+/// A point in time as in Go's `time.Time`: seconds since the year one, wrapping, and nanoseconds. The default
+/// is Go's zero time, which means "not set".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Timestamp {
     seconds: i64,
@@ -67,22 +67,22 @@ impl Timestamp {
     /// The Unix epoch.
     pub(in crate::unpack) const EPOCH: Self = Self { seconds: YEAR_ONE_TO_UNIX, nanoseconds: 0 };
 
-    /// The time `seconds` and `nanoseconds` after the Unix epoch.
+    /// Returns the time `seconds` and `nanoseconds` after the Unix epoch.
     pub(in crate::unpack) const fn from_unix(seconds: i64, nanoseconds: u32) -> Self {
         Self { seconds: seconds.wrapping_add(YEAR_ONE_TO_UNIX), nanoseconds }
     }
 
-    /// Whole seconds since the Unix epoch.
+    /// Returns the whole seconds since the Unix epoch.
     pub(in crate::unpack) const fn unix_seconds(self) -> i64 {
         self.seconds.wrapping_sub(YEAR_ONE_TO_UNIX)
     }
 
-    /// Nanoseconds of the second.
+    /// Returns the nanoseconds of the second.
     pub(in crate::unpack) const fn nanoseconds(self) -> u32 {
         self.nanoseconds
     }
 
-    /// A PAX time: decimal seconds, optionally a dot and a fraction, of which nine digits count.
+    /// Parses a PAX time: decimal seconds, optionally a dot and a fraction, of which nine digits count.
     pub(super) fn from_pax(text: &[u8]) -> Option<Self> {
         let (whole, fraction) = match text.iter().position(|byte| *byte == b'.') {
             Some(dot) => (&text[..dot], &text[dot + 1..]),

@@ -11,18 +11,18 @@ use super::number::{Timestamp, decimal};
 /// The records of one extended header; the last record of a key counts.
 pub(super) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// The key under which the sparse map of formats 0.0 and 0.1 is kept.
+/// The key of the sparse map of formats 0.0 and 0.1.
 pub(super) const SPARSE_MAP: &[u8] = b"GNU.sparse.map";
 const SPARSE_OFFSET: &[u8] = b"GNU.sparse.offset";
 const SPARSE_NUMBYTES: &[u8] = b"GNU.sparse.numbytes";
 
-/// The prefix of the keys that carry extended attributes.
+/// The prefix of the keys of extended attributes.
 pub(super) const XATTR: &[u8] = b"SCHILY.xattr.";
 
 /// Parses the body of an extended header.
 pub(super) fn parse(mut body: &[u8]) -> Result<Records, TarError> {
     let mut records = Records::new();
-    // Sparse format 0.0 repeats two keys, which a map cannot hold; they become format 0.1.
+    // Sparse format 0.0 repeats two keys, which a map cannot represent; they become format 0.1.
     let mut sparse: Vec<&[u8]> = Vec::new();
     while !body.is_empty() {
         let (key, value, rest) = record(body).ok_or(TarError::PaxRecord)?;
@@ -64,7 +64,7 @@ fn record(body: &[u8]) -> Option<Record<'_>> {
     (!checked.contains(&0)).then_some((key, value, rest))
 }
 
-/// Lets the records replace what the header block says. Empty values leave the block's.
+/// Replaces fields of the header block by the records. Empty values leave the block's.
 pub(super) fn merge(header: &mut Header, records: &Records) -> Result<(), TarError> {
     for (key, value) in records.iter().filter(|(_, value)| !value.is_empty()) {
         let invalid = || TarError::PaxValue { key: String::from_utf8_lossy(key).into_owned() };
@@ -78,7 +78,7 @@ pub(super) fn merge(header: &mut Header, records: &Records) -> Result<(), TarErr
             b"gid" => header.gid = number()?,
             b"mtime" => header.mtime = time()?,
             b"atime" => header.atime = time()?,
-            // Not used, but a damaged one is refused as Go does.
+            // Not used, but a damaged one is rejected as in Go.
             b"ctime" => drop(time()?),
             _ => {}
         }

@@ -2,7 +2,7 @@
 //! Formats"; Go 1.26 `src/archive/tar/reader.go` `readGNUSparsePAXHeaders`).
 //!
 //! | version | where the map is |
-//! |---|---|
+//! | version | place of the map |
 //! | 0.0 | repeated records `GNU.sparse.offset` and `GNU.sparse.numbytes` |
 //! | 0.1 | record `GNU.sparse.map`: offsets and lengths joined by commas |
 //! | 1.0 | before the data: decimal lines, the count first, padded to a whole block |
@@ -14,18 +14,18 @@ use super::number::decimal;
 use super::pax::{Records, SPARSE_MAP};
 use super::{Reader, SPECIAL_LIMIT, TarError, is_header_only};
 
-/// As many fragments as Go takes; every encoding is limited by its size before that.
+/// Maximum number of fragments, as in Go; the size of each encoding is limited before that.
 const MAX_FRAGMENTS: i64 = 1 << 20;
 
-/// A part of a sparse file that has data.
+/// A part of a sparse file with data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fragment {
     pub(in crate::unpack) offset: u64,
     pub(in crate::unpack) length: u64,
 }
 
-/// The data fragments if the records say that this is a sparse file. Sets the header's name and
-/// size to those of the file.
+/// Returns the data fragments if the records describe a sparse file. Sets the header's name and size to those
+/// of the file.
 pub(super) fn fragments<R: BufRead>(
     reader: &mut Reader<R>,
     header: &mut Header,
@@ -67,7 +67,7 @@ fn map_before_data<R: BufRead>(reader: &mut Reader<R>) -> Result<Vec<i64>, TarEr
     (0..2 * count).map(|_| lines.next(reader)).collect()
 }
 
-/// Decimal lines, read block by block and no block further than needed.
+/// Decimal lines, read block by block and no further than needed.
 struct Lines {
     text: Vec<u8>,
     read: usize,
@@ -114,7 +114,7 @@ fn map_in_records(count: &[u8], map: &[u8]) -> Result<Vec<i64>, TarError> {
     Ok(numbers)
 }
 
-/// Fragments must be in order, must not overlap and must lie within the file.
+/// Checks that fragments are in order, do not overlap and are within the file.
 fn validated(numbers: &[i64], size: i64) -> Result<Vec<Fragment>, TarError> {
     let size = u64::try_from(size).map_err(|_| TarError::SparseMap)?;
     let mut end = 0;

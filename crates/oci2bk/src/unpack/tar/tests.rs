@@ -15,7 +15,7 @@ fn one(members: &[Member]) -> Entry {
     entries.remove(0)
 }
 
-/// The content of the first file, holes filled.
+/// Returns the content of the first file, with holes filled.
 fn content(archive: &[u8]) -> Result<Vec<u8>, TarError> {
     let mut reader = Reader::new(archive);
     let entry = reader.next()?.expect("an entry");
@@ -131,7 +131,7 @@ fn negative_sizes_are_refused() {
         entries(&archive(&[pax(&[("size", b"-1")]), file("x", "")])),
         Err(TarError::NegativeSize)
     ));
-    // A directory's is not looked at.
+    // The size of a directory is ignored.
     assert_eq!(one(&[dir("x").raw(124, &negative)]).kind, Kind::Directory);
 }
 

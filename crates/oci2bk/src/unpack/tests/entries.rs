@@ -1,4 +1,4 @@
-//! What each type of entry becomes.
+//! The result of each type of entry.
 
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
@@ -21,7 +21,7 @@ fn a_plain_layer_becomes_its_tree() {
         member(b'6', "pipe").mode(0o622),
     ]);
     let unpacked = snapshot.base(&tar);
-    // First of all: listing the directory changes its access time.
+    // First, because listing the directory changes its access time.
     let root = std::fs::metadata(snapshot.root()).unwrap();
     assert_eq!((root.mtime(), root.atime()), (0, 0));
     assert_eq!(unpacked.entries, 8);
@@ -82,7 +82,7 @@ fn attributes_are_exact_whatever_the_directory_gives_to_new_files() {
         [1, 2].map(|number| file(format!("{name}/{number}"), "").mode(0o666).owner(0, 0))
     };
     let link = |name: &str| symlink(format!("{name}/link"), "1").owner(0, 0);
-    // What was seen in a directory before it got its attributes says nothing any more.
+    // Attributes cached from a directory before it got its own are invalid then.
     let seen_before = |name: &str| {
         let file = file(format!("{name}/before"), "").mode(0o666).owner(0, 0);
         [file, symlink(format!("{name}/early"), "1").owner(0, 0)]

@@ -1,4 +1,4 @@
-//! Archives that try to leave the snapshot, to touch what is not theirs or to be read in two ways.
+//! Archives that try to leave the snapshot, to change other files or to be read in two ways.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -6,7 +6,7 @@ use archives::*;
 
 use super::*;
 
-/// Unpacks as a base layer and checks that nothing beside the snapshot was touched.
+/// Unpacks as a base layer and checks that nothing beside the snapshot changed.
 fn contained(members: &[Member]) -> (Snapshot, Result<Unpacked, UnpackError>) {
     let snapshot = Snapshot::new();
     let outcome = snapshot.apply(&archive(members), Placement::Base);
@@ -14,7 +14,7 @@ fn contained(members: &[Member]) -> (Snapshot, Result<Unpacked, UnpackError>) {
     (snapshot, outcome)
 }
 
-/// A snapshot into which `members` unpack.
+/// Returns a snapshot into which `members` unpack.
 fn unpacked(members: &[Member]) -> Snapshot {
     let (snapshot, outcome) = contained(members);
     outcome.unwrap_or_else(|error| panic!("{}", chain(&error)));
@@ -119,7 +119,7 @@ fn owner_mode_xattrs_and_times_are_not_set_through_a_link() {
 
 #[test]
 fn a_directory_replaced_by_a_link_is_not_remembered_as_a_directory() {
-    // GHSA-3wgq-wrwc-vqmv: a checked path that has gone stale.
+    // GHSA-3wgq-wrwc-vqmv: a checked path that became invalid.
     require_root!();
     let snapshot = unpacked(&[
         dir("d"),
@@ -148,7 +148,7 @@ fn a_link_replaced_by_another_is_not_remembered() {
         file("l/one", "1"),
         symlink("l", "y"),
         file("l/two", "2"),
-        // By a hard link to a link, too.
+        // Also by a hard link to a link.
         symlink("to-x", "x"),
         hard_link("l", "to-x"),
         file("l/three", "3"),
@@ -247,7 +247,7 @@ fn hard_links_to_the_outside_are_refused() {
 
 #[test]
 fn a_hard_link_to_a_link_to_the_outside_links_only_the_link() {
-    // CVE-2026-50163: the target checked in one form and used in another.
+    // CVE-2026-50163: the target is checked in one form and used in another.
     require_root!();
     let snapshot = unpacked(&[
         symlink("link", "../outside/secret"),
@@ -295,7 +295,7 @@ fn link_circles_are_refused() {
     }
 }
 
-/// The members with the owner of the process, which may set no other.
+/// Returns the members with the owner of the process, which may not set another.
 fn unowned(members: Vec<Member>) -> Vec<Member> {
     let uid = i64::from(rustix::process::geteuid().as_raw());
     let gid = i64::from(rustix::process::getegid().as_raw());
@@ -315,7 +315,7 @@ fn many_links_in_a_deep_directory_do_not_take_minutes() {
     }
     let path = format!("{deep}/l0/f");
     members.extend([pax(&[("path", path.as_bytes())]), file("x", "")]);
-    // Fewer links than may be followed; it is the number of lookups that is limited.
+    // Fewer links than the limit; the lookups are limited.
     assert!(matches!(refused(&members), Refusal::TooManySymlinks));
 }
 
@@ -328,7 +328,7 @@ fn names_and_paths_that_are_too_long_are_refused() {
     let path = "d/".repeat(5000) + "f";
     let error = refused(&[pax(&[("path", path.as_bytes())]), file("x", "")]);
     assert!(matches!(error, Refusal::NameTooLong { .. }), "{error:?}");
-    // Links make a long path of a short name.
+    // Links make a long path from a short name.
     let half = "d/".repeat(1500);
     let half = half.as_bytes();
     let link = [pax(&[("linkpath", half)]), symlink("l", "x")];
@@ -385,7 +385,7 @@ fn a_global_header_creates_nothing_but_makes_room() {
 #[test]
 fn fifos_and_devices_are_replaced_without_being_opened() {
     require_root!();
-    // Opening the FIFO for writing would wait for a reader for ever.
+    // Opening the FIFO for writing would wait for a reader forever.
     let snapshot =
         unpacked(&[member(b'6', "p"), file("p", "x"), member(b'4', "b"), file("b", "y")]);
     assert_eq!((snapshot.read("p"), snapshot.read("b")), ("x".into(), "y".into()));

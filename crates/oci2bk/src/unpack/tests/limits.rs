@@ -1,11 +1,11 @@
-//! What a layer may cost.
+//! Limits on the cost of a layer.
 
 use archives::*;
 
 use super::*;
 use crate::unpack::{Allowance, unpack_within};
 
-/// What each look-up counts besides the bytes of its path.
+/// The cost of each lookup in addition to the bytes of its path.
 const CALL: u64 = 256;
 
 /// Unpacks as a base layer with these limits.
@@ -18,7 +18,7 @@ fn unpacked(tar: &[u8], limits: &Limits) -> Result<Unpacked, UnpackError> {
     unpack(&layer, snapshot.open().as_fd(), Placement::Base, limits, &|_| ())
 }
 
-/// Unpacks where `limit` says so for what the layer has, and is refused with one less.
+/// Unpacks with the limit at exactly what the layer has, and fails with one less.
 fn exact(members: &[Member], has: u64, limits: impl Fn(u64) -> Limits) -> UnpackError {
     let tar = archive(members);
     unpacked(&tar, &limits(has)).unwrap_or_else(|error| panic!("{}", chain(&error)));
@@ -37,7 +37,7 @@ fn entries_are_limited() {
     assert!(matches!(error, UnpackError::TooManyEntries { limit: 2, .. }), "{error}");
 }
 
-/// A file of a megabyte that is holes but for four bytes.
+/// A file of a megabyte with only four bytes of data.
 fn sparse() -> [Member; 2] {
     [
         pax(&[
@@ -85,11 +85,11 @@ fn extended_attributes_are_limited() {
 fn lookups_are_limited() {
     require_root!();
     let limits = |layer_lookups| Limits { layer_lookups, ..Limits::default() };
-    // For `l/f` one link, then its target; for `d/f`, which is there, nothing.
+    // For `l/f` one link, then its target; for `d/f`, which exists, nothing.
     let layer = [dir("d"), symlink("l", "d"), file("l/f", ""), file("d/f", "")];
     let error = exact(&layer, 2 * (CALL + 1), limits);
     assert!(matches!(refusal(error), Refusal::TooManyLookups { limit: 513 }));
-    // A directory that is missing costs the path up to each of its components.
+    // A missing directory costs the path up to each of its components.
     let error = exact(&[file("a/b/c/f", "")], 3 * CALL + 1 + 3 + 5, limits);
     assert!(matches!(refusal(error), Refusal::TooManyLookups { limit: 776 }));
 }
@@ -105,7 +105,7 @@ fn lookups_in_layers_below_count_for_the_layer() {
         let lowers = below.iter().map(Snapshot::open);
         unpacked.implied.settle(snapshot.open().as_fd(), lowers)
     };
-    // The directory itself when it is made, then each layer below and the directory in it.
+    // The directory itself when it is created, then each layer below and the directory in it.
     let has = (CALL + 2) + 2 * (CALL + CALL + 2);
     unpacked(has).unwrap();
     let error = unpacked(has - 1).unwrap_err();
@@ -116,8 +116,7 @@ fn lookups_in_layers_below_count_for_the_layer() {
     assert_eq!(limit, has - 1);
 }
 
-/// Unpacks two such layers as an overlay each, where `limits` say so for what both have, and is refused
-/// with one less.
+/// Unpacks two such layers as overlays, with the limit at exactly what both have, and fails with one less.
 fn both(members: &[Member], has: u64, limits: impl Fn(u64) -> Limits) -> UnpackError {
     let tar = archive(members);
     let run = |limits: Limits| {

@@ -21,7 +21,7 @@ use super::{
 
 const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// A snapshot directory beside a directory that nothing may touch.
+/// A snapshot directory beside a directory that must stay untouched.
 struct Snapshot {
     directory: TempDir,
 }
@@ -74,7 +74,7 @@ impl Snapshot {
         self.apply(tar, Placement::Overlay).unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 
-    /// The names in the snapshot, sorted, and that nothing beside it was touched.
+    /// Returns the names in the snapshot, sorted, after checking that nothing beside it changed.
     fn tree(&self) -> Vec<String> {
         let mut names = Vec::new();
         list(&self.root(), &self.root(), &mut names);
@@ -107,7 +107,7 @@ fn list(root: &Path, directory: &Path, names: &mut Vec<String>) {
     }
 }
 
-/// Unpacks `blob`, whose descriptor is right except for what the test makes wrong.
+/// Unpacks `blob`, whose descriptor is correct except for what the test changes.
 fn unpack_blob(
     snapshot: &Snapshot,
     blob: &[u8],
@@ -128,7 +128,7 @@ fn blob_file(blob: &[u8]) -> File {
     file
 }
 
-/// Why an entry was refused.
+/// Returns why an entry was rejected.
 fn refusal(error: UnpackError) -> Refusal {
     match error {
         UnpackError::Entry { reason, .. } => reason,
@@ -136,7 +136,7 @@ fn refusal(error: UnpackError) -> Refusal {
     }
 }
 
-/// An error with its sources.
+/// Formats an error with its sources.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -147,7 +147,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Whether the test may go on; it needs root to make devices, set owners and trusted attributes.
+/// Returns whether the test can run; it needs root to make devices, set owners and trusted attributes.
 fn is_root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {

@@ -1,4 +1,4 @@
-//! Directories that a layer implies, and what they take over from the layers below.
+//! Directories that a layer implies, and the attributes that they inherit from the layers below.
 
 use std::os::unix::fs::{MetadataExt as _, symlink as make_symlink};
 
@@ -6,7 +6,7 @@ use archives::*;
 
 use super::*;
 
-/// A lower layer, settled.
+/// Returns a settled lower layer.
 fn lower(members: &[Member]) -> Snapshot {
     let snapshot = Snapshot::new();
     let unpacked = snapshot.overlay(&archive(members));
@@ -71,7 +71,7 @@ fn what_the_layer_names_is_its_own_even_if_it_was_implied_first() {
     let d = snapshot.stat("d");
     assert_eq!((d.mode() & 0o7777, d.uid(), d.mtime()), (0o711, 2, 77));
     assert_eq!(snapshot.xattr("d", "user.a").as_deref(), Some(&b"upper"[..]));
-    // containerd copied it when it made the directory.
+    // containerd copied it when it created the directory.
     assert_eq!(snapshot.xattr("d", "user.b").as_deref(), Some(&b"lower"[..]));
 }
 
@@ -105,7 +105,7 @@ fn something_else_in_a_nearer_layer_hides_the_directory_below() {
         let d = snapshot.stat("d");
         assert_eq!((d.mode() & 0o7777, d.uid(), d.mtime()), (0o755, 0, 0));
 
-        // containerd cannot look up what would be below it.
+        // containerd cannot look up files below it.
         let snapshot = Snapshot::new();
         let unpacked = snapshot.overlay(&archive(&[file("d/e/f", "")]));
         let error = settle(&snapshot, &unpacked, &[&near, &far]).unwrap_err();
@@ -172,7 +172,7 @@ fn an_entry_that_leaves_its_group_to_an_implied_directory_is_refused() {
         let reason = refusal(error);
         assert!(matches!(reason, Refusal::GroupOfImpliedDirectory), "{reason}");
     }
-    // Where the layer has an entry for the directory, the kernel knows its group.
+    // If the layer has an entry for the directory, the kernel knows its group.
     let snapshot = Snapshot::new();
     snapshot.overlay(&archive(&[
         dir("named").mode(0o2755).owner(0, 7),

@@ -1,4 +1,4 @@
-//! Compression, and what is verified of a blob.
+//! Compression, and verification of a blob.
 
 use std::io::Write as _;
 use std::sync::Mutex;
@@ -38,7 +38,7 @@ fn attempt(blob: &[u8], media_type: &str) -> (Snapshot, Result<Unpacked, UnpackE
     (snapshot, outcome)
 }
 
-/// How a layer that is these very bytes fails.
+/// Returns the error of a layer that is exactly these bytes.
 fn attempt_as_plain(blob: &[u8]) -> UnpackError {
     let snapshot = Snapshot::new();
     unpack_blob(&snapshot, blob, PLAIN, Digest::of(blob), Placement::Base).unwrap_err()
@@ -237,7 +237,7 @@ fn progress_rises_to_the_size_of_the_blob() {
     assert_eq!(seen.last(), Some(&size));
 }
 
-/// Cancels as soon as something was read.
+/// Cancels as soon as anything was read.
 #[derive(Default)]
 struct Impatient(std::sync::atomic::AtomicU64);
 

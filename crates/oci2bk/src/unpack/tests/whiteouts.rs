@@ -162,7 +162,7 @@ fn whiteouts_through_links_stay_inside() {
 
 #[test]
 fn many_opaque_markers_in_one_directory_take_no_longer_than_their_number() {
-    // CVE-2026-95838: each marker walked the whole directory, which here would take minutes.
+    // CVE-2026-95838: each marker walked the whole directory, which would take minutes here.
     require_root!();
     let mut members = vec![dir("d")];
     for index in 0..2000 {

@@ -1,4 +1,4 @@
-//! Walking two trees side by side.
+//! Walks two trees side by side.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,36 +12,38 @@ use super::{Origin, TreeDamage, UnpackedLayer};
 use crate::unpack::paths::{Lookups, OPEN_DIRECTORY, join, open_plain};
 use crate::unpack::{Allowance, EntryName, ImpliedParents};
 
-/// More differences of one tree than this are counted, not named.
+/// Maximum number of differences of one tree that are listed; the rest is counted.
 const NAMED: usize = 20;
 
-/// What overlayfs keeps in extended attributes for itself. Of it only this says what is to be seen.
+/// Overlayfs' own extended attributes. Only the opaque one affects what is visible.
 const OVERLAY: &[u8] = b"trusted.overlay.";
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 /// The only extended attribute of a step's files that gets into its layer.
 const CAPABILITY: &[u8] = b"security.capability";
 
-/// What eStargz adds to a layer, at its top (containerd/stargz-snapshotter v0.18 `estargz/types.go`).
+/// The files that eStargz adds at the top of a layer (containerd/stargz-snapshotter v0.18
+/// `estargz/types.go`).
 const ESTARGZ: [&[u8]; 3] = [b"stargz.index.json", b".prefetch.landmark", b".no.prefetch.landmark"];
 
-/// A tree being compared with what its layer unpacked to.
+/// A comparison of a tree with its unpacked layer.
 pub(super) struct Comparison<'t> {
     tree: &'t UnpackedLayer<'t>,
     implied: &'t ImpliedParents,
     lookups: Lookups<'t>,
     damage: Vec<TreeDamage>,
     more: u64,
-    /// For files with several names: which file of the tree that of the layer is.
+    /// For files with several names: the file of the tree for each file of the layer.
     links: BTreeMap<(u64, u64), (u64, u64)>,
-    /// The same the other way round.
+    /// The same in the other direction.
     links_back: BTreeMap<(u64, u64), (u64, u64)>,
     pending: Vec<Pending>,
 }
 
-/// A directory to be compared.
+/// A directory to compare.
 struct Pending {
     path: Vec<u8>,
-    /// Whether it lies in an opaque one of the tree, so that nothing of the layers below shows in it.
+    /// Whether it is in an opaque directory of the tree, so that nothing of the layers below is visible in
+    /// it.
     covered: bool,
 }
 
@@ -64,16 +66,16 @@ impl<'t> Comparison<'t> {
         }
     }
 
-    /// Compares `found` with `expected`, which must not change meanwhile. Of the two root directories only
-    /// owner and mode count, and only if the tree was unpacked: no layer tells the others, and a step may
-    /// have changed what its layer does not tell.
+    /// Compares `found` with `expected`, which must not change in the meantime. For the two root directories
+    /// only owner and mode count, and only if the tree was unpacked: layers do not have other attributes of
+    /// the root, and a step may have changed attributes that are not in its layer.
     pub(super) fn run(&mut self, expected: BorrowedFd<'_>, found: BorrowedFd<'_>) {
         if self.tree.origin == Origin::Layer
             && let Err(errno) = self.top(expected, found)
         {
             self.unreadable(b"/", errno.into());
         }
-        // Trees may be deeper than the stack or the files we may have open.
+        // Trees can be deeper than the stack and the limit on open files allow.
         while let Some(Pending { path, covered }) = self.pending.pop() {
             if let Err(source) = self.directory(&path, covered, expected, found) {
                 self.unreadable(&path, source);
@@ -97,7 +99,7 @@ impl<'t> Comparison<'t> {
 
     /// Compares mode and owner.
     fn access(&mut self, path: &[u8], a: &Stat, b: &Stat) {
-        // A symbolic link has the mode that the kernel gives it.
+        // The kernel sets the mode of a symbolic link.
         let is_link = FileType::from_raw_mode(a.st_mode) == FileType::Symlink;
         if a.st_mode != b.st_mode && !is_link {
             let (found, expected) = (b.st_mode & 0o7777, a.st_mode & 0o7777);
@@ -178,15 +180,15 @@ impl<'t> Comparison<'t> {
         Ok(())
     }
 
-    /// Whether the nearest layer below that has the path has the same there, so that there was
-    /// nothing to put into the layer of the step.
+    /// Returns whether the nearest layer below with the path has the same entry, so that there was nothing to
+    /// put into the layer of the step.
     fn is_below(&self, path: &[u8], entry: &Entry<'_>) -> io::Result<bool> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for lower in self.tree.lowers() {
             self.lookups.take(path).map_err(io::Error::other)?;
             let below = match open_plain(&lower.map_err(io::Error::other)?, path, flags) {
                 Ok(below) => rustix::fs::fstat(below)?,
-                // Something on the way is missing there, or no directory.
+                // A component of the path is missing there, or is not a directory.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
                 Err(error) => return Err(error.into()),
             };
@@ -208,7 +210,7 @@ impl<'t> Comparison<'t> {
         if a.st_rdev != b.st_rdev {
             self.add(path, Difference::Device);
         }
-        // Overlayfs' own whiteouts have an owner that layers do not tell.
+        // Overlayfs' own whiteouts have an owner that is not in layers.
         if expected.is_whiteout() && found.is_whiteout() {
             return Ok(());
         }
@@ -225,12 +227,12 @@ impl<'t> Comparison<'t> {
         Ok(())
     }
 
-    /// Times of directories that the layer only implies are those of whatever was made in them.
+    /// Times of directories that the layer only implies depend on their later entries.
     fn times(&mut self, path: &[u8], expected: &Entry<'_>, found: &Entry<'_>) {
         let (a, b) = (&expected.stat, &found.stat);
         let same = match self.tree.origin {
             Origin::Layer => (a.st_mtime, a.st_mtime_nsec) == (b.st_mtime, b.st_mtime_nsec),
-            // What was before 1970 is the epoch in what is unpacked.
+            // Times before 1970 become the epoch when unpacked.
             Origin::Step => a.st_mtime == b.st_mtime.max(0),
         };
         if !same && !self.implied.is_unnamed(path) {
@@ -257,14 +259,13 @@ impl<'t> Comparison<'t> {
 
     fn file(&mut self, path: &[u8], expected: &Entry<'_>, found: &Entry<'_>) -> io::Result<()> {
         let (a, b) = (expected.inode(), found.inode());
-        // That the tree's has more names may be because the daemon linked it into the snapshot of a
-        // merge.
+        // The file of the tree may have more names because the daemon linked it into the snapshot of a merge.
         if expected.stat.st_nlink > 1 || found.stat.st_nlink > 1 {
             let known = (self.links.get(&a), self.links_back.get(&b));
             if known == (Some(&b), Some(&a)) {
                 return Ok(());
             }
-            // To the layer of a step, names that it has not changed are not part of it.
+            // Unchanged names are not part of a step's layer.
             if known != (None, None) && self.tree.origin == Origin::Layer {
                 self.add(path, Difference::HardLink);
                 return Ok(());
@@ -283,7 +284,7 @@ impl<'t> Comparison<'t> {
     }
 }
 
-/// Opens a directory of the tree, without leaving a trace in its access time if we may.
+/// Opens a directory of the tree, without changing its access time where we may.
 fn open_directory(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
     match open_plain(&root, path, OPEN_DIRECTORY | OFlags::NOATIME) {
         Err(Errno::PERM) => Ok(open_plain(&root, path, OPEN_DIRECTORY)?),

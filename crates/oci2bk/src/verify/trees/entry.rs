@@ -1,4 +1,4 @@
-//! One entry of a tree, and how two of them differ.
+//! One entry of a tree, and its differences from another.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,20 +13,20 @@ use crate::unpack::EntryName;
 /// How an entry differs from the one in the layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
-    /// The layer has it, the tree has not.
+    /// It is missing in the tree.
     Missing,
-    /// The tree has it, the layer has not.
+    /// It is not in the layer.
     Unexpected,
-    /// It is something else: a file, directory, link or device.
+    /// Its type differs: file, directory, link or device.
     Type,
-    /// Its permissions are `found`, not `expected`.
+    /// Its permissions differ.
     Mode {
         /// In the tree.
         found: u32,
         /// In the layer.
         expected: u32,
     },
-    /// Its owner and group are `found`, not `expected`.
+    /// Its owner or group differs.
     Owner {
         /// In the tree.
         found: (u32, u32),
@@ -35,23 +35,23 @@ pub enum Difference {
     },
     /// It is another device.
     Device,
-    /// The file has `found` bytes, not `expected`.
+    /// The size of the file differs.
     Size {
         /// In the tree.
         found: u64,
         /// In the layer.
         expected: u64,
     },
-    /// The file has other bytes.
+    /// The content of the file differs.
     Content,
-    /// The symbolic link leads elsewhere.
+    /// The target of the symbolic link differs.
     Target,
-    /// An extended attribute differs, or only one of the two has it.
+    /// An extended attribute differs, or exists in only one of the two.
     Xattr {
         /// Its name.
         name: EntryName,
     },
-    /// It was last modified at another time.
+    /// Its modification time differs.
     ModificationTime,
     /// Names that are one file in the layer are several here, or the other way round.
     HardLink,
@@ -81,7 +81,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// An entry, held by the directory it is in.
+/// An entry, with a handle of its directory.
 pub(super) struct Entry<'d> {
     dir: BorrowedFd<'d>,
     name: &'d [u8],
@@ -98,7 +98,7 @@ impl<'d> Entry<'d> {
         FileType::from_raw_mode(self.stat.st_mode)
     }
 
-    /// Whether it is what overlayfs takes for a removed name.
+    /// Returns whether it is a whiteout for overlayfs.
     pub(super) fn is_whiteout(&self) -> bool {
         self.kind() == FileType::CharacterDevice && self.stat.st_rdev == 0
     }
@@ -107,7 +107,7 @@ impl<'d> Entry<'d> {
         Ok(rustix::fs::readlinkat(self.dir, self.name, Vec::new())?.into_bytes())
     }
 
-    /// Opens a regular file for reading, without leaving a trace in its access time if we may.
+    /// Opens a regular file for reading, without changing its access time where we may.
     pub(super) fn open(&self) -> io::Result<std::fs::File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let open = |flags| rustix::fs::openat(self.dir, self.name, flags, Mode::empty());
@@ -118,7 +118,7 @@ impl<'d> Entry<'d> {
         Ok(file.into())
     }
 
-    /// The extended attributes, none where the file system has none.
+    /// Reads the extended attributes; empty if the file system does not support them.
     pub(super) fn xattrs(&self) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         // The name in /proc leads to the directory, and its last component is not followed.
         let mut path = format!("/proc/self/fd/{}/", self.dir.as_raw_fd()).into_bytes();
@@ -143,7 +143,7 @@ impl<'d> Entry<'d> {
     }
 }
 
-/// Whether two files have the same bytes.
+/// Returns whether two files have the same bytes.
 pub(super) fn same_content(a: std::fs::File, b: std::fs::File) -> io::Result<bool> {
     const BLOCK: usize = 128 * 1024;
     let (mut block_a, mut block_b) = (Vec::new(), Vec::new());

@@ -1,14 +1,12 @@
-//! Comparing unpacked trees with their layers.
+//! Compares unpacked trees with their layers.
 //!
-//! Each layer is unpacked once more, by the code that unpacks for a conversion, into a private
-//! directory outside of the root, and the two trees are walked side by side. A model of what the
-//! archive should give would save the disk space; but it would have to repeat what the kernel does
-//! with links, replaced directories and inherited groups, and its mistakes would be reported as
-//! damage.
+//! Each layer is unpacked again, by the code of a conversion, into a private directory outside of the root,
+//! and the two trees are walked side by side. A model of the archive's result would save the disk space; but
+//! it would have to imitate the kernel's treatment of links, replaced directories and inherited groups, and
+//! its mistakes would be reported as damage.
 //!
-//! A snapshot that was unpacked from a layer has to be the same in all that the layer tells. One in
-//! which a step of a build ran came first, and its layer was made of it; that tells less, see
-//! [`Origin`].
+//! A snapshot that was unpacked from a layer must have all attributes in the layer. A snapshot in which a
+//! step of a build ran existed before its layer, which has fewer attributes, see [`Origin`].
 
 mod compare;
 mod entry;
@@ -35,7 +33,7 @@ use crate::unpack::{
 use compare::Comparison;
 pub use entry::Difference;
 
-/// A tree that is not what its layer unpacks to.
+/// A tree that differs from its layer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TreeDamage {
@@ -48,17 +46,17 @@ pub enum TreeDamage {
         layer: Digest,
         /// The entry.
         path: EntryName,
-        /// How it differs.
+        /// The difference.
         difference: Difference,
     },
-    /// More entries differ than are named.
+    /// There are more differences than are listed.
     #[error("trees: {snapshot}/fs: {count} more entries differ (layer {layer})")]
     More {
         /// The id of the snapshot.
         snapshot: u64,
         /// The blob of its layer.
         layer: Digest,
-        /// How many.
+        /// The number of the others.
         count: u64,
     },
     /// A part of the tree cannot be read.
@@ -70,12 +68,12 @@ pub enum TreeDamage {
         layer: Digest,
         /// The entry.
         path: EntryName,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: std::io::Error,
     },
-    /// The tree has lost extended attributes, those of one namespace or all, as when the root was copied
-    /// by a tool that does not keep them. That is told by an entry that was noted when it was unpacked.
+    /// The tree has lost extended attributes, those of one namespace or all, for example because a tool that
+    /// does not keep them copied the root. An entry that was recorded when it was unpacked shows it.
     #[error(
         "trees: {snapshot}/fs: {path} has lost the extended attribute {name} that it was \
          unpacked with"
@@ -83,31 +81,32 @@ pub enum TreeDamage {
     LostAttributes {
         /// The id of the snapshot.
         snapshot: u64,
-        /// The entry that was noted.
+        /// The recorded entry.
         path: EntryName,
         /// The attribute.
         name: EntryName,
     },
-    /// The tree has lost its whiteouts, as when the root was copied by a tool that does not keep devices.
+    /// The tree has lost its whiteouts, for example because a tool that does not keep devices copied the
+    /// root.
     #[error("trees: {snapshot}/fs: the whiteout {path} is gone")]
     LostWhiteouts {
         /// The id of the snapshot.
         snapshot: u64,
-        /// The whiteout that was noted.
+        /// The recorded whiteout.
         path: EntryName,
     },
-    /// The layer cannot be unpacked, or is not the one that the record says.
+    /// The layer cannot be unpacked, or does not match the record.
     #[error("trees: {snapshot}: cannot unpack its layer: {source}")]
     Layer {
         /// The id of the snapshot.
         snapshot: u64,
-        /// Why.
+        /// The cause.
         source: Box<UnpackError>,
     },
 }
 
 impl TreeDamage {
-    /// The id of the snapshot.
+    /// Returns the id of the snapshot.
     pub(crate) fn snapshot(&self) -> u64 {
         match self {
             Self::Entry { snapshot, .. }
@@ -119,7 +118,7 @@ impl TreeDamage {
         }
     }
 
-    /// The kind of damage in a word.
+    /// Returns the kind of damage in a word.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Entry { .. } | Self::More { .. } => "tree-differs",
@@ -130,7 +129,7 @@ impl TreeDamage {
         }
     }
 
-    /// What a daemon would do about it.
+    /// Returns what a daemon would do about it.
     pub fn consequence(&self) -> &'static str {
         match self {
             Self::Entry { .. } | Self::More { .. } => {
@@ -153,35 +152,35 @@ impl TreeDamage {
     }
 }
 
-/// What was compared.
+/// The results of the comparison.
 #[derive(Debug, Default)]
 pub(super) struct Compared {
-    /// The ids of the snapshots that were compared.
+    /// The ids of the compared snapshots.
     pub(super) trees: BTreeSet<u64>,
     pub(super) damage: Vec<TreeDamage>,
 }
 
 impl Compared {
-    /// The ids of the snapshots that are what their layers unpack to.
+    /// Returns the ids of the snapshots that match their layers.
     pub(super) fn sound(&self) -> BTreeSet<u64> {
         let damaged: BTreeSet<u64> = self.damage.iter().map(TreeDamage::snapshot).collect();
         self.trees.difference(&damaged).copied().collect()
     }
 }
 
-/// Where the files of a snapshot come from.
+/// The origin of the files of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     /// They were unpacked from the layer, by us or by a daemon.
     Layer,
-    /// A step of a build made them, and the layer was made of them. The layer lacks fractions of
-    /// seconds, sockets, extended attributes other than capabilities, what is as in the layers below,
-    /// and what overlayfs keeps for itself (containerd v2.3.3 `pkg/archive/tar.go` `ChangeWriter`,
-    /// BuildKit v0.32.2 `util/overlay/overlay_linux.go` `Changes`).
+    /// A step of a build made them, and the layer was made from them. The layer lacks fractions of seconds,
+    /// sockets, extended attributes other than capabilities, entries that are the same in the layers below,
+    /// and overlayfs' own attributes (containerd v2.3.3 `pkg/archive/tar.go` `ChangeWriter`, BuildKit v0.32.2
+    /// `util/overlay/overlay_linux.go` `Changes`).
     Step,
 }
 
-/// Compares the committed snapshots of all records that have a blob with those blobs.
+/// Compares the committed snapshots of all records with a blob with those blobs.
 pub(super) fn compare(
     state: &State,
     parts: &Parts,
@@ -201,7 +200,7 @@ pub(super) fn compare(
         let found = tree.compare_with(&blob, &scratch, verifier, &allowance)?;
         Ok::<_, VerifyError>((tree.snapshot, found))
     })?;
-    // In the order of the snapshots, whatever that of the tasks.
+    // In the order of the snapshots, not of the tasks.
     let damage: BTreeMap<_, _> = damage.into_iter().collect();
     Ok(Compared {
         trees: damage.keys().copied().collect(),
@@ -223,14 +222,14 @@ impl<'s> Keyed<'s> {
         Self { state, names: rows.map(|(key, row)| (key.as_str(), row.name.as_str())).collect() }
     }
 
-    /// The committed snapshot with this key.
+    /// Returns the committed snapshot with this key.
     pub(crate) fn committed(&self, key: &str) -> Option<&'s Snapshot> {
         let snapshot = self.state.snapshots.by_name.get(*self.names.get(key)?)?;
         (snapshot.kind == Kind::Committed).then_some(snapshot)
     }
 }
 
-/// An unpacked snapshot, and what it should be.
+/// An unpacked snapshot, and its expected content.
 pub(crate) struct UnpackedLayer<'p> {
     snapshot: u64,
     trees: &'p Trees,
@@ -242,8 +241,8 @@ pub(crate) struct UnpackedLayer<'p> {
     work: LayerWork,
 }
 
-/// Each snapshot that is to be the same as its layer, with the store that has the blob, the largest
-/// layers first.
+/// Returns each snapshot that must match its layer, with the store that has the blob, the largest layers
+/// first.
 fn tasks<'p>(
     state: &'p State,
     parts: &'p Parts,
@@ -273,13 +272,14 @@ fn tasks<'p>(
     Ok(tasks)
 }
 
-/// Whether the snapshot of a record is one layer, and done. The daemon makes those of merges and
-/// differences out of other snapshots, and those of mutable records and their twins may change.
+/// Returns whether the snapshot of a record is one complete layer. The daemon composes the snapshots of
+/// merges and differences from other snapshots, and the snapshots of mutable records and their twins may
+/// change.
 fn is_plain(record: &Record) -> bool {
     record.is_lasting() && !record.is_composed()
 }
 
-/// The store that has the file of a blob, and its size.
+/// Returns the store with the file of a blob, and its size.
 pub(crate) fn stored(
     blob: Digest,
     stores: &[BlobStore],
@@ -292,7 +292,7 @@ pub(crate) fn stored(
     Ok(None)
 }
 
-/// Which of the trees have that of a snapshot.
+/// Returns the first of the trees that contains the snapshot.
 pub(super) fn holder(snapshot: u64, all: &[Trees]) -> Result<Option<&Trees>, DirError> {
     for trees in all {
         if trees.find(snapshot)?.fs {
@@ -302,8 +302,8 @@ pub(super) fn holder(snapshot: u64, all: &[Trees]) -> Result<Option<&Trees>, Dir
     Ok(None)
 }
 
-/// What a snapshot lies on, looked up whenever it is asked for: the lists of all snapshots of a deep chain
-/// would be the square of it.
+/// The snapshots below a snapshot, looked up on request: lists for all snapshots of a deep chain would take
+/// quadratic memory.
 #[derive(Clone, Copy)]
 struct Chain<'s> {
     snapshots: &'s Snapshots,
@@ -311,8 +311,8 @@ struct Chain<'s> {
 }
 
 impl<'s> Chain<'s> {
-    /// The ids of the snapshots below, the nearest first. Their number is bounded in case they lie on each
-    /// other in a circle.
+    /// Returns the ids of the snapshots below, nearest first. Their number is limited in case they form a
+    /// cycle.
     fn below(self) -> impl Iterator<Item = u64> {
         let names = &self.snapshots.by_name;
         let parent = |snapshot: &&'s Snapshot| names.get(snapshot.parent.as_ref()?);
@@ -322,7 +322,7 @@ impl<'s> Chain<'s> {
 }
 
 impl<'p> UnpackedLayer<'p> {
-    /// The snapshot `key`, if its directory is in `all_trees`.
+    /// Returns the snapshot `key`, if its directory is in `all_trees`.
     pub(crate) fn new(
         keyed: &Keyed<'p>,
         all_trees: &'p [Trees],
@@ -346,7 +346,7 @@ impl<'p> UnpackedLayer<'p> {
         }))
     }
 
-    /// What of the snapshot is not what `blob` unpacks to; it is unpacked into a directory in `scratch`.
+    /// Returns the differences of the snapshot from `blob`, which is unpacked into a directory in `scratch`.
     pub(crate) fn compare_with(
         &self,
         blob: &dyn Blob,
@@ -396,7 +396,7 @@ impl<'p> UnpackedLayer<'p> {
             }
             Err(source) => return Err(VerifyError::Unpack(Box::new(source))),
         };
-        // A new snapshot takes the owner of its root directory from the one below (containerd v2.3.3
+        // A new snapshot gets the owner of its root directory from the one below (containerd v2.3.3
         // plugins/snapshots/overlay/overlay.go createSnapshot).
         if let Some(lower) = self.lowers().next() {
             expected.copy_owner(&lower?)?;
@@ -407,8 +407,8 @@ impl<'p> UnpackedLayer<'p> {
         Ok(comparison.into_damage())
     }
 
-    /// The trees below, the nearest first. Opened one after the other: a chain may be longer than the
-    /// files we may have open. What is missing is reported elsewhere.
+    /// Returns the trees below, nearest first. They are opened one after the other, because a chain can be
+    /// longer than the limit on open files. Missing ones are reported elsewhere.
     fn lowers(&self) -> impl Iterator<Item = Result<Dir, DirError>> {
         let open = |id: u64| holder(id, self.all_trees)?.map(|trees| trees.fs(id)).transpose();
         self.chain.below().filter_map(move |id| open(id).transpose())

@@ -88,7 +88,7 @@ fn archive(context: &Context, contents: &str) {
     }
     let dir = context.dir();
     let mut command = Command::new("tar");
-    // The same bytes whenever it is made: the build must not see a change that is none.
+    // The same bytes every time: the build must not see a change.
     command.args(["--xattrs", "--owner=11", "--group=12", "--mtime=2020-02-02", "--sort=name"]);
     command.args(["--pax-option=exthdr.name=%d/%f,delete=atime,delete=ctime", "-czf"]);
     command.arg(dir.join("archive.tar.gz")).arg("-C").arg(dir.join("packed")).arg("tree");

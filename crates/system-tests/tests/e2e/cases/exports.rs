@@ -44,8 +44,8 @@ pub(super) const CASES: &[Case] = &[
         Export { mode: Mode::Min, attributes: ",image-manifest=false" },
         Keys::Root,
     ),
-    // What is cached after the edit is what a daemon reports that imports the cache, so this shows
-    // too that daemons still import a cache with keys attached.
+    // The steps cached after the edit are those of a daemon that imports the cache, so this also shows that
+    // daemons still import a cache with keys attached.
     exported("attached", Export { mode: Mode::Min, attributes: "" }, Keys::Attached),
     exported("attached-index", Export::INDEX, Keys::Attached),
     exported("beside", Export::MAX, Keys::Beside),

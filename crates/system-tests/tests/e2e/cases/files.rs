@@ -1,4 +1,4 @@
-//! Every kind of file that a layer can carry, and every way in which one layer changes another's.
+//! Every kind of file in a layer, and every way in which one layer changes another.
 
 use crate::case::{Case, Context, Export, Keys};
 

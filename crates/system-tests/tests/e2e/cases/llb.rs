@@ -1,4 +1,4 @@
-//! A build without a Dockerfile: LLB as a client makes it.
+//! A build without a Dockerfile: LLB from a client.
 
 use crate::case::{Case, Context, Export, Keys};
 

@@ -1,5 +1,4 @@
-//! The build that releases of BuildKit are compared by: a step of every kind whose key some release
-//! changed.
+//! The build for comparing releases of BuildKit: a step of every kind whose key changed in some release.
 
 use crate::case::{Case, Context, Export, Keys};
 
@@ -13,7 +12,7 @@ pub(crate) const CASE: Case = Case {
     keys: Keys::Provenance,
 };
 
-// A step below one that is not found is not found either, so what is most at risk is at the end.
+// A step below a missing one is missing too, so the steps most at risk are at the end.
 const DOCKERFILE: &str = r#"
 FROM {registry}/busybox AS other
 RUN mkdir /given && echo given > /given/file

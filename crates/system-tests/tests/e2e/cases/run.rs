@@ -1,4 +1,4 @@
-//! RUN with its mounts, and what the steps before it set.
+//! RUN with its mounts, and with settings from earlier steps.
 
 use crate::case::{Case, Context, Export, Keys};
 

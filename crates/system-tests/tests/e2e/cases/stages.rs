@@ -58,7 +58,7 @@ fn deep() -> String {
     dockerfile
 }
 
-/// 60 stages side by side, all of which the last one copies from.
+/// 60 parallel stages, all of which the last one copies.
 fn wide() -> String {
     let mut dockerfile = String::from("FROM {registry}/busybox AS base\nRUN mkdir /made\n");
     let mut last = String::from("FROM base\n");
@@ -98,7 +98,7 @@ COPY --from=base --link /base /linked/base
 RUN --mount=type=bind,from=test,target=/other cat /other/report /bin/program > /final
 "#;
 
-/// The second platform's RUN step starts the same program: nothing looks at what it was built for.
+/// The second platform's RUN step starts the same program: its architecture is not checked.
 const PLATFORMS: &str = r#"
 FROM --platform=$BUILDPLATFORM {registry}/busybox AS native
 ARG TARGETARCH

@@ -10,10 +10,10 @@ const TREE: i64 = 1;
 const NO_INPUT: i64 = -1;
 const NO_OUTPUT: i64 = -1;
 
-/// The secret that the client has.
+/// The client's secret.
 pub(super) const SECRET: &str = "token";
 
-/// `pb.ExecOp` over the base image and the tree, and how many outputs it has.
+/// Generates a `pb.ExecOp` over the base image and the tree, and its number of outputs.
 pub(super) fn op(random: &mut Random) -> (Message, i64) {
     let mut outputs = 0;
     let root = root(random, &mut outputs);
@@ -69,7 +69,7 @@ fn meta(random: &mut Random) -> Message {
         .ints(12, codes)
 }
 
-/// The next output, or none.
+/// Returns the next output, or none.
 fn output(outputs: &mut i64, wanted: bool) -> i64 {
     if wanted {
         *outputs += 1;
@@ -79,7 +79,7 @@ fn output(outputs: &mut i64, wanted: bool) -> i64 {
     }
 }
 
-/// The root, which is always an output, so that there is one.
+/// Generates the root, which is always an output, so that there is one.
 fn root(random: &mut Random, outputs: &mut i64) -> Message {
     Message::new()
         .int(1, BASE)

@@ -4,7 +4,7 @@ use testkit::protobuf::Message;
 
 use super::random::Random;
 
-/// How many inputs the ops have: the base image, which has users, and [`tree`].
+/// Number of inputs of the ops: the base image, which has users, and [`tree`].
 const INPUTS: usize = 2;
 const BASE: i64 = 0;
 const TREE: i64 = 1;
@@ -41,24 +41,24 @@ pub(super) fn tree() -> Message {
     Message::new().messages(2, actions)
 }
 
-/// A file with these contents, alone.
+/// Makes only a file with these contents.
 pub(super) fn file(path: &str, data: &[u8]) -> Message {
     file_in(NONE, path, data)
 }
 
-/// A file with these contents in an input of the op.
+/// Makes a file with these contents in an input of the op.
 pub(crate) fn file_in(input: i64, path: &str, data: &[u8]) -> Message {
     let mkfile = Message::new().text(1, path).int(2, 0o600).bytes(3, data).int(5, NONE);
     Message::new().message(2, action(input, NONE, 0).message(MKFILE, mkfile))
 }
 
-/// `pb.FileOp` over the base image and the tree, and how many outputs it has.
+/// Generates a `pb.FileOp` over the base image and the tree, and its number of outputs.
 pub(super) fn op(random: &mut Random) -> (Message, i64) {
     let count = random.below(4) + 1;
     let mut outputs = 0;
     let mut actions = Vec::new();
     for at in 0..count {
-        // Ordinary chains, whose indexes are left out, are as likely as others.
+        // Ordinary chains, whose indexes are omitted, are as likely as others.
         let input = match at {
             0 => random.pick(&[BASE, BASE, BASE, NONE, TREE]),
             _ => index(INPUTS + at - 1),
@@ -80,7 +80,7 @@ pub(super) fn op(random: &mut Random) -> (Message, i64) {
     (Message::new().messages(2, actions), outputs)
 }
 
-/// A chain over the base image, or with no `inputs` over an empty file system.
+/// Generates a chain over the base image, or with no `inputs` over an empty file system.
 pub(super) fn op_alone(random: &mut Random, inputs: usize) -> Message {
     let count = random.below(3) + 1;
     let actions: Vec<_> = (0..count)
@@ -180,7 +180,7 @@ fn copy(random: &mut Random, dest: &str) -> Message {
         (&["**/*.txt", "e", "b"], none),
         (&["a.txt", "sub"], &["sub/d&e"]),
     ]);
-    // They must exist, and are only looked for where there are patterns.
+    // They must exist, and are only checked with patterns.
     let required = if src == "/d" && includes.len() == 2 { &["/d", "/d/a.txt"] } else { none };
     copy_with(random, src, dest)
         .flag(9, wildcard || random.chance())
@@ -211,7 +211,7 @@ fn time(random: &mut Random) -> i64 {
     random.pick(&[-1, -1, 0, 1_000_000_000, 1_234_567_890_123_456_789])
 }
 
-/// `pb.ChownOpt`; users have names only where there is an input to look them up in.
+/// Generates a `pb.ChownOpt`; users have names only with an input to look them up.
 fn owner(random: &mut Random, named: bool) -> Message {
     Message::new()
         .optional(1, random.maybe(|random| user(random, named, &["root", "app"])))

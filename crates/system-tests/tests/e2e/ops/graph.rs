@@ -50,7 +50,7 @@ impl Graph {
         self.add(inputs, kind, op, None, 1).remove(0)
     }
 
-    /// The `pb.Definition` of `result`.
+    /// Encodes the `pb.Definition` of `result`.
     pub(crate) fn definition(&self, result: &Output) -> Vec<u8> {
         let result = references(std::slice::from_ref(result)).into_bytes();
         let ops = self.ops.iter().chain([&result]);

@@ -1,8 +1,8 @@
-//! Ops of every kind, with all their options, and what a real daemon calls them.
+//! Ops of every kind, with all their options, and a real daemon's digests of them.
 //!
-//! The ops are generated, and written in protobuf by code of the tests' own. The daemon runs all of
-//! them; every digest that its `cache.db` then has on a link must be one that the library computes
-//! from the same bytes, and the other way round.
+//! The ops are generated, and encoded in protobuf by independent code of the tests. The daemon runs all of
+//! them; every digest on a link in its `cache.db` must be one that the library computes from the same bytes,
+//! and vice versa.
 
 mod exec;
 pub(crate) mod file;
@@ -23,16 +23,16 @@ use crate::world::World;
 use graph::{Graph, Kind, Output};
 use random::Random;
 
-/// How many ops there are of each kind. What takes time are the commands.
+/// Numbers of ops of each kind. The commands take the most time.
 const EXECS: usize = 32;
 const FILES: usize = 80;
 const OTHERS: usize = 24;
 
-/// Some ops need to be allowed, and not all commands should run at once.
+/// Some ops need entitlements, and not all commands should run at once.
 const CONFIG: &str = "insecure-entitlements = [\"network.host\", \"security.insecure\"]\n\
                       [worker.oci]\n  max-parallelism = 8\n";
 
-/// A definition with a step more, which makes a file in what was the result.
+/// Extends a definition by a step that makes a file in the result.
 pub(crate) fn with_step_more(definition: &[u8]) -> Result<Vec<u8>> {
     let graph = Definition::from_protobuf(definition)?.graph.context("ops out of order")?;
     let result = graph.steps.last().context("an empty definition")?.inputs[0];
@@ -40,16 +40,16 @@ pub(crate) fn with_step_more(definition: &[u8]) -> Result<Vec<u8>> {
     let mut more = Graph::default();
     let input = Output { op, index: result.output.into() };
     let result = more.add_one(&[input], Kind::File, file::file_in(0, "/more", b"more\n"));
-    // One definition after the other is one with the ops of both, of which the last names the result.
+    // Concatenated definitions are one definition with the ops of both, and the last op names the result.
     Ok([definition, &more.definition(&result)].concat())
 }
 
-/// The daemon and the library name all ops alike.
+/// The daemon and the library compute the same digests for all ops.
 pub(crate) fn prove(world: &World) -> Result<()> {
     compare(world).map(drop)
 }
 
-/// The same. Returns how many ops there are.
+/// Compares the digests. Returns the number of ops.
 pub(crate) fn compare(world: &World) -> Result<usize> {
     let dir = tempfile::Builder::new().prefix("ops").tempdir_in(world.scratch())?;
     let path = |name: &str| dir.path().join(name);
@@ -101,7 +101,7 @@ pub(crate) fn compare(world: &World) -> Result<usize> {
     Ok(ours.len())
 }
 
-/// The ops of a definition by their digests, without those whose digests nobody can compute.
+/// Returns the ops of a definition by their digests, except those whose digests cannot be computed.
 fn vertices(definition: &[u8]) -> Result<BTreeMap<OpDigest, Vertex>> {
     let default_platform: Platform = match std::env::consts::ARCH {
         "x86_64" => "linux/amd64".parse()?,
@@ -121,9 +121,9 @@ fn vertices(definition: &[u8]) -> Result<BTreeMap<OpDigest, Vertex>> {
 }
 
 struct Generated {
-    /// What is built.
+    /// The definition to build.
     outer: Vec<u8>,
-    /// What a build op in it builds.
+    /// The definition that a build op in it builds.
     inner: Vec<u8>,
 }
 
@@ -172,13 +172,13 @@ fn generate(random: &mut Random, registry: &str) -> Generated {
         let inputs = [definition, random.pick(&made)];
         made.push(graph.add_one(&inputs, Kind::Build, build(random, name)));
     }
-    // All are inputs of one op, and so run.
+    // All are inputs of one op, so that they run.
     let last = Message::new().text(1, "all of them").ints(2, &[0]);
     let last = graph.add_one(&made, Kind::Passthrough, last);
     Generated { outer: graph.definition(&last), inner }
 }
 
-/// `pb.Platform`. Programs for the machine run whatever is said, unless there is an emulator.
+/// Generates a `pb.Platform`. Programs for this machine run with any value, unless there is an emulator.
 fn platform(random: &mut Random) -> Message {
     let (architecture, variant) = random.pick(&[
         ("amd64", ""),
@@ -202,7 +202,7 @@ fn platform(random: &mut Random) -> Message {
         .texts(5, features)
 }
 
-/// `pb.MergeInput` and the like.
+/// Encodes a `pb.MergeInput` or similar message.
 fn input(index: i64) -> Message {
     Message::new().int(1, index)
 }
@@ -211,14 +211,14 @@ fn index(random: &mut Random, count: usize) -> i64 {
     i64::try_from(random.below(count)).expect("small")
 }
 
-/// `pb.MergeOp` of all inputs. (A daemon panics if it is not of as many as the op has.)
+/// Generates a `pb.MergeOp` of all inputs. (A daemon panics if their number is not that of the op's inputs.)
 fn merge(random: &mut Random, count: usize) -> Message {
     let mut indexes: Vec<_> = (0..i64::try_from(count).expect("small")).collect();
     indexes.rotate_left(random.below(count));
     Message::new().messages(1, indexes.into_iter().map(input))
 }
 
-/// `pb.DiffOp`, and how many inputs it has.
+/// Generates a `pb.DiffOp`, and its number of inputs.
 fn diff(random: &mut Random) -> (Message, usize) {
     let (lower, upper) = random.pick(&[(-1, 0), (0, -1), (0, 1), (1, 0)]);
     let count = [lower, upper].iter().filter(|index| **index >= 0).count();
@@ -231,7 +231,7 @@ fn passthrough(random: &mut Random, count: usize) -> (Message, i64) {
     (Message::new().text(1, format!("id {}", random.text())).ints(2, &outputs), count)
 }
 
-/// A build of the definition in the file `name` of input 0.
+/// Generates a build of the definition in the file `name` of input 0.
 fn build(random: &mut Random, name: &str) -> Message {
     let entry = |key: &str, value: Message| Message::new().text(1, key).message(2, value);
     let attribute = |key: &str, value: &str| Message::new().text(1, key).text(2, value);

@@ -1,16 +1,16 @@
-//! Numbers that look random, and are the same in every run and on every machine.
+//! Pseudo-random numbers that are the same in every run and on every machine.
 
 /// SplitMix64.
 #[derive(Debug)]
 pub(super) struct Random(u64);
 
-/// What JSON, Go's JSON or a shell escape, what is more than one byte long, and what is none of that.
+/// Characters that JSON, Go's JSON or a shell escape, multi-byte ones, and ordinary ones.
 const ODD: [&str; 24] = [
     "a", "Z", "0", "-", ".", "_", "<", ">", "&", "'", "\"", "\\", "$", "%", " ", "\u{7f}", "é",
     "\u{2028}", "\u{2029}", "\u{fffd}", "\u{feff}", "😀", "\u{301}", "~",
 ];
 
-/// What cannot be part of every name, too.
+/// Characters that not every name may contain.
 const CONTROL: [&str; 9] =
     ["\n", "\r", "\t", "\u{8}", "\u{c}", "\u{1}", "\u{1b}", "\u{1f}", "\u{85}"];
 
@@ -27,7 +27,7 @@ impl Random {
         number ^ (number >> 31)
     }
 
-    /// A number less than `end`.
+    /// Returns a number less than `end`.
     pub(super) fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end).expect("a number");
         usize::try_from(self.number() % end).expect("less than a usize")
@@ -41,23 +41,23 @@ impl Random {
         values[self.below(values.len())].clone()
     }
 
-    /// A value in every second case.
+    /// Returns a value in every second case.
     pub(super) fn maybe<T>(&mut self, value: impl FnOnce(&mut Self) -> T) -> Option<T> {
         self.chance().then(|| value(self))
     }
 
-    /// Up to `most` values.
+    /// Returns up to `most` values.
     pub(super) fn some<T>(&mut self, most: usize, mut value: impl FnMut(&mut Self) -> T) -> Vec<T> {
         (0..self.below(most + 1)).map(|_| value(self)).collect()
     }
 
-    /// Part of a file's name: not empty, and no control characters.
+    /// Returns a part of a file name: not empty, without control characters.
     pub(super) fn name(&mut self) -> String {
         let rest = self.some(6, |random| random.pick(&ODD));
         format!("n{}", rest.concat())
     }
 
-    /// Any text but zero bytes.
+    /// Returns any text without zero bytes.
     pub(super) fn text(&mut self) -> String {
         let parts = self.some(8, |random| {
             if random.below(3) == 0 { random.pick(&CONTROL) } else { random.pick(&ODD) }

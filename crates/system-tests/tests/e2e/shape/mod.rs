@@ -1,9 +1,9 @@
-//! The shape of a state: its buckets and keys, what kinds of values they have and how names are made,
-//! by kind of record.
+//! The shape of a state: its buckets and keys, the kinds of their values and the form of names, by kind of
+//! record.
 //!
-//! A daemon of each release makes every kind of record ([`natural`]); what it leaves is written down in
-//! `fixtures/shapes`. A release that writes another state differs from its text, or from the text of the
-//! release before, and what a conversion writes has to occur in what the daemon writes.
+//! A daemon of each release makes every kind of record ([`natural`]); the shape of its state is written to
+//! `fixtures/shapes`. A release with another state differs from its text, or from the text of the release
+//! before, and the output of a conversion must occur in the daemon's output.
 
 mod natural;
 mod pattern;
@@ -20,29 +20,30 @@ use oci2bk::release::Version;
 use crate::matrix::all_releases;
 use crate::world::World;
 
-/// Where the texts are.
+/// The directory of the texts.
 const TEXTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/shapes");
 
-/// The first release that names layer snapshots as [`LAYER`] says, and the last before it.
+/// The first release that names layer snapshots as [`LAYER`] says, and the last release before it.
 const RENAMED: (&str, &str) = ("v0.33.1", "v0.33.0");
 
-/// What the name of a layer's snapshot begins with since v0.33.1 (BuildKit `snapshot/snapshotid.go`), and
-/// in earlier releases, which take any name that they find; the rest is the hex of its chainID.
+/// Prefix of the names of layer snapshots since v0.33.1 (BuildKit `snapshot/snapshotid.go`); earlier releases
+/// use any name that they find. The rest is the hex of the chainID.
 const LAYER: &str = "buildkit-layer-snapshot-v1-sha256-";
 const LEGACY_LAYER: &str = "sha256:";
 
-/// The key of records that came with those names.
+/// The key of records that was introduced with those names.
 const IDENTITY: &str = "cache.layerIdentity";
 
-/// What releases before those names do not write and take: the version of containerd's schema since v2.0.
+/// A part that releases before those names do not write but accept: the version of containerd's schema since
+/// v2.0.
 const TAKEN: [&str; 1] = ["containerdmeta.db: v1 / version = 08"];
 
-/// What a state consists of: lines about one database or one kind of record.
+/// The content of a state: lines about one database or one kind of record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shape(BTreeMap<String, BTreeSet<String>>);
 
 impl Shape {
-    /// The text of a release, if there is one.
+    /// Reads the text of a release, if there is one.
     pub(crate) fn of_release(version: &str) -> Result<Option<Self>> {
         let path = text_of(version);
         if !path.exists() {
@@ -74,9 +75,9 @@ impl Shape {
         }
     }
 
-    /// What of this shape is not in another, with its section.
+    /// Returns the lines of this shape that another lacks, with their section.
     pub(crate) fn beyond(&self, other: &Self) -> Vec<String> {
-        // An empty bucket is one that may have something in it.
+        // An empty bucket may also have entries.
         let known = |section, line: &str| {
             let bucket = format!("{line} / ");
             let is_known = |known: &String| known == line || known.starts_with(&bucket);
@@ -91,13 +92,13 @@ impl Shape {
             .collect()
     }
 
-    /// What a reader sees who compares two texts: what is gone, then what is new.
+    /// Returns the differences between two texts: removed lines, then added ones.
     pub(crate) fn changes(&self, later: &Self) -> Vec<String> {
         let gone = self.beyond(later).into_iter().map(|line| format!("- {line}"));
         gone.chain(later.beyond(self).into_iter().map(|line| format!("+ {line}"))).collect()
     }
 
-    /// The same state with the names that layers had before v0.33.1.
+    /// Returns the same state with the names that layers had before v0.33.1.
     fn with_legacy_names(&self) -> Self {
         let mut legacy = Self::default();
         for (section, lines) in &self.0 {
@@ -120,7 +121,7 @@ impl fmt::Display for Shape {
     }
 }
 
-/// The daemon leaves what the text of its release says, and a conversion for it writes nothing else.
+/// The daemon's state has the shape in the text of its release, and a conversion for it writes nothing else.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let version = &world.release.version;
     let text = Shape::of_release(version)?;
@@ -131,7 +132,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     ensure_within(&made.converted, &text, version)
 }
 
-/// All releases do, one after the other. One that has no text gets one.
+/// The same for all releases, one after the other. Writes missing texts.
 pub(crate) fn prove_all(world: &World) -> Result<()> {
     let mut failed = Vec::new();
     for release in all_releases(world)? {
@@ -145,7 +146,7 @@ pub(crate) fn prove_all(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Writes the text of a release, in place of the one that it had.
+/// Writes or replaces the text of a release.
 pub(crate) fn write(world: &World) -> Result<()> {
     let version = &world.release.version;
     let made = natural::make(world)?;
@@ -154,7 +155,7 @@ pub(crate) fn write(world: &World) -> Result<()> {
     ensure_within(&made.converted, &made.natural, version)
 }
 
-/// What differs between the texts of a release and of the one before, unless it is the first.
+/// Returns the differences between the texts of a release and of the one before, unless it is the first.
 pub(crate) fn changes_since_last(version: &str) -> Result<Option<Vec<String>>> {
     let text =
         |version| Shape::of_release(version)?.with_context(|| format!("no text of {version}"));
@@ -172,8 +173,8 @@ pub(crate) fn changes_since_last(version: &str) -> Result<Option<Vec<String>>> {
 }
 
 /// Everything in a converted state occurs in a natural one of the release. One state serves all of them:
-/// releases before v0.33.1 have other names for layers, and take those of later ones, too. The later ones
-/// do not have the names of before.
+/// releases before v0.33.1 have other names for layers, but also accept those of later ones. The later ones
+/// do not have the old names.
 fn ensure_within(converted: &Shape, natural: &Shape, version: &str) -> Result<()> {
     let legacy = converted.with_legacy_names();
     let renamed = natural.to_string().contains(LAYER);
@@ -185,7 +186,7 @@ fn ensure_within(converted: &Shape, natural: &Shape, version: &str) -> Result<()
     Ok(())
 }
 
-/// The texts tell of the change that went unnoticed: the names of layers in v0.33.1.
+/// The texts detect the change that went unnoticed: the names of layers in v0.33.1.
 pub(crate) fn prove_alarm() -> Result<()> {
     let text = |version| Shape::of_release(version)?.with_context(|| format!("no {version}"));
     let (renamed, last) = RENAMED;
@@ -201,7 +202,7 @@ pub(crate) fn prove_alarm() -> Result<()> {
             ensure!(changes.contains(&change), "{change:?} is not among {changes:#?}");
         }
     }
-    // The layers of a cache that have the names of before are not what the later daemons write.
+    // Layers of a cache with the old names are not what later daemons write.
     for version in [renamed, "v0.34.0", crate::tools::buildkitd_release()] {
         let layers = |shape: Shape| {
             let imported = |section: &String| section.starts_with("record imported");

@@ -44,7 +44,7 @@ RUN --mount=type=cache,target=/owned,uid=1000,gid=1000 ls -ld /owned > owned
 RUN --mount=type=cache,target=/from,from=base,source=/bin ls /from > from
 ";
 
-/// A daemon's states and what was converted of them.
+/// A daemon's states and the states converted from its export.
 pub(super) struct Made {
     pub(super) natural: Shape,
     pub(super) converted: Shape,
@@ -53,7 +53,7 @@ pub(super) struct Made {
 /// Makes the states of the release of `world`: of a daemon that pulls, builds and exports, and of one that
 /// imports.
 pub(super) fn make(world: &World) -> Result<Made> {
-    // What not every release can be told to write is not part of the shape.
+    // Files that not every release can write are not part of the shape.
     let mut release = world.release.clone();
     release.tools.saves_cache_debug = false;
     let dir = tempfile::Builder::new().prefix("shape").tempdir_in(world.scratch())?;
@@ -84,7 +84,7 @@ impl Bench<'_> {
         self.dir.join(name)
     }
 
-    /// An image whose layers no other image has.
+    /// Pushes an image with unique layers.
     fn push_image(&self) -> Result<String> {
         let digits = self.world.release.version.replace(['v', '.'], "");
         let image = format!("{}/shape/{digits}", self.world.registry());
@@ -112,7 +112,7 @@ impl Bench<'_> {
         self.settle_and_read(daemon)
     }
 
-    /// Imports, unpacks what an edited step lies on, and pulls an image that it does not unpack.
+    /// Imports, unpacks the layers below an edited step, and pulls an image that it does not unpack.
     fn second(&self, image: &str, files: &Context) -> Result<Shape> {
         let daemon = self.start("second")?;
         let cache = self.path("cache");
@@ -138,8 +138,8 @@ impl Bench<'_> {
         read(&self.world.tools, &root, Origin::Conversion)
     }
 
-    /// A difference that is one layer of what it was taken of, one that is more, and a merge of both,
-    /// exported to a directory or not.
+    /// Makes a difference that is one layer of its input, one that is more, and a merge of both, exported to
+    /// a directory or not.
     fn merge_and_diff(&self, daemon: &Daemon, export: Option<&Path>) -> Result<()> {
         let mut graph = Graph::default();
         let image = format!("docker-image://{}/busybox:latest", self.world.registry());
@@ -167,12 +167,12 @@ impl Bench<'_> {
         self.world.start(&self.path(root))
     }
 
-    /// Stops a daemon that has done what it does after a build, and knows all sizes.
+    /// Stops a daemon that has finished its work after a build, and knows all sizes.
     fn settle_and_read(&self, daemon: Daemon) -> Result<Shape> {
         std::thread::sleep(GARBAGE_COLLECTED);
         daemon.du()?;
         let root = daemon.root().to_owned();
-        // Some files are there only while it runs.
+        // Some files exist only while it runs.
         let mut shape = files(&root)?;
         daemon.stop()?;
         shape.merge(read(&self.world.tools, &root, Origin::Daemon)?);

@@ -1,17 +1,17 @@
-//! What names and values are made of, in place of what they are.
+//! Patterns that replace names and values by their form.
 
 use serde_json::Value;
 
-/// How long the ids of records and keys are (BuildKit `identity/randomid.go`), and digests in hex.
+/// Lengths of the ids of records and keys (BuildKit `identity/randomid.go`), and of digests in hex.
 const ID: usize = 25;
 const HEX: usize = 64;
 
-/// What some parts of the names and values of a record are: each with the name of what it is.
+/// Names for some parts of the names and values of a record.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Names(Vec<(String, &'static str)>);
 
 impl Names {
-    /// Calls this part, or the hex of this digest, by a name, unless it has one.
+    /// Gives this part, or the hex of this digest, a name, unless it has one.
     pub(super) fn add(&mut self, part: &str, name: &'static str) {
         let part = part.strip_prefix("sha256:").unwrap_or(part);
         if !part.is_empty() {
@@ -19,7 +19,7 @@ impl Names {
         }
     }
 
-    /// The same with this name first: the lowest layer has its diffID for a chainID.
+    /// Returns the same with this name first: the lowest layer's diffID is also its chainID.
     pub(super) fn preferring(&self, name: &str) -> Self {
         let mut names = self.clone();
         names.0.sort_by_key(|(_, other)| *other != name);
@@ -31,7 +31,7 @@ impl Names {
     }
 }
 
-/// The pattern of a name: digests, ids and numbers replaced.
+/// Returns the pattern of a name: digests, ids and numbers replaced.
 pub(super) fn name(text: &str, names: &Names) -> String {
     if is_binary(text) {
         return "<bytes>".to_owned();
@@ -55,7 +55,7 @@ pub(super) fn name(text: &str, names: &Names) -> String {
     pattern + rest
 }
 
-/// The pattern of a key or value that may be JSON, or a link of the solver: JSON, `@` and a key.
+/// Returns the pattern of a key or value that may be JSON, or a link of the solver: JSON, `@` and a key.
 pub(super) fn value(text: &str, names: &Names) -> String {
     if text.starts_with(['{', '[']) {
         if let Ok(parsed) = serde_json::from_str(text) {
@@ -68,14 +68,15 @@ pub(super) fn value(text: &str, names: &Names) -> String {
     name(text, names)
 }
 
-/// The pattern of a value that containerd wrote: text, or what Go's `encoding/binary` and `time` make.
+/// Returns the pattern of a value that containerd wrote: text, or the output of Go's `encoding/binary` and
+/// `time`.
 pub(super) fn containerd(key: &str, text: &str, names: &Names) -> String {
     let Some(bytes) = bytes(text) else { return "<bytes>".to_owned() };
     let is_varint = matches!(bytes.split_last(), Some((last, first))
         if bytes.len() <= 10 && *last < 0x80 && first.iter().all(|byte| *byte >= 0x80));
     match &bytes[..] {
         [] => String::new(),
-        // Kinds of snapshots and the version of the schema are few.
+        // Kinds of snapshots and schema versions have few values.
         [byte] if ["kind", "version"].contains(&key) => format!("{byte:02x}"),
         _ if is_varint => "<n>".to_owned(),
         [1, ..] if bytes.len() == 15 => "<time>".to_owned(),
@@ -115,7 +116,7 @@ fn kind_of(word: &str, names: &Names) -> Option<&'static str> {
     })
 }
 
-/// Whether `refstate dump` shows bytes, as 0x and hex or as text with control characters.
+/// Returns whether `refstate dump` prints it as bytes, as 0x and hex or as text with control characters.
 fn is_binary(text: &str) -> bool {
     (text.starts_with("0x") && bytes(text).is_some())
         || text.contains(|c: char| c.is_control() && c != '\n')
@@ -128,7 +129,7 @@ fn is_time(text: &str) -> bool {
         && bytes[..4].iter().all(u8::is_ascii_digit)
 }
 
-/// The bytes that `refstate dump` shows as this.
+/// Decodes the bytes that `refstate dump` prints in this form.
 fn bytes(text: &str) -> Option<Vec<u8>> {
     let Some(hex) = text.strip_prefix("0x") else { return Some(text.as_bytes().to_vec()) };
     let pairs = (0..hex.len()).step_by(2).map(|at| hex.get(at..at + 2));

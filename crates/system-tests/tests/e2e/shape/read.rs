@@ -1,4 +1,4 @@
-//! The shape of what is in a root.
+//! Reads the shape of a root.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,8 +13,8 @@ use super::pattern::{self, Names};
 use crate::process::run;
 use crate::tools::Tools;
 
-/// Who made a state. A conversion writes records as if the daemon had imported them, whatever the steps
-/// were; those that it does not unpack as if they were pulled, since what a daemon imports it unpacks.
+/// The maker of a state. A conversion writes records as if the daemon had imported them, independent of the
+/// steps; packed ones as if they were pulled, because a daemon unpacks imports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     Daemon,
@@ -25,22 +25,22 @@ const RECORDS: &str = "runc-overlayfs/metadata_v2.db";
 const CONTAINERD: &str = "runc-overlayfs/containerdmeta.db";
 const SNAPSHOTS: &str = "runc-overlayfs/snapshots/metadata.db";
 
-/// Below these are the files of layers, and blobs that are being written.
+/// The directories of layers' files, and of blobs being written.
 const UNREAD: [&str; 2] =
     ["runc-overlayfs/snapshots/snapshots/<n>/", "runc-overlayfs/content/ingest/"];
 
-/// What tells a record's row by its place: of containerd, a lease or a snapshot.
+/// The buckets of leases and snapshots in containerd's database, by which a row is assigned to a record.
 const LEASES: [&str; 3] = ["v1", "buildkit", "leases"];
 const ROWS: [&str; 4] = ["v1", "buildkit", "snapshots", "overlayfs"];
 const NAMES: [&str; 2] = ["v1", "snapshots"];
 
-/// What a daemon removes when it starts, or a day later, and may have left when it stopped: the ends of
-/// names of views for reading, leases with this label, and blobs that are being written.
+/// Things that a daemon removes when it starts, or a day later, and can leave when it stops: suffixes of
+/// names of views for reading, leases with this label, and blobs being written.
 const VIEW: &str = "-view";
 const TEMPORARY: &str = "buildkit/lease.temporary";
 const INGESTS: &str = "ingests";
 
-/// Reads the root of a daemon that is stopped.
+/// Reads the root of a stopped daemon.
 pub(super) fn read(tools: &Tools, root: &Path, origin: Origin) -> Result<Shape> {
     let mut shape = Shape::default();
     let mut databases = Vec::new();
@@ -63,7 +63,7 @@ pub(super) fn read(tools: &Tools, root: &Path, origin: Origin) -> Result<Shape> 
                 let line = line("", path, key, value, &Names::default(), containerd);
                 return shape.add(section, line);
             };
-            // Where it is, without what it is.
+            // The place, without the content.
             shape.add(section, path[..path.len() - owner.path.len() - 1].join(" / "));
             for (record, names) in &owner.records {
                 shape.add(record, line(owner.label, &owner.path, key, value, names, containerd));
@@ -73,14 +73,14 @@ pub(super) fn read(tools: &Tools, root: &Path, origin: Origin) -> Result<Shape> 
     Ok(shape)
 }
 
-/// The files in a root.
+/// Lists the files in a root.
 pub(super) fn files(root: &Path) -> Result<Shape> {
     let mut shape = Shape::default();
     list(root, "", &mut shape, &mut Vec::new())?;
     Ok(shape)
 }
 
-/// Lists files, without those of layers, and the databases among them.
+/// Lists files, except those of layers, and the databases among them.
 fn list(root: &Path, below: &str, shape: &mut Shape, databases: &mut Vec<String>) -> Result<()> {
     let dir = root.join(below);
     for entry in fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
@@ -102,7 +102,7 @@ fn list(root: &Path, below: &str, shape: &mut Shape, databases: &mut Vec<String>
     Ok(())
 }
 
-/// Visits every key of a dump with the names of the buckets above it; of an empty bucket, an empty key.
+/// Visits every key of a dump with the names of the buckets above it; for an empty bucket, an empty key.
 fn each<'a>(
     bucket: &'a Value,
     path: &mut Vec<&'a str>,
@@ -122,7 +122,7 @@ fn each<'a>(
     }
 }
 
-/// One line of the text.
+/// Formats one line of the text.
 fn line(
     label: &str,
     path: &[&str],
@@ -150,14 +150,14 @@ fn line(
     format!("{}{separator}{value}", parts.join(" / "))
 }
 
-/// What a row belongs to: records, each with its section and names, and the path below what is theirs.
+/// The owners of a row: records, each with its section and names, and the path below the owner's part.
 struct Owner<'a> {
     records: Vec<(String, Names)>,
     label: &'static str,
     path: Vec<&'a str>,
 }
 
-/// The records of a state, with what else is theirs.
+/// The records of a state, with their other rows.
 struct Records<'a> {
     /// The section and the names of each record.
     all: BTreeMap<&'a str, (String, Names)>,
@@ -210,7 +210,7 @@ impl<'a> Records<'a> {
         Ok(Self { all, by_snapshot, temporary: temporary.collect() })
     }
 
-    /// Whether a row is of what passes, and of no record.
+    /// Returns whether a row is temporary and belongs to no record.
     fn is_passing(&self, database: &str, path: &[&str]) -> bool {
         match (database, path) {
             (CONTAINERD, [_, _, "content", INGESTS, _, ..]) => true,
@@ -256,13 +256,13 @@ impl<'a> Records<'a> {
     }
 }
 
-/// What follows a place in a path.
+/// Returns the part of a path after a place.
 fn below<'p, 'b>(path: &'p [&'b str], place: &[&str]) -> Option<(&'b str, &'p [&'b str])> {
     let rest = path.starts_with(place).then(|| &path[place.len()..])?;
     rest.split_first().map(|(name, rest)| (*name, rest))
 }
 
-/// What a record is.
+/// Returns the kind of a record.
 fn kind(record: &Value, origin: Origin, is_link: bool, blobs: &Map<String, Value>) -> String {
     let keys = &record["keys"];
     let description = text_of(record, "cache.description");
@@ -295,7 +295,7 @@ fn kind(record: &Value, origin: Origin, is_link: bool, blobs: &Map<String, Value
     format!("{made}{state}")
 }
 
-/// The value of a record's key: a text, or nothing.
+/// Returns the value of a record's key: a text, or an empty one.
 fn text_of(record: &Value, key: &str) -> String {
     value_of(record, key).as_str().unwrap_or_default().to_owned()
 }
@@ -309,7 +309,7 @@ fn value_of(record: &Value, key: &str) -> Value {
     serde_json::from_str::<Value>(json).map_or(Value::Null, |mut value| value["value"].take())
 }
 
-/// The buckets in a bucket.
+/// Returns the buckets in a bucket.
 fn bucket<'a>(dump: &'a Value, path: &[&str]) -> &'a Map<String, Value> {
     static NONE: std::sync::LazyLock<Map<String, Value>> = std::sync::LazyLock::new(Map::new);
     let bucket = path.iter().fold(dump, |bucket, name| &bucket["buckets"][*name]);

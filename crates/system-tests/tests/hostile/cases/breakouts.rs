@@ -1,6 +1,6 @@
-//! The ways out of the target that containerd tests (containerd v2.3.3 `pkg/archive/tar_test.go`
-//! `TestBreakouts`), by its names. Where containerd prepares the target first, the case is there
-//! twice: on a lower layer, and with everything in one.
+//! containerd's ways out of the target (containerd v2.3.3 `pkg/archive/tar_test.go` `TestBreakouts`), by its
+//! names. If containerd prepares the target first, there are two cases: on a lower layer, and with everything
+//! in one.
 
 use archives::*;
 
@@ -17,7 +17,7 @@ fn with(members: Vec<Member>, more: impl IntoIterator<Item = Member>) -> Vec<Mem
     members.into_iter().chain(more).collect()
 }
 
-/// Like `ETC`, with other names.
+/// Returns `ETC`, with other names.
 fn names(more: &[&str]) -> Vec<String> {
     let mut names: Vec<_> = ETC.iter().chain(more).map(|name| (*name).to_owned()).collect();
     names.sort();
@@ -32,7 +32,7 @@ fn unpacks(
     Case::new(name, Outcome::Unpacks(names), move |_| vec![members().into()])
 }
 
-/// The same members on a lower layer with `below`, and in one layer with it.
+/// Returns the same members on a lower layer with `below`, and in one layer with it.
 fn prepared(
     name: &str,
     below: fn() -> Vec<Member>,

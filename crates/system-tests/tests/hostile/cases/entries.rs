@@ -131,7 +131,7 @@ fn kinds() -> Vec<Case> {
             [member(b'6', "p"), file("p/f", "")]
         }),
     ];
-    // What tar programs have used for sockets, and other types nobody unpacks.
+    // The flags of tar programs for sockets, and other types that no program unpacks.
     for typeflag in [b's', b'7', b'D', b'V', b'M', b'N', b'A', 200] {
         let name = format!("fifos-and-sockets::type-{typeflag}");
         cases.push(Case::refused(&name, "cannot unpack an entry of tar type", move |_| {
@@ -230,7 +230,7 @@ fn limits() -> Vec<Case> {
             .containerd(beyond),
         Case::refused("many-entries::through-links", "--limit layer-lookups", |_| {
             let mut members = vec![dir("d"), symlink("l", "d")];
-            // Each in another directory than the one before.
+            // Each in another directory than the previous one.
             members.extend((0..200).map(|index| file(format!("l/{}/f", index % 2), "")));
             members
         })

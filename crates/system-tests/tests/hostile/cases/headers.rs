@@ -1,5 +1,5 @@
-//! What archives say twice: sizes, names and links in PAX records, GNU long names and header blocks.
-//! Whoever reads them differently sees different entries.
+//! Contradictions in archives: sizes, names and links in PAX records, GNU long names and header blocks. A
+//! reader that interprets them differently sees different entries.
 
 use archives::*;
 
@@ -23,7 +23,7 @@ pub(super) fn all() -> Vec<Case> {
     let carried = ["after", "carrier"];
     let smuggled = ["after", "carrier", "smuggled"];
     vec![
-        // The records count, whatever the block says.
+        // The records take precedence over the block.
         Case::unpacks("rustsec-2025-0110::size-only-in-pax", &carried, |_| two_sizes(b"512", 0)),
         Case::unpacks("rustsec-2025-0111::size-only-in-pax-of-a-later-file", &carried, |_| {
             [&[file("after", "first")][..], &two_sizes(b"512", 0)].concat()
@@ -42,7 +42,7 @@ pub(super) fn all() -> Vec<Case> {
             "ends in the middle",
             |_| two_sizes(b"9223372036854775807", 0),
         ),
-        // Records that cannot be read are not passed over.
+        // Malformed records are not skipped.
         Case::refused("rustsec-2026-0066::malformed-record", "malformed record", |_| {
             [member(b'x', "PaxHeaders/x").data("7 path\n"), file("f", "")]
         }),
@@ -55,7 +55,7 @@ pub(super) fn all() -> Vec<Case> {
         Case::refused("rustsec-2026-0066::name-with-nul", "malformed record", |_| {
             [pax(&[("path", b"f\0/../g")]), file("f", "")]
         }),
-        // A second header replaces the first, and none reaches beyond the next entry.
+        // A second header replaces the first, and neither applies beyond the next entry.
         Case::unpacks(
             "rustsec-2026-0112::second-header-replaces-the-first",
             &["kept", "second"],
@@ -79,7 +79,7 @@ pub(super) fn all() -> Vec<Case> {
         Case::unpacks("rustsec-2026-0112::global-size-does-not-count", &["f", "g"], |_| {
             [member(b'g', "x").data(pax_record(b"size", b"512")), file("f", ""), file("g", "")]
         }),
-        // The size in a PAX header is that of the file, not of the long name before it.
+        // The size in a PAX header applies to the file, not to the long name before it.
         Case::unpacks("rustsec-2026-0145::pax-size-and-long-name", &["after", "long"], |_| {
             [
                 pax(&[("size", b"512")]),

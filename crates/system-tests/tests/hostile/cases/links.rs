@@ -1,4 +1,4 @@
-//! Links, and what is looked up through them.
+//! Links, and lookups through them.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use archives::*;
 
 use crate::case::{Case, Outcome, text};
 
-/// The link `link` to the directory that nothing may touch.
+/// The link `link` to the directory that must stay untouched.
 fn link_out(outside: &Path) -> [Member; 2] {
     [pax(&[("linkpath", text(outside))]), symlink("link", "x")]
 }

@@ -1,4 +1,4 @@
-//! The table of hostile layers, item by item of `docs/hostile-input.md`.
+//! The table of hostile layers, in the order of `docs/hostile-input.md`.
 
 mod breakouts;
 mod entries;

@@ -1,4 +1,4 @@
-//! Sparse files: maps that ask for memory or disks, and what becomes of sound ones.
+//! Sparse files: maps that ask for much memory or disk space, and valid ones.
 
 use archives::*;
 
@@ -15,7 +15,7 @@ fn in_header(size: &[u8], count: &[u8], map: &[u8]) -> Member {
     ])
 }
 
-/// A sparse file of this size whose map, with these lines, lies before its data.
+/// A sparse file of this size whose map, with these lines, precedes its data.
 fn before_data(size: &[u8], lines: &[u8], data: &[u8]) -> [Member; 2] {
     let mut body = lines.to_vec();
     body.resize(body.len().next_multiple_of(512), 0);

@@ -19,7 +19,7 @@ fn skippable(bytes: &[u8]) -> Vec<u8> {
     [&[0x5A, 0x2A, 0x4D, 0x18][..], &length.to_le_bytes(), bytes].concat()
 }
 
-/// A whole gzip stream, with something behind it.
+/// A whole gzip stream, followed by other bytes.
 fn trailing(name: &str, bytes: &'static [u8]) -> Case {
     Case::unpacks(&format!("trailing-bytes::{name}"), &["f"], move |_| {
         Blob::gzip(tar()).with_bytes([&gzip(&tar()), bytes].concat())

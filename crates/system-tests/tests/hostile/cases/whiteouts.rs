@@ -1,11 +1,11 @@
-//! Whiteouts: umoci's cases for overlay root file systems (opencontainers/umoci pull request 572),
-//! attributes that are overlayfs' own, and markers that are repeated.
+//! Whiteouts: umoci's cases for overlay root file systems (opencontainers/umoci pull request 572), overlayfs'
+//! own attributes, and repeated markers.
 
 use archives::*;
 
 use crate::case::{Case, Containerd, Outcome};
 
-/// A lower layer with something of everything.
+/// A lower layer with one of everything.
 fn below() -> Vec<Member> {
     vec![
         dir("dir"),
@@ -73,7 +73,7 @@ pub(super) fn all() -> Vec<Case> {
     cases
 }
 
-/// `trusted.*` is skipped, so a layer cannot hide or redirect what lies below it.
+/// `trusted.*` is skipped, so a layer cannot hide or redirect lower layers.
 fn overlay_xattrs() -> Vec<Case> {
     let attribute = |case: &str, name: &'static str, value: &'static [u8]| {
         let name = format!("SCHILY.xattr.{name}");

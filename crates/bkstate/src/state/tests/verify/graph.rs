@@ -1,4 +1,4 @@
-//! Circles, and chains as long as a hostile file makes them.
+//! Cycles, and chains as long as a hostile file makes them.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn circles_of_records_are_found_wherever_they_are() {
             };
             state.add_record(name, id(name).as_str(), record);
         }
-        // Not in the circle, but above it.
+        // Not in the cycle, but above it.
         record_mut(&mut state, "merged").merge_parents = Some(vec![id("circle 0"), id("circle 1")]);
         assert_eq!(kinds_of(&damage_of(&Root::with(&state))), ["parent-cycle"], "{records}");
     }
@@ -42,10 +42,10 @@ fn a_chain_of_ten_thousand_layers_is_followed() {
     let result = result(&state, &name(LENGTH - 1));
     state.solver.add_key(&key("top"));
     state.solver.add_result(&key("top"), result, NOW);
-    // The lowest lies on the topmost.
+    // The lowest is on top of the topmost.
     let topmost = state.snapshots.by_name.keys().last().cloned();
     state.snapshots.by_name.values_mut().next().unwrap().parent = topmost;
-    // Only the databases: so many files take long.
+    // Only the databases: this many files take long.
     let root = Root::empty();
     let nothing = nothing();
     let staging = Staging::begin(&root.held, &nothing).unwrap();

@@ -1,4 +1,4 @@
-//! Every kind of damage is found, and nothing else is taken for damage.
+//! Every kind of damage is found, and nothing else is reported as damage.
 
 mod files;
 mod graph;
@@ -10,7 +10,7 @@ use std::fs::File;
 use super::*;
 use crate::bolt::{self, Db, Node, Tree};
 
-/// What is found in `root`, which no daemon has used: leftovers are damage there.
+/// Returns the damage in `root`, which no daemon has used: leftovers are damage there.
 fn damage_of(root: &Root) -> Vec<Damage> {
     let verified = verify(&root.held).unwrap();
     assert!(verified.leftovers.is_empty(), "{:#?}", verified.leftovers);
@@ -21,7 +21,7 @@ pub(super) fn kinds_of(damage: &[Damage]) -> Vec<&'static str> {
     damage.iter().map(Damage::kind).collect()
 }
 
-/// Makes bbolt's next transaction of a database: both meta pages count one on.
+/// Simulates bbolt's next transaction of a database: both meta pages count up by one.
 pub(super) fn use_database(path: &Path) {
     use std::os::unix::fs::FileExt as _;
     let file = File::options().read(true).write(true).open(path).unwrap();
@@ -46,7 +46,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut Tree)) {
     bolt::write(&file, |root| tree.write(root)).unwrap();
 }
 
-/// The bucket at `path`, whose names are joined by `/`.
+/// Returns the bucket at `path`, a list of names.
 fn bucket<'t>(tree: &'t mut Tree, path: &[&str]) -> &'t mut Tree {
     path.iter().fold(tree, |tree, name| match tree.entries.get_mut(name.as_bytes()) {
         Some(Node::Bucket(bucket)) => bucket,
@@ -62,7 +62,7 @@ fn remove(tree: &mut Tree, path: &[&str], key: &str) {
     bucket(tree, path).entries.remove(key.as_bytes()).unwrap();
 }
 
-/// Takes the value of the only entry of a bucket.
+/// Takes the only entry out of a bucket and returns its value.
 fn only_key(tree: &mut Tree, path: &[&str]) -> Vec<u8> {
     let keys: Vec<_> = bucket(tree, path).entries.keys().cloned().collect();
     assert_eq!(keys.len(), 1);

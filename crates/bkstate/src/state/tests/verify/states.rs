@@ -1,4 +1,4 @@
-//! States that are in order, that are none, and that daemons have used.
+//! Roots with sound states, without states, and with states that daemons have used.
 
 use super::kinds::databases::{OTHERS, cut, write_other};
 use super::*;
@@ -16,7 +16,7 @@ fn a_state_of_a_daemon_that_was_never_asked_for_anything_has_no_damage() {
     fs::remove_dir_all(root.worker("content")).unwrap();
     fs::remove_file(root.worker("snapshots/metadata.db")).unwrap();
     assert!(damage_of(&root).is_empty());
-    // With rows of snapshots the file has to be there.
+    // With rows of snapshots the file must exist.
     let root = Root::with(&sound());
     fs::remove_file(root.worker("snapshots/metadata.db")).unwrap();
     assert_eq!(kinds_of(&damage_of(&root)), ["missing-file"]);
@@ -27,7 +27,7 @@ fn a_daemon_that_was_stopped_in_its_first_start_leaves_no_damage() {
     let root = Root::with(&State::without_anything());
     fs::remove_dir_all(root.worker("content")).unwrap();
     fs::remove_file(root.worker("snapshots/metadata.db")).unwrap();
-    // Backwards: each file is empty before it is not there.
+    // Backwards: each file is empty before it is missing.
     let made = ["cache.db", "runc-overlayfs/metadata_v2.db", "runc-overlayfs/containerdmeta.db"];
     for (at, name) in made.into_iter().enumerate() {
         let path = root.path().join(name);
@@ -47,7 +47,7 @@ fn a_daemon_that_was_stopped_in_its_first_start_leaves_no_damage() {
     fs::remove_dir_all(root.worker("snapshots")).unwrap();
     assert!(matches!(verify(&root.held), Err(VerifyError::NoState { .. })));
 
-    // Where something is left, something is lost.
+    // Where something remains, something was lost.
     let root = Root::with(&sound());
     for name in ["cache.db", "runc-overlayfs/metadata_v2.db"] {
         fs::remove_file(root.path().join(name)).unwrap();
@@ -137,7 +137,7 @@ fn other_databases_are_in_order_whether_they_are_there_or_not() {
         let path = root.path().join(name);
         write_other(&path);
         assert!(damage_of(&root).is_empty(), "{name}");
-        // A daemon begins anew in an empty file.
+        // A daemon starts over in an empty file.
         fs::write(&path, "").unwrap();
         assert!(damage_of(&root).is_empty(), "{name}");
     }
@@ -162,27 +162,27 @@ fn what_is_said_of_a_database_is_true_of_that_one() {
     assert!(said("runc-overlayfs/metadata_v2.db").starts_with("the daemon does not start"));
 }
 
-/// A state with records that a daemon was stopped over, and the names of those.
+/// A state with records that a daemon was making or removing when it stopped, and their ids.
 pub(in crate::state::tests) fn stopped_over() -> (State, Vec<RecordId>) {
     let mut state = sound();
-    // Let go of; the snapshot of the second is collected already.
+    // Released; the snapshot of the second is collected already.
     for name in ["let go", "collected"] {
         state.records.by_id.insert(id(name), Record::default());
         state.records.external.insert(id(name), BTreeMap::new());
     }
     state.add_snapshot(id("let go").as_str(), Kind::Active, None);
-    // Its snapshot is that of its twin by now.
+    // Its twin has taken over its snapshot.
     let retained = Record { cache_policy: Some(POLICY_RETAIN), ..Record::default() };
     state.add_record("given", id("given").as_str(), retained);
     let twin =
         Record { committed: Some(true), equal_mutable: Some(id("given")), ..Record::default() };
     state.add_record("twin", "twin", twin);
-    // So is that of these, whose twins do not name them any more. The lease of one is still there.
+    // Same for these, whose twins do not name them any more. The lease of one still exists.
     let retained = || Record { cache_policy: Some(POLICY_RETAIN), ..Record::default() };
     state.add_record("passed on", id("passed on").as_str(), retained());
     state.records.by_id.insert(id("left behind"), retained());
     state.add_snapshot("twin", Kind::Committed, None);
-    // A layer of which nothing but its parent is known.
+    // A layer of which only the parent is known.
     let layer = Record { parent: Some(id("top")), ..Record::default() };
     state.add_record("begun", id("begun").as_str(), layer);
     let merge = Record { merge_parents: Some(vec![id("base"), id("top")]), ..Record::default() };
@@ -208,7 +208,7 @@ fn records_that_a_daemon_was_stopped_over_are_no_damage() {
     }
 }
 
-/// What makes something need a record, and what that is.
+/// A way to make something need a record, and its name.
 type Need = (&'static str, fn(&mut State));
 
 #[test]
@@ -278,7 +278,7 @@ fn what_a_daemon_had_yet_to_collect_is_no_damage() {
     fs::write(root.blob(&blob("gone")), "").unwrap();
     let strays = ["stray-blob", "snapshot-not-in-containerd"];
     assert_eq!(kinds_of(&damage_of(&root)), strays);
-    // With the databases of a daemon it may have been stopped before it removed the files.
+    // With a daemon's databases: it may have been stopped before it removed the files.
     use_database(&root.worker(METADATA_DB));
     let found = verify(&root.held).unwrap();
     assert_eq!((kinds_of(&found.damage), kinds_of(&found.leftovers)), (vec![], strays.to_vec()));
@@ -286,8 +286,8 @@ fn what_a_daemon_had_yet_to_collect_is_no_damage() {
 
 #[test]
 fn a_state_in_parts_is_verified_as_one() {
-    // As a conversion has it before it publishes: databases in one place, and what the root had
-    // already in another.
+    // As in a conversion before it publishes: databases in one place, and the previous content of the root in
+    // another.
     let [old, new] = [Root::with(&sound()), Root::with(&sound())];
     for name in ["top", "packed"] {
         fs::remove_file(new.blob(&blob(name))).unwrap();

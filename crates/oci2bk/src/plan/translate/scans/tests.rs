@@ -1,4 +1,4 @@
-//! What counts as the scan of a build, and what as a key that is missing.
+//! What counts as the scan of a build, and what as a missing key.
 
 use bkstate::Digest;
 use llb::{Encoding, Platform, Provenance, digest};
@@ -38,7 +38,7 @@ fn steps() -> Value {
     ])
 }
 
-/// Provenance of that build in SLSA v1, with these materials.
+/// Returns provenance of that build in SLSA v1, with these materials.
 fn provenance(materials: &[Value]) -> Provenance {
     let document = json!({"buildDefinition": {
         "resolvedDependencies": materials,
@@ -50,7 +50,7 @@ fn provenance(materials: &[Value]) -> Provenance {
     Provenance::from_json(document.to_string().as_bytes()).unwrap()
 }
 
-/// The same in SLSA v0.2.
+/// Returns the same in SLSA v0.2.
 fn provenance_v02(materials: &[Value]) -> Provenance {
     let document = json!({
         "materials": materials,
@@ -71,7 +71,7 @@ const FIRST: usize = 2;
 const RESULT: usize = 3;
 const SCAN: usize = 4;
 
-/// What a daemon exports of the build and of its scan, whose inputs are `scanned`.
+/// Returns a daemon's export of the build and of its scan, whose inputs are `scanned`.
 fn records(scanned: [usize; 2]) -> Vec<Value> {
     let provenance = provenance(&[]);
     let of_image = |name: &str| json!({"digest": record_of(image(name), &platform())});
@@ -86,7 +86,7 @@ fn records(scanned: [usize; 2]) -> Vec<Value> {
     vec![of_image("base"), of_image("scanner"), of_step(1, BASE), of_step(2, FIRST), scan]
 }
 
-/// Why the records that cannot be converted are lost, and what is known of them.
+/// Returns why the records that cannot be converted are lost, with their descriptions.
 fn lost(source: KeySource, records: &[Value]) -> Vec<(LostReason, Option<String>)> {
     let (_layout, export) = export(&[], &[], &json!(records));
     let exports = [export];
@@ -117,11 +117,11 @@ fn the_scan_of_a_build_is_no_missing_key() {
 #[test]
 fn the_scans_of_several_platforms_are_no_missing_keys() {
     let mut records = records([SCANNER, RESULT]);
-    // The same op on the result for another platform, whose image is a layer less.
+    // The same op on the result for another platform, whose image has one layer less.
     let other = json!([[{"link": SCANNER}], [{"link": FIRST}]]);
     records.push(json!({"digest": records[SCAN]["digest"], "inputs": other}));
     let found = lost(source(&provenance(&materials())), &records);
-    // What that one has scanned is the result of no build that is known.
+    // What that one has scanned is not the result of a known build.
     assert_eq!(found.iter().filter(|lost| lost.0 == LostReason::SbomScan).count(), 1);
     assert_eq!(found.iter().filter(|lost| lost.0 == LostReason::NoKey).count(), 1);
 }
@@ -158,7 +158,7 @@ fn what_only_looks_like_a_scan_is_a_missing_key() {
     assert!(!is_scan(&materials(), &records([BASE, RESULT])));
     assert!(!is_scan(&materials(), &records([SCANNER, FIRST])));
     assert!(!is_scan(&materials(), &records([RESULT, SCANNER])));
-    // The build does not tell of the image, or is made from it.
+    // The build does not have the image, or is made from it.
     assert!(!is_scan(&[material("base")], &records([SCANNER, RESULT])));
     assert!(!is_scan(&[], &records([BASE, RESULT])));
     // Something builds on it.

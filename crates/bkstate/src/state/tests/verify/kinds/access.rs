@@ -44,7 +44,7 @@ pub(super) const CASES: &[Case] = &[
     ),
 ];
 
-/// As [`CASES`], where we may give files away.
+/// Same as [`CASES`], where we may change the owner of files.
 pub(super) const OF_OWNERS: &[Case] = &[
     ("a root of somebody else", &["foreign-owner"], Files(|root| give(root.path()))),
     ("a worker of somebody else", &["foreign-owner"], Files(|root| give(&root.worker(".")))),

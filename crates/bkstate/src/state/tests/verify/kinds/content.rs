@@ -1,4 +1,4 @@
-//! What is wrong with blobs: their rows in `containerdmeta.db` and their files.
+//! Damage to blobs: their rows in `containerdmeta.db` and their files.
 
 use super::*;
 use crate::metadata::LABEL_UNCOMPRESSED;

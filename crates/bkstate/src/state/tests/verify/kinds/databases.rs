@@ -1,4 +1,4 @@
-//! What is wrong with the files of databases and of the worker id.
+//! Damage to the files of databases and to the worker id.
 
 use super::*;
 
@@ -113,7 +113,7 @@ pub(super) const CASES: &[Case] = &[
         Files(|root| {
             use std::os::unix::fs::FileExt as _;
             let file = File::options().write(true).open(root.path().join("cache.db")).unwrap();
-            // The freelist's own number.
+            // The freelist page's own number.
             file.write_all_at(&[9], 2 * 4096).unwrap();
         }),
     ),

@@ -1,4 +1,4 @@
-//! What is wrong with the directories of snapshots.
+//! Damage to the directories of snapshots.
 
 use super::*;
 

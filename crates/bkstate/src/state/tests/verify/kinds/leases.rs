@@ -1,4 +1,4 @@
-//! What is wrong with the leases in `containerdmeta.db`.
+//! Damage to the leases in `containerdmeta.db`.
 
 use super::*;
 use crate::metadata::{LABEL_GC_EXPIRE, LABEL_TEMPORARY};

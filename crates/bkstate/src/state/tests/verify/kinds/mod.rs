@@ -1,4 +1,4 @@
-//! One test for the list of all kinds of damage: each is made by breaking a sound state in one way.
+//! One test for the list of all kinds of damage: each breaks a sound state in one way.
 
 mod access;
 mod content;
@@ -13,9 +13,9 @@ use super::*;
 
 /// How a sound state is broken.
 enum Break {
-    /// In what is written.
+    /// In the state that is written.
     State(fn(&mut State)),
-    /// In a database that was written.
+    /// In a written database.
     Entries(&'static str, fn(&mut Tree)),
     /// In the files.
     Files(fn(&Root)),
@@ -24,7 +24,7 @@ use Break::{Entries, Files, State as Model};
 
 const METADATA: &str = "runc-overlayfs/containerdmeta.db";
 
-/// What is done, what has to be found, and how often.
+/// What is done, what must be found, and how often.
 type Case = (&'static str, &'static [&'static str], Break);
 
 const CASES: &[&[Case]] = &[

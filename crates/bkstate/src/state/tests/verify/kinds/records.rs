@@ -1,4 +1,4 @@
-//! What is wrong with the records in `metadata_v2.db`.
+//! Damage to the records in `metadata_v2.db`.
 
 use super::*;
 
@@ -133,7 +133,7 @@ pub(super) const CASES: &[Case] = &[
     ),
     (
         "a record with the snapshot of the one below",
-        // What lies on it is on another snapshot than it says, too.
+        // The record above it is on another snapshot than it says, too.
         &["snapshot-of-other", "snapshot-of-other"],
         Model(|state| take_snapshot(state, "top", "base")),
     ),
@@ -245,7 +245,7 @@ fn take_snapshot(state: &mut State, name: &str, key: &str) {
     lease.snapshots.get_mut(SNAPSHOTTER).unwrap().insert(key.to_owned());
 }
 
-/// Lays the snapshot `key` on another, as both databases have it.
+/// Gives the snapshot `key` another parent, in both databases.
 fn lie_on(state: &mut State, key: &str, parent: Option<&str>) {
     let table = table_mut(state);
     for row in table.rows.values_mut() {

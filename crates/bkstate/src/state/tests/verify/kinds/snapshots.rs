@@ -1,4 +1,4 @@
-//! What is wrong with snapshots, in `containerdmeta.db` and in the snapshotter's own database.
+//! Damage to snapshots, in `containerdmeta.db` and in the snapshotter's own database.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What is wrong with the keys and results in `cache.db`.
+//! Damage to the keys and results in `cache.db`.
 
 use super::*;
 
