@@ -1,3 +1,4 @@
+mod anew;
 mod blobless;
 mod packed;
 
@@ -363,26 +364,6 @@ fn below_what_is_there_nothing_is_needed() {
     let places = Places::new(&plan, &existing, scope(true));
     let LayerPlace::New(new) = &places.layers[0] else { panic!("{places:?}") };
     assert_ne!(*new, base, "an id that is taken");
-}
-
-#[test]
-fn a_record_that_will_not_last_is_not_used() {
-    let plan = plan();
-    let cases: [fn(&mut bkstate::records::Record); 3] = [
-        |record| record.deleted = Some(true),
-        |record| record.committed = None,
-        |record| record.equal_mutable = Some(RecordId::derive("mutable")),
-    ];
-    for change in cases {
-        let (mut existing, _) = merged(&nothing(), &plan, true);
-        change(record_of(&mut existing, &plan, 1));
-        let (after, places) = merged(&existing, &plan, true);
-        let LayerPlace::New(new) = &places.layers[1] else { panic!("{places:?}") };
-        assert_ne!(*new, plan.layers[1].record);
-        assert!(after.state.records.by_id.contains_key(new));
-        let (again, _) = merged(&after, &plan, true);
-        assert_eq!(again.state, after.state);
-    }
 }
 
 #[test]
