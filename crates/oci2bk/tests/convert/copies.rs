@@ -130,7 +130,7 @@ fn if_no_copy_is_good_all_are_named() {
         copies.iter().for_each(|copy| make(&copy.blob(&blob)));
         let found = read(&[&copies[0], &copies[1]]);
         let bad = if is_seen_early {
-            let error = found.err().expect("no copy is good");
+            let Err(error) = found else { panic!("{fault}") };
             assert!(error.to_string().starts_with("no copy of a layer can be used: "), "{error}");
             let ExportError::NoGoodCopy { copies } = error else { panic!("{fault}: {error}") };
             copies
