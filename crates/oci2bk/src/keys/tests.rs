@@ -110,8 +110,15 @@ fn what_is_no_key_source_is_refused() {
             .ends_with(" is empty; look at what the command said that should have written it"),
         "{error}"
     );
-    let contents: [&[u8]; 5] =
-        [b"no json", b"[]", b"{}", br#"{"layers":[],"records":[]}"#, &[0xff; 64]];
+    let contents: [&[u8]; 7] = [
+        b"no json",
+        b"[]",
+        b"{}",
+        br#"{"layers":[],"records":[]}"#,
+        br#"{"def":{}}"#,
+        br#"{"metadata":{}}"#,
+        &[0xff; 64],
+    ];
     for content in contents {
         let error = read(content).unwrap_err();
         assert!(matches!(error, SourceError::Unrecognised { .. }), "{error:?}");

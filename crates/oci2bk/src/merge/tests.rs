@@ -478,4 +478,9 @@ fn shares_tell_what_is_there_and_what_is_new() {
     assert_eq!((shares.records.existing, shares.records.added), (0, 3));
     assert_eq!((shares.snapshots.existing, shares.snapshots.added), (2, 1));
     assert_eq!((shares.blobs.existing, shares.blobs.added), (0, 3));
+    let (existing, _) = merged(&nothing(), &plan, true);
+    let again = Places::new(&plan, &existing, scope(true)).shares(&plan, &existing);
+    for share in [again.records, again.snapshots, again.blobs] {
+        assert_eq!((share.existing, share.added), (3, 0));
+    }
 }
