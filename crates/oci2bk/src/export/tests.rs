@@ -232,7 +232,9 @@ fn a_layout_without_a_cache_is_named() {
     let error = read(&layout).unwrap_err();
     assert!(matches!(error, ExportError::Layout(LayoutError::NoIndex { .. })), "{error}");
     assert!(
-        error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+        error.to_string().contains(
+            " is neither an OCI layout (it has no index.json) nor the mirror of a cache "
+        ),
         "{error}"
     );
 }

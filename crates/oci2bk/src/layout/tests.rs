@@ -255,7 +255,9 @@ fn a_directory_that_is_no_layout_is_named() {
     let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");
     assert!(
-        error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+        error.to_string().contains(
+            " is neither an OCI layout (it has no index.json) nor the mirror of a cache "
+        ),
         "{error}"
     );
 }

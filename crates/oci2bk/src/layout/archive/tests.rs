@@ -107,7 +107,9 @@ fn an_archive_without_an_index_that_is_in_it_is_no_layout() {
         let error = opened(members).unwrap_err();
         assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");
         assert!(
-            error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+            error.to_string().contains(
+                " is neither an OCI layout (it has no index.json) nor the mirror of a cache "
+            ),
             "{error}"
         );
     }
@@ -303,7 +305,9 @@ fn a_layout_in_a_directory_of_the_archive_is_found() {
     let error = opened(&[file("cache/oci-layout", "{}")]).unwrap_err();
     assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");
     assert!(
-        error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+        error.to_string().contains(
+            " is neither an OCI layout (it has no index.json) nor the mirror of a cache "
+        ),
         "{error}"
     );
 }
