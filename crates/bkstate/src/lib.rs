@@ -40,6 +40,7 @@
 //! the same name.
 
 pub mod bolt;
+mod class;
 pub mod config;
 pub mod content;
 pub mod decode;
@@ -64,7 +65,7 @@ pub mod usage;
 pub mod varint;
 pub mod worker;
 
-pub use codec::gojson;
+pub use codec::{Class, Classified, gojson};
 pub use digest::Digest;
 pub use root::Root;
 pub use time::Time;

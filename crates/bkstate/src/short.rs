@@ -17,8 +17,10 @@ pub(crate) enum ShortText {
 impl ShortText {
     pub(crate) fn as_str(&self) -> &str {
         match self {
-            // Never the default: the bytes came from a text.
-            Self::Drawn(bytes) => std::str::from_utf8(bytes).unwrap_or_default(),
+            Self::Drawn(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => text,
+                Err(_) => unreachable!("it was a text when it was put there"),
+            },
             Self::Other(text) => text,
         }
     }

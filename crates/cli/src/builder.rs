@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bkstate::Digest;
 use bkstate::input::{self, InputError};
+use bkstate::{Class, Classified, Digest};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -54,15 +54,9 @@ pub(crate) struct Builder {
 pub(crate) enum BuilderError {
     #[error("{0:?} cannot be the name of a builder: a letter, then letters, digits and ._-")]
     Name(String),
-    #[error(
-        "the builder {builder} has the driver {driver}, which keeps no state in a volume; \
-         --builder is for docker-container"
-    )]
+    #[error("the builder {builder} has the driver {driver}, which keeps no state in a volume")]
     Driver { builder: String, driver: String },
-    #[error(
-        "the builder {builder} is that of Docker Engine, which keeps no state in a volume; make another: \
-         docker buildx create --driver docker-container --bootstrap"
-    )]
+    #[error("the builder {builder} is that of Docker Engine, which keeps no state in a volume")]
     Engine { builder: String },
     #[error("the builder {builder} runs on {endpoint}; convert there")]
     Remote { builder: String, endpoint: String },
@@ -71,12 +65,7 @@ pub(crate) enum BuilderError {
          that is meant: {}", nodes.len(), listed(nodes)
     )]
     SeveralNodes { builder: String, nodes: Vec<PathBuf> },
-    #[error(
-        "the builder {builder} has no state in {}; if it is not there, make it: docker buildx create \
-         --name {builder}; if it has not run, start it: docker buildx inspect --bootstrap {builder}; \
-         then stop it: docker buildx stop {builder}; if Docker has its data elsewhere, give --docker-root",
-        root.display()
-    )]
+    #[error("the builder {builder} has no state in {}", root.display())]
     NoVolume { builder: String, root: PathBuf },
     #[error("cannot read {}", path.display())]
     Read {
@@ -101,10 +90,39 @@ fn listed(paths: &[PathBuf]) -> String {
     paths.join(", ")
 }
 
+impl Classified for BuilderError {
+    /// A builder that is on another machine, or has no state, is an unusable place.
+    fn class(&self) -> Class {
+        match self {
+            Self::TooLarge { .. } => Class::Limit,
+            Self::Invalid { .. } | Self::Config { .. } => Class::Input,
+            Self::Name(_)
+            | Self::Driver { .. }
+            | Self::Engine { .. }
+            | Self::Remote { .. }
+            | Self::SeveralNodes { .. }
+            | Self::NoVolume { .. }
+            | Self::Read { .. } => Class::Io,
+        }
+    }
+}
+
 impl BuilderError {
-    /// Returns whether the content of a file is the cause.
-    pub(crate) fn is_input(&self) -> bool {
-        matches!(self, Self::TooLarge { .. } | Self::Invalid { .. } | Self::Config { .. })
+    /// Returns hints about the error, one per line.
+    pub(crate) fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Driver { .. } | Self::Engine { .. } => vec![
+                "make a builder with a volume: docker buildx create --driver docker-container --bootstrap"
+                    .to_owned(),
+            ],
+            Self::NoVolume { builder, .. } => vec![
+                format!("if it is not there, make it: docker buildx create --name {builder}"),
+                format!("if it has not run, start it: docker buildx inspect --bootstrap {builder}"),
+                format!("then stop it: docker buildx stop {builder}"),
+                "if Docker has its data elsewhere, give --docker-root".to_owned(),
+            ],
+            _ => Vec::new(),
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use bkstate::Class;
+
 /// The exit codes in the help.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
@@ -26,6 +28,19 @@ pub(crate) enum Code {
     /// As in a shell for a program that the signal killed: 128 and its number.
     Interrupted = 130,
     Terminated = 143,
+}
+
+/// Returns the exit code for an error of this class.
+impl From<Class> for Code {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Input | Class::Limit => Self::Input,
+            Class::InUse => Self::InUse,
+            Class::Damaged => Self::Damaged,
+            // A signal tells that the user cancelled.
+            _ => Self::Failed,
+        }
+    }
 }
 
 impl From<Code> for ExitCode {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bkstate::config::{ConfigError, DaemonConfig, ReadConfigError, Unsupported};
 use bkstate::gc::GcConfig;
+use bkstate::{Class, Classified};
 
 use crate::args::{DaemonArguments, RootArguments};
 use crate::builder::{Builder, BuilderError, CONTAINER_ROOT, Docker};
@@ -34,6 +35,8 @@ pub(crate) enum DaemonError {
         #[source]
         source: Unsupported,
     },
+    #[error("neither a root nor a daemon is given; this is a fault of oci2bk; report it")]
+    NoDaemon,
     #[error(
         "the configuration {} has no root; give that of the daemon behind the sources, such as \
          /var/lib/buildkit", path.display()
@@ -46,14 +49,27 @@ pub(crate) enum DaemonError {
     OutsideVolume { builder: String, root: PathBuf },
 }
 
-impl DaemonError {
-    /// Returns whether the content of a file is the cause.
-    pub(crate) fn is_input(&self) -> bool {
+impl Classified for DaemonError {
+    /// A daemon that cannot be used is an unusable place.
+    fn class(&self) -> Class {
         match self {
-            Self::Config(error) => !matches!(error, ReadConfigError::Read { .. }),
-            Self::BuilderConfig { .. } => true,
-            Self::Builder(error) => error.is_input(),
-            Self::Unsupported { .. } | Self::NoRoot { .. } | Self::OutsideVolume { .. } => false,
+            Self::Config(error) => error.class(),
+            Self::BuilderConfig { .. } => Class::Input,
+            Self::Builder(error) => error.class(),
+            Self::Unsupported { .. }
+            | Self::NoDaemon
+            | Self::NoRoot { .. }
+            | Self::OutsideVolume { .. } => Class::Io,
+        }
+    }
+}
+
+impl DaemonError {
+    /// Returns hints about the error.
+    pub(crate) fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Builder(error) => error.hints(),
+            _ => Vec::new(),
         }
     }
 }
@@ -80,9 +96,9 @@ impl DaemonArguments {
                 Ok(DaemonRoot { root, gc: config.gc })
             }
             (None, None) => {
-                // clap requires one of the three.
-                let root = root.map(Path::to_owned).unwrap_or_default();
-                Ok(DaemonRoot { root, gc: GcConfig::default() })
+                // The arguments always name one of the three.
+                let root = root.ok_or(DaemonError::NoDaemon)?;
+                Ok(DaemonRoot { root: root.to_owned(), gc: GcConfig::default() })
             }
         }
     }

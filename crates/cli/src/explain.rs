@@ -1,6 +1,8 @@
 //! `oci2bk explain`.
 
 mod error;
+use std::collections::BTreeSet;
+
 use comfy_table::{Table, presets};
 use oci2bk::explain::{
     Cache, Contents, Difference, Explained, Explainer, Explanation, Outcome, Reason, StepIndex,
@@ -86,7 +88,7 @@ fn read_cache(arguments: &Explain, limits: &Limits) -> Result<(Cache, Option<Deg
     let root = Root::open(&path)?;
     let verified = root.verify().map_err(ExplainError::State)?;
     let Some(state) = verified.state else {
-        return Err(Failure::Damaged { root: path });
+        return Err(Failure::Damaged { root: path, limits: BTreeSet::new() });
     };
     let mut cache = Cache::of_state(&state, arguments.buildkit.unwrap_or_default());
     match keys::read_root(&root, limits) {

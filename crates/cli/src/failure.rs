@@ -1,5 +1,9 @@
 //! How the command fails: its message and its exit code.
+//!
+//! Errors of operations have a class, which gives their exit code. The other errors here belong to the
+//! command.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::PathBuf;
 
@@ -7,14 +11,15 @@ use bkstate::gc::DiskError;
 use bkstate::root::OpenRootError;
 use bkstate::state::ExistingError;
 use bkstate::usage::UsageError;
+use bkstate::{Class, Classified};
 use oci2bk::convert::ConvertError;
 use oci2bk::export::ExportError;
 use oci2bk::image::ImageError;
 use oci2bk::inputs::InputError;
 use oci2bk::inspect::{InspectError, PlaceError};
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
-use oci2bk::layout::WriteError;
 use oci2bk::plan::{Lost, LostReason, PlanError};
+use oci2bk::source::ParseSourceError;
 use oci2bk::sparse::SparseError;
 use oci2bk::verify::{MendError, VerifyError};
 
@@ -22,7 +27,7 @@ use crate::code::Code;
 use crate::daemon::DaemonError;
 use crate::explain::ExplainError;
 use crate::last_used::EpochError;
-use crate::output::{FileError, StdoutError, error_label, labelled, note, with_causes};
+use crate::output::{FileError, StdoutError, error_label, hint_label, labelled, note, with_causes};
 use crate::signals::{CatchError, Signal, Signals};
 
 /// Why the command failed.
@@ -48,8 +53,10 @@ pub(crate) enum Failure {
         /// The key sources that belong to other caches.
         foreign: Vec<String>,
     },
-    #[error("no key source has a key, so nothing was written; give provenance with mode=max")]
+    #[error("no key source has a key, so nothing was written")]
     NoKeys,
+    #[error(transparent)]
+    NothingMatches(AttachError),
     #[error(transparent)]
     KeysFile(#[from] KeysFileError),
     #[error("cannot write the keys to {}", path.display())]
@@ -59,7 +66,7 @@ pub(crate) enum Failure {
         source: FileError,
     },
     #[error(transparent)]
-    Attach(#[from] AttachError),
+    Attach(AttachError),
     #[error(transparent)]
     Convert(#[from] ConvertError),
     #[error(transparent)]
@@ -77,15 +84,21 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Signals(#[from] CatchError),
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Word(ParseSourceError),
+    #[error(transparent)]
+    Place(PlaceError),
     #[error(transparent)]
     Inspect(#[from] InspectError),
     #[error("nothing in {place} is named {word:?}, or begins with it")]
     NoSuchThing { place: String, word: String },
-    #[error("{place} {why}; --buildkit has no meaning for it")]
+    #[error("{place} {why}")]
     NoRelease { place: String, why: &'static str },
     #[error("{} is damaged", root.display())]
-    Damaged { root: PathBuf },
+    Damaged {
+        root: PathBuf,
+        /// The limits that prevented the comparison of parts of the root.
+        limits: BTreeSet<&'static str>,
+    },
     #[error(transparent)]
     Usage(#[from] UsageError),
     #[error(transparent)]
@@ -133,12 +146,7 @@ fn missing_keys(lost: &[Lost], foreign: &[String]) -> Vec<String> {
         lines.push(format!("  and {} more", lost.len() - NAMED));
     }
     lines.extend_from_slice(foreign);
-    lines.push(
-        "nothing was written; give the provenance of the build (mode=max), its metadata file, the \
-         exported image, a bundle of docker buildx history export, or the root or cache.db of the \
-         builder with --keys, or go on without these steps with --allow-unkeyed"
-            .to_owned(),
-    );
+    lines.push("nothing was written".to_owned());
     lines
 }
 
@@ -148,6 +156,24 @@ impl From<InputError> for Failure {
             InputError::Export(error) => Self::Export(error),
             InputError::Image(error) => Self::Image(error),
             error => Self::Input(error),
+        }
+    }
+}
+
+impl From<AttachError> for Failure {
+    fn from(error: AttachError) -> Self {
+        match error {
+            error @ AttachError::NothingMatches { .. } => Self::NothingMatches(error),
+            error => Self::Attach(error),
+        }
+    }
+}
+
+impl From<PlaceError> for Failure {
+    fn from(error: PlaceError) -> Self {
+        match error {
+            PlaceError::Source(error) => Self::Word(error),
+            error => Self::Place(error),
         }
     }
 }
@@ -165,79 +191,68 @@ impl Failure {
     /// Returns the failure for `error` while signals are caught: an interruption, if the error is only a
     /// consequence of the signal.
     pub(crate) fn under(signals: &Signals, error: impl Into<Self>) -> Self {
-        match error.into() {
-            Self::Convert(ConvertError::Cancelled) | Self::Verify(VerifyError::Cancelled) => {
-                Self::Ended { signal: signals.last() }
-            }
-            failure => failure,
+        let failure = error.into();
+        match failure.classified().map(Classified::class) {
+            Some(Class::Cancelled) => Self::Ended { signal: signals.last() },
+            _ => failure,
         }
     }
 
-    pub(crate) fn code(&self) -> Code {
-        match self {
-            Self::NoRelease { .. } | Self::Epoch(_) | Self::Place(PlaceError::Source(_)) => {
-                Code::Usage
-            }
-            Self::Export(error) if !error.is_input() => Code::Failed,
-            Self::Keys(SourceError::Temporary { .. }) => Code::Failed,
-            Self::Export(_) | Self::Input(_) | Self::Keys(_) | Self::Image(_) | Self::Plan(_) => {
-                Code::Input
-            }
-            Self::Explain(ExplainError::NoBuild { .. } | ExplainError::Explain(_)) => Code::Input,
-            Self::Daemon(error) if error.is_input() => Code::Input,
-            Self::Sparse(error) if error.is_input() => Code::Input,
-            Self::Unkeyed { .. } | Self::NoKeys => Code::Unkeyed,
-            Self::Attach(AttachError::NothingMatches { .. }) => Code::Unkeyed,
-            Self::Attach(AttachError::Write(WriteError::InUse { .. })) => Code::InUse,
-            Self::Attach(
-                AttachError::TooManyOutputs { .. }
-                | AttachError::Manifest(_)
-                | AttachError::Manifests(_)
-                | AttachError::Index { .. }
-                | AttachError::Write(WriteError::Index(_)),
-            ) => Code::Input,
-            Self::Root(error)
-            | Self::Convert(ConvertError::Open(error))
-            | Self::Inspect(InspectError::Open(error))
-                if error.is_in_use() =>
-            {
-                Code::InUse
-            }
-            Self::Convert(
-                ConvertError::Damaged { .. }
-                | ConvertError::Existing(ExistingError::Damaged { .. }),
-            )
-            | Self::Usage(UsageError::Damaged { .. })
-            | Self::Inspect(InspectError::Damaged { .. })
-            | Self::Damaged { .. } => Code::Damaged,
-            Self::Ended { signal: Signal::Interrupt } => Code::Interrupted,
-            Self::Ended { signal: Signal::Terminate } => Code::Terminated,
-            Self::Convert(error) if error.is_input() => Code::Input,
-            Self::Convert(_)
-            | Self::Sparse(_)
-            | Self::SparseOfDone(_)
-            | Self::KeysFile(_)
+    /// Returns the error of an operation, which has a class, if this is one.
+    pub(crate) fn classified(&self) -> Option<&dyn Classified> {
+        Some(match self {
+            Self::Export(error) => error,
+            Self::Input(error) => error,
+            Self::Keys(error) => error,
+            Self::Image(error) => error,
+            Self::Plan(error) => error,
+            Self::Sparse(error) => error,
+            Self::KeysFile(error) => error,
+            Self::Attach(error) => error,
+            Self::Convert(error) => error,
+            Self::Daemon(error) => error,
+            Self::Disk(error) => error,
+            Self::Root(error) => error,
+            Self::Verify(error) => error,
+            Self::Mend(error) => error,
+            Self::Place(error) => error,
+            Self::Inspect(error) => error,
+            Self::Usage(error) => error,
+            Self::Explain(error) => error,
+            Self::SparseOfDone(_)
+            | Self::Unkeyed { .. }
+            | Self::NoKeys
+            | Self::NothingMatches(_)
             | Self::WriteKeys { .. }
-            | Self::Attach(_)
-            | Self::Daemon(_)
-            | Self::Disk(_)
-            | Self::Root(_)
-            | Self::Verify(_)
-            | Self::Mend(_)
+            | Self::Ended { .. }
             | Self::Signals(_)
-            | Self::Usage(_)
-            | Self::Place(_)
-            | Self::Inspect(_)
+            | Self::Word(_)
             | Self::NoSuchThing { .. }
-            | Self::Explain(ExplainError::State(_))
+            | Self::NoRelease { .. }
+            | Self::Damaged { .. }
             | Self::MetadataFile { .. }
             | Self::WriteMan { .. }
             | Self::Stdout(_)
-            | Self::Json(_) => Code::Failed,
+            | Self::Epoch(_)
+            | Self::Json(_) => return None,
+        })
+    }
+
+    pub(crate) fn code(&self) -> Code {
+        if let Some(error) = self.classified() {
+            return error.class().into();
+        }
+        match self {
+            Self::NoRelease { .. } | Self::Epoch(_) | Self::Word(_) => Code::Usage,
+            Self::Unkeyed { .. } | Self::NoKeys | Self::NothingMatches(_) => Code::Unkeyed,
+            Self::Damaged { .. } => Code::Damaged,
+            Self::Ended { signal: Signal::Interrupt } => Code::Interrupted,
+            Self::Ended { signal: Signal::Terminate } => Code::Terminated,
+            _ => Code::Failed,
         }
     }
 
-    /// Prints the failure and its causes on stderr.
+    /// Prints the failure, its causes, and hints on stderr.
     pub(crate) fn print(&self) {
         let lines = match self {
             Self::Unkeyed { lost, foreign } => missing_keys(lost, foreign),
@@ -259,6 +274,14 @@ impl Failure {
             said = text;
             source = error.source();
         }
+        self.print_damage();
+        for hint in self.hints() {
+            labelled(hint_label(), hint);
+        }
+    }
+
+    /// Prints what is damaged in a root, if the result does not list it.
+    fn print_damage(&self) {
         if let Self::Convert(
             ConvertError::Damaged { damage }
             | ConvertError::Existing(ExistingError::Damaged { damage, .. }),
@@ -274,7 +297,7 @@ impl Failure {
 
 #[cfg(test)]
 mod tests {
-    use oci2bk::layout::LayoutError;
+    use oci2bk::layout::{LayoutError, WriteError};
 
     use super::*;
 

@@ -17,6 +17,7 @@ mod explain;
 mod failure;
 mod gc;
 mod generate;
+mod hint;
 mod inspect;
 mod keys;
 mod last_used;

@@ -18,6 +18,7 @@ use oci2bk::release::{Releases, Target, Version};
 use oci2bk::text::{self, one_line, short_digest, size};
 use serde::Serialize;
 
+use crate::hint::{of_key_source, of_limit, raise};
 use crate::output::{note, with_causes};
 use crate::report::{KeySource, Report, StepCounts, key_sources, lost_for};
 use crate::warmth::advice;
@@ -147,9 +148,15 @@ pub(crate) fn note_signature(source: &SourceDescription) {
 /// Warns on stderr why a file found beside the cache has no keys.
 pub(crate) fn warn_of_found(error: &SourceError) {
     note(format_args!(
-        "warning: {}; it was found with the cache, and is left out",
-        with_causes(error)
+        "warning: {}; it was found with the cache, and is left out{}",
+        with_causes(error),
+        behind(of_key_source(error).or_else(|| of_limit(error)))
     ));
+}
+
+/// Returns a hint in the form to follow a warning.
+pub(crate) fn behind(hint: Option<String>) -> String {
+    hint.map(|hint| format!("; {hint}")).unwrap_or_default()
 }
 
 /// Warns on stderr about layers of the root that differ from the cache.
@@ -256,12 +263,13 @@ fn all_left_packed(left: &[LeftPacked]) -> Vec<String> {
     lines
 }
 
-fn left_packed(LeftPacked { layer, reason, .. }: &LeftPacked) -> String {
+fn left_packed(LeftPacked { layer, reason, limit, .. }: &LeftPacked) -> String {
     match reason {
         PackedReason::CannotUnpack(why) => format!(
             "layer {layer} stays packed: it cannot be unpacked, and no step of the cache needs its \
-             files: {}",
-            one_line(why)
+             files: {}{}",
+            one_line(why),
+            behind(limit.map(raise))
         ),
         PackedReason::LiesOn(below) => {
             format!("layer {layer} stays packed, as it lies on layer {below}")

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bkstate::Classified;
 use bkstate::root::{OpenRootError, check_access};
 use oci2bk::llb::Platform;
 use oci2bk::text::{self, one_line, size};
@@ -59,7 +60,8 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     if report.damage.is_empty() {
         Ok(())
     } else {
-        Err(Failure::Damaged { root: root.path().to_owned() })
+        let limits = report.damage.iter().filter_map(Classified::limit_name).collect();
+        Err(Failure::Damaged { root: root.path().to_owned(), limits })
     }
 }
 

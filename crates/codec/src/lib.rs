@@ -1,4 +1,4 @@
-//! Digests, and JSON as BuildKit writes and reads it.
+//! Digests, JSON as BuildKit writes and reads it, and classes of errors.
 //!
 //! BuildKit names things by digests, many of which are digests of JSON. All crates that handle its state or
 //! its caches need both, whether they read files (`bkstate`, `oci2bk`) or only compute (`llb`). This crate
@@ -6,12 +6,15 @@
 //!
 //! - [`Digest`] is a SHA-256 digest; [`digest`] has related types.
 //! - [`gojson`] writes JSON byte for byte as Go's `encoding/json`.
+//! - - [`class`]: the classes of all errors.
 //! - [`from_objects!`] makes `serde` read structs from objects only, as Go does.
 //!
 //! `docs/semver.md` of the project says what is stable. The crate has no features.
 
+pub mod class;
 pub mod digest;
 pub mod gojson;
 mod objects;
 
+pub use class::{Class, Classified};
 pub use digest::Digest;

@@ -161,6 +161,7 @@
 //! ```
 
 mod base;
+mod class;
 mod definition;
 mod digest;
 mod encoding;

@@ -44,10 +44,7 @@ pub enum ProvenanceError {
     #[error("the document is not SLSA provenance: it has neither buildDefinition nor invocation")]
     NotProvenance,
     /// Provenance without LLB.
-    #[error(
-        "the provenance does not list the build's ops; record it with mode=max \
-         (--provenance=mode=max, or BUILDX_METADATA_PROVENANCE=max for a metadata file)"
-    )]
+    #[error("the provenance does not list the build's ops; record it with mode=max")]
     NoOps,
     /// A platform cannot be parsed.
     #[error("the provenance names an unknown platform for the builder")]
@@ -166,7 +163,7 @@ impl Provenance {
     /// Reads a provenance document in any of the four forms.
     ///
     /// # Errors
-    /// If it is something else, or does not list the ops.
+    /// Returns an error if it is something else, or does not list the ops.
     pub fn from_json(json: &[u8]) -> Result<Self, ProvenanceError> {
         let document: Document = serde_json::from_slice(json).map_err(ProvenanceError::Json)?;
         let predicate = document.predicate.unwrap_or(Predicate {

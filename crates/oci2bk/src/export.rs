@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bkstate::Digest;
+use bkstate::{Classified as _, Digest};
 
 use crate::config::{CacheConfig, ConfigError};
 use crate::layout::copies::{self, Unusable};
-use crate::layout::{ArchiveError, BadCopy, BlobError, Layout, LayoutError};
+use crate::layout::{BadCopy, BlobError, Layout, LayoutError};
 use crate::limits::Limits;
 use crate::manifest::{CacheManifest, FoundCache, InlineCache, SelectError, Selected, select};
 use crate::source::Source;
@@ -80,14 +80,11 @@ pub enum ExportError {
         source: BlobError,
     },
     /// It has more layers than any real cache.
-    #[error(
-        "the cache in {path} lists more than {limit} layers; allow for more with --limit \
-         cache-layers"
-    )]
+    #[error("the cache in {path} lists more than {limit} layers")]
     TooManyLayers {
         /// The layout.
         path: PathBuf,
-        /// The limit.
+        /// The limit ([`Limits::cache_layers`](crate::Limits::cache_layers)).
         limit: u64,
     },
     /// The file of a layer is not a regular file, or has the wrong size.
@@ -106,10 +103,7 @@ pub enum ExportError {
         copies: Vec<BadCopy>,
     },
     /// The cache is empty.
-    #[error(
-        "the cache {cache} in {path} has no records, so no step would be cached; export the cache of a \
-         build again with --cache-to type=local,dest=DIR,mode=max"
-    )]
+    #[error("the cache {cache} in {path} has no records, so no step would be cached")]
     NoRecords {
         /// The layout.
         path: PathBuf,
@@ -140,8 +134,7 @@ impl ExportError {
     /// # Ok::<(), oci2bk::source::ParseSourceError>(())
     /// ```
     pub fn is_input(&self) -> bool {
-        let no_room = |error: &ArchiveError| matches!(error, ArchiveError::Temporary { .. });
-        !matches!(self, Self::Layout(LayoutError::Archive { source, .. }) if no_room(source))
+        self.class().is_of_input()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The sources of a conversion: caches, and images without a cache.
 
+use bkstate::Classified as _;
 use llb::Platform;
 
 use crate::export::{CacheExport, ExportError, open};
@@ -57,10 +58,7 @@ pub enum InputError {
 impl InputError {
     /// Returns whether the input is the cause, and not the machine.
     pub fn is_input(&self) -> bool {
-        match self {
-            Self::Export(error) => error.is_input(),
-            Self::Image(_) => true,
-        }
+        self.class().is_of_input()
     }
 }
 

@@ -25,15 +25,15 @@ use crate::limits::Limits;
 #[non_exhaustive]
 pub enum TooComplex {
     /// Values of any kind.
-    #[error("its JSON has more than {limit} values; allow for more with --limit json-values")]
+    #[error("its JSON has more than {limit} values")]
     Values {
-        /// The limit.
+        /// The limit ([`Limits::json_values`](crate::Limits::json_values)).
         limit: u64,
     },
     /// Objects.
-    #[error("its JSON has more than {limit} objects; allow for more with --limit json-objects")]
+    #[error("its JSON has more than {limit} objects")]
     Objects {
-        /// The limit.
+        /// The limit ([`Limits::json_objects`](crate::Limits::json_objects)).
         limit: u64,
     },
 }

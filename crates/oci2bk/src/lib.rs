@@ -112,6 +112,7 @@
 
 mod assemble;
 pub mod cancel;
+mod class;
 pub mod config;
 pub mod convert;
 pub mod degree;
@@ -142,7 +143,7 @@ pub mod verify;
 pub use bkstate;
 pub use bkstate::root;
 pub use bkstate::state::State;
-pub use bkstate::{Digest, Root, Time};
+pub use bkstate::{Class, Classified, Digest, Root, Time};
 pub use llb;
 pub use llb::release;
 

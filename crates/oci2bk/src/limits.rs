@@ -62,10 +62,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Defines [`Limits`] and [`LIMITS`] from one table. The first line of a limit's documentation is its
-/// description for people.
+/// Defines [`Limits`], [`LIMITS`] and the names from one table. The first line of a limit's documentation is
+/// its description for people.
 macro_rules! limits {
-    ($($(#[doc = $doc:literal])+ $field:ident = $default:expr;)+) => {
+    ($($(#[doc = $doc:literal])+ $field:ident $constant:ident $name:literal = $default:expr;)+) => {
         /// Limits on the amounts in the input.
         ///
         /// ```
@@ -91,9 +91,14 @@ macro_rules! limits {
             }
         }
 
+        /// Names of the limits, for errors about one.
+        pub(crate) mod name {
+            $(pub(crate) const $constant: &str = $name;)+
+        }
+
         /// All limits.
         pub const LIMITS: &[Limit] = &[$(Limit {
-            field: stringify!($field),
+            name: $name,
             description: first(&[$($doc),+]),
             default: $default,
             place: |limits| &mut limits.$field,
@@ -103,111 +108,111 @@ macro_rules! limits {
 
 limits! {
     /// Entries of one layer.
-    layer_entries = 20_000_000;
+    layer_entries LAYER_ENTRIES "layer-entries" = 20_000_000;
     /// Bytes of one unpacked layer, holes of sparse files included.
-    layer_size = 1 << 40;
+    layer_size LAYER_SIZE "layer-size" = 1 << 40;
     /// How many times as large as its blob an unpacked layer of more than 4 GiB may be.
     ///
     /// Real layers are rarely above 20; gzip cannot exceed 1032, zstd can. The limit also applies to a layout
     /// in a compressed archive, and to all layers of a conversion together: their total may be that many
     /// times the bytes of their blobs. Each blob counts once, although it can be in many chains of layers and
     /// is unpacked for each.
-    layer_ratio = 200;
+    layer_ratio LAYER_RATIO "layer-ratio" = 200;
     /// Bytes of memory for the names of one layer's directories.
     ///
     /// They are needed again after the last entry. A directory takes some 200.
-    layer_directories = 1 << 30;
+    layer_directories LAYER_DIRECTORIES "layer-directories" = 1 << 30;
     /// Bytes of paths looked up for one layer, to find links in them and directories in layers below.
     ///
     /// If a directory of a path is missing or a link, the path is looked up once for each of its components,
     /// up to 8192 times with many links. A directory without an entry in the layer is looked up in the layers
     /// below, until one has it. Each lookup counts as the length of the path plus 256 bytes. The default
     /// takes some minutes.
-    layer_lookups = 16 << 30;
+    layer_lookups LAYER_LOOKUPS "layer-lookups" = 16 << 30;
     /// Bytes of all unpacked layers of one conversion, holes of sparse files included.
     ///
     /// A cache of 25 GB unpacks to some 100 GB, and to several times that if layers are in several chains, as
     /// with `COPY --link`. Layers that stay packed are still read, and count.
-    total_size = 2 << 40;
+    total_size TOTAL_SIZE "total-size" = 2 << 40;
     /// Entries of all unpacked layers of one conversion.
     ///
     /// This many small files of one disk block each take 400 GB.
-    total_entries = 100_000_000;
+    total_entries TOTAL_ENTRIES "total-entries" = 100_000_000;
     /// Bytes of paths looked up for all layers of one conversion, see `layer-lookups`.
     ///
     /// Ordinary caches take less than a hundredth of it. The default takes some twenty minutes.
-    total_lookups = 64 << 30;
+    total_lookups TOTAL_LOOKUPS "total-lookups" = 64 << 30;
     /// Snapshots that one conversion unpacks.
     ///
     /// Each step of a build makes at most one.
-    snapshots = 100_000;
+    snapshots SNAPSHOTS "snapshots" = 100_000;
     /// Bytes of the name of an entry of a layer, and of the target of a link.
     ///
     /// The maximum length of a path in Linux. A longer name can still be that of a short path.
-    path = 4095;
+    path PATH "path" = 4095;
     /// Bytes of all extended attributes of one entry of a layer, names and values.
-    xattrs = 128 << 10;
+    xattrs XATTRS "xattrs" = 128 << 10;
     /// Bytes of a cache config.
     ///
     /// A record takes about 250, so the default is a cache of some 1,000,000 records.
-    config = 256 << 20;
+    config CONFIG "config" = 256 << 20;
     /// Layers of a cache: those of its config, and those in the chains of an inline cache.
     ///
     /// Each takes about 2 KiB of memory in a state.
-    cache_layers = 250_000;
+    cache_layers CACHE_LAYERS "cache-layers" = 250_000;
     /// Bytes of `oci-layout`, of `index.json`, and of one manifest or index.
     ///
     /// A layer's descriptor takes about 500, so the default is a cache of some 30,000 blobs.
-    manifest = 16 << 20;
+    manifest MANIFEST "manifest" = 16 << 20;
     /// Manifests and indexes of one layout.
-    manifests = 10_000;
+    manifests MANIFESTS "manifests" = 10_000;
     /// Bytes of all manifests and indexes of one layout.
-    manifests_size = 256 << 20;
+    manifests_size MANIFESTS_SIZE "manifests-size" = 256 << 20;
     /// Members of a layout in a tar archive.
     ///
     /// The index takes about 100 bytes for each.
-    archive_members = 1_000_000;
+    archive_members ARCHIVE_MEMBERS "archive-members" = 1_000_000;
     /// Files and directories of a mirror of a cache in S3 or Azure.
-    mirror_files = 1_000_000;
+    mirror_files MIRROR_FILES "mirror-files" = 1_000_000;
     /// Bytes of a layout in a compressed archive, decompressed.
     ///
     /// They take the same space in a temporary file. Layers are compressed themselves, so it is hardly larger
     /// than the archive.
-    archive_size = 128 << 30;
+    archive_size ARCHIVE_SIZE "archive-size" = 128 << 30;
     /// Bytes of one document with keys, such as provenance.
     ///
     /// Provenance of a build of a thousand steps has about a million.
-    keys_document = 64 << 20;
+    keys_document KEYS_DOCUMENT "keys-document" = 64 << 20;
     /// Bytes of all documents with keys in one layout, build history or bundle.
-    keys_documents = 512 << 20;
+    keys_documents KEYS_DOCUMENTS "keys-documents" = 512 << 20;
     /// Bytes of a bundle of build history, decompressed.
     ///
     /// It also contains logs and traces of the builds.
-    bundle_size = 1 << 30;
+    bundle_size BUNDLE_SIZE "bundle-size" = 1 << 30;
     /// Members of a bundle of build history.
     ///
     /// A bundle of one build has about ten.
-    bundle_members = 20_000;
+    bundle_members BUNDLE_MEMBERS "bundle-members" = 20_000;
     /// Outputs of ops tried to find the keys of a cache, from all key sources together.
     ///
     /// Each takes one hash; the default takes some ten seconds. Most ops have one output, and as many digests
     /// as there are encodings in BuildKit releases: three or four. For the ops in a `cache.db` at least eight
     /// outputs are tried.
-    key_outputs = 64 << 20;
+    key_outputs KEY_OUTPUTS "key-outputs" = 64 << 20;
     /// Values in one JSON document.
     ///
     /// A record of a cache config has about 12, a step in provenance about 50.
-    json_values = 15_000_000;
+    json_values JSON_VALUES "json-values" = 15_000_000;
     /// Objects in one JSON document.
     ///
     /// A record of a cache config has 3 or 4, a step in provenance about 20. The largest becomes a
     /// structure of some 400 bytes.
-    json_objects = 4_000_000;
+    json_objects JSON_OBJECTS "json-objects" = 4_000_000;
     /// Comparisons of what builds ask for with what a cache has, to explain why they are not cached.
     ///
     /// A step is compared with each cached step of the same name, and, if it is not found, with those on the
     /// same inputs. A build of a thousand steps takes some tens of thousands.
-    comparisons = 10_000_000;
+    comparisons COMPARISONS "comparisons" = 10_000_000;
 }
 
 /// How deep indexes may be nested below `index.json`. Tools make one or two levels.
@@ -231,14 +236,14 @@ pub const MAX_CHAIN: usize = 500;
 pub struct Bound {
     /// Its value.
     pub value: u64,
-    /// Its name on the command line.
+    /// Returns its name on the command line.
     pub name: &'static str,
 }
 
 /// A limit that can be changed.
 #[derive(Clone, Copy)]
 pub struct Limit {
-    field: &'static str,
+    name: &'static str,
     /// What it limits.
     pub description: &'static str,
     /// Its default.
@@ -247,9 +252,10 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Returns its name on the command line.
-    pub fn name(&self) -> String {
-        self.field.replace('_', "-")
+    /// Returns its name on the command line and in
+    /// [`Classified::limit_name`](bkstate::Classified::limit_name).
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 }
 
@@ -360,44 +366,44 @@ impl Limits {
 
     /// Returns the maximum size of a cache config, in bytes.
     pub fn of_config(&self) -> Bound {
-        Bound { value: self.config, name: "config" }
+        Bound { value: self.config, name: name::CONFIG }
     }
 
     /// Returns the maximum size of a manifest, in bytes.
     pub fn of_manifest(&self) -> Bound {
-        Bound { value: self.manifest, name: "manifest" }
+        Bound { value: self.manifest, name: name::MANIFEST }
     }
 
     /// Returns the maximum size of one of several manifests, if `left` bytes are left for all.
     pub(crate) fn of_manifests(&self, left: u64) -> Bound {
-        smaller(self.of_manifest(), Bound { value: left, name: "manifests-size" })
+        smaller(self.of_manifest(), Bound { value: left, name: name::MANIFESTS_SIZE })
     }
 
     /// Returns the maximum size of a document with keys, if `left` bytes are left for all.
     pub(crate) fn of_keys_document(&self, left: u64) -> Bound {
-        let one = Bound { value: self.keys_document, name: "keys-document" };
-        smaller(one, Bound { value: left, name: "keys-documents" })
+        let one = Bound { value: self.keys_document, name: name::KEYS_DOCUMENT };
+        smaller(one, Bound { value: left, name: name::KEYS_DOCUMENTS })
     }
 
     /// Returns the maximum size of a layout in a compressed archive of `size` bytes.
     pub(crate) fn of_archive(&self, size: u64) -> Bound {
-        smaller(Bound { value: self.archive_size, name: "archive-size" }, self.by_ratio(size))
+        smaller(Bound { value: self.archive_size, name: name::ARCHIVE_SIZE }, self.by_ratio(size))
     }
 
     /// Returns the maximum size of the unpacked layer of a blob of `size` bytes.
     pub(crate) fn of_unpacked(&self, size: u64) -> Bound {
-        smaller(Bound { value: self.layer_size, name: "layer-size" }, self.by_ratio(size))
+        smaller(Bound { value: self.layer_size, name: name::LAYER_SIZE }, self.by_ratio(size))
     }
 
     /// Returns the maximum size of all unpacked layers, in bytes.
     pub(crate) fn of_all_unpacked(&self) -> Bound {
-        Bound { value: self.total_size, name: "total-size" }
+        Bound { value: self.total_size, name: name::TOTAL_SIZE }
     }
 
     /// Returns the maximum size of the unpacked layers of blobs with `size` bytes in total, without holes.
     pub(crate) fn by_ratio(&self, size: u64) -> Bound {
         let value = size.saturating_mul(self.layer_ratio).max(FREE_OF_RATIO);
-        Bound { value, name: "layer-ratio" }
+        Bound { value, name: name::LAYER_RATIO }
     }
 }
 
@@ -463,6 +469,15 @@ mod tests {
         assert_eq!(of(u64::MAX), Bound { value: 1 << 40, name: "layer-size" });
         let limits = Limits { layer_size: 100, ..limits };
         assert_eq!(limits.of_unpacked(1), Bound { value: 100, name: "layer-size" });
+    }
+
+    #[test]
+    fn names_are_those_of_the_fields() {
+        let fields = format!("{:?}", Limits::default());
+        let fields = fields.split(['{', ',']).skip(1).filter_map(|field| field.split_once(':'));
+        let fields: Vec<_> = fields.map(|(field, _)| field.trim().replace('_', "-")).collect();
+        let names: Vec<_> = LIMITS.iter().map(Limit::name).collect();
+        assert_eq!(names, fields);
     }
 
     #[test]

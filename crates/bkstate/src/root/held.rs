@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{LockError, RootError, RootLock, open, open_if_there, open_to_write};
 use crate::dir::Dir;
 use crate::worker::Worker;
+use crate::{Class, Classified as _};
 
 /// The root of a stopped daemon, under its lock.
 ///
@@ -80,7 +81,7 @@ impl OpenRootError {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn is_in_use(&self) -> bool {
-        matches!(self, Self::Lock(error) if error.is_in_use())
+        self.class() == Class::InUse
     }
 }
 
@@ -91,7 +92,7 @@ impl Root {
     /// then.
     ///
     /// # Errors
-    /// If it does not exist, is not a root, or is in use.
+    /// Returns an error if it does not exist, is not a root, or is in use.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenRootError> {
         Self::to_read(open(path.as_ref())?)
     }
@@ -107,7 +108,7 @@ impl Root {
     /// Opens the root at `path` for writing, and creates it if it is missing.
     ///
     /// # Errors
-    /// Same as [`open`](Self::open), and if other users can change the root.
+    /// Same as [`open`](Self::open); also if other users can change the root.
     pub fn open_to_write(path: impl AsRef<Path>) -> Result<Self, OpenRootError> {
         let path = path.as_ref();
         // An existing directory is not created: the kernel's answer would only be that it exists.

@@ -156,8 +156,8 @@ impl Kind {
             Self::Root | Self::Empty | Self::Volume => {
                 "is a volume within a volume; give the root of the buildkitd itself".to_owned()
             }
-            Self::Layout => "is an OCI layout, not the root of a buildkitd; give the directory that \
-                             buildkitd has as --root, by default /var/lib/buildkit"
+            Self::Layout => "is an OCI layout, not the root of a buildkitd; give the root directory of \
+                             buildkitd, by default /var/lib/buildkit"
                 .to_owned(),
             Self::LayoutAndRoot => "has what an OCI layout has and what the root of a buildkitd has; move \
                                     one of them to a directory of its own"
@@ -191,7 +191,7 @@ impl Kind {
                 let more = if names.len() > LISTED { ", …" } else { "" };
                 format!(
                     "is neither empty nor the root of a buildkitd: it has {}{more}; give the \
-                     directory that buildkitd has as --root, by default /var/lib/buildkit",
+                     root directory of buildkitd, by default /var/lib/buildkit",
                     shown.join(", ")
                 )
             }

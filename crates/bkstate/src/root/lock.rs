@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, flock, fstat};
 use super::{Holder, holders, mounts};
 use crate::dir::{Dir, DirError};
 use crate::worker::{StateFile, Worker};
+use crate::{Class, Classified as _};
 
 /// Holds `buildkitd.lock` and the existing databases; no daemon can start on the root while it lives.
 ///
@@ -91,7 +92,7 @@ fn of(holder: Option<&Holder>) -> String {
 impl LockError {
     /// Returns whether another program uses the root, so that a later attempt may succeed.
     pub fn is_in_use(&self) -> bool {
-        matches!(self, Self::InUse { .. } | Self::Database { .. } | Self::Mounted { .. })
+        self.class() == Class::InUse
     }
 }
 
@@ -110,7 +111,7 @@ impl RootLock {
     /// without it.
     ///
     /// # Errors
-    /// If another program uses the root, or the lock cannot be taken at all.
+    /// Returns an error if another program uses the root, or the lock cannot be taken at all.
     pub(super) fn acquire(root: &Dir, worker: &Worker) -> Result<Self, LockError> {
         // From here on no daemon can start, so nothing unused comes into use.
         Self::with(Some(lock(root, worker.name(StateFile::Lock))?), root, worker)

@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use bkstate::Time;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, value_parser};
 use oci2bk::image::ImageRef;
 use oci2bk::llb::Platform;
@@ -18,6 +18,7 @@ use oci2bk::source::{ParseSourceError, Source};
 
 use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, jobs, more_help};
 use super::daemon::{BUILDER, CONFIG, DaemonArguments};
+use crate::hint::of_word;
 use crate::last_used;
 use layers::Layers;
 use usage::{USAGE, refusal};
@@ -193,12 +194,19 @@ impl FromArgMatches for Places {
             return Err(refusal(ErrorKind::MissingRequiredArgument, message));
         }
         let sources = words.into_iter().map(|word| {
-            let source = word.to_str().ok_or("a source has to be UTF-8".to_owned());
-            source.and_then(|text| text.parse().map_err(|error| chain(&error))).map_err(|error| {
+            let refused = |said: String, hint: Option<String>| {
                 let word = word.to_string_lossy();
-                let message = format!("invalid value '{word}' for '<SRC>...': {error}");
-                refusal(ErrorKind::ValueValidation, &message)
-            })
+                let message = format!("invalid value '{word}' for '<SRC>...': {said}");
+                let mut refusal = refusal(ErrorKind::ValueValidation, &message);
+                if let Some(hint) = hint {
+                    refusal.insert(ContextKind::Custom, ContextValue::String(hint));
+                }
+                refusal
+            };
+            let text = word
+                .to_str()
+                .ok_or_else(|| refused("a source has to be UTF-8".to_owned(), None))?;
+            text.parse().map_err(|error| refused(chain(&error), of_word(&error)))
         });
         Ok(Self { sources: sources.collect::<Result<_, _>>()?, root: root.map(PathBuf::from) })
     }

@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
+use oci2bk::image::ParseImageError;
 use oci2bk::text::one_line;
 
 use common::PROGRESS_VARIABLE;
@@ -32,7 +33,8 @@ pub(crate) use sparse::Sparse;
 pub(crate) use verify::Verify;
 
 use crate::code::{Code, EXIT_CODES};
-use crate::output::{error_label, labelled_page, note};
+use crate::hint::of_word;
+use crate::output::{error_label, hint_label, labelled, labelled_page, note};
 use crate::version;
 
 /// Convert a BuildKit cache export into a buildkitd state directory
@@ -96,12 +98,29 @@ pub(crate) fn refuse(mut error: clap::Error) -> ExitCode {
         }
         None => page,
     };
+    let hint = hint(&error);
     match page.strip_prefix("error: ") {
         Some(said) => labelled_page(error_label(), said.trim_end()),
         // No arguments were given, so help may be wanted.
         None => labelled_page("", page.trim_end()),
     }
+    if let Some(hint) = hint {
+        labelled(hint_label(), hint);
+    }
     Code::Usage.into()
+}
+
+/// Returns a hint about a word that does not name a source. Parsers give the hint as a context of the error,
+/// or fail with an error from which it follows.
+fn hint(error: &clap::Error) -> Option<String> {
+    if let Some(ContextValue::String(hint)) = error.get(ContextKind::Custom) {
+        return Some(hint.clone());
+    }
+    let cause = std::error::Error::source(error)?;
+    match cause.downcast_ref() {
+        Some(ParseImageError::Source(error)) => of_word(error),
+        _ => of_word(cause.downcast_ref()?),
+    }
 }
 
 fn in_one_line(value: &ContextValue) -> ContextValue {

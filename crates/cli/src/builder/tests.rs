@@ -111,8 +111,13 @@ fn a_builder_that_never_ran_is_told_what_to_do() {
         if noted {
             machine.instance("ci", "docker-container", json!([node("ci0")]));
         }
-        let message = machine.error("ci");
-        assert!(message.contains("docker buildx inspect --bootstrap ci"), "{message}");
+        let error = machine.builder("ci").unwrap_err();
+        let hints = error.hints();
+        assert!(hints[0].ends_with("docker buildx create --name ci"), "{hints:?}");
+        assert!(hints[1].ends_with("docker buildx inspect --bootstrap ci"), "{hints:?}");
+        assert!(hints[2].ends_with("docker buildx stop ci"), "{hints:?}");
+        assert!(hints[3].ends_with("give --docker-root"), "{hints:?}");
+        let message = error.to_string();
         assert!(message.contains(machine.root_of("ci0").to_str().unwrap()), "{message}");
     }
 }
@@ -149,7 +154,7 @@ fn the_data_root_is_that_of_the_daemon() {
     fs::write(&docker.daemon_json, r#"{"data-root": "/srv/docker", "debug": true}"#).unwrap();
     assert_eq!(docker.data_root().unwrap(), Path::new("/srv/docker"));
     fs::write(&docker.daemon_json, "{").unwrap();
-    assert!(docker.data_root().unwrap_err().is_input());
+    assert_eq!(docker.data_root().unwrap_err().class(), Class::Input);
 }
 
 #[test]
@@ -160,7 +165,8 @@ fn the_builder_of_docker_engine_is_not_to_be_made() {
     for name in ["default", "desktop-linux"] {
         let message = machine.error(name);
         assert!(message.contains("that of Docker Engine"), "{message}");
-        assert!(!message.contains("--name"), "{message}");
+        let [hint] = &machine.builder(name).unwrap_err().hints()[..] else { panic!("{name}") };
+        assert!(hint.ends_with("docker buildx create --driver docker-container --bootstrap"));
     }
     // Any other name may be that of a future builder.
     assert!(matches!(machine.builder("desktop"), Err(BuilderError::NoVolume { .. })));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use bkstate::state::VerifyError;
+use bkstate::{Class, Classified};
 use oci2bk::explain;
 
 /// Why there is nothing to explain.
@@ -17,4 +18,21 @@ pub(crate) enum ExplainError {
     Explain(#[from] explain::ExplainError),
     #[error(transparent)]
     State(#[from] VerifyError),
+}
+
+impl Classified for ExplainError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoBuild { .. } => Class::Input,
+            Self::Explain(error) => error.class(),
+            Self::State(error) => error.class(),
+        }
+    }
+
+    fn limit_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Explain(error) => error.limit_name(),
+            Self::NoBuild { .. } | Self::State(_) => None,
+        }
+    }
 }

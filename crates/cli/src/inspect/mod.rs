@@ -9,7 +9,7 @@ use std::path::Path;
 
 use graph::Graph;
 use oci2bk::export::CacheExport;
-use oci2bk::inspect::{Export, Place, Root, find};
+use oci2bk::inspect::{Export, Place, Root, Unread, find};
 use oci2bk::keys;
 use oci2bk::source::Source;
 use oci2bk::text;
@@ -18,8 +18,9 @@ use serde_json::Value;
 use crate::args::{Inspect, InspectFormat};
 use crate::convert::keyring;
 use crate::failure::Failure;
+use crate::hint::{of_key_source, of_limit};
 use crate::output::{self, note, with_causes};
-use crate::summary::damaged_in;
+use crate::summary::{behind, damaged_in};
 
 pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
     match find(&arguments.place)? {
@@ -69,7 +70,12 @@ fn nothing(arguments: &Inspect, word: &str) -> Failure {
 /// Warns on stderr about missing or unreliable information.
 fn warn(path: &Path, root: &Root) {
     for unread in &root.unread {
-        note(format_args!("warning: {}", with_causes(unread)));
+        let hint = match unread {
+            Unread::Names(error) => of_key_source(error),
+            _ => None,
+        };
+        let hint = hint.or_else(|| of_limit(unread));
+        note(format_args!("warning: {}{}", with_causes(unread), behind(hint)));
     }
     if !root.damage.is_empty() {
         note(format_args!(

@@ -41,10 +41,18 @@ pub(crate) fn note(line: impl fmt::Display) {
 
 /// Returns the prefix of an error.
 pub(crate) fn error_label() -> &'static str {
+    if has_colors() { "\x1b[1;31merror:\x1b[0m " } else { "error: " }
+}
+
+/// Returns the label before a hint.
+pub(crate) fn hint_label() -> &'static str {
+    if has_colors() { "\x1b[1;36mhint:\x1b[0m " } else { "hint: " }
+}
+
+fn has_colors() -> bool {
     // Like other variables, an empty one counts as unset (https://no-color.org).
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colored = std::io::stderr().is_terminal() && !no_color;
-    if colored { "\x1b[1;31merror:\x1b[0m " } else { "error: " }
+    io::stderr().is_terminal() && !no_color
 }
 
 /// Same as [`note`] after a label of ours, which may have colours.

@@ -41,6 +41,16 @@ pub struct Resolved {
 
 index! {
     /// The index of a key source in [`Keyring::sources`].
+    ///
+    /// ```
+    /// use oci2bk::keys::{KeySourceIndex, Keyring, Resolved, SourceSummary};
+    ///
+    /// /// Where the op digest of a record comes from.
+    /// fn origin<'k>(keyring: &'k Keyring, key: &Resolved) -> &'k SourceSummary {
+    ///     let source: KeySourceIndex = key.source;
+    ///     &keyring.sources()[source]
+    /// }
+    /// ```
     pub struct KeySourceIndex of SourceSummary;
 }
 
@@ -67,7 +77,7 @@ pub struct SourceSummary {
 /// The wanted records whose op digests are known.
 ///
 /// ```
-/// use oci2bk::keys::{KeySourceIndex, SourceError};
+/// use oci2bk::keys::SourceError;
 /// use oci2bk::{BaseImage, CacheExport, Keyring, Limits};
 ///
 /// let limits = Limits::default();
@@ -79,9 +89,7 @@ pub struct SourceSummary {
 /// for source in keyring.sources() {
 ///     println!("{}: {} of {}", source.description, source.resolved, source.candidates);
 /// }
-/// let first = KeySourceIndex(0);
-/// assert_eq!(keyring.sources()[first].resolved, keyring.len());
-/// assert!(keyring.iter().all(|(_, key)| key.source == first));
+/// assert_eq!(keyring.sources()[0].resolved, keyring.len());
 ///
 /// // No document about a build has the scans for its SBOM. The image of the scanner determines them; this
 /// // one is not a scanner.

@@ -44,10 +44,7 @@ pub enum ArchiveError {
     #[error("cannot decompress it")]
     Decompress(#[source] io::Error),
     /// It exceeds the limit on bytes.
-    #[error(
-        "it has more than {} bytes, decompressed; allow for more with --limit {}",
-        limit.value, limit.name
-    )]
+    #[error("it has more than {} bytes, decompressed", limit.value)]
     TooLarge {
         /// The limit.
         limit: Bound,
@@ -72,7 +69,7 @@ pub enum ArchiveError {
     #[error(transparent)]
     Tar(#[from] TarError),
     /// It has a file in the old GNU sparse format, after which members cannot be found.
-    #[error("it has a sparse file in the old GNU format; make the archive without --sparse")]
+    #[error("it has a sparse file in the old GNU format; make the archive without sparse files")]
     OldSparse,
     /// Two members of the layout have the same name.
     #[error("it has two members {name}")]
@@ -81,9 +78,9 @@ pub enum ArchiveError {
         name: String,
     },
     /// It has more members than any layout.
-    #[error("it has more than {limit} members; allow for more with --limit archive-members")]
+    #[error("it has more than {limit} members")]
     TooManyMembers {
-        /// The limit.
+        /// The limit ([`Limits::archive_members`](crate::Limits::archive_members)).
         limit: u64,
     },
     /// It has no `index.json`, and the files of `docker save` in it cannot be used.

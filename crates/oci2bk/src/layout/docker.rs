@@ -23,7 +23,7 @@ use super::open::FileKind;
 use super::store::{BlobFile, Name, plain};
 use crate::image::full_name;
 use crate::json::{self, TooComplex};
-use crate::limits::{Bound, Limits, smaller};
+use crate::limits::{Bound, Limits, name, smaller};
 use crate::manifest::{Compression, DIFF_ID, OCI_IMAGE_CONFIG};
 use crate::packing::{self, Packing};
 use crate::unpack::tar::{Entry, Kind};
@@ -68,7 +68,7 @@ pub enum DockerError {
         member: String,
     },
     /// A document exceeds the limit on its size.
-    #[error("{member} has more bytes than {}; allow for more with --limit {}", limit.value, limit.name)]
+    #[error("{member} has more than {} bytes", limit.value)]
     TooLarge {
         /// The document.
         member: String,
@@ -94,15 +94,15 @@ pub enum DockerError {
         source: serde_json::Error,
     },
     /// It has more images than the limit.
-    #[error("{MANIFEST} lists more than {limit} images; allow for more with --limit manifests")]
+    #[error("{MANIFEST} lists more than {limit} images")]
     TooManyImages {
-        /// The limit.
+        /// The limit ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
     /// It has more layers than any real image.
-    #[error("{MANIFEST} lists more than {limit} layers; allow for more with --limit cache-layers")]
+    #[error("{MANIFEST} lists more than {limit} layers")]
     TooManyLayers {
-        /// The limit.
+        /// The limit ([`Limits::cache_layers`](crate::Limits::cache_layers)).
         limit: u64,
     },
     /// A config does not match its image.
@@ -339,7 +339,7 @@ impl Members<'_> {
         limit: Bound,
     ) -> Result<(Vec<u8>, T), ArchiveError> {
         let place = self.place(member)?;
-        let limit = smaller(limit, Bound { value: self.left, name: "manifests-size" });
+        let limit = smaller(limit, Bound { value: self.left, name: name::MANIFESTS_SIZE });
         if place.1 > limit.value {
             return Err(DockerError::TooLarge { member: member.to_owned(), limit }.into());
         }

@@ -22,7 +22,7 @@ use super::null_as_default;
 use super::open::{FileKind, OpenError, directory, regular_file};
 use super::store::BlobFile;
 use crate::json::{self, TooComplex};
-use crate::limits::{Bound, Limits, smaller};
+use crate::limits::{Bound, Limits, name, smaller};
 use crate::manifest::{CACHE_CONFIG, CREATED_AT, DIFF_ID};
 use crate::source::Reference;
 
@@ -57,23 +57,19 @@ pub enum MirrorError {
     /// It has more content than any real one.
     #[error(
         "it has no index.json, and more than {limit} files and directories, too many to look for \
-         manifests/ and blobs/; give the directory that has them, or allow for more with --limit \
-         mirror-files"
+         manifests/ and blobs/; give the directory that has them"
     )]
     TooManyFiles {
-        /// The limit.
+        /// The limit ([`Limits::mirror_files`](crate::Limits::mirror_files)).
         limit: u64,
     },
     /// Blobs have more prefixes than can be tried for each.
     #[error("it has blobs below more than {PREFIXES} prefixes; give the directory of one of them")]
     TooManyPrefixes,
     /// It has more manifests than the limit.
-    #[error(
-        "it has more than {limit} manifests; choose one with :NAME, or allow for more with --limit \
-         manifests"
-    )]
+    #[error("it has more than {limit} manifests; choose one with :NAME")]
     TooManyManifests {
-        /// The limit.
+        /// The limit ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
     /// It has blobs but no manifest.
@@ -113,10 +109,7 @@ pub enum MirrorError {
         source: io::Error,
     },
     /// A manifest exceeds the limit on its size.
-    #[error(
-        "{} has more bytes than {}; allow for more with --limit {}",
-        path.display(), limit.value, limit.name
-    )]
+    #[error("{} has more than {} bytes", path.display(), limit.value)]
     TooLarge {
         /// The manifest.
         path: PathBuf,
@@ -157,14 +150,11 @@ pub enum MirrorError {
         layer: Digest,
     },
     /// A manifest has more layers than any real one.
-    #[error(
-        "{} lists more than {limit} layers; allow for more with --limit cache-layers",
-        path.display()
-    )]
+    #[error("{} lists more than {limit} layers", path.display())]
     TooManyLayers {
         /// The manifest.
         path: PathBuf,
-        /// The limit.
+        /// The limit ([`Limits::cache_layers`](crate::Limits::cache_layers)).
         limit: u64,
     },
 }
@@ -200,7 +190,8 @@ impl Mirror {
         let mut parts = Vec::with_capacity(chosen.len());
         let mut left = limits.manifests_size;
         for (path_below, name) in chosen {
-            let limit = smaller(limits.of_config(), Bound { value: left, name: "manifests-size" });
+            let limit =
+                smaller(limits.of_config(), Bound { value: left, name: name::MANIFESTS_SIZE });
             let at = path.join(&path_below);
             let content = read(&mirror.dir, &path_below, &at, limit, limits)?;
             left -= content.len() as u64;

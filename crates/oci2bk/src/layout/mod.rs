@@ -241,9 +241,8 @@ pub enum LayoutError {
     },
     /// `index.json` is missing.
     #[error(
-        "{} has no index.json, so it is not an OCI layout; give the directory that \
-         --cache-to type=local,dest=DIR wrote, a tar archive of it, or the mirror of a cache in S3 or \
-         Azure (manifests/ and blobs/)",
+        "{} is neither an OCI layout (it has no index.json) nor the mirror of a cache in S3 or Azure (it \
+         has no manifests/ and blobs/)",
         path.display()
     )]
     NoIndex {
@@ -268,11 +267,11 @@ pub enum LayoutError {
         source: io::Error,
     },
     /// `oci-layout` or `index.json` exceeds the limit on its size.
-    #[error("{path} has more than {limit} bytes; allow for more with --limit manifest")]
+    #[error("{path} has more than {limit} bytes")]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// The limit in bytes.
+        /// The limit in bytes ([`Limits::manifest`](crate::Limits::manifest)).
         limit: u64,
     },
     /// `oci-layout` or `index.json` has more content than any real one.
@@ -320,7 +319,7 @@ impl Layout {
     /// read as a layout: mirrors of caches in S3 or Azure, and archives of `docker save`.
     ///
     /// # Errors
-    /// If the directory or archive or one of the two files cannot be read or is malformed.
+    /// Returns an error if the directory or archive or one of the two files cannot be read or is malformed.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, LayoutError> {
         Self::open_for(path, &Reference::Default, limits)
     }

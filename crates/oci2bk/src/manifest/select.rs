@@ -117,8 +117,7 @@ pub enum SelectError {
     },
     /// None of the examined manifests is a cache.
     #[error(
-        "{} has no cache and no image among the {manifests} manifests looked at; export a cache with \
-         --cache-to type=local,dest=DIR,mode=max",
+        "{} has no cache and no image among the {manifests} manifests looked at",
         path.display()
     )]
     NoCache {
@@ -162,26 +161,24 @@ pub enum SelectError {
     },
     /// The manifests exceed the limit on their total size.
     #[error(
-        "the manifests in {} have more than {limit} bytes; choose the cache with @DIGEST, or \
-         allow for more with --limit manifests-size",
+        "the manifests in {} have more than {limit} bytes; choose the cache with @DIGEST",
         path.display(),
     )]
     TooLarge {
         /// The layout.
         path: PathBuf,
-        /// The limit.
+        /// The limit ([`Limits::manifests_size`](crate::Limits::manifests_size)).
         limit: u64,
     },
     /// There are more manifests than the limit.
     #[error(
-        "{} has more than {limit} manifests; choose the cache with @DIGEST, or allow for more with \
-         --limit manifests",
+        "{} has more than {limit} manifests; choose the cache with @DIGEST",
         path.display(),
     )]
     TooMany {
         /// The layout.
         path: PathBuf,
-        /// The limit.
+        /// The limit ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
 }
@@ -252,7 +249,7 @@ fn unusable(layout: &Layout, error: impl Into<ManifestError>) -> SelectError {
 /// in a copy of one platform of an image, are omitted.
 ///
 /// # Errors
-/// If a manifest or index is corrupt, or the limits of the layout are exceeded.
+/// Returns an error if a manifest or index is corrupt, or the limits of the layout are exceeded.
 pub fn other_manifests(layout: &Layout) -> Result<Vec<Descriptor>, SelectError> {
     let survey = survey(layout, layout.entries(), Trust::MediaType)?;
     Ok(survey.others.into_iter().map(|other| other.descriptor).collect())

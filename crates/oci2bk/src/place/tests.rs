@@ -450,6 +450,8 @@ fn of_two_records_with_the_same_content_the_one_that_is_a_result_stays_the_only_
     // A twin that sorts first.
     let twin = RecordId::new("0").unwrap();
     let copy = record_of(&mut existing, &plan, 1).clone();
+    let leases = &mut existing.state.metadata.namespaces.get_mut(NAMESPACE).unwrap().leases;
+    leases.insert(twin.to_string(), leases[plan.layers[1].record.as_str()].clone());
     existing.state.records.by_id.insert(twin, copy);
     let (after, _) = merged(&existing, &plan, true);
     assert_eq!(after.state.solver, existing.state.solver);

@@ -22,7 +22,7 @@
 //!
 //! ```
 //! use oci2bk::Source;
-//! use oci2bk::source::{ParseSourceError, Reference};
+//! use oci2bk::source::{ParseSourceError, Reference, Remote, meaning};
 //!
 //! let source: Source = "type=local,src=cache,tag=main".parse()?;
 //! assert_eq!(source.reference, Reference::Tag("main".to_owned()));
@@ -32,13 +32,16 @@
 //! let error = "type=registry,ref=example.com/cache".parse::<Source>().unwrap_err();
 //! assert!(matches!(error, ParseSourceError::Registry { reference } if reference == "example.com/cache"));
 //! let error = "type=s3,bucket=builds,prefix=ci/,name=main".parse::<Source>().unwrap_err();
-//! let ParseSourceError::Elsewhere { command, then, .. } = error else { panic!("{error}") };
-//! assert_eq!(command, "aws s3 sync s3://builds/ci/ cache");
-//! assert_eq!(then, "s3dir:cache:main");
+//! let ParseSourceError::Elsewhere(remote) = error else { panic!("{error}") };
+//! assert!(matches!(*remote, Remote::S3 { bucket: Some(bucket), .. } if bucket == "builds"));
+//!
+//! // A path that does not exist may be meant as the name of an image.
+//! let meant = meaning("ghcr.io/team/cache:main".as_ref());
+//! assert!(matches!(meant, Some(ParseSourceError::Registry { .. })));
 //! # Ok::<(), ParseSourceError>(())
 //! ```
 
-mod fetch;
+mod remote;
 #[cfg(test)]
 mod tests;
 
@@ -51,7 +54,9 @@ use bkstate::Digest;
 use bkstate::digest::ParseDigestError;
 
 use crate::image::full_name;
-use fetch::{Attributes, word};
+use remote::Attributes;
+
+pub use remote::Remote;
 
 /// A layout, and the reference to a cache in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,41 +105,22 @@ pub enum ParseSourceError {
         source: ParseDigestError,
     },
     /// The source is in a registry.
-    #[error(
-        "it is in a registry; copy it into a layout first, such as with: regctl image copy {} \
-         ocidir://cache:latest",
-        word(reference)
-    )]
+    #[error("it is in a registry, and registries are not read")]
     Registry {
         /// Its name in the registry.
         reference: String,
     },
     /// The source is in a place that other tools read.
-    #[error(
-        "{text:?} is not in an OCI layout; copy it into one first, such as with: skopeo copy --all \
-         {} oci:cache:latest",
-        word(text)
-    )]
+    #[error("{text:?} is not in an OCI layout")]
     Transport {
         /// The whole argument.
         text: String,
     },
     /// The source is in a place that only its own client can read.
-    #[error("it is {place}; give {then} when you have fetched it with: {command}")]
-    Elsewhere {
-        /// The place.
-        place: &'static str,
-        /// The command that fetches it.
-        command: String,
-        /// The argument for the fetched copy.
-        then: String,
-    },
+    #[error("it is {0}, which is not read")]
+    Elsewhere(Box<Remote>),
     /// The source is in the cache of GitHub Actions, which no client reads.
-    #[error(
-        "the cache of GitHub Actions is read by builds in a workflow only; export the cache there with \
-         --cache-to type=local,dest=cache,mode=max, too, and keep the directory, such as with \
-         actions/upload-artifact"
-    )]
+    #[error("the cache of GitHub Actions is read by builds in a workflow only")]
     Actions,
     /// The selected part of an archive of `docker save` is not the name of an image.
     #[error("{text:?} does not name an image of the archive; write docker-archive:FILE:NAME:TAG")]
@@ -149,10 +135,7 @@ pub enum ParseSourceError {
     )]
     Stdin,
     /// The type is not `local`.
-    #[error(
-        "cache type {kind:?} is not read; only type=local is: export the cache with --cache-to \
-         type=local,dest=DIR, or copy the image with an inline cache into an OCI layout"
-    )]
+    #[error("cache type {kind:?} is not read; only type=local is")]
     Type {
         /// The type.
         kind: String,
@@ -209,7 +192,7 @@ impl FromStr for Source {
             return Err(ParseSourceError::Registry { reference: reference.to_owned() });
         } else if starts(&TRANSPORTS) {
             return Err(ParseSourceError::Transport { text: text.to_owned() });
-        } else if let Some(elsewhere) = fetch::url(text) {
+        } else if let Some(elsewhere) = Remote::url(text) {
             return Err(elsewhere);
         } else if text == "-" {
             return Err(ParseSourceError::Stdin);
@@ -262,19 +245,28 @@ fn split(path: &Path) -> Option<Result<Source, ParseSourceError>> {
     Some(reference.map(|reference| Source { path: text[..end].into(), reference }))
 }
 
-/// Returns advice for a path that does not exist and may have another meaning; empty if it has none.
-pub(crate) fn hint(path: &Path) -> String {
-    let Some(text) = path.to_str() else { return String::new() };
+/// Returns the possible meaning of a path that does not exist: the source that it may name, and why that is
+/// not one.
+pub fn meaning(path: &Path) -> Option<ParseSourceError> {
     if let Some(Err(error)) = split(path) {
-        return format!("; {error}");
+        return Some(error);
     }
+    let text = path.to_str()?;
     let is_host = |host: &str| host == "localhost" || host.contains(['.', ':']);
     let host = text.split_once('/').map(|(host, _)| host);
-    if host.is_some_and(|host| !host.starts_with('.') && is_host(host)) {
-        let error = ParseSourceError::Registry { reference: text.to_owned() };
-        return format!("; if that is a name and no path, {error}");
+    let is_name = host.is_some_and(|host| !host.starts_with('.') && is_host(host));
+    is_name.then(|| ParseSourceError::Registry { reference: text.to_owned() })
+}
+
+/// Returns the same for a message, to follow the text about the path.
+pub(crate) fn hint(path: &Path) -> String {
+    match meaning(path) {
+        Some(error @ ParseSourceError::Registry { .. }) => {
+            format!("; if that is a name and no path, {error}")
+        }
+        Some(error) => format!("; {error}"),
+        None => String::new(),
     }
-    String::new()
 }
 
 /// Formats the shortest form that parses to the same source.
@@ -367,8 +359,8 @@ fn parse_attributes(text: &str) -> Result<Source, ParseSourceError> {
     match (&*kind, attributes.remove("ref")) {
         ("local", None) => {}
         ("registry", Some(reference)) => return Err(ParseSourceError::Registry { reference }),
-        ("s3", _) => return Err(fetch::s3(&attributes)),
-        ("azblob", _) => return Err(fetch::azure(&attributes)),
+        ("s3", _) => return Err(Remote::s3(attributes)),
+        ("azblob", _) => return Err(Remote::azure(attributes)),
         ("gha", _) => return Err(ParseSourceError::Actions),
         ("local", Some(_)) => {
             return Err(ParseSourceError::UnknownAttribute { key: "ref".to_owned() });

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use bkstate::Classified as _;
 use bkstate::dir::DirError;
 
 use crate::export::ExportError;
@@ -101,6 +102,6 @@ impl SparseError {
     /// assert!(!SparseError::NoName { path: "..".into() }.is_input());
     /// ```
     pub fn is_input(&self) -> bool {
-        matches!(self, Self::NoCache | Self::Manifest(_) | Self::Select(_) | Self::Keys(_))
+        self.class().is_of_input()
     }
 }

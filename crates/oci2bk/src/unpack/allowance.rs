@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bkstate::Digest;
 
 use super::error::UnpackError;
-use crate::limits::{Bound, Limits};
+use crate::limits::{Bound, Limits, name};
 
 /// The limits of a run, and the amounts spent for all its layers.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ impl Allowance {
             limits: *limits,
             streams: Counter::new(limits.by_ratio(blob_bytes)),
             bytes: Counter::new(limits.of_all_unpacked()),
-            entries: Counter::new(Bound { value: limits.total_entries, name: "total-entries" }),
-            lookups: Counter::new(Bound { value: limits.total_lookups, name: "total-lookups" }),
+            entries: Counter::new(Bound { value: limits.total_entries, name: name::TOTAL_ENTRIES }),
+            lookups: Counter::new(Bound { value: limits.total_lookups, name: name::TOTAL_LOOKUPS }),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use bkstate::Digest;
+use bkstate::{Classified as _, Digest};
 use rustix::io::Errno;
 
 use super::tar::TarError;
@@ -75,10 +75,7 @@ pub enum UnpackError {
         source: io::Error,
     },
     /// The unpacked layer exceeds a limit on its size.
-    #[error(
-        "layer {layer} has more than {limit} bytes when it is unpacked; allow for more with \
-         --limit {name}"
-    )]
+    #[error("layer {layer} has more than {limit} bytes when it is unpacked")]
     TooLarge {
         /// The layer's blob.
         layer: Digest,
@@ -88,20 +85,17 @@ pub enum UnpackError {
         name: &'static str,
     },
     /// The layer has more entries than the limit.
-    #[error(
-        "layer {layer} has more than {limit} entries; allow for more with --limit layer-entries"
-    )]
+    #[error("layer {layer} has more than {limit} entries")]
     TooManyEntries {
         /// The layer's blob.
         layer: Digest,
-        /// The limit.
+        /// The limit ([`Limits::layer_entries`](crate::Limits::layer_entries)).
         limit: u64,
     },
     /// All layers of the conversion together exceed a limit.
     #[error(
-        "with layer {layer}, all layers together have more than {} {what} when they are unpacked; allow \
-         for more with --limit {}",
-        limit.value, limit.name
+        "with layer {layer}, all layers together have more than {} {what} when they are unpacked",
+        limit.value
     )]
     TotalReached {
         /// The layer's blob.
@@ -174,14 +168,7 @@ pub enum UnpackError {
 impl UnpackError {
     /// Returns whether the layer is the cause, and not the machine.
     pub fn is_input(&self) -> bool {
-        match self {
-            Self::ReadBlob { .. }
-            | Self::Thread { .. }
-            | Self::Cancelled { .. }
-            | Self::Usage { .. } => false,
-            Self::Entry { reason, .. } | Self::Settle { reason, .. } => reason.is_input(),
-            _ => true,
-        }
+        self.class().is_of_input()
     }
 
     /// Returns whether the blob cannot be read or does not match the descriptor, whatever its content.
@@ -216,7 +203,7 @@ impl UnpackError {
     }
 
     /// Returns whether the system refused a privileged operation, or an owner that a user namespace lacks.
-    pub(crate) fn is_denied(&self) -> bool {
+    pub fn is_denied(&self) -> bool {
         let (Self::Entry { reason, .. } | Self::Settle { reason, .. }) = self else { return false };
         matches!(reason, Refusal::Io { source, .. } | Refusal::Xattr { source, .. }
             if matches!(source.kind(), io::ErrorKind::PermissionDenied)
@@ -271,52 +258,43 @@ pub enum Refusal {
     #[error("the path leads through too many symbolic links")]
     TooManySymlinks,
     /// A name or a link's target exceeds the limit on its length.
-    #[error(
-        "the name or the link's target has {bytes} bytes, more than {limit}; allow for more with \
-         --limit path"
-    )]
+    #[error("the name or the link's target has {bytes} bytes, more than {limit}")]
     NameTooLong {
         /// The length of the longer one.
         bytes: u64,
-        /// The limit.
+        /// The limit in bytes ([`Limits::path`](crate::Limits::path)).
         limit: u64,
     },
     /// The extended attributes together exceed the limit.
-    #[error(
-        "the extended attributes have {bytes} bytes, more than {limit}; allow for more with \
-         --limit xattrs"
-    )]
+    #[error("the extended attributes have {bytes} bytes, more than {limit}")]
     XattrsTooLarge {
         /// The bytes of their names and values.
         bytes: u64,
-        /// The limit.
+        /// The limit in bytes ([`Limits::xattrs`](crate::Limits::xattrs)).
         limit: u64,
     },
     /// The names of the layer's directories exceed the limit on memory.
-    #[error(
-        "the names of the layer's directories take more than {limit} bytes of memory; allow for \
-         more with --limit layer-directories"
-    )]
+    #[error("the names of the layer's directories take more than {limit} bytes of memory")]
     TooManyDirectories {
-        /// The limit.
+        /// The limit in bytes ([`Limits::layer_directories`](crate::Limits::layer_directories)).
         limit: u64,
     },
     /// Looking up the paths of the layer exceeds the limit.
     #[error(
         "finding the layer's paths, with the links in them and in the layers below, takes looking up more \
-         than {limit} bytes of paths; allow for more with --limit layer-lookups"
+         than {limit} bytes of paths"
     )]
     TooManyLookups {
-        /// The limit, in bytes of paths.
+        /// The limit, in bytes of paths ([`Limits::layer_lookups`](crate::Limits::layer_lookups)).
         limit: u64,
     },
     /// Looking up the paths of all layers exceeds the limit.
     #[error(
         "finding the paths of all layers so far, with the links in them and in the layers below, takes \
-         looking up more than {limit} bytes of paths; allow for more with --limit total-lookups"
+         looking up more than {limit} bytes of paths"
     )]
     TooManyTotalLookups {
-        /// The limit, in bytes of paths.
+        /// The limit, in bytes of paths ([`Limits::total_lookups`](crate::Limits::total_lookups)).
         limit: u64,
     },
     /// The path or a name in it is longer than the system allows.
@@ -360,15 +338,7 @@ pub enum Refusal {
 
 impl Refusal {
     fn is_input(&self) -> bool {
-        match self {
-            Self::Io { .. } | Self::NoOpenat2 => false,
-            // The name or value is too long, or the value does not have the attribute's form.
-            Self::Xattr { source, .. } => source
-                .raw_os_error()
-                .map(Errno::from_raw_os_error)
-                .is_some_and(|errno| matches!(errno, Errno::RANGE | Errno::TOOBIG | Errno::INVAL)),
-            _ => true,
-        }
+        self.class().is_of_input()
     }
 
     /// Returns a function for `map_err`: the system refused `operation`.

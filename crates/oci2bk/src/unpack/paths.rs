@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::allowance::Counter;
 use super::create::Given;
 use super::error::Refusal;
-use crate::limits::Bound;
+use crate::limits::{Bound, name};
 
 /// Linux' `PATH_MAX` without the NUL.
 const MAX_PATH_BYTES: usize = 4095;
@@ -55,7 +55,7 @@ impl LayerLookups {
 
     /// Returns the rest of it, for a single layer.
     pub(super) fn counter(self) -> Counter {
-        Counter::new(Bound { value: self.left, name: "layer-lookups" })
+        Counter::new(Bound { value: self.left, name: name::LAYER_LOOKUPS })
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bkstate::Root;
+use bkstate::{Class, Classified, Root};
 use oci2bk::convert::{ConvertError, Converter, Report};
 use oci2bk::export::{CacheExport, ExportError};
 use oci2bk::keys::{Keyring, SourceError};
@@ -26,6 +26,27 @@ pub(super) enum Fault {
     Plan(#[from] PlanError),
     #[error(transparent)]
     Convert(#[from] ConvertError),
+}
+
+impl Fault {
+    fn error(&self) -> &dyn Classified {
+        match self {
+            Self::Export(error) => error,
+            Self::Keys(error) => error,
+            Self::Plan(error) => error,
+            Self::Convert(error) => error,
+        }
+    }
+}
+
+impl Classified for Fault {
+    fn class(&self) -> Class {
+        self.error().class()
+    }
+
+    fn limit_name(&self) -> Option<&'static str> {
+        self.error().limit_name()
+    }
 }
 
 /// Converts `source` with the keys of `keys`, unpacking if this user can.

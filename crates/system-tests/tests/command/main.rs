@@ -7,6 +7,7 @@ mod daemon;
 mod dry_run;
 mod failures;
 mod forged;
+mod hints;
 mod hostile_text;
 mod inspect;
 mod json;

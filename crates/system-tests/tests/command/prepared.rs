@@ -120,7 +120,7 @@ fn a_fifo_is_waited_for_by_no_command() {
         let [cache, _, keys] = index();
         for (code, words) in [
             (
-                1,
+                3,
                 &["convert", "--no-extract", &cache, "ROOT", "--keys", &keys, "--config", fifo][..],
             ),
             (3, &["convert", "--no-extract", &cache, "ROOT", "--keys", fifo]),
@@ -135,7 +135,7 @@ fn a_fifo_is_waited_for_by_no_command() {
             (3, &["explain", "--llb", fifo, &cache]),
             (1, &["verify", fifo]),
             (1, &["du", fifo]),
-            (1, &["du", "--config", fifo]),
+            (3, &["du", "--config", fifo]),
         ] {
             let root = place.root();
             let words = words

@@ -86,7 +86,7 @@ fn a_layout_is_not_made_a_root() {
     std::fs::copy(fixture("index/cache/index.json"), place.root().join("index.json")).unwrap();
     let before = place.names();
     for mut command in commands(&place.root()).drain(..4) {
-        Printed::of(&mut command, 1).says(&["is an OCI layout, not the root", "--root"]);
+        Printed::of(&mut command, 1).says(&["is an OCI layout, not the root", "root directory of"]);
         assert_eq!(place.names(), before, "{command:?}");
     }
     // A directory that an earlier release made into a root.

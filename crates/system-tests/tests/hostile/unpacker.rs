@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use bkstate::Digest;
+use bkstate::{Classified as _, Digest};
 use oci2bk::limits::Limits;
 use oci2bk::unpack::{Layer, Placement, unpack};
 
@@ -29,10 +29,14 @@ pub(crate) fn apply(blob: &Blob, fs: &Path, lowers: &[PathBuf], limits: &Limits)
     let lowers: Vec<_> = lowers.iter().map(File::open).collect::<Result<_, _>>()?;
     let settled = unpacked.and_then(|unpacked| unpacked.implied.settle(directory.as_fd(), lowers));
     settled.map_err(|error| {
-        if error.is_input() {
-            error.into()
-        } else {
-            anyhow::Error::new(error).context("the machine is to blame")
+        // The message of the command, and the docs page.
+        let limit = error.limit_name().map(|name| format!("--limit {name}"));
+        let is_input = error.is_input();
+        let error = anyhow::Error::new(error);
+        match limit {
+            Some(limit) => error.context(limit),
+            None if is_input => error,
+            None => error.context("the machine is to blame"),
         }
     })
 }

@@ -1,6 +1,7 @@
 use std::io::Write as _;
 
 use archives::{self as tar, Member as TarMember, dir, file};
+use bkstate::{Class, Classified as _};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
@@ -312,8 +313,8 @@ fn more_than_the_limits_allow_is_refused_by_name() {
         (Limits { manifests: 0, ..default }, "manifests"),
         (Limits { cache_layers: 2, ..default }, "cache-layers"),
     ] {
-        let error = refused_within(&members, &limits).to_string();
-        assert!(error.ends_with(&format!("--limit {name}")), "{error}");
+        let error = refused_within(&members, &limits);
+        assert_eq!((error.class(), error.limit_name()), (Class::Limit, Some(name)), "{error}");
     }
     let error = refused_within(&members, &Limits { json_objects: 0, ..default });
     assert!(matches!(error, DockerError::TooComplex { .. }), "{error}");

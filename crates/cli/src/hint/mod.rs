@@ -1,0 +1,64 @@
+//! Hints about what to do when the command fails.
+//!
+//! The errors of the libraries tell what is wrong. The advice in terms of this command, or of the other
+//! programs of a build, is here. It depends on the variant of the error and never on its text. It is printed
+//! on separate lines after the error.
+
+mod input;
+mod root;
+mod source;
+
+use bkstate::Classified;
+
+use crate::failure::Failure;
+
+pub(crate) use input::of_key_source;
+pub(crate) use source::of_word;
+
+/// Returns a hint about an exceeded limit.
+pub(crate) fn of_limit(error: &(impl Classified + ?Sized)) -> Option<String> {
+    error.limit_name().map(raise)
+}
+
+/// Returns how to raise the limit with this name.
+pub(crate) fn raise(name: &str) -> String {
+    format!("allow for more with --limit {name}=VALUE")
+}
+
+impl Failure {
+    /// Returns hints about the failure, one per line.
+    pub(crate) fn hints(&self) -> Vec<String> {
+        let own = match self {
+            Self::Unkeyed { .. } => vec![
+                "give the provenance of the build (mode=max), its metadata file, the exported image, a \
+                 bundle of docker buildx history export, or the root or cache.db of the builder with --keys"
+                    .to_owned(),
+                "go on without these steps with --allow-unkeyed".to_owned(),
+            ],
+            Self::NoKeys => vec!["record provenance with --provenance=mode=max, and give it".to_owned()],
+            Self::NoRelease { .. } => vec!["leave out --buildkit".to_owned()],
+            Self::Word(error) => of_word(error).into_iter().collect(),
+            Self::Export(error) => input::of_export(error).into_iter().collect(),
+            Self::Image(error) => input::of_image(error).into_iter().collect(),
+            Self::Plan(error) => input::of_plan(error).into_iter().collect(),
+            Self::Keys(error) => of_key_source(error).into_iter().collect(),
+            Self::Attach(error) => input::of_attach(error).into_iter().collect(),
+            Self::Daemon(error) => error.hints(),
+            Self::Convert(error) => root::of_convert(error).into_iter().collect(),
+            Self::Verify(error) => root::of_verify(error).into_iter().collect(),
+            Self::Mend(error) => root::of_mend(error).into_iter().collect(),
+            Self::Usage(error) => root::of_usage(error).into_iter().collect(),
+            Self::Inspect(error) => root::of_inspect(error).into_iter().collect(),
+            Self::Place(error) => input::of_place(error).into_iter().collect(),
+            Self::Damaged { limits, .. } => limits.iter().map(|name| raise(name)).collect(),
+            Self::Sparse(error) => input::of_sparse(error).into_iter().collect(),
+            // The conversion itself succeeded, so the class does not matter.
+            Self::SparseOfDone(error) => {
+                input::of_sparse(error).into_iter().chain(of_limit(error)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let limit = self.classified().and_then(of_limit);
+        own.into_iter().chain(limit).collect()
+    }
+}

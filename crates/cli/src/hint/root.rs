@@ -1,0 +1,139 @@
+//! Hints about a root, and about layers that cannot be stored in it.
+
+use std::path::Path;
+
+use bkstate::state::ExistingError;
+use bkstate::usage::UsageError;
+use oci2bk::convert::ConvertError;
+use oci2bk::inspect::InspectError;
+use oci2bk::verify::{MendError, VerifyError};
+
+use super::source::word;
+
+pub(super) fn of_convert(error: &ConvertError) -> Option<String> {
+    match error {
+        ConvertError::Rights { .. } => {
+            Some("leave layers packed with --no-extract, which takes no privileges".to_owned())
+        }
+        ConvertError::ChainTooLong { .. } | ConvertError::TooManySnapshots { .. } => Some(packed()),
+        ConvertError::Unpack { source, .. } | ConvertError::UnpackExisting { source, .. } => {
+            (source.is_denied() || source.can_stay_packed()).then(packed)
+        }
+        ConvertError::Link { .. } => Some("copy what has to be with --blobs auto".to_owned()),
+        ConvertError::Existing(error) => of_existing(error),
+        _ => None,
+    }
+}
+
+fn packed() -> String {
+    "leave layers packed with --no-extract".to_owned()
+}
+
+fn of_existing(error: &ExistingError) -> Option<String> {
+    match error {
+        ExistingError::Damaged { root, .. } => Some(of_damaged(root)),
+        _ => None,
+    }
+}
+
+/// Returns a hint about the damaged state in `root`.
+fn of_damaged(root: &Path) -> String {
+    format!(
+        "see what a daemon would do about it with: oci2bk verify {}",
+        word(&root.to_string_lossy())
+    )
+}
+
+pub(super) fn of_verify(error: &VerifyError) -> Option<String> {
+    match error {
+        VerifyError::Rights(_) => Some("verify without --trees".to_owned()),
+        _ => None,
+    }
+}
+
+pub(super) fn of_mend(error: &MendError) -> Option<String> {
+    match error {
+        MendError::Verify(error) => of_verify(error),
+        MendError::Existing(error) => of_existing(error),
+        _ => None,
+    }
+}
+
+pub(super) fn of_usage(error: &UsageError) -> Option<String> {
+    match error {
+        UsageError::Damaged { root, .. } => Some(of_damaged(root)),
+        _ => None,
+    }
+}
+
+pub(super) fn of_inspect(error: &InspectError) -> Option<String> {
+    match error {
+        InspectError::Damaged { root, .. } => Some(of_damaged(root)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use oci2bk::Digest;
+    use oci2bk::convert::LinkError;
+    use oci2bk::unpack::{RightsError, UnpackError};
+
+    use super::*;
+
+    fn denied() -> RightsError {
+        let source = Error::from(ErrorKind::PermissionDenied);
+        RightsError::Denied { action: "make a device", source }
+    }
+
+    fn unpack(source: UnpackError) -> ConvertError {
+        let digest = Digest::of("layer");
+        ConvertError::Unpack { digest, root: "root".into(), source: Box::new(source) }
+    }
+
+    #[test]
+    fn layers_that_cannot_be_unpacked_can_be_left_packed() {
+        let layer = Digest::of("layer");
+        let chain = ConvertError::ChainTooLong { layer, description: None };
+        let many = ConvertError::TooManySnapshots { count: 3, limit: 2 };
+        let entries = unpack(UnpackError::TooManyEntries { layer, limit: 1 });
+        for error in [chain, many, entries] {
+            assert_eq!(of_convert(&error), Some(packed()), "{error}");
+        }
+        let rights = ConvertError::Rights { root: "root".into(), source: denied() };
+        assert_eq!(of_convert(&rights), Some(packed() + ", which takes no privileges"));
+        // It would also be wrong when packed.
+        let wrong = UnpackError::WrongBlobSize { layer, expected: 1, found: 2 };
+        assert_eq!(of_convert(&unpack(wrong)), None);
+    }
+
+    #[test]
+    fn what_cannot_be_linked_can_be_copied() {
+        let digest = Digest::of("layer");
+        let link = ConvertError::Link { digest, reason: LinkError::InArchive };
+        assert!(of_convert(&link).unwrap().ends_with("--blobs auto"));
+    }
+
+    #[test]
+    fn damage_is_listed_by_verify() {
+        let root = || "a root".into();
+        let existing = || ExistingError::Damaged { root: root(), damage: Vec::new() };
+        let hints = [
+            of_convert(&ConvertError::Existing(existing())),
+            of_mend(&MendError::Existing(existing())),
+            of_usage(&UsageError::Damaged { root: root(), damage: Vec::new() }),
+            of_inspect(&InspectError::Damaged { root: root(), damage: Vec::new() }),
+        ];
+        for hint in hints {
+            assert!(hint.unwrap().ends_with(": oci2bk verify 'a root'"));
+        }
+    }
+
+    #[test]
+    fn trees_can_be_left_out_of_a_verification() {
+        assert_eq!(of_verify(&VerifyError::Rights(denied())).unwrap(), "verify without --trees");
+        assert!(of_mend(&MendError::Verify(VerifyError::Rights(denied()))).is_some());
+    }
+}

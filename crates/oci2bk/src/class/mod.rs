@@ -1,0 +1,8 @@
+//! The class of each error, and the limit that it is about.
+//!
+//! The modules are in the order of the work.
+
+mod keys;
+mod layout;
+mod root;
+mod unpack;
