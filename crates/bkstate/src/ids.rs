@@ -41,7 +41,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digest, DigestText};
-use crate::short::{DRAWN, ShortText};
+use crate::inline_text::{DRAWN, InlineText};
 
 /// Derives 25 base-36 digits from `kind` and `content`.
 fn derive(kind: &str, content: &str) -> String {
@@ -127,13 +127,13 @@ macro_rules! id {
 
 id! {
     /// Names a cache record, its lease and (unless the record says otherwise) its snapshot.
-    RecordId(ShortText), "record id", ["::", "@"]
+    RecordId(InlineText), "record id", ["::", "@"]
 }
 
 id! {
     /// Names the worker whose records the results in `cache.db` refer to. It is the whole content of the file
     /// `workerid`.
-    WorkerId(ShortText), "worker id", ["::", "@", "\n"]
+    WorkerId(InlineText), "worker id", ["::", "@", "\n"]
 }
 
 id! {

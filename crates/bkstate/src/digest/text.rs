@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 use super::Digest;
-use crate::short::ShortText;
+use crate::inline_text::InlineText;
 
 /// A text that usually is a digest, and then takes no more memory than a digest.
 ///
@@ -36,7 +36,7 @@ pub struct DigestText(Form);
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Form {
     Digest(Digest),
-    Other(ShortText),
+    Other(InlineText),
 }
 
 impl DigestText {

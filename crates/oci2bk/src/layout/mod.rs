@@ -209,7 +209,7 @@ pub enum LayoutError {
     Open {
         /// The path.
         path: PathBuf,
-        /// The error of the system.
+        /// What the system said.
         #[source]
         source: io::Error,
     },
@@ -218,7 +218,7 @@ pub enum LayoutError {
     NotALayout {
         /// The path.
         path: PathBuf,
-        /// Its kind.
+        /// What it is.
         kind: FileKind,
     },
     /// The file is not a usable archive.
@@ -226,7 +226,7 @@ pub enum LayoutError {
     Archive {
         /// The file.
         path: PathBuf,
-        /// The cause.
+        /// What is wrong with it.
         #[source]
         source: ArchiveError,
     },
@@ -235,7 +235,7 @@ pub enum LayoutError {
     Mirror {
         /// The directory.
         path: PathBuf,
-        /// The cause.
+        /// What is wrong with it.
         #[source]
         source: MirrorError,
     },
@@ -254,7 +254,7 @@ pub enum LayoutError {
     NotAFile {
         /// The file.
         path: PathBuf,
-        /// Its kind.
+        /// What it is.
         kind: FileKind,
     },
     /// `oci-layout` or `index.json` cannot be read.
@@ -262,7 +262,7 @@ pub enum LayoutError {
     Io {
         /// The file.
         path: PathBuf,
-        /// The error of the system.
+        /// What the system said.
         #[source]
         source: io::Error,
     },
@@ -288,7 +288,7 @@ pub enum LayoutError {
     Version {
         /// The file.
         path: PathBuf,
-        /// The cause.
+        /// What is wrong with it.
         #[source]
         source: serde_json::Error,
     },

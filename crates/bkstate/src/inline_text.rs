@@ -9,12 +9,12 @@ pub(crate) const DRAWN: usize = 25;
 /// A text. One of [`DRAWN`] bytes needs no allocation: states have hundreds of thousands of ids, and inline
 /// ids are compared without waiting for memory.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum ShortText {
+pub(crate) enum InlineText {
     Drawn([u8; DRAWN]),
     Other(Box<str>),
 }
 
-impl ShortText {
+impl InlineText {
     pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::Drawn(bytes) => match std::str::from_utf8(bytes) {
@@ -33,7 +33,7 @@ impl ShortText {
     }
 }
 
-impl From<&str> for ShortText {
+impl From<&str> for InlineText {
     fn from(text: &str) -> Self {
         match text.as_bytes().try_into() {
             Ok(bytes) => Self::Drawn(bytes),
@@ -42,7 +42,7 @@ impl From<&str> for ShortText {
     }
 }
 
-impl From<String> for ShortText {
+impl From<String> for InlineText {
     fn from(text: String) -> Self {
         match text.as_bytes().try_into() {
             Ok(bytes) => Self::Drawn(bytes),
@@ -51,20 +51,20 @@ impl From<String> for ShortText {
     }
 }
 
-impl Ord for ShortText {
+impl Ord for InlineText {
     /// Sorts as text.
     fn cmp(&self, other: &Self) -> Ordering {
         self.as_bytes().cmp(other.as_bytes())
     }
 }
 
-impl PartialOrd for ShortText {
+impl PartialOrd for InlineText {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl fmt::Display for ShortText {
+impl fmt::Display for InlineText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -81,14 +81,14 @@ mod tests {
         let texts =
             ["", "a", &drawn[..24], drawn, "nkb3jq2u1n5uzs39w0ohs4fgo", &shorter_in_letters];
         for text in texts {
-            let short = ShortText::from(text);
+            let short = InlineText::from(text);
             assert_eq!((short.as_str(), short.as_bytes()), (text, text.as_bytes()));
-            assert_eq!(short, ShortText::from(text.to_owned()));
+            assert_eq!(short, InlineText::from(text.to_owned()));
             for other in texts {
-                assert_eq!(short.cmp(&ShortText::from(other)), text.cmp(other), "{text} {other}");
+                assert_eq!(short.cmp(&InlineText::from(other)), text.cmp(other), "{text} {other}");
             }
         }
-        assert!(matches!(ShortText::from(drawn), ShortText::Drawn(_)));
-        assert_eq!(size_of::<ShortText>(), 32);
+        assert!(matches!(InlineText::from(drawn), InlineText::Drawn(_)));
+        assert_eq!(size_of::<InlineText>(), 32);
     }
 }
