@@ -77,6 +77,7 @@ mod tests {
         let hold = "x=$(head -c 30000000 /dev/zero | tr '\\0' x); sleep 0.1";
         let peak = run_watched(Command::new("sh").args(["-c", hold])).unwrap();
         assert!((30_000_000..300_000_000).contains(&peak), "{peak}");
-        assert!(run_watched(&mut Command::new("false")).is_err());
+        let error = run_watched(&mut Command::new("false")).unwrap_err();
+        assert!(error.to_string().starts_with("false failed with exit status: 1"), "{error}");
     }
 }

@@ -255,8 +255,18 @@ mod tests {
         for text in ["w::r", "w::"] {
             assert_eq!(ResultId::parse(text).unwrap().to_string(), text);
         }
-        for text in ["", "w", "::r", "w::r::s", "w\n::r", "w::r@s"] {
-            assert!(ResultId::parse(text).is_err(), "{text}");
+        for (text, kind, wrong) in [
+            ("", "record id", "::"),
+            ("w", "record id", "::"),
+            ("::r", "worker id", ""),
+            ("w::r::s", "record id", "r::s"),
+            ("w\n::r", "worker id", "w\n"),
+            ("w::r@s", "record id", "r@s"),
+        ] {
+            let error = ResultId::parse(text).unwrap_err();
+            assert_eq!(error, InvalidId { kind, text: wrong.to_owned() }, "{text}");
+            let message = "it is empty or contains a separator of BuildKit's keys";
+            assert_eq!(error.to_string(), format!("{wrong:?} cannot be a {kind}: {message}"));
         }
     }
 }

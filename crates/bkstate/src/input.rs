@@ -110,12 +110,27 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let fifo = temp.path().join("fifo");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
-        assert!(matches!(open(&fifo), Err(InputError::Kind("a FIFO"))));
+        let error = open(&fifo).unwrap_err();
+        assert!(matches!(error, InputError::Kind("a FIFO")), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "it is a FIFO; only files, and the pipes of a shell, are read"
+        );
         let _silent = File::options().read(true).write(true).open(&fifo).unwrap();
-        assert!(matches!(open(&fifo), Err(InputError::Kind("a FIFO"))));
+        let error = open(&fifo).unwrap_err();
+        assert!(matches!(error, InputError::Kind("a FIFO")), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "it is a FIFO; only files, and the pipes of a shell, are read"
+        );
         let link = temp.path().join("link");
         std::os::unix::fs::symlink(&fifo, &link).unwrap();
-        assert!(matches!(open(&link), Err(InputError::Kind("a FIFO"))));
+        let error = open(&link).unwrap_err();
+        assert!(matches!(error, InputError::Kind("a FIFO")), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "it is a FIFO; only files, and the pipes of a shell, are read"
+        );
     }
 
     #[test]
@@ -139,6 +154,8 @@ mod tests {
         for (path, what) in [("/dev/null", "a device"), ("/", "a directory")] {
             assert!(open(Path::new(path)).unwrap_err().to_string().contains(what), "{path}");
         }
-        assert!(matches!(open(Path::new("/nowhere/file")), Err(InputError::Io(_))));
+        let error = open(Path::new("/nowhere/file")).unwrap_err();
+        assert!(matches!(error, InputError::Io(_)), "{error}");
+        assert_eq!(error.to_string(), "No such file or directory (os error 2)");
     }
 }

@@ -248,13 +248,26 @@ mod tests {
 
     #[test]
     fn damaged_times_are_errors() {
-        assert!(Time::from_go_binary(&[]).is_err());
-        assert!(Time::from_go_binary(&[2; 15]).is_err());
-        assert!(Time::from_go_binary(b"\x01\0\0\0\0\0\0\0\0\xFF\xFF\xFF\xFF\xFF\xFF").is_err());
+        for damaged in [&[][..], &[2; 15]] {
+            let error = Time::from_go_binary(damaged).unwrap_err();
+            let version = damaged.first().copied();
+            assert_eq!(error, ParseTimeError::Binary { length: damaged.len(), version });
+            let message = "are not a Go binary time (version 1, 15 bytes)";
+            let message = format!("{} bytes starting with {version:?} {message}", damaged.len());
+            assert_eq!(error.to_string(), message);
+        }
+        let nanoseconds = b"\x01\0\0\0\0\0\0\0\0\xFF\xFF\xFF\xFF\xFF\xFF";
+        let error = Time::from_go_binary(nanoseconds).unwrap_err();
+        assert_eq!(error, ParseTimeError::Binary { length: 15, version: Some(1) });
         for text in
             ["", "yesterday", "2026-11-21", "2026-11-21T20:27:19", "2026-13-01T00:00:00Z", "é+é"]
         {
-            assert!(text.parse::<Time>().is_err(), "{text}");
+            let error = text.parse::<Time>().unwrap_err();
+            assert!(
+                matches!(&error, ParseTimeError::Text { text: t, .. } if t == text),
+                "{error:?}"
+            );
+            assert_eq!(error.to_string(), format!("{text:?} is not an RFC 3339 time"));
         }
     }
 }

@@ -356,5 +356,7 @@ fn errors_of_callers_pass_through() {
     let dir = tempfile::tempdir().unwrap();
     let file = File::create_new(dir.path().join("db")).unwrap();
     let result = write(&file, |root| root.bucket(b"b", |_| Err(Mine::Other)));
-    assert!(matches!(result, Err(Mine::Other)));
+    let error = result.unwrap_err();
+    assert!(matches!(error, Mine::Other), "{error}");
+    assert_eq!(error.to_string(), "not a bolt error");
 }

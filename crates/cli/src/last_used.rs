@@ -68,8 +68,22 @@ mod tests {
         assert_eq!(seconds("2027-06-30T00:00:00Z"), 1_814_313_600);
         assert_eq!(seconds("2027-06-30T02:00:00+02:00"), 1_814_313_600);
         assert!(seconds("now") > 1_700_000_000);
-        for refused in ["", "@", "@x", "tomorrow", "2027-06-30", "@0", "@-1", "@99999999999"] {
-            assert!(parse(refused).is_err(), "{refused}");
+        let refused = |text: &str| parse(text).unwrap_err();
+        for text in ["@", "@x"] {
+            let error = refused(text);
+            assert!(matches!(error, LastUsedError::Seconds(_)), "{text}: {error}");
+            assert_eq!(error.to_string(), "the seconds behind the @ are not a number");
+        }
+        for text in ["", "tomorrow", "2027-06-30"] {
+            let error = refused(text);
+            assert!(matches!(error, LastUsedError::Time(_)), "{text}: {error}");
+            let message = "it is not a time such as 2027-06-30T00:00:00Z, @1814313600 or now";
+            assert_eq!(error.to_string(), message);
+        }
+        for text in ["@0", "@-1", "@99999999999"] {
+            let error = refused(text);
+            assert!(matches!(error, LastUsedError::Range), "{text}: {error}");
+            assert_eq!(error.to_string(), "the daemon has times from 1970 to 2262 only");
         }
     }
 }

@@ -185,12 +185,18 @@ mod tests {
 
     #[test]
     fn refuses_everything_that_is_not_exactly_a_digest() {
+        let refuses = |text: &str| {
+            let error = text.parse::<Digest>().unwrap_err();
+            assert_eq!(error, ParseDigestError { text: text.to_owned() });
+            let form = "is not a digest of the form sha256:<64 lowercase hex digits>";
+            assert_eq!(error.to_string(), format!("{text:?} {form}"));
+        };
         let upper = ABC.to_uppercase();
         let cases = ["", "sha256:", &ABC[..70], &ABC[7..], "sha256:../../etc/passwd", &upper];
         for text in cases {
-            assert!(text.parse::<Digest>().is_err(), "{text}");
+            refuses(text);
         }
-        assert!(format!("{ABC}0").parse::<Digest>().is_err());
-        assert!(ABC.replace("sha256", "sha512").parse::<Digest>().is_err());
+        refuses(&format!("{ABC}0"));
+        refuses(&ABC.replace("sha256", "sha512"));
     }
 }

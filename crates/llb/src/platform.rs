@@ -261,7 +261,10 @@ mod tests {
     #[test]
     fn refuses_what_is_no_platform() {
         for text in ["", "linux", "linux/", "/amd64", "linux/arm/v7/x"] {
-            assert!(text.parse::<Platform>().is_err(), "{text}");
+            let error = text.parse::<Platform>().unwrap_err();
+            assert_eq!(error, ParsePlatformError { text: text.to_owned() });
+            let form = "is not a platform of the form os/architecture[/variant]";
+            assert_eq!(error.to_string(), format!("{text:?} {form}"));
         }
     }
 }

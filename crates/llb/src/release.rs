@@ -414,10 +414,17 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Version>().unwrap().to_string(), version, "{text}");
         }
-        for text in
-            ["", "v", "0", "latest", "0.16.0-rc1", "0.+1", "0..1", "0.1.2.3", "0.99999999999"]
-        {
-            assert!(text.parse::<Version>().is_err(), "{text}");
+        for text in ["", "v", "0", "latest", "0.16.0-rc1", "0.+1", "0.1.2.3"] {
+            let error = text.parse::<Version>().unwrap_err();
+            assert_eq!(error, ParseVersionError::Form, "{text}");
+            let message = "a version has two or three numbers, as in v0.34.2 or 0.34";
+            assert_eq!(error.to_string(), message);
+        }
+        for text in ["0..1", "0.99999999999"] {
+            let error = text.parse::<Version>().unwrap_err();
+            assert!(matches!(error, ParseVersionError::Number(_)), "{text}: {error}");
+            let message = "a version consists of numbers, as in v0.34.2 or 0.34";
+            assert_eq!(error.to_string(), message);
         }
     }
 
@@ -440,8 +447,22 @@ mod tests {
         assert!(!target("0.34.9").unwrap().is_presumed());
         assert!(target("0.35").unwrap().is_presumed());
         assert_eq!(target("0.40.1").unwrap().class(), Target::NEWEST.class());
-        assert!(matches!(target("1.0"), Err(UnsupportedVersion::TooNew(_))));
-        assert!(matches!(target("0.10.6"), Err(UnsupportedVersion::TooOld(_))));
+        let error = target("1.0").unwrap_err();
+        assert!(matches!(error, UnsupportedVersion::TooNew(_)), "{error}");
+        assert!(
+            error.to_string().starts_with(
+                "the state of BuildKit v1.0.0 may have another format than that of v0."
+            ),
+            "{error}"
+        );
+        let error = target("0.10.6").unwrap_err();
+        assert!(matches!(error, UnsupportedVersion::TooOld(_)), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("the state of BuildKit v0.10.6 has another format; v0.11"),
+            "{error}"
+        );
     }
 
     #[test]

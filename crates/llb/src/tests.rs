@@ -90,7 +90,9 @@ fn a_build_op_has_the_digest_that_buildkit_gives_it() {
     assert_eq!(document(json, Release::V0_13), old);
     let carrying = op(r#"{"Op":{"build":{"builder":-1,"def":{"def":["aGk="]}}}}"#);
     let refused = super::digest(&carrying, Encoding::NEWEST, &amd64());
-    assert!(matches!(refused, Err(NotComputable::NestedDefinition)));
+    let error = refused.unwrap_err();
+    assert!(matches!(error, NotComputable::NestedDefinition), "{error}");
+    assert_eq!(error.to_string(), "it is a nested build that carries its own definition");
 }
 
 #[test]
@@ -110,7 +112,10 @@ fn a_symlink_that_provenance_lost_is_not_computable() {
         let Kind::File(file) = &op(&json).kind else { panic!("{json}") };
         assert_eq!(file.actions[1].action, Action::Lost);
         let refused = super::digest(&op(&json), Encoding::NEWEST, &amd64());
-        assert!(matches!(refused, Err(NotComputable::LostAction { index: 1 })), "{refused:?}");
+        let error = refused.unwrap_err();
+        assert!(matches!(error, NotComputable::LostAction { index: 1 }), "{error}");
+        let message = "the provenance does not say what action 1 does";
+        assert!(error.to_string().starts_with(message), "{error}");
     }
 }
 
@@ -411,8 +416,12 @@ fn names_are_short_and_fit_for_a_terminal() {
 
 #[test]
 fn op_digests_are_what_cache_db_can_hold() {
-    assert!(OpDigest::try_from(String::new()).is_err());
-    assert!(OpDigest::try_from("a@b".to_owned()).is_err());
+    for text in ["", "a@b"] {
+        let error = OpDigest::try_from(text.to_owned()).unwrap_err();
+        assert_eq!(error, InvalidOpDigest { text: text.to_owned() });
+        let message = error.to_string();
+        assert!(message.starts_with(&format!("{text:?} is not an op digest: ")), "{message}");
+    }
     let raw = OpDigest::try_from(r#"{"Type":"x"}"#.to_owned()).unwrap();
     assert_eq!(raw.record(3), Digest::of(r#"{"Type":"x"}@3"#));
 }

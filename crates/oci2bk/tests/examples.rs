@@ -46,6 +46,7 @@ fn a_conversion_without_patience_is_cancelled() {
     if let Err(error) = convert::run(&cache, root.path(), &[keys], false, Duration::ZERO) {
         let error = error.downcast::<ConvertError>().unwrap();
         assert!(matches!(*error, ConvertError::Cancelled), "{error}");
+        assert_eq!(error.to_string(), "the conversion was cancelled; the root is as it was");
         assert!(!root.path().join("cache.db").exists());
     }
 }
@@ -85,6 +86,7 @@ fn a_service_tells_how_far_it_is_and_can_be_stopped() {
     if let Err(error) = again.wait() {
         let error = error.downcast::<ConvertError>().unwrap();
         assert!(matches!(*error, ConvertError::Cancelled), "{error}");
+        assert_eq!(error.to_string(), "the conversion was cancelled; the root is as it was");
     }
     assert!(verify::run(&root.path().join("root")).unwrap().damage.is_empty());
 }

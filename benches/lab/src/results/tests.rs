@@ -31,7 +31,8 @@ fn two_runs_do_not_share_a_file() {
     let dir = tempfile::tempdir().unwrap();
     let header = testing::run().header;
     Writer::create(dir.path(), &header).unwrap();
-    assert!(Writer::create(dir.path(), &header).is_err());
+    let error = Writer::create(dir.path(), &header).unwrap_err();
+    assert!(error.to_string().ends_with(".jsonl"), "{error}");
 }
 
 #[test]
@@ -50,8 +51,12 @@ fn another_format_and_other_files_are_refused() {
     let error = Run::parse("x".into(), &text.replacen("\"format\":2", "\"format\":3", 1));
     assert!(error.unwrap_err().to_string().contains("the format is 3, and only 2 is known"));
     let headless = text.split_once('\n').unwrap().1;
-    assert!(Run::parse("x".into(), headless).is_err());
-    assert!(Run::parse("x".into(), &format!("{text}{text}")).is_err());
-    assert!(Run::parse("x".into(), "").is_err());
-    assert!(Run::parse("x".into(), "nonsense\n").is_err());
+    let error = Run::parse("x".into(), headless).unwrap_err();
+    assert!(error.to_string().ends_with(": a run begins with one line of kind run"), "{error}");
+    let error = Run::parse("x".into(), &format!("{text}{text}")).unwrap_err();
+    assert!(error.to_string().ends_with(": a run begins with one line of kind run"), "{error}");
+    let error = Run::parse("x".into(), "").unwrap_err();
+    assert_eq!(error.to_string(), "there is no run in it");
+    let error = Run::parse("x".into(), "nonsense\n").unwrap_err();
+    assert_eq!(error.to_string(), "line 1");
 }

@@ -182,8 +182,13 @@ mod tests {
         assert_eq!(config(""), DaemonConfig::default());
         assert_eq!(config("Root = \"/srv/bk\"").root, Some("/srv/bk".into()));
         assert_eq!(config("root = \"\"").root, None);
-        for wrong in ["root = \"bk\"", "root = 1"] {
-            assert!(DaemonConfig::from_toml(wrong).is_err(), "{wrong}");
+        for (wrong, wanted) in [("root = \"bk\"", "an absolute path"), ("root = 1", "a text")] {
+            let error = DaemonConfig::from_toml(wrong).unwrap_err();
+            assert!(
+                matches!(error, ConfigError::Type { key: "root", expected } if expected == wanted),
+                "{wrong}: {error}"
+            );
+            assert_eq!(error.to_string(), format!("root has to be {wanted}"));
         }
     }
 

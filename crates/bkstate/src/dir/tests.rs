@@ -1,3 +1,5 @@
+use rustix::io::Errno;
+
 use super::*;
 
 fn temp() -> (tempfile::TempDir, Dir) {
@@ -8,9 +10,12 @@ fn temp() -> (tempfile::TempDir, Dir) {
 
 #[test]
 fn names_are_single_components() {
-    let (_temp, dir) = temp();
+    let (temp, dir) = temp();
     for name in ["", ".", "..", "a/b", "/etc", "a\0b"] {
-        assert!(dir.create_file(name, 0o600).is_err(), "{name:?}");
+        let error = dir.create_file(name, 0o600).unwrap_err();
+        assert_eq!(error.source.kind(), std::io::ErrorKind::InvalidInput, "{name:?}");
+        let path = temp.path().join(name);
+        assert_eq!(error.to_string(), format!("cannot use as a name {}", path.display()));
     }
 }
 
@@ -22,9 +27,14 @@ fn links_and_pipes_are_not_opened() {
     std::os::unix::fs::symlink("/", temp.path().join("root")).unwrap();
     fs::mknodat(&dir.fd, "fifo", FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     assert!(dir.file("file").is_ok());
-    assert!(dir.file("link").is_err());
-    assert!(dir.file("fifo").is_err());
-    assert!(dir.dir("root").is_err());
+    let refused = |error: DirError, errno: Errno, action: &str, name: &str| {
+        assert_eq!(error.source.raw_os_error(), Some(errno.raw_os_error()), "{error}");
+        let path = temp.path().join(name);
+        assert_eq!(error.to_string(), format!("cannot {action} {}", path.display()));
+    };
+    refused(dir.file("link").unwrap_err(), Errno::LOOP, "open the file", "link");
+    refused(dir.file("fifo").unwrap_err(), Errno::INVAL, "read as a file", "fifo");
+    refused(dir.dir("root").unwrap_err(), Errno::NOTDIR, "open the directory", "root");
 }
 
 #[test]
@@ -33,7 +43,9 @@ fn modes_are_exact_whatever_the_umask() {
     let (_temp, dir) = temp();
     let file = dir.create_file("file", 0o666).unwrap();
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o666);
-    assert!(dir.create_file("file", 0o666).is_err());
+    let error = dir.create_file("file", 0o666).unwrap_err();
+    assert_eq!(error.source.kind(), std::io::ErrorKind::AlreadyExists, "{error}");
+    assert!(error.to_string().starts_with("cannot make the file "), "{error}");
 }
 
 #[test]

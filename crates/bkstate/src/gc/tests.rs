@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::amount::parse_duration;
 use super::*;
+use crate::config::ConfigError;
 
 const GB: u64 = 1_000_000_000;
 
@@ -78,24 +79,43 @@ fn configured_rules_take_the_place_of_the_daemons_own() {
 
 #[test]
 fn what_the_daemon_refuses_is_refused() {
-    for text in [
-        "[worker",
-        "worker = 1",
-        "[worker]\noci = 1",
-        "[worker.oci]\ngc = \"no\"",
-        "[worker.oci]\nreservedSpace = \"10 percent\"",
-        "[worker.oci]\nreservedSpace = -1",
-        "[worker.oci]\nreservedSpace = \"1 xb\"",
-        "[worker.oci]\nreservedSpace = \"1ib\"",
-        "[worker.oci]\nreservedSpace = [1]",
-        "[worker.oci]\ngcpolicy = 1",
-        "[worker.oci]\ngcpolicy = [1]",
-        "[[worker.oci.gcpolicy]]\nfilters = \"type==regular\"",
-        "[[worker.oci.gcpolicy]]\nfilters = [1]",
-        "[[worker.oci.gcpolicy]]\nkeepDuration = \"2 days\"",
+    let refused = |text: &str| GcConfig::from_toml(text).unwrap_err();
+    let error = refused("[worker");
+    assert!(matches!(error, ConfigError::Toml { line: 1, .. }), "{error}");
+    assert!(error.to_string().starts_with("it is not TOML: "), "{error}");
+    for (text, key, expected) in [
+        ("worker = 1", "worker", "a table"),
+        ("[worker]\noci = 1", "oci", "a table"),
+        ("[worker.oci]\ngc = \"no\"", "gc", "true or false"),
+        ("[worker.oci]\nreservedSpace = [1]", "reservedSpace", "a number or a text"),
+        ("[worker.oci]\ngcpolicy = 1", "gcpolicy", "a list"),
+        ("[worker.oci]\ngcpolicy = [1]", "gcpolicy", "a list of tables"),
+        ("[[worker.oci.gcpolicy]]\nfilters = \"type==regular\"", "filters", "a list of texts"),
+        ("[[worker.oci.gcpolicy]]\nfilters = [1]", "filters", "a list of texts"),
     ] {
-        assert!(GcConfig::from_toml(text).is_err(), "{text}");
+        let error = refused(text);
+        let is_type =
+            matches!(error, ConfigError::Type { key: k, expected: e } if (k, e) == (key, expected));
+        assert!(is_type, "{text}: {error}");
+        assert_eq!(error.to_string(), format!("{key} has to be {expected}"));
     }
+    for amount in ["10 percent", "-1", "1 xb", "1ib"] {
+        let error = refused(&format!("[worker.oci]\nreservedSpace = \"{amount}\""));
+        assert_eq!(error.to_string(), "reservedSpace is wrong");
+        let ConfigError::DiskSpace { key: "reservedSpace", source } = error else {
+            panic!("{amount}: {error}")
+        };
+        assert_eq!(source, ParseDiskSpaceError { text: amount.to_owned() });
+    }
+    let error = refused("[worker.oci]\nreservedSpace = -1");
+    assert!(matches!(error, ConfigError::DiskSpace { key: "reservedSpace", .. }), "{error}");
+    let error = refused("[[worker.oci.gcpolicy]]\nkeepDuration = \"2 days\"");
+    assert_eq!(error.to_string(), "keepDuration is wrong");
+    let ConfigError::Duration { key: "keepDuration", source } = error else { panic!("{error}") };
+    assert_eq!(
+        source.to_string(),
+        "\"2 days\" is not a duration, such as 172800 (seconds) or \"48h\""
+    );
 }
 
 #[test]
@@ -104,6 +124,7 @@ fn durations_are_those_of_go() {
     for (text, nanoseconds) in [
         ("", 0),
         ("0", 0),
+        ("1", 1_000_000_000),
         ("3600", 3_600_000_000_000),
         ("48h", 172_800_000_000_000),
         ("1h30m", 5_400_000_000_000),
@@ -116,8 +137,11 @@ fn durations_are_those_of_go() {
     ] {
         assert_eq!(parse_duration(text).unwrap(), Duration::from_nanos(nanoseconds), "{text}");
     }
-    for text in ["h", ".", ".s", "1", "1.2.3s", "1d", "-1h", "1 h", "99999999999h"] {
-        assert_eq!(parse_duration(text).is_err(), text != "1", "{text}");
+    for text in ["h", ".", ".s", "1.2.3s", "1d", "-1h", "1 h", "99999999999h"] {
+        let error = parse_duration(text).unwrap_err();
+        assert_eq!(error, ParseDurationError { text: text.to_owned() });
+        let form = "is not a duration, such as 172800 (seconds) or \"48h\"";
+        assert_eq!(error.to_string(), format!("{text:?} {form}"));
     }
 }
 
@@ -138,7 +162,10 @@ fn amounts_are_binary_whatever_they_are_called() {
         assert_eq!(bytes(text), Ok(amount), "{text}");
     }
     for text in ["GB", "1 2", "1e", "1gbb", "-5", "10.5%", "%", "nan", "1eb", "9999999pb"] {
-        assert!(bytes(text).is_err(), "{text}");
+        let error = bytes(text).unwrap_err();
+        assert_eq!(error, ParseDiskSpaceError { text: text.to_owned() });
+        let form = "is not an amount of disk space, such as 512000000, \"20GB\" or \"10%\"";
+        assert_eq!(error.to_string(), format!("{text:?} {form}"));
     }
 }
 

@@ -279,6 +279,13 @@ mod tests {
         chown(volume.path().join("_data"), Some(1), Some(1)).unwrap();
         let error = open_to_write(volume.path()).unwrap_err();
         assert!(matches!(error, RootError::Owner { owner: 1, .. }), "{error}");
+        assert!(
+            error.to_string().contains(
+                " belongs to user 1, who can change all in it, and a daemon would trust \
+                 it; give another directory, or make it yours: chown 0 "
+            ),
+            "{error}"
+        );
     }
 
     #[test]
@@ -300,7 +307,9 @@ mod tests {
         }
         assert!(open_to_write(&temp.path().join("absent")).unwrap().is_none());
         assert!(open_to_write(&temp.path().join("twice/absent")).unwrap().is_none());
-        assert!(matches!(open_to_write(&temp.path().join("loop")), Err(RootError::Dir(_))));
+        let error = open_to_write(&temp.path().join("loop")).unwrap_err();
+        assert!(matches!(error, RootError::Dir(_)), "{error}");
+        assert_eq!(error.to_string(), "cannot open the root");
         // As for a container, or for ourselves: the text of such a link is not where it leads.
         let open = fs::File::open(&real).unwrap();
         let own = format!("/proc/self/fd/{}", open.as_raw_fd());

@@ -159,6 +159,8 @@ mod tests {
         let first = RootLock::acquire(&root, &Worker::default()).unwrap();
         let refused = RootLock::acquire(&root, &Worker::default()).unwrap_err();
         assert!(matches!(refused, LockError::InUse { .. }), "{refused}");
+        let holder = format!(" is in use by process {} (", std::process::id());
+        assert!(refused.to_string().contains(&holder), "{refused}");
         drop(first);
         RootLock::acquire(&root, &Worker::default()).unwrap();
     }
@@ -172,6 +174,8 @@ mod tests {
         let first = RootLock::acquire(&root, &Worker::default()).unwrap();
         let refused = RootLock::acquire_existing(&root, &Worker::default()).unwrap_err();
         assert!(matches!(refused, LockError::InUse { .. }), "{refused}");
+        let holder = format!(" is in use by process {} (", std::process::id());
+        assert!(refused.to_string().contains(&holder), "{refused}");
         drop(first);
         RootLock::acquire_existing(&root, &Worker::default()).unwrap();
     }

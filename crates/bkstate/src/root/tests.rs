@@ -129,5 +129,7 @@ fn a_link_to_nothing_is_named_and_others_are_followed() {
     }
     assert!(open_if_there(&temp.path().join("nothing")).unwrap().is_none());
     fs::write(temp.path().join("file"), "").unwrap();
-    assert!(matches!(open(&temp.path().join("file")), Err(RootError::Dir(_))));
+    let error = open(&temp.path().join("file")).unwrap_err();
+    assert!(matches!(error, RootError::Dir(_)), "{error}");
+    assert_eq!(error.to_string(), "cannot open the root");
 }

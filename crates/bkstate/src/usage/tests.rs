@@ -203,7 +203,9 @@ fn a_tree_is_measured_by_its_blocks_each_inode_once_and_through_no_link() {
     let file = all - directories;
     assert!((0..=3 * 4096).contains(&empty), "{empty}");
     assert!((100_000..100_000 + 4 * 4096).contains(&file), "{file}");
-    assert!(matches!(tree::measure(&[], 3), Err(UsageError::Tree { id: 3, .. })));
+    let error = tree::measure(&[], 3).unwrap_err();
+    assert!(matches!(error, UsageError::Tree { id: 3, .. }), "{error}");
+    assert_eq!(error.to_string(), "cannot measure the files of the snapshot 3");
 }
 
 fn matching(filters: &[&str], usages: &[Usage]) -> Vec<String> {
@@ -251,32 +253,44 @@ fn filters_are_those_of_buildctl_and_of_buildx() {
 
 #[test]
 fn what_is_no_filter_is_refused() {
-    for text in [
-        ",",
-        "id==",
-        "id===x",
-        "id=!x",
-        "=x",
-        "id==a b",
-        "id==\"a",
-        "id==\"\\q\"",
-        "id==\"\\xff\"",
-        "id==\"\\u12\"",
-        "id==a,",
-        "id.x",
-        "é",
+    const ESCAPES: &str = "one of the characters abfnrtvxuU\\, an octal number or the quote";
+    for (text, expected, rest) in [
+        (",", "the name of a field", ","),
+        ("id==", "a value", ""),
+        ("id===x", "one of the operators ==, != and ~=", "x"),
+        ("id=!x", "one of the operators ==, != and ~=", "x"),
+        ("=x", "the name of a field", "=x"),
+        ("id==a b", "a comma", "b"),
+        ("id==\"a", "the quote at the end", ""),
+        ("id==\"\\q\"", ESCAPES, "\""),
+        ("id==\"\\xff\"", ESCAPES, "\""),
+        ("id==\"\\u12\"", ESCAPES, "12\""),
+        ("id==a,", "the name of a field", ""),
+        ("id.x", "a comma", ".x"),
+        ("é", "the name of a field", "é"),
     ] {
         let error = text.parse::<Filter>().unwrap_err();
         assert!(matches!(error, ParseFilterError::Expected { .. }), "{text}: {error}");
+        let message = format!("{text:?} lacks {expected} before {rest:?}");
+        assert_eq!(error.to_string(), message);
     }
     for text in ["until=24h", "size==1", "ID==x"] {
         let error = text.parse::<Filter>().unwrap_err();
         assert!(matches!(error, ParseFilterError::Field { .. }), "{text}: {error}");
+        assert!(
+            error.to_string().ends_with(
+                "\" is not a field of a record; there are id, parents, description, \
+                 type, and without a value inuse, mutable, immutable, shared and private"
+            ),
+            "{error}"
+        );
     }
-    for text in ["mutable==true", "shared=false"] {
+    for (text, field) in [("mutable==true", "mutable"), ("shared=false", "shared")] {
         let error = text.parse::<Filter>().unwrap_err();
         assert!(matches!(error, ParseFilterError::NoValue { .. }), "{text}: {error}");
+        assert_eq!(error.to_string(), format!("{field} has no value; write {field} alone"));
     }
     let error = "id~=(".parse::<Filter>().unwrap_err();
     assert!(matches!(error, ParseFilterError::Regex { .. }), "{error}");
+    assert_eq!(error.to_string(), "\"(\" is not a regular expression");
 }

@@ -102,6 +102,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
+    use rustix::io::Errno;
+
     use super::*;
 
     #[test]
@@ -146,6 +148,9 @@ mod tests {
         assert!(place("cache-debug.db").open().unwrap().is_some());
         // Over-long names cause another error than "not found".
         let long = Box::leak("x".repeat(300).into_boxed_str());
-        assert!(place(long).open().is_err());
+        let error = place(long).open().unwrap_err();
+        assert_eq!(error.source.raw_os_error(), Some(Errno::NAMETOOLONG.raw_os_error()));
+        assert!(error.to_string().starts_with("cannot "), "{error}");
+        assert!(error.to_string().ends_with(&*long), "{error}");
     }
 }

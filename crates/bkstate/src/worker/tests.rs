@@ -3,6 +3,8 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 use super::*;
 use crate::Root;
 use crate::digest::Digest;
@@ -10,7 +12,7 @@ use crate::ids::{KeyId, RecordId, ResultId, WorkerId};
 use crate::metadata::Content;
 use crate::records::Record;
 use crate::snapshots::{Kind, Snapshot};
-use crate::state::{Existing, Staging, State};
+use crate::state::{Existing, ExistingError, Staging, State, VerifyError};
 use crate::time::Time;
 
 #[test]
@@ -44,8 +46,13 @@ fn a_part_is_not_reached_through_a_link() {
     assert!(worker.open(&root, Part::Content).unwrap().is_some());
     fs::rename(temp.path().join("runc-overlayfs"), temp.path().join("elsewhere")).unwrap();
     std::os::unix::fs::symlink("elsewhere", temp.path().join("runc-overlayfs")).unwrap();
-    assert!(worker.open(&root, Part::Content).is_err());
-    assert!(worker.create(&root, Part::Content).is_err());
+    let opened = worker.open(&root, Part::Content).map(|_| ());
+    let made = worker.create(&root, Part::Content).map(|_| ());
+    for error in [opened.unwrap_err(), made.unwrap_err()] {
+        assert_eq!(error.source.raw_os_error(), Some(Errno::NOTDIR.raw_os_error()), "{error}");
+        let path = temp.path().join("runc-overlayfs");
+        assert_eq!(error.to_string(), format!("cannot open the directory {}", path.display()));
+    }
 }
 
 /// Returns all paths below `dir`.
@@ -154,5 +161,17 @@ fn a_worker_with_other_names_has_its_state_at_its_own_places() {
 
     // To the default worker, it is the state of another one.
     let root = Root::open(temp.path()).unwrap();
-    assert!(Existing::check_workers(&root).is_err() && root.verify().is_err());
+    let refused = Existing::check_workers(&root).unwrap_err();
+    assert!(
+        matches!(&refused, ExistingError::OtherWorker { found, .. } if found == "runc-other"),
+        "{refused}"
+    );
+    let message = "holds the state of another worker (runc-other)";
+    assert!(refused.to_string().contains(message), "{refused}");
+    let refused = root.verify().unwrap_err();
+    assert!(
+        matches!(&refused, VerifyError::OtherWorker { found, .. } if found == "runc-other"),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("runc-other"), "{refused}");
 }

@@ -36,18 +36,31 @@ fn refusal<M: Model>(path: &[&[u8]], node: Node) -> DecodeError {
 fn refused_value<M: Model>(path: &[&[u8]], bytes: &[u8]) {
     let error = refusal::<M>(path, value(bytes));
     assert!(matches!(error, DecodeError::Value { .. }), "{path:?}: {error}");
+    assert!(error.to_string().contains(", which is not "), "{error}");
 }
 
 /// Asserts that reading fails if `path` ends in a bucket where a value is expected.
 fn refused_bucket<M: Model>(path: &[&[u8]]) {
     let error = refusal::<M>(path, Node::Bucket(Tree::default()));
     assert!(matches!(error, DecodeError::Kind { expected: "value", .. }), "{path:?}: {error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with(" is not a value, so the database was not written by a known release"),
+        "{error}"
+    );
 }
 
 /// Asserts that reading fails if `path` ends in a value where a bucket is expected.
 fn refused_plain<M: Model>(path: &[&[u8]]) {
     let error = refusal::<M>(path, value(b"value"));
     assert!(matches!(error, DecodeError::Kind { expected: "bucket", .. }), "{path:?}: {error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with(" is not a bucket, so the database was not written by a known release"),
+        "{error}"
+    );
 }
 
 const DIGEST: &[u8] = b"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -101,6 +114,7 @@ fn keys_and_results_that_are_none() {
         for bucket in [&b"_links"[..], b"_backlinks", b"_result"] {
             let error = refusal::<SolverCache>(&[bucket, key], Node::Bucket(Tree::default()));
             assert!(matches!(error, DecodeError::Value { .. }), "{error}");
+            assert!(error.to_string().ends_with(", which is not a key id"), "{error}");
         }
         refused_value::<SolverCache>(&[b"_backlinks", b"key", key], b"");
         refused_value::<SolverCache>(&[b"_byresult", b"w::r", key], b"");
@@ -153,6 +167,7 @@ fn fields_of_records_of_the_wrong_type() {
     for id in [&b"a::b"[..], b"a@b", b"\xff"] {
         let error = refusal::<Records>(&[b"_main", id], Node::Bucket(Tree::default()));
         assert!(matches!(error, DecodeError::Value { .. }), "{error}");
+        assert!(error.to_string().contains(" holds "), "{error}");
     }
 }
 
@@ -196,6 +211,7 @@ fn digests_that_are_none() {
         let path = [&b"v1"[..], b"n", b"content", b"blob", digest];
         let error = refusal::<Metadata>(&path, Node::Bucket(Tree::default()));
         assert!(matches!(error, DecodeError::Value { .. }), "{error}");
+        assert!(error.to_string().ends_with(", which is not a SHA-256 digest"), "{error}");
         refused_value::<Metadata>(&[b"v1", b"n", b"leases", b"id", b"content", digest], b"");
     }
 }
@@ -221,6 +237,7 @@ fn snapshots_without_what_makes_them_one() {
     ] {
         let error = snapshot(entries).unwrap_err();
         assert!(matches!(error, DecodeError::Value { .. }), "{entries:?}: {error}");
+        assert!(error.to_string().contains(" holds "), "{error}");
     }
 }
 

@@ -140,10 +140,18 @@ fn builders_without_a_volume_here_are_refused() {
 fn names_are_no_paths() {
     let machine = Machine::new();
     for name in ["", "../x", "a/b", "0a", "a\0"] {
-        assert!(matches!(machine.builder(name), Err(BuilderError::Name(_))), "{name:?}");
+        let error = machine.builder(name).unwrap_err();
+        assert!(matches!(error, BuilderError::Name(_)), "{error}");
+        let form = "a letter, then letters, digits and ._-";
+        assert_eq!(error.to_string(), format!("{name:?} cannot be the name of a builder: {form}"));
     }
     machine.instance("ci", "docker-container", json!([node("../../etc")]));
-    assert!(matches!(machine.builder("ci"), Err(BuilderError::Name(_))));
+    let error = machine.builder("ci").unwrap_err();
+    assert!(matches!(error, BuilderError::Name(_)), "{error}");
+    assert!(
+        error.to_string().starts_with("\"../../etc\" cannot be the name of a builder: "),
+        "{error}"
+    );
 }
 
 #[test]
@@ -154,7 +162,9 @@ fn the_data_root_is_that_of_the_daemon() {
     fs::write(&docker.daemon_json, r#"{"data-root": "/srv/docker", "debug": true}"#).unwrap();
     assert_eq!(docker.data_root().unwrap(), Path::new("/srv/docker"));
     fs::write(&docker.daemon_json, "{").unwrap();
-    assert_eq!(docker.data_root().unwrap_err().class(), Class::Input);
+    let error = docker.data_root().unwrap_err();
+    assert_eq!(error.class(), Class::Input, "{error}");
+    assert!(error.to_string().ends_with(" is not what Docker writes"), "{error}");
 }
 
 #[test]
@@ -169,5 +179,7 @@ fn the_builder_of_docker_engine_is_not_to_be_made() {
         assert!(hint.ends_with("docker buildx create --driver docker-container --bootstrap"));
     }
     // Any other name may be that of a future builder.
-    assert!(matches!(machine.builder("desktop"), Err(BuilderError::NoVolume { .. })));
+    let error = machine.builder("desktop").unwrap_err();
+    assert!(matches!(error, BuilderError::NoVolume { .. }), "{error}");
+    assert!(error.to_string().starts_with("the builder desktop has no state in "), "{error}");
 }

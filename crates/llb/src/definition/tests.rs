@@ -55,16 +55,25 @@ fn an_op_whose_input_is_not_there_is_refused() {
     let orphan = merge(&[Digest::of("elsewhere")]);
     let error = Definition::from_protobuf(&definition(&[&orphan])).unwrap_err();
     assert!(matches!(error, DefinitionError::MissingInput { index: 0 }), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "op 0 builds on one that is not there, so it is not a whole definition"
+    );
 }
 
 #[test]
 fn what_is_no_definition_is_refused() {
-    assert!(matches!(Definition::from_protobuf(b""), Err(DefinitionError::Empty)));
-    assert!(matches!(Definition::from_protobuf(&field(3, b"")), Err(DefinitionError::Empty)));
+    let error = Definition::from_protobuf(b"").unwrap_err();
+    assert!(matches!(error, DefinitionError::Empty), "{error}");
+    assert_eq!(error.to_string(), "it has no ops");
+    let error = Definition::from_protobuf(&field(3, b"")).unwrap_err();
+    assert!(matches!(error, DefinitionError::Empty), "{error}");
+    assert_eq!(error.to_string(), "it has no ops");
     let cut = &definition(&[&field(3, b"")])[..3];
     for bytes in [cut, b"text\n", &[0xff; 20], &definition(&[b"\x0a\x7f"])] {
         let error = Definition::from_protobuf(bytes).unwrap_err();
         assert!(matches!(error, DefinitionError::Protobuf(_)), "{error}");
+        assert_eq!(error.to_string(), "it is not LLB in protobuf");
     }
 }
 
@@ -73,6 +82,7 @@ fn groups_nested_without_end_are_refused() {
     let groups = [15 << 3 | 3].repeat(1_000_000);
     let error = Definition::from_protobuf(&groups).unwrap_err();
     assert!(matches!(error, DefinitionError::Protobuf(_)), "{error}");
+    assert_eq!(error.to_string(), "it is not LLB in protobuf");
 }
 
 #[test]
@@ -87,6 +97,10 @@ fn more_parts_than_any_build_has_are_refused_before_they_take_memory() {
     for bytes in [long(1, mounts), long(1, actions), [empty(1), long(1, vec![])].concat()] {
         let error = Definition::from_protobuf(&bytes).unwrap_err();
         assert!(matches!(error, DefinitionError::TooLarge), "{error}");
+        assert_eq!(
+            error.to_string(),
+            format!("it has more than {MAX_PARTS} ops, mounts and file actions")
+        );
     }
     assert_eq!(Definition::from_protobuf(&empty(1)).unwrap().ops.len(), MAX_PARTS);
 }
@@ -97,10 +111,13 @@ fn a_dump_is_an_object_per_op_whatever_lies_between() {
     for dump in [format!("{op}\n{op}\n"), format!("{op}{op}"), format!("  {op}\r\n\n{op}")] {
         assert_eq!(Definition::from_dump(dump.as_bytes()).unwrap().ops.len(), 2);
     }
-    assert!(matches!(Definition::from_dump(b" \n"), Err(DefinitionError::Empty)));
+    let error = Definition::from_dump(b" \n").unwrap_err();
+    assert!(matches!(error, DefinitionError::Empty), "{error}");
+    assert_eq!(error.to_string(), "it has no ops");
     for bad in ["{", "null", "[]", r#"{"Op":1}"#, r#"{"Digest":"x"}"#] {
         let error = Definition::from_dump(format!("{op}\n{bad}").as_bytes()).unwrap_err();
         assert!(matches!(error, DefinitionError::Dump { index: 1, .. }), "{bad}: {error}");
+        assert_eq!(error.to_string(), "op 1 of the dump is malformed");
     }
 }
 
@@ -138,6 +155,8 @@ fn an_answer_that_lacks_an_op_or_has_a_circle_is_refused() {
         let error = Definition::from_convertllb(answer(&ops).as_bytes()).unwrap_err();
         let DefinitionError::NoOrder { input } = &error else { panic!("{error:?}") };
         assert!(["a", "b"].contains(&input.as_str()), "{error}");
+        let message = "which is not there or builds on that op itself";
+        assert_eq!(error.to_string(), format!("an op builds on {input}, {message}"));
     }
     // An op waits only once for two equal inputs.
     let both = serde_json::json!({"inputs": [{"digest": "b"}, {"digest": "b", "index": "1"}]});
@@ -168,6 +187,10 @@ fn an_answer_is_in_the_json_of_protobuf() {
     ] {
         let error = exec(wrong.clone()).unwrap_err();
         assert!(matches!(error, DefinitionError::Answer(_)), "{wrong}: {error}");
+        assert_eq!(
+            error.to_string(),
+            "it is not a definition in JSON, as a Dockerfile frontend answers"
+        );
     }
     for (json, is_empty) in [("", true), ("{}", false), (&*answer(&serde_json::json!({})), true)] {
         let error = Definition::from_convertllb(json.as_bytes()).unwrap_err();

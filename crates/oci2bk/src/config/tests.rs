@@ -102,6 +102,7 @@ fn absent_and_null_lists_are_empty() {
 fn an_absent_parent_is_layer_0_so_layer_0_without_one_is_a_loop() {
     let error = parse(&json!({"layers": [{"blob": blob("a")}]})).unwrap_err();
     assert!(matches!(error, ConfigError::ParentLoop { layer: NodeIndex(0) }), "{error}");
+    assert_eq!(error.to_string(), "layer 0 of the cache config is its own ancestor");
 }
 
 #[test]
@@ -110,6 +111,7 @@ fn parent_loops_are_refused() {
     let layers = [layer(-1), layer(3), layer(1), layer(2), layer(0)];
     let error = parse(&json!({"layers": layers})).unwrap_err();
     assert!(matches!(error, ConfigError::ParentLoop { layer: NodeIndex(1..=3) }), "{error}");
+    assert_eq!(error.to_string(), "layer 1 of the cache config is its own ancestor");
 }
 
 #[test]
@@ -118,6 +120,10 @@ fn indexes_out_of_range_are_refused() {
         let error = parse(&json!({"layers": [{"blob": blob("a"), "parent": wrong}]})).unwrap_err();
         assert!(
             matches!(error, ConfigError::NoParent { layer: NodeIndex(0), parent } if parent == wrong),
+            "{error}"
+        );
+        assert!(
+            error.to_string().starts_with("layer 0 of the cache config has the parent "),
             "{error}"
         );
     }
@@ -130,6 +136,7 @@ fn indexes_out_of_range_are_refused() {
                 matches!(error, ConfigError::NoLayer { record: RecordIndex(0), layer, .. } if layer == wrong),
                 "{error}"
             );
+            assert!(error.to_string().contains(") has a result with layer "), "{error}");
         }
         let members = json!({"inputs": [[{"link": wrong}]]});
         let error = with_records(json!([record(members)])).unwrap_err();
@@ -137,6 +144,7 @@ fn indexes_out_of_range_are_refused() {
             matches!(error, ConfigError::NoRecord { record: RecordIndex(0), link, .. } if link == wrong),
             "{error}"
         );
+        assert!(error.to_string().contains(") links to record "), "{error}");
     }
 }
 
@@ -153,6 +161,7 @@ fn record_loops_are_refused() {
     ] {
         let error = with_records(records).unwrap_err();
         assert!(matches!(error, ConfigError::RecordLoop { .. }), "{error}");
+        assert!(error.to_string().ends_with(") is an input of itself"), "{error}");
     }
     // Two paths to the same record are not a loop.
     with_records(json!([to(&[]), to(&[0, 0]), to(&[0, 1]), to(&[1, 2])])).unwrap();
@@ -166,8 +175,10 @@ fn an_input_or_a_result_of_nothing_is_refused() {
         matches!(error, ConfigError::EmptyInput { record: RecordIndex(1), input: 1, .. }),
         "{error}"
     );
+    assert!(error.to_string().ends_with(") has nothing to match its input 1"), "{error}");
     let error = with_records(json!([record(json!({"chains": [{"layers": []}]}))])).unwrap_err();
     assert!(matches!(error, ConfigError::EmptyChain { record: RecordIndex(0), .. }), "{error}");
+    assert!(error.to_string().ends_with(") has a result without layers"), "{error}");
 }
 
 #[test]
@@ -194,6 +205,7 @@ fn malformed_configs_are_refused() {
     ] {
         let error = CacheConfig::parse(text.as_bytes(), &BTreeMap::new()).unwrap_err();
         assert!(matches!(error, ConfigError::Json(_)), "{text}: {error}");
+        assert_eq!(error.to_string(), "the JSON of the cache config is malformed");
     }
 }
 

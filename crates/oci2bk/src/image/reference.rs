@@ -68,7 +68,14 @@ mod tests {
         }
         let inner: ImageRef = "reg.example/x=type=local,src=dir,tag=t".parse().unwrap();
         assert_eq!(inner.source, "oci:dir:t".parse().unwrap());
-        assert!("=dir".parse::<ImageRef>().is_err());
-        assert!("debian=".parse::<ImageRef>().is_err());
+        let error = "=dir".parse::<ImageRef>().unwrap_err();
+        assert!(matches!(error, ParseImageError::Repository(_)), "{error:?}");
+        assert!(error.to_string().starts_with("\"\" is not the name of an image"), "{error}");
+        let error = "debian=".parse::<ImageRef>().unwrap_err();
+        assert!(
+            matches!(error, ParseImageError::Source(ParseSourceError::NoPath { .. })),
+            "{error:?}"
+        );
+        assert_eq!(error.to_string(), "\"\" names no directory or archive");
     }
 }

@@ -108,8 +108,13 @@ mod tests {
             assert_eq!((repository.host_name(), &*repository.path), (host, path), "{text}");
         }
         for text in ["", "Debian", "a//b", "a/../b", "reg.example/", "a,b", "a b", "h.x/a\n"] {
-            assert!(text.parse::<Repository>().is_err(), "{text:?}");
+            let error = text.parse::<Repository>().unwrap_err();
+            assert_eq!(error, ParseRepositoryError { text: text.to_owned() });
+            let form = "is not the name of an image, such as debian or registry.example/team/base";
+            assert_eq!(error.to_string(), format!("{text:?} {form}"));
         }
-        assert!("a".repeat(300).parse::<Repository>().is_err());
+        // The error has as much of it as a name can have.
+        let error = "a".repeat(300).parse::<Repository>().unwrap_err();
+        assert_eq!(error, ParseRepositoryError { text: "a".repeat(MAX_LENGTH) });
     }
 }

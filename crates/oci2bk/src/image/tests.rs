@@ -86,7 +86,12 @@ fn images_without_a_name_need_one() {
         "org.opencontainers.image.ref.name",
         "latest",
     )]);
-    assert!(matches!(read(&layout, ""), Err(ImageError::Unnamed { .. })));
+    let error = read(&layout, "").unwrap_err();
+    assert!(matches!(error, ImageError::Unnamed { .. }), "{error}");
+    assert!(
+        error.to_string().contains(" tells the name of the image; give it as NAME="),
+        "{error}"
+    );
     assert!(BaseImage::in_layout(&Arc::new(layout.open())).unwrap().is_empty());
     let image = read(&layout, "reg.example:5000/base=").unwrap().remove(0);
     assert_eq!(image.repositories.first().unwrap().host_name(), "reg.example");
@@ -102,23 +107,39 @@ fn images_without_a_name_need_one() {
 #[test]
 fn what_is_no_image_or_not_there_is_none() {
     let layout = TestLayout::new();
-    assert!(matches!(read(&layout, "base="), Err(ImageError::None { .. })));
+    let error = read(&layout, "base=").unwrap_err();
+    assert!(matches!(error, ImageError::None { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(" has no image whose manifest and config are there"),
+        "{error}"
+    );
     let config = json!({"mediaType": CONFIGS[0], "digest": Digest::of("gone"), "size": 4});
     layout.index(&[layout.json(MANIFEST, &json!({"config": config, "layers": []}))]);
-    assert!(matches!(read(&layout, "base="), Err(ImageError::None { .. })));
+    let error = read(&layout, "base=").unwrap_err();
+    assert!(matches!(error, ImageError::None { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(" has no image whose manifest and config are there"),
+        "{error}"
+    );
 }
 
 #[test]
 fn malformed_and_damaged_documents_are_refused() {
     let layout = TestLayout::new();
     layout.index(&[layout.json(MANIFEST, &json!({"manifests": 1}))]);
-    assert!(matches!(read(&layout, "base="), Err(ImageError::Document { .. })));
+    let error = read(&layout, "base=").unwrap_err();
+    assert!(matches!(error, ImageError::Document { .. }), "{error}");
+    assert!(error.to_string().starts_with("the manifest "), "{error}");
     layout.index(&[manifest(&layout, &json!({"rootfs": {"diff_ids": ["../../x"]}}))]);
-    assert!(matches!(read(&layout, "base="), Err(ImageError::Config { .. })));
+    let error = read(&layout, "base=").unwrap_err();
+    assert!(matches!(error, ImageError::Config { .. }), "{error}");
+    assert!(error.to_string().starts_with("the image config "), "{error}");
     let corrupt = manifest(&layout, &config(""));
     std::fs::write(layout.blob_path(digest_of(&corrupt)), "{}").unwrap();
     layout.index(&[corrupt]);
-    assert!(matches!(read(&layout, "base="), Err(ImageError::Blob { .. })));
+    let error = read(&layout, "base=").unwrap_err();
+    assert!(matches!(error, ImageError::Blob { .. }), "{error}");
+    assert!(error.to_string().starts_with("cannot read the images in "), "{error}");
 }
 
 #[test]
@@ -131,5 +152,10 @@ fn indexes_in_circles_or_too_deep_end() {
     layout.index(&[nested.clone()]);
     assert_eq!(read(&layout, "base=").unwrap()[0].platforms.len(), 1);
     layout.index(&[layout.json(INDEX, &json!({"manifests": [nested]}))]);
-    assert!(matches!(read(&layout, "base="), Err(ImageError::None { .. })));
+    let error = read(&layout, "base=").unwrap_err();
+    assert!(matches!(error, ImageError::None { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(" has no image whose manifest and config are there"),
+        "{error}"
+    );
 }

@@ -92,12 +92,36 @@ fn what_a_word_names_shows_from_what_is_there() {
     for name in ["layout", "archive.tar"] {
         assert!(matches!(named(name).unwrap(), Place::Source(_)), "{name}");
     }
-    assert!(matches!(named("empty"), Err(PlaceError::Neither { .. })));
-    assert!(matches!(named("both"), Err(PlaceError::Both { .. })));
-    assert!(matches!(named("nothing"), Err(PlaceError::Read { .. })));
+    let error = named("empty").unwrap_err();
+    assert!(matches!(error, PlaceError::Neither { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(
+            " is neither a cache export (no index.json in it, no manifests/ and blobs/) \
+             nor the root of a buildkitd (no cache.db, no directory of a worker)"
+        ),
+        "{error}"
+    );
+    let error = named("both").unwrap_err();
+    assert!(matches!(error, PlaceError::Both { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(
+            " has what a root has and what a layout has; name the layout as oci:DIR, or \
+             move one away"
+        ),
+        "{error}"
+    );
+    let error = named("nothing").unwrap_err();
+    assert!(matches!(error, PlaceError::Read { .. }), "{error}");
+    assert!(error.to_string().starts_with("cannot look at "), "{error}");
     let prefixed = format!("oci:{}", temp.path().join("both").display());
     assert!(matches!(find(OsStr::new(&prefixed)), Ok(Place::Source(_))));
-    assert!(matches!(find(OsStr::new("type=s3,src=x")), Err(PlaceError::Source(_))));
+    let error = find(OsStr::new("type=s3,src=x")).unwrap_err();
+    assert!(matches!(error, PlaceError::Source(_)), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "it is in S3; give s3dir:cache when you have fetched it with: aws s3 sync \
+         s3://\"$AWS_BUCKET\"/ cache"
+    );
 }
 
 /// Returns the databases of a real daemon, and its build history, without the files.
@@ -239,4 +263,11 @@ fn a_history_that_cannot_be_read_is_told_and_the_rest_is_seen() {
     fs::write(temp.path().join("cache.db"), "nonsense").unwrap();
     let error = Root::read(temp.path(), &[], &Limits::default()).unwrap_err();
     assert!(matches!(error, InspectError::Damaged { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(
+            ": the file is not a usable BoltDB file: of meta page 0, the file ends \
+             before it; of meta page 1, the file ends before it"
+        ),
+        "{error}"
+    );
 }

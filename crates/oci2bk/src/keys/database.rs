@@ -86,6 +86,11 @@ mod tests {
         flock(&daemon, FlockOperation::NonBlockingLockExclusive).unwrap();
         let refused = open(File::open(&path).unwrap()).unwrap_err();
         assert!(matches!(refused, DatabaseError::InUse), "{refused}");
+        assert_eq!(
+            refused.to_string(),
+            "it is in use by a running daemon; stop the daemon, or copy the file while \
+             it is stopped"
+        );
         drop(daemon);
         // Two readers do not conflict.
         let first = open(File::open(&path).unwrap()).unwrap();

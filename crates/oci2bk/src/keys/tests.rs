@@ -71,14 +71,19 @@ fn provenance_without_ops_says_how_to_get_them() {
     let min =
         json!({"buildDefinition": {"internalParameters": {"builderPlatform": "linux/amd64"}}});
     let error = read(min.to_string()).unwrap_err();
-    assert!(matches!(error, SourceError::Provenance { source: ProvenanceError::NoOps, .. }));
+    assert!(
+        matches!(error, SourceError::Provenance { source: ProvenanceError::NoOps, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().starts_with("the provenance "), "{error}");
     assert!(error.source().unwrap().to_string().contains("mode=max"));
     let sbom = json!({"predicateType": "https://spdx.dev/Document", "predicate": {"SPDXID": "x"}});
     let error = read(sbom.to_string()).unwrap_err();
-    assert!(matches!(
-        error,
-        SourceError::Provenance { source: ProvenanceError::NotProvenance, .. }
-    ));
+    assert!(
+        matches!(error, SourceError::Provenance { source: ProvenanceError::NotProvenance, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().starts_with("the provenance "), "{error}");
 }
 
 #[test]
@@ -90,40 +95,72 @@ fn a_metadata_file_without_provenance_says_how_to_get_it() {
     ] {
         let error = read(metadata.to_string()).unwrap_err();
         assert!(matches!(error, SourceError::MetadataFile { .. }), "{metadata}: {error:?}");
+        assert!(error.to_string().ends_with(" gives no keys"), "{error}");
         assert!(error.source().unwrap().to_string().contains("BUILDX_METADATA_PROVENANCE"));
     }
 }
 
 #[test]
 fn what_is_no_key_source_is_refused() {
-    assert!(matches!(read(b""), Err(SourceError::Empty { .. })));
-    let contents: [&[u8]; 5] =
-        [b"no json", b"[]", b"{}", br#"{"layers":[],"records":[]}"#, &[0xff; 64]];
+    let error = read(b"").unwrap_err();
+    assert!(matches!(error, SourceError::Empty { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with(" is empty; look at what the command said that should have written it"),
+        "{error}"
+    );
+    let contents: [&[u8]; 7] = [
+        b"no json",
+        b"[]",
+        b"{}",
+        br#"{"layers":[],"records":[]}"#,
+        br#"{"def":{}}"#,
+        br#"{"metadata":{}}"#,
+        &[0xff; 64],
+    ];
     for content in contents {
         let error = read(content).unwrap_err();
         assert!(matches!(error, SourceError::Unrecognised { .. }), "{error:?}");
+        assert!(error.to_string().contains(" is not a known key source; "), "{error}");
     }
     let missing = read_source(Path::new("/nonexistent/provenance.json"), &Limits::default());
-    assert!(matches!(missing, Err(SourceError::Read { .. })));
-    assert!(matches!(
-        read_source(Path::new("/dev/null"), &Limits::default()),
-        Err(SourceError::NotAFile { .. })
-    ));
+    let error = missing.unwrap_err();
+    assert!(matches!(error, SourceError::Read { .. }), "{error}");
+    assert_eq!(error.to_string(), "cannot read the key source /nonexistent/provenance.json");
+    let error = read_source(Path::new("/dev/null"), &Limits::default()).unwrap_err();
+    assert!(matches!(error, SourceError::NotAFile { .. }), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "the key source /dev/null is neither a file, a directory nor a pipe of a shell"
+    );
 }
 
 #[test]
 fn json_nested_without_end_is_refused() {
     let deep = format!(r#"{{"predicate":{{"buildConfig":{}"#, r#"{"a":"#.repeat(1_000_000));
-    assert!(matches!(read(deep), Err(SourceError::Unrecognised { .. })));
+    let error = read(deep).unwrap_err();
+    assert!(matches!(error, SourceError::Unrecognised { .. }), "{error}");
+    assert!(
+        error.to_string().contains(" is not a known key source; give SLSA provenance (mode=max)"),
+        "{error}"
+    );
     let arrays = format!(r#"{{"predicate":{}"#, "[".repeat(1_000_000));
-    assert!(matches!(read(arrays), Err(SourceError::Unrecognised { .. })));
+    let error = read(arrays).unwrap_err();
+    assert!(matches!(error, SourceError::Unrecognised { .. }), "{error}");
+    assert!(
+        error.to_string().contains(" is not a known key source; give SLSA provenance (mode=max)"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_document_over_the_limit_is_refused() {
     let (_dir, path) = file_with("");
     fs::File::options().write(true).open(&path).unwrap().set_len(MAX_DOCUMENT_BYTES + 1).unwrap();
-    assert!(matches!(read_source(&path, &Limits::default()), Err(SourceError::TooLarge { .. })));
+    let error = read_source(&path, &Limits::default()).unwrap_err();
+    assert!(matches!(error, SourceError::TooLarge { .. }), "{error}");
+    assert!(error.to_string().contains(" has more than 67108864 bytes"), "{error}");
 }
 
 #[test]
@@ -132,8 +169,10 @@ fn a_damaged_or_foreign_database_is_refused() {
         fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/provenance/cache.db")).unwrap();
     let cut = read(&real[..real.len() / 2]).unwrap_err();
     assert!(matches!(cut, SourceError::Database { .. }), "{cut:?}");
+    assert!(cut.to_string().ends_with(" gives no keys"), "{cut}");
     let head = read(&real[..64]).unwrap_err();
     assert!(matches!(head, SourceError::Database { .. }), "{head:?}");
+    assert!(head.to_string().ends_with(" gives no keys"), "{head}");
     let mut foreign = real.clone();
     for at in 0..foreign.len() - 6 {
         if &foreign[at..at + 6] == b"_links" {
@@ -141,8 +180,12 @@ fn a_damaged_or_foreign_database_is_refused() {
         }
     }
     let error = read(&foreign).unwrap_err();
-    assert!(matches!(&error, SourceError::Database { source, .. }
-        if matches!(**source, DatabaseError::Unknown)));
+    assert!(
+        matches!(&error, SourceError::Database { source, .. }
+        if matches!(**source, DatabaseError::Unknown)),
+        "{error}"
+    );
+    assert!(error.to_string().ends_with(" gives no keys"), "{error}");
 }
 
 /// An OCI layout with the image index `manifests` at the top.
@@ -217,7 +260,12 @@ fn a_layout_without_provenance_that_helps_is_refused_as_a_source_but_not_in_pass
     let layout = LayoutDir::new();
     layout.finish(&[layout.index(&[layout.attestation(&statement(&min))])]);
     let refused = read_source(layout.path(), &Limits::default());
-    assert!(matches!(refused, Err(SourceError::NoAttestations { .. })));
+    let error = refused.unwrap_err();
+    assert!(matches!(error, SourceError::NoAttestations { .. }), "{error}");
+    assert!(
+        error.to_string().contains(" and nothing in it has provenance that lists the build's ops"),
+        "{error}"
+    );
     let opened = crate::layout::Layout::open(layout.path(), &Limits::default()).unwrap();
     assert!(read_layout(&opened).unwrap().is_empty());
 }
@@ -240,19 +288,23 @@ fn a_damaged_attestation_is_refused() {
     let blob = layout.path().join("blobs/sha256").join(Digest::of(original.to_string()).hex());
     let forged = original.to_string().replace("amd64", "amd46");
     fs::write(blob, forged).unwrap();
-    assert!(matches!(
-        read_source(layout.path(), &Limits::default()),
-        Err(SourceError::Attestations { .. })
-    ));
+    let error = read_source(layout.path(), &Limits::default()).unwrap_err();
+    assert!(matches!(error, SourceError::Attestations { .. }), "{error}");
+    assert!(error.to_string().starts_with("cannot read the attestations in "), "{error}");
 }
 
 #[test]
 fn a_directory_that_is_no_layout_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(matches!(
-        read_source(dir.path(), &Limits::default()),
-        Err(SourceError::NoKnownDirectory { .. })
-    ));
+    let error = read_source(dir.path(), &Limits::default()).unwrap_err();
+    assert!(matches!(error, SourceError::NoKnownDirectory { .. }), "{error}");
+    assert!(
+        error.to_string().contains(
+            " is a directory, but neither an OCI layout nor the root of a builder, and \
+             it has no provenance.json"
+        ),
+        "{error}"
+    );
 }
 
 fn candidate(op_digest: &str, outputs: u32, name: &str) -> Candidate {
@@ -309,7 +361,12 @@ fn the_outputs_of_all_sources_together_are_limited() {
     assert_eq!((keyring.len(), keyring.sources().len()), (1, 1));
     keyring.add(source(vec![candidate("b", 3, "B")]), &limits).unwrap();
     assert_eq!(keyring.len(), 2);
-    assert!(keyring.add(source(vec![candidate("a", u32::MAX, "A")]), &limits).is_err());
+    let error = keyring.add(source(vec![candidate("a", u32::MAX, "A")]), &limits).unwrap_err();
+    assert_eq!((error.outputs, error.limit), (10 + u64::from(u32::MAX), 10));
+    assert!(
+        error.to_string().contains(" have 4294967305 outputs of ops to try, more than 10"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -330,6 +387,7 @@ fn an_op_without_a_platform_is_tried_on_every_one_that_buildkit_is_released_for(
 fn a_malformed_dump_is_called_one() {
     let error = read(r#"{"Op":{"Op":{}},"Digest":"x"}{"Op":"#).unwrap_err();
     assert!(matches!(error, SourceError::Dump { .. }), "{error:?}");
+    assert!(error.to_string().ends_with(" gives no keys"), "{error}");
 }
 
 #[test]
@@ -342,8 +400,10 @@ fn an_archive_of_something_else_is_refused() {
         if matches!(**source, BundleError::NoIndex)),
         "{error:?}"
     );
+    assert!(error.to_string().ends_with(" gives no keys"), "{error}");
     let error = read([0x1F, 0x8B, 8, 0]).unwrap_err();
     assert!(matches!(error, SourceError::Decompress { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("cannot decompress the key source "), "{error}");
 }
 
 #[test]

@@ -70,10 +70,19 @@ fn a_missing_blob_is_named() {
     let (_test, layout) = with_blob(|_| ());
     let abc = descriptor(b"abc");
     let error = layout.open_blob(&abc).unwrap_err();
-    assert!(matches!(error, BlobError::Missing { digest } if digest == abc.digest));
+    assert!(matches!(error, BlobError::Missing { digest } if digest == abc.digest), "{error}");
+    assert!(
+        error.to_string().ends_with(" is not in the layout; copy or export the cache again"),
+        "{error}"
+    );
     let without_blobs = TestLayout::new();
     fs::remove_dir_all(without_blobs.path().join("blobs")).unwrap();
-    assert!(matches!(without_blobs.open().open_blob(&abc), Err(BlobError::Missing { .. })));
+    let error = without_blobs.open().open_blob(&abc).unwrap_err();
+    assert!(matches!(error, BlobError::Missing { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(" is not in the layout; copy or export the cache again"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -155,8 +164,14 @@ fn a_lie_about_the_size_is_found_in_both_directions() {
             layout.read_blob(&lie, bound(u64::MAX)).unwrap_err(),
             layout.verify_blob(&lie).unwrap_err(),
         ] {
-            let BlobError::Size { expected, actual: 3, .. } = error else { panic!("{error}") };
-            assert_eq!(expected, size);
+            assert!(
+                matches!(error, BlobError::Size { expected, actual: 3, .. } if expected == size),
+                "{error}"
+            );
+            assert!(
+                error.to_string().contains(" has 3 bytes, but its descriptor says "),
+                "{error}"
+            );
         }
     }
 }
@@ -172,6 +187,7 @@ fn a_digest_mismatch_is_found() {
             matches!(error, BlobError::Digest { actual, .. } if actual == Digest::of("abd")),
             "{error}"
         );
+        assert!(error.to_string().contains(" is damaged: its content has the digest "), "{error}");
     }
 }
 
@@ -180,10 +196,17 @@ fn a_sparse_blob_of_a_terabyte_is_not_read_into_memory() {
     const SIZE: u64 = 1 << 40;
     let (_test, layout) = with_blob(|path| File::create(path).unwrap().set_len(SIZE).unwrap());
     let error = layout.read_blob(&sized(Digest::of("abc"), SIZE), bound(100)).unwrap_err();
-    assert!(matches!(
-        error,
-        BlobError::TooLarge { size: SIZE, limit: Bound { value: 100, .. }, .. }
-    ));
+    assert!(
+        matches!(error, BlobError::TooLarge { size: SIZE, limit: Bound { value: 100, .. }, .. }),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains(
+            " has 1099511627776 bytes, but 100 is all that a document of its kind may \
+             have"
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -193,11 +216,24 @@ fn the_layout_file_may_be_absent_but_not_wrong() {
     test.open();
     test.write("oci-layout", r#"{"imageLayoutVersion":"2.0.0"}"#);
     let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
-    assert!(matches!(error, LayoutError::UnknownVersion { version, .. } if version == "2.0.0"));
+    assert!(
+        matches!(&error, LayoutError::UnknownVersion { version, .. } if version == "2.0.0"),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .ends_with(" states version \"2.0.0\" of the OCI layout; only 1.0.0 is known"),
+        "{error}"
+    );
     for wrong in ["", "{}", "[1]", r#"{"imageLayoutVersion":1}"#] {
         test.write("oci-layout", wrong);
         let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
         assert!(matches!(error, LayoutError::Version { .. }), "{wrong}: {error}");
+        assert!(
+            error.to_string().ends_with(" does not state the version of an OCI layout"),
+            "{error}"
+        );
     }
 }
 
@@ -206,12 +242,22 @@ fn a_directory_that_is_no_layout_is_named() {
     let test = TestLayout::new();
     let nowhere = test.path().join("nowhere");
     let error = Layout::open(&nowhere, &Limits::default()).unwrap_err();
-    assert!(matches!(error, LayoutError::NotFound { path } if path == nowhere));
+    assert!(matches!(&error, LayoutError::NotFound { path } if *path == nowhere), "{error}");
+    assert!(error.to_string().ends_with(" is not there"), "{error}");
     let file = test.path().join("index.json");
-    assert!(matches!(Layout::open(&file, &Limits::default()), Err(LayoutError::Archive { .. })));
+    let error = Layout::open(&file, &Limits::default()).unwrap_err();
+    assert!(matches!(error, LayoutError::Archive { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(" is not a usable tar archive of an OCI layout"),
+        "{error}"
+    );
     fs::remove_file(file).unwrap();
     let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");
+    assert!(
+        error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -230,10 +276,15 @@ fn an_index_that_is_not_a_regular_file_is_refused() {
     symlink("real", &index).unwrap();
     let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::NotAFile { kind: FileKind::Symlink, .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(" is a symbolic link, and only regular files are read"),
+        "{error}"
+    );
     fs::remove_file(&index).unwrap();
     mknodat(CWD, &index, FileType::Fifo, Mode::RUSR, 0).unwrap();
     let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::NotAFile { kind: FileKind::Fifo, .. }), "{error}");
+    assert!(error.to_string().ends_with(" is a FIFO, and only regular files are read"), "{error}");
 }
 
 #[test]
@@ -243,6 +294,7 @@ fn an_oversized_index_is_not_read() {
     file.set_len(1 << 40).unwrap();
     let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::TooLarge { .. }), "{error}");
+    assert!(error.to_string().contains(" has more than 16777216 bytes"), "{error}");
 }
 
 #[test]
@@ -267,6 +319,7 @@ fn malformed_indexes_are_refused() {
         test.write("index.json", &content);
         let error = Layout::open(test.path(), &Limits::default()).unwrap_err();
         assert!(matches!(error, LayoutError::Index { .. }), "{name}: {error}");
+        assert!(error.to_string().ends_with(" is not an index of manifests"), "{error}");
     }
 }
 

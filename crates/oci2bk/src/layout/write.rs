@@ -315,8 +315,15 @@ mod tests {
 
     #[test]
     fn what_is_no_index_is_refused() {
-        for text in ["", "{}", "[]", r#"{"manifests":{}}"#, r#"{"manifests":[],"manifests":[]}"#] {
-            assert!(edited_index(text.as_bytes(), |_| false, &[]).is_err(), "{text}");
+        for (text, message) in [
+            ("", "EOF while parsing a value"),
+            ("{}", "missing field `manifests`"),
+            ("[]", "invalid length 0"),
+            (r#"{"manifests":{}}"#, "invalid type: map, expected a sequence"),
+            (r#"{"manifests":[],"manifests":[]}"#, "duplicate field `manifests`"),
+        ] {
+            let error = edited_index(text.as_bytes(), |_| false, &[]).unwrap_err();
+            assert!(error.to_string().starts_with(message), "{text}: {error}");
         }
     }
 
@@ -327,7 +334,14 @@ mod tests {
         fs::set_permissions(&index, fs::Permissions::from_mode(0o640)).unwrap();
         let opened = layout.open();
         let mut writer = opened.writer().unwrap();
-        assert!(matches!(opened.writer(), Err(WriteError::InUse { .. })));
+        let error = opened.writer().unwrap_err();
+        assert!(matches!(error, WriteError::InUse { .. }), "{error}");
+        assert!(
+            error
+                .to_string()
+                .ends_with(" is being written to by another program; try again when it is done"),
+            "{error}"
+        );
         let digest = writer.put_blob(b"blob").unwrap();
         writer.put_index(br#"{"manifests":[]}"#.to_vec()).unwrap();
         drop(writer);
@@ -409,13 +423,17 @@ mod tests {
         assert!(fs::symlink_metadata(layout.blob_path(digest)).unwrap().is_file());
 
         symlink(&victim, layout.path().join(LOCK)).unwrap();
-        assert!(matches!(layout.open().writer(), Err(WriteError::Dir { .. })));
+        let error = layout.open().writer().unwrap_err();
+        assert!(matches!(error, WriteError::Dir { .. }), "{error}");
+        assert!(error.to_string().starts_with("cannot change "), "{error}");
         fs::remove_file(layout.path().join(LOCK)).unwrap();
 
         let blobs = layout.path().join("blobs/sha256");
         fs::rename(&blobs, outside.path().join("sha256")).unwrap();
         symlink(outside.path().join("sha256"), blobs).unwrap();
-        assert!(matches!(layout.open().writer(), Err(WriteError::Dir { .. })));
+        let error = layout.open().writer().unwrap_err();
+        assert!(matches!(error, WriteError::Dir { .. }), "{error}");
+        assert!(error.to_string().starts_with("cannot change "), "{error}");
         assert_eq!(fs::read(victim).unwrap(), b"untouched");
     }
 }

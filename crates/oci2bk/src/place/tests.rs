@@ -1,3 +1,4 @@
+mod anew;
 mod blobless;
 mod packed;
 
@@ -366,26 +367,6 @@ fn below_what_is_there_nothing_is_needed() {
 }
 
 #[test]
-fn a_record_that_will_not_last_is_not_used() {
-    let plan = plan();
-    let cases: [fn(&mut bkstate::records::Record); 3] = [
-        |record| record.deleted = Some(true),
-        |record| record.committed = None,
-        |record| record.equal_mutable = Some(RecordId::derive("mutable")),
-    ];
-    for change in cases {
-        let (mut existing, _) = merged(&nothing(), &plan, true);
-        change(record_of(&mut existing, &plan, 1));
-        let (after, places) = merged(&existing, &plan, true);
-        let LayerPlace::New(new) = &places.layers[LayerIndex(1)] else { panic!("{places:?}") };
-        assert_ne!(*new, plan.layers[1].record);
-        assert!(after.state.records.by_id.contains_key(new));
-        let (again, _) = merged(&after, &plan, true);
-        assert_eq!(again.state, after.state);
-    }
-}
-
-#[test]
 fn a_snapshot_that_is_not_committed_or_has_no_directory_is_made_anew_under_another_key() {
     let plan = plan();
     for has_directory in [false, true] {
@@ -499,4 +480,9 @@ fn shares_tell_what_is_there_and_what_is_new() {
     assert_eq!((shares.records.existing, shares.records.added), (0, 3));
     assert_eq!((shares.snapshots.existing, shares.snapshots.added), (2, 1));
     assert_eq!((shares.blobs.existing, shares.blobs.added), (0, 3));
+    let (existing, _) = merged(&nothing(), &plan, true);
+    let again = Places::new(&plan, &existing, scope(true)).shares(&plan, &existing);
+    for share in [again.records, again.snapshots, again.blobs] {
+        assert_eq!((share.existing, share.added), (3, 0));
+    }
 }

@@ -420,20 +420,35 @@ fn times_and_descriptions_come_from_the_layer_and_else_from_the_step() {
     );
     assert_eq!(plan.blobs[&blob("b")].created_at, None);
     assert_eq!(plan.newest(), time("2026-11-21T20:27:19.5Z"));
+    // A layer of unknown time has that of the first step on it.
+    let plan = planned(
+        &["a", "b", "c"].map(plain),
+        &[("a", -1), ("b", 0), ("c", 0)],
+        &json!([root("r"), dated("x", 0, 1), step_with("y", 0, 2)]),
+        &["x", "y"],
+    );
+    let times: Vec<_> = plan.layers.iter().map(|layer| layer.created_at).collect();
+    assert_eq!(times, [of_step, of_step, None]);
     assert_eq!(planned(&[], &[], &json!([root("r")]), &[]).newest(), None);
 }
 
 #[test]
 fn annotations_are_kept_except_those_that_the_daemon_derives() {
     let toc = "containerd.io/snapshot/stargz/toc.digest";
-    let plan = planned(
-        &[with_annotation(described("a"), toc, "sha256:toc")],
-        &[("a", -1)],
-        &json!([root("r"), step_with("x", 0, 0)]),
-        &["x"],
-    );
-    let kept = [(toc.to_owned(), "sha256:toc".to_owned())];
-    assert_eq!(plan.blobs[&blob("a")].annotations, BTreeMap::from(kept));
+    // And those that the label of a daemon has no room for.
+    let longest = "v".repeat(4096 - layers::LABEL_ANNOTATION.len() - toc.len());
+    for (value, is_kept) in
+        [("sha256:toc", true), (&longest, true), (&(longest.clone() + "v"), false)]
+    {
+        let plan = planned(
+            &[with_annotation(described("a"), toc, value)],
+            &[("a", -1)],
+            &json!([root("r"), step_with("x", 0, 0)]),
+            &["x"],
+        );
+        let kept = is_kept.then(|| (toc.to_owned(), value.to_owned()));
+        assert_eq!(plan.blobs[&blob("a")].annotations, BTreeMap::from_iter(kept));
+    }
 }
 
 #[test]

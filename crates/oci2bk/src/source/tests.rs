@@ -108,7 +108,15 @@ fn mistakes_are_named() {
     assert!(named("TYPE=local,src=/c,type=local").contains("\"type\" is given twice"));
     assert!(named("type=local,/c").contains("\"/c\" is not of the form key=value"));
     for text in ["type=local,\"src=/c", "type=local,src=\"/c\"", "type=local,\"src=/c\"x"] {
-        assert!(matches!(parse(text), Err(ParseSourceError::Quote { .. })), "{text}");
+        let error = parse(text).unwrap_err();
+        assert!(matches!(error, ParseSourceError::Quote { .. }), "{text}");
+        assert!(
+            error.to_string().ends_with(
+                "\" has a misplaced quote; quote a whole field and double quotes inside \
+                 it"
+            ),
+            "{error}"
+        );
     }
 }
 

@@ -318,6 +318,7 @@ mod tests {
         for length in 3..blob.len() {
             let error = read(&blob[..length], 1 << 16).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{length}");
+            assert_eq!(error.to_string(), "the gzip stream is cut off");
         }
         assert_eq!(read(&blob, 1 << 16).unwrap().0.len(), 100_000);
     }
@@ -330,6 +331,9 @@ mod tests {
             damaged[position] ^= 1;
             let error = read(&damaged, 1 << 16).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{position}");
+            let header = "invalid gzip header";
+            let trailer = "the checksum or length in the gzip stream is not that of its content";
+            assert_eq!(error.to_string(), if position < 3 { header } else { trailer });
         }
     }
 }

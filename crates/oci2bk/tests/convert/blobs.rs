@@ -117,8 +117,11 @@ fn a_hard_link_is_the_file_of_the_layout_and_is_verified() {
     let other = tempfile::tempdir().unwrap();
     let error = convert(other.path()).unwrap_err();
     assert!(matches!(error, ConvertError::Blob(BlobError::Digest { .. })), "{error:?}");
+    assert_eq!(error.to_string(), "cannot use a layer of the cache");
     // In both at once, so it cannot be repaired.
-    assert!(convert(root.path()).is_err());
+    let error = convert(root.path()).unwrap_err();
+    assert!(matches!(error, ConvertError::Blob(BlobError::Digest { .. })), "{error:?}");
+    assert_eq!(error.to_string(), "cannot use a layer of the cache");
 }
 
 #[test]
@@ -135,12 +138,24 @@ fn a_file_that_others_can_change_is_not_linked() {
     let path = cache.blob(&cache.largest_layer());
     for mode in [0o664, 0o646] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        assert!(matches!(refused(), LinkError::Writable { mode: found } if found == mode));
+        let error = refused();
+        assert!(matches!(error, LinkError::Writable { mode: found } if found == mode), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("users other than its owner may write to the file (mode "),
+            "{error}"
+        );
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     if can_extract() {
         std::os::unix::fs::chown(&path, Some(1000), None).unwrap();
-        assert!(matches!(refused(), LinkError::Owner { owner: 1000, user: 0 }));
+        let error = refused();
+        assert!(matches!(error, LinkError::Owner { owner: 1000, user: 0 }), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "the file belongs to user 1000, who could change it later; chown it to 0"
+        );
     }
 }
 
@@ -157,7 +172,9 @@ fn a_file_that_is_open_for_writing_is_not_linked() {
     // As for a process that opened it before the file became ours.
     let writer = fs::File::options().write(true).open(&path).unwrap();
     match convert(StoreBlobs::Hardlink) {
-        Err(ConvertError::Link { reason: LinkError::OpenForWriting, .. }) => {}
+        Err(error @ ConvertError::Link { reason: LinkError::OpenForWriting, .. }) => {
+            assert!(error.to_string().starts_with("cannot hard-link the layer blob "), "{error}");
+        }
         result => panic!("{result:?}"),
     }
     // A copy belongs to us.
@@ -203,4 +220,5 @@ fn without_blobs_and_without_files_there_is_nothing() {
     let converter = converter(false).blobs(StoreBlobs::None);
     let error = converted(&[ALL[0].export()], &[&ALL[0]], root.path(), &converter).unwrap_err();
     assert!(matches!(error, ConvertError::NothingToStore), "{error}");
+    assert_eq!(error.to_string(), "layers that are not unpacked need their blobs in the root");
 }

@@ -67,7 +67,9 @@ fn a_cancelled_conversion_leaves_the_root_as_it_was() {
         moments.extend(["verify starts", "verify ends"]);
         for moment in moments {
             let (result, seen) = convert_until(moment, root.path(), extract);
-            assert!(matches!(result, Err(ConvertError::Cancelled)), "{moment}: {result:?}");
+            let error = result.unwrap_err();
+            assert!(matches!(error, ConvertError::Cancelled), "{moment}: {error}");
+            assert_eq!(error.to_string(), "the conversion was cancelled; the root is as it was");
             assert!(!seen.contains(&"publish starts".to_owned()), "{moment}");
             assert!(describe(root.path()) == before, "{moment}");
         }
@@ -103,7 +105,9 @@ fn a_conversion_that_is_cancelled_before_it_begins_makes_no_root() {
     let cancel = Cancel::new();
     cancel.cancel();
     let result = converter(false).cancel(cancel).convert(&plan, &root);
-    assert!(matches!(result, Err(ConvertError::Cancelled)), "{result:?}");
+    let error = result.unwrap_err();
+    assert!(matches!(error, ConvertError::Cancelled), "{error}");
+    assert_eq!(error.to_string(), "the conversion was cancelled; the root is as it was");
     assert!(!root.exists());
 }
 
@@ -122,7 +126,9 @@ fn a_verification_can_be_cancelled_while_it_hashes_and_while_it_compares() {
             let progress = cancelling(moment, &cancel, &seen);
             let verifier = Verifier::new().trees(extract).jobs(TWO);
             let result = verifier.progress(&progress).cancel(cancel.clone()).verify(&opened);
-            assert!(matches!(result, Err(VerifyError::Cancelled)), "{moment}: {result:?}");
+            let error = result.unwrap_err();
+            assert!(matches!(error, VerifyError::Cancelled), "{moment}: {error}");
+            assert_eq!(error.to_string(), "the verification was cancelled");
         }
     }
 }

@@ -64,6 +64,13 @@ fn a_chain_that_a_step_needs_is_refused_beyond_what_can_be_mounted() {
     let before = state_of(root.path());
     let error = converter(true).convert(&plan, root.path()).unwrap_err();
     assert!(matches!(error, ConvertError::ChainTooLong { .. }), "{error}");
+    assert!(
+        error.to_string().contains(
+            " lies on 500 others, and a step needs its files; overlayfs mounts no more \
+             at a time, so no daemon could use it"
+        ),
+        "{error}"
+    );
     assert_eq!(state_of(root.path()), before);
     // Packed, it may have any length.
     converter(false).convert(&plan, root.path()).unwrap();
@@ -91,6 +98,13 @@ fn a_chain_that_no_step_needs_stays_packed_from_where_it_cannot_be_mounted() {
     let without = converter(true).blobs(StoreBlobs::None);
     let error = without.convert(&plan, root.path()).unwrap_err();
     assert!(matches!(error, ConvertError::ChainTooLong { .. }), "{error}");
+    assert!(
+        error.to_string().contains(
+            " lies on 500 others, and a step needs its files; overlayfs mounts no more \
+             at a time, so no daemon could use it"
+        ),
+        "{error}"
+    );
 }
 
 fn within(limits: Limits) -> Converter<'static> {
@@ -115,12 +129,29 @@ fn what_is_known_to_be_too_much_is_refused_before_anything_is_read() {
     let root = tempfile::tempdir().unwrap();
     let error = |limits| within(limits).convert(&plan, root.path()).unwrap_err();
     let too_many = error(Limits { snapshots: 2, ..enough });
-    assert!(matches!(too_many, ConvertError::TooManySnapshots { count: 3, limit: 2 }));
+    assert!(
+        matches!(too_many, ConvertError::TooManySnapshots { count: 3, limit: 2 }),
+        "{too_many}"
+    );
+    assert!(
+        too_many.to_string().starts_with("3 snapshots are to be unpacked, more than 2"),
+        "{too_many}"
+    );
     let too_large = error(Limits { total_size: bytes - 1, ..enough });
-    assert!(matches!(&too_large, ConvertError::TooLarge { bytes: found, .. } if *found == bytes));
+    assert!(
+        matches!(&too_large, ConvertError::TooLarge { bytes: found, .. } if *found == bytes),
+        "{too_large}"
+    );
+    assert!(
+        too_large.to_string().starts_with(
+            "the layers have 6144 bytes or more when they are unpacked, more than 6143"
+        ),
+        "{too_large}"
+    );
     // The number of entries is known only after unpacking.
     let entries = error(Limits { total_entries: 2, ..enough });
     assert!(matches!(entries, ConvertError::Unpack { .. }), "{entries}");
+    assert!(entries.to_string().starts_with("cannot unpack the layer "), "{entries}");
     for (error, limit) in
         [(too_many, "snapshots"), (too_large, "total-size"), (entries, "total-entries")]
     {

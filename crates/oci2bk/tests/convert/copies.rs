@@ -130,12 +130,18 @@ fn if_no_copy_is_good_all_are_named() {
         copies.iter().for_each(|copy| make(&copy.blob(&blob)));
         let found = read(&[&copies[0], &copies[1]]);
         let bad = if is_seen_early {
-            let Err(ExportError::NoGoodCopy { copies }) = found else { panic!("{fault}") };
+            let Err(error) = found else { panic!("{fault}") };
+            assert!(error.to_string().starts_with("no copy of a layer can be used: "), "{error}");
+            let ExportError::NoGoodCopy { copies } = error else { panic!("{fault}: {error}") };
             copies
         } else {
             let root = tempfile::tempdir().unwrap();
             let error = convert(&found.unwrap(), root.path(), &converter(false)).unwrap_err();
             assert!(error.is_input(), "{error}");
+            assert!(
+                error.to_string().contains(" is damaged: its content has the digest "),
+                "{error}"
+            );
             let ConvertError::NoGoodCopy { copies } = error else { panic!("{error}") };
             assert_eq!(describe(root.path()), "", "nothing is left");
             copies

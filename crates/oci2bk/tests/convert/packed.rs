@@ -145,6 +145,7 @@ fn what_stays_packed_needs_its_blob() {
     let without = converter(true).blobs(StoreBlobs::None);
     let error = without.convert(&plan, root.path()).unwrap_err();
     assert!(matches!(error, ConvertError::Unpack { .. }), "{error}");
+    assert!(error.to_string().contains(", and a step needs its files"), "{error}");
 }
 
 #[test]

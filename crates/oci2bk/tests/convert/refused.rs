@@ -50,11 +50,14 @@ fn a_damaged_layer() {
         flip_a_bit(&copy, &blob);
         let error = failure(&copy, extract);
         assert!(error.is_input(), "{error:?}");
-        match &error {
-            ConvertError::Blob(BlobError::Digest { digest, .. }) => assert_eq!(*digest, blob),
-            ConvertError::Unpack { digest, .. } => assert_eq!(*digest, blob),
+        let message = match &error {
+            ConvertError::Blob(BlobError::Digest { digest, .. }) if *digest == blob => {
+                "cannot use a layer of the cache"
+            }
+            ConvertError::Unpack { digest, .. } if *digest == blob => "cannot unpack the layer ",
             error => panic!("{error:?}"),
-        }
+        };
+        assert!(error.to_string().starts_with(message), "{error}");
     }
 }
 
@@ -71,6 +74,7 @@ fn a_layer_that_is_cut_off_after_planning() {
         assert_eq!(names(temp.path()), ["buildkitd.lock"], "{error}");
         assert!(error.is_input(), "{error:?}");
         assert!(matches!(error, ConvertError::Blob(BlobError::Size { .. })), "{error:?}");
+        assert_eq!(error.to_string(), "cannot use a layer of the cache");
     }
 }
 
@@ -89,6 +93,7 @@ fn a_layer_that_vanishes_after_planning() {
             matches!(error, ConvertError::Blob(BlobError::Missing { digest }) if digest == blob),
             "{error:?}"
         );
+        assert_eq!(error.to_string(), "cannot use a layer of the cache");
     }
 }
 
@@ -110,6 +115,7 @@ fn a_layer_that_unpacks_to_something_else_than_its_diff_id() {
     let ConvertError::Unpack { digest, source, .. } = error else { panic!("{error:?}") };
     assert_eq!(digest, blob);
     assert!(matches!(*source, UnpackError::WrongDiffId { .. }), "{source:?}");
+    assert!(source.to_string().contains(", but its descriptor says "), "{source}");
 }
 
 #[test]
@@ -123,6 +129,14 @@ fn a_root_that_another_worker_has_to_itself_stays_as_it_was() {
     ] {
         let other = matches!(&error, ConvertError::Existing(ExistingError::OtherWorker { .. }));
         assert!(other && !error.is_input(), "{error:?}");
+        assert!(
+            error.to_string().ends_with(
+                " holds the state of another worker (runc-native); convert into an empty \
+                 directory, or into the root of a buildkitd with the OCI worker on \
+                 overlayfs"
+            ),
+            "{error}"
+        );
     }
     assert_eq!(names(temp.path()), ["buildkitd.lock", "cache.db", "runc-native"]);
     assert_eq!(fs::read(temp.path().join("cache.db")).unwrap(), b"old");
@@ -149,6 +163,8 @@ fn a_root_in_use_is_not_touched() {
     ] {
         let ConvertError::Open(OpenRootError::Lock(error)) = error else { panic!("{error:?}") };
         assert!(matches!(error, LockError::InUse { .. }), "{error:?}");
+        let holder = format!(" is in use by process {} (", std::process::id());
+        assert!(error.to_string().contains(&holder), "{error}");
     }
     assert_eq!(names(temp.path()), ["buildkitd.lock"]);
 }
@@ -164,7 +180,10 @@ fn looking_at_a_root_changes_nothing() {
 #[test]
 fn a_root_that_is_a_file_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    assert!(matches!(check_root(file.path()), Err(ConvertError::Open(OpenRootError::Root(_)))));
+    let error = check_root(file.path()).unwrap_err();
+    assert!(matches!(error, ConvertError::Open(OpenRootError::Root(_))), "{error}");
+    assert_eq!(error.to_string(), "cannot open the root");
     let error = converted(&[ALL[0].export()], &[], file.path(), &converter(false)).unwrap_err();
     assert!(matches!(error, ConvertError::Open(OpenRootError::Root(_))), "{error:?}");
+    assert_eq!(error.to_string(), "cannot open the root");
 }

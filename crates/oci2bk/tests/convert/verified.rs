@@ -263,6 +263,8 @@ fn a_root_in_use_is_left_alone() {
     let lock = Root::open_to_write(root.path()).unwrap();
     let error = Root::open(root.path()).unwrap_err();
     assert!(matches!(error, OpenRootError::Lock(LockError::InUse { .. })), "{error}");
+    let holder = format!(" is in use by process {} (", std::process::id());
+    assert!(error.to_string().contains(&holder), "{error}");
     drop(lock);
     verified(root.path(), &checks(false));
 }
@@ -274,8 +276,10 @@ fn a_directory_without_a_state_is_said_to_be_one_and_gets_no_lock_file() {
     assert!(error.to_string().contains("holds no state"), "{error}");
     assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
     let missing = temp.path().join("missing");
-    assert!(matches!(
-        Root::open(&missing),
-        Err(OpenRootError::Root(RootError::Dir(error))) if error.is_not_found()
-    ));
+    let error = Root::open(&missing).unwrap_err();
+    assert!(
+        matches!(&error, OpenRootError::Root(RootError::Dir(error)) if error.is_not_found()),
+        "{error}"
+    );
+    assert_eq!(error.to_string(), "cannot open the root");
 }

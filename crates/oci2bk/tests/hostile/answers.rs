@@ -34,6 +34,7 @@ fn that_are_cut_off_at_any_place() {
     for length in (1..whole.len() - 2).step_by(97) {
         let error = refused(&whole[..length], &Limits::default());
         assert!(matches!(error, SourceError::Unrecognised { .. }), "{length}: {error:?}");
+        assert!(error.to_string().contains(" is not a known key source; "), "{error}");
     }
 }
 
@@ -43,9 +44,12 @@ fn with_a_chain_that_leads_nowhere_or_in_a_circle() {
     for last in ["nowhere", "00000000"] {
         ops["00002999"]["inputs"][0]["digest"] = json!(last);
         let error = refused(answer(&json!(ops)), &Limits::default());
-        let SourceError::Dump { source: DefinitionError::NoOrder { input }, .. } = error else {
-            panic!("{error:?}")
-        };
+        let SourceError::Dump { source, .. } = error else { panic!("{error:?}") };
+        assert!(
+            source.to_string().ends_with(", which is not there or builds on that op itself"),
+            "{source}"
+        );
+        let DefinitionError::NoOrder { input } = source else { panic!("{source:?}") };
         assert!(input.len() < 10);
     }
     // With a first op it is a valid, if strange, build.
@@ -60,12 +64,14 @@ fn with_more_in_them_than_any_build_has() {
     let limits = Limits { json_objects: 1000, ..Limits::default() };
     let error = refused(answer(&json!(chain(1000))), &limits);
     assert!(matches!(error, SourceError::TooComplex { .. }), "{error:?}");
+    assert!(error.to_string().ends_with(" is not a document of a build"), "{error}");
     let mounts = format!(
         r#"{{"def":{{"a":{{"exec":{{"mounts":[{}{{}}]}}}}}},"metadata":{{}}}}"#,
         "{},".repeat(1000)
     );
     let error = refused(mounts, &limits);
     assert!(matches!(error, SourceError::TooComplex { .. }), "{error:?}");
+    assert!(error.to_string().ends_with(" is not a document of a build"), "{error}");
 }
 
 #[test]
@@ -80,4 +86,5 @@ fn whose_names_are_long_are_not_quoted_whole() {
         matches!(error, SourceError::Dump { source: DefinitionError::Answer(_), .. }),
         "{error:?}"
     );
+    assert!(error.to_string().ends_with(" gives no keys"), "{error}");
 }

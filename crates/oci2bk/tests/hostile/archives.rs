@@ -100,6 +100,7 @@ fn members_that_are_there_twice() {
                     matches!(&error, ArchiveError::Duplicate { name } if *name == twice.name),
                     "{error:?}"
                 );
+                assert!(error.to_string().starts_with("it has two members "), "{error}");
             }
         }
     }
@@ -148,6 +149,10 @@ fn names_that_lead_elsewhere_are_not_those_of_the_layout() {
         }
         let error = export_error(archive(&members).path());
         assert!(matches!(error, ExportError::Layout(LayoutError::NoIndex { .. })), "{error:?}");
+        assert!(
+            error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+            "{error}"
+        );
     }
     let mut members = sound();
     for name in [
@@ -169,6 +174,9 @@ fn sizes_beyond_the_archive() {
         members.push(Member { size, ..Member::file("large", "x") });
         let error = refused(&archive(&members));
         assert!(matches!(error, ArchiveError::Tar(_)), "{size}: {error:?}");
+        let truncated = "the archive ends in the middle of an entry";
+        let damaged = "the archive has a damaged header block";
+        assert!([truncated, damaged].contains(&error.to_string().as_str()), "{size}: {error}");
     }
 }
 
@@ -178,6 +186,7 @@ fn sparse_members() {
     members[1].kind = EntryType::GNUSparse;
     let error = refused(&archive(&members));
     assert!(matches!(error, ArchiveError::OldSparse | ArchiveError::Tar(_)), "{error:?}");
+    assert!(error.to_string().starts_with("it has a sparse file in the old GNU format"), "{error}");
 
     let pax = "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n37 GNU.sparse.realsize=4000000000000\n\
                29 GNU.sparse.name=index.json\n";
@@ -266,6 +275,10 @@ fn compressed_or_no_archive_at_all() {
     }
     let error = export_error(file.path());
     assert!(matches!(error, ExportError::Layout(LayoutError::NoIndex { .. })), "{error:?}");
+    assert!(
+        error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -278,12 +291,24 @@ fn that_become_far_larger_than_they_are() {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(&encoder.finish().unwrap()).unwrap();
     // It has no header, whatever follows.
-    assert!(matches!(export_error(file.path()), ExportError::Layout(LayoutError::NoIndex { .. })));
+    let error = export_error(file.path());
+    assert!(matches!(error, ExportError::Layout(LayoutError::NoIndex { .. })), "{error}");
+    assert!(
+        error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+        "{error}"
+    );
     let limits = oci2bk::Limits { archive_size: 1 << 20, ..oci2bk::Limits::default() };
     let source = file.path().to_str().unwrap().parse().unwrap();
     let error = oci2bk::CacheExport::read_all(&source, &limits).unwrap_err();
     let ExportError::Layout(LayoutError::Archive { source, .. }) = error else {
         panic!("{error:?}")
     };
-    assert!(matches!(source, ArchiveError::TooLarge { limit } if limit.name == "archive-size"));
+    assert!(
+        matches!(source, ArchiveError::TooLarge { limit } if limit.name == "archive-size"),
+        "{source}"
+    );
+    assert!(
+        source.to_string().starts_with("it has more than 1048576 bytes, decompressed"),
+        "{source}"
+    );
 }

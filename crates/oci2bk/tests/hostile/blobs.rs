@@ -54,6 +54,12 @@ fn that_are_links_fifos_directories_sockets_or_devices() {
             fs::remove_file(&path).unwrap();
             make(&path);
             let error = refused(&layout);
+            assert!(
+                error
+                    .to_string()
+                    .ends_with(", and only regular files are read; replace it by the file"),
+                "{error}"
+            );
             let BlobError::NotAFile { digest: named, kind } = error else {
                 panic!("{name}: {error:?}")
             };
@@ -70,7 +76,15 @@ fn that_are_links_to_the_right_content() {
         let elsewhere = layout.path().join("elsewhere");
         fs::rename(&path, &elsewhere).unwrap();
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
-        assert!(matches!(refused(&layout), BlobError::NotAFile { kind: FileKind::Symlink, .. }));
+        let error = refused(&layout);
+        assert!(matches!(error, BlobError::NotAFile { kind: FileKind::Symlink, .. }), "{error}");
+        assert!(
+            error.to_string().ends_with(
+                " is a symbolic link, and only regular files are read; replace it by the \
+                 file"
+            ),
+            "{error}"
+        );
     }
 }
 
@@ -85,7 +99,9 @@ fn that_may_not_be_read() {
         if root {
             converted(layout.path()).unwrap();
         } else {
-            assert!(matches!(refused(&layout), BlobError::Io { .. }));
+            let error = refused(&layout);
+            assert!(matches!(error, BlobError::Io { .. }), "{error}");
+            assert!(error.to_string().starts_with("cannot read blob "), "{error}");
         }
     }
 }
@@ -114,7 +130,9 @@ fn that_are_empty() {
     for blob in 0..BLOBS.len() {
         let (layout, blobs) = sound();
         fs::write(layout.blob_path(&blobs[blob]), "").unwrap();
-        assert!(matches!(refused(&layout), BlobError::Size { actual: 0, .. }));
+        let error = refused(&layout);
+        assert!(matches!(error, BlobError::Size { actual: 0, .. }), "{error}");
+        assert!(error.to_string().contains(" has 0 bytes, but its descriptor says "), "{error}");
     }
 }
 
@@ -128,7 +146,12 @@ fn that_are_full_of_holes_up_to_the_largest_size_there_is() {
         while file.set_len(size).is_err() {
             size /= 2;
         }
-        assert!(matches!(refused(&layout), BlobError::Size { actual, .. } if actual == size));
+        let error = refused(&layout);
+        assert!(matches!(error, BlobError::Size { actual, .. } if actual == size), "{error}");
+        assert!(
+            error.to_string().contains(" has 9223372036854775807 bytes, but its descriptor says "),
+            "{error}"
+        );
     }
 }
 
@@ -152,7 +175,14 @@ fn whose_every_byte_may_be_flipped() {
                 })) if blob == 1 => {}
                 Err(Fault::Export(ExportError::Select(error))) if blob == 0 => {
                     let SelectError::Manifest { source, .. } = *error else { panic!("{error:?}") };
-                    assert!(matches!(*source, ManifestError::Blob(BlobError::Digest { .. })));
+                    assert!(
+                        matches!(*source, ManifestError::Blob(BlobError::Digest { .. })),
+                        "{source}"
+                    );
+                    assert!(
+                        source.to_string().contains(" is damaged: its content has the digest "),
+                        "{source}"
+                    );
                 }
                 Err(Fault::Convert(ConvertError::Blob(BlobError::Digest { .. }))) if blob == 2 => {}
                 Err(Fault::Convert(ConvertError::Unpack { source, .. })) if blob == 2 => {
@@ -182,6 +212,7 @@ fn whose_descriptors_have_impossible_sizes() {
                 matches!(*source, ManifestError::Document { source: DocumentError::Json(_), .. }),
                 "{size}: {source:?}"
             );
+            assert!(source.to_string().ends_with(" is not a usable manifest or index"), "{source}");
         }
     }
 }
@@ -195,14 +226,23 @@ fn whose_descriptors_have_sizes_that_overflow_when_they_are_added() {
             layer["size"] = size.into();
         }
         layout.cache(&layers, config_of(&layers).to_string());
-        assert!(matches!(refused(&layout), BlobError::Size { expected, .. } if expected == size));
+        let error = refused(&layout);
+        assert!(matches!(error, BlobError::Size { expected, .. } if expected == size), "{error}");
+        assert!(error.to_string().contains(" has 2048 bytes, but its descriptor says "), "{error}");
 
         // The sizes of missing layers do not count. Without any layer it is a sparse layout.
         for layer in &layers {
             fs::remove_file(layout.blob_path(layer)).unwrap();
         }
         let result = converted(layout.path());
-        assert!(matches!(result, Err(Fault::Plan(PlanError::Sparse { .. }))), "{result:?}");
+        let error = result.unwrap_err();
+        assert!(matches!(error, Fault::Plan(PlanError::Sparse { .. })), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(" is a sparse layout: it has none of the layers of the cache "),
+            "{error}"
+        );
         let all = [&layers[..], &[layout.layer("c")]].concat();
         layout.cache(&all, config_of(&layers).to_string());
         let (plan, report) = converted(layout.path()).unwrap();
@@ -211,7 +251,9 @@ fn whose_descriptors_have_sizes_that_overflow_when_they_are_added() {
         let mut config = layout.blob(CACHE_CONFIG, "{}");
         config["size"] = size.into();
         layout.manifest(&json!({"config": config, "layers": []}));
-        assert!(matches!(refused(&layout), BlobError::Size { expected, .. } if expected == size));
+        let error = refused(&layout);
+        assert!(matches!(error, BlobError::Size { expected, .. } if expected == size), "{error}");
+        assert!(error.to_string().contains(" has 2 bytes, but its descriptor says "), "{error}");
     }
 }
 
@@ -229,10 +271,14 @@ fn whose_descriptors_contradict_each_other() {
         layout.cache(&[layer.clone(), other], config_of(&[layer]).to_string());
         let ExportError::Select(error) = export_error(layout.path()) else { panic!("{member}") };
         let SelectError::Manifest { source, .. } = *error else { panic!("{error:?}") };
-        assert!(matches!(
-            *source,
-            ManifestError::Layer { source: oci2bk::manifest::LayerError::Conflict { .. }, .. }
-        ));
+        assert!(
+            matches!(
+                *source,
+                ManifestError::Layer { source: oci2bk::manifest::LayerError::Conflict { .. }, .. }
+            ),
+            "{source}"
+        );
+        assert!(source.to_string().starts_with("cannot use a layer of cache "), "{source}");
     }
 }
 
@@ -242,5 +288,12 @@ fn whose_manifest_and_index_disagree_on_the_size() {
     let right = manifest["size"].as_u64().unwrap();
     manifest["size"] = (right + 1).into();
     layout.index(&[manifest.clone()]);
-    assert!(matches!(refused(&layout), BlobError::Size { actual, .. } if actual == right));
+    let error = refused(&layout);
+    assert!(matches!(error, BlobError::Size { actual, .. } if actual == right), "{error}");
+    assert!(
+        error.to_string().ends_with(
+            " has 458 bytes, but its descriptor says 459; copy or export the cache again"
+        ),
+        "{error}"
+    );
 }

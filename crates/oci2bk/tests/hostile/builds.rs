@@ -169,7 +169,9 @@ fn whose_images_are_all_of_one_repository_have_an_end() {
         explained(&build((500..1000).map(image)), &cache, &Limits::default()).unwrap();
     assert!(explanation.steps.iter().all(|step| step.outcome == Outcome::Miss));
     let limits = Limits { comparisons: comparisons / 2, ..Limits::default() };
-    explained(&build((500..1000).map(image)), &cache, &limits).unwrap_err();
+    let error = explained(&build((500..1000).map(image)), &cache, &limits).unwrap_err();
+    assert_eq!(error, ExplainError::TooMany { limit: comparisons / 2 });
+    assert!(error.to_string().starts_with("what the builds ask for is compared "), "{error}");
 }
 
 #[test]

@@ -111,9 +111,11 @@ fn that_unpack_to_gigabytes() {
         result => panic!("{result:?}"),
     };
     assert!(matches!(error, BundleError::TooLong { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("the archive has more than 209715200 bytes"), "{error}");
     // A bomb in a bomb is a file that is not an archive.
     let error = refused(file(gzip(&gzip(&vec![0; 64 << 20]))).path());
     assert!(matches!(error, SourceError::Unrecognised { .. }), "{error:?}");
+    assert!(error.to_string().contains(" is not a known key source; "), "{error}");
 }
 
 #[test]
@@ -121,9 +123,11 @@ fn that_are_empty_or_no_archive_inside() {
     for content in ["", "x", "{}"] {
         let error = refused(file(gzip(content.as_bytes())).path());
         assert!(matches!(error, SourceError::Unrecognised { .. }), "{content}: {error:?}");
+        assert!(error.to_string().contains(" is not a known key source; "), "{error}");
     }
     let error = refused(file([0x1f, 0x8b, 8, 0]).path());
     assert!(matches!(error, SourceError::Decompress { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("cannot decompress the key source "), "{error}");
 }
 
 #[test]
@@ -139,13 +143,19 @@ fn whose_indexes_lead_in_circles() {
     }
     let error = archive_error(refused(file(tar.into_inner().unwrap()).path()));
     assert!(matches!(error, BundleError::Corrupt { .. }), "{error:?}");
+    assert!(
+        error.to_string().contains(" in the archive is damaged: its content has the digest "),
+        "{error}"
+    );
 
     let mut documents = vec![json!({"manifests": []}).to_string()];
     for _ in 0..MAX_INDEX_DEPTH + 2 {
         let inner = documents.first().unwrap().clone();
         documents.insert(0, json!({"manifests": vec![entry(&inner); 100]}).to_string());
     }
-    assert!(matches!(of(&documents), BundleError::TooDeep));
+    let error = of(&documents);
+    assert!(matches!(error, BundleError::TooDeep), "{error}");
+    assert_eq!(error.to_string(), "the archive has indexes more than 8 deep");
 }
 
 #[test]
@@ -155,10 +165,13 @@ fn whose_documents_are_malformed() {
     {
         let error = of(&[document.to_owned()]);
         assert!(matches!(error, BundleError::Document { .. }), "{document}: {error:?}");
+        assert_eq!(error.to_string(), "index.json in the archive is malformed");
         let index = json!({"manifests": [entry(document)]}).to_string();
         let error = of(&[index, document.to_owned()]);
         assert!(matches!(error, BundleError::Document { .. }), "{document}: {error:?}");
+        assert!(error.to_string().ends_with(" in the archive is malformed"), "{error}");
     }
     let error = of(&[format!(r#"{{"manifests":[],"x":[{}0]}}"#, "{},".repeat(4_000_001))]);
     assert!(matches!(error, BundleError::TooComplex { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "index.json in the archive is not a document of a build");
 }

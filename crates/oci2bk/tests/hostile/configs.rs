@@ -41,13 +41,17 @@ fn parents_in_circles() {
     for parents in [&[0][..], &[1, 0], &[1, 2, 0], &[-1, 2, 1], &[1, 1]] {
         let error = refused(layers(parents).to_string());
         assert!(matches!(error, ConfigError::ParentLoop { .. }), "{parents:?}: {error:?}");
+        assert!(error.to_string().ends_with(" of the cache config is its own ancestor"), "{error}");
     }
     // A cycle of ten thousand.
     let parents: Vec<_> = (1..10_000).chain([0]).collect();
-    assert!(matches!(refused(layers(&parents).to_string()), ConfigError::ParentLoop { .. }));
+    let error = refused(layers(&parents).to_string());
+    assert!(matches!(error, ConfigError::ParentLoop { .. }), "{error}");
+    assert_eq!(error.to_string(), "layer 0 of the cache config is its own ancestor");
     // A missing parent means layer 0.
     let error = refused(json!({"layers": [{"blob": digest(0)}]}).to_string());
     assert!(matches!(error, ConfigError::ParentLoop { layer: NodeIndex(0) }), "{error:?}");
+    assert_eq!(error.to_string(), "layer 0 of the cache config is its own ancestor");
 }
 
 #[test]
@@ -55,10 +59,13 @@ fn records_in_circles() {
     for links in [&[&[0][..]][..], &[&[1], &[0]], &[&[1], &[2], &[0]], &[&[], &[0, 1]]] {
         let error = refused(records(links).to_string());
         assert!(matches!(error, ConfigError::RecordLoop { .. }), "{links:?}: {error:?}");
+        assert!(error.to_string().ends_with(") is an input of itself"), "{error}");
     }
     let links: Vec<Vec<i64>> = (1..10_000).chain([0]).map(|link| vec![link]).collect();
     let links: Vec<&[i64]> = links.iter().map(Vec::as_slice).collect();
-    assert!(matches!(refused(records(&links).to_string()), ConfigError::RecordLoop { .. }));
+    let error = refused(records(&links).to_string());
+    assert!(matches!(error, ConfigError::RecordLoop { .. }), "{error}");
+    assert!(error.to_string().ends_with(") is an input of itself"), "{error}");
 }
 
 #[test]
@@ -69,11 +76,16 @@ fn references_out_of_range() {
             matches!(error, ConfigError::NoParent { layer: NodeIndex(0), .. }),
             "{wrong}: {error:?}"
         );
+        assert!(
+            error.to_string().starts_with("layer 0 of the cache config has the parent "),
+            "{error}"
+        );
         let error = refused(records(&[&[wrong]]).to_string());
         assert!(
             matches!(error, ConfigError::NoRecord { record: RecordIndex(0), .. }),
             "{wrong}: {error:?}"
         );
+        assert!(error.to_string().contains(") links to record "), "{error}");
         let results = [
             json!({"digest": digest(0), "layers": [{"layer": wrong}]}),
             json!({"digest": digest(0), "chains": [{"layers": [0, wrong]}]}),
@@ -86,10 +98,13 @@ fn references_out_of_range() {
                 matches!(error, ConfigError::NoLayer { record: RecordIndex(0), .. }),
                 "{wrong}: {error:?}"
             );
+            assert!(error.to_string().contains(") has a result with layer "), "{error}");
         }
     }
     // -1 means no parent, but it is not a valid layer or record.
-    assert!(matches!(refused(records(&[&[-1]]).to_string()), ConfigError::NoRecord { .. }));
+    let error = refused(records(&[&[-1]]).to_string());
+    assert!(matches!(error, ConfigError::NoRecord { .. }), "{error}");
+    assert!(error.to_string().ends_with(") links to record -1, which is not there"), "{error}");
 }
 
 #[test]
@@ -123,7 +138,9 @@ fn numbers_that_are_none() {
                 digest(0)
             ),
         ] {
-            assert!(matches!(refused(&config), ConfigError::Json(_)), "{config}");
+            let error = refused(&config);
+            assert!(matches!(error, ConfigError::Json(_)), "{config}");
+            assert_eq!(error.to_string(), "the JSON of the cache config is malformed");
         }
     }
 }
@@ -146,6 +163,7 @@ fn inputs_and_results_of_nothing() {
     {
         let error = refused(json!({"records": [record]}).to_string());
         assert!(matches!(error, ConfigError::Json(_)), "{record}: {error:?}");
+        assert_eq!(error.to_string(), "the JSON of the cache config is malformed");
     }
 }
 
@@ -155,7 +173,9 @@ fn times_that_are_none() {
         let mut config = layers(&[-1]);
         config["records"] =
             json!([{"digest": digest(0), "layers": [{"layer": 0, "createdAt": time}]}]);
-        assert!(matches!(refused(config.to_string()), ConfigError::Json(_)), "{time}");
+        let error = refused(config.to_string());
+        assert!(matches!(error, ConfigError::Json(_)), "{time}");
+        assert_eq!(error.to_string(), "the JSON of the cache config is malformed");
     }
 }
 
@@ -194,7 +214,11 @@ fn a_selector_longer_than_a_database_could_hold() {
         matches!(error, ConfigError::SelectorTooLong { record: RecordIndex(1), .. }),
         "{error:?}"
     );
-    // The longest one is stored, in the form that takes the most space.
+    assert!(
+        error.to_string().ends_with(") has a selector of 1025 bytes; they have up to 1024"),
+        "{error}"
+    );
+    // The longest one is stored, in whatever form it takes the most space.
     let layout = Layout::new();
     let op = Digest::of("op");
     let mut longest = config(MAX_SELECTOR);
@@ -216,6 +240,7 @@ fn chains_that_multiply() {
     layout.cache(&[layer], json!({"layers": nodes, "records": [record]}).to_string());
     let error = export_error(layout.path());
     assert!(matches!(error, ExportError::TooManyLayers { .. }), "{error:?}");
+    assert!(error.to_string().contains(" lists more than 250000 layers"), "{error}");
 }
 
 #[test]

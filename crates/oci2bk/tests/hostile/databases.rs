@@ -109,7 +109,14 @@ fn with_every_word_leading_to_any_page() {
 fn of_another_program() {
     let dir = database("cache.db", |root| root.bucket(b"x", |_| Ok(())));
     match refused(&dir.path().join("cache.db")) {
-        SourceError::Database { source, .. } => assert!(matches!(*source, DatabaseError::Unknown)),
+        SourceError::Database { source, .. } => {
+            assert!(matches!(*source, DatabaseError::Unknown), "{source:?}");
+            assert_eq!(
+                source.to_string(),
+                "it has neither _links nor byhash nor _records, so it has no keys; give \
+                 the root of the builder, or its cache.db"
+            );
+        }
         error => panic!("{error:?}"),
     }
 }
@@ -209,6 +216,7 @@ fn a_history_whose_records_are_cut_off_anywhere() {
         match planned(layout.path(), &[root.path()]) {
             Err(Fault::Keys(SourceError::History { source, .. })) => {
                 assert!(matches!(*source, HistoryError::Record { .. }), "{length}: {source:?}");
+                assert_eq!(source.to_string(), "the record of the build \"build\" is malformed");
             }
             // A record without a build, or of a build whose provenance is missing.
             Err(Fault::Keys(SourceError::EmptyRoot { .. })) => assert!(length == 0),
@@ -221,7 +229,14 @@ fn a_history_whose_records_are_cut_off_anywhere() {
 fn a_history_that_names_paths_in_the_place_of_digests() {
     for digest in ["sha256:../../../history.db", "../x", "", "/etc/shadow"] {
         let root = history(&record(&format!("{digest:<40}")));
-        assert!(matches!(history_error(root.path()), HistoryError::Digest { .. }), "{digest}");
+        let error = history_error(root.path());
+        assert!(matches!(error, HistoryError::Digest { .. }), "{digest}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("the record of the build \"build\" names a blob that cannot be: \""),
+            "{error}"
+        );
     }
 }
 
@@ -233,6 +248,7 @@ fn a_history_whose_provenance_is_something_else_than_a_file() {
         make(&root.path().join("runc-overlayfs/content/blobs/sha256").join(digest.hex()));
         let error = history_error(root.path());
         assert!(matches!(error, HistoryError::Dir(_)), "{error:?}");
+        assert!(error.to_string().starts_with("cannot "), "{error}");
     }
 }
 
@@ -242,9 +258,13 @@ fn a_history_whose_provenance_is_damaged_or_nonsense() {
     let root = history(&record(&digest.to_string()));
     let blob = root.path().join("runc-overlayfs/content/blobs/sha256").join(digest.hex());
     fs::write(&blob, "[]").unwrap();
-    assert!(matches!(history_error(root.path()), HistoryError::Corrupt { .. }));
+    let error = history_error(root.path());
+    assert!(matches!(error, HistoryError::Corrupt { .. }), "{error}");
+    assert!(error.to_string().contains(" is damaged: its content has the digest "), "{error}");
     fs::write(&blob, "{}").unwrap();
-    assert!(matches!(refused(root.path()), SourceError::Provenance { .. }));
+    let error = refused(root.path());
+    assert!(matches!(error, SourceError::Provenance { .. }), "{error}");
+    assert!(error.to_string().ends_with(" (build) gives no keys"), "{error}");
 }
 
 #[test]

@@ -75,6 +75,7 @@ fn in_an_entry_of_the_index() {
         };
         assert_eq!(path, layout.path().join("index.json"));
         assert!(matches!(source, DocumentError::Json(_)), "{digest}: {source:?}");
+        assert_eq!(source.to_string(), "the JSON of the document is malformed");
     }
 }
 
@@ -100,6 +101,7 @@ fn in_a_manifest() {
                 matches!(*source, ManifestError::Document { source: DocumentError::Json(_), .. }),
                 "{digest}: {source:?}"
             );
+            assert!(source.to_string().ends_with(" is not a usable manifest or index"), "{source}");
         }
     }
 }
@@ -148,5 +150,6 @@ fn in_the_config_of_an_image_with_an_inline_cache() {
         let ExportError::Select(error) = export_error(layout.path()) else { panic!("{digest}") };
         let SelectError::Manifest { source, .. } = *error else { panic!("{digest}: {error:?}") };
         assert!(matches!(*source, ManifestError::ImageConfig { .. }), "{digest}: {source:?}");
+        assert!(source.to_string().starts_with("the image config "), "{source}");
     }
 }

@@ -37,6 +37,7 @@ fn an_index_cut_off_at_every_byte() {
         let ExportError::Layout(error) = export_error(layout.path()) else { panic!("{length}") };
         let LayoutError::Index { source: Some(source), .. } = error else { panic!("{error:?}") };
         assert!(matches!(source, DocumentError::Json(_)), "{length}: {source:?}");
+        assert_eq!(source.to_string(), "the JSON of the document is malformed");
     }
 }
 
@@ -48,7 +49,9 @@ fn a_manifest_cut_off_at_every_byte() {
     let whole = json!({"schemaVersion": 2, "config": config, "layers": [layer]}).to_string();
     for length in 0..whole.len() {
         layout.index(&[layout.blob(MANIFEST, &whole[..length])]);
-        assert!(matches!(refused(&layout), DocumentError::Json(_)), "{length}");
+        let error = refused(&layout);
+        assert!(matches!(error, DocumentError::Json(_)), "{length}");
+        assert_eq!(error.to_string(), "the JSON of the document is malformed");
     }
 }
 
@@ -62,6 +65,7 @@ fn a_config_cut_off_at_every_byte() {
             panic!("{length}")
         };
         assert!(matches!(source, ConfigError::Json(_)), "{length}: {source:?}");
+        assert_eq!(source.to_string(), "the JSON of the cache config is malformed");
     }
 }
 
@@ -139,13 +143,24 @@ fn a_manifest_that_is_an_index_too() {
                 "mediaType": media_type, "manifests": index, "config": config, "layers": layers,
             });
             layout.manifest(&both);
-            assert!(matches!(refused(&layout), DocumentError::Ambiguous), "{both}");
+            let error = refused(&layout);
+            assert!(matches!(error, DocumentError::Ambiguous), "{both}");
+            assert_eq!(
+                error.to_string(),
+                "the document is ambiguous: it has the members of an index and of a \
+                 manifest"
+            );
             layout.file("index.json", both.to_string());
             let ExportError::Layout(error) = export_error(layout.path()) else { panic!("{both}") };
             let LayoutError::Index { source: Some(source), .. } = error else {
                 panic!("{error:?}")
             };
             assert!(matches!(source, DocumentError::Ambiguous), "{both}");
+            assert_eq!(
+                source.to_string(),
+                "the document is ambiguous: it has the members of an index and of a \
+                 manifest"
+            );
         }
     }
 }
@@ -159,11 +174,15 @@ fn a_document_that_calls_itself_what_it_is_not() {
     let index = json!({"mediaType": MANIFEST, "manifests": [config, layer]});
     for document in [manifest, index] {
         layout.manifest(&document);
-        assert!(matches!(refused(&layout), DocumentError::MediaType { .. }), "{document}");
+        let error = refused(&layout);
+        assert!(matches!(error, DocumentError::MediaType { .. }), "{document}");
+        assert!(error.to_string().ends_with(", but has the members of the other kind"), "{error}");
     }
     for neither in ["{}", r#"{"mediaType":"","layer":[]}"#, r#"{"schemaVersion":2}"#] {
         layout.index(&[layout.blob(MANIFEST, neither)]);
-        assert!(matches!(refused(&layout), DocumentError::Neither), "{neither}");
+        let error = refused(&layout);
+        assert!(matches!(error, DocumentError::Neither), "{neither}");
+        assert_eq!(error.to_string(), "the document is neither an index nor a manifest");
     }
     for no_object in [
         "[]",
@@ -177,7 +196,9 @@ fn a_document_that_calls_itself_what_it_is_not() {
         "{\"manifests\":{}}",
     ] {
         layout.index(&[layout.blob(MANIFEST, no_object)]);
-        assert!(matches!(refused(&layout), DocumentError::Json(_)), "{no_object}");
+        let error = refused(&layout);
+        assert!(matches!(error, DocumentError::Json(_)), "{no_object}");
+        assert_eq!(error.to_string(), "the JSON of the document is malformed");
     }
 }
 
@@ -199,10 +220,13 @@ fn members_that_are_there_twice() {
         format!(r#"{{"manifests":[{{"digest":"{}","size":1,"size":2}}]}}"#, Digest::of("")),
     ] {
         layout.index(&[layout.blob(MANIFEST, &doubled)]);
-        assert!(matches!(refused(&layout), DocumentError::Json(_)), "{doubled}");
+        let error = refused(&layout);
+        assert!(matches!(error, DocumentError::Json(_)), "{doubled}");
+        assert_eq!(error.to_string(), "the JSON of the document is malformed");
         layout.file("index.json", &doubled);
         let ExportError::Layout(error) = export_error(layout.path()) else { panic!("{doubled}") };
         assert!(matches!(error, LayoutError::Index { source: Some(_), .. }), "{error:?}");
+        assert!(error.to_string().ends_with(" is not an index of manifests"), "{error}");
     }
     let digest = Digest::of("r");
     for doubled in [
@@ -216,6 +240,7 @@ fn members_that_are_there_twice() {
             panic!("{doubled}")
         };
         assert!(matches!(source, ConfigError::Json(_)), "{doubled}: {source:?}");
+        assert_eq!(source.to_string(), "the JSON of the cache config is malformed");
     }
 }
 
@@ -243,6 +268,7 @@ fn bytes_that_no_json_has() {
         let ExportError::Layout(error) = export_error(layout.path()) else { panic!("{bytes:?}") };
         let LayoutError::Index { source: Some(source), .. } = error else { panic!("{error:?}") };
         assert!(matches!(source, DocumentError::Json(_)), "{bytes:?}: {source:?}");
+        assert_eq!(source.to_string(), "the JSON of the document is malformed");
     }
 }
 
@@ -264,7 +290,11 @@ fn json_nested_100_000_deep() {
             let inside = format!(r#"{{"records":{nested}}}"#);
             layout.cache(&[], inside);
             let error = export_error(layout.path());
-            assert!(matches!(error, ExportError::Config { source: ConfigError::Json(_), .. }));
+            assert!(
+                matches!(error, ExportError::Config { source: ConfigError::Json(_), .. }),
+                "{error}"
+            );
+            assert!(error.to_string().starts_with("cannot use the cache config "), "{error}");
         }
     }
 }
@@ -315,7 +345,9 @@ fn lists_in_the_place_of_objects() {
         ),
     ] {
         layout.index(&[layout.blob(MANIFEST, &manifest)]);
-        assert!(matches!(refused(&layout), DocumentError::Json(_)), "{manifest}");
+        let error = refused(&layout);
+        assert!(matches!(error, DocumentError::Json(_)), "{manifest}");
+        assert_eq!(error.to_string(), "the JSON of the document is malformed");
     }
     for config in [
         "[[],[]]".to_owned(),
@@ -331,5 +363,6 @@ fn lists_in_the_place_of_objects() {
             matches!(error, ExportError::Config { source: ConfigError::Json(_), .. }),
             "{config}"
         );
+        assert!(error.to_string().starts_with("cannot use the cache config "), "{error}");
     }
 }

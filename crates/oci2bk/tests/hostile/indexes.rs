@@ -36,6 +36,10 @@ fn that_contain_themselves() {
         top["size"] = 200.into();
         layout.index(&[top]);
         let SelectError::Manifest { source, .. } = select_error(&layout) else { panic!() };
+        assert!(
+            source.to_string().contains(" is damaged: its content has the digest "),
+            "{source}"
+        );
         let ManifestError::Blob(BlobError::Digest { digest, .. }) = *source else {
             panic!("{source:?}")
         };
@@ -54,7 +58,9 @@ fn in_indexes_in_indexes() {
         if depth <= MAX_INDEX_DEPTH {
             converted(layout.path()).unwrap();
         } else {
-            assert!(matches!(select_error(&layout), SelectError::TooDeep { .. }));
+            let error = select_error(&layout);
+            assert!(matches!(error, SelectError::TooDeep { .. }), "{error}");
+            assert!(error.to_string().ends_with(" lies more than 8 indexes deep"), "{error}");
         }
     }
 }
@@ -86,9 +92,19 @@ fn of_very_many_manifests() {
     let layout = Layout::new();
     let most = usize::try_from(Limits::default().manifests).unwrap();
     layout.file("index.json", fan_out(most + 1));
-    assert!(matches!(select_error(&layout), SelectError::TooMany { .. }));
+    let error = select_error(&layout);
+    assert!(matches!(error, SelectError::TooMany { .. }), "{error}");
+    assert!(
+        error.to_string().contains(" has more than 10000 manifests; choose the cache with @DIGEST"),
+        "{error}"
+    );
     layout.index(&[layout.blob(INDEX, fan_out(most))]);
-    assert!(matches!(select_error(&layout), SelectError::TooMany { .. }));
+    let error = select_error(&layout);
+    assert!(matches!(error, SelectError::TooMany { .. }), "{error}");
+    assert!(
+        error.to_string().contains(" has more than 10000 manifests; choose the cache with @DIGEST"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -98,9 +114,17 @@ fn of_a_million_manifests() {
     layout.file("index.json", &million);
     let ExportError::Layout(error) = export_error(layout.path()) else { panic!() };
     assert!(matches!(error, LayoutError::TooLarge { .. }), "{error:?}");
+    assert!(error.to_string().contains(" has more than 16777216 bytes"), "{error}");
     layout.index(&[layout.blob(INDEX, &million)]);
     let SelectError::Manifest { source, .. } = select_error(&layout) else { panic!() };
     assert!(matches!(*source, ManifestError::Blob(BlobError::TooLarge { .. })), "{source:?}");
+    assert!(
+        source.to_string().contains(
+            " has 94000015 bytes, but 16777216 is all that a document of its kind may \
+             have"
+        ),
+        "{source}"
+    );
 }
 
 #[test]
@@ -111,7 +135,14 @@ fn of_manifests_that_are_too_large_together() {
     let count = limits.manifests_size / limits.manifest + 1;
     let entry = |n: u64| json!({"digest": Digest::of(n.to_string()), "size": limits.manifest});
     layout.index(&(0..count).map(entry).collect::<Vec<_>>());
-    assert!(matches!(select_error(&layout), SelectError::TooLarge { .. }));
+    let error = select_error(&layout);
+    assert!(matches!(error, SelectError::TooLarge { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains(" have more than 268435456 bytes; choose the cache with @DIGEST"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -123,6 +154,10 @@ fn of_a_million_empty_annotations() {
     let error = export_error(layout.path());
     let ExportError::Select(error) = error else { panic!("{error:?}") };
     assert!(matches!(*error, SelectError::NoCache { .. }), "{error:?}");
+    assert!(
+        error.to_string().contains(" has no cache and no image among the 0 manifests looked at"),
+        "{error}"
+    );
     // Empty objects, of which a few bytes become much memory.
     layout.file("index.json", format!(r#"{{"manifests":[{}]}}"#, "{},".repeat(5_000_000)));
     let ExportError::Layout(error) = export_error(layout.path()) else { panic!() };

@@ -59,10 +59,19 @@ fn that_are_no_files() {
 
 #[test]
 fn that_are_empty_or_larger_than_they_may_be() {
-    assert!(matches!(refused(file("").path()), SourceError::Empty { .. }));
+    let error = refused(file("").path());
+    assert!(matches!(error, SourceError::Empty { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .ends_with(" is empty; look at what the command said that should have written it"),
+        "{error}"
+    );
     let huge = file("{");
     huge.as_file().set_len(1 << 40).unwrap();
-    assert!(matches!(refused(huge.path()), SourceError::TooLarge { .. }));
+    let error = refused(huge.path());
+    assert!(matches!(error, SourceError::TooLarge { .. }), "{error}");
+    assert!(error.to_string().contains(" has more than 67108864 bytes"), "{error}");
 }
 
 #[test]
@@ -98,6 +107,7 @@ fn keys_files_cut_off_at_every_byte() {
             matches!(error, SourceError::Unrecognised { .. } | SourceError::KeysFile { .. }),
             "{length}: {error:?}"
         );
+        assert!(error.to_string().contains(" is not a known key source; "), "{error}");
     }
 }
 

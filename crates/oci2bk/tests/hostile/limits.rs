@@ -4,6 +4,9 @@
 use std::path::PathBuf;
 
 use bkstate::{Class, Classified as _, Digest};
+use oci2bk::export::ExportError;
+use oci2bk::keys::SourceError;
+use oci2bk::layout::BlobError;
 use oci2bk::limits::{LIMITS, Limits, Setting};
 use serde_json::json;
 
@@ -96,12 +99,23 @@ fn of_documents_are_reached_exactly() {
     let default = Limits::default();
     let length = config.len() as u64;
     within(&Limits { config: length, cache_layers: 3, ..default }).unwrap();
-    within(&Limits { config: length - 1, ..default }).unwrap_err();
-    within(&Limits { cache_layers: 2, ..default }).unwrap_err();
+    let error = within(&Limits { config: length - 1, ..default }).unwrap_err();
+    let Fault::Export(ExportError::ConfigBlob { source: error, .. }) = error else {
+        panic!("{error:?}")
+    };
+    assert!(matches!(error, BlobError::TooLarge { .. }), "{error}");
+    let message = format!(" has {length} bytes, but {} is all that ", length - 1);
+    assert!(error.to_string().contains(&message), "{error}");
+    let error = within(&Limits { cache_layers: 2, ..default }).unwrap_err();
+    assert!(matches!(error, Fault::Export(ExportError::TooManyLayers { .. })), "{error:?}");
+    assert!(error.to_string().contains(" lists more than 2 layers"), "{error}");
     let keys =
         file(json!({"mediaType": "application/vnd.oci2bk.keys.v1+json", "ops": []}).to_string());
     let size = keys.as_file().metadata().unwrap().len();
     let with_keys = |limits: &Limits| converted_within(&source, &[keys.path()], limits).map(|_| ());
     with_keys(&Limits { keys_document: size, ..default }).unwrap();
-    with_keys(&Limits { keys_document: size - 1, ..default }).unwrap_err();
+    let error = with_keys(&Limits { keys_document: size - 1, ..default }).unwrap_err();
+    assert!(matches!(error, Fault::Keys(SourceError::TooLarge { .. })), "{error:?}");
+    let message = format!(" has more than {} bytes", size - 1);
+    assert!(error.to_string().contains(&message), "{error}");
 }

@@ -58,6 +58,13 @@ fn a_manifest_that_is_cut_off_anywhere() {
             panic!("{length}: {error:?}")
         };
         assert!(matches!(&source, MirrorError::Json { path: p, .. } if *p == path), "{source:?}");
+        assert!(
+            source.to_string().ends_with(
+                " is not the whole manifest of a cache; fetch it again, or choose \
+                 another with :NAME"
+            ),
+            "{source}"
+        );
     }
 }
 
@@ -88,15 +95,23 @@ fn a_blob_that_is_not_what_the_manifest_says() {
         matches!(&error, ExportError::LayerBlob { source: BlobError::Size { .. }, .. }),
         "{error:?}"
     );
+    assert!(error.to_string().starts_with("cannot use a layer of the cache in "), "{error}");
     // With the same size, it is detected when it is read.
     let mut changed = whole.clone();
     changed[0] ^= 1;
     fs::write(&path, changed).unwrap();
-    assert!(matches!(converted(mirror.path()), Err(Fault::Convert(_))));
+    let error = converted(mirror.path()).unwrap_err();
+    assert!(matches!(error, Fault::Convert(_)), "{error}");
+    assert!(error.to_string().ends_with("; copy or export the cache again"), "{error}");
     fs::remove_file(&path).unwrap();
     // It was the only one, so there is nothing to convert.
     let result = converted(mirror.path());
-    assert!(matches!(result, Err(Fault::Plan(PlanError::Sparse { .. }))), "{result:?}");
+    let error = result.unwrap_err();
+    assert!(matches!(error, Fault::Plan(PlanError::Sparse { .. })), "{error}");
+    assert!(
+        error.to_string().contains(" is a sparse layout: it has none of the layers of the cache "),
+        "{error}"
+    );
 }
 
 #[test]

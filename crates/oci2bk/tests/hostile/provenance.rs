@@ -161,6 +161,7 @@ fn of_which_two_bytes_would_take_hundreds() {
         (format!(r#"{{"invocation":{{}},"x":[{}0]}}"#, "0,".repeat(16_000_000)), "values"),
     ] {
         let error = refused(file(text).path());
+        assert!(error.to_string().ends_with(" is not a document of a build"), "{error}");
         match (&error, expected) {
             (SourceError::TooComplex { source: TooComplex::Objects { .. }, .. }, "objects")
             | (SourceError::TooComplex { source: TooComplex::Values { .. }, .. }, "values") => {}
@@ -248,5 +249,6 @@ fn with_members_that_are_there_twice() {
         let error = refused(file(&text).path());
         let SourceError::Provenance { source, .. } = error else { panic!("{text}: {error:?}") };
         assert!(matches!(source, ProvenanceError::Json(_)), "{text}: {source:?}");
+        assert_eq!(source.to_string(), "the provenance is not JSON of the SLSA form");
     }
 }

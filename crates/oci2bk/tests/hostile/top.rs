@@ -59,6 +59,7 @@ fn index_json_or_oci_layout_as_something_else_than_a_file() {
             fs::remove_file(&path).unwrap();
             make(&path);
             let ExportError::Layout(error) = export_error(layout.path()) else { panic!("{name}") };
+            assert!(error.to_string().ends_with(", and only regular files are read"), "{error}");
             let LayoutError::NotAFile { path: named, kind } = error else { panic!("{error:?}") };
             assert_eq!((named, kind), (path, expected));
         }
@@ -73,10 +74,15 @@ fn a_directory_of_blobs_that_is_a_link_even_to_the_right_place() {
         let moved = elsewhere.path().join("moved");
         fs::rename(layout.path().join(name), &moved).unwrap();
         symlink(&moved, layout.path().join(name)).unwrap();
-        assert!(matches!(
-            top_blob_error(layout.path()),
-            BlobError::NotAFile { kind: FileKind::Symlink, .. }
-        ));
+        let error = top_blob_error(layout.path());
+        assert!(matches!(error, BlobError::NotAFile { kind: FileKind::Symlink, .. }), "{error}");
+        assert!(
+            error.to_string().ends_with(
+                " is a symbolic link, and only regular files are read; replace it by the \
+                 file"
+            ),
+            "{error}"
+        );
     }
 }
 
@@ -140,10 +146,16 @@ fn documents_at_the_top_that_are_empty_or_too_large() {
             ),
             "{error:?}"
         );
+        let message = match name {
+            "index.json" => "/index.json is not an index of manifests",
+            _ => "/oci-layout does not state the version of an OCI layout",
+        };
+        assert!(error.to_string().ends_with(message), "{error}");
         // A terabyte of holes.
         fs::File::create(layout.path().join(name)).unwrap().set_len(1 << 40).unwrap();
         let ExportError::Layout(error) = export_error(layout.path()) else { panic!("{name}") };
         assert!(matches!(error, LayoutError::TooLarge { .. }), "{error:?}");
+        assert!(error.to_string().contains(" has more than 16777216 bytes"), "{error}");
     }
 }
 
@@ -162,4 +174,5 @@ fn another_version_of_the_layout() {
     layout.file("oci-layout", doubled);
     let ExportError::Layout(error) = export_error(layout.path()) else { panic!() };
     assert!(matches!(error, LayoutError::Version { .. }), "{error:?}");
+    assert!(error.to_string().ends_with(" does not state the version of an OCI layout"), "{error}");
 }

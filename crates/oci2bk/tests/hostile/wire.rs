@@ -34,6 +34,7 @@ fn definition() -> Vec<u8> {
 fn is_none(bytes: &[u8]) {
     let error = refused(file(bytes).path());
     assert!(matches!(error, SourceError::Unrecognised { .. }), "{error:?}");
+    assert!(error.to_string().contains(" is not a known key source; "), "{error}");
 }
 
 #[test]

@@ -91,7 +91,8 @@ fn keys_can_be_asked_for() {
 fn steps_that_a_key_source_leaves_out_are_still_refused() {
     let place = Place::new();
     let words = [fixture("index/cache"), "--keys".to_owned(), fixture("min/keys/metadata.json")];
-    Printed::of(&mut convert(&words, &place), 4);
+    let printed = Printed::of(&mut convert(&words, &place), 4);
+    printed.says(&["the keys of 13 steps", "nothing was written"]);
     assert!(place.names().is_empty());
     let printed = Printed::of(convert(&words, &place).arg("--allow-unkeyed"), 0);
     printed.says(&["13 steps have no key", "--cache-from"]);
@@ -154,7 +155,8 @@ fn a_place_that_is_taken_is_refused_before_anything_is_written() {
     let printed = Printed::of(bare(&place).arg("--sparse-layout").arg(&taken), 1);
     printed.says(&["is not empty, and not a sparse layout"]);
     assert!(!place.root().exists());
-    Printed::of(command().arg("sparse").arg(fixture("index/cache")).arg(&taken), 1);
+    let printed = Printed::of(command().arg("sparse").arg(fixture("index/cache")).arg(&taken), 1);
+    printed.says(&["is not empty, and not a sparse layout"]);
     assert_eq!(fs::read_dir(&taken).unwrap().count(), 1);
     let printed = Printed::of(command().arg("sparse").arg("/nowhere").arg(place.root()), 3);
     printed.says(&["/nowhere is not there"]);

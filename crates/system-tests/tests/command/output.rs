@@ -36,13 +36,14 @@ fn plain_progress_has_a_line_for_each_stage_and_layer() {
 fn quiet_says_nothing_but_what_is_wrong() {
     for (flag, variable) in [(Some("quiet"), "plain"), (None, "quiet")] {
         let place = Place::new();
-        for (code, said) in [(0, ""), (1, "error: ")] {
+        for (code, said, why) in [(0, "", ""), (1, "error: ", "another worker")] {
             let mut command = convert(index(), &place);
             command.env("BUILDKIT_PROGRESS", variable);
             command.args(flag.map(|flag| format!("--progress={flag}")));
             let printed = Printed::of(&mut command, code);
             assert_eq!(printed.stderr.is_empty(), said.is_empty(), "{}", printed.stderr);
-            assert!(printed.stderr.starts_with(said));
+            assert!(printed.stderr.starts_with(said), "{}", printed.stderr);
+            assert!(printed.stderr.contains(why), "{}", printed.stderr);
             if code == 0 {
                 place.hand_over();
             }

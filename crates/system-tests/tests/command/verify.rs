@@ -1,6 +1,7 @@
 //! `oci2bk verify`.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 
@@ -131,7 +132,8 @@ fn a_root_that_is_mounted_read_only_is_verified() {
         .and_then(|()| mount_remount(&mounted, MountFlags::BIND | MountFlags::RDONLY, c""));
     // Containers may not be allowed to mount.
     if bound.is_ok() {
-        assert!(fs::write(mounted.join("x"), "").is_err());
+        let error = fs::write(mounted.join("x"), "").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ReadOnlyFilesystem, "{error}");
         Printed::of(&mut verify(&mounted), 0);
         fs::remove_file(place.root().join("buildkitd.lock")).unwrap();
         Printed::of(&mut verify(&mounted), 0);

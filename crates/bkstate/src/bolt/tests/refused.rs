@@ -9,9 +9,19 @@ fn keys_that_bbolt_does_not_allow_are_refused() {
         write(&file, |root| keys.iter().try_for_each(|key| root.put(key, b"")))
     };
     assert!(put(&[&[1; MAX_KEY_BYTES]]).is_ok());
-    assert!(matches!(put(&[&[1; MAX_KEY_BYTES + 1]]), Err(WriteError::KeyLength { .. })));
-    assert!(matches!(put(&[b""]), Err(WriteError::KeyLength { .. })));
-    assert!(matches!(put(&[b"b", b"a"]), Err(WriteError::KeyOrder { .. })));
+    let error = put(&[&[1; MAX_KEY_BYTES + 1]]).unwrap_err();
+    assert!(matches!(error, WriteError::KeyLength { .. }), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "the key \
+         \"\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01\\x01...\" is 32769 bytes long; keys have 1 to 32768 bytes"
+    );
+    let error = put(&[b""]).unwrap_err();
+    assert!(matches!(error, WriteError::KeyLength { .. }), "{error}");
+    assert_eq!(error.to_string(), "the key \"\" is 0 bytes long; keys have 1 to 32768 bytes");
+    let error = put(&[b"b", b"a"]).unwrap_err();
+    assert!(matches!(error, WriteError::KeyOrder { .. }), "{error}");
+    assert_eq!(error.to_string(), "the key \"a\" was written after \"b\"; keys must ascend");
     let error = put(&[b"b", b"b"]).unwrap_err();
     assert_eq!(error.to_string(), "the key \"b\" was written after \"b\"; keys must ascend");
 }
@@ -25,7 +35,9 @@ fn values_that_could_not_be_read_again_are_refused() {
     };
     let db = Db::open(put(longest).unwrap()).unwrap();
     assert_eq!(db.root().get(b"k").unwrap().map(|value| value.len()), Some(longest));
-    assert!(matches!(put(longest + 1), Err(WriteError::ValueLength { .. })));
+    let error = put(longest + 1).unwrap_err();
+    assert!(matches!(error, WriteError::ValueLength { .. }), "{error}");
+    assert_eq!(error.to_string(), "the value of \"k\" is too long: 67104768 bytes");
 }
 
 #[test]
@@ -37,7 +49,8 @@ fn buckets_nest_to_the_limit_and_no_further() {
     assert!(Tree::read(&Db::open(write_tree(&deepest)).unwrap().root()).unwrap() == deepest);
     let file = tempfile::tempfile().unwrap();
     let error = write(&file, |root| nested(MAX_BUCKET_DEPTH + 1).write(root)).unwrap_err();
-    assert!(matches!(error, WriteError::BucketsTooDeep { .. }));
+    assert!(matches!(error, WriteError::BucketsTooDeep { .. }), "{error}");
+    assert_eq!(error.to_string(), "the bucket \"b\" is nested more than 64 deep");
 }
 
 #[test]
@@ -47,8 +60,19 @@ fn a_failure_that_is_ignored_leaves_no_database() {
         let _ignored = root.bucket(b"b", |bucket| bucket.put(b"", b""));
         root.put(b"c", b"")
     });
-    assert!(matches!(error, Err(WriteError::Incomplete)));
-    assert!(matches!(Db::open(file), Err(ReadError::NoMeta { .. })));
+    let error = error.unwrap_err();
+    assert!(matches!(error, WriteError::Incomplete), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "the database is incomplete because writing a part of it failed before"
+    );
+    let error = Db::open(file).unwrap_err();
+    assert!(matches!(error, ReadError::NoMeta { .. }), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "the file is not a usable BoltDB file: of meta page 0, the file ends before it; \
+         of meta page 1, the file ends before it"
+    );
 }
 
 #[test]
@@ -56,6 +80,10 @@ fn a_file_with_something_in_it_is_not_overwritten() {
     let file = write_tree(&Tree::default());
     let before = contents(&file);
     let error = write(&file, |_| Ok::<(), WriteError>(())).unwrap_err();
-    assert!(matches!(error, WriteError::NotEmpty { length: 16_384 }));
+    assert!(matches!(error, WriteError::NotEmpty { length: 16_384 }), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "the file to write the database to has 16384 bytes already; it must be empty"
+    );
     assert!(contents(&file) == before);
 }

@@ -76,7 +76,9 @@ fn a_state_is_found_as_it_is() {
     assert_eq!(existing.below(id("base")), None);
     existing.tree(id("top")).unwrap();
     existing.blob(&blob("top")).unwrap();
-    assert!(existing.blob(&blob("nothing")).unwrap_err().is_not_found());
+    let error = existing.blob(&blob("nothing")).unwrap_err();
+    assert!(error.is_not_found(), "{error}");
+    assert!(error.to_string().starts_with("cannot open the file "), "{error}");
 }
 
 #[test]
@@ -210,6 +212,13 @@ fn records_in_their_first_form_are_refused() {
     fs::rename(root.worker(RECORDS_DB), root.worker("metadata.db")).unwrap();
     let error = refusal(&root);
     assert!(matches!(error, ExistingError::OldRecords { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(
+            " is the first form of the records; start a buildkitd of v0.11 to v0.27 on \
+             the root once, which migrates them"
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -235,10 +244,10 @@ fn damage_is_named_and_what_a_daemon_clears_away_is_none() {
     fs::remove_file(root.blob(&blob("top"))).unwrap();
     let error = refusal(&root);
     let ExistingError::Damaged { damage, .. } = &error else { panic!("{error}") };
-    assert!(
-        matches!(damage.as_slice(), [Damage::Content(ContentDamage::NoFile { .. })]),
-        "{damage:?}"
-    );
+    let [Damage::Content(found @ ContentDamage::NoFile { .. })] = damage.as_slice() else {
+        panic!("{damage:?}")
+    };
+    assert!(found.to_string().ends_with(" has a row but no file"), "{found}");
 
     let root = Root::with(&sound());
     fs::write(root.worker(METADATA_DB), "no database").unwrap();
@@ -378,7 +387,10 @@ fn half_committed() -> State {
 fn a_commit_that_a_daemon_was_killed_in_is_completed() {
     let root = Root::with(&half_committed());
     let refused = Existing::read(&root.held, &WorkerId::derive("new"));
-    assert!(refused.is_err(), "no daemon has been here");
+    let error = refused.unwrap_err();
+    let ExistingError::Damaged { damage, .. } = &error else { panic!("{error}") };
+    assert_eq!(kinds_of(damage), ["snapshot-not-in-snapshotter"], "no daemon has been here");
+    assert!(error.to_string().contains(" is damaged, so nothing was changed"), "{error}");
     write_other(&root.path().join("history.db"));
     let found = verify(&root.held).unwrap();
     assert!(found.damage.is_empty(), "{:#?}", found.damage);

@@ -19,6 +19,11 @@ fn every_part_of_a_state_that_is_missing_is_named() {
         let root = Root::with(&sound());
         fs::remove_file(root.path().join(part)).unwrap();
         let error = State::read(&root.held).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the root does not hold the state of a buildkitd with the OCI worker on \
+             overlayfs"
+        );
         let ReadStateError::Dir(error) = error else { panic!("{part}: {error}") };
         assert!(error.is_not_found() && error.path.ends_with(part), "{part}: {error}");
     }
@@ -30,7 +35,12 @@ fn a_database_that_is_a_link_to_one_is_refused() {
     let database = root.worker(RECORDS_DB);
     fs::rename(&database, root.worker("elsewhere.db")).unwrap();
     std::os::unix::fs::symlink("elsewhere.db", &database).unwrap();
-    assert!(matches!(State::read(&root.held), Err(ReadStateError::Dir(_))));
+    let error = State::read(&root.held).unwrap_err();
+    assert!(matches!(error, ReadStateError::Dir(_)), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "the root does not hold the state of a buildkitd with the OCI worker on overlayfs"
+    );
 }
 
 #[test]
@@ -38,6 +48,7 @@ fn a_file_that_is_no_database_is_named() {
     let root = Root::with(&sound());
     fs::write(root.worker(METADATA_DB), "not a database").unwrap();
     let error = State::read(&root.held).unwrap_err();
+    assert!(error.to_string().starts_with("cannot read "), "{error}");
     let ReadStateError::Database { path, .. } = error else { panic!("{error}") };
     assert!(path.ends_with("runc-overlayfs/containerdmeta.db"), "{path:?}");
 }
@@ -50,9 +61,12 @@ fn a_worker_id_that_would_orphan_all_results_is_refused() {
         fs::write(root.worker(WORKER_ID), text).unwrap();
         let error = State::read(&root.held).unwrap_err();
         assert!(matches!(error, ReadStateError::WorkerId { .. }), "{text:?}: {error}");
+        assert!(error.to_string().ends_with(" does not hold a worker id"), "{error}");
     }
     let root = Root::with(&sound());
     fs::remove_file(root.worker(WORKER_ID)).unwrap();
     fs::write(root.worker(WORKER_ID), b"\xff").unwrap();
-    assert!(matches!(State::read(&root.held), Err(ReadStateError::WorkerIdFile { .. })));
+    let error = State::read(&root.held).unwrap_err();
+    assert!(matches!(error, ReadStateError::WorkerIdFile { .. }), "{error}");
+    assert!(error.to_string().starts_with("cannot read "), "{error}");
 }

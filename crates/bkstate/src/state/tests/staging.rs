@@ -1,4 +1,5 @@
 use super::*;
+use crate::dir::DirError;
 
 #[test]
 fn a_staging_area_that_is_given_up_leaves_nothing() {
@@ -39,7 +40,11 @@ fn publishing_that_fails_leaves_no_state() {
     let staging = Staging::begin(&root.held, &nothing).unwrap();
     // The last database cannot be created.
     fs::create_dir(root.path().join(".oci2bk-staging/cache.db")).unwrap();
-    assert!(staging.write(&sound()).is_err());
+    let error = staging.write(&sound()).unwrap_err();
+    assert_eq!(error.to_string(), "cannot write the state");
+    let StagingError::Dir(cause) = error else { panic!("{error:?}") };
+    let path = root.path().join(".oci2bk-staging/cache.db");
+    assert_eq!(cause.to_string(), format!("cannot make the file {}", path.display()));
     drop(staging);
     assert_eq!(root.names(), ["buildkitd.lock"]);
 }
@@ -65,7 +70,9 @@ fn a_state_is_not_published_over_one_that_appeared_meanwhile() {
     fs::create_dir(root.path().join(WORKER)).unwrap();
     fs::write(root.worker("kept"), "").unwrap();
     let written = staging.write(&sound()).unwrap();
-    assert!(matches!(staging.publish(written), Err(StagingError::Dir(_))));
+    let error = staging.publish(written).unwrap_err();
+    assert!(matches!(error, StagingError::Dir(_)), "{error}");
+    assert_eq!(error.to_string(), "cannot write the state");
     assert_eq!(root.names(), ["buildkitd.lock", "runc-overlayfs"]);
     assert_eq!(names(&root.path().join(WORKER)), ["kept"]);
 }
@@ -76,10 +83,16 @@ fn a_blob_or_a_snapshot_cannot_be_made_twice() {
     let nothing = nothing();
     let staging = Staging::begin(&root.held, &nothing).unwrap();
     staging.blobs().create_blob(&blob("a")).unwrap();
-    assert!(staging.blobs().create_blob(&blob("a")).is_err());
+    let exists = |error: DirError, action: &str| {
+        assert_eq!(error.source.kind(), std::io::ErrorKind::AlreadyExists, "{error}");
+        assert!(error.to_string().starts_with(&format!("cannot {action} ")), "{error}");
+    };
+    exists(staging.blobs().create_blob(&blob("a")).unwrap_err(), "make the file");
     staging.trees().create_snapshot(1).unwrap();
-    assert!(staging.trees().create_snapshot(1).is_err());
-    assert!(staging.trees().fs(2).is_err());
+    exists(staging.trees().create_snapshot(1).unwrap_err(), "make the directory");
+    let error = staging.trees().fs(2).unwrap_err();
+    assert!(error.is_not_found(), "{error}");
+    assert!(error.to_string().starts_with("cannot open the directory "), "{error}");
 }
 
 #[test]

@@ -281,3 +281,20 @@ fn absent(path: PathBuf, source: DirError) -> DatabaseDamage {
         DatabaseDamage::Unreadable { path, source }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn what_the_system_cannot_read_is_not_called_damaged() {
+        let failed = || ReadError::Io { offset: 0, source: io::Error::other("a bad sector") };
+        assert!(is_unread(&Problem::Read(failed())));
+        assert!(!is_unread(&Problem::MetaHeader { page: 0 }));
+        let damage = unread(Path::new("cache.db"), failed()).unwrap();
+        assert!(matches!(damage, DatabaseDamage::Unreadable { .. }), "{damage}");
+        assert_eq!(damage.to_string(), "cannot read cache.db as a file");
+    }
+}

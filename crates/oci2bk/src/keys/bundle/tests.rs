@@ -110,6 +110,13 @@ fn provenance_lies_beside_the_files_of_a_build_whatever_those_are_called() {
     let limits = Limits { keys_document: 500, ..Limits::default() };
     let error = read_within(&archive_of(&[("provenance.json", &large)]), &limits).unwrap_err();
     assert!(matches!(error, BundleError::TooLarge { .. }), "{error}");
+    assert!(
+        error.to_string().starts_with(
+            "provenance.json in the archive has more than 500 bytes, or all documents \
+             have"
+        ),
+        "{error}"
+    );
 }
 
 /// Returns a member that claims to have `size` bytes, and has none.
@@ -199,6 +206,10 @@ fn a_blob_that_is_not_what_its_name_says_is_refused() {
     }
     let error = read(&archive.bytes(&[manifest])).unwrap_err();
     assert!(matches!(error, BundleError::Corrupt { digest: of, .. } if of == digest), "{error}");
+    assert!(
+        error.to_string().contains(" in the archive is damaged: its content has the digest "),
+        "{error}"
+    );
 }
 
 #[test]
@@ -212,7 +223,9 @@ fn indexes_in_indexes_end_at_the_limit() {
         read(&archive.bytes(&[entry]))
     };
     assert_eq!(nested(MAX_INDEX_DEPTH - 1).unwrap().len(), 1);
-    assert!(matches!(nested(MAX_INDEX_DEPTH + 1), Err(BundleError::TooDeep)));
+    let error = nested(MAX_INDEX_DEPTH + 1).unwrap_err();
+    assert!(matches!(error, BundleError::TooDeep), "{error}");
+    assert_eq!(error.to_string(), "the archive has indexes more than 8 deep");
 }
 
 #[test]
@@ -224,12 +237,20 @@ fn manifests_without_end_are_refused() {
     let limits = Limits { manifests: 100, ..Limits::default() };
     let error = read_within(&archive.bytes(&[index]), &limits).unwrap_err();
     assert!(matches!(error, BundleError::TooManyManifests { limit: 100 }), "{error}");
+    assert!(error.to_string().starts_with("the archive has more than 100 manifests"), "{error}");
 }
 
 #[test]
 fn a_document_that_claims_to_be_huge_is_refused_before_it_is_read() {
     let error = read(&claim(INDEX, tar::EntryType::Regular, 1 << 32)).unwrap_err();
     assert!(matches!(error, BundleError::TooLarge { .. }), "{error}");
+    assert!(
+        error.to_string().starts_with(
+            "index.json in the archive has more than 16777216 bytes, or all documents \
+             have"
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -238,7 +259,15 @@ fn an_index_that_is_no_file_is_none() {
     for kind in [EntryType::Symlink, EntryType::Link, EntryType::Directory, EntryType::Fifo] {
         let mut bytes = claim(INDEX, kind, 0);
         bytes.resize(2048, 0);
-        assert!(matches!(read(&bytes), Err(BundleError::NoIndex)), "{kind:?}");
+        let error = read(&bytes).unwrap_err();
+        assert!(matches!(error, BundleError::NoIndex), "{error}");
+        assert!(
+            error.to_string().starts_with(
+                "the archive has neither index.json nor provenance.json, so it is not a \
+                 history bundle"
+            ),
+            "{error}"
+        );
     }
 }
 
@@ -256,6 +285,7 @@ fn a_sparse_member_makes_no_memory_of_its_holes() {
     bytes.resize(4096, 0);
     let error = read(&bytes).unwrap_err();
     assert!(matches!(error, BundleError::Document { .. } | BundleError::Tar(_)), "{error}");
+    assert_eq!(error.to_string(), "the archive is damaged");
 }
 
 #[test]
@@ -265,11 +295,13 @@ fn an_archive_that_is_cut_short_is_refused() {
     let bytes = archive.bytes(&[manifest]);
     let error = read(&bytes[..515]).unwrap_err();
     assert!(matches!(error, BundleError::Tar(TarError::Truncated)), "{error}");
+    assert_eq!(error.to_string(), "the archive is damaged");
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(&bytes).unwrap();
     let gzip = gzip.finish().unwrap();
     let error = read(&gzip[..gzip.len() / 2]).unwrap_err();
     assert!(matches!(error, BundleError::Tar(TarError::Read(_))), "{error}");
+    assert_eq!(error.to_string(), "the archive is damaged");
 }
 
 #[test]
@@ -287,6 +319,7 @@ fn a_gzip_bomb_ends_at_the_limit() {
     }
     let error = read_within(&bytes, &limits).unwrap_err();
     assert!(matches!(error, BundleError::TooLong { .. }), "{error}");
+    assert!(error.to_string().starts_with("the archive has more than 67108864 bytes"), "{error}");
 }
 
 #[test]
@@ -294,5 +327,7 @@ fn members_without_end_are_refused() {
     let member = claim("x", tar::EntryType::Regular, 0);
     let limits = Limits::default();
     let bytes = member.repeat(usize::try_from(limits.bundle_members).unwrap() + 1);
-    assert!(matches!(read(&bytes), Err(BundleError::TooManyMembers { .. })));
+    let error = read(&bytes).unwrap_err();
+    assert!(matches!(error, BundleError::TooManyMembers { .. }), "{error}");
+    assert!(error.to_string().starts_with("the archive has more than 20000 members"), "{error}");
 }

@@ -188,6 +188,7 @@ fn a_truncated_file_is_refused() {
     for length in 0..whole.len() - 1 {
         let error = KeysFile::decode(&whole[..length]).unwrap_err();
         assert!(matches!(error, KeysFileError::Json(_)), "{length}: {error}");
+        assert_eq!(error.to_string(), "it is not JSON of the form of a keys file");
     }
 }
 
@@ -198,19 +199,33 @@ fn what_is_not_as_a_keys_file_should_be_is_refused() {
     for wrong in ["", "a", "sha256:a", "sha512:ab", &good.to_uppercase(), &format!("{good}@0")] {
         let error = with_ops(&of(wrong)).unwrap_err();
         assert!(matches!(error, KeysFileError::OpDigest { op: 0, .. }), "{wrong}: {error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("op 0 has something else in the place of an op digest: \""),
+            "{error}"
+        );
     }
     assert!(with_ops(&of(&good)).is_ok());
     for outputs in [0, 1025, u32::MAX] {
         let error = with_ops(&json!([{"digests": [{"digest": good}], "outputs": outputs}]));
-        assert!(matches!(error, Err(KeysFileError::Outputs { .. })), "{outputs}");
+        let error = error.unwrap_err();
+        assert!(matches!(error, KeysFileError::Outputs { .. }), "{outputs}");
+        assert!(error.to_string().ends_with(" outputs; an op has 1 to 1024"), "{error}");
     }
     let error = with_ops(&json!([{"digests": [], "outputs": 1}]));
-    assert!(matches!(error, Err(KeysFileError::NoDigest { op: 0 })));
+    let error = error.unwrap_err();
+    assert!(matches!(error, KeysFileError::NoDigest { op: 0 }), "{error}");
+    assert_eq!(error.to_string(), "op 0 has no digest");
     for ops in [json!({}), json!(null), json!([1]), json!([{"outputs": 1}])] {
-        assert!(matches!(with_ops(&ops), Err(KeysFileError::Json(_))), "{ops}");
+        let error = with_ops(&ops).unwrap_err();
+        assert!(matches!(error, KeysFileError::Json(_)), "{ops}");
+        assert_eq!(error.to_string(), "it is not JSON of the form of a keys file");
     }
     let negative = json!([{"digests": [{"digest": good}], "outputs": -1}]);
-    assert!(matches!(with_ops(&negative), Err(KeysFileError::Json(_))));
+    let error = with_ops(&negative).unwrap_err();
+    assert!(matches!(error, KeysFileError::Json(_)), "{error}");
+    assert_eq!(error.to_string(), "it is not JSON of the form of a keys file");
 }
 
 /// Candidates as from provenance: each op with digests of some classes, newest first.
@@ -237,6 +252,14 @@ fn arbitrary_op() -> impl Strategy<Value = Vec<Candidate>> {
             classes.into_iter().zip(seeds).map(of_class).collect()
         },
     )
+}
+
+#[test]
+fn the_outputs_of_all_ops_count() {
+    let with = |op: &str, outputs| Candidate { outputs, ..candidate(&digest(op), None, None) };
+    assert_eq!(KeysFile::default().outputs(), 0);
+    let file = KeysFile::from_sources([&source(vec![with("a", 3), with("b", 2)])]);
+    assert_eq!(file.outputs(), 5);
 }
 
 proptest! {

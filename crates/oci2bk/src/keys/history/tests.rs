@@ -51,14 +51,25 @@ fn read(root: &Path) -> HistoryError {
 fn a_record_that_is_none_is_refused() {
     let root = root(&[("build", vec![0xff; 9])]);
     let error = read(root.path());
-    assert!(matches!(error, HistoryError::Record { reference, .. } if reference == "build"));
+    assert!(
+        matches!(&error, HistoryError::Record { reference, .. } if reference == "build"),
+        "{error}"
+    );
+    assert_eq!(error.to_string(), "the record of the build \"build\" is malformed");
 }
 
 #[test]
 fn a_digest_that_is_a_path_is_refused() {
     for digest in ["sha256:../../../history.db", "", "sha256:ab", "md5:00"] {
         let root = root(&[("build", record(digest))]);
-        assert!(matches!(read(root.path()), HistoryError::Digest { .. }), "{digest}");
+        let error = read(root.path());
+        assert!(matches!(error, HistoryError::Digest { .. }), "{digest}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("the record of the build \"build\" names a blob that cannot be: \""),
+            "{error}"
+        );
     }
 }
 
@@ -67,7 +78,9 @@ fn a_blob_that_is_not_what_its_name_says_is_refused() {
     let digest = Digest::of("right");
     let root = root(&[("build", record(&digest.to_string()))]);
     fs::write(root.path().join(BLOBS).join(digest.hex()), "wrong").unwrap();
-    assert!(matches!(read(root.path()), HistoryError::Corrupt { .. }));
+    let error = read(root.path());
+    assert!(matches!(error, HistoryError::Corrupt { .. }), "{error}");
+    assert!(error.to_string().contains(" is damaged: its content has the digest "), "{error}");
 }
 
 #[test]
@@ -77,7 +90,9 @@ fn no_link_is_followed_to_a_blob() {
     let elsewhere = root.path().join("elsewhere");
     fs::write(&elsewhere, "secret").unwrap();
     symlink(&elsewhere, root.path().join(BLOBS).join(digest.hex())).unwrap();
-    assert!(matches!(read(root.path()), HistoryError::Dir(_)));
+    let error = read(root.path());
+    assert!(matches!(error, HistoryError::Dir(_)), "{error}");
+    assert!(error.to_string().starts_with("cannot open the file "), "{error}");
 }
 
 #[test]
@@ -86,7 +101,12 @@ fn a_blob_over_the_limit_is_refused() {
     let root = root(&[("build", record(&digest.to_string()))]);
     let blob = File::create(root.path().join(BLOBS).join(digest.hex())).unwrap();
     blob.set_len(Limits::default().keys_document + 1).unwrap();
-    assert!(matches!(read(root.path()), HistoryError::TooLarge { .. }));
+    let error = read(root.path());
+    assert!(matches!(error, HistoryError::TooLarge { .. }), "{error}");
+    assert!(
+        error.to_string().contains(" has more than 67108864 bytes, or all provenance up to it has"),
+        "{error}"
+    );
 }
 
 #[test]

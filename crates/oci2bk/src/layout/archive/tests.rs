@@ -78,7 +78,12 @@ fn blobs_are_read_where_they_lie_whatever_else_is_in_the_archive() {
         }
         assert!(layout.describe_blob(Digest::of("abc")).is_ok());
         let absent = layout.describe_blob(Digest::of("?"));
-        assert!(matches!(absent, Err(BlobError::Missing { .. })));
+        let error = absent.unwrap_err();
+        assert!(matches!(error, BlobError::Missing { .. }), "{error}");
+        assert!(
+            error.to_string().ends_with(" is not in the layout; copy or export the cache again"),
+            "{error}"
+        );
     }
 }
 
@@ -101,6 +106,10 @@ fn an_archive_without_an_index_that_is_in_it_is_no_layout() {
     for members in [&[][..], &[file("../index.json", INDEX)], &[file("a/../index.json", INDEX)]] {
         let error = opened(members).unwrap_err();
         assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");
+        assert!(
+            error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+            "{error}"
+        );
     }
 }
 
@@ -113,6 +122,7 @@ fn members_of_the_same_name_are_refused() {
     ] {
         let error = refused(&[one, two]);
         assert!(matches!(error, ArchiveError::Duplicate { .. }), "{error}");
+        assert!(error.to_string().starts_with("it has two members "), "{error}");
     }
 }
 
@@ -139,11 +149,22 @@ fn blobs_that_are_links_or_sparse_are_refused_when_they_are_needed() {
         let layout = opened(&[members, vec![index()]].concat()).unwrap();
         let error = layout.open_blob(&descriptor("abc")).unwrap_err();
         assert!(matches!(error, BlobError::NotAFile { kind: k, .. } if k == kind), "{error}");
+        assert!(
+            error
+                .to_string()
+                .ends_with(", and only regular files are read; replace it by the file"),
+            "{error}"
+        );
     }
     let error = opened(&[tar::symlink("index.json", "/etc/passwd")]).unwrap_err();
     assert!(matches!(error, LayoutError::NotAFile { kind: FileKind::Symlink, .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(" is a symbolic link, and only regular files are read"),
+        "{error}"
+    );
     let error = refused(&[index(), tar::member(b'S', &name).gnu()]);
     assert!(matches!(error, ArchiveError::OldSparse), "{error}");
+    assert!(error.to_string().starts_with("it has a sparse file in the old GNU format"), "{error}");
 }
 
 #[test]
@@ -153,9 +174,13 @@ fn members_that_end_beyond_the_archive_are_refused() {
         let error = Layout::open(written(&bytes).path(), &Limits::default()).unwrap_err();
         let LayoutError::Archive { source, .. } = error else { panic!("{error}") };
         assert!(matches!(source, ArchiveError::Tar(TarError::Truncated)), "{source}");
+        assert_eq!(source.to_string(), "the archive ends in the middle of an entry");
     }
     // The largest size that a header can have, and a negative one, in base 256.
-    for size in [[0x7f; 8], [0xff; 8]] {
+    for (size, message) in [
+        ([0x7f; 8], "the archive ends in the middle of an entry"),
+        ([0xff; 8], "the entry has a negative size"),
+    ] {
         let sign = if size[0] == 0x7f { [0x80, 0, 0, 0] } else { [0xff; 4] };
         let size = [&sign[..], &size].concat();
         let error = refused(&[index(), file(blob_name("abc"), "abc").raw(124, &size)]);
@@ -163,6 +188,7 @@ fn members_that_end_beyond_the_archive_are_refused() {
             matches!(error, ArchiveError::Tar(TarError::Truncated | TarError::NegativeSize)),
             "{error}"
         );
+        assert_eq!(error.to_string(), message);
     }
 }
 
@@ -186,6 +212,7 @@ fn too_many_members_are_refused_even_if_they_are_not_of_the_layout() {
     };
     let error = members(2).unwrap_err();
     assert!(matches!(error, ArchiveError::TooManyMembers { limit: 2 }), "{error}");
+    assert!(error.to_string().starts_with("it has more than 2 members"), "{error}");
     assert_eq!(members(3).unwrap().len(), 1);
 }
 
@@ -219,6 +246,7 @@ fn a_compressed_archive_is_decompressed_within_the_limit() {
         let error = Layout::open(written.path(), &Limits::default()).unwrap_err();
         let LayoutError::Archive { source, .. } = error else { panic!("{error}") };
         assert!(matches!(source, ArchiveError::Decompress(_)), "{source}");
+        assert_eq!(source.to_string(), "cannot decompress it");
     }
 }
 
@@ -262,18 +290,38 @@ fn a_layout_in_a_directory_of_the_archive_is_found() {
     for with_version in [true, false] {
         let both = [in_dir("a/", with_version), in_dir("b/", with_version)].concat();
         let error = refused(&both);
-        assert!(matches!(&error, ArchiveError::SeveralLayouts(names) if *names == ["a/", "b/"]));
+        assert!(
+            matches!(&error, ArchiveError::SeveralLayouts(names) if *names == ["a/", "b/"]),
+            "{error}"
+        );
+        assert_eq!(
+            error.to_string(),
+            "it has layouts in several directories: a/, b/; make an archive of one of \
+             them"
+        );
     }
     let error = opened(&[file("cache/oci-layout", "{}")]).unwrap_err();
     assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");
+    assert!(
+        error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_file_that_is_no_archive_and_a_device_are_named() {
     let error = Layout::open(written(b"{}").path(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::Archive { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(" is not a usable tar archive of an OCI layout"),
+        "{error}"
+    );
     let error = Layout::open("/dev/null".as_ref(), &Limits::default()).unwrap_err();
     assert!(matches!(error, LayoutError::NotALayout { kind: FileKind::Device, .. }), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "/dev/null is a device; an OCI layout is a directory or a tar archive of one"
+    );
 }
 
 #[test]
@@ -285,6 +333,13 @@ fn a_blob_that_is_cut_off_after_opening_is_found() {
     File::options().write(true).open(archive.path()).unwrap().set_len(size - 3000).unwrap();
     let error = layout.verify_blob(&descriptor(&content)).unwrap_err();
     assert!(matches!(error, BlobError::Size { expected: 3000, .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(
+            " has 1096 bytes, but its descriptor says 3000; copy or export the cache \
+             again"
+        ),
+        "{error}"
+    );
 }
 
 proptest! {

@@ -121,6 +121,10 @@ fn an_image_of_an_older_docker_is_one_of_a_layout() {
     // It is an image, and not a cache.
     let error = select(&layout, &Reference::Default).unwrap_err();
     assert!(matches!(error, SelectError::NoCache { manifests: 1, .. }), "{error}");
+    assert!(
+        error.to_string().contains(" has no cache and no image among the 1 manifests looked at"),
+        "{error}"
+    );
     // The same each time.
     assert_eq!(opened(&legacy()).entries(), layout.entries());
 }
@@ -166,6 +170,7 @@ fn a_plain_layer_is_not_what_the_config_says() {
     let layer = layout.describe_blob(Digest::of("another")).unwrap();
     let error = layout.verify_blob(&layer).unwrap_err();
     assert!(matches!(error, BlobError::Digest { .. }), "{error}");
+    assert!(error.to_string().contains(" is damaged: its content has the digest "), "{error}");
 }
 
 #[test]
@@ -221,6 +226,10 @@ fn links_are_followed_within_the_archive_only() {
             matches!(&error, DockerError::LinkOut { member, target } if member == "link.tar" && target == to),
             "{error}"
         );
+        assert!(
+            error.to_string().ends_with(", which is not in the archive; save the image again"),
+            "{error}"
+        );
     }
     // Names never refer to files on disk.
     for to in ["etc/shadow", "", "."] {
@@ -228,6 +237,11 @@ fn links_are_followed_within_the_archive_only() {
         assert!(
             matches!(&error, DockerError::Missing { member } if member == "link.tar"),
             "{error}"
+        );
+        assert_eq!(
+            error.to_string(),
+            "link.tar is listed in manifest.json, but not in the archive; save the image \
+             again"
         );
     }
 }
@@ -247,6 +261,7 @@ fn links_in_circles_are_refused() {
     opened(&with_layer("0", &chain(LINKS)));
     let error = refused(&with_layer("0", &chain(LINKS + 1)));
     assert!(matches!(error, DockerError::Links { .. }), "{error}");
+    assert_eq!(error.to_string(), "0 leads over more than 8 links; save the image again");
 }
 
 #[test]
@@ -260,9 +275,11 @@ fn what_is_listed_has_to_be_there_once_and_a_file() {
     let twice = with_layer("layer.tar", &[layer.clone(), file("./layer.tar", "other")]);
     let error = opened_within(&twice, &Limits::default()).unwrap_err();
     assert!(matches!(&error, ArchiveError::Duplicate { name } if name == "layer.tar"), "{error}");
+    assert_eq!(error.to_string(), "it has two members layer.tar");
     let twice = [with_layer("layer.tar", &[layer]), vec![manifest(&[])]].concat();
     let error = opened_within(&twice, &Limits::default()).unwrap_err();
     assert!(matches!(&error, ArchiveError::Duplicate { name } if name == MANIFEST), "{error}");
+    assert_eq!(error.to_string(), "it has two members manifest.json");
     for (member, kind) in [
         (tar::hard_link("layer.tar", "config.json"), FileKind::HardLink),
         (dir("layer.tar"), FileKind::Directory),
@@ -271,6 +288,10 @@ fn what_is_listed_has_to_be_there_once_and_a_file() {
     ] {
         let error = refused(&with_layer("layer.tar", &[member]));
         assert!(matches!(error, DockerError::NotAFile { kind: k, .. } if k == kind), "{error}");
+        assert!(
+            error.to_string().ends_with(", and only regular files are read; save the image again"),
+            "{error}"
+        );
     }
 }
 
@@ -282,6 +303,7 @@ fn documents_that_are_not_those_of_an_image_are_named() {
             matches!(&error, DockerError::Json { member, .. } if member == MANIFEST),
             "{error}"
         );
+        assert_eq!(error.to_string(), "manifest.json is malformed; save the image again");
     }
     for text in ["", "{}", "[[]]", r#"{"rootfs":{"diff_ids":["sha256:../.."]}}"#] {
         let manifest = manifest(&[listed(&[], "config.json", &[])]);
@@ -290,6 +312,7 @@ fn documents_that_are_not_those_of_an_image_are_named() {
             matches!(&error, DockerError::Json { member, .. } if member == "config.json"),
             "{error}"
         );
+        assert_eq!(error.to_string(), "config.json is malformed; save the image again");
     }
     let error = refused(&[
         manifest(&[listed(&[], "config.json", &["a"])]),
@@ -297,8 +320,17 @@ fn documents_that_are_not_those_of_an_image_are_named() {
         file("a", "a"),
     ]);
     assert!(matches!(error, DockerError::DiffIds { layers: 1, diff_ids: 2, .. }), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "config.json has 2 diffIDs, but manifest.json lists 1 layers for it; save the \
+         image again"
+    );
     let error = refused(&with_layer("layer", &[file("layer", b"\xfd7zXZ\0")]));
     assert!(matches!(error, DockerError::Compressed { program: "xz", .. }), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "layer is compressed with xz, which is not read; save the image again"
+    );
 }
 
 #[test]
@@ -318,6 +350,8 @@ fn more_than_the_limits_allow_is_refused_by_name() {
     }
     let error = refused_within(&members, &Limits { json_objects: 0, ..default });
     assert!(matches!(error, DockerError::TooComplex { .. }), "{error}");
+    assert_eq!(error.to_string(), "manifest.json is not a document of an image");
     let error = opened_within(&members, &Limits { archive_members: 3, ..default }).unwrap_err();
     assert!(matches!(error, ArchiveError::TooManyMembers { limit: 3 }), "{error}");
+    assert!(error.to_string().starts_with("it has more than 3 members"), "{error}");
 }

@@ -254,19 +254,26 @@ fn blobs_of_another_size_or_kind_are_refused() {
     let path = mirror.path().join(format!("blobs/{digest}"));
     fs::write(&path, "ab").unwrap();
     let error = mirror.layer("").unwrap_err();
-    let ExportError::LayerBlob { source: BlobError::Size { expected, actual, .. }, .. } = error
-    else {
-        panic!("{error:?}")
-    };
-    assert_eq!((expected, actual), (3, 2));
+    let ExportError::LayerBlob { source, .. } = error else { panic!("{error:?}") };
+    assert!(matches!(source, BlobError::Size { expected: 3, actual: 2, .. }), "{source:?}");
+    assert!(
+        source
+            .to_string()
+            .ends_with(" has 2 bytes, but its descriptor says 3; copy or export the cache again"),
+        "{source}"
+    );
     fs::remove_file(&path).unwrap();
     fs::write(mirror.path().join("elsewhere"), "abc").unwrap();
     symlink(mirror.path().join("elsewhere"), &path).unwrap();
     let error = mirror.layer("").unwrap_err();
-    let ExportError::LayerBlob { source: BlobError::NotAFile { kind, .. }, .. } = error else {
-        panic!("{error:?}")
-    };
-    assert_eq!(kind, FileKind::Symlink);
+    let ExportError::LayerBlob { source, .. } = error else { panic!("{error:?}") };
+    assert!(matches!(source, BlobError::NotAFile { kind: FileKind::Symlink, .. }), "{source:?}");
+    assert!(
+        source.to_string().ends_with(
+            " is a symbolic link, and only regular files are read; replace it by the file"
+        ),
+        "{source}"
+    );
 }
 
 #[test]
@@ -280,15 +287,24 @@ fn links_are_not_followed() {
         matches!(&error, MirrorError::NotAFile { path, kind: FileKind::Symlink } if *path == link),
         "{error}"
     );
+    assert!(
+        error.to_string().ends_with(" is a symbolic link, and only regular files are read"),
+        "{error}"
+    );
     fs::remove_file(&link).unwrap();
     symlink(outside.path(), mirror.path().join("more")).unwrap();
     let error = mirror.refused(":secret");
     assert!(matches!(error, MirrorError::NoName { .. }), "{error}");
+    assert_eq!(error.to_string(), "it has no cache \"secret\"; it has \"main\"");
     for part in ["manifests", "blobs"] {
         let linked = TestMirror::new();
         symlink(outside.path().join(part), linked.path().join(part)).unwrap();
         let error = Layout::open(linked.path(), &Limits::default()).unwrap_err();
         assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");
+        assert!(
+            error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+            "{error}"
+        );
     }
     // The mirror itself may be a link.
     symlink(mirror.path(), outside.path().join("mirror")).unwrap();
@@ -308,12 +324,26 @@ fn what_is_not_said_of_a_layer_is_named() {
         matches!(error, MirrorError::NoAnnotations { layer, .. } if layer == Digest::of("a")),
         "{error}"
     );
+    assert!(
+        error.to_string().ends_with(
+            ", so it is not the manifest of a cache in S3 or Azure; export the cache \
+             again"
+        ),
+        "{error}"
+    );
     for wrong in
         [json!({}), json!({"diffID": "sha256:../../etc"}), json!({"diffID": "x", "size": -1})]
     {
         with(&wrong);
         let error = mirror.refused("");
         assert!(matches!(error, MirrorError::Json { .. }), "{error}");
+        assert!(
+            error.to_string().ends_with(
+                " is not the whole manifest of a cache; fetch it again, or choose \
+                 another with :NAME"
+            ),
+            "{error}"
+        );
     }
     // Go's zero time means unknown.
     with(
@@ -340,12 +370,21 @@ fn one_blob_in_several_layers_is_listed_once() {
 fn a_directory_of_something_else_is_not_a_mirror() {
     let mirror = TestMirror::new();
     let refused = || Layout::open(mirror.path(), &Limits::default()).unwrap_err();
-    assert!(matches!(refused(), LayoutError::NoIndex { .. }));
+    let error = refused();
+    assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");
+    assert!(
+        error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+        "{error}"
+    );
     mirror.write("main.rs", "fn main() {}");
     mirror.write("sha256:abc", "");
     mirror.write("manifests/service.yaml", "kind: Service");
     let error = refused();
     assert!(matches!(error, LayoutError::NoIndex { .. }), "{error}");
+    assert!(
+        error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+        "{error}"
+    );
     // A layout is a layout, whatever else it contains.
     mirror.manifest("manifests/main", "a");
     mirror.write("index.json", r#"{"manifests":[]}"#);
@@ -395,16 +434,23 @@ fn more_than_the_limits_allow_is_refused_by_name() {
             matches!(error, MirrorError::TooLarge { limit, .. } if limit.name == name),
             "{error}"
         );
+        assert!(error.to_string().contains(" has more bytes than "), "{error}");
     }
     let error = refused("", Limits { json_objects: 3, ..default });
     assert!(matches!(error, MirrorError::TooComplex { .. }), "{error}");
+    assert!(error.to_string().ends_with(" is not the manifest of a cache"), "{error}");
     let error = refused("", Limits { cache_layers: 0, ..default });
     assert!(matches!(error, MirrorError::TooManyLayers { limit: 0, .. }), "{error}");
+    assert!(error.to_string().contains(" lists more than 0 layers"), "{error}");
     for n in 0..=PREFIXES {
         mirror.blob(&format!("{n}/"), "a");
     }
     let error = refused(":a", default);
     assert!(matches!(error, MirrorError::TooManyPrefixes), "{error}");
+    assert_eq!(
+        error.to_string(),
+        "it has blobs below more than 100 prefixes; give the directory of one of them"
+    );
 }
 
 #[test]

@@ -125,7 +125,12 @@ fn the_platforms_of_an_image_belong_together() {
     let one = inline(&layout, Reference::Digest(digest_of(&arm64))).unwrap();
     assert_eq!(digests(&one), expected[1..]);
     let none = inline(&layout, Reference::Tag("other".to_owned()));
-    assert!(matches!(none, Err(SelectError::NoCache { manifests: 1, .. })), "{none:?}");
+    let error = none.unwrap_err();
+    assert!(matches!(error, SelectError::NoCache { manifests: 1, .. }), "{error}");
+    assert!(
+        error.to_string().contains(" has no cache and no image among the 1 manifests looked at"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -169,13 +174,20 @@ fn an_absent_or_damaged_image_config_is_named() {
     let error = inline(&layout, Reference::Default).unwrap_err();
     let SelectError::Manifest { source, .. } = error else { panic!("{error}") };
     assert!(
-        matches!(*source, ManifestError::Blob(BlobError::Digest { digest, .. }) if digest == config)
+        matches!(*source, ManifestError::Blob(BlobError::Digest { digest, .. }) if digest == config),
+        "{source}"
     );
+    assert!(source.to_string().contains(" is damaged: its content has the digest "), "{source}");
     std::fs::remove_file(layout.blob_path(config)).unwrap();
     let error = inline(&layout, Reference::Default).unwrap_err();
     let SelectError::Manifest { source, .. } = error else { panic!("{error}") };
     assert!(
-        matches!(*source, ManifestError::Blob(BlobError::Missing { digest }) if digest == config)
+        matches!(*source, ManifestError::Blob(BlobError::Missing { digest }) if digest == config),
+        "{source}"
+    );
+    assert!(
+        source.to_string().ends_with(" is not in the layout; copy or export the cache again"),
+        "{source}"
     );
 }
 
@@ -191,10 +203,13 @@ fn fewer_or_more_diff_ids_than_layers_are_refused() {
             matches!(error, ManifestError::DiffIds { layers: 2, diff_ids, .. } if diff_ids == names.len()),
             "{error}"
         );
+        assert!(error.to_string().contains(" has 2 layers, but its config has "), "{error}");
     }
     let mut without = config(&["a"]);
     without.as_object_mut().unwrap().remove("rootfs");
-    assert!(matches!(refused(&[plain("a")], &without), ManifestError::ImageConfig { .. }));
+    let error = refused(&[plain("a")], &without);
+    assert!(matches!(error, ManifestError::ImageConfig { .. }), "{error}");
+    assert!(error.to_string().starts_with("the image config "), "{error}");
 }
 
 #[test]
@@ -204,6 +219,7 @@ fn a_layer_listed_twice_with_two_diff_ids_is_refused() {
         matches!(error, ManifestError::Layer { source: LayerError::Conflict { .. }, .. }),
         "{error}"
     );
+    assert!(error.to_string().starts_with("cannot use a layer of cache "), "{error}");
 }
 
 #[test]
@@ -212,13 +228,16 @@ fn caches_that_are_no_base64_and_configs_that_are_no_json_are_refused() {
     members["moby.buildkit.cache.v0"] = "W10=*".into();
     let error = refused(&[plain("a")], &members);
     assert!(matches!(error, ManifestError::InlineBase64 { .. }), "{error}");
+    assert!(error.to_string().starts_with("the cache in the image config "), "{error}");
     members["moby.buildkit.cache.v0"] = json!(["W10="]);
     let error = refused(&[plain("a")], &members);
     assert!(matches!(error, ManifestError::ImageConfig { .. }), "{error}");
+    assert!(error.to_string().starts_with("the image config "), "{error}");
     let mut members = config(&["a"]);
     members["rootfs"]["diff_ids"] = json!(["sha256:../../../etc/passwd"]);
     let error = refused(&[plain("a")], &members);
     assert!(matches!(error, ManifestError::ImageConfig { .. }), "{error}");
+    assert!(error.to_string().starts_with("the image config "), "{error}");
 }
 
 #[test]

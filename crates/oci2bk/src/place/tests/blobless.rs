@@ -1,5 +1,7 @@
 //! Conversions that store no blobs, before and after others.
 
+use bkstate::layers;
+
 use super::*;
 
 const WITHOUT: Scope = Scope { extract: true, blobs: false };
@@ -26,6 +28,7 @@ fn blobs_that_are_left_out_can_be_added_later() {
     let (without, _) = merged_with(&nothing(), &plan(), WITHOUT);
     let (completed, places) = merged(&without, &plan(), true);
     let (at_once, _) = merged(&nothing(), &plan(), true);
+    assert!(!places.need_no_files());
     assert_eq!(completed.state, at_once.state);
     assert_eq!(places.blobs, at_once.blobs.keys().copied().collect());
     assert_whole(&completed, &plan(), &places, true);
@@ -65,4 +68,28 @@ fn what_a_daemon_has_exported_since_is_another_layer() {
     assert!(places.completed.is_empty());
     // The files are the same.
     assert!(places.snapshots.iter().all(|s| matches!(s, SnapshotPlace::Existing { .. })));
+}
+
+#[test]
+fn a_record_without_a_blob_is_the_layer_only_in_its_place_and_if_a_conversion_made_it() {
+    let plan = plan();
+    let other = plan.layers[2].record.clone();
+    let cases: [&dyn Fn(&mut bkstate::records::Record); 4] = [
+        &|record| record.parent = Some(other.clone()),
+        &|record| record.parent = None,
+        &|record| record.merge_parents = Some(vec![other.clone()]),
+        &|record| record.snapshot = Some(layers::legacy_snapshot_key(&Digest::of("its chain"))),
+    ];
+    for (number, change) in cases.into_iter().enumerate() {
+        let (mut existing, places) = merged_with(&nothing(), &plan, WITHOUT);
+        assert!(matches!(places.layers[LayerIndex(1)], LayerPlace::New(_)));
+        let unchanged = Places::new(&plan, &existing, WITHOUT);
+        assert!(
+            matches!(unchanged.layers[LayerIndex(1)], LayerPlace::Existing { .. }),
+            "{unchanged:?}"
+        );
+        change(record_of(&mut existing, &plan, 1));
+        let places = Places::new(&plan, &existing, WITHOUT);
+        assert!(matches!(places.layers[LayerIndex(1)], LayerPlace::New(_)), "{number}: {places:?}");
+    }
 }

@@ -170,9 +170,11 @@ fn what_is_missing_is_named() {
     std::fs::remove_file(layout.blob_path(blob("b"))).unwrap();
     let error = image.whole(&amd64()).unwrap_err();
     assert!(matches!(&error, ImageError::NoLayer { layer, .. } if *layer == blob("b")), "{error}");
+    assert!(error.to_string().ends_with("; copy the image again, with all its layers"), "{error}");
     std::fs::write(layout.blob_path(blob("b")), "longer than b").unwrap();
     let error = image.whole(&amd64()).unwrap_err();
     assert!(matches!(error, ImageError::Blob { .. }), "{error}");
+    assert!(error.to_string().starts_with("cannot read the images in "), "{error}");
 
     let manifest = image.whole(&"linux/arm64".parse().unwrap()).unwrap().manifest;
     std::fs::remove_file(layout.blob_path(manifest)).unwrap();

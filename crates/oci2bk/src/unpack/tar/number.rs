@@ -127,7 +127,9 @@ mod tests {
         for field in
             [&b"8"[..], b"7 7", b"7 7\0", b"-7", b"+7", b"0x7", b"7777777777777777777777777"]
         {
-            assert!(numeric(field).is_err(), "{}", field.escape_ascii());
+            let error = numeric(field).unwrap_err();
+            assert!(matches!(error, TarError::Header), "{}: {error}", field.escape_ascii());
+            assert_eq!(error.to_string(), "the archive has a damaged header block");
         }
     }
 
@@ -136,8 +138,11 @@ mod tests {
         assert_eq!(numeric(b"\x80\0\0\0\0\0\0\0\0\0\x01\0").unwrap(), 256);
         assert_eq!(numeric(b"\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF").unwrap(), -1);
         assert_eq!(numeric(b"\x80\0\0\0\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF").unwrap(), i64::MAX);
-        assert!(numeric(b"\x80\0\0\0\x80\0\0\0\0\0\0\0").is_err());
-        assert!(numeric(b"\x80\0\0\x01\0\0\0\0\0\0\0\0").is_err());
+        for field in [b"\x80\0\0\0\x80\0\0\0\0\0\0\0", b"\x80\0\0\x01\0\0\0\0\0\0\0\0"] {
+            let error = numeric(field).unwrap_err();
+            assert!(matches!(error, TarError::Header), "{}: {error}", field.escape_ascii());
+            assert_eq!(error.to_string(), "the archive has a damaged header block");
+        }
     }
 
     #[test]

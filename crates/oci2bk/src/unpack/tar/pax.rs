@@ -114,7 +114,9 @@ mod tests {
             b"9 a\0bc=d\n",
             b"27 GNU.sparse.numbytes=512\n",
         ] {
-            assert!(parse(body).is_err(), "{}", body.escape_ascii());
+            let error = parse(body).unwrap_err();
+            assert!(matches!(error, TarError::PaxRecord), "{}: {error}", body.escape_ascii());
+            assert_eq!(error.to_string(), "the PAX extended header has a malformed record");
         }
     }
 

@@ -42,6 +42,8 @@ fn long_names_come_from_pax_gnu_or_the_prefix() {
     let star = file("name", "").raw(345, b"star").raw(508, b"tar\0").raw(476, b"00000000144\0");
     assert_eq!(one(std::slice::from_ref(&star)).name, b"star/name");
     assert_eq!(one(&[star]).atime, Timestamp::from_unix(100, 0));
+    let gnu = file("name", "").gnu().raw(345, b"00000000144\0");
+    assert_eq!(one(&[gnu]).atime, Timestamp::from_unix(100, 0));
     let v7 = file("name", "").raw(257, &[0; 8]).raw(345, b"no prefix");
     assert_eq!(one(&[v7]).name, b"name");
 }
@@ -123,14 +125,12 @@ fn links_devices_and_directories_have_no_data_whatever_their_size() {
 #[test]
 fn negative_sizes_are_refused() {
     let negative = [0xFF; 12];
-    assert!(matches!(
-        entries(&archive(&[file("x", "").raw(124, &negative)])),
-        Err(TarError::NegativeSize)
-    ));
-    assert!(matches!(
-        entries(&archive(&[pax(&[("size", b"-1")]), file("x", "")])),
-        Err(TarError::NegativeSize)
-    ));
+    let error = entries(&archive(&[file("x", "").raw(124, &negative)])).unwrap_err();
+    assert!(matches!(error, TarError::NegativeSize), "{error}");
+    assert_eq!(error.to_string(), "the entry has a negative size");
+    let error = entries(&archive(&[pax(&[("size", b"-1")]), file("x", "")])).unwrap_err();
+    assert!(matches!(error, TarError::NegativeSize), "{error}");
+    assert_eq!(error.to_string(), "the entry has a negative size");
     // The size of a directory is ignored.
     assert_eq!(one(&[dir("x").raw(124, &negative)]).kind, Kind::Directory);
 }
@@ -152,19 +152,25 @@ fn a_global_header_is_an_entry_and_ends_the_extended_header_before_it() {
     assert_eq!((entries[0].kind, entries[0].name.as_slice()), (Kind::GlobalHeader, &b"other"[..]));
     assert_eq!((entries[1].name.as_slice(), entries[1].uid), (&b"x"[..], 0));
     let damaged = member(b'g', "global").data("99 path=x\n");
-    assert!(matches!(super::tests::entries(&archive(&[damaged])), Err(TarError::PaxRecord)));
+    let error = super::tests::entries(&archive(&[damaged])).unwrap_err();
+    assert!(matches!(error, TarError::PaxRecord), "{error}");
+    assert_eq!(error.to_string(), "the PAX extended header has a malformed record");
 }
 
 #[test]
 fn damaged_header_blocks_are_refused() {
     let mut flipped = archive(&[file("x", "")]);
     flipped[0] ^= 1;
-    assert!(matches!(entries(&flipped), Err(TarError::Header)));
+    let error = entries(&flipped).unwrap_err();
+    assert!(matches!(error, TarError::Header), "{error}");
+    assert_eq!(error.to_string(), "the archive has a damaged header block");
     for (at, field) in
         [(100, b"8"), (108, b"x"), (116, b"-"), (124, b"9"), (136, b"z"), (329, b"a")]
     {
         let damaged = archive(&[file("x", "").raw(at, field)]);
-        assert!(matches!(entries(&damaged), Err(TarError::Header)), "{at}");
+        let error = entries(&damaged).unwrap_err();
+        assert!(matches!(error, TarError::Header), "{at}");
+        assert_eq!(error.to_string(), "the archive has a damaged header block");
     }
 }
 
@@ -193,10 +199,14 @@ fn an_archive_may_end_without_zeros_but_not_within_an_entry() {
         assert_eq!(entries(&zeros(count)).unwrap().len(), 1, "{count}");
     }
     for count in [100, 600] {
-        assert!(matches!(entries(&zeros(count)), Err(TarError::Truncated)), "{count}");
+        let error = entries(&zeros(count)).unwrap_err();
+        assert!(matches!(error, TarError::Truncated), "{count}");
+        assert_eq!(error.to_string(), "the archive ends in the middle of an entry");
     }
     let more = [zeros(512), open_archive(&[file("y", "")])].concat();
-    assert!(matches!(entries(&more), Err(TarError::DataAfterZeroBlock)));
+    let error = entries(&more).unwrap_err();
+    assert!(matches!(error, TarError::DataAfterZeroBlock), "{error}");
+    assert_eq!(error.to_string(), "the archive has data after a block of zeros");
     let after_the_end = [zeros(1024), b"anything".to_vec()].concat();
     assert_eq!(entries(&after_the_end).unwrap().len(), 1);
 }
@@ -205,7 +215,13 @@ fn an_archive_may_end_without_zeros_but_not_within_an_entry() {
 fn extended_headers_larger_than_a_megabyte_are_refused_before_they_are_read() {
     for typeflag in [b'x', b'g', b'L', b'K'] {
         let huge = member(typeflag, "x").size(8_000_000_000).bytes();
-        assert!(matches!(entries(&huge), Err(TarError::SpecialTooLong { size: 8_000_000_000 })));
+        let error = entries(&huge).unwrap_err();
+        assert!(matches!(error, TarError::SpecialTooLong { size: 8_000_000_000 }), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "the extended header has 8000000000 bytes, more than the 1048576 that are \
+             allowed"
+        );
     }
 }
 
@@ -221,9 +237,12 @@ fn invalid_values_name_their_key() {
     ] {
         let outcome = entries(&archive(&[pax(&[(key, value.as_bytes())]), file("x", "")]));
         match outcome {
-            Err(TarError::PaxValue { key: found }) => assert_eq!(found, key),
+            Err(error) => {
+                assert!(matches!(&error, TarError::PaxValue { key: k } if k == key), "{error:?}");
+                let message = "the PAX extended header has a malformed value for";
+                assert_eq!(error.to_string(), format!("{message} {key:?}"));
+            }
             Ok(_) => assert_eq!(value, "", "an empty value is no value"),
-            other => panic!("{key}: {other:?}"),
         }
     }
 }
@@ -271,6 +290,16 @@ fn sparse_body(map: &str, data: &str) -> Member {
 }
 
 #[test]
+fn the_map_of_a_sparse_file_may_have_a_mebibyte() {
+    let padded = |length: usize| format!("{}\n", "0".repeat(length - 1));
+    let read = |map: &str| content(&archive(&[sparse_1_0("0"), sparse_body(map, "")]));
+    assert!(read(&padded(1 << 20)).unwrap().is_empty());
+    let error = read(&padded((1 << 20) + 1)).unwrap_err();
+    assert!(matches!(error, TarError::SparseMap), "{error}");
+    assert_eq!(error.to_string(), "the map of the sparse file is impossible");
+}
+
+#[test]
 fn impossible_sparse_maps_are_refused() {
     for (what, map) in [
         ("beyond the end", "1\n10\n3\n"),
@@ -285,7 +314,9 @@ fn impossible_sparse_maps_are_refused() {
         ("no number", "x\n"),
     ] {
         let archive = archive(&[sparse_1_0("12"), sparse_body(map, "ABCDE")]);
-        assert!(matches!(entries(&archive), Err(TarError::SparseMap)), "{what}");
+        let error = entries(&archive).unwrap_err();
+        assert!(matches!(error, TarError::SparseMap), "{what}");
+        assert_eq!(error.to_string(), "the map of the sparse file is impossible");
     }
     for (what, records) in [
         ("fewer numbers than blocks", [("GNU.sparse.numblocks", "2"), ("GNU.sparse.map", "0,5")]),
@@ -295,11 +326,15 @@ fn impossible_sparse_maps_are_refused() {
     ] {
         let records = records.map(|(key, value)| (key, value.as_bytes()));
         let archive = archive(&[pax(&records), file("x", "ABCDE")]);
-        assert!(matches!(entries(&archive), Err(TarError::SparseMap)), "{what}");
+        let error = entries(&archive).unwrap_err();
+        assert!(matches!(error, TarError::SparseMap), "{what}");
+        assert_eq!(error.to_string(), "the map of the sparse file is impossible");
     }
     let directory =
         archive(&[pax(&[("GNU.sparse.numblocks", b"1"), ("GNU.sparse.map", b"0,0")]), dir("x")]);
-    assert!(matches!(entries(&directory), Err(TarError::SparseMap)));
+    let error = entries(&directory).unwrap_err();
+    assert!(matches!(error, TarError::SparseMap), "{error}");
+    assert_eq!(error.to_string(), "the map of the sparse file is impossible");
 }
 
 #[test]
@@ -307,14 +342,18 @@ fn a_sparse_map_without_end_is_refused_after_a_megabyte() {
     // CVE-2025-58183.
     let map = "1000000\n".to_owned() + &"0\n0\n".repeat(600_000);
     let archive = archive(&[sparse_1_0("12"), sparse_body(&map, "")]);
-    assert!(matches!(entries(&archive), Err(TarError::SparseMap)));
+    let error = entries(&archive).unwrap_err();
+    assert!(matches!(error, TarError::SparseMap), "{error}");
+    assert_eq!(error.to_string(), "the map of the sparse file is impossible");
 }
 
 #[test]
 fn sparse_data_must_be_as_long_as_the_map_says() {
     for data in ["ABC", "ABCDEF"] {
         let archive = archive(&[sparse_1_0("12"), sparse_body("2\n2\n2\n7\n3\n", data)]);
-        assert!(matches!(content(&archive), Err(TarError::SparseData)), "{data}");
+        let error = content(&archive).unwrap_err();
+        assert!(matches!(error, TarError::SparseData), "{data}");
+        assert_eq!(error.to_string(), "the data of the sparse file does not match its map");
     }
 }
 

@@ -313,7 +313,12 @@ fn xattrs_that_the_system_refuses_are_errors() {
         let snapshot = Snapshot::new();
         let tar = archive(&[pax(&[(key, value)]), file("x", "")]);
         let error = snapshot.apply(&tar, Placement::Base).unwrap_err();
-        assert!(matches!(refusal(error), Refusal::Xattr { .. }));
+        let error = refusal(error);
+        assert!(matches!(error, Refusal::Xattr { .. }), "{error}");
+        assert!(
+            error.to_string().starts_with("cannot set the extended attribute \"user."),
+            "{error}"
+        );
     }
 }
 

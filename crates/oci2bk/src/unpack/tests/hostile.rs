@@ -181,7 +181,9 @@ fn a_removed_hard_link_target_directory_is_not_remembered() {
         file("d", "no directory any more"),
         hard_link("two", "d/f"),
     ];
-    assert!(matches!(refused(&members), Refusal::HardLinkTargetMissing { .. }));
+    let error = refused(&members);
+    assert!(matches!(error, Refusal::HardLinkTargetMissing { .. }), "{error}");
+    assert_eq!(error.to_string(), "the hard link's target \"d/f\" is not in the same layer");
     let through = [
         dir("d"),
         file("d/secret", "inside"),
@@ -189,7 +191,9 @@ fn a_removed_hard_link_target_directory_is_not_remembered() {
         symlink("d", "../outside"),
         hard_link("two", "d/secret"),
     ];
-    assert!(matches!(refused(&through), Refusal::HardLinkTargetMissing { .. }));
+    let error = refused(&through);
+    assert!(matches!(error, Refusal::HardLinkTargetMissing { .. }), "{error}");
+    assert_eq!(error.to_string(), "the hard link's target \"d/secret\" is not in the same layer");
 }
 
 #[test]
@@ -241,7 +245,9 @@ fn hard_links_to_the_outside_are_refused() {
         vec![pax(&[("linkpath", secret.as_bytes())]), hard_link("x", "y")],
         vec![symlink("out", "../outside"), hard_link("x", "out/secret")],
     ] {
-        assert!(matches!(refused(&members), Refusal::HardLinkTargetMissing { .. }));
+        let error = refused(&members);
+        assert!(matches!(error, Refusal::HardLinkTargetMissing { .. }), "{error}");
+        assert!(error.to_string().ends_with("\" is not in the same layer"), "{error}");
     }
 }
 
@@ -270,6 +276,7 @@ fn hard_links_to_what_is_missing_later_or_removed_are_refused() {
     ] {
         let refusal = refused(&members);
         assert!(matches!(refusal, Refusal::HardLinkTargetMissing { .. }), "{refusal:?}");
+        assert!(refusal.to_string().ends_with("\" is not in the same layer"), "{refusal}");
     }
 }
 
@@ -279,6 +286,7 @@ fn hard_links_to_directories_are_refused() {
     for target in ["d", "d/", "d/.", "d/..", "/", "", ".", ".."] {
         let refusal = refused(&[dir("d"), hard_link("x", target)]);
         assert!(matches!(refusal, Refusal::HardLinkToDirectory { .. }), "{target}: {refusal:?}");
+        assert!(refusal.to_string().ends_with("\" is a directory"), "{refusal}");
     }
 }
 
@@ -292,6 +300,7 @@ fn link_circles_are_refused() {
     ] {
         let refusal = refusal(contained(&unowned(members)).1.unwrap_err());
         assert!(matches!(refusal, Refusal::TooManySymlinks), "{refusal:?}");
+        assert_eq!(refusal.to_string(), "the path leads through too many symbolic links");
     }
 }
 
@@ -316,7 +325,9 @@ fn many_links_in_a_deep_directory_do_not_take_minutes() {
     let path = format!("{deep}/l0/f");
     members.extend([pax(&[("path", path.as_bytes())]), file("x", "")]);
     // Fewer links than the limit; the lookups are limited.
-    assert!(matches!(refused(&members), Refusal::TooManySymlinks));
+    let error = refused(&members);
+    assert!(matches!(error, Refusal::TooManySymlinks), "{error}");
+    assert_eq!(error.to_string(), "the path leads through too many symbolic links");
 }
 
 #[test]
@@ -325,9 +336,16 @@ fn names_and_paths_that_are_too_long_are_refused() {
     let name = "n".repeat(256);
     let error = refused(&[pax(&[("path", name.as_bytes())]), file("x", "")]);
     assert!(matches!(error, Refusal::PathTooLong), "{error:?}");
+    assert_eq!(error.to_string(), "the path is longer than 4095 bytes, or a name in it than 255");
     let path = "d/".repeat(5000) + "f";
     let error = refused(&[pax(&[("path", path.as_bytes())]), file("x", "")]);
     assert!(matches!(error, Refusal::NameTooLong { .. }), "{error:?}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("the name or the link's target has 10001 bytes, more than 4095"),
+        "{error}"
+    );
     // Links make a long path from a short name.
     let half = "d/".repeat(1500);
     let half = half.as_bytes();
@@ -335,9 +353,16 @@ fn names_and_paths_that_are_too_long_are_refused() {
     let path = [b"l/", half, b"f"].concat();
     let error = refused(&[&link[..], &[pax(&[("path", &path)]), file("x", "")]].concat());
     assert!(matches!(error, Refusal::PathTooLong), "{error:?}");
+    assert_eq!(error.to_string(), "the path is longer than 4095 bytes, or a name in it than 255");
     let path = "d/".repeat(500_000) + "f";
     let error = refused(&[pax(&[("path", path.as_bytes())]), file("x", "")]);
     assert!(matches!(error, Refusal::NameTooLong { .. }), "{error:?}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("the name or the link's target has 1000001 bytes, more than 4095"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -358,11 +383,13 @@ fn parents_that_are_no_directories_are_refused() {
         for name in ["p/f", "p/q/f"] {
             let error = refused(&[parent.clone(), file(name, "")]);
             assert!(matches!(error, Refusal::ParentNotDirectory), "{error:?}");
+            assert_eq!(error.to_string(), "a parent of the path is not a directory");
         }
     }
     // containerd looks directories up again for their times, and fails like this.
     let error = refused(&[dir("p/q"), file("p", "")]);
     assert!(matches!(error, Refusal::ParentNotDirectory), "{error:?}");
+    assert_eq!(error.to_string(), "a parent of the path is not a directory");
 }
 
 #[test]
@@ -370,7 +397,11 @@ fn unknown_types_are_refused() {
     require_root!();
     for typeflag in [b'7', b'S', b'D', b'V', b'M', b'N', b'A', 200] {
         let error = refused(&[member(typeflag, "x")]);
-        assert!(matches!(error, Refusal::UnsupportedType { typeflag: t } if t == typeflag));
+        assert!(
+            matches!(error, Refusal::UnsupportedType { typeflag: t } if t == typeflag),
+            "{error}"
+        );
+        assert!(error.to_string().starts_with("cannot unpack an entry of tar type "), "{error}");
     }
 }
 

@@ -35,6 +35,7 @@ fn entries_are_limited() {
         ..Limits::default()
     });
     assert!(matches!(error, UnpackError::TooManyEntries { limit: 2, .. }), "{error}");
+    assert!(error.to_string().contains(" has more than 2 entries"), "{error}");
 }
 
 /// A file of a megabyte with only four bytes of data.
@@ -57,8 +58,13 @@ fn the_size_is_limited_and_holes_count() {
     let limits = |layer_size| Limits { layer_size, ..Limits::default() };
     let error = exact(&[file("a", "data")], 2048, limits);
     assert!(matches!(error, UnpackError::TooLarge { name: "layer-size", .. }), "{error}");
+    assert!(error.to_string().contains(" has more than 2047 bytes when it is unpacked"), "{error}");
     let error = exact(&sparse(), 3072 + 999_996, limits);
     assert!(matches!(error, UnpackError::TooLarge { name: "layer-size", .. }), "{error}");
+    assert!(
+        error.to_string().contains(" has more than 1003067 bytes when it is unpacked"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -66,9 +72,19 @@ fn names_and_link_targets_are_limited() {
     require_root!();
     let limits = |path| Limits { path, ..Limits::default() };
     let error = exact(&[file("a/bc", "")], 4, limits);
-    assert!(matches!(refusal(error), Refusal::NameTooLong { bytes: 4, limit: 3 }));
+    let error = refusal(error);
+    assert!(matches!(error, Refusal::NameTooLong { bytes: 4, limit: 3 }), "{error}");
+    assert!(
+        error.to_string().starts_with("the name or the link's target has 4 bytes, more than 3"),
+        "{error}"
+    );
     let error = exact(&[symlink("a", "target")], 6, limits);
-    assert!(matches!(refusal(error), Refusal::NameTooLong { bytes: 6, limit: 5 }));
+    let error = refusal(error);
+    assert!(matches!(error, Refusal::NameTooLong { bytes: 6, limit: 5 }), "{error}");
+    assert!(
+        error.to_string().starts_with("the name or the link's target has 6 bytes, more than 5"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -78,7 +94,12 @@ fn extended_attributes_are_limited() {
         [("SCHILY.xattr.user.a", b"12345"), ("SCHILY.xattr.security.b", b"")];
     let error =
         exact(&[pax(&records), file("a", "")], 21, |xattrs| Limits { xattrs, ..Limits::default() });
-    assert!(matches!(refusal(error), Refusal::XattrsTooLarge { bytes: 21, limit: 20 }));
+    let error = refusal(error);
+    assert!(matches!(error, Refusal::XattrsTooLarge { bytes: 21, limit: 20 }), "{error}");
+    assert!(
+        error.to_string().starts_with("the extended attributes have 21 bytes, more than 20"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -88,10 +109,26 @@ fn lookups_are_limited() {
     // For `l/f` one link, then its target; for `d/f`, which exists, nothing.
     let layer = [dir("d"), symlink("l", "d"), file("l/f", ""), file("d/f", "")];
     let error = exact(&layer, 2 * (CALL + 1), limits);
-    assert!(matches!(refusal(error), Refusal::TooManyLookups { limit: 513 }));
+    let error = refusal(error);
+    assert!(matches!(error, Refusal::TooManyLookups { limit: 513 }), "{error}");
+    assert!(
+        error.to_string().starts_with(
+            "finding the layer's paths, with the links in them and in the layers below, \
+             takes looking up more than 513 bytes of paths"
+        ),
+        "{error}"
+    );
     // A missing directory costs the path up to each of its components.
     let error = exact(&[file("a/b/c/f", "")], 3 * CALL + 1 + 3 + 5, limits);
-    assert!(matches!(refusal(error), Refusal::TooManyLookups { limit: 776 }));
+    let error = refusal(error);
+    assert!(matches!(error, Refusal::TooManyLookups { limit: 776 }), "{error}");
+    assert!(
+        error.to_string().starts_with(
+            "finding the layer's paths, with the links in them and in the layers below, \
+             takes looking up more than 776 bytes of paths"
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -110,10 +147,15 @@ fn lookups_in_layers_below_count_for_the_layer() {
     unpacked(has).unwrap();
     let error = unpacked(has - 1).unwrap_err();
     assert!(error.is_input() && error.can_stay_packed());
-    let UnpackError::Settle { reason: Refusal::TooManyLookups { limit }, .. } = error else {
-        panic!("{}", chain(&error))
-    };
-    assert_eq!(limit, has - 1);
+    let UnpackError::Settle { reason, .. } = error else { panic!("{}", chain(&error)) };
+    assert!(matches!(reason, Refusal::TooManyLookups { limit } if limit == has - 1), "{reason}");
+    assert!(
+        reason.to_string().starts_with(
+            "finding the layer's paths, with the links in them and in the layers below, \
+             takes looking up more than 1285 bytes of paths"
+        ),
+        "{reason}"
+    );
 }
 
 /// Unpacks two such layers as overlays, with the limit at exactly what both have, and fails with one less.
@@ -146,6 +188,8 @@ fn all_layers_together_are_limited() {
     require_root!();
     let members = [file("a/b", "data")];
     let of_all = |error: UnpackError| {
+        let message = "all layers together have more than ";
+        assert!(error.to_string().contains(message), "{error}");
         let UnpackError::TotalReached { what, limit, .. } = error else {
             panic!("{}", chain(&error))
         };
@@ -158,7 +202,15 @@ fn all_layers_together_are_limited() {
     let lookups = 2 * (CALL + 1);
     let error =
         both(&members, lookups, |total_lookups| Limits { total_lookups, ..Limits::default() });
-    assert!(matches!(refusal(error), Refusal::TooManyTotalLookups { limit: 513 }));
+    let error = refusal(error);
+    assert!(matches!(error, Refusal::TooManyTotalLookups { limit: 513 }), "{error}");
+    assert!(
+        error.to_string().starts_with(
+            "finding the paths of all layers so far, with the links in them and in the \
+             layers below, takes looking up more than 513 bytes of paths"
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -166,7 +218,13 @@ fn holes_count_in_all_layers_together() {
     require_root!();
     let has = 2 * (3072 + 999_996);
     let error = both(&sparse(), has, |total_size| Limits { total_size, ..Limits::default() });
-    assert!(matches!(error, UnpackError::TotalReached { what: "bytes", .. }));
+    assert!(matches!(error, UnpackError::TotalReached { what: "bytes", .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains(", all layers together have more than 2006135 bytes when they are unpacked"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -176,8 +234,22 @@ fn the_memory_for_names_of_directories_is_limited() {
     // The same name again takes no more.
     let named = [dir("a"), dir("a"), dir("b"), file("c", "")];
     let error = exact(&named, 2 * 129, limits);
-    assert!(matches!(refusal(error), Refusal::TooManyDirectories { limit: 257 }));
+    let error = refusal(error);
+    assert!(matches!(error, Refusal::TooManyDirectories { limit: 257 }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("the names of the layer's directories take more than 257 bytes of memory"),
+        "{error}"
+    );
     let implied = [file("a/b/c", ""), file("a/b/d", "")];
     let error = exact(&implied, 129 + 131, limits);
-    assert!(matches!(refusal(error), Refusal::TooManyDirectories { limit: 259 }));
+    let error = refusal(error);
+    assert!(matches!(error, Refusal::TooManyDirectories { limit: 259 }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("the names of the layer's directories take more than 259 bytes of memory"),
+        "{error}"
+    );
 }

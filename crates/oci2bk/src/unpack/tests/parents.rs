@@ -114,6 +114,7 @@ fn something_else_in_a_nearer_layer_hides_the_directory_below() {
             other => panic!("{other:?}"),
         };
         assert!(matches!(reason, Refusal::ParentNotDirectory), "{reason:?}");
+        assert_eq!(reason.to_string(), "a parent of the path is not a directory");
     }
 }
 
@@ -171,6 +172,11 @@ fn an_entry_that_leaves_its_group_to_an_implied_directory_is_refused() {
         let error = Snapshot::new().apply(&archive(&members), Placement::Overlay).unwrap_err();
         let reason = refusal(error);
         assert!(matches!(reason, Refusal::GroupOfImpliedDirectory), "{reason}");
+        assert_eq!(
+            reason.to_string(),
+            "the entry leaves its group to the kernel (all ones) in a directory that the \
+             layer has no entry for; give the entry a group"
+        );
     }
     // If the layer has an entry for the directory, the kernel knows its group.
     let snapshot = Snapshot::new();

@@ -75,6 +75,7 @@ fn all_encodings_give_the_same_tree() {
 fn a_compressed_blob_called_plain_is_no_archive() {
     let error = attempt_as_plain(&gzip(&tar()));
     assert!(matches!(error, UnpackError::Archive { .. }), "{error:?}");
+    assert!(error.to_string().ends_with(" is malformed after entry \"\""), "{error}");
 }
 
 #[test]
@@ -88,6 +89,13 @@ fn media_types_that_are_no_layers_are_refused() {
     ] {
         let error = attempt(&tar(), media_type).1.unwrap_err();
         assert!(matches!(error, UnpackError::UnknownMediaType { .. }), "{media_type}: {error:?}");
+        assert!(
+            error.to_string().ends_with(
+                "\", which is not a known layer type; known are OCI and Docker layers as \
+                 plain tar, gzip or zstd"
+            ),
+            "{error}"
+        );
     }
 }
 
@@ -105,15 +113,28 @@ fn a_blob_of_another_size_digest_or_diff_id_is_refused() {
     attempt(right).unwrap();
     let wrong = Digest::of("something else");
     let outcome = attempt((wrong, right.1, right.2));
-    assert!(matches!(outcome, Err(UnpackError::WrongBlobDigest { found, .. }) if found == right.0));
+    let error = outcome.unwrap_err();
+    assert!(
+        matches!(error, UnpackError::WrongBlobDigest { found, .. } if found == right.0),
+        "{error}"
+    );
+    assert!(error.to_string().contains(" is damaged: its content has the digest "), "{error}");
     for size in [right.1 - 1, right.1 + 1, 0, u64::MAX] {
         let outcome = attempt((right.0, size, right.2));
+        let error = outcome.unwrap_err();
         assert!(
-            matches!(outcome, Err(UnpackError::WrongBlobSize { found, .. }) if found == right.1)
+            matches!(error, UnpackError::WrongBlobSize { found, .. } if found == right.1),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains(" has 44001 bytes, but its descriptor says "),
+            "{error}"
         );
     }
     let outcome = attempt((right.0, right.1, wrong));
-    assert!(matches!(outcome, Err(UnpackError::WrongDiffId { found, .. }) if found == right.2));
+    let error = outcome.unwrap_err();
+    assert!(matches!(error, UnpackError::WrongDiffId { found, .. } if found == right.2), "{error}");
+    assert!(error.to_string().contains(", but its descriptor says "), "{error}");
 }
 
 #[test]
@@ -133,7 +154,9 @@ fn damage_is_blamed_on_the_blob_where_its_digest_tells() {
         };
         let outcome =
             unpack(&layer, snapshot.open().as_fd(), Placement::Base, &Limits::default(), &|_| ());
-        assert!(matches!(outcome, Err(UnpackError::WrongBlobDigest { .. })), "{outcome:?}");
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, UnpackError::WrongBlobDigest { .. }), "{error}");
+        assert!(error.to_string().contains(" is damaged: its content has the digest "), "{error}");
     }
 }
 
@@ -179,6 +202,7 @@ fn bytes_after_a_zstd_stream_are_refused() {
     let blob = [&zstd(&tar()), &b"more than enough trailing bytes"[..]].concat();
     let error = attempt(&blob, OCI_ZSTD).1.unwrap_err();
     assert!(matches!(error, UnpackError::Decompress { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("cannot decompress layer "), "{error}");
 }
 
 #[test]
@@ -192,6 +216,7 @@ fn bytes_after_the_end_of_the_archive_count_for_the_diff_id() {
     }
     let error = attempt(&gzip(&tar), OCI_GZIP).1.unwrap_err();
     assert!(matches!(error, UnpackError::WrongDiffId { .. }), "{error:?}");
+    assert!(error.to_string().contains(", but its descriptor says "), "{error}");
 }
 
 #[test]
@@ -218,6 +243,7 @@ fn an_error_of_an_entry_is_said_of_the_right_layer_only() {
     // It is not even the right layer.
     let error = attempt(&gzip(&tar), OCI_GZIP).1.unwrap_err();
     assert!(matches!(error, UnpackError::WrongDiffId { .. }), "{error:?}");
+    assert!(error.to_string().contains(", but its descriptor says "), "{error}");
     assert!(!error.can_stay_packed());
 }
 
@@ -264,6 +290,7 @@ fn a_layer_is_left_where_it_was_cancelled_whatever_is_wrong_with_it() {
     let result = unpack(&layer, fs.as_fd(), Placement::Base, &Limits::default(), &watch);
     let error = result.unwrap_err();
     assert!(matches!(error, UnpackError::Cancelled { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("unpacking layer "), "{error}");
     assert!(!error.is_input());
     assert!(watch.0.into_inner() < size);
 }
@@ -277,6 +304,7 @@ fn a_few_bytes_that_become_very_many_can_be_cancelled() {
     let layer = Layer { blob: &file, digest, size, media_type: OCI_ZSTD, diff_id: digest };
     let error = check(&layer, &Limits::default(), &Impatient::default()).unwrap_err();
     assert!(matches!(error, UnpackError::Cancelled { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("unpacking layer "), "{error}");
 }
 
 #[test]
@@ -295,6 +323,8 @@ fn a_layer_is_checked_without_being_unpacked() {
     let other = Digest::of("");
     let error = check(&Layer { diff_id: other, ..right }, &Limits::default(), &|_| ()).unwrap_err();
     assert!(matches!(error, UnpackError::WrongDiffId { .. }), "{error:?}");
+    assert!(error.to_string().contains(", but its descriptor says "), "{error}");
     let error = check(&Layer { digest: other, ..right }, &Limits::default(), &|_| ()).unwrap_err();
     assert!(matches!(error, UnpackError::WrongBlobDigest { .. }), "{error:?}");
+    assert!(error.to_string().contains(" is damaged: its content has the digest "), "{error}");
 }

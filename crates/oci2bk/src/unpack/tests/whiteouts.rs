@@ -70,7 +70,9 @@ fn in_an_overlay_a_whiteout_of_what_the_same_layer_has_is_refused() {
         let snapshot = Snapshot::new();
         let tar = archive(&[first, file(".wh.x", "")]);
         let error = snapshot.apply(&tar, Placement::Overlay).unwrap_err();
-        assert!(matches!(refusal(error), Refusal::WhiteoutOfSameLayer));
+        let error = refusal(error);
+        assert!(matches!(error, Refusal::WhiteoutOfSameLayer), "{error}");
+        assert_eq!(error.to_string(), "the whiteout deletes a file of the same layer");
     }
 }
 
@@ -122,7 +124,12 @@ fn whiteouts_that_leave_their_directory_are_refused() {
         for placement in [Placement::Base, Placement::Overlay] {
             let snapshot = Snapshot::new();
             let error = snapshot.apply(&archive(&[file(name, "")]), placement).unwrap_err();
-            assert!(matches!(refusal(error), Refusal::WhiteoutEscapes), "{name}");
+            let error = refusal(error);
+            assert!(matches!(error, Refusal::WhiteoutEscapes), "{name}");
+            assert_eq!(
+                error.to_string(),
+                "the whiteout names a directory instead of an entry in it"
+            );
             snapshot.assert_contained();
         }
     }

@@ -45,7 +45,20 @@ fn a_daemon_that_was_stopped_in_its_first_start_leaves_no_damage() {
     }
     fs::remove_file(root.worker(WORKER_ID)).unwrap();
     fs::remove_dir_all(root.worker("snapshots")).unwrap();
-    assert!(matches!(verify(&root.held), Err(VerifyError::NoState { .. })));
+    let error = verify(&root.held).unwrap_err();
+    assert!(matches!(error, VerifyError::NoState { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(
+            " holds no state: nothing was converted into it, and no buildkitd has built \
+             on it"
+        ),
+        "{error}"
+    );
+
+    // A snapshot alone shows that there was more.
+    let alone = Root::empty();
+    fs::create_dir_all(alone.snapshot(1)).unwrap();
+    assert!(!damage_of(&alone).is_empty());
 
     // Where something remains, something was lost.
     let root = Root::with(&sound());
@@ -69,21 +82,54 @@ fn everything_that_is_damaged_is_listed() {
 fn a_root_without_a_state_is_not_taken_for_a_damaged_one() {
     let root = Root::empty();
     let refused = |root: &Root| verify(&root.held).unwrap_err();
-    assert!(matches!(refused(&root), VerifyError::NoState { .. }));
+    let error = refused(&root);
+    assert!(matches!(error, VerifyError::NoState { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(
+            " holds no state: nothing was converted into it, and no buildkitd has built \
+             on it"
+        ),
+        "{error}"
+    );
     fs::write(root.path().join("buildkitd.lock"), "").unwrap();
     fs::create_dir_all(root.path().join(".oci2bk-staging/runc-overlayfs")).unwrap();
     fs::write(root.path().join("unrelated"), "").unwrap();
-    assert!(matches!(refused(&root), VerifyError::NoState { .. }));
-    fs::create_dir(root.path().join("runc-native")).unwrap();
+    let error = refused(&root);
+    assert!(matches!(error, VerifyError::NoState { .. }), "{error}");
     assert!(
-        matches!(refused(&root), VerifyError::OtherWorker { found, .. } if found == "runc-native")
+        error.to_string().ends_with(
+            " holds no state: nothing was converted into it, and no buildkitd has built \
+             on it"
+        ),
+        "{error}"
+    );
+    fs::create_dir(root.path().join("runc-native")).unwrap();
+    let error = refused(&root);
+    assert!(
+        matches!(&error, VerifyError::OtherWorker { found, .. } if found == "runc-native"),
+        "{error}"
+    );
+    assert!(
+        error.to_string().ends_with(
+            " holds the state of the worker runc-native; only that of the OCI worker \
+             with the overlayfs snapshotter can be verified"
+        ),
+        "{error}"
     );
 
     let root = Root::with(&sound());
     let staging = root.path().join(".oci2bk-staging");
     fs::create_dir(&staging).unwrap();
     fs::rename(root.path().join("cache.db"), staging.join("cache.db")).unwrap();
-    assert!(matches!(refused(&root), VerifyError::HalfPublished { .. }));
+    let error = refused(&root);
+    assert!(matches!(error, VerifyError::HalfPublished { .. }), "{error}");
+    assert!(
+        error.to_string().ends_with(
+            " holds no state yet: a conversion was stopped while it published one; run \
+             it again"
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -300,4 +346,23 @@ fn a_state_in_parts_is_verified_as_one() {
     parts.blobs.extend(others.blobs);
     parts.trees.extend(others.trees);
     assert_eq!(kinds_of(&parts.verify().unwrap().damage), Vec::<&str>::new());
+}
+
+#[test]
+fn dates_ahead_are_named_with_what_they_do_and_are_no_damage() {
+    let mut state = sound();
+    let now = Time::from_unix_seconds(1_800_000_000);
+    let ahead = Time::from_unix_seconds(1_800_000_000 + 25 * 3600);
+    assert!(dated_ahead(&state, now).is_empty());
+    let result = result(&state, "top");
+    state.solver.add_key(&key("ahead"));
+    state.solver.add_result(&key("ahead"), result, ahead);
+    record_mut(&mut state, "top").last_used_at = ahead.unix_nanos();
+    let found = dated_ahead(&state, now);
+    assert_eq!(kinds_of(&found), ["future-result", "future-use"]);
+    for damage in &found {
+        assert!(damage.to_string().contains(&ahead.to_string()), "{damage}");
+        assert!(damage.consequence().starts_with("until then the daemon "), "{damage}");
+    }
+    assert_eq!(kinds_of(&damage_of(&Root::with(&state))), [""; 0]);
 }
