@@ -1,4 +1,4 @@
-//! To which class each error belongs.
+//! The class of each error.
 
 use crate::bolt::ReadError;
 use crate::config::ReadConfigError;
@@ -30,7 +30,7 @@ impl Classified for ReadConfigError {
 }
 
 impl Classified for RootError {
-    /// A path that is not a usable root is a place that cannot be used.
+    /// An unusable root is an unusable place.
     fn class(&self) -> Class {
         Class::Io
     }
@@ -84,7 +84,7 @@ impl Classified for ReadStateError {
 }
 
 impl Classified for VerifyError {
-    /// A root without a state, or with that of another worker, is a place that cannot be used.
+    /// A root without a state, or with the state of another worker, is an unusable place.
     fn class(&self) -> Class {
         match self {
             Self::Incomplete(_) => Class::Damaged,

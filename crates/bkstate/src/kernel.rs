@@ -135,7 +135,7 @@ mod tests {
         let own = File::open("/proc/self/ns/mnt").unwrap();
         let user = user_namespace_of(&own).unwrap();
         owner_of(&user).unwrap();
-        // The kernel's words for these questions, which nobody else answers.
+        // The kernel's terms for these questions, which only the kernel answers.
         let error = owner_of(&own).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EINVAL), "{error}");
         let file = tempfile::tempfile().unwrap();

@@ -91,7 +91,7 @@ fn listed(paths: &[PathBuf]) -> String {
 }
 
 impl Classified for BuilderError {
-    /// A builder that is not here, or has no state, is a place that cannot be used.
+    /// A builder that is on another machine, or has no state, is an unusable place.
     fn class(&self) -> Class {
         match self {
             Self::TooLarge { .. } => Class::Limit,
@@ -108,7 +108,7 @@ impl Classified for BuilderError {
 }
 
 impl BuilderError {
-    /// What to do about it, a line each.
+    /// Returns hints about the error, one per line.
     pub(crate) fn hints(&self) -> Vec<String> {
         match self {
             Self::Driver { .. } | Self::Engine { .. } => vec![

@@ -30,14 +30,14 @@ pub(crate) enum Code {
     Terminated = 143,
 }
 
-/// How an operation ends that fails with an error of this class.
+/// Returns the exit code for an error of this class.
 impl From<Class> for Code {
     fn from(class: Class) -> Self {
         match class {
             Class::Input | Class::Limit => Self::Input,
             Class::InUse => Self::InUse,
             Class::Damaged => Self::Damaged,
-            // That somebody asked for the end of it is said by the signal.
+            // A signal tells that the user cancelled.
             _ => Self::Failed,
         }
     }

@@ -50,7 +50,7 @@ pub(crate) enum DaemonError {
 }
 
 impl Classified for DaemonError {
-    /// A daemon that cannot be served is a place that cannot be used.
+    /// A daemon that cannot be used is an unusable place.
     fn class(&self) -> Class {
         match self {
             Self::Config(error) => error.class(),
@@ -65,7 +65,7 @@ impl Classified for DaemonError {
 }
 
 impl DaemonError {
-    /// What to do about it.
+    /// Returns hints about the error.
     pub(crate) fn hints(&self) -> Vec<String> {
         match self {
             Self::Builder(error) => error.hints(),
@@ -96,7 +96,7 @@ impl DaemonArguments {
                 Ok(DaemonRoot { root, gc: config.gc })
             }
             (None, None) => {
-                // The command line asks for one of the three.
+                // The arguments always name one of the three.
                 let root = root.ok_or(DaemonError::NoDaemon)?;
                 Ok(DaemonRoot { root: root.to_owned(), gc: GcConfig::default() })
             }

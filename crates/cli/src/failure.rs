@@ -1,7 +1,7 @@
 //! How the command fails: its message and its exit code.
 //!
-//! The errors of operations say themselves what they are about, which gives their code. The others here are
-//! those of the command.
+//! Errors of operations have a class, which gives their exit code. The other errors here belong to the
+//! command.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -96,7 +96,7 @@ pub(crate) enum Failure {
     #[error("{} is damaged", root.display())]
     Damaged {
         root: PathBuf,
-        /// The limits that kept parts of it from being compared.
+        /// The limits that prevented the comparison of parts of the root.
         limits: BTreeSet<&'static str>,
     },
     #[error(transparent)]
@@ -198,7 +198,7 @@ impl Failure {
         }
     }
 
-    /// The error of an operation, if it is one, which says itself what it is about.
+    /// Returns the error of an operation, which has a class, if this is one.
     pub(crate) fn classified(&self) -> Option<&dyn Classified> {
         Some(match self {
             Self::Export(error) => error,
@@ -252,7 +252,7 @@ impl Failure {
         }
     }
 
-    /// Prints the failure, what led to it, and what to do about it on stderr.
+    /// Prints the failure, its causes, and hints on stderr.
     pub(crate) fn print(&self) {
         let lines = match self {
             Self::Unkeyed { lost, foreign } => missing_keys(lost, foreign),
@@ -280,7 +280,7 @@ impl Failure {
         }
     }
 
-    /// What of a root is damaged, where that is not the result.
+    /// Prints what is damaged in a root, if the result does not list it.
     fn print_damage(&self) {
         if let Self::Convert(
             ConvertError::Damaged { damage }

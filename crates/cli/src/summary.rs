@@ -154,7 +154,7 @@ pub(crate) fn warn_of_found(error: &SourceError) {
     ));
 }
 
-/// What to do, behind a warning.
+/// Returns a hint in the form to follow a warning.
 pub(crate) fn behind(hint: Option<String>) -> String {
     hint.map(|hint| format!("; {hint}")).unwrap_or_default()
 }

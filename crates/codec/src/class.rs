@@ -1,7 +1,7 @@
-//! What an error is about, for programs.
+//! Classes of errors, for programs.
 //!
-//! Messages are for people. A program that has to decide what to do next asks an error for its [`Class`]: it
-//! is the same for all libraries, and new variants of an error do not change it.
+//! Messages are for people. A program that has to decide what to do next asks an error for its [`Class`]. The
+//! classes are the same in all libraries, and new variants of an error do not change them.
 //!
 //! ```
 //! use codec::{Class, Classified};
@@ -33,7 +33,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-/// What an error is about.
+/// The subject of an error.
 ///
 /// ```
 /// use codec::Class;
@@ -45,20 +45,20 @@ use std::io::{self, ErrorKind};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Class {
-    /// The input is not there, may not be read, is damaged, or is not of the expected kind: a cache, an
-    /// image, a key source, a configuration. Another input may do.
+    /// The input does not exist, cannot be read, is damaged, or is not of the expected kind: a cache, an
+    /// image, a key source, a configuration. Another input may work.
     Input,
-    /// The input has more of something than it may have. If the limit can be raised,
-    /// [`limit_name`](Classified::limit_name) names it.
+    /// The input exceeds a limit. If the limit can be raised, [`limit_name`](Classified::limit_name) names
+    /// it.
     Limit,
     /// The machine, or a place on it, cannot be used: no space, no permission, a path that is not the root of
-    /// a builder or is that of another one, an output that exists.
+    /// a builder or belongs to another one, an output that exists.
     Io,
-    /// Somebody else uses the root or the layout. It may work later.
+    /// Another process uses the root or the layout. A later attempt may work.
     InUse,
     /// The state in the root is damaged, or a new one failed its check and was not published.
     Damaged,
-    /// Somebody asked for the end of the work.
+    /// The work was cancelled.
     Cancelled,
 }
 
@@ -67,7 +67,7 @@ impl Class {
     pub const ALL: [Self; 6] =
         [Self::Input, Self::Limit, Self::Io, Self::InUse, Self::Damaged, Self::Cancelled];
 
-    /// Its name, which stays.
+    /// Returns the name of the class, which does not change between releases.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Input => "input",
@@ -79,7 +79,7 @@ impl Class {
         }
     }
 
-    /// Whether the input is to blame, rather than the machine, the place or somebody else.
+    /// Returns whether the input is the cause, and not the machine, the place or another process.
     ///
     /// ```
     /// use codec::Class;
@@ -91,9 +91,9 @@ impl Class {
         matches!(self, Self::Input | Self::Limit)
     }
 
-    /// That of an error while an input was read: what the system says of the path that was named is about the
-    /// [input](Self::Input), and so is what a decoder says of the content. Whatever else the system says is
-    /// about the [machine](Self::Io).
+    /// Returns the class of an error while reading input. Errors of the system about the given path belong to
+    /// the [input](Self::Input), and so do errors of decoders about the content. All other errors of the
+    /// system belong to the [machine](Self::Io).
     ///
     /// ```
     /// use std::io::{Error, ErrorKind};
@@ -116,7 +116,7 @@ impl Class {
                 | ErrorKind::IsADirectory
                 | ErrorKind::InvalidFilename
         );
-        // Decoders make errors without a number. ELOOP has no kind in stable Rust.
+        // Errors of decoders have no number. ELOOP has no kind in stable Rust.
         match error.raw_os_error() {
             None | Some(ELOOP) => Self::Input,
             Some(_) if is_of_path => Self::Input,
@@ -125,7 +125,7 @@ impl Class {
     }
 }
 
-/// Too many symbolic links, or one where none may be (Linux `include/uapi/asm-generic/errno.h`).
+/// Too many symbolic links, or one where none is allowed (Linux `include/uapi/asm-generic/errno.h`).
 const ELOOP: i32 = 40;
 
 impl fmt::Display for Class {
@@ -134,14 +134,14 @@ impl fmt::Display for Class {
     }
 }
 
-/// An error that says what it is about.
+/// An error with a class.
 ///
-/// Each operation of the libraries fails with one.
+/// The errors of all operations of the libraries implement it.
 pub trait Classified {
-    /// What it is about.
+    /// Returns the class of the error.
     fn class(&self) -> Class;
 
-    /// The limit that was reached, by its name on the command line, if it can be raised.
+    /// Returns the name on the command line of the exceeded limit, if it can be raised.
     fn limit_name(&self) -> Option<&'static str> {
         None
     }

@@ -4,10 +4,10 @@
 //! its caches need both, whether they read files (`bkstate`, `oci2bk`) or only compute (`llb`). This crate
 //! does no I/O.
 //!
-//! - [`Digest`] is the SHA-256 of something; [`digest`] has the rest about it.
-//! - [`gojson`] writes JSON as Go's `encoding/json` does, to the byte.
-//! - [`class`] says what the errors of all of them are about.
-//! - [`from_objects!`] makes `serde` read structs as Go does, from objects only.
+//! - [`Digest`] is a SHA-256 digest; [`digest`] has related types.
+//! - [`gojson`] writes JSON byte for byte as Go's `encoding/json`.
+//! - - [`class`]: the classes of all errors.
+//! - [`from_objects!`] makes `serde` read structs from objects only, as Go does.
 //!
 //! `docs/semver.md` of the project says what is stable. The crate has no features.
 

@@ -1,4 +1,4 @@
-//! To which class each error belongs.
+//! The class of each error.
 
 use codec::{Class, Classified};
 

@@ -163,7 +163,7 @@ impl Provenance {
     /// Reads a provenance document in any of the four forms.
     ///
     /// # Errors
-    /// If it is something else, or does not list the ops.
+    /// Returns an error if it is something else, or does not list the ops.
     pub fn from_json(json: &[u8]) -> Result<Self, ProvenanceError> {
         let document: Document = serde_json::from_slice(json).map_err(ProvenanceError::Json)?;
         let predicate = document.predicate.unwrap_or(Predicate {

@@ -78,7 +78,7 @@ pub enum ExportError {
     ConfigBlob {
         /// The layout.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: BlobError,
     },
@@ -87,7 +87,7 @@ pub enum ExportError {
     TooManyLayers {
         /// The layout.
         path: PathBuf,
-        /// How many it may list ([`Limits::cache_layers`](crate::Limits::cache_layers)).
+        /// The limit ([`Limits::cache_layers`](crate::Limits::cache_layers)).
         limit: u64,
     },
     /// The file of a layer is not a regular file, or has the wrong size.
@@ -95,7 +95,7 @@ pub enum ExportError {
     LayerBlob {
         /// The layout.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: BlobError,
     },

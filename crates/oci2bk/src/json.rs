@@ -27,13 +27,13 @@ pub enum TooComplex {
     /// Values of any kind.
     #[error("its JSON has more than {limit} values")]
     Values {
-        /// How many it may have ([`Limits::json_values`](crate::Limits::json_values)).
+        /// The limit ([`Limits::json_values`](crate::Limits::json_values)).
         limit: u64,
     },
     /// Objects.
     #[error("its JSON has more than {limit} objects")]
     Objects {
-        /// How many it may have ([`Limits::json_objects`](crate::Limits::json_objects)).
+        /// The limit ([`Limits::json_objects`](crate::Limits::json_objects)).
         limit: u64,
     },
 }

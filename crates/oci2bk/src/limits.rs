@@ -62,8 +62,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Makes [`Limits`], [`LIMITS`] and the names from one table. The first line of a limit's documentation is its
-/// description for people.
+/// Defines [`Limits`], [`LIMITS`] and the names from one table. The first line of a limit's documentation is
+/// its description for people.
 macro_rules! limits {
     ($($(#[doc = $doc:literal])+ $field:ident $constant:ident $name:literal = $default:expr;)+) => {
         /// Limits on the amounts in the input.
@@ -91,7 +91,7 @@ macro_rules! limits {
             }
         }
 
-        /// The names of the limits, for errors that are about one.
+        /// Names of the limits, for errors about one.
         pub(crate) mod name {
             $(pub(crate) const $constant: &str = $name;)+
         }
@@ -252,7 +252,8 @@ pub struct Limit {
 }
 
 impl Limit {
-    /// Its name on the command line, and for [`Classified::limit_name`](bkstate::Classified::limit_name).
+    /// Returns its name on the command line and in
+    /// [`Classified::limit_name`](bkstate::Classified::limit_name).
     pub fn name(&self) -> &'static str {
         self.name
     }

@@ -1,5 +1,5 @@
-//! The libraries say what is wrong, and not which option of which command helps: their callers may be other
-//! programs. What to do in the words of the command is said by the command (`cli/src/hint`).
+//! Messages of the libraries tell what is wrong, and not which option of which command helps: other programs
+//! may call them. Advice in terms of the command is in the command (`cli/src/hint`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 
 use std::fs;
@@ -23,10 +23,10 @@ const COMMANDS: [&str; 11] = [
     "help",
 ];
 
-/// What a daemon does that was started so, and a build: facts about them, and no advice.
+/// Facts about a daemon and a build with these options; they are not advice.
 const FACTS: [&str; 2] = ["a daemon with --save-cache-debug crashes", "build with --no-cache"];
 
-/// The sources below `dir` that are no tests.
+/// Returns the sources below `dir`, without tests.
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -39,7 +39,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The texts in a source, without those of its documentation and its tests.
+/// Returns the string literals in a source, without its documentation and its tests.
 fn literals(tokens: TokenStream, found: &mut Vec<String>) {
     let mut tokens = tokens.into_iter().peekable();
     let mut in_test = false;
@@ -58,7 +58,7 @@ fn literals(tokens: TokenStream, found: &mut Vec<String>) {
                 }
             }
             TokenTree::Punct(punct) if punct.as_char() == ';' => in_test = false,
-            // Of an item, its body is the last.
+            // The body is the last part of an item.
             TokenTree::Group(group) if in_test => {
                 in_test = group.delimiter() != proc_macro2::Delimiter::Brace;
             }
@@ -79,7 +79,7 @@ fn texts(source: &str) -> Vec<String> {
     found
 }
 
-/// The option or the command line that a text names.
+/// Returns the option or command line that a text names.
 fn named(text: &str) -> Option<&str> {
     if FACTS.iter().any(|fact| text.contains(fact)) {
         return None;

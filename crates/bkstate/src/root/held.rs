@@ -92,7 +92,7 @@ impl Root {
     /// then.
     ///
     /// # Errors
-    /// If it does not exist, is not a root, or is in use.
+    /// Returns an error if it does not exist, is not a root, or is in use.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenRootError> {
         Self::to_read(open(path.as_ref())?)
     }
@@ -108,7 +108,7 @@ impl Root {
     /// Opens the root at `path` for writing, and creates it if it is missing.
     ///
     /// # Errors
-    /// Same as [`open`](Self::open), and if other users can change the root.
+    /// Same as [`open`](Self::open); also if other users can change the root.
     pub fn open_to_write(path: impl AsRef<Path>) -> Result<Self, OpenRootError> {
         let path = path.as_ref();
         // An existing directory is not created: the kernel's answer would only be that it exists.

@@ -111,7 +111,7 @@ impl RootLock {
     /// without it.
     ///
     /// # Errors
-    /// If another program uses the root, or the lock cannot be taken at all.
+    /// Returns an error if another program uses the root, or the lock cannot be taken at all.
     pub(super) fn acquire(root: &Dir, worker: &Worker) -> Result<Self, LockError> {
         // From here on no daemon can start, so nothing unused comes into use.
         Self::with(Some(lock(root, worker.name(StateFile::Lock))?), root, worker)

@@ -392,7 +392,7 @@ mod tests {
         }
         let error = read(Errno::IO).unwrap_err();
         assert_eq!(error.to_string(), "cannot read /proc/1/ns/mnt");
-        // Of our own process everything is ours to see.
+        // Everything of our own process is visible to us.
         let own = there("/proc/self/x", |_| io::Result::<()>::Err(Errno::ACCESS.into()));
         let error = own.unwrap_err();
         assert_eq!(error.source.raw_os_error(), Some(Errno::ACCESS.raw_os_error()));

@@ -201,8 +201,8 @@ impl Existing {
     /// Reads and checks the content of `root`. A worker without an id gets `worker_id`.
     ///
     /// # Errors
-    /// If a part cannot be read, has an unknown format, or is damaged in a way that a starting daemon does
-    /// not repair without loss.
+    /// Returns an error if a part cannot be read, has an unknown format, or is damaged in a way that a
+    /// starting daemon does not repair without loss.
     pub fn read(root: &Root, worker_id: &WorkerId) -> Result<Self, ExistingError> {
         Self::check_workers(root)?;
         let places = Places::of(root)?;
@@ -237,7 +237,7 @@ impl Existing {
     /// Opens the file of a blob.
     ///
     /// # Errors
-    /// If it does not exist.
+    /// Returns an error if it does not exist.
     pub fn blob(&self, digest: &Digest) -> Result<File, DirError> {
         match &self.store {
             Some(store) => store.blob(digest),
@@ -248,7 +248,7 @@ impl Existing {
     /// Opens the tree of the snapshot `id`.
     ///
     /// # Errors
-    /// If it does not exist.
+    /// Returns an error if it does not exist.
     pub fn tree(&self, id: u64) -> Result<Dir, DirError> {
         match &self.directories {
             Some(trees) => trees.fs(id),
@@ -282,7 +282,7 @@ impl Existing {
     /// Removes the files and directories that no database refers to, if they still exist.
     ///
     /// # Errors
-    /// If one of them cannot be removed.
+    /// Returns an error if one of them cannot be removed.
     pub fn remove_leftovers(&self) -> Result<(), DirError> {
         if let Some(blobs) = &self.store {
             self.stray_blobs.iter().try_for_each(|blob| blobs.remove(blob))?;

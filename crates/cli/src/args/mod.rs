@@ -110,8 +110,8 @@ pub(crate) fn refuse(mut error: clap::Error) -> ExitCode {
     Code::Usage.into()
 }
 
-/// What to do about a word that names no source: parsers give it as a context, or fail with an error that
-/// tells.
+/// Returns a hint about a word that does not name a source. Parsers give the hint as a context of the error,
+/// or fail with an error from which it follows.
 fn hint(error: &clap::Error) -> Option<String> {
     if let Some(ContextValue::String(hint)) = error.get(ContextKind::Custom) {
         return Some(hint.clone());

@@ -1,4 +1,4 @@
-//! What to do about input that cannot be used.
+//! Hints about unusable input.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use oci2bk::sparse::SparseError;
 
 use super::of_word;
 
-/// What makes a cache.
+/// How to export a cache.
 const EXPORT: &str = "export the cache of a build with --cache-to type=local,dest=DIR,mode=max";
 
 pub(super) fn of_export(error: &ExportError) -> Option<String> {
@@ -49,7 +49,7 @@ fn of_layout(error: &LayoutError) -> Option<String> {
     }
 }
 
-/// What to do about a path that is not there.
+/// Returns a hint about a path that does not exist.
 fn of_path(path: &Path) -> Option<String> {
     of_word(&meaning(path)?)
 }
@@ -103,7 +103,7 @@ pub(super) fn of_attach(error: &AttachError) -> Option<String> {
     }
 }
 
-/// What to do about a key source.
+/// Returns a hint about a key source.
 pub(crate) fn of_key_source(error: &SourceError) -> Option<String> {
     let hint = match error {
         SourceError::Unrecognised { .. } => {

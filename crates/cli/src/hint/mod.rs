@@ -1,8 +1,8 @@
-//! What to do next when the command fails.
+//! Hints about what to do when the command fails.
 //!
-//! The libraries say what is wrong. What to do about it in the words of this command, or of the other programs
-//! of a build, is said here, by the variant of the error and never by its text. It is printed in lines of its
-//! own behind the error.
+//! The errors of the libraries tell what is wrong. The advice in terms of this command, or of the other
+//! programs of a build, is here. It depends on the variant of the error and never on its text. It is printed
+//! on separate lines after the error.
 
 mod input;
 mod root;
@@ -15,18 +15,18 @@ use crate::failure::Failure;
 pub(crate) use input::of_key_source;
 pub(crate) use source::of_word;
 
-/// What to do about a limit that was reached.
+/// Returns a hint about an exceeded limit.
 pub(crate) fn of_limit(error: &(impl Classified + ?Sized)) -> Option<String> {
     error.limit_name().map(raise)
 }
 
-/// How the limit of this name is raised.
+/// Returns how to raise the limit with this name.
 pub(crate) fn raise(name: &str) -> String {
     format!("allow for more with --limit {name}=VALUE")
 }
 
 impl Failure {
-    /// What to do about it, a line each.
+    /// Returns hints about the failure, one per line.
     pub(crate) fn hints(&self) -> Vec<String> {
         let own = match self {
             Self::Unkeyed { .. } => vec![
@@ -52,7 +52,7 @@ impl Failure {
             Self::Place(error) => input::of_place(error).into_iter().collect(),
             Self::Damaged { limits, .. } => limits.iter().map(|name| raise(name)).collect(),
             Self::Sparse(error) => input::of_sparse(error).into_iter().collect(),
-            // The conversion itself is done, so the class does not count.
+            // The conversion itself succeeded, so the class does not matter.
             Self::SparseOfDone(error) => {
                 input::of_sparse(error).into_iter().chain(of_limit(error)).collect()
             }

@@ -1,4 +1,4 @@
-//! What to do about a root, and about layers that cannot get into it.
+//! Hints about a root, and about layers that cannot be stored in it.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ fn of_existing(error: &ExistingError) -> Option<String> {
     }
 }
 
-/// What to do about the damaged state in `root`.
+/// Returns a hint about the damaged state in `root`.
 fn of_damaged(root: &Path) -> String {
     format!(
         "see what a daemon would do about it with: oci2bk verify {}",
@@ -104,7 +104,7 @@ mod tests {
         }
         let rights = ConvertError::Rights { root: "root".into(), source: denied() };
         assert_eq!(of_convert(&rights), Some(packed() + ", which takes no privileges"));
-        // Packed it would be as wrong.
+        // It would also be wrong when packed.
         let wrong = UnpackError::WrongBlobSize { layer, expected: 1, found: 2 };
         assert_eq!(of_convert(&unpack(wrong)), None);
     }

@@ -1,17 +1,17 @@
-//! What to do about a word that names no source on this machine: one command fetches it, with the words of
-//! the user.
+//! Hints about words that do not name a source on this machine: a command that fetches the source, in the
+//! user's terms.
 
 use oci2bk::source::{ParseSourceError, Remote};
 
-/// Where the commands put what they fetch.
+/// The directory into which the suggested commands fetch.
 const DIRECTORY: &str = "cache";
-/// What the prefix of manifests in a bucket has to contain for the name alone to be enough (see
+/// The prefix of manifests in a bucket must contain this for the name alone to suffice (see
 /// `oci2bk::layout::mirror`).
 const MANIFESTS: &str = "manifests/";
-/// The container that BuildKit uses unasked (v0.34.2 `cache/remotecache/azblob/utils.go` `getConfig`).
+/// The default container of BuildKit (v0.34.2 `cache/remotecache/azblob/utils.go` `getConfig`).
 const AZURE_CONTAINER: &str = "buildkit-cache";
 
-/// What to do about `error`; nothing if it says so itself.
+/// Returns a hint about `error`; `None` if its message suffices.
 pub(crate) fn of_word(error: &ParseSourceError) -> Option<String> {
     Some(match error {
         ParseSourceError::Registry { reference } => format!(
@@ -37,7 +37,7 @@ pub(crate) fn of_word(error: &ParseSourceError) -> Option<String> {
     })
 }
 
-/// A word of a shell that means `text`.
+/// Quotes `text` as one word of a shell, if necessary.
 pub(super) fn word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -46,7 +46,7 @@ pub(super) fn word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// The command that fetches a cache, and what names it then.
+/// Returns the command that fetches a cache, and the name of the fetched cache.
 fn fetch(remote: &Remote) -> Option<(String, String)> {
     Some(match remote {
         Remote::S3 { bucket, prefix, region, endpoint, manifests, name } => {
@@ -54,7 +54,7 @@ fn fetch(remote: &Remote) -> Option<(String, String)> {
             let (above, start) = prefix.split_at(prefix.rfind('/').map_or(0, |at| at + 1));
             let bucket = match bucket {
                 Some(bucket) => word(&format!("s3://{bucket}/{above}")),
-                // Where the daemon takes it from.
+                // The daemon takes it from this variable.
                 None if above.is_empty() => "s3://\"$AWS_BUCKET\"/".to_owned(),
                 None => format!("s3://\"$AWS_BUCKET\"/{}", word(above)),
             };
@@ -93,7 +93,7 @@ fn fetch(remote: &Remote) -> Option<(String, String)> {
     })
 }
 
-/// The mirror of a cache, of which `manifests` is what stands before the name in paths below the directory.
+/// Returns the name of a mirrored cache. In paths below the directory, `manifests` comes before `name`.
 fn mirror(name: Option<&str>, manifests: Option<String>) -> String {
     match (name, manifests) {
         (name, Some(manifests)) if !manifests.contains(MANIFESTS) => {
@@ -202,7 +202,7 @@ mod tests {
         {
             assert!(hint(text).ends_with("regctl image copy a.io/b:c ocidir://cache:latest"));
         }
-        // What a shell would take for something else is quoted.
+        // Characters with a meaning for the shell are quoted.
         assert!(hint("docker://a; rm -r b").ends_with("copy 'a; rm -r b' ocidir://cache:latest"));
         assert!(hint("dir:it's").ends_with(r"copy --all 'dir:it'\''s' oci:cache:latest"));
         assert!(

@@ -44,7 +44,7 @@ pub(crate) fn error_label() -> &'static str {
     if has_colors() { "\x1b[1;31merror:\x1b[0m " } else { "error: " }
 }
 
-/// What stands before what to do about it.
+/// Returns the label before a hint.
 pub(crate) fn hint_label() -> &'static str {
     if has_colors() { "\x1b[1;36mhint:\x1b[0m " } else { "hint: " }
 }

@@ -1,4 +1,4 @@
-//! Errors of key sources, keys files and explanations.
+//! Classes of the errors of key sources, keys files and explanations.
 
 use bkstate::root::{OpenRootError, RootError};
 use bkstate::{Class, Classified};
@@ -10,7 +10,7 @@ use crate::keys::{
 };
 use crate::limits::name;
 
-/// A damaged database that keys were to be read from is damaged input.
+/// A damaged database as a source of keys is damaged input.
 fn of_input(class: Class) -> Class {
     if class == Class::Damaged { Class::Input } else { class }
 }

@@ -1,4 +1,4 @@
-//! Errors of reading caches and images, and of writing layouts.
+//! Classes of the errors of reading caches and images, and of writing layouts.
 
 use bkstate::{Class, Classified};
 
@@ -245,7 +245,7 @@ impl Classified for PlanError {
 }
 
 impl Classified for BrokenPlan {
-    /// A plan is input, too.
+    /// A plan is also input.
     fn class(&self) -> Class {
         Class::Input
     }
@@ -277,7 +277,7 @@ impl Classified for SparseError {
             Self::Manifest(error) => error.class(),
             Self::Select(error) => error.class(),
             Self::Keys(error) => error.class(),
-            // What was just written is at fault, or its place.
+            // The cause is a file that was just written, or its place.
             Self::Export(_) | Self::Attach(_) | Self::Layout(_) | Self::Write(_) => Class::Io,
             Self::NoName { .. }
             | Self::NotADirectory { .. }

@@ -1,6 +1,6 @@
-//! To which class each error belongs, and which limit it reached.
+//! The class of each error, and the limit that it is about.
 //!
-//! In the order of the work.
+//! The modules are in the order of the work.
 
 mod keys;
 mod layout;

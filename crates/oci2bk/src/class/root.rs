@@ -1,4 +1,4 @@
-//! Errors of converting into a root, and of looking at one.
+//! Classes of the errors of converting into a root, and of examining one.
 
 use bkstate::{Class, Classified};
 
@@ -20,7 +20,7 @@ impl Classified for ConvertError {
                 Class::Limit
             }
             Self::Unpack { source, .. } | Self::Check { source, .. } => source.class(),
-            // The blob is not what its digest says, and it is one of the root.
+            // The blob does not match its digest, and it is in the root.
             Self::UnpackExisting { source, .. }
                 if source.is_of_blob() && source.class() == Class::Input =>
             {
@@ -31,7 +31,7 @@ impl Classified for ConvertError {
             Self::Cancelled => Class::Cancelled,
             Self::Verify(error) => error.class(),
             Self::Damaged { .. } => Class::Damaged,
-            // A fault of ours.
+            // A bug in this library.
             Self::NoPlace(_)
             | Self::Root(_)
             | Self::Copy { .. }
@@ -94,7 +94,7 @@ impl Classified for MendError {
 }
 
 impl Classified for Damage {
-    /// A layer that reaches a limit is reported as damage, since it cannot be compared.
+    /// An exceeded limit of a layer is reported as damage, because the layer cannot be compared.
     fn class(&self) -> Class {
         if self.limit_name().is_some() { Class::Limit } else { Class::Damaged }
     }
@@ -113,7 +113,7 @@ impl Classified for PlaceError {
             Self::Read { source, .. } => Class::of_reading(source),
             Self::Dir(error) => Class::of_reading(&error.source),
             Self::Source(_) => Class::Input,
-            // As for what is no root.
+            // The same class as for a directory that is not a root.
             Self::Both { .. } | Self::Neither { .. } => Class::Io,
             Self::Root(error) => error.class(),
         }

@@ -1,4 +1,4 @@
-//! Errors of unpacking layers.
+//! Classes of the errors of unpacking layers.
 
 use bkstate::{Class, Classified};
 use rustix::io::Errno;
@@ -28,7 +28,7 @@ impl Classified for Refusal {
             Self::Xattr { source, .. } => {
                 let errno = source.raw_os_error().map(Errno::from_raw_os_error);
                 match errno {
-                    // The name or value is too long, or the value not of the attribute's form.
+                    // The name or value is too long, or the value does not have the form of the attribute.
                     Some(Errno::RANGE | Errno::TOOBIG | Errno::INVAL) => Class::Input,
                     _ => Class::Io,
                 }

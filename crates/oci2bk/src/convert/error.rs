@@ -1,4 +1,4 @@
-//! Why a conversion fails.
+//! Errors of a conversion.
 
 use std::path::PathBuf;
 
@@ -17,59 +17,59 @@ use crate::unpack::{RightsError, UnpackError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConvertError {
-    /// The plan was changed after it was made, and does not fit together.
+    /// The plan was changed after it was made, and is inconsistent.
     #[error(transparent)]
     Plan(#[from] BrokenPlan),
-    /// A part of the plan has no place in the root and needs one.
+    /// A snapshot is treated as one to unpack, but has no place.
     #[error(transparent)]
     NoPlace(#[from] NoPlace),
-    /// The root cannot be opened or made, is not one, or is in use.
+    /// The root cannot be opened or created, is not a root, or is in use.
     #[error(transparent)]
     Open(#[from] OpenRootError),
     /// A file or directory of the root cannot be used.
     #[error("cannot use the root")]
     Root(#[from] DirError),
-    /// What the root holds cannot be read, or nothing can be added to it.
+    /// The existing state cannot be read, or nothing can be added to it.
     #[error(transparent)]
     Existing(#[from] ExistingError),
     /// The state cannot be written.
     #[error(transparent)]
     Staging(#[from] StagingError),
-    /// A blob is missing from the layout or is not what the manifest says.
+    /// A blob is missing from the layout or does not match the manifest.
     #[error("cannot use a layer of the cache")]
     Blob(#[from] BlobError),
-    /// Several layouts have a blob, and no copy is what it should be.
+    /// Several layouts have a blob, but no copy is good.
     #[error("no copy of a layer can be used: {}", copies::all(copies))]
     NoGoodCopy {
         /// The copies.
         copies: Vec<BadCopy>,
     },
-    /// A blob could not be copied.
+    /// A blob cannot be copied.
     #[error("cannot copy the layer blob {digest} into {}", root.display())]
     Copy {
         /// The blob.
         digest: Digest,
         /// The root.
         root: PathBuf,
-        /// What the kernel answered.
+        /// The error of the kernel.
         #[source]
         source: std::io::Error,
     },
-    /// A blob of the layout cannot be the file of the store too, as was asked for.
-    /// [`StoreBlobs::Auto`](super::StoreBlobs::Auto) copies it then.
+    /// A blob of the layout cannot be hard-linked, as requested.
+    /// [`StoreBlobs::Auto`](super::StoreBlobs::Auto) copies it instead.
     #[error("cannot hard-link the layer blob {digest} into the root")]
     Link {
         /// The blob.
         digest: Digest,
-        /// Why.
+        /// The cause.
         #[source]
         reason: LinkError,
     },
-    /// Blobs are neither to be stored nor unpacked, which leaves nothing to build on.
+    /// Blobs are neither to be stored nor unpacked, which leaves nothing to use.
     #[error("layers that are not unpacked need their blobs in the root")]
     NothingToStore,
-    /// A layer lies on more others than overlayfs can mount, and a step needs its files. Nothing was read
-    /// yet. [`extract(false)`](super::Converter::extract) takes it.
+    /// A layer is on top of more others than overlayfs can mount, and a step needs its files. Nothing was
+    /// read yet. [`extract(false)`](super::Converter::extract) accepts it.
     #[error(
         "the layer {layer}{} lies on {MAX_CHAIN} others, and a step needs its files; overlayfs mounts no \
          more at a time, so no daemon could use it",
@@ -78,27 +78,27 @@ pub enum ConvertError {
     ChainTooLong {
         /// Its blob.
         layer: Digest,
-        /// What the cache says of it, such as the step that made it.
+        /// Its description in the cache, such as the step that made it.
         description: Option<String>,
     },
-    /// More snapshots are to be unpacked than may be. Nothing was read yet.
+    /// There are more snapshots to unpack than the limit. Nothing was read yet.
     #[error("{count} snapshots are to be unpacked, more than {limit}")]
     TooManySnapshots {
-        /// How many.
+        /// The number of snapshots.
         count: u64,
-        /// How many may be ([`Limits::snapshots`](crate::Limits::snapshots)).
+        /// The limit ([`Limits::snapshots`](crate::Limits::snapshots)).
         limit: u64,
     },
-    /// The layers that are not compressed have more bytes than all together may have, each time they are
-    /// unpacked. Nothing was read yet.
+    /// The total size of the uncompressed layers, counted each time they are unpacked, exceeds the limit.
+    /// Nothing was read yet.
     #[error("the layers have {bytes} bytes or more when they are unpacked, more than {}", limit.value)]
     TooLarge {
-        /// How many at least.
+        /// A lower bound of their size in bytes.
         bytes: u64,
-        /// How many they may have.
+        /// The limit.
         limit: Bound,
     },
-    /// A layer could not be unpacked.
+    /// A layer cannot be unpacked.
     #[error(
         "cannot unpack the layer {digest} into {}{}{}",
         root.display(), obstacle(source), advice_on_cache(source)
@@ -108,20 +108,20 @@ pub enum ConvertError {
         digest: Digest,
         /// The root.
         root: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<UnpackError>,
     },
-    /// A layer that stays packed is not the one that the cache says.
+    /// A layer that stays packed does not match the cache.
     #[error("cannot check the layer {digest}{}", advice_on_cache(source))]
     Check {
         /// The blob.
         digest: Digest,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<UnpackError>,
     },
-    /// A layer whose blob the root has already could not be unpacked.
+    /// A layer whose blob is already in the root cannot be unpacked.
     #[error(
         "cannot unpack the layer {digest} from the blob that {} has{}",
         root.display(), obstacle(source)
@@ -131,41 +131,41 @@ pub enum ConvertError {
         digest: Digest,
         /// The root.
         root: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<UnpackError>,
     },
-    /// Layers cannot be unpacked there, whatever is in them. Nothing was read yet.
-    /// [`extract(false)`](super::Converter::extract) takes no rights.
+    /// Layers cannot be unpacked there, whatever their content. Nothing was read yet.
+    /// [`extract(false)`](super::Converter::extract) needs no privileges.
     #[error("cannot unpack layers into {}", root.display())]
     Rights {
         /// The root.
         root: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: RightsError,
     },
-    /// A layer that the root has cannot be compared with that of the cache.
+    /// An existing layer of the root cannot be compared with that of the cache.
     #[error("cannot compare the layers that the root has with those of the cache")]
     Compare(#[source] Box<crate::verify::VerifyError>),
-    /// Somebody [asked to stop](super::Converter::cancel). The root is as it was.
+    /// The conversion was [cancelled](super::Converter::cancel). The root is unchanged.
     #[error("the conversion was cancelled; the root is as it was")]
     Cancelled,
     /// The state cannot be read back before it is published.
     #[error("cannot read the state back")]
     Verify(#[from] VerifyError),
-    /// The state is not sound, so it is not published.
+    /// The new state is not sound, so it is not published.
     #[error(
         "what was to be published is damaged, so nothing was; 1 of {}: {}",
         damage.len(), first(damage)
     )]
     Damaged {
-        /// What is wrong with it.
+        /// The damage.
         damage: Vec<Damage>,
     },
 }
 
-/// Why a file of a layout cannot be the file of a store too.
+/// Why a file of a layout cannot be hard-linked into the store.
 ///
 /// ```
 /// use oci2bk::convert::{ConvertError, LinkError, StoreBlobs};
@@ -200,16 +200,16 @@ pub enum LinkError {
     Owner {
         /// The user id of its owner.
         owner: u32,
-        /// Ours.
+        /// The id of the current user.
         user: u32,
     },
-    /// Others may write to the file.
+    /// Other users may write to the file.
     #[error("users other than its owner may write to the file (mode {mode:04o}); chmod go-w it")]
     Writable {
         /// Its permissions.
         mode: u32,
     },
-    /// Somebody has the file open for writing, and would still have it then.
+    /// Another process has the file open for writing, and would still have it afterwards.
     #[error(
         "somebody has the file open for writing, or mapped, and could change it later; end that program \
          (lsof or fuser -v names it), or copy the blobs"
@@ -218,13 +218,13 @@ pub enum LinkError {
     /// The kernel refuses, as between file systems.
     #[error("the kernel refuses a link")]
     Kernel(#[source] DirError),
-    /// The file cannot be looked at.
+    /// The file cannot be examined.
     #[error("cannot look at the file")]
     Look(#[source] std::io::Error),
 }
 
 impl ConvertError {
-    /// Why the layers of a root could not be compared with those of a cache.
+    /// Converts the error of comparing layers of a root with those of a cache.
     pub(super) fn of_comparison(error: crate::verify::VerifyError) -> Self {
         match error {
             crate::verify::VerifyError::Cancelled => Self::Cancelled,
@@ -233,7 +233,7 @@ impl ConvertError {
     }
 }
 
-/// What stands in the way of a layer that cannot be unpacked, to follow the message.
+/// Returns why a layer cannot be unpacked, to follow the message.
 fn obstacle(error: &UnpackError) -> &'static str {
     if error.is_denied() {
         "; that takes root with CAP_SYS_ADMIN, not in a user namespace"
@@ -244,7 +244,7 @@ fn obstacle(error: &UnpackError) -> &'static str {
     }
 }
 
-/// What to do about a layer of the cache that is not what the cache says.
+/// Returns advice about a layer that does not match the cache.
 fn advice_on_cache(error: &UnpackError) -> &'static str {
     match error {
         UnpackError::WrongBlobSize { .. }
@@ -264,12 +264,12 @@ fn first(damage: &[Damage]) -> String {
 }
 
 impl ConvertError {
-    /// Whether the input is to blame, rather than the machine or the root.
+    /// Returns whether the input is the cause, and not the machine or the root.
     pub fn is_input(&self) -> bool {
         self.class().is_of_input()
     }
 
-    /// Whether it is about the copy of a blob that was read, so that another copy may do.
+    /// Returns whether the error is about the copy of a blob that was read, so that another copy may be good.
     pub(super) fn is_of_copy(&self) -> bool {
         match self {
             Self::Blob(_) => true,

@@ -1,12 +1,12 @@
-//! Carrying a plan out.
+//! Executes a plan.
 //!
 //! ```text
 //! lock -> read what is there -> places -> staging: blobs, snapshots -> databases -> verify -> publish
 //! ```
-//! Whatever goes wrong leaves the root as it was.
+//! After any error the root is as it was.
 //!
-//! A [`Report`] says what was done, and its [`Shares`] what was there before; a [`ConvertError`] whether
-//! it is the input that is wrong.
+//! A [`Report`] says what was done, and its [`Shares`] what existed before; a [`ConvertError`] says whether
+//! the input is wrong.
 //!
 //! ```
 //! use oci2bk::convert::{
@@ -22,7 +22,7 @@
 //!
 //! let temporary = tempfile::tempdir()?;
 //! let root = temporary.path().join("buildkit");
-//! // Before anything is read: is a daemon running there? One that is not there will be made.
+//! // Before anything is read: is a daemon running on it? A missing root will be created.
 //! check_root(&root)?;
 //!
 //! let cancel = Cancel::new();
@@ -36,10 +36,10 @@
 //! let Shares { records, steps, .. } = report.shares;
 //! assert_eq!(records, Share { existing: 0, added: plan.layers.len() });
 //! assert_eq!(steps, Share { existing: 0, added: plan.steps.len() });
-//! // Nothing is unpacked, so the state is as large as its blobs.
+//! // Nothing is unpacked, so the size of the state is that of its blobs.
 //! assert_eq!(report.record_bytes, report.blob_bytes);
 //!
-//! // Where layers are to be unpacked, some may not have to be, and cannot be.
+//! // If layers are to be unpacked, some may not be needed, and not be possible to unpack.
 //! for LeftPacked { layer, reason, .. } in &report.left_packed {
 //!     match reason {
 //!         PackedReason::CannotUnpack(why) => println!("{layer}: {why}"),
@@ -47,7 +47,7 @@
 //!     }
 //! }
 //!
-//! // A state that has neither blobs nor trees would be of no use.
+//! // A state without blobs and trees would be of no use.
 //! let nothing = converter.clone().blobs(StoreBlobs::None).convert(&plan, &root);
 //! assert!(matches!(nothing, Err(error @ ConvertError::NothingToStore) if !error.is_input()));
 //!
@@ -95,7 +95,7 @@ pub use options::StoreBlobs;
 pub use packed::{LeftPacked, PackedReason};
 use site::Site;
 
-/// How to carry a plan out; a [`Converter`] documents each.
+/// The settings of a conversion; [`Converter`] documents each.
 #[derive(Debug, Clone, Copy)]
 struct Options {
     extract: bool,
@@ -106,7 +106,7 @@ struct Options {
     limits: Limits,
 }
 
-/// How a conversion is carried out, and who follows it.
+/// The settings of a run, and its observers.
 struct Run<'a> {
     options: &'a Options,
     progress: &'a dyn Progress,
@@ -120,7 +120,7 @@ impl Run<'_> {
 }
 
 impl<'a> Run<'a> {
-    /// What compares trees for this run.
+    /// Returns a verifier for comparing trees in this run.
     fn verifier(&self) -> Verifier<'a> {
         Verifier::new()
             .jobs(self.options.jobs)
@@ -136,43 +136,43 @@ impl Options {
     }
 }
 
-/// What a conversion did.
+/// The result of a conversion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// The root: of a Docker volume, where its files are.
+    /// The root; for a Docker volume, the directory with its files.
     pub root: PathBuf,
-    /// The id of the worker, which is that of the state that was there before.
+    /// The id of the worker, which is that of the existing state, if any.
     pub worker_id: WorkerId,
-    /// What was there before, and what is new.
+    /// What existed before, and what is new.
     pub shares: Shares,
-    /// Blobs that the root had and that were damaged, replaced by those of the cache.
+    /// Existing blobs of the root that were damaged, replaced by those of the cache.
     pub mended: BTreeSet<Digest>,
-    /// What came of layers that a daemon before v0.33.1 unpacked.
+    /// The results for layers that a daemon before v0.33.1 unpacked.
     pub legacy: Legacy,
-    /// The layers that were read and have bytes behind their gzip streams, and how many. They are
+    /// The layers that were read and have bytes after their gzip streams, with the number of bytes. They are
     /// [ignored](crate::unpack::Stream::ignored).
     pub trailing: BTreeMap<Digest, u64>,
-    /// Copies of blobs that cannot be used and were passed over, as another layout has a good one.
+    /// Unusable copies of blobs that were skipped, because another layout has a good one.
     pub bad_copies: BTreeSet<BadCopy>,
-    /// The blobs that were [hard-linked](StoreBlobs::Hardlink) and of which the kernel does not tell whether
-    /// somebody has them open for writing.
+    /// The blobs that were [hard-linked](StoreBlobs::Hardlink) and for which the kernel does not tell whether
+    /// another process has them open for writing.
     pub unleased: BTreeSet<Digest>,
-    /// The layers that stay packed though layers were to be unpacked, those below first.
+    /// The layers that stay packed although layers were to be unpacked, lower ones first.
     pub left_packed: Vec<LeftPacked>,
-    /// Blobs stored, with those in place of damaged ones.
+    /// Number of blobs stored, including replacements of damaged ones.
     pub blobs: usize,
-    /// Their bytes.
+    /// Their total size in bytes.
     pub blob_bytes: u64,
-    /// Snapshots unpacked.
+    /// Number of snapshots unpacked.
     pub snapshots: usize,
-    /// Bytes of the uncompressed layers.
+    /// Total size of the uncompressed layers, in bytes.
     pub unpacked_bytes: u64,
-    /// Entries of the layers' archives.
+    /// Number of entries in the layers' archives.
     pub entries: u64,
-    /// Bytes that the snapshots occupy on disk.
+    /// Size of the snapshots on disk, in bytes.
     pub disk_bytes: u64,
-    /// Bytes of the whole state, with what was there before, as the daemon counts them. See
+    /// Size of the whole state in bytes, including the existing one, as the daemon counts it. See
     /// [`State::record_bytes`](bkstate::state::State::record_bytes).
     pub record_bytes: u64,
 }
@@ -261,7 +261,7 @@ fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertErr
     report.record_bytes = state.record_bytes();
     let written = staging.write(&state)?;
     run.check()?;
-    // What is read back is as large, and need not be there at the same time.
+    // The state read back is equally large, and both need not be in memory at the same time.
     drop(state);
     let damage = existing.new_damage(staging.parts(&written)?.verify()?);
     if !damage.is_empty() {
@@ -269,7 +269,7 @@ fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertErr
     }
     done();
 
-    // From here on it is faster to go on than to take back.
+    // From here on it is faster to continue than to undo.
     run.check()?;
     let done = stage(Stage::Publish);
     staging.publish(written)?;
@@ -278,7 +278,7 @@ fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertErr
 }
 
 impl Report {
-    /// The report of a conversion that has not unpacked anything yet.
+    /// Returns the report of a conversion that has not unpacked anything yet.
     fn new(root: &Root, plan: &Plan, existing: &Existing, places: &Places) -> Self {
         let stored = || plan.blobs.iter().filter(|(digest, _)| places.blobs.contains(digest));
         Self {
@@ -314,13 +314,12 @@ fn shares(plan: &Plan, existing: &Existing, places: &Places) -> Shares {
     Shares { steps, ..places.shares(plan, existing) }
 }
 
-/// Refuses a root that a conversion could not use, without changing anything: one that a daemon
-/// works on, that another worker has to itself, that other users can change, or that is a directory of
-/// something else.
+/// Rejects a root that a conversion could not use, without changing anything: one in use by a daemon, one
+/// with only another worker, one that other users can change, or a directory of something else.
 ///
 /// # Errors
-/// [`ConvertError::Open`], or [`ConvertError::Existing`] if it holds another worker's state. A root that does not
-/// exist is fine.
+/// Returns [`ConvertError::Open`], or [`ConvertError::Existing`] if it has another worker's state. A root
+/// that does not exist is accepted.
 pub fn check_root(root: impl AsRef<Path>) -> Result<(), ConvertError> {
     match Root::check_to_write(root)? {
         Some(root) => Ok(Existing::check_workers(&root)?),

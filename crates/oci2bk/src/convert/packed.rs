@@ -1,8 +1,8 @@
 //! Layers that cannot be unpacked, and need not be.
 //!
 //! A daemon unpacks a chain of layers when it mounts it: for a `RUN`, for a `COPY` onto it or from it. An
-//! image that only stands below `COPY --link` stays packed: the daemon puts the copied layer on top of it,
-//! for exports, without looking into either (BuildKit v0.34.2 `cache/refs.go` `mergeRef`,
+//! image that is only below `COPY --link` stays packed: the daemon puts the copied layer on top of it, for
+//! exports, without reading either (BuildKit v0.34.2 `cache/refs.go` `mergeRef`,
 //! `solver/llbsolver/ops/merge.go`). So does an image that a build only passes on. If such a chain cannot be
 //! unpacked, a natural root is as warm with it as with any other, and so is a converted one.
 
@@ -16,29 +16,29 @@ use crate::index::by_index;
 use crate::plan::{Plan, SnapshotIndex, StepIndex};
 use crate::unpack::UnpackError;
 
-/// A layer that is in the root with its blob only, as a daemon leaves what it has not needed yet, though
-/// layers were to be unpacked. It is what the cache says.
+/// A layer of which the root has only the blob, like a layer that a daemon has not needed yet, although
+/// layers were to be unpacked. The blob matches the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeftPacked {
     /// Its blob.
     pub layer: Digest,
-    /// Why.
+    /// The reason.
     pub reason: PackedReason,
-    /// The limit that it reached, by its name, if that is why.
+    /// The name of the limit that it exceeds, if that is the reason.
     pub limit: Option<&'static str>,
 }
 
 /// Why a layer was left packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PackedReason {
-    /// It cannot be unpacked. The errors, with what led to each.
+    /// It cannot be unpacked. The text has the errors with their causes.
     CannotUnpack(String),
     /// The layer below it, with this blob, was left packed.
     LiesOn(Digest),
 }
 
-/// The reason is one word, and what belongs to it is null for the other one. The limit is not a part of it.
+/// The reason is one word, and the data of the other variant is null. The limit is not included.
 impl Serialize for LeftPacked {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (reason, message, below) = match &self.reason {
@@ -55,7 +55,7 @@ impl Serialize for LeftPacked {
 }
 
 impl PackedReason {
-    /// That a layer could not be unpacked.
+    /// Returns the reason for a layer that cannot be unpacked.
     pub(super) fn of(error: &UnpackError) -> Self {
         let first: &dyn std::error::Error = error;
         let errors = std::iter::successors(Some(first), |error| error.source());
@@ -64,19 +64,19 @@ impl PackedReason {
     }
 }
 
-/// For each snapshot of `plan` whether a daemon that did the steps has unpacked it, or one on top of it: to
-/// do a step on it or copy from it, or as what a step left.
+/// Returns, for each snapshot of `plan`, whether a daemon that ran the steps has unpacked it, or one on top
+/// of it: to run a step on it or copy from it, or as the result of a step.
 pub(super) fn mounted(plan: &Plan) -> TiVec<SnapshotIndex, bool> {
     needed(plan, true)
 }
 
-/// The same without what the steps left.
+/// Returns the same without the results of steps.
 pub(super) fn built_on(plan: &Plan) -> TiVec<SnapshotIndex, bool> {
     needed(plan, false)
 }
 
-/// Steps without inputs are sources. Of the others, those that were run have a topmost layer of their own,
-/// while what is put together of layers ends with one that a step before it made.
+/// Steps without inputs are sources. Of the others, those that ran have their own topmost layer, while
+/// combinations of layers end with a layer that an earlier step made.
 fn needed(plan: &Plan, with_results: bool) -> TiVec<SnapshotIndex, bool> {
     let mut made: BTreeSet<Digest> = BTreeSet::new();
     let mut is_mounted: TiVec<StepIndex, bool> = ti_vec![false; plan.steps.len()];
@@ -103,7 +103,7 @@ fn needed(plan: &Plan, with_results: bool) -> TiVec<SnapshotIndex, bool> {
     needed
 }
 
-/// Those that were left packed, by their places in `plan`, with the limits that some reached.
+/// Returns the layers left packed, with the limits that they exceed, given their index in `plan`.
 pub(super) fn report(
     plan: &Plan,
     left: BTreeMap<SnapshotIndex, PackedReason>,
@@ -125,7 +125,7 @@ mod tests {
     use crate::plan::testing::{blob, plain, planned, record, result};
 
     /// An image of the layers `base` and `top`, a file `copied` that is copied from the build context, and
-    /// both together; with another record on them.
+    /// both together; with another record on top of them.
     fn mounted_with(record_on_them: serde_json::Value, name: &str) -> Vec<bool> {
         let layers = ["base", "top", "copied", "ran"].map(plain);
         let nodes = [("base", -1), ("top", 0), ("copied", -1), ("copied", 1), ("ran", 3)];
@@ -173,7 +173,7 @@ mod tests {
         let nodes = [("base", -1), ("copied", -1)];
         let plan = planned(&layers, &nodes, &json!([image, copy]), &["copy"]);
         assert_eq!(mounted(&plan).raw, [true, true]);
-        // Without the key of the copy nothing says that it was made.
+        // Without the key of the copy, nothing shows that it ran.
         let plan = planned(&layers, &nodes, &json!([image, copy]), &[]);
         assert_eq!(mounted(&plan).raw, [false, false]);
     }

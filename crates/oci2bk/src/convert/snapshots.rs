@@ -1,4 +1,4 @@
-//! Finishing snapshots once all layers are unpacked.
+//! Finishes snapshots after all layers are unpacked.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
@@ -13,23 +13,23 @@ use crate::parallel::in_parallel;
 use crate::plan::SnapshotIndex;
 use crate::unpack::{UnpackError, Unpacked, usage};
 
-/// The snapshots by their places in the plan.
+/// The snapshots by their index in the plan.
 #[derive(Default)]
 pub(super) struct Settled {
-    /// Those that are whole.
+    /// Complete snapshots.
     pub(super) trees: BTreeMap<SnapshotIndex, Tree>,
-    /// Those that are not there, as their layers stay packed.
+    /// Missing snapshots, because their layers stay packed.
     pub(super) left: BTreeMap<SnapshotIndex, PackedReason>,
-    /// Which limits these layers reached.
+    /// The limits that these layers exceed.
     pub(super) limits: BTreeMap<SnapshotIndex, &'static str>,
-    /// Bytes of the uncompressed layers.
+    /// Total size of the uncompressed layers, in bytes.
     pub(super) bytes: u64,
-    /// Entries of the layers.
+    /// Number of entries in the layers.
     pub(super) entries: u64,
 }
 
-/// Gives the directories that layers imply their owners and modes from the layers below, measures every
-/// snapshot, and removes those that cannot be there: of layers that stay packed, and those on top.
+/// Gives the directories that layers imply their attributes from the layers below, measures every snapshot,
+/// and removes those that cannot exist: of layers that stay packed, and those above.
 pub(super) fn settle(
     site: &Site<'_>,
     unpacked: BTreeMap<SnapshotIndex, Result<Unpacked, UnpackError>>,
@@ -37,7 +37,7 @@ pub(super) fn settle(
 ) -> Result<Settled, ConvertError> {
     let mut settled = Settled::default();
     let mut whole = BTreeMap::new();
-    // From the bottom up: what a layer takes from below has to be settled there.
+    // From the bottom up, because a lower layer must be settled before others inherit from it.
     for (index, unpacked) in unpacked {
         run.check()?;
         let below = site.plan.snapshots[index].parent;

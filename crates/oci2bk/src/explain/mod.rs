@@ -1,8 +1,8 @@
-//! Why a build is cached, or is not.
+//! Explains why a build is cached, or is not.
 //!
-//! A daemon looks for each step of a build by its op and the keys of its inputs. [`Explainer`] does the
-//! same with the records of an export or the state of a root, and says of each step whether it is
-//! found and, of the first that is not, what is otherwise. See `docs/format/solver.md`.
+//! A daemon looks up each step of a build by its op and the keys of its inputs. [`Explainer`] does the same
+//! with the records of an export or the state of a root. For each step it says whether it is found, and for
+//! the first missing one, how it differs. See `docs/format/solver.md`.
 //!
 //! ```
 //! use oci2bk::explain::{
@@ -16,13 +16,13 @@
 //! let limits = Limits::default();
 //! let exports = CacheExport::read_all(&"../../fixtures/index/cache".parse()?, &limits)?;
 //! let mut cache = Cache::of_exports(&exports);
-//! // What the cached build was made of, to compare with.
+//! // The ops of the cached build, for comparison.
 //! let provenance = "../../fixtures/index/keys/provenance.json".as_ref();
 //! cache.learn(read_source(provenance, &limits)?, &limits)?;
 //! cache.learn_layouts(&exports)?;
 //! let explainer = Explainer::new(&cache, &limits);
 //!
-//! // The very build that made the cache is found in it, if the files are what they were.
+//! // The build that made the cache is found in it, if the files are unchanged.
 //! let sources = read_source(provenance, &limits)?;
 //! let mut build = (**sources[0].graph.as_ref().expect("provenance has it")).clone();
 //! let explanation: Explanation = explainer.explain(&build)?;
@@ -53,7 +53,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The state of a daemon is looked into in the same way:
+//! The state of a daemon is explained in the same way:
 //!
 //! ```
 //! use oci2bk::explain::{Cache, ExplainError, Explainer};
@@ -75,13 +75,13 @@
 //! let build = sources[0].graph.as_ref().expect("provenance has it");
 //! assert!(Explainer::new(&cache, &limits).explain(build)?.first_miss().is_none());
 //!
-//! // One that has never built anything.
+//! // A root without any builds.
 //! let empty = Cache::of_exports(&[]);
 //! let explainer = Explainer::new(&empty, &limits);
 //! assert!(explainer.explain(build)?.first_miss().is_some());
 //! assert!(explainer.comparisons() < limits.comparisons);
 //!
-//! // Where builds and caches are alike in very many places there is an end.
+//! // If builds and caches match in very many places, a limit applies.
 //! let limits = Limits { comparisons: 1, ..limits };
 //! let ended = Explainer::new(&cache, &limits).explain(build);
 //! assert_eq!(ended.unwrap_err(), ExplainError::TooMany { limit: 1 });
@@ -114,27 +114,27 @@ use known::Known;
 use nearest::Neighbours;
 use walk::{IMAGE, Walk};
 
-/// What is known of a cache.
+/// The content of a cache.
 #[derive(Debug)]
 pub struct Cache {
     known: Known,
     keyring: Keyring,
-    /// The images that the builds of the key sources started from, as they name them, with their
-    /// digests; by repository.
+    /// The base images of the key sources' builds, by the names used there, with their digests; by
+    /// repository.
     images: BTreeMap<String, BTreeSet<(String, Option<Digest>)>>,
-    /// What the cache may call an op.
+    /// The encodings by which the cache may name an op.
     encodings: Vec<Encoding>,
     selectors: Vec<Selectors>,
 }
 
 impl Cache {
-    /// The cache of exports, of whatever release: `convert` translates their keys.
+    /// Returns the cache of exports, of any release: `convert` translates their keys.
     pub fn of_exports(exports: &[CacheExport]) -> Self {
         let (encodings, selectors) = (Encoding::ALL.to_vec(), Selectors::ALL.to_vec());
         Self::new(Known::of_exports(exports), encodings, selectors)
     }
 
-    /// The cache of a root that a daemon of the release `target` is to work on.
+    /// Returns the cache of a root for a daemon of the release `target`.
     pub fn of_state(state: &State, target: Target) -> Self {
         let selectors = vec![target.class().selectors];
         Self::new(Known::of_state(state), target.encodings().collect(), selectors)
@@ -145,11 +145,12 @@ impl Cache {
         Self { known, keyring, images: BTreeMap::new(), encodings, selectors }
     }
 
-    /// Takes the ops of the cached build from key sources, so that a miss can be compared with what
-    /// is there. What none of its records confirms is left out.
+    /// Takes the ops of the cached build from key sources, for comparison with a missing step. Ops that no
+    /// record confirms are ignored.
     ///
     /// # Errors
-    /// If the sources, with those before, have more outputs of ops to try than `limits` allow.
+    /// Returns an error if the sources, including earlier ones, have more outputs of ops to try than `limits`
+    /// allow.
     pub fn learn(
         &mut self,
         sources: impl IntoIterator<Item = KeySource>,
@@ -169,10 +170,10 @@ impl Cache {
         Ok(())
     }
 
-    /// [Learns](Self::learn) from what lies beside the caches in their layouts.
+    /// [Learns](Self::learn) from the key sources beside the caches in their layouts.
     ///
     /// # Errors
-    /// See [`read_layout`], or as for [`learn`](Self::learn).
+    /// See [`read_layout`], or the same as [`learn`](Self::learn).
     pub fn learn_layouts(&mut self, exports: &[CacheExport]) -> Result<(), SourceError> {
         for layout in layouts(exports) {
             self.learn(read_layout(layout)?, layout.limits())?;
@@ -181,7 +182,7 @@ impl Cache {
     }
 }
 
-/// The name of an image without its tag.
+/// Returns the name of an image without its tag.
 fn repository(name: &str) -> &str {
     match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => repository,
@@ -189,25 +190,25 @@ fn repository(name: &str) -> &str {
     }
 }
 
-/// So many bytes of two ops are compared for what one comparison costs otherwise.
+/// Number of bytes of two ops that cost as much as one other comparison.
 const BYTES_OF_ONE: usize = 16;
 
 /// Why there is no explanation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExplainError {
-    /// Many steps are alike, and the cache has many that are like them.
+    /// Too many steps of the build match too many of the cache.
     #[error("what the builds ask for is compared with the cache in more than {limit} places")]
     TooMany {
-        /// How many there may be ([`Limits::comparisons`](crate::Limits::comparisons)).
+        /// The limit ([`Limits::comparisons`](crate::Limits::comparisons)).
         limit: u64,
     },
 }
 
-/// Says of builds which of their steps a cache has.
+/// Explains which steps of builds a cache has.
 ///
-/// A hostile build and cache can be alike in any number of places. All that one explainer compares is
-/// limited by [`Limits::comparisons`].
+/// A hostile build and cache can match in any number of places. [`Limits::comparisons`] limits all
+/// comparisons of one explainer.
 #[derive(Debug)]
 pub struct Explainer<'a> {
     cache: &'a Cache,
@@ -217,21 +218,21 @@ pub struct Explainer<'a> {
 }
 
 impl<'a> Explainer<'a> {
-    /// An explainer for builds on `cache`.
+    /// Creates an explainer for builds on `cache`.
     pub fn new(cache: &'a Cache, limits: &Limits) -> Self {
         let limit = limits.comparisons;
         Self { cache, neighbours: OnceCell::new(), limit, left: Cell::new(limit) }
     }
 
-    /// What becomes of the steps of `build`.
+    /// Explains the steps of `build`.
     ///
     /// # Errors
-    /// When that takes too many comparisons.
+    /// Returns an error if it takes too many comparisons.
     pub fn explain(&self, build: &Graph) -> Result<Explanation, ExplainError> {
         Walk::new(build, self).explanation()
     }
 
-    /// How many comparisons were made.
+    /// Returns the number of comparisons made.
     pub fn comparisons(&self) -> u64 {
         self.limit - self.left.get()
     }
@@ -251,10 +252,10 @@ impl<'a> Explainer<'a> {
     }
 }
 
-/// What becomes of each step of a build.
+/// The result for each step of a build.
 #[derive(Debug, Clone, Serialize)]
 pub struct Explanation {
-    /// The steps, each after those it builds on.
+    /// The steps, each after its inputs.
     pub steps: Vec<Explained>,
 }
 
@@ -263,20 +264,20 @@ index! {
     pub struct StepIndex of Explained;
 }
 
-/// What becomes of one step.
+/// The result for one step.
 #[derive(Debug, Clone, Serialize)]
 pub struct Explained {
-    /// What the frontend calls it, or what it does.
+    /// The frontend's name for it, or a description of its op.
     pub name: String,
-    /// The digest by which the progress of a build names it, where the source tells.
+    /// The digest that names it in the progress of a build, if the source has it.
     #[serde(rename = "vertex_digest")]
     pub digest: Option<String>,
-    /// The steps it builds on.
+    /// Its inputs.
     #[serde(rename = "input_steps")]
     pub inputs: Vec<StepIndex>,
     /// Whether it is found.
     pub outcome: Outcome,
-    /// Why it is not, or what that depends on.
+    /// Why it is not found, or what the result depends on.
     pub reason: Option<Reason>,
 }
 
@@ -284,30 +285,30 @@ pub struct Explained {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It is.
+    /// It is found.
     Hit,
-    /// It is, if some files or sources are what they were.
+    /// It is found if some files or sources are unchanged.
     IfSame,
-    /// It is not, so it runs.
+    /// It is not found, so it runs.
     Miss,
-    /// What a source is now decides.
+    /// It depends on the current state of a source.
     Unknown,
 }
 
-/// Why a step is not found, or what that depends on. Inputs are counted from 0.
+/// Why a step is not found, or what the result depends on. Inputs are counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Reason {
-    /// The key of the source depends on what it is when the build runs.
+    /// The key of the source depends on its state when the build runs.
     Source,
-    /// The cache has no image of this digest. One of another digest with the same layers would be
-    /// found, which only its registry can tell.
+    /// The cache has no image with this digest. One with another digest and the same layers would be found,
+    /// which only its registry can tell.
     Image {
-        /// Images of the same repository that cached builds started from.
+        /// Images of the same repository on which cached builds were based.
         #[serde(rename = "cached_images")]
         cached: Vec<String>,
     },
-    /// What these inputs are decides.
+    /// It depends on the content of these inputs.
     Contents {
         /// The inputs.
         inputs: Vec<Contents>,
@@ -316,54 +317,53 @@ pub enum Reason {
     Input {
         /// The input.
         input: usize,
-        /// The step that is the input.
+        /// The step of the input.
         step: StepIndex,
-        /// Whether the cache has that step on other inputs of this op too: what the op takes of it
-        /// is another part then.
+        /// Whether the cache also has that step in other inputs of this op: then the op uses another part of
+        /// it.
         part: bool,
     },
     /// The cache does not have the op on these inputs.
     Op {
-        /// How many other ops it has on them.
+        /// Number of other ops that it has on them.
         #[serde(rename = "other_op_count")]
         others: usize,
-        /// The one that differs least, of those that a key source tells.
+        /// The least different one, of those in key sources.
         nearest: Option<Nearest>,
     },
-    /// The cache knows the step and no longer has its result, which a step that runs needs.
+    /// The cache has the step but not its result any more, which a step that runs needs.
     NoResult,
-    /// The build asks for it to run.
+    /// The build requires it to run.
     NoCache,
-    /// The source of the build does not say enough for a key.
+    /// The source of the build does not have enough data for a key.
     NotComputable {
-        /// Why.
+        /// The cause.
         message: String,
     },
 }
 
-/// What of an input decides.
+/// The content of an input that the result depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Contents {
     /// The input.
     pub input: usize,
-    /// The step that is the input.
+    /// The step of the input.
     pub step: StepIndex,
-    /// The paths in it; none if it is that step itself which is found only if something is the
-    /// same.
+    /// The paths in it; empty if that step itself is found only if something is unchanged.
     pub paths: Vec<String>,
 }
 
-/// A cached op beside the one that is asked for.
+/// A cached op similar to the requested one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Nearest {
-    /// What it does.
+    /// A description of the op.
     pub name: String,
-    /// Where they differ.
+    /// The differences.
     pub differences: Vec<Difference>,
 }
 
 impl Explanation {
-    /// The first step that is not found.
+    /// Returns the first step that is not found.
     pub fn first_miss(&self) -> Option<&Explained> {
         self.steps.iter().find(|step| step.outcome == Outcome::Miss)
     }

@@ -9,7 +9,7 @@ use crate::manifest::{CACHE_CONFIG, Style};
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// A layout with one cache in it, and its config's descriptor.
+/// Creates a layout with one cache, and the descriptor of its config.
 fn exported(style: Style) -> (TestLayout, Value) {
     let layout = TestLayout::new();
     let mut layer = layout.blob(LAYER, "layer");
@@ -165,7 +165,7 @@ fn a_cache_without_records_is_refused() {
     let error = read(&layout).unwrap_err();
     assert!(matches!(error, ExportError::NoRecords { .. }), "{error}");
     assert!(error.to_string().contains(" has no records, so no step would be cached"), "{error}");
-    // Of the platforms of an image, one may have none.
+    // One of the platforms of an image may have none.
     let full = layout.image(&[], &of(&json!([{"digest": Digest::of("root")}])));
     layout.index(&[layout.json("", &json!({"manifests": [empty, full]}))]);
     assert_eq!(read(&layout).unwrap().config.records.len(), 0);

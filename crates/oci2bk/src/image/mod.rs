@@ -157,7 +157,7 @@ pub enum ImageError {
         path: PathBuf,
         /// The index or manifest.
         digest: Digest,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: DocumentError,
     },
@@ -168,7 +168,7 @@ pub enum ImageError {
         path: PathBuf,
         /// The config.
         digest: Digest,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: serde_json::Error,
     },
@@ -177,7 +177,7 @@ pub enum ImageError {
     TooMany {
         /// The layout.
         path: PathBuf,
-        /// How many it may have ([`Limits::manifests`](crate::Limits::manifests)).
+        /// The limit ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
     /// A layer cannot be used, for example because manifest and config do not match.
@@ -242,7 +242,7 @@ impl BaseImage {
     /// Reads the images of `image`.
     ///
     /// # Errors
-    /// If there is none, if its name is not known, or if a document is corrupt.
+    /// Returns an error if there is none, if its name is not known, or if a document is corrupt.
     pub fn read(image: &ImageRef, limits: &Limits) -> Result<Vec<Self>, ImageError> {
         let source = image.source.on_disk();
         let layout = Arc::new(Layout::open_for(&source.path, &source.reference, limits)?);
@@ -263,7 +263,7 @@ impl BaseImage {
     /// Reads the images of `source` in `layout`, with or without a name.
     ///
     /// # Errors
-    /// If a document is corrupt.
+    /// Returns an error if a document is corrupt.
     pub(crate) fn named_by(source: &Source, layout: &Arc<Layout>) -> Result<Vec<Self>, ImageError> {
         read_source(layout, &source.reference, &BTreeSet::new(), &source.to_string())
     }
@@ -271,7 +271,7 @@ impl BaseImage {
     /// Reads the images beside a cache in a layout, if their names are known.
     ///
     /// # Errors
-    /// If a document is corrupt.
+    /// Returns an error if a document is corrupt.
     pub fn in_layout(layout: &Arc<Layout>) -> Result<Vec<Self>, ImageError> {
         let reference = layout.path().display().to_string();
         let named = |entry: &&Descriptor| !repositories(entry).is_empty();

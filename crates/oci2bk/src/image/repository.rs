@@ -113,7 +113,7 @@ mod tests {
             let form = "is not the name of an image, such as debian or registry.example/team/base";
             assert_eq!(error.to_string(), format!("{text:?} {form}"));
         }
-        // The error has as much of it as a name can have.
+        // The error contains as much of it as the longest valid name.
         let error = "a".repeat(300).parse::<Repository>().unwrap_err();
         assert_eq!(error, ParseRepositoryError { text: "a".repeat(MAX_LENGTH) });
     }

@@ -1,10 +1,9 @@
-//! Keys files attached to a cache: OCI artifacts that travel with it.
+//! Keys files attached to a cache: OCI artifacts that are copied with it.
 //!
-//! The artifact is a manifest with the keys file as its only layer, an empty config and the cache's
-//! top object as `subject` (OCI image-spec 1.1, `manifest.md`, "Guidelines for Artifact Usage").
-//! It is found in the layout in two ways, one for each kind of tool: as an entry of `index.json`,
-//! and in the index tagged `sha256-<subject>` that stands in for the referrers API (OCI
-//! distribution-spec 1.1, "Referrers Tag Schema").
+//! The artifact is a manifest with the keys file as its only layer, an empty config and the cache's top
+//! object as `subject` (OCI image-spec 1.1, `manifest.md`, "Guidelines for Artifact Usage"). The layout
+//! refers to it in two ways, one for each kind of tool: by an entry of `index.json`, and in the index tagged
+//! `sha256-<subject>` that replaces the referrers API (OCI distribution-spec 1.1, "Referrers Tag Schema").
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -20,15 +19,15 @@ use crate::manifest::{
     SelectError, other_manifests, reachable,
 };
 
-/// The config of an artifact that has none, and its media type (OCI image-spec 1.1, `manifest.md`).
+/// The config of an artifact without a config, and its media type (OCI image-spec 1.1, `manifest.md`).
 const EMPTY: &str = "{}";
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
-/// What tools call the file when they take it out of the artifact.
+/// The annotation with the file name for tools that extract the artifact.
 const TITLE: &str = "org.opencontainers.image.title";
 const FILE_NAME: &str = "keys.json";
-/// What stands before the subject in the tag of the index that lists its referrers.
+/// Prefix of the subject in the tag of the index that lists its referrers.
 const LIST_TAG: &str = "sha256-";
-/// The longest tag of a registry (OCI distribution-spec 1.1, "Pulling manifests").
+/// Maximum length of a tag in a registry (OCI distribution-spec 1.1, "Pulling manifests").
 const LONGEST_TAG: usize = 128;
 
 /// Why the keys files of a layout cannot be read.
@@ -46,11 +45,11 @@ pub enum ArtifactError {
     Blob(#[from] BlobError),
 }
 
-/// Why keys could not be attached.
+/// Why keys cannot be attached.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// No key is of that cache.
+    /// None of the keys belongs to the cache.
     #[error(
         "none of the {ops} ops that the key sources have is a step of the cache {cache}; give \
          sources of the build that made it"
@@ -58,16 +57,16 @@ pub enum AttachError {
     NothingMatches {
         /// The top object of the cache.
         cache: Digest,
-        /// How many ops there are.
+        /// The number of ops.
         ops: usize,
     },
-    /// The tag is not one that a registry would take.
+    /// A registry would not accept the tag.
     #[error("{tag:?} is not a tag: that is 1 to {LONGEST_TAG} letters, digits, '_', '.' and '-'")]
     InvalidTag {
         /// The tag.
         tag: String,
     },
-    /// The tag is that of something else.
+    /// The tag belongs to something else.
     #[error("{} has something else with the tag {tag:?}; choose another", path.display())]
     TagTaken {
         /// The layout.
@@ -75,18 +74,18 @@ pub enum AttachError {
         /// The tag.
         tag: String,
     },
-    /// The ops have more outputs to try than may be tried.
+    /// The ops have more outputs to try than the limit.
     #[error("the ops that the key sources have claim {outputs} outputs to try, more than {limit}")]
     TooManyOutputs {
-        /// How many they have.
+        /// The number of outputs.
         outputs: u64,
-        /// How many they may have ([`Limits::key_outputs`](crate::Limits::key_outputs)).
+        /// The limit ([`Limits::key_outputs`](crate::Limits::key_outputs)).
         limit: u64,
     },
-    /// The keys make no file.
+    /// The keys cannot be encoded as a file.
     #[error("cannot write the keys as a file")]
     KeysFile(#[from] KeysFileError),
-    /// What the layout has cannot be read.
+    /// A manifest of the layout cannot be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// The manifests of the layout cannot be listed.
@@ -99,7 +98,7 @@ pub enum AttachError {
         path: PathBuf,
         /// `index.json`, or the digest of a blob.
         name: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: DocumentError,
     },
@@ -108,17 +107,17 @@ pub enum AttachError {
     Write(#[from] WriteError),
 }
 
-/// What was attached.
+/// The result of attaching.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attached {
     /// The manifest of the artifact.
     pub manifest: Digest,
-    /// How many ops its keys file has.
+    /// Number of ops in its keys file.
     pub ops: usize,
-    /// How many records of the cache these name.
+    /// Number of records of the cache that these name.
     pub records: usize,
-    /// Whether the layout was changed: not, if these very keys were attached already.
+    /// Whether the layout was changed: not if the same keys were attached already.
     pub changed: bool,
 }
 
@@ -126,13 +125,14 @@ pub struct Attached {
 pub(super) struct AttachedFile {
     /// Its blob.
     pub(super) digest: Digest,
-    /// The cache that it is attached to.
+    /// The cache to which it is attached.
     pub(super) subject: Option<Digest>,
     /// Its bytes.
     pub(super) json: Vec<u8>,
 }
 
-/// The keys files in a layout. What is mentioned but not there, as in a partial copy, is passed over.
+/// Reads the keys files in a layout. Parts that are referred to but missing, as in a partial copy, are
+/// skipped.
 pub(super) fn keys_files(layout: &Layout) -> Result<Vec<AttachedFile>, ArtifactError> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
@@ -164,13 +164,13 @@ fn is_artifact(manifest: &ImageManifest) -> bool {
     manifest.artifact_type.as_deref().is_some_and(is_keys_file)
 }
 
-/// Attaches those of `keys` that name records of `export` to it, in its layout, in the place of
-/// what was attached before; with `tag`, under a tag of its own too. What is attached to caches that
-/// `index.json` does not lead to any more, since later ones have replaced them, is dropped from it.
+/// Attaches those of `keys` that name records of `export` to it, in its layout, and replaces what was
+/// attached before; with `tag`, also under a separate tag. Keys attached to caches that `index.json` does not
+/// lead to any more, because later ones have replaced them, are removed from it.
 ///
 /// # Errors
-/// If there are none, or the layout cannot be read or written. It is then as it was, but for blobs
-/// that nothing refers to.
+/// Returns an error if there are none, or the layout cannot be read or written. It is then unchanged, except
+/// for unreferenced blobs.
 pub fn attach(
     export: &CacheExport,
     keys: &KeysFile,
@@ -201,7 +201,7 @@ fn is_tag(tag: &str) -> bool {
         && tag.chars().all(|c| word(c) || c == '.' || c == '-')
 }
 
-/// The blobs of an artifact that are its own.
+/// The artifact's own blobs.
 struct Artifact {
     cache: Digest,
     file: Vec<u8>,
@@ -224,8 +224,7 @@ impl Artifact {
         Ok(Self { cache, file, manifest: manifest.to_string().into() })
     }
 
-    /// Writes the blobs, then the index. Gives the digest of the manifest, and whether the index
-    /// changed.
+    /// Writes the blobs, then the index. Returns the digest of the manifest, and whether the index changed.
     fn put(
         &self,
         layout: &Layout,
@@ -272,7 +271,7 @@ impl Artifact {
             || (String::new(), empty_index()),
             |(digest, content)| (digest.to_string(), content),
         );
-        // The referrers that other tools have listed stay.
+        // Referrers listed by other tools stay.
         let edited = match Document::parse(&listed).map_err(|e| index_error(&name, e))? {
             Document::Manifest(_) => return Err(index_error(&name, DocumentError::Neither)),
             Document::Index(referrers) => {
@@ -302,8 +301,8 @@ impl Artifact {
         Ok((manifest, changed))
     }
 
-    /// Those of `entries` that are keys attached to the same cache before. Each is looked at once,
-    /// however often it is listed.
+    /// Returns those of `entries` that are keys attached to the same cache before. Each is read once, however
+    /// often it is listed.
     fn older(&self, layout: &Layout, entries: &[Descriptor]) -> BTreeSet<Digest> {
         let mut looked_at = BTreeMap::new();
         for entry in entries.iter().filter(|entry| entry.media_type == OCI_MANIFEST) {
@@ -312,8 +311,8 @@ impl Artifact {
         looked_at.into_iter().filter(|(_, is_older)| *is_older).map(|(digest, _)| digest).collect()
     }
 
-    /// Those of `entries` that are keys attached to other caches, to none of which `entries` lead, and
-    /// the lists of such.
+    /// Returns those of `entries` that are keys attached to other caches which are not in `entries`, and the
+    /// lists of such keys.
     fn dead(
         &self,
         layout: &Layout,
@@ -343,8 +342,8 @@ impl Artifact {
         Ok(dead.map(|entry| entry.digest).collect())
     }
 
-    /// Whether `descriptor` is that of keys attached to the same cache before. What cannot be read
-    /// is not ours to remove.
+    /// Returns whether `descriptor` is of keys attached to the same cache before. Unreadable entries are not
+    /// ours to remove.
     fn is_older(&self, layout: &Layout, descriptor: &Descriptor) -> bool {
         match Document::read(layout, descriptor) {
             Ok(Document::Manifest(manifest)) => {
@@ -356,7 +355,7 @@ impl Artifact {
     }
 }
 
-/// What the referrers are of that an entry lists, if it does.
+/// Returns the subject of the referrers that an entry lists, if it does.
 fn subject_of_list(entry: &Descriptor) -> Option<Digest> {
     let hex = entry.annotations.get(REF_NAME)?.strip_prefix(LIST_TAG)?;
     format!("sha256:{hex}").parse().ok()
@@ -370,7 +369,7 @@ fn descriptor(media_type: &str, content: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": Digest::of(content), "size": content.len()})
 }
 
-/// The descriptor of the cache, with the media type it gives itself: registries compare.
+/// Returns the descriptor of the cache, with the media type in the document, because registries compare it.
 fn subject(layout: &Layout, cache: Digest) -> Result<Value, ManifestError> {
     let described = layout.describe_blob(cache)?;
     let content = layout.read_blob(&described, layout.limits().of_manifest())?;

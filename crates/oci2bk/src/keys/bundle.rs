@@ -1,19 +1,20 @@
-//! Provenance in archives: of OCI layouts, such as the `.dockerbuild` bundles of `docker buildx
-//! history export`, and of what a build was exported to.
+//! Provenance in archives: of OCI layouts, such as the `.dockerbuild` bundles of `docker buildx history
+//! export`, and of exported builds.
 //!
-//! buildx v0.35.0 (`util/desktop/bundle/export.go`) writes a tar archive, gzipped, of a layout. A
-//! build is a manifest whose config has the media type [`HISTORY_RECORD`] and whose layers are logs,
-//! traces and attestations, these as bare predicates; several builds lie in an index below
-//! `index.json`. Images that buildctl or buildx exports with `type=oci` have the same form, with the
-//! attestation manifests of [`super::attestation`].
+//! buildx v0.35.0 (`util/desktop/bundle/export.go`) writes a gzipped tar archive of a layout. A build is a
+//! manifest whose config has the media type [`HISTORY_RECORD`] and whose layers are logs, traces and
+//! attestations, these as bare predicates; several builds are in an index below `index.json`. Images that
+//! buildctl or buildx exports with `type=oci` have the same form, with the attestation manifests of
+//! [`super::attestation`].
 //!
-//! The layout may lie in a directory of the archive, as `tar cf FILE DIR` makes it.
+//! The layout may be in a directory of the archive, as `tar cf FILE DIR` makes it.
 //!
-//! What `--output type=tar` writes has no layout, but provenance beside the files of the build, see
+//! The output of `--output type=tar` has no layout, but provenance beside the files of the build, see
 //! [`super::exported`].
 //!
-//! The archive is read once for `index.json`, once per level of manifests and once for the
-//! attestations, and if that gives nothing once for exported provenance. Nothing of it is written to disk, and only what was asked for is held in memory.
+//! The archive is read once for `index.json`, once per level of manifests and once for the attestations, and
+//! if that finds nothing, once for exported provenance. Nothing of it is written to disk, and only the
+//! requested members are held in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -36,10 +37,10 @@ const HISTORY_RECORD: &str = "application/vnd.buildkit.historyrecord.v0";
 const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs/sha256/";
 
-/// How much of the archive is decompressed at a time.
+/// Size of the pieces in which the archive is decompressed.
 const READ_BYTES: usize = 128 << 10;
 
-/// Why an archive gives no provenance.
+/// Why an archive has no provenance.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BundleError {
@@ -49,19 +50,19 @@ pub enum BundleError {
     /// It is not a sound archive.
     #[error("the archive is damaged")]
     Tar(#[from] TarError),
-    /// It does not end where it may.
+    /// It exceeds the limit on its size.
     #[error("the archive has more than {limit} bytes")]
     TooLong {
-        /// How many it may have, decompressed ([`Limits::bundle_size`](crate::Limits::bundle_size)).
+        /// The limit in bytes, decompressed ([`Limits::bundle_size`](crate::Limits::bundle_size)).
         limit: u64,
     },
-    /// It has too many members.
+    /// It exceeds the limit on members.
     #[error("the archive has more than {limit} members")]
     TooManyMembers {
-        /// How many it may have ([`Limits::bundle_members`](crate::Limits::bundle_members)).
+        /// The limit ([`Limits::bundle_members`](crate::Limits::bundle_members)).
         limit: u64,
     },
-    /// A document in it is larger than it may be.
+    /// A document in it exceeds the limit on its size.
     #[error(
         "{member} in the archive has more than {} bytes, or all documents have", limit.value
     )]
@@ -71,24 +72,24 @@ pub enum BundleError {
         /// The limit in bytes.
         limit: Bound,
     },
-    /// A document has more in it than any real one.
+    /// A document has more content than any real one.
     #[error("{member} in the archive is not a document of a build")]
     TooComplex {
         /// The member.
         member: String,
-        /// What there is too much of.
+        /// The exceeded limit.
         #[source]
         source: TooComplex,
     },
-    /// A member is not what its name says.
+    /// A member does not match the digest in its name.
     #[error("the blob {digest} in the archive is damaged: its content has the digest {actual}")]
     Corrupt {
-        /// What it should be.
+        /// The digest in its name.
         digest: Digest,
-        /// What it is.
+        /// Its actual digest.
         actual: Digest,
     },
-    /// An archive of something else.
+    /// It is an archive of something else.
     #[error(
         "the archive has neither index.json nor provenance.json, so it is not a history bundle, an OCI layout \
          or the output of a build with its provenance"
@@ -99,17 +100,17 @@ pub enum BundleError {
     Document {
         /// The member.
         member: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: DocumentError,
     },
-    /// Indexes lie in indexes without end.
+    /// Indexes are nested too deep.
     #[error("the archive has indexes more than {} deep", MAX_INDEX_DEPTH)]
     TooDeep,
-    /// There are too many manifests.
+    /// It exceeds the limit on manifests.
     #[error("the archive has more than {limit} manifests")]
     TooManyManifests {
-        /// How many it may have ([`Limits::manifests`](crate::Limits::manifests)).
+        /// The limit ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
 }
@@ -119,13 +120,13 @@ pub enum BundleError {
 pub(super) struct Part {
     /// The digest of its blob, or the name of the member.
     pub(super) name: String,
-    /// What it is part of.
+    /// The kind of its container.
     pub(super) kind: SourceKind,
     /// The statement, or the bare predicate.
     pub(super) json: Vec<u8>,
 }
 
-/// What an archive has.
+/// The content of an archive.
 #[derive(Debug)]
 pub(super) struct Found {
     /// The provenance in it.
@@ -134,12 +135,12 @@ pub(super) struct Found {
     pub(super) is_history: bool,
 }
 
-/// The provenance in the archive `file`. What is mentioned but not there is passed over.
+/// Reads the provenance in the archive `file`. Parts that are referred to but missing are skipped.
 pub(super) fn provenance(file: &File, limits: &Limits) -> Result<Found, BundleError> {
     let found = of_layout(file, limits);
     let has_none = match &found {
         Ok(found) => found.parts.is_empty() && !found.is_history,
-        // Files of a build may have any name, and so be called as those of a layout.
+        // Files of a build may have any name, including those of a layout.
         Err(error) => matches!(
             error,
             BundleError::NoIndex
@@ -154,12 +155,12 @@ pub(super) fn provenance(file: &File, limits: &Limits) -> Result<Found, BundleEr
     match (exported(file, limits), found) {
         (Ok(parts), _) if !parts.is_empty() => Ok(Found { parts, is_history: false }),
         (Err(error), Ok(_) | Err(BundleError::NoIndex)) => Err(error),
-        // What is wrong with the layout was met first.
+        // The error of the layout came first.
         (_, found) => found,
     }
 }
 
-/// The provenance beside the files of a build.
+/// Reads the provenance beside the files of a build.
 fn exported(file: &File, limits: &Limits) -> Result<Vec<Part>, BundleError> {
     let limit = limits.of_keys_document(limits.keys_documents);
     let mut parts = Vec::new();
@@ -183,11 +184,11 @@ fn of_layout(file: &File, limits: &Limits) -> Result<Found, BundleError> {
     Ok(Found { parts: blobs.into_iter().map(part).collect(), is_history })
 }
 
-/// The blobs that hold provenance.
+/// The blobs with provenance.
 struct Attestations {
     /// The directory of the layout in the archive.
     prefix: String,
-    /// Each blob, and whether it is of a build history.
+    /// Each blob, and whether it belongs to a build history.
     found: BTreeMap<Digest, bool>,
     /// Whether there is a record of build history.
     is_history: bool,
@@ -233,12 +234,12 @@ fn attestations(file: &File, limits: &Limits) -> Result<Attestations, BundleErro
     Err(BundleError::TooDeep)
 }
 
-/// The name of a blob of the layout in the directory `prefix` of an archive.
+/// Returns the name of a blob of the layout in the directory `prefix` of an archive.
 fn blob_name(prefix: &str, digest: &Digest) -> String {
     format!("{prefix}{BLOBS}{}", digest.hex())
 }
 
-/// `index.json`, and the directory that it is in: the top of the archive, or the first that has one.
+/// Reads `index.json`; also returns its directory: the top of the archive, or the first that has one.
 fn read_index(file: &File, limits: &Limits) -> Result<Option<(String, Vec<u8>)>, BundleError> {
     let prefix = |name: &str| {
         let prefix = name.strip_suffix(INDEX)?;
@@ -260,8 +261,8 @@ fn read_index(file: &File, limits: &Limits) -> Result<Option<(String, Vec<u8>)>,
     Ok(index)
 }
 
-/// The blobs in `wanted`, which are found by their names in the archive, verified; of each at most `limit`
-/// bytes.
+/// Reads and verifies the `wanted` blobs, which are found by their names in the archive, at most `limit`
+/// bytes of each.
 fn read_blobs(
     file: &File,
     wanted: &BTreeMap<String, Digest>,
@@ -279,7 +280,7 @@ fn read_blobs(
             Some(digest) if *digest != actual => {
                 return Err(BundleError::Corrupt { digest: *digest, actual });
             }
-            // The same again counts twice, which only lets less in.
+            // A duplicate counts twice, which only makes the limit stricter.
             _ => blobs.insert(actual, content),
         };
         let is_all = blobs.len() == wanted.len();
@@ -288,8 +289,8 @@ fn read_blobs(
     Ok(blobs)
 }
 
-/// Gives `take` the members of the archive `file` whose names are wanted, with their content, until it has
-/// enough; of each at most `limit` bytes.
+/// Passes the members of the archive `file` with wanted names to `take`, with their content, until it has
+/// enough; at most `limit` bytes of each.
 fn members(
     file: &File,
     limit: Bound,
@@ -303,7 +304,7 @@ fn members(
     let mut stream = Decoder::new(BufReader::new(file), Encoding::Detect)?
         .take(limits.bundle_size.saturating_add(1));
     let result = members_of(&mut stream, limit, limits, is_wanted, take);
-    // An archive that was cut off by the limit looks damaged.
+    // An archive truncated by the limit looks damaged.
     if stream.limit() == 0 {
         return Err(BundleError::TooLong { limit: limits.bundle_size });
     }

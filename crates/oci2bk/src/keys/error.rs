@@ -1,4 +1,4 @@
-//! Why a key source cannot be used.
+//! Errors of reading a key source.
 
 use std::io;
 use std::path::PathBuf;
@@ -29,25 +29,25 @@ pub enum SourceError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// A device, a FIFO with a name, or the like.
+    /// The path is a device, a FIFO with a name, or similar.
     #[error("the key source {path} is neither a file, a directory nor a pipe of a shell")]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
-    /// Too large to be what it should be.
+    /// The file exceeds the limit for its type.
     #[error("the key source {path} has more than {} bytes", limit.value)]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// How many it may have.
+        /// The limit.
         limit: Bound,
     },
-    /// There is no room for what comes out of it, which is read in any order.
+    /// There is no space for its content, which is read in any order.
     #[error(
         "cannot write the key source {path} to a file in {}; name a directory with room for it in TMPDIR",
         directory.display()
@@ -55,13 +55,13 @@ pub enum SourceError {
     Temporary {
         /// The pipe, or the compressed file.
         path: PathBuf,
-        /// Where temporary files are made.
+        /// The directory of temporary files.
         directory: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// There is nothing in it.
+    /// The file is empty.
     #[error(
         "the key source {path} is empty; look at what the command said that should have written it"
     )]
@@ -69,16 +69,16 @@ pub enum SourceError {
         /// The file.
         path: PathBuf,
     },
-    /// What it is compressed to is damaged or cut off.
+    /// The compressed data is damaged or truncated.
     #[error("cannot decompress the key source {path}")]
     Decompress {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// It is compressed in a way that is not read.
+    /// The file is compressed in an unsupported format.
     #[error(
         "the key source {path} is compressed with {program}, which is not read; decompress it first, \
          with {program} -d"
@@ -89,7 +89,7 @@ pub enum SourceError {
         /// The program that decompresses it.
         program: &'static str,
     },
-    /// Nothing that is known.
+    /// The type of the file is unknown.
     #[error(
         "{path} is not a known key source; give SLSA provenance (mode=max), also signed or as docker \
          buildx imagetools prints it, a metadata file of docker buildx, the output of a build with its provenance, \
@@ -103,67 +103,67 @@ pub enum SourceError {
         #[source]
         source: Option<serde_json::Error>,
     },
-    /// A document with more in it than any real one.
+    /// A document has more content than any real one.
     #[error("the key source {path} is not a document of a build")]
     TooComplex {
         /// The file.
         path: PathBuf,
-        /// What there is too much of.
+        /// The exceeded limit.
         #[source]
         source: TooComplex,
     },
-    /// Provenance without what is needed.
+    /// Provenance lacks necessary data.
     #[error("the {document} gives no keys")]
     Provenance {
         /// The document.
         document: SourceDescription,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: ProvenanceError,
     },
-    /// Signed attestations that cannot be read.
+    /// Signed attestations cannot be read.
     #[error("the attestations in {path} give no keys")]
     Envelope {
         /// The file.
         path: PathBuf,
-        /// What is wrong with them.
+        /// The cause.
         #[source]
         source: EnvelopeError,
     },
-    /// Signed attestations, none of which is provenance.
+    /// None of the signed attestations is provenance.
     #[error("none of the attestations in {path} is SLSA provenance; give the one that is")]
     NoProvenance {
         /// The file.
         path: PathBuf,
     },
-    /// A metadata file without what is needed.
+    /// A metadata file lacks necessary data.
     #[error("the metadata file {path} gives no keys")]
     MetadataFile {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: MetadataFileError,
     },
-    /// A database that is damaged, in use or of another kind.
+    /// A database is damaged, in use or of another kind.
     #[error("the database {path} gives no keys")]
     Database {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: Box<DatabaseError>,
     },
-    /// A build history that cannot be read.
+    /// A build history cannot be read.
     #[error("the build history {path} gives no keys")]
     History {
         /// The `history.db`.
         path: PathBuf,
-        /// What is wrong with it, or with a blob of it.
+        /// The cause, in it or in one of its blobs.
         #[source]
         source: Box<HistoryError>,
     },
-    /// A build history without the content store that has its provenance.
+    /// A build history is not beside the content store with its provenance.
     #[error(
         "the build history {path} is not in a root; give the root directory of the builder, where the \
          provenance is beside it"
@@ -172,7 +172,7 @@ pub enum SourceError {
         /// The `history.db`.
         path: PathBuf,
     },
-    /// A build history without provenance.
+    /// A build history has no provenance.
     #[error(
         "no build in the history {path} has provenance that lists ops: a build that failed has none, and \
          that of old builds was removed; give another key source"
@@ -181,10 +181,10 @@ pub enum SourceError {
         /// The `history.db`.
         path: PathBuf,
     },
-    /// A root directory that cannot be searched.
+    /// A root directory cannot be searched.
     #[error("cannot search the directory for keys")]
     Directory(#[from] DirError),
-    /// A root directory without keys.
+    /// A root directory has no keys.
     #[error(
         "the builder of {path} has no keys, since it has not built anything; give that of the builder that made the cache"
     )]
@@ -192,34 +192,34 @@ pub enum SourceError {
         /// The directory.
         path: PathBuf,
     },
-    /// An archive that cannot be read.
+    /// An archive cannot be read.
     #[error("the archive {path} gives no keys")]
     Archive {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: Box<BundleError>,
     },
-    /// A keys file that is damaged or of another version.
+    /// A keys file is damaged or of another version.
     #[error("the {document} gives no keys")]
     KeysFile {
         /// The document.
         document: SourceDescription,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: KeysFileError,
     },
-    /// LLB in JSON that is malformed.
+    /// LLB in JSON is malformed.
     #[error("the LLB {path} gives no keys")]
     Dump {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: DefinitionError,
     },
-    /// A directory that is neither.
+    /// A directory is neither a layout nor a root nor an exported build.
     #[error(
         "the key source {path} is a directory, but neither an OCI layout nor the root of a builder, and \
          it has no provenance.json"
@@ -228,40 +228,40 @@ pub enum SourceError {
         /// The directory.
         path: PathBuf,
     },
-    /// It has more to try than may be tried for all sources.
+    /// The source has more outputs to try than the limit for all sources.
     #[error(transparent)]
     TooManyOutputs(#[from] TooManyOutputs),
-    /// A directory of Docker, or a part of a root.
+    /// The directory belongs to Docker, or is a part of a root.
     #[error(transparent)]
     Open(#[from] OpenRootError),
-    /// A layout that cannot be used.
+    /// A layout cannot be used.
     #[error("cannot use the OCI layout {path}")]
     Layout {
         /// The directory.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: Box<LayoutError>,
     },
-    /// A layout whose attestations cannot be read.
+    /// The attestations of a layout cannot be read.
     #[error("cannot read the attestations in {path}")]
     Attestations {
         /// The layout.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: Box<AttestationError>,
     },
-    /// A layout whose attached keys cannot be read.
+    /// The keys attached in a layout cannot be read.
     #[error("cannot read the keys attached in {path}")]
     AttachedKeys {
         /// The layout.
         path: PathBuf,
-        /// What is wrong with them.
+        /// The cause.
         #[source]
         source: Box<ArtifactError>,
     },
-    /// A history bundle without provenance that helps.
+    /// A history bundle has no usable provenance.
     #[error(
         "the history bundle {path} has no provenance that lists ops; a build that failed has none: export \
          the history of the build that made the cache"
@@ -270,7 +270,7 @@ pub enum SourceError {
         /// The file.
         path: PathBuf,
     },
-    /// A layout or archive without attestations that help, and without keys.
+    /// A layout or archive has no usable attestations, and no keys.
     #[error(
         "no keys are attached in {path} and nothing in it has provenance that lists the build's \
          ops"
@@ -281,7 +281,7 @@ pub enum SourceError {
     },
 }
 
-/// Sources have more outputs of ops to try than may be tried for a keyring.
+/// Sources have more outputs of ops to try than the limit for a keyring.
 ///
 /// ```
 /// use oci2bk::keys::{SourceError, TooManyOutputs};
@@ -299,10 +299,10 @@ pub enum SourceError {
     "with the {description}, the key sources have {outputs} outputs of ops to try, more than {limit}"
 )]
 pub struct TooManyOutputs {
-    /// The source that has too many besides those before.
+    /// The source that exceeded the limit.
     pub description: SourceDescription,
-    /// How many there are with its.
+    /// The number of outputs, including its own.
     pub outputs: u64,
-    /// How many there may be ([`Limits::key_outputs`](crate::Limits::key_outputs)).
+    /// The limit ([`Limits::key_outputs`](crate::Limits::key_outputs)).
     pub limit: u64,
 }

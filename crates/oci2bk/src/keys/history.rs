@@ -1,10 +1,10 @@
 //! The build history of a builder.
 //!
-//! `history.db` has a `BuildHistoryRecord` in protobuf for each build, which names the provenance of
-//! each result by digest (BuildKit v0.32.2 `solver/llbsolver/history/buildhistory.go`,
-//! `api/services/control/control.proto`). The daemon records it with `mode=max`, whatever was asked
-//! for (`solver/llbsolver/history.go`). The documents are blobs of the content store, in a namespace
-//! of their own; their files lie with all others, so `containerdmeta.db` need not be asked.
+//! `history.db` has a `BuildHistoryRecord` in protobuf for each build, which names the provenance of each
+//! result by digest (BuildKit v0.32.2 `solver/llbsolver/history/buildhistory.go`,
+//! `api/services/control/control.proto`). The daemon records it with `mode=max`, whatever the build requested
+//! (`solver/llbsolver/history.go`). The documents are blobs of the content store, in a separate namespace;
+//! their files are beside all others, so `containerdmeta.db` is not needed.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
@@ -31,21 +31,21 @@ pub enum HistoryError {
     /// The content store cannot be searched.
     #[error(transparent)]
     Dir(#[from] DirError),
-    /// A record is not one.
+    /// A record is malformed.
     #[error("the record of the build {reference:?} is malformed")]
     Record {
         /// The build.
         reference: String,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: prost::DecodeError,
     },
-    /// A record names a blob in a way that cannot be.
+    /// A record names a blob by an invalid digest.
     #[error("the record of the build {reference:?} names a blob that cannot be: {digest:?}")]
     Digest {
         /// The build.
         reference: String,
-        /// What should be a digest, shortened to 100 characters.
+        /// The invalid digest, shortened to 100 characters.
         digest: String,
     },
     /// A blob cannot be read.
@@ -53,19 +53,19 @@ pub enum HistoryError {
     Io {
         /// Its file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// A blob is not what its name says.
+    /// A blob does not match its digest.
     #[error("the blob {path} is damaged: its content has the digest {actual}")]
     Corrupt {
         /// Its file.
         path: PathBuf,
-        /// What it is.
+        /// Its actual digest.
         actual: Digest,
     },
-    /// Too much provenance, in one blob or in all.
+    /// Provenance exceeds the limit, in one blob or in all.
     #[error(
         "the blob {path} has more than {} bytes, or all provenance up to it has", limit.value
     )]
@@ -75,12 +75,12 @@ pub enum HistoryError {
         /// The limit in bytes.
         limit: Bound,
     },
-    /// A blob is a document with more in it than any real one.
+    /// A blob is a document with more content than any real one.
     #[error("the blob {path} is not a document of a build")]
     TooComplex {
         /// Its file.
         path: PathBuf,
-        /// What there is too much of.
+        /// The exceeded limit.
         #[source]
         source: TooComplex,
     },
@@ -90,7 +90,7 @@ pub enum HistoryError {
 struct Record {
     #[prost(message, optional, tag = "10")]
     result: Option<BuildResult>,
-    /// By platform.
+    /// The results by platform.
     #[prost(btree_map = "string, message", tag = "11")]
     results: BTreeMap<String, BuildResult>,
 }
@@ -120,7 +120,7 @@ pub(super) struct Build {
     pub(super) provenance: Digest,
 }
 
-/// The provenance of all builds in `records`.
+/// Returns the provenance of all builds in `records`.
 pub(super) fn builds(records: &Bucket<'_>) -> Result<Vec<Build>, HistoryError> {
     let mut builds = Vec::new();
     for entry in records.entries() {
@@ -156,7 +156,7 @@ pub(super) fn builds(records: &Bucket<'_>) -> Result<Vec<Build>, HistoryError> {
 pub(super) struct Content<'l> {
     limits: &'l Limits,
     stores: Vec<BlobStore>,
-    /// How many bytes may still be read.
+    /// Number of bytes that may still be read.
     left: u64,
 }
 
@@ -171,12 +171,12 @@ impl<'l> Content<'l> {
         Ok(Self { limits, stores, left: limits.keys_documents })
     }
 
-    /// Whether there is a store.
+    /// Returns whether there is a store.
     pub(super) fn is_there(&self) -> bool {
         !self.stores.is_empty()
     }
 
-    /// The blob `digest`, verified; nothing if no store has it.
+    /// Reads and verifies the blob `digest`; `None` if no store has it.
     pub(super) fn read(&mut self, digest: &Digest) -> Result<Option<Vec<u8>>, HistoryError> {
         let limit = self.limits.of_keys_document(self.left);
         for store in &self.stores {

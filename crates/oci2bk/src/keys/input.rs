@@ -1,4 +1,4 @@
-//! Where a key source is read from: a file, a pipe or stdin.
+//! The input of a key source: a file, a pipe or stdin.
 
 use std::fs::{File, FileType};
 use std::io::{Read, Seek as _};
@@ -14,14 +14,14 @@ use crate::packing::{self, SpoolError};
 /// The path that means stdin.
 const STDIN: &str = "-";
 
-/// A key source that is open.
+/// An open key source.
 pub(super) enum Input {
     Directory,
-    /// A file that can be read from any position.
+    /// A file that can be read at any position.
     File(File),
 }
 
-/// Opens the key source at `path`, and gives what messages call it.
+/// Opens the key source at `path`, and returns its name in messages.
 pub(super) fn open(path: &Path, limits: &Limits) -> Result<(PathBuf, Input), SourceError> {
     if path == Path::new(STDIN) {
         let path = PathBuf::from("stdin");
@@ -43,7 +43,7 @@ fn is_read(kind: FileType) -> bool {
     kind.is_file() || kind.is_fifo() || kind.is_socket()
 }
 
-/// `file`, or, if that is a pipe, a file without a name that has all that comes out of it.
+/// Returns `file`, or, if that is a pipe, an unnamed file with all of its content.
 fn seekable(path: &Path, mut file: File, limits: &Limits) -> Result<File, SourceError> {
     let read_error = |source| SourceError::Read { path: path.to_owned(), source };
     let kind = file.metadata().map_err(read_error)?.file_type();
@@ -57,7 +57,7 @@ fn seekable(path: &Path, mut file: File, limits: &Limits) -> Result<File, Source
     spooled(path, &file, limits)
 }
 
-/// A file without a name that has all that `stream` gives, of the key source at `path`.
+/// Stores all of `stream`, of the key source at `path`, in an unnamed file.
 pub(super) fn spooled(
     path: &Path,
     stream: impl Read,

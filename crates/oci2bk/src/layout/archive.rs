@@ -80,7 +80,7 @@ pub enum ArchiveError {
     /// It has more members than any layout.
     #[error("it has more than {limit} members")]
     TooManyMembers {
-        /// How many it may have ([`Limits::archive_members`](crate::Limits::archive_members)).
+        /// The limit ([`Limits::archive_members`](crate::Limits::archive_members)).
         limit: u64,
     },
     /// It has no `index.json`, and the files of `docker save` in it cannot be used.

@@ -93,7 +93,7 @@ impl Layout {
     /// and without a media type.
     ///
     /// # Errors
-    /// If the blob is missing, not a regular file, or cannot be opened.
+    /// Returns an error if the blob is missing, not a regular file, or cannot be opened.
     pub fn describe_blob(&self, digest: Digest) -> Result<Descriptor, BlobError> {
         let size = self.open_any_size(digest)?.left();
         Ok(Descriptor {
@@ -109,7 +109,7 @@ impl Layout {
     /// Opens a blob and checks its size, but not its content.
     ///
     /// # Errors
-    /// If the blob is missing, not a regular file, cannot be opened, or has another size.
+    /// Returns an error if the blob is missing, not a regular file, cannot be opened, or has another size.
     pub fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobFile, BlobError> {
         let blob = self.open_any_size(descriptor.digest)?;
         check_size(descriptor, blob.left())?;
@@ -120,7 +120,7 @@ impl Layout {
     /// values.
     ///
     /// # Errors
-    /// Same as [`Layout::open_blob`], and if the blob exceeds the limits or is corrupt.
+    /// Same as [`Layout::open_blob`]; also if the blob exceeds the limits or is corrupt.
     pub fn read_blob(&self, descriptor: &Descriptor, limit: Bound) -> Result<Vec<u8>, BlobError> {
         let digest = descriptor.digest;
         let mut file = self.open_blob(descriptor)?;
@@ -141,7 +141,7 @@ impl Layout {
     /// Reads a blob of any size in pieces and checks its size and digest.
     ///
     /// # Errors
-    /// Same as [`Layout::open_blob`], and if the blob is corrupt.
+    /// Same as [`Layout::open_blob`]; also if the blob is corrupt.
     pub fn verify_blob(&self, descriptor: &Descriptor) -> Result<(), BlobError> {
         self.stream_blob(descriptor, |_| Ok(()))
     }
@@ -149,7 +149,7 @@ impl Layout {
     /// Same as [`Layout::verify_blob`], and passes each piece to `sink`, before the whole blob is verified.
     ///
     /// # Errors
-    /// Same as [`Layout::verify_blob`], and the errors of `sink`.
+    /// Same as [`Layout::verify_blob`]; also the errors of `sink`.
     pub fn stream_blob<E: From<BlobError>>(
         &self,
         descriptor: &Descriptor,

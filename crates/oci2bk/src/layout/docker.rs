@@ -96,13 +96,13 @@ pub enum DockerError {
     /// It has more images than the limit.
     #[error("{MANIFEST} lists more than {limit} images")]
     TooManyImages {
-        /// How many there may be ([`Limits::manifests`](crate::Limits::manifests)).
+        /// The limit ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
     /// It has more layers than any real image.
     #[error("{MANIFEST} lists more than {limit} layers")]
     TooManyLayers {
-        /// How many there may be ([`Limits::cache_layers`](crate::Limits::cache_layers)).
+        /// The limit ([`Limits::cache_layers`](crate::Limits::cache_layers)).
         limit: u64,
     },
     /// A config does not match its image.

@@ -60,7 +60,7 @@ pub enum MirrorError {
          manifests/ and blobs/; give the directory that has them"
     )]
     TooManyFiles {
-        /// How many it may have ([`Limits::mirror_files`](crate::Limits::mirror_files)).
+        /// The limit ([`Limits::mirror_files`](crate::Limits::mirror_files)).
         limit: u64,
     },
     /// Blobs have more prefixes than can be tried for each.
@@ -69,7 +69,7 @@ pub enum MirrorError {
     /// It has more manifests than the limit.
     #[error("it has more than {limit} manifests; choose one with :NAME")]
     TooManyManifests {
-        /// How many may be looked at ([`Limits::manifests`](crate::Limits::manifests)).
+        /// The limit ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
     /// It has blobs but no manifest.
@@ -154,7 +154,7 @@ pub enum MirrorError {
     TooManyLayers {
         /// The manifest.
         path: PathBuf,
-        /// How many it may list ([`Limits::cache_layers`](crate::Limits::cache_layers)).
+        /// The limit ([`Limits::cache_layers`](crate::Limits::cache_layers)).
         limit: u64,
     },
 }

@@ -209,7 +209,7 @@ pub enum LayoutError {
     Open {
         /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -218,7 +218,7 @@ pub enum LayoutError {
     NotALayout {
         /// The path.
         path: PathBuf,
-        /// What it is.
+        /// Its kind.
         kind: FileKind,
     },
     /// The file is not a usable archive.
@@ -226,7 +226,7 @@ pub enum LayoutError {
     Archive {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: ArchiveError,
     },
@@ -235,7 +235,7 @@ pub enum LayoutError {
     Mirror {
         /// The directory.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: MirrorError,
     },
@@ -254,7 +254,7 @@ pub enum LayoutError {
     NotAFile {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// Its kind.
         kind: FileKind,
     },
     /// `oci-layout` or `index.json` cannot be read.
@@ -262,7 +262,7 @@ pub enum LayoutError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -288,7 +288,7 @@ pub enum LayoutError {
     Version {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         #[source]
         source: serde_json::Error,
     },
@@ -319,7 +319,7 @@ impl Layout {
     /// read as a layout: mirrors of caches in S3 or Azure, and archives of `docker save`.
     ///
     /// # Errors
-    /// If the directory or archive or one of the two files cannot be read or is malformed.
+    /// Returns an error if the directory or archive or one of the two files cannot be read or is malformed.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self, LayoutError> {
         Self::open_for(path, &Reference::Default, limits)
     }

@@ -88,7 +88,7 @@ impl Layout {
     /// Opens the layout for writing, and reads its index again.
     ///
     /// # Errors
-    /// If another program writes to it, or we may not.
+    /// Returns an error if another program writes to it, or we may not.
     pub fn writer(&self) -> Result<LayoutWriter<'_>, WriteError> {
         let path = self.path();
         let dir_error = |source| WriteError::Dir { path: path.to_owned(), source };
@@ -162,7 +162,7 @@ impl LayoutWriter<'_> {
     /// Adds a blob, and returns its digest. An existing blob stays unless it is corrupt.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// Returns an error if it cannot be written.
     pub fn put_blob(&self, content: &[u8]) -> Result<Digest, WriteError> {
         let digest = Digest::of(content);
         let there = self.layout.describe_blob(digest);
@@ -176,7 +176,7 @@ impl LayoutWriter<'_> {
     /// Replaces `index.json` by `index`.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// Returns an error if it cannot be written.
     pub fn put_index(&mut self, index: Vec<u8>) -> Result<(), WriteError> {
         self.write(&index, &self.top, INDEX)?;
         self.index = index;
@@ -234,7 +234,7 @@ impl Drop for LayoutWriter<'_> {
 /// `None` if nothing changes. Everything else stays byte for byte.
 ///
 /// # Errors
-/// If `index` is not an index.
+/// Returns an error if `index` is not an index.
 pub fn edited_index(
     index: &[u8],
     drop: impl Fn(&Descriptor) -> bool,

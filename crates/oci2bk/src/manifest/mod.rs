@@ -289,7 +289,7 @@ impl Document {
     /// Reads the manifest or index of `descriptor` from a layout.
     ///
     /// # Errors
-    /// If the blob cannot be read, exceeds the limits, is corrupt, or is something else.
+    /// Returns an error if the blob cannot be read, exceeds the limits, is corrupt, or is something else.
     pub fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Self, ManifestError> {
         let content = layout.read_blob(descriptor, layout.limits().of_manifest())?;
         Self::parse(&content)
@@ -309,7 +309,7 @@ impl CacheManifest {
     /// Reads the cache with the top object `descriptor`.
     ///
     /// # Errors
-    /// If the blob cannot be read, is not a cache, or has an unusable layer.
+    /// Returns an error if the blob cannot be read, is not a cache, or has an unusable layer.
     pub fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Self, ManifestError> {
         Self::from_document(descriptor.digest, Document::read(layout, descriptor)?)
     }
@@ -317,7 +317,7 @@ impl CacheManifest {
     /// Validates `document`, whose digest is `digest`, as the top object of a cache.
     ///
     /// # Errors
-    /// If the document is not a cache, or has an unusable layer.
+    /// Returns an error if the document is not a cache, or has an unusable layer.
     pub fn from_document(digest: Digest, document: Document) -> Result<Self, ManifestError> {
         let (style, configs, layers) = match document {
             Document::Index(index) => {

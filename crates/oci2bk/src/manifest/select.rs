@@ -167,7 +167,7 @@ pub enum SelectError {
     TooLarge {
         /// The layout.
         path: PathBuf,
-        /// How many they may have ([`Limits::manifests_size`](crate::Limits::manifests_size)).
+        /// The limit ([`Limits::manifests_size`](crate::Limits::manifests_size)).
         limit: u64,
     },
     /// There are more manifests than the limit.
@@ -178,7 +178,7 @@ pub enum SelectError {
     TooMany {
         /// The layout.
         path: PathBuf,
-        /// How many it may have ([`Limits::manifests`](crate::Limits::manifests)).
+        /// The limit ([`Limits::manifests`](crate::Limits::manifests)).
         limit: u64,
     },
 }
@@ -249,7 +249,7 @@ fn unusable(layout: &Layout, error: impl Into<ManifestError>) -> SelectError {
 /// in a copy of one platform of an image, are omitted.
 ///
 /// # Errors
-/// If a manifest or index is corrupt, or the limits of the layout are exceeded.
+/// Returns an error if a manifest or index is corrupt, or the limits of the layout are exceeded.
 pub fn other_manifests(layout: &Layout) -> Result<Vec<Descriptor>, SelectError> {
     let survey = survey(layout, layout.entries(), Trust::MediaType)?;
     Ok(survey.others.into_iter().map(|other| other.descriptor).collect())

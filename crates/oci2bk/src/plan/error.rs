@@ -1,4 +1,4 @@
-//! Why there is no plan.
+//! Errors of planning.
 
 use bkstate::Digest;
 
@@ -16,7 +16,7 @@ use crate::manifest::{Disagreement, Style};
 ///
 /// let sources = ["../../fixtures/min/cache".parse()?, "../../fixtures/min/cache".parse()?];
 /// let mut exports = CacheExport::read_sources(&sources, &Limits::default())?;
-/// // The second says of a blob that it unpacks to something else.
+/// // The second one claims another diffID for a blob.
 /// for layer in exports[1].manifest.layers.values_mut() {
 ///     layer.diff_id = Digest::of("something else");
 /// }
@@ -29,7 +29,7 @@ use crate::manifest::{Disagreement, Style};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// Two exports say different things of one blob, of which only one can be true.
+    /// Two exports make contradictory statements about one blob, of which only one can be true.
     #[error(
         "{first} and {second} contradict each other about the layer {layer}: {what}; leave out the \
          wrong one"
@@ -37,11 +37,11 @@ pub enum PlanError {
     Conflict {
         /// The blob.
         layer: Digest,
-        /// What they say.
+        /// The statements.
         what: Box<Disagreement>,
-        /// The first export: its cache manifest, and how the user named it.
+        /// The first export: its cache manifest, and the user's argument.
         first: String,
-        /// The other one.
+        /// The second one.
         second: String,
     },
     /// The plan to add to was changed after it was made, and does not fit together.
@@ -57,13 +57,13 @@ pub enum PlanError {
         /// The layer's blob.
         layer: Digest,
     },
-    /// An export has nothing but what an importer reads to find steps.
+    /// An export has only the parts that an importer reads to find steps.
     #[error(
         "{source_name} is a sparse layout: it has none of the layers of the cache {cache}; give the layout \
          that it was made from"
     )]
     Sparse {
-        /// How the user named it.
+        /// The user's argument.
         source_name: String,
         /// The top object of the cache.
         cache: Digest,
@@ -71,7 +71,7 @@ pub enum PlanError {
 }
 
 impl PlanError {
-    /// Refuses an export that has no layers.
+    /// Rejects an export without layers.
     pub(super) fn of_sparse(export: &CacheExport) -> Result<(), Self> {
         if !export.is_sparse() {
             return Ok(());

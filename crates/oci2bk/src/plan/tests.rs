@@ -420,7 +420,7 @@ fn times_and_descriptions_come_from_the_layer_and_else_from_the_step() {
     );
     assert_eq!(plan.blobs[&blob("b")].created_at, None);
     assert_eq!(plan.newest(), time("2026-11-21T20:27:19.5Z"));
-    // A layer of unknown time has that of the first step on it.
+    // A layer of unknown time gets the time of the first step on top of it.
     let plan = planned(
         &["a", "b", "c"].map(plain),
         &[("a", -1), ("b", 0), ("c", 0)],
@@ -435,7 +435,7 @@ fn times_and_descriptions_come_from_the_layer_and_else_from_the_step() {
 #[test]
 fn annotations_are_kept_except_those_that_the_daemon_derives() {
     let toc = "containerd.io/snapshot/stargz/toc.digest";
-    // And those that the label of a daemon has no room for.
+    // And those for which a daemon's label has no space.
     let longest = "v".repeat(4096 - layers::LABEL_ANNOTATION.len() - toc.len());
     for (value, is_kept) in
         [("sha256:toc", true), (&longest, true), (&(longest.clone() + "v"), false)]

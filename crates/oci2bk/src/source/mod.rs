@@ -35,7 +35,7 @@
 //! let ParseSourceError::Elsewhere(remote) = error else { panic!("{error}") };
 //! assert!(matches!(*remote, Remote::S3 { bucket: Some(bucket), .. } if bucket == "builds"));
 //!
-//! // A path that is not there may have been meant as the name of an image.
+//! // A path that does not exist may be meant as the name of an image.
 //! let meant = meaning("ghcr.io/team/cache:main".as_ref());
 //! assert!(matches!(meant, Some(ParseSourceError::Registry { .. })));
 //! # Ok::<(), ParseSourceError>(())
@@ -245,7 +245,8 @@ fn split(path: &Path) -> Option<Result<Source, ParseSourceError>> {
     Some(reference.map(|reference| Source { path: text[..end].into(), reference }))
 }
 
-/// What a path that is not there may have been meant for: the source that it is not, and why.
+/// Returns the possible meaning of a path that does not exist: the source that it may name, and why that is
+/// not one.
 pub fn meaning(path: &Path) -> Option<ParseSourceError> {
     if let Some(Err(error)) = split(path) {
         return Some(error);
@@ -257,7 +258,7 @@ pub fn meaning(path: &Path) -> Option<ParseSourceError> {
     is_name.then(|| ParseSourceError::Registry { reference: text.to_owned() })
 }
 
-/// The same for a message, behind what is said of the path.
+/// Returns the same for a message, to follow the text about the path.
 pub(crate) fn hint(path: &Path) -> String {
     match meaning(path) {
         Some(error @ ParseSourceError::Registry { .. }) => {

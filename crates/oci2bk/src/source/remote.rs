@@ -1,45 +1,45 @@
-//! Caches that are not on this machine, in the words of the user.
+//! Caches on other machines, in the user's terms.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::ParseSourceError;
 
-/// Attributes by their names.
+/// Attributes by name.
 pub(super) type Attributes = BTreeMap<String, String>;
 
-/// Where a cache is that another program has to fetch. What is secret among the words that name it is left out.
+/// Location of a cache that another program has to fetch, without the secrets in the words that name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Remote {
-    /// `type=s3`, whose keys are prefixes and name one behind the other (v0.34.2 `cache/remotecache/s3/s3.go`
+    /// `type=s3`; keys are concatenated prefixes and names (v0.34.2 `cache/remotecache/s3/s3.go`
     /// `manifestKey`).
     S3 {
-        /// The bucket, which the daemon may take from its environment.
+        /// The bucket; if `None`, the daemon takes it from its environment.
         bucket: Option<String>,
-        /// What all keys start with.
+        /// The prefix of all keys.
         prefix: String,
         /// The region of the bucket.
         region: Option<String>,
-        /// Where it is, if not at Amazon.
+        /// The endpoint, if it is not at Amazon.
         endpoint: Option<String>,
-        /// What stands behind the prefix in the keys of manifests, if it is not `manifests/`.
+        /// The part after the prefix in the keys of manifests, if it is not `manifests/`.
         manifests: Option<String>,
-        /// The name of the cache, if it has one. Of several, all are of the same cache.
+        /// The name of the cache, if it has one. If it has several, this is the first.
         name: Option<String>,
     },
-    /// `type=azblob`, whose keys are prefixes and name as the parts of a path (v0.34.2
+    /// `type=azblob`; keys are prefixes and names joined like the parts of a path (v0.34.2
     /// `cache/remotecache/azblob/utils.go` `manifestKey`).
     Azure {
         /// The container.
         container: Option<String>,
-        /// The account, which may be a part of a URL.
+        /// The account, possibly part of a URL.
         account: Option<String>,
-        /// What all keys start with.
+        /// The prefix of all keys.
         prefix: Option<String>,
-        /// What stands behind the prefix in the keys of manifests, if it is not `manifests`.
+        /// The part after the prefix in the keys of manifests, if it is not `manifests`.
         manifests: Option<String>,
-        /// The name of the cache, if it has one. Of several, all are of the same cache.
+        /// The name of the cache, if it has one. If it has several, this is the first.
         name: Option<String>,
     },
     /// A URL of S3, Google Cloud Storage or a web server.
@@ -77,7 +77,7 @@ impl Remote {
         }))
     }
 
-    /// What names a file or a directory on another machine; `None` if `text` does not.
+    /// Returns the error for the name of a file or directory on another machine; `None` if `text` is not one.
     pub(super) fn url(text: &str) -> Option<ParseSourceError> {
         let (scheme, _) = text.split_once("://")?;
         let is_known = ["s3", "gs", "http", "https"].contains(&scheme);
@@ -90,7 +90,7 @@ fn name(attributes: &Attributes) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// Where that is.
+/// Formats the location.
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

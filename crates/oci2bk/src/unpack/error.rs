@@ -34,7 +34,7 @@ pub enum UnpackError {
     ReadBlob {
         /// The layer's blob.
         layer: Digest,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -43,7 +43,7 @@ pub enum UnpackError {
     Thread {
         /// The layer's blob.
         layer: Digest,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -89,7 +89,7 @@ pub enum UnpackError {
     TooManyEntries {
         /// The layer's blob.
         layer: Digest,
-        /// How many it may have ([`Limits::layer_entries`](crate::Limits::layer_entries)).
+        /// The limit ([`Limits::layer_entries`](crate::Limits::layer_entries)).
         limit: u64,
     },
     /// All layers of the conversion together exceed a limit.
@@ -262,7 +262,7 @@ pub enum Refusal {
     NameTooLong {
         /// The length of the longer one.
         bytes: u64,
-        /// How long it may be ([`Limits::path`](crate::Limits::path)).
+        /// The limit in bytes ([`Limits::path`](crate::Limits::path)).
         limit: u64,
     },
     /// The extended attributes together exceed the limit.
@@ -270,13 +270,13 @@ pub enum Refusal {
     XattrsTooLarge {
         /// The bytes of their names and values.
         bytes: u64,
-        /// How many they may have ([`Limits::xattrs`](crate::Limits::xattrs)).
+        /// The limit in bytes ([`Limits::xattrs`](crate::Limits::xattrs)).
         limit: u64,
     },
     /// The names of the layer's directories exceed the limit on memory.
     #[error("the names of the layer's directories take more than {limit} bytes of memory")]
     TooManyDirectories {
-        /// How much they may take ([`Limits::layer_directories`](crate::Limits::layer_directories)).
+        /// The limit in bytes ([`Limits::layer_directories`](crate::Limits::layer_directories)).
         limit: u64,
     },
     /// Looking up the paths of the layer exceeds the limit.
@@ -285,7 +285,7 @@ pub enum Refusal {
          than {limit} bytes of paths"
     )]
     TooManyLookups {
-        /// How many bytes may be looked up ([`Limits::layer_lookups`](crate::Limits::layer_lookups)).
+        /// The limit, in bytes of paths ([`Limits::layer_lookups`](crate::Limits::layer_lookups)).
         limit: u64,
     },
     /// Looking up the paths of all layers exceeds the limit.
@@ -294,7 +294,7 @@ pub enum Refusal {
          looking up more than {limit} bytes of paths"
     )]
     TooManyTotalLookups {
-        /// How many bytes may be looked up ([`Limits::total_lookups`](crate::Limits::total_lookups)).
+        /// The limit, in bytes of paths ([`Limits::total_lookups`](crate::Limits::total_lookups)).
         limit: u64,
     },
     /// The path or a name in it is longer than the system allows.

@@ -1,13 +1,12 @@
-//! Verifying a whole root: its databases, its blobs and, if asked to, its unpacked trees.
+//! Verifies a whole root: its databases, its blobs and, if requested, its unpacked trees.
 //!
-//! Nothing in the root is changed, so it may be on a file system that is mounted read-only. As root,
-//! or as its owner, not even the times change when things were last read, other than those of symbolic
-//! links in trees.
+//! Nothing in the root is changed, so it may be on a read-only file system. As root, or as its owner, access
+//! times do not change either, except those of symbolic links in trees.
 //!
-//! What the databases have to say is the matter of [`bkstate::state::verify`]. Here every blob is
-//! hashed, since a daemon never does so again, and the trees are compared with their layers.
+//! [`bkstate::state::verify`] checks the databases. This module hashes every blob, since a daemon never does
+//! so again, and compares the trees with their layers.
 //!
-//! Damage is data: what it is, in a word and a sentence, and what a daemon would make of it.
+//! Damage is data: its kind in a word, a message, and what a daemon would do about it.
 //!
 //! ```
 //! use oci2bk::verify::{Counts, Damage, Difference, Report, TreeDamage};
@@ -17,7 +16,7 @@
 //! # let plan = Plan::new(&exports, &Keyring::for_exports(&exports))?;
 //! # let directory = tempfile::tempdir()?;
 //! # Converter::new().extract(false).convert(&plan, &directory)?;
-//! // A root that a conversion has made, and a disk that has lost a bit.
+//! // A root that a conversion has made, with a bit flipped by the disk.
 //! let blob = plan.blobs.keys().next().expect("the cache has layers");
 //! let path = directory.path().join("runc-overlayfs/content/blobs/sha256").join(blob.hex());
 //! let mut content = std::fs::read(&path)?;
@@ -91,9 +90,9 @@ pub use trees::{Difference, TreeDamage};
 /// let show = |event: Event<'_>| println!("{event:?}");
 /// let cancel = Cancel::new();
 /// let verifier = Verifier::new()
-///     // Nothing is unpacked here. If it were, comparing it would take root.
+///     // Nothing is unpacked here. Otherwise the comparison would require root.
 ///     .trees(false)
-///     // When the future begins, in which nothing should be dated.
+///     // Dates after this time count as in the future.
 ///     .now("2026-11-29T12:00:00Z".parse()?)
 ///     .jobs(NonZeroUsize::MIN)
 ///     .limits(limits)
@@ -124,39 +123,39 @@ pub struct Verifier<'p> {
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// What there is.
+    /// The amounts.
     pub counts: Counts,
-    /// How warm the root is; nothing if it has no layers, or if a database cannot be read.
+    /// The degree of warmth; `None` if the root has no layers, or if a database cannot be read.
     pub degree: Option<Degree>,
-    /// What is wrong with it.
+    /// The damage.
     pub damage: Vec<Damage>,
-    /// What daemons leave behind in the normal course of things, and clear away by themselves; and what is
-    /// dated in the future, if it is known [when that begins](Verifier::now).
+    /// Leftovers of a daemon's normal operation, which it removes by itself; and dates in the future, if the
+    /// [current time](Verifier::now) is given.
     pub leftovers: Vec<Damage>,
-    /// What of the caches is in the root, if there is [something to compare it with](Verifier::against).
+    /// How much of the caches is in the root, if there is a [plan to compare with](Verifier::against).
     pub against: Option<Against>,
 }
 
-/// What there is in a state. All of it is zero if a database cannot be read.
+/// The amounts in a state. All are zero if a database cannot be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Keys of the solver.
+    /// Number of keys of the solver.
     pub keys: usize,
-    /// Keys with results.
+    /// Number of keys with results.
     pub results: usize,
-    /// Cache records.
+    /// Number of cache records.
     pub records: usize,
-    /// Snapshots.
+    /// Number of snapshots.
     pub snapshots: usize,
-    /// Blobs that were hashed.
+    /// Number of hashed blobs.
     pub blobs: usize,
-    /// Their bytes.
+    /// Their total size in bytes.
     pub blob_bytes: u64,
-    /// Unpacked trees that were compared with their layers.
+    /// Number of unpacked trees compared with their layers.
     pub trees: usize,
-    /// Records that daemons since v0.33.1 use but share with no image or cache, as they depend on layers
-    /// that an older daemon unpacked ([`bkstate::layers`]). [`Verifier::mend`] changes that.
+    /// Number of records that daemons since v0.33.1 use but do not share with images and caches, because they
+    /// depend on layers that an older daemon unpacked ([`bkstate::layers`]). [`Verifier::mend`] changes that.
     pub legacy: usize,
 }
 
@@ -174,23 +173,23 @@ impl Counts {
     }
 }
 
-/// What a look at a root gives.
+/// The findings of a verification.
 struct Findings {
     report: Report,
-    /// The ids of the snapshots that are what their layers unpack to.
+    /// The ids of the snapshots that match their layers.
     sound: BTreeSet<u64>,
-    /// Whether something can be added to what the databases say.
+    /// Whether a conversion can add to the databases.
     is_usable: bool,
 }
 
-/// Why a root could not be verified.
+/// Why a root cannot be verified.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// It holds no state, or cannot be looked at.
+    /// It has no state, or cannot be examined.
     #[error(transparent)]
     State(#[from] bkstate::state::VerifyError),
-    /// The plan to compare with was changed after it was made, and does not fit together.
+    /// The plan to compare with was changed after it was made, and is inconsistent.
     #[error(transparent)]
     Plan(#[from] BrokenPlan),
     /// A directory cannot be used.
@@ -201,35 +200,34 @@ pub enum VerifyError {
         "cannot make a directory for temporary files; set TMPDIR to where there is room for layers"
     )]
     Temporary(#[source] std::io::Error),
-    /// Layers cannot be unpacked into the directory for temporary files, whatever is in them.
-    /// [`trees(false)`](Verifier::trees) does not take it.
+    /// Layers cannot be unpacked into the directory for temporary files, whatever their content.
+    /// [`trees(false)`](Verifier::trees) does not need it.
     #[error(
         "cannot unpack layers to compare trees with them; set TMPDIR to a directory where that can be \
          done"
     )]
     Rights(#[source] RightsError),
-    /// A layer could not be unpacked, for a reason other than the layer.
+    /// A layer cannot be unpacked, for a reason other than the layer.
     #[error("cannot unpack a layer to compare a snapshot with it")]
     Unpack(#[source] Box<UnpackError>),
-    /// An entry of an unpacked tree cannot be looked at.
+    /// An entry of an unpacked tree cannot be examined.
     #[error("cannot look at {path} in the tree {snapshot}/fs")]
     Entry {
         /// The id of the snapshot.
         snapshot: u64,
         /// The entry.
         path: EntryName,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: std::io::Error,
     },
-    /// Somebody [asked to stop](Verifier::cancel).
+    /// The verification was [cancelled](Verifier::cancel).
     #[error("the verification was cancelled")]
     Cancelled,
 }
 
 impl<'p> Verifier<'p> {
-    /// A verifier that leaves the trees alone, with a job for each processor, within the default
-    /// limits.
+    /// Creates a verifier that does not compare trees, with one job per processor, within the default limits.
     pub fn new() -> Self {
         Self {
             trees: false,
@@ -242,15 +240,15 @@ impl<'p> Verifier<'p> {
         }
     }
 
-    /// Whether to compare the unpacked trees with their layers too. That takes root, and room for the
-    /// largest layers in the directory for temporary files.
+    /// Sets whether to compare the unpacked trees with their layers too. That requires root, and space for
+    /// the largest layers in the directory for temporary files.
     #[must_use]
     pub fn trees(mut self, trees: bool) -> Self {
         self.trees = trees;
         self
     }
 
-    /// What time it is. With it, what is dated more than a day ahead is among the
+    /// Sets the current time. With it, dates more than a day ahead are among the
     /// [leftovers](Report::leftovers); nothing else depends on it.
     #[must_use]
     pub fn now(mut self, now: Time) -> Self {
@@ -258,8 +256,8 @@ impl<'p> Verifier<'p> {
         self
     }
 
-    /// Compares the root with `plan`, made of the caches and the key sources that the root was made of. What
-    /// contradicts them is damage.
+    /// Compares the root with `plan`, made from the caches and the key sources from which the root was made.
+    /// Contradictions are damage.
     ///
     /// ```
     /// use bkstate::dir::Dir;
@@ -274,14 +272,14 @@ impl<'p> Verifier<'p> {
     /// let plan = Plan::new(&exports, &keyring)?;
     /// # let directory = tempfile::tempdir()?;
     /// # Converter::new().extract(false).convert(&plan, &directory)?;
-    /// // A root that was made of it, and nobody has used.
+    /// // A root that was made from it, and is unused.
     /// let Report { damage, against, .. } =
     ///     Verifier::new().against(&plan).verify(&Root::open(&directory)?)?;
     /// let Some(Against { steps, missing_steps, other_steps, .. }) = against else { panic!() };
     /// assert!(damage.is_empty());
     /// assert_eq!((steps, missing_steps, other_steps), (plan.steps.len(), 0, 0));
     ///
-    /// // A consistent lie: two steps have each other's results.
+    /// // A consistent falsification: two steps have each other's results.
     /// let mut state = Root::open(directory.path())?.state()?;
     /// let with_results = state.solver.results.iter().filter(|(_, results)| !results.is_empty());
     /// let [a, b] = [0, 1].map(|n| with_results.clone().nth(n).expect("a step").0.clone());
@@ -310,28 +308,28 @@ impl<'p> Verifier<'p> {
         self
     }
 
-    /// How many blobs or trees to work on at a time; by default as many as there are processors.
+    /// Sets the number of blobs or trees to work on in parallel; the default is the number of processors.
     #[must_use]
     pub fn jobs(mut self, jobs: NonZeroUsize) -> Self {
         self.jobs = jobs;
         self
     }
 
-    /// What unpacking a layer may cost.
+    /// Sets the limits on unpacking.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Tells `progress` what happens, from several threads.
+    /// Reports events to `progress`, from several threads.
     #[must_use]
     pub fn progress(mut self, progress: &'p dyn Progress) -> Self {
         self.progress = progress;
         self
     }
 
-    /// Stops with [`VerifyError::Cancelled`] as soon as `cancel` asks for it.
+    /// Stops with [`VerifyError::Cancelled`] as soon as `cancel` requests it.
     #[must_use]
     pub fn cancel(mut self, cancel: Cancel) -> Self {
         self.cancel = cancel;
@@ -341,14 +339,14 @@ impl<'p> Verifier<'p> {
     /// Verifies the state in `root`.
     ///
     /// # Errors
-    /// If there is no state, or the system refuses to look at it. Damage is not an error.
+    /// Returns an error if there is no state, or a part of it cannot be examined. Damage is not an error.
     pub fn verify(&self, root: &Root) -> Result<Report, VerifyError> {
         Ok(self.look_at(root)?.report)
     }
 
-    /// Verifies the state in `root` with its trees, and gives the legacy layers that pass, with all
-    /// below them, the keys by which daemons since v0.33.1 share them. How many, besides what was found
-    /// before. Nothing else is changed, and nothing at all if the databases are damaged.
+    /// Verifies the state in `root` with its trees, and gives the legacy layers that pass, with all below
+    /// them, the keys by which daemons since v0.33.1 share them. Returns the report from before that, and the
+    /// number of changed layers. Nothing else is changed, and nothing at all if the databases are damaged.
     ///
     /// ```
     /// use oci2bk::verify::MendError;
@@ -359,7 +357,7 @@ impl<'p> Verifier<'p> {
     /// # let directory = tempfile::tempdir()?;
     /// # Converter::new().extract(false).convert(&plan, &directory)?;
     /// match Verifier::new().mend(&Root::open(&directory)?) {
-    ///     // No daemon before v0.33.1 has worked on a root that was just made.
+    ///     // No daemon before v0.33.1 has used a new root.
     ///     Ok((report, mended)) => assert_eq!((report.counts.legacy, mended), (0, 0)),
     ///     Err(MendError::Verify(error)) => panic!("the root cannot be read: {error}"),
     ///     Err(error) => panic!("{error}"),
@@ -368,7 +366,7 @@ impl<'p> Verifier<'p> {
     /// ```
     ///
     /// # Errors
-    /// As for [`verify`](Self::verify), or if the databases cannot be written.
+    /// Same as [`verify`](Self::verify); also if the databases cannot be written.
     pub fn mend(&self, root: &Root) -> Result<(Report, usize), MendError> {
         let Findings { report, sound, is_usable } = self.clone().trees(true).look_at(root)?;
         if report.counts.legacy == 0 || !is_usable {
@@ -392,7 +390,7 @@ impl<'p> Verifier<'p> {
             against: None,
         };
         done();
-        // Blobs and trees are known by what the databases say of them.
+        // Blobs and trees are found through the databases.
         let mut sound = BTreeSet::new();
         let Some(state) = verified.state else {
             return Ok(Findings { report, sound, is_usable });
@@ -431,7 +429,7 @@ impl<'p> Verifier<'p> {
         Ok(Findings { report, sound, is_usable })
     }
 
-    /// Begins a stage; what is returned ends it.
+    /// Begins a stage; the returned function ends it.
     fn stage(&self, stage: Stage) -> impl FnOnce() {
         self.progress.event(Event::StageStarted(stage));
         move || self.progress.event(Event::StageFinished(stage))

@@ -218,7 +218,7 @@ fn a_selector_longer_than_a_database_could_hold() {
         error.to_string().ends_with(") has a selector of 1025 bytes; they have up to 1024"),
         "{error}"
     );
-    // The longest one is stored, in whatever form it takes the most space.
+    // The longest selector is stored, also in the form that takes the most space.
     let layout = Layout::new();
     let op = Digest::of("op");
     let mut longest = config(MAX_SELECTOR);

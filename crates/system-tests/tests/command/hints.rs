@@ -1,11 +1,11 @@
-//! What to do next is said in lines of its own behind the error. The texts of all hints have tests beside
-//! them; here is where they are printed.
+//! Hints are printed on separate lines after the error. Their texts are tested next to them; these tests
+//! check that they are printed.
 
 use std::fs;
 
 use super::*;
 
-/// The hints, in their order. Nothing is printed behind them.
+/// Returns the hints in order, with nothing printed after them.
 fn hints(printed: &Printed) -> Vec<&str> {
     let mut lines = printed.stderr.lines().skip_while(|line| !line.starts_with("hint: "));
     let hints: Vec<_> = lines.by_ref().map_while(|line| line.strip_prefix("hint: ")).collect();
@@ -14,7 +14,7 @@ fn hints(printed: &Printed) -> Vec<&str> {
     hints
 }
 
-/// The hints of a command that ends with `code`.
+/// Returns the hints of a command that exits with `code`.
 fn of(words: &[&str], code: i32) -> Vec<String> {
     let printed = Printed::of(command().args(words), code);
     hints(&printed).into_iter().map(str::to_owned).collect()
@@ -74,7 +74,7 @@ fn words_that_name_no_source_are_told_how_to_get_one() {
     ] {
         assert_eq!(of(words, 2), [copy], "{words:?}");
     }
-    // A path that is not there may be a name.
+    // A path that does not exist may be a name.
     assert_eq!(of(&["inspect", "a.io/b:c"], 3), [copy]);
     assert_eq!(of(&["inspect", "/nowhere/cache"], 3), [""; 0]);
 }
@@ -86,7 +86,7 @@ fn what_is_no_cache_is_told_how_one_is_made() {
     let place = Place::new();
     let printed = Printed::of(&mut convert([empty], &place), 3);
     assert!(hints(&printed)[0].contains("--cache-to type=local,dest=DIR"), "{}", printed.stderr);
-    // That of a cache, which a conversion cannot do with.
+    // A sparse layout of a cache, which cannot be converted.
     let sparse = temp.path().join("sparse");
     Printed::of(command().arg("sparse").arg(fixture("min/cache")).arg(&sparse), 0);
     let printed = Printed::of(&mut convert([&sparse], &place), 3);

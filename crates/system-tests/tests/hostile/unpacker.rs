@@ -29,7 +29,7 @@ pub(crate) fn apply(blob: &Blob, fs: &Path, lowers: &[PathBuf], limits: &Limits)
     let lowers: Vec<_> = lowers.iter().map(File::open).collect::<Result<_, _>>()?;
     let settled = unpacked.and_then(|unpacked| unpacked.implied.settle(directory.as_fd(), lowers));
     settled.map_err(|error| {
-        // What the command says of it, and the page.
+        // The message of the command, and the docs page.
         let limit = error.limit_name().map(|name| format!("--limit {name}"));
         let is_input = error.is_input();
         let error = anyhow::Error::new(error);

@@ -1,4 +1,4 @@
-//! Layouts with more indexes, manifests or bytes than there may be, or with less than a cache.
+//! Layouts with more indexes, manifests or bytes than the limits allow, or with less than a cache.
 
 use super::*;
 

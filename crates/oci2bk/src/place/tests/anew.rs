@@ -1,4 +1,4 @@
-//! Records and snapshots that are made anew because what is there cannot be used.
+//! Records and snapshots that are created again because the existing ones cannot be used.
 
 use super::*;
 
@@ -43,7 +43,7 @@ fn what_new_snapshots_lie_on_is_unpacked_whatever_its_record_says() {
     let (mut existing, places) = merged(&nothing(), &plan, true);
     assert!(places.snapshots.iter().all(|place| matches!(place, SnapshotPlace::New { .. })));
     existing.trees.clear();
-    // The record of the layer below stays, and does not say that its snapshot is yet to be unpacked.
+    // The record of the layer below stays, and does not say that its snapshot is not unpacked yet.
     for layer in &plan.layers[1..] {
         existing.state.records.by_id.remove(&layer.record);
     }

@@ -55,7 +55,7 @@ fn a_daemon_that_was_stopped_in_its_first_start_leaves_no_damage() {
         "{error}"
     );
 
-    // A snapshot alone shows that there was more.
+    // A snapshot alone shows that a part is missing.
     let alone = Root::empty();
     fs::create_dir_all(alone.snapshot(1)).unwrap();
     assert!(!damage_of(&alone).is_empty());
