@@ -96,7 +96,7 @@ fn the_page_about_embedding_has_the_service_as_it_is() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let page = std::fs::read_to_string(repository.join("docs/embedding.md")).unwrap();
     let service = include_str!("../examples/service.rs");
-    let from = service.find("/// What is to be converted.").unwrap();
+    let from = service.find("/// The input and output of a conversion.").unwrap();
     let to = service.find("fn main()").unwrap();
     assert!(page.contains(service[from..to].trim_end()), "copy it from examples/service.rs");
 }
