@@ -24,8 +24,8 @@ use crate::progress::Display;
 use crate::report::{Report, Timings};
 use crate::signals::Signals;
 use crate::sparse::Written;
-use crate::summary;
 use crate::warmth::cache_from;
+use crate::{summary, warning};
 
 pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let display = Display::new(arguments.progress);
@@ -68,10 +68,10 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         plan.add_layers(image)?;
         plan.add_images(std::slice::from_ref(&image.image));
     }
-    summary::warn_of_nameless_images(&whole);
+    warning::of_nameless_images(&whole);
     for images in &images {
         add_layers_there(&mut plan, images, &platforms)?;
-        summary::warn_of_unused_images(&plan.add_images(images));
+        warning::of_unused_images(&plan.add_images(images));
     }
     timings.add("plan", started.elapsed());
 
@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         converter = converter.jobs(jobs);
     }
     check_root(root)?;
-    summary::warn_of_strangers(root, &strangers(root).map_err(OpenRootError::Root)?);
+    warning::of_strangers(root, &strangers(root).map_err(OpenRootError::Root)?);
     if arguments.dry_run {
         let shares = converter.preview(&plan, root)?;
         output::result::<Failure>(&match arguments.format {
@@ -101,12 +101,12 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         return Err(Failure::Unkeyed { lost: unkeyed, foreign });
     }
     if asked {
-        summary::warn_of_losses(&plan);
+        warning::of_losses(&plan);
     }
-    summary::warn_of_dropped(&plan);
-    summary::warn_of_releases(&plan);
+    warning::of_dropped(&plan);
+    warning::of_releases(&plan);
     if let Some(now) = clock::now() {
-        summary::warn_of_future(&plan, now);
+        warning::of_future(&plan, now);
     }
     if arguments.dry_run {
         return Ok(());
@@ -118,12 +118,12 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     let done = converter.convert(&plan, root).map_err(|error| Failure::under(&signals, error))?;
     timings.extend(display.finish());
     let root = done.root.as_path();
-    summary::warn_of_mended(root, &done.mended);
-    summary::warn_of_different(root, &done.legacy.different);
-    summary::warn_of_trailing(&done.trailing);
-    summary::warn_of_bad_copies(&done.bad_copies);
-    summary::warn_of_unleased(done.unleased.len());
-    summary::warn_of_packed(&done.left_packed);
+    warning::of_mended(root, &done.mended);
+    warning::of_different(root, &done.legacy.different);
+    warning::of_trailing(&done.trailing);
+    warning::of_bad_copies(&done.bad_copies);
+    warning::of_unleased(done.unleased.len());
+    warning::of_packed(&done.left_packed);
 
     let collection = Collection::new(&gc_config, plan.target, done.record_bytes, root)?;
     if let Some(collection) = &collection {
@@ -211,9 +211,9 @@ pub(crate) fn keyring(
         keyring.add_scanners(&BaseImage::in_layout(&export.layout)?);
     }
     for error in keyring.read_beside(exports) {
-        summary::warn_of_found(&error);
+        warning::of_found(&error);
     }
     let signed = keyring.sources().iter().filter(|source| source.signed);
-    signed.for_each(|source| summary::note_signature(&source.description));
+    signed.for_each(|source| warning::of_signature(&source.description));
     Ok(keyring)
 }

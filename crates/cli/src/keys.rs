@@ -11,7 +11,7 @@ use oci2bk::text;
 use crate::args::{Attach, Keys, KeysCommand};
 use crate::failure::Failure;
 use crate::output::{self, note};
-use crate::summary;
+use crate::warning;
 
 pub(crate) fn run(arguments: &Keys) -> Result<(), Failure> {
     match (&arguments.command, &arguments.output) {
@@ -82,7 +82,7 @@ fn read(paths: &[PathBuf], limits: &Limits) -> Result<Vec<KeySource>, Failure> {
     }
     for source in &sources {
         if source.signed {
-            summary::note_signature(&source.description);
+            warning::of_signature(&source.description);
         }
         for step in &source.uncomputable {
             note(format_args!(

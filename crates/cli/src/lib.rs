@@ -30,6 +30,7 @@ mod summary;
 mod verify;
 mod version;
 mod warmth;
+mod warning;
 
 use std::process::ExitCode;
 

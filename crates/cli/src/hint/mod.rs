@@ -62,3 +62,8 @@ impl Failure {
         own.into_iter().chain(limit).collect()
     }
 }
+
+/// Returns a hint in the form to follow a warning.
+pub(crate) fn behind(hint: Option<String>) -> String {
+    hint.map(|hint| format!("; {hint}")).unwrap_or_default()
+}

@@ -18,9 +18,10 @@ use serde_json::Value;
 use crate::args::{Inspect, InspectFormat};
 use crate::convert::keyring;
 use crate::failure::Failure;
+use crate::hint::behind;
 use crate::hint::{of_key_source, of_limit};
 use crate::output::{self, note, with_causes};
-use crate::summary::{behind, damaged_in};
+use crate::summary::damaged_in;
 
 pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
     match find(&arguments.place)? {
