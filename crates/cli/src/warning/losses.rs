@@ -37,15 +37,15 @@ pub(crate) fn of_losses(plan: &Plan) {
     }
 }
 
-/// Warns on stderr about results without a layer.
+/// Warns on stderr about results without a layer, in one line for each layer.
 pub(crate) fn of_dropped(plan: &Plan) {
+    let mut steps_of: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for dropped in &plan.dropped {
         let name = dropped.name.clone().unwrap_or_else(|| dropped.record.to_string());
-        note(format_args!(
-            "warning: the cache lacks layer {} of the step {}; it will run",
-            dropped.missing,
-            one_line(&name)
-        ));
+        steps_of.entry(dropped.missing).or_default().push(one_line(&name));
+    }
+    for (layer, steps) in steps_of {
+        note(format_args!("warning: the cache lacks layer {layer}, so {} will run", names(&steps)));
     }
 }
 

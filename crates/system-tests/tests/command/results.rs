@@ -6,7 +6,7 @@ use bkstate::Root;
 use bkstate::state::State;
 use serde_json::json;
 
-use super::forged::changed;
+use super::forged::{changed, copy};
 use super::*;
 
 const DATABASES: [&str; 3] =
@@ -344,4 +344,21 @@ fn results_of_the_future_are_warned_of() {
     date("2999-01-01T00:00:00Z").says(&[future]);
     let past = date("2026-01-01T00:00:00Z");
     assert!(!past.stderr.contains("future"), "{}", past.stderr);
+}
+
+#[test]
+fn steps_that_lack_a_layer_are_named_together() {
+    let place = Place::new();
+    let partial = place.temp.path().join("partial");
+    copy(Path::new(&fixture("index/cache")), &partial);
+    let inspected = Printed::of(command().args(["inspect", "--format=json"]).arg(&partial), 0);
+    let layer = inspected.json()["layers"][0]["blob"].as_str().unwrap().to_owned();
+    fs::remove_file(partial.join("blobs/sha256").join(layer.replace("sha256:", ""))).unwrap();
+    let [_, option, keys] = index();
+    let mut command = convert([partial.as_os_str()], &place);
+    let printed = Printed::of(command.args([option, keys]), 0);
+    let start = format!("warning: the cache lacks layer {layer}, so the steps \"");
+    let lines: Vec<_> = printed.stderr.lines().filter(|line| line.contains(&layer)).collect();
+    let [line] = lines[..] else { panic!("{lines:#?}") };
+    assert!(line.starts_with(&start) && line.ends_with(" more will run"), "{line}");
 }
