@@ -1,4 +1,4 @@
-//! What a plan loses of a cache, said before anything is written.
+//! Parts of a cache that a plan loses, listed before anything is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
