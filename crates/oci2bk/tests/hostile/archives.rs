@@ -150,7 +150,9 @@ fn names_that_lead_elsewhere_are_not_those_of_the_layout() {
         let error = export_error(archive(&members).path());
         assert!(matches!(error, ExportError::Layout(LayoutError::NoIndex { .. })), "{error:?}");
         assert!(
-            error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+            error.to_string().contains(
+                " is neither an OCI layout (it has no index.json) nor the mirror of a cache "
+            ),
             "{error}"
         );
     }
@@ -276,7 +278,9 @@ fn compressed_or_no_archive_at_all() {
     let error = export_error(file.path());
     assert!(matches!(error, ExportError::Layout(LayoutError::NoIndex { .. })), "{error:?}");
     assert!(
-        error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+        error.to_string().contains(
+            " is neither an OCI layout (it has no index.json) nor the mirror of a cache "
+        ),
         "{error}"
     );
 }
@@ -294,7 +298,9 @@ fn that_become_far_larger_than_they_are() {
     let error = export_error(file.path());
     assert!(matches!(error, ExportError::Layout(LayoutError::NoIndex { .. })), "{error}");
     assert!(
-        error.to_string().contains(" has no index.json, so it is not an OCI layout"),
+        error.to_string().contains(
+            " is neither an OCI layout (it has no index.json) nor the mirror of a cache "
+        ),
         "{error}"
     );
     let limits = oci2bk::Limits { archive_size: 1 << 20, ..oci2bk::Limits::default() };
