@@ -36,7 +36,7 @@ use std::process::ExitCode;
 
 use crate::args::Command;
 
-/// Caches and states are millions of short texts in maps. ARCHITECTURE.md has the measured benefit.
+/// Caches and states are millions of short texts in maps. docs/design/measurements.md has the benefit.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -82,27 +82,18 @@ fn everything_that_is_damaged_is_listed() {
 fn a_root_without_a_state_is_not_taken_for_a_damaged_one() {
     let root = Root::empty();
     let refused = |root: &Root| verify(&root.held).unwrap_err();
-    let error = refused(&root);
-    assert!(matches!(error, VerifyError::NoState { .. }), "{error}");
-    assert!(
-        error.to_string().ends_with(
-            " holds no state: nothing was converted into it, and no buildkitd has built \
-             on it"
-        ),
-        "{error}"
-    );
+    let has_none = |root: &Root| {
+        let error = refused(root);
+        assert!(matches!(error, VerifyError::NoState { .. }), "{error}");
+        let said =
+            " holds no state: nothing was converted into it, and no buildkitd has built on it";
+        assert!(error.to_string().ends_with(said), "{error}");
+    };
+    has_none(&root);
     fs::write(root.path().join("buildkitd.lock"), "").unwrap();
     fs::create_dir_all(root.path().join(".oci2bk-staging/runc-overlayfs")).unwrap();
     fs::write(root.path().join("unrelated"), "").unwrap();
-    let error = refused(&root);
-    assert!(matches!(error, VerifyError::NoState { .. }), "{error}");
-    assert!(
-        error.to_string().ends_with(
-            " holds no state: nothing was converted into it, and no buildkitd has built \
-             on it"
-        ),
-        "{error}"
-    );
+    has_none(&root);
     fs::create_dir(root.path().join("runc-native")).unwrap();
     let error = refused(&root);
     assert!(
