@@ -168,7 +168,8 @@ impl Source<'_> {
     /// Builds with buildctl.
     pub fn build(&self, daemon: &Daemon, options: &Options<'_>) -> Result<Report> {
         let mut command = daemon.buildctl();
-        command.args(["build", "--progress=rawjson"]).args(self.arguments());
+        command.args(["build", "--progress=rawjson"]);
+        command.args(daemon.build_arguments()).args(self.arguments());
         if self.case.keys == Keys::Definition {
             let definition = options.definition.clone().map_or_else(definition, Ok)?;
             command.stdin(file_of(&definition)?);
@@ -284,6 +285,7 @@ impl Source<'_> {
                     .buildctl()
                     .args(["build", "--progress=plain", "--frontend", "dockerfile.v0"])
                     .args(["--opt", "requestid=frontend.convertllb"])
+                    .args(daemon.build_arguments())
                     .args(self.arguments())
                     .arg(format!("--local=context={}", self.context.display()))
                     .arg(format!("--local=dockerfile={}", self.context.display())))?;

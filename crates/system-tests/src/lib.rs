@@ -7,5 +7,6 @@
 
 pub mod build;
 pub mod case;
+pub mod host;
 pub mod state;
 pub mod tree;

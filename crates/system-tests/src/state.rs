@@ -10,15 +10,85 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 use testkit::process::{run, wait_until};
-use testkit::{Daemon, Tools};
+use testkit::{Daemon, Tools, daemon};
 
-/// The databases that a conversion writes, relative to the root.
-const DATABASES: [&str; 4] = [
-    "cache.db",
-    "runc-overlayfs/metadata_v2.db",
-    "runc-overlayfs/containerdmeta.db",
-    "runc-overlayfs/snapshots/metadata.db",
-];
+/// What the databases that a conversion writes are called here: the solver's, that of records, those of
+/// containerd and of its snapshotter.
+const SOLVER: &str = "cache.db";
+const RECORDS: &str = "metadata_v2.db";
+const METADATA: &str = "meta.db";
+const SNAPSHOTTER: &str = "snapshots/metadata.db";
+
+/// Where a builder keeps its state.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Each database, by what it is called here.
+    databases: BTreeMap<&'static str, PathBuf>,
+    /// The directory of the worker's own files.
+    pub worker: PathBuf,
+    blobs: PathBuf,
+    snapshots: PathBuf,
+    /// The builder's namespace in containerd's database.
+    pub namespace: &'static str,
+}
+
+impl Place {
+    /// That of a buildkitd with the OCI worker.
+    #[must_use]
+    pub fn of_oci_worker(root: &Path) -> Self {
+        let worker = root.join("runc-overlayfs");
+        Self {
+            databases: BTreeMap::from([
+                (SOLVER, root.join("cache.db")),
+                (RECORDS, worker.join("metadata_v2.db")),
+                (METADATA, worker.join("containerdmeta.db")),
+                (SNAPSHOTTER, worker.join("snapshots/metadata.db")),
+            ]),
+            blobs: worker.join("content/blobs/sha256"),
+            snapshots: worker.join("snapshots/snapshots"),
+            worker,
+            namespace: daemon::NAMESPACE,
+        }
+    }
+
+    /// That of a builder on a containerd, whose root is `containerd`.
+    #[must_use]
+    pub fn on_containerd(root: &Path, containerd: &Path, namespace: &'static str) -> Self {
+        let worker = root.join("containerd-overlayfs");
+        let snapshotter = containerd.join("io.containerd.snapshotter.v1.overlayfs");
+        Self {
+            databases: BTreeMap::from([
+                (SOLVER, root.join("cache.db")),
+                (RECORDS, worker.join("metadata_v2.db")),
+                (METADATA, containerd.join("io.containerd.metadata.v1.bolt/meta.db")),
+                (SNAPSHOTTER, snapshotter.join("metadata.db")),
+            ]),
+            blobs: containerd.join("io.containerd.content.v1.content/blobs/sha256"),
+            snapshots: snapshotter.join("snapshots"),
+            worker,
+            namespace,
+        }
+    }
+
+    /// The database of containerd.
+    #[must_use]
+    pub fn metadata(&self) -> &Path {
+        &self.databases[METADATA]
+    }
+}
+
+impl From<&Self> for Place {
+    fn from(place: &Self) -> Self {
+        place.clone()
+    }
+}
+
+impl<P: AsRef<Path> + ?Sized> From<&P> for Place {
+    /// That of a buildkitd with the OCI worker.
+    fn from(root: &P) -> Self {
+        Self::of_oci_worker(root.as_ref())
+    }
+}
 
 /// The `snapshot.size` of a record that was not measured yet.
 const SIZE_UNKNOWN: &str = r#"{"value":-1}"#;
@@ -49,10 +119,7 @@ pub struct Link {
 /// Maximum number of changes in a failure message.
 const SHOWN: usize = 25;
 
-const BLOBS: &str = "runc-overlayfs/content/blobs/sha256";
-const SNAPSHOTS: &str = "runc-overlayfs/snapshots/snapshots";
-
-/// The content of a state, without the contents of blobs and snapshots.
+/// What a state holds, without the contents of blobs and snapshots.
 #[derive(Debug, PartialEq)]
 pub struct State {
     databases: BTreeMap<&'static str, Value>,
@@ -61,17 +128,17 @@ pub struct State {
 }
 
 impl State {
-    /// Reads the state of a stopped daemon.
-    pub fn read(tools: &Tools, root: &Path) -> Result<Self> {
+    /// Reads the state of a daemon that does not run.
+    pub fn read(tools: &Tools, place: impl Into<Place>) -> Result<Self> {
+        let place = place.into();
         let mut databases = BTreeMap::new();
-        for name in DATABASES {
-            let json = run(Command::new(&tools.refstate).arg("dump").arg(root.join(name)))?;
-            databases.insert(name, serde_json::from_str(&json)?);
+        for (name, path) in &place.databases {
+            databases.insert(*name, dump(tools, path)?);
         }
         Ok(Self {
             databases,
-            blobs: names_in(&root.join(BLOBS))?,
-            snapshots: names_in(&root.join(SNAPSHOTS))?,
+            blobs: names_in(&place.blobs)?,
+            snapshots: names_in(&place.snapshots)?,
         })
     }
 
@@ -96,13 +163,13 @@ impl State {
     }
 
     fn solver_links(&self) -> impl Iterator<Item = (&String, &Value)> {
-        let keys = self.databases["cache.db"]["buckets"]["_links"]["buckets"].as_object();
+        let keys = self.databases[SOLVER]["buckets"]["_links"]["buckets"].as_object();
         keys.into_iter().flatten()
     }
 
     /// Returns the number of results of each key of the solver.
     pub fn results_by_key(&self) -> BTreeMap<&str, usize> {
-        let keys = self.databases["cache.db"]["buckets"]["_result"]["buckets"].as_object();
+        let keys = self.databases[SOLVER]["buckets"]["_result"]["buckets"].as_object();
         let results = |key: &Value| key["keys"].as_object().map_or(0, |results| results.len());
         keys.into_iter().flatten().map(|(id, key)| (id.as_str(), results(key))).collect()
     }
@@ -115,14 +182,19 @@ impl State {
             .collect()
     }
 
-    /// Returns every chain id in a record, with the record's snapshot (record, snapshot key, the containerd
-    /// name of the key, the id of the name), or `None` if the record says that the layer is not extracted.
-    pub fn snapshots_by_chain(&self, root: &Path) -> Result<BTreeMap<String, Option<Snapshot>>> {
+    /// Every chain id that a record names, with the snapshot that the record leads to
+    /// (record, snapshot key, the containerd name of the key, the id of the name), or none if the
+    /// record says that the layer is not extracted.
+    pub fn snapshots_by_chain(
+        &self,
+        place: impl Into<Place>,
+    ) -> Result<BTreeMap<String, Option<Snapshot>>> {
+        let place = place.into();
         let mut found = BTreeMap::new();
-        let rows = &self.databases["runc-overlayfs/containerdmeta.db"]["buckets"]["v1"]["buckets"]
-            ["buildkit"]["buckets"]["snapshots"]["buckets"]["overlayfs"]["buckets"];
-        let names = &self.databases["runc-overlayfs/snapshots/metadata.db"]["buckets"]["v1"]["buckets"]
-            ["snapshots"]["buckets"];
+        let rows = &self.namespace(place.namespace)["buckets"]["snapshots"]["buckets"]["overlayfs"]
+            ["buckets"];
+        let names =
+            &self.databases[SNAPSHOTTER]["buckets"]["v1"]["buckets"]["snapshots"]["buckets"];
         for (id, record) in self.record_map() {
             let Some(chain) = record_value(record, "cache.chainID") else { continue };
             let chain = chain.as_str().context("a chain id that is no string")?.to_owned();
@@ -142,8 +214,8 @@ impl State {
                     .and_then(decode_uvarint)
                     .with_context(|| format!("the snapshot {name} has no {key}"))
             };
-            let fs = root.join(SNAPSHOTS).join(number("id")?.to_string()).join("fs");
-            // Signed varints: non-negative values are doubled.
+            let fs = place.snapshots.join(number("id")?.to_string()).join("fs");
+            // Signed varints: twice the value for those that are not negative.
             let snapshot =
                 Snapshot { fs, inodes: number("inodes")? / 2, size: number("size")? / 2 };
             if let Some(Some(other)) = found.insert(chain, Some(snapshot.clone())) {
@@ -153,9 +225,13 @@ impl State {
         Ok(found)
     }
 
+    /// What containerd's database has of a namespace.
+    pub fn namespace(&self, name: &str) -> &Value {
+        &self.databases[METADATA]["buckets"]["v1"]["buckets"][name]
+    }
+
     fn record_map(&self) -> impl Iterator<Item = (&String, &Value)> {
-        let records =
-            &self.databases["runc-overlayfs/metadata_v2.db"]["buckets"]["_main"]["buckets"];
+        let records = &self.databases[RECORDS]["buckets"]["_main"]["buckets"];
         records.as_object().into_iter().flatten()
     }
 
@@ -184,16 +260,23 @@ impl State {
     }
 }
 
-/// Runs `bbolt check` on every database of a stopped daemon.
-pub fn ensure_sound(tools: &Tools, root: &Path) -> Result<()> {
-    for name in DATABASES {
-        run(Command::new(&tools.bbolt).arg("check").arg(root.join(name)))
-            .with_context(|| format!("bbolt check of {name}"))?;
+/// Runs `bbolt check` on every database of a daemon that does not run.
+pub fn ensure_sound(tools: &Tools, place: impl Into<Place>) -> Result<()> {
+    for path in place.into().databases.values() {
+        run(Command::new(&tools.bbolt).arg("check").arg(path))
+            .with_context(|| format!("bbolt check of {}", path.display()))?;
     }
     Ok(())
 }
 
-/// Runs the verification under test on the root of a stopped daemon: it must not find anything.
+/// A database as JSON. It shows bytes that are no text as 0x and hex.
+pub fn dump(tools: &Tools, database: &Path) -> Result<Value> {
+    let json = run(Command::new(&tools.refstate).arg("dump").arg(database))?;
+    serde_json::from_str(&json).with_context(|| database.display().to_string())
+}
+
+/// Runs the verification under test on the root of a daemon that does not run: it must not find
+/// anything.
 pub fn ensure_verified(tools: &Tools, root: &Path, trees: bool) -> Result<()> {
     let mut command = Command::new(&tools.oci2bk);
     command.args(["verify", "--progress=quiet"]).arg(root);
@@ -216,14 +299,14 @@ pub fn ensure_prunable(tools: &Tools, daemon: Daemon, root: &Path) -> Result<()>
     ensure_sound(tools, root)
 }
 
-/// Returns the ids of the existing snapshot directories; the daemon may be running.
-pub fn snapshot_directories(root: &Path) -> Result<BTreeSet<String>> {
-    names_in(&root.join(SNAPSHOTS))
+/// The ids of the snapshot directories that are there while the daemon may run.
+pub fn snapshot_directories(place: impl Into<Place>) -> Result<BTreeSet<String>> {
+    names_in(&place.into().snapshots)
 }
 
-/// Returns the hex digests of the existing blobs; the daemon may be running.
-pub fn blob_files(root: &Path) -> Result<BTreeSet<String>> {
-    names_in(&root.join(BLOBS))
+/// The hex digests of the blobs that are there while the daemon may run.
+pub fn blob_files(place: impl Into<Place>) -> Result<BTreeSet<String>> {
+    names_in(&place.into().blobs)
 }
 
 fn names_in(dir: &Path) -> Result<BTreeSet<String>> {

@@ -1,4 +1,4 @@
-//! A buildkitd on its own root.
+//! A builder on a root of its own: a buildkitd, or that of a Docker Engine.
 
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
@@ -8,24 +8,48 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
+use crate::containerd::Containerd;
+use crate::engine::Docker;
 use crate::process::{Background, run};
 use crate::tools::Tools;
 
-/// Its log line when it starts to stop.
-const STOPPING: &str = "msg=\"stopping server\"";
+/// The containerd namespace of the containerd worker, unless it is configured (BuildKit v0.34.2
+/// `cmd/buildkitd/config/config.go`, `DefaultContainerdNamespace`).
+pub const NAMESPACE: &str = "buildkit";
+
+/// How the names of directories begin in which sockets are, and what else ends with a daemon.
+pub(crate) const SOCKETS: &str = "testkit-";
+
+/// What one kind of daemon differs in from the other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    /// What it is called in errors.
+    pub(crate) name: &'static str,
+    /// What it logs when it is asked to stop.
+    pub(crate) stopping: &'static str,
+    /// What a build needs, as arguments of buildctl.
+    pub(crate) arguments: &'static [&'static str],
+}
+
+const BUILDKITD: Kind =
+    Kind { name: "buildkitd", stopping: "msg=\"stopping server\"", arguments: &[] };
 
 /// Its log line when a client goes away during a health check of its session, which happens every few seconds
 /// (BuildKit v0.32.2 `session/grpc.go` `monitorHealth`).
 const CLIENT_GONE: &str = "level=warning msg=\"healthcheck failed\"";
 
-/// A running buildkitd.
+/// A running builder.
 #[derive(Debug)]
 pub struct Daemon {
-    process: Background,
-    address: String,
-    buildctl: PathBuf,
-    root: PathBuf,
-    _socket: TempDir,
+    pub(crate) kind: Kind,
+    pub(crate) process: Background,
+    pub(crate) address: String,
+    pub(crate) buildctl: PathBuf,
+    pub(crate) root: PathBuf,
+    pub(crate) docker: Option<Docker>,
+    // Stopped after those that use it.
+    pub(crate) containerd: Option<Containerd>,
+    pub(crate) _socket: TempDir,
 }
 
 impl Daemon {
@@ -52,14 +76,44 @@ impl Daemon {
         registries: &[&str],
         configuration: &str,
     ) -> Result<Self> {
-        let socket_dir = tempfile::Builder::new().prefix("testkit-").tempdir()?;
-        // Daemons that start at the same time would compete for the trace collector's default socket.
+        let workers = format!("{configuration}[worker.containerd]\n  enabled = false\n");
+        let arguments = ["--oci-worker-snapshotter=overlayfs", "--oci-worker-net=host"];
+        Self::launch(tools, root, registries, &workers, &arguments, None)
+    }
+
+    /// Starts buildkitd on `root` with the containerd worker on that containerd, and no other.
+    ///
+    /// # Errors
+    /// As those of [`Daemon::start`].
+    pub fn start_on(
+        tools: &Tools,
+        root: &Path,
+        registries: &[&str],
+        containerd: Containerd,
+    ) -> Result<Self> {
+        let worker = format!(
+            "[worker.oci]\n  enabled = false\n[worker.containerd]\n  enabled = true\n  \
+             address = {:?}\n",
+            containerd.address()
+        );
+        let arguments =
+            ["--containerd-worker-snapshotter=overlayfs", "--containerd-worker-net=host"];
+        Self::launch(tools, root, registries, &worker, &arguments, Some(containerd))
+    }
+
+    fn launch(
+        tools: &Tools,
+        root: &Path,
+        registries: &[&str],
+        workers: &str,
+        arguments: &[&str],
+        containerd: Option<Containerd>,
+    ) -> Result<Self> {
+        let socket_dir = tempfile::Builder::new().prefix(SOCKETS).tempdir()?;
+        // Daemons that start at the same time would fight for the trace collector's usual socket.
         let traces = socket_dir.path().join("otel.sock");
         let config = root.with_extension("toml");
-        let mut text = format!(
-            "{configuration}[worker.containerd]\n  enabled = false\n[otel]\n  socketPath = \"{}\"\n",
-            traces.display()
-        );
+        let mut text = format!("{workers}[otel]\n  socketPath = \"{}\"\n", traces.display());
         for registry in registries {
             text += &format!("[registry.\"{registry}\"]\n  http = true\n");
         }
@@ -73,17 +127,20 @@ impl Daemon {
             .arg("--root")
             .arg(root)
             .args(["--addr", &address])
-            .args(["--oci-worker-snapshotter=overlayfs", "--oci-worker-net=host"]);
+            .args(arguments);
         if tools.saves_cache_debug {
             command.arg("--save-cache-debug");
         }
         let mut process = Background::start(&mut command, &root.with_extension("log"))?;
         process.wait_ready(|| UnixStream::connect(&socket).is_ok()).context("buildkitd")?;
         Ok(Self {
+            kind: BUILDKITD,
             process,
             address,
             buildctl: tools.buildctl.clone(),
             root: root.to_owned(),
+            docker: None,
+            containerd,
             _socket: socket_dir,
         })
     }
@@ -100,7 +157,29 @@ impl Daemon {
         &self.root
     }
 
-    /// Returns a buildctl command for this daemon.
+    /// What a build on it needs, as arguments of `buildctl build`.
+    #[must_use]
+    pub fn build_arguments(&self) -> &'static [&'static str] {
+        self.kind.arguments
+    }
+
+    /// The client of the Docker Engine that it is part of.
+    ///
+    /// # Errors
+    /// If it is a buildkitd.
+    pub fn docker(&self) -> Result<&Docker> {
+        self.docker.as_ref().context("this is a buildkitd")
+    }
+
+    /// The containerd in which it keeps its layers.
+    ///
+    /// # Errors
+    /// If it has the OCI worker.
+    pub fn containerd(&self) -> Result<&Containerd> {
+        self.containerd.as_ref().context("this buildkitd uses no containerd")
+    }
+
+    /// A buildctl command that talks to this daemon.
     #[must_use]
     pub fn buildctl(&self) -> Command {
         let mut command = Command::new(&self.buildctl);
@@ -133,33 +212,40 @@ impl Daemon {
         run(self.buildctl().args(["prune", "--all"])).map(drop)
     }
 
-    /// Kills the daemon in the middle of its work.
+    /// Kills the daemon, so that it ends in the middle of what it does. The containerd below it is stopped.
     ///
     /// # Errors
     /// Returns an error if the system refuses.
     pub fn kill(self) -> Result<()> {
-        self.process.kill().context("buildkitd")
+        self.process.kill().context(self.kind.name)
     }
 
-    /// Stops the daemon and returns the warnings and errors it logged.
+    /// Stops the daemon, then the containerd below it, and returns the warnings and errors they logged.
     ///
     /// # Errors
-    /// Returns an error if it does not end, or its log cannot be read.
+    /// If one does not end, or its log cannot be read.
     pub fn stop(self) -> Result<BTreeSet<String>> {
-        let root = self.root.display().to_string();
-        let log = self.process.stop().context("buildkitd")?;
-        // After it starts to stop, it complains about interrupted work, such as the garbage collection a
-        // second after a build. From there on only a crash counts.
-        let (before, after) = log.split_at(log.find(STOPPING).unwrap_or(log.len()));
-        let complaints = before.lines().filter_map(|line| complaint(line, &root));
-        Ok(complaints
-            .chain(after.lines().filter(|line| is_loud(line)).map(str::to_owned))
-            .collect())
+        let log = self.process.stop().context(self.kind.name)?;
+        // Once it stops, it complains of what the stop overtook, such as the collection of garbage
+        // that starts a second after a build. Only a crash counts from there on.
+        let (before, after) = log.split_at(log.find(self.kind.stopping).unwrap_or(log.len()));
+        let crashes = after.lines().filter(|line| is_loud(line)).map(str::to_owned);
+        let mut found: BTreeSet<_> = complaints(before, &self.root).chain(crashes).collect();
+        if let Some(containerd) = self.containerd {
+            found.append(&mut containerd.stop()?);
+        }
+        Ok(found)
     }
 }
 
-/// Returns the kind of warning or error in a line of the log: its message and its error text, without the
-/// parts that differ between runs (paths below the root, ids, digests, numbers).
+/// The kinds of warnings and errors in the log of a daemon that uses `root`.
+pub(crate) fn complaints(log: &str, root: &Path) -> impl Iterator<Item = String> {
+    let root = root.display().to_string();
+    log.lines().filter_map(move |line| complaint(line, &root))
+}
+
+/// The kind of warning or error that a line of the log is: its message and its error text, without
+/// what differs from run to run (paths below the root, ids, digests, numbers).
 fn complaint(line: &str, root: &str) -> Option<String> {
     let level = ["level=warning", "level=error", "level=fatal"];
     let told = level.iter().any(|marker| line.contains(marker)) && !line.contains(CLIENT_GONE);
@@ -175,11 +261,13 @@ fn is_loud(line: &str) -> bool {
     ["panic:", "DATA RACE", "fatal error:"].iter().any(|marker| line.contains(marker))
 }
 
-/// Replaces the variable part of a word of the log: words with digits, except keys.
+/// A word of the log with its variable part replaced: words with a digit in them, or with a directory for sockets,
+/// other than keys.
 fn generalise(word: &str) -> &str {
+    let varies = |text: &str| text.contains(|c: char| c.is_ascii_digit()) || text.contains(SOCKETS);
     match word.split_once('=') {
-        Some((key, value)) if value.contains(|c: char| c.is_ascii_digit()) => key,
-        None if word.contains(|c: char| c.is_ascii_digit()) => "#",
+        Some((key, value)) if varies(value) => key,
+        None if varies(word) => "#",
         _ => word,
     }
 }

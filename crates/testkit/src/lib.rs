@@ -2,8 +2,11 @@
 //! finds the programs, starts them, and ensures that none of them outlives its owner. Also writers of build
 //! input, ways to corrupt a root, and the schemas of the command's output.
 
+mod bridge;
+pub mod containerd;
 pub mod corruptions;
 pub mod daemon;
+pub mod engine;
 pub mod mounts;
 pub mod process;
 pub mod protobuf;
@@ -13,6 +16,7 @@ pub mod schema;
 pub mod tools;
 pub mod trials;
 
+pub use containerd::Containerd;
 pub use daemon::Daemon;
 pub use registry::Registry;
 pub use s3::S3;

@@ -148,9 +148,14 @@ impl Tools {
 /// know it.
 #[must_use]
 pub fn buildkitd_release() -> &'static str {
-    let pins = include_str!("../../../oracle/buildkit/go.mod");
+    buildkit_in(include_str!("../../../oracle/buildkit/go.mod"))
+}
+
+/// The release of BuildKit that the text of a `go.mod` pins.
+pub(crate) fn buildkit_in(pins: &'static str) -> &'static str {
     let pin = |line: &'static str| line.trim().strip_prefix("github.com/moby/buildkit ");
-    pins.lines().find_map(pin).unwrap_or_default()
+    let version = pins.lines().find_map(pin).and_then(|pin| pin.split(' ').next());
+    version.unwrap_or_default()
 }
 
 /// Returns the minor number, such as 32 for `v0.32.2`.
@@ -186,6 +191,8 @@ pub fn on_path(program: &str, package: &str) -> Result<PathBuf, String> {
 
 #[cfg(test)]
 mod tests {
+    use crate::engine::Release;
+
     #[test]
     fn minor_versions() {
         assert_eq!(super::minor("v0.32.2"), Some(32));
@@ -193,8 +200,11 @@ mod tests {
     }
 
     #[test]
-    fn the_pinned_release_is_known() {
-        let release = super::buildkitd_release();
-        assert!(release.starts_with('v') && release.split('.').count() == 3, "{release:?}");
+    fn the_pinned_releases_are_known() {
+        let engines = [Release::NEWEST, Release::V28].map(Release::buildkit);
+        for release in engines.into_iter().chain([super::buildkitd_release()]) {
+            assert!(release.starts_with('v') && release.split('.').count() == 3, "{release:?}");
+            assert!(!release.contains(' '), "{release:?}");
+        }
     }
 }

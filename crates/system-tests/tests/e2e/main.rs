@@ -17,6 +17,7 @@
 mod alarm;
 mod blobs;
 mod cases;
+mod containerd;
 mod copies;
 mod corruptions;
 mod damage;
@@ -52,8 +53,8 @@ mod world;
 
 use std::path::Path;
 
-// Shared with other suites and the lab.
-use system_tests::{build, case, state, tree};
+// What other suites and the lab use too.
+use system_tests::{build, case, host, state, tree};
 use testkit::trials::{Suite, alone};
 use testkit::{daemon, mounts, process, registry, tools};
 
@@ -94,6 +95,7 @@ fn main() {
             }
         }
     }
+    containerd::add(&mut suite);
     suite.add("offline", offline::prove);
     for form in layers::FORMS {
         suite.add(format!("layers::{}", form.name), move |world| layers::prove(world, form));

@@ -15,6 +15,7 @@ use crate::build::{Options, Report, Source};
 use crate::case::{Case, Context, Keys, Mode};
 use crate::daemon::Daemon;
 use crate::export::CacheExport;
+use crate::host::Host;
 use crate::process::{run, wait_until};
 use crate::sharing::{Compared, Roots};
 use crate::state::{self, Snapshot, State};
@@ -73,7 +74,7 @@ pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> 
         Subject::Imported => {
             bench.import_and_edit(&made.cache, &root).context("the importing daemon")?;
             bench.ensure_same_trees(&made, &root)?;
-            return state::ensure_verified(&world.tools, &root, true);
+            return bench.ensure_verified(&root, true);
         }
         Subject::Unextracted => {
             bench.convert(&made, &root).context("the conversion")?;
@@ -82,8 +83,8 @@ pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> 
         Subject::Converted => {
             bench.convert(&made, &root).context("the conversion")?;
             bench.ensure_same_trees(&made, &root).context("the snapshots")?;
-            // It may change access times of links, which are compared above.
-            state::ensure_verified(&world.tools, &root, true)?;
+            // It may change when links were last read, which is compared above.
+            bench.ensure_verified(&root, true)?;
             for compared in bench.roots(&made, &root)?.compare()? {
                 compared.ensure_shared()?;
             }
@@ -137,8 +138,7 @@ impl Bench<'_> {
         if let Some(copy) = self.copy_of_natural() {
             complaints = daemon.stop()?;
             if self.subject == Subject::Natural {
-                state::ensure_verified(&self.world.tools, &root, true)
-                    .context("the natural state")?;
+                self.ensure_verified(&root, true).context("the natural state")?;
             }
             run(Command::new("cp").arg("-a").args([&root, &copy]))?;
             daemon = self.world.start(&root)?;
@@ -187,7 +187,15 @@ impl Bench<'_> {
             .iter()
             .find(|miss| tells || miss["certain"] == true || miss["exporter_releases"].is_null());
         ensure!(wrong.is_none(), "this may run again: {wrong:#?}");
-        state::ensure_sound(&self.world.tools, root)
+        state::ensure_sound(&self.world.tools, self.world.place(root))
+    }
+
+    /// The verification under test finds nothing. So far it reads the roots of OCI workers only.
+    fn ensure_verified(&self, root: &Path, trees: bool) -> Result<()> {
+        match self.world.host {
+            Host::Buildkitd => state::ensure_verified(&self.world.tools, root, trees),
+            Host::Worker { .. } | Host::Engine { .. } => Ok(()),
+        }
     }
 
     /// Checks that the chains of layers of the export are extracted as containerd does: all of them, unless a
@@ -198,7 +206,8 @@ impl Bench<'_> {
         let extracted = SystemTime::now();
         let json = run(Command::new(&tools.refstate).arg("apply").arg(&made.cache).arg(reference))?;
         let theirs: BTreeMap<String, Snapshot> = serde_json::from_str(&json)?;
-        let ours = State::read(tools, root)?.snapshots_by_chain(root)?;
+        let place = self.world.place(root);
+        let ours = State::read(tools, &place)?.snapshots_by_chain(&place)?;
         let mut compared = 0;
         for (chain, theirs) in &theirs {
             if let Some(ours) = ours.get(chain).cloned().flatten() {
@@ -222,7 +231,7 @@ impl Bench<'_> {
     /// because it has records and keys of the local context, valid for one run.)
     fn ensure_restart_changes_nothing(&self, made: &Made, root: &Path) -> Result<()> {
         let tools = &self.world.tools;
-        let before = State::read(tools, root)?;
+        let before = State::read(tools, self.world.place(root))?;
         let daemon = self.world.start(root)?;
         std::thread::sleep(GARBAGE_COLLECTED);
         let listed = daemon.du()?;
@@ -232,7 +241,7 @@ impl Bench<'_> {
             before.records()
         );
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
-        before.ensure_unchanged(&State::read(tools, root)?)
+        before.ensure_unchanged(&State::read(tools, self.world.place(root))?)
     }
 
     /// The build is as warm as on the first daemon, unchanged and after the edit, and exports the
@@ -264,14 +273,15 @@ impl Bench<'_> {
             })
             .context("after the edit")?;
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
-        state::ensure_sound(&self.world.tools, root)?;
-        // With the layers that the daemon unpacked and the steps that ran after the edit.
-        state::ensure_verified(&self.world.tools, root, true)
+        state::ensure_sound(&self.world.tools, self.world.place(root))?;
+        // With what the daemon unpacked and the steps that ran after the edit.
+        self.ensure_verified(root, true)
     }
 
     /// After another start the build is still warm, and pruning leaves nothing.
     fn ensure_prunable(&self, made: &Made, root: &Path) -> Result<()> {
-        let layers = State::read(&self.world.tools, root)?.layer_blobs();
+        let place = self.world.place(root);
+        let layers = State::read(&self.world.tools, &place)?.layer_blobs();
         let daemon = self.world.start(root)?;
         self.write_source(false);
         let warm = self.source().build(&daemon, &Options::default())?;
@@ -281,16 +291,16 @@ impl Bench<'_> {
         let records = daemon.du()?;
         ensure!(records.is_empty(), "prune --all leaves the records {records:?}");
         // containerd removes directories in the background.
-        let empty = || state::snapshot_directories(root).is_ok_and(|left| left.is_empty());
+        let empty = || state::snapshot_directories(&place).is_ok_and(|left| left.is_empty());
         wait_until(Duration::from_secs(20), empty);
-        let left = state::snapshot_directories(root)?;
+        let left = state::snapshot_directories(&place)?;
         ensure!(left.is_empty(), "prune --all leaves the snapshots {left:?}");
-        let blobs = state::blob_files(root)?;
+        let blobs = state::blob_files(&place)?;
         let left: Vec<_> = blobs.intersection(&layers).collect();
         ensure!(left.is_empty(), "prune --all leaves the layers {left:?}");
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
-        state::ensure_sound(&self.world.tools, root)?;
-        state::ensure_verified(&self.world.tools, root, false)
+        state::ensure_sound(&self.world.tools, place)?;
+        self.ensure_verified(root, false)
     }
 
     /// The build had all steps cached that `least` had, and none that `most` did not have.

@@ -10,9 +10,11 @@ use tempfile::TempDir;
 
 use crate::case::Context;
 use crate::daemon::Daemon;
+use crate::host::Host;
 use crate::matrix::Release;
 use crate::process::run;
 use crate::registry::Registry;
+use crate::state::Place;
 use crate::tools::Tools;
 use crate::web;
 
@@ -45,6 +47,8 @@ pub(crate) struct World {
     /// With the daemon of `release`.
     pub(crate) tools: Tools,
     pub(crate) release: Release,
+    /// What the builders of the cases are part of.
+    pub(crate) host: Host,
     shared: Arc<Shared>,
 }
 
@@ -71,13 +75,23 @@ impl World {
         Ok(Self {
             tools: tools.clone(),
             release: Release::newest(tools)?,
+            host: Host::Buildkitd,
             shared: Arc::new(Shared { registry, web: web::serve()?, bases, scratch }),
         })
     }
 
     /// Returns the same with the daemon of another release.
     pub(crate) fn on(&self, release: Release) -> Self {
-        Self { tools: release.tools.clone(), release, shared: Arc::clone(&self.shared) }
+        Self { tools: release.tools.clone(), release, ..self.clone() }
+    }
+
+    /// The same with builders of another kind.
+    pub(crate) fn within(&self, host: Host) -> Self {
+        let mut world = Self { host, ..self.clone() };
+        if let Host::Engine { engine, .. } = host {
+            engine.buildkit().clone_into(&mut world.release.version);
+        }
+        world
     }
 
     pub(crate) fn scratch(&self) -> &Path {
@@ -96,7 +110,12 @@ impl World {
     }
 
     pub(crate) fn start(&self, root: &Path) -> Result<Daemon> {
-        self.start_with(&self.tools, root)
+        self.host.start(&self.tools, root, &[self.registry()])
+    }
+
+    /// Where a builder keeps its state in `root`.
+    pub(crate) fn place(&self, root: &Path) -> Place {
+        self.host.place(root)
     }
 
     /// Starts a daemon with this text at the beginning of its configuration.
@@ -104,7 +123,7 @@ impl World {
         Daemon::start_configured(&self.tools, root, &[self.registry()], configuration)
     }
 
-    /// Starts the daemon of other tools.
+    /// Starts the buildkitd of other tools.
     pub(crate) fn start_with(&self, tools: &Tools, root: &Path) -> Result<Daemon> {
         Daemon::start(tools, root, &[self.registry()])
     }

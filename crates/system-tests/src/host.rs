@@ -1,0 +1,93 @@
+//! What a builder is part of, and where it keeps its layers.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use testkit::{Containerd, Daemon, Tools, daemon, engine};
+
+use crate::state::Place;
+
+/// A kind of builder.
+///
+/// What is one directory for a buildkitd with the OCI worker, the root, has two parts for the others: the root of
+/// containerd, and that of buildkitd or the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// A buildkitd with the OCI worker.
+    Buildkitd,
+    /// A buildkitd with the containerd worker.
+    Worker {
+        /// The set of tools with its containerd.
+        containerd: &'static str,
+    },
+    /// The builder in Docker Engine.
+    Engine {
+        /// Which engine.
+        engine: engine::Release,
+        /// The set of tools with its containerd.
+        containerd: &'static str,
+    },
+}
+
+impl Host {
+    /// Starts it, with its containerd, on what it has in `root`. It talks to `registries` without TLS; an engine does so
+    /// unasked with those of this machine.
+    ///
+    /// # Errors
+    /// If tools are missing or one does not start.
+    pub fn start(self, tools: &Tools, root: &Path, registries: &[&str]) -> Result<Daemon> {
+        if self == Self::Buildkitd {
+            return Daemon::start(tools, root, registries);
+        }
+        let containerd = self.start_containerd(tools, root)?;
+        let builder = builder(root);
+        match self {
+            Self::Engine { engine, .. } => engine::start(tools, engine, &builder, containerd),
+            _ => Daemon::start_on(tools, &builder, registries, containerd),
+        }
+    }
+
+    /// The set of tools with its containerd, if it uses one.
+    #[must_use]
+    pub fn containerd(self) -> Option<&'static str> {
+        match self {
+            Self::Buildkitd => None,
+            Self::Worker { containerd } | Self::Engine { containerd, .. } => Some(containerd),
+        }
+    }
+
+    /// Starts its containerd alone.
+    ///
+    /// # Errors
+    /// If it has none, the tools are missing or it does not start.
+    pub fn start_containerd(self, tools: &Tools, root: &Path) -> Result<Containerd> {
+        let set = self.containerd().context("the OCI worker uses no containerd")?;
+        std::fs::create_dir_all(root)?;
+        Containerd::start(tools, set, &containerd(root))
+    }
+
+    /// Where it keeps its state in `root`.
+    #[must_use]
+    pub fn place(self, root: &Path) -> Place {
+        let (builder, containerd) = (builder(root), containerd(root));
+        match self {
+            Self::Buildkitd => Place::of_oci_worker(root),
+            Self::Worker { .. } => Place::on_containerd(&builder, &containerd, daemon::NAMESPACE),
+            Self::Engine { .. } => {
+                Place::on_containerd(&builder.join(engine::BUILDER), &containerd, engine::NAMESPACE)
+            }
+        }
+    }
+}
+
+/// The root of buildkitd, or of the engine.
+#[must_use]
+pub fn builder(root: &Path) -> PathBuf {
+    root.join("builder")
+}
+
+/// The root of its containerd.
+#[must_use]
+pub fn containerd(root: &Path) -> PathBuf {
+    root.join("containerd")
+}

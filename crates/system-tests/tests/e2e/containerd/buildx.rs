@@ -1,0 +1,37 @@
+//! `docker buildx build`, with the builder that it has in an engine.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{SMALL, build_small};
+use crate::build::{Options, Report};
+use crate::process::run;
+use crate::proof::ensure_same_steps;
+use crate::world::World;
+
+/// What the image is called.
+const IMAGE: &str = "localhost/small:1";
+
+/// It takes from the cache what buildctl does, and the engine has the image.
+pub(crate) fn prove(world: &World) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("buildx").tempdir_in(world.scratch())?;
+    let daemon = world.start(&dir.path().join("root"))?;
+    let build = || build_small(world, &daemon, dir.path(), &Options::default());
+    build()?;
+    let warm = build()?;
+    let docker = || -> Result<Command> { Ok(daemon.docker()?.command()) };
+    let output = docker()?
+        .args(["buildx", "build", "--progress=rawjson", "--network=none", "--tag", IMAGE])
+        .arg(dir.path().join("context"))
+        .output()
+        .context("cannot start docker")?;
+    let progress = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "docker buildx build failed:\n{progress}");
+    ensure_same_steps(SMALL.keys, &warm, &Report::parse(&progress)?)?;
+    let images = run(docker()?.args(["images", "--format={{.Repository}}:{{.Tag}}"]))?;
+    ensure!(images.lines().any(|image| image == IMAGE), "the images are {images}");
+    let printed = run(docker()?.args(["run", "--rm", "--network=none", IMAGE, "cat", "/again"]))?;
+    ensure!(printed == "1\n", "the container printed {printed:?}");
+    daemon.stop().map(drop)
+}

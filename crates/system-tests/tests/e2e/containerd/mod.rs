@@ -1,0 +1,85 @@
+//! Builders that keep their layers in a containerd: buildkitd with the containerd worker, and Docker Engine.
+//!
+//! So far these are controls, on states that the daemons made: what is asked of a converted state holds for those,
+//! and what must not happen to one is noticed.
+
+mod buildx;
+mod layout;
+mod leases;
+mod others;
+
+use std::path::Path;
+
+use anyhow::Result;
+use testkit::trials::Suite;
+use testkit::{Daemon, containerd, engine};
+
+use crate::build::{Options, Report, Source};
+use crate::case::{Case, Context};
+use crate::cases;
+use crate::host::Host;
+use crate::proof::{Subject, prove};
+use crate::world::World;
+
+/// The kinds of builder, and whether the suite has them; those that it has not, `scripts/matrix` tries.
+const HOSTS: [(&str, Host, bool); 4] = [
+    ("containerd", Host::Worker { containerd: containerd::NEWEST }, true),
+    (
+        "engine",
+        Host::Engine { engine: engine::Release::NEWEST, containerd: containerd::NEWEST },
+        true,
+    ),
+    ("containerd-v1.7", Host::Worker { containerd: containerd::V1_7 }, false),
+    (
+        "engine-v28",
+        Host::Engine { engine: engine::Release::V28, containerd: containerd::V1_7 },
+        false,
+    ),
+];
+
+/// The build of the table on whose states the controls run.
+const CONTROL: &str = "stages";
+
+/// Adds the tests of this module.
+pub(crate) fn add(suite: &mut Suite<World>) {
+    let control = cases::all().into_iter().find(|case| case.name == CONTROL);
+    let control = control.expect("the table has it");
+    for (name, host, is_in_suite) in HOSTS {
+        let mut add = |test: String, prove: Box<dyn FnOnce(&World) -> Result<()> + Send>| {
+            let name = format!("{name}::{test}");
+            let prove = move |world: &World| prove(&world.within(host));
+            if is_in_suite {
+                suite.add(name, prove);
+            } else {
+                suite.add_ignored(name, prove);
+            }
+        };
+        for (subject, of) in [("natural", Subject::Natural), ("imported", Subject::Imported)] {
+            let test = format!("control::{subject}::{CONTROL}");
+            add(test, Box::new(move |world: &World| prove(world, &control, of)));
+        }
+        add("layout".to_owned(), Box::new(layout::prove));
+        add("leases".to_owned(), Box::new(leases::prove));
+        add("others".to_owned(), Box::new(others::prove));
+        if matches!(host, Host::Engine { .. }) {
+            add("buildx".to_owned(), Box::new(buildx::prove));
+        }
+    }
+}
+
+/// A build of two layers on a base image.
+const SMALL: Case = Case::plain("small", || {
+    "FROM {registry}/busybox\nRUN echo 1 > /made\nRUN cp /made /again\n".into()
+});
+
+/// Builds [`SMALL`] with more options, in the directory `dir`.
+fn build_small(
+    world: &World,
+    daemon: &Daemon,
+    dir: &Path,
+    options: &Options<'_>,
+) -> Result<Report> {
+    let context = Context::create(&dir.join("context"));
+    context.file("Dockerfile", world.fill_in(&(SMALL.dockerfile)()));
+    Source { case: &SMALL, context: context.dir() }.build(daemon, options)
+}
