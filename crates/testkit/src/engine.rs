@@ -107,8 +107,12 @@ pub fn start(
     let dir = tempfile::Builder::new().prefix(SOCKETS).tempdir()?;
     let path = |name: &str| dir.path().join(name);
     let socket = path("docker.sock");
-    let config =
-        if release.is_modern { "{}" } else { r#"{"features": {"containerd-snapshotter": true}}"# };
+    let config = if release.is_modern {
+        // runc fails on kernels without them, whatever the engine found (`daemon/daemon_unix.go`).
+        r#"{"features": {"time-namespaces": false}}"#
+    } else {
+        r#"{"features": {"containerd-snapshotter": true}}"#
+    };
     std::fs::write(path("daemon.json"), config)?;
     let plugins = path("client").join("cli-plugins");
     std::fs::create_dir_all(&plugins)?;
