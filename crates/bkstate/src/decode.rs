@@ -11,7 +11,7 @@
 //! let file = tempfile::tempfile()?;
 //! bolt::write(&file, |root| root.bucket(b"v1", |v1| v1.put(b"version", b"four")))?;
 //!
-//! let error = Metadata::read(&Db::open(file)?).unwrap_err();
+//! let error = Metadata::read(&Db::open(file)?, &Worker::default()).unwrap_err();
 //! assert!(matches!(error, DecodeError::Value { .. }));
 //! assert_eq!(
 //!     error.to_string(),

@@ -15,6 +15,7 @@ use bkstate::metadata::Metadata;
 use bkstate::records::Records;
 use bkstate::snapshots::{Kind, Snapshots};
 use bkstate::solver::SolverCache;
+use bkstate::worker::Worker;
 
 fn states() -> [PathBuf; 2] {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
@@ -76,7 +77,7 @@ fn metadata_v2_db_keeps_its_content() {
 fn containerdmeta_db_keeps_its_content() {
     for state in states() {
         let db = open(&state.join("runc-overlayfs/containerdmeta.db"));
-        let model = Metadata::read(&db).unwrap();
+        let model = Metadata::read(&db, &Worker::default()).unwrap();
         let again = rewritten(|file| model.write(file).unwrap());
         assert_eq!(content(&again, false), content(&db, false));
     }

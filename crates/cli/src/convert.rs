@@ -39,8 +39,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         sparse::check_place(directory)?;
     }
     let Places { sources, root } = &arguments.places;
-    let DaemonRoot { root, gc: gc_config } = arguments.daemon.resolve(root.as_deref())?;
-    let root = root.as_path();
+    let DaemonRoot { location, gc: gc_config } = arguments.daemon.resolve(root.as_deref())?;
 
     let started = Instant::now();
     let limits = arguments.limits.limits();
@@ -84,10 +83,14 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     if let Some(jobs) = arguments.jobs {
         converter = converter.jobs(jobs);
     }
-    check_root(root)?;
-    warning::of_strangers(root, &strangers(root).map_err(OpenRootError::Root)?);
+    check_root(location.clone())?;
+    let directories = [Some(location.root()), location.containerd()];
+    for directory in directories.into_iter().flatten() {
+        let found = strangers(directory).map_err(OpenRootError::Root)?;
+        warning::of_strangers(directory, &found);
+    }
     if arguments.dry_run {
-        let shares = converter.preview(&plan, root)?;
+        let shares = converter.preview(&plan, location.clone())?;
         output::result::<Failure>(&match arguments.format {
             Format::Table => summary::plan(&plan, &keyring, shares),
             Format::Json => summary::plan_as_json(&plan, &keyring, shares)?,
@@ -115,7 +118,8 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     // Nothing has been written yet, so until here signals have their default effect.
     let signals = Signals::catch()?;
     let converter = converter.progress(&display).cancel(signals.cancel());
-    let done = converter.convert(&plan, root).map_err(|error| Failure::under(&signals, error))?;
+    let done =
+        converter.convert(&plan, location).map_err(|error| Failure::under(&signals, error))?;
     timings.extend(display.finish());
     let root = done.root.as_path();
     warning::of_mended(root, &done.mended);

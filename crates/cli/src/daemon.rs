@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use bkstate::config::{ConfigError, DaemonConfig, ReadConfigError, Unsupported};
 use bkstate::gc::GcConfig;
+use bkstate::root::Location;
+use bkstate::worker::Worker;
 use bkstate::{Class, Classified};
 
 use crate::args::{DaemonArguments, RootArguments};
@@ -12,7 +14,7 @@ use crate::builder::{Builder, BuilderError, CONTAINER_ROOT, Docker};
 /// What is known of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DaemonRoot {
-    pub(crate) root: PathBuf,
+    pub(crate) location: Location,
     pub(crate) gc: GcConfig,
 }
 
@@ -93,12 +95,23 @@ impl DaemonArguments {
                 let config = supported(config.unwrap_or_default(), || path.display().to_string())?;
                 let root = root.map(Path::to_owned).or(config.root);
                 let root = root.ok_or_else(|| DaemonError::NoRoot { path: path.clone() })?;
-                Ok(DaemonRoot { root, gc: config.gc })
+                Ok(DaemonRoot { location: self.located(root), gc: config.gc })
             }
             (None, None) => {
                 // The arguments always name one of the three.
                 let root = root.ok_or(DaemonError::NoDaemon)?;
-                Ok(DaemonRoot { root: root.to_owned(), gc: GcConfig::default() })
+                Ok(DaemonRoot { location: self.located(root), gc: GcConfig::default() })
+            }
+        }
+    }
+
+    /// Returns the location of the state of the daemon with the root `root`.
+    fn located(&self, root: impl AsRef<Path>) -> Location {
+        match &self.containerd_root {
+            None => Location::from(root),
+            Some(containerd) => {
+                let worker = Worker::of_containerd(self.containerd_namespace.as_deref());
+                Location::on_containerd(root, containerd, worker)
             }
         }
     }
@@ -118,7 +131,7 @@ fn of_builder(builder: Builder, config: Option<DaemonConfig>) -> Result<DaemonRo
         Some(root) if root != Path::new(CONTAINER_ROOT) => {
             Err(DaemonError::OutsideVolume { builder: name, root })
         }
-        _ => Ok(DaemonRoot { root, gc: config.gc }),
+        _ => Ok(DaemonRoot { location: root.into(), gc: config.gc }),
     }
 }
 

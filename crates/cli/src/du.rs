@@ -15,10 +15,10 @@ use crate::summary::legacy_note;
 
 pub(crate) fn run(arguments: &Du) -> Result<(), Failure> {
     let filters = Filters::new(arguments.filters.iter().cloned());
-    let root = arguments.root.resolve()?.root;
-    let mut usages = Root::open(&root)?.usage()?;
+    let root = Root::open(arguments.root.resolve()?.location)?;
+    let mut usages = root.usage()?;
     let legacy = usages.iter().filter(|usage| usage.legacy).count();
-    if let Some(text) = legacy_note(legacy, &root) {
+    if let Some(text) = legacy_note(legacy, root.path()) {
         note(format_args!("note: {text}"));
     }
     usages.retain(|usage| filters.matches(usage));

@@ -21,7 +21,7 @@ use crate::summary::{damaged_in, legacy_note};
 use crate::warmth::layers_note;
 
 pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
-    let root = Root::open(arguments.root.resolve()?.root)?;
+    let root = Root::open(arguments.root.resolve()?.location)?;
     if arguments.mend {
         check_access(root.dir()).map_err(OpenRootError::Root)?;
     }

@@ -1,5 +1,6 @@
 //! What a builder is part of, and where it keeps its layers.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -64,6 +65,26 @@ impl Host {
         let set = self.containerd().context("the OCI worker uses no containerd")?;
         std::fs::create_dir_all(root)?;
         Containerd::start(tools, set, &containerd(root))
+    }
+
+    /// Returns the arguments of oci2bk that name what it has in `root`.
+    #[must_use]
+    pub fn arguments(self, root: &Path) -> Vec<OsString> {
+        let containerd = || [OsString::from("--containerd-root"), containerd(root).into()];
+        match self {
+            Self::Buildkitd => vec![root.into()],
+            Self::Worker { .. } => {
+                let mut arguments = vec![builder(root).into()];
+                arguments.extend(containerd());
+                arguments
+            }
+            Self::Engine { .. } => {
+                let mut arguments = vec!["--engine".into(), "--docker-root".into()];
+                arguments.push(builder(root).into());
+                arguments.extend(containerd());
+                arguments
+            }
+        }
     }
 
     /// Where it keeps its state in `root`.

@@ -12,6 +12,8 @@ use serde_json::Value;
 use testkit::process::{run, wait_until};
 use testkit::{Daemon, Tools, daemon};
 
+use crate::host::Host;
+
 /// What the databases that a conversion writes are called here: the solver's, that of records, those of
 /// containerd and of its snapshotter.
 const SOLVER: &str = "cache.db";
@@ -278,8 +280,13 @@ pub fn dump(tools: &Tools, database: &Path) -> Result<Value> {
 /// Runs the verification under test on the root of a daemon that does not run: it must not find
 /// anything.
 pub fn ensure_verified(tools: &Tools, root: &Path, trees: bool) -> Result<()> {
+    ensure_verified_on(Host::Buildkitd, tools, root, trees)
+}
+
+/// The same for a builder of another kind.
+pub fn ensure_verified_on(host: Host, tools: &Tools, root: &Path, trees: bool) -> Result<()> {
     let mut command = Command::new(&tools.oci2bk);
-    command.args(["verify", "--progress=quiet"]).arg(root);
+    command.args(["verify", "--progress=quiet"]).args(host.arguments(root));
     if trees {
         command.arg("--trees");
     }

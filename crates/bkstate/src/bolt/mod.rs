@@ -9,9 +9,9 @@
 //! - [`check()`], which finds every kind of damage that `bbolt check` finds,
 //! - [`Tree`], a bucket as a value in memory, for small databases and for tests.
 //!
-//! This module never changes a file in place. To change a database, read it, write a new file, sync it and
-//! rename it over the old one. It does not take bbolt's `flock` on the file either: the owner of the state
-//! directory does.
+//! To change a database, read it, write a new file, sync it and rename it over the old one. Where other
+//! programs use the file, [`commit()`] replaces its content in place instead. The module does not take bbolt's
+//! `flock` on the file: the owner of the state directory does.
 //!
 //! # Writing and reading
 //! Buckets are filled in key order, and read in any order:
@@ -129,6 +129,7 @@
 
 mod bucket;
 mod check;
+mod commit;
 mod entries;
 mod format;
 mod node;
@@ -142,6 +143,7 @@ mod writer;
 
 pub use bucket::Bucket;
 pub use check::{Problem, check};
+pub use commit::{CommitError, commit};
 pub use entries::{Entries, Entry};
 pub use format::MetaFault;
 pub use node::Place;

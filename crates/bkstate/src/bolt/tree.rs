@@ -43,6 +43,52 @@ impl Tree {
         Ok(Self { sequence: bucket.sequence(), entries: entries.collect::<Result<_, _>>()? })
     }
 
+    /// Changes in this bucket what differs between `before` and `after`; everything else stays.
+    ///
+    /// ```
+    /// use bkstate::bolt::{Node, Tree};
+    ///
+    /// fn tree<const N: usize>(entries: [(&str, Node); N]) -> Tree {
+    ///     let entries = entries.map(|(key, node)| (key.into(), node));
+    ///     Tree { sequence: 0, entries: entries.into() }
+    /// }
+    /// let value = |text: &str| Node::Value(text.into());
+    ///
+    /// // A reader that knows only some of the entries wants to change one of them.
+    /// let before = tree([("known", Node::Bucket(tree([("a", value("1"))])))]);
+    /// let after = tree([("known", Node::Bucket(tree([("a", value("2"))])))]);
+    /// let mut stored =
+    ///     tree([("known", Node::Bucket(tree([("a", value("1")), ("b", value("3"))]))), ("other", value("4"))]);
+    /// stored.change(&before, &after);
+    /// let known = Node::Bucket(tree([("a", value("2")), ("b", value("3"))]));
+    /// assert_eq!(stored, tree([("known", known), ("other", value("4"))]));
+    /// ```
+    pub fn change(&mut self, before: &Self, after: &Self) {
+        if before.sequence != after.sequence {
+            self.sequence = after.sequence;
+        }
+        for key in before.entries.keys().filter(|key| !after.entries.contains_key(*key)) {
+            self.entries.remove(key);
+        }
+        let nothing = Self::default();
+        for (key, new) in &after.entries {
+            let old = before.entries.get(key);
+            if old == Some(new) {
+                continue;
+            }
+            match (new, self.entries.get_mut(key)) {
+                (Node::Bucket(new), Some(Node::Bucket(stored))) => {
+                    let old = match old {
+                        Some(Node::Bucket(old)) => old,
+                        _ => &nothing,
+                    };
+                    stored.change(old, new);
+                }
+                _ => drop(self.entries.insert(key.clone(), new.clone())),
+            }
+        }
+    }
+
     /// Writes everything into the bucket of `writer`, which must be empty.
     ///
     /// # Errors

@@ -13,12 +13,12 @@ use super::format::{BUCKET_HEADER, FREELIST, META_PAGE, Meta, PageHeader, shown}
 use super::pack::Packer;
 use super::{MAX_BUCKET_DEPTH, MAX_KEY_BYTES, MAX_NODE_BYTES, WRITTEN_TXID};
 
-/// Every file has pages of 4 KiB. bbolt takes the page size from the file, so machines with other page sizes
+/// Every new file has pages of 4 KiB. bbolt takes the page size from the file, so machines with other page sizes
 /// can open it, and the bytes do not depend on the machine that wrote them.
 const PAGE_SIZE: usize = 4096;
-/// A bucket without nested buckets is stored in its element if its page is not longer than this
+/// A bucket without nested buckets is stored in its element if its page is not longer than this part of a page
 /// (`maxInlineBucketSize`, bucket.go).
-const MAX_INLINE: usize = PAGE_SIZE / 4;
+const INLINE_PART: usize = 4;
 /// Pages 0 and 1 are the meta pages, page 2 is the freelist, as in a new file of bbolt.
 const FREELIST_PAGE: u64 = 2;
 const FIRST_PAGE: u64 = 3;
@@ -122,7 +122,7 @@ pub struct BucketWriter<'a> {
 }
 
 impl<'a> BucketWriter<'a> {
-    fn new(output: &'a mut Output, depth: usize) -> Self {
+    pub(super) fn new(output: &'a mut Output, depth: usize) -> Self {
         Self {
             output,
             sequence: 0,
@@ -209,7 +209,7 @@ impl<'a> BucketWriter<'a> {
 
     /// Writes the leaf page if an element with `data` bytes of key and value does not fit into it.
     fn make_room(&mut self, data: usize) -> Result<(), WriteError> {
-        if self.leaf.is_empty() || self.leaf.size_with(data) <= PAGE_SIZE {
+        if self.leaf.is_empty() || self.leaf.size_with(data) <= self.output.page_size {
             return Ok(());
         }
         self.write_leaf()
@@ -234,7 +234,7 @@ impl<'a> BucketWriter<'a> {
                 self.branches.push(Packer::branch());
             }
             let branch = &mut self.branches[level];
-            if branch.len() < 3 || branch.size_with(key.len()) <= PAGE_SIZE {
+            if branch.len() < 3 || branch.size_with(key.len()) <= self.output.page_size {
                 branch.child(&key, page);
                 return Ok(());
             }
@@ -252,7 +252,7 @@ impl<'a> BucketWriter<'a> {
     }
 
     /// Writes the remaining pages and returns the root page.
-    fn finish(mut self) -> Result<u64, WriteError> {
+    pub(super) fn finish(mut self) -> Result<u64, WriteError> {
         if self.branches.is_empty() {
             return self.output.append(&self.leaf);
         }
@@ -273,8 +273,9 @@ impl<'a> BucketWriter<'a> {
     /// Writes the remaining pages and returns the value of the bucket's element.
     fn into_value(self) -> Result<Vec<u8>, WriteError> {
         let sequence = self.sequence.to_le_bytes();
-        let is_inline =
-            !self.has_buckets && self.branches.is_empty() && self.leaf.size() <= MAX_INLINE;
+        let is_inline = !self.has_buckets
+            && self.branches.is_empty()
+            && self.leaf.size() <= self.output.page_size / INLINE_PART;
         let mut value = Vec::with_capacity(BUCKET_HEADER);
         if is_inline {
             value.extend_from_slice(&0_u64.to_le_bytes());
@@ -290,8 +291,9 @@ impl<'a> BucketWriter<'a> {
 
 /// The file: pages are appended, then the pages at its start are written.
 #[derive(Debug)]
-struct Output {
+pub(super) struct Output {
     file: File,
+    page_size: usize,
     /// Pages not yet written to the file.
     buffer: Vec<u8>,
     /// The first page in the buffer.
@@ -309,11 +311,21 @@ impl Output {
         if length != 0 {
             return Err(WriteError::NotEmpty { length });
         }
+        Self::from(file, PAGE_SIZE, FIRST_PAGE)
+    }
+
+    /// Returns an output that appends to the database in `file`, whose current state `meta` describes.
+    pub(super) fn after(file: &File, meta: &Meta) -> Result<Self, WriteError> {
+        Self::from(file, meta.page_size as usize, meta.high_water)
+    }
+
+    fn from(file: &File, page_size: usize, first: u64) -> Result<Self, WriteError> {
         Ok(Self {
-            file: file.try_clone().map_err(io)?,
+            file: file.try_clone().map_err(|source| WriteError::Io { offset: 0, source })?,
+            page_size,
             buffer: Vec::new(),
-            buffer_page: FIRST_PAGE,
-            next_page: FIRST_PAGE,
+            buffer_page: first,
+            next_page: first,
             unfinished: 0,
         })
     }
@@ -321,12 +333,12 @@ impl Output {
     /// Writes a page with the overflow pages it needs, and returns its number.
     fn append(&mut self, packer: &Packer) -> Result<u64, WriteError> {
         let page = self.next_page;
-        let pages = packer.size().div_ceil(PAGE_SIZE);
+        let pages = packer.size().div_ceil(self.page_size);
         // Page sizes are bounded by MAX_NODE_BYTES, so this is at most 16,384.
         let overflow = u32::try_from(pages - 1).unwrap_or(u32::MAX);
         let start = self.buffer.len();
         packer.encode(page, overflow, &mut self.buffer);
-        self.buffer.resize(start + pages * PAGE_SIZE, 0);
+        self.buffer.resize(start + pages * self.page_size, 0);
         self.next_page += pages as u64;
         if self.buffer.len() >= BUFFER {
             self.flush()?;
@@ -335,7 +347,7 @@ impl Output {
     }
 
     fn flush(&mut self) -> Result<(), WriteError> {
-        let offset = self.buffer_page * PAGE_SIZE as u64;
+        let offset = self.buffer_page * self.page_size as u64;
         self.file.write_all_at(&self.buffer, offset).map_err(|source| {
             self.unfinished += 1;
             WriteError::Io { offset, source }
@@ -345,12 +357,18 @@ impl Output {
         Ok(())
     }
 
-    /// Writes the remaining pages, an empty freelist, and both meta pages.
-    fn finish(mut self, root: u64, sequence: u64) -> Result<(), WriteError> {
+    /// Writes the remaining pages. Returns the number of pages of the file.
+    pub(super) fn end(&mut self) -> Result<u64, WriteError> {
         if self.unfinished > 0 {
             return Err(WriteError::Incomplete);
         }
         self.flush()?;
+        Ok(self.next_page)
+    }
+
+    /// Writes the remaining pages, an empty freelist, and both meta pages.
+    fn finish(mut self, root: u64, sequence: u64) -> Result<(), WriteError> {
+        self.end()?;
         let mut start = Vec::with_capacity(PAGE_SIZE * 3);
         // Transaction numbers as in a new file of bbolt (`DB.init`, db.go). The current one is 1, so bbolt's
         // first transaction replaces meta page 0.

@@ -181,6 +181,15 @@ impl Dir {
         Ok(Self { fd, path: self.path.clone() })
     }
 
+    /// Opens the directory once more. Unlike a clone, the handle has locks of its own.
+    pub(crate) fn reopen(&self) -> Result<OwnedFd, DirError> {
+        open_quietly(&self.fd, c".", READ_DIR).map_err(|error| DirError {
+            action: "open the directory",
+            path: self.path.clone(),
+            source: error.into(),
+        })
+    }
+
     fn error(
         &self,
         action: &'static str,
@@ -261,6 +270,22 @@ impl Dir {
         let stat = fs::fstat(&fd).map_err(self.error("look at", name))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(self.error("read as a file", name)(rustix::io::Errno::INVAL));
+        }
+        Ok(fd.into())
+    }
+
+    /// Opens the regular file `name` for reading and writing.
+    ///
+    /// # Errors
+    /// Returns an error if it is not a regular file, or we may not write it.
+    pub(crate) fn file_to_change(&self, name: impl Name) -> Result<File, DirError> {
+        let name = &*name.c_name(self)?;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = fs::openat(&self.fd, name, flags, Mode::empty())
+            .map_err(self.error("open the file", name))?;
+        let stat = fs::fstat(&fd).map_err(self.error("look at", name))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(self.error("change as a file", name)(rustix::io::Errno::INVAL));
         }
         Ok(fd.into())
     }

@@ -19,6 +19,9 @@ pub const LABEL_GC_EXPIRE: &str = "containerd.io/gc.expire";
 /// `MakeTemporary`).
 pub const LABEL_TEMPORARY: &str = "buildkit/lease.temporary";
 
+/// The label of a lease whose record a conversion is about to publish. Leases with it and without a record are
+/// left by a conversion that was stopped; a daemon ignores the label.
+pub const LABEL_PENDING: &str = "oci2bk.pending";
 /// Suffix of the ids of a record's view and of the view's lease, after the record's id (BuildKit v0.32.2
 /// `cache/refs.go` `viewLeaseID`).
 pub const SUFFIX_VIEW: &str = "-view";

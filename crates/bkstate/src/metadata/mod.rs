@@ -9,8 +9,8 @@
 //!                   [<snapshot key>]     name, createdat, updatedat, parent?, [children]?, [labels]?
 //!     [leases] [<lease id>]              createdat, [labels]?, [content]?, [snapshots]?, …
 //! ```
-//! The OCI worker keeps its layers in the namespace `buildkit` and build history in
-//! `buildkit_history`. Source: containerd v2.3.3 `core/metadata/buckets.go`.
+//! A worker keeps its layers in one namespace and its build history in another: the OCI worker in `buildkit`
+//! and `buildkit_history`. Only these two are decoded. Those of other programs are kept as they are stored. Source: containerd v2.3.3 `core/metadata/buckets.go`.
 //!
 //! Here a layer is a blob, a snapshot, and a lease. The lease is named after a record and keeps both as long
 //! as the record exists:
@@ -25,6 +25,7 @@
 //!     Content, LABEL_GC_FLAT, LABEL_UNCOMPRESSED, Lease, Metadata, Namespace, SnapshotRow, SnapshotTable,
 //!     VERSION,
 //! };
+//! use bkstate::worker::Worker;
 //!
 //! let label = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
 //! let (blob, diff_id) = (Digest::of("a layer in gzip"), Digest::of("a layer"));
@@ -50,11 +51,16 @@
 //!     ..Namespace::default()
 //! };
 //! let namespaces = BTreeMap::from([("buildkit".to_owned(), namespace)]);
-//! let metadata = Metadata { version: VERSION, namespaces };
+//! let metadata = Metadata { version: VERSION, namespaces, ..Metadata::default() };
 //!
 //! let file = tempfile::tempfile()?;
 //! metadata.write(&file)?;
-//! assert_eq!(Metadata::read(&Db::open(file)?)?, metadata);
+//! let worker = Worker::default();
+//! assert_eq!(Metadata::read(&Db::open(file)?, &worker)?, metadata);
+//!
+//! // What has a row or a name, over all namespaces.
+//! assert_eq!(metadata.blobs(), [blob].into());
+//! assert_eq!(metadata.snapshot_names(&worker), ["buildkit/1/base"].into());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -91,7 +97,8 @@ use std::fs::File;
 
 pub use content::{Content, LABEL_UNCOMPRESSED};
 pub use leases::{
-    LABEL_GC_EXPIRE, LABEL_GC_FLAT, LABEL_TEMPORARY, Lease, SUFFIX_VARIANTS, SUFFIX_VIEW,
+    LABEL_GC_EXPIRE, LABEL_GC_FLAT, LABEL_PENDING, LABEL_TEMPORARY, Lease, SUFFIX_VARIANTS,
+    SUFFIX_VIEW,
 };
 pub use snapshots::{SnapshotRow, SnapshotTable};
 
@@ -105,10 +112,12 @@ use crate::digest::Digest;
 use crate::encode::EncodeError;
 use crate::time::Time;
 use crate::varint;
+use crate::worker::Worker;
 
 /// The schema version that current releases write, and that every supported one accepts.
 pub const VERSION: i64 = 4;
 const V1: &[u8] = b"v1";
+const VERSION_KEY: &[u8] = b"version";
 
 /// One namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,7 +130,7 @@ pub struct Namespace {
     pub snapshots: BTreeMap<String, SnapshotTable>,
     /// Leases by id.
     pub leases: BTreeMap<String, Lease>,
-    /// Data that the OCI worker does not use (images, containers, sandboxes), as stored in the file.
+    /// Data that a builder does not use (images, containers, sandboxes), as stored in the file.
     pub other: BTreeMap<Vec<u8>, Node>,
 }
 
@@ -143,14 +152,7 @@ impl Namespace {
     /// assert!(namespace.expected_blobs().eq([blob]));
     /// ```
     pub fn expected_blobs(&self) -> impl Iterator<Item = Digest> {
-        let ingests = self.ingests.iter().flat_map(|ingests| ingests.entries.values());
-        ingests.filter_map(|ingest| {
-            let Node::Bucket(ingest) = ingest else { return None };
-            let Node::Value(expected) = ingest.entries.get(b"expected".as_slice())? else {
-                return None;
-            };
-            std::str::from_utf8(expected).ok()?.parse().ok()
-        })
+        self.ingests.iter().flat_map(expected)
     }
 }
 
@@ -159,28 +161,31 @@ impl Namespace {
 pub struct Metadata {
     /// Version of the schema.
     pub version: i64,
-    /// Namespaces by name.
+    /// The namespaces of the worker, by name.
     pub namespaces: BTreeMap<String, Namespace>,
+    /// Those of other programs by name, as stored in the file.
+    pub others: BTreeMap<String, Tree>,
 }
 
 impl Default for Metadata {
     fn default() -> Self {
-        Self { version: VERSION, namespaces: BTreeMap::new() }
+        Self { version: VERSION, namespaces: BTreeMap::new(), others: BTreeMap::new() }
     }
 }
 
 impl Metadata {
-    /// Reads `containerdmeta.db`.
+    /// Reads `containerdmeta.db`, and decodes the namespaces of `worker`.
     ///
     /// # Errors
-    /// Returns an error if the file is damaged or has something that no known release writes.
-    pub fn read(db: &Db) -> Result<Self, DecodeError> {
+    /// Returns an error if the file is damaged, or a namespace of the worker has something that no known
+    /// release writes.
+    pub fn read(db: &Db, worker: &Worker) -> Result<Self, DecodeError> {
         let at = At::root(b"metadata");
         let Some(root) = db.root().bucket(V1)? else {
             return Ok(Self::default());
         };
         let at = at.child(V1);
-        let mut metadata = Self { version: 0, namespaces: BTreeMap::new() };
+        let mut metadata = Self { version: 0, ..Self::default() };
         for entry in root.entries() {
             match entry? {
                 (key, Entry::Bucket(_)) if key == b"version" => {
@@ -188,8 +193,12 @@ impl Metadata {
                 }
                 (key, Entry::Bucket(bucket)) => {
                     let at = at.child(&key);
-                    let namespace = read_namespace(&bucket, &at)?;
-                    metadata.namespaces.insert(at.text(key.clone())?, namespace);
+                    let name = at.text(key.clone())?;
+                    if worker.has_namespace(&name) {
+                        metadata.namespaces.insert(name, read_namespace(&bucket, &at)?);
+                    } else {
+                        metadata.others.insert(name, Tree::read(&bucket)?);
+                    }
                 }
                 (key, Entry::Value(value)) if key == b"version" => {
                     metadata.version = at.child(&key).varint(&value)?;
@@ -207,23 +216,86 @@ impl Metadata {
     pub fn write(&self, file: &File) -> Result<(), EncodeError> {
         bolt::write(file, |root| {
             root.bucket(V1, |v1| {
-                // `version` is an entry among the namespaces, and entries are written in order.
-                let (before, after): (Vec<_>, Vec<_>) =
-                    self.namespaces.iter().partition(|(name, _)| name.as_str() < "version");
-                write_namespaces(v1, before)?;
-                v1.put(b"version", &varint::encode_signed(self.version))?;
-                write_namespaces(v1, after)
+                // Entries are written in order, and `version` is one of them.
+                let mut entries = BTreeMap::from([(VERSION_KEY, In::Version(self.version))]);
+                let ours = self.namespaces.iter();
+                entries.extend(ours.map(|(name, ours)| (name.as_bytes(), In::Ours(ours))));
+                let others = self.others.iter();
+                entries.extend(others.map(|(name, tree)| (name.as_bytes(), In::Other(tree))));
+                entries.into_iter().try_for_each(|(key, entry)| entry.write(v1, key))
             })
         })
     }
+
+    /// Returns the blobs that have a row in any namespace.
+    pub fn blobs(&self) -> BTreeSet<Digest> {
+        let ours = self.namespaces.values().flat_map(|namespace| namespace.content.keys()).copied();
+        let others = self.others.values().flat_map(|tree| keys(tree, &[b"content", b"blob"]));
+        ours.chain(others.filter_map(|digest| digest.parse().ok())).collect()
+    }
+
+    /// Returns the blobs of unfinished downloads in any namespace, see [`Namespace::expected_blobs`].
+    pub fn expected_blobs(&self) -> BTreeSet<Digest> {
+        let ours = self.namespaces.values().flat_map(Namespace::expected_blobs);
+        let others = self.others.values().filter_map(|tree| below(tree, &[b"content", b"ingests"]));
+        ours.chain(others.flat_map(expected)).collect()
+    }
+
+    /// Returns the names of the snapshots of `worker`'s snapshotter, in any namespace.
+    pub fn snapshot_names(&self, worker: &Worker) -> BTreeSet<&str> {
+        let tables = self.namespaces.values().filter_map(|namespace| worker.table_of(namespace));
+        let ours = tables.flat_map(|table| table.rows.values()).map(|row| row.name.as_str());
+        let path = [b"snapshots".as_slice(), worker.snapshotter().as_bytes()];
+        let tables = self.others.values().filter_map(|tree| below(tree, &path));
+        let rows = tables.flat_map(|table| table.entries.values());
+        let others = rows.filter_map(|row| {
+            let Node::Bucket(row) = row else { return None };
+            let Node::Value(name) = row.entries.get(b"name".as_slice())? else { return None };
+            std::str::from_utf8(name).ok()
+        });
+        ours.chain(others).collect()
+    }
 }
 
-fn write_namespaces(
-    v1: &mut BucketWriter<'_>,
-    namespaces: Vec<(&String, &Namespace)>,
-) -> Result<(), EncodeError> {
-    namespaces.into_iter().try_for_each(|(name, namespace)| {
-        v1.bucket(name.as_bytes(), |bucket| write_namespace(bucket, namespace))
+/// An entry of the file.
+enum In<'m> {
+    Version(i64),
+    Ours(&'m Namespace),
+    Other(&'m Tree),
+}
+
+impl In<'_> {
+    fn write(self, v1: &mut BucketWriter<'_>, key: &[u8]) -> Result<(), EncodeError> {
+        match self {
+            Self::Version(version) => Ok(v1.put(key, &varint::encode_signed(version))?),
+            Self::Ours(namespace) => v1.bucket(key, |bucket| write_namespace(bucket, namespace)),
+            Self::Other(tree) => v1.bucket(key, |bucket| Ok(tree.write(bucket)?)),
+        }
+    }
+}
+
+/// Returns the bucket at `path` below `tree`, if there is one.
+fn below<'t>(tree: &'t Tree, path: &[&[u8]]) -> Option<&'t Tree> {
+    path.iter().try_fold(tree, |tree, name| match tree.entries.get(*name) {
+        Some(Node::Bucket(bucket)) => Some(bucket),
+        _ => None,
+    })
+}
+
+/// Returns the keys in the bucket at `path` below `tree` that are text.
+fn keys<'t>(tree: &'t Tree, path: &[&[u8]]) -> impl Iterator<Item = &'t str> + use<'t> {
+    let keys = below(tree, path).into_iter().flat_map(|bucket| bucket.entries.keys());
+    keys.filter_map(|key| std::str::from_utf8(key).ok())
+}
+
+/// Returns the blobs of the unfinished downloads in `ingests`.
+fn expected(ingests: &Tree) -> impl Iterator<Item = Digest> {
+    ingests.entries.values().filter_map(|ingest| {
+        let Node::Bucket(ingest) = ingest else { return None };
+        let Node::Value(expected) = ingest.entries.get(b"expected".as_slice())? else {
+            return None;
+        };
+        std::str::from_utf8(expected).ok()?.parse().ok()
     })
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{LockError, RootError, RootLock, open, open_if_there, open_to_write};
-use crate::dir::Dir;
-use crate::worker::Worker;
+use super::{Location, LockError, RootError, RootLock, bases};
+use crate::dir::{Dir, DirError};
+use crate::worker::{Bases, Part, Worker};
 use crate::{Class, Classified as _};
 
 /// The root of a stopped daemon, under its lock.
@@ -26,7 +26,7 @@ use crate::{Class, Classified as _};
 /// // Opening it for writing creates it.
 /// let root = Root::open_to_write(&path)?;
 /// assert_eq!(root.path(), path);
-/// assert!(root.worker().open(root.dir(), Part::Worker)?.is_none());
+/// assert!(root.open_part(Part::Worker)?.is_none());
 /// assert!(matches!(root.verify(), Err(VerifyError::NoState { .. })));
 /// assert!(root.parts().is_err() && root.state().is_err() && root.usage().is_err());
 /// let existing = root.existing(&WorkerId::derive("worker"))?;
@@ -43,7 +43,7 @@ use crate::{Class, Classified as _};
 /// ```
 #[derive(Debug)]
 pub struct Root {
-    dir: Dir,
+    bases: Bases,
     worker: Worker,
     _lock: RootLock,
 }
@@ -86,82 +86,86 @@ impl OpenRootError {
 }
 
 impl Root {
-    /// Opens the root at `path`, or in the Docker volume at `path`, for reading. The root may be empty.
+    /// Opens the root at `location`, or in the Docker volume there, for reading. The root may be empty.
     ///
     /// It changes nothing in the root. If the root has no lock file, it creates none, because no daemon runs
     /// then.
     ///
     /// # Errors
     /// Returns an error if it does not exist, is not a root, or is in use.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenRootError> {
-        Self::to_read(open(path.as_ref())?)
+    pub fn open(location: impl Into<Location>) -> Result<Self, OpenRootError> {
+        let location = location.into();
+        Self::to_read(bases::to_read(&location)?, location.worker())
     }
 
-    /// Opens the root at `path` for reading; returns `None` if it does not exist.
+    /// Opens the root at `location` for reading; returns `None` if it does not exist.
     ///
     /// # Errors
     /// Same as [`open`](Self::open).
-    pub fn open_if_there(path: impl AsRef<Path>) -> Result<Option<Self>, OpenRootError> {
-        open_if_there(path.as_ref())?.map(Self::to_read).transpose()
+    pub fn open_if_there(location: impl Into<Location>) -> Result<Option<Self>, OpenRootError> {
+        let location = location.into();
+        let bases = bases::if_root_is_there(&location)?;
+        bases.map(|bases| Self::to_read(bases, location.worker())).transpose()
     }
 
-    /// Opens the root at `path` for writing, and creates it if it is missing.
+    /// Opens the root at `location` for writing, and creates missing directories.
     ///
     /// # Errors
     /// Same as [`open`](Self::open); also if other users can change the root.
-    pub fn open_to_write(path: impl AsRef<Path>) -> Result<Self, OpenRootError> {
-        let path = path.as_ref();
-        // An existing directory is not created: the kernel's answer would only be that it exists.
-        let dir = match open_to_write(path)? {
-            Some(dir) => dir,
-            None => make(path)?,
-        };
-        let worker = Worker::default();
-        let lock = RootLock::acquire(&dir, &worker)?;
-        Ok(Self { dir, worker, _lock: lock })
+    pub fn open_to_write(location: impl Into<Location>) -> Result<Self, OpenRootError> {
+        let location = location.into();
+        let bases = bases::to_write(&location)?;
+        let lock = RootLock::acquire(&bases, location.worker())?;
+        Ok(Self { bases, worker: location.worker().clone(), _lock: lock })
     }
 
-    /// Checks a path as [`open_to_write`](Self::open_to_write) does, without creating anything. Opens an
+    /// Checks a location as [`open_to_write`](Self::open_to_write) does, without creating anything. Opens an
     /// existing root for reading.
     ///
     /// # Errors
     /// Same as `open_to_write`.
-    pub fn check_to_write(path: impl AsRef<Path>) -> Result<Option<Self>, OpenRootError> {
-        open_to_write(path.as_ref())?;
-        Self::open_if_there(path)
+    pub fn check_to_write(location: impl Into<Location>) -> Result<Option<Self>, OpenRootError> {
+        let location = location.into();
+        bases::check_to_write(&location)?;
+        Self::open_if_there(location)
     }
 
     /// Opens the root at `path` with the state of `worker`.
     #[cfg(test)]
     pub(crate) fn open_of(worker: Worker, path: &Path) -> Result<Self, OpenRootError> {
-        Ok(Self { worker, ..Self::open_to_write(path)? })
+        Self::open_to_write(Location::from(path).with_worker(worker))
     }
 
-    fn to_read(dir: Dir) -> Result<Self, OpenRootError> {
-        let worker = Worker::default();
-        let lock = RootLock::acquire_existing(&dir, &worker)?;
-        Ok(Self { dir, worker, _lock: lock })
+    fn to_read(bases: Bases, worker: &Worker) -> Result<Self, OpenRootError> {
+        let lock = RootLock::acquire_existing(&bases, worker)?;
+        Ok(Self { bases, worker: worker.clone(), _lock: lock })
     }
 
     /// Returns its directory, to read other files.
     pub fn dir(&self) -> &Dir {
-        &self.dir
+        self.bases.root()
+    }
+
+    /// Returns the directories from which its parts are reached.
+    pub fn bases(&self) -> &Bases {
+        &self.bases
+    }
+
+    /// Opens a part of its state, if it exists.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be opened, or is not a directory.
+    pub fn open_part(&self, part: Part) -> Result<Option<Dir>, DirError> {
+        self.worker.open(&self.bases, part)
     }
 
     /// Returns its path, for messages.
     pub fn path(&self) -> &Path {
-        self.dir.path()
+        self.bases.root().path()
     }
 
     /// Returns the worker whose state it contains, or will contain.
     pub fn worker(&self) -> &Worker {
         &self.worker
     }
-}
-
-fn make(path: &Path) -> Result<Dir, OpenRootError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let refused = |source| OpenRootError::Create { path: path.to_owned(), source };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(refused)?;
-    open_to_write(path)?.ok_or_else(|| refused(std::io::ErrorKind::NotFound.into()))
 }

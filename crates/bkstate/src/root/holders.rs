@@ -13,8 +13,8 @@ use rustix::fs::{FlockOperation, flock, fstat, major, minor};
 use rustix::io::Errno;
 
 use super::LockError;
-use crate::dir::{Dir, DirError};
-use crate::worker::{Worker, databases};
+use crate::dir::DirError;
+use crate::worker::{Bases, Worker, databases};
 
 /// A process that works on a root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,9 +73,9 @@ fn locker(line: &str, inode: &str) -> Option<u32> {
 ///
 /// The lock is shared, so other readers are not affected; it lasts until the files are closed. A file that
 /// cannot be opened is an error, because it may be in use.
-pub(super) fn lock_databases(root: &Dir, worker: &Worker) -> Result<Vec<File>, LockError> {
+pub(super) fn lock_databases(bases: &Bases, worker: &Worker) -> Result<Vec<File>, LockError> {
     let mut locked = Vec::new();
-    for place in databases::all(root, worker)? {
+    for place in databases::all(bases, worker)? {
         // The reader of the state reports what is not a file.
         let Some(file) = place.open()? else { continue };
         let path = || place.path();
@@ -97,6 +97,7 @@ pub(super) fn lock_databases(root: &Dir, worker: &Worker) -> Result<Vec<File>, L
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dir::Dir;
 
     #[test]
     fn the_holder_of_a_lock_is_told_from_those_of_others() {
@@ -132,7 +133,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();
         }
-        let root = Dir::open(temp.path()).unwrap();
+        let root = Bases::from(Dir::open(temp.path()).unwrap());
         assert_eq!(lock_databases(&root, &Worker::default()).unwrap().len(), names.len());
         for name in names {
             let path = temp.path().join(name);

@@ -86,8 +86,9 @@ pub(super) fn of(dir: &Dir) -> Result<Kind, DirError> {
     } else if !builders.is_empty() {
         Kind::DataRoot { volumes: "", builders }
     } else if is_layout {
-        let root =
-            has_worker || StateFile::OF_ROOT.into_iter().chain([StateFile::Lock]).any(has_file);
+        let root = has_worker
+            || StateFile::OF_ROOT.into_iter().any(has_file)
+            || worker.lock().is_some_and(has);
         if root { Kind::LayoutAndRoot } else { Kind::Layout }
     } else if is_volume {
         let root = foreign.len() < entries.len();
@@ -133,7 +134,8 @@ fn is_of_root(entry: &DirEntry) -> bool {
     StateFile::OF_ROOT.into_iter().any(is_database)
         || entry.is_dir && Worker::of_directory(name).is_some()
         || OF_DAEMON.contains(&name)
-        || [worker.name(StateFile::Lock), STAGING, OF_FILE_SYSTEM].contains(&name)
+        || worker.lock() == Some(name)
+        || [STAGING, OF_FILE_SYSTEM].contains(&name)
 }
 
 fn is_data_root(has_dir: &impl Fn(&str) -> bool) -> bool {

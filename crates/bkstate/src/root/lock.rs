@@ -8,16 +8,17 @@ use rustix::fs::{FlockOperation, flock, fstat};
 
 use super::{Holder, holders, mounts};
 use crate::dir::{Dir, DirError};
-use crate::worker::{StateFile, Worker};
+use crate::worker::{Base, Bases, Worker};
 use crate::{Class, Classified as _};
 
-/// Holds `buildkitd.lock` and the existing databases; no daemon can start on the root while it lives.
+/// Holds the lock of the daemon and the existing databases; no daemon can start on the root while it lives.
 ///
-/// buildkitd takes the same lock with `flock(2)` (BuildKit v0.32.2 `cmd/buildkitd/main.go`). The file
-/// remains; a daemon does not mind it.
+/// buildkitd takes the lock `buildkitd.lock` with `flock(2)` (BuildKit v0.32.2 `cmd/buildkitd/main.go`). The
+/// file remains; a daemon does not mind it. Docker Engine and containerd have only the locks of their
+/// databases, so two conversions exclude each other by a lock on the directory.
 #[derive(Debug)]
 pub(super) struct RootLock {
-    file: Option<OwnedFd>,
+    files: Vec<OwnedFd>,
     databases: Vec<File>,
 }
 
@@ -26,7 +27,7 @@ impl Drop for RootLock {
         // Closing them is not enough: if another thread starts a process right now, that process holds them
         // too until it executes its program.
         let databases = self.databases.iter().map(AsFd::as_fd);
-        for file in databases.chain(self.file.as_ref().map(AsFd::as_fd)) {
+        for file in databases.chain(self.files.iter().map(AsFd::as_fd)) {
             let _ = flock(file, FlockOperation::Unlock);
         }
     }
@@ -101,10 +102,13 @@ impl RootLock {
     ///
     /// # Errors
     /// Same as [`acquire`](Self::acquire).
-    pub(super) fn acquire_existing(root: &Dir, worker: &Worker) -> Result<Self, LockError> {
-        let name = worker.name(StateFile::Lock);
-        let file = root.size(name)?.map(|_| lock(root, name)).transpose()?;
-        Self::with(file, root, worker)
+    pub(super) fn acquire_existing(bases: &Bases, worker: &Worker) -> Result<Self, LockError> {
+        let root = bases.root();
+        let file = match worker.lock() {
+            Some(name) => root.size(name)?.map(|_| lock(root, name)).transpose()?,
+            None => None,
+        };
+        Self::with(file, bases, worker)
     }
 
     /// Takes the lock without waiting, and checks as well as the kernel allows that no process uses the root
@@ -112,40 +116,61 @@ impl RootLock {
     ///
     /// # Errors
     /// Returns an error if another program uses the root, or the lock cannot be taken at all.
-    pub(super) fn acquire(root: &Dir, worker: &Worker) -> Result<Self, LockError> {
+    pub(super) fn acquire(bases: &Bases, worker: &Worker) -> Result<Self, LockError> {
         // From here on no daemon can start, so nothing unused comes into use.
-        Self::with(Some(lock(root, worker.name(StateFile::Lock))?), root, worker)
+        let file = worker.lock().map(|name| lock(bases.root(), name)).transpose()?;
+        Self::with(file, bases, worker)
     }
 
-    fn with(file: Option<OwnedFd>, root: &Dir, worker: &Worker) -> Result<Self, LockError> {
-        let databases = holders::lock_databases(root, worker)?;
-        mounts::ensure_unused(root)?;
-        Ok(Self { file, databases })
+    fn with(file: Option<OwnedFd>, bases: &Bases, worker: &Worker) -> Result<Self, LockError> {
+        let mut files: Vec<_> = file.into_iter().collect();
+        if worker.lock().is_none() {
+            files.push(lock_directory(bases.root())?);
+        }
+        if let Some(metadata) = bases.get(Base::Metadata) {
+            files.push(lock_directory(metadata)?);
+        }
+        let databases = holders::lock_databases(bases, worker)?;
+        mounts::ensure_unused(bases.root())?;
+        Ok(Self { files, databases })
     }
 }
 
 /// Takes the daemon's lock.
 fn lock(root: &Dir, name: &str) -> Result<OwnedFd, LockError> {
-    let unsupported = |error: rustix::io::Errno| LockError::Unsupported {
-        root: root.path().to_owned(),
-        source: error.into(),
-    };
     loop {
         let file = root.lock_file(name)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let holder = Holder::of_lock(&file);
-                return Err(LockError::InUse { root: root.path().to_owned(), holder });
-            }
-            Err(error) => return Err(unsupported(error)),
-        }
+        lock_alone(&file, root)?;
         // A stopping daemon removes the file, perhaps after we opened it. A lock on an unlinked file keeps no
         // daemon out.
-        if fstat(&file).map_err(unsupported)?.st_nlink > 0 {
+        let stat = fstat(&file).map_err(|error| unsupported(root, error))?;
+        if stat.st_nlink > 0 {
             return Ok(file);
         }
     }
+}
+
+/// Locks `dir` against other conversions; no daemon takes this lock.
+fn lock_directory(dir: &Dir) -> Result<OwnedFd, LockError> {
+    // A handle of its own: a lock is that of the open file.
+    let file: OwnedFd = dir.reopen()?;
+    lock_alone(&file, dir)?;
+    Ok(file)
+}
+
+fn lock_alone(file: impl AsFd, root: &Dir) -> Result<(), LockError> {
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let holder = Holder::of_lock(&file);
+            Err(LockError::InUse { root: root.path().to_owned(), holder })
+        }
+        Err(error) => Err(unsupported(root, error)),
+    }
+}
+
+fn unsupported(root: &Dir, error: rustix::io::Errno) -> LockError {
+    LockError::Unsupported { root: root.path().to_owned(), source: error.into() }
 }
 
 #[cfg(test)]
@@ -155,7 +180,7 @@ mod tests {
     #[test]
     fn the_second_of_two_is_refused_until_the_first_lets_go() {
         let temp = tempfile::tempdir().unwrap();
-        let root = Dir::open(temp.path()).unwrap();
+        let root = Bases::from(Dir::open(temp.path()).unwrap());
         let first = RootLock::acquire(&root, &Worker::default()).unwrap();
         let refused = RootLock::acquire(&root, &Worker::default()).unwrap_err();
         assert!(matches!(refused, LockError::InUse { .. }), "{refused}");
@@ -168,9 +193,9 @@ mod tests {
     #[test]
     fn looking_for_the_lock_makes_no_file() {
         let temp = tempfile::tempdir().unwrap();
-        let root = Dir::open(temp.path()).unwrap();
+        let root = Bases::from(Dir::open(temp.path()).unwrap());
         RootLock::acquire_existing(&root, &Worker::default()).unwrap();
-        assert!(root.entries().unwrap().is_empty());
+        assert!(root.root().entries().unwrap().is_empty());
         let first = RootLock::acquire(&root, &Worker::default()).unwrap();
         let refused = RootLock::acquire_existing(&root, &Worker::default()).unwrap_err();
         assert!(matches!(refused, LockError::InUse { .. }), "{refused}");

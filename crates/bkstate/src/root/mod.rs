@@ -74,9 +74,11 @@
 //! ```
 
 mod access;
+mod bases;
 mod held;
 mod holders;
 mod kind;
+mod location;
 mod lock;
 mod mounts;
 mod strangers;
@@ -88,13 +90,16 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use access::{SHARED, Trusted};
 pub use access::{Stranger, check_access, strangers};
+pub(crate) use bases::sync;
 pub use held::{OpenRootError, Root};
 pub use holders::Holder;
 pub use kind::Kind;
+pub use location::Location;
 pub use lock::LockError;
 use lock::RootLock;
 
 use crate::dir::{Dir, DirError};
+use crate::worker::CONTAINERD_METADATA;
 
 /// The directory of a Docker volume with its files (Docker v28.5.2 `volume/local/local.go`).
 pub(crate) const VOLUME_DATA: &str = "_data";
@@ -155,6 +160,25 @@ pub enum RootError {
         target: PathBuf,
         /// The user id of its owner.
         owner: u32,
+    },
+    /// The directory is neither the root of a containerd nor empty.
+    #[error(
+        "{} is not the root of a containerd: it has other files and no {}; give the `root` of its \
+         configuration, by default /var/lib/containerd",
+        path.display(), CONTAINERD_METADATA.0
+    )]
+    NotContainerd {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory has the sockets of a containerd, not its data.
+    #[error(
+        "{} is the state directory of a containerd; give its `root`, by default /var/lib/containerd",
+        path.display()
+    )]
+    ContainerdState {
+        /// The directory.
+        path: PathBuf,
     },
     /// The directory is something else.
     #[error("{}", kind.not_a_root(path))]

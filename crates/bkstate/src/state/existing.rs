@@ -14,7 +14,7 @@ use crate::content::BlobStore;
 use crate::digest::Digest;
 use crate::dir::{Dir, DirError, if_there};
 use crate::ids::WorkerId;
-use crate::metadata::{Namespace, SUFFIX_VARIANTS};
+use crate::metadata::{LABEL_PENDING, SUFFIX_VARIANTS};
 use crate::root::Root;
 use crate::snapshots::Trees;
 use crate::worker::{Part, StateFile, Worker, databases, is_made};
@@ -324,15 +324,18 @@ impl Existing {
                 self.stale.insert(StateFile::Metadata);
             }
         }
+        // The remaining ones have a record, so the conversion was complete except for this.
+        for lease in namespace.leases.values_mut() {
+            if lease.labels.remove(LABEL_PENDING).is_some() {
+                self.stale.insert(StateFile::Metadata);
+            }
+        }
     }
 
     fn sort_out_snapshots(&mut self, directories: Option<Trees>) -> Result<(), ExistingError> {
-        let named: BTreeSet<String> =
-            self.state.named_snapshots().into_iter().map(str::to_owned).collect();
-        let all = self.state.snapshots.by_name.len();
-        self.state.snapshots.by_name.retain(|name, _| named.contains(name));
-        if self.state.snapshots.by_name.len() < all {
-            self.stale.insert(StateFile::Snapshots);
+        let shared = self.state.worker.shares_storage();
+        if !shared {
+            self.drop_unnamed_snapshots();
         }
         let by_name = &self.state.snapshots.by_name;
         let below = by_name
@@ -346,23 +349,37 @@ impl Existing {
         for name in trees.names()? {
             match ids.remove(&name) {
                 Some(id) => drop(self.trees.insert(id)),
+                // The snapshotter removes it. Until then its id is not free.
+                None if shared => {
+                    let sequence = &mut self.state.snapshots.sequence;
+                    *sequence = name.parse().map_or(*sequence, |id: u64| id.max(*sequence));
+                }
                 None => drop(self.stray_directories.insert(name)),
             }
         }
         Ok(())
     }
 
+    fn drop_unnamed_snapshots(&mut self) {
+        let named: BTreeSet<String> =
+            self.state.named_snapshots().into_iter().map(str::to_owned).collect();
+        let all = self.state.snapshots.by_name.len();
+        self.state.snapshots.by_name.retain(|name, _| named.contains(name));
+        if self.state.snapshots.by_name.len() < all {
+            self.stale.insert(StateFile::Snapshots);
+        }
+    }
+
     fn sort_out_blobs(&mut self, store: Option<BlobStore>) -> Result<(), ExistingError> {
         self.store = store;
         let Some(store) = &self.store else { return Ok(()) };
-        let namespaces = self.state.metadata.namespaces.values();
-        let mut known: BTreeSet<Digest> =
-            namespaces.clone().flat_map(|namespace| namespace.content.keys()).copied().collect();
-        known.extend(namespaces.flat_map(Namespace::expected_blobs));
+        let mut known = self.state.metadata.blobs();
+        known.extend(self.state.metadata.expected_blobs());
+        let shared = self.state.worker.shares_storage();
         for (blob, size) in store.files()? {
             if known.contains(&blob) {
                 self.blobs.insert(blob, size);
-            } else {
+            } else if !shared {
                 self.stray_blobs.insert(blob);
             }
         }
@@ -393,7 +410,7 @@ impl<'r> Places<'r> {
     fn of(root: &'r Root) -> Result<Self, DirError> {
         let parts = [Part::Root, Part::Worker, Part::Metadata, Part::Content, Part::Snapshotter]
             .into_iter();
-        let opened = parts.map(|part| Ok((part, root.worker().open(root.dir(), part)?)));
+        let opened = parts.map(|part| Ok((part, root.worker().open(root.bases(), part)?)));
         let opened: Vec<_> = opened.collect::<Result<_, DirError>>()?;
         let dirs = opened.into_iter().filter_map(|(part, dir)| Some((part, dir?)));
         Ok(Self { root, dirs: dirs.collect() })
@@ -470,7 +487,7 @@ impl<'r> Places<'r> {
             blobs: self.blobs()?.into_iter().collect(),
             trees: self.trees()?.into_iter().collect(),
             other_workers: other_workers(self.root)?.into_values().flatten().collect(),
-            kept: databases::kept(self.root.dir(), self.root.worker())?,
+            kept: databases::kept(self.root.bases(), self.root.worker())?,
             history: History::of(self.root)?,
         })
     }

@@ -136,6 +136,7 @@
 //! ```
 
 mod existing;
+mod in_place;
 mod mend;
 mod publish;
 mod read;
@@ -194,7 +195,7 @@ impl State {
         }
     }
 
-    /// Returns the names of the snapshots that `containerdmeta.db` knows. The daemon removes all others from
+    /// Returns the names of the snapshots that `containerdmeta.db` knows, in every namespace. The daemon removes all others from
     /// `snapshots/metadata.db` (containerd v2.3.3 `core/metadata/snapshot.go` `garbageCollect`).
     ///
     /// ```
@@ -217,9 +218,18 @@ impl State {
     /// assert_eq!(state.named_snapshots(), ["buildkit/1/base"].into());
     /// ```
     pub fn named_snapshots(&self) -> BTreeSet<&str> {
-        let namespaces = self.metadata.namespaces.values();
-        let tables = namespaces.filter_map(|namespace| self.worker.table_of(namespace));
-        tables.flat_map(|table| table.rows.values()).map(|row| row.name.as_str()).collect()
+        self.metadata.snapshot_names(&self.worker)
+    }
+
+    /// Returns the names of the snapshots that the worker is responsible for: not those of other programs.
+    pub(crate) fn own_snapshots(&self) -> BTreeSet<&str> {
+        if !self.worker.shares_storage() {
+            return self.named_snapshots();
+        }
+        let namespace = self.worker.namespace_of(&self.metadata);
+        let table = namespace.and_then(|namespace| self.worker.table_of(namespace));
+        let rows = table.into_iter().flat_map(|table| table.rows.values());
+        rows.map(|row| row.name.as_str()).collect()
     }
 }
 

@@ -11,7 +11,7 @@
 //! | the worker's directory | records without results; a daemon starts cold on them |
 //! | `cache.db` | everything |
 //!
-//! For an existing worker:
+//! For an existing worker, and for a worker on a containerd:
 //!
 //! | step | content of the root after it |
 //! |---|---|
@@ -23,6 +23,13 @@
 //! | `containerdmeta.db` with only the new keys, if snapshots were renamed | the same |
 //! | `cache.db` | everything |
 //!
+//! In a containerd other programs have leases too, so those of a conversion that was stopped have a label until
+//! the end:
+//!
+//! | last step there | |
+//! |---|---|
+//! | `meta.db` without the labels | the same |
+//!
 //! The sequences come first, because a daemon fails to create a snapshot if it draws a number whose directory
 //! exists, and fails to commit one if it draws the number of an existing name.
 
@@ -32,15 +39,18 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use super::in_place::{self, InPlaceError};
 use super::mend::with_former_rows;
 use super::verify::other_workers;
-use super::{History, Parts, Staging, StagingError, State, WorkerName};
+use super::{Existing, History, Parts, Staging, StagingError, State, WorkerName};
+use crate::bolt::{self, Db};
 use crate::content::BlobStore;
 use crate::dir::DirError;
 use crate::encode::EncodeError;
-use crate::metadata::Metadata;
+use crate::metadata::{LABEL_PENDING, Metadata};
+use crate::root;
 use crate::snapshots::Trees;
-use crate::worker::{Commit, Part, Place, STAGING, StateFile, Worker};
+use crate::worker::{Commit, Part, Place, StateFile, Worker, is_made};
 
 /// Suffix of the file with the state of a database's compaction.
 const COMPACTION_STATE: &str = ".compact-state";
@@ -52,9 +62,10 @@ enum Staged {
     File(StateFile),
     /// [`StateFile::Metadata`] with its old content and the new sequence.
     Reservation,
-    /// [`StateFile::Metadata`] in its new form, with the former keys of renamed snapshots beside the new
-    /// ones.
-    EitherKey,
+    /// [`StateFile::Metadata`] in its new form for the time in which the other files are replaced: with the
+    /// former keys of renamed snapshots beside the new ones, and with labels on leases whose records do not
+    /// exist yet.
+    Between,
 }
 
 impl Staged {
@@ -62,7 +73,7 @@ impl Staged {
     fn file(self) -> StateFile {
         match self {
             Self::File(file) => file,
-            Self::Reservation | Self::EitherKey => StateFile::Metadata,
+            Self::Reservation | Self::Between => StateFile::Metadata,
         }
     }
 
@@ -72,7 +83,7 @@ impl Staged {
         match self {
             Self::File(_) => place,
             Self::Reservation => Place { name: "reservation.db", ..place },
-            Self::EitherKey => Place { name: "either-key.db", ..place },
+            Self::Between => Place { name: "between.db", ..place },
         }
     }
 }
@@ -103,16 +114,18 @@ impl Staging<'_> {
     fn steps(&self, written: &Written) -> Vec<Step> {
         use StateFile::{Metadata, Records, Snapshots, Solver, WorkerId};
         let put = |file| Step::Put(Staged::File(file));
-        if !self.existing.has_worker {
+        let shared = self.root.worker().shares_storage();
+        if !self.existing.has_worker && !shared {
             return vec![Step::Worker, put(Solver)];
         }
         let mut steps = vec![Step::Put(Staged::Reservation), put(Snapshots), Step::Files];
-        if written.0.contains(&Staged::EitherKey) {
-            steps.extend([Step::Put(Staged::EitherKey), put(Records), put(Metadata)]);
-        } else {
-            steps.extend([put(Metadata), put(Records)]);
-        }
+        let between = written.0.contains(&Staged::Between);
+        steps.push(if between { Step::Put(Staged::Between) } else { put(Metadata) });
+        steps.push(put(Records));
+        // Labels stay until the results name the records.
+        steps.extend((between && !shared).then_some(put(Metadata)));
         steps.extend([put(WorkerId), put(Solver)]);
+        steps.extend((between && shared).then_some(put(Metadata)));
         steps
     }
 
@@ -124,9 +137,9 @@ impl Staging<'_> {
         let (existing, before) = (self.existing, &self.existing.state);
         let is_stale = |file| existing.stale.contains(&file);
         let mut written = Written(BTreeSet::new());
-        if existing.has_worker
-            && let Some(reserved) = reservation(before, state)
-        {
+        // Nobody draws numbers from a file that does not exist.
+        let drawn = existing.has_worker || !is_stale(StateFile::Metadata);
+        if let Some(reserved) = reservation(before, state).filter(|_| drawn) {
             self.write_database(Staged::Reservation, &mut written, |file| reserved.write(file))?;
         }
         if is_stale(StateFile::Snapshots) || state.snapshots != before.snapshots {
@@ -137,9 +150,8 @@ impl Staging<'_> {
             let staged = Staged::File(StateFile::Metadata);
             self.write_database(staged, &mut written, |file| state.metadata.write(file))?;
         }
-        if !existing.renamed.is_empty() {
-            let either = with_former_rows(state, &existing.renamed);
-            self.write_database(Staged::EitherKey, &mut written, |file| either.write(file))?;
+        if let Some(between) = between(existing, state) {
+            self.write_database(Staged::Between, &mut written, |file| between.write(file))?;
         }
         if is_stale(StateFile::Records) || state.records != before.records {
             let staged = Staged::File(StateFile::Records);
@@ -165,9 +177,41 @@ impl Staging<'_> {
         write: impl FnOnce(&File) -> Result<(), EncodeError>,
     ) -> Result<(), StagingError> {
         let (file, path) = self.create_file(staged)?;
-        write(&file).map_err(|source| StagingError::Database { path, source })?;
+        let failed = |source| StagingError::Database { path: path.clone(), source };
+        match self.stored(staged.file())? {
+            None => write(&file).map_err(failed)?,
+            Some((db, stored)) => {
+                let worker = self.root.worker();
+                let changed = in_place::changed(&db, staged.file(), worker, write);
+                let changed = changed.map_err(|error| match error {
+                    InPlaceError::Decode(source) => StagingError::Stored { path: stored, source },
+                    InPlaceError::Encode(source) => failed(source),
+                })?;
+                bolt::write(&file, |root| changed.write(root))
+                    .map_err(|error| failed(error.into()))?;
+            }
+        }
         written.0.insert(staged);
         Ok(())
+    }
+
+    /// Opens the database `file` of the root, if it exists and is changed in place. Returns its path, too.
+    fn stored(&self, file: StateFile) -> Result<Option<(Db, PathBuf)>, StagingError> {
+        let worker = self.root.worker();
+        let Place { part, name, .. } = worker.place(file);
+        let Some(dir) =
+            self.root.open_part(part)?.filter(|_| worker.commit(file) == Commit::InPlace)
+        else {
+            return Ok(None);
+        };
+        if !is_made(&dir, name)? {
+            return Ok(None);
+        }
+        let path = dir.path().join(name);
+        match Db::open(dir.file(name)?) {
+            Ok(db) => Ok(Some((db, path))),
+            Err(error) => Err(StagingError::Stored { path, source: error.into() }),
+        }
     }
 
     /// Creates an empty file in the staging directory, with the owner and permissions of the file that it
@@ -175,9 +219,9 @@ impl Staging<'_> {
     fn create_file(&self, staged: Staged) -> Result<(File, PathBuf), DirError> {
         let worker = self.root.worker();
         let place = staged.place(worker);
-        let dir = worker.open_existing(&self.top, place.part)?;
+        let dir = worker.open_existing(&self.tops, place.part)?;
         let file = dir.create_file(place.name, place.mode)?;
-        if let Some(there) = worker.open(self.root.dir(), place.part)? {
+        if let Some(there) = self.root.open_part(place.part)? {
             there.copy_access(worker.name(staged.file()), &file)?;
         }
         Ok((file, dir.path().join(place.name)))
@@ -191,12 +235,12 @@ impl Staging<'_> {
         let worker = self.root.worker();
         let place = |file| {
             let part = worker.place(file).part;
-            match worker.open(self.root.dir(), part)?.filter(|_| !written.has(file)) {
+            match self.root.open_part(part)?.filter(|_| !written.has(file)) {
                 Some(there) => Ok(there),
-                None => worker.open_existing(&self.top, part),
+                None => worker.open_existing(&self.tops, part),
             }
         };
-        let staged = |part| worker.open_existing(&self.top, part);
+        let staged = |part| worker.open_existing(&self.tops, part);
         let mut blobs = vec![BlobStore::open(&staged(Part::Content)?)?];
         blobs.extend(self.blobs_there()?);
         let mut trees = vec![Trees::open(&staged(Part::Snapshotter)?)?];
@@ -224,30 +268,31 @@ impl Staging<'_> {
     /// # Errors
     /// Returns an error if something cannot be moved. Parts that were moved before stay moved, see above.
     pub fn publish(self, written: Written) -> Result<(), StagingError> {
-        let root = self.root.dir();
-        root.sync_file_system()?;
+        let bases = self.root.bases();
+        root::sync(bases)?;
         for step in self.steps(&written) {
             self.take(step, &written)?;
         }
         self.half_published.store(false, Ordering::Relaxed);
-        root.remove_tree(STAGING)?;
-        root.sync_file_system()?;
+        Self::remove_dead_run(self.root)?;
+        root::sync(bases)?;
         Ok(())
     }
 
     /// Executes one step, and waits until it is on disk.
-    fn take(&self, step: Step, written: &Written) -> Result<(), DirError> {
-        let (root, worker) = (self.root.dir(), self.root.worker());
+    fn take(&self, step: Step, written: &Written) -> Result<(), StagingError> {
+        let (bases, worker) = (self.root.bases(), self.root.worker());
         match step {
             Step::Worker => {
-                self.top.rename(worker.directory(), root, worker.directory())?;
+                let directory = worker.directory();
+                self.tops.root().rename(directory, bases.root(), directory)?;
                 self.half_published.store(true, Ordering::Relaxed);
             }
             Step::Files => {
                 self.half_published.store(true, Ordering::Relaxed);
-                let content = worker.create(root, Part::Content)?;
+                let content = worker.create(bases, Part::Content)?;
                 self.blobs.move_all(&BlobStore::open_or_create(&content)?)?;
-                let snapshotter = worker.create(root, Part::Snapshotter)?;
+                let snapshotter = worker.create(bases, Part::Snapshotter)?;
                 self.trees.move_all(&Trees::open_or_create(&snapshotter)?)?;
             }
             Step::Put(staged) if written.0.contains(&staged) => {
@@ -256,33 +301,65 @@ impl Staging<'_> {
             }
             Step::Put(_) => return Ok(()),
         }
-        root.sync_file_system()
+        Ok(root::sync(bases)?)
     }
 
     /// Replaces a file.
-    fn put(&self, staged: Staged) -> Result<(), DirError> {
+    fn put(&self, staged: Staged) -> Result<(), StagingError> {
         let worker = self.root.worker();
         let (from, to) = (staged.place(worker), worker.place(staged.file()));
-        let from_dir = worker.open_existing(&self.top, from.part)?;
-        let to_dir = worker.create(self.root.dir(), to.part)?;
-        // The compaction state of a daemon is valid only for the replaced file (BuildKit v0.34.2
+        let from_dir = worker.open_existing(&self.tops, from.part)?;
+        let to_dir = worker.create(self.root.bases(), to.part)?;
+        // The compaction state of a daemon is valid only for the replaced content (BuildKit v0.34.2
         // `util/db/compaction/file.go` `NewFile`).
         to_dir.remove_tree(&*format!("{}{COMPACTION_STATE}", to.name))?;
-        match worker.commit() {
-            Commit::Rename => from_dir.replace(from.name, &to_dir, to.name),
+        match worker.commit(staged.file()) {
+            Commit::Rename => Ok(from_dir.replace(from.name, &to_dir, to.name)?),
+            Commit::InPlace if is_made(&to_dir, to.name)? => {
+                let path = to_dir.path().join(to.name);
+                let failed = |source| StagingError::Commit { path, source };
+                let staged = Db::open(from_dir.file(from.name)?);
+                let target = to_dir.file_to_change(to.name)?;
+                match staged {
+                    Ok(staged) => bolt::commit(&target, &staged).map_err(failed),
+                    Err(error) => Err(failed(error.into())),
+                }
+            }
+            Commit::InPlace => Ok(from_dir.rename(from.name, &to_dir, to.name)?),
         }
     }
 
     /// Moves the directory of a new worker back, so that a failed step leaves the root as it was.
     fn take_back(&self) {
-        if self.existing.has_worker || !self.half_published.load(Ordering::Relaxed) {
+        let moved = !self.existing.has_worker && !self.root.worker().shares_storage();
+        if !moved || !self.half_published.load(Ordering::Relaxed) {
             return;
         }
         // If this fails too, the next run completes the state.
         let directory = self.root.worker().directory();
-        let undone = self.root.dir().rename(directory, &self.top, directory);
+        let undone = self.root.dir().rename(directory, self.tops.root(), directory);
         self.half_published.store(undone.is_err(), Ordering::Relaxed);
     }
+}
+
+/// Returns the metadata for the time in which the other files are replaced, if it differs from that of `state`.
+fn between(existing: &Existing, state: &State) -> Option<Metadata> {
+    let shared = state.worker.shares_storage();
+    let known = &existing.state.records.by_id;
+    let added = state.records.by_id.keys().filter(|id| shared && !known.contains_key(*id));
+    let mut added = added.peekable();
+    if existing.renamed.is_empty() && added.peek().is_none() {
+        return None;
+    }
+    let mut metadata = with_former_rows(state, &existing.renamed);
+    if let Some(namespace) = state.worker.namespace_of_mut(&mut metadata) {
+        for id in added {
+            if let Some(lease) = namespace.leases.get_mut(id.as_str()) {
+                lease.labels.insert(LABEL_PENDING.to_owned(), String::new());
+            }
+        }
+    }
+    Some(metadata)
 }
 
 /// Returns the metadata of `before` with the sequence of the worker's snapshots in `after`, if that is

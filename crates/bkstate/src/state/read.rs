@@ -23,7 +23,7 @@ const MAX_WORKER_ID: u64 = 4096;
 #[non_exhaustive]
 pub enum ReadStateError {
     /// A file or directory of the state is missing or cannot be read.
-    #[error("the root does not hold the state of a buildkitd with the OCI worker on overlayfs")]
+    #[error("the root does not have the state of a builder that can be read")]
     Dir(#[from] DirError),
     /// A database cannot be decoded.
     #[error("cannot read {}", path.display())]
@@ -72,13 +72,13 @@ impl State {
     /// Returns an error if one of them is missing, damaged or of an unknown format.
     pub fn read(root: &Root) -> Result<Self, ReadStateError> {
         let worker = root.worker();
-        let id = worker.open_existing(root.dir(), Part::Worker)?;
+        let id = worker.open_existing(root.bases(), Part::Worker)?;
         Ok(Self {
             worker: worker.clone(),
             worker_id: read_worker_id(&id, worker).map_err(|error| error.of(&id, worker))?,
             solver: read_database(root, StateFile::Solver, SolverCache::read)?,
             records: read_database(root, StateFile::Records, Records::read)?,
-            metadata: read_database(root, StateFile::Metadata, Metadata::read)?,
+            metadata: read_database(root, StateFile::Metadata, |db| Metadata::read(db, worker))?,
             snapshots: read_database(root, StateFile::Snapshots, Snapshots::read)?,
         })
     }
@@ -91,7 +91,7 @@ fn read_database<T>(
     read: impl FnOnce(&Db) -> Result<T, DecodeError>,
 ) -> Result<T, ReadStateError> {
     let place = root.worker().place(file);
-    let dir = root.worker().open_existing(root.dir(), place.part)?;
+    let dir = root.worker().open_existing(root.bases(), place.part)?;
     Db::open(dir.file(place.name)?)
         .map_err(DecodeError::from)
         .and_then(|db| read(&db))

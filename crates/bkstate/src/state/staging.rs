@@ -1,18 +1,21 @@
 //! Builds a state, or additions to one, in a staging directory.
 //!
-//! Everything is written below `ROOT/.oci2bk-staging`, on the root's own file system, and moved into place
-//! when it is complete (`publish`).
+//! Everything is written below `.oci2bk-staging` in the root, and moved into place when it is complete
+//! (`publish`). A state on a containerd has such a directory in each of its bases, because those can be on
+//! different file systems.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Existing;
+use crate::bolt::CommitError;
 use crate::content::BlobStore;
+use crate::decode::DecodeError;
 use crate::dir::{Dir, DirError, FileKind, if_there};
 use crate::encode::EncodeError;
 use crate::root::Root;
 use crate::snapshots::Trees;
-use crate::worker::{Part, STAGING};
+use crate::worker::{Bases, Part, STAGING};
 
 /// The subdirectory for files that are needed before a state is built.
 const SCRATCH: &str = "scratch";
@@ -52,8 +55,8 @@ const SCRATCH: &str = "scratch";
 pub struct Staging<'r> {
     pub(super) root: &'r Root,
     pub(super) existing: &'r Existing,
-    /// The staging directory, in which the parts have the same layout as in the root.
-    pub(super) top: Dir,
+    /// The staging directories, in which the parts have the same layout as in the bases.
+    pub(super) tops: Bases,
     pub(super) blobs: BlobStore,
     pub(super) trees: Trees,
     /// Whether the state is published in part.
@@ -85,6 +88,24 @@ pub enum StagingError {
         #[source]
         source: EncodeError,
     },
+    /// A database that is changed in place cannot be read.
+    #[error("cannot read {}", path.display())]
+    Stored {
+        /// The database.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: DecodeError,
+    },
+    /// A database cannot be changed in place. It has its old content.
+    #[error("cannot change {}", path.display())]
+    Commit {
+        /// The database.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: CommitError,
+    },
     /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     File {
@@ -106,7 +127,7 @@ impl<'r> Staging<'r> {
         Self::remove_dead_run(root)?;
         let staging = Self::create(root, existing).inspect_err(|_| {
             // The original error is the one to report.
-            let _ = root.dir().remove_tree(STAGING);
+            let _ = Self::remove_dead_run(root);
         })?;
         staging.check_file_systems()?;
         Ok(staging)
@@ -114,12 +135,13 @@ impl<'r> Staging<'r> {
 
     fn create(root: &'r Root, existing: &'r Existing) -> Result<Self, DirError> {
         let worker = root.worker();
-        let top = root.dir().create_dir(STAGING, 0o700)?;
-        worker.create(&top, Part::Metadata)?;
-        let blobs = BlobStore::create(&worker.create(&top, Part::Content)?)?;
-        let trees = Trees::create(&worker.create(&top, Part::Snapshotter)?)?;
+        let tops = root.bases().map(|base| base.create_dir(STAGING, 0o700))?;
+        worker.create(&tops, Part::Worker)?;
+        worker.create(&tops, Part::Metadata)?;
+        let blobs = BlobStore::create(&worker.create(&tops, Part::Content)?)?;
+        let trees = Trees::create(&worker.create(&tops, Part::Snapshotter)?)?;
         let half_published = AtomicBool::new(false);
-        Ok(Self { root, existing, top, blobs, trees, half_published })
+        Ok(Self { root, existing, tops, blobs, trees, half_published })
     }
 
     /// Removes the staging directory of an interrupted conversion.
@@ -127,7 +149,7 @@ impl<'r> Staging<'r> {
     /// # Errors
     /// Returns an error if it cannot be removed.
     pub fn remove_dead_run(root: &Root) -> Result<(), DirError> {
-        root.dir().remove_tree(STAGING)
+        root.bases().all().try_for_each(|base| base.remove_tree(STAGING))
     }
 
     /// Returns the path of the root; for messages only.
@@ -147,20 +169,21 @@ impl<'r> Staging<'r> {
 
     fn check_file_systems(&self) -> Result<(), StagingError> {
         let other = |path: &Path| Err(StagingError::OtherFileSystem { path: path.to_owned() });
+        let worker = self.root.worker();
         for part in [Part::Worker, Part::Metadata, Part::Content, Part::Snapshotter] {
-            if let Some(dir) = self.root.worker().open(self.root.dir(), part)?
-                && !dir.shares_file_system(&self.top)?
+            if let Some(dir) = self.root.open_part(part)?
+                && !dir.shares_file_system(&worker.open_existing(&self.tops, part)?)?
             {
                 return other(dir.path());
             }
         }
         if let Some(blobs) = self.blobs_there()?
-            && !blobs.shares_file_system(&self.top)?
+            && !blobs.shares_file_system(&worker.open_existing(&self.tops, Part::Content)?)?
         {
             return other(blobs.path());
         }
         if let Some(trees) = self.trees_there()?
-            && !trees.shares_file_system(&self.top)?
+            && !trees.shares_file_system(&worker.open_existing(&self.tops, Part::Snapshotter)?)?
         {
             return other(trees.path());
         }
@@ -169,13 +192,13 @@ impl<'r> Staging<'r> {
 
     /// Returns the content store of the root, if it has one.
     pub(super) fn blobs_there(&self) -> Result<Option<BlobStore>, DirError> {
-        let content = self.root.worker().open(self.root.dir(), Part::Content)?;
+        let content = self.root.open_part(Part::Content)?;
         Ok(content.as_ref().map(BlobStore::open).map(if_there).transpose()?.flatten())
     }
 
     /// Returns the directories of the root's snapshots, if it has any.
     pub(super) fn trees_there(&self) -> Result<Option<Trees>, DirError> {
-        let snapshotter = self.root.worker().open(self.root.dir(), Part::Snapshotter)?;
+        let snapshotter = self.root.open_part(Part::Snapshotter)?;
         Ok(snapshotter.as_ref().map(Trees::open).map(if_there).transpose()?.flatten())
     }
 }
@@ -196,7 +219,8 @@ impl<'r> Staging<'r> {
 /// ```
 #[derive(Debug)]
 pub struct Scratch<'r> {
-    root: &'r Root,
+    /// The base of the snapshotter, on whose file system the trees are.
+    base: &'r Dir,
     dir: Dir,
     /// Whether an interrupted conversion had left the staging directory. It tells the next run about the
     /// interruption, so it stays until a [`Staging`] replaces it.
@@ -209,19 +233,21 @@ impl<'r> Scratch<'r> {
     /// # Errors
     /// Returns an error if the root cannot be written.
     pub fn create(root: &'r Root) -> Result<Self, DirError> {
-        let left = root.dir().find(STAGING)?;
+        let base = root.worker().base(Part::Snapshotter);
+        let base = root.bases().get(base).unwrap_or(root.dir());
+        let left = base.find(STAGING)?;
         let of_dead_run = left.is_some_and(|found| found.kind == FileKind::Directory);
         if of_dead_run {
-            return Ok(Self { root, dir: Self::within(root.dir().dir(STAGING)?)?, of_dead_run });
+            let dir = Self::within(base.dir(STAGING)?)?;
+            return Ok(Self { base, dir, of_dead_run });
         }
         // Anything else with that name is not a staging directory.
-        Staging::remove_dead_run(root)?;
-        let dir =
-            root.dir().create_dir(STAGING, 0o700).and_then(Self::within).inspect_err(|_| {
-                // The original error is the one to report.
-                let _ = root.dir().remove_tree(STAGING);
-            })?;
-        Ok(Self { root, dir, of_dead_run })
+        base.remove_tree(STAGING)?;
+        let dir = base.create_dir(STAGING, 0o700).and_then(Self::within).inspect_err(|_| {
+            // The original error is the one to report.
+            let _ = base.remove_tree(STAGING);
+        })?;
+        Ok(Self { base, dir, of_dead_run })
     }
 
     fn within(staging: Dir) -> Result<Dir, DirError> {
@@ -239,9 +265,9 @@ impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         // If this fails, the remaining files look like those of an interrupted conversion.
         let _ = if self.of_dead_run {
-            self.root.dir().dir(STAGING).and_then(|staging| staging.remove_tree(SCRATCH))
+            self.base.dir(STAGING).and_then(|staging| staging.remove_tree(SCRATCH))
         } else {
-            self.root.dir().remove_tree(STAGING)
+            self.base.remove_tree(STAGING)
         };
     }
 }
@@ -251,7 +277,7 @@ impl Drop for Staging<'_> {
         // The remaining files tell the next run, and `verify`, that a conversion was interrupted.
         if !self.half_published.load(Ordering::Relaxed) {
             // The original error is the one to report, and the next run cleans up too.
-            let _ = self.root.dir().remove_tree(STAGING);
+            let _ = Staging::remove_dead_run(self.root);
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use super::{Part, StateFile, Worker};
+use super::{Bases, Part, StateFile, Worker};
 use crate::dir::{Dir, DirError, FileKind, if_there};
 
 /// The place of a database that a daemon opens, whether or not the file exists.
@@ -50,42 +50,61 @@ impl DatabasePlace {
 
 /// Returns the databases that daemons open in the root of `worker`: those of the root itself, and those of
 /// each worker in it.
-pub(crate) fn all(root: &Dir, worker: &Worker) -> Result<Vec<DatabasePlace>, DirError> {
-    places(root, worker, &StateFile::OF_ROOT, |_| true)
+pub(crate) fn all(bases: &Bases, worker: &Worker) -> Result<Vec<DatabasePlace>, DirError> {
+    let mut places = of_root(bases, worker, |_| true)?;
+    places.extend(of_worker(bases, worker)?);
+    places.extend(of_others(bases, worker)?);
+    Ok(places)
 }
 
 /// Returns those of [`all`] that are not part of a [`State`](crate::state::State): a conversion leaves them
 /// as they are.
-pub(crate) fn kept(root: &Dir, worker: &Worker) -> Result<Vec<DatabasePlace>, DirError> {
-    let kept = StateFile::OF_ROOT.into_iter().filter(|file| *file != StateFile::Solver);
-    places(root, worker, &kept.collect::<Vec<_>>(), |other| other.directory() != worker.directory())
+pub(crate) fn kept(bases: &Bases, worker: &Worker) -> Result<Vec<DatabasePlace>, DirError> {
+    let mut places = of_root(bases, worker, |file| file != StateFile::Solver)?;
+    places.extend(of_others(bases, worker)?);
+    Ok(places)
 }
 
-/// Returns the databases `of_root`, and those of the `wanted` workers.
-fn places(
-    root: &Dir,
+fn of_root(
+    bases: &Bases,
     worker: &Worker,
-    of_root: &[StateFile],
-    wanted: impl Fn(&Worker) -> bool,
+    wanted: impl Fn(StateFile) -> bool,
 ) -> Result<Vec<DatabasePlace>, DirError> {
+    let files = StateFile::OF_ROOT.into_iter().filter(|file| wanted(*file));
+    let place =
+        |file| Ok(DatabasePlace { dir: bases.root().try_clone()?, name: worker.name(file) });
+    files.map(place).collect()
+}
+
+/// Returns the databases of the workers in the root other than `worker`.
+fn of_others(bases: &Bases, worker: &Worker) -> Result<Vec<DatabasePlace>, DirError> {
+    // The root of their containerd, if they have one, is not known.
+    let root = Bases::from(bases.root().try_clone()?);
+    let workers = Worker::in_root(bases.root())?.into_iter();
+    let others = workers.filter(|other| other.directory() != worker.directory());
+    let places = others.map(|other| of_worker(&root, &other));
+    Ok(places.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+fn of_worker(bases: &Bases, worker: &Worker) -> Result<Vec<DatabasePlace>, DirError> {
     let mut places = Vec::new();
-    for file in of_root {
-        places.push(DatabasePlace { dir: root.try_clone()?, name: worker.name(*file) });
-    }
-    for worker in Worker::in_root(root)?.into_iter().filter(wanted) {
-        for file in StateFile::OF_WORKER {
-            let place = worker.place(file);
-            if let Some(dir) = directory(root, &worker, place.part)? {
-                places.push(DatabasePlace { dir, name: place.name });
-            }
+    for file in StateFile::OF_WORKER {
+        let place = worker.place(file);
+        if let Some(dir) = directory(bases, worker, place.part)? {
+            places.push(DatabasePlace { dir, name: place.name });
         }
     }
     Ok(places)
 }
 
 /// Opens `part` of a worker that may be incomplete. A link instead of a directory is not followed.
-pub(crate) fn directory(root: &Dir, worker: &Worker, part: Part) -> Result<Option<Dir>, DirError> {
-    let mut dir = root.try_clone()?;
+pub(crate) fn directory(
+    bases: &Bases,
+    worker: &Worker,
+    part: Part,
+) -> Result<Option<Dir>, DirError> {
+    let Some(base) = bases.get(worker.base(part)) else { return Ok(None) };
+    let mut dir = base.try_clone()?;
     for (name, _) in worker.way(part) {
         match dir.find(name)? {
             Some(found) if found.kind == FileKind::Directory => {}
@@ -113,7 +132,7 @@ mod tests {
             fs::create_dir_all(temp.path().join(dir)).unwrap();
         }
         symlink("runc-native", temp.path().join("runc-link")).unwrap();
-        let root = Dir::open(temp.path()).unwrap();
+        let root = Bases::from(Dir::open(temp.path()).unwrap());
         let paths = |places: Vec<DatabasePlace>| -> Vec<String> {
             let path = |place: &DatabasePlace| place.dir.path().join(place.name);
             let relative = |place| path(place).strip_prefix(temp.path()).unwrap().to_owned();
@@ -123,7 +142,6 @@ mod tests {
         };
         let others = [
             "cache-debug.db",
-            "containerd-overlayfs/containerdmeta.db",
             "containerd-overlayfs/metadata_v2.db",
             "history.db",
             "runc-native/containerdmeta.db",

@@ -7,7 +7,7 @@
 //! ```
 //! use bkstate::dir::Dir;
 //! use bkstate::metadata::{Metadata, Namespace, SnapshotTable};
-//! use bkstate::worker::{Executor, Part, StateFile, Worker};
+//! use bkstate::worker::{Bases, Executor, Part, StateFile, Worker};
 //!
 //! let worker = Worker::default();
 //! assert_eq!((worker.executor(), worker.snapshotter()), (Executor::Oci, "overlayfs"));
@@ -15,9 +15,9 @@
 //!
 //! // Its files are opened from the directory of the root, without following links.
 //! let temp = tempfile::tempdir()?;
-//! let root = Dir::open(temp.path())?;
-//! assert!(worker.open(&root, Part::Snapshotter)?.is_none());
-//! let snapshotter = worker.create(&root, Part::Snapshotter)?;
+//! let bases = Bases::from(Dir::open(temp.path())?);
+//! assert!(worker.open(&bases, Part::Snapshotter)?.is_none());
+//! let snapshotter = worker.create(&bases, Part::Snapshotter)?;
 //! assert_eq!(snapshotter.path(), temp.path().join("runc-overlayfs/snapshots"));
 //! let place = worker.place(StateFile::Records);
 //! assert_eq!((place.part, place.name, place.mode), (Part::Worker, "metadata_v2.db", 0o600));
@@ -42,20 +42,22 @@
 //!
 //! ```
 //! use bkstate::dir::Dir;
-//! use bkstate::worker::{Commit, OverlayMarks, Owners, Part, Place, StateFile, TreeForm, Worker};
+//! use bkstate::worker::{
+//!     Bases, Commit, OverlayMarks, Owners, Part, Place, StateFile, TreeForm, Worker,
+//! };
 //!
 //! /// Whether trees can be made without a mount, and databases can be renamed into place.
 //! fn is_written_as_files(worker: &Worker) -> bool {
 //!     worker.form() == TreeForm::Overlay(OverlayMarks::Trusted)
 //!         && worker.owners() == Owners::AsInLayers
-//!         && worker.commit() == Commit::Rename
+//!         && worker.commit(StateFile::Metadata) == Commit::Rename
 //! }
 //!
 //! let worker = Worker::default();
 //! assert!(is_written_as_files(&worker));
 //! let Place { part, name, .. } = worker.place(StateFile::WorkerId);
 //! let temp = tempfile::tempdir()?;
-//! let absent = worker.open_existing(&Dir::open(temp.path())?, part).unwrap_err();
+//! let absent = worker.open_existing(&Dir::open(temp.path())?.into(), part).unwrap_err();
 //! assert!(absent.is_not_found() && part == Part::Worker && name == worker.name(StateFile::WorkerId));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -68,8 +70,8 @@ mod tests;
 use std::collections::BTreeSet;
 
 pub use databases::DatabasePlace;
-pub use place::{Part, Place, StateFile};
-pub(crate) use place::{STAGING, is_made};
+pub use place::{Base, Bases, Part, Place, StateFile};
+pub(crate) use place::{CONTAINERD_METADATA, CONTAINERD_PLUGIN, STAGING, is_made};
 
 use crate::dir::{Dir, DirError};
 use crate::gc::GcDefaults;
@@ -83,17 +85,22 @@ pub enum Executor {
     Oci,
     /// containerd. Layers and their metadata are in containerd's root.
     Containerd,
+    /// runc, run by Docker Engine. Layers and their metadata are in the root of the engine's containerd, if the
+    /// engine uses the containerd image store.
+    Engine,
 }
 
 impl Executor {
-    const ALL: [Self; 2] = [Self::Oci, Self::Containerd];
+    /// Those of buildkitd.
+    const OF_BUILDKITD: [Self; 2] = [Self::Oci, Self::Containerd];
 
     /// Prefix of the name of a worker's directory (BuildKit v0.34.2 `worker/runc/runc.go` and
-    /// `worker/containerd/containerd.go` `NewWorkerOpt`).
+    /// `worker/containerd/containerd.go` `NewWorkerOpt`; Docker Engine v29
+    /// `daemon/internal/builder-next/controller.go`).
     fn prefix(self) -> &'static str {
         match self {
             Self::Oci => "runc-",
-            Self::Containerd => "containerd-",
+            Self::Containerd | Self::Engine => "containerd-",
         }
     }
 }
@@ -127,17 +134,26 @@ pub enum Owners {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Commit {
-    /// A new file is renamed to it. The old file's own lock is not needed, since [`StateFile::Lock`] is held.
+    /// A new file is renamed to it. The old file's own lock is not needed, since the lock of the daemon is held.
     Rename,
+    /// The new content is appended to it, as by a transaction of bbolt. A program that waits for the lock of
+    /// the file would otherwise continue with the old file.
+    InPlace,
 }
 
 /// The default namespace of daemons (BuildKit v0.34.2 `worker/runc/runc.go`, `defaults`).
 const NAMESPACE: &str = "buildkit";
+/// The default namespace of Docker Engine (v29 `daemon/config/config.go` `DefaultContainersNamespace`).
+const ENGINE_NAMESPACE: &str = "moby";
+/// The snapshotter of every worker for which a state can be written.
+const SNAPSHOTTER: &str = "overlayfs";
+/// The lock of buildkitd (BuildKit v0.34.2 `cmd/buildkitd/main.go`).
+const LOCK: &str = "buildkitd.lock";
 
 /// A worker of a daemon.
 ///
-/// Only one kind exists: the [`Default`], the OCI worker with the overlayfs snapshotter of a daemon that runs
-/// as root (BuildKit v0.34.2 `worker/runc/runc.go` `NewWorkerOpt`).
+/// All have the overlayfs snapshotter of a daemon that runs as root. The [`Default`] is the OCI worker (BuildKit
+/// v0.34.2 `worker/runc/runc.go` `NewWorkerOpt`).
 ///
 /// A lease lists the snapshots that it keeps per snapshotter:
 ///
@@ -159,17 +175,48 @@ pub struct Worker {
     directory: String,
     form: TreeForm,
     owners: Owners,
-    commit: Commit,
     gc_defaults: GcDefaults,
 }
 
 impl Default for Worker {
     fn default() -> Self {
-        Self::new(Executor::Oci, "overlayfs", NAMESPACE)
+        Self::new(Executor::Oci, SNAPSHOTTER, NAMESPACE)
     }
 }
 
 impl Worker {
+    /// Returns the worker of a buildkitd that uses a containerd (BuildKit v0.34.2
+    /// `worker/containerd/containerd.go` `NewWorkerOpt`). Its default namespace is `buildkit`.
+    ///
+    /// ```
+    /// use bkstate::worker::{Commit, Executor, StateFile, Worker};
+    ///
+    /// let worker = Worker::of_containerd(None);
+    /// assert_eq!((worker.executor(), worker.namespace()), (Executor::Containerd, "buildkit"));
+    /// assert_eq!(worker.directory(), "containerd-overlayfs");
+    /// // The databases of containerd have other users too.
+    /// assert_eq!(worker.commit(StateFile::Metadata), Commit::InPlace);
+    /// assert_eq!(worker.commit(StateFile::Solver), Commit::Rename);
+    /// ```
+    pub fn of_containerd(namespace: Option<&str>) -> Self {
+        Self::new(Executor::Containerd, SNAPSHOTTER, namespace.unwrap_or(NAMESPACE))
+    }
+
+    /// Returns the worker of the builder in a Docker Engine with the containerd image store (Docker Engine v29
+    /// `daemon/internal/builder-next/controller.go`). Its default namespace is `moby`.
+    ///
+    /// ```
+    /// use bkstate::worker::{Executor, StateFile, Worker};
+    ///
+    /// let worker = Worker::of_engine(None);
+    /// assert_eq!((worker.executor(), worker.namespace()), (Executor::Engine, "moby"));
+    /// assert_eq!(worker.name(StateFile::History), "history_c8d.db");
+    /// assert_eq!(worker.lock(), None);
+    /// ```
+    pub fn of_engine(namespace: Option<&str>) -> Self {
+        Self::new(Executor::Engine, SNAPSHOTTER, namespace.unwrap_or(ENGINE_NAMESPACE))
+    }
+
     /// Returns the worker whose directory in a root has this name, if there is such a worker. The name
     /// consists of executor and snapshotter.
     ///
@@ -184,7 +231,7 @@ impl Worker {
     /// # Ok::<(), &str>(())
     /// ```
     pub fn of_directory(name: &str) -> Option<Self> {
-        Executor::ALL.into_iter().find_map(|executor| {
+        Executor::OF_BUILDKITD.into_iter().find_map(|executor| {
             let snapshotter = name.strip_prefix(executor.prefix())?;
             Some(Self::new(executor, snapshotter, NAMESPACE))
         })
@@ -220,7 +267,6 @@ impl Worker {
             directory: format!("{}{snapshotter}", executor.prefix()),
             form: TreeForm::Overlay(OverlayMarks::Trusted),
             owners: Owners::AsInLayers,
-            commit: Commit::Rename,
             gc_defaults: GcDefaults::BUILDKITD,
         }
     }
@@ -255,9 +301,32 @@ impl Worker {
         self.owners
     }
 
-    /// Returns how its databases are replaced.
-    pub fn commit(&self) -> Commit {
-        self.commit
+    /// Returns how the database `file` is replaced. What other programs use, or a daemon without a lock on its
+    /// root, is changed in place.
+    pub fn commit(&self, file: StateFile) -> Commit {
+        match (self.executor, file) {
+            (Executor::Oci, _) => Commit::Rename,
+            (Executor::Containerd, StateFile::Metadata | StateFile::Snapshots)
+            | (Executor::Engine, _) => Commit::InPlace,
+            (Executor::Containerd, _) => Commit::Rename,
+        }
+    }
+
+    /// Returns the name of the lock file that the daemon has in its root, if it has one.
+    pub fn lock(&self) -> Option<&'static str> {
+        match self.executor {
+            Executor::Oci | Executor::Containerd => Some(LOCK),
+            Executor::Engine => None,
+        }
+    }
+
+    /// Returns whether other programs use its content store, its snapshotter and its namespace, so that
+    /// things in them may belong to none of its records.
+    pub fn shares_storage(&self) -> bool {
+        match self.executor {
+            Executor::Oci => false,
+            Executor::Containerd | Executor::Engine => true,
+        }
     }
 
     /// Returns the default garbage collection of its daemon.
@@ -285,6 +354,11 @@ impl Worker {
     /// namespace (containerd v2.3.3 `core/metadata/snapshot.go` `createKey`).
     pub fn snapshot_name(&self, number: u64, key: &str) -> String {
         format!("{}/{number}/{key}", self.namespace)
+    }
+
+    /// Returns whether the content of the namespace `name` is that of the worker or of its build history.
+    pub(crate) fn has_namespace(&self, name: &str) -> bool {
+        name == self.namespace || name == self.history_namespace()
     }
 
     /// Returns the namespace of the worker, if it exists.

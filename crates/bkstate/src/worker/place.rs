@@ -1,8 +1,9 @@
 //! The places of the parts of a state.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::Worker;
+use super::{Executor, Worker};
 use crate::dir::{Dir, DirError, FileKind, if_there};
 
 /// A directory of a state.
@@ -21,12 +22,86 @@ pub enum Part {
     Snapshotter,
 }
 
+/// A directory from which parts of a state are reached. Everything below one base is on one file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Base {
+    /// The root of the daemon.
+    Root,
+    /// The directory of containerd's metadata, which other programs use too.
+    Metadata,
+    /// The directory of containerd's content store.
+    Content,
+    /// The directory of containerd's snapshotter.
+    Snapshotter,
+}
+
+/// The open bases of a state. Without those of a containerd, everything is below the root of the daemon.
+///
+/// ```
+/// use bkstate::dir::Dir;
+/// use bkstate::worker::{Base, Bases, Part, Worker};
+///
+/// let temp = tempfile::tempdir()?;
+/// let bases = Bases::from(Dir::open(temp.path())?);
+/// assert_eq!(bases.root().path(), temp.path());
+/// assert!(bases.get(Base::Content).is_none());
+/// // The OCI worker has its content store below the root of the daemon.
+/// assert_eq!(Worker::default().base(Part::Content), Base::Root);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Bases {
+    root: Dir,
+    others: BTreeMap<Base, Dir>,
+}
+
+impl From<Dir> for Bases {
+    /// Returns the bases of a worker with everything below `root`.
+    fn from(root: Dir) -> Self {
+        Self { root, others: BTreeMap::new() }
+    }
+}
+
+impl Bases {
+    /// Returns the root of the daemon.
+    pub fn root(&self) -> &Dir {
+        &self.root
+    }
+
+    /// Returns `base`, if it exists.
+    pub fn get(&self, base: Base) -> Option<&Dir> {
+        match base {
+            Base::Root => Some(&self.root),
+            other => self.others.get(&other),
+        }
+    }
+
+    /// Returns all that exist.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Dir> {
+        std::iter::once(&self.root).chain(self.others.values())
+    }
+
+    /// Adds a base of a containerd.
+    pub(crate) fn add(&mut self, base: Base, dir: Dir) {
+        self.others.insert(base, dir);
+    }
+
+    /// Returns bases that `make` makes of these, such as directories in them.
+    pub(crate) fn map(
+        &self,
+        mut make: impl FnMut(&Dir) -> Result<Dir, DirError>,
+    ) -> Result<Self, DirError> {
+        let others = self.others.iter().map(|(base, dir)| Ok((*base, make(dir)?)));
+        let others = others.collect::<Result<_, DirError>>()?;
+        Ok(Self { root: make(&self.root)?, others })
+    }
+}
+
 /// A file of a state with a fixed place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum StateFile {
-    /// The lock of the daemon.
-    Lock,
     /// The cache of the solver: keys, links and results.
     Solver,
     /// The build history.
@@ -74,6 +149,15 @@ pub struct Place {
 /// The directory of unfinished work, in a root.
 pub(crate) const STAGING: &str = ".oci2bk-staging";
 
+/// The directories of containerd's plugins in its root, with the permissions with which it creates them
+/// (containerd v2.4.2 `cmd/containerd/server/server.go`, `plugins/content/local/plugin/plugin.go`).
+pub(crate) const CONTAINERD_METADATA: (&str, u32) = ("io.containerd.metadata.v1.bolt", 0o711);
+const CONTAINERD_CONTENT: (&str, u32) = ("io.containerd.content.v1.content", 0o755);
+/// Prefix of the directory of a snapshotter, before its name.
+const CONTAINERD_SNAPSHOTTER: &str = "io.containerd.snapshotter.v1.";
+/// Prefix of the directories of plugins.
+pub(crate) const CONTAINERD_PLUGIN: &str = "io.containerd.";
+
 /// The content store, in the directory of an OCI worker (`worker/runc/runc.go`).
 const CONTENT: &str = "content";
 /// The snapshotter, in the directory of an OCI worker.
@@ -82,16 +166,19 @@ const SNAPSHOTS: &str = "snapshots";
 impl Worker {
     /// Returns the place of `file`.
     pub fn place(&self, file: StateFile) -> Place {
-        let (part, name, mode) = match file {
-            StateFile::Lock => (Part::Root, "buildkitd.lock", 0o600),
-            StateFile::Solver => (Part::Root, "cache.db", 0o600),
-            StateFile::History => (Part::Root, "history.db", 0o600),
-            StateFile::SolverDebug => (Part::Root, "cache-debug.db", 0o600),
-            StateFile::WorkerId => (Part::Worker, "workerid", 0o400),
-            StateFile::Records => (Part::Worker, "metadata_v2.db", 0o600),
-            StateFile::FormerRecords => (Part::Worker, "metadata.db", 0o600),
-            StateFile::Metadata => (Part::Metadata, "containerdmeta.db", 0o644),
-            StateFile::Snapshots => (Part::Snapshotter, "metadata.db", 0o600),
+        let (part, name, mode) = match (file, self.executor) {
+            (StateFile::Solver, _) => (Part::Root, "cache.db", 0o600),
+            // Docker Engine v29 `daemon/internal/builder-next/controller.go` `newSnapshotterController`.
+            (StateFile::History, Executor::Engine) => (Part::Root, "history_c8d.db", 0o600),
+            (StateFile::History, _) => (Part::Root, "history.db", 0o600),
+            (StateFile::SolverDebug, _) => (Part::Root, "cache-debug.db", 0o600),
+            (StateFile::WorkerId, _) => (Part::Worker, "workerid", 0o400),
+            (StateFile::Records, _) => (Part::Worker, "metadata_v2.db", 0o600),
+            (StateFile::FormerRecords, _) => (Part::Worker, "metadata.db", 0o600),
+            (StateFile::Metadata, Executor::Oci) => (Part::Metadata, "containerdmeta.db", 0o644),
+            // containerd v2.4.2 `plugins/metadata/plugin.go`.
+            (StateFile::Metadata, _) => (Part::Metadata, "meta.db", 0o644),
+            (StateFile::Snapshots, _) => (Part::Snapshotter, "metadata.db", 0o600),
         };
         Place { part, name, mode }
     }
@@ -101,44 +188,67 @@ impl Worker {
         self.place(file).name
     }
 
-    /// Returns the names that lead from the root to `part`, with the permissions with which a daemon creates
-    /// each.
-    pub(crate) fn way(&self, part: Part) -> Vec<(&str, u32)> {
-        let below = match part {
-            Part::Root => return Vec::new(),
-            Part::Worker | Part::Metadata => None,
-            Part::Content => Some((CONTENT, 0o755)),
-            Part::Snapshotter => Some((SNAPSHOTS, 0o700)),
-        };
-        [(self.directory(), 0o700)].into_iter().chain(below).collect()
+    /// Returns the base from which `part` is reached.
+    pub fn base(&self, part: Part) -> Base {
+        match (self.executor, part) {
+            (Executor::Oci, _) | (_, Part::Root | Part::Worker) => Base::Root,
+            (_, Part::Metadata) => Base::Metadata,
+            (_, Part::Content) => Base::Content,
+            (_, Part::Snapshotter) => Base::Snapshotter,
+        }
     }
 
-    /// Opens `part` below `root`, if it exists.
+    /// Returns the bases of the worker apart from the root of its daemon: their names in the root of a
+    /// containerd, with the permissions with which it creates each.
+    pub(crate) fn bases_of_containerd(&self) -> Vec<(Base, String, u32)> {
+        if self.executor == Executor::Oci {
+            return Vec::new();
+        }
+        let named = |base, (name, mode): (&str, u32)| (base, name.to_owned(), mode);
+        let snapshotter = format!("{CONTAINERD_SNAPSHOTTER}{}", self.snapshotter);
+        vec![
+            named(Base::Metadata, CONTAINERD_METADATA),
+            named(Base::Content, CONTAINERD_CONTENT),
+            named(Base::Snapshotter, (&snapshotter, 0o711)),
+        ]
+    }
+
+    /// Returns the names that lead from its base to `part`, with the permissions with which a daemon creates
+    /// each.
+    pub(crate) fn way(&self, part: Part) -> Vec<(&str, u32)> {
+        let worker = (self.directory(), 0o700);
+        match (self.executor, part) {
+            (_, Part::Root) => Vec::new(),
+            (_, Part::Worker) | (Executor::Oci, Part::Metadata) => vec![worker],
+            (Executor::Oci, Part::Content) => vec![worker, (CONTENT, 0o755)],
+            (Executor::Oci, Part::Snapshotter) => vec![worker, (SNAPSHOTS, 0o700)],
+            (_, Part::Metadata | Part::Content | Part::Snapshotter) => Vec::new(),
+        }
+    }
+
+    /// Opens `part`, if it exists.
     ///
     /// # Errors
     /// Returns an error if it cannot be opened, or is not a directory.
-    pub fn open(&self, root: &Dir, part: Part) -> Result<Option<Dir>, DirError> {
-        if_there(self.open_existing(root, part))
+    pub fn open(&self, bases: &Bases, part: Part) -> Result<Option<Dir>, DirError> {
+        let Some(base) = bases.get(self.base(part)) else { return Ok(None) };
+        if_there(self.down(base, part))
     }
 
-    /// Opens `part` below `root`, which must exist.
+    /// Opens `part`, which must exist.
     ///
     /// # Errors
     /// Returns an error if it does not exist, or cannot be opened.
-    pub fn open_existing(&self, root: &Dir, part: Part) -> Result<Dir, DirError> {
-        let mut dir = root.try_clone()?;
-        for (name, _) in self.way(part) {
-            dir = dir.dir(name)?;
-        }
-        Ok(dir)
+    pub fn open_existing(&self, bases: &Bases, part: Part) -> Result<Dir, DirError> {
+        self.down(self.required_base(bases, part)?, part)
     }
 
-    /// Opens `part` below `root`, and creates missing directories.
+    /// Opens `part`, and creates missing directories below its base.
     ///
     /// # Errors
     /// Returns an error if it can be neither opened nor created.
-    pub fn create(&self, root: &Dir, part: Part) -> Result<Dir, DirError> {
-        let mut dir = root.try_clone()?;
+    pub fn create(&self, bases: &Bases, part: Part) -> Result<Dir, DirError> {
+        let mut dir = self.required_base(bases, part)?.try_clone()?;
         for (name, mode) in self.way(part) {
             dir = match if_there(dir.dir(name))? {
                 Some(there) => there,
@@ -148,7 +258,27 @@ impl Worker {
         Ok(dir)
     }
 
-    /// Returns whether `root` has an entry with the name of the worker's directory.
+    fn down(&self, base: &Dir, part: Part) -> Result<Dir, DirError> {
+        let mut dir = base.try_clone()?;
+        for (name, _) in self.way(part) {
+            dir = dir.dir(name)?;
+        }
+        Ok(dir)
+    }
+
+    fn required_base<'b>(&self, bases: &'b Bases, part: Part) -> Result<&'b Dir, DirError> {
+        let base = self.base(part);
+        bases.get(base).ok_or_else(|| {
+            let named = self.bases_of_containerd().into_iter().find(|(named, ..)| *named == base);
+            DirError {
+                action: "open the directory",
+                path: named.map(|(_, name, _)| name).unwrap_or_default().into(),
+                source: std::io::ErrorKind::NotFound.into(),
+            }
+        })
+    }
+
+    /// Returns whether the daemon has an entry with the name of the worker's directory.
     pub(crate) fn is_in(&self, root: &Dir) -> Result<bool, DirError> {
         Ok(root.find(self.directory())?.is_some())
     }

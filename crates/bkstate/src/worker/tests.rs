@@ -19,7 +19,6 @@ use crate::time::Time;
 fn every_file_of_the_oci_worker_is_where_a_daemon_has_it() {
     let worker = Worker::default();
     for (file, path, mode) in [
-        (StateFile::Lock, "buildkitd.lock", 0o600),
         (StateFile::Solver, "cache.db", 0o600),
         (StateFile::History, "history.db", 0o600),
         (StateFile::SolverDebug, "cache-debug.db", 0o600),
@@ -40,7 +39,7 @@ fn every_file_of_the_oci_worker_is_where_a_daemon_has_it() {
 #[test]
 fn a_part_is_not_reached_through_a_link() {
     let temp = tempfile::tempdir().unwrap();
-    let root = Dir::open(temp.path()).unwrap();
+    let root = Bases::from(Dir::open(temp.path()).unwrap());
     let worker = Worker::default();
     worker.create(&root, Part::Content).unwrap();
     assert!(worker.open(&root, Part::Content).unwrap().is_some());

@@ -237,10 +237,12 @@ fn namespace() -> impl Strategy<Value = Namespace> {
 }
 
 pub(super) fn metadata() -> impl Strategy<Value = Metadata> {
-    (any::<i64>(), btree_map("[a-z_]{1,10}", namespace(), 0..4)).prop_map(
-        |(version, mut namespaces)| {
-            namespaces.remove("version");
-            Metadata { version, namespaces }
+    let others = btree_map("[a-z_]{1,10}", others(), 0..4);
+    (any::<i64>(), btree_map("buildkit(_history)?", namespace(), 0..2), others).prop_map(
+        |(version, namespaces, others)| {
+            let others = others.into_iter().filter(|(name, _)| name != "version");
+            let others = others.map(|(name, entries)| (name, Tree { sequence: 0, entries }));
+            Metadata { version, namespaces, others: others.collect() }
         },
     )
 }

@@ -14,6 +14,7 @@ use bkstate::metadata::Metadata;
 use bkstate::records::Records;
 use bkstate::snapshots::Snapshots;
 use bkstate::solver::SolverCache;
+use bkstate::worker::Worker;
 
 /// The common interface of the four models.
 trait Model: Sized + PartialEq + std::fmt::Debug {
@@ -55,4 +56,13 @@ macro_rules! model {
     };
 }
 
-model! { SolverCache Records Metadata Snapshots }
+model! { SolverCache Records Snapshots }
+
+impl Model for Metadata {
+    fn read(db: &Db) -> Result<Self, DecodeError> {
+        Self::read(db, &Worker::default())
+    }
+    fn write(&self, file: &File) -> Result<(), EncodeError> {
+        self.write(file)
+    }
+}

@@ -8,6 +8,7 @@ use clap::Args;
 pub(super) const CONFIG: &str = "config";
 pub(super) const BUILDER: &str = "builder";
 const DOCKER_ROOT: &str = "docker-root";
+const CONTAINERD_ROOT: &str = "containerd-root";
 
 /// A daemon whose root may be omitted.
 #[derive(Debug, Args)]
@@ -31,6 +32,16 @@ pub(crate) struct DaemonArguments {
     /// By default that is data-root in /etc/docker/daemon.json, or /var/lib/docker.
     #[arg(id = DOCKER_ROOT, long, value_name = "DIR", requires = BUILDER)]
     pub(crate) docker_root: Option<PathBuf>,
+
+    /// The root of the containerd in which the daemon keeps its layers, such as /var/lib/containerd
+    ///
+    /// For a buildkitd with the containerd worker, whose own root is ROOT. Both must be stopped.
+    #[arg(id = CONTAINERD_ROOT, long, value_name = "DIR", conflicts_with = BUILDER)]
+    pub(crate) containerd_root: Option<PathBuf>,
+
+    /// The namespace of the daemon in that containerd [default: buildkit]
+    #[arg(long, value_name = "NAME", requires = CONTAINERD_ROOT)]
+    pub(crate) containerd_namespace: Option<String>,
 }
 
 /// The root of a daemon, if it is given.

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::Path;
 
 use bkstate::Time;
+use bkstate::root::Location;
 
 use super::{ConvertError, Options, Report, Run, Shares, StoreBlobs, convert, preview};
 use crate::cancel::Cancel;
@@ -145,9 +145,9 @@ impl<'p> Converter<'p> {
     /// # Errors
     /// See [`ConvertError`]. Before publishing, the root stays unchanged. An error while publishing can leave
     /// a part of the plan in the root, which is a sound state; the next conversion completes it.
-    pub fn convert(&self, plan: &Plan, root: impl AsRef<Path>) -> Result<Report, ConvertError> {
+    pub fn convert(&self, plan: &Plan, root: impl Into<Location>) -> Result<Report, ConvertError> {
         let Self { options, progress, cancel } = self;
-        convert(plan, root.as_ref(), &Run { options, progress: *progress, cancel })
+        convert(plan, root.into(), &Run { options, progress: *progress, cancel })
     }
 
     /// Returns what a conversion of `plan` into `root` would find there and what it would add. Nothing is
@@ -155,8 +155,8 @@ impl<'p> Converter<'p> {
     ///
     /// # Errors
     /// Same as [`check_root`](super::check_root); also if the existing state cannot be read or is damaged.
-    pub fn preview(&self, plan: &Plan, root: impl AsRef<Path>) -> Result<Shares, ConvertError> {
-        preview(plan, root.as_ref(), &self.options)
+    pub fn preview(&self, plan: &Plan, root: impl Into<Location>) -> Result<Shares, ConvertError> {
+        preview(plan, root.into(), &self.options)
     }
 }
 

@@ -69,11 +69,11 @@ mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bkstate::ids::WorkerId;
+use bkstate::root::Location;
 use bkstate::state::{Existing, Scratch, Staging};
-use bkstate::worker::Worker;
 use bkstate::{Digest, Root, Time};
 
 use crate::assemble::assemble;
@@ -177,7 +177,7 @@ pub struct Report {
     pub record_bytes: u64,
 }
 
-fn convert(plan: &Plan, root: &Path, run: &Run<'_>) -> Result<Report, ConvertError> {
+fn convert(plan: &Plan, root: Location, run: &Run<'_>) -> Result<Report, ConvertError> {
     let &Run { options, progress, .. } = run;
     run.check()?;
     if options.blobs == StoreBlobs::None && !options.extract {
@@ -320,18 +320,19 @@ fn shares(plan: &Plan, existing: &Existing, places: &Places) -> Shares {
 /// # Errors
 /// Returns [`ConvertError::Open`], or [`ConvertError::Existing`] if it has another worker's state. A root
 /// that does not exist is accepted.
-pub fn check_root(root: impl AsRef<Path>) -> Result<(), ConvertError> {
+pub fn check_root(root: impl Into<Location>) -> Result<(), ConvertError> {
     match Root::check_to_write(root)? {
         Some(root) => Ok(Existing::check_workers(&root)?),
         None => Ok(()),
     }
 }
 
-fn preview(plan: &Plan, root: &Path, options: &Options) -> Result<Shares, ConvertError> {
+fn preview(plan: &Plan, root: Location, options: &Options) -> Result<Shares, ConvertError> {
     plan.check()?;
+    let worker = root.worker().clone();
     let existing = match Root::open_if_there(root)? {
         Some(root) => root.existing(&plan.worker_id)?,
-        None => Existing::nothing(Worker::default(), plan.worker_id.clone()),
+        None => Existing::nothing(worker, plan.worker_id.clone()),
     };
     let mut places = Places::new(plan, &existing, options.scope());
     chains::leave_packed(plan, &existing, &mut places, options)?;

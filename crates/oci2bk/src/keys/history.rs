@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::PathBuf;
 
-use bkstate::Digest;
 use bkstate::bolt::{Bucket, Entry, ReadError};
 use bkstate::content::BlobStore;
 use bkstate::dir::{Dir, DirError, if_there};
-use bkstate::worker::{Part, Worker};
+use bkstate::worker::{Bases, Part, Worker};
+use bkstate::{Digest, Root};
 use prost::Message;
 
 use super::attestation::is_provenance;
@@ -161,13 +161,26 @@ pub(super) struct Content<'l> {
 }
 
 impl<'l> Content<'l> {
-    pub(super) fn open(root: &Dir, limits: &'l Limits) -> Result<Self, HistoryError> {
-        let mut stores = Vec::new();
-        for worker in Worker::in_root(root)? {
-            let content = worker.open(root, Part::Content)?;
-            let store = content.as_ref().map(BlobStore::open).map(if_there).transpose()?;
-            stores.extend(store.flatten());
-        }
+    /// Opens the stores of all workers below `root`.
+    pub(super) fn below(root: Dir, limits: &'l Limits) -> Result<Self, HistoryError> {
+        let workers = Worker::in_root(&root)?;
+        let bases = Bases::from(root);
+        let stores = workers.iter().map(|worker| worker.open(&bases, Part::Content));
+        Self::of(stores.collect::<Result<Vec<_>, _>>()?, limits)
+    }
+
+    /// Opens the stores of all workers of `root`, which can be in a containerd.
+    pub(super) fn of_root(root: &Root, limits: &'l Limits) -> Result<Self, HistoryError> {
+        let content = root.open_part(Part::Content)?;
+        let below = Self::below(root.dir().try_clone()?, limits)?;
+        let Self { stores, .. } = Self::of(vec![content], limits)?;
+        Ok(Self { stores: stores.into_iter().chain(below.stores).collect(), ..below })
+    }
+
+    fn of(content: Vec<Option<Dir>>, limits: &'l Limits) -> Result<Self, HistoryError> {
+        let stores = content.iter().flatten().map(|content| if_there(BlobStore::open(content)));
+        let stores: Vec<_> = stores.collect::<Result<_, _>>()?;
+        let stores = stores.into_iter().flatten().collect();
         Ok(Self { limits, stores, left: limits.keys_documents })
     }
 

@@ -16,7 +16,7 @@ use super::database::{self, DatabaseError, DatabaseKind};
 use super::detect::{self, DetectError, Document};
 use super::error::SourceError;
 use super::file::KeysFile;
-use super::history::{self, Content};
+use super::history::{self, Content, HistoryError};
 use super::input::{self, Input};
 use super::metadata_file::{MetadataFileError, Part};
 use super::source::{KeySource, SourceDescription, SourceKind};
@@ -64,7 +64,7 @@ fn read_file(path: &Path, mut file: File, limits: &Limits) -> Result<Vec<KeySour
     file.rewind().map_err(read_error)?;
     match Packing::of(&head) {
         _ if head.is_empty() => Err(SourceError::Empty { path: path.to_owned() }),
-        _ if detect::is_bolt(&head) => read_database(path, file, limits),
+        _ if detect::is_bolt(&head) => read_database(path, file, || beside(path, limits)),
         Packing::None if detect::is_tar(&head) => read_archive(path, &file, limits),
         Packing::None => {
             let limit = limits.of_keys_document(limits.keys_document);
@@ -91,7 +91,8 @@ fn read_packed(path: &Path, file: &File, limits: &Limits) -> Result<Vec<KeySourc
     }
     let stream = stream(file).map_err(damaged)?;
     if detect::is_bolt(&head) {
-        return read_database(path, input::spooled(path, stream, limits)?, limits);
+        let file = input::spooled(path, stream, limits)?;
+        return read_database(path, file, || beside(path, limits));
     }
     let limit = limits.of_keys_document(limits.keys_document);
     let document = within_limit(path, stream, limit, damaged)?;
@@ -163,7 +164,8 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
         Kind::Root => return read_root(&Root::open(dir.path())?, limits),
         // Docker Engine's root has a cache of the solver like any other.
         Kind::LayoutAndRoot | Kind::Engine => {
-            return read_databases(&dir, &Worker::default(), limits);
+            let content = || Content::below(dir.try_clone()?, limits);
+            return read_databases(&dir, &Worker::default(), content);
         }
         Kind::Layout => {}
         Kind::Empty | Kind::Other { .. } => {
@@ -202,7 +204,8 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
 /// # Errors
 /// See [`SourceError`].
 pub fn read_root(root: &Root, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
-    let mut sources = read_databases(root.dir(), root.worker(), limits)?;
+    let content = || Content::of_root(root, limits);
+    let mut sources = read_databases(root.dir(), root.worker(), content)?;
     // A document's statement about the daemon of its build is more precise.
     let releases = root::releases(root);
     for candidate in sources.iter_mut().flat_map(|source| &mut source.candidates) {
@@ -211,10 +214,10 @@ pub fn read_root(root: &Root, limits: &Limits) -> Result<Vec<KeySource>, SourceE
     Ok(sources)
 }
 
-fn read_databases(
+fn read_databases<'l>(
     dir: &Dir,
     worker: &Worker,
-    limits: &Limits,
+    content: impl Fn() -> Result<Content<'l>, HistoryError>,
 ) -> Result<Vec<KeySource>, SourceError> {
     let mut sources = Vec::new();
     for name in root::DATABASES.map(|file| worker.name(file)) {
@@ -222,7 +225,7 @@ fn read_databases(
         if matches!(dir.size(name)?, None | Some(0)) {
             continue;
         }
-        match read_database(&dir.path().join(name), dir.file(name)?, limits) {
+        match read_database(&dir.path().join(name), dir.file(name)?, &content) {
             Ok(of_database) => sources.extend(of_database),
             // A daemon without any builds has databases without buckets.
             Err(SourceError::EmptyHistory { .. } | SourceError::NoContent { .. }) => {}
@@ -237,7 +240,18 @@ fn read_databases(
     Ok(sources)
 }
 
-fn read_database(path: &Path, file: File, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
+/// Opens the content stores beside a database, as in the root of a builder.
+fn beside<'l>(database: &Path, limits: &'l Limits) -> Result<Content<'l>, HistoryError> {
+    let parent = database.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Content::below(Dir::open(parent.unwrap_or(Path::new(".")))?, limits)
+}
+
+/// Reads a database with keys; `content` opens the blobs to which a build history refers.
+fn read_database<'l>(
+    path: &Path,
+    file: File,
+    content: impl FnOnce() -> Result<Content<'l>, HistoryError>,
+) -> Result<Vec<KeySource>, SourceError> {
     let error = |source: DatabaseError| SourceError::Database {
         path: path.to_owned(),
         source: source.into(),
@@ -247,22 +261,20 @@ fn read_database(path: &Path, file: File, limits: &Limits) -> Result<Vec<KeySour
     let (candidates, kind) = match kind {
         DatabaseKind::Cache => (cache_db::candidates(&bucket), SourceKind::CacheDb),
         DatabaseKind::CacheDebug => (cache_debug::candidates(&bucket), SourceKind::CacheDebug),
-        DatabaseKind::History => return read_history(path, &bucket, limits),
+        DatabaseKind::History => return read_history(path, &bucket, content()),
     };
     let candidates = candidates.map_err(|source| error(source.into()))?;
     Ok(vec![KeySource::from_digests(candidates, describe(path, kind, None))])
 }
 
-/// Reads the builds in a `history.db`, whose content is beside it.
+/// Reads the builds in a build history, whose documents are in `content`.
 fn read_history(
     path: &Path,
     records: &Bucket<'_>,
-    limits: &Limits,
+    content: Result<Content<'_>, HistoryError>,
 ) -> Result<Vec<KeySource>, SourceError> {
     let error = |source| SourceError::History { path: path.to_owned(), source: Box::new(source) };
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let root = Dir::open(parent.unwrap_or(Path::new(".")))?;
-    let mut content = Content::open(&root, limits).map_err(error)?;
+    let mut content = content.map_err(error)?;
     let mut sources = Vec::new();
     for build in history::builds(records).map_err(error)? {
         // Missing if the daemon's garbage collection removed it, or only databases were copied.

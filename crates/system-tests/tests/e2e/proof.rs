@@ -15,7 +15,6 @@ use crate::build::{Options, Report, Source};
 use crate::case::{Case, Context, Keys, Mode};
 use crate::daemon::Daemon;
 use crate::export::CacheExport;
-use crate::host::Host;
 use crate::process::{run, wait_until};
 use crate::sharing::{Compared, Roots};
 use crate::state::{self, Snapshot, State};
@@ -177,7 +176,9 @@ impl Bench<'_> {
             command.arg("--keys").arg(keys);
         }
         let source = format!("type=local,src={},tag={}", made.cache.display(), made.tag);
-        let report = schema::run(command.arg("--format=json").arg(source).arg(root))?;
+        let report = schema::run(
+            command.arg("--format=json").arg(source).args(self.world.host.arguments(root)),
+        )?;
         // The two daemons are of one release, so every step is found. LLB alone does not identify the
         // release, nor does provenance of an older one: then the report lists what depends on it.
         let misses = report["misses"].as_array().context("a report without misses")?;
@@ -190,12 +191,9 @@ impl Bench<'_> {
         state::ensure_sound(&self.world.tools, self.world.place(root))
     }
 
-    /// The verification under test finds nothing. So far it reads the roots of OCI workers only.
+    /// The verification under test finds nothing.
     fn ensure_verified(&self, root: &Path, trees: bool) -> Result<()> {
-        match self.world.host {
-            Host::Buildkitd => state::ensure_verified(&self.world.tools, root, trees),
-            Host::Worker { .. } | Host::Engine { .. } => Ok(()),
-        }
+        state::ensure_verified_on(self.world.host, &self.world.tools, root, trees)
     }
 
     /// Checks that the chains of layers of the export are extracted as containerd does: all of them, unless a

@@ -13,7 +13,7 @@ use crate::content::{BLOBS, SHA256};
 use crate::dir::{Dir, DirError, FileKind, Found};
 use crate::root::{Root, SHARED, Trusted};
 use crate::snapshots::TREES;
-use crate::worker::{Part, StateFile};
+use crate::worker::{Base, Part, StateFile};
 
 use super::Findings;
 
@@ -100,7 +100,12 @@ pub(in crate::state) fn check(root: &Root, findings: &mut Findings) -> Result<()
         let files = StateFile::OF_WORKER.into_iter().chain([StateFile::WorkerId]);
         let places = files.map(|file| worker.place(file)).filter(|place| place.part == part);
         let files: Vec<_> = places.map(|place| place.name).collect();
-        let Some((dir, reachable)) = walk.down(dir, &way, is_open(found), &mut seen)? else {
+        let Some(base) = root.bases().get(worker.base(part)) else { continue };
+        let found = base.itself()?;
+        if worker.base(part) != Base::Root {
+            walk.judge(base.path(), found, true);
+        }
+        let Some((dir, reachable)) = walk.down(base, &way, is_open(found), &mut seen)? else {
             continue;
         };
         walk.files(&dir, &files, reachable)?;

@@ -147,7 +147,7 @@ pub(super) fn check(
     stores: &[BlobStore],
     findings: &mut Findings,
 ) -> Result<(), DirError> {
-    let State { records, solver, metadata, .. } = state;
+    let State { worker, records, solver, metadata, .. } = state;
     let needed = needed_by_results(records, solver);
     let mut named = BTreeSet::new();
     for (id, record) in records.by_id.iter().filter(|(_, record)| !record.is_removed()) {
@@ -157,13 +157,17 @@ pub(super) fn check(
             check_record(id, record, blob, (namespace, table), is_needed, findings);
         }
     }
-    let namespaces = metadata.namespaces.values();
-    named.extend(namespaces.clone().flat_map(Namespace::expected_blobs));
-    let rows = namespaces.flat_map(|namespace| &namespace.content);
+    // Those of other programs are not judged.
+    let rows = metadata.namespaces.values().flat_map(|namespace| &namespace.content);
     let rows: BTreeMap<_, _> = rows.map(|(blob, content)| (*blob, content.size)).collect();
     for (blob, row) in &rows {
         check_file(*blob, *row, stores, findings)?;
     }
+    if worker.shares_storage() {
+        return Ok(());
+    }
+    named.extend(metadata.expected_blobs());
+    named.extend(metadata.blobs());
     let mut files = BTreeSet::new();
     for store in stores {
         files.extend(store.names()?);
@@ -171,7 +175,7 @@ pub(super) fn check(
     for name in files {
         let blob = format!("sha256:{name}").parse().ok();
         // The missing row of the record's blob is reported already.
-        if !blob.is_some_and(|blob| rows.contains_key(&blob) || named.contains(&blob)) {
+        if !blob.is_some_and(|blob| named.contains(&blob)) {
             findings.add(ContentDamage::StrayFile { name });
         }
     }

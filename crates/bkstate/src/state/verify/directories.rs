@@ -80,7 +80,7 @@ pub(super) fn check(
         }
     }
     let mut ids = BTreeSet::new();
-    let named = state.named_snapshots();
+    let named = state.own_snapshots();
     for (name, snapshot) in &state.snapshots.by_name {
         ids.insert(snapshot.id.to_string());
         // The snapshot's missing row is reported already. Its files are not needed.
@@ -99,6 +99,9 @@ pub(super) fn check(
         } else if snapshot.kind == Kind::Active && !found.work {
             findings.add(DirectoryDamage::NoWork { id, name });
         }
+    }
+    if state.worker.shares_storage() {
+        return Ok(());
     }
     for name in directories.into_keys().filter(|name| !ids.contains(name)) {
         findings.add(DirectoryDamage::Stray { name });

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::ids::RecordId;
 use crate::metadata::{
-    LABEL_GC_EXPIRE, LABEL_TEMPORARY, Lease, Namespace, SUFFIX_VARIANTS, SUFFIX_VIEW,
+    LABEL_GC_EXPIRE, LABEL_PENDING, LABEL_TEMPORARY, Lease, Namespace, SUFFIX_VARIANTS, SUFFIX_VIEW,
 };
 use crate::state::State;
 
@@ -110,7 +110,9 @@ pub(super) fn check(
         let owned = owner.is_some_and(|owner| records.by_id.contains_key(&owner));
         let passing = [LABEL_TEMPORARY, LABEL_GC_EXPIRE];
         let passes = passing.iter().any(|label| lease.labels.contains_key(*label));
-        if !owned && !passes && !id.starts_with(HISTORY_PREFIX) {
+        // Others have leases in a containerd.
+        let ours = !worker.shares_storage() || lease.labels.contains_key(LABEL_PENDING);
+        if ours && !owned && !passes && !id.starts_with(HISTORY_PREFIX) {
             findings.add(LeaseDamage::Stray { id: id.clone() });
         }
     }

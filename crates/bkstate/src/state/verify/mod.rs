@@ -161,8 +161,9 @@ impl Parts {
         }
         let solver =
             sound(solver, name(StateFile::Solver), SolverCache::read_with_miswritten, findings);
+        let read_metadata = |db: &_| Metadata::read(db, &self.worker);
         let metadata =
-            sound(self.metadata.as_ref(), name(StateFile::Metadata), Metadata::read, findings);
+            sound(self.metadata.as_ref(), name(StateFile::Metadata), read_metadata, findings);
         let read = |db: &_| Ok((Snapshots::read(db)?, Snapshots::read_parents(db)?));
         // The snapshotter creates its database when it is first used.
         let mut snapshotter = self.snapshotter.as_ref();
@@ -204,7 +205,7 @@ impl Parts {
 
     fn compare(&self, databases: &Databases, findings: &mut Findings) -> Result<(), DirError> {
         let Databases { state, used, index, parents } = databases;
-        let State { worker, worker_id, solver, records, metadata, snapshots } = state;
+        let State { worker, worker_id, solver, records, metadata, .. } = state;
         let nothing = Default::default();
         let namespace = worker.namespace_of(metadata).unwrap_or(&nothing);
         let no_table = Default::default();
@@ -219,7 +220,7 @@ impl Parts {
         records::check(state, index, table, &abandoned, *used, findings);
         leases::check(state, namespace, &abandoned, findings);
         content::check(state, namespace, table, &self.blobs, findings)?;
-        snapshots::check(table, records, snapshots, parents, *used, findings);
+        snapshots::check(state, table, parents, *used, findings);
         directories::check(state, &self.trees, findings)
     }
 }
@@ -244,7 +245,5 @@ struct Databases {
 }
 
 fn has_snapshots(metadata: &Metadata, worker: &Worker) -> bool {
-    let namespaces = metadata.namespaces.values();
-    let tables = namespaces.filter_map(|namespace| worker.table_of(namespace));
-    tables.into_iter().any(|table| !table.rows.is_empty())
+    !metadata.snapshot_names(worker).is_empty()
 }

@@ -9,7 +9,7 @@ use crate::ids::WorkerId;
 use crate::root::Root;
 use crate::snapshots::Trees;
 use crate::state::read::{WorkerIdError, read_worker_id};
-use crate::worker::{DatabasePlace, Part, STAGING, StateFile, Worker, databases, is_made};
+use crate::worker::{Bases, DatabasePlace, Part, STAGING, StateFile, Worker, databases, is_made};
 
 use super::DatabaseDamage;
 
@@ -72,7 +72,7 @@ impl History {
         Ok(Self {
             // A daemon creates it when it starts (BuildKit v0.32.2 `cmd/buildkitd/main.go`).
             daemon: root.dir().find(root.worker().name(StateFile::History))?.is_some(),
-            stopped_conversion: root.dir().find(STAGING)?.is_some(),
+            stopped_conversion: has_staging(root)?,
         })
     }
 }
@@ -140,7 +140,7 @@ impl Parts {
                 }
             };
         }
-        let required = |part| worker.open_existing(root.dir(), part).map_err(absent);
+        let required = |part| worker.open_existing(root.bases(), part).map_err(absent);
         let of_worker = required(Part::Worker)?;
         if !is_begun(root)? {
             return Err(VerifyError::NoState { root: path() });
@@ -157,7 +157,7 @@ impl Parts {
             snapshotter: Some(snapshotter),
             worker_id: WorkerName::In(of_worker),
             other_workers: others.into_values().flatten().collect(),
-            kept: databases::kept(root.dir(), worker)?,
+            kept: databases::kept(root.bases(), worker)?,
             history: History::of(root)?,
         })
     }
@@ -168,9 +168,10 @@ pub(in crate::state) fn other_workers(
     root: &Root,
 ) -> Result<BTreeMap<String, Option<WorkerId>>, DirError> {
     let mut workers = BTreeMap::new();
+    let in_root = Bases::from(root.dir().try_clone()?);
     for worker in Worker::in_root(root.dir())? {
         if worker.directory() != root.worker().directory() {
-            let id = match databases::directory(root.dir(), &worker, Part::Worker)? {
+            let id = match databases::directory(&in_root, &worker, Part::Worker)? {
                 Some(dir) => id_of_other(&dir, &worker)?,
                 None => None,
             };
@@ -197,6 +198,16 @@ fn id_of_other(dir: &Dir, worker: &Worker) -> Result<Option<WorkerId>, DirError>
     }
 }
 
+/// Returns whether a conversion was stopped before its end.
+fn has_staging(root: &Root) -> Result<bool, DirError> {
+    for base in root.bases().all() {
+        if base.find(STAGING)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Returns whether a conversion was stopped between the two steps of publishing a new state: `cache.db` is
 /// still in the staging directory, and no daemon has created another.
 fn is_half_published(root: &Root) -> Result<bool, DirError> {
@@ -217,16 +228,20 @@ fn is_begun(root: &Root) -> Result<bool, VerifyError> {
     let worker = root.worker();
     for file in [StateFile::Solver, StateFile::Records] {
         let place = worker.place(file);
-        if is_made(&worker.open_existing(root.dir(), place.part)?, place.name)? {
+        if is_made(&worker.open_existing(root.bases(), place.part)?, place.name)? {
             return Ok(true);
         }
+    }
+    // Those of a containerd can be of others.
+    if worker.shares_storage() {
+        return Ok(false);
     }
     for blobs in optional(content(root))? {
         if !blobs.names()?.is_empty() {
             return Ok(true);
         }
     }
-    for snapshots in optional(worker.open_existing(root.dir(), Part::Snapshotter))? {
+    for snapshots in optional(worker.open_existing(root.bases(), Part::Snapshotter))? {
         for trees in optional(Trees::open(&snapshots))? {
             if !trees.names()?.is_empty() {
                 return Ok(true);
@@ -237,7 +252,7 @@ fn is_begun(root: &Root) -> Result<bool, VerifyError> {
 }
 
 fn content(root: &Root) -> Result<BlobStore, DirError> {
-    BlobStore::open(&root.worker().open_existing(root.dir(), Part::Content)?)
+    BlobStore::open(&root.worker().open_existing(root.bases(), Part::Content)?)
 }
 
 /// Opens a directory that may be missing.

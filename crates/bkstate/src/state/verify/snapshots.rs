@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::metadata::SnapshotTable;
 use crate::records::Records;
 use crate::snapshots::{Kind, Snapshots};
+use crate::state::State;
 
 use super::super::mend::unused_twins;
 use super::records::MOST_BYTES;
@@ -226,16 +227,16 @@ impl SnapshotDamage {
 pub(super) type ParentIndex = BTreeMap<Vec<u8>, String>;
 
 pub(super) fn check(
+    state: &State,
     table: &SnapshotTable,
-    records: &Records,
-    snapshots: &Snapshots,
     index: &ParentIndex,
     used: Used,
     findings: &mut Findings,
 ) {
+    let State { records, snapshots, .. } = state;
     check_names(table, records, findings);
     check_table(table, snapshots, used, findings);
-    check_snapshots(table, snapshots, findings);
+    check_snapshots(state, findings);
     check_index(snapshots, index, findings);
     let rows = table.rows.iter().map(|(key, row)| (key.as_str(), row.parent.as_deref()));
     for key in cycles(rows.collect()) {
@@ -304,17 +305,22 @@ fn check_table(table: &SnapshotTable, snapshots: &Snapshots, used: Used, finding
     }
 }
 
-fn check_snapshots(table: &SnapshotTable, snapshots: &Snapshots, findings: &mut Findings) {
-    let named: BTreeSet<_> = table.rows.values().map(|row| row.name.as_str()).collect();
+fn check_snapshots(state: &State, findings: &mut Findings) {
+    let State { worker, snapshots, .. } = state;
+    let named = state.own_snapshots();
     let mut ids = BTreeSet::new();
     for (name, snapshot) in &snapshots.by_name {
         let below = snapshot.parent.as_ref().map(|parent| snapshots.by_name.get(parent));
         let name = || name.clone();
-        if !named.contains(name().as_str()) {
-            findings.add(SnapshotDamage::NotInContainerd { name: name() });
-        }
+        let is_ours = named.contains(name().as_str());
         if !ids.insert(snapshot.id) {
             findings.add(SnapshotDamage::SharedId { name: name(), id: snapshot.id });
+        }
+        if !is_ours && worker.shares_storage() {
+            continue;
+        }
+        if !is_ours {
+            findings.add(SnapshotDamage::NotInContainerd { name: name() });
         }
         if snapshot.id > snapshots.sequence {
             findings.add(SnapshotDamage::IdAboveSequence { name: name() });

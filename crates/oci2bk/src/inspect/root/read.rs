@@ -1,12 +1,12 @@
 //! Reads a root.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use bkstate::Digest;
 use bkstate::ids::{KeyId, RecordId};
 use bkstate::layers;
 use bkstate::metadata::{LABEL_UNCOMPRESSED, Namespace, SUFFIX_VARIANTS, SUFFIX_VIEW};
+use bkstate::root::Location;
 use bkstate::state::State;
 
 use super::{
@@ -18,13 +18,17 @@ use crate::keys::{KeySource, SourceError, read_root};
 use crate::limits::Limits;
 
 impl Root {
-    /// Reads the root at `path`, which must not be in use by a daemon. `sources` supply the names of steps
+    /// Reads the root at this location, which must not be in use by a daemon. `sources` supply the names of steps
     /// that the root itself no longer has.
     ///
     /// # Errors
     /// See [`InspectError`]. Damage that leaves the databases readable is not an error.
-    pub fn read(path: &Path, sources: &[KeySource], limits: &Limits) -> Result<Self, InspectError> {
-        let root = bkstate::Root::open(path)?;
+    pub fn read(
+        root: impl Into<Location>,
+        sources: &[KeySource],
+        limits: &Limits,
+    ) -> Result<Self, InspectError> {
+        let root = bkstate::Root::open(root)?;
         let path = root.path();
         let verified = root.verify()?;
         let Some(state) = verified.state else {

@@ -1,0 +1,136 @@
+//! Opens the directories of a state that is in the roots of a daemon and of a containerd.
+
+use std::path::{Path, PathBuf};
+
+use super::{Location, OpenRootError, RootError, access, check_access, open, open_if_there};
+use super::{open_to_write, refused};
+use crate::dir::{Dir, DirError, if_there};
+use crate::worker::{Base, Bases, CONTAINERD_METADATA, CONTAINERD_PLUGIN};
+
+/// The mode with which containerd creates its root (v2.4.2 `cmd/containerd/server/server.go`).
+const CONTAINERD_ROOT_MODE: u32 = 0o711;
+
+/// Opens the bases of `location`, whose root exists. Others may be missing.
+pub(super) fn to_read(location: &Location) -> Result<Bases, RootError> {
+    with_containerd(open(location.root())?, location)
+}
+
+/// Same as [`to_read`]; returns `None` if the root does not exist.
+pub(super) fn if_root_is_there(location: &Location) -> Result<Option<Bases>, RootError> {
+    open_if_there(location.root())?.map(|root| with_containerd(root, location)).transpose()
+}
+
+fn with_containerd(root: Dir, location: &Location) -> Result<Bases, RootError> {
+    let mut bases = Bases::from(root);
+    let Some(path) = location.containerd() else { return Ok(bases) };
+    let containerd = Dir::open(path).map_err(|error| refused(path, error))?;
+    ensure_of_containerd(&containerd)?;
+    for (base, name, _) in location.worker().bases_of_containerd() {
+        let opened = match location.moved_snapshotter().filter(|_| base == Base::Snapshotter) {
+            Some(path) => if_there(Dir::open(path))?,
+            None => if_there(containerd.dir(name.as_str()))?,
+        };
+        if let Some(dir) = opened {
+            bases.add(base, dir);
+        }
+    }
+    Ok(bases)
+}
+
+/// Checks the directories of `location` as [`to_write`] does, without creating any.
+pub(super) fn check_to_write(location: &Location) -> Result<(), RootError> {
+    open_to_write(location.root())?;
+    let moved = location.moved_snapshotter();
+    if let Some(path) = location.containerd()
+        && let Some(dir) = opened_to_write(path)?
+    {
+        ensure_of_containerd(&dir)?;
+        for (_, name, _) in location.worker().bases_of_containerd() {
+            if let Some(base) = if_there(dir.dir(name.as_str()))? {
+                check_access(&base)?;
+            }
+        }
+    }
+    moved.map(opened_to_write).transpose()?;
+    Ok(())
+}
+
+/// Opens the bases of `location`, and creates missing ones.
+pub(super) fn to_write(location: &Location) -> Result<Bases, OpenRootError> {
+    check_to_write(location)?;
+    // An existing directory is not created: the kernel's answer would only be that it exists.
+    let root = match open_to_write(location.root())? {
+        Some(root) => root,
+        None => {
+            make(location.root(), 0o700)?;
+            let made = open_to_write(location.root())?;
+            made.ok_or_else(|| gone(location.root()))?
+        }
+    };
+    let mut bases = Bases::from(root);
+    let Some(path) = location.containerd() else { return Ok(bases) };
+    let containerd = open_or_make(path, CONTAINERD_ROOT_MODE)?;
+    for (base, name, mode) in location.worker().bases_of_containerd() {
+        let dir = match location.moved_snapshotter().filter(|_| base == Base::Snapshotter) {
+            Some(path) => open_or_make(path, mode)?,
+            None => match if_there(containerd.dir(name.as_str())).map_err(RootError::from)? {
+                Some(dir) => dir,
+                None => containerd.create_dir(name.as_str(), mode).map_err(RootError::from)?,
+            },
+        };
+        check_access(&dir)?;
+        bases.add(base, dir);
+    }
+    Ok(bases)
+}
+
+fn open_or_make(path: &Path, mode: u32) -> Result<Dir, OpenRootError> {
+    if let Some(dir) = opened_to_write(path)? {
+        return Ok(dir);
+    }
+    make(path, mode)?;
+    opened_to_write(path)?.ok_or_else(|| gone(path))
+}
+
+/// Opens a directory that only its owner may change, on a path that other users cannot redirect.
+fn opened_to_write(path: &Path) -> Result<Option<Dir>, RootError> {
+    let dir = match access::open(path) {
+        Err(RootError::Dir(error)) if error.is_not_found() => return Ok(None),
+        opened => opened?,
+    };
+    check_access(&dir)?;
+    Ok(Some(dir))
+}
+
+fn make(path: &Path, mode: u32) -> Result<(), OpenRootError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let mut builder = std::fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(mode).create(path);
+    made.map_err(|source| OpenRootError::Create { path: path.to_owned(), source })
+}
+
+fn gone(path: &Path) -> OpenRootError {
+    let source = std::io::ErrorKind::NotFound.into();
+    OpenRootError::Create { path: path.to_owned(), source }
+}
+
+/// Rejects a directory that is not the root of a containerd, and cannot become one.
+fn ensure_of_containerd(dir: &Dir) -> Result<(), RootError> {
+    let entries = dir.entries()?;
+    let names: Vec<_> = entries.iter().filter_map(|entry| entry.to_str()).collect();
+    let foreign = || -> PathBuf { dir.path().to_owned() };
+    if names.iter().any(|name| name.ends_with(".sock")) {
+        return Err(RootError::ContainerdState { path: foreign() });
+    }
+    let is_new =
+        names.iter().all(|name| *name == "lost+found" || name.starts_with(CONTAINERD_PLUGIN));
+    if names.contains(&CONTAINERD_METADATA.0) || is_new {
+        return Ok(());
+    }
+    Err(RootError::NotContainerd { path: foreign() })
+}
+
+/// Waits until everything is on disk.
+pub(crate) fn sync(bases: &Bases) -> Result<(), DirError> {
+    bases.all().try_for_each(Dir::sync_file_system)
+}

@@ -1,0 +1,86 @@
+//! The directories in which the state of a daemon is.
+
+use std::path::{Path, PathBuf};
+
+use crate::worker::Worker;
+
+/// The directories in which the state of a daemon is, and its worker.
+///
+/// A path is the root of a buildkitd with the OCI worker, which has all of it. The other workers have their
+/// layers in the root of a containerd:
+///
+/// ```
+/// use bkstate::root::Location;
+/// use bkstate::worker::Worker;
+///
+/// let of_oci = Location::from("/var/lib/buildkit");
+/// assert_eq!((of_oci.worker(), of_oci.containerd()), (&Worker::default(), None));
+///
+/// let worker = Worker::of_containerd(Some("ci"));
+/// let on_containerd = Location::on_containerd("/var/lib/buildkit", "/var/lib/containerd", worker)
+///     // A containerd with another `root_path` of its snapshotter.
+///     .snapshotter("/data/snapshots");
+/// assert_eq!(on_containerd.root(), std::path::Path::new("/var/lib/buildkit"));
+/// assert_eq!(on_containerd.worker().namespace(), "ci");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    root: PathBuf,
+    worker: Worker,
+    containerd: Option<PathBuf>,
+    snapshotter: Option<PathBuf>,
+}
+
+impl<P: AsRef<Path>> From<P> for Location {
+    /// Returns the location of a buildkitd with the OCI worker.
+    fn from(root: P) -> Self {
+        let root = root.as_ref().to_owned();
+        Self { root, worker: Worker::default(), containerd: None, snapshotter: None }
+    }
+}
+
+impl Location {
+    /// Returns the location of a builder that has its own files in `root` and its layers in `containerd`, the
+    /// root of a containerd. `worker` is one of a containerd or of an engine.
+    pub fn on_containerd(
+        root: impl AsRef<Path>,
+        containerd: impl AsRef<Path>,
+        worker: Worker,
+    ) -> Self {
+        let containerd = Some(containerd.as_ref().to_owned());
+        Self { worker, containerd, ..Self::from(root) }
+    }
+
+    /// Sets the directory of the snapshotter, which is in the root of containerd by default (`root_path` in
+    /// the configuration of the plugin; containerd v2.4.2 `plugins/snapshots/overlay/plugin/plugin.go`).
+    #[must_use]
+    pub fn snapshotter(mut self, directory: impl AsRef<Path>) -> Self {
+        self.snapshotter = Some(directory.as_ref().to_owned());
+        self
+    }
+
+    /// Returns the root of the daemon.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns the root of the containerd with the layers, if there is one.
+    pub fn containerd(&self) -> Option<&Path> {
+        self.containerd.as_deref()
+    }
+
+    /// Returns the worker.
+    pub fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// Returns the directory of the snapshotter, if it is not in its place in the root of the containerd.
+    pub(super) fn moved_snapshotter(&self) -> Option<&Path> {
+        self.snapshotter.as_deref()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_worker(self, worker: Worker) -> Self {
+        Self { worker, ..self }
+    }
+}
