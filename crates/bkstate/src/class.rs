@@ -3,6 +3,7 @@
 use crate::bolt::ReadError;
 use crate::config::ReadConfigError;
 use crate::decode::DecodeError;
+use crate::engine::EngineError;
 use crate::gc::DiskError;
 use crate::input::InputError;
 use crate::root::{LockError, OpenRootError, RootError};
@@ -25,6 +26,18 @@ impl Classified for ReadConfigError {
             Self::Read { source, .. } => source.class(),
             Self::TooLarge { .. } => Class::Limit,
             Self::Invalid { .. } => Class::Input,
+        }
+    }
+}
+
+impl Classified for EngineError {
+    /// An engine whose state has another form is an unusable place.
+    fn class(&self) -> Class {
+        match self {
+            Self::Config(error) => error.class(),
+            Self::GraphDriver { .. } | Self::MappedUsers { .. } | Self::Snapshotter { .. } => {
+                Class::Io
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 //! use bkstate::bolt::{self, Db};
 //! use bkstate::decode::DecodeError;
 //! use bkstate::metadata::Metadata;
+//! use bkstate::worker::Worker;
 //!
 //! let file = tempfile::tempfile()?;
 //! bolt::write(&file, |root| root.bucket(b"v1", |v1| v1.put(b"version", b"four")))?;

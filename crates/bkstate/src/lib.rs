@@ -47,6 +47,7 @@ pub mod decode;
 pub mod digest;
 pub mod dir;
 pub mod encode;
+pub mod engine;
 pub mod gc;
 pub mod ids;
 mod inline_text;

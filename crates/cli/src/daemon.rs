@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bkstate::config::{ConfigError, DaemonConfig, ReadConfigError, Unsupported};
+use bkstate::engine::{Engine, EngineError, EngineFiles};
 use bkstate::gc::GcConfig;
 use bkstate::root::Location;
 use bkstate::worker::Worker;
@@ -23,6 +24,8 @@ pub(crate) struct DaemonRoot {
 pub(crate) enum DaemonError {
     #[error(transparent)]
     Config(#[from] ReadConfigError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     #[error(transparent)]
     Builder(#[from] BuilderError),
     #[error("cannot use the configuration of the builder {builder}, as docker buildx noted it")]
@@ -56,6 +59,7 @@ impl Classified for DaemonError {
     fn class(&self) -> Class {
         match self {
             Self::Config(error) => error.class(),
+            Self::Engine(error) => error.class(),
             Self::BuilderConfig { .. } => Class::Input,
             Self::Builder(error) => error.class(),
             Self::Unsupported { .. }
@@ -85,6 +89,15 @@ impl RootArguments {
 impl DaemonArguments {
     /// Finds the daemon, with the given root, if any.
     pub(crate) fn resolve(&self, root: Option<&Path>) -> Result<DaemonRoot, DaemonError> {
+        if self.engine {
+            let files = EngineFiles {
+                docker_root: self.docker_root.clone(),
+                containerd_root: self.containerd_root.clone(),
+                ..EngineFiles::default()
+            };
+            let Engine { location, .. } = Engine::find(&files)?;
+            return Ok(DaemonRoot { location, gc: GcConfig::default() });
+        }
         let config = self.config.as_deref().map(DaemonConfig::read).transpose()?;
         match (&self.builder, &self.config) {
             (Some(name), _) => {

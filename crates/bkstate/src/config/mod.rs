@@ -28,6 +28,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod containerd;
+mod engine;
 mod value;
 
 use std::io::Read as _;
@@ -39,6 +41,8 @@ use crate::gc::GcConfig;
 use crate::input::{self, InputError};
 use crate::worker::Worker;
 
+pub use containerd::ContainerdConfig;
+pub use engine::EngineConfig;
 pub use value::ConfigError;
 pub(crate) use value::{boolean, member, oci_worker, parse, strings, text};
 
@@ -113,15 +117,9 @@ impl DaemonConfig {
     /// # Errors
     /// Returns an error if the file cannot be read or is invalid.
     pub fn read(path: &Path) -> Result<Self, ReadConfigError> {
-        let path = path.to_owned();
-        let error = |source| ReadConfigError::Read { path: path.clone(), source };
-        let mut text = String::new();
-        let mut file = input::open(&path).map_err(error)?.take(MAX_BYTES + 1);
-        let length = file.read_to_string(&mut text).map_err(|source| error(source.into()))?;
-        if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
-            return Err(ReadConfigError::TooLarge { path });
-        }
-        Self::from_toml(&text).map_err(|source| ReadConfigError::Invalid { path, source })
+        let text = read_text(path)?;
+        let invalid = |source| ReadConfigError::Invalid { path: path.to_owned(), source };
+        Self::from_toml(&text).map_err(invalid)
     }
 
     /// Reads a `buildkitd.toml`.
@@ -142,6 +140,18 @@ impl DaemonConfig {
             unsupported: unsupported(&oci)?,
         })
     }
+}
+
+fn read_text(path: &Path) -> Result<String, ReadConfigError> {
+    let path = path.to_owned();
+    let error = |source| ReadConfigError::Read { path: path.clone(), source };
+    let mut text = String::new();
+    let mut file = input::open(&path).map_err(error)?.take(MAX_BYTES + 1);
+    let length = file.read_to_string(&mut text).map_err(|source| error(source.into()))?;
+    if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
+        return Err(ReadConfigError::TooLarge { path });
+    }
+    Ok(text)
 }
 
 fn unsupported(oci: &Table) -> Result<Option<Unsupported>, ConfigError> {

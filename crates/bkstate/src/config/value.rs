@@ -16,6 +16,9 @@ pub enum ConfigError {
         /// The message of the parser.
         message: String,
     },
+    /// The text is not JSON, or a value in it has the wrong type.
+    #[error("it is not what the daemon reads")]
+    Json(#[source] serde_json::Error),
     /// A value has the wrong type.
     #[error("{key} has to be {expected}")]
     Type {

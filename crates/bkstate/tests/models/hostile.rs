@@ -186,21 +186,27 @@ fn times_that_are_none() {
     let long = [&[1; 15][..], &[0]].concat();
     for time in [&b""[..], b"2026-11-21T20:27:19Z", &[2; 15], &[1; 14], &long, &[0xff; 15]] {
         for key in [&b"createdat"[..], b"updatedat"] {
-            refused_value::<Metadata>(&[b"v1", b"n", b"content", b"blob", DIGEST, key], time);
-            refused_value::<Metadata>(&[b"v1", b"n", b"snapshots", b"s", b"key", key], time);
+            refused_value::<Metadata>(
+                &[b"v1", b"buildkit", b"content", b"blob", DIGEST, key],
+                time,
+            );
+            refused_value::<Metadata>(&[b"v1", b"buildkit", b"snapshots", b"s", b"key", key], time);
         }
-        refused_value::<Metadata>(&[b"v1", b"n", b"leases", b"id", b"createdat"], time);
+        refused_value::<Metadata>(&[b"v1", b"buildkit", b"leases", b"id", b"createdat"], time);
     }
     // The maximum of nanoseconds is 999,999,999.
     let nanoseconds = [1, 0, 0, 0, 0, 0, 0, 0, 0, 0x3b, 0x9a, 0xca, 0x00, 0xff, 0xff];
-    refused_value::<Metadata>(&[b"v1", b"n", b"leases", b"id", b"createdat"], &nanoseconds);
+    refused_value::<Metadata>(&[b"v1", b"buildkit", b"leases", b"id", b"createdat"], &nanoseconds);
 }
 
 #[test]
 fn varints_that_are_none() {
     for varint in [&b""[..], b"\x80", &[0xff; 10], &[0x80; 11], b"\x02\x00"] {
         refused_value::<Metadata>(&[b"v1", b"version"], varint);
-        refused_value::<Metadata>(&[b"v1", b"n", b"content", b"blob", DIGEST, b"size"], varint);
+        refused_value::<Metadata>(
+            &[b"v1", b"buildkit", b"content", b"blob", DIGEST, b"size"],
+            varint,
+        );
         refused_value::<Snapshots>(&[b"v1", b"snapshots", b"name", b"id"], varint);
     }
 }
@@ -208,11 +214,11 @@ fn varints_that_are_none() {
 #[test]
 fn digests_that_are_none() {
     for digest in [&b"sha256:"[..], b"../../etc/passwd", b"sha512:00", b"\xff"] {
-        let path = [&b"v1"[..], b"n", b"content", b"blob", digest];
+        let path = [&b"v1"[..], b"buildkit", b"content", b"blob", digest];
         let error = refusal::<Metadata>(&path, Node::Bucket(Tree::default()));
         assert!(matches!(error, DecodeError::Value { .. }), "{error}");
         assert!(error.to_string().ends_with(", which is not a SHA-256 digest"), "{error}");
-        refused_value::<Metadata>(&[b"v1", b"n", b"leases", b"id", b"content", digest], b"");
+        refused_value::<Metadata>(&[b"v1", b"buildkit", b"leases", b"id", b"content", digest], b"");
     }
 }
 

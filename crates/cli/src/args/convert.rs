@@ -17,7 +17,7 @@ use oci2bk::release::Target;
 use oci2bk::source::{ParseSourceError, Source};
 
 use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, jobs, more_help};
-use super::daemon::{BUILDER, CONFIG, DaemonArguments};
+use super::daemon::{BUILDER, CONFIG, DaemonArguments, ENGINE};
 use crate::hint::of_word;
 use crate::last_used;
 use layers::Layers;
@@ -187,7 +187,8 @@ impl FromArgMatches for Places {
         let mut words: Vec<_> = words.collect();
         let is_given = |id: &str| matches.contains_id(id);
         // With a configuration, a single word is a source, without a root; of several the last is the root.
-        let has_no_root = is_given(BUILDER) || is_given(CONFIG) && words.len() == 1;
+        let has_no_root =
+            is_given(BUILDER) || is_given(ENGINE) || is_given(CONFIG) && words.len() == 1;
         let root = if has_no_root { None } else { words.pop() };
         if words.is_empty() {
             let message = "there is only one of <SRC>... and <ROOT>; the last word is the root";

@@ -2,16 +2,21 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 /// The identifiers of the options, for arguments whose meaning depends on them.
 pub(super) const CONFIG: &str = "config";
 pub(super) const BUILDER: &str = "builder";
 const DOCKER_ROOT: &str = "docker-root";
+pub(super) const ENGINE: &str = "engine";
+/// The options that name a builder of Docker.
+const DOCKER: &str = "docker";
 const CONTAINERD_ROOT: &str = "containerd-root";
 
 /// A daemon whose root may be omitted.
 #[derive(Debug, Args)]
+#[group(skip)]
+#[command(group = ArgGroup::new(DOCKER).args([BUILDER, ENGINE]))]
 pub(crate) struct DaemonArguments {
     /// The buildkitd.toml of the daemon, for its root and its garbage collection
     ///
@@ -27,20 +32,29 @@ pub(crate) struct DaemonArguments {
     #[arg(id = BUILDER, long, value_name = "NAME")]
     pub(crate) builder: Option<String>,
 
-    /// Where Docker keeps its data, for --builder
+    /// The builder that is part of Docker Engine, in place of ROOT
+    ///
+    /// The engine must keep its images in containerd, which is the default since Docker Engine 29. Its
+    /// directories and its namespace follow from /etc/docker/daemon.json and /etc/containerd/config.toml. The
+    /// engine and containerd must be stopped: systemctl stop docker docker.socket containerd.
+    #[arg(id = ENGINE, long, conflicts_with_all = [BUILDER, CONFIG])]
+    pub(crate) engine: bool,
+
+    /// Where Docker keeps its data, for --builder and --engine
     ///
     /// By default that is data-root in /etc/docker/daemon.json, or /var/lib/docker.
-    #[arg(id = DOCKER_ROOT, long, value_name = "DIR", requires = BUILDER)]
+    #[arg(id = DOCKER_ROOT, long, value_name = "DIR", requires = DOCKER)]
     pub(crate) docker_root: Option<PathBuf>,
 
     /// The root of the containerd in which the daemon keeps its layers, such as /var/lib/containerd
     ///
-    /// For a buildkitd with the containerd worker, whose own root is ROOT. Both must be stopped.
+    /// For a buildkitd with the containerd worker, whose own root is ROOT; both must be stopped. With --engine,
+    /// for an engine whose containerd is not where its configuration says.
     #[arg(id = CONTAINERD_ROOT, long, value_name = "DIR", conflicts_with = BUILDER)]
     pub(crate) containerd_root: Option<PathBuf>,
 
     /// The namespace of the daemon in that containerd [default: buildkit]
-    #[arg(long, value_name = "NAME", requires = CONTAINERD_ROOT)]
+    #[arg(long, value_name = "NAME", requires = CONTAINERD_ROOT, conflicts_with = ENGINE)]
     pub(crate) containerd_namespace: Option<String>,
 }
 
@@ -50,8 +64,8 @@ pub(crate) struct RootArguments {
     /// The root of the buildkitd, such as /var/lib/buildkit
     #[arg(
         value_name = "ROOT",
-        required_unless_present_any = [CONFIG, BUILDER],
-        conflicts_with_all = [BUILDER, DOCKER_ROOT]
+        required_unless_present_any = [CONFIG, BUILDER, ENGINE],
+        conflicts_with_all = [BUILDER, ENGINE, DOCKER_ROOT]
     )]
     pub(crate) root: Option<PathBuf>,
 

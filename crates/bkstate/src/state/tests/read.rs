@@ -37,10 +37,7 @@ fn a_database_that_is_a_link_to_one_is_refused() {
     std::os::unix::fs::symlink("elsewhere.db", &database).unwrap();
     let error = State::read(&root.held).unwrap_err();
     assert!(matches!(error, ReadStateError::Dir(_)), "{error}");
-    assert_eq!(
-        error.to_string(),
-        "the root does not hold the state of a buildkitd with the OCI worker on overlayfs"
-    );
+    assert_eq!(error.to_string(), "the root does not have the state of a builder that can be read");
 }
 
 #[test]

@@ -40,6 +40,9 @@ const HOSTS: [(&str, Host, bool); 4] = [
 /// The build of the table on whose states the controls run.
 const CONTROL: &str = "stages";
 
+/// The builds of the table that are converted.
+const CONVERTED: [&str; 3] = [CONTROL, "files", "platforms"];
+
 /// Adds the tests of this module.
 pub(crate) fn add(suite: &mut Suite<World>) {
     let control = cases::all().into_iter().find(|case| case.name == CONTROL);
@@ -58,11 +61,16 @@ pub(crate) fn add(suite: &mut Suite<World>) {
             let test = format!("control::{subject}::{CONTROL}");
             add(test, Box::new(move |world: &World| prove(world, &control, of)));
         }
-        if matches!(host, Host::Worker { .. }) {
-            let case = cases::all().into_iter().find(|case| case.name == CONTROL);
-            let case = case.expect("the table has it");
-            let test = CONTROL.to_owned();
-            add(test, Box::new(move |world: &World| prove(world, &case, Subject::Converted)));
+        for subject in [Subject::Converted, Subject::Unextracted] {
+            for case in cases::all().into_iter().filter(|case| CONVERTED.contains(&case.name)) {
+                let unextracted = subject == Subject::Unextracted;
+                if unextracted && case.name != CONTROL {
+                    continue;
+                }
+                let prefix = if unextracted { "unextracted::" } else { "" };
+                let test = format!("{prefix}{}", case.name);
+                add(test, Box::new(move |world: &World| prove(world, &case, subject)));
+            }
         }
         add("layout".to_owned(), Box::new(layout::prove));
         add("leases".to_owned(), Box::new(leases::prove));

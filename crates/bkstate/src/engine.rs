@@ -1,0 +1,198 @@
+//! Finds the state of the builder in Docker Engine.
+//!
+//! Nothing is run: everything follows from the files of the engine and of containerd.
+//!
+//! ```
+//! use bkstate::engine::{Engine, EngineError, EngineFiles};
+//!
+//! let temp = tempfile::tempdir()?;
+//! let files = EngineFiles {
+//!     daemon_json: temp.path().join("daemon.json"),
+//!     containerd_toml: temp.path().join("config.toml"),
+//!     docker_root: Some(temp.path().join("docker")),
+//!     containerd_root: Some(temp.path().join("containerd")),
+//! };
+//! let engine = Engine::find(&files)?;
+//! assert_eq!(engine.location.root(), temp.path().join("docker/buildkit"));
+//! assert_eq!(engine.location.worker().namespace(), "moby");
+//!
+//! std::fs::write(&files.daemon_json, r#"{"storage-driver": "overlay2"}"#)?;
+//! let refused = Engine::find(&files).unwrap_err();
+//! assert!(matches!(refused, EngineError::GraphDriver { .. }));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{ContainerdConfig, EngineConfig, ReadConfigError};
+use crate::root::Location;
+use crate::worker::Worker;
+
+/// The directory of the builder in the data root (Docker Engine v29 `daemon/command/daemon.go`).
+const BUILDER: &str = "buildkit";
+/// The root of a containerd that the engine starts, in the data root (`daemon/command/daemon.go`
+/// `containerdRootDir`).
+const OWN_CONTAINERD: &str = "containerd/daemon";
+/// The graph drivers of an engine (`daemon/graphdriver/register`).
+const GRAPH_DRIVERS: [&str; 5] = ["overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs"];
+/// The graph driver whose directory does not count as a sign of earlier use (`daemon/graphdriver/driver.go`
+/// `scanPriorDrivers`).
+const IGNORED_DRIVER: &str = "vfs";
+
+/// The files that determine the location of an engine's state.
+#[derive(Debug, Clone)]
+pub struct EngineFiles {
+    /// The configuration of the engine.
+    pub daemon_json: PathBuf,
+    /// The configuration of containerd.
+    pub containerd_toml: PathBuf,
+    /// The data root of the engine, if it does not follow from the configuration.
+    pub docker_root: Option<PathBuf>,
+    /// The root of containerd, if it does not follow from the configuration.
+    pub containerd_root: Option<PathBuf>,
+}
+
+impl Default for EngineFiles {
+    /// Returns the files in their places on a Linux machine.
+    fn default() -> Self {
+        Self {
+            daemon_json: "/etc/docker/daemon.json".into(),
+            containerd_toml: "/etc/containerd/config.toml".into(),
+            docker_root: None,
+            containerd_root: None,
+        }
+    }
+}
+
+/// The builder of an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Engine {
+    /// The location of its state.
+    pub location: Location,
+    /// The data root of the engine.
+    pub data_root: PathBuf,
+}
+
+/// Why the state of an engine cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// A configuration cannot be read.
+    #[error(transparent)]
+    Config(#[from] ReadConfigError),
+    /// The engine has its images in a graph driver, where the state of the builder has another form.
+    #[error(
+        "the Docker Engine with the data root {} keeps images with the graph driver {driver}{}, not in \
+         containerd, so the state of its builder has another form",
+        data_root.display(), cause(*configured)
+    )]
+    GraphDriver {
+        /// The data root.
+        data_root: PathBuf,
+        /// The driver.
+        driver: String,
+        /// Whether it is configured; otherwise it was used before.
+        configured: bool,
+    },
+    /// The engine maps users, so files in its state have other owners.
+    #[error("the Docker Engine with the data root {} has userns-remap, and files in its state belong to the \
+             users of a namespace", data_root.display())]
+    MappedUsers {
+        /// The data root.
+        data_root: PathBuf,
+    },
+    /// The snapshotter is not overlayfs.
+    #[error(
+        "the Docker Engine with the data root {} has the snapshotter {snapshotter}; only overlayfs is \
+         supported",
+        data_root.display()
+    )]
+    Snapshotter {
+        /// The data root.
+        data_root: PathBuf,
+        /// The snapshotter.
+        snapshotter: String,
+    },
+}
+
+fn cause(configured: bool) -> &'static str {
+    if configured { "" } else { ", which it used before" }
+}
+
+impl Engine {
+    /// Finds the builder of the engine that `files` describe. Its directories need not exist yet.
+    ///
+    /// # Errors
+    /// Returns an error if a configuration cannot be read, or the builder's state would have another form.
+    pub fn find(files: &EngineFiles) -> Result<Self, EngineError> {
+        let config = EngineConfig::read_if_there(&files.daemon_json)?;
+        let data_root = files.docker_root.clone().or_else(|| config.data_root.clone());
+        let data_root = data_root.unwrap_or_else(|| "/var/lib/docker".into());
+        check_store(&config, &data_root)?;
+        let worker = Worker::of_engine(config.namespace.as_deref());
+        if let Some(snapshotter) = config.storage_driver.filter(|name| name != worker.snapshotter())
+        {
+            return Err(EngineError::Snapshotter { data_root, snapshotter });
+        }
+        let own = data_root.join(OWN_CONTAINERD);
+        let of_system = config.containerd.is_some() || !own.is_dir();
+        let (containerd, snapshotter) = match &files.containerd_root {
+            Some(given) => (given.clone(), None),
+            None if !of_system => (own, None),
+            None if files.containerd_toml.exists() => {
+                let config = ContainerdConfig::read(&files.containerd_toml)?;
+                (config.root.unwrap_or_else(default_containerd), config.snapshotter)
+            }
+            None => (default_containerd(), None),
+        };
+        let location = Location::on_containerd(data_root.join(BUILDER), containerd, worker);
+        let location = match snapshotter {
+            Some(directory) => location.snapshotter(directory),
+            None => location,
+        };
+        Ok(Self { location, data_root })
+    }
+}
+
+fn default_containerd() -> PathBuf {
+    "/var/lib/containerd".into()
+}
+
+/// Rejects an engine that does not have its images in containerd (Docker Engine v29
+/// `daemon/image_store_choice.go` `determineImageStoreChoice`).
+fn check_store(config: &EngineConfig, data_root: &Path) -> Result<(), EngineError> {
+    let data_root = data_root.to_owned();
+    if config.users_are_mapped {
+        return Err(EngineError::MappedUsers { data_root });
+    }
+    let is_graph_driver = |name: &&String| GRAPH_DRIVERS.contains(&name.as_str());
+    let configured = config.storage_driver.as_ref().filter(is_graph_driver);
+    match (config.containerd_store, configured) {
+        (Some(true), _) => Ok(()),
+        (Some(false), driver) => {
+            let driver = driver.map_or("overlay2", String::as_str).to_owned();
+            Err(EngineError::GraphDriver { data_root, driver, configured: true })
+        }
+        (None, Some(driver)) => {
+            let driver = driver.clone();
+            Err(EngineError::GraphDriver { data_root, driver, configured: true })
+        }
+        (None, None) => {
+            let used = GRAPH_DRIVERS.into_iter().filter(|driver| *driver != IGNORED_DRIVER);
+            let mut used = used.filter(|driver| has_content(&data_root.join(driver)));
+            match used.next() {
+                None => Ok(()),
+                Some(driver) => Err(EngineError::GraphDriver {
+                    data_root,
+                    driver: driver.to_owned(),
+                    configured: false,
+                }),
+            }
+        }
+    }
+}
+
+/// Returns whether the directory exists and is not empty. One that cannot be read counts as not empty.
+fn has_content(path: &Path) -> bool {
+    path.exists() && std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_some())
+}
