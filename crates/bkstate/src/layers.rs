@@ -102,12 +102,20 @@ pub fn is_legacy(record: &Record) -> bool {
 /// Returns the records that are legacy or build on a legacy one. Daemons since v0.33.1 use them, but do not
 /// share them with an image or a cache (BuildKit v0.34.2 `cache/manager.go` `hasLegacyLayerSnapshotID`).
 pub fn depend_on_legacy(records: &Records) -> BTreeSet<&RecordId> {
+    depend_on(records, is_legacy)
+}
+
+/// Returns the records that are `wanted` or build on one that is.
+pub(crate) fn depend_on(
+    records: &Records,
+    wanted: impl Fn(&Record) -> bool,
+) -> BTreeSet<&RecordId> {
     let mut above: BTreeMap<&RecordId, Vec<&RecordId>> = BTreeMap::new();
     for (id, record) in &records.by_id {
         record.parents().for_each(|parent| above.entry(parent).or_default().push(id));
     }
-    let legacy = records.by_id.iter().filter(|(_, record)| is_legacy(record));
-    let mut next: Vec<_> = legacy.map(|(id, _)| id).collect();
+    let wanted = records.by_id.iter().filter(|(_, record)| wanted(record));
+    let mut next: Vec<_> = wanted.map(|(id, _)| id).collect();
     let mut found = BTreeSet::new();
     while let Some(id) = next.pop() {
         if found.insert(id) {

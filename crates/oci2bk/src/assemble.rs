@@ -171,9 +171,10 @@ impl<'p> Assembly<'p> {
     }
 
     fn add_content(&self, namespace: &mut Namespace) {
-        let blobs = self.plan.blobs.iter();
-        let stored = blobs.filter(|(digest, _)| self.places.blobs.contains(digest));
-        for (digest, blob) in stored {
+        let Places { blobs, adopted, .. } = self.places;
+        let of_plan = self.plan.blobs.iter();
+        let added = of_plan.filter(|(blob, _)| blobs.contains(*blob) || adopted.contains(*blob));
+        for (digest, blob) in added {
             add_row(namespace, digest, content(blob));
         }
         for (digest, document) in &self.plan.documents {

@@ -112,6 +112,8 @@ pub struct Existing {
     pub(super) stale: BTreeSet<StateFile>,
     /// The snapshots whose keys were changed after reading.
     pub(super) renamed: Renamed,
+    /// The chains of legacy layers that were checked and keep their keys.
+    pub(super) checked: BTreeSet<Digest>,
     stray_blobs: BTreeSet<Digest>,
     stray_directories: BTreeSet<String>,
     damage: Vec<Damage>,
@@ -178,6 +180,7 @@ impl Existing {
             has_worker: false,
             stale: OF_STATE.into(),
             renamed: Renamed::new(),
+            checked: BTreeSet::new(),
             stray_blobs: BTreeSet::new(),
             stray_directories: BTreeSet::new(),
             damage: Vec::new(),

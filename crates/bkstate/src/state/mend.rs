@@ -16,7 +16,7 @@ use crate::digest::Digest;
 use crate::ids::RecordId;
 use crate::layers;
 use crate::metadata::{Metadata, Namespace, SnapshotTable};
-use crate::records::Records;
+use crate::records::{Record, Records};
 use crate::worker::{StateFile, Worker};
 
 /// The new keys of snapshots by their old keys.
@@ -25,6 +25,9 @@ pub(super) type Renamed = BTreeMap<String, String>;
 impl Existing {
     /// Gives the snapshots of the chains `checked` the keys of daemons since v0.33.1. Returns the renamed
     /// ones. The others depend on a legacy layer that is not in `checked`, or their new key is taken.
+    ///
+    /// In a containerd other programs use these snapshots by their keys, such as containers. There nothing is
+    /// renamed, but a conversion [shares](Self::unshared) the checked layers, as their daemon does.
     ///
     /// The caller has compared each with its layer, or has checked the diffID of a packed one.
     ///
@@ -47,7 +50,9 @@ impl Existing {
     /// let mut existing = Existing::nothing(Worker::default(), WorkerId::derive("worker"));
     /// existing.state.records.by_id.insert(id, packed);
     /// assert!(existing.unpacked().is_none());
+    /// assert_eq!(existing.unshared().len(), 1);
     /// assert_eq!(existing.mend(&[chain_id].into()), [chain_id].into());
+    /// assert!(existing.unshared().is_empty());
     /// assert!(layers::depend_on_legacy(&existing.state.records).is_empty());
     /// ```
     pub fn mend(&mut self, checked: &BTreeSet<Digest>) -> BTreeSet<Digest> {
@@ -60,12 +65,17 @@ impl Existing {
             table.is_some_and(|table| table.rows.contains_key(key))
                 || records.any(|record| record.snapshot.as_deref() == Some(key))
         };
-        let mended: BTreeSet<_> = checked
+        let clean = checked
             .iter()
             .filter(|chain| !unclean.contains(&layers::legacy_snapshot_key(chain)))
-            .filter(|chain| !taken(&layers::snapshot_key(chain)))
-            .copied()
-            .collect();
+            .copied();
+        if worker.shares_storage() {
+            let clean: Vec<_> = clean.collect();
+            self.checked.extend(clean);
+            return BTreeSet::new();
+        }
+        let mended: BTreeSet<_> =
+            clean.filter(|chain| !taken(&layers::snapshot_key(chain))).collect();
         if mended.is_empty() {
             return mended;
         }
@@ -79,6 +89,15 @@ impl Existing {
         self.renamed.extend(renamed);
         self.stale.extend([StateFile::Metadata, StateFile::Records]);
         mended
+    }
+
+    /// Returns the records that a conversion must not share with a cache, because a daemon before v0.33.1
+    /// unpacked their layers, or layers below them, and they were not checked since.
+    pub fn unshared(&self) -> BTreeSet<&RecordId> {
+        let was_checked =
+            |record: &Record| record.chain_id.is_some_and(|chain| self.checked.contains(&chain));
+        let records = &self.state.records;
+        layers::depend_on(records, |record| layers::is_legacy(record) && !was_checked(record))
     }
 
     /// Drops the rows left by a conversion that was stopped while it renamed snapshots.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use bkstate::Time;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, value_parser};
 use oci2bk::image::ImageRef;
 use oci2bk::llb::Platform;
@@ -185,7 +186,10 @@ impl FromArgMatches for Places {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let words = matches.get_many::<OsString>(PLACES).unwrap_or_default();
         let mut words: Vec<_> = words.collect();
-        let is_given = |id: &str| matches.contains_id(id);
+        // A switch always has a value.
+        let is_given = |id: &str| {
+            matches.value_source(id).is_some_and(|source| source != ValueSource::DefaultValue)
+        };
         // With a configuration, a single word is a source, without a root; of several the last is the root.
         let has_no_root =
             is_given(BUILDER) || is_given(ENGINE) || is_given(CONFIG) && words.len() == 1;

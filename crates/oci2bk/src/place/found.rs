@@ -73,7 +73,7 @@ impl<'e> Found<'e> {
             by_blobs: BTreeMap::new(),
             by_trees: BTreeMap::new(),
         };
-        let legacy = layers::depend_on_legacy(&existing.state.records);
+        let legacy = existing.unshared();
         for (id, record) in &existing.state.records.by_id {
             // A daemon since v0.33.1 does not share records that depend on legacy layers, because their trees
             // were not checked. The conversion has renamed those that it checked.

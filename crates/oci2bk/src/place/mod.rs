@@ -30,6 +30,8 @@ pub(crate) struct Places {
     pub(crate) snapshots: TiVec<SnapshotIndex, SnapshotPlace>,
     /// The required blobs that the store lacks.
     pub(crate) blobs: BTreeSet<Digest>,
+    /// The required blobs that the store has for other programs only, so that they need no file but a row.
+    pub(crate) adopted: BTreeSet<Digest>,
     /// The documents that the store lacks.
     pub(crate) documents: BTreeSet<Digest>,
     /// The records with only a snapshot that are to be completed.
@@ -224,10 +226,16 @@ impl Places {
                 }
             }
         });
+        let has_file = |blob: &Digest| {
+            let size = plan.blobs.get(blob).map(|blob| blob.size);
+            existing.blobs.get(blob).is_some_and(|found| Some(*found) == size)
+        };
+        let (adopted, blobs) = missing(&mut needs.blobs.iter()).into_iter().partition(has_file);
         Self {
             layers: layers.collect(),
             snapshots: snapshots.collect(),
-            blobs: missing(&mut needs.blobs.iter()),
+            blobs,
+            adopted,
             documents: missing(&mut plan.documents.keys()),
             completed: needs.completed,
             scope,

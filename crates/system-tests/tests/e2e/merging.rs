@@ -115,7 +115,7 @@ impl Bench<'_> {
     }
 
     /// Converts into `root`, checks that it then has all of the cache, and returns the report.
-    fn convert(&self, made: &Made, root: &Path) -> Result<Value> {
+    pub(crate) fn convert(&self, made: &Made, root: &Path) -> Result<Value> {
         let report = self.convert_with(made, root, &[])?;
         let against = self.against(made, root)?;
         for missing in ["missing_step_count", "missing_link_count", "missing_result_count"] {
@@ -132,7 +132,7 @@ impl Bench<'_> {
                 .arg(&made.keys)
                 .arg("--against")
                 .arg(&made.cache)
-                .arg(root),
+                .args(self.world.host.arguments(root)),
         )?;
         Ok(printed["against"].clone())
     }
@@ -150,14 +150,14 @@ impl Bench<'_> {
                 .args(arguments)
                 .arg("--keys")
                 .args([&made.keys, &made.cache])
-                .arg(root),
+                .args(self.world.host.arguments(root)),
         )?;
-        state::ensure_sound(&self.world.tools, root)?;
+        state::ensure_sound(&self.world.tools, self.world.place(root))?;
         Ok(report)
     }
 
     fn state(&self, root: &Path) -> Result<State> {
-        State::read(&self.world.tools, root)
+        State::read(&self.world.tools, self.world.place(root))
     }
 }
 

@@ -6,6 +6,7 @@
 mod buildx;
 mod layout;
 mod leases;
+mod merging;
 mod others;
 
 use std::path::Path;
@@ -75,6 +76,7 @@ pub(crate) fn add(suite: &mut Suite<World>) {
         add("layout".to_owned(), Box::new(layout::prove));
         add("leases".to_owned(), Box::new(leases::prove));
         add("others".to_owned(), Box::new(others::prove));
+        add("merging".to_owned(), Box::new(merging::prove));
         if matches!(host, Host::Engine { .. }) {
             add("buildx".to_owned(), Box::new(buildx::prove));
         }

@@ -51,7 +51,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
 }
 
 /// The image and the container.
-struct Others {
+pub(super) struct Others {
     /// An archive with the image.
     archive: PathBuf,
     /// Whether they are the engine's.
@@ -60,7 +60,7 @@ struct Others {
 
 impl Others {
     /// Makes them. They are the engine's own if there is one: its namespace is that of its builder.
-    fn add(world: &World, daemon: &Daemon, dir: &Path) -> Result<Self> {
+    pub(super) fn add(world: &World, daemon: &Daemon, dir: &Path) -> Result<Self> {
         let in_engine = matches!(world.host, Host::Engine { .. });
         let others = Self { archive: dir.join("other.tar"), in_engine };
         // What is built besides is gone before anything is looked at.
@@ -83,7 +83,7 @@ impl Others {
 
     /// What containerd's database has of them: of a namespace that is the builder's, only what the builder does
     /// not touch.
-    fn dump(&self, world: &World, place: &Place) -> Result<Value> {
+    pub(super) fn dump(&self, world: &World, place: &Place) -> Result<Value> {
         let dump = state::dump(&world.tools, place.metadata())?;
         let namespaces = &dump["buckets"]["v1"]["buckets"];
         if !self.in_engine {
@@ -98,14 +98,14 @@ impl Others {
     }
 
     /// Makes containerd collect: removes an image from a namespace of its own, and waits for it.
-    fn collect(&self, daemon: &Daemon) -> Result<()> {
+    pub(super) fn collect(&self, daemon: &Daemon) -> Result<()> {
         let ctr = || -> Result<Command> { Ok(daemon.containerd()?.ctr(GARBAGE)) };
         run(ctr()?.args(["images", "import"]).arg(&self.archive))?;
         run(ctr()?.args(["images", "rm", "--sync", IMAGE])).map(drop)
     }
 
     /// They are listed, and the container has what it left.
-    fn ensure_whole(&self, daemon: &Daemon) -> Result<()> {
+    pub(super) fn ensure_whole(&self, daemon: &Daemon) -> Result<()> {
         let again = if self.in_engine {
             let docker = || daemon.docker().map(Docker::command);
             let format = "--format={{.Repository}}:{{.Tag}}";
