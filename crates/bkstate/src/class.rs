@@ -114,7 +114,10 @@ impl Classified for ExistingError {
         match self {
             Self::Verify(error) => error.class(),
             Self::Damaged { .. } => Class::Damaged,
-            Self::OtherWorker { .. } | Self::OldRecords { .. } => Class::Io,
+            Self::OtherWorker { .. }
+            | Self::OtherNamespace { .. }
+            | Self::UnknownVersion { .. }
+            | Self::OldRecords { .. } => Class::Io,
         }
     }
 }

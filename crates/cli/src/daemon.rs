@@ -2,15 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-use bkstate::config::{ConfigError, DaemonConfig, ReadConfigError, Unsupported};
+use bkstate::config::{ConfigError, ContainerdConfig, DaemonConfig, ReadConfigError, Unsupported};
 use bkstate::engine::{Engine, EngineError, EngineFiles};
 use bkstate::gc::GcConfig;
 use bkstate::root::Location;
 use bkstate::worker::Worker;
 use bkstate::{Class, Classified};
 
-use crate::args::{DaemonArguments, RootArguments};
+use crate::args::{DaemonArguments, RootArguments, StorageArguments};
 use crate::builder::{Builder, BuilderError, CONTAINER_ROOT, Docker};
+
+/// The default root of a containerd (v2.4.2 `defaults/defaults_unix.go`).
+const CONTAINERD_ROOT: &str = "/var/lib/containerd";
 
 /// What is known of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,44 +92,60 @@ impl RootArguments {
 impl DaemonArguments {
     /// Finds the daemon, with the given root, if any.
     pub(crate) fn resolve(&self, root: Option<&Path>) -> Result<DaemonRoot, DaemonError> {
-        if self.engine {
-            let files = EngineFiles {
-                docker_root: self.docker_root.clone(),
-                containerd_root: self.containerd_root.clone(),
-                ..EngineFiles::default()
-            };
-            let Engine { location, .. } = Engine::find(&files)?;
-            return Ok(DaemonRoot { location, gc: GcConfig::default() });
+        let storage = &self.storage;
+        if storage.engine {
+            return Ok(DaemonRoot { location: storage.of_engine()?, gc: GcConfig::default() });
         }
         let config = self.config.as_deref().map(DaemonConfig::read).transpose()?;
         match (&self.builder, &self.config) {
             (Some(name), _) => {
-                let builder = Docker::here(self.docker_root.clone()).builder(name)?;
+                let builder = Docker::here(storage.docker_root.clone()).builder(name)?;
                 of_builder(builder, config)
             }
             (None, Some(path)) => {
                 let config = supported(config.unwrap_or_default(), || path.display().to_string())?;
                 let root = root.map(Path::to_owned).or(config.root);
                 let root = root.ok_or_else(|| DaemonError::NoRoot { path: path.clone() })?;
-                Ok(DaemonRoot { location: self.located(root), gc: config.gc })
+                Ok(DaemonRoot { location: storage.location(&root)?, gc: config.gc })
             }
             (None, None) => {
                 // The arguments always name one of the three.
                 let root = root.ok_or(DaemonError::NoDaemon)?;
-                Ok(DaemonRoot { location: self.located(root), gc: GcConfig::default() })
+                Ok(DaemonRoot { location: storage.location(root)?, gc: GcConfig::default() })
             }
         }
     }
+}
 
+impl StorageArguments {
     /// Returns the location of the state of the daemon with the root `root`.
-    fn located(&self, root: impl AsRef<Path>) -> Location {
-        match &self.containerd_root {
-            None => Location::from(root),
-            Some(containerd) => {
-                let worker = Worker::of_containerd(self.containerd_namespace.as_deref());
-                Location::on_containerd(root, containerd, worker)
-            }
+    pub(crate) fn location(&self, root: &Path) -> Result<Location, DaemonError> {
+        let config = self.containerd_config.as_deref().map(ContainerdConfig::read).transpose()?;
+        if self.containerd_root.is_none() && config.is_none() {
+            return Ok(root.into());
         }
+        let config = config.unwrap_or_default();
+        let containerd = self.containerd_root.clone().or(config.root);
+        let containerd = containerd.unwrap_or_else(|| CONTAINERD_ROOT.into());
+        let worker = Worker::of_containerd(self.containerd_namespace.as_deref());
+        let location = Location::on_containerd(root, containerd, worker);
+        Ok(match config.snapshotter {
+            Some(directory) => location.snapshotter(directory),
+            None => location,
+        })
+    }
+
+    /// Returns the location of the state of the builder in Docker Engine.
+    pub(crate) fn of_engine(&self) -> Result<Location, DaemonError> {
+        let mut files = EngineFiles {
+            docker_root: self.docker_root.clone(),
+            containerd_root: self.containerd_root.clone(),
+            ..EngineFiles::default()
+        };
+        if let Some(config) = &self.containerd_config {
+            files.containerd_toml.clone_from(config);
+        }
+        Ok(Engine::find(&files)?.location)
     }
 }
 

@@ -71,24 +71,27 @@ pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
 
 /// Reads the steps of the cache, and for a root its degree of warmth.
 fn read_cache(arguments: &Explain, limits: &Limits) -> Result<(Cache, Option<Degree>), Failure> {
-    let path = match find(&arguments.cache)? {
-        Place::Source(_) if arguments.buildkit.is_some() => {
-            let place = arguments.cache.to_string_lossy().into_owned();
+    let location = match arguments.cache.as_deref().map(find).transpose()? {
+        None => arguments.storage.of_engine()?,
+        Some(Place::Source(_)) if arguments.buildkit.is_some() => {
+            let place = arguments.cache.as_ref().map(|cache| cache.to_string_lossy().into_owned());
+            let place = place.unwrap_or_default();
             let why = "is an export: convert translates its keys to those of any release";
             return Err(Failure::NoRelease { place, why });
         }
-        Place::Source(source) => {
+        Some(Place::Source(source)) => {
             let exports = CacheExport::read_sources(&[source], limits)?;
             let mut cache = Cache::of_exports(&exports);
             cache.learn_layouts(&exports)?;
             return Ok((cache, None));
         }
-        Place::Root(path) => path,
+        Some(Place::Root(path)) => arguments.storage.location(&path)?,
     };
-    let root = Root::open(&path)?;
+    let root = Root::open(location)?;
     let verified = root.verify().map_err(ExplainError::State)?;
     let Some(state) = verified.state else {
-        return Err(Failure::Damaged { root: path, limits: BTreeSet::new() });
+        let root = root.path().to_owned();
+        return Err(Failure::Damaged { root, limits: BTreeSet::new() });
     };
     let mut cache = Cache::of_state(&state, arguments.buildkit.unwrap_or_default());
     match keys::read_root(&root, limits) {

@@ -241,6 +241,12 @@ impl Metadata {
         ours.chain(others.flat_map(expected)).collect()
     }
 
+    /// Returns the namespace of another program that has a lease with this id, if there is one.
+    pub(crate) fn other_with_lease(&self, id: &str) -> Option<&str> {
+        let has = |tree: &&Tree| below(tree, &[b"leases", id.as_bytes()]).is_some();
+        self.others.iter().find(|(_, tree)| has(tree)).map(|(name, _)| name.as_str())
+    }
+
     /// Returns the names of the snapshots of `worker`'s snapshotter, in any namespace.
     pub fn snapshot_names(&self, worker: &Worker) -> BTreeSet<&str> {
         let tables = self.namespaces.values().filter_map(|namespace| worker.table_of(namespace));

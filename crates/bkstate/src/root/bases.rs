@@ -10,12 +10,17 @@ use crate::worker::{Base, Bases, CONTAINERD_METADATA, CONTAINERD_PLUGIN};
 /// The mode with which containerd creates its root (v2.4.2 `cmd/containerd/server/server.go`).
 const CONTAINERD_ROOT_MODE: u32 = 0o711;
 
-/// Opens the bases of `location`, whose root exists. Others may be missing.
+/// Opens the bases of `location`, whose root exists, and whose containerd has one.
 pub(super) fn to_read(location: &Location) -> Result<Bases, RootError> {
-    with_containerd(open(location.root())?, location)
+    let root = open(location.root())?;
+    if let Some(path) = location.containerd() {
+        Dir::open(path).map_err(|error| refused(path, error))?;
+    }
+    with_containerd(root, location)
 }
 
-/// Same as [`to_read`]; returns `None` if the root does not exist.
+/// Same as [`to_read`], but the root of the containerd may be missing. Returns `None` if the root of the
+/// daemon is missing.
 pub(super) fn if_root_is_there(location: &Location) -> Result<Option<Bases>, RootError> {
     open_if_there(location.root())?.map(|root| with_containerd(root, location)).transpose()
 }
@@ -23,7 +28,8 @@ pub(super) fn if_root_is_there(location: &Location) -> Result<Option<Bases>, Roo
 fn with_containerd(root: Dir, location: &Location) -> Result<Bases, RootError> {
     let mut bases = Bases::from(root);
     let Some(path) = location.containerd() else { return Ok(bases) };
-    let containerd = Dir::open(path).map_err(|error| refused(path, error))?;
+    let opened = if_there(Dir::open(path)).map_err(|error| refused(path, error))?;
+    let Some(containerd) = opened else { return Ok(bases) };
     ensure_of_containerd(&containerd)?;
     for (base, name, _) in location.worker().bases_of_containerd() {
         let opened = match location.moved_snapshotter().filter(|_| base == Base::Snapshotter) {

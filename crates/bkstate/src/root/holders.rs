@@ -23,6 +23,8 @@ pub struct Holder {
     pub pid: Option<u32>,
     /// The name of its program, at most 15 bytes of it, if the kernel tells.
     pub name: Option<String>,
+    /// The service of systemd to which it belongs, such as `containerd.service`, if it is one.
+    pub unit: Option<String>,
 }
 
 impl Holder {
@@ -30,7 +32,8 @@ impl Holder {
     pub(super) fn process(pid: u32) -> Self {
         let name = std::fs::read(format!("/proc/{pid}/comm")).ok();
         let name = name.map(|name| String::from_utf8_lossy(name.trim_ascii_end()).into_owned());
-        Self { pid: Some(pid), name }
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        Self { pid: Some(pid), name, unit: unit(&groups) }
     }
 
     /// Finds the process that holds a lock on `file`.
@@ -50,11 +53,19 @@ impl Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.pid, &self.name) {
-            (Some(pid), Some(name)) => write!(f, "process {pid} ({name})"),
-            (Some(pid), None) => write!(f, "process {pid}"),
-            (None, _) => f.write_str("another process"),
+            (Some(pid), Some(name)) => write!(f, "process {pid} ({name})")?,
+            (Some(pid), None) => write!(f, "process {pid}")?,
+            (None, _) => f.write_str("another process")?,
         }
+        self.unit.as_ref().map_or(Ok(()), |unit| write!(f, " of {unit}"))
     }
+}
+
+/// Returns the service in the content of `/proc/PID/cgroup`. A container's processes are below it.
+fn unit(groups: &str) -> Option<String> {
+    let paths = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let mut names = paths.flat_map(|path| path.split('/'));
+    names.find(|name| name.ends_with(".service")).map(str::to_owned)
 }
 
 /// Returns the process that holds the lock in `line` of `/proc/locks`, if it is a `flock` on `inode`.
@@ -114,6 +125,25 @@ mod tests {
         ] {
             assert_eq!(locker(line, inode), pid, "{line:?}");
         }
+    }
+
+    #[test]
+    fn the_service_of_a_process_is_told() {
+        for (groups, expected) in [
+            ("0::/system.slice/containerd.service\n", Some("containerd.service")),
+            ("0::/system.slice/docker.service/inner\n", Some("docker.service")),
+            ("1:name=systemd:/system.slice/a.service\n0::/\n", Some("a.service")),
+            ("0::/user.slice/session-1.scope\n", None),
+            ("", None),
+        ] {
+            assert_eq!(unit(groups).as_deref(), expected, "{groups:?}");
+        }
+        let holder = Holder {
+            pid: Some(7),
+            name: Some("containerd".to_owned()),
+            unit: Some("containerd.service".to_owned()),
+        };
+        assert_eq!(holder.to_string(), "process 7 (containerd) of containerd.service");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use super::{
 use crate::content::BlobStore;
 use crate::digest::Digest;
 use crate::dir::{Dir, DirError, if_there};
-use crate::ids::WorkerId;
-use crate::metadata::{LABEL_PENDING, SUFFIX_VARIANTS};
+use crate::ids::{RecordId, WorkerId};
+use crate::metadata::{LABEL_PENDING, SUFFIX_VARIANTS, VERSION};
 use crate::root::Root;
 use crate::snapshots::Trees;
 use crate::worker::{Part, StateFile, Worker, databases, is_made};
@@ -126,7 +126,7 @@ pub enum ExistingError {
     /// The root has the state of another worker and none of ours. Both would share `cache.db`.
     #[error(
         "{} holds the state of another worker ({found}); convert into an empty directory, or into \
-         the root of a buildkitd with the OCI worker on overlayfs",
+         the root of a buildkitd with {wanted}",
         root.display()
     )]
     OtherWorker {
@@ -134,6 +134,32 @@ pub enum ExistingError {
         root: PathBuf,
         /// The directory of the other worker.
         found: String,
+        /// The worker of the conversion.
+        wanted: Box<Worker>,
+    },
+    /// The records have their leases in another namespace of the containerd.
+    #[error(
+        "the builder in {} keeps its layers in the namespace {found:?} of containerd, not in {namespace:?}",
+        root.display()
+    )]
+    OtherNamespace {
+        /// The root.
+        root: PathBuf,
+        /// The namespace of the conversion.
+        namespace: String,
+        /// The namespace with the leases.
+        found: String,
+    },
+    /// The metadata of containerd has an unknown version.
+    #[error(
+        "{} has the version {version}, and {VERSION} is the highest known one; it was not changed",
+        path.display()
+    )]
+    UnknownVersion {
+        /// The database.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
     },
     /// The records are in their oldest format, which a daemon must migrate.
     #[error(
@@ -197,7 +223,11 @@ impl Existing {
         }
         match other_workers(root)?.into_keys().next() {
             None => Ok(()),
-            Some(found) => Err(ExistingError::OtherWorker { root: root.path().to_owned(), found }),
+            Some(found) => Err(ExistingError::OtherWorker {
+                root: root.path().to_owned(),
+                found,
+                wanted: Box::new(root.worker().clone()),
+            }),
         }
     }
 
@@ -212,6 +242,9 @@ impl Existing {
         let stale = places.missing()?;
         places.refuse_former_records(&stale)?;
         let found = places.parts(&stale, worker_id)?.verify()?;
+        if let Some(state) = &found.state {
+            places.check_metadata(state)?;
+        }
         let has_worker = places.has_worker();
         let open = if has_worker { open_to_others(root)? } else { Vec::new() };
         let (known, damage): (Vec<_>, Vec<_>) =
@@ -455,6 +488,32 @@ impl<'r> Places<'r> {
             return Err(ExistingError::OldRecords { path: dir.path().join(name) });
         }
         Ok(())
+    }
+
+    /// Rejects metadata of a containerd that is not the one of the records, or of a later release.
+    fn check_metadata(&self, state: &State) -> Result<(), ExistingError> {
+        let State { worker, records, metadata, .. } = state;
+        if !worker.shares_storage() {
+            return Ok(());
+        }
+        let (dir, name) = self.place(StateFile::Metadata);
+        if let Some(dir) = dir.filter(|_| metadata.version > VERSION) {
+            let (path, version) = (dir.path().join(name), metadata.version);
+            return Err(ExistingError::UnknownVersion { path, version });
+        }
+        let has_lease = |id: &RecordId| {
+            let namespace = worker.namespace_of(metadata);
+            namespace.is_some_and(|namespace| namespace.leases.contains_key(id.as_str()))
+        };
+        let others = || records.by_id.keys().find_map(|id| metadata.other_with_lease(id.as_str()));
+        match others().filter(|_| !records.by_id.keys().any(has_lease)) {
+            None => Ok(()),
+            Some(found) => Err(ExistingError::OtherNamespace {
+                root: self.root.path().to_owned(),
+                namespace: worker.namespace().to_owned(),
+                found: found.to_owned(),
+            }),
+        }
     }
 
     fn blobs(&self) -> Result<Option<BlobStore>, DirError> {

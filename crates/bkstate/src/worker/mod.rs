@@ -68,6 +68,7 @@ mod place;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 pub use databases::DatabasePlace;
 pub use place::{Base, Bases, Part, Place, StateFile};
@@ -176,6 +177,17 @@ pub struct Worker {
     form: TreeForm,
     owners: Owners,
     gc_defaults: GcDefaults,
+}
+
+impl fmt::Display for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let executor = match self.executor {
+            Executor::Oci => "the OCI worker",
+            Executor::Containerd => "the containerd worker",
+            Executor::Engine => "the worker of Docker Engine",
+        };
+        write!(f, "{executor} on {}", self.snapshotter)
+    }
 }
 
 impl Default for Worker {

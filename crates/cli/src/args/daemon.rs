@@ -7,37 +7,46 @@ use clap::{ArgGroup, Args};
 /// The identifiers of the options, for arguments whose meaning depends on them.
 pub(super) const CONFIG: &str = "config";
 pub(super) const BUILDER: &str = "builder";
-const DOCKER_ROOT: &str = "docker-root";
 pub(super) const ENGINE: &str = "engine";
+const DOCKER_ROOT: &str = "docker-root";
+const CONTAINERD_ROOT: &str = "containerd-root";
+const CONTAINERD_CONFIG: &str = "containerd-config";
 /// The options that name a builder of Docker.
 const DOCKER: &str = "docker";
-const CONTAINERD_ROOT: &str = "containerd-root";
+/// The options that tell the root of a containerd.
+pub(super) const CONTAINERD: &str = "containerd";
 
 /// A daemon whose root may be omitted.
 #[derive(Debug, Args)]
-#[group(skip)]
-#[command(group = ArgGroup::new(DOCKER).args([BUILDER, ENGINE]))]
 pub(crate) struct DaemonArguments {
     /// The buildkitd.toml of the daemon, for its root and its garbage collection
     ///
     /// ROOT may be left out if FILE has one. Workers other than OCI and snapshotters other than overlayfs
     /// are refused.
-    #[arg(id = CONFIG, long, value_name = "FILE")]
+    #[arg(id = CONFIG, long, value_name = "FILE", conflicts_with = ENGINE)]
     pub(crate) config: Option<PathBuf>,
 
     /// The builder NAME of docker buildx with the docker-container driver, in place of ROOT
     ///
     /// Its root is a volume of Docker, and its buildkitd.toml is the one that buildx noted. Docker itself is
     /// not run. The builder must have run once and be stopped.
-    #[arg(id = BUILDER, long, value_name = "NAME")]
+    #[arg(id = BUILDER, long, value_name = "NAME", group = DOCKER, conflicts_with = CONTAINERD)]
     pub(crate) builder: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) storage: StorageArguments,
+}
+
+/// Where a daemon has its layers, if that is not its own root.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new(CONTAINERD).args([CONTAINERD_ROOT, CONTAINERD_CONFIG]).multiple(true))]
+pub(crate) struct StorageArguments {
     /// The builder that is part of Docker Engine, in place of ROOT
     ///
     /// The engine must keep its images in containerd, which is the default since Docker Engine 29. Its
     /// directories and its namespace follow from /etc/docker/daemon.json and /etc/containerd/config.toml. The
     /// engine and containerd must be stopped: systemctl stop docker docker.socket containerd.
-    #[arg(id = ENGINE, long, conflicts_with_all = [BUILDER, CONFIG])]
+    #[arg(id = ENGINE, long, group = DOCKER)]
     pub(crate) engine: bool,
 
     /// Where Docker keeps its data, for --builder and --engine
@@ -50,11 +59,15 @@ pub(crate) struct DaemonArguments {
     ///
     /// For a buildkitd with the containerd worker, whose own root is ROOT; both must be stopped. With --engine,
     /// for an engine whose containerd is not where its configuration says.
-    #[arg(id = CONTAINERD_ROOT, long, value_name = "DIR", conflicts_with = BUILDER)]
+    #[arg(id = CONTAINERD_ROOT, long, value_name = "DIR")]
     pub(crate) containerd_root: Option<PathBuf>,
 
+    /// The config.toml of that containerd, for its root and the place of its snapshots
+    #[arg(id = CONTAINERD_CONFIG, long, value_name = "FILE")]
+    pub(crate) containerd_config: Option<PathBuf>,
+
     /// The namespace of the daemon in that containerd [default: buildkit]
-    #[arg(long, value_name = "NAME", requires = CONTAINERD_ROOT, conflicts_with = ENGINE)]
+    #[arg(long, value_name = "NAME", requires = CONTAINERD, conflicts_with = ENGINE)]
     pub(crate) containerd_namespace: Option<String>,
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use oci2bk::release::Target;
 
 use super::common::{Format, LimitArguments, more_help};
+use super::daemon::{ENGINE, StorageArguments};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,8 +26,8 @@ pub(crate) struct Explain {
     /// The cache: a cache export, or the root of a stopped buildkitd
     ///
     /// An export has the forms that convert takes. Nothing in it is changed.
-    #[arg(value_name = "SRC|ROOT")]
-    pub(crate) cache: OsString,
+    #[arg(value_name = "SRC|ROOT", required_unless_present = ENGINE, conflicts_with = ENGINE)]
+    pub(crate) cache: Option<OsString>,
 
     /// The build, as LLB or provenance (mode=max)
     ///
@@ -45,6 +46,9 @@ pub(crate) struct Explain {
     /// Refused for an export: convert translates its keys to those of any release.
     #[arg(long, value_name = "VERSION")]
     pub(crate) buildkit: Option<Target>,
+
+    #[command(flatten)]
+    pub(crate) storage: StorageArguments,
 
     #[command(flatten)]
     pub(crate) limits: LimitArguments,

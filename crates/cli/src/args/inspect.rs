@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use oci2bk::release::Target;
 
 use super::common::{LimitArguments, more_help};
+use super::daemon::{ENGINE, StorageArguments};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,8 +27,8 @@ pub(crate) struct Inspect {
     /// A cache export, or the root of a stopped buildkitd
     ///
     /// The kind is detected from the content. An export has the forms that convert takes. Nothing is changed.
-    #[arg(value_name = "SRC|ROOT")]
-    pub(crate) place: OsString,
+    #[arg(value_name = "SRC|ROOT", required_unless_present = ENGINE)]
+    pub(crate) place: Option<OsString>,
 
     /// Show only this record, blob or key and what is tied to it
     ///
@@ -44,6 +45,9 @@ pub(crate) struct Inspect {
     /// Steps that it would not find are listed. Refused for a root: its keys are made already.
     #[arg(long, value_name = "VERSION")]
     pub(crate) buildkit: Option<Target>,
+
+    #[command(flatten)]
+    pub(crate) storage: StorageArguments,
 
     #[command(flatten)]
     pub(crate) limits: LimitArguments,

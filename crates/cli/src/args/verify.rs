@@ -7,7 +7,7 @@ use clap::Args;
 use oci2bk::{Source, Target};
 
 use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, jobs, more_help};
-use super::daemon::RootArguments;
+use super::daemon::{CONTAINERD, ENGINE, RootArguments};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,7 +42,7 @@ pub(crate) struct Verify {
     ///
     /// Such a daemon did not check what it unpacked, so newer ones do not share these layers with images and
     /// caches. A layer that equals its blob, as do all layers below it, is renamed. Nothing else is changed.
-    #[arg(long, requires = "trees")]
+    #[arg(long, requires = "trees", conflicts_with_all = [CONTAINERD, ENGINE])]
     pub(crate) mend: bool,
 
     /// Compare the root with a cache that it was made of, as convert takes it [repeatable]

@@ -47,6 +47,7 @@ impl Failure {
             Self::Convert(error) => root::of_convert(error).into_iter().collect(),
             Self::Verify(error) => root::of_verify(error).into_iter().collect(),
             Self::Mend(error) => root::of_mend(error).into_iter().collect(),
+            Self::Root(error) => root::of_open(error).into_iter().collect(),
             Self::Usage(error) => root::of_usage(error).into_iter().collect(),
             Self::Inspect(error) => root::of_inspect(error).into_iter().collect(),
             Self::Place(error) => input::of_place(error).into_iter().collect(),

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use bkstate::state::ExistingError;
+use bkstate::root::{LockError, OpenRootError};
+use bkstate::state::{self, ExistingError};
 use bkstate::usage::UsageError;
 use oci2bk::convert::ConvertError;
 use oci2bk::inspect::InspectError;
@@ -21,6 +22,7 @@ pub(super) fn of_convert(error: &ConvertError) -> Option<String> {
         }
         ConvertError::Link { .. } => Some("copy what has to be with --blobs auto".to_owned()),
         ConvertError::Existing(error) => of_existing(error),
+        ConvertError::Open(error) => of_open(error),
         _ => None,
     }
 }
@@ -29,9 +31,45 @@ fn packed() -> String {
     "leave layers packed with --no-extract".to_owned()
 }
 
+/// Returns a hint about a root that cannot be opened, such as one in use.
+pub(super) fn of_open(error: &OpenRootError) -> Option<String> {
+    let OpenRootError::Lock(LockError::Database { holder, .. } | LockError::InUse { holder, .. }) =
+        error
+    else {
+        return None;
+    };
+    let name = holder.name.as_deref()?;
+    ["dockerd", "containerd"].contains(&name).then(|| {
+        "stop Docker Engine and containerd with: systemctl stop docker docker.socket containerd"
+            .to_owned()
+    })
+}
+
 fn of_existing(error: &ExistingError) -> Option<String> {
     match error {
         ExistingError::Damaged { root, .. } => Some(of_damaged(root)),
+        ExistingError::OtherWorker { found, .. } => of_other_worker(found),
+        ExistingError::OtherNamespace { found, .. } => Some(format!(
+            "give the namespace of the builder with --containerd-namespace {}",
+            word(found)
+        )),
+        ExistingError::Verify(error) => of_state(error),
+        _ => None,
+    }
+}
+
+/// Returns a hint about a root with the state of another worker only, whose directory is `found`.
+fn of_other_worker(found: &str) -> Option<String> {
+    found.starts_with("containerd-").then(|| {
+        "for the containerd worker, give the root of its containerd with --containerd-root; for Docker Engine, \
+         give --engine"
+            .to_owned()
+    })
+}
+
+pub(super) fn of_state(error: &state::VerifyError) -> Option<String> {
+    match error {
+        state::VerifyError::OtherWorker { found, .. } => of_other_worker(found),
         _ => None,
     }
 }
@@ -47,6 +85,7 @@ fn of_damaged(root: &Path) -> String {
 pub(super) fn of_verify(error: &VerifyError) -> Option<String> {
     match error {
         VerifyError::Rights(_) => Some("verify without --trees".to_owned()),
+        VerifyError::State(error) => of_state(error),
         _ => None,
     }
 }
@@ -62,6 +101,7 @@ pub(super) fn of_mend(error: &MendError) -> Option<String> {
 pub(super) fn of_usage(error: &UsageError) -> Option<String> {
     match error {
         UsageError::Damaged { root, .. } => Some(of_damaged(root)),
+        UsageError::State(error) => of_state(error),
         _ => None,
     }
 }
@@ -69,6 +109,8 @@ pub(super) fn of_usage(error: &UsageError) -> Option<String> {
 pub(super) fn of_inspect(error: &InspectError) -> Option<String> {
     match error {
         InspectError::Damaged { root, .. } => Some(of_damaged(root)),
+        InspectError::Open(error) => of_open(error),
+        InspectError::State(error) => of_state(error),
         _ => None,
     }
 }

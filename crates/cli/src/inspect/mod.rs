@@ -7,6 +7,7 @@ mod table;
 
 use std::path::Path;
 
+use bkstate::root::Location;
 use graph::Graph;
 use oci2bk::export::CacheExport;
 use oci2bk::inspect::{Export, Place, Root, Unread, find};
@@ -24,9 +25,21 @@ use crate::output::{self, note, with_causes};
 use crate::summary::damaged_in;
 
 pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
-    match find(&arguments.place)? {
+    // With --engine the first word is not a place.
+    let Some(place) = arguments.place.as_ref().filter(|_| !arguments.storage.engine) else {
+        return look_into_root(&arguments.storage.of_engine()?, arguments);
+    };
+    match find(place)? {
         Place::Source(source) => look_into_export(&source, arguments),
-        Place::Root(root) => look_into_root(&root, arguments),
+        Place::Root(root) => look_into_root(&arguments.storage.location(&root)?, arguments),
+    }
+}
+
+impl Inspect {
+    /// Returns the id or digest to which the output is limited.
+    fn only(&self) -> Option<String> {
+        let first = || self.place.as_ref().map(|word| word.to_string_lossy().into_owned());
+        self.only.clone().or_else(|| first().filter(|_| self.storage.engine))
     }
 }
 
@@ -35,15 +48,17 @@ fn look_into_export(source: &Source, arguments: &Inspect) -> Result<(), Failure>
     let exports = CacheExport::read_all(source, &limits)?;
     let keyring = keyring(&exports, &arguments.keys, &limits)?;
     let export = Export::new(&exports, &keyring, arguments.buildkit.unwrap_or_default())?;
-    let export = match &arguments.only {
+    let only = arguments.only();
+    let export = match &only {
         Some(word) => export.only(word).ok_or_else(|| nothing(arguments, word))?,
         None => export,
     };
-    let table = || export::table(&export, arguments.only.is_some());
+    let table = || export::table(&export, only.is_some());
     print(arguments.format, table, || json::export(&export), || Graph::from(&export))
 }
 
-fn look_into_root(path: &Path, arguments: &Inspect) -> Result<(), Failure> {
+fn look_into_root(location: &Location, arguments: &Inspect) -> Result<(), Failure> {
+    let path = location.root();
     if arguments.buildkit.is_some() {
         let place = path.display().to_string();
         return Err(Failure::NoRelease { place, why: "is a root: its keys are made already" });
@@ -53,18 +68,21 @@ fn look_into_root(path: &Path, arguments: &Inspect) -> Result<(), Failure> {
     for path in &arguments.keys {
         sources.extend(keys::read_source(path, &limits)?);
     }
-    let root = Root::read(path, &sources, &limits)?;
+    let root = Root::read(location.clone(), &sources, &limits)?;
     warn(path, &root);
-    let root = match &arguments.only {
+    let only = arguments.only();
+    let root = match &only {
         Some(word) => root.only(word).ok_or_else(|| nothing(arguments, word))?,
         None => root,
     };
-    let table = || root::table(&root, arguments.only.is_some());
+    let table = || root::table(&root, only.is_some());
     print(arguments.format, table, || json::root(&root), || Graph::from(&root))
 }
 
 fn nothing(arguments: &Inspect, word: &str) -> Failure {
-    let place = arguments.place.to_string_lossy().into_owned();
+    let place = arguments.place.as_ref().filter(|_| !arguments.storage.engine);
+    let place = place.map(|place| place.to_string_lossy().into_owned());
+    let place = place.unwrap_or_else(|| "Docker Engine".to_owned());
     Failure::NoSuchThing { place, word: word.to_owned() }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may")]
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
+mod containerd;
 mod corruptions;
 mod daemon;
 mod dry_run;

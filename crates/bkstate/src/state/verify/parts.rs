@@ -98,8 +98,7 @@ pub enum VerifyError {
     },
     /// The state is that of an unknown worker.
     #[error(
-        "{} holds the state of the worker {found}; only that of the OCI worker with the overlayfs \
-         snapshotter can be verified",
+        "{} holds the state of the worker {found}, not that of {wanted}",
         root.display()
     )]
     OtherWorker {
@@ -107,6 +106,8 @@ pub enum VerifyError {
         root: PathBuf,
         /// The worker's directory.
         found: String,
+        /// The expected worker.
+        wanted: Box<Worker>,
     },
     /// A directory of the state is missing.
     #[error("the state is not whole")]
@@ -130,7 +131,11 @@ impl Parts {
         let others = other_workers(root)?;
         if !worker.is_in(root.dir())? {
             return match others.into_keys().next() {
-                Some(found) => Err(VerifyError::OtherWorker { root: path(), found }),
+                Some(found) => Err(VerifyError::OtherWorker {
+                    root: path(),
+                    found,
+                    wanted: Box::new(worker.clone()),
+                }),
                 None if root.dir().find(worker.name(StateFile::Solver))?.is_none() => {
                     Err(VerifyError::NoState { root: path() })
                 }

@@ -1,0 +1,275 @@
+//! States in the roots of a buildkitd and of a containerd.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+
+use bkstate::bolt::{self, Db, Node, Tree};
+use rustix::fs::{FlockOperation, flock};
+
+use super::*;
+
+const METADATA: &str = "containerd/io.containerd.metadata.v1.bolt/meta.db";
+
+/// A place with the directories of both daemons in it, which do not exist yet.
+struct Pair(Place);
+
+impl Pair {
+    fn new() -> Self {
+        Self(Place::new())
+    }
+
+    fn containerd(&self) -> PathBuf {
+        self.0.temp.path().join("containerd")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.temp.path().join(name)
+    }
+
+    /// Returns a command on the pair.
+    fn run(&self, words: &[&str]) -> Command {
+        let mut command = command();
+        command.args(words).arg(self.0.root()).arg("--containerd-root").arg(self.containerd());
+        command
+    }
+
+    fn convert(&self, words: &[&str]) -> Command {
+        let mut command = self.run(&["convert", "--no-extract"]);
+        command.args(index()).args(words);
+        // The last word is the root.
+        let root = self.0.root();
+        let mut ordered = super::command();
+        let words = command.get_args().filter(|word| *word != root.as_os_str());
+        ordered.args(words).arg(&root);
+        ordered
+    }
+
+    fn metadata(&self) -> Tree {
+        read(&self.path(METADATA))
+    }
+
+    /// Changes the metadata of the stopped containerd.
+    fn change(&self, change: impl FnOnce(&mut Tree)) {
+        let mut tree = if self.path(METADATA).exists() { self.metadata() } else { Tree::default() };
+        change(below(&mut tree, &["v1"]));
+        fs::create_dir_all(self.path(METADATA).parent().unwrap()).unwrap();
+        let file = File::create(self.path(METADATA)).unwrap();
+        bolt::write(&file, |root| tree.write(root)).unwrap();
+    }
+}
+
+fn read(path: &Path) -> Tree {
+    Tree::read(&Db::open(File::open(path).unwrap()).unwrap().root()).unwrap()
+}
+
+/// Returns the bucket at `path`, which is created if it is missing.
+fn below<'t>(tree: &'t mut Tree, path: &[&str]) -> &'t mut Tree {
+    path.iter().fold(tree, |tree, name| {
+        let entry = tree.entries.entry((*name).into());
+        match entry.or_insert_with(|| Node::Bucket(Tree::default())) {
+            Node::Bucket(bucket) => bucket,
+            Node::Value(value) => panic!("{name} has the value {value:?}"),
+        }
+    })
+}
+
+fn bucket(entries: &[(&str, Node)]) -> Node {
+    let entries = entries.iter().map(|(key, node)| ((*key).into(), node.clone()));
+    Node::Bucket(Tree { sequence: 3, entries: entries.collect() })
+}
+
+fn value(bytes: &[u8]) -> Node {
+    Node::Value(bytes.to_vec())
+}
+
+/// What another program, and a later release of it, can have in the file.
+fn foreign() -> BTreeMap<Vec<u8>, Node> {
+    let blob = bucket(&[("sha512:no digest of ours", bucket(&[("size", value(b"many"))]))]);
+    let other = bucket(&[
+        ("content", bucket(&[("blob", blob)])),
+        ("leases", bucket(&[])),
+        ("sandboxes", bucket(&[("s", value(b"\0\xff"))])),
+    ]);
+    [(b"k8s.io".to_vec(), other)].into()
+}
+
+#[test]
+fn every_file_is_where_the_daemons_have_it() {
+    let pair = Pair::new();
+    Printed::of(&mut pair.convert(&[]), 0);
+    let names = pair.0.names();
+    for name in [
+        "root/cache.db",
+        "root/containerd-overlayfs/metadata_v2.db",
+        "root/containerd-overlayfs/workerid",
+        METADATA,
+        "containerd/io.containerd.content.v1.content/blobs/sha256",
+        "containerd/io.containerd.snapshotter.v1.overlayfs/metadata.db",
+    ] {
+        assert!(names.contains(&name.to_owned()), "{name} is not in {names:#?}");
+    }
+    assert!(!names.iter().any(|name| name.contains("runc-") || name.contains("staging")));
+    assert!(!format!("{:?}", pair.metadata()).contains("oci2bk"), "a label is left");
+    Printed::of(&mut pair.run(&["verify"]), 0);
+    let root = pair.0.root();
+    let listed = Printed::of(&mut pair.run(&["du"]), 0).stdout;
+    assert!(listed.lines().count() > 13, "{listed}");
+    let json = Printed::of(pair.run(&["inspect"]).arg("--format=json"), 0).json();
+    assert_eq!(json["records"].as_array().unwrap().len(), 13);
+    let llb = fixture("index/keys/provenance.json");
+    let explained =
+        Printed::of(pair.run(&["explain", "--llb", &llb]).arg("--format=json"), 0).json();
+    assert!(explained[0]["steps"].as_array().unwrap().len() > 5, "{explained:#}");
+
+    // Without the option it is no state that the command knows.
+    let mut alone = command();
+    let refused = Printed::of(alone.arg("verify").arg(&root), 1);
+    refused.says(&["containerd-overlayfs", "--containerd-root", "--engine"]);
+}
+
+#[test]
+fn another_namespace_is_another_place() {
+    let pair = Pair::new();
+    Printed::of(&mut pair.convert(&["--containerd-namespace", "ci"]), 0);
+    let mut metadata = pair.metadata();
+    let v1 = below(&mut metadata, &["v1"]);
+    assert!(
+        v1.entries.contains_key(b"ci".as_slice())
+            && !v1.entries.contains_key(b"buildkit".as_slice())
+    );
+    let before = pair.0.names();
+    let refused = Printed::of(&mut pair.convert(&[]), 1);
+    refused.says(&["namespace \"ci\"", "not in \"buildkit\"", "--containerd-namespace ci"]);
+    assert_eq!(pair.0.names(), before);
+}
+
+#[test]
+fn what_others_have_stays_as_it_is() {
+    let pair = Pair::new();
+    pair.change(|v1| {
+        v1.entries.extend(foreign());
+        v1.entries.insert(b"version".to_vec(), value(&[6]));
+        // In the namespace of the builder, too.
+        let ours = below(v1, &["buildkit"]);
+        ours.entries
+            .insert(b"images".to_vec(), bucket(&[("a", bucket(&[("later", value(b"x"))]))]));
+        let leases = below(ours, &["leases"]);
+        let writable = bucket(&[("overlayfs", bucket(&[("container", value(b""))]))]);
+        leases.entries.insert(b"container".to_vec(), bucket(&[("snapshots", writable)]));
+        leases.sequence = 5;
+    });
+    let before = pair.metadata();
+    Printed::of(&mut pair.convert(&[]), 0);
+    let mut after = pair.metadata();
+    ensure_kept(&before, &after);
+    let v1 = below(&mut after, &["v1"]);
+    assert_eq!(v1.entries[b"version".as_slice()], value(&[6]), "an upgrade would be skipped");
+    // A second run finds everything, and writes nothing.
+    let bytes = fs::read(pair.path(METADATA)).unwrap();
+    let again = Printed::of(pair.convert(&[]).arg("--format=json"), 0).json();
+    assert_eq!(again["shares"]["records"]["added_count"], 0);
+    assert_eq!(fs::read(pair.path(METADATA)).unwrap(), bytes);
+}
+
+/// Asserts that `after` has everything in `before`.
+fn ensure_kept(before: &Tree, after: &Tree) {
+    assert!(after.sequence >= before.sequence);
+    for (key, node) in &before.entries {
+        let found = &after.entries[key];
+        match (node, found) {
+            (Node::Bucket(old), Node::Bucket(new)) => ensure_kept(old, new),
+            _ => assert_eq!(node, found, "{}", key.escape_ascii()),
+        }
+    }
+}
+
+#[test]
+fn what_is_not_the_root_of_a_containerd_is_refused_before_anything_is_written() {
+    for (file, said) in [
+        ("containerd/containerd.sock", "the state directory of a containerd"),
+        ("containerd/notes", "not the root of a containerd"),
+    ] {
+        let pair = Pair::new();
+        fs::create_dir(pair.containerd()).unwrap();
+        fs::write(pair.path(file), "").unwrap();
+        let before = pair.0.names();
+        Printed::of(&mut pair.convert(&[]), 1).says(&[said, "/var/lib/containerd"]);
+        Printed::of(&mut pair.convert(&["--dry-run"]), 1).says(&[said]);
+        assert_eq!(pair.0.names(), before);
+    }
+}
+
+#[test]
+fn metadata_of_a_later_release_is_refused() {
+    let pair = Pair::new();
+    pair.change(|v1| drop(v1.entries.insert(b"version".to_vec(), value(&[10]))));
+    let bytes = fs::read(pair.path(METADATA)).unwrap();
+    Printed::of(&mut pair.convert(&[]), 1)
+        .says(&["meta.db has the version 5", "it was not changed"]);
+    assert_eq!(fs::read(pair.path(METADATA)).unwrap(), bytes);
+    assert!(!pair.path("root/cache.db").exists());
+}
+
+#[test]
+fn a_running_containerd_is_named() {
+    let pair = Pair::new();
+    Printed::of(&mut pair.convert(&[]), 0);
+    let metadata = File::open(pair.path(METADATA)).unwrap();
+    flock(&metadata, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let holder = format!("process {} (", std::process::id());
+    for words in [&["verify"][..], &["du"], &["inspect"]] {
+        Printed::of(&mut pair.run(words), 6).says(&["meta.db is in use by", &holder]);
+    }
+    Printed::of(&mut pair.convert(&[]), 6).says(&["meta.db is in use by", &holder]);
+}
+
+#[test]
+fn a_root_with_the_oci_worker_alone_is_not_the_other_daemons() {
+    let pair = Pair::new();
+    Printed::of(&mut convert(index(), &pair.0), 0);
+    let refused = Printed::of(&mut pair.convert(&[]), 1);
+    refused.says(&[
+        "holds the state of another worker (runc-overlayfs)",
+        "the containerd worker on overlayfs",
+    ]);
+    assert!(!pair.path(METADATA).exists());
+}
+
+#[test]
+fn the_configuration_of_containerd_says_where_it_has_its_data() {
+    let pair = Pair::new();
+    let config = pair.path("config.toml");
+    let text = format!(
+        "root = {:?}\n[plugins.'io.containerd.snapshotter.v1.overlayfs']\nroot_path = {:?}\n",
+        pair.path("data"),
+        pair.path("fast"),
+    );
+    fs::write(&config, text).unwrap();
+    let mut convert = command();
+    convert.args(["convert", "--no-extract"]).args(index()).arg("--containerd-config").arg(&config);
+    Printed::of(convert.arg(pair.0.root()), 0);
+    let names = pair.0.names();
+    for name in ["data/io.containerd.metadata.v1.bolt/meta.db", "fast/metadata.db"] {
+        assert!(names.contains(&name.to_owned()), "{name} is not in {names:#?}");
+    }
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    let pair = Pair::new();
+    for words in [
+        &["--engine", "--builder", "ci"][..],
+        &["--engine", "--config", "c"],
+        &["--engine", "--containerd-namespace", "n", "--containerd-root", "d"],
+        &["--containerd-namespace", "n"],
+        &["--docker-root", "d"],
+        &["--builder", "ci", "--containerd-root", "d"],
+    ] {
+        let mut convert = command();
+        Printed::of(convert.arg("convert").arg(fixture("index/cache")).args(words), 2);
+        assert!(pair.0.names().is_empty());
+    }
+    let mut verify = command();
+    let words = ["verify", "--engine", "--trees", "--mend"];
+    Printed::of(verify.args(words), 2).says(&["--mend", "--engine"]);
+}
