@@ -16,6 +16,7 @@
 mod attach;
 mod bench;
 mod between;
+mod containerd;
 mod disks;
 mod failures;
 mod holders;
@@ -67,6 +68,8 @@ const ALONE: &[(&str, Proof)] = &[
     ("holders::daemon", holders::daemon),
     ("holders::mounts", holders::mounts),
     ("holders::conversion", holders::conversion),
+    ("containerd::absent", containerd::absent),
+    ("containerd::used", containerd::used),
 ];
 
 fn main() {

@@ -17,7 +17,7 @@ use crate::tools::Tools;
 /// An address without a registry; no build here needs one.
 pub(crate) const REGISTRY: &str = "localhost:1";
 
-const CASE: Case = Case {
+pub(crate) const CASE: Case = Case {
     name: "crash",
     dockerfile: String::new,
     context: |_| {},
