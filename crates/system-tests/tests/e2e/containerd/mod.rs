@@ -41,6 +41,9 @@ const HOSTS: [(&str, Host, bool); 4] = [
 /// The build of the table on whose states the controls run.
 const CONTROL: &str = "stages";
 
+/// A test of this module, with the world of one kind of builder.
+type Proof = Box<dyn FnOnce(&World) -> Result<()> + Send>;
+
 /// The builds of the table that are converted.
 const CONVERTED: [&str; 3] = [CONTROL, "files", "platforms"];
 
@@ -49,7 +52,7 @@ pub(crate) fn add(suite: &mut Suite<World>) {
     let control = cases::all().into_iter().find(|case| case.name == CONTROL);
     let control = control.expect("the table has it");
     for (name, host, is_in_suite) in HOSTS {
-        let mut add = |test: String, prove: Box<dyn FnOnce(&World) -> Result<()> + Send>| {
+        let mut add = |test: String, prove: Proof| {
             let name = format!("{name}::{test}");
             let prove = move |world: &World| prove(&world.within(host));
             if is_in_suite {
