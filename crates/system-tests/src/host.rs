@@ -1,4 +1,4 @@
-//! What a builder is part of, and where it keeps its layers.
+//! The kinds of builders, and the locations of their state.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use crate::state::Place;
 
 /// A kind of builder.
 ///
-/// What is one directory for a buildkitd with the OCI worker, the root, has two parts for the others: the root of
-/// containerd, and that of buildkitd or the engine.
+/// The state of a buildkitd with the OCI worker is in one directory. That of the others is in two: the root
+/// of containerd, and the root of buildkitd or of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Host {
     /// A buildkitd with the OCI worker.
@@ -23,7 +23,7 @@ pub enum Host {
     },
     /// The builder in Docker Engine.
     Engine {
-        /// Which engine.
+        /// The release of the engine.
         engine: engine::Release,
         /// The set of tools with its containerd.
         containerd: &'static str,
@@ -31,11 +31,11 @@ pub enum Host {
 }
 
 impl Host {
-    /// Starts it, with its containerd, on what it has in `root`. It talks to `registries` without TLS; an engine does so
-    /// unasked with those of this machine.
+    /// Starts it on its state in `root`, with its containerd if it has one. It connects to `registries`
+    /// without TLS; an engine does so by default with registries on this machine.
     ///
     /// # Errors
-    /// If tools are missing or one does not start.
+    /// Returns an error if tools are missing or a daemon does not start.
     pub fn start(self, tools: &Tools, root: &Path, registries: &[&str]) -> Result<Daemon> {
         if self == Self::Buildkitd {
             return Daemon::start(tools, root, registries);
@@ -48,7 +48,7 @@ impl Host {
         }
     }
 
-    /// The set of tools with its containerd, if it uses one.
+    /// Returns the set of tools with its containerd, if it uses one.
     #[must_use]
     pub fn containerd(self) -> Option<&'static str> {
         match self {
@@ -57,17 +57,17 @@ impl Host {
         }
     }
 
-    /// Starts its containerd alone.
+    /// Starts only its containerd.
     ///
     /// # Errors
-    /// If it has none, the tools are missing or it does not start.
+    /// Returns an error if it has none, or if the tools are missing or it does not start.
     pub fn start_containerd(self, tools: &Tools, root: &Path) -> Result<Containerd> {
         let set = self.containerd().context("the OCI worker uses no containerd")?;
         std::fs::create_dir_all(root)?;
         Containerd::start(tools, set, &containerd(root))
     }
 
-    /// Returns the arguments of oci2bk that name what it has in `root`.
+    /// Returns the arguments of oci2bk for its state in `root`.
     #[must_use]
     pub fn arguments(self, root: &Path) -> Vec<OsString> {
         let containerd = || [OsString::from("--containerd-root"), containerd(root).into()];
@@ -87,7 +87,7 @@ impl Host {
         }
     }
 
-    /// Where it keeps its state in `root`.
+    /// Returns the location of its state in `root`.
     #[must_use]
     pub fn place(self, root: &Path) -> Place {
         let (builder, containerd) = (builder(root), containerd(root));
@@ -101,13 +101,13 @@ impl Host {
     }
 }
 
-/// The root of buildkitd, or of the engine.
+/// Returns the root of buildkitd or of the engine.
 #[must_use]
 pub fn builder(root: &Path) -> PathBuf {
     root.join("builder")
 }
 
-/// The root of its containerd.
+/// Returns the root of its containerd.
 #[must_use]
 pub fn containerd(root: &Path) -> PathBuf {
     root.join("containerd")

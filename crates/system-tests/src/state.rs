@@ -14,17 +14,17 @@ use testkit::{Daemon, Tools, daemon};
 
 use crate::host::Host;
 
-/// What the databases that a conversion writes are called here: the solver's, that of records, those of
-/// containerd and of its snapshotter.
+/// Short names of the databases that a conversion writes: that of the solver, that of the records, that of
+/// containerd and that of its snapshotter.
 const SOLVER: &str = "cache.db";
 const RECORDS: &str = "metadata_v2.db";
 const METADATA: &str = "meta.db";
 const SNAPSHOTTER: &str = "snapshots/metadata.db";
 
-/// Where a builder keeps its state.
+/// The location of the state of a builder.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// Each database, by what it is called here.
+    /// The databases by their short names.
     databases: BTreeMap<&'static str, PathBuf>,
     /// The directory of the worker's own files.
     pub worker: PathBuf,
@@ -35,7 +35,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// That of a buildkitd with the OCI worker.
+    /// Returns the location for a buildkitd with the OCI worker.
     #[must_use]
     pub fn of_oci_worker(root: &Path) -> Self {
         let worker = root.join("runc-overlayfs");
@@ -53,7 +53,7 @@ impl Place {
         }
     }
 
-    /// That of a builder on a containerd, whose root is `containerd`.
+    /// Returns the location for a builder with layers in the containerd root `containerd`.
     #[must_use]
     pub fn on_containerd(root: &Path, containerd: &Path, namespace: &'static str) -> Self {
         let worker = root.join("containerd-overlayfs");
@@ -72,7 +72,7 @@ impl Place {
         }
     }
 
-    /// The database of containerd.
+    /// Returns the path of containerd's database.
     #[must_use]
     pub fn metadata(&self) -> &Path {
         &self.databases[METADATA]
@@ -86,7 +86,7 @@ impl From<&Self> for Place {
 }
 
 impl<P: AsRef<Path> + ?Sized> From<&P> for Place {
-    /// That of a buildkitd with the OCI worker.
+    /// Returns the location for a buildkitd with the OCI worker.
     fn from(root: &P) -> Self {
         Self::of_oci_worker(root.as_ref())
     }
@@ -121,7 +121,7 @@ pub struct Link {
 /// Maximum number of changes in a failure message.
 const SHOWN: usize = 25;
 
-/// What a state holds, without the contents of blobs and snapshots.
+/// The content of a state, without the contents of blobs and snapshots.
 #[derive(Debug, PartialEq)]
 pub struct State {
     databases: BTreeMap<&'static str, Value>,
@@ -130,7 +130,7 @@ pub struct State {
 }
 
 impl State {
-    /// Reads the state of a daemon that does not run.
+    /// Reads the state of a stopped daemon.
     pub fn read(tools: &Tools, place: impl Into<Place>) -> Result<Self> {
         let place = place.into();
         let mut databases = BTreeMap::new();
@@ -184,9 +184,8 @@ impl State {
             .collect()
     }
 
-    /// Every chain id that a record names, with the snapshot that the record leads to
-    /// (record, snapshot key, the containerd name of the key, the id of the name), or none if the
-    /// record says that the layer is not extracted.
+    /// Returns every chain id in a record, with the record's snapshot (record, snapshot key, the containerd
+    /// name of the key, the id of the name), or `None` if the record says that the layer is not extracted.
     pub fn snapshots_by_chain(
         &self,
         place: impl Into<Place>,
@@ -217,7 +216,7 @@ impl State {
                     .with_context(|| format!("the snapshot {name} has no {key}"))
             };
             let fs = place.snapshots.join(number("id")?.to_string()).join("fs");
-            // Signed varints: twice the value for those that are not negative.
+            // Signed varints: non-negative values are doubled.
             let snapshot =
                 Snapshot { fs, inodes: number("inodes")? / 2, size: number("size")? / 2 };
             if let Some(Some(other)) = found.insert(chain, Some(snapshot.clone())) {
@@ -227,7 +226,7 @@ impl State {
         Ok(found)
     }
 
-    /// What containerd's database has of a namespace.
+    /// Returns the content of a namespace in containerd's database.
     pub fn namespace(&self, name: &str) -> &Value {
         &self.databases[METADATA]["buckets"]["v1"]["buckets"][name]
     }
@@ -262,7 +261,7 @@ impl State {
     }
 }
 
-/// Runs `bbolt check` on every database of a daemon that does not run.
+/// Runs `bbolt check` on every database of a stopped daemon.
 pub fn ensure_sound(tools: &Tools, place: impl Into<Place>) -> Result<()> {
     for path in place.into().databases.values() {
         run(Command::new(&tools.bbolt).arg("check").arg(path))
@@ -271,19 +270,18 @@ pub fn ensure_sound(tools: &Tools, place: impl Into<Place>) -> Result<()> {
     Ok(())
 }
 
-/// A database as JSON. It shows bytes that are no text as 0x and hex.
+/// Returns a database as JSON. Bytes that are not UTF-8 are printed as 0x and hex.
 pub fn dump(tools: &Tools, database: &Path) -> Result<Value> {
     let json = run(Command::new(&tools.refstate).arg("dump").arg(database))?;
     serde_json::from_str(&json).with_context(|| database.display().to_string())
 }
 
-/// Runs the verification under test on the root of a daemon that does not run: it must not find
-/// anything.
+/// Runs the verification under test on the root of a stopped daemon: it must not find anything.
 pub fn ensure_verified(tools: &Tools, root: &Path, trees: bool) -> Result<()> {
     ensure_verified_on(Host::Buildkitd, tools, root, trees)
 }
 
-/// The same for a builder of another kind.
+/// Same, for any kind of builder.
 pub fn ensure_verified_on(host: Host, tools: &Tools, root: &Path, trees: bool) -> Result<()> {
     let mut command = Command::new(&tools.oci2bk);
     command.args(["verify", "--progress=quiet"]).args(host.arguments(root));
@@ -306,12 +304,12 @@ pub fn ensure_prunable(tools: &Tools, daemon: Daemon, root: &Path) -> Result<()>
     ensure_sound(tools, root)
 }
 
-/// The ids of the snapshot directories that are there while the daemon may run.
+/// Returns the ids of the existing snapshot directories; the daemon may be running.
 pub fn snapshot_directories(place: impl Into<Place>) -> Result<BTreeSet<String>> {
     names_in(&place.into().snapshots)
 }
 
-/// The hex digests of the blobs that are there while the daemon may run.
+/// Returns the hex digests of the existing blobs; the daemon may be running.
 pub fn blob_files(place: impl Into<Place>) -> Result<BTreeSet<String>> {
     names_in(&place.into().blobs)
 }

@@ -1,4 +1,4 @@
-//! A socket through which buildctl talks to a Docker Engine of before 29.
+//! A socket through which buildctl talks to a Docker Engine before v29.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -8,28 +8,29 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
-/// What makes a connection to the engine one to its builder (moby v28.5.2 `api/server/router/grpc/grpc_routes.go`).
+/// The request that upgrades a connection to the BuildKit API (moby v28.5.2
+/// `api/server/router/grpc/grpc_routes.go`).
 const UPGRADE: &[u8] =
     b"POST /grpc HTTP/1.1\r\nHost: engine\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
 
-/// What ends the answer, which has no content.
+/// The end of the response, which has no body.
 const END: &[u8] = b"\r\n\r\n";
 
-/// How long an answer may be.
+/// Maximum length of the response, in bytes.
 const LONGEST: usize = 4096;
 
-/// Listens on `socket` and connects each client with the builder of the engine on `engine`, as long as the
-/// process lives.
+/// Listens on `socket` and connects each client to the builder of the engine with the socket `engine`, until
+/// the process ends.
 ///
 /// # Errors
-/// If it cannot listen there.
+/// Returns an error if it cannot listen on `socket`.
 pub(crate) fn serve(socket: &Path, engine: &Path) -> Result<()> {
     let listener = UnixListener::bind(socket).with_context(|| socket.display().to_string())?;
     let engine = engine.to_owned();
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
             let engine: PathBuf = engine.clone();
-            // The client sees an error as the end of its connection.
+            // An error ends the connection of the client.
             thread::spawn(move || connect(client, &engine));
         }
     });
@@ -40,7 +41,7 @@ fn connect(client: UnixStream, engine: &Path) -> Result<()> {
     let mut server = UnixStream::connect(engine)?;
     server.write_all(UPGRADE)?;
     let mut answer = Vec::new();
-    // A byte at a time, as what follows the answer belongs to the client.
+    // Read byte by byte: what follows the response belongs to the client.
     while !answer.ends_with(END) {
         ensure!(answer.len() < LONGEST, "the engine's answer is too long");
         let mut byte = [0];
@@ -54,9 +55,9 @@ fn connect(client: UnixStream, engine: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies until either side ends, and then ends both.
+/// Copies until one side closes, then closes both.
 fn copy(mut from: UnixStream, mut to: UnixStream) {
-    // Whatever ended it, the connection is over.
+    // An error ends the connection, too.
     let _ = std::io::copy(&mut from, &mut to);
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
@@ -66,7 +67,8 @@ fn copy(mut from: UnixStream, mut to: UnixStream) {
 mod tests {
     use super::*;
 
-    /// Answers one request with `answer`, and then sends back what it gets.
+    /// Answers one request with `answer`, then echoes everything that it receives. The thread returns the
+    /// request.
     fn engine(socket: &Path, answer: &'static [u8]) -> thread::JoinHandle<Vec<u8>> {
         let listener = UnixListener::bind(socket).unwrap();
         thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! A containerd on a root of its own, on which a builder keeps its layers.
+//! Starts a containerd with its own root, which stores the layers of a builder.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -13,13 +13,12 @@ use crate::daemon::{SOCKETS, complaints};
 use crate::process::{Background, run};
 use crate::tools::Tools;
 
-/// The set of tools with its newest release.
+/// The set of tools with the newest release of containerd.
 pub const NEWEST: &str = "containerd";
-/// The set with the last of 1.7.
+/// The set of tools with the last release of containerd 1.7.
 pub const V1_7: &str = "containerd-v1.7";
 
-/// Plugins that use places of the machine outside the root: the socket of the node resource interface, and
-/// `/opt/containerd`.
+/// Plugins that use paths outside the root: the socket of the node resource interface, and `/opt/containerd`.
 const DISABLED: [&str; 4] = [
     "io.containerd.nri.v1.nri",
     "io.containerd.internal.v1.opt",
@@ -40,13 +39,13 @@ pub struct Containerd {
 impl Containerd {
     /// Starts the containerd of a set of tools on `root`.
     ///
-    /// The log lies beside the root. State, sockets and configuration lie in a directory of their own that goes
-    /// with it. (Shims and runc keep the sockets and the state of running containers in `/run/containerd`, whatever
-    /// the state directory: containerd v2.4.2 `pkg/shim/util_unix.go`.)
+    /// The log is beside the root. State, sockets and configuration are in a temporary directory, which is
+    /// removed with the value. (Shims and runc always keep the sockets and the state of running containers in
+    /// `/run/containerd`: containerd v2.4.2 `pkg/shim/util_unix.go`.)
     ///
     /// # Errors
-    /// If the tools are not there, it cannot be started, ends early or is not ready within a minute; its log is
-    /// part of the error.
+    /// Returns an error if the tools are missing, or if it cannot be started, ends early or is not ready
+    /// within a minute; the error includes its log.
     pub fn start(tools: &Tools, set: &str, root: &Path) -> Result<Self> {
         let program = |name: &str| {
             tools
@@ -57,7 +56,7 @@ impl Containerd {
         let state = tempfile::Builder::new().prefix(SOCKETS).tempdir()?;
         let address = state.path().join("containerd.sock");
         let config = state.path().join("config.toml");
-        // containerd 1.7 and 2 both read this version.
+        // containerd 1.7 and 2 both support this version.
         let text = format!(
             "version = 2\nroot = {root:?}\nstate = {:?}\ndisabled_plugins = {DISABLED:?}\n\
              [grpc]\n  address = {address:?}\n",
@@ -71,19 +70,19 @@ impl Containerd {
         Ok(Self { process, root: root.to_owned(), address, ctr, _state: state })
     }
 
-    /// Its socket.
+    /// Returns the path of its socket.
     #[must_use]
     pub fn address(&self) -> &Path {
         &self.address
     }
 
-    /// The directory of its content, snapshots and metadata.
+    /// Returns the directory of its content, snapshots and metadata.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// A command of its client in a namespace.
+    /// Returns a `ctr` command for a namespace.
     #[must_use]
     pub fn ctr(&self, namespace: &str) -> Command {
         let mut command = Command::new(&self.ctr);
@@ -91,42 +90,44 @@ impl Containerd {
         command
     }
 
-    /// What `ctr WHAT ls --quiet` lists in a namespace: the names of images, the ids of containers, leases.
+    /// Returns the output lines of `ctr WHAT ls --quiet` in a namespace: the names of images, or the ids of
+    /// containers or leases.
     ///
     /// # Errors
-    /// If ctr fails.
+    /// Returns an error if ctr fails.
     pub fn list(&self, namespace: &str, what: &str) -> Result<BTreeSet<String>> {
         let listed = run(self.ctr(namespace).args([what, "ls", "--quiet"]))?;
         Ok(listed.lines().map(str::to_owned).collect())
     }
 
-    /// Everything that it printed so far.
+    /// Returns everything that it has printed so far.
     ///
     /// # Errors
-    /// If the log cannot be read.
+    /// Returns an error if the log cannot be read.
     pub fn log(&self) -> Result<String> {
         self.process.log()
     }
 
-    /// Kills it. Containers run on.
+    /// Kills it. Containers keep running.
     ///
     /// # Errors
-    /// If the system refuses.
+    /// Returns an error if the system refuses.
     pub fn kill(self) -> Result<()> {
         self.process.kill().context("containerd")
     }
 
-    /// Stops it and returns the warnings and errors it logged. Containers run on.
+    /// Stops it and returns the warnings and errors it logged. Containers keep running.
     ///
     /// # Errors
-    /// If it does not end, or its log cannot be read.
+    /// Returns an error if it does not end, or its log cannot be read.
     pub fn stop(self) -> Result<BTreeSet<String>> {
         let log = self.process.stop().context("containerd")?;
         Ok(complaints(&log, &self.root).collect())
     }
 }
 
-/// The path on which a program finds those beside it before others: containerd looks for its shim there.
+/// Returns a `PATH` with the directory of the program before all others: containerd finds its shim through
+/// `PATH`.
 fn path_with(program: &Path) -> OsString {
     let mut path = program.parent().unwrap_or(program).as_os_str().to_owned();
     if let Some(others) = std::env::var_os("PATH") {

@@ -1,4 +1,4 @@
-//! A builder on a root of its own: a buildkitd, or that of a Docker Engine.
+//! A builder with its own root: a buildkitd, or the builder of a Docker Engine.
 
 use std::collections::BTreeSet;
 use std::os::unix::net::UnixStream;
@@ -17,17 +17,17 @@ use crate::tools::Tools;
 /// `cmd/buildkitd/config/config.go`, `DefaultContainerdNamespace`).
 pub const NAMESPACE: &str = "buildkit";
 
-/// How the names of directories begin in which sockets are, and what else ends with a daemon.
+/// Prefix of the temporary directories with sockets and other files of a running daemon.
 pub(crate) const SOCKETS: &str = "testkit-";
 
-/// What one kind of daemon differs in from the other.
+/// The differences between the kinds of daemons.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind {
-    /// What it is called in errors.
+    /// Its name in errors.
     pub(crate) name: &'static str,
-    /// What it logs when it is asked to stop.
+    /// The log message when it is asked to stop.
     pub(crate) stopping: &'static str,
-    /// What a build needs, as arguments of buildctl.
+    /// Additional arguments of `buildctl build`.
     pub(crate) arguments: &'static [&'static str],
 }
 
@@ -47,7 +47,7 @@ pub struct Daemon {
     pub(crate) buildctl: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) docker: Option<Docker>,
-    // Stopped after those that use it.
+    // It is stopped after the daemon that uses it.
     pub(crate) containerd: Option<Containerd>,
     pub(crate) _socket: TempDir,
 }
@@ -81,10 +81,10 @@ impl Daemon {
         Self::launch(tools, root, registries, &workers, &arguments, None)
     }
 
-    /// Starts buildkitd on `root` with the containerd worker on that containerd, and no other.
+    /// Starts buildkitd on `root` with only the containerd worker, on `containerd`.
     ///
     /// # Errors
-    /// As those of [`Daemon::start`].
+    /// Same as [`Daemon::start`].
     pub fn start_on(
         tools: &Tools,
         root: &Path,
@@ -110,7 +110,7 @@ impl Daemon {
         containerd: Option<Containerd>,
     ) -> Result<Self> {
         let socket_dir = tempfile::Builder::new().prefix(SOCKETS).tempdir()?;
-        // Daemons that start at the same time would fight for the trace collector's usual socket.
+        // Daemons that start at the same time would compete for the trace collector's default socket.
         let traces = socket_dir.path().join("otel.sock");
         let config = root.with_extension("toml");
         let mut text = format!("{workers}[otel]\n  socketPath = \"{}\"\n", traces.display());
@@ -157,29 +157,29 @@ impl Daemon {
         &self.root
     }
 
-    /// What a build on it needs, as arguments of `buildctl build`.
+    /// Returns the additional arguments of `buildctl build` that builds on it need.
     #[must_use]
     pub fn build_arguments(&self) -> &'static [&'static str] {
         self.kind.arguments
     }
 
-    /// The client of the Docker Engine that it is part of.
+    /// Returns the client of the Docker Engine that it is part of.
     ///
     /// # Errors
-    /// If it is a buildkitd.
+    /// Returns an error if it is a buildkitd.
     pub fn docker(&self) -> Result<&Docker> {
         self.docker.as_ref().context("this is a buildkitd")
     }
 
-    /// The containerd in which it keeps its layers.
+    /// Returns the containerd that stores its layers.
     ///
     /// # Errors
-    /// If it has the OCI worker.
+    /// Returns an error if it has the OCI worker.
     pub fn containerd(&self) -> Result<&Containerd> {
         self.containerd.as_ref().context("this buildkitd uses no containerd")
     }
 
-    /// A buildctl command that talks to this daemon.
+    /// Returns a buildctl command for this daemon.
     #[must_use]
     pub fn buildctl(&self) -> Command {
         let mut command = Command::new(&self.buildctl);
@@ -212,7 +212,7 @@ impl Daemon {
         run(self.buildctl().args(["prune", "--all"])).map(drop)
     }
 
-    /// Kills the daemon, so that it ends in the middle of what it does. The containerd below it is stopped.
+    /// Kills the daemon in the middle of its work, and stops its containerd.
     ///
     /// # Errors
     /// Returns an error if the system refuses.
@@ -220,14 +220,14 @@ impl Daemon {
         self.process.kill().context(self.kind.name)
     }
 
-    /// Stops the daemon, then the containerd below it, and returns the warnings and errors they logged.
+    /// Stops the daemon, then its containerd, and returns the warnings and errors they logged.
     ///
     /// # Errors
-    /// If one does not end, or its log cannot be read.
+    /// Returns an error if one of them does not end, or its log cannot be read.
     pub fn stop(self) -> Result<BTreeSet<String>> {
         let log = self.process.stop().context(self.kind.name)?;
-        // Once it stops, it complains of what the stop overtook, such as the collection of garbage
-        // that starts a second after a build. Only a crash counts from there on.
+        // After it starts to stop, it complains about interrupted work, such as the garbage collection a
+        // second after a build. From there on only a crash counts.
         let (before, after) = log.split_at(log.find(self.kind.stopping).unwrap_or(log.len()));
         let crashes = after.lines().filter(|line| is_loud(line)).map(str::to_owned);
         let mut found: BTreeSet<_> = complaints(before, &self.root).chain(crashes).collect();
@@ -238,14 +238,14 @@ impl Daemon {
     }
 }
 
-/// The kinds of warnings and errors in the log of a daemon that uses `root`.
+/// Returns the kinds of warnings and errors in the log of a daemon that uses `root`.
 pub(crate) fn complaints(log: &str, root: &Path) -> impl Iterator<Item = String> {
     let root = root.display().to_string();
     log.lines().filter_map(move |line| complaint(line, &root))
 }
 
-/// The kind of warning or error that a line of the log is: its message and its error text, without
-/// what differs from run to run (paths below the root, ids, digests, numbers).
+/// Returns the kind of warning or error in a line of the log: its message and its error text, without the
+/// parts that differ between runs (paths below the root, ids, digests, numbers).
 fn complaint(line: &str, root: &str) -> Option<String> {
     let level = ["level=warning", "level=error", "level=fatal"];
     let told = level.iter().any(|marker| line.contains(marker)) && !line.contains(CLIENT_GONE);
@@ -261,8 +261,7 @@ fn is_loud(line: &str) -> bool {
     ["panic:", "DATA RACE", "fatal error:"].iter().any(|marker| line.contains(marker))
 }
 
-/// A word of the log with its variable part replaced: words with a digit in them, or with a directory for sockets,
-/// other than keys.
+/// Replaces the variable part of a word of the log: words with digits or a temporary directory, except keys.
 fn generalise(word: &str) -> &str {
     let varies = |text: &str| text.contains(|c: char| c.is_ascii_digit()) || text.contains(SOCKETS);
     match word.split_once('=') {

@@ -1,4 +1,4 @@
-//! A Docker Engine on a root of its own, which keeps its images and the layers of its builder in a containerd.
+//! Starts a Docker Engine with its own root. Its images, and the layers of its builder, are in a containerd.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,13 +11,13 @@ use crate::daemon::{Daemon, Kind, SOCKETS};
 use crate::process::{Background, run};
 use crate::tools::{self, Tools};
 
-/// What it logs when it is asked to stop.
+/// The log message of an engine that was asked to stop.
 const STOPPING: &str = "msg=\"Processing signal";
 
-/// How builds get at a network: as there is no bridge, a step that runs has none.
+/// Arguments of builds. There is no bridge, so steps run without a network.
 const WITHOUT_NETWORK: &[&str] = &["--opt", "force-network-mode=none"];
 
-/// What the engine does not do here: change the machine's network.
+/// Arguments that keep the engine from changing the network of the machine.
 const ARGUMENTS: [&str; 5] = [
     "--bridge=none",
     "--iptables=false",
@@ -26,39 +26,40 @@ const ARGUMENTS: [&str; 5] = [
     "--userland-proxy=false",
 ];
 
-/// The directory of the builder in that of the engine.
+/// The directory of the builder in the data root.
 pub const BUILDER: &str = "buildkit";
 
-/// The containerd namespace of the engine (moby v2.0.0-beta.24 `daemon/config/config.go`, and before).
+/// The containerd namespace of the engine (moby v2.0.0-beta.24 and older releases:
+/// `daemon/config/config.go`).
 pub const NAMESPACE: &str = "moby";
 
 /// A release of Docker Engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Release {
-    /// The set of tools with it.
+    /// The set of tools with this release.
     set: &'static str,
-    /// What the set pins.
+    /// The `go.mod` of the set.
     pins: &'static str,
-    /// Whether it keeps images in containerd, and serves its builder on its own socket, unasked.
+    /// Whether it stores images in containerd by default, and serves the BuildKit API on its own socket.
     is_modern: bool,
 }
 
 impl Release {
-    /// The newest.
+    /// The newest release.
     pub const NEWEST: Self = Self {
         set: "engine",
         pins: include_str!("../../../oracle/engine/go.mod"),
         is_modern: true,
     };
 
-    /// The last of 28.
+    /// The last release of Docker Engine 28.
     pub const V28: Self = Self {
         set: "engine-v28",
         pins: include_str!("../../../oracle/engine-v28/go.mod"),
         is_modern: false,
     };
 
-    /// The release of BuildKit in it, such as `v0.33.0`.
+    /// Returns the release of BuildKit that it contains, such as `v0.33.0`.
     #[must_use]
     pub fn buildkit(self) -> &'static str {
         tools::buildkit_in(self.pins)
@@ -74,7 +75,7 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// A command of it that talks to the engine.
+    /// Returns a `docker` command that connects to the engine.
     #[must_use]
     pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
@@ -84,13 +85,15 @@ impl Docker {
     }
 }
 
-/// Starts an engine on `root` and a containerd. The daemon is its builder.
+/// Starts an engine with the data root `root` on `containerd`. The returned daemon is the builder of the
+/// engine.
 ///
-/// The log lies beside the root. Sockets, configuration and state lie in a directory of their own that goes with it.
+/// The log is beside the root. Sockets, configuration and state are in a temporary directory, which is
+/// removed with the daemon.
 ///
 /// # Errors
-/// If the tools are not there, it cannot be started, ends early or is not ready within a minute; its log is
-/// part of the error.
+/// Returns an error if the tools are missing, or if it cannot be started, ends early or is not ready within a
+/// minute; the error includes its log.
 pub fn start(
     tools: &Tools,
     release: Release,
@@ -102,13 +105,14 @@ pub fn start(
         tools.extra(&format!("{set}/{name}"), &script).map_err(anyhow::Error::msg)
     };
     let dockerd = program(release.set, "dockerd")?;
-    // The client of the newest release speaks to older ones.
+    // The newest client also works with older engines.
     let client = program(Release::NEWEST.set, "docker")?;
     let dir = tempfile::Builder::new().prefix(SOCKETS).tempdir()?;
     let path = |name: &str| dir.path().join(name);
     let socket = path("docker.sock");
     let config = if release.is_modern {
-        // runc fails on kernels without them, whatever the engine found (`daemon/daemon_unix.go`).
+        // Without this, runc fails on kernels without time namespaces, even if the engine detected that
+        // (`daemon/daemon_unix.go`).
         r#"{"features": {"time-namespaces": false}}"#
     } else {
         r#"{"features": {"containerd-snapshotter": true}}"#
@@ -125,7 +129,7 @@ pub fn start(
     command.arg("--containerd").arg(containerd.address()).args(ARGUMENTS);
     let docker = Docker { program: client, socket, config: path("client") };
     let mut process = Background::start(&mut command, &root.with_extension("log"))?;
-    // It listens before it answers.
+    // It accepts connections before it can answer.
     let answers = || run(docker.command().arg("version")).is_ok();
     process.wait_ready(answers).context("dockerd")?;
     let address = if release.is_modern {

@@ -151,7 +151,7 @@ pub fn buildkitd_release() -> &'static str {
     buildkit_in(include_str!("../../../oracle/buildkit/go.mod"))
 }
 
-/// The release of BuildKit that the text of a `go.mod` pins.
+/// Returns the release of BuildKit that a `go.mod` pins.
 pub(crate) fn buildkit_in(pins: &'static str) -> &'static str {
     let pin = |line: &'static str| line.trim().strip_prefix("github.com/moby/buildkit ");
     let version = pins.lines().find_map(pin).and_then(|pin| pin.split(' ').next());

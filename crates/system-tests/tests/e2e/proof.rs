@@ -82,7 +82,7 @@ pub(crate) fn prove(world: &World, case: &Case, subject: Subject) -> Result<()> 
         Subject::Converted => {
             bench.convert(&made, &root).context("the conversion")?;
             bench.ensure_same_trees(&made, &root).context("the snapshots")?;
-            // It may change when links were last read, which is compared above.
+            // It may change access times of links, which are compared above.
             bench.ensure_verified(&root, true)?;
             for compared in bench.roots(&made, &root)?.compare()? {
                 compared.ensure_shared()?;
@@ -191,7 +191,7 @@ impl Bench<'_> {
         state::ensure_sound(&self.world.tools, self.world.place(root))
     }
 
-    /// The verification under test finds nothing.
+    /// Checks that the verification under test finds nothing.
     fn ensure_verified(&self, root: &Path, trees: bool) -> Result<()> {
         state::ensure_verified_on(self.world.host, &self.world.tools, root, trees)
     }
@@ -272,7 +272,7 @@ impl Bench<'_> {
             .context("after the edit")?;
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
         state::ensure_sound(&self.world.tools, self.world.place(root))?;
-        // With what the daemon unpacked and the steps that ran after the edit.
+        // With the layers that the daemon unpacked and the steps that ran after the edit.
         self.ensure_verified(root, true)
     }
 

@@ -47,7 +47,7 @@ pub(crate) struct World {
     /// With the daemon of `release`.
     pub(crate) tools: Tools,
     pub(crate) release: Release,
-    /// What the builders of the cases are part of.
+    /// The kind of builder that runs the cases.
     pub(crate) host: Host,
     shared: Arc<Shared>,
 }
@@ -85,7 +85,7 @@ impl World {
         Self { tools: release.tools.clone(), release, ..self.clone() }
     }
 
-    /// The same with builders of another kind.
+    /// Returns the same with builders of another kind.
     pub(crate) fn within(&self, host: Host) -> Self {
         let mut world = Self { host, ..self.clone() };
         if let Host::Engine { engine, .. } = host {
@@ -113,7 +113,7 @@ impl World {
         self.host.start(&self.tools, root, &[self.registry()])
     }
 
-    /// Where a builder keeps its state in `root`.
+    /// Returns the location of a builder's state in `root`.
     pub(crate) fn place(&self, root: &Path) -> Place {
         self.host.place(root)
     }

@@ -1,4 +1,4 @@
-//! `docker buildx build`, with the builder that it has in an engine.
+//! `docker buildx build` with the builder of an engine.
 
 use std::process::Command;
 
@@ -10,10 +10,10 @@ use crate::process::run;
 use crate::proof::ensure_same_steps;
 use crate::world::World;
 
-/// What the image is called.
+/// The name of the image.
 const IMAGE: &str = "localhost/small:1";
 
-/// It takes from the cache what buildctl does, and the engine has the image.
+/// Checks that it finds the same cached steps as buildctl, and that the engine stores the image.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("buildx").tempdir_in(world.scratch())?;
     let daemon = world.start(&dir.path().join("root"))?;

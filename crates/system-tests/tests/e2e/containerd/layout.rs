@@ -1,5 +1,5 @@
-//! What a state made by daemons consists of: files and directories with their permissions, and what else a state
-//! that is made for them has to be like.
+//! The files and permissions of a state that daemons made, and other properties that a converted state must
+//! have.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::host::Host;
 use crate::state::{self, Place};
 use crate::world::World;
 
-/// What is in the root of containerd, with digests and numbers replaced.
+/// The files in the root of containerd, with digests and numbers replaced.
 const CONTAINERD: [&str; 13] = [
     "containerd/io.containerd.content.v1.content/ 0755",
     "containerd/io.containerd.content.v1.content/blobs/ 0755",
@@ -32,7 +32,7 @@ const CONTAINERD: [&str; 13] = [
     "containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/<n>/work/ 0711",
 ];
 
-/// What is in that of a buildkitd which runs.
+/// The files in the root of a running buildkitd.
 const WORKER: [&str; 7] = [
     "builder/buildkitd.lock 0600",
     "builder/cache.db 0600",
@@ -43,7 +43,7 @@ const WORKER: [&str; 7] = [
     "builder/history.db 0600",
 ];
 
-/// The same of an engine, which has no lock.
+/// The files of a running engine, which has no lock file.
 const ENGINE: [&str; 7] = [
     "builder/buildkit/ 0711",
     "builder/buildkit/cache.db 0600",
@@ -57,12 +57,12 @@ const ENGINE: [&str; 7] = [
 /// The length of a worker's id.
 const WORKER_ID: usize = 25;
 
-/// Where a meta page of BoltDB says on which page the list of free pages lies, and the number that stands for none
-/// (bbolt v1.5.0 `internal/common/meta.go`, `internal/common/page.go`).
+/// The field of a BoltDB meta page with the page of the freelist, and its value if there is none (bbolt
+/// v1.5.0 `internal/common/meta.go`, `internal/common/page.go`).
 const FREELIST: std::ops::Range<usize> = 48..56;
 const NO_FREELIST: [u8; 8] = [0xff; 8];
 
-/// The files are where they should be, with their permissions, and are what they should be.
+/// Checks the paths, the permissions and some of the contents of the files.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("layout").tempdir_in(world.scratch())?;
     let root = dir.path().join("root");
@@ -100,7 +100,7 @@ fn ensure_as_expected(world: &World, place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// Lists what is below `dir` while a daemon may run, but nothing of the trees of snapshots.
+/// Lists everything below `dir` except the trees of snapshots; a daemon may be running.
 fn walk(dir: &Path, root: &Path, found: &mut BTreeSet<String>) -> Result<()> {
     for entry in existing(fs::read_dir(dir))?.into_iter().flatten() {
         let entry = entry?;
@@ -119,7 +119,7 @@ fn walk(dir: &Path, root: &Path, found: &mut BTreeSet<String>) -> Result<()> {
     Ok(())
 }
 
-/// None if what was to be looked at has gone meanwhile.
+/// Returns `None` if the entry no longer exists.
 fn existing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -127,7 +127,7 @@ fn existing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// A part of a path without what differs from state to state.
+/// Replaces the variable parts of a path component.
 fn general(part: &str) -> String {
     if part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         "<hex>".to_owned()

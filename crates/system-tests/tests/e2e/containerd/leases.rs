@@ -1,4 +1,4 @@
-//! containerd collects by itself, so what a builder has must have a lease before containerd sees it.
+//! containerd collects garbage when it starts. So everything a builder needs must have a lease before that.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,15 +14,18 @@ use crate::process::wait_until;
 use crate::state::{self, Place, State};
 use crate::world::World;
 
-/// The steps of the build that run something.
+/// The number of `RUN` steps of the build.
 const STEPS: usize = 2;
 
-/// Longer than containerd takes to collect after its start (containerd v2.4.2 `plugins/gc/scheduler.go`: 0.1 s).
+/// Longer than the delay of the garbage collection after containerd starts (containerd v2.4.2
+/// `plugins/gc/scheduler.go`: 0.1 s).
 const COLLECTED: Duration = Duration::from_secs(2);
 
-/// A containerd that is started on a builder's state leaves all of it there. It collects one whose leases are gone:
-/// the builder still reports every step as cached, as it keeps its own list, and fails where a result is used. So
-/// that a step is cached does not show that its layer is there.
+/// Checks that a containerd which starts on the state of a builder removes nothing that the builder needs,
+/// and that it removes the layers if their leases are missing.
+///
+/// Without its layers, the builder still reports every step as cached, because its own databases still have
+/// the records; it fails only when it needs a result. So a cached step does not prove that its layer exists.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("leases").tempdir_in(world.scratch())?;
     let (root, cache, out) =
@@ -40,7 +43,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     };
     build(&Options { export: Some((&cache, "")), ..Options::default() })?;
 
-    // It collects what the builder used for the build and let go when it stopped, such as views of snapshots.
+    // It removes what the builder released when it stopped, such as views of snapshots.
     let collect = || -> Result<()> {
         let containerd = world.host.start_containerd(&world.tools, &root)?;
         std::thread::sleep(COLLECTED);
@@ -73,7 +76,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Removes the leases of the builder's namespace.
+/// Removes all leases from the builder's namespace.
 fn drop_leases(place: &Place) -> Result<()> {
     let path = place.metadata();
     let mut tree = Tree::read(&Db::open(File::open(path)?)?.root())?;

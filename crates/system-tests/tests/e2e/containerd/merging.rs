@@ -1,4 +1,4 @@
-//! A conversion into a builder that was used, and into a containerd that others use.
+//! A conversion into a builder that was used, and into a containerd that other programs use.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,9 +16,9 @@ use crate::proof::ensure_same_steps;
 use crate::state;
 use crate::world::World;
 
-/// Today's cache, converted into the builder of yesterday's build, costs only the difference, and nothing of
-/// anybody is lost: not the older build, nor the image and the stopped container of another program. A second
-/// conversion changes nothing.
+/// Converts today's cache into the builder of yesterday's build. Checks that only the difference is added,
+/// and that nothing is lost: neither the older build, nor the image and the stopped container of another
+/// program. A second conversion must change nothing.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let bench = bench(world, "on-containerd")?;
     let root = bench.path("used");
@@ -27,13 +27,13 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let others = Others::add(world, &daemon, &bench.path(""))?;
     let yesterday = bench.make(&daemon, &YESTERDAY)?;
     daemon.stop()?;
-    // Another builder of the same history makes the cache, so layers are shared.
+    // Another builder with the same history makes the cache, so layers are shared.
     let first = bench.path("first");
     run(Command::new("cp").arg("-a").args([&root, &first]))?;
     let first = world.start(&first)?;
     let today = bench.make(&first, &TODAY)?;
     first.stop()?;
-    // Leases of finished work are removed by the next start.
+    // The next start removes the leases of finished work.
     world.start(&root)?.stop()?;
 
     let theirs = others.dump(world, &place)?;
@@ -65,7 +65,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     warm.ensure_nothing_imported(|_| false)?;
     let warm = bench.build(&daemon, &YESTERDAY, false)?;
     ensure_same_steps(YESTERDAY.keys, &yesterday.warm, &warm)?;
-    // The results are there, not only known.
+    // The layers exist: the results can be exported.
     let exported = bench.path("exported");
     let export = Some((&*exported, ""));
     bench.build_with(&daemon, &TODAY, false, &Options { export, ..Options::default() })?;
@@ -96,7 +96,8 @@ fn records(world: &World, root: &Path) -> Result<BTreeSet<String>> {
     run(&mut command)?.lines().map(id).collect()
 }
 
-/// Checks that everything in `before` is in `after`, except for times and sequences, and lists that grew.
+/// Checks that `after` has every bucket, key and value of `before`, except for update times. It may have
+/// more.
 fn ensure_kept(before: &Value, after: &Value) -> Result<()> {
     let (Some(old), Some(new)) = (before["buckets"].as_object(), after["buckets"].as_object())
     else {

@@ -1,7 +1,6 @@
-//! Builders that keep their layers in a containerd: buildkitd with the containerd worker, and Docker Engine.
+//! Builders with layers in a containerd: buildkitd with the containerd worker, and Docker Engine.
 //!
-//! So far these are controls, on states that the daemons made: what is asked of a converted state holds for those,
-//! and what must not happen to one is noticed.
+//! Converted states and states of daemons must pass the same tests.
 
 mod buildx;
 mod layout;
@@ -22,7 +21,7 @@ use crate::host::Host;
 use crate::proof::{Subject, prove};
 use crate::world::World;
 
-/// The kinds of builder, and whether the suite has them; those that it has not, `scripts/matrix` tries.
+/// The kinds of builders, and whether the suite runs them; `scripts/matrix` runs the others.
 const HOSTS: [(&str, Host, bool); 4] = [
     ("containerd", Host::Worker { containerd: containerd::NEWEST }, true),
     (
@@ -38,10 +37,10 @@ const HOSTS: [(&str, Host, bool); 4] = [
     ),
 ];
 
-/// The build of the table on whose states the controls run.
+/// The build of the table for the controls.
 const CONTROL: &str = "stages";
 
-/// A test of this module, with the world of one kind of builder.
+/// A test of this module, which gets the world of one kind of builder.
 type Proof = Box<dyn FnOnce(&World) -> Result<()> + Send>;
 
 /// The builds of the table that are converted.

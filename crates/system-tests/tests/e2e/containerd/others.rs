@@ -1,5 +1,5 @@
-//! What others keep in the containerd of a builder: an image and a stopped container, whose own files lie in a
-//! snapshot.
+//! An image and a stopped container of another program in the containerd of a builder. The files that the
+//! container wrote are in a snapshot.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,17 +16,17 @@ use crate::process::run;
 use crate::state::{self, Place};
 use crate::world::World;
 
-/// The namespace of those that are not the builder, and what theirs is called.
+/// The namespace of the other program, and the names of its image and container.
 const NAMESPACE: &str = "other";
 const IMAGE: &str = "localhost/other:1";
 const CONTAINER: &str = "kept";
-/// A namespace in which garbage is made.
+/// A namespace for garbage.
 const GARBAGE: &str = "garbage";
 
-/// What the container runs: it prints what it left before, and leaves something.
+/// The command of the container: it prints the file of the previous run, and writes the file.
 const PROGRAM: [&str; 3] = ["/bin/sh", "-c", "cat /kept 2>/dev/null; echo kept > /kept"];
 
-/// An image and a container outlive everything that a builder may remove, and every start.
+/// Checks that the image and the container survive builds, pruning, garbage collections and restarts.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("others").tempdir_in(world.scratch())?;
     let root = dir.path().join("root");
@@ -54,16 +54,16 @@ pub(crate) fn prove(world: &World) -> Result<()> {
 pub(super) struct Others {
     /// An archive with the image.
     archive: PathBuf,
-    /// Whether they are the engine's.
+    /// Whether they belong to the engine.
     in_engine: bool,
 }
 
 impl Others {
-    /// Makes them. They are the engine's own if there is one: its namespace is that of its builder.
+    /// Creates them. On an engine they belong to the engine, because its builder has the same namespace.
     pub(super) fn add(world: &World, daemon: &Daemon, dir: &Path) -> Result<Self> {
         let in_engine = matches!(world.host, Host::Engine { .. });
         let others = Self { archive: dir.join("other.tar"), in_engine };
-        // What is built besides is gone before anything is looked at.
+        // The records of this build are pruned below, so later checks do not see them.
         let output = format!("type=docker,name={IMAGE},dest={}", others.archive.display());
         build_small(world, daemon, dir, &Options { output: Some(output), ..Options::default() })?;
         let first = if in_engine {
@@ -81,8 +81,8 @@ impl Others {
         Ok(others)
     }
 
-    /// What containerd's database has of them: of a namespace that is the builder's, only what the builder does
-    /// not touch.
+    /// Returns their part of containerd's database: their namespace or, if that is the builder's too, only
+    /// its images and containers, which the builder does not change.
     pub(super) fn dump(&self, world: &World, place: &Place) -> Result<Value> {
         let dump = state::dump(&world.tools, place.metadata())?;
         let namespaces = &dump["buckets"]["v1"]["buckets"];
@@ -97,14 +97,15 @@ impl Others {
         Ok(Value::Object(kept))
     }
 
-    /// Makes containerd collect: removes an image from a namespace of its own, and waits for it.
+    /// Makes containerd collect garbage: removes an image from a separate namespace, and waits for the
+    /// collection.
     pub(super) fn collect(&self, daemon: &Daemon) -> Result<()> {
         let ctr = || -> Result<Command> { Ok(daemon.containerd()?.ctr(GARBAGE)) };
         run(ctr()?.args(["images", "import"]).arg(&self.archive))?;
         run(ctr()?.args(["images", "rm", "--sync", IMAGE])).map(drop)
     }
 
-    /// They are listed, and the container has what it left.
+    /// Checks that both exist, and that the container still has its file.
     pub(super) fn ensure_whole(&self, daemon: &Daemon) -> Result<()> {
         let again = if self.in_engine {
             let docker = || daemon.docker().map(Docker::command);
