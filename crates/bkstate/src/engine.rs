@@ -25,6 +25,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::{ContainerdConfig, EngineConfig, ReadConfigError};
+use crate::gc::GcConfig;
 use crate::root::Location;
 use crate::worker::Worker;
 
@@ -71,6 +72,8 @@ pub struct Engine {
     pub location: Location,
     /// The data root of the engine.
     pub data_root: PathBuf,
+    /// Its garbage collection settings.
+    pub gc: GcConfig,
 }
 
 /// Why the state of an engine cannot be used.
@@ -150,7 +153,7 @@ impl Engine {
             Some(directory) => location.snapshotter(directory),
             None => location,
         };
-        Ok(Self { location, data_root })
+        Ok(Self { location, data_root, gc: config.gc })
     }
 }
 

@@ -23,6 +23,10 @@ use serde::de::DeserializeOwned;
 /// The mount point of a volume in the container of its builder.
 pub(crate) const CONTAINER_ROOT: &str = "/var/lib/buildkit";
 
+/// Advice for builders without a volume.
+const OTHER_BUILDER: &str =
+    "make a builder with a volume: docker buildx create --driver docker-container --bootstrap";
+
 /// Maximum size of a file to read, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
@@ -111,10 +115,12 @@ impl BuilderError {
     /// Returns hints about the error, one per line.
     pub(crate) fn hints(&self) -> Vec<String> {
         match self {
-            Self::Driver { .. } | Self::Engine { .. } => vec![
-                "make a builder with a volume: docker buildx create --driver docker-container --bootstrap"
+            Self::Engine { .. } => vec![
+                "if the engine keeps images in containerd, give --engine in place of --builder"
                     .to_owned(),
+                OTHER_BUILDER.to_owned(),
             ],
+            Self::Driver { .. } => vec![OTHER_BUILDER.to_owned()],
             Self::NoVolume { builder, .. } => vec![
                 format!("if it is not there, make it: docker buildx create --name {builder}"),
                 format!("if it has not run, start it: docker buildx inspect --bootstrap {builder}"),

@@ -78,6 +78,14 @@ impl DaemonError {
     pub(crate) fn hints(&self) -> Vec<String> {
         match self {
             Self::Builder(error) => error.hints(),
+            Self::Unsupported { source: Unsupported::NoOciWorker, .. } => {
+                vec!["give the root of its containerd with --containerd-root".to_owned()]
+            }
+            Self::Engine(EngineError::GraphDriver { .. }) => vec![
+                "move the engine to the containerd image store, or make a builder with a volume: docker \
+                 buildx create --driver docker-container --bootstrap"
+                    .to_owned(),
+            ],
             _ => Vec::new(),
         }
     }
@@ -94,9 +102,11 @@ impl DaemonArguments {
     pub(crate) fn resolve(&self, root: Option<&Path>) -> Result<DaemonRoot, DaemonError> {
         let storage = &self.storage;
         if storage.engine {
-            return Ok(DaemonRoot { location: storage.of_engine()?, gc: GcConfig::default() });
+            let Engine { location, gc, .. } = storage.engine()?;
+            return Ok(DaemonRoot { location, gc });
         }
-        let config = self.config.as_deref().map(DaemonConfig::read).transpose()?;
+        let read = |path: &PathBuf| DaemonConfig::read_for(path, &storage.worker());
+        let config = self.config.as_ref().map(read).transpose()?;
         match (&self.builder, &self.config) {
             (Some(name), _) => {
                 let builder = Docker::here(storage.docker_root.clone()).builder(name)?;
@@ -106,12 +116,14 @@ impl DaemonArguments {
                 let config = supported(config.unwrap_or_default(), || path.display().to_string())?;
                 let root = root.map(Path::to_owned).or(config.root);
                 let root = root.ok_or_else(|| DaemonError::NoRoot { path: path.clone() })?;
-                Ok(DaemonRoot { location: storage.location(&root)?, gc: config.gc })
+                let location = storage.located(&root, config.namespace.as_deref())?;
+                Ok(DaemonRoot { location, gc: config.gc })
             }
             (None, None) => {
                 // The arguments always name one of the three.
                 let root = root.ok_or(DaemonError::NoDaemon)?;
-                Ok(DaemonRoot { location: storage.location(root)?, gc: GcConfig::default() })
+                let gc = GcConfig::of_daemon(&storage.worker());
+                Ok(DaemonRoot { location: storage.location(root)?, gc })
             }
         }
     }
@@ -120,6 +132,21 @@ impl DaemonArguments {
 impl StorageArguments {
     /// Returns the location of the state of the daemon with the root `root`.
     pub(crate) fn location(&self, root: &Path) -> Result<Location, DaemonError> {
+        self.located(root, None)
+    }
+
+    /// Returns the worker of the daemon, in its default namespace.
+    fn worker(&self) -> Worker {
+        if self.containerd_root.is_none() && self.containerd_config.is_none() {
+            Worker::default()
+        } else {
+            Worker::of_containerd(None)
+        }
+    }
+
+    /// Returns the location of the state of the daemon with the root `root`. Its configuration has the
+    /// namespace `configured`, if any.
+    fn located(&self, root: &Path, configured: Option<&str>) -> Result<Location, DaemonError> {
         let config = self.containerd_config.as_deref().map(ContainerdConfig::read).transpose()?;
         if self.containerd_root.is_none() && config.is_none() {
             return Ok(root.into());
@@ -127,7 +154,8 @@ impl StorageArguments {
         let config = config.unwrap_or_default();
         let containerd = self.containerd_root.clone().or(config.root);
         let containerd = containerd.unwrap_or_else(|| CONTAINERD_ROOT.into());
-        let worker = Worker::of_containerd(self.containerd_namespace.as_deref());
+        let namespace = self.containerd_namespace.as_deref().or(configured);
+        let worker = Worker::of_containerd(namespace);
         let location = Location::on_containerd(root, containerd, worker);
         Ok(match config.snapshotter {
             Some(directory) => location.snapshotter(directory),
@@ -137,6 +165,10 @@ impl StorageArguments {
 
     /// Returns the location of the state of the builder in Docker Engine.
     pub(crate) fn of_engine(&self) -> Result<Location, DaemonError> {
+        Ok(self.engine()?.location)
+    }
+
+    fn engine(&self) -> Result<Engine, DaemonError> {
         let mut files = EngineFiles {
             docker_root: self.docker_root.clone(),
             containerd_root: self.containerd_root.clone(),
@@ -145,7 +177,7 @@ impl StorageArguments {
         if let Some(config) = &self.containerd_config {
             files.containerd_toml.clone_from(config);
         }
-        Ok(Engine::find(&files)?.location)
+        Ok(Engine::find(&files)?)
     }
 }
 

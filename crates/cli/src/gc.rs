@@ -35,10 +35,10 @@ pub(crate) fn warn(collection: &Collection, last_used: Option<Time>) {
         ));
     }
     if let Some(config) = config {
-        note(
-            "warning: these lines in buildkitd.toml keep all of it, in place of others about \
-             garbage collection:",
-        );
+        note(format_args!(
+            "warning: these lines in {} keep all of it, in place of others about garbage collection:",
+            collection.file
+        ));
         for line in config.lines() {
             note(format_args!("  {line}"));
         }

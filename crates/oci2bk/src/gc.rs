@@ -44,8 +44,11 @@ pub struct Collection {
     pub policy: Policy,
     /// What the limits will remove.
     pub losses: Vec<Loss>,
-    /// The lines for `buildkitd.toml` that prevent all losses; `None` if there are no losses.
+    /// The lines for the configuration that prevent all losses; `None` if there are no losses.
     pub config: Option<String>,
+    /// The name of the daemon's configuration file.
+    #[serde(rename = "config_file")]
+    pub file: &'static str,
 }
 
 impl Collection {
@@ -56,7 +59,7 @@ impl Collection {
     /// # Errors
     /// Returns an error if the system does not report the size of the disk.
     pub fn new(
-        config: &GcConfig,
+        settings: &GcConfig,
         target: Target,
         bytes: u64,
         root: &Path,
@@ -65,9 +68,9 @@ impl Collection {
             return Ok(None);
         }
         let disk = Disk::of(root)?;
-        let policy = config.policy(disk);
+        let policy = settings.policy(disk);
         let losses = policy.losses(bytes, disk);
-        let config = config.keeping(bytes, disk);
-        Ok(Some(Self { bytes, disk, policy, losses, config }))
+        let config = settings.keeping(bytes, disk);
+        Ok(Some(Self { bytes, disk, policy, losses, config, file: settings.file.name() }))
     }
 }

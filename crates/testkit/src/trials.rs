@@ -25,8 +25,8 @@ impl<T: Send + Sync + 'static> Suite<T> {
     /// the process ends.
     pub fn new(name: &str, tools: Result<Tools, String>, create: fn(&Tools) -> Result<T>) -> Self {
         let mut arguments = Arguments::from_args();
-        // More daemons at once only slow each other down.
-        arguments.test_threads.get_or_insert(2);
+        // Tests wait for daemons half of the time.
+        arguments.test_threads.get_or_insert(4);
         require(name, &tools);
         Self { arguments, tools, create, shared: Arc::default(), trials: Vec::new() }
     }

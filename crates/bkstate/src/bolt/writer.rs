@@ -294,6 +294,8 @@ impl<'a> BucketWriter<'a> {
 pub(super) struct Output {
     file: File,
     page_size: usize,
+    /// Runs of pages before the end of the file that can be overwritten: the first page, and their number.
+    free: Vec<(u64, u64)>,
     /// Pages not yet written to the file.
     buffer: Vec<u8>,
     /// The first page in the buffer.
@@ -314,15 +316,21 @@ impl Output {
         Self::from(file, PAGE_SIZE, FIRST_PAGE)
     }
 
-    /// Returns an output that appends to the database in `file`, whose current state `meta` describes.
-    pub(super) fn after(file: &File, meta: &Meta) -> Result<Self, WriteError> {
-        Self::from(file, meta.page_size as usize, meta.high_water)
+    /// Returns an output that writes to the pages `free` of the database in `file`, whose current state `meta`
+    /// describes, and then appends to it.
+    pub(super) fn after(
+        file: &File,
+        meta: &Meta,
+        free: Vec<(u64, u64)>,
+    ) -> Result<Self, WriteError> {
+        Ok(Self { free, ..Self::from(file, meta.page_size as usize, meta.high_water)? })
     }
 
-    fn from(file: &File, page_size: usize, first: u64) -> Result<Self, WriteError> {
+    pub(super) fn from(file: &File, page_size: usize, first: u64) -> Result<Self, WriteError> {
         Ok(Self {
             file: file.try_clone().map_err(|source| WriteError::Io { offset: 0, source })?,
             page_size,
+            free: Vec::new(),
             buffer: Vec::new(),
             buffer_page: first,
             next_page: first,
@@ -332,10 +340,23 @@ impl Output {
 
     /// Writes a page with the overflow pages it needs, and returns its number.
     fn append(&mut self, packer: &Packer) -> Result<u64, WriteError> {
-        let page = self.next_page;
         let pages = packer.size().div_ceil(self.page_size);
         // Page sizes are bounded by MAX_NODE_BYTES, so this is at most 16,384.
         let overflow = u32::try_from(pages - 1).unwrap_or(u32::MAX);
+        if let Some(page) = self.take_free(pages as u64) {
+            let mut bytes = Vec::with_capacity(pages * self.page_size);
+            packer.encode(page, overflow, &mut bytes);
+            bytes.resize(pages * self.page_size, 0);
+            let offset = page * self.page_size as u64;
+            return match self.file.write_all_at(&bytes, offset) {
+                Ok(()) => Ok(page),
+                Err(source) => {
+                    self.unfinished += 1;
+                    Err(WriteError::Io { offset, source })
+                }
+            };
+        }
+        let page = self.next_page;
         let start = self.buffer.len();
         packer.encode(page, overflow, &mut self.buffer);
         self.buffer.resize(start + pages * self.page_size, 0);
@@ -344,6 +365,18 @@ impl Output {
             self.flush()?;
         }
         Ok(page)
+    }
+
+    /// Takes `pages` free pages in a row, if there are that many. Returns the first one.
+    fn take_free(&mut self, pages: u64) -> Option<u64> {
+        let run = self.free.iter().position(|(_, length)| *length >= pages)?;
+        let (first, length) = self.free[run];
+        if length == pages {
+            self.free.remove(run);
+        } else {
+            self.free[run] = (first + pages, length - pages);
+        }
+        Some(first)
     }
 
     fn flush(&mut self) -> Result<(), WriteError> {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{ConfigError, ReadConfigError, read_text};
+use crate::gc::GcConfig;
+use crate::worker::Worker;
 
 /// The part of an engine's configuration that affects its builder's state.
 ///
@@ -19,9 +21,12 @@ use super::{ConfigError, ReadConfigError, read_text};
 /// assert_eq!(config.data_root.as_deref(), Some(Path::new("/data")));
 /// assert_eq!(config.namespace.as_deref(), Some("ci"));
 /// assert_eq!((config.containerd_store, config.users_are_mapped), (None, false));
+///
+/// let absent = EngineConfig::read_if_there(Path::new("/nowhere/daemon.json"))?;
+/// assert_eq!(absent, EngineConfig::default());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineConfig {
     /// `data-root`. The default is `/var/lib/docker`.
     pub data_root: Option<PathBuf>,
@@ -36,6 +41,23 @@ pub struct EngineConfig {
     pub containerd_store: Option<bool>,
     /// Whether `userns-remap` is set.
     pub users_are_mapped: bool,
+    /// `builder.gc`: the garbage collection settings.
+    pub gc: GcConfig,
+}
+
+impl Default for EngineConfig {
+    /// No configuration.
+    fn default() -> Self {
+        Self {
+            data_root: None,
+            containerd: None,
+            namespace: None,
+            storage_driver: None,
+            containerd_store: None,
+            users_are_mapped: false,
+            gc: GcConfig::of_daemon(&Worker::of_engine(None)),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -47,6 +69,7 @@ struct Json {
     storage_driver: Option<String>,
     features: BTreeMap<String, bool>,
     userns_remap: Option<String>,
+    builder: Option<serde_json::Value>,
 }
 
 impl EngineConfig {
@@ -80,6 +103,10 @@ impl EngineConfig {
             storage_driver: set(json.storage_driver),
             containerd_store: json.features.get("containerd-snapshotter").copied(),
             users_are_mapped: set(json.userns_remap).is_some(),
+            gc: match json.builder {
+                Some(builder) => GcConfig::from_daemon_json(&builder)?,
+                None => Self::default().gc,
+            },
         })
     }
 }

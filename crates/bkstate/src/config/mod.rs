@@ -8,6 +8,7 @@
 //!
 //! use bkstate::config::{ConfigError, DaemonConfig, ReadConfigError, Unsupported};
 //! use bkstate::gc::DiskSpace;
+//! use bkstate::worker::Worker;
 //!
 //! let temp = tempfile::tempdir()?;
 //! let path = temp.path().join("buildkitd.toml");
@@ -16,6 +17,10 @@
 //! assert_eq!(config.root.as_deref(), Some(Path::new("/srv/buildkit")));
 //! assert_eq!(config.gc.reserved_space, DiskSpace::Bytes(20 << 30));
 //! assert_eq!(config.unsupported, None);
+//!
+//! // The same for a daemon that uses a containerd, whose settings are in another table.
+//! let config = DaemonConfig::read_for(&path, &Worker::of_containerd(None))?;
+//! assert!(config.gc.reserved_space.is_none());
 //!
 //! // A daemon of another kind is recognised; it cannot use a state on overlayfs.
 //! let native = DaemonConfig::from_toml("[worker.oci]\n  snapshotter = \"native\"\n")?;
@@ -39,12 +44,12 @@ use toml::Table;
 
 use crate::gc::GcConfig;
 use crate::input::{self, InputError};
-use crate::worker::Worker;
+use crate::worker::{Executor, Worker};
 
 pub use containerd::ContainerdConfig;
 pub use engine::EngineConfig;
 pub use value::ConfigError;
-pub(crate) use value::{boolean, member, oci_worker, parse, strings, text};
+pub(crate) use value::{boolean, member, parse, strings, table, text, worker_table};
 
 /// Maximum size of a configuration file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -54,6 +59,8 @@ const MAX_BYTES: u64 = 1 << 20;
 pub struct DaemonConfig {
     /// `root`, if it is set. Otherwise the daemon takes the root of its command line, or its default.
     pub root: Option<PathBuf>,
+    /// `worker.containerd.namespace`, if it is set. The OCI worker has none.
+    pub namespace: Option<String>,
     /// The garbage collection settings.
     pub gc: GcConfig,
     /// Why the daemon cannot use a state as this crate models it, if the file shows that.
@@ -67,6 +74,9 @@ pub enum Unsupported {
     /// `worker.oci.enabled` is false: the daemon has the containerd worker or none.
     #[error("it turns the OCI worker off, and the state of the containerd worker is in containerd")]
     NoOciWorker,
+    /// `worker.containerd.enabled` is false: the daemon does not use a containerd.
+    #[error("it turns the containerd worker off")]
+    NoContainerdWorker,
     /// `worker.oci.snapshotter` is neither `overlayfs` nor `auto`, which becomes overlayfs where the kernel
     /// supports it.
     #[error(
@@ -117,9 +127,17 @@ impl DaemonConfig {
     /// # Errors
     /// Returns an error if the file cannot be read or is invalid.
     pub fn read(path: &Path) -> Result<Self, ReadConfigError> {
+        Self::read_for(path, &Worker::default())
+    }
+
+    /// Reads the file `path` for a daemon with a worker like `worker`.
+    ///
+    /// # Errors
+    /// Same as [`read`](Self::read).
+    pub fn read_for(path: &Path, worker: &Worker) -> Result<Self, ReadConfigError> {
         let text = read_text(path)?;
         let invalid = |source| ReadConfigError::Invalid { path: path.to_owned(), source };
-        Self::from_toml(&text).map_err(invalid)
+        Self::of(&text, worker).map_err(invalid)
     }
 
     /// Reads a `buildkitd.toml`.
@@ -127,8 +145,12 @@ impl DaemonConfig {
     /// # Errors
     /// Returns an error if the text is not TOML, or the daemon would reject a value that is read here.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        Self::of(text, &Worker::default())
+    }
+
+    fn of(text: &str, worker: &Worker) -> Result<Self, ConfigError> {
         let config = parse(text)?;
-        let oci = oci_worker(&config)?;
+        let table = worker_table(&config, worker.executor())?;
         let root = string(&config, "root")?;
         // The daemon's working directory is not ours.
         if root.as_deref().is_some_and(|root| !Path::new(root).is_absolute()) {
@@ -136,8 +158,9 @@ impl DaemonConfig {
         }
         Ok(Self {
             root: root.map(PathBuf::from),
-            gc: GcConfig::of_worker(&oci)?,
-            unsupported: unsupported(&oci)?,
+            namespace: string(&table, "namespace")?,
+            gc: GcConfig::of_worker(&table, worker)?,
+            unsupported: unsupported(&table, worker)?,
         })
     }
 }
@@ -154,19 +177,21 @@ fn read_text(path: &Path) -> Result<String, ReadConfigError> {
     Ok(text)
 }
 
-fn unsupported(oci: &Table) -> Result<Option<Unsupported>, ConfigError> {
-    if boolean(oci, "enabled")? == Some(false) {
-        return Ok(Some(Unsupported::NoOciWorker));
+fn unsupported(table: &Table, worker: &Worker) -> Result<Option<Unsupported>, ConfigError> {
+    let is_oci = worker.executor() == Executor::Oci;
+    if boolean(table, "enabled")? == Some(false) {
+        let off = if is_oci { Unsupported::NoOciWorker } else { Unsupported::NoContainerdWorker };
+        return Ok(Some(off));
     }
-    if boolean(oci, "rootless")? == Some(true) {
+    if boolean(table, "rootless")? == Some(true) {
         return Ok(Some(Unsupported::Rootless));
     }
-    if let Some(path) = string(oci, "proxySnapshotterPath")? {
+    if let Some(path) = string(table, "proxySnapshotterPath")? {
         return Ok(Some(Unsupported::ProxySnapshotter(path)));
     }
-    let snapshotter = string(oci, "snapshotter")?;
-    let known = Worker::default();
-    let other = snapshotter.filter(|name| name != known.snapshotter() && name != "auto");
+    // Only the OCI worker chooses by itself.
+    let is_known = |name: &str| name == worker.snapshotter() || is_oci && name == "auto";
+    let other = string(table, "snapshotter")?.filter(|name| !is_known(name));
     Ok(other.map(Unsupported::Snapshotter))
 }
 

@@ -3,6 +3,7 @@
 use toml::{Table, Value};
 
 use crate::gc::{ParseDiskSpaceError, ParseDurationError};
+use crate::worker::Executor;
 
 /// Why a text is not a valid configuration.
 #[derive(Debug, thiserror::Error)]
@@ -55,10 +56,14 @@ pub(crate) fn parse(text: &str) -> Result<Table, ConfigError> {
     })
 }
 
-/// Returns the table `[worker.oci]`.
-pub(crate) fn oci_worker(config: &Table) -> Result<Table, ConfigError> {
+/// Returns the table of the worker with this executor.
+pub(crate) fn worker_table(config: &Table, executor: Executor) -> Result<Table, ConfigError> {
+    let name = match executor {
+        Executor::Containerd => "containerd",
+        Executor::Oci | Executor::Engine => "oci",
+    };
     let Some(worker) = table(config, "worker")? else { return Ok(Table::new()) };
-    Ok(table(worker, "oci")?.cloned().unwrap_or_default())
+    Ok(table(worker, name)?.cloned().unwrap_or_default())
 }
 
 /// Returns the value of `key`, written in any case.
@@ -67,7 +72,10 @@ pub(crate) fn member<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     table.get(key).or_else(|| Some(by_case()?.1))
 }
 
-fn table<'a>(within: &'a Table, key: &'static str) -> Result<Option<&'a Table>, ConfigError> {
+pub(crate) fn table<'a>(
+    within: &'a Table,
+    key: &'static str,
+) -> Result<Option<&'a Table>, ConfigError> {
     match member(within, key) {
         None => Ok(None),
         Some(Value::Table(table)) => Ok(Some(table)),

@@ -7,14 +7,15 @@ use toml::{Table, Value};
 
 use super::amount::parse_duration;
 use super::{Disk, DiskSpace, Policy, Rule};
-use crate::config::{ConfigError, boolean, member, oci_worker, parse, strings, text};
-use crate::worker::Worker;
+use crate::config::{ConfigError, boolean, member, parse, strings, text, worker_table};
+use crate::worker::{Executor, Worker};
 
 /// The garbage collection of a daemon without a configuration. Each kind of worker has its own defaults:
 /// [`Worker::gc_defaults`](crate::worker::Worker::gc_defaults).
 ///
 /// ```
-/// use bkstate::gc::{Disk, DiskSpace, GcConfig, GcDefaults};
+/// use bkstate::gc::{Disk, DiskSpace, GcConfig, GcDefaults, GcFile};
+/// use bkstate::worker::Worker;
 ///
 /// let disk = Disk { total: 40_000_000_000, free: 30_000_000_000 };
 /// let defaults = GcDefaults::BUILDKITD;
@@ -23,6 +24,11 @@ use crate::worker::Worker;
 /// assert_eq!(defaults.min_free_space.bytes(disk), 8_000_000_000);
 /// assert_eq!(defaults.short_lived, DiskSpace::Bytes(512_000_000));
 /// assert_eq!(GcConfig::default().defaults, defaults);
+///
+/// // Docker Engine has no maximum of its own for the parts of the disk.
+/// let engine = GcConfig::of_daemon(&Worker::of_engine(None));
+/// assert_eq!(engine.defaults, GcDefaults::ENGINE);
+/// assert_eq!(engine.file, GcFile::Engine);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GcDefaults {
@@ -34,6 +40,8 @@ pub struct GcDefaults {
     pub min_free_space: DiskSpace,
     /// The maximum for cache mounts and for sources that a build can fetch again, if unused for two days.
     pub short_lived: DiskSpace,
+    /// Whether that maximum is a part of the reserved space, if that is more: 13.8 percent of it.
+    pub short_lived_grows: bool,
 }
 
 impl GcDefaults {
@@ -44,12 +52,79 @@ impl GcDefaults {
         max_used_space: (DiskSpace::Percent(80), DiskSpace::Bytes(100_000_000_000)),
         min_free_space: DiskSpace::Percent(20),
         short_lived: DiskSpace::Bytes(512_000_000),
+        short_lived_grows: false,
+    };
+
+    /// The defaults of the builder in Docker Engine since Engine v28 (v29
+    /// `daemon/internal/builder-next/worker/gc.go` `DefaultGCPolicy`).
+    pub const ENGINE: Self = Self {
+        reserved_space: (DiskSpace::Percent(10), DiskSpace::Bytes(u64::MAX)),
+        max_used_space: (DiskSpace::Percent(80), DiskSpace::Bytes(u64::MAX)),
+        short_lived_grows: true,
+        ..Self::BUILDKITD
     };
 }
 
-/// The garbage collection settings of `[worker.oci]`.
+/// The file in which garbage collection is configured, and the form of its settings there.
+///
+/// ```
+/// use bkstate::gc::GcFile;
+/// use bkstate::worker::Executor;
+///
+/// let file: GcFile = GcFile::of(Executor::Engine);
+/// assert_eq!(file.name(), "daemon.json");
+/// assert_eq!(GcFile::of(Executor::Oci).name(), "buildkitd.toml");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GcFile {
+    /// The table `[worker.oci]` in `buildkitd.toml`.
+    OciWorker,
+    /// The table `[worker.containerd]` in `buildkitd.toml`.
+    ContainerdWorker,
+    /// `builder.gc` in `daemon.json`.
+    Engine,
+}
+
+impl GcFile {
+    /// Returns the file for `executor`.
+    pub fn of(executor: Executor) -> Self {
+        match executor {
+            Executor::Oci => Self::OciWorker,
+            Executor::Containerd => Self::ContainerdWorker,
+            Executor::Engine => Self::Engine,
+        }
+    }
+
+    /// Returns the name of the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OciWorker | Self::ContainerdWorker => "buildkitd.toml",
+            Self::Engine => "daemon.json",
+        }
+    }
+
+    /// Returns the name of the table in `buildkitd.toml`.
+    fn table(self) -> &'static str {
+        match self {
+            Self::ContainerdWorker => "worker.containerd",
+            Self::OciWorker | Self::Engine => "worker.oci",
+        }
+    }
+}
+
+/// The garbage collection settings of a daemon.
+///
+/// ```
+/// use bkstate::gc::GcConfig;
+/// use bkstate::worker::Worker;
+///
+/// assert_eq!(GcConfig::of_daemon(&Worker::default()), GcConfig::default());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GcConfig {
+    /// The file that has them.
+    pub file: GcFile,
     /// The values of settings that are not configured.
     pub defaults: GcDefaults,
     /// `gc`: whether garbage is collected.
@@ -84,8 +159,16 @@ pub struct RuleConfig {
 impl Default for GcConfig {
     /// No configuration.
     fn default() -> Self {
+        Self::of_daemon(&Worker::default())
+    }
+}
+
+impl GcConfig {
+    /// Returns the settings of a daemon without a configuration.
+    pub fn of_daemon(worker: &Worker) -> Self {
         Self {
-            defaults: Worker::default().gc_defaults(),
+            file: GcFile::of(worker.executor()),
+            defaults: worker.gc_defaults(),
             enabled: true,
             reserved_space: DiskSpace::NONE,
             max_used_space: DiskSpace::NONE,
@@ -93,20 +176,19 @@ impl Default for GcConfig {
             rules: Vec::new(),
         }
     }
-}
 
-impl GcConfig {
     /// Reads a `buildkitd.toml`. Keys match in any case, as in the daemon.
     ///
     /// # Errors
     /// Returns an error if the text is not TOML, or the daemon would reject a value about garbage collection.
     pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
-        Self::of_worker(&oci_worker(&parse(text)?)?)
+        let worker = Worker::default();
+        Self::of_worker(&worker_table(&parse(text)?, worker.executor())?, &worker)
     }
 
-    /// Reads the table `[worker.oci]`.
-    pub(crate) fn of_worker(oci: &Table) -> Result<Self, ConfigError> {
-        let rules = match member(oci, "gcpolicy") {
+    /// Reads the table of `worker`.
+    pub(crate) fn of_worker(table: &Table, worker: &Worker) -> Result<Self, ConfigError> {
+        let rules = match member(table, "gcpolicy") {
             None => Vec::new(),
             Some(Value::Array(rules)) => {
                 rules.iter().map(RuleConfig::new).collect::<Result<_, _>>()?
@@ -114,14 +196,14 @@ impl GcConfig {
             Some(_) => return Err(ConfigError::Type { key: "gcpolicy", expected: "a list" }),
         };
         let mut config = Self {
-            defaults: Worker::default().gc_defaults(),
-            enabled: boolean(oci, "gc")?.unwrap_or(true),
-            reserved_space: disk_space(oci, "reservedSpace")?,
-            max_used_space: disk_space(oci, "maxUsedSpace")?,
-            min_free_space: disk_space(oci, "minFreeSpace")?,
+            enabled: boolean(table, "gc")?.unwrap_or(true),
+            reserved_space: disk_space(table, "reservedSpace")?,
+            max_used_space: disk_space(table, "maxUsedSpace")?,
+            min_free_space: disk_space(table, "minFreeSpace")?,
             rules,
+            ..Self::of_daemon(worker)
         };
-        let older = disk_space(oci, "gckeepstorage")?;
+        let older = disk_space(table, "gckeepstorage")?;
         if config.has_no_limits() {
             config.reserved_space = older;
         }
@@ -152,7 +234,7 @@ impl GcConfig {
             RuleConfig {
                 filters: types.map(|name| format!("type=={name}")).into(),
                 keep_duration: days(2),
-                max_used_space: self.defaults.short_lived,
+                max_used_space: self.short_lived(limits.reserved_space, disk),
                 ..RuleConfig::default()
             },
             within(days(60), false),
@@ -162,7 +244,7 @@ impl GcConfig {
     }
 
     /// Returns a rule with the configured or default limits.
-    fn limits(&self, disk: Disk) -> RuleConfig {
+    pub(super) fn limits(&self, disk: Disk) -> RuleConfig {
         let smaller = |(part, most): (DiskSpace, DiskSpace)| {
             if part.bytes(disk) > most.bytes(disk) { most } else { part }
         };
@@ -175,13 +257,23 @@ impl GcConfig {
         RuleConfig { reserved_space, max_used_space, min_free_space, ..RuleConfig::default() }
     }
 
+    fn short_lived(&self, reserved: DiskSpace, disk: Disk) -> DiskSpace {
+        let least = self.defaults.short_lived;
+        if !self.defaults.short_lived_grows {
+            return least;
+        }
+        let part = u128::from(reserved.bytes(disk)) * SHORT_LIVED_PART + SHORT_LIVED_WHOLE / 2;
+        let part = u64::try_from(part / SHORT_LIVED_WHOLE).unwrap_or(u64::MAX);
+        DiskSpace::Bytes(part.max(least.bytes(disk)))
+    }
+
     fn has_no_limits(&self) -> bool {
         self.reserved_space.is_none()
             && self.max_used_space.is_none()
             && self.min_free_space.is_none()
     }
 
-    /// Returns the lines of `buildkitd.toml` with which no rule removes anything from an unused state of
+    /// Returns the lines of its file with which no rule removes anything from an unused state of
     /// `size` bytes on `disk`; `None` if no rule does so anyway. They replace the lines about garbage
     /// collection in the file.
     pub fn keeping(&self, size: u64, disk: Disk) -> Option<String> {
@@ -192,7 +284,11 @@ impl GcConfig {
         }
         // Records below the reserved space are never removed. Whole units are easier to read.
         let enough = DiskSpace::Bytes((size / UNIT + 1).saturating_mul(UNIT));
-        let mut lines = String::from("[worker.oci]\n");
+        if self.file == GcFile::Engine {
+            return Some(self.keeping_json(enough, disk, &losses));
+        }
+        let table = self.file.table();
+        let mut lines = format!("[{table}]\n");
         if self.rules.is_empty() {
             self.limits(disk).raised(enough, disk).write_limits(&mut lines);
             return Some(lines);
@@ -200,12 +296,16 @@ impl GcConfig {
         for (number, rule) in self.rules.iter().enumerate() {
             let lossy = losses.iter().any(|loss| loss.rule == number);
             let rule = if lossy { rule.raised(enough, disk) } else { rule.clone() };
-            lines.push_str("  [[worker.oci.gcpolicy]]\n");
+            let _ = writeln!(lines, "  [[{table}.gcpolicy]]");
             rule.write(&mut lines);
         }
         Some(lines)
     }
 }
+
+/// The part of the reserved space for short-lived records, e · π · φ percent, in millionths of a percent.
+const SHORT_LIVED_PART: u128 = 13_817_580;
+const SHORT_LIVED_WHOLE: u128 = 100_000_000;
 
 /// Reserved space is rounded up to this.
 const UNIT: u64 = 1 << 30;
@@ -259,7 +359,7 @@ impl RuleConfig {
     }
 
     /// Returns the rule with at least `enough` space reserved and allowed.
-    fn raised(&self, enough: DiskSpace, disk: Disk) -> Self {
+    pub(super) fn raised(&self, enough: DiskSpace, disk: Disk) -> Self {
         let too_small = |limit: DiskSpace| limit.bytes(disk) < enough.bytes(disk);
         let has_limit = !self.max_used_space.is_none();
         let raises_limit = has_limit && too_small(self.max_used_space);
@@ -309,7 +409,7 @@ impl RuleConfig {
     }
 }
 
-fn disk_space(table: &Table, key: &'static str) -> Result<DiskSpace, ConfigError> {
+pub(super) fn disk_space(table: &Table, key: &'static str) -> Result<DiskSpace, ConfigError> {
     text(table, key)?.parse().map_err(|source| ConfigError::DiskSpace { key, source })
 }
 

@@ -61,10 +61,11 @@
 
 mod amount;
 mod config;
+mod engine;
 mod policy;
 #[cfg(test)]
 mod tests;
 
 pub use amount::{DiskSpace, ParseDiskSpaceError, ParseDurationError};
-pub use config::{GcConfig, GcDefaults, RuleConfig};
+pub use config::{GcConfig, GcDefaults, GcFile, RuleConfig};
 pub use policy::{Disk, DiskError, Loss, Policy, Rule};

@@ -61,6 +61,7 @@
 //! // What has a row or a name, over all namespaces.
 //! assert_eq!(metadata.blobs(), [blob].into());
 //! assert_eq!(metadata.snapshot_names(&worker), ["buildkit/1/base"].into());
+//! assert!(metadata.expected_blobs().is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -70,12 +71,17 @@
 //! use std::collections::BTreeMap;
 //!
 //! use bkstate::metadata::{
-//!     LABEL_GC_EXPIRE, LABEL_TEMPORARY, Lease, SUFFIX_VARIANTS, SUFFIX_VIEW,
+//!     LABEL_GC_EXPIRE, LABEL_PENDING, LABEL_TEMPORARY, Lease, SUFFIX_VARIANTS, SUFFIX_VIEW,
 //! };
 //!
 //! fn record_of(id: &str) -> &str {
 //!     let owner = id.strip_suffix(SUFFIX_VIEW).or(id.strip_suffix(SUFFIX_VARIANTS));
 //!     owner.unwrap_or(id)
+//! }
+//!
+//! /// Whether a conversion that was stopped left it, if it has no record.
+//! fn is_pending(lease: &Lease) -> bool {
+//!     lease.labels.contains_key(LABEL_PENDING)
 //! }
 //!
 //! fn outlives_the_daemon(lease: &Lease) -> bool {
@@ -85,6 +91,7 @@
 //! let labels = BTreeMap::from([(LABEL_TEMPORARY.to_owned(), "2026-11-21T20:27:19Z".to_owned())]);
 //! let of_a_build = Lease { labels, ..Lease::default() };
 //! assert!(outlives_the_daemon(&Lease::default()) && !outlives_the_daemon(&of_a_build));
+//! assert!(!is_pending(&of_a_build));
 //! assert_eq!(record_of("nkb3jq2u1n5uzs39w0ohs4fgn-view"), "nkb3jq2u1n5uzs39w0ohs4fgn");
 //! ```
 

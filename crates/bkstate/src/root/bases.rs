@@ -68,7 +68,7 @@ pub(super) fn to_write(location: &Location) -> Result<Bases, OpenRootError> {
     let root = match open_to_write(location.root())? {
         Some(root) => root,
         None => {
-            make(location.root(), 0o700)?;
+            make(location.root(), location.worker().root_mode())?;
             let made = open_to_write(location.root())?;
             made.ok_or_else(|| gone(location.root()))?
         }

@@ -81,6 +81,7 @@ use crate::worker::{Part, StateFile, Worker, databases, is_made};
 /// assert_eq!(existing.tree(2)?.size("file")?, Some(0));
 /// assert!(existing.unpacked().is_some_and(|trees| trees.find(2).is_ok_and(|found| found.fs)));
 /// assert!(existing.trees.contains(&2) && !existing.trees.contains(&3));
+/// assert!(existing.unshared().is_empty());
 /// assert!(existing.new_damage(root.verify()?).is_empty());
 /// existing.remove_leftovers()?;
 /// assert!(!trees.join("3").exists());

@@ -4,7 +4,7 @@
 //! have a state that a daemon can use without loss and that the next run can complete. Each step is synced to
 //! disk before the next.
 //!
-//! The steps are a list ([`Staging::steps`]). For a root without a worker:
+//! The steps are a list ([`Staging::steps`]). For a root without a worker, where all of it is in that root:
 //!
 //! | step | content of the root after it |
 //! |---|---|

@@ -156,6 +156,18 @@ const LOCK: &str = "buildkitd.lock";
 /// All have the overlayfs snapshotter of a daemon that runs as root. The [`Default`] is the OCI worker (BuildKit
 /// v0.34.2 `worker/runc/runc.go` `NewWorkerOpt`).
 ///
+/// The builders on a containerd keep their layers in its directories, which other programs use, too:
+///
+/// ```
+/// use bkstate::worker::{Base, Part, Worker};
+///
+/// let (oci, engine) = (Worker::default(), Worker::of_engine(None));
+/// assert_eq!(oci.base(Part::Content), Base::Root);
+/// assert_eq!(engine.base(Part::Content), Base::Content);
+/// assert!(engine.shares_storage() && !oci.shares_storage());
+/// assert_eq!((oci.lock(), engine.lock()), (Some("buildkitd.lock"), None));
+/// ```
+///
 /// A lease lists the snapshots that it keeps per snapshotter:
 ///
 /// ```
@@ -279,7 +291,10 @@ impl Worker {
             directory: format!("{}{snapshotter}", executor.prefix()),
             form: TreeForm::Overlay(OverlayMarks::Trusted),
             owners: Owners::AsInLayers,
-            gc_defaults: GcDefaults::BUILDKITD,
+            gc_defaults: match executor {
+                Executor::Oci | Executor::Containerd => GcDefaults::BUILDKITD,
+                Executor::Engine => GcDefaults::ENGINE,
+            },
         }
     }
 
@@ -329,6 +344,15 @@ impl Worker {
         match self.executor {
             Executor::Oci | Executor::Containerd => Some(LOCK),
             Executor::Engine => None,
+        }
+    }
+
+    /// Returns the permissions with which the daemon creates its root (BuildKit v0.34.2
+    /// `cmd/buildkitd/main.go`; Docker Engine v29 `daemon/daemon_unix.go` `setupDaemonRoot`).
+    pub(crate) fn root_mode(&self) -> u32 {
+        match self.executor {
+            Executor::Oci | Executor::Containerd => 0o700,
+            Executor::Engine => 0o710,
         }
     }
 

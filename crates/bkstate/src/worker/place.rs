@@ -23,6 +23,12 @@ pub enum Part {
 }
 
 /// A directory from which parts of a state are reached. Everything below one base is on one file system.
+///
+/// ```
+/// use bkstate::worker::{Base, Part, Worker};
+///
+/// assert_eq!(Worker::of_containerd(None).base(Part::Snapshotter), Base::Snapshotter);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Base {
@@ -209,7 +215,7 @@ impl Worker {
         vec![
             named(Base::Metadata, CONTAINERD_METADATA),
             named(Base::Content, CONTAINERD_CONTENT),
-            named(Base::Snapshotter, (&snapshotter, 0o711)),
+            named(Base::Snapshotter, (&snapshotter, 0o700)),
         ]
     }
 

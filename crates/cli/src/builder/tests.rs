@@ -175,7 +175,9 @@ fn the_builder_of_docker_engine_is_not_to_be_made() {
     for name in ["default", "desktop-linux"] {
         let message = machine.error(name);
         assert!(message.contains("that of Docker Engine"), "{message}");
-        let [hint] = &machine.builder(name).unwrap_err().hints()[..] else { panic!("{name}") };
+        let hints = machine.builder(name).unwrap_err().hints();
+        let [engine, hint] = &hints[..] else { panic!("{name}") };
+        assert!(engine.ends_with("give --engine in place of --builder"));
         assert!(hint.ends_with("docker buildx create --driver docker-container --bootstrap"));
     }
     // Any other name may be that of a future builder.

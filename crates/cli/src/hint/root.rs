@@ -40,7 +40,8 @@ pub(super) fn of_open(error: &OpenRootError) -> Option<String> {
     };
     let name = holder.name.as_deref()?;
     ["dockerd", "containerd"].contains(&name).then(|| {
-        "stop Docker Engine and containerd with: systemctl stop docker docker.socket containerd"
+        "stop Docker Engine or buildkitd, and then containerd, such as with: systemctl stop docker \
+         docker.socket containerd"
             .to_owned()
     })
 }

@@ -3,6 +3,7 @@
 //! `tests/bolt_interop.rs` compares them with Go's bbolt.
 
 mod any_damage;
+mod commit;
 mod damage;
 mod pages;
 mod refused;

@@ -21,8 +21,7 @@ fn every_part_of_a_state_that_is_missing_is_named() {
         let error = State::read(&root.held).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the root does not hold the state of a buildkitd with the OCI worker on \
-             overlayfs"
+            "the root does not have the state of a builder that can be read"
         );
         let ReadStateError::Dir(error) = error else { panic!("{part}: {error}") };
         assert!(error.is_not_found() && error.path.ends_with(part), "{part}: {error}");

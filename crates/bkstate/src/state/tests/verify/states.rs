@@ -102,8 +102,7 @@ fn a_root_without_a_state_is_not_taken_for_a_damaged_one() {
     );
     assert!(
         error.to_string().ends_with(
-            " holds the state of the worker runc-native; only that of the OCI worker \
-             with the overlayfs snapshotter can be verified"
+            " holds the state of the worker runc-native, not that of the OCI worker on overlayfs"
         ),
         "{error}"
     );
