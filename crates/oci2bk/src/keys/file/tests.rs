@@ -193,6 +193,29 @@ fn a_truncated_file_is_refused() {
 }
 
 #[test]
+fn a_file_may_be_as_large_as_those_that_are_read() {
+    // The longest digests are those of merges, which may have spaces.
+    let merge = |number: usize, spaces: usize| {
+        let inputs = format!("[{{\"input\":{number}}}]");
+        let merge = format!("{{\"Type\":\"buildkit.merge.v0\",\"Merge\":{{\"inputs\":{inputs}}}}}");
+        candidate(&(merge + &" ".repeat(spaces)), None, None)
+    };
+    let encoded = |long: usize, spaces: usize| {
+        let mut merges: Vec<_> = (0..long).map(|number| merge(10_000 + number, 16_000)).collect();
+        merges.push(merge(0, spaces));
+        KeysFile::from_sources([&source(merges)]).encode()
+    };
+    let length = |long: usize| encoded(long, 0).unwrap().len();
+    let most = usize::try_from(MAX_DOCUMENT_BYTES).unwrap();
+    let long = (most - length(0)) / (length(1) - length(0));
+    let left = most - length(long);
+    assert_eq!(encoded(long, left).unwrap().len(), most);
+    let error = encoded(long, left + 1).unwrap_err();
+    assert!(matches!(error, KeysFileError::TooLarge { ops } if ops == long + 1), "{error}");
+    assert!(error.to_string().contains(&(long + 1).to_string()), "{error}");
+}
+
+#[test]
 fn what_is_not_as_a_keys_file_should_be_is_refused() {
     let good = digest("a");
     let of = |digest: &str| json!([{"digests": [{"digest": digest}], "outputs": 1}]);
