@@ -194,25 +194,35 @@ fn a_truncated_file_is_refused() {
 
 #[test]
 fn a_file_may_be_as_large_as_those_that_are_read() {
-    // The longest digests are those of merges, which may have spaces.
-    let merge = |number: usize, spaces: usize| {
-        let inputs = format!("[{{\"input\":{number}}}]");
-        let merge = format!("{{\"Type\":\"buildkit.merge.v0\",\"Merge\":{{\"inputs\":{inputs}}}}}");
-        candidate(&(merge + &" ".repeat(spaces)), None, None)
+    let add = |file: &mut KeysFile, op_digest: String| {
+        let about = About { outputs: 1, step: None, builder: None };
+        file.insert(vec![(None, OpDigest::try_from(op_digest).unwrap())], about);
     };
-    let encoded = |long: usize, spaces: usize| {
-        let mut merges: Vec<_> = (0..long).map(|number| merge(10_000 + number, 16_000)).collect();
-        merges.push(merge(0, spaces));
-        KeysFile::from_sources([&source(merges)]).encode()
+    let with = |ops: usize| {
+        let mut file = KeysFile::default();
+        (0..ops).for_each(|n| add(&mut file, (10_000 + n).to_string() + &"x".repeat(16_000)));
+        file
     };
-    let length = |long: usize| encoded(long, 0).unwrap().len();
     let most = usize::try_from(MAX_DOCUMENT_BYTES).unwrap();
-    let long = (most - length(0)) / (length(1) - length(0));
-    let left = most - length(long);
-    assert_eq!(encoded(long, left).unwrap().len(), most);
-    let error = encoded(long, left + 1).unwrap_err();
-    assert!(matches!(error, KeysFileError::TooLarge { ops } if ops == long + 1), "{error}");
-    assert!(error.to_string().contains(&(long + 1).to_string()), "{error}");
+    let [one, two] = [1, 2].map(|ops| with(ops).encode().unwrap().len());
+    let (ops, left) = (1 + (most - one) / (two - one), (most - one) % (two - one));
+    // A last op fills the file up.
+    let around = two - one - 16_005;
+    let encoded = |length: usize| {
+        let mut file = with(ops);
+        add(&mut file, "y".repeat(length));
+        file.encode()
+    };
+    assert_eq!(encoded(left - around).unwrap().len(), most);
+    let error = encoded(left - around + 1).unwrap_err();
+    assert!(matches!(error, KeysFileError::TooLarge { ops: of } if of == ops + 1), "{error}");
+    assert!(
+        error.to_string().ends_with(
+            " ops make a keys file of more than 67108864 bytes, which nothing would read; attach \
+             the keys of one cache to it instead"
+        ),
+        "{error}"
+    );
 }
 
 #[test]
