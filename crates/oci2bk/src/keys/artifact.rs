@@ -377,3 +377,6 @@ fn subject(layout: &Layout, cache: Digest) -> Result<Value, ManifestError> {
         .map_err(|source| ManifestError::Document { digest: cache, source })?;
     Ok(descriptor(&document.media_type(&content), &content))
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,6 +56,8 @@ fn kind(frames: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use bkstate::bolt::{self, Db, WriteError};
+
     use super::*;
 
     fn frame(id: u32, length: u32, data: &[u8]) -> Vec<u8> {
@@ -76,5 +78,28 @@ mod tests {
         for frames in [&b""[..], b"\0\0\0\x01", &frame(1, 5, b"json"), &frame(2, 2, b"{}"), &lies] {
             assert_eq!(kind(frames), None, "{frames:?}");
         }
+    }
+
+    #[test]
+    fn digests_of_json_are_candidates() {
+        let file = tempfile::tempfile().unwrap();
+        let entries =
+            [("d@e", "json"), ("sha256:a", "json"), ("sha256:b", "string"), ("sha256:c", "json")];
+        bolt::write::<WriteError>(&file, |root| {
+            root.bucket(b"byhash", |bucket| {
+                let mut entries = entries.into_iter();
+                entries.try_for_each(|(key, kind)| {
+                    bucket.put(key.as_bytes(), &frame(1, kind.len() as u32, kind.as_bytes()))
+                })
+            })
+        })
+        .unwrap();
+        let db = Db::open(file).unwrap();
+        let by_hash = db.root().bucket(b"byhash").unwrap().unwrap();
+        let candidates = candidates(&by_hash).unwrap();
+        let digests: Vec<_> = candidates.iter().map(|c| c.op_digest.as_str()).collect();
+        assert_eq!(digests, ["sha256:a", "sha256:c"]);
+        let builder = Some(Span::with_cache_debug());
+        assert!(candidates.iter().all(|c| c.outputs == USUAL_OUTPUTS && c.builder == builder));
     }
 }

@@ -74,3 +74,47 @@ pub(super) fn spooled(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{SeekFrom, Write};
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn content(file: impl Into<OwnedFd>) -> Result<Vec<u8>, SourceError> {
+        let file = File::from(file.into());
+        let mut file = seekable(Path::new("source"), file, &Limits::default())?;
+        let mut content = Vec::new();
+        file.rewind().unwrap();
+        file.read_to_end(&mut content).unwrap();
+        Ok(content)
+    }
+
+    #[test]
+    fn files_pipes_and_sockets_are_read_from_start_to_end() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"file").unwrap();
+        file.seek(SeekFrom::Start(2)).unwrap();
+        assert_eq!(content(file).unwrap(), b"file");
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"pipe").unwrap();
+        drop(writer);
+        assert_eq!(content(reader).unwrap(), b"pipe");
+        let (reader, mut writer) = UnixStream::pair().unwrap();
+        writer.write_all(b"socket").unwrap();
+        drop(writer);
+        assert_eq!(content(reader).unwrap(), b"socket");
+    }
+
+    #[test]
+    fn what_is_none_of_these_is_refused() {
+        let error = content(File::open("/dev/null").unwrap()).unwrap_err();
+        assert!(matches!(error, SourceError::NotAFile { .. }), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "the key source source is neither a file, a directory nor a pipe of a shell"
+        );
+    }
+}

@@ -36,6 +36,9 @@ fn of_records(records: &Records) -> Option<Span> {
 #[cfg(test)]
 mod tests {
     use bkstate::Digest;
+    use bkstate::ids::WorkerId;
+    use bkstate::state::{Existing, Staging, State};
+    use bkstate::worker::Worker;
 
     use super::*;
 
@@ -57,5 +60,24 @@ mod tests {
         assert_eq!(span(&[(&drawn, &new), (&converted, &old)]), Some(Span::with_layer_identity()));
         assert_eq!(span(&[(&drawn, &new), (&other, &old)]), None);
         assert_eq!(span(&[(&drawn, &new), (&other, &Record::default())]), span(&[(&drawn, &new)]));
+    }
+
+    #[test]
+    fn the_records_of_a_root_tell_its_daemons_unless_they_cannot_be_read() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = Root::open_to_write(temp.path()).unwrap();
+        let id = WorkerId::derive("worker");
+        let mut state = State::empty(Worker::default(), id.clone());
+        let digest = Digest::of("a layer");
+        let record =
+            Record { blob: Some(digest), layer_identity: Some(digest), ..Record::default() };
+        state.records.by_id.insert(RecordId::new("drawn").unwrap(), record);
+        let nothing = Existing::nothing(Worker::default(), id);
+        let staging = Staging::begin(&root, &nothing).unwrap();
+        let written = staging.write(&state).unwrap();
+        staging.publish(written).unwrap();
+        assert_eq!(releases(&root), Some(Span::with_layer_identity()));
+        std::fs::write(temp.path().join("cache.db"), "nonsense").unwrap();
+        assert_eq!(releases(&root), None);
     }
 }

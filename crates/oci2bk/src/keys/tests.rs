@@ -1,5 +1,8 @@
 //! Reading and verifying key sources.
 
+mod documents;
+mod places;
+
 use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::fs;
@@ -324,6 +327,7 @@ fn only_candidates_that_name_a_record_get_into_the_keyring() {
         SourceDescription { path: "keys".into(), kind: SourceKind::CacheDb, part: None };
     let wanted = ["a@0", "a@2", "b@1", "never@0"].into_iter().map(Digest::of).collect();
     let mut keyring = Keyring::new(wanted);
+    assert!(keyring.is_empty());
     // Output 1 of b is one more than the source says.
     let first = vec![candidate("a", 3, "A"), candidate("b", 1, "B"), candidate("c", 9, "C")];
     let second = vec![candidate("a", 1, "again"), candidate("b", 2, "B")];
@@ -344,6 +348,7 @@ fn only_candidates_that_name_a_record_get_into_the_keyring() {
     );
     let counts: Vec<_> = keyring.sources().iter().map(|s| (s.candidates, s.resolved)).collect();
     assert_eq!(counts, [(3, 2), (2, 1)]);
+    assert!(!keyring.is_empty());
 }
 
 #[test]

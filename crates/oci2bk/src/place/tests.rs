@@ -1,5 +1,6 @@
 mod anew;
 mod blobless;
+mod joined;
 mod packed;
 
 use std::collections::{BTreeMap, BTreeSet};

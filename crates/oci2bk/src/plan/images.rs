@@ -132,11 +132,15 @@ fn roots(image: &PlatformImage, step_of: &BTreeMap<KeyId, StepIndex>) -> BTreeSe
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
 
     use super::super::testing::*;
     use super::*;
     use crate::image::testing;
+    use crate::layout::testing::{TestLayout, annotated};
+    use crate::limits::Limits;
 
     fn image(name: &str, records: &[&str], chain_id: Option<Digest>) -> BaseImage {
         let records = records.iter().map(|name| record(name)).collect();
@@ -178,6 +182,44 @@ mod tests {
         let mut plan = plan();
         assert_eq!(plan.add_images(&[image("m", &["s"], Some(diff_id("a")))]), ["m"]);
         assert!(plan.documents.is_empty() && plan.steps[0].results.is_empty());
+    }
+
+    #[test]
+    fn an_image_that_steps_use_on_two_platforms_is_used() {
+        let mut plan = plan();
+        let mut found = image("m", &["r"], Some(diff_id("a")));
+        found.platforms.push(found.platforms[0].clone());
+        assert!(plan.add_images(&[found]).is_empty());
+        assert!(plan.documents.contains_key(&Digest::of("m")));
+    }
+
+    #[test]
+    fn images_beside_a_cache_are_added_if_steps_use_them() {
+        let beside = |layout: &TestLayout| {
+            let config = json!({
+                "os": "linux",
+                "architecture": "amd64",
+                "rootfs": {"type": "layers", "diff_ids": [diff_id("a")]},
+            });
+            let name = "io.containerd.image.name";
+            annotated(layout.image(&[], &config), name, "docker.io/library/base:1")
+        };
+        let images = TestLayout::new();
+        images.index(&[beside(&images)]);
+        let image = BaseImage::in_layout(&Arc::new(images.open())).unwrap().remove(0);
+        let records = json!([
+            {"digest": image.platforms[0].records.first()},
+            {"digest": record("x"), "inputs": [[{"link": 0}]], "layers": result(0)},
+        ]);
+        let (layout, export) = export(&[plain("a")], &[("a", -1)], &records);
+        let index = std::fs::read(layout.path().join("index.json")).unwrap();
+        let index: Value = serde_json::from_slice(&index).unwrap();
+        layout.index(&[index["manifests"][0].clone(), beside(&layout)]);
+        let exports = CacheExport::read_all(&export.source, &Limits::default()).unwrap();
+        let mut plan = Plan::new(&exports, &keyring(&["x"])).unwrap();
+        plan.add_images_of(&exports).unwrap();
+        let expected = image.platforms[0].documents.iter().map(|document| document.digest);
+        assert_eq!(plan.documents.keys().copied().collect::<BTreeSet<_>>(), expected.collect());
     }
 
     #[test]

@@ -119,6 +119,64 @@ fn provenance_lies_beside_the_files_of_a_build_whatever_those_are_called() {
     );
 }
 
+#[test]
+fn all_documents_together_may_have_as_many_bytes_as_the_limit() {
+    let bytes =
+        archive_of(&[("a_1/provenance.json", "[1]"), ("a_2/provenance.json", "[2, 3, 4, 5, 6]")]);
+    let within = |limit: u64| {
+        let limits = Limits { keys_documents: limit, ..Limits::default() };
+        provenance(&file(&bytes), &limits)
+    };
+    assert_eq!(within(18).unwrap().parts.len(), 2);
+    let error = within(17).unwrap_err();
+    assert!(
+        matches!(&error, BundleError::TooLarge { member, limit }
+            if member == "a_2/provenance.json" && limit.value == 14),
+        "{error}"
+    );
+    assert!(
+        error.to_string().starts_with("a_2/provenance.json in the archive has more than 14 bytes"),
+        "{error}"
+    );
+}
+
+#[test]
+fn attestations_come_before_files_of_a_build_and_those_before_a_layout_without_any() {
+    let mut archive = Archive::default();
+    let (manifest, attestation) = archive.build(&json!({"a": 1}));
+    archive.0.push(("provenance.json".to_owned(), b"{}".to_vec()));
+    assert_eq!(read(&archive.bytes(&[manifest])).unwrap(), [attestation]);
+
+    let members = [("index.json", r#"{"manifests":[]}"#), ("provenance.json", "{}")];
+    let found = provenance(&file(&archive_of(&members)), &Limits::default()).unwrap();
+    assert_eq!(found.parts.len(), 1);
+    assert_eq!(found.parts[0].name, "provenance.json");
+
+    // A history without provenance is one whatever lies beside it.
+    let mut archive = Archive::default();
+    let mut config = archive.blob(&json!({"Ref": "x"}));
+    config["mediaType"] = HISTORY_RECORD.into();
+    let manifest = archive.blob(&json!({"config": config, "layers": []}));
+    archive.0.push(("provenance.json".to_owned(), b"{}".to_vec()));
+    let found = provenance(&file(&archive.bytes(&[manifest])), &Limits::default()).unwrap();
+    assert!(found.is_history && found.parts.is_empty());
+}
+
+#[test]
+fn of_several_directories_with_an_index_the_first_one_is_the_layout() {
+    let mut archive = Archive::default();
+    let (manifest, provenance) = archive.build(&json!({"a": 1}));
+    let index = json!({"manifests": [manifest]}).to_string();
+    let blobs: Vec<_> = archive
+        .0
+        .iter()
+        .map(|(name, content)| (format!("a/{name}"), String::from_utf8(content.clone()).unwrap()))
+        .collect();
+    let mut members = vec![("a/index.json", &*index), ("b/index.json", r#"{"manifests":[]}"#)];
+    members.extend(blobs.iter().map(|(name, content)| (name.as_str(), content.as_str())));
+    assert_eq!(read(&archive_of(&members)).unwrap(), [provenance]);
+}
+
 /// Returns a member that claims to have `size` bytes, and has none.
 fn claim(name: &str, kind: tar::EntryType, size: u64) -> Vec<u8> {
     let mut header = tar::Header::new_gnu();
@@ -235,9 +293,12 @@ fn manifests_without_end_are_refused() {
     let entries: Vec<_> = (0..=100).map(entry).collect();
     let index = archive.index(&entries);
     let limits = Limits { manifests: 100, ..Limits::default() };
-    let error = read_within(&archive.bytes(&[index]), &limits).unwrap_err();
+    let bytes = archive.bytes(&[index]);
+    let error = read_within(&bytes, &limits).unwrap_err();
     assert!(matches!(error, BundleError::TooManyManifests { limit: 100 }), "{error}");
     assert!(error.to_string().starts_with("the archive has more than 100 manifests"), "{error}");
+    let limits = Limits { manifests: 102, ..Limits::default() };
+    assert!(read_within(&bytes, &limits).unwrap().is_empty());
 }
 
 #[test]
@@ -330,4 +391,7 @@ fn members_without_end_are_refused() {
     let error = read(&bytes).unwrap_err();
     assert!(matches!(error, BundleError::TooManyMembers { .. }), "{error}");
     assert!(error.to_string().starts_with("the archive has more than 20000 members"), "{error}");
+    let bytes = archive_of(&[("a", ""), ("b", ""), ("provenance.json", "{}")]);
+    let limits = Limits { bundle_members: 3, ..Limits::default() };
+    assert_eq!(provenance(&file(&bytes), &limits).unwrap().parts.len(), 1);
 }

@@ -193,6 +193,39 @@ fn a_truncated_file_is_refused() {
 }
 
 #[test]
+fn a_file_may_be_as_large_as_those_that_are_read() {
+    let add = |file: &mut KeysFile, op_digest: String| {
+        let about = About { outputs: 1, step: None, builder: None };
+        file.insert(vec![(None, OpDigest::try_from(op_digest).unwrap())], about);
+    };
+    let with = |ops: usize| {
+        let mut file = KeysFile::default();
+        (0..ops).for_each(|n| add(&mut file, (10_000 + n).to_string() + &"x".repeat(16_000)));
+        file
+    };
+    let most = usize::try_from(MAX_DOCUMENT_BYTES).unwrap();
+    let [one, two] = [1, 2].map(|ops| with(ops).encode().unwrap().len());
+    let (ops, left) = (1 + (most - one) / (two - one), (most - one) % (two - one));
+    // A last op fills the file up.
+    let around = two - one - 16_005;
+    let encoded = |length: usize| {
+        let mut file = with(ops);
+        add(&mut file, "y".repeat(length));
+        file.encode()
+    };
+    assert_eq!(encoded(left - around).unwrap().len(), most);
+    let error = encoded(left - around + 1).unwrap_err();
+    assert!(matches!(error, KeysFileError::TooLarge { ops: of } if of == ops + 1), "{error}");
+    assert!(
+        error.to_string().ends_with(
+            " ops make a keys file of more than 67108864 bytes, which nothing would read; attach \
+             the keys of one cache to it instead"
+        ),
+        "{error}"
+    );
+}
+
+#[test]
 fn what_is_not_as_a_keys_file_should_be_is_refused() {
     let good = digest("a");
     let of = |digest: &str| json!([{"digests": [{"digest": digest}], "outputs": 1}]);

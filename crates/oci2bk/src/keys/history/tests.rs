@@ -110,6 +110,43 @@ fn a_blob_over_the_limit_is_refused() {
 }
 
 #[test]
+fn all_blobs_together_may_have_as_many_bytes_as_the_limit() {
+    let root = root(&[]);
+    let [first, second] = ["[1]", "[2, 3]"].map(|content| {
+        let digest = Digest::of(content);
+        fs::write(root.path().join(BLOBS).join(digest.hex()), content).unwrap();
+        digest
+    });
+    let dir = Dir::open(root.path()).unwrap();
+    let limits = Limits { keys_documents: 3 + 6, ..Limits::default() };
+    let mut content = Content::open(&dir, &limits).unwrap();
+    assert_eq!(content.read(&first).unwrap().unwrap(), b"[1]");
+    assert_eq!(content.read(&second).unwrap().unwrap(), b"[2, 3]");
+    let limits = Limits { keys_documents: 3 + 5, ..Limits::default() };
+    let mut content = Content::open(&dir, &limits).unwrap();
+    content.read(&first).unwrap();
+    let error = content.read(&second).unwrap_err();
+    assert!(matches!(&error, HistoryError::TooLarge { limit, .. } if limit.value == 5), "{error}");
+    assert!(
+        error.to_string().ends_with(" has more than 5 bytes, or all provenance up to it has"),
+        "{error}"
+    );
+}
+
+// A daemon creates the buckets with the first build.
+#[test]
+fn a_root_whose_databases_have_no_buckets_has_no_keys() {
+    let root = root(&[]);
+    let path = root.path().join("history.db");
+    fs::remove_file(&path).unwrap();
+    let file = File::create_new(path).unwrap();
+    bolt::write::<WriteError>(&file, |_| Ok(())).unwrap();
+    let error = read_source(root.path(), &Limits::default()).unwrap_err();
+    assert!(matches!(error, SourceError::EmptyRoot { .. }), "{error:?}");
+    assert!(error.to_string().contains(" has no keys, since it has not built anything"), "{error}");
+}
+
+#[test]
 fn a_history_without_its_content_says_what_to_give() {
     let root = root(&[("build", record(&Digest::of("gone").to_string()))]);
     let error = read_source(&root.path().join("history.db"), &Limits::default()).unwrap_err();

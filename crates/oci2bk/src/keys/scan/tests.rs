@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::image::testing;
+use crate::keys::Keyring;
 
 /// Returns an image with this config for linux/amd64.
 fn image(config: &Value) -> BaseImage {
@@ -26,6 +27,22 @@ fn a_scan_has_the_record_that_daemons_export() {
     assert!(records(&config).contains(&exported.parse().unwrap()));
     let other = json!({"Env": ["PATH=/bin"], "Entrypoint": ["/scan"], "Cmd": ["-v"]});
     assert!(!records(&other).contains(&exported.parse().unwrap()));
+}
+
+#[test]
+fn scans_are_added_to_a_keyring_that_lacks_them() {
+    let image = image(&json!({"Cmd": ["/scan"]}));
+    let scan = *records(&json!({"Cmd": ["/scan"]})).first().unwrap();
+    let mut keyring = Keyring::new(BTreeSet::from([scan]));
+    for _ in 0..2 {
+        keyring.add_scanners([&image]);
+        assert_eq!(keyring.get(&scan).unwrap().name.as_deref(), Some("the SBOM scan"));
+        assert_eq!(keyring.sources().len(), 1);
+    }
+    // An image that made none of the records.
+    let mut keyring = Keyring::new(BTreeSet::from([Digest::of("another")]));
+    keyring.add_scanners([&image]);
+    assert!(keyring.sources().is_empty());
 }
 
 #[test]

@@ -52,3 +52,39 @@ fn what_new_snapshots_lie_on_is_unpacked_whatever_its_record_says() {
     let anew = |place: &SnapshotPlace| matches!(place, SnapshotPlace::New { .. });
     assert!(places.snapshots.iter().all(anew), "{places:?}");
 }
+
+#[test]
+fn a_key_that_two_snapshots_have_taken_is_not_given_to_a_third() {
+    let plan = plan();
+    let (mut existing, places) = merged(&nothing(), &plan, true);
+    let SnapshotPlace::New { id, key, .. } = places.snapshots.raw[1].clone() else { panic!() };
+    existing.trees.remove(&id);
+    record_of(&mut existing, &plan, 1).blob_only = Some(true);
+    let chain = plan.snapshots[1].chain_id;
+    for number in 1..3 {
+        let numbered = RecordId::derive(&format!("snapshot {number} of {chain}")).to_string();
+        let places = Places::new(&plan, &existing, scope(true));
+        assert_eq!(places.snapshots.raw[1].key(), numbered);
+        let namespace = existing.state.metadata.namespaces.get_mut(NAMESPACE).unwrap();
+        let rows = &mut namespace.snapshots.get_mut(SNAPSHOTTER).unwrap().rows;
+        rows.insert(numbered, rows[&key].clone());
+    }
+}
+
+#[test]
+fn a_merge_that_was_never_mounted_stays_so_and_its_key_is_given_to_no_layer() {
+    let plan = plan();
+    let (mut existing, places) = merged(&nothing(), &plan, true);
+    let SnapshotPlace::New { id, key, .. } = places.snapshots.raw[2].clone() else { panic!() };
+    existing.trees.remove(&id);
+    let namespace = existing.state.metadata.namespaces.get_mut(NAMESPACE).unwrap();
+    namespace.snapshots.get_mut(SNAPSHOTTER).unwrap().rows.remove(&key);
+    let inputs = [0, 1].map(|layer| plan.layers[layer].record.clone());
+    let merge = record_of(&mut existing, &plan, 2);
+    merge.merge_parents = Some(inputs.into());
+    merge.parent = None;
+    merge.snapshot = Some("the merge".to_owned());
+    let places = Places::new(&plan, &existing, scope(true));
+    assert!(matches!(places.layers[LayerIndex(2)], LayerPlace::Existing { .. }), "{places:?}");
+    assert_eq!(places.snapshots.raw[2], SnapshotPlace::Packed { key });
+}

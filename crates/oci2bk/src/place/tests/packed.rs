@@ -26,3 +26,16 @@ fn what_is_left_packed_has_no_snapshot_and_takes_no_name() {
         assert!(lease.snapshots[SNAPSHOTTER].contains(record.snapshot.as_ref().unwrap()));
     }
 }
+
+#[test]
+fn each_blob_is_read_and_unpacked_into_its_snapshot_unless_all_stay_packed() {
+    let plan = plan();
+    for extract in [true, false] {
+        let work = Places::new(&plan, &nothing(), scope(extract)).work(&plan);
+        let snapshots = by_index(&plan.snapshots).iter_enumerated();
+        let expected = snapshots.map(|(index, snapshot)| {
+            (snapshot.blob, if extract { vec![index] } else { Vec::new() })
+        });
+        assert_eq!(work, expected.collect());
+    }
+}

@@ -173,6 +173,17 @@ fn the_exporter_s_own_release_gets_the_links_that_it_exported() {
     }
 }
 
+#[test]
+fn keys_are_translated_if_their_ops_are_known_and_the_target_names_them_otherwise() {
+    let [newer, older] = [&CLASSES[0], &CLASSES[4]];
+    for (class, with_op, is_translated) in
+        [(newer, true, false), (older, true, true), (older, false, false)]
+    {
+        let plan = planned(newer, target(class), |_| with_op);
+        assert_eq!(plan.sources[0].translated, is_translated, "{class:?} {with_op}");
+    }
+}
+
 // Only v0.17 prints the user 0.
 #[test]
 fn a_release_between_two_that_agree_may_differ() {

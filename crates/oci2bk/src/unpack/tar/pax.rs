@@ -95,6 +95,8 @@ mod tests {
         let records = parse(b"9 path=a\n9 path=b\n16 comment=a=\nb\n").unwrap();
         assert_eq!(records[b"path".as_slice()], b"b");
         assert_eq!(records[b"comment".as_slice()], b"a=\nb");
+        // The shortest one.
+        assert_eq!(parse(b"5 a=\n").unwrap()[b"a".as_slice()], b"");
     }
 
     #[test]
@@ -110,7 +112,8 @@ mod tests {
             b"5 a=b",
             b"8 patha\n",
             b"6 =ab\n",
-            b"11 path=a\0b\n",
+            b"00005 a=\n",
+            b"12 path=a\0b\n",
             b"9 a\0bc=d\n",
             b"27 GNU.sparse.numbytes=512\n",
         ] {

@@ -1,8 +1,8 @@
 //! GNU sparse files in PAX archives, versions 0.0, 0.1 and 1.0 (GNU tar manual, "Sparse
 //! Formats"; Go 1.26 `src/archive/tar/reader.go` `readGNUSparsePAXHeaders`).
 //!
-//! | version | where the map is |
 //! | version | place of the map |
+//! |---|---|
 //! | 0.0 | repeated records `GNU.sparse.offset` and `GNU.sparse.numbytes` |
 //! | 0.1 | record `GNU.sparse.map`: offsets and lengths joined by commas |
 //! | 1.0 | before the data: decimal lines, the count first, padded to a whole block |

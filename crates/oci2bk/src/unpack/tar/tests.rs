@@ -212,6 +212,52 @@ fn an_archive_may_end_without_zeros_but_not_within_an_entry() {
 }
 
 #[test]
+fn an_extended_header_or_a_long_name_may_not_be_cut_off() {
+    for before in [pax(&[("path", b"long")]), gnu_long(b'L', "long"), gnu_long(b'K', "long")] {
+        let whole = open_archive(&[before, symlink("x", "y")]);
+        for cut in [513, 514] {
+            let error = entries(&whole[..cut]).unwrap_err();
+            assert!(matches!(error, TarError::Truncated), "{cut}: {error}");
+            assert_eq!(error.to_string(), "the archive ends in the middle of an entry");
+        }
+    }
+}
+
+/// A stream that cannot be read.
+struct Broken;
+
+impl io::Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other("broken"))
+    }
+}
+
+#[test]
+fn nothing_is_read_beyond_what_an_entry_needs() {
+    let entry = open_archive(&[file("x", "")]);
+    let stream = io::Read::chain(&*entry, io::BufReader::new(Broken));
+    let mut reader = Reader::new(stream);
+    assert_eq!(reader.next().unwrap().unwrap().name, b"x");
+    let error = reader.next().unwrap_err();
+    assert!(matches!(error, TarError::Read(_)), "{error}");
+    assert_eq!(error.to_string(), "cannot read the archive");
+}
+
+#[test]
+fn data_that_is_skipped_may_end_with_the_archive_but_not_beyond_it() {
+    let whole = open_archive(&[file("x", "12345")]);
+    let skipped = |size: usize| {
+        let mut reader = Reader::new(io::Cursor::new(&whole[..size]));
+        reader.next().unwrap().unwrap();
+        reader.seek_over_body(size as u64)
+    };
+    assert_eq!(skipped(517).unwrap(), (512, 5));
+    let error = skipped(516).unwrap_err();
+    assert!(matches!(error, TarError::Truncated), "{error}");
+    assert_eq!(error.to_string(), "the archive ends in the middle of an entry");
+}
+
+#[test]
 fn extended_headers_larger_than_a_megabyte_are_refused_before_they_are_read() {
     for typeflag in [b'x', b'g', b'L', b'K'] {
         let huge = member(typeflag, "x").size(8_000_000_000).bytes();
@@ -271,6 +317,14 @@ fn sparse_files_of_all_pax_versions_have_the_same_content() {
         content(&archive(&[sparse_1_0("12"), sparse_body("2\n2\n2\n7\n3\n", "ABCDE")])).unwrap(),
         SPARSE
     );
+}
+
+// GNU tar ends the map of a file that ends with a hole like this.
+#[test]
+fn fragments_without_data_are_left_out() {
+    let members = [sparse_1_0("12"), sparse_body("3\n0\n0\n2\n2\n12\n0\n", "AB")];
+    let fragments = one(&members).fragments.unwrap();
+    assert_eq!(fragments, [Fragment { offset: 2, length: 2 }]);
 }
 
 fn sparse_1_0(size: &str) -> Member {

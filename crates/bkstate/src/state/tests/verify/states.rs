@@ -59,6 +59,15 @@ fn a_daemon_that_was_stopped_in_its_first_start_leaves_no_damage() {
     let alone = Root::empty();
     fs::create_dir_all(alone.snapshot(1)).unwrap();
     assert!(!damage_of(&alone).is_empty());
+    // So does a blob, but not a content store without any.
+    let alone = Root::empty();
+    let blob = alone.blob(&blob("a"));
+    fs::create_dir_all(blob.parent().unwrap()).unwrap();
+    fs::create_dir_all(alone.snapshot(1).parent().unwrap()).unwrap();
+    let error = verify(&alone.held).unwrap_err();
+    assert!(matches!(error, VerifyError::NoState { .. }), "{error}");
+    fs::write(blob, "").unwrap();
+    assert!(!damage_of(&alone).is_empty());
 
     // Where something remains, something was lost.
     let root = Root::with(&sound());
@@ -93,6 +102,13 @@ fn a_root_without_a_state_is_not_taken_for_a_damaged_one() {
     fs::write(root.path().join("buildkitd.lock"), "").unwrap();
     fs::create_dir_all(root.path().join(".oci2bk-staging/runc-overlayfs")).unwrap();
     fs::write(root.path().join("unrelated"), "").unwrap();
+    has_none(&root);
+    // Nothing of it was published while the staging directory still has all of it, or nothing.
+    let staged = root.path().join(".oci2bk-staging/cache.db");
+    fs::write(&staged, "").unwrap();
+    has_none(&root);
+    fs::remove_file(staged).unwrap();
+    fs::remove_dir(root.path().join(".oci2bk-staging/runc-overlayfs")).unwrap();
     has_none(&root);
     fs::create_dir(root.path().join("runc-native")).unwrap();
     let error = refused(&root);
@@ -131,6 +147,9 @@ fn results_of_another_worker_of_the_root_are_its_own_matter() {
     let native = root.path().join("runc-native");
     fs::create_dir(&native).unwrap();
     assert_eq!(kinds_of(&damage_of(&root)), ["result-of-unknown-worker"]);
+    fs::create_dir(native.join("workerid")).unwrap();
+    assert_eq!(kinds_of(&damage_of(&root)), ["result-of-unknown-worker"]);
+    fs::remove_dir(native.join("workerid")).unwrap();
     fs::write(native.join("workerid"), WorkerId::derive("native").as_str()).unwrap();
     assert!(damage_of(&root).is_empty());
 }
@@ -164,6 +183,20 @@ fn what_daemons_leave_behind_is_no_damage_once_one_has_used_the_state() {
     use_database(&root.worker(METADATA_DB));
     let found = verify(&root.held).unwrap();
     assert_eq!((kinds_of(&found.damage), kinds_of(&found.leftovers)), (vec![], leftovers.to_vec()));
+}
+
+#[test]
+fn a_state_is_used_once_a_daemon_has_changed_any_of_its_databases() {
+    let root = Root::with(&sound());
+    assert!(!verify(&root.held).unwrap().used);
+    for database in [root.path().join(CACHE_DB), root.worker(RECORDS_DB), root.worker(METADATA_DB)]
+    {
+        let before = fs::read(&database).unwrap();
+        use_database(&database);
+        assert!(verify(&root.held).unwrap().used, "{}", database.display());
+        fs::write(&database, before).unwrap();
+    }
+    assert!(!verify(&root.held).unwrap().used);
 }
 
 #[test]
@@ -294,6 +327,18 @@ fn a_layer_that_shares_a_snapshot_needs_no_blob_of_its_own() {
 }
 
 #[test]
+fn a_layer_may_share_the_snapshot_of_a_merge_which_lies_on_one_of_its_inputs() {
+    let mut state = sound();
+    let key = id("merged").to_string();
+    state.add_snapshot(&key, Kind::Committed, Some("top"));
+    state.add_layer("whole", None, false);
+    let whole = state.records.by_id[&id("whole")].clone();
+    record_mut(&mut state, "merged").chain_id = whole.chain_id;
+    state.add_record("whole", &key, whole);
+    assert_eq!(kinds_of(&damage_of(&Root::with(&state))), Vec::<&str>::new());
+}
+
+#[test]
 fn what_a_daemon_had_yet_to_collect_is_no_damage() {
     let mut state = sound();
     state.snapshots.by_name.insert(
@@ -344,6 +389,8 @@ fn dates_ahead_are_named_with_what_they_do_and_are_no_damage() {
     let now = Time::from_unix_seconds(1_800_000_000);
     let ahead = Time::from_unix_seconds(1_800_000_000 + 25 * 3600);
     assert!(dated_ahead(&state, now).is_empty());
+    let after = |seconds: i64| Time::from_unix_seconds(1_800_000_000 + seconds);
+    assert!(!is_ahead(after(24 * 3600), now) && is_ahead(after(24 * 3600 + 1), now));
     let result = result(&state, "top");
     state.solver.add_key(&key("ahead"));
     state.solver.add_result(&key("ahead"), result, ahead);

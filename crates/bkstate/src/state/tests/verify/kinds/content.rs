@@ -50,6 +50,14 @@ pub(super) const CASES: &[Case] = &[
         }),
     ),
     (
+        "a file in the place of all blobs",
+        &["unreadable-file"],
+        Files(|root| {
+            fs::remove_dir_all(root.worker("content/blobs")).unwrap();
+            fs::write(root.worker("content/blobs"), "").unwrap();
+        }),
+    ),
+    (
         "a blob that is cut off",
         &["blob-file-size"],
         Files(|root| {

@@ -259,3 +259,58 @@ fn lie_on(state: &mut State, key: &str, parent: Option<&str>) {
     table.rows.get_mut(key).unwrap().parent = parent.map(str::to_owned);
     snapshot_mut(state, key).parent = name;
 }
+
+/// Returns a sound state, except that the snapshot `top` lies on `other`, which may have a record.
+fn on_other(with_record: bool) -> State {
+    let mut state = sound();
+    if with_record {
+        state.add_layer("other", None, false);
+    }
+    state.add_snapshot("other", Kind::Committed, None);
+    lie_on(&mut state, "top", Some("other"));
+    state
+}
+
+#[test]
+fn what_a_snapshot_lies_on_and_what_it_should_lie_on_is_named() {
+    let mut state = on_other(true);
+    for found in ["other", "nothing"] {
+        let damage = damage_of(&Root::with(&state));
+        let said = format!(
+            "metadata: the snapshot top of record {} lies on {found}, the record on base",
+            id("top")
+        );
+        assert_eq!(damage[0].to_string(), said);
+        lie_on(&mut state, "top", None);
+    }
+}
+
+#[test]
+fn the_kind_of_a_snapshot_and_the_one_that_its_record_needs_are_named() {
+    for (name, kind, said) in [
+        ("local", Kind::Committed, "is committed, not active"),
+        ("local", Kind::View, "is a view, not active"),
+        ("top", Kind::Active, "is active, not committed"),
+    ] {
+        let mut state = sound();
+        let record = &state.records.by_id[&id(name)];
+        let key = record.snapshot_key(&id(name)).to_owned();
+        snapshot_mut(&mut state, &key).kind = kind;
+        let damage = damage_of(&Root::with(&state));
+        let kinds = kinds_of(&damage);
+        let at = kinds.iter().position(|kind| *kind == "snapshot-kind").unwrap();
+        let said = format!("snapshotter: the snapshot {key} of record {} {said}", id(name));
+        assert_eq!(damage[at].to_string(), said);
+    }
+}
+
+#[test]
+fn a_snapshot_may_lie_on_one_whose_record_a_daemon_has_removed_but_on_no_other_layer() {
+    for is_damage in [true, false] {
+        let root = Root::with(&on_other(is_damage));
+        assert_eq!(kinds_of(&damage_of(&root)), ["snapshot-on-other"]);
+        use_database(&root.worker(RECORDS_DB));
+        let damage = verify(&root.held).unwrap().damage;
+        assert_eq!(kinds_of(&damage), vec!["snapshot-on-other"; usize::from(is_damage)]);
+    }
+}
