@@ -119,11 +119,11 @@ fn all_blobs_together_may_have_as_many_bytes_as_the_limit() {
     });
     let dir = Dir::open(root.path()).unwrap();
     let limits = Limits { keys_documents: 3 + 6, ..Limits::default() };
-    let mut content = Content::open(&dir, &limits).unwrap();
+    let mut content = Content::below(dir.try_clone().unwrap(), &limits).unwrap();
     assert_eq!(content.read(&first).unwrap().unwrap(), b"[1]");
     assert_eq!(content.read(&second).unwrap().unwrap(), b"[2, 3]");
     let limits = Limits { keys_documents: 3 + 5, ..Limits::default() };
-    let mut content = Content::open(&dir, &limits).unwrap();
+    let mut content = Content::below(dir.try_clone().unwrap(), &limits).unwrap();
     content.read(&first).unwrap();
     let error = content.read(&second).unwrap_err();
     assert!(matches!(&error, HistoryError::TooLarge { limit, .. } if limit.value == 5), "{error}");
