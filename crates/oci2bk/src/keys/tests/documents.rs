@@ -10,7 +10,7 @@ fn envelope(payload: &str) -> Value {
     json!({"payloadType": "application/vnd.in-toto+json", "payload": payload})
 }
 
-/// A statement that is no provenance, in base64 of the alphabet for addresses.
+/// Returns a statement that is not provenance, in the URL-safe form of base64.
 fn sbom() -> String {
     let sbom = json!({"predicateType": "https://spdx.dev/Document", "predicate": {"~~": "??>>"}});
     let payload = BASE64_URL_SAFE_NO_PAD.encode(sbom.to_string());
