@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::daemon::{SOCKETS, complaints};
+use crate::daemon::{self, SOCKETS};
 use crate::process::{Background, run};
 use crate::tools::Tools;
 
@@ -121,8 +121,7 @@ impl Containerd {
     /// # Errors
     /// Returns an error if it does not end, or its log cannot be read.
     pub fn stop(self) -> Result<BTreeSet<String>> {
-        let log = self.process.stop().context("containerd")?;
-        Ok(complaints(&log, &self.root).collect())
+        daemon::stop(self.process, &self.root).context("containerd")
     }
 }
 

@@ -25,14 +25,11 @@ pub(crate) const SOCKETS: &str = "testkit-";
 pub(crate) struct Kind {
     /// Its name in errors.
     pub(crate) name: &'static str,
-    /// The log message when it is asked to stop.
-    pub(crate) stopping: &'static str,
     /// Additional arguments of `buildctl build`.
     pub(crate) arguments: &'static [&'static str],
 }
 
-const BUILDKITD: Kind =
-    Kind { name: "buildkitd", stopping: "msg=\"stopping server\"", arguments: &[] };
+const BUILDKITD: Kind = Kind { name: "buildkitd", arguments: &[] };
 
 /// Its log line when a client goes away during a health check of its session, which happens every few seconds
 /// (BuildKit v0.32.2 `session/grpc.go` `monitorHealth`).
@@ -225,12 +222,7 @@ impl Daemon {
     /// # Errors
     /// Returns an error if one of them does not end, or its log cannot be read.
     pub fn stop(self) -> Result<BTreeSet<String>> {
-        let log = self.process.stop().context(self.kind.name)?;
-        // After it starts to stop, it complains about interrupted work, such as the garbage collection a
-        // second after a build. From there on only a crash counts.
-        let (before, after) = log.split_at(log.find(self.kind.stopping).unwrap_or(log.len()));
-        let crashes = after.lines().filter(|line| is_loud(line)).map(str::to_owned);
-        let mut found: BTreeSet<_> = complaints(before, &self.root).chain(crashes).collect();
+        let mut found = stop(self.process, &self.root).context(self.kind.name)?;
         if let Some(containerd) = self.containerd {
             found.append(&mut containerd.stop()?);
         }
@@ -238,10 +230,17 @@ impl Daemon {
     }
 }
 
-/// Returns the kinds of warnings and errors in the log of a daemon that uses `root`.
-pub(crate) fn complaints(log: &str, root: &Path) -> impl Iterator<Item = String> {
+/// Stops a daemon that uses `root`, and returns the kinds of warnings and errors in its log.
+///
+/// # Errors
+/// Returns an error if it does not end, or its log cannot be read.
+pub(crate) fn stop(daemon: Background, root: &Path) -> Result<BTreeSet<String>> {
+    let (before, after) = daemon.stop()?;
+    // A daemon that was asked to stop complains about interrupted work, such as the garbage collection that
+    // runs a second after a build. From there on only a crash counts.
+    let crashes = after.lines().filter(|line| is_loud(line)).map(str::to_owned);
     let root = root.display().to_string();
-    log.lines().filter_map(move |line| complaint(line, &root))
+    Ok(before.lines().filter_map(|line| complaint(line, &root)).chain(crashes).collect())
 }
 
 /// Returns the kind of warning or error in a line of the log: its message and its error text, without the

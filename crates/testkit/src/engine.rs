@@ -11,9 +11,6 @@ use crate::daemon::{Daemon, Kind, SOCKETS};
 use crate::process::{Background, run};
 use crate::tools::{self, Tools};
 
-/// The log message of an engine that was asked to stop.
-const STOPPING: &str = "msg=\"Processing signal";
-
 /// Arguments of builds. There is no bridge, so steps run without a network.
 const WITHOUT_NETWORK: &[&str] = &["--opt", "force-network-mode=none"];
 
@@ -140,7 +137,7 @@ pub fn start(
         bridged
     };
     Ok(Daemon {
-        kind: Kind { name: "dockerd", stopping: STOPPING, arguments: WITHOUT_NETWORK },
+        kind: Kind { name: "dockerd", arguments: WITHOUT_NETWORK },
         process,
         address: format!("unix://{}", address.display()),
         buildctl: tools.buildctl.clone(),

@@ -95,13 +95,20 @@ impl Background {
         std::fs::read_to_string(&self.log).with_context(|| self.log.display().to_string())
     }
 
-    /// Asks the program to end, waits for it, and returns its log.
+    /// Asks the program to end, waits for it, and returns its log in two parts: what it had printed before it
+    /// was asked, and what it printed after.
     ///
     /// # Errors
     /// Returns an error if it does not end, or its log cannot be read.
-    pub fn stop(mut self) -> Result<String> {
+    pub fn stop(mut self) -> Result<(String, String)> {
+        let mut before = self.log()?;
         ensure!(self.terminate(), "did not end within 30 seconds of SIGTERM:\n{}", self.log()?);
-        self.log()
+        let after = self.log()?.split_off(before.len());
+        // A line that was being printed belongs to the first part.
+        let rest = after.find('\n').filter(|_| !before.is_empty() && !before.ends_with('\n'));
+        let (line, after) = after.split_at(rest.map_or(0, |end| end + 1));
+        before.push_str(line);
+        Ok((before, after.to_owned()))
     }
 
     /// Kills the program and waits for its end.
