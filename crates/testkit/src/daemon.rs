@@ -31,9 +31,20 @@ pub(crate) struct Kind {
 
 const BUILDKITD: Kind = Kind { name: "buildkitd", arguments: &[] };
 
-/// Its log line when a client goes away during a health check of its session, which happens every few seconds
-/// (BuildKit v0.32.2 `session/grpc.go` `monitorHealth`).
-const CLIENT_GONE: &str = "level=warning msg=\"healthcheck failed\"";
+/// Parts of log lines that tell nothing about the state, and come at any time, also on an empty root:
+/// - A client goes away during a health check of its session, which happens every few seconds (BuildKit v0.32.2
+///   `session/grpc.go` `monitorHealth`).
+/// - A client cancels a request, such as buildkitd at the end of an export (containerd v2.4.2
+///   `plugins/services/content/contentserver/contentserver.go` `Write`).
+/// - A shim ends while it looks for the next event of its container's cgroup (`pkg/oom/v1/v1.go`
+///   `epoller.Run`), or before containerd has removed its container (`core/runtime/v2/binary.go`
+///   `Delete`).
+const ANY_TIME: [&str; 4] = [
+    "msg=\"healthcheck failed\"",
+    "context canceled",
+    "msg=\"cgroups: epoll wait\" error=shutdown",
+    "msg=\"warnings while cleaning up dead shim\"",
+];
 
 /// A running builder.
 #[derive(Debug)]
@@ -247,7 +258,8 @@ pub(crate) fn stop(daemon: Background, root: &Path) -> Result<BTreeSet<String>> 
 /// parts that differ between runs (paths below the root, ids, digests, numbers).
 fn complaint(line: &str, root: &str) -> Option<String> {
     let level = ["level=warning", "level=error", "level=fatal"];
-    let told = level.iter().any(|marker| line.contains(marker)) && !line.contains(CLIENT_GONE);
+    let has = |marker: &&str| line.contains(*marker);
+    let told = level.iter().any(has) && !ANY_TIME.iter().any(has);
     if !is_loud(line) && !told {
         return None;
     }
