@@ -15,13 +15,12 @@ use oci2bk::{BaseImage, CacheExport, Converter, Inputs, Keyring, Limits, Plan};
 
 use crate::args::{Convert, Format, Places};
 use crate::clock;
-use crate::daemon::DaemonRoot;
 use crate::failure::Failure;
 use crate::gc;
 use crate::last_used::source_date_epoch;
 use crate::output;
 use crate::progress::Display;
-use crate::report::{Report, Timings};
+use crate::report::{Destination, Report, Timings};
 use crate::signals::Signals;
 use crate::sparse::Written;
 use crate::warmth::cache_from;
@@ -39,7 +38,8 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         sparse::check_place(directory)?;
     }
     let Places { sources, root } = &arguments.places;
-    let DaemonRoot { location, gc: gc_config } = arguments.daemon.resolve(root.as_deref())?;
+    let daemon = arguments.daemon.resolve(root.as_deref())?;
+    let location = daemon.location.clone();
 
     let started = Instant::now();
     let limits = arguments.limits.limits();
@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     timings.add("keys", started.elapsed());
 
     let started = Instant::now();
-    let mut plan = Plan::for_target(&exports, &keyring, arguments.buildkit)?;
+    let mut plan = Plan::for_target(&exports, &keyring, daemon.target(arguments.buildkit))?;
     plan.add_images_of(&exports)?;
     for image in &whole {
         plan.add_layers(image)?;
@@ -71,6 +71,9 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     for images in &images {
         add_layers_there(&mut plan, images, &platforms)?;
         warning::of_unused_images(&plan.add_images(images));
+    }
+    if !location.worker().has_images() {
+        warning::of_names_without_store(plan.images.keys());
     }
     timings.add("plan", started.elapsed());
 
@@ -84,6 +87,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         converter = converter.jobs(jobs);
     }
     check_root(location.clone())?;
+    let destination = Destination::new(&plan, &daemon, arguments.buildkit.is_some());
     let directories = [Some(location.root()), location.containerd()];
     for directory in directories.into_iter().flatten() {
         let found = strangers(directory).map_err(OpenRootError::Root)?;
@@ -92,8 +96,8 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     if arguments.dry_run {
         let shares = converter.preview(&plan, location.clone())?;
         output::result::<Failure>(&match arguments.format {
-            Format::Table => summary::plan(&plan, &keyring, shares),
-            Format::Json => summary::plan_as_json(&plan, &keyring, shares)?,
+            Format::Table => summary::plan(&plan, &destination, &keyring, shares),
+            Format::Json => summary::plan_as_json(&plan, &destination, &keyring, shares)?,
         })?;
     }
     let unkeyed: Vec<_> = plan.unkeyed().cloned().collect();
@@ -129,11 +133,12 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     warning::of_unleased(done.unleased.len());
     warning::of_packed(&done.left_packed);
 
-    let collection = Collection::new(&gc_config, plan.target, done.record_bytes, root)?;
+    let collection = Collection::new(&daemon.gc, plan.target, done.record_bytes, root)?;
     if let Some(collection) = &collection {
         gc::warn(collection, last_used.or(plan.newest()));
     }
-    let mut report = Report::new(root, &plan, &keyring, &done, collection, timings);
+    let destination = Destination { root: root.to_owned(), ..destination };
+    let mut report = Report::new(destination, &plan, &keyring, &done, collection, timings);
     report.cache_from = cache_from(&exports);
     if let Some(directory) = &arguments.sparse_layout {
         let sparse = sparse::write(&exports, directory, &limits).map_err(Failure::SparseOfDone)?;
@@ -163,11 +168,12 @@ fn add_layers_there(
     {
         match image.whole(platform) {
             Ok(whole) => plan.add_layers(&whole)?,
+            // An image store has only whole images.
             Err(
                 ImageError::NoPlatform { .. }
                 | ImageError::NoManifest { .. }
                 | ImageError::NoLayer { .. },
-            ) => {}
+            ) if image.name.is_none() => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use bkstate::config::{ConfigError, ContainerdConfig, DaemonConfig, ReadConfigError, Unsupported};
-use bkstate::engine::{Engine, EngineError, EngineFiles};
+use bkstate::engine::{Dockerd, Engine, EngineError, EngineFiles};
 use bkstate::gc::GcConfig;
 use bkstate::root::Location;
 use bkstate::worker::Worker;
 use bkstate::{Class, Classified};
+use oci2bk::release::Target;
 
 use crate::args::{DaemonArguments, RootArguments, StorageArguments};
 use crate::builder::{Builder, BuilderError, CONTAINER_ROOT, Docker};
@@ -20,6 +21,20 @@ const CONTAINERD_ROOT: &str = "/var/lib/containerd";
 pub(crate) struct DaemonRoot {
     pub(crate) location: Location,
     pub(crate) gc: GcConfig,
+    /// The program of Docker Engine, if the daemon is one whose program tells the release of its BuildKit.
+    pub(crate) dockerd: Option<Dockerd>,
+}
+
+impl DaemonRoot {
+    fn new(location: Location, gc: GcConfig) -> Self {
+        Self { location, gc, dockerd: None }
+    }
+
+    /// Returns the release of the daemon: the given one, or the one in its program, or the newest known one.
+    pub(crate) fn target(&self, given: Option<Target>) -> Target {
+        let found = || self.dockerd.as_ref().and_then(|dockerd| dockerd.buildkit.parse().ok());
+        given.or_else(found).unwrap_or_default()
+    }
 }
 
 /// Why the root of a daemon cannot be found.
@@ -102,8 +117,7 @@ impl DaemonArguments {
     pub(crate) fn resolve(&self, root: Option<&Path>) -> Result<DaemonRoot, DaemonError> {
         let storage = &self.storage;
         if storage.engine {
-            let Engine { location, gc, .. } = storage.engine()?;
-            return Ok(DaemonRoot { location, gc });
+            return storage.of_engine();
         }
         let read = |path: &PathBuf| DaemonConfig::read_for(path, &storage.worker());
         let config = self.config.as_ref().map(read).transpose()?;
@@ -117,22 +131,19 @@ impl DaemonArguments {
                 let root = root.map(Path::to_owned).or(config.root);
                 let root = root.ok_or_else(|| DaemonError::NoRoot { path: path.clone() })?;
                 let location = storage.located(&root, config.namespace.as_deref())?;
-                Ok(DaemonRoot { location, gc: config.gc })
+                Ok(DaemonRoot::new(location, config.gc))
             }
-            (None, None) => {
-                // The arguments always name one of the three.
-                let root = root.ok_or(DaemonError::NoDaemon)?;
-                let gc = GcConfig::of_daemon(&storage.worker());
-                Ok(DaemonRoot { location: storage.location(root)?, gc })
-            }
+            // The arguments always name one of the three.
+            (None, None) => storage.daemon(root.ok_or(DaemonError::NoDaemon)?),
         }
     }
 }
 
 impl StorageArguments {
-    /// Returns the location of the state of the daemon with the root `root`.
-    pub(crate) fn location(&self, root: &Path) -> Result<Location, DaemonError> {
-        self.located(root, None)
+    /// Returns the daemon with the root `root`, without a configuration of its own.
+    pub(crate) fn daemon(&self, root: &Path) -> Result<DaemonRoot, DaemonError> {
+        let gc = GcConfig::of_daemon(&self.worker());
+        Ok(DaemonRoot::new(self.located(root, None)?, gc))
     }
 
     /// Returns the worker of the daemon, in its default namespace.
@@ -163,12 +174,8 @@ impl StorageArguments {
         })
     }
 
-    /// Returns the location of the state of the builder in Docker Engine.
-    pub(crate) fn of_engine(&self) -> Result<Location, DaemonError> {
-        Ok(self.engine()?.location)
-    }
-
-    fn engine(&self) -> Result<Engine, DaemonError> {
+    /// Finds the builder in Docker Engine.
+    pub(crate) fn of_engine(&self) -> Result<DaemonRoot, DaemonError> {
         let mut files = EngineFiles {
             docker_root: self.docker_root.clone(),
             containerd_root: self.containerd_root.clone(),
@@ -177,7 +184,8 @@ impl StorageArguments {
         if let Some(config) = &self.containerd_config {
             files.containerd_toml.clone_from(config);
         }
-        Ok(Engine::find(&files)?)
+        let Engine { location, gc, dockerd, .. } = Engine::find(&files)?;
+        Ok(DaemonRoot { location, gc, dockerd })
     }
 }
 
@@ -195,7 +203,7 @@ fn of_builder(builder: Builder, config: Option<DaemonConfig>) -> Result<DaemonRo
         Some(root) if root != Path::new(CONTAINER_ROOT) => {
             Err(DaemonError::OutsideVolume { builder: name, root })
         }
-        _ => Ok(DaemonRoot { location: root.into(), gc: config.gc }),
+        _ => Ok(DaemonRoot::new(root.into(), config.gc)),
     }
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
 
 /// Reads the steps of the cache, and for a root its degree of warmth.
 fn read_cache(arguments: &Explain, limits: &Limits) -> Result<(Cache, Option<Degree>), Failure> {
-    let location = match arguments.cache.as_deref().map(find).transpose()? {
+    let daemon = match arguments.cache.as_deref().map(find).transpose()? {
         None => arguments.storage.of_engine()?,
         Some(Place::Source(_)) if arguments.buildkit.is_some() => {
             let place = arguments.cache.as_ref().map(|cache| cache.to_string_lossy().into_owned());
@@ -85,15 +85,16 @@ fn read_cache(arguments: &Explain, limits: &Limits) -> Result<(Cache, Option<Deg
             cache.learn_layouts(&exports)?;
             return Ok((cache, None));
         }
-        Some(Place::Root(path)) => arguments.storage.location(&path)?,
+        Some(Place::Root(path)) => arguments.storage.daemon(&path)?,
     };
-    let root = Root::open(location)?;
+    let target = daemon.target(arguments.buildkit);
+    let root = Root::open(daemon.location)?;
     let verified = root.verify().map_err(ExplainError::State)?;
     let Some(state) = verified.state else {
         let root = root.path().to_owned();
         return Err(Failure::Damaged { root, limits: BTreeSet::new() });
     };
-    let mut cache = Cache::of_state(&state, arguments.buildkit.unwrap_or_default());
+    let mut cache = Cache::of_state(&state, target);
     match keys::read_root(&root, limits) {
         Ok(sources) => cache.learn(sources, limits).map_err(SourceError::from)?,
         // An empty root: no build has used it.

@@ -1,7 +1,7 @@
 //! Reports as data: the content of `--metadata-file` and of `--format json`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bkstate::Digest;
@@ -11,10 +11,12 @@ use oci2bk::convert::{self, LeftPacked, Shares};
 use oci2bk::gc::Collection;
 use oci2bk::keys::{Keyring, SourceSummary};
 use oci2bk::layout::BadCopy;
-use oci2bk::plan::{Dropped, Lost, LostReason, Miss, Plan, Source, SourceIndex};
+use oci2bk::plan::{Dropped, Lost, LostReason, Miss, NamedImage, Plan, Source, SourceIndex};
 use oci2bk::release::Target;
+use oci2bk::text::{self, one_line};
 use serde::Serialize;
 
+use crate::daemon::DaemonRoot;
 use crate::sparse::Written;
 
 /// The duration of each stage, in seconds.
@@ -44,10 +46,64 @@ impl Timings {
     }
 }
 
+/// Where the state is, or will be.
+#[derive(Debug, Serialize)]
+pub(crate) struct Destination {
+    pub(crate) root: PathBuf,
+    /// The containerd with the layers; `None` if they are in the root.
+    pub(crate) containerd: Option<Containerd>,
+    /// The program from which the release of BuildKit in Docker Engine is known.
+    pub(crate) dockerd: Option<PathBuf>,
+    /// The images that have a name in the image store of the containerd.
+    pub(crate) images: BTreeMap<String, NamedImage>,
+}
+
+/// A containerd, as a builder uses it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Containerd {
+    pub(crate) root: PathBuf,
+    pub(crate) namespace: String,
+}
+
+impl Destination {
+    /// Returns the destination of `plan` for `daemon`. The release is that of `dockerd` unless it was `given`.
+    pub(crate) fn new(plan: &Plan, daemon: &DaemonRoot, given: bool) -> Self {
+        let DaemonRoot { location, dockerd, .. } = daemon;
+        let worker = location.worker();
+        let containerd = location.containerd().map(|root| Containerd {
+            root: root.to_owned(),
+            namespace: worker.namespace().to_owned(),
+        });
+        let images = plan.images.iter().filter(|_| worker.has_images());
+        let dockerd = dockerd
+            .as_ref()
+            .filter(|dockerd| !given && dockerd.buildkit.parse() == Ok(plan.target));
+        Self {
+            root: location.root().to_owned(),
+            containerd,
+            dockerd: dockerd.map(|dockerd| dockerd.path.clone()),
+            images: images.map(|(name, image)| (name.clone(), image.clone())).collect(),
+        }
+    }
+
+    /// Says it in lines, if it is more than a root.
+    pub(crate) fn lines(&self, target: Target) -> Vec<String> {
+        let containerd = self.containerd.iter().map(|Containerd { root, namespace }| {
+            format!("layers in the namespace {namespace} of the containerd in {}", text::path(root))
+        });
+        let dockerd = self.dockerd.iter().map(|program| {
+            format!("for BuildKit {target}, which {} contains", text::path(program))
+        });
+        let images = self.images.keys().map(|name| format!("the image {}", one_line(name)));
+        containerd.chain(dockerd).chain(images).collect()
+    }
+}
+
 /// The result of a conversion.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    pub(crate) root: PathBuf,
+    #[serde(flatten)]
+    pub(crate) destination: Destination,
     pub(crate) worker_id: WorkerId,
     pub(crate) buildkit: Target,
     /// The warmth of a root with the caches; `None` if they have no layers.
@@ -140,7 +196,7 @@ pub(crate) struct TrailingData {
 
 impl Report {
     pub(crate) fn new(
-        root: &Path,
+        destination: Destination,
         plan: &Plan,
         keyring: &Keyring,
         done: &convert::Report,
@@ -149,7 +205,7 @@ impl Report {
     ) -> Self {
         let trailing = done.trailing.iter();
         Self {
-            root: root.to_owned(),
+            destination,
             worker_id: done.worker_id.clone(),
             buildkit: plan.target,
             warmth: plan.degree(),

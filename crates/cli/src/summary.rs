@@ -11,7 +11,7 @@ use oci2bk::plan::{Layer, LostReason, Plan, Step};
 use oci2bk::text::{self, one_line, short_digest, size};
 use serde::Serialize;
 
-use crate::report::{KeySource, Report, StepCounts, key_sources};
+use crate::report::{Destination, KeySource, Report, StepCounts, key_sources};
 use crate::warmth::advice;
 use crate::warning::all_left_packed;
 
@@ -19,6 +19,8 @@ use crate::warning::all_left_packed;
 struct PrintedPlan<'a> {
     #[serde(flatten)]
     plan: &'a Plan,
+    #[serde(flatten)]
+    destination: &'a Destination,
     warmth: Option<Degree>,
     key_sources: Vec<KeySource>,
     shares: Shares,
@@ -27,15 +29,21 @@ struct PrintedPlan<'a> {
 /// Formats a plan as JSON, for `--dry-run`.
 pub(crate) fn plan_as_json(
     plan: &Plan,
+    destination: &Destination,
     keyring: &Keyring,
     shares: Shares,
 ) -> Result<String, serde_json::Error> {
     let key_sources = key_sources(keyring.sources());
-    text::to_json(&PrintedPlan { plan, warmth: plan.degree(), key_sources, shares })
+    text::to_json(&PrintedPlan { plan, destination, warmth: plan.degree(), key_sources, shares })
 }
 
 /// Formats a plan as text, for `--dry-run`.
-pub(crate) fn plan(plan: &Plan, keyring: &Keyring, shares: Shares) -> String {
+pub(crate) fn plan(
+    plan: &Plan,
+    destination: &Destination,
+    keyring: &Keyring,
+    shares: Shares,
+) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["STEP", "LAYER", "SIZE", "CREATED"]);
@@ -67,6 +75,7 @@ pub(crate) fn plan(plan: &Plan, keyring: &Keyring, shares: Shares) -> String {
         size(bytes)
     ));
     lines.extend(already_there(&shares));
+    lines.extend(destination.lines(plan.target));
     lines.join("\n")
 }
 
@@ -132,7 +141,7 @@ pub(crate) fn report(report: &Report) -> String {
     let seconds = report.timings.total();
     let missed = report.misses.iter().any(|miss| miss.certain);
     let whole = report.lost.is_empty() && report.dropped.is_empty() && !missed;
-    let root = text::path(&report.root);
+    let root = text::path(&report.destination.root);
     let steps = || {
         let StepCounts { converted, total, with_results, .. } = &report.step_counts;
         format!("  {converted} of {total} steps, {with_results} with a result")
@@ -173,6 +182,7 @@ pub(crate) fn report(report: &Report) -> String {
     } else if report.shares.snapshots.existing == 0 {
         lines.push("  not unpacked; the daemon does so when a build needs it".to_owned());
     }
+    lines.extend(report.destination.lines(report.buildkit).iter().map(|line| format!("  {line}")));
     lines.extend(all_left_packed(&report.left_packed).iter().map(|line| format!("  {line}")));
     let translated = report.sources.iter().filter(|source| source.translated);
     lines.extend(translated.filter_map(|source| source.exporter).map(|exporter| {

@@ -5,6 +5,7 @@ use std::path::Path;
 use bkstate::Classified;
 use bkstate::root::{OpenRootError, check_access};
 use oci2bk::llb::Platform;
+use oci2bk::release::Target;
 use oci2bk::text::{self, one_line, size};
 use oci2bk::verify::{Against, Damage, Report};
 use oci2bk::{Degree, Inputs, Plan, Root, Verifier};
@@ -21,11 +22,13 @@ use crate::summary::{damaged_in, legacy_note};
 use crate::warmth::layers_note;
 
 pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
-    let root = Root::open(arguments.root.resolve()?.location)?;
+    let daemon = arguments.root.resolve()?;
+    let target = daemon.target(arguments.buildkit);
+    let root = Root::open(daemon.location)?;
     if arguments.mend {
         check_access(root.dir()).map_err(OpenRootError::Root)?;
     }
-    let plan = plan(arguments)?;
+    let plan = plan(arguments, target)?;
     let display = Display::new(arguments.progress);
     // The trees are unpacked into a directory that has to be removed.
     let signals = Signals::catch()?;
@@ -66,7 +69,7 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
 }
 
 /// Returns the plan of a conversion of the given caches.
-fn plan(arguments: &Verify) -> Result<Option<Plan>, Failure> {
+fn plan(arguments: &Verify, target: Target) -> Result<Option<Plan>, Failure> {
     if arguments.against.is_empty() {
         return Ok(None);
     }
@@ -74,7 +77,7 @@ fn plan(arguments: &Verify) -> Result<Option<Plan>, Failure> {
     let platforms = [Platform::of_machine()];
     let Inputs { exports, images, .. } = Inputs::read(&arguments.against, &platforms, &limits)?;
     let keyring = keyring(&exports, &arguments.keys, &limits)?;
-    let mut plan = Plan::for_target(&exports, &keyring, arguments.buildkit)?;
+    let mut plan = Plan::for_target(&exports, &keyring, target)?;
     for image in &images {
         plan.add_layers(image)?;
     }

@@ -6,7 +6,9 @@ mod tests;
 use std::collections::BTreeMap;
 
 use bkstate::ids::RecordId;
-use bkstate::metadata::{Content, LABEL_GC_FLAT, LABEL_UNCOMPRESSED, Namespace, SnapshotRow};
+use bkstate::metadata::{
+    Content, ImageRow, LABEL_GC_FLAT, LABEL_REFERENCE, LABEL_UNCOMPRESSED, Namespace, SnapshotRow,
+};
 use bkstate::records::{POLICY_RETAIN, Record, Records};
 use bkstate::snapshots::{Kind, Snapshot, Snapshots};
 use bkstate::state::State;
@@ -15,7 +17,9 @@ use bkstate::{Digest, Time};
 
 use crate::index::by_index;
 use crate::place::{LayerPlace, NoPlace, Places, SnapshotPlace, steps};
-use crate::plan::{Blob, Document, LABEL_ANNOTATION, Layer, LayerIndex, Plan, SnapshotIndex};
+use crate::plan::{
+    Blob, Document, LABEL_ANNOTATION, Layer, LayerIndex, NamedImage, Plan, SnapshotIndex,
+};
 use crate::unpack::Usage;
 
 const LABEL_MEDIA_TYPE: &str = "buildkit.io/blob/mediatype";
@@ -177,8 +181,21 @@ impl<'p> Assembly<'p> {
         for (digest, blob) in added {
             add_row(namespace, digest, content(blob));
         }
+        let has_images = self.worker.has_images();
         for (digest, document) in &self.plan.documents {
-            add_row(namespace, digest, document_content(self.plan, document));
+            let mut content = document_content(self.plan, document);
+            let references = document.references.iter().filter(|_| has_images);
+            content
+                .labels
+                .extend(references.map(|(label, part)| (label.clone(), part.to_string())));
+            add_row(namespace, digest, content);
+        }
+        for (name, image) in self.plan.images.iter().filter(|_| has_images) {
+            if namespace.image(name).is_none() {
+                let NamedImage { digest, size, .. } = *image;
+                let (created_at, media_type) = (known(image.created_at), image.media_type.clone());
+                namespace.add_image(name, &ImageRow { created_at, digest, media_type, size });
+            }
         }
     }
 
@@ -274,7 +291,7 @@ fn add_row(namespace: &mut Namespace, digest: &Digest, content: Content) {
         if known.key().starts_with(LABEL_SOURCE) {
             let paths = known.or_default();
             value.split(',').for_each(|path| add_path(paths, path));
-        } else if known.key() == LABEL_UNCOMPRESSED {
+        } else if known.key() == LABEL_UNCOMPRESSED || known.key().starts_with(LABEL_REFERENCE) {
             known.or_insert(value);
         }
     }

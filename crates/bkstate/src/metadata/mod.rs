@@ -8,6 +8,7 @@
 //!     [snapshots] [<snapshotter>]        sequence ≥ every number drawn for a name
 //!                   [<snapshot key>]     name, createdat, updatedat, parent?, [children]?, [labels]?
 //!     [leases] [<lease id>]              createdat, [labels]?, [content]?, [snapshots]?, …
+//!     [images] [<name>]                  createdat, updatedat, [target] digest, mediatype, size varint
 //! ```
 //! A worker keeps its layers in one namespace and its build history in another: the OCI worker in `buildkit`
 //! and `buildkit_history`. Only these two are decoded. Those of other programs are kept as they are stored. Source: containerd v2.3.3 `core/metadata/buckets.go`.
@@ -96,6 +97,7 @@
 //! ```
 
 mod content;
+mod images;
 mod leases;
 mod snapshots;
 
@@ -103,6 +105,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 pub use content::{Content, LABEL_UNCOMPRESSED};
+pub use images::{ImageRow, LABEL_REFERENCE};
 pub use leases::{
     LABEL_GC_EXPIRE, LABEL_GC_FLAT, LABEL_PENDING, LABEL_TEMPORARY, Lease, SUFFIX_VARIANTS,
     SUFFIX_VIEW,
@@ -137,7 +140,9 @@ pub struct Namespace {
     pub snapshots: BTreeMap<String, SnapshotTable>,
     /// Leases by id.
     pub leases: BTreeMap<String, Lease>,
-    /// Data that a builder does not use (images, containers, sandboxes), as stored in the file.
+    /// The names of images, as stored in the file.
+    pub images: Option<Tree>,
+    /// Data that a builder does not use (containers, sandboxes), as stored in the file.
     pub other: BTreeMap<Vec<u8>, Node>,
 }
 
@@ -339,6 +344,7 @@ fn read_namespace(bucket: &Bucket<'_>, at: &At<'_>) -> Result<Namespace, DecodeE
                     Ok::<_, DecodeError>(())
                 })?;
             }
+            (b"images", Entry::Bucket(images)) => namespace.images = Some(Tree::read(&images)?),
             (_, entry) => {
                 let node = read_node(entry)?;
                 namespace.other.insert(key, node);
@@ -383,6 +389,9 @@ fn write_namespace(
                 })
             }),
         );
+    }
+    if let Some(images) = &namespace.images {
+        buckets.insert(b"images", Box::new(|bucket| Ok(images.write(bucket)?)));
     }
     let mut other = namespace.other.iter().peekable();
     for (name, write) in &buckets {

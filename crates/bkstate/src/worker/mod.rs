@@ -365,6 +365,21 @@ impl Worker {
         }
     }
 
+    /// Returns whether its daemon takes the images of `FROM` from the image store of its namespace too. The OCI
+    /// worker has none (BuildKit v0.34.2 `worker/runc/runc.go` `NewWorkerOpt`).
+    ///
+    /// ```
+    /// use bkstate::worker::Worker;
+    ///
+    /// assert!(Worker::of_engine(None).has_images() && !Worker::default().has_images());
+    /// ```
+    pub fn has_images(&self) -> bool {
+        match self.executor {
+            Executor::Oci => false,
+            Executor::Containerd | Executor::Engine => true,
+        }
+    }
+
     /// Returns the default garbage collection of its daemon.
     ///
     /// ```

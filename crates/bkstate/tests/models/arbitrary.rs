@@ -219,19 +219,21 @@ fn lease() -> impl Strategy<Value = Lease> {
 }
 
 fn namespace() -> impl Strategy<Value = Namespace> {
-    let ingests = option::of(others().prop_map(|entries| Tree { sequence: 0, entries }));
+    let tree = || option::of(others().prop_map(|entries| Tree { sequence: 0, entries }));
     (
         btree_map(digest(), content(), 0..3),
-        ingests,
+        tree(),
         btree_map(name(), table(), 0..3),
         btree_map(name(), lease(), 0..3),
+        tree(),
         others(),
     )
-        .prop_map(|(content, ingests, snapshots, leases, other)| Namespace {
+        .prop_map(|(content, ingests, snapshots, leases, images, other)| Namespace {
             content,
             ingests,
             snapshots,
             leases,
+            images,
             other,
         })
 }

@@ -66,16 +66,19 @@ pub(crate) struct Convert {
 
     /// The release of the buildkitd that will use the state, such as v0.16.0
     ///
-    /// Keys are translated to it.
-    #[arg(long, value_name = "VERSION", default_value_t)]
-    pub(crate) buildkit: Target,
+    /// Keys are translated to it. By default it is the newest known release, and for --engine the one in its
+    /// dockerd, if that is found.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) buildkit: Option<Target>,
 
     /// Seed an image as if the daemon had pulled it, so that FROM with its digest builds without a registry
     ///
     /// Its layers are warm, too, if LAYOUT has all of them. LAYOUT has the forms of SRC, NAME is the name
     /// behind FROM. Images with a name inside SRC are used anyway. The image of an SBOM scanner also
-    /// makes its scan cached.
-    #[arg(long = "image", value_name = "[NAME=]LAYOUT")]
+    /// makes its scan cached. With a TAG, for Docker Engine or a containerd, the image gets that name in the
+    /// image store: FROM NAME:TAG builds while the registry cannot be reached, and docker images lists it.
+    /// Then LAYOUT must have all of the image.
+    #[arg(long = "image", value_name = "[NAME[:TAG]=]LAYOUT")]
     pub(crate) images: Vec<ImageRef>,
 
     /// Take the layers of images for PLATFORM, such as linux/arm64 [default: that of this machine]

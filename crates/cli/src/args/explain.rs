@@ -41,7 +41,7 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<PathBuf>,
 
-    /// The release of the buildkitd that will use ROOT, such as v0.16.0 [default: the newest]
+    /// The release of the buildkitd that will use ROOT, such as v0.16.0 [default: as for convert]
     ///
     /// Refused for an export: convert translates its keys to those of any release.
     #[arg(long, value_name = "VERSION")]

@@ -58,8 +58,10 @@ pub(crate) struct Verify {
     pub(crate) keys: Vec<PathBuf>,
 
     /// The release that the root was made for
-    #[arg(long, value_name = "VERSION", default_value_t, requires = "against")]
-    pub(crate) buildkit: Target,
+    ///
+    /// By default as for convert.
+    #[arg(long, value_name = "VERSION", requires = "against")]
+    pub(crate) buildkit: Option<Target>,
 
     #[command(flatten)]
     pub(crate) limits: LimitArguments,

@@ -27,11 +27,11 @@ use crate::summary::damaged_in;
 pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
     // With --engine the first word is not a place.
     let Some(place) = arguments.place.as_ref().filter(|_| !arguments.storage.engine) else {
-        return look_into_root(&arguments.storage.of_engine()?, arguments);
+        return look_into_root(&arguments.storage.of_engine()?.location, arguments);
     };
     match find(place)? {
         Place::Source(source) => look_into_export(&source, arguments),
-        Place::Root(root) => look_into_root(&arguments.storage.location(&root)?, arguments),
+        Place::Root(root) => look_into_root(&arguments.storage.daemon(&root)?.location, arguments),
     }
 }
 

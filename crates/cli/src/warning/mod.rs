@@ -66,6 +66,16 @@ pub(crate) fn of_nameless_images(images: &[WholeImage]) {
     }
 }
 
+/// Warns on stderr about names of images for which the daemon has no place.
+pub(crate) fn of_names_without_store<'n>(names: impl IntoIterator<Item = &'n String>) {
+    for name in names {
+        note(format_args!(
+            "warning: a buildkitd with the OCI worker has no image store, so FROM {name} asks the \
+             registry; FROM with the digest of the image does not"
+        ));
+    }
+}
+
 /// Warns on stderr about damaged blobs of the root.
 pub(crate) fn of_mended(root: &Path, mended: &BTreeSet<Digest>) {
     for blob in mended {

@@ -222,6 +222,7 @@ fn documents_of_images_are_labelled_with_their_repositories_and_leased_by_their_
         size: 2,
         repositories: names.iter().map(|name| name.parse().unwrap()).collect(),
         layers: [LayerIndex(0), LayerIndex(2)].into(),
+        references: BTreeMap::new(),
         content: b"{}".as_slice().into(),
     };
     let digest = Digest::of("{}");
@@ -252,6 +253,7 @@ fn a_document_that_is_there_is_completed_by_more_repositories() {
             size: 2,
             repositories: names.iter().map(|name| name.parse().unwrap()).collect(),
             layers: [LayerIndex(0)].into(),
+            references: BTreeMap::new(),
             content: b"{}".as_slice().into(),
         };
         plan.documents.insert(Digest::of("{}"), document);
@@ -270,6 +272,51 @@ fn a_document_that_is_there_is_completed_by_more_repositories() {
     assert_eq!(labels["containerd.io/distribution.source.docker.io"], "library/base,team/other");
     assert_eq!(labels["containerd.io/distribution.source.reg.example"], "a");
     assert_eq!(add(&add(&state, &one), &other), state);
+}
+
+#[test]
+fn a_named_image_is_in_an_image_store_with_its_parts() {
+    let name = "docker.io/library/base:1";
+    let digest = Digest::of("{}");
+    let part = Digest::of("a layer");
+    let label = format!("{LABEL_REFERENCE}l.0");
+    let mut plan = plan();
+    let document = Document {
+        size: 2,
+        repositories: ["base".parse().unwrap()].into(),
+        layers: [LayerIndex(0)].into(),
+        references: [(label.clone(), part)].into(),
+        content: b"{}".as_slice().into(),
+    };
+    plan.documents.insert(digest, document);
+    let media_type = "application/vnd.oci.image.manifest.v1+json".to_owned();
+    let created_at = Some(time("2026-11-21T20:27:19.5Z"));
+    plan.images.insert(name.to_owned(), NamedImage { digest, media_type, size: 2, created_at });
+    let add = |worker: Worker, before: Option<&State>| {
+        let mut existing = Existing::nothing(worker, plan.worker_id.clone());
+        existing.state = before.unwrap_or(&existing.state).clone();
+        let places = Places::new(&plan, &existing, scope(false));
+        assemble(&plan, &places, &existing.state, &BTreeMap::new(), None).unwrap()
+    };
+    let store = |state: &State| state.worker.namespace_of(&state.metadata).unwrap().clone();
+
+    let state = add(Worker::of_engine(None), None);
+    assert_eq!(store(&state).image(name), Some(digest.to_string().as_str()));
+    assert_eq!(store(&state).content[&digest].labels[&label], part.to_string());
+    assert_eq!(add(Worker::of_engine(None), Some(&state)), state);
+
+    // A daemon without an image store would not know what to do with it.
+    let state = add(Worker::default(), None);
+    assert_eq!(store(&state).images, None);
+    assert!(!store(&state).content[&digest].labels.contains_key(&label));
+
+    // A manifest that is there without the labels gets them.
+    let mut before = add(Worker::of_engine(None), None);
+    let namespace = before.worker.clone();
+    let namespace = namespace.namespace_of_mut(&mut before.metadata).unwrap();
+    namespace.images = None;
+    namespace.content.get_mut(&digest).unwrap().labels.remove(&label);
+    assert_eq!(add(Worker::of_engine(None), Some(&before)), add(Worker::of_engine(None), None));
 }
 
 #[test]

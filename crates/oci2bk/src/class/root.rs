@@ -37,6 +37,8 @@ impl Classified for ConvertError {
             | Self::Copy { .. }
             | Self::Link { .. }
             | Self::NothingToStore
+            | Self::ImageWithoutBlobs { .. }
+            | Self::OtherImage { .. }
             | Self::Rights { .. } => Class::Io,
         }
     }

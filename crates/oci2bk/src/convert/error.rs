@@ -68,6 +68,24 @@ pub enum ConvertError {
     /// Blobs are neither to be stored nor unpacked, which leaves nothing to use.
     #[error("layers that are not unpacked need their blobs in the root")]
     NothingToStore,
+    /// An image is to have a name, and its blobs are not to be stored.
+    #[error("the image {name} needs the blobs of its layers in the root")]
+    ImageWithoutBlobs {
+        /// The name.
+        name: String,
+    },
+    /// Another image of the root has the name.
+    #[error(
+        "the root has another image {name}, {found}, and {given} cannot have the same name; remove it first"
+    )]
+    OtherImage {
+        /// The name.
+        name: String,
+        /// The digest of the image that has it.
+        found: String,
+        /// That of the image in the plan.
+        given: Digest,
+    },
     /// A layer is on top of more others than overlayfs can mount, and a step needs its files. Nothing was
     /// read yet. [`extract(false)`](super::Converter::extract) accepts it.
     #[error(

@@ -61,6 +61,7 @@ mod check;
 mod converter;
 mod copying;
 mod error;
+mod images;
 mod options;
 mod packed;
 mod site;
@@ -186,6 +187,7 @@ fn convert(plan: &Plan, root: Location, run: &Run<'_>) -> Result<Report, Convert
     plan.check()?;
     let root = Root::open_to_write(root)?;
     let mut existing = root.existing(&plan.worker_id)?;
+    images::check(plan, &existing, options.blobs)?;
     let stage = |stage: Stage| {
         progress.event(Event::StageStarted(stage));
         move || progress.event(Event::StageFinished(stage))
@@ -334,6 +336,7 @@ fn preview(plan: &Plan, root: Location, options: &Options) -> Result<Shares, Con
         Some(root) => root.existing(&plan.worker_id)?,
         None => Existing::nothing(worker, plan.worker_id.clone()),
     };
+    images::check(plan, &existing, options.blobs)?;
     let mut places = Places::new(plan, &existing, options.scope());
     chains::leave_packed(plan, &existing, &mut places, options)?;
     blobs::allowance(plan, &places, &options.limits)?;

@@ -52,6 +52,7 @@
 //! ```
 
 mod layers;
+mod parts;
 mod reference;
 mod repository;
 #[cfg(test)]
@@ -70,9 +71,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub use layers::WholeImage;
+pub(crate) use parts::references;
 pub use reference::{ImageRef, ParseImageError};
 pub(crate) use repository::full_name;
-pub use repository::{ParseRepositoryError, Repository};
+pub use repository::{ParseRepositoryError, ParseTagError, Repository, Tag};
 
 use crate::layout::{BlobError, Descriptor, Layout, LayoutError};
 use crate::limits::{Limits, MAX_INDEX_DEPTH};
@@ -91,6 +93,8 @@ pub struct BaseImage {
     pub repositories: BTreeSet<Repository>,
     /// Its tag in the first repository, if the layout has it.
     pub tag: Option<String>,
+    /// Its full name with a tag, such as `docker.io/library/debian:12`, if the argument has a tag.
+    pub name: Option<String>,
     /// The image on each platform that the layout has.
     pub platforms: Vec<PlatformImage>,
     /// Parts that an index lists but the layout lacks, as in a copy for some platforms.
@@ -248,7 +252,11 @@ impl BaseImage {
         let layout = Arc::new(Layout::open_for(&source.path, &source.reference, limits)?);
         let given = image.repository.iter().cloned().collect::<BTreeSet<_>>();
         let reference = image.to_string();
-        let found = read_source(&layout, &source.reference, &given, &reference)?;
+        let mut found = read_source(&layout, &source.reference, &given, &reference)?;
+        if let (Some(repository), Some(tag)) = (&image.repository, &image.tag) {
+            let name = format!("{repository}:{tag}");
+            found.iter_mut().for_each(|image| image.name = Some(name.clone()));
+        }
         if found.is_empty() {
             return Err(ImageError::None { image: reference });
         }
@@ -317,6 +325,7 @@ fn read_entries(
                 reference: reference.to_owned(),
                 repositories: if given.is_empty() { repositories(entry) } else { given.clone() },
                 tag: if given.is_empty() { tag(entry) } else { None },
+                name: None,
                 platforms,
                 absent,
                 layout: Arc::clone(layout),
@@ -335,9 +344,7 @@ fn repositories(entry: &Descriptor) -> BTreeSet<Repository> {
 fn tag(entry: &Descriptor) -> Option<String> {
     let full = entry_names(entry).filter(|name| name.contains('/'));
     let (_, name) = full.filter_map(|name| Some((name.parse::<Repository>().ok()?, name))).min()?;
-    let name = name.split_once('@').map_or(name, |(name, _)| name);
-    let (_, tag) = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
-    Some(tag.to_owned())
+    Some(repository::tag(name)?.to_owned())
 }
 
 /// Reads documents of one layout, and keeps all of them in memory.

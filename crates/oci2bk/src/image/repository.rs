@@ -22,11 +22,25 @@ pub struct ParseRepositoryError {
     pub text: String,
 }
 
+/// A tag in a repository.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tag(String);
+
+/// The text is not a tag.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not the tag of an image, such as 12-slim")]
+pub struct ParseTagError {
+    /// The text.
+    pub text: String,
+}
+
 /// The default registry of names, and its namespace for images without one (github.com/distribution/reference
 /// v0.6.0 `normalize.go`).
 const DEFAULT_HOST: &str = "docker.io";
 const DEFAULT_NAMESPACE: &str = "library/";
 const DEFAULT_TAG: &str = "latest";
+/// Maximum length of a tag (`regexp.go` `tag`).
+const MAX_TAG: usize = 128;
 /// Maximum length of a repository's name (`reference.go` `NameTotalLengthMax`).
 const MAX_LENGTH: usize = 255;
 
@@ -60,14 +74,42 @@ impl FromStr for Repository {
     }
 }
 
+impl FromStr for Tag {
+    type Err = ParseTagError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let word_char = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let fits = text.starts_with(word_char)
+            && text.len() <= MAX_TAG
+            && text.chars().all(|c| word_char(c) || ".-".contains(c));
+        if fits {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(ParseTagError { text: text.chars().take(MAX_TAG).collect() })
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Returns the tag in the name of an image, if it has one.
+pub(super) fn tag(name: &str) -> Option<&str> {
+    let name = name.split_once('@').map_or(name, |(name, _)| name);
+    let (_, tag) = name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
+    Some(tag)
+}
+
 /// Returns the repository and the tag of the image `name`, completed as Docker does; `None` if it is not an
 /// image name with a tag.
 pub(crate) fn full_name(name: &str) -> Option<(Repository, &str)> {
     let repository = name.parse().ok().filter(|_| !name.contains('@'))?;
-    match name.rsplit_once(':') {
-        Some((_, "")) => None,
-        Some((_, tag)) if !tag.contains('/') => Some((repository, tag)),
-        _ => Some((repository, DEFAULT_TAG)),
+    match tag(name) {
+        Some("") => None,
+        Some(tag) => Some((repository, tag)),
+        None => Some((repository, DEFAULT_TAG)),
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn image(
         reference: name.to_owned(),
         repositories: BTreeSet::new(),
         tag: None,
+        name: None,
         platforms: vec![PlatformImage { documents, records, chain_id, platform, created: None }],
         absent: Vec::new(),
         layout: Arc::new(TestLayout::new().open()),

@@ -5,7 +5,7 @@ use bkstate::Digest;
 use super::layers::Flaw;
 use super::{BrokenPlan, Source, SourceIndex};
 use crate::export::CacheExport;
-use crate::manifest::{Disagreement, Style};
+use crate::manifest::{Disagreement, DocumentError, Style};
 
 /// Why exports cannot be converted together.
 ///
@@ -43,6 +43,27 @@ pub enum PlanError {
         first: String,
         /// The second one.
         second: String,
+    },
+    /// Two images are to have the same name.
+    #[error(
+        "{first} and {second} cannot both be the image {name}; name one image of the layout, as in NAME:TAG=LAYOUT:TAG"
+    )]
+    TwoImages {
+        /// The name.
+        name: String,
+        /// The top object of the first image.
+        first: Digest,
+        /// That of the second one.
+        second: Digest,
+    },
+    /// An index or manifest of an image is malformed.
+    #[error("the manifest {digest} is malformed")]
+    Document {
+        /// The index or manifest.
+        digest: Digest,
+        /// The cause.
+        #[source]
+        source: DocumentError,
     },
     /// The plan to add to was changed after it was made, and does not fit together.
     #[error(transparent)]

@@ -52,8 +52,10 @@ impl Plan {
                 let tops = platform.chain_id.and_then(|chain_id| layers_of.get(&chain_id));
                 self.add_results(&roots, tops.map(Vec::as_slice).unwrap_or_default());
                 let layers = self.layers_made_with(roots);
-                used |= !layers.is_empty();
-                self.add_documents(image, platform, &layers);
+                if !layers.is_empty() {
+                    used = true;
+                    self.add_documents(image, platform, &layers);
+                }
             }
             if !used {
                 unused.push(image.reference.clone());
@@ -101,7 +103,7 @@ impl Plan {
         layers
     }
 
-    fn add_documents(
+    pub(super) fn add_documents(
         &mut self,
         image: &BaseImage,
         platform: &PlatformImage,
@@ -109,13 +111,14 @@ impl Plan {
     ) {
         // A layer blob of the same digest has its row and its lease already.
         // Without a name no daemon finds them.
-        let is_found = !layers.is_empty() && !image.repositories.is_empty();
+        let is_found = !image.repositories.is_empty();
         let new = |digest| is_found && !self.blobs.contains_key(digest);
         for document in platform.documents.iter().filter(|document| new(&document.digest)) {
             let planned = self.documents.entry(document.digest).or_insert_with(|| Document {
                 size: document.content.len() as u64,
                 repositories: BTreeSet::new(),
                 layers: BTreeSet::new(),
+                references: BTreeMap::new(),
                 content: document.content.clone(),
             });
             planned.repositories.extend(image.repositories.iter().cloned());

@@ -86,6 +86,7 @@ mod bases;
 mod error;
 mod images;
 mod layers;
+mod named;
 mod pulled;
 mod sound;
 mod steps;
@@ -116,6 +117,7 @@ use crate::manifest::Style;
 pub use error::PlanError;
 pub(crate) use layers::LABEL_ANNOTATION;
 use layers::Layers;
+pub use named::NamedImage;
 pub use sound::BrokenPlan;
 use steps::Steps;
 use translate::Translation;
@@ -135,6 +137,8 @@ pub struct Plan {
     pub blobs: BTreeMap<Digest, Blob>,
     /// The documents of base images for the content store.
     pub documents: BTreeMap<Digest, Document>,
+    /// The images for the image store of a containerd, by their names, such as `docker.io/library/debian:12`.
+    pub images: BTreeMap<String, NamedImage>,
     /// The snapshots, each after the one below it. The id of a snapshot is its index plus one.
     pub snapshots: Vec<Snapshot>,
     /// The layer records, each after the one below it.
@@ -222,6 +226,9 @@ pub struct Document {
     pub repositories: BTreeSet<Repository>,
     /// The layers that keep it.
     pub layers: BTreeSet<LayerIndex>,
+    /// The labels with which it keeps the parts of a named image.
+    #[serde(skip)]
+    pub references: BTreeMap<String, Digest>,
     /// Its bytes.
     #[serde(skip)]
     pub content: Arc<[u8]>,
@@ -435,6 +442,7 @@ impl Plan {
             sources: sources.into(),
             blobs: layers.blobs,
             documents: BTreeMap::new(),
+            images: BTreeMap::new(),
             snapshots: layers.snapshots.into(),
             layers: layers.layers.into(),
             steps: steps.steps.into(),

@@ -12,11 +12,12 @@ use crate::manifest::Style;
 
 impl Plan {
     /// Adds the layers of `image`, and makes them the result of the image's source. Followed by
-    /// [`add_images`](Self::add_images), this is the state of a daemon that pulled the image.
+    /// [`add_images`](Self::add_images), this is the state of a daemon that pulled the image. An image with a
+    /// [name](crate::BaseImage::name) gets it in the image store of a containerd.
     ///
     /// # Errors
-    /// Returns an error if a cache or another image contradicts it about a layer, or the plan is
-    /// inconsistent.
+    /// Returns an error if a cache or another image contradicts it about a layer, another image has its name,
+    /// or the plan is inconsistent.
     pub fn add_layers(&mut self, image: &WholeImage) -> Result<(), PlanError> {
         self.check()?;
         let name = image.name();
@@ -43,6 +44,7 @@ impl Plan {
         if let Some(layer) = top {
             self.add_sources(image, layer);
         }
+        self.add_name(image, top)?;
         self.name_worker();
         Ok(())
     }

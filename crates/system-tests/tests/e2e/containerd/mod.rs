@@ -6,6 +6,7 @@ mod buildx;
 mod layout;
 mod leases;
 mod merging;
+mod named;
 mod others;
 
 use std::path::Path;
@@ -79,6 +80,7 @@ pub(crate) fn add(suite: &mut Suite<World>) {
         add("leases".to_owned(), Box::new(leases::prove));
         add("others".to_owned(), Box::new(others::prove));
         add("merging".to_owned(), Box::new(merging::prove));
+        add("named".to_owned(), Box::new(named::prove));
         if matches!(host, Host::Engine { .. }) {
             add("buildx".to_owned(), Box::new(buildx::prove));
         }

@@ -7,6 +7,7 @@
 //!
 //! let temp = tempfile::tempdir()?;
 //! let files = EngineFiles {
+//!     programs: Vec::new(),
 //!     daemon_json: temp.path().join("daemon.json"),
 //!     containerd_toml: temp.path().join("config.toml"),
 //!     docker_root: Some(temp.path().join("docker")),
@@ -15,12 +16,15 @@
 //! let engine = Engine::find(&files)?;
 //! assert_eq!(engine.location.root(), temp.path().join("docker/buildkit"));
 //! assert_eq!(engine.location.worker().namespace(), "moby");
+//! assert_eq!(engine.dockerd, None);
 //!
 //! std::fs::write(&files.daemon_json, r#"{"storage-driver": "overlay2"}"#)?;
 //! let refused = Engine::find(&files).unwrap_err();
 //! assert!(matches!(refused, EngineError::GraphDriver { .. }));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+
+mod program;
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +33,8 @@ use crate::gc::GcConfig;
 use crate::root::Location;
 use crate::worker::Worker;
 
+/// The default data root (Docker Engine v29 `daemon/config/config_linux.go`), below the root of the machine.
+const DATA_ROOT: &str = "var/lib/docker";
 /// The directory of the builder in the data root (Docker Engine v29 `daemon/command/daemon.go`).
 const BUILDER: &str = "buildkit";
 /// The root of a containerd that the engine starts, in the data root (`daemon/command/daemon.go`
@@ -51,6 +57,9 @@ pub struct EngineFiles {
     pub docker_root: Option<PathBuf>,
     /// The root of containerd, if it does not follow from the configuration.
     pub containerd_root: Option<PathBuf>,
+    /// The places where the program may be. If the data root is `var/lib/docker` in the image of
+    /// a machine, they are in that image.
+    pub programs: Vec<PathBuf>,
 }
 
 impl Default for EngineFiles {
@@ -61,6 +70,9 @@ impl Default for EngineFiles {
             containerd_toml: "/etc/containerd/config.toml".into(),
             docker_root: None,
             containerd_root: None,
+            programs: ["/usr/bin/dockerd", "/usr/local/bin/dockerd", "/usr/sbin/dockerd"]
+                .map(PathBuf::from)
+                .to_vec(),
         }
     }
 }
@@ -74,6 +86,17 @@ pub struct Engine {
     pub data_root: PathBuf,
     /// Its garbage collection settings.
     pub gc: GcConfig,
+    /// Its program, if it was found and tells which BuildKit it has.
+    pub dockerd: Option<Dockerd>,
+}
+
+/// The program of an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dockerd {
+    /// Its path.
+    pub path: PathBuf,
+    /// The version of BuildKit in it, such as `v0.34.2`, from its build information.
+    pub buildkit: String,
 }
 
 /// Why the state of an engine cannot be used.
@@ -130,7 +153,7 @@ impl Engine {
     pub fn find(files: &EngineFiles) -> Result<Self, EngineError> {
         let config = EngineConfig::read_if_there(&files.daemon_json)?;
         let data_root = files.docker_root.clone().or_else(|| config.data_root.clone());
-        let data_root = data_root.unwrap_or_else(|| "/var/lib/docker".into());
+        let data_root = data_root.unwrap_or_else(|| Path::new("/").join(DATA_ROOT));
         check_store(&config, &data_root)?;
         let worker = Worker::of_engine(config.namespace.as_deref());
         if let Some(snapshotter) = config.storage_driver.filter(|name| name != worker.snapshotter())
@@ -153,8 +176,22 @@ impl Engine {
             Some(directory) => location.snapshotter(directory),
             None => location,
         };
-        Ok(Self { location, data_root, gc: config.gc })
+        let dockerd = dockerd(&files.programs, &data_root);
+        Ok(Self { location, data_root, gc: config.gc, dockerd })
     }
+}
+
+/// Returns the first of `programs` that tells which BuildKit it has. If `data_root` is in the image of a
+/// machine, they are too.
+fn dockerd(programs: &[PathBuf], data_root: &Path) -> Option<Dockerd> {
+    let machine = data_root.ancestors().find(|above| above.join(DATA_ROOT) == *data_root);
+    let machine = machine.unwrap_or(Path::new("/"));
+    let on_machine = |program: &PathBuf| machine.join(program.strip_prefix("/").unwrap_or(program));
+    programs.iter().map(on_machine).find_map(|path| {
+        // One that cannot be read tells nothing.
+        let buildkit = program::buildkit_in(&path).ok().flatten()?;
+        Some(Dockerd { path, buildkit })
+    })
 }
 
 fn default_containerd() -> PathBuf {
