@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     timings.add("keys", started.elapsed());
 
     let started = Instant::now();
-    let mut plan = Plan::for_target(&exports, &keyring, daemon.target(arguments.buildkit))?;
+    let mut plan = Plan::for_target(&exports, &keyring, daemon.target(arguments.buildkit)?)?;
     plan.add_images_of(&exports)?;
     for image in &whole {
         plan.add_layers(image)?;

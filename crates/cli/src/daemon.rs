@@ -8,7 +8,7 @@ use bkstate::gc::GcConfig;
 use bkstate::root::Location;
 use bkstate::worker::Worker;
 use bkstate::{Class, Classified};
-use oci2bk::release::Target;
+use oci2bk::release::{ParseTargetError, Target};
 
 use crate::args::{DaemonArguments, RootArguments, StorageArguments};
 use crate::builder::{Builder, BuilderError, CONTAINER_ROOT, Docker};
@@ -31,9 +31,12 @@ impl DaemonRoot {
     }
 
     /// Returns the release of the daemon: the given one, or the one in its program, or the newest known one.
-    pub(crate) fn target(&self, given: Option<Target>) -> Target {
-        let found = || self.dockerd.as_ref().and_then(|dockerd| dockerd.buildkit.parse().ok());
-        given.or_else(found).unwrap_or_default()
+    pub(crate) fn target(&self, given: Option<Target>) -> Result<Target, DaemonError> {
+        match (given, &self.dockerd) {
+            (Some(given), _) => Ok(given),
+            (None, Some(dockerd)) => release(dockerd),
+            (None, None) => Ok(Target::default()),
+        }
     }
 }
 
@@ -58,6 +61,13 @@ pub(crate) enum DaemonError {
         #[source]
         source: Unsupported,
     },
+    #[error("{} contains BuildKit {version}, for which no state can be made", program.display())]
+    Release {
+        program: PathBuf,
+        version: String,
+        #[source]
+        source: ParseTargetError,
+    },
     #[error("neither a root nor a daemon is given; this is a fault of oci2bk; report it")]
     NoDaemon,
     #[error(
@@ -81,6 +91,7 @@ impl Classified for DaemonError {
             Self::BuilderConfig { .. } => Class::Input,
             Self::Builder(error) => error.class(),
             Self::Unsupported { .. }
+            | Self::Release { .. }
             | Self::NoDaemon
             | Self::NoRoot { .. }
             | Self::OutsideVolume { .. } => Class::Io,
@@ -101,6 +112,9 @@ impl DaemonError {
                  buildx create --driver docker-container --bootstrap"
                     .to_owned(),
             ],
+            Self::Release { .. } => {
+                vec!["give the release of the engine's BuildKit with --buildkit".to_owned()]
+            }
             _ => Vec::new(),
         }
     }
@@ -187,6 +201,15 @@ impl StorageArguments {
         let Engine { location, gc, dockerd, .. } = Engine::find(&files)?;
         Ok(DaemonRoot { location, gc, dockerd })
     }
+}
+
+/// Returns the release of BuildKit in a program. A version between two releases counts as the later one.
+fn release(dockerd: &Dockerd) -> Result<Target, DaemonError> {
+    let Dockerd { path, buildkit } = dockerd;
+    let release = buildkit.split_once('-').map_or(buildkit.as_str(), |(release, _)| release);
+    let failed =
+        |source| DaemonError::Release { program: path.clone(), version: buildkit.clone(), source };
+    release.parse().map_err(failed)
 }
 
 /// Returns the root of a builder, with the given configuration or the builder's own.

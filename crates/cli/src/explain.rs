@@ -87,7 +87,7 @@ fn read_cache(arguments: &Explain, limits: &Limits) -> Result<(Cache, Option<Deg
         }
         Some(Place::Root(path)) => arguments.storage.daemon(&path)?,
     };
-    let target = daemon.target(arguments.buildkit);
+    let target = daemon.target(arguments.buildkit)?;
     let root = Root::open(daemon.location)?;
     let verified = root.verify().map_err(ExplainError::State)?;
     let Some(state) = verified.state else {

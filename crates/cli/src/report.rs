@@ -75,9 +75,7 @@ impl Destination {
             namespace: worker.namespace().to_owned(),
         });
         let images = plan.images.iter().filter(|_| worker.has_images());
-        let dockerd = dockerd
-            .as_ref()
-            .filter(|dockerd| !given && dockerd.buildkit.parse() == Ok(plan.target));
+        let dockerd = dockerd.as_ref().filter(|_| !given);
         Self {
             root: location.root().to_owned(),
             containerd,

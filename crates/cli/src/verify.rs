@@ -23,7 +23,7 @@ use crate::warmth::layers_note;
 
 pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     let daemon = arguments.root.resolve()?;
-    let target = daemon.target(arguments.buildkit);
+    let target = daemon.target(arguments.buildkit)?;
     let root = Root::open(daemon.location)?;
     if arguments.mend {
         check_access(root.dir()).map_err(OpenRootError::Root)?;

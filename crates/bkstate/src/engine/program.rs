@@ -4,10 +4,12 @@
 //! bytes at a multiple of 16, followed by two strings, each after its length: the version of Go, and one line
 //! per module (Go 1.26 `debug/buildinfo/buildinfo.go`).
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 use crate::varint;
 
@@ -25,7 +27,11 @@ const BUILDKIT: &str = "github.com/moby/buildkit";
 
 /// Returns the version of the BuildKit in the program, such as `v0.34.2`; `None` if it does not tell.
 pub(super) fn buildkit_in(program: &Path) -> io::Result<Option<String>> {
-    let file = File::open(program)?;
+    // A pipe would block.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(program)?;
     if !file.metadata()?.is_file() {
         return Ok(None);
     }
@@ -87,7 +93,7 @@ fn version_of_buildkit(modules: &str) -> Option<&str> {
     let mut lines = modules.lines().map(|line| line.split('\t').collect::<Vec<_>>());
     let used = lines.find(|line| line.starts_with(&["dep", BUILDKIT]))?;
     let replaced = lines.next().filter(|line| line.first() == Some(&"=>"));
-    replaced.unwrap_or(used).iter().find(|field| field.starts_with('v')).copied()
+    replaced.unwrap_or(used).get(2).copied()
 }
 
 #[cfg(test)]
@@ -144,6 +150,10 @@ mod tests {
             assert_eq!(buildkit_in(file.path()).unwrap(), None);
         }
         assert_eq!(buildkit_in(Path::new("/")).unwrap(), None);
+        let pipe = tempfile::tempdir().unwrap();
+        let pipe = pipe.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        assert_eq!(buildkit_in(&pipe).unwrap(), None);
         let absent = buildkit_in(Path::new("/absent/dockerd")).unwrap_err();
         assert_eq!(absent.kind(), io::ErrorKind::NotFound);
     }

@@ -138,6 +138,7 @@ pub struct Plan {
     /// The documents of base images for the content store.
     pub documents: BTreeMap<Digest, Document>,
     /// The images for the image store of a containerd, by their names, such as `docker.io/library/debian:12`.
+    #[serde(skip)]
     pub images: BTreeMap<String, NamedImage>,
     /// The snapshots, each after the one below it. The id of a snapshot is its index plus one.
     pub snapshots: Vec<Snapshot>,

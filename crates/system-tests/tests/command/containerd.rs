@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 
 use bkstate::bolt::{self, Db, Node, Tree};
+use bkstate::varint::encode_unsigned;
 use rustix::fs::{FlockOperation, flock};
 
 use super::*;
@@ -56,6 +57,27 @@ impl Pair {
         let file = File::create(self.path(METADATA)).unwrap();
         bolt::write(&file, |root| tree.write(root)).unwrap();
     }
+}
+
+/// Makes the image of a machine that has a dockerd with this BuildKit, and returns the options for its engine.
+pub(crate) fn machine(root: &Path, buildkit: &str) -> Vec<String> {
+    let string = |text: &[u8]| [encode_unsigned(text.len() as u64), text.to_vec()].concat();
+    let mut program = b"\xff Go buildinf:\x08\x02".to_vec();
+    program.resize(32, 0);
+    program.extend(string(b"go1.26.1"));
+    let modules = format!("dep\tgithub.com/moby/buildkit\t{buildkit}\th1:x=\n");
+    program.extend(string(&[&[0xff; 16], modules.as_bytes(), &[0xff; 16]].concat()));
+    fs::create_dir_all(root.join("usr/bin")).unwrap();
+    fs::write(root.join("usr/bin/dockerd"), program).unwrap();
+    let data = root.join("var/lib");
+    fs::create_dir_all(&data).unwrap();
+    ["--engine".to_owned()]
+        .into_iter()
+        .chain(
+            [("docker-root", "docker"), ("containerd-root", "containerd")]
+                .map(|(option, name)| format!("--{option}={}", data.join(name).display())),
+        )
+        .collect()
 }
 
 fn read(path: &Path) -> Tree {
@@ -252,6 +274,95 @@ fn the_configuration_of_containerd_says_where_it_has_its_data() {
     for name in ["data/io.containerd.metadata.v1.bolt/meta.db", "fast/metadata.db"] {
         assert!(names.contains(&name.to_owned()), "{name} is not in {names:#?}");
     }
+}
+
+#[test]
+fn an_image_with_a_tag_gets_its_name_in_the_image_store() {
+    let pair = Pair::new();
+    let name = "docker.io/library/debian:12";
+    let image = format!("--image=debian:12={}", fixture("manifest/keys/image"));
+    let planned = Printed::of(&mut pair.convert(&[&image, "--dry-run"]), 0).stdout;
+    let containerd =
+        format!("the namespace buildkit of the containerd in {}", pair.containerd().display());
+    let lines = [containerd, format!("the image {name}")];
+    assert!(lines.iter().all(|line| planned.contains(line)), "{planned}");
+    assert!(!pair.path(METADATA).exists());
+    let json = Printed::of(&mut pair.convert(&[&image, "--dry-run", "--format=json"]), 0).json();
+    assert_eq!(json["containerd"]["namespace"], "buildkit");
+    let report = Printed::of(&mut pair.convert(&[&image]), 0).stdout;
+    assert!(lines.iter().all(|line| report.contains(line)), "{report}");
+    let mut metadata = pair.metadata();
+    let store = below(&mut metadata, &["v1", "buildkit", "images"]);
+    assert_eq!(store.entries.keys().collect::<Vec<_>>(), [name.as_bytes()]);
+    let bytes = fs::read(pair.path(METADATA)).unwrap();
+    Printed::of(&mut pair.convert(&[&image]), 0);
+    assert_eq!(fs::read(pair.path(METADATA)).unwrap(), bytes);
+
+    // Nobody's image is taken away.
+    pair.change(|v1| {
+        let target = below(v1, &["buildkit", "images", name, "target"]);
+        target.entries.insert(b"digest".to_vec(), value(b"sha256:another"));
+    });
+    let bytes = fs::read(pair.path(METADATA)).unwrap();
+    for words in [&[&*image][..], &[&image, "--dry-run"]] {
+        let refused = Printed::of(&mut pair.convert(words), 1);
+        refused.says(&["has another image", name, "sha256:another", "remove it first"]);
+    }
+    assert_eq!(fs::read(pair.path(METADATA)).unwrap(), bytes);
+}
+
+#[test]
+fn the_release_in_an_engine_is_recognised() {
+    let place = Place::new();
+    let root = place.temp.path().join("machine");
+    let run = |buildkit: &str, words: &[&str], code| {
+        let mut convert = command();
+        convert.args(["convert", "--no-extract", "--dry-run"]).args(index()).args(words);
+        Printed::of(convert.args(machine(&root, buildkit)), code)
+    };
+    let program = root.join("usr/bin/dockerd");
+    let shown = run("v0.33.1", &[], 0).stdout;
+    let lines = [
+        format!("for BuildKit v0.33.1, which {} contains", program.display()),
+        format!(
+            "the namespace moby of the containerd in {}",
+            root.join("var/lib/containerd").display()
+        ),
+    ];
+    assert!(lines.iter().all(|line| shown.contains(line)), "{shown}");
+    for (version, words, release, is_known) in [
+        ("v0.33.1", &[][..], "v0.33.1", true),
+        ("v0.32.0-rc1.0.20260901104222-dd6c5499c491", &[], "v0.32.0", true),
+        ("v0.33.1", &["--buildkit=v0.31.2"], "v0.31.2", false),
+        ("v9.0.0", &["--buildkit=v0.31.2"], "v0.31.2", false),
+    ] {
+        let json = run(version, &[words, &["--format=json"]].concat(), 0).json();
+        assert_eq!(json["buildkit"], release);
+        assert_eq!(json["dockerd"].as_str().is_some(), is_known);
+        assert_eq!(json["root"], root.join("var/lib/docker/buildkit").to_str().unwrap());
+    }
+    for version in ["v9.0.0", "(devel)"] {
+        let refused = run(version, &[], 1);
+        refused.says(&["dockerd contains BuildKit", version, "--buildkit"]);
+    }
+}
+
+#[test]
+fn an_image_with_a_tag_has_to_be_whole() {
+    let pair = Pair::new();
+    let image = format!("--image=debian:12={}", fixture("manifest/keys/image"));
+    let refused = Printed::of(&mut pair.convert(&[&image, "--platform=linux/s390x"]), 3);
+    refused.says(&["has no image for linux/s390x"]);
+    assert!(pair.0.names().is_empty());
+}
+
+#[test]
+fn the_oci_worker_has_no_image_store() {
+    let place = Place::new();
+    let image = format!("--image=debian:12={}", fixture("manifest/keys/image"));
+    let mut convert = convert(index(), &place);
+    let printed = Printed::of(convert.arg(image), 0);
+    printed.says(&["has no image store", "FROM docker.io/library/debian:12 asks the registry"]);
 }
 
 #[test]

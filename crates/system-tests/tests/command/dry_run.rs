@@ -40,9 +40,11 @@ fn the_json_is_the_plan() {
     assert_eq!(plan["key_sources"][0]["resolved_count"], 13);
     assert_eq!(plan["lost"].as_array().unwrap().len(), 0);
     // Except for paths, the same every time.
-    let again =
-        Printed::of(convert(index(), &Place::new()).args(["--dry-run", "--format=json"]), 0);
-    assert_eq!(printed.stdout, again.stdout);
+    let again = Place::new();
+    let stdout =
+        Printed::of(convert(index(), &again).args(["--dry-run", "--format=json"]), 0).stdout;
+    let root = plan["root"].as_str().unwrap();
+    assert_eq!(printed.stdout, stdout.replace(again.root().to_str().unwrap(), root));
 }
 
 #[test]

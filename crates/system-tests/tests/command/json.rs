@@ -212,6 +212,15 @@ fn of_plans(documents: &mut Documents, place: &Place) {
     let words = ["--dry-run", &image];
     documents.run("plan.json", convert(index(), &Place::new()).args(words), 0);
 
+    // Docker Engine, and an image with a name in its image store.
+    let machine = containerd::machine(&place.temp.path().join("machine"), "v0.33.1");
+    for (file, words) in [("plan.json", &["--dry-run"][..]), ("convert.json", &[])] {
+        let mut command = super::command();
+        command.args(["convert", "--no-extract"]).args(index()).args(&machine).args(words);
+        command.arg(format!("--image=debian:12={}", fixture("manifest/keys/image")));
+        documents.run(file, &mut command, 0);
+    }
+
     // A signed source of another build, which lacks steps.
     let signed = place.temp.path().join("signed.json");
     let envelope = json!({"payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": "c2ln"}],

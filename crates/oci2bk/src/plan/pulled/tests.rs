@@ -127,6 +127,75 @@ fn an_image_that_contradicts_a_cache_is_refused_by_name() {
     assert!(second.starts_with(&format!("the image {}", image.manifest)), "{second}");
 }
 
+fn named(layout: &TestLayout, name: &str) -> BaseImage {
+    let word = format!("{name}={}", layout.path().display()).parse().unwrap();
+    BaseImage::read(&word, &Limits::default()).unwrap().remove(0)
+}
+
+#[test]
+fn a_name_with_a_tag_is_that_of_the_top_object_which_keeps_all_platforms() {
+    let layout = layout();
+    let image = named(&layout, "base:2");
+    let mut plan = empty();
+    for platform in ["linux/amd64", "linux/arm64"] {
+        plan.add_layers(&image.whole(&platform.parse().unwrap()).unwrap()).unwrap();
+    }
+    assert!(plan.add_images(std::slice::from_ref(&image)).is_empty());
+    assert_eq!(plan.images.keys().collect::<Vec<_>>(), ["docker.io/library/base:2"]);
+    let index = layout.open().entries()[0].digest;
+    let found = &plan.images["docker.io/library/base:2"];
+    assert_eq!((found.digest, found.media_type.as_str()), (index, OCI_INDEX));
+    assert_eq!(found.size, plan.documents[&index].size);
+
+    // Everything is reached from it.
+    let mut reached = BTreeSet::from([index]);
+    let mut waiting = vec![index];
+    while let Some(digest) = waiting.pop() {
+        let references = plan.documents.get(&digest).map(|document| &document.references);
+        let parts = references.into_iter().flat_map(|references| references.values());
+        waiting.extend(parts.filter(|part| reached.insert(**part)));
+    }
+    let parts = plan.documents.keys().chain(plan.blobs.keys());
+    assert_eq!(reached, parts.copied().collect());
+    assert_eq!((plan.documents.len(), plan.blobs.len()), (5, 4));
+}
+
+#[test]
+fn a_name_without_a_tag_is_in_no_image_store() {
+    let mut plan = empty();
+    plan.add_layers(&named(&layout(), "base").whole(&amd64()).unwrap()).unwrap();
+    assert!(plan.images.is_empty());
+    assert!(plan.documents.values().all(|document| document.references.is_empty()));
+}
+
+#[test]
+fn an_image_without_layers_can_have_a_name() {
+    let layout = TestLayout::new();
+    layout.index(&[image(&layout, &[], ["linux", "amd64"])]);
+    let mut plan = empty();
+    plan.add_layers(&named(&layout, "empty:1").whole(&amd64()).unwrap()).unwrap();
+    assert_eq!(plan.images.len(), 1);
+    assert!(plan.documents.contains_key(&plan.images["docker.io/library/empty:1"].digest));
+    assert_eq!(plan.documents.len(), 2);
+}
+
+#[test]
+fn two_images_of_one_name_are_refused() {
+    let (first, second) = (layout(), TestLayout::new());
+    second.index(&[image(&second, &["b"], ["linux", "amd64"])]);
+    let mut plan = empty();
+    plan.add_layers(&named(&first, "base:1").whole(&amd64()).unwrap()).unwrap();
+    let second = named(&second, "base:1").whole(&amd64()).unwrap();
+    let error = plan.add_layers(&second).unwrap_err();
+    let PlanError::TwoImages { name, first, second: refused } = &error else { panic!("{error}") };
+    assert_eq!(name, "docker.io/library/base:1");
+    assert_eq!((*refused, *first), (second.manifest, plan.images[name].digest));
+    let message = format!(
+        "{first} and {refused} cannot both be the image {name}; name one image of the layout, as in NAME:TAG=LAYOUT:TAG"
+    );
+    assert_eq!(error.to_string(), message);
+}
+
 #[test]
 fn nothing_is_added_to_a_plan_that_does_not_fit_together() {
     let mut plan = empty();
