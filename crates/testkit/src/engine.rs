@@ -56,6 +56,14 @@ impl Release {
         is_modern: false,
     };
 
+    /// Returns the path of its `dockerd`.
+    ///
+    /// # Errors
+    /// Returns an error if the tools are missing.
+    pub fn dockerd(self, tools: &Tools) -> Result<PathBuf> {
+        program(tools, self.set, "dockerd")
+    }
+
     /// Returns the release of BuildKit that it contains, such as `v0.33.0`.
     #[must_use]
     pub fn buildkit(self) -> &'static str {
@@ -82,6 +90,12 @@ impl Docker {
     }
 }
 
+/// Returns the path of a program of a set of tools.
+fn program(tools: &Tools, set: &str, name: &str) -> Result<PathBuf> {
+    let script = format!("scripts/oracle {set}");
+    tools.extra(&format!("{set}/{name}"), &script).map_err(anyhow::Error::msg)
+}
+
 /// Starts an engine with the data root `root` on `containerd`. The returned daemon is the builder of the
 /// engine.
 ///
@@ -97,13 +111,9 @@ pub fn start(
     root: &Path,
     containerd: Containerd,
 ) -> Result<Daemon> {
-    let program = |set: &str, name: &str| {
-        let script = format!("scripts/oracle {set}");
-        tools.extra(&format!("{set}/{name}"), &script).map_err(anyhow::Error::msg)
-    };
-    let dockerd = program(release.set, "dockerd")?;
+    let dockerd = release.dockerd(tools)?;
     // The newest client also works with older engines.
-    let client = program(Release::NEWEST.set, "docker")?;
+    let client = program(tools, Release::NEWEST.set, "docker")?;
     let dir = tempfile::Builder::new().prefix(SOCKETS).tempdir()?;
     let path = |name: &str| dir.path().join(name);
     let socket = path("docker.sock");

@@ -91,6 +91,25 @@ pub struct Engine {
 }
 
 /// The program of an engine.
+///
+/// ```
+/// use bkstate::engine::{Dockerd, Engine, EngineFiles};
+///
+/// fn release_of(engine: &Engine) -> Option<&str> {
+///     engine.dockerd.as_ref().map(|Dockerd { buildkit, .. }| buildkit.as_str())
+/// }
+///
+/// // The image of a machine in which nothing is installed.
+/// let machine = tempfile::tempdir()?;
+/// let engine = Engine::find(&EngineFiles {
+///     docker_root: Some(machine.path().join("var/lib/docker")),
+///     daemon_json: machine.path().join("etc/docker/daemon.json"),
+///     containerd_toml: machine.path().join("etc/containerd/config.toml"),
+///     ..EngineFiles::default()
+/// })?;
+/// assert_eq!(release_of(&engine), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dockerd {
     /// Its path.

@@ -7,8 +7,8 @@
 //!
 //! ```
 //! use oci2bk::image::{
-//!     Absent, ImageDocument, ImageError, ImageRef, ParseImageError, ParseRepositoryError, PlatformImage,
-//!     Repository,
+//!     Absent, ImageDocument, ImageError, ImageRef, ParseImageError, ParseRepositoryError, ParseTagError,
+//!     PlatformImage, Repository, Tag,
 //! };
 //! use oci2bk::layout::Layout;
 //! use oci2bk::{BaseImage, CacheExport, Digest, Keyring, Limits, Plan};
@@ -48,11 +48,19 @@
 //! let error = "Debian!=./image".parse::<ImageRef>().unwrap_err();
 //! let ParseImageError::Repository(ParseRepositoryError { text }) = error else { panic!("{error}") };
 //! assert_eq!(text, "Debian!");
+//!
+//! // A name for an image store has a tag.
+//! let image: ImageRef = "debian:12=./image".parse()?;
+//! assert_eq!(image.tag, Some("12".parse::<Tag>()?));
+//! let error = "debian:-=./image".parse::<ImageRef>().unwrap_err();
+//! assert!(matches!(error, ParseImageError::Tag(ParseTagError { text }) if text == "-"));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod error;
 mod layers;
 mod parts;
+mod reader;
 mod reference;
 mod repository;
 #[cfg(test)]
@@ -60,25 +68,25 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bkstate::{Digest, Time};
-use codec::from_objects;
 use llb::Platform;
-use serde::Deserialize;
 use serde_json::Value;
 
+pub use error::ImageError;
 pub use layers::WholeImage;
 pub(crate) use parts::references;
 pub use reference::{ImageRef, ParseImageError};
 pub(crate) use repository::full_name;
 pub use repository::{ParseRepositoryError, ParseTagError, Repository, Tag};
 
-use crate::layout::{BlobError, Descriptor, Layout, LayoutError};
-use crate::limits::{Limits, MAX_INDEX_DEPTH};
-use crate::manifest::{Document, DocumentError, ManifestError, entry_names, tagged};
+use reader::Reader;
+
+use crate::layout::{Descriptor, Layout};
+use crate::limits::Limits;
+use crate::manifest::{entry_names, tagged};
 use crate::source::{Reference, Source};
 
 const CONFIGS: [&str; 2] =
@@ -136,110 +144,6 @@ pub struct ImageDocument {
     pub digest: Digest,
     /// Its bytes.
     pub content: Arc<[u8]>,
-}
-
-/// Why images cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ImageError {
-    /// The directory is not a usable layout.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// A document cannot be read or is corrupt.
-    #[error("cannot read the images in {path}")]
-    Blob {
-        /// The layout.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: BlobError,
-    },
-    /// An index or manifest is malformed.
-    #[error("the manifest {digest} in {path} is malformed")]
-    Document {
-        /// The layout.
-        path: PathBuf,
-        /// The index or manifest.
-        digest: Digest,
-        /// The cause.
-        #[source]
-        source: DocumentError,
-    },
-    /// A config is malformed.
-    #[error("the image config {digest} in {path} is malformed")]
-    Config {
-        /// The layout.
-        path: PathBuf,
-        /// The config.
-        digest: Digest,
-        /// The cause.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// The layout has more images than allowed.
-    #[error("{path} has more than {limit} manifests")]
-    TooMany {
-        /// The layout.
-        path: PathBuf,
-        /// The limit ([`Limits::manifests`](crate::Limits::manifests)).
-        limit: u64,
-    },
-    /// A layer cannot be used, for example because manifest and config do not match.
-    #[error("cannot use a layer of the image {image}")]
-    Layer {
-        /// The argument that named it.
-        image: String,
-        /// The cause.
-        #[source]
-        source: Box<ManifestError>,
-    },
-    /// The layout lacks a layer of the image.
-    #[error("{image} has no file of the layer {layer}; copy the image again, with all its layers")]
-    NoLayer {
-        /// The argument that named it.
-        image: String,
-        /// The layer.
-        layer: Digest,
-    },
-    /// The layout lacks the manifest or the config of the image for the platform.
-    #[error(
-        "{image} lists an image for {platform}, but its {what} {digest} is not there; copy it again"
-    )]
-    NoManifest {
-        /// The argument that named it.
-        image: String,
-        /// The platform.
-        platform: String,
-        /// Manifest or config.
-        what: &'static str,
-        /// Its digest.
-        digest: Digest,
-    },
-    /// The image is not for the platform.
-    #[error("{image} has no image for {wanted}; it has {}", platforms.join(", "))]
-    NoPlatform {
-        /// The argument that named it.
-        image: String,
-        /// The requested platform.
-        wanted: String,
-        /// The platforms of the image.
-        platforms: Vec<String>,
-    },
-    /// The layout has no such image.
-    #[error("{image} has no image whose manifest and config are there")]
-    None {
-        /// The argument that named it.
-        image: String,
-    },
-    /// The repository is not known.
-    #[error(
-        "nothing in {image} tells the name of the image; give it as NAME={image}, with the name \
-         that is behind FROM"
-    )]
-    Unnamed {
-        /// The argument that named it.
-        image: String,
-    },
 }
 
 impl BaseImage {
@@ -314,8 +218,7 @@ fn read_entries(
     given: &BTreeSet<Repository>,
     reference: &str,
 ) -> Result<Vec<BaseImage>, ImageError> {
-    let budget = layout.limits().manifests_size;
-    let mut reader = Reader { layout, budget, documents: 0, absent: Vec::new() };
+    let mut reader = Reader::new(layout);
     let mut images = Vec::new();
     for entry in entries {
         let platforms = reader.platforms(entry)?;
@@ -347,137 +250,9 @@ fn tag(entry: &Descriptor) -> Option<String> {
     Some(repository::tag(name)?.to_owned())
 }
 
-/// Reads documents of one layout, and keeps all of them in memory.
-struct Reader<'l> {
-    layout: &'l Layout,
-    /// Number of bytes that may still be read.
-    budget: u64,
-    documents: u64,
-    absent: Vec<Absent>,
-}
-
-impl Reader<'_> {
-    /// Returns the images below `entry`, except those with missing parts.
-    fn platforms(&mut self, entry: &Descriptor) -> Result<Vec<PlatformImage>, ImageError> {
-        let mut images = Vec::new();
-        let mut waiting = VecDeque::from([(entry.clone(), Vec::new())]);
-        let mut seen = BTreeSet::new();
-        while let Some((descriptor, mut above)) = waiting.pop_front() {
-            let Some(document) = self.read(&descriptor)? else {
-                self.note_absent(&descriptor, "manifest", descriptor.digest);
-                continue;
-            };
-            let parsed = Document::parse(&document.content).map_err(|source| {
-                let path = self.layout.path().to_owned();
-                ImageError::Document { path, digest: descriptor.digest, source }
-            })?;
-            if parsed.is_cache() {
-                continue;
-            }
-            above.push(document);
-            match parsed {
-                Document::Index(index) if above.len() <= MAX_INDEX_DEPTH => {
-                    let new = index.manifests.into_iter().filter(|m| seen.insert(m.digest));
-                    waiting.extend(new.map(|manifest| (manifest, above.clone())));
-                }
-                Document::Index(_) => {}
-                Document::Manifest(manifest) => {
-                    let config = manifest.config.filter(is_image_config);
-                    let Some(config) = config else { continue };
-                    match self.read(&config)? {
-                        Some(config) => images.push(self.image(above, config)?),
-                        None => self.note_absent(&descriptor, "config", config.digest),
-                    }
-                }
-            }
-        }
-        Ok(images)
-    }
-
-    fn image(
-        &self,
-        mut documents: Vec<ImageDocument>,
-        config: ImageDocument,
-    ) -> Result<PlatformImage, ImageError> {
-        let parsed: Config = serde_json::from_slice(&config.content).map_err(|source| {
-            let path = self.layout.path().to_owned();
-            ImageError::Config { path, digest: config.digest, source }
-        })?;
-        let chain_id = parsed.rootfs.chain_id();
-        let digests = documents.iter().map(|document| document.digest);
-        let Config { os, architecture, variant, .. } = &parsed;
-        let keys = digests.map(|digest| manifest_key(digest, os, architecture, variant));
-        let keys = keys.chain(chain_id);
-        let records = keys.map(source_record).collect();
-        documents.push(config);
-        let platform = Platform {
-            os: parsed.os,
-            architecture: parsed.architecture,
-            variant: parsed.variant,
-            ..Platform::default()
-        };
-        Ok(PlatformImage { documents, records, chain_id, platform, created: parsed.created })
-    }
-
-    fn note_absent(&mut self, descriptor: &Descriptor, what: &'static str, digest: Digest) {
-        let platform = descriptor.platform.as_ref().map(|named| Platform {
-            os: named.os.clone(),
-            architecture: named.architecture.clone(),
-            variant: named.variant.clone().unwrap_or_default(),
-            ..Platform::default()
-        });
-        self.absent.push(Absent { platform, what, digest });
-    }
-
-    /// Reads the document, if it exists.
-    fn read(&mut self, descriptor: &Descriptor) -> Result<Option<ImageDocument>, ImageError> {
-        let path = || self.layout.path().to_owned();
-        self.documents += 1;
-        let limit = self.layout.limits().manifests;
-        if self.documents > limit {
-            return Err(ImageError::TooMany { path: path(), limit });
-        }
-        match self.layout.read_blob(descriptor, self.layout.limits().of_manifests(self.budget)) {
-            Ok(content) => {
-                self.budget = self.budget.saturating_sub(content.len() as u64);
-                Ok(Some(ImageDocument { digest: descriptor.digest, content: content.into() }))
-            }
-            Err(BlobError::Missing { .. }) => Ok(None),
-            Err(source) => Err(ImageError::Blob { path: path(), source }),
-        }
-    }
-}
-
 fn is_image_config(descriptor: &Descriptor) -> bool {
     CONFIGS.contains(&&*descriptor.media_type)
 }
-
-/// The parts of an image config that determine the keys of the image.
-#[derive(Deserialize)]
-#[serde(remote = "Self")]
-struct Config {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    variant: String,
-    #[serde(default)]
-    created: Option<Time>,
-    #[serde(default)]
-    rootfs: RootFs,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-#[serde(remote = "Self")]
-struct RootFs {
-    #[serde(rename = "type")]
-    kind: String,
-    diff_ids: Vec<Digest>,
-}
-
-from_objects!(Config, RootFs);
 
 /// Computes the key of an image referred to by `digest` (BuildKit v0.32.2 `source/containerimage/pull.go`
 /// `mainManifestKey`).
@@ -488,14 +263,6 @@ fn manifest_key(digest: Digest, os: &str, architecture: &str, variant: &str) -> 
         members.into_iter().filter(|(name, value)| *name != "Variant" || !value.is_empty());
     let members = members.map(|(name, value)| format!("\"{name}\":{}", Value::from(value)));
     Digest::of(format!("{{{}}}", members.collect::<Vec<_>>().join(",")))
-}
-
-impl RootFs {
-    /// Returns the chainID, which is also the key of the image by its layers (`cacheKeyFromConfig`).
-    fn chain_id(&self) -> Option<Digest> {
-        let layers = self.diff_ids.iter().copied().filter(|_| self.kind == "layers");
-        layers.reduce(|below, next| Digest::of(format!("{below} {next}")))
-    }
 }
 
 /// Computes the digest of the record in an export for an image referred to by `digest`, on `platform`.

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::layout::testing::{TestLayout, annotated, digest_of};
-use crate::limits::Limits;
+use crate::limits::{Limits, MAX_INDEX_DEPTH};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

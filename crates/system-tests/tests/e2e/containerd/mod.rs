@@ -8,6 +8,7 @@ mod leases;
 mod merging;
 mod named;
 mod others;
+mod recognised;
 
 use std::path::Path;
 
@@ -81,7 +82,9 @@ pub(crate) fn add(suite: &mut Suite<World>) {
         add("others".to_owned(), Box::new(others::prove));
         add("merging".to_owned(), Box::new(merging::prove));
         add("named".to_owned(), Box::new(named::prove));
-        if matches!(host, Host::Engine { .. }) {
+        if let Host::Engine { engine, .. } = host {
+            let recognise = move |world: &World| recognised::prove(world, engine);
+            add("recognised".to_owned(), Box::new(recognise));
             add("buildx".to_owned(), Box::new(buildx::prove));
         }
     }

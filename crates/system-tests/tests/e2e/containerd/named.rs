@@ -67,7 +67,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let report = convert(&image)?;
     ensure!(report.contains(&format!("the image {name}")), "the report is {report}");
     state::ensure_sound(&world.tools, world.place(&root))?;
-    let metadata = || std::fs::read(world.place(&root).metadata().to_owned());
+    let metadata = || std::fs::read(world.place(&root).metadata());
     let bytes = metadata()?;
     convert(&image)?;
     ensure!(bytes == metadata()?, "the second conversion wrote metadata");
