@@ -13,12 +13,16 @@ use crate::daemon::Daemon;
 use crate::measure::{Sample, measure};
 use crate::process::{peak_memory, run_piped, run_watched};
 use crate::target::{Kind, Target};
-use crate::{floor, pool};
+use crate::{containerd, floor, pool};
 
 /// A way from the blobs of a cache to the files in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contestant {
     Convert,
+    /// Into the roots of a buildkitd and of a new containerd.
+    OnContainerd,
+    /// The same, with a containerd that other programs have used.
+    OnUsedContainerd,
     Buildkitd,
     /// GNU tar after a program that decompresses to stdout.
     Tar(&'static str),
@@ -32,6 +36,9 @@ impl Contestant {
     pub(crate) const IGZIP: Self = Self::Tar("igzip");
     pub(crate) const ZSTD: Self = Self::Tar("zstd");
     pub(crate) const FLOOR: [Self; 2] = [Self::FloorInflate, Self::FloorWrite];
+
+    /// The other kinds of builders.
+    pub(crate) const WORKERS: [Self; 2] = [Self::OnContainerd, Self::OnUsedContainerd];
 
     /// Returns all contestants that support it, in order of their turns.
     pub(crate) fn all(compression: Compression) -> Vec<Self> {
@@ -47,6 +54,8 @@ impl Contestant {
     pub(crate) fn name(self) -> String {
         match self {
             Self::Convert => "convert".to_owned(),
+            Self::OnContainerd => "convert+containerd".to_owned(),
+            Self::OnUsedContainerd => "convert+used-containerd".to_owned(),
             Self::Buildkitd => "buildkitd".to_owned(),
             Self::Tar(filter) => format!("tar+{filter}"),
             Self::Umoci => "umoci".to_owned(),
@@ -90,11 +99,18 @@ impl Arena {
 
     fn run_on(&self, contestant: Contestant, cache: &Cache, target: &Path) -> Result<Sample> {
         match contestant {
-            Contestant::Convert => {
+            Contestant::Convert | Contestant::OnContainerd | Contestant::OnUsedContainerd => {
+                let containerd = target.join("containerd");
+                if contestant == Contestant::OnUsedContainerd {
+                    containerd::fill(&containerd)?;
+                }
                 let mut convert = Command::new(&self.oci2bk);
                 convert.args(["convert", "--progress=quiet", "--jobs", &self.jobs.to_string()]);
                 convert.arg("--keys").arg(&cache.build);
                 convert.arg(&cache.layout).arg(target.join("root"));
+                if contestant != Contestant::Convert {
+                    convert.arg("--containerd-root").arg(&containerd);
+                }
                 measure(target, None, || run_watched(&mut convert).map(Some))
             }
             Contestant::Buildkitd => {

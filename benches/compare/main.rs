@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "a program of ours for us, which says what it is doing")]
 
 mod cache;
+mod containerd;
 mod content;
 mod contestants;
 mod daemon;
@@ -107,6 +108,8 @@ enum Group {
     Memory,
     /// Caches of very many records, which are left packed
     Records,
+    /// The cache of the comparison into the roots of different kinds of builders
+    Workers,
     /// The cache of the comparison once more into a root that has it
     Repeat,
 }
@@ -250,6 +253,11 @@ fn matches(arguments: &Arguments, available: usize) -> Vec<Match> {
             matches.push(Match { group: "cores", shape, compressions, cores, jobs, others });
         }
     }
+    if wanted(Group::Workers) {
+        let (compressions, cores, others) = (gzip, available, Some(Contestant::WORKERS.to_vec()));
+        let jobs = cores;
+        matches.push(Match { group: "workers", shape, compressions, cores, jobs, others });
+    }
     let in_layers = |layers| {
         let files = arguments.files * unit / shape.bytes.max(1);
         Shape { bytes: unit, files: files.max(layers), layers }
@@ -274,7 +282,7 @@ impl Match {
     /// Returns the number of runs of each contestant, if it is `rounds` in the comparison.
     fn rounds(&self, rounds: usize) -> usize {
         match self.group {
-            "whole" => rounds,
+            "whole" | "workers" => rounds,
             "memory" => 1,
             _ => rounds.min(3),
         }

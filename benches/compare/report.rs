@@ -9,6 +9,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::cache::{Compression, Shape};
+use crate::containerd;
 use crate::machine::Machine;
 use crate::measure::Sample;
 use crate::records::Records;
@@ -30,7 +31,7 @@ pub(crate) struct Report {
 /// One cache, unpacked by several contestants in turns.
 #[derive(Debug, Serialize)]
 pub(crate) struct Scenario {
-    /// `whole`, `size`, `files`, `cores`, `giant` or `memory`.
+    /// `whole`, `size`, `files`, `cores`, `workers`, `giant` or `memory`.
     pub(crate) group: &'static str,
     pub(crate) compression: Compression,
     pub(crate) shape: Shape,
@@ -96,6 +97,12 @@ impl Scenario {
         Spread::of(ratios.collect())
     }
 
+    /// Returns `of` for `other` divided by that for convert, round by round; `None` if one did not run.
+    fn inverse(&self, other: &str, of: impl Fn(&Sample) -> f64) -> Option<Spread> {
+        let (others, ours) = (self.runs.get(other)?, self.runs.get("convert")?);
+        Spread::of(others.iter().zip(ours).map(|(other, ours)| of(other) / of(ours)).collect())
+    }
+
     fn convert(&self, of: impl Fn(&Sample) -> f64) -> Option<Spread> {
         Spread::of(self.runs.get("convert")?.iter().map(of).collect())
     }
@@ -144,6 +151,9 @@ impl Report {
         ] {
             let scenarios = self.scenarios.iter().filter(|scenario| scenario.group == group);
             write_growth(&mut text, title, &scenarios.collect::<Vec<_>>());
+        }
+        for scenario in self.scenarios.iter().filter(|scenario| scenario.group == "workers") {
+            write_workers(&mut text, scenario);
         }
         let memory = self.scenarios.iter().filter(|scenario| scenario.group == "memory");
         write_memory(&mut text, &memory.collect::<Vec<_>>());
@@ -219,6 +229,42 @@ fn write_comparison(text: &mut String, scenario: &Scenario) {
 
 fn mebibytes(bytes: u64) -> String {
     format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// The rows about other kinds of builders: a title, the contestant, and the target for the ratio.
+const WORKERS: [(&str, &str, Option<f64>); 2] = [
+    ("the root of a new containerd", "convert+containerd", Some(1.1)),
+    ("that of a containerd with images of others", "convert+used-containerd", None),
+];
+
+fn write_workers(text: &mut String, scenario: &Scenario) {
+    let _ = writeln!(
+        text,
+        "\n## Other builders\n\n{}. A containerd with images of others has {} of {} layers each, unpacked.\n\n\
+         | into | of the time for the OCI worker | spread | processor time | wanted | |\n|---|---|---|---|---|---|",
+        scenario.title(),
+        containerd::IMAGES,
+        containerd::LAYERS,
+    );
+    for (title, name, wanted) in WORKERS {
+        let of = |of: fn(&Sample) -> f64| scenario.inverse(name, of);
+        let (Some(time), Some(busy)) =
+            (of(|sample| sample.seconds), of(|sample| sample.cpu_seconds))
+        else {
+            continue;
+        };
+        let verdict = match wanted {
+            None => "",
+            Some(wanted) if time.median <= wanted => "PASS",
+            Some(_) => "FAIL",
+        };
+        let wanted = wanted.map_or_else(String::new, |wanted| format!("≤ {wanted:.2}"));
+        let _ = writeln!(
+            text,
+            "| {title} | {:.2} | {:.2} to {:.2} | {:.2} | {wanted} | {verdict} |",
+            time.median, time.lowest, time.highest, busy.median,
+        );
+    }
 }
 
 fn write_memory(text: &mut String, scenarios: &[&Scenario]) {
@@ -379,6 +425,25 @@ mod tests {
         assert_eq!(floor, Some(Spread { median: 1.0, lowest: 0.5, highest: 1.0 }));
         assert_eq!(scenario.ratio(&["buildkitd"], |sample| sample.seconds), None);
         assert_eq!(Spread::of(vec![4.0, 1.0, 3.0, 2.0]).unwrap().median, 2.5);
+    }
+
+    #[test]
+    fn other_builders_are_compared_with_the_oci_worker() {
+        let scenario = scenario(&[
+            ("convert", &[1.0, 2.0, 4.0]),
+            ("convert+containerd", &[1.2, 2.0, 4.8]),
+            ("convert+used-containerd", &[2.0, 2.0, 4.0]),
+        ]);
+        let mut text = String::new();
+        write_workers(&mut text, &scenario);
+        let rows: Vec<_> = text.lines().skip(7).collect();
+        assert_eq!(
+            rows,
+            [
+                "| the root of a new containerd | 1.20 | 1.00 to 1.20 | 1.20 | ≤ 1.10 | FAIL |",
+                "| that of a containerd with images of others | 1.00 | 1.00 to 2.00 | 1.00 |  |  |",
+            ]
+        );
     }
 
     #[test]

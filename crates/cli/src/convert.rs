@@ -88,8 +88,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     }
     check_root(location.clone())?;
     let destination = Destination::new(&plan, &daemon, arguments.buildkit.is_some());
-    let directories = [Some(location.root()), location.containerd()];
-    for directory in directories.into_iter().flatten() {
+    for directory in location.directories() {
         let found = strangers(directory).map_err(OpenRootError::Root)?;
         warning::of_strangers(directory, &found);
     }

@@ -69,6 +69,24 @@ impl Location {
         self.containerd.as_deref()
     }
 
+    /// Returns the directories below which the state is: the root of the daemon, then those of its containerd.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use bkstate::root::Location;
+    /// use bkstate::worker::Worker;
+    ///
+    /// let worker = Worker::of_containerd(None);
+    /// let location = Location::on_containerd("/var/lib/buildkit", "/var/lib/containerd", worker);
+    /// let directories = ["/var/lib/buildkit", "/var/lib/containerd", "/fast"].map(Path::new);
+    /// assert!(location.snapshotter("/fast").directories().eq(directories));
+    /// ```
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        let containerd = [self.containerd(), self.moved_snapshotter()];
+        std::iter::once(self.root()).chain(containerd.into_iter().flatten())
+    }
+
     /// Returns the worker.
     pub fn worker(&self) -> &Worker {
         &self.worker
