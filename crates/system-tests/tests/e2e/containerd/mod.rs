@@ -45,18 +45,21 @@ const CONTROL: &str = "stages";
 /// A test of this module, which gets the world of one kind of builder.
 type Proof = Box<dyn FnOnce(&World) -> Result<()> + Send>;
 
-/// The builds of the table that are converted.
+/// The builds of the table that the suite converts for every kind of builder. `scripts/matrix` converts all.
 const CONVERTED: [&str; 3] = [CONTROL, "files", "platforms"];
+
+/// Those that it converts for buildkitd only.
+const ON_WORKER: [&str; 3] = ["copy", "mounts", "llb"];
 
 /// Adds the tests of this module.
 pub(crate) fn add(suite: &mut Suite<World>) {
     let control = cases::all().into_iter().find(|case| case.name == CONTROL);
     let control = control.expect("the table has it");
     for (name, host, is_in_suite) in HOSTS {
-        let mut add = |test: String, prove: Proof| {
+        let mut add = |test: String, is_sample: bool, prove: Proof| {
             let name = format!("{name}::{test}");
             let prove = move |world: &World| prove(&world.within(host));
-            if is_in_suite {
+            if is_in_suite && is_sample {
                 suite.add(name, prove);
             } else {
                 suite.add_ignored(name, prove);
@@ -64,28 +67,31 @@ pub(crate) fn add(suite: &mut Suite<World>) {
         };
         for (subject, of) in [("natural", Subject::Natural), ("imported", Subject::Imported)] {
             let test = format!("control::{subject}::{CONTROL}");
-            add(test, Box::new(move |world: &World| prove(world, &control, of)));
+            add(test, true, Box::new(move |world: &World| prove(world, &control, of)));
         }
-        for subject in [Subject::Converted, Subject::Unextracted] {
-            for case in cases::all().into_iter().filter(|case| CONVERTED.contains(&case.name)) {
-                let unextracted = subject == Subject::Unextracted;
-                if unextracted && case.name != CONTROL {
-                    continue;
-                }
-                let prefix = if unextracted { "unextracted::" } else { "" };
-                let test = format!("{prefix}{}", case.name);
-                add(test, Box::new(move |world: &World| prove(world, &case, subject)));
-            }
+        let on_worker = matches!(host, Host::Worker { .. });
+        for case in cases::all() {
+            let is_sample =
+                CONVERTED.contains(&case.name) || on_worker && ON_WORKER.contains(&case.name);
+            let convert = move |world: &World| prove(world, &case, Subject::Converted);
+            add(case.name.to_owned(), is_sample, Box::new(convert));
         }
-        add("layout".to_owned(), Box::new(layout::prove));
-        add("leases".to_owned(), Box::new(leases::prove));
-        add("others".to_owned(), Box::new(others::prove));
-        add("merging".to_owned(), Box::new(merging::prove));
-        add("named".to_owned(), Box::new(named::prove));
+        let unextracted = move |world: &World| prove(world, &control, Subject::Unextracted);
+        add(format!("unextracted::{CONTROL}"), true, Box::new(unextracted));
+        let tests: [(&str, Proof); 5] = [
+            ("layout", Box::new(layout::prove)),
+            ("leases", Box::new(leases::prove)),
+            ("others", Box::new(others::prove)),
+            ("merging", Box::new(merging::prove)),
+            ("named", Box::new(named::prove)),
+        ];
+        for (test, prove) in tests {
+            add(test.to_owned(), true, prove);
+        }
         if let Host::Engine { engine, .. } = host {
+            add("buildx".to_owned(), true, Box::new(buildx::prove));
             let recognise = move |world: &World| recognised::prove(world, engine);
-            add("recognised".to_owned(), Box::new(recognise));
-            add("buildx".to_owned(), Box::new(buildx::prove));
+            add("recognised".to_owned(), true, Box::new(recognise));
         }
     }
 }
