@@ -70,6 +70,12 @@ impl Containerd {
         Ok(Self { process, root: root.to_owned(), address, ctr, _state: state })
     }
 
+    /// Returns its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Returns the path of its socket.
     #[must_use]
     pub fn address(&self) -> &Path {

@@ -153,6 +153,12 @@ impl Daemon {
         })
     }
 
+    /// Returns its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Returns its address, for `buildctl --addr`.
     #[must_use]
     pub fn address(&self) -> &str {

@@ -87,6 +87,12 @@ impl Background {
         }
     }
 
+    /// Returns its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Returns everything that the program has printed so far.
     ///
     /// # Errors

@@ -15,6 +15,7 @@
 mod actions;
 mod alarm;
 mod ansible;
+mod builders;
 mod cloud_init;
 mod dockerfile;
 mod ec2;
@@ -36,10 +37,13 @@ use crate::world::World;
 /// A test that a recipe works.
 type Proof = fn(&World) -> anyhow::Result<()>;
 
-const RECIPES: [(&str, Proof); 9] = [
+const RECIPES: [(&str, Proof); 12] = [
     ("github-actions", actions::prove),
     ("packer", packer::prove),
+    ("packer::engine", packer::prove_engine),
     ("ansible", ansible::prove),
+    ("ansible::containerd", ansible::prove_containerd),
+    ("ansible::engine", ansible::prove_engine),
     ("ec2-image-builder", ec2::prove),
     ("cloud-init", cloud_init::prove),
     ("dockerfile", dockerfile::prove),

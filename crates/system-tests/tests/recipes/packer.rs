@@ -1,5 +1,5 @@
-//! `examples/packer`: validated as it is, with the builder for Amazon that this Packer includes; run over SSH
-//! on a sandbox.
+//! `examples/packer`: each template is validated as it is, with the builder for Amazon that this Packer
+//! includes, and run over SSH on a sandbox.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use testkit::process::run;
 
+use crate::builders::Builder;
 use crate::sandbox::Sandbox;
 use crate::world::{World, example};
 
@@ -22,36 +23,61 @@ fn null_source(port: &str) -> String {
     )
 }
 
+/// On a machine on which nothing has started yet.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let sandbox = Sandbox::new(world, "packer", false)?;
+    build(world, &sandbox, "builder.pkr.hcl")?;
+    world.ensure_warm(&sandbox.state())
+}
+
+/// On a machine with a running Docker Engine.
+pub(crate) fn prove_engine(world: &World) -> Result<()> {
+    let sandbox = Sandbox::new(world, "packer", false)?;
+    let unused = Builder::Engine.start(world, &sandbox)?;
+    build(world, &sandbox, "engine/engine.pkr.hcl")?;
+    unused.stop()?;
+    let expected = [
+        "stop docker.socket docker.service containerd.service",
+        "start containerd.service docker.socket docker.service",
+    ];
+    ensure!(sandbox.calls()? == expected, "{:?}", sandbox.calls()?);
+    let warm = Builder::Engine.start(world, &sandbox)?;
+    world.ensure_cached(&warm)?;
+    warm.stop().map(drop)
+}
+
+/// Validates a template, and builds it on the sandbox.
+fn build(world: &World, sandbox: &Sandbox, template: &str) -> Result<()> {
     let packer = |arguments: &[&str], dir: &Path| -> Result<String> {
         let mut command = Command::new(world.tool("recipes/packer")?);
         command.args(arguments).arg(dir).env("CHECKPOINT_DISABLE", "1");
         command.env("PACKER_CONFIG_DIR", sandbox.home()).env("TMPDIR", sandbox.outside("/var/tmp"));
         run(command.env("AWS_ACCESS_KEY_ID", "none").env("AWS_SECRET_ACCESS_KEY", "none"))
     };
-    packer(&["fmt", "-check", "-diff"], &example("packer"))?;
+    let template = example("packer").join(template);
+    let original = template.parent().context("the directory of the template")?;
+    packer(&["fmt", "-check", "-diff"], original)?;
 
     let dir = sandbox.workspace()?;
     world.put_programs(&dir.join("bin"))?;
-    let amazon = fs::read_to_string(example("packer").join("amazon-ebs.pkr.hcl"))?;
-    let builder = fs::read_to_string(example("packer").join("builder.pkr.hcl"))?;
+    let amazon = fs::read_to_string(original.join("amazon-ebs.pkr.hcl"))?;
+    let steps = fs::read_to_string(&template)?;
     // It has the plug-in, but not as one that can be required.
     let (start, rest) = amazon.split_once("packer {").context("required plugins")?;
     let (_, rest) = rest.split_once("\n}\n").context("the end of the required plugins")?;
     fs::write(dir.join("source.pkr.hcl"), format!("{start}{rest}"))?;
-    fs::write(dir.join("builder.pkr.hcl"), &builder)?;
+    fs::write(dir.join("steps.pkr.hcl"), &steps)?;
     packer(&["validate"], &dir)?;
 
-    let server = Server::start(world, &sandbox)?;
+    let server = Server::start(world, sandbox)?;
     fs::write(dir.join("source.pkr.hcl"), null_source(&server.port))?;
-    let changed = builder.replace("source.amazon-ebs.builder", "source.null.builder");
-    ensure!(changed != builder, "the source has another name");
-    fs::write(dir.join("builder.pkr.hcl"), changed)?;
+    let changed = steps.replace("source.amazon-ebs.builder", "source.null.builder");
+    ensure!(changed != steps, "the source has another name");
+    fs::write(dir.join("steps.pkr.hcl"), changed)?;
     packer(&["build", "-color=false", "-var", &format!("cache={}", world.cache())], &dir)?;
     let left: Vec<_> = fs::read_dir(sandbox.outside("/var/tmp"))?.collect::<Result<_, _>>()?;
     ensure!(left.is_empty(), "the image has {left:?}");
-    world.ensure_warm(&sandbox.state())
+    Ok(())
 }
 
 /// The SSH server of a sandbox.

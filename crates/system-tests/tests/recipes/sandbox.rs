@@ -13,9 +13,11 @@ use crate::world::World;
 /// The machine's own directories.
 const PLACES: [&str; 5] = ["/usr/local/bin", "/var/lib", "/var/tmp", "/var/cache", "/srv"];
 
-/// Mounts the directories over this machine's, only for the program that it runs then.
+/// Mounts the directories over this machine's, and hides the configuration of its daemons, only for the program
+/// that it runs then.
 const ENTER: &str = r#"
 base=$1; shift
+for place in /etc/docker /etc/containerd; do [ ! -d $place ] || mount -t tmpfs none $place; done
 for place in /usr/local/bin /var/lib /var/tmp /var/cache /srv; do mount --bind "$base$place" "$place"; done
 export HOME="$base/home" PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
 exec "$@"
@@ -24,17 +26,27 @@ exec "$@"
 /// Every user is root here.
 const SUDO: &str = "#!/bin/sh\nexec \"$@\"\n";
 
-/// Remembers which units are active. The unit is the last argument.
+/// Remembers which units are active. If the file of one has a process id, stopping it ends that process.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 echo "$*" >>"$HOME/systemctl.log"
-for unit; do :; done
-active=$HOME/active-$unit
-case $1 in
-start | enable) touch "$active" ;;
-stop) rm -f "$active" ;;
-is-active) [ -e "$active" ] ;;
-show) echo "LoadState=loaded"; [ -e "$active" ] && echo "ActiveState=active" || echo "ActiveState=inactive" ;;
-esac
+verb=$1; shift
+for unit; do
+    active=$HOME/active-$unit
+    case $verb in
+    start | enable) touch "$active" ;;
+    stop)
+        if [ -s "$active" ]; then
+            pid=$(cat "$active")
+            kill "$pid"
+            # It is not a child, and its parent does not wait for it yet.
+            while [ -e "/proc/$pid/exe" ]; do sleep 0.1; done
+        fi
+        rm -f "$active"
+        ;;
+    is-active) [ -e "$active" ] ;;
+    show) echo "LoadState=loaded"; [ -e "$active" ] && echo "ActiveState=active" || echo "ActiveState=inactive" ;;
+    esac
+done
 "#;
 
 #[derive(Debug)]
@@ -90,6 +102,19 @@ impl Sandbox {
         command.arg(self.dir.path()).arg(program.as_ref());
         command.env_remove("CI").current_dir(self.dir.path());
         command
+    }
+
+    /// Makes a unit active. `daemon` is the id of its process, if it has one.
+    pub(crate) fn activate(&self, unit: &str, daemon: Option<u32>) -> Result<()> {
+        let content = daemon.map(|id| id.to_string()).unwrap_or_default();
+        fs::write(self.home().join(format!("active-{unit}")), content)?;
+        Ok(())
+    }
+
+    /// Returns the calls of systemctl that started or stopped units, in order.
+    pub(crate) fn calls(&self) -> Result<Vec<String>> {
+        let calls = fs::read_to_string(self.home().join("systemctl.log"))?;
+        Ok(calls.lines().filter(|call| call.starts_with("st")).map(str::to_owned).collect())
     }
 
     /// Installs a shell script.

@@ -37,7 +37,10 @@ pub(crate) struct World {
 }
 
 /// The programs that only this suite needs.
-const EXTRA: [&str; 7] = [
+const EXTRA: [&str; 10] = [
+    "containerd/containerd",
+    "engine/dockerd",
+    "engine/docker",
     "recipes/packer",
     "recipes/actionlint",
     "recipes/sandboxssh",
@@ -124,13 +127,27 @@ impl World {
     /// A daemon that first started on `root` has every step of the project cached and fetches nothing.
     pub(crate) fn ensure_warm(&self, root: &Path) -> Result<()> {
         let daemon = self.start(root)?;
+        self.ensure_cached(&daemon)?;
+        daemon.stop().map(drop)
+    }
+
+    /// A daemon has every step of the project cached and fetches nothing. For a Docker Engine, the command is
+    /// `docker build`.
+    pub(crate) fn ensure_cached(&self, daemon: &Daemon) -> Result<()> {
         let project = self.project();
-        let output = daemon
-            .buildctl()
-            .args(["build", "--progress=rawjson", "--frontend", "dockerfile.v0"])
-            .arg(format!("--local=context={}", project.display()))
-            .arg(format!("--local=dockerfile={}", project.display()))
-            .output()?;
+        let mut command = if let Ok(docker) = daemon.docker() {
+            let mut command = docker.command();
+            command.args(["build", "--progress=rawjson"]).arg(&project);
+            command
+        } else {
+            let mut command = daemon.buildctl();
+            command
+                .args(["build", "--progress=rawjson", "--frontend", "dockerfile.v0"])
+                .arg(format!("--local=context={}", project.display()))
+                .arg(format!("--local=dockerfile={}", project.display()));
+            command
+        };
+        let output = command.output()?;
         let progress = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "the build fails:\n{progress}");
         let mut steps = BTreeMap::new();
@@ -146,7 +163,6 @@ impl World {
         }
         let cached = steps.values().filter(|cached| **cached).count();
         ensure!(cached == STEPS && steps.len() == STEPS, "not all is cached: {steps:#?}");
-        daemon.stop()?;
         Ok(())
     }
 }
