@@ -18,7 +18,7 @@ use crate::ids::RecordId;
 use crate::metadata::Namespace;
 use crate::state::State;
 
-/// Maximum size of a document of an image. Registries accept no larger ones (distribution v3
+/// Maximum size of a document of an image. Registries accept no larger ones (distribution v2.8.3
 /// `registry/handlers/manifests.go` `maxManifestBodySize`).
 const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 /// Maximum number of layers in all chains together. Records beyond it do not count as shared.

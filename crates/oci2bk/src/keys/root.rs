@@ -129,8 +129,8 @@ pub fn read_root(root: &Root, limits: &Limits) -> Result<Vec<KeySource>, SourceE
 ///
 /// let temp = tempfile::tempdir()?;
 /// let (root, containerd) = (temp.path().join("buildkit"), temp.path().join("containerd"));
-/// std::fs::create_dir_all(root.join("containerd-overlayfs/cachemounts"))?;
-/// std::fs::create_dir_all(&containerd)?;
+/// std::fs::create_dir_all(root.join("containerd-overlayfs"))?;
+/// std::fs::create_dir_all(containerd.join("io.containerd.metadata.v1.bolt"))?;
 /// let nothing = read_builder(&root, &containerd, &Limits::default());
 /// assert!(matches!(nothing, Err(SourceError::EmptyRoot { .. })));
 ///
@@ -148,13 +148,14 @@ pub fn read_builder(
     limits: &Limits,
 ) -> Result<Vec<KeySource>, SourceError> {
     let (dir, kind) = find(Dir::open(root)?)?;
-    match Builder::of(&dir, &kind)? {
-        Some(builder) => builder.read(Some(containerd), limits),
-        None => {
-            let path = dir.path().to_owned();
-            Err(SourceError::Open(RootError::NotARoot { path, kind }.into()))
-        }
+    if let Some(builder) = Builder::of(&dir, &kind)? {
+        return builder.read(Some(containerd), limits);
     }
+    let path = dir.path().to_owned();
+    Err(match kind {
+        Kind::Empty => SourceError::EmptyRoot { path },
+        kind => SourceError::Open(RootError::NotARoot { path, kind }.into()),
+    })
 }
 
 /// What the databases of a builder have.

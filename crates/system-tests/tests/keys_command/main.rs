@@ -3,6 +3,7 @@
 #![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod beside;
+mod containerd;
 mod sources;
 
 use std::collections::BTreeMap;
