@@ -1,6 +1,6 @@
 //! `oci2bk convert`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use bkstate::root::{OpenRootError, strangers};

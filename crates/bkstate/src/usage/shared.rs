@@ -34,25 +34,29 @@ const INDEXES: [&str; 2] = [
 ];
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct Manifest {
     #[serde(default)]
     layers: Option<Vec<Descriptor>>,
 }
 
 #[derive(Deserialize)]
+#[serde(remote = "Self")]
 struct Index {
     #[serde(default)]
     manifests: Option<Vec<Descriptor>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
 struct Descriptor {
     #[serde(default)]
     media_type: String,
     #[serde(default)]
     digest: String,
 }
+
+codec::from_objects!(Manifest, Index, Descriptor);
 
 /// The layers of the images in the namespace of a worker, each image from the bottom up.
 #[derive(Debug, Default)]
@@ -121,9 +125,8 @@ impl Images {
         let mut shared = BTreeSet::new();
         let Some(longest) = self.layers.iter().map(Vec::len).max() else { return shared };
         let chains = chains(state, loaded, longest);
-        let is_of_image = |id: &&&RecordId| {
-            chains.get(*id).is_some_and(|chain| self.layers.contains(&**chain))
-        };
+        let is_of_image =
+            |id: &&&RecordId| chains.get(*id).is_some_and(|chain| self.layers.contains(&**chain));
         let mut pending: Vec<_> = listed.keys().filter(is_of_image).copied().collect();
         while let Some(id) = pending.pop() {
             if listed.contains_key(id) && shared.insert(id) {
@@ -144,10 +147,7 @@ fn targets(namespace: &Namespace) -> impl Iterator<Item = Descriptor> {
     rows.filter_map(|row| {
         let Node::Bucket(row) = row else { return None };
         let Some(Node::Bucket(target)) = row.entries.get(b"target".as_slice()) else { return None };
-        Some(Descriptor {
-            media_type: text(target, b"mediatype"),
-            digest: text(target, b"digest"),
-        })
+        Some(Descriptor { media_type: text(target, b"mediatype"), digest: text(target, b"digest") })
     })
 }
 
@@ -165,7 +165,7 @@ fn read(
     stores: &[BlobStore],
     seen: &mut BTreeSet<Digest>,
 ) -> Option<Vec<u8>> {
-    let digest = digest.parse().ok()?;
+    let digest: Digest = digest.parse().ok()?;
     if !namespace.content.contains_key(&digest) || !seen.insert(digest) {
         return None;
     }
@@ -196,7 +196,8 @@ fn chains<'s>(
         };
         let below: Option<Vec<_>> = below.into_iter().map(|parent| chains.get(parent)).collect();
         let Some(below) = below else { continue };
-        let length = below.iter().map(|chain| chain.len()).sum::<usize>() + usize::from(own.is_some());
+        let length =
+            below.iter().map(|chain| chain.len()).sum::<usize>() + usize::from(own.is_some());
         if length > longest || length > left {
             continue;
         }

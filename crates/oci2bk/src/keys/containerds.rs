@@ -35,32 +35,33 @@ impl Containerds {
     /// Looks for the containerd of the builder in `builder`, if it has one: in the data root of the engine, and in
     /// its place on this machine. One that cannot be opened counts as missing: the databases of the builder have
     /// keys, too.
-    pub(super) fn search(builder: &Dir, data_root: Option<Dir>) -> Result<Self, DirError> {
+    pub(super) fn search(builder: &Dir, data_root: Option<&Dir>) -> Result<Self, DirError> {
         let mut found = Self::default();
         let workers = Worker::in_root(builder)?;
         if workers.iter().all(|worker| worker.executor() == Executor::Oci) {
             return Ok(found);
         }
         let of_engine = Worker::of_engine(None).name(StateFile::History);
-        let data_root = match data_root {
+        let parent = match data_root {
             None if builder.find(of_engine)?.is_some() => {
                 Dir::open(&beside::parent(builder.path())).ok()
             }
-            known => known,
+            _ => None,
         };
-        if let Some(Ok(Some(own))) = data_root.as_ref().map(containerd_in) {
-            found.add(builder, own.path(), open_containerd(own.path()));
+        if let Some(Ok(Some(own))) = data_root.or(parent.as_ref()).map(containerd_in) {
+            let path = own.path().to_owned();
+            found.add(builder, &path, Some(own));
         }
         let config = ContainerdConfig::read(&EngineFiles::default().containerd_toml);
         let config = config.unwrap_or_default();
         let of_machine = config.root_or_default();
-        found.add(builder, of_machine, open_containerd(of_machine));
+        found.add(builder, of_machine, open_containerd(of_machine).ok());
         Ok(found)
     }
 
-    fn add(&mut self, builder: &Dir, path: &Path, opened: Result<Dir, RootError>) {
+    fn add(&mut self, builder: &Dir, path: &Path, opened: Option<Dir>) {
         self.searched.push(path.to_owned());
-        let content = opened.ok().and_then(|containerd| content_in(builder, &containerd).ok()?);
+        let content = opened.and_then(|containerd| content_in(builder, &containerd).ok()?);
         self.content.extend(content);
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read, Seek as _};
 use std::path::Path;
 
 use bkstate::dir::Dir;
-use bkstate::root::{Kind, RootError};
+use bkstate::root::Kind;
 use llb::{Definition, Provenance, ProvenanceError};
 
 use super::bundle::Found;
@@ -169,10 +169,7 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
         Kind::Empty | Kind::Other { .. } => {
             return Err(SourceError::NoKnownDirectory { path: dir.path().to_owned() });
         }
-        kind => {
-            let path = dir.path().to_owned();
-            return Err(SourceError::Open(RootError::NotARoot { path, kind }.into()));
-        }
+        kind => return Err(root::not_a_root(&dir, kind)),
     }
     let layout = Layout::open(path, limits)
         .map_err(|source| SourceError::Layout { path: path.to_owned(), source: source.into() })?;

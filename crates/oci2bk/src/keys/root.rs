@@ -39,29 +39,28 @@ pub(super) struct Builder {
     dir: Dir,
     /// Whether daemons have a lock on its root.
     is_root: bool,
-    /// The data root of the engine, if it was given.
-    data_root: Option<Dir>,
+    /// The data root of the engine, if it was given, and what it is.
+    data_root: Option<(Dir, Kind)>,
 }
 
 impl Builder {
     /// Returns the builder in `dir`, which is of the kind `kind`: the root of a builder, or the data root of a
     /// Docker Engine. Returns `None` if it is neither.
     pub(super) fn of(dir: &Dir, kind: &Kind) -> Result<Option<Self>, SourceError> {
-        let at = |dir: &Dir, is_root| {
-            Ok(Some(Self { dir: dir.try_clone()?, is_root, data_root: None }))
-        };
+        let at =
+            |dir: &Dir, is_root| Ok(Some(Self { dir: dir.try_clone()?, is_root, data_root: None }));
         match kind {
             Kind::Root => at(dir, true),
             // With a graph driver, Docker Engine has a cache of the solver like any other builder.
             Kind::LayoutAndRoot | Kind::Engine => at(dir, false),
             Kind::DataRoot { .. } => {
-                let Some((builder, kind)) = builder_in(dir)?.map(find).transpose()? else {
+                let Some((builder, of_builder)) = builder_in(dir)?.map(find).transpose()? else {
                     return Ok(None);
                 };
-                let is_root = kind == Kind::Root;
-                let data_root = Some(dir.try_clone()?);
+                let is_root = of_builder == Kind::Root;
+                let data_root = Some((dir.try_clone()?, kind.clone()));
                 let found = Self { dir: builder, is_root, data_root };
-                Ok((is_root || kind == Kind::Engine).then_some(found))
+                Ok((is_root || of_builder == Kind::Engine).then_some(found))
             }
             _ => Ok(None),
         }
@@ -78,17 +77,19 @@ impl Builder {
         let _lock = if is_root { Some(Root::open(dir.path())?) } else { None };
         let containerds = match containerd {
             Some(path) => Containerds::known(&dir, path)?,
-            None => Containerds::search(&dir, data_root)?,
+            None => Containerds::search(&dir, data_root.as_ref().map(|(dir, _)| dir))?,
         };
         let content = || Content::of_builder(&dir, &containerds, limits);
         let Found { mut sources, unread } = read_databases(&dir, content)?;
-        match sources.first_mut() {
-            Some(first) => first.unread = unread,
-            None => {
-                let path = dir.path().to_owned();
-                return Err(unread.map_or(SourceError::EmptyRoot { path }, Into::into));
-            }
-        }
+        let Some(first) = sources.first_mut() else {
+            return Err(match (unread, data_root) {
+                (Some(unread), _) => unread.into(),
+                // More likely, one of the builders in volumes is meant.
+                (None, Some((data_root, kind))) => not_a_root(&data_root, kind),
+                (None, None) => SourceError::EmptyRoot { path: dir.path().to_owned() },
+            });
+        };
+        first.unread = unread;
         add_releases(&mut sources, &dir);
         Ok(sources)
     }
@@ -110,8 +111,7 @@ impl Builder {
 /// # Errors
 /// See [`SourceError`].
 pub fn read_root(root: &Root, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
-    let Found { mut sources, .. } =
-        read_databases(root.dir(), || Content::of_root(root, limits))?;
+    let Found { mut sources, .. } = read_databases(root.dir(), || Content::of_root(root, limits))?;
     if sources.is_empty() {
         return Err(SourceError::EmptyRoot { path: root.path().to_owned() });
     }
@@ -151,11 +151,14 @@ pub fn read_builder(
     if let Some(builder) = Builder::of(&dir, &kind)? {
         return builder.read(Some(containerd), limits);
     }
-    let path = dir.path().to_owned();
     Err(match kind {
-        Kind::Empty => SourceError::EmptyRoot { path },
-        kind => SourceError::Open(RootError::NotARoot { path, kind }.into()),
+        Kind::Empty => SourceError::EmptyRoot { path: dir.path().to_owned() },
+        kind => not_a_root(&dir, kind),
     })
+}
+
+pub(super) fn not_a_root(dir: &Dir, kind: Kind) -> SourceError {
+    SourceError::Open(RootError::NotARoot { path: dir.path().to_owned(), kind }.into())
 }
 
 /// What the databases of a builder have.

@@ -132,7 +132,12 @@ impl<'w> Bench<'w> {
 
     /// Compares both for the state in `root`, with every filter and in every form. The state must have at least
     /// records of these types, and some whose descriptions start with these words.
-    pub(crate) fn ensure_same(&self, root: &Path, types: &[&str], descriptions: &[&str]) -> Result<()> {
+    pub(crate) fn ensure_same(
+        &self,
+        root: &Path,
+        types: &[&str],
+        descriptions: &[&str],
+    ) -> Result<()> {
         // A daemon measures unmeasured records on the first request, and counts that as a use: so its first
         // output is compared with ours before, and its last one with the files that it leaves.
         let ours = ours(self.world, root, &[])?;

@@ -19,7 +19,8 @@ struct Engine {
 impl Engine {
     fn new() -> Self {
         let engine = Self { temp: tempfile::tempdir().unwrap() };
-        for name in ["docker/volumes", "docker/containers", "docker/buildkit/containerd-overlayfs"] {
+        for name in ["docker/volumes", "docker/containers", "docker/buildkit/containerd-overlayfs"]
+        {
             fs::create_dir_all(engine.path(name)).unwrap();
         }
         fs::write(engine.path("docker/buildkit/containerd-overlayfs/workerid"), "").unwrap();
@@ -95,7 +96,8 @@ fn a_history_without_its_provenance_is_told_with_what_to_give() {
     let docker = engine.path("docker");
     let keys = |source: &Path| run(|command| command.arg("keys").arg(source).args(["-o", "-"]));
     let error = fails(3, |command| command.arg("keys").arg(&docker).args(["-o", "-"]));
-    let told = ["history_c8d.db names is not in ", "/var/lib/docker,containerd=/var/lib/containerd"];
+    let told =
+        ["history_c8d.db names is not in ", "/var/lib/docker,containerd=/var/lib/containerd"];
     assert!(told.iter().all(|told| error.contains(told)), "{error}");
 
     // Its other keys count.

@@ -24,7 +24,13 @@ fn id(name: &str) -> RecordId {
 /// Returns a record with the blob of this name, on the record of that name.
 fn layer(blob: &str, parent: Option<&str>) -> Record {
     let blob = Some(Digest::of(blob));
-    Record { committed: Some(true), blob, parent: parent.map(id), size: Some(1), ..Record::default() }
+    Record {
+        committed: Some(true),
+        blob,
+        parent: parent.map(id),
+        size: Some(1),
+        ..Record::default()
+    }
 }
 
 /// A state with an image store.
@@ -130,8 +136,11 @@ fn the_layers_of_an_image_are_shared_and_so_is_what_adds_none() {
 
 #[test]
 fn images_behind_an_unusable_one_are_not_looked_at() {
-    let mut bench =
-        Bench::new([("one", layer("a", None)), ("two", layer("b", None)), ("three", layer("c", None))]);
+    let mut bench = Bench::new([
+        ("one", layer("a", None)),
+        ("two", layer("b", None)),
+        ("three", layer("c", None)),
+    ]);
     for (name, layer) in [("a", "a"), ("c", "c")] {
         let manifest = bench.manifest(&[layer]);
         bench.image(name, &manifest);

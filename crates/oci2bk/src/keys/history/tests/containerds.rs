@@ -95,7 +95,8 @@ fn those_of_an_engine_are_found_in_its_data_root() {
     let pair = Pair::of_engine();
     pair.containerd("docker/containerd/daemon");
     let history = pair.builder.join("history_c8d.db");
-    for path in [pair.path("docker"), pair.builder.clone(), pair.path("docker/buildkit/."), history] {
+    for path in [pair.path("docker"), pair.builder.clone(), pair.path("docker/buildkit/."), history]
+    {
         let sources = of(&path).unwrap();
         assert_eq!(kinds(&sources), [SourceKind::History], "{path:?}");
     }
@@ -191,7 +192,7 @@ fn what_is_not_a_builder_or_not_a_containerd_is_refused() {
         "{error:?}"
     );
 
-    // An engine whose builder was never used.
+    // An engine whose builder was never used. Those of its volumes are more likely meant.
     fs::remove_dir_all(&pair.builder).unwrap();
     let error = of(&pair.path("docker")).unwrap_err();
     assert!(error.to_string().contains("belongs to Docker or Podman"), "{error}");
