@@ -1,22 +1,23 @@
 //! `oci2bk convert`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use bkstate::root::{OpenRootError, strangers};
 use oci2bk::convert::check_root;
 use oci2bk::gc::Collection;
 use oci2bk::image::ImageError;
-use oci2bk::keys::SourceSummary;
+use oci2bk::keys::{SourceError, SourceSummary};
 use oci2bk::llb::Platform;
 use oci2bk::sparse::{self, SparseError};
 use oci2bk::text;
 use oci2bk::{BaseImage, CacheExport, Converter, Inputs, Keyring, Limits, Plan};
 
-use crate::args::{Convert, Format, Places};
+use crate::args::{Convert, Format, KeyPath, Places};
 use crate::clock;
 use crate::failure::Failure;
 use crate::gc;
+use crate::keys::read_source;
 use crate::last_used::source_date_epoch;
 use crate::output;
 use crate::progress::Display;
@@ -208,12 +209,14 @@ fn foreign(keyring: &Keyring, exports: &[CacheExport]) -> Vec<String> {
 /// first source with a key also names the step, and keys attached to a layout only have its kind.
 pub(crate) fn keyring(
     exports: &[CacheExport],
-    named: &[PathBuf],
+    named: &[KeyPath],
     limits: &Limits,
 ) -> Result<Keyring, Failure> {
     let mut keyring = Keyring::for_exports(exports);
-    for path in named {
-        keyring.read(path, limits)?;
+    for source in named.iter().map(|source| read_source(source, limits)) {
+        for document in source? {
+            keyring.add(document, limits).map_err(SourceError::from)?;
+        }
     }
     keyring.read_layouts(exports)?;
     for export in exports {

@@ -13,9 +13,6 @@ use oci2bk::release::{ParseTargetError, Target};
 use crate::args::{DaemonArguments, RootArguments, StorageArguments};
 use crate::builder::{Builder, BuilderError, CONTAINER_ROOT, Docker};
 
-/// The default root of a containerd (v2.4.2 `defaults/defaults_unix.go`).
-const CONTAINERD_ROOT: &str = "/var/lib/containerd";
-
 /// What is known of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DaemonRoot {
@@ -177,8 +174,8 @@ impl StorageArguments {
             return Ok(root.into());
         }
         let config = config.unwrap_or_default();
-        let containerd = self.containerd_root.clone().or(config.root);
-        let containerd = containerd.unwrap_or_else(|| CONTAINERD_ROOT.into());
+        let containerd = self.containerd_root.as_deref();
+        let containerd = containerd.unwrap_or_else(|| config.root_or_default());
         let namespace = self.containerd_namespace.as_deref().or(configured);
         let worker = Worker::of_containerd(namespace);
         let location = Location::on_containerd(root, containerd, worker);

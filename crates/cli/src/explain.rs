@@ -17,6 +17,7 @@ pub(crate) use error::ExplainError;
 
 use crate::args::{Explain, Format};
 use crate::failure::Failure;
+use crate::keys::read_source;
 use crate::output;
 use crate::warmth::no_steps_note;
 
@@ -44,8 +45,8 @@ struct Build {
 pub(crate) fn run(arguments: &Explain) -> Result<(), Failure> {
     let limits = arguments.limits.limits();
     let (mut cache, degree) = read_cache(arguments, &limits)?;
-    for path in &arguments.keys {
-        cache.learn(keys::read_source(path, &limits)?, &limits).map_err(SourceError::from)?;
+    for source in &arguments.keys {
+        cache.learn(read_source(source, &limits)?, &limits).map_err(SourceError::from)?;
     }
     let explainer = Explainer::new(&cache, &limits);
     let mut builds = Vec::new();

@@ -1,14 +1,14 @@
 //! `oci2bk keys` and `oci2bk keys attach`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci2bk::export::CacheExport;
-use oci2bk::keys::{self, AttachError, Attached, KeySource, KeysFile, attach};
+use oci2bk::keys::{self, AttachError, Attached, KeySource, KeysFile, SourceError, attach};
 use oci2bk::limits::Limits;
 use oci2bk::text;
 
-use crate::args::{Attach, Keys, KeysCommand};
+use crate::args::{Attach, KeyPath, Keys, KeysCommand};
 use crate::failure::Failure;
 use crate::output::{self, note};
 use crate::warning;
@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &Keys) -> Result<(), Failure> {
 }
 
 /// Writes the keys of `sources` to the file `output`.
-fn write(sources: &[PathBuf], output: &Path, limits: &Limits) -> Result<(), Failure> {
+fn write(sources: &[KeyPath], output: &Path, limits: &Limits) -> Result<(), Failure> {
     let keys = KeysFile::from_sources(&read(sources, limits)?);
     if keys.is_empty() {
         return Err(Failure::NoKeys);
@@ -74,11 +74,24 @@ fn describe(export: &CacheExport, attached: &Attached) -> String {
     )
 }
 
+/// Reads the source that the user named, and warns about a build history without its provenance.
+pub(crate) fn read_source(
+    KeyPath { path, containerd }: &KeyPath,
+    limits: &Limits,
+) -> Result<Vec<KeySource>, SourceError> {
+    let sources = match containerd {
+        Some(containerd) => keys::read_builder(path, containerd, limits)?,
+        None => keys::read_source(path, limits)?,
+    };
+    sources.iter().filter_map(|source| source.unread.as_ref()).for_each(warning::of_unread);
+    Ok(sources)
+}
+
 /// Reads the sources, and reports their steps without keys.
-fn read(paths: &[PathBuf], limits: &Limits) -> Result<Vec<KeySource>, Failure> {
+fn read(named: &[KeyPath], limits: &Limits) -> Result<Vec<KeySource>, Failure> {
     let mut sources = Vec::new();
-    for path in paths {
-        sources.extend(keys::read_source(path, limits)?);
+    for source in named {
+        sources.extend(read_source(source, limits)?);
     }
     for source in &sources {
         if source.signed {

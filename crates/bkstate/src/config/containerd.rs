@@ -39,7 +39,23 @@ pub struct ContainerdConfig {
     pub snapshotter: Option<PathBuf>,
 }
 
+/// The default root (`defaults/defaults_unix.go`).
+const DEFAULT_ROOT: &str = "/var/lib/containerd";
+
 impl ContainerdConfig {
+    /// Returns the root of the containerd, configured or not.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use bkstate::config::ContainerdConfig;
+    ///
+    /// assert_eq!(ContainerdConfig::default().root_or_default(), Path::new("/var/lib/containerd"));
+    /// ```
+    pub fn root_or_default(&self) -> &Path {
+        self.root.as_deref().unwrap_or(Path::new(DEFAULT_ROOT))
+    }
+
     /// Reads the file `path` and the files that it imports. Imported settings take precedence.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ mod program;
 use std::path::{Path, PathBuf};
 
 use crate::config::{ContainerdConfig, EngineConfig, ReadConfigError};
+use crate::dir::{Dir, DirError, if_there};
 use crate::gc::GcConfig;
 use crate::root::Location;
 use crate::worker::Worker;
@@ -186,9 +187,9 @@ impl Engine {
             None if !of_system => (own, None),
             None if files.containerd_toml.exists() => {
                 let config = ContainerdConfig::read(&files.containerd_toml)?;
-                (config.root.unwrap_or_else(default_containerd), config.snapshotter)
+                (config.root_or_default().to_owned(), config.snapshotter)
             }
-            None => (default_containerd(), None),
+            None => (ContainerdConfig::default().root_or_default().to_owned(), None),
         };
         let location = Location::on_containerd(data_root.join(BUILDER), containerd, worker);
         let location = match snapshotter {
@@ -213,8 +214,36 @@ fn dockerd(programs: &[PathBuf], data_root: &Path) -> Option<Dockerd> {
     })
 }
 
-fn default_containerd() -> PathBuf {
-    "/var/lib/containerd".into()
+/// Opens the directory of the builder in the data root of an engine, if there is one.
+///
+/// ```
+/// use bkstate::dir::Dir;
+/// use bkstate::engine::{builder_in, containerd_in};
+///
+/// let temp = tempfile::tempdir()?;
+/// let data_root = Dir::open(temp.path())?;
+/// assert!(builder_in(&data_root)?.is_none() && containerd_in(&data_root)?.is_none());
+///
+/// // An engine that starts its own containerd has the root of that, too.
+/// std::fs::create_dir_all(temp.path().join("buildkit"))?;
+/// std::fs::create_dir_all(temp.path().join("containerd/daemon"))?;
+/// assert!(builder_in(&data_root)?.is_some() && containerd_in(&data_root)?.is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Returns an error if it cannot be opened, or is not a directory; a link is not one.
+pub fn builder_in(data_root: &Dir) -> Result<Option<Dir>, DirError> {
+    if_there(data_root.dir(BUILDER))
+}
+
+/// Opens the root of the containerd that an engine starts itself, in its data root, if there is one.
+///
+/// # Errors
+/// Same as [`builder_in`].
+pub fn containerd_in(data_root: &Dir) -> Result<Option<Dir>, DirError> {
+    let mut names = OWN_CONTAINERD.split('/');
+    if_there(data_root.try_clone().and_then(|top| names.try_fold(top, |dir, name| dir.dir(name))))
 }
 
 /// Rejects an engine that does not have its images in containerd (Docker Engine v29

@@ -10,6 +10,28 @@ use crate::worker::{Base, Bases, CONTAINERD_METADATA, CONTAINERD_PLUGIN};
 /// The mode with which containerd creates its root (v2.4.2 `cmd/containerd/server/server.go`).
 const CONTAINERD_ROOT_MODE: u32 = 0o711;
 
+/// Opens the root of a containerd for reading; it may be empty. The containerd may run.
+///
+/// ```
+/// use bkstate::root::{RootError, open_containerd};
+///
+/// let temp = tempfile::tempdir()?;
+/// assert_eq!(open_containerd(temp.path())?.path(), temp.path());
+///
+/// std::fs::write(temp.path().join("containerd.sock"), "")?;
+/// let refused = open_containerd(temp.path()).unwrap_err();
+/// assert!(matches!(refused, RootError::ContainerdState { .. }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// Returns an error if it cannot be opened, or is not the root of a containerd.
+pub fn open_containerd(path: &Path) -> Result<Dir, RootError> {
+    let containerd = Dir::open(path).map_err(|error| refused(path, error))?;
+    ensure_of_containerd(&containerd)?;
+    Ok(containerd)
+}
+
 /// Opens the bases of `location`, whose root exists, and whose containerd has one.
 pub(super) fn to_read(location: &Location) -> Result<Bases, RootError> {
     let root = open(location.root())?;
@@ -28,9 +50,10 @@ pub(super) fn if_root_is_there(location: &Location) -> Result<Option<Bases>, Roo
 fn with_containerd(root: Dir, location: &Location) -> Result<Bases, RootError> {
     let mut bases = Bases::from(root);
     let Some(path) = location.containerd() else { return Ok(bases) };
-    let opened = if_there(Dir::open(path)).map_err(|error| refused(path, error))?;
-    let Some(containerd) = opened else { return Ok(bases) };
-    ensure_of_containerd(&containerd)?;
+    let containerd = match open_containerd(path) {
+        Err(RootError::Dir(error)) if error.is_not_found() => return Ok(bases),
+        opened => opened?,
+    };
     for (base, name, _) in location.worker().bases_of_containerd() {
         let opened = match location.moved_snapshotter().filter(|_| base == Base::Snapshotter) {
             Some(path) => if_there(Dir::open(path))?,

@@ -90,6 +90,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use access::{SHARED, Trusted};
 pub use access::{Stranger, check_access, strangers};
+pub use bases::open_containerd;
 pub(crate) use bases::sync;
 pub use held::{OpenRootError, Root};
 pub use holders::Holder;

@@ -104,7 +104,7 @@ fn is_lazy(record: &Record, namespace: &Namespace) -> bool {
 }
 
 /// Returns the records in dependency order. Records in a cycle are omitted: no daemon makes one.
-fn in_order(records: &BTreeMap<RecordId, Record>) -> Vec<(&RecordId, &Record)> {
+pub(super) fn in_order(records: &BTreeMap<RecordId, Record>) -> Vec<(&RecordId, &Record)> {
     let mut needed_by: BTreeMap<&RecordId, Vec<(&RecordId, &Record)>> = BTreeMap::new();
     let mut waits_for: BTreeMap<&RecordId, usize> = BTreeMap::new();
     for (id, record) in records {

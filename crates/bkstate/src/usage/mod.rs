@@ -46,6 +46,7 @@
 
 mod filter;
 mod loaded;
+mod shared;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,8 @@ mod tree;
 use std::path::PathBuf;
 
 pub use filter::{Filter, Filters, ParseFilterError};
+
+use shared::Images;
 
 use crate::dir::DirError;
 use crate::ids::RecordId;
@@ -79,7 +82,8 @@ pub struct Usage {
     pub mutable: bool,
     /// Whether it is in use and cannot be removed. Without a daemon, no build uses it.
     pub in_use: bool,
-    /// Whether a Docker image has the layer too. The OCI worker has no images, so it is false.
+    /// Whether an image in the containerd has the layers too, or a record that builds on it is such. The OCI
+    /// worker has no images, so it is false there.
     pub shared: bool,
     /// Size on disk in bytes: its own snapshot and its blobs.
     pub size: i64,
@@ -199,7 +203,8 @@ impl Root {
             });
         };
         let parts = self.parts()?;
-        state.usage_with(|id| tree::measure(&parts.trees, id))
+        let images = Images::read(&state, &parts.blobs);
+        state.usage_of(&images, |id| tree::measure(&parts.trees, id))
     }
 }
 
@@ -223,8 +228,8 @@ impl Root {
 /// assert_eq!(state.record_bytes(), 1020);
 /// ```
 impl State {
-    /// Returns what a daemon would list for each record, smallest first. `measure` returns the size on disk
-    /// of the snapshot with a given id; it is called for those that are still writable.
+    /// Returns what a daemon would list for each record if there are no images, smallest first. `measure`
+    /// returns the size on disk of the snapshot with a given id; it is called for those that are still writable.
     ///
     /// # Errors
     /// Returns the errors of `measure`.
@@ -232,17 +237,28 @@ impl State {
         &self,
         measure: impl FnMut(u64) -> Result<i64, E>,
     ) -> Result<Vec<Usage>, E> {
+        self.usage_of(&Images::default(), measure)
+    }
+
+    fn usage_of<E>(
+        &self,
+        images: &Images,
+        measure: impl FnMut(u64) -> Result<i64, E>,
+    ) -> Result<Vec<Usage>, E> {
         let loaded = loaded::load(self);
         let legacy = layers::depend_on_legacy(&self.records);
         let mut sizes = size::Sizes::new(self, measure);
         let mut usages = Vec::new();
-        for (id, listed) in loaded::listed(&loaded) {
+        let listed = loaded::listed(&loaded);
+        let shared = images.shared(self, &loaded, &listed);
+        for (id, listed) in listed {
             let record = &loaded[id];
             let size = sizes.of(id, record, &loaded)?;
             usages.push(Usage {
                 parents: record.parents.iter().copied().cloned().collect(),
                 mutable: record.mutable,
                 in_use: listed.in_use,
+                shared: shared.contains(id),
                 legacy: legacy.contains(id),
                 ..Usage::new(id, record.record, size)
             });

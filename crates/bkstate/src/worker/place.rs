@@ -88,6 +88,36 @@ impl Bases {
         std::iter::once(&self.root).chain(self.others.values())
     }
 
+    /// Adds the bases of `worker` that exist in `containerd`, the root of a containerd.
+    ///
+    /// ```
+    /// use bkstate::dir::Dir;
+    /// use bkstate::worker::{Base, Bases, Part, Worker};
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// let (root, containerd) = (temp.path().join("buildkit"), temp.path().join("containerd"));
+    /// std::fs::create_dir_all(&root)?;
+    /// std::fs::create_dir_all(containerd.join("io.containerd.content.v1.content"))?;
+    ///
+    /// let worker = Worker::of_containerd(None);
+    /// let mut bases = Bases::from(Dir::open(&root)?);
+    /// bases.add_containerd(&Dir::open(&containerd)?, &worker)?;
+    /// assert!(worker.open(&bases, Part::Content)?.is_some());
+    /// assert!(bases.get(Base::Metadata).is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if one of them cannot be opened, or is not a directory.
+    pub fn add_containerd(&mut self, containerd: &Dir, worker: &Worker) -> Result<(), DirError> {
+        for (base, name, _) in worker.bases_of_containerd() {
+            if let Some(dir) = if_there(containerd.dir(name.as_str()))? {
+                self.add(base, dir);
+            }
+        }
+        Ok(())
+    }
+
     /// Adds a base of a containerd.
     pub(crate) fn add(&mut self, base: Base, dir: Dir) {
         self.others.insert(base, dir);

@@ -19,6 +19,7 @@ use oci2bk::source::{ParseSourceError, Source};
 
 use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, jobs, more_help};
 use super::daemon::{BUILDER, CONFIG, DaemonArguments, ENGINE};
+use super::key_source::KeyPath;
 use crate::hint::of_word;
 use crate::last_used;
 use layers::Layers;
@@ -58,11 +59,12 @@ pub(crate) struct Convert {
     /// FILE is one of: provenance (mode=max), signed or not, or as docker buildx imagetools prints it; a
     /// metadata file of buildx; the output of --output type=local or type=tar; a layout with an image and its
     /// attestations; a bundle of docker buildx history export; LLB; the root directory of a builder or
-    /// its cache.db; a file that oci2bk keys wrote; or - for stdin. The type is detected from the content.
-    /// Keys inside SRC are used anyway. If keys are missing then, so are provenance.json, metadata.json,
-    /// keys.json and out beside it.
+    /// its cache.db; the data root of Docker Engine; a file that oci2bk keys wrote; or - for stdin. The type is
+    /// detected from the content. For a builder whose containerd is not in its usual place, FILE is
+    /// DIR,containerd=DIR. Keys inside SRC are used anyway. If keys are missing then, so are provenance.json,
+    /// metadata.json, keys.json and out beside it.
     #[arg(long, value_name = "FILE")]
-    pub(crate) keys: Vec<PathBuf>,
+    pub(crate) keys: Vec<KeyPath>,
 
     /// The release of the buildkitd that will use the state, such as v0.16.0
     ///

@@ -8,6 +8,7 @@ use oci2bk::release::Target;
 
 use super::common::{Format, LimitArguments, more_help};
 use super::daemon::{ENGINE, StorageArguments};
+use super::key_source::KeyPath;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,7 +40,7 @@ pub(crate) struct Explain {
     ///
     /// Ops inside SRC or ROOT are used anyway.
     #[arg(long, value_name = "FILE")]
-    pub(crate) keys: Vec<PathBuf>,
+    pub(crate) keys: Vec<KeyPath>,
 
     /// The release of the buildkitd that will use ROOT, such as v0.16.0 [default: as for convert]
     ///

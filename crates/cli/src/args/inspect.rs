@@ -1,13 +1,13 @@
 //! The arguments of `inspect`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use oci2bk::release::Target;
 
 use super::common::{LimitArguments, more_help};
 use super::daemon::{ENGINE, StorageArguments};
+use super::key_source::KeyPath;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,7 +38,7 @@ pub(crate) struct Inspect {
 
     /// Take op digests, and with them the names of steps, from FILE, as convert does
     #[arg(long, value_name = "FILE")]
-    pub(crate) keys: Vec<PathBuf>,
+    pub(crate) keys: Vec<KeyPath>,
 
     /// The release of the buildkitd that would use the state of an export [default: the newest]
     ///

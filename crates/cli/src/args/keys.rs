@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use oci2bk::source::Source;
 
 use super::common::{LimitArguments, more_help};
+use super::key_source::KeyPath;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,7 +14,11 @@ Examples:
   oci2bk keys provenance.json --output keys.json
 
   # The keys of all builds of a builder, from its volume
-  oci2bk keys /var/lib/docker/volumes/buildx_buildkit_ci0_state/_data -o keys.json";
+  oci2bk keys /var/lib/docker/volumes/buildx_buildkit_ci0_state/_data -o keys.json
+
+  # Those of the builder in Docker Engine, and of a buildkitd on a containerd that has its root elsewhere
+  oci2bk keys /var/lib/docker -o keys.json
+  oci2bk keys /var/lib/buildkit,containerd=/data/containerd -o keys.json";
 
 const ATTACH_EXAMPLES: &str = "\
 Examples:
@@ -37,7 +42,7 @@ pub(crate) struct Keys {
 
     /// Key sources, as convert takes them with --keys
     #[arg(required = true, value_name = "SOURCE")]
-    pub(crate) sources: Vec<PathBuf>,
+    pub(crate) sources: Vec<KeyPath>,
 
     /// Write the keys to FILE; - is stdout
     ///
@@ -66,7 +71,7 @@ pub(crate) struct Attach {
 
     /// Key sources, as convert takes them with --keys
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
-    pub(crate) keys: Vec<PathBuf>,
+    pub(crate) keys: Vec<KeyPath>,
 
     /// Give the artifact a tag, for tools that copy only what has one
     #[arg(long, value_name = "TAG")]

@@ -37,5 +37,5 @@ fn key_sources(command: &Command) -> Vec<&Path> {
         | Command::Completions(_)
         | Command::Man(_) => return Vec::new(),
     };
-    keys.iter().map(std::path::PathBuf::as_path).chain(other).collect()
+    keys.iter().map(|source| source.path.as_path()).chain(other).collect()
 }

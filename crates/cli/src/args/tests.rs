@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -153,14 +154,14 @@ fn keys_are_written_or_attached() {
         })
     };
     let keys = parse("oci2bk keys a b -o c").unwrap();
-    assert_eq!(keys.sources, [PathBuf::from("a"), PathBuf::from("b")]);
+    assert_eq!(keys.sources, ["a", "b"].map(|path| KeyPath::from(OsString::from(path))));
     assert_eq!(keys.output, Some(PathBuf::from("c")));
     assert!(keys.command.is_none());
 
     let keys = parse("oci2bk keys attach oci:dir:main --keys a b --keys c --tag keys").unwrap();
     let Some(KeysCommand::Attach(attach)) = keys.command else { panic!("not attach") };
     assert_eq!(attach.layout, "oci:dir:main".parse().unwrap());
-    assert_eq!(attach.keys, ["a", "b", "c"].map(PathBuf::from));
+    assert_eq!(attach.keys, ["a", "b", "c"].map(|path| KeyPath::from(OsString::from(path))));
     assert_eq!(attach.tag.as_deref(), Some("keys"));
 
     // A file with that name can be given with its directory.

@@ -1,13 +1,13 @@
 //! The arguments of `verify`.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 
 use clap::Args;
 use oci2bk::{Source, Target};
 
 use super::common::{Format, LimitArguments, PROGRESS_VARIABLE, ProgressMode, jobs, more_help};
 use super::daemon::{CONTAINERD, ENGINE, RootArguments};
+use super::key_source::KeyPath;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -55,7 +55,7 @@ pub(crate) struct Verify {
 
     /// The key sources of the conversions, as for convert [repeatable]
     #[arg(long, value_name = "FILE", requires = "against")]
-    pub(crate) keys: Vec<PathBuf>,
+    pub(crate) keys: Vec<KeyPath>,
 
     /// The release that the root was made for
     ///

@@ -18,6 +18,10 @@ use super::of_word;
 /// How to export a cache.
 const EXPORT: &str = "export the cache of a build with --cache-to type=local,dest=DIR,mode=max";
 
+/// How to name the containerd of a builder as a key source.
+pub(crate) const ELSEWHERE: &str = "name it behind the root of the builder, as in --keys \
+                                    /var/lib/docker,containerd=/var/lib/containerd";
+
 pub(super) fn of_export(error: &ExportError) -> Option<String> {
     match error {
         ExportError::Layout(error) => of_layout(error),
@@ -110,6 +114,7 @@ pub(crate) fn of_key_source(error: &SourceError) -> Option<String> {
             "--provenance=mode=max makes a build record provenance, also in what --output type=local and \
              type=tar write; oci2bk keys writes keys files"
         }
+        SourceError::UnreadHistory(_) => ELSEWHERE,
         SourceError::NoKnownDirectory { .. } => {
             "--output type=local writes provenance.json with --provenance=mode=max"
         }

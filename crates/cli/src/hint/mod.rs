@@ -12,7 +12,7 @@ use bkstate::Classified;
 
 use crate::failure::Failure;
 
-pub(crate) use input::of_key_source;
+pub(crate) use input::{ELSEWHERE, of_key_source};
 pub(crate) use source::of_word;
 
 /// Returns a hint about an exceeded limit.

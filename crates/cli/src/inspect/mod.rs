@@ -11,7 +11,6 @@ use bkstate::root::Location;
 use graph::Graph;
 use oci2bk::export::CacheExport;
 use oci2bk::inspect::{Export, Place, Root, Unread, find};
-use oci2bk::keys;
 use oci2bk::source::Source;
 use oci2bk::text;
 use serde_json::Value;
@@ -21,6 +20,7 @@ use crate::convert::keyring;
 use crate::failure::Failure;
 use crate::hint::behind;
 use crate::hint::{of_key_source, of_limit};
+use crate::keys::read_source;
 use crate::output::{self, note, with_causes};
 use crate::summary::damaged_in;
 
@@ -65,8 +65,8 @@ fn look_into_root(location: &Location, arguments: &Inspect) -> Result<(), Failur
     }
     let limits = arguments.limits.limits();
     let mut sources = Vec::new();
-    for path in &arguments.keys {
-        sources.extend(keys::read_source(path, &limits)?);
+    for source in &arguments.keys {
+        sources.extend(read_source(source, &limits)?);
     }
     let root = Root::read(location.clone(), &sources, &limits)?;
     warn(path, &root);

@@ -9,12 +9,12 @@ use bkstate::Digest;
 use bkstate::root::Stranger;
 use oci2bk::convert::{LeftPacked, PackedReason};
 use oci2bk::image::WholeImage;
-use oci2bk::keys::{SourceDescription, SourceError};
+use oci2bk::keys::{SourceDescription, SourceError, UnreadHistory};
 use oci2bk::layout::BadCopy;
 use oci2bk::text::one_line;
 
 pub(crate) use self::losses::{of_dropped, of_future, of_losses, of_releases};
-use crate::hint::{behind, of_key_source, of_limit, raise};
+use crate::hint::{ELSEWHERE, behind, of_key_source, of_limit, raise};
 use crate::output::{note, with_causes};
 
 /// Maximum number of layers that stay packed to list. A chain of them can have any number.
@@ -23,6 +23,11 @@ const NAMED_LAYERS: usize = 10;
 /// Notes on stderr that a signature proves nothing here.
 pub(crate) fn of_signature(source: &SourceDescription) {
     note(format_args!("the signature of the {source} is not checked; its keys need no trust"));
+}
+
+/// Warns on stderr about a build history without its provenance. The same builder has other keys.
+pub(crate) fn of_unread(history: &UnreadHistory) {
+    note(format_args!("warning: {history}{}", behind(Some(ELSEWHERE.to_owned()))));
 }
 
 /// Warns on stderr why a file found beside the cache has no keys.

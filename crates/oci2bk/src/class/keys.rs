@@ -159,6 +159,7 @@ impl Classified for SourceError {
             | Self::NoProvenance { .. }
             | Self::MetadataFile { .. }
             | Self::NoContent { .. }
+            | Self::UnreadHistory(_)
             | Self::EmptyHistory { .. }
             | Self::EmptyRoot { .. }
             | Self::NoKnownDirectory { .. }

@@ -44,16 +44,20 @@ pub(super) fn places<'l>(
 
 fn around(layout: &Layout) -> [(&Limits, Place); 2] {
     let path = layout.path();
-    let parent = match (path.file_name(), path.parent()) {
+    [
+        (layout.limits(), Place { path: path.to_owned(), is_layout: true }),
+        (layout.limits(), Place { path: parent(path), is_layout: false }),
+    ]
+}
+
+/// Returns the directory with the file or directory at `path`.
+pub(super) fn parent(path: &Path) -> PathBuf {
+    match (path.file_name(), path.parent()) {
         (Some(_), Some(parent)) if parent.as_os_str().is_empty() => PathBuf::from("."),
         (Some(_), Some(parent)) => parent.to_owned(),
         // Such as `.`, whose parent only the system knows.
         _ => path.join(".."),
-    };
-    [
-        (layout.limits(), Place { path: path.to_owned(), is_layout: true }),
-        (layout.limits(), Place { path: parent, is_layout: false }),
-    ]
+    }
 }
 
 /// Reads the sources in one place.

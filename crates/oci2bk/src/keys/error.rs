@@ -172,6 +172,9 @@ pub enum SourceError {
         /// The `history.db`.
         path: PathBuf,
     },
+    /// A build history names provenance that is in a containerd, which was not found.
+    #[error(transparent)]
+    UnreadHistory(#[from] UnreadHistory),
     /// A build history has no provenance.
     #[error(
         "no build in the history {path} has provenance that lists ops: a build that failed has none, and \
@@ -279,6 +282,36 @@ pub enum SourceError {
         /// The layout.
         path: PathBuf,
     },
+}
+
+/// A build history none of whose provenance was found: it is in a containerd that is not one of the searched
+/// ones.
+///
+/// ```
+/// use oci2bk::keys::UnreadHistory;
+///
+/// let unread = UnreadHistory {
+///     path: "/var/lib/docker/buildkit/history_c8d.db".into(),
+///     searched: vec!["/var/lib/containerd".into()],
+/// };
+/// assert!(unread.to_string().ends_with("; give the root of the containerd that the builder uses"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the provenance that the build history {} names is not in {}; give the root of the containerd that the \
+     builder uses",
+    path.display(), listed(searched)
+)]
+pub struct UnreadHistory {
+    /// The database.
+    pub path: PathBuf,
+    /// The roots of the searched containerds.
+    pub searched: Vec<PathBuf>,
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    paths.join(" or ")
 }
 
 /// Sources have more outputs of ops to try than the limit for a keyring.

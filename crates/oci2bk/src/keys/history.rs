@@ -18,6 +18,7 @@ use bkstate::{Digest, Root};
 use prost::Message;
 
 use super::attestation::is_provenance;
+use super::containerds::Containerds;
 use crate::json::{self, TooComplex};
 use crate::limits::{Bound, Limits};
 
@@ -156,6 +157,8 @@ pub(super) fn builds(records: &Bucket<'_>) -> Result<Vec<Build>, HistoryError> {
 pub(super) struct Content<'l> {
     limits: &'l Limits,
     stores: Vec<BlobStore>,
+    /// The roots of containerds that may be that of the builder.
+    searched: Vec<PathBuf>,
     /// Number of bytes that may still be read.
     left: u64,
 }
@@ -177,11 +180,30 @@ impl<'l> Content<'l> {
         Ok(Self { stores: stores.into_iter().chain(below.stores).collect(), ..below })
     }
 
+    /// Opens the stores of all workers in the root `dir` of a builder, and those of `containerds`.
+    pub(super) fn of_builder(
+        dir: &Dir,
+        containerds: &Containerds,
+        limits: &'l Limits,
+    ) -> Result<Self, HistoryError> {
+        let mut content = Self::below(dir.try_clone()?, limits)?;
+        for dir in &containerds.content {
+            content.stores.extend(if_there(BlobStore::open(dir))?);
+        }
+        content.searched.clone_from(&containerds.searched);
+        Ok(content)
+    }
+
     fn of(content: Vec<Option<Dir>>, limits: &'l Limits) -> Result<Self, HistoryError> {
         let stores = content.iter().flatten().map(|content| if_there(BlobStore::open(content)));
         let stores: Vec<_> = stores.collect::<Result<_, _>>()?;
         let stores = stores.into_iter().flatten().collect();
-        Ok(Self { limits, stores, left: limits.keys_documents })
+        Ok(Self { limits, stores, searched: Vec::new(), left: limits.keys_documents })
+    }
+
+    /// Returns the roots of the containerds that may be that of the builder, if it has one that was not known.
+    pub(super) fn searched(&self) -> &[PathBuf] {
+        &self.searched
     }
 
     /// Returns whether there is a store.

@@ -211,6 +211,7 @@ mod beside;
 mod bundle;
 mod cache_db;
 mod cache_debug;
+mod containerds;
 mod database;
 mod detect;
 mod envelope;
@@ -231,12 +232,13 @@ pub use attestation::AttestationError;
 pub use bundle::BundleError;
 pub use database::DatabaseError;
 pub use envelope::EnvelopeError;
-pub use error::{SourceError, TooManyOutputs};
+pub use error::{SourceError, TooManyOutputs, UnreadHistory};
 pub use file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError, MAX_DOCUMENT_BYTES};
 pub use history::HistoryError;
 pub use keyring::{KeySourceIndex, Keyring, Resolved, SourceSummary};
 pub use metadata_file::MetadataFileError;
-pub use read::{read_layout, read_root, read_source};
+pub use read::{read_layout, read_source};
+pub use root::{read_builder, read_root};
 pub use source::{Candidate, KeySource, SourceDescription, SourceKind, Uncomputable};
 
 #[cfg(test)]

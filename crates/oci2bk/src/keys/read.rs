@@ -4,23 +4,19 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _};
 use std::path::Path;
 
-use bkstate::Root;
-use bkstate::bolt::Bucket;
 use bkstate::dir::Dir;
-use bkstate::root::{Kind, RootError};
-use bkstate::worker::Worker;
+use bkstate::root::Kind;
 use llb::{Definition, Provenance, ProvenanceError};
 
 use super::bundle::Found;
-use super::database::{self, DatabaseError, DatabaseKind};
 use super::detect::{self, DetectError, Document};
 use super::error::SourceError;
 use super::file::KeysFile;
-use super::history::{self, Content, HistoryError};
 use super::input::{self, Input};
 use super::metadata_file::{MetadataFileError, Part};
+use super::root::{self, Builder};
 use super::source::{KeySource, SourceDescription, SourceKind};
-use super::{artifact, attestation, bundle, cache_db, cache_debug, exported, root};
+use super::{artifact, attestation, bundle, exported};
 use crate::json;
 use crate::layout::Layout;
 use crate::limits::{Bound, Limits};
@@ -28,8 +24,13 @@ use crate::packing::Packing;
 use crate::unpack::decompress::{Decoder, Encoding};
 
 /// Reads the key source at `path`, whose type is detected from its content; `-` is stdin. A directory must be
-/// the root of a builder, of which everything with keys is read, an OCI layout with an image that has
-/// attestations, or an exported build with its provenance. Returns one source for each document in it.
+/// the root of a builder or the data root of a Docker Engine, of which everything with keys is read, an OCI
+/// layout with an image that has attestations, or an exported build with its provenance. Returns one source for
+/// each document in it.
+///
+/// The provenance of a builder on a containerd is in the root of that containerd. It is looked for in the data
+/// root of the engine and in the root of this machine's containerd; see [`read_builder`](super::read_builder)
+/// for others.
 ///
 /// # Errors
 /// Returns an error if it cannot be read, is too large, has an unknown type or no keys.
@@ -64,7 +65,7 @@ fn read_file(path: &Path, mut file: File, limits: &Limits) -> Result<Vec<KeySour
     file.rewind().map_err(read_error)?;
     match Packing::of(&head) {
         _ if head.is_empty() => Err(SourceError::Empty { path: path.to_owned() }),
-        _ if detect::is_bolt(&head) => read_database(path, file, || beside(path, limits)),
+        _ if detect::is_bolt(&head) => root::read_file(path, file, limits),
         Packing::None if detect::is_tar(&head) => read_archive(path, &file, limits),
         Packing::None => {
             let limit = limits.of_keys_document(limits.keys_document);
@@ -92,7 +93,7 @@ fn read_packed(path: &Path, file: &File, limits: &Limits) -> Result<Vec<KeySourc
     let stream = stream(file).map_err(damaged)?;
     if detect::is_bolt(&head) {
         let file = input::spooled(path, stream, limits)?;
-        return read_database(path, file, || beside(path, limits));
+        return root::read_file(path, file, limits);
     }
     let limit = limits.of_keys_document(limits.keys_document);
     let document = within_limit(path, stream, limit, damaged)?;
@@ -160,21 +161,15 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
         return Ok(sources.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect());
     }
     let (dir, kind) = bkstate::root::find(dir)?;
+    if let Some(builder) = Builder::of(&dir, &kind)? {
+        return builder.read(None, limits);
+    }
     match kind {
-        Kind::Root => return read_root(&Root::open(dir.path())?, limits),
-        // Docker Engine's root has a cache of the solver like any other.
-        Kind::LayoutAndRoot | Kind::Engine => {
-            let content = || Content::below(dir.try_clone()?, limits);
-            return read_databases(&dir, &Worker::default(), content);
-        }
         Kind::Layout => {}
         Kind::Empty | Kind::Other { .. } => {
             return Err(SourceError::NoKnownDirectory { path: dir.path().to_owned() });
         }
-        kind => {
-            let path = dir.path().to_owned();
-            return Err(SourceError::Open(RootError::NotARoot { path, kind }.into()));
-        }
+        kind => return Err(root::not_a_root(&dir, kind)),
     }
     let layout = Layout::open(path, limits)
         .map_err(|source| SourceError::Layout { path: path.to_owned(), source: source.into() })?;
@@ -184,111 +179,6 @@ fn read_directory(path: &Path, limits: &Limits) -> Result<Vec<KeySource>, Source
     }
     if sources.is_empty() {
         return Err(SourceError::NoAttestations { path: path.to_owned() });
-    }
-    Ok(sources)
-}
-
-/// Reads everything with keys in the root of a stopped builder.
-///
-/// ```
-/// use oci2bk::keys::{SourceError, read_root};
-/// use oci2bk::{Limits, Root};
-///
-/// let directory = tempfile::tempdir()?;
-/// // A root without builds.
-/// let nothing = read_root(&Root::open(&directory)?, &Limits::default());
-/// assert!(matches!(nothing, Err(SourceError::EmptyRoot { .. })));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-///
-/// # Errors
-/// See [`SourceError`].
-pub fn read_root(root: &Root, limits: &Limits) -> Result<Vec<KeySource>, SourceError> {
-    let content = || Content::of_root(root, limits);
-    let mut sources = read_databases(root.dir(), root.worker(), content)?;
-    // A document's statement about the daemon of its build is more precise.
-    let releases = root::releases(root);
-    for candidate in sources.iter_mut().flat_map(|source| &mut source.candidates) {
-        candidate.builder = candidate.builder.or(releases);
-    }
-    Ok(sources)
-}
-
-fn read_databases<'l>(
-    dir: &Dir,
-    worker: &Worker,
-    content: impl Fn() -> Result<Content<'l>, HistoryError>,
-) -> Result<Vec<KeySource>, SourceError> {
-    let mut sources = Vec::new();
-    for name in root::DATABASES.map(|file| worker.name(file)) {
-        // A daemon that was stopped when it created a database leaves an empty file.
-        if matches!(dir.size(name)?, None | Some(0)) {
-            continue;
-        }
-        match read_database(&dir.path().join(name), dir.file(name)?, &content) {
-            Ok(of_database) => sources.extend(of_database),
-            // A daemon without any builds has databases without buckets.
-            Err(SourceError::EmptyHistory { .. } | SourceError::NoContent { .. }) => {}
-            Err(SourceError::Database { source, .. })
-                if matches!(*source, DatabaseError::Unknown) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    if sources.is_empty() {
-        return Err(SourceError::EmptyRoot { path: dir.path().to_owned() });
-    }
-    Ok(sources)
-}
-
-/// Opens the content stores beside a database, as in the root of a builder.
-fn beside<'l>(database: &Path, limits: &'l Limits) -> Result<Content<'l>, HistoryError> {
-    let parent = database.parent().filter(|parent| !parent.as_os_str().is_empty());
-    Content::below(Dir::open(parent.unwrap_or(Path::new(".")))?, limits)
-}
-
-/// Reads a database with keys; `content` opens the blobs to which a build history refers.
-fn read_database<'l>(
-    path: &Path,
-    file: File,
-    content: impl FnOnce() -> Result<Content<'l>, HistoryError>,
-) -> Result<Vec<KeySource>, SourceError> {
-    let error = |source: DatabaseError| SourceError::Database {
-        path: path.to_owned(),
-        source: source.into(),
-    };
-    let db = database::open(file).map_err(error)?;
-    let (kind, bucket) = database::recognise(&db).map_err(error)?;
-    let (candidates, kind) = match kind {
-        DatabaseKind::Cache => (cache_db::candidates(&bucket), SourceKind::CacheDb),
-        DatabaseKind::CacheDebug => (cache_debug::candidates(&bucket), SourceKind::CacheDebug),
-        DatabaseKind::History => return read_history(path, &bucket, content()),
-    };
-    let candidates = candidates.map_err(|source| error(source.into()))?;
-    Ok(vec![KeySource::from_digests(candidates, describe(path, kind, None))])
-}
-
-/// Reads the builds in a build history, whose documents are in `content`.
-fn read_history(
-    path: &Path,
-    records: &Bucket<'_>,
-    content: Result<Content<'_>, HistoryError>,
-) -> Result<Vec<KeySource>, SourceError> {
-    let error = |source| SourceError::History { path: path.to_owned(), source: Box::new(source) };
-    let mut content = content.map_err(error)?;
-    let mut sources = Vec::new();
-    for build in history::builds(records).map_err(error)? {
-        // Missing if the daemon's garbage collection removed it, or only databases were copied.
-        let Some(json) = content.read(&build.provenance).map_err(error)? else { continue };
-        let description = describe(path, SourceKind::History, Some(build.name));
-        sources.extend(read_one_of_many(&json, description)?);
-    }
-    if sources.is_empty() {
-        let path = path.to_owned();
-        return Err(if content.is_there() {
-            SourceError::EmptyHistory { path }
-        } else {
-            SourceError::NoContent { path }
-        });
     }
     Ok(sources)
 }
@@ -403,7 +293,7 @@ fn read_definition(path: &Path, bytes: &[u8]) -> Option<KeySource> {
 
 /// Reads provenance that may be of no use, because there are others; `None` if it does not list the build's
 /// operations.
-fn read_one_of_many(
+pub(super) fn read_one_of_many(
     json: &[u8],
     description: SourceDescription,
 ) -> Result<Option<KeySource>, SourceError> {
@@ -427,6 +317,6 @@ fn read_keys_file(json: &[u8], description: SourceDescription) -> Result<KeySour
     }
 }
 
-fn describe(path: &Path, kind: SourceKind, part: Option<String>) -> SourceDescription {
+pub(super) fn describe(path: &Path, kind: SourceKind, part: Option<String>) -> SourceDescription {
     SourceDescription { path: path.to_owned(), kind, part }
 }

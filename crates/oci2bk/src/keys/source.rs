@@ -8,6 +8,7 @@ use bkstate::Digest;
 use llb::release::Span;
 use llb::{Definition, Encoding, Graph, NotComputable, Op, OpDigest, Platform, Provenance, Vertex};
 
+use super::error::UnreadHistory;
 use super::scan::Scans;
 
 /// Minimum number of outputs of an op to try, if a source has digests and no ops. Ops with more are rare.
@@ -57,6 +58,8 @@ pub struct KeySource {
     pub signed: bool,
     /// Whether it was found inside an export or beside it, and not named by the user.
     pub found: bool,
+    /// The build history of the same builder, if its provenance was not found.
+    pub unread: Option<UnreadHistory>,
 }
 
 /// A step whose op digest its source does not determine.
@@ -164,6 +167,7 @@ impl KeySource {
             attached_to: None,
             signed: false,
             found: false,
+            unread: None,
         }
     }
 

@@ -76,7 +76,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     context.file("Dockerfile", dockerfile);
     (CASE.context)(&context);
     let source = Source { case: &CASE, context: context.dir() };
-    let bench = Bench { world, config: path("buildx") };
+    let bench = Bench::new(world, dir.path());
     let build_twice = |daemon: &Daemon| -> Result<()> {
         source.build(daemon, &Options::default())?;
         (CASE.edit)(&context);
@@ -118,19 +118,29 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     bench.ensure_same(&converted, &["regular", "exec.cachemount", GIT], &[]).context("merged")
 }
 
-struct Bench<'w> {
+pub(crate) struct Bench<'w> {
     world: &'w World,
     /// The directory of buildx's data.
     config: PathBuf,
 }
 
-impl Bench<'_> {
-    /// The state in `root` must have at least records of these types, and some whose descriptions start with
-    /// these words.
-    fn ensure_same(&self, root: &Path, types: &[&str], descriptions: &[&str]) -> Result<()> {
+impl<'w> Bench<'w> {
+    /// Returns the bench for daemons of `world`; buildx has its data in `dir`.
+    pub(crate) fn new(world: &'w World, dir: &Path) -> Self {
+        Self { world, config: dir.join("buildx") }
+    }
+
+    /// Compares both for the state in `root`, with every filter and in every form. The state must have at least
+    /// records of these types, and some whose descriptions start with these words.
+    pub(crate) fn ensure_same(
+        &self,
+        root: &Path,
+        types: &[&str],
+        descriptions: &[&str],
+    ) -> Result<()> {
         // A daemon measures unmeasured records on the first request, and counts that as a use: so its first
         // output is compared with ours before, and its last one with the files that it leaves.
-        let ours = self.ours(root, &[])?;
+        let ours = ours(self.world, root, &[])?;
         let found: BTreeSet<_> = ours.iter().filter_map(|record| record["Type"].as_str()).collect();
         ensure!(types.iter().all(|name| found.contains(name)), "there are only {found:?}");
         let found: Vec<_> =
@@ -148,12 +158,12 @@ impl Bench<'_> {
         let of_buildx = self.of_buildx(&daemon)?;
         daemon.stop()?;
 
-        let ours = self.ours(root, &[])?;
+        let ours = self::ours(self.world, root, &[])?;
         ensure!(ours == theirs, "afterwards, {ours:#?}\nis not\n{theirs:#?}");
-        let our_text = self.run(root, &["--verbose"])?;
+        let our_text = run_ours(self.world, root, &["--verbose"])?;
         ensure!(our_text == text, "{our_text}\nis not\n{text}");
         for (filters, theirs) in FILTERS.iter().zip(filtered) {
-            let ours = self.ours(root, filters)?;
+            let ours = self::ours(self.world, root, filters)?;
             ensure!(ours == theirs, "{filters:?}: {ours:#?}\nis not\n{theirs:#?}");
         }
         let ours: Vec<_> = ours.into_iter().map(without_units).collect();
@@ -162,18 +172,11 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn run(&self, root: &Path, words: &[&str]) -> Result<String> {
-        run(Command::new(&self.world.tools.oci2bk).arg("du").arg(root).args(words))
-    }
-
-    fn ours(&self, root: &Path, filters: &[&str]) -> Result<Vec<Value>> {
-        let mut words = vec!["--format=json"];
-        words.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
-        objects(&self.run(root, &words)?)
-    }
-
     fn of_buildx(&self, daemon: &Daemon) -> Result<Vec<Value>> {
         let tools = &self.world.tools;
+        if let Ok(docker) = daemon.docker() {
+            return objects(&run(docker.command().args(["buildx", "du", "--format", "json"]))?);
+        }
         let name = "du";
         run(buildx(tools, &self.config)
             .args(["create", "--name", name, "--driver", "remote"])
@@ -183,6 +186,25 @@ impl Bench<'_> {
         run(buildx(tools, &self.config).args(["rm", name]))?;
         objects(&text)
     }
+}
+
+/// Compares the fields of all records of the state in `root`, on which `daemon` has just started.
+pub(crate) fn ensure_same_fields(ours: &[Value], daemon: &Daemon) -> Result<()> {
+    let theirs = theirs(daemon, &[])?;
+    ensure!(ours == theirs, "du: {ours:#?}\nis not\n{theirs:#?}");
+    Ok(())
+}
+
+/// Returns the output of the command under test.
+pub(crate) fn ours(world: &World, root: &Path, filters: &[&str]) -> Result<Vec<Value>> {
+    let mut words = vec!["--format=json"];
+    words.extend(filters.iter().flat_map(|filter| ["--filter", filter]));
+    objects(&run_ours(world, root, &words)?)
+}
+
+fn run_ours(world: &World, root: &Path, words: &[&str]) -> Result<String> {
+    let mut command = Command::new(&world.tools.oci2bk);
+    run(command.arg("du").args(world.host.arguments(root)).args(words))
 }
 
 /// Parses one object per line.

@@ -14,6 +14,7 @@ use testkit::schema;
 use crate::build::{Options, Report, Source};
 use crate::case::{Case, Context, Keys, Mode};
 use crate::daemon::Daemon;
+use crate::du;
 use crate::export::CacheExport;
 use crate::process::{run, wait_until};
 use crate::sharing::{Compared, Roots};
@@ -230,6 +231,7 @@ impl Bench<'_> {
     fn ensure_restart_changes_nothing(&self, made: &Made, root: &Path) -> Result<()> {
         let tools = &self.world.tools;
         let before = State::read(tools, self.world.place(root))?;
+        let usages = du::ours(self.world, root, &[])?;
         let daemon = self.world.start(root)?;
         std::thread::sleep(GARBAGE_COLLECTED);
         let listed = daemon.du()?;
@@ -238,6 +240,7 @@ impl Bench<'_> {
             "du lists {listed:?}, the records are {:?}",
             before.records()
         );
+        du::ensure_same_fields(&usages, &daemon)?;
         ensure_only_known(&made.complaints, &daemon.stop()?)?;
         before.ensure_unchanged(&State::read(tools, self.world.place(root))?)
     }

@@ -4,6 +4,7 @@
 
 mod attached;
 mod beside;
+mod containerd;
 mod sources;
 
 use std::collections::BTreeMap;

@@ -1,4 +1,6 @@
-//! Invalid histories.
+//! Invalid histories, and those whose content is elsewhere.
+
+mod containerds;
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;

@@ -6,14 +6,16 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{SMALL, build_small};
 use crate::build::{Options, Report};
+use crate::du;
 use crate::process::run;
-use crate::proof::ensure_same_steps;
+use crate::proof::{GARBAGE_COLLECTED, ensure_same_steps};
 use crate::world::World;
 
 /// The name of the image.
 const IMAGE: &str = "localhost/small:1";
 
-/// Checks that it finds the same cached steps as buildctl, and that the engine stores the image.
+/// Checks that it finds the same cached steps as buildctl, that the engine stores the image, and that `du` tells
+/// which records the image shares.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("buildx").tempdir_in(world.scratch())?;
     let daemon = world.start(&dir.path().join("root"))?;
@@ -33,5 +35,11 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     ensure!(images.lines().any(|image| image == IMAGE), "the images are {images}");
     let printed = run(docker()?.args(["run", "--rm", "--network=none", IMAGE, "cat", "/again"]))?;
     ensure!(printed == "1\n", "the container printed {printed:?}");
-    daemon.stop().map(drop)
+    std::thread::sleep(GARBAGE_COLLECTED);
+    daemon.stop()?;
+
+    let root = dir.path().join("root");
+    let shared = du::ours(world, &root, &["shared"])?;
+    ensure!(!shared.is_empty(), "no record is shared with the image");
+    du::Bench::new(world, dir.path()).ensure_same(&root, &["regular", "source.local"], &[])
 }

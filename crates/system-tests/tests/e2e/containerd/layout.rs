@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::build_small;
+use super::{build_small, keys};
 use crate::build::Options;
 use crate::host::Host;
 use crate::state::{self, Place};
@@ -62,12 +62,14 @@ const WORKER_ID: usize = 25;
 const FREELIST: std::ops::Range<usize> = 48..56;
 const NO_FREELIST: [u8; 8] = [0xff; 8];
 
-/// Checks the paths, the permissions and some of the contents of the files.
+/// Checks the paths, the permissions and some of the contents of the files, and that they are a source of keys.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("layout").tempdir_in(world.scratch())?;
     let root = dir.path().join("root");
     let daemon = world.start(&root)?;
-    build_small(world, &daemon, dir.path(), &Options::default())?;
+    let cache = dir.path().join("cache");
+    let export = Some((&*cache, ""));
+    build_small(world, &daemon, dir.path(), &Options { export, ..Options::default() })?;
     let mut found = BTreeSet::new();
     walk(&root, &root, &mut found)?;
     daemon.stop()?;
@@ -82,7 +84,8 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let has_lock = found.iter().any(|line| line.contains("buildkitd.lock"));
     ensure!(has_lock == matches!(world.host, Host::Worker { .. }), "{found:#?}");
     ensure!(!found.iter().any(|line| line.contains("runc-overlayfs")), "{found:#?}");
-    ensure_as_expected(world, &world.place(&root))
+    ensure_as_expected(world, &world.place(&root))?;
+    keys::ensure_source(world, &root, &cache)
 }
 
 fn ensure_as_expected(world: &World, place: &Place) -> Result<()> {

@@ -3,6 +3,7 @@
 //! Converted states and states of daemons must pass the same tests.
 
 mod buildx;
+mod keys;
 mod layout;
 mod leases;
 mod merging;
