@@ -117,7 +117,7 @@ fn without_them_the_op_digests_count_and_what_is_missing_is_told() {
     let other = pair.path("other");
     fs::create_dir(&other).unwrap();
     let missing = unread(with(&pair.builder, &other).unwrap_err());
-    assert_eq!(missing.searched, [other.clone()]);
+    assert_eq!(missing.searched, std::slice::from_ref(&other));
     let told = format!(
         "the provenance that the build history {} names is not in {}; give the root of the containerd that \
          the builder uses",
