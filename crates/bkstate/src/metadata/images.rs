@@ -70,6 +70,23 @@ impl ImageRow {
     }
 }
 
+/// The top object of an image, as it is stored.
+pub(crate) struct ImageTarget<'n> {
+    pub(crate) digest: Option<&'n str>,
+    pub(crate) media_type: Option<&'n str>,
+}
+
+/// Returns the top object in the row of an image.
+fn target(row: &Node) -> Option<ImageTarget<'_>> {
+    let Node::Bucket(row) = row else { return None };
+    let Node::Bucket(target) = row.entries.get(b"target".as_slice())? else { return None };
+    let text = |key: &[u8]| match target.entries.get(key)? {
+        Node::Value(value) => std::str::from_utf8(value).ok(),
+        Node::Bucket(_) => None,
+    };
+    Some(ImageTarget { digest: text(b"digest"), media_type: text(b"mediatype") })
+}
+
 impl Namespace {
     /// Returns the digest of the image with this name, as it is stored; `None` if there is none.
     ///
@@ -79,12 +96,13 @@ impl Namespace {
     /// assert_eq!(Namespace::default().image("docker.io/library/debian:12"), None);
     /// ```
     pub fn image(&self, name: &str) -> Option<&str> {
-        let Node::Bucket(row) = self.images.as_ref()?.entries.get(name.as_bytes())? else {
-            return None;
-        };
-        let Node::Bucket(target) = row.entries.get(b"target".as_slice())? else { return None };
-        let Node::Value(digest) = target.entries.get(b"digest".as_slice())? else { return None };
-        std::str::from_utf8(digest).ok()
+        target(self.images.as_ref()?.entries.get(name.as_bytes())?)?.digest
+    }
+
+    /// Returns the top objects of the images, in the order of their names.
+    pub(crate) fn image_targets(&self) -> impl Iterator<Item = ImageTarget<'_>> {
+        let rows = self.images.iter().flat_map(|images| images.entries.values());
+        rows.filter_map(target)
     }
 
     /// Adds the name of an image; an existing one is replaced.

@@ -11,7 +11,6 @@ use std::rc::Rc;
 use serde::Deserialize;
 
 use super::loaded::{Listed, Loaded, in_order};
-use crate::bolt::{Node, Tree};
 use crate::content::BlobStore;
 use crate::digest::Digest;
 use crate::ids::RecordId;
@@ -139,23 +138,10 @@ impl Images {
 
 /// Returns the top objects of the images in a namespace, in the order of their names.
 fn targets(namespace: &Namespace) -> impl Iterator<Item = Descriptor> {
-    let images = match namespace.other.get(b"images".as_slice()) {
-        Some(Node::Bucket(images)) => Some(images),
-        _ => None,
-    };
-    let rows = images.into_iter().flat_map(|images| images.entries.values());
-    rows.filter_map(|row| {
-        let Node::Bucket(row) = row else { return None };
-        let Some(Node::Bucket(target)) = row.entries.get(b"target".as_slice()) else { return None };
-        Some(Descriptor { media_type: text(target, b"mediatype"), digest: text(target, b"digest") })
+    namespace.image_targets().map(|target| {
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        Descriptor { media_type: text(target.media_type), digest: text(target.digest) }
     })
-}
-
-fn text(bucket: &Tree, key: &[u8]) -> String {
-    match bucket.entries.get(key) {
-        Some(Node::Value(value)) => String::from_utf8_lossy(value).into_owned(),
-        _ => String::new(),
-    }
 }
 
 /// Reads a document; `None` if it was read before, or cannot be read, which the daemon ignores.

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::bolt::Db;
+use crate::bolt::{Node, Tree};
 use crate::dir::Dir;
 use crate::ids::WorkerId;
 use crate::metadata::{Content, Metadata};
@@ -82,7 +83,7 @@ impl Bench {
     fn shared(&self) -> Vec<String> {
         let mut state = self.state.clone();
         let namespace = state.worker.namespace_entry(&mut state.metadata);
-        namespace.other.insert(b"images".to_vec(), Node::Bucket(self.images.clone()));
+        namespace.images = Some(self.images.clone());
         let file = tempfile::tempfile_in(self.temp.path()).unwrap();
         state.metadata.write(&file).unwrap();
         state.metadata = Metadata::read(&Db::open(file).unwrap(), &state.worker).unwrap();
