@@ -46,7 +46,8 @@ const CONTROL: &str = "stages";
 /// A test of this module, which gets the world of one kind of builder.
 type Proof = Box<dyn FnOnce(&World) -> Result<()> + Send>;
 
-/// The builds of the table that the suite converts for every kind of builder. `scripts/matrix` converts all.
+/// The builds of the table that the suite converts for every kind of builder. For the newest buildkitd on a
+/// containerd, `scripts/matrix` converts all.
 const CONVERTED: [&str; 3] = [CONTROL, "files", "platforms"];
 
 /// Those that it converts for buildkitd only.
@@ -74,6 +75,11 @@ pub(crate) fn add(suite: &mut Suite<World>) {
         for case in cases::all() {
             let is_sample =
                 CONVERTED.contains(&case.name) || on_worker && ON_WORKER.contains(&case.name);
+            // Some builds need a network that the engines here lack, or a newer frontend.
+            let is_newest_worker = on_worker && is_in_suite;
+            if !is_sample && !is_newest_worker {
+                continue;
+            }
             let convert = move |world: &World| prove(world, &case, Subject::Converted);
             add(case.name.to_owned(), is_sample, Box::new(convert));
         }
