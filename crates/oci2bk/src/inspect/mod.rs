@@ -115,7 +115,7 @@
 //! let root = Root::read(directory, &[], &limits)?;
 //! let is_history = |unread: &Unread| matches!(unread, Unread::Builds(BuildsError::Database { .. }));
 //! assert!(root.unread.iter().any(is_history));
-//! let error = Root::read("../../fixtures".as_ref(), &[], &limits).unwrap_err();
+//! let error = Root::read("../../fixtures", &[], &limits).unwrap_err();
 //! assert!(matches!(error, InspectError::Open(_)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
