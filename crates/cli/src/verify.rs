@@ -5,7 +5,6 @@ use std::path::Path;
 use bkstate::Classified;
 use bkstate::root::{OpenRootError, check_access};
 use oci2bk::llb::Platform;
-use oci2bk::release::Target;
 use oci2bk::text::{self, one_line, size};
 use oci2bk::verify::{Against, Damage, Report};
 use oci2bk::{Degree, Inputs, Plan, Root, Verifier};
@@ -14,6 +13,7 @@ use serde::Serialize;
 use crate::args::{Format, Verify};
 use crate::clock;
 use crate::convert::keyring;
+use crate::daemon::DaemonRoot;
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::Display;
@@ -23,12 +23,11 @@ use crate::warmth::layers_note;
 
 pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     let daemon = arguments.root.resolve()?;
-    let target = daemon.target(arguments.buildkit)?;
-    let root = Root::open(daemon.location)?;
+    let root = Root::open(daemon.location.clone())?;
     if arguments.mend {
         check_access(root.dir()).map_err(OpenRootError::Root)?;
     }
-    let plan = plan(arguments, target)?;
+    let plan = plan(arguments, &daemon)?;
     let display = Display::new(arguments.progress);
     // The trees are unpacked into a directory that has to be removed.
     let signals = Signals::catch()?;
@@ -69,7 +68,7 @@ pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
 }
 
 /// Returns the plan of a conversion of the given caches.
-fn plan(arguments: &Verify, target: Target) -> Result<Option<Plan>, Failure> {
+fn plan(arguments: &Verify, daemon: &DaemonRoot) -> Result<Option<Plan>, Failure> {
     if arguments.against.is_empty() {
         return Ok(None);
     }
@@ -77,7 +76,7 @@ fn plan(arguments: &Verify, target: Target) -> Result<Option<Plan>, Failure> {
     let platforms = [Platform::of_machine()];
     let Inputs { exports, images, .. } = Inputs::read(&arguments.against, &platforms, &limits)?;
     let keyring = keyring(&exports, &arguments.keys, &limits)?;
-    let mut plan = Plan::for_target(&exports, &keyring, target)?;
+    let mut plan = Plan::for_target(&exports, &keyring, daemon.target(arguments.buildkit)?)?;
     for image in &images {
         plan.add_layers(image)?;
     }
