@@ -16,7 +16,7 @@ use crate::registry::Registry;
 use crate::state;
 use crate::world::World;
 
-const CASE: Case = Case {
+pub(crate) const CASE: Case = Case {
     name: "offline",
     dockerfile: String::new,
     context: |_| {},
@@ -26,7 +26,8 @@ const CASE: Case = Case {
     keys: Keys::Provenance,
 };
 
-const BASE: &str = "FROM {registry}/busybox\nRUN mkdir /base && echo base > /base/file\n";
+pub(crate) const BASE: &str =
+    "FROM {registry}/busybox\nRUN mkdir /base && echo base > /base/file\n";
 
 /// `{image}` is the base by its digest, `{other}` an image that is only copied.
 const DOCKERFILE: &str = "

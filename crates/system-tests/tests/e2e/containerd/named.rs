@@ -8,26 +8,14 @@ use testkit::Daemon;
 use testkit::engine::Docker;
 
 use crate::build::{Options, Source};
-use crate::case::{Case, Context, Export, Keys};
+use crate::case::Context;
 use crate::host::Host;
-use crate::offline::push;
+use crate::offline::{BASE, CASE, push};
 use crate::process::run;
 use crate::proof::ensure_same_steps;
 use crate::registry::Registry;
 use crate::state;
 use crate::world::World;
-
-const CASE: Case = Case {
-    name: "named",
-    dockerfile: String::new,
-    context: |_| {},
-    edit: |_| {},
-    arguments: &[],
-    export: Export::MAX,
-    keys: Keys::Provenance,
-};
-
-const BASE: &str = "FROM {registry}/busybox\nRUN mkdir /base && echo base > /base/file\n";
 
 /// The namespace of an image that is removed, so that containerd collects garbage.
 const GARBAGE: &str = "garbage";
