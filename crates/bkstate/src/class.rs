@@ -35,9 +35,10 @@ impl Classified for EngineError {
     fn class(&self) -> Class {
         match self {
             Self::Config(error) => error.class(),
-            Self::GraphDriver { .. } | Self::MappedUsers { .. } | Self::Snapshotter { .. } => {
-                Class::Io
-            }
+            Self::GraphDriver { .. }
+            | Self::Containerd { .. }
+            | Self::MappedUsers { .. }
+            | Self::Snapshotter { .. } => Class::Io,
         }
     }
 }

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bkstate::config::EngineConfig;
 use bkstate::input::{self, InputError};
 use bkstate::{Class, Classified, Digest};
 use serde::Deserialize;
@@ -171,7 +172,7 @@ impl Docker {
             None => docker().map(|dir| dir.join("buildx")),
         };
         let contexts = docker().map(|dir| dir.join("contexts/meta"));
-        Self { buildx, contexts, daemon_json: "/etc/docker/daemon.json".into(), root }
+        Self { buildx, contexts, daemon_json: EngineConfig::PATH.into(), root }
     }
 
     /// Returns the builder `name`, if it has one node and has run. A builder that buildx has not recorded for

@@ -133,7 +133,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     warning::of_unleased(done.unleased.len());
     warning::of_packed(&done.left_packed);
 
-    let collection = Collection::new(&daemon.gc, plan.target, done.record_bytes, root)?;
+    let collection = Collection::new(&daemon.gc, plan.target, done.collected_bytes, root)?;
     if let Some(collection) = &collection {
         gc::warn(collection, last_used.or(plan.newest()));
     }

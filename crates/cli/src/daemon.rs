@@ -109,6 +109,9 @@ impl DaemonError {
                  buildx create --driver docker-container --bootstrap"
                     .to_owned(),
             ],
+            Self::Engine(EngineError::Containerd { .. }) => {
+                vec!["give the root of its containerd with --containerd-root".to_owned()]
+            }
             Self::Release { .. } => {
                 vec!["give the release of the engine's BuildKit with --buildkit".to_owned()]
             }
@@ -187,14 +190,12 @@ impl StorageArguments {
 
     /// Finds the builder in Docker Engine.
     pub(crate) fn of_engine(&self) -> Result<DaemonRoot, DaemonError> {
-        let mut files = EngineFiles {
+        let files = EngineFiles {
+            containerd_toml: self.containerd_config.clone(),
             docker_root: self.docker_root.clone(),
             containerd_root: self.containerd_root.clone(),
             ..EngineFiles::default()
         };
-        if let Some(config) = &self.containerd_config {
-            files.containerd_toml.clone_from(config);
-        }
         let Engine { location, gc, dockerd, .. } = Engine::find(&files)?;
         Ok(DaemonRoot { location, gc, dockerd })
     }

@@ -53,7 +53,7 @@ pub struct Collection {
 
 impl Collection {
     /// Computes the effect of a daemon of `target` with this configuration on the `bytes` in the existing
-    /// `root`: the [`record_bytes`](crate::convert::Report::record_bytes) of a conversion. Returns `None` for
+    /// `root`: the [`collected_bytes`](crate::convert::Report::collected_bytes) of a conversion. Returns `None` for
     /// releases before v0.17, which have other limits.
     ///
     /// # Errors

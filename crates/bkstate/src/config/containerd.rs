@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml::Table;
 
-use super::{ConfigError, ReadConfigError, member, parse, read_text, string};
+use super::{ConfigError, ReadConfigError, member, on, parse, read_text, string};
 
 /// The plugin whose `root_path` moves the snapshotter.
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1.overlayfs";
@@ -43,6 +43,9 @@ pub struct ContainerdConfig {
 const DEFAULT_ROOT: &str = "/var/lib/containerd";
 
 impl ContainerdConfig {
+    /// The file that containerd reads by default (`defaults/defaults_unix.go`).
+    pub const PATH: &str = "/etc/containerd/config.toml";
+
     /// Returns the root of the containerd, configured or not.
     ///
     /// ```
@@ -61,6 +64,31 @@ impl ContainerdConfig {
     /// # Errors
     /// Returns an error if one of the files cannot be read or is invalid.
     pub fn read(path: &Path) -> Result<Self, ReadConfigError> {
+        Self::read_on(Path::new("/"), path)
+    }
+
+    /// Reads the file `path` of the machine whose file system is at `machine`, and the files that it imports
+    /// there. The paths that it returns are those on that machine.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use bkstate::config::ContainerdConfig;
+    ///
+    /// let machine = tempfile::tempdir()?;
+    /// let path = machine.path().join("config.toml");
+    /// std::fs::write(&path, "version = 3\nimports = [\"/conf.d/*.toml\"]\n")?;
+    /// std::fs::create_dir(machine.path().join("conf.d"))?;
+    /// std::fs::write(machine.path().join("conf.d/root.toml"), "root = \"/data\"\n")?;
+    ///
+    /// let config = ContainerdConfig::read_on(machine.path(), &path)?;
+    /// assert_eq!(config.root.as_deref(), Some(Path::new("/data")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Same as [`ContainerdConfig::read`].
+    pub fn read_on(machine: &Path, path: &Path) -> Result<Self, ReadConfigError> {
         let mut config = Self::default();
         let mut pending = vec![path.to_owned()];
         let mut seen = Vec::new();
@@ -76,7 +104,7 @@ impl ContainerdConfig {
             let Self { root, snapshotter } = Self::of(&table).map_err(invalid)?;
             config.root = root.or(config.root);
             config.snapshotter = snapshotter.or(config.snapshotter);
-            let mut imported = imports(&path, &table).map_err(invalid)?;
+            let mut imported = imports(machine, &path, &table).map_err(invalid)?;
             // The next one is the last of the list.
             imported.reverse();
             pending.extend(imported);
@@ -97,13 +125,17 @@ impl ContainerdConfig {
     }
 }
 
-/// Returns the files that the file at `path` imports, in order.
-fn imports(path: &Path, table: &Table) -> Result<Vec<PathBuf>, ConfigError> {
+/// Returns the files of `machine` that the file at `path` imports, in order.
+fn imports(machine: &Path, path: &Path, table: &Table) -> Result<Vec<PathBuf>, ConfigError> {
     let wrong = ConfigError::Type { key: "imports", expected: "a list of paths" };
     let patterns = super::strings(table, "imports")?;
     let mut found = Vec::new();
     for pattern in patterns {
-        let pattern = path.parent().unwrap_or(Path::new("")).join(pattern);
+        let pattern = if Path::new(&pattern).is_absolute() {
+            on(machine, Path::new(&pattern))
+        } else {
+            path.parent().unwrap_or(Path::new("")).join(pattern)
+        };
         if !pattern.as_os_str().as_encoded_bytes().contains(&b'*') {
             found.push(pattern);
             continue;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ConfigError, ReadConfigError, read_text};
+use super::{ConfigError, ReadConfigError, optional, read_text};
 use crate::gc::GcConfig;
 use crate::worker::Worker;
 
@@ -73,15 +73,15 @@ struct Json {
 }
 
 impl EngineConfig {
+    /// The file that the engine reads by default (`daemon/command/daemon_unix.go`).
+    pub const PATH: &str = "/etc/docker/daemon.json";
+
     /// Reads the file `path`. Without one the engine has its defaults.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read or is invalid.
     pub fn read_if_there(path: &Path) -> Result<Self, ReadConfigError> {
-        if !path.exists() {
-            return Ok(Self::default());
-        }
-        let text = read_text(path)?;
+        let Some(text) = optional(path, read_text(path))? else { return Ok(Self::default()) };
         let invalid = |source| ReadConfigError::Invalid { path: path.to_owned(), source };
         Self::from_json(&text).map_err(invalid)
     }

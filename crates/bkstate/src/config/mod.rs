@@ -37,7 +37,7 @@ mod containerd;
 mod engine;
 mod value;
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use toml::Table;
@@ -53,6 +53,11 @@ pub(crate) use value::{boolean, member, parse, strings, table, text, worker_tabl
 
 /// Maximum size of a configuration file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// Returns the place of the absolute path `path` of a machine whose file system is at `machine`.
+pub(crate) fn on(machine: &Path, path: &Path) -> PathBuf {
+    machine.join(path.strip_prefix("/").unwrap_or(path))
+}
 
 /// The part of a daemon's configuration that affects its state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -175,6 +180,21 @@ fn read_text(path: &Path) -> Result<String, ReadConfigError> {
         return Err(ReadConfigError::TooLarge { path });
     }
     Ok(text)
+}
+
+/// Returns what was read from the file `path`, or nothing if it does not exist.
+pub(crate) fn optional<T>(
+    path: &Path,
+    read: Result<T, ReadConfigError>,
+) -> Result<Option<T>, ReadConfigError> {
+    match read {
+        Err(ReadConfigError::Read { path: missing, source: InputError::Io(error) })
+            if missing == path && error.kind() == io::ErrorKind::NotFound =>
+        {
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
 }
 
 fn unsupported(table: &Table, worker: &Worker) -> Result<Option<Unsupported>, ConfigError> {

@@ -8,8 +8,8 @@
 //! let temp = tempfile::tempdir()?;
 //! let files = EngineFiles {
 //!     programs: Vec::new(),
-//!     daemon_json: temp.path().join("daemon.json"),
-//!     containerd_toml: temp.path().join("config.toml"),
+//!     daemon_json: Some(temp.path().join("daemon.json")),
+//!     containerd_toml: Some(temp.path().join("config.toml")),
 //!     docker_root: Some(temp.path().join("docker")),
 //!     containerd_root: Some(temp.path().join("containerd")),
 //! };
@@ -18,7 +18,7 @@
 //! assert_eq!(engine.location.worker().namespace(), "moby");
 //! assert_eq!(engine.dockerd, None);
 //!
-//! std::fs::write(&files.daemon_json, r#"{"storage-driver": "overlay2"}"#)?;
+//! std::fs::write(temp.path().join("daemon.json"), r#"{"storage-driver": "overlay2"}"#)?;
 //! let refused = Engine::find(&files).unwrap_err();
 //! assert!(matches!(refused, EngineError::GraphDriver { .. }));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -28,7 +28,7 @@ mod program;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{ContainerdConfig, EngineConfig, ReadConfigError};
+use crate::config::{ContainerdConfig, EngineConfig, ReadConfigError, on, optional};
 use crate::dir::{Dir, DirError, if_there};
 use crate::gc::GcConfig;
 use crate::root::Location;
@@ -48,18 +48,36 @@ const GRAPH_DRIVERS: [&str; 5] = ["overlay2", "fuse-overlayfs", "btrfs", "zfs", 
 const IGNORED_DRIVER: &str = "vfs";
 
 /// The files that determine the location of an engine's state.
+///
+/// All of them are on one machine. That is this one, unless the data root is given and is `var/lib/docker` below
+/// another directory: then that directory is the file system of the machine, such as a mounted image of it, and
+/// the paths in the configurations are those on that machine. The data root in this machine's configuration is
+/// always on this machine.
+///
+/// ```
+/// use bkstate::engine::{Engine, EngineFiles};
+///
+/// let machine = tempfile::tempdir()?;
+/// let below = |path: &str| machine.path().join(path);
+/// std::fs::create_dir_all(below("etc/containerd"))?;
+/// std::fs::write(below("etc/containerd/config.toml"), "root = \"/data/containerd\"\n")?;
+///
+/// let docker_root = Some(below("var/lib/docker"));
+/// let engine = Engine::find(&EngineFiles { docker_root, ..EngineFiles::default() })?;
+/// assert_eq!(engine.location.containerd(), Some(below("data/containerd").as_path()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct EngineFiles {
-    /// The configuration of the engine.
-    pub daemon_json: PathBuf,
-    /// The configuration of containerd.
-    pub containerd_toml: PathBuf,
+    /// The configuration of the engine, if it is not in its place on the machine, `/etc/docker/daemon.json`.
+    pub daemon_json: Option<PathBuf>,
+    /// The configuration of containerd, if it is not in its place on the machine, `/etc/containerd/config.toml`.
+    pub containerd_toml: Option<PathBuf>,
     /// The data root of the engine, if it does not follow from the configuration.
     pub docker_root: Option<PathBuf>,
     /// The root of containerd, if it does not follow from the configuration.
     pub containerd_root: Option<PathBuf>,
-    /// The places where the program may be. If the data root is `var/lib/docker` in the image of
-    /// a machine, they are in that image.
+    /// The places on the machine where the program may be.
     pub programs: Vec<PathBuf>,
 }
 
@@ -67,8 +85,8 @@ impl Default for EngineFiles {
     /// Returns the files in their places on a Linux machine.
     fn default() -> Self {
         Self {
-            daemon_json: "/etc/docker/daemon.json".into(),
-            containerd_toml: "/etc/containerd/config.toml".into(),
+            daemon_json: None,
+            containerd_toml: None,
             docker_root: None,
             containerd_root: None,
             programs: ["/usr/bin/dockerd", "/usr/local/bin/dockerd", "/usr/sbin/dockerd"]
@@ -104,8 +122,6 @@ pub struct Engine {
 /// let machine = tempfile::tempdir()?;
 /// let engine = Engine::find(&EngineFiles {
 ///     docker_root: Some(machine.path().join("var/lib/docker")),
-///     daemon_json: machine.path().join("etc/docker/daemon.json"),
-///     containerd_toml: machine.path().join("etc/containerd/config.toml"),
 ///     ..EngineFiles::default()
 /// })?;
 /// assert_eq!(release_of(&engine), None);
@@ -140,6 +156,15 @@ pub enum EngineError {
         /// Whether it is configured; otherwise it was used before.
         configured: bool,
     },
+    /// Nothing tells where the containerd of the engine has its root.
+    #[error(
+        "the data root {} is neither that of this machine's Docker Engine nor {DATA_ROOT} in the image of a \
+         machine, and no root of its containerd is given", data_root.display()
+    )]
+    Containerd {
+        /// The data root.
+        data_root: PathBuf,
+    },
     /// The engine maps users, so files in its state have other owners.
     #[error("the Docker Engine with the data root {} has userns-remap, and files in its state belong to the \
              users of a namespace", data_root.display())]
@@ -171,9 +196,10 @@ impl Engine {
     /// # Errors
     /// Returns an error if a configuration cannot be read, or the builder's state would have another form.
     pub fn find(files: &EngineFiles) -> Result<Self, EngineError> {
-        let config = EngineConfig::read_if_there(&files.daemon_json)?;
-        let data_root = files.docker_root.clone().or_else(|| config.data_root.clone());
-        let data_root = data_root.unwrap_or_else(|| Path::new("/").join(DATA_ROOT));
+        let (machine, config) = machine(files)?;
+        let configured = config.data_root.as_deref().unwrap_or(Path::new(DATA_ROOT));
+        let configured = on(&machine, configured);
+        let data_root = files.docker_root.clone().unwrap_or_else(|| configured.clone());
         check_store(&config, &data_root)?;
         let worker = Worker::of_engine(config.namespace.as_deref());
         if let Some(snapshotter) = config.storage_driver.filter(|name| name != worker.snapshotter())
@@ -182,32 +208,61 @@ impl Engine {
         }
         let own = data_root.join(OWN_CONTAINERD);
         let of_system = config.containerd.is_some() || !own.is_dir();
-        let (containerd, snapshotter) = match &files.containerd_root {
-            Some(given) => (given.clone(), None),
-            None if !of_system => (own, None),
-            None if files.containerd_toml.exists() => {
-                let config = ContainerdConfig::read(&files.containerd_toml)?;
-                (config.root_or_default().to_owned(), config.snapshotter)
+        let (containerd, snapshotter) = match (&files.containerd_root, &files.containerd_toml) {
+            (Some(given), _) => (given.clone(), None),
+            (None, _) if !of_system => (own, None),
+            // The engine is on the machine that was found.
+            (None, None) if data_root == configured || is_in_place(&machine, &data_root) => {
+                let path = on(&machine, Path::new(ContainerdConfig::PATH));
+                let read = optional(&path, ContainerdConfig::read_on(&machine, &path))?;
+                directories(&machine, &read.unwrap_or_default())
             }
-            None => (ContainerdConfig::default().root_or_default().to_owned(), None),
+            (None, None) => return Err(EngineError::Containerd { data_root }),
+            (None, Some(given)) => {
+                directories(&machine, &ContainerdConfig::read_on(&machine, given)?)
+            }
         };
         let location = Location::on_containerd(data_root.join(BUILDER), containerd, worker);
         let location = match snapshotter {
             Some(directory) => location.snapshotter(directory),
             None => location,
         };
-        let dockerd = dockerd(&files.programs, &data_root);
+        let dockerd = dockerd(&files.programs, &machine);
         Ok(Self { location, data_root, gc: config.gc, dockerd })
     }
 }
 
-/// Returns the first of `programs` that tells which BuildKit it has. If `data_root` is in the image of a
-/// machine, they are too.
-fn dockerd(programs: &[PathBuf], data_root: &Path) -> Option<Dockerd> {
-    let machine = data_root.ancestors().find(|above| above.join(DATA_ROOT) == *data_root);
-    let machine = machine.unwrap_or(Path::new("/"));
-    let on_machine = |program: &PathBuf| machine.join(program.strip_prefix("/").unwrap_or(program));
-    programs.iter().map(on_machine).find_map(|path| {
+/// Returns the file system of the machine that has the engine, and the engine's configuration.
+fn machine(files: &EngineFiles) -> Result<(PathBuf, EngineConfig), ReadConfigError> {
+    let this = Path::new("/");
+    let here = files.daemon_json.clone().unwrap_or_else(|| on(this, Path::new(EngineConfig::PATH)));
+    let here = EngineConfig::read_if_there(&here)?;
+    let given = files.docker_root.as_deref().filter(|root| here.data_root.as_deref() != Some(root));
+    let image = given.and_then(|root| root.ancestors().find(|above| is_in_place(above, root)));
+    match image.filter(|image| *image != this) {
+        None => Ok((this.to_owned(), here)),
+        Some(image) if files.daemon_json.is_some() => Ok((image.to_owned(), here)),
+        Some(image) => {
+            let config = EngineConfig::read_if_there(&on(image, Path::new(EngineConfig::PATH)))?;
+            Ok((image.to_owned(), config))
+        }
+    }
+}
+
+/// Returns whether `data_root` is where an engine on `machine` has it without a configuration.
+fn is_in_place(machine: &Path, data_root: &Path) -> bool {
+    machine.join(DATA_ROOT) == data_root
+}
+
+/// Returns the root of the containerd of `machine`, and the directory of its snapshotter if that is elsewhere.
+fn directories(machine: &Path, config: &ContainerdConfig) -> (PathBuf, Option<PathBuf>) {
+    let root = on(machine, config.root_or_default());
+    (root, config.snapshotter.as_deref().map(|directory| on(machine, directory)))
+}
+
+/// Returns the first of `programs` on `machine` that tells which BuildKit it has.
+fn dockerd(programs: &[PathBuf], machine: &Path) -> Option<Dockerd> {
+    programs.iter().map(|program| on(machine, program)).find_map(|path| {
         // One that cannot be read tells nothing.
         let buildkit = program::buildkit_in(&path).ok().flatten()?;
         Some(Dockerd { path, buildkit })
@@ -293,3 +348,6 @@ fn check_store(config: &EngineConfig, data_root: &Path) -> Result<(), EngineErro
 fn has_content(path: &Path) -> bool {
     path.exists() && std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_some())
 }
+
+#[cfg(test)]
+mod tests;

@@ -293,6 +293,11 @@ impl Existing {
         }
     }
 
+    /// Returns the content store, if any.
+    pub fn store(&self) -> Option<&BlobStore> {
+        self.store.as_ref()
+    }
+
     /// Returns the directories of snapshots, if any.
     pub fn unpacked(&self) -> Option<&Trees> {
         self.directories.as_ref()

@@ -58,6 +58,7 @@ pub use filter::{Filter, Filters, ParseFilterError};
 
 use shared::Images;
 
+use crate::content::BlobStore;
 use crate::dir::DirError;
 use crate::ids::RecordId;
 use crate::layers;
@@ -225,7 +226,7 @@ impl Root {
 /// let Ok(usages) = state.usage_with(|_| Ok::<_, Infallible>(0));
 /// assert_eq!((&usages[0].id, &usages[0].parents), (&top, &vec![base.clone()]));
 /// assert_eq!(usages[1].id, base, "the largest");
-/// assert_eq!(state.record_bytes(), 1020);
+/// assert_eq!(state.collected_bytes(None), 1020);
 /// ```
 impl State {
     /// Returns what a daemon would list for each record if there are no images, smallest first. `measure`
@@ -267,10 +268,15 @@ impl State {
         Ok(usages)
     }
 
-    /// Returns the size of the state in bytes as its daemon counts it, without the files of cache mounts and
-    /// local sources that the daemon has not measured yet.
-    pub fn record_bytes(&self) -> u64 {
-        let Ok(usages) = self.usage_with(|_| Ok::<_, std::convert::Infallible>(0));
-        Totals::of(&usages).total.cast_unsigned()
+    /// Returns the size of the state in bytes as its daemon's garbage collection counts it: without records that
+    /// images have too, whose documents are in `stores` (BuildKit v0.34.2 `cache/manager.go` `prune`); and
+    /// without the files of cache mounts and local sources that the daemon has not measured yet.
+    pub fn collected_bytes<'s>(
+        &self,
+        stores: impl IntoIterator<Item = &'s BlobStore> + Copy,
+    ) -> u64 {
+        let images = Images::read(self, stores);
+        let Ok(usages) = self.usage_of(&images, |_| Ok::<_, std::convert::Infallible>(0));
+        Totals::of(&usages).private().cast_unsigned()
     }
 }

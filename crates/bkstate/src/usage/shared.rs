@@ -68,7 +68,10 @@ struct Unusable;
 
 impl Images {
     /// Reads the documents of the images from `stores`.
-    pub(super) fn read(state: &State, stores: &[BlobStore]) -> Self {
+    pub(super) fn read<'s>(
+        state: &State,
+        stores: impl IntoIterator<Item = &'s BlobStore> + Copy,
+    ) -> Self {
         let mut images = Self::default();
         if !state.worker.shares_storage() {
             // The OCI worker has no image store.
@@ -85,11 +88,11 @@ impl Images {
     }
 
     /// Adds the image whose top object is `target`.
-    fn add(
+    fn add<'s>(
         &mut self,
         target: Descriptor,
         namespace: &Namespace,
-        stores: &[BlobStore],
+        stores: impl IntoIterator<Item = &'s BlobStore> + Copy,
         seen: &mut BTreeSet<Digest>,
     ) -> Result<(), Unusable> {
         let mut pending = vec![target];
@@ -145,17 +148,17 @@ fn targets(namespace: &Namespace) -> impl Iterator<Item = Descriptor> {
 }
 
 /// Reads a document; `None` if it was read before, or cannot be read, which the daemon ignores.
-fn read(
+fn read<'s>(
     digest: &str,
     namespace: &Namespace,
-    stores: &[BlobStore],
+    stores: impl IntoIterator<Item = &'s BlobStore>,
     seen: &mut BTreeSet<Digest>,
 ) -> Option<Vec<u8>> {
     let digest: Digest = digest.parse().ok()?;
     if !namespace.content.contains_key(&digest) || !seen.insert(digest) {
         return None;
     }
-    let file = stores.iter().find_map(|store| store.blob(&digest).ok())?;
+    let file = stores.into_iter().find_map(|store| store.blob(&digest).ok())?;
     let mut json = Vec::new();
     file.take(MAX_DOCUMENT_BYTES + 1).read_to_end(&mut json).ok()?;
     (json.len() as u64 <= MAX_DOCUMENT_BYTES).then_some(json)

@@ -180,7 +180,7 @@ fn a_chain_as_long_as_a_hostile_file_makes_it_is_followed() {
     let records = names.iter().zip(below).map(|(name, below)| (&**name, layer(below)));
     let state = state(records);
     assert!(usage(&state).iter().all(|usage| !usage.in_use && usage.size == SNAPSHOT));
-    assert_eq!(state.record_bytes(), 20_000 * SNAPSHOT as u64);
+    assert_eq!(state.collected_bytes(None), 20_000 * SNAPSHOT as u64);
 }
 
 #[test]

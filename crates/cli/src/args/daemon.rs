@@ -51,7 +51,9 @@ pub(crate) struct StorageArguments {
 
     /// Where Docker keeps its data, for --builder and --engine
     ///
-    /// By default that is data-root in /etc/docker/daemon.json, or /var/lib/docker.
+    /// By default that is data-root in /etc/docker/daemon.json, or /var/lib/docker. DIR/var/lib/docker is that of
+    /// the machine whose file system is in DIR: with --engine, its configurations and its containerd are found
+    /// there.
     #[arg(id = DOCKER_ROOT, long, value_name = "DIR", requires = DOCKER)]
     pub(crate) docker_root: Option<PathBuf>,
 

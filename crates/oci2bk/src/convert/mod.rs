@@ -37,7 +37,7 @@
 //! assert_eq!(records, Share { existing: 0, added: plan.layers.len() });
 //! assert_eq!(steps, Share { existing: 0, added: plan.steps.len() });
 //! // Nothing is unpacked, so the size of the state is that of its blobs.
-//! assert_eq!(report.record_bytes, report.blob_bytes);
+//! assert_eq!(report.collected_bytes, report.blob_bytes);
 //!
 //! // If layers are to be unpacked, some may not be needed, and not be possible to unpack.
 //! for LeftPacked { layer, reason, .. } in &report.left_packed {
@@ -173,9 +173,9 @@ pub struct Report {
     pub entries: u64,
     /// Size of the snapshots on disk, in bytes.
     pub disk_bytes: u64,
-    /// Size of the whole state in bytes, including the existing one, as the daemon counts it. See
-    /// [`State::record_bytes`](bkstate::state::State::record_bytes).
-    pub record_bytes: u64,
+    /// Size of the whole state in bytes, including the existing one, as garbage collection counts it. See
+    /// [`State::collected_bytes`](bkstate::state::State::collected_bytes).
+    pub collected_bytes: u64,
 }
 
 fn convert(plan: &Plan, root: Location, run: &Run<'_>) -> Result<Report, ConvertError> {
@@ -224,7 +224,7 @@ fn convert(plan: &Plan, root: Location, run: &Run<'_>) -> Result<Report, Convert
     if places.need_no_files() {
         let state = assemble(plan, &places, &existing.state, &BTreeMap::new(), last_used)?;
         if existing.is_all_of(&state) {
-            report.record_bytes = state.record_bytes();
+            report.collected_bytes = state.collected_bytes(existing.store());
             existing.remove_leftovers()?;
             Staging::remove_dead_run(&root)?;
             return Ok(report);
@@ -260,12 +260,13 @@ fn convert(plan: &Plan, root: Location, run: &Run<'_>) -> Result<Report, Convert
     run.check()?;
     let done = stage(Stage::Verify);
     let state = assemble(plan, &places, &existing.state, &trees, last_used)?;
-    report.record_bytes = state.record_bytes();
     let written = staging.write(&state)?;
     run.check()?;
+    let parts = staging.parts(&written)?;
+    report.collected_bytes = state.collected_bytes(&parts.blobs);
     // The state read back is equally large, and both need not be in memory at the same time.
     drop(state);
-    let damage = existing.new_damage(staging.parts(&written)?.verify()?);
+    let damage = existing.new_damage(parts.verify()?);
     if !damage.is_empty() {
         return Err(ConvertError::Damaged { damage });
     }
@@ -299,7 +300,7 @@ impl Report {
             unpacked_bytes: 0,
             entries: 0,
             disk_bytes: 0,
-            record_bytes: 0,
+            collected_bytes: 0,
         }
     }
 }

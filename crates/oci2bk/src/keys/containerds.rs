@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bkstate::config::ContainerdConfig;
 use bkstate::dir::{Dir, DirError};
-use bkstate::engine::{EngineFiles, containerd_in};
+use bkstate::engine::containerd_in;
 use bkstate::root::{RootError, open_containerd};
 use bkstate::worker::{Bases, Executor, Part, StateFile, Worker};
 
@@ -52,7 +52,7 @@ impl Containerds {
             let path = own.path().to_owned();
             found.add(builder, &path, Some(own));
         }
-        let config = ContainerdConfig::read(&EngineFiles::default().containerd_toml);
+        let config = ContainerdConfig::read(Path::new(ContainerdConfig::PATH));
         let config = config.unwrap_or_default();
         let of_machine = config.root_or_default();
         found.add(builder, of_machine, open_containerd(of_machine).ok());

@@ -352,6 +352,21 @@ fn the_release_in_an_engine_is_recognised() {
 }
 
 #[test]
+fn an_engine_in_an_image_of_a_machine_has_its_containerd_there() {
+    let place = Place::new();
+    let root = place.temp.path();
+    let run = |docker_root: &str, code| {
+        let mut convert = command();
+        convert.args(["convert", "--no-extract", "--dry-run", "--buildkit=v0.33.1"]).args(index());
+        convert.arg("--engine").arg("--docker-root").arg(root.join(docker_root));
+        Printed::of(&mut convert, code)
+    };
+    let found = root.join("var/lib/containerd");
+    run("var/lib/docker", 0).says(&["--dry-run", &found.display().to_string()]);
+    run("docker", 1).says(&["neither that of this machine", "--containerd-root"]);
+}
+
+#[test]
 fn an_image_with_a_tag_has_to_be_whole() {
     let pair = Pair::new();
     let image = format!("--image=debian:12={}", fixture("manifest/keys/image"));

@@ -87,8 +87,11 @@ impl Bench {
         let file = tempfile::tempfile_in(self.temp.path()).unwrap();
         state.metadata.write(&file).unwrap();
         state.metadata = Metadata::read(&Db::open(file).unwrap(), &state.worker).unwrap();
-        let images = Images::read(&state, std::slice::from_ref(&self.store));
+        let images = Images::read(&state, Some(&self.store));
         let Ok(usages) = state.usage_of(&images, |_| Ok::<_, std::convert::Infallible>(0));
+        // Each record has one byte.
+        let private = usages.iter().filter(|usage| !usage.shared).count();
+        assert_eq!(state.collected_bytes(Some(&self.store)), private as u64);
         let shared = usages.into_iter().filter(|usage: &Usage| usage.shared);
         shared.map(|usage| usage.id.to_string()).collect()
     }
