@@ -17,6 +17,8 @@ use crate::tools::Tools;
 pub const NEWEST: &str = "containerd";
 /// The set of tools with the last release of containerd 1.7.
 pub const V1_7: &str = "containerd-v1.7";
+/// The set of tools with the last release of containerd 1.6 that the Go module proxy has.
+pub const V1_6: &str = "containerd-v1.6";
 
 /// Plugins that use paths outside the root: the socket of the node resource interface, and `/opt/containerd`.
 const DISABLED: [&str; 4] = [

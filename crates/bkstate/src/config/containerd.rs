@@ -76,10 +76,11 @@ impl ContainerdConfig {
     /// use bkstate::config::ContainerdConfig;
     ///
     /// let machine = tempfile::tempdir()?;
-    /// let path = machine.path().join("config.toml");
-    /// std::fs::write(&path, "version = 3\nimports = [\"/conf.d/*.toml\"]\n")?;
-    /// std::fs::create_dir(machine.path().join("conf.d"))?;
-    /// std::fs::write(machine.path().join("conf.d/root.toml"), "root = \"/data\"\n")?;
+    /// let path = machine.path().join(ContainerdConfig::PATH.trim_start_matches('/'));
+    /// std::fs::create_dir_all(machine.path().join("etc/containerd/conf.d"))?;
+    /// std::fs::write(&path, "version = 3\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n")?;
+    /// let imported = machine.path().join("etc/containerd/conf.d/root.toml");
+    /// std::fs::write(imported, "root = \"/data\"\n")?;
     ///
     /// let config = ContainerdConfig::read_on(machine.path(), &path)?;
     /// assert_eq!(config.root.as_deref(), Some(Path::new("/data")));

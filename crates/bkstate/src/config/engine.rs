@@ -22,7 +22,10 @@ use crate::worker::Worker;
 /// assert_eq!(config.namespace.as_deref(), Some("ci"));
 /// assert_eq!((config.containerd_store, config.users_are_mapped), (None, false));
 ///
-/// let absent = EngineConfig::read_if_there(Path::new("/nowhere/daemon.json"))?;
+/// // The file of a machine whose file system is in a directory.
+/// let machine = tempfile::tempdir()?;
+/// let path = machine.path().join(EngineConfig::PATH.trim_start_matches('/'));
+/// let absent = EngineConfig::read_if_there(&path)?;
 /// assert_eq!(absent, EngineConfig::default());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

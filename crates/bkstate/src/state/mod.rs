@@ -86,6 +86,7 @@
 //! let existing = root.existing(&WorkerId::derive("another"))?;
 //! assert!(existing.is_all_of(&state));
 //! assert_eq!(existing.blob(&blob)?.metadata()?.len(), 36);
+//! assert!(existing.store().is_some_and(|store| store.blob(&blob).is_ok()));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

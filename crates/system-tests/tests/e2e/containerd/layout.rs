@@ -97,8 +97,8 @@ fn ensure_as_expected(world: &World, place: &Place) -> Result<()> {
     ensure!(freelist == NO_FREELIST, "the list of free pages is on {freelist:?}");
     let dump = state::dump(&world.tools, place.metadata())?;
     let version = dump["buckets"]["v1"]["keys"]["version"].as_str().context("no version")?;
-    let is_old = world.host.containerd() == Some(testkit::containerd::V1_7);
-    let expected = if is_old { "\u{6}" } else { "\u{8}" };
+    let is_new = world.host.containerd() == Some(testkit::containerd::NEWEST);
+    let expected = if is_new { "\u{8}" } else { "\u{6}" };
     ensure!(version == expected, "the version is {version:?}");
     Ok(())
 }

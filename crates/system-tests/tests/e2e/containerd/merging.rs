@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use super::garbage;
 use super::others::Others;
 use crate::build::Options;
 use crate::du;
@@ -58,7 +59,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     ensure!(bytes == std::fs::read(place.metadata())?, "the second conversion wrote metadata");
 
     let daemon = world.start(&root)?;
-    others.collect(&daemon)?;
+    garbage::collect(&daemon, &others.archive)?;
     let warm = bench.build(&daemon, &TODAY, false)?;
     ensure_same_steps(TODAY.keys, &today.warm, &warm)?;
     warm.ensure_nothing_imported(|_| false)?;
@@ -80,7 +81,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let daemon = world.start(&root)?;
     du::ensure_same_fields(&usages, &daemon)?;
     daemon.prune_all()?;
-    others.collect(&daemon)?;
+    garbage::collect(&daemon, &others.archive)?;
     ensure!(daemon.du()?.is_empty(), "prune --all leaves {:?}", daemon.du()?);
     others.ensure_whole(&daemon)?;
     daemon.stop().map(drop)

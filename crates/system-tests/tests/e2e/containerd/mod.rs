@@ -3,6 +3,7 @@
 //! Converted states and states of daemons must pass the same tests.
 
 mod buildx;
+mod garbage;
 mod keys;
 mod layout;
 mod leases;
@@ -25,7 +26,7 @@ use crate::proof::{Subject, prove};
 use crate::world::World;
 
 /// The kinds of builders, and whether the suite runs them; `scripts/matrix` runs the others.
-const HOSTS: [(&str, Host, bool); 4] = [
+const HOSTS: [(&str, Host, bool); 5] = [
     ("containerd", Host::Worker { containerd: containerd::NEWEST }, true),
     (
         "engine",
@@ -33,6 +34,7 @@ const HOSTS: [(&str, Host, bool); 4] = [
         true,
     ),
     ("containerd-v1.7", Host::Worker { containerd: containerd::V1_7 }, false),
+    ("containerd-v1.6", Host::Worker { containerd: containerd::V1_6 }, false),
     (
         "engine-v28",
         Host::Engine { engine: engine::Release::V28, containerd: containerd::V1_7 },

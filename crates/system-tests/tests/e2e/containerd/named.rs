@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use testkit::Daemon;
 use testkit::engine::Docker;
 
+use super::garbage;
 use crate::build::{Options, Source};
 use crate::case::Context;
 use crate::host::Host;
@@ -16,9 +17,6 @@ use crate::proof::ensure_same_steps;
 use crate::registry::Registry;
 use crate::state;
 use crate::world::World;
-
-/// The namespace of an image that is removed, so that containerd collects garbage.
-const GARBAGE: &str = "garbage";
 
 /// With its base image seeded by name, a converted builder builds from the name while the registry is
 /// stopped. Clients of containerd or the engine see a whole image, which stays when the builder is pruned.
@@ -69,7 +67,9 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     source.build(&daemon, &Options::default()).context("a step on the image")?;
 
     daemon.prune_all()?;
-    collect(&daemon, &layout)?;
+    let archive = dir.join("base.tar");
+    run(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&layout).arg("."))?;
+    garbage::collect(&daemon, &archive)?;
     ensure_whole(world, &daemon, &name).context("after pruning")?;
     daemon.stop()?;
     state::ensure_sound(&world.tools, world.place(&root))
@@ -90,13 +90,4 @@ fn ensure_whole(world: &World, daemon: &Daemon, name: &str) -> Result<()> {
     let checked = run(ctr()?.args(["images", "check", &format!("name=={name}")]))?;
     ensure!(checked.contains(name) && checked.contains(" complete ("), "{checked}");
     Ok(())
-}
-
-/// Makes containerd collect garbage: imports an image into another namespace, and removes it.
-fn collect(daemon: &Daemon, layout: &Path) -> Result<()> {
-    let archive = layout.with_extension("tar");
-    run(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(layout).arg("."))?;
-    let ctr = || -> Result<Command> { Ok(daemon.containerd()?.ctr(GARBAGE)) };
-    run(ctr()?.args(["images", "import", "--index-name", "garbage:1"]).arg(&archive))?;
-    run(ctr()?.args(["images", "rm", "--sync", "garbage:1"])).map(drop)
 }

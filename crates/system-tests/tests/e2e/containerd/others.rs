@@ -2,14 +2,13 @@
 //! container wrote are in a snapshot.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use testkit::Daemon;
 use testkit::engine::Docker;
 
-use super::build_small;
+use super::{build_small, garbage};
 use crate::build::Options;
 use crate::host::Host;
 use crate::process::run;
@@ -20,8 +19,6 @@ use crate::world::World;
 const NAMESPACE: &str = "other";
 const IMAGE: &str = "localhost/other:1";
 const CONTAINER: &str = "kept";
-/// A namespace for garbage.
-const GARBAGE: &str = "garbage";
 
 /// The command of the container: it prints the file of the previous run, and writes the file.
 const PROGRAM: [&str; 3] = ["/bin/sh", "-c", "cat /kept 2>/dev/null; echo kept > /kept"];
@@ -38,7 +35,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let daemon = world.start(&root)?;
     build_small(world, &daemon, dir.path(), &Options::default())?;
     daemon.prune_all()?;
-    others.collect(&daemon)?;
+    garbage::collect(&daemon, &others.archive)?;
     ensure!(daemon.du()?.is_empty(), "prune --all leaves {:?}", daemon.du()?);
     daemon.stop()?;
     state::ensure_sound(&world.tools, world.place(&root))?;
@@ -53,7 +50,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
 /// The image and the container.
 pub(super) struct Others {
     /// An archive with the image.
-    archive: PathBuf,
+    pub(super) archive: PathBuf,
     /// Whether they belong to the engine.
     in_engine: bool,
 }
@@ -95,14 +92,6 @@ impl Others {
             kept.insert(name.to_owned(), own[name].clone());
         }
         Ok(Value::Object(kept))
-    }
-
-    /// Makes containerd collect garbage: removes an image from a separate namespace, and waits for the
-    /// collection.
-    pub(super) fn collect(&self, daemon: &Daemon) -> Result<()> {
-        let ctr = || -> Result<Command> { Ok(daemon.containerd()?.ctr(GARBAGE)) };
-        run(ctr()?.args(["images", "import"]).arg(&self.archive))?;
-        run(ctr()?.args(["images", "rm", "--sync", IMAGE])).map(drop)
     }
 
     /// Checks that both exist, and that the container still has its file.
