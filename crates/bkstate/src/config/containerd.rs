@@ -29,6 +29,10 @@ const MOST_FILES: usize = 100;
 /// let config = ContainerdConfig::read(&path)?;
 /// assert_eq!(config.root.as_deref(), Some(Path::new("/data")));
 /// assert_eq!(config.snapshotter.as_deref(), Some(Path::new("/fast")));
+///
+/// // That of this machine, if it has one.
+/// let here = Path::new(ContainerdConfig::PATH);
+/// let config = here.exists().then(|| ContainerdConfig::read(here)).transpose()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
