@@ -131,7 +131,9 @@ pub(crate) fn push(
     layout: &Path,
     attributes: &str,
 ) -> Result<String> {
-    let output = Some(format!("type=image,name={repository},push=true"));
+    // Earlier releases push Docker's media types unless they are told to: another manifest than that in the layout.
+    let types = "oci-mediatypes=true";
+    let output = Some(format!("type=image,name={repository},push=true,{types}"));
     source.build(daemon, &Options { output, ..Options::default() })?;
     let output = Some(format!("type=oci,tar=false,dest={}{attributes}", layout.display()));
     source.build(daemon, &Options { output, ..Options::default() })?;
