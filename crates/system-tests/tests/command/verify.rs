@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -25,10 +24,11 @@ fn converted() -> Place {
 fn damage(place: &Place) {
     let blobs = place.root().join("runc-overlayfs/content/blobs/sha256");
     let blob = fs::read_dir(blobs).unwrap().next().unwrap().unwrap().path();
-    let file = File::options().read(true).write(true).open(&blob).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, 20).unwrap();
-    file.write_all_at(&[byte[0] ^ 1], 20).unwrap();
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[20] ^= 1;
+    // Only root may write to the file, which is read-only.
+    fs::remove_file(&blob).unwrap();
+    fs::write(&blob, bytes).unwrap();
     fs::create_dir(place.root().join("runc-overlayfs/snapshots/snapshots/99")).unwrap();
 }
 

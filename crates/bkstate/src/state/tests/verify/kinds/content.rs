@@ -61,6 +61,8 @@ pub(super) const CASES: &[Case] = &[
         "a blob that is cut off",
         &["blob-file-size"],
         Files(|root| {
+            // Only root may write to the file, which is read-only.
+            fs::remove_file(root.blob(&blob("top"))).unwrap();
             fs::write(root.blob(&blob("top")), "x").unwrap();
         }),
     ),
