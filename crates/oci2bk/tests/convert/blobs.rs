@@ -1,7 +1,7 @@
 //! Storing blobs in a root, and handling existing ones.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bkstate::Digest;
@@ -22,12 +22,14 @@ fn assert_sound(root: &Path) {
     assert!(found.damage.is_empty(), "{:#?}", found.damage);
 }
 
-/// Replaces a blob, whose file is read-only, by one with another bit.
+/// Flips a bit of a file, also if it is read-only: only root may write to it then.
 fn damage(path: &Path) {
-    let mut bytes = fs::read(path).unwrap();
-    bytes[20] ^= 1;
-    fs::remove_file(path).unwrap();
-    fs::write(path, bytes).unwrap();
+    let byte = fs::read(path).unwrap()[20];
+    let mode = fs::metadata(path).unwrap().permissions();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.write_all_at(&[byte ^ 1], 20).unwrap();
+    fs::set_permissions(path, mode).unwrap();
 }
 
 #[test]
