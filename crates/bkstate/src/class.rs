@@ -6,6 +6,7 @@ use crate::decode::DecodeError;
 use crate::engine::EngineError;
 use crate::gc::DiskError;
 use crate::input::InputError;
+use crate::machine::PlaceError;
 use crate::root::{LockError, OpenRootError, RootError};
 use crate::state::{ExistingError, ReadStateError, StagingError, VerifyError};
 use crate::usage::UsageError;
@@ -26,7 +27,14 @@ impl Classified for ReadConfigError {
             Self::Read { source, .. } => source.class(),
             Self::TooLarge { .. } => Class::Limit,
             Self::Invalid { .. } => Class::Input,
+            Self::Place(error) => error.class(),
         }
+    }
+}
+
+impl Classified for PlaceError {
+    fn class(&self) -> Class {
+        Class::Io
     }
 }
 
@@ -35,6 +43,7 @@ impl Classified for EngineError {
     fn class(&self) -> Class {
         match self {
             Self::Config(error) => error.class(),
+            Self::Place(error) => error.class(),
             Self::GraphDriver { .. }
             | Self::Containerd { .. }
             | Self::MappedUsers { .. }

@@ -30,6 +30,7 @@
 //! - What a daemon will do with a state: [`usage`] computes its size, [`gc`] what a given [`config`] will
 //!   remove.
 //! - [`layers`] has the snapshot keys of layers, and which layers daemons share.
+//! - [`machine`] finds the files of a machine whose file system is in a directory.
 //! - [`input`] opens files that the user names, and [`kernel`] wraps kernel interfaces for files.
 //! - [`ids`] and [`digest`]s connect all of them; [`time`], [`varint`] and [`gojson`] write values as Go
 //!   does; [`small_map`] holds maps that usually have one entry.
@@ -54,6 +55,7 @@ mod inline_text;
 pub mod input;
 pub mod kernel;
 pub mod layers;
+pub mod machine;
 pub mod metadata;
 pub mod records;
 pub mod root;

@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bkstate::config::EngineConfig;
+use bkstate::engine::DATA_ROOT;
 use bkstate::input::{self, InputError};
+use bkstate::machine::{Machine, PlaceError};
 use bkstate::{Class, Classified, Digest};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -57,6 +59,8 @@ pub(crate) struct Builder {
 /// Why the root of a builder cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BuilderError {
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     #[error("{0:?} cannot be the name of a builder: a letter, then letters, digits and ._-")]
     Name(String),
     #[error("the builder {builder} has the driver {driver}, which keeps no state in a volume")]
@@ -99,6 +103,7 @@ impl Classified for BuilderError {
     /// A builder that is on another machine, or has no state, is an unusable place.
     fn class(&self) -> Class {
         match self {
+            Self::Place(error) => error.class(),
             Self::TooLarge { .. } => Class::Limit,
             Self::Invalid { .. } | Self::Config { .. } => Class::Input,
             Self::Name(_)
@@ -179,8 +184,11 @@ impl Docker {
     /// the current user, who may be root and not its owner, is found by the name of its volume.
     pub(crate) fn builder(&self, name: &str) -> Result<Builder, BuilderError> {
         let name = valid_name(name)?;
-        let volumes = self.data_root()?.join("volumes");
-        let root_of = |node: &str| volumes.join(format!("buildx_buildkit_{node}_state/_data"));
+        let (machine, data_root) = self.data_root()?;
+        let root_of = |node: &str| {
+            let volume = format!("volumes/buildx_buildkit_{node}_state/_data");
+            machine.find(&data_root.join(volume))
+        };
         let noted = self.buildx.as_ref().map(|dir| dir.join("instances").join(&name));
         let instance = match &noted {
             Some(path) => read_json::<Instance>(path)?.map(|instance| (path, instance)),
@@ -192,13 +200,21 @@ impl Docker {
                 let config =
                     instance.config().map_err(|()| BuilderError::Config { path: path.clone() })?;
                 let names = instance.nodes.iter().map(|node| valid_name(&node.name));
-                (names.map(|node| Ok(root_of(&node?))).collect::<Result<_, _>>()?, config)
+                (
+                    names.map(|node| Ok(root_of(&node?)?)).collect::<Result<_, BuilderError>>()?,
+                    config,
+                )
             }
             None if self.is_engine(&name) => return Err(BuilderError::Engine { builder: name }),
             None => {
-                let others = (1..).map(|number| root_of(&format!("{name}{number}")));
-                let mut roots = vec![root_of(&format!("{name}0"))];
-                roots.extend(others.take_while(|root| root.is_dir()));
+                let mut roots = vec![root_of(&format!("{name}0"))?];
+                for number in 1.. {
+                    let root = root_of(&format!("{name}{number}"))?;
+                    if !root.is_dir() {
+                        break;
+                    }
+                    roots.push(root);
+                }
                 (roots, None)
             }
         };
@@ -217,12 +233,17 @@ impl Docker {
         name == "default" || self.contexts.as_ref().is_some_and(has)
     }
 
-    fn data_root(&self) -> Result<PathBuf, BuilderError> {
+    /// Returns the machine that has the data root, and the data root as a path of it.
+    fn data_root(&self) -> Result<(Machine, PathBuf), BuilderError> {
+        let place = Path::new(DATA_ROOT);
         if let Some(root) = &self.root {
-            return Ok(root.clone());
+            return Ok(match Machine::with(root, place) {
+                Some(machine) => (machine, place.to_owned()),
+                None => (Machine::default(), root.clone()),
+            });
         }
         let moved = read_json::<DaemonJson>(&self.daemon_json)?.and_then(|json| json.data_root);
-        Ok(moved.unwrap_or_else(|| "/var/lib/docker".into()))
+        Ok((Machine::default(), moved.unwrap_or_else(|| place.to_owned())))
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use bkstate::config::{ConfigError, ContainerdConfig, DaemonConfig, ReadConfigError, Unsupported};
 use bkstate::engine::{Dockerd, Engine, EngineError, EngineFiles};
 use bkstate::gc::GcConfig;
+use bkstate::machine::{Machine, PlaceError};
 use bkstate::root::Location;
 use bkstate::worker::Worker;
 use bkstate::{Class, Classified};
@@ -44,6 +45,8 @@ pub(crate) enum DaemonError {
     Config(#[from] ReadConfigError),
     #[error(transparent)]
     Engine(#[from] EngineError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     #[error(transparent)]
     Builder(#[from] BuilderError),
     #[error("cannot use the configuration of the builder {builder}, as docker buildx noted it")]
@@ -85,6 +88,7 @@ impl Classified for DaemonError {
         match self {
             Self::Config(error) => error.class(),
             Self::Engine(error) => error.class(),
+            Self::Place(error) => error.class(),
             Self::BuilderConfig { .. } => Class::Input,
             Self::Builder(error) => error.class(),
             Self::Unsupported { .. }
@@ -172,17 +176,21 @@ impl StorageArguments {
     /// Returns the location of the state of the daemon with the root `root`. Its configuration has the
     /// namespace `configured`, if any.
     fn located(&self, root: &Path, configured: Option<&str>) -> Result<Location, DaemonError> {
-        let config = self.containerd_config.as_deref().map(ContainerdConfig::read).transpose()?;
-        if self.containerd_root.is_none() && config.is_none() {
-            return Ok(root.into());
-        }
-        let config = config.unwrap_or_default();
-        let containerd = self.containerd_root.as_deref();
-        let containerd = containerd.unwrap_or_else(|| config.root_or_default());
+        let (of_config, snapshotter) = match self.containerd_config.as_deref() {
+            None if self.containerd_root.is_none() => return Ok(root.into()),
+            None => Default::default(),
+            Some(path) => {
+                let machine = Machine::with(path, Path::new(ContainerdConfig::PATH));
+                let machine = machine.unwrap_or_default();
+                let config = ContainerdConfig::read_on(&machine, path)?;
+                config.directories(&machine)?
+            }
+        };
+        let containerd = self.containerd_root.clone().unwrap_or(of_config);
         let namespace = self.containerd_namespace.as_deref().or(configured);
         let worker = Worker::of_containerd(namespace);
         let location = Location::on_containerd(root, containerd, worker);
-        Ok(match config.snapshotter {
+        Ok(match snapshotter {
             Some(directory) => location.snapshotter(directory),
             None => location,
         })

@@ -332,17 +332,20 @@ impl Source<'_> {
             }
             Keys::Donor | Keys::CacheDebug | Keys::History | Keys::Root => {
                 self.build(daemon, &Options { export, ..Options::default() })?;
-                if let (Keys::History, Ok(containerd)) = (self.case.keys, daemon.containerd()) {
-                    // The provenance is not in the root of the daemon.
-                    let [root, containerd] = [daemon.root(), containerd.root()].map(Path::display);
-                    return Ok(Some(format!("{root},containerd={containerd}").into()));
-                }
-                Ok(Some(daemon.root().join(match self.case.keys {
+                let source = daemon.root().join(match self.case.keys {
                     Keys::CacheDebug => "cache-debug.db",
                     Keys::History => "history.db",
                     Keys::Root => "",
                     _ => "cache.db",
-                })))
+                });
+                // What the history refers to is in the containerd, if there is one.
+                Ok(Some(match daemon.containerd() {
+                    Ok(containerd) if self.case.keys == Keys::History => {
+                        let [source, containerd] = [&*source, containerd.root()].map(Path::display);
+                        format!("{source},containerd={containerd}").into()
+                    }
+                    _ => source,
+                }))
             }
         }
     }

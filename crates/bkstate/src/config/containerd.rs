@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use toml::Table;
 
-use super::{ConfigError, ReadConfigError, member, on, parse, read_text, string};
+use super::{ConfigError, ReadConfigError, member, parse, read_text, string};
+use crate::machine::{Machine, PlaceError};
 
 /// The plugin whose `root_path` moves the snapshotter.
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1.overlayfs";
@@ -68,32 +69,34 @@ impl ContainerdConfig {
     /// # Errors
     /// Returns an error if one of the files cannot be read or is invalid.
     pub fn read(path: &Path) -> Result<Self, ReadConfigError> {
-        Self::read_on(Path::new("/"), path)
+        Self::read_on(&Machine::default(), path)
     }
 
-    /// Reads the file `path` of the machine whose file system is at `machine`, and the files that it imports
-    /// there. The paths that it returns are those on that machine.
+    /// Reads the file `path` for the containerd of `machine`, and the files of that machine that it imports. The
+    /// paths that it returns are those on that machine.
     ///
     /// ```
     /// use std::path::Path;
     ///
     /// use bkstate::config::ContainerdConfig;
+    /// use bkstate::machine::Machine;
     ///
-    /// let machine = tempfile::tempdir()?;
-    /// let path = machine.path().join(ContainerdConfig::PATH.trim_start_matches('/'));
-    /// std::fs::create_dir_all(machine.path().join("etc/containerd/conf.d"))?;
+    /// let image = tempfile::tempdir()?;
+    /// std::fs::create_dir_all(image.path().join("etc/containerd/conf.d"))?;
+    /// let path = image.path().join("etc/containerd/config.toml");
     /// std::fs::write(&path, "version = 3\nimports = [\"/etc/containerd/conf.d/*.toml\"]\n")?;
-    /// let imported = machine.path().join("etc/containerd/conf.d/root.toml");
+    /// let imported = image.path().join("etc/containerd/conf.d/root.toml");
     /// std::fs::write(imported, "root = \"/data\"\n")?;
     ///
-    /// let config = ContainerdConfig::read_on(machine.path(), &path)?;
+    /// let machine = Machine::with(&path, Path::new(ContainerdConfig::PATH)).unwrap();
+    /// let config = ContainerdConfig::read_on(&machine, &path)?;
     /// assert_eq!(config.root.as_deref(), Some(Path::new("/data")));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
-    /// Same as [`ContainerdConfig::read`].
-    pub fn read_on(machine: &Path, path: &Path) -> Result<Self, ReadConfigError> {
+    /// Same as [`ContainerdConfig::read`], and if a file of the machine cannot be found.
+    pub fn read_on(machine: &Machine, path: &Path) -> Result<Self, ReadConfigError> {
         let mut config = Self::default();
         let mut pending = vec![path.to_owned()];
         let mut seen = Vec::new();
@@ -109,13 +112,43 @@ impl ContainerdConfig {
             let Self { root, snapshotter } = Self::of(&table).map_err(invalid)?;
             config.root = root.or(config.root);
             config.snapshotter = snapshotter.or(config.snapshotter);
-            let mut imported = imports(machine, &path, &table).map_err(invalid)?;
+            let patterns = super::strings(&table, "imports").map_err(invalid)?;
+            let mut imported = Vec::new();
+            for pattern in patterns {
+                imported.extend(imports(machine, &path, &pattern)?);
+            }
             // The next one is the last of the list.
             imported.reverse();
             pending.extend(imported);
             seen.push(path);
         }
         Ok(config)
+    }
+
+    /// Returns the root of the containerd of `machine`, and the directory of its snapshotter if that is elsewhere.
+    /// Both are paths of this machine.
+    ///
+    /// ```
+    /// use std::path::Path;
+    ///
+    /// use bkstate::config::ContainerdConfig;
+    /// use bkstate::machine::Machine;
+    ///
+    /// let image = tempfile::tempdir()?;
+    /// let path = image.path().join("etc/containerd/config.toml");
+    /// let machine = Machine::with(&path, Path::new(ContainerdConfig::PATH)).unwrap();
+    /// let (root, snapshotter) = ContainerdConfig::default().directories(&machine)?;
+    /// assert_eq!(root, image.path().join("var/lib/containerd"));
+    /// assert_eq!(snapshotter, None);
+    /// # Ok::<(), bkstate::machine::PlaceError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if a directory cannot be found on the machine.
+    pub fn directories(&self, machine: &Machine) -> Result<(PathBuf, Option<PathBuf>), PlaceError> {
+        let root = machine.find(self.root_or_default())?;
+        let snapshotter = self.snapshotter.as_deref().map(|path| machine.find(path)).transpose()?;
+        Ok((root, snapshotter))
     }
 
     fn of(table: &Table) -> Result<Self, ConfigError> {
@@ -130,24 +163,32 @@ impl ContainerdConfig {
     }
 }
 
-/// Returns the files of `machine` that the file at `path` imports, in order.
-fn imports(machine: &Path, path: &Path, table: &Table) -> Result<Vec<PathBuf>, ConfigError> {
-    let wrong = ConfigError::Type { key: "imports", expected: "a list of paths" };
-    let patterns = super::strings(table, "imports")?;
-    let mut found = Vec::new();
-    for pattern in patterns {
-        let pattern = if Path::new(&pattern).is_absolute() {
-            on(machine, Path::new(&pattern))
-        } else {
-            path.parent().unwrap_or(Path::new("")).join(pattern)
-        };
-        if !pattern.as_os_str().as_encoded_bytes().contains(&b'*') {
-            found.push(pattern);
-            continue;
-        }
-        let Some(Ok(paths)) = pattern.to_str().map(glob::glob) else { return Err(wrong) };
-        // A directory that cannot be listed has nothing to import, as for containerd.
-        found.extend(paths.filter_map(Result::ok));
+/// Returns the files of `machine` that the file at `path` imports with `pattern`, in order.
+fn imports(machine: &Machine, path: &Path, pattern: &str) -> Result<Vec<PathBuf>, ReadConfigError> {
+    // A relative one belongs to the directory of the file.
+    let beside = path.parent().unwrap_or(Path::new(""));
+    let (machine, pattern) = match machine.path_of(beside) {
+        _ if Path::new(pattern).is_absolute() => (machine, PathBuf::from(pattern)),
+        Some(beside) => (machine, beside.join(pattern)),
+        // A file that is not on the machine.
+        None => (&Machine::default(), beside.join(pattern)),
+    };
+    if !pattern.as_os_str().as_encoded_bytes().contains(&b'*') {
+        return Ok(vec![machine.find(&pattern)?]);
     }
-    Ok(found)
+    let is_pattern = |name: &&Path| name.as_os_str().as_encoded_bytes().contains(&b'*');
+    let fixed =
+        pattern.ancestors().skip(1).find(|above| !is_pattern(above)).unwrap_or(Path::new("/"));
+    let rest = pattern.strip_prefix(fixed).unwrap_or(&pattern);
+    let wrong = || ReadConfigError::Invalid {
+        path: path.to_owned(),
+        source: ConfigError::Type { key: "imports", expected: "a list of paths" },
+    };
+    let on_machine = machine.find(fixed)?.join(rest);
+    let paths =
+        on_machine.to_str().and_then(|pattern| glob::glob(pattern).ok()).ok_or_else(wrong)?;
+    // A directory that cannot be listed has nothing to import, as for containerd.
+    let found = paths.filter_map(Result::ok);
+    // A file can be a link of the machine.
+    found.map(|found| Ok(machine.find(&machine.path_of(&found).unwrap_or(found))?)).collect()
 }

@@ -44,6 +44,7 @@ use toml::Table;
 
 use crate::gc::GcConfig;
 use crate::input::{self, InputError};
+use crate::machine::PlaceError;
 use crate::worker::{Executor, Worker};
 
 pub use containerd::ContainerdConfig;
@@ -53,11 +54,6 @@ pub(crate) use value::{boolean, member, parse, strings, table, text, worker_tabl
 
 /// Maximum size of a configuration file, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
-
-/// Returns the place of the absolute path `path` of a machine whose file system is at `machine`.
-pub(crate) fn on(machine: &Path, path: &Path) -> PathBuf {
-    machine.join(path.strip_prefix("/").unwrap_or(path))
-}
 
 /// The part of a daemon's configuration that affects its state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -115,6 +111,9 @@ pub enum ReadConfigError {
         /// The file.
         path: PathBuf,
     },
+    /// The file of another machine cannot be found there.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// The daemon would reject the file.
     #[error("cannot use the configuration {}", path.display())]
     Invalid {

@@ -145,6 +145,22 @@ impl Dir {
         Ok(Self { fd, path: path.to_owned() })
     }
 
+    /// Creates an empty directory that has no name and nobody else can reach. `path` is its name in messages.
+    ///
+    /// # Errors
+    /// Returns an error if no temporary directory can be created.
+    pub(crate) fn unnamed(path: &Path) -> Result<Self, DirError> {
+        let failed = |source| DirError {
+            action: "make a temporary directory in the place of",
+            path: path.to_owned(),
+            source,
+        };
+        let temporary = tempfile::tempdir().map_err(failed)?;
+        let fd = Self::open(temporary.path())?.fd;
+        temporary.close().map_err(failed)?;
+        Ok(Self { fd, path: path.to_owned() })
+    }
+
     /// Opens for reading the directory behind `place`, a handle that may be `O_PATH`.
     ///
     /// # Errors

@@ -28,14 +28,25 @@ mod program;
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{ContainerdConfig, EngineConfig, ReadConfigError, on, optional};
+use crate::config::{ContainerdConfig, EngineConfig, ReadConfigError, optional};
 use crate::dir::{Dir, DirError, if_there};
 use crate::gc::GcConfig;
+use crate::machine::{Machine, PlaceError};
 use crate::root::Location;
 use crate::worker::Worker;
 
-/// The default data root (Docker Engine v29 `daemon/config/config_linux.go`), below the root of the machine.
-const DATA_ROOT: &str = "var/lib/docker";
+/// The default data root (Docker Engine v29 `daemon/config/config_linux.go`).
+///
+/// ```
+/// use std::path::Path;
+///
+/// use bkstate::engine::DATA_ROOT;
+/// use bkstate::machine::Machine;
+///
+/// // Whose data root it is.
+/// assert!(Machine::with(Path::new("/var/lib/docker"), Path::new(DATA_ROOT)).unwrap().is_this());
+/// ```
+pub const DATA_ROOT: &str = "/var/lib/docker";
 /// The directory of the builder in the data root (Docker Engine v29 `daemon/command/daemon.go`).
 const BUILDER: &str = "buildkit";
 /// The root of a containerd that the engine starts, in the data root (`daemon/command/daemon.go`
@@ -142,6 +153,9 @@ pub enum EngineError {
     /// A configuration cannot be read.
     #[error(transparent)]
     Config(#[from] ReadConfigError),
+    /// A directory of another machine cannot be found there.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     /// The engine has its images in a graph driver, where the state of the builder has another form.
     #[error(
         "the Docker Engine with the data root {} keeps images with the graph driver {driver}{}, not in \
@@ -158,7 +172,7 @@ pub enum EngineError {
     },
     /// Nothing tells where the containerd of the engine has its root.
     #[error(
-        "the data root {} is neither that of this machine's Docker Engine nor {DATA_ROOT} in the image of a \
+        "the data root {} is neither that of this machine's Docker Engine nor var/lib/docker in the image of a \
          machine, and no root of its containerd is given", data_root.display()
     )]
     Containerd {
@@ -196,33 +210,31 @@ impl Engine {
     /// # Errors
     /// Returns an error if a configuration cannot be read, or the builder's state would have another form.
     pub fn find(files: &EngineFiles) -> Result<Self, EngineError> {
-        let (machine, config) = machine(files)?;
-        let configured = config.data_root.as_deref().unwrap_or(Path::new(DATA_ROOT));
-        let configured = on(&machine, configured);
-        let data_root = files.docker_root.clone().unwrap_or_else(|| configured.clone());
-        check_store(&config, &data_root)?;
+        let Found { machine, config, data_root, is_known } = Found::of(files)?;
+        let below = |name: &str| machine.find(&data_root.join(name));
+        let (builder, own) = (below(BUILDER)?, below(OWN_CONTAINERD)?);
+        let data_root = machine.find(&data_root)?;
+        check_store(&config, &data_root, below)?;
         let worker = Worker::of_engine(config.namespace.as_deref());
         if let Some(snapshotter) = config.storage_driver.filter(|name| name != worker.snapshotter())
         {
             return Err(EngineError::Snapshotter { data_root, snapshotter });
         }
-        let own = data_root.join(OWN_CONTAINERD);
         let of_system = config.containerd.is_some() || !own.is_dir();
         let (containerd, snapshotter) = match (&files.containerd_root, &files.containerd_toml) {
             (Some(given), _) => (given.clone(), None),
             (None, _) if !of_system => (own, None),
-            // The engine is on the machine that was found.
-            (None, None) if data_root == configured || is_in_place(&machine, &data_root) => {
-                let path = on(&machine, Path::new(ContainerdConfig::PATH));
+            (None, None) if is_known => {
+                let path = machine.find(Path::new(ContainerdConfig::PATH))?;
                 let read = optional(&path, ContainerdConfig::read_on(&machine, &path))?;
-                directories(&machine, &read.unwrap_or_default())
+                read.unwrap_or_default().directories(&machine)?
             }
             (None, None) => return Err(EngineError::Containerd { data_root }),
             (None, Some(given)) => {
-                directories(&machine, &ContainerdConfig::read_on(&machine, given)?)
+                ContainerdConfig::read_on(&machine, given)?.directories(&machine)?
             }
         };
-        let location = Location::on_containerd(data_root.join(BUILDER), containerd, worker);
+        let location = Location::on_containerd(builder, containerd, worker);
         let location = match snapshotter {
             Some(directory) => location.snapshotter(directory),
             None => location,
@@ -232,38 +244,51 @@ impl Engine {
     }
 }
 
-/// Returns the file system of the machine that has the engine, and the engine's configuration.
-fn machine(files: &EngineFiles) -> Result<(PathBuf, EngineConfig), ReadConfigError> {
-    let this = Path::new("/");
-    let here = files.daemon_json.clone().unwrap_or_else(|| on(this, Path::new(EngineConfig::PATH)));
-    let here = EngineConfig::read_if_there(&here)?;
-    let given = files.docker_root.as_deref().filter(|root| here.data_root.as_deref() != Some(root));
-    let image = given.and_then(|root| root.ancestors().find(|above| is_in_place(above, root)));
-    match image.filter(|image| *image != this) {
-        None => Ok((this.to_owned(), here)),
-        Some(image) if files.daemon_json.is_some() => Ok((image.to_owned(), here)),
-        Some(image) => {
-            let config = EngineConfig::read_if_there(&on(image, Path::new(EngineConfig::PATH)))?;
-            Ok((image.to_owned(), config))
+/// The engine that files describe.
+struct Found {
+    /// The machine that has it.
+    machine: Machine,
+    config: EngineConfig,
+    /// The data root, as a path of the machine.
+    data_root: PathBuf,
+    /// Whether the engine on the machine has this data root.
+    is_known: bool,
+}
+
+impl Found {
+    fn of(files: &EngineFiles) -> Result<Self, ReadConfigError> {
+        let place = Path::new(DATA_ROOT);
+        let here = files.daemon_json.as_deref().unwrap_or(Path::new(EngineConfig::PATH));
+        let here = EngineConfig::read_if_there(here)?;
+        let configured = here.data_root.clone().unwrap_or_else(|| place.to_owned());
+        let given = files.docker_root.clone().unwrap_or_else(|| configured.clone());
+        let is_configured = given == configured;
+        match Machine::with(&given, place).filter(|machine| !is_configured && !machine.is_this()) {
+            None => Ok(Self {
+                machine: Machine::default(),
+                config: here,
+                is_known: is_configured || given == place,
+                data_root: given,
+            }),
+            Some(machine) => {
+                let config = match &files.daemon_json {
+                    Some(_) => here,
+                    None => {
+                        let path = machine.find(Path::new(EngineConfig::PATH))?;
+                        EngineConfig::read_if_there(&path)?
+                    }
+                };
+                Ok(Self { machine, config, is_known: true, data_root: place.to_owned() })
+            }
         }
     }
 }
 
-/// Returns whether `data_root` is where an engine on `machine` has it without a configuration.
-fn is_in_place(machine: &Path, data_root: &Path) -> bool {
-    machine.join(DATA_ROOT) == data_root
-}
-
-/// Returns the root of the containerd of `machine`, and the directory of its snapshotter if that is elsewhere.
-fn directories(machine: &Path, config: &ContainerdConfig) -> (PathBuf, Option<PathBuf>) {
-    let root = on(machine, config.root_or_default());
-    (root, config.snapshotter.as_deref().map(|directory| on(machine, directory)))
-}
-
 /// Returns the first of `programs` on `machine` that tells which BuildKit it has.
-fn dockerd(programs: &[PathBuf], machine: &Path) -> Option<Dockerd> {
-    programs.iter().map(|program| on(machine, program)).find_map(|path| {
+fn dockerd(programs: &[PathBuf], machine: &Machine) -> Option<Dockerd> {
+    programs.iter().find_map(|program| {
         // One that cannot be read tells nothing.
+        let path = machine.find(program).ok()?;
         let buildkit = program::buildkit_in(&path).ok().flatten()?;
         Some(Dockerd { path, buildkit })
     })
@@ -312,7 +337,11 @@ pub fn containerd_in(data_root: &Dir) -> Result<Option<Dir>, DirError> {
 
 /// Rejects an engine that does not have its images in containerd (Docker Engine v29
 /// `daemon/image_store_choice.go` `determineImageStoreChoice`).
-fn check_store(config: &EngineConfig, data_root: &Path) -> Result<(), EngineError> {
+fn check_store(
+    config: &EngineConfig,
+    data_root: &Path,
+    below: impl Fn(&str) -> Result<PathBuf, PlaceError>,
+) -> Result<(), EngineError> {
     let data_root = data_root.to_owned();
     if config.users_are_mapped {
         return Err(EngineError::MappedUsers { data_root });
@@ -330,16 +359,13 @@ fn check_store(config: &EngineConfig, data_root: &Path) -> Result<(), EngineErro
             Err(EngineError::GraphDriver { data_root, driver, configured: true })
         }
         (None, None) => {
-            let used = GRAPH_DRIVERS.into_iter().filter(|driver| *driver != IGNORED_DRIVER);
-            let mut used = used.filter(|driver| has_content(&data_root.join(driver)));
-            match used.next() {
-                None => Ok(()),
-                Some(driver) => Err(EngineError::GraphDriver {
-                    data_root,
-                    driver: driver.to_owned(),
-                    configured: false,
-                }),
+            for driver in GRAPH_DRIVERS.into_iter().filter(|driver| *driver != IGNORED_DRIVER) {
+                if has_content(&below(driver)?) {
+                    let driver = driver.to_owned();
+                    return Err(EngineError::GraphDriver { data_root, driver, configured: false });
+                }
             }
+            Ok(())
         }
     }
 }

@@ -61,6 +61,51 @@ fn all_files_are_those_of_the_machine_with_the_data_root() {
 }
 
 #[test]
+fn links_of_the_machine_lead_to_its_own_files() {
+    use std::os::unix::fs::symlink;
+
+    let machine = Machine::new();
+    let files = machine.files("var/lib/docker");
+    // As an administrator of that machine made them.
+    for (link, target) in [
+        ("var/lib/docker", "/data/docker"),
+        ("var/lib/containerd", "/data/containerd"),
+        ("etc/docker/daemon.json", "/config/daemon.json"),
+        ("etc/containerd/config.toml", "/config/containerd.toml"),
+        ("etc/containerd/conf.d/linked.toml", "/config/linked.toml"),
+    ] {
+        let path = machine.path(link);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(target, path).unwrap();
+    }
+    let found = Engine::find(&files).unwrap();
+    assert_eq!(found.data_root, machine.path("data/docker"));
+    assert_eq!(found.location.root(), machine.path("data/docker/buildkit"));
+    assert_eq!(machine.containerd(&files), Path::new("/data/containerd"));
+
+    machine.write("config/daemon.json", r#"{"containerd-namespace": "ci"}"#);
+    machine.write(
+        "config/containerd.toml",
+        "root = '/moved'\nimports = ['/etc/containerd/conf.d/*.toml']\n",
+    );
+    machine.write("config/linked.toml", "");
+    assert_eq!(Engine::find(&files).unwrap().location.worker().namespace(), "ci");
+    assert_eq!(machine.containerd(&files), Path::new("/moved"));
+    machine.write("config/linked.toml", "root = '/linked'\n");
+    assert_eq!(machine.containerd(&files), Path::new("/linked"));
+
+    // What a graph driver left, behind a link.
+    machine.write("data/overlay2/l/x", "");
+    fs::create_dir_all(machine.path("data/docker")).unwrap();
+    symlink("/data/overlay2", machine.path("data/docker/overlay2")).unwrap();
+    let refused = Engine::find(&files).unwrap_err();
+    assert!(
+        matches!(&refused, EngineError::GraphDriver { driver, configured: false, .. } if driver == "overlay2"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn the_configured_data_root_is_on_this_machine() {
     let machine = Machine::new();
     // It looks like that of another machine.

@@ -1,28 +1,18 @@
 //! Checks which other users can change a root that is to be written.
 
-use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, fstatfs, openat, readlinkat, statat,
-};
-use rustix::io::Errno;
+use rustix::fs::{Stat, fstat};
 
 use super::RootError;
 use crate::dir::{Dir, DirError};
+use crate::machine::{self, Trusted, failed};
 
-/// Maximum number of links to follow, as in the kernel.
-const MOST_LINKS: u32 = 40;
 /// Mode bits: group and others may write.
 pub(crate) const SHARED: u32 = 0o022;
 /// Mode bit: in a directory that everybody may write to, only the owner of a file may remove it.
 const STICKY: u32 = 0o1000;
-/// The file system of `/proc` (Linux `include/uapi/linux/magic.h` `PROC_SUPER_MAGIC`). The text of its links
-/// is not where they lead.
-const PROC: u64 = 0x9fa0;
 
 /// A directory on the path to a root in which another user can replace the next component.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,27 +35,6 @@ impl std::fmt::Display for Stranger {
         } else {
             write!(f, "users other than its owner may write to {directory} (mode {mode:04o})")
         }
-    }
-}
-
-/// Users who may own a root.
-pub(crate) struct Trusted {
-    /// Root, the current user, and the owner of `/`: in a user namespace, root may have another number.
-    users: Vec<u32>,
-}
-
-impl Trusted {
-    pub(crate) fn new() -> Self {
-        let top = rustix::fs::stat("/").map_or(0, |stat| stat.st_uid);
-        Self { users: vec![0, rustix::process::geteuid().as_raw(), top] }
-    }
-
-    pub(crate) fn add(&mut self, user: u32) {
-        self.users.push(user);
-    }
-
-    pub(crate) fn has(&self, user: u32) -> bool {
-        self.users.contains(&user)
     }
 }
 
@@ -118,116 +87,26 @@ fn walk(path: &Path, found: &mut Vec<Option<Stranger>>) -> Result<OwnedFd, RootE
         path: path.to_owned(),
         source,
     })?;
-    let mut left: VecDeque<OsString> = components(&absolute).collect();
-    let mut way = Way::new(&trusted, found)?;
-    let mut links = 0;
-    while let Some(name) = left.pop_front() {
-        let next = way.path.join(&name);
-        let look = || statat(&way.place, &name, AtFlags::SYMLINK_NOFOLLOW);
-        let stat = look().map_err(|error| failed("open the directory", &next, error))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-            way.enter(&name, OFlags::NOFOLLOW)?;
-            continue;
-        }
-        if is_proc(&way.place) {
-            way.enter(&name, OFlags::empty())?;
-            continue;
-        }
-        let target = readlinkat(&way.place, &name, Vec::new());
-        let target = target.map_err(|error| failed("read the link", &next, error))?;
-        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-        if !trusted.has(stat.st_uid) {
-            return Err(RootError::Link { link: next, target, owner: stat.st_uid });
-        }
-        links += 1;
-        if links > MOST_LINKS {
-            return Err(failed("open the directory", path, Errno::LOOP).into());
-        }
-        if target.is_absolute() {
-            way.restart()?;
-        }
-        for name in components(&target).collect::<Vec<_>>().into_iter().rev() {
-            left.push_front(name);
-        }
-    }
-    Ok(way.place)
-}
-
-/// Returns the names in a path, and its `..` components.
-fn components(path: &Path) -> impl Iterator<Item = OsString> {
-    path.components().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        _ => None,
-    })
-}
-
-/// The position of the walk.
-struct Way<'a> {
-    trusted: &'a Trusted,
-    found: &'a mut Vec<Option<Stranger>>,
-    place: OwnedFd,
-    path: PathBuf,
-}
-
-impl<'a> Way<'a> {
-    fn new(trusted: &'a Trusted, found: &'a mut Vec<Option<Stranger>>) -> Result<Self, DirError> {
-        let place = place(CWD, OsStr::new("/"), OFlags::empty())
-            .map_err(|error| failed("open the directory", Path::new("/"), error))?;
-        let mut way = Self { trusted, found, place, path: "/".into() };
-        way.note()?;
-        Ok(way)
-    }
-
-    fn restart(&mut self) -> Result<(), DirError> {
-        self.path = "/".into();
-        self.place = place(CWD, OsStr::new("/"), OFlags::empty())
-            .map_err(|error| failed("open the directory", &self.path, error))?;
-        Ok(())
-    }
-
-    fn enter(&mut self, name: &OsStr, flags: OFlags) -> Result<(), DirError> {
-        let next = if name == ".." {
-            self.path.parent().unwrap_or(Path::new("/")).to_owned()
-        } else {
-            self.path.join(name)
-        };
-        self.place = place(&self.place, name, flags)
-            .map_err(|error| failed("open the directory", &next, error))?;
-        self.path = next;
-        self.note()
-    }
-
-    /// Records which other user can change the current directory.
-    fn note(&mut self) -> Result<(), DirError> {
-        let stat: Stat =
-            fstat(&self.place).map_err(|error| failed("look at", &self.path, error))?;
+    let mut note = |directory: &Path, stat: &Stat| {
         let (owner, mode) = (stat.st_uid, stat.st_mode & 0o7777);
-        let is_foreign = !self.trusted.has(owner);
+        let is_foreign = !trusted.has(owner);
         let is_shared = mode & SHARED != 0 && mode & STICKY == 0;
-        let directory = self.path.clone();
-        self.found.push((is_foreign || is_shared).then_some(Stranger {
+        let directory = directory.to_owned();
+        found.push((is_foreign || is_shared).then_some(Stranger {
             directory,
             owner,
             mode,
             is_foreign,
         }));
-        Ok(())
+    };
+    let end = machine::walk(Path::new("/"), &absolute, &trusted, &mut note)?;
+    match end.stopped {
+        None => Ok(end.place),
+        Some(error) => {
+            let stopped = end.left.iter().take(1).fold(end.path, |path, name| path.join(name));
+            Err(failed("open the directory", &stopped, error).into())
+        }
     }
-}
-
-/// Opens a handle of a directory that need not be readable.
-fn place(dir: impl AsFd, name: &OsStr, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let flags = flags | OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(dir, name.as_bytes(), flags, Mode::empty())
-}
-
-fn is_proc(dir: impl AsFd) -> bool {
-    fstatfs(dir).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|kind| kind == PROC))
-}
-
-fn failed(action: &'static str, path: &Path, error: Errno) -> DirError {
-    DirError { action, path: path.to_owned(), source: error.into() }
 }
 
 #[cfg(test)]
@@ -238,6 +117,7 @@ mod tests {
 
     use super::super::open_to_write;
     use super::*;
+    use crate::machine::ForeignLink;
 
     fn mode(path: &Path, mode: u32) {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
@@ -320,7 +200,7 @@ mod tests {
             for (link, way) in [("twice", "twice"), ("relative", "relative/buildkit")] {
                 lchown(temp.path().join(link), Some(1), Some(1)).unwrap();
                 let error = open_to_write(&temp.path().join(way)).unwrap_err();
-                let RootError::Link { link: found, owner: 1, .. } = &error else {
+                let RootError::Link(ForeignLink { link: found, owner: 1, .. }) = &error else {
                     panic!("{error}")
                 };
                 assert_eq!(found, &temp.path().join(link));

@@ -41,10 +41,15 @@ pub(super) fn to_read(location: &Location) -> Result<Bases, RootError> {
     with_containerd(root, location)
 }
 
-/// Same as [`to_read`], but the root of the containerd may be missing. Returns `None` if the root of the
-/// daemon is missing.
-pub(super) fn if_root_is_there(location: &Location) -> Result<Option<Bases>, RootError> {
-    open_if_there(location.root())?.map(|root| with_containerd(root, location)).transpose()
+/// Same as [`to_read`], but either root may be missing. A missing root of the daemon counts as empty. Returns
+/// `None` if both are missing.
+pub(super) fn if_there_is_any(location: &Location) -> Result<Option<Bases>, RootError> {
+    let root = match open_if_there(location.root())? {
+        Some(root) => root,
+        None if location.containerd().is_some_and(Path::exists) => Dir::unnamed(location.root())?,
+        None => return Ok(None),
+    };
+    with_containerd(root, location).map(Some)
 }
 
 fn with_containerd(root: Dir, location: &Location) -> Result<Bases, RootError> {

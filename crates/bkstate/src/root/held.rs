@@ -99,13 +99,14 @@ impl Root {
         Self::to_read(bases::to_read(&location)?, location.worker())
     }
 
-    /// Opens the root at `location` for reading; returns `None` if it does not exist.
+    /// Opens the root at `location` for reading; returns `None` if it does not exist. A builder that has its
+    /// layers in an existing containerd has something already: its own root then counts as empty.
     ///
     /// # Errors
     /// Same as [`open`](Self::open).
     pub fn open_if_there(location: impl Into<Location>) -> Result<Option<Self>, OpenRootError> {
         let location = location.into();
-        let bases = bases::if_root_is_there(&location)?;
+        let bases = bases::if_there_is_any(&location)?;
         bases.map(|bases| Self::to_read(bases, location.worker())).transpose()
     }
 

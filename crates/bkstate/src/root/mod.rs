@@ -88,7 +88,7 @@ mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub(crate) use access::{SHARED, Trusted};
+pub(crate) use access::SHARED;
 pub use access::{Stranger, check_access, strangers};
 pub use bases::open_containerd;
 pub(crate) use bases::sync;
@@ -100,6 +100,7 @@ pub use lock::LockError;
 use lock::RootLock;
 
 use crate::dir::{Dir, DirError};
+use crate::machine::{ForeignLink, PlaceError};
 use crate::worker::CONTAINERD_METADATA;
 
 /// The directory of a Docker volume with its files (Docker v28.5.2 `volume/local/local.go`).
@@ -150,18 +151,8 @@ pub enum RootError {
         mode: u32,
     },
     /// A link in the path belongs to another user, who could redirect it.
-    #[error(
-        "{} is a symbolic link to {} that belongs to user {owner}; give the directory itself",
-        link.display(), target.display()
-    )]
-    Link {
-        /// The link.
-        link: PathBuf,
-        /// Its target.
-        target: PathBuf,
-        /// The user id of its owner.
-        owner: u32,
-    },
+    #[error(transparent)]
+    Link(ForeignLink),
     /// The directory is neither the root of a containerd nor empty.
     #[error(
         "{} is not the root of a containerd: it has other files and no {}; give the `root` of its \
@@ -189,6 +180,15 @@ pub enum RootError {
         /// Its kind.
         kind: Kind,
     },
+}
+
+impl From<PlaceError> for RootError {
+    fn from(error: PlaceError) -> Self {
+        match error {
+            PlaceError::Dir(error) => error.into(),
+            PlaceError::Link(link) => Self::Link(link),
+        }
+    }
 }
 
 /// Opens the root at `path`, or the one in the Docker volume at `path`.

@@ -60,8 +60,8 @@ pub(crate) struct Convert {
     /// metadata file of buildx; the output of --output type=local or type=tar; a layout with an image and its
     /// attestations; a bundle of docker buildx history export; LLB; the root directory of a builder or
     /// its cache.db; the data root of Docker Engine; a file that oci2bk keys wrote; or - for stdin. The type is
-    /// detected from the content. For a builder whose containerd is not in its usual place, FILE is
-    /// DIR,containerd=DIR. Keys inside SRC are used anyway. If keys are missing then, so are provenance.json,
+    /// detected from the content. For a builder whose containerd is not in its usual place, write
+    /// FILE,containerd=DIR. Keys inside SRC are used anyway. If keys are missing then, so are provenance.json,
     /// metadata.json, keys.json and out beside it.
     #[arg(long, value_name = "FILE")]
     pub(crate) keys: Vec<KeyPath>,

@@ -65,6 +65,9 @@ pub(crate) struct StorageArguments {
     pub(crate) containerd_root: Option<PathBuf>,
 
     /// The config.toml of that containerd, for its root and the place of its snapshots
+    ///
+    /// DIR/etc/containerd/config.toml is that of the machine whose file system is in DIR: the paths in it are
+    /// found there.
     #[arg(id = CONTAINERD_CONFIG, long, value_name = "FILE")]
     pub(crate) containerd_config: Option<PathBuf>,
 

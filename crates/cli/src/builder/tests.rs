@@ -123,6 +123,18 @@ fn a_builder_that_never_ran_is_told_what_to_do() {
 }
 
 #[test]
+fn links_in_the_image_of_a_machine_lead_into_it() {
+    let machine = Machine::new();
+    let image = machine.temp.path().join("image");
+    fs::create_dir_all(image.join("var/lib")).unwrap();
+    std::os::unix::fs::symlink("/data/docker", image.join("var/lib/docker")).unwrap();
+    let root = image.join("data/docker/volumes/buildx_buildkit_ci0_state/_data");
+    fs::create_dir_all(&root).unwrap();
+    let docker = Docker { root: Some(image.join("var/lib/docker")), ..machine.docker() };
+    assert_eq!(docker.builder("ci").unwrap().root, root);
+}
+
+#[test]
 fn builders_without_a_volume_here_are_refused() {
     let machine = Machine::new();
     machine.volume("ci0");
@@ -158,9 +170,9 @@ fn names_are_no_paths() {
 fn the_data_root_is_that_of_the_daemon() {
     let machine = Machine::new();
     let docker = Docker { root: None, ..machine.docker() };
-    assert_eq!(docker.data_root().unwrap(), Path::new("/var/lib/docker"));
+    assert_eq!(docker.data_root().unwrap().1, Path::new("/var/lib/docker"));
     fs::write(&docker.daemon_json, r#"{"data-root": "/srv/docker", "debug": true}"#).unwrap();
-    assert_eq!(docker.data_root().unwrap(), Path::new("/srv/docker"));
+    assert_eq!(docker.data_root().unwrap().1, Path::new("/srv/docker"));
     fs::write(&docker.daemon_json, "{").unwrap();
     let error = docker.data_root().unwrap_err();
     assert_eq!(error.class(), Class::Input, "{error}");

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use bkstate::config::ContainerdConfig;
 use bkstate::dir::{Dir, DirError};
-use bkstate::engine::containerd_in;
+use bkstate::engine::{DATA_ROOT, containerd_in};
+use bkstate::machine::{Machine, PlaceError};
 use bkstate::root::{RootError, open_containerd};
 use bkstate::worker::{Bases, Executor, Part, StateFile, Worker};
 
@@ -33,7 +34,7 @@ impl Containerds {
     }
 
     /// Looks for the containerd of the builder in `builder`, if it has one: in the data root of the engine, and in
-    /// its place on this machine. One that cannot be opened counts as missing: the databases of the builder have
+    /// its place on the machine of the data root. One that cannot be opened counts as missing: the databases of the builder have
     /// keys, too.
     pub(super) fn search(builder: &Dir, data_root: Option<&Dir>) -> Result<Self, DirError> {
         let mut found = Self::default();
@@ -52,10 +53,12 @@ impl Containerds {
             let path = own.path().to_owned();
             found.add(builder, &path, Some(own));
         }
-        let config = ContainerdConfig::read(Path::new(ContainerdConfig::PATH));
-        let config = config.unwrap_or_default();
-        let of_machine = config.root_or_default();
-        found.add(builder, of_machine, open_containerd(of_machine).ok());
+        let path = data_root.or(parent.as_ref()).map_or(builder.path(), Dir::path);
+        let machine = Machine::with(path, Path::new(DATA_ROOT)).unwrap_or_default();
+        if let Ok(path) = containerd_on(&machine) {
+            let opened = open_containerd(&path).ok();
+            found.add(builder, &path, opened);
+        }
         Ok(found)
     }
 
@@ -64,6 +67,13 @@ impl Containerds {
         let content = opened.and_then(|containerd| content_in(builder, &containerd).ok()?);
         self.content.extend(content);
     }
+}
+
+/// Returns the root of the containerd of `machine`, configured or not.
+fn containerd_on(machine: &Machine) -> Result<PathBuf, PlaceError> {
+    let path = machine.find(Path::new(ContainerdConfig::PATH))?;
+    let config = ContainerdConfig::read_on(machine, &path).unwrap_or_default();
+    Ok(config.directories(machine)?.0)
 }
 
 /// Opens the directory of the content store in `containerd`, if it exists.

@@ -65,7 +65,7 @@ fn read_file(path: &Path, mut file: File, limits: &Limits) -> Result<Vec<KeySour
     file.rewind().map_err(read_error)?;
     match Packing::of(&head) {
         _ if head.is_empty() => Err(SourceError::Empty { path: path.to_owned() }),
-        _ if detect::is_bolt(&head) => root::read_file(path, file, limits),
+        _ if detect::is_bolt(&head) => root::read_file(path, file, None, limits),
         Packing::None if detect::is_tar(&head) => read_archive(path, &file, limits),
         Packing::None => {
             let limit = limits.of_keys_document(limits.keys_document);
@@ -93,7 +93,7 @@ fn read_packed(path: &Path, file: &File, limits: &Limits) -> Result<Vec<KeySourc
     let stream = stream(file).map_err(damaged)?;
     if detect::is_bolt(&head) {
         let file = input::spooled(path, stream, limits)?;
-        return root::read_file(path, file, limits);
+        return root::read_file(path, file, None, limits);
     }
     let limit = limits.of_keys_document(limits.keys_document);
     let document = within_limit(path, stream, limit, damaged)?;

@@ -17,6 +17,7 @@ use super::containerds::Containerds;
 use super::database::{self, DatabaseError, DatabaseKind};
 use super::error::{SourceError, UnreadHistory};
 use super::history::{self, Content, HistoryError};
+use super::input::{self, Input};
 use super::read::{describe, read_one_of_many};
 use super::source::{KeySource, SourceKind};
 use super::{beside, cache_db, cache_debug};
@@ -120,8 +121,8 @@ pub fn read_root(root: &Root, limits: &Limits) -> Result<Vec<KeySource>, SourceE
 }
 
 /// Reads everything with keys of a stopped builder that has its layers in `containerd`, the root of a
-/// containerd, which may run. `root` is the root of a buildkitd, the data root of a Docker Engine, or its
-/// directory `buildkit`.
+/// containerd, which may run. `root` is the root of a buildkitd, the data root of a Docker Engine, its
+/// directory `buildkit`, or one database of these, such as `history.db`.
 ///
 /// ```
 /// use oci2bk::Limits;
@@ -147,7 +148,11 @@ pub fn read_builder(
     containerd: &Path,
     limits: &Limits,
 ) -> Result<Vec<KeySource>, SourceError> {
-    let (dir, kind) = find(Dir::open(root)?)?;
+    let root = match input::open(root, limits)? {
+        (root, Input::Directory) => root,
+        (path, Input::File(file)) => return read_file(&path, file, Some(containerd), limits),
+    };
+    let (dir, kind) = find(Dir::open(&root)?)?;
     if let Some(builder) = Builder::of(&dir, &kind)? {
         return builder.read(Some(containerd), limits);
     }
@@ -191,16 +196,25 @@ fn read_databases<'l>(
     Ok(found)
 }
 
-/// Reads a database that may be in the root of a builder.
+/// Reads a database that may be in the root of a builder. The containerd of the builder has the root
+/// `containerd`, if that is known.
 pub(super) fn read_file(
     path: &Path,
     file: File,
+    containerd: Option<&Path>,
     limits: &Limits,
 ) -> Result<Vec<KeySource>, SourceError> {
+    let dir = || Dir::open(&beside::parent(path));
+    let known = match containerd {
+        Some(containerd) => Some(Containerds::known(&dir()?, containerd)?),
+        None => None,
+    };
     let content = || {
-        let dir = Dir::open(&beside::parent(path))?;
-        let containerds = Containerds::search(&dir, None)?;
-        Content::of_builder(&dir, &containerds, limits)
+        let dir = dir()?;
+        match &known {
+            Some(known) => Content::of_builder(&dir, known, limits),
+            None => Content::of_builder(&dir, &Containerds::search(&dir, None)?, limits),
+        }
     };
     read_database(path, file, content)
 }

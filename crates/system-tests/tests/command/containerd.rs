@@ -243,6 +243,25 @@ fn a_running_containerd_is_named() {
         Printed::of(&mut pair.run(words), 6).says(&["meta.db is in use by", &holder]);
     }
     Printed::of(&mut pair.convert(&[]), 6).says(&["meta.db is in use by", &holder]);
+    // Also for a daemon that has no root yet.
+    fs::rename(pair.0.root(), pair.path("other")).unwrap();
+    for words in [&[][..], &["--dry-run"]] {
+        Printed::of(&mut pair.convert(words), 6).says(&["meta.db is in use by", &holder]);
+    }
+    assert!(!pair.0.root().exists());
+}
+
+#[test]
+fn the_plan_of_a_new_daemon_counts_what_its_containerd_has() {
+    let pair = Pair::new();
+    Printed::of(&mut pair.convert(&[]), 0);
+    fs::rename(pair.0.root(), pair.path("other")).unwrap();
+    let planned = Printed::of(&mut pair.convert(&["--dry-run", "--format=json"]), 0).json();
+    assert!(!pair.0.root().exists());
+    let converted = Printed::of(&mut pair.convert(&["--format=json"]), 0).json();
+    assert_eq!(planned["shares"], converted["shares"]);
+    assert_eq!(planned["shares"]["blobs"]["added_count"], 0, "{:#}", planned["shares"]);
+    assert_eq!(planned["shares"]["steps"]["existing_count"], 0, "{:#}", planned["shares"]);
 }
 
 #[test]
@@ -274,6 +293,21 @@ fn the_configuration_of_containerd_says_where_it_has_its_data() {
     for name in ["data/io.containerd.metadata.v1.bolt/meta.db", "fast/metadata.db"] {
         assert!(names.contains(&name.to_owned()), "{name} is not in {names:#?}");
     }
+}
+
+#[test]
+fn the_configuration_of_an_image_names_places_in_the_image() {
+    let pair = Pair::new();
+    let image = pair.path("image");
+    fs::create_dir_all(image.join("etc/containerd")).unwrap();
+    fs::create_dir_all(image.join("var/lib")).unwrap();
+    let config = image.join("etc/containerd/config.toml");
+    fs::write(&config, "root = '/var/lib/linked'\n").unwrap();
+    std::os::unix::fs::symlink("/data", image.join("var/lib/linked")).unwrap();
+    let mut convert = command();
+    convert.args(["convert", "--no-extract"]).args(index()).arg("--containerd-config").arg(&config);
+    Printed::of(convert.arg(image.join("var/lib/buildkit")), 0);
+    assert!(image.join("data/io.containerd.metadata.v1.bolt/meta.db").exists());
 }
 
 #[test]

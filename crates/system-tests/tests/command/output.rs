@@ -74,7 +74,9 @@ pub(super) fn on_a_terminal(command: &mut Command) -> String {
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
     let terminal = File::options().read(true).write(true).open(name).unwrap();
-    let mut child = command.stdout(Stdio::null()).stderr(terminal).spawn().unwrap();
+    // Without a kind of terminal there are neither colours nor bars.
+    let mut child =
+        command.env("TERM", "xterm").stdout(Stdio::null()).stderr(terminal).spawn().unwrap();
     // So that reading ends when the command has ended.
     command.stderr(Stdio::null());
     let mut text = Vec::new();

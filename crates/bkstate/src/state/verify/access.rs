@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use crate::content::{BLOBS, SHA256};
 use crate::dir::{Dir, DirError, FileKind, Found};
-use crate::root::{Root, SHARED, Trusted};
+use crate::machine::Trusted;
+use crate::root::{Root, SHARED};
 use crate::snapshots::TREES;
 use crate::worker::{Base, Part, StateFile};
 

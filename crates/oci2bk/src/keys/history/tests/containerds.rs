@@ -83,6 +83,12 @@ fn the_documents_are_in_the_given_containerd() {
     assert!(sources.iter().all(|source| source.unread.is_none()));
     assert!(sources[0].graph.is_some());
 
+    // One database alone.
+    let history = pair.builder.join("history.db");
+    assert_eq!(kinds(&with(&history, &containerd).unwrap()), [SourceKind::History]);
+    let cache = pair.builder.join("cache.db");
+    assert_eq!(kinds(&with(&cache, &containerd).unwrap()), [SourceKind::CacheDb]);
+
     let pair = Pair::of_engine();
     let containerd = pair.containerd("containerd");
     for root in [pair.builder.clone(), pair.path("docker")] {
@@ -186,6 +192,8 @@ fn what_is_not_a_builder_or_not_a_containerd_is_refused() {
     fs::write(state.join("containerd.sock"), "").unwrap();
     let error = with(&pair.builder, &state).unwrap_err();
     assert!(error.to_string().ends_with("by default /var/lib/containerd"), "{error}");
+    let error = with(Path::new(PROVENANCE), &containerd).unwrap_err();
+    assert!(matches!(error, SourceError::Database { .. }), "{error:?}");
     let error = with(&pair.builder, &pair.path("missing")).unwrap_err();
     assert!(
         matches!(&error, SourceError::Open(OpenRootError::Root(RootError::Dir(_)))),
