@@ -8,5 +8,6 @@
 pub mod build;
 pub mod case;
 pub mod host;
+pub mod others;
 pub mod state;
 pub mod tree;

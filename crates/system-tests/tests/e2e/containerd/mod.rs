@@ -2,6 +2,7 @@
 //!
 //! Converted states and states of daemons must pass the same tests.
 
+mod across;
 mod buildx;
 mod garbage;
 mod keys;
@@ -87,7 +88,8 @@ pub(crate) fn add(suite: &mut Suite<World>) {
         }
         let unextracted = move |world: &World| prove(world, &control, Subject::Unextracted);
         add(format!("unextracted::{CONTROL}"), true, Box::new(unextracted));
-        let tests: [(&str, Proof); 5] = [
+        let tests: [(&str, Proof); 6] = [
+            ("across", Box::new(across::prove)),
             ("layout", Box::new(layout::prove)),
             ("leases", Box::new(leases::prove)),
             ("others", Box::new(others::prove)),
