@@ -63,6 +63,7 @@ pub mod solver;
 pub mod state;
 pub mod time;
 pub mod usage;
+mod userns;
 pub mod varint;
 pub mod worker;
 
