@@ -7,6 +7,7 @@ use std::io::{Read, Write as _};
 use std::os::fd::AsFd as _;
 
 use bkstate::Digest;
+use bkstate::worker::Worker;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use flate2::bufread::MultiGzDecoder;
 use oci2bk::limits::Limits;
@@ -104,12 +105,13 @@ fn archive(criterion: &mut Criterion) {
         diff_id: digest,
     };
     let fs = tempfile::tempdir().unwrap();
-    let fs = File::open(&fs).unwrap();
+    let (fs, worker) = (File::open(&fs).unwrap(), Worker::default());
     let mut group = criterion.benchmark_group("archive");
     group.sample_size(20).throughput(Throughput::Elements(ENTRIES.into()));
     group.bench_function("50k entries, hashed and parsed", |bench| {
         bench.iter(|| {
-            unpack(&layer, fs.as_fd(), Placement::Overlay, &Limits::default(), &|_| {}).unwrap()
+            unpack(&layer, fs.as_fd(), Placement::Overlay, &worker, &Limits::default(), &|_| {})
+                .unwrap()
         });
     });
     group.bench_function("50k entries, hashed", |bench| {

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::os::fd::AsFd as _;
 
 use bkstate::Digest;
+use bkstate::worker::Worker;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use oci2bk::limits::Limits;
 use oci2bk::unpack::{Layer, Placement, unpack};
@@ -60,7 +61,7 @@ fn benchmark(criterion: &mut Criterion) {
     group.sample_size(10);
     group.throughput(Throughput::Bytes(BYTES as u64));
     for (name, files) in [("8192 files of 4 KiB", 8192), ("8 files of 4 MiB", 8)] {
-        let archive = archive(files);
+        let (archive, worker) = (archive(files), Worker::default());
         let layer = Layer {
             blob: &archive.blob,
             digest: archive.digest,
@@ -76,8 +77,15 @@ fn benchmark(criterion: &mut Criterion) {
                 || tempfile::tempdir_in(&all).unwrap().keep(),
                 |dir| {
                     let fs = File::open(dir).unwrap();
-                    unpack(&layer, fs.as_fd(), Placement::Overlay, &Limits::default(), &|_| {})
-                        .unwrap();
+                    unpack(
+                        &layer,
+                        fs.as_fd(),
+                        Placement::Overlay,
+                        &worker,
+                        &Limits::default(),
+                        &|_| {},
+                    )
+                    .unwrap();
                 },
                 BatchSize::PerIteration,
             );

@@ -1,7 +1,7 @@
 //! The class of each error.
 
 use crate::bolt::ReadError;
-use crate::config::ReadConfigError;
+use crate::config::{ReadConfigError, UserError};
 use crate::decode::DecodeError;
 use crate::engine::EngineError;
 use crate::gc::DiskError;
@@ -35,6 +35,19 @@ impl Classified for ReadConfigError {
 impl Classified for PlaceError {
     fn class(&self) -> Class {
         Class::Io
+    }
+}
+
+impl Classified for UserError {
+    /// A user without numbers is an unusable place.
+    fn class(&self) -> Class {
+        match self {
+            Self::TooLarge { .. } => Class::Limit,
+            Self::Line { .. } | Self::Map { .. } => Class::Input,
+            Self::Dir(_) | Self::Read { .. } | Self::NoUser { .. } | Self::NoNumbers { .. } => {
+                Class::Io
+            }
+        }
     }
 }
 

@@ -65,6 +65,7 @@ pub mod solver;
 pub mod state;
 pub mod time;
 pub mod usage;
+mod userns;
 pub mod varint;
 pub mod worker;
 

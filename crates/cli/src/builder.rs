@@ -74,6 +74,11 @@ pub(crate) enum BuilderError {
          that is meant: {}", nodes.len(), listed(nodes)
     )]
     SeveralNodes { builder: String, nodes: Vec<PathBuf> },
+    #[error(
+        "the builder {builder} runs the image {image}, whose buildkitd is rootless and keeps its state elsewhere \
+         than in the volume of the builder"
+    )]
+    Rootless { builder: String, image: String },
     #[error("the builder {builder} has no state in {}", root.display())]
     NoVolume { builder: String, root: PathBuf },
     #[error("cannot read {}", path.display())]
@@ -111,6 +116,7 @@ impl Classified for BuilderError {
             | Self::Engine { .. }
             | Self::Remote { .. }
             | Self::SeveralNodes { .. }
+            | Self::Rootless { .. }
             | Self::NoVolume { .. }
             | Self::Read { .. } => Class::Io,
         }
@@ -127,6 +133,11 @@ impl BuilderError {
                 OTHER_BUILDER.to_owned(),
             ],
             Self::Driver { .. } => vec![OTHER_BUILDER.to_owned()],
+            Self::Rootless { .. } => vec![
+                "give the volume that is at /home/user/.local/share/buildkit in the container, with the owners \
+                 that --map 0:1000:1,1:100000:65536 gives"
+                    .to_owned(),
+            ],
             Self::NoVolume { builder, .. } => vec![
                 format!("if it is not there, make it: docker buildx create --name {builder}"),
                 format!("if it has not run, start it: docker buildx inspect --bootstrap {builder}"),
@@ -152,6 +163,9 @@ struct Node {
     name: String,
     #[serde(default)]
     endpoint: String,
+    /// Options of the driver, such as the image of the daemon.
+    #[serde(default)]
+    driver_opts: Option<BTreeMap<String, String>>,
     /// Files that are copied into the container, in base64.
     #[serde(default)]
     files: Option<BTreeMap<String, String>>,
@@ -256,8 +270,11 @@ impl Instance {
         let is_remote = |node: &&Node| {
             ["ssh://", "tcp://"].iter().any(|scheme| node.endpoint.starts_with(scheme))
         };
-        match self.nodes.iter().find(is_remote) {
-            Some(node) => Err(BuilderError::Remote { builder, endpoint: node.endpoint.clone() }),
+        if let Some(node) = self.nodes.iter().find(is_remote) {
+            return Err(BuilderError::Remote { builder, endpoint: node.endpoint.clone() });
+        }
+        match self.nodes.iter().find_map(Node::rootless_image) {
+            Some(image) => Err(BuilderError::Rootless { builder, image: image.to_owned() }),
             None => Ok(()),
         }
     }
@@ -270,6 +287,16 @@ impl Instance {
         };
         let bytes = BASE64_STANDARD.decode(file).map_err(|_| ())?;
         String::from_utf8(bytes).map(Some).map_err(|_| ())
+    }
+}
+
+impl Node {
+    /// Returns its image, if the daemon in it is rootless. Its tag says so, such as `moby/buildkit:rootless` or
+    /// `v0.34.2-rootless` (BuildKit v0.34.2 `docs/rootless.md`), and its root is in another volume.
+    fn rootless_image(&self) -> Option<&str> {
+        let image = self.driver_opts.as_ref()?.get("image")?;
+        let name = image.rsplit('/').next()?;
+        name.contains("rootless").then_some(image.as_str())
     }
 }
 

@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     check_root(location.clone())?;
     let destination = Destination::new(&plan, &daemon, arguments.buildkit.is_some());
     for directory in location.directories() {
-        let found = strangers(directory).map_err(OpenRootError::Root)?;
+        let found = strangers(directory, location.worker()).map_err(OpenRootError::Root)?;
         warning::of_strangers(directory, &found);
     }
     if arguments.dry_run {
@@ -132,6 +132,7 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     warning::of_bad_copies(&done.bad_copies);
     warning::of_unleased(done.unleased.len());
     warning::of_packed(&done.left_packed);
+    warning::of_left_out(done.left_out);
 
     let collection = Collection::new(&daemon.gc, plan.target, done.collected_bytes, root)?;
     if let Some(collection) = &collection {

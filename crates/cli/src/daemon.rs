@@ -2,16 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use bkstate::config::{ConfigError, ContainerdConfig, DaemonConfig, ReadConfigError, Unsupported};
+use bkstate::config::{
+    ConfigError, ContainerdConfig, DaemonConfig, ReadConfigError, Unsupported, UserError,
+    owners_of_user,
+};
 use bkstate::engine::{Dockerd, Engine, EngineError, EngineFiles};
 use bkstate::gc::GcConfig;
 use bkstate::machine::{Machine, PlaceError};
 use bkstate::root::Location;
-use bkstate::worker::Worker;
+use bkstate::worker::{OwnerMap, Worker};
 use bkstate::{Class, Classified};
 use oci2bk::release::{ParseTargetError, Target};
 
-use crate::args::{DaemonArguments, RootArguments, StorageArguments};
+use crate::args::{DaemonArguments, OwnerArguments, RootArguments, StorageArguments};
 use crate::builder::{Builder, BuilderError, CONTAINER_ROOT, Docker};
 
 /// What is known of a daemon.
@@ -49,6 +52,12 @@ pub(crate) enum DaemonError {
     Place(#[from] PlaceError),
     #[error(transparent)]
     Builder(#[from] BuilderError),
+    #[error("cannot find out the owners of a rootless buildkitd of the user {user}")]
+    User {
+        user: String,
+        #[source]
+        source: UserError,
+    },
     #[error("cannot use the configuration of the builder {builder}, as docker buildx noted it")]
     BuilderConfig {
         builder: String,
@@ -91,6 +100,7 @@ impl Classified for DaemonError {
             Self::Place(error) => error.class(),
             Self::BuilderConfig { .. } => Class::Input,
             Self::Builder(error) => error.class(),
+            Self::User { source, .. } => source.class(),
             Self::Unsupported { .. }
             | Self::Release { .. }
             | Self::NoDaemon
@@ -108,6 +118,11 @@ impl DaemonError {
             Self::Unsupported { source: Unsupported::NoOciWorker, .. } => {
                 vec!["give the root of its containerd with --containerd-root".to_owned()]
             }
+            Self::Unsupported { source: Unsupported::Rootless, .. } => vec![
+                "run as its user, with rootlesskit before the command, or give its owners with --map-user NAME \
+                 or --map"
+                    .to_owned(),
+            ],
             Self::Engine(EngineError::GraphDriver { .. }) => vec![
                 "move the engine to the containerd image store, or make a builder with a volume: docker \
                  buildx create --driver docker-container --bootstrap"
@@ -137,8 +152,10 @@ impl DaemonArguments {
         if storage.engine {
             return storage.of_engine();
         }
-        let read = |path: &PathBuf| DaemonConfig::read_for(path, &storage.worker());
+        let worker = storage.worker().here();
+        let read = |path: &PathBuf| DaemonConfig::read_for(path, &worker);
         let config = self.config.as_ref().map(read).transpose()?;
+        let config = config.map(|config| self.owners.allow(config));
         match (&self.builder, &self.config) {
             (Some(name), _) => {
                 let builder = Docker::here(storage.docker_root.clone()).builder(name)?;
@@ -149,11 +166,32 @@ impl DaemonArguments {
                 let root = root.map(Path::to_owned).or(config.root);
                 let root = root.ok_or_else(|| DaemonError::NoRoot { path: path.clone() })?;
                 let location = storage.located(&root, config.namespace.as_deref())?;
-                Ok(DaemonRoot::new(location, config.gc))
+                self.owners.of(DaemonRoot::new(location, config.gc))
             }
             // The arguments always name one of the three.
-            (None, None) => storage.daemon(root.ok_or(DaemonError::NoDaemon)?),
+            (None, None) => self.owners.of(storage.daemon(root.ok_or(DaemonError::NoDaemon)?)?),
         }
+    }
+}
+
+impl OwnerArguments {
+    /// Returns `config` as supported if it is that of a rootless daemon and the owners are given.
+    fn allow(&self, config: DaemonConfig) -> DaemonConfig {
+        let is_given = self.map.is_some() || self.map_user.is_some();
+        let unsupported =
+            config.unsupported.filter(|reason| !is_given || *reason != Unsupported::Rootless);
+        DaemonConfig { unsupported, ..config }
+    }
+
+    /// Returns the daemon with the given owners, if any.
+    fn of(&self, daemon: DaemonRoot) -> Result<DaemonRoot, DaemonError> {
+        let map = match (&self.map, &self.map_user) {
+            (Some(map), _) => OwnerMap::of_both(map.clone()),
+            (None, Some(user)) => owners_of_user(daemon.location.root(), user)
+                .map_err(|source| DaemonError::User { user: user.clone(), source })?,
+            (None, None) => return Ok(daemon),
+        };
+        Ok(DaemonRoot { location: daemon.location.mapped(map), ..daemon })
     }
 }
 

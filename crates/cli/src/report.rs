@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bkstate::Digest;
 use bkstate::ids::WorkerId;
+use bkstate::worker::Owners;
 use oci2bk::Degree;
 use oci2bk::convert::{self, LeftPacked, Shares};
 use oci2bk::gc::Collection;
@@ -52,6 +53,8 @@ pub(crate) struct Destination {
     pub(crate) root: PathBuf,
     /// The containerd with the layers; `None` if they are in the root.
     pub(crate) containerd: Option<Containerd>,
+    /// The map of the owners of a rootless daemon, if one was given.
+    pub(crate) owner_map: Option<String>,
     /// The program from which the release of BuildKit in Docker Engine is known.
     pub(crate) dockerd: Option<PathBuf>,
     /// The images that have a name in the image store of the containerd.
@@ -79,6 +82,10 @@ impl Destination {
         Self {
             root: location.root().to_owned(),
             containerd,
+            owner_map: match worker.owners() {
+                Owners::Mapped(map) => Some(map.to_string()),
+                _ => None,
+            },
             dockerd: dockerd.map(|dockerd| dockerd.path.clone()),
             images: images.map(|(name, image)| (name.clone(), image.clone())).collect(),
         }
@@ -89,11 +96,12 @@ impl Destination {
         let containerd = self.containerd.iter().map(|Containerd { root, namespace }| {
             format!("layers in the namespace {namespace} of the containerd in {}", text::path(root))
         });
+        let owners = self.owner_map.iter().map(|map| format!("owners of the map {map}"));
         let dockerd = self.dockerd.iter().map(|program| {
             format!("for BuildKit {target}, which {} contains", text::path(program))
         });
         let images = self.images.keys().map(|name| format!("the image {}", one_line(name)));
-        containerd.chain(dockerd).chain(images).collect()
+        containerd.chain(owners).chain(dockerd).chain(images).collect()
     }
 }
 
@@ -183,6 +191,8 @@ pub(crate) struct Stored {
     pub(crate) disk_size: u64,
     /// Total of the layers' archives.
     pub(crate) entry_count: u64,
+    /// Devices among them, which a rootless daemon leaves out.
+    pub(crate) left_out_count: u64,
 }
 
 /// Trailing bytes after the gzip stream of a layer.
@@ -228,6 +238,7 @@ impl Report {
                 unpacked_size: done.unpacked_bytes,
                 disk_size: done.disk_bytes,
                 entry_count: done.entries,
+                left_out_count: done.left_out,
             },
             replaced_blobs: done.mended.clone(),
             mended_layer_count: done.legacy.mended.len(),

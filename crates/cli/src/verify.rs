@@ -24,8 +24,9 @@ use crate::warmth::layers_note;
 pub(crate) fn run(arguments: &Verify) -> Result<(), Failure> {
     let daemon = arguments.root.resolve()?;
     let root = Root::open(daemon.location.clone())?;
-    if arguments.mend {
-        check_access(root.dir()).map_err(OpenRootError::Root)?;
+    // Of a rootless daemon, trees can be compared only by who knows the owners.
+    if arguments.mend || arguments.trees {
+        check_access(root.dir(), root.worker()).map_err(OpenRootError::Root)?;
     }
     let plan = plan(arguments, &daemon)?;
     let display = Display::new(arguments.progress);

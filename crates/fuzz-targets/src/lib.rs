@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use archives::{archive, file};
 use bkstate::Digest;
 use bkstate::bolt::{Bucket, Db, Entry, Tree, check};
+use bkstate::worker::Worker;
 use oci2bk::export::CacheExport;
 use oci2bk::keys::{Keyring, KeysFile, read_source};
 use oci2bk::limits::Limits;
@@ -126,7 +127,8 @@ fn apply(blob: &[u8], media_type: &str) {
         let digest = Digest::of(blob);
         let layer =
             Layer { blob: &file, digest, size: blob.len() as u64, media_type, diff_id: digest };
-        let unpacked = unpack_layer(&layer, fs.as_fd(), placement, &limits(), &|_| ());
+        let unpacked =
+            unpack_layer(&layer, fs.as_fd(), placement, &Worker::default(), &limits(), &|_| ());
         if let Ok(unpacked) = unpacked {
             let _ = unpacked.implied.settle(fs.as_fd(), &lowers);
         }

@@ -1,6 +1,7 @@
 //! A builder with its own root: a buildkitd, or the builder of a Docker Engine.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 use crate::containerd::Containerd;
 use crate::engine::Docker;
 use crate::process::{Background, run};
+use crate::rootless::User;
 use crate::tools::Tools;
 
 /// The containerd namespace of the containerd worker, unless it is configured (BuildKit v0.34.2
@@ -86,7 +88,26 @@ impl Daemon {
     ) -> Result<Self> {
         let workers = format!("{configuration}[worker.containerd]\n  enabled = false\n");
         let arguments = ["--oci-worker-snapshotter=overlayfs", "--oci-worker-net=host"];
-        Self::launch(tools, root, registries, &workers, &arguments, None)
+        let program = Command::new(&tools.buildkitd);
+        Self::launch(tools, program, root, registries, &workers, &arguments, None)
+    }
+
+    /// Starts the rootless buildkitd of `user` on `root`, a path in the home directory of that user. It chooses
+    /// its snapshotter itself.
+    ///
+    /// # Errors
+    /// Same as [`Daemon::start`].
+    pub fn start_rootless(
+        tools: &Tools,
+        user: &User,
+        root: &Path,
+        registries: &[&str],
+    ) -> Result<Self> {
+        let name = root.file_name().context("a root without a name")?.to_string_lossy();
+        let program = user.rootless(&format!("{name}.rootlesskit"), &user.program("buildkitd"));
+        let workers = "[worker.containerd]\n  enabled = false\n";
+        let arguments = ["--oci-worker-snapshotter=auto", "--oci-worker-net=host"];
+        Self::launch(tools, program, root, registries, workers, &arguments, None)
     }
 
     /// Starts buildkitd on `root` with only the containerd worker, on `containerd`.
@@ -106,11 +127,14 @@ impl Daemon {
         );
         let arguments =
             ["--containerd-worker-snapshotter=overlayfs", "--containerd-worker-net=host"];
-        Self::launch(tools, root, registries, &worker, &arguments, Some(containerd))
+        let program = Command::new(&tools.buildkitd);
+        Self::launch(tools, program, root, registries, &worker, &arguments, Some(containerd))
     }
 
+    /// Starts `command`, which gets the arguments of a buildkitd.
     fn launch(
         tools: &Tools,
+        mut command: Command,
         root: &Path,
         registries: &[&str],
         workers: &str,
@@ -118,6 +142,11 @@ impl Daemon {
         containerd: Option<Containerd>,
     ) -> Result<Self> {
         let socket_dir = tempfile::Builder::new().prefix(SOCKETS).tempdir()?;
+        if let Some(above) = root.parent() {
+            // The user of a rootless daemon, in whose directory the root is.
+            let owner = std::fs::metadata(above).with_context(|| above.display().to_string())?;
+            chown(socket_dir.path(), Some(owner.uid()), Some(owner.gid()))?;
+        }
         // Daemons that start at the same time would compete for the trace collector's default socket.
         let traces = socket_dir.path().join("otel.sock");
         let config = root.with_extension("toml");
@@ -128,7 +157,6 @@ impl Daemon {
         std::fs::write(&config, text).with_context(|| config.display().to_string())?;
         let socket = socket_dir.path().join("buildkitd.sock");
         let address = format!("unix://{}", socket.display());
-        let mut command = Command::new(&tools.buildkitd);
         command
             .arg("--config")
             .arg(&config)

@@ -35,6 +35,7 @@
 
 mod containerd;
 mod engine;
+mod users;
 mod value;
 
 use std::io::{self, Read as _};
@@ -49,6 +50,7 @@ use crate::worker::{Executor, Worker};
 
 pub use containerd::ContainerdConfig;
 pub use engine::EngineConfig;
+pub use users::{UserError, owners_of_user};
 pub use value::ConfigError;
 pub(crate) use value::{boolean, member, parse, strings, table, text, worker_table};
 
@@ -87,7 +89,8 @@ pub enum Unsupported {
     /// `worker.oci.proxySnapshotterPath`: another daemon manages the snapshots.
     #[error("its snapshots are kept by the program behind {0}; only overlayfs is supported")]
     ProxySnapshotter(String),
-    /// `worker.oci.rootless`.
+    /// `worker.oci.rootless`, and the worker is not that of a rootless daemon
+    /// ([`Worker::is_rootless`]).
     #[error("it is rootless, and files in its state belong to the users of a namespace")]
     Rootless,
 }
@@ -202,16 +205,17 @@ fn unsupported(table: &Table, worker: &Worker) -> Result<Option<Unsupported>, Co
         let off = if is_oci { Unsupported::NoOciWorker } else { Unsupported::NoContainerdWorker };
         return Ok(Some(off));
     }
-    if boolean(table, "rootless")? == Some(true) {
-        return Ok(Some(Unsupported::Rootless));
-    }
     if let Some(path) = string(table, "proxySnapshotterPath")? {
         return Ok(Some(Unsupported::ProxySnapshotter(path)));
     }
     // Only the OCI worker chooses by itself.
     let is_known = |name: &str| name == worker.snapshotter() || is_oci && name == "auto";
-    let other = string(table, "snapshotter")?.filter(|name| !is_known(name));
-    Ok(other.map(Unsupported::Snapshotter))
+    if let Some(other) = string(table, "snapshotter")?.filter(|name| !is_known(name)) {
+        return Ok(Some(Unsupported::Snapshotter(other)));
+    }
+    // The last one, because a caller may know the owners.
+    let rootless = boolean(table, "rootless")? == Some(true) && !worker.is_rootless();
+    Ok(rootless.then_some(Unsupported::Rootless))
 }
 
 /// Returns a text; an empty one counts as not set.
@@ -226,6 +230,7 @@ fn string(table: &Table, key: &'static str) -> Result<Option<String>, ConfigErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::OwnerMap;
 
     fn config(text: &str) -> DaemonConfig {
         DaemonConfig::from_toml(text).unwrap()
@@ -255,6 +260,10 @@ mod tests {
         }
         assert_eq!(reason("enabled = false"), Some(Unsupported::NoOciWorker));
         assert_eq!(reason("rootless = true"), Some(Unsupported::Rootless));
+        let map = OwnerMap::of_both("0:1000:1".parse().unwrap());
+        let rootless = Worker::default().in_namespace(map);
+        let rootless = DaemonConfig::of("[worker.oci]\nrootless = true\n", &rootless).unwrap();
+        assert_eq!(rootless.unsupported, None);
         let native = Some(Unsupported::Snapshotter("native".into()));
         assert_eq!(reason("Snapshotter = \"native\""), native);
         let proxy = reason("proxySnapshotterPath = \"/run/x.sock\"\nsnapshotter = \"overlayfs\"");

@@ -125,6 +125,8 @@ pub use name::Name;
 pub struct Dir {
     fd: OwnedFd,
     path: PathBuf,
+    /// The user and group to whom everything is given that is created here and below.
+    for_owner: Option<(u32, u32)>,
 }
 
 const READ_DIR: OFlags =
@@ -142,7 +144,7 @@ impl Dir {
             path: path.to_owned(),
             source: error.into(),
         })?;
-        Ok(Self { fd, path: path.to_owned() })
+        Ok(Self { fd, path: path.to_owned(), for_owner: None })
     }
 
     /// Creates an empty directory that has no name and nobody else can reach. `path` is its name in messages.
@@ -158,7 +160,7 @@ impl Dir {
         let temporary = tempfile::tempdir().map_err(failed)?;
         let fd = Self::open(temporary.path())?.fd;
         temporary.close().map_err(failed)?;
-        Ok(Self { fd, path: path.to_owned() })
+        Ok(Self { fd, path: path.to_owned(), for_owner: None })
     }
 
     /// Opens for reading the directory behind `place`, a handle that may be `O_PATH`.
@@ -171,12 +173,35 @@ impl Dir {
             path: path.to_owned(),
             source: error.into(),
         })?;
-        Ok(Self { fd, path: path.to_owned() })
+        Ok(Self { fd, path: path.to_owned(), for_owner: None })
     }
 
     /// Takes a directory that is already open; `path` is its name in messages.
     pub fn from_handle(fd: OwnedFd, path: &Path) -> Self {
-        Self { fd, path: path.to_owned() }
+        Self { fd, path: path.to_owned(), for_owner: None }
+    }
+
+    /// Gives everything that is created with this handle, and with those of directories below that are opened
+    /// with it, to the user and the group `owner`. Without one it belongs to the current user.
+    ///
+    /// ```
+    /// use std::os::unix::fs::MetadataExt as _;
+    ///
+    /// use bkstate::dir::Dir;
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// # let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    /// let dir = Dir::open(temp.path())?.for_owner(Some((user, group)));
+    /// let file = dir.create_dir("inner", 0o700)?.create_file("file", 0o600)?;
+    /// assert_eq!((file.metadata()?.uid(), file.metadata()?.gid()), (user, group));
+    ///
+    /// // But not a directory that only the current user may enter.
+    /// dir.create_private_dir("staging")?.create_file("file", 0o600)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn for_owner(self, owner: Option<(u32, u32)>) -> Self {
+        Self { for_owner: owner, ..self }
     }
 
     /// Returns its path; for messages only.
@@ -194,7 +219,7 @@ impl Dir {
             path: self.path.clone(),
             source,
         })?;
-        Ok(Self { fd, path: self.path.clone() })
+        Ok(Self { fd, path: self.path.clone(), for_owner: self.for_owner })
     }
 
     /// Opens the directory once more. Unlike a clone, the handle has locks of its own.
@@ -223,7 +248,8 @@ impl Dir {
         let name = &*name.c_name(self)?;
         let fd = open_quietly(&self.fd, name, READ_DIR)
             .map_err(self.error("open the directory", name))?;
-        Ok(Self { fd, path: self.path.join(OsStr::from_bytes(name.to_bytes())) })
+        let path = self.path.join(OsStr::from_bytes(name.to_bytes()));
+        Ok(Self { fd, path, for_owner: self.for_owner })
     }
 
     /// Creates the directory `name` with exactly the permissions `mode` and opens it.
@@ -232,13 +258,39 @@ impl Dir {
     /// Returns an error if it exists or cannot be created.
     pub fn create_dir(&self, name: impl Name, mode: u32) -> Result<Self, DirError> {
         let name = &*name.c_name(self)?;
-        fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o700))
-            .map_err(self.error("make the directory", name))?;
-        let dir = self.dir(name)?;
-        // Not by mkdir, which applies the umask to the mode.
+        let dir = self.create_private_dir(name)?;
+        self.give(&dir.fd, name)?;
+        // Not by mkdir, which applies the umask to the mode. After the owner, which can change it.
         fs::fchmod(&dir.fd, Mode::from_raw_mode(mode))
             .map_err(self.error("set the mode of", name))?;
         Ok(dir)
+    }
+
+    /// Creates the directory `name`, which only the current user may enter, and opens it. What is created in it
+    /// is given to the [owner](Self::for_owner) as elsewhere, who cannot reach it there.
+    ///
+    /// # Errors
+    /// Returns an error if it exists or cannot be created.
+    pub fn create_private_dir(&self, name: impl Name) -> Result<Self, DirError> {
+        let name = &*name.c_name(self)?;
+        fs::mkdirat(&self.fd, name, Mode::RWXU).map_err(self.error("make the directory", name))?;
+        let dir = self.dir(name)?;
+        if self.for_owner.is_some() {
+            // The owner of the directory above could have put another one in its place.
+            let stat = fs::fstat(&dir.fd).map_err(self.error("look at", name))?;
+            let is_own = stat.st_uid == rustix::process::geteuid().as_raw();
+            if !is_own || stat.st_mode & 0o077 != 0 {
+                return Err(self.error("make the directory", name)(rustix::io::Errno::EXIST));
+            }
+        }
+        Ok(dir)
+    }
+
+    /// Gives `file`, which was just created as `name`, to its owner.
+    fn give(&self, file: impl AsFd, name: &CStr) -> Result<(), DirError> {
+        let Some((user, group)) = self.for_owner else { return Ok(()) };
+        fs::fchown(file, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
+            .map_err(self.error("set the owner of", name))
     }
 
     /// Creates the file `name`, which must not exist, with exactly the permissions `mode`, open for reading
@@ -252,6 +304,7 @@ impl Dir {
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
             .map_err(self.error("make the file", name))?;
+        self.give(&fd, name)?;
         fs::fchmod(&fd, Mode::from_raw_mode(mode)).map_err(self.error("set the mode of", name))?;
         Ok(fd.into())
     }
@@ -319,8 +372,18 @@ impl Dir {
             | OFlags::NONBLOCK
             | OFlags::NOCTTY
             | OFlags::CLOEXEC;
-        fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
-            .map_err(self.error("open the lock file", name))
+        let open = |flags| fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600));
+        if self.for_owner.is_some() {
+            match open(flags | OFlags::EXCL) {
+                Err(rustix::io::Errno::EXIST) => {}
+                made => {
+                    let file = made.map_err(self.error("open the lock file", name))?;
+                    self.give(&file, name)?;
+                    return Ok(file);
+                }
+            }
+        }
+        open(flags).map_err(self.error("open the lock file", name))
     }
 
     /// Moves `name` to `new` in `target`, where `new` must not exist.

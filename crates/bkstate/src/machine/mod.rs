@@ -34,6 +34,7 @@ mod walk;
 use std::path::{Path, PathBuf};
 
 use crate::dir::DirError;
+use crate::worker::Worker;
 
 pub(crate) use walk::{End, failed, walk};
 
@@ -116,16 +117,33 @@ fn relative(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
 }
 
-/// Users who may own a root, and the links that lead to it.
+/// Users who may own a root, a directory on the path to it, or a link there.
 pub(crate) struct Trusted {
-    /// Root, the current user, and the owner of `/`: in a user namespace, root may have another number.
     users: Vec<u32>,
 }
 
 impl Trusted {
+    /// Returns root, the current user, and the owner of `/`: in a user namespace, root may have another
+    /// number.
     pub(crate) fn new() -> Self {
         let top = rustix::fs::stat("/").map_or(0, |stat| stat.st_uid);
         Self { users: vec![0, rustix::process::geteuid().as_raw(), top] }
+    }
+
+    /// Returns those who may own the state of `worker`: with a map, only the user of the daemon, who could not
+    /// use what belongs to another.
+    pub(crate) fn of_state(worker: &Worker) -> Self {
+        match worker.owners().root_on_disk() {
+            Some((user, _)) => Self { users: vec![user] },
+            None => Self::new(),
+        }
+    }
+
+    /// Returns those who may own directories on the path to the root of `worker`.
+    pub(crate) fn of_way(worker: &Worker) -> Self {
+        let mut trusted = Self::new();
+        trusted.users.extend(worker.owners().root_on_disk().map(|(user, _)| user));
+        trusted
     }
 
     pub(crate) fn add(&mut self, user: u32) {

@@ -8,6 +8,7 @@ use rustix::fs::{Stat, fstat};
 use super::RootError;
 use crate::dir::{Dir, DirError};
 use crate::machine::{self, Trusted, failed};
+use crate::worker::{Owners, Worker};
 
 /// Mode bits: group and others may write.
 pub(crate) const SHARED: u32 = 0o022;
@@ -38,17 +39,18 @@ impl std::fmt::Display for Stranger {
     }
 }
 
-/// Rejects a root that belongs to another user or that others can change: a daemon that runs as root would
-/// trust what they put there.
+/// Rejects a root that belongs to another user than the daemon of `worker`, or that others can change: the
+/// daemon would trust what they put there, or could not use what is written there.
 ///
 /// # Errors
 /// Returns [`RootError::Owner`] or [`RootError::Writable`].
-pub fn check_access(root: &Dir) -> Result<(), RootError> {
+pub fn check_access(root: &Dir, worker: &Worker) -> Result<(), RootError> {
     let path = root.path().to_owned();
     let stat = fstat(root.as_fd()).map_err(|error| failed("look at", &path, error))?;
     let (owner, mode) = (stat.st_uid, stat.st_mode & 0o7777);
-    let user = rustix::process::geteuid().as_raw();
-    if !Trusted::new().has(owner) {
+    let own = || rustix::process::geteuid().as_raw();
+    let user = worker.owners().root_on_disk().map_or_else(own, |(user, _)| user);
+    if !Trusted::of_state(worker).has(owner) {
         return Err(RootError::Owner { path, owner, user });
     }
     if mode & SHARED != 0 {
@@ -57,14 +59,14 @@ pub fn check_access(root: &Dir) -> Result<(), RootError> {
     Ok(())
 }
 
-/// Returns the directories on the path to `root` in which other users can replace the next component, from
-/// the top down. Missing directories are not listed.
+/// Returns the directories on the path to `root` in which users other than that of the daemon of `worker` can
+/// replace the next component, from the top down. Missing directories are not listed.
 ///
 /// # Errors
 /// Returns [`RootError::Link`], or an error if a directory cannot be examined.
-pub fn strangers(root: &Path) -> Result<Vec<Stranger>, RootError> {
+pub fn strangers(root: &Path, worker: &Worker) -> Result<Vec<Stranger>, RootError> {
     let mut found = Vec::new();
-    match walk(root, &mut found) {
+    match walk(root, worker, &mut found) {
         // The root itself is an error, not a warning.
         Ok(_) => found.truncate(found.len() - 1),
         Err(RootError::Dir(error)) if error.is_not_found() => {}
@@ -73,15 +75,65 @@ pub fn strangers(root: &Path) -> Result<Vec<Stranger>, RootError> {
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Opens the directory at `path`; every link on the path must belong to a trusted user.
-pub(super) fn open(path: &Path) -> Result<Dir, RootError> {
-    Ok(Dir::of_place(walk(path, &mut Vec::new())?, path)?)
+/// Opens the directory at `path`; every link on the path must belong to a trusted user. What is created in it
+/// is given to the user of the daemon of `worker`.
+pub(super) fn open(path: &Path, worker: &Worker) -> Result<Dir, RootError> {
+    let dir = Dir::of_place(walk(path, worker, &mut Vec::new())?, path)?;
+    Ok(dir.for_owner(worker.owners().root_on_disk()))
+}
+
+/// Rejects a missing directory that root would create below one of another user: a rootless daemon of that
+/// user could not use it. In a user namespace it belongs to the user of the namespace.
+///
+/// # Errors
+/// Returns [`RootError::InForeign`].
+pub(super) fn check_new(path: &Path, worker: &Worker) -> Result<(), RootError> {
+    let mut found = Vec::new();
+    match walk(path, worker, &mut found) {
+        Err(RootError::Dir(error)) if error.is_not_found() => {}
+        walked => return walked.map(drop),
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    let within = matches!(worker.owners(), Owners::OfNamespace(_));
+    match found.pop().flatten() {
+        Some(Stranger { directory, owner, is_foreign: true, .. }) if is_root && !within => {
+            Err(RootError::InForeign { path: path.to_owned(), directory, owner })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Creates the directory at `path` with the permissions `mode`, and missing ones above it, for the user of the
+/// daemon of `worker`.
+pub(super) fn create(path: &Path, worker: &Worker, mode: u32) -> Result<(), RootError> {
+    let mut missing = Vec::new();
+    let mut next = path;
+    let mut dir = loop {
+        match open(next, worker) {
+            Err(RootError::Dir(error)) if error.is_not_found() => {
+                let (Some(name), Some(above)) = (next.file_name(), next.parent()) else {
+                    return Err(error.into());
+                };
+                missing.push(name);
+                next = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+            }
+            opened => break opened?,
+        }
+    };
+    for name in missing.into_iter().rev() {
+        dir = dir.create_dir(name, mode)?;
+    }
+    Ok(())
 }
 
 /// Walks to the directory at `path`. For each directory on the path, including the last, it records which
 /// other user can change it.
-fn walk(path: &Path, found: &mut Vec<Option<Stranger>>) -> Result<OwnedFd, RootError> {
-    let trusted = Trusted::new();
+fn walk(
+    path: &Path,
+    worker: &Worker,
+    found: &mut Vec<Option<Stranger>>,
+) -> Result<OwnedFd, RootError> {
+    let trusted = Trusted::of_way(worker);
     let absolute = std::path::absolute(path).map_err(|source| DirError {
         action: "find",
         path: path.to_owned(),
@@ -113,14 +165,19 @@ fn walk(path: &Path, found: &mut Vec<Option<Stranger>>) -> Result<OwnedFd, RootE
 mod tests {
     use std::fs::{self, Permissions};
     use std::os::fd::AsRawFd as _;
-    use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink};
 
-    use super::super::open_to_write;
+    use super::super::{Location, OpenRootError, Root, bases, open_to_write};
     use super::*;
     use crate::machine::ForeignLink;
+    use crate::worker::OwnerMap;
 
     fn mode(path: &Path, mode: u32) {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn to_write(path: &Path) -> Result<Option<Dir>, RootError> {
+        open_to_write(path, &Worker::default())
     }
 
     fn is_root() -> bool {
@@ -132,13 +189,13 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         for shared in [0o777, 0o1777, 0o720, 0o702] {
             mode(temp.path(), shared);
-            let error = open_to_write(temp.path()).unwrap_err();
+            let error = to_write(temp.path()).unwrap_err();
             assert!(matches!(error, RootError::Writable { mode, .. } if mode == shared), "{error}");
             assert!(error.to_string().contains(&format!("chmod go-w {}", temp.path().display())));
         }
         for fine in [0o700, 0o755, 0o711] {
             mode(temp.path(), fine);
-            assert!(open_to_write(temp.path()).unwrap().is_some());
+            assert!(to_write(temp.path()).unwrap().is_some());
         }
     }
 
@@ -149,23 +206,91 @@ mod tests {
         }
         let temp = tempfile::tempdir().unwrap();
         chown(temp.path(), Some(1), Some(1)).unwrap();
-        let error = open_to_write(temp.path()).unwrap_err();
+        let error = to_write(temp.path()).unwrap_err();
         assert!(matches!(error, RootError::Owner { owner: 1, user: 0, .. }), "{error}");
-        assert!(error.to_string().contains(&format!("chown 0 {}", temp.path().display())));
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "{} belongs to user 1, who can change all in it, and what is written would belong to user 0: \
+                 no daemon can use it safely",
+                temp.path().display()
+            )
+        );
         // Of a volume, the mode of the directory with the files counts.
         let volume = tempfile::tempdir().unwrap();
         fs::create_dir(volume.path().join("_data")).unwrap();
-        assert!(open_to_write(volume.path()).unwrap().is_some());
+        assert!(to_write(volume.path()).unwrap().is_some());
         chown(volume.path().join("_data"), Some(1), Some(1)).unwrap();
-        let error = open_to_write(volume.path()).unwrap_err();
+        let error = to_write(volume.path()).unwrap_err();
         assert!(matches!(error, RootError::Owner { owner: 1, .. }), "{error}");
-        assert!(
-            error.to_string().contains(
-                " belongs to user 1, who can change all in it, and a daemon would trust \
-                 it; give another directory, or make it yours: chown 0 "
-            ),
-            "{error}"
-        );
+        assert!(error.to_string().contains("_data belongs to user 1, who can change"), "{error}");
+    }
+
+    #[test]
+    fn root_makes_no_root_below_a_directory_of_another_user() {
+        if !is_root() {
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        chown(temp.path(), Some(1), Some(1)).unwrap();
+        let path = temp.path().join("share/buildkit");
+        for location in [Location::from(&path), Location::from(temp.path().join("buildkit"))] {
+            let error = bases::check_to_write(&location).unwrap_err();
+            let RootError::InForeign { directory, owner: 1, .. } = &error else {
+                panic!("{error}")
+            };
+            assert_eq!(directory, temp.path());
+            let expected = format!(
+                "would be made in {}, which belongs to user 1, and a daemon of that user could not use it",
+                temp.path().display()
+            );
+            assert!(error.to_string().ends_with(&expected), "{error}");
+            let made = Root::open_to_write(location).unwrap_err();
+            assert!(matches!(made, OpenRootError::Root(RootError::InForeign { .. })), "{made}");
+        }
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+        // A directory of root in it was made for a daemon that runs as root.
+        fs::create_dir(temp.path().join("own")).unwrap();
+        Root::open_to_write(temp.path().join("own")).unwrap();
+        Root::open_to_write(temp.path().join("own/below")).unwrap();
+    }
+
+    #[test]
+    fn a_root_with_a_map_belongs_to_its_user() {
+        if !is_root() {
+            return;
+        }
+        let map = || OwnerMap::of_both("0:7:1,1:100000:65536".parse().unwrap());
+        let temp = tempfile::tempdir().unwrap();
+        mode(temp.path(), 0o755);
+        let home = temp.path().join("home");
+        fs::create_dir(&home).unwrap();
+        chown(&home, Some(7), Some(7)).unwrap();
+        let path = home.join("share/buildkit");
+        drop(Root::open_to_write(Location::from(&path).mapped(map())).unwrap());
+        for made in [path.parent().unwrap(), &path, &path.join("buildkitd.lock")] {
+            let found = made.metadata().unwrap();
+            assert_eq!((found.uid(), found.gid()), (7, 7), "{}", made.display());
+        }
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o700);
+        assert!(strangers(&path, &Worker::default().mapped(map())).unwrap().is_empty());
+        assert_eq!(strangers(&path, &Worker::default()).unwrap().len(), 2);
+
+        // Not of root, nor of another user.
+        for (owner, name) in [(0, "of-root"), (1, "of-other")] {
+            let path = home.join(name);
+            fs::create_dir(&path).unwrap();
+            chown(&path, Some(owner), Some(owner)).unwrap();
+            let error = Root::open_to_write(Location::from(&path).mapped(map())).unwrap_err();
+            let OpenRootError::Root(RootError::Owner { owner: found, user: 7, .. }) = &error else {
+                panic!("{error}")
+            };
+            assert_eq!(*found, owner);
+        }
+        chown(&home, Some(1), Some(1)).unwrap();
+        let location = Location::from(home.join("new")).mapped(map());
+        let error = Root::open_to_write(location).unwrap_err();
+        assert!(matches!(error, OpenRootError::Root(RootError::InForeign { .. })), "{error}");
     }
 
     #[test]
@@ -181,25 +306,25 @@ mod tests {
         let expected = dev_ino(rustix::fs::stat(&real).unwrap());
         for way in ["relative/buildkit", "absolute", "twice", "data/./buildkit/../buildkit/"] {
             let path = temp.path().join(way);
-            let dir = open_to_write(&path).unwrap().unwrap();
+            let dir = to_write(&path).unwrap().unwrap();
             assert_eq!(dev_ino(fstat(dir.as_fd()).unwrap()), expected, "{way}");
             assert_eq!(dir.path(), path);
         }
-        assert!(open_to_write(&temp.path().join("absent")).unwrap().is_none());
-        assert!(open_to_write(&temp.path().join("twice/absent")).unwrap().is_none());
-        let error = open_to_write(&temp.path().join("loop")).unwrap_err();
+        assert!(to_write(&temp.path().join("absent")).unwrap().is_none());
+        assert!(to_write(&temp.path().join("twice/absent")).unwrap().is_none());
+        let error = to_write(&temp.path().join("loop")).unwrap_err();
         assert!(matches!(error, RootError::Dir(_)), "{error}");
         assert_eq!(error.to_string(), "cannot open the root");
         // As for a container, or for ourselves: the text of such a link is not where it leads.
         let open = fs::File::open(&real).unwrap();
         let own = format!("/proc/self/fd/{}", open.as_raw_fd());
-        let dir = open_to_write(Path::new(&own)).unwrap().unwrap();
+        let dir = to_write(Path::new(&own)).unwrap().unwrap();
         assert_eq!(dev_ino(fstat(dir.as_fd()).unwrap()), expected);
 
         if is_root() {
             for (link, way) in [("twice", "twice"), ("relative", "relative/buildkit")] {
                 lchown(temp.path().join(link), Some(1), Some(1)).unwrap();
-                let error = open_to_write(&temp.path().join(way)).unwrap_err();
+                let error = to_write(&temp.path().join(way)).unwrap_err();
                 let RootError::Link(ForeignLink { link: found, owner: 1, .. }) = &error else {
                     panic!("{error}")
                 };
@@ -213,7 +338,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("a/b/root");
         let named = || -> Vec<_> {
-            let found = strangers(&path).unwrap().into_iter();
+            let found = strangers(&path, &Worker::default()).unwrap().into_iter();
             found
                 .filter(|found| found.directory.starts_with(temp.path()))
                 .map(|s| s.directory)
@@ -231,7 +356,7 @@ mod tests {
         if is_root() {
             chown(temp.path().join("a/b"), Some(1), Some(1)).unwrap();
             assert_eq!(named(), [temp.path().join("a"), temp.path().join("a/b")]);
-            let last = strangers(&path).unwrap().pop().unwrap();
+            let last = strangers(&path, &Worker::default()).unwrap().pop().unwrap();
             assert_eq!(
                 last.to_string(),
                 format!("{} belongs to user 1", temp.path().join("a/b").display())

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Location, OpenRootError, RootError, access, check_access, open, open_if_there};
 use super::{open_to_write, refused};
 use crate::dir::{Dir, DirError, if_there};
-use crate::worker::{Base, Bases, CONTAINERD_METADATA, CONTAINERD_PLUGIN};
+use crate::worker::{Base, Bases, CONTAINERD_METADATA, CONTAINERD_PLUGIN, Worker};
 
 /// The mode with which containerd creates its root (v2.4.2 `cmd/containerd/server/server.go`).
 const CONTAINERD_ROOT_MODE: u32 = 0o711;
@@ -34,7 +34,7 @@ pub fn open_containerd(path: &Path) -> Result<Dir, RootError> {
 
 /// Opens the bases of `location`, whose root exists, and whose containerd has one.
 pub(super) fn to_read(location: &Location) -> Result<Bases, RootError> {
-    let root = open(location.root())?;
+    let root = open(location.root())?.for_owner(location.worker().owners().root_on_disk());
     if let Some(path) = location.containerd() {
         Dir::open(path).map_err(|error| refused(path, error))?;
     }
@@ -73,19 +73,25 @@ fn with_containerd(root: Dir, location: &Location) -> Result<Bases, RootError> {
 
 /// Checks the directories of `location` as [`to_write`] does, without creating any.
 pub(super) fn check_to_write(location: &Location) -> Result<(), RootError> {
-    open_to_write(location.root())?;
+    let worker = location.worker();
+    if open_to_write(location.root(), worker)?.is_none() {
+        access::check_new(location.root(), worker)?;
+    }
     let moved = location.moved_snapshotter();
-    if let Some(path) = location.containerd()
-        && let Some(dir) = opened_to_write(path)?
-    {
-        ensure_of_containerd(&dir)?;
-        for (_, name, _) in location.worker().bases_of_containerd() {
-            if let Some(base) = if_there(dir.dir(name.as_str()))? {
-                check_access(&base)?;
+    if let Some(path) = location.containerd() {
+        match opened_to_write(path, worker)? {
+            None => access::check_new(path, worker)?,
+            Some(dir) => {
+                ensure_of_containerd(&dir)?;
+                for (_, name, _) in worker.bases_of_containerd() {
+                    if let Some(base) = if_there(dir.dir(name.as_str()))? {
+                        check_access(&base, worker)?;
+                    }
+                }
             }
         }
     }
-    moved.map(opened_to_write).transpose()?;
+    moved.map(|path| opened_to_write(path, worker)).transpose()?;
     Ok(())
 }
 
@@ -93,51 +99,55 @@ pub(super) fn check_to_write(location: &Location) -> Result<(), RootError> {
 pub(super) fn to_write(location: &Location) -> Result<Bases, OpenRootError> {
     check_to_write(location)?;
     // An existing directory is not created: the kernel's answer would only be that it exists.
-    let root = match open_to_write(location.root())? {
+    let worker = location.worker();
+    let root = match open_to_write(location.root(), worker)? {
         Some(root) => root,
         None => {
-            make(location.root(), location.worker().root_mode())?;
-            let made = open_to_write(location.root())?;
+            make(location.root(), worker, worker.root_mode())?;
+            let made = open_to_write(location.root(), worker)?;
             made.ok_or_else(|| gone(location.root()))?
         }
     };
     let mut bases = Bases::from(root);
     let Some(path) = location.containerd() else { return Ok(bases) };
-    let containerd = open_or_make(path, CONTAINERD_ROOT_MODE)?;
-    for (base, name, mode) in location.worker().bases_of_containerd() {
+    let containerd = open_or_make(path, worker, CONTAINERD_ROOT_MODE)?;
+    for (base, name, mode) in worker.bases_of_containerd() {
         let dir = match location.moved_snapshotter().filter(|_| base == Base::Snapshotter) {
-            Some(path) => open_or_make(path, mode)?,
+            Some(path) => open_or_make(path, worker, mode)?,
             None => match if_there(containerd.dir(name.as_str())).map_err(RootError::from)? {
                 Some(dir) => dir,
                 None => containerd.create_dir(name.as_str(), mode).map_err(RootError::from)?,
             },
         };
-        check_access(&dir)?;
+        check_access(&dir, worker)?;
         bases.add(base, dir);
     }
     Ok(bases)
 }
 
-fn open_or_make(path: &Path, mode: u32) -> Result<Dir, OpenRootError> {
-    if let Some(dir) = opened_to_write(path)? {
+fn open_or_make(path: &Path, worker: &Worker, mode: u32) -> Result<Dir, OpenRootError> {
+    if let Some(dir) = opened_to_write(path, worker)? {
         return Ok(dir);
     }
-    make(path, mode)?;
-    opened_to_write(path)?.ok_or_else(|| gone(path))
+    make(path, worker, mode)?;
+    opened_to_write(path, worker)?.ok_or_else(|| gone(path))
 }
 
 /// Opens a directory that only its owner may change, on a path that other users cannot redirect.
-fn opened_to_write(path: &Path) -> Result<Option<Dir>, RootError> {
-    let dir = match access::open(path) {
+fn opened_to_write(path: &Path, worker: &Worker) -> Result<Option<Dir>, RootError> {
+    let dir = match access::open(path, worker) {
         Err(RootError::Dir(error)) if error.is_not_found() => return Ok(None),
         opened => opened?,
     };
-    check_access(&dir)?;
+    check_access(&dir, worker)?;
     Ok(Some(dir))
 }
 
-fn make(path: &Path, mode: u32) -> Result<(), OpenRootError> {
+fn make(path: &Path, worker: &Worker, mode: u32) -> Result<(), OpenRootError> {
     use std::os::unix::fs::DirBuilderExt as _;
+    if worker.owners().root_on_disk().is_some() {
+        return Ok(access::create(path, worker, mode)?);
+    }
     let mut builder = std::fs::DirBuilder::new();
     let made = builder.recursive(true).mode(mode).create(path);
     made.map_err(|source| OpenRootError::Create { path: path.to_owned(), source })

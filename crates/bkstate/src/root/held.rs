@@ -95,7 +95,7 @@ impl Root {
     /// # Errors
     /// Returns an error if it does not exist, is not a root, or is in use.
     pub fn open(location: impl Into<Location>) -> Result<Self, OpenRootError> {
-        let location = location.into();
+        let location = location.into().here();
         Self::to_read(bases::to_read(&location)?, location.worker())
     }
 
@@ -105,7 +105,7 @@ impl Root {
     /// # Errors
     /// Same as [`open`](Self::open).
     pub fn open_if_there(location: impl Into<Location>) -> Result<Option<Self>, OpenRootError> {
-        let location = location.into();
+        let location = location.into().here();
         let bases = bases::if_there_is_any(&location)?;
         bases.map(|bases| Self::to_read(bases, location.worker())).transpose()
     }
@@ -115,7 +115,7 @@ impl Root {
     /// # Errors
     /// Same as [`open`](Self::open); also if other users can change the root.
     pub fn open_to_write(location: impl Into<Location>) -> Result<Self, OpenRootError> {
-        let location = location.into();
+        let location = location.into().here();
         let bases = bases::to_write(&location)?;
         let lock = RootLock::acquire(&bases, location.worker())?;
         Ok(Self { bases, worker: location.worker().clone(), _lock: lock })
@@ -127,7 +127,7 @@ impl Root {
     /// # Errors
     /// Same as `open_to_write`.
     pub fn check_to_write(location: impl Into<Location>) -> Result<Option<Self>, OpenRootError> {
-        let location = location.into();
+        let location = location.into().here();
         bases::check_to_write(&location)?;
         Self::open_if_there(location)
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::worker::Worker;
+use crate::worker::{OwnerMap, Worker};
 
 /// The directories in which the state of a daemon is, and its worker.
 ///
@@ -57,6 +57,28 @@ impl Location {
     pub fn snapshotter(mut self, directory: impl AsRef<Path>) -> Self {
         self.snapshotter = Some(directory.as_ref().to_owned());
         self
+    }
+
+    /// Makes it that of a rootless daemon, in a user namespace with these owners, which this process is not
+    /// in.
+    ///
+    /// ```
+    /// use bkstate::root::Location;
+    /// use bkstate::worker::{OwnerMap, Worker};
+    ///
+    /// let map = OwnerMap::of_both("0:1000:1,1:100000:65536".parse()?);
+    /// let location = Location::from("/image/home/user/.local/share/buildkit").mapped(map.clone());
+    /// assert_eq!(location.worker(), &Worker::default().mapped(map));
+    /// # Ok::<(), bkstate::worker::ParseMapError>(())
+    /// ```
+    #[must_use]
+    pub fn mapped(self, owners: OwnerMap) -> Self {
+        Self { worker: self.worker.mapped(owners), ..self }
+    }
+
+    /// Returns the same with the worker as this process has to write for it.
+    pub(super) fn here(self) -> Self {
+        Self { worker: self.worker.here(), ..self }
     }
 
     /// Returns the root of the daemon.

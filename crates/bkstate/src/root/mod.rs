@@ -36,6 +36,7 @@
 //!
 //! use bkstate::Root;
 //! use bkstate::root::{OpenRootError, RootError, Stranger, check_access, strangers};
+//! use bkstate::worker::Worker;
 //!
 //! let temp = tempfile::tempdir()?;
 //! let path = temp.path().join("buildkit");
@@ -44,13 +45,15 @@
 //! set_permissions(&path, Permissions::from_mode(0o777))?;
 //! let Err(OpenRootError::Root(error)) = Root::check_to_write(&path) else { panic!() };
 //! assert!(matches!(error, RootError::Writable { mode: 0o777, .. }));
-//! assert!(check_access(Root::open(&path)?.dir()).is_err());
+//! let root = Root::open(&path)?;
+//! assert!(check_access(root.dir(), root.worker()).is_err());
+//! drop(root);
 //!
 //! set_permissions(&path, Permissions::from_mode(0o700))?;
 //! assert!(Root::check_to_write(&path)?.is_some());
 //! // But another user can replace the directory.
 //! set_permissions(temp.path(), Permissions::from_mode(0o777))?;
-//! let found: Vec<Stranger> = strangers(&path)?;
+//! let found: Vec<Stranger> = strangers(&path, &Worker::default())?;
 //! assert!(found.iter().any(|found| found.directory == temp.path() && found.mode == 0o777));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -101,7 +104,7 @@ use lock::RootLock;
 
 use crate::dir::{Dir, DirError};
 use crate::machine::{ForeignLink, PlaceError};
-use crate::worker::CONTAINERD_METADATA;
+use crate::worker::{CONTAINERD_METADATA, Worker};
 
 /// The directory of a Docker volume with its files (Docker v28.5.2 `volume/local/local.go`).
 pub(crate) const VOLUME_DATA: &str = "_data";
@@ -124,19 +127,34 @@ pub enum RootError {
         /// Its target.
         target: PathBuf,
     },
-    /// The directory belongs to another user, who could change what is written there.
+    /// The directory belongs to another user than the daemon. A daemon of the owner could not use what is
+    /// written there, and a daemon of `user` would trust what the owner can change.
     #[error(
-        "{} belongs to user {owner}, who can change all in it, and a daemon would trust it; give another \
-         directory, or make it yours: chown {user} {}",
-        path.display(), path.display()
+        "{} belongs to user {owner}, who can change all in it, and what is written would belong to user \
+         {user}: no daemon can use it safely",
+        path.display()
     )]
     Owner {
         /// The directory.
         path: PathBuf,
         /// The user id of its owner.
         owner: u32,
-        /// The id of the current user.
+        /// The id of the user of the daemon: the current user, or that of the map.
         user: u32,
+    },
+    /// The directory is missing, and root would create it below one of another user. If that is the place of a
+    /// rootless daemon of that user, it could not use the root.
+    #[error(
+        "{} would be made in {}, which belongs to user {owner}, and a daemon of that user could not use it",
+        path.display(), directory.display()
+    )]
+    InForeign {
+        /// The missing directory.
+        path: PathBuf,
+        /// The nearest directory above it that exists.
+        directory: PathBuf,
+        /// The user id of its owner.
+        owner: u32,
     },
     /// Other users may write to the directory.
     #[error(
@@ -220,13 +238,13 @@ fn open_if_there(path: &Path) -> Result<Option<Dir>, RootError> {
     }
 }
 
-/// Same as [`open_if_there`], for writing: the root must belong to the current user or to root, no other user
-/// may write to it, and no link on the path may belong to another user.
+/// Same as [`open_if_there`], for writing: the root must belong to the user of the daemon of `worker`, no other
+/// user may write to it, and no link on the path may belong to another user.
 ///
 /// # Errors
 /// Same as [`open`]; also if other users can change the root.
-fn open_to_write(path: &Path) -> Result<Option<Dir>, RootError> {
-    let opened = access::open(path).map_err(|error| match error {
+fn open_to_write(path: &Path, worker: &Worker) -> Result<Option<Dir>, RootError> {
+    let opened = access::open(path, worker).map_err(|error| match error {
         RootError::Dir(error) => refused(path, error),
         error => error,
     });
@@ -234,7 +252,7 @@ fn open_to_write(path: &Path) -> Result<Option<Dir>, RootError> {
         Err(RootError::Dir(error)) if error.is_not_found() => return Ok(None),
         dir => of_root(dir?)?,
     };
-    check_access(&dir)?;
+    check_access(&dir, worker)?;
     Ok(Some(dir))
 }
 

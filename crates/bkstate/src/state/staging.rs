@@ -135,7 +135,7 @@ impl<'r> Staging<'r> {
 
     fn create(root: &'r Root, existing: &'r Existing) -> Result<Self, DirError> {
         let worker = root.worker();
-        let tops = root.bases().map(|base| base.create_dir(STAGING, 0o700))?;
+        let tops = root.bases().map(|base| base.create_private_dir(STAGING))?;
         worker.create(&tops, Part::Worker)?;
         worker.create(&tops, Part::Metadata)?;
         let blobs = BlobStore::create(&worker.create(&tops, Part::Content)?)?;
@@ -243,7 +243,7 @@ impl<'r> Scratch<'r> {
         }
         // Anything else with that name is not a staging directory.
         base.remove_tree(STAGING)?;
-        let dir = base.create_dir(STAGING, 0o700).and_then(Self::within).inspect_err(|_| {
+        let dir = base.create_private_dir(STAGING).and_then(Self::within).inspect_err(|_| {
             // The original error is the one to report.
             let _ = base.remove_tree(STAGING);
         })?;

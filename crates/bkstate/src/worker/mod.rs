@@ -49,7 +49,7 @@
 //! /// Whether trees can be made without a mount, and databases can be renamed into place.
 //! fn is_written_as_files(worker: &Worker) -> bool {
 //!     worker.form() == TreeForm::Overlay(OverlayMarks::Trusted)
-//!         && worker.owners() == Owners::AsInLayers
+//!         && *worker.owners() == Owners::AsInLayers
 //!         && worker.commit(StateFile::Metadata) == Commit::Rename
 //! }
 //!
@@ -63,6 +63,8 @@
 //! ```
 
 pub(crate) mod databases;
+mod form;
+mod owners;
 mod place;
 #[cfg(test)]
 mod tests;
@@ -71,6 +73,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 pub use databases::DatabasePlace;
+pub use form::{OverlayMarks, TreeForm};
+pub use owners::{IdMap, IdRange, NoSuchOwner, OwnerMap, Owners, ParseMapError};
 pub use place::{Base, Bases, Part, Place, StateFile};
 pub(crate) use place::{CONTAINERD_METADATA, CONTAINERD_PLUGIN, STAGING, is_made};
 
@@ -106,31 +110,6 @@ impl Executor {
     }
 }
 
-/// The form of the files in a snapshot's directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TreeForm {
-    /// The difference to the parent snapshot, in the form of overlayfs: whiteouts are devices 0:0, and opaque
-    /// directories have an extended attribute.
-    Overlay(OverlayMarks),
-}
-
-/// The extended attributes that mark files for overlayfs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OverlayMarks {
-    /// `trusted.overlay.*`, used by a daemon that runs as root.
-    Trusted,
-}
-
-/// The ownership of files in the trees of snapshots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Owners {
-    /// The owners in the layers.
-    AsInLayers,
-}
-
 /// How a changed database replaces the old one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -153,7 +132,7 @@ const LOCK: &str = "buildkitd.lock";
 
 /// A worker of a daemon.
 ///
-/// All have the overlayfs snapshotter of a daemon that runs as root. The [`Default`] is the OCI worker (BuildKit
+/// All have the overlayfs snapshotter. The [`Default`] is the OCI worker of a daemon that runs as root (BuildKit
 /// v0.34.2 `worker/runc/runc.go` `NewWorkerOpt`).
 ///
 /// The builders on a containerd keep their layers in its directories, which other programs use, too:
@@ -324,8 +303,8 @@ impl Worker {
     }
 
     /// Returns the ownership of the files in its snapshots.
-    pub fn owners(&self) -> Owners {
-        self.owners
+    pub fn owners(&self) -> &Owners {
+        &self.owners
     }
 
     /// Returns how the database `file` is replaced. What other programs use, or a daemon without a lock on its

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
+use super::owners::OwnerArguments;
+
 /// The identifiers of the options, for arguments whose meaning depends on them.
 pub(super) const CONFIG: &str = "config";
 pub(super) const BUILDER: &str = "builder";
@@ -35,6 +37,9 @@ pub(crate) struct DaemonArguments {
 
     #[command(flatten)]
     pub(crate) storage: StorageArguments,
+
+    #[command(flatten)]
+    pub(crate) owners: OwnerArguments,
 }
 
 /// Where a daemon has its layers, if that is not its own root.

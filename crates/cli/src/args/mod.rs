@@ -9,6 +9,7 @@ mod generate;
 mod inspect;
 mod key_source;
 mod keys;
+mod owners;
 mod sparse;
 mod stdin;
 mod verify;
@@ -31,6 +32,7 @@ pub(crate) use generate::{Completions, Man};
 pub(crate) use inspect::{Inspect, InspectFormat};
 pub(crate) use key_source::KeyPath;
 pub(crate) use keys::{Attach, Keys, KeysCommand};
+pub(crate) use owners::OwnerArguments;
 pub(crate) use sparse::Sparse;
 pub(crate) use verify::Verify;
 

@@ -56,6 +56,35 @@ fn node(name: &str) -> serde_json::Value {
 }
 
 #[test]
+fn a_builder_with_the_rootless_image_is_refused_by_name() {
+    let machine = Machine::new();
+    machine.volume("ci0");
+    let with_image = |image: &str| {
+        let mut node = node("ci0");
+        node["DriverOpts"] = json!({"image": image, "network": "host"});
+        machine.instance("ci", "docker-container", json!([node]));
+    };
+    for image in ["moby/buildkit:rootless", "example.com/buildkit:v0.34.2-rootless@sha256:00"] {
+        with_image(image);
+        let error = machine.builder("ci").unwrap_err();
+        assert!(matches!(error, BuilderError::Rootless { .. }), "{error}");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "the builder ci runs the image {image}, whose buildkitd is rootless and keeps its state \
+                 elsewhere than in the volume of the builder"
+            )
+        );
+        let hint = error.hints().join("");
+        assert!(hint.contains("/home/user/.local/share/buildkit"), "{hint}");
+    }
+    for image in ["moby/buildkit:buildx-stable-1", "rootless.example.com/moby/buildkit:latest"] {
+        with_image(image);
+        assert!(machine.builder("ci").is_ok(), "{image}");
+    }
+}
+
+#[test]
 fn a_builder_is_found_by_the_volume_of_its_node() {
     let machine = Machine::new();
     let root = machine.volume("ci0");

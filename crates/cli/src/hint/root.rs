@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bkstate::root::{LockError, OpenRootError};
+use bkstate::root::{LockError, OpenRootError, RootError};
 use bkstate::state::{self, ExistingError};
 use bkstate::usage::UsageError;
 use oci2bk::convert::ConvertError;
@@ -15,6 +15,14 @@ pub(super) fn of_convert(error: &ConvertError) -> Option<String> {
     match error {
         ConvertError::Rights { .. } => {
             Some("leave layers packed with --no-extract, which takes no privileges".to_owned())
+        }
+        ConvertError::Unpack { source, .. } | ConvertError::UnpackExisting { source, .. }
+            if source.missing_owner().is_some() =>
+        {
+            Some(
+                "give the user of the daemon more numbers in /etc/subuid and /etc/subgid"
+                    .to_owned(),
+            )
         }
         ConvertError::ChainTooLong { .. } | ConvertError::TooManySnapshots { .. } => Some(packed()),
         ConvertError::Unpack { source, .. } | ConvertError::UnpackExisting { source, .. } => {
@@ -33,6 +41,9 @@ fn packed() -> String {
 
 /// Returns a hint about a root that cannot be opened, such as one in use.
 pub(super) fn of_open(error: &OpenRootError) -> Option<String> {
+    if let OpenRootError::Root(RootError::Owner { .. } | RootError::InForeign { .. }) = error {
+        return Some(of_foreign(error));
+    }
     let OpenRootError::Lock(LockError::Database { holder, .. } | LockError::InUse { holder, .. }) =
         error
     else {
@@ -44,6 +55,23 @@ pub(super) fn of_open(error: &OpenRootError) -> Option<String> {
          docker.socket containerd"
             .to_owned()
     })
+}
+
+/// Returns a hint about a root that belongs to another user, or would be made in a directory of one.
+fn of_foreign(error: &OpenRootError) -> String {
+    let rootless = "for a rootless buildkitd, run as its user, with rootlesskit before the command, or give its \
+                    owners with --map-user NAME or --map";
+    match error {
+        OpenRootError::Root(RootError::Owner { path, user, .. }) => format!(
+            "{rootless}; for any other, give another directory, or an empty one after: chown {user} {}",
+            word(&path.to_string_lossy())
+        ),
+        OpenRootError::Root(RootError::InForeign { path, .. }) => format!(
+            "{rootless}; for any other, make the directory first: mkdir -p -m 700 {}",
+            word(&path.to_string_lossy())
+        ),
+        _ => rootless.to_owned(),
+    }
 }
 
 fn of_existing(error: &ExistingError) -> Option<String> {

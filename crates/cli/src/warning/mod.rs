@@ -134,6 +134,15 @@ pub(crate) fn of_unleased(blobs: usize) {
     }
 }
 
+/// Notes on stderr that a rootless daemon lacks files of layers.
+pub(crate) fn of_left_out(entries: u64) {
+    if entries > 0 {
+        note(format_args!(
+            "note: {entries} devices of layers were left out, as a rootless buildkitd does"
+        ));
+    }
+}
+
 /// Warns on stderr about layers that stay packed.
 pub(crate) fn of_packed(left: &[LeftPacked]) {
     for line in all_left_packed(left) {

@@ -24,7 +24,7 @@ impl Classified for Refusal {
             | Self::TooManyDirectories { .. }
             | Self::TooManyLookups { .. }
             | Self::TooManyTotalLookups { .. } => Class::Limit,
-            Self::Io { .. } | Self::NoOpenat2 => Class::Io,
+            Self::Io { .. } | Self::NoOpenat2 | Self::NoSuchOwner(_) => Class::Io,
             Self::Xattr { source, .. } => {
                 let errno = source.raw_os_error().map(Errno::from_raw_os_error);
                 match errno {

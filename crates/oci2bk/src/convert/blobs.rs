@@ -210,8 +210,10 @@ impl Task<'_> {
             let below = site.plan.snapshots[index].parent;
             let placement = if below.is_some() { Placement::Overlay } else { Placement::Base };
             let layer = self.layer(&stored);
+            let worker = &site.existing.state.worker;
+            let (fs, allowance) = (fs.as_fd(), site.allowance);
             let result =
-                unpack::unpack_within(&layer, fs.as_fd(), placement, site.allowance, &unpacking);
+                unpack::unpack_within(&layer, fs, placement, worker, allowance, &unpacking);
             // Unpacking also fails if a copy cannot be written, without knowing the cause.
             stored = stored.after_reading().map_err(|source| site.copy_error(digest, source))?;
             match result {

@@ -254,7 +254,7 @@ impl ConvertError {
 /// Returns why a layer cannot be unpacked, to follow the message.
 fn obstacle(error: &UnpackError) -> &'static str {
     if error.is_denied() {
-        "; that takes root with CAP_SYS_ADMIN, not in a user namespace"
+        "; that takes root with CAP_SYS_ADMIN, or the root of a user namespace"
     } else if error.can_stay_packed() {
         ", and a step needs its files"
     } else {

@@ -87,7 +87,7 @@ pub use crate::place::{NoPlace, Share, Shares};
 use crate::place::{Places, Scope, steps};
 use crate::plan::Plan;
 use crate::progress::{Event, Progress, Stage};
-use crate::unpack::check_rights;
+use crate::unpack::{check_marks, check_rights};
 use crate::verify::Verifier;
 
 pub use converter::Converter;
@@ -171,6 +171,9 @@ pub struct Report {
     pub unpacked_bytes: u64,
     /// Number of entries in the layers' archives.
     pub entries: u64,
+    /// Number of entries that were left out of the trees for a rootless daemon
+    /// ([`Unpacked::left_out`](crate::unpack::Unpacked::left_out)).
+    pub left_out: u64,
     /// Size of the snapshots on disk, in bytes.
     pub disk_bytes: u64,
     /// Size of the whole state in bytes, including the existing one, as garbage collection counts it. See
@@ -248,6 +251,7 @@ fn convert(plan: &Plan, root: Location, run: &Run<'_>) -> Result<Report, Convert
         report.snapshots = settled.trees.len();
         report.unpacked_bytes = settled.bytes;
         report.entries = settled.entries;
+        report.left_out = settled.left_out;
         trees = settled.trees;
         report.disk_bytes = trees.values().map(|tree| tree.usage.size.cast_unsigned()).sum();
         places.leave_packed(settled.left.keys());
@@ -299,6 +303,7 @@ impl Report {
             snapshots: 0,
             unpacked_bytes: 0,
             entries: 0,
+            left_out: 0,
             disk_bytes: 0,
             collected_bytes: 0,
         }
@@ -306,7 +311,8 @@ impl Report {
 }
 
 fn try_rights(root: &Root, scratch: &Scratch<'_>) -> Result<(), ConvertError> {
-    let rights = check_rights(scratch.dir());
+    let rights = check_marks(scratch.dir(), root.worker())
+        .and_then(|()| check_rights(scratch.dir(), root.worker()));
     rights.map_err(|source| ConvertError::Rights { root: root.path().to_owned(), source })
 }
 

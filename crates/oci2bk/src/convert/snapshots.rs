@@ -26,6 +26,8 @@ pub(super) struct Settled {
     pub(super) bytes: u64,
     /// Number of entries in the layers.
     pub(super) entries: u64,
+    /// Number of those that were left out for a rootless daemon.
+    pub(super) left_out: u64,
 }
 
 /// Gives the directories that layers imply their attributes from the layers below, measures every snapshot,
@@ -47,6 +49,7 @@ pub(super) fn settle(
                 Ok(unpacked) => {
                     settled.bytes += unpacked.stream.bytes;
                     settled.entries += unpacked.entries;
+                    settled.left_out += unpacked.left_out;
                     whole.insert(index, unpacked.labels);
                     continue;
                 }

@@ -23,7 +23,9 @@ pub(super) fn store(
     let blob = layout.open_blob(descriptor)?;
     let store = site.staging.blobs();
     if site.store == StoreBlobs::Hardlink {
-        let file = linkable(&blob).and_then(|file| {
+        let owners = site.existing.state.worker.owners();
+        let user = owners.root_on_disk().map(|(user, _)| user);
+        let file = linkable(&blob, user).and_then(|file| {
             // Before it is linked and hashed. The lease lasts until the returned value is closed.
             match read_lease(file) {
                 Lease::Held => {}
@@ -43,11 +45,12 @@ pub(super) fn store(
     Ok(Stored::copying(blob, copy))
 }
 
-/// Returns the file of `blob`, if it can be hard-linked into a store.
-fn linkable(blob: &BlobFile) -> Result<&File, LinkError> {
+/// Returns the file of `blob`, if it can be hard-linked into a store of `user`, or else of the current user.
+fn linkable(blob: &BlobFile, user: Option<u32>) -> Result<&File, LinkError> {
     let file = blob.whole().ok_or(LinkError::InArchive)?;
     let metadata = file.metadata().map_err(LinkError::Look)?;
-    let (owner, user) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    let user = user.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+    let owner = metadata.uid();
     if owner != user {
         return Err(LinkError::Owner { owner, user });
     }

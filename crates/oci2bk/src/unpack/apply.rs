@@ -9,14 +9,13 @@ use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
 
 use bkstate::Digest;
+use bkstate::worker::{OverlayMarks, Worker};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps};
 use rustix::io::Errno;
 
 use super::Placement;
 use super::allowance::Allowance;
-use super::create::{
-    Given, leaves_group_to_kernel, mode, set_attributes, set_attributes_at, set_symlink_attributes,
-};
+use super::create::{Attributes, Given, leaves_group_to_kernel, mode};
 use super::error::{EntryName, Refusal};
 use super::implied::ImpliedParents;
 use super::paths::{
@@ -25,7 +24,7 @@ use super::paths::{
 use super::remove::{Removed, remove_all};
 use super::tar::{Entry, Kind, OLD_SPARSE, Reader};
 use super::times::{self, Deferred};
-use super::whiteout::{self, OVERLAY_OPAQUE, Whiteout};
+use super::whiteout::{self, Whiteout};
 use super::witness::Candidates;
 use crate::limits::Limits;
 
@@ -44,6 +43,10 @@ type Labels = BTreeMap<String, String>;
 pub(super) struct Applier<'a> {
     directories: Directories<'a>,
     placement: Placement,
+    marks: OverlayMarks,
+    attributes: Attributes<'a>,
+    /// Number of entries that were left out.
+    left_out: u64,
     implied: ImpliedParents,
     deferred: Deferred,
     candidates: Candidates,
@@ -54,14 +57,19 @@ impl<'a> Applier<'a> {
     pub(super) fn new(
         fs: BorrowedFd<'_>,
         placement: Placement,
+        worker: &'a Worker,
         layer: Digest,
         allowance: &'a Allowance,
     ) -> Result<Self, Refusal> {
+        let (marks, new) = (worker.form().marks(), worker.owners().root_on_disk());
         let lookups = LayerLookups::new(allowance.limits.layer_lookups);
         Ok(Self {
-            directories: Directories::new(fs, Lookups::new(lookups, &allowance.lookups))?,
+            directories: Directories::new(fs, new, Lookups::new(lookups, &allowance.lookups))?,
             placement,
-            implied: ImpliedParents::new(layer, lookups),
+            marks,
+            attributes: Attributes::new(worker.owners(), marks),
+            left_out: 0,
+            implied: ImpliedParents::new(layer, marks, lookups),
             deferred: Deferred::default(),
             candidates: Candidates::default(),
             limits: allowance.limits,
@@ -77,6 +85,12 @@ impl<'a> Applier<'a> {
         // First, because the entries after it cannot be found.
         if entry.kind == Kind::OldSparse {
             return Err(unsupported(OLD_SPARSE));
+        }
+        if self.marks == OverlayMarks::User
+            && matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice)
+        {
+            self.left_out += 1;
+            return Ok(());
         }
         self.check_limits(entry)?;
         let name = clean(&entry.name);
@@ -114,6 +128,11 @@ impl<'a> Applier<'a> {
             Kind::OldSparse => Err(unsupported(OLD_SPARSE)),
             Kind::Other(typeflag) => Err(unsupported(typeflag)),
         }
+    }
+
+    /// Returns the number of entries that were left out.
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     fn check_limits(&self, entry: &Entry) -> Result<(), Refusal> {
@@ -155,12 +174,19 @@ impl<'a> Applier<'a> {
     ) -> Result<(), Refusal> {
         match (self.placement, whiteout) {
             (Placement::Overlay, Whiteout::Opaque) => {
-                whiteout::make_opaque(parent)?;
-                self.candidates.attribute(&parent.path, OVERLAY_OPAQUE);
+                let mark = self.marks.opaque();
+                whiteout::make_opaque(parent, mark)?;
+                self.candidates.attribute(&parent.path, mark.as_bytes());
                 Ok(())
             }
             (Placement::Overlay, Whiteout::Of(name)) => {
-                whiteout::make_device(parent, name, entry)?;
+                let owner = if self.marks == OverlayMarks::User {
+                    // A rootless daemon removes files in a mount, and the kernel makes the device.
+                    self.attributes.of_daemon()
+                } else {
+                    self.attributes.owner(entry)?
+                };
+                whiteout::make_device(parent, name, owner)?;
                 self.candidates.whiteout(&parent.join(name));
                 Ok(())
             }
@@ -207,7 +233,7 @@ impl<'a> Applier<'a> {
             rustix::fs::ftruncate(&file, entry.size)
                 .map_err(Refusal::io("set the length of the file"))?;
         }
-        set_attributes(&OwnedFd::from(file), entry, given)?;
+        self.attributes.set(&OwnedFd::from(file), entry, given)?;
         self.note_attributes(parent, base, entry);
         Ok(())
     }
@@ -234,8 +260,13 @@ impl<'a> Applier<'a> {
             // Directories are merged, anything else is replaced.
             Err(Errno::EXIST) => match open() {
                 Err(Errno::NOTDIR | Errno::LOOP) => {
+                    let hides = self.hides_below(parent, base);
                     self.remove(parent, base)?;
-                    make().and_then(|()| open())
+                    let made = make().and_then(|()| open());
+                    if hides && let Ok(fd) = &made {
+                        whiteout::make_opaque(fd, self.marks.opaque())?;
+                    }
+                    made
                 }
                 opened => {
                     self.implied.named(&parent.join(base));
@@ -247,9 +278,18 @@ impl<'a> Applier<'a> {
         };
         let fd = fd.map_err(Refusal::io("create the directory"))?;
         let given = Given::of(&fd)?;
-        set_attributes(&fd, entry, given)?;
+        self.attributes.set(&fd, entry, given)?;
         self.note_attributes(parent, base, entry);
         Ok(fd)
+    }
+
+    /// Returns whether `base` is a whiteout that must go on to hide what is below it when a directory replaces
+    /// it. In the mount of a rootless daemon the kernel makes such a directory opaque; a daemon that runs as root
+    /// forgets the whiteout.
+    fn hides_below(&self, parent: &Directory, base: &[u8]) -> bool {
+        self.placement == Placement::Overlay
+            && self.marks == OverlayMarks::User
+            && whiteout::is_device(parent, base)
     }
 
     fn symlink(
@@ -262,7 +302,7 @@ impl<'a> Applier<'a> {
             rustix::fs::symlinkat(entry.link.as_slice(), parent, base)
         })?;
         self.directories.links_changed();
-        set_symlink_attributes(parent, base, entry, parent.given_to_symlink(base)?)
+        self.attributes.set_of_symlink(parent, base, entry, parent.given_to_symlink(base)?)
     }
 
     fn node(
@@ -282,7 +322,8 @@ impl<'a> Applier<'a> {
         self.create(parent, base, "create the device or FIFO", || {
             rustix::fs::mknodat(parent, base, kind, mode(entry), device)
         })?;
-        set_attributes_at(parent, base, entry)
+        let given = Given::of_name(parent, base)?;
+        self.attributes.set_at(parent, base, entry, given)
     }
 
     fn hard_link(
@@ -321,7 +362,8 @@ impl<'a> Applier<'a> {
         )?;
         // The target may be a symbolic link.
         self.directories.links_changed();
-        set_attributes_at(parent, base, entry)
+        let given = Given::of_name(parent, base)?;
+        self.attributes.set_at(parent, base, entry, given)
     }
 
     /// Creates something that must not exist; if it does, it is removed first.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use bkstate::worker::NoSuchOwner;
 use bkstate::{Classified as _, Digest};
 use rustix::io::Errno;
 
@@ -184,10 +185,20 @@ impl UnpackError {
     pub fn can_stay_packed(&self) -> bool {
         match self {
             Self::Archive { .. } | Self::TooManyEntries { .. } => true,
+            // A rootless daemon cannot unpack it either.
+            Self::Entry { reason: Refusal::NoSuchOwner(_), .. } => true,
             Self::Entry { reason, .. } | Self::Settle { reason, .. } => {
                 reason.is_input() && !self.is_total()
             }
             _ => false,
+        }
+    }
+
+    /// Returns the owner that the user namespace of the daemon does not have, if that is the reason.
+    pub fn missing_owner(&self) -> Option<&NoSuchOwner> {
+        match self {
+            Self::Entry { reason: Refusal::NoSuchOwner(missing), .. } => Some(missing),
+            _ => None,
         }
     }
 
@@ -313,6 +324,12 @@ pub enum Refusal {
         /// The target in the header.
         target: EntryName,
     },
+    /// The owner of the entry does not exist for the rootless daemon.
+    #[error(transparent)]
+    NoSuchOwner(#[from] NoSuchOwner),
+    /// A file has capabilities that count in one user namespace only, which is not that of the daemon.
+    #[error("the capabilities of the file are those of another user namespace")]
+    CapabilityOfNamespace,
     /// An extended attribute cannot be set.
     #[error("cannot set the extended attribute {name}")]
     Xattr {
@@ -358,6 +375,7 @@ impl Refusal {
 /// use std::fs::File;
 /// use std::os::fd::AsFd as _;
 ///
+/// use oci2bk::bkstate::worker::Worker;
 /// use oci2bk::unpack::{EntryName, ImpliedParents, Layer, Placement, Refusal, UnpackError, unpack};
 /// use oci2bk::{Digest, Limits};
 ///
@@ -377,7 +395,8 @@ impl Refusal {
 /// let (digest, size) = (Digest::of(&tar), tar.len() as u64);
 /// let media_type = "application/vnd.oci.image.layer.v1.tar";
 /// let layer = Layer { blob: &blob, digest, size, media_type, diff_id: digest };
-/// let unpacked = unpack(&layer, tree.as_fd(), Placement::Base, &Limits::default(), &|_| {})
+/// let (worker, limits) = (Worker::default(), Limits::default());
+/// let unpacked = unpack(&layer, tree.as_fd(), Placement::Base, &worker, &limits, &|_| {})
 ///     .map(|unpacked| -> ImpliedParents { unpacked.implied });
 ///
 /// let Err(UnpackError::Entry { entry, reason: Refusal::HardLinkTargetMissing { target }, .. }) = unpacked

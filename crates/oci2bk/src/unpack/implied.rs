@@ -9,10 +9,12 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bkstate::Digest;
+use bkstate::worker::OverlayMarks;
 use rustix::fs::{FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::allowance::{Allowance, Counter};
+use super::create::is_of_overlay;
 use super::error::{EntryName, Refusal, UnpackError};
 use super::paths::{LayerLookups, Lookups, OPEN_DIRECTORY, open_plain, resolve, split};
 use super::times::name_memory;
@@ -21,6 +23,8 @@ use super::times::name_memory;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImpliedParents {
     layer: Digest,
+    /// The attributes that are not inherited.
+    marks: OverlayMarks,
     unnamed: Paths,
     /// Implied directories that a later entry of the layer names.
     named: Paths,
@@ -45,8 +49,8 @@ enum Inherits {
 }
 
 impl ImpliedParents {
-    pub(super) fn new(layer: Digest, lookups: LayerLookups) -> Self {
-        Self { layer, unnamed: Paths::new(), named: Paths::new(), memory: 0, lookups }
+    pub(super) fn new(layer: Digest, marks: OverlayMarks, lookups: LayerLookups) -> Self {
+        Self { layer, marks, unnamed: Paths::new(), named: Paths::new(), memory: 0, lookups }
     }
 
     /// Sets the limit on lookups for settling them.
@@ -122,8 +126,8 @@ impl ImpliedParents {
         Lookups::new(self.lookups, &allowance.lookups)
     }
 
-    /// Copies owner, mode, times and extended attributes (except `trusted.*`) to each implied
-    /// directory in `fs` from the first of `lowers` that has its path.
+    /// Copies owner, mode, times and extended attributes (except `trusted.*`, and those of overlayfs) to each
+    /// implied directory in `fs` from the first of `lowers` that has its path.
     ///
     /// `lowers` are the root directories of the layers below, nearest first; each must be settled already.
     /// The iterator is only advanced as far as needed. A directory that no layer below has keeps mode 0755,
@@ -171,7 +175,7 @@ impl ImpliedParents {
                     Origin::Replaced => drop(new.insert(path)),
                     Origin::Directory(source) => open_plain(&fs, path, OPEN_DIRECTORY)
                         .map_err(Refusal::io("open the directory"))
-                        .and_then(|target| copy_attributes(&source, &target, inherits))
+                        .and_then(|target| copy_attributes(&source, &target, inherits, self.marks))
                         .map_err(|reason| failed(path, reason))?,
                 }
             }
@@ -247,7 +251,12 @@ fn kind(fd: &OwnedFd) -> Result<FileType, Refusal> {
     Ok(FileType::from_raw_mode(stat.st_mode))
 }
 
-fn copy_attributes(source: &OwnedFd, target: &OwnedFd, inherits: Inherits) -> Result<(), Refusal> {
+fn copy_attributes(
+    source: &OwnedFd,
+    target: &OwnedFd,
+    inherits: Inherits,
+    marks: OverlayMarks,
+) -> Result<(), Refusal> {
     let stat = rustix::fs::fstat(source).map_err(Refusal::io("read the attributes"))?;
     let everything = inherits == Inherits::Everything;
     if everything {
@@ -257,7 +266,7 @@ fn copy_attributes(source: &OwnedFd, target: &OwnedFd, inherits: Inherits) -> Re
         let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
         rustix::fs::fchmod(target, mode).map_err(Refusal::io("set the mode"))?;
     }
-    copy_xattrs(source, target)?;
+    copy_xattrs(source, target, marks)?;
     if everything {
         let times = Timestamps {
             last_access: time(stat.st_atime, stat.st_atime_nsec as u64),
@@ -268,9 +277,9 @@ fn copy_attributes(source: &OwnedFd, target: &OwnedFd, inherits: Inherits) -> Re
     Ok(())
 }
 
-fn copy_xattrs(source: &OwnedFd, target: &OwnedFd) -> Result<(), Refusal> {
+fn copy_xattrs(source: &OwnedFd, target: &OwnedFd, marks: OverlayMarks) -> Result<(), Refusal> {
     for name in xattr_names(source)?.split(|byte| *byte == 0) {
-        if name.is_empty() || name.starts_with(b"trusted.") {
+        if name.is_empty() || is_of_overlay(name, marks) {
             continue;
         }
         let Some(value) = xattr_value(source, name)? else { continue };

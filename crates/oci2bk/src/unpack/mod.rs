@@ -16,6 +16,7 @@
 //! use std::os::fd::AsFd as _;
 //! use std::sync::atomic::{AtomicU64, Ordering};
 //!
+//! use oci2bk::bkstate::worker::Worker;
 //! use oci2bk::unpack::{
 //!     Blob, ImpliedParents, Layer, Placement, Refusal, Stream, TarError, UnpackError, Unpacked, Usage,
 //!     Watch, check, unpack, usage,
@@ -62,7 +63,7 @@
 //! let directory = tempfile::tempdir()?;
 //! let tree = File::open(directory.path())?;
 //! let Unpacked { entries, implied, .. } =
-//!     unpack(&layer(&blob), tree.as_fd(), Placement::Base, &limits, &|_| {})?;
+//!     unpack(&layer(&blob), tree.as_fd(), Placement::Base, &Worker::default(), &limits, &|_| {})?;
 //! assert_eq!(entries, 1);
 //! let implied: ImpliedParents = implied;
 //! // `etc` has the attributes in the layers below, topmost first. Here there are none.
@@ -89,7 +90,9 @@
 //! blob.0.truncate(515);
 //! let directory = tempfile::tempdir()?;
 //! let tree = File::open(directory.path())?;
-//! let error = unpack(&layer(&blob), tree.as_fd(), Placement::Base, &limits, &|_| {}).unwrap_err();
+//! let worker = Worker::default();
+//! let unpacked = unpack(&layer(&blob), tree.as_fd(), Placement::Base, &worker, &limits, &|_| {});
+//! let error = unpacked.unwrap_err();
 //! // The digests are right, so if its files are not needed, the layer can stay packed.
 //! assert!(error.is_input() && error.can_stay_packed() && !error.is_denied());
 //! let UnpackError::Entry { reason, .. } = error else { panic!("{error}") };
@@ -99,6 +102,7 @@
 
 mod allowance;
 mod apply;
+mod capability;
 mod chunks;
 mod create;
 pub(crate) mod decompress;
@@ -125,6 +129,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 
 use bkstate::Digest;
+use bkstate::worker::Worker;
 
 use crate::limits::Limits;
 use crate::progress::LayerWork;
@@ -135,7 +140,7 @@ pub use error::{EntryName, Refusal, UnpackError};
 pub use implied::ImpliedParents;
 use pipeline::TarStream;
 pub use rights::RightsError;
-pub(crate) use rights::check_rights;
+pub(crate) use rights::{check_marks, check_rights};
 use tar::Reader;
 pub use tar::TarError;
 pub use usage::{Usage, usage};
@@ -204,7 +209,7 @@ pub enum Placement {
     /// It has no layer below, so whiteouts can only remove files that the layer itself unpacked.
     Base,
     /// It is on top of others in an overlay: whiteouts become character devices 0:0, opaque directories get
-    /// the extended attribute `trusted.overlay.opaque=y`.
+    /// the extended attribute of the worker, such as `trusted.overlay.opaque=y`.
     Overlay,
 }
 
@@ -216,6 +221,9 @@ pub struct Unpacked {
     pub entries: u64,
     /// The tar stream.
     pub stream: Stream,
+    /// Number of entries that a rootless daemon leaves out: devices, which nobody may make in a user namespace
+    /// (containerd v2.4.2 `pkg/archive/tar_unix.go` `skipFile`).
+    pub left_out: u64,
     /// Directories whose attributes must be settled.
     pub implied: ImpliedParents,
     /// The labels for the snapshot, see [`witness`].
@@ -253,7 +261,7 @@ impl<F: Fn(u64) + Sync> Watch for F {
     }
 }
 
-/// Unpacks `layer` into the empty directory `fs`.
+/// Unpacks `layer` into the empty directory `fs`, as the daemon of `worker` would.
 ///
 /// The blob's size and digest and the layer's diffID are verified, including bytes after the archive's end.
 /// `limits` bound the cost. `watch` is told the progress, and can cancel.
@@ -268,10 +276,11 @@ pub fn unpack(
     layer: &Layer<'_>,
     fs: BorrowedFd<'_>,
     placement: Placement,
+    worker: &Worker,
     limits: &Limits,
     watch: &dyn Watch,
 ) -> Result<Unpacked, UnpackError> {
-    unpack_within(layer, fs, placement, &Allowance::of_run(limits, layer.size), watch)
+    unpack_within(layer, fs, placement, worker, &Allowance::of_run(limits, layer.size), watch)
 }
 
 /// [Unpacks](unpack()) one of several layers.
@@ -279,12 +288,14 @@ pub(crate) fn unpack_within(
     layer: &Layer<'_>,
     fs: BorrowedFd<'_>,
     placement: Placement,
+    worker: &Worker,
     allowance: &Allowance,
     watch: &dyn Watch,
 ) -> Result<Unpacked, UnpackError> {
     let encoding = encoding(layer)?;
     let (unpacked, ignored) = pipeline::run(layer, encoding, allowance, watch, |stream| {
-        unpack_stream(layer, stream, fs, placement, allowance)
+        let applier = Applier::new(fs, placement, worker, layer.digest, allowance);
+        unpack_stream(layer, stream, applier, allowance)
     })?;
     Ok(Unpacked { stream: Stream { ignored, ..unpacked.stream }, ..unpacked })
 }
@@ -335,12 +346,11 @@ fn finish(layer: &Layer<'_>, stream: TarStream) -> Result<u64, UnpackError> {
 fn unpack_stream(
     layer: &Layer<'_>,
     stream: TarStream,
-    fs: BorrowedFd<'_>,
-    placement: Placement,
+    applier: Result<Applier<'_>, Refusal>,
     allowance: &Allowance,
 ) -> Result<Unpacked, UnpackError> {
     let mut archive = Reader::new(stream);
-    match apply_all(layer, &mut archive, fs, placement, allowance) {
+    match apply_all(layer, &mut archive, applier, allowance) {
         Ok((unpacked, holes)) => {
             let bytes = finish(layer, archive.into_inner())?;
             check_size(layer, &allowance.limits, holes.saturating_add(bytes))?;
@@ -360,8 +370,7 @@ fn unpack_stream(
 fn apply_all(
     layer: &Layer<'_>,
     archive: &mut Reader<TarStream>,
-    fs: BorrowedFd<'_>,
-    placement: Placement,
+    applier: Result<Applier<'_>, Refusal>,
     allowance: &Allowance,
 ) -> Result<(Unpacked, u64), UnpackError> {
     let (digest, limits) = (layer.digest, &allowance.limits);
@@ -369,8 +378,7 @@ fn apply_all(
         let entry = EntryName::new(name);
         UnpackError::Entry { layer: digest, entry, reason }
     };
-    let mut applier =
-        Applier::new(fs, placement, digest, allowance).map_err(|r| refused(b"/", r))?;
+    let mut applier = applier.map_err(|reason| refused(b"/", reason))?;
     let mut entries = 0;
     let mut holes: u64 = 0;
     let mut last = Vec::new();
@@ -389,9 +397,10 @@ fn apply_all(
         entries += 1;
         last = entry.name;
     }
+    let left_out = applier.left_out();
     let (implied, labels) = applier.finish().map_err(|(name, reason)| refused(&name, reason))?;
     let stream = Stream { bytes: 0, ignored: 0 };
-    Ok((Unpacked { entries, stream, implied, labels }, holes))
+    Ok((Unpacked { entries, stream, left_out, implied, labels }, holes))
 }
 
 fn check_size(layer: &Layer<'_>, limits: &Limits, bytes: u64) -> Result<(), UnpackError> {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
 use super::allowance::Counter;
@@ -147,6 +147,8 @@ impl AsFd for Directory {
 #[derive(Debug)]
 pub(super) struct Directories<'a> {
     root: Rc<Directory>,
+    /// The owner of new directories, if it is not this process.
+    owner: Option<(u32, u32)>,
     /// By [`Use`].
     remembered: [Option<Remembered>; USES],
     lookups: Lookups<'a>,
@@ -175,12 +177,16 @@ enum Use {
 const USES: usize = 3;
 
 impl<'a> Directories<'a> {
-    /// Everything happens inside `root`.
-    pub(super) fn new(root: BorrowedFd<'_>, lookups: Lookups<'a>) -> Result<Self, Refusal> {
+    /// Everything happens inside `root`. New directories get the owner `owner`, if it is not this process.
+    pub(super) fn new(
+        root: BorrowedFd<'_>,
+        owner: Option<(u32, u32)>,
+        lookups: Lookups<'a>,
+    ) -> Result<Self, Refusal> {
         let fd = rustix::fs::openat(root, ".", OPEN_DIRECTORY, Mode::empty())
             .map_err(Refusal::io("open the snapshot's root directory"))?;
         let root = Rc::new(Directory::new(Vec::new(), fd));
-        Ok(Self { root, remembered: [const { None }; USES], lookups })
+        Ok(Self { root, owner, remembered: [const { None }; USES], lookups })
     }
 
     /// Returns the remaining lookups for the layer.
@@ -306,7 +312,7 @@ impl<'a> Directories<'a> {
             end += component.len();
             fd = match rustix::fs::openat(&fd, component, OPEN_DIRECTORY, Mode::empty()) {
                 Err(Errno::NOENT) => {
-                    let child = make_directory(&fd, component)?;
+                    let child = make_directory(&fd, component, self.owner)?;
                     created(&path[..end]);
                     child
                 }
@@ -405,11 +411,23 @@ fn again<T>(mut attempt: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::R
     attempt()
 }
 
-fn make_directory(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Refusal> {
+fn make_directory(
+    parent: &OwnedFd,
+    name: &[u8],
+    owner: Option<(u32, u32)>,
+) -> Result<OwnedFd, Refusal> {
     let mode = Mode::from_raw_mode(0o755);
     rustix::fs::mkdirat(parent, name, mode).map_err(Refusal::io("create a parent directory"))?;
     let fd =
         rustix::fs::openat(parent, name, OPEN_DIRECTORY, Mode::empty()).map_err(parent_error)?;
+    if let Some((user, group)) = owner {
+        // The kernel gives it the group of a parent with setgid.
+        let stat = rustix::fs::fstat(&fd).map_err(Refusal::io("read the attributes"))?;
+        let is_ours = stat.st_gid == rustix::process::getegid().as_raw();
+        let group = is_ours.then(|| Gid::from_raw(group));
+        rustix::fs::fchown(&fd, Some(Uid::from_raw(user)), group)
+            .map_err(Refusal::io("set the owner of a parent directory"))?;
+    }
     // The process's umask may have removed bits.
     rustix::fs::fchmod(&fd, mode).map_err(Refusal::io("set the mode of a parent directory"))?;
     Ok(fd)

@@ -2,7 +2,7 @@
 //!
 //! | base name | meaning | overlay snapshot | base layer |
 //! |---|---|---|---|
-//! | `.wh..wh..opq` | hides everything that the directory has below | xattr `trusted.overlay.opaque=y` on it | removes files that this layer did not unpack |
+//! | `.wh..wh..opq` | hides everything that the directory has below | xattr `trusted.overlay.opaque=y` on it, or the one of the worker | removes files that this layer did not unpack |
 //! | `.wh.NAME` | hides NAME | character device 0:0 NAME | removes NAME |
 //!
 //! Facts: OCI image specification `layer.md`; containerd v2.3.3 `pkg/archive/tar.go`
@@ -14,16 +14,13 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, FileType, Mode, XattrFlags};
 use rustix::io::Errno;
 
-use super::create::chown;
+use super::create::{Owner, chown};
 use super::error::{EntryName, Refusal};
 use super::paths::Directory;
-use super::tar::Entry;
 use super::times;
 
 const PREFIX: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// The attribute of an opaque directory in overlayfs.
-pub(super) const OVERLAY_OPAQUE: &[u8] = b"trusted.overlay.opaque";
 
 /// The files that a whiteout hides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +45,17 @@ impl<'a> Whiteout<'a> {
     }
 }
 
-/// Marks `directory` as opaque for overlayfs.
-pub(super) fn make_opaque(directory: &Directory) -> Result<(), Refusal> {
-    rustix::fs::fsetxattr(directory, OVERLAY_OPAQUE, b"y", XattrFlags::empty()).map_err(|errno| {
-        Refusal::Xattr { name: EntryName::new(OVERLAY_OPAQUE), source: errno.into() }
+/// Marks `directory` as opaque for overlayfs with the attribute `mark`.
+pub(super) fn make_opaque(directory: impl AsFd, mark: &str) -> Result<(), Refusal> {
+    rustix::fs::fsetxattr(directory, mark, b"y", XattrFlags::empty()).map_err(|errno| {
+        Refusal::Xattr { name: EntryName::new(mark.as_bytes()), source: errno.into() }
+    })
+}
+
+/// Returns whether `name` in `directory` is the device of a whiteout.
+pub(super) fn is_device(directory: &Directory, name: &[u8]) -> bool {
+    rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
     })
 }
 
@@ -59,17 +63,13 @@ pub(super) fn make_opaque(directory: &Directory) -> Result<(), Refusal> {
 ///
 /// containerd leaves the current time on the device; ours is the epoch, so that the same layer gives the same
 /// tree.
-pub(super) fn make_device(
-    directory: &Directory,
-    name: &[u8],
-    entry: &Entry,
-) -> Result<(), Refusal> {
+pub(super) fn make_device(directory: &Directory, name: &[u8], owner: Owner) -> Result<(), Refusal> {
     let made = rustix::fs::mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), 0);
     made.map_err(|errno| match errno {
         Errno::EXIST => Refusal::WhiteoutOfSameLayer,
         errno => Refusal::io("create a whiteout device")(errno),
     })?;
-    chown(directory, name, entry)?;
+    chown(directory, name, owner)?;
     rustix::fs::utimensat(directory.as_fd(), name, &times::UNTOLD, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(Refusal::io("set the times of a whiteout device"))
 }

@@ -41,6 +41,7 @@ mod page;
 mod proof;
 mod pulled;
 mod results;
+mod rootless;
 mod sbom;
 mod shape;
 mod shapes;
@@ -96,6 +97,7 @@ fn main() {
         }
     }
     containerd::add(&mut suite);
+    rootless::add(&mut suite);
     suite.add("offline", offline::prove);
     for form in layers::FORMS {
         suite.add(format!("layers::{}", form.name), move |world| layers::prove(world, form));

@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use bkstate::worker::Worker;
 use bkstate::{Classified as _, Digest};
 use oci2bk::limits::Limits;
 use oci2bk::unpack::{Layer, Placement, unpack};
@@ -25,7 +26,8 @@ pub(crate) fn apply(blob: &Blob, fs: &Path, lowers: &[PathBuf], limits: &Limits)
     };
     let placement = if lowers.is_empty() { Placement::Base } else { Placement::Overlay };
     let directory = File::open(fs)?;
-    let unpacked = unpack(&layer, directory.as_fd(), placement, limits, &|_| ());
+    let unpacked =
+        unpack(&layer, directory.as_fd(), placement, &Worker::default(), limits, &|_| ());
     let lowers: Vec<_> = lowers.iter().map(File::open).collect::<Result<_, _>>()?;
     let settled = unpacked.and_then(|unpacked| unpacked.implied.settle(directory.as_fd(), lowers));
     settled.map_err(|error| {

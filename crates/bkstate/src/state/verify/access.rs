@@ -1,7 +1,7 @@
 //! Checks whether other users can change the files of a state, or could have.
 //!
-//! A daemon that runs as root believes everything in its root. So all of it must belong to root, to the
-//! current user, or to the owner of the root, and no other user may write to it. Files that others cannot
+//! A daemon believes everything in its root. So all of it must belong to root, to the current user, or to the
+//! owner of the root, or only to the user of the daemon if that is known, and no other user may write to it. Files that others cannot
 //! reach count as closed: daemons make `content/ingest`, and up to v0.12 `content`, with the mode 0777, in a
 //! worker's directory of the mode 0700 (containerd `plugins/content/local/store.go`, BuildKit v0.34.2
 //! `worker/runc/runc.go`). The owners of files in the trees of snapshots come from the layers.
@@ -91,9 +91,11 @@ impl AccessDamage {
 pub(in crate::state) fn check(root: &Root, findings: &mut Findings) -> Result<(), DirError> {
     let (dir, worker) = (root.dir(), root.worker());
     let found = dir.itself()?;
-    let mut walk = Walk { trusted: Trusted::new(), findings };
+    let mut walk = Walk { trusted: Trusted::of_state(worker), findings };
     walk.judge(dir.path(), found, true);
-    walk.trusted.add(found.owner);
+    if worker.owners().root_on_disk().is_none() {
+        walk.trusted.add(found.owner);
+    }
     walk.files(dir, &StateFile::OF_ROOT.map(|file| worker.name(file)), is_open(found))?;
     let mut seen = BTreeSet::new();
     for part in [Part::Worker, Part::Metadata, Part::Content, Part::Snapshotter] {

@@ -15,7 +15,7 @@ fn unpacked(tar: &[u8], limits: &Limits) -> Result<Unpacked, UnpackError> {
     let digest = Digest::of(tar);
     let size = tar.len() as u64;
     let layer = Layer { blob: &file, digest, size, media_type: PLAIN, diff_id: digest };
-    unpack(&layer, snapshot.open().as_fd(), Placement::Base, limits, &|_| ())
+    unpack(&layer, snapshot.open().as_fd(), Placement::Base, &Worker::default(), limits, &|_| ())
 }
 
 /// Unpacks with the limit at exactly what the layer has, and fails with one less.
@@ -180,7 +180,14 @@ fn unpacked_on(
     let file = blob_file(tar);
     let (digest, size) = (Digest::of(tar), tar.len() as u64);
     let layer = Layer { blob: &file, digest, size, media_type: PLAIN, diff_id: digest };
-    unpack_within(&layer, snapshot.open().as_fd(), Placement::Overlay, allowance, &|_| ())
+    unpack_within(
+        &layer,
+        snapshot.open().as_fd(),
+        Placement::Overlay,
+        &Worker::default(),
+        allowance,
+        &|_| (),
+    )
 }
 
 #[test]

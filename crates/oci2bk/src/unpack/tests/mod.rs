@@ -4,6 +4,7 @@ mod entries;
 mod hostile;
 mod limits;
 mod parents;
+mod rootless;
 mod streams;
 mod whiteouts;
 
@@ -13,6 +14,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bkstate::Digest;
+use bkstate::worker::Worker;
 use tempfile::TempDir;
 
 use super::{
@@ -118,7 +120,14 @@ fn unpack_blob(
     let file = blob_file(blob);
     let size = blob.len() as u64;
     let layer = Layer { blob: &file, digest: Digest::of(blob), size, media_type, diff_id };
-    unpack(&layer, snapshot.open().as_fd(), placement, &Limits::default(), &|_| ())
+    unpack(
+        &layer,
+        snapshot.open().as_fd(),
+        placement,
+        &Worker::default(),
+        &Limits::default(),
+        &|_| (),
+    )
 }
 
 fn blob_file(blob: &[u8]) -> File {

@@ -108,7 +108,14 @@ fn a_blob_of_another_size_digest_or_diff_id_is_refused() {
         let snapshot = Snapshot::new();
         let file = blob_file(&blob);
         let layer = Layer { blob: &file, digest, size, media_type: OCI_GZIP, diff_id };
-        unpack(&layer, snapshot.open().as_fd(), Placement::Base, &Limits::default(), &|_| ())
+        unpack(
+            &layer,
+            snapshot.open().as_fd(),
+            Placement::Base,
+            &Worker::default(),
+            &Limits::default(),
+            &|_| (),
+        )
     };
     attempt(right).unwrap();
     let wrong = Digest::of("something else");
@@ -154,8 +161,14 @@ fn damage_is_blamed_on_the_blob_where_its_digest_tells() {
             media_type: DOCKER_PLAIN,
             diff_id: Digest::of(&tar),
         };
-        let outcome =
-            unpack(&layer, snapshot.open().as_fd(), Placement::Base, &Limits::default(), &|_| ());
+        let outcome = unpack(
+            &layer,
+            snapshot.open().as_fd(),
+            Placement::Base,
+            &Worker::default(),
+            &Limits::default(),
+            &|_| (),
+        );
         let error = outcome.unwrap_err();
         assert!(matches!(error, UnpackError::WrongBlobDigest { .. }), "{error}");
         assert!(error.to_string().contains(" is damaged: its content has the digest "), "{error}");
@@ -258,8 +271,15 @@ fn progress_rises_to_the_size_of_the_blob() {
     let layer = Layer { blob: &file, digest, size, media_type: PLAIN, diff_id: digest };
     let seen = Mutex::new(Vec::new());
     let progress = |bytes| seen.lock().unwrap().push(bytes);
-    unpack(&layer, Snapshot::new().open().as_fd(), Placement::Base, &Limits::default(), &progress)
-        .unwrap();
+    unpack(
+        &layer,
+        Snapshot::new().open().as_fd(),
+        Placement::Base,
+        &Worker::default(),
+        &Limits::default(),
+        &progress,
+    )
+    .unwrap();
     let seen = seen.into_inner().unwrap();
     assert!(seen.is_sorted() && seen.len() > 2);
     assert_eq!(seen.last(), Some(&size));
@@ -289,7 +309,8 @@ fn a_layer_is_left_where_it_was_cancelled_whatever_is_wrong_with_it() {
     let watch = Impatient::default();
     let snapshot = Snapshot::new();
     let fs = snapshot.open();
-    let result = unpack(&layer, fs.as_fd(), Placement::Base, &Limits::default(), &watch);
+    let result =
+        unpack(&layer, fs.as_fd(), Placement::Base, &Worker::default(), &Limits::default(), &watch);
     let error = result.unwrap_err();
     assert!(matches!(error, UnpackError::Cancelled { .. }), "{error:?}");
     assert!(error.to_string().starts_with("unpacking layer "), "{error}");

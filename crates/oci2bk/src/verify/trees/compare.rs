@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use rustix::fs::{Dir, FileType, OFlags, Stat};
+use bkstate::worker::OverlayMarks;
+use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::below::{is_opaque, names, names_below};
 use super::entry::{Difference, Entry, same_content};
 use super::{Origin, TreeDamage, UnpackedLayer};
 use crate::unpack::paths::{Lookups, OPEN_DIRECTORY, join, open_plain};
@@ -15,9 +17,6 @@ use crate::unpack::{Allowance, EntryName, ImpliedParents};
 /// Maximum number of differences of one tree that are listed; the rest is counted.
 const NAMED: usize = 20;
 
-/// Overlayfs' own extended attributes. Only the opaque one affects what is visible.
-const OVERLAY: &[u8] = b"trusted.overlay.";
-const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 /// The only extended attribute of a step's files that gets into its layer.
 const CAPABILITY: &[u8] = b"security.capability";
 
@@ -28,6 +27,8 @@ const ESTARGZ: [&[u8]; 3] = [b"stargz.index.json", b".prefetch.landmark", b".no.
 /// A comparison of a tree with its unpacked layer.
 pub(super) struct Comparison<'t> {
     tree: &'t UnpackedLayer<'t>,
+    /// The extended attributes of overlayfs. Only the opaque one affects what is visible.
+    marks: OverlayMarks,
     implied: &'t ImpliedParents,
     lookups: Lookups<'t>,
     damage: Vec<TreeDamage>,
@@ -45,6 +46,8 @@ struct Pending {
     /// Whether it is in an opaque directory of the tree, so that nothing of the layers below is visible in
     /// it.
     covered: bool,
+    /// Whether it is in an opaque directory of the layer.
+    hides: bool,
 }
 
 impl<'t> Comparison<'t> {
@@ -53,9 +56,10 @@ impl<'t> Comparison<'t> {
         implied: &'t ImpliedParents,
         allowance: &'t Allowance,
     ) -> Self {
-        let root = Pending { path: Vec::new(), covered: false };
+        let root = Pending { path: Vec::new(), covered: false, hides: false };
         Self {
             tree,
+            marks: tree.worker.form().marks(),
             implied,
             lookups: implied.lookups(allowance),
             damage: Vec::new(),
@@ -76,9 +80,9 @@ impl<'t> Comparison<'t> {
             self.unreadable(b"/", errno.into());
         }
         // Trees can be deeper than the stack and the limit on open files allow.
-        while let Some(Pending { path, covered }) = self.pending.pop() {
-            if let Err(source) = self.directory(&path, covered, expected, found) {
-                self.unreadable(&path, source);
+        while let Some(pending) = self.pending.pop() {
+            if let Err(source) = self.directory(&pending, expected, found) {
+                self.unreadable(&pending.path, source);
             }
         }
     }
@@ -134,46 +138,76 @@ impl<'t> Comparison<'t> {
 
     fn directory(
         &mut self,
-        path: &[u8],
-        covered: bool,
+        pending: &Pending,
         expected: BorrowedFd<'_>,
         found: BorrowedFd<'_>,
     ) -> io::Result<()> {
+        let path = pending.path.as_slice();
         let expected = open_plain(&expected, path, OPEN_DIRECTORY)?;
         let found = open_directory(found, path)?;
-        let covered = covered || is_opaque(&found)?;
+        let covered = pending.covered || is_opaque(&found, self.marks.opaque())?;
+        let hides = pending.hides || is_opaque(&expected, self.marks.opaque())?;
         let (expected_names, found_names) = (names(&expected)?, names(&found)?);
+        let below = self.names_below(path, covered != hides || expected_names != found_names)?;
+        // Names of the layers below that only one of the two hides.
+        if covered != hides && below.iter().any(|name| !found_names.contains(name)) {
+            let name = EntryName::new(self.marks.opaque().as_bytes());
+            self.add(path, Difference::Xattr { name });
+        }
         for name in expected_names.union(&found_names) {
             let path = join(path, name);
             if !found_names.contains(name) {
-                self.missing(&path, covered, &Entry::read(&expected, name)?);
+                let hid = covered || self.is_applied_in_mount() && !below.contains(name);
+                self.missing(&path, hid, &Entry::read(&expected, name)?);
             } else if !expected_names.contains(name) {
-                self.unexpected(&path, &Entry::read(&found, name)?)?;
+                self.unexpected(&path, hides, &Entry::read(&found, name)?)?;
             } else {
                 let (expected, found) = (Entry::read(&expected, name)?, Entry::read(&found, name)?);
                 self.entry(&path, &expected, &found)?;
                 if [&expected, &found].iter().all(|entry| entry.kind() == FileType::Directory) {
-                    self.pending.push(Pending { path, covered });
+                    self.pending.push(Pending { path, covered, hides });
                 }
             }
         }
         Ok(())
     }
 
-    fn missing(&mut self, path: &[u8], covered: bool, entry: &Entry<'_>) {
-        // The layer of a step has a whiteout for each name that an opaque directory hides.
-        let added = self.tree.origin == Origin::Step
-            && (ESTARGZ.contains(&path) || (entry.is_whiteout() && covered));
-        if !added {
+    /// Returns whether a daemon would have unpacked the layer into a mounted overlay. In a user namespace it
+    /// does, and the kernel makes whiteouts of what is removed: one for each name that an opaque directory hides,
+    /// and none for a name that no layer below has.
+    fn is_applied_in_mount(&self) -> bool {
+        self.tree.origin == Origin::Layer && self.marks == OverlayMarks::User
+    }
+
+    /// Returns the names that the layers below show in a directory, if that matters.
+    fn names_below(&self, path: &[u8], matters: bool) -> io::Result<BTreeSet<Vec<u8>>> {
+        if matters && self.is_applied_in_mount() {
+            names_below(self.tree, path, &self.lookups)
+        } else {
+            Ok(BTreeSet::new())
+        }
+    }
+
+    /// `hid` is whether nothing of the layers below would be visible without the entry.
+    fn missing(&mut self, path: &[u8], hid: bool, entry: &Entry<'_>) {
+        let is_step = self.tree.origin == Origin::Step;
+        let is_needless = entry.is_whiteout() && hid && (is_step || self.is_applied_in_mount());
+        let is_of_estargz = is_step && ESTARGZ.contains(&path);
+        if !is_needless && !is_of_estargz {
             self.add(path, Difference::Missing);
         }
     }
 
-    fn unexpected(&mut self, path: &[u8], entry: &Entry<'_>) -> io::Result<()> {
-        let left_out = self.tree.origin == Origin::Step
-            && (entry.kind() == FileType::Socket
-                || entry.is_whiteout()
-                || self.is_below(path, entry)?);
+    /// `hides` is whether the layer hides everything of those below that is there.
+    fn unexpected(&mut self, path: &[u8], hides: bool, entry: &Entry<'_>) -> io::Result<()> {
+        let left_out = match self.tree.origin {
+            Origin::Step => {
+                entry.kind() == FileType::Socket
+                    || entry.is_whiteout()
+                    || self.is_below(path, entry)?
+            }
+            Origin::Layer => entry.is_whiteout() && hides && self.is_applied_in_mount(),
+        };
         if !left_out {
             self.add(path, Difference::Unexpected);
         }
@@ -242,8 +276,11 @@ impl<'t> Comparison<'t> {
 
     fn xattrs(&mut self, path: &[u8], expected: &Entry<'_>, found: &Entry<'_>) -> io::Result<()> {
         let (expected, found) = (expected.xattrs()?, found.xattrs()?);
+        let (prefix, opaque) = (self.marks.prefix().as_bytes(), self.marks.opaque().as_bytes());
         let counts = |name: &[u8]| match self.tree.origin {
-            Origin::Layer => name == OPAQUE || !name.starts_with(OVERLAY),
+            // Of such layers, what opaque directories hide is compared.
+            Origin::Layer if self.is_applied_in_mount() => !name.starts_with(prefix),
+            Origin::Layer => name == opaque || !name.starts_with(prefix),
             Origin::Step => name == CAPABILITY,
         };
         let names: BTreeSet<_> = expected.keys().chain(found.keys()).collect();
@@ -290,25 +327,4 @@ fn open_directory(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
         Err(Errno::PERM) => Ok(open_plain(&root, path, OPEN_DIRECTORY)?),
         opened => Ok(opened?),
     }
-}
-
-fn is_opaque(directory: &OwnedFd) -> io::Result<bool> {
-    let mut value = [0; 8];
-    match rustix::fs::fgetxattr(directory, OPAQUE, &mut value) {
-        Ok(length) => Ok(&value[..length] == b"y"),
-        Err(Errno::NODATA | Errno::NOTSUP) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn names(directory: &OwnedFd) -> io::Result<BTreeSet<Vec<u8>>> {
-    let mut names = BTreeSet::new();
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if !matches!(name, b"." | b"..") {
-            names.insert(name.to_vec());
-        }
-    }
-    Ok(names)
 }

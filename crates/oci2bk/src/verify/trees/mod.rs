@@ -8,6 +8,7 @@
 //! A snapshot that was unpacked from a layer must have all attributes in the layer. A snapshot in which a
 //! step of a build ran existed before its layer, which has fewer attributes, see [`Origin`].
 
+mod below;
 mod compare;
 mod entry;
 
@@ -21,6 +22,7 @@ use bkstate::layers;
 use bkstate::records::Record;
 use bkstate::snapshots::{Kind, Snapshot, Snapshots, Trees};
 use bkstate::state::{Parts, State};
+use bkstate::worker::Worker;
 
 use super::{Verifier, VerifyError};
 use crate::parallel::in_parallel;
@@ -188,10 +190,10 @@ pub(super) fn compare(
 ) -> Result<Compared, VerifyError> {
     let temporary = tempfile::Builder::new().prefix("oci2bk-verify-").tempdir();
     let temporary = temporary.map_err(VerifyError::Temporary)?;
-    let scratch = Dir::open(temporary.path())?;
+    let scratch = Dir::open(temporary.path())?.for_owner(state.worker.owners().root_on_disk());
     let tasks = tasks(state, parts)?;
     if !tasks.is_empty() {
-        check_rights(&scratch).map_err(VerifyError::Rights)?;
+        check_rights(&scratch, &state.worker).map_err(VerifyError::Rights)?;
     }
     let allowance = Allowance::of_comparison(&verifier.limits);
     let damage = in_parallel(&tasks, verifier.jobs.min(MOST_AT_ONCE), |(tree, store)| {
@@ -232,6 +234,7 @@ impl<'s> Keyed<'s> {
 /// An unpacked snapshot, and its expected content.
 pub(crate) struct UnpackedLayer<'p> {
     snapshot: u64,
+    worker: &'p Worker,
     trees: &'p Trees,
     origin: Origin,
     chain: Chain<'p>,
@@ -336,6 +339,7 @@ impl<'p> UnpackedLayer<'p> {
         let origin = if layers::is_unpacked(key) { Origin::Layer } else { Origin::Step };
         Ok(Some(Self {
             snapshot: snapshot.id,
+            worker: &keyed.state.worker,
             trees,
             origin,
             chain: Chain { snapshots: &keyed.state.snapshots, top: snapshot },
@@ -378,7 +382,8 @@ impl<'p> UnpackedLayer<'p> {
         let layer = Layer::of(blob, &self.work, self.media_type, self.diff_id);
         let on_others = self.chain.below().next().is_some();
         let placement = if on_others { Placement::Overlay } else { Placement::Base };
-        let unpacked = unpack_within(&layer, expected.as_fd(), placement, allowance, &unpacking);
+        let (worker, fs) = (self.worker, expected.as_fd());
+        let unpacked = unpack_within(&layer, fs, placement, worker, allowance, &unpacking);
         let settled = match unpacked {
             Ok(unpacked) => {
                 let implied = &unpacked.implied;

@@ -1,0 +1,299 @@
+//! Rootless daemons: a cache is converted in the user namespace of a user, and by root outside of it, and a
+//! rootless daemon of the user is as warm on both as the one that made the cache.
+
+mod base;
+mod dangers;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::fs::{lgetxattr, lremovexattr};
+use serde_json::Value;
+
+use crate::build::{Options, Report, Source};
+use crate::case::{Case, Context};
+use crate::daemon::Daemon;
+use crate::export::CacheExport;
+use crate::process::run;
+use crate::proof::ensure_same_steps;
+use crate::tree;
+use crate::world::World;
+use testkit::rootless::User;
+use testkit::trials::Suite;
+
+/// Adds the tests.
+pub(crate) fn add(suite: &mut Suite<World>) {
+    for case in CASES {
+        suite.add(format!("rootless::{}", case.name), move |world| prove(world, &case));
+    }
+    for (name, proof) in dangers::PROOFS {
+        suite.add(format!("rootless::{name}"), proof);
+    }
+}
+
+/// The last steps of every build: what is in the tree. A build argument makes them run again.
+const LIST: &str = r#"
+ARG NEXT=none
+RUN find / -xdev -path /proc -prune -o -path /sys -prune -o -path /dev -prune -o -print | sort \
+    | xargs stat -c '%n %F %a %u:%g %h %s' | sed 's/ directory \(.*\) [0-9]* [0-9]*$/ directory \1/' > /listing; \
+    find / -xdev -path /proc -prune -o -path /sys -prune -o -type f ! -name listing -print | sort \
+    | xargs md5sum >> /listing
+FROM scratch
+COPY --from=work /listing /
+"#;
+
+const CASES: [Case; 3] = [
+    Case::plain("base", || {
+        "FROM {registry}/rootless-base AS work\n\
+         RUN rm -r /implied && mkdir /implied && echo again > /implied/again\n\
+         RUN chown 1000:50 /old/kept && chmod 2755 /home && ln /old/kept /old/link && rm /keep/new\n"
+            .to_owned()
+            + LIST
+    }),
+    Case {
+        context: files,
+        edit: |_| {},
+        ..Case::plain("steps", || {
+            "FROM {registry}/busybox AS work\n\
+             WORKDIR /work\n\
+             COPY --chown=1234:2345 --chmod=0640 src ./src\n\
+             RUN mkdir -p a/b/c && echo 1 > a/b/c/one && ln -s b a/link && chown -R 5:6 a\n\
+             RUN rm -r a && mkdir a && echo 2 > a/two && mkfifo pipe && mv src moved\n\
+             RUN rm moved/x && chmod 4755 moved/y && touch -d @5 moved\n"
+                .to_owned()
+                + LIST
+        })
+    },
+    Case {
+        context: files,
+        edit: |_| {},
+        ..Case::plain("links", || {
+            "FROM {registry}/busybox AS made\n\
+             RUN mkdir /out && echo made > /out/made && chown 77:88 /out /out/made\n\
+             FROM {registry}/busybox AS work\n\
+             COPY --link --chown=1000:1000 src /srv/src\n\
+             COPY --link --from=made /out /srv/out\n\
+             RUN rm -r /srv/src && mkdir /srv/src && cp /srv/out/made /srv/src/copied\n"
+                .to_owned()
+                + LIST
+        })
+    },
+];
+
+/// The same with the last steps to run again.
+const NEXT: &[&str] = &["--opt=build-arg:NEXT=again"];
+
+fn files(context: &Context) {
+    context.file("src/x", "x\n");
+    context.file_mode("src/y", "y\n", 0o755);
+    context.symlink("src/link", "x");
+}
+
+/// A user with a build, its cache and its keys, all in the home directory.
+struct Bench<'w> {
+    world: &'w World,
+    user: User,
+    work: PathBuf,
+}
+
+/// The results of a rootless daemon that built without a cache.
+struct Made {
+    cache: PathBuf,
+    keys: PathBuf,
+    export: CacheExport,
+    warm: Report,
+    /// The tree that its next step saw.
+    listing: String,
+}
+
+impl<'w> Bench<'w> {
+    fn new(world: &'w World) -> Result<Self> {
+        let user = User::create(&world.tools)?;
+        let work = user.home().join("work");
+        fs::create_dir(&work)?;
+        Ok(Self { world, user, work })
+    }
+
+    /// Returns the path of a root of the user.
+    fn root(&self, name: &str) -> PathBuf {
+        self.user.home().join(name)
+    }
+
+    fn start(&self, root: &Path) -> Result<Daemon> {
+        Daemon::start_rootless(&self.world.tools, &self.user, root, &[self.world.registry()])
+    }
+
+    fn build(&self, daemon: &Daemon, case: &Case, options: &Options<'_>) -> Result<Report> {
+        let directory = self.work.join("context");
+        let context = Context::create(&directory);
+        context.file("Dockerfile", self.world.fill_in(&(case.dockerfile)()));
+        (case.context)(&context);
+        Source { case, context: &directory }.build(daemon, options)
+    }
+
+    /// Returns what the next step of the build sees.
+    fn next(&self, daemon: &Daemon, case: &Case) -> Result<String> {
+        let out = self.work.join("out");
+        let _ = fs::remove_dir_all(&out);
+        let output = Some(format!("type=local,dest={}", out.display()));
+        let next = Case { arguments: NEXT, ..*case };
+        self.build(daemon, &next, &Options { output, ..Options::default() })?;
+        fs::read_to_string(out.join("listing")).context("the listing")
+    }
+
+    fn make(&self, case: &Case) -> Result<Made> {
+        let (cache, keys) = (self.work.join("cache"), self.work.join("keys"));
+        let root = self.root("natural");
+        let daemon = self.start(&root)?;
+        let export = Some((&*cache, ""));
+        let output = Some(format!("type=local,dest={}", keys.display()));
+        let options = Options { export, output, provenance: "mode=max", ..Options::default() };
+        self.build(&daemon, case, &options)?;
+        let again = self.work.join("again");
+        let export = Some((&*again, ""));
+        let warm = self.build(&daemon, case, &Options { export, ..Options::default() })?;
+        let export = CacheExport::open(&cache, "latest")?;
+        export.ensure_same(&CacheExport::open(&again, "latest")?).context("building again")?;
+        let listing = self.next(&daemon, case)?;
+        daemon.stop()?;
+        let keys = keys.join("provenance.json");
+        // What buildctl wrote as root, the user has to read.
+        let owner = format!("{0}:{0}", self.user.name());
+        run(Command::new("chown").args(["-R", &owner]).arg(&self.work))?;
+        Ok(Made { cache, keys, export, warm, listing })
+    }
+
+    /// Returns the command under test in the user's namespace.
+    fn within(&self, arguments: &[&str]) -> Command {
+        let mut command = self.user.rootless("oci2bk.rootlesskit", &self.user.program("oci2bk"));
+        command.args(arguments);
+        command
+    }
+
+    /// Converts in the user's namespace.
+    fn convert(&self, made: &Made, root: &Path) -> Result<Value> {
+        let mut command = self.within(&["convert", "--format=json", "--progress=quiet"]);
+        command.arg("--keys").arg(&made.keys).arg(&made.cache).arg(root);
+        Ok(serde_json::from_str(&run(&mut command)?)?)
+    }
+
+    /// Converts as root, outside of the namespace.
+    fn convert_outside(&self, made: &Made, owners: &[&str], root: &Path) -> Result<Value> {
+        let mut command = Command::new(&self.world.tools.oci2bk);
+        command.args(["convert", "--format=json", "--progress=quiet"]).args(owners);
+        command.arg("--keys").arg(&made.keys).arg(&made.cache).arg(root);
+        Ok(serde_json::from_str(&run(&mut command)?)?)
+    }
+
+    fn ensure_verified(&self, root: &Path) -> Result<()> {
+        let mut command = self.within(&["verify", "--trees", "--progress=quiet"]);
+        run(command.arg(root)).map(drop).with_context(|| format!("verify of {}", root.display()))
+    }
+
+    /// The build is as warm as on the daemon that made the cache, exports the same cache, and its next step sees
+    /// the same tree.
+    fn ensure_warm(&self, case: &Case, made: &Made, root: &Path) -> Result<()> {
+        let daemon = self.start(root)?;
+        let exported = self.work.join("exported");
+        let _ = fs::remove_dir_all(&exported);
+        let export = Some((&*exported, ""));
+        let warm = self.build(&daemon, case, &Options { export, ..Options::default() })?;
+        ensure_same_steps(case.keys, &made.warm, &warm)?;
+        warm.ensure_nothing_imported(|_| false)?;
+        made.export.ensure_same(&CacheExport::open(&exported, "latest")?)?;
+        let listing = self.next(&daemon, case)?;
+        ensure!(listing == made.listing, "{}", difference(&made.listing, &listing));
+        daemon.stop()?;
+        Ok(())
+    }
+}
+
+/// Returns the lines that only one of two listings has.
+fn difference(expected: &str, found: &str) -> String {
+    let only = |a: &str, b: &str, sign: &str| -> String {
+        a.lines()
+            .filter(|line| !b.lines().any(|l| l == *line))
+            .map(|l| format!("{sign}{l}\n"))
+            .collect()
+    };
+    format!(
+        "the next step sees another tree:\n{}{}",
+        only(expected, found, "-"),
+        only(found, expected, "+")
+    )
+}
+
+fn prove(world: &World, case: &Case) -> Result<()> {
+    let bench = Bench::new(world)?;
+    base::push(world, &bench.work.join("base"))?;
+    let made = bench.make(case).context("the natural daemon")?;
+    bench.ensure_verified(&bench.root("natural")).context("the natural root")?;
+
+    let started = SystemTime::now();
+    let (within, outside, by_name) =
+        (bench.root("within"), bench.root("outside"), bench.root("new/below/by-name"));
+    let report = bench.convert(&made, &within).context("in the namespace")?;
+    let map = format!("--map={}", bench.user.map()?);
+    let report_outside = bench.convert_outside(&made, &[&map], &outside).context("outside")?;
+    bench.convert_outside(&made, &["--map-user", bench.user.name()], &by_name)?;
+    for (other, root) in [("with a map", &outside), ("with the map of a user", &by_name)] {
+        tree::ensure_equal(root, &within, started).context(other)?;
+    }
+    let devices = if case.name == "base" { 3 } else { 0 };
+    for report in [report, report_outside] {
+        let left_out = &report["stored"]["left_out_count"];
+        ensure!(left_out == devices, "{left_out} entries were left out");
+    }
+
+    for root in [&within, &outside] {
+        bench.ensure_verified(root)?;
+    }
+    run(Command::new(&world.tools.oci2bk)
+        .args(["verify", "--trees", "--progress=quiet", &map])
+        .arg(&outside))
+    .context("verify as root")?;
+    run(bench.within(&["du"]).arg(&within)).context("du")?;
+
+    let control = bench.root("control");
+    run(Command::new("cp").arg("-a").args([&outside, &control]))?;
+    bench.ensure_warm(case, &made, &within).context("converted in the namespace")?;
+    bench.ensure_warm(case, &made, &outside).context("converted outside")?;
+    bench.ensure_verified(&within).context("after the builds")?;
+    run(bench.within(&["du"]).arg(&within)).context("du after the builds")?;
+    // A natural root has all of it.
+    bench.convert(&made, &bench.root("natural")).context("into the natural root")?;
+    bench.ensure_warm(case, &made, &bench.root("natural")).context("the natural root")?;
+
+    if unmark(&control)? > 0 {
+        let daemon = bench.start(&control)?;
+        let listing = bench.next(&daemon, case)?;
+        daemon.stop()?;
+        ensure!(listing != made.listing, "the marks make no difference");
+    } else {
+        ensure!(case.name != "base", "the tree of the base has no marks");
+    }
+    Ok(())
+}
+
+/// Removes the marks of opaque directories below `path`, and returns their number.
+fn unmark(path: &Path) -> Result<usize> {
+    const OPAQUE: &str = "user.overlay.opaque";
+    let mut count = 0;
+    let mut pending = vec![path.to_owned()];
+    while let Some(directory) = pending.pop() {
+        if lgetxattr(&directory, OPAQUE, &mut [0_u8; 8]).is_ok() {
+            lremovexattr(&directory, OPAQUE)?;
+            count += 1;
+        }
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                pending.push(entry.path());
+            }
+        }
+    }
+    Ok(count)
+}
