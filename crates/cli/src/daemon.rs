@@ -10,12 +10,15 @@ use bkstate::engine::{Dockerd, Engine, EngineError, EngineFiles};
 use bkstate::gc::GcConfig;
 use bkstate::machine::{Machine, PlaceError};
 use bkstate::root::Location;
-use bkstate::worker::{OwnerMap, Worker};
+use bkstate::worker::{OwnerMap, Snapshotter, Worker};
 use bkstate::{Class, Classified};
 use oci2bk::release::{ParseTargetError, Target};
 
-use crate::args::{DaemonArguments, OwnerArguments, RootArguments, StorageArguments};
+use crate::args::{
+    DaemonArguments, OwnerArguments, RootArguments, SnapshotterName, StorageArguments,
+};
 use crate::builder::{Builder, BuilderError, CONTAINER_ROOT, Docker};
+use crate::snapshotter::{self, ChooseError};
 
 /// What is known of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub(crate) enum DaemonError {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Place(#[from] PlaceError),
+    #[error(transparent)]
+    Snapshotter(#[from] ChooseError),
     #[error(transparent)]
     Builder(#[from] BuilderError),
     #[error("cannot find out the owners of a rootless buildkitd of the user {user}")]
@@ -102,6 +107,7 @@ impl Classified for DaemonError {
             Self::Builder(error) => error.class(),
             Self::User { source, .. } => source.class(),
             Self::Unsupported { .. }
+            | Self::Snapshotter(_)
             | Self::Release { .. }
             | Self::NoDaemon
             | Self::NoRoot { .. }
@@ -159,13 +165,13 @@ impl DaemonArguments {
         match (&self.builder, &self.config) {
             (Some(name), _) => {
                 let builder = Docker::here(storage.docker_root.clone()).builder(name)?;
-                of_builder(builder, config)
+                storage.of_builder(builder, config)
             }
             (None, Some(path)) => {
                 let config = supported(config.unwrap_or_default(), || path.display().to_string())?;
-                let root = root.map(Path::to_owned).or(config.root);
+                let root = root.map(Path::to_owned).or(config.root.clone());
                 let root = root.ok_or_else(|| DaemonError::NoRoot { path: path.clone() })?;
-                let location = storage.located(&root, config.namespace.as_deref())?;
+                let location = storage.located(&root, &config)?;
                 self.owners.of(DaemonRoot::new(location, config.gc))
             }
             // The arguments always name one of the three.
@@ -199,7 +205,7 @@ impl StorageArguments {
     /// Returns the daemon with the root `root`, without a configuration of its own.
     pub(crate) fn daemon(&self, root: &Path) -> Result<DaemonRoot, DaemonError> {
         let gc = GcConfig::of_daemon(&self.worker());
-        Ok(DaemonRoot::new(self.located(root, None)?, gc))
+        Ok(DaemonRoot::new(self.located(root, &DaemonConfig::default())?, gc))
     }
 
     /// Returns the worker of the daemon, in its default namespace.
@@ -211,11 +217,12 @@ impl StorageArguments {
         }
     }
 
-    /// Returns the location of the state of the daemon with the root `root`. Its configuration has the
-    /// namespace `configured`, if any.
-    fn located(&self, root: &Path, configured: Option<&str>) -> Result<Location, DaemonError> {
+    /// Returns the location of the state of the daemon with the root `root` and the configuration `daemon`.
+    fn located(&self, root: &Path, daemon: &DaemonConfig) -> Result<Location, DaemonError> {
         let (of_config, snapshotter) = match self.containerd_config.as_deref() {
-            None if self.containerd_root.is_none() => return Ok(root.into()),
+            None if self.containerd_root.is_none() => {
+                return Ok(Location::of_oci(root, self.snapshotter(root, daemon.snapshotter)?));
+            }
             None => Default::default(),
             Some(path) => {
                 let machine = Machine::with(path, Path::new(ContainerdConfig::PATH));
@@ -225,13 +232,51 @@ impl StorageArguments {
             }
         };
         let containerd = self.containerd_root.clone().unwrap_or(of_config);
-        let namespace = self.containerd_namespace.as_deref().or(configured);
+        let namespace = self.containerd_namespace.as_deref();
+        let namespace = namespace.or(daemon.namespace.as_deref());
         let worker = Worker::of_containerd(namespace);
         let location = Location::on_containerd(root, containerd, worker);
         Ok(match snapshotter {
             Some(directory) => location.snapshotter(directory),
             None => location,
         })
+    }
+
+    /// Returns the snapshotter of the daemon with the root `root`. Its configuration has `configured`, if any.
+    fn snapshotter(
+        &self,
+        root: &Path,
+        configured: Option<Snapshotter>,
+    ) -> Result<Snapshotter, DaemonError> {
+        Ok(match self.snapshotter {
+            Some(SnapshotterName::Given(given)) => given,
+            Some(SnapshotterName::Auto) => snapshotter::choose(root)?,
+            None => configured.unwrap_or_default(),
+        })
+    }
+
+    /// Returns the root of a builder, with the given configuration or the builder's own.
+    fn of_builder(
+        &self,
+        builder: Builder,
+        config: Option<DaemonConfig>,
+    ) -> Result<DaemonRoot, DaemonError> {
+        let Builder { name, root, config: own } = builder;
+        let own = own.as_deref().map(DaemonConfig::from_toml).transpose();
+        let config = match (config, own) {
+            (Some(config), _) => config,
+            (None, Ok(own)) => own.unwrap_or_default(),
+            (None, Err(source)) => {
+                return Err(DaemonError::BuilderConfig { builder: name, source });
+            }
+        };
+        let config = supported(config, || format!("the builder {name}"))?;
+        match config.root.clone() {
+            Some(root) if root != Path::new(CONTAINER_ROOT) => {
+                Err(DaemonError::OutsideVolume { builder: name, root })
+            }
+            _ => Ok(DaemonRoot::new(self.located(&root, &config)?, config.gc)),
+        }
     }
 
     /// Finds the builder in Docker Engine.
@@ -254,24 +299,6 @@ fn release(dockerd: &Dockerd) -> Result<Target, DaemonError> {
     let failed =
         |source| DaemonError::Release { program: path.clone(), version: buildkit.clone(), source };
     release.parse().map_err(failed)
-}
-
-/// Returns the root of a builder, with the given configuration or the builder's own.
-fn of_builder(builder: Builder, config: Option<DaemonConfig>) -> Result<DaemonRoot, DaemonError> {
-    let Builder { name, root, config: own } = builder;
-    let own = own.as_deref().map(DaemonConfig::from_toml).transpose();
-    let config = match (config, own) {
-        (Some(config), _) => config,
-        (None, Ok(own)) => own.unwrap_or_default(),
-        (None, Err(source)) => return Err(DaemonError::BuilderConfig { builder: name, source }),
-    };
-    let config = supported(config, || format!("the builder {name}"))?;
-    match config.root {
-        Some(root) if root != Path::new(CONTAINER_ROOT) => {
-            Err(DaemonError::OutsideVolume { builder: name, root })
-        }
-        _ => Ok(DaemonRoot::new(root.into(), config.gc)),
-    }
 }
 
 fn supported(

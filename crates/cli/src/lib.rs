@@ -25,6 +25,7 @@ mod output;
 mod progress;
 mod report;
 mod signals;
+mod snapshotter;
 mod sparse;
 mod summary;
 mod verify;

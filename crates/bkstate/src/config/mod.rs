@@ -8,7 +8,7 @@
 //!
 //! use bkstate::config::{ConfigError, DaemonConfig, ReadConfigError, Unsupported};
 //! use bkstate::gc::DiskSpace;
-//! use bkstate::worker::Worker;
+//! use bkstate::worker::{Snapshotter, Worker};
 //!
 //! let temp = tempfile::tempdir()?;
 //! let path = temp.path().join("buildkitd.toml");
@@ -22,9 +22,11 @@
 //! let config = DaemonConfig::read_for(&path, &Worker::of_containerd(None))?;
 //! assert!(config.gc.reserved_space.is_none());
 //!
-//! // A daemon of another kind is recognised; it cannot use a state on overlayfs.
 //! let native = DaemonConfig::from_toml("[worker.oci]\n  snapshotter = \"native\"\n")?;
-//! assert_eq!(native.unsupported, Some(Unsupported::Snapshotter("native".to_owned())));
+//! assert_eq!(native.snapshotter, Some(Snapshotter::Native));
+//! // A daemon of an unknown kind is recognised.
+//! let other = DaemonConfig::from_toml("[worker.oci]\n  snapshotter = \"zfs\"\n")?;
+//! assert_eq!(other.unsupported, Some(Unsupported::Snapshotter("zfs".to_owned())));
 //!
 //! // A value that the daemon would reject is an error here too.
 //! std::fs::write(&path, "[worker.oci]\n  gc = 1\n")?;
@@ -46,7 +48,7 @@ use toml::Table;
 use crate::gc::GcConfig;
 use crate::input::{self, InputError};
 use crate::machine::PlaceError;
-use crate::worker::{Executor, Worker};
+use crate::worker::{Executor, Snapshotter, Worker};
 
 pub use containerd::ContainerdConfig;
 pub use engine::EngineConfig;
@@ -62,6 +64,9 @@ const MAX_BYTES: u64 = 1 << 20;
 pub struct DaemonConfig {
     /// `root`, if it is set. Otherwise the daemon takes the root of its command line, or its default.
     pub root: Option<PathBuf>,
+    /// `worker.oci.snapshotter`, if it is set to the name of one. With `auto`, which is the default, the daemon
+    /// tries them on its root.
+    pub snapshotter: Option<Snapshotter>,
     /// `worker.containerd.namespace`, if it is set. The OCI worker has none.
     pub namespace: Option<String>,
     /// The garbage collection settings.
@@ -80,11 +85,8 @@ pub enum Unsupported {
     /// `worker.containerd.enabled` is false: the daemon does not use a containerd.
     #[error("it turns the containerd worker off")]
     NoContainerdWorker,
-    /// `worker.oci.snapshotter` is neither `overlayfs` nor `auto`, which becomes overlayfs where the kernel
-    /// supports it.
-    #[error(
-        "its snapshotter is {0}; only overlayfs, and auto where that is overlayfs, is supported"
-    )]
+    /// The snapshotter is unknown, or, for the containerd worker, another one than overlayfs.
+    #[error("its snapshotter is {0}, which is not supported")]
     Snapshotter(String),
     /// `worker.oci.proxySnapshotterPath`: another daemon manages the snapshots.
     #[error("its snapshots are kept by the program behind {0}; only overlayfs is supported")]
@@ -165,6 +167,10 @@ impl DaemonConfig {
         }
         Ok(Self {
             root: root.map(PathBuf::from),
+            snapshotter: match worker.executor() {
+                Executor::Oci => string(&table, "snapshotter")?.and_then(|name| name.parse().ok()),
+                _ => None,
+            },
             namespace: string(&table, "namespace")?,
             gc: GcConfig::of_worker(&table, worker)?,
             unsupported: unsupported(&table, worker)?,
@@ -208,8 +214,11 @@ fn unsupported(table: &Table, worker: &Worker) -> Result<Option<Unsupported>, Co
     if let Some(path) = string(table, "proxySnapshotterPath")? {
         return Ok(Some(Unsupported::ProxySnapshotter(path)));
     }
-    // Only the OCI worker chooses by itself.
-    let is_known = |name: &str| name == worker.snapshotter() || is_oci && name == "auto";
+    // Only the OCI worker has a choice, and can choose by itself.
+    let is_known = |name: &str| match worker.executor() {
+        Executor::Oci => name == "auto" || name.parse::<Snapshotter>().is_ok(),
+        _ => name == worker.snapshotter(),
+    };
     if let Some(other) = string(table, "snapshotter")?.filter(|name| !is_known(name)) {
         return Ok(Some(Unsupported::Snapshotter(other)));
     }
@@ -264,8 +273,24 @@ mod tests {
         let rootless = Worker::default().in_namespace(map);
         let rootless = DaemonConfig::of("[worker.oci]\nrootless = true\n", &rootless).unwrap();
         assert_eq!(rootless.unsupported, None);
-        let native = Some(Unsupported::Snapshotter("native".into()));
-        assert_eq!(reason("Snapshotter = \"native\""), native);
+        let unknown = Some(Unsupported::Snapshotter("zfs".into()));
+        assert_eq!(reason("Snapshotter = \"zfs\""), unknown);
+        for (name, known) in [
+            ("overlayfs", Some(Snapshotter::Overlayfs)),
+            ("fuse-overlayfs", Some(Snapshotter::FuseOverlayfs)),
+            ("native", Some(Snapshotter::Native)),
+            ("stargz", Some(Snapshotter::Stargz)),
+            ("auto", None),
+        ] {
+            let config = config(&format!("[worker.oci]\nsnapshotter = \"{name}\"\n"));
+            assert_eq!((config.snapshotter, config.unsupported), (known, None), "{name}");
+        }
+        let of_containerd = DaemonConfig::of(
+            "[worker.containerd]\nsnapshotter = \"native\"\n",
+            &Worker::of_containerd(None),
+        );
+        let unsupported = Some(Unsupported::Snapshotter("native".into()));
+        assert_eq!(of_containerd.unwrap().unsupported, unsupported);
         let proxy = reason("proxySnapshotterPath = \"/run/x.sock\"\nsnapshotter = \"overlayfs\"");
         assert_eq!(proxy, Some(Unsupported::ProxySnapshotter("/run/x.sock".into())));
         // The OCI worker comes first, so a containerd worker beside it does no harm.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::worker::{OwnerMap, Worker};
+use crate::worker::{OwnerMap, Snapshotter, Worker};
 
 /// The directories in which the state of a daemon is, and its worker.
 ///
@@ -49,6 +49,19 @@ impl Location {
     ) -> Self {
         let containerd = Some(containerd.as_ref().to_owned());
         Self { worker, containerd, ..Self::from(root) }
+    }
+
+    /// Returns the location of a buildkitd with the OCI worker on another snapshotter than overlayfs.
+    ///
+    /// ```
+    /// use bkstate::root::Location;
+    /// use bkstate::worker::Snapshotter;
+    ///
+    /// let location = Location::of_oci("/var/lib/buildkit", Snapshotter::Native);
+    /// assert_eq!(location.worker().directory(), "runc-native");
+    /// ```
+    pub fn of_oci(root: impl AsRef<Path>, snapshotter: Snapshotter) -> Self {
+        Self { worker: Worker::of_oci(snapshotter), ..Self::from(root) }
     }
 
     /// Sets the directory of the snapshotter, which is in the root of containerd by default (`root_path` in

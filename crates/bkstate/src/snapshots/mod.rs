@@ -46,14 +46,16 @@
 //!
 //! use bkstate::dir::Dir;
 //! use bkstate::snapshots::{Directories, Trees};
+//! use bkstate::worker::Worker;
 //!
 //! let temp = tempfile::tempdir()?;
 //! let dir = Dir::open(temp.path())?;
-//! let trees = Trees::create(&dir.create_dir("snapshots", 0o700)?)?;
+//! let form = Worker::default().form();
+//! let trees = Trees::create(&dir.create_dir("snapshots", 0o700)?, form)?;
 //! assert_eq!(trees.path(), temp.path().join("snapshots/snapshots"));
 //!
 //! // New ones are created beside them, on the same file system.
-//! let staged = Trees::open_or_create(&dir.create_dir("staging", 0o700)?)?;
+//! let staged = Trees::open_or_create(&dir.create_dir("staging", 0o700)?, form)?;
 //! assert!(staged.shares_file_system(&dir)?);
 //! staged.create_snapshot(1)?.create_file("motd", 0o644)?.write_all(b"hello")?;
 //! assert_eq!(staged.find(1)?, Directories { top: true, fs: true, work: true });

@@ -1,11 +1,13 @@
-//! The directories of snapshots: `<id>/fs` for a layer's files, `<id>/work` for overlayfs.
+//! The directories of snapshots: `<id>/fs` for a layer's files and `<id>/work` for overlayfs, or `<id>` with all
+//! files.
 //!
-//! Source: containerd v2.3.3 `plugins/snapshots/overlay/overlay.go`.
+//! Source: containerd v2.3.3 `plugins/snapshots/overlay/overlay.go`, `plugins/snapshots/native/native.go`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::dir::{Dir, DirError, FileKind, Found, if_there};
+use crate::worker::TreeForm;
 
 /// Their common directory, in that of the snapshotter.
 pub(crate) const TREES: &str = "snapshots";
@@ -27,6 +29,7 @@ pub struct Directories {
 #[derive(Debug)]
 pub struct Trees {
     dir: Dir,
+    form: TreeForm,
 }
 
 impl Trees {
@@ -34,26 +37,26 @@ impl Trees {
     ///
     /// # Errors
     /// Returns an error if it exists or cannot be created.
-    pub fn create(snapshotter: &Dir) -> Result<Self, DirError> {
-        Ok(Self { dir: snapshotter.create_dir(TREES, 0o700)? })
+    pub fn create(snapshotter: &Dir, form: TreeForm) -> Result<Self, DirError> {
+        Ok(Self { dir: snapshotter.create_dir(TREES, 0o700)?, form })
     }
 
     /// Opens the directory in the snapshotter's.
     ///
     /// # Errors
     /// Returns an error if it does not exist or cannot be opened.
-    pub fn open(snapshotter: &Dir) -> Result<Self, DirError> {
-        Ok(Self { dir: snapshotter.dir(TREES)? })
+    pub fn open(snapshotter: &Dir, form: TreeForm) -> Result<Self, DirError> {
+        Ok(Self { dir: snapshotter.dir(TREES)?, form })
     }
 
     /// Opens the directory in the snapshotter's, and creates it if it is missing.
     ///
     /// # Errors
     /// Returns an error if it can be neither opened nor created.
-    pub fn open_or_create(snapshotter: &Dir) -> Result<Self, DirError> {
+    pub fn open_or_create(snapshotter: &Dir, form: TreeForm) -> Result<Self, DirError> {
         match if_there(snapshotter.dir(TREES))? {
-            Some(dir) => Ok(Self { dir }),
-            None => Self::create(snapshotter),
+            Some(dir) => Ok(Self { dir, form }),
+            None => Self::create(snapshotter, form),
         }
     }
 
@@ -89,22 +92,32 @@ impl Trees {
         self.dir.shares_file_system(other)
     }
 
-    /// Creates the directories of the snapshot `id` and returns `fs`, the directory for its files.
+    /// Creates the directories of the snapshot `id` and returns the one for its files.
     ///
     /// # Errors
     /// Returns an error if they exist or cannot be created.
     pub fn create_snapshot(&self, id: u64) -> Result<Dir, DirError> {
-        let snapshot = self.dir.create_dir(id.to_string().as_str(), 0o700)?;
-        snapshot.create_dir(WORK, 0o711)?;
-        snapshot.create_dir(FS, 0o755)
+        let name = id.to_string();
+        match self.form {
+            TreeForm::Overlay(_) => {
+                let snapshot = self.dir.create_dir(name.as_str(), 0o700)?;
+                snapshot.create_dir(WORK, 0o711)?;
+                snapshot.create_dir(FS, 0o755)
+            }
+            TreeForm::Full(_) => self.dir.create_dir(name.as_str(), 0o755),
+        }
     }
 
-    /// Opens `fs` of the snapshot `id`.
+    /// Opens the directory with the files of the snapshot `id`.
     ///
     /// # Errors
     /// Returns an error if it does not exist or cannot be opened.
     pub fn fs(&self, id: u64) -> Result<Dir, DirError> {
-        self.dir.dir(id.to_string().as_str())?.dir(FS)
+        let snapshot = self.dir.dir(id.to_string().as_str())?;
+        match self.form {
+            TreeForm::Overlay(_) => snapshot.dir(FS),
+            TreeForm::Full(_) => Ok(snapshot),
+        }
     }
 
     /// Returns the names of all directories, including those that belong to no snapshot.
@@ -116,7 +129,8 @@ impl Trees {
         Ok(entries.iter().map(|entry| entry.name.to_string_lossy().into_owned()).collect())
     }
 
-    /// Returns which directories of the snapshot `id` exist, without following links.
+    /// Returns which directories of the snapshot `id` exist, without following links. One with all files is its
+    /// own `fs` and `work`.
     ///
     /// # Errors
     /// Returns an error if they cannot be examined.
@@ -125,6 +139,9 @@ impl Trees {
         let name = id.to_string();
         if !is_dir(self.dir.find(name.as_str())?) {
             return Ok(Directories::default());
+        }
+        if matches!(self.form, TreeForm::Full(_)) {
+            return Ok(Directories { top: true, fs: true, work: true });
         }
         let dir = self.dir.dir(name.as_str())?;
         Ok(Directories { top: true, fs: is_dir(dir.find(FS)?), work: is_dir(dir.find(WORK)?) })

@@ -529,7 +529,10 @@ impl<'r> Places<'r> {
 
     fn trees(&self) -> Result<Option<Trees>, DirError> {
         let snapshotter = self.dirs.get(&Part::Snapshotter);
-        Ok(snapshotter.map(Trees::open).map(if_there).transpose()?.flatten())
+        Ok(snapshotter
+            .map(|snapshotter| if_there(Trees::open(snapshotter, self.root.worker().form())))
+            .transpose()?
+            .flatten())
     }
 
     /// Returns the parts of the state; missing ones are empty.

@@ -243,7 +243,7 @@ impl Staging<'_> {
         let staged = |part| worker.open_existing(&self.tops, part);
         let mut blobs = vec![BlobStore::open(&staged(Part::Content)?)?];
         blobs.extend(self.blobs_there()?);
-        let mut trees = vec![Trees::open(&staged(Part::Snapshotter)?)?];
+        let mut trees = vec![Trees::open(&staged(Part::Snapshotter)?, worker.form())?];
         trees.extend(self.trees_there()?);
         Ok(Parts {
             worker: worker.clone(),
@@ -293,7 +293,7 @@ impl Staging<'_> {
                 let content = worker.create(bases, Part::Content)?;
                 self.blobs.move_all(&BlobStore::open_or_create(&content)?)?;
                 let snapshotter = worker.create(bases, Part::Snapshotter)?;
-                self.trees.move_all(&Trees::open_or_create(&snapshotter)?)?;
+                self.trees.move_all(&Trees::open_or_create(&snapshotter, worker.form())?)?;
             }
             Step::Put(staged) if written.0.contains(&staged) => {
                 self.put(staged).inspect_err(|_| self.take_back())?;

@@ -139,7 +139,7 @@ impl<'r> Staging<'r> {
         worker.create(&tops, Part::Worker)?;
         worker.create(&tops, Part::Metadata)?;
         let blobs = BlobStore::create(&worker.create(&tops, Part::Content)?)?;
-        let trees = Trees::create(&worker.create(&tops, Part::Snapshotter)?)?;
+        let trees = Trees::create(&worker.create(&tops, Part::Snapshotter)?, worker.form())?;
         let half_published = AtomicBool::new(false);
         Ok(Self { root, existing, tops, blobs, trees, half_published })
     }
@@ -199,7 +199,10 @@ impl<'r> Staging<'r> {
     /// Returns the directories of the root's snapshots, if it has any.
     pub(super) fn trees_there(&self) -> Result<Option<Trees>, DirError> {
         let snapshotter = self.root.open_part(Part::Snapshotter)?;
-        Ok(snapshotter.as_ref().map(Trees::open).map(if_there).transpose()?.flatten())
+        Ok(snapshotter
+            .map(|snapshotter| if_there(Trees::open(&snapshotter, self.root.worker().form())))
+            .transpose()?
+            .flatten())
     }
 }
 

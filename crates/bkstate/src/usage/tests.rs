@@ -186,7 +186,7 @@ fn a_chain_as_long_as_a_hostile_file_makes_it_is_followed() {
 #[test]
 fn a_tree_is_measured_by_its_blocks_each_inode_once_and_through_no_link() {
     let temp = tempfile::tempdir().unwrap();
-    let trees = Trees::create(&Dir::open(temp.path()).unwrap()).unwrap();
+    let trees = Trees::create(&Dir::open(temp.path()).unwrap(), Worker::default().form()).unwrap();
     trees.create_snapshot(3).unwrap();
     let fs_dir = temp.path().join("snapshots/3/fs");
     let empty = tree::measure(std::slice::from_ref(&trees), 3).unwrap();

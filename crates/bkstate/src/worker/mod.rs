@@ -66,6 +66,7 @@ pub(crate) mod databases;
 mod form;
 mod owners;
 mod place;
+mod snapshotter;
 #[cfg(test)]
 mod tests;
 
@@ -77,6 +78,7 @@ pub use form::{OverlayMarks, TreeForm};
 pub use owners::{IdMap, IdRange, NoSuchOwner, OwnerMap, Owners, ParseMapError};
 pub use place::{Base, Bases, Part, Place, StateFile};
 pub(crate) use place::{CONTAINERD_METADATA, CONTAINERD_PLUGIN, STAGING, is_made};
+pub use snapshotter::{Snapshotter, UnknownSnapshotter};
 
 use crate::dir::{Dir, DirError};
 use crate::gc::GcDefaults;
@@ -125,14 +127,15 @@ pub enum Commit {
 const NAMESPACE: &str = "buildkit";
 /// The default namespace of Docker Engine (v29 `daemon/config/config.go` `DefaultContainersNamespace`).
 const ENGINE_NAMESPACE: &str = "moby";
-/// The snapshotter of every worker for which a state can be written.
+/// The default snapshotter, and that of every worker on a containerd for which a state can be written.
 const SNAPSHOTTER: &str = "overlayfs";
 /// The lock of buildkitd (BuildKit v0.34.2 `cmd/buildkitd/main.go`).
 const LOCK: &str = "buildkitd.lock";
 
 /// A worker of a daemon.
 ///
-/// All have the overlayfs snapshotter. The [`Default`] is the OCI worker of a daemon that runs as root (BuildKit
+/// Those on a containerd have the overlayfs snapshotter. The [`Default`] is the OCI worker of a daemon that runs as
+/// root, on overlayfs (BuildKit
 /// v0.34.2 `worker/runc/runc.go` `NewWorkerOpt`).
 ///
 /// The builders on a containerd keep their layers in its directories, which other programs use, too:
@@ -268,7 +271,7 @@ impl Worker {
             snapshotter: snapshotter.to_owned(),
             namespace: namespace.to_owned(),
             directory: format!("{}{snapshotter}", executor.prefix()),
-            form: TreeForm::Overlay(OverlayMarks::Trusted),
+            form: snapshotter::form(snapshotter),
             owners: Owners::AsInLayers,
             gc_defaults: match executor {
                 Executor::Oci | Executor::Containerd => GcDefaults::BUILDKITD,

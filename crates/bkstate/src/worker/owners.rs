@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{OverlayMarks, TreeForm, Worker};
+use super::Worker;
 use crate::userns;
 
 /// The ownership of files in the trees of snapshots.
@@ -379,7 +379,8 @@ impl Worker {
     }
 
     fn rootless(self) -> Self {
-        Self { form: TreeForm::Overlay(OverlayMarks::User), ..self }
+        let marks = self.form.marks().of_user();
+        Self { form: self.form.with(marks), ..self }
     }
 
     /// Returns whether its daemon is in a user namespace.

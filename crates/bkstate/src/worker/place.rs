@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Executor, Worker};
+use super::{Executor, Worker, snapshotter};
 use crate::dir::{Dir, DirError, FileKind, if_there};
 
 /// A directory of a state.
@@ -198,6 +198,8 @@ pub(crate) const CONTAINERD_PLUGIN: &str = "io.containerd.";
 const CONTENT: &str = "content";
 /// The snapshotter, in the directory of an OCI worker.
 const SNAPSHOTS: &str = "snapshots";
+/// The directory in that of the snapshotter, for one that has other files beside it.
+const NESTED: &str = "snapshotter";
 
 impl Worker {
     /// Returns the place of `file`.
@@ -257,6 +259,9 @@ impl Worker {
             (_, Part::Root) => Vec::new(),
             (_, Part::Worker) | (Executor::Oci, Part::Metadata) => vec![worker],
             (Executor::Oci, Part::Content) => vec![worker, (CONTENT, 0o755)],
+            (Executor::Oci, Part::Snapshotter) if snapshotter::is_nested(self.snapshotter()) => {
+                vec![worker, (SNAPSHOTS, 0o700), (NESTED, 0o700)]
+            }
             (Executor::Oci, Part::Snapshotter) => vec![worker, (SNAPSHOTS, 0o700)],
             (_, Part::Metadata | Part::Content | Part::Snapshotter) => Vec::new(),
         }

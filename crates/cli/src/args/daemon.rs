@@ -1,7 +1,9 @@
 //! The daemon of a command: its root, or options that determine the root.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use bkstate::worker::{Snapshotter, UnknownSnapshotter};
 use clap::{ArgGroup, Args};
 
 use super::owners::OwnerArguments;
@@ -13,6 +15,7 @@ pub(super) const ENGINE: &str = "engine";
 const DOCKER_ROOT: &str = "docker-root";
 const CONTAINERD_ROOT: &str = "containerd-root";
 const CONTAINERD_CONFIG: &str = "containerd-config";
+const SNAPSHOTTER: &str = "snapshotter";
 /// The options that name a builder of Docker.
 const DOCKER: &str = "docker";
 /// The options that tell the root of a containerd.
@@ -76,6 +79,15 @@ pub(crate) struct StorageArguments {
     #[arg(id = CONTAINERD_CONFIG, long, value_name = "FILE")]
     pub(crate) containerd_config: Option<PathBuf>,
 
+    /// The snapshotter of a buildkitd with the OCI worker, in which form it has layers: overlayfs, fuse-overlayfs,
+    /// native or stargz [default: overlayfs]
+    ///
+    /// A buildkitd without a configuration tries overlayfs, then fuse-overlayfs, and takes native otherwise; auto
+    /// tries the same on ROOT. The log of the daemon names it, and so does the directory in its root, such as
+    /// runc-native. A daemon with another one than ROOT is for starts with an empty cache.
+    #[arg(id = SNAPSHOTTER, long, value_name = "NAME", conflicts_with_all = [ENGINE, CONTAINERD])]
+    pub(crate) snapshotter: Option<SnapshotterName>,
+
     /// The namespace of the daemon in that containerd [default: buildkit]
     #[arg(long, value_name = "NAME", requires = CONTAINERD, conflicts_with = ENGINE)]
     pub(crate) containerd_namespace: Option<String>,
@@ -94,4 +106,23 @@ pub(crate) struct RootArguments {
 
     #[command(flatten)]
     pub(crate) daemon: DaemonArguments,
+}
+
+/// The name of a snapshotter, or `auto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SnapshotterName {
+    /// The one that a daemon would take on the root.
+    Auto,
+    Given(Snapshotter),
+}
+
+impl FromStr for SnapshotterName {
+    type Err = UnknownSnapshotter;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSnapshotter> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            name => name.parse().map(Self::Given),
+        }
+    }
 }

@@ -25,7 +25,7 @@ use oci2bk::text::one_line;
 use common::PROGRESS_VARIABLE;
 pub(crate) use common::{Format, ProgressMode, limits};
 pub(crate) use convert::{Convert, Places};
-pub(crate) use daemon::{DaemonArguments, RootArguments, StorageArguments};
+pub(crate) use daemon::{DaemonArguments, RootArguments, SnapshotterName, StorageArguments};
 pub(crate) use du::Du;
 pub(crate) use explain::Explain;
 pub(crate) use generate::{Completions, Man};

@@ -5,6 +5,7 @@ use std::path::Path;
 use bkstate::root::{LockError, OpenRootError, RootError};
 use bkstate::state::{self, ExistingError};
 use bkstate::usage::UsageError;
+use bkstate::worker::Snapshotter;
 use oci2bk::convert::ConvertError;
 use oci2bk::inspect::InspectError;
 use oci2bk::verify::{MendError, VerifyError};
@@ -89,11 +90,16 @@ fn of_existing(error: &ExistingError) -> Option<String> {
 
 /// Returns a hint about a root with the state of another worker only, whose directory is `found`.
 fn of_other_worker(found: &str) -> Option<String> {
-    found.starts_with("containerd-").then(|| {
-        "for the containerd worker, give the root of its containerd with --containerd-root; for Docker Engine, \
-         give --engine"
-            .to_owned()
-    })
+    if found.starts_with("containerd-") {
+        return Some(
+            "for the containerd worker, give the root of its containerd with --containerd-root; for Docker Engine, \
+             give --engine"
+                .to_owned(),
+        );
+    }
+    // With an unknown snapshotter, there is no way.
+    let snapshotter: Snapshotter = found.strip_prefix("runc-")?.parse().ok()?;
+    Some(format!("if its daemon still has that snapshotter, give --snapshotter {snapshotter}"))
 }
 
 pub(super) fn of_state(error: &state::VerifyError) -> Option<String> {

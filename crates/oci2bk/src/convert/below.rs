@@ -1,6 +1,7 @@
 //! The snapshots below a snapshot: new ones, then existing ones of the root.
 
 use bkstate::dir::{Dir, DirError};
+use bkstate::worker::TreeForm;
 
 use super::ConvertError;
 use super::site::Site;
@@ -17,8 +18,9 @@ enum Lower {
 }
 
 impl Site<'_> {
-    /// Returns the trees of all snapshots below the one at `index` of the plan, nearest first. They are
-    /// opened one after the other, because a chain can be longer than the limit on open files.
+    /// Returns the trees that show what is below the snapshot at `index` of the plan, nearest first: of all
+    /// snapshots below, or the nearest alone if it has all files. They are opened one after the other, because a
+    /// chain can be longer than the limit on open files.
     pub(super) fn trees_below(
         &self,
         index: SnapshotIndex,
@@ -27,7 +29,11 @@ impl Site<'_> {
             Lower::New(index) => self.planned_below(*index),
             Lower::Existing(id) => self.existing.below(*id).map(Lower::Existing),
         });
-        lowers.map(|lower| {
+        let most = match self.existing.state.worker.form() {
+            TreeForm::Full(_) => 1,
+            _ => usize::MAX,
+        };
+        lowers.take(most).map(|lower| {
             Ok(match lower {
                 Lower::New(index) => self.staging.trees().fs(self.id(index)?)?,
                 Lower::Existing(id) => self.existing.tree(id)?,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bkstate::state::Existing;
+use bkstate::worker::TreeForm;
 use typed_index_collections::TiVec;
 
 use super::packed::{self, PackedReason};
@@ -23,7 +24,10 @@ pub(super) fn leave_packed(
     options: &Options,
 ) -> Result<BTreeMap<SnapshotIndex, PackedReason>, ConvertError> {
     let heights = heights(plan, existing, places);
-    let too_high: Vec<_> = new(places).filter(|index| heights[*index] > MAX_CHAIN).collect();
+    // A snapshot with all files is mounted alone.
+    let is_overlay = matches!(existing.state.worker.form(), TreeForm::Overlay(_));
+    let too_high = new(places).filter(|index| is_overlay && heights[*index] > MAX_CHAIN);
+    let too_high: Vec<_> = too_high.collect();
     if !too_high.is_empty() {
         // The topmost of 501 layers is the result of a step that ran on 500.
         let built_on = packed::built_on(plan);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
 use bkstate::Classified as _;
+use bkstate::worker::TreeForm;
 
 use super::packed::PackedReason;
 use super::site::Site;
@@ -11,7 +12,7 @@ use super::{ConvertError, Run};
 use crate::assemble::Tree;
 use crate::parallel::in_parallel;
 use crate::plan::SnapshotIndex;
-use crate::unpack::{UnpackError, Unpacked, usage};
+use crate::unpack::{UnpackError, Unpacked, complete, usage};
 
 /// The snapshots by their index in the plan.
 #[derive(Default)]
@@ -80,13 +81,24 @@ fn settle_one(
     unpacked: Result<Unpacked, UnpackError>,
 ) -> Result<Result<Unpacked, UnpackError>, ConvertError> {
     let unpacked = match unpacked {
-        Ok(unpacked) if !unpacked.implied.is_empty() => unpacked,
-        done => return Ok(done),
+        Ok(unpacked) => unpacked,
+        failed => return Ok(failed),
     };
     let fs = site.staging.trees().fs(site.id(index)?)?;
-    let settled =
-        unpacked.implied.settle_within(fs.as_fd(), site.trees_below(index), site.allowance)?;
-    Ok(settled.map(|()| unpacked))
+    if !unpacked.implied.is_empty() {
+        let below = site.trees_below(index);
+        if let Err(error) = unpacked.implied.settle_within(fs.as_fd(), below, site.allowance)? {
+            return Ok(Err(error));
+        }
+    }
+    let TreeForm::Full(marks) = site.existing.state.worker.form() else {
+        return Ok(Ok(unpacked));
+    };
+    let parent = site.trees_below(index).next().transpose()?;
+    let parent = parent.as_ref().map(|parent| parent.as_fd());
+    let layer = site.plan.snapshots[index].blob;
+    let completed = complete(layer, fs.as_fd(), parent, marks, site.allowance);
+    Ok(completed.map(|()| unpacked))
 }
 
 fn unpack_error(site: &Site<'_>, index: SnapshotIndex, source: UnpackError) -> ConvertError {

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
 
 use bkstate::Digest;
-use bkstate::worker::{OverlayMarks, Worker};
+use bkstate::worker::{OverlayMarks, TreeForm, Worker};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps};
 use rustix::io::Errno;
 
@@ -44,6 +44,10 @@ pub(super) struct Applier<'a> {
     directories: Directories<'a>,
     placement: Placement,
     marks: OverlayMarks,
+    /// Whether the marks stay in the tree.
+    keeps_marks: bool,
+    /// Whether the daemon is in a user namespace.
+    is_rootless: bool,
     attributes: Attributes<'a>,
     /// Number of entries that were left out.
     left_out: u64,
@@ -67,6 +71,8 @@ impl<'a> Applier<'a> {
             directories: Directories::new(fs, new, Lookups::new(lookups, &allowance.lookups))?,
             placement,
             marks,
+            keeps_marks: matches!(worker.form(), TreeForm::Overlay(_)),
+            is_rootless: worker.is_rootless(),
             attributes: Attributes::new(worker.owners(), marks),
             left_out: 0,
             implied: ImpliedParents::new(layer, marks, lookups),
@@ -86,9 +92,7 @@ impl<'a> Applier<'a> {
         if entry.kind == Kind::OldSparse {
             return Err(unsupported(OLD_SPARSE));
         }
-        if self.marks == OverlayMarks::User
-            && matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice)
-        {
+        if self.is_rootless && matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice) {
             self.left_out += 1;
             return Ok(());
         }
@@ -176,18 +180,22 @@ impl<'a> Applier<'a> {
             (Placement::Overlay, Whiteout::Opaque) => {
                 let mark = self.marks.opaque();
                 whiteout::make_opaque(parent, mark)?;
-                self.candidates.attribute(&parent.path, mark.as_bytes());
+                if self.keeps_marks {
+                    self.candidates.attribute(&parent.path, mark.as_bytes());
+                }
                 Ok(())
             }
             (Placement::Overlay, Whiteout::Of(name)) => {
-                let owner = if self.marks == OverlayMarks::User {
+                let owner = if self.is_rootless {
                     // A rootless daemon removes files in a mount, and the kernel makes the device.
                     self.attributes.of_daemon()
                 } else {
                     self.attributes.owner(entry)?
                 };
                 whiteout::make_device(parent, name, owner)?;
-                self.candidates.whiteout(&parent.join(name));
+                if self.keeps_marks {
+                    self.candidates.whiteout(&parent.join(name));
+                }
                 Ok(())
             }
             (Placement::Base, Whiteout::Of(name)) => self.remove(parent, name),
@@ -288,7 +296,7 @@ impl<'a> Applier<'a> {
     /// forgets the whiteout.
     fn hides_below(&self, parent: &Directory, base: &[u8]) -> bool {
         self.placement == Placement::Overlay
-            && self.marks == OverlayMarks::User
+            && self.is_rootless
             && whiteout::is_device(parent, base)
     }
 

@@ -227,7 +227,7 @@ impl<'a> Attributes<'a> {
 /// Returns whether the extended attribute `name` is one of the `trusted.*`, or one with which overlayfs marks
 /// files.
 pub(super) fn is_of_overlay(name: &[u8], marks: OverlayMarks) -> bool {
-    name.starts_with(b"trusted.") || name.starts_with(marks.prefix().as_bytes())
+    name.starts_with(b"trusted.") || marks.has(name)
 }
 
 fn set_times_at(directory: &impl AsFd, name: &[u8], entry: &Entry) -> Result<(), Refusal> {

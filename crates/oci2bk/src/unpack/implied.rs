@@ -40,7 +40,7 @@ type Paths = BTreeSet<Vec<u8>>;
 
 /// The attributes that an implied directory inherits from the layer below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Inherits {
+pub(super) enum Inherits {
     /// Owner, mode, times and extended attributes.
     Everything,
     /// Only extended attributes that it does not have: the layer's own entry for the directory set everything
@@ -251,7 +251,7 @@ fn kind(fd: &OwnedFd) -> Result<FileType, Refusal> {
     Ok(FileType::from_raw_mode(stat.st_mode))
 }
 
-fn copy_attributes(
+pub(super) fn copy_attributes(
     source: &OwnedFd,
     target: &OwnedFd,
     inherits: Inherits,

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 
 use bkstate::dir::{Dir, DirError};
-use bkstate::worker::{OverlayMarks, Owners, Worker};
+use bkstate::worker::{OverlayMarks, Owners, TreeForm, Worker};
 use rustix::fs::{FileType, Gid, Mode, Uid, XattrFlags};
 use rustix::io::Errno;
 
@@ -77,7 +77,7 @@ pub(crate) fn check_rights(scratch: &Dir, worker: &Worker) -> Result<(), RightsE
 /// Checks whether a daemon of `worker` looks at the marks of trees on the file system of `dir` (containerd v2.4.2
 /// `plugins/snapshots/overlay/overlayutils/check.go` `NeedsUserXAttr`).
 pub(crate) fn check_marks(dir: &Dir, worker: &Worker) -> Result<(), RightsError> {
-    if worker.form().marks() != OverlayMarks::User {
+    if worker.form() != TreeForm::Overlay(OverlayMarks::User) {
         return Ok(());
     }
     let found =
@@ -117,10 +117,9 @@ fn try_in(directory: &Dir, worker: &Worker) -> Result<(), RightsError> {
     rustix::fs::mknodat(directory, "whiteout", FileType::CharacterDevice, Mode::empty(), 0)
         .map_err(refused("make a device"))?;
     let marks = worker.form().marks();
-    let action = if marks == OverlayMarks::User {
-        "set the extended attribute user.overlay.opaque"
-    } else {
-        "set the extended attribute trusted.overlay.opaque"
+    let action = match marks.opaque() {
+        "trusted.overlay.opaque" => "set the extended attribute trusted.overlay.opaque",
+        _ => "set an extended attribute user.*",
     };
     rustix::fs::fsetxattr(directory, marks.opaque(), b"y", XattrFlags::empty())
         .map_err(refused(action))

@@ -158,7 +158,7 @@ impl Parts {
             metadata: Some(required(Part::Metadata)?),
             // A daemon creates these two when it first needs them.
             blobs: optional(content(root))?,
-            trees: optional(Trees::open(&snapshotter))?,
+            trees: optional(Trees::open(&snapshotter, worker.form()))?,
             snapshotter: Some(snapshotter),
             worker_id: WorkerName::In(of_worker),
             other_workers: others.into_values().flatten().collect(),
@@ -247,7 +247,7 @@ fn is_begun(root: &Root) -> Result<bool, VerifyError> {
         }
     }
     for snapshots in optional(worker.open_existing(root.bases(), Part::Snapshotter))? {
-        for trees in optional(Trees::open(&snapshots))? {
+        for trees in optional(Trees::open(&snapshots, worker.form()))? {
             if !trees.names()?.is_empty() {
                 return Ok(true);
             }

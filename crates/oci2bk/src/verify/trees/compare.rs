@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use bkstate::worker::OverlayMarks;
+use bkstate::worker::{OverlayMarks, TreeForm};
 use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -17,6 +17,9 @@ use crate::unpack::{Allowance, EntryName, ImpliedParents};
 /// Maximum number of differences of one tree that are listed; the rest is counted.
 const NAMED: usize = 20;
 
+/// The files with which fuse-overlayfs marks an opaque directory, beside the extended attribute (v1.10 `main.c`).
+const FUSE_MARKS: [&[u8]; 2] = [b".wh..opq", b".wh..wh..opq"];
+
 /// The only extended attribute of a step's files that gets into its layer.
 const CAPABILITY: &[u8] = b"security.capability";
 
@@ -26,28 +29,28 @@ const ESTARGZ: [&[u8]; 3] = [b"stargz.index.json", b".prefetch.landmark", b".no.
 
 /// A comparison of a tree with its unpacked layer.
 pub(super) struct Comparison<'t> {
-    tree: &'t UnpackedLayer<'t>,
+    pub(super) tree: &'t UnpackedLayer<'t>,
     /// The extended attributes of overlayfs. Only the opaque one affects what is visible.
-    marks: OverlayMarks,
+    pub(super) marks: OverlayMarks,
     implied: &'t ImpliedParents,
-    lookups: Lookups<'t>,
+    pub(super) lookups: Lookups<'t>,
     damage: Vec<TreeDamage>,
     more: u64,
     /// For files with several names: the file of the tree for each file of the layer.
     links: BTreeMap<(u64, u64), (u64, u64)>,
     /// The same in the other direction.
     links_back: BTreeMap<(u64, u64), (u64, u64)>,
-    pending: Vec<Pending>,
+    pub(super) pending: Vec<Pending>,
 }
 
 /// A directory to compare.
-struct Pending {
-    path: Vec<u8>,
+pub(super) struct Pending {
+    pub(super) path: Vec<u8>,
     /// Whether it is in an opaque directory of the tree, so that nothing of the layers below is visible in
     /// it.
-    covered: bool,
+    pub(super) covered: bool,
     /// Whether it is in an opaque directory of the layer.
-    hides: bool,
+    pub(super) hides: bool,
 }
 
 impl<'t> Comparison<'t> {
@@ -81,7 +84,11 @@ impl<'t> Comparison<'t> {
         }
         // Trees can be deeper than the stack and the limit on open files allow.
         while let Some(pending) = self.pending.pop() {
-            if let Err(source) = self.directory(&pending, expected, found) {
+            let compared = match self.tree.worker.form() {
+                TreeForm::Full(_) => self.full_directory(&pending, expected, found),
+                _ => self.directory(&pending, expected, found),
+            };
+            if let Err(source) = compared {
                 self.unreadable(&pending.path, source);
             }
         }
@@ -97,12 +104,20 @@ impl<'t> Comparison<'t> {
     }
 
     fn top(&mut self, expected: BorrowedFd<'_>, found: BorrowedFd<'_>) -> Result<(), Errno> {
-        self.access(b"/", &rustix::fs::fstat(expected)?, &rustix::fs::fstat(found)?);
+        let expected = match self.tree.worker.form() {
+            // The daemon copies the tree below, with its root directory.
+            TreeForm::Full(_) => match self.tree.lowers().next() {
+                Some(Ok(lower)) => rustix::fs::fstat(lower)?,
+                Some(Err(_)) | None => rustix::fs::fstat(expected)?,
+            },
+            _ => rustix::fs::fstat(expected)?,
+        };
+        self.access(b"/", &expected, &rustix::fs::fstat(found)?);
         Ok(())
     }
 
     /// Compares mode and owner.
-    fn access(&mut self, path: &[u8], a: &Stat, b: &Stat) {
+    pub(super) fn access(&mut self, path: &[u8], a: &Stat, b: &Stat) {
         // The kernel sets the mode of a symbolic link.
         let is_link = FileType::from_raw_mode(a.st_mode) == FileType::Symlink;
         if a.st_mode != b.st_mode && !is_link {
@@ -123,7 +138,7 @@ impl<'t> Comparison<'t> {
         self.damage
     }
 
-    fn add(&mut self, path: &[u8], difference: Difference) {
+    pub(super) fn add(&mut self, path: &[u8], difference: Difference) {
         if self.damage.len() >= NAMED {
             self.more += 1;
             return;
@@ -147,7 +162,10 @@ impl<'t> Comparison<'t> {
         let found = open_directory(found, path)?;
         let covered = pending.covered || is_opaque(&found, self.marks.opaque())?;
         let hides = pending.hides || is_opaque(&expected, self.marks.opaque())?;
-        let (expected_names, found_names) = (names(&expected)?, names(&found)?);
+        let (expected_names, mut found_names) = (names(&expected)?, names(&found)?);
+        if matches!(self.marks, OverlayMarks::FuseTrusted | OverlayMarks::FuseUser) {
+            found_names.retain(|name| !FUSE_MARKS.contains(&name.as_slice()));
+        }
         let below = self.names_below(path, covered != hides || expected_names != found_names)?;
         // Names of the layers below that only one of the two hides.
         if covered != hides && below.iter().any(|name| !found_names.contains(name)) {
@@ -172,11 +190,11 @@ impl<'t> Comparison<'t> {
         Ok(())
     }
 
-    /// Returns whether a daemon would have unpacked the layer into a mounted overlay. In a user namespace it
-    /// does, and the kernel makes whiteouts of what is removed: one for each name that an opaque directory hides,
-    /// and none for a name that no layer below has.
+    /// Returns whether a daemon would have unpacked the layer into a mounted overlay. In a user namespace and with
+    /// fuse-overlayfs it does, and the file system makes whiteouts of what is removed: one for each name that an
+    /// opaque directory hides, and none for a name that no layer below has.
     fn is_applied_in_mount(&self) -> bool {
-        self.tree.origin == Origin::Layer && self.marks == OverlayMarks::User
+        self.tree.origin == Origin::Layer && self.marks != OverlayMarks::Trusted
     }
 
     /// Returns the names that the layers below show in a directory, if that matters.
@@ -189,7 +207,7 @@ impl<'t> Comparison<'t> {
     }
 
     /// `hid` is whether nothing of the layers below would be visible without the entry.
-    fn missing(&mut self, path: &[u8], hid: bool, entry: &Entry<'_>) {
+    pub(super) fn missing(&mut self, path: &[u8], hid: bool, entry: &Entry<'_>) {
         let is_step = self.tree.origin == Origin::Step;
         let is_needless = entry.is_whiteout() && hid && (is_step || self.is_applied_in_mount());
         let is_of_estargz = is_step && ESTARGZ.contains(&path);
@@ -235,7 +253,12 @@ impl<'t> Comparison<'t> {
         Ok(false)
     }
 
-    fn entry(&mut self, path: &[u8], expected: &Entry<'_>, found: &Entry<'_>) -> io::Result<()> {
+    pub(super) fn entry(
+        &mut self,
+        path: &[u8],
+        expected: &Entry<'_>,
+        found: &Entry<'_>,
+    ) -> io::Result<()> {
         let (a, b) = (&expected.stat, &found.stat);
         if expected.kind() != found.kind() {
             self.add(path, Difference::Type);
@@ -274,13 +297,18 @@ impl<'t> Comparison<'t> {
         }
     }
 
-    fn xattrs(&mut self, path: &[u8], expected: &Entry<'_>, found: &Entry<'_>) -> io::Result<()> {
+    pub(super) fn xattrs(
+        &mut self,
+        path: &[u8],
+        expected: &Entry<'_>,
+        found: &Entry<'_>,
+    ) -> io::Result<()> {
         let (expected, found) = (expected.xattrs()?, found.xattrs()?);
-        let (prefix, opaque) = (self.marks.prefix().as_bytes(), self.marks.opaque().as_bytes());
+        let (marks, opaque) = (self.marks, self.marks.opaque().as_bytes());
         let counts = |name: &[u8]| match self.tree.origin {
             // Of such layers, what opaque directories hide is compared.
-            Origin::Layer if self.is_applied_in_mount() => !name.starts_with(prefix),
-            Origin::Layer => name == opaque || !name.starts_with(prefix),
+            Origin::Layer if self.is_applied_in_mount() => !marks.has(name),
+            Origin::Layer => name == opaque || !marks.has(name),
             Origin::Step => name == CAPABILITY,
         };
         let names: BTreeSet<_> = expected.keys().chain(found.keys()).collect();
@@ -322,7 +350,7 @@ impl<'t> Comparison<'t> {
 }
 
 /// Opens a directory of the tree, without changing its access time where we may.
-fn open_directory(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+pub(super) fn open_directory(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
     match open_plain(&root, path, OPEN_DIRECTORY | OFlags::NOATIME) {
         Err(Errno::PERM) => Ok(open_plain(&root, path, OPEN_DIRECTORY)?),
         opened => Ok(opened?),

@@ -11,6 +11,7 @@
 mod below;
 mod compare;
 mod entry;
+mod full;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd as _;
@@ -22,7 +23,7 @@ use bkstate::layers;
 use bkstate::records::Record;
 use bkstate::snapshots::{Kind, Snapshot, Snapshots, Trees};
 use bkstate::state::{Parts, State};
-use bkstate::worker::Worker;
+use bkstate::worker::{TreeForm, Worker};
 
 use super::{Verifier, VerifyError};
 use crate::parallel::in_parallel;
@@ -412,10 +413,15 @@ impl<'p> UnpackedLayer<'p> {
         Ok(comparison.into_damage())
     }
 
-    /// Returns the trees below, nearest first. They are opened one after the other, because a chain can be
-    /// longer than the limit on open files. Missing ones are reported elsewhere.
+    /// Returns the trees that show what is below, nearest first: of all snapshots below, or the nearest alone if
+    /// it has all files. They are opened one after the other, because a chain can be longer than the limit on
+    /// open files. Missing ones are reported elsewhere.
     fn lowers(&self) -> impl Iterator<Item = Result<Dir, DirError>> {
         let open = |id: u64| holder(id, self.all_trees)?.map(|trees| trees.fs(id)).transpose();
-        self.chain.below().filter_map(move |id| open(id).transpose())
+        let most = match self.worker.form() {
+            TreeForm::Full(_) => 1,
+            _ => usize::MAX,
+        };
+        self.chain.below().take(most).filter_map(move |id| open(id).transpose())
     }
 }
