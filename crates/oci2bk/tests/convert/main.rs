@@ -17,6 +17,7 @@ mod pinned;
 mod refused;
 mod releases;
 mod repeated;
+mod snapshotters;
 mod tree;
 mod verified;
 mod witnesses;

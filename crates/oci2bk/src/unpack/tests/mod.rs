@@ -1,5 +1,6 @@
 //! Tests with archives built byte by byte.
 
+mod complete;
 mod entries;
 mod hostile;
 mod limits;
