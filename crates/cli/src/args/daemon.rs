@@ -26,8 +26,8 @@ pub(super) const CONTAINERD: &str = "containerd";
 pub(crate) struct DaemonArguments {
     /// The buildkitd.toml of the daemon, for its root and its garbage collection
     ///
-    /// ROOT may be left out if FILE has one. Workers other than OCI and snapshotters other than overlayfs
-    /// are refused.
+    /// ROOT may be left out if FILE has one. It also says which snapshotter the daemon has, unless that is auto. A
+    /// worker other than OCI is refused.
     #[arg(id = CONFIG, long, value_name = "FILE", conflicts_with = ENGINE)]
     pub(crate) config: Option<PathBuf>,
 
@@ -79,10 +79,9 @@ pub(crate) struct StorageArguments {
     #[arg(id = CONTAINERD_CONFIG, long, value_name = "FILE")]
     pub(crate) containerd_config: Option<PathBuf>,
 
-    /// The snapshotter of a buildkitd with the OCI worker, in which form it has layers: overlayfs, fuse-overlayfs,
-    /// native or stargz [default: overlayfs]
+    /// The snapshotter of a buildkitd with the OCI worker [default: overlayfs]
     ///
-    /// A buildkitd without a configuration tries overlayfs, then fuse-overlayfs, and takes native otherwise; auto
+    /// It is overlayfs, fuse-overlayfs, native or stargz, and decides on the form of unpacked layers. A buildkitd without a configuration tries overlayfs, then fuse-overlayfs, and takes native otherwise; auto
     /// tries the same on ROOT. The log of the daemon names it, and so does the directory in its root, such as
     /// runc-native. A daemon with another one than ROOT is for starts with an empty cache.
     #[arg(id = SNAPSHOTTER, long, value_name = "NAME", conflicts_with_all = [ENGINE, CONTAINERD])]

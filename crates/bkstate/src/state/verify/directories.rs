@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dir::DirError;
 use crate::snapshots::{Directories, Kind, Trees};
+use crate::worker::TreeForm;
 use crate::state::State;
 
 use super::Findings;
@@ -92,6 +93,12 @@ pub(super) fn check(
             Some(trees) => trees.find(id)?,
             None => Directories::default(),
         };
+        // With whole trees, the tree below is what a view shows (containerd v2.3.3
+        // `plugins/snapshots/native/native.go` `createSnapshot`).
+        let is_whole = matches!(state.worker.form(), TreeForm::Full(_));
+        if is_whole && snapshot.kind == Kind::View && snapshot.parent.is_some() {
+            continue;
+        }
         if !found.top {
             findings.add(DirectoryDamage::Missing { id, name });
         } else if !found.fs {
