@@ -38,7 +38,7 @@ pub(crate) fn add(suite: &mut Suite<World>) {
 const LIST: &str = r#"
 ARG NEXT=none
 RUN find / -xdev -path /proc -prune -o -path /sys -prune -o -path /dev -prune -o -print | sort \
-    | xargs stat -c '%n %F %a %u:%g %h %s' | sed 's/ directory \(.*\) [0-9]* [0-9]*$/ directory \1/' > /listing; \
+    | xargs stat -c '%n %F %a %u:%g %s' | sed 's/ directory \(.*\) [0-9]*$/ directory \1/' > /listing; \
     find / -xdev -path /proc -prune -o -path /sys -prune -o -type f ! -name listing -print | sort \
     | xargs md5sum >> /listing
 FROM scratch
@@ -204,9 +204,14 @@ impl<'w> Bench<'w> {
         ensure_same_steps(case.keys, &made.warm, &warm)?;
         warm.ensure_nothing_imported(|_| false)?;
         made.export.ensure_same(&CacheExport::open(&exported, "latest")?)?;
-        let listing = self.next(&daemon, case)?;
+        self.ensure_same_next(case, made, &daemon)?;
+        daemon.stop().map(drop)
+    }
+
+    /// The next step of the build sees the same tree as on the daemon that made the cache.
+    fn ensure_same_next(&self, case: &Case, made: &Made, daemon: &Daemon) -> Result<()> {
+        let listing = self.next(daemon, case)?;
         ensure!(listing == made.listing, "{}", difference(&made.listing, &listing));
-        daemon.stop()?;
         Ok(())
     }
 }
@@ -263,9 +268,17 @@ fn prove(world: &World, case: &Case) -> Result<()> {
     bench.ensure_warm(case, &made, &outside).context("converted outside")?;
     bench.ensure_verified(&within).context("after the builds")?;
     run(bench.within(&["du"]).arg(&within)).context("du after the builds")?;
-    // A natural root has all of it.
-    bench.convert(&made, &bench.root("natural")).context("into the natural root")?;
-    bench.ensure_warm(case, &made, &bench.root("natural")).context("the natural root")?;
+    // A natural root has all of it, and stays as warm.
+    let natural = bench.root("natural");
+    let stored = &bench.convert(&made, &natural).context("into the natural root")?["stored"];
+    let counts = [&stored["snapshot_count"], &stored["blob_count"]];
+    ensure!(counts == [0, 0], "it lacked something: {stored}");
+    bench.ensure_verified(&natural).context("the natural root with the cache")?;
+    let daemon = bench.start(&natural)?;
+    let warm = bench.build(&daemon, case, &Options::default())?;
+    ensure_same_steps(case.keys, &made.warm, &warm).context("the natural root")?;
+    bench.ensure_same_next(case, &made, &daemon).context("the natural root")?;
+    daemon.stop()?;
 
     if unmark(&control)? > 0 {
         let daemon = bench.start(&control)?;
