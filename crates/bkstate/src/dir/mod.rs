@@ -253,6 +253,15 @@ impl Dir {
     /// Creates the directory `name`, which only the current user may enter, and opens it. What is created in it
     /// is given to the [owner](Self::for_owner) as elsewhere, who cannot reach it there.
     ///
+    /// ```
+    /// use bkstate::dir::Dir;
+    ///
+    /// let temp = tempfile::tempdir()?;
+    /// let staging = Dir::open(temp.path())?.create_private_dir("staging")?;
+    /// assert_eq!(staging.itself()?.mode, 0o700);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// Returns an error if it exists or cannot be created.
     pub fn create_private_dir(&self, name: impl Name) -> Result<Self, DirError> {

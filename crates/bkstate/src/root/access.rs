@@ -378,7 +378,7 @@ mod tests {
             };
             assert_eq!(directory, temp.path());
             let expected = format!(
-                "would be made in {}, which belongs to user 1, and a daemon of that user could not use it",
+                "would be made in {}, which belongs to user 1, and a daemon of that user cannot use it",
                 temp.path().display()
             );
             assert!(error.to_string().ends_with(&expected), "{error}");

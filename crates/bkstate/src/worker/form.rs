@@ -11,6 +11,12 @@ pub enum TreeForm {
 
 impl TreeForm {
     /// Returns the extended attributes that mark files.
+    ///
+    /// ```
+    /// use bkstate::worker::{OverlayMarks, Worker};
+    ///
+    /// assert_eq!(Worker::default().form().marks(), OverlayMarks::Trusted);
+    /// ```
     pub fn marks(self) -> OverlayMarks {
         match self {
             Self::Overlay(marks) => marks,
