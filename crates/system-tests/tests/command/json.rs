@@ -223,8 +223,8 @@ fn of_plans(documents: &mut Documents, place: &Place) {
 
     // The owners of a rootless daemon.
     let map = format!("--map=0:{}:1", rustix::process::geteuid().as_raw());
-    for (file, option) in [("plan.json", "--dry-run"), ("convert.json", "--no-extract")] {
-        documents.run(file, convert(index(), &Place::new()).args([&map, option]), 0);
+    for (file, more) in [("plan.json", Some("--dry-run")), ("convert.json", None)] {
+        documents.run(file, convert(index(), &Place::new()).arg(&map).args(more), 0);
     }
 
     // A signed source of another build, which lacks steps.
