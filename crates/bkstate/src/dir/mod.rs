@@ -36,6 +36,7 @@
 mod error;
 mod find;
 mod name;
+mod owner;
 mod remove;
 
 use std::ffi::{CStr, OsStr};
@@ -181,29 +182,6 @@ impl Dir {
         Self { fd, path: path.to_owned(), for_owner: None }
     }
 
-    /// Gives everything that is created with this handle, and with those of directories below that are opened
-    /// with it, to the user and the group `owner`. Without one it belongs to the current user.
-    ///
-    /// ```
-    /// use std::os::unix::fs::MetadataExt as _;
-    ///
-    /// use bkstate::dir::Dir;
-    ///
-    /// let temp = tempfile::tempdir()?;
-    /// # let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    /// let dir = Dir::open(temp.path())?.for_owner(Some((user, group)));
-    /// let file = dir.create_dir("inner", 0o700)?.create_file("file", 0o600)?;
-    /// assert_eq!((file.metadata()?.uid(), file.metadata()?.gid()), (user, group));
-    ///
-    /// // But not a directory that only the current user may enter.
-    /// dir.create_private_dir("staging")?.create_file("file", 0o600)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn for_owner(self, owner: Option<(u32, u32)>) -> Self {
-        Self { for_owner: owner, ..self }
-    }
-
     /// Returns its path; for messages only.
     pub fn path(&self) -> &Path {
         &self.path
@@ -264,33 +242,6 @@ impl Dir {
         fs::fchmod(&dir.fd, Mode::from_raw_mode(mode))
             .map_err(self.error("set the mode of", name))?;
         Ok(dir)
-    }
-
-    /// Creates the directory `name`, which only the current user may enter, and opens it. What is created in it
-    /// is given to the [owner](Self::for_owner) as elsewhere, who cannot reach it there.
-    ///
-    /// # Errors
-    /// Returns an error if it exists or cannot be created.
-    pub fn create_private_dir(&self, name: impl Name) -> Result<Self, DirError> {
-        let name = &*name.c_name(self)?;
-        fs::mkdirat(&self.fd, name, Mode::RWXU).map_err(self.error("make the directory", name))?;
-        let dir = self.dir(name)?;
-        if self.for_owner.is_some() {
-            // The owner of the directory above could have put another one in its place.
-            let stat = fs::fstat(&dir.fd).map_err(self.error("look at", name))?;
-            let is_own = stat.st_uid == rustix::process::geteuid().as_raw();
-            if !is_own || stat.st_mode & 0o077 != 0 {
-                return Err(self.error("make the directory", name)(rustix::io::Errno::EXIST));
-            }
-        }
-        Ok(dir)
-    }
-
-    /// Gives `file`, which was just created as `name`, to its owner.
-    fn give(&self, file: impl AsFd, name: &CStr) -> Result<(), DirError> {
-        let Some((user, group)) = self.for_owner else { return Ok(()) };
-        fs::fchown(file, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))
-            .map_err(self.error("set the owner of", name))
     }
 
     /// Creates the file `name`, which must not exist, with exactly the permissions `mode`, open for reading

@@ -145,7 +145,7 @@ pub enum RootError {
     /// The directory is missing, and root would create it below one of another user. If that is the place of a
     /// rootless daemon of that user, it could not use the root.
     #[error(
-        "{} would be made in {}, which belongs to user {owner}, and a daemon of that user could not use it",
+        "{} would be made in {}, which belongs to user {owner}, and a daemon of that user cannot use it",
         path.display(), directory.display()
     )]
     InForeign {

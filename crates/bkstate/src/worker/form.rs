@@ -14,6 +14,12 @@ pub enum TreeForm {
 
 impl TreeForm {
     /// Returns the extended attributes that mark files, at least while they are unpacked.
+    ///
+    /// ```
+    /// use bkstate::worker::{OverlayMarks, Worker};
+    ///
+    /// assert_eq!(Worker::default().form().marks(), OverlayMarks::Trusted);
+    /// ```
     pub fn marks(self) -> OverlayMarks {
         match self {
             Self::Overlay(marks) | Self::Full(marks) => marks,

@@ -79,6 +79,17 @@ pub struct NoSuchOwner {
 }
 
 /// The users and groups of a user namespace.
+///
+/// ```
+/// use bkstate::worker::OwnerMap;
+///
+/// let both = OwnerMap::of_both("0:1000:1,1:100000:65536".parse()?);
+/// assert_eq!(both.root(), (1000, 1000));
+/// let map = OwnerMap::new("0:1000:1".parse()?, "0:985:1".parse()?);
+/// assert_eq!(map.root(), (1000, 985));
+/// assert_eq!(map.to_string(), "0:1000:1, groups 0:985:1");
+/// # Ok::<(), bkstate::worker::ParseMapError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnerMap {
     users: IdMap,
@@ -87,15 +98,6 @@ pub struct OwnerMap {
 
 impl OwnerMap {
     /// Creates a map of users and groups.
-    ///
-    /// ```
-    /// use bkstate::worker::OwnerMap;
-    ///
-    /// let map = OwnerMap::new("0:1000:1".parse()?, "0:985:1".parse()?);
-    /// assert_eq!(map.root(), (1000, 985));
-    /// assert_eq!(map.to_string(), "0:1000:1, groups 0:985:1");
-    /// # Ok::<(), bkstate::worker::ParseMapError>(())
-    /// ```
     pub fn new(users: IdMap, groups: IdMap) -> Self {
         Self { users, groups }
     }
@@ -147,6 +149,14 @@ pub struct IdMap {
 }
 
 /// Consecutive numbers inside and outside of a user namespace.
+///
+/// ```
+/// use bkstate::worker::IdRange;
+///
+/// let range: IdRange = "1:100000:65536".parse()?;
+/// assert_eq!((range.inside, range.outside, range.count), (1, 100_000, 65536));
+/// # Ok::<(), bkstate::worker::ParseMapError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IdRange {
     /// The first number inside.
@@ -384,6 +394,10 @@ impl Worker {
     }
 
     /// Returns whether its daemon is in a user namespace.
+    ///
+    /// ```
+    /// assert!(!bkstate::worker::Worker::default().is_rootless());
+    /// ```
     pub fn is_rootless(&self) -> bool {
         self.owners != Owners::AsInLayers
     }

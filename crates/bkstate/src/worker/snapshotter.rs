@@ -66,6 +66,12 @@ impl FromStr for Snapshotter {
 
 impl Worker {
     /// Returns the OCI worker with this snapshotter.
+    ///
+    /// ```
+    /// use bkstate::worker::{Snapshotter, Worker};
+    ///
+    /// assert_eq!(Worker::of_oci(Snapshotter::FuseOverlayfs).directory(), "runc-fuse-overlayfs");
+    /// ```
     pub fn of_oci(snapshotter: Snapshotter) -> Self {
         Self::new(Executor::Oci, snapshotter.name(), NAMESPACE)
     }

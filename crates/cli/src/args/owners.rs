@@ -14,12 +14,11 @@ const OWNERS: &str = "owners";
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new(OWNERS).args([MAP, MAP_USER]).conflicts_with_all([BUILDER, ENGINE, CONTAINERD]))]
 pub(crate) struct OwnerArguments {
-    /// The root is that of a rootless buildkitd with this map of users and groups, such as
-    /// 0:1000:1,1:100000:65536
+    /// The buildkitd is rootless, with this map of owners, such as 0:1000:1,1:100000:65536
     ///
     /// For root outside of the daemon's user namespace, as in the build of an image: everything gets the owners
     /// that it would have from rootlesskit oci2bk convert, which needs no map. Each range of MAP has the first
-    /// number inside, its number outside and the count.
+    /// number inside, its number outside and the count, for users and for groups.
     #[arg(id = MAP, long, value_name = "MAP")]
     pub(crate) map: Option<IdMap>,
 

@@ -1,5 +1,6 @@
 //! Hints about a root, and about layers that cannot be stored in it.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use bkstate::root::{LockError, OpenRootError, RootError};
@@ -8,15 +9,18 @@ use bkstate::usage::UsageError;
 use bkstate::worker::Snapshotter;
 use oci2bk::convert::ConvertError;
 use oci2bk::inspect::InspectError;
+use oci2bk::unpack::RightsError;
 use oci2bk::verify::{MendError, VerifyError};
 
 use super::source::word;
 
 pub(super) fn of_convert(error: &ConvertError) -> Option<String> {
     match error {
-        ConvertError::Rights { .. } => {
-            Some("leave layers packed with --no-extract, which takes no privileges".to_owned())
+        ConvertError::Rights { source: RightsError::Denied { .. }, .. } => {
+            let packed = "leave layers packed with --no-extract, which takes no privileges";
+            Some(format!("{packed}; for a rootless buildkitd, put rootlesskit before the command"))
         }
+        ConvertError::Rights { .. } => Some(packed()),
         ConvertError::Unpack { source, .. } | ConvertError::UnpackExisting { source, .. }
             if source.missing_owner().is_some() =>
         {
@@ -137,6 +141,9 @@ pub(super) fn of_usage(error: &UsageError) -> Option<String> {
     match error {
         UsageError::Damaged { root, .. } => Some(of_damaged(root)),
         UsageError::State(error) => of_state(error),
+        UsageError::Tree { source, .. } if source.source.kind() == ErrorKind::PermissionDenied => Some(
+            "the files of a rootless buildkitd are read in its user namespace: rootlesskit oci2bk du".to_owned(),
+        ),
         _ => None,
     }
 }
@@ -152,11 +159,13 @@ pub(super) fn of_inspect(error: &InspectError) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Error, ErrorKind};
+    use std::io::Error;
+
+    use bkstate::dir::DirError;
 
     use oci2bk::Digest;
     use oci2bk::convert::LinkError;
-    use oci2bk::unpack::{RightsError, UnpackError};
+    use oci2bk::unpack::UnpackError;
 
     use super::*;
 
@@ -180,7 +189,13 @@ mod tests {
             assert_eq!(of_convert(&error), Some(packed()), "{error}");
         }
         let rights = ConvertError::Rights { root: "root".into(), source: denied() };
-        assert_eq!(of_convert(&rights), Some(packed() + ", which takes no privileges"));
+        let hint = packed()
+            + ", which takes no privileges; for a rootless buildkitd, put rootlesskit before the \
+                             command";
+        assert_eq!(of_convert(&rights), Some(hint));
+        let source = RightsError::NoMarks { place: "a tmpfs".to_owned() };
+        let rights = ConvertError::Rights { root: "root".into(), source };
+        assert_eq!(of_convert(&rights), Some(packed()));
         // It would also be wrong when packed.
         let wrong = UnpackError::WrongBlobSize { layer, expected: 1, found: 2 };
         assert_eq!(of_convert(&unpack(wrong)), None);
@@ -206,6 +221,16 @@ mod tests {
         for hint in hints {
             assert!(hint.unwrap().ends_with(": oci2bk verify 'a root'"));
         }
+    }
+
+    #[test]
+    fn the_files_of_rootless_daemons_are_read_in_their_namespace() {
+        let tree = |kind| {
+            let source = DirError { action: "open", path: "fs".into(), source: Error::from(kind) };
+            of_usage(&UsageError::Tree { id: 3, source })
+        };
+        assert!(tree(ErrorKind::PermissionDenied).unwrap().ends_with(": rootlesskit oci2bk du"));
+        assert_eq!(tree(ErrorKind::NotFound), None);
     }
 
     #[test]

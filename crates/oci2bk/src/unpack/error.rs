@@ -195,6 +195,14 @@ impl UnpackError {
     }
 
     /// Returns the owner that the user namespace of the daemon does not have, if that is the reason.
+    ///
+    /// ```
+    /// use oci2bk::unpack::UnpackError;
+    ///
+    /// fn advice(error: &UnpackError) -> Option<String> {
+    ///     error.missing_owner().map(|missing| format!("set a number aside for user {}", missing.user))
+    /// }
+    /// ```
     pub fn missing_owner(&self) -> Option<&NoSuchOwner> {
         match self {
             Self::Entry { reason: Refusal::NoSuchOwner(missing), .. } => Some(missing),

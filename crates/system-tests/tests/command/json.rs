@@ -221,6 +221,12 @@ fn of_plans(documents: &mut Documents, place: &Place) {
         documents.run(file, &mut command, 0);
     }
 
+    // The owners of a rootless daemon.
+    let map = format!("--map=0:{}:1", rustix::process::geteuid().as_raw());
+    for (file, more) in [("plan.json", Some("--dry-run")), ("convert.json", None)] {
+        documents.run(file, convert(index(), &Place::new()).arg(&map).args(more), 0);
+    }
+
     // A signed source of another build, which lacks steps.
     let signed = place.temp.path().join("signed.json");
     let envelope = json!({"payloadType": "application/vnd.in-toto+json", "signatures": [{"sig": "c2ln"}],

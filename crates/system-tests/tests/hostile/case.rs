@@ -93,7 +93,12 @@ pub(crate) struct Case {
     pub(crate) layers: Box<Layers>,
     /// Values for `--limit`.
     pub(crate) limits: Vec<&'static str>,
+    /// Whether they are for a rootless daemon, with the owners of [`OWNERS`].
+    pub(crate) rootless: bool,
 }
+
+/// The map of owners of rootless daemons: that of nobody but root is changed.
+pub(crate) const OWNERS: &str = "0:0:1,1:100000:65536";
 
 impl Case {
     /// Creates a case with one layer that unpacks to these names.
@@ -126,22 +131,29 @@ impl Case {
             containerd: Containerd::Same,
             layers: Box::new(layers),
             limits: Vec::new(),
+            rootless: false,
         }
     }
 
     /// Returns the same case on top of another layer.
     pub(crate) fn on<B: Into<Blob>>(self, below: impl Fn() -> B + Send + Sync + 'static) -> Self {
-        let Self { name, outcome, containerd, layers, limits } = self;
+        let above = self.layers;
         let layers = Box::new(move |outside: &Path| {
             let mut chain = vec![below().into()];
-            chain.extend(layers(outside));
+            chain.extend(above(outside));
             chain
         });
-        Self { name, outcome, containerd, layers, limits }
+        Self { layers, ..self }
     }
 
     pub(crate) fn containerd(self, containerd: Containerd) -> Self {
         Self { containerd, ..self }
+    }
+
+    /// Returns the same case for a rootless daemon. containerd would have to be in a user namespace.
+    pub(crate) fn rootless(self) -> Self {
+        let containerd = Containerd::NotTried("it takes a user namespace");
+        Self { rootless: true, containerd, ..self }
     }
 
     pub(crate) fn limit(mut self, setting: &'static str) -> Self {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use bkstate::Digest;
 use serde_json::{Value, json};
 
-use crate::case::{Blob, Case, Outcome};
+use crate::case::{Blob, Case, OWNERS, Outcome};
 use crate::sandbox::{Sandbox, names};
 use crate::unpacker::check;
 
@@ -19,7 +19,8 @@ const SECONDS: u32 = 60;
 
 /// Converts a cache with the layers of a case.
 pub(crate) fn prove(case: &Case) -> Result<()> {
-    let sandbox = Sandbox::new()?;
+    // For a rootless daemon, nothing is unpacked in memory.
+    let sandbox = if case.rootless { Sandbox::on_disk()? } else { Sandbox::new()? };
     let layout = sandbox.snapshot("cache")?;
     let layers = (case.layers)(&sandbox.outside());
     write_layout(&layout, &layers)?;
@@ -30,6 +31,7 @@ pub(crate) fn prove(case: &Case) -> Result<()> {
         .args([MEMORY.to_string(), SECONDS.to_string()])
         .args([env!("CARGO_BIN_EXE_oci2bk-under-test"), "convert", "--progress=quiet", "--jobs=1"])
         .args(case.limits.iter().map(|setting| format!("--limit={setting}")))
+        .args(case.rootless.then(|| format!("--map={OWNERS}")))
         .arg(format!("--keys={}", layout.join("keys.json").display()))
         .args([&layout, &root])
         .stdin(Stdio::null())

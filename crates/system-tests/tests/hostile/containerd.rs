@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use bkstate::worker::Worker;
 use oci2bk::limits::Limits;
 use serde_json::{Value, json};
 
@@ -121,7 +122,7 @@ pub(crate) fn compare(
         let theirs = sandbox.snapshot(&format!("theirs-{index}"))?;
         let blob = sandbox.target(&format!("blob-{index}"));
         fs::write(&blob, &layer.bytes)?;
-        let our = unpacker::apply(layer, &ours, &our_lowers, limits);
+        let our = unpacker::apply(layer, &ours, &our_lowers, &Worker::default(), limits);
         outcomes.ours = our.map_err(|error| format!("{error:#}"));
         outcomes.theirs = containerd.apply(&blob, &theirs, &their_lowers)?;
         if outcomes.ours.is_err() || outcomes.theirs.is_err() {

@@ -35,7 +35,16 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     pub(crate) fn new() -> Result<Self> {
-        let directory = tempfile::tempdir_in(scratch())?;
+        Self::within(&scratch())
+    }
+
+    /// Creates one on the disk that has the build directory: not all can be used in memory.
+    pub(crate) fn on_disk() -> Result<Self> {
+        Self::within(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    fn within(scratch: &Path) -> Result<Self> {
+        let directory = tempfile::tempdir_in(scratch)?;
         let outside = directory.path().join("outside");
         fs::create_dir(&outside)?;
         fs::create_dir(outside.join("dir"))?;

@@ -5,16 +5,22 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
-use bkstate::worker::Worker;
+use bkstate::worker::{OwnerMap, Worker};
 use bkstate::{Classified as _, Digest};
 use oci2bk::limits::Limits;
 use oci2bk::unpack::{Layer, Placement, unpack};
 
-use crate::case::{Blob, Case, Outcome};
+use crate::case::{Blob, Case, OWNERS, Outcome};
 use crate::sandbox::{Sandbox, names};
 
 /// Unpacks and settles `blob` into `fs`, on top of `lowers`, nearest first.
-pub(crate) fn apply(blob: &Blob, fs: &Path, lowers: &[PathBuf], limits: &Limits) -> Result<()> {
+pub(crate) fn apply(
+    blob: &Blob,
+    fs: &Path,
+    lowers: &[PathBuf],
+    worker: &Worker,
+    limits: &Limits,
+) -> Result<()> {
     let mut file = tempfile::tempfile()?;
     std::io::Write::write_all(&mut file, &blob.bytes)?;
     let layer = Layer {
@@ -26,8 +32,7 @@ pub(crate) fn apply(blob: &Blob, fs: &Path, lowers: &[PathBuf], limits: &Limits)
     };
     let placement = if lowers.is_empty() { Placement::Base } else { Placement::Overlay };
     let directory = File::open(fs)?;
-    let unpacked =
-        unpack(&layer, directory.as_fd(), placement, &Worker::default(), limits, &|_| ());
+    let unpacked = unpack(&layer, directory.as_fd(), placement, worker, limits, &|_| ());
     let lowers: Vec<_> = lowers.iter().map(File::open).collect::<Result<_, _>>()?;
     let settled = unpacked.and_then(|unpacked| unpacked.implied.settle(directory.as_fd(), lowers));
     settled.map_err(|error| {
@@ -49,10 +54,14 @@ pub(crate) fn prove(case: &Case) -> Result<()> {
     let layers = (case.layers)(&sandbox.outside());
     let limits =
         Limits::with(&case.limits.iter().map(|s| s.parse()).collect::<Result<Vec<_>, _>>()?);
+    let worker = match case.rootless {
+        false => Worker::default(),
+        true => Worker::default().mapped(OwnerMap::of_both(OWNERS.parse()?)),
+    };
     let mut lowers = Vec::new();
     for (index, blob) in layers.iter().enumerate() {
         let fs = sandbox.snapshot(&index.to_string())?;
-        let outcome = apply(blob, &fs, &lowers, &limits);
+        let outcome = apply(blob, &fs, &lowers, &worker, &limits);
         sandbox.ensure_untouched()?;
         if index + 1 < layers.len() {
             outcome.context("a lower layer")?;

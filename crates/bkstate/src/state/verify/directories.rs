@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dir::DirError;
 use crate::snapshots::{Directories, Kind, Trees};
-use crate::worker::TreeForm;
 use crate::state::State;
+use crate::worker::TreeForm;
 
 use super::Findings;
 

@@ -14,8 +14,10 @@ use super::{Bench, CASES, base};
 use crate::process::run;
 use crate::world::World;
 
+type Proof = fn(&World) -> Result<()>;
+
 /// The tests, by their names.
-pub(super) const PROOFS: [(&str, fn(&World) -> Result<()>); 3] =
+pub(super) const PROOFS: [(&str, Proof); 3] =
     [("real-root", real_root), ("tmpfs", tmpfs), ("owners", owners)];
 
 /// A tmpfs that is unmounted when the value is dropped.

@@ -37,8 +37,8 @@ pub(crate) fn add(suite: &mut Suite<World>) {
 /// The last steps of every build: what is in the tree. A build argument makes them run again.
 const LIST: &str = r#"
 ARG NEXT=none
-RUN find / -xdev -path /proc -prune -o -path /sys -prune -o -path /dev -prune -o -print | sort \
-    | xargs stat -c '%n %F %a %u:%g %h %s' | sed 's/ directory \(.*\) [0-9]* [0-9]*$/ directory \1/' > /listing; \
+RUN find / -xdev -path /proc -prune -o -path /sys -prune -o -path /dev -prune -o ! -path /listing -print | sort \
+    | xargs stat -c '%n %F %a %u:%g %s' | sed 's/ directory \(.*\) [0-9]*$/ directory \1/' > /listing; \
     find / -xdev -path /proc -prune -o -path /sys -prune -o -type f ! -name listing -print | sort \
     | xargs md5sum >> /listing
 FROM scratch
@@ -204,9 +204,36 @@ impl<'w> Bench<'w> {
         ensure_same_steps(case.keys, &made.warm, &warm)?;
         warm.ensure_nothing_imported(|_| false)?;
         made.export.ensure_same(&CacheExport::open(&exported, "latest")?)?;
-        let listing = self.next(&daemon, case)?;
-        ensure!(listing == made.listing, "{}", difference(&made.listing, &listing));
+        self.ensure_same_next(case, made, &daemon)?;
+        daemon.stop().map(drop)
+    }
+
+    /// A root on which a daemon has run another build becomes as warm, converted into from either side.
+    fn ensure_merged(&self, case: &Case, made: &Made, map: &str) -> Result<()> {
+        let other = CASES.iter().find(|other| other.name != case.name && other.name != "base");
+        let other = other.context("another case")?;
+        let root = self.root("merged");
+        let daemon = self.start(&root)?;
+        self.build(&daemon, other, &Options::default())?;
         daemon.stop()?;
+        if other.name == "steps" {
+            self.convert_outside(made, &[map], &root)?;
+        } else {
+            self.convert(made, &root)?;
+        }
+        self.ensure_verified(&root)?;
+        self.ensure_warm(case, made, &root)?;
+        let daemon = self.start(&root)?;
+        let warm = self.build(&daemon, other, &Options::default())?;
+        let ran = warm.steps().filter(|(name, cached)| name.contains("RUN") && !cached).count();
+        ensure!(ran == 0, "{ran} steps of the other build run again");
+        daemon.stop().map(drop)
+    }
+
+    /// The next step of the build sees the same tree as on the daemon that made the cache.
+    fn ensure_same_next(&self, case: &Case, made: &Made, daemon: &Daemon) -> Result<()> {
+        let listing = self.next(daemon, case)?;
+        ensure!(listing == made.listing, "{}", difference(&made.listing, &listing));
         Ok(())
     }
 }
@@ -263,9 +290,21 @@ fn prove(world: &World, case: &Case) -> Result<()> {
     bench.ensure_warm(case, &made, &outside).context("converted outside")?;
     bench.ensure_verified(&within).context("after the builds")?;
     run(bench.within(&["du"]).arg(&within)).context("du after the builds")?;
-    // A natural root has all of it.
-    bench.convert(&made, &bench.root("natural")).context("into the natural root")?;
-    bench.ensure_warm(case, &made, &bench.root("natural")).context("the natural root")?;
+    bench.ensure_merged(case, &made, &map).context("added to another build")?;
+
+    // A natural root has all of it, and stays as warm.
+    let natural = bench.root("natural");
+    let stored = &bench.convert(&made, &natural).context("into the natural root")?["stored"];
+    // Of linked copies it has the layers, and not what they are together.
+    let added = if case.name == "links" { 2 } else { 0 };
+    let counts = [&stored["snapshot_count"], &stored["blob_count"]];
+    ensure!(counts == [added, 0], "it lacked something: {stored}");
+    bench.ensure_verified(&natural).context("the natural root with the cache")?;
+    let daemon = bench.start(&natural)?;
+    let warm = bench.build(&daemon, case, &Options::default())?;
+    ensure_same_steps(case.keys, &made.warm, &warm).context("the natural root")?;
+    bench.ensure_same_next(case, &made, &daemon).context("the natural root")?;
+    daemon.stop()?;
 
     if unmark(&control)? > 0 {
         let daemon = bench.start(&control)?;

@@ -4,6 +4,7 @@ mod breakouts;
 mod entries;
 mod headers;
 mod links;
+mod rootless;
 mod sparse;
 mod streams;
 mod whiteouts;
@@ -14,6 +15,7 @@ pub(crate) fn all() -> Vec<Case> {
     let parts = [
         breakouts::all(),
         whiteouts::all(),
+        rootless::all(),
         headers::all(),
         links::all(),
         sparse::all(),
