@@ -29,6 +29,7 @@
 //!   accessed through [`dir`], which follows no links.
 //! - What a daemon will do with a state: [`usage`] computes its size, [`gc`] what a given [`config`] will
 //!   remove.
+//! - [`mounts`] lists cache mounts.
 //! - [`layers`] has the snapshot keys of layers, and which layers daemons share.
 //! - [`input`] opens files that the user names, and [`kernel`] wraps kernel interfaces for files.
 //! - [`ids`] and [`digest`]s connect all of them; [`time`], [`varint`] and [`gojson`] write values as Go
@@ -55,6 +56,7 @@ pub mod input;
 pub mod kernel;
 pub mod layers;
 pub mod metadata;
+pub mod mounts;
 pub mod records;
 pub mod root;
 pub mod small_map;

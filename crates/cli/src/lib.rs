@@ -21,12 +21,14 @@ mod hint;
 mod inspect;
 mod keys;
 mod last_used;
+mod mounts;
 mod output;
 mod progress;
 mod report;
 mod signals;
 mod sparse;
 mod summary;
+mod table;
 mod verify;
 mod version;
 mod warmth;
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Sparse(arguments) => sparse::run(arguments),
         Command::Keys(arguments) => keys::run(arguments),
+        Command::Mounts(arguments) => mounts::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Du(arguments) => du::run(arguments),
         Command::Limits => output::result(&args::limits()),

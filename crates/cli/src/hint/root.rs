@@ -7,6 +7,7 @@ use bkstate::state::{self, ExistingError};
 use bkstate::usage::UsageError;
 use oci2bk::convert::ConvertError;
 use oci2bk::inspect::InspectError;
+use oci2bk::mounts::MountsError;
 use oci2bk::verify::{MendError, VerifyError};
 
 use super::source::word;
@@ -103,6 +104,24 @@ pub(super) fn of_usage(error: &UsageError) -> Option<String> {
     match error {
         UsageError::Damaged { root, .. } => Some(of_damaged(root)),
         UsageError::State(error) => of_state(error),
+        _ => None,
+    }
+}
+
+pub(super) fn of_mounts(error: &MountsError) -> Option<String> {
+    match error {
+        MountsError::Open(error) => of_open(error),
+        MountsError::Usage(error) => of_usage(error),
+        MountsError::Existing(error) => of_existing(error),
+        MountsError::Exists { .. } => Some(
+            "keep those of the root with --exists keep, or replace them with --exists replace".to_owned(),
+        ),
+        MountsError::NotThere { .. } => {
+            Some("see which there are with oci2bk mounts ls".to_owned())
+        }
+        MountsError::One { form: "tar:" | "dir:", .. } => {
+            Some("an oci: layout has any number of them".to_owned())
+        }
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use oci2bk::inspect::{Export, Record, Root, Warmth, count};
 use serde_json::{Map, Value, json};
 
 use super::root::kind;
-use super::table::signed;
+use crate::table::signed;
 use crate::report::key_sources;
 
 pub(super) fn export(export: &Export) -> Value {

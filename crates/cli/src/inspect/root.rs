@@ -12,7 +12,7 @@ use oci2bk::text::{one_line, path, short_digest, shortened};
 use crate::summary::legacy_note;
 use crate::warmth::layers_note;
 
-use super::table::{Page, WIDE, bytes, name, signed, tally, time, unnamed, yes};
+use crate::table::{Page, WIDE, bytes, name, signed, tally, time, unnamed, yes};
 
 /// Formats the tables. `detailed` shows everything known about each record and key.
 pub(super) fn table(root: &Root, detailed: bool) -> String {

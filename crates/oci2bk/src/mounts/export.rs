@@ -1,0 +1,520 @@
+//! Exports cache mounts.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use bkstate::dir::Dir;
+use bkstate::digest::Hasher;
+use bkstate::ids::RecordId;
+use bkstate::state::State;
+use bkstate::{Digest, Root};
+use serde_json::{Value, json};
+
+use super::copy::copy;
+use super::credentials;
+use super::document::{DEFAULT_TAG, KIND, LAYER_ZSTD, ListedMount, MOUNTS_MEDIA_TYPE, config};
+use super::id::check_id;
+use super::list::{Files, MountBase, RootMount, list};
+use super::owner::Owner;
+use super::{MountsError, Selection};
+use crate::cancel::Cancel;
+use crate::export::CacheExport;
+use crate::layout::artifact::{ArtifactPlace, TITLE, check_tag, descriptor, subject};
+use crate::layout::fresh::{NewDirectory, Replaced};
+use crate::layout::write_archive::ArchiveWriter;
+use crate::layout::{Layout, LayoutWriter};
+use crate::limits::Limits;
+use crate::manifest::{OCI_INDEX, OCI_MANIFEST, REF_NAME};
+use crate::pack::{Observer, PackError, pack};
+use crate::progress::{Event, MountWork, Progress, Silent, Stage};
+use crate::unpack::Allowance;
+use crate::unpack::tree::ChunkWriter;
+
+/// The level of zstd that BuildKit uses by default.
+const LEVEL: i32 = 3;
+/// The size of the buffer before a plain archive, in bytes.
+const BUFFER: usize = 256 << 10;
+/// Maximum number of files with credentials that are named.
+const NAMED: usize = 20;
+
+/// Where mounts are exported to.
+#[derive(Debug, Clone, Copy)]
+pub enum ExportTo<'a> {
+    /// An artifact in the layout in a directory, which is created if it does not exist.
+    Layout {
+        /// The directory.
+        path: &'a Path,
+        /// The tag of the artifact; `mounts` if there is none.
+        tag: Option<&'a str>,
+        /// The cache to which it is attached.
+        subject: Option<&'a CacheExport>,
+    },
+    /// A layout with the artifact, as a tar archive in an empty file.
+    Archive {
+        /// The file.
+        file: &'a File,
+        /// The tag of the artifact; `mounts` if there is none.
+        tag: Option<&'a str>,
+    },
+    /// The files of one mount, as a tar archive in an empty file.
+    Tar(&'a File),
+    /// The files of one mount, in a new directory.
+    Directory(&'a Path),
+}
+
+/// The result of an export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Exported {
+    /// The mounts, sorted by id and owner.
+    pub mounts: Vec<ExportedMount>,
+    /// The mounts that were left out because they are on the files of another record (`from=`).
+    pub left_out: Vec<RootMount>,
+    /// The manifest of the artifact, if it is one.
+    pub manifest: Option<Digest>,
+    /// Whether anything was changed: not if a layout has the same artifact already.
+    pub changed: bool,
+}
+
+/// A mount that was exported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExportedMount {
+    /// Its id.
+    pub id: String,
+    /// Its owner, if it is one with `uid=`, `gid=` or `mode=`.
+    pub owner: Option<Owner>,
+    /// Its record.
+    pub record: RecordId,
+    /// Number of entries in the archive.
+    pub entries: u64,
+    /// The size of the uncompressed archive in bytes.
+    pub bytes: u64,
+    /// The digest of the uncompressed archive.
+    pub diff_id: Digest,
+    /// The blob in a layout, and its size in bytes.
+    pub blob: Option<(Digest, u64)>,
+    /// Number of sockets and devices that were left out.
+    pub left_out: u64,
+    /// Files that hold credentials according to their names; the first ones.
+    pub credentials: Vec<String>,
+    /// The number of all such files.
+    pub credential_count: u64,
+}
+
+/// Exports the cache mounts of a stopped daemon.
+///
+/// ```no_run
+/// use oci2bk::Root;
+/// use oci2bk::mounts::{ExportTo, Exported, Exporter, Selection};
+///
+/// let root = Root::open("/var/lib/buildkit")?;
+/// let to = ExportTo::Layout { path: "mounts".as_ref(), tag: None, subject: None };
+/// let Exported { mounts, .. } = Exporter::new().export(&root, &Selection::default(), to)?;
+/// for mount in mounts {
+///     println!("{}: {} bytes", mount.id, mount.bytes);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Exporter<'p> {
+    limits: Limits,
+    progress: &'p dyn Progress,
+    cancel: Cancel,
+}
+
+impl Default for Exporter<'_> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Exporter<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exporter").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl<'p> Exporter<'p> {
+    /// Creates an exporter with the default limits.
+    pub fn new() -> Self {
+        Self { limits: Limits::default(), progress: &Silent, cancel: Cancel::new() }
+    }
+
+    /// Sets the limits on existing layouts.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Reports events to `progress`.
+    #[must_use]
+    pub fn progress(mut self, progress: &'p dyn Progress) -> Self {
+        self.progress = progress;
+        self
+    }
+
+    /// Stops with [`MountsError::Cancelled`] as soon as `cancel` requests it.
+    #[must_use]
+    pub fn cancel(mut self, cancel: Cancel) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
+    /// Exports the mounts of `root` that `selection` names, or all. The same files give the same bytes. Memory
+    /// does not grow with the files.
+    ///
+    /// # Errors
+    /// Returns an error if a mount does not exist or cannot be read, or the place cannot be written. A layout is
+    /// then unchanged, except for unreferenced blobs.
+    pub fn export(
+        &self,
+        root: &Root,
+        selection: &Selection,
+        to: ExportTo<'_>,
+    ) -> Result<Exported, MountsError> {
+        if let ExportTo::Layout { tag, .. } | ExportTo::Archive { tag, .. } = to {
+            tag.map(check_tag).transpose()?;
+        }
+        let all = list(root)?;
+        let (chosen, left_out) = choose(root, selection, all)?;
+        let state = root.state()?;
+        let files = Files::open(root)?;
+        let job = Job { exporter: self, state: &state, files: &files, chosen: &chosen };
+        self.progress.event(Event::StageStarted(Stage::Mounts));
+        let (mounts, manifest, changed) = match to {
+            ExportTo::Layout { path, tag, subject } => job.to_layout(path, tag, subject)?,
+            ExportTo::Archive { file, tag } => job.to_archive(file, tag)?,
+            ExportTo::Tar(file) => (vec![job.to_tar(file)?], None, true),
+            ExportTo::Directory(path) => (vec![job.to_directory(path)?], None, true),
+        };
+        self.progress.event(Event::StageFinished(Stage::Mounts));
+        Ok(Exported { mounts, left_out, manifest, changed })
+    }
+}
+
+/// Returns the mounts to export, sorted by id and owner, and those that are left out.
+fn choose(
+    root: &Root,
+    selection: &Selection,
+    all: Vec<RootMount>,
+) -> Result<(Vec<RootMount>, Vec<RootMount>), MountsError> {
+    let place = || root.path().display().to_string();
+    let mut chosen: Vec<RootMount> = Vec::new();
+    let mut left_out = Vec::new();
+    if selection.wanted.is_empty() {
+        for mount in all.into_iter().filter(|mount| !mount.is_copy) {
+            match mount.base {
+                MountBase::Record(_) => left_out.push(mount),
+                MountBase::Empty | MountBase::Owned(_) => chosen.push(mount),
+            }
+        }
+    } else {
+        for id in selection.ids() {
+            let named = |mount: &&RootMount| {
+                mount.record.as_str() == id || mount.id == id && !mount.is_copy
+            };
+            let found: Vec<_> = all.iter().filter(named).cloned().collect();
+            if found.is_empty() {
+                return Err(MountsError::NotThere { place: place(), id });
+            }
+            chosen.extend(found);
+        }
+        chosen.sort_by(|a, b| a.record.cmp(&b.record));
+        chosen.dedup();
+    }
+    if chosen.is_empty() {
+        return Err(MountsError::Nothing { place: place() });
+    }
+    chosen.sort_by(|a, b| (&a.id, a.base.owner()).cmp(&(&b.id, b.base.owner())));
+    for mount in &chosen {
+        let id = || mount.id.chars().take(100).collect();
+        check_id(&mount.id).map_err(|source| MountsError::Id { id: id(), source })?;
+        if let MountBase::Record(record) = &mount.base {
+            return Err(MountsError::OnResult { id: id(), record: record.clone() });
+        }
+    }
+    let twice = chosen
+        .windows(2)
+        .find(|pair| (&pair[0].id, &pair[0].base) == (&pair[1].id, &pair[1].base));
+    match twice {
+        Some(pair) => Err(MountsError::Twice { id: pair[0].id.clone() }),
+        None => Ok((chosen, left_out)),
+    }
+}
+
+/// The mounts of an artifact, its manifest, and whether anything changed.
+type Done = (Vec<ExportedMount>, Option<Digest>, bool);
+
+struct Job<'j> {
+    exporter: &'j Exporter<'j>,
+    state: &'j State,
+    files: &'j Files,
+    chosen: &'j [RootMount],
+}
+
+impl Job<'_> {
+    fn to_layout(
+        &self,
+        path: &Path,
+        tag: Option<&str>,
+        subject: Option<&CacheExport>,
+    ) -> Result<Done, MountsError> {
+        if is_free(path) {
+            let new = NewDirectory::prepare(path, Replaced::NONE)?;
+            new.make_layout()?;
+            let layout = Layout::open(new.staging().path(), &self.exporter.limits)?;
+            let done = self.into_layout(&layout, tag, subject)?;
+            drop(layout);
+            new.publish()?;
+            return Ok(done);
+        }
+        let layout = Layout::open(path, &self.exporter.limits)?;
+        self.into_layout(&layout, tag, subject)
+    }
+
+    fn into_layout(
+        &self,
+        layout: &Layout,
+        tag: Option<&str>,
+        cache: Option<&CacheExport>,
+    ) -> Result<Done, MountsError> {
+        let mut writer = layout.writer()?;
+        let digest = cache.map(|cache| cache.manifest.digest);
+        let tag = Some(tag.unwrap_or(DEFAULT_TAG));
+        let place = ArtifactPlace::find(layout, writer.index(), KIND, digest, tag)?;
+        let subject = cache.map(|cache| subject(&cache.layout, cache.manifest.digest)).transpose()?;
+        let mut mounts = Vec::new();
+        for mount in self.chosen {
+            mounts.push(self.blob_of(mount, &writer)?);
+        }
+        let (config, manifest) = documents(&mounts, subject);
+        writer.put_blob(&config)?;
+        let (manifest, changed) = place.put(&mut writer, &manifest)?;
+        Ok((mounts, Some(manifest), changed))
+    }
+
+    fn blob_of(
+        &self,
+        mount: &RootMount,
+        writer: &LayoutWriter<'_>,
+    ) -> Result<ExportedMount, MountsError> {
+        let mut blob = writer.begin_blob()?;
+        let exported = self.compressed(mount, &mut blob)?;
+        Ok(ExportedMount { blob: Some(blob.finish()?), ..exported })
+    }
+
+    fn to_archive(&self, file: &File, tag: Option<&str>) -> Result<Done, MountsError> {
+        let mut archive = ArchiveWriter::new(file);
+        let mut mounts = Vec::new();
+        for mount in self.chosen {
+            let mut blob = archive.begin_blob().map_err(MountsError::Write)?;
+            let exported = self.compressed(mount, &mut blob)?;
+            let blob = blob.finish().map_err(MountsError::Write)?;
+            mounts.push(ExportedMount { blob: Some(blob), ..exported });
+        }
+        let (config, manifest) = documents(&mounts, None);
+        let mut entry = descriptor(OCI_MANIFEST, &manifest);
+        entry["artifactType"] = MOUNTS_MEDIA_TYPE.into();
+        entry["annotations"] = json!({REF_NAME: tag.unwrap_or(DEFAULT_TAG)});
+        let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]});
+        let mut finish = || {
+            archive.put_blob(&config)?;
+            archive.put_blob(&manifest)
+        };
+        let digest = finish().map_err(MountsError::Write)?;
+        archive.finish(index.to_string().as_bytes()).map_err(MountsError::Write)?;
+        Ok((mounts, Some(digest), true))
+    }
+
+    fn to_tar(&self, file: &File) -> Result<ExportedMount, MountsError> {
+        let mount = self.only("tar:")?;
+        let mut out = BufWriter::with_capacity(BUFFER, file);
+        let exported = self.packed(mount, &mut out)?;
+        out.flush().map_err(MountsError::Write)?;
+        file.sync_all().map_err(MountsError::Write)?;
+        Ok(exported)
+    }
+
+    fn to_directory(&self, path: &Path) -> Result<ExportedMount, MountsError> {
+        let mount = self.only("dir:")?;
+        let new = NewDirectory::prepare(path, Replaced::NONE)?;
+        let files = self.files.of_mount(self.state, mount)?;
+        let allowance = Allowance::of_comparison(&self.exporter.limits);
+        let pack = |out: &mut ChunkWriter| self.pack(mount, &files, out);
+        let copied = copy(&mount.id, pack, new.staging().as_fd(), &allowance);
+        let (exported, tree) = copied?;
+        new.publish()?;
+        Ok(ExportedMount { diff_id: tree.diff_id, bytes: tree.bytes, ..exported })
+    }
+
+    /// Returns the only mount, for a form that has no list.
+    fn only(&self, form: &'static str) -> Result<&RootMount, MountsError> {
+        match self.chosen {
+            [mount] => Ok(mount),
+            mounts => Err(MountsError::One { form, count: mounts.len() }),
+        }
+    }
+
+    /// Writes the compressed archive of a mount.
+    fn compressed(
+        &self,
+        mount: &RootMount,
+        out: &mut impl Write,
+    ) -> Result<ExportedMount, MountsError> {
+        let mut encoder = zstd::Encoder::new(out, LEVEL).map_err(MountsError::Write)?;
+        let exported = self.packed(mount, &mut encoder)?;
+        encoder.finish().map_err(MountsError::Write)?;
+        Ok(exported)
+    }
+
+    /// Writes the archive of a mount, and hashes it.
+    fn packed(&self, mount: &RootMount, out: &mut impl Write) -> Result<ExportedMount, MountsError> {
+        let files = self.files.of_mount(self.state, mount)?;
+        let mut hashed = Hashed { out, hasher: Hasher::new(), bytes: 0 };
+        let exported = self.pack(mount, &files, &mut hashed)?;
+        let (diff_id, bytes) = (hashed.hasher.finish(), hashed.bytes);
+        Ok(ExportedMount { diff_id, bytes, ..exported })
+    }
+
+    fn pack(
+        &self,
+        mount: &RootMount,
+        files: &Dir,
+        out: &mut impl Write,
+    ) -> Result<ExportedMount, MountsError> {
+        let Exporter { progress, cancel, .. } = self.exporter;
+        let work = MountWork { id: mount.id.clone(), size: mount.size.max(0).cast_unsigned() };
+        progress.event(Event::MountStarted(&work));
+        let mut watcher = Watcher {
+            work: &work,
+            progress: *progress,
+            cancel,
+            done: 0,
+            credentials: Vec::new(),
+            credential_count: 0,
+        };
+        let packed = pack(files, out, &mut watcher).map_err(|error| self.failed(mount, error))?;
+        let Watcher { credentials, credential_count, .. } = watcher;
+        progress.event(Event::MountFinished(&work));
+        Ok(ExportedMount {
+            id: mount.id.clone(),
+            owner: mount.base.owner(),
+            record: mount.record.clone(),
+            entries: packed.entries,
+            bytes: 0,
+            diff_id: Digest::of([]),
+            blob: None,
+            left_out: packed.left_out,
+            credentials,
+            credential_count,
+        })
+    }
+
+    fn failed(&self, mount: &RootMount, error: PackError) -> MountsError {
+        match error {
+            PackError::Cancelled => MountsError::Cancelled,
+            source => MountsError::Pack { id: mount.id.clone(), source },
+        }
+    }
+}
+
+/// Returns whether nothing is at `path`, or an empty directory.
+fn is_free(path: &Path) -> bool {
+    match Dir::open(path).and_then(|dir| dir.entries()) {
+        Ok(entries) => entries.is_empty(),
+        Err(error) => error.is_not_found(),
+    }
+}
+
+/// Returns the config and the manifest of the artifact.
+fn documents(mounts: &[ExportedMount], subject: Option<Value>) -> (Vec<u8>, Vec<u8>) {
+    let listed: Vec<_> = mounts
+        .iter()
+        .enumerate()
+        .map(|(layer, mount)| ListedMount {
+            id: mount.id.clone(),
+            owner: mount.owner,
+            layer,
+            diff_id: mount.diff_id,
+            size: mount.bytes,
+            entries: mount.entries,
+        })
+        .collect();
+    let config = config(&listed).to_string();
+    let layers = mounts.iter().enumerate().filter_map(|(layer, mount)| {
+        let (digest, size) = mount.blob?;
+        let title = format!("mount-{layer}.tar.zst");
+        Some(json!({
+            "mediaType": LAYER_ZSTD,
+            "digest": digest,
+            "size": size,
+            "annotations": {TITLE: title},
+        }))
+    });
+    let mut manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "artifactType": MOUNTS_MEDIA_TYPE,
+        "config": descriptor(MOUNTS_MEDIA_TYPE, config.as_bytes()),
+        "layers": layers.collect::<Value>(),
+    });
+    if let Some(subject) = subject {
+        manifest["subject"] = subject;
+    }
+    (config.into(), manifest.to_string().into())
+}
+
+/// Hashes what passes through.
+struct Hashed<'w, W> {
+    out: &'w mut W,
+    hasher: Hasher,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Hashed<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..length]);
+        self.bytes += length as u64;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Reports progress, and notes files with credentials.
+struct Watcher<'w> {
+    work: &'w MountWork,
+    progress: &'w dyn Progress,
+    cancel: &'w Cancel,
+    done: u64,
+    credentials: Vec<String>,
+    credential_count: u64,
+}
+
+impl Observer for Watcher<'_> {
+    fn file(&mut self, path: &[u8]) {
+        if !credentials::is_named_so(path) {
+            return;
+        }
+        self.credential_count += 1;
+        if self.credentials.len() < NAMED {
+            self.credentials.push(String::from_utf8_lossy(path).into_owned());
+        }
+    }
+
+    fn read(&mut self, bytes: u64) {
+        self.done += bytes;
+        self.progress.event(Event::MountAdvanced(self.work, self.done));
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+}
