@@ -370,7 +370,7 @@ impl<'e> AttachedMounts<'e> {
             let Some(artifact) = MountsArtifact::attached(export)? else { continue };
             let has = |id: &String| artifact.mounts.iter().any(|mount| mount.id == *id);
             let there: Vec<_> = selection.ids().filter(has).collect();
-            there.iter().for_each(|id| drop(missing.remove(id)));
+            missing.retain(|id| !there.contains(id));
             if selection.wanted.is_empty() || !there.is_empty() {
                 let wanted = there.into_iter().map(Wanted::Id).collect();
                 caches.push((export, Selection { wanted, ..Selection::default() }));

@@ -16,7 +16,7 @@ use crate::cases::releases::CASE;
 use crate::daemon::Daemon;
 use crate::damage::FIXTURE;
 use crate::matrix::{OLD, PREVIOUS, Release};
-use crate::mounts::unmount_all_of;
+use testkit::mounts::unmount_all_of;
 use crate::process::run;
 use crate::proof::GARBAGE_COLLECTED;
 use crate::state;
