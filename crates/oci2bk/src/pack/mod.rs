@@ -120,15 +120,14 @@ pub(crate) fn pack(
             levels.pop();
             continue;
         };
-        let dir = match &level.dir {
-            Some(dir) => dir.try_clone()?,
+        let dir = match level.dir.take() {
+            Some(dir) => dir,
             // The handle was closed when the work went on in a directory below.
             None => level.reopen(top)?,
         };
         let path = join(&level.path, entry.name.to_bytes());
         if let Some(below) = packer.entry(&dir, &entry.name, &path)? {
             // Only one handle is open, however deep the tree is.
-            level.dir = None;
             levels.push(Level::new(below, path)?);
         } else {
             level.dir = Some(dir);

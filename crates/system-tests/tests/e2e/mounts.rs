@@ -1,6 +1,7 @@
 //! Cache mounts: those of one daemon are exported, and imported into the root of another.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -80,7 +81,7 @@ impl Bench<'_> {
 
     fn import(&self, source: &str, root: &Path, more: &[&str]) -> Result<Output> {
         let release = self.world.release.version.as_str();
-        let mut command = self.command(&["mounts", "import", source, "--progress=quiet"]);
+        let mut command = self.command(&["mounts", "import", source, "--progress=rawjson"]);
         command.args(["--format=json", "--buildkit", release]).args(more);
         Ok(command.args(self.world.host.arguments(root)).output()?)
     }
@@ -89,6 +90,11 @@ impl Bench<'_> {
         let output = self.import(source, root, more)?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "importing {source}: {text}");
+        schema::ensure_output(
+            ["mounts", "import", "--format=json", "--progress=rawjson"].map(OsStr::new),
+            &output.stdout,
+            &output.stderr,
+        )?;
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
@@ -102,6 +108,8 @@ impl Bench<'_> {
         let output = command.args(self.world.host.arguments(root)).args(words).output()?;
         let warnings = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "exporting: {warnings}");
+        let words = ["mounts", "export", "--format=json"].map(OsStr::new);
+        schema::ensure_output(words, &output.stdout, &[])?;
         Ok((serde_json::from_slice(&output.stdout)?, warnings))
     }
 

@@ -5,6 +5,7 @@ mod hostile;
 mod limits;
 mod parents;
 mod streams;
+mod trees;
 mod whiteouts;
 
 use std::fs::File;
