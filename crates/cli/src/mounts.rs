@@ -262,6 +262,9 @@ fn warn_of_export(exported: &Exported) {
 
 fn exported_table(place: &Path, exported: &Exported) -> String {
     let place = text::path(place);
+    if exported.mounts.is_empty() {
+        return "there are no cache mounts to export".to_owned();
+    }
     let verb = if exported.changed { "has" } else { "had already" };
     let count = count(exported.mounts.len());
     let mut lines = vec![format!("{place} {verb} {count}")];
@@ -382,8 +385,12 @@ impl<'e> AttachedMounts<'e> {
         };
         match missing.into_iter().next() {
             Some(id) => Err(MountsError::NotThere { place: place(), id }),
-            None if caches.is_empty() => Err(MountsError::Nothing { place: place() }),
-            None => Ok(Self { caches }),
+            None => {
+                if caches.is_empty() {
+                    note(format_args!("warning: no cache mounts are attached to {}", place()));
+                }
+                Ok(Self { caches })
+            }
         }
     }
 

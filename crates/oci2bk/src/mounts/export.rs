@@ -72,7 +72,7 @@ pub struct Exported {
     pub mounts: Vec<ExportedMount>,
     /// The mounts that were left out because they are on the files of another record (`from=`).
     pub left_out: Vec<RootMount>,
-    /// The manifest of the artifact, if it is one.
+    /// The manifest of the artifact, if one was written.
     pub manifest: Option<Digest>,
     /// Whether anything was changed: not if a layout has the same artifact already.
     pub changed: bool,
@@ -165,7 +165,7 @@ impl<'p> Exporter<'p> {
     }
 
     /// Exports the mounts of `root` that `selection` names, or all. The same files give the same bytes. Memory
-    /// does not grow with the files.
+    /// does not grow with the files. If there are none, nothing is written into a layout.
     ///
     /// # Errors
     /// Returns an error if a mount does not exist or cannot be read, or the place cannot be written. A layout is
@@ -181,6 +181,15 @@ impl<'p> Exporter<'p> {
         }
         let all = list(root)?;
         let (chosen, left_out) = choose(root, selection, all)?;
+        match to {
+            ExportTo::Layout { .. } if chosen.is_empty() => {
+                return Ok(Exported { mounts: Vec::new(), left_out, manifest: None, changed: false });
+            }
+            ExportTo::Archive { .. } if chosen.is_empty() => {
+                return Err(MountsError::Nothing { place: root.path().display().to_string() });
+            }
+            _ => {}
+        }
         let state = root.state()?;
         let files = Files::open(root)?;
         let job = Job { exporter: self, state: &state, files: &files, chosen: &chosen };
@@ -225,9 +234,6 @@ fn choose(
         }
         chosen.sort_by(|a, b| a.record.cmp(&b.record));
         chosen.dedup();
-    }
-    if chosen.is_empty() {
-        return Err(MountsError::Nothing { place: place() });
     }
     chosen.sort_by(|a, b| (&a.id, a.base.owner()).cmp(&(&b.id, b.base.owner())));
     for mount in &chosen {

@@ -1,5 +1,6 @@
 //! Cache mounts: those of one daemon are exported, and imported into the root of another.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
@@ -35,20 +36,22 @@ RUN --mount=type=cache,target=/c5,from=seed,source=/seed echo more > /c5/more
 RUN --mount=type=cache,target=/c6,uid=5 true
 ";
 
-/// Lists the mounts.
+/// Lists the mounts. It runs each time.
 const READER: Case = Case::plain("reader", || READ.into());
 
 const READ: &str = "
 FROM {registry}/busybox
 RUN --mount=type=cache,target=/c1 --mount=type=cache,target=/c2,id=named \
     --mount=type=cache,target=/c4,uid=1000,gid=1001,mode=0770 --mount=type=cache,target=/c6,uid=5 \
-    find /c1 /c2 /c4 /c6 -exec stat -c '%n %F %a %u %g %h %Y' {} + | sort > /list && \
+    echo {run} && find /c1 /c2 /c4 /c6 -exec stat -c '%n %F %a %u %g %h %Y' {} + | sort > /list && \
     find /c1 /c2 /c4 /c6 -type f -exec grep -H . {} + | sort >> /list
 ";
 
 struct Bench<'w> {
     world: &'w World,
     dir: tempfile::TempDir,
+    /// Number of builds.
+    runs: Cell<u32>,
 }
 
 impl Bench<'_> {
@@ -58,7 +61,9 @@ impl Bench<'_> {
 
     fn build(&self, daemon: &Daemon, case: &Case, options: &Options<'_>) -> Result<Report> {
         let context = Context::create(&self.path(case.name));
-        context.file("Dockerfile", self.world.fill_in(&(case.dockerfile)()));
+        self.runs.set(self.runs.get() + 1);
+        let dockerfile = (case.dockerfile)().replace("{run}", &self.runs.get().to_string());
+        context.file("Dockerfile", self.world.fill_in(&dockerfile));
         Source { case, context: context.dir() }.build(daemon, options).context(case.name)
     }
 
@@ -68,7 +73,7 @@ impl Bench<'_> {
         let _ = fs::remove_dir_all(&out);
         let output = Some(format!("type=local,dest={}", out.display()));
         let report = self.build(daemon, &READER, &Options { output, ..Options::default() })?;
-        let ran = report.steps().any(|(name, cached)| name.contains("find /c1") && !cached);
+        let ran = report.steps().any(|(name, cached)| name.contains("&& find /c1") && !cached);
         ensure!(ran, "the step that reads the mounts is cached");
         Ok(fs::read_to_string(out.join("list"))?)
     }
@@ -142,7 +147,7 @@ fn mounts_of(daemon: &Daemon) -> Result<BTreeSet<(String, String)>> {
 /// Mounts of every form travel from a natural root into converted ones.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let dir = tempfile::Builder::new().prefix("mounts").tempdir_in(world.scratch())?;
-    let bench = Bench { world, dir };
+    let bench = Bench { world, dir, runs: Cell::new(0) };
     let [natural, cache, keys] = ["natural", "cache", "keys"].map(|name| bench.path(name));
     let daemon = world.start(&natural)?;
     let context = Context::create(&bench.path(WRITER.name));
