@@ -162,9 +162,9 @@ fn main() {
     suite.add("trust::annotations", trust::prove_annotations);
     suite.add_ignored("trust::wrong-key", trust::prove_wrong_key);
     suite.add("sbom", sbom::prove);
-    suite.add("mounts", mounts::prove);
+    suite.add("cache-mounts", mounts::prove);
     for version in [matrix::PREVIOUS, matrix::OLD] {
-        suite.add_ignored(format!("{version}::mounts"), move |world| {
+        suite.add_ignored(format!("{version}::cache-mounts"), move |world| {
             let release = Release::old(&world.tools, version).map_err(anyhow::Error::msg)?;
             mounts::prove(&world.on(release))
         });

@@ -43,7 +43,8 @@ const READ: &str = "
 FROM {registry}/busybox
 RUN --mount=type=cache,target=/c1 --mount=type=cache,target=/c2,id=named \
     --mount=type=cache,target=/c4,uid=1000,gid=1001,mode=0770 --mount=type=cache,target=/c6,uid=5 \
-    echo {run} && find /c1 /c2 /c4 /c6 -exec stat -c '%n %F %a %u %g %h %Y' {} + | sort > /list && \
+    echo {run} && find /c1 /c2 /c4 /c6 -exec stat -c '%n %F %a %u %g %Y' {} + | sort > /list && \
+    find /c1 /c2 /c4 /c6 -type f -exec stat -c '%n %h %s' {} + | sort >> /list && \
     find /c1 /c2 /c4 /c6 -type f -exec grep -H . {} + | sort >> /list
 ";
 
