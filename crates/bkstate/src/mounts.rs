@@ -107,9 +107,8 @@ impl State {
         let namespace = self.worker.namespace_of(&self.metadata);
         let table = namespace.and_then(|namespace| self.worker.table_of(namespace));
         let records = &self.records.by_id;
-        let twins = records.iter().filter_map(|(id, record)| {
-            Some((record.equal_mutable.as_ref()?, id))
-        });
+        let twins =
+            records.iter().filter_map(|(id, record)| Some((record.equal_mutable.as_ref()?, id)));
         let twins: BTreeMap<_, _> = twins.collect();
         let mounts = records.iter().filter_map(|(id, record)| {
             let row = table.and_then(|table| table.rows.get(id.as_str()))?;
@@ -214,11 +213,8 @@ mod tests {
 
     #[test]
     fn the_twin_is_not_a_mount_but_belongs_to_one() {
-        let twin = Record {
-            committed: Some(true),
-            equal_mutable: Some(id("aa")),
-            ..mount("//c", None)
-        };
+        let twin =
+            Record { committed: Some(true), equal_mutable: Some(id("aa")), ..mount("//c", None) };
         let mounts = state(&[("aa", mount("//c", None)), ("bb", twin)]).cache_mounts();
         assert_eq!(mounts.len(), 1);
         assert_eq!(mounts[0].twin, Some(id("bb")));

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use super::mend::Renamed;
 use super::verify::{open_to_others, other_workers};
 use super::{
-    Damage, DirectoryDamage, History, LeaseDamage, Parts, RecordDamage, SnapshotDamage, State, Verified,
-    VerifyError, WorkerName,
+    Damage, DirectoryDamage, History, LeaseDamage, Parts, RecordDamage, SnapshotDamage, State,
+    Verified, VerifyError, WorkerName,
 };
 use crate::content::BlobStore;
 use crate::digest::Digest;

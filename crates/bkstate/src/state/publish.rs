@@ -171,9 +171,10 @@ impl Staging<'_> {
             self.write_database(staged, &mut written, |file| state.snapshots.write(file))?;
         }
         if let Some(leaving) = leaving(before, state) {
-            let gone = leaving.by_name.iter().filter(|(name, _)| {
-                !state.snapshots.by_name.contains_key(*name)
-            });
+            let gone = leaving
+                .by_name
+                .iter()
+                .filter(|(name, _)| !state.snapshots.by_name.contains_key(*name));
             written.removed = gone.map(|(_, snapshot)| snapshot.id).collect();
             self.write_database(Staged::Leaving, &mut written, |file| leaving.write(file))?;
         }

@@ -114,7 +114,8 @@ pub(super) fn of_mounts(error: &MountsError) -> Option<String> {
         MountsError::Usage(error) => of_usage(error),
         MountsError::Existing(error) => of_existing(error),
         MountsError::Exists { .. } => Some(
-            "keep those of the root with --exists keep, or replace them with --exists replace".to_owned(),
+            "keep those of the root with --exists keep, or replace them with --exists replace"
+                .to_owned(),
         ),
         MountsError::NotThere { .. } => {
             Some("see which there are with oci2bk mounts ls".to_owned())

@@ -5,8 +5,8 @@ use oci2bk::inspect::{Export, Record, Root, Warmth, count};
 use serde_json::{Map, Value, json};
 
 use super::root::kind;
-use crate::table::signed;
 use crate::report::key_sources;
+use crate::table::signed;
 
 pub(super) fn export(export: &Export) -> Value {
     let steps = export.steps.iter().map(|step| {

@@ -76,13 +76,7 @@ impl<'a> Layer<'a> {
 
 impl Renderer for Json {
     fn render(&self, event: Event<'_>) {
-        let line = |event| Line {
-            event,
-            stage: None,
-            layer: None,
-            mount: None,
-            done_size: None,
-        };
+        let line = |event| Line { event, stage: None, layer: None, mount: None, done_size: None };
         let line = match event {
             Event::StageStarted(stage) => {
                 Line { stage: Some(stage.name()), ..line("stage-started") }

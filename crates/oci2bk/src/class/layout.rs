@@ -7,8 +7,8 @@ use crate::image::ImageError;
 use crate::inputs::InputError;
 use crate::json::TooComplex;
 use crate::layout::{
-    ArchiveError, BlobError, DockerError, LayoutError, MirrorError, NewDirectoryError, PutArtifactError,
-    WriteError,
+    ArchiveError, BlobError, DockerError, LayoutError, MirrorError, NewDirectoryError,
+    PutArtifactError, WriteError,
 };
 use crate::limits::name;
 use crate::manifest::{ManifestError, SelectError};

@@ -194,8 +194,9 @@ impl<'l> ArtifactPlace<'l> {
             referrer["annotations"] = json!({REF_NAME: tag});
         }
         let list_tag = self.list_tag();
-        let is_list =
-            |entry: &Descriptor| list_tag.is_some() && entry.annotations.get(REF_NAME) == list_tag.as_ref();
+        let is_list = |entry: &Descriptor| {
+            list_tag.is_some() && entry.annotations.get(REF_NAME) == list_tag.as_ref()
+        };
         let drop = |entry: &Descriptor| self.ours.contains(&entry.digest) || is_list(entry);
         let added: Vec<_> = [referrer].into_iter().chain(list).collect();
         let edited = edited_index(writer.index(), drop, &added)
@@ -219,12 +220,10 @@ impl<'l> ArtifactPlace<'l> {
             entries.iter().find(|entry| entry.annotations.get(REF_NAME).is_some_and(|t| t == tag));
         let listed = match entry {
             None => None,
-            Some(entry) => {
-                match self.layout.read_blob(entry, self.layout.limits().of_manifest()) {
-                    Err(BlobError::Missing { .. }) => None,
-                    content => Some((entry.digest, content.map_err(ManifestError::from)?)),
-                }
-            }
+            Some(entry) => match self.layout.read_blob(entry, self.layout.limits().of_manifest()) {
+                Err(BlobError::Missing { .. }) => None,
+                content => Some((entry.digest, content.map_err(ManifestError::from)?)),
+            },
         };
         let (name, listed) = listed.map_or_else(
             || (String::new(), empty_index()),
@@ -316,7 +315,7 @@ pub(crate) fn descriptor(media_type: &str, content: &[u8]) -> Value {
 pub(crate) fn subject(layout: &Layout, digest: Digest) -> Result<Value, ManifestError> {
     let described = layout.describe_blob(digest)?;
     let content = layout.read_blob(&described, layout.limits().of_manifest())?;
-    let document = Document::parse(&content)
-        .map_err(|source| ManifestError::Document { digest, source })?;
+    let document =
+        Document::parse(&content).map_err(|source| ManifestError::Document { digest, source })?;
     Ok(descriptor(&document.media_type(&content), &content))
 }

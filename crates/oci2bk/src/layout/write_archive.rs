@@ -8,8 +8,8 @@ use bkstate::Digest;
 use bkstate::digest::Hasher;
 use serde_json::json;
 
-use super::store::Name;
 use super::VERSION;
+use super::store::Name;
 use crate::pack::{finish, member, pad};
 
 /// A layout that is being written as an archive. Blobs come first, so that each is written as it is made.

@@ -300,8 +300,11 @@ impl MountsArtifact {
         let mut seen = BTreeSet::new();
         for mount in &mounts {
             let id = || mount.id.chars().take(100).collect::<String>();
-            check_id(&mount.id)
-                .map_err(|source| ReadMountsError::Id { artifact, id: id(), source })?;
+            check_id(&mount.id).map_err(|source| ReadMountsError::Id {
+                artifact,
+                id: id(),
+                source,
+            })?;
             if let Some(owner) = mount.owner.filter(|owner| !owner.is_possible()) {
                 return Err(ReadMountsError::Owner { artifact, id: id(), owner });
             }

@@ -5,8 +5,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use bkstate::dir::Dir;
 use bkstate::digest::Hasher;
+use bkstate::dir::Dir;
 use bkstate::ids::RecordId;
 use bkstate::state::State;
 use bkstate::{Digest, Root};
@@ -183,7 +183,12 @@ impl<'p> Exporter<'p> {
         let (chosen, left_out) = choose(root, selection, all)?;
         match to {
             ExportTo::Layout { .. } if chosen.is_empty() => {
-                return Ok(Exported { mounts: Vec::new(), left_out, manifest: None, changed: false });
+                return Ok(Exported {
+                    mounts: Vec::new(),
+                    left_out,
+                    manifest: None,
+                    changed: false,
+                });
             }
             ExportTo::Archive { .. } if chosen.is_empty() => {
                 return Err(MountsError::Nothing { place: root.path().display().to_string() });
@@ -243,9 +248,8 @@ fn choose(
             return Err(MountsError::OnResult { id: id(), record: record.clone() });
         }
     }
-    let twice = chosen
-        .windows(2)
-        .find(|pair| (&pair[0].id, &pair[0].base) == (&pair[1].id, &pair[1].base));
+    let twice =
+        chosen.windows(2).find(|pair| (&pair[0].id, &pair[0].base) == (&pair[1].id, &pair[1].base));
     match twice {
         Some(pair) => Err(MountsError::Twice { id: pair[0].id.clone() }),
         None => Ok((chosen, left_out)),
@@ -292,7 +296,8 @@ impl Job<'_> {
         let digest = cache.map(|cache| cache.manifest.digest);
         let tag = Some(tag.unwrap_or(DEFAULT_TAG));
         let place = ArtifactPlace::find(layout, writer.index(), KIND, digest, tag)?;
-        let subject = cache.map(|cache| subject(&cache.layout, cache.manifest.digest)).transpose()?;
+        let subject =
+            cache.map(|cache| subject(&cache.layout, cache.manifest.digest)).transpose()?;
         let mut mounts = Vec::new();
         for mount in self.chosen {
             mounts.push(self.blob_of(mount, &writer)?);
@@ -378,7 +383,11 @@ impl Job<'_> {
     }
 
     /// Writes the archive of a mount, and hashes it.
-    fn packed(&self, mount: &RootMount, out: &mut impl Write) -> Result<ExportedMount, MountsError> {
+    fn packed(
+        &self,
+        mount: &RootMount,
+        out: &mut impl Write,
+    ) -> Result<ExportedMount, MountsError> {
         let files = self.files.of_mount(self.state, mount)?;
         let mut hashed = Hashed { out, hasher: Hasher::new(), bytes: 0 };
         let exported = self.pack(mount, &files, &mut hashed)?;

@@ -5,8 +5,8 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use bkstate::dir::Dir;
 use bkstate::digest::Hasher;
+use bkstate::dir::Dir;
 use bkstate::ids::{KeyId, RecordId, WorkerId};
 use bkstate::mounts::key;
 use bkstate::root::Location;
@@ -296,9 +296,8 @@ impl<'p> Importer<'p> {
     }
 
     fn job(&self, id: String, owner: Option<Owner>, archive: Option<(usize, Digest)>) -> Job {
-        let keys = |owner: Owner| {
-            self.target.encodings().filter_map(move |encoding| owner.key(encoding))
-        };
+        let keys =
+            |owner: Owner| self.target.encodings().filter_map(move |encoding| owner.key(encoding));
         let mut steps: Vec<_> = owner.map(keys).into_iter().flatten().collect();
         steps.dedup();
         Job { id, owner, archive, steps, base: None, record: None }

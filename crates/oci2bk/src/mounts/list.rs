@@ -88,8 +88,7 @@ fn base_of(state: &State, files: &Files, mount: &CacheMount) -> Result<MountBase
     let owner = Owner { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode & 0o7777 };
     let record = state.records.by_id.get(base);
     // The key may have been pruned, but not by a daemon that keeps the record.
-    let is_described =
-        record.is_some_and(|record| record.description.as_deref() == Some(MKDIR));
+    let is_described = record.is_some_and(|record| record.description.as_deref() == Some(MKDIR));
     let is_alone = directory.entries()?.len() == 1;
     let is_made = is_alone && (is_described || owner.is_proven(state, base));
     Ok(if is_made { MountBase::Owned(owner) } else { other() })
@@ -125,7 +124,8 @@ impl Files {
 
     /// Opens the files of a mount.
     pub(super) fn of_mount(&self, state: &State, mount: &RootMount) -> Result<Dir, MountsError> {
-        let missing = || MountsError::NoFiles { id: mount.id.clone(), record: mount.record.clone() };
+        let missing =
+            || MountsError::NoFiles { id: mount.id.clone(), record: mount.record.clone() };
         let directory = mount.directory.ok_or_else(missing)?;
         let files = self.of_snapshot(directory)?.ok_or_else(missing)?;
         let MountBase::Owned(_) = mount.base else { return Ok(files) };

@@ -66,12 +66,8 @@ impl Owner {
             owner: Some(ChownOpt { user: by_id(self.uid), group: by_id(self.gid) }),
             timestamp: -1,
         };
-        let action = FileAction {
-            input: -1,
-            secondary_input: -1,
-            output: 0,
-            action: Action::Mkdir(mkdir),
-        };
+        let action =
+            FileAction { input: -1, secondary_input: -1, output: 0, action: Action::Mkdir(mkdir) };
         let kind = Kind::File(FileOp { actions: vec![action] });
         let op = Op { inputs: 0, kind, platform: None };
         // The op has no platform.
@@ -82,8 +78,7 @@ impl Owner {
     /// Returns whether the step that makes the directory has `record` as its result in `state`, for a daemon
     /// of any release.
     pub(super) fn is_proven(&self, state: &State, record: &RecordId) -> bool {
-        let result =
-            ResultId { worker: state.worker_id.clone(), record: Some(record.clone()) };
+        let result = ResultId { worker: state.worker_id.clone(), record: Some(record.clone()) };
         let has_result = |key: KeyId| {
             state.solver.results.get(&key).is_some_and(|results| results.contains_key(&result))
         };

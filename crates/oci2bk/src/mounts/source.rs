@@ -36,7 +36,8 @@ impl FromStr for MountsSource {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let none = || ParseSourceError::NoPath { text: text.to_owned() };
-        let path = |path: &str| Some(PathBuf::from(path)).filter(|path| !path.as_os_str().is_empty());
+        let path =
+            |path: &str| Some(PathBuf::from(path)).filter(|path| !path.as_os_str().is_empty());
         if let Some(rest) = text.strip_prefix(TAR) {
             return path(rest).map(Self::Tar).ok_or_else(none);
         }

@@ -105,16 +105,17 @@ fn malformed_lists_are_refused() {
     assert!(matches!(&error, ReadMountsError::Twice { id, .. } if id == "//a"), "{error}");
     let mut far = mount("//a");
     far["layer"] = 7.into();
-    for (list, media_type) in [
-        (list(&[far]), ARCHIVE),
-        (list(&[mount("//a")]), "application/vnd.oci.image.layer.v1.tar"),
-    ] {
+    for (list, media_type) in
+        [(list(&[far]), ARCHIVE), (list(&[mount("//a")]), "application/vnd.oci.image.layer.v1.tar")]
+    {
         let error = refused(&list, media_type);
         assert!(matches!(error, ReadMountsError::Archive { .. }), "{error}");
         assert!(error.to_string().ends_with(" has no archive of a known type"), "{error}");
     }
-    for owner in [json!({"uid": u32::MAX, "gid": 0, "mode": 0}), json!({"uid": 0, "gid": 0, "mode": 0o10000})]
-    {
+    for owner in [
+        json!({"uid": u32::MAX, "gid": 0, "mode": 0}),
+        json!({"uid": 0, "gid": 0, "mode": 0o10000}),
+    ] {
         let mut owned = mount("//a");
         owned["owner"] = owner;
         let error = refused(&list(&[owned]), ARCHIVE);
@@ -193,11 +194,8 @@ fn a_replaced_mount_keeps_its_record_and_nothing_else() {
     let mut state = empty();
     let record = seeder(&mut state).add_mount("//c1", None, 1, Digest::of("old"), None);
     let twin = RecordId::derive("twin");
-    let measured = Record {
-        committed: Some(true),
-        equal_mutable: Some(record.clone()),
-        ..Record::default()
-    };
+    let measured =
+        Record { committed: Some(true), equal_mutable: Some(record.clone()), ..Record::default() };
     state.records.by_id.insert(twin.clone(), measured);
     state.records.external.insert(record.clone(), [("hash".to_owned(), Vec::new())].into());
     let before = state.snapshots.by_name.clone();

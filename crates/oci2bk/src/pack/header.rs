@@ -182,7 +182,17 @@ mod tests {
 
     fn header(name: &[u8]) -> Header<'_> {
         let (mode, mtime) = (0o644, (0, 0));
-        Header { typeflag: b'0', name, link: b"", size: 0, mode, uid: 0, gid: 0, mtime, xattrs: NONE }
+        Header {
+            typeflag: b'0',
+            name,
+            link: b"",
+            size: 0,
+            mode,
+            uid: 0,
+            gid: 0,
+            mtime,
+            xattrs: NONE,
+        }
     }
 
     #[test]

@@ -266,7 +266,9 @@ impl<W: Write> Packer<'_, W> {
             let length = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
             let read = match file.read(&mut self.chunk[..length]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                read => read.map_err(|source| PackError::Read { path: self.place(path), source })?,
+                read => {
+                    read.map_err(|source| PackError::Read { path: self.place(path), source })?
+                }
             };
             if read == 0 {
                 return Err(PackError::Shorter { path: self.place(path) });

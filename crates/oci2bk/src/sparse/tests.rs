@@ -196,7 +196,10 @@ fn only_new_empty_or_sparse_directories_are_written() {
     symlink(place.join("empty"), place.join("link")).unwrap();
     for name in ["file", "link"] {
         let error = write(&all, &place.join(name), &Limits::default()).unwrap_err();
-        assert!(matches!(error, SparseError::Place(NewDirectoryError::NotADirectory { .. })), "{name}: {error}");
+        assert!(
+            matches!(error, SparseError::Place(NewDirectoryError::NotADirectory { .. })),
+            "{name}: {error}"
+        );
         assert!(error.to_string().ends_with(" is not a directory; name a new one"), "{error}");
     }
     // A full cache, and a sparse layout with an additional file.

@@ -371,8 +371,7 @@ fn apply_all(
         let entry = EntryName::new(name);
         UnpackError::Entry { layer: digest, entry, reason }
     };
-    let mut applier =
-        Applier::new(fs, rules, digest, allowance).map_err(|r| refused(b"/", r))?;
+    let mut applier = Applier::new(fs, rules, digest, allowance).map_err(|r| refused(b"/", r))?;
     let mut entries = 0;
     let mut holes: u64 = 0;
     let mut last = Vec::new();

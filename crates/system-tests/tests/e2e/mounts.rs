@@ -164,9 +164,16 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     // What there is.
     let listed = bench.listed(&natural)?;
     let ids: Vec<_> = listed["mounts"].as_array().into_iter().flatten().collect();
-    let forms: BTreeSet<_> = ids.iter().map(|mount| {
-        (mount["id"].as_str().unwrap_or_default(), mount["owner"].to_string(), mount["from"].is_null())
-    }).collect();
+    let forms: BTreeSet<_> = ids
+        .iter()
+        .map(|mount| {
+            (
+                mount["id"].as_str().unwrap_or_default(),
+                mount["owner"].to_string(),
+                mount["from"].is_null(),
+            )
+        })
+        .collect();
     let owner = json!({"uid": 1000, "gid": 1001, "mode": 0o770}).to_string();
     let other = json!({"uid": 5, "gid": 0, "mode": 0o755}).to_string();
     let null = || "null".to_owned();
@@ -184,11 +191,12 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let (first, warnings) = bench.export(&natural, &["--to", &place("mounts")])?;
     let (second, _) = bench.export(&natural, &["--to", &place("again")])?;
     ensure!(first["manifest"] == second["manifest"], "{first:#}\nis not\n{second:#}");
-    for warned in ["//c1 has files that hold credentials by their names: .npmrc", "target=/c5,from="] {
+    for warned in
+        ["//c1 has files that hold credentials by their names: .npmrc", "target=/c5,from="]
+    {
         ensure!(warnings.contains(warned), "no warning of {warned}: {warnings}");
     }
-    let (attached, _) =
-        bench.export(&natural, &["--attach", cache.to_str().context("a path")?])?;
+    let (attached, _) = bench.export(&natural, &["--attach", cache.to_str().context("a path")?])?;
     ensure!(attached["mounts"].as_array().is_some_and(|mounts| mounts.len() == 4), "{attached:#}");
 
     // With the conversion of the cache to which they are attached.

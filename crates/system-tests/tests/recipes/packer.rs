@@ -28,9 +28,12 @@ fn null_source(port: &str) -> String {
 pub(crate) fn prove(world: &World) -> Result<()> {
     let sandbox = Sandbox::new(world, "packer", false)?;
     build(world, &sandbox, "builder.pkr.hcl", &["-var", "mounts=--mounts"])?;
-    let listed = run(sandbox
-        .command("oci2bk")
-        .args(["mounts", "ls", "/var/lib/buildkit", "--format=json"]))?;
+    let listed = run(sandbox.command("oci2bk").args([
+        "mounts",
+        "ls",
+        "/var/lib/buildkit",
+        "--format=json",
+    ]))?;
     let listed: Value = serde_json::from_str(&listed)?;
     ensure!(listed["mounts"][0]["id"] == MOUNT, "the image has {listed:#}");
     world.ensure_warm(&sandbox.state())

@@ -186,7 +186,9 @@ fn a_tag_of_something_else_is_not_taken() {
     let list = format!("sha256-{}", digest_of(&before[0]).hex());
     for tag in ["latest", &list] {
         let error = tagged(tag).unwrap_err();
-        assert!(matches!(&error, AttachError::Put(PutArtifactError::TagTaken { tag: taken, .. }) if taken == tag));
+        assert!(
+            matches!(&error, AttachError::Put(PutArtifactError::TagTaken { tag: taken, .. }) if taken == tag)
+        );
         let said = format!(" has something else with the tag {tag:?}; choose another");
         assert!(error.to_string().ends_with(&said), "{error}");
     }
@@ -203,7 +205,10 @@ fn tags_are_those_that_registries_accept() {
     let longer = "a".repeat(129);
     for wrong in ["", ".a", "-a", "a b", "a/b", "a:b", "\u{e9}", &longer] {
         let error = attach_to(&layout, &["x"], Some(wrong), &Limits::default()).unwrap_err();
-        assert!(matches!(&error, AttachError::Put(PutArtifactError::InvalidTag { tag }) if tag == wrong), "{error}");
+        assert!(
+            matches!(&error, AttachError::Put(PutArtifactError::InvalidTag { tag }) if tag == wrong),
+            "{error}"
+        );
         let said = " is not a tag: that is 1 to 128 letters, digits, '_', '.' and '-'";
         assert!(error.to_string().ends_with(said), "{error}");
     }

@@ -60,7 +60,8 @@ fn what_could_lead_out_is_refused() {
     for name in ["/a", "../a", "a/../../b", "a/..", "./../a"] {
         let reason = refused(&[owned(file(name, ""))]);
         assert!(matches!(reason, Refusal::LeavesTree { .. }), "{name}: {reason}");
-        let expected = format!("the name {name:?} is absolute, or leads upwards out of the cache mount");
+        let expected =
+            format!("the name {name:?} is absolute, or leads upwards out of the cache mount");
         assert_eq!(reason.to_string(), expected);
         let link = owned(hard_link("a", name));
         assert!(matches!(refused(&[link]), Refusal::LeavesTree { .. }), "{name}");
