@@ -19,9 +19,8 @@ Examples:
   # What the builds of a builder have collected in RUN --mount=type=cache
   oci2bk mounts ls --builder ci
 
-  # Attach it to the cache of these builds, and bake both
-  oci2bk mounts export --builder ci --attach ./cache
-  oci2bk convert ./cache /var/lib/buildkit --keys provenance.json --mounts";
+  # Attach it to the cache of these builds, for convert --mounts
+  oci2bk mounts export --builder ci --attach ./cache";
 
 const LS_EXAMPLES: &str = "\
 Examples:

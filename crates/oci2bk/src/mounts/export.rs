@@ -1,23 +1,22 @@
 //! Exports cache mounts.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use bkstate::digest::Hasher;
 use bkstate::dir::Dir;
-use bkstate::ids::RecordId;
 use bkstate::state::State;
 use bkstate::{Digest, Root};
 use serde_json::{Value, json};
 
 use super::copy::copy;
-use super::credentials;
 use super::document::{DEFAULT_TAG, KIND, LAYER_ZSTD, ListedMount, MOUNTS_MEDIA_TYPE, config};
+use super::exported::{ExportTo, Exported, ExportedMount};
 use super::id::check_id;
 use super::list::{Files, MountBase, RootMount, list};
-use super::owner::Owner;
+use super::watch::{Hashed, Watcher};
 use super::{MountsError, Selection};
 use crate::cancel::Cancel;
 use crate::export::CacheExport;
@@ -27,7 +26,7 @@ use crate::layout::write_archive::ArchiveWriter;
 use crate::layout::{Layout, LayoutWriter};
 use crate::limits::Limits;
 use crate::manifest::{OCI_INDEX, OCI_MANIFEST, REF_NAME};
-use crate::pack::{Observer, PackError, pack};
+use crate::pack::{PackError, pack};
 use crate::progress::{Event, MountWork, Progress, Silent, Stage};
 use crate::unpack::Allowance;
 use crate::unpack::tree::ChunkWriter;
@@ -36,73 +35,6 @@ use crate::unpack::tree::ChunkWriter;
 const LEVEL: i32 = 3;
 /// The size of the buffer before a plain archive, in bytes.
 const BUFFER: usize = 256 << 10;
-/// Maximum number of files with credentials that are named.
-const NAMED: usize = 20;
-
-/// Where mounts are exported to.
-#[derive(Debug, Clone, Copy)]
-pub enum ExportTo<'a> {
-    /// An artifact in the layout in a directory, which is created if it does not exist.
-    Layout {
-        /// The directory.
-        path: &'a Path,
-        /// The tag of the artifact; `mounts` if there is none.
-        tag: Option<&'a str>,
-        /// The cache to which it is attached.
-        subject: Option<&'a CacheExport>,
-    },
-    /// A layout with the artifact, as a tar archive in an empty file.
-    Archive {
-        /// The file.
-        file: &'a File,
-        /// The tag of the artifact; `mounts` if there is none.
-        tag: Option<&'a str>,
-    },
-    /// The files of one mount, as a tar archive in an empty file.
-    Tar(&'a File),
-    /// The files of one mount, in a new directory.
-    Directory(&'a Path),
-}
-
-/// The result of an export.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Exported {
-    /// The mounts, sorted by id and owner.
-    pub mounts: Vec<ExportedMount>,
-    /// The mounts that were left out because they are on the files of another record (`from=`).
-    pub left_out: Vec<RootMount>,
-    /// The manifest of the artifact, if one was written.
-    pub manifest: Option<Digest>,
-    /// Whether anything was changed: not if a layout has the same artifact already.
-    pub changed: bool,
-}
-
-/// A mount that was exported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ExportedMount {
-    /// Its id.
-    pub id: String,
-    /// Its owner, if it is one with `uid=`, `gid=` or `mode=`.
-    pub owner: Option<Owner>,
-    /// Its record.
-    pub record: RecordId,
-    /// Number of entries in the archive.
-    pub entries: u64,
-    /// The size of the uncompressed archive in bytes.
-    pub bytes: u64,
-    /// The digest of the uncompressed archive.
-    pub diff_id: Digest,
-    /// The blob in a layout, and its size in bytes.
-    pub blob: Option<(Digest, u64)>,
-    /// Number of sockets and devices that were left out.
-    pub left_out: u64,
-    /// Files that hold credentials according to their names; the first ones.
-    pub credentials: Vec<String>,
-    /// The number of all such files.
-    pub credential_count: u64,
-}
 
 /// Exports the cache mounts of a stopped daemon.
 ///
@@ -277,16 +209,16 @@ impl Job<'_> {
             let new = NewDirectory::prepare(path, Replaced::NONE)?;
             new.make_layout()?;
             let layout = Layout::open(new.staging().path(), &self.exporter.limits)?;
-            let done = self.into_layout(&layout, tag, subject)?;
+            let done = self.put_into(&layout, tag, subject)?;
             drop(layout);
             new.publish()?;
             return Ok(done);
         }
         let layout = Layout::open(path, &self.exporter.limits)?;
-        self.into_layout(&layout, tag, subject)
+        self.put_into(&layout, tag, subject)
     }
 
-    fn into_layout(
+    fn put_into(
         &self,
         layout: &Layout,
         tag: Option<&str>,
@@ -481,55 +413,4 @@ fn documents(mounts: &[ExportedMount], subject: Option<Value>) -> (Vec<u8>, Vec<
         manifest["subject"] = subject;
     }
     (config.into(), manifest.to_string().into())
-}
-
-/// Hashes what passes through.
-struct Hashed<'w, W> {
-    out: &'w mut W,
-    hasher: Hasher,
-    bytes: u64,
-}
-
-impl<W: Write> Write for Hashed<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..length]);
-        self.bytes += length as u64;
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-/// Reports progress, and notes files with credentials.
-struct Watcher<'w> {
-    work: &'w MountWork,
-    progress: &'w dyn Progress,
-    cancel: &'w Cancel,
-    done: u64,
-    credentials: Vec<String>,
-    credential_count: u64,
-}
-
-impl Observer for Watcher<'_> {
-    fn file(&mut self, path: &[u8]) {
-        if !credentials::is_named_so(path) {
-            return;
-        }
-        self.credential_count += 1;
-        if self.credentials.len() < NAMED {
-            self.credentials.push(String::from_utf8_lossy(path).into_owned());
-        }
-    }
-
-    fn read(&mut self, bytes: u64) {
-        self.done += bytes;
-        self.progress.event(Event::MountAdvanced(self.work, self.done));
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.cancel.is_cancelled()
-    }
 }

@@ -1,34 +1,30 @@
 //! Imports cache mounts.
 
-use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use bkstate::digest::Hasher;
-use bkstate::dir::Dir;
-use bkstate::ids::{KeyId, RecordId, WorkerId};
-use bkstate::mounts::key;
+use bkstate::dir::{Dir, DirError};
+use bkstate::ids::{RecordId, WorkerId};
 use bkstate::root::Location;
 use bkstate::state::{self, Scratch, Staging, State};
 use bkstate::{Digest, Root, Time, input};
 use llb::release::Target;
-use rustix::fs::{Gid, Uid};
+use rustix::fs::{Gid, Mode, Uid};
 
-use super::copy::copy;
 use super::document::{ListedMount, MountsArtifact};
 use super::id::check_id;
+use super::job::Job;
+use super::opened::Opened;
 use super::owner::{DIRECTORY, Owner};
 use super::seed::Seeder;
 use super::{MountsError, MountsSource, Selection};
 use crate::cancel::Cancel;
 use crate::export::CacheExport;
-use crate::layout::{Descriptor, Layout};
+use crate::layout::Layout;
 use crate::limits::Limits;
-use crate::pack::{Observer, PackError, pack};
-use crate::progress::{Event, MountWork, Progress, Silent, Stage};
-use crate::unpack::tree::{ChunkWriter, unpack_tree};
-use crate::unpack::{Allowance, Blob, Layer, UnpackError, Watch, check_rights, usage};
+use crate::progress::{Event, Progress, Silent, Stage};
+use crate::unpack::{Allowance, check_rights, usage};
 
 /// What happens with a mount that the root has already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -134,27 +130,6 @@ impl std::fmt::Debug for Importer<'_> {
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
-}
-
-/// A mount that was asked for, with its place.
-struct Job {
-    id: String,
-    owner: Option<Owner>,
-    /// The index of its archive, and the digest of the uncompressed content.
-    archive: Option<(usize, Digest)>,
-    /// The steps that make the directory below it, for the daemon that will use the root.
-    steps: Vec<KeyId>,
-    /// The existing result of such a step.
-    base: Option<RecordId>,
-    /// The existing record.
-    record: Option<RecordId>,
-}
-
-/// An opened source.
-enum Opened {
-    Layout { layout: Layout, layers: Vec<Descriptor> },
-    Tar { path: PathBuf, file: File, size: u64 },
-    Directory(Dir),
 }
 
 impl<'p> Importer<'p> {
@@ -291,7 +266,7 @@ impl<'p> Importer<'p> {
             self.job(id, owner, Some((layer, diff_id)))
         });
         let jobs = jobs.collect();
-        let opened = Opened::Layout { layout, layers: artifact.layers };
+        let opened = Opened::Layout { layout: Box::new(layout), layers: artifact.layers };
         self.run(&opened, jobs, Some(artifact.manifest), root)
     }
 
@@ -336,7 +311,7 @@ impl<'p> Importer<'p> {
             next += 1;
             next
         };
-        let allowance = self.allowance(opened, &jobs);
+        let allowance = opened.allowance(&jobs, &self.limits);
         self.progress.event(Event::StageStarted(Stage::Mounts));
         let mut mounts = Vec::new();
         for job in &mut jobs {
@@ -366,20 +341,6 @@ impl<'p> Importer<'p> {
         let scratch = Scratch::create(root)?;
         check_rights(scratch.dir())
             .map_err(|source| MountsError::Rights { root: root.path().to_owned(), source })
-    }
-
-    /// Returns the limits on all archives together.
-    fn allowance(&self, opened: &Opened, jobs: &[Job]) -> Allowance {
-        match opened {
-            Opened::Layout { layers, .. } => {
-                let layers = jobs.iter().filter_map(|job| layers.get(job.archive?.0));
-                let bytes = layers.fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
-                Allowance::of_run(&self.limits, bytes)
-            }
-            Opened::Tar { size, .. } => Allowance::of_run(&self.limits, *size),
-            // The files take their space already.
-            Opened::Directory(_) => Allowance::of_run(&self.limits, u64::MAX),
-        }
     }
 
     /// Makes the empty directory below a mount with an owner.
@@ -416,74 +377,13 @@ impl<'p> Importer<'p> {
             Some(owner) => make_owned(&top, owner)?,
             None => top,
         };
-        let (content, entries, bytes) = self.unpack(opened, job, &fs, allowance)?;
+        let (content, entries, bytes) =
+            opened.unpack(job, &fs, allowance, (self.progress, &self.cancel))?;
         let base = job.base.as_ref();
         let replaced = job.record.clone();
         let outcome = if replaced.is_some() { Outcome::Replaced } else { Outcome::Added };
         let record = seeder.add_mount(&job.id, base, directory, content, replaced);
         Ok(ImportedMount { id: job.id.clone(), owner: job.owner, outcome, record, entries, bytes })
-    }
-
-    /// Unpacks the archive of a mount. Returns the digest of its content, the number of its entries, and its
-    /// size.
-    fn unpack(
-        &self,
-        opened: &Opened,
-        job: &Job,
-        fs: &Dir,
-        allowance: &Allowance,
-    ) -> Result<(Digest, u64, u64), MountsError> {
-        let size = match opened {
-            Opened::Layout { layers, .. } => {
-                job.archive.and_then(|(layer, _)| layers.get(layer)).map_or(0, |layer| layer.size)
-            }
-            Opened::Tar { size, .. } => *size,
-            Opened::Directory(_) => 0,
-        };
-        let work = MountWork { id: job.id.clone(), size };
-        self.progress.event(Event::MountStarted(&work));
-        let mut watcher = Watcher { work: &work, importer: self, done: 0 };
-        let tree = match opened {
-            Opened::Layout { layout, layers } => {
-                let none = || MountsError::NotThere { place: String::new(), id: job.id.clone() };
-                let (layer, diff_id) = job.archive.ok_or_else(none)?;
-                let descriptor = layers.get(layer).ok_or_else(none)?;
-                let blob = layout.open_blob(descriptor)?;
-                let layer = Layer {
-                    blob: &blob,
-                    digest: descriptor.digest,
-                    size: descriptor.size,
-                    media_type: &descriptor.media_type,
-                    diff_id,
-                };
-                let tree = unpack_tree(&layer, fs.as_fd(), allowance, &watcher)
-                    .map_err(|source| job.failed(source))?;
-                if tree.diff_id != diff_id {
-                    let (layer, expected, found) = (layer.digest, diff_id, tree.diff_id);
-                    return Err(job.failed(UnpackError::WrongDiffId { layer, expected, found }));
-                }
-                tree
-            }
-            Opened::Tar { path, file, size } => {
-                let digest = hash(file)
-                    .map_err(|source| MountsError::Read { path: path.clone(), source })?;
-                let layer =
-                    Layer { blob: file, digest, size: *size, media_type: "", diff_id: digest };
-                unpack_tree(&layer, fs.as_fd(), allowance, &watcher)
-                    .map_err(|source| job.failed(source))?
-            }
-            Opened::Directory(dir) => {
-                let pack = |out: &mut ChunkWriter| {
-                    pack(dir, out, &mut watcher).map_err(|error| match error {
-                        PackError::Cancelled => MountsError::Cancelled,
-                        source => MountsError::Pack { id: job.id.clone(), source },
-                    })
-                };
-                copy(&job.id, pack, fs.as_fd(), allowance)?.1
-            }
-        };
-        self.progress.event(Event::MountFinished(&work));
-        Ok((tree.diff_id, tree.entries, tree.bytes))
     }
 
     /// Verifies the new state, and moves it into place.
@@ -535,57 +435,10 @@ fn choose(
     Ok(chosen)
 }
 
-impl Job {
-    /// Finds what `state` has of the mount.
-    fn find(&mut self, state: &State) -> Result<(), MountsError> {
-        self.find_base(state)?;
-        if self.owner.is_some() && self.base.is_none() {
-            return Ok(());
-        }
-        let key = key(&self.id, self.base.as_ref());
-        let mounts = state.cache_mounts();
-        let is_it = |record: &RecordId| {
-            let record = state.records.by_id.get(record);
-            record.is_some_and(|record| record.cache_dir.as_ref() == Some(&key))
-        };
-        self.record = mounts.into_iter().map(|mount| mount.record).find(is_it);
-        Ok(())
-    }
-
-    /// Finds the directory below the mount, as a result of its step.
-    fn find_base(&mut self, state: &State) -> Result<(), MountsError> {
-        let results = self.steps.iter().filter_map(|step| state.solver.results.get(step));
-        let results = results.flat_map(|results| results.iter().map(|(result, _)| result));
-        let records = results.filter(|result| result.worker == state.worker_id);
-        for record in records.filter_map(|result| result.record.as_ref()) {
-            match state.records.by_id.get(record) {
-                Some(known) if known.is_lasting() => self.base = Some(record.clone()),
-                Some(_) => return Err(MountsError::Unfinished { id: self.id.clone() }),
-                None => continue,
-            }
-            break;
-        }
-        Ok(())
-    }
-
-    fn kept(&self) -> Option<ImportedMount> {
-        let (id, owner, record) = (self.id.clone(), self.owner, self.record.clone()?);
-        let outcome = Outcome::Kept;
-        Some(ImportedMount { id, owner, outcome, record, entries: 0, bytes: 0 })
-    }
-
-    fn failed(&self, source: UnpackError) -> MountsError {
-        match source {
-            UnpackError::Cancelled { .. } => MountsError::Cancelled,
-            source => MountsError::Unpack { id: self.id.clone(), source: Box::new(source) },
-        }
-    }
-}
-
 /// Makes the directory on which a mount with an owner is, in the files of a snapshot.
 fn make_owned(fs: &Dir, owner: Owner) -> Result<Dir, MountsError> {
     let dir = fs.create_dir(DIRECTORY, owner.mode)?;
-    let failed = |errno: rustix::io::Errno| bkstate::dir::DirError {
+    let failed = |errno: rustix::io::Errno| DirError {
         action: "set the owner of",
         path: dir.path().to_owned(),
         source: errno.into(),
@@ -593,54 +446,6 @@ fn make_owned(fs: &Dir, owner: Owner) -> Result<Dir, MountsError> {
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
     rustix::fs::fchown(&dir, Some(uid), Some(gid)).map_err(failed)?;
     // The change of the owner drops setuid and setgid.
-    rustix::fs::fchmod(&dir, rustix::fs::Mode::from_raw_mode(owner.mode)).map_err(failed)?;
+    rustix::fs::fchmod(&dir, Mode::from_raw_mode(owner.mode)).map_err(failed)?;
     Ok(dir)
-}
-
-/// Returns the digest of a file.
-fn hash(file: &File) -> std::io::Result<Digest> {
-    let mut hasher = Hasher::new();
-    let mut chunk = vec![0; 256 << 10];
-    let mut position = 0;
-    loop {
-        match Blob::read_at(file, &mut chunk, position) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(length) => {
-                hasher.update(&chunk[..length]);
-                position += length as u64;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Reports progress, and ends the work on cancellation.
-struct Watcher<'w> {
-    work: &'w MountWork,
-    importer: &'w Importer<'w>,
-    done: u64,
-}
-
-impl Watch for Watcher<'_> {
-    fn read(&self, bytes: u64) {
-        self.importer.progress.event(Event::MountAdvanced(self.work, bytes));
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.importer.cancel.is_cancelled()
-    }
-}
-
-impl Observer for Watcher<'_> {
-    fn file(&mut self, _path: &[u8]) {}
-
-    fn read(&mut self, bytes: u64) {
-        self.done += bytes;
-        self.importer.progress.event(Event::MountAdvanced(self.work, self.done));
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.importer.cancel.is_cancelled()
-    }
 }

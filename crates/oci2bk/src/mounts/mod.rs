@@ -44,18 +44,23 @@ mod credentials;
 mod document;
 mod error;
 mod export;
+mod exported;
 mod id;
 mod import;
+mod job;
 mod list;
+mod opened;
 mod owner;
 mod seed;
 mod source;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use document::{ListedMount, MOUNTS_MEDIA_TYPE, MountsArtifact, ReadMountsError};
 pub use error::MountsError;
-pub use export::{ExportTo, Exported, ExportedMount, Exporter};
+pub use export::Exporter;
+pub use exported::{ExportTo, Exported, ExportedMount};
 pub use id::{OddId, Wanted, check_id};
 pub use import::{Existing, Imported, ImportedMount, Importer, Outcome};
 pub use list::{MountBase, RootMount, list};

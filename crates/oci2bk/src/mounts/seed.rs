@@ -146,14 +146,15 @@ impl Seeder<'_> {
 
     /// Adds a snapshot that has the name of its record, and the lease that keeps it.
     fn add_snapshot(&mut self, added: Added<'_>) {
-        let created_at = Some(self.created_at());
+        let time = self.created_at();
+        let created_at = Some(time);
         let State { worker, metadata, snapshots, .. } = &mut *self.state;
         let namespace = worker.namespace_entry(metadata);
         let key = added.record.to_string();
         let lease = namespace.leases.entry(key.clone()).or_default();
         lease.created_at = lease.created_at.or(created_at);
         let flat = lease.labels.entry(LABEL_GC_FLAT.to_owned());
-        flat.or_insert_with(|| created_at.unwrap_or(Time::UNIX_EPOCH).to_string());
+        flat.or_insert_with(|| time.to_string());
         worker.kept_by_entry(lease).insert(key.clone());
 
         let table = worker.table_entry(namespace);

@@ -261,7 +261,7 @@ fn prove_replaced(bench: &Bench<'_>, root: &Path, before: &[(String, String)]) -
     let source = format!("dir:{}", new.display());
     let twins = |root: &Path| -> Result<usize> {
         let mut command = bench.command(&["inspect", "--format=json"]);
-        let shown = schema::run(command.arg(bench.world.host.arguments(root).remove(0)))?;
+        let shown = schema::run(command.args(bench.world.host.arguments(root)))?;
         let records = shown["records"].as_array().into_iter().flatten();
         Ok(records.filter(|record| !record["equal_mutable"].is_null()).count())
     };

@@ -22,6 +22,7 @@ use crate::build::{Options, Report, Source};
 use crate::case::{Case, Context};
 use crate::cases;
 use crate::host::Host;
+use crate::mounts;
 use crate::proof::{Subject, prove};
 use crate::world::World;
 
@@ -87,12 +88,13 @@ pub(crate) fn add(suite: &mut Suite<World>) {
         }
         let unextracted = move |world: &World| prove(world, &control, Subject::Unextracted);
         add(format!("unextracted::{CONTROL}"), true, Box::new(unextracted));
-        let tests: [(&str, Proof); 5] = [
+        let tests: [(&str, Proof); 6] = [
             ("layout", Box::new(layout::prove)),
             ("leases", Box::new(leases::prove)),
             ("others", Box::new(others::prove)),
             ("merging", Box::new(merging::prove)),
             ("named", Box::new(named::prove)),
+            ("cache-mounts", Box::new(mounts::prove)),
         ];
         for (test, prove) in tests {
             add(test.to_owned(), true, prove);
