@@ -426,3 +426,6 @@ fn sequence(state: &State) -> u64 {
     let table = namespace.and_then(|namespace| state.worker.table_of(namespace));
     table.map_or(0, |table| table.sequence)
 }
+
+#[cfg(test)]
+mod tests;
