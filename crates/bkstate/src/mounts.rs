@@ -50,6 +50,12 @@ use crate::state::State;
 use crate::time::Time;
 
 /// `cache.recordType` of a cache mount.
+///
+/// ```
+/// use bkstate::mounts::RECORD_TYPE;
+///
+/// assert_eq!(RECORD_TYPE, "exec.cachemount");
+/// ```
 pub const RECORD_TYPE: &str = "exec.cachemount";
 
 /// A cache mount in a state.
@@ -100,6 +106,18 @@ pub fn id_of(record: &Record) -> Option<&str> {
     Some(base.and_then(|base| key.strip_suffix(base.as_str())).unwrap_or(key))
 }
 
+/// ```
+/// use bkstate::ids::WorkerId;
+/// use bkstate::mounts::RECORD_TYPE;
+/// use bkstate::state::State;
+/// use bkstate::worker::Worker;
+///
+/// let state = State::empty(Worker::default(), WorkerId::derive("worker"));
+/// for mount in state.cache_mounts() {
+///     let record = &state.records.by_id[&mount.record];
+///     assert_eq!(record.record_type.as_deref(), Some(RECORD_TYPE));
+/// }
+/// ```
 impl State {
     /// Returns its cache mounts, sorted by id, base and record. Those that a starting daemon drops are not
     /// listed.

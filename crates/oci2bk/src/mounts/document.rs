@@ -191,6 +191,29 @@ fn of_reference(reference: &Reference) -> String {
 }
 
 /// An artifact with mounts.
+///
+/// ```no_run
+/// use oci2bk::layout::Layout;
+/// use oci2bk::mounts::{ListedMount, MOUNTS_MEDIA_TYPE, MountsArtifact, ReadMountsError};
+/// use oci2bk::source::Reference;
+/// use oci2bk::{CacheExport, Limits};
+///
+/// let limits = Limits::default();
+/// let layout = Layout::open("mounts".as_ref(), &limits)?;
+/// println!("{} artifacts of the type {MOUNTS_MEDIA_TYPE}", MountsArtifact::all(&layout)?.len());
+/// match MountsArtifact::select(&layout, &Reference::Tag("main".to_owned())) {
+///     Err(ReadMountsError::None { .. }) => println!("there are none with this tag"),
+///     artifact => {
+///         for ListedMount { id, entries, .. } in artifact?.mounts {
+///             println!("{id}: {entries} entries");
+///         }
+///     }
+/// }
+///
+/// let exports = CacheExport::read_sources(&["./cache".parse()?], &limits)?;
+/// assert!(MountsArtifact::attached(&exports[0])?.is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MountsArtifact {

@@ -39,14 +39,23 @@ const BUFFER: usize = 256 << 10;
 /// Exports the cache mounts of a stopped daemon.
 ///
 /// ```no_run
-/// use oci2bk::Root;
-/// use oci2bk::mounts::{ExportTo, Exported, Exporter, Selection};
+/// use oci2bk::mounts::{ExportTo, Exported, ExportedMount, Exporter, MountsError, PackError, Selection};
+/// use oci2bk::{Cancel, Event, Limits, Root};
 ///
 /// let root = Root::open("/var/lib/buildkit")?;
 /// let to = ExportTo::Layout { path: "mounts".as_ref(), tag: None, subject: None };
-/// let Exported { mounts, .. } = Exporter::new().export(&root, &Selection::default(), to)?;
-/// for mount in mounts {
-///     println!("{}: {} bytes", mount.id, mount.bytes);
+/// let cancel = Cancel::new();
+/// let show = |event: Event<'_>| println!("{event:?}");
+/// let exporter =
+///     Exporter::new().limits(Limits::default()).progress(&show).cancel(cancel.clone());
+/// let Exported { mounts, .. } = match exporter.export(&root, &Selection::default(), to) {
+///     Err(MountsError::Pack { id, source: PackError::Partial { .. } }) => {
+///         panic!("{id} needs a daemon")
+///     }
+///     exported => exported?,
+/// };
+/// for ExportedMount { id, bytes, .. } in mounts {
+///     println!("{id}: {bytes} bytes");
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

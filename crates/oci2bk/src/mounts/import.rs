@@ -39,6 +39,12 @@ pub enum Existing {
 }
 
 /// What happened with a mount.
+///
+/// ```
+/// use oci2bk::mounts::Outcome;
+///
+/// assert_eq!(Outcome::name(Outcome::Replaced), "replaced");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -94,7 +100,8 @@ pub struct ImportedMount {
 /// Imports cache mounts into the root of a stopped daemon.
 ///
 /// ```no_run
-/// use oci2bk::mounts::{Existing, Importer, Owner, Selection};
+/// use oci2bk::mounts::{Existing, ImportedMount, Importer, Owner, Selection};
+/// use oci2bk::{CacheExport, Cancel, Limits, Target};
 ///
 /// // A directory with the files of `RUN --mount=type=cache,target=/home/app/.npm,uid=1000`.
 /// let selection = Selection { wanted: vec!["target=/home/app/.npm".parse()?], ..Selection::default() };
@@ -102,7 +109,20 @@ pub struct ImportedMount {
 /// let imported = Importer::new()
 ///     .existing(Existing::Replace)
 ///     .import(&"dir:npm".parse()?, &selection, owner, "/var/lib/buildkit")?;
-/// println!("{} entries", imported.mounts[0].entries);
+/// for ImportedMount { id, outcome, .. } in imported.mounts {
+///     println!("{id}: {}", outcome.name());
+/// }
+///
+/// // Those that are attached to a cache, for a daemon of another release.
+/// let limits = Limits::default();
+/// let exports = CacheExport::read_sources(&["./cache".parse()?], &limits)?;
+/// let importer = Importer::new()
+///     .target("v0.16.0".parse::<Target>()?)
+///     .last_used(oci2bk::Time::UNIX_EPOCH)
+///     .limits(limits)
+///     .progress(&|_: oci2bk::Event<'_>| {})
+///     .cancel(Cancel::new())
+///     .import_attached(&exports[0], &Selection::default(), "/var/lib/buildkit")?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]

@@ -35,6 +35,19 @@ pub struct RootMount {
 }
 
 /// What the files of a mount are on.
+///
+/// ```
+/// use oci2bk::mounts::{MountBase, Owner, RootMount};
+///
+/// /// Whether the files are all that there is.
+/// fn can_travel(mount: &RootMount) -> bool {
+///     !matches!(mount.base, MountBase::Record(_))
+/// }
+///
+/// let owner = Owner { uid: 1000, gid: 0, mode: 0o755 };
+/// assert_eq!(MountBase::Owned(owner).owner(), Some(owner));
+/// assert_eq!(MountBase::Empty.owner(), None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MountBase {

@@ -16,26 +16,37 @@
 //!
 //! ```no_run
 //! use oci2bk::Root;
+//! use oci2bk::layout::Layout;
 //! use oci2bk::mounts::{
-//!     Existing, ExportTo, Exporter, Importer, MountBase, MountsError, Outcome, Selection, list,
+//!     Existing, ExportTo, Exported, ExportedMount, Exporter, Imported, ImportedMount, Importer,
+//!     ListedMount, MOUNTS_MEDIA_TYPE, MountBase, MountsArtifact, RootMount, Selection, check_id, list,
 //! };
 //!
 //! let root = Root::open("/var/lib/buildkit")?;
-//! for mount in list(&root)? {
-//!     let owner = match mount.base {
+//! for RootMount { id, base, size, .. } in list(&root)? {
+//!     let owner = match base {
 //!         MountBase::Owned(owner) => owner.to_string(),
 //!         _ => String::new(),
 //!     };
-//!     println!("{} {owner}: {} bytes", mount.id, mount.size);
+//!     println!("{id} {owner}: {size} bytes, {}", check_id(&id).is_ok());
 //! }
 //! let selection = Selection { wanted: vec!["target=/root/.m2".parse()?], ..Selection::default() };
 //! let to = ExportTo::Layout { path: "mounts".as_ref(), tag: None, subject: None };
-//! let exported = Exporter::new().export(&root, &selection, to)?;
-//! assert_eq!(exported.mounts[0].id, "//root/.m2");
+//! let Exported { mounts, .. } = Exporter::new().export(&root, &selection, to)?;
+//! let [ExportedMount { credentials, .. }] = mounts.as_slice() else { panic!("it is one") };
+//! println!("look at {credentials:?} before you push an artifact of the type {MOUNTS_MEDIA_TYPE}");
+//!
+//! let layout = Layout::open("mounts".as_ref(), &oci2bk::Limits::default())?;
+//! for artifact in MountsArtifact::all(&layout)? {
+//!     assert!(artifact.mounts.iter().all(|ListedMount { id, .. }| id == "//root/.m2"));
+//! }
 //!
 //! let importer = Importer::new().existing(Existing::Keep);
-//! let imported = importer.import(&"mounts".parse()?, &selection, None, "/mnt/var/lib/buildkit")?;
-//! assert!(imported.mounts.iter().all(|mount| mount.outcome != Outcome::Kept));
+//! let Imported { mounts, .. } =
+//!     importer.import(&"mounts".parse()?, &selection, None, "/mnt/var/lib/buildkit")?;
+//! for ImportedMount { id, outcome, .. } in mounts {
+//!     println!("{id}: {}", outcome.name());
+//! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
