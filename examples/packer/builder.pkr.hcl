@@ -10,6 +10,12 @@ variable "last_used" {
   default     = "now"
 }
 
+variable "mounts" {
+  type        = string
+  description = "--mounts imports the cache mounts that are attached to the cache."
+  default     = ""
+}
+
 build {
   name    = "builder"
   sources = ["source.amazon-ebs.builder"]
@@ -27,7 +33,7 @@ build {
       "cd /var/tmp",
       "sudo install -m 0755 bin/oci2bk bin/regctl /usr/local/bin/",
       "regctl image copy --referrers ${var.cache} ocidir://cache:latest",
-      "sudo oci2bk convert --progress=plain --last-used=${var.last_used} cache /var/lib/buildkit",
+      "sudo oci2bk convert --progress=plain --last-used=${var.last_used} ${var.mounts} cache /var/lib/buildkit",
       "sudo oci2bk verify --progress=plain /var/lib/buildkit",
       "rm -r bin cache",
     ]

@@ -29,6 +29,7 @@
 //!   accessed through [`dir`], which follows no links.
 //! - What a daemon will do with a state: [`usage`] computes its size, [`gc`] what a given [`config`] will
 //!   remove.
+//! - [`mounts`] lists cache mounts.
 //! - [`layers`] has the snapshot keys of layers, and which layers daemons share.
 //! - [`machine`] finds the files of a machine whose file system is in a directory.
 //! - [`input`] opens files that the user names, and [`kernel`] wraps kernel interfaces for files.
@@ -57,6 +58,7 @@ pub mod kernel;
 pub mod layers;
 pub mod machine;
 pub mod metadata;
+pub mod mounts;
 pub mod records;
 pub mod root;
 pub mod small_map;

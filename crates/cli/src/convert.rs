@@ -9,6 +9,7 @@ use oci2bk::gc::Collection;
 use oci2bk::image::ImageError;
 use oci2bk::keys::{SourceError, SourceSummary};
 use oci2bk::llb::Platform;
+use oci2bk::mounts::{Existing, Importer};
 use oci2bk::sparse::{self, SparseError};
 use oci2bk::text;
 use oci2bk::{BaseImage, CacheExport, Converter, Inputs, Keyring, Limits, Plan};
@@ -19,6 +20,7 @@ use crate::failure::Failure;
 use crate::gc;
 use crate::keys::read_source;
 use crate::last_used::source_date_epoch;
+use crate::mounts::AttachedMounts;
 use crate::output;
 use crate::progress::Display;
 use crate::report::{Destination, Report, Timings};
@@ -52,6 +54,10 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     if arguments.sparse_layout.is_some() && exports.is_empty() {
         return Err(SparseError::NoCache.into());
     }
+    let mounts = match arguments.mounts() {
+        Some(selection) => Some(AttachedMounts::find(&exports, selection)?),
+        None => None,
+    };
     timings.add("read", started.elapsed());
 
     let started = Instant::now();
@@ -122,8 +128,9 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
     // Nothing has been written yet, so until here signals have their default effect.
     let signals = Signals::catch()?;
     let converter = converter.progress(&display).cancel(signals.cancel());
-    let done =
-        converter.convert(&plan, location).map_err(|error| Failure::under(&signals, error))?;
+    let done = converter
+        .convert(&plan, location.clone())
+        .map_err(|error| Failure::under(&signals, error))?;
     timings.extend(display.finish());
     let root = done.root.as_path();
     warning::of_mended(root, &done.mended);
@@ -146,6 +153,17 @@ pub(crate) fn run(arguments: &Convert) -> Result<(), Failure> {
         let sparse = Written::new(directory, &sparse);
         report.cache_from = sparse.cache_from();
         report.sparse_layout = Some(sparse);
+    }
+    if let Some(attached) = &mounts {
+        let importer = Importer::new()
+            .existing(Existing::Keep)
+            .target(plan.target)
+            .last_used(last_used)
+            .limits(limits)
+            .progress(&display)
+            .cancel(signals.cancel());
+        let imported = attached.import(&importer, &location);
+        report.mounts = imported.map_err(Failure::MountsOfDone)?;
     }
     if let Some(path) = &arguments.metadata_file {
         let json = text::to_json(&report)? + "\n";

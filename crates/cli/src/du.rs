@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use bkstate::usage::{Filters, Totals, Usage};
 use bkstate::{Root, Time};
 use comfy_table::{Table, presets};
-use oci2bk::text::{self, one_line};
+use oci2bk::text::{self, one_line, shortened};
 use serde::Serialize;
 
 use crate::args::{Du, Format};
 use crate::failure::Failure;
 use crate::output::{self, note};
 use crate::summary::legacy_note;
+use crate::table::WIDE;
 
 pub(crate) fn run(arguments: &Du) -> Result<(), Failure> {
     let filters = Filters::new(arguments.filters.iter().cloned());
@@ -35,7 +36,7 @@ pub(crate) fn run(arguments: &Du) -> Result<(), Failure> {
     output::result(text.trim_end())
 }
 
-/// A record, with the field names of `docker buildx du --format json`. The values are for programs: bytes,
+/// A record, with the field names of `docker buildx du --format json`, and the id of a cache mount. The values are for programs: bytes,
 /// and times.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -53,6 +54,9 @@ struct Printed<'u> {
     last_used_at: Option<Time>,
     #[serde(rename = "Type")]
     record_type: &'u str,
+    /// Not a field of buildx.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_mount: Option<&'u str>,
 }
 
 impl<'u> Printed<'u> {
@@ -69,6 +73,7 @@ impl<'u> Printed<'u> {
             usage_count: usage.usage_count,
             last_used_at: usage.last_used_at,
             record_type: &usage.record_type,
+            cache_mount: usage.cache_mount.as_deref(),
         }
     }
 }
@@ -76,15 +81,20 @@ impl<'u> Printed<'u> {
 fn table(usages: &[Usage]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"]);
+    let has_mounts = usages.iter().any(|usage| usage.cache_mount.is_some());
+    let mut header = vec!["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED"];
+    header.extend(has_mounts.then_some("CACHE MOUNT"));
+    table.set_header(header);
     let marked = |text: String, mark| if mark { text + "*" } else { text };
     for usage in usages {
-        table.add_row([
+        let mut row = vec![
             marked(one_line(usage.id.as_str()), usage.mutable),
             (!usage.in_use).to_string(),
             marked(units(usage.size), usage.shared),
             usage.last_used_at.map(|time| time.to_string()).unwrap_or_default(),
-        ]);
+        ];
+        row.extend(usage.cache_mount.as_deref().map(|id| shortened(id, WIDE)));
+        table.add_row(row);
     }
     table.lines().map(|line| line.trim().to_owned() + "\n").collect()
 }

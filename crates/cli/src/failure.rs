@@ -18,6 +18,7 @@ use oci2bk::image::ImageError;
 use oci2bk::inputs::InputError;
 use oci2bk::inspect::{InspectError, PlaceError};
 use oci2bk::keys::{AttachError, KeysFileError, SourceError};
+use oci2bk::mounts::MountsError;
 use oci2bk::plan::{Lost, LostReason, PlanError};
 use oci2bk::source::ParseSourceError;
 use oci2bk::sparse::SparseError;
@@ -101,6 +102,16 @@ pub(crate) enum Failure {
     },
     #[error(transparent)]
     Usage(#[from] UsageError),
+    #[error(transparent)]
+    Mounts(#[from] MountsError),
+    #[error("cannot import the cache mounts; the conversion itself is done")]
+    MountsOfDone(#[source] MountsError),
+    #[error("cannot write {}", path.display())]
+    MountsFile {
+        path: PathBuf,
+        #[source]
+        source: FileError,
+    },
     #[error(transparent)]
     Explain(#[from] ExplainError),
     #[error("cannot write {}; the conversion itself is done", path.display())]
@@ -218,8 +229,11 @@ impl Failure {
             Self::Place(error) => error,
             Self::Inspect(error) => error,
             Self::Usage(error) => error,
+            Self::Mounts(error) => error,
             Self::Explain(error) => error,
             Self::SparseOfDone(_)
+            | Self::MountsOfDone(_)
+            | Self::MountsFile { .. }
             | Self::Unkeyed { .. }
             | Self::NoKeys
             | Self::NothingMatches(_)
@@ -286,6 +300,10 @@ impl Failure {
             ConvertError::Damaged { damage }
             | ConvertError::Existing(ExistingError::Damaged { damage, .. }),
         )
+        | Self::Mounts(
+            MountsError::Damaged { damage }
+            | MountsError::Existing(ExistingError::Damaged { damage, .. }),
+        )
         | Self::Inspect(InspectError::Damaged { damage, .. }) = self
         {
             for item in damage {
@@ -310,7 +328,7 @@ mod tests {
     #[test]
     fn an_index_that_is_gone_when_it_is_to_be_changed_is_bad_input() {
         let gone = LayoutError::NoIndex { path: "cache".into() };
-        let failure = Failure::Attach(AttachError::Write(WriteError::Index(gone)));
+        let failure = Failure::Attach(AttachError::Put(WriteError::Index(gone).into()));
         assert_eq!(failure.code(), Code::Input);
     }
 }

@@ -21,6 +21,7 @@ mod hint;
 mod inspect;
 mod keys;
 mod last_used;
+mod mounts;
 mod output;
 mod progress;
 mod report;
@@ -28,6 +29,7 @@ mod signals;
 mod snapshotter;
 mod sparse;
 mod summary;
+mod table;
 mod verify;
 mod version;
 mod warmth;
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Sparse(arguments) => sparse::run(arguments),
         Command::Keys(arguments) => keys::run(arguments),
+        Command::Mounts(arguments) => mounts::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::Du(arguments) => du::run(arguments),
         Command::Limits => output::result(&args::limits()),

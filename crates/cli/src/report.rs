@@ -18,6 +18,7 @@ use oci2bk::text::{self, one_line};
 use serde::Serialize;
 
 use crate::daemon::DaemonRoot;
+use crate::mounts::ImportReport;
 use crate::sparse::Written;
 
 /// The duration of each stage, in seconds.
@@ -118,6 +119,8 @@ pub(crate) struct Report {
     pub(crate) cache_from: Vec<String>,
     /// `None` if not requested.
     pub(crate) sparse_layout: Option<Written>,
+    /// The cache mounts that were imported, for each cache that has some; empty if not requested.
+    pub(crate) mounts: Vec<ImportReport>,
     pub(crate) sources: Vec<Source>,
     pub(crate) key_sources: Vec<KeySource>,
     pub(crate) step_counts: StepCounts,
@@ -219,6 +222,7 @@ impl Report {
             warmth: plan.degree(),
             cache_from: Vec::new(),
             sparse_layout: None,
+            mounts: Vec::new(),
             sources: plan.sources.clone(),
             key_sources: key_sources(keyring.sources()),
             step_counts: StepCounts {

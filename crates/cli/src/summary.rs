@@ -11,6 +11,7 @@ use oci2bk::plan::{Layer, LostReason, Plan, Step};
 use oci2bk::text::{self, one_line, short_digest, size};
 use serde::Serialize;
 
+use crate::mounts::ImportReport;
 use crate::report::{Destination, KeySource, Report, StepCounts, key_sources};
 use crate::warmth::advice;
 use crate::warning::all_left_packed;
@@ -194,5 +195,7 @@ pub(crate) fn report(report: &Report) -> String {
             format!("  {} keys from {}", key.resolved_count, one_line(&key.description))
         }),
     );
+    let mounts = report.mounts.iter().flat_map(ImportReport::lines);
+    lines.extend(mounts.map(|line| format!("  {line}")));
     lines.join("\n")
 }

@@ -104,6 +104,7 @@
 //! | [`llb`], [`keys`] | ops and their digests for each release; key sources and the keyring |
 //! | [`image`], [`release`], [`plan`] | base images, differences between releases, and the plan |
 //! | [`convert`], [`unpack`] | executing the plan; layers into trees |
+//! | [`mounts`] | cache mounts: listing, exporting and importing them |
 //! | [`sparse`] | the index of caches without their layers, for `--cache-from` |
 //! | [`root`], [`degree`], [`verify`], [`gc`] | the state in a root, its warmth, its damage, and what a daemon will remove |
 //! | [`limits`], [`json`] | limits on the cost of the input |
@@ -129,6 +130,8 @@ pub mod layout;
 pub mod limits;
 pub mod manifest;
 mod mend;
+pub mod mounts;
+mod pack;
 mod packing;
 mod parallel;
 mod place;

@@ -72,9 +72,15 @@ pub enum Event<'a> {
     LayerAdvanced(&'a LayerWork, u64),
     /// A layer is finished.
     LayerFinished(&'a LayerWork),
+    /// Work on a cache mount starts.
+    MountStarted(&'a MountWork),
+    /// The number of a cache mount's bytes that are done.
+    MountAdvanced(&'a MountWork, u64),
+    /// A cache mount is finished.
+    MountFinished(&'a MountWork),
 }
 
-/// The stages of a conversion and of a verification, in order.
+/// The stages of a conversion, of a verification, and of the work on cache mounts, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Stage {
@@ -92,6 +98,8 @@ pub enum Stage {
     Blobs,
     /// Compares the unpacked trees of a state with their layers.
     Trees,
+    /// Packs or unpacks cache mounts.
+    Mounts,
 }
 
 impl Stage {
@@ -105,6 +113,7 @@ impl Stage {
             Self::Publish => "publish",
             Self::Blobs => "blobs",
             Self::Trees => "trees",
+            Self::Mounts => "mounts",
         }
     }
 }
@@ -122,6 +131,27 @@ pub struct LayerWork {
     pub to_read: u64,
     /// A description of the layer, for people.
     pub description: Option<String>,
+}
+
+/// The work on one cache mount: packing or unpacking it.
+///
+/// ```
+/// use oci2bk::progress::{Event, MountWork};
+///
+/// fn show(event: Event<'_>) {
+///     if let Event::MountAdvanced(MountWork { id, size, .. }, done) = event {
+///         println!("{id}: {done} of {size} bytes");
+///     }
+/// }
+/// # oci2bk::Progress::event(&show, Event::StageStarted(oci2bk::progress::Stage::Mounts));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MountWork {
+    /// Its id.
+    pub id: String,
+    /// The bytes to do: its size on disk when it is packed, and the size of its archive when it is unpacked.
+    pub size: u64,
 }
 
 /// Ignores all events.

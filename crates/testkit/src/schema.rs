@@ -98,6 +98,13 @@ fn document(words: &[&str], value: &Value) -> Option<&'static str> {
         "inspect" if value["kind"] == "root" => "inspect-root.json",
         "inspect" => "inspect-export.json",
         "keys" => "keys.json",
+        "mounts" => match *words.get(1)? {
+            "ls" if value["kind"] == "root" => "mounts-root.json",
+            "ls" => "mounts-layout.json",
+            "export" => "mounts-export.json",
+            "import" => "mounts-import.json",
+            _ => return None,
+        },
         "sparse" => "sparse.json",
         "verify" => "verify.json",
         _ => return None,

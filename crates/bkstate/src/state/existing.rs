@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use super::mend::Renamed;
 use super::verify::{open_to_others, other_workers};
 use super::{
-    Damage, History, LeaseDamage, Parts, RecordDamage, SnapshotDamage, State, Verified,
-    VerifyError, WorkerName,
+    Damage, DirectoryDamage, History, LeaseDamage, Parts, RecordDamage, SnapshotDamage, State,
+    Verified, VerifyError, WorkerName,
 };
 use crate::content::BlobStore;
 use crate::digest::Digest;
@@ -309,11 +309,18 @@ impl Existing {
     }
 
     /// Returns the damage in `found` that is new since the state was read. What only a daemon may leave is
-    /// damage here: a conversion leaves nothing.
+    /// damage here: a conversion leaves nothing. The directories of snapshots that the new state lacks are
+    /// removed last.
     pub fn new_damage(&self, found: Verified) -> Vec<Damage> {
         let known: BTreeSet<_> = self.damage.iter().map(ToString::to_string).collect();
+        let goes = |damage: &Damage| match damage {
+            Damage::Directory(DirectoryDamage::Stray { name }) => {
+                name.parse().is_ok_and(|id| self.trees.contains(&id))
+            }
+            _ => false,
+        };
         let all = found.damage.into_iter().chain(found.leftovers);
-        all.filter(|damage| !known.contains(&damage.to_string())).collect()
+        all.filter(|damage| !known.contains(&damage.to_string()) && !goes(damage)).collect()
     }
 
     /// Returns whether `state` is the complete content of the root, including every file.

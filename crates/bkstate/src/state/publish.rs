@@ -30,6 +30,14 @@
 //! |---|---|
 //! | `meta.db` without the labels | the same |
 //!
+//! If the new state lacks snapshots of the old one, as when a cache mount is replaced, they stay in
+//! `snapshots/metadata.db` until nothing names them:
+//!
+//! | last steps there | |
+//! |---|---|
+//! | `snapshots/metadata.db` without them | directories of no snapshot, which the next run and garbage collection remove |
+//! | their directories | everything |
+//!
 //! The sequences come first, because a daemon fails to create a snapshot if it draws a number whose directory
 //! exists, and fails to commit one if it draws the number of an existing name.
 
@@ -49,7 +57,7 @@ use crate::dir::DirError;
 use crate::encode::EncodeError;
 use crate::metadata::{LABEL_PENDING, Metadata};
 use crate::root;
-use crate::snapshots::Trees;
+use crate::snapshots::{Snapshots, Trees};
 use crate::worker::{Commit, Part, Place, StateFile, Worker, is_made};
 
 /// Suffix of the file with the state of a database's compaction.
@@ -66,6 +74,8 @@ enum Staged {
     /// former keys of renamed snapshots beside the new ones, and with labels on leases whose records do not
     /// exist yet.
     Between,
+    /// [`StateFile::Snapshots`] in its new form, with the snapshots that the new state lacks.
+    Leaving,
 }
 
 impl Staged {
@@ -74,6 +84,7 @@ impl Staged {
         match self {
             Self::File(file) => file,
             Self::Reservation | Self::Between => StateFile::Metadata,
+            Self::Leaving => StateFile::Snapshots,
         }
     }
 
@@ -84,6 +95,7 @@ impl Staged {
             Self::File(_) => place,
             Self::Reservation => Place { name: "reservation.db", ..place },
             Self::Between => Place { name: "between.db", ..place },
+            Self::Leaving => Place { name: "leaving.db", ..place },
         }
     }
 }
@@ -97,15 +109,21 @@ enum Step {
     Files,
     /// A file, if it was written.
     Put(Staged),
+    /// The directories of the snapshots that the new state lacks, which are removed.
+    Removed,
 }
 
 /// The files that were written to the staging directory. Everything else stays as it is in the root.
 #[derive(Debug)]
-pub struct Written(BTreeSet<Staged>);
+pub struct Written {
+    files: BTreeSet<Staged>,
+    /// The ids of the snapshots that the new state lacks.
+    removed: BTreeSet<u64>,
+}
 
 impl Written {
     fn has(&self, file: StateFile) -> bool {
-        self.0.contains(&Staged::File(file))
+        self.files.contains(&Staged::File(file))
     }
 }
 
@@ -118,25 +136,31 @@ impl Staging<'_> {
         if !self.existing.has_worker && !shared {
             return vec![Step::Worker, put(Solver)];
         }
-        let mut steps = vec![Step::Put(Staged::Reservation), put(Snapshots), Step::Files];
-        let between = written.0.contains(&Staged::Between);
+        let leaving = written.files.contains(&Staged::Leaving);
+        let first = if leaving { Step::Put(Staged::Leaving) } else { put(Snapshots) };
+        let mut steps = vec![Step::Put(Staged::Reservation), first, Step::Files];
+        let between = written.files.contains(&Staged::Between);
         steps.push(if between { Step::Put(Staged::Between) } else { put(Metadata) });
         steps.push(put(Records));
         // Labels stay until the results name the records.
         steps.extend((between && !shared).then_some(put(Metadata)));
         steps.extend([put(WorkerId), put(Solver)]);
         steps.extend((between && shared).then_some(put(Metadata)));
+        if leaving {
+            steps.extend([put(Snapshots), Step::Removed]);
+        }
         steps
     }
 
-    /// Writes the changed databases of `state`, which includes everything of the existing one.
+    /// Writes the changed databases of `state`, which includes everything of the existing one, except for
+    /// snapshots that are to be removed.
     ///
     /// # Errors
     /// Returns an error if one cannot be written.
     pub fn write(&self, state: &State) -> Result<Written, StagingError> {
         let (existing, before) = (self.existing, &self.existing.state);
         let is_stale = |file| existing.stale.contains(&file);
-        let mut written = Written(BTreeSet::new());
+        let mut written = Written { files: BTreeSet::new(), removed: BTreeSet::new() };
         // Nobody draws numbers from a file that does not exist.
         let drawn = existing.has_worker || !is_stale(StateFile::Metadata);
         if let Some(reserved) = reservation(before, state).filter(|_| drawn) {
@@ -145,6 +169,14 @@ impl Staging<'_> {
         if is_stale(StateFile::Snapshots) || state.snapshots != before.snapshots {
             let staged = Staged::File(StateFile::Snapshots);
             self.write_database(staged, &mut written, |file| state.snapshots.write(file))?;
+        }
+        if let Some(leaving) = leaving(before, state) {
+            let gone = leaving
+                .by_name
+                .iter()
+                .filter(|(name, _)| !state.snapshots.by_name.contains_key(*name));
+            written.removed = gone.map(|(_, snapshot)| snapshot.id).collect();
+            self.write_database(Staged::Leaving, &mut written, |file| leaving.write(file))?;
         }
         if is_stale(StateFile::Metadata) || state.metadata != before.metadata {
             let staged = Staged::File(StateFile::Metadata);
@@ -165,7 +197,7 @@ impl Staging<'_> {
             let (mut file, path) = self.create_file(Staged::File(StateFile::WorkerId))?;
             file.write_all(state.worker_id.as_str().as_bytes())
                 .map_err(|source| StagingError::File { path, source })?;
-            written.0.insert(Staged::File(StateFile::WorkerId));
+            written.files.insert(Staged::File(StateFile::WorkerId));
         }
         Ok(written)
     }
@@ -191,7 +223,7 @@ impl Staging<'_> {
                     .map_err(|error| failed(error.into()))?;
             }
         }
-        written.0.insert(staged);
+        written.files.insert(staged);
         Ok(())
     }
 
@@ -295,11 +327,16 @@ impl Staging<'_> {
                 let snapshotter = worker.create(bases, Part::Snapshotter)?;
                 self.trees.move_all(&Trees::open_or_create(&snapshotter, worker.form())?)?;
             }
-            Step::Put(staged) if written.0.contains(&staged) => {
+            Step::Put(staged) if written.files.contains(&staged) => {
                 self.put(staged).inspect_err(|_| self.take_back())?;
                 self.half_published.store(true, Ordering::Relaxed);
             }
             Step::Put(_) => return Ok(()),
+            Step::Removed => {
+                if let Some(trees) = self.trees_there()? {
+                    written.removed.iter().try_for_each(|id| trees.remove(&id.to_string()))?;
+                }
+            }
         }
         Ok(root::sync(bases)?)
     }
@@ -362,6 +399,15 @@ fn between(existing: &Existing, state: &State) -> Option<Metadata> {
     Some(metadata)
 }
 
+/// Returns the snapshots of `after`, and those of `before` that it lacks, if there are any.
+fn leaving(before: &State, after: &State) -> Option<Snapshots> {
+    let mut leaving = after.snapshots.clone();
+    for (name, snapshot) in &before.snapshots.by_name {
+        leaving.by_name.entry(name.clone()).or_insert_with(|| snapshot.clone());
+    }
+    (leaving.by_name.len() > after.snapshots.by_name.len()).then_some(leaving)
+}
+
 /// Returns the metadata of `before` with the sequence of the worker's snapshots in `after`, if that is
 /// higher.
 fn reservation(before: &State, after: &State) -> Option<Metadata> {
@@ -380,3 +426,6 @@ fn sequence(state: &State) -> u64 {
     let table = namespace.and_then(|namespace| state.worker.table_of(namespace));
     table.map_or(0, |table| table.sequence)
 }
+
+#[cfg(test)]
+mod tests;

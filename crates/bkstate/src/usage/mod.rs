@@ -62,6 +62,7 @@ use crate::content::BlobStore;
 use crate::dir::DirError;
 use crate::ids::RecordId;
 use crate::layers;
+use crate::mounts;
 use crate::records::Record;
 use crate::root::Root;
 use crate::state::{Damage, State, VerifyError};
@@ -99,6 +100,8 @@ pub struct Usage {
     /// `regular`, `internal`, `frontend`, `source.local`, `source.git.checkout` or
     /// `exec.cachemount`.
     pub record_type: String,
+    /// The id of the cache mount that it is ([`crate::mounts`]).
+    pub cache_mount: Option<String>,
 }
 
 impl Usage {
@@ -120,6 +123,7 @@ impl Usage {
             usage_count: record.usage_count.unwrap_or_default(),
             last_used_at: last_used.map(Time::from_unix_nanos),
             record_type: record_type.unwrap_or_else(|| REGULAR.to_owned()),
+            cache_mount: mounts::id_of(record).map(str::to_owned),
         }
     }
 }

@@ -14,6 +14,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, value_parser};
 use oci2bk::image::ImageRef;
 use oci2bk::llb::Platform;
+use oci2bk::mounts::{Selection, Wanted};
 use oci2bk::release::Target;
 use oci2bk::source::{ParseSourceError, Source};
 
@@ -108,6 +109,20 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "DIR")]
     pub(crate) sparse_layout: Option<PathBuf>,
 
+    /// Import the cache mounts that are attached to SRC too, or only those with this ID
+    ///
+    /// oci2bk mounts export --attach attaches them. Mounts that the root has already stay as they are. Nothing
+    /// checks the files of a mount, and steps can run what is in them: use it for sources that you trust. ID is
+    /// as for oci2bk mounts. May be given several times.
+    #[arg(
+        long,
+        value_name = "ID",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ALL_MOUNTS
+    )]
+    pub(crate) mounts: Vec<Wanted>,
+
     #[command(flatten)]
     pub(crate) limits: LimitArguments,
 
@@ -140,6 +155,18 @@ pub(crate) struct Convert {
 
     #[command(flatten)]
     pub(crate) daemon: DaemonArguments,
+}
+
+/// The value of `--mounts` without an id. No mount has this id.
+const ALL_MOUNTS: &str = "";
+
+impl Convert {
+    /// Returns the cache mounts to import; `None` if they are not to be imported.
+    pub(crate) fn mounts(&self) -> Option<Selection> {
+        let named = |wanted: &&Wanted| wanted.id("") != ALL_MOUNTS;
+        let wanted = self.mounts.iter().filter(named).cloned().collect();
+        (!self.mounts.is_empty()).then(|| Selection { wanted, ..Selection::default() })
+    }
 }
 
 /// Sources and destination: `SRC... ROOT`.

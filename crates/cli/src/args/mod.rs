@@ -9,6 +9,7 @@ mod generate;
 mod inspect;
 mod key_source;
 mod keys;
+mod mounts;
 mod owners;
 mod sparse;
 mod stdin;
@@ -32,6 +33,7 @@ pub(crate) use generate::{Completions, Man};
 pub(crate) use inspect::{Inspect, InspectFormat};
 pub(crate) use key_source::KeyPath;
 pub(crate) use keys::{Attach, Keys, KeysCommand};
+pub(crate) use mounts::{Mounts, MountsCommand, MountsExport, MountsImport, MountsLs, To};
 pub(crate) use owners::OwnerArguments;
 pub(crate) use sparse::Sparse;
 pub(crate) use verify::Verify;
@@ -170,6 +172,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Say which steps of a build a cache has, and how the first missing step differs
     Explain(Explain),
+    /// List, export and import cache mounts
+    Mounts(Mounts),
     /// Check the root of a stopped buildkitd, and say what is damaged
     Verify(Verify),
     /// Show what the records in the root of a stopped buildkitd take on disk

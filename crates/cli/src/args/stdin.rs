@@ -32,6 +32,7 @@ fn key_sources(command: &Command) -> Vec<&Path> {
             None => (&arguments.sources, None),
         },
         Command::Sparse(_)
+        | Command::Mounts(_)
         | Command::Du(_)
         | Command::Limits
         | Command::Completions(_)

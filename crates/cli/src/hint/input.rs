@@ -6,7 +6,7 @@ use oci2bk::export::ExportError;
 use oci2bk::image::ImageError;
 use oci2bk::inspect::PlaceError;
 use oci2bk::keys::{AttachError, BundleError, SourceError};
-use oci2bk::layout::{ArchiveError, LayoutError, WriteError};
+use oci2bk::layout::{ArchiveError, LayoutError, PutArtifactError, WriteError};
 use oci2bk::llb::ProvenanceError;
 use oci2bk::manifest::{ManifestError, SelectError};
 use oci2bk::plan::PlanError;
@@ -99,7 +99,7 @@ pub(super) fn of_place(error: &PlaceError) -> Option<String> {
 
 pub(super) fn of_attach(error: &AttachError) -> Option<String> {
     match error {
-        AttachError::Write(WriteError::Mirror { .. }) => Some(
+        AttachError::Put(PutArtifactError::Write(WriteError::Mirror { .. })) => Some(
             "write the keys into a file with oci2bk keys, and give it to convert with --keys"
                 .to_owned(),
         ),
@@ -169,7 +169,7 @@ mod tests {
         assert!(of_image(&image).unwrap().contains("--cache-to"));
         let sparse = PlanError::Sparse { source_name: "sparse".to_owned(), cache: digest };
         assert!(of_plan(&sparse).unwrap().ends_with("--cache-from"));
-        let mirror = AttachError::Write(WriteError::Mirror { path: path() });
+        let mirror = AttachError::Put(WriteError::Mirror { path: path() }.into());
         assert!(of_attach(&mirror).unwrap().ends_with("with --keys"));
     }
 

@@ -49,6 +49,9 @@ impl Failure {
             Self::Mend(error) => root::of_mend(error).into_iter().collect(),
             Self::Root(error) => root::of_open(error).into_iter().collect(),
             Self::Usage(error) => root::of_usage(error).into_iter().collect(),
+            Self::Mounts(error) | Self::MountsOfDone(error) => {
+                root::of_mounts(error).into_iter().collect()
+            }
             Self::Inspect(error) => root::of_inspect(error).into_iter().collect(),
             Self::Place(error) => input::of_place(error).into_iter().collect(),
             Self::Damaged { limits, .. } => limits.iter().map(|name| raise(name)).collect(),

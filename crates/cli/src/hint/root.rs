@@ -9,6 +9,7 @@ use bkstate::usage::UsageError;
 use bkstate::worker::Snapshotter;
 use oci2bk::convert::ConvertError;
 use oci2bk::inspect::InspectError;
+use oci2bk::mounts::MountsError;
 use oci2bk::unpack::RightsError;
 use oci2bk::verify::{MendError, VerifyError};
 
@@ -144,6 +145,29 @@ pub(super) fn of_usage(error: &UsageError) -> Option<String> {
         UsageError::Tree { source, .. } if source.source.kind() == ErrorKind::PermissionDenied => Some(
             "the files of a rootless buildkitd are read in its user namespace: rootlesskit oci2bk du".to_owned(),
         ),
+        _ => None,
+    }
+}
+
+pub(super) fn of_mounts(error: &MountsError) -> Option<String> {
+    match error {
+        MountsError::Open(error) => of_open(error),
+        MountsError::Usage(error) => of_usage(error),
+        MountsError::Existing(error) => of_existing(error),
+        MountsError::Exists { .. } => Some(
+            "keep those of the root with --exists keep, or replace them with --exists replace"
+                .to_owned(),
+        ),
+        MountsError::Mapped { .. } => Some(
+            "run as the user of the daemon, with rootlesskit before the command, and without a map"
+                .to_owned(),
+        ),
+        MountsError::NotThere { .. } => {
+            Some("see which there are with oci2bk mounts ls".to_owned())
+        }
+        MountsError::One { form: "tar:" | "dir:", .. } => {
+            Some("an oci: layout has any number of them".to_owned())
+        }
         _ => None,
     }
 }

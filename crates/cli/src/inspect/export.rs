@@ -8,7 +8,7 @@ use oci2bk::inspect::{Export, ExportStep, Warmth, count};
 use oci2bk::plan::MissReason;
 use oci2bk::text::{one_line, short_digest, size};
 
-use super::table::{Page, bytes, name, tally, time, unnamed};
+use crate::table::{Page, bytes, name, tally, time, unnamed};
 
 /// Formats the tables. `detailed` shows everything known about each item.
 pub(super) fn table(export: &Export, detailed: bool) -> String {

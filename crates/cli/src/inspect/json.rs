@@ -1,12 +1,12 @@
 //! Both views as JSON, with the fields of `docs/reference/json.md`.
 
-use bkstate::Time;
+use bkstate::{Time, mounts};
 use oci2bk::inspect::{Export, Record, Root, Warmth, count};
 use serde_json::{Map, Value, json};
 
 use super::root::kind;
-use super::table::signed;
 use crate::report::key_sources;
+use crate::table::signed;
 
 pub(super) fn export(export: &Export) -> Value {
     let steps = export.steps.iter().map(|step| {
@@ -181,7 +181,7 @@ fn record(record: &Record) -> Value {
         "diff_id": stored.diff_id,
         "layer_identity": stored.layer_identity,
         "chain_id": stored.chain_id,
-        "cache_mount": stored.cache_dir,
+        "cache_mount": mounts::id_of(stored),
         "local_source": stored.shared_key,
         "keys": record.keys,
         "created_at": time(stored.created_at),

@@ -3,7 +3,6 @@
 mod export;
 mod json;
 mod root;
-mod table;
 
 use std::path::Path;
 

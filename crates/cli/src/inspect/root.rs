@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bkstate::ids::{KeyId, RecordId};
+use bkstate::mounts;
 use bkstate::snapshots::Kind;
 use bkstate::{Digest, Time};
 use graph::Graph;
@@ -12,7 +13,7 @@ use oci2bk::text::{one_line, path, short_digest, shortened};
 use crate::summary::legacy_note;
 use crate::warmth::layers_note;
 
-use super::table::{Page, WIDE, bytes, name, signed, tally, time, unnamed, yes};
+use crate::table::{Page, WIDE, bytes, name, signed, tally, time, unnamed, yes};
 
 /// Formats the tables. `detailed` shows everything known about each record and key.
 pub(super) fn table(root: &Root, detailed: bool) -> String {
@@ -62,7 +63,7 @@ pub(super) fn table(root: &Root, detailed: bool) -> String {
         );
         page.table(
             "cache mounts",
-            ["RECORD", "CACHE", ">ON DISK", ">USED", "LAST USED", "DESCRIPTION"],
+            ["RECORD", "ID", ">ON DISK", ">USED", "LAST USED", "DESCRIPTION"],
             root.records.iter().filter(|record| record.is_cache_mount()).map(mount_row),
         );
     }
@@ -154,7 +155,7 @@ fn mount_row(record: &Record) -> [String; 6] {
     let stored = &record.stored;
     [
         short_digest(record.id.as_str()),
-        name(stored.cache_dir.as_deref()),
+        name(mounts::id_of(stored)),
         bytes(signed(stored.size)),
         stored.usage_count.map(|count| count.to_string()).unwrap_or_default(),
         time(nanos(stored.last_used_at)),
@@ -250,7 +251,7 @@ fn record_thing(page: &mut Page, record: &Record, above: Vec<&RecordId>) {
         ("diffID", digest(stored.diff_id)),
         ("chainID", digest(stored.chain_id)),
         ("adds to the chainID", digest(stored.layer_identity)),
-        ("cache mount", stored.cache_dir.as_deref().map(one_line).unwrap_or_default()),
+        ("cache mount", mounts::id_of(stored).map(one_line).unwrap_or_default()),
         ("source", stored.shared_key.as_deref().map(one_line).unwrap_or_default()),
         ("created", time(nanos(stored.created_at))),
         ("last used", time(nanos(stored.last_used_at))),

@@ -122,16 +122,53 @@ fn write_stream(dir: &Dir, name: &CString, content: &[u8]) -> Result<(), FileErr
 }
 
 fn replace(dir: &Dir, name: &CString, content: &[u8]) -> Result<(), FileError> {
-    let (temporary, mut file) = beside(dir)?;
-    let moved = file
-        .write_all(content)
-        .map_err(FileError::from)
-        .and_then(|()| Ok(dir.replace(&*temporary, dir, &**name)?));
-    if moved.is_err() {
-        // The original error is the one to report.
-        let _ = dir.remove_file(&*temporary);
+    let new = NewFile::beside(dir, name)?;
+    new.file().write_all(content)?;
+    new.publish()
+}
+
+/// A file that is written beside its place, and replaces an existing file or link there. Dropping it removes it.
+pub(crate) struct NewFile {
+    dir: Dir,
+    temporary: String,
+    name: CString,
+    file: File,
+}
+
+impl NewFile {
+    /// Begins the file at `path`, which must not be anything else than a file or link.
+    pub(crate) fn create(path: &Path) -> Result<Self, FileError> {
+        let (parent, name) = split(path)?;
+        let name = CString::new(name.as_bytes()).map_err(|_| FileError::NoName)?;
+        let dir = Dir::open(parent)?;
+        match dir.find(&*name)?.map(|found| found.kind) {
+            None | Some(FileKind::File | FileKind::Link) => Self::beside(&dir, &name),
+            Some(FileKind::Directory) => Err(FileError::Kind("a directory")),
+            Some(FileKind::Stream | FileKind::Other) => Err(FileError::Kind("no file")),
+        }
     }
-    moved
+
+    fn beside(dir: &Dir, name: &CString) -> Result<Self, FileError> {
+        let (temporary, file) = beside(dir)?;
+        Ok(Self { dir: dir.try_clone()?, temporary, name: name.clone(), file })
+    }
+
+    /// Returns the file, to write it.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Moves the file to its place.
+    pub(crate) fn publish(self) -> Result<(), FileError> {
+        Ok(self.dir.replace(&*self.temporary, &self.dir, &*self.name)?)
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // It is not there any more if it was moved. Otherwise, the original error is the one to report.
+        let _ = self.dir.remove_file(&*self.temporary);
+    }
 }
 
 /// Creates a new file in `dir`, under a free name.

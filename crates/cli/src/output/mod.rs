@@ -11,7 +11,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use oci2bk::text;
 
-pub(crate) use file::{FileError, is_stdout, write_file, write_into};
+pub(crate) use file::{FileError, NewFile, is_stdout, write_file, write_into};
 
 /// Why a result could not be written to stdout.
 #[derive(Debug, thiserror::Error)]

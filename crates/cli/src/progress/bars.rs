@@ -1,7 +1,7 @@
-//! Progress as bars on a terminal: one for each active layer.
+//! Progress as bars on a terminal: one for each active layer or cache mount.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bkstate::Digest;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -17,6 +17,8 @@ pub(super) struct Bars {
     all: MultiProgress,
     stage: ProgressBar,
     layers: Mutex<BTreeMap<Digest, ProgressBar>>,
+    /// One is worked on at a time.
+    mount: Mutex<Option<ProgressBar>>,
 }
 
 /// The bar's style; a template that indicatif does not know falls back to its own.
@@ -30,7 +32,11 @@ impl Bars {
     pub(super) fn new() -> Self {
         let all = MultiProgress::new();
         let stage = all.add(ProgressBar::new_spinner().with_style(style(STAGE)));
-        Self { all, stage, layers: Mutex::default() }
+        Self { all, stage, layers: Mutex::default(), mount: Mutex::default() }
+    }
+
+    fn mount(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.mount.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with_layer(&self, work: &LayerWork, change: impl FnOnce(&ProgressBar)) {
@@ -58,6 +64,18 @@ impl Renderer for Bars {
                 self.with_layer(work, ProgressBar::finish_and_clear);
                 let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
                 layers.remove(&work.digest);
+            }
+            Event::MountStarted(work) => {
+                let bar = ProgressBar::new(work.size)
+                    .with_style(style(LAYER))
+                    .with_message(one_line(&work.id));
+                *self.mount() = Some(self.all.add(bar));
+            }
+            Event::MountAdvanced(_, done) => {
+                self.mount().iter().for_each(|bar| bar.set_position(done));
+            }
+            Event::MountFinished(_) => {
+                self.mount().take().iter().for_each(ProgressBar::finish_and_clear);
             }
             _ => {}
         }

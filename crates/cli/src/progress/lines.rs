@@ -1,6 +1,6 @@
 //! Progress as lines: for logs, and for programs.
 
-use oci2bk::progress::{Event, LayerWork};
+use oci2bk::progress::{Event, LayerWork, MountWork};
 use oci2bk::text::{size, to_json_line};
 use serde::Serialize;
 
@@ -19,6 +19,7 @@ impl Renderer for Plain {
                     work.description.iter().map(|text| format!(" {text}")).collect();
                 note(format_args!("  {} {}{description}", work.digest, size(work.size)));
             }
+            Event::MountFinished(work) => note(format_args!("  {}", work.id)),
             _ => {}
         }
     }
@@ -34,7 +35,9 @@ struct Line<'a> {
     stage: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     layer: Option<Layer<'a>>,
-    /// Compressed bytes done, of the layer's `read_size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mount: Option<Mount<'a>>,
+    /// Bytes done: compressed ones, of the layer's `read_size`, or of the mount's `work_size`.
     #[serde(skip_serializing_if = "Option::is_none")]
     done_size: Option<u64>,
 }
@@ -46,6 +49,18 @@ struct Layer<'a> {
     read_size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Mount<'a> {
+    id: &'a str,
+    work_size: u64,
+}
+
+impl<'a> Mount<'a> {
+    fn of(work: &'a MountWork) -> Option<Self> {
+        Some(Self { id: &work.id, work_size: work.size })
+    }
 }
 
 impl<'a> Layer<'a> {
@@ -61,7 +76,7 @@ impl<'a> Layer<'a> {
 
 impl Renderer for Json {
     fn render(&self, event: Event<'_>) {
-        let line = |event| Line { event, stage: None, layer: None, done_size: None };
+        let line = |event| Line { event, stage: None, layer: None, mount: None, done_size: None };
         let line = match event {
             Event::StageStarted(stage) => {
                 Line { stage: Some(stage.name()), ..line("stage-started") }
@@ -74,6 +89,11 @@ impl Renderer for Json {
                 Line { layer: Layer::of(work), done_size: Some(done), ..line("layer-advanced") }
             }
             Event::LayerFinished(work) => Line { layer: Layer::of(work), ..line("layer-finished") },
+            Event::MountStarted(work) => Line { mount: Mount::of(work), ..line("mount-started") },
+            Event::MountAdvanced(work, done) => {
+                Line { mount: Mount::of(work), done_size: Some(done), ..line("mount-advanced") }
+            }
+            Event::MountFinished(work) => Line { mount: Mount::of(work), ..line("mount-finished") },
             _ => return,
         };
         if let Ok(json) = to_json_line(&line) {

@@ -189,10 +189,8 @@ impl Classified for AttachError {
             Self::TooManyOutputs { .. } => Class::Limit,
             Self::KeysFile(error) => error.class(),
             Self::Manifest(error) => error.class(),
-            Self::Manifests(error) => error.class(),
-            Self::Write(error) => error.class(),
-            Self::NothingMatches { .. } | Self::Index { .. } => Class::Input,
-            Self::InvalidTag { .. } | Self::TagTaken { .. } => Class::Io,
+            Self::Put(error) => error.class(),
+            Self::NothingMatches { .. } => Class::Input,
         }
     }
 
@@ -200,8 +198,7 @@ impl Classified for AttachError {
         match self {
             Self::TooManyOutputs { .. } => Some(name::KEY_OUTPUTS),
             Self::Manifest(error) => error.limit_name(),
-            Self::Manifests(error) => error.limit_name(),
-            Self::Write(error) => error.limit_name(),
+            Self::Put(error) => error.limit_name(),
             _ => None,
         }
     }

@@ -6,7 +6,10 @@ use crate::export::ExportError;
 use crate::image::ImageError;
 use crate::inputs::InputError;
 use crate::json::TooComplex;
-use crate::layout::{ArchiveError, BlobError, DockerError, LayoutError, MirrorError, WriteError};
+use crate::layout::{
+    ArchiveError, BlobError, DockerError, LayoutError, MirrorError, NewDirectoryError,
+    PutArtifactError, WriteError,
+};
 use crate::limits::name;
 use crate::manifest::{ManifestError, SelectError};
 use crate::plan::{BrokenPlan, PlanError};
@@ -279,11 +282,7 @@ impl Classified for SparseError {
             Self::Keys(error) => error.class(),
             // The cause is a file that was just written, or its place.
             Self::Export(_) | Self::Attach(_) | Self::Layout(_) | Self::Write(_) => Class::Io,
-            Self::NoName { .. }
-            | Self::NotADirectory { .. }
-            | Self::NotEmpty { .. }
-            | Self::Place { .. }
-            | Self::File { .. } => Class::Io,
+            Self::Place(error) => error.class(),
         }
     }
 
@@ -297,5 +296,32 @@ impl Classified for SparseError {
             Self::Layout(error) => error.limit_name(),
             _ => None,
         }
+    }
+}
+
+impl Classified for PutArtifactError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Manifest(error) => error.class(),
+            Self::Manifests(error) => error.class(),
+            Self::Write(error) => error.class(),
+            Self::Index { .. } => Class::Input,
+            Self::InvalidTag { .. } | Self::TagTaken { .. } => Class::Io,
+        }
+    }
+
+    fn limit_name(&self) -> Option<&'static str> {
+        match self {
+            Self::Manifest(error) => error.limit_name(),
+            Self::Manifests(error) => error.limit_name(),
+            Self::Write(error) => error.limit_name(),
+            _ => None,
+        }
+    }
+}
+
+impl Classified for NewDirectoryError {
+    fn class(&self) -> Class {
+        Class::Io
     }
 }

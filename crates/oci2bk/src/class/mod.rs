@@ -4,5 +4,6 @@
 
 mod keys;
 mod layout;
+mod mounts;
 mod root;
 mod unpack;

@@ -1,34 +1,28 @@
 //! Keys files attached to a cache: OCI artifacts that are copied with it.
 //!
 //! The artifact is a manifest with the keys file as its only layer, an empty config and the cache's top
-//! object as `subject` (OCI image-spec 1.1, `manifest.md`, "Guidelines for Artifact Usage"). The layout
-//! refers to it in two ways, one for each kind of tool: by an entry of `index.json`, and in the index tagged
-//! `sha256-<subject>` that replaces the referrers API (OCI distribution-spec 1.1, "Referrers Tag Schema").
+//! object as `subject` (OCI image-spec 1.1, `manifest.md`, "Guidelines for Artifact Usage").
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeSet;
 
 use bkstate::Digest;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::file::{KEYS_MEDIA_TYPE, KeysFile, KeysFileError, is_keys_file};
 use crate::export::CacheExport;
-use crate::layout::{BlobError, Descriptor, Layout, LayoutWriter, WriteError, edited_index};
+use crate::layout::artifact::{ArtifactPlace, Kind, TITLE, check_tag, descriptor, subject};
+use crate::layout::{BlobError, Layout, LayoutWriter, PutArtifactError};
 use crate::manifest::{
-    Document, DocumentError, ImageManifest, ManifestError, OCI_INDEX, OCI_MANIFEST, REF_NAME,
-    SelectError, other_manifests, reachable,
+    Document, ImageManifest, ManifestError, OCI_MANIFEST, SelectError, other_manifests,
 };
 
 /// The config of an artifact without a config, and its media type (OCI image-spec 1.1, `manifest.md`).
 const EMPTY: &str = "{}";
 const EMPTY_TYPE: &str = "application/vnd.oci.empty.v1+json";
-/// The annotation with the file name for tools that extract the artifact.
-const TITLE: &str = "org.opencontainers.image.title";
 const FILE_NAME: &str = "keys.json";
-/// Prefix of the subject in the tag of the index that lists its referrers.
-const LIST_TAG: &str = "sha256-";
-/// Maximum length of a tag in a registry (OCI distribution-spec 1.1, "Pulling manifests").
-const LONGEST_TAG: usize = 128;
+
+/// Keys files as artifacts.
+const KIND: Kind = Kind { media_type: KEYS_MEDIA_TYPE, has: is_keys_file };
 
 /// Why the keys files of a layout cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -60,20 +54,6 @@ pub enum AttachError {
         /// The number of ops.
         ops: usize,
     },
-    /// A registry would not accept the tag.
-    #[error("{tag:?} is not a tag: that is 1 to {LONGEST_TAG} letters, digits, '_', '.' and '-'")]
-    InvalidTag {
-        /// The tag.
-        tag: String,
-    },
-    /// The tag belongs to something else.
-    #[error("{} has something else with the tag {tag:?}; choose another", path.display())]
-    TagTaken {
-        /// The layout.
-        path: PathBuf,
-        /// The tag.
-        tag: String,
-    },
     /// The ops have more outputs to try than the limit.
     #[error("the ops that the key sources have claim {outputs} outputs to try, more than {limit}")]
     TooManyOutputs {
@@ -85,26 +65,12 @@ pub enum AttachError {
     /// The keys cannot be encoded as a file.
     #[error("cannot write the keys as a file")]
     KeysFile(#[from] KeysFileError),
-    /// A manifest of the layout cannot be read.
+    /// The manifest of the cache cannot be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// The manifests of the layout cannot be listed.
+    /// The artifact cannot be put into the layout.
     #[error(transparent)]
-    Manifests(#[from] SelectError),
-    /// An index is malformed.
-    #[error("{name} in {} is not an index", path.display())]
-    Index {
-        /// The layout.
-        path: PathBuf,
-        /// `index.json`, or the digest of a blob.
-        name: String,
-        /// The cause.
-        #[source]
-        source: DocumentError,
-    },
-    /// The layout cannot be changed.
-    #[error(transparent)]
-    Write(#[from] WriteError),
+    Put(#[from] PutArtifactError),
 }
 
 /// The result of attaching.
@@ -176,9 +142,7 @@ pub fn attach(
     keys: &KeysFile,
     tag: Option<&str>,
 ) -> Result<Attached, AttachError> {
-    if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
-        return Err(AttachError::InvalidTag { tag: tag.to_owned() });
-    }
+    tag.map(check_tag).transpose()?;
     let (outputs, limit) = (keys.outputs(), export.layout.limits().key_outputs);
     if outputs > limit {
         return Err(AttachError::TooManyOutputs { outputs, limit });
@@ -189,16 +153,9 @@ pub fn attach(
         return Err(AttachError::NothingMatches { cache, ops: keys.len() });
     }
     let artifact = Artifact::new(&export.layout, cache, &matching)?;
-    let writer = export.layout.writer()?;
-    let (manifest, changed) = artifact.put(&export.layout, writer, tag)?;
+    let mut writer = export.layout.writer().map_err(PutArtifactError::from)?;
+    let (manifest, changed) = artifact.put(&export.layout, &mut writer, tag)?;
     Ok(Attached { manifest, ops: matching.len(), records, changed })
-}
-
-fn is_tag(tag: &str) -> bool {
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    tag.len() <= LONGEST_TAG
-        && tag.starts_with(word)
-        && tag.chars().all(|c| word(c) || c == '.' || c == '-')
 }
 
 /// The artifact's own blobs.
@@ -228,154 +185,14 @@ impl Artifact {
     fn put(
         &self,
         layout: &Layout,
-        mut writer: LayoutWriter<'_>,
+        writer: &mut LayoutWriter<'_>,
         tag: Option<&str>,
-    ) -> Result<(Digest, bool), AttachError> {
-        let index_error = |name: &str, source: DocumentError| {
-            let (path, name) = (layout.path().to_owned(), name.to_owned());
-            AttachError::Index { path, name, source }
-        };
-        let document = Document::parse(writer.index()).map_err(|e| index_error("index.json", e))?;
-        let Document::Index(index) = document else {
-            return Err(index_error("index.json", DocumentError::Neither));
-        };
-        let fallback_tag = format!("{LIST_TAG}{}", self.cache.hex());
-        let is_fallback =
-            |entry: &Descriptor| entry.annotations.get(REF_NAME) == Some(&fallback_tag);
-        let mut ours = self.older(layout, &index.manifests);
-        ours.extend(self.dead(layout, &index.manifests)?);
-        if let Some(tag) = tag {
-            let has_tag =
-                |entry: &&Descriptor| entry.annotations.get(REF_NAME).is_some_and(|t| t == tag);
-            let taken = index.manifests.iter().filter(has_tag).any(|e| !ours.contains(&e.digest));
-            if taken || tag == fallback_tag {
-                let (path, tag) = (layout.path().to_owned(), tag.to_owned());
-                return Err(AttachError::TagTaken { path, tag });
-            }
-        }
-
+    ) -> Result<(Digest, bool), PutArtifactError> {
+        let place = ArtifactPlace::find(layout, writer.index(), KIND, Some(self.cache), tag)?;
         writer.put_blob(EMPTY.as_bytes())?;
         writer.put_blob(&self.file)?;
-        let manifest = writer.put_blob(&self.manifest)?;
-        let mut referrer = descriptor(OCI_MANIFEST, &self.manifest);
-        referrer["artifactType"] = KEYS_MEDIA_TYPE.into();
-
-        let listed = match index.manifests.iter().find(|entry| is_fallback(entry)) {
-            None => None,
-            Some(entry) => match layout.read_blob(entry, layout.limits().of_manifest()) {
-                Err(BlobError::Missing { .. }) => None,
-                content => Some((entry.digest, content.map_err(ManifestError::from)?)),
-            },
-        };
-        let (name, listed) = listed.map_or_else(
-            || (String::new(), empty_index()),
-            |(digest, content)| (digest.to_string(), content),
-        );
-        // Referrers listed by other tools stay.
-        let edited = match Document::parse(&listed).map_err(|e| index_error(&name, e))? {
-            Document::Manifest(_) => return Err(index_error(&name, DocumentError::Neither)),
-            Document::Index(referrers) => {
-                let older = self.older(layout, &referrers.manifests);
-                let is_old = |listed: &Descriptor| {
-                    ours.contains(&listed.digest) || older.contains(&listed.digest)
-                };
-                edited_index(&listed, is_old, std::slice::from_ref(&referrer))
-                    .map_err(|source| index_error(&name, source.into()))?
-                    .unwrap_or(listed)
-            }
-        };
-        writer.put_blob(&edited)?;
-        let mut fallback = descriptor(OCI_INDEX, &edited);
-        fallback["annotations"] = json!({REF_NAME: fallback_tag});
-
-        if let Some(tag) = tag {
-            referrer["annotations"] = json!({REF_NAME: tag});
-        }
-        let drop = |entry: &Descriptor| ours.contains(&entry.digest) || is_fallback(entry);
-        let edited = edited_index(writer.index(), drop, &[referrer, fallback])
-            .map_err(|source| index_error("index.json", source.into()))?;
-        let changed = edited.is_some();
-        if let Some(edited) = edited {
-            writer.put_index(edited)?;
-        }
-        Ok((manifest, changed))
+        place.put(writer, &self.manifest)
     }
-
-    /// Returns those of `entries` that are keys attached to the same cache before. Each is read once, however
-    /// often it is listed.
-    fn older(&self, layout: &Layout, entries: &[Descriptor]) -> BTreeSet<Digest> {
-        let mut looked_at = BTreeMap::new();
-        for entry in entries.iter().filter(|entry| entry.media_type == OCI_MANIFEST) {
-            looked_at.entry(entry.digest).or_insert_with(|| self.is_older(layout, entry));
-        }
-        looked_at.into_iter().filter(|(_, is_older)| *is_older).map(|(digest, _)| digest).collect()
-    }
-
-    /// Returns those of `entries` that are keys attached to other caches which are not in `entries`, and the
-    /// lists of such keys.
-    fn dead(
-        &self,
-        layout: &Layout,
-        entries: &[Descriptor],
-    ) -> Result<BTreeSet<Digest>, AttachError> {
-        let listed = reachable(layout, entries)?;
-        let is_dead = |subject: &Digest| *subject != self.cache && !listed.contains(subject);
-        let are_dead_keys = |entry: &Descriptor| match Document::read(layout, entry) {
-            Ok(Document::Manifest(manifest)) => {
-                let subject = manifest.subject.as_ref().map(|subject| subject.digest);
-                is_artifact(&manifest) && subject.as_ref().is_some_and(is_dead)
-            }
-            Err(ManifestError::Blob(BlobError::Missing { .. })) => {
-                entry.artifact_type.as_deref().is_some_and(is_keys_file)
-            }
-            _ => false,
-        };
-        let lists_dead_keys = |entry: &Descriptor| match Document::read(layout, entry) {
-            Ok(Document::Index(index)) => index.manifests.iter().all(are_dead_keys),
-            Err(ManifestError::Blob(BlobError::Missing { .. })) => true,
-            _ => false,
-        };
-        let dead = entries.iter().filter(|entry| match subject_of_list(entry) {
-            Some(subject) => is_dead(&subject) && lists_dead_keys(entry),
-            None => are_dead_keys(entry),
-        });
-        Ok(dead.map(|entry| entry.digest).collect())
-    }
-
-    /// Returns whether `descriptor` is of keys attached to the same cache before. Unreadable entries are not
-    /// ours to remove.
-    fn is_older(&self, layout: &Layout, descriptor: &Descriptor) -> bool {
-        match Document::read(layout, descriptor) {
-            Ok(Document::Manifest(manifest)) => {
-                let subject = manifest.subject.as_ref().map(|subject| subject.digest);
-                is_artifact(&manifest) && subject == Some(self.cache)
-            }
-            _ => false,
-        }
-    }
-}
-
-/// Returns the subject of the referrers that an entry lists, if it does.
-fn subject_of_list(entry: &Descriptor) -> Option<Digest> {
-    let hex = entry.annotations.get(REF_NAME)?.strip_prefix(LIST_TAG)?;
-    format!("sha256:{hex}").parse().ok()
-}
-
-fn empty_index() -> Vec<u8> {
-    json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).to_string().into()
-}
-
-fn descriptor(media_type: &str, content: &[u8]) -> Value {
-    json!({"mediaType": media_type, "digest": Digest::of(content), "size": content.len()})
-}
-
-/// Returns the descriptor of the cache, with the media type in the document, because registries compare it.
-fn subject(layout: &Layout, cache: Digest) -> Result<Value, ManifestError> {
-    let described = layout.describe_blob(cache)?;
-    let content = layout.read_blob(&described, layout.limits().of_manifest())?;
-    let document = Document::parse(&content)
-        .map_err(|source| ManifestError::Document { digest: cache, source })?;
-    Ok(descriptor(&document.media_type(&content), &content))
 }
 
 #[cfg(test)]

@@ -142,10 +142,12 @@
 //! ```
 
 mod archive;
+pub(crate) mod artifact;
 mod blob;
 pub(crate) mod copies;
 mod descriptor;
 mod docker;
+pub(crate) mod fresh;
 mod made;
 mod mirror;
 mod open;
@@ -155,6 +157,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod write;
+pub(crate) mod write_archive;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -164,11 +167,13 @@ use codec::from_objects;
 use serde::Deserialize;
 
 pub use archive::ArchiveError;
+pub use artifact::PutArtifactError;
 pub use blob::BlobError;
 pub use copies::BadCopy;
 pub(crate) use descriptor::null_as_default;
 pub use descriptor::{Descriptor, Platform};
 pub use docker::DockerError;
+pub use fresh::NewDirectoryError;
 pub use mirror::MirrorError;
 pub use open::FileKind;
 pub use store::BlobFile;

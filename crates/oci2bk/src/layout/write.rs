@@ -3,13 +3,14 @@
 //! Every file is written to a temporary file, synced, and renamed, so readers of the layout find its old or
 //! its new state, even if we were killed. Blobs are written before the index that names them.
 
-use std::fs::Metadata;
-use std::io::{self, Write as _};
+use std::fs::{File, Metadata};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use bkstate::Digest;
+use bkstate::digest::Hasher;
 use bkstate::dir::{Dir, DirError};
 use rustix::fs::{FlockOperation, Gid, Uid, fchown, flock, fstat};
 use rustix::io::Errno;
@@ -183,18 +184,16 @@ impl LayoutWriter<'_> {
         Ok(())
     }
 
+    /// Begins a blob of any size, which is written in pieces. Only one can be written at a time.
+    pub(crate) fn begin_blob(&self) -> Result<BlobWriter<'_>, WriteError> {
+        let file = self.temporary()?;
+        Ok(BlobWriter { writer: self, file, hasher: Hasher::new(), size: 0, moved: false })
+    }
+
     fn write(&self, content: &[u8], target: &Dir, name: &str) -> Result<(), WriteError> {
-        let dir_error = |source| WriteError::Dir { path: self.layout.path().to_owned(), source };
-        match self.top.remove_file(TEMPORARY) {
-            Err(error) if !error.is_not_found() => return Err(dir_error(error)),
-            _ => {}
-        }
-        let moved = self.fill(content).and_then(|()| {
-            self.top
-                .replace(TEMPORARY, target, name)
-                .and_then(|()| target.sync())
-                .map_err(dir_error)
-        });
+        let mut file = self.temporary()?;
+        let written = file.write_all(content).map_err(|source| self.file_error(source));
+        let moved = written.and_then(|()| self.put_into_place(&file, target, name));
         if moved.is_err() {
             // The original error is the one to report.
             let _ = self.top.remove_file(TEMPORARY);
@@ -202,24 +201,81 @@ impl LayoutWriter<'_> {
         moved
     }
 
-    /// Writes `content` to the temporary file, with the owner of the index: root may work on another user's
-    /// layout.
-    fn fill(&self, content: &[u8]) -> Result<(), WriteError> {
-        let path = self.layout.path();
-        let mut file = self
-            .top
-            .create_file(TEMPORARY, self.mode)
-            .map_err(|source| WriteError::Dir { path: path.to_owned(), source })?;
-        let mut write = || -> io::Result<()> {
-            file.write_all(content)?;
+    fn dir_error(&self) -> impl Fn(DirError) -> WriteError + use<> {
+        let path = self.layout.path().to_owned();
+        move |source| WriteError::Dir { path: path.clone(), source }
+    }
+
+    fn file_error(&self, source: io::Error) -> WriteError {
+        WriteError::File { path: self.layout.path().join(TEMPORARY), source }
+    }
+
+    /// Creates the temporary file.
+    fn temporary(&self) -> Result<File, WriteError> {
+        match self.top.remove_file(TEMPORARY) {
+            Err(error) if !error.is_not_found() => return Err(self.dir_error()(error)),
+            _ => {}
+        }
+        self.top.create_file(TEMPORARY, self.mode).map_err(self.dir_error())
+    }
+
+    /// Moves the temporary file `file` to `name` in `target`, with the owner of the index: root may work on
+    /// another user's layout.
+    fn put_into_place(&self, file: &File, target: &Dir, name: &str) -> Result<(), WriteError> {
+        let complete = || -> io::Result<()> {
             let made = file.metadata()?;
             if (made.uid(), made.gid()) != self.owner && rustix::process::geteuid().is_root() {
                 let (uid, gid) = self.owner;
-                fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+                fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
             }
             file.sync_all()
         };
-        write().map_err(|source| WriteError::File { path: path.join(TEMPORARY), source })
+        complete().map_err(|source| self.file_error(source))?;
+        let moved = self.top.replace(TEMPORARY, target, name).and_then(|()| target.sync());
+        moved.map_err(self.dir_error())
+    }
+}
+
+/// A blob that is being written.
+#[derive(Debug)]
+pub(crate) struct BlobWriter<'w> {
+    writer: &'w LayoutWriter<'w>,
+    file: File,
+    hasher: Hasher,
+    size: u64,
+    moved: bool,
+}
+
+impl Write for BlobWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..length]);
+        self.size += length as u64;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl BlobWriter<'_> {
+    /// Moves the blob to its place. Returns its digest and its size in bytes.
+    pub(crate) fn finish(mut self) -> Result<(Digest, u64), WriteError> {
+        let digest = std::mem::take(&mut self.hasher).finish();
+        let blobs = &self.writer.blobs;
+        self.writer.put_into_place(&self.file, blobs, &digest.hex())?;
+        self.moved = true;
+        Ok((digest, self.size))
+    }
+}
+
+impl Drop for BlobWriter<'_> {
+    fn drop(&mut self) {
+        if !self.moved {
+            // The next writer removes it too.
+            let _ = self.writer.top.remove_file(TEMPORARY);
+        }
     }
 }
 

@@ -48,6 +48,7 @@ use serde_json::{Value, json};
 
 use crate::export::CacheExport;
 use crate::keys::{KeysFile, attach, read_layout};
+use crate::layout::fresh::{self, NewDirectory};
 use crate::layout::{Layout, LayoutWriter};
 use crate::limits::Limits;
 use crate::manifest::{OCI_INDEX, REF_NAME};
@@ -55,7 +56,7 @@ use crate::source::{Reference, Source};
 
 use documents::Documents;
 pub use error::SparseError;
-use place::Place;
+use place::REPLACED;
 use tags::{Tagged, with_tags};
 
 /// The annotation in the `index.json` of a sparse layout. A directory with it can be replaced.
@@ -96,7 +97,8 @@ pub fn write(exports: &[CacheExport], path: &Path, limits: &Limits) -> Result<Sp
     let mut documents = Documents::default();
     let entries = caches.iter().map(|cache| documents.add(cache.export));
     let entries = entries.collect::<Result<Vec<_>, _>>()?;
-    let place = Place::prepare(path)?;
+    let place = NewDirectory::prepare(path, REPLACED)?;
+    place.make_layout()?;
     let staging = Layout::open(place.staging().path(), limits)?;
     let mut writer = staging.writer()?;
     for content in documents.blobs() {
@@ -122,7 +124,7 @@ pub fn write(exports: &[CacheExport], path: &Path, limits: &Limits) -> Result<Sp
 /// # Errors
 /// See [`SparseError`].
 pub fn check_place(path: &Path) -> Result<(), SparseError> {
-    place::check(path)
+    Ok(fresh::check_place(path, REPLACED)?)
 }
 
 fn put_index(

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::layout::NewDirectoryError;
 use crate::layout::testing::{TestLayout, annotated, digest_of, inline_cache, layer};
 use crate::manifest::Style;
 use crate::plan::{Plan, PlanError};
@@ -195,14 +196,17 @@ fn only_new_empty_or_sparse_directories_are_written() {
     symlink(place.join("empty"), place.join("link")).unwrap();
     for name in ["file", "link"] {
         let error = write(&all, &place.join(name), &Limits::default()).unwrap_err();
-        assert!(matches!(error, SparseError::NotADirectory { .. }), "{name}: {error}");
+        assert!(
+            matches!(error, SparseError::Place(NewDirectoryError::NotADirectory { .. })),
+            "{name}: {error}"
+        );
         assert!(error.to_string().ends_with(" is not a directory; name a new one"), "{error}");
     }
     // A full cache, and a sparse layout with an additional file.
     fs::write(place.join("empty/note"), "mine").unwrap();
     for path in [layout.path().to_owned(), place.join("empty")] {
         let error = write(&all, &path, &Limits::default()).unwrap_err();
-        assert!(matches!(error, SparseError::NotEmpty { .. }), "{error}");
+        assert!(matches!(error, SparseError::Place(NewDirectoryError::NotEmpty { .. })), "{error}");
         assert!(
             error.to_string().ends_with(
                 " is not empty, and not a sparse layout, which could be replaced; name a \
@@ -215,11 +219,11 @@ fn only_new_empty_or_sparse_directories_are_written() {
     let error = write(&[], &place.join("new"), &Limits::default()).unwrap_err();
     assert!(matches!(error, SparseError::NoCache) && error.is_input(), "{error}");
     let error = write(&all, Path::new("/"), &Limits::default()).unwrap_err();
-    assert!(matches!(error, SparseError::NoName { .. }), "{error}");
+    assert!(matches!(error, SparseError::Place(NewDirectoryError::NoName { .. })), "{error}");
     assert_eq!(error.to_string(), "/ has no name at its end; name a new directory");
     let error = write(&all, &place.join("absent/dir"), &Limits::default()).unwrap_err();
-    assert!(matches!(error, SparseError::Place { .. }), "{error}");
-    assert!(error.to_string().starts_with("cannot write the sparse layout "), "{error}");
+    assert!(matches!(error, SparseError::Place(NewDirectoryError::Dir { .. })), "{error}");
+    assert!(error.to_string().starts_with("cannot write the directory "), "{error}");
     // Nothing is left beside them.
     let left = fs::read_dir(place).unwrap().map(|entry| entry.unwrap().file_name());
     assert_eq!(left.collect::<BTreeSet<_>>(), ["empty", "file", "link"].map(Into::into).into());

@@ -39,10 +39,19 @@ const PERMISSIONS: Mode = Mode::RWXU.union(Mode::RWXG).union(Mode::RWXO);
 /// Labels for a snapshot.
 type Labels = BTreeMap<String, String>;
 
+/// How the names in an archive are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// As those of a layer, some of which are whiteouts.
+    Layer(Placement),
+    /// As those of a tree ([`super::tree`]).
+    Tree,
+}
+
 /// A layer being applied.
 pub(super) struct Applier<'a> {
     directories: Directories<'a>,
-    placement: Placement,
+    rules: Rules,
     marks: OverlayMarks,
     /// Whether the marks stay in the tree.
     keeps_marks: bool,
@@ -60,7 +69,7 @@ pub(super) struct Applier<'a> {
 impl<'a> Applier<'a> {
     pub(super) fn new(
         fs: BorrowedFd<'_>,
-        placement: Placement,
+        rules: Rules,
         worker: &'a Worker,
         layer: Digest,
         allowance: &'a Allowance,
@@ -69,7 +78,7 @@ impl<'a> Applier<'a> {
         let lookups = LayerLookups::new(allowance.limits.layer_lookups);
         Ok(Self {
             directories: Directories::new(fs, new, Lookups::new(lookups, &allowance.lookups))?,
-            placement,
+            rules,
             marks,
             keeps_marks: matches!(worker.form(), TreeForm::Overlay(_)),
             is_rootless: worker.is_rootless(),
@@ -97,6 +106,10 @@ impl<'a> Applier<'a> {
             return Ok(());
         }
         self.check_limits(entry)?;
+        let placement = match self.rules {
+            Rules::Layer(placement) => placement,
+            Rules::Tree => return self.apply_to_tree(archive, entry),
+        };
         let name = clean(&entry.name);
         let (parent, base) = split(&name);
         // The layer must not change the snapshot's root directory.
@@ -106,37 +119,102 @@ impl<'a> Applier<'a> {
         let implied = &mut self.implied;
         let parent = self.directories.open_or_create(parent, |path| implied.created(path))?;
         if let Some(whiteout) = Whiteout::of(base)? {
-            return self.hide(&parent, whiteout, entry);
+            return self.hide(&parent, whiteout, entry, placement);
         }
-        if self.placement == Placement::Overlay
+        if placement == Placement::Overlay
             && leaves_group_to_kernel(entry)
             && self.implied.is_unnamed(&parent.path)
         {
             return Err(Refusal::GroupOfImpliedDirectory);
         }
         match entry.kind {
-            Kind::Regular => self.file(archive, &parent, base, entry),
-            Kind::Directory => {
-                let fd = self.directory(&parent, base, entry)?;
-                self.directories.entered(&name, &parent, base, fd);
-                self.deferred.add(&name, times::of(entry));
-                Ok(())
-            }
-            Kind::Symlink => self.symlink(&parent, base, entry),
-            Kind::HardLink => self.hard_link(&parent, base, entry),
             Kind::CharDevice => self.node(FileType::CharacterDevice, &parent, base, entry),
             Kind::BlockDevice => self.node(FileType::BlockDevice, &parent, base, entry),
-            Kind::Fifo => self.node(FileType::Fifo, &parent, base, entry),
             // Nothing is created, but containerd removes an existing file first.
             Kind::GlobalHeader => self.remove(&parent, base),
+            _ => self.make(archive, &name, &parent, entry),
+        }
+    }
+
+    /// Makes the file `name` in `parent` that `entry` describes.
+    fn make<R: BufRead>(
+        &mut self,
+        archive: &mut Reader<R>,
+        name: &[u8],
+        parent: &Rc<Directory>,
+        entry: &Entry,
+    ) -> Result<(), Refusal> {
+        let (_, base) = split(name);
+        match entry.kind {
+            Kind::Regular => self.file(archive, parent, base, entry),
+            Kind::Directory => {
+                let fd = self.directory(parent, base, entry)?;
+                self.directories.entered(name, parent, base, fd);
+                self.deferred.add(name, times::of(entry));
+                Ok(())
+            }
+            Kind::Symlink => self.symlink(parent, base, entry),
+            Kind::HardLink => self.hard_link(parent, base, entry),
+            Kind::Fifo => self.node(FileType::Fifo, parent, base, entry),
             Kind::OldSparse => Err(unsupported(OLD_SPARSE)),
             Kind::Other(typeflag) => Err(unsupported(typeflag)),
+            Kind::CharDevice | Kind::BlockDevice | Kind::GlobalHeader => Err(Refusal::Device),
         }
+    }
+
+    /// Returns whether the archive is that of a tree.
+    pub(super) fn is_tree(&self) -> bool {
+        self.rules == Rules::Tree
     }
 
     /// Returns the number of entries that were left out.
     pub(super) fn left_out(&self) -> u64 {
         self.left_out
+    }
+
+    /// Applies an entry of the archive of a tree: every path is as it is written, without links.
+    fn apply_to_tree<R: BufRead>(
+        &mut self,
+        archive: &mut Reader<R>,
+        entry: &Entry,
+    ) -> Result<(), Refusal> {
+        if entry.kind == Kind::GlobalHeader {
+            return Ok(());
+        }
+        stays_in_tree(&entry.name)?;
+        let name = clean(&entry.name);
+        let (parent, base) = split(&name);
+        if base.is_empty() {
+            return self.top(entry);
+        }
+        let implied = &mut self.implied;
+        let opened = self.directories.open_or_create(parent, |path| implied.created(path))?;
+        if opened.path != parent {
+            return Err(Refusal::ThroughLink);
+        }
+        if entry.kind == Kind::HardLink {
+            stays_in_tree(&entry.link)?;
+            let target = clean(&entry.link);
+            let (above, _) = split(&target);
+            if self.directories.resolve(above)? != above {
+                return Err(Refusal::ThroughLink);
+            }
+        }
+        self.make(archive, &name, &opened, entry)
+    }
+
+    /// Gives the tree's own directory the attributes of its entry.
+    fn top(&mut self, entry: &Entry) -> Result<(), Refusal> {
+        if entry.kind != Kind::Directory {
+            return Err(Refusal::TopNotDirectory);
+        }
+        let top = self.directories.root();
+        let open = rustix::fs::openat(&**top, ".", OPEN_DIRECTORY, Mode::empty());
+        let top = open.map_err(Refusal::io("open the tree's own directory"))?;
+        self.attributes.set(&top, entry, Given::of(&top)?)?;
+        self.directories.directory_changed();
+        self.deferred.add(&[], times::of(entry));
+        Ok(())
     }
 
     fn check_limits(&self, entry: &Entry) -> Result<(), Refusal> {
@@ -175,8 +253,9 @@ impl<'a> Applier<'a> {
         parent: &Rc<Directory>,
         whiteout: Whiteout<'_>,
         entry: &Entry,
+        placement: Placement,
     ) -> Result<(), Refusal> {
-        match (self.placement, whiteout) {
+        match (placement, whiteout) {
             (Placement::Overlay, Whiteout::Opaque) => {
                 let mark = self.marks.opaque();
                 whiteout::make_opaque(parent, mark)?;
@@ -295,7 +374,7 @@ impl<'a> Applier<'a> {
     /// it. In the mount of a rootless daemon the kernel makes such a directory opaque; a daemon that runs as root
     /// forgets the whiteout.
     fn hides_below(&self, parent: &Directory, base: &[u8]) -> bool {
-        self.placement == Placement::Overlay
+        self.rules == Rules::Layer(Placement::Overlay)
             && self.is_rootless
             && whiteout::is_device(parent, base)
     }
@@ -412,6 +491,12 @@ fn xattr_bytes(entry: &Entry) -> u64 {
 
 fn unsupported(typeflag: u8) -> Refusal {
     Refusal::UnsupportedType { typeflag }
+}
+
+/// Refuses a name in the archive of a tree that could be meant to lead out of it.
+fn stays_in_tree(name: &[u8]) -> Result<(), Refusal> {
+    let leads_out = name.starts_with(b"/") || name.split(|byte| *byte == b'/').any(|c| c == b"..");
+    if leads_out { Err(Refusal::LeavesTree { name: EntryName::new(name) }) } else { Ok(()) }
 }
 
 fn is_directory(parent: &impl AsFd, base: &[u8]) -> bool {

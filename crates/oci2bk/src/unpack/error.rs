@@ -338,6 +338,21 @@ pub enum Refusal {
     /// A file has capabilities that count in one user namespace only, which is not that of the daemon.
     #[error("the capabilities of the file are those of another user namespace")]
     CapabilityOfNamespace,
+    /// A name in the archive of a cache mount is absolute or leads upwards.
+    #[error("the name {name} is absolute, or leads upwards out of the cache mount")]
+    LeavesTree {
+        /// The name, or the target of a hard link.
+        name: EntryName,
+    },
+    /// A path in the archive of a cache mount has a symbolic link in it.
+    #[error("the path leads through a symbolic link")]
+    ThroughLink,
+    /// The archive of a cache mount has a device.
+    #[error("it is a device, and a cache mount may not have any")]
+    Device,
+    /// The archive of a cache mount has something else than a directory as the mount itself.
+    #[error("it names the cache mount itself, and is not a directory")]
+    TopNotDirectory,
     /// An extended attribute cannot be set.
     #[error("cannot set the extended attribute {name}")]
     Xattr {

@@ -18,6 +18,7 @@ use super::create::is_of_overlay;
 use super::error::{EntryName, Refusal, UnpackError};
 use super::paths::{LayerLookups, Lookups, OPEN_DIRECTORY, open_plain, resolve, split};
 use super::times::name_memory;
+use super::xattrs;
 
 /// The directories that a layer implies, by their path in the snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -278,43 +279,19 @@ pub(super) fn copy_attributes(
 }
 
 fn copy_xattrs(source: &OwnedFd, target: &OwnedFd, marks: OverlayMarks) -> Result<(), Refusal> {
-    for name in xattr_names(source)?.split(|byte| *byte == 0) {
-        if name.is_empty() || is_of_overlay(name, marks) {
+    let names = xattrs::names(source).map_err(Refusal::io("list the extended attributes"))?;
+    for name in &names {
+        if is_of_overlay(name, marks) {
             continue;
         }
-        let Some(value) = xattr_value(source, name)? else { continue };
-        match rustix::fs::fsetxattr(target, name, &value, XattrFlags::CREATE) {
+        let value = xattrs::value(source, name).map_err(|errno| xattr_error(name, errno))?;
+        let Some(value) = value else { continue };
+        match rustix::fs::fsetxattr(target, name.as_slice(), &value, XattrFlags::CREATE) {
             Ok(()) | Err(Errno::NOTSUP | Errno::NODATA | Errno::EXIST) => {}
             Err(errno) => return Err(xattr_error(name, errno)),
         }
     }
     Ok(())
-}
-
-/// Reads the names, each followed by a NUL.
-fn xattr_names(source: &OwnedFd) -> Result<Vec<u8>, Refusal> {
-    // The kernel's limits for the list and for one value, XATTR_LIST_MAX and XATTR_SIZE_MAX.
-    let mut names = vec![0; 1 << 16];
-    match rustix::fs::flistxattr(source, &mut names[..]) {
-        Ok(length) => {
-            names.truncate(length);
-            Ok(names)
-        }
-        Err(Errno::NOTSUP) => Ok(Vec::new()),
-        Err(errno) => Err(Refusal::io("list the extended attributes")(errno)),
-    }
-}
-
-fn xattr_value(source: &OwnedFd, name: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
-    let mut value = vec![0; 1 << 16];
-    match rustix::fs::fgetxattr(source, name, &mut value[..]) {
-        Ok(length) => {
-            value.truncate(length);
-            Ok(Some(value))
-        }
-        Err(Errno::NOTSUP | Errno::NODATA) => Ok(None),
-        Err(errno) => Err(xattr_error(name, errno)),
-    }
 }
 
 fn xattr_error(name: &[u8], errno: Errno) -> Refusal {

@@ -117,9 +117,11 @@ mod remove;
 mod rights;
 pub(crate) mod tar;
 mod times;
+pub(crate) mod tree;
 mod usage;
 mod whiteout;
 pub(crate) mod witness;
+pub(crate) mod xattrs;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -135,7 +137,7 @@ use bkstate::worker::Worker;
 use crate::limits::Limits;
 use crate::progress::LayerWork;
 pub(crate) use allowance::Allowance;
-use apply::Applier;
+use apply::{Applier, Rules};
 pub(crate) use complete::complete;
 use decompress::Encoding;
 pub use error::{EntryName, Refusal, UnpackError};
@@ -296,7 +298,7 @@ pub(crate) fn unpack_within(
 ) -> Result<Unpacked, UnpackError> {
     let encoding = encoding(layer)?;
     let (unpacked, ignored) = pipeline::run(layer, encoding, allowance, watch, |stream| {
-        let applier = Applier::new(fs, placement, worker, layer.digest, allowance);
+        let applier = Applier::new(fs, Rules::Layer(placement), worker, layer.digest, allowance);
         unpack_stream(layer, stream, applier, allowance)
     })?;
     Ok(Unpacked { stream: Stream { ignored, ..unpacked.stream }, ..unpacked })
@@ -352,10 +354,10 @@ fn unpack_stream(
     allowance: &Allowance,
 ) -> Result<Unpacked, UnpackError> {
     let mut archive = Reader::new(stream);
-    match apply_all(layer, &mut archive, applier, allowance) {
+    match apply_all(layer.digest, &mut archive, applier, allowance) {
         Ok((unpacked, holes)) => {
             let bytes = finish(layer, archive.into_inner())?;
-            check_size(layer, &allowance.limits, holes.saturating_add(bytes))?;
+            check_size(layer.digest, &allowance.limits, holes.saturating_add(bytes))?;
             Ok(Unpacked { stream: Stream { bytes, ignored: 0 }, ..unpacked })
         }
         Err(error) => {
@@ -370,12 +372,12 @@ fn unpack_stream(
 
 /// Applies all entries; also counts the bytes of holes in them.
 fn apply_all(
-    layer: &Layer<'_>,
+    digest: Digest,
     archive: &mut Reader<TarStream>,
     applier: Result<Applier<'_>, Refusal>,
     allowance: &Allowance,
 ) -> Result<(Unpacked, u64), UnpackError> {
-    let (digest, limits) = (layer.digest, &allowance.limits);
+    let limits = &allowance.limits;
     let refused = |name: &[u8], reason| {
         let entry = EntryName::new(name);
         UnpackError::Entry { layer: digest, entry, reason }
@@ -384,7 +386,7 @@ fn apply_all(
     let mut entries = 0;
     let mut holes: u64 = 0;
     let mut last = Vec::new();
-    while let Some(entry) = archive.next().map_err(|source| {
+    while let Some(mut entry) = archive.next().map_err(|source| {
         let after = EntryName::new(&last);
         UnpackError::Archive { layer: digest, after, source }
     })? {
@@ -393,8 +395,11 @@ fn apply_all(
         }
         allowance.take_entry(digest)?;
         holes = holes.saturating_add(entry.hole_bytes());
-        check_size(layer, limits, holes.saturating_add(archive.stream().bytes()))?;
+        check_size(digest, limits, holes.saturating_add(archive.stream().bytes()))?;
         allowance.take_hole(digest, entry.hole_bytes())?;
+        if applier.is_tree() {
+            entry.xattrs.retain(|name, _| tree::keeps_attribute(name));
+        }
         applier.apply(archive, &entry).map_err(|reason| refused(&entry.name, reason))?;
         entries += 1;
         last = entry.name;
@@ -405,8 +410,8 @@ fn apply_all(
     Ok((Unpacked { entries, stream, left_out, implied, labels }, holes))
 }
 
-fn check_size(layer: &Layer<'_>, limits: &Limits, bytes: u64) -> Result<(), UnpackError> {
-    let (layer, limit, name) = (layer.digest, limits.layer_size, "layer-size");
+fn check_size(layer: Digest, limits: &Limits, bytes: u64) -> Result<(), UnpackError> {
+    let (limit, name) = (limits.layer_size, "layer-size");
     if bytes > limit { Err(UnpackError::TooLarge { layer, limit, name }) } else { Ok(()) }
 }
 

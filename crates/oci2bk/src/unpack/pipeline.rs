@@ -65,6 +65,53 @@ pub(super) fn run<T>(
     })
 }
 
+/// Runs `consume` on the tar stream that `produce` writes in another thread. Returns the results of both.
+pub(super) fn copy<P: Send, T>(
+    produce: impl FnOnce(ChunkWriter) -> P + Send,
+    consume: impl FnOnce(TarStream) -> T,
+) -> io::Result<(P, T)> {
+    let (stream, written) = bounded(QUEUED);
+    let (used, free) = bounded(CHUNKS);
+    std::thread::scope(|scope| {
+        let writer = ChunkWriter { stream, free, chunk: Vec::new() };
+        let producer = Builder::new().spawn_scoped(scope, move || produce(writer))?;
+        let chunks = Chunks::new(written, used);
+        let consumed = consume(TarStream { chunks, hasher: Hasher::new() });
+        Ok((join(producer), consumed))
+    })
+}
+
+/// The writing end of a tar stream. The last bytes are passed on by [`flush`](io::Write::flush).
+pub(crate) struct ChunkWriter {
+    stream: Sender<Vec<u8>>,
+    free: Receiver<Vec<u8>>,
+    chunk: Vec<u8>,
+}
+
+impl io::Write for ChunkWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.chunk.len() >= STREAM_CHUNK {
+            self.flush()?;
+        }
+        if self.chunk.capacity() == 0 {
+            self.chunk = chunk_to_fill(&self.free, STREAM_CHUNK);
+            self.chunk.clear();
+        }
+        let length = bytes.len().min(STREAM_CHUNK - self.chunk.len());
+        self.chunk.extend_from_slice(&bytes[..length]);
+        Ok(length)
+    }
+
+    /// Fails if nobody reads any more.
+    fn flush(&mut self) -> io::Result<()> {
+        let chunk = std::mem::take(&mut self.chunk);
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        self.stream.send(chunk).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
 fn start<'scope, T: Send + 'scope>(
     layer: &Layer<'_>,
     scope: &'scope Scope<'scope, '_>,

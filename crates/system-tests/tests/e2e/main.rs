@@ -34,6 +34,7 @@ mod layers;
 mod lazy;
 mod matrix;
 mod merging;
+mod mounts;
 mod naturals;
 mod offline;
 mod ops;
@@ -57,7 +58,7 @@ use std::path::Path;
 // What other suites and the lab use too.
 use system_tests::{build, case, host, state, tree};
 use testkit::trials::{Suite, alone};
-use testkit::{daemon, mounts, process, registry, tools};
+use testkit::{daemon, process, registry, tools};
 
 use crate::matrix::Release;
 use crate::proof::{Subject, prove};
@@ -163,6 +164,13 @@ fn main() {
     suite.add("trust::annotations", trust::prove_annotations);
     suite.add_ignored("trust::wrong-key", trust::prove_wrong_key);
     suite.add("sbom", sbom::prove);
+    suite.add("cache-mounts", mounts::prove);
+    for version in [matrix::PREVIOUS, matrix::OLD] {
+        suite.add_ignored(format!("{version}::cache-mounts"), move |world| {
+            let release = Release::old(&world.tools, version).map_err(anyhow::Error::msg)?;
+            mounts::prove(&world.on(release))
+        });
+    }
     suite.add("merging::converted", merging::prove_converted);
     suite.add("merging::natural", merging::prove_natural);
     for (name, proof) in blobs::PROOFS {

@@ -16,11 +16,11 @@ use crate::cases::releases::CASE;
 use crate::daemon::Daemon;
 use crate::damage::FIXTURE;
 use crate::matrix::{OLD, PREVIOUS, Release};
-use crate::mounts::unmount_all_of;
 use crate::process::run;
 use crate::proof::GARBAGE_COLLECTED;
 use crate::state;
 use crate::world::World;
+use testkit::mounts::unmount_all_of;
 
 /// States of the old release in the ordinary suite. Each case verifies those of the newest.
 pub(crate) fn of_old_release(world: &World) -> Result<()> {

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use testkit::process::run;
-use testkit::schema;
+use testkit::{Daemon, schema};
 
 use crate::sandbox::Sandbox;
 use crate::world::{World, example};
@@ -16,6 +16,9 @@ const WORKFLOW: &str = "warm-cache.yml";
 
 /// The step whose result a sandbox has already.
 const INSTALLATION: &str = "Install oci2bk";
+
+/// The step that takes the cache mounts of the builder, which has another root here.
+const MOUNTS: &str = "Attach the cache mounts";
 
 /// A script that runs a plug-in of Docker's client.
 const DOCKER: &str = "#!/bin/sh\n[ \"$1\" = buildx ] && shift\nexec buildx \"$@\"\n";
@@ -26,7 +29,8 @@ pub(crate) fn publish(world: &World) -> Result<()> {
     let sandbox = Sandbox::new(world, "actions", true)?;
     sandbox.script("docker", DOCKER)?;
     fs::copy(&world.tools.buildx, sandbox.outside("/usr/local/bin/buildx"))?;
-    let daemon = world.start(&sandbox.home().join("donor"))?;
+    let donor = sandbox.home().join("donor");
+    let mut daemon = Some(world.start(&donor)?);
     let on_runner = |program: &str| {
         let mut command = sandbox.command(program);
         command.current_dir(world.project());
@@ -35,7 +39,8 @@ pub(crate) fn publish(world: &World) -> Result<()> {
         command
     };
     let create = ["buildx", "create", "--name", "runner", "--use", "--driver", "remote"];
-    run(on_runner("docker").args(create).arg(daemon.address()))?;
+    let address = daemon.as_ref().map(|daemon| daemon.address().to_owned());
+    run(on_runner("docker").args(create).args(address))?;
 
     let steps = workflow["jobs"]["cache"]["steps"].as_array().context("no steps")?;
     let installation = steps.iter().find(|step| step["name"] == INSTALLATION);
@@ -49,14 +54,18 @@ pub(crate) fn publish(world: &World) -> Result<()> {
         for (name, value) in step["env"].as_object().into_iter().flatten() {
             command.env(name, value.as_str().context("an environment variable")?);
         }
+        if step["name"] == MOUNTS {
+            command.env("ROOT", &donor);
+            daemon.take().map(Daemon::stop).transpose()?;
+        }
         run(&mut command)?;
         ran += 1;
     }
-    ensure!(ran == 3, "{ran} steps were run");
+    ensure!(ran == 4, "{ran} steps were run");
     for made in ["cache", "metadata.json"] {
         run(Command::new("rm").arg("-r").arg(world.project().join(made)))?;
     }
-    daemon.stop().map(drop)
+    Ok(())
 }
 
 pub(crate) fn prove(world: &World) -> Result<()> {

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use testkit::process::run;
 
 use crate::builders::Builder;
 use crate::sandbox::Sandbox;
-use crate::world::{World, example};
+use crate::world::{MOUNT, World, example};
 
 const PASSWORD: &str = "sandbox";
 
@@ -26,7 +27,15 @@ fn null_source(port: &str) -> String {
 /// On a machine on which nothing has started yet.
 pub(crate) fn prove(world: &World) -> Result<()> {
     let sandbox = Sandbox::new(world, "packer", false)?;
-    build(world, &sandbox, "builder.pkr.hcl")?;
+    build(world, &sandbox, "builder.pkr.hcl", &["-var", "mounts=--mounts"])?;
+    let listed = run(sandbox.command("oci2bk").args([
+        "mounts",
+        "ls",
+        "/var/lib/buildkit",
+        "--format=json",
+    ]))?;
+    let listed: Value = serde_json::from_str(&listed)?;
+    ensure!(listed["mounts"][0]["id"] == MOUNT, "the image has {listed:#}");
     world.ensure_warm(&sandbox.state())
 }
 
@@ -34,7 +43,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
 pub(crate) fn prove_engine(world: &World) -> Result<()> {
     let sandbox = Sandbox::new(world, "packer", false)?;
     let unused = Builder::Engine.start(world, &sandbox)?;
-    build(world, &sandbox, "engine/engine.pkr.hcl")?;
+    build(world, &sandbox, "engine/engine.pkr.hcl", &[])?;
     unused.stop()?;
     let expected = [
         "stop docker.socket docker.service containerd.service",
@@ -47,7 +56,7 @@ pub(crate) fn prove_engine(world: &World) -> Result<()> {
 }
 
 /// Validates a template, and builds it on the sandbox.
-fn build(world: &World, sandbox: &Sandbox, template: &str) -> Result<()> {
+fn build(world: &World, sandbox: &Sandbox, template: &str, variables: &[&str]) -> Result<()> {
     let packer = |arguments: &[&str], dir: &Path| -> Result<String> {
         let mut command = Command::new(world.tool("recipes/packer")?);
         command.args(arguments).arg(dir).env("CHECKPOINT_DISABLE", "1");
@@ -74,7 +83,8 @@ fn build(world: &World, sandbox: &Sandbox, template: &str) -> Result<()> {
     let changed = steps.replace("source.amazon-ebs.builder", "source.null.builder");
     ensure!(changed != steps, "the source has another name");
     fs::write(dir.join("steps.pkr.hcl"), changed)?;
-    packer(&["build", "-color=false", "-var", &format!("cache={}", world.cache())], &dir)?;
+    let cache = format!("cache={}", world.cache());
+    packer(&[&["build", "-color=false", "-var", &cache], variables].concat(), &dir)?;
     let left: Vec<_> = fs::read_dir(sandbox.outside("/var/tmp"))?.collect::<Result<_, _>>()?;
     ensure!(left.is_empty(), "the image has {left:?}");
     Ok(())

@@ -23,10 +23,14 @@ COPY busybox /bin/busybox
 RUN ["/bin/busybox", "--install", "-s", "/bin"]
 COPY app /app
 RUN cat /app/* > /made && rm /app/one
+RUN --mount=type=cache,target=/kept cp /app/two /kept/two
 "#;
 
 /// Its number of steps.
-const STEPS: usize = 4;
+const STEPS: usize = 5;
+
+/// The cache mount of the project.
+pub(crate) const MOUNT: &str = "//kept";
 
 #[derive(Debug)]
 pub(crate) struct World {

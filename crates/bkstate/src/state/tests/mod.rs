@@ -34,9 +34,9 @@ const RECORDS_DB: &str = "metadata_v2.db";
 const METADATA_DB: &str = "containerdmeta.db";
 
 /// A root in a temporary directory, under its lock.
-struct Root {
+pub(super) struct Root {
     temp: TempDir,
-    held: crate::Root,
+    pub(super) held: crate::Root,
 }
 
 impl Root {
@@ -47,7 +47,7 @@ impl Root {
     }
 
     /// A root with `state`, and its blobs and directories.
-    fn with(state: &State) -> Self {
+    pub(super) fn with(state: &State) -> Self {
         let root = Self::empty();
         let nothing = nothing();
         let staging = Staging::begin(&root.held, &nothing).unwrap();
@@ -69,7 +69,7 @@ impl Root {
         self.worker("content/blobs/sha256").join(blob.hex())
     }
 
-    fn snapshot(&self, id: u64) -> PathBuf {
+    pub(super) fn snapshot(&self, id: u64) -> PathBuf {
         self.worker("snapshots/snapshots").join(id.to_string())
     }
 
@@ -109,7 +109,7 @@ fn namespace_mut(state: &mut State) -> &mut Namespace {
     state.metadata.namespaces.get_mut(NAMESPACE).unwrap()
 }
 
-fn table_mut(state: &mut State) -> &mut SnapshotTable {
+pub(super) fn table_mut(state: &mut State) -> &mut SnapshotTable {
     namespace_mut(state).snapshots.get_mut(SNAPSHOTTER).unwrap()
 }
 
@@ -122,7 +122,7 @@ fn snapshot_mut<'s>(state: &'s mut State, key: &str) -> &'s mut Snapshot {
     state.snapshots.by_name.get_mut(&name).unwrap()
 }
 
-fn id(name: &str) -> RecordId {
+pub(super) fn id(name: &str) -> RecordId {
     RecordId::derive(name)
 }
 
@@ -255,7 +255,7 @@ impl State {
 /// | `removed` | was being removed when the daemon was stopped |
 ///
 /// and a view of `top` with its own lease.
-fn sound() -> State {
+pub(super) fn sound() -> State {
     let mut state = State::without_anything();
     state.add_layer("base", None, false);
     state.add_layer("top", Some("base"), false);

@@ -73,12 +73,12 @@ impl Timestamp {
     }
 
     /// Returns the whole seconds since the Unix epoch.
-    pub(in crate::unpack) const fn unix_seconds(self) -> i64 {
+    pub(crate) const fn unix_seconds(self) -> i64 {
         self.seconds.wrapping_sub(YEAR_ONE_TO_UNIX)
     }
 
     /// Returns the nanoseconds of the second.
-    pub(in crate::unpack) const fn nanoseconds(self) -> u32 {
+    pub(crate) const fn nanoseconds(self) -> u32 {
         self.nanoseconds
     }
 

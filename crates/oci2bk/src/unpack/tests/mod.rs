@@ -7,6 +7,7 @@ mod limits;
 mod parents;
 mod rootless;
 mod streams;
+mod trees;
 mod whiteouts;
 
 use std::fs::File;

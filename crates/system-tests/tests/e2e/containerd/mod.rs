@@ -23,6 +23,7 @@ use crate::build::{Options, Report, Source};
 use crate::case::{Case, Context};
 use crate::cases;
 use crate::host::Host;
+use crate::mounts;
 use crate::proof::{Subject, prove};
 use crate::world::World;
 
@@ -88,13 +89,14 @@ pub(crate) fn add(suite: &mut Suite<World>) {
         }
         let unextracted = move |world: &World| prove(world, &control, Subject::Unextracted);
         add(format!("unextracted::{CONTROL}"), true, Box::new(unextracted));
-        let tests: [(&str, Proof); 6] = [
+        let tests: [(&str, Proof); 7] = [
             ("across", Box::new(across::prove)),
             ("layout", Box::new(layout::prove)),
             ("leases", Box::new(leases::prove)),
             ("others", Box::new(others::prove)),
             ("merging", Box::new(merging::prove)),
             ("named", Box::new(named::prove)),
+            ("cache-mounts", Box::new(mounts::prove)),
         ];
         for (test, prove) in tests {
             add(test.to_owned(), true, prove);

@@ -6,21 +6,21 @@ use oci2bk::inspect::Warmth;
 use oci2bk::text::{shortened, size};
 
 /// Maximum width of external text in a table with other columns.
-pub(super) const WIDE: usize = 60;
+pub(crate) const WIDE: usize = 60;
 
 /// Several tables in sequence, each with a heading and its number of rows.
 #[derive(Default)]
-pub(super) struct Page {
+pub(crate) struct Page {
     lines: Vec<String>,
 }
 
 impl Page {
-    pub(super) fn line(&mut self, line: impl Into<String>) {
+    pub(crate) fn line(&mut self, line: impl Into<String>) {
         self.lines.push(line.into());
     }
 
     /// Adds a table, unless it is empty. Columns whose heading starts with `>` are right-aligned.
-    pub(super) fn table<const N: usize>(
+    pub(crate) fn table<const N: usize>(
         &mut self,
         heading: &str,
         columns: [&str; N],
@@ -50,7 +50,7 @@ impl Page {
     }
 
     /// Adds one item with its details. Empty details are omitted.
-    pub(super) fn thing(&mut self, heading: &str, members: &[(&str, String)]) {
+    pub(crate) fn thing(&mut self, heading: &str, members: &[(&str, String)]) {
         if !self.lines.is_empty() {
             self.line("");
         }
@@ -61,40 +61,40 @@ impl Page {
         }
     }
 
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.lines.join("\n")
     }
 }
 
 /// Returns a line with the number of steps of each warmth.
-pub(super) fn tally(counts: &[(Warmth, usize)]) -> String {
+pub(crate) fn tally(counts: &[(Warmth, usize)]) -> String {
     let counts: Vec<_> =
         counts.iter().map(|(warmth, count)| format!("{count} {}", warmth.word())).collect();
     counts.join(", ")
 }
 
-pub(super) fn name(name: Option<&str>) -> String {
+pub(crate) fn name(name: Option<&str>) -> String {
     name.map(|name| shortened(name, WIDE)).unwrap_or_default()
 }
 
 /// Returns the replacement for a missing name.
-pub(super) fn unnamed(warmth: Warmth) -> String {
+pub(crate) fn unnamed(warmth: Warmth) -> String {
     if warmth == Warmth::Source { "(source)" } else { "(no name)" }.to_owned()
 }
 
-pub(super) fn bytes(bytes: Option<u64>) -> String {
+pub(crate) fn bytes(bytes: Option<u64>) -> String {
     bytes.map(size).unwrap_or_default()
 }
 
 /// Converts a signed number from a database, where negative means unknown.
-pub(super) fn signed(bytes: Option<i64>) -> Option<u64> {
+pub(crate) fn signed(bytes: Option<i64>) -> Option<u64> {
     bytes.and_then(|bytes| u64::try_from(bytes).ok())
 }
 
-pub(super) fn time(time: Option<Time>) -> String {
+pub(crate) fn time(time: Option<Time>) -> String {
     time.map(|time| time.to_string()).unwrap_or_default()
 }
 
-pub(super) fn yes(is: bool, word: &str) -> String {
+pub(crate) fn yes(is: bool, word: &str) -> String {
     if is { word.to_owned() } else { String::new() }
 }

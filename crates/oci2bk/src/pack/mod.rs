@@ -1,0 +1,338 @@
+//! Packs a tree into a tar archive: the same tree always gives the same bytes.
+//!
+//! The first entry is `./`, the tree's own directory. The others follow depth first, the names of a directory
+//! in the order of their bytes. Owners are numbers; times of modification have nanoseconds, and other times
+//! are left out. A file with several names is stored under the first. `docs/format/mounts.md` has all rules.
+
+mod header;
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, OsStr};
+use std::io::{self, Read as _, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::vec;
+
+use bkstate::dir::{Dir, DirEntry, DirError};
+use rustix::fs::{AtFlags, FileType, Stat};
+use rustix::io::Errno;
+
+use header::Header;
+pub(crate) use header::{finish, member, pad};
+
+use crate::unpack::paths::{OPEN_DIRECTORY, join, open_plain};
+use crate::unpack::tree::keeps_attribute;
+use crate::unpack::xattrs;
+
+/// Size of a read, in bytes.
+const CHUNK: usize = 256 << 10;
+
+/// Attributes of files that are only a part of what a mount of overlayfs shows. (An opaque directory is whole
+/// if nothing is below the tree.)
+const PARTIAL: [&[u8]; 4] = [
+    b"trusted.overlay.redirect",
+    b"trusted.overlay.metacopy",
+    b"user.overlay.redirect",
+    b"user.overlay.metacopy",
+];
+
+/// Follows the work, and can end it.
+pub(crate) trait Observer {
+    /// A file is to be packed. Its path is relative to the tree.
+    fn file(&mut self, path: &[u8]);
+
+    /// This many bytes of files were read.
+    fn read(&mut self, bytes: u64);
+
+    /// Returns whether to end the work.
+    fn is_cancelled(&self) -> bool;
+}
+
+/// The result of packing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Packed {
+    /// Number of entries.
+    pub(crate) entries: u64,
+    /// Files that were left out: sockets and devices.
+    pub(crate) left_out: u64,
+}
+
+/// Why a tree cannot be packed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PackError {
+    /// A file or directory cannot be read.
+    #[error("cannot read the files")]
+    Dir(#[from] DirError),
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The error of the system.
+        #[source]
+        source: io::Error,
+    },
+    /// A file became shorter while it was read.
+    #[error("{} became shorter while it was read", path.display())]
+    Shorter {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The content of a file or directory is elsewhere.
+    #[error(
+        "{} has the attribute {attribute}: its content is elsewhere, where only a daemon finds it",
+        path.display()
+    )]
+    Partial {
+        /// The file or directory.
+        path: PathBuf,
+        /// The extended attribute.
+        attribute: &'static str,
+    },
+    /// The archive cannot be written.
+    #[error("cannot write the archive")]
+    Write(#[source] io::Error),
+    /// The work was cancelled.
+    #[error("packing was cancelled")]
+    Cancelled,
+}
+
+/// Writes the archive of the tree `top` to `out`.
+pub(crate) fn pack(
+    top: &Dir,
+    out: &mut impl Write,
+    observer: &mut dyn Observer,
+) -> Result<Packed, PackError> {
+    let mut packer = Packer {
+        top,
+        out,
+        observer,
+        packed: Packed::default(),
+        links: BTreeMap::new(),
+        chunk: vec![0; CHUNK],
+    };
+    packer.directory(top, b"", &stat(top, c".")?)?;
+    let mut levels = vec![Level::new(top.try_clone()?, Vec::new())?];
+    while let Some(level) = levels.last_mut() {
+        let Some(entry) = level.entries.next() else {
+            levels.pop();
+            continue;
+        };
+        let dir = match level.dir.take() {
+            Some(dir) => dir,
+            // The handle was closed when the work went on in a directory below.
+            None => level.reopen(top)?,
+        };
+        let path = join(&level.path, entry.name.to_bytes());
+        if let Some(below) = packer.entry(&dir, &entry.name, &path)? {
+            // Only one handle is open, however deep the tree is.
+            levels.push(Level::new(below, path)?);
+        } else {
+            level.dir = Some(dir);
+        }
+    }
+    finish(packer.out).map_err(PackError::Write)?;
+    Ok(packer.packed)
+}
+
+/// A directory that is being packed.
+struct Level {
+    path: Vec<u8>,
+    dir: Option<Dir>,
+    entries: vec::IntoIter<DirEntry>,
+}
+
+impl Level {
+    fn new(dir: Dir, path: Vec<u8>) -> Result<Self, DirError> {
+        let entries = dir.entries()?.into_iter();
+        Ok(Self { path, dir: Some(dir), entries })
+    }
+
+    fn reopen(&self, top: &Dir) -> Result<Dir, PackError> {
+        let path = top.path().join(OsStr::from_bytes(&self.path));
+        let opened = open_plain(&top.as_fd(), &self.path, OPEN_DIRECTORY);
+        let opened = opened.map_err(failed(&path))?;
+        Ok(Dir::from_handle(opened, &path))
+    }
+}
+
+fn failed(path: &std::path::Path) -> impl FnOnce(Errno) -> PackError {
+    let path = path.to_owned();
+    move |errno| PackError::Read { path, source: errno.into() }
+}
+
+fn stat(dir: &Dir, name: &CStr) -> Result<Stat, PackError> {
+    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+    stat.map_err(failed(&dir.path().join(OsStr::from_bytes(name.to_bytes()))))
+}
+
+/// The first name of a file with several.
+struct Linked {
+    path: Vec<u8>,
+    /// Number of names that were not met yet.
+    left: usize,
+}
+
+struct Packer<'a, W> {
+    top: &'a Dir,
+    out: &'a mut W,
+    observer: &'a mut dyn Observer,
+    packed: Packed,
+    /// By device and inode.
+    links: BTreeMap<(u64, u64), Linked>,
+    chunk: Vec<u8>,
+}
+
+impl<W: Write> Packer<'_, W> {
+    /// Packs the entry `name` of `dir`. Returns it if it is a directory.
+    fn entry(&mut self, dir: &Dir, name: &CString, path: &[u8]) -> Result<Option<Dir>, PackError> {
+        if self.observer.is_cancelled() {
+            return Err(PackError::Cancelled);
+        }
+        let stat = stat(dir, name)?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Directory {
+            let below = dir.dir(&**name)?;
+            self.directory(&below, path, &stat)?;
+            return Ok(Some(below));
+        }
+        if matches!(kind, FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice) {
+            self.packed.left_out += 1;
+            return Ok(None);
+        }
+        self.observer.file(path);
+        let first = self.first_name(path, &stat);
+        match (kind, first) {
+            (FileType::RegularFile, first) => self.file(dir, name, path, &stat, first)?,
+            (_, Some(first)) => {
+                self.header(b'1', path, &linked(&first), 0, &stat, &BTreeMap::new())?;
+            }
+            (FileType::Symlink, None) => {
+                let target = rustix::fs::readlinkat(dir, &**name, Vec::new());
+                let target = target.map_err(failed(&self.place(path)))?;
+                self.header(b'2', path, target.to_bytes(), 0, &stat, &BTreeMap::new())?;
+            }
+            (_, None) => self.header(b'6', path, b"", 0, &stat, &BTreeMap::new())?,
+        }
+        Ok(None)
+    }
+
+    /// Returns the name under which the file was packed already, if it has several.
+    fn first_name(&mut self, path: &[u8], stat: &Stat) -> Option<Vec<u8>> {
+        if stat.st_nlink < 2 {
+            return None;
+        }
+        let inode = (stat.st_dev, stat.st_ino);
+        let Some(linked) = self.links.get_mut(&inode) else {
+            let left = stat.st_nlink as usize - 1;
+            self.links.insert(inode, Linked { path: path.to_vec(), left });
+            return None;
+        };
+        linked.left -= 1;
+        let first = linked.path.clone();
+        if linked.left == 0 {
+            self.links.remove(&inode);
+        }
+        Some(first)
+    }
+
+    fn directory(&mut self, dir: &Dir, path: &[u8], stat: &Stat) -> Result<(), PackError> {
+        let xattrs = self.attributes(&dir.as_fd(), path)?;
+        self.header(b'5', path, b"", 0, stat, &xattrs)
+    }
+
+    fn file(
+        &mut self,
+        dir: &Dir,
+        name: &CString,
+        path: &[u8],
+        stat: &Stat,
+        first: Option<Vec<u8>>,
+    ) -> Result<(), PackError> {
+        let mut file = dir.file(&**name)?;
+        let xattrs = self.attributes(&file.as_fd(), path)?;
+        if let Some(first) = first {
+            return self.header(b'1', path, &linked(&first), 0, stat, &xattrs);
+        }
+        let size = stat.st_size.cast_unsigned();
+        self.header(b'0', path, b"", size, stat, &xattrs)?;
+        let mut left = size;
+        while left > 0 {
+            if self.observer.is_cancelled() {
+                return Err(PackError::Cancelled);
+            }
+            let length = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
+            let read = match file.read(&mut self.chunk[..length]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => {
+                    read.map_err(|source| PackError::Read { path: self.place(path), source })?
+                }
+            };
+            if read == 0 {
+                return Err(PackError::Shorter { path: self.place(path) });
+            }
+            self.out.write_all(&self.chunk[..read]).map_err(PackError::Write)?;
+            self.observer.read(read as u64);
+            left -= read as u64;
+        }
+        pad(self.out, size).map_err(PackError::Write)
+    }
+
+    /// Returns the attributes of a file that a tree keeps.
+    fn attributes(
+        &self,
+        file: &BorrowedFd<'_>,
+        path: &[u8],
+    ) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, PackError> {
+        let mut kept = BTreeMap::new();
+        for name in xattrs::names(file).map_err(failed(&self.place(path)))? {
+            if let Some(attribute) = PARTIAL.into_iter().find(|partial| *partial == name) {
+                let attribute = std::str::from_utf8(attribute).unwrap_or_default();
+                return Err(PackError::Partial { path: self.place(path), attribute });
+            }
+            // A PAX record ends its key at the first `=`.
+            if !keeps_attribute(&name) || name.contains(&b'=') {
+                continue;
+            }
+            let value = xattrs::value(file, &name).map_err(failed(&self.place(path)))?;
+            kept.extend(value.map(|value| (name, value)));
+        }
+        Ok(kept)
+    }
+
+    fn header(
+        &mut self,
+        typeflag: u8,
+        path: &[u8],
+        link: &[u8],
+        size: u64,
+        stat: &Stat,
+        xattrs: &BTreeMap<Vec<u8>, Vec<u8>>,
+    ) -> Result<(), PackError> {
+        let slash: &[u8] = if typeflag == b'5' && !path.is_empty() { b"/" } else { b"" };
+        let name = [b"./", path, slash].concat();
+        // Earlier ones are not set by the unpacker either.
+        let seconds = u64::try_from(stat.st_mtime);
+        let mtime = seconds.map_or((0, 0), |seconds| (seconds, stat.st_mtime_nsec as u32));
+        let (mode, uid, gid) = (stat.st_mode, stat.st_uid, stat.st_gid);
+        let header = Header { typeflag, name: &name, link, size, mode, uid, gid, mtime, xattrs };
+        header.write(self.out).map_err(PackError::Write)?;
+        self.packed.entries += 1;
+        Ok(())
+    }
+
+    /// Returns the path of a file, for messages.
+    fn place(&self, path: &[u8]) -> PathBuf {
+        self.top.path().join(OsStr::from_bytes(path))
+    }
+}
+
+/// Returns the name of a file in the archive.
+fn linked(path: &[u8]) -> Vec<u8> {
+    [b"./", path].concat()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,290 @@
+//! Cache mounts: those of one daemon are exported, and imported into the root of another.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use testkit::schema;
+
+use crate::build::{Options, Report, Source};
+use crate::case::{Case, Context, Keys};
+use crate::daemon::Daemon;
+use crate::proof::ensure_same_steps;
+use crate::world::World;
+
+/// Fills mounts of every form. The file in the one with an owner is moved there, which marks its directory
+/// for overlayfs.
+const WRITER: Case = Case { keys: Keys::Provenance, ..Case::plain("writer", || WRITE.into()) };
+
+const WRITE: &str = "
+FROM {registry}/busybox AS seed
+RUN mkdir /seed && echo seeded > /seed/file
+FROM {registry}/busybox
+RUN --mount=type=cache,target=/c1 mkdir -p /c1/sub && echo plain > /c1/sub/file && \
+    ln /c1/sub/file /c1/link && ln -s sub/file /c1/symbolic && mkfifo /c1/fifo && \
+    echo token > /c1/.npmrc && chmod 4750 /c1/link && echo > /c1/.wh.file && chown 7:8 /c1
+RUN --mount=type=cache,target=/c2,id=named echo named > /c2/file
+RUN --mount=type=cache,target=/c4,uid=1000,gid=1001,mode=0770 mkdir /c4/made && \
+    echo owned > /c4/made/file && chown -R 1000:1001 /c4/made && mv /c4/made /c4/moved
+RUN --mount=type=cache,target=/c5,from=seed,source=/seed echo more > /c5/more
+RUN --mount=type=cache,target=/c6,uid=5 true
+";
+
+/// Lists the mounts. It runs each time.
+const READER: Case = Case::plain("reader", || READ.into());
+
+const READ: &str = "
+FROM {registry}/busybox
+RUN --mount=type=cache,target=/c1 --mount=type=cache,target=/c2,id=named \
+    --mount=type=cache,target=/c4,uid=1000,gid=1001,mode=0770 --mount=type=cache,target=/c6,uid=5 \
+    echo {run} && find /c1 /c2 /c4 /c6 -exec stat -c '%n %F %a %u %g %Y' {} + | sort > /list && \
+    find /c1 /c2 /c4 /c6 -type f -exec stat -c '%n %h %s' {} + | sort >> /list && \
+    find /c1 /c2 /c4 /c6 -type f -exec grep -H . {} + | sort >> /list
+";
+
+struct Bench<'w> {
+    world: &'w World,
+    dir: tempfile::TempDir,
+    /// Number of builds.
+    runs: Cell<u32>,
+}
+
+impl Bench<'_> {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn build(&self, daemon: &Daemon, case: &Case, options: &Options<'_>) -> Result<Report> {
+        let context = Context::create(&self.path(case.name));
+        self.runs.set(self.runs.get() + 1);
+        let dockerfile = (case.dockerfile)().replace("{run}", &self.runs.get().to_string());
+        context.file("Dockerfile", self.world.fill_in(&dockerfile));
+        Source { case, context: context.dir() }.build(daemon, options).context(case.name)
+    }
+
+    /// Returns what a step sees in the mounts.
+    fn read(&self, daemon: &Daemon) -> Result<String> {
+        let out = self.path("out");
+        let _ = fs::remove_dir_all(&out);
+        let output = Some(format!("type=local,dest={}", out.display()));
+        let report = self.build(daemon, &READER, &Options { output, ..Options::default() })?;
+        let ran = report.steps().any(|(name, cached)| name.contains("&& find /c1") && !cached);
+        ensure!(ran, "the step that reads the mounts is cached");
+        Ok(fs::read_to_string(out.join("list"))?)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.world.tools.oci2bk);
+        command.args(words);
+        command
+    }
+
+    fn import(&self, source: &str, root: &Path, more: &[&str]) -> Result<Output> {
+        let release = self.world.release.version.as_str();
+        let mut command = self.command(&["mounts", "import", source, "--progress=rawjson"]);
+        command.args(["--format=json", "--buildkit", release]).args(more);
+        Ok(command.args(self.world.host.arguments(root)).output()?)
+    }
+
+    fn imported(&self, source: &str, root: &Path, more: &[&str]) -> Result<Value> {
+        let output = self.import(source, root, more)?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "importing {source}: {text}");
+        schema::ensure_output(
+            ["mounts", "import", "--format=json", "--progress=rawjson"].map(OsStr::new),
+            &output.stdout,
+            &output.stderr,
+        )?;
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    fn listed(&self, root: &Path) -> Result<Value> {
+        let mut command = self.command(&["mounts", "ls", "--format=json"]);
+        schema::run(command.args(self.world.host.arguments(root)))
+    }
+
+    fn export(&self, root: &Path, words: &[&str]) -> Result<(Value, String)> {
+        let mut command = self.command(&["mounts", "export", "--progress=quiet", "--format=json"]);
+        let output = command.args(self.world.host.arguments(root)).args(words).output()?;
+        let warnings = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.success(), "exporting: {warnings}");
+        let words = ["mounts", "export", "--format=json"].map(OsStr::new);
+        schema::ensure_output(words, &output.stdout, &[])?;
+        Ok((serde_json::from_slice(&output.stdout)?, warnings))
+    }
+
+    fn convert(&self, cache: &Path, keys: &Path, root: &Path, more: &[&str]) -> Result<Value> {
+        let release = self.world.release.version.as_str();
+        let mut command = self.command(&["convert", "--progress=quiet", "--format=json"]);
+        command.arg("--keys").arg(keys).args(["--buildkit", release]).args(more).arg(cache);
+        schema::run(command.args(self.world.host.arguments(root)))
+    }
+
+    fn verify(&self, root: &Path) -> Result<()> {
+        let mut command = self.command(&["verify", "--progress=quiet", "--trees"]);
+        let output = command.args(self.world.host.arguments(root)).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(output.status.success(), "verify: {text}");
+        Ok(())
+    }
+}
+
+/// Returns the description and the id of each record that a daemon lists, of cache mounts only.
+fn mounts_of(daemon: &Daemon) -> Result<BTreeSet<(String, String)>> {
+    let mut command = daemon.buildctl();
+    command.args(["du", "--format", "{{json .}}", "--filter", "type==exec.cachemount"]);
+    let records: Option<Vec<Value>> = serde_json::from_str(&crate::process::run(&mut command)?)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let records = records.unwrap_or_default().into_iter();
+    Ok(records.map(|record| (text(&record["description"]), text(&record["id"]))).collect())
+}
+
+/// Mounts of every form travel from a natural root into converted ones.
+pub(crate) fn prove(world: &World) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("mounts").tempdir_in(world.scratch())?;
+    let bench = Bench { world, dir, runs: Cell::new(0) };
+    let [natural, cache, keys] = ["natural", "cache", "keys"].map(|name| bench.path(name));
+    let daemon = world.start(&natural)?;
+    let context = Context::create(&bench.path(WRITER.name));
+    context.file("Dockerfile", world.fill_in(&(WRITER.dockerfile)()));
+    let source = Source { case: &WRITER, context: context.dir() };
+    let keys = source.make(&world.tools, &daemon, &cache, &keys)?.context("keys")?;
+    let warm = source.build(&daemon, &Options::default())?;
+    let expected = bench.read(&daemon)?;
+    daemon.stop()?;
+    ensure!(expected.contains("/c1/sub/file:plain"), "the mounts have {expected}");
+    ensure!(expected.contains("/c4/moved/file:owned"), "the mounts have {expected}");
+
+    // What there is.
+    let listed = bench.listed(&natural)?;
+    let ids: Vec<_> = listed["mounts"].as_array().into_iter().flatten().collect();
+    let forms: BTreeSet<_> = ids
+        .iter()
+        .map(|mount| {
+            (
+                mount["id"].as_str().unwrap_or_default(),
+                mount["owner"].to_string(),
+                mount["from"].is_null(),
+            )
+        })
+        .collect();
+    let owner = json!({"uid": 1000, "gid": 1001, "mode": 0o770}).to_string();
+    let other = json!({"uid": 5, "gid": 0, "mode": 0o755}).to_string();
+    let null = || "null".to_owned();
+    let all = BTreeSet::from([
+        ("//c1", null(), true),
+        ("//c4", owner, true),
+        ("//c5", null(), false),
+        ("//c6", other, true),
+        ("/named", null(), true),
+    ]);
+    ensure!(forms == all, "listed are {listed:#}");
+
+    // Two exports are the same bytes, and nothing of the root is changed by them.
+    let place = |name: &str| format!("oci:{}", bench.path(name).display());
+    let (first, warnings) = bench.export(&natural, &["--to", &place("mounts")])?;
+    let (second, _) = bench.export(&natural, &["--to", &place("again")])?;
+    ensure!(first["manifest"] == second["manifest"], "{first:#}\nis not\n{second:#}");
+    for warned in
+        ["//c1 has files that hold credentials by their names: .npmrc", "target=/c5,from="]
+    {
+        ensure!(warnings.contains(warned), "no warning of {warned}: {warnings}");
+    }
+    let (attached, _) = bench.export(&natural, &["--attach", cache.to_str().context("a path")?])?;
+    ensure!(attached["mounts"].as_array().is_some_and(|mounts| mounts.len() == 4), "{attached:#}");
+
+    // With the conversion of the cache to which they are attached.
+    let converted = bench.path("converted");
+    let report = bench.convert(&cache, &keys, &converted, &["--mounts"])?;
+    ensure!(report["mounts"][0]["mounts"][0]["outcome"] == "added", "{report:#}");
+    let daemon = world.start(&converted)?;
+    let again = source.build(&daemon, &Options::default())?;
+    ensure_same_steps(WRITER.keys, &warm, &again)?;
+    let seen = bench.read(&daemon)?;
+    ensure!(seen == expected, "seeded mounts have\n{seen}\nnot\n{expected}");
+    let named = mounts_of(&daemon)?;
+    ensure!(named.iter().any(|(text, _)| text == "cached mount //c1"), "du has {named:?}");
+    daemon.stop()?;
+    bench.verify(&converted)?;
+
+    // What is there already.
+    let layout = place("mounts");
+    let refused = bench.import(&layout, &converted, &[])?;
+    ensure!(refused.status.code() == Some(1), "an import over mounts: {refused:?}");
+    let kept = bench.imported(&layout, &converted, &["--exists=keep"])?;
+    let outcomes: Vec<_> = kept["mounts"].as_array().into_iter().flatten().collect();
+    ensure!(outcomes.iter().all(|mount| mount["outcome"] == "kept"), "{kept:#}");
+    let before = records(&bench, &converted)?;
+    prove_replaced(&bench, &converted, &before)?;
+
+    // Into a root without anything, and in the forms of one mount.
+    let tar = format!("tar:{}", bench.path("c1.tar").display());
+    bench.export(&natural, &["target=/c1", "--to", &tar])?;
+    let directory = format!("dir:{}", bench.path("c4").display());
+    bench.export(&natural, &["//c4", "--to", &directory])?;
+    let archive = format!("oci-archive:{}", bench.path("all.tar").display());
+    bench.export(&natural, &["--to", &archive])?;
+    let empty = bench.path("empty");
+    bench.imported(&tar, &empty, &["--id", "target=/c1"])?;
+    let owner = ["--id", "target=/c4", "--uid=1000", "--gid=1001", "--mode=0770"];
+    bench.imported(&directory, &empty, &owner)?;
+    bench.imported(&archive, &empty, &["--id", "id=named", "--id", "//c6"])?;
+    let daemon = world.start(&empty)?;
+    let seen = bench.read(&daemon)?;
+    ensure!(seen == expected, "single mounts have\n{seen}\nnot\n{expected}");
+    daemon.stop()?;
+    bench.verify(&empty)
+}
+
+/// Returns the records of the mounts of `root`.
+fn records(bench: &Bench<'_>, root: &Path) -> Result<Vec<(String, String)>> {
+    let listed = bench.listed(root)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mounts = listed["mounts"].as_array().into_iter().flatten();
+    Ok(mounts.map(|mount| (text(&mount["id"]), text(&mount["record"]))).collect())
+}
+
+/// A mount is replaced: its record stays, the record that the daemon has made to measure it does not, and
+/// builds see the new files. `prune` removes it.
+fn prove_replaced(bench: &Bench<'_>, root: &Path, before: &[(String, String)]) -> Result<()> {
+    let new = bench.path("new");
+    fs::create_dir_all(new.join("deep"))?;
+    fs::write(new.join("deep/file"), "new\n")?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o711))?;
+    chown(new.join("deep"), Some(3), Some(4))?;
+    let source = format!("dir:{}", new.display());
+    let twins = |root: &Path| -> Result<usize> {
+        let mut command = bench.command(&["inspect", "--format=json"]);
+        let shown = schema::run(command.args(bench.world.host.arguments(root)))?;
+        let records = shown["records"].as_array().into_iter().flatten();
+        Ok(records.filter(|record| !record["equal_mutable"].is_null()).count())
+    };
+    // The request makes the daemon measure them.
+    let daemon = bench.world.start(root)?;
+    mounts_of(&daemon)?;
+    daemon.stop()?;
+    let measured = twins(root)?;
+    ensure!(measured > 0, "the daemon measured nothing");
+    let replaced = bench.imported(&source, root, &["--id=//c1", "--exists=replace"])?;
+    ensure!(replaced["mounts"][0]["outcome"] == "replaced", "{replaced:#}");
+    ensure!(twins(root)? == measured - 1, "the record of the measurement is left");
+    ensure!(records(bench, root)? == before, "the records are others");
+    bench.verify(root)?;
+    let daemon = bench.world.start(root)?;
+    let seen = bench.read(&daemon)?;
+    let files: Vec<_> = seen.lines().filter(|line| line.starts_with("/c1")).collect();
+    let has = |start: &str| files.iter().any(|line| line.starts_with(start));
+    let are_new = has("/c1 directory 711 0 0") && has("/c1/deep directory 755 3 4");
+    ensure!(are_new && has("/c1/deep/file:new") && !has("/c1/sub"), "the step sees {files:#?}");
+    crate::process::run(daemon.buildctl().args(["prune", "--filter", "type==exec.cachemount"]))?;
+    let left = mounts_of(&daemon)?;
+    ensure!(left.is_empty(), "after the prune, du has {left:?}");
+    daemon.stop()?;
+    bench.verify(root)
+}
