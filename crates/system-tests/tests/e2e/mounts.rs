@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context as _, Result, ensure};
+use archives::{Member, archive, file, hard_link, member, symlink};
 use serde_json::{Value, json};
 use testkit::schema;
 
@@ -221,6 +222,7 @@ pub(crate) fn prove(world: &World) -> Result<()> {
     let outcomes: Vec<_> = kept["mounts"].as_array().into_iter().flatten().collect();
     ensure!(outcomes.iter().all(|mount| mount["outcome"] == "kept"), "{kept:#}");
     let before = records(&bench, &converted)?;
+    prove_refused(&bench, &converted, &before)?;
     prove_replaced(&bench, &converted, &before)?;
 
     // Into a root without anything, and in the forms of one mount.
@@ -248,6 +250,37 @@ fn records(bench: &Bench<'_>, root: &Path) -> Result<Vec<(String, String)>> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mounts = listed["mounts"].as_array().into_iter().flatten();
     Ok(mounts.map(|mount| (text(&mount["id"]), text(&mount["record"]))).collect())
+}
+
+/// Hostile archives are refused, also in place of a mount, and the root stays as it is.
+fn prove_refused(bench: &Bench<'_>, root: &Path, before: &[(String, String)]) -> Result<()> {
+    let cases: [(&[Member], &str); 6] = [
+        (&[file("/etc/a", "")], "is absolute, or leads upwards"),
+        (&[file("a/../../b", "")], "is absolute, or leads upwards"),
+        (&[symlink("a", "/"), file("a/b", "")], "leads through a symbolic link"),
+        (&[hard_link("a", "../b")], "is absolute, or leads upwards"),
+        (&[member(b'3', "a").device(0, 0)], "it is a device"),
+        (&[file("./a", "x"), file("./", "x")], "is not a directory"),
+    ];
+    for (members, expected) in cases {
+        let tar = bench.path("hostile.tar");
+        fs::write(&tar, archive(members))?;
+        let source = format!("tar:{}", tar.display());
+        for words in [&["--id=//new"][..], &["--id=//c1", "--exists=replace"]] {
+            let refused = bench.import(&source, root, words)?;
+            let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+            ensure!(refused.status.code() == Some(3), "{expected}: {}: {text}", refused.status);
+            ensure!(text.contains(expected), "{expected}: {text}");
+        }
+    }
+    for (odd, expected) in [("/a::b", "it has \"::\""), ("/a\u{1b}", "it has control characters")] {
+        let source = format!("tar:{}", bench.path("hostile.tar").display());
+        let refused = bench.import(&source, root, &["--id", odd])?;
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        ensure!(!refused.status.success() && text.contains(expected), "{expected}: {text}");
+    }
+    ensure!(records(bench, root)? == before, "the records are others");
+    bench.verify(root)
 }
 
 /// A mount is replaced: its record stays, the record that the daemon has made to measure it does not, and
