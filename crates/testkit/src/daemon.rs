@@ -92,8 +92,25 @@ impl Daemon {
         Self::launch(tools, program, root, registries, &workers, &arguments, None)
     }
 
-    /// Starts the rootless buildkitd of `user` on `root`, a path in the home directory of that user. It chooses
-    /// its snapshotter itself.
+    /// Same as [`Daemon::start`], with another snapshotter than overlayfs.
+    ///
+    /// # Errors
+    /// Same as [`Daemon::start`].
+    pub fn start_with(
+        tools: &Tools,
+        root: &Path,
+        registries: &[&str],
+        snapshotter: &str,
+    ) -> Result<Self> {
+        let workers = "[worker.containerd]\n  enabled = false\n";
+        let snapshotter = format!("--oci-worker-snapshotter={snapshotter}");
+        let arguments = [&*snapshotter, "--oci-worker-net=host"];
+        let program = Command::new(&tools.buildkitd);
+        Self::launch(tools, program, root, registries, workers, &arguments, None)
+    }
+
+    /// Starts the rootless buildkitd of `user` on `root`, a path in the home directory of that user, with
+    /// `snapshotter`. With `auto`, it chooses itself.
     ///
     /// # Errors
     /// Same as [`Daemon::start`].
@@ -102,11 +119,13 @@ impl Daemon {
         user: &User,
         root: &Path,
         registries: &[&str],
+        snapshotter: &str,
     ) -> Result<Self> {
         let name = root.file_name().context("a root without a name")?.to_string_lossy();
         let program = user.rootless(&format!("{name}.rootlesskit"), &user.program("buildkitd"));
         let workers = "[worker.containerd]\n  enabled = false\n";
-        let arguments = ["--oci-worker-snapshotter=auto", "--oci-worker-net=host"];
+        let snapshotter = format!("--oci-worker-snapshotter={snapshotter}");
+        let arguments = [&*snapshotter, "--oci-worker-net=host"];
         Self::launch(tools, program, root, registries, workers, &arguments, None)
     }
 

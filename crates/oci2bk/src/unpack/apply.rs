@@ -57,6 +57,8 @@ pub(super) struct Applier<'a> {
     keeps_marks: bool,
     /// Whether the daemon is in a user namespace.
     is_rootless: bool,
+    /// Whether a daemon removes what a whiteout names before it makes a directory with that name.
+    forgets_nothing: bool,
     attributes: Attributes<'a>,
     /// Number of entries that were left out.
     left_out: u64,
@@ -82,6 +84,7 @@ impl<'a> Applier<'a> {
             marks,
             keeps_marks: matches!(worker.form(), TreeForm::Overlay(_)),
             is_rootless: worker.is_rootless(),
+            forgets_nothing: worker.form() != TreeForm::Overlay(OverlayMarks::Trusted),
             attributes: Attributes::new(worker.owners(), marks),
             left_out: 0,
             implied: ImpliedParents::new(layer, marks, lookups),
@@ -371,11 +374,11 @@ impl<'a> Applier<'a> {
     }
 
     /// Returns whether `base` is a whiteout that must go on to hide what is below it when a directory replaces
-    /// it. In the mount of a rootless daemon the kernel makes such a directory opaque; a daemon that runs as root
-    /// forgets the whiteout.
+    /// it. In the mount of a rootless daemon or of fuse-overlayfs such a directory becomes opaque, and in a whole
+    /// tree what was there is gone; a daemon that runs as root on overlayfs forgets the whiteout.
     fn hides_below(&self, parent: &Directory, base: &[u8]) -> bool {
         self.rules == Rules::Layer(Placement::Overlay)
-            && self.is_rootless
+            && self.forgets_nothing
             && whiteout::is_device(parent, base)
     }
 

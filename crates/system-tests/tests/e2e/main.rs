@@ -44,9 +44,11 @@ mod pulled;
 mod results;
 mod rootless;
 mod sbom;
+mod seen;
 mod shape;
 mod shapes;
 mod sharing;
+mod snapshotters;
 mod sources;
 mod trust;
 mod upgraded;
@@ -99,6 +101,7 @@ fn main() {
     }
     containerd::add(&mut suite);
     rootless::add(&mut suite);
+    snapshotters::add(&mut suite);
     suite.add("offline", offline::prove);
     for form in layers::FORMS {
         suite.add(format!("layers::{}", form.name), move |world| layers::prove(world, form));

@@ -305,9 +305,11 @@ impl<'t> Comparison<'t> {
     ) -> io::Result<()> {
         let (expected, found) = (expected.xattrs()?, found.xattrs()?);
         let (marks, opaque) = (self.marks, self.marks.opaque().as_bytes());
+        // What the layer marks, a whole tree does not have.
+        let is_whole = matches!(self.tree.worker.form(), TreeForm::Full(_));
         let counts = |name: &[u8]| match self.tree.origin {
             // Of such layers, what opaque directories hide is compared.
-            Origin::Layer if self.is_applied_in_mount() => !marks.has(name),
+            Origin::Layer if is_whole || self.is_applied_in_mount() => !marks.has(name),
             Origin::Layer => name == opaque || !marks.has(name),
             Origin::Step => name == CAPABILITY,
         };

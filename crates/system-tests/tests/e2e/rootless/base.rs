@@ -14,20 +14,27 @@ use crate::process::run;
 use crate::world::World;
 
 /// The name of the image in the registry.
-pub(super) const NAME: &str = "rootless-base";
+pub(crate) const NAME: &str = "rootless-base";
 
 /// `cap_net_raw=ep`, as tools outside of user namespaces write it.
 const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Pushes the image to the registry.
 pub(super) fn push(world: &World, layout: &Path) -> Result<()> {
+    push_as(world, NAME, true, layout)
+}
+
+/// Pushes the image to the registry, by this name. A daemon on overlayfs that runs as root ignores the attribute
+/// `user.overlay.opaque`, but has it in the layer of a step that changes the directory, and hides files with it
+/// there; so only rootless daemons agree about an image with it.
+pub(crate) fn push_as(world: &World, name: &str, is_hostile: bool, layout: &Path) -> Result<()> {
     let busybox = fs::read(&world.tools.busybox)?;
-    let layers = [lowest(&busybox), middle(), top()];
+    let layers = [lowest(&busybox), middle(is_hostile), top()];
     write(layout, &layers.map(|members| archive(&members)))?;
     run(Command::new("skopeo")
         .args(["--insecure-policy", "copy", "--dest-tls-verify=false"])
         .arg(format!("oci:{}:latest", layout.display()))
-        .arg(format!("docker://{}/{NAME}", world.registry())))
+        .arg(format!("docker://{}/{name}", world.registry())))
     .map(drop)
 }
 
@@ -62,8 +69,8 @@ fn lowest(busybox: &[u8]) -> Vec<Member> {
     members
 }
 
-fn middle() -> Vec<Member> {
-    vec![
+fn middle(is_hostile: bool) -> Vec<Member> {
+    let mut members = vec![
         file("old/.wh.gone", ""),
         // Whiteouts belong to the daemon, whatever their entries say.
         file("old/.wh.nothing", "").owner(100_000, 100_000),
@@ -79,11 +86,14 @@ fn middle() -> Vec<Member> {
         file("implied/dir/y", "y\n"),
         file("new/dir/z", "z\n").owner(5, 6),
         hard_link("new/dir/link", "new/dir/z").owner(5, 6),
+    ];
+    if is_hostile {
         // It would hide `keep/lower`.
-        pax(&[("SCHILY.xattr.user.overlay.opaque", b"y"), ("SCHILY.xattr.user.own", b"value")]),
-        dir("keep"),
-        file("keep/new", "new\n"),
-    ]
+        let opaque: (&str, &[u8]) = ("SCHILY.xattr.user.overlay.opaque", b"y");
+        members.push(pax(&[opaque, ("SCHILY.xattr.user.own", b"value")]));
+    }
+    members.extend([dir("keep"), file("keep/new", "new\n")]);
+    members
 }
 
 fn top() -> Vec<Member> {

@@ -64,7 +64,7 @@ fn entries(path: &Path) -> Result<BTreeMap<PathBuf, (u32, i64, i64)>> {
 
 /// Root without a map leaves the root of another user alone, and makes none in a directory of that user.
 fn real_root(world: &World) -> Result<()> {
-    let bench = Bench::new(world)?;
+    let bench = Bench::new(world, super::OVERLAYFS)?;
     let root = bench.root("natural");
     let made = bench.make(&CASES[1])?;
     let before = entries(&root)?;
@@ -103,7 +103,7 @@ fn real_root(world: &World) -> Result<()> {
 
 /// On a tmpfs, a rootless daemon does not look at the marks.
 fn tmpfs(world: &World) -> Result<()> {
-    let bench = Bench::new(world)?;
+    let bench = Bench::new(world, super::OVERLAYFS)?;
     base::push(world, &bench.work.join("base"))?;
     let case = &CASES[0];
     let made = bench.make(case)?;
@@ -144,7 +144,7 @@ fn tmpfs(world: &World) -> Result<()> {
 
 /// An owner that the namespace does not have is named, and nothing is published.
 fn owners(world: &World) -> Result<()> {
-    let bench = Bench::new(world)?;
+    let bench = Bench::new(world, super::OVERLAYFS)?;
     base::push(world, &bench.work.join("base"))?;
     let made = bench.make(&CASES[0])?;
     let unshare = |arguments: &[&str], root: &Path| {

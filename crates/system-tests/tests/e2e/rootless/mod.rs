@@ -1,16 +1,16 @@
 //! Rootless daemons: a cache is converted in the user namespace of a user, and by root outside of it, and a
 //! rootless daemon of the user is as warm on both as the one that made the cache.
 
-mod base;
+pub(crate) mod base;
 mod dangers;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::fs::{lgetxattr, lremovexattr};
 use serde_json::Value;
 
 use crate::build::{Options, Report, Source};
@@ -19,6 +19,7 @@ use crate::daemon::Daemon;
 use crate::export::CacheExport;
 use crate::process::run;
 use crate::proof::ensure_same_steps;
+use crate::seen::{CASES, NEXT, difference, unmark};
 use crate::tree;
 use crate::world::World;
 use testkit::rootless::User;
@@ -27,74 +28,42 @@ use testkit::trials::Suite;
 /// Adds the tests.
 pub(crate) fn add(suite: &mut Suite<World>) {
     for case in CASES {
-        suite.add(format!("rootless::{}", case.name), move |world| prove(world, &case));
+        suite.add(format!("rootless::{}", case.name), move |world| prove(world, OVERLAYFS, &case));
+    }
+    for kind in [FUSE, NATIVE] {
+        let name = format!("rootless::{}::base", kind.snapshotter);
+        suite.add_ignored(name, move |world| prove(world, kind, &CASES[0]));
     }
     for (name, proof) in dangers::PROOFS {
         suite.add(format!("rootless::{name}"), proof);
     }
 }
 
-/// The last steps of every build: what is in the tree. A build argument makes them run again.
-const LIST: &str = r#"
-ARG NEXT=none
-RUN find / -xdev -path /proc -prune -o -path /sys -prune -o -path /dev -prune -o ! -path /listing -print | sort \
-    | xargs stat -c '%n %F %a %u:%g %s' | sed 's/ directory \(.*\) [0-9]*$/ directory \1/' > /listing; \
-    find / -xdev -path /proc -prune -o -path /sys -prune -o -type f ! -name listing -print | sort \
-    | xargs md5sum >> /listing
-FROM scratch
-COPY --from=work /listing /
-"#;
-
-const CASES: [Case; 3] = [
-    Case::plain("base", || {
-        "FROM {registry}/rootless-base AS work\n\
-         RUN rm -r /implied && mkdir /implied && echo again > /implied/again\n\
-         RUN chown 1000:50 /old/kept && chmod 2755 /home && ln /old/kept /old/link && rm /keep/new\n"
-            .to_owned()
-            + LIST
-    }),
-    Case {
-        context: files,
-        edit: |_| {},
-        ..Case::plain("steps", || {
-            "FROM {registry}/busybox AS work\n\
-             WORKDIR /work\n\
-             COPY --chown=1234:2345 --chmod=0640 src ./src\n\
-             RUN mkdir -p a/b/c && echo 1 > a/b/c/one && ln -s b a/link && chown -R 5:6 a\n\
-             RUN rm -r a && mkdir a && echo 2 > a/two && mkfifo pipe && mv src moved\n\
-             RUN rm moved/x && chmod 4755 moved/y && touch -d @5 moved\n"
-                .to_owned()
-                + LIST
-        })
-    },
-    Case {
-        context: files,
-        edit: |_| {},
-        ..Case::plain("links", || {
-            "FROM {registry}/busybox AS made\n\
-             RUN mkdir /out && echo made > /out/made && chown 77:88 /out /out/made\n\
-             FROM {registry}/busybox AS work\n\
-             COPY --link --chown=1000:1000 src /srv/src\n\
-             COPY --link --from=made /out /srv/out\n\
-             RUN rm -r /srv/src && mkdir /srv/src && cp /srv/out/made /srv/src/copied\n"
-                .to_owned()
-                + LIST
-        })
-    },
-];
-
-/// The same with the last steps to run again.
-const NEXT: &[&str] = &["--opt=build-arg:NEXT=again"];
-
-fn files(context: &Context) {
-    context.file("src/x", "x\n");
-    context.file_mode("src/y", "y\n", 0o755);
-    context.symlink("src/link", "x");
+/// A kind of rootless daemon.
+#[derive(Clone, Copy)]
+struct Kind {
+    snapshotter: &'static str,
+    /// How the daemon is told.
+    configured: &'static str,
+    /// The attribute of opaque directories in its trees.
+    mark: &'static str,
 }
+
+/// The daemon chooses it itself.
+const OVERLAYFS: Kind =
+    Kind { snapshotter: "overlayfs", configured: "auto", mark: "user.overlay.opaque" };
+const FUSE: Kind = Kind {
+    snapshotter: "fuse-overlayfs",
+    configured: "fuse-overlayfs",
+    mark: "user.fuseoverlayfs.opaque",
+};
+const NATIVE: Kind =
+    Kind { snapshotter: "native", configured: "native", mark: "user.overlay.opaque" };
 
 /// A user with a build, its cache and its keys, all in the home directory.
 struct Bench<'w> {
     world: &'w World,
+    kind: Kind,
     user: User,
     work: PathBuf,
 }
@@ -110,11 +79,11 @@ struct Made {
 }
 
 impl<'w> Bench<'w> {
-    fn new(world: &'w World) -> Result<Self> {
+    fn new(world: &'w World, kind: Kind) -> Result<Self> {
         let user = User::create(&world.tools)?;
         let work = user.home().join("work");
         fs::create_dir(&work)?;
-        Ok(Self { world, user, work })
+        Ok(Self { world, kind, user, work })
     }
 
     /// Returns the path of a root of the user.
@@ -123,7 +92,9 @@ impl<'w> Bench<'w> {
     }
 
     fn start(&self, root: &Path) -> Result<Daemon> {
-        Daemon::start_rootless(&self.world.tools, &self.user, root, &[self.world.registry()])
+        let registries = [self.world.registry()];
+        let snapshotter = self.kind.configured;
+        Daemon::start_rootless(&self.world.tools, &self.user, root, &registries, snapshotter)
     }
 
     fn build(&self, daemon: &Daemon, case: &Case, options: &Options<'_>) -> Result<Report> {
@@ -169,7 +140,8 @@ impl<'w> Bench<'w> {
     /// Returns the command under test in the user's namespace.
     fn within(&self, arguments: &[&str]) -> Command {
         let mut command = self.user.rootless("oci2bk.rootlesskit", &self.user.program("oci2bk"));
-        command.args(arguments);
+        let (name, rest) = arguments.split_at(1);
+        command.args(name).args(["--snapshotter", self.kind.snapshotter]).args(rest);
         command
     }
 
@@ -184,6 +156,7 @@ impl<'w> Bench<'w> {
     fn convert_outside(&self, made: &Made, owners: &[&str], root: &Path) -> Result<Value> {
         let mut command = Command::new(&self.world.tools.oci2bk);
         command.args(["convert", "--format=json", "--progress=quiet"]).args(owners);
+        command.args(["--snapshotter", self.kind.snapshotter]);
         command.arg("--keys").arg(&made.keys).arg(&made.cache).arg(root);
         Ok(serde_json::from_str(&run(&mut command)?)?)
     }
@@ -242,23 +215,12 @@ impl<'w> Bench<'w> {
     }
 }
 
-/// Returns the lines that only one of two listings has.
-fn difference(expected: &str, found: &str) -> String {
-    let only = |a: &str, b: &str, sign: &str| -> String {
-        a.lines()
-            .filter(|line| !b.lines().any(|l| l == *line))
-            .map(|l| format!("{sign}{l}\n"))
-            .collect()
-    };
-    format!(
-        "the next step sees another tree:\n{}{}",
-        only(expected, found, "-"),
-        only(found, expected, "+")
-    )
-}
-
-fn prove(world: &World, case: &Case) -> Result<()> {
-    let bench = Bench::new(world)?;
+fn prove(world: &World, kind: Kind, case: &Case) -> Result<()> {
+    let bench = Bench::new(world, kind)?;
+    if kind.snapshotter == FUSE.snapshotter {
+        // As a package of the program sets it with udev.
+        fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666))?;
+    }
     base::push(world, &bench.work.join("base"))?;
     let made = bench.make(case).context("the natural daemon")?;
     bench.ensure_verified(&bench.root("natural")).context("the natural root")?;
@@ -284,6 +246,7 @@ fn prove(world: &World, case: &Case) -> Result<()> {
     }
     run(Command::new(&world.tools.oci2bk)
         .args(["verify", "--trees", "--progress=quiet", &map])
+        .args(["--snapshotter", kind.snapshotter])
         .arg(&outside))
     .context("verify as root")?;
     run(bench.within(&["du"]).arg(&within)).context("du")?;
@@ -310,33 +273,14 @@ fn prove(world: &World, case: &Case) -> Result<()> {
     bench.ensure_same_next(case, &made, &daemon).context("the natural root")?;
     daemon.stop()?;
 
-    if unmark(&control)? > 0 {
+    if unmark(&control, bench.kind.mark)? > 0 {
         let daemon = bench.start(&control)?;
         let listing = bench.next(&daemon, case)?;
         daemon.stop()?;
         ensure!(listing != made.listing, "the marks make no difference");
     } else {
-        ensure!(case.name != "base", "the tree of the base has no marks");
+        let has_marks = case.name == "base" && kind.snapshotter != NATIVE.snapshotter;
+        ensure!(!has_marks, "the tree of the base has no marks");
     }
     Ok(())
-}
-
-/// Removes the marks of opaque directories below `path`, and returns their number.
-fn unmark(path: &Path) -> Result<usize> {
-    const OPAQUE: &str = "user.overlay.opaque";
-    let mut count = 0;
-    let mut pending = vec![path.to_owned()];
-    while let Some(directory) = pending.pop() {
-        if lgetxattr(&directory, OPAQUE, &mut [0_u8; 8]).is_ok() {
-            lremovexattr(&directory, OPAQUE)?;
-            count += 1;
-        }
-        for entry in fs::read_dir(&directory)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                pending.push(entry.path());
-            }
-        }
-    }
-    Ok(count)
 }
